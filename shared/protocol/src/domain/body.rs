@@ -1,0 +1,382 @@
+//! The storefront's JSON body, parsed strictly.
+//!
+//! Unknown fields, floats, duplicate fields and wrong types are mistakes, each named by its JSON pointer (RFC 6901).
+//! serde's own messages quote what they met, so none of them is passed on: a mistake says what would be right.
+
+use serde::Deserialize;
+use serde::de::Deserializer;
+use serde_path_to_error::{Path, Segment};
+
+use super::order::{FieldError, Line, OrderTerms, Quantity, Sku};
+use super::{Currency, Money, Personal, PersonalData, PersonalField};
+
+/// Characters a personal value may have, the address's lines each.
+pub const PERSONAL_CHARS_MAX: usize = 500;
+
+/// Lines an address may have.
+pub const ADDRESS_LINES_MAX: usize = 6;
+
+/// What the storefront ordered: terms in the clear and personal data to be sealed.
+///
+/// Made only by [`OrderRequest::parse`], so one that exists has passed every rule. No `Debug`: it holds personal data.
+pub struct OrderRequest {
+    terms: OrderTerms,
+    personal: PersonalData,
+}
+
+impl OrderRequest {
+    /// Parses an order's body. Returns every broken rule at once, or the one place where it stops being JSON.
+    pub fn parse(body: &[u8], lines_max: usize) -> Result<Self, Vec<FieldError>> {
+        let raw: Body = from_json(body)?;
+        let mut errors = Vec::new();
+        let currency = check(Currency::new(&raw.total.currency).ok(), &mut errors, || {
+            FieldError::new("/total/currency", "must be an ISO 4217 code of three capital letters")
+        });
+        let mut lines = Vec::with_capacity(raw.lines.len().min(lines_max));
+        // Beyond the limit lines are counted, not examined: a body of nothing but lines costs no more than a good one.
+        for (index, line) in raw.lines.iter().enumerate().take(lines_max.saturating_add(1)) {
+            let at = |field: &str| format!("/lines/{index}/{field}");
+            let sku = check(Sku::new(&line.sku), &mut errors, || {
+                FieldError::new(at("sku"), "must be 1 to 64 printable ASCII characters")
+            });
+            let quantity = check(Quantity::new(line.quantity), &mut errors, || {
+                FieldError::new(at("quantity"), format!("must be 1 to {}", Quantity::MAX))
+            });
+            let price = money(&line.unit_price, &at("unit_price"), currency, &mut errors);
+            if let (Some(sku), Some(quantity), Some(price)) = (sku, quantity, price) {
+                lines.push(Line { sku, quantity, unit_price: price.amount() });
+            }
+        }
+        let total = money(&raw.total, "/total", currency, &mut errors);
+        let fee = match (&raw.shipping_fee, currency) {
+            (Some(fee), _) => money(fee, "/shipping_fee", currency, &mut errors),
+            (None, Some(currency)) => Money::new(0, currency),
+            (None, None) => None,
+        };
+        let reference = raw.customer.reference.clone();
+        let personal = personal(raw.customer, raw.delivery, &mut errors);
+        match (total, fee) {
+            (Some(total), Some(fee)) if errors.is_empty() => {
+                let terms = OrderTerms::new(lines, fee, total, reference, lines_max)?;
+                Ok(Self { terms, personal })
+            }
+            _ => Err(errors),
+        }
+    }
+
+    /// The terms in the clear.
+    pub fn terms(&self) -> &OrderTerms {
+        &self.terms
+    }
+
+    /// The personal data.
+    pub fn personal(&self) -> &PersonalData {
+        &self.personal
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    lines: Vec<BodyLine>,
+    total: BodyMoney,
+    #[serde(default, deserialize_with = "present")]
+    shipping_fee: Option<BodyMoney>,
+    customer: BodyCustomer,
+    delivery: BodyDelivery,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BodyLine {
+    sku: String,
+    quantity: i64,
+    unit_price: BodyMoney,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BodyMoney {
+    amount: i64,
+    currency: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BodyCustomer {
+    reference: String,
+    #[serde(default, deserialize_with = "present")]
+    name: Option<PersonalText>,
+    #[serde(default, deserialize_with = "present")]
+    phone: Option<PersonalText>,
+    #[serde(default, deserialize_with = "present")]
+    email: Option<PersonalText>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BodyDelivery {
+    name: PersonalText,
+    #[serde(default, deserialize_with = "present")]
+    phone: Option<PersonalText>,
+    #[serde(default, deserialize_with = "present")]
+    postal_code: Option<PersonalText>,
+    address: Vec<PersonalText>,
+    country: PersonalText,
+    #[serde(default, deserialize_with = "present")]
+    note: Option<PersonalText>,
+}
+
+/// A personal string: zeroised from the moment it has left the parser.
+struct PersonalText(Personal);
+
+impl<'de> Deserialize<'de> for PersonalText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Personal::new(text)))
+    }
+}
+
+/// An optional field that, when it is there, must not be null.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+fn from_json<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Vec<FieldError>> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let pointer = pointer(error.path());
+        mistake(pointer, error.inner())
+    });
+    let end = |value| match deserializer.end() {
+        Ok(()) => Ok(value),
+        Err(error) => Err(mistake(String::new(), &error)),
+    };
+    parsed.and_then(end).map_err(|mistake| vec![mistake])
+}
+
+/// serde's error in words that quote nothing the caller sent; names of our own fields are the exception.
+fn mistake(pointer: String, error: &serde_json::Error) -> FieldError {
+    let text = error.to_string();
+    let known_field = || text.split('`').nth(1).unwrap_or_default().to_owned();
+    let detail = match error.classify() {
+        serde_json::error::Category::Data if text.starts_with("missing field") => {
+            format!("the field `{}` is missing", known_field())
+        }
+        serde_json::error::Category::Data if text.starts_with("duplicate field") => {
+            format!("the field `{}` stands twice", known_field())
+        }
+        serde_json::error::Category::Data if text.starts_with("unknown field") => {
+            let expected = text.split("expected ").nth(1).and_then(|rest| rest.split(" at line").next());
+            format!("there is an unknown field; known are {}", expected.unwrap_or("none"))
+        }
+        serde_json::error::Category::Data => {
+            "the value has the wrong type or is out of range; amounts and quantities are integers".to_owned()
+        }
+        _ => format!("not JSON from line {} column {} on", error.line(), error.column()),
+    };
+    FieldError::new(pointer, detail)
+}
+
+fn pointer(path: &Path) -> String {
+    let mut pointer = String::new();
+    for segment in path.iter() {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            // Only names of our own structs get here: an unknown name is reported at the object that holds it.
+            Segment::Map { key } if KNOWN_FIELDS.contains(&key.as_str()) => {
+                pointer.push_str(&format!("/{key}"))
+            }
+            _ => {}
+        }
+    }
+    pointer
+}
+
+const KNOWN_FIELDS: &[&str] = &[
+    "lines",
+    "sku",
+    "quantity",
+    "unit_price",
+    "amount",
+    "currency",
+    "total",
+    "shipping_fee",
+    "customer",
+    "reference",
+    "name",
+    "phone",
+    "email",
+    "delivery",
+    "postal_code",
+    "address",
+    "country",
+    "note",
+];
+
+fn check<T>(value: Option<T>, errors: &mut Vec<FieldError>, error: impl FnOnce() -> FieldError) -> Option<T> {
+    if value.is_none() {
+        errors.push(error());
+    }
+    value
+}
+
+fn money(
+    raw: &BodyMoney,
+    at: &str,
+    currency: Option<Currency>,
+    errors: &mut Vec<FieldError>,
+) -> Option<Money> {
+    let currency = currency?;
+    if raw.currency != currency.as_str() {
+        errors
+            .push(FieldError::new(format!("{at}/currency"), "an order has one currency, that of its total"));
+        return None;
+    }
+    check(Money::new(raw.amount, currency), errors, || {
+        FieldError::new(format!("{at}/amount"), format!("must be 0 to {} minor units", Money::AMOUNT_MAX))
+    })
+}
+
+fn personal(customer: BodyCustomer, delivery: BodyDelivery, errors: &mut Vec<FieldError>) -> PersonalData {
+    use PersonalField as Field;
+    if !(1..=ADDRESS_LINES_MAX).contains(&delivery.address.len()) {
+        errors.push(FieldError::new("/delivery/address", format!("has 1 to {ADDRESS_LINES_MAX} lines")));
+    }
+    let len = delivery.address.iter().map(|line| line.0.expose().len() + 1).sum();
+    let mut address = String::with_capacity(len);
+    for line in &delivery.address {
+        if !address.is_empty() {
+            address.push('\n');
+        }
+        address.push_str(line.0.expose());
+    }
+    let mut data = PersonalData::default();
+    for (field, pointer, chars_max, value) in [
+        (Field::CustomerName, "/customer/name", PERSONAL_CHARS_MAX, customer.name),
+        (Field::CustomerPhone, "/customer/phone", PERSONAL_CHARS_MAX, customer.phone),
+        (Field::CustomerEmail, "/customer/email", PERSONAL_CHARS_MAX, customer.email),
+        (Field::DeliveryName, "/delivery/name", PERSONAL_CHARS_MAX, Some(delivery.name)),
+        (Field::DeliveryPhone, "/delivery/phone", PERSONAL_CHARS_MAX, delivery.phone),
+        (Field::DeliveryPostalCode, "/delivery/postal_code", PERSONAL_CHARS_MAX, delivery.postal_code),
+        (
+            Field::DeliveryAddress,
+            "/delivery/address",
+            ADDRESS_LINES_MAX * PERSONAL_CHARS_MAX,
+            Some(PersonalText(Personal::new(address))),
+        ),
+        (Field::DeliveryCountry, "/delivery/country", PERSONAL_CHARS_MAX, Some(delivery.country)),
+        (Field::DeliveryNote, "/delivery/note", PERSONAL_CHARS_MAX, delivery.note),
+    ] {
+        let Some(PersonalText(value)) = value else { continue };
+        // PostgreSQL's text cannot hold U+0000, and no name has one.
+        if value.expose().contains('\0') || value.expose().chars().count() > chars_max {
+            errors.push(FieldError::new(
+                pointer,
+                format!("must be at most {chars_max} characters, none of them NUL"),
+            ));
+        }
+        data.set(field, value);
+    }
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"lines": [{"sku": "DV1748-601-270", "quantity": 1, "unit_price": {"amount": 219000, "currency": "KRW"}}],
+        "total": {"amount": 222000, "currency": "KRW"}, "shipping_fee": {"amount": 3000, "currency": "KRW"},
+        "customer": {"reference": "c-8842", "name": "김하나", "phone": "010-0000-0000", "email": "a@example.kr"},
+        "delivery": {"name": "김하나", "phone": "010-0000-0000", "postal_code": "04524",
+                     "address": ["서울 중구", "2층"], "country": "KR", "note": "문 앞"}}"#;
+
+    /// Parses the good body with one text replaced, and gives the mistakes as `pointer: detail`.
+    fn with(from: &str, to: &str) -> String {
+        assert!(GOOD.contains(from), "the sample holds {from}");
+        match OrderRequest::parse(GOOD.replacen(from, to, 1).as_bytes(), 2) {
+            Ok(_) => String::new(),
+            Err(errors) => errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        }
+    }
+
+    #[test]
+    fn the_design_s_order_is_parsed() {
+        let request = OrderRequest::parse(GOOD.as_bytes(), 2).ok().unwrap();
+        assert_eq!(request.terms().total().amount(), 222_000);
+        assert_eq!(request.personal().iter().count(), 9);
+        let address =
+            request.personal().iter().find(|(f, _)| *f == PersonalField::DeliveryAddress).unwrap().1;
+        assert_eq!(address.expose(), "서울 중구\n2층");
+    }
+
+    #[test]
+    fn every_mistake_is_named_by_its_pointer() {
+        for (from, to, expected) in [
+            (r#""quantity": 1"#, r#""quantity": 0"#, "/lines/0/quantity: must be 1 to"),
+            (r#""quantity": 1"#, r#""quantity": -1"#, "/lines/0/quantity: must be 1 to"),
+            (r#""quantity": 1"#, r#""quantity": 1.5"#, "/lines/0/quantity: the value has the wrong type"),
+            (r#""quantity": 1"#, r#""quantity": 99999999999999999999"#, "/lines/0/quantity: the value"),
+            (r#""quantity": 1, "#, "", "/lines/0: the field `quantity` is missing"),
+            (r#""quantity": 1"#, r#""quantity": 1, "quantity": 1"#, "the field `quantity` stands twice"),
+            (
+                r#""amount": 219000, "currency": "KRW""#,
+                r#""amount": 219000, "currency": "USD""#,
+                "/lines/0/unit_price/currency",
+            ),
+            (
+                r#""amount": 222000, "currency": "KRW""#,
+                r#""amount": 222000, "currency": "won""#,
+                "/total/currency",
+            ),
+            ("219000", "-1", "/lines/0/unit_price/amount: must be 0 to"),
+            ("219000", "9223372036854775807", "/lines/0/unit_price/amount"),
+            ("222000", "222001", "/total/amount: must be the sum"),
+            (
+                r#""reference": "c-8842""#,
+                r#""reference": "c 8842""#,
+                "/customer/reference: must be an opaque id",
+            ),
+            (
+                r#""phone": "010-0000-0000", "email""#,
+                r#""phone": null, "email""#,
+                "/customer/phone: the value",
+            ),
+            (r#"["서울 중구", "2층"]"#, "[]", "/delivery/address: has 1 to"),
+            ("2층", r"2\u0000", "/delivery/address: must be at most"),
+        ] {
+            let mistakes = with(from, to);
+            assert!(mistakes.contains(expected), "{from} -> {to} gave: {mistakes}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_and_not_quoted() {
+        let mistakes = with(r#""note": "문 앞""#, r#""kim-hana-secret": "문 앞""#);
+        assert!(mistakes.starts_with("/delivery: there is an unknown field; known are"), "{mistakes}");
+        assert!(!mistakes.contains("kim-hana-secret"));
+    }
+
+    #[test]
+    fn no_value_of_the_body_is_ever_in_a_mistake() {
+        for cut in 0..GOOD.len() {
+            let Err(errors) = OrderRequest::parse(&GOOD.as_bytes()[..cut], 2) else {
+                panic!("{cut} bytes parsed")
+            };
+            let text = format!("{errors:?}");
+            assert!(!text.contains("8842") && !text.contains("010") && !text.contains("김"), "{text}");
+        }
+    }
+
+    #[test]
+    fn too_many_lines_and_the_same_sku_twice_are_mistakes() {
+        let line = r#"{"sku": "DV1748-601-270", "quantity": 1, "unit_price": {"amount": 219000, "currency": "KRW"}}"#;
+        let mistakes = with(line, &[line; 3].join(","));
+        assert!(mistakes.contains("/lines: an order has at most 2 lines"), "{mistakes}");
+        assert!(mistakes.contains("/lines/1/sku: this SKU is on an earlier line"), "{mistakes}");
+    }
+
+    #[test]
+    fn text_behind_the_body_is_a_mistake() {
+        assert!(OrderRequest::parse(format!("{GOOD} {{}}").as_bytes(), 2).is_err());
+    }
+}

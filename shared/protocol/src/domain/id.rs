@@ -1,0 +1,162 @@
+//! Order ids and idempotency keys.
+
+use std::fmt;
+use std::str::FromStr;
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::{Brand, UnixMicros};
+
+/// An order's id: a UUIDv7 (RFC 9562 section 5.7), made by the cloud agent when the order is admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OrderId(Uuid);
+
+/// The caller did not send an order id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an order id is a version 7 UUID")]
+pub struct NotAnOrderId;
+
+impl OrderId {
+    /// A new id from the time and ten random bytes.
+    pub fn new(now: UnixMicros, random: [u8; 10]) -> Self {
+        Self(uuid::Builder::from_unix_timestamp_millis(now.millis(), &random).into_uuid())
+    }
+
+    /// The sixteen bytes on the wire and in tables.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// Reads sixteen bytes from the wire or a table.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, NotAnOrderId> {
+        Uuid::from_slice(bytes).map_err(|_| NotAnOrderId).and_then(Self::from_uuid)
+    }
+
+    /// The id as a UUID, for a database column of that type.
+    pub fn as_uuid(&self) -> Uuid {
+        self.0
+    }
+
+    /// Checks that a UUID is of version 7.
+    pub fn from_uuid(uuid: Uuid) -> Result<Self, NotAnOrderId> {
+        if uuid.get_version_num() == 7 { Ok(Self(uuid)) } else { Err(NotAnOrderId) }
+    }
+}
+
+impl FromStr for OrderId {
+    type Err = NotAnOrderId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnOrderId> {
+        Uuid::try_parse(text).map_err(|_| NotAnOrderId).and_then(Self::from_uuid)
+    }
+}
+
+impl fmt::Display for OrderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a storefront sends as `Idempotency-Key`: 1 to 255 printable ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+/// Why an idempotency key is not one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an idempotency key is 1 to 255 printable ASCII characters")]
+pub struct BadIdempotencyKey;
+
+impl IdempotencyKey {
+    /// Checks a header's value.
+    pub fn parse(value: &[u8]) -> Result<Self, BadIdempotencyKey> {
+        let printable = value.iter().all(|byte| (0x20..=0x7e).contains(byte));
+        match std::str::from_utf8(value) {
+            Ok(text) if printable && (1..=255).contains(&value.len()) => Ok(Self(text.to_owned())),
+            _ => Err(BadIdempotencyKey),
+        }
+    }
+
+    /// The digest that stands for this key of this brand everywhere beyond the storefront.
+    pub fn digest(&self, brand: &Brand) -> KeyDigest {
+        let mut hash = Sha256::new();
+        hash.update(b"bridge idempotency key v1\0");
+        hash.update(brand.as_str());
+        hash.update(b"\0");
+        hash.update(&self.0);
+        KeyDigest(hash.finalize().into())
+    }
+}
+
+/// SHA-256 of a brand and its idempotency key: what the ledger dedupes by.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyDigest([u8; 32]);
+
+impl KeyDigest {
+    /// The digest's bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Reads a digest from the wire or a table; `None` unless it is 32 bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// 64 hexadecimal digits, as a place to ask carries them.
+    pub fn to_hex(self) -> String {
+        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
+            text.push_str(&format!("{byte:02x}"));
+            text
+        })
+    }
+
+    /// Reads 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let digits = text.as_bytes();
+        if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+}
+
+impl fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyDigest({})", self.to_hex())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_id_is_a_version_7_uuid_and_nothing_else() {
+        let id = OrderId::new(UnixMicros::new(1_795_343_485_000_000), [9; 10]);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(OrderId::from_bytes(id.as_bytes()), Ok(id));
+        assert_eq!("6b1f7a3e-0000-4000-8000-000000000000".parse::<OrderId>(), Err(NotAnOrderId));
+    }
+
+    #[test]
+    fn a_key_is_one_to_255_printable_ascii_characters() {
+        assert!(IdempotencyKey::parse(&[b'k'; 255]).is_ok());
+        for bad in [&b""[..], &[b'k'; 256], b"a\nb", "k\u{e9}".as_bytes()] {
+            assert_eq!(IdempotencyKey::parse(bad), Err(BadIdempotencyKey));
+        }
+    }
+
+    #[test]
+    fn the_same_key_of_two_brands_is_two_digests() {
+        let key = IdempotencyKey::parse(b"order-1").unwrap();
+        let [a, b] = ["a", "b"].map(|brand| key.digest(&Brand::new(brand).unwrap()));
+        assert_ne!(a, b);
+        assert_eq!(KeyDigest::from_hex(&a.to_hex()), Some(a));
+        assert_eq!(KeyDigest::from_hex("+1".repeat(32).as_str()), None);
+    }
+}

@@ -1,0 +1,33 @@
+//! The shop's own words as types: each has one checked constructor, so a value that exists is a value that is right.
+
+/// Microseconds since the Unix epoch, given from outside.
+pub mod time;
+
+/// Order ids and idempotency keys.
+pub mod id;
+
+/// A tenant.
+pub mod brand;
+
+/// Integer money with its currency.
+pub mod money;
+
+/// What is ordered, in the clear: lines, fee, total.
+pub mod order;
+
+/// Names, phones, addresses: values that are sealed, zeroised and never printed.
+pub mod personal;
+
+/// The storefront's JSON body, parsed strictly, mistakes named by JSON pointer.
+pub mod body;
+
+/// How a request ended in the ledger.
+pub mod outcome;
+
+pub use brand::Brand;
+pub use id::{IdempotencyKey, KeyDigest, OrderId};
+pub use money::{Currency, Money};
+pub use order::{Line, OrderTerms, Quantity, Sku};
+pub use outcome::Outcome;
+pub use personal::{Personal, PersonalData, PersonalField};
+pub use time::UnixMicros;

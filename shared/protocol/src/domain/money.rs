@@ -1,0 +1,87 @@
+//! Money: an integer of minor units with an ISO 4217 code. No floats anywhere, no arithmetic that wraps.
+
+use std::fmt;
+
+/// An ISO 4217 currency code: three capital letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Currency([u8; 3]);
+
+/// A text that is no currency code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a currency is an ISO 4217 code of three capital letters")]
+pub struct NotACurrency;
+
+impl Currency {
+    /// Checks a code's form (that it is assigned is the brand's configuration to say).
+    pub fn new(code: &str) -> Result<Self, NotACurrency> {
+        match <[u8; 3]>::try_from(code.as_bytes()) {
+            Ok(letters) if letters.iter().all(u8::is_ascii_uppercase) => Ok(Self(letters)),
+            _ => Err(NotACurrency),
+        }
+    }
+
+    /// The three letters.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("???")
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An amount of money in minor units of its currency (won, yen, cents, pence). Never negative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Money {
+    amount: i64,
+    currency: Currency,
+}
+
+impl Money {
+    /// The largest amount accepted anywhere: 10^15 minor units, so that 2,000 lines of it cannot overflow a check.
+    pub const AMOUNT_MAX: i64 = 1_000_000_000_000_000;
+
+    /// An amount of minor units; `None` if it is negative or above [`Self::AMOUNT_MAX`].
+    pub fn new(amount: i64, currency: Currency) -> Option<Self> {
+        (0..=Self::AMOUNT_MAX).contains(&amount).then_some(Self { amount, currency })
+    }
+
+    /// Minor units.
+    pub const fn amount(self) -> i64 {
+        self.amount
+    }
+
+    /// Of which currency.
+    pub const fn currency(self) -> Currency {
+        self.currency
+    }
+}
+
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.amount, self.currency)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_currency_is_three_capital_letters() {
+        assert_eq!(Currency::new("KRW").unwrap().as_str(), "KRW");
+        for bad in ["krw", "KR", "KRWW", "K1W", "\u{20a9}"] {
+            assert_eq!(Currency::new(bad), Err(NotACurrency));
+        }
+    }
+
+    #[test]
+    fn money_is_never_negative_and_never_near_overflow() {
+        let krw = Currency::new("KRW").unwrap();
+        assert!(Money::new(0, krw).is_some());
+        assert!(Money::new(-1, krw).is_none());
+        assert!(Money::new(i64::MAX, krw).is_none());
+    }
+}

@@ -1,0 +1,197 @@
+//! Signed notes (C2SP signed-note): a text, a blank line, and lines with Ed25519 signatures.
+//!
+//! A verifier key is one line of text, `<name>+<key id>+<base64>`, that a configuration can pin.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
+use sha2::{Digest, Sha256};
+
+/// The algorithm byte of Ed25519 in C2SP signed-note.
+const ED25519: u8 = 0x01;
+const SIGNATURE_LINE: &str = "\u{2014} ";
+
+/// Signs notes and receipts; its key never leaves it. No `Debug`.
+pub struct NoteSigner {
+    key: ed25519_dalek::SigningKey,
+    verifier: NoteVerifier,
+}
+
+/// Checks what one signer signed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NoteVerifier {
+    name: String,
+    key: VerifyingKey,
+    id: [u8; 4],
+}
+
+/// Why a note or a verifier key is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoteError {
+    /// The key's name is empty or has a space or a plus sign.
+    #[error("a key's name has 1 to 100 characters without spaces and plus signs")]
+    Name,
+    /// The verifier key's text is not `<name>+<8 hex digits>+<base64>`, or its id does not belong to its key.
+    #[error("not a verifier key: expected the line that `bridge-idc keys show` prints")]
+    NotAVerifierKey,
+    /// The note's bytes are no note.
+    #[error("not a signed note")]
+    NotANote,
+    /// No signature on it is by a known key.
+    #[error("the note is not signed by a key that is pinned here")]
+    UnknownSigner,
+    /// A known key's signature does not fit the text.
+    #[error("the note's signature does not fit its text")]
+    BadSignature,
+}
+
+impl NoteSigner {
+    /// A signer from its name and the 32 secret bytes of an Ed25519 key (RFC 8032).
+    pub fn new(name: &str, secret: &[u8; 32]) -> Result<Self, NoteError> {
+        let key = ed25519_dalek::SigningKey::from_bytes(secret);
+        let verifier = NoteVerifier::new(name, key.verifying_key())?;
+        Ok(Self { key, verifier })
+    }
+
+    /// What checks this signer's signatures.
+    pub fn verifier(&self) -> &NoteVerifier {
+        &self.verifier
+    }
+
+    /// The text as a note signed by this key. The text must end with a line feed.
+    pub fn sign_note(&self, text: &str) -> Result<String, NoteError> {
+        if !text.ends_with('\n') {
+            return Err(NoteError::NotANote);
+        }
+        let mut bytes = self.verifier.id.to_vec();
+        bytes.extend_from_slice(&self.sign(text.as_bytes()));
+        Ok(format!("{text}\n{SIGNATURE_LINE}{} {}\n", self.verifier.name, BASE64.encode(bytes)))
+    }
+
+    /// A bare signature; the caller's message says what it is, so that no signature serves twice.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.key.sign(message).to_bytes()
+    }
+}
+
+impl NoteVerifier {
+    fn new(name: &str, key: VerifyingKey) -> Result<Self, NoteError> {
+        if !(1..=100).contains(&name.len()) || name.contains(|c: char| c.is_whitespace() || c == '+') {
+            return Err(NoteError::Name);
+        }
+        let digest = Sha256::new()
+            .chain_update(name)
+            .chain_update([b'\n', ED25519])
+            .chain_update(key.as_bytes())
+            .finalize();
+        let id = [digest[0], digest[1], digest[2], digest[3]];
+        Ok(Self { name: name.to_owned(), key, id })
+    }
+
+    /// Reads the line that [`fmt::Display`] writes.
+    pub fn parse(text: &str) -> Result<Self, NoteError> {
+        let mut parts = text.trim().splitn(3, '+');
+        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(NoteError::NotAVerifierKey);
+        };
+        let bytes = BASE64.decode(key).map_err(|_| NoteError::NotAVerifierKey)?;
+        let key = match bytes.split_first() {
+            Some((&ED25519, key)) => VerifyingKey::try_from(key).map_err(|_| NoteError::NotAVerifierKey)?,
+            _ => return Err(NoteError::NotAVerifierKey),
+        };
+        let verifier = Self::new(name, key)?;
+        if verifier.to_string() == format!("{name}+{id}+{}", BASE64.encode(&bytes)) {
+            Ok(verifier)
+        } else {
+            Err(NoteError::NotAVerifierKey)
+        }
+    }
+
+    /// Checks a bare signature by this key.
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), NoteError> {
+        let signature = Signature::from_slice(signature).map_err(|_| NoteError::BadSignature)?;
+        self.key.verify_strict(message, &signature).map_err(|_| NoteError::BadSignature)
+    }
+}
+
+/// The verifier key as C2SP writes it.
+impl fmt::Display for NoteVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d] = self.id;
+        let mut bytes = vec![ED25519];
+        bytes.extend_from_slice(self.key.as_bytes());
+        write!(f, "{}+{a:02x}{b:02x}{c:02x}{d:02x}+{}", self.name, BASE64.encode(bytes))
+    }
+}
+
+impl fmt::Debug for NoteVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text of a note that at least one of the verifiers signed, every known signature being good.
+pub fn verify_note<'note>(note: &'note [u8], verifiers: &[NoteVerifier]) -> Result<&'note str, NoteError> {
+    let note = std::str::from_utf8(note).map_err(|_| NoteError::NotANote)?;
+    let split = note.rfind("\n\n").ok_or(NoteError::NotANote)? + 1;
+    let (text, signatures) = note.split_at(split);
+    let signatures =
+        signatures.strip_prefix('\n').filter(|lines| lines.ends_with('\n')).ok_or(NoteError::NotANote)?;
+    let mut known = false;
+    for line in signatures.lines() {
+        let (name, encoded) = line
+            .strip_prefix(SIGNATURE_LINE)
+            .and_then(|rest| rest.split_once(' '))
+            .ok_or(NoteError::NotANote)?;
+        let bytes = BASE64.decode(encoded).map_err(|_| NoteError::NotANote)?;
+        let (id, signature) = bytes.split_first_chunk::<4>().ok_or(NoteError::NotANote)?;
+        if let Some(verifier) = verifiers.iter().find(|v| v.name == name && v.id == *id) {
+            verifier.verify(text.as_bytes(), signature)?;
+            known = true;
+        }
+    }
+    if known { Ok(text) } else { Err(NoteError::UnknownSigner) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signer(seed: u8) -> NoteSigner {
+        NoteSigner::new("idc.example/keys", &[seed; 32]).unwrap()
+    }
+
+    #[test]
+    fn a_note_is_read_back_by_its_verifier_alone() {
+        let note = signer(1).sign_note("a text\nof two lines\n").unwrap();
+        let verifiers = [signer(1).verifier().clone()];
+        assert_eq!(verify_note(note.as_bytes(), &verifiers), Ok("a text\nof two lines\n"));
+        let others = [signer(2).verifier().clone()];
+        assert_eq!(verify_note(note.as_bytes(), &others), Err(NoteError::UnknownSigner));
+    }
+
+    #[test]
+    fn no_single_bit_of_a_note_can_be_changed() {
+        let note = signer(1).sign_note("bridge sealing keys v1\n").unwrap().into_bytes();
+        let verifiers = [signer(1).verifier().clone()];
+        for bit in 0..note.len() * 8 {
+            let mut changed = note.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(verify_note(&changed, &verifiers).is_err(), "bit {bit} can be changed");
+        }
+    }
+
+    #[test]
+    fn a_verifier_key_is_read_back_from_its_line_and_every_typing_error_is_found() {
+        let line = signer(1).verifier().to_string();
+        assert_eq!(NoteVerifier::parse(&line).unwrap(), *signer(1).verifier());
+        for at in 0..line.len() {
+            let mut typo = line.clone().into_bytes();
+            typo[at] = if typo[at] == b'x' { b'y' } else { b'x' };
+            let typo = String::from_utf8(typo).unwrap();
+            assert!(NoteVerifier::parse(&typo).is_err(), "{typo}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Receipts: what the IDC signs for every request that it has committed, and what the cloud verifies before it says so.
+//!
+//! A batch has one signature over the RFC 6962 root of its receipts; each receipt carries its path. A receipt that is
+//! replayed later is signed again, alone, over the same facts.
+
+use bytes::Bytes;
+
+use crate::domain::{Brand, Currency, KeyDigest, Money, OrderId, Outcome, Sku, UnixMicros};
+use crate::merkle::{self, Tree};
+use crate::note::{NoteSigner, NoteVerifier};
+use crate::wire;
+
+/// What is certified: this request, under this key, ended so, at this place of the ledger, at this time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Whose shop.
+    pub brand: Brand,
+    /// The request's idempotency key, as its digest.
+    pub key: KeyDigest,
+    /// The order that was placed, rejected or cancelled: the first one that came under the key.
+    pub order: OrderId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The ledger's number for the outcome; unique, growing, with gaps.
+    pub position: i64,
+    /// When its transaction was put together, by the IDC's clock.
+    pub committed_at: UnixMicros,
+}
+
+/// A receipt whose signature has been checked against a pinned key. Only [`verify`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedReceipt(Receipt);
+
+impl VerifiedReceipt {
+    /// What is certified.
+    pub fn receipt(&self) -> &Receipt {
+        &self.0
+    }
+}
+
+/// Why a receipt proves nothing; a peer's fault that is counted and logged, never passed on as success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiptError {
+    /// Its fields are not in the form of a receipt.
+    #[error("the receipt is not in the form of one")]
+    Malformed,
+    /// The path does not lead from the receipt to a root.
+    #[error("the receipt's inclusion path does not fit its batch")]
+    BadPath,
+    /// No pinned key signed the root.
+    #[error("the receipt is not signed by a key that is pinned here")]
+    BadSignature,
+}
+
+/// Signs a batch: for each receipt its wire form with path and signature, in the same order.
+pub fn sign_batch(receipts: &[Receipt], signer: &NoteSigner) -> Vec<wire::order::Receipt> {
+    let facts: Vec<Bytes> = receipts.iter().map(facts).collect();
+    let leaves = facts.iter().map(|facts| merkle::leaf_hash(facts)).collect();
+    let Some(tree) = Tree::new(leaves) else { return Vec::new() };
+    let size = receipts.len() as u64;
+    let signature = Bytes::copy_from_slice(&signer.sign(&signed_message(size, &tree.root())));
+    let sign = |(index, facts): (usize, Bytes)| wire::order::Receipt {
+        facts,
+        index: index as u64,
+        size,
+        path: tree.path(index).unwrap_or_default().concat().into(),
+        signature: signature.clone(),
+    };
+    facts.into_iter().enumerate().map(sign).collect()
+}
+
+/// Checks a receipt against the pinned keys.
+pub fn verify(
+    receipt: &wire::order::Receipt,
+    verifiers: &[NoteVerifier],
+) -> Result<VerifiedReceipt, ReceiptError> {
+    let (hashes, rest) = receipt.path.as_chunks::<32>();
+    if !rest.is_empty() || hashes.len() > 64 {
+        return Err(ReceiptError::BadPath);
+    }
+    let leaf = merkle::leaf_hash(&receipt.facts);
+    let root =
+        merkle::root_from_path(leaf, receipt.index, receipt.size, hashes).ok_or(ReceiptError::BadPath)?;
+    let message = signed_message(receipt.size, &root);
+    if !verifiers.iter().any(|verifier| verifier.verify(&message, &receipt.signature).is_ok()) {
+        return Err(ReceiptError::BadSignature);
+    }
+    read_facts(&receipt.facts).map(VerifiedReceipt)
+}
+
+/// What is signed. The first line keeps this signature from being any other of the same key.
+fn signed_message(size: u64, root: &merkle::Hash) -> Vec<u8> {
+    [b"bridge receipts v1\n".as_slice(), &size.to_be_bytes(), root].concat()
+}
+
+fn facts(receipt: &Receipt) -> Bytes {
+    let wire = wire::order::ReceiptFacts {
+        brand: receipt.brand.as_str().to_owned(),
+        key: Bytes::copy_from_slice(receipt.key.as_bytes()),
+        order: Bytes::copy_from_slice(receipt.order.as_bytes()),
+        outcome: receipt.outcome.code().to_owned(),
+        sku: receipt.outcome.sku().map(|sku| sku.as_str().to_owned()),
+        price: receipt.outcome.price().map(|price| price.amount()),
+        currency: receipt.outcome.price().map(|price| price.currency().as_str().to_owned()),
+        position: receipt.position,
+        committed_at_micros: receipt.committed_at.get(),
+    };
+    prost::Message::encode_to_vec(&wire).into()
+}
+
+fn read_facts(facts: &Bytes) -> Result<Receipt, ReceiptError> {
+    let wire: wire::order::ReceiptFacts =
+        prost::Message::decode(facts.clone()).map_err(|_| ReceiptError::Malformed)?;
+    let read = || {
+        let sku = wire.sku.as_deref().map(Sku::new);
+        let price = wire.price.zip(wire.currency.as_deref());
+        let price = price.map(|(amount, code)| Money::new(amount, Currency::new(code).ok()?));
+        if matches!(sku, Some(None)) || matches!(price, Some(None)) {
+            return None;
+        }
+        Some(Receipt {
+            brand: Brand::new(&wire.brand).ok()?,
+            key: KeyDigest::from_bytes(&wire.key)?,
+            order: OrderId::from_bytes(&wire.order).ok()?,
+            outcome: Outcome::from_parts(&wire.outcome, sku.flatten(), price.flatten())?,
+            position: wire.position,
+            committed_at: UnixMicros::new(wire.committed_at_micros),
+        })
+    };
+    read().ok_or(ReceiptError::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signer(seed: u8) -> NoteSigner {
+        NoteSigner::new("idc", &[seed; 32]).unwrap()
+    }
+
+    fn receipts(count: i64) -> Vec<Receipt> {
+        let price = Money::new(5, Currency::new("KRW").unwrap()).unwrap();
+        let sku = Sku::new("SHOE-270").unwrap();
+        let outcomes =
+            [Outcome::Placed, Outcome::PriceChanged { sku: sku.clone(), price }, Outcome::SoldOut { sku }];
+        let receipt = |n: i64| Receipt {
+            brand: Brand::new("shoes").unwrap(),
+            key: KeyDigest::from_bytes(&[n as u8; 32]).unwrap(),
+            order: OrderId::new(UnixMicros::new(n), [n as u8; 10]),
+            outcome: outcomes[n as usize % 3].clone(),
+            position: n,
+            committed_at: UnixMicros::new(n),
+        };
+        (0..count).map(receipt).collect()
+    }
+
+    #[test]
+    fn every_receipt_of_a_batch_verifies_by_itself() {
+        for count in [1, 2, 7, 64] {
+            let receipts = receipts(count);
+            let signed = sign_batch(&receipts, &signer(1));
+            for (receipt, signed) in receipts.iter().zip(&signed) {
+                let verified = verify(signed, &[signer(2).verifier().clone(), signer(1).verifier().clone()]);
+                assert_eq!(verified.unwrap().receipt(), receipt);
+            }
+        }
+    }
+
+    #[test]
+    fn another_key_s_receipt_is_refused() {
+        let signed = sign_batch(&receipts(1), &signer(1));
+        assert_eq!(verify(&signed[0], &[signer(2).verifier().clone()]), Err(ReceiptError::BadSignature));
+        assert_eq!(verify(&signed[0], &[]), Err(ReceiptError::BadSignature));
+    }
+
+    #[test]
+    fn no_single_bit_of_a_receipt_can_be_changed() {
+        use prost::Message as _;
+        let receipts = receipts(3);
+        let signed = sign_batch(&receipts, &signer(1)).remove(1);
+        let bytes = signed.encode_to_vec();
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let Ok(changed) = wire::order::Receipt::decode(changed.as_slice()) else { continue };
+            if changed != signed {
+                assert!(
+                    verify(&changed, &[signer(1).verifier().clone()]).is_err(),
+                    "bit {bit} can be changed"
+                );
+            }
+        }
+    }
+}

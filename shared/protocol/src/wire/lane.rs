@@ -1,0 +1,79 @@
+//! Lanes: the few long-lived ordered byte streams that carry everything on a link.
+//!
+//! A lane opens with a preamble of eight bytes that says which lane it is; after it there are only frames. Over QUIC
+//! a lane is a stream, over TCP a connection of its own; the bytes are the same.
+
+/// Bytes of the preamble that opens a lane.
+pub const PREAMBLE_BYTES: usize = 8;
+
+const MAGIC: [u8; 4] = *b"BRDG";
+const FORMAT: u8 = 1;
+
+/// Which lane of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    /// Hello, heartbeat, goodbye: one a link.
+    Control,
+    /// Orders, hashed by order id: `0..K` a link.
+    Order(u8),
+}
+
+/// Why a stream's first eight bytes open no lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PreambleError {
+    /// Not Bridge at all.
+    #[error("the stream does not open with a lane preamble")]
+    NotBridge,
+    /// A preamble of a later format.
+    #[error("lane preamble format {0} is not known to this build: upgrade the side that logs this")]
+    Format(u8),
+    /// A lane kind this build does not know.
+    #[error("lane kind {0} is not known to this build: upgrade the side that logs this")]
+    Kind(u8),
+}
+
+impl Lane {
+    /// The eight bytes that open this lane.
+    pub fn preamble(self) -> [u8; PREAMBLE_BYTES] {
+        let (kind, index) = match self {
+            Self::Control => (1, 0),
+            Self::Order(index) => (2, index),
+        };
+        let [a, b, c, d] = MAGIC;
+        [a, b, c, d, FORMAT, kind, index, 0]
+    }
+
+    /// Reads a preamble.
+    pub fn from_preamble(bytes: [u8; PREAMBLE_BYTES]) -> Result<Self, PreambleError> {
+        let [a, b, c, d, format, kind, index, _] = bytes;
+        if [a, b, c, d] != MAGIC {
+            return Err(PreambleError::NotBridge);
+        }
+        if format != FORMAT {
+            return Err(PreambleError::Format(format));
+        }
+        match kind {
+            1 => Ok(Self::Control),
+            2 => Ok(Self::Order(index)),
+            other => Err(PreambleError::Kind(other)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_lane_is_read_back_from_its_preamble() {
+        for lane in [Lane::Control, Lane::Order(0), Lane::Order(15)] {
+            assert_eq!(Lane::from_preamble(lane.preamble()), Ok(lane));
+        }
+    }
+
+    #[test]
+    fn a_stream_of_something_else_opens_no_lane() {
+        assert_eq!(Lane::from_preamble(*b"GET / HT"), Err(PreambleError::NotBridge));
+        assert_eq!(Lane::from_preamble(*b"BRDG\x01\x09\x00\x00"), Err(PreambleError::Kind(9)));
+    }
+}

@@ -1,0 +1,18 @@
+//! The bytes on a lane: a preamble, then length-prefixed frames, each one protobuf message.
+//!
+//! Wire types are plain and forgiving to read; they become domain types (which are neither) at the edge.
+
+/// Length-prefixed frames and their decoder.
+pub mod frame;
+
+/// The lanes of a link and the preamble that opens each.
+pub mod lane;
+
+/// Which protocol versions a build speaks, and how two builds agree.
+pub mod version;
+
+/// The control lane: hello, heartbeat, goodbye.
+pub mod control;
+
+/// The order lanes: what the cloud asks and what the IDC answers.
+pub mod order;
