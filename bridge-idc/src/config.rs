@@ -1,0 +1,148 @@
+//! The configuration of bridge-idc: every key, its type and its default, one line each.
+//!
+//! Read once at the start into plain structs, which the parts of the agent are given. `samples/bridge-idc.toml` explains
+//! each key to whoever runs it.
+
+use std::path::{Path, PathBuf};
+
+use bridge_runtime::config::{
+    AdminConfig, AgentConfig, Kind, LogConfig, Mistakes, Place, Reader, Secret, Setting, TunnelConfig,
+};
+
+/// Everything that bridge-idc is told.
+pub struct IdcConfig {
+    /// `[agent]`
+    pub agent: AgentConfig,
+    /// `[admin]`
+    pub admin: AdminConfig,
+    /// `[log]`
+    pub log: LogConfig,
+    /// `[tunnel]`
+    pub tunnel: TunnelConfig,
+    /// `[ledger]`
+    pub ledger: LedgerConfig,
+    /// `[keys]`
+    pub keys: KeysConfig,
+    /// `[orders]`
+    pub orders: OrdersConfig,
+    /// All of it as TOML, defaults included, without any secret: what `--print-config` shows.
+    pub effective: String,
+}
+
+impl IdcConfig {
+    /// Reads `path`, overlaid by the variables that start with `BRIDGE_IDC__`.
+    pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Mistakes> {
+        let mut reader = Reader::open(path, "BRIDGE_IDC", environment)?;
+        let agent = AgentConfig::read(&mut reader);
+        let admin = AdminConfig::read(&mut reader, "127.0.0.1:9081");
+        let log = LogConfig::read(&mut reader);
+        let tunnel = TunnelConfig::read(&mut reader);
+        let ledger = LedgerConfig::read(&mut reader);
+        let keys = KeysConfig::read(&mut reader);
+        let orders = OrdersConfig::read(&mut reader);
+        let effective = reader.finish()?;
+        Ok(Self { agent, admin, log, tunnel, ledger, keys, orders, effective })
+    }
+}
+
+/// `[ledger]`: the database that orders are committed to.
+pub struct LedgerConfig {
+    /// Which database.
+    pub url: LedgerUrl,
+    /// Its password, from `password_file`; never part of the URL.
+    pub password: Option<Secret>,
+    /// Connections at a time, 1 to 64. SQLite takes one for writing and the rest for reading.
+    pub connections: u32,
+    /// Whether `serve` brings the tables up to date before it starts.
+    pub migrate: bool,
+}
+
+impl LedgerConfig {
+    fn read(reader: &mut Reader) -> Self {
+        let mut section = reader.section("ledger");
+        Self {
+            url: section.required("url"),
+            password: section.optional("password_file"),
+            connections: section.number("connections", 1..=64, 8),
+            migrate: section.or("migrate", "true"),
+        }
+    }
+}
+
+/// The database, by the scheme of its URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LedgerUrl {
+    /// `sqlite:PATH`, a file beside the configuration or at an absolute path.
+    Sqlite(PathBuf),
+    /// `postgres://USER@HOST:PORT/DATABASE`, without a password.
+    Postgres(String),
+}
+
+impl Setting for LedgerUrl {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "\"sqlite:PATH\" or \"postgres://USER@HOST/DATABASE\"";
+
+    fn placeholder() -> Self {
+        Self::Sqlite(PathBuf::new())
+    }
+
+    /// No message here repeats the text: it may hold a password.
+    fn parse(text: &str, place: &Place) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            return match path {
+                "" | ":memory:" => {
+                    Err("must name a file after \"sqlite:\": the ledger outlives the process".to_owned())
+                }
+                path => place.resolve(path.strip_prefix("//").unwrap_or(path)).map(Self::Sqlite),
+            };
+        }
+        let Some(rest) = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"))
+        else {
+            return Err(format!("must be {}", Self::EXPECTED));
+        };
+        let (authority, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+        let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+        if user.contains(':') || parameters.split('&').any(|parameter| parameter.starts_with("password")) {
+            return Err(
+                "must not hold the password: write that into a file and name it in ledger.password_file"
+                    .to_owned(),
+            );
+        }
+        Ok(Self::Postgres(text.to_owned()))
+    }
+}
+
+/// `[keys]`: the keys that only the IDC has.
+#[derive(Clone, Debug)]
+pub struct KeysConfig {
+    /// The folder that `bridge-idc keys init` fills.
+    pub dir: PathBuf,
+}
+
+impl KeysConfig {
+    fn read(reader: &mut Reader) -> Self {
+        Self { dir: reader.section("keys").required("dir") }
+    }
+}
+
+/// `[orders]`: how much is taken at once.
+#[derive(Clone, Debug)]
+pub struct OrdersConfig {
+    /// Orders in one transaction, 1 to 4096.
+    pub batch_max: usize,
+    /// Orders received and not yet answered, all links together.
+    pub window_max: usize,
+    /// Lines in one order.
+    pub lines_max: usize,
+}
+
+impl OrdersConfig {
+    fn read(reader: &mut Reader) -> Self {
+        let mut section = reader.section("orders");
+        Self {
+            batch_max: section.number("batch_max", 1..=4_096, 1_024),
+            window_max: section.number("window_max", 1..=1_000_000, 8_192),
+            lines_max: section.number("lines_max", 1..=2_000, 2_000),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Mistakes in a configuration: collected by the reader, shown together, one line each.
+//!
+//! A mistake says where (file and line, or the variable), which key, what is wrong and what to do.
+
+use std::error::Error;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Where a value came from; ordered as its mistakes are shown.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Origin {
+    /// The file as a whole: a key that is missing, or the default.
+    File,
+    /// A line of the file, counted from 1.
+    Line(usize),
+    /// An environment variable.
+    Variable(String),
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Mistake {
+    origin: Origin,
+    key: String,
+    problem: String,
+}
+
+/// Everything that is wrong with a configuration, never empty when returned as an error.
+#[derive(Debug)]
+pub struct Mistakes {
+    file: PathBuf,
+    list: Vec<Mistake>,
+}
+
+impl Mistakes {
+    pub(super) fn new(file: &Path) -> Self {
+        Self { file: file.to_owned(), list: Vec::new() }
+    }
+
+    /// Notes a mistake; an empty `key` stands for the file itself.
+    pub(super) fn add(&mut self, origin: Origin, key: &str, problem: impl Into<String>) {
+        self.list.push(Mistake { origin, key: key.to_owned(), problem: problem.into() });
+    }
+
+    pub(super) fn concerns(&self, key: &str) -> bool {
+        self.list.iter().any(|mistake| mistake.key == key)
+    }
+
+    /// `value` if nothing was wrong, otherwise all mistakes in the order of the file.
+    pub(super) fn none_or<T>(mut self, value: T) -> Result<T, Self> {
+        self.list.sort();
+        if self.list.is_empty() { Ok(value) } else { Err(self) }
+    }
+
+    /// How many there are.
+    #[expect(clippy::len_without_is_empty, reason = "a returned list is never empty")]
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+}
+
+/// One line a mistake: `bridge-cloud.toml:12: tunnel.order_lanes: must be 1 to 16, is 40`.
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Mistake { origin, key, problem }) in self.list.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            match origin {
+                Origin::File => write!(f, "{}: ", self.file.display())?,
+                Origin::Line(line) => write!(f, "{}:{line}: ", self.file.display())?,
+                Origin::Variable(name) => write!(f, "environment variable {name}: ")?,
+            }
+            if !key.is_empty() {
+                write!(f, "{key}: ")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for Mistakes {}

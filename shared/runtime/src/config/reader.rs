@@ -1,0 +1,326 @@
+//! The reader an agent's config.rs fills its structs from.
+//!
+//! Each call names a key, its default and its type, and always yields a value; mistakes are collected on the side and come
+//! out of [`Reader::finish`] together, with whatever the file and the environment hold that nobody asked for.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use super::mistakes::{Mistakes, Origin};
+use super::source::{Entry, Kind, Raw, Source, join};
+use super::values::{Place, Setting};
+
+/// A hint further away than this is a guess.
+const HINT_DISTANCE_MAX: usize = 3;
+
+/// A configuration being read.
+pub struct Reader {
+    source: Source,
+    place: Place,
+    /// Every key asked for, in that order.
+    asked: Vec<Asked>,
+    mistakes: Mistakes,
+}
+
+struct Asked {
+    path: String,
+    origin: Origin,
+    /// The effective value as TOML; `None` for an optional one that is not set.
+    shown: Option<String>,
+}
+
+impl Reader {
+    /// Opens `file`, overlaid by the variables of `environment` that start with `prefix` and two underscores.
+    /// A file that is not TOML is reported at once: what it means to say cannot be judged.
+    pub fn open(
+        file: &Path,
+        prefix: &str,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Mistakes> {
+        let mut mistakes = Mistakes::new(file);
+        let text = std::fs::read_to_string(file).unwrap_or_else(|error| {
+            mistakes.add(Origin::File, "", format!("cannot be read: {error}"));
+            String::new()
+        });
+        let environment: Vec<_> = environment.collect();
+        let credentials = environment.iter().find(|(name, _)| name == "CREDENTIALS_DIRECTORY");
+        let place = Place {
+            folder: file.parent().map(Path::to_owned).unwrap_or_default(),
+            credentials: credentials.map(|(_, value)| PathBuf::from(value)),
+        };
+        let source = Source::new(&text, prefix, environment.into_iter(), &mut mistakes);
+        let mistakes = mistakes.none_or(Mistakes::new(file))?;
+        Ok(Self { source, place, asked: Vec::new(), mistakes })
+    }
+
+    /// The settings under `[name]`.
+    pub fn section(&mut self, name: &str) -> Section<'_> {
+        Section { path: name.to_owned(), reader: self }
+    }
+
+    /// Reads each of `[table.NAME]`.
+    pub fn named<T>(
+        &mut self,
+        table: &str,
+        mut read: impl FnMut(&str, &mut Section<'_>) -> T,
+    ) -> BTreeMap<String, T> {
+        let names = self.source.names(table).into_iter();
+        names
+            .map(|name| {
+                let value = read(&name, &mut self.section(&join(table, &name)));
+                (name, value)
+            })
+            .collect()
+    }
+
+    /// Adds a mistake about `path`, unless it has one already: one reason to change a value is enough.
+    pub fn refuse(&mut self, path: &str, problem: impl Into<String>) {
+        if !self.mistakes.concerns(path) {
+            let asked = self.asked.iter().find(|asked| asked.path == path);
+            let origin = asked.map_or_else(|| self.source.table_origin(path), |asked| asked.origin.clone());
+            self.mistakes.add(origin, path, problem);
+        }
+    }
+
+    /// The effective configuration as TOML, if nothing was wrong. It names the files of secrets and never what they hold.
+    pub fn finish(mut self) -> Result<String, Mistakes> {
+        let known: Vec<_> = self.asked.iter().map(|asked| asked.path.as_str()).collect();
+        for (origin, path) in self.source.left_over(&known) {
+            let problem = if known
+                .iter()
+                .any(|key| key.strip_prefix(&path).is_some_and(|rest| rest.starts_with('.')))
+            {
+                format!("is a section: write [{path}]")
+            } else {
+                format!("is not a known setting{}", self.hint(&path, &known, &origin))
+            };
+            self.mistakes.add(origin, &path, problem);
+        }
+        let effective = self.effective();
+        self.mistakes.none_or(effective)
+    }
+
+    /// What `path` was probably meant to be.
+    fn hint(&self, path: &str, known: &[&str], origin: &Origin) -> String {
+        let sections = known.iter().filter_map(|key| key.rsplit_once('.')).map(|(section, _)| section);
+        let candidates = known.iter().copied().chain(sections).map(|key| (edit_distance(path, key), key));
+        match candidates.min().filter(|(distance, _)| *distance <= HINT_DISTANCE_MAX) {
+            Some((_, key)) if matches!(origin, Origin::Variable(_)) => {
+                format!(": did you mean {}?", self.source.variable(key))
+            }
+            Some((_, key)) => format!(": did you mean {key}?"),
+            None => ": remove it, the sample file has all there are".to_owned(),
+        }
+    }
+
+    fn effective(&self) -> String {
+        let mut text = String::new();
+        let mut current = "";
+        for Asked { path, shown, .. } in &self.asked {
+            let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
+            if section != current {
+                let gap = if text.is_empty() { "" } else { "\n" };
+                let _infallible = writeln!(text, "{gap}[{section}]");
+                current = section;
+            }
+            let _infallible = match shown {
+                Some(value) => writeln!(text, "{key} = {value}"),
+                None => writeln!(text, "# {key} is not set"),
+            };
+        }
+        text
+    }
+}
+
+/// One section of a configuration being read.
+pub struct Section<'r> {
+    path: String,
+    reader: &'r mut Reader,
+}
+
+impl Section<'_> {
+    /// A setting without a default.
+    pub fn required<T: Setting>(&mut self, key: &str) -> T {
+        match self.take(key, T::KIND, false) {
+            Some(entry) => self.parse(key, &entry),
+            None => {
+                let origin = self.reader.source.table_origin(&self.path);
+                self.record(key, origin.clone(), None);
+                self.mistake(origin, key, format!("is missing: give {}", T::EXPECTED));
+                T::placeholder()
+            }
+        }
+    }
+
+    /// A setting with a default, written as in the file.
+    pub fn or<T: Setting>(&mut self, key: &str, default: &str) -> T {
+        let entry = self.take_or(key, T::KIND, default);
+        self.parse(key, &entry)
+    }
+
+    /// A setting that may be left out and has no default.
+    pub fn optional<T: Setting>(&mut self, key: &str) -> Option<T> {
+        let entry = self.take(key, T::KIND, false);
+        if entry.is_none() {
+            self.record(key, Origin::File, None);
+        }
+        entry.map(|entry| self.parse(key, &entry))
+    }
+
+    /// A setting with a default that can be switched off by the word `"off"`.
+    pub fn or_off<T: Setting>(&mut self, key: &str, default: &str) -> Option<T> {
+        let entry = self.take_or(key, T::KIND, default);
+        if matches!(&entry.raw, Raw::Scalar(Kind::Text, text) if text == "off") {
+            self.record(key, entry.origin, Some("\"off\"".to_owned()));
+            return None;
+        }
+        Some(self.parse(key, &entry))
+    }
+
+    /// A whole number within `range`.
+    pub fn number<N: TryFrom<u64> + Default>(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<u64>,
+        default: u64,
+    ) -> N {
+        let entry = self.take_or(key, Kind::Integer, &default.to_string());
+        let Some(text) = self.scalar(key, &entry, Kind::Integer, "a whole number") else {
+            return N::default();
+        };
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.and_then(|number| N::try_from(number).ok()).unwrap_or_else(|| {
+            self.mistake(
+                entry.origin,
+                key,
+                format!("must be {} to {}, is {text}", range.start(), range.end()),
+            );
+            N::default()
+        })
+    }
+
+    /// One of a few words, each with its meaning.
+    pub fn choice<T: Copy + Default>(&mut self, key: &str, default: &str, words: &[(&str, T)]) -> T {
+        let names: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+        let expected = names.join(" or ");
+        let entry = self.take_or(key, Kind::Text, default);
+        let Some(text) = self.scalar(key, &entry, Kind::Text, &expected) else { return T::default() };
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+            return *value;
+        }
+        self.mistake(entry.origin, key, format!("must be {expected}, is {text:?}"));
+        T::default()
+    }
+
+    /// A list, empty when left out.
+    pub fn list<T: Setting>(&mut self, key: &str) -> Vec<T> {
+        let Some(Entry { origin, raw }) = self.take(key, T::KIND, true) else {
+            self.record(key, Origin::File, Some("[]".to_owned()));
+            return Vec::new();
+        };
+        let Raw::List(items) = raw else {
+            self.mistake(origin, key, format!("must be a list in brackets, each {}", T::EXPECTED));
+            return Vec::new();
+        };
+        let shown: Vec<_> = items.iter().map(|item| shown(&item.raw)).collect();
+        self.record(key, origin, Some(format!("[{}]", shown.join(", "))));
+        items.iter().filter_map(|item| self.parse_recorded(key, item)).collect()
+    }
+
+    /// Adds a mistake about `key`, unless it has one already: for what only several keys together get wrong.
+    pub fn refuse(&mut self, key: &str, problem: impl Into<String>) {
+        let path = join(&self.path, key);
+        self.reader.refuse(&path, problem);
+    }
+
+    /// Where relative paths start, for a setting that hides a path in its text.
+    pub fn place(&self) -> &Place {
+        &self.reader.place
+    }
+
+    fn take(&mut self, key: &str, kind: Kind, list: bool) -> Option<Entry> {
+        self.reader.source.take(&join(&self.path, key), kind, list)
+    }
+
+    fn take_or(&mut self, key: &str, kind: Kind, default: &str) -> Entry {
+        let default = || Entry { origin: Origin::File, raw: Raw::Scalar(kind, default.to_owned()) };
+        self.take(key, kind, false).unwrap_or_else(default)
+    }
+
+    fn parse<T: Setting>(&mut self, key: &str, entry: &Entry) -> T {
+        self.record(key, entry.origin.clone(), Some(shown(&entry.raw)));
+        self.parse_recorded(key, entry).unwrap_or_else(T::placeholder)
+    }
+
+    fn parse_recorded<T: Setting>(&mut self, key: &str, entry: &Entry) -> Option<T> {
+        let text = self.typed(key, entry, T::KIND, T::EXPECTED)?;
+        match T::parse(&text, &self.reader.place) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.mistake(entry.origin.clone(), key, problem);
+                None
+            }
+        }
+    }
+
+    fn scalar(&mut self, key: &str, entry: &Entry, kind: Kind, expected: &str) -> Option<String> {
+        self.record(key, entry.origin.clone(), Some(shown(&entry.raw)));
+        self.typed(key, entry, kind, expected)
+    }
+
+    /// The scalar's text, if it has the right TOML type.
+    fn typed(&mut self, key: &str, entry: &Entry, kind: Kind, expected: &str) -> Option<String> {
+        let actual = match &entry.raw {
+            Raw::Scalar(actual, text) if *actual == kind => return Some(text.clone()),
+            Raw::Scalar(Kind::Text, _) => "a text",
+            Raw::Scalar(Kind::Integer, _) => "a number",
+            Raw::Scalar(Kind::Boolean, _) => "true or false",
+            Raw::List(_) => "a list",
+            Raw::Other(name) => name,
+        };
+        self.mistake(entry.origin.clone(), key, format!("must be {expected}, is {actual}"));
+        None
+    }
+
+    fn record(&mut self, key: &str, origin: Origin, shown: Option<String>) {
+        self.reader.asked.push(Asked { path: join(&self.path, key), origin, shown });
+    }
+
+    fn mistake(&mut self, origin: Origin, key: &str, problem: String) {
+        self.reader.mistakes.add(origin, &join(&self.path, key), problem);
+    }
+}
+
+/// The value as TOML writes it.
+fn shown(raw: &Raw) -> String {
+    match raw {
+        Raw::Scalar(Kind::Text, text) => toml::Value::from(text.as_str()).to_string(),
+        Raw::Scalar(Kind::Integer | Kind::Boolean, text) => text.clone(),
+        Raw::List(items) => {
+            format!("[{}]", items.iter().map(|item| shown(&item.raw)).collect::<Vec<_>>().join(", "))
+        }
+        Raw::Other(name) => format!("({name})"),
+    }
+}
+
+/// Levenshtein's: the fewest letters to add, drop or change.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cell, to) in row.iter_mut().skip(1).zip(&b) {
+            let above = *cell;
+            left = (diagonal + usize::from(from != *to)).min(above + 1).min(left + 1);
+            diagonal = above;
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}

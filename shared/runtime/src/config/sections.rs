@@ -1,0 +1,201 @@
+//! The sections both agents have: who the agent is, its admin listener, its log, its tunnel.
+//!
+//! One line a key, with its default. What these mean together with an agent's own sections is told by its sample file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::reader::Reader;
+use super::secret::SecretFile;
+use super::values::{BitRate, ByteSize, DialTarget, InputFile};
+
+/// `[agent]`: who this is and where it keeps what must survive a restart.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// Told to the peer and shown in its status; the certificate, not this, is the identity.
+    pub name: String,
+    /// Folder, made at the start if it is missing.
+    pub state_dir: PathBuf,
+}
+
+impl AgentConfig {
+    /// Reads `[agent]`.
+    pub fn read(reader: &mut Reader) -> Self {
+        let mut section = reader.section("agent");
+        let config = Self { name: section.required("name"), state_dir: section.required("state_dir") };
+        if !is_name(&config.name) {
+            section.refuse("name", NAME_RULE);
+        }
+        config
+    }
+}
+
+/// `[admin]`: health, metrics and status.
+#[derive(Clone, Debug)]
+pub struct AdminConfig {
+    /// A loopback address: what is told here needs no password.
+    pub listen: SocketAddr,
+}
+
+impl AdminConfig {
+    /// Reads `[admin]`; the agents differ in their default address.
+    pub fn read(reader: &mut Reader, listen: &str) -> Self {
+        let mut section = reader.section("admin");
+        let config = Self { listen: section.or("listen", listen) };
+        if !config.listen.ip().is_loopback() {
+            section.refuse(
+                "listen",
+                "must be a loopback address such as 127.0.0.1 or [::1]: it answers without a password",
+            );
+        }
+        config
+    }
+}
+
+/// `[log]`: how the log is written.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// A filter as `tracing_subscriber::EnvFilter` has it.
+    pub level: String,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text an event.
+    #[default]
+    Human,
+    /// One JSON object an event.
+    Json,
+}
+
+impl LogConfig {
+    /// Reads `[log]`.
+    pub fn read(reader: &mut Reader) -> Self {
+        let mut section = reader.section("log");
+        let config = Self {
+            format: section.choice(
+                "format",
+                "human",
+                &[("human", LogFormat::Human), ("json", LogFormat::Json)],
+            ),
+            level: section.or("level", "info"),
+        };
+        if let Err(error) = EnvFilter::try_new(&config.level) {
+            section.refuse(
+                "level",
+                format!("must be a level or a filter such as \"info,bridge_runtime=debug\": {error}"),
+            );
+        }
+        config
+    }
+}
+
+/// `[tunnel]`: the encrypted links between the agents.
+#[derive(Clone, Debug)]
+pub struct TunnelConfig {
+    /// This agent's certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM, readable by its owner only.
+    pub key: PathBuf,
+    /// The CA's certificate, PEM: who it has not signed is refused.
+    pub ca: PathBuf,
+    /// The CA's revocation list, PEM.
+    pub crl: PathBuf,
+    /// Where peers may dial in; may be empty if `dial` is not.
+    pub listen: Vec<SocketAddr>,
+    /// Peers to dial; may be empty if `listen` is not.
+    pub dial: Vec<DialTarget>,
+    /// SPIFFE IDs of the peers that may link; empty for any of the other role under this CA.
+    pub allow: Vec<String>,
+    /// Whether a key exchange without ML-KEM will do.
+    pub post_quantum: PostQuantum,
+    /// Lanes that orders are spread over, 1 to 16.
+    pub order_lanes: u8,
+    /// The rate that congestion control does not fall below on random loss; `None` is plain CUBIC.
+    pub committed_rate: Option<BitRate>,
+    /// Connections to each address of a peer, 1 to 8.
+    pub links_per_peer: u8,
+    /// What to ask the kernel for, for each UDP socket and direction.
+    pub udp_buffer: ByteSize,
+    /// A link without a packet for this long is closed.
+    pub idle_timeout: Duration,
+    /// How often the control lane speaks.
+    pub heartbeat: Duration,
+    /// A link that said nothing for this long gets no new orders; longer than `heartbeat`, shorter than `idle_timeout`.
+    pub silent_after: Duration,
+}
+
+/// Whether the tunnel's key exchange must withstand a quantum computer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PostQuantum {
+    /// Only X25519MLKEM768 is offered.
+    #[default]
+    Require,
+    /// X25519MLKEM768 first, classical groups as well.
+    Prefer,
+    /// Classical groups only.
+    Off,
+}
+
+impl TunnelConfig {
+    /// Reads `[tunnel]`.
+    pub fn read(reader: &mut Reader) -> Self {
+        let post_quantum =
+            [("require", PostQuantum::Require), ("prefer", PostQuantum::Prefer), ("off", PostQuantum::Off)];
+        let mut section = reader.section("tunnel");
+        let config = Self {
+            certificate: section.required::<InputFile>("certificate").into_path(),
+            key: section.required::<SecretFile>("key").into_path(),
+            ca: section.required::<InputFile>("ca").into_path(),
+            crl: section.required::<InputFile>("crl").into_path(),
+            listen: section.list("listen"),
+            dial: section.list("dial"),
+            allow: section.list("allow"),
+            post_quantum: section.choice("post_quantum", "require", &post_quantum),
+            order_lanes: section.number("order_lanes", 1..=16, 4),
+            committed_rate: section.or_off("committed_rate", "50 Mbit/s"),
+            links_per_peer: section.number("links_per_peer", 1..=8, 1),
+            udp_buffer: section.or("udp_buffer", "8 MiB"),
+            idle_timeout: section.or("idle_timeout", "12s"),
+            heartbeat: section.or("heartbeat", "1s"),
+            silent_after: section.or("silent_after", "3s"),
+        };
+        if config.listen.is_empty() && config.dial.is_empty() {
+            section.refuse(
+                "listen",
+                "must not be empty while tunnel.dial is: somebody has to dial and somebody to listen",
+            );
+        }
+        if config.allow.iter().any(|id| !id.starts_with("spiffe://")) {
+            section.refuse("allow", "must hold SPIFFE IDs such as \"spiffe://example.com/idc/seoul\"");
+        }
+        if config.silent_after <= config.heartbeat {
+            section.refuse(
+                "silent_after",
+                "must be longer than tunnel.heartbeat, or every link is always silent",
+            );
+        }
+        if config.idle_timeout <= config.silent_after {
+            section.refuse(
+                "idle_timeout",
+                "must be longer than tunnel.silent_after, or a link is closed before it is spared",
+            );
+        }
+        config
+    }
+}
+
+/// What [`is_name`] wants, as a mistake says it.
+pub const NAME_RULE: &str = "must be a name of 1 to 32 lower-case letters, digits and hyphens";
+
+/// Whether a text can name an agent or a brand: it has to fit into a path, a URL, an environment variable and a label.
+pub fn is_name(text: &str) -> bool {
+    (1..=32).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}

@@ -1,0 +1,175 @@
+//! Where settings come from: the TOML file flattened to dotted keys with their lines, and the environment laid over it.
+//!
+//! It knows no setting: the reader takes the keys it wants, and what is left over at the end is unknown.
+
+use std::collections::BTreeMap;
+
+use toml::de::{DeTable, DeValue};
+
+use super::mistakes::{Mistakes, Origin};
+
+/// What TOML calls a scalar's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A quoted text.
+    Text,
+    /// An integer, here always in decimal.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+}
+
+/// A value before its meaning is known.
+#[derive(Clone, Debug)]
+pub(super) enum Raw {
+    Scalar(Kind, String),
+    List(Vec<Entry>),
+    /// What no setting takes, by its TOML name: a float, a date, a table in a list.
+    Other(&'static str),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) origin: Origin,
+    pub(super) raw: Raw,
+}
+
+/// All settings nobody has taken yet.
+pub(super) struct Source {
+    prefix: String,
+    entries: BTreeMap<String, Entry>,
+    /// Line of each table's header, or of the first key that implied it.
+    tables: BTreeMap<String, usize>,
+    /// The variables with our prefix.
+    variables: BTreeMap<String, String>,
+}
+
+impl Source {
+    /// Flattens `text`; what is not TOML at all goes to `mistakes`. `prefix` is such as `BRIDGE_CLOUD`.
+    pub(super) fn new(
+        text: &str,
+        prefix: &str,
+        environment: impl Iterator<Item = (String, String)>,
+        mistakes: &mut Mistakes,
+    ) -> Self {
+        let prefix = format!("{prefix}__");
+        let variables = environment.filter(|(name, _)| name.starts_with(&prefix)).collect();
+        let mut source = Self { prefix, entries: BTreeMap::new(), tables: BTreeMap::new(), variables };
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let line = error.span().map_or(Origin::File, |span| Origin::Line(line_of(text, span.start)));
+            // Only the message: the error's own Display quotes the line, and a line may hold what somebody pasted.
+            mistakes.add(line, "", format!("is not valid TOML: {}", error.message()));
+        }
+        source.flatten(text, "", table.get_ref());
+        source
+    }
+
+    fn flatten(&mut self, text: &str, parent: &str, table: &DeTable<'_>) {
+        for (key, value) in table {
+            let path = join(parent, &bare_or_quoted(key.get_ref()));
+            let line = line_of(text, key.span().start);
+            if let DeValue::Table(inner) = value.get_ref() {
+                self.tables.insert(path.clone(), line);
+                self.flatten(text, &path, inner);
+            } else {
+                self.entries.insert(path, entry(text, line, value.get_ref()));
+            }
+        }
+    }
+
+    /// Takes a scalar or a list: from the environment if it is there, else from the file.
+    pub(super) fn take(&mut self, path: &str, kind: Kind, list: bool) -> Option<Entry> {
+        let from_file = self.entries.remove(path);
+        let name = self.variable(path);
+        let Some(text) = self.variables.remove(&name) else { return from_file };
+        let origin = Origin::Variable(name);
+        let raw = if list {
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            Raw::List(
+                items
+                    .map(|item| Entry { origin: origin.clone(), raw: Raw::Scalar(kind, item.to_owned()) })
+                    .collect(),
+            )
+        } else {
+            Raw::Scalar(kind, text)
+        };
+        Some(Entry { origin, raw })
+    }
+
+    /// The names under `table`: those of the file, and those only the environment gives (where `_` stands for `-`).
+    pub(super) fn names(&self, table: &str) -> Vec<String> {
+        let in_file = self.tables.keys().filter_map(|path| path.strip_prefix(table)?.strip_prefix('.'));
+        let in_file = in_file.filter(|name| !name.contains('.')).map(str::to_owned);
+        let prefix = format!("{}__", self.variable(table));
+        let in_environment =
+            self.variables.keys().filter_map(|name| name.strip_prefix(&prefix)?.split("__").next());
+        let in_environment = in_environment.map(|name| name.to_lowercase().replace('_', "-"));
+        let mut names: Vec<_> = in_file.chain(in_environment).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// The line of a table, for what is missing from it.
+    pub(super) fn table_origin(&self, table: &str) -> Origin {
+        self.tables.get(table).map_or(Origin::File, |line| Origin::Line(*line))
+    }
+
+    /// The variable that overlays a key: `tunnel.udp_buffer` is `BRIDGE_CLOUD__TUNNEL__UDP_BUFFER`.
+    pub(super) fn variable(&self, path: &str) -> String {
+        format!("{}{}", self.prefix, path.to_uppercase().replace('-', "_").replace('.', "__"))
+    }
+
+    /// What nobody took: the outermost table or else the key, with the place of it.
+    pub(super) fn left_over(&self, known: &[&str]) -> Vec<(Origin, String)> {
+        let is_section = |path: &str| {
+            known.iter().any(|key| key.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+        };
+        let unknown_tables: Vec<_> = self.tables.iter().filter(|(path, _)| !is_section(path)).collect();
+        let inside_unknown = |path: &str| {
+            unknown_tables
+                .iter()
+                .any(|(table, _)| path.strip_prefix(table.as_str()).is_some_and(|rest| rest.starts_with('.')))
+        };
+        let tables = unknown_tables.iter().map(|(path, line)| (Origin::Line(**line), (*path).clone()));
+        let entries = self.entries.iter().map(|(path, entry)| (entry.origin.clone(), path.clone()));
+        let in_file = tables.chain(entries).filter(|(_, path)| !inside_unknown(path));
+        let in_environment = self.variables.keys().map(|name| {
+            let path = name.trim_start_matches(&self.prefix).to_lowercase().replace("__", ".");
+            (Origin::Variable(name.clone()), path)
+        });
+        in_file.chain(in_environment).collect()
+    }
+}
+
+/// A dotted path, without a leading dot for the top level.
+pub(super) fn join(parent: &str, key: &str) -> String {
+    if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") }
+}
+
+fn entry(text: &str, line: usize, value: &DeValue<'_>) -> Entry {
+    let raw = match value {
+        DeValue::String(text) => Raw::Scalar(Kind::Text, text.to_string()),
+        DeValue::Boolean(value) => Raw::Scalar(Kind::Boolean, value.to_string()),
+        DeValue::Integer(value) => {
+            let decimal = i128::from_str_radix(value.as_str(), value.radix()).map(|value| value.to_string());
+            Raw::Scalar(Kind::Integer, decimal.unwrap_or_else(|_| value.to_string()))
+        }
+        DeValue::Array(items) => Raw::List(
+            items.iter().map(|item| entry(text, line_of(text, item.span().start), item.get_ref())).collect(),
+        ),
+        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => Raw::Other(value.type_str()),
+    };
+    Entry { origin: Origin::Line(line), raw }
+}
+
+/// The key as TOML writes it, so that `"a.b"` and `a.b` stay two keys.
+fn bare_or_quoted(key: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !key.is_empty() && key.chars().all(bare) { key.to_owned() } else { format!("{key:?}") }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}
