@@ -1,0 +1,212 @@
+//! The certificate authority in memory: a key, its certificate, and what it signs.
+//!
+//! Role: the profile of every certificate and revocation list of a bridge (ECDSA P-256; RFC 5280, X509-SVID).
+//! Neighbours: `authority` keeps one in a directory; tests use it as it is, also for certificates that must be refused.
+//! It never touches a file and never reads the clock.
+
+use std::fmt;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use x509_parser::prelude::{FromDer, X509Certificate};
+use zeroize::Zeroizing;
+
+use crate::identity::Agent;
+use crate::inspection::{self, Names};
+use crate::{CertsError, Revoked, Role, Serial, TrustDomain, Validity};
+
+/// What the subject of every certificate starts with.
+const ORGANIZATION: &str = "Bridge";
+
+/// A private certificate authority: it can sign, and it says in whose name.
+pub struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    certificate_pem: String,
+    name: String,
+    trust_domain: TrustDomain,
+    validity: Validity,
+}
+
+/// A certificate with its private key, fresh from the authority.
+pub struct Issued {
+    /// The certificate, PEM.
+    pub certificate_pem: String,
+    /// Its private key, PKCS#8 PEM; wiped from memory when dropped.
+    pub key_pem: Zeroizing<String>,
+    /// The certificate of the authority that signed it, PEM.
+    pub ca_pem: String,
+    /// The identity in it; `None` only for [`Ca::issue_unchecked`].
+    pub spiffe_id: Option<String>,
+    /// What a revocation list calls it.
+    pub serial: Serial,
+    /// When it holds: what was asked for, or less where the authority's own certificate ends earlier.
+    pub validity: Validity,
+}
+
+impl Ca {
+    /// Makes a new authority, with a new key, for a trust domain.
+    pub fn generate(trust_domain: &str, validity: Validity) -> Result<Self, CertsError> {
+        let trust_domain = TrustDomain::parse(trust_domain)?;
+        let serial = Serial::random();
+        // Each authority has a name of its own, so that a certificate of another one is called just that, and not
+        // one with a bad signature.
+        let common_name = format!("Bridge CA {:.8}", serial.to_string());
+        let mut params = profile(&serial, validity, &[(DnType::CommonName, &common_name)]);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.subject_alt_names = vec![uri(&trust_domain.spiffe_id())?];
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        // Taken up again the way every later run will, so that what cannot be read back is never written.
+        Self::from_pem(&params.self_signed(&key)?.pem(), &Zeroizing::new(key.serialize_pem()))
+    }
+
+    /// Takes up an authority that [`Self::generate`] made, from its certificate and its key.
+    pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, CertsError> {
+        let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
+            .map_err(|_| CertsError::malformed("the authority has no certificate in PEM form"))?;
+        let (_, certificate) = X509Certificate::from_der(&der)
+            .map_err(|_| CertsError::malformed("the authority's certificate cannot be read"))?;
+        let key = KeyPair::from_pem(key_pem)
+            .map_err(|_| CertsError::malformed("the authority's key is no private key in PKCS#8 PEM form"))?;
+        if key.public_key_raw() != &*certificate.public_key().subject_public_key.data {
+            return Err(CertsError::malformed("the authority's key and certificate do not belong together"));
+        }
+        let Names { subject: name, spiffe_id, .. } = Names::of(&certificate);
+        let trust_domain = spiffe_id.as_deref().and_then(TrustDomain::from_spiffe_id);
+        let (true, Some(trust_domain)) = (certificate.is_ca(), trust_domain) else {
+            return Err(CertsError::malformed("the authority's certificate is not one that `init` made"));
+        };
+        let validity = inspection::validity(&certificate)?;
+        let issuer = Issuer::from_ca_cert_der(&der, key)?;
+        Ok(Self { issuer, certificate_pem: certificate_pem.to_owned(), name, trust_domain, validity })
+    }
+
+    /// Signs a certificate, for a new key, that names an agent.
+    pub fn issue(&self, role: Role, name: &str, validity: Validity) -> Result<Issued, CertsError> {
+        self.issue_to(&Agent::new(role, name)?, validity)
+    }
+
+    /// Signs a certificate, for a new key, with any URI or none: what an agent must be seen to refuse. For tests.
+    pub fn issue_unchecked(&self, uri: Option<&str>, validity: Validity) -> Result<Issued, CertsError> {
+        self.sign(&[(DnType::CommonName, "unchecked")], uri, validity)
+    }
+
+    /// Signs a revocation list: `number` must be higher than that of the list before it, and the list is due to be
+    /// replaced at the end of `validity`.
+    pub fn sign_crl(
+        &self,
+        number: u64,
+        revoked: &[Revoked],
+        validity: Validity,
+    ) -> Result<String, CertsError> {
+        let revoked_certs = revoked.iter().map(Revoked::to_rcgen).collect::<Result<_, _>>()?;
+        let list = CertificateRevocationListParams {
+            this_update: validity.not_before_utc(),
+            next_update: validity.not_after_utc(),
+            crl_number: number.into(),
+            issuing_distribution_point: None,
+            revoked_certs,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(list.signed_by(&self.issuer)?.pem()?)
+    }
+
+    /// The authority's certificate, PEM: what agents trust.
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// The authority's private key, PKCS#8 PEM; wiped from memory when dropped.
+    pub fn key_pem(&self) -> Zeroizing<String> {
+        Zeroizing::new(self.issuer.key().serialize_pem())
+    }
+
+    /// Its name, as a distinguished name: the issuer in all it signs.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The trust domain of all its identities.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// When the authority's own certificate holds.
+    pub fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    pub(crate) fn issue_to(&self, agent: &Agent, validity: Validity) -> Result<Issued, CertsError> {
+        let subject =
+            [(DnType::OrganizationalUnitName, &*agent.role.to_string()), (DnType::CommonName, agent.name())];
+        self.sign(&subject, Some(&agent.spiffe_id(&self.trust_domain)), validity)
+    }
+
+    fn sign(
+        &self,
+        subject: &[(DnType, &str)],
+        identity: Option<&str>,
+        validity: Validity,
+    ) -> Result<Issued, CertsError> {
+        let validity = validity.within(&self.validity)?;
+        let serial = Serial::random();
+        let mut params = profile(&serial, validity, subject);
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        // Either side may dial, so each agent is a client on one day and a server on another.
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        params.subject_alt_names = identity.map(uri).transpose()?.into_iter().collect();
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        Ok(Issued {
+            certificate_pem: params.signed_by(&key, &self.issuer)?.pem(),
+            key_pem: Zeroizing::new(key.serialize_pem()),
+            ca_pem: self.certificate_pem.clone(),
+            spiffe_id: identity.map(str::to_owned),
+            serial,
+            validity,
+        })
+    }
+}
+
+impl fmt::Debug for Ca {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ca")
+            .field("name", &self.name)
+            .field("trust_domain", &self.trust_domain)
+            .field("validity", &self.validity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issued")
+            .field("spiffe_id", &self.spiffe_id)
+            .field("serial", &self.serial)
+            .field("validity", &self.validity)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the certificates of authorities and agents have in common.
+fn profile(serial: &Serial, validity: Validity, subject: &[(DnType, &str)]) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.serial_number = Some(serial.to_rcgen());
+    params.not_before = validity.not_before_utc();
+    params.not_after = validity.not_after_utc();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, ORGANIZATION);
+    for (kind, value) in subject {
+        params.distinguished_name.push(kind.clone(), *value);
+    }
+    params
+}
+
+fn uri(uri: &str) -> Result<SanType, CertsError> {
+    Ok(SanType::URI(uri.try_into()?))
+}

@@ -1,0 +1,110 @@
+//! Files that are there whole or not at all, and keys that nobody else can read at any moment.
+//!
+//! Role: the only file of this crate that writes. Neighbours: `authority` says what goes where. It never changes the
+//! mode of a file that exists and never writes in place.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::CertsError;
+
+/// Who may read a file.
+#[derive(Clone, Copy)]
+pub(crate) enum Readers {
+    /// Its owner alone: private keys.
+    Owner,
+    /// Everyone: certificates and revocation lists are public.
+    Everyone,
+}
+
+impl Readers {
+    fn mode(self) -> u32 {
+        match self {
+            Self::Owner => 0o600,
+            Self::Everyone => 0o644,
+        }
+    }
+}
+
+/// Puts `contents` under `path`, replacing what is there: a reader, or a crash, sees the old or the new, never a part.
+pub(crate) fn write(path: &Path, contents: &str, readers: Readers) -> Result<(), CertsError> {
+    // Beside its target, since a rename is atomic only within a file system. The mode is set by the call that creates
+    // it: there is no moment at which a key is readable by others.
+    let scratch = path.with_added_extension(format!("{:016x}.tmp", rand::random::<u64>()));
+    let fill = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(readers.mode()).open(&scratch)?;
+        file.write_all(contents.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&scratch, path)?;
+        // The rename itself is durable only once the directory is.
+        path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+    };
+    fill().map_err(|error| {
+        // The first error is the one to report; what is left behind is never read.
+        let _ = fs::remove_file(&scratch);
+        CertsError::io("write", path)(error)
+    })
+}
+
+/// Reads a PEM file.
+pub(crate) fn read(path: &Path) -> Result<String, CertsError> {
+    let bytes = fs::read(path).map_err(CertsError::io("read", path))?;
+    String::from_utf8(bytes).map_err(|_| CertsError::malformed("this is no PEM text").in_file(path))
+}
+
+/// Fails on the first of `paths` that exists, unless the caller forces it.
+pub(crate) fn refuse_existing(paths: &[&Path], force: bool) -> Result<(), CertsError> {
+    // A dangling symbolic link counts as well: the rename would replace it.
+    match paths.iter().find(|path| !force && path.symlink_metadata().is_ok()) {
+        Some(path) => Err(CertsError::Exists { path: path.to_path_buf() }),
+        None => Ok(()),
+    }
+}
+
+/// Keeps other runs of this program out of `dir` until the returned handle is dropped.
+pub(crate) fn lock(dir: &Path) -> Result<File, CertsError> {
+    let handle = File::open(dir).map_err(CertsError::io("open", dir))?;
+    handle.lock().map_err(CertsError::io("lock", dir))?;
+    Ok(handle)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_private_file_is_0600_even_where_a_wider_one_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.key");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        write(&path, "new", Readers::Owner).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_nothing_behind_and_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        // A directory cannot be replaced by a file: the rename fails after the scratch file was written.
+        let path = dir.path().join("taken");
+        fs::create_dir(&path).unwrap();
+        let error = write(&path, "new", Readers::Everyone).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("cannot write {}", path.display())), "{error}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_dangling_link_counts_as_existing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("link");
+        std::os::unix::fs::symlink("nowhere", &path).unwrap();
+        let error = refuse_existing(&[&dir.path().join("absent"), &path], false).unwrap_err();
+        assert!(matches!(error, CertsError::Exists { path: named } if named == path));
+        refuse_existing(&[&path], true).unwrap();
+    }
+}

@@ -1,0 +1,172 @@
+//! The built command, as a person or a script runs it.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper of a test fails the test")]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+struct Run {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn bridge_certs(dir: &Path, arguments: &str) -> Run {
+    let output = Command::new(env!("CARGO_BIN_EXE_bridge-certs"))
+        .env_remove("BRIDGE_CERTS_DIR")
+        .current_dir(dir)
+        .args(arguments.split_whitespace())
+        .output()
+        .unwrap();
+    Run {
+        code: output.status.code().expect("it was not killed"),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[track_caller]
+fn done(dir: &Path, arguments: &str) -> String {
+    let run = bridge_certs(dir, arguments);
+    assert_eq!(run.code, 0, "{arguments}: {}", run.stderr);
+    run.stdout
+}
+
+#[track_caller]
+fn fails(dir: &Path, arguments: &str, code: i32, says: &str) {
+    let run = bridge_certs(dir, arguments);
+    assert_eq!(run.code, code, "{arguments}: {}{}", run.stdout, run.stderr);
+    assert!(run.stderr.contains(says), "{arguments}: {:?} does not contain {says:?}", run.stderr);
+    assert_eq!(run.stdout, "", "{arguments} fails and prints a result");
+}
+
+#[test]
+fn the_life_of_a_certificate_from_init_to_revocation() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    assert!(done(dir, "init --trust-domain shop.example").contains("shop.example"));
+    assert!(done(dir, "issue cloud seoul").contains("spiffe://shop.example/cloud/seoul"));
+    assert!(done(dir, "issue idc pangyo --days 90").contains("pki/idc-pangyo.key"));
+    let old = done(dir, "inspect pki/cloud-seoul.pem");
+    assert!(old.contains("not revoked"), "{old}");
+    let renewed = done(dir, "renew cloud seoul");
+    assert!(renewed.contains("still valid"), "{renewed}");
+    let revoked = done(dir, "revoke cloud seoul");
+    assert_eq!(
+        revoked.matches("\nrevoked ").count() + usize::from(revoked.starts_with("revoked ")),
+        2,
+        "{revoked}"
+    );
+    assert!(revoked.contains("list 2 with 2 entries"), "{revoked}");
+    assert!(done(dir, "crl --days 7").contains("list 3 with 2 entries"));
+
+    let run = bridge_certs(dir, "inspect pki/cloud-seoul.pem");
+    assert_eq!(run.code, 0);
+    assert!(
+        run.stdout.contains("REVOKED") && run.stderr.contains("warning:"),
+        "{}{}",
+        run.stdout,
+        run.stderr
+    );
+    fails(dir, "renew cloud seoul", 1, "is revoked");
+}
+
+#[test]
+fn inspect_agrees_with_openssl_and_prints_one_json_object() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    done(dir, "--dir a init");
+    done(dir, "--dir a issue cloud seoul");
+    let json = done(dir, "inspect a/cloud-seoul.pem --crl a/crl.pem --json");
+    let seen: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(seen["spiffe_id"], "spiffe://bridge.internal/cloud/seoul");
+    assert_eq!(seen["key_algorithm"], "ECDSA P-256");
+    assert_eq!(seen["revocation"], "not-revoked");
+    assert!((29..=30).contains(&seen["days_left"].as_i64().unwrap()), "{json}");
+
+    let openssl = Command::new("openssl")
+        .args(["x509", "-noout", "-serial", "-fingerprint", "-sha256", "-in"])
+        .arg(dir.join("a/cloud-seoul.pem"))
+        .output()
+        .unwrap();
+    let openssl = String::from_utf8(openssl.stdout).unwrap();
+    let serial = seen["serial"].as_str().unwrap().to_uppercase();
+    assert!(openssl.contains(&format!("serial={serial}\n")), "{openssl}{json}");
+    assert!(
+        openssl.contains(&format!("Fingerprint={}\n", seen["fingerprint_sha256"].as_str().unwrap())),
+        "{openssl}{json}"
+    );
+}
+
+#[test]
+fn inspect_warns_when_fewer_than_seven_days_are_left() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    done(dir, "init");
+    done(dir, "issue cloud short --days 7");
+    done(dir, "issue cloud long --days 8");
+    let short = bridge_certs(dir, "inspect pki/cloud-short.pem --json");
+    assert!(short.stderr.contains("has 6 days left: renew it"), "{}", short.stderr);
+    serde_json::from_str::<serde_json::Value>(&short.stdout).expect("the warning is not on standard output");
+    assert_eq!(bridge_certs(dir, "inspect pki/cloud-long.pem").stderr, "");
+}
+
+#[test]
+fn what_cannot_be_asked_for_is_exit_code_2_and_writes_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    for (arguments, says) in [
+        ("", "Usage"),
+        ("frobnicate", "unrecognized"),
+        ("init --trust-domain Shop/", "no trust domain"),
+        ("init --days 0", "--days"),
+        ("init --days 4000000000", "fewer days"),
+    ] {
+        fails(dir, arguments, 2, says);
+    }
+    assert_eq!(fs::read_dir(dir).unwrap().count(), 0);
+    done(dir, "init");
+    for (arguments, says) in [
+        ("issue cloud Seoul", "no agent name"),
+        ("issue cloud ../seoul", "no agent name"),
+        ("issue cloud -- -seoul", "no agent name"),
+        ("issue storefront seoul", "possible values: cloud, idc"),
+        ("issue cloud", "NAME"),
+        ("issue cloud seoul --days 0", "--days"),
+    ] {
+        fails(dir, arguments, 2, says);
+    }
+    assert_eq!(fs::read_dir(dir.join("pki/issued")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_cannot_be_done_is_exit_code_1_with_the_file_and_the_remedy() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    fails(dir, "issue cloud seoul", 1, "bridge-certs --dir pki init");
+    fails(dir, "inspect absent.pem", 1, "cannot read absent.pem");
+    done(dir, "init");
+    fails(dir, "init", 1, "pki/ca.pem exists and stays as it is; --force replaces it");
+    done(dir, "issue cloud seoul");
+    fails(dir, "issue cloud seoul", 1, "pki/cloud-seoul.pem exists");
+    done(dir, "issue cloud seoul --force");
+    fails(dir, "revoke idc seoul", 1, "bridge-certs issue idc seoul");
+    fails(dir, "inspect pki/crl.pem", 1, "pki/crl.pem: there is no certificate in it");
+    fails(dir, "inspect pki/cloud-seoul.pem --crl absent.pem", 1, "cannot read absent.pem");
+}
+
+#[test]
+fn help_shows_examples_and_no_output_ever_shows_a_key() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    let help = done(dir, "--help");
+    assert!(help.contains("Examples:") && help.contains("issue cloud seoul"), "{help}");
+    let mut said = done(dir, "init");
+    said += &done(dir, "issue cloud seoul");
+    said += &done(dir, "renew cloud seoul");
+    for key in ["pki/ca.key", "pki/cloud-seoul.key"] {
+        let key = fs::read_to_string(dir.join(key)).unwrap();
+        assert!(!said.contains(key.lines().nth(1).unwrap()));
+    }
+}
