@@ -1,1 +1,258 @@
-//! x
+//! Sealed envelopes: personal data that the cloud can close and only the IDC can open (promise P5).
+//!
+//! HPKE (RFC 9180) with X-Wing, one export-only context a sealing session; record `i` is encrypted once under the
+//! secret that the context exports for `i` (RFC 9180 section 5.3). The associated data binds the whole header and the
+//! digest of the clear terms, so nothing of an order can be swapped for another's. There is one suite, named in the
+//! envelope and taken from an allow-list: nothing is negotiated.
+
+/// Which keys to seal to, signed by the IDC.
+pub mod manifest;
+
+/// The cloud's side: sessions that seal.
+pub mod sealing;
+
+/// The IDC's side: keys and cached sessions that open.
+pub mod opening;
+
+use aes_gcm::aead::KeyInit;
+use aes_gcm::{Aes256Gcm, Key};
+use hpke::aead::ExportOnlyAead;
+use hpke::kdf::HkdfSha256;
+use hpke::kem::XWing;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::wire::order::Envelope;
+
+/// The only suite so far: X-Wing (KEM 0x647A), HKDF-SHA256, AES-256-GCM with a single-use key a record.
+pub const SUITE_XWING_AES256GCM: u32 = 1;
+
+/// Sealed plaintext grows in steps of this many bytes, so that its length says little about an address.
+pub const PADDING_STEP_BYTES: usize = 256;
+
+/// Bytes of an AES-256-GCM tag.
+pub const TAG_BYTES: usize = 16;
+
+type Kem = XWing;
+type Kdf = HkdfSha256;
+type Aead = ExportOnlyAead;
+
+/// The HPKE `info` of every session of this suite.
+const INFO: &[u8] = b"bridge sealing session v1";
+
+/// A short name of a public sealing key: the first 8 bytes of its SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyId(pub [u8; 8]);
+
+/// A sealing session's name: the first 16 bytes of its encapsulation's SHA-256, so that it cannot stand for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub [u8; 16]);
+
+impl KeyId {
+    fn of(public_key: &[u8]) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = digest(public_key);
+        Self([a, b, c, d, e, f, g, h])
+    }
+}
+
+impl SessionId {
+    fn of(encapsulation: &[u8]) -> Self {
+        let mut id = [0; 16];
+        for (to, from) in id.iter_mut().zip(digest(encapsulation)) {
+            *to = from;
+        }
+        Self(id)
+    }
+}
+
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// What the exporter is asked for, for record `record`.
+fn exporter_context(record: u64) -> [u8; 22] {
+    let mut context = *b"bridge record\0\0\0\0\0\0\0\0\0";
+    context[14..].copy_from_slice(&record.to_be_bytes());
+    context
+}
+
+/// The associated data of an envelope: everything in it but the ciphertext, each part with its length.
+fn associated_data(envelope: &Envelope) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"bridge envelope v1\0");
+    hash.update(envelope.suite.to_be_bytes());
+    hash.update(envelope.record.to_be_bytes());
+    let terms = digest(&envelope.terms);
+    for part in [
+        envelope.key_id.as_ref(),
+        envelope.session.as_ref(),
+        envelope.brand.as_bytes(),
+        envelope.order.as_ref(),
+        envelope.key.as_ref(),
+        terms.as_ref(),
+    ] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+/// The cipher of one record. Its key is used once, so the nonce is zero.
+fn cipher(record_secret: &Zeroizing<[u8; 32]>) -> Aes256Gcm {
+    Aes256Gcm::new(&Key::<Aes256Gcm>::from(**record_secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use prost::Message as _;
+    use rand_core::{CryptoRng, Infallible, TryCryptoRng, TryRng};
+
+    use super::manifest::{Manifest, Validity};
+    use super::opening::{OpenError, Opener, OpeningKey};
+    use super::sealing::{Header, SealingSession};
+    use super::*;
+    use crate::domain::{Brand, KeyDigest, OrderId, Personal, PersonalData, PersonalField, UnixMicros};
+
+    /// Counts up: enough for tests, and the same in every run.
+    struct Counter(u64);
+
+    impl TryRng for Counter {
+        type Error = Infallible;
+        fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+            self.try_next_u64().map(|n| n as u32)
+        }
+        fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            Ok(self.0)
+        }
+        fn try_fill_bytes(&mut self, to: &mut [u8]) -> Result<(), Infallible> {
+            to.iter_mut().for_each(|byte| *byte = (self.try_next_u64().unwrap_or(0) >> 33) as u8);
+            Ok(())
+        }
+    }
+    impl TryCryptoRng for Counter {}
+
+    const NOW: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn rng() -> impl CryptoRng {
+        Counter(7)
+    }
+
+    fn key(seed: u8) -> OpeningKey {
+        OpeningKey::new(&[seed; 32], Validity { not_before: NOW, not_after: NOW.plus(DAY) }).unwrap()
+    }
+
+    fn session(key: &OpeningKey) -> SealingSession {
+        let manifest = Manifest { keys: vec![key.sealing_key()] };
+        SealingSession::start(manifest.key_at(NOW).unwrap(), NOW, &mut rng()).unwrap()
+    }
+
+    fn personal() -> PersonalData {
+        let mut data = PersonalData::default();
+        data.set(PersonalField::CustomerName, Personal::new("김하나".into()));
+        data
+    }
+
+    fn header(number: u8) -> Header {
+        Header {
+            brand: Brand::new("shoes").unwrap(),
+            order: OrderId::new(NOW, [number; 10]),
+            key: KeyDigest::from_bytes(&[number; 32]).unwrap(),
+        }
+    }
+
+    fn seal(session: &mut SealingSession, number: u8) -> Envelope {
+        session.seal(&header(number), Bytes::from_static(b"terms"), &personal()).unwrap()
+    }
+
+    #[test]
+    fn what_was_sealed_is_opened_and_reveals_nothing_on_the_way() {
+        let mut sealing = session(&key(1));
+        let mut opener = Opener::new(vec![key(1)], 4);
+        for number in 0..3 {
+            let envelope = seal(&mut sealing, number);
+            assert!(!envelope.encode_to_vec().windows(6).any(|bytes| bytes == "김하".as_bytes()));
+            assert_eq!(envelope.ciphertext.len(), PADDING_STEP_BYTES + TAG_BYTES);
+            let opened = opener.open(&envelope, NOW).map_err(|error| error.to_string()).unwrap();
+            assert!(opened == personal());
+        }
+    }
+
+    #[test]
+    fn after_its_first_record_a_session_needs_no_encapsulation() {
+        let mut sealing = session(&key(1));
+        let mut opener = Opener::new(vec![key(1)], 4);
+        let first = seal(&mut sealing, 0);
+        let bare = |mut envelope: Envelope| {
+            envelope.encapsulation = Bytes::new();
+            envelope
+        };
+        assert_eq!(opener.open(&bare(first.clone()), NOW).err(), Some(OpenError::SessionUnknown));
+        assert!(opener.open(&first, NOW).is_ok());
+        assert!(opener.open(&bare(seal(&mut sealing, 1)), NOW).is_ok());
+    }
+
+    #[test]
+    fn the_cache_of_sessions_is_bounded_and_forgets_the_oldest() {
+        let mut opener = Opener::new(vec![key(1)], 2);
+        let mut rng = rng();
+        let sealing_key = key(1).sealing_key();
+        let mut start = || SealingSession::start(&sealing_key, NOW, &mut rng).unwrap();
+        let mut sessions = [start(), start(), start()];
+        for session in &mut sessions {
+            assert!(opener.open(&seal(session, 0), NOW).is_ok());
+        }
+        let [oldest, _, newest] = &mut sessions;
+        for (session, known) in [(oldest, false), (newest, true)] {
+            let mut envelope = seal(session, 1);
+            envelope.encapsulation = Bytes::new();
+            assert_eq!(opener.open(&envelope, NOW).is_ok(), known);
+        }
+    }
+
+    #[test]
+    fn an_envelope_with_any_one_bit_flipped_does_not_open() {
+        let envelope = seal(&mut session(&key(1)), 0);
+        let bytes = envelope.encode_to_vec();
+        // A fresh opener each time: one that has cached the session does not need the encapsulation at all.
+        let open = |envelope: &Envelope| Opener::new(vec![key(1)], 4).open(envelope, NOW);
+        assert!(open(&envelope).is_ok());
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(flipped) = Envelope::decode(flipped.as_slice()) {
+                assert!(open(&flipped).is_err(), "bit {bit} of {} opens", bytes.len() * 8);
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_unknown_expired_or_not_yet_valid_opens_nothing() {
+        let envelope = seal(&mut session(&key(1)), 0);
+        let open = |key: OpeningKey, now| Opener::new(vec![key], 4).open(&envelope, now).err();
+        assert_eq!(open(key(2), NOW), Some(OpenError::UnknownKey));
+        let grace = opening::EXPIRY_GRACE;
+        assert_eq!(open(key(1), NOW.plus(DAY + grace + Duration::from_secs(1))), Some(OpenError::KeyExpired));
+        assert_eq!(
+            open(key(1), NOW.plus(DAY + Duration::from_secs(1))),
+            None,
+            "under way when its key expired"
+        );
+    }
+
+    #[test]
+    fn a_session_ends_by_age_or_count() {
+        let mut sealing = session(&key(1));
+        assert!(!sealing.is_spent(NOW));
+        assert!(sealing.is_spent(NOW.plus(Duration::from_millis(1_001))));
+        for number in 0..sealing::RECORDS_MAX {
+            assert!(sealing.seal(&header(number as u8), Bytes::new(), &personal()).is_some());
+        }
+        assert!(sealing.is_spent(NOW));
+        assert!(sealing.seal(&header(0), Bytes::new(), &personal()).is_none());
+    }
+}

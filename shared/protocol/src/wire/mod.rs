@@ -16,3 +16,6 @@ pub mod control;
 
 /// The order lanes: what the cloud asks and what the IDC answers.
 pub mod order;
+
+/// An order's terms between the wire and the domain.
+mod terms;

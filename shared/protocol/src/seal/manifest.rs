@@ -1,0 +1,158 @@
+//! The sealing-key manifest: which public keys the IDC opens, and from when to when, as a signed note.
+//!
+//! The cloud pins the key that signs manifests, so a sealing key that somebody slipped in between is refused.
+
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use hpke::Deserializable as _;
+
+use super::{Kem, KeyId, SUITE_XWING_AES256GCM};
+use crate::domain::UnixMicros;
+use crate::note::{self, NoteError, NoteSigner, NoteVerifier};
+
+const TITLE: &str = "bridge sealing keys v1";
+
+/// From when to when a key may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// First moment.
+    pub not_before: UnixMicros,
+    /// Last moment.
+    pub not_after: UnixMicros,
+}
+
+impl Validity {
+    /// Whether `now` lies within.
+    pub fn holds_at(&self, now: UnixMicros) -> bool {
+        self.not_before <= now && now <= self.not_after
+    }
+}
+
+/// A public key to seal to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealingKey {
+    /// Its short name.
+    pub id: KeyId,
+    /// X-Wing public key: 1,216 bytes.
+    pub public_key: Bytes,
+    /// When it may be used.
+    pub validity: Validity,
+}
+
+/// The keys that the IDC opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// In the order of preference.
+    pub keys: Vec<SealingKey>,
+}
+
+/// Why a manifest is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// The note around it.
+    #[error(transparent)]
+    Note(#[from] NoteError),
+    /// Signed, but not in the form of a manifest.
+    #[error("the signed note is not a sealing-key manifest of a version that this build knows")]
+    Malformed,
+    /// No key in it is valid now.
+    #[error(
+        "no sealing key in the manifest is valid now: run `bridge-idc keys rotate` there, or compare both clocks"
+    )]
+    NoValidKey,
+}
+
+impl SealingKey {
+    /// A key from its bytes.
+    pub fn new(public_key: &[u8], validity: Validity) -> Result<Self, ManifestError> {
+        <Kem as hpke::Kem>::PublicKey::from_bytes(public_key).map_err(|_| ManifestError::Malformed)?;
+        Ok(Self { id: KeyId::of(public_key), public_key: Bytes::copy_from_slice(public_key), validity })
+    }
+}
+
+impl Manifest {
+    /// The manifest as a note under the IDC's signing key.
+    pub fn sign(&self, signer: &NoteSigner) -> Result<Bytes, ManifestError> {
+        let mut text = format!("{TITLE}\n");
+        for key in &self.keys {
+            let Validity { not_before, not_after } = key.validity;
+            let (from, to) = (not_before.get(), not_after.get());
+            let _ = writeln!(text, "{SUITE_XWING_AES256GCM} {from} {to} {}", BASE64.encode(&key.public_key));
+        }
+        Ok(signer.sign_note(&text)?.into())
+    }
+
+    /// Reads a manifest that one of the pinned keys signed and in which some key is valid now.
+    ///
+    /// Keys of suites that this build does not know are left out, so that an IDC can introduce one.
+    pub fn verify(note: &[u8], pinned: &[NoteVerifier], now: UnixMicros) -> Result<Self, ManifestError> {
+        let text = note::verify_note(note, pinned)?;
+        let mut lines = text.lines();
+        if lines.next() != Some(TITLE) {
+            return Err(ManifestError::Malformed);
+        }
+        let mut keys = Vec::new();
+        for line in lines {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let [suite, from, to, public_key] = fields[..] else { return Err(ManifestError::Malformed) };
+            if suite.parse() != Ok(SUITE_XWING_AES256GCM) {
+                continue;
+            }
+            let time = |text: &str| text.parse().map(UnixMicros::new).map_err(|_| ManifestError::Malformed);
+            let validity = Validity { not_before: time(from)?, not_after: time(to)? };
+            let public_key = BASE64.decode(public_key).map_err(|_| ManifestError::Malformed)?;
+            keys.push(SealingKey::new(&public_key, validity)?);
+        }
+        let manifest = Self { keys };
+        manifest.key_at(now).is_some().then_some(manifest).ok_or(ManifestError::NoValidKey)
+    }
+
+    /// The first key that may be used now.
+    pub fn key_at(&self, now: UnixMicros) -> Option<&SealingKey> {
+        self.keys.iter().find(|key| key.validity.holds_at(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::opening::OpeningKey;
+
+    fn signed(not_after: i64) -> Bytes {
+        let validity = Validity { not_before: UnixMicros::new(10), not_after: UnixMicros::new(not_after) };
+        let key = OpeningKey::new(&[1; 32], validity).unwrap();
+        Manifest { keys: vec![key.sealing_key()] }.sign(&signer(1)).unwrap()
+    }
+
+    fn signer(seed: u8) -> NoteSigner {
+        NoteSigner::new("idc", &[seed; 32]).unwrap()
+    }
+
+    fn verify(note: &[u8], pinned: u8, now: i64) -> Result<Manifest, ManifestError> {
+        Manifest::verify(note, &[signer(pinned).verifier().clone()], UnixMicros::new(now))
+    }
+
+    #[test]
+    fn a_manifest_is_read_under_the_pinned_key() {
+        assert_eq!(verify(&signed(20), 1, 15).unwrap().keys.len(), 1);
+    }
+
+    #[test]
+    fn an_unsigned_a_foreign_and_an_expired_manifest_are_refused() {
+        let unsigned = String::from_utf8(signed(20).to_vec()).unwrap();
+        let unsigned = unsigned.split("\n\n").next().unwrap().to_owned();
+        assert_eq!(verify(unsigned.as_bytes(), 1, 15), Err(ManifestError::Note(NoteError::NotANote)));
+        assert_eq!(verify(&signed(20), 2, 15), Err(ManifestError::Note(NoteError::UnknownSigner)));
+        assert_eq!(verify(&signed(20), 1, 21), Err(ManifestError::NoValidKey));
+        assert_eq!(verify(&signed(20), 1, 9), Err(ManifestError::NoValidKey));
+    }
+
+    #[test]
+    fn another_note_of_the_same_signer_is_no_manifest() {
+        let note = signer(1).sign_note("some other text\n").unwrap();
+        assert_eq!(verify(note.as_bytes(), 1, 15), Err(ManifestError::Malformed));
+    }
+}
