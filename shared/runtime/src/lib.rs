@@ -5,3 +5,15 @@
 
 /// Reads the configuration file, with every mistake reported at once.
 pub mod config;
+
+/// Logs and metrics.
+pub mod telemetry;
+
+/// The loopback listener an operator asks: health, metrics, status.
+pub mod admin;
+
+/// From a signal to an orderly end, and what systemd is told of it.
+pub mod shutdown;
+
+/// What the process gives up at its start, so that no core dump holds personal data.
+pub mod hardening;

@@ -1,0 +1,203 @@
+//! The admin listener, for operators and their tools: `/healthz`, `/readyz`, `/metrics`, `/status`, on loopback only.
+//!
+//! It asks the agent through [`Report`] and changes nothing. It goes on answering through a drain, so that a balancer sees
+//! `/readyz` fall. [`get`] is the other end, for the `status` command.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get as on_get;
+use axum::{Json, Router};
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::shutdown::Shutdown;
+use crate::telemetry::metrics::Metrics;
+
+/// Longer than a loopback round trip ever takes.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// More than a status or a scrape ever is.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// What an agent tells of itself. Both are asked at any time and must not block.
+pub trait Report: Send + Sync + 'static {
+    /// Why it cannot serve now, each as a sentence; empty if it can.
+    fn obstacles(&self) -> Vec<String>;
+
+    /// Its state for people and scripts. No personal data, no secret.
+    fn status(&self) -> Value;
+}
+
+#[derive(Clone)]
+struct Admin {
+    metrics: Arc<Metrics>,
+    report: Arc<dyn Report>,
+    shutdown: Shutdown,
+}
+
+/// Answers on `listener` until it is dropped.
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    report: Arc<dyn Report>,
+    shutdown: Shutdown,
+) -> io::Result<()> {
+    let router = Router::new()
+        .route("/healthz", on_get(healthz))
+        .route("/readyz", on_get(readyz))
+        .route("/metrics", on_get(metrics_text))
+        .route("/status", on_get(status))
+        .with_state(Admin { metrics, report, shutdown });
+    axum::serve(listener, router).await
+}
+
+/// That it answers is the answer: the process lives.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let mut obstacles = admin.report.obstacles();
+    if admin.shutdown.is_draining() {
+        obstacles.insert(0, "it is draining and takes no new work".to_owned());
+    }
+    let status = if obstacles.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "ready": obstacles.is_empty(), "because": obstacles }))).into_response()
+}
+
+async fn metrics_text(State(admin): State<Admin>) -> Response {
+    let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    ([(header::CONTENT_TYPE, kind)], admin.metrics.encode()).into_response()
+}
+
+async fn status(State(admin): State<Admin>) -> Json<Value> {
+    Json(admin.report.status())
+}
+
+/// The admin listener could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Nothing listens there.
+    #[error("no agent answers at {address}: {cause}; is it running, and is admin.listen this address?")]
+    Unreachable {
+        /// Where it was looked for.
+        address: SocketAddr,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// Something listens, and did not answer in time.
+    #[error("the agent at {0} did not answer within {ANSWER_WITHIN:?}")]
+    Late(SocketAddr),
+    /// Something listens, and it is not an agent.
+    #[error("what answers at {address} is not an agent's admin listener: {cause}")]
+    Garbled {
+        /// Where it was asked.
+        address: SocketAddr,
+        /// What HTTP said.
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Asks an agent's admin listener for `path` and gives the status and the body.
+pub async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), AdminError> {
+    tokio::time::timeout(ANSWER_WITHIN, exchange(address, path))
+        .await
+        .map_err(|_elapsed| AdminError::Late(address))?
+}
+
+async fn exchange(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), AdminError> {
+    let stream =
+        TcpStream::connect(address).await.map_err(|cause| AdminError::Unreachable { address, cause })?;
+    let garbled = |cause: Box<dyn std::error::Error + Send + Sync>| AdminError::Garbled { address, cause };
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| garbled(error.into()))?;
+    let connection = tokio::spawn(connection);
+    let request = Request::get(path)
+        .header(header::HOST, address.to_string())
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| garbled(error.into()))?;
+    let response = sender.send_request(request).await.map_err(|error| garbled(error.into()))?;
+    let status = response.status();
+    let body =
+        Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(garbled)?.to_bytes();
+    connection.abort();
+    Ok((status, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Agent {
+        obstacles: Vec<String>,
+    }
+
+    impl Report for Agent {
+        fn obstacles(&self) -> Vec<String> {
+            self.obstacles.clone()
+        }
+
+        fn status(&self) -> Value {
+            json!({ "links": 2 })
+        }
+    }
+
+    async fn start(obstacles: &[&str]) -> (SocketAddr, Shutdown) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::new();
+        let report = Arc::new(Agent { obstacles: obstacles.iter().map(|o| (*o).to_owned()).collect() });
+        tokio::spawn(serve(listener, Arc::new(Metrics::cloud()), report, shutdown.clone()));
+        (address, shutdown)
+    }
+
+    #[tokio::test]
+    async fn an_agent_without_obstacles_is_ready_until_it_drains() {
+        let (address, shutdown) = start(&[]).await;
+        assert_eq!(get(address, "/readyz").await.unwrap().0, StatusCode::OK);
+        shutdown.start(Duration::from_secs(60));
+        let (status, body) = get(address, "/readyz").await.unwrap();
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(str::from_utf8(&body).unwrap().contains("draining"));
+        assert_eq!(get(address, "/healthz").await.unwrap().0, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_is_not_ready_says_why() {
+        let (address, _shutdown) = start(&["no link is up"]).await;
+        let (status, body) = get(address, "/readyz").await.unwrap();
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            serde_json::from_slice::<Value>(&body).unwrap(),
+            json!({ "ready": false, "because": ["no link is up"] })
+        );
+    }
+
+    #[tokio::test]
+    async fn metrics_and_status_are_served() {
+        let (address, _shutdown) = start(&[]).await;
+        let (_, metrics) = get(address, "/metrics").await.unwrap();
+        assert!(str::from_utf8(&metrics).unwrap().contains("bridge_links_up 0\n"));
+        let (_, status) = get(address, "/status").await.unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&status).unwrap(), json!({ "links": 2 }));
+        assert_eq!(get(address, "/orders").await.unwrap().0, StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_is_not_there_is_told_with_its_address() {
+        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let error = get(address, "/status").await.err().unwrap();
+        assert!(matches!(error, AdminError::Unreachable { .. }));
+        assert!(error.to_string().contains(&address.to_string()));
+    }
+}

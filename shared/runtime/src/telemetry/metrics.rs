@@ -1,0 +1,338 @@
+//! Every metric of both agents, with the closed lists of their labels.
+//!
+//! An agent makes one [`Metrics`] and hands it down; what only the other agent has is not shown. No label is free text, so
+//! neither a brand's flood nor a stranger's input can grow the number of series, and no value of a person can get in.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use super::labelled::{Labelled, labels};
+
+labels! {
+    /// Why a link was refused, by either side.
+    RefusalReason as "reason" {
+        /// A cloud agent where an idc agent belongs, or the reverse.
+        WrongRole = "wrong_role",
+        /// Signed by a CA that is not ours.
+        UnknownCa = "unknown_ca",
+        /// The certificate's time is over.
+        Expired = "expired",
+        /// The certificate's time has not begun, or a clock is wrong.
+        NotYetValid = "not_yet_valid",
+        /// On the revocation list.
+        Revoked = "revoked",
+        /// The revocation list is too old to tell.
+        StaleCrl = "stale_crl",
+        /// None was shown.
+        NoCertificate = "no_certificate",
+        /// It is not an agent's certificate, or broken.
+        BadCertificate = "bad_certificate",
+        /// A good identity that `tunnel.allow` does not list.
+        NotAllowed = "not_allowed",
+        /// It speaks something else (ALPN).
+        ForeignProtocol = "foreign_protocol",
+        /// No key exchange in common, mostly one without ML-KEM.
+        NoCommonGroup = "no_common_group",
+        /// The handshake failed otherwise.
+        Handshake = "handshake",
+        /// The hello named no version in common.
+        Version = "version",
+        /// It broke the rules of lanes or frames.
+        Protocol = "protocol",
+        /// Anything else.
+        Other = "other",
+    }
+}
+
+labels! {
+    /// Which way something went.
+    Direction as "direction" {
+        /// To the peer.
+        Sent = "sent",
+        /// From the peer.
+        Received = "received",
+    }
+}
+
+labels! {
+    /// Which of the storefront's paths was asked for.
+    Route as "route" {
+        /// `POST /v1/{brand}/orders`
+        OrderPlace = "order_place",
+        /// `GET /v1/{brand}/orders/{order}`
+        OrderRead = "order_read",
+        /// `POST /v1/{brand}/orders/{order}/cancel`
+        OrderCancel = "order_cancel",
+        /// No path of ours.
+        Other = "other",
+    }
+}
+
+labels! {
+    /// The first digit of a status code.
+    StatusClass as "status" {
+        /// 1xx
+        Informational = "1xx",
+        /// 2xx
+        Success = "2xx",
+        /// 3xx
+        Redirection = "3xx",
+        /// 4xx
+        ClientError = "4xx",
+        /// 5xx
+        ServerError = "5xx",
+    }
+}
+
+impl From<http::StatusCode> for StatusClass {
+    fn from(status: http::StatusCode) -> Self {
+        match status.as_u16() {
+            ..200 => Self::Informational,
+            200..300 => Self::Success,
+            300..400 => Self::Redirection,
+            400..500 => Self::ClientError,
+            _ => Self::ServerError,
+        }
+    }
+}
+
+labels! {
+    /// How an order ended, or was answered meanwhile.
+    OrderOutcome as "outcome" {
+        /// Committed.
+        Placed = "placed",
+        /// Not enough stock for one of its lines.
+        SoldOut = "sold_out",
+        /// A price is no longer the ledger's.
+        PriceChanged = "price_changed",
+        /// It names what is not sold.
+        UnknownSku = "unknown_sku",
+        /// Refused before it was executed, for want of room or of a link.
+        Refused = "refused",
+        /// Its answer was lost or late.
+        Unknown = "unknown",
+        /// Its key had an answer already, which was given again.
+        Replayed = "replayed",
+        /// Its key came before with another body.
+        KeyReused = "key_reused",
+        /// Cancelled, its units given back.
+        Cancelled = "cancelled",
+    }
+}
+
+labels! {
+    /// A bounded queue; each has a gauge of its depth and one of its limit.
+    Queue as "queue" {
+        /// Cloud: orders waiting for a link.
+        Orders = "orders",
+        /// Cloud: orders of unknown outcome, being asked about.
+        Settling = "settling",
+        /// Either: orders on a link and not yet answered.
+        InFlight = "in_flight",
+        /// IDC: opened orders waiting for their commit.
+        Commit = "commit",
+    }
+}
+
+labels! {
+    /// Why a sealed order could not be opened.
+    EnvelopeRejection as "reason" {
+        /// Not an envelope.
+        Malformed = "malformed",
+        /// A suite that is not on the list.
+        UnknownSuite = "unknown_suite",
+        /// Sealed to a key that this IDC does not have.
+        UnknownKey = "unknown_key",
+        /// Sealed to a key whose time is over.
+        ExpiredKey = "expired_key",
+        /// A record of a session that was never announced.
+        UnknownSession = "unknown_session",
+        /// Changed on its way, or bound to another order.
+        NotAuthentic = "not_authentic",
+        /// Opened, and its content broke the rules of an order.
+        BadContent = "bad_content",
+    }
+}
+
+/// The instruments of one agent. Counting is an atomic addition; share it in an `Arc`.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+
+    /// Both: links that carry traffic now.
+    pub links_up: Gauge,
+    /// Both: links that came up.
+    pub links_opened: Counter,
+    /// Both: links that went down after they were up.
+    pub links_closed: Counter,
+    /// Both: links that never came up, by reason.
+    pub links_refused: Labelled<RefusalReason, Counter>,
+    /// Both: frames on all lanes.
+    pub frames: Labelled<Direction, Counter>,
+    /// Both: bytes of those frames, their heads included.
+    pub frame_bytes: Labelled<Direction, Counter>,
+    /// Both: orders by outcome, as this agent saw it.
+    pub orders: Labelled<OrderOutcome, Counter>,
+    /// Both: what waits in each queue now.
+    pub queue_depth: Labelled<Queue, Gauge>,
+    /// Both: what fits into it; 0 for a queue of the other agent.
+    pub queue_limit: Labelled<Queue, Gauge>,
+    /// Both: sealing sessions begun (cloud) or decapsulated (IDC).
+    pub seal_sessions: Counter,
+
+    /// Cloud: answers to the storefront.
+    pub responses: Labelled<(Route, StatusClass), Counter>,
+    /// Cloud: receipts whose signature or content was wrong.
+    pub receipts_rejected: Counter,
+
+    /// IDC: envelopes that could not be opened.
+    pub envelopes_rejected: Labelled<EnvelopeRejection, Counter>,
+    /// IDC: failures of the ledger's database, each of which is tried again or bisected.
+    pub ledger_errors: Counter,
+    batch_orders: Histogram,
+    commit_seconds: Histogram,
+}
+
+impl Metrics {
+    /// The instruments of bridge-cloud.
+    pub fn cloud() -> Self {
+        let mut metrics = Self::shared();
+        let Self { registry, responses, receipts_rejected, .. } = &mut metrics;
+        registry.register("storefront_responses", "Answers to the storefront", responses.clone());
+        registry.register(
+            "receipts_rejected",
+            "Receipts with a wrong signature or content",
+            receipts_rejected.clone(),
+        );
+        metrics
+    }
+
+    /// The instruments of bridge-idc.
+    pub fn idc() -> Self {
+        let mut metrics = Self::shared();
+        let Self { registry, envelopes_rejected, ledger_errors, batch_orders, commit_seconds, .. } =
+            &mut metrics;
+        registry.register(
+            "envelopes_rejected",
+            "Envelopes that could not be opened",
+            envelopes_rejected.clone(),
+        );
+        registry.register("ledger_errors", "Failures of the ledger's database", ledger_errors.clone());
+        registry.register("batch_orders", "Orders in one transaction", batch_orders.clone());
+        let help = "Time of one transaction, its commit included";
+        registry.register_with_unit("commit", help, Unit::Seconds, commit_seconds.clone());
+        metrics
+    }
+
+    /// One transaction was committed: with so many orders, in such a time.
+    pub fn batch_committed(&self, orders: usize, took: Duration) {
+        self.batch_orders.observe(f64::from(u32::try_from(orders).unwrap_or(u32::MAX)));
+        self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// The text of a scrape (OpenMetrics 1.0).
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        let _infallible = encode(&mut text, &self.registry);
+        text
+    }
+
+    fn shared() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("bridge"),
+            links_up: Gauge::default(),
+            links_opened: Counter::default(),
+            links_closed: Counter::default(),
+            links_refused: Labelled::default(),
+            frames: Labelled::default(),
+            frame_bytes: Labelled::default(),
+            orders: Labelled::default(),
+            queue_depth: Labelled::default(),
+            queue_limit: Labelled::default(),
+            seal_sessions: Counter::default(),
+            responses: Labelled::default(),
+            receipts_rejected: Counter::default(),
+            envelopes_rejected: Labelled::default(),
+            ledger_errors: Counter::default(),
+            // 1 to 4096, the largest batch there can be.
+            batch_orders: Histogram::new(exponential_buckets(1.0, 2.0, 13)),
+            // 0.25 ms, an SSD's fsync, to 2 s, where callers have given up.
+            commit_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 14)),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("links_up", "Links that carry traffic", metrics.links_up.clone());
+        registry.register("links_opened", "Links that came up", metrics.links_opened.clone());
+        registry.register("links_closed", "Links that went down", metrics.links_closed.clone());
+        registry.register("links_refused", "Links that never came up", metrics.links_refused.clone());
+        registry.register("frames", "Frames on all lanes", metrics.frames.clone());
+        registry.register_with_unit(
+            "frame",
+            "Bytes of those frames",
+            Unit::Bytes,
+            metrics.frame_bytes.clone(),
+        );
+        registry.register("orders", "Orders by outcome", metrics.orders.clone());
+        registry.register("queue_depth", "What waits in each bounded queue", metrics.queue_depth.clone());
+        registry.register("queue_limit", "What fits into it", metrics.queue_limit.clone());
+        registry.register("seal_sessions", "Sealing sessions", metrics.seal_sessions.clone());
+        metrics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_label_is_there_from_the_start_with_zero() {
+        let text = Metrics::cloud().encode();
+        assert!(text.contains("bridge_links_refused_total{reason=\"wrong_role\"} 0\n"), "{text}");
+        assert!(text.contains("bridge_links_refused_total{reason=\"other\"} 0\n"), "{text}");
+        assert!(text.contains("bridge_queue_limit{queue=\"commit\"} 0\n"), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn a_pair_of_labels_counts_where_it_says() {
+        let metrics = Metrics::cloud();
+        metrics.responses.of((Route::OrderRead, http::StatusCode::NOT_FOUND.into())).inc();
+        metrics.responses.of((Route::Other, StatusClass::ServerError)).inc_by(2);
+        let text = metrics.encode();
+        assert!(
+            text.contains("bridge_storefront_responses_total{route=\"order_read\",status=\"4xx\"} 1\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("bridge_storefront_responses_total{route=\"other\",status=\"5xx\"} 2\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("bridge_storefront_responses_total{route=\"order_place\",status=\"4xx\"} 0\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn each_agent_shows_only_what_it_has() {
+        let (cloud, idc) = (Metrics::cloud().encode(), Metrics::idc().encode());
+        assert!(
+            cloud.contains("bridge_storefront_responses") && !idc.contains("bridge_storefront_responses")
+        );
+        assert!(idc.contains("bridge_commit_seconds") && !cloud.contains("bridge_commit_seconds"));
+    }
+
+    #[test]
+    fn a_commit_enters_both_histograms() {
+        let metrics = Metrics::idc();
+        metrics.batch_committed(64, Duration::from_millis(3));
+        let text = metrics.encode();
+        assert!(text.contains("bridge_batch_orders_sum 64.0\n"), "{text}");
+        assert!(text.contains("bridge_batch_orders_bucket{le=\"32.0\"} 0\n"), "{text}");
+        assert!(text.contains("bridge_commit_seconds_count 1\n"), "{text}");
+    }
+}
