@@ -1,0 +1,417 @@
+//! The load generator: concurrent callers that replay a [`Plan`] the way a careful storefront would.
+//!
+//! A caller takes the next step, posts it on its own keep-alive connection, and whatever leaves the outcome open (202,
+//! 503, an order in progress, a lost connection) it asks again under the same idempotency key until it knows or gives
+//! up. It reads as little of an answer as it can: it shares the processors with what it measures.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::StatusCode;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::histogram::Histogram;
+use crate::http::{Answer, Client};
+use crate::plan::{Plan, Step};
+
+/// Who is called, by how many, and how patiently.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The storefront listener of a cloud agent.
+    pub storefront: SocketAddr,
+    /// The brand's bearer token.
+    pub token: String,
+    /// How many callers post at the same time.
+    pub callers: usize,
+    /// How long one step is tried before its outcome is left open.
+    pub patience: Duration,
+    /// The words before the progress bar; none without a terminal.
+    pub title: String,
+}
+
+/// What one step came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// 201: committed, under this id.
+    Placed {
+        /// The order's id.
+        order: String,
+    },
+    /// 200: the order is cancelled.
+    Cancelled,
+    /// 409: not enough stock.
+    SoldOut,
+    /// 409: another price.
+    PriceChanged,
+    /// Any other answer that will not change, by the name of its problem.
+    Refused {
+        /// `unknown-sku` for `/problems/unknown-sku`, or the status where there was no problem.
+        problem: String,
+    },
+    /// A cancellation whose order was not placed: nothing was posted.
+    NothingToCancel,
+    /// Patience was over: it may have had its effect or not.
+    Unknown,
+}
+
+/// An outcome and how it was reached.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// It had been decided before this run: the first answer said that it is a replay.
+    pub replayed: bool,
+    /// Requests it took.
+    pub attempts: u32,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Report {
+    /// One for each step of the plan, in its order.
+    pub settled: Vec<Settled>,
+    /// How long orders took, from the first request to the last answer.
+    pub latency: Histogram,
+    /// From the first step to the last.
+    pub took: Duration,
+}
+
+/// How many orders came to what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Posted.
+    pub placed: u64,
+    /// Answered 201.
+    pub committed: u64,
+    /// Answered sold out.
+    pub sold_out: u64,
+    /// Any other refusal, a changed price included.
+    pub refused: u64,
+    /// Still open.
+    pub unknown: u64,
+    /// Decided before this run.
+    pub replayed: u64,
+    /// Cancelled afterwards.
+    pub cancelled: u64,
+}
+
+impl Report {
+    /// Counts the orders by outcome.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for Settled { outcome, replayed, .. } in &self.settled {
+            match outcome {
+                Outcome::Placed { .. } => tally.committed += 1,
+                Outcome::SoldOut => tally.sold_out += 1,
+                Outcome::PriceChanged | Outcome::Refused { .. } => tally.refused += 1,
+                Outcome::Unknown => tally.unknown += 1,
+                Outcome::Cancelled => tally.cancelled += 1,
+                Outcome::NothingToCancel => {}
+            }
+            tally.replayed += u64::from(*replayed && !matches!(outcome, Outcome::Cancelled));
+        }
+        tally.placed = tally.committed + tally.sold_out + tally.refused + tally.unknown;
+        tally
+    }
+
+    /// What was refused, by the name of the problem.
+    #[must_use]
+    pub fn refusals(&self) -> BTreeMap<&str, u64> {
+        let mut names = BTreeMap::new();
+        for settled in &self.settled {
+            let name = match &settled.outcome {
+                Outcome::Refused { problem } => problem,
+                Outcome::PriceChanged => "price-changed",
+                _ => continue,
+            };
+            *names.entry(name).or_default() += 1;
+        }
+        names
+    }
+
+    /// Orders and cancellations settled a second.
+    #[must_use]
+    pub fn per_second(&self) -> u64 {
+        let micros = self.took.as_micros().max(1);
+        u64::try_from(self.settled.len() as u128 * 1_000_000 / micros).unwrap_or(u64::MAX)
+    }
+}
+
+/// Replays `plan` to its end.
+pub async fn replay(plan: Arc<Plan>, options: &Options) -> Report {
+    let board = Arc::new(Board {
+        next: AtomicUsize::new(0),
+        settled: plan.steps.iter().map(|_| OnceLock::new()).collect(),
+        changed: Notify::new(),
+        bar: progress_bar(plan.steps.len(), &options.title),
+    });
+    let started = Instant::now();
+    let mut callers = JoinSet::new();
+    for _ in 0..options.callers {
+        let caller = Caller {
+            client: Client::new(options.storefront),
+            token: options.token.clone(),
+            patience: options.patience,
+            plan: Arc::clone(&plan),
+            board: Arc::clone(&board),
+            latency: Histogram::default(),
+        };
+        callers.spawn(caller.run());
+    }
+    let mut latency = Histogram::default();
+    callers.join_all().await.iter().for_each(|counted| latency.merge(counted));
+    let took = started.elapsed();
+    board.bar.finish_and_clear();
+    let open = Settled { outcome: Outcome::Unknown, replayed: false, attempts: 0 };
+    let settled = board.settled.iter().map(|cell| cell.get().unwrap_or(&open).clone()).collect();
+    Report { settled, latency, took }
+}
+
+/// What the callers of one run share.
+struct Board {
+    next: AtomicUsize,
+    settled: Vec<OnceLock<Settled>>,
+    /// Rung for every settled step; who waits for one looks again.
+    changed: Notify,
+    bar: ProgressBar,
+}
+
+impl Board {
+    /// The outcome of a step that some caller has taken already.
+    async fn wait_for(&self, step: usize) -> &Settled {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // Registered before looking, or the ring between the look and the wait would be missed.
+            changed.as_mut().enable();
+            if let Some(settled) = self.settled[step].get() {
+                return settled;
+            }
+            changed.await;
+        }
+    }
+}
+
+struct Caller {
+    client: Client,
+    token: String,
+    patience: Duration,
+    plan: Arc<Plan>,
+    board: Arc<Board>,
+    latency: Histogram,
+}
+
+impl Caller {
+    async fn run(mut self) -> Histogram {
+        let (plan, board) = (Arc::clone(&self.plan), Arc::clone(&self.board));
+        let orders = format!("/v1/{}/orders", plan.brand);
+        loop {
+            let index = board.next.fetch_add(1, Ordering::Relaxed);
+            let Some(step) = plan.steps.get(index) else { return self.latency };
+            let settled = match step {
+                Step::Place(place) => {
+                    let started = Instant::now();
+                    let settled = self.settle(&orders, &place.key, place.body.clone()).await;
+                    self.latency.record(started.elapsed());
+                    settled
+                }
+                Step::Cancel { key, of } => match &board.wait_for(*of).await.outcome {
+                    Outcome::Placed { order } => {
+                        self.settle(&format!("{orders}/{order}/cancel"), key, Bytes::new()).await
+                    }
+                    _ => Settled { outcome: Outcome::NothingToCancel, replayed: false, attempts: 0 },
+                },
+            };
+            // Nobody else took this step, so the cell is empty.
+            let _only_once = board.settled[index].set(settled);
+            board.changed.notify_waiters();
+            board.bar.inc(1);
+        }
+    }
+
+    /// Posts until the outcome is known or patience is over.
+    async fn settle(&mut self, path: &str, key: &str, body: Bytes) -> Settled {
+        let give_up = Instant::now() + self.patience;
+        let (mut attempts, mut maybe_done) = (0, false);
+        loop {
+            attempts += 1;
+            let call = self.client.post(path, Some(&self.token), Some(key), body.clone());
+            let (pause, problem) = match tokio::time::timeout(self.patience, call).await {
+                Ok(Ok(answer)) => match read(&answer) {
+                    Reading::Known(outcome) => {
+                        // A replay of what this very call had begun is this run's own doing.
+                        let replayed = !maybe_done && answer.header("idempotency-replayed") == Some("true");
+                        return Settled { outcome, replayed, attempts };
+                    }
+                    Reading::Open => {
+                        maybe_done = true;
+                        (answer.retry_after(), None)
+                    }
+                    Reading::NotNow(problem) => (answer.retry_after(), Some(problem)),
+                },
+                Ok(Err(crate::http::CallError::Connect(..))) => (None, Some("unreachable".to_owned())),
+                Ok(Err(_)) | Err(_) => {
+                    maybe_done = true;
+                    (None, None)
+                }
+            };
+            let pause = pause.unwrap_or_else(|| Duration::from_millis(20) * attempts.min(50));
+            if Instant::now() + pause >= give_up {
+                let outcome = match problem {
+                    Some(problem) if !maybe_done => Outcome::Refused { problem },
+                    _ => Outcome::Unknown,
+                };
+                return Settled { outcome, replayed: false, attempts };
+            }
+            sleep(pause).await;
+        }
+    }
+}
+
+/// What one answer says.
+#[derive(Debug, PartialEq, Eq)]
+enum Reading {
+    Known(Outcome),
+    /// It may have happened, or may yet.
+    Open,
+    /// It was refused before anything was done; later it may not be.
+    NotNow(String),
+}
+
+fn read(answer: &Answer) -> Reading {
+    let problem = || answer.problem().unwrap_or_else(|| answer.status.as_str().to_owned());
+    match answer.status {
+        StatusCode::CREATED => {
+            let order =
+                answer.header("location").and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+            Reading::Known(Outcome::Placed { order: order.to_owned() })
+        }
+        StatusCode::OK => Reading::Known(Outcome::Cancelled),
+        StatusCode::CONFLICT => match problem().as_str() {
+            "sold-out" => Reading::Known(Outcome::SoldOut),
+            "price-changed" => Reading::Known(Outcome::PriceChanged),
+            "in-progress" => Reading::Open,
+            other => Reading::Known(Outcome::Refused { problem: other.to_owned() }),
+        },
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Reading::NotNow(problem()),
+        StatusCode::ACCEPTED => Reading::Open,
+        status if status.is_server_error() => Reading::Open,
+        _ => Reading::Known(Outcome::Refused { problem: problem() }),
+    }
+}
+
+fn progress_bar(steps: usize, title: &str) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{prefix:>24} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+    // indicatif draws nothing where standard error is no terminal; ten times a second is enough for eyes.
+    ProgressBar::with_draw_target(Some(steps as u64), ProgressDrawTarget::stderr_with_hz(10))
+        .with_style(style)
+        .with_prefix(title.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::made_up;
+
+    /// A storefront that answers every request with the next of `answers`, and the last one for ever.
+    async fn scripted(answers: &'static [&'static str]) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
+        let address = listener.local_addr().expect("bound");
+        let served = Arc::new(AtomicUsize::new(0));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let served = Arc::clone(&served);
+                tokio::spawn(async move {
+                    let mut buffer = vec![0; 64 * 1024];
+                    // Requests here are small enough to arrive in one read.
+                    while stream.read(&mut buffer).await.is_ok_and(|length| length > 0) {
+                        let answer = answers[served.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1)];
+                        if answer.is_empty() || stream.write_all(answer.as_bytes()).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    async fn replay_at(storefront: SocketAddr, plan: Plan, callers: usize) -> Report {
+        let patience = Duration::from_millis(500);
+        let options = Options { storefront, token: "t".to_owned(), callers, patience, title: String::new() };
+        replay(Arc::new(plan), &options).await
+    }
+
+    const CREATED: &str = "HTTP/1.1 201 Created\r\nlocation: /v1/hot/orders/o-1\r\ncontent-length: 0\r\n\r\n";
+    const REPLAYED: &str = "HTTP/1.1 201 Created\r\nlocation: /v1/hot/orders/o-1\r\nidempotency-replayed: true\r\ncontent-length: 0\r\n\r\n";
+    const ACCEPTED: &str = "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
+    const LATER: &str = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n";
+    const CANCELLED: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
+    #[tokio::test]
+    async fn what_is_open_is_asked_again_until_it_is_known() {
+        let storefront = scripted(&[LATER, ACCEPTED, "", REPLAYED]).await;
+        let report = replay_at(storefront, made_up::hot(1, 1), 1).await;
+        let [Settled { outcome: Outcome::Placed { order }, replayed: false, attempts: 4 }] =
+            &report.settled[..]
+        else {
+            panic!("{:?}", report.settled)
+        };
+        assert_eq!(order, "o-1");
+        assert_eq!(report.latency.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_first_answer_that_says_so_is_counted_as_replayed() {
+        let report = replay_at(scripted(&[REPLAYED]).await, made_up::hot(1, 10), 3).await;
+        let expected = Tally { placed: 10, committed: 10, replayed: 10, ..Tally::default() };
+        assert_eq!(report.tally(), expected);
+    }
+
+    #[tokio::test]
+    async fn an_outcome_that_stays_open_is_unknown_and_one_never_tried_is_refused() {
+        let report = replay_at(scripted(&[ACCEPTED]).await, made_up::hot(1, 1), 1).await;
+        assert_eq!(report.settled[0].outcome, Outcome::Unknown);
+        let report = replay_at(scripted(&[LATER]).await, made_up::hot(1, 1), 1).await;
+        assert_eq!(report.settled[0].outcome, Outcome::Refused { problem: "503".to_owned() });
+    }
+
+    #[tokio::test]
+    async fn a_cancellation_waits_for_its_order() {
+        let storefront = scripted(&[ACCEPTED, CREATED, CANCELLED]).await;
+        let mut plan = made_up::hot(1, 1);
+        plan.steps.push(Step::Cancel { key: "c".to_owned(), of: 0 });
+        let report = replay_at(storefront, plan, 2).await;
+        assert_eq!(report.settled[1].outcome, Outcome::Cancelled);
+        assert_eq!(report.tally().cancelled, 1);
+    }
+
+    #[test]
+    fn answers_are_told_apart_by_status_and_problem() {
+        let answer = |status: u16, problem: &str| Answer {
+            status: StatusCode::from_u16(status).expect("a status"),
+            headers: HeaderMap::new(),
+            body: format!("{{\"type\":\"/problems/{problem}\"}}").into(),
+        };
+        assert_eq!(read(&answer(409, "sold-out")), Reading::Known(Outcome::SoldOut));
+        assert_eq!(read(&answer(409, "price-changed")), Reading::Known(Outcome::PriceChanged));
+        assert_eq!(read(&answer(409, "in-progress")), Reading::Open);
+        let reused = Outcome::Refused { problem: "idempotency-key-reused".to_owned() };
+        assert_eq!(read(&answer(422, "idempotency-key-reused")), Reading::Known(reused));
+        assert_eq!(read(&answer(503, "overloaded")), Reading::NotNow("overloaded".to_owned()));
+        assert_eq!(read(&answer(500, "internal")), Reading::Open);
+    }
+}
