@@ -1,0 +1,353 @@
+//! A PostgreSQL cluster of our own: temporary, on a free port, fully durable, and killable.
+//!
+//! For tests and the demo; where the machine has no PostgreSQL it is installed (as root) or the error says what to
+//! install. `fsync` and `synchronous_commit` stay on: what is measured and what survives a kill is the real thing.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::process::free_address;
+
+/// Recovery after a kill reads the write-ahead log: generous, since a condition ends the wait.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The cluster's superuser.
+const USER: &str = "bridge";
+
+/// A running cluster; stopped and deleted when this is dropped.
+#[derive(Debug)]
+pub struct Postgres {
+    programs: PathBuf,
+    account: Option<Account>,
+    dir: TempDir,
+    port: u16,
+    password: String,
+    server: Child,
+}
+
+/// The unprivileged account that PostgreSQL runs under when we are root, which it refuses to be.
+#[derive(Clone, Copy, Debug)]
+struct Account {
+    user: u32,
+    group: u32,
+}
+
+impl Postgres {
+    /// Makes a cluster and starts it; installs PostgreSQL first if it is missing and we are root.
+    ///
+    /// # Errors
+    /// When PostgreSQL is missing and cannot be installed, or does not start.
+    pub async fn start() -> Result<Postgres> {
+        let programs = match find_programs() {
+            Some(programs) => programs,
+            None => install().await?,
+        };
+        let account = rustix::process::geteuid().is_root().then(unprivileged_account).transpose()?;
+        let dir =
+            tempfile::Builder::new().prefix("bridge-pg-").tempdir().context("make a temporary folder")?;
+        own(dir.path(), account)?;
+        let password = format!("{:032x}", rand::random::<u128>());
+        initialise(&programs, account, dir.path(), &password).await?;
+        let port = free_address().context("find a free port")?.port();
+        let server = spawn(&programs, account, dir.path(), port)?;
+        let mut cluster = Postgres { programs, account, dir, port, password, server };
+        cluster.wait_until_ready().await?;
+        Ok(cluster)
+    }
+
+    /// The URL of one of its databases, as superuser, over loopback TCP.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://{USER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    /// Makes an empty database and returns its URL.
+    ///
+    /// # Errors
+    /// When the name is no plain identifier or is taken.
+    pub async fn create_database(&self, name: &str) -> Result<String> {
+        ensure!(
+            name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+            "{name:?} is no plain identifier"
+        );
+        let mut connection =
+            PgConnection::connect(&self.url("postgres")).await.context("connect to PostgreSQL")?;
+        let sql = format!("CREATE DATABASE {name}");
+        sqlx::query(AssertSqlSafe(sql))
+            .execute(&mut connection)
+            .await
+            .with_context(|| format!("create {name}"))?;
+        Ok(self.url(name))
+    }
+
+    /// SIGKILL to the server and all its processes at once, as when the machine loses power (but for the page cache).
+    ///
+    /// # Errors
+    /// When a process is not ours to kill.
+    pub async fn kill9(&mut self) -> Result<()> {
+        if let Some(server) = self.server.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+            // Stopped first, so that it starts no further process between the listing and the kill.
+            kill_process(server, Signal::STOP).context("stop PostgreSQL")?;
+            let children = children_of(server);
+            for pid in children.iter().copied().chain([server]) {
+                // A backend may have ended by itself since.
+                let _gone = kill_process(pid, Signal::KILL);
+            }
+            self.server.wait().await.context("wait for PostgreSQL")?;
+            let all_gone = async {
+                while children.iter().any(|pid| is_alive(*pid)) {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            };
+            timeout(PATIENCE, all_gone).await.context("processes of PostgreSQL survived SIGKILL")?;
+        }
+        Ok(())
+    }
+
+    /// Starts it again after [`Postgres::kill9`] or [`Postgres::stop`], on the same port and data, and waits for
+    /// recovery to end.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.server = spawn(&self.programs, self.account, self.dir.path(), self.port)?;
+        self.wait_until_ready().await
+    }
+
+    /// Stops it in order ("fast" shutdown: clients are disconnected).
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.signal(Signal::INT);
+        timeout(PATIENCE, self.server.wait())
+            .await
+            .context("PostgreSQL did not stop")?
+            .context("wait for PostgreSQL")?;
+        Ok(())
+    }
+
+    async fn wait_until_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.server.try_wait().context("look after PostgreSQL")? {
+                bail!("PostgreSQL ended with {status}:\n{}", self.log());
+            }
+            match PgConnection::connect(&self.url("postgres")).await {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => bail!("PostgreSQL: {error}\n{}", self.log()),
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.server.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+            // It may have ended by itself: then it is as stopped as can be.
+            let _gone = kill_process(pid, signal);
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // "Immediate" shutdown: its processes end by themselves, and the data is deleted anyway.
+        self.signal(Signal::QUIT);
+        for _ in 0..500 {
+            if !matches!(self.server.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// The newest folder that holds PostgreSQL's server programs.
+fn find_programs() -> Option<PathBuf> {
+    let packaged = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let by_version: BTreeMap<u32, PathBuf> = packaged
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .collect();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = by_version.into_values().rev().chain(std::env::split_paths(&path)).collect();
+    folders
+        .into_iter()
+        .find(|folder| ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file()))
+}
+
+/// Installs Debian's package, without the cluster that it would make and start for everyone.
+async fn install() -> Result<PathBuf> {
+    ensure!(
+        rustix::process::geteuid().is_root() && Path::new("/usr/bin/apt-get").exists(),
+        "PostgreSQL is not installed. Install its server programs (initdb, postgres), for example with\n  \
+         sudo apt-get install postgresql"
+    );
+    // Not through `print`: standard output may be a JSON report.
+    let _nobody_listens = writeln!(
+        std::io::stderr(),
+        "Installing PostgreSQL from Debian's packages (apt-get install postgresql)"
+    );
+    let setting = Path::new("/etc/postgresql-common/createcluster.d/bridge-tests.conf");
+    let no_cluster = fs::create_dir_all(setting.parent().unwrap_or(setting))
+        .and_then(|()| fs::write(setting, "create_main_cluster = false\nstart_conf = 'disabled'\n"));
+    no_cluster.with_context(|| format!("write {}", setting.display()))?;
+    let installed = async {
+        apt(&["update"]).await?;
+        apt(&["install", "--yes", "--no-install-recommends", "postgresql"]).await
+    }
+    .await;
+    fs::remove_file(setting).with_context(|| format!("remove {}", setting.display()))?;
+    installed?;
+    find_programs().context("the package postgresql brought no initdb to /usr/lib/postgresql/*/bin")
+}
+
+async fn apt(arguments: &[&str]) -> Result<()> {
+    let mut apt = Command::new("apt-get");
+    apt.arg("--quiet").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    let output = apt.output().await.context("run apt-get")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "apt-get {} ended with {}:\n{said}", arguments.join(" "), output.status);
+    Ok(())
+}
+
+/// `postgres`, which Debian's package makes, or `nobody`.
+fn unprivileged_account() -> Result<Account> {
+    let accounts = fs::read_to_string("/etc/passwd").context("read /etc/passwd")?;
+    let find = |name: &str| {
+        let mut fields = accounts
+            .lines()
+            .map(|line| line.split(':'))
+            .find(|fields| fields.clone().next() == Some(name))?;
+        let (user, group) = (fields.nth(2)?.parse().ok()?, fields.next()?.parse().ok()?);
+        Some(Account { user, group })
+    };
+    find("postgres")
+        .or_else(|| find("nobody"))
+        .context("PostgreSQL refuses root, and there is no other account")
+}
+
+async fn initialise(programs: &Path, account: Option<Account>, dir: &Path, password: &str) -> Result<()> {
+    let password_file = dir.join("password");
+    fs::write(&password_file, password).with_context(|| format!("write {}", password_file.display()))?;
+    fs::set_permissions(&password_file, fs::Permissions::from_mode(0o600)).context("protect the password")?;
+    own(&password_file, account)?;
+    let mut initdb = command(&programs.join("initdb"), account, dir);
+    initdb.args(["--auth=scram-sha-256", "--username", USER, "--encoding=UTF8", "--locale=C", "--no-sync"]);
+    initdb.arg("--pwfile").arg(&password_file).arg("--pgdata").arg(dir.join("data"));
+    let output = initdb.output().await.context("run initdb")?;
+    ensure!(
+        output.status.success(),
+        "initdb ended with {}:\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+fn spawn(programs: &Path, account: Option<Account>, dir: &Path, port: u16) -> Result<Child> {
+    let path = dir.join("log");
+    let log = fs::OpenOptions::new().create(true).append(true).open(&path);
+    let log = log.with_context(|| format!("open {}", path.display()))?;
+    let mut postgres = command(&programs.join("postgres"), account, dir);
+    postgres.arg("-D").arg(dir.join("data"));
+    let settings = [
+        "listen_addresses=127.0.0.1",
+        &format!("port={port}"),
+        &format!("unix_socket_directories={}", dir.display()),
+        "fsync=on",
+        "synchronous_commit=on",
+        "max_connections=64",
+        // What an order carries must not reach the database's log, not even with an error.
+        "log_parameter_max_length_on_error=0",
+        "log_statement=none",
+    ];
+    for setting in settings {
+        postgres.args(["-c", setting]);
+    }
+    postgres.stderr(log).spawn().context("start PostgreSQL")
+}
+
+fn command(program: &Path, account: Option<Account>, dir: &Path) -> Command {
+    let mut command = Command::new(program);
+    // Our own folder may be closed to the other account.
+    command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).env("LC_ALL", "C");
+    if let Some(Account { user, group }) = account {
+        command.uid(user).gid(group);
+    }
+    command
+}
+
+fn own(path: &Path, account: Option<Account>) -> Result<()> {
+    let Some(Account { user, group }) = account else { return Ok(()) };
+    chown(path, Some(user), Some(group))
+        .with_context(|| format!("give {} to PostgreSQL's account", path.display()))
+}
+
+fn children_of(parent: Pid) -> Vec<Pid> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw));
+    ids.filter(|pid| stat(*pid).is_some_and(|(_, its_parent)| its_parent == parent.as_raw_nonzero().get()))
+        .collect()
+}
+
+/// Neither gone nor a zombie that nobody has waited for yet.
+fn is_alive(pid: Pid) -> bool {
+    stat(pid).is_some_and(|(state, _)| state != "Z" && state != "X")
+}
+
+/// State and parent of a process, from `/proc/PID/stat` (proc(5)): behind the name, which may hold anything.
+fn stat(pid: Pid) -> Option<(String, i32)> {
+    let text =
+        fs::read(Path::new("/proc").join(pid.as_raw_nonzero().to_string()).join(OsStr::new("stat"))).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let (_, behind) = text.rsplit_once(')')?;
+    let mut fields = behind.split_ascii_whitespace();
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_committed_survives_a_kill_of_every_process() -> Result<()> {
+        let mut cluster = Postgres::start().await?;
+        let url = cluster.create_database("survivor").await?;
+        let mut connection = PgConnection::connect(&url).await?;
+        sqlx::query("CREATE TABLE kept (value int)").execute(&mut connection).await?;
+        sqlx::query("INSERT INTO kept VALUES (42)").execute(&mut connection).await?;
+        let fsync: (String,) = sqlx::query_as("SHOW fsync").fetch_one(&mut connection).await?;
+        assert_eq!(fsync.0, "on");
+
+        cluster.kill9().await?;
+        assert!(PgConnection::connect(&url).await.is_err(), "nothing answers after the kill");
+        cluster.restart().await?;
+        let mut connection = PgConnection::connect(&url).await?;
+        let kept: (i32,) = sqlx::query_as("SELECT value FROM kept").fetch_one(&mut connection).await?;
+        assert_eq!(kept.0, 42);
+
+        drop(connection);
+        cluster.stop().await?;
+        cluster.restart().await?;
+        let folder = cluster.dir.path().to_owned();
+        drop(cluster);
+        assert!(!folder.exists(), "{} is left behind", folder.display());
+        Ok(())
+    }
+}

@@ -1,0 +1,251 @@
+//! The agents as what they are in production: processes, started, killed and started again.
+//!
+//! The harness builds both binaries once, gives each process a log file, and waits for `/readyz` instead of sleeping.
+//! It knows nothing of configuration: `site` writes that.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::http::Client;
+
+/// Generous, since two cores may be shared with a compiler; a condition ends every wait long before.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The two agents' programs.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// `bridge-cloud`.
+    pub cloud: PathBuf,
+    /// `bridge-idc`.
+    pub idc: PathBuf,
+}
+
+impl Programs {
+    /// Builds both programs with the cargo, profile and target folder that built this one; once a process.
+    ///
+    /// # Errors
+    /// When they do not compile.
+    pub fn build() -> Result<Programs> {
+        static BUILT: OnceLock<Result<Programs, String>> = OnceLock::new();
+        BUILT
+            .get_or_init(|| build().map_err(|error| format!("{error:#}")))
+            .clone()
+            .map_err(anyhow::Error::msg)
+    }
+}
+
+fn build() -> Result<Programs> {
+    let this = std::env::current_exe().context("find this program")?;
+    // target/debug/demo, or target/debug/deps/e2e-0123 for a test.
+    let folder = this.parent().context("find the target folder")?;
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    let mut cargo = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args([
+        "build",
+        "--quiet",
+        "--manifest-path",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"),
+    ]);
+    // With this package among them the features are those it was built with, and nothing heavy is compiled twice.
+    cargo.args(["--package", "bridge-tests", "--package", "bridge-cloud", "--package", "bridge-idc"]);
+    cargo.args(["--bin", "bridge-cloud", "--bin", "bridge-idc"]);
+    if folder.ends_with("release") {
+        cargo.arg("--release");
+    }
+    if let Some(target) = folder.parent() {
+        cargo.arg("--target-dir").arg(target);
+    }
+    let status = cargo.stdin(Stdio::null()).stdout(Stdio::null()).status().context("run cargo build")?;
+    ensure!(status.success(), "the agents do not compile: cargo build ended with {status}");
+    Ok(Programs { cloud: folder.join("bridge-cloud"), idc: folder.join("bridge-idc") })
+}
+
+/// How to start one agent.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// Its name in messages.
+    pub name: String,
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Where its standard error and output go, appended over restarts.
+    pub log: PathBuf,
+    /// Its admin listener, where `/readyz` is.
+    pub admin: SocketAddr,
+}
+
+/// An agent that runs; it is killed when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    agent: Agent,
+    child: Child,
+}
+
+impl Agent {
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it cannot be started, ends by itself or is not ready in time; the end of its log is in the error.
+    pub async fn start(&self) -> Result<Running> {
+        let mut running = self.spawn()?;
+        running.wait_until_ready().await?;
+        Ok(running)
+    }
+
+    /// Starts it without waiting for anything.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(&self) -> Result<Running> {
+        let log = open_log(&self.log)?;
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().with_context(|| format!("share {}", self.log.display()))?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("start {}", self.program.display()))?;
+        Ok(Running { agent: self.clone(), child })
+    }
+}
+
+impl Running {
+    /// Where its log is.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.agent.log
+    }
+
+    /// Its admin listener.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        self.agent.admin
+    }
+
+    /// Waits until `/readyz` answers 200.
+    ///
+    /// # Errors
+    /// When it ends first, or takes too long.
+    pub async fn wait_until_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut admin = Client::new(self.agent.admin);
+        loop {
+            if let Some(status) = self.child.try_wait().context("look after the process")? {
+                bail!("{} ended with {status} before it was ready:\n{}", self.agent.name, self.log_end());
+            }
+            if matches!(admin.get("/readyz", None).await, Ok(answer) if answer.status.is_success()) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("{} is not ready after {PATIENCE:?}:\n{}", self.agent.name, self.log_end());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The text of `/metrics`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn metrics(&self) -> Result<String> {
+        let answer = Client::new(self.agent.admin).get("/metrics", None).await?;
+        ensure!(answer.status.is_success(), "{} answers {} to /metrics", self.agent.name, answer.status);
+        Ok(String::from_utf8_lossy(&answer.body).into_owned())
+    }
+
+    /// SIGKILL: it gets no chance to write another byte.
+    ///
+    /// # Errors
+    /// When it is not ours to kill.
+    pub async fn kill9(&mut self) -> Result<()> {
+        self.child.kill().await.with_context(|| format!("kill {}", self.agent.name))
+    }
+
+    /// SIGTERM: waits for it to drain and end.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn terminate(&mut self) -> Result<ExitStatus> {
+        if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+            kill_process(pid, Signal::TERM).with_context(|| format!("terminate {}", self.agent.name))?;
+        }
+        match timeout(PATIENCE, self.child.wait()).await {
+            Ok(status) => status.with_context(|| format!("wait for {}", self.agent.name)),
+            Err(_) => {
+                bail!("{} did not end {PATIENCE:?} after SIGTERM:\n{}", self.agent.name, self.log_end())
+            }
+        }
+    }
+
+    /// Starts it again after it was killed or terminated, and waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub async fn restart(&mut self) -> Result<()> {
+        *self = self.agent.spawn()?;
+        self.wait_until_ready().await
+    }
+
+    fn log_end(&self) -> String {
+        log_end(&self.agent.log)
+    }
+}
+
+/// Runs a command of an agent to its end and returns what it printed on standard output.
+///
+/// # Errors
+/// When it fails; with what it said on standard error.
+pub async fn run(program: &Path, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().await;
+    let output = output.with_context(|| format!("start {}", program.display()))?;
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    ensure!(
+        output.status.success(),
+        "{name} {} ended with {}:\n{}",
+        arguments.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A loopback address whose port is free for TCP and UDP just now. (Nothing keeps it free; ports are handed out round
+/// robin, so the next taker is far away.)
+///
+/// # Errors
+/// When no port is free.
+pub fn free_address() -> io::Result<SocketAddr> {
+    loop {
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        if UdpSocket::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+}
+
+fn open_log(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .with_context(|| format!("open {}", path.display()))
+}
+
+fn log_end(path: &Path) -> String {
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
