@@ -9,6 +9,15 @@ pub mod config;
 /// Logs and metrics.
 pub mod telemetry;
 
+/// Who this agent is: certificates, trust and revocation, read again when they change.
+pub mod identity;
+
+/// Secured connections to peers, and lanes on them.
+mod transport;
+
+/// Links to the peers: kept up, watched, and torn down with a reason.
+pub mod tunnel;
+
 /// The loopback listener an operator asks: health, metrics, status.
 pub mod admin;
 

@@ -1,0 +1,323 @@
+//! Who this agent is: its certificate, key, CA and revocation list, read from files and read again when they change.
+//!
+//! [`Identity`] owns the current material and hands it out through a watch; the transport takes it for every handshake and
+//! the tunnel judges its live links again when it changes. What is in the files is parsed by `transport`; this file
+//! never looks inside. Material that cannot be used never replaces material that can.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use crate::config::TunnelConfig;
+use crate::transport::credentials::{Credentials, Part, Pem, UnixSeconds, shown, unix_now};
+
+pub use crate::transport::credentials::CredentialsError;
+
+/// How often the files are looked at.
+const POLL: Duration = Duration::from_secs(5);
+
+/// How long before its end an own certificate is warned about.
+const EXPIRY_WARNING: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How often that warning is repeated.
+const EXPIRY_WARNING_EVERY: Duration = Duration::from_secs(12 * 3600);
+
+/// Which of the two agents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Beside the storefront.
+    Cloud,
+    /// Beside the database.
+    Idc,
+}
+
+impl Role {
+    /// As it stands in a SPIFFE ID.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cloud => "cloud",
+            Self::Idc => "idc",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An agent's name as its certificate has it: `spiffe://<trust-domain>/cloud|idc/<name>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SpiffeId {
+    trust_domain: String,
+    role: Role,
+    name: String,
+}
+
+impl SpiffeId {
+    /// Under whose CA.
+    pub fn trust_domain(&self) -> &str {
+        &self.trust_domain
+    }
+
+    /// Which agent.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Its name among those of its role.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Display for SpiffeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "spiffe://{}/{}/{}", self.trust_domain, self.role, self.name)
+    }
+}
+
+impl FromStr for SpiffeId {
+    type Err = SpiffeIdError;
+
+    fn from_str(text: &str) -> Result<Self, SpiffeIdError> {
+        let rest = text.strip_prefix("spiffe://").ok_or(SpiffeIdError::NotAnAgent)?;
+        let mut parts = rest.split('/');
+        let (Some(trust_domain), Some(role), Some(name), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(SpiffeIdError::NotAnAgent);
+        };
+        let role = match role {
+            "cloud" => Role::Cloud,
+            "idc" => Role::Idc,
+            _ => return Err(SpiffeIdError::NotAnAgent),
+        };
+        if !is_segment(trust_domain) || !is_segment(name) {
+            return Err(SpiffeIdError::NotAnAgent);
+        }
+        Ok(Self { trust_domain: trust_domain.to_owned(), role, name: name.to_owned() })
+    }
+}
+
+/// What the SPIFFE specification (SPIFFE-ID sections 2.1 and 2.2) allows in a trust domain and in a path segment.
+fn is_segment(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    (1..=255).contains(&text.len()) && text.bytes().all(allowed) && text != "." && text != ".."
+}
+
+/// Why a certificate names no agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SpiffeIdError {
+    /// No URI SAN.
+    #[error("names no agent, it has no SPIFFE ID")]
+    Missing,
+    /// More than one URI SAN.
+    #[error("names no agent, it has more than one URI")]
+    Several,
+    /// Another URI.
+    #[error("names no agent, its URI is not spiffe://<trust-domain>/cloud|idc/<name>")]
+    NotAnAgent,
+}
+
+/// Why there is no identity to start with, or no new one to change to.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Everybody on the machine can read the private key.
+    #[error("{} can be read by everybody on this machine (mode {mode:03o}): chmod 600 it, and issue a new key if others had access", path.display())]
+    KeyExposed {
+        /// The key's file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A file's content is wrong.
+    #[error("{} {error}", path.display())]
+    Wrong {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        error: CredentialsError,
+    },
+}
+
+/// Where the four files are.
+#[derive(Debug, Clone)]
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    ca: PathBuf,
+    crl: PathBuf,
+}
+
+/// The agent's identity, current at any time.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    files: Files,
+    current: watch::Sender<Arc<Credentials>>,
+    reload: Notify,
+}
+
+impl Identity {
+    /// Reads the files that the configuration names; the errors are for whoever starts the agent.
+    pub(crate) fn load(config: &TunnelConfig) -> Result<Self, IdentityError> {
+        let files = Files {
+            certificate: config.certificate.clone(),
+            key: config.key.clone(),
+            ca: config.ca.clone(),
+            crl: config.crl.clone(),
+        };
+        let credentials = files.read(unix_now())?;
+        Ok(Self { files, current: watch::Sender::new(Arc::new(credentials)), reload: Notify::new() })
+    }
+
+    /// The material as it is and as it will be.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Credentials>> {
+        self.current.subscribe()
+    }
+
+    /// Makes [`Self::keep_current`] look at the files now, changed or not.
+    pub(crate) fn reload(&self) {
+        self.reload.notify_one();
+    }
+
+    /// Reads the files again whenever one changes, and warns of the own certificate's end. Runs until it is dropped.
+    pub(crate) async fn keep_current(&self) {
+        let mut stamps = self.files.stamps();
+        let mut warned: Option<SystemTime> = None;
+        loop {
+            self.warn_of_expiry(&mut warned);
+            let asked = timeout(POLL, self.reload.notified()).await.is_ok();
+            let now = self.files.stamps();
+            if asked || now != stamps {
+                stamps = now;
+                self.read_again();
+            }
+        }
+    }
+
+    fn read_again(&self) {
+        match self.files.read(unix_now()) {
+            Ok(credentials) => {
+                let until = shown(credentials.not_after());
+                tracing::info!(identity = %credentials.id(), valid_until = %until, "certificate, CA and revocation list read again");
+                self.current.send_replace(Arc::new(credentials));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "new certificate files cannot be used, the old ones stay in force")
+            }
+        }
+    }
+
+    fn warn_of_expiry(&self, warned: &mut Option<SystemTime>) {
+        let (id, not_after) = {
+            let current = self.current.borrow();
+            (current.id().clone(), current.not_after())
+        };
+        let recently = warned.and_then(|at| at.elapsed().ok()).is_some_and(|ago| ago < EXPIRY_WARNING_EVERY);
+        if is_ending(not_after, unix_now()) && !recently {
+            *warned = Some(SystemTime::now());
+            let until = shown(not_after);
+            tracing::warn!(identity = %id, valid_until = %until, "this agent's certificate ends soon: renew it with bridge-certs renew");
+        }
+    }
+}
+
+fn is_ending(not_after: UnixSeconds, now: UnixSeconds) -> bool {
+    not_after.saturating_sub(now) < i64::try_from(EXPIRY_WARNING.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// What tells that a file has changed: when, and how long it is; `None` while it cannot be looked at.
+type Stamp = Option<(SystemTime, u64)>;
+
+impl Files {
+    fn read(&self, now: UnixSeconds) -> Result<Credentials, IdentityError> {
+        check_not_exposed(&self.key)?;
+        let [certificate, key, ca, crl] =
+            [read(&self.certificate)?, read(&self.key)?, read(&self.ca)?, read(&self.crl)?];
+        let pem = Pem { certificate: &certificate, key: &key, ca: &ca, crl: &crl };
+        Credentials::from_pem(&pem, now).map_err(|(part, error)| {
+            let path = match part {
+                Part::Certificate => &self.certificate,
+                Part::Key => &self.key,
+                Part::Ca => &self.ca,
+                Part::Crl => &self.crl,
+            };
+            IdentityError::Wrong { path: path.clone(), error }
+        })
+    }
+
+    fn stamps(&self) -> [Stamp; 4] {
+        [&self.certificate, &self.key, &self.ca, &self.crl].map(|path| {
+            let metadata = fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
+    fs::read(path).map_err(|error| IdentityError::Unreadable { path: path.to_owned(), error })
+}
+
+/// A key that the group may read is left to the administrator: a secret volume or a credential often has mode 0440.
+fn check_not_exposed(key: &Path) -> Result<(), IdentityError> {
+    let metadata =
+        fs::metadata(key).map_err(|error| IdentityError::Unreadable { path: key.to_owned(), error })?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o007 == 0 { Ok(()) } else { Err(IdentityError::KeyExposed { path: key.to_owned(), mode }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spiffe_id_is_read_and_written_back() {
+        let text = "spiffe://bridge.example/idc/seoul-1";
+        let id: SpiffeId = text.parse().unwrap();
+        assert_eq!((id.trust_domain(), id.role(), id.name()), ("bridge.example", Role::Idc, "seoul-1"));
+        assert_eq!(id.to_string(), text);
+    }
+
+    #[test]
+    fn what_names_no_agent_is_refused() {
+        for text in [
+            "",
+            "https://bridge.example/idc/a",
+            "spiffe://bridge.example/idc",
+            "spiffe://bridge.example/idc/a/b",
+            "spiffe://bridge.example/dba/a",
+            "spiffe:///idc/a",
+            "spiffe://bridge.example/idc/",
+            "spiffe://bridge.example/idc/..",
+            "spiffe://bridge.example/idc/a\nb",
+        ] {
+            assert_eq!(text.parse::<SpiffeId>(), Err(SpiffeIdError::NotAnAgent), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_called_ending_in_its_last_week() {
+        const DAY: i64 = 24 * 3600;
+        assert!(!is_ending(8 * DAY, 0));
+        assert!(is_ending(6 * DAY, 0));
+        assert!(is_ending(0, 6 * DAY));
+    }
+}

@@ -1,0 +1,224 @@
+//! Credentials: certificate chain, key, CA and revocation list as parsed, checked material.
+//!
+//! `identity` reads the files and says which one is wrong; the parsing and the cross-checks are here, since they need
+//! rustls and webpki. A `Credentials` that exists is one that can be used: the key fits, the certificate is valid now.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, TrustAnchor, UnixTime};
+use rustls::sign::CertifiedKey;
+use webpki::{CertRevocationList, OwnedCertRevocationList};
+use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
+
+use super::tls;
+use crate::identity::{SpiffeId, SpiffeIdError};
+
+/// The four files' contents, PEM.
+pub(crate) struct Pem<'a> {
+    /// The agent's certificate, then intermediates if any.
+    pub(crate) certificate: &'a [u8],
+    /// Its private key.
+    pub(crate) key: &'a [u8],
+    /// Certificates of the CAs to trust.
+    pub(crate) ca: &'a [u8],
+    /// Revocation lists of those CAs.
+    pub(crate) crl: &'a [u8],
+}
+
+/// One of the four files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// `tunnel.certificate`
+    Certificate,
+    /// `tunnel.key`
+    Key,
+    /// `tunnel.ca`
+    Ca,
+    /// `tunnel.crl`
+    Crl,
+}
+
+/// What is wrong with one of the files.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialsError {
+    /// No PEM block of the kind that belongs there.
+    #[error("holds no PEM {0}: check that it is the right file")]
+    NotPem(&'static str),
+    /// A PEM block whose content cannot be read.
+    #[error("holds a {0} that cannot be read: write it again with bridge-certs")]
+    Unreadable(&'static str),
+    /// The key belongs to another certificate.
+    #[error("does not belong to the certificate: use the pair that bridge-certs wrote together")]
+    KeyMismatch,
+    /// The certificate's time is over.
+    #[error(
+        "was valid until {until} and the clock here says {now}: renew it with bridge-certs renew, or set the clock"
+    )]
+    Expired {
+        /// End of validity.
+        until: String,
+        /// The clock.
+        now: String,
+    },
+    /// The certificate's time has not come.
+    #[error("is valid from {from} and the clock here says {now}: set the clock, or wait")]
+    NotYetValid {
+        /// Start of validity.
+        from: String,
+        /// The clock.
+        now: String,
+    },
+    /// The certificate names no agent.
+    #[error("{0}: issue it with bridge-certs issue cloud|idc NAME")]
+    NoAgent(#[from] SpiffeIdError),
+}
+
+/// What an agent shows and whom it trusts, at one moment.
+pub(crate) struct Credentials {
+    /// Our chain and key.
+    pub(super) certified: Arc<CertifiedKey>,
+    /// The CAs' keys and names.
+    pub(super) anchors: Vec<TrustAnchor<'static>>,
+    /// Their revocation lists.
+    pub(super) crls: Vec<CertRevocationList<'static>>,
+    id: SpiffeId,
+    /// Seconds since 1970.
+    not_after: i64,
+}
+
+impl Credentials {
+    /// Parses and checks; an error names the file that has to change.
+    pub(crate) fn from_pem(pem: &Pem<'_>, now: UnixSeconds) -> Result<Self, (Part, CredentialsError)> {
+        let chain: Vec<CertificateDer<'static>> =
+            all(pem.certificate, "certificate").map_err(at(Part::Certificate))?;
+        let leaf = chain.first().ok_or((Part::Certificate, CredentialsError::NotPem("certificate")))?;
+        let id = spiffe_id(leaf).map_err(at(Part::Certificate))?;
+        let not_after = check_validity(leaf, now).map_err(at(Part::Certificate))?;
+
+        let key = PrivateKeyDer::from_pem_slice(pem.key)
+            .map_err(|_| (Part::Key, CredentialsError::NotPem("private key")))?;
+        let certified = certified(chain, key).map_err(at(Part::Key))?;
+
+        let cas: Vec<CertificateDer<'static>> = all(pem.ca, "certificate").map_err(at(Part::Ca))?;
+        let anchors = cas.iter().map(|ca| anchor(ca, now)).collect::<Result<_, _>>().map_err(at(Part::Ca))?;
+
+        let lists: Vec<CertificateRevocationListDer<'static>> =
+            all(pem.crl, "X509 CRL").map_err(at(Part::Crl))?;
+        let crls = lists.iter().map(revocation_list).collect::<Result<_, _>>().map_err(at(Part::Crl))?;
+        Ok(Self { certified: Arc::new(certified), anchors, crls, id, not_after })
+    }
+
+    /// Who we are.
+    pub(crate) fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+
+    /// When our certificate ends, in seconds since 1970.
+    pub(crate) fn not_after(&self) -> UnixSeconds {
+        self.not_after
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("id", &self.id)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Seconds since 1970-01-01 UTC.
+pub(crate) type UnixSeconds = i64;
+
+/// The clock of this machine.
+pub(crate) fn unix_now() -> UnixSeconds {
+    i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX)
+}
+
+/// A time as people read it.
+pub(crate) fn shown(seconds: UnixSeconds) -> String {
+    ASN1Time::from_timestamp(seconds)
+        .map_or_else(|_| format!("{seconds} s after 1970"), |time| time.to_string())
+}
+
+/// The SPIFFE ID in a certificate's URI SAN: exactly one, as X.509-SVID section 2 has it.
+pub(super) fn spiffe_id(certificate: &CertificateDer<'_>) -> Result<SpiffeId, CredentialsError> {
+    let parsed = parse(certificate)?;
+    let names = parsed.subject_alternative_name().map_err(|_| CredentialsError::Unreadable("certificate"))?;
+    let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
+    let mut uris = names.iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => Some(*uri),
+        _ => None,
+    });
+    match (uris.next(), uris.next()) {
+        (Some(uri), None) => Ok(uri.parse()?),
+        (None, _) => Err(SpiffeIdError::Missing.into()),
+        (Some(_), Some(_)) => Err(SpiffeIdError::Several.into()),
+    }
+}
+
+/// From when to when a certificate is valid, in seconds since 1970.
+pub(super) fn validity(
+    certificate: &CertificateDer<'_>,
+) -> Result<(UnixSeconds, UnixSeconds), CredentialsError> {
+    let validity = parse(certificate)?.validity().clone();
+    Ok((validity.not_before.timestamp(), validity.not_after.timestamp()))
+}
+
+fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, CredentialsError> {
+    let parsed = X509Certificate::from_der(certificate.as_ref());
+    parsed.map(|(_, certificate)| certificate).map_err(|_| CredentialsError::Unreadable("certificate"))
+}
+
+fn check_validity(
+    certificate: &CertificateDer<'_>,
+    now: UnixSeconds,
+) -> Result<UnixSeconds, CredentialsError> {
+    let (from, until) = validity(certificate)?;
+    if now > until {
+        return Err(CredentialsError::Expired { until: shown(until), now: shown(now) });
+    }
+    if now < from {
+        return Err(CredentialsError::NotYetValid { from: shown(from), now: shown(now) });
+    }
+    Ok(until)
+}
+
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, CredentialsError> {
+    CertifiedKey::from_der(chain, key, &tls::provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => CredentialsError::KeyMismatch,
+        _ => CredentialsError::Unreadable("private key"),
+    })
+}
+
+fn anchor(ca: &CertificateDer<'static>, now: UnixSeconds) -> Result<TrustAnchor<'static>, CredentialsError> {
+    check_validity(ca, now)?;
+    let anchor =
+        webpki::anchor_from_trusted_cert(ca).map_err(|_| CredentialsError::Unreadable("CA certificate"))?;
+    Ok(anchor.to_owned())
+}
+
+fn revocation_list(
+    der: &CertificateRevocationListDer<'_>,
+) -> Result<CertRevocationList<'static>, CredentialsError> {
+    let list = OwnedCertRevocationList::from_der(der)
+        .map_err(|_| CredentialsError::Unreadable("revocation list"))?;
+    Ok(list.into())
+}
+
+/// Every PEM block of one kind; none at all is an error.
+fn all<T: PemObject>(pem: &[u8], what: &'static str) -> Result<Vec<T>, CredentialsError> {
+    let items: Vec<T> =
+        T::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| CredentialsError::NotPem(what))?;
+    if items.is_empty() { Err(CredentialsError::NotPem(what)) } else { Ok(items) }
+}
+
+fn at<E: Into<CredentialsError>>(part: Part) -> impl Fn(E) -> (Part, CredentialsError) {
+    move |error| (part, error.into())
+}

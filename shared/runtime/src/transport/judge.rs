@@ -1,0 +1,205 @@
+//! Judging a peer: chain to our CA, validity, revocation, who it says it is, and whether we link with that.
+//!
+//! The same judgement is made in the handshake (through `tls`) and again on live connections when the CA or the
+//! revocation list changes. A verdict against a peer always says what to do.
+
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, UnixTime};
+use webpki::{EndEntityCert, ExpirationPolicy, KeyUsage, RevocationOptionsBuilder};
+
+use super::Refusal;
+use super::credentials::{self, Credentials, UnixSeconds, shown, unix_now};
+use crate::identity::SpiffeId;
+use crate::telemetry::metrics::RefusalReason;
+
+/// Which part the peer plays in the TLS handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PeerSide {
+    /// It dialled.
+    Client,
+    /// It listens.
+    Server,
+}
+
+/// A peer that was found good: who it is, and enough to judge it again.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    id: SpiffeId,
+    side: PeerSide,
+    not_after: UnixSeconds,
+    chain: Arc<[CertificateDer<'static>]>,
+}
+
+impl Peer {
+    /// Who it has proved to be.
+    pub(crate) fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+
+    /// When its certificate ends.
+    pub(crate) fn not_after(&self) -> UnixSeconds {
+        self.not_after
+    }
+}
+
+/// What peers are judged by: our own credentials at one moment, and the allow-list.
+#[derive(Debug, Clone)]
+pub(crate) struct Judge {
+    credentials: Arc<Credentials>,
+    allow: Arc<[SpiffeId]>,
+}
+
+impl Judge {
+    /// A judge with these credentials; an empty `allow` admits any peer of the other role under the CA.
+    pub(crate) fn new(credentials: Arc<Credentials>, allow: Arc<[SpiffeId]>) -> Self {
+        Self { credentials, allow }
+    }
+
+    /// The credentials that we show.
+    pub(super) fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// Judges the chain that a peer showed in a handshake, its own certificate first.
+    pub(super) fn judge(
+        &self,
+        chain: &[CertificateDer<'_>],
+        side: PeerSide,
+        now: UnixTime,
+    ) -> Result<Peer, Refusal> {
+        let Some((leaf, intermediates)) = chain.split_first() else {
+            return Err(Refusal::new(RefusalReason::NoCertificate, "it shows no certificate"));
+        };
+        // Read before the chain is checked, so that a refusal can name whom it concerns; believed only afterwards.
+        let claimed = credentials::spiffe_id(leaf);
+        self.check_chain(leaf, intermediates, side, now)
+            .and_then(|()| {
+                self.check_agent(claimed.clone().map_err(|error| {
+                    Refusal::new(RefusalReason::BadCertificate, format!("its certificate {error}"))
+                })?)
+            })
+            .and_then(|id| {
+                let (_, not_after) = credentials::validity(leaf).map_err(|error| {
+                    Refusal::new(RefusalReason::BadCertificate, format!("its certificate {error}"))
+                })?;
+                let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+                Ok(Peer { id, side, not_after, chain })
+            })
+            .map_err(|refusal| Refusal { claimed: claimed.ok().map(|id| id.to_string()), ..refusal })
+    }
+
+    /// Judges a peer again that was found good before.
+    pub(crate) fn judge_again(&self, peer: &Peer) -> Result<(), Refusal> {
+        self.judge(&peer.chain, peer.side, UnixTime::now()).map(drop)
+    }
+
+    fn check_chain(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        side: PeerSide,
+        now: UnixTime,
+    ) -> Result<(), Refusal> {
+        let certificate = EndEntityCert::try_from(leaf).map_err(|error| sentence_for(&error))?;
+        let usage = match side {
+            PeerSide::Client => KeyUsage::client_auth(),
+            PeerSide::Server => KeyUsage::server_auth(),
+        };
+        let crls: Vec<_> = self.credentials.crls.iter().collect();
+        let revocation = RevocationOptionsBuilder::new(&crls)
+            .map_err(|_| {
+                Refusal::new(RefusalReason::StaleCrl, "there is no revocation list here: set tunnel.crl")
+            })?
+            .with_expiration_policy(ExpirationPolicy::Enforce)
+            .build();
+        certificate
+            .verify_for_usage(
+                webpki::ALL_VERIFICATION_ALGS,
+                &self.credentials.anchors,
+                intermediates,
+                now,
+                usage,
+                Some(revocation),
+                None,
+            )
+            .map(drop)
+            .map_err(|error| sentence_for(&error))
+    }
+
+    fn check_agent(&self, id: SpiffeId) -> Result<SpiffeId, Refusal> {
+        let own = self.credentials.id();
+        if id.role() == own.role() {
+            let sentence = format!(
+                "it is {id} and this is {own}: a cloud agent links with idc agents only and the reverse; check who dials whom"
+            );
+            return Err(Refusal::new(RefusalReason::WrongRole, sentence));
+        }
+        if id.trust_domain() != own.trust_domain() {
+            let sentence = format!(
+                "{id} is of another trust domain than {own}: issue both from one bridge-certs folder"
+            );
+            return Err(Refusal::new(RefusalReason::NotAllowed, sentence));
+        }
+        if !self.allow.is_empty() && !self.allow.contains(&id) {
+            let sentence = format!("{id} is not in tunnel.allow: add it there if it shall link");
+            return Err(Refusal::new(RefusalReason::NotAllowed, sentence));
+        }
+        Ok(id)
+    }
+}
+
+fn sentence_for(error: &webpki::Error) -> Refusal {
+    let now = || shown(unix_now());
+    let (reason, sentence) = match error {
+        webpki::Error::CertExpired { not_after, .. } => (
+            RefusalReason::Expired,
+            format!(
+                "its certificate was valid until {} and the clock here says {}: renew it with bridge-certs renew, or set the \
+                 clock that is wrong",
+                shown_unix(*not_after),
+                now()
+            ),
+        ),
+        webpki::Error::CertNotValidYet { not_before, .. } => (
+            RefusalReason::NotYetValid,
+            format!(
+                "its certificate is valid from {} and the clock here says {}: set the clock that is wrong, here or where it \
+                 was issued",
+                shown_unix(*not_before),
+                now()
+            ),
+        ),
+        webpki::Error::CertRevoked => (
+            RefusalReason::Revoked,
+            "its certificate is revoked: issue a new one with bridge-certs issue if the agent is still trusted".to_owned(),
+        ),
+        webpki::Error::CrlExpired { next_update, .. } => (
+            RefusalReason::StaleCrl,
+            format!(
+                "the revocation list here was good until {} and the clock here says {}, so nobody can be trusted: write a new \
+                 one with bridge-certs and put it where tunnel.crl points",
+                shown_unix(*next_update),
+                now()
+            ),
+        ),
+        webpki::Error::UnknownRevocationStatus | webpki::Error::InvalidCrlSignatureForPublicKey => (
+            RefusalReason::StaleCrl,
+            "the revocation list here is not from its CA: put the list of the same CA where tunnel.crl points".to_owned(),
+        ),
+        webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => (
+            RefusalReason::UnknownCa,
+            "its certificate is not from the CA that is trusted here: compare tunnel.ca on both sides and issue from one of them"
+                .to_owned(),
+        ),
+        other => (
+            RefusalReason::BadCertificate,
+            format!("its certificate cannot be used ({other:?}): issue one with bridge-certs issue"),
+        ),
+    };
+    Refusal::new(reason, sentence)
+}
+
+fn shown_unix(time: UnixTime) -> String {
+    shown(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,211 @@
+//! TLS 1.3 as Bridge uses it, both sides: mutual, one provider, no tickets, no 0-RTT, post-quantum unless told otherwise.
+//!
+//! Every handshake gets a configuration of its own. That gives each its own [`Slot`] for the verdict, and it makes new
+//! certificates and revocation lists count from the next handshake on. A resumed session would skip the certificate
+//! check and let a revoked agent back in, so there is none.
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::SingleCertAndKey;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
+    SignatureScheme, SupportedCipherSuite, version,
+};
+
+use super::Refusal;
+use super::judge::{Judge, Peer, PeerSide};
+use crate::config::PostQuantum;
+use crate::telemetry::metrics::RefusalReason;
+
+/// The application protocol (RFC 7301) that both sides must name.
+pub(crate) const ALPN: &[u8] = b"bridge/1";
+
+/// Where a handshake's verdict on the peer is left; empty if the handshake never came to it.
+pub(crate) type Slot = Arc<OnceLock<Result<Peer, Refusal>>>;
+
+/// The cryptography, with every group.
+pub(crate) fn provider() -> CryptoProvider {
+    CryptoProvider { cipher_suites: cipher_suites(), ..aws_lc_rs::default_provider() }
+}
+
+/// The configuration of one handshake that we start.
+pub(crate) fn client_config(
+    judge: Judge,
+    post_quantum: PostQuantum,
+    slot: Slot,
+) -> Result<ClientConfig, Error> {
+    let certified = judge.credentials().certified.clone();
+    let verifier = Arc::new(AgentVerifier { judge, slot });
+    let mut config = ClientConfig::builder_with_provider(provider_for(post_quantum))
+        .with_protocol_versions(&[&version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    // Agents are known by their SPIFFE ID: a host name in clear would only tell an eavesdropper something.
+    config.enable_sni = false;
+    Ok(config)
+}
+
+/// The configuration of one handshake that a peer starts.
+pub(crate) fn server_config(
+    judge: Judge,
+    post_quantum: PostQuantum,
+    slot: Slot,
+) -> Result<ServerConfig, Error> {
+    let certified = judge.credentials().certified.clone();
+    let verifier = Arc::new(AgentVerifier { judge, slot });
+    let mut config = ServerConfig::builder_with_provider(provider_for(post_quantum))
+        .with_protocol_versions(&[&version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    Ok(config)
+}
+
+/// TLS 1.3's AES suites: AES-128 as well, since QUIC's Initial packets are sealed with it (RFC 9001 section 5.2).
+fn cipher_suites() -> Vec<SupportedCipherSuite> {
+    vec![aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384, aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256]
+}
+
+fn provider_for(post_quantum: PostQuantum) -> Arc<CryptoProvider> {
+    use aws_lc_rs::kx_group::{SECP256R1, X25519, X25519MLKEM768};
+    let kx_groups: Vec<&'static dyn SupportedKxGroup> = match post_quantum {
+        PostQuantum::Require => vec![X25519MLKEM768],
+        PostQuantum::Prefer => vec![X25519MLKEM768, X25519, SECP256R1],
+        PostQuantum::Off => vec![X25519, SECP256R1],
+    };
+    Arc::new(CryptoProvider { kx_groups, ..provider() })
+}
+
+/// Judges the peer in a handshake, whichever side it is on, and leaves the verdict in the slot.
+#[derive(Debug)]
+struct AgentVerifier {
+    judge: Judge,
+    slot: Slot,
+}
+
+impl AgentVerifier {
+    fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        side: PeerSide,
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let chain: Vec<_> = std::iter::once(leaf).chain(intermediates).cloned().collect();
+        let verdict = self.judge.judge(&chain, side, now);
+        let answer = verdict.as_ref().map(drop).map_err(|refusal| alert_for(refusal.reason).into());
+        // A handshake asks once; were it to ask twice, the first verdict stands and the second can only refuse.
+        let _first_stands = self.slot.set(verdict);
+        answer
+    }
+
+    fn verify_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, &algorithms)
+    }
+}
+
+/// The error from which rustls makes the alert that tells the peer, as far as an alert can.
+fn alert_for(reason: RefusalReason) -> CertificateError {
+    match reason {
+        RefusalReason::Expired => CertificateError::Expired,
+        RefusalReason::NotYetValid => CertificateError::NotValidYet,
+        RefusalReason::Revoked => CertificateError::Revoked,
+        RefusalReason::UnknownCa => CertificateError::UnknownIssuer,
+        RefusalReason::StaleCrl => CertificateError::ExpiredRevocationList,
+        RefusalReason::WrongRole | RefusalReason::NotAllowed => {
+            CertificateError::ApplicationVerificationFailure
+        }
+        _ => CertificateError::BadEncoding,
+    }
+}
+
+impl ServerCertVerifier for AgentVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.verify(end_entity, intermediates, PeerSide::Server, now)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verify_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for AgentVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.verify(end_entity, intermediates, PeerSide::Client, now)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verify_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}

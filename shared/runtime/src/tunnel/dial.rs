@@ -1,0 +1,148 @@
+//! The dialling side: a name is resolved again and again, every address gets its links, and a link that ends is redialled
+//! with full-jitter backoff, so that a fleet does not come back in step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::lookup_host;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::{Context, Phase, link, report};
+use crate::config::DialTarget;
+
+/// How often a name is resolved; an autoscaled fleet is found that fast.
+const RESOLVE_EVERY: Duration = Duration::from_secs(10);
+
+/// The bound of the first wait.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+
+/// The bound of every wait.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// A link that lived this long was healthy: its next wait is short again.
+const HEALTHY: Duration = Duration::from_secs(5);
+
+/// Keeps links to every address of a target until the tunnel drains, and returns when the last of them has ended.
+pub(super) async fn keep_dialling(context: Arc<Context>, target: DialTarget) {
+    let mut addresses: BTreeMap<SocketAddr, watch::Sender<()>> = BTreeMap::new();
+    let mut links = JoinSet::new();
+    let mut complaint: Option<String> = None;
+    loop {
+        let resolved = tokio::select! {
+            resolved = resolve(&target) => resolved,
+            () = context.reached(Phase::Draining) => break,
+        };
+        match resolved {
+            Ok(found) => {
+                complaint = None;
+                // A dropped sender tells an address's diallers to stop once their link has ended.
+                addresses.retain(|address, _| found.contains(address));
+                for address in found {
+                    addresses.entry(address).or_insert_with(|| {
+                        let (wanted, watched) = watch::channel(());
+                        for _ in 0..context.links_per_peer {
+                            links.spawn(keep_linked(context.clone(), address, watched.clone()));
+                        }
+                        wanted
+                    });
+                }
+            }
+            Err(error) => {
+                let now = error.to_string();
+                if complaint.as_ref() != Some(&now) {
+                    tracing::warn!(%target, %error, "cannot resolve the name to dial, trying on: check tunnel.dial and the DNS");
+                    complaint = Some(now);
+                }
+            }
+        }
+        tokio::select! {
+            () = sleep(RESOLVE_EVERY) => {}
+            () = context.reached(Phase::Draining) => break,
+        }
+        while links.try_join_next().is_some() {}
+    }
+    while links.join_next().await.is_some() {}
+}
+
+async fn resolve(target: &DialTarget) -> io::Result<BTreeSet<SocketAddr>> {
+    let found: BTreeSet<_> = lookup_host((target.host.as_str(), target.port)).await?.collect();
+    if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }
+}
+
+/// One link to one address, again and again.
+async fn keep_linked(context: Arc<Context>, address: SocketAddr, wanted: watch::Receiver<()>) {
+    let mut backoff = Backoff::default();
+    let mut complaint = None;
+    loop {
+        let connected = tokio::select! {
+            connected = context.transport.dial(address) => connected,
+            () = unwanted(&context, &wanted) => return,
+        };
+        match connected {
+            Ok(connection) => {
+                complaint = None;
+                let lived = link::run(&context, connection, true).await;
+                if lived.is_some_and(|lived| lived >= HEALTHY) {
+                    backoff = Backoff::default();
+                }
+            }
+            Err(error) => report::no_connection(&context, address, &error, &mut complaint),
+        }
+        tokio::select! {
+            () = sleep(backoff.next(rand::random())) => {}
+            () = unwanted(&context, &wanted) => return,
+        }
+    }
+}
+
+/// Waits until the address is no longer the target's, or the tunnel drains.
+async fn unwanted(context: &Context, wanted: &watch::Receiver<()>) {
+    let mut wanted = wanted.clone();
+    tokio::select! {
+        _gone = wanted.changed() => {}
+        () = context.reached(Phase::Draining) => {}
+    }
+}
+
+/// Full jitter: each wait is anything up to a bound that doubles. Pure; randomness comes in.
+#[derive(Debug, Default)]
+struct Backoff {
+    attempts: u32,
+}
+
+impl Backoff {
+    fn next(&mut self, random: u32) -> Duration {
+        let factor = 1_u32.checked_shl(self.attempts).unwrap_or(u32::MAX);
+        let bound = BACKOFF_MIN.saturating_mul(factor).min(BACKOFF_MAX);
+        self.attempts = self.attempts.saturating_add(1);
+        let nanos = bound.as_nanos() * u128::from(random) / u128::from(u32::MAX);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_of_the_wait_doubles_up_to_five_seconds() {
+        let mut backoff = Backoff::default();
+        let bounds: Vec<_> = (0..8).map(|_| backoff.next(u32::MAX).as_millis()).collect();
+        assert_eq!(bounds, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        for _ in 0..100 {
+            assert_eq!(backoff.next(u32::MAX), BACKOFF_MAX);
+        }
+    }
+
+    #[test]
+    fn a_wait_is_anything_below_its_bound() {
+        assert_eq!(Backoff::default().next(0), Duration::ZERO);
+        let half = Backoff::default().next(u32::MAX / 2);
+        assert!((Duration::from_millis(49)..=Duration::from_millis(50)).contains(&half));
+    }
+}

@@ -1,0 +1,263 @@
+//! How a link begins: lanes opened and counted, hellos exchanged, a protocol version agreed upon.
+//!
+//! The dialler opens the control lane and its order lanes and speaks first; the listener answers with its own hello, or
+//! with a sentence that says who must upgrade. All of it has five seconds.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bridge_protocol::wire::control::{Control, Hello, Refused, control};
+use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX, FrameError};
+use bridge_protocol::wire::lane::Lane;
+use bridge_protocol::wire::version::{Incompatible, Versions};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::lanes::{FrameReader, ReadError};
+use super::{Context, Greeting};
+use crate::transport::refusal::printable;
+use crate::transport::{Closed, Connection, LaneError, LaneStream};
+
+/// From the handshake's end to the agreement.
+const HELLO_TIME: Duration = Duration::from_secs(5);
+
+/// How long a refused peer gets to take the sentence.
+const REFUSED_TIME: Duration = Duration::from_secs(1);
+
+/// Order lanes that a dialler may announce.
+const ORDER_LANES_MAX: u32 = 16;
+
+/// The control lane after the hello.
+pub(super) struct ControlLane {
+    pub(super) reader: FrameReader<Box<dyn AsyncRead + Send + Unpin>>,
+    pub(super) writer: Box<dyn AsyncWrite + Send + Unpin>,
+}
+
+/// What both sides agreed upon.
+pub(super) struct Agreed {
+    /// What the peer said.
+    pub(super) hello: Hello,
+    /// The version both speak.
+    pub(super) version: u32,
+    /// The peer's clock minus ours, in microseconds.
+    pub(super) skew: i64,
+    pub(super) control: ControlLane,
+    /// In the order of their index, complete.
+    pub(super) orders: Vec<LaneStream>,
+}
+
+/// Why a link did not come up.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HelloError {
+    /// The peer does not speak the protocol.
+    #[error("{0}")]
+    Violation(String),
+    /// There is no version in common, as we found.
+    #[error(transparent)]
+    Incompatible(#[from] Incompatible),
+    /// There is no version in common, as the peer found.
+    #[error("refused by the peer: {0}")]
+    RefusedByPeer(String),
+    /// It took too long.
+    #[error("no hello within {} s", HELLO_TIME.as_secs())]
+    TooSlow,
+    /// The connection ended.
+    #[error("{0}")]
+    Closed(Closed),
+}
+
+impl From<LaneError> for HelloError {
+    fn from(error: LaneError) -> Self {
+        match error {
+            LaneError::Closed(closed) => Self::Closed(closed),
+            LaneError::Preamble(_) | LaneError::Cut => Self::Violation(error.to_string()),
+        }
+    }
+}
+
+impl From<FrameError> for HelloError {
+    fn from(error: FrameError) -> Self {
+        Self::Violation(error.to_string())
+    }
+}
+
+/// Brings the link up, from either side.
+pub(super) async fn exchange(
+    context: &Context,
+    connection: &dyn Connection,
+    dialled: bool,
+) -> Result<Agreed, HelloError> {
+    let exchanged =
+        async { if dialled { dial(context, connection).await } else { listen(context, connection).await } };
+    match timeout(HELLO_TIME, exchanged).await {
+        Ok(Err(error)) => Err(really(error, connection)),
+        Ok(agreed) => agreed,
+        Err(_) => Err(HelloError::TooSlow),
+    }
+}
+
+/// A broken stream is mostly a closed connection, whose reason says more.
+fn really(error: HelloError, connection: &dyn Connection) -> HelloError {
+    match (error, connection.ended()) {
+        (HelloError::Violation(_), Some(closed)) => HelloError::Closed(closed),
+        (error, _) => error,
+    }
+}
+
+async fn dial(context: &Context, connection: &dyn Connection) -> Result<Agreed, HelloError> {
+    let LaneStream { reader, mut writer, .. } = connection.open_lane(Lane::Control).await?;
+    let ours = our_hello(&context.greeting.borrow().clone(), context.order_lanes);
+    write(connection, &mut writer, &ours.into()).await?;
+    let mut orders = Vec::new();
+    for index in 0..context.order_lanes {
+        orders.push(connection.open_lane(Lane::Order(index)).await?);
+    }
+    let mut reader = FrameReader::new(reader, CONTROL_FRAME_BYTES_MAX);
+    let hello = read_hello(connection, &mut reader).await?;
+    let skew = skew(hello.clock_micros, connection.rtt());
+    let version = agree(connection, &mut writer, hello.versions()).await?;
+    Ok(Agreed { hello, version, skew, control: ControlLane { reader, writer }, orders })
+}
+
+async fn listen(context: &Context, connection: &dyn Connection) -> Result<Agreed, HelloError> {
+    let first = connection.accept_lane().await?;
+    let LaneStream { lane: Lane::Control, reader, mut writer } = first else {
+        return Err(HelloError::Violation("the first lane is not the control lane".to_owned()));
+    };
+    let mut reader = FrameReader::new(reader, CONTROL_FRAME_BYTES_MAX);
+    let hello = read_hello(connection, &mut reader).await?;
+    let skew = skew(hello.clock_micros, connection.rtt());
+    let version = agree(connection, &mut writer, hello.versions()).await?;
+    let count = order_lanes(hello.order_lanes)?;
+    let orders = accept_orders(connection, count).await?;
+    let ours = our_hello(&context.greeting.borrow().clone(), count);
+    write(connection, &mut writer, &ours.into()).await?;
+    Ok(Agreed { hello, version, skew, control: ControlLane { reader, writer }, orders })
+}
+
+fn our_hello(greeting: &Greeting, order_lanes: u8) -> Hello {
+    Hello {
+        features: greeting.features.clone(),
+        clock_micros: clock_micros(),
+        order_lanes: u32::from(order_lanes),
+        window: greeting.window,
+        manifest: greeting.manifest.clone(),
+        ..Hello::of_this_build(&greeting.agent)
+    }
+}
+
+fn order_lanes(announced: u32) -> Result<u8, HelloError> {
+    u8::try_from(announced).ok().filter(|_| (1..=ORDER_LANES_MAX).contains(&announced)).ok_or_else(|| {
+        HelloError::Violation(format!(
+            "{announced} order lanes were announced, 1 to {ORDER_LANES_MAX} are possible"
+        ))
+    })
+}
+
+/// The announced order lanes, each once, in whatever order they arrive.
+async fn accept_orders(connection: &dyn Connection, count: u8) -> Result<Vec<LaneStream>, HelloError> {
+    let mut orders: Vec<Option<LaneStream>> =
+        std::iter::repeat_with(|| None).take(usize::from(count)).collect();
+    for _ in 0..count {
+        let stream = connection.accept_lane().await?;
+        let slot = match stream.lane {
+            Lane::Order(index) => orders.get_mut(usize::from(index)).filter(|slot| slot.is_none()),
+            Lane::Control => None,
+        };
+        let Some(slot) = slot else {
+            return Err(HelloError::Violation(format!(
+                "{:?} was opened, which was not announced or is open already",
+                stream.lane
+            )));
+        };
+        *slot = Some(stream);
+    }
+    Ok(orders.into_iter().flatten().collect())
+}
+
+async fn read_hello<R: AsyncRead + Unpin>(
+    connection: &dyn Connection,
+    reader: &mut FrameReader<R>,
+) -> Result<Hello, HelloError> {
+    let payload = reader.next().await.map_err(|error| match error {
+        ReadError::Frame(error) => error.into(),
+        ReadError::Stream(_) => ended(connection),
+    })?;
+    match frame::decode::<Control>(payload)?.kind {
+        Some(control::Kind::Hello(hello)) => Ok(hello),
+        Some(control::Kind::Refused(Refused { reason })) => {
+            Err(HelloError::RefusedByPeer(printable(&reason)))
+        }
+        _ => Err(HelloError::Violation("the control lane does not open with a hello".to_owned())),
+    }
+}
+
+/// Agrees on a version, or tells the peer why not and gives it the time to hear it.
+async fn agree(
+    connection: &dyn Connection,
+    writer: &mut Box<dyn AsyncWrite + Send + Unpin>,
+    theirs: Versions,
+) -> Result<u32, HelloError> {
+    match Versions::OURS.agree(theirs) {
+        Ok(version) => Ok(version),
+        Err(incompatible) => {
+            let reason = as_the_peer_reads_it(incompatible);
+            write(connection, writer, &Refused { reason }.into()).await?;
+            let _gone_or_not = timeout(REFUSED_TIME, connection.closed()).await;
+            Err(incompatible.into())
+        }
+    }
+}
+
+/// `who` is said from the speaker's side, so it turns around on the way.
+fn as_the_peer_reads_it(incompatible: Incompatible) -> String {
+    let who = if incompatible.who == "the peer" { "this agent" } else { "the peer" };
+    Incompatible { who, ..incompatible }.to_string()
+}
+
+async fn write(
+    connection: &dyn Connection,
+    writer: &mut Box<dyn AsyncWrite + Send + Unpin>,
+    message: &Control,
+) -> Result<(), HelloError> {
+    let bytes = frame::to_bytes(message, CONTROL_FRAME_BYTES_MAX)?;
+    writer.write_all(&bytes).await.map_err(|_| ended(connection))?;
+    writer.flush().await.map_err(|_| ended(connection))
+}
+
+fn ended(connection: &dyn Connection) -> HelloError {
+    let cut = || HelloError::Violation("the control lane ended".to_owned());
+    connection.ended().map_or_else(cut, HelloError::Closed)
+}
+
+/// Microseconds since 1970-01-01 UTC.
+pub(super) fn clock_micros() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// The peer's clock minus ours, if its message was half a round trip on its way.
+pub(super) fn skew(their_clock_micros: i64, rtt: Duration) -> i64 {
+    let way = i64::try_from((rtt / 2).as_micros()).unwrap_or(0);
+    their_clock_micros.saturating_add(way).saturating_sub(clock_micros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_side_that_must_upgrade_as_its_reader_sees_it() {
+        let ours = Versions { oldest: 3, newest: 4 };
+        let incompatible = ours.agree(Versions { oldest: 1, newest: 2 }).unwrap_err();
+        assert!(incompatible.to_string().ends_with("upgrade the peer"));
+        assert!(as_the_peer_reads_it(incompatible).ends_with("upgrade this agent"));
+    }
+
+    #[test]
+    fn only_one_to_sixteen_order_lanes_are_accepted() {
+        assert!(order_lanes(0).is_err());
+        assert_eq!(order_lanes(16).unwrap(), 16);
+        assert!(order_lanes(17).is_err());
+        assert!(order_lanes(256 + 4).is_err());
+    }
+}

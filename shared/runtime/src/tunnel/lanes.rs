@@ -1,0 +1,265 @@
+//! Frames on a lane: a reader that cuts them out of the stream, a queue to send from anywhere, and its writer.
+//!
+//! Sending never waits: a frame is appended to its lane's buffer, and the lane's writer takes all that has gathered and
+//! writes it in one go. What gathers is bounded for the link as a whole; a peer that does not read loses its link
+//! instead of filling our memory.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bridge_protocol::wire::frame::{FrameDecoder, FrameError, HEADER_BYTES};
+use bytes::{Bytes, BytesMut};
+use prometheus_client::metrics::counter::Counter;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+
+use crate::telemetry::metrics::{Direction, Metrics};
+
+/// Waiting on one link, all lanes together. The sender's window keeps it far below, unless the peer stops reading.
+const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Room made for one read: some forty packets.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Below this much room the buffer is extended before the next read.
+const READ_BYTES_MIN: usize = 4 * 1024;
+
+/// The link has ended; what was sent may or may not have arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the link is closed")]
+pub struct Closed;
+
+/// Sends frames on one link.
+#[derive(Debug, Clone)]
+pub struct LinkSender {
+    queues: Arc<Queues>,
+}
+
+impl LinkSender {
+    /// Queues a whole frame (as `wire::frame::to_bytes` makes it) on an order lane, `0..LinkUp::lanes`; never waits.
+    ///
+    /// Frames of one lane arrive in order. `Ok` says that the frame is queued, not that it will arrive.
+    pub fn send(&self, lane: u8, frame: Bytes) -> Result<(), Closed> {
+        let queue = self.queues.lanes.get(usize::from(lane)).ok_or(Closed)?;
+        {
+            let mut waiting = queue.lock();
+            let buffer = waiting.as_mut().ok_or(Closed)?;
+            let queued = self.queues.bytes.fetch_add(frame.len(), Ordering::Relaxed) + frame.len();
+            if queued > self.queues.bytes_max {
+                self.queues.overflow.notify_one();
+                return Err(Closed);
+            }
+            buffer.extend_from_slice(&frame);
+        }
+        self.queues.traffic.sent(frame.len());
+        queue.filled.notify_one();
+        Ok(())
+    }
+}
+
+/// Counts frames; clones count on the same counters.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Traffic {
+    frames: [Counter; 2],
+    bytes: [Counter; 2],
+}
+
+impl Traffic {
+    pub(super) fn of(metrics: &Metrics) -> Self {
+        let both = [Direction::Sent, Direction::Received];
+        Self {
+            frames: both.map(|direction| metrics.frames.of(direction).clone()),
+            bytes: both.map(|direction| metrics.frame_bytes.of(direction).clone()),
+        }
+    }
+
+    /// One frame was sent or queued, of so many bytes with its head.
+    pub(super) fn sent(&self, bytes: usize) {
+        let ([frames, _], [counted, _]) = (&self.frames, &self.bytes);
+        frames.inc();
+        counted.inc_by(bytes as u64);
+    }
+
+    /// One frame was received, with so many bytes of payload.
+    pub(super) fn received(&self, payload: usize) {
+        let ([_, frames], [_, counted]) = (&self.frames, &self.bytes);
+        frames.inc();
+        counted.inc_by((HEADER_BYTES + payload) as u64);
+    }
+}
+
+/// What waits to be written on a link.
+#[derive(Debug)]
+pub(super) struct Queues {
+    traffic: Traffic,
+    lanes: Vec<Queue>,
+    /// Waiting or being written, all lanes together.
+    bytes: AtomicUsize,
+    bytes_max: usize,
+    overflow: Notify,
+}
+
+#[derive(Debug)]
+struct Queue {
+    /// `None` once the link has ended.
+    waiting: Mutex<Option<BytesMut>>,
+    filled: Notify,
+}
+
+impl Queues {
+    /// Empty queues for that many order lanes.
+    pub(super) fn new(lanes: u8, traffic: Traffic) -> Arc<Self> {
+        Self::bounded(lanes, QUEUED_BYTES_MAX, traffic)
+    }
+
+    fn bounded(lanes: u8, bytes_max: usize, traffic: Traffic) -> Arc<Self> {
+        let queue = || Queue { waiting: Mutex::new(Some(BytesMut::new())), filled: Notify::new() };
+        let lanes = std::iter::repeat_with(queue).take(usize::from(lanes)).collect();
+        Arc::new(Self { traffic, lanes, bytes: AtomicUsize::new(0), bytes_max, overflow: Notify::new() })
+    }
+
+    /// The owner's end.
+    pub(super) fn sender(self: &Arc<Self>) -> LinkSender {
+        LinkSender { queues: self.clone() }
+    }
+
+    /// Waits until more was queued than the link may hold.
+    pub(super) async fn overflowed(&self) {
+        self.overflow.notified().await;
+    }
+
+    /// Makes every further send fail and frees what waits.
+    pub(super) fn close(&self) {
+        for queue in &self.lanes {
+            *queue.lock() = None;
+        }
+    }
+
+    /// Writes what gathers on one lane until the link ends or the stream fails.
+    pub(super) async fn write(&self, lane: u8, mut writer: impl AsyncWrite + Unpin) -> io::Result<()> {
+        let Some(queue) = self.lanes.get(usize::from(lane)) else { return Ok(()) };
+        let mut batch = BytesMut::new();
+        loop {
+            match queue.lock().as_mut() {
+                Some(waiting) => std::mem::swap(waiting, &mut batch),
+                None => return Ok(()),
+            }
+            if batch.is_empty() {
+                queue.filled.notified().await;
+                continue;
+            }
+            writer.write_all(&batch).await?;
+            writer.flush().await?;
+            self.bytes.fetch_sub(batch.len(), Ordering::Relaxed);
+            batch.clear();
+        }
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Option<BytesMut>> {
+        // Appending to a buffer does not panic halfway.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads frames from a lane.
+pub(super) struct FrameReader<R> {
+    stream: R,
+    decoder: FrameDecoder,
+}
+
+/// Why no further frame comes.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    /// The peer broke the framing.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The stream failed or ended.
+    #[error("the stream ended: {0}")]
+    Stream(#[from] io::Error),
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    /// Reads frames of at most `max` bytes.
+    pub(super) fn new(stream: R, max: usize) -> Self {
+        Self { stream, decoder: FrameDecoder::new(max) }
+    }
+
+    /// The next frame's payload. Cancelling it loses nothing.
+    pub(super) async fn next(&mut self) -> Result<Bytes, ReadError> {
+        loop {
+            if let Some(payload) = self.decoder.next_frame()? {
+                return Ok(payload);
+            }
+            let buffer = self.decoder.buffer_mut();
+            if buffer.capacity() - buffer.len() < READ_BYTES_MIN {
+                buffer.reserve(READ_BYTES);
+            }
+            if self.stream.read_buf(buffer).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bridge_protocol::wire::control::{Control, Heartbeat};
+    use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX};
+    use tokio::io::duplex;
+
+    use super::*;
+
+    fn heartbeat(window: u32) -> Bytes {
+        let message = Control::from(Heartbeat { clock_micros: 1, window });
+        frame::to_bytes(&message, CONTROL_FRAME_BYTES_MAX).unwrap()
+    }
+
+    #[tokio::test]
+    async fn frames_arrive_in_the_order_they_were_sent() {
+        let queues = Queues::bounded(2, 1 << 20, Traffic::default());
+        let sender = queues.sender();
+        let (here, there) = duplex(16);
+        let writer = tokio::spawn(async move { queues.write(1, here).await });
+        for window in 0..100 {
+            sender.send(1, heartbeat(window)).unwrap();
+        }
+        let mut reader = FrameReader::new(there, CONTROL_FRAME_BYTES_MAX);
+        for window in 0..100 {
+            let payload = reader.next().await.unwrap();
+            assert_eq!(payload, heartbeat(window).slice(4..));
+        }
+        sender.queues.close();
+        sender.queues.lanes[1].filled.notify_one();
+        writer.await.unwrap().unwrap();
+        assert_eq!(sender.queues.bytes.load(Ordering::Relaxed), 0, "all that was counted was written");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_costs_no_more_than_the_bound() {
+        let queues = Queues::bounded(1, 100, Traffic::default());
+        let sender = queues.sender();
+        let refused = (0..1000).find(|_| sender.send(0, heartbeat(1)).is_err());
+        assert!(refused.is_some_and(|sent| sent * heartbeat(1).len() <= 100));
+        queues.overflowed().await;
+    }
+
+    #[test]
+    fn a_closed_link_and_a_lane_that_is_not_there_take_no_frames() {
+        let queues = Queues::new(1, Traffic::default());
+        let sender = queues.sender();
+        assert_eq!(sender.send(1, heartbeat(1)), Err(Closed));
+        queues.close();
+        assert_eq!(sender.send(0, heartbeat(1)), Err(Closed));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_ends_within_a_frame_is_an_error() {
+        let whole = heartbeat(1);
+        let cut = whole.slice(..whole.len() - 1);
+        let mut reader = FrameReader::new(&cut[..], CONTROL_FRAME_BYTES_MAX);
+        assert!(matches!(reader.next().await, Err(ReadError::Stream(_))));
+    }
+}

@@ -1,0 +1,107 @@
+//! The register of live links, for `/status`; nothing decides by it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::LinkId;
+use crate::transport::Connection;
+
+/// One live link as `/status` shows it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct LinkStatus {
+    /// Its id.
+    pub link: u64,
+    /// The peer's SPIFFE ID.
+    pub peer: String,
+    /// What the peer calls itself.
+    pub agent: String,
+    /// The peer's address now.
+    pub address: String,
+    /// What carries it: `quic`.
+    pub transport: &'static str,
+    /// Whether this side dialled.
+    pub dialled: bool,
+    /// The protocol version spoken.
+    pub version: u32,
+    /// Order lanes.
+    pub lanes: u8,
+    /// Smoothed round-trip time in microseconds.
+    pub rtt_micros: u64,
+    /// Seconds since it is up.
+    pub up_seconds: u64,
+    /// Whether its heartbeat is missing.
+    pub silent: bool,
+    /// The peer's clock minus ours, in milliseconds; off by up to half a round trip.
+    pub skew_millis: i64,
+}
+
+/// The register.
+#[derive(Default)]
+pub(super) struct Links {
+    live: Mutex<BTreeMap<LinkId, Arc<Record>>>,
+    next: AtomicU64,
+}
+
+/// One link in the register.
+pub(super) struct Record {
+    pub(super) connection: Arc<dyn Connection>,
+    pub(super) agent: String,
+    pub(super) dialled: bool,
+    pub(super) version: u32,
+    pub(super) lanes: u8,
+    pub(super) since: Instant,
+    pub(super) silent: AtomicBool,
+    /// Microseconds.
+    pub(super) skew: AtomicI64,
+}
+
+impl Links {
+    /// A new id, starting at 1.
+    pub(super) fn new_id(&self) -> LinkId {
+        LinkId(1 + self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(super) fn insert(&self, link: LinkId, record: Arc<Record>) {
+        self.lock().insert(link, record);
+    }
+
+    pub(super) fn remove(&self, link: LinkId) {
+        self.lock().remove(&link);
+    }
+
+    pub(super) fn status(&self) -> Vec<LinkStatus> {
+        self.lock().iter().map(|(link, record)| record.status(*link)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<LinkId, Arc<Record>>> {
+        // Nobody panics between taking it and giving it back, and a register half a link old does no harm.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Links {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.lock().keys()).finish()
+    }
+}
+
+impl Record {
+    fn status(&self, link: LinkId) -> LinkStatus {
+        LinkStatus {
+            link: link.0,
+            peer: self.connection.peer().id().to_string(),
+            agent: self.agent.clone(),
+            address: self.connection.remote().to_string(),
+            transport: self.connection.transport(),
+            dialled: self.dialled,
+            version: self.version,
+            lanes: self.lanes,
+            rtt_micros: u64::try_from(self.connection.rtt().as_micros()).unwrap_or(u64::MAX),
+            up_seconds: self.since.elapsed().as_secs(),
+            silent: self.silent.load(Ordering::Relaxed),
+            skew_millis: self.skew.load(Ordering::Relaxed) / 1000,
+        }
+    }
+}

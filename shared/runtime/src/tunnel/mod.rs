@@ -1,0 +1,341 @@
+//! The tunnel: links to peers that have proved who they are, kept up, watched, and torn down with a reason.
+//!
+//! The owner (an agent's tunnel driver) starts it, reads [`TunnelEvent`]s and sends frames through each link's
+//! [`LinkSender`]. Below is `transport`, which carries lanes; beside it `identity`, whose changes have live peers judged
+//! again. The tunnel knows frames and the control lane; what an order lane's frames mean it never learns.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bridge_protocol::wire::control::Hello;
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::config::TunnelConfig;
+use crate::identity::{Identity, IdentityError, Role, SpiffeId};
+use crate::shutdown::Shutdown;
+use crate::telemetry::metrics::Metrics;
+use crate::transport::Transport;
+use crate::transport::quic::{Quic, QuicError};
+
+mod dial;
+
+mod listen;
+
+mod hello;
+
+mod link;
+pub use link::LinkEnd;
+
+mod lanes;
+pub use lanes::{Closed, LinkSender};
+
+mod report;
+
+mod links;
+pub use links::LinkStatus;
+
+/// Events that the owner has not taken yet. When it is full, lanes are no longer read and the peers are slowed down.
+const EVENTS: usize = 1024;
+
+/// What this agent says of itself on every link; when it changes, live links are told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Greeting {
+    /// The agent's configured name, for people.
+    pub agent: String,
+    /// Unanswered requests that this agent accepts on a link; 0 from a cloud agent.
+    pub window: u32,
+    /// The signed sealing-key manifest; empty from a cloud agent.
+    pub manifest: Bytes,
+    /// Optional abilities beyond the protocol version, by name.
+    pub features: Vec<String>,
+}
+
+/// Which link, unique while the process lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId(pub u64);
+
+impl std::fmt::Display for LinkId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What happens on the tunnel. For each link: `Up`, then anything of the others, then `Down` once and nothing more.
+#[derive(Debug)]
+pub enum TunnelEvent {
+    /// A link is ready.
+    Up(LinkUp),
+    /// One frame's payload from an order lane.
+    Frame {
+        /// On which link.
+        link: LinkId,
+        /// On which of its order lanes.
+        lane: u8,
+        /// The frame without its length.
+        payload: Bytes,
+    },
+    /// The peer accepts another number of unanswered requests from now on.
+    Window {
+        /// On which link.
+        link: LinkId,
+        /// That number.
+        window: u32,
+    },
+    /// The peer has a new sealing-key manifest.
+    Manifest {
+        /// From which link.
+        link: LinkId,
+        /// The signed note, unverified.
+        note: Bytes,
+    },
+    /// No heartbeat came for a while: the link should get no new requests.
+    Silent {
+        /// Which link.
+        link: LinkId,
+    },
+    /// The silent link is heard again.
+    Heard {
+        /// Which link.
+        link: LinkId,
+    },
+    /// The peer will close the link once everything is answered: it should get no new requests.
+    Goodbye {
+        /// Which link.
+        link: LinkId,
+    },
+    /// The link has ended.
+    Down {
+        /// Which link.
+        link: LinkId,
+        /// Why.
+        why: LinkEnd,
+    },
+}
+
+/// A link that is ready for use.
+#[derive(Debug)]
+pub struct LinkUp {
+    /// Its id.
+    pub link: LinkId,
+    /// Who the peer has proved to be.
+    pub peer: SpiffeId,
+    /// What the peer calls itself.
+    pub agent: String,
+    /// The peer's hello, its window and manifest among it.
+    pub hello: Hello,
+    /// The protocol version that both sides speak on it.
+    pub version: u32,
+    /// How many order lanes it has.
+    pub lanes: u8,
+    /// The way to send on it.
+    pub sender: LinkSender,
+}
+
+/// Why the tunnel cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelError {
+    /// The certificate files cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The certificate is for the other agent.
+    #[error(
+        "the certificate is that of {id}, and this is a {role} agent: set tunnel.certificate to one issued as {role}"
+    )]
+    WrongRole {
+        /// Whose certificate it is.
+        id: SpiffeId,
+        /// What runs here.
+        role: Role,
+    },
+    /// The allow-list names no agent.
+    #[error("tunnel.allow: {entry:?} {error}")]
+    Allow {
+        /// The entry.
+        entry: String,
+        /// What is wrong with it.
+        error: crate::identity::SpiffeIdError,
+    },
+    /// QUIC cannot start.
+    #[error(transparent)]
+    Quic(#[from] QuicError),
+}
+
+/// How far the tunnel's end has come; it only moves forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Links come and go.
+    Running,
+    /// No new links; the peers have been told goodbye.
+    Draining,
+    /// All links end now.
+    Closed,
+}
+
+/// What every task of the tunnel shares.
+struct Context {
+    transport: Arc<dyn Transport>,
+    identity: Arc<Identity>,
+    allow: Arc<[SpiffeId]>,
+    greeting: watch::Receiver<Greeting>,
+    events: mpsc::Sender<TunnelEvent>,
+    links: Arc<links::Links>,
+    phase: watch::Receiver<Phase>,
+    metrics: Arc<Metrics>,
+    order_lanes: u8,
+    links_per_peer: u8,
+    heartbeat: Duration,
+    silent_after: Duration,
+}
+
+impl Context {
+    /// Waits until the tunnel is at least that far.
+    async fn reached(&self, phase: Phase) {
+        // An error means that the handle and the supervisor are gone: the end as well.
+        let mut seen = self.phase.clone();
+        let _gone = seen.wait_for(|now| *now >= phase).await;
+    }
+}
+
+/// The tunnel's entry.
+#[derive(Debug, Clone, Copy)]
+pub struct Tunnel;
+
+impl Tunnel {
+    /// Reads the certificates, binds the listen addresses and begins to dial. Needs a tokio runtime around it.
+    pub fn start(
+        config: &TunnelConfig,
+        role: Role,
+        state_dir: &Path,
+        greeting: watch::Receiver<Greeting>,
+        metrics: Arc<Metrics>,
+        shutdown: Shutdown,
+    ) -> Result<(TunnelHandle, mpsc::Receiver<TunnelEvent>), TunnelError> {
+        let identity = Arc::new(Identity::load(config)?);
+        let id = identity.subscribe().borrow().id().clone();
+        if id.role() != role {
+            return Err(TunnelError::WrongRole { id, role });
+        }
+        let allow = allow_list(&config.allow)?;
+        let quic = Quic::start(config, allow.clone(), identity.subscribe(), state_dir)?;
+        let (events, received) = mpsc::channel(EVENTS);
+        let (phase, phase_seen) = watch::channel(Phase::Running);
+        let context = Arc::new(Context {
+            transport: Arc::new(quic),
+            identity: identity.clone(),
+            allow,
+            greeting,
+            events,
+            links: Arc::default(),
+            phase: phase_seen,
+            metrics,
+            order_lanes: config.order_lanes,
+            links_per_peer: config.links_per_peer,
+            heartbeat: config.heartbeat,
+            silent_after: config.silent_after,
+        });
+        let listening = context.transport.listening();
+        tracing::info!(identity = %id, ?listening, dialling = config.dial.len(), "tunnel started");
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(listen::keep_accepting(context.clone()));
+        for target in &config.dial {
+            tasks.spawn(dial::keep_dialling(context.clone(), target.clone()));
+        }
+        let (done, finished) = watch::channel(false);
+        let handle = TunnelHandle {
+            id,
+            listening,
+            links: context.links.clone(),
+            identity,
+            phase: phase.clone(),
+            finished,
+        };
+        tokio::spawn(supervise(context, tasks, phase, shutdown, done));
+        Ok((handle, received))
+    }
+}
+
+fn allow_list(entries: &[String]) -> Result<Arc<[SpiffeId]>, TunnelError> {
+    let parse = |entry: &String| {
+        let parsed = entry.parse();
+        parsed.map_err(|error| TunnelError::Allow { entry: entry.clone(), error })
+    };
+    entries.iter().map(parse).collect()
+}
+
+/// From the start to the orderly end; owns every other task of the tunnel.
+async fn supervise(
+    context: Arc<Context>,
+    mut tasks: JoinSet<()>,
+    phase: watch::Sender<Phase>,
+    shutdown: Shutdown,
+    done: watch::Sender<bool>,
+) {
+    tokio::select! {
+        () = context.identity.keep_current() => {}
+        _deadline = shutdown.started() => {}
+        () = context.reached(Phase::Closed) => {}
+    }
+    advance(&phase, Phase::Draining);
+    tokio::select! {
+        () = shutdown.overdue() => tracing::warn!("the time to drain is over, closing the links that are left"),
+        () = context.reached(Phase::Closed) => {}
+    }
+    advance(&phase, Phase::Closed);
+    while tasks.join_next().await.is_some() {}
+    context.transport.close().await;
+    done.send_replace(true);
+}
+
+fn advance(phase: &watch::Sender<Phase>, to: Phase) {
+    phase.send_if_modified(|now| {
+        let forward = *now < to;
+        *now = to.max(*now);
+        forward
+    });
+}
+
+/// What the owner keeps of the tunnel.
+#[derive(Debug, Clone)]
+pub struct TunnelHandle {
+    id: SpiffeId,
+    listening: Vec<SocketAddr>,
+    links: Arc<links::Links>,
+    identity: Arc<Identity>,
+    phase: watch::Sender<Phase>,
+    finished: watch::Receiver<bool>,
+}
+
+impl TunnelHandle {
+    /// Who this agent is.
+    pub fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+
+    /// Where peers can dial in, with the ports the system chose where 0 was configured.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    /// The live links, oldest first.
+    pub fn status(&self) -> Vec<LinkStatus> {
+        self.links.status()
+    }
+
+    /// Reads the certificate files again now; they are looked at every five seconds anyway.
+    pub fn reload_identity(&self) {
+        self.identity.reload();
+    }
+
+    /// Ends every link at once and waits until the peers have been told. What was sent and not yet answered is lost, so
+    /// this comes after the drain. The events go on until the last `Down` and then end.
+    pub async fn close(&self) {
+        advance(&self.phase, Phase::Closed);
+        let mut finished = self.finished.clone();
+        let _gone = finished.wait_for(|done| *done).await;
+    }
+}
