@@ -1,1 +1,22 @@
-//! x
+//! The order link: requests go to the IDC at least once, have their effect once, and are answered or unknown.
+//!
+//! ```text
+//! sender      queued ──> in flight (link, lane, sequence) ──> answered
+//!                ^               │ link lost, or no answer          ^
+//!                └── unknown <───┘                                  │
+//!                       └── the caller gets 202; settling goes on ──┘
+//! receiver    received ──> delivered once ──> answered to everyone who asked
+//! ```
+//!
+//! Both are sans-IO: one input in, all outputs polled, then sleep until the returned deadline. `now` is the time since
+//! the process started, by a clock that never steps back.
+
+/// The cloud's side.
+pub mod sender;
+
+/// The IDC's side.
+pub mod receiver;
+
+/// One link to one peer, unique while the process lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId(pub u64);

@@ -13,6 +13,9 @@ pub struct ToIdc {
     /// What is asked; `None` is a kind that a later version added.
     #[prost(oneof = "to_idc::Kind", tags = "2, 3, 4")]
     pub kind: Option<to_idc::Kind>,
+    /// Counts the frames of this lane from 1: one that comes again is not taken for another.
+    #[prost(uint64, tag = "5")]
+    pub sequence: u64,
 }
 
 /// The kinds of [`ToIdc`].

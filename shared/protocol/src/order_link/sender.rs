@@ -1,0 +1,679 @@
+//! The cloud's side of the order link: carries each request until it is answered, or says that it is unknown.
+//!
+//! A request that was on a link when the link died may have been committed. It is sent again under the same key on any
+//! other link, which is safe because a key has one effect (promise P2). A refusal is final only if the request was
+//! sent once: of an earlier copy nobody knows.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::LinkId;
+use crate::domain::{KeyDigest, OrderId};
+use crate::wire::order::{Refusal, Settled, State, ToCloud, ToIdc, to_cloud, to_idc};
+
+/// Sealing sessions remembered a lane, so that an encapsulation travels once.
+const SESSIONS_PER_LANE: usize = 16;
+
+/// The sender's limits.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Requests that wait to be sent.
+    pub queue_max: usize,
+    /// Requests that nobody waits for any more and that are still being settled.
+    pub settling_max: usize,
+    /// How long a caller waits.
+    pub answer_within: Duration,
+    /// How long after its caller has been told "unknown" a write is still being settled.
+    pub settle_for: Duration,
+    /// After how long without an answer a request is sent again; doubles with each time.
+    pub resend_after: Duration,
+}
+
+/// Names one request of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// Why a request is not taken; it has had no effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// As many requests wait as may.
+    #[error("the order queue is full")]
+    Full,
+    /// A request under the same idempotency key is still waiting for its answer.
+    #[error("a request under this idempotency key is in progress")]
+    InProgress,
+}
+
+/// How a request ended for its caller.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// Committed; the receipt is yet to be verified.
+    Settled(Settled),
+    /// Refused, with no effect.
+    Refused(Refusal),
+    /// How the order stands.
+    State(State),
+    /// It may or may not have been committed; settling goes on.
+    Unknown,
+    /// It never left, and had no effect.
+    NotSent,
+}
+
+/// What the shell does next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Send this on a lane of a link.
+    Transmit {
+        /// Which link.
+        link: LinkId,
+        /// Which order lane.
+        lane: u8,
+        /// What.
+        message: ToIdc,
+    },
+    /// Answer the caller. A request may be answered a second time after [`Answer::Unknown`], once it has settled.
+    Answer {
+        /// Which request.
+        request: RequestId,
+        /// How it ended.
+        answer: Answer,
+    },
+}
+
+/// The sender's state.
+#[derive(Debug)]
+pub struct Sender {
+    limits: Limits,
+    next_request: u64,
+    /// Every request that is not settled.
+    requests: HashMap<RequestId, Request>,
+    /// Requests to be sent as soon as a link has room, in order.
+    queue: VecDeque<RequestId>,
+    /// The request that stands for a key, of writes only.
+    keys: HashMap<KeyDigest, RequestId>,
+    /// Writes without a caller, oldest first; may name requests that have settled meanwhile.
+    settling: VecDeque<RequestId>,
+    /// When each request is looked at next; exactly one entry a request.
+    timers: BTreeSet<(Duration, RequestId)>,
+    links: BTreeMap<LinkId, Link>,
+    outputs: VecDeque<Output>,
+}
+
+#[derive(Debug)]
+struct Request {
+    order: OrderId,
+    kind: to_idc::Kind,
+    /// The idempotency key of a write.
+    key: Option<KeyDigest>,
+    /// When the caller is told `Unknown` or `NotSent`; `None` once that has happened.
+    caller_until: Option<Duration>,
+    /// When settling is given up.
+    settle_until: Duration,
+    /// Which link carries it, and when it is sent again.
+    in_flight: Option<(LinkId, Duration)>,
+    /// How often it was sent.
+    sent: u32,
+    /// Its entry in `timers`.
+    timer: Duration,
+}
+
+#[derive(Debug)]
+struct Link {
+    /// One a lane: the next sequence number, and the sessions whose encapsulation the lane has carried.
+    lanes: Vec<Lane>,
+    /// Requests the IDC accepts unanswered.
+    window: usize,
+    /// Requests on it that are not answered.
+    in_flight: usize,
+    /// Whether it takes new requests: not while the peer is silent or draining.
+    open: bool,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    sequence: u64,
+    sessions: VecDeque<Bytes>,
+}
+
+impl Sender {
+    /// A sender without links.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            next_request: 0,
+            requests: HashMap::new(),
+            queue: VecDeque::new(),
+            keys: HashMap::new(),
+            settling: VecDeque::new(),
+            timers: BTreeSet::new(),
+            links: BTreeMap::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Requests that wait to be sent.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Requests that are not settled.
+    pub fn unsettled(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Whether some link takes new requests.
+    pub fn has_open_link(&self) -> bool {
+        self.links.values().any(|link| link.open)
+    }
+
+    /// Whether a write under this key, or for this order, is not settled yet.
+    pub fn is_unsettled(&self, order: OrderId, key: Option<KeyDigest>) -> bool {
+        key.is_some_and(|key| self.keys.contains_key(&key))
+            || self.requests.values().any(|request| request.order == order && request.key.is_some())
+    }
+
+    /// Takes a request about an order.
+    pub fn submit(
+        &mut self,
+        now: Duration,
+        order: OrderId,
+        kind: to_idc::Kind,
+    ) -> Result<RequestId, Rejected> {
+        let key = write_key(&kind);
+        if let Some(earlier) = key.and_then(|key| self.keys.get(&key)).copied() {
+            if self.requests.get(&earlier).is_some_and(|request| request.caller_until.is_some()) {
+                return Err(Rejected::InProgress);
+            }
+            // Nobody waits for the earlier one any more: this one, under the same key, settles both.
+            self.forget(earlier);
+        }
+        if self.queue.len() >= self.limits.queue_max {
+            return Err(Rejected::Full);
+        }
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        let caller_until = now + self.limits.answer_within;
+        let settle_until = caller_until + self.limits.settle_for;
+        let request = Request {
+            order,
+            kind,
+            key,
+            caller_until: Some(caller_until),
+            settle_until,
+            in_flight: None,
+            sent: 0,
+            timer: caller_until,
+        };
+        self.timers.insert((caller_until, id));
+        self.requests.insert(id, request);
+        if let Some(key) = key {
+            self.keys.insert(key, id);
+        }
+        self.queue.push_back(id);
+        self.send_queued(now);
+        Ok(id)
+    }
+
+    /// A link with this many order lanes takes requests, `window` of them unanswered.
+    pub fn handle_link_up(&mut self, now: Duration, link: LinkId, lanes: u8, window: u32) {
+        let lanes = (0..lanes.max(1)).map(|_| Lane::default()).collect();
+        let link_state = Link { lanes, window: window as usize, in_flight: 0, open: true };
+        self.links.insert(link, link_state);
+        self.send_queued(now);
+    }
+
+    /// The IDC accepts another number of unanswered requests.
+    pub fn handle_window(&mut self, now: Duration, link: LinkId, window: u32) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.window = window as usize;
+        }
+        self.send_queued(now);
+    }
+
+    /// The peer of a link has fallen silent or is draining (`open` is false), or is heard again.
+    pub fn handle_link_open(&mut self, now: Duration, link: LinkId, open: bool) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.open = open;
+        }
+        self.send_queued(now);
+    }
+
+    /// A link is gone: what it carried is unknown, and sent again.
+    pub fn handle_link_down(&mut self, now: Duration, link: LinkId) {
+        self.links.remove(&link);
+        let mut lost: Vec<RequestId> = self
+            .requests
+            .iter()
+            .filter(|(_, request)| request.in_flight.is_some_and(|(on, _)| on == link))
+            .map(|(id, _)| *id)
+            .collect();
+        lost.sort_unstable();
+        for id in lost.into_iter().rev() {
+            self.requeue(id);
+        }
+        self.send_queued(now);
+    }
+
+    /// Takes one answer. Answers of links that are gone, and to requests that are settled, are nothing new.
+    pub fn handle_answer(&mut self, now: Duration, link: LinkId, message: ToCloud) {
+        let id = RequestId(message.request);
+        if !self.links.contains_key(&link) {
+            return;
+        }
+        let Some(request) = self.requests.get(&id) else { return };
+        let sent_once = request.sent == 1;
+        match message.kind {
+            Some(to_cloud::Kind::Settled(settled)) => self.finish(id, Answer::Settled(settled)),
+            Some(to_cloud::Kind::State(state)) => self.finish(id, Answer::State(state)),
+            Some(to_cloud::Kind::Refused(refused)) => match refused.refusal() {
+                Refusal::SessionUnknown => {
+                    self.forget_sessions(link);
+                    self.requeue(id);
+                }
+                // The ledger itself says that the key is another request's, so no copy of this one has an effect.
+                refusal @ Refusal::KeyReused => self.finish(id, Answer::Refused(refusal)),
+                refusal if sent_once || request.key.is_none() => self.finish(id, Answer::Refused(refusal)),
+                // Of the earlier copies nobody knows: the timer sends it again, or tells the caller so.
+                _ => {}
+            },
+            None => {}
+        }
+        self.send_queued(now);
+    }
+
+    /// When [`Self::handle_timeout`] is to be called.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, id));
+            let Some(request) = self.requests.get_mut(&id) else { continue };
+            if request.caller_until.is_some_and(|until| until <= now) {
+                request.caller_until = None;
+                if request.sent == 0 {
+                    self.finish(id, Answer::NotSent);
+                    continue;
+                }
+                self.outputs.push_back(Output::Answer { request: id, answer: Answer::Unknown });
+                if request.key.is_none() {
+                    self.forget(id);
+                    continue;
+                }
+                self.settling.push_back(id);
+            }
+            if request_is_given_up(self.requests.get(&id), now) {
+                self.forget(id);
+                continue;
+            }
+            let overdue =
+                |request: &Request| request.in_flight.is_some_and(|(_, resend_at)| resend_at <= now);
+            if self.requests.get(&id).is_some_and(overdue) {
+                self.requeue(id);
+            }
+            self.set_timer(id);
+        }
+        self.bound_settling();
+        self.send_queued(now);
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Sends what waits, as far as the links have room: to the link with the least on it.
+    fn send_queued(&mut self, now: Duration) {
+        while let Some(id) = self.queue.front().copied() {
+            let free = self.links.iter_mut().filter(|(_, link)| link.open && link.in_flight < link.window);
+            let Some((&link_id, link)) = free.min_by_key(|(_, link)| link.in_flight) else { return };
+            self.queue.pop_front();
+            let Some(request) = self.requests.get_mut(&id) else { continue };
+            let resend_at = now + self.limits.resend_after * 2u32.saturating_pow(request.sent.min(5));
+            request.in_flight = Some((link_id, resend_at));
+            request.sent = request.sent.saturating_add(1);
+            link.in_flight += 1;
+            let index = lane_of(request.order, link.lanes.len());
+            if let Some(lane) = link.lanes.get_mut(index) {
+                lane.sequence += 1;
+                let message =
+                    ToIdc { request: id.0, kind: Some(lane.carry(&request.kind)), sequence: lane.sequence };
+                let lane = u8::try_from(index).unwrap_or(0);
+                self.outputs.push_back(Output::Transmit { link: link_id, lane, message });
+            }
+            self.set_timer(id);
+        }
+    }
+
+    /// Takes a request off its link and puts it at the head of the queue: it is the oldest.
+    fn requeue(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        let Some((link, _)) = request.in_flight.take() else { return };
+        if let Some(link) = self.links.get_mut(&link) {
+            link.in_flight = link.in_flight.saturating_sub(1);
+        }
+        self.queue.push_front(id);
+        self.set_timer(id);
+    }
+
+    fn finish(&mut self, id: RequestId, answer: Answer) {
+        self.outputs.push_back(Output::Answer { request: id, answer });
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: RequestId) {
+        let Some(request) = self.requests.remove(&id) else { return };
+        self.timers.remove(&(request.timer, id));
+        match request.in_flight {
+            Some((link, _)) => {
+                if let Some(link) = self.links.get_mut(&link) {
+                    link.in_flight = link.in_flight.saturating_sub(1);
+                }
+            }
+            None => self.queue.retain(|queued| *queued != id),
+        }
+        if let Some(key) = request.key
+            && self.keys.get(&key) == Some(&id)
+        {
+            self.keys.remove(&key);
+        }
+    }
+
+    /// What is beyond the limit is no longer settled from here; its key and its order can still be asked about.
+    fn bound_settling(&mut self) {
+        while self.settling.len() > self.limits.settling_max {
+            if let Some(oldest) = self.settling.pop_front() {
+                self.forget(oldest);
+            }
+        }
+        while self.settling.front().is_some_and(|id| !self.requests.contains_key(id)) {
+            self.settling.pop_front();
+        }
+    }
+
+    fn forget_sessions(&mut self, link: LinkId) {
+        let lanes = self.links.get_mut(&link).into_iter().flat_map(|link| &mut link.lanes);
+        lanes.for_each(|lane| lane.sessions.clear());
+    }
+
+    /// Sets the request's one timer to whatever comes first.
+    fn set_timer(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        let ends = request.caller_until.unwrap_or(request.settle_until);
+        let next = request.in_flight.map_or(ends, |(_, resend_at)| ends.min(resend_at));
+        self.timers.remove(&(request.timer, id));
+        request.timer = next;
+        self.timers.insert((next, id));
+    }
+}
+
+impl Lane {
+    /// The request as this lane needs it: without the encapsulation if the lane has carried it.
+    fn carry(&mut self, kind: &to_idc::Kind) -> to_idc::Kind {
+        let mut kind = kind.clone();
+        if let to_idc::Kind::Place(envelope) = &mut kind {
+            if self.sessions.contains(&envelope.session) {
+                envelope.encapsulation = Bytes::new();
+            } else {
+                if self.sessions.len() >= SESSIONS_PER_LANE {
+                    self.sessions.pop_front();
+                }
+                self.sessions.push_back(envelope.session.clone());
+            }
+        }
+        kind
+    }
+}
+
+fn request_is_given_up(request: Option<&Request>, now: Duration) -> bool {
+    request.is_none_or(|request| request.settle_until <= now)
+}
+
+/// The idempotency key of a write; questions have none.
+fn write_key(kind: &to_idc::Kind) -> Option<KeyDigest> {
+    match kind {
+        to_idc::Kind::Place(envelope) => KeyDigest::from_bytes(&envelope.key),
+        to_idc::Kind::Cancel(cancel) => KeyDigest::from_bytes(&cancel.key),
+        to_idc::Kind::Ask(_) => None,
+    }
+}
+
+/// Orders are spread over the lanes by the random part of their id; all about one order takes one lane.
+fn lane_of(order: OrderId, lanes: usize) -> usize {
+    usize::from(order.as_bytes()[15]) % lanes.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::UnixMicros;
+    use crate::wire::order::{Ask, Cancel, Envelope, Refused};
+
+    const A: LinkId = LinkId(1);
+    const B: LinkId = LinkId(2);
+
+    fn limits() -> Limits {
+        Limits {
+            queue_max: 2,
+            settling_max: 2,
+            answer_within: Duration::from_secs(10),
+            settle_for: Duration::from_secs(60),
+            resend_after: Duration::from_secs(4),
+        }
+    }
+
+    fn order(number: u8) -> OrderId {
+        OrderId::new(UnixMicros::new(1), [number; 10])
+    }
+
+    fn cancel(number: u8) -> (OrderId, to_idc::Kind) {
+        let (id, key) = (order(number), Bytes::copy_from_slice(&[number; 32]));
+        let cancel = Cancel { brand: "b".into(), order: Bytes::copy_from_slice(id.as_bytes()), key };
+        (id, to_idc::Kind::Cancel(cancel))
+    }
+
+    fn place(number: u8, session: &'static [u8]) -> (OrderId, to_idc::Kind) {
+        let envelope = Envelope {
+            key: Bytes::copy_from_slice(&[number; 32]),
+            session: Bytes::from_static(session),
+            encapsulation: Bytes::from_static(b"encapsulation"),
+            ..Envelope::default()
+        };
+        (order(0), to_idc::Kind::Place(envelope))
+    }
+
+    fn ask(number: u8) -> (OrderId, to_idc::Kind) {
+        (order(number), to_idc::Kind::Ask(Ask::default()))
+    }
+
+    fn at(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    fn submit(sender: &mut Sender, now: Duration, (order, kind): (OrderId, to_idc::Kind)) -> RequestId {
+        sender.submit(now, order, kind).unwrap()
+    }
+
+    fn connected(window: u32) -> Sender {
+        let mut sender = Sender::new(limits());
+        sender.handle_link_up(at(0), A, 1, window);
+        sender
+    }
+
+    fn settled(request: RequestId) -> ToCloud {
+        ToCloud { request: request.0, kind: Some(to_cloud::Kind::Settled(Settled::default())) }
+    }
+
+    fn refused(request: RequestId, refusal: Refusal) -> ToCloud {
+        let refused = Refused { refusal: refusal.into() };
+        ToCloud { request: request.0, kind: Some(to_cloud::Kind::Refused(refused)) }
+    }
+
+    /// Drains the outputs: `A1` is "request 1 on link 1", `1 Unknown` an answer.
+    fn drain(sender: &mut Sender) -> Vec<String> {
+        std::iter::from_fn(|| sender.poll_output())
+            .map(|output| match output {
+                Output::Transmit { link, message, .. } => format!("link {} <- {}", link.0, message.request),
+                Output::Answer { request, answer: Answer::Settled(_) } => format!("{} settled", request.0),
+                Output::Answer { request, answer } => format!("{} {answer:?}", request.0),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_request_is_sent_answered_and_forgotten() {
+        let mut sender = connected(8);
+        let id = submit(&mut sender, at(0), cancel(1));
+        assert_eq!(drain(&mut sender), ["link 1 <- 1"]);
+        sender.handle_answer(at(1), A, settled(id));
+        sender.handle_answer(at(1), A, settled(id));
+        assert_eq!(drain(&mut sender), ["1 settled"], "and the second answer is nothing new");
+        assert_eq!((sender.unsettled(), sender.next_timeout()), (0, None));
+    }
+
+    #[test]
+    fn what_a_dead_link_carried_goes_out_again_on_another() {
+        let mut sender = connected(8);
+        sender.handle_link_up(at(0), B, 1, 8);
+        let ids = [1, 2].map(|n| submit(&mut sender, at(0), cancel(n)));
+        assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 2 <- 2"]);
+        sender.handle_link_down(at(1), A);
+        assert_eq!(drain(&mut sender), ["link 2 <- 1"]);
+        sender.handle_answer(at(2), A, settled(ids[0]));
+        assert!(drain(&mut sender).is_empty(), "a dead link answers nothing");
+        sender.handle_answer(at(2), B, settled(ids[0]));
+        assert_eq!(drain(&mut sender), ["1 settled"]);
+    }
+
+    #[test]
+    fn a_caller_s_time_ends_in_unknown_if_it_was_sent_and_in_not_sent_if_it_was_not() {
+        let mut sender = connected(1);
+        for n in [1, 2] {
+            submit(&mut sender, at(0), cancel(n));
+        }
+        sender.handle_timeout(at(10));
+        let outputs = drain(&mut sender);
+        assert!(
+            outputs.contains(&"1 Unknown".into()) && outputs.contains(&"2 NotSent".into()),
+            "{outputs:?}"
+        );
+        assert_eq!(sender.unsettled(), 1, "the unknown one is still being settled");
+    }
+
+    #[test]
+    fn an_unknown_request_is_settled_later_and_given_up_in_the_end() {
+        let mut sender = connected(8);
+        let ids = [1, 2].map(|n| submit(&mut sender, at(0), cancel(n)));
+        sender.handle_timeout(at(10));
+        drain(&mut sender);
+        sender.handle_answer(at(20), A, settled(ids[0]));
+        assert_eq!(drain(&mut sender), ["1 settled"]);
+        sender.handle_timeout(at(70));
+        assert_eq!((sender.unsettled(), sender.next_timeout()), (0, None));
+    }
+
+    #[test]
+    fn a_request_without_an_answer_is_sent_again_with_growing_pauses() {
+        let mut sender = connected(8);
+        submit(&mut sender, at(0), cancel(1));
+        assert_eq!(drain(&mut sender).len(), 1);
+        let mut sent_at = Vec::new();
+        while let Some(next) = sender.next_timeout() {
+            sender.handle_timeout(next);
+            sent_at
+                .extend(drain(&mut sender).iter().filter(|o| o.starts_with("link")).map(|_| next.as_secs()));
+        }
+        assert_eq!(sent_at, [4, 12, 28, 60]);
+    }
+
+    #[test]
+    fn a_refusal_is_final_only_if_the_request_was_sent_once() {
+        let mut sender = connected(8);
+        let id = submit(&mut sender, at(0), cancel(1));
+        sender.handle_answer(at(1), A, refused(id, Refusal::Busy));
+        assert_eq!(drain(&mut sender), ["link 1 <- 1", "1 Refused(Busy)"]);
+
+        let id = submit(&mut sender, at(1), cancel(2));
+        sender.handle_link_down(at(2), A);
+        sender.handle_link_up(at(2), B, 1, 8);
+        sender.handle_answer(at(3), B, refused(id, Refusal::Busy));
+        assert_eq!(
+            drain(&mut sender),
+            ["link 1 <- 2", "link 2 <- 2"],
+            "the first copy may have been committed"
+        );
+        sender.handle_timeout(at(11));
+        assert!(drain(&mut sender).contains(&"2 Unknown".to_owned()));
+    }
+
+    #[test]
+    fn a_key_in_progress_is_rejected_and_one_whose_caller_has_gone_is_taken_over() {
+        let mut sender = connected(8);
+        submit(&mut sender, at(0), cancel(1));
+        let (order, kind) = cancel(1);
+        assert_eq!(sender.submit(at(1), order, kind.clone()), Err(Rejected::InProgress));
+        sender.handle_timeout(at(10));
+        let second = sender.submit(at(11), order, kind).unwrap();
+        sender.handle_answer(at(12), A, settled(second));
+        assert_eq!(sender.unsettled(), 0);
+    }
+
+    #[test]
+    fn a_full_queue_rejects() {
+        let mut sender = Sender::new(limits());
+        for n in [1, 2] {
+            submit(&mut sender, at(0), cancel(n));
+        }
+        let (order, kind) = cancel(3);
+        assert_eq!(sender.submit(at(0), order, kind), Err(Rejected::Full));
+    }
+
+    #[test]
+    fn a_silent_link_takes_no_new_requests_until_it_is_heard() {
+        let mut sender = connected(8);
+        sender.handle_link_open(at(0), A, false);
+        submit(&mut sender, at(0), cancel(1));
+        assert!(drain(&mut sender).is_empty() && !sender.has_open_link());
+        sender.handle_link_open(at(1), A, true);
+        assert_eq!(drain(&mut sender), ["link 1 <- 1"]);
+    }
+
+    #[test]
+    fn an_encapsulation_travels_once_a_lane_and_again_when_the_idc_asks() {
+        let mut sender = connected(8);
+        let carried = |sender: &mut Sender| match sender.poll_output() {
+            Some(Output::Transmit { message: ToIdc { kind: Some(to_idc::Kind::Place(e)), .. }, .. }) => {
+                !e.encapsulation.is_empty()
+            }
+            other => panic!("nothing placed: {other:?}"),
+        };
+        submit(&mut sender, at(0), place(1, b"s"));
+        let id = submit(&mut sender, at(0), place(2, b"s"));
+        assert!(carried(&mut sender) && !carried(&mut sender));
+        sender.handle_answer(at(1), A, refused(id, Refusal::SessionUnknown));
+        assert!(carried(&mut sender), "asked for");
+    }
+
+    #[test]
+    fn the_settling_are_bounded_and_the_oldest_goes_first() {
+        let mut sender = connected(8);
+        for n in [1, 2, 3] {
+            submit(&mut sender, at(0), cancel(n));
+        }
+        sender.handle_timeout(at(10));
+        assert_eq!(sender.unsettled(), 2);
+        assert!(!sender.is_unsettled(order(1), None) && sender.is_unsettled(order(3), None));
+    }
+
+    #[test]
+    fn a_question_is_not_settled_after_its_caller_has_gone() {
+        let mut sender = connected(8);
+        submit(&mut sender, at(0), ask(1));
+        sender.handle_timeout(at(10));
+        assert_eq!(sender.unsettled(), 0);
+    }
+}
