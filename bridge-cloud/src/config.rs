@@ -9,8 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bridge_runtime::config::{
-    AdminConfig, AgentConfig, ByteSize, LogConfig, Mistakes, NAME_RULE, Reader, Secret, Section,
-    TunnelConfig, is_name,
+    AdminConfig, AgentConfig, ByteSize, LogConfig, Mistakes, Reader, Secret, Section, TunnelConfig,
 };
 
 /// Everything that bridge-cloud is told.
@@ -154,7 +153,7 @@ pub enum WhenIdcIsDown {
 }
 
 impl BrandConfig {
-    fn read(name: &str, section: &mut Section<'_>) -> Self {
+    fn read(section: &mut Section<'_>) -> Self {
         let when_idc_is_down: String = section.or("when_idc_is_down", "refuse");
         if when_idc_is_down == "accept" {
             section.refuse(
@@ -169,9 +168,6 @@ impl BrandConfig {
             currency: section.required("currency"),
             when_idc_is_down: WhenIdcIsDown::Refuse,
         };
-        if !is_name(name) {
-            section.refuse("token_file", format!("stands under a brand name that is none: it {NAME_RULE}"));
-        }
         // RFC 9110 section 5.5 keeps everything else out of a field's value, so such a token could never arrive.
         if !config.token.expose().iter().all(u8::is_ascii_graphic) {
             section.refuse(
@@ -195,4 +191,91 @@ fn is_verifier_key(key: &str) -> bool {
     name.is_some_and(|name| !name.is_empty() && !name.contains(char::is_whitespace))
         && hash.is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
         && base64.is_some_and(|base64| !base64.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use bridge_runtime::config::sample::{complete, settings};
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../samples/bridge-cloud.toml");
+    const FILES: [&str; 5] =
+        ["certs/cloud-1.pem", "certs/cloud-1.key", "certs/ca.pem", "certs/ca.crl", "secrets/my-brand.token"];
+
+    /// Loads `toml` from a folder that has the files the sample names.
+    fn load(toml: &str) -> Result<CloudConfig, String> {
+        let folder = tempfile::tempdir().unwrap();
+        for name in FILES {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "hunter2\n").unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let path = folder.path().join("bridge-cloud.toml");
+        fs::write(&path, toml).unwrap();
+        CloudConfig::load(&path, std::iter::empty())
+            .map_err(|mistakes| mistakes.to_string().replace(&format!("{}/", folder.path().display()), ""))
+    }
+
+    #[test]
+    fn the_sample_names_every_setting_with_its_default() {
+        let all = complete(SAMPLE);
+        // What the reader knows and the sample does not, or the reverse, or another default: all show as a difference.
+        assert_eq!(settings(&load(SAMPLE).unwrap().effective), settings(&all));
+        assert_eq!(settings(&load(&all).unwrap().effective), settings(&all));
+    }
+
+    #[test]
+    fn the_effective_configuration_is_one_itself_and_shows_no_secret() {
+        let config = load(SAMPLE).unwrap();
+        assert_eq!(config.brands["my-brand"].token.expose(), b"hunter2");
+        assert!(!config.effective.contains("hunter2"));
+        assert_eq!(load(&config.effective).unwrap().effective, config.effective);
+    }
+
+    #[test]
+    fn five_mistakes_are_told_together_each_with_its_line() {
+        let toml = SAMPLE
+            .replace("name = \"cloud-1\"", "name = \"Cloud 1\"")
+            .replace("#order_lanes = 4", "order_lanes = 40")
+            .replace("#workers = 0", "worker = 1")
+            .replace("currency = \"KRW\"", "currency = \"Won\"")
+            .replace("#when_idc_is_down = \"refuse\"", "when_idc_is_down = \"accept\"");
+        let line = |text: &str| 1 + toml.lines().position(|line| line.starts_with(text)).unwrap();
+        let mistakes = load(&toml).err().unwrap();
+        let expected = [
+            ("name = \"Cloud", "agent.name: must be a name of 1 to 32"),
+            ("order_lanes", "tunnel.order_lanes: must be 1 to 16, is 40"),
+            ("worker", "storefront.worker: is not a known setting: did you mean storefront.workers?"),
+            ("currency", "brands.my-brand.currency: must be an ISO 4217 code such as \"KRW\", is \"Won\""),
+            ("when_idc_is_down", "brands.my-brand.when_idc_is_down: \"accept\" needs the outbox"),
+        ];
+        assert_eq!(mistakes.lines().count(), expected.len(), "{mistakes}");
+        for (mistake, (at, problem)) in mistakes.lines().zip(expected) {
+            let start = format!("bridge-cloud.toml:{}: {problem}", line(at));
+            assert!(mistake.starts_with(&start), "{mistake} should start with {start}");
+        }
+    }
+
+    #[test]
+    fn an_agent_without_brands_or_verifier_keys_is_refused() {
+        let (common, _) = SAMPLE.split_once("[brands.my-brand]").unwrap();
+        let mistakes = load(&common.replace("verifier_keys = [", "verifier_keys = [] # [")).err().unwrap();
+        assert!(mistakes.contains("sealing.verifier_keys: must hold at least one key"), "{mistakes}");
+        assert!(mistakes.contains("brands: has none"), "{mistakes}");
+        assert_eq!(mistakes.lines().count(), 2, "{mistakes}");
+    }
+
+    #[test]
+    fn a_brand_whose_name_cannot_stand_in_a_url_is_refused() {
+        let mistakes = load(&SAMPLE.replace("[brands.my-brand]", "[brands.\"My.Brand\"]")).err().unwrap();
+        assert!(
+            mistakes.contains(": brands.\"My.Brand\": must be a name of 1 to 32 lower-case"),
+            "{mistakes}"
+        );
+    }
 }

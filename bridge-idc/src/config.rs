@@ -146,3 +146,77 @@ impl OrdersConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use bridge_runtime::config::sample::{complete, settings};
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../samples/bridge-idc.toml");
+    const FILES: [&str; 5] =
+        ["certs/idc-1.pem", "certs/idc-1.key", "certs/ca.pem", "certs/ca.crl", "secrets/ledger.password"];
+
+    /// Loads `toml` from a folder that has the files the sample names.
+    fn load(toml: &str) -> Result<IdcConfig, String> {
+        let folder = tempfile::tempdir().unwrap();
+        for name in FILES {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "hunter2\n").unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let path = folder.path().join("bridge-idc.toml");
+        fs::write(&path, toml).unwrap();
+        IdcConfig::load(&path, std::iter::empty())
+            .map_err(|mistakes| mistakes.to_string().replace(&format!("{}/", folder.path().display()), ""))
+    }
+
+    #[test]
+    fn the_sample_names_every_setting_with_its_default() {
+        let all = complete(SAMPLE);
+        // What the reader knows and the sample does not, or the reverse, or another default: all show as a difference.
+        assert_eq!(settings(&load(&all).unwrap().effective), settings(&all));
+        let mut with_defaults = settings(&load(SAMPLE).unwrap().effective);
+        with_defaults.insert("[ledger] password_file = \"secrets/ledger.password\"".to_owned());
+        assert_eq!(with_defaults, settings(&all));
+    }
+
+    #[test]
+    fn the_effective_configuration_is_one_itself_and_shows_no_secret() {
+        let config = load(&SAMPLE.replace("#password_file", "password_file")).unwrap();
+        assert_eq!(config.ledger.password.unwrap().expose(), b"hunter2");
+        assert!(!config.effective.contains("hunter2"));
+        assert_eq!(load(&config.effective).unwrap().effective, config.effective);
+    }
+
+    fn with_url(url: &str) -> Result<LedgerUrl, String> {
+        load(&SAMPLE.replace("sqlite:ledger.db", url)).map(|config| config.ledger.url)
+    }
+
+    #[test]
+    fn a_ledger_is_an_sqlite_file_or_a_postgres_url() {
+        assert!(matches!(with_url("sqlite:ledger.db"), Ok(LedgerUrl::Sqlite(path)) if path.is_absolute()));
+        assert_eq!(with_url("sqlite:///var/lib/l.db"), Ok(LedgerUrl::Sqlite("/var/lib/l.db".into())));
+        let url = "postgres://bridge@db:5432/orders?sslmode=verify-full";
+        assert_eq!(with_url(url), Ok(LedgerUrl::Postgres(url.to_owned())));
+        for url in ["sqlite:", "sqlite::memory:", "mysql://db/orders", "ledger.db"] {
+            let mistakes = with_url(url).err().unwrap_or_default();
+            assert!(mistakes.contains("ledger.url: must "), "{url}: {mistakes}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_url_is_refused_and_not_repeated() {
+        for url in
+            ["postgres://bridge:hunter2@db/orders", "postgres://db/orders?user=bridge&password=hunter2"]
+        {
+            let mistakes = with_url(url).err().unwrap();
+            assert!(mistakes.contains("ledger.url: must not hold the password"), "{mistakes}");
+            assert!(!mistakes.contains("hunter2"), "{mistakes}");
+        }
+    }
+}

@@ -5,24 +5,24 @@
 //! own config.rs adds its sections. Nothing here is global, and no secret's value ever enters a mistake or the printed
 //! configuration.
 
-mod reader;
 mod source;
 
 mod values;
-pub use source::Kind;
-pub use values::{BitRate, ByteSize, DialTarget, InputFile, Place, Setting};
+pub use values::{BitRate, ByteSize, DialTarget, InputFile, Kind, Place, Setting};
 
 mod secret;
 pub use secret::{Secret, SecretFile};
 
 mod mistakes;
 pub use mistakes::Mistakes;
+
+mod reader;
 pub use reader::{Reader, Section};
 
 mod sections;
-pub use sections::{
-    AdminConfig, AgentConfig, LogConfig, LogFormat, NAME_RULE, PostQuantum, TunnelConfig, is_name,
-};
+pub use sections::{AdminConfig, AgentConfig, LogConfig, LogFormat, PostQuantum, TunnelConfig};
+
+pub mod sample;
 
 /// The process's environment as [`Reader::open`] takes it. Unlike `std::env::vars` it does not panic on a variable that is
 /// not UTF-8.
@@ -30,3 +30,6 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
+
+#[cfg(test)]
+mod tests;

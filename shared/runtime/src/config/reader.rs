@@ -9,11 +9,11 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::mistakes::{Mistakes, Origin};
-use super::source::{Entry, Kind, Raw, Source, join};
-use super::values::{Place, Setting};
+use super::source::{Entry, Raw, Source, join};
+use super::values::{Kind, NAME_RULE, Place, Setting, is_name};
 
-/// A hint further away than this is a guess.
-const HINT_DISTANCE_MAX: usize = 3;
+/// A hint is a guess unless at most one letter in this many is different.
+const LETTERS_PER_SLIP: usize = 3;
 
 /// A configuration being read.
 pub struct Reader {
@@ -64,15 +64,17 @@ impl Reader {
     pub fn named<T>(
         &mut self,
         table: &str,
-        mut read: impl FnMut(&str, &mut Section<'_>) -> T,
+        mut read: impl FnMut(&mut Section<'_>) -> T,
     ) -> BTreeMap<String, T> {
-        let names = self.source.names(table).into_iter();
-        names
-            .map(|name| {
-                let value = read(&name, &mut self.section(&join(table, &name)));
-                (name, value)
-            })
-            .collect()
+        let mut values = BTreeMap::new();
+        for name in self.source.names(table) {
+            let path = join(table, &name);
+            if !is_name(&name) {
+                self.refuse(&path, NAME_RULE);
+            }
+            values.insert(name, read(&mut self.section(&path)));
+        }
+        values
     }
 
     /// Adds a mistake about `path`, unless it has one already: one reason to change a value is enough.
@@ -106,7 +108,7 @@ impl Reader {
     fn hint(&self, path: &str, known: &[&str], origin: &Origin) -> String {
         let sections = known.iter().filter_map(|key| key.rsplit_once('.')).map(|(section, _)| section);
         let candidates = known.iter().copied().chain(sections).map(|key| (edit_distance(path, key), key));
-        match candidates.min().filter(|(distance, _)| *distance <= HINT_DISTANCE_MAX) {
+        match candidates.min().filter(|(distance, _)| distance * LETTERS_PER_SLIP <= path.len()) {
             Some((_, key)) if matches!(origin, Origin::Variable(_)) => {
                 format!(": did you mean {}?", self.source.variable(key))
             }

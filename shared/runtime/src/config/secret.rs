@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::source::Kind;
-use super::values::{Place, Setting};
+use super::values::{Kind, Place, Setting};
 
 /// No token, password or key of ours is longer.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;

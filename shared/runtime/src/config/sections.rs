@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::reader::Reader;
 use super::secret::SecretFile;
-use super::values::{BitRate, ByteSize, DialTarget, InputFile};
+use super::values::{BitRate, ByteSize, DialTarget, InputFile, NAME_RULE, is_name};
 
 /// `[agent]`: who this is and where it keeps what must survive a restart.
 #[derive(Clone, Debug)]
@@ -189,13 +189,4 @@ impl TunnelConfig {
         }
         config
     }
-}
-
-/// What [`is_name`] wants, as a mistake says it.
-pub const NAME_RULE: &str = "must be a name of 1 to 32 lower-case letters, digits and hyphens";
-
-/// Whether a text can name an agent or a brand: it has to fit into a path, a URL, an environment variable and a label.
-pub fn is_name(text: &str) -> bool {
-    (1..=32).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }

@@ -7,24 +7,14 @@ use std::collections::BTreeMap;
 use toml::de::{DeTable, DeValue};
 
 use super::mistakes::{Mistakes, Origin};
-
-/// What TOML calls a scalar's type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A quoted text.
-    Text,
-    /// An integer, here always in decimal.
-    Integer,
-    /// `true` or `false`.
-    Boolean,
-}
+use super::values::Kind;
 
 /// A value before its meaning is known.
 #[derive(Clone, Debug)]
 pub(super) enum Raw {
     Scalar(Kind, String),
     List(Vec<Entry>),
-    /// What no setting takes, by its TOML name: a float, a date, a table in a list.
+    /// What no setting takes, by what it is.
     Other(&'static str),
 }
 
@@ -34,12 +24,17 @@ pub(super) struct Entry {
     pub(super) raw: Raw,
 }
 
+struct Table {
+    parent: String,
+    /// Of its header, or of the first key that implied it.
+    line: usize,
+}
+
 /// All settings nobody has taken yet.
 pub(super) struct Source {
     prefix: String,
     entries: BTreeMap<String, Entry>,
-    /// Line of each table's header, or of the first key that implied it.
-    tables: BTreeMap<String, usize>,
+    tables: BTreeMap<String, Table>,
     /// The variables with our prefix.
     variables: BTreeMap<String, String>,
 }
@@ -70,7 +65,7 @@ impl Source {
             let path = join(parent, &bare_or_quoted(key.get_ref()));
             let line = line_of(text, key.span().start);
             if let DeValue::Table(inner) = value.get_ref() {
-                self.tables.insert(path.clone(), line);
+                self.tables.insert(path.clone(), Table { parent: parent.to_owned(), line });
                 self.flatten(text, &path, inner);
             } else {
                 self.entries.insert(path, entry(text, line, value.get_ref()));
@@ -99,8 +94,9 @@ impl Source {
 
     /// The names under `table`: those of the file, and those only the environment gives (where `_` stands for `-`).
     pub(super) fn names(&self, table: &str) -> Vec<String> {
-        let in_file = self.tables.keys().filter_map(|path| path.strip_prefix(table)?.strip_prefix('.'));
-        let in_file = in_file.filter(|name| !name.contains('.')).map(str::to_owned);
+        let in_file = self.tables.iter().filter(|(_, child)| child.parent == table);
+        let in_file =
+            in_file.filter_map(|(path, _)| Some(path.strip_prefix(table)?.strip_prefix('.')?.to_owned()));
         let prefix = format!("{}__", self.variable(table));
         let in_environment =
             self.variables.keys().filter_map(|name| name.strip_prefix(&prefix)?.split("__").next());
@@ -113,7 +109,7 @@ impl Source {
 
     /// The line of a table, for what is missing from it.
     pub(super) fn table_origin(&self, table: &str) -> Origin {
-        self.tables.get(table).map_or(Origin::File, |line| Origin::Line(*line))
+        self.tables.get(table).map_or(Origin::File, |table| Origin::Line(table.line))
     }
 
     /// The variable that overlays a key: `tunnel.udp_buffer` is `BRIDGE_CLOUD__TUNNEL__UDP_BUFFER`.
@@ -132,7 +128,7 @@ impl Source {
                 .iter()
                 .any(|(table, _)| path.strip_prefix(table.as_str()).is_some_and(|rest| rest.starts_with('.')))
         };
-        let tables = unknown_tables.iter().map(|(path, line)| (Origin::Line(**line), (*path).clone()));
+        let tables = unknown_tables.iter().map(|(path, table)| (Origin::Line(table.line), (*path).clone()));
         let entries = self.entries.iter().map(|(path, entry)| (entry.origin.clone(), path.clone()));
         let in_file = tables.chain(entries).filter(|(_, path)| !inside_unknown(path));
         let in_environment = self.variables.keys().map(|name| {
@@ -159,7 +155,9 @@ fn entry(text: &str, line: usize, value: &DeValue<'_>) -> Entry {
         DeValue::Array(items) => Raw::List(
             items.iter().map(|item| entry(text, line_of(text, item.span().start), item.get_ref())).collect(),
         ),
-        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => Raw::Other(value.type_str()),
+        DeValue::Float(_) => Raw::Other("a float"),
+        DeValue::Datetime(_) => Raw::Other("a date or time"),
+        DeValue::Table(_) => Raw::Other("a table"),
     };
     Entry { origin: Origin::Line(line), raw }
 }

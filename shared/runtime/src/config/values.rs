@@ -8,7 +8,16 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::source::Kind;
+/// What TOML calls a scalar's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A quoted text.
+    Text,
+    /// An integer, here always in decimal.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+}
 
 /// What a relative path and a credential are relative to.
 pub struct Place {
@@ -253,6 +262,15 @@ impl Setting for DialTarget {
             _ => Err(expected::<Self>(text)),
         }
     }
+}
+
+/// What [`is_name`] wants, as a mistake says it.
+pub(super) const NAME_RULE: &str = "must be a name of 1 to 32 lower-case letters, digits and hyphens";
+
+/// Whether a text can name an agent or a brand: it has to fit into a path, a URL, an environment variable and a label.
+pub(super) fn is_name(text: &str) -> bool {
+    (1..=32).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// `"50 Mbit/s"` with its unit's factor applied; a space before the unit is optional.

@@ -1,0 +1,331 @@
+//! The reader from the outside: a file and an environment go in, values or all mistakes come out.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// A folder with an `agent.toml` and the files it names.
+struct Fixture {
+    folder: TempDir,
+}
+
+impl Fixture {
+    fn new(toml: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("agent.toml"), toml).unwrap();
+        Self { folder }
+    }
+
+    fn file(self, name: &str, content: &str, mode: u32) -> Self {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        self
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn open(&self, environment: &[(&str, &str)]) -> Result<Reader, Mistakes> {
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Reader::open(&self.path("agent.toml"), "AGENT", environment)
+    }
+
+    /// The mistakes after `read`, without the folder's name.
+    fn mistakes(&self, environment: &[(&str, &str)], read: impl FnOnce(&mut Reader)) -> Vec<String> {
+        let result = self.open(environment).and_then(|mut reader| {
+            read(&mut reader);
+            reader.finish()
+        });
+        let folder = format!("{}/", self.folder.path().display());
+        let text = result.err().map(|mistakes| mistakes.to_string()).unwrap_or_default();
+        text.lines().map(|line| line.replace(&folder, "")).collect()
+    }
+}
+
+#[test]
+fn five_mistakes_are_told_together_each_with_its_line() {
+    let fixture = Fixture::new(
+        "[tunnel]\n\
+         listen = [\"0.0.0.0:7443\", \"seven\"]\n\
+         order_lanes = 40\n\
+         heartbeat = \"1 minute\"\n\
+         post_quantum = \"maybe\"\n\
+         links_per_pear = 2\n",
+    );
+    let mistakes = fixture.mistakes(&[], |reader| {
+        let mut tunnel = reader.section("tunnel");
+        let _: Vec<SocketAddr> = tunnel.list("listen");
+        let _: u8 = tunnel.number("order_lanes", 1..=16, 4);
+        let _: Duration = tunnel.or("heartbeat", "1s");
+        let _: bool = tunnel.choice("post_quantum", "require", &[("require", true), ("off", false)]);
+        let _: u8 = tunnel.number("links_per_peer", 1..=8, 1);
+    });
+    assert_eq!(
+        mistakes,
+        [
+            "agent.toml:2: tunnel.listen: must be an IP address with a port, such as \"127.0.0.1:8080\", is \"seven\"",
+            "agent.toml:3: tunnel.order_lanes: must be 1 to 16, is 40",
+            "agent.toml:4: tunnel.heartbeat: must be a duration from \"1ms\" to \"24h\", in ms, s, m or h, such as \"10s\", is \"1 minute\"",
+            "agent.toml:5: tunnel.post_quantum: must be \"require\" or \"off\", is \"maybe\"",
+            "agent.toml:6: tunnel.links_per_pear: is not a known setting: did you mean tunnel.links_per_peer?",
+        ]
+    );
+}
+
+#[test]
+fn a_missing_key_is_told_where_its_section_begins() {
+    let fixture = Fixture::new("\n\n[agent]\n");
+    let mistakes = fixture.mistakes(&[], |reader| {
+        let _: String = reader.section("agent").required("name");
+        let _: String = reader.section("other").required("name");
+    });
+    assert_eq!(
+        mistakes,
+        [
+            "agent.toml: other.name: is missing: give a text",
+            "agent.toml:3: agent.name: is missing: give a text"
+        ]
+    );
+}
+
+#[test]
+fn the_environment_overlays_the_file() {
+    let fixture =
+        Fixture::new("[a]\nnumber = 1\nlist = [\"x\"]\nyes = true\n[b.one-two]\ncurrency = \"KRW\"\n");
+    let environment = [
+        ("AGENT__A__NUMBER", "7"),
+        ("AGENT__A__LIST", "y, z"),
+        ("AGENT__A__YES", "false"),
+        ("AGENT__B__ONE_TWO__CURRENCY", "JPY"),
+        ("AGENT__B__THREE__CURRENCY", "EUR"),
+        ("AGENTS__A__NUMBER", "not ours"),
+        ("PATH", "/bin"),
+    ];
+    let mut reader = fixture.open(&environment).unwrap();
+    let mut section = reader.section("a");
+    assert_eq!(section.number::<u8>("number", 0..=9, 5), 7);
+    assert_eq!(section.list::<String>("list"), ["y", "z"]);
+    assert!(!section.or::<bool>("yes", "true"));
+    let named = reader.named("b", |section| section.required::<String>("currency"));
+    assert_eq!(
+        named.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>(),
+        ["one-two JPY", "three EUR"]
+    );
+    let effective = "[a]\nnumber = 7\nlist = [\"y\", \"z\"]\nyes = false\n\n\
+                     [b.one-two]\ncurrency = \"JPY\"\n\n[b.three]\ncurrency = \"EUR\"\n";
+    assert_eq!(reader.finish().unwrap(), effective);
+}
+
+#[test]
+fn a_mistake_in_the_environment_names_the_variable() {
+    let fixture = Fixture::new("[a]\nnumber = 1\n");
+    let environment = [("AGENT__A__NUMBER", "many"), ("AGENT__A__NUMBRE", "2"), ("AGENT__TOKEN", "hunter2")];
+    let mistakes = fixture.mistakes(&environment, |reader| {
+        let _: u8 = reader.section("a").number("number", 0..=9, 5);
+    });
+    assert_eq!(
+        mistakes,
+        [
+            "environment variable AGENT__A__NUMBER: a.number: must be 0 to 9, is many",
+            "environment variable AGENT__A__NUMBRE: a.numbre: is not a known setting: did you mean AGENT__A__NUMBER?",
+            "environment variable AGENT__TOKEN: token: is not a known setting: remove it, the sample file has all there are",
+        ]
+    );
+}
+
+#[test]
+fn a_wrong_type_is_told_by_name() {
+    let fixture = Fixture::new(
+        "a.text = 5\na.number = \"5\"\na.yes = \"true\"\na.list = \"x\"\na.float = 1.5\na.deep.er = 1\n",
+    );
+    let mistakes = fixture.mistakes(&[], |reader| {
+        let mut section = reader.section("a");
+        let _: String = section.required("text");
+        let _: u8 = section.number("number", 0..=9, 5);
+        let _: bool = section.or("yes", "true");
+        let _: Vec<String> = section.list("list");
+        let _: String = section.required("float");
+    });
+    assert_eq!(
+        mistakes,
+        [
+            "agent.toml:1: a.text: must be a text, is a number",
+            "agent.toml:2: a.number: must be a whole number, is a text",
+            "agent.toml:3: a.yes: must be true or false, is a text",
+            "agent.toml:4: a.list: must be a list in brackets, each a text",
+            "agent.toml:5: a.float: must be a text, is a float",
+            "agent.toml:6: a.deep: is not a known setting: remove it, the sample file has all there are",
+        ]
+    );
+}
+
+#[test]
+fn a_section_given_as_a_value_and_an_unknown_section_are_mistakes() {
+    let fixture = Fixture::new("tunnel = 5\n[tunel]\nlisten = 1\nelse = 2\n[empty]\n");
+    let mistakes = fixture.mistakes(&[], |reader| {
+        let _: Vec<String> = reader.section("tunnel").list("listen");
+    });
+    assert_eq!(
+        mistakes,
+        [
+            "agent.toml:1: tunnel: is a section: write [tunnel]",
+            "agent.toml:2: tunel: is not a known setting: did you mean tunnel?",
+            "agent.toml:5: empty: is not a known setting: remove it, the sample file has all there are",
+        ]
+    );
+}
+
+#[test]
+fn what_is_not_toml_is_told_without_the_line_itself() {
+    let fixture = Fixture::new("[a]\nok = 1\npassword = hunter2 hunter2\n[b\n");
+    let mistakes = fixture.mistakes(&[], |_| ());
+    assert!(
+        mistakes.iter().any(|mistake| mistake.starts_with("agent.toml:3: is not valid TOML: ")),
+        "{mistakes:?}"
+    );
+    assert!(
+        mistakes.iter().any(|mistake| mistake.starts_with("agent.toml:4: is not valid TOML: ")),
+        "{mistakes:?}"
+    );
+    assert!(!mistakes.concat().contains("hunter2"), "{mistakes:?}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_mistake() {
+    let missing = PathBuf::from("/nowhere/agent.toml");
+    let mistakes = Reader::open(&missing, "AGENT", std::iter::empty()).err().unwrap().to_string();
+    assert!(mistakes.starts_with("/nowhere/agent.toml: cannot be read: "), "{mistakes}");
+}
+
+#[test]
+fn a_secret_is_read_without_its_line_end_and_never_shown() {
+    let fixture = Fixture::new("[a]\nsecret = \"secret\"\n").file("secret", "hunter2\n", 0o600);
+    let mut reader = fixture.open(&[]).unwrap();
+    assert_eq!(reader.section("a").required::<Secret>("secret").expose(), b"hunter2");
+    assert_eq!(reader.finish().unwrap(), "[a]\nsecret = \"secret\"\n");
+}
+
+#[test]
+fn a_secret_comes_from_a_systemd_credential() {
+    let fixture = Fixture::new("[a]\nsecret = \"credential:token\"\n").file("token", "hunter2", 0o400);
+    let folder = fixture.folder.path().display().to_string();
+    let mut reader = fixture.open(&[("CREDENTIALS_DIRECTORY", &folder)]).unwrap();
+    assert_eq!(reader.section("a").required::<Secret>("secret").expose(), b"hunter2");
+    assert!(reader.finish().is_ok());
+}
+
+#[test]
+fn a_bad_secret_is_refused_without_repeating_what_was_given() {
+    let toml = "a.pasted = \"hunter2\"\na.open = \"open\"\na.empty = \"empty\"\na.outside = \"credential:../x\"\n\
+                a.unset = \"credential:x\"\na.folder = \".\"\n";
+    let fixture = Fixture::new(toml).file("open", "hunter2", 0o640).file("empty", "\n", 0o600);
+    fs::set_permissions(fixture.folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let mistakes = fixture.mistakes(&[], |reader| {
+        for key in ["pasted", "open", "empty", "outside", "unset", "folder"] {
+            let _: Secret = reader.section("a").required(key);
+        }
+    });
+    let expected = [
+        "agent.toml:1: a.pasted: names a file that cannot be read: ",
+        "agent.toml:2: a.open: names a file that others can read (mode 0640): run chmod 600 on it",
+        "agent.toml:3: a.empty: names an empty file",
+        "agent.toml:4: a.outside: must name a credential",
+        "agent.toml:5: a.unset: names a systemd credential, but CREDENTIALS_DIRECTORY is not set",
+        "agent.toml:6: a.folder: must name a regular file",
+    ];
+    assert_eq!(mistakes.len(), expected.len(), "{mistakes:?}");
+    for (mistake, expected) in mistakes.iter().zip(expected) {
+        assert!(mistake.starts_with(expected), "{mistake}");
+    }
+    assert!(!mistakes.concat().contains("hunter2"), "{mistakes:?}");
+}
+
+#[test]
+fn amounts_are_read_with_their_units() {
+    let fixture =
+        Fixture::new("a.rate = \"1 Gbit/s\"\na.size = \"3KiB\"\na.time = \"90m\"\na.off = \"off\"\n");
+    let mut reader = fixture.open(&[]).unwrap();
+    let mut section = reader.section("a");
+    assert_eq!(section.or::<BitRate>("rate", "1 kbit/s").bytes_per_second(), 125_000_000);
+    assert_eq!(section.or::<ByteSize>("size", "1 KiB").bytes(), 3_072);
+    assert_eq!(section.or::<Duration>("time", "1s"), Duration::from_secs(5_400));
+    assert_eq!(section.or_off::<BitRate>("off", "1 kbit/s"), None);
+    assert!(reader.finish().is_ok());
+}
+
+#[test]
+fn amounts_that_are_none_are_refused() {
+    for text in ["0s", "-1s", "1", "s", "1.5s", "25h", "18446744073709551615h", "1 s s", ""] {
+        let fixture = Fixture::new(&format!("a.time = {text:?}\n"));
+        let mistakes = fixture.mistakes(&[], |reader| {
+            let _: Duration = reader.section("a").or("time", "1s");
+        });
+        assert_eq!(mistakes.len(), 1, "{text:?} was taken as a duration");
+    }
+}
+
+#[test]
+fn whom_to_dial_is_a_name_or_an_address_with_a_port() {
+    let fixture = Fixture::new("a.dial = [\"bridge.example.com:7443\", \"[::1]:7443\", \"10.0.0.1:7443\"]\n");
+    let mut reader = fixture.open(&[]).unwrap();
+    let targets: Vec<DialTarget> = reader.section("a").list("dial");
+    let shown: Vec<_> = targets.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["bridge.example.com:7443", "[::1]:7443", "10.0.0.1:7443"]);
+    for text in [
+        "bridge",
+        "bridge:",
+        "bridge:0",
+        "bridge:70000",
+        ":7443",
+        "https://bridge:7443",
+        "a b:7443",
+        "::1:7443",
+    ] {
+        let fixture = Fixture::new(&format!("a.dial = [{text:?}]\n"));
+        let mistakes = fixture.mistakes(&[], |reader| {
+            let _: Vec<DialTarget> = reader.section("a").list("dial");
+        });
+        assert_eq!(mistakes.len(), 1, "{text:?} was taken as a host with a port");
+    }
+}
+
+#[test]
+fn an_admin_listener_for_the_world_is_refused() {
+    let fixture = Fixture::new("[admin]\nlisten = \"0.0.0.0:9080\"\n");
+    let mistakes = fixture.mistakes(&[], |reader| {
+        let _ = AdminConfig::read(reader, "127.0.0.1:9080");
+    });
+    assert_eq!(mistakes.len(), 1);
+    assert!(
+        mistakes.concat().starts_with("agent.toml:2: admin.listen: must be a loopback address"),
+        "{mistakes:?}"
+    );
+}
+
+#[test]
+fn a_tunnel_nobody_dials_and_nobody_listens_to_is_refused() {
+    let fixture = Fixture::new(
+        "[tunnel]\ncertificate = \"pem\"\nkey = \"key\"\nca = \"pem\"\ncrl = \"pem\"\nheartbeat = \"5s\"\nidle_timeout = \"3s\"\n",
+    );
+    let fixture = fixture.file("pem", "", 0o644).file("key", "", 0o600);
+    let mistakes = fixture.mistakes(&[], |reader| {
+        let _ = TunnelConfig::read(reader);
+    });
+    let expected = [
+        "agent.toml: tunnel.listen: must not be empty",
+        "agent.toml: tunnel.silent_after: must be longer than tunnel.heartbeat",
+        "agent.toml:7: tunnel.idle_timeout: must be longer",
+    ];
+    assert_eq!(mistakes.len(), expected.len(), "{mistakes:?}");
+    for (mistake, expected) in mistakes.iter().zip(expected) {
+        assert!(mistake.starts_with(expected), "{mistake}");
+    }
+}
