@@ -47,3 +47,30 @@ fn is_discreet(metadata: &Metadata<'_>) -> bool {
     let trusted = ["bridge_", "quinn", "rustls"].iter().any(|name| metadata.target().starts_with(name));
     trusted || *metadata.level() <= Level::INFO
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use tracing::{debug, info};
+
+    use super::*;
+
+    #[test]
+    fn what_passes_through_a_library_stays_out_of_the_log_at_any_level() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let lines = fmt::layer().with_ansi(false).with_writer(File::create(&path).unwrap());
+        let subscriber =
+            registry().with(EnvFilter::new("trace")).with(lines.with_filter(filter_fn(is_discreet)));
+        tracing::subscriber::with_default(subscriber, || {
+            debug!(target: "h2::codec", "authorization: Bearer hunter2");
+            debug!(target: "sqlx::query", "insert hunter2");
+            info!(target: "h2::server", "a connection ended");
+            debug!(target: "bridge_cloud::tunnel", "a heartbeat was late");
+        });
+        let log = std::fs::read_to_string(path).unwrap();
+        assert!(!log.contains("hunter2"), "{log}");
+        assert!(log.contains("a connection ended") && log.contains("a heartbeat was late"), "{log}");
+    }
+}
