@@ -51,7 +51,7 @@ fn floor(bytes_per_second: u64, smoothed: Duration, smallest: Duration) -> u64 {
     if smoothed > smallest * QUEUE_RTT_FACTOR {
         return 0;
     }
-    let bytes = u128::from(bytes_per_second) * smoothed.as_micros() / 1_000_000;
+    let bytes = u128::from(bytes_per_second).saturating_mul(smoothed.as_micros()) / 1_000_000;
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 

@@ -1,0 +1,262 @@
+//! Agents for the tests: a certificate authority in memory, tunnels started from files it wrote, and their log.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use bridge_certs::{Ca, Issued, Revoked, Validity};
+use bridge_runtime::config::{ByteSize, DialTarget, PostQuantum, TunnelConfig};
+use bridge_runtime::identity::Role;
+use bridge_runtime::shutdown::Shutdown;
+use bridge_runtime::telemetry::metrics::{Metrics, RefusalReason};
+use bridge_runtime::tunnel::{Greeting, LinkUp, Tunnel, TunnelError, TunnelEvent, TunnelHandle};
+use tempfile::TempDir;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Generous: no test is decided by it, it only ends one that would hang.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+pub(crate) const EVERY_REASON: [RefusalReason; 15] = [
+    RefusalReason::WrongRole,
+    RefusalReason::UnknownCa,
+    RefusalReason::Expired,
+    RefusalReason::NotYetValid,
+    RefusalReason::Revoked,
+    RefusalReason::StaleCrl,
+    RefusalReason::NoCertificate,
+    RefusalReason::BadCertificate,
+    RefusalReason::NotAllowed,
+    RefusalReason::ForeignProtocol,
+    RefusalReason::NoCommonGroup,
+    RefusalReason::Handshake,
+    RefusalReason::Version,
+    RefusalReason::Protocol,
+    RefusalReason::Other,
+];
+
+pub(crate) fn ca() -> Ca {
+    Ca::generate("bridge.test", days(365)).unwrap()
+}
+
+pub(crate) fn days(days: u32) -> Validity {
+    Validity::days(SystemTime::now(), days).unwrap()
+}
+
+/// A span that begins and ends so many seconds from now.
+pub(crate) fn span(from: i64, to: i64) -> Validity {
+    let at = |seconds: i64| {
+        let distance = Duration::from_secs(seconds.unsigned_abs());
+        let now = SystemTime::now();
+        if seconds < 0 { now - distance } else { now + distance }
+    };
+    Validity::new(at(from), at(to)).unwrap()
+}
+
+pub(crate) fn issue(ca: &Ca, role: Role, name: &str) -> Issued {
+    let role = match role {
+        Role::Cloud => bridge_certs::Role::Cloud,
+        Role::Idc => bridge_certs::Role::Idc,
+    };
+    ca.issue(role, name, days(30)).unwrap()
+}
+
+/// An agent's folder: its four files, and its state.
+pub(crate) struct Home {
+    pub(crate) dir: TempDir,
+    pub(crate) config: TunnelConfig,
+}
+
+impl Home {
+    pub(crate) fn new(ca: &Ca, issued: &Issued) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("agent.pem"), &issued.certificate_pem).unwrap();
+        write_key(&path("agent.key"), &issued.key_pem, 0o600);
+        fs::write(path("ca.pem"), ca.certificate_pem()).unwrap();
+        let config = TunnelConfig {
+            certificate: path("agent.pem"),
+            key: path("agent.key"),
+            ca: path("ca.pem"),
+            crl: path("crl.pem"),
+            listen: Vec::new(),
+            dial: Vec::new(),
+            allow: Vec::new(),
+            post_quantum: PostQuantum::Require,
+            order_lanes: 3,
+            committed_rate: None,
+            links_per_peer: 1,
+            udp_buffer: ByteSize::from_bytes(64 * 1024),
+            idle_timeout: Duration::from_secs(12),
+            heartbeat: Duration::from_millis(100),
+            silent_after: Duration::from_secs(3),
+        };
+        let home = Self { dir, config };
+        home.revoke(ca, 1, &[]);
+        home
+    }
+
+    /// Puts a new revocation list in place.
+    pub(crate) fn revoke(&self, ca: &Ca, number: u64, revoked: &[&Issued]) {
+        let revoked: Vec<_> = revoked
+            .iter()
+            .map(|issued| Revoked { serial: issued.serial.clone(), at: SystemTime::now() })
+            .collect();
+        fs::write(&self.config.crl, ca.sign_crl(number, &revoked, days(30)).unwrap()).unwrap();
+    }
+
+    pub(crate) fn listening(mut self) -> Self {
+        self.config.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+        self
+    }
+
+    pub(crate) fn dialling(mut self, to: SocketAddr) -> Self {
+        self.config.dial = vec![DialTarget { host: to.ip().to_string(), port: to.port() }];
+        self
+    }
+
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut TunnelConfig)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    pub(crate) fn try_start(self, role: Role) -> Result<Agent, TunnelError> {
+        let (greeting, greeted) = watch::channel(Greeting {
+            agent: format!("test-{role}"),
+            window: if role == Role::Idc { 100 } else { 0 },
+            ..Greeting::default()
+        });
+        let metrics = Arc::new(Metrics::idc());
+        let shutdown = Shutdown::new();
+        let state = self.dir.path().join("state");
+        let (handle, events) =
+            Tunnel::start(&self.config, role, &state, greeted, metrics.clone(), shutdown.clone())?;
+        Ok(Agent { home: self, handle, events, greeting, metrics, shutdown })
+    }
+
+    pub(crate) fn start(self, role: Role) -> Agent {
+        self.try_start(role).unwrap()
+    }
+}
+
+pub(crate) fn write_key(path: &Path, pem: &str, mode: u32) {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path).unwrap();
+    file.write_all(pem.as_bytes()).unwrap();
+}
+
+/// A running tunnel.
+pub(crate) struct Agent {
+    pub(crate) home: Home,
+    pub(crate) handle: TunnelHandle,
+    pub(crate) events: mpsc::Receiver<TunnelEvent>,
+    pub(crate) greeting: watch::Sender<Greeting>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Agent {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.handle.listening()[0]
+    }
+
+    /// Drops all of it but what is on the disk.
+    pub(crate) fn into_home(self) -> Home {
+        self.home
+    }
+
+    pub(crate) async fn event(&mut self) -> TunnelEvent {
+        timeout(DEADLINE, self.events.recv()).await.expect("an event in time").expect("the tunnel still runs")
+    }
+
+    /// The next event that `wanted` takes; heartbeats' own and others are passed over.
+    pub(crate) async fn next<T>(&mut self, wanted: impl Fn(TunnelEvent) -> Option<T>) -> T {
+        loop {
+            if let Some(found) = wanted(self.event().await) {
+                return found;
+            }
+        }
+    }
+
+    pub(crate) async fn up(&mut self) -> LinkUp {
+        self.next(|event| match event {
+            TunnelEvent::Up(up) => Some(up),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) fn refused(&self, reason: RefusalReason) -> u64 {
+        self.metrics.links_refused.of(reason).get()
+    }
+
+    /// Waits until a refusal was counted, and demands that it was for this reason and no other.
+    pub(crate) async fn refusal(&self, reason: RefusalReason) {
+        let any = || EVERY_REASON.iter().any(|reason| self.refused(*reason) > 0);
+        eventually("a refusal is counted", any).await;
+        for other in EVERY_REASON {
+            assert_eq!(self.refused(other) > 0, other == reason, "{other:?}");
+        }
+    }
+}
+
+/// Waits for a condition.
+pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let met = async {
+        while !condition() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, met).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// The log of this test: its runtime is single-threaded, so all of its tasks log here.
+pub(crate) struct Log {
+    text: Arc<Mutex<Vec<u8>>>,
+    _installed: DefaultGuard,
+}
+
+impl Log {
+    pub(crate) fn capture() -> Self {
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::INFO)
+            .with_ansi(false)
+            .with_writer(Lines(text.clone()))
+            .finish();
+        Self { text, _installed: tracing::subscriber::set_default(subscriber) }
+    }
+
+    /// The lines that hold all of these.
+    pub(crate) fn lines(&self, parts: &[&str]) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned();
+        text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned).collect()
+    }
+}
+
+#[derive(Clone)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}

@@ -1,0 +1,271 @@
+//! Links between two agents that keep to the rules: up, used, silent, lost, found again, drained.
+
+use std::time::Duration;
+
+use bridge_protocol::wire::control::{Heartbeat, Manifest};
+use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
+use bridge_runtime::config::{BitRate, DialTarget};
+use bridge_runtime::identity::Role;
+use bridge_runtime::tunnel::{Greeting, LinkEnd, TunnelEvent};
+use bytes::Bytes;
+
+use crate::agents::{Agent, Home, Log, ca, eventually, issue};
+use crate::stranger::{self, Stranger};
+
+fn cloud(ca: &bridge_certs::Ca) -> Home {
+    Home::new(ca, &issue(ca, Role::Cloud, "shop"))
+}
+
+fn idc(ca: &bridge_certs::Ca) -> Home {
+    Home::new(ca, &issue(ca, Role::Idc, "vault"))
+}
+
+/// Any message is as good as another here: the tunnel does not look inside.
+fn payload(number: u32) -> Manifest {
+    Manifest { note: Bytes::from(number.to_be_bytes().repeat(100)) }
+}
+
+fn framed(number: u32) -> Bytes {
+    frame::to_bytes(&payload(number), ORDER_FRAME_BYTES_MAX).unwrap()
+}
+
+async fn down(agent: &mut Agent) -> LinkEnd {
+    agent
+        .next(|event| match event {
+            TunnelEvent::Down { why, .. } => Some(why),
+            _ => None,
+        })
+        .await
+}
+
+async fn received(agent: &mut Agent) -> (u8, Bytes) {
+    agent
+        .next(|event| match event {
+            TunnelEvent::Frame { lane, payload, .. } => Some((lane, payload)),
+            _ => None,
+        })
+        .await
+}
+
+/// Brings a link up and sends frames on every lane, both ways.
+async fn carries_frames(listener: (Home, Role), dialler: (Home, Role)) {
+    let mut listener = listener.0.listening().start(listener.1);
+    let mut dialler = dialler.0.dialling(listener.address()).start(dialler.1);
+    let (here, there) = (dialler.up().await, listener.up().await);
+    assert_eq!((&here.peer, &there.peer), (listener.handle.id(), dialler.handle.id()));
+    assert_eq!((here.lanes, there.lanes, here.version), (3, 3, 1));
+    let idc_sees = if here.peer.role() == Role::Idc { &here.hello } else { &there.hello };
+    assert_eq!(idc_sees.window, 100);
+
+    for (sender, receiver) in [(&here.sender, &mut listener), (&there.sender, &mut dialler)] {
+        for number in 0..30 {
+            sender.send(u8::try_from(number % 3).unwrap(), framed(number)).unwrap();
+        }
+        let mut next = [0, 1, 2];
+        for _ in 0..30 {
+            let (lane, bytes) = received(receiver).await;
+            let number = &mut next[usize::from(lane)];
+            assert_eq!(
+                frame::decode::<Manifest>(bytes).unwrap(),
+                payload(*number),
+                "in order on lane {lane}"
+            );
+            *number += 3;
+        }
+    }
+
+    let status = dialler.handle.status();
+    assert_eq!((status.len(), status[0].transport, status[0].dialled, status[0].lanes), (1, "quic", true, 3));
+    assert!(!listener.handle.status()[0].dialled);
+    assert!(serde_json::to_string(&status).unwrap().contains("spiffe://bridge.test/"));
+    dialler.handle.close().await;
+    assert_eq!(down(&mut dialler).await, LinkEnd::Here);
+    assert!(matches!(down(&mut listener).await, LinkEnd::ByPeer(_)));
+    assert!(here.sender.send(0, framed(0)).is_err(), "a link that is down takes no frames");
+    let (opened, closed) = (listener.metrics.links_opened.get(), listener.metrics.links_closed.get());
+    assert_eq!((opened, closed, listener.metrics.links_up.get()), (1, 1, 0));
+}
+
+#[tokio::test]
+async fn a_cloud_agent_dials_an_idc_agent() {
+    let ca = ca();
+    carries_frames((idc(&ca), Role::Idc), (cloud(&ca), Role::Cloud)).await;
+}
+
+#[tokio::test]
+async fn an_idc_agent_dials_a_cloud_agent() {
+    let ca = ca();
+    carries_frames((cloud(&ca), Role::Cloud), (idc(&ca), Role::Idc)).await;
+}
+
+#[tokio::test]
+async fn a_link_with_a_committed_rate_carries_frames_as_well() {
+    let ca = ca();
+    let rate = Some(BitRate::from_bits_per_second(50_000_000));
+    let with_rate = |home: Home| home.with(|config| config.committed_rate = rate);
+    carries_frames((with_rate(idc(&ca)), Role::Idc), (with_rate(cloud(&ca)), Role::Cloud)).await;
+}
+
+#[tokio::test]
+async fn every_peer_gets_as_many_links_as_configured() {
+    let ca = ca();
+    let mut first = idc(&ca).listening().start(Role::Idc);
+    let mut second = Home::new(&ca, &issue(&ca, Role::Idc, "attic")).listening().start(Role::Idc);
+    let (one, two) = (first.address(), second.address());
+    let home = cloud(&ca).with(|config| {
+        config.links_per_peer = 2;
+        config.dial = [one, two].map(|to| DialTarget { host: to.ip().to_string(), port: to.port() }).into();
+    });
+    let mut cloud = home.start(Role::Cloud);
+    let mut peers = Vec::new();
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        let up = cloud.up().await;
+        peers.push(up.peer.name().to_owned());
+        ids.push(up.link);
+    }
+    for agent in [&mut first, &mut second] {
+        agent.up().await;
+        agent.up().await;
+    }
+    peers.sort();
+    ids.dedup();
+    assert_eq!(peers, ["attic", "attic", "vault", "vault"]);
+    assert_eq!((ids.len(), cloud.handle.status().len()), (4, 4));
+}
+
+#[tokio::test]
+async fn a_new_window_and_a_new_manifest_reach_a_live_link() {
+    let ca = ca();
+    let idc = idc(&ca).listening().start(Role::Idc);
+    let mut cloud = cloud(&ca).dialling(idc.address()).start(Role::Cloud);
+    cloud.up().await;
+    let greeting =
+        Greeting { window: 7, manifest: Bytes::from_static(b"signed"), ..idc.greeting.borrow().clone() };
+    idc.greeting.send_replace(greeting);
+    let (mut window, mut manifest) = (false, false);
+    while !(window && manifest) {
+        match cloud.event().await {
+            TunnelEvent::Window { window: 7, .. } => window = true,
+            TunnelEvent::Manifest { note, .. } => manifest = note == "signed",
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_without_a_heartbeat_is_silent_until_it_is_heard_again() {
+    let ca = ca();
+    let peer = issue(&ca, Role::Cloud, "shop");
+    let home = idc(&ca).listening().with(|config| config.silent_after = Duration::from_millis(200));
+    let mut idc = home.start(Role::Idc);
+    let connection = Stranger::with(&peer).dial(idc.address()).await.unwrap();
+    let (mut control, _orders) = stranger::link(&connection, 1).await;
+    let up = idc.up().await;
+    assert!(matches!(idc.event().await, TunnelEvent::Silent { link } if link == up.link));
+    assert!(idc.handle.status()[0].silent);
+    control.write(Heartbeat { clock_micros: 0, window: 0 }).await;
+    assert!(matches!(idc.event().await, TunnelEvent::Heard { link } if link == up.link));
+    eventually("its clock is seen to be wrong", || idc.handle.status()[0].skew_millis < -1_000_000).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_is_warned_about() {
+    let (log, ca) = (Log::capture(), ca());
+    let peer = issue(&ca, Role::Cloud, "shop");
+    let mut idc = idc(&ca).listening().start(Role::Idc);
+    let connection = Stranger::with(&peer).dial(idc.address()).await.unwrap();
+    // A stranger's hello has its clock at 1970.
+    let _lanes = stranger::link(&connection, 1).await;
+    idc.up().await;
+    assert_eq!(log.lines(&["WARN", "clock differs", "cloud/shop"]).len(), 1);
+}
+
+#[tokio::test]
+async fn a_peer_that_was_dropped_is_found_again() {
+    let ca = ca();
+    let mut first = idc(&ca).listening().start(Role::Idc);
+    let address = first.address();
+    let mut cloud = cloud(&ca).dialling(address).start(Role::Cloud);
+    let up = cloud.up().await;
+    first.up().await;
+    first.handle.close().await;
+    assert!(matches!(down(&mut cloud).await, LinkEnd::ByPeer(_)));
+    drop(first);
+
+    let again = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).with(|config| config.listen = vec![address]);
+    let mut again = again.start(Role::Idc);
+    assert_ne!(cloud.up().await.link, up.link);
+    again.up().await;
+}
+
+#[test]
+fn a_peer_that_crashed_and_came_back_is_known_at_once_not_after_the_idle_timeout() {
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let ca = ca();
+    // Longer than the test may take: only the peer's word can end the link.
+    let patient =
+        |config: &mut bridge_runtime::config::TunnelConfig| config.idle_timeout = Duration::from_secs(600);
+    let (ours, theirs) = (runtime(), runtime());
+    let mut peer = theirs.block_on(async { idc(&ca).listening().with(patient).start(Role::Idc) });
+    let address = peer.address();
+    let mut cloud = ours.block_on(async { cloud(&ca).dialling(address).with(patient).start(Role::Cloud) });
+    ours.block_on(cloud.up());
+    theirs.block_on(peer.up());
+    // The process dies: no goodbye, no close, only what is on its disk is left.
+    theirs.shutdown_timeout(Duration::from_secs(10));
+
+    let theirs = runtime();
+    let home = peer.into_home().with(|config| config.listen = vec![address]);
+    let _again = theirs.block_on(async { home.start(Role::Idc) });
+    assert_eq!(ours.block_on(down(&mut cloud)), LinkEnd::PeerRestarted);
+    ours.block_on(cloud.up());
+}
+
+#[tokio::test]
+async fn a_drain_says_goodbye_and_lets_what_is_under_way_finish() {
+    let ca = ca();
+    let mut idc = idc(&ca).listening().start(Role::Idc);
+    let mut cloud = cloud(&ca).dialling(idc.address()).start(Role::Cloud);
+    let (here, there) = (cloud.up().await, idc.up().await);
+    idc.shutdown.start(Duration::from_secs(60));
+    let told = cloud.next(|event| match event {
+        TunnelEvent::Goodbye { link } => Some(link),
+        _ => None,
+    });
+    assert_eq!(told.await, here.link);
+    there.sender.send(0, framed(1)).unwrap();
+    assert_eq!(received(&mut cloud).await.0, 0, "an answer still passes");
+    idc.handle.close().await;
+    assert_eq!(down(&mut idc).await, LinkEnd::Here);
+    assert!(matches!(down(&mut cloud).await, LinkEnd::ByPeer(_)));
+}
+
+#[tokio::test]
+async fn a_drain_whose_time_is_over_ends_the_links() {
+    let ca = ca();
+    let mut idc = idc(&ca).listening().start(Role::Idc);
+    let mut cloud = cloud(&ca).dialling(idc.address()).start(Role::Cloud);
+    cloud.up().await;
+    idc.up().await;
+    idc.shutdown.start(Duration::ZERO);
+    assert_eq!(down(&mut idc).await, LinkEnd::Here);
+}
+
+#[tokio::test]
+async fn an_owner_that_takes_no_events_slows_its_peer_down_and_loses_nothing() {
+    let ca = ca();
+    let mut idc = idc(&ca).listening().start(Role::Idc);
+    let mut cloud = cloud(&ca).dialling(idc.address()).start(Role::Cloud);
+    let here = cloud.up().await;
+    idc.up().await;
+    // More than the events and the flow-control windows between the two hold.
+    const FRAMES: u32 = 20_000;
+    for number in 0..FRAMES {
+        here.sender.send(0, framed(number)).unwrap();
+    }
+    for number in 0..FRAMES {
+        assert_eq!(frame::decode::<Manifest>(received(&mut idc).await.1).unwrap(), payload(number));
+    }
+}

@@ -1,0 +1,215 @@
+//! A peer with a good certificate that does not keep to the protocol: its link ends with a reason, counted and logged in
+//! one line.
+
+use bridge_certs::Ca;
+use bridge_protocol::wire::control::{Control, Hello, control};
+use bridge_protocol::wire::lane::Lane;
+use bridge_runtime::identity::Role;
+use bridge_runtime::telemetry::metrics::RefusalReason;
+use bridge_runtime::tunnel::{LinkEnd, TunnelEvent};
+use quinn::{Connection, ConnectionError};
+
+use crate::agents::{Agent, Home, Log, ca, issue};
+use crate::stranger::{self, Stranger, Stream, end, hello};
+
+struct Scene {
+    log: Log,
+    idc: Agent,
+    connection: Connection,
+}
+
+/// A stranger with a cloud agent's certificate has passed the handshake of an idc agent.
+async fn scene() -> Scene {
+    let log = Log::capture();
+    let ca: Ca = ca();
+    let peer = issue(&ca, Role::Cloud, "there");
+    let idc = Home::new(&ca, &issue(&ca, Role::Idc, "here")).listening().start(Role::Idc);
+    let connection = Stranger::with(&peer).dial(idc.address()).await.unwrap();
+    Scene { log, idc, connection }
+}
+
+impl Scene {
+    /// The connection ends before a link is up.
+    async fn no_link(&self, code: u32, reason: RefusalReason, words: &str) {
+        let ended = end(&self.connection).await;
+        let ConnectionError::ApplicationClosed(close) = ended else { panic!("{ended:?}") };
+        assert_eq!(close.error_code, code.into(), "{close}");
+        self.idc.refusal(reason).await;
+        let lines = self.log.lines(&["WARN", "no link", "cloud/there", words]);
+        assert_eq!(lines.len(), 1, "{words:?} in {:#?}", self.log.lines(&[]));
+    }
+
+    /// The link that was up goes down.
+    async fn down(&mut self, words: &str) {
+        let why = self
+            .idc
+            .next(|event| match event {
+                TunnelEvent::Down { why, .. } => Some(why),
+                _ => None,
+            })
+            .await;
+        assert!(matches!(&why, LinkEnd::Violation(said) if said.contains(words)), "{why:?}");
+        self.idc.refusal(RefusalReason::Protocol).await;
+        assert_eq!(
+            self.log.lines(&["WARN", "link down", "broke the protocol", "cloud/there", words]).len(),
+            1
+        );
+        assert!(matches!(end(&self.connection).await, ConnectionError::ApplicationClosed(_)));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_a_lane_ends_the_connection() {
+    let scene = scene().await;
+    let _stream = Stream::open(&scene.connection, b"GET / HTTP/1.1\r\n").await;
+    scene.no_link(2, RefusalReason::Protocol, "does not open with a lane preamble").await;
+}
+
+#[tokio::test]
+async fn a_lane_kind_of_a_later_version_is_refused_with_advice() {
+    let scene = scene().await;
+    let _stream = Stream::open(&scene.connection, b"BRDG\x01\x09\x00\x00").await;
+    scene.no_link(2, RefusalReason::Protocol, "lane kind 9 is not known").await;
+}
+
+#[tokio::test]
+async fn a_link_that_does_not_begin_with_the_control_lane_is_refused() {
+    let scene = scene().await;
+    let _stream = Stream::open(&scene.connection, &Lane::Order(0).preamble()).await;
+    scene.no_link(2, RefusalReason::Protocol, "the first lane is not the control lane").await;
+}
+
+#[tokio::test]
+async fn garbage_instead_of_a_hello_is_refused() {
+    let scene = scene().await;
+    let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
+    control.send.write_all(&[0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff]).await.unwrap();
+    scene.no_link(2, RefusalReason::Protocol, "is not a message of this lane").await;
+}
+
+#[tokio::test]
+async fn a_hello_of_4_gib_is_refused() {
+    let scene = scene().await;
+    let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
+    control.send.write_all(&[0xff; 4]).await.unwrap();
+    scene.no_link(2, RefusalReason::Protocol, "a frame of 4294967295 bytes was announced").await;
+}
+
+#[tokio::test]
+async fn a_number_of_lanes_beyond_all_reason_is_refused() {
+    let scene = scene().await;
+    let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
+    control.write(hello(1_000_000)).await;
+    scene.no_link(2, RefusalReason::Protocol, "1000000 order lanes were announced").await;
+}
+
+#[tokio::test]
+async fn a_lane_that_is_opened_twice_is_refused() {
+    let scene = scene().await;
+    let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
+    control.write(hello(2)).await;
+    let _one = Stream::open(&scene.connection, &Lane::Order(0).preamble()).await;
+    let _two = Stream::open(&scene.connection, &Lane::Order(0).preamble()).await;
+    scene.no_link(2, RefusalReason::Protocol, "Order(0) was opened").await;
+}
+
+#[tokio::test]
+async fn a_link_whose_lanes_never_come_is_given_up() {
+    let scene = scene().await;
+    let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
+    control.write(hello(2)).await;
+    let _one = Stream::open(&scene.connection, &Lane::Order(0).preamble()).await;
+    scene.no_link(5, RefusalReason::Other, "no hello within 5 s").await;
+}
+
+#[tokio::test]
+async fn a_version_without_anything_in_common_is_refused_with_a_sentence_that_says_who_must_upgrade() {
+    let scene = scene().await;
+    let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
+    control.write(Hello { version_oldest: 8, version_newest: 9, ..hello(1) }).await;
+    let Some(Control { kind: Some(control::Kind::Refused(refused)) }) = control.read().await else {
+        panic!("it was not refused")
+    };
+    assert_eq!(
+        refused.reason,
+        "the peer speaks protocol versions up to 1 and version 8 is needed: upgrade the peer"
+    );
+    scene.no_link(1, RefusalReason::Version, "upgrade this agent").await;
+}
+
+#[tokio::test]
+async fn a_dialler_of_an_incompatible_version_logs_what_it_was_told() {
+    let (log, ca) = (Log::capture(), ca());
+    let peer = issue(&ca, Role::Idc, "there");
+    let endpoint = Stranger::with(&peer).listen();
+    let address = endpoint.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Some(incoming) = endpoint.accept().await {
+            let connection = incoming.await.unwrap();
+            let mut control = Stream::accept(&connection).await;
+            control.read().await;
+            control.write(Hello { version_oldest: 8, version_newest: 9, ..hello(1) }).await;
+            end(&connection).await;
+        }
+    });
+    let agent = Home::new(&ca, &issue(&ca, Role::Cloud, "here")).dialling(address).start(Role::Cloud);
+    agent.refusal(RefusalReason::Version).await;
+    assert!(!log.lines(&["WARN", "no link", "idc/there", "upgrade this agent"]).is_empty());
+}
+
+#[tokio::test]
+async fn a_frame_that_announces_4_gib_on_an_order_lane_ends_the_link() {
+    let mut scene = scene().await;
+    let (_control, mut orders) = stranger::link(&scene.connection, 2).await;
+    orders[1].send.write_all(&[0xff; 4]).await.unwrap();
+    scene.down("a frame of 4294967295 bytes was announced").await;
+}
+
+#[tokio::test]
+async fn garbage_on_the_control_lane_ends_the_link() {
+    let mut scene = scene().await;
+    let (mut control, _orders) = stranger::link(&scene.connection, 1).await;
+    control.send.write_all(&[0, 0, 0, 2, 0xff, 0xff]).await.unwrap();
+    scene.down("is not a message of this lane").await;
+}
+
+#[tokio::test]
+async fn a_second_hello_ends_the_link() {
+    let mut scene = scene().await;
+    let (mut control, _orders) = stranger::link(&scene.connection, 1).await;
+    control.write(hello(1)).await;
+    scene.down("a second hello").await;
+}
+
+#[tokio::test]
+async fn a_message_of_a_later_version_on_the_control_lane_is_passed_over() {
+    let mut scene = scene().await;
+    let (mut control, mut orders) = stranger::link(&scene.connection, 1).await;
+    // Field 15, a varint: nothing that this version knows.
+    control.send.write_all(&[0, 0, 0, 2, 0x78, 1]).await.unwrap();
+    orders[0].send.write_all(&[0, 0, 0, 2, 1, 2]).await.unwrap();
+    let payload = scene.idc.next(|event| match event {
+        TunnelEvent::Frame { payload, .. } => Some(payload),
+        TunnelEvent::Down { why, .. } => panic!("{why}"),
+        _ => None,
+    });
+    assert_eq!(payload.await, [1, 2][..]);
+}
+
+#[tokio::test]
+async fn a_lane_beyond_those_announced_ends_the_link() {
+    let mut scene = scene().await;
+    let _lanes = stranger::link(&scene.connection, 1).await;
+    scene.idc.up().await;
+    let _extra = Stream::open(&scene.connection, &Lane::Order(1).preamble()).await;
+    scene.down("was opened beyond those announced").await;
+}
+
+#[tokio::test]
+async fn a_lane_that_is_closed_ends_the_link() {
+    let mut scene = scene().await;
+    let (_control, mut orders) = stranger::link(&scene.connection, 1).await;
+    scene.idc.up().await;
+    orders[0].send.finish().unwrap();
+    scene.down("a lane ended").await;
+}

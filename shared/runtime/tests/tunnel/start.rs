@@ -1,0 +1,114 @@
+//! What a tunnel refuses to start with, and how clearly it says so.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use bridge_runtime::identity::Role;
+use bridge_runtime::tunnel::TunnelError;
+
+use crate::agents::{Home, Log, ca, issue, span, write_key};
+
+const HOUR: i64 = 3600;
+
+fn home() -> Home {
+    let ca = ca();
+    Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening()
+}
+
+fn refusal(home: Home) -> String {
+    match home.try_start(Role::Idc) {
+        Ok(_) => panic!("it started"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn a_missing_file_is_named() {
+    let home = home();
+    fs::remove_file(&home.config.crl).unwrap();
+    assert!(refusal(home).contains("crl.pem: No such file"));
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_pem_is_named() {
+    for file in ["agent.pem", "agent.key", "ca.pem", "crl.pem"] {
+        let home = home();
+        fs::write(home.dir.path().join(file), "hello").unwrap();
+        let said = refusal(home);
+        assert!(said.contains(file) && said.contains("holds no PEM"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_certificate_is_named() {
+    let home = home();
+    let damaged = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
+    fs::write(&home.config.ca, damaged).unwrap();
+    let said = refusal(home);
+    assert!(said.contains("ca.pem holds a certificate that cannot be read"), "{said}");
+}
+
+#[tokio::test]
+async fn a_key_of_another_certificate_is_refused() {
+    let home = home();
+    write_key(&home.config.key, &issue(&ca(), Role::Idc, "other").key_pem, 0o600);
+    let said = refusal(home);
+    assert!(said.contains("agent.key does not belong to the certificate"), "{said}");
+}
+
+#[tokio::test]
+async fn a_key_that_everybody_can_read_is_refused() {
+    let home = home();
+    fs::set_permissions(&home.config.key, fs::Permissions::from_mode(0o644)).unwrap();
+    let said = refusal(home);
+    assert!(said.contains("mode 644") && said.contains("chmod 600"), "{said}");
+}
+
+#[tokio::test]
+async fn an_own_certificate_that_is_over_or_not_begun_is_refused() {
+    let ca = ca();
+    for (validity, words) in [(span(-2 * HOUR, -HOUR), "renew"), (span(HOUR, 2 * HOUR), "is valid from")] {
+        let issued = ca.issue(bridge_certs::Role::Idc, "vault", validity).unwrap();
+        let said = refusal(Home::new(&ca, &issued).listening());
+        assert!(
+            said.contains("agent.pem") && said.contains(words) && said.contains("the clock here says"),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_other_role_is_refused() {
+    let ca = ca();
+    let said = refusal(Home::new(&ca, &issue(&ca, Role::Cloud, "shop")).listening());
+    assert!(
+        said.contains("spiffe://bridge.test/cloud/shop") && said.contains("this is a idc agent"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn an_allow_list_that_names_no_agent_is_refused() {
+    let home = home().with(|config| config.allow = vec!["spiffe://bridge.test/dba/kim".to_owned()]);
+    let said = refusal(home);
+    assert!(said.contains("tunnel.allow") && said.contains("dba/kim"), "{said}");
+}
+
+#[tokio::test]
+async fn a_listen_address_in_use_is_named() {
+    let first = home().start(Role::Idc);
+    let address = first.address();
+    let second = home().with(|config| config.listen = vec![address]).try_start(Role::Idc);
+    let Err(error @ TunnelError::Quic(_)) = second else { panic!("it started") };
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_within_a_week_is_warned_about() {
+    let (log, ca) = (Log::capture(), ca());
+    let issued = ca.issue(bridge_certs::Role::Idc, "vault", span(-HOUR, 48 * HOUR)).unwrap();
+    let agent = Home::new(&ca, &issued).listening().start(Role::Idc);
+    let warned = || !log.lines(&["WARN", "idc/vault", "ends soon", "bridge-certs renew"]).is_empty();
+    crate::agents::eventually("the warning is logged", warned).await;
+    agent.handle.close().await;
+}
