@@ -49,12 +49,12 @@ pub fn hot(seed: u64, orders: usize) -> Plan {
     plan
 }
 
-/// `orders` orders of one unit each, spread evenly over all SKUs, with enough for everyone.
+/// `orders` orders of one unit each, spread evenly over all SKUs of `brand`, with enough for everyone.
 #[must_use]
-pub fn spread(seed: u64, orders: usize) -> Plan {
-    let mut plan = shelves(&mut ChaCha8Rng::seed_from_u64(seed), "spread", ample(orders));
+pub fn spread(brand: &str, seed: u64, orders: usize) -> Plan {
+    let mut plan = shelves(&mut ChaCha8Rng::seed_from_u64(seed), brand, ample(orders));
     for index in 0..orders {
-        order(&mut plan, "spread", seed, index, vec![Line { stock: index % SKUS, quantity: 1 }]);
+        order(&mut plan, brand, seed, index, vec![Line { stock: index % SKUS, quantity: 1 }]);
     }
     plan
 }
@@ -93,7 +93,7 @@ fn order(plan: &mut Plan, name: &str, seed: u64, index: usize, lines: Vec<Line>)
 mod tests {
     use std::collections::HashSet;
 
-    use bridge_protocol::domain::OrderRequest;
+    use bridge_protocol::domain::body::OrderRequest;
 
     use super::*;
 
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn bridge_reads_every_made_up_order_without_a_complaint() {
-        for plan in [launch(4, 300), hot(4, 20), spread(4, 20)] {
+        for plan in [launch(4, 300), hot(4, 20), spread("even", 4, 20)] {
             for (_, place) in plan.places() {
                 OrderRequest::parse(&place.body, 2_000).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
             }

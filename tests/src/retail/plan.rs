@@ -50,7 +50,7 @@ mod tests {
     use std::collections::{BTreeMap, HashSet};
     use std::path::Path;
 
-    use bridge_protocol::domain::OrderRequest;
+    use bridge_protocol::domain::body::OrderRequest;
 
     use super::super::classify::Reason;
     use super::super::read::{Days, read};
