@@ -14,11 +14,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::database::Database;
 use crate::process::free_address;
 
 /// Recovery after a kill reads the write-ahead log: generous, since a condition ends the wait.
@@ -67,29 +69,38 @@ impl Postgres {
         Ok(cluster)
     }
 
-    /// The URL of one of its databases, as superuser, over loopback TCP.
-    #[must_use]
-    pub fn url(&self, database: &str) -> String {
-        format!("postgres://{USER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
-    }
-
-    /// Makes an empty database and returns its URL.
+    /// Makes an empty database.
     ///
     /// # Errors
     /// When the name is no plain identifier or is taken.
-    pub async fn create_database(&self, name: &str) -> Result<String> {
+    pub async fn create_database(&self, name: &str) -> Result<Database> {
         ensure!(
             name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
             "{name:?} is no plain identifier"
         );
-        let mut connection =
-            PgConnection::connect(&self.url("postgres")).await.context("connect to PostgreSQL")?;
         let sql = format!("CREATE DATABASE {name}");
+        let mut connection = self.connect("postgres").await.context("connect to PostgreSQL")?;
         sqlx::query(AssertSqlSafe(sql))
             .execute(&mut connection)
             .await
             .with_context(|| format!("create {name}"))?;
-        Ok(self.url(name))
+        let url = format!("postgres://{USER}@127.0.0.1:{}/{name}", self.port);
+        Ok(Database::Postgres { url, password: Some(self.password.clone()) })
+    }
+
+    /// Connects as superuser, over loopback TCP.
+    ///
+    /// # Errors
+    /// When it does not answer, or has no such database.
+    pub async fn connect(&self, database: &str) -> Result<PgConnection, sqlx::Error> {
+        let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(self.port);
+        options.username(USER).password(&self.password).database(database).connect().await
+    }
+
+    /// Where its tables and its write-ahead log lie.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 
     /// SIGKILL to the server and all its processes at once, as when the machine loses power (but for the page cache).
@@ -145,7 +156,7 @@ impl Postgres {
             if let Some(status) = self.server.try_wait().context("look after PostgreSQL")? {
                 bail!("PostgreSQL ended with {status}:\n{}", self.log());
             }
-            match PgConnection::connect(&self.url("postgres")).await {
+            match self.connect("postgres").await {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() > deadline => bail!("PostgreSQL: {error}\n{}", self.log()),
                 Err(_) => sleep(Duration::from_millis(20)).await,
@@ -328,17 +339,17 @@ mod tests {
     #[tokio::test]
     async fn what_was_committed_survives_a_kill_of_every_process() -> Result<()> {
         let mut cluster = Postgres::start().await?;
-        let url = cluster.create_database("survivor").await?;
-        let mut connection = PgConnection::connect(&url).await?;
+        cluster.create_database("survivor").await?;
+        let mut connection = cluster.connect("survivor").await?;
         sqlx::query("CREATE TABLE kept (value int)").execute(&mut connection).await?;
         sqlx::query("INSERT INTO kept VALUES (42)").execute(&mut connection).await?;
         let fsync: (String,) = sqlx::query_as("SHOW fsync").fetch_one(&mut connection).await?;
         assert_eq!(fsync.0, "on");
 
         cluster.kill9().await?;
-        assert!(PgConnection::connect(&url).await.is_err(), "nothing answers after the kill");
+        assert!(cluster.connect("survivor").await.is_err(), "nothing answers after the kill");
         cluster.restart().await?;
-        let mut connection = PgConnection::connect(&url).await?;
+        let mut connection = cluster.connect("survivor").await?;
         let kept: (i32,) = sqlx::query_as("SELECT value FROM kept").fetch_one(&mut connection).await?;
         assert_eq!(kept.0, 42);
 

@@ -1,0 +1,227 @@
+//! A whole bridge on this machine: certificates, keys, tokens, two configurations, a tapped line, two processes.
+//!
+//! ```text
+//! DIR/pki/      the authority and the agents' certificates
+//! DIR/cloud/    all that the cloud side has: configuration, tokens, state, log
+//! DIR/idc/      all that the IDC has: configuration, keys, SQLite ledger, state, log
+//! DIR/tunnel    every byte that crossed the tunnel
+//! ```
+//!
+//! The IDC dials, as IDC firewalls want it; it dials the [`Wiretap`], which stands for the line. The demo and the
+//! end-to-end tests set up through here, with the same commands and files as an operator.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use bridge_certs::{Authority, InitOptions, IssueOptions, Role};
+use serde_json::{Value, json};
+
+use crate::database::Database;
+use crate::plan::Plan;
+use crate::process::{Agent, Programs, Running, free_address, run};
+use crate::wiretap::Wiretap;
+
+/// Everything that is set up before the first process starts.
+#[derive(Debug)]
+pub struct Site {
+    dir: PathBuf,
+    /// Bearer token by brand.
+    tokens: BTreeMap<String, String>,
+    database: Database,
+    programs: Programs,
+    /// How to start the cloud agent.
+    pub cloud: Agent,
+    /// How to start the IDC agent.
+    pub idc: Agent,
+    /// Where storefronts call.
+    pub storefront: SocketAddr,
+    /// The line between the two.
+    pub line: Wiretap,
+}
+
+/// Both agents, running.
+#[derive(Debug)]
+pub struct Bridge {
+    /// The cloud agent.
+    pub cloud: Running,
+    /// The IDC agent.
+    pub idc: Running,
+}
+
+impl Site {
+    /// Makes everything in the empty folder `dir`, for these brands and their currencies, and the tables in the
+    /// database.
+    ///
+    /// # Errors
+    /// When a step fails; the error says which.
+    pub async fn prepare(
+        dir: &Path,
+        programs: Programs,
+        database: Database,
+        brands: &[(&str, &str)],
+        seed: u64,
+    ) -> Result<Site> {
+        let (cloud_dir, idc_dir) = (dir.join("cloud"), dir.join("idc"));
+        for dir in [&cloud_dir, &idc_dir] {
+            fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+        }
+        let authority =
+            Authority::init(dir.join("pki"), &InitOptions::default()).context("make the authority")?;
+        let verifier_key = make_keys(&programs, &idc_dir).await?;
+        let (storefront, tunnel) = (free_address()?, free_address()?);
+        let (cloud_admin, idc_admin) = (free_address()?, free_address()?);
+        let line = Wiretap::start(tunnel, Some(&dir.join("tunnel")), seed).await.context("start the line")?;
+
+        let mut tokens = BTreeMap::new();
+        let mut brand_sections = serde_json::Map::new();
+        for (brand, currency) in brands {
+            let token = format!("{:032x}", rand::random::<u128>());
+            let file = format!("{brand}.token");
+            write_secret(&cloud_dir.join(&file), &token)?;
+            brand_sections.insert((*brand).to_owned(), json!({"token_file": file, "currency": currency}));
+            tokens.insert((*brand).to_owned(), token);
+        }
+        let cloud_tunnel = identity(&authority, Role::Cloud, "demo-cloud", json!({"listen": [tunnel]}))?;
+        let cloud_config = json!({
+            "agent": {"name": "demo-cloud", "state_dir": "state"},
+            "admin": {"listen": cloud_admin},
+            "tunnel": cloud_tunnel,
+            "storefront": {"listen": storefront},
+            "sealing": {"verifier_keys": [verifier_key]},
+            "brands": brand_sections,
+        });
+        let mut ledger = json!({"url": database.url()});
+        if let Database::Postgres { password: Some(password), .. } = &database {
+            write_secret(&idc_dir.join("database.password"), password)?;
+            ledger["password_file"] = json!("database.password");
+        }
+        let idc_tunnel = identity(&authority, Role::Idc, "demo-idc", json!({"dial": [line.address()]}))?;
+        let idc_config = json!({
+            "agent": {"name": "demo-idc", "state_dir": "state"},
+            "admin": {"listen": idc_admin},
+            "tunnel": idc_tunnel,
+            "ledger": ledger,
+            "keys": {"dir": "keys"},
+        });
+        let cloud = agent(&programs.cloud, &cloud_dir, "bridge-cloud", cloud_admin, &cloud_config)?;
+        let idc = agent(&programs.idc, &idc_dir, "bridge-idc", idc_admin, &idc_config)?;
+        let site = Site { dir: dir.to_owned(), tokens, database, programs, cloud, idc, storefront, line };
+        site.idc_command(&["migrate"]).await.context("make the ledger's tables")?;
+        Ok(site)
+    }
+
+    /// Loads a plan's stock into the ledger.
+    ///
+    /// # Errors
+    /// When the import refuses it.
+    pub async fn import(&self, plan: &Plan) -> Result<()> {
+        let path = self.idc_dir().join(format!("{}-stock.csv", plan.brand));
+        fs::write(&path, plan.stock_csv()?).with_context(|| format!("write {}", path.display()))?;
+        self.idc_command(&["stock", "import", &path.display().to_string()])
+            .await
+            .context("import the stock")?;
+        Ok(())
+    }
+
+    /// Starts both agents and waits until both are ready.
+    ///
+    /// # Errors
+    /// When one does not become ready.
+    pub async fn start(&self) -> Result<Bridge> {
+        // Together: each may count as ready only once it sees the other.
+        let (mut cloud, mut idc) = (self.cloud.spawn()?, self.idc.spawn()?);
+        cloud.wait_until_ready().await?;
+        idc.wait_until_ready().await?;
+        Ok(Bridge { cloud, idc })
+    }
+
+    /// The bearer token of a brand; empty for one that is not served.
+    #[must_use]
+    pub fn token(&self, brand: &str) -> &str {
+        self.tokens.get(brand).map_or("", String::as_str)
+    }
+
+    /// The ledger's database.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// All files of the cloud side.
+    #[must_use]
+    pub fn cloud_dir(&self) -> PathBuf {
+        self.dir.join("cloud")
+    }
+
+    /// All files of the IDC.
+    #[must_use]
+    pub fn idc_dir(&self) -> PathBuf {
+        self.dir.join("idc")
+    }
+
+    /// Every byte that crossed the tunnel so far.
+    ///
+    /// # Errors
+    /// When it cannot be written out.
+    pub fn captured(&self) -> Result<PathBuf> {
+        self.line.flush().context("write out what was captured")?;
+        Ok(self.dir.join("tunnel"))
+    }
+
+    /// Runs `bridge-idc COMMAND --config FILE`; returns what it printed.
+    ///
+    /// # Errors
+    /// When it fails; with what it said.
+    pub async fn idc_command(&self, command: &[&str]) -> Result<String> {
+        let config = self.idc_dir().join("bridge-idc.toml").display().to_string();
+        run(&self.programs.idc, &[command, &["--config", &config]].concat()).await
+    }
+}
+
+/// Makes the IDC's keys; returns the verifier key that the cloud pins.
+async fn make_keys(programs: &Programs, idc_dir: &Path) -> Result<String> {
+    let keys = idc_dir.join("keys").display().to_string();
+    run(&programs.idc, &["keys", "init", "--dir", &keys]).await.context("make the IDC's keys")?;
+    let shown =
+        run(&programs.idc, &["keys", "show", "--dir", &keys]).await.context("show the verifier key")?;
+    let key = shown.trim().rsplit(' ').next().unwrap_or_default();
+    ensure!(key.split('+').count() >= 3, "bridge-idc keys show printed no verifier key");
+    Ok(key.to_owned())
+}
+
+/// The `[tunnel]` section of an agent with a new certificate; `way` says who listens or dials.
+fn identity(authority: &Authority, role: Role, name: &str, mut way: Value) -> Result<Value> {
+    authority.issue(role, name, &IssueOptions::default()).with_context(|| format!("issue {name}"))?;
+    way["certificate"] = json!(authority.certificate_path(role, name)?);
+    way["key"] = json!(authority.key_path(role, name)?);
+    way["ca"] = json!(authority.ca_path());
+    way["crl"] = json!(authority.crl_path());
+    Ok(way)
+}
+
+/// Writes an agent's configuration and says how to start it.
+fn agent(program: &Path, dir: &Path, name: &str, admin: SocketAddr, config: &Value) -> Result<Agent> {
+    let path = dir.join(format!("{name}.toml"));
+    let text = toml::to_string(config).with_context(|| format!("put {name}'s configuration into TOML"))?;
+    fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    let arguments = vec!["serve".to_owned(), "--config".to_owned(), path.display().to_string()];
+    Ok(Agent {
+        name: name.to_owned(),
+        program: program.to_owned(),
+        arguments,
+        log: dir.join(format!("{name}.log")),
+        admin,
+    })
+}
+
+/// Writes a file that only its owner may read, as the agents demand of secrets.
+fn write_secret(path: &Path, secret: &str) -> Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| std::io::Write::write_all(&mut file, secret.as_bytes()))
+        .with_context(|| format!("write {}", path.display()))
+}
