@@ -150,6 +150,9 @@ fn forms(value: &str) -> Vec<Vec<u8>> {
     // `{:?}` of a byte vector: [80, 69, ...]
     let decimals: Vec<_> = bytes.iter().map(u8::to_string).collect();
     forms.push(decimals.join(", ").into_bytes());
+    // What `serde_json` and `{:?}` of a string make of quotes, without the quotes around.
+    let quoted = format!("{value:?}");
+    forms.push(quoted.as_bytes()[1..quoted.len() - 1].to_vec());
     if !value.is_ascii() {
         forms.push(json_escaped(value, |unit| format!("\\u{unit:04x}")));
         forms.push(json_escaped(value, |unit| format!("\\u{unit:04X}")));
@@ -168,6 +171,7 @@ fn hex(bytes: &[u8], digits: &str) -> Vec<u8> {
 
 fn json_escaped(value: &str, escape: impl Fn(u16) -> String) -> Vec<u8> {
     let units = value.encode_utf16().map(|unit| match u8::try_from(unit) {
+        Ok(quoted @ (b'"' | b'\\')) => format!("\\{}", char::from(quoted)),
         Ok(ascii @ 0x20..0x7F) => char::from(ascii).to_string(),
         _ => escape(unit),
     });
@@ -212,6 +216,18 @@ mod tests {
             "2b38322d31302d313233342d35363738".to_owned(),
             "2B38322D31302D313233342D35363738".to_owned(),
             known_base64.to_owned(),
+        ] {
+            assert_eq!(needles.count(leak.as_bytes()), 1, "{leak}");
+        }
+    }
+
+    #[test]
+    fn quotes_in_a_value_do_not_hide_it() {
+        let needles = Needles::new([r#"has the "spare" key"#, r#"남궁뷁 "열쇠""#]);
+        for leak in [
+            r#"note=has the \"spare\" key"#,
+            r#"note=\ub0a8\uad81\ubdc1 \"\uc5f4\uc1e0\""#,
+            r#"남궁뷁 \"열쇠\""#,
         ] {
             assert_eq!(needles.count(leak.as_bytes()), 1, "{leak}");
         }
