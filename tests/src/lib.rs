@@ -27,11 +27,26 @@ pub mod histogram;
 /// Agents as child processes.
 pub mod process;
 
+/// Which database a bridge commits to.
+pub mod database;
+
 /// A temporary PostgreSQL.
 pub mod postgres;
 
 /// The line between the agents.
 pub mod wiretap;
 
+/// A whole bridge on this machine.
+pub mod site;
+
 /// The search for personal values where none may be.
 pub mod search;
+
+/// What the ledger must hold, and what it holds.
+pub mod books;
+
+/// What an agent says of itself.
+pub mod metrics;
+
+/// `cargo demo`.
+pub mod demo;
