@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use bridge_protocol::domain::{Brand, Currency};
 use bridge_runtime::config::{
     AdminConfig, AgentConfig, ByteSize, LogConfig, Mistakes, Reader, Secret, Section, TunnelConfig,
 };
@@ -29,7 +30,7 @@ pub struct CloudConfig {
     /// `[orders]`
     pub orders: OrdersConfig,
     /// `[brands.NAME]` by name, at least one.
-    pub brands: BTreeMap<String, BrandConfig>,
+    pub brands: BTreeMap<Brand, BrandConfig>,
     /// All of it as TOML, defaults included, without any secret: what `--print-config` shows.
     pub effective: String,
 }
@@ -50,6 +51,9 @@ impl CloudConfig {
             reader.refuse("brands", "has none: add a section [brands.NAME] for each brand this agent serves");
         }
         let effective = reader.finish()?;
+        // Nothing is left out here: a brand or name that is none was a mistake.
+        let brands =
+            brands.into_iter().filter_map(|(name, brand)| Some((Brand::new(&name).ok()?, brand?))).collect();
         Ok(Self { agent, admin, log, tunnel, storefront, sealing, orders, brands, effective })
     }
 }
@@ -139,7 +143,7 @@ pub struct BrandConfig {
     /// The bearer token its storefront shows, from `token_file`.
     pub token: Secret,
     /// ISO 4217 code of its prices.
-    pub currency: String,
+    pub currency: Currency,
     /// What becomes of an order when no link can take it.
     pub when_idc_is_down: WhenIdcIsDown,
 }
@@ -153,35 +157,30 @@ pub enum WhenIdcIsDown {
 }
 
 impl BrandConfig {
-    fn read(section: &mut Section<'_>) -> Self {
-        let when_idc_is_down: String = section.or("when_idc_is_down", "refuse");
-        if when_idc_is_down == "accept" {
-            section.refuse(
-                "when_idc_is_down",
-                "\"accept\" needs the outbox, which this version does not have: use \"refuse\"",
-            );
-        } else if when_idc_is_down != "refuse" {
-            section.refuse("when_idc_is_down", format!("must be \"refuse\", is {when_idc_is_down:?}"));
-        }
-        let config = Self {
-            token: section.required("token_file"),
-            currency: section.required("currency"),
-            when_idc_is_down: WhenIdcIsDown::Refuse,
-        };
+    /// `None` if its currency is none, which is a mistake by then.
+    fn read(section: &mut Section<'_>) -> Option<Self> {
+        let token: Secret = section.required("token_file");
         // RFC 9110 section 5.5 keeps everything else out of a field's value, so such a token could never arrive.
-        if !config.token.expose().iter().all(u8::is_ascii_graphic) {
+        if !token.expose().iter().all(u8::is_ascii_graphic) {
             section.refuse(
                 "token_file",
                 "must name a file with one token of visible ASCII characters, without spaces",
             );
         }
-        if config.currency.len() != 3 || !config.currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
-            section.refuse(
-                "currency",
-                format!("must be an ISO 4217 code such as \"KRW\", is {:?}", config.currency),
-            );
+        let code: String = section.required("currency");
+        let currency = Currency::new(&code).map_err(|_not_one| {
+            section.refuse("currency", format!("must be an ISO 4217 code such as \"KRW\", is {code:?}"));
+        });
+        let when_idc_is_down: String = section.or("when_idc_is_down", "refuse");
+        match when_idc_is_down.as_str() {
+            "refuse" => (),
+            "accept" => section.refuse(
+                "when_idc_is_down",
+                "\"accept\" needs the outbox, which this version does not have: use \"refuse\"",
+            ),
+            other => section.refuse("when_idc_is_down", format!("must be \"refuse\", is {other:?}")),
         }
-        config
+        Some(Self { token, currency: currency.ok()?, when_idc_is_down: WhenIdcIsDown::Refuse })
     }
 }
 
@@ -232,7 +231,7 @@ mod tests {
     #[test]
     fn the_effective_configuration_is_one_itself_and_shows_no_secret() {
         let config = load(SAMPLE).unwrap();
-        assert_eq!(config.brands["my-brand"].token.expose(), b"hunter2");
+        assert_eq!(config.brands[&Brand::new("my-brand").unwrap()].token.expose(), b"hunter2");
         assert!(!config.effective.contains("hunter2"));
         assert_eq!(load(&config.effective).unwrap().effective, config.effective);
     }

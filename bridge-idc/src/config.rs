@@ -102,7 +102,12 @@ impl Setting for LedgerUrl {
         };
         let (authority, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
-        if user.contains(':') || parameters.split('&').any(|parameter| parameter.starts_with("password")) {
+        let names_password = |parameter: &str| {
+            // A percent sign could spell any name.
+            let name = parameter.split('=').next().unwrap_or_default();
+            name.contains("password") || name.contains('%')
+        };
+        if user.contains(':') || parameters.split('&').any(names_password) {
             return Err(
                 "must not hold the password: write that into a file and name it in ledger.password_file"
                     .to_owned(),

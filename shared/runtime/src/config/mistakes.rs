@@ -50,12 +50,6 @@ impl Mistakes {
         self.list.sort();
         if self.list.is_empty() { Ok(value) } else { Err(self) }
     }
-
-    /// How many there are.
-    #[expect(clippy::len_without_is_empty, reason = "a returned list is never empty")]
-    pub fn len(&self) -> usize {
-        self.list.len()
-    }
 }
 
 /// One line a mistake: `bridge-cloud.toml:12: tunnel.order_lanes: must be 1 to 16, is 40`.
