@@ -3,26 +3,26 @@
 //! Its neighbours are `bridge-protocol` below, which says what the agents agree on, and the two agents above, which say
 //! what they do. Nothing here knows an order, a brand or a ledger.
 
-/// Reads the configuration file, with every mistake reported at once.
+// Reads the configuration file, with every mistake reported at once.
 pub mod config;
 
-/// Logs and metrics.
+// Logs and metrics.
 pub mod telemetry;
 
-/// Who this agent is: certificates, trust and revocation, read again when they change.
+// Who this agent is: certificates, trust and revocation, read again when they change.
 pub mod identity;
 
-/// Secured connections to peers, and lanes on them.
+// Secured connections to peers, and lanes on them.
 mod transport;
 
-/// Links to the peers: kept up, watched, and torn down with a reason.
+// Links to the peers: kept up, watched, and torn down with a reason.
 pub mod tunnel;
 
-/// The loopback listener an operator asks: health, metrics, status.
+// The loopback listener an operator asks: health, metrics, status.
 pub mod admin;
 
-/// From a signal to an orderly end, and what systemd is told of it.
+// From a signal to an orderly end, and what systemd is told of it.
 pub mod shutdown;
 
-/// What the process gives up at its start, so that no core dump holds personal data.
+// What the process gives up at its start, so that no core dump holds personal data.
 pub mod hardening;
