@@ -11,7 +11,7 @@ use sqlx::{ConnectOptions, PgConnection, SqliteConnection};
 
 use crate::database::Database;
 use crate::load::{Outcome, Report};
-use crate::plan::{Plan, Step};
+use crate::plan::Step;
 
 /// What a ledger holds of one brand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,7 +44,8 @@ pub struct Shelf {
 impl Books {
     /// What must be in the ledger when a plan was replayed on empty tables and every outcome is known.
     #[must_use]
-    pub fn expected(plan: &Plan, report: &Report) -> Books {
+    pub fn expected(report: &Report) -> Books {
+        let plan = &report.plan;
         let mut books = Books::default();
         let mut sold = vec![0; plan.stock.len()];
         for (step, settled) in plan.steps.iter().zip(&report.settled) {
@@ -172,17 +173,19 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
     use crate::histogram::Histogram;
     use crate::load::Settled;
     use crate::made_up;
+    use crate::plan::Plan;
 
-    fn told(outcomes: Vec<Outcome>) -> Report {
+    fn told(plan: Plan, outcomes: Vec<Outcome>) -> Report {
         let settle = |outcome| Settled { outcome, replayed: false, attempts: 1 };
         let settled = outcomes.into_iter().map(settle).collect();
-        Report { settled, latency: Histogram::default(), took: Duration::ZERO }
+        Report { plan: Arc::new(plan), settled, latency: Histogram::default(), took: Duration::ZERO }
     }
 
     #[test]
@@ -190,9 +193,10 @@ mod tests {
         let mut plan = made_up::hot(1, 4);
         plan.steps.push(Step::Cancel { key: "c".to_owned(), of: 1 });
         let placed = || Outcome::Placed { order: "o".to_owned() };
-        let report = told(vec![placed(), placed(), Outcome::SoldOut, Outcome::Unknown, Outcome::Cancelled]);
-        let books = Books::expected(&plan, &report);
-        let hot = &plan.stock[0];
+        let report =
+            told(plan, vec![placed(), placed(), Outcome::SoldOut, Outcome::Unknown, Outcome::Cancelled]);
+        let books = Books::expected(&report);
+        let hot = &report.plan.stock[0];
         let expected = Shelf { initial: 41, available: 40, sold: 1, ordered: 1 };
         assert_eq!(books.stock[&hot.sku], expected);
         assert_eq!((books.orders, books.cancelled, books.sold_out), (1, 1, 1));
@@ -202,11 +206,11 @@ mod tests {
     #[test]
     fn a_difference_is_told_by_its_name_and_both_numbers() {
         let plan = made_up::hot(1, 1);
-        let expected = Books::expected(&plan, &told(vec![Outcome::Placed { order: "o".to_owned() }]));
+        let sku = plan.stock[0].sku.clone();
+        let expected = Books::expected(&told(plan, vec![Outcome::Placed { order: "o".to_owned() }]));
         assert_eq!(expected.differences(&expected), Vec::<String>::new());
         let mut actual = expected.clone();
         actual.orders = 2;
-        let sku = &plan.stock[0].sku;
         actual.stock.entry(sku.clone()).or_default().available += 1;
         let told = expected.differences(&actual);
         let orders = "orders that stand: 1 expected, 2 in the ledger".to_owned();

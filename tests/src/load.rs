@@ -76,6 +76,8 @@ pub struct Settled {
 /// What a run came to.
 #[derive(Debug)]
 pub struct Report {
+    /// What was replayed.
+    pub plan: Arc<Plan>,
     /// One for each step of the plan, in its order.
     pub settled: Vec<Settled>,
     /// How long orders took, from the first request to the last answer.
@@ -84,42 +86,49 @@ pub struct Report {
     pub took: Duration,
 }
 
-/// How many orders came to what.
+/// How many steps came to what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
-    /// Posted.
+    /// Orders posted.
     pub placed: u64,
-    /// Answered 201.
+    /// Orders answered 201.
     pub committed: u64,
-    /// Answered sold out.
+    /// Orders answered sold out.
     pub sold_out: u64,
-    /// Any other refusal, a changed price included.
+    /// Orders refused otherwise, a changed price included.
     pub refused: u64,
-    /// Still open.
+    /// Orders still open.
     pub unknown: u64,
-    /// Decided before this run.
+    /// Orders decided before this run.
     pub replayed: u64,
-    /// Cancelled afterwards.
+    /// Orders cancelled afterwards.
     pub cancelled: u64,
+    /// Cancellations of placed orders that were refused or stayed open.
+    pub not_cancelled: u64,
 }
 
 impl Report {
-    /// Counts the orders by outcome.
+    /// Counts the steps by outcome.
     #[must_use]
     pub fn tally(&self) -> Tally {
         let mut tally = Tally::default();
-        for Settled { outcome, replayed, .. } in &self.settled {
-            match outcome {
-                Outcome::Placed { .. } => tally.committed += 1,
-                Outcome::SoldOut => tally.sold_out += 1,
-                Outcome::PriceChanged | Outcome::Refused { .. } => tally.refused += 1,
-                Outcome::Unknown => tally.unknown += 1,
-                Outcome::Cancelled => tally.cancelled += 1,
-                Outcome::NothingToCancel => {}
+        for (step, Settled { outcome, replayed, .. }) in self.plan.steps.iter().zip(&self.settled) {
+            match (step, outcome) {
+                (Step::Cancel { .. }, Outcome::Cancelled) => tally.cancelled += 1,
+                (Step::Cancel { .. }, Outcome::NothingToCancel) => {}
+                (Step::Cancel { .. }, _) => tally.not_cancelled += 1,
+                (Step::Place(_), outcome) => {
+                    tally.placed += 1;
+                    tally.replayed += u64::from(*replayed);
+                    *match outcome {
+                        Outcome::Placed { .. } => &mut tally.committed,
+                        Outcome::SoldOut => &mut tally.sold_out,
+                        Outcome::Unknown => &mut tally.unknown,
+                        _ => &mut tally.refused,
+                    } += 1;
+                }
             }
-            tally.replayed += u64::from(*replayed && !matches!(outcome, Outcome::Cancelled));
         }
-        tally.placed = tally.committed + tally.sold_out + tally.refused + tally.unknown;
         tally
     }
 
@@ -147,7 +156,7 @@ impl Report {
 }
 
 /// Replays `plan` to its end.
-pub async fn replay(plan: Arc<Plan>, options: &Options) -> Report {
+pub async fn replay(plan: &Arc<Plan>, options: &Options) -> Report {
     let board = Arc::new(Board {
         next: AtomicUsize::new(0),
         settled: plan.steps.iter().map(|_| OnceLock::new()).collect(),
@@ -161,7 +170,7 @@ pub async fn replay(plan: Arc<Plan>, options: &Options) -> Report {
             client: Client::new(options.storefront),
             token: options.token.clone(),
             patience: options.patience,
-            plan: Arc::clone(&plan),
+            plan: Arc::clone(plan),
             board: Arc::clone(&board),
             latency: Histogram::default(),
         };
@@ -173,7 +182,7 @@ pub async fn replay(plan: Arc<Plan>, options: &Options) -> Report {
     board.bar.finish_and_clear();
     let open = Settled { outcome: Outcome::Unknown, replayed: false, attempts: 0 };
     let settled = board.settled.iter().map(|cell| cell.get().unwrap_or(&open).clone()).collect();
-    Report { settled, latency, took }
+    Report { plan: Arc::clone(plan), settled, latency, took }
 }
 
 /// What the callers of one run share.
@@ -353,7 +362,7 @@ mod tests {
     async fn replay_at(storefront: SocketAddr, plan: Plan, callers: usize) -> Report {
         let patience = Duration::from_millis(500);
         let options = Options { storefront, token: "t".to_owned(), callers, patience, title: String::new() };
-        replay(Arc::new(plan), &options).await
+        replay(&Arc::new(plan), &options).await
     }
 
     const CREATED: &str = "HTTP/1.1 201 Created\r\nlocation: /v1/hot/orders/o-1\r\ncontent-length: 0\r\n\r\n";

@@ -181,11 +181,20 @@ impl Running {
         if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
             kill_process(pid, Signal::TERM).with_context(|| format!("terminate {}", self.agent.name))?;
         }
-        match timeout(PATIENCE, self.child.wait()).await {
-            Ok(status) => status.with_context(|| format!("wait for {}", self.agent.name)),
-            Err(_) => {
-                bail!("{} did not end {PATIENCE:?} after SIGTERM:\n{}", self.agent.name, self.log_end())
-            }
+        match self.ended_within(PATIENCE).await? {
+            Some(status) => Ok(status),
+            None => bail!("{} did not end {PATIENCE:?} after SIGTERM:\n{}", self.agent.name, self.log_end()),
+        }
+    }
+
+    /// Its exit status, if it ends by itself in this time.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub async fn ended_within(&mut self, patience: Duration) -> Result<Option<ExitStatus>> {
+        match timeout(patience, self.child.wait()).await {
+            Ok(status) => Ok(Some(status.with_context(|| format!("wait for {}", self.agent.name))?)),
+            Err(_) => Ok(None),
         }
     }
 

@@ -74,7 +74,7 @@ impl Site {
         let verifier_key = make_keys(&programs, &idc_dir).await?;
         let (storefront, tunnel) = (free_address()?, free_address()?);
         let (cloud_admin, idc_admin) = (free_address()?, free_address()?);
-        let line = Wiretap::start(tunnel, Some(&dir.join("tunnel")), seed).await.context("start the line")?;
+        let line = Wiretap::start(tunnel, Some(&dir.join("tunnel")), seed).context("start the line")?;
 
         let mut tokens = BTreeMap::new();
         let mut brand_sections = serde_json::Map::new();

@@ -54,7 +54,7 @@ impl Wiretap {
     ///
     /// # Errors
     /// When no socket can be bound or the file not be created.
-    pub async fn start(target: SocketAddr, capture: Option<&Path>, seed: u64) -> io::Result<Wiretap> {
+    pub fn start(target: SocketAddr, capture: Option<&Path>, seed: u64) -> io::Result<Wiretap> {
         let capture = capture.map(File::create).transpose()?.map(|file| Mutex::new(BufWriter::new(file)));
         let front = std::net::UdpSocket::bind("127.0.0.1:0")?;
         front.set_nonblocking(true)?;
@@ -249,7 +249,7 @@ mod tests {
                 echo.send_to(&buffer[..length], from).await.expect("loopback");
             }
         });
-        let relay = Wiretap::start(target, capture, 1).await.expect("relay");
+        let relay = Wiretap::start(target, capture, 1).expect("relay");
         let dialler = UdpSocket::bind("127.0.0.1:0").await.expect("free port");
         dialler.connect(relay.address()).await.expect("loopback");
         (relay, dialler)

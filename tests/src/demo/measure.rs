@@ -66,10 +66,10 @@ pub(super) fn callers(site: &Site, plan: &Plan, callers: u32, title: &str) -> lo
 /// Replays the three plans one after the other, the lonely one by a single caller.
 pub(super) async fn rates(site: &Site, bridge: &Bridge, plans: [&Arc<Plan>; 3], many: u32) -> Result<Rates> {
     let [hot, spread, lonely] = plans;
-    let hot_run = replay(Arc::clone(hot), &callers(site, hot, many, "hot SKU")).await;
-    let spread_run = replay(Arc::clone(spread), &callers(site, spread, many, "spread SKUs")).await;
+    let hot_run = replay(hot, &callers(site, hot, many, "hot SKU")).await;
+    let spread_run = replay(spread, &callers(site, spread, many, "spread SKUs")).await;
     let before = commits(&bridge.idc).await?;
-    let lonely_run = replay(Arc::clone(lonely), &callers(site, lonely, 1, "one caller")).await;
+    let lonely_run = replay(lonely, &callers(site, lonely, 1, "one caller")).await;
     let committed = commits(&bridge.idc).await?.since(&before);
     Ok(Rates {
         hot_per_s: hot_run.per_second(),

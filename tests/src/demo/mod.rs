@@ -8,24 +8,32 @@ mod options;
 mod privacy;
 mod report;
 
+use std::future::Future;
 use std::io::Write;
+use std::process::ExitStatus;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::books::Books;
 use crate::database::Database;
-use crate::load::replay;
+use crate::load::{self, replay};
 use crate::made_up;
 use crate::plan::Plan;
 use crate::postgres::Postgres;
-use crate::process::Programs;
+use crate::process::{Programs, Running};
 use crate::retail::{self, Book};
 use crate::site::{Bridge, Site};
 
 pub use options::Options;
 pub use report::Report;
+
+use measure::{Commits, Rates, callers};
+use report::Findings;
 
 /// Orders that one caller places one after the other.
 const LONELY_ORDERS: usize = 300;
@@ -33,8 +41,33 @@ const LONELY_ORDERS: usize = 300;
 /// Runs the demo and returns its report; progress goes to standard error.
 ///
 /// # Errors
-/// When a step cannot be done at all. What was done and came out wrong stands in the report.
+/// When a step cannot be done at all, or it is interrupted. What was done and came out wrong stands in the report.
 pub async fn run(options: &Options) -> Result<Report> {
+    let show = unless_interrupted(play(options)).await?;
+    if options.keep {
+        show.stay_up()?;
+        interrupted().await?;
+    }
+    unless_interrupted(show.judge(options)).await
+}
+
+/// A demo that was played and still runs.
+struct Show {
+    /// Deleted last, when the processes that write into it are gone.
+    dir: TempDir,
+    cluster: Option<Postgres>,
+    site: Site,
+    bridge: Bridge,
+    plans: [Arc<Plan>; 4],
+    input: Input,
+    first: load::Report,
+    again: load::Report,
+    commits: Commits,
+    rates: Rates,
+    differences: Vec<String>,
+}
+
+async fn play(options: &Options) -> Result<Show> {
     tell("building the agents");
     let programs = Programs::build()?;
     let dir = tempfile::Builder::new().prefix("bridge-demo-").tempdir().context("make a temporary folder")?;
@@ -53,7 +86,10 @@ pub async fn run(options: &Options) -> Result<Report> {
     let brands = plans.each_ref().map(|plan| (plan.brand.as_str(), plan.currency));
     let site = Site::prepare(dir.path(), programs, database, &brands, options.seed).await?;
     let before = Books::read(site.database(), &plan.brand).await?;
-    ensure!(before.orders == 0, "the database holds orders already: give the demo an empty one");
+    ensure!(
+        before == Books::default(),
+        "the database holds orders or stock already: give the demo an empty one"
+    );
     for plan in &plans {
         site.import(plan).await?;
     }
@@ -63,39 +99,90 @@ pub async fn run(options: &Options) -> Result<Report> {
 
     tell(&format!("{} steps by {} callers", plan.steps.len(), options.callers));
     let idle = measure::commits(&bridge.idc).await?;
-    let first = replay(Arc::clone(plan), &measure::callers(&site, plan, options.callers, "orders")).await;
+    let first = replay(plan, &callers(&site, plan, options.callers, "orders")).await;
     let commits = measure::commits(&bridge.idc).await?.since(&idle);
     tell("the same steps again, under the same keys");
-    let again = replay(Arc::clone(plan), &measure::callers(&site, plan, options.callers, "again")).await;
+    let again = replay(plan, &callers(&site, plan, options.callers, "again")).await;
 
     tell("a hot SKU, spread SKUs, and one lonely caller");
     let rates = measure::rates(&site, &bridge, [hot, spread, lonely], options.callers).await?;
 
     tell("comparing the ledger with what the callers were told");
-    let differences =
-        Books::expected(plan, &first).differences(&Books::read(site.database(), &plan.brand).await?);
-    if options.keep {
-        keep(&site, plan).await?;
-    }
-    let ended_in_order = end(bridge).await?;
+    let actual = Books::read(site.database(), &plan.brand).await?;
+    let differences = Books::expected(&first).differences(&actual);
+    Ok(Show { dir, cluster, site, bridge, plans, input, first, again, commits, rates, differences })
+}
 
-    tell("searching for the planted personal values");
-    let privacy = privacy::search(&site, cluster.as_ref(), &plans)?;
-    let database = site.database().kind();
-    Ok(Report::new(
-        options,
-        report::Findings {
-            input,
-            database,
-            first,
-            again,
-            commits,
-            rates,
-            differences,
-            privacy,
-            ended_in_order,
-        },
-    ))
+impl Show {
+    /// Says how to call the bridge while it stays up.
+    fn stay_up(&self) -> Result<()> {
+        let [plan, ..] = &self.plans;
+        let (brand, token, storefront) = (&plan.brand, self.site.token(&plan.brand), self.site.storefront);
+        let order = self.dir.path().join("order.json");
+        let body = plan.places().next().map(|(_, place)| place.body.clone()).unwrap_or_default();
+        std::fs::write(&order, body).with_context(|| format!("write {}", order.display()))?;
+        tell(&format!(
+            "staying up until Ctrl-C; configuration and logs are in {}\n\
+             curl -i http://{storefront}/v1/{brand}/orders -H 'Authorization: Bearer {token}' \
+             -H 'Idempotency-Key: mine-1' -d @{}\n\
+             curl http://{}/metrics http://{}/metrics",
+            self.dir.path().display(),
+            order.display(),
+            self.site.cloud.admin,
+            self.site.idc.admin
+        ));
+        Ok(())
+    }
+
+    /// Ends both agents, searches what they left, and writes the report.
+    async fn judge(mut self, options: &Options) -> Result<Report> {
+        let (cloud, idc) =
+            (end(&mut self.bridge.cloud, options).await?, end(&mut self.bridge.idc, options).await?);
+        tell("searching for the planted personal values");
+        let privacy = privacy::search(&self.site, self.cluster.as_ref(), &self.plans)?;
+        Ok(Report::new(
+            options,
+            Findings {
+                input: self.input,
+                database: self.site.database().kind(),
+                first: self.first,
+                again: self.again,
+                commits: self.commits,
+                rates: self.rates,
+                differences: self.differences,
+                privacy,
+                ended_in_order: cloud.success() && idc.success(),
+            },
+        ))
+    }
+}
+
+/// Ends an agent in order.
+async fn end(agent: &mut Running, options: &Options) -> Result<ExitStatus> {
+    // The Ctrl-C that ended `--keep` reached the agents as well, if it came from a terminal; a second signal would cut
+    // short the drain that it began.
+    if options.keep
+        && let Some(status) = agent.ended_within(Duration::from_secs(1)).await?
+    {
+        return Ok(status);
+    }
+    agent.terminate().await
+}
+
+/// Gives up a step on Ctrl-C or SIGTERM, so that its processes are ended and its folder is deleted.
+async fn unless_interrupted<T>(step: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        done = step => done,
+        signal = interrupted() => signal.and_then(|()| bail!("interrupted")),
+    }
+}
+
+async fn interrupted() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
+    tokio::select! {
+        pressed = ctrl_c() => pressed.context("wait for Ctrl-C"),
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 /// What the run is made of, and what was left out of it.
@@ -137,30 +224,6 @@ async fn database(options: &Options, dir: &TempDir) -> Result<(Database, Option<
         }
         Some(url) => Ok((Database::parse(url)?, None)),
     }
-}
-
-/// Stays up until Ctrl-C, and says how to call it.
-async fn keep(site: &Site, plan: &Plan) -> Result<()> {
-    let (brand, token, storefront) = (&plan.brand, site.token(&plan.brand), site.storefront);
-    let body = plan.places().next().map(|(_, place)| String::from_utf8_lossy(&place.body).into_owned());
-    tell(&format!(
-        "staying up until Ctrl-C; logs and configuration are beside {}\n\
-         curl -i http://{storefront}/v1/{brand}/orders -H 'Authorization: Bearer {token}' -H 'Idempotency-Key: mine-1' \
-         -d '{}'\n\
-         curl http://{}/metrics; curl http://{}/metrics",
-        site.cloud_dir().display(),
-        body.unwrap_or_default(),
-        site.cloud.admin,
-        site.idc.admin
-    ));
-    tokio::signal::ctrl_c().await.context("wait for Ctrl-C")
-}
-
-/// Ends both agents with SIGTERM; whether both exited with 0.
-async fn end(mut bridge: Bridge) -> Result<bool> {
-    let cloud = bridge.cloud.terminate().await?;
-    let idc = bridge.idc.terminate().await?;
-    Ok(cloud.success() && idc.success())
 }
 
 /// Progress for people: standard output is for the report alone.

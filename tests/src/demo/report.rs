@@ -125,6 +125,7 @@ impl Report {
         let rules = [
             (self.orders.unknown == 0, "an order's outcome stayed unknown"),
             (self.orders.refused == 0, "an order was refused"),
+            (self.orders.not_cancelled == 0, "an order could not be cancelled"),
             (self.orders.replayed == 0, "an order was answered as a replay the first time"),
             (self.again_changed == 0, "an outcome changed when its key came again"),
             (self.again.replayed == decided, "a key that came again was not answered as a replay"),
@@ -155,6 +156,7 @@ impl fmt::Display for Report {
         row(f, "refused", orders.refused, again.refused)?;
         row(f, "unknown", orders.unknown, again.unknown)?;
         row(f, "cancelled", orders.cancelled, again.cancelled)?;
+        row(f, "not cancelled", orders.not_cancelled, again.not_cancelled)?;
         row(f, "replayed", orders.replayed, again.replayed)?;
         for (problem, count) in &self.refusals {
             writeln!(f, "  refused as {problem}: {count}")?;
