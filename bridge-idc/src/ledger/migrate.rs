@@ -1,0 +1,102 @@
+//! Migrations, one list a database, in the binary. What was applied stands in the table `schema_migrations`.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
+
+use super::{Kind, Ledger, LedgerError, NotReady, on_database};
+
+/// The version of the tables that this build reads and writes.
+const VERSION: i64 = 1;
+
+const TABLE: &str = "schema_migrations";
+
+/// A migration that was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Its number.
+    pub version: i64,
+    /// What it brings.
+    pub description: String,
+}
+
+impl Ledger {
+    /// Brings the tables up to date; returns what had to be applied. Several agents may do so at once.
+    pub async fn migrate(&self) -> Result<Vec<Applied>, LedgerError> {
+        let applied = match &self.0 {
+            Kind::Postgres(database) => {
+                let mut connection = database.pool.acquire().await?;
+                let sql = include_str!("postgres/0001_orders.sql");
+                apply(&mut *connection, vec![migration(1, "orders", sql)]).await
+            }
+            Kind::Sqlite(database) => {
+                let mut connection = database.writer.acquire().await?;
+                let sql = include_str!("sqlite/0001_orders.sql");
+                apply(&mut *connection, vec![migration(1, "orders", sql)]).await
+            }
+        };
+        applied.map_err(|error| match error {
+            MigrateError::Execute(error) => error.into(),
+            error => LedgerError::Migration(error),
+        })
+    }
+
+    /// Asks the database for nothing, to see that it answers.
+    pub async fn ping(&self) -> Result<(), LedgerError> {
+        on_database!(self, database => sqlx::query("SELECT 1").execute(&database.pool).await.map(drop)?);
+        Ok(())
+    }
+
+    /// Whether orders can be committed, in words: it answers, its tables are those that this build needs, and what it
+    /// acknowledges is durable.
+    pub async fn ready(&self) -> Result<(), NotReady> {
+        self.ping().await?;
+        let version: Result<i64, _> = on_database!(self, database =>
+            sqlx::query_scalar(include_str!("common/schema_version.sql")).fetch_one(&database.pool).await);
+        let found = match version {
+            Ok(version) => version,
+            // It has just answered, so what it refuses is the table's name.
+            Err(sqlx::Error::Database(_)) => return Err(NotReady::Empty),
+            Err(error) => return Err(LedgerError::from(error).into()),
+        };
+        match found {
+            0 => return Err(NotReady::Empty),
+            ..VERSION => return Err(NotReady::Old { found, needed: VERSION }),
+            VERSION => {}
+            _ => return Err(NotReady::New { found, needed: VERSION }),
+        }
+        if let Kind::Postgres(database) = &self.0 {
+            let durable =
+                sqlx::query_as(include_str!("postgres/durable.sql")).fetch_one(&database.pool).await;
+            match durable.map_err(LedgerError::from)? {
+                (false, _) => return Err(NotReady::NotDurable("fsync")),
+                (_, false) => return Err(NotReady::NotDurable("synchronous_commit")),
+                (true, true) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn migration(version: i64, description: &'static str, sql: &'static str) -> Migration {
+    Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
+}
+
+async fn apply<C: Migrate>(
+    connection: &mut C,
+    migrations: Vec<Migration>,
+) -> Result<Vec<Applied>, MigrateError> {
+    connection.ensure_migrations_table(TABLE).await?;
+    let before = connection.list_applied_migrations(TABLE).await?;
+    let before: BTreeSet<i64> = before.into_iter().map(|migration| migration.version).collect();
+    let migrator = Migrator {
+        migrations: Cow::Owned(migrations),
+        table_name: Cow::Borrowed(TABLE),
+        ..Migrator::DEFAULT
+    };
+    migrator.run_direct(None, connection, false).await?;
+    let new = migrator.iter().filter(|migration| !before.contains(&migration.version));
+    Ok(new.map(|new| Applied { version: new.version, description: new.description.to_string() }).collect())
+}

@@ -1,0 +1,1 @@
+SELECT current_setting('fsync') = 'on', current_setting('synchronous_commit') <> 'off'

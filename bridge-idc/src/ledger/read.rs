@@ -1,0 +1,151 @@
+//! Questions to the ledger outside any batch: how an order stands, its personal data as ciphertext, sums.
+//!
+//! These statements read alike in every database, so each stands once, in `common/`.
+
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PersonalField, Sku, UnixMicros};
+use bridge_protocol::wire::order::{Line, State, Terms};
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{Kind, Ledger, LedgerError, on_database};
+use crate::vault::PersonalAtRest;
+
+/// A SKU's units: `initial = available + sold`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StockSum {
+    /// Which SKU.
+    pub sku: Sku,
+    /// Units that were ever brought in.
+    pub initial: i64,
+    /// Units still for sale.
+    pub available: i64,
+    /// Units in orders that stand.
+    pub sold: i64,
+}
+
+/// What the ledger holds of all brands together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// Orders that stand.
+    pub placed: i64,
+    /// Orders that were placed and cancelled later.
+    pub cancelled: i64,
+    /// Orders that were decided and not placed: sold out, another price.
+    pub rejected: i64,
+    /// Lines of the orders that stand.
+    pub lines: i64,
+    /// Units of the orders that stand.
+    pub units: i64,
+}
+
+impl Ledger {
+    /// How an order of this brand stands; with a key, the order that was placed under it, whatever its id. The position
+    /// and the time are those of the outcome that placed or rejected it.
+    pub async fn look_up(
+        &self,
+        brand: &Brand,
+        order: OrderId,
+        key: Option<KeyDigest>,
+    ) -> Result<Option<State>, LedgerError> {
+        type Row = (Uuid, String, i64, i64, Option<String>, Option<String>, Option<i64>, Option<i64>);
+        let key = key.as_ref().map(|key| key.as_bytes().as_slice());
+        let found: Option<Row> = on_database!(self, database =>
+            sqlx::query_as(include_str!("common/look_up.sql"))
+                .bind(brand.as_str()).bind(order.as_uuid()).bind(key)
+                .fetch_optional(&database.pool).await?);
+        let Some((order, state, position, committed_at_micros, reference, currency, fee, total)) = found
+        else {
+            return Ok(None);
+        };
+        let terms = match (reference, currency, fee, total) {
+            (Some(customer_reference), Some(currency), Some(shipping_fee), Some(total)) => {
+                let lines = self.lines(order).await?;
+                Some(Terms { lines, currency, shipping_fee, total, customer_reference })
+            }
+            _ => None,
+        };
+        let order = Bytes::copy_from_slice(order.as_bytes());
+        Ok(Some(State { order, state, terms, position, committed_at_micros }))
+    }
+
+    async fn lines(&self, order: Uuid) -> Result<Vec<Line>, LedgerError> {
+        let lines: Vec<(String, i64, i64)> = on_database!(self, database =>
+            sqlx::query_as(include_str!("common/lines.sql")).bind(order).fetch_all(&database.pool).await?);
+        Ok(lines.into_iter().map(|(sku, quantity, unit_price)| Line { sku, quantity, unit_price }).collect())
+    }
+
+    /// An order's personal data as ciphertext, and whose order it is.
+    pub async fn personal(&self, order: OrderId) -> Result<Option<(Brand, PersonalAtRest)>, LedgerError> {
+        let found: Option<PersonalColumns> = on_database!(self, database =>
+            sqlx::query_as(include_str!("common/personal.sql"))
+                .bind(order.as_uuid()).fetch_optional(&database.pool).await?);
+        let Some((brand, key_version, wrapped_key, f1, f2, f3, f4, f5, f6, f7, f8, f9)) = found else {
+            return Ok(None);
+        };
+        let corrupt = LedgerError::Corrupt { table: "orders", what: "a name that is no brand's" };
+        let brand = Brand::new(&brand).map_err(|_| corrupt)?;
+        let fields = [f1, f2, f3, f4, f5, f6, f7, f8, f9];
+        Ok(Some((brand, PersonalAtRest { key_version, wrapped_key, fields })))
+    }
+
+    /// Notes that somebody has an order's personal data decrypted. To be durable before they see any of it.
+    pub async fn record_personal_access(
+        &self,
+        order: OrderId,
+        purpose: &str,
+        who: &str,
+        at: UnixMicros,
+    ) -> Result<(), LedgerError> {
+        let sql = include_str!("common/record_personal_access.sql");
+        match &self.0 {
+            Kind::Postgres(database) => {
+                let insert = sqlx::query(sql).bind(order.as_uuid()).bind(purpose).bind(who).bind(at.get());
+                insert.execute(&database.pool).await.map(drop)?;
+            }
+            Kind::Sqlite(database) => {
+                let insert = sqlx::query(sql).bind(order.as_uuid()).bind(purpose).bind(who).bind(at.get());
+                insert.execute(&database.writer).await.map(drop)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A brand's stock, SKU by SKU.
+    pub async fn stock_sums(&self, brand: &Brand) -> Result<Vec<StockSum>, LedgerError> {
+        let rows: Vec<(String, i64, i64, i64)> = on_database!(self, database =>
+            sqlx::query_as(include_str!("common/stock_sums.sql"))
+                .bind(brand.as_str()).fetch_all(&database.pool).await?);
+        let sums = rows.into_iter().map(|(sku, initial, available, sold)| {
+            let sku = Sku::new(&sku).ok_or(LedgerError::Corrupt { table: "skus", what: "no SKU" })?;
+            Ok(StockSum { sku, initial, available, sold })
+        });
+        sums.collect()
+    }
+
+    /// Counts over all brands.
+    pub async fn totals(&self) -> Result<Totals, LedgerError> {
+        let (placed, cancelled, rejected, lines, units) = on_database!(self, database =>
+            sqlx::query_as(include_str!("common/totals.sql")).fetch_one(&database.pool).await?);
+        Ok(Totals { placed, cancelled, rejected, lines, units })
+    }
+}
+
+type Ciphertext = Option<Vec<u8>>;
+
+/// `brand, key_version, wrapped_key`, and the values by the order of [`PersonalField::ALL`].
+type PersonalColumns = (
+    String,
+    i32,
+    Vec<u8>,
+    Ciphertext,
+    Ciphertext,
+    Ciphertext,
+    Ciphertext,
+    Ciphertext,
+    Ciphertext,
+    Ciphertext,
+    Ciphertext,
+    Ciphertext,
+);
+
+const _: () = assert!(PersonalField::ALL.len() == 9, "PersonalColumns and the statements name nine values");

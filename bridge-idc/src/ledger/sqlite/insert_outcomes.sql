@@ -1,0 +1,9 @@
+-- Settles these keys, sorted by key. A key that does not come back was settled before.
+INSERT INTO outcomes (key, brand, operation, order_id, fingerprint, outcome, sku, price, currency, committed_at)
+SELECT
+    unhex(value ->> 0), value ->> 1, value ->> 2, unhex(value ->> 3), unhex(value ->> 4),
+    value ->> 5, value ->> 6, value ->> 7, value ->> 8, $2
+FROM json_each($1)
+WHERE true
+ON CONFLICT (key) DO NOTHING
+RETURNING key, position

@@ -1,0 +1,108 @@
+//! What the flow asks of a database: the statements of one transaction, named for what they do.
+//!
+//! PostgreSQL and SQLite implement it by binding and decoding. They decide nothing.
+
+use sqlx::pool::PoolConnection;
+use sqlx::{Database as Driver, Executor};
+use uuid::Uuid;
+
+use bridge_protocol::domain::UnixMicros;
+
+use super::rows::{
+    BrandRow, ForSaleRow, LineRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow, StandingRow,
+    StockRow, UnitsRow,
+};
+
+/// A database that transactions are begun on.
+pub(super) trait Database {
+    /// Its transactions.
+    type Transaction: Transaction;
+
+    /// Begins one that may write.
+    async fn begin(&self) -> sqlx::Result<Self::Transaction>;
+}
+
+/// One transaction. Dropped without a commit, it is rolled back.
+pub(super) trait Transaction: Sized {
+    async fn brands(&mut self, brands: &[&str]) -> sqlx::Result<Vec<BrandRow>>;
+
+    /// What these orders allocated.
+    async fn units(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<UnitsRow>>;
+
+    /// Locks and reads the stock of SKUs named as brand and SKU, and of rows, always in one order.
+    async fn lock_stock(&mut self, named: &[(&str, &str)], sku_ids: &[i64]) -> sqlx::Result<Vec<StockRow>>;
+
+    async fn settled(&mut self, keys: &[&[u8]]) -> sqlx::Result<Vec<SettledRow>>;
+
+    async fn standing(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<StandingRow>>;
+
+    /// Returns the positions of those that were new.
+    async fn insert_outcomes(
+        &mut self,
+        rows: &[OutcomeRow<'_>],
+        at: UnixMicros,
+    ) -> sqlx::Result<Vec<PositionRow>>;
+
+    async fn insert_orders(&mut self, rows: &[OrderRow<'_>], at: UnixMicros) -> sqlx::Result<()>;
+
+    async fn insert_lines(&mut self, rows: &[LineRow]) -> sqlx::Result<()>;
+
+    async fn insert_personal(&mut self, rows: &[PersonalRow<'_>]) -> sqlx::Result<()>;
+
+    /// Returns how many were placed and are cancelled now.
+    async fn cancel_orders(&mut self, orders: &[Uuid], at: UnixMicros) -> sqlx::Result<u64>;
+
+    /// Takes (SKU row, units newly sold); returns how many rows had the units.
+    async fn move_stock(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64>;
+
+    /// Returns how many of these (brand, currency) were new.
+    async fn add_brands(&mut self, brands: &[(&str, &str)]) -> sqlx::Result<u64>;
+
+    /// Returns how many were new; the others keep their price.
+    async fn add_skus(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<u64>;
+
+    async fn set_prices(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()>;
+
+    /// Makes so many units available from now on.
+    async fn set_stock(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()>;
+
+    async fn commit(self) -> sqlx::Result<()>;
+}
+
+/// A pool's connection with a transaction open on it.
+///
+/// sqlx's own returns its connection to the pool whatever happened, and waits there without limit if the line is dead;
+/// this one closes a connection whose transaction did not end, which rolls it back.
+pub(super) struct Open<D: Driver> {
+    connection: PoolConnection<D>,
+    committed: bool,
+}
+
+impl<D: Driver> Open<D>
+where
+    for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
+{
+    pub(super) async fn begin(connection: PoolConnection<D>, statement: &'static str) -> sqlx::Result<Self> {
+        let mut open = Self { connection, committed: false };
+        open.connection().execute(statement).await?;
+        Ok(open)
+    }
+
+    pub(super) async fn commit(mut self) -> sqlx::Result<()> {
+        self.connection().execute("COMMIT").await?;
+        self.committed = true;
+        Ok(())
+    }
+
+    pub(super) fn connection(&mut self) -> &mut D::Connection {
+        &mut self.connection
+    }
+}
+
+impl<D: Driver> Drop for Open<D> {
+    fn drop(&mut self) {
+        if !self.committed {
+            self.connection.close_on_drop();
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Decides a batch: pure, given what the ledger holds under lock. It never touches the database; it says what to write.
+//!
+//! Requests are decided in the order in which they were admitted, each against what the earlier ones of the batch
+//! left over, so a batch ends exactly as its requests would one by one.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bridge_protocol::domain::{
+    Brand, Currency, KeyDigest, Money, OrderId, OrderTerms, Outcome, Sku, UnixMicros,
+};
+
+use crate::vault::PersonalAtRest;
+
+/// A request that has been opened and checked, ready to be decided.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Whose shop.
+    pub brand: Brand,
+    /// What it is deduplicated by.
+    pub key: KeyDigest,
+    /// Keyed hash of what it says: the same key with another one is a mistake of the caller's.
+    pub fingerprint: [u8; 32],
+    /// What it wants.
+    pub action: Action,
+}
+
+/// What a request wants.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Place an order.
+    Place(Box<Placement>),
+    /// Cancel one.
+    Cancel {
+        /// Which one.
+        order: OrderId,
+    },
+}
+
+/// An order to be placed.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// Its id.
+    pub order: OrderId,
+    /// What is ordered.
+    pub terms: OrderTerms,
+    /// The personal data, encrypted again for the vault.
+    pub personal: PersonalAtRest,
+}
+
+/// What the ledger holds of everything that a batch mentions, read under lock.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The brands mentioned and what currency each sells in.
+    pub brands: HashMap<Brand, Currency>,
+    /// Outcomes that are committed already, by key.
+    pub settled: HashMap<KeyDigest, Settled>,
+    /// What is for sale, by brand and SKU; its rows are locked.
+    pub offers: HashMap<Brand, HashMap<Sku, Offer>>,
+    /// Orders that the batch wants to cancel; their rows are locked.
+    pub orders: HashMap<OrderId, StandingOrder>,
+}
+
+/// An outcome that the ledger holds under an idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// The order it is about.
+    pub order: OrderId,
+    /// Keyed hash of the request that it answered.
+    pub fingerprint: [u8; 32],
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The ledger's number for it.
+    pub position: i64,
+    /// When its transaction was put together.
+    pub committed_at: UnixMicros,
+}
+
+/// A SKU on sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    /// The SKU's row.
+    pub sku_id: i64,
+    /// What one unit costs now.
+    pub price: Money,
+    /// Units that nobody has ordered; never negative.
+    pub available: i64,
+}
+
+/// An order that somebody wants to cancel, as the ledger holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandingOrder {
+    /// Whose shop.
+    pub brand: Brand,
+    /// Where it stands.
+    pub state: Standing,
+    /// Its allocated units by SKU row.
+    pub units: Vec<(i64, i64)>,
+}
+
+/// Where an order stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Its units are allocated.
+    Placed,
+    /// It was cancelled and its units given back.
+    Cancelled,
+    /// It never was an order: sold out, or another price.
+    Rejected,
+}
+
+/// What one request of the batch comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// A new outcome, to be written under the request's key.
+    New {
+        /// The order it is about.
+        order: OrderId,
+        /// How it ends.
+        outcome: Outcome,
+        /// For a placed order: the SKU row of each line, in the order of the lines. Otherwise empty.
+        sku_ids: Vec<i64>,
+    },
+    /// The key is settled already, by this very request.
+    Replay(Settled),
+    /// An earlier request of this batch has the same key and says the same: its answer serves both.
+    SameAs(usize),
+    /// The key is settled for a request that says something else.
+    KeyReused,
+    /// There is no such order in this brand's shop.
+    NotFound,
+    /// The ledger knows no such brand.
+    UnknownBrand,
+}
+
+/// What to write, and what each request comes to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// One a request, in the batch's order.
+    pub decisions: Vec<Decision>,
+    /// Units newly sold by SKU row, negative where more came back; rows without a change are left out. Sorted, so
+    /// that every writer takes its locks in one order.
+    pub sold: BTreeMap<i64, i64>,
+    /// Orders that become cancelled.
+    pub cancelled: Vec<OrderId>,
+}
+
+/// Decides a batch.
+pub fn plan(requests: &[Request], facts: Facts) -> Plan {
+    let offers = facts.offers.values().flat_map(HashMap::values);
+    let available = offers.map(|offer| (offer.sku_id, offer.available)).collect();
+    let mut planner = Planner { facts, available, plan: Plan::default(), decided: HashMap::new() };
+    for (index, request) in requests.iter().enumerate() {
+        let decision = planner.decide(index, request);
+        planner.plan.decisions.push(decision);
+    }
+    planner.plan.sold.retain(|_, units| *units != 0);
+    planner.plan
+}
+
+struct Planner {
+    facts: Facts,
+    /// Units available by SKU row, less what this batch has taken so far.
+    available: HashMap<i64, i64>,
+    plan: Plan,
+    /// Requests of this batch that settle a key, by key.
+    decided: HashMap<KeyDigest, (usize, [u8; 32])>,
+}
+
+impl Planner {
+    fn decide(&mut self, index: usize, request: &Request) -> Decision {
+        if let Some(settled) = self.facts.settled.get(&request.key) {
+            let same = settled.fingerprint == request.fingerprint;
+            return if same { Decision::Replay(settled.clone()) } else { Decision::KeyReused };
+        }
+        if let Some((earlier, fingerprint)) = self.decided.get(&request.key) {
+            let same = *fingerprint == request.fingerprint;
+            return if same { Decision::SameAs(*earlier) } else { Decision::KeyReused };
+        }
+        let Some(currency) = self.facts.brands.get(&request.brand).copied() else {
+            return Decision::UnknownBrand;
+        };
+        let decision = match &request.action {
+            Action::Place(placement) => self.place(&request.brand, currency, placement),
+            Action::Cancel { order } => self.cancel(&request.brand, *order),
+        };
+        if matches!(decision, Decision::New { .. }) {
+            self.decided.insert(request.key, (index, request.fingerprint));
+        }
+        decision
+    }
+
+    /// All lines of the order or none. Either way it stands from now on, so a later request of this batch can cancel it.
+    fn place(&mut self, brand: &Brand, currency: Currency, placement: &Placement) -> Decision {
+        let (state, outcome, sku_ids) = match self.allocate(brand, currency, &placement.terms) {
+            Ok(sku_ids) => (Standing::Placed, Outcome::Placed, sku_ids),
+            Err(outcome) => (Standing::Rejected, outcome, Vec::new()),
+        };
+        let quantities = placement.terms.lines().iter().map(|line| line.quantity.get());
+        let units = sku_ids.iter().copied().zip(quantities).collect();
+        self.facts.orders.insert(placement.order, StandingOrder { brand: brand.clone(), state, units });
+        Decision::New { order: placement.order, outcome, sku_ids }
+    }
+
+    fn allocate(
+        &mut self,
+        brand: &Brand,
+        currency: Currency,
+        terms: &OrderTerms,
+    ) -> Result<Vec<i64>, Outcome> {
+        if terms.currency() != currency {
+            return Err(Outcome::WrongCurrency);
+        }
+        let offers = self.facts.offers.get(brand);
+        let mut sku_ids = Vec::with_capacity(terms.lines().len());
+        for line in terms.lines() {
+            let sku = || line.sku.clone();
+            let offer = offers
+                .and_then(|offers| offers.get(&line.sku))
+                .ok_or_else(|| Outcome::UnknownSku { sku: sku() })?;
+            if offer.price.amount() != line.unit_price || offer.price.currency() != currency {
+                return Err(Outcome::PriceChanged { sku: sku(), price: offer.price });
+            }
+            if self.available.get(&offer.sku_id).is_none_or(|available| *available < line.quantity.get()) {
+                return Err(Outcome::SoldOut { sku: sku() });
+            }
+            sku_ids.push(offer.sku_id);
+        }
+        // No SKU stands on two lines (OrderTerms), so what was checked above can be taken now.
+        for (sku_id, line) in sku_ids.iter().zip(terms.lines()) {
+            self.move_units(*sku_id, line.quantity.get());
+        }
+        Ok(sku_ids)
+    }
+
+    /// Gives the units back once; cancelling what is cancelled is the same outcome without an effect.
+    fn cancel(&mut self, brand: &Brand, order: OrderId) -> Decision {
+        let Some(standing) = self.facts.orders.get_mut(&order).filter(|standing| standing.brand == *brand)
+        else {
+            return Decision::NotFound;
+        };
+        let outcome = match standing.state {
+            Standing::Rejected => Outcome::NotCancellable,
+            Standing::Cancelled => Outcome::Cancelled,
+            Standing::Placed => {
+                standing.state = Standing::Cancelled;
+                self.plan.cancelled.push(order);
+                for (sku_id, units) in std::mem::take(&mut standing.units) {
+                    self.move_units(sku_id, -units);
+                }
+                Outcome::Cancelled
+            }
+        };
+        Decision::New { order, outcome, sku_ids: Vec::new() }
+    }
+
+    /// Moves units of a SKU from available to sold, or back where `units` is negative.
+    fn move_units(&mut self, sku_id: i64, units: i64) {
+        *self.available.entry(sku_id).or_default() -= units;
+        *self.plan.sold.entry(sku_id).or_default() += units;
+    }
+}
