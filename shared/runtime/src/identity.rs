@@ -18,17 +18,18 @@ use tokio::time::timeout;
 
 use crate::config::TunnelConfig;
 use crate::transport::credentials::{Credentials, Part, Pem, UnixSeconds, shown, unix_now};
+use crate::transport::judge::Judge;
 
 pub use crate::transport::credentials::CredentialsError;
 
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_secs(5);
 
-/// How long before its end an own certificate is warned about.
-const EXPIRY_WARNING: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long before its end a certificate or a revocation list is warned about.
+const END_WARNING: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How often that warning is repeated.
-const EXPIRY_WARNING_EVERY: Duration = Duration::from_secs(12 * 3600);
+const END_WARNING_EVERY: Duration = Duration::from_secs(12 * 3600);
 
 /// Which of the two agents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -184,8 +185,9 @@ impl Identity {
             ca: config.ca.clone(),
             crl: config.crl.clone(),
         };
-        let credentials = files.read(unix_now())?;
-        Ok(Self { files, current: watch::Sender::new(Arc::new(credentials)), reload: Notify::new() })
+        let credentials = Arc::new(files.read(unix_now())?);
+        warn_if_refusable(&credentials);
+        Ok(Self { files, current: watch::Sender::new(credentials), reload: Notify::new() })
     }
 
     /// The material as it is and as it will be.
@@ -198,12 +200,12 @@ impl Identity {
         self.reload.notify_one();
     }
 
-    /// Reads the files again whenever one changes, and warns of the own certificate's end. Runs until it is dropped.
+    /// Reads the files again whenever one changes, and warns of what ends soon. Runs until it is dropped.
     pub(crate) async fn keep_current(&self) {
         let mut stamps = self.files.stamps();
         let mut warned: Option<SystemTime> = None;
         loop {
-            self.warn_of_expiry(&mut warned);
+            self.warn_of_ends(&mut warned);
             let asked = timeout(POLL, self.reload.notified()).await.is_ok();
             let now = self.files.stamps();
             if asked || now != stamps {
@@ -218,7 +220,9 @@ impl Identity {
             Ok(credentials) => {
                 let until = shown(credentials.not_after());
                 tracing::info!(identity = %credentials.id(), valid_until = %until, "certificate, CA and revocation list read again");
-                self.current.send_replace(Arc::new(credentials));
+                let credentials = Arc::new(credentials);
+                warn_if_refusable(&credentials);
+                self.current.send_replace(credentials);
             }
             Err(error) => {
                 tracing::warn!(%error, "new certificate files cannot be used, the old ones stay in force")
@@ -226,22 +230,38 @@ impl Identity {
         }
     }
 
-    fn warn_of_expiry(&self, warned: &mut Option<SystemTime>) {
-        let (id, not_after) = {
-            let current = self.current.borrow();
-            (current.id().clone(), current.not_after())
-        };
-        let recently = warned.and_then(|at| at.elapsed().ok()).is_some_and(|ago| ago < EXPIRY_WARNING_EVERY);
-        if is_ending(not_after, unix_now()) && !recently {
-            *warned = Some(SystemTime::now());
-            let until = shown(not_after);
-            tracing::warn!(identity = %id, valid_until = %until, "this agent's certificate ends soon: renew it with bridge-certs renew");
+    fn warn_of_ends(&self, warned: &mut Option<SystemTime>) {
+        let recently = warned.and_then(|at| at.elapsed().ok()).is_some_and(|ago| ago < END_WARNING_EVERY);
+        if recently {
+            return;
+        }
+        let current = self.current.borrow().clone();
+        let (identity, now) = (current.id(), unix_now());
+        let certificate =
+            (current.not_after(), "this agent's certificate ends soon: renew it with bridge-certs renew");
+        let list = (
+            current.crls_end(),
+            "the revocation list ends soon, and then every peer is refused: refresh tunnel.crl with bridge-certs crl",
+        );
+        for (end, what) in [certificate, list] {
+            if is_ending(end, now) {
+                *warned = Some(SystemTime::now());
+                tracing::warn!(%identity, end = %shown(end), "{what}");
+            }
         }
     }
 }
 
+/// An agent whose certificate peers will refuse may run, since they may know another CA; most often it is a mistake.
+fn warn_if_refusable(credentials: &Arc<Credentials>) {
+    if let Err(refusal) = Judge::judge_own(credentials.clone()) {
+        let identity = credentials.id();
+        tracing::warn!(%identity, reason = ?refusal.reason, "under tunnel.ca and tunnel.crl this agent itself would be refused: {refusal}");
+    }
+}
+
 fn is_ending(not_after: UnixSeconds, now: UnixSeconds) -> bool {
-    not_after.saturating_sub(now) < i64::try_from(EXPIRY_WARNING.as_secs()).unwrap_or(i64::MAX)
+    not_after.saturating_sub(now) < i64::try_from(END_WARNING.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// What tells that a file has changed: when, and how long it is; `None` while it cannot be looked at.

@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, TrustAnchor, UnixTime};
 use rustls::sign::CertifiedKey;
 use webpki::{CertRevocationList, OwnedCertRevocationList};
-use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{ASN1Time, CertificateRevocationList, FromDer, GeneralName, X509Certificate};
 
 use super::tls;
 use crate::identity::{SpiffeId, SpiffeIdError};
@@ -84,8 +84,8 @@ pub(crate) struct Credentials {
     /// Their revocation lists.
     pub(super) crls: Vec<CertRevocationList<'static>>,
     id: SpiffeId,
-    /// Seconds since 1970.
-    not_after: i64,
+    not_after: UnixSeconds,
+    crls_end: UnixSeconds,
 }
 
 impl Credentials {
@@ -107,7 +107,8 @@ impl Credentials {
         let lists: Vec<CertificateRevocationListDer<'static>> =
             all(pem.crl, "X509 CRL").map_err(at(Part::Crl))?;
         let crls = lists.iter().map(revocation_list).collect::<Result<_, _>>().map_err(at(Part::Crl))?;
-        Ok(Self { certified: Arc::new(certified), anchors, crls, id, not_after })
+        let crls_end = lists.iter().map(list_end).min().unwrap_or(UnixSeconds::MAX);
+        Ok(Self { certified: Arc::new(certified), anchors, crls, id, not_after, crls_end })
     }
 
     /// Who we are.
@@ -115,9 +116,14 @@ impl Credentials {
         &self.id
     }
 
-    /// When our certificate ends, in seconds since 1970.
+    /// When our certificate ends.
     pub(crate) fn not_after(&self) -> UnixSeconds {
         self.not_after
+    }
+
+    /// When the first of the revocation lists is due to be replaced; after that nobody is trusted.
+    pub(crate) fn crls_end(&self) -> UnixSeconds {
+        self.crls_end
     }
 }
 
@@ -210,6 +216,13 @@ fn revocation_list(
     let list = OwnedCertRevocationList::from_der(der)
         .map_err(|_| CredentialsError::Unreadable("revocation list"))?;
     Ok(list.into())
+}
+
+/// A list that names no end (RFC 5280 section 5.1.2.5 wants one) never ends.
+fn list_end(der: &CertificateRevocationListDer<'_>) -> UnixSeconds {
+    let list = CertificateRevocationList::from_der(der).map(|(_, list)| list);
+    let end = list.ok().and_then(|list| list.next_update());
+    end.map_or(UnixSeconds::MAX, |end| end.timestamp())
 }
 
 /// Every PEM block of one kind; none at all is an error.

@@ -89,6 +89,17 @@ impl Judge {
             .map_err(|refusal| Refusal { claimed: claimed.ok().map(|id| id.to_string()), ..refusal })
     }
 
+    /// Judges our own chain as a peer under the same CA and revocation list would.
+    pub(crate) fn judge_own(credentials: Arc<Credentials>) -> Result<(), Refusal> {
+        let judge = Self::new(credentials, Arc::default());
+        let Some((leaf, intermediates)) = judge.credentials.certified.cert.split_first() else {
+            return Ok(());
+        };
+        [PeerSide::Client, PeerSide::Server]
+            .into_iter()
+            .try_for_each(|side| judge.check_chain(leaf, intermediates, side, UnixTime::now()))
+    }
+
     /// Judges a peer again that was found good before.
     pub(crate) fn judge_again(&self, peer: &Peer) -> Result<(), Refusal> {
         self.judge(&peer.chain, peer.side, UnixTime::now()).map(drop)
@@ -178,7 +189,7 @@ fn sentence_for(error: &webpki::Error) -> Refusal {
             RefusalReason::StaleCrl,
             format!(
                 "the revocation list here was good until {} and the clock here says {}, so nobody can be trusted: write a new \
-                 one with bridge-certs and put it where tunnel.crl points",
+                 one with bridge-certs crl and put it where tunnel.crl points",
                 shown_unix(*next_update),
                 now()
             ),

@@ -91,7 +91,7 @@ async fn keep_linked(context: Arc<Context>, address: SocketAddr, wanted: watch::
                     backoff = Backoff::default();
                 }
             }
-            Err(error) => report::no_connection(&context, address, &error, &mut complaint),
+            Err(error) => report::not_reached(&context, address, &error, &mut complaint),
         }
         tokio::select! {
             () = sleep(backoff.next(rand::random())) => {}

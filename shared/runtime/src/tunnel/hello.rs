@@ -36,6 +36,8 @@ pub(super) struct ControlLane {
 pub(super) struct Agreed {
     /// What the peer said.
     pub(super) hello: Hello,
+    /// What we said.
+    pub(super) said: Hello,
     /// The version both speak.
     pub(super) version: u32,
     /// The peer's clock minus ours, in microseconds.
@@ -88,25 +90,13 @@ pub(super) async fn exchange(
 ) -> Result<Agreed, HelloError> {
     let exchanged =
         async { if dialled { dial(context, connection).await } else { listen(context, connection).await } };
-    match timeout(HELLO_TIME, exchanged).await {
-        Ok(Err(error)) => Err(really(error, connection)),
-        Ok(agreed) => agreed,
-        Err(_) => Err(HelloError::TooSlow),
-    }
-}
-
-/// A broken stream is mostly a closed connection, whose reason says more.
-fn really(error: HelloError, connection: &dyn Connection) -> HelloError {
-    match (error, connection.ended()) {
-        (HelloError::Violation(_), Some(closed)) => HelloError::Closed(closed),
-        (error, _) => error,
-    }
+    timeout(HELLO_TIME, exchanged).await.unwrap_or(Err(HelloError::TooSlow))
 }
 
 async fn dial(context: &Context, connection: &dyn Connection) -> Result<Agreed, HelloError> {
     let LaneStream { reader, mut writer, .. } = connection.open_lane(Lane::Control).await?;
     let ours = our_hello(&context.greeting.borrow().clone(), context.order_lanes);
-    write(connection, &mut writer, &ours.into()).await?;
+    write(connection, &mut writer, &ours.clone().into()).await?;
     let mut orders = Vec::new();
     for index in 0..context.order_lanes {
         orders.push(connection.open_lane(Lane::Order(index)).await?);
@@ -115,7 +105,7 @@ async fn dial(context: &Context, connection: &dyn Connection) -> Result<Agreed, 
     let hello = read_hello(connection, &mut reader).await?;
     let skew = skew(hello.clock_micros, connection.rtt());
     let version = agree(connection, &mut writer, hello.versions()).await?;
-    Ok(Agreed { hello, version, skew, control: ControlLane { reader, writer }, orders })
+    Ok(Agreed { hello, said: ours, version, skew, control: ControlLane { reader, writer }, orders })
 }
 
 async fn listen(context: &Context, connection: &dyn Connection) -> Result<Agreed, HelloError> {
@@ -130,8 +120,8 @@ async fn listen(context: &Context, connection: &dyn Connection) -> Result<Agreed
     let count = order_lanes(hello.order_lanes)?;
     let orders = accept_orders(connection, count).await?;
     let ours = our_hello(&context.greeting.borrow().clone(), count);
-    write(connection, &mut writer, &ours.into()).await?;
-    Ok(Agreed { hello, version, skew, control: ControlLane { reader, writer }, orders })
+    write(connection, &mut writer, &ours.clone().into()).await?;
+    Ok(Agreed { hello, said: ours, version, skew, control: ControlLane { reader, writer }, orders })
 }
 
 fn our_hello(greeting: &Greeting, order_lanes: u8) -> Hello {
@@ -219,7 +209,9 @@ async fn write(
     writer: &mut Box<dyn AsyncWrite + Send + Unpin>,
     message: &Control,
 ) -> Result<(), HelloError> {
-    let bytes = frame::to_bytes(message, CONTROL_FRAME_BYTES_MAX)?;
+    let bytes = frame::to_bytes(message, CONTROL_FRAME_BYTES_MAX).map_err(|error| {
+        HelloError::Closed(Closed::Broken(format!("this agent's hello does not fit a frame: {error}")))
+    })?;
     writer.write_all(&bytes).await.map_err(|_| ended(connection))?;
     writer.flush().await.map_err(|_| ended(connection))
 }

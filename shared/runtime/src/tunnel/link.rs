@@ -1,33 +1,33 @@
-//! One link from its connection to its end: the tasks on its lanes, its heartbeat, and the one place that decides why it
-//! is over.
+//! One link from its connection to its end: the tasks on its lanes and the one place that decides why it is over.
+//!
+//! `hello` brings it up, `control` beats and listens for the peer's heart, `lanes` moves frames.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::{Duration, Instant};
 
-use bridge_protocol::wire::control::{Control, Goodbye, Heartbeat, Hello, Manifest, Refused, control};
-use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX, FrameError, ORDER_FRAME_BYTES_MAX};
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::watch;
+use bridge_protocol::wire::control::Hello;
+use bridge_protocol::wire::frame::{FrameError, ORDER_FRAME_BYTES_MAX};
+use tokio::io::AsyncRead;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout_at};
+use tokio::time::{sleep, sleep_until};
 
+use super::control::ControlReader;
 use super::hello::{self, Agreed, HelloError};
 use super::lanes::{FrameReader, Queues, ReadError, Traffic};
 use super::links::Record;
-use super::{Context, Greeting, LinkId, LinkUp, Phase, TunnelEvent, report};
+use super::{Context, LinkId, LinkUp, Phase, TunnelEvent, report};
 use crate::telemetry::metrics::RefusalReason;
 use crate::transport::credentials::unix_now;
 use crate::transport::judge::Judge;
 use crate::transport::refusal::printable;
 use crate::transport::{self, CloseCode, Connection, Refusal};
 
-/// Clocks further apart than this are warned about: validity, receipts and audit entries on both sides rely on them.
-const SKEW_WARNING: Duration = Duration::from_secs(60);
-
-/// A certificate that ends within this time is looked at again then.
+/// A peer's certificate is looked at again at its end, and at least this often before.
 const EXPIRY_CHECK_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// How long an owner that has closed the tunnel gets to take the last events.
+const DOWN_TIME: Duration = Duration::from_secs(1);
 
 /// Why a link has ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,15 +89,6 @@ impl From<transport::Closed> for LinkEnd {
     }
 }
 
-impl From<ReadError> for LinkEnd {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Frame(error) => error.into(),
-            ReadError::Stream(_) => Self::Violation("a lane ended while the link was up".to_owned()),
-        }
-    }
-}
-
 impl From<FrameError> for LinkEnd {
     fn from(error: FrameError) -> Self {
         Self::Violation(error.to_string())
@@ -139,12 +130,12 @@ fn give_up(context: &Context, connection: &dyn Connection, error: &HelloError) {
 }
 
 /// A link that is up, as its tasks share it.
-struct Link {
-    context: Arc<Context>,
-    id: LinkId,
-    record: Arc<Record>,
+pub(super) struct Link {
+    pub(super) context: Arc<Context>,
+    pub(super) id: LinkId,
+    pub(super) record: Arc<Record>,
+    pub(super) traffic: Traffic,
     queues: Arc<Queues>,
-    traffic: Traffic,
 }
 
 impl Link {
@@ -177,32 +168,47 @@ impl Link {
 
     /// Up, life, down.
     async fn live(self: &Arc<Self>, agreed: Agreed) {
-        let connection = &self.record.connection;
-        let mut end = self.come_up(&agreed.hello).await;
-        if end.is_none() {
-            let mut tasks = self.start(agreed);
-            end = Some(self.ended(&mut tasks).await);
-            // No frame may follow the link's end.
-            tasks.shutdown().await;
-        }
-        let why = end.unwrap_or(LinkEnd::Here);
+        report::up(&self.context, self.id, &self.record, &agreed.hello);
+        self.context.links.insert(self.id, self.record.clone());
+        let announced = tokio::select! {
+            sent = self.send_event(self.up(&agreed.hello)) => sent,
+            () = self.context.reached(Phase::Closed) => Err(LinkEnd::Here),
+        };
+        let was_announced = announced.is_ok();
+        let why = match announced {
+            Ok(()) => {
+                let mut tasks = self.start(agreed);
+                let why = self.ended(&mut tasks).await;
+                // No frame may follow the link's end.
+                tasks.shutdown().await;
+                why
+            }
+            Err(end) => end,
+        };
         self.queues.close();
-        connection.close(why.close_code(), &why.to_string());
+        self.record.connection.close(why.close_code(), &why.to_string());
         self.context.links.remove(self.id);
-        report::down(&self.context, self.id, &**connection, &why);
-        // An owner that has gone wants no events.
-        let _gone = self.context.events.send(TunnelEvent::Down { link: self.id, why }).await;
+        report::down(&self.context, self.id, &*self.record.connection, &why);
+        if was_announced {
+            self.take_down(why).await;
+        }
     }
 
-    async fn come_up(&self, hello: &Hello) -> Option<LinkEnd> {
-        report::up(&self.context, self.id, &self.record, hello);
-        let skew = self.record.skew.load(Ordering::Relaxed);
-        if u128::from(skew.unsigned_abs()) > SKEW_WARNING.as_micros() {
-            let (peer, seconds) = (self.record.connection.peer().id(), skew / 1_000_000);
-            tracing::warn!(link = %self.id, %peer, seconds, "the peer's clock differs from this one: set the one that is wrong");
+    /// Tells the owner. One that closes the tunnel without taking the events that are left waits for this no longer than
+    /// it takes to see that it does not.
+    async fn take_down(&self, why: LinkEnd) {
+        let abandoned = async {
+            self.context.reached(Phase::Closed).await;
+            sleep(DOWN_TIME).await;
+        };
+        tokio::select! {
+            _sent = self.send_event(TunnelEvent::Down { link: self.id, why }) => {}
+            () = abandoned => tracing::warn!(link = %self.id, "nobody takes the tunnel's events, its end is not told"),
         }
-        self.context.links.insert(self.id, self.record.clone());
-        let up = LinkUp {
+    }
+
+    fn up(&self, hello: &Hello) -> TunnelEvent {
+        TunnelEvent::Up(LinkUp {
             link: self.id,
             peer: self.record.connection.peer().id().clone(),
             agent: self.record.agent.clone(),
@@ -210,8 +216,7 @@ impl Link {
             version: self.record.version,
             lanes: self.record.lanes,
             sender: self.queues.sender(),
-        };
-        self.send_event(TunnelEvent::Up(up)).await.err()
+        })
     }
 
     /// A task for everything that goes on; the first to end decides why the link is over.
@@ -220,21 +225,18 @@ impl Link {
         for (lane, stream) in (0..self.record.lanes).zip(agreed.orders) {
             let link = self.clone();
             tasks.spawn(async move { link.read_orders(lane, stream.reader).await });
-            let queues = self.queues.clone();
+            let link = self.clone();
             tasks.spawn(async move {
-                let _failed = queues.write(lane, stream.writer).await;
-                LinkEnd::Violation("an order lane was closed while the link was up".to_owned())
+                match link.queues.write(lane, stream.writer).await {
+                    Ok(()) => LinkEnd::Here,
+                    Err(error) => link.cut(error.into()),
+                }
             });
         }
-        let control = ControlReader {
-            link: self.clone(),
-            window: agreed.hello.window,
-            silent: false,
-            heard: Instant::now(),
-        };
+        let control = ControlReader::new(self.clone(), agreed.hello.window);
         tasks.spawn(control.read(agreed.control.reader));
         let (link, writer) = (self.clone(), agreed.control.writer);
-        tasks.spawn(async move { link.write_control(writer).await });
+        tasks.spawn(async move { link.write_control(writer, agreed.said.manifest).await });
         let link = self.clone();
         tasks.spawn(async move { link.watch_lanes().await });
         let link = self.clone();
@@ -244,7 +246,7 @@ impl Link {
 
     async fn ended(&self, tasks: &mut JoinSet<LinkEnd>) -> LinkEnd {
         let connection = &self.record.connection;
-        let end = tokio::select! {
+        tokio::select! {
             biased;
             closed = connection.closed() => closed.into(),
             () = self.queues.overflowed() => LinkEnd::NotReading,
@@ -254,15 +256,21 @@ impl Link {
                 Some(Err(error)) => LinkEnd::Broken(format!("a task of this agent failed: {error}")),
                 None => LinkEnd::Here,
             },
-        };
-        // A lane that broke is mostly a connection that did, and its reason says more.
-        match end {
-            LinkEnd::Violation(_) => connection.ended().map_or(end, LinkEnd::from),
-            end => end,
         }
     }
 
-    async fn send_event(&self, event: TunnelEvent) -> Result<(), LinkEnd> {
+    /// What it means that a lane brings or takes nothing more. Mostly the connection has ended, whose reason says more.
+    pub(super) fn cut(&self, error: ReadError) -> LinkEnd {
+        match error {
+            ReadError::Frame(error) => error.into(),
+            ReadError::Stream(_) => {
+                let lane_only = || LinkEnd::Violation("a lane ended while the link was up".to_owned());
+                self.record.connection.ended().map_or_else(lane_only, LinkEnd::from)
+            }
+        }
+    }
+
+    pub(super) async fn send_event(&self, event: TunnelEvent) -> Result<(), LinkEnd> {
         self.context.events.send(event).await.map_err(|_| LinkEnd::Here)
     }
 
@@ -271,7 +279,7 @@ impl Link {
         loop {
             let payload = match frames.next().await {
                 Ok(payload) => payload,
-                Err(error) => return error.into(),
+                Err(error) => return self.cut(error),
             };
             self.traffic.received(payload.len());
             if let Err(end) = self.send_event(TunnelEvent::Frame { link: self.id, lane, payload }).await {
@@ -305,138 +313,5 @@ impl Link {
                 return LinkEnd::Identity { reason, sentence };
             }
         }
-    }
-
-    async fn write_control(&self, mut writer: impl AsyncWrite + Unpin) -> LinkEnd {
-        let mut greeting = self.context.greeting.clone();
-        let mut manifest = greeting.borrow_and_update().manifest.clone();
-        let mut beat = interval(self.context.heartbeat);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut said_goodbye = false;
-        loop {
-            let message = tokio::select! {
-                _ = beat.tick() => self.heartbeat(),
-                () = self.context.reached(Phase::Draining), if !said_goodbye => {
-                    said_goodbye = true;
-                    Goodbye { reason: "this agent is stopping".to_owned() }.into()
-                }
-                () = changed(&mut greeting) => {
-                    let note = greeting.borrow_and_update().manifest.clone();
-                    if note == manifest {
-                        self.heartbeat()
-                    } else {
-                        manifest.clone_from(&note);
-                        Manifest { note }.into()
-                    }
-                }
-            };
-            if let Err(end) = self.write(&mut writer, &message).await {
-                return end;
-            }
-        }
-    }
-
-    fn heartbeat(&self) -> Control {
-        let window = self.context.greeting.borrow().window;
-        Heartbeat { clock_micros: hello::clock_micros(), window }.into()
-    }
-
-    async fn write(&self, writer: &mut (impl AsyncWrite + Unpin), message: &Control) -> Result<(), LinkEnd> {
-        let bytes = frame::to_bytes(message, CONTROL_FRAME_BYTES_MAX).map_err(|error| {
-            LinkEnd::Broken(format!("this agent's greeting does not fit a frame: {error}"))
-        })?;
-        let written = async {
-            writer.write_all(&bytes).await?;
-            writer.flush().await
-        };
-        written.await.map_err(|_| {
-            LinkEnd::Violation("the control lane was closed while the link was up".to_owned())
-        })?;
-        self.traffic.sent(bytes.len());
-        Ok(())
-    }
-}
-
-/// Waits for a change; for ever once nobody is left to make one.
-async fn changed(greeting: &mut watch::Receiver<Greeting>) {
-    if greeting.changed().await.is_err() {
-        std::future::pending().await
-    }
-}
-
-/// What the control lane brings, and the silence when it brings nothing.
-struct ControlReader {
-    link: Arc<Link>,
-    /// As the peer last said it.
-    window: u32,
-    silent: bool,
-    heard: Instant,
-}
-
-impl ControlReader {
-    async fn read(mut self, mut frames: FrameReader<impl AsyncRead + Unpin>) -> LinkEnd {
-        loop {
-            let deadline = self.heard + self.link.context.silent_after;
-            let handled = if self.silent {
-                self.handle(frames.next().await).await
-            } else {
-                match timeout_at(deadline.into(), frames.next()).await {
-                    Ok(read) => self.handle(read).await,
-                    Err(_) => self.set_silent(true).await,
-                }
-            };
-            if let Err(end) = handled {
-                return end;
-            }
-        }
-    }
-
-    async fn handle(&mut self, read: Result<Bytes, ReadError>) -> Result<(), LinkEnd> {
-        let payload = read?;
-        self.link.traffic.received(payload.len());
-        let id = self.link.id;
-        match frame::decode::<Control>(payload)?.kind {
-            Some(control::Kind::Heartbeat(heartbeat)) => self.on_heartbeat(heartbeat).await,
-            Some(control::Kind::Manifest(Manifest { note })) => {
-                self.link.send_event(TunnelEvent::Manifest { link: id, note }).await
-            }
-            Some(control::Kind::Goodbye(Goodbye { reason })) => {
-                tracing::info!(link = %id, reason = printable(&reason), "the peer says goodbye");
-                self.link.send_event(TunnelEvent::Goodbye { link: id }).await
-            }
-            Some(control::Kind::Hello(_)) => Err(LinkEnd::Violation("a second hello came".to_owned())),
-            Some(control::Kind::Refused(Refused { reason })) => Err(LinkEnd::ByPeer(printable(&reason))),
-            // A later version's message, which this one may ignore.
-            None => Ok(()),
-        }
-    }
-
-    async fn on_heartbeat(&mut self, heartbeat: Heartbeat) -> Result<(), LinkEnd> {
-        self.heard = Instant::now();
-        let skew = hello::skew(heartbeat.clock_micros, self.link.record.connection.rtt());
-        self.link.record.skew.store(skew, Ordering::Relaxed);
-        if self.silent {
-            self.set_silent(false).await?;
-        }
-        if heartbeat.window != self.window {
-            self.window = heartbeat.window;
-            self.link.send_event(TunnelEvent::Window { link: self.link.id, window: self.window }).await?;
-        }
-        Ok(())
-    }
-
-    async fn set_silent(&mut self, silent: bool) -> Result<(), LinkEnd> {
-        self.silent = silent;
-        self.link.record.silent.store(silent, Ordering::Relaxed);
-        let (link, peer) = (self.link.id, self.link.record.connection.peer().id());
-        let event = if silent {
-            let after = self.link.context.silent_after;
-            tracing::warn!(%link, %peer, ?after, "no heartbeat from the peer: the link gets no new requests");
-            TunnelEvent::Silent { link }
-        } else {
-            tracing::info!(%link, %peer, "the silent peer is heard again");
-            TunnelEvent::Heard { link }
-        };
-        self.link.send_event(event).await
     }
 }

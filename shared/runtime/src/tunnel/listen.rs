@@ -33,9 +33,15 @@ pub(super) async fn keep_accepting(context: Arc<Context>) {
             drop(permit);
             match connected {
                 Ok(connection) => drop(link::run(&context, connection, false).await),
-                Err(error) => report::no_connection(&context, incoming.from, &error, &mut None),
+                Err(error) => report::not_admitted(&context, incoming.from, &error),
             }
         });
     }
-    while links.join_next().await.is_some() {}
+    // Who knocks now is turned away at once, by dropping it, and tries elsewhere.
+    loop {
+        tokio::select! {
+            ended = links.join_next() => if ended.is_none() { break },
+            Some(_turned_away) = context.transport.accept() => {}
+        }
+    }
 }

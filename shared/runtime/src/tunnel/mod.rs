@@ -27,6 +27,8 @@ mod listen;
 
 mod hello;
 
+mod control;
+
 mod link;
 pub use link::LinkEnd;
 
@@ -143,7 +145,7 @@ pub enum TunnelError {
     Identity(#[from] IdentityError),
     /// The certificate is for the other agent.
     #[error(
-        "the certificate is that of {id}, and this is a {role} agent: set tunnel.certificate to one issued as {role}"
+        "the certificate is that of {id}, and this agent is of the role {role}: set tunnel.certificate to one issued for it"
     )]
     WrongRole {
         /// Whose certificate it is.

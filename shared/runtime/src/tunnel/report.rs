@@ -1,6 +1,8 @@
 //! What the log and the counters are told of links: one line and one count for each end of each attempt, no more.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bridge_protocol::wire::control::Hello;
 
@@ -11,32 +13,43 @@ use super::{Context, LinkId};
 use crate::telemetry::metrics::RefusalReason;
 use crate::transport::{Closed, ConnectError, Connection, Refusal};
 
-/// Why an attempt failed, for a caller that does not want to hear the same again.
-pub(super) type Complaint = String;
+/// Clocks further apart than this are warned about: validity, receipts and audit entries on both sides rely on them.
+const SKEW_WARNING: Duration = Duration::from_secs(60);
 
-/// Counts a refusal.
-pub(super) fn count(context: &Context, reason: RefusalReason) {
-    context.metrics.links_refused.of(reason).inc();
-}
-
-/// The handshake failed. A peer that cannot be reached is told of once, which `before` remembers; a refusal each time.
-pub(super) fn no_connection(
+/// We dialled and there is no connection. A refusal is told each time; that nobody is there, only when `before` was
+/// something else.
+pub(super) fn not_reached(
     context: &Context,
     address: SocketAddr,
     error: &ConnectError,
-    before: &mut Option<Complaint>,
+    before: &mut Option<String>,
 ) {
+    if refusal(context, address, error) {
+        return;
+    }
+    let complaint = error.to_string();
+    if before.as_ref() != Some(&complaint) {
+        tracing::warn!(%address, %error, "cannot reach the peer, trying on: check that it runs and that UDP passes");
+        *before = Some(complaint);
+    }
+}
+
+/// A peer knocked and there is no connection.
+pub(super) fn not_admitted(context: &Context, address: SocketAddr, error: &ConnectError) {
+    if !refusal(context, address, error) {
+        count(context, RefusalReason::Handshake);
+        tracing::warn!(%address, reason = ?RefusalReason::Handshake, "a peer's handshake did not come to its end: {error}");
+    }
+}
+
+/// Whether the attempt ended in a refusal, which is counted and told here.
+fn refusal(context: &Context, address: SocketAddr, error: &ConnectError) -> bool {
     match error {
         ConnectError::Refused(refusal) => refused(context, address, refusal),
         ConnectError::RefusedByPeer(refusal) => refused_by_peer(context, address, refusal),
-        ConnectError::NoAnswer(_) | ConnectError::Broken(_) | ConnectError::Local(_) => {
-            let complaint = error.to_string();
-            if before.as_ref() != Some(&complaint) {
-                tracing::warn!(%address, %error, "cannot reach the peer, trying on: check that it runs and that UDP passes");
-                *before = Some(complaint);
-            }
-        }
+        ConnectError::NoAnswer(_) | ConnectError::Broken(_) | ConnectError::Local(_) => return false,
     }
+    true
 }
 
 /// The handshake succeeded, the hello did not.
@@ -63,6 +76,11 @@ pub(super) fn up(context: &Context, link: LinkId, record: &Record, hello: &Hello
     let Record { connection, agent, dialled, version, lanes, .. } = record;
     let (address, peer, build) = (connection.remote(), connection.peer().id(), &hello.build);
     tracing::info!(%link, %peer, %address, agent, build, version, lanes, dialled, transport = connection.transport(), "link up");
+    let skew = record.skew.load(Ordering::Relaxed);
+    if u128::from(skew.unsigned_abs()) > SKEW_WARNING.as_micros() {
+        let seconds = skew / 1_000_000;
+        tracing::warn!(%link, %peer, seconds, "the peer's clock differs from this one: set the one that is wrong");
+    }
     context.metrics.links_opened.inc();
     context.metrics.links_up.inc();
 }
@@ -98,4 +116,8 @@ fn refused(context: &Context, address: SocketAddr, Refusal { reason, claimed, se
 fn refused_by_peer(context: &Context, address: SocketAddr, Refusal { reason, sentence, .. }: &Refusal) {
     count(context, *reason);
     tracing::warn!(%address, ?reason, "the peer refused this agent: {sentence}");
+}
+
+fn count(context: &Context, reason: RefusalReason) {
+    context.metrics.links_refused.of(reason).inc();
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bridge_protocol::wire::control::{Heartbeat, Manifest};
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
-use bridge_runtime::config::{BitRate, DialTarget};
+use bridge_runtime::config::{BitRate, DialTarget, PostQuantum};
 use bridge_runtime::identity::Role;
 use bridge_runtime::tunnel::{Greeting, LinkEnd, TunnelEvent};
 use bytes::Bytes;
@@ -104,6 +104,13 @@ async fn a_link_with_a_committed_rate_carries_frames_as_well() {
     let rate = Some(BitRate::from_bits_per_second(50_000_000));
     let with_rate = |home: Home| home.with(|config| config.committed_rate = rate);
     carries_frames((with_rate(idc(&ca)), Role::Idc), (with_rate(cloud(&ca)), Role::Cloud)).await;
+}
+
+#[tokio::test]
+async fn one_side_may_only_prefer_what_the_other_requires() {
+    let ca = ca();
+    let idc = idc(&ca).with(|config| config.post_quantum = PostQuantum::Prefer);
+    carries_frames((idc, Role::Idc), (cloud(&ca), Role::Cloud)).await;
 }
 
 #[tokio::test]
@@ -240,6 +247,19 @@ async fn a_drain_says_goodbye_and_lets_what_is_under_way_finish() {
     idc.handle.close().await;
     assert_eq!(down(&mut idc).await, LinkEnd::Here);
     assert!(matches!(down(&mut cloud).await, LinkEnd::ByPeer(_)));
+}
+
+#[tokio::test]
+async fn while_it_drains_a_peer_that_dials_is_turned_away() {
+    let (log, ca) = (Log::capture(), ca());
+    let mut idc = idc(&ca).listening().start(Role::Idc);
+    let mut first = cloud(&ca).dialling(idc.address()).start(Role::Cloud);
+    first.up().await;
+    idc.up().await;
+    idc.shutdown.start(Duration::from_secs(60));
+    first.next(|event| matches!(event, TunnelEvent::Goodbye { .. }).then_some(())).await;
+    let _second = cloud(&ca).dialling(idc.address()).start(Role::Cloud);
+    eventually("it is turned away", || !log.lines(&["WARN", "cannot reach the peer"]).is_empty()).await;
 }
 
 #[tokio::test]

@@ -81,10 +81,7 @@ async fn an_own_certificate_that_is_over_or_not_begun_is_refused() {
 async fn a_certificate_of_the_other_role_is_refused() {
     let ca = ca();
     let said = refusal(Home::new(&ca, &issue(&ca, Role::Cloud, "shop")).listening());
-    assert!(
-        said.contains("spiffe://bridge.test/cloud/shop") && said.contains("this is a idc agent"),
-        "{said}"
-    );
+    assert!(said.contains("spiffe://bridge.test/cloud/shop") && said.contains("of the role idc"), "{said}");
 }
 
 #[tokio::test]
@@ -111,4 +108,40 @@ async fn a_certificate_that_ends_within_a_week_is_warned_about() {
     let warned = || !log.lines(&["WARN", "idc/vault", "ends soon", "bridge-certs renew"]).is_empty();
     crate::agents::eventually("the warning is logged", warned).await;
     agent.handle.close().await;
+}
+
+#[tokio::test]
+async fn a_revocation_list_that_ends_within_a_week_is_warned_about() {
+    let (log, ca) = (Log::capture(), ca());
+    let home = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening();
+    fs::write(&home.config.crl, ca.sign_crl(2, &[], span(-HOUR, 48 * HOUR)).unwrap()).unwrap();
+    let _agent = home.start(Role::Idc);
+    let warned =
+        || !log.lines(&["WARN", "idc/vault", "the revocation list ends soon", "tunnel.crl"]).is_empty();
+    crate::agents::eventually("the warning is logged", warned).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_its_peers_will_refuse_is_warned_about() {
+    let (log, ca, other) = (Log::capture(), ca(), ca());
+    let _foreign = Home::new(&ca, &issue(&other, Role::Idc, "foreign")).listening().start(Role::Idc);
+    assert_eq!(log.lines(&["WARN", "idc/foreign", "would be refused", "not from the CA"]).len(), 1);
+    let issued = issue(&ca, Role::Idc, "revoked");
+    let home = Home::new(&ca, &issued).listening();
+    home.revoke(&ca, 2, &[&issued]);
+    let _revoked = home.start(Role::Idc);
+    assert_eq!(log.lines(&["WARN", "idc/revoked", "would be refused", "is revoked"]).len(), 1);
+}
+
+#[tokio::test]
+async fn new_files_that_cannot_be_used_leave_the_old_ones_in_force() {
+    let (log, ca) = (Log::capture(), ca());
+    let agent = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening().start(Role::Idc);
+    fs::write(&agent.home.config.ca, "half a file").unwrap();
+    agent.handle.reload_identity();
+    let told = || !log.lines(&["WARN", "the old ones stay in force", "ca.pem"]).is_empty();
+    crate::agents::eventually("it is told", told).await;
+    let mut cloud =
+        Home::new(&ca, &issue(&ca, Role::Cloud, "shop")).dialling(agent.address()).start(Role::Cloud);
+    cloud.up().await;
 }

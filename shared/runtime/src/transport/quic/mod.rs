@@ -1,62 +1,37 @@
 //! Lanes over QUIC: a lane is a bidirectional stream, opened by whoever dialled.
 //!
 //! One endpoint a listen address and one a family for dialling. Each handshake takes the credentials as they are at that
-//! moment. Windows are bounded everywhere; the limits stand below with their reasons.
+//! moment.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bridge_protocol::wire::lane::{Lane, PREAMBLE_BYTES};
-use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ConnectionError, Endpoint, ServerConfig, TokioRuntime, TransportConfig, VarInt};
-use tokio::io::AsyncReadExt;
+use quinn::{Endpoint, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::timeout;
 
+use self::connection::{QuicConnection, connect_error};
 use super::credentials::Credentials;
-use super::floor::FlooredCubicConfig;
-use super::judge::{Judge, Peer};
-use super::refusal::printable;
+use super::judge::Judge;
 use super::reset_key::ResetKey;
 use super::tls::{self, Slot};
 use super::udp;
-use super::{
-    BoxFuture, CloseCode, Closed, ConnectError, Connection, Incoming, LaneError, LaneStream, Refusal,
-    Transport,
-};
+use super::{BoxFuture, CloseCode, ConnectError, Connection, Incoming, Transport};
 use crate::config::{PostQuantum, TunnelConfig};
 use crate::identity::SpiffeId;
+
+mod connection;
+
+mod limits;
 
 /// A handshake that takes longer is given up: three round trips across the world with a packet lost.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 
-/// Most lanes a dialler may open: a control lane and 16 order lanes.
-const LANES_MAX: u32 = 17;
-
-/// A lane buffers this much that we have not read yet; enough for 20 MB/s on four lanes at a round trip of 50 ms.
-const LANE_RECEIVE_WINDOW: u32 = 256 * 1024;
-
-/// All lanes together; bounds what a peer can make us hold.
-const RECEIVE_WINDOW: u32 = 32 * 1024 * 1024;
-
-/// Sent and not yet acknowledged, all lanes together.
-const SEND_WINDOW: u64 = 8 * 1024 * 1024;
-
-/// Before the first measurement; quinn's 333 ms would make the first lost packet of a handshake cost a third of a second.
-const INITIAL_RTT: Duration = Duration::from_millis(50);
-
-/// Keeps NAT and firewall state alive below their usual shortest timeouts.
-const KEEP_ALIVE: Duration = Duration::from_secs(3);
-
 /// Peers that knocked and were not yet asked for by the tunnel; beyond it quinn's own queue holds them.
 const KNOCKS: usize = 16;
-
-/// Peers that knocked and wait in quinn, and the bytes of theirs that it keeps meanwhile.
-const INCOMING_MAX: usize = 1024;
-const INCOMING_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// How long closing waits for the peers to have been told.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
@@ -93,9 +68,8 @@ impl Quic {
             credentials,
             allow,
             post_quantum: config.post_quantum,
-            listening: Arc::new(transport_config(config, LANES_MAX)),
-            // Lanes are the dialler's to open; what a listener opens is against the protocol.
-            dialling: Arc::new(transport_config(config, 0)),
+            listening: limits::listening(config),
+            dialling: limits::dialling(config),
             reset_key,
             udp_buffer: config.udp_buffer.bytes(),
         });
@@ -184,10 +158,8 @@ impl Shared {
         let tls = tls::server_config(self.judge(), self.post_quantum, slot).map_err(local)?;
         let crypto = QuicServerConfig::try_from(tls).map_err(local)?;
         let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-        config
-            .transport_config(self.listening.clone())
-            .max_incoming(INCOMING_MAX)
-            .incoming_buffer_size_total(INCOMING_BYTES_MAX);
+        config.transport_config(self.listening.clone());
+        limits::bound_incoming(&mut config);
         Ok(config)
     }
 
@@ -263,144 +235,5 @@ impl Transport for Quic {
                 tracing::debug!("not every peer confirmed the end in time");
             }
         })
-    }
-}
-
-/// A QUIC connection with a peer that was found good.
-struct QuicConnection {
-    quic: quinn::Connection,
-    peer: Peer,
-}
-
-impl Connection for QuicConnection {
-    fn transport(&self) -> &'static str {
-        "quic"
-    }
-
-    fn peer(&self) -> &Peer {
-        &self.peer
-    }
-
-    fn remote(&self) -> SocketAddr {
-        self.quic.remote_address()
-    }
-
-    fn open_lane(&self, lane: Lane) -> BoxFuture<'_, Result<LaneStream, LaneError>> {
-        Box::pin(async move {
-            let (mut send, recv) =
-                self.quic.open_bi().await.map_err(|error| LaneError::Closed(closed(error)))?;
-            send.write_all(&lane.preamble()).await.map_err(|_| self.cut())?;
-            Ok(lane_stream(lane, send, recv))
-        })
-    }
-
-    fn accept_lane(&self) -> BoxFuture<'_, Result<LaneStream, LaneError>> {
-        Box::pin(async {
-            let (send, mut recv) =
-                self.quic.accept_bi().await.map_err(|error| LaneError::Closed(closed(error)))?;
-            let mut preamble = [0; PREAMBLE_BYTES];
-            AsyncReadExt::read_exact(&mut recv, &mut preamble).await.map_err(|_| self.cut())?;
-            Ok(lane_stream(Lane::from_preamble(preamble)?, send, recv))
-        })
-    }
-
-    fn close(&self, code: CloseCode, sentence: &str) {
-        self.quic.close(VarInt::from_u32(code.number()), sentence.as_bytes());
-    }
-
-    fn ended(&self) -> Option<Closed> {
-        self.quic.close_reason().map(closed)
-    }
-
-    fn closed(&self) -> BoxFuture<'static, Closed> {
-        let quic = self.quic.clone();
-        Box::pin(async move { closed(quic.closed().await) })
-    }
-
-    fn rtt(&self) -> Duration {
-        self.quic.rtt()
-    }
-}
-
-impl QuicConnection {
-    /// Why a stream broke: usually since the connection did.
-    fn cut(&self) -> LaneError {
-        self.ended().map_or(LaneError::Cut, LaneError::Closed)
-    }
-}
-
-fn lane_stream(lane: Lane, send: quinn::SendStream, recv: quinn::RecvStream) -> LaneStream {
-    let priority = match lane {
-        Lane::Control => 1,
-        Lane::Order(_) => 0,
-    };
-    // Fails only on a stream that is closed already, which its first write will tell.
-    let _closed_already = send.set_priority(priority);
-    LaneStream { lane, reader: Box::new(recv), writer: Box::new(send) }
-}
-
-fn transport_config(tunnel: &TunnelConfig, lanes_from_peer: u32) -> TransportConfig {
-    let mut config = TransportConfig::default();
-    config
-        .max_concurrent_bidi_streams(VarInt::from_u32(lanes_from_peer))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .stream_receive_window(VarInt::from_u32(LANE_RECEIVE_WINDOW))
-        .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
-        .send_window(SEND_WINDOW)
-        // Fairness splits every packet among the lanes; frames are small and want to go out whole.
-        .send_fairness(false)
-        .initial_rtt(INITIAL_RTT)
-        .max_idle_timeout(tunnel.idle_timeout.try_into().ok())
-        .keep_alive_interval(Some(KEEP_ALIVE))
-        .datagram_receive_buffer_size(None);
-    match tunnel.committed_rate {
-        Some(rate) => config.congestion_controller_factory(Arc::new(FlooredCubicConfig {
-            committed_bytes_per_second: rate.bytes_per_second(),
-        })),
-        None => config.congestion_controller_factory(Arc::new(CubicConfig::default())),
-    };
-    config
-}
-
-/// TLS alerts travel as QUIC transport errors 0x100 to 0x1ff (RFC 9001 section 4.8).
-fn alert(code: quinn::TransportErrorCode) -> Option<u8> {
-    u8::try_from(u64::from(code).checked_sub(0x100)?).ok()
-}
-
-fn connect_error(error: ConnectionError, slot: &Slot) -> ConnectError {
-    if let Some(Err(refusal)) = slot.get() {
-        return ConnectError::Refused(refusal.clone());
-    }
-    if let ConnectionError::TransportError(ours) = &error
-        && let Some(code) = alert(ours.code)
-    {
-        return ConnectError::Refused(Refusal::by_our_alert(code, &ours.reason));
-    }
-    match closed(error) {
-        Closed::RefusedByPeer(refusal) => ConnectError::RefusedByPeer(refusal),
-        Closed::TimedOut => ConnectError::NoAnswer(HANDSHAKE_TIME),
-        other => ConnectError::Broken(other.to_string()),
-    }
-}
-
-fn closed(error: ConnectionError) -> Closed {
-    match error {
-        ConnectionError::ApplicationClosed(close) => Closed::ByPeer {
-            code: CloseCode::from_number(close.error_code.into_inner()),
-            sentence: printable(&String::from_utf8_lossy(&close.reason)),
-        },
-        ConnectionError::ConnectionClosed(close) => {
-            let said = String::from_utf8_lossy(&close.reason);
-            match alert(close.error_code) {
-                Some(code) => Closed::RefusedByPeer(Refusal::by_peers_alert(code, &said)),
-                None => {
-                    Closed::Broken(format!("the peer gave up: {} {}", close.error_code, printable(&said)))
-                }
-            }
-        }
-        ConnectionError::TimedOut => Closed::TimedOut,
-        ConnectionError::Reset => Closed::Reset,
-        ConnectionError::LocallyClosed => Closed::Here,
-        other => Closed::Broken(other.to_string()),
     }
 }

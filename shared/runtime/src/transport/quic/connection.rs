@@ -1,0 +1,132 @@
+//! One QUIC connection, and what its errors mean.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bridge_protocol::wire::lane::{Lane, PREAMBLE_BYTES};
+use quinn::{ConnectionError, RecvStream, SendStream, TransportErrorCode, VarInt};
+use tokio::io::AsyncReadExt;
+
+use super::HANDSHAKE_TIME;
+use crate::transport::refusal::printable;
+use crate::transport::tls::Slot;
+use crate::transport::{
+    BoxFuture, CloseCode, Closed, ConnectError, Connection, LaneError, LaneStream, Peer, Refusal,
+};
+
+/// A QUIC connection with a peer that was found good.
+pub(super) struct QuicConnection {
+    pub(super) quic: quinn::Connection,
+    pub(super) peer: Peer,
+}
+
+impl Connection for QuicConnection {
+    fn transport(&self) -> &'static str {
+        "quic"
+    }
+
+    fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    fn remote(&self) -> SocketAddr {
+        self.quic.remote_address()
+    }
+
+    fn open_lane(&self, lane: Lane) -> BoxFuture<'_, Result<LaneStream, LaneError>> {
+        Box::pin(async move {
+            let (mut send, recv) =
+                self.quic.open_bi().await.map_err(|error| LaneError::Closed(closed(error)))?;
+            send.write_all(&lane.preamble()).await.map_err(|_| self.cut())?;
+            Ok(lane_stream(lane, send, recv))
+        })
+    }
+
+    fn accept_lane(&self) -> BoxFuture<'_, Result<LaneStream, LaneError>> {
+        Box::pin(async {
+            let (send, mut recv) =
+                self.quic.accept_bi().await.map_err(|error| LaneError::Closed(closed(error)))?;
+            let mut preamble = [0; PREAMBLE_BYTES];
+            AsyncReadExt::read_exact(&mut recv, &mut preamble).await.map_err(|_| self.cut())?;
+            Ok(lane_stream(Lane::from_preamble(preamble)?, send, recv))
+        })
+    }
+
+    fn close(&self, code: CloseCode, sentence: &str) {
+        self.quic.close(VarInt::from_u32(code.number()), sentence.as_bytes());
+    }
+
+    fn ended(&self) -> Option<Closed> {
+        self.quic.close_reason().map(closed)
+    }
+
+    fn closed(&self) -> BoxFuture<'static, Closed> {
+        let quic = self.quic.clone();
+        Box::pin(async move { closed(quic.closed().await) })
+    }
+
+    fn rtt(&self) -> Duration {
+        self.quic.rtt()
+    }
+}
+
+impl QuicConnection {
+    /// Why a stream broke: usually since the connection did.
+    fn cut(&self) -> LaneError {
+        self.ended().map_or(LaneError::Cut, LaneError::Closed)
+    }
+}
+
+fn lane_stream(lane: Lane, send: SendStream, recv: RecvStream) -> LaneStream {
+    let priority = match lane {
+        Lane::Control => 1,
+        Lane::Order(_) => 0,
+    };
+    // Fails only on a stream that is closed already, which its first write will tell.
+    let _closed_already = send.set_priority(priority);
+    LaneStream { lane, reader: Box::new(recv), writer: Box::new(send) }
+}
+
+/// TLS alerts travel as QUIC transport errors 0x100 to 0x1ff (RFC 9001 section 4.8).
+fn alert(code: TransportErrorCode) -> Option<u8> {
+    u8::try_from(u64::from(code).checked_sub(0x100)?).ok()
+}
+
+/// Why a handshake came to nothing; the slot knows if it was our own verdict.
+pub(super) fn connect_error(error: ConnectionError, slot: &Slot) -> ConnectError {
+    if let Some(Err(refusal)) = slot.get() {
+        return ConnectError::Refused(refusal.clone());
+    }
+    if let ConnectionError::TransportError(ours) = &error
+        && let Some(code) = alert(ours.code)
+    {
+        return ConnectError::Refused(Refusal::by_our_alert(code, &ours.reason));
+    }
+    match closed(error) {
+        Closed::RefusedByPeer(refusal) => ConnectError::RefusedByPeer(refusal),
+        Closed::TimedOut => ConnectError::NoAnswer(HANDSHAKE_TIME),
+        other => ConnectError::Broken(other.to_string()),
+    }
+}
+
+fn closed(error: ConnectionError) -> Closed {
+    match error {
+        ConnectionError::ApplicationClosed(close) => Closed::ByPeer {
+            code: CloseCode::from_number(close.error_code.into_inner()),
+            sentence: printable(&String::from_utf8_lossy(&close.reason)),
+        },
+        ConnectionError::ConnectionClosed(close) => {
+            let said = String::from_utf8_lossy(&close.reason);
+            match alert(close.error_code) {
+                Some(code) => Closed::RefusedByPeer(Refusal::by_peers_alert(code, &said)),
+                None => {
+                    Closed::Broken(format!("the peer gave up: {} {}", close.error_code, printable(&said)))
+                }
+            }
+        }
+        ConnectionError::TimedOut => Closed::TimedOut,
+        ConnectionError::Reset => Closed::Reset,
+        ConnectionError::LocallyClosed => Closed::Here,
+        other => Closed::Broken(other.to_string()),
+    }
+}

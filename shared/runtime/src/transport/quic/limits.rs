@@ -1,0 +1,70 @@
+//! What QUIC may hold, wait for and assume; each number stands with its reason.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::congestion::CubicConfig;
+use quinn::{ServerConfig, TransportConfig, VarInt};
+
+use crate::config::TunnelConfig;
+use crate::transport::floor::FlooredCubicConfig;
+
+/// Most lanes a dialler may open: a control lane and 16 order lanes.
+const LANES_MAX: u32 = 17;
+
+/// A lane buffers this much that we have not read yet; enough for 20 MB/s on four lanes at a round trip of 50 ms.
+const LANE_RECEIVE_WINDOW: u32 = 256 * 1024;
+
+/// All lanes together; bounds what a peer can make us hold.
+const RECEIVE_WINDOW: u32 = 32 * 1024 * 1024;
+
+/// Sent and not yet acknowledged, all lanes together.
+const SEND_WINDOW: u64 = 8 * 1024 * 1024;
+
+/// Before the first measurement; quinn's 333 ms would make the first lost packet of a handshake cost a third of a second.
+const INITIAL_RTT: Duration = Duration::from_millis(50);
+
+/// Keeps NAT and firewall state alive below their usual shortest timeouts.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+
+/// Peers that knocked and wait in quinn, and the bytes of theirs that it keeps meanwhile.
+const INCOMING_MAX: usize = 1024;
+const INCOMING_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// The side that listens: lanes are opened towards it.
+pub(super) fn listening(tunnel: &TunnelConfig) -> Arc<TransportConfig> {
+    Arc::new(transport_config(tunnel, LANES_MAX))
+}
+
+/// The side that dials: what a listener opens is against the protocol.
+pub(super) fn dialling(tunnel: &TunnelConfig) -> Arc<TransportConfig> {
+    Arc::new(transport_config(tunnel, 0))
+}
+
+/// Bounds what peers cost that are not let in yet.
+pub(super) fn bound_incoming(config: &mut ServerConfig) {
+    config.max_incoming(INCOMING_MAX).incoming_buffer_size_total(INCOMING_BYTES_MAX);
+}
+
+fn transport_config(tunnel: &TunnelConfig, lanes_from_peer: u32) -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(lanes_from_peer))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(LANE_RECEIVE_WINDOW))
+        .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
+        .send_window(SEND_WINDOW)
+        // Fairness splits every packet among the lanes; frames are small and want to go out whole.
+        .send_fairness(false)
+        .initial_rtt(INITIAL_RTT)
+        .max_idle_timeout(tunnel.idle_timeout.try_into().ok())
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .datagram_receive_buffer_size(None);
+    match tunnel.committed_rate {
+        Some(rate) => config.congestion_controller_factory(Arc::new(FlooredCubicConfig {
+            committed_bytes_per_second: rate.bytes_per_second(),
+        })),
+        None => config.congestion_controller_factory(Arc::new(CubicConfig::default())),
+    };
+    config
+}

@@ -1,0 +1,166 @@
+//! The control lane of a link that is up: our heartbeat and news one way, the peer's the other, and its silence.
+
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use bridge_protocol::wire::control::{Control, Goodbye, Heartbeat, Manifest, Refused, control};
+use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX};
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout_at};
+
+use super::hello;
+use super::lanes::{FrameReader, ReadError};
+use super::link::{Link, LinkEnd};
+use super::{Greeting, Phase, TunnelEvent};
+use crate::transport::refusal::printable;
+
+impl Link {
+    /// Says what is to be said: a heartbeat, a new window or manifest, a goodbye.
+    ///
+    /// `manifest` is the one our hello had; a newer one since then is news.
+    pub(super) async fn write_control(
+        &self,
+        mut writer: impl AsyncWrite + Unpin,
+        mut manifest: Bytes,
+    ) -> LinkEnd {
+        let mut greeting = self.context.greeting.clone();
+        greeting.mark_changed();
+        let mut beat = interval(self.context.heartbeat);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut said_goodbye = false;
+        loop {
+            let message = tokio::select! {
+                _ = beat.tick() => self.heartbeat(),
+                () = self.context.reached(Phase::Draining), if !said_goodbye => {
+                    said_goodbye = true;
+                    Goodbye { reason: "this agent is stopping".to_owned() }.into()
+                }
+                () = changed(&mut greeting) => {
+                    let note = greeting.borrow_and_update().manifest.clone();
+                    if note == manifest {
+                        self.heartbeat()
+                    } else {
+                        manifest.clone_from(&note);
+                        Manifest { note }.into()
+                    }
+                }
+            };
+            if let Err(end) = self.write(&mut writer, &message).await {
+                return end;
+            }
+        }
+    }
+
+    fn heartbeat(&self) -> Control {
+        let window = self.context.greeting.borrow().window;
+        Heartbeat { clock_micros: hello::clock_micros(), window }.into()
+    }
+
+    async fn write(&self, writer: &mut (impl AsyncWrite + Unpin), message: &Control) -> Result<(), LinkEnd> {
+        let bytes = frame::to_bytes(message, CONTROL_FRAME_BYTES_MAX).map_err(|error| {
+            LinkEnd::Broken(format!("this agent's greeting does not fit a frame: {error}"))
+        })?;
+        let written = async {
+            writer.write_all(&bytes).await?;
+            writer.flush().await
+        };
+        written.await.map_err(|error: io::Error| self.cut(error.into()))?;
+        self.traffic.sent(bytes.len());
+        Ok(())
+    }
+}
+
+/// Waits for a change; for ever once nobody is left to make one.
+async fn changed(greeting: &mut watch::Receiver<Greeting>) {
+    if greeting.changed().await.is_err() {
+        pending().await
+    }
+}
+
+/// What the control lane brings, and the silence when it brings nothing.
+pub(super) struct ControlReader {
+    link: Arc<Link>,
+    /// As the peer last said it.
+    window: u32,
+    silent: bool,
+    heard: Instant,
+}
+
+impl ControlReader {
+    /// A reader for a link that has just come up with this window.
+    pub(super) fn new(link: Arc<Link>, window: u32) -> Self {
+        Self { link, window, silent: false, heard: Instant::now() }
+    }
+
+    /// Reads until the link ends.
+    pub(super) async fn read(mut self, mut frames: FrameReader<impl AsyncRead + Unpin>) -> LinkEnd {
+        loop {
+            let deadline = self.heard + self.link.context.silent_after;
+            let handled = if self.silent {
+                self.handle(frames.next().await).await
+            } else {
+                match timeout_at(deadline.into(), frames.next()).await {
+                    Ok(read) => self.handle(read).await,
+                    Err(_) => self.set_silent(true).await,
+                }
+            };
+            if let Err(end) = handled {
+                return end;
+            }
+        }
+    }
+
+    async fn handle(&mut self, read: Result<Bytes, ReadError>) -> Result<(), LinkEnd> {
+        let payload = read.map_err(|error| self.link.cut(error))?;
+        self.link.traffic.received(payload.len());
+        let id = self.link.id;
+        match frame::decode::<Control>(payload)?.kind {
+            Some(control::Kind::Heartbeat(heartbeat)) => self.on_heartbeat(heartbeat).await,
+            Some(control::Kind::Manifest(Manifest { note })) => {
+                self.link.send_event(TunnelEvent::Manifest { link: id, note }).await
+            }
+            Some(control::Kind::Goodbye(Goodbye { reason })) => {
+                tracing::info!(link = %id, reason = printable(&reason), "the peer says goodbye");
+                self.link.send_event(TunnelEvent::Goodbye { link: id }).await
+            }
+            Some(control::Kind::Hello(_)) => Err(LinkEnd::Violation("a second hello came".to_owned())),
+            Some(control::Kind::Refused(Refused { reason })) => Err(LinkEnd::ByPeer(printable(&reason))),
+            // A later version's message, which this one may ignore.
+            None => Ok(()),
+        }
+    }
+
+    async fn on_heartbeat(&mut self, heartbeat: Heartbeat) -> Result<(), LinkEnd> {
+        self.heard = Instant::now();
+        let skew = hello::skew(heartbeat.clock_micros, self.link.record.connection.rtt());
+        self.link.record.skew.store(skew, Ordering::Relaxed);
+        if self.silent {
+            self.set_silent(false).await?;
+        }
+        if heartbeat.window != self.window {
+            self.window = heartbeat.window;
+            self.link.send_event(TunnelEvent::Window { link: self.link.id, window: self.window }).await?;
+        }
+        Ok(())
+    }
+
+    async fn set_silent(&mut self, silent: bool) -> Result<(), LinkEnd> {
+        self.silent = silent;
+        self.link.record.silent.store(silent, Ordering::Relaxed);
+        let (link, peer) = (self.link.id, self.link.record.connection.peer().id());
+        let event = if silent {
+            let after = self.link.context.silent_after;
+            tracing::warn!(%link, %peer, ?after, "no heartbeat from the peer: the link gets no new requests");
+            TunnelEvent::Silent { link }
+        } else {
+            tracing::info!(%link, %peer, "the silent peer is heard again");
+            TunnelEvent::Heard { link }
+        };
+        self.link.send_event(event).await
+    }
+}
