@@ -1,6 +1,24 @@
-//! bridge-cloud: stands beside the storefront, answers its reads and relays its orders, sealed, to the IDC.
+//! bridge-cloud: stands beside the storefront, seals what is personal and relays it to the data centre.
 //!
-//! Modules stand in the order a request meets them.
+//! Modules stand in the order an order meets them; [`storefront::orders::submit_order`] is its whole way.
 
-/// Every setting, with its default.
+// Every setting, with its default.
 pub mod config;
+
+// HTTP: from a request's bytes to a typed request, and from an answer to a response.
+pub mod storefront;
+
+// Whether there is room for one more: pure.
+pub mod admission;
+
+// Closes an order's personal data; nothing on this side can open it again.
+pub mod seal;
+
+// The task that owns the order link, and the handle by which requests reach it.
+pub mod order_link;
+
+// The process: what it starts, watches and ends.
+pub mod serve;
+
+// The command line.
+pub mod cli;

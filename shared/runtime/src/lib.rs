@@ -6,6 +6,9 @@
 // Reads the configuration file, with every mistake reported at once.
 pub mod config;
 
+// The wall clock.
+pub mod clock;
+
 // Logs and metrics.
 pub mod telemetry;
 
@@ -26,3 +29,6 @@ pub mod shutdown;
 
 // What the process gives up at its start, so that no core dump holds personal data.
 pub mod hardening;
+
+// What both command lines have in common.
+pub mod cli;

@@ -59,6 +59,8 @@ pub enum Answer {
     Unknown,
     /// It never left, and had no effect.
     NotSent,
+    /// The IDC knows no such order, and a write about it is not settled yet: ask again.
+    Pending,
 }
 
 /// What the shell does next.
@@ -169,7 +171,7 @@ impl Sender {
     }
 
     /// Whether a write under this key, or for this order, is not settled yet.
-    pub fn is_unsettled(&self, order: OrderId, key: Option<KeyDigest>) -> bool {
+    fn is_unsettled(&self, order: OrderId, key: Option<KeyDigest>) -> bool {
         key.is_some_and(|key| self.keys.contains_key(&key))
             || self.requests.values().any(|request| request.order == order && request.key.is_some())
     }
@@ -274,6 +276,7 @@ impl Sender {
                 }
                 // The ledger itself says that the key is another request's, so no copy of this one has an effect.
                 refusal @ Refusal::KeyReused => self.finish(id, Answer::Refused(refusal)),
+                Refusal::NotFound if self.is_asked_too_early(request) => self.finish(id, Answer::Pending),
                 refusal if sent_once || request.key.is_none() => self.finish(id, Answer::Refused(refusal)),
                 // Of the earlier copies nobody knows: the timer sends it again, or tells the caller so.
                 _ => {}
@@ -324,6 +327,12 @@ impl Sender {
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+
+    /// A question about an order that this sender is still settling.
+    fn is_asked_too_early(&self, question: &Request) -> bool {
+        let to_idc::Kind::Ask(ask) = &question.kind else { return false };
+        self.is_unsettled(question.order, ask.key.as_deref().and_then(KeyDigest::from_bytes))
     }
 
     /// Sends what waits, as far as the links have room: to the link with the least on it.
@@ -667,6 +676,19 @@ mod tests {
         sender.handle_timeout(at(10));
         assert_eq!(sender.unsettled(), 2);
         assert!(!sender.is_unsettled(order(1), None) && sender.is_unsettled(order(3), None));
+    }
+
+    #[test]
+    fn an_order_that_is_still_being_settled_is_pending_and_not_missing() {
+        let mut sender = connected(8);
+        submit(&mut sender, at(0), cancel(1));
+        let early = submit(&mut sender, at(1), ask(1));
+        let missing = submit(&mut sender, at(1), ask(2));
+        drain(&mut sender);
+        for id in [early, missing] {
+            sender.handle_answer(at(2), A, refused(id, Refusal::NotFound));
+        }
+        assert_eq!(drain(&mut sender), ["2 Pending", "3 Refused(NotFound)"]);
     }
 
     #[test]

@@ -1,0 +1,99 @@
+//! Admission: whether there is room for one more order, decided from numbers alone, before work is spent on it.
+//!
+//! An [`AdmittedOrder`] is made here and nowhere else; only it can be sealed.
+
+use std::time::Duration;
+
+use bridge_protocol::domain::body::OrderRequest;
+use bridge_protocol::seal::sealing::Header;
+
+/// An order that was parsed and for which there is room. No `Debug`: it holds personal data.
+pub struct AdmittedOrder {
+    header: Header,
+    request: OrderRequest,
+}
+
+impl AdmittedOrder {
+    /// Whose order under which key.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// What is ordered, and the personal data to be sealed.
+    pub fn request(&self) -> &OrderRequest {
+        &self.request
+    }
+}
+
+/// How much is on the order link now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Whether some link takes new requests.
+    pub link_open: bool,
+    /// Requests waiting for a link.
+    pub queued: usize,
+}
+
+/// Why an order is not admitted. It has had no effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// No link to the IDC takes orders.
+    #[error("the data centre cannot be reached")]
+    NoLink,
+    /// As many wait as may.
+    #[error("as many orders wait as this agent accepts")]
+    Full,
+    /// The agent is coming to its end.
+    #[error("this agent is shutting down")]
+    Draining,
+}
+
+impl NotAdmitted {
+    /// When it makes sense to come back.
+    pub fn retry_after(self) -> Duration {
+        match self {
+            // Links reconnect within five seconds; most within one.
+            Self::NoLink => Duration::from_secs(2),
+            // A full queue is worked off in well under a second.
+            Self::Full | Self::Draining => Duration::from_secs(1),
+        }
+    }
+}
+
+/// Admits a write of any kind, or says why not.
+pub fn admit_write(load: Load, queue_max: usize, draining: bool) -> Result<(), NotAdmitted> {
+    if draining {
+        Err(NotAdmitted::Draining)
+    } else if !load.link_open {
+        Err(NotAdmitted::NoLink)
+    } else if load.queued >= queue_max {
+        Err(NotAdmitted::Full)
+    } else {
+        Ok(())
+    }
+}
+
+/// Admits an order, or says why not.
+pub fn admit(
+    header: Header,
+    request: OrderRequest,
+    load: Load,
+    queue_max: usize,
+    draining: bool,
+) -> Result<AdmittedOrder, NotAdmitted> {
+    admit_write(load, queue_max, draining).map(|()| AdmittedOrder { header, request })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_link_or_room_or_when_draining_nothing_is_admitted() {
+        let load = |link_open, queued| Load { link_open, queued };
+        assert_eq!(admit_write(load(true, 9), 10, false), Ok(()));
+        assert_eq!(admit_write(load(true, 10), 10, false), Err(NotAdmitted::Full));
+        assert_eq!(admit_write(load(false, 0), 10, false), Err(NotAdmitted::NoLink));
+        assert_eq!(admit_write(load(true, 0), 10, true), Err(NotAdmitted::Draining));
+    }
+}

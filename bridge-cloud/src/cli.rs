@@ -1,0 +1,68 @@
+//! The command line of bridge-cloud.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use bridge_runtime::cli::{self, Outcome};
+use bridge_runtime::{config, hardening, telemetry};
+use clap::{Parser, Subcommand};
+
+use crate::config::CloudConfig;
+use crate::serve;
+
+#[derive(Parser)]
+#[command(
+    name = "bridge-cloud",
+    version,
+    about = "Stands beside the storefront: relays orders to the data centre, their personal data sealed.",
+    after_help = "Examples:\n  bridge-cloud check --config bridge-cloud.toml\n  bridge-cloud serve --config bridge-cloud.toml\n  \
+                  bridge-cloud status --config bridge-cloud.toml\n\nExit codes: 0 done, 1 failed, 2 usage or configuration."
+)]
+struct Arguments {
+    /// The configuration; samples/bridge-cloud.toml explains every key.
+    #[arg(long, value_name = "FILE", default_value = "bridge-cloud.toml", global = true)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGTERM, then drain and exit 0.
+    Serve,
+    /// Read the configuration and everything it names; say all mistakes.
+    Check {
+        /// Show the effective configuration, secrets left out.
+        #[arg(long)]
+        print_config: bool,
+    },
+    /// Show the state of the running agent as JSON.
+    Status,
+}
+
+/// Runs the command that the process was called with.
+pub fn run() -> ExitCode {
+    cli::exit(execute(Arguments::parse()))
+}
+
+fn execute(Arguments { config, command }: Arguments) -> Outcome {
+    match command {
+        Command::Serve => {
+            let config = load(&config)?;
+            hardening::forbid_core_dumps()?;
+            telemetry::init(&config.log)?;
+            cli::runtime()?.block_on(serve::serve(config))?;
+        }
+        Command::Check { print_config } => {
+            let loaded = load(&config)?;
+            serve::pinned_keys(&loaded.sealing.verifier_keys).map_err(cli::usage)?;
+            cli::checked(&config, print_config.then_some(loaded.effective.as_str()))?;
+        }
+        Command::Status => cli::runtime()?.block_on(cli::status(load(&config)?.admin.listen))?,
+    }
+    Ok(())
+}
+
+fn load(path: &Path) -> Result<CloudConfig, cli::Failure> {
+    CloudConfig::load(path, config::environment()).map_err(cli::usage)
+}

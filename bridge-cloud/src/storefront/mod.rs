@@ -1,0 +1,161 @@
+//! The storefront's listener: one current-thread runtime a core behind SO_REUSEPORT, each with its own sealer.
+//!
+//! A connection stays on its core. Limits of time and size stand here and in `orders`; what a request means, in `orders`.
+
+/// Errors as RFC 9457 problems.
+pub mod problem;
+
+/// Which path is whose, and what every request passes.
+mod router;
+
+/// Orders: from a request to a receipt, in one function.
+pub mod orders;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bridge_protocol::domain::{Brand, Currency};
+use bridge_protocol::note::NoteVerifier;
+use bridge_runtime::config::Secret;
+use bridge_runtime::shutdown::Shutdown;
+use bridge_runtime::telemetry::metrics::Metrics;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::Semaphore;
+
+use crate::config::StorefrontConfig;
+use crate::order_link::{ManifestWatch, OrderLink};
+use crate::seal::Sealer;
+
+/// Connections that the kernel keeps for us until they are accepted.
+const BACKLOG: i32 = 1_024;
+
+/// After an error of accept (mostly too many open files) nothing is accepted for this long.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// What all serving threads share.
+pub struct Storefront {
+    /// The brands that are served, by name.
+    pub brands: HashMap<String, Shop>,
+    /// Limits.
+    pub config: StorefrontConfig,
+    /// Orders that may wait for a link.
+    pub queue_max: usize,
+    /// The way to the IDC.
+    pub link: OrderLink,
+    /// The newest sealing keys.
+    pub manifest: ManifestWatch,
+    /// The IDC keys that may sign a receipt.
+    pub pinned: Vec<NoteVerifier>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Whether the agent is ending.
+    pub shutdown: Shutdown,
+}
+
+/// One brand's shop.
+pub struct Shop {
+    /// Its name.
+    pub brand: Brand,
+    /// The bearer token its storefront shows.
+    pub token: Secret,
+    /// What it sells in.
+    pub currency: Currency,
+}
+
+/// One serving thread's view: what is shared, and its own sealer.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Storefront>,
+    pub(crate) sealer: Sealer,
+}
+
+/// Binds the listener's sockets, one a serving thread, and starts the threads.
+///
+/// Returns the address (the system's choice where port 0 was configured) and the threads, which end after the drain.
+pub fn start(storefront: Arc<Storefront>) -> io::Result<(SocketAddr, Vec<JoinHandle<()>>)> {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = if storefront.config.workers == 0 { cores() } else { storefront.config.workers };
+    let first = bind(storefront.config.listen)?;
+    let address = first.local_addr()?;
+    let mut listeners = vec![first];
+    for _ in 1..workers {
+        listeners.push(bind(address)?);
+    }
+    let connections_max = storefront.config.connections_max.div_ceil(workers);
+    let spawn = |(index, listener): (usize, TcpListener)| {
+        let worker = Worker {
+            sealer: Sealer::new(storefront.manifest.clone(), storefront.metrics.clone()),
+            shared: storefront.clone(),
+        };
+        let thread = std::thread::Builder::new().name(format!("storefront-{index}"));
+        thread.spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let served =
+                runtime.and_then(|runtime| runtime.block_on(serve(worker, listener, connections_max)));
+            if let Err(error) = served {
+                tracing::error!(%error, "a serving thread ended");
+            }
+        })
+    };
+    let threads = listeners.into_iter().enumerate().map(spawn).collect::<io::Result<_>>()?;
+    Ok((address, threads))
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+async fn serve(worker: Worker, listener: TcpListener, connections_max: usize) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let shared = worker.shared.clone();
+    let service = TowerToHyperService::new(router::router(worker));
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.config.header_timeout)
+        .max_headers(64)
+        .pipeline_flush(true);
+    http.http2().timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(16 * 1024);
+    let room = Arc::new(Semaphore::new(connections_max));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let Ok(place) = room.clone().acquire_owned().await else { break };
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "accept a storefront connection");
+                    tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+                    continue;
+                }
+            },
+            _deadline = shared.shutdown.started() => break,
+        };
+        let _slower_at_worst = stream.set_nodelay(true);
+        let connection = http.serve_connection(TokioIo::new(stream), service.clone()).into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            // A caller that cuts its connection or speaks no HTTP is its own business; hyper has answered what it could.
+            let _ended = connection.await;
+            drop(place);
+        });
+    }
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        () = shared.shutdown.overdue() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,390 @@
+//! Orders at the storefront: what is asked, and how each answer reads.
+//!
+//! [`submit_order`] is an order's whole way through this agent, a line a step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, body::Body};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bridge_protocol::domain::body::OrderRequest;
+use bridge_protocol::domain::order::FieldError;
+use bridge_protocol::domain::{Brand, IdempotencyKey, KeyDigest, OrderId, Outcome, UnixMicros};
+use bridge_protocol::order_link::sender::{Answer, Rejected};
+use bridge_protocol::receipt::{self, Receipt};
+use bridge_protocol::seal::sealing::Header;
+use bridge_protocol::wire::order::{Ask, Cancel, Refusal, Settled, State as OrderState, to_idc};
+use bridge_runtime::clock;
+use bridge_runtime::telemetry::metrics::OrderOutcome;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http_body_util::BodyExt as _;
+use prost::Message as _;
+use rand::RngExt as _;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
+use super::problem::{Kind, Problem};
+use super::{Shop, Worker};
+use crate::admission::{self, NotAdmitted};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// When an unknown outcome may be asked about, or a key in progress tried again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// `POST /v1/{brand}/orders`: 201 with a receipt, 202 if the outcome is unknown, or a problem.
+pub(super) async fn submit_order(
+    State(worker): State<Arc<Worker>>,
+    Path(brand): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let shop = worker.authenticate(&brand, &headers)?;
+    let key = idempotency_key(&headers)?.digest(&shop.brand);
+    let body = worker.read_body(&headers, body).await?;
+    let request = worker.parse(shop, &body)?;
+    let header = Header { brand: shop.brand.clone(), order: new_order_id(), key };
+    let admitted = worker.admit(header, request)?;
+    let sealed = worker.seal(admitted)?;
+    let header = sealed.header().clone();
+    let answer = worker.shared.link.submit(header.order, to_idc::Kind::Place(sealed.into_envelope())).await;
+    worker.respond(&header, answer)
+}
+
+/// `POST /v1/{brand}/orders/{order}/cancel`: 200, 202 if the outcome is unknown, or a problem.
+pub(super) async fn cancel_order(
+    State(worker): State<Arc<Worker>>,
+    Path((brand, order)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let shop = worker.authenticate(&brand, &headers)?;
+    let key = idempotency_key(&headers)?.digest(&shop.brand);
+    let header = Header { brand: shop.brand.clone(), order: order_id(&order)?, key };
+    worker.admit_write()?;
+    let cancel = Cancel {
+        brand: header.brand.as_str().to_owned(),
+        order: Bytes::copy_from_slice(header.order.as_bytes()),
+        key: Bytes::copy_from_slice(key.as_bytes()),
+    };
+    let answer = worker.shared.link.submit(header.order, to_idc::Kind::Cancel(cancel)).await;
+    worker.respond(&header, answer)
+}
+
+/// What may stand behind the `?` of a place to ask.
+#[derive(Deserialize)]
+pub(super) struct AskBy {
+    /// The digest of the idempotency key, as a `Location` has it.
+    key: Option<String>,
+}
+
+/// `GET /v1/{brand}/orders/{order}`: 200 with state and lines, never personal data.
+pub(super) async fn read_order(
+    State(worker): State<Arc<Worker>>,
+    Path((brand, order)): Path<(String, String)>,
+    Query(by): Query<AskBy>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let shop = worker.authenticate(&brand, &headers)?;
+    let order = order_id(&order)?;
+    let key = match by.key.as_deref() {
+        Some(digits) => Some(KeyDigest::from_hex(digits).ok_or_else(unknown_order)?),
+        None => None,
+    };
+    let ask = Ask {
+        brand: shop.brand.as_str().to_owned(),
+        order: Bytes::copy_from_slice(order.as_bytes()),
+        key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
+    };
+    match worker.shared.link.submit(order, to_idc::Kind::Ask(ask)).await {
+        Ok(Answer::State(state)) => Ok(Json(state_json(&state)).into_response()),
+        Ok(Answer::Pending) => {
+            Ok(Json(json!({ "order": order.to_string(), "state": "unknown" })).into_response())
+        }
+        Ok(Answer::Refused(refusal)) => Err(refused(refusal, order)),
+        Ok(Answer::Settled(_) | Answer::Unknown | Answer::NotSent)
+        | Err(Rejected::Full | Rejected::InProgress) => Err(unavailable(NotAdmitted::NoLink)),
+    }
+}
+
+impl Worker {
+    /// Who calls: the brand must be served here, and the token be its own.
+    fn authenticate(&self, brand: &str, headers: &HeaderMap) -> Result<&Shop, Problem> {
+        let shop = self.shared.brands.get(brand);
+        let shop = shop.ok_or_else(|| Problem::new(Kind::UnknownBrand, "check the brand in the path"))?;
+        let shown =
+            headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().split_first_chunk::<7>());
+        match shown {
+            Some((scheme, token))
+                if scheme.eq_ignore_ascii_case(b"Bearer ")
+                    && bool::from(token.ct_eq(shop.token.expose())) =>
+            {
+                Ok(shop)
+            }
+            _ => Err(Problem::new(Kind::Unauthorized, "send `Authorization: Bearer <the brand's token>`")),
+        }
+    }
+
+    /// Reads a body within its limits of size and time, before anything looks at it.
+    async fn read_body(&self, headers: &HeaderMap, mut body: Body) -> Result<Zeroizing<Vec<u8>>, Problem> {
+        let config = &self.shared.config;
+        let media_type =
+            headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if !media_type
+            .split(';')
+            .next()
+            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+        {
+            let detail = "send `Content-Type: application/json`";
+            return Err(Problem::new(Kind::UnsupportedMediaType, detail));
+        }
+        let max = usize::try_from(config.body_max.bytes()).unwrap_or(usize::MAX);
+        let too_large = || Problem::new(Kind::BodyTooLarge, format!("at most {max} bytes are accepted"));
+        let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        let announced = announced.and_then(|digits| digits.parse::<usize>().ok());
+        if announced.is_some_and(|announced| announced > max) {
+            return Err(too_large());
+        }
+        // Room for all of it at once: a buffer that grows leaves copies behind that nobody zeroises.
+        let mut read = Zeroizing::new(Vec::with_capacity(announced.unwrap_or(max)));
+        let collect = async {
+            while let Some(frame) = body.frame().await {
+                let incomplete =
+                    |_| Problem::new(Kind::BodyIncomplete, "the connection was cut or its framing broke");
+                if let Ok(data) = frame.map_err(incomplete)?.into_data() {
+                    if read.len() + data.len() > max {
+                        return Err(too_large());
+                    }
+                    read.extend_from_slice(&data);
+                }
+            }
+            Ok(())
+        };
+        let too_slow =
+            |_| Problem::new(Kind::BodyTooSlow, format!("it is waited for {:?}", config.body_timeout));
+        tokio::time::timeout(config.body_timeout, collect).await.map_err(too_slow)??;
+        Ok(read)
+    }
+
+    fn parse(&self, shop: &Shop, body: &[u8]) -> Result<OrderRequest, Problem> {
+        let request = OrderRequest::parse(body, self.shared.config.lines_max);
+        let request = request.map_err(|errors| Problem::invalid_order(&errors))?;
+        if request.terms().currency() != shop.currency {
+            let detail = format!("this brand sells in {}", shop.currency);
+            let error = FieldError::new("/total/currency", detail.clone());
+            return Err(Problem::new(Kind::WrongCurrency, error.to_string()));
+        }
+        Ok(request)
+    }
+
+    fn admit_write(&self) -> Result<(), Problem> {
+        let shared = &self.shared;
+        admission::admit_write(shared.link.load(), shared.queue_max, shared.shutdown.is_draining())
+            .map_err(|refused| self.not_admitted(refused))
+    }
+
+    fn admit(&self, header: Header, request: OrderRequest) -> Result<admission::AdmittedOrder, Problem> {
+        let shared = &self.shared;
+        let load = shared.link.load();
+        admission::admit(header, request, load, shared.queue_max, shared.shutdown.is_draining())
+            .map_err(|refused| self.not_admitted(refused))
+    }
+
+    fn not_admitted(&self, refused: NotAdmitted) -> Problem {
+        self.count(OrderOutcome::Refused);
+        unavailable(refused)
+    }
+
+    fn seal(&self, admitted: admission::AdmittedOrder) -> Result<crate::seal::SealedOrder, Problem> {
+        self.sealer.seal(admitted, clock::now(), &mut rand::rng()).map_err(|error| {
+            tracing::warn!(%error, "refused an order: nothing to seal to");
+            unavailable(NotAdmitted::NoLink)
+        })
+    }
+
+    /// The answer to a write as a response. 201 is said here and nowhere else, with a verified receipt in hand.
+    fn respond(&self, header: &Header, answer: Result<Answer, Rejected>) -> Result<Response, Problem> {
+        match answer {
+            Ok(Answer::Settled(settled)) => self.settled(header, &settled),
+            Ok(Answer::Refused(refusal)) => {
+                self.count(match refusal {
+                    Refusal::KeyReused => OrderOutcome::KeyReused,
+                    _ => OrderOutcome::Refused,
+                });
+                Err(refused(refusal, header.order))
+            }
+            Ok(Answer::Unknown | Answer::State(_) | Answer::Pending) => Ok(self.unknown(header)),
+            Ok(Answer::NotSent) => Err(self.not_admitted(NotAdmitted::NoLink)),
+            Err(Rejected::Full) => Err(self.not_admitted(NotAdmitted::Full)),
+            Err(Rejected::InProgress) => {
+                let detail = "wait for its answer, or ask again with the same key";
+                Err(Problem::new(Kind::InProgress, detail).retry_after(ASK_AGAIN_AFTER))
+            }
+        }
+    }
+
+    fn settled(&self, header: &Header, settled: &Settled) -> Result<Response, Problem> {
+        let Some(wire) = &settled.receipt else { return Ok(self.distrust(header, "there is none")) };
+        let verified = match receipt::verify(wire, &self.shared.pinned) {
+            Ok(verified) => verified,
+            Err(error) => return Ok(self.distrust(header, &error.to_string())),
+        };
+        let receipt = verified.receipt();
+        if receipt.brand != header.brand || receipt.key != header.key {
+            return Ok(self.distrust(header, "it is another request's"));
+        }
+        let order = receipt.order;
+        let (outcome, response) = match &receipt.outcome {
+            Outcome::Placed => {
+                let body = Json(receipt_json(receipt, &wire.encode_to_vec()));
+                let place = [(header::LOCATION, place_to_ask(&receipt.brand, order, None))];
+                (OrderOutcome::Placed, Ok((StatusCode::CREATED, place, body).into_response()))
+            }
+            Outcome::Cancelled => {
+                let body = Json(receipt_json(receipt, &wire.encode_to_vec()));
+                (OrderOutcome::Cancelled, Ok(body.into_response()))
+            }
+            Outcome::SoldOut { sku } => {
+                let problem = Problem::new(Kind::SoldOut, "nothing of this order was allocated").sku(sku);
+                (OrderOutcome::SoldOut, Err(problem))
+            }
+            Outcome::PriceChanged { sku, price } => {
+                let detail = format!("one unit costs {price} now; nothing of this order was allocated");
+                (
+                    OrderOutcome::PriceChanged,
+                    Err(Problem::new(Kind::PriceChanged, detail).sku(sku).price(*price)),
+                )
+            }
+            Outcome::UnknownSku { sku } => {
+                let problem = Problem::new(Kind::UnknownSku, "nothing of this order was allocated").sku(sku);
+                (OrderOutcome::UnknownSku, Err(problem))
+            }
+            Outcome::WrongCurrency => {
+                let detail = "the data centre has another currency for this brand than this agent";
+                (OrderOutcome::Refused, Err(Problem::new(Kind::WrongCurrency, detail)))
+            }
+            Outcome::NotCancellable => {
+                let detail = "it was rejected when it was placed, so no units were allocated to it";
+                (OrderOutcome::Refused, Err(Problem::new(Kind::NotCancellable, detail)))
+            }
+        };
+        self.count(if settled.replayed { OrderOutcome::Replayed } else { outcome });
+        let mut response = response.unwrap_or_else(|problem| problem.order(order).into_response());
+        if settled.replayed {
+            response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+        }
+        Ok(response)
+    }
+
+    /// A receipt that proves nothing says nothing about the order: its outcome stays unknown.
+    fn distrust(&self, header: &Header, why: &str) -> Response {
+        self.shared.metrics.receipts_rejected.inc();
+        tracing::error!(order = %header.order, why, "a receipt was not accepted: check the pinned verifier keys");
+        self.unknown(header)
+    }
+
+    /// 202: neither success nor failure, and a place to ask.
+    fn unknown(&self, header: &Header) -> Response {
+        self.count(OrderOutcome::Unknown);
+        let place = place_to_ask(&header.brand, header.order, Some(header.key));
+        let headers =
+            [(header::LOCATION, place), (header::RETRY_AFTER, HeaderValue::from(ASK_AGAIN_AFTER.as_secs()))];
+        let body = json!({ "order": header.order.to_string(), "state": "unknown" });
+        (StatusCode::ACCEPTED, headers, Json(body)).into_response()
+    }
+
+    fn count(&self, outcome: OrderOutcome) {
+        self.shared.metrics.orders.of(outcome).inc();
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let detail = "send one `Idempotency-Key` header of 1 to 255 printable ASCII characters";
+    let bad = || Problem::new(Kind::BadIdempotencyKey, detail);
+    match (values.next(), values.next()) {
+        (Some(value), None) => IdempotencyKey::parse(value.as_bytes()).map_err(|_| bad()),
+        _ => Err(bad()),
+    }
+}
+
+fn order_id(text: &str) -> Result<OrderId, Problem> {
+    text.parse().map_err(|_| unknown_order())
+}
+
+fn new_order_id() -> OrderId {
+    OrderId::new(clock::now(), rand::rng().random())
+}
+
+fn unknown_order() -> Problem {
+    Problem::new(Kind::UnknownOrder, "check the order's id; an order is found in its own brand's shop only")
+}
+
+fn unavailable(refused: NotAdmitted) -> Problem {
+    let kind = match refused {
+        NotAdmitted::NoLink => Kind::Unavailable,
+        NotAdmitted::Full => Kind::Busy,
+        NotAdmitted::Draining => Kind::ShuttingDown,
+    };
+    Problem::new(kind, format!("{refused}; nothing happened, try again")).retry_after(refused.retry_after())
+}
+
+fn refused(refusal: Refusal, order: OrderId) -> Problem {
+    match refusal {
+        Refusal::Busy => unavailable(NotAdmitted::Full),
+        Refusal::DatabaseDown | Refusal::SessionUnknown => unavailable(NotAdmitted::NoLink),
+        Refusal::KeyReused => Problem::new(Kind::KeyReused, "use a new key for a new request"),
+        Refusal::NotFound => unknown_order(),
+        Refusal::UnknownBrand => {
+            Problem::new(Kind::UnknownBrand, "the data centre does not know this brand yet")
+        }
+        Refusal::EnvelopeRejected | Refusal::Invalid | Refusal::Failed | Refusal::Unspecified => {
+            tracing::error!(%order, ?refusal, "the data centre refused a request that this agent accepted");
+            let detail =
+                "nothing happened; an operator finds the reason in the data centre's log by the request's id";
+            Problem::new(Kind::NotCommitted, detail)
+        }
+    }
+}
+
+/// Where an order is asked about. With the key's digest it is found even if an earlier attempt, whose answer was lost,
+/// had it committed under another id.
+fn place_to_ask(brand: &Brand, order: OrderId, key: Option<KeyDigest>) -> HeaderValue {
+    let query = key.map(|key| format!("?key={}", key.to_hex())).unwrap_or_default();
+    let place = format!("/v1/{brand}/orders/{order}{query}");
+    HeaderValue::try_from(place).unwrap_or_else(|_| HeaderValue::from_static("/"))
+}
+
+fn receipt_json(receipt: &Receipt, signed: &[u8]) -> Value {
+    json!({
+        "order": receipt.order.to_string(),
+        "state": receipt.outcome.code(),
+        "position": receipt.position,
+        "committed_at": receipt.committed_at.to_string(),
+        "receipt": BASE64.encode(signed),
+    })
+}
+
+fn state_json(state: &OrderState) -> Value {
+    let order = OrderId::from_bytes(&state.order).map(|order| order.to_string()).unwrap_or_default();
+    let mut body = json!({
+        "order": order,
+        "state": state.state,
+        "position": state.position,
+        "committed_at": UnixMicros::new(state.committed_at_micros).to_string(),
+    });
+    if let (Some(terms), Some(object)) = (&state.terms, body.as_object_mut()) {
+        let amount = |amount: i64| json!({ "amount": amount, "currency": terms.currency });
+        let line = |line: &bridge_protocol::wire::order::Line| json!({ "sku": line.sku, "quantity": line.quantity, "unit_price": amount(line.unit_price) });
+        object.insert("lines".into(), terms.lines.iter().map(line).collect());
+        object.insert("shipping_fee".into(), amount(terms.shipping_fee));
+        object.insert("total".into(), amount(terms.total));
+    }
+    body
+}

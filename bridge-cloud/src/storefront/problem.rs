@@ -1,0 +1,170 @@
+//! Errors as `application/problem+json` (RFC 9457): one stable type a mistake, and never a value the caller sent.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use bridge_protocol::domain::order::FieldError;
+use bridge_protocol::domain::{Money, Sku};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+/// An error as the storefront sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    kind: Kind,
+    detail: String,
+    retry_after: Option<Duration>,
+    extra: Vec<(&'static str, Value)>,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $status:ident $name:literal $title:literal;)*) => {
+        /// The stable types of problems: `/problems/<name>`, each with its status.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl Kind {
+            fn parts(self) -> (StatusCode, &'static str, &'static str) {
+                match self {
+                    $(Self::$kind => (StatusCode::$status, $name, $title),)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// No path of ours.
+    NoSuchPath = NOT_FOUND "no-such-path" "There is nothing at this path";
+    /// The path is ours, the method is not.
+    MethodNotAllowed = METHOD_NOT_ALLOWED "method-not-allowed" "This path does not take this method";
+    /// No shop of that name here.
+    UnknownBrand = NOT_FOUND "unknown-brand" "No such brand is served here";
+    /// No token, or another one.
+    Unauthorized = UNAUTHORIZED "unauthorized" "The bearer token is missing or is not this brand's";
+    /// No key, or none in its form.
+    BadIdempotencyKey = BAD_REQUEST "idempotency-key" "The Idempotency-Key header is missing or not in its form";
+    /// The key was used for something else.
+    KeyReused = UNPROCESSABLE_ENTITY "idempotency-key-reused" "The idempotency key was used for another request";
+    /// The first request under the key has not been answered.
+    InProgress = CONFLICT "in-progress" "A request under this idempotency key is in progress";
+    /// Not JSON by its header.
+    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" "The body must be application/json";
+    /// A body above the limit.
+    BodyTooLarge = PAYLOAD_TOO_LARGE "body-too-large" "The body is larger than accepted";
+    /// The body did not come in time.
+    BodyTooSlow = REQUEST_TIMEOUT "body-too-slow" "The body did not arrive in time";
+    /// The body did not come whole.
+    BodyIncomplete = BAD_REQUEST "body-incomplete" "The body did not arrive whole";
+    /// The body breaks rules.
+    InvalidOrder = UNPROCESSABLE_ENTITY "invalid-order" "The order breaks a rule";
+    /// Another currency than the shop's.
+    WrongCurrency = UNPROCESSABLE_ENTITY "wrong-currency" "The brand sells in another currency";
+    /// A SKU that the shop does not have.
+    UnknownSku = UNPROCESSABLE_ENTITY "unknown-sku" "The brand sells no such SKU";
+    /// Not enough of a SKU.
+    SoldOut = CONFLICT "sold-out" "Fewer units are available than ordered";
+    /// Another price now.
+    PriceChanged = CONFLICT "price-changed" "A price is no longer what the order says";
+    /// Nothing to cancel.
+    NotCancellable = CONFLICT "not-cancellable" "The order was never placed";
+    /// No such order in this shop.
+    UnknownOrder = NOT_FOUND "unknown-order" "There is no such order";
+    /// No room: come back.
+    Busy = SERVICE_UNAVAILABLE "busy" "As many orders wait as are accepted";
+    /// The data centre cannot be reached or cannot commit: come back.
+    Unavailable = SERVICE_UNAVAILABLE "data-centre-unavailable" "The data centre cannot take this now";
+    /// The agent is ending: come back.
+    ShuttingDown = SERVICE_UNAVAILABLE "shutting-down" "This agent is shutting down";
+    /// The data centre refused this one; an operator has to look.
+    NotCommitted = INTERNAL_SERVER_ERROR "not-committed" "The data centre could not commit this order";
+}
+
+impl Problem {
+    /// A problem with what is particular to it. The detail must not hold a value that the caller sent.
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), retry_after: None, extra: Vec::new() }
+    }
+
+    /// Worth trying again after this long.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// About one SKU; it stands in the caller's own order, and is no personal value.
+    #[must_use]
+    pub fn sku(mut self, sku: &Sku) -> Self {
+        self.extra.push(("sku", json!(sku.as_str())));
+        self
+    }
+
+    /// What one unit costs now.
+    #[must_use]
+    pub fn price(mut self, price: Money) -> Self {
+        self.extra.push(("unit_price", money(price)));
+        self
+    }
+
+    /// The order it is about.
+    #[must_use]
+    pub fn order(mut self, order: impl ToString) -> Self {
+        self.extra.push(("order", json!(order.to_string())));
+        self
+    }
+
+    /// The rules that the body breaks.
+    pub fn invalid_order(errors: &[FieldError]) -> Self {
+        let detail = match errors {
+            [one] if one.pointer.is_empty() => one.detail.clone(),
+            [one] => one.to_string(),
+            more => format!("{} rules are broken, see `errors`", more.len()),
+        };
+        let errors: Vec<Value> = errors
+            .iter()
+            .take(50)
+            .map(|error| json!({ "pointer": error.pointer, "detail": error.detail }))
+            .collect();
+        let mut problem = Self::new(Kind::InvalidOrder, detail);
+        problem.extra.push(("errors", Value::Array(errors)));
+        problem
+    }
+
+    /// Which problem it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The response for a request of that id.
+    pub fn respond(self, request_id: &str) -> Response {
+        let (status, name, title) = self.kind.parts();
+        let mut body = json!({
+            "type": format!("/problems/{name}"),
+            "title": title,
+            "status": status.as_u16(),
+            "detail": self.detail,
+            "request_id": request_id,
+        });
+        if let Some(object) = body.as_object_mut() {
+            object.extend(self.extra.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        }
+        let content_type = HeaderValue::from_static("application/problem+json");
+        let mut response = (status, [(header::CONTENT_TYPE, content_type)], body.to_string()).into_response();
+        let headers = response.headers_mut();
+        if let Some(after) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// Money as the API has it.
+pub fn money(money: Money) -> Value {
+    json!({ "amount": money.amount(), "currency": money.currency().as_str() })
+}

@@ -1,0 +1,81 @@
+//! Which path is whose, and what every request passes: an id, a count, a line in the log.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bridge_runtime::telemetry::metrics::Route;
+use http::{HeaderName, HeaderValue};
+use rand::RngExt;
+use tracing::Instrument as _;
+
+use super::problem::{Kind, Problem};
+use super::{Worker, orders};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const PLACE: &str = "/v1/{brand}/orders";
+const READ: &str = "/v1/{brand}/orders/{order}";
+const CANCEL: &str = "/v1/{brand}/orders/{order}/cancel";
+
+/// A problem on its way to becoming a response; the middleware adds the request's id.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = Response::default();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+pub(super) fn router(worker: Worker) -> Router {
+    let worker = Arc::new(worker);
+    Router::new()
+        .route(PLACE, post(orders::submit_order))
+        .route(READ, get(orders::read_order))
+        .route(CANCEL, post(orders::cancel_order))
+        .fallback(async || Problem::new(Kind::NoSuchPath, "see the API's table of paths"))
+        .method_not_allowed_fallback(async || Problem::new(Kind::MethodNotAllowed, "see the `Allow` header"))
+        .layer(middleware::from_fn_with_state(worker.clone(), around))
+        .with_state(worker)
+}
+
+/// Around every request.
+async fn around(State(worker): State<Arc<Worker>>, request: Request, next: Next) -> Response {
+    let id = request_id(&request);
+    let route = match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
+        Some(PLACE) => Route::OrderPlace,
+        Some(READ) => Route::OrderRead,
+        Some(CANCEL) => Route::OrderCancel,
+        _ => Route::Other,
+    };
+    let span = tracing::info_span!("request", id, route = route.as_str());
+    let mut response = next.run(request).instrument(span.clone()).await;
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        let kind = problem.kind();
+        span.in_scope(|| tracing::debug!(?kind, "answered with a problem"));
+        let allow = response.headers_mut().remove(http::header::ALLOW);
+        response = problem.respond(&id);
+        if let Some(allow) = allow {
+            response.headers_mut().insert(http::header::ALLOW, allow);
+        }
+    }
+    worker.shared.metrics.responses.of((route, response.status().into())).inc();
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+/// The storefront's own id for the request if it is short and plain, else a random one.
+fn request_id(request: &Request) -> String {
+    let plain = |value: &str| {
+        (1..=64).contains(&value.len())
+            && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    let own =
+        request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|value| plain(value));
+    own.map_or_else(|| format!("{:016x}", rand::rng().random::<u64>()), str::to_owned)
+}

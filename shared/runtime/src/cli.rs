@@ -1,0 +1,83 @@
+//! What the command lines of both agents have in common: exit codes, `check`, `status`.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::admin;
+
+/// How a command ended badly: 1 is failed, 2 is usage or configuration.
+pub enum Failure {
+    /// The command was right and did not succeed.
+    Failed(Box<dyn Display + Send + Sync>),
+    /// What it was given is not right.
+    Usage(Box<dyn Display + Send + Sync>),
+}
+
+/// How a command ended.
+pub type Outcome = Result<(), Failure>;
+
+/// A failure that is the caller's to mend.
+pub fn usage(what: impl Display + Send + Sync + 'static) -> Failure {
+    Failure::Usage(Box::new(what))
+}
+
+/// A failure that is nobody's mistake in the call.
+pub fn failed(what: impl Display + Send + Sync + 'static) -> Failure {
+    Failure::Failed(Box::new(what))
+}
+
+impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Failed(Box::new(Chain(error.into())))
+    }
+}
+
+/// An error with its causes, on one line.
+struct Chain(Box<dyn std::error::Error + Send + Sync>);
+
+impl Display for Chain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(next) = cause {
+            write!(f, ": {next}")?;
+            cause = next.source();
+        }
+        Ok(())
+    }
+}
+
+/// Says what went wrong on standard error, and gives the exit code.
+pub fn exit(outcome: Outcome) -> ExitCode {
+    let (what, code) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(what)) => (what, 1),
+        Err(Failure::Usage(what)) => (what, 2),
+    };
+    let _nobody_listens = writeln!(io::stderr(), "{what}");
+    ExitCode::from(code)
+}
+
+/// The runtime of an agent's tunnel, admin listener and database work.
+pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+/// What `check` says of a configuration without mistakes.
+pub fn checked(path: &Path, effective: Option<&str>) -> io::Result<()> {
+    match effective {
+        Some(effective) => write!(io::stdout(), "{effective}"),
+        None => writeln!(io::stdout(), "{}: no mistakes", path.display()),
+    }
+}
+
+/// Shows the state of the agent whose admin listener is at `address`.
+pub async fn status(address: SocketAddr) -> Outcome {
+    let (_, body) = admin::get(address, "/status").await?;
+    let status: serde_json::Value = serde_json::from_slice(&body)?;
+    writeln!(io::stdout(), "{status:#}")?;
+    Ok(())
+}
