@@ -1,6 +1,33 @@
 //! bridge-idc: stands beside the ledger, opens what the cloud sealed and commits it there.
 //!
-//! Modules stand in the order an order meets them.
+//! Modules stand in the order an order meets them; [`agent::Agent::handle`] is its whole way.
 
-/// Every setting, with its default.
+// Every setting, with its default.
 pub mod config;
+
+// The owner of all state: received, opened, committed, certified, answered.
+pub mod agent;
+
+// From a sealed order to a request that can be decided; personal data is encrypted again at once.
+pub mod open;
+
+// Personal data at rest, and the keys.
+pub mod vault;
+
+// What a batch of orders comes to, as a pure function.
+pub mod planner;
+
+// Where orders become durable.
+pub mod ledger;
+
+// From what was committed to signed answers.
+pub mod receipt;
+
+// The shell around the agent.
+pub mod run;
+
+// The process: what it starts, watches and ends.
+pub mod serve;
+
+// The command line.
+pub mod cli;

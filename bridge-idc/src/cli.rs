@@ -1,0 +1,241 @@
+//! The command line of bridge-idc.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use bridge_protocol::domain::OrderId;
+use bridge_runtime::cli::{self, Failure, Outcome};
+use bridge_runtime::{clock, config, hardening, telemetry};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::config::IdcConfig;
+use crate::ledger::import::StockFile;
+use crate::serve;
+use crate::vault;
+use crate::vault::keyring::{self, Keyring};
+
+#[derive(Parser)]
+#[command(
+    name = "bridge-idc",
+    version,
+    about = "Stands beside the on-prem database: opens sealed orders, commits them, and certifies what it committed.",
+    after_help = "Examples:\n  bridge-idc keys init --dir keys --name idc.example.com\n  bridge-idc migrate --config bridge-idc.toml\n  \
+                  bridge-idc stock import stock.csv --config bridge-idc.toml\n  bridge-idc serve --config bridge-idc.toml\n\n\
+                  Exit codes: 0 done, 1 failed, 2 usage or configuration."
+)]
+struct Arguments {
+    /// The configuration; samples/bridge-idc.toml explains every key.
+    #[arg(long, value_name = "FILE", default_value = "bridge-idc.toml", global = true)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGTERM, then drain and exit 0.
+    Serve,
+    /// Read the configuration and everything it names; say all mistakes.
+    Check {
+        /// Show the effective configuration, secrets left out.
+        #[arg(long)]
+        print_config: bool,
+    },
+    /// Show the state of the running agent as JSON.
+    Status,
+    /// Bring the ledger's tables up to date.
+    Migrate,
+    /// What is for sale.
+    #[command(subcommand)]
+    Stock(Stock),
+    /// The keys that only this side has.
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Personal data, for those who must see it.
+    #[command(subcommand)]
+    Personal(PersonalData),
+}
+
+#[derive(Subcommand)]
+enum Stock {
+    /// Import brands, SKUs, prices and stock: all of the file, or nothing if a row is wrong.
+    #[command(
+        after_help = "The header is brand,sku,unit_price,currency,quantity; prices are in minor units (won, pence).\n\
+                            A SKU that is there already gets the file's price, and its quantity as the units for sale now."
+    )]
+    Import {
+        /// The CSV file.
+        file: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum Keys {
+    /// Make the keys of a new data centre; never overwrites one. Back the folder up: without it no personal data can be read.
+    Init {
+        #[command(flatten)]
+        folder: KeysFolder,
+        /// What the signing key is called; the cloud's configuration pins it under this name.
+        #[arg(long, default_value = "idc")]
+        name: String,
+    },
+    /// Print the verifier key that goes into the cloud's sealing.verifier_keys.
+    Show {
+        #[command(flatten)]
+        folder: KeysFolder,
+    },
+    /// Add a key; the ones before stay in use for what they closed. Takes effect at the next start of the agent.
+    Rotate {
+        /// Which kind.
+        kind: Rotated,
+        #[command(flatten)]
+        folder: KeysFolder,
+        /// Days that a new sealing key is valid.
+        #[arg(long, default_value_t = keyring::SEALING_DAYS, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: u32,
+    },
+}
+
+#[derive(Args)]
+struct KeysFolder {
+    /// The keys' folder; without it, keys.dir of the configuration.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Rotated {
+    /// What the cloud seals to.
+    Sealing,
+    /// What wraps the keys of personal data at rest.
+    Kek,
+}
+
+#[derive(Subcommand)]
+enum PersonalData {
+    /// Decrypt and print one order's personal data. That it was read, by whom and why is recorded first.
+    Show {
+        /// The order's id.
+        order: String,
+        /// Why it must be read, such as a ticket's number.
+        #[arg(long)]
+        purpose: String,
+    },
+}
+
+/// Runs the command that the process was called with.
+pub fn run() -> ExitCode {
+    cli::exit(execute(Arguments::parse()))
+}
+
+fn execute(Arguments { config, command }: Arguments) -> Outcome {
+    match command {
+        Command::Serve => {
+            let config = load(&config)?;
+            hardening::forbid_core_dumps()?;
+            telemetry::init(&config.log)?;
+            cli::runtime()?.block_on(serve::serve(config))?;
+        }
+        Command::Check { print_config } => {
+            let loaded = load(&config)?;
+            Keyring::load(&loaded.keys.dir).map_err(cli::usage)?;
+            cli::checked(&config, print_config.then_some(loaded.effective.as_str()))?;
+        }
+        Command::Status => cli::runtime()?.block_on(cli::status(load(&config)?.admin.listen))?,
+        Command::Migrate => cli::runtime()?.block_on(migrate(&load(&config)?))?,
+        Command::Stock(Stock::Import { file }) => {
+            cli::runtime()?.block_on(import_stock(&load(&config)?, &file))?;
+        }
+        Command::Keys(command) => keys(&config, command)?,
+        Command::Personal(PersonalData::Show { order, purpose }) => {
+            hardening::forbid_core_dumps()?;
+            cli::runtime()?.block_on(show_personal(&load(&config)?, &order, &purpose))?;
+        }
+    }
+    Ok(())
+}
+
+fn load(path: &Path) -> Result<IdcConfig, Failure> {
+    IdcConfig::load(path, config::environment()).map_err(cli::usage)
+}
+
+async fn migrate(config: &IdcConfig) -> Outcome {
+    let applied = serve::open_ledger(&config.ledger).await?.migrate().await?;
+    let mut out = io::stdout();
+    for migration in &applied {
+        writeln!(out, "applied {}, {}", migration.version, migration.description)?;
+    }
+    if applied.is_empty() {
+        writeln!(out, "the ledger is up to date")?;
+    }
+    Ok(())
+}
+
+async fn import_stock(config: &IdcConfig, path: &Path) -> Outcome {
+    let file = File::open(path).map_err(|error| cli::usage(format!("{}: {error}", path.display())))?;
+    let stock = StockFile::read(file).map_err(|error| cli::failed(format!("{}: {error}", path.display())))?;
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {eta} left")?;
+    let progress = ProgressBar::new(stock.len() as u64).with_style(style);
+    let ledger = serve::open_ledger(&config.ledger).await?;
+    let imported = ledger.import_stock(&stock, |rows| progress.set_position(rows as u64)).await?;
+    progress.finish_and_clear();
+    writeln!(
+        io::stdout(),
+        "imported {} rows: {} new brands, {} new SKUs, {} updated",
+        stock.len(),
+        imported.brands,
+        imported.skus_new,
+        imported.skus_updated
+    )?;
+    Ok(())
+}
+
+fn keys(config: &Path, command: Keys) -> Outcome {
+    let dir = |folder: KeysFolder| match folder.dir {
+        Some(dir) => Ok(dir),
+        None => load(config).map(|config| config.keys.dir),
+    };
+    let mut out = io::stdout();
+    match command {
+        Keys::Init { folder, name } => {
+            let dir = dir(folder)?;
+            keyring::init(&dir, &name, clock::now(), &mut rand::rng())?;
+            writeln!(out, "made the keys in {}: back the folder up", dir.display())?;
+            writeln!(out, "verifier key: {}", Keyring::load(&dir)?.verifier())?;
+        }
+        Keys::Show { folder } => writeln!(out, "{}", Keyring::load(&dir(folder)?)?.verifier())?,
+        Keys::Rotate { kind, folder, days } => {
+            let dir = dir(folder)?;
+            Keyring::load(&dir)?;
+            let path = match kind {
+                Rotated::Sealing => keyring::add_sealing(&dir, clock::now(), days, &mut rand::rng())?,
+                Rotated::Kek => keyring::add_encryption(&dir, &mut rand::rng())?,
+            };
+            writeln!(out, "made {}: back it up, then restart bridge-idc", path.display())?;
+        }
+    }
+    Ok(())
+}
+
+async fn show_personal(config: &IdcConfig, order: &str, purpose: &str) -> Outcome {
+    let order: OrderId = order.parse().map_err(cli::usage)?;
+    if purpose.trim().is_empty() {
+        return Err(cli::usage("--purpose must say why: it is recorded"));
+    }
+    let keys = Keyring::load(&config.keys.dir)?;
+    let ledger = serve::open_ledger(&config.ledger).await?;
+    let found = ledger.personal(order).await?;
+    let (_brand, at_rest) = found.ok_or_else(|| cli::failed("no personal data is held for this order"))?;
+    let who = ["SUDO_USER", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
+    let who = who.unwrap_or_else(|| "unknown".to_owned());
+    ledger.record_personal_access(order, purpose, &who, clock::now()).await?;
+    let personal = vault::decrypt(order, &at_rest, &keys)?;
+    let mut out = io::stdout();
+    for (field, value) in personal.iter() {
+        writeln!(out, "{}: {}", field.column(), value.expose().replace('\n', " / "))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! Opens a received order and checks it as if nobody had before; its personal data is encrypted again at once.
+//!
+//! Nothing in clear leaves this file: what comes out is terms, a keyed fingerprint and ciphertext for the vault.
+
+use bridge_protocol::domain::{OrderTerms, UnixMicros};
+use bridge_protocol::order_link::receiver::ReceivedOrder;
+use bridge_protocol::seal::opening::{OpenError, Opener};
+use bridge_protocol::seal::sealing::Header;
+use bridge_protocol::wire::order::{Refusal, Terms};
+use prost::Message as _;
+use rand::Rng;
+
+use crate::planner::{Action, Placement, Request};
+use crate::vault;
+use crate::vault::keyring::Keyring;
+
+/// Why an order is refused before the ledger sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenFailure {
+    /// The envelope does not open.
+    #[error(transparent)]
+    Envelope(#[from] OpenError),
+    /// It opens, and its terms break a rule that the cloud agent should have checked.
+    #[error("the order's terms break a rule: is the cloud agent of a matching version?")]
+    Terms,
+}
+
+impl OpenFailure {
+    /// What the cloud is told.
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Self::Envelope(OpenError::SessionUnknown) => Refusal::SessionUnknown,
+            Self::Envelope(_) => Refusal::EnvelopeRejected,
+            Self::Terms => Refusal::Invalid,
+        }
+    }
+}
+
+/// Opens one order.
+pub fn open(
+    received: &ReceivedOrder,
+    opener: &mut Opener,
+    keys: &Keyring,
+    now: UnixMicros,
+    lines_max: usize,
+    random: &mut impl Rng,
+) -> Result<Request, OpenFailure> {
+    let Header { brand, order, key } = received.header().clone();
+    let envelope = received.envelope();
+    let personal = opener.open(envelope, now)?;
+    let terms = Terms::decode(envelope.terms.clone()).map_err(|_| OpenFailure::Terms)?;
+    let terms: OrderTerms = terms.check(lines_max).map_err(|_| OpenFailure::Terms)?;
+    let fingerprint = keys.fingerprint(&[b"place", &envelope.terms, &personal.to_bytes()]);
+    let personal = vault::encrypt(order, &personal, keys, random);
+    let placement = Placement { order, terms, personal };
+    Ok(Request { brand, key, fingerprint, action: Action::Place(Box::new(placement)) })
+}
+
+/// A cancellation needs no opening: it holds nothing personal.
+pub fn cancellation(header: Header, keys: &Keyring) -> Request {
+    let Header { brand, order, key } = header;
+    let fingerprint = keys.fingerprint(&[b"cancel", order.as_bytes()]);
+    Request { brand, key, fingerprint, action: Action::Cancel { order } }
+}

@@ -1,0 +1,24 @@
+//! Turns what was committed into answers. Only a commit makes a [`Committed`], so no receipt comes before one.
+
+use bridge_protocol::note::NoteSigner;
+use bridge_protocol::receipt;
+use bridge_protocol::wire::order::{Refused, Settled, to_cloud};
+
+use crate::ledger::{Answer, Committed};
+
+/// One answer a request, in the batch's order; all receipts of the batch under one signature.
+pub fn answers(committed: &Committed, signer: &NoteSigner) -> Vec<to_cloud::Kind> {
+    let settled = committed.answers().iter().filter_map(|answer| match answer {
+        Answer::Settled { receipt, .. } => Some(receipt.clone()),
+        Answer::Refused(_) => None,
+    });
+    let receipts: Vec<_> = settled.collect();
+    let mut signed = receipt::sign_batch(&receipts, signer).into_iter();
+    let answer = |answer: &Answer| match answer {
+        Answer::Settled { replayed, .. } => {
+            to_cloud::Kind::Settled(Settled { receipt: signed.next(), replayed: *replayed })
+        }
+        Answer::Refused(refusal) => to_cloud::Kind::Refused(Refused { refusal: (*refusal).into() }),
+    };
+    committed.answers().iter().map(answer).collect()
+}

@@ -1,0 +1,216 @@
+//! The shell around the agent: brings what happens to [`Agent::handle`] and does what its outputs say.
+//!
+//! One task owns the agent. The database works beside it and its results come back as inputs; nothing here decides.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bridge_protocol::order_link::LinkId;
+use bridge_protocol::order_link::receiver::Reply;
+use bridge_protocol::seal::opening::OpenError;
+use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
+use bridge_protocol::wire::order::{Refusal, ToIdc};
+use bridge_runtime::clock;
+use bridge_runtime::telemetry::metrics::{EnvelopeRejection, Metrics, OrderOutcome, Queue};
+use bridge_runtime::tunnel::{LinkSender, TunnelEvent};
+use tokio::sync::{mpsc, watch};
+
+use crate::agent::{Agent, BatchEnd, Input, Output};
+use crate::ledger::{Answer, Batch, Committed, Ledger, LedgerError};
+use crate::open::OpenFailure;
+
+/// Results of the database that the owner has not taken yet; it takes them all before anything else.
+const RESULTS: usize = 1_024;
+
+/// Inputs taken at a time before the outputs are done: what has come together is committed together.
+const TAKEN_AT_ONCE: usize = 256;
+
+/// Between two tries of a batch whose outcome the database does not tell.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// What the outside may see of the agent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Requests received and not yet answered.
+    pub under_way: usize,
+    /// Whether the database does not tell how the last batch ended.
+    pub doubtful: bool,
+}
+
+/// The shell's state.
+pub struct Shell {
+    agent: Agent,
+    ledger: Arc<Ledger>,
+    metrics: Arc<Metrics>,
+    links: HashMap<LinkId, LinkSender>,
+    results: mpsc::Sender<Input>,
+    load: watch::Sender<Load>,
+}
+
+impl Shell {
+    /// A shell without links, and the receiver of what its database work comes to.
+    pub fn new(
+        agent: Agent,
+        ledger: Arc<Ledger>,
+        metrics: Arc<Metrics>,
+        load: watch::Sender<Load>,
+    ) -> (Self, mpsc::Receiver<Input>) {
+        let (results, received) = mpsc::channel(RESULTS);
+        (Self { agent, ledger, metrics, links: HashMap::new(), results, load }, received)
+    }
+
+    /// Runs until the tunnel has ended.
+    pub async fn run(mut self, mut tunnel: mpsc::Receiver<TunnelEvent>, mut results: mpsc::Receiver<Input>) {
+        let mut events = Vec::with_capacity(TAKEN_AT_ONCE);
+        loop {
+            tokio::select! {
+                biased;
+                Some(result) = results.recv() => self.handle(result),
+                taken = tunnel.recv_many(&mut events, TAKEN_AT_ONCE) => {
+                    if taken == 0 {
+                        break;
+                    }
+                    for event in events.drain(..) {
+                        self.handle_event(event);
+                    }
+                }
+            }
+            self.do_outputs();
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.agent.handle(input, clock::now(), &mut rand::rng());
+    }
+
+    fn handle_event(&mut self, event: TunnelEvent) {
+        match event {
+            TunnelEvent::Up(up) => {
+                self.links.insert(LinkId(up.link.0), up.sender);
+            }
+            TunnelEvent::Frame { link, lane, payload } => match frame::decode::<ToIdc>(payload) {
+                Ok(message) => self.handle(Input::Message { link: LinkId(link.0), lane, message }),
+                Err(error) => {
+                    tracing::warn!(%link, lane, %error, "closing the link: its peer does not speak this protocol");
+                }
+            },
+            TunnelEvent::Down { link, .. } => {
+                self.links.remove(&LinkId(link.0));
+                self.handle(Input::LinkDown(LinkId(link.0)));
+            }
+            // A cloud agent's window and manifest are empty, and an IDC asks for nothing by itself.
+            TunnelEvent::Window { .. }
+            | TunnelEvent::Manifest { .. }
+            | TunnelEvent::Silent { .. }
+            | TunnelEvent::Heard { .. }
+            | TunnelEvent::Goodbye { .. } => {}
+        }
+    }
+
+    fn do_outputs(&mut self) {
+        while let Some(output) = self.agent.poll_output(clock::now()) {
+            match output {
+                Output::Commit(batch) => self.commit(batch),
+                Output::LookUp { token, brand, order, key } => {
+                    let (ledger, results) = (self.ledger.clone(), self.results.clone());
+                    tokio::spawn(async move {
+                        let found = ledger.look_up(&brand, order, key).await.map_err(|error| refusal(&error));
+                        let _agent_gone = results.send(Input::LookedUp { token, found }).await;
+                    });
+                }
+                Output::Send(reply) => self.send(reply),
+                Output::Rejected(failure) => {
+                    self.metrics.envelopes_rejected.of(rejection(failure)).inc();
+                    if failure != OpenFailure::Envelope(OpenError::SessionUnknown) {
+                        tracing::warn!(%failure, "refused an order before the ledger saw it");
+                    }
+                }
+            }
+        }
+        let under_way = self.agent.under_way();
+        self.metrics.queue_depth.of(Queue::InFlight).set(i64::try_from(under_way).unwrap_or(i64::MAX));
+        self.metrics
+            .queue_depth
+            .of(Queue::Commit)
+            .set(i64::try_from(self.agent.waiting()).unwrap_or(i64::MAX));
+        let load = Load { under_way, doubtful: self.agent.is_doubtful() };
+        self.load.send_if_modified(|known| std::mem::replace(known, load) != load);
+    }
+
+    fn commit(&self, batch: Batch) {
+        let (ledger, metrics, results) = (self.ledger.clone(), self.metrics.clone(), self.results.clone());
+        tokio::spawn(async move {
+            let started = Instant::now();
+            let end = match ledger.commit(&batch).await {
+                Ok(committed) => {
+                    metrics.batch_committed(batch.requests.len(), started.elapsed());
+                    count(&metrics, &committed);
+                    BatchEnd::Committed(committed)
+                }
+                Err(error) => {
+                    metrics.ledger_errors.inc();
+                    let unknown = matches!(error, LedgerError::Unavailable(_));
+                    let error = anyhow::Error::from(error);
+                    tracing::error!(requests = batch.requests.len(), unknown, "commit a batch: {error:#}");
+                    if unknown {
+                        tokio::time::sleep(TRY_AGAIN_AFTER).await;
+                        BatchEnd::Unknown(batch)
+                    } else {
+                        BatchEnd::NotCommitted
+                    }
+                }
+            };
+            let _agent_gone = results.send(Input::Batch(end)).await;
+        });
+    }
+
+    fn send(&self, Reply { link, lane, message }: Reply) {
+        // A link that is gone: whoever asked asks again on another.
+        let Some(sender) = self.links.get(&link) else { return };
+        match frame::to_bytes(&message, ORDER_FRAME_BYTES_MAX) {
+            Ok(bytes) => {
+                let _link_gone = sender.send(lane, bytes);
+            }
+            Err(error) => tracing::error!(%error, "an answer does not fit into a frame"),
+        }
+    }
+}
+
+fn refusal(error: &LedgerError) -> Refusal {
+    tracing::error!(%error, "look up an order");
+    Refusal::DatabaseDown
+}
+
+fn count(metrics: &Metrics, committed: &Committed) {
+    for answer in committed.answers() {
+        let outcome = match answer {
+            Answer::Settled { replayed: true, .. } => OrderOutcome::Replayed,
+            Answer::Settled { receipt, .. } => match receipt.outcome.code() {
+                "placed" => OrderOutcome::Placed,
+                "sold-out" => OrderOutcome::SoldOut,
+                "price-changed" => OrderOutcome::PriceChanged,
+                "unknown-sku" => OrderOutcome::UnknownSku,
+                "cancelled" => OrderOutcome::Cancelled,
+                _ => OrderOutcome::Refused,
+            },
+            Answer::Refused(Refusal::KeyReused) => OrderOutcome::KeyReused,
+            Answer::Refused(_) => OrderOutcome::Refused,
+        };
+        metrics.orders.of(outcome).inc();
+    }
+}
+
+fn rejection(failure: OpenFailure) -> EnvelopeRejection {
+    match failure {
+        OpenFailure::Terms => EnvelopeRejection::BadContent,
+        OpenFailure::Envelope(error) => match error {
+            OpenError::SuiteNotAllowed => EnvelopeRejection::UnknownSuite,
+            OpenError::UnknownKey => EnvelopeRejection::UnknownKey,
+            OpenError::KeyExpired => EnvelopeRejection::ExpiredKey,
+            OpenError::SessionUnknown => EnvelopeRejection::UnknownSession,
+            OpenError::BadEncapsulation | OpenError::Tampered => EnvelopeRejection::NotAuthentic,
+            OpenError::Malformed => EnvelopeRejection::Malformed,
+        },
+    }
+}

@@ -1,0 +1,186 @@
+//! The process: waits for the ledger, starts the tunnel and the agent's shell, and ends them in order.
+//!
+//! The end: the peers are told goodbye, what was received is committed and answered, then the tunnel is closed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bridge_runtime::admin::{self, Report};
+use bridge_runtime::clock;
+use bridge_runtime::config::Secret;
+use bridge_runtime::identity::Role;
+use bridge_runtime::shutdown::{self, ServiceState, Shutdown};
+use bridge_runtime::telemetry::metrics::{Metrics, Queue};
+use bridge_runtime::tunnel::{Greeting, Tunnel, TunnelHandle};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::agent::{Agent, Limits};
+use crate::config::{IdcConfig, LedgerConfig};
+use crate::ledger::Ledger;
+use crate::run::{Load, Shell};
+use crate::vault::keyring::Keyring;
+
+/// How long what was begun may take to end.
+const DRAIN_FOR: Duration = Duration::from_secs(15);
+
+/// Between two looks at a ledger that is not ready.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Serves until a signal ends it.
+pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
+    let shutdown = Shutdown::new();
+    shutdown.on_signals(DRAIN_FOR).context("listen for signals")?;
+    let metrics = Arc::new(Metrics::idc());
+    let state_dir = &config.agent.state_dir;
+    std::fs::create_dir_all(state_dir)
+        .with_context(|| format!("create agent.state_dir {}", state_dir.display()))?;
+    let keys = Keyring::load(&config.keys.dir)?;
+    let manifest = keys.manifest().sign(keys.signer())?;
+
+    let (state, state_seen) = watch::channel(Phase::WaitingForLedger("it has not been looked at".to_owned()));
+    let (load, load_seen) = watch::channel(Load::default());
+    let admin_listener = TcpListener::bind(config.admin.listen)
+        .await
+        .with_context(|| format!("listen on admin.listen {}", config.admin.listen))?;
+    let admin_address = admin_listener.local_addr()?;
+    let report =
+        Status { name: config.agent.name.clone(), keys: keys.manifest(), state: state_seen, load: load_seen };
+    let admin =
+        tokio::spawn(admin::serve(admin_listener, metrics.clone(), Arc::new(report), shutdown.clone()));
+
+    let ledger = Arc::new(open_ledger(&config.ledger).await?);
+    if !ledger_ready(&ledger, config.ledger.migrate, &state, &shutdown).await {
+        return Ok(());
+    }
+
+    let limits = Limits {
+        window_max: config.orders.window_max,
+        batch_max: config.orders.batch_max,
+        lines_max: config.orders.lines_max,
+    };
+    metrics.queue_limit.of(Queue::InFlight).set(i64::try_from(limits.window_max).unwrap_or(i64::MAX));
+    metrics.queue_limit.of(Queue::Commit).set(i64::try_from(limits.window_max).unwrap_or(i64::MAX));
+    let greeting = Greeting {
+        agent: config.agent.name.clone(),
+        window: u32::try_from(limits.window_max).unwrap_or(u32::MAX),
+        manifest,
+        ..Greeting::default()
+    };
+    let (_greeting, greeting) = watch::channel(greeting);
+    let (tunnel, events) =
+        Tunnel::start(&config.tunnel, Role::Idc, state_dir, greeting, metrics.clone(), shutdown.clone())?;
+    let listening = tunnel.listening().to_vec();
+    state.send_replace(Phase::Serving(tunnel.clone()));
+    let mut idle = load.subscribe();
+    let (shell, results) = Shell::new(Agent::new(limits, keys), ledger, metrics, load);
+    let shell = tokio::spawn(shell.run(events, results));
+    tracing::info!(?listening, admin = %admin_address, "bridge-idc serves");
+    shutdown::tell_systemd(ServiceState::Ready);
+
+    shutdown.started().await;
+    tokio::select! {
+        _all_answered = idle.wait_for(|load| load.under_way == 0) => {}
+        () = shutdown.overdue() => {}
+    }
+    tunnel.close().await;
+    shell.await?;
+    admin.abort();
+    tracing::info!("bridge-idc has ended in order");
+    Ok(())
+}
+
+/// Opens the ledger that the configuration names.
+pub async fn open_ledger(config: &LedgerConfig) -> anyhow::Result<Ledger> {
+    let password: Option<&Secret> = config.password.as_ref();
+    Ledger::connect(&config.url, password, config.connections).await.context("open the ledger")
+}
+
+/// Waits until the ledger can take orders; false if the agent is to end before that.
+async fn ledger_ready(
+    ledger: &Ledger,
+    migrate: bool,
+    state: &watch::Sender<Phase>,
+    shutdown: &Shutdown,
+) -> bool {
+    let mut said = String::new();
+    loop {
+        let obstacle = match prepare(ledger, migrate).await {
+            Ok(()) => return true,
+            Err(error) => format!("{error:#}"),
+        };
+        if obstacle != said {
+            tracing::warn!(obstacle, "the ledger is not ready, waiting for it");
+            said.clone_from(&obstacle);
+            state.send_replace(Phase::WaitingForLedger(obstacle));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_AGAIN_AFTER) => {}
+            _deadline = shutdown.started() => return false,
+        }
+    }
+}
+
+async fn prepare(ledger: &Ledger, migrate: bool) -> anyhow::Result<()> {
+    if migrate {
+        for applied in ledger.migrate().await? {
+            tracing::info!(?applied, "migrated the ledger");
+        }
+    }
+    ledger.ready().await?;
+    Ok(())
+}
+
+/// How far the agent has come.
+enum Phase {
+    /// The tunnel is not up: what could not be committed is not taken.
+    WaitingForLedger(String),
+    /// The tunnel is up.
+    Serving(TunnelHandle),
+}
+
+/// What the admin listener tells.
+struct Status {
+    name: String,
+    keys: bridge_protocol::seal::manifest::Manifest,
+    state: watch::Receiver<Phase>,
+    load: watch::Receiver<Load>,
+}
+
+impl Report for Status {
+    fn obstacles(&self) -> Vec<String> {
+        let mut obstacles = Vec::new();
+        if let Phase::WaitingForLedger(obstacle) = &*self.state.borrow() {
+            obstacles.push(format!("the ledger is not ready: {obstacle}"));
+        }
+        if self.load.borrow().doubtful {
+            obstacles.push("the ledger does not tell how its last batch ended; it is tried again".to_owned());
+        }
+        if self.keys.key_at(clock::now()).is_none() {
+            obstacles.push(
+                "no sealing key is valid now: run `bridge-idc keys rotate sealing`, then restart".to_owned(),
+            );
+        }
+        obstacles
+    }
+
+    fn status(&self) -> Value {
+        let load = *self.load.borrow();
+        let (identity, links) = match &*self.state.borrow() {
+            Phase::WaitingForLedger(_) => (Value::Null, json!([])),
+            Phase::Serving(tunnel) => (json!(tunnel.id().to_string()), json!(tunnel.status())),
+        };
+        json!({
+            "agent": self.name,
+            "role": "idc",
+            "build": env!("CARGO_PKG_VERSION"),
+            "identity": identity,
+            "obstacles": self.obstacles(),
+            "requests_under_way": load.under_way,
+            "sealing_keys": self.keys.keys.len(),
+            "links": links,
+        })
+    }
+}

@@ -1,0 +1,427 @@
+//! The IDC's keys: one folder, one file a key, each readable by its owner alone and never overwritten.
+//!
+//! ```text
+//! signing.key       Ed25519: signs manifests and receipts; its verifier key is pinned in the cloud's configuration
+//! sealing-N.key     X-Wing: opens what the cloud sealed; has a validity
+//! kek-N.key         wraps the data keys of personal data at rest; the newest wraps, every one unwraps
+//! fingerprint.key   HMAC: whether a repeated idempotency key says the same
+//! ```
+//!
+//! A file is a few lines of `name: value`. The folder may be a systemd credentials directory.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bridge_protocol::domain::UnixMicros;
+use bridge_protocol::note::{NoteSigner, NoteVerifier};
+use bridge_protocol::seal::manifest::{Manifest, Validity};
+use bridge_protocol::seal::opening::OpeningKey;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use rand::Rng;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::Secret;
+
+/// How long a new sealing key is valid.
+pub const SEALING_DAYS: u32 = 90;
+
+/// A sealing key begins to be valid this long before it was made, for clocks that differ.
+const BACKDATED: Duration = Duration::from_secs(300);
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Every key of one IDC. No `Debug`.
+pub struct Keyring {
+    signer: NoteSigner,
+    /// The secrets and validities of the sealing keys, the newest first.
+    sealing: Vec<(Secret, Validity)>,
+    /// By version; at least one.
+    encryption: BTreeMap<i32, Secret>,
+    fingerprint: Secret,
+}
+
+/// Why the keys cannot be used; names files, never what they hold.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// A file cannot be read or written.
+    #[error("cannot {verb} {path}: {source}")]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Others can read it.
+    #[error("{0} can be read by others than its owner: chmod 600 it, and consider its key known")]
+    Exposed(PathBuf),
+    /// It is not a key of that kind.
+    #[error("{path} is not a {kind} key: {what}; restore it from its backup")]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// What it should be.
+        kind: &'static str,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A kind of key is missing.
+    #[error(
+        "{dir} holds no {kind} key: run `bridge-idc keys init --dir {dir}` once for a new data centre, or restore the folder"
+    )]
+    Missing {
+        /// Which folder.
+        dir: PathBuf,
+        /// Which kind.
+        kind: &'static str,
+    },
+    /// There are keys already.
+    #[error("{0} exists: keys are never overwritten, since what they protect would be lost with them")]
+    Exists(PathBuf),
+    /// The name for the signing key does not do.
+    #[error("{0:?} is no name for a signing key: 1 to 100 characters without spaces and plus signs")]
+    Name(String),
+}
+
+/// Makes every key of a new data centre in `dir`; `name` is what its signing key is called. Errors if any is there.
+pub fn init(dir: &Path, name: &str, now: UnixMicros, random: &mut impl Rng) -> Result<(), KeyringError> {
+    NoteSigner::new(name, &[0; 32]).map_err(|_| KeyringError::Name(name.to_owned()))?;
+    fs::create_dir_all(dir).map_err(|source| io_error("create", dir, source))?;
+    let present = key_files(dir)?;
+    if let Some(path) = present.into_iter().next() {
+        return Err(KeyringError::Exists(path));
+    }
+    write_key(&dir.join("signing.key"), "signing", &[("name", name.to_owned())], random)?;
+    write_key(&dir.join("fingerprint.key"), "fingerprint", &[], random)?;
+    add_sealing(dir, now, SEALING_DAYS, random)?;
+    add_encryption(dir, random)?;
+    Ok(())
+}
+
+/// Adds a sealing key that is preferred from the next start of the agent on. The ones before stay until they expire.
+pub fn add_sealing(
+    dir: &Path,
+    now: UnixMicros,
+    days: u32,
+    random: &mut impl Rng,
+) -> Result<PathBuf, KeyringError> {
+    let from = UnixMicros::new(now.get() - i64::try_from(BACKDATED.as_micros()).unwrap_or(0));
+    let validity =
+        [("not_before", from.get().to_string()), ("not_after", now.plus(DAY * days).get().to_string())];
+    let path = next_path(dir, "sealing")?;
+    write_key(&path, "sealing", &validity, random)?;
+    Ok(path)
+}
+
+/// Adds a key-encryption key for orders from the next start of the agent on. The ones before are needed for what they
+/// wrap.
+pub fn add_encryption(dir: &Path, random: &mut impl Rng) -> Result<PathBuf, KeyringError> {
+    let path = next_path(dir, "kek")?;
+    write_key(&path, "key-encryption", &[], random)?;
+    Ok(path)
+}
+
+impl Keyring {
+    /// Reads every key in `dir`.
+    pub fn load(dir: &Path) -> Result<Self, KeyringError> {
+        let missing = |kind| KeyringError::Missing { dir: dir.to_owned(), kind };
+        let (mut signer, mut fingerprint) = (None, None);
+        let (mut sealing, mut encryption) = (BTreeMap::new(), BTreeMap::new());
+        for path in key_files(dir)? {
+            let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+            match name.split_once('-') {
+                None if name == "signing" => {
+                    let file = KeyFile::read(&path, "signing")?;
+                    let signing = NoteSigner::new(&file.text("name")?, &file.secret);
+                    signer = Some(signing.map_err(|_| file.malformed("its name is not one"))?);
+                }
+                None if name == "fingerprint" => {
+                    fingerprint = Some(KeyFile::read(&path, "fingerprint")?.secret)
+                }
+                Some(("sealing", number)) => {
+                    let file = KeyFile::read(&path, "sealing")?;
+                    let validity =
+                        Validity { not_before: file.time("not_before")?, not_after: file.time("not_after")? };
+                    OpeningKey::new(&file.secret, validity)
+                        .map_err(|_| file.malformed("its secret is not one"))?;
+                    sealing.insert(file.number::<u32>(number)?, (file.secret, validity));
+                }
+                Some(("kek", version)) => {
+                    let file = KeyFile::read(&path, "key-encryption")?;
+                    encryption.insert(file.number(version)?, file.secret);
+                }
+                _ => {}
+            }
+        }
+        if encryption.is_empty() {
+            return Err(missing("key-encryption"));
+        }
+        if sealing.is_empty() {
+            return Err(missing("sealing"));
+        }
+        Ok(Self {
+            signer: signer.ok_or_else(|| missing("signing"))?,
+            sealing: sealing.into_values().rev().collect(),
+            encryption,
+            fingerprint: fingerprint.ok_or_else(|| missing("fingerprint"))?,
+        })
+    }
+
+    /// Signs manifests and receipts.
+    pub fn signer(&self) -> &NoteSigner {
+        &self.signer
+    }
+
+    /// What the cloud pins.
+    pub fn verifier(&self) -> &NoteVerifier {
+        self.signer.verifier()
+    }
+
+    /// The private sealing keys, for the opener.
+    pub fn opening_keys(&self) -> Vec<OpeningKey> {
+        self.sealing.iter().filter_map(|(secret, validity)| OpeningKey::new(secret, *validity).ok()).collect()
+    }
+
+    /// The public sealing keys, the newest first.
+    pub fn manifest(&self) -> Manifest {
+        Manifest { keys: self.opening_keys().iter().map(OpeningKey::sealing_key).collect() }
+    }
+
+    /// Keyed hash of what a request says: HMAC-SHA256 over its parts, each with its length.
+    pub fn fingerprint(&self, parts: &[&[u8]]) -> [u8; 32] {
+        #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104)")]
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.fingerprint.as_ref()).expect("any length");
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+
+    /// The key-encryption key of that version.
+    pub(super) fn encryption_key(&self, version: i32) -> Option<&Secret> {
+        self.encryption.get(&version)
+    }
+
+    /// The key-encryption key that wraps new data keys, with its version.
+    pub(super) fn newest_encryption_key(&self) -> (i32, &Secret) {
+        #[expect(clippy::expect_used, reason = "load and for_tests make no keyring without one")]
+        self.encryption.last_key_value().map(|(version, key)| (*version, key)).expect("at least one")
+    }
+
+    /// A keyring from a seed, without files and good for all time: for the simulation and for tests, never for orders.
+    pub fn for_tests(seed: u8) -> Self {
+        let forever = Validity { not_before: UnixMicros::new(0), not_after: UnixMicros::new(i64::MAX) };
+        let secret = |number: u8| Secret::new([seed ^ (number << 5); 32]);
+        #[expect(clippy::expect_used, reason = "the name is one")]
+        let signer = NoteSigner::new("idc.test", &secret(1)).expect("a good name");
+        Self {
+            signer,
+            sealing: vec![(secret(2), forever)],
+            encryption: BTreeMap::from([(1, secret(3))]),
+            fingerprint: secret(4),
+        }
+    }
+}
+
+struct KeyFile<'path> {
+    path: &'path Path,
+    kind: &'static str,
+    fields: BTreeMap<String, String>,
+    secret: Secret,
+}
+
+impl<'path> KeyFile<'path> {
+    fn read(path: &'path Path, kind: &'static str) -> Result<Self, KeyringError> {
+        let io = |source| io_error("read", path, source);
+        let mut file = File::open(path).map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
+        if metadata.mode() & 0o077 != 0 {
+            return Err(KeyringError::Exposed(path.to_owned()));
+        }
+        let mut text = Zeroizing::new(String::with_capacity(1024));
+        file.read_to_string(&mut text).map_err(io)?;
+        let mut found = Self { path, kind, fields: BTreeMap::new(), secret: Secret::default() };
+        if text.lines().next() != Some(title(kind).as_str()) {
+            return Err(found.malformed("its first line does not say so"));
+        }
+        let mut has_secret = false;
+        for line in text.lines().skip(1) {
+            let (name, value) =
+                line.split_once(": ").ok_or_else(|| found.malformed("a line is not `name: value`"))?;
+            if name == "secret" {
+                let bytes = BASE64.decode(value).map(Zeroizing::new);
+                let bytes = bytes.map_err(|_| found.malformed("its secret is not base64"))?;
+                let bytes =
+                    bytes.as_slice().try_into().map_err(|_| found.malformed("its secret is not 32 bytes"))?;
+                found.secret = Secret::new(bytes);
+                has_secret = true;
+            } else {
+                found.fields.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        if has_secret { Ok(found) } else { Err(found.malformed("it has no secret")) }
+    }
+
+    fn malformed(&self, what: &'static str) -> KeyringError {
+        KeyringError::Malformed { path: self.path.to_owned(), kind: self.kind, what }
+    }
+
+    fn text(&self, name: &str) -> Result<String, KeyringError> {
+        self.fields.get(name).cloned().ok_or_else(|| self.malformed("a line is missing"))
+    }
+
+    fn time(&self, name: &str) -> Result<UnixMicros, KeyringError> {
+        self.text(name)?
+            .parse()
+            .map(UnixMicros::new)
+            .map_err(|_| self.malformed("a time is not in microseconds"))
+    }
+
+    fn number<N: std::str::FromStr>(&self, text: &str) -> Result<N, KeyringError> {
+        text.parse().map_err(|_| self.malformed("its file name has no number"))
+    }
+}
+
+fn title(kind: &str) -> String {
+    format!("bridge {kind} key v1")
+}
+
+fn write_key(
+    path: &Path,
+    kind: &str,
+    fields: &[(&str, String)],
+    random: &mut impl Rng,
+) -> Result<(), KeyringError> {
+    let mut secret = Secret::default();
+    random.fill_bytes(secret.as_mut());
+    let mut text = Zeroizing::new(String::with_capacity(1024));
+    text.push_str(&title(kind));
+    for (name, value) in fields {
+        text.push_str(&format!("\n{name}: {value}"));
+    }
+    text.push_str("\nsecret: ");
+    BASE64.encode_string(secret.as_ref(), &mut text);
+    text.push('\n');
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+    };
+    write().map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => KeyringError::Exists(path.to_owned()),
+        _ => io_error("write", path, source),
+    })
+}
+
+/// The `*.key` files in a folder, sorted.
+fn key_files(dir: &Path) -> Result<Vec<PathBuf>, KeyringError> {
+    let io = |source| io_error("read", dir, source);
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if path.extension().is_some_and(|extension| extension == "key") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn next_path(dir: &Path, prefix: &str) -> Result<PathBuf, KeyringError> {
+    let number = |path: &PathBuf| {
+        path.file_stem()?.to_str()?.strip_prefix(prefix)?.strip_prefix('-')?.parse::<i32>().ok()
+    };
+    let newest = key_files(dir)?.iter().filter_map(number).max().unwrap_or(0);
+    Ok(dir.join(format!("{prefix}-{}.key", newest + 1)))
+}
+
+fn io_error(verb: &'static str, path: &Path, source: io::Error) -> KeyringError {
+    KeyringError::Io { verb, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const NOW: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
+
+    fn keys_in(dir: &Path) -> Result<Keyring, KeyringError> {
+        init(dir, "idc.example", NOW, &mut rand::rng()).unwrap();
+        Keyring::load(dir)
+    }
+
+    #[test]
+    fn keys_are_made_once_and_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = keys_in(dir.path()).unwrap();
+        assert!(keys.verifier().to_string().starts_with("idc.example+"));
+        assert!(keys.manifest().key_at(NOW).is_some());
+        let again = init(dir.path(), "idc.example", NOW, &mut rand::rng()).unwrap_err();
+        assert!(matches!(again, KeyringError::Exists(_)), "{again}");
+    }
+
+    #[test]
+    fn every_key_file_is_its_owner_s_alone_and_must_stay_so() {
+        let dir = tempfile::tempdir().unwrap();
+        keys_in(dir.path()).unwrap();
+        for path in key_files(dir.path()).unwrap() {
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        }
+        fs::set_permissions(dir.path().join("kek-1.key"), fs::Permissions::from_mode(0o640)).unwrap();
+        let refused = Keyring::load(dir.path()).err().unwrap();
+        assert!(matches!(refused, KeyringError::Exposed(_)), "{refused}");
+    }
+
+    #[test]
+    fn a_new_sealing_key_is_preferred_and_the_old_one_still_opens() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = keys_in(dir.path()).unwrap().manifest();
+        add_sealing(dir.path(), NOW, SEALING_DAYS, &mut rand::rng()).unwrap();
+        let after = Keyring::load(dir.path()).unwrap().manifest();
+        assert_eq!(after.keys.len(), 2);
+        assert_eq!(after.keys[1], before.keys[0]);
+    }
+
+    #[test]
+    fn a_new_key_encryption_key_wraps_and_the_old_one_still_unwraps() {
+        let dir = tempfile::tempdir().unwrap();
+        keys_in(dir.path()).unwrap();
+        add_encryption(dir.path(), &mut rand::rng()).unwrap();
+        let keys = Keyring::load(dir.path()).unwrap();
+        assert_eq!(keys.newest_encryption_key().0, 2);
+        assert!(keys.encryption_key(1).is_some());
+    }
+
+    #[test]
+    fn a_damaged_or_missing_key_is_named_with_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        keys_in(dir.path()).unwrap();
+        let path = dir.path().join("fingerprint.key");
+        let text = fs::read_to_string(&path).unwrap();
+        for damaged in [
+            "",
+            "bridge fingerprint key v1\n",
+            &text[..text.len() - 4],
+            &text.replace("fingerprint", "other"),
+        ] {
+            fs::write(&path, damaged).unwrap();
+            let error = Keyring::load(dir.path()).err().unwrap().to_string();
+            assert!(error.contains("fingerprint.key is not a fingerprint key"), "{error}");
+        }
+        fs::remove_file(&path).unwrap();
+        let error = Keyring::load(dir.path()).err().unwrap().to_string();
+        assert!(error.contains("holds no fingerprint key"), "{error}");
+    }
+}
