@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bridge_protocol::wire::lane::{Lane, PreambleError};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 
 /// Who may be who: certificates, trust, revocation, as parsed and checked material.
 pub(crate) mod credentials;
@@ -42,6 +43,9 @@ pub(crate) use refusal::Refusal;
 
 /// A future that a trait object can return.
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// How long the reason of a connection's end may stay behind the end of its lanes.
+const CUT_TIME: Duration = Duration::from_millis(500);
 
 /// One way to reach a peer and to be reached.
 pub(crate) trait Transport: Send + Sync + 'static {
@@ -87,11 +91,15 @@ pub(crate) trait Connection: Send + Sync + 'static {
     /// Ends it at once: what was not delivered yet is lost. `sentence` reaches the peer's log.
     fn close(&self, code: CloseCode, sentence: &str);
 
-    /// Why it has ended, if it has.
-    fn ended(&self) -> Option<Closed>;
-
     /// Waits for its end.
     fn closed(&self) -> BoxFuture<'static, Closed>;
+
+    /// Why a lane ended or broke: mostly since the connection does, whose reason may be a moment behind the lane's last
+    /// bytes. `None` if the connection lives on.
+    fn cut(&self) -> BoxFuture<'static, Option<Closed>> {
+        let closed = self.closed();
+        Box::pin(async { timeout(CUT_TIME, closed).await.ok() })
+    }
 
     /// The smoothed round-trip time.
     fn rtt(&self) -> Duration;

@@ -69,9 +69,14 @@ impl Link {
             writer.write_all(&bytes).await?;
             writer.flush().await
         };
-        written.await.map_err(|error: io::Error| self.cut(error.into()))?;
-        self.traffic.sent(bytes.len());
-        Ok(())
+        let written: io::Result<()> = written.await;
+        match written {
+            Ok(()) => {
+                self.traffic.sent(bytes.len());
+                Ok(())
+            }
+            Err(error) => Err(self.cut(error.into()).await),
+        }
     }
 }
 
@@ -116,7 +121,10 @@ impl ControlReader {
     }
 
     async fn handle(&mut self, read: Result<Bytes, ReadError>) -> Result<(), LinkEnd> {
-        let payload = read.map_err(|error| self.link.cut(error))?;
+        let payload = match read {
+            Ok(payload) => payload,
+            Err(error) => return Err(self.link.cut(error).await),
+        };
         self.link.traffic.received(payload.len());
         let id = self.link.id;
         match frame::decode::<Control>(payload)?.kind {

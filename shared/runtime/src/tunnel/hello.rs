@@ -3,6 +3,7 @@
 //! The dialler opens the control lane and its order lanes and speaks first; the listener answers with its own hello, or
 //! with a sentence that says who must upgrade. All of it has five seconds.
 
+use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bridge_protocol::wire::control::{Control, Hello, Refused, control};
@@ -168,10 +169,11 @@ async fn read_hello<R: AsyncRead + Unpin>(
     connection: &dyn Connection,
     reader: &mut FrameReader<R>,
 ) -> Result<Hello, HelloError> {
-    let payload = reader.next().await.map_err(|error| match error {
-        ReadError::Frame(error) => error.into(),
-        ReadError::Stream(_) => ended(connection),
-    })?;
+    let payload = match reader.next().await {
+        Ok(payload) => payload,
+        Err(ReadError::Frame(error)) => return Err(error.into()),
+        Err(ReadError::Stream(_)) => return Err(cut(connection).await),
+    };
     match frame::decode::<Control>(payload)?.kind {
         Some(control::Kind::Hello(hello)) => Ok(hello),
         Some(control::Kind::Refused(Refused { reason })) => {
@@ -212,13 +214,20 @@ async fn write(
     let bytes = frame::to_bytes(message, CONTROL_FRAME_BYTES_MAX).map_err(|error| {
         HelloError::Closed(Closed::Broken(format!("this agent's hello does not fit a frame: {error}")))
     })?;
-    writer.write_all(&bytes).await.map_err(|_| ended(connection))?;
-    writer.flush().await.map_err(|_| ended(connection))
+    let written = async {
+        writer.write_all(&bytes).await?;
+        writer.flush().await
+    };
+    let written: io::Result<()> = written.await;
+    if written.is_err() {
+        return Err(cut(connection).await);
+    }
+    Ok(())
 }
 
-fn ended(connection: &dyn Connection) -> HelloError {
-    let cut = || HelloError::Violation("the control lane ended".to_owned());
-    connection.ended().map_or_else(cut, HelloError::Closed)
+async fn cut(connection: &dyn Connection) -> HelloError {
+    let lane_only = || HelloError::Violation("the control lane ended".to_owned());
+    connection.cut().await.map_or_else(lane_only, HelloError::Closed)
 }
 
 /// Microseconds since 1970-01-01 UTC.

@@ -179,19 +179,27 @@ impl Link {
             Ok(()) => {
                 let mut tasks = self.start(agreed);
                 let why = self.ended(&mut tasks).await;
-                // No frame may follow the link's end.
+                // Before the tasks: a lane that they drop would look to the peer as if it alone had ended.
+                self.close(&why);
+                // Before the event: no frame may follow the link's end.
                 tasks.shutdown().await;
                 why
             }
-            Err(end) => end,
+            Err(why) => {
+                self.close(&why);
+                why
+            }
         };
-        self.queues.close();
-        self.record.connection.close(why.close_code(), &why.to_string());
         self.context.links.remove(self.id);
         report::down(&self.context, self.id, &*self.record.connection, &why);
         if was_announced {
             self.take_down(why).await;
         }
+    }
+
+    fn close(&self, why: &LinkEnd) {
+        self.queues.close();
+        self.record.connection.close(why.close_code(), &why.to_string());
     }
 
     /// Tells the owner. One that closes the tunnel without taking the events that are left waits for this no longer than
@@ -229,7 +237,7 @@ impl Link {
             tasks.spawn(async move {
                 match link.queues.write(lane, stream.writer).await {
                     Ok(()) => LinkEnd::Here,
-                    Err(error) => link.cut(error.into()),
+                    Err(error) => link.cut(error.into()).await,
                 }
             });
         }
@@ -259,13 +267,13 @@ impl Link {
         }
     }
 
-    /// What it means that a lane brings or takes nothing more. Mostly the connection has ended, whose reason says more.
-    pub(super) fn cut(&self, error: ReadError) -> LinkEnd {
+    /// What it means that a lane brings or takes nothing more.
+    pub(super) async fn cut(&self, error: ReadError) -> LinkEnd {
         match error {
             ReadError::Frame(error) => error.into(),
             ReadError::Stream(_) => {
                 let lane_only = || LinkEnd::Violation("a lane ended while the link was up".to_owned());
-                self.record.connection.ended().map_or_else(lane_only, LinkEnd::from)
+                self.record.connection.cut().await.map_or_else(lane_only, LinkEnd::from)
             }
         }
     }
@@ -279,7 +287,7 @@ impl Link {
         loop {
             let payload = match frames.next().await {
                 Ok(payload) => payload,
-                Err(error) => return self.cut(error),
+                Err(error) => return self.cut(error).await,
             };
             self.traffic.received(payload.len());
             if let Err(end) = self.send_event(TunnelEvent::Frame { link: self.id, lane, payload }).await {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bridge_certs::{Ca, Issued, Revoked, Validity};
@@ -17,7 +17,8 @@ use bridge_runtime::tunnel::{Greeting, LinkUp, Tunnel, TunnelError, TunnelEvent,
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
-use tracing::subscriber::DefaultGuard;
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Generous: no test is decided by it, it only ends one that would hang.
@@ -223,6 +224,11 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn capture() -> Self {
+        // With only one subscriber in the process, tracing asks the thread that reaches an event first whether anybody
+        // listens, and remembers its answer for all: another test's thread would silence this one.
+        static OTHERS: LazyLock<[Dispatch; 2]> =
+            LazyLock::new(|| [(); 2].map(|()| Dispatch::new(NoSubscriber::new())));
+        LazyLock::force(&OTHERS);
         let text = Arc::new(Mutex::new(Vec::new()));
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::INFO)

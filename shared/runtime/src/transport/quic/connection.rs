@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bridge_protocol::wire::lane::{Lane, PREAMBLE_BYTES};
 use quinn::{ConnectionError, RecvStream, SendStream, TransportErrorCode, VarInt};
-use tokio::io::AsyncReadExt;
 
 use super::HANDSHAKE_TIME;
 use crate::transport::refusal::printable;
@@ -37,7 +36,9 @@ impl Connection for QuicConnection {
         Box::pin(async move {
             let (mut send, recv) =
                 self.quic.open_bi().await.map_err(|error| LaneError::Closed(closed(error)))?;
-            send.write_all(&lane.preamble()).await.map_err(|_| self.cut())?;
+            if send.write_all(&lane.preamble()).await.is_err() {
+                return Err(self.lane_cut().await);
+            }
             Ok(lane_stream(lane, send, recv))
         })
     }
@@ -47,17 +48,15 @@ impl Connection for QuicConnection {
             let (send, mut recv) =
                 self.quic.accept_bi().await.map_err(|error| LaneError::Closed(closed(error)))?;
             let mut preamble = [0; PREAMBLE_BYTES];
-            AsyncReadExt::read_exact(&mut recv, &mut preamble).await.map_err(|_| self.cut())?;
+            if recv.read_exact(&mut preamble).await.is_err() {
+                return Err(self.lane_cut().await);
+            }
             Ok(lane_stream(Lane::from_preamble(preamble)?, send, recv))
         })
     }
 
     fn close(&self, code: CloseCode, sentence: &str) {
         self.quic.close(VarInt::from_u32(code.number()), sentence.as_bytes());
-    }
-
-    fn ended(&self) -> Option<Closed> {
-        self.quic.close_reason().map(closed)
     }
 
     fn closed(&self) -> BoxFuture<'static, Closed> {
@@ -71,9 +70,8 @@ impl Connection for QuicConnection {
 }
 
 impl QuicConnection {
-    /// Why a stream broke: usually since the connection did.
-    fn cut(&self) -> LaneError {
-        self.ended().map_or(LaneError::Cut, LaneError::Closed)
+    async fn lane_cut(&self) -> LaneError {
+        self.cut().await.map_or(LaneError::Cut, LaneError::Closed)
     }
 }
 
