@@ -29,7 +29,7 @@ const SETTINGS: [(&str, &str); 5] = [
 ];
 
 /// A ledger in PostgreSQL.
-pub struct Postgres {
+pub(super) struct Postgres {
     pub(super) pool: PgPool,
 }
 
@@ -69,7 +69,7 @@ impl Database for Postgres {
 }
 
 /// A transaction on PostgreSQL.
-pub struct Transaction(Open<sqlx::Postgres>);
+pub(super) struct Transaction(Open<sqlx::Postgres>);
 
 impl transaction::Transaction for Transaction {
     async fn brands(&mut self, brands: &[&str]) -> sqlx::Result<Vec<BrandRow>> {

@@ -22,7 +22,7 @@ use super::rows::{
 use super::transaction::{self, Database, Open};
 
 /// A ledger in an SQLite file.
-pub struct Sqlite {
+pub(super) struct Sqlite {
     /// SQLite has one writer at a time; a second connection would only wait for the first.
     pub(super) writer: SqlitePool,
     /// Readers see the last commit and wait for nobody (WAL).
@@ -70,7 +70,7 @@ impl Database for Sqlite {
 }
 
 /// A transaction on SQLite.
-pub struct Transaction(Open<sqlx::Sqlite>);
+pub(super) struct Transaction(Open<sqlx::Sqlite>);
 
 impl transaction::Transaction for Transaction {
     async fn brands(&mut self, brands: &[&str]) -> sqlx::Result<Vec<BrandRow>> {

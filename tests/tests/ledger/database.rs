@@ -1,0 +1,113 @@
+//! Empty ledgers to test on: an SQLite file, or a database in one PostgreSQL cluster that all tests share.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
+use bridge_idc::config::LedgerUrl;
+use bridge_idc::ledger::Ledger;
+use bridge_tests::database;
+use bridge_tests::postgres::Postgres;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+/// An empty, migrated ledger.
+pub(crate) struct Database {
+    pub(crate) ledger: Ledger,
+    url: LedgerUrl,
+    _keep: Keep,
+}
+
+/// What must outlive the ledger.
+enum Keep {
+    Folder { _dir: TempDir },
+    Cluster { _cluster: Arc<Postgres> },
+}
+
+/// A ledger in a file of its own.
+pub(crate) async fn sqlite() -> Database {
+    let dir = tempfile::tempdir().unwrap();
+    let url = LedgerUrl::Sqlite(dir.path().join("ledger.sqlite"));
+    Database::migrated(url, Keep::Folder { _dir: dir }).await
+}
+
+/// A ledger in a database of its own.
+pub(crate) async fn postgres(case: &str) -> Database {
+    let cluster = cluster().await;
+    // PostgreSQL's names have at most 63 bytes.
+    let name = &case.replace(char::is_numeric, "n")[..case.len().min(63)];
+    let url = LedgerUrl::Postgres(create(&cluster, name).await);
+    Database::migrated(url, Keep::Cluster { _cluster: cluster }).await
+}
+
+/// Makes a database; its URL, with the password.
+pub(crate) async fn create(cluster: &Postgres, name: &str) -> String {
+    let database = cluster.create_database(name).await.unwrap();
+    let database::Database::Postgres { url, password: Some(password) } = database else { unreachable!() };
+    url.replacen('@', &format!(":{password}@"), 1)
+}
+
+/// The cluster that all tests share; stopped when the last of them ends.
+async fn cluster() -> Arc<Postgres> {
+    static SHARED: Mutex<Weak<Postgres>> = Mutex::const_new(Weak::new());
+    let mut shared = SHARED.lock().await;
+    if let Some(cluster) = shared.upgrade() {
+        return cluster;
+    }
+    let cluster = Arc::new(Postgres::start().await.unwrap());
+    *shared = Arc::downgrade(&cluster);
+    cluster
+}
+
+impl Database {
+    async fn migrated(url: LedgerUrl, keep: Keep) -> Self {
+        let ledger = connect(&url).await;
+        ledger.migrate().await.unwrap();
+        Self { ledger, url, _keep: keep }
+    }
+
+    /// Another agent on the same database.
+    pub(crate) async fn second_agent(&self) -> Ledger {
+        connect(&self.url).await
+    }
+
+    /// Runs a DBA's statements, one text a database.
+    pub(crate) async fn run(&self, postgres: &str, sqlite: &str) {
+        match &self.url {
+            LedgerUrl::Postgres(url) => {
+                let mut connection = PgConnection::connect(url).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(postgres)).execute(&mut connection).await.unwrap();
+            }
+            LedgerUrl::Sqlite(path) => {
+                let mut connection = SqliteConnection::connect(&file_url(path)).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(sqlite)).execute(&mut connection).await.unwrap();
+            }
+        }
+    }
+
+    /// Counts what a statement finds.
+    pub(crate) async fn count(&self, sql: &'static str) -> i64 {
+        match &self.url {
+            LedgerUrl::Postgres(url) => {
+                let mut connection = PgConnection::connect(url).await.unwrap();
+                sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+            }
+            LedgerUrl::Sqlite(path) => {
+                let mut connection = SqliteConnection::connect(&file_url(path)).await.unwrap();
+                sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+            }
+        }
+    }
+
+    pub(crate) fn url(&self) -> &LedgerUrl {
+        &self.url
+    }
+}
+
+pub(crate) async fn connect(url: &LedgerUrl) -> Ledger {
+    Ledger::connect(url, None, 4).await.unwrap()
+}
+
+fn file_url(path: &PathBuf) -> String {
+    format!("sqlite://{}", path.display())
+}

@@ -1,0 +1,199 @@
+//! PostgreSQL goes away: before the agent starts, in the middle of its batches, between a COMMIT and its answer.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bridge_idc::config::LedgerUrl;
+use bridge_idc::ledger::{Answer, Ledger, LedgerError, NotReady, Totals};
+use bridge_protocol::domain::Outcome;
+use bridge_tests::postgres::Postgres;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::database::{connect, create};
+use crate::shop::{Shop, batch, commit, commit_one, is_placed, settled};
+
+#[tokio::test]
+async fn a_database_that_is_down_is_said_to_be_and_is_used_once_it_is_up() {
+    let mut cluster = Postgres::start().await.unwrap();
+    let url = LedgerUrl::Postgres(create(&cluster, "later").await);
+    cluster.stop().await.unwrap();
+
+    let ledger = connect(&url).await;
+    assert!(matches!(ledger.ping().await, Err(LedgerError::Unavailable(_))));
+    assert!(matches!(ledger.ready().await, Err(NotReady::Unavailable(_))));
+    assert!(matches!(ledger.migrate().await, Err(LedgerError::Unavailable(_))));
+
+    cluster.restart().await.unwrap();
+    assert!(matches!(ledger.ready().await, Err(NotReady::Empty)));
+    assert_eq!(ledger.migrate().await.unwrap().len(), 1);
+    ledger.ready().await.unwrap();
+}
+
+/// As an agent does: the same batch again until it is known what came of it.
+async fn commit_at_last(ledger: &Ledger, requests: Vec<bridge_idc::planner::Request>) -> Vec<Answer> {
+    let batch = batch(requests);
+    for _ in 0..1_000 {
+        match ledger.commit(&batch).await {
+            Ok(committed) => return committed.answers().to_vec(),
+            Err(LedgerError::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the database did not come back");
+}
+
+#[tokio::test]
+async fn what_was_committed_survives_a_kill_and_the_rest_is_committed_after_it() {
+    const BATCHES: usize = 200;
+    let mut cluster = Postgres::start().await.unwrap();
+    let url = LedgerUrl::Postgres(create(&cluster, "killed").await);
+    let ledger = connect(&url).await;
+    ledger.migrate().await.unwrap();
+    let shop = Shop::open(&ledger, "acme", &[("HOT", 1_000_000)]).await;
+
+    let (progress, mut done) = watch::channel(0);
+    let run = |writer: usize| {
+        let (ledger, shop, progress) = (&ledger, &shop, &progress);
+        async move {
+            let mut answers = Vec::new();
+            for round in 0..BATCHES {
+                let request = |n| shop.place(&format!("{writer}-{round}-{n}"), &[("HOT", 1)]);
+                answers.extend(commit_at_last(ledger, (0..8).map(request).collect()).await);
+                progress.send_modify(|done| *done += 1);
+            }
+            answers
+        }
+    };
+    let kill = async {
+        for batches in [BATCHES / 2, BATCHES] {
+            done.wait_for(|done| *done >= batches).await.unwrap();
+            cluster.kill9().await.unwrap();
+            cluster.restart().await.unwrap();
+        }
+    };
+    let (first, second, ()) = tokio::join!(run(0), run(1), kill);
+
+    let answers = [first, second].concat();
+    let orders = answers.len() as i64;
+    assert!(answers.iter().all(|answer| settled(answer).0 == Outcome::Placed));
+    let totals = Totals { placed: orders, cancelled: 0, rejected: 0, lines: orders, units: orders };
+    assert_eq!(ledger.totals().await.unwrap(), totals, "each exactly once");
+    assert_eq!(shop.stock(&ledger, "HOT").await, (1_000_000 - orders, orders));
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_looked_up_and_answered_as_new() {
+    outage(Fault::CutAfterCommit).await;
+}
+
+#[tokio::test]
+async fn a_commit_that_never_arrived_is_committed_again() {
+    outage(Fault::CutBeforeCommit).await;
+}
+
+#[tokio::test]
+async fn a_commit_that_hangs_is_given_up_and_committed_again() {
+    outage(Fault::SwallowCommit).await;
+}
+
+/// Whatever becomes of the COMMIT, one call of `commit` ends with each request placed, once.
+async fn outage(fault: Fault) {
+    let cluster = Postgres::start().await.unwrap();
+    let url = create(&cluster, "relayed").await;
+    let relay = Relay::start(&url).await;
+    let ledger = connect(&relay.url).await;
+    ledger.migrate().await.unwrap();
+    let shop = Shop::open(&ledger, "acme", &[("A", 100)]).await;
+    let cancelled = shop.place("before", &[("A", 10)]);
+    let order = crate::shop::order_of(&cancelled);
+    commit_one(&ledger, cancelled).await;
+
+    relay.plant(fault);
+    let requests = [shop.place("1", &[("A", 1)]), shop.place("2", &[("A", 1)]), shop.cancel("3", order)];
+    let answers = commit(&ledger, requests.to_vec()).await;
+    assert!(relay.has_struck(), "the fault was met");
+    assert!(is_placed(&answers[0]) && is_placed(&answers[1]), "{answers:?}");
+    assert_eq!(settled(&answers[2]), (Outcome::Cancelled, false));
+    assert_eq!(shop.stock(&ledger, "A").await, (98, 2));
+    let again = commit(&ledger, requests.to_vec()).await;
+    assert!(again.iter().all(|answer| settled(answer).1), "settled: {again:?}");
+}
+
+/// What befalls one COMMIT.
+#[derive(Clone, Copy)]
+enum Fault {
+    CutBeforeCommit,
+    CutAfterCommit,
+    SwallowCommit,
+}
+
+/// A line to PostgreSQL that can fail at a COMMIT.
+struct Relay {
+    url: LedgerUrl,
+    fault: Arc<Mutex<Option<Fault>>>,
+}
+
+impl Relay {
+    async fn start(url: &str) -> Self {
+        let (user, rest) = url.split_once('@').unwrap();
+        let (server, database) = rest.split_once('/').unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("{user}@{}/{database}", listener.local_addr().unwrap());
+        let fault = Arc::new(Mutex::new(None));
+        let (server, planted) = (server.to_owned(), Arc::clone(&fault));
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&server).await.unwrap();
+                let planted = Arc::clone(&planted);
+                // A connection that ends, by whichever side, is the test's subject and no error of the relay's.
+                tokio::spawn(async move { pass(client, server, &planted).await.unwrap_or_default() });
+            }
+        });
+        Self { url: LedgerUrl::Postgres(url), fault }
+    }
+
+    fn plant(&self, fault: Fault) {
+        *self.fault.lock().unwrap() = Some(fault);
+    }
+
+    fn has_struck(&self) -> bool {
+        self.fault.lock().unwrap().is_none()
+    }
+}
+
+async fn pass(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    planted: &Mutex<Option<Fault>>,
+) -> std::io::Result<()> {
+    let (mut up, mut down) = ([0; 64 * 1024], [0; 64 * 1024]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut up) => {
+                let bytes = &up[..read?];
+                let commits = bytes.windows(7).any(|window| window == b"COMMIT\0");
+                let fault = if commits { planted.lock().unwrap().take() } else { None };
+                match fault {
+                    _ if bytes.is_empty() => return Ok(()),
+                    Some(Fault::CutBeforeCommit) => return Ok(()),
+                    Some(Fault::CutAfterCommit) => {
+                        server.write_all(bytes).await?;
+                        server.read(&mut down).await?;
+                        return Ok(());
+                    }
+                    Some(Fault::SwallowCommit) => {}
+                    None => server.write_all(bytes).await?,
+                }
+            }
+            read = server.read(&mut down) => {
+                let bytes = &down[..read?];
+                if bytes.is_empty() {
+                    return Ok(());
+                }
+                client.write_all(bytes).await?;
+            }
+        }
+    }
+}

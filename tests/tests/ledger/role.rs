@@ -1,0 +1,75 @@
+//! The rights of `role.sql` are enough for each command, and are no more than that.
+
+use bridge_idc::config::LedgerUrl;
+use bridge_idc::ledger::LedgerError;
+use bridge_protocol::domain::Outcome;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::database::{connect, postgres};
+use crate::shop::{Shop, commit_one, import, is_placed, now, order_of, settled};
+
+const ROLE_SQL: &str = include_str!("../../../bridge-idc/src/ledger/postgres/role.sql");
+
+/// The logins belong to the whole cluster, which the tests share: so this is one test.
+#[tokio::test]
+async fn each_command_works_with_its_own_role_and_that_role_can_do_nothing_else() {
+    let database = postgres("role").await;
+    let LedgerUrl::Postgres(owner) = database.url() else { unreachable!() };
+    database.run(ROLE_SQL, "").await;
+    database.run(ROLE_SQL, "").await;
+    let mut logins = Vec::new();
+    for role in ["serve", "stock", "personal"] {
+        let login = format!("CREATE ROLE login_{role} LOGIN PASSWORD 'secret' IN ROLE bridge_{role}");
+        database.run(&login, "").await;
+        let server = owner.split_once('@').unwrap().1;
+        logins.push(LedgerUrl::Postgres(format!("postgres://login_{role}:secret@{server}")));
+    }
+    let [serve, stock, personal] = [&logins[0], &logins[1], &logins[2]];
+
+    let shop = Shop::open(&connect(stock).await, "acme", &[("A", 5)]).await;
+    import(&connect(stock).await, "brand,sku,unit_price,currency,quantity\nacme,A,219000,KRW,5\n").await;
+    let agent = connect(serve).await;
+    agent.ready().await.unwrap();
+    let request = shop.place("k", &[("A", 2)]);
+    let order = order_of(&request);
+    assert!(is_placed(&commit_one(&agent, request.clone()).await));
+    assert_eq!(settled(&commit_one(&agent, request).await), (Outcome::Placed, true));
+    assert_eq!(settled(&commit_one(&agent, shop.cancel("c", order)).await), (Outcome::Cancelled, false));
+    assert_eq!(agent.look_up(&shop.brand, order, None).await.unwrap().unwrap().state, "cancelled");
+    assert_eq!(shop.stock(&agent, "A").await, (5, 0));
+    let dba = connect(personal).await;
+    dba.record_personal_access(order, "a parcel came back", "dba", now()).await.unwrap();
+    assert!(dba.personal(order).await.unwrap().is_some());
+
+    assert!(
+        matches!(agent.personal(order).await, Err(LedgerError::Unavailable(_))),
+        "the agent reads no ciphertext"
+    );
+    for (login, sql) in [
+        (serve, "SELECT customer_name FROM order_personal"),
+        (serve, "UPDATE order_personal SET customer_name = NULL"),
+        (serve, "UPDATE outcomes SET outcome = 'placed'"),
+        (serve, "UPDATE orders SET total = 0"),
+        (serve, "UPDATE order_lines SET quantity = 1"),
+        (serve, "UPDATE skus SET price = 0"),
+        (serve, "UPDATE stock SET initial = 1000"),
+        (serve, "DELETE FROM outcomes"),
+        (serve, "DELETE FROM orders"),
+        (serve, "TRUNCATE order_personal"),
+        (serve, "SELECT * FROM personal_access"),
+        (serve, "CREATE TABLE mine (a int)"),
+        (stock, "SELECT * FROM orders"),
+        (stock, "SELECT * FROM order_personal"),
+        (stock, "UPDATE stock SET sold = 0"),
+        (stock, "DELETE FROM stock"),
+        (personal, "DELETE FROM personal_access"),
+        (personal, "SELECT * FROM personal_access"),
+        (personal, "UPDATE orders SET state = 'placed'"),
+    ] {
+        let LedgerUrl::Postgres(url) = login else { unreachable!() };
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        let error = sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap_err();
+        let state = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+        assert_eq!(state.as_deref(), Some("42501"), "{sql}: {error}");
+    }
+}

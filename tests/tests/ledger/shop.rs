@@ -1,0 +1,150 @@
+//! A shop to test with: its stock, and requests as short as a sentence.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use bridge_idc::ledger::import::{Imported, StockFile};
+use bridge_idc::ledger::{Answer, Batch, Committed, Ledger};
+use bridge_idc::planner::{Action, Placement, Request};
+use bridge_idc::vault::PersonalAtRest;
+use bridge_protocol::domain::{
+    Brand, Currency, IdempotencyKey, KeyDigest, Line, Money, OrderId, OrderTerms, Outcome, Quantity, Sku,
+    UnixMicros,
+};
+use bridge_protocol::wire::order::Refusal;
+
+/// A brand that sells in won.
+pub(crate) struct Shop {
+    pub(crate) brand: Brand,
+}
+
+/// The price of everything, in won.
+pub(crate) const PRICE: i64 = 219_000;
+
+impl Shop {
+    /// Opens a shop that sells so many units of each SKU.
+    pub(crate) async fn open(ledger: &Ledger, brand: &str, stock: &[(&str, i64)]) -> Self {
+        let mut csv = "brand,sku,unit_price,currency,quantity\n".to_owned();
+        for (sku, units) in stock {
+            writeln!(csv, "{brand},{sku},{PRICE},KRW,{units}").unwrap();
+        }
+        import(ledger, &csv).await;
+        Self { brand: Brand::new(brand).unwrap() }
+    }
+
+    /// "Place these lines", under a key, with an order id of its own.
+    pub(crate) fn place(&self, key: &str, lines: &[(&str, i64)]) -> Request {
+        self.place_at(key, order_id(), PRICE, "KRW", lines)
+    }
+
+    pub(crate) fn place_at(
+        &self,
+        key: &str,
+        order: OrderId,
+        unit_price: i64,
+        currency: &str,
+        lines: &[(&str, i64)],
+    ) -> Request {
+        let currency = Currency::new(currency).unwrap();
+        let lines: Vec<Line> = lines
+            .iter()
+            .map(|(sku, units)| Line {
+                sku: Sku::new(sku).unwrap(),
+                quantity: Quantity::new(*units).unwrap(),
+                unit_price,
+            })
+            .collect();
+        let total = lines.iter().map(|line| line.unit_price * line.quantity.get()).sum::<i64>() + 3_000;
+        let money = |amount| Money::new(amount, currency).unwrap();
+        let terms = OrderTerms::new(lines, money(3_000), money(total), "c-8842".to_owned(), 2_000).unwrap();
+        let action = Action::Place(Box::new(Placement { order, terms, personal: personal(order) }));
+        Request { brand: self.brand.clone(), key: self.key(key), fingerprint: [1; 32], action }
+    }
+
+    /// "Cancel this order", under a key of its own.
+    pub(crate) fn cancel(&self, key: &str, order: OrderId) -> Request {
+        let action = Action::Cancel { order };
+        Request { brand: self.brand.clone(), key: self.key(key), fingerprint: [2; 32], action }
+    }
+
+    pub(crate) fn key(&self, key: &str) -> KeyDigest {
+        IdempotencyKey::parse(key.as_bytes()).unwrap().digest(&self.brand)
+    }
+
+    /// `(available, sold)` of a SKU, having checked that they add up for each SKU of the shop.
+    pub(crate) async fn stock(&self, ledger: &Ledger, sku: &str) -> (i64, i64) {
+        let sums = ledger.stock_sums(&self.brand).await.unwrap();
+        assert!(
+            sums.iter().all(|sum| sum.initial == sum.available + sum.sold && sum.available >= 0),
+            "{sums:?}"
+        );
+        let sum = sums.iter().find(|sum| sum.sku.as_str() == sku).unwrap();
+        (sum.available, sum.sold)
+    }
+}
+
+/// Imports a file, which is right.
+pub(crate) async fn import(ledger: &Ledger, csv: &str) -> Imported {
+    let file = StockFile::read(csv.as_bytes()).unwrap();
+    ledger.import_stock(&file, |_| {}).await.unwrap()
+}
+
+pub(crate) async fn commit(ledger: &Ledger, requests: Vec<Request>) -> Vec<Answer> {
+    let committed: Committed = ledger.commit(&batch(requests)).await.unwrap();
+    committed.answers().to_vec()
+}
+
+pub(crate) async fn commit_one(ledger: &Ledger, request: Request) -> Answer {
+    commit(ledger, vec![request]).await.remove(0)
+}
+
+pub(crate) fn batch(requests: Vec<Request>) -> Batch {
+    Batch { requests, at: now() }
+}
+
+/// A new order id.
+pub(crate) fn order_id() -> OrderId {
+    let mut random = [0; 10];
+    random[2..].copy_from_slice(&now().get().to_be_bytes());
+    OrderId::new(now(), random)
+}
+
+/// A clock that never stands still.
+pub(crate) fn now() -> UnixMicros {
+    static CLOCK: AtomicI64 = AtomicI64::new(1_795_343_485_000_000);
+    UnixMicros::new(CLOCK.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Ciphertext of a sort, another one for each order, with some fields missing.
+pub(crate) fn personal(order: OrderId) -> PersonalAtRest {
+    let field =
+        |n: usize| (n % 3 != 2).then(|| [order.as_bytes().as_slice(), &[0, 0xff, b'"', n as u8]].concat());
+    PersonalAtRest { key_version: 7, wrapped_key: vec![0xa5; 80], fields: std::array::from_fn(field) }
+}
+
+pub(crate) fn order_of(request: &Request) -> OrderId {
+    match &request.action {
+        Action::Place(placement) => placement.order,
+        Action::Cancel { order } => *order,
+    }
+}
+
+/// How it ended, and whether that is an earlier request's outcome.
+pub(crate) fn settled(answer: &Answer) -> (Outcome, bool) {
+    match answer {
+        Answer::Settled { receipt, replayed } => (receipt.outcome.clone(), *replayed),
+        Answer::Refused(refusal) => panic!("refused: {refusal:?}"),
+    }
+}
+
+pub(crate) fn is_placed(answer: &Answer) -> bool {
+    settled(answer) == (Outcome::Placed, false)
+}
+
+pub(crate) fn sold_out(sku: &str) -> Outcome {
+    Outcome::SoldOut { sku: Sku::new(sku).unwrap() }
+}
+
+pub(crate) fn refused(refusal: Refusal) -> Answer {
+    Answer::Refused(refusal)
+}
