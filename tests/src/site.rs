@@ -188,7 +188,7 @@ async fn make_keys(programs: &Programs, idc_dir: &Path) -> Result<String> {
     run(&programs.idc, &["keys", "init", "--dir", &keys]).await.context("make the IDC's keys")?;
     let shown =
         run(&programs.idc, &["keys", "show", "--dir", &keys]).await.context("show the verifier key")?;
-    let key = shown.trim().rsplit(' ').next().unwrap_or_default();
+    let key = shown.trim();
     ensure!(key.split('+').count() >= 3, "bridge-idc keys show printed no verifier key");
     Ok(key.to_owned())
 }
