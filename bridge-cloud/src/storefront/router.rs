@@ -56,11 +56,10 @@ async fn around(State(worker): State<Arc<Worker>>, request: Request, next: Next)
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let kind = problem.kind();
         span.in_scope(|| tracing::debug!(?kind, "answered with a problem"));
-        let allow = response.headers_mut().remove(http::header::ALLOW);
+        // `Allow` and `Idempotency-Replayed` were set beside the problem and belong to its response.
+        let beside = std::mem::take(response.headers_mut());
         response = problem.respond(&id);
-        if let Some(allow) = allow {
-            response.headers_mut().insert(http::header::ALLOW, allow);
-        }
+        response.headers_mut().extend(beside);
     }
     worker.shared.metrics.responses.of((route, response.status().into())).inc();
     if let Ok(value) = HeaderValue::from_str(&id) {
