@@ -259,3 +259,68 @@ fn unreadable(error: &csv::Error) -> String {
 fn listed(mistakes: &[Mistake]) -> String {
     mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistakes(text: &str) -> Vec<(u64, &'static str)> {
+        match StockFile::read(text.as_bytes()) {
+            Err(ImportError::Mistakes(mistakes)) => {
+                mistakes.iter().map(|one| (one.line, one.field)).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_bad_row_is_named_with_line_and_field() {
+        let text = "brand,sku,unit_price,currency,quantity\n\
+            acme,A,10,KRW,1\n\
+            Acme, A,-1,won,1.5\n\
+            acme,A,10,KRW,1\n\
+            acme,B,10,USD,1\n\
+            acme,\"C\nC\",10,KRW,1\n\
+            acme,D,10,KRW\n\
+            acme,E,+1,KRW,99999999999999999999\n";
+        assert_eq!(
+            mistakes(text),
+            [
+                (3, "brand"),
+                (3, "sku"),
+                (3, "currency"),
+                (3, "unit_price"),
+                (3, "quantity"),
+                (4, "sku"),
+                (5, "currency"),
+                (6, "sku"),
+                (8, ""),
+                (9, "unit_price"),
+                (9, "quantity"),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_message_says_what_to_correct() {
+        let error =
+            StockFile::read(&b"brand,sku,unit_price,currency,quantity\nacme,A,1e3,KRW,1\n"[..]).unwrap_err();
+        let text = "nothing is imported, correct this first:\n  \
+            line 2: unit_price: must be a whole number from 0 to 1000000000000000";
+        assert_eq!(error.to_string(), text);
+    }
+
+    #[test]
+    fn a_file_without_its_header_or_without_rows_is_refused() {
+        assert_eq!(mistakes("sku,brand\n"), [(1, "")]);
+        assert_eq!(mistakes("brand,sku,unit_price,currency,quantity\n"), [(1, "")]);
+        assert_eq!(mistakes(""), [(1, "")]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused_with_their_line() {
+        let file = b"brand,sku,unit_price,currency,quantity\nacme,\xff,1,KRW,1\nacme,B,x,KRW,1\n";
+        let error = StockFile::read(&file[..]).unwrap_err().to_string();
+        assert!(error.contains("line 2: is not UTF-8") && error.contains("line 3: unit_price"), "{error}");
+    }
+}

@@ -227,3 +227,65 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one_for_sale() -> (MemoryLedger, Batch) {
+        use bridge_protocol::domain::{IdempotencyKey, Line, OrderTerms, Quantity};
+
+        let (brand, sku) = (Brand::new("acme").unwrap(), Sku::new("A").unwrap());
+        let money = |amount| Money::new(amount, Currency::new("KRW").unwrap()).unwrap();
+        let ledger = MemoryLedger::new([ForSale {
+            brand: brand.clone(),
+            sku: sku.clone(),
+            price: money(7),
+            units: 1,
+        }]);
+        let line = Line { sku, quantity: Quantity::new(1).unwrap(), unit_price: 7 };
+        let at = UnixMicros::new(1_795_343_485_000_000);
+        let placement = planner::Placement {
+            order: OrderId::new(at, [1; 10]),
+            terms: OrderTerms::new(vec![line], money(0), money(7), "c".to_owned(), 1).unwrap(),
+            personal: crate::vault::PersonalAtRest {
+                key_version: 1,
+                wrapped_key: Vec::new(),
+                fields: Default::default(),
+            },
+        };
+        let key = IdempotencyKey::parse(b"k").unwrap().digest(&brand);
+        let request =
+            Request { brand, key, fingerprint: [1; 32], action: Action::Place(Box::new(placement)) };
+        (ledger, Batch { requests: vec![request], at })
+    }
+
+    #[test]
+    fn what_was_committed_survives_a_crash() {
+        let (mut ledger, batch) = one_for_sale();
+        ledger.commit(&batch);
+        ledger.crash();
+        assert_eq!((ledger.outcomes().count(), ledger.invariants()), (1, Ok(())));
+    }
+
+    #[test]
+    fn what_was_acknowledged_before_its_commit_does_not_unless_it_was_synced() {
+        let (mut ledger, batch) = one_for_sale();
+        ledger.acknowledge_before_commit = true;
+        assert!(matches!(ledger.commit(&batch).answers(), [Answer::Settled { replayed: false, .. }]));
+        ledger.crash();
+        assert_eq!((ledger.outcomes().count(), ledger.invariants()), (0, Ok(())));
+        ledger.commit(&batch);
+        ledger.sync();
+        ledger.crash();
+        assert_eq!((ledger.outcomes().count(), ledger.orders().count()), (1, 1));
+    }
+
+    #[test]
+    fn the_checker_notices_units_that_no_order_has() {
+        let (mut ledger, batch) = one_for_sale();
+        ledger.commit(&batch);
+        ledger.state.orders.clear();
+        assert!(ledger.invariants().unwrap_err().contains("sold 1, in orders 0"));
+    }
+}
