@@ -1,6 +1,6 @@
 //! Who this agent is: its certificate, key, CA and revocation list, read from files and read again when they change.
 //!
-//! [`Identity`] owns the current material and hands it out through a watch; the transport takes it for every handshake and
+//! `Identity` owns the current material and hands it out through a watch; the transport takes it for every handshake and
 //! the tunnel judges its live links again when it changes. What is in the files is parsed by `transport`; this file
 //! never looks inside. Material that cannot be used never replaces material that can.
 
@@ -188,6 +188,11 @@ impl Identity {
         let credentials = Arc::new(files.read(unix_now())?);
         warn_if_refusable(&credentials);
         Ok(Self { files, current: watch::Sender::new(credentials), reload: Notify::new() })
+    }
+
+    /// Who the material says we are.
+    pub(crate) fn id(&self) -> SpiffeId {
+        self.current.borrow().id().clone()
     }
 
     /// The material as it is and as it will be.

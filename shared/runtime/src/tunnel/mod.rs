@@ -9,7 +9,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bridge_protocol::wire::control::Hello;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -19,7 +18,10 @@ use crate::identity::{Identity, IdentityError, Role, SpiffeId};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::Metrics;
 use crate::transport::Transport;
-use crate::transport::quic::{Quic, QuicError};
+use crate::transport::quic::Quic;
+
+mod event;
+pub use event::{LinkId, LinkUp, TunnelEvent};
 
 mod dial;
 
@@ -40,6 +42,8 @@ mod report;
 mod links;
 pub use links::LinkStatus;
 
+pub use crate::transport::quic::QuicError;
+
 /// Events that the owner has not taken yet. When it is full, lanes are no longer read and the peers are slowed down.
 const EVENTS: usize = 1024;
 
@@ -54,87 +58,6 @@ pub struct Greeting {
     pub manifest: Bytes,
     /// Optional abilities beyond the protocol version, by name.
     pub features: Vec<String>,
-}
-
-/// Which link, unique while the process lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LinkId(pub u64);
-
-impl std::fmt::Display for LinkId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// What happens on the tunnel. For each link: `Up`, then anything of the others, then `Down` once and nothing more.
-#[derive(Debug)]
-pub enum TunnelEvent {
-    /// A link is ready.
-    Up(LinkUp),
-    /// One frame's payload from an order lane.
-    Frame {
-        /// On which link.
-        link: LinkId,
-        /// On which of its order lanes.
-        lane: u8,
-        /// The frame without its length.
-        payload: Bytes,
-    },
-    /// The peer accepts another number of unanswered requests from now on.
-    Window {
-        /// On which link.
-        link: LinkId,
-        /// That number.
-        window: u32,
-    },
-    /// The peer has a new sealing-key manifest.
-    Manifest {
-        /// From which link.
-        link: LinkId,
-        /// The signed note, unverified.
-        note: Bytes,
-    },
-    /// No heartbeat came for a while: the link should get no new requests.
-    Silent {
-        /// Which link.
-        link: LinkId,
-    },
-    /// The silent link is heard again.
-    Heard {
-        /// Which link.
-        link: LinkId,
-    },
-    /// The peer will close the link once everything is answered: it should get no new requests.
-    Goodbye {
-        /// Which link.
-        link: LinkId,
-    },
-    /// The link has ended.
-    Down {
-        /// Which link.
-        link: LinkId,
-        /// Why.
-        why: LinkEnd,
-    },
-}
-
-/// A link that is ready for use.
-#[derive(Debug)]
-pub struct LinkUp {
-    /// Its id.
-    pub link: LinkId,
-    /// Who the peer has proved to be.
-    pub peer: SpiffeId,
-    /// What the peer calls itself.
-    pub agent: String,
-    /// The peer's hello, its window and manifest among it.
-    pub hello: Hello,
-    /// The protocol version that both sides speak on it.
-    pub version: u32,
-    /// How many order lanes it has.
-    pub lanes: u8,
-    /// The way to send on it.
-    pub sender: LinkSender,
 }
 
 /// Why the tunnel cannot start.
@@ -207,6 +130,11 @@ impl Context {
 pub struct Tunnel;
 
 impl Tunnel {
+    /// Reads and checks the certificate files and the allow-list without opening a socket; whose certificate it is.
+    pub fn check(config: &TunnelConfig, role: Role) -> Result<SpiffeId, TunnelError> {
+        prepare(config, role).map(|(identity, _)| identity.id())
+    }
+
     /// Reads the certificates, binds the listen addresses and begins to dial. Needs a tokio runtime around it.
     pub fn start(
         config: &TunnelConfig,
@@ -216,12 +144,9 @@ impl Tunnel {
         metrics: Arc<Metrics>,
         shutdown: Shutdown,
     ) -> Result<(TunnelHandle, mpsc::Receiver<TunnelEvent>), TunnelError> {
-        let identity = Arc::new(Identity::load(config)?);
-        let id = identity.subscribe().borrow().id().clone();
-        if id.role() != role {
-            return Err(TunnelError::WrongRole { id, role });
-        }
-        let allow = allow_list(&config.allow)?;
+        let (identity, allow) = prepare(config, role)?;
+        let identity = Arc::new(identity);
+        let id = identity.id();
         let quic = Quic::start(config, allow.clone(), identity.subscribe(), state_dir)?;
         let (events, received) = mpsc::channel(EVENTS);
         let (phase, phase_seen) = watch::channel(Phase::Running);
@@ -259,6 +184,16 @@ impl Tunnel {
         tokio::spawn(supervise(context, tasks, phase, shutdown, done));
         Ok((handle, received))
     }
+}
+
+/// All that can be judged before a socket is opened.
+fn prepare(config: &TunnelConfig, role: Role) -> Result<(Identity, Arc<[SpiffeId]>), TunnelError> {
+    let identity = Identity::load(config)?;
+    let id = identity.id();
+    if id.role() != role {
+        return Err(TunnelError::WrongRole { id, role });
+    }
+    Ok((identity, allow_list(&config.allow)?))
 }
 
 fn allow_list(entries: &[String]) -> Result<Arc<[SpiffeId]>, TunnelError> {

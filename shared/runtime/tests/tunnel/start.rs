@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use bridge_runtime::identity::Role;
-use bridge_runtime::tunnel::TunnelError;
+use bridge_runtime::tunnel::{Tunnel, TunnelError};
 
 use crate::agents::{Home, Log, ca, issue, span, write_key};
 
@@ -20,6 +20,13 @@ fn refusal(home: Home) -> String {
         Ok(_) => panic!("it started"),
         Err(error) => error.to_string(),
     }
+}
+
+#[test]
+fn a_check_needs_no_socket_and_says_whose_certificate_it_is() {
+    let home = home();
+    assert_eq!(Tunnel::check(&home.config, Role::Idc).unwrap().to_string(), "spiffe://bridge.test/idc/vault");
+    assert!(matches!(Tunnel::check(&home.config, Role::Cloud), Err(TunnelError::WrongRole { .. })));
 }
 
 #[tokio::test]

@@ -1,0 +1,91 @@
+//! What the tunnel tells its owner.
+
+use std::fmt;
+
+use bridge_protocol::wire::control::Hello;
+use bytes::Bytes;
+
+use super::lanes::LinkSender;
+use super::link::LinkEnd;
+use crate::identity::SpiffeId;
+
+/// Which link, unique while the process lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId(pub u64);
+
+impl fmt::Display for LinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What happens on the tunnel. For each link: `Up`, then anything of the others, then `Down` once and nothing more.
+#[derive(Debug)]
+pub enum TunnelEvent {
+    /// A link is ready.
+    Up(LinkUp),
+    /// One frame's payload from an order lane.
+    Frame {
+        /// On which link.
+        link: LinkId,
+        /// On which of its order lanes.
+        lane: u8,
+        /// The frame without its length.
+        payload: Bytes,
+    },
+    /// The peer accepts another number of unanswered requests from now on.
+    Window {
+        /// On which link.
+        link: LinkId,
+        /// That number.
+        window: u32,
+    },
+    /// The peer has a new sealing-key manifest.
+    Manifest {
+        /// From which link.
+        link: LinkId,
+        /// The signed note, unverified.
+        note: Bytes,
+    },
+    /// No heartbeat came for a while: the link should get no new requests.
+    Silent {
+        /// Which link.
+        link: LinkId,
+    },
+    /// The silent link is heard again.
+    Heard {
+        /// Which link.
+        link: LinkId,
+    },
+    /// The peer will close the link once everything is answered: it should get no new requests.
+    Goodbye {
+        /// Which link.
+        link: LinkId,
+    },
+    /// The link has ended.
+    Down {
+        /// Which link.
+        link: LinkId,
+        /// Why.
+        why: LinkEnd,
+    },
+}
+
+/// A link that is ready for use.
+#[derive(Debug)]
+pub struct LinkUp {
+    /// Its id.
+    pub link: LinkId,
+    /// Who the peer has proved to be.
+    pub peer: SpiffeId,
+    /// What the peer calls itself.
+    pub agent: String,
+    /// The peer's hello, its window and manifest among it.
+    pub hello: Hello,
+    /// The protocol version that both sides speak on it.
+    pub version: u32,
+    /// How many order lanes it has.
+    pub lanes: u8,
+    /// The way to send on it.
+    pub sender: LinkSender,
+}
