@@ -36,6 +36,16 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// The order it is about.
+    pub fn order(&self) -> OrderId {
+        match self {
+            Self::Place(placement) => placement.order,
+            Self::Cancel { order } => *order,
+        }
+    }
+}
+
 /// An order to be placed.
 #[derive(Debug, Clone)]
 pub struct Placement {

@@ -120,10 +120,10 @@ impl Shell {
                     });
                 }
                 Output::Send(reply) => self.send(reply),
-                Output::Rejected(failure) => {
+                Output::Rejected { order, failure } => {
                     self.metrics.envelopes_rejected.of(rejection(failure)).inc();
                     if failure != OpenFailure::Envelope(OpenError::SessionUnknown) {
-                        tracing::warn!(%failure, "refused an order before the ledger saw it");
+                        tracing::warn!(%order, %failure, "refused an order before the ledger saw it");
                     }
                 }
             }

@@ -347,8 +347,8 @@ fn refused(refusal: Refusal, order: OrderId) -> Problem {
         Refusal::EnvelopeRejected | Refusal::Invalid | Refusal::Failed | Refusal::Unspecified => {
             tracing::error!(%order, ?refusal, "the data centre refused a request that this agent accepted");
             let detail =
-                "nothing happened; an operator finds the reason in the data centre's log by the request's id";
-            Problem::new(Kind::NotCommitted, detail)
+                "nothing happened; an operator finds the reason in the data centre's log by the order's id";
+            Problem::new(Kind::NotCommitted, detail).order(order)
         }
     }
 }

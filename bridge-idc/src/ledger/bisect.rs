@@ -6,6 +6,7 @@ use bridge_protocol::wire::order::Refusal;
 
 use super::transaction::Database;
 use super::{Answer, Batch, Committed, LedgerError, commit};
+use crate::planner::Request;
 
 pub(super) async fn commit<D: Database>(database: &D, batch: &Batch) -> Result<Committed, LedgerError> {
     let mut answers = Vec::with_capacity(batch.requests.len());
@@ -14,8 +15,9 @@ pub(super) async fn commit<D: Database>(database: &D, batch: &Batch) -> Result<C
         match commit::commit(database, requests, batch.at).await {
             Ok(committed) => answers.extend(committed.answers),
             Err(LedgerError::Refused(state)) if requests.len() == 1 => {
-                let (brand, key) = (&requests[0].brand, requests[0].key.to_hex());
-                tracing::error!(%brand, key, %state, "the database refuses this request; it has no effect");
+                let Request { brand, action, .. } = &requests[0];
+                let order = action.order();
+                tracing::error!(%brand, %order, %state, "the database refuses this request; it has no effect");
                 answers.push(Answer::Refused(Refusal::Failed));
             }
             Err(LedgerError::Refused(_)) => {

@@ -19,6 +19,10 @@ pub const ADDRESS_LINES_MAX: usize = 6;
 /// What the storefront ordered: terms in the clear and personal data to be sealed.
 ///
 /// Made only by [`OrderRequest::parse`], so one that exists has passed every rule. No `Debug`: it holds personal data.
+///
+/// ```compile_fail,E0277
+/// println!("{:?}", bridge_protocol::domain::body::OrderRequest::parse(b"{}", 1).ok());
+/// ```
 pub struct OrderRequest {
     terms: OrderTerms,
     personal: PersonalData,

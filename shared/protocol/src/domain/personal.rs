@@ -4,6 +4,15 @@
 use zeroize::Zeroizing;
 
 /// A personal value.
+///
+/// ```compile_fail,E0277
+/// let name = bridge_protocol::domain::Personal::new("a name".to_owned());
+/// println!("{name:?}");
+/// ```
+/// ```compile_fail,E0277
+/// let name = bridge_protocol::domain::Personal::new("a name".to_owned());
+/// println!("{name}");
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Personal(Zeroizing<String>);
 
@@ -74,6 +83,10 @@ impl PersonalField {
 }
 
 /// The personal values of one order: at most one a field, in the order of the fields.
+///
+/// ```compile_fail,E0277
+/// println!("{:?}", bridge_protocol::domain::PersonalData::default());
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct PersonalData(Vec<(PersonalField, Personal)>);
 
