@@ -151,8 +151,11 @@ impl Owner {
             }
             TunnelEvent::Frame { link, payload, .. } => match frame::decode::<ToCloud>(payload) {
                 Ok(message) => self.sender.handle_answer(now, LinkId(link.0), message),
+                // The link's end is logged and counted where it ends.
                 Err(error) => {
-                    tracing::warn!(%link, %error, "closing the link: its peer does not speak this protocol");
+                    if let Some(sender) = self.links.get(&LinkId(link.0)) {
+                        sender.refuse(&error);
+                    }
                 }
             },
             TunnelEvent::Window { link, window } => self.sender.handle_window(now, LinkId(link.0), window),

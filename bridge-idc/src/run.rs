@@ -91,8 +91,11 @@ impl Shell {
             }
             TunnelEvent::Frame { link, lane, payload } => match frame::decode::<ToIdc>(payload) {
                 Ok(message) => self.handle(Input::Message { link: LinkId(link.0), lane, message }),
+                // The link's end is logged and counted where it ends.
                 Err(error) => {
-                    tracing::warn!(%link, lane, %error, "closing the link: its peer does not speak this protocol");
+                    if let Some(sender) = self.links.get(&LinkId(link.0)) {
+                        sender.refuse(&error);
+                    }
                 }
             },
             TunnelEvent::Down { link, .. } => {

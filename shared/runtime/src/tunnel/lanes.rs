@@ -14,6 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
+use super::link::LinkEnd;
 use crate::telemetry::metrics::{Direction, Metrics};
 
 /// Waiting on one link, all lanes together. The sender's window keeps it far below, unless the peer stops reading.
@@ -47,7 +48,7 @@ impl LinkSender {
             let buffer = waiting.as_mut().ok_or(Closed)?;
             let queued = self.queues.bytes.fetch_add(frame.len(), Ordering::Relaxed) + frame.len();
             if queued > self.queues.bytes_max {
-                self.queues.overflow.notify_one();
+                self.queues.condemn(LinkEnd::NotReading);
                 return Err(Closed);
             }
             buffer.extend_from_slice(&frame);
@@ -55,6 +56,11 @@ impl LinkSender {
         self.queues.traffic.sent(frame.len());
         queue.filled.notify_one();
         Ok(())
+    }
+
+    /// Ends the link: a frame of the peer is no message of this protocol, as only the owner can tell.
+    pub fn refuse(&self, error: &FrameError) {
+        self.queues.condemn(LinkEnd::Violation(error.to_string()));
     }
 }
 
@@ -97,7 +103,9 @@ pub(super) struct Queues {
     /// Waiting or being written, all lanes together.
     bytes: AtomicUsize,
     bytes_max: usize,
-    overflow: Notify,
+    /// Why the link must end, once that is found here; the first reason stands.
+    verdict: Mutex<Option<LinkEnd>>,
+    condemned: Notify,
 }
 
 #[derive(Debug)]
@@ -116,7 +124,8 @@ impl Queues {
     fn bounded(lanes: u8, bytes_max: usize, traffic: Traffic) -> Arc<Self> {
         let queue = || Queue { waiting: Mutex::new(Some(BytesMut::new())), filled: Notify::new() };
         let lanes = std::iter::repeat_with(queue).take(usize::from(lanes)).collect();
-        Arc::new(Self { traffic, lanes, bytes: AtomicUsize::new(0), bytes_max, overflow: Notify::new() })
+        let (verdict, condemned) = (Mutex::new(None), Notify::new());
+        Arc::new(Self { traffic, lanes, bytes: AtomicUsize::new(0), bytes_max, verdict, condemned })
     }
 
     /// The owner's end.
@@ -124,9 +133,19 @@ impl Queues {
         LinkSender { queues: self.clone() }
     }
 
-    /// Waits until more was queued than the link may hold.
-    pub(super) async fn overflowed(&self) {
-        self.overflow.notified().await;
+    /// Waits until a reason is found to end the link.
+    pub(super) async fn condemned(&self) -> LinkEnd {
+        loop {
+            self.condemned.notified().await;
+            if let Some(end) = self.verdict.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return end;
+            }
+        }
+    }
+
+    fn condemn(&self, end: LinkEnd) {
+        self.verdict.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(end);
+        self.condemned.notify_one();
     }
 
     /// Makes every further send fail and frees what waits.
@@ -243,7 +262,14 @@ mod tests {
         let sender = queues.sender();
         let refused = (0..1000).find(|_| sender.send(0, heartbeat(1)).is_err());
         assert!(refused.is_some_and(|sent| sent * heartbeat(1).len() <= 100));
-        queues.overflowed().await;
+        assert!(matches!(queues.condemned().await, LinkEnd::NotReading));
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_only_the_owner_can_judge_ends_the_link_as_a_violation() {
+        let queues = Queues::new(1, Traffic::default());
+        queues.sender().refuse(&FrameError::NotAMessage { len: 3 });
+        assert!(matches!(queues.condemned().await, LinkEnd::Violation(_)));
     }
 
     #[test]

@@ -257,7 +257,7 @@ impl Link {
         tokio::select! {
             biased;
             closed = connection.closed() => closed.into(),
-            () = self.queues.overflowed() => LinkEnd::NotReading,
+            end = self.queues.condemned() => end,
             () = self.context.reached(Phase::Closed) => LinkEnd::Here,
             ended = tasks.join_next() => match ended {
                 Some(Ok(end)) => end,
