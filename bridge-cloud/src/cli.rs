@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bridge_runtime::cli::{self, Outcome};
+use bridge_runtime::identity::Role;
+use bridge_runtime::tunnel::Tunnel;
 use bridge_runtime::{config, hardening, telemetry};
 use clap::{Parser, Subcommand};
 
@@ -56,6 +58,7 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
         Command::Check { print_config } => {
             let loaded = load(&config)?;
             serve::pinned_keys(&loaded.sealing.verifier_keys).map_err(cli::usage)?;
+            Tunnel::check(&loaded.tunnel, Role::Cloud).map_err(cli::usage)?;
             cli::checked(&config, print_config.then_some(loaded.effective.as_str()))?;
         }
         Command::Status => cli::runtime()?.block_on(cli::status(load(&config)?.admin.listen))?,

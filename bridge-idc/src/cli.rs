@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use bridge_protocol::domain::OrderId;
 use bridge_runtime::cli::{self, Failure, Outcome};
+use bridge_runtime::identity::Role;
+use bridge_runtime::tunnel::Tunnel;
 use bridge_runtime::{clock, config, hardening, telemetry};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -142,6 +144,7 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
         Command::Check { print_config } => {
             let loaded = load(&config)?;
             Keyring::load(&loaded.keys.dir).map_err(cli::usage)?;
+            Tunnel::check(&loaded.tunnel, Role::Idc).map_err(cli::usage)?;
             cli::checked(&config, print_config.then_some(loaded.effective.as_str()))?;
         }
         Command::Status => cli::runtime()?.block_on(cli::status(load(&config)?.admin.listen))?,

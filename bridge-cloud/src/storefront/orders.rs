@@ -144,7 +144,7 @@ impl Worker {
             let detail = "send `Content-Type: application/json`";
             return Err(Problem::new(Kind::UnsupportedMediaType, detail));
         }
-        let max = usize::try_from(config.body_max.bytes()).unwrap_or(usize::MAX);
+        let max = config.body_max.bytes();
         let too_large = || Problem::new(Kind::BodyTooLarge, format!("at most {max} bytes are accepted"));
         let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let announced = announced.and_then(|digits| digits.parse::<usize>().ok());

@@ -108,9 +108,9 @@ mod tests {
         for size in 1..=leaves.len() {
             let tree = Tree::new(leaves[..size].to_vec()).unwrap();
             assert_eq!(tree.root(), rfc_root(&leaves[..size]), "size {size}");
-            for index in 0..size {
+            for (index, leaf) in leaves[..size].iter().enumerate() {
                 let path = tree.path(index).unwrap();
-                let root = root_from_path(leaves[index], index as u64, size as u64, &path);
+                let root = root_from_path(*leaf, index as u64, size as u64, &path);
                 assert_eq!(root, Some(tree.root()), "leaf {index} of {size}");
                 let wrong = root_from_path(leaf_hash(b"other"), index as u64, size as u64, &path);
                 assert_ne!(wrong, Some(tree.root()));

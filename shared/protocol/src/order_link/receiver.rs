@@ -37,7 +37,7 @@ impl ReceivedOrder {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Delivery {
     /// Commit this order.
-    Place(ReceivedOrder),
+    Place(Box<ReceivedOrder>),
     /// Cancel the order that the header names, under the header's key.
     Cancel(Header),
     /// Look up an order.
@@ -205,10 +205,10 @@ fn delivery(kind: to_idc::Kind) -> Option<Delivery> {
         })
     };
     Some(match kind {
-        to_idc::Kind::Place(envelope) => Delivery::Place(ReceivedOrder {
-            header: header(&envelope.brand, &envelope.order, &envelope.key)?,
-            envelope,
-        }),
+        to_idc::Kind::Place(envelope) => {
+            let header = header(&envelope.brand, &envelope.order, &envelope.key)?;
+            Delivery::Place(Box::new(ReceivedOrder { header, envelope }))
+        }
         to_idc::Kind::Cancel(Cancel { brand, order, key }) => Delivery::Cancel(header(&brand, &order, &key)?),
         to_idc::Kind::Ask(Ask { brand, order, key }) => Delivery::Ask {
             brand: Brand::new(&brand).ok()?,

@@ -8,12 +8,12 @@ use super::version::{self, Versions};
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Control {
     /// What it says; `None` is a kind that a later version added, to be ignored.
-    #[prost(oneof = "control::Kind", tags = "1, 2, 3, 4, 5")]
-    pub kind: Option<control::Kind>,
+    #[prost(oneof = "message::Kind", tags = "1, 2, 3, 4, 5")]
+    pub kind: Option<message::Kind>,
 }
 
 /// The kinds of control messages.
-pub mod control {
+pub mod message {
     /// What a control message says.
     #[derive(Clone, PartialEq, prost::Oneof)]
     pub enum Kind {
@@ -124,7 +124,7 @@ macro_rules! control_from {
     ($($kind:ident),*) => { $(
         impl From<$kind> for Control {
             fn from(message: $kind) -> Self {
-                Self { kind: Some(control::Kind::$kind(message)) }
+                Self { kind: Some(message::Kind::$kind(message)) }
             }
         }
     )* };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use bridge_protocol::wire::control::{Control, Goodbye, Heartbeat, Manifest, Refused, control};
+use bridge_protocol::wire::control::{Control, Goodbye, Heartbeat, Manifest, Refused, message};
 use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -128,16 +128,16 @@ impl ControlReader {
         self.link.traffic.received(payload.len());
         let id = self.link.id;
         match frame::decode::<Control>(payload)?.kind {
-            Some(control::Kind::Heartbeat(heartbeat)) => self.on_heartbeat(heartbeat).await,
-            Some(control::Kind::Manifest(Manifest { note })) => {
+            Some(message::Kind::Heartbeat(heartbeat)) => self.on_heartbeat(heartbeat).await,
+            Some(message::Kind::Manifest(Manifest { note })) => {
                 self.link.send_event(TunnelEvent::Manifest { link: id, note }).await
             }
-            Some(control::Kind::Goodbye(Goodbye { reason })) => {
+            Some(message::Kind::Goodbye(Goodbye { reason })) => {
                 tracing::info!(link = %id, reason = printable(&reason), "the peer says goodbye");
                 self.link.send_event(TunnelEvent::Goodbye { link: id }).await
             }
-            Some(control::Kind::Hello(_)) => Err(LinkEnd::Violation("a second hello came".to_owned())),
-            Some(control::Kind::Refused(Refused { reason })) => Err(LinkEnd::ByPeer(printable(&reason))),
+            Some(message::Kind::Hello(_)) => Err(LinkEnd::Violation("a second hello came".to_owned())),
+            Some(message::Kind::Refused(Refused { reason })) => Err(LinkEnd::ByPeer(printable(&reason))),
             // A later version's message, which this one may ignore.
             None => Ok(()),
         }

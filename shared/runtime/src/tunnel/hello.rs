@@ -6,7 +6,7 @@
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bridge_protocol::wire::control::{Control, Hello, Refused, control};
+use bridge_protocol::wire::control::{Control, Hello, Refused, message};
 use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX, FrameError};
 use bridge_protocol::wire::lane::Lane;
 use bridge_protocol::wire::version::{Incompatible, Versions};
@@ -175,8 +175,8 @@ async fn read_hello<R: AsyncRead + Unpin>(
         Err(ReadError::Stream(_)) => return Err(cut(connection).await),
     };
     match frame::decode::<Control>(payload)?.kind {
-        Some(control::Kind::Hello(hello)) => Ok(hello),
-        Some(control::Kind::Refused(Refused { reason })) => {
+        Some(message::Kind::Hello(hello)) => Ok(hello),
+        Some(message::Kind::Refused(Refused { reason })) => {
             Err(HelloError::RefusedByPeer(printable(&reason)))
         }
         _ => Err(HelloError::Violation("the control lane does not open with a hello".to_owned())),

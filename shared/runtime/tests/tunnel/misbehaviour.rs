@@ -2,7 +2,7 @@
 //! one line.
 
 use bridge_certs::Ca;
-use bridge_protocol::wire::control::{Control, Hello, control};
+use bridge_protocol::wire::control::{Control, Hello, message};
 use bridge_protocol::wire::lane::Lane;
 use bridge_runtime::identity::Role;
 use bridge_runtime::telemetry::metrics::RefusalReason;
@@ -127,7 +127,7 @@ async fn a_version_without_anything_in_common_is_refused_with_a_sentence_that_sa
     let scene = scene().await;
     let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
     control.write(Hello { version_oldest: 8, version_newest: 9, ..hello(1) }).await;
-    let Some(Control { kind: Some(control::Kind::Refused(refused)) }) = control.read().await else {
+    let Some(Control { kind: Some(message::Kind::Refused(refused)) }) = control.read().await else {
         panic!("it was not refused")
     };
     assert_eq!(
