@@ -388,9 +388,9 @@ mod tests {
         }
     }
 
-    fn outcomes(plan: &Plan) -> Vec<Option<&Outcome>> {
-        let outcome = |decision| match decision {
-            &Decision::New { ref outcome, .. } => Some(outcome),
+    fn outcomes(plan: &Plan) -> Vec<Option<Outcome>> {
+        let outcome = |decision: &Decision| match decision {
+            Decision::New { outcome, .. } => Some(outcome.clone()),
             _ => None,
         };
         plan.decisions.iter().map(outcome).collect()
@@ -402,7 +402,7 @@ mod tests {
             [(1, 2), (2, 3), (3, 2)].map(|(n, units)| Sketch::place(n, n, &[(0, units)]).request());
         let plan = plan(&requests, facts(4));
         let sold_out = Outcome::SoldOut { sku: sku(0) };
-        assert_eq!(outcomes(&plan), [Some(&Outcome::Placed), Some(&sold_out), Some(&Outcome::Placed)]);
+        assert_eq!(outcomes(&plan), [Some(Outcome::Placed), Some(sold_out), Some(Outcome::Placed)]);
         assert_eq!(plan.sold, BTreeMap::from([(1, 4)]));
     }
 
@@ -410,7 +410,7 @@ mod tests {
     fn a_row_that_ends_as_it_was_is_not_written() {
         let requests = [Sketch::place(1, 1, &[(0, 2)]).request(), Sketch::cancel(2, 1).request()];
         let plan = plan(&requests, facts(4));
-        assert_eq!(outcomes(&plan), [Some(&Outcome::Placed), Some(&Outcome::Cancelled)]);
+        assert_eq!(outcomes(&plan), [Some(Outcome::Placed), Some(Outcome::Cancelled)]);
         assert_eq!((plan.sold, plan.cancelled), (BTreeMap::new(), vec![order_id(1)]));
     }
 
@@ -439,7 +439,7 @@ mod tests {
         let requests = [Sketch::cancel(1, 5).request(), Sketch::place(1, 1, &[(0, 1)]).request()];
         let plan = plan(&requests, facts(1));
         assert_eq!(plan.decisions[0], Decision::NotFound);
-        assert_eq!(outcomes(&plan)[1], Some(&Outcome::Placed));
+        assert_eq!(outcomes(&plan)[1], Some(Outcome::Placed));
     }
 
     #[test]
@@ -454,7 +454,7 @@ mod tests {
         let changed = Outcome::PriceChanged { sku: sku(0), price: money(PRICE, "KRW") };
         let unknown = Outcome::UnknownSku { sku: sku(1) };
         let plan = plan(&requests, facts(1));
-        assert_eq!(outcomes(&plan), [Some(&changed), Some(&unknown), Some(&Outcome::WrongCurrency)]);
+        assert_eq!(outcomes(&plan), [Some(changed), Some(unknown), Some(Outcome::WrongCurrency)]);
         assert!(plan.sold.is_empty());
     }
 

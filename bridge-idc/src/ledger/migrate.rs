@@ -57,8 +57,7 @@ impl Ledger {
             sqlx::query_scalar(include_str!("common/schema_version.sql")).fetch_one(&database.pool).await);
         let found = match version {
             Ok(version) => version,
-            // It has just answered, so what it refuses is the table's name.
-            Err(sqlx::Error::Database(_)) => return Err(NotReady::Empty),
+            Err(error) if is_unknown_table(&error) => return Err(NotReady::Empty),
             Err(error) => return Err(LedgerError::from(error).into()),
         };
         match found {
@@ -78,6 +77,12 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// PostgreSQL's SQLSTATE for an undefined table; SQLite has nothing more precise than SQLITE_ERROR.
+fn is_unknown_table(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(code.as_deref(), Some("42P01" | "1"))
 }
 
 fn migration(version: i64, description: &'static str, sql: &'static str) -> Migration {

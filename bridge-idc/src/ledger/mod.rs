@@ -119,7 +119,8 @@ impl Ledger {
     /// After [`LedgerError::Unavailable`] part of the batch may be committed. Committing it again is safe: what is
     /// settled is replayed.
     pub async fn commit(&self, batch: &Batch) -> Result<Committed, LedgerError> {
-        on_database!(self, database => bisect::commit(database, batch).await)
+        // Boxed: the flow's state is too large to be moved about inside every caller's.
+        on_database!(self, database => Box::pin(bisect::commit(database, batch)).await)
     }
 }
 
