@@ -124,7 +124,7 @@ impl Show {
         tell(&format!(
             "staying up until Ctrl-C; configuration and logs are in {}\n\
              curl -i http://{storefront}/v1/{brand}/orders -H 'Authorization: Bearer {token}' \
-             -H 'Idempotency-Key: mine-1' -d @{}\n\
+             -H 'Idempotency-Key: mine-1' --json @{}\n\
              curl http://{}/metrics http://{}/metrics",
             self.dir.path().display(),
             order.display(),
