@@ -28,3 +28,6 @@ pub mod search;
 
 // All of that as one command.
 pub mod demo;
+
+// What looks for the input that breaks a parser.
+pub mod fuzz;
