@@ -1,6 +1,6 @@
 //! Empty ledgers to test on: an SQLite file, or a database in one PostgreSQL cluster that all tests share.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use bridge_idc::config::LedgerUrl;
@@ -108,6 +108,6 @@ pub(crate) async fn connect(url: &LedgerUrl) -> Ledger {
     Ledger::connect(url, None, 4).await.unwrap()
 }
 
-fn file_url(path: &PathBuf) -> String {
+fn file_url(path: &Path) -> String {
     format!("sqlite://{}", path.display())
 }

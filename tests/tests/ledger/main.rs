@@ -1,10 +1,16 @@
 //! The ledger, over the real databases: one list of cases, each run on SQLite and on PostgreSQL, then what only
 //! PostgreSQL can do: two agents on one database, a server that is killed, a COMMIT whose answer is lost.
 
+// Said to be tests, which all of this is, so that what clippy.toml allows in tests is allowed here.
+#[cfg(test)]
 mod cases;
+#[cfg(test)]
 mod database;
+#[cfg(test)]
 mod outages;
+#[cfg(test)]
 mod role;
+#[cfg(test)]
 mod shop;
 
 /// Makes a test of each case on each database.

@@ -85,17 +85,17 @@ async fn what_was_committed_survives_a_kill_and_the_rest_is_committed_after_it()
 
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_is_looked_up_and_answered_as_new() {
-    outage(Fault::CutAfterCommit).await;
+    outage(Fault::CutAfter).await;
 }
 
 #[tokio::test]
 async fn a_commit_that_never_arrived_is_committed_again() {
-    outage(Fault::CutBeforeCommit).await;
+    outage(Fault::CutBefore).await;
 }
 
 #[tokio::test]
 async fn a_commit_that_hangs_is_given_up_and_committed_again() {
-    outage(Fault::SwallowCommit).await;
+    outage(Fault::Swallow).await;
 }
 
 /// Whatever becomes of the COMMIT, one call of `commit` ends with each request placed, once.
@@ -124,9 +124,9 @@ async fn outage(fault: Fault) {
 /// What befalls one COMMIT.
 #[derive(Clone, Copy)]
 enum Fault {
-    CutBeforeCommit,
-    CutAfterCommit,
-    SwallowCommit,
+    CutBefore,
+    CutAfter,
+    Swallow,
 }
 
 /// A line to PostgreSQL that can fail at a COMMIT.
@@ -168,7 +168,7 @@ async fn pass(
     mut server: TcpStream,
     planted: &Mutex<Option<Fault>>,
 ) -> std::io::Result<()> {
-    let (mut up, mut down) = ([0; 64 * 1024], [0; 64 * 1024]);
+    let (mut up, mut down) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     loop {
         tokio::select! {
             read = client.read(&mut up) => {
@@ -177,13 +177,14 @@ async fn pass(
                 let fault = if commits { planted.lock().unwrap().take() } else { None };
                 match fault {
                     _ if bytes.is_empty() => return Ok(()),
-                    Some(Fault::CutBeforeCommit) => return Ok(()),
-                    Some(Fault::CutAfterCommit) => {
+                    Some(Fault::CutBefore) => return Ok(()),
+                    Some(Fault::CutAfter) => {
                         server.write_all(bytes).await?;
-                        server.read(&mut down).await?;
+                        // Once it has answered, it has committed.
+                        let _unheard = server.read(&mut down).await?;
                         return Ok(());
                     }
-                    Some(Fault::SwallowCommit) => {}
+                    Some(Fault::Swallow) => {}
                     None => server.write_all(bytes).await?,
                 }
             }
