@@ -13,9 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout_at};
 
+use super::end::LinkEnd;
 use super::hello;
 use super::lanes::{FrameReader, ReadError};
-use super::link::{Link, LinkEnd};
+use super::link::Link;
 use super::{Greeting, Phase, TunnelEvent};
 use crate::transport::refusal::printable;
 

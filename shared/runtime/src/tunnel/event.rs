@@ -5,8 +5,8 @@ use std::fmt;
 use bridge_protocol::wire::control::Hello;
 use bytes::Bytes;
 
+use super::end::LinkEnd;
 use super::lanes::LinkSender;
-use super::link::LinkEnd;
 use crate::identity::SpiffeId;
 
 /// Which link, unique while the process lives.

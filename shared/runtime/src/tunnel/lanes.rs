@@ -14,7 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
-use super::link::LinkEnd;
+use super::end::LinkEnd;
 use crate::telemetry::metrics::{Direction, Metrics};
 
 /// Waiting on one link, all lanes together. The sender's window keeps it far below, unless the peer stops reading.

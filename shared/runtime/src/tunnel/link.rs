@@ -7,17 +7,17 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::{Duration, Instant};
 
 use bridge_protocol::wire::control::Hello;
-use bridge_protocol::wire::frame::{FrameError, ORDER_FRAME_BYTES_MAX};
+use bridge_protocol::wire::frame::ORDER_FRAME_BYTES_MAX;
 use tokio::io::AsyncRead;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 use super::control::ControlReader;
+use super::end::LinkEnd;
 use super::hello::{self, Agreed, HelloError};
 use super::lanes::{FrameReader, Queues, ReadError, Traffic};
 use super::links::Record;
 use super::{Context, LinkId, LinkUp, Phase, TunnelEvent, report};
-use crate::telemetry::metrics::RefusalReason;
 use crate::transport::credentials::unix_now;
 use crate::transport::judge::Judge;
 use crate::transport::refusal::printable;
@@ -28,72 +28,6 @@ const EXPIRY_CHECK_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// How long an owner that has closed the tunnel gets to take the last events.
 const DOWN_TIME: Duration = Duration::from_secs(1);
-
-/// Why a link has ended.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LinkEnd {
-    /// The peer closed it.
-    #[error("the peer closed the link: {0}")]
-    ByPeer(String),
-    /// Nothing was heard for the idle timeout.
-    #[error("nothing was heard from the peer for the idle timeout")]
-    TimedOut,
-    /// The peer has restarted.
-    #[error("the peer has restarted")]
-    PeerRestarted,
-    /// The network or the transport failed.
-    #[error("the connection broke: {0}")]
-    Broken(String),
-    /// The peer sent what is not the protocol.
-    #[error("{0}")]
-    Violation(String),
-    /// More waited for the peer than a link may hold.
-    #[error("the peer does not read what it is sent")]
-    NotReading,
-    /// The peer's certificate is no longer good enough.
-    #[error("the peer is no longer accepted: {sentence}")]
-    Identity {
-        /// What it is counted under.
-        reason: RefusalReason,
-        /// What is wrong and what to do.
-        sentence: String,
-    },
-    /// This agent closed it.
-    #[error("closed by this agent")]
-    Here,
-}
-
-impl LinkEnd {
-    fn close_code(&self) -> CloseCode {
-        match self {
-            Self::Violation(_) => CloseCode::Violation,
-            Self::NotReading => CloseCode::NotReading,
-            Self::Identity { .. } => CloseCode::Identity,
-            Self::ByPeer(_) | Self::TimedOut | Self::PeerRestarted | Self::Broken(_) | Self::Here => {
-                CloseCode::Done
-            }
-        }
-    }
-}
-
-impl From<transport::Closed> for LinkEnd {
-    fn from(closed: transport::Closed) -> Self {
-        match closed {
-            transport::Closed::ByPeer { sentence, .. } => Self::ByPeer(sentence),
-            transport::Closed::RefusedByPeer(refusal) => Self::ByPeer(refusal.sentence),
-            transport::Closed::TimedOut => Self::TimedOut,
-            transport::Closed::Reset => Self::PeerRestarted,
-            transport::Closed::Here => Self::Here,
-            transport::Closed::Broken(why) => Self::Broken(why),
-        }
-    }
-}
-
-impl From<FrameError> for LinkEnd {
-    fn from(error: FrameError) -> Self {
-        Self::Violation(error.to_string())
-    }
-}
 
 /// Runs a link until it ends; how long it was up, or `None` if it never was.
 pub(super) async fn run(

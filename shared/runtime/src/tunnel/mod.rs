@@ -32,7 +32,9 @@ mod hello;
 mod control;
 
 mod link;
-pub use link::LinkEnd;
+
+mod end;
+pub use end::LinkEnd;
 
 mod lanes;
 pub use lanes::{Closed, LinkSender};

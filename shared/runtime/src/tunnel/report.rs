@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bridge_protocol::wire::control::Hello;
 
+use super::end::LinkEnd;
 use super::hello::HelloError;
-use super::link::LinkEnd;
 use super::links::Record;
 use super::{Context, LinkId};
 use crate::telemetry::metrics::RefusalReason;

@@ -1,0 +1,234 @@
+//! The sender, one input at a time.
+
+use super::*;
+use crate::domain::UnixMicros;
+use crate::wire::order::{Ask, Cancel, Envelope, Refused};
+
+const A: LinkId = LinkId(1);
+const B: LinkId = LinkId(2);
+
+fn limits() -> Limits {
+    Limits {
+        queue_max: 2,
+        settling_max: 2,
+        answer_within: Duration::from_secs(10),
+        settle_for: Duration::from_secs(60),
+        resend_after: Duration::from_secs(4),
+    }
+}
+
+fn order(number: u8) -> OrderId {
+    OrderId::new(UnixMicros::new(1), [number; 10])
+}
+
+fn cancel(number: u8) -> (OrderId, to_idc::Kind) {
+    let (id, key) = (order(number), Bytes::copy_from_slice(&[number; 32]));
+    let cancel = Cancel { brand: "b".into(), order: Bytes::copy_from_slice(id.as_bytes()), key };
+    (id, to_idc::Kind::Cancel(cancel))
+}
+
+fn place(number: u8, session: &'static [u8]) -> (OrderId, to_idc::Kind) {
+    let envelope = Envelope {
+        key: Bytes::copy_from_slice(&[number; 32]),
+        session: Bytes::from_static(session),
+        encapsulation: Bytes::from_static(b"encapsulation"),
+        ..Envelope::default()
+    };
+    (order(0), to_idc::Kind::Place(envelope))
+}
+
+fn ask(number: u8) -> (OrderId, to_idc::Kind) {
+    (order(number), to_idc::Kind::Ask(Ask::default()))
+}
+
+fn at(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn submit(sender: &mut Sender, now: Duration, (order, kind): (OrderId, to_idc::Kind)) -> RequestId {
+    sender.submit(now, order, kind).unwrap()
+}
+
+fn connected(window: u32) -> Sender {
+    let mut sender = Sender::new(limits());
+    sender.handle_link_up(at(0), A, 1, window);
+    sender
+}
+
+fn settled(request: RequestId) -> ToCloud {
+    ToCloud { request: request.0, kind: Some(to_cloud::Kind::Settled(Settled::default())) }
+}
+
+fn refused(request: RequestId, refusal: Refusal) -> ToCloud {
+    let refused = Refused { refusal: refusal.into() };
+    ToCloud { request: request.0, kind: Some(to_cloud::Kind::Refused(refused)) }
+}
+
+/// Drains the outputs: `A1` is "request 1 on link 1", `1 Unknown` an answer.
+fn drain(sender: &mut Sender) -> Vec<String> {
+    std::iter::from_fn(|| sender.poll_output())
+        .map(|output| match output {
+            Output::Transmit { link, message, .. } => format!("link {} <- {}", link.0, message.request),
+            Output::Answer { request, answer: Answer::Settled(_) } => format!("{} settled", request.0),
+            Output::Answer { request, answer } => format!("{} {answer:?}", request.0),
+        })
+        .collect()
+}
+
+#[test]
+fn a_request_is_sent_answered_and_forgotten() {
+    let mut sender = connected(8);
+    let id = submit(&mut sender, at(0), cancel(1));
+    assert_eq!(drain(&mut sender), ["link 1 <- 1"]);
+    sender.handle_answer(at(1), A, settled(id));
+    sender.handle_answer(at(1), A, settled(id));
+    assert_eq!(drain(&mut sender), ["1 settled"], "and the second answer is nothing new");
+    assert_eq!((sender.unsettled(), sender.next_timeout()), (0, None));
+}
+
+#[test]
+fn what_a_dead_link_carried_goes_out_again_on_another() {
+    let mut sender = connected(8);
+    sender.handle_link_up(at(0), B, 1, 8);
+    let ids = [1, 2].map(|n| submit(&mut sender, at(0), cancel(n)));
+    assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 2 <- 2"]);
+    sender.handle_link_down(at(1), A);
+    assert_eq!(drain(&mut sender), ["link 2 <- 1"]);
+    sender.handle_answer(at(2), A, settled(ids[0]));
+    assert!(drain(&mut sender).is_empty(), "a dead link answers nothing");
+    sender.handle_answer(at(2), B, settled(ids[0]));
+    assert_eq!(drain(&mut sender), ["1 settled"]);
+}
+
+#[test]
+fn a_caller_s_time_ends_in_unknown_if_it_was_sent_and_in_not_sent_if_it_was_not() {
+    let mut sender = connected(1);
+    for n in [1, 2] {
+        submit(&mut sender, at(0), cancel(n));
+    }
+    sender.handle_timeout(at(10));
+    let outputs = drain(&mut sender);
+    assert!(outputs.contains(&"1 Unknown".into()) && outputs.contains(&"2 NotSent".into()), "{outputs:?}");
+    assert_eq!(sender.unsettled(), 1, "the unknown one is still being settled");
+}
+
+#[test]
+fn an_unknown_request_is_settled_later_and_given_up_in_the_end() {
+    let mut sender = connected(8);
+    let ids = [1, 2].map(|n| submit(&mut sender, at(0), cancel(n)));
+    sender.handle_timeout(at(10));
+    drain(&mut sender);
+    sender.handle_answer(at(20), A, settled(ids[0]));
+    assert_eq!(drain(&mut sender), ["1 settled"]);
+    sender.handle_timeout(at(70));
+    assert_eq!((sender.unsettled(), sender.next_timeout()), (0, None));
+}
+
+#[test]
+fn a_request_without_an_answer_is_sent_again_with_growing_pauses() {
+    let mut sender = connected(8);
+    submit(&mut sender, at(0), cancel(1));
+    assert_eq!(drain(&mut sender).len(), 1);
+    let mut sent_at = Vec::new();
+    while let Some(next) = sender.next_timeout() {
+        sender.handle_timeout(next);
+        sent_at.extend(drain(&mut sender).iter().filter(|o| o.starts_with("link")).map(|_| next.as_secs()));
+    }
+    assert_eq!(sent_at, [4, 12, 28, 60]);
+}
+
+#[test]
+fn a_refusal_is_final_only_if_the_request_was_sent_once() {
+    let mut sender = connected(8);
+    let id = submit(&mut sender, at(0), cancel(1));
+    sender.handle_answer(at(1), A, refused(id, Refusal::Busy));
+    assert_eq!(drain(&mut sender), ["link 1 <- 1", "1 Refused(Busy)"]);
+
+    let id = submit(&mut sender, at(1), cancel(2));
+    sender.handle_link_down(at(2), A);
+    sender.handle_link_up(at(2), B, 1, 8);
+    sender.handle_answer(at(3), B, refused(id, Refusal::Busy));
+    assert_eq!(drain(&mut sender), ["link 1 <- 2", "link 2 <- 2"], "the first copy may have been committed");
+    sender.handle_timeout(at(11));
+    assert!(drain(&mut sender).contains(&"2 Unknown".to_owned()));
+}
+
+#[test]
+fn a_key_in_progress_is_rejected_and_one_whose_caller_has_gone_is_taken_over() {
+    let mut sender = connected(8);
+    submit(&mut sender, at(0), cancel(1));
+    let (order, kind) = cancel(1);
+    assert_eq!(sender.submit(at(1), order, kind.clone()), Err(Rejected::InProgress));
+    sender.handle_timeout(at(10));
+    let second = sender.submit(at(11), order, kind).unwrap();
+    sender.handle_answer(at(12), A, settled(second));
+    assert_eq!(sender.unsettled(), 0);
+}
+
+#[test]
+fn a_full_queue_rejects() {
+    let mut sender = Sender::new(limits());
+    for n in [1, 2] {
+        submit(&mut sender, at(0), cancel(n));
+    }
+    let (order, kind) = cancel(3);
+    assert_eq!(sender.submit(at(0), order, kind), Err(Rejected::Full));
+}
+
+#[test]
+fn a_silent_link_takes_no_new_requests_until_it_is_heard() {
+    let mut sender = connected(8);
+    sender.handle_link_open(at(0), A, false);
+    submit(&mut sender, at(0), cancel(1));
+    assert!(drain(&mut sender).is_empty() && !sender.has_open_link());
+    sender.handle_link_open(at(1), A, true);
+    assert_eq!(drain(&mut sender), ["link 1 <- 1"]);
+}
+
+#[test]
+fn an_encapsulation_travels_once_a_lane_and_again_when_the_idc_asks() {
+    let mut sender = connected(8);
+    let carried = |sender: &mut Sender| match sender.poll_output() {
+        Some(Output::Transmit { message: ToIdc { kind: Some(to_idc::Kind::Place(e)), .. }, .. }) => {
+            !e.encapsulation.is_empty()
+        }
+        other => panic!("nothing placed: {other:?}"),
+    };
+    submit(&mut sender, at(0), place(1, b"s"));
+    let id = submit(&mut sender, at(0), place(2, b"s"));
+    assert!(carried(&mut sender) && !carried(&mut sender));
+    sender.handle_answer(at(1), A, refused(id, Refusal::SessionUnknown));
+    assert!(carried(&mut sender), "asked for");
+}
+
+#[test]
+fn the_settling_are_bounded_and_the_oldest_goes_first() {
+    let mut sender = connected(8);
+    for n in [1, 2, 3] {
+        submit(&mut sender, at(0), cancel(n));
+    }
+    sender.handle_timeout(at(10));
+    assert_eq!(sender.unsettled(), 2);
+    assert!(!sender.is_unsettled(order(1), None) && sender.is_unsettled(order(3), None));
+}
+
+#[test]
+fn an_order_that_is_still_being_settled_is_pending_and_not_missing() {
+    let mut sender = connected(8);
+    submit(&mut sender, at(0), cancel(1));
+    let early = submit(&mut sender, at(1), ask(1));
+    let missing = submit(&mut sender, at(1), ask(2));
+    drain(&mut sender);
+    for id in [early, missing] {
+        sender.handle_answer(at(2), A, refused(id, Refusal::NotFound));
+    }
+    assert_eq!(drain(&mut sender), ["2 Pending", "3 Refused(NotFound)"]);
+}
+
+#[test]
+fn a_question_is_not_settled_after_its_caller_has_gone() {
+    let mut sender = connected(8);
+    submit(&mut sender, at(0), ask(1));
+    sender.handle_timeout(at(10));
+    assert_eq!(sender.unsettled(), 0);
+}
