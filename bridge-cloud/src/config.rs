@@ -203,7 +203,7 @@ mod tests {
 
     const SAMPLE: &str = include_str!("../samples/bridge-cloud.toml");
     const FILES: [&str; 5] =
-        ["certs/cloud-1.pem", "certs/cloud-1.key", "certs/ca.pem", "certs/ca.crl", "secrets/my-brand.token"];
+        ["certs/cloud-1.pem", "certs/cloud-1.key", "certs/ca.pem", "certs/crl.pem", "secrets/my-brand.token"];
 
     /// Loads `toml` from a folder that has the files the sample names.
     fn load(toml: &str) -> Result<CloudConfig, String> {

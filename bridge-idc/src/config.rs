@@ -163,7 +163,7 @@ mod tests {
 
     const SAMPLE: &str = include_str!("../samples/bridge-idc.toml");
     const FILES: [&str; 5] =
-        ["certs/idc-1.pem", "certs/idc-1.key", "certs/ca.pem", "certs/ca.crl", "secrets/ledger.password"];
+        ["certs/idc-1.pem", "certs/idc-1.key", "certs/ca.pem", "certs/crl.pem", "secrets/ledger.password"];
 
     /// Loads `toml` from a folder that has the files the sample names.
     fn load(toml: &str) -> Result<IdcConfig, String> {
