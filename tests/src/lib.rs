@@ -29,5 +29,8 @@ pub mod search;
 // All of that as one command.
 pub mod demo;
 
+// What looks for the schedule that breaks a promise.
+pub mod sim;
+
 // What looks for the input that breaks a parser.
 pub mod fuzz;

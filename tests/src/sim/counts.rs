@@ -1,0 +1,103 @@
+//! What the simulation counts: that each fault really happened is half of what a clean run says.
+
+use serde::Serialize;
+
+macro_rules! counts {
+    ($($(#[doc = $doc:literal])+ $name:ident)*) => {
+        /// How often each thing happened.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+        pub struct Counts { $($(#[doc = $doc])+ pub $name: u64,)* }
+
+        impl Counts {
+            /// Every count with its name.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name)),*].into_iter()
+            }
+
+            /// Adds another schedule's.
+            pub fn add(&mut self, other: &Self) { $(self.$name += other.$name;)* }
+        }
+    };
+}
+
+counts! {
+    /// Requests that callers made: attempts at placing and cancelling, and questions.
+    calls
+    /// Questions among them.
+    asks
+    /// Orders whose receipt says placed.
+    placed
+    /// Orders whose receipt says sold out.
+    sold_out
+    /// Orders whose receipt says that the price is another.
+    price_changed
+    /// Orders of a SKU that nobody sells.
+    unknown_sku
+    /// Cancellations with a receipt that says so.
+    cancelled
+    /// Cancellations of what was never placed.
+    not_cancellable
+    /// Receipts for an outcome that was committed before.
+    replayed
+    /// A key that came again with another body.
+    key_reused
+    /// A key that came again while it was in progress.
+    in_progress
+    /// Callers told that nothing happened.
+    nothing_happened
+    /// Callers told 202.
+    unknown
+    /// Callers whose connection broke.
+    connections_lost
+    /// Questions answered "still unknown".
+    pending
+    /// Questions answered "no such order".
+    not_found
+    /// Links that came up.
+    links_up
+    /// Links that died.
+    links_killed
+    /// Frames that died with their link.
+    frames_cut
+    /// Frames lost alone.
+    frames_lost
+    /// Frames that came twice.
+    frames_doubled
+    /// Frames that came after later ones.
+    frames_late
+    /// Links that fell silent for a while.
+    silences
+    /// Windows that shrank for a while.
+    windows_shrunk
+    /// Cloud agents killed and started again.
+    cloud_restarts
+    /// IDC agents killed and started again.
+    idc_restarts
+    /// Databases that went away and came back.
+    database_restarts
+    /// Sealing sessions started.
+    sealing_sessions
+    /// Envelopes whose session the IDC did not know.
+    sessions_unknown
+    /// Batches committed.
+    commits
+    /// Batches that were not committed, for certain.
+    commits_denied
+    /// Batches committed, the reply lost.
+    commits_reply_lost
+    /// Batches of which a part was committed, and nobody told which.
+    commits_in_part
+    /// Batches not committed, and nobody told so.
+    commits_lost
+    /// Batches whose agent was killed before they ended.
+    commits_orphaned
+    /// Look-ups that the database did not answer.
+    look_ups_failed
+}
+
+impl Counts {
+    /// What never happened.
+    pub fn zeros(&self) -> Vec<&'static str> {
+        self.iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+    }
+}

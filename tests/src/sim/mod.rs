@@ -1,0 +1,79 @@
+//! The deterministic simulation: cloud agents, data centres, lines, a ledger and callers in one thread, under one seed.
+//!
+//! Everything that decides is the real code: the order link's sender and receiver, sealing and opening, the IDC's agent
+//! with its planner, receipts and their verification. What is made up is the world between them: time, lines that die
+//! and lose a suffix, commits whose reply is lost, processes that end at any moment. Two oracles watch: checkers of the
+//! promises P1 to P4 at every step, and a small reference model at the end of each schedule.
+//!
+//! A run is many short schedules; each follows from its own seed alone, so a violation is repeated by one command.
+
+/// What the simulation is told on its command line.
+mod options;
+
+/// What it counts.
+mod counts;
+
+/// What it reports.
+mod report;
+
+/// Chance, and nothing else that is random.
+mod dice;
+
+/// Which faults a schedule has, and how many.
+mod weather;
+
+/// What is sold and what is ordered.
+mod shop;
+
+/// What happened, as a hash and as the last lines of a story.
+mod trace;
+
+/// The world: its agents, lines, ledger, callers, and who watches them.
+mod world;
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+pub use counts::Counts;
+pub use options::{Options, Sabotage};
+pub use report::{Found, Report};
+use world::World;
+
+/// Runs below this many orders are too short to demand every kind of fault of them.
+const ORDERS_FOR_EVERY_FAULT: u64 = 20_000;
+
+/// Runs schedules until as many orders were simulated as asked for, time is over, or a violation is found.
+pub fn run(options: &Options, progress: &mut impl Write) -> io::Result<Report> {
+    let started = Instant::now();
+    let mut report = Report::new(options);
+    let mut seed = report.seed;
+    let mut next_word = Duration::from_secs(5);
+    while !options.is_done(&report, started.elapsed()) {
+        let ended = World::new(seed, options.sabotage).run();
+        report.add(&ended);
+        if ended.violation.is_some() {
+            // Told again from the start, this time with its story.
+            report.found = World::recorded(seed, options.sabotage).run().found(seed, options.sabotage);
+            break;
+        }
+        if started.elapsed() >= next_word {
+            next_word += Duration::from_secs(5);
+            writeln!(progress, "{} orders in {} schedules, no violation", report.orders, report.schedules)?;
+        }
+        seed = following(seed);
+    }
+    report.seconds = started.elapsed().as_secs();
+    report.per_second = u128::from(report.orders) * 1_000 / started.elapsed().as_millis().max(1);
+    if report.found.is_none() && report.orders >= ORDERS_FOR_EVERY_FAULT {
+        report.missing = report.counts.zeros();
+    }
+    Ok(report)
+}
+
+/// The next schedule's seed (SplitMix64).
+fn following(seed: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

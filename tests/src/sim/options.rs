@@ -1,0 +1,67 @@
+//! What the simulation is told on its command line.
+
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use super::report::Report;
+
+/// Simulates agents, lines, ledger and callers under one seed, with every fault that the order link is made for.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "cargo simulate")]
+pub struct Options {
+    /// Decides everything [default: drawn, and printed].
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Stop after the schedule in which as many orders were placed.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub orders: u64,
+
+    /// Stop after so many minutes, however many orders that is.
+    #[arg(long, value_name = "M", conflicts_with = "orders")]
+    pub minutes: Option<u64>,
+
+    /// Stop after so many schedules: with 1, the schedule of the seed itself.
+    #[arg(long, value_name = "N")]
+    pub schedules: Option<u64>,
+
+    /// Print one JSON object and nothing else on standard output.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Break something on purpose, to see it found.
+    #[arg(long, value_name = "WHAT")]
+    pub sabotage: Option<Sabotage>,
+}
+
+/// What can be broken on purpose: each breaks one promise, and each must be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Sabotage {
+    /// P1: the database answers before a commit is durable, and now and then it crashes.
+    AcknowledgeBeforeCommit,
+    /// P2: every attempt reaches the ledger under a key of its own, as if no key were remembered.
+    ForgetKeys,
+    /// P4: the cloud takes a refusal as final although an earlier copy may have been committed.
+    FinalRefusals,
+    /// P4: a commit whose reply was lost counts as one that was not committed.
+    DenyLostCommits,
+}
+
+impl Sabotage {
+    /// As the command line spells it.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+impl Options {
+    /// Whether the run has come to its end.
+    pub(super) fn is_done(&self, report: &Report, elapsed: Duration) -> bool {
+        let enough = match self.minutes {
+            Some(minutes) => elapsed >= Duration::from_secs(60 * minutes),
+            None => report.orders >= self.orders,
+        };
+        enough || self.schedules.is_some_and(|schedules| report.schedules >= schedules)
+    }
+}

@@ -1,0 +1,236 @@
+//! A cloud agent: the real sender and sealing session, real admission, and what the shell does around them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bridge_cloud::admission::{self, Load};
+use bridge_protocol::domain::{IdempotencyKey, KeyDigest, UnixMicros};
+use bridge_protocol::order_link::LinkId;
+use bridge_protocol::order_link::sender::{Answer, Limits, Output, RequestId, Sender};
+use bridge_protocol::receipt;
+use bridge_protocol::seal::sealing::{Header, SealingSession};
+use bridge_protocol::wire::order::{Ask, Cancel, Envelope, Refusal, Settled, ToCloud, to_cloud, to_idc};
+use bytes::Bytes;
+
+use super::super::options::Sabotage;
+use super::callers::{Attempt, Intent, Request};
+use super::lines::Direction;
+use super::told::{Nothing, Told};
+use super::{Event, World, note};
+
+/// One cloud agent.
+pub(super) struct Cloud {
+    /// Which process of it this is.
+    pub(super) life: u32,
+    pub(super) up: bool,
+    pub(super) sender: Sender,
+    /// When the process started: its clock counts from here.
+    born: Duration,
+    session: Option<SealingSession>,
+    /// Whose attempt each request is that somebody still waits for.
+    waiting: BTreeMap<RequestId, usize>,
+    /// When its timer is set.
+    timer: Option<Duration>,
+    /// Set once settling may have been given up for lack of room.
+    pub(super) overflowed: bool,
+}
+
+impl Cloud {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            life: 0,
+            up: true,
+            sender: Sender::new(limits),
+            born: Duration::ZERO,
+            session: None,
+            waiting: BTreeMap::new(),
+            timer: None,
+            overflowed: false,
+        }
+    }
+}
+
+impl World {
+    /// A sender's own clock.
+    pub(super) fn cloud_now(&self, cloud: usize) -> Duration {
+        self.now - self.clouds[cloud].born
+    }
+
+    /// A caller's request reaches the agent: parsed, admitted, sealed and handed to the order link.
+    pub(super) fn call(&mut self, attempt: usize) {
+        let Attempt { cloud, request, .. } = self.attempts[attempt];
+        let agent = &self.clouds[cloud];
+        if !agent.up {
+            return self.tell(attempt, Told::Nothing(Nothing::NobodyThere));
+        }
+        let load = Load { link_open: agent.sender.has_open_link(), queued: agent.sender.queued() };
+        if !matches!(request, Request::Ask { .. })
+            && let Err(refused) = admission::admit_write(load, self.sender_limits.queue_max, false)
+        {
+            return self.tell(attempt, Told::Nothing(Nothing::NotAdmitted(refused)));
+        }
+        let Some(kind) = self.message(attempt) else {
+            return self.violate("SEALING", "an order cannot be sealed".to_owned());
+        };
+        let (now, order) = (self.cloud_now(cloud), self.attempts[attempt].order);
+        match self.clouds[cloud].sender.submit(now, order, kind) {
+            Ok(id) => {
+                note!(self, "cloud {cloud} takes attempt {attempt} as request {}", id.0);
+                self.clouds[cloud].waiting.insert(id, attempt);
+            }
+            Err(rejected) => self.tell(attempt, Told::rejected(rejected)),
+        }
+        self.do_cloud_outputs(cloud);
+    }
+
+    /// The digest that an attempt travels under.
+    fn digest(&self, attempt: usize) -> Option<KeyDigest> {
+        let Attempt { write, .. } = self.attempts[attempt];
+        let write = &self.writes[write];
+        let brand = self.shop.brands().get(write.brand)?;
+        let mut key = write.key.clone();
+        if self.sabotage == Some(Sabotage::ForgetKeys) {
+            key += &format!("#{attempt}");
+        }
+        Some(IdempotencyKey::parse(key.as_bytes()).ok()?.digest(brand))
+    }
+
+    /// What an attempt says on the wire.
+    fn message(&mut self, attempt: usize) -> Option<to_idc::Kind> {
+        let key = self.digest(attempt)?;
+        let Attempt { write, cloud, request, order, .. } = self.attempts[attempt];
+        let brand = self.shop.brands().get(self.writes[write].brand)?.clone();
+        self.attempts[attempt].key = Some(key);
+        let bytes = Bytes::copy_from_slice(order.as_bytes());
+        let digest = Bytes::copy_from_slice(key.as_bytes());
+        if !matches!(request, Request::Ask { .. }) {
+            self.keys.insert(key, write);
+        }
+        Some(match request {
+            Request::Place { body } => {
+                to_idc::Kind::Place(self.seal(cloud, &Header { brand, order, key }, write, body)?)
+            }
+            Request::Cancel | Request::CancelUnderPlacingKey => {
+                to_idc::Kind::Cancel(Cancel { brand: brand.as_str().to_owned(), order: bytes, key: digest })
+            }
+            Request::Ask { by_key } => {
+                let looked_up = self.history.look_up(&brand, order, by_key.then_some(key));
+                self.attempts[attempt].existed = looked_up.is_some();
+                let key = by_key.then_some(digest);
+                to_idc::Kind::Ask(Ask { brand: brand.as_str().to_owned(), order: bytes, key })
+            }
+        })
+    }
+
+    fn seal(&mut self, cloud: usize, header: &Header, write: usize, body: usize) -> Option<Envelope> {
+        let now: UnixMicros = self.clock();
+        let Intent::Place(bodies) = &self.writes[write].intent else { return None };
+        let body = bodies.get(body)?;
+        let session = &mut self.clouds[cloud].session;
+        if session.as_ref().is_none_or(|session| session.is_spent(now)) {
+            *session = SealingSession::start(&self.sealing_key, now, self.dice.rng());
+            self.counts.sealing_sessions += 1;
+        }
+        session.as_mut()?.seal(header, body.bytes.clone(), &body.personal)
+    }
+
+    /// An answer comes from the IDC.
+    pub(super) fn cloud_answered(&mut self, cloud: usize, link: LinkId, message: ToCloud) {
+        note!(self, "cloud {cloud} is answered request {}, link {}", message.request, link.0);
+        if self.sabotage == Some(Sabotage::FinalRefusals)
+            && let Some(to_cloud::Kind::Refused(refused)) = &message.kind
+            && refused.refusal() != Refusal::SessionUnknown
+            && let Some(attempt) = self.clouds[cloud].waiting.remove(&RequestId(message.request))
+        {
+            self.answer(attempt, Answer::Refused(refused.refusal()));
+        }
+        let now = self.cloud_now(cloud);
+        self.clouds[cloud].sender.handle_answer(now, link, message);
+        self.do_cloud_outputs(cloud);
+    }
+
+    /// The sender's timer, unless it was set anew meanwhile.
+    pub(super) fn cloud_timer(&mut self, cloud: usize, at: Duration) {
+        if self.clouds[cloud].up && self.clouds[cloud].timer == Some(at) {
+            self.clouds[cloud].timer = None;
+            let now = self.cloud_now(cloud);
+            self.clouds[cloud].sender.handle_timeout(now);
+            self.do_cloud_outputs(cloud);
+        }
+    }
+
+    /// Does what the sender says, and sets its timer.
+    pub(super) fn do_cloud_outputs(&mut self, cloud: usize) {
+        while let Some(output) = self.clouds[cloud].sender.poll_output() {
+            match output {
+                Output::Transmit { link, lane, message } => {
+                    self.send(link, Direction::ToIdc, lane, &message);
+                }
+                Output::Answer { request, answer } => {
+                    if let Some(attempt) = self.clouds[cloud].waiting.remove(&request) {
+                        self.answer(attempt, answer);
+                    }
+                }
+            }
+        }
+        let agent = &self.clouds[cloud];
+        if let Some(at) = agent.sender.next_timeout().map(|at| agent.born + at)
+            && agent.timer != Some(at)
+        {
+            self.clouds[cloud].timer = Some(at);
+            self.at(at.max(self.now), Event::Timer { cloud, at });
+        }
+    }
+
+    /// What the order link said, as the storefront tells it.
+    fn answer(&mut self, attempt: usize, answer: Answer) {
+        let told = match answer {
+            Answer::Settled(settled) => self.verified(attempt, settled),
+            other => Told::answer(other, matches!(self.attempts[attempt].request, Request::Ask { .. })),
+        };
+        self.tell(attempt, told);
+    }
+
+    /// A receipt is believed only once it is verified, and if it is this request's.
+    fn verified(&mut self, attempt: usize, settled: Settled) -> Told {
+        let verified = settled.receipt.as_ref().map(|wire| receipt::verify(wire, &self.pinned));
+        match verified {
+            Some(Ok(verified)) if Some(verified.receipt().key) == self.attempts[attempt].key => {
+                Told::Receipt { receipt: verified.receipt().clone(), replayed: settled.replayed }
+            }
+            _ => {
+                self.violate("RECEIPTS", format!("attempt {attempt} has a receipt that is not its own"));
+                Told::Unknown
+            }
+        }
+    }
+
+    /// Kills the process: its callers' connections break, its links die, its sender is lost.
+    pub(super) fn kill_cloud(&mut self, cloud: usize) {
+        self.counts.cloud_restarts += 1;
+        note!(self, "cloud {cloud} is killed");
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].cloud == cloud
+                && let Some(link) = self.slots[slot].link
+            {
+                self.kill_link(link);
+                self.redial(slot);
+            }
+        }
+        let life = self.clouds[cloud].life + 1;
+        let dead = std::mem::replace(&mut self.clouds[cloud], Cloud::new(self.sender_limits));
+        self.clouds[cloud].life = life;
+        self.clouds[cloud].up = false;
+        for attempt in dead.waiting.into_values() {
+            self.tell(attempt, Told::Lost);
+        }
+        let delay = self.downtime();
+        self.after(delay, Event::CloudStarts(cloud));
+    }
+
+    pub(super) fn cloud_starts(&mut self, cloud: usize) {
+        note!(self, "cloud {cloud} starts");
+        self.clouds[cloud].up = true;
+        self.clouds[cloud].born = self.now;
+    }
+}

@@ -1,0 +1,192 @@
+//! A data centre's agent: the real one, and what the shell does around it. The ledger behind it is shared by all, and
+//! its commits end in every way in which a database's can.
+
+use bridge_idc::agent::{Agent, BatchEnd, Input, Limits, Output};
+use bridge_idc::ledger::Batch;
+use bridge_idc::open::OpenFailure;
+use bridge_idc::vault::keyring::Keyring;
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId};
+use bridge_protocol::order_link::receiver::{Reply, Token};
+use bridge_protocol::seal::opening::OpenError;
+use bridge_protocol::wire::order::Refusal;
+
+use super::super::options::Sabotage;
+use super::lines::Direction;
+use super::{Event, World, note};
+
+/// One data centre's agent.
+pub(super) struct DataCentre {
+    /// Which process of it this is.
+    pub(super) life: u32,
+    pub(super) up: bool,
+    pub(super) agent: Agent,
+}
+
+/// How the database ends a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Committed, and it says so.
+    Committed,
+    /// Rolled back, and it says so.
+    Denied,
+    /// Committed, and nobody hears of it.
+    ReplyLost,
+    /// A part of it committed (the database refused the rest, halved), and nobody hears of it.
+    InPart,
+    /// Not committed, and nobody hears of it.
+    Lost,
+}
+
+impl DataCentre {
+    pub(super) fn new(limits: Limits, keyring_seed: u8) -> Self {
+        Self { life: 0, up: true, agent: Agent::new(limits, Keyring::for_tests(keyring_seed)) }
+    }
+}
+
+impl World {
+    /// Tells an agent what happened, and does what it says.
+    pub(super) fn tell_idc(&mut self, idc: usize, input: Input) {
+        let now = self.clock();
+        self.idcs[idc].agent.handle(input, now, self.dice.rng());
+        let life = self.idcs[idc].life;
+        while let Some(output) = self.idcs[idc].agent.poll_output(now) {
+            match output {
+                Output::Commit(batch) => {
+                    let fate = self.fate();
+                    note!(self, "idc {idc} commits {} requests", batch.requests.len());
+                    self.judge_batch(&batch);
+                    let delay = self.dice.micros(300..=6_000);
+                    self.after(delay, Event::Commit { idc, life, batch, fate });
+                }
+                Output::LookUp { token, brand, order, key } => {
+                    let delay = self.dice.micros(100..=3_000);
+                    self.after(delay, Event::LookUp { idc, life, token, brand, order, key });
+                }
+                Output::Send(Reply { link, lane, message }) => {
+                    self.send(link, Direction::ToCloud, lane, &message);
+                }
+                Output::Rejected { failure: OpenFailure::Envelope(OpenError::SessionUnknown), .. } => {
+                    self.counts.sessions_unknown += 1;
+                }
+                Output::Rejected { failure, .. } => {
+                    self.violate("SEALING", format!("an honest order is refused: {failure}"));
+                }
+            }
+        }
+    }
+
+    fn fate(&mut self) -> Fate {
+        let weather = &self.weather;
+        let fates = [
+            (weather.commit_denied, Fate::Denied),
+            (weather.commit_reply_lost, Fate::ReplyLost),
+            (weather.commit_in_part, Fate::InPart),
+            (weather.commit_lost, Fate::Lost),
+        ];
+        let fate = fates.into_iter().find(|(chance, _)| self.dice.happens(*chance));
+        fate.map_or(Fate::Committed, |(_, fate)| fate)
+    }
+
+    /// The database gets to a batch. If its agent was killed meanwhile, it may still commit it.
+    pub(super) fn commit(&mut self, idc: usize, life: u32, batch: Batch, fate: Fate) {
+        let orphaned = self.idcs[idc].life != life;
+        let fate = match fate {
+            _ if self.now < self.database_down_until => Fate::Lost,
+            _ if orphaned && self.dice.happens(5_000) => Fate::Lost,
+            fate => fate,
+        };
+        note!(self, "the batch of idc {idc} ends: {fate:?}");
+        self.counts.commits_orphaned += u64::from(orphaned);
+        let (count, end) = match fate {
+            Fate::Committed => (&mut self.counts.commits, BatchEnd::Committed(self.ledger.commit(&batch))),
+            Fate::Denied => (&mut self.counts.commits_denied, BatchEnd::NotCommitted),
+            Fate::ReplyLost => (&mut self.counts.commits_reply_lost, BatchEnd::Unknown(batch.clone())),
+            Fate::InPart => (&mut self.counts.commits_in_part, BatchEnd::Unknown(batch.clone())),
+            Fate::Lost => (&mut self.counts.commits_lost, BatchEnd::Unknown(batch.clone())),
+        };
+        *count += 1;
+        match (&end, fate) {
+            (BatchEnd::Committed(committed), _) => {
+                let answers = committed.answers().to_vec();
+                self.judge_commit(&batch.requests, &answers);
+            }
+            (_, Fate::ReplyLost | Fate::InPart) => {
+                let size = if fate == Fate::InPart { batch.requests.len() / 2 } else { batch.requests.len() };
+                let part = Batch { requests: batch.requests.into_iter().take(size).collect(), at: batch.at };
+                let committed = self.ledger.commit(&part);
+                self.judge_commit(&part.requests, committed.answers());
+            }
+            _ => {}
+        }
+        if self.ledger.acknowledge_before_commit {
+            let delay = self.dice.millis(1..=40);
+            self.after(delay, Event::Sync);
+        }
+        let end = match end {
+            BatchEnd::Unknown(_) if self.sabotage == Some(Sabotage::DenyLostCommits) => {
+                BatchEnd::NotCommitted
+            }
+            end => end,
+        };
+        let delay = match end {
+            // The agent's shell waits before it tries again.
+            BatchEnd::Unknown(_) => self.dice.millis(5..=200),
+            _ => self.dice.micros(50..=1_000),
+        };
+        self.after(delay, Event::BatchEnd { idc, life, end });
+    }
+
+    /// The agent hears how its batch ended, if it is still the same process.
+    pub(super) fn batch_ends(&mut self, idc: usize, life: u32, end: BatchEnd) {
+        if self.idcs[idc].life == life {
+            self.tell_idc(idc, Input::Batch(end));
+        }
+    }
+
+    /// The database looks an order up.
+    pub(super) fn look_up(
+        &mut self,
+        idc: usize,
+        life: u32,
+        token: Token,
+        brand: &Brand,
+        order: OrderId,
+        key: Option<KeyDigest>,
+    ) {
+        if self.idcs[idc].life != life {
+            return;
+        }
+        let failed = self.now < self.database_down_until || self.dice.happens(self.weather.look_up_fails);
+        let found = if failed {
+            self.counts.look_ups_failed += 1;
+            Err(Refusal::DatabaseDown)
+        } else {
+            Ok(self.history.look_up(brand, order, key))
+        };
+        self.tell_idc(idc, Input::LookedUp { token, found });
+    }
+
+    /// Kills the process: its links die, what it had not committed is gone.
+    pub(super) fn kill_idc(&mut self, idc: usize) {
+        self.counts.idc_restarts += 1;
+        note!(self, "idc {idc} is killed");
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].idc == idc
+                && let Some(link) = self.slots[slot].link
+            {
+                self.kill_link(link);
+            }
+        }
+        let life = self.idcs[idc].life + 1;
+        self.idcs[idc] = DataCentre::new(self.idc_limits, self.keyring_seed);
+        self.idcs[idc].life = life;
+        self.idcs[idc].up = false;
+        let delay = self.downtime();
+        self.after(delay, Event::IdcStarts(idc));
+    }
+
+    pub(super) fn idc_starts(&mut self, idc: usize) {
+        note!(self, "idc {idc} starts");
+        self.idcs[idc].up = true;
+    }
+}

@@ -1,0 +1,102 @@
+//! What goes wrong, and when: the dice are thrown at every tick until the world heals.
+
+use std::time::Duration;
+
+use bridge_protocol::order_link::LinkId;
+
+use super::super::options::Sabotage;
+use super::super::weather::Weather;
+use super::{Event, TICK, World, note};
+
+impl World {
+    /// Throws the dice over every link, agent and the database, until a second after the last caller has come.
+    pub(super) fn tick(&mut self) {
+        for link in self.live_links() {
+            let Weather { link_dies, link_silent, window_shrinks, .. } = self.weather;
+            if self.dice.happens(link_dies) {
+                self.kill_link(link);
+            } else if self.dice.happens(link_silent) {
+                self.silence(link);
+            } else if self.dice.happens(window_shrinks) {
+                self.shrink_window(link);
+            }
+        }
+        for cloud in 0..self.clouds.len() {
+            if self.clouds[cloud].up && self.dice.happens(self.weather.cloud_dies) {
+                self.kill_cloud(cloud);
+            }
+        }
+        for idc in 0..self.idcs.len() {
+            if self.idcs[idc].up && self.dice.happens(self.weather.idc_dies) {
+                self.kill_idc(idc);
+            }
+        }
+        if self.now >= self.database_down_until && self.dice.happens(self.weather.database_dies) {
+            self.kill_database();
+        }
+        if self.now < self.faults_until {
+            self.after(TICK, Event::Tick);
+        }
+    }
+
+    /// From here on nothing goes wrong any more; what is down comes back by itself.
+    pub(super) fn heal(&mut self) {
+        note!(self, "from here on nothing goes wrong");
+        self.weather = Weather::default();
+    }
+
+    fn silence(&mut self, link: LinkId) {
+        let Some(cloud) = self.cloud_of(link) else { return };
+        self.counts.silences += 1;
+        note!(self, "link {} falls silent", link.0);
+        let now = self.cloud_now(cloud);
+        self.clouds[cloud].sender.handle_link_open(now, link, false);
+        self.do_cloud_outputs(cloud);
+        let delay = self.dice.millis(10..=400);
+        self.after(delay, Event::Heard(link));
+    }
+
+    pub(super) fn heard(&mut self, link: LinkId) {
+        let Some(cloud) = self.cloud_of(link) else { return };
+        note!(self, "link {} is heard again", link.0);
+        let now = self.cloud_now(cloud);
+        self.clouds[cloud].sender.handle_link_open(now, link, true);
+        self.do_cloud_outputs(cloud);
+    }
+
+    fn shrink_window(&mut self, link: LinkId) {
+        let Some(cloud) = self.cloud_of(link) else { return };
+        self.counts.windows_shrunk += 1;
+        let window = u32::try_from(self.dice.between(0..=4)).unwrap_or(0);
+        note!(self, "link {} accepts {window} from now on", link.0);
+        let now = self.cloud_now(cloud);
+        self.clouds[cloud].sender.handle_window(now, link, window);
+        self.do_cloud_outputs(cloud);
+        let delay = self.dice.millis(10..=300);
+        self.after(delay, Event::Window(link));
+    }
+
+    pub(super) fn window_is_back(&mut self, link: LinkId) {
+        let Some(cloud) = self.cloud_of(link) else { return };
+        let (now, window) = (self.cloud_now(cloud), self.window);
+        note!(self, "link {} accepts {window} again", link.0);
+        self.clouds[cloud].sender.handle_window(now, link, window);
+        self.do_cloud_outputs(cloud);
+    }
+
+    /// The database goes away and comes back with what was durable.
+    fn kill_database(&mut self) {
+        self.counts.database_restarts += 1;
+        self.database_down_until = self.now + self.dice.millis(5..=400);
+        note!(self, "the database goes away");
+        if self.sabotage == Some(Sabotage::AcknowledgeBeforeCommit) {
+            self.ledger.crash();
+            self.judge_after_crash();
+        }
+    }
+
+    /// How long a process is away.
+    pub(super) fn downtime(&mut self) -> Duration {
+        self.dice.millis(5..=500)
+    }
+}

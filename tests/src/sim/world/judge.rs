@@ -1,0 +1,303 @@
+//! The checkers: each promise, looked at whenever something could have broken it.
+
+use bridge_idc::ledger::{Answer, Batch};
+use bridge_idc::planner;
+use bridge_protocol::domain::OrderId;
+use bridge_protocol::receipt::Receipt;
+use bridge_protocol::wire::order::{Refusal, State};
+
+use super::World;
+use super::callers::{Attempt, End, Ending, Intent, Request};
+use super::told::{Nothing, Told};
+
+impl World {
+    /// P7: every queue has a number.
+    pub(super) fn judge_bounds(&mut self) {
+        let mut broken = None;
+        for (number, cloud) in self.clouds.iter_mut().enumerate() {
+            let windows =
+                self.slots.iter().filter(|slot| slot.cloud == number).count() * self.window as usize;
+            let limits = self.sender_limits;
+            cloud.overflowed |= cloud.sender.unsettled() >= limits.settling_max;
+            let (queued, unsettled) = (cloud.sender.queued(), cloud.sender.unsettled());
+            if queued > limits.queue_max + windows || unsettled > limits.queue_max + windows {
+                broken = Some(format!(
+                    "cloud {number} holds {unsettled} requests, {queued} queued: the limit is {} and {windows} on links",
+                    limits.queue_max
+                ));
+            }
+        }
+        for (number, idc) in self.idcs.iter().enumerate() {
+            let max = self.idc_limits.window_max;
+            if idc.agent.under_way() > max || idc.agent.waiting() > max {
+                broken = Some(format!("idc {number} has {} under way of {max}", idc.agent.under_way()));
+            }
+        }
+        if let Some(broken) = broken {
+            self.violate("P7", broken);
+        }
+    }
+
+    /// P7 again, at the commit queue.
+    pub(super) fn judge_batch(&mut self, batch: &Batch) {
+        if batch.requests.is_empty() || batch.requests.len() > self.idc_limits.batch_max {
+            self.violate("P7", format!("a batch of {} requests", batch.requests.len()));
+        }
+    }
+
+    /// P2, P3 and P4 at each commit: what is new must be the first under its key and not have been denied.
+    pub(super) fn judge_commit(&mut self, requests: &[planner::Request], answers: &[Answer]) {
+        for (request, answer) in requests.iter().zip(answers) {
+            match answer {
+                Answer::Settled { receipt, replayed: false } => self.judge_effect(request, receipt),
+                Answer::Settled { receipt, replayed: true } => {
+                    if self.history.row(&request.key) != Some(receipt) {
+                        self.violate("P2", format!("a replay differs from the first outcome: {receipt:?}"));
+                    }
+                }
+                Answer::Refused(_) => {}
+            }
+        }
+        if let Err(broken) = self.ledger.invariants() {
+            self.violate("P3", broken);
+        }
+    }
+
+    fn judge_effect(&mut self, request: &planner::Request, receipt: &Receipt) {
+        let places = matches!(request.action, planner::Action::Place(_));
+        let write = self.keys.get(&receipt.key).copied();
+        let Some(id) = write.filter(|id| matches!(self.writes[*id].intent, Intent::Place(_)) == places)
+        else {
+            return self.violate("P2", format!("an effect under a key that nobody sent for it: {receipt:?}"));
+        };
+        let first = self.history.add(receipt, places).or(self.writes[id].row.clone());
+        if let Some(first) = first {
+            let (one, two) = (first.position, receipt.position);
+            return self.violate("P2", format!("caller {id}'s one key has two effects, at {one} and {two}"));
+        }
+        self.writes[id].row = Some(receipt.clone());
+        if self.is_denied_effect(id, receipt.order) {
+            let position = receipt.position;
+            self.violate(
+                "P4",
+                format!("caller {id} was told that nothing happened, and at {position} it did"),
+            );
+        }
+    }
+
+    /// Whether the caller was told that what is there would not be there.
+    fn is_denied_effect(&self, id: usize, order: OrderId) -> bool {
+        match self.writes[id].intent {
+            Intent::Place(_) => self.denied.contains(&order),
+            Intent::Cancel(_) => self.is_denied(id),
+        }
+    }
+
+    /// What a caller is told must be so.
+    pub(super) fn judge_told(&mut self, attempt: usize, told: &Told) {
+        let Attempt { write: id, request, .. } = self.attempts[attempt];
+        let counts = &mut self.counts;
+        match told {
+            Told::Receipt { receipt, replayed } => {
+                counts.replayed += u64::from(*replayed);
+                if self.writes[id].receipt.is_none() {
+                    *match receipt.outcome.code() {
+                        "placed" => &mut counts.placed,
+                        "sold-out" => &mut counts.sold_out,
+                        "price-changed" => &mut counts.price_changed,
+                        "unknown-sku" => &mut counts.unknown_sku,
+                        "cancelled" => &mut counts.cancelled,
+                        _ => &mut counts.not_cancellable,
+                    } += 1;
+                }
+                self.judge_receipt(attempt, receipt);
+            }
+            Told::State(state) => self.judge_state(id, state),
+            Told::NotFound => {
+                counts.not_found += 1;
+                self.judge_not_found(attempt);
+            }
+            Told::Pending => counts.pending += 1,
+            Told::Nothing(nothing) => {
+                counts.nothing_happened += 1;
+                self.judge_nothing(attempt, *nothing);
+            }
+            Told::KeyReused => {
+                counts.key_reused += 1;
+                self.judge_key_reused(attempt);
+            }
+            Told::InProgress => {
+                counts.in_progress += 1;
+                self.deny(attempt);
+            }
+            Told::Unknown => counts.unknown += 1,
+            Told::Lost => counts.connections_lost += 1,
+        }
+        let is_write = !matches!(request, Request::Ask { .. });
+        if is_write != !matches!(told, Told::State(_) | Told::NotFound | Told::Pending)
+            && !matches!(told, Told::Nothing(_) | Told::Unknown | Told::Lost)
+        {
+            self.violate("ANSWERS", format!("{request:?} is answered {told:?}"));
+        }
+    }
+
+    /// P1 and P2: what a receipt says is in the ledger, and every receipt of a key says the same.
+    fn judge_receipt(&mut self, attempt: usize, receipt: &Receipt) {
+        let Attempt { write: id, request, .. } = self.attempts[attempt];
+        if self.history.row(&receipt.key) != Some(receipt) {
+            self.violate(
+                "P1",
+                format!("caller {id} has a receipt for what is not in the ledger: {receipt:?}"),
+            );
+        }
+        if self.writes[id].receipt.as_ref().is_some_and(|first| {
+            (first.order, &first.outcome, first.position)
+                != (receipt.order, &receipt.outcome, receipt.position)
+        }) {
+            self.violate("P2", format!("caller {id} has two different receipts for one key: {receipt:?}"));
+        }
+        let committed = self.orders.get(&receipt.order).map(|attempt| self.attempts[*attempt].request);
+        let fits = match request {
+            Request::Place { .. } => committed == Some(request),
+            Request::Cancel => matches!(receipt.outcome.code(), "cancelled" | "not-cancellable"),
+            Request::CancelUnderPlacingKey | Request::Ask { .. } => false,
+        };
+        if !fits {
+            self.violate(
+                "P2",
+                format!("{request:?} is answered with another request's receipt: {receipt:?}"),
+            );
+        }
+    }
+
+    /// An order stands as the ledger has it; a cancellation may have come since it was looked up.
+    fn judge_state(&mut self, id: usize, state: &State) {
+        let standing = self.history.standing(&state.order);
+        let fits = standing == Some(state.state.as_str())
+            || (standing == Some("cancelled") && state.state == "placed");
+        if !fits {
+            self.violate("P1", format!("caller {id} is told {state:?}, and the ledger has {standing:?}"));
+        }
+    }
+
+    /// What the ledger had when it was asked for is found; and what a sender still settles is not called missing.
+    fn judge_not_found(&mut self, attempt: usize) {
+        let Attempt { write: id, request, cloud, cloud_life, existed, .. } = self.attempts[attempt];
+        if existed {
+            self.violate(
+                "P1",
+                format!("caller {id} asked for an order that is there, and is told it is not"),
+            );
+        }
+        let trusted = request == Request::Ask { by_key: true } && !self.clouds[cloud].overflowed;
+        for other in self.writes[id].attempts.clone() {
+            let Attempt { cloud: at, cloud_life: life, ending, .. } = self.attempts[other];
+            let still_settling = match ending {
+                Ending::Unknown(since) => self.now < since + self.sender_limits.settle_for,
+                _ => false,
+            };
+            if trusted && still_settling && (at, life) == (cloud, cloud_life) {
+                self.deny(other);
+            }
+        }
+    }
+
+    fn judge_nothing(&mut self, attempt: usize, nothing: Nothing) {
+        let Attempt { write: id, request, order, .. } = self.attempts[attempt];
+        match nothing {
+            Nothing::Refused(Refusal::NotFound) => {
+                if request == Request::Cancel && self.history.standing(order.as_bytes()).is_some() {
+                    self.violate("P1", format!("caller {id} cannot cancel an order that was acknowledged"));
+                }
+            }
+            Nothing::Refused(Refusal::Busy | Refusal::DatabaseDown) => {}
+            Nothing::Refused(refusal) => {
+                self.violate("ANSWERS", format!("an honest request is refused as {refusal:?}"));
+            }
+            Nothing::NobodyThere | Nothing::NotAdmitted(_) | Nothing::QueueFull | Nothing::NotSent => {}
+        }
+        if !matches!(request, Request::Ask { .. }) {
+            self.deny(attempt);
+        }
+    }
+
+    /// A key is called reused only if the ledger has it for something else.
+    fn judge_key_reused(&mut self, attempt: usize) {
+        let Attempt { write: id, request, key, .. } = self.attempts[attempt];
+        let row = key.and_then(|key| self.history.row(&key));
+        let committed = row.and_then(|row| self.orders.get(&row.order)).map(|by| self.attempts[*by].request);
+        let same = match request {
+            Request::Place { .. } => committed == Some(request),
+            Request::Cancel => true,
+            Request::CancelUnderPlacingKey | Request::Ask { .. } => false,
+        };
+        if row.is_none() || same {
+            self.violate("P2", format!("caller {id} is told that its key is another request's"));
+        }
+        self.deny(attempt);
+    }
+
+    /// P4: notes that the caller was told that this attempt did nothing, and looks whether it did.
+    fn deny(&mut self, attempt: usize) {
+        let Attempt { write: id, request, order, .. } = self.attempts[attempt];
+        self.attempts[attempt].ending = Ending::Denied;
+        if let Request::Place { .. } = request {
+            self.denied.insert(order);
+        }
+        if let Some(order) = self.writes[id].row.as_ref().map(|row| row.order)
+            && self.is_denied_effect(id, order)
+        {
+            self.violate("P4", format!("caller {id} is told that nothing happened, and it did"));
+        }
+    }
+
+    /// P1: after a crash everything is there that anybody was told.
+    pub(super) fn judge_after_crash(&mut self) {
+        let lost = self.history.lost(self.ledger.outcomes());
+        for row in lost {
+            let Some(id) = self.keys.get(&row.key).copied() else { continue };
+            if self.writes[id].receipt.as_ref() == Some(&row) {
+                let code = row.outcome.code();
+                self.violate(
+                    "P1",
+                    format!("caller {id} was told `{code}`, and after a crash it is not there"),
+                );
+            }
+            self.history.forget(&row);
+            self.writes[id].row = None;
+        }
+    }
+
+    /// The end: every caller's end is the ledger's, nothing is still under way, and the reference model agrees.
+    pub(super) fn judge_end(&mut self) {
+        let unsettled: usize = self.clouds.iter().map(|cloud| cloud.sender.unsettled()).sum();
+        let under_way: usize = self.idcs.iter().map(|idc| idc.agent.under_way()).sum();
+        if (unsettled, under_way) != (0, 0) {
+            self.violate("LIVENESS", format!("{unsettled} unsettled and {under_way} under way at the end"));
+        }
+        for id in 0..self.writes.len() {
+            let write = &self.writes[id];
+            let fits = match (&write.receipt, &write.row, write.end) {
+                (Some(receipt), Some(row), _) => receipt == row,
+                (None, Some(_), End::FoundThere) | (None, None, End::FoundAbsent | End::GaveUp) => true,
+                _ => false,
+            };
+            if !fits {
+                let what = format!("caller {id} ended {:?} with {:?}", write.end, write.receipt);
+                let what = format!("{what}, and the ledger has {:?}", write.row);
+                self.violate("THE END", what);
+            }
+        }
+        let (ordered_by, attempts, writes) = (&self.orders, &self.attempts, &self.writes);
+        let terms = |order: &OrderId| {
+            let Attempt { write, request, .. } = attempts[*ordered_by.get(order)?];
+            match (&writes[write].intent, request) {
+                (Intent::Place(bodies), Request::Place { body }) => Some(&bodies.get(body)?.terms),
+                _ => None,
+            }
+        };
+        if let Err(differs) = self.history.compare(&self.ledger, terms) {
+            self.violate("THE END", differs);
+        }
+    }
+}

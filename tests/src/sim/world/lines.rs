@@ -1,0 +1,243 @@
+//! Lines: ordered lanes with a delay, over links that come and go. A dying link loses a suffix of each lane, each way;
+//! single frames are lost, doubled and late. What travels is bytes.
+
+use std::time::Duration;
+
+use bridge_idc::agent::Input;
+use bridge_protocol::order_link::LinkId;
+use bridge_protocol::wire::frame::{self, FrameDecoder, ORDER_FRAME_BYTES_MAX};
+use bridge_protocol::wire::order::{ToCloud, ToIdc};
+use bytes::{BufMut as _, Bytes};
+use prost::Message;
+
+use super::{Event, World, note};
+
+/// Which way a frame goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// From the cloud to the IDC.
+    ToIdc,
+    /// And back.
+    ToCloud,
+}
+
+/// A place for one link between a pair; a pair has several.
+pub(super) struct Slot {
+    pub(super) cloud: usize,
+    pub(super) idc: usize,
+    pub(super) link: Option<LinkId>,
+}
+
+/// One link.
+pub(super) struct Line {
+    pub(super) slot: usize,
+    /// The processes at its ends: another life of the same agent knows nothing of it.
+    cloud_life: u32,
+    idc_life: u32,
+    alive: bool,
+    /// Ends that know that it is not alive; once both do, it is forgotten.
+    ends_down: u8,
+    to_idc: Vec<Lane>,
+    to_cloud: Vec<Lane>,
+}
+
+/// One lane, one way.
+struct Lane {
+    /// When the last frame in order comes.
+    last: Duration,
+    /// Set when the link has died: what would come later is lost.
+    cut: Option<Duration>,
+    decoder: FrameDecoder,
+}
+
+impl Line {
+    fn lanes(&mut self, direction: Direction) -> &mut Vec<Lane> {
+        match direction {
+            Direction::ToIdc => &mut self.to_idc,
+            Direction::ToCloud => &mut self.to_cloud,
+        }
+    }
+}
+
+impl World {
+    /// Prepares one to three links for each pair, and dials them all.
+    pub(super) fn lay_lines(&mut self) {
+        for cloud in 0..self.clouds.len() {
+            for idc in 0..self.idcs.len() {
+                for _ in 0..self.dice.between(1..=3) {
+                    self.slots.push(Slot { cloud, idc, link: None });
+                    let delay = self.dice.millis(0..=5);
+                    self.after(delay, Event::Dial(self.slots.len() - 1));
+                }
+            }
+        }
+    }
+
+    /// Dials; if an agent is not there, again later.
+    pub(super) fn dial(&mut self, slot: usize) {
+        let Slot { cloud, idc, .. } = self.slots[slot];
+        if !self.clouds[cloud].up || !self.idcs[idc].up {
+            let delay = self.dice.millis(20..=100);
+            return self.after(delay, Event::Dial(slot));
+        }
+        self.links_made += 1;
+        let link = LinkId(self.links_made);
+        let lanes = self.dice.index(4) + 1;
+        let now = self.now;
+        let make = || {
+            let lane = || Lane { last: now, cut: None, decoder: FrameDecoder::new(ORDER_FRAME_BYTES_MAX) };
+            std::iter::repeat_with(lane).take(lanes).collect()
+        };
+        let (cloud_life, idc_life) = (self.clouds[cloud].life, self.idcs[idc].life);
+        let line =
+            Line { slot, cloud_life, idc_life, alive: true, ends_down: 0, to_idc: make(), to_cloud: make() };
+        self.lines.insert(link, line);
+        self.slots[slot].link = Some(link);
+        self.counts.links_up += 1;
+        note!(self, "link {} comes up: cloud {cloud} to idc {idc}, {lanes} lanes", link.0);
+        let (now, window) = (self.cloud_now(cloud), self.window);
+        let lanes = u8::try_from(lanes).unwrap_or(1);
+        self.clouds[cloud].sender.handle_link_up(now, link, lanes, window);
+        self.do_cloud_outputs(cloud);
+    }
+
+    /// Sends a message on a lane, if its link is still there.
+    pub(super) fn send(&mut self, link: LinkId, direction: Direction, lane: u8, message: &impl Message) {
+        let Ok(bytes) = frame::to_bytes(message, ORDER_FRAME_BYTES_MAX) else {
+            return self.violate("FRAMES", "a message does not fit into a frame".to_owned());
+        };
+        let Some(line) = self.lines.get_mut(&link) else { return };
+        let Some(track) = line.lanes(direction).get_mut(usize::from(lane)) else {
+            return self.violate("FRAMES", format!("link {} has no lane {lane}", link.0));
+        };
+        if track.cut.is_some() {
+            self.counts.frames_cut += 1;
+            return;
+        }
+        if self.dice.happens(self.weather.frame_lost) {
+            self.counts.frames_lost += 1;
+            note!(self, "a frame on lane {lane} of link {} is lost ({direction:?})", link.0);
+            return;
+        }
+        let mut comes = track.last.max(self.now + self.dice.micros(500..=4_000));
+        if self.dice.happens(self.weather.frame_late) {
+            self.counts.frames_late += 1;
+            comes += self.dice.millis(5..=150);
+        } else {
+            track.last = comes;
+        }
+        if self.dice.happens(self.weather.frame_doubled) {
+            self.counts.frames_doubled += 1;
+            let again = comes + self.dice.millis(0..=100);
+            self.at(again, Event::Frame { link, direction, lane, bytes: bytes.clone() });
+        }
+        self.at(comes, Event::Frame { link, direction, lane, bytes });
+    }
+
+    /// A frame comes to the end of its lane, if its link got it that far and the process there still lives.
+    pub(super) fn frame_comes(&mut self, link: LinkId, direction: Direction, lane: u8, bytes: Bytes) {
+        let Some(line) = self.lines.get_mut(&link) else { return };
+        let (slot, cloud_life, idc_life) = (line.slot, line.cloud_life, line.idc_life);
+        let Some(track) = line.lanes(direction).get_mut(usize::from(lane)) else { return };
+        if track.cut.is_some_and(|cut| self.now > cut) {
+            self.counts.frames_cut += 1;
+            return;
+        }
+        track.decoder.buffer_mut().put(bytes);
+        let Ok(Some(payload)) = track.decoder.next_frame() else {
+            return self.violate("FRAMES", "a frame does not come out of a lane as it went in".to_owned());
+        };
+        let Slot { cloud, idc, .. } = self.slots[slot];
+        match direction {
+            Direction::ToIdc if self.idcs[idc].life == idc_life => match frame::decode::<ToIdc>(payload) {
+                Ok(message) => {
+                    note!(
+                        self,
+                        "idc {idc} takes request {} of cloud {cloud}, link {}",
+                        message.request,
+                        link.0
+                    );
+                    self.tell_idc(idc, Input::Message { link, lane, message });
+                }
+                Err(error) => self.violate("FRAMES", error.to_string()),
+            },
+            Direction::ToCloud if self.clouds[cloud].life == cloud_life => {
+                match frame::decode::<ToCloud>(payload) {
+                    Ok(message) => self.cloud_answered(cloud, link, message),
+                    Err(error) => self.violate("FRAMES", error.to_string()),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends a link: each lane keeps a random part of what is under way, and each end learns of it in its own time,
+    /// after the last frame that it still gets.
+    pub(super) fn kill_link(&mut self, link: LinkId) {
+        let Some(line) = self.lines.get_mut(&link).filter(|line| line.alive) else { return };
+        line.alive = false;
+        self.counts.links_killed += 1;
+        let mut learns = [self.now; 2];
+        for (direction, learns) in [Direction::ToIdc, Direction::ToCloud].into_iter().zip(&mut learns) {
+            for lane in line.lanes(direction) {
+                let under_way = lane.last.saturating_sub(self.now);
+                let kept = self.dice.micros(0..=u64::try_from(under_way.as_micros()).unwrap_or(0));
+                lane.cut = Some(self.now + kept);
+                *learns = (*learns).max(self.now + kept);
+            }
+        }
+        note!(self, "link {} dies", link.0);
+        for (direction, at) in [Direction::ToIdc, Direction::ToCloud].into_iter().zip(learns) {
+            let at = at + self.dice.micros(1..=60_000);
+            self.at(at, Event::Down { link, direction });
+        }
+    }
+
+    /// The end that `direction` leads to learns that the link is down.
+    pub(super) fn learns_down(&mut self, link: LinkId, direction: Direction) {
+        let Some(line) = self.lines.get_mut(&link) else { return };
+        line.ends_down += 1;
+        let (slot, cloud_life, idc_life, ends_down) =
+            (line.slot, line.cloud_life, line.idc_life, line.ends_down);
+        if ends_down == 2 {
+            self.lines.remove(&link);
+        }
+        let Slot { cloud, idc, .. } = self.slots[slot];
+        match direction {
+            Direction::ToIdc => {
+                if self.idcs[idc].life == idc_life {
+                    note!(self, "idc {idc} learns that link {} is down", link.0);
+                    self.tell_idc(idc, Input::LinkDown(link));
+                }
+            }
+            Direction::ToCloud => {
+                if self.clouds[cloud].life == cloud_life {
+                    note!(self, "cloud {cloud} learns that link {} is down", link.0);
+                    let now = self.cloud_now(cloud);
+                    self.clouds[cloud].sender.handle_link_down(now, link);
+                    self.redial(slot);
+                    self.do_cloud_outputs(cloud);
+                }
+            }
+        }
+    }
+
+    /// Frees a slot and dials it again after a while.
+    pub(super) fn redial(&mut self, slot: usize) {
+        self.slots[slot].link = None;
+        let delay = self.dice.millis(1..=200);
+        self.after(delay, Event::Dial(slot));
+    }
+
+    /// The live links that the cloud's end knows of.
+    pub(super) fn live_links(&self) -> Vec<LinkId> {
+        self.lines.iter().filter(|(_, line)| line.alive).map(|(link, _)| *link).collect()
+    }
+
+    /// The cloud agent at a link's end, if it is still the same process.
+    pub(super) fn cloud_of(&self, link: LinkId) -> Option<usize> {
+        let line = self.lines.get(&link)?;
+        let Slot { cloud, link: current, .. } = self.slots[line.slot];
+        (current == Some(link)).then_some(cloud)
+    }
+}

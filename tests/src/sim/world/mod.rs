@@ -1,0 +1,311 @@
+//! The world of one schedule: who is in it, its time, and its events one by one.
+//!
+//! An event is taken off the queue, told to whom it concerns, and what they do about it becomes later events. Each
+//! neighbour of this file is one inhabitant.
+
+/// A cloud agent: the real sender and sealing session, and the shell around them.
+mod cloud;
+
+/// A data centre's agent: the real one, and the shell around it with a ledger that may not answer.
+mod data_centre;
+
+/// The lines between them.
+mod lines;
+
+/// What goes wrong, and when.
+mod faults;
+
+/// Callers: what they want, and what they do about an answer.
+mod callers;
+
+/// What a caller makes of an answer.
+mod told;
+
+/// The checkers: the promises, at every step.
+mod judge;
+
+/// The ledger's history as the simulation saw it, and the reference model of its end.
+mod history;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bridge_idc::agent::BatchEnd;
+use bridge_idc::ledger::Batch;
+use bridge_idc::ledger::memory::MemoryLedger;
+use bridge_idc::vault::keyring::Keyring;
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
+use bridge_protocol::note::NoteVerifier;
+use bridge_protocol::order_link::LinkId;
+use bridge_protocol::order_link::receiver::Token;
+use bridge_protocol::order_link::sender;
+use bridge_protocol::seal::manifest::SealingKey;
+use bytes::Bytes;
+
+use super::counts::Counts;
+use super::dice::Dice;
+use super::options::Sabotage;
+use super::shop::Shop;
+use super::trace::Trace;
+use super::weather::Weather;
+use callers::{Attempt, Write};
+use cloud::Cloud;
+use data_centre::{DataCentre, Fate};
+use history::History;
+use lines::{Direction, Line, Slot};
+
+/// The first moment of every schedule by everybody's clock.
+const EPOCH_MICROS: i64 = 1_795_343_485_000_000;
+
+/// Between two throws of the dice over what goes wrong.
+const TICK: Duration = Duration::from_millis(10);
+
+/// A schedule that is not quiet so long after its last fault never will be.
+const QUIET_WITHIN: Duration = Duration::from_secs(120);
+
+/// What a schedule came to.
+pub(super) struct Ended {
+    pub(super) orders: u64,
+    pub(super) counts: Counts,
+    /// Which promise, and how it was broken.
+    pub(super) violation: Option<(&'static str, String)>,
+    pub(super) trace: u64,
+    pub(super) story: Vec<String>,
+}
+
+/// What happens next.
+enum Event {
+    /// The dice are thrown over what goes wrong.
+    Tick,
+    /// A cloud agent dials.
+    Dial(usize),
+    /// The last bytes of a frame come.
+    Frame { link: LinkId, direction: Direction, lane: u8, bytes: Bytes },
+    /// One end of a link learns that it is down.
+    Down { link: LinkId, direction: Direction },
+    /// A silent peer is heard again.
+    Heard(LinkId),
+    /// A window is what it was.
+    Window(LinkId),
+    /// A sender's timer.
+    Timer { cloud: usize, at: Duration },
+    /// The database gets to a batch.
+    Commit { idc: usize, life: u32, batch: Batch, fate: Fate },
+    /// The agent hears how a batch ended.
+    BatchEnd { idc: usize, life: u32, end: BatchEnd },
+    /// The database gets to a look-up.
+    LookUp { idc: usize, life: u32, token: Token, brand: Brand, order: OrderId, key: Option<KeyDigest> },
+    /// What an agent answered before is durable.
+    Sync,
+    /// A cloud agent is started.
+    CloudStarts(usize),
+    /// An IDC agent is started.
+    IdcStarts(usize),
+    /// A caller does the next thing.
+    Wake(usize),
+    /// A caller may run out of patience.
+    Impatient(usize),
+}
+
+/// One schedule.
+pub(super) struct World {
+    now: Duration,
+    events: BTreeMap<(Duration, u64), Event>,
+    events_made: u64,
+    dice: Dice,
+    weather: Weather,
+    sabotage: Option<Sabotage>,
+    /// When the last fault may happen.
+    faults_until: Duration,
+    /// Set once every caller is to find out how its order ended.
+    finding_out: bool,
+
+    shop: Shop,
+    sealing_key: SealingKey,
+    pinned: Vec<NoteVerifier>,
+    keyring_seed: u8,
+    sender_limits: sender::Limits,
+    idc_limits: bridge_idc::agent::Limits,
+    /// What a link accepts unanswered when nothing is wrong.
+    window: u32,
+
+    clouds: Vec<Cloud>,
+    idcs: Vec<DataCentre>,
+    slots: Vec<Slot>,
+    lines: BTreeMap<LinkId, Line>,
+    links_made: u64,
+    ledger: MemoryLedger,
+    /// The database does not answer before this moment.
+    database_down_until: Duration,
+
+    writes: Vec<Write>,
+    attempts: Vec<Attempt>,
+    /// Which write each key that was sent stands for.
+    keys: BTreeMap<KeyDigest, usize>,
+    /// The attempt that each order's id was made for.
+    orders: BTreeMap<OrderId, usize>,
+
+    history: History,
+    /// Ids of attempts at placing whose callers were told that nothing happened.
+    denied: BTreeSet<OrderId>,
+    violation: Option<(&'static str, String)>,
+    counts: Counts,
+    trace: Trace,
+}
+
+/// Notes an event in the world's trace.
+macro_rules! note {
+    ($world:expr, $($text:tt)*) => { $world.trace.note($world.now, format_args!($($text)*)) };
+}
+use note;
+
+impl World {
+    /// A schedule that follows from this seed.
+    pub(super) fn new(seed: u64, sabotage: Option<Sabotage>) -> Self {
+        Self::with_trace(seed, sabotage, false)
+    }
+
+    /// The same schedule, told as a story.
+    pub(super) fn recorded(seed: u64, sabotage: Option<Sabotage>) -> Self {
+        Self::with_trace(seed, sabotage, true)
+    }
+
+    fn with_trace(seed: u64, sabotage: Option<Sabotage>, recorded: bool) -> Self {
+        let mut dice = Dice::new(seed);
+        let weather = Weather::drawn(&mut dice, sabotage);
+        let orders = dice.between(200..=1_000);
+        #[expect(clippy::expect_used, reason = "the shop's names and prices stand in its file")]
+        let shop = Shop::open(&mut dice, orders).expect("a shop of good names");
+        let keyring_seed = 1;
+        let keys = Keyring::for_tests(keyring_seed);
+        #[expect(clippy::expect_used, reason = "for_tests makes one")]
+        let sealing_key = keys.manifest().keys.first().cloned().expect("a sealing key");
+        let sender_limits = sender::Limits {
+            queue_max: usize::try_from(dice.between(8..=200)).unwrap_or(8),
+            settling_max: usize::try_from(dice.between(50..=2_000)).unwrap_or(50),
+            answer_within: dice.millis(300..=1_500),
+            settle_for: dice.millis(1_000..=4_000),
+            resend_after: dice.millis(60..=300),
+        };
+        let idc_limits = bridge_idc::agent::Limits {
+            window_max: usize::try_from(dice.between(8..=300)).unwrap_or(8),
+            batch_max: usize::try_from(dice.between(1..=100)).unwrap_or(1),
+            lines_max: super::shop::LINES_MAX,
+        };
+        let mut ledger = MemoryLedger::new(shop.stock.iter().cloned());
+        ledger.acknowledge_before_commit = sabotage == Some(Sabotage::AcknowledgeBeforeCommit);
+        let (clouds, idcs) = (dice.between(1..=3), dice.between(1..=2));
+        let window = u32::try_from(dice.between(4..=300)).unwrap_or(4);
+        let mut world = Self {
+            now: Duration::ZERO,
+            events: BTreeMap::new(),
+            events_made: 0,
+            dice,
+            weather,
+            sabotage,
+            faults_until: Duration::ZERO,
+            finding_out: false,
+            history: History::new(&shop.stock),
+            shop,
+            sealing_key,
+            pinned: vec![keys.verifier().clone()],
+            keyring_seed,
+            sender_limits,
+            idc_limits,
+            window,
+            clouds: (0..clouds).map(|_| Cloud::new(sender_limits)).collect(),
+            idcs: (0..idcs).map(|_| DataCentre::new(idc_limits, keyring_seed)).collect(),
+            slots: Vec::new(),
+            lines: BTreeMap::new(),
+            links_made: 0,
+            ledger,
+            database_down_until: Duration::ZERO,
+            writes: Vec::new(),
+            attempts: Vec::new(),
+            keys: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            denied: BTreeSet::new(),
+            violation: None,
+            counts: Counts::default(),
+            trace: Trace::new(recorded),
+        };
+        world.lay_lines();
+        world.place_orders(orders);
+        world.at(Duration::ZERO, Event::Tick);
+        world
+    }
+
+    /// Runs the schedule: first with faults until every caller has come, then without until everything is quiet, then
+    /// every caller who does not know the end of an order finds out, and the reference model is compared.
+    pub(super) fn run(mut self) -> Ended {
+        let orders = self.writes.len() as u64;
+        self.run_until_quiet();
+        self.heal();
+        self.run_until_quiet();
+        self.find_out_all();
+        self.run_until_quiet();
+        if self.violation.is_none() {
+            self.judge_end();
+        }
+        let Self { violation, counts, trace, .. } = self;
+        let (trace, story) = trace.end();
+        Ended { orders, counts, violation, trace, story }
+    }
+
+    fn run_until_quiet(&mut self) {
+        let deadline = self.now + QUIET_WITHIN;
+        while self.violation.is_none()
+            && let Some(((at, _), event)) = self.events.pop_first()
+        {
+            self.now = at;
+            if at > deadline {
+                self.violate("LIVENESS", "the world does not become quiet".to_owned());
+            }
+            self.happen(event);
+            self.judge_bounds();
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Tick => self.tick(),
+            Event::Dial(slot) => self.dial(slot),
+            Event::Frame { link, direction, lane, bytes } => self.frame_comes(link, direction, lane, bytes),
+            Event::Down { link, direction } => self.learns_down(link, direction),
+            Event::Heard(link) => self.heard(link),
+            Event::Window(link) => self.window_is_back(link),
+            Event::Timer { cloud, at } => self.cloud_timer(cloud, at),
+            Event::Commit { idc, life, batch, fate } => self.commit(idc, life, batch, fate),
+            Event::BatchEnd { idc, life, end } => self.batch_ends(idc, life, end),
+            Event::LookUp { idc, life, token, brand, order, key } => {
+                self.look_up(idc, life, token, &brand, order, key);
+            }
+            Event::Sync => self.ledger.sync(),
+            Event::CloudStarts(cloud) => self.cloud_starts(cloud),
+            Event::IdcStarts(idc) => self.idc_starts(idc),
+            Event::Wake(write) => self.wake(write),
+            Event::Impatient(write) => self.impatient(write),
+        }
+    }
+
+    /// Lets something happen later.
+    fn after(&mut self, delay: Duration, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    fn at(&mut self, when: Duration, event: Event) {
+        self.events_made += 1;
+        self.events.insert((when, self.events_made), event);
+    }
+
+    /// Everybody's clock.
+    fn clock(&self) -> UnixMicros {
+        UnixMicros::new(EPOCH_MICROS).plus(self.now)
+    }
+
+    /// Notes the first broken promise; the schedule ends with it.
+    fn violate(&mut self, promise: &'static str, what: String) {
+        note!(self, "{promise} IS BROKEN: {what}");
+        self.violation.get_or_insert((promise, what));
+    }
+}

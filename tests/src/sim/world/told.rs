@@ -1,0 +1,66 @@
+//! What a caller makes of an answer: the storefront's statuses without HTTP.
+
+use bridge_cloud::admission::NotAdmitted;
+use bridge_protocol::order_link::sender::{Answer, Rejected};
+use bridge_protocol::receipt::Receipt;
+use bridge_protocol::wire::order::{Refusal, State};
+
+/// What a caller is told.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Told {
+    /// 201, 200 or 409 with a verified receipt.
+    Receipt {
+        /// What it certifies.
+        receipt: Receipt,
+        /// Whether it is an earlier attempt's.
+        replayed: bool,
+    },
+    /// 200: how the order stands.
+    State(State),
+    /// 404 to a question.
+    NotFound,
+    /// 200 with `unknown`: ask again.
+    Pending,
+    /// Nothing happened, for certain.
+    Nothing(Nothing),
+    /// 422: the key is another request's.
+    KeyReused,
+    /// 409: an attempt under this key is in progress.
+    InProgress,
+    /// 202: it may or may not have happened; ask.
+    Unknown,
+    /// The connection broke.
+    Lost,
+}
+
+/// Why nothing happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nothing {
+    NobodyThere,
+    NotAdmitted(NotAdmitted),
+    QueueFull,
+    NotSent,
+    Refused(Refusal),
+}
+
+impl Told {
+    pub(super) fn rejected(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::Full => Self::Nothing(Nothing::QueueFull),
+            Rejected::InProgress => Self::InProgress,
+        }
+    }
+
+    /// Every answer but a receipt, which is verified first.
+    pub(super) fn answer(answer: Answer, asked: bool) -> Self {
+        match answer {
+            Answer::State(state) => Self::State(state),
+            Answer::Refused(Refusal::KeyReused) => Self::KeyReused,
+            Answer::Refused(Refusal::NotFound) if asked => Self::NotFound,
+            Answer::Refused(refusal) => Self::Nothing(Nothing::Refused(refusal)),
+            Answer::NotSent => Self::Nothing(Nothing::NotSent),
+            Answer::Pending => Self::Pending,
+            Answer::Unknown | Answer::Settled(_) => Self::Unknown,
+        }
+    }
+}
