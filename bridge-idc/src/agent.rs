@@ -63,7 +63,7 @@ pub enum Input {
 pub enum BatchEnd {
     /// It is durable.
     Committed(Committed),
-    /// Nothing of it was committed, for certain.
+    /// Nothing of it was committed at this try, for certain.
     NotCommitted,
     /// Nobody can tell yet: it is to be committed again, which is safe because a key has one effect.
     Unknown(Batch),
@@ -178,9 +178,14 @@ impl Agent {
                 }
             }
             Input::Batch(BatchEnd::NotCommitted) => {
-                self.doubtful = false;
+                let tried_before = std::mem::take(&mut self.doubtful);
                 for token in std::mem::take(&mut self.committing) {
-                    self.refuse(token, Refusal::DatabaseDown);
+                    if tried_before {
+                        // Only this try is known to have failed: an earlier one may have been committed.
+                        self.receiver.abandon(token);
+                    } else {
+                        self.refuse(token, Refusal::DatabaseDown);
+                    }
                 }
             }
             Input::Batch(BatchEnd::Unknown(batch)) => {
@@ -387,6 +392,23 @@ mod tests {
         world.input(Input::Batch(BatchEnd::NotCommitted));
         assert_eq!(world.refusal(), Refusal::DatabaseDown);
         assert_eq!(world.agent.under_way(), 0);
+    }
+
+    #[test]
+    fn a_batch_that_was_not_committed_at_a_second_try_may_have_been_at_the_first() {
+        let mut world = world();
+        world.place("k1", 1);
+        let batch = world.batch();
+        world.ledger.commit(&batch);
+        world.input(Input::Batch(BatchEnd::Unknown(batch)));
+        let _again = world.batch();
+        world.input(Input::Batch(BatchEnd::NotCommitted));
+        assert!(world.poll().is_none(), "nobody is told that nothing happened");
+        assert_eq!(world.agent.under_way(), 0);
+        world.place("k1", 1);
+        let batch = world.batch();
+        world.commit(&batch);
+        assert!(world.receipt().1, "whoever asks again finds out");
     }
 
     #[test]
