@@ -3,6 +3,8 @@
 //! A batch has one signature over the RFC 6962 root of its receipts; each receipt carries its path. A receipt that is
 //! replayed later is signed again, alone, over the same facts.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use crate::domain::{Brand, Currency, KeyDigest, Money, OrderId, Outcome, Sku, UnixMicros};
@@ -27,7 +29,7 @@ pub struct Receipt {
     pub committed_at: UnixMicros,
 }
 
-/// A receipt whose signature has been checked against a pinned key. Only [`verify`] makes one.
+/// A receipt whose signature has been checked against a pinned key. Only a [`Verifier`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedReceipt(Receipt);
 
@@ -69,23 +71,53 @@ pub fn sign_batch(receipts: &[Receipt], signer: &NoteSigner) -> Vec<wire::order:
     facts.into_iter().enumerate().map(sign).collect()
 }
 
-/// Checks a receipt against the pinned keys.
+/// Signed roots that a [`Verifier`] remembers: more batches than are being answered at a time.
+const ROOTS_MAX: usize = 64;
+
+/// Checks receipts against pinned keys. It remembers the roots it has checked, since all receipts of a batch share one:
+/// checking a signature costs more than the rest of an order's way through the cloud agent.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    pinned: Vec<NoteVerifier>,
+    /// Messages with signatures that were found good, newest last; at most [`ROOTS_MAX`].
+    known: VecDeque<(Vec<u8>, Bytes)>,
+}
+
+impl Verifier {
+    /// A verifier that believes these keys.
+    pub fn new(pinned: Vec<NoteVerifier>) -> Self {
+        Self { pinned, known: VecDeque::new() }
+    }
+
+    /// Checks a receipt.
+    pub fn verify(&mut self, receipt: &wire::order::Receipt) -> Result<VerifiedReceipt, ReceiptError> {
+        let (hashes, rest) = receipt.path.as_chunks::<32>();
+        if !rest.is_empty() || hashes.len() > 64 {
+            return Err(ReceiptError::BadPath);
+        }
+        let leaf = merkle::leaf_hash(&receipt.facts);
+        let root = merkle::root_from_path(leaf, receipt.index, receipt.size, hashes);
+        let message = signed_message(receipt.size, &root.ok_or(ReceiptError::BadPath)?);
+        let signature = &receipt.signature;
+        if !self.known.iter().any(|(known, by)| *known == message && by == signature) {
+            if !self.pinned.iter().any(|key| key.verify(&message, signature).is_ok()) {
+                return Err(ReceiptError::BadSignature);
+            }
+            if self.known.len() >= ROOTS_MAX {
+                self.known.pop_front();
+            }
+            self.known.push_back((message, signature.clone()));
+        }
+        read_facts(&receipt.facts).map(VerifiedReceipt)
+    }
+}
+
+/// Checks one receipt against the pinned keys.
 pub fn verify(
     receipt: &wire::order::Receipt,
-    verifiers: &[NoteVerifier],
+    pinned: &[NoteVerifier],
 ) -> Result<VerifiedReceipt, ReceiptError> {
-    let (hashes, rest) = receipt.path.as_chunks::<32>();
-    if !rest.is_empty() || hashes.len() > 64 {
-        return Err(ReceiptError::BadPath);
-    }
-    let leaf = merkle::leaf_hash(&receipt.facts);
-    let root =
-        merkle::root_from_path(leaf, receipt.index, receipt.size, hashes).ok_or(ReceiptError::BadPath)?;
-    let message = signed_message(receipt.size, &root);
-    if !verifiers.iter().any(|verifier| verifier.verify(&message, &receipt.signature).is_ok()) {
-        return Err(ReceiptError::BadSignature);
-    }
-    read_facts(&receipt.facts).map(VerifiedReceipt)
+    Verifier::new(pinned.to_vec()).verify(receipt)
 }
 
 /// What is signed. The first line keeps this signature from being any other of the same key.
@@ -164,6 +196,25 @@ mod tests {
                 assert_eq!(verified.unwrap().receipt(), receipt);
             }
         }
+    }
+
+    #[test]
+    fn a_root_that_is_known_good_vouches_for_its_own_batch_alone() {
+        let mut verifier = Verifier::new(vec![signer(1).verifier().clone()]);
+        let good = sign_batch(&receipts(2), &signer(1));
+        let forged = sign_batch(&receipts(2), &signer(2));
+        for _ in 0..2 {
+            assert!(verifier.verify(&good[0]).is_ok());
+            assert_eq!(verifier.verify(&forged[0]), Err(ReceiptError::BadSignature));
+            let borrowed = wire::order::Receipt { signature: good[0].signature.clone(), ..forged[1].clone() };
+            assert!(verifier.verify(&borrowed).is_ok(), "the same facts under the good signature");
+            let changed = wire::order::Receipt { facts: good[1].facts.clone(), ..good[0].clone() };
+            assert_eq!(verifier.verify(&changed), Err(ReceiptError::BadSignature));
+        }
+        for count in 1..=(ROOTS_MAX as i64 + 8) {
+            assert!(verifier.verify(&sign_batch(&receipts(count), &signer(1))[0]).is_ok());
+        }
+        assert_eq!(verifier.known.len(), ROOTS_MAX);
     }
 
     #[test]
