@@ -81,15 +81,24 @@ pub struct Receiver {
     next_token: u64,
     /// Whom to answer, by token; at most `window_max` tokens.
     waiting: HashMap<Token, Waiting>,
-    /// Writes under way, by key and order.
-    writes: HashMap<(KeyDigest, OrderId), Token>,
+    /// Writes under way.
+    writes: HashMap<WriteId, Token>,
     /// The last sequence number taken on each lane of each link.
     sequences: HashMap<(LinkId, u8), u64>,
 }
 
+/// What makes two writes one. Whether the key was used for another one is the ledger's to say, so a cancellation under
+/// the key of the order's placing is not that placing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct WriteId {
+    places: bool,
+    key: KeyDigest,
+    order: OrderId,
+}
+
 #[derive(Debug)]
 struct Waiting {
-    write: Option<(KeyDigest, OrderId)>,
+    write: Option<WriteId>,
     askers: Vec<Asker>,
 }
 
@@ -186,12 +195,13 @@ impl Asker {
 }
 
 impl Delivery {
-    fn write(&self) -> Option<(KeyDigest, OrderId)> {
-        match self {
-            Self::Place(received) => Some((received.header.key, received.header.order)),
-            Self::Cancel(header) => Some((header.key, header.order)),
-            Self::Ask { .. } => None,
-        }
+    fn write(&self) -> Option<WriteId> {
+        let (places, header) = match self {
+            Self::Place(received) => (true, &received.header),
+            Self::Cancel(header) => (false, header),
+            Self::Ask { .. } => return None,
+        };
+        Some(WriteId { places, key: header.key, order: header.order })
     }
 }
 
@@ -258,6 +268,22 @@ mod tests {
         let to: Vec<_> = replies.iter().map(|reply| (reply.link.0, reply.message.request)).collect();
         assert_eq!(to, [(1, 10), (2, 11)]);
         assert_eq!(receiver.under_way(), 0);
+    }
+
+    #[test]
+    fn a_cancellation_under_the_key_that_places_its_order_is_not_answered_with_that_placing() {
+        let mut receiver = Receiver::new(8);
+        let cancel = cancel(11, 2, 7);
+        let Some(to_idc::Kind::Cancel(Cancel { brand, order, key })) = cancel.kind.clone() else {
+            unreachable!("it cancels")
+        };
+        let place = to_idc::Kind::Place(Envelope { brand, order, key, ..Envelope::default() });
+        let placing = deliver(&mut receiver, 1, ToIdc { request: 10, kind: Some(place), sequence: 1 });
+        let cancelling = deliver(&mut receiver, 1, cancel);
+        for (token, request) in [(placing, 10), (cancelling, 11)] {
+            let replies = receiver.answer(token, busy());
+            assert_eq!(replies.iter().map(|reply| reply.message.request).collect::<Vec<_>>(), [request]);
+        }
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! A request that was on a link when the link died may have been committed. It is sent again under the same key on any
 //! other link, which is safe because a key has one effect (promise P2). A refusal is final only if the request was
-//! sent once: of an earlier copy nobody knows.
+//! sent once, and nothing else under its key before it: of an earlier copy nobody knows.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
@@ -95,8 +96,10 @@ pub struct Sender {
     queue: VecDeque<RequestId>,
     /// The request that stands for a key, of writes only.
     keys: HashMap<KeyDigest, RequestId>,
-    /// Writes without a caller, oldest first; may name requests that have settled meanwhile.
-    settling: VecDeque<RequestId>,
+    /// Writes without a caller, the oldest first; at most `settling_max` after each timeout.
+    settling: BTreeSet<RequestId>,
+    /// How many writes about an order are not settled; none of them 0.
+    unsettled: HashMap<OrderId, usize>,
     /// When each request is looked at next; exactly one entry a request.
     timers: BTreeSet<(Duration, RequestId)>,
     links: BTreeMap<LinkId, Link>,
@@ -117,6 +120,9 @@ struct Request {
     in_flight: Option<(LinkId, Duration)>,
     /// How often it was sent.
     sent: u32,
+    /// For a write: it took over from one that was sent, of which nobody knows. For a question: it came while a write
+    /// about its order was not settled, so the IDC may have answered before that write and be heard after it.
+    doubtful: bool,
     /// Its entry in `timers`.
     timer: Duration,
 }
@@ -148,7 +154,8 @@ impl Sender {
             requests: HashMap::new(),
             queue: VecDeque::new(),
             keys: HashMap::new(),
-            settling: VecDeque::new(),
+            settling: BTreeSet::new(),
+            unsettled: HashMap::new(),
             timers: BTreeSet::new(),
             links: BTreeMap::new(),
             outputs: VecDeque::new(),
@@ -172,8 +179,7 @@ impl Sender {
 
     /// Whether a write under this key, or for this order, is not settled yet.
     fn is_unsettled(&self, order: OrderId, key: Option<KeyDigest>) -> bool {
-        key.is_some_and(|key| self.keys.contains_key(&key))
-            || self.requests.values().any(|request| request.order == order && request.key.is_some())
+        key.is_some_and(|key| self.keys.contains_key(&key)) || self.unsettled.contains_key(&order)
     }
 
     /// Takes a request about an order.
@@ -184,15 +190,19 @@ impl Sender {
         kind: to_idc::Kind,
     ) -> Result<RequestId, Rejected> {
         let key = write_key(&kind);
-        if let Some(earlier) = key.and_then(|key| self.keys.get(&key)).copied() {
-            if self.requests.get(&earlier).is_some_and(|request| request.caller_until.is_some()) {
-                return Err(Rejected::InProgress);
-            }
-            // Nobody waits for the earlier one any more: this one, under the same key, settles both.
-            self.forget(earlier);
+        let earlier = key.and_then(|key| self.keys.get(&key)).copied();
+        let earlier = earlier.and_then(|id| Some((id, self.requests.get(&id)?)));
+        if earlier.is_some_and(|(_, earlier)| earlier.caller_until.is_some()) {
+            return Err(Rejected::InProgress);
         }
         if self.queue.len() >= self.limits.queue_max {
             return Err(Rejected::Full);
+        }
+        let mut doubtful = self.is_asked_too_early(order, &kind);
+        if let Some((id, earlier)) = earlier {
+            // Nobody waits for the earlier one any more: this one, under the same key, settles both.
+            doubtful = earlier.sent > 0 || earlier.doubtful;
+            self.forget(id);
         }
         self.next_request += 1;
         let id = RequestId(self.next_request);
@@ -206,12 +216,14 @@ impl Sender {
             settle_until,
             in_flight: None,
             sent: 0,
+            doubtful,
             timer: caller_until,
         };
         self.timers.insert((caller_until, id));
         self.requests.insert(id, request);
         if let Some(key) = key {
             self.keys.insert(key, id);
+            *self.unsettled.entry(order).or_default() += 1;
         }
         self.queue.push_back(id);
         self.send_queued(now);
@@ -265,7 +277,7 @@ impl Sender {
             return;
         }
         let Some(request) = self.requests.get(&id) else { return };
-        let sent_once = request.sent == 1;
+        let is_only_copy = request.sent == 1 && !request.doubtful;
         match message.kind {
             Some(to_cloud::Kind::Settled(settled)) => self.finish(id, Answer::Settled(settled)),
             Some(to_cloud::Kind::State(state)) => self.finish(id, Answer::State(state)),
@@ -276,8 +288,13 @@ impl Sender {
                 }
                 // The ledger itself says that the key is another request's, so no copy of this one has an effect.
                 refusal @ Refusal::KeyReused => self.finish(id, Answer::Refused(refusal)),
-                Refusal::NotFound if self.is_asked_too_early(request) => self.finish(id, Answer::Pending),
-                refusal if sent_once || request.key.is_none() => self.finish(id, Answer::Refused(refusal)),
+                Refusal::NotFound
+                    if request.key.is_none()
+                        && (request.doubtful || self.is_asked_too_early(request.order, &request.kind)) =>
+                {
+                    self.finish(id, Answer::Pending)
+                }
+                refusal if is_only_copy || request.key.is_none() => self.finish(id, Answer::Refused(refusal)),
                 // Of the earlier copies nobody knows: the timer sends it again, or tells the caller so.
                 _ => {}
             },
@@ -298,7 +315,7 @@ impl Sender {
             let Some(request) = self.requests.get_mut(&id) else { continue };
             if request.caller_until.is_some_and(|until| until <= now) {
                 request.caller_until = None;
-                if request.sent == 0 {
+                if request.sent == 0 && !request.doubtful {
                     self.finish(id, Answer::NotSent);
                     continue;
                 }
@@ -307,7 +324,7 @@ impl Sender {
                     self.forget(id);
                     continue;
                 }
-                self.settling.push_back(id);
+                self.settling.insert(id);
             }
             if request_is_given_up(self.requests.get(&id), now) {
                 self.forget(id);
@@ -329,10 +346,10 @@ impl Sender {
         self.outputs.pop_front()
     }
 
-    /// A question about an order that this sender is still settling.
-    fn is_asked_too_early(&self, question: &Request) -> bool {
-        let to_idc::Kind::Ask(ask) = &question.kind else { return false };
-        self.is_unsettled(question.order, ask.key.as_deref().and_then(KeyDigest::from_bytes))
+    /// Whether this is a question about an order that this sender is still settling.
+    fn is_asked_too_early(&self, order: OrderId, kind: &to_idc::Kind) -> bool {
+        let to_idc::Kind::Ask(ask) = kind else { return false };
+        self.is_unsettled(order, ask.key.as_deref().and_then(KeyDigest::from_bytes))
     }
 
     /// Sends what waits, as far as the links have room: to the link with the least on it.
@@ -377,6 +394,7 @@ impl Sender {
     fn forget(&mut self, id: RequestId) {
         let Some(request) = self.requests.remove(&id) else { return };
         self.timers.remove(&(request.timer, id));
+        self.settling.remove(&id);
         match request.in_flight {
             Some((link, _)) => {
                 if let Some(link) = self.links.get_mut(&link) {
@@ -385,22 +403,22 @@ impl Sender {
             }
             None => self.queue.retain(|queued| *queued != id),
         }
-        if let Some(key) = request.key
-            && self.keys.get(&key) == Some(&id)
-        {
-            self.keys.remove(&key);
+        let Some(key) = request.key else { return };
+        self.keys.remove(&key);
+        if let Entry::Occupied(mut count) = self.unsettled.entry(request.order) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
         }
     }
 
     /// What is beyond the limit is no longer settled from here; its key and its order can still be asked about.
     fn bound_settling(&mut self) {
         while self.settling.len() > self.limits.settling_max {
-            if let Some(oldest) = self.settling.pop_front() {
+            if let Some(oldest) = self.settling.pop_first() {
                 self.forget(oldest);
             }
-        }
-        while self.settling.front().is_some_and(|id| !self.requests.contains_key(id)) {
-            self.settling.pop_front();
         }
     }
 

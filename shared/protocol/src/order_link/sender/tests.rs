@@ -232,3 +232,60 @@ fn a_question_is_not_settled_after_its_caller_has_gone() {
     sender.handle_timeout(at(10));
     assert_eq!(sender.unsettled(), 0);
 }
+
+#[test]
+fn a_write_that_takes_over_from_a_sent_one_is_as_unsettled_as_that_was() {
+    for (number, link_again) in [(1, true), (2, false)] {
+        let mut sender = connected(8);
+        submit(&mut sender, at(0), cancel(number));
+        sender.handle_timeout(at(10));
+        sender.handle_link_down(at(11), A);
+        if link_again {
+            sender.handle_link_up(at(11), B, 1, 8);
+        }
+        drain(&mut sender);
+        let second = submit(&mut sender, at(12), cancel(number));
+        sender.handle_answer(at(13), B, refused(second, Refusal::Busy));
+        sender.handle_timeout(at(22));
+        let outputs = drain(&mut sender);
+        assert!(outputs.contains(&"2 Unknown".to_owned()), "the first may have been committed: {outputs:?}");
+        assert!(sender.is_unsettled(order(number), None));
+    }
+}
+
+#[test]
+fn a_write_that_finds_no_room_leaves_the_one_before_it_to_be_settled() {
+    let mut sender = connected(8);
+    submit(&mut sender, at(0), cancel(1));
+    sender.handle_timeout(at(10));
+    sender.handle_link_open(at(11), A, false);
+    for n in [2, 3] {
+        submit(&mut sender, at(11), cancel(n));
+    }
+    let (id, kind) = cancel(1);
+    assert_eq!(sender.submit(at(12), id, kind), Err(Rejected::Full));
+    assert!(sender.is_unsettled(id, None));
+}
+
+#[test]
+fn a_question_that_was_answered_before_a_write_and_heard_after_it_is_pending() {
+    let mut sender = connected(8);
+    let write = submit(&mut sender, at(0), cancel(1));
+    let question = submit(&mut sender, at(1), ask(1));
+    drain(&mut sender);
+    sender.handle_answer(at(2), A, settled(write));
+    sender.handle_answer(at(2), A, refused(question, Refusal::NotFound));
+    assert_eq!(drain(&mut sender), ["1 settled", "2 Pending"]);
+}
+
+#[test]
+fn what_has_settled_meanwhile_takes_no_room_from_what_is_being_settled() {
+    let mut sender = connected(8);
+    let ids = [1, 2, 3, 4].map(|n| submit(&mut sender, at(u64::from(n)), cancel(n)));
+    sender.handle_timeout(at(12));
+    sender.handle_answer(at(12), A, settled(ids[1]));
+    sender.handle_timeout(at(13));
+    sender.handle_answer(at(13), A, settled(ids[2]));
+    sender.handle_timeout(at(14));
+    assert!([1, 4].iter().all(|n| sender.is_unsettled(order(*n), None)));
+}
