@@ -5,6 +5,9 @@
 /// Errors as RFC 9457 problems.
 pub mod problem;
 
+/// A connection's first bytes are waited for only so long.
+mod greeting;
+
 /// Which path is whose, and what every request passes.
 mod router;
 
@@ -14,12 +17,13 @@ pub mod orders;
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, Currency};
 use bridge_protocol::note::NoteVerifier;
+use bridge_protocol::receipt::Verifier;
 use bridge_runtime::config::Secret;
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::metrics::Metrics;
@@ -33,6 +37,7 @@ use tokio::sync::Semaphore;
 use crate::config::StorefrontConfig;
 use crate::order_link::{ManifestWatch, OrderLink};
 use crate::seal::Sealer;
+use greeting::Greeting;
 
 /// Connections that the kernel keeps for us until they are accepted.
 const BACKLOG: i32 = 1_024;
@@ -70,10 +75,12 @@ pub struct Shop {
     pub currency: Currency,
 }
 
-/// One serving thread's view: what is shared, and its own sealer.
+/// One serving thread's view: what is shared, and its own sealer and verifier.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Storefront>,
     pub(crate) sealer: Sealer,
+    /// Locked by its own thread alone, and never across an await.
+    pub(crate) receipts: Mutex<Verifier>,
 }
 
 /// Binds the listener's sockets, one a serving thread, and starts the threads.
@@ -92,6 +99,7 @@ pub fn start(storefront: Arc<Storefront>) -> io::Result<(SocketAddr, Vec<JoinHan
     let spawn = |(index, listener): (usize, TcpListener)| {
         let worker = Worker {
             sealer: Sealer::new(storefront.manifest.clone(), storefront.metrics.clone()),
+            receipts: Mutex::new(Verifier::new(storefront.pinned.clone())),
             shared: storefront.clone(),
         };
         let thread = std::thread::Builder::new().name(format!("storefront-{index}"));
@@ -145,6 +153,7 @@ async fn serve(worker: Worker, listener: TcpListener, connections_max: usize) ->
             _deadline = shared.shutdown.started() => break,
         };
         let _slower_at_worst = stream.set_nodelay(true);
+        let stream = Greeting::within(shared.config.header_timeout, stream);
         let connection = http.serve_connection(TokioIo::new(stream), service.clone()).into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
