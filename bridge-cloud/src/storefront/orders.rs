@@ -2,10 +2,11 @@
 //!
 //! [`submit_order`] is an order's whole way through this agent, a line a step.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, body::Body};
 use base64::Engine as _;
@@ -14,7 +15,7 @@ use bridge_protocol::domain::body::OrderRequest;
 use bridge_protocol::domain::order::FieldError;
 use bridge_protocol::domain::{Brand, IdempotencyKey, KeyDigest, OrderId, Outcome, UnixMicros};
 use bridge_protocol::order_link::sender::{Answer, Rejected};
-use bridge_protocol::receipt::{self, Receipt};
+use bridge_protocol::receipt::Receipt;
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Ask, Cancel, Refusal, Settled, State as OrderState, to_idc};
 use bridge_runtime::clock;
@@ -30,6 +31,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::problem::{Kind, Problem};
+use super::router::InPath;
 use super::{Shop, Worker};
 use crate::admission::{self, NotAdmitted};
 
@@ -42,7 +44,7 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// `POST /v1/{brand}/orders`: 201 with a receipt, 202 if the outcome is unknown, or a problem.
 pub(super) async fn submit_order(
     State(worker): State<Arc<Worker>>,
-    Path(brand): Path<String>,
+    InPath(brand): InPath<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -61,7 +63,7 @@ pub(super) async fn submit_order(
 /// `POST /v1/{brand}/orders/{order}/cancel`: 200, 202 if the outcome is unknown, or a problem.
 pub(super) async fn cancel_order(
     State(worker): State<Arc<Worker>>,
-    Path((brand, order)): Path<(String, String)>,
+    InPath((brand, order)): InPath<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let shop = worker.authenticate(&brand, &headers)?;
@@ -87,12 +89,13 @@ pub(super) struct AskBy {
 /// `GET /v1/{brand}/orders/{order}`: 200 with state and lines, never personal data.
 pub(super) async fn read_order(
     State(worker): State<Arc<Worker>>,
-    Path((brand, order)): Path<(String, String)>,
-    Query(by): Query<AskBy>,
+    InPath((brand, order)): InPath<(String, String)>,
+    by: Result<Query<AskBy>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let shop = worker.authenticate(&brand, &headers)?;
     let order = order_id(&order)?;
+    let Query(by) = by.map_err(|_| unknown_order())?;
     let key = match by.key.as_deref() {
         Some(digits) => Some(KeyDigest::from_hex(digits).ok_or_else(unknown_order)?),
         None => None,
@@ -174,11 +177,10 @@ impl Worker {
 
     fn parse(&self, shop: &Shop, body: &[u8]) -> Result<OrderRequest, Problem> {
         let request = OrderRequest::parse(body, self.shared.config.lines_max);
-        let request = request.map_err(|errors| Problem::invalid_order(&errors))?;
+        let request = request.map_err(|errors| Problem::of_fields(Kind::InvalidOrder, &errors))?;
         if request.terms().currency() != shop.currency {
-            let detail = format!("this brand sells in {}", shop.currency);
-            let error = FieldError::new("/total/currency", detail.clone());
-            return Err(Problem::new(Kind::WrongCurrency, error.to_string()));
+            let error = FieldError::new("/total/currency", format!("this brand sells in {}", shop.currency));
+            return Err(Problem::of_fields(Kind::WrongCurrency, &[error]));
         }
         Ok(request)
     }
@@ -231,7 +233,8 @@ impl Worker {
 
     fn settled(&self, header: &Header, settled: &Settled) -> Result<Response, Problem> {
         let Some(wire) = &settled.receipt else { return Ok(self.distrust(header, "there is none")) };
-        let verified = match receipt::verify(wire, &self.shared.pinned) {
+        let verified = self.receipts.lock().unwrap_or_else(PoisonError::into_inner).verify(wire);
+        let verified = match verified {
             Ok(verified) => verified,
             Err(error) => return Ok(self.distrust(header, &error.to_string())),
         };

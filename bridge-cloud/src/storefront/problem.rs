@@ -116,8 +116,8 @@ impl Problem {
         self
     }
 
-    /// The rules that the body breaks.
-    pub fn invalid_order(errors: &[FieldError]) -> Self {
+    /// A problem with fields of the body, each named by its JSON pointer.
+    pub fn of_fields(kind: Kind, errors: &[FieldError]) -> Self {
         let detail = match errors {
             [one] if one.pointer.is_empty() => one.detail.clone(),
             [one] => one.to_string(),
@@ -128,7 +128,7 @@ impl Problem {
             .take(50)
             .map(|error| json!({ "pointer": error.pointer, "detail": error.detail }))
             .collect();
-        let mut problem = Self::new(Kind::InvalidOrder, detail);
+        let mut problem = Self::new(kind, detail);
         problem.extra.push(("errors", Value::Array(errors)));
         problem
     }

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bridge_runtime::telemetry::metrics::Route;
+use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 use rand::RngExt;
+use serde::de::DeserializeOwned;
 use tracing::Instrument as _;
 
 use super::problem::{Kind, Problem};
@@ -27,6 +29,19 @@ impl IntoResponse for Problem {
         let mut response = Response::default();
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+/// The variable parts of a path of ours.
+pub(super) struct InPath<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let read = Path::from_request_parts(parts, state).await;
+        let not_text = |_| Problem::new(Kind::NoSuchPath, "what its percent signs stand for is not UTF-8");
+        read.map(|Path(parts)| Self(parts)).map_err(not_text)
     }
 }
 
