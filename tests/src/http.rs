@@ -96,7 +96,14 @@ impl Client {
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        let request = request.body(Full::new(body))?;
+        self.send(request.body(Full::new(body))?).await
+    }
+
+    /// Any other request, as it is given.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, CallError> {
         let mut connection = self.connection().await?;
         let (head, body) = connection.send_request(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();

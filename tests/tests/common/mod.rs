@@ -1,0 +1,290 @@
+//! What the end-to-end tests share: a bridge that several tests use at once, a shop with orders to change, and the
+//! questions asked of every answer. Everything else is the harness's.
+#![allow(dead_code, reason = "each test program uses its own part of this")]
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bridge_tests::books::Books;
+use bridge_tests::database::Database;
+use bridge_tests::http::{Answer, Client};
+use bridge_tests::personal::Person;
+use bridge_tests::plan::{Line, Place, Plan, Step, StockRow};
+use bridge_tests::postgres::Postgres;
+use bridge_tests::process::Programs;
+use bridge_tests::search::Needles;
+use bridge_tests::site::{Bridge, Site};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::time::{Instant, sleep};
+
+/// Generous, since the machine may be shared with a compiler; a condition ends every wait long before.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Units of each SKU of a [`plan`], but for the last one.
+pub(crate) const UNITS: u64 = 1_000;
+
+/// A bridge set up for `brands` (all in KRW), its agents not started, on an SQLite file.
+pub(crate) async fn site(dir: &Path, brands: &[&str]) -> Result<Site> {
+    site_on(dir, Database::Sqlite(dir.join("idc").join("ledger.db")), brands).await
+}
+
+/// The same on any database.
+pub(crate) async fn site_on(dir: &Path, database: Database, brands: &[&str]) -> Result<Site> {
+    let brands: Vec<_> = brands.iter().map(|brand| (*brand, "KRW")).collect();
+    let site = Site::prepare(dir, Programs::build()?, database, &brands, 1).await?;
+    for (brand, _) in brands {
+        site.import(&plan(brand)).await?;
+    }
+    Ok(site)
+}
+
+/// A temporary PostgreSQL with one empty database.
+pub(crate) async fn postgres() -> Result<(Postgres, Database)> {
+    let cluster = Postgres::start().await?;
+    let database = cluster.create_database("ledger").await?;
+    Ok((cluster, database))
+}
+
+/// Sets `section.key` in an agent's configuration file.
+pub(crate) fn configure(file: &Path, key: &str, value: impl Into<toml::Value>) -> Result<()> {
+    let mut config: toml::Table = std::fs::read_to_string(file)?.parse()?;
+    let (section, key) = key.split_once('.').context("a key is section.key")?;
+    let section = config.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    section.as_table_mut().context("a section is a table")?.insert(key.to_owned(), value.into());
+    std::fs::write(file, config.to_string()).with_context(|| format!("write {}", file.display()))
+}
+
+/// A running bridge that the tests of one program use together: set up for the first of them, ended with the last.
+pub(crate) struct Stage {
+    pub(crate) site: Site,
+    pub(crate) bridge: Bridge,
+    _dir: TempDir,
+    /// The processes belong to it, not to the runtime of a single test; last, since it must outlive them.
+    runtime: Runtime,
+}
+
+/// Where the tests of one program find their stage.
+pub(crate) struct Shared {
+    brands: &'static [&'static str],
+    adjust: fn(&Site) -> Result<()>,
+    stage: Mutex<Weak<Stage>>,
+}
+
+impl Shared {
+    /// A stage for these brands, each test using its own; `adjust` changes the configurations before the start.
+    pub(crate) const fn new(brands: &'static [&'static str], adjust: fn(&Site) -> Result<()>) -> Shared {
+        Shared { brands, adjust, stage: Mutex::new(Weak::new()) }
+    }
+
+    /// Runs a test on the stage.
+    pub(crate) fn play(&self, test: impl AsyncFnOnce(&Stage) -> Result<()>) -> Result<()> {
+        let stage = self.stage()?;
+        stage.runtime.block_on(test(&stage))
+    }
+
+    fn stage(&self) -> Result<Arc<Stage>> {
+        let mut shared = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stage) = shared.upgrade() {
+            return Ok(stage);
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let dir = tempfile::tempdir()?;
+        let (site, bridge) = runtime.block_on(async {
+            let site = site(dir.path(), self.brands).await?;
+            (self.adjust)(&site)?;
+            let bridge = site.start().await?;
+            anyhow::Ok((site, bridge))
+        })?;
+        let stage = Arc::new(Stage { site, bridge, _dir: dir, runtime });
+        *shared = Arc::downgrade(&stage);
+        Ok(stage)
+    }
+}
+
+/// What `brand` sells: two SKUs with plenty of units, and one with a single unit.
+pub(crate) fn plan(brand: &str) -> Plan {
+    let row = |sku: &str, price_minor, quantity| StockRow { sku: sku.to_owned(), price_minor, quantity };
+    let stock =
+        vec![row("SHOE-270", 219_000, UNITS), row("SHIRT-M", 45_000, UNITS), row("LAST-ONE", 5_000, 1)];
+    Plan { brand: brand.to_owned(), currency: "KRW", stock, steps: Vec::new() }
+}
+
+/// One brand's storefront, which remembers what it ordered and for whom.
+pub(crate) struct Shop {
+    brand: String,
+    token: String,
+    client: Client,
+    plan: Plan,
+    planted: Vec<String>,
+    people: u64,
+}
+
+impl Shop {
+    /// The storefront of a brand.
+    pub(crate) fn open(site: &Site, brand: &str) -> Shop {
+        Shop {
+            brand: brand.to_owned(),
+            token: site.token(brand).to_owned(),
+            client: Client::new(site.storefront),
+            plan: plan(brand),
+            planted: Vec::new(),
+            people: 0,
+        }
+    }
+
+    /// Where its orders are.
+    pub(crate) fn orders(&self) -> String {
+        format!("/v1/{}/orders", self.brand)
+    }
+
+    /// Its bearer token.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The order of so many units of a SKU (by its index in the plan), for a person nobody else orders for.
+    pub(crate) fn order(&mut self, lines: &[(usize, u64)]) -> Place {
+        self.people += 1;
+        let seed = self.brand.bytes().fold(7, |seed, byte| seed * 31 + u64::from(byte));
+        let person = Person::made_up(seed, self.people, format!("c-{}", self.people));
+        self.planted.extend(person.planted());
+        let lines =
+            lines.iter().map(|(stock, quantity)| Line { stock: *stock, quantity: *quantity }).collect();
+        let key = format!("{}-key-{}", self.brand, self.people);
+        match self.plan.place(key, lines, 3_000, &person) {
+            Step::Place(place) => place,
+            Step::Cancel { .. } => unreachable!("a plan's place is one"),
+        }
+    }
+
+    /// The JSON of one pair of shoes, to be changed.
+    pub(crate) fn json(&mut self) -> Value {
+        serde_json::from_slice(&self.order(&[(0, 1)]).body).unwrap_or_default()
+    }
+
+    /// A value that must not be seen again, in whatever part of a request it is sent.
+    pub(crate) fn plant(&mut self, value: &str) -> String {
+        self.planted.push(value.to_owned());
+        value.to_owned()
+    }
+
+    /// Posts an order under a key.
+    pub(crate) async fn place(&mut self, key: &str, body: impl Into<bytes::Bytes>) -> Result<Answer> {
+        Ok(self.client.post(&self.orders(), Some(&self.token), Some(key), body.into()).await?)
+    }
+
+    /// Posts an order for so many units of a SKU, as `order` makes it.
+    pub(crate) async fn place_new(&mut self, lines: &[(usize, u64)]) -> Result<Answer> {
+        let place = self.order(lines);
+        self.place(&place.key, place.body).await
+    }
+
+    /// Cancels an order under a key.
+    pub(crate) async fn cancel(&mut self, order: &str, key: &str) -> Result<Answer> {
+        let path = format!("{}/{order}/cancel", self.orders());
+        Ok(self.client.post(&path, Some(&self.token), Some(key), bytes::Bytes::new()).await?)
+    }
+
+    /// Asks at a place.
+    pub(crate) async fn get(&mut self, path: &str) -> Result<Answer> {
+        Ok(self.client.get(path, Some(&self.token)).await?)
+    }
+
+    /// Asks at a place until the order's state is known there; that answer's body.
+    pub(crate) async fn resolved(&mut self, location: &str) -> Result<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.get(location).await?;
+            let body = answer.json();
+            if answer.status == 200 && body["state"] != "unknown" {
+                return Ok(body);
+            }
+            ensure!(
+                answer.status == 200 || answer.status == 503,
+                "{location} answers {}: {body}",
+                answer.status
+            );
+            ensure!(Instant::now() < deadline, "{location} stays {}: {body}", answer.status);
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// What it planted so far, ready to be searched for.
+    pub(crate) fn needles(&self) -> Needles {
+        Needles::new(self.planted.iter().map(String::as_str))
+    }
+
+    /// Asks for the name, status and form of a problem; its body.
+    pub(crate) fn problem(&self, answer: &Answer, status: u16, name: &str) -> Result<Value> {
+        let body = answer.json();
+        let text = String::from_utf8_lossy(&answer.body);
+        ensure!(
+            answer.status == status && body["type"] == format!("/problems/{name}"),
+            "expected {status} {name}, is {} {text}",
+            answer.status
+        );
+        ensure!(answer.header("content-type") == Some("application/problem+json"), "{:?}", answer.headers);
+        ensure!(body["status"] == status, "the body's status is another: {text}");
+        for member in ["title", "detail", "request_id"] {
+            let value = body[member].as_str().unwrap_or_default();
+            ensure!(!value.is_empty(), "no {member}: {text}");
+        }
+        ensure!(answer.header("x-request-id") == body["request_id"].as_str(), "{:?} {text}", answer.headers);
+        ensure!(self.needles().count(&answer.body) == 0, "it repeats what was sent: {text}");
+        Ok(body)
+    }
+
+    /// At the end: so many units of each SKU are sold in so many orders, the stock is balanced, nothing of what was
+    /// planted is in a log, and another order is taken.
+    pub(crate) async fn close(mut self, site: &Site, orders: i64, sold: [i64; 3]) -> Result<()> {
+        let books = Books::read(site.database(), &self.brand).await?;
+        ensure!(books.orders == orders, "{} orders stand, not {orders}", books.orders);
+        for (row, sold) in self.plan.stock.iter().zip(sold) {
+            let shelf = books.stock.get(&row.sku).context("a SKU is gone")?;
+            ensure!((shelf.sold, shelf.ordered) == (sold, sold), "{}: {shelf:?}, not {sold} sold", row.sku);
+            ensure!(shelf.initial == shelf.available + shelf.sold, "{}: {shelf:?}", row.sku);
+        }
+        for log in [&site.cloud.log, &site.idc.log] {
+            let hits = self.needles().search_file(log)?.hits;
+            ensure!(hits == 0, "{hits} planted values in {}", log.display());
+        }
+        let answer = self.place_new(&[(1, 1)]).await?;
+        ensure!(answer.status == 201, "another order is answered {}", answer.status);
+        Ok(())
+    }
+}
+
+/// The id at the end of a `Location`.
+pub(crate) fn order_at(answer: &Answer) -> Result<String> {
+    let location = answer.header("location").context("no Location")?;
+    let path = location.split('?').next().unwrap_or_default();
+    Ok(path.rsplit('/').next().unwrap_or_default().to_owned())
+}
+
+/// Waits until `met` says so; `what` names it when it never does.
+pub(crate) async fn until(what: &str, mut met: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !met().await? {
+        if Instant::now() > deadline {
+            bail!("still waiting after {PATIENCE:?}: {what}");
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// Why an agent is not ready, from its `/readyz`; empty if it is, `None` if it does not answer yet.
+pub(crate) async fn obstacles(admin: std::net::SocketAddr) -> Option<Vec<String>> {
+    let answer = Client::new(admin).get("/readyz", None).await.ok()?;
+    serde_json::from_value(answer.json()["because"].clone()).ok()
+}
+
+/// A counter or gauge in the text of a scrape, by its name and labels.
+pub(crate) fn metric(text: &str, name: &str) -> Result<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok()).with_context(|| format!("no {name} in:\n{text}"))
+}
