@@ -34,3 +34,6 @@ pub mod sim;
 
 // What looks for the input that breaks a parser.
 pub mod fuzz;
+
+// What is checked before a change is taken.
+pub mod verify;

@@ -1,0 +1,11 @@
+//! `cargo verify`: see `bridge_tests::verify`.
+
+use std::process::ExitCode;
+
+use bridge_tests::verify::{Options, run};
+use clap::Parser;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    run(&Options::parse()).await
+}

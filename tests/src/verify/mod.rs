@@ -1,0 +1,165 @@
+//! `cargo verify`: everything that must hold before a change is taken, on any machine with Rust and Debian.
+//!
+//! [`run`] makes the machine ready, takes one step after the other and says at the end how each went. What a step does
+//! stands in `steps`, what the machine needs in `machine`. A step's own output passes through as it is: whoever reads the
+//! log sees cargo's words, not ours about them.
+
+mod demo;
+mod machine;
+mod steps;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, ValueEnum};
+
+use machine::NotReady;
+use steps::{Done, Step};
+
+/// What `cargo verify` is told.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "cargo verify",
+    about = "Formats, lints, builds, tests and tries everything; exits with 1 if a step fails, with 2 if the machine lacks something"
+)]
+pub struct Options {
+    /// Only this step; may be given several times.
+    #[arg(long, value_name = "STEP")]
+    only: Vec<Step>,
+
+    /// All but this step; may be given several times.
+    #[arg(long, value_name = "STEP")]
+    skip: Vec<Step>,
+
+    /// Go on after a step that failed.
+    #[arg(long)]
+    keep_going: bool,
+
+    /// Name the steps and do nothing.
+    #[arg(long)]
+    list: bool,
+}
+
+/// How a step went.
+#[derive(Debug)]
+struct Row {
+    step: Step,
+    end: anyhow::Result<Done>,
+    time: Duration,
+}
+
+/// Verifies as told and says on standard output how it went.
+pub async fn run(options: &Options) -> ExitCode {
+    let said = if options.list { list() } else { verify(options).await };
+    // Nobody listens any more: what could not be said did not succeed.
+    said.unwrap_or(ExitCode::FAILURE)
+}
+
+fn list() -> io::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    for step in Step::value_variants() {
+        writeln!(out, "{:<10} {}", step.name(), step.purpose())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn verify(options: &Options) -> io::Result<ExitCode> {
+    let steps = options.steps();
+    if steps.contains(&Step::Test)
+        && let Err(NotReady(what)) = machine::make_ready().await
+    {
+        writeln!(io::stdout(), "verify: the machine is not ready: {what}")?;
+        return Ok(ExitCode::from(2));
+    }
+    let mut rows: Vec<Row> = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        writeln!(io::stdout(), "\n=== {}/{} {}: {}", index + 1, steps.len(), step.name(), step.purpose())?;
+        let start = Instant::now();
+        let end = step.run();
+        let row = Row { step: *step, end, time: start.elapsed() };
+        writeln!(io::stdout(), "--- {}", row.text())?;
+        let failed = row.end.is_err();
+        rows.push(row);
+        if failed && !options.keep_going {
+            break;
+        }
+    }
+    sum_up(&rows, steps.len())
+}
+
+/// The table of steps, and a last line that says it all.
+fn sum_up(rows: &[Row], steps: usize) -> io::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    writeln!(out)?;
+    for row in rows {
+        writeln!(out, "{}", row.text())?;
+    }
+    let time: Duration = rows.iter().map(|row| row.time).sum();
+    let failed: Vec<_> = rows.iter().filter(|row| row.end.is_err()).map(|row| row.step.name()).collect();
+    if failed.is_empty() {
+        writeln!(out, "verify: passed, {steps} steps in {}", seconds(time))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let again: Vec<_> = failed.iter().map(|name| format!("--only {name}")).collect();
+    writeln!(
+        out,
+        "verify: FAILED at {} after {}; try again with: cargo verify {}",
+        failed.join(", "),
+        seconds(time),
+        again.join(" ")
+    )?;
+    Ok(ExitCode::FAILURE)
+}
+
+impl Options {
+    fn steps(&self) -> Vec<Step> {
+        let chosen =
+            |step: &&Step| (self.only.is_empty() || self.only.contains(step)) && !self.skip.contains(step);
+        Step::value_variants().iter().filter(chosen).copied().collect()
+    }
+}
+
+impl Row {
+    fn text(&self) -> String {
+        let (name, time) = (self.step.name(), seconds(self.time));
+        match &self.end {
+            Ok(Done::Whole) => format!("{name:<10} {time:>8}  passed"),
+            Ok(Done::LeftOut(why)) => format!("{name:<10} {time:>8}  passed, but left out: {why}"),
+            Err(error) => format!("{name:<10} {time:>8}  FAILED: {error:#}"),
+        }
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{}.{} s", time.as_secs(), time.subsec_millis() / 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    fn steps(arguments: &[&str]) -> Vec<&'static str> {
+        let options = Options::try_parse_from([&["verify"], arguments].concat()).expect("valid");
+        options.steps().iter().map(|step| step.name()).collect()
+    }
+
+    #[test]
+    fn steps_are_chosen_and_left_out_by_name_and_keep_their_order() {
+        assert_eq!(steps(&["--only", "test", "--only", "format"]), ["format", "test"]);
+        assert_eq!(steps(&[]).len(), Step::value_variants().len());
+        assert!(!steps(&["--skip", "demo"]).contains(&"demo"));
+        assert!(Options::try_parse_from(["verify", "--only", "tests"]).is_err());
+    }
+
+    #[test]
+    fn a_step_that_failed_says_why_and_one_that_left_something_out_says_so() {
+        let row = |end| Row { step: Step::Deny, end, time: Duration::from_millis(1_250) }.text();
+        assert_eq!(row(Err(anyhow!("no").context("deny it"))), "deny          1.2 s  FAILED: deny it: no");
+        assert!(
+            row(Ok(Done::LeftOut("everything".to_owned()))).ends_with("passed, but left out: everything")
+        );
+    }
+}

@@ -1,0 +1,208 @@
+//! The steps of `cargo verify`, in their order: the cheap ones first, so that a slip is told within seconds.
+//!
+//! All of them build the whole workspace in the one profile, so that they share what is heavy. Each runs the command that
+//! a developer would run by hand, and prints it first.
+
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+
+use super::demo;
+
+/// One thing that must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Step {
+    Format,
+    Lint,
+    Build,
+    Test,
+    Doc,
+    Deny,
+    Ring,
+    Fuzz,
+    Simulate,
+    Demo,
+}
+
+/// How a step that did not fail ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    /// Everything in it was done.
+    Whole,
+    /// Something was left out, for this reason.
+    LeftOut(String),
+}
+
+impl Step {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Step::Format => "format",
+            Step::Lint => "lint",
+            Step::Build => "build",
+            Step::Test => "test",
+            Step::Doc => "doc",
+            Step::Deny => "deny",
+            Step::Ring => "ring",
+            Step::Fuzz => "fuzz",
+            Step::Simulate => "simulate",
+            Step::Demo => "demo",
+        }
+    }
+
+    pub(super) fn purpose(self) -> &'static str {
+        match self {
+            Step::Format => "every file is as rustfmt writes it",
+            Step::Lint => "neither rustc nor clippy has anything to say",
+            Step::Build => "everything compiles, the agents included",
+            Step::Test => "every test passes",
+            Step::Doc => "the documentation builds, with every link in it",
+            Step::Deny => "no banned crate, licence or source",
+            Step::Ring => "one cryptographic back end: ring is in no build",
+            Step::Fuzz => "no input breaks a parser, in a short hunt",
+            Step::Simulate => "no promise breaks in a short simulation",
+            Step::Demo => "the whole bridge takes a small launch",
+        }
+    }
+
+    pub(super) fn run(self) -> Result<Done> {
+        match self {
+            Step::Format => pass(cargo(["fmt", "--all", "--check"])),
+            Step::Lint => {
+                pass(cargo(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+            }
+            Step::Build => pass(cargo(["build", "--workspace", "--all-targets"])),
+            Step::Test => pass(cargo(["test", "--workspace", "--no-fail-fast"])),
+            Step::Doc => pass(doc()),
+            Step::Deny => deny(),
+            Step::Ring => no_ring(),
+            Step::Fuzz => with_two_seeds(&["fuzz", "--seconds", "2"]),
+            Step::Simulate => with_two_seeds(&["simulate", "--orders", "50000"]),
+            Step::Demo => small_demo(),
+        }
+    }
+}
+
+/// With rustdoc's own flags: rustc's would build every dependency again.
+fn doc() -> Command {
+    let mut doc = cargo(["doc", "--workspace", "--no-deps"]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    doc
+}
+
+/// What was banned is not here; advisories only where their data is, since this fetches nothing.
+fn deny() -> Result<Done> {
+    if !quietly(cargo(["deny", "--version"])) {
+        return Ok(Done::LeftOut(
+            "cargo-deny is not installed (cargo install --locked cargo-deny)".to_owned(),
+        ));
+    }
+    pass(cargo(["deny", "--offline", "check", "bans", "licenses", "sources"]))?;
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    let data = home.map(|home| home.join("advisory-dbs")).filter(|data| data.is_dir());
+    if data.is_none() {
+        return Ok(Done::LeftOut("advisories, whose data is not here (cargo deny fetch)".to_owned()));
+    }
+    pass(cargo(["deny", "--offline", "check", "advisories"]))
+}
+
+/// The lock file names ring, since features that nobody enables could ask for it; what is built does not.
+fn no_ring() -> Result<Done> {
+    let mut tree = cargo(["tree", "--workspace", "--invert", "ring"]);
+    announce(&tree)?;
+    let output = tree.stdin(Stdio::null()).output().context("run cargo tree")?;
+    let (found, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success() || said.contains("did not match any packages"), "{}", said.trim());
+    ensure!(found.is_empty(), "ring is built, see who asks for it:\n{found}");
+    Ok(Done::Whole)
+}
+
+/// Once with the seed that everybody has, once with one that nobody has had.
+fn with_two_seeds(command: &[&str]) -> Result<Done> {
+    let random: u32 = rand::random();
+    for seed in [1, random] {
+        pass(cargo(command.iter().copied().chain(["--seed", &seed.to_string()])))?;
+    }
+    Ok(Done::Whole)
+}
+
+fn small_demo() -> Result<Done> {
+    let mut command = cargo(["demo", "--orders", "2000", "--json"]);
+    announce(&command)?;
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("run the demo")?;
+    io::stdout().write_all(&output.stdout)?;
+    demo::judge(&output.stdout)?;
+    ensure!(output.status.success(), "the demo ended with {}", output.status);
+    Ok(Done::Whole)
+}
+
+fn pass(mut command: Command) -> Result<Done> {
+    announce(&command)?;
+    let status = command.stdin(Stdio::null()).status();
+    let status = status.with_context(|| format!("run {}", text(&command)))?;
+    if !status.success() {
+        bail!("{} ended with {status}", text(&command));
+    }
+    Ok(Done::Whole)
+}
+
+fn quietly(mut command: Command) -> bool {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn announce(command: &Command) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "$ {}", text(command))?;
+    out.flush()
+}
+
+/// The command as one would type it.
+fn text(command: &Command) -> String {
+    let set = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    let set = set.map(|(name, value)| format!("{}={:?} ", name.display(), value));
+    let arguments = command.get_args().map(|argument| format!(" {}", argument.display()));
+    set.chain(["cargo".to_owned()]).chain(arguments).collect()
+}
+
+/// The cargo that runs this program, in the workspace, with nothing that it set for this program alone: a build script
+/// that looks at one of these would run again, and everything behind it.
+fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let ours = |name: &OsStr| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "LD_LIBRARY_PATH"
+    };
+    for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
+        command.env_remove(name);
+    }
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_printed_as_one_would_type_it() {
+        assert_eq!(text(&doc()), "RUSTDOCFLAGS=\"-D warnings\" cargo doc --workspace --no-deps");
+    }
+
+    #[test]
+    fn every_step_is_named_on_the_command_line_as_in_the_table() {
+        for step in Step::value_variants() {
+            assert_eq!(Step::from_str(step.name(), false).as_ref(), Ok(step));
+        }
+    }
+
+    #[test]
+    fn a_command_that_fails_fails_the_step_and_names_itself() {
+        let error = pass(cargo(["no-such-command"])).expect_err("there is none");
+        assert!(error.to_string().contains("cargo no-such-command ended with"), "{error}");
+    }
+}
