@@ -3,10 +3,11 @@
 //! A rule brings a text that breaks it and one that does not, so that none of them can fall silent unnoticed. This file
 //! holds what it forbids and is therefore the only one that is not read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const LINES_MAX: usize = 700;
@@ -269,6 +270,16 @@ fn every_command_of_the_project_is_a_program_of_it() {
     );
 }
 
+#[test]
+fn the_commands_share_every_crate_that_they_build() {
+    // Cargo unites the features of what it builds at once: a crate with others is built again, which takes minutes.
+    let all = crates(&["--workspace", "--edges", "normal,build,dev"]);
+    let commands = crates(&["--package", "bridge-tests", "--edges", "normal,build"]);
+    assert!(commands.len() > 100, "only {} crates are compared", commands.len());
+    let others: Vec<_> = commands.difference(&all).collect();
+    assert!(others.is_empty(), "`cargo demo` builds what `cargo test --workspace` does not have: {others:?}");
+}
+
 fn is_rust(path: &str) -> bool {
     path.ends_with(".rs")
 }
@@ -367,6 +378,17 @@ fn files() -> Vec<String> {
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(ROOT).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What cargo would build: crates with versions and features.
+fn crates(chosen: &[&str]) -> BTreeSet<String> {
+    let mut tree = Command::new(env!("CARGO"));
+    tree.args(["tree", "--prefix", "none", "--no-dedupe", "--format", "{p} {f}"])
+        .args(chosen)
+        .current_dir(ROOT);
+    let output = tree.output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
 
 fn packages() -> Vec<toml::Value> {
