@@ -3,6 +3,8 @@
 //! A rule brings a text that breaks it and one that does not, so that none of them can fall silent unnoticed. This file
 //! holds what it forbids and is therefore the only one that is not read.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "all of this is a test, its helpers included")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
