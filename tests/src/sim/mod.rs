@@ -49,11 +49,12 @@ pub fn run(options: &Options, progress: &mut impl Write) -> io::Result<Report> {
     let mut seed = report.seed;
     let mut next_word = Duration::from_secs(5);
     while !options.is_done(&report, started.elapsed()) {
-        let ended = World::new(seed, options.sabotage).run();
+        let ended = World::new(seed, options.sabotage, 0).run();
         report.add(&ended);
         if ended.violation.is_some() {
             // Told again from the start, this time with its story.
-            report.found = World::recorded(seed, options.sabotage).run().found(seed, options.sabotage);
+            report.found =
+                World::new(seed, options.sabotage, options.story).run().found(seed, options.sabotage);
             break;
         }
         if started.elapsed() >= next_word {

@@ -26,6 +26,10 @@ pub struct Options {
     #[arg(long, value_name = "N")]
     pub schedules: Option<u64>,
 
+    /// Events to tell before a violation.
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    pub story: usize,
+
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
     pub json: bool,

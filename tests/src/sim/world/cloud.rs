@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bridge_cloud::admission::{self, Load};
 use bridge_protocol::domain::{IdempotencyKey, KeyDigest, UnixMicros};
+use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::sender::{Answer, Limits, Output, RequestId, Sender};
-use bridge_protocol::receipt;
+use bridge_protocol::receipt::Verifier;
 use bridge_protocol::seal::sealing::{Header, SealingSession};
 use bridge_protocol::wire::order::{Ask, Cancel, Envelope, Refusal, Settled, ToCloud, to_cloud, to_idc};
 use bytes::Bytes;
@@ -27,6 +28,7 @@ pub(super) struct Cloud {
     /// When the process started: its clock counts from here.
     born: Duration,
     session: Option<SealingSession>,
+    receipts: Verifier,
     /// Whose attempt each request is that somebody still waits for.
     waiting: BTreeMap<RequestId, usize>,
     /// When its timer is set.
@@ -36,13 +38,14 @@ pub(super) struct Cloud {
 }
 
 impl Cloud {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, pinned: &NoteVerifier) -> Self {
         Self {
             life: 0,
             up: true,
             sender: Sender::new(limits),
             born: Duration::ZERO,
             session: None,
+            receipts: Verifier::new(vec![pinned.clone()]),
             waiting: BTreeMap::new(),
             timer: None,
             overflowed: false,
@@ -193,9 +196,10 @@ impl World {
 
     /// A receipt is believed only once it is verified, and if it is this request's.
     fn verified(&mut self, attempt: usize, settled: Settled) -> Told {
-        let verified = settled.receipt.as_ref().map(|wire| receipt::verify(wire, &self.pinned));
+        let Attempt { cloud, key, .. } = self.attempts[attempt];
+        let verified = settled.receipt.as_ref().map(|wire| self.clouds[cloud].receipts.verify(wire));
         match verified {
-            Some(Ok(verified)) if Some(verified.receipt().key) == self.attempts[attempt].key => {
+            Some(Ok(verified)) if Some(verified.receipt().key) == key => {
                 Told::Receipt { receipt: verified.receipt().clone(), replayed: settled.replayed }
             }
             _ => {
@@ -218,7 +222,7 @@ impl World {
             }
         }
         let life = self.clouds[cloud].life + 1;
-        let dead = std::mem::replace(&mut self.clouds[cloud], Cloud::new(self.sender_limits));
+        let dead = std::mem::replace(&mut self.clouds[cloud], Cloud::new(self.sender_limits, &self.pinned));
         self.clouds[cloud].life = life;
         self.clouds[cloud].up = false;
         for attempt in dead.waiting.into_values() {

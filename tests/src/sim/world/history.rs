@@ -131,8 +131,12 @@ impl History {
 struct Model {
     /// By brand and SKU: the row's number, the price, the units available.
     stock: BTreeMap<(Brand, Sku), (i64, Money, i64)>,
-    orders: BTreeMap<OrderId, (&'static str, Vec<(i64, i64)>)>,
+    /// How each order stands, and its units by row.
+    orders: BTreeMap<OrderId, (&'static str, Units)>,
 }
+
+/// Units by the stock's row, sorted.
+type Units = Vec<(i64, i64)>;
 
 impl Model {
     fn open(stock: &[ForSale]) -> Self {

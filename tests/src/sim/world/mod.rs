@@ -122,7 +122,7 @@ pub(super) struct World {
 
     shop: Shop,
     sealing_key: SealingKey,
-    pinned: Vec<NoteVerifier>,
+    pinned: NoteVerifier,
     keyring_seed: u8,
     sender_limits: sender::Limits,
     idc_limits: bridge_idc::agent::Limits,
@@ -160,17 +160,8 @@ macro_rules! note {
 use note;
 
 impl World {
-    /// A schedule that follows from this seed.
-    pub(super) fn new(seed: u64, sabotage: Option<Sabotage>) -> Self {
-        Self::with_trace(seed, sabotage, false)
-    }
-
-    /// The same schedule, told as a story.
-    pub(super) fn recorded(seed: u64, sabotage: Option<Sabotage>) -> Self {
-        Self::with_trace(seed, sabotage, true)
-    }
-
-    fn with_trace(seed: u64, sabotage: Option<Sabotage>, recorded: bool) -> Self {
+    /// A schedule that follows from this seed. It keeps its last `story_max` events as text.
+    pub(super) fn new(seed: u64, sabotage: Option<Sabotage>, story_max: usize) -> Self {
         let mut dice = Dice::new(seed);
         let weather = Weather::drawn(&mut dice, sabotage);
         let orders = dice.between(200..=1_000);
@@ -180,9 +171,10 @@ impl World {
         let keys = Keyring::for_tests(keyring_seed);
         #[expect(clippy::expect_used, reason = "for_tests makes one")]
         let sealing_key = keys.manifest().keys.first().cloned().expect("a sealing key");
+        let pinned = keys.verifier().clone();
         let sender_limits = sender::Limits {
             queue_max: usize::try_from(dice.between(8..=200)).unwrap_or(8),
-            settling_max: usize::try_from(dice.between(50..=2_000)).unwrap_or(50),
+            settling_max: usize::try_from(dice.between(5..=1_000)).unwrap_or(5),
             answer_within: dice.millis(300..=1_500),
             settle_for: dice.millis(1_000..=4_000),
             resend_after: dice.millis(60..=300),
@@ -208,12 +200,12 @@ impl World {
             history: History::new(&shop.stock),
             shop,
             sealing_key,
-            pinned: vec![keys.verifier().clone()],
             keyring_seed,
             sender_limits,
             idc_limits,
             window,
-            clouds: (0..clouds).map(|_| Cloud::new(sender_limits)).collect(),
+            clouds: (0..clouds).map(|_| Cloud::new(sender_limits, &pinned)).collect(),
+            pinned,
             idcs: (0..idcs).map(|_| DataCentre::new(idc_limits, keyring_seed)).collect(),
             slots: Vec::new(),
             lines: BTreeMap::new(),
@@ -227,7 +219,7 @@ impl World {
             denied: BTreeSet::new(),
             violation: None,
             counts: Counts::default(),
-            trace: Trace::new(recorded),
+            trace: Trace::new(story_max),
         };
         world.lay_lines();
         world.place_orders(orders);
