@@ -170,7 +170,8 @@ fn mistake(pointer: String, error: &serde_json::Error) -> FieldError {
             format!("the field `{}` stands twice", known_field())
         }
         serde_json::error::Category::Data if text.starts_with("unknown field") => {
-            let expected = text.split("expected ").nth(1).and_then(|rest| rest.split(" at line").next());
+            // The last one is serde's own; the field's name, which is the caller's, may hold the word as well.
+            let expected = text.rsplit_once("expected ").and_then(|(_, rest)| rest.split(" at line").next());
             format!("there is an unknown field; known are {}", expected.unwrap_or("none"))
         }
         serde_json::error::Category::Data => {
@@ -358,6 +359,8 @@ mod tests {
         let mistakes = with(r#""note": "문 앞""#, r#""kim-hana-secret": "문 앞""#);
         assert!(mistakes.starts_with("/delivery: there is an unknown field; known are"), "{mistakes}");
         assert!(!mistakes.contains("kim-hana-secret"));
+        let mistakes = with(r#""note": "문 앞""#, r#""expected kim-hana-secret": "문 앞""#);
+        assert!(!mistakes.contains("kim-hana-secret"), "{mistakes}");
     }
 
     #[test]
