@@ -1,0 +1,184 @@
+//! Personal data goes in and never comes out (promise P5): one command reads it, in the data centre, on the record.
+
+mod common;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use bridge_tests::database::Database;
+use bridge_tests::process::Programs;
+use bridge_tests::site::Site;
+use common::{Shop, order_at, postgres, site, site_on};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, PgConnection, SqliteConnection};
+use tokio::process::Command;
+
+#[tokio::test]
+async fn what_was_sent_is_shown_on_the_record_and_stands_nowhere_else_on_sqlite() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["privacy"]).await?;
+    // The ledger's file lies in the IDC's folder.
+    goes_in_and_never_comes_out(&site, &[]).await
+}
+
+#[tokio::test]
+async fn what_was_sent_is_shown_on_the_record_and_stands_nowhere_else_on_postgres() -> Result<()> {
+    let (cluster, database) = postgres().await?;
+    let dir = tempfile::tempdir()?;
+    let site = site_on(dir.path(), database, &["privacy"]).await?;
+    goes_in_and_never_comes_out(&site, &[cluster.data_dir()]).await
+}
+
+async fn goes_in_and_never_comes_out(site: &Site, more: &[PathBuf]) -> Result<()> {
+    let mut bridge = site.start().await?;
+    let mut shop = Shop::open(site, "privacy");
+    let (mut orders, mut bodies) = (Vec::new(), Vec::new());
+    for _ in 0..20 {
+        let order = shop.order(&[(0, 1), (1, 1)]);
+        let answer = shop.place(&order.key, order.body.clone()).await?;
+        ensure!(answer.status == 201, "{}", answer.status);
+        ensure!(shop.needles().count(&answer.body) == 0, "an answer holds personal data");
+        let state = shop.get(answer.header("location").context("no Location")?).await?;
+        ensure!(state.status == 200 && shop.needles().count(&state.body) == 0, "a state holds personal data");
+        orders.push(order_at(&answer)?);
+        bodies.push(order.body);
+    }
+
+    let body: serde_json::Value = serde_json::from_slice(&bodies[0])?;
+    let shown = site.idc_command(&["personal", "show", &orders[0], "--purpose", "ticket 4711"]).await?;
+    let mut expected = String::new();
+    for (part, fields) in [
+        ("customer", &["name", "phone", "email"][..]),
+        ("delivery", &["name", "phone", "postal_code", "address", "country", "note"]),
+    ] {
+        for field in fields {
+            let value = &body[part][field];
+            let lines = value
+                .as_array()
+                .map(|lines| lines.iter().filter_map(|line| line.as_str()).collect::<Vec<_>>().join(" / "));
+            let text = lines.or_else(|| value.as_str().map(str::to_owned)).context("a text")?;
+            expected.push_str(&format!("{part}_{field}: {text}\n"));
+        }
+    }
+    ensure!(shown == expected, "{shown}");
+    let mut ledger = Ledger::open(site.database()).await?;
+    ensure!(ledger.accesses().await? == ["ticket 4711"], "the access is on the record");
+
+    ensure!(refusal(site, &["personal", "show", &orders[0]]).await?.0 == 2, "without a purpose");
+    for (order, purpose, code, why) in [
+        (orders[0].as_str(), " ", 2, "--purpose must say why"),
+        ("no-order", "ticket", 2, "an order id is a version 7 UUID"),
+        ("01930000-0000-7000-8000-000000000000", "ticket", 1, "no personal data is held"),
+    ] {
+        let (status, said) = refusal(site, &["personal", "show", order, "--purpose", purpose]).await?;
+        ensure!(status == code && said.contains(why), "{status}: {said}");
+    }
+    ensure!(ledger.accesses().await?.len() == 1, "what showed nothing is no access");
+
+    // A ciphertext of another order, in the same column: it does not open, and the attempt is on the record.
+    let [first, second, third] = [&orders[0], &orders[1], &orders[2]];
+    ledger.copy("delivery_phone", second, first).await?;
+    let (status, said) = refusal(site, &["personal", "show", first, "--purpose", "moved"]).await?;
+    ensure!(
+        status == 1 && said.contains("the delivery_phone column was changed, moved from another row"),
+        "{said}"
+    );
+    ledger.copy("wrapped_key", second, third).await?;
+    let (status, said) = refusal(site, &["personal", "show", third, "--purpose", "swapped"]).await?;
+    ensure!(status == 1 && said.contains("the wrapped_key column was changed"), "{said}");
+    ensure!(
+        ledger.accesses().await? == ["ticket 4711", "moved", "swapped"],
+        "{:?}",
+        ledger.accesses().await?
+    );
+    ensure!(site.idc_command(&["personal", "show", second, "--purpose", "untouched"]).await.is_ok());
+
+    // Where it cannot be recorded it is not shown.
+    ledger.run("ALTER TABLE personal_access RENAME TO gone").await?;
+    let (status, said) = refusal(site, &["personal", "show", second, "--purpose", "off the record"]).await?;
+    ensure!(status == 1, "{said}");
+    ledger.run("ALTER TABLE gone RENAME TO personal_access").await?;
+    drop(ledger);
+
+    let needles = shop.needles();
+    for part in
+        [said.as_bytes(), bridge.cloud.metrics().await?.as_bytes(), bridge.idc.metrics().await?.as_bytes()]
+    {
+        ensure!(needles.count(part) == 0, "{}", String::from_utf8_lossy(part));
+    }
+    ensure!(bridge.cloud.terminate().await?.success() && bridge.idc.terminate().await?.success());
+    let captured = site.captured()?;
+    let mut bytes = 0;
+    for place in [&site.cloud_dir(), &site.idc_dir(), &captured].into_iter().chain(more) {
+        for found in needles.search(place)? {
+            ensure!(found.hits == 0, "{} planted values in {}", found.hits, found.path.display());
+            bytes += found.length;
+        }
+    }
+    // The search itself can find: it does so in the bodies as they were sent.
+    ensure!(needles.count(&bodies.concat()) > 100 && bytes > 100_000, "{bytes} bytes searched");
+    Ok(())
+}
+
+/// Runs a command that must fail: its exit code and what it said. It prints nothing.
+async fn refusal(site: &Site, command: &[&str]) -> Result<(i32, String)> {
+    let config = site.idc_dir().join("bridge-idc.toml");
+    let output =
+        Command::new(Programs::build()?.idc).args(command).arg("--config").arg(config).output().await?;
+    ensure!(output.stdout.is_empty(), "it printed {}", String::from_utf8_lossy(&output.stdout));
+    Ok((output.status.code().context("a signal")?, String::from_utf8(output.stderr)?))
+}
+
+/// The database, as a DBA has it.
+enum Ledger {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Ledger {
+    async fn open(database: &Database) -> Result<Ledger> {
+        Ok(match database {
+            Database::Sqlite(path) => {
+                Ledger::Sqlite(SqliteConnectOptions::new().filename(path).connect().await?)
+            }
+            Database::Postgres { url, password } => {
+                let options: PgConnectOptions = url.parse()?;
+                let options = options.password(password.as_deref().unwrap_or_default());
+                Ledger::Postgres(options.connect().await?)
+            }
+        })
+    }
+
+    async fn run(&mut self, sql: &str) -> Result<()> {
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        match self {
+            Ledger::Sqlite(connection) => drop(sqlx::raw_sql(sql).execute(connection).await?),
+            Ledger::Postgres(connection) => drop(sqlx::raw_sql(sql).execute(connection).await?),
+        }
+        Ok(())
+    }
+
+    /// Copies a column of one order's personal data to another's.
+    async fn copy(&mut self, column: &str, from: &str, to: &str) -> Result<()> {
+        let id = |order: &str| match self {
+            Ledger::Sqlite(_) => format!("x'{}'", order.replace('-', "")),
+            Ledger::Postgres(_) => format!("'{order}'"),
+        };
+        let (from, to) = (id(from), id(to));
+        self.run(&format!(
+            "UPDATE order_personal SET {column} = (SELECT {column} FROM order_personal WHERE order_id = {from})
+             WHERE order_id = {to}"
+        ))
+        .await
+    }
+
+    /// What each access was for, in the order in which they were recorded.
+    async fn accesses(&mut self) -> Result<Vec<String>> {
+        let sql = "SELECT purpose FROM personal_access ORDER BY access_id";
+        Ok(match self {
+            Ledger::Sqlite(connection) => sqlx::query_scalar(sql).fetch_all(connection).await?,
+            Ledger::Postgres(connection) => sqlx::query_scalar(sql).fetch_all(connection).await?,
+        })
+    }
+}
