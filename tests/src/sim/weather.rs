@@ -41,7 +41,7 @@ impl Weather {
             link_silent: often(150),
             window_shrinks: often(150),
             cloud_dies: often(60),
-            idc_dies: often(60),
+            idc_dies: often(120),
             database_dies: often(80),
             commit_denied: often(500),
             commit_reply_lost: often(500),
