@@ -153,7 +153,7 @@ impl Shell {
                 }
                 Err(error) => {
                     metrics.ledger_errors.inc();
-                    let unknown = matches!(error, LedgerError::Unavailable(_));
+                    let unknown = !error.left_nothing();
                     let error = anyhow::Error::from(error);
                     tracing::error!(requests = batch.requests.len(), unknown, "commit a batch: {error:#}");
                     if unknown {

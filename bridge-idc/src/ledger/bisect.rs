@@ -24,7 +24,8 @@ pub(super) async fn commit<D: Database>(database: &D, batch: &Batch) -> Result<C
                 let (first, second) = requests.split_at(requests.len() / 2);
                 waiting.extend([second, first]);
             }
-            Err(error) => return Err(error),
+            Err(error) if answers.is_empty() => return Err(error),
+            Err(error) => return Err(LedgerError::Partly(Box::new(error))),
         }
     }
     Ok(Committed { answers })

@@ -21,6 +21,10 @@ pub enum LedgerError {
     /// Other writers settled the same keys or moved the same rows, again and again; rolled back, worth trying again.
     #[error("other writers were faster, several times")]
     Conflict,
+    /// The database refused a request, and while the others were committed without it, something else failed. What came
+    /// before is committed; the same batch may be committed again.
+    #[error("part of the batch is committed, then something else failed")]
+    Partly(#[source] Box<LedgerError>),
     /// A row is not in the form that this build writes.
     #[error("the {table} table holds a row that is not in this build's form: {what}")]
     Corrupt {
@@ -35,6 +39,13 @@ pub enum LedgerError {
     /// The password's file holds no text.
     #[error("the database's password is not UTF-8 text")]
     PasswordNotText,
+}
+
+impl LedgerError {
+    /// Whether it is certain that nothing of the batch was committed, so that its callers may be told so.
+    pub fn left_nothing(&self) -> bool {
+        !matches!(self, Self::Unavailable(_) | Self::Partly(_))
+    }
 }
 
 /// A refusal in the database's own terms, without the values that its message may quote.

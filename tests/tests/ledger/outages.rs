@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use bridge_idc::config::LedgerUrl;
 use bridge_idc::ledger::{Answer, Ledger, LedgerError, NotReady, Totals};
+use bridge_idc::planner::Request;
 use bridge_protocol::domain::Outcome;
 use bridge_tests::postgres::Postgres;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::database::{connect, create};
+use crate::database::{self, connect, create};
 use crate::shop::{Shop, batch, commit, commit_one, is_placed, settled};
 
 #[tokio::test]
@@ -32,7 +33,7 @@ async fn a_database_that_is_down_is_said_to_be_and_is_used_once_it_is_up() {
 }
 
 /// As an agent does: the same batch again until it is known what came of it.
-async fn commit_at_last(ledger: &Ledger, requests: Vec<bridge_idc::planner::Request>) -> Vec<Answer> {
+async fn commit_at_last(ledger: &Ledger, requests: Vec<Request>) -> Vec<Answer> {
     let batch = batch(requests);
     for _ in 0..1_000 {
         match ledger.commit(&batch).await {
@@ -197,4 +198,23 @@ async fn pass(
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_batch_that_fails_after_a_part_of_it_was_committed_is_not_said_to_have_left_nothing() {
+    let database = database::postgres("partly_committed").await;
+    let shop = Shop::open(&database.ledger, "acme", &[("A", 1_000)]).await;
+    let pg = "CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+              IF NEW.quantity = 13 THEN RAISE EXCEPTION 'refused'; END IF; \
+              IF NEW.quantity = 7 THEN RAISE EXCEPTION 'in the way' USING ERRCODE = '40001'; END IF; \
+              RETURN NEW; END $$; \
+              CREATE TRIGGER planted BEFORE INSERT ON order_lines FOR EACH ROW EXECUTE FUNCTION planted()";
+    database.run(pg, "").await;
+    let place = |(n, units): (usize, i64)| shop.place(&n.to_string(), &[("A", units)]);
+    let requests: Vec<Request> = [1, 1, 13, 7].into_iter().enumerate().map(place).collect();
+    let error = database.ledger.commit(&batch(requests.clone())).await.unwrap_err();
+    assert!(matches!(error, LedgerError::Partly(_)) && !error.left_nothing(), "{error}");
+    assert_eq!(shop.stock(&database.ledger, "A").await, (998, 2), "the good ones are in");
+    let alone = database.ledger.commit(&batch(requests[3..].to_vec())).await.unwrap_err();
+    assert!(matches!(alone, LedgerError::Conflict) && alone.left_nothing(), "{alone}");
 }
