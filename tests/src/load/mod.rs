@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -41,11 +41,17 @@ pub struct Options {
 
 /// Replays `plan` to its end.
 pub async fn replay(plan: &Arc<Plan>, options: &Options) -> Report {
+    replay_watched(plan, options, watch::Sender::new(0)).await
+}
+
+/// The same, and tells how many steps are settled so far: faults strike by progress, not by time.
+pub async fn replay_watched(plan: &Arc<Plan>, options: &Options, progress: watch::Sender<usize>) -> Report {
     let board = Arc::new(Board {
         next: AtomicUsize::new(0),
         settled: plan.steps.iter().map(|_| OnceLock::new()).collect(),
         changed: Notify::new(),
         bar: progress_bar(plan.steps.len(), &options.title),
+        progress,
     });
     let started = Instant::now();
     let mut callers = JoinSet::new();
@@ -76,6 +82,8 @@ struct Board {
     /// Rung for every settled step; who waits for one looks again.
     changed: Notify,
     bar: ProgressBar,
+    /// Settled steps, for who watches from outside.
+    progress: watch::Sender<usize>,
 }
 
 impl Board {
@@ -127,6 +135,7 @@ impl Caller {
             let _only_once = board.settled[index].set(settled);
             board.changed.notify_waiters();
             board.bar.inc(1);
+            board.progress.send_modify(|settled| *settled += 1);
         }
     }
 

@@ -194,23 +194,24 @@ impl Shop {
         Ok(self.client.get(path, Some(&self.token)).await?)
     }
 
-    /// Asks at a place until the order's state is known there; that answer's body.
-    pub(crate) async fn resolved(&mut self, location: &str) -> Result<Value> {
+    /// Asks at a place until it is known there how the order stands: that answer's body, `None` if there is no order.
+    pub(crate) async fn settled(&mut self, location: &str) -> Result<Option<Value>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let answer = self.get(location).await?;
             let body = answer.json();
-            if answer.status == 200 && body["state"] != "unknown" {
-                return Ok(body);
+            match answer.status.as_u16() {
+                200 if body["state"] != "unknown" => return Ok(Some(body)),
+                404 => return self.problem(&answer, 404, "unknown-order").map(|_| None),
+                200 | 503 if Instant::now() < deadline => sleep(Duration::from_millis(50)).await,
+                status => bail!("{location} answers {status}: {body}"),
             }
-            ensure!(
-                answer.status == 200 || answer.status == 503,
-                "{location} answers {}: {body}",
-                answer.status
-            );
-            ensure!(Instant::now() < deadline, "{location} stays {}: {body}", answer.status);
-            sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// The same of an order that there must be.
+    pub(crate) async fn resolved(&mut self, location: &str) -> Result<Value> {
+        self.settled(location).await?.with_context(|| format!("there is no order at {location}"))
     }
 
     /// What it planted so far, ready to be searched for.

@@ -1,0 +1,152 @@
+//! The ledger's database is down: at the start, and later while orders come. Nothing is lost, doubled or lied about.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use bridge_tests::books::Books;
+use bridge_tests::site::Site;
+use common::{Shop, configure, metric, obstacles, postgres, site_on, until};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+#[tokio::test]
+async fn orders_are_refused_while_the_database_is_down_at_the_start_and_taken_as_soon_as_it_is_up()
+-> Result<()> {
+    let (mut cluster, database) = postgres().await?;
+    let dir = tempfile::tempdir()?;
+    let site = site_on(dir.path(), database, &["early"]).await?;
+    cluster.stop().await?;
+    let (mut cloud, mut idc) = (site.cloud.spawn()?, site.idc.spawn()?);
+
+    let waiting = "the ledger is not ready: ";
+    until("bridge-idc says why it is not ready", async || {
+        let because = obstacles(site.idc.admin).await.unwrap_or_default();
+        Ok(because.iter().any(|why| why.starts_with(waiting) && why.contains("does not answer")))
+    })
+    .await?;
+    until("bridge-cloud says that there is no link", async || {
+        Ok(obstacles(site.cloud.admin)
+            .await
+            .is_some_and(|because| because[0].starts_with("no link to an IDC")))
+    })
+    .await?;
+    let mut shop = Shop::open(&site, "early");
+    let order = shop.order(&[(0, 1)]);
+    for _ in 0..3 {
+        let answer = shop.place(&order.key, order.body.clone()).await?;
+        shop.problem(&answer, 503, "data-centre-unavailable")?;
+        ensure!(answer.retry_after().is_some(), "{:?}", answer.headers);
+    }
+
+    cluster.restart().await?;
+    idc.wait_until_ready().await?;
+    cloud.wait_until_ready().await?;
+    let answer = shop.place(&order.key, order.body).await?;
+    ensure!(answer.status == 201 && answer.header("idempotency-replayed").is_none(), "{}", answer.status);
+    let log = fs::read_to_string(idc.log())?;
+    let said = log.lines().filter(|line| line.contains("the ledger is not ready, waiting for it")).count();
+    ensure!(said == 1, "said {said} times, not once:\n{log}");
+    shop.close(&site, 1, [1, 0, 0]).await
+}
+
+#[tokio::test]
+async fn what_was_answered_holds_when_the_database_goes_away_and_comes_back() -> Result<()> {
+    let (mut cluster, database) = postgres().await?;
+    let dir = tempfile::tempdir()?;
+    let site = site_on(dir.path(), database, &["shaky"]).await?;
+    configure(&site.cloud_dir().join("bridge-cloud.toml"), "storefront.answer_within", "1s")?;
+    let bridge = site.start().await?;
+
+    // Eight callers order without a pause, each order once, while the database is killed and started again.
+    let site = Arc::new(site);
+    let seen = Arc::new(Seen::default());
+    let mut callers = JoinSet::new();
+    for caller in 0..8 {
+        callers.spawn(order_until_over(site.clone(), caller, seen.clone()));
+    }
+    seen.more(201).await?;
+    cluster.kill9().await?;
+    seen.more(503).await?;
+    let because = obstacles(site.idc.admin).await.unwrap_or_default();
+    ensure!(because.iter().any(|why| why.contains("does not tell how its last batch ended")), "{because:?}");
+    cluster.restart().await?;
+    seen.more(201).await?;
+    seen.over.store(true, Ordering::Relaxed);
+    let answers: Vec<_> = callers.join_all().await.into_iter().collect::<Result<Vec<_>>>()?.concat();
+
+    let mut shop = Shop::open(&site, "shaky");
+    let mut standing = 0;
+    for Told { status, location } in &answers {
+        let found = match location {
+            Some(location) => shop.settled(location).await?,
+            None => None,
+        };
+        // 202 says that nobody knew: it may have been placed, or refused after its caller had gone.
+        let is_placed = found.as_ref().is_some_and(|state| state["state"] == "placed");
+        let holds = match status {
+            201 => is_placed,
+            202 => location.is_some() && is_placed == found.is_some(),
+            503 => location.is_none(),
+            _ => false,
+        };
+        ensure!(holds, "was answered {status} and is {found:?}");
+        standing += i64::from(is_placed);
+    }
+    let books = Books::read(site.database(), "shaky").await?;
+    ensure!(books.orders == standing, "{} orders stand, {standing} are found", books.orders);
+    ensure!(metric(&bridge.idc.metrics().await?, "bridge_ledger_errors_total")? > 0);
+    let sold = |sku: &str| books.stock[sku].sold;
+    shop.close(&site, books.orders, [sold("SHOE-270"), sold("SHIRT-M"), 0]).await
+}
+
+/// What the callers have been answered so far.
+#[derive(Default)]
+struct Seen {
+    by_status: Mutex<BTreeMap<u16, usize>>,
+    over: AtomicBool,
+}
+
+impl Seen {
+    fn count(&self, status: u16) -> usize {
+        let by_status = self.by_status.lock().unwrap_or_else(PoisonError::into_inner);
+        by_status.get(&status).copied().unwrap_or(0)
+    }
+
+    /// Waits for fifty more answers of a status.
+    async fn more(&self, status: u16) -> Result<()> {
+        let enough = self.count(status) + 50;
+        until(&format!("fifty more answers {status}"), async || Ok(self.count(status) >= enough)).await
+    }
+}
+
+/// What a caller was told of one order.
+#[derive(Clone, Debug)]
+struct Told {
+    status: u16,
+    location: Option<String>,
+}
+
+async fn order_until_over(site: Arc<Site>, caller: usize, seen: Arc<Seen>) -> Result<Vec<Told>> {
+    let mut shop = Shop::open(&site, "shaky");
+    let mut told = Vec::new();
+    while !seen.over.load(Ordering::Relaxed) {
+        let order = shop.order(&[(caller % 2, 1)]);
+        let answer = shop.place(&format!("{caller}-{}", order.key), order.body).await?;
+        let status = answer.status.as_u16();
+        if status == 503 {
+            shop.problem(&answer, 503, "data-centre-unavailable")?;
+            ensure!(answer.retry_after().is_some(), "{:?}", answer.headers);
+        }
+        *seen.by_status.lock().unwrap_or_else(PoisonError::into_inner).entry(status).or_default() += 1;
+        told.push(Told { status, location: answer.header("location").map(str::to_owned) });
+        // Between launch and attack: the stock is to last.
+        sleep(Duration::from_millis(10)).await;
+    }
+    Ok(told)
+}

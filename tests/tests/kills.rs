@@ -1,0 +1,149 @@
+//! Both agents and the database are killed and the line is cut, again and again, in the middle of a replay: the end is
+//! the same as without (promises P1, P2, P3, P4).
+
+mod common;
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use bridge_tests::books::Books;
+use bridge_tests::database::Database;
+use bridge_tests::load::{Options, Outcome, Tally, replay, replay_watched};
+use bridge_tests::made_up;
+use bridge_tests::plan::Plan;
+use bridge_tests::postgres::Postgres;
+use bridge_tests::process::Programs;
+use bridge_tests::site::{Bridge, Site};
+use common::{PATIENCE, configure, obstacles, postgres, until};
+use tokio::sync::watch;
+
+/// Enough to be in the middle of something at every fault.
+const ORDERS: usize = 2_000;
+
+/// How often each fault strikes.
+const ROUNDS: usize = 3;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_and_cuts_change_nothing_about_the_end_on_sqlite() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let database = Database::Sqlite(dir.path().join("idc").join("ledger.db"));
+    ends_as_if_undisturbed(dir.path(), database, None).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_and_cuts_change_nothing_about_the_end_on_postgres() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (cluster, database) = postgres().await?;
+    ends_as_if_undisturbed(dir.path(), database, Some(cluster)).await
+}
+
+async fn ends_as_if_undisturbed(
+    dir: &std::path::Path,
+    database: Database,
+    mut cluster: Option<Postgres>,
+) -> Result<()> {
+    let plan = Arc::new(ample_launch());
+    let site = Site::prepare(dir, Programs::build()?, database, &[(&plan.brand, plan.currency)], 1).await?;
+    for config in [site.cloud_dir().join("bridge-cloud.toml"), site.idc_dir().join("bridge-idc.toml")] {
+        // A dead peer is noticed within two seconds instead of twelve, so that there is time for many deaths.
+        configure(&config, "tunnel.heartbeat", "250ms")?;
+        configure(&config, "tunnel.silent_after", "1s")?;
+        configure(&config, "tunnel.idle_timeout", "2s")?;
+    }
+    site.import(&plan).await?;
+    let mut bridge = site.start().await?;
+    let options = Options {
+        storefront: site.storefront,
+        token: site.token(&plan.brand).to_owned(),
+        callers: 32,
+        patience: PATIENCE,
+        title: String::new(),
+    };
+
+    let progress = watch::Sender::new(0);
+    let faults = strike(&site, &mut bridge, cluster.as_mut(), progress.subscribe(), plan.steps.len());
+    let (disturbed, struck) = tokio::join!(replay_watched(&plan, &options, progress.clone()), faults);
+    struck?;
+    let retried = disturbed.settled.iter().filter(|settled| settled.attempts > 1).count();
+    ensure!(retried > 0, "no fault was noticed by any caller");
+
+    let cancels = (plan.steps.len() - ORDERS) as u64;
+    let orders = ORDERS as u64;
+    let undisturbed = Tally { placed: orders, committed: orders, cancelled: cancels, ..Tally::default() };
+    let tally = Tally { replayed: 0, ..disturbed.tally() };
+    ensure!(tally == undisturbed, "{tally:?}, not {undisturbed:?}: {:?}", disturbed.refusals());
+    let agree = async || {
+        let books = Books::read(site.database(), &plan.brand).await?;
+        let differences = Books::expected(&disturbed).differences(&books);
+        ensure!(differences.is_empty(), "{differences:?}");
+        Ok(())
+    };
+    agree().await?;
+
+    let again = replay(&plan, &options).await;
+    for (index, (first, second)) in disturbed.settled.iter().zip(&again.settled).enumerate() {
+        ensure!(second.replayed, "step {index} is done again: {second:?}");
+        ensure!(first.outcome == second.outcome, "step {index}: {first:?}, then {second:?}");
+        ensure!(
+            matches!(first.outcome, Outcome::Placed { .. } | Outcome::Cancelled),
+            "step {index}: {first:?}"
+        );
+    }
+    agree().await
+}
+
+/// A launch with enough of everything: whoever comes first, all orders are placed.
+fn ample_launch() -> Plan {
+    let mut plan = made_up::launch(11, ORDERS);
+    plan.stock[0].quantity = ORDERS as u64;
+    plan
+}
+
+/// Lets every fault strike in turn, spread evenly over the steps.
+async fn strike(
+    site: &Site,
+    bridge: &mut Bridge,
+    mut cluster: Option<&mut Postgres>,
+    mut settled: watch::Receiver<usize>,
+    steps: usize,
+) -> Result<()> {
+    let faults = [Fault::Cloud, Fault::Idc, Fault::Line, Fault::Database];
+    let faults = faults.into_iter().filter(|fault| cluster.is_some() || *fault != Fault::Database);
+    let faults: Vec<_> = faults.collect::<Vec<_>>().repeat(ROUNDS);
+    for (index, fault) in faults.iter().enumerate() {
+        let due = (index + 1) * steps / (faults.len() + 1);
+        settled.wait_for(|settled| *settled >= due).await?;
+        match fault {
+            Fault::Cloud => {
+                bridge.cloud.kill9().await?;
+                bridge.cloud.restart().await?;
+            }
+            Fault::Idc => {
+                bridge.idc.kill9().await?;
+                bridge.idc.restart().await?;
+            }
+            Fault::Line => {
+                site.line.cut(true);
+                until("the cloud notices that the line is cut", async || {
+                    Ok(obstacles(site.cloud.admin).await.is_some_and(|because| !because.is_empty()))
+                })
+                .await?;
+                site.line.cut(false);
+            }
+            Fault::Database => {
+                let cluster = cluster.as_mut().context("only with PostgreSQL")?;
+                cluster.kill9().await?;
+                cluster.restart().await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    Cloud,
+    Idc,
+    Line,
+    Database,
+}
