@@ -153,8 +153,8 @@ impl Ledger {
     async fn run(&mut self, sql: &str) -> Result<()> {
         let sql = sqlx::AssertSqlSafe(sql.to_owned());
         match self {
-            Ledger::Sqlite(connection) => drop(sqlx::raw_sql(sql).execute(connection).await?),
-            Ledger::Postgres(connection) => drop(sqlx::raw_sql(sql).execute(connection).await?),
+            Ledger::Sqlite(connection) => sqlx::raw_sql(sql).execute(connection).await.map(|_| ())?,
+            Ledger::Postgres(connection) => sqlx::raw_sql(sql).execute(connection).await.map(|_| ())?,
         }
         Ok(())
     }
