@@ -137,6 +137,11 @@ impl Agent {
         self.waiting.len()
     }
 
+    /// Sealing sessions decapsulated so far.
+    pub fn sealing_sessions(&self) -> u64 {
+        self.opener.decapsulated()
+    }
+
     /// Whether the database does not tell how the last batch ended.
     pub fn is_doubtful(&self) -> bool {
         self.doubtful

@@ -131,6 +131,8 @@ impl Shell {
                 }
             }
         }
+        let sessions = &self.metrics.seal_sessions;
+        sessions.inc_by(self.agent.sealing_sessions() - sessions.get());
         let under_way = self.agent.under_way();
         self.metrics.queue_depth.of(Queue::InFlight).set(i64::try_from(under_way).unwrap_or(i64::MAX));
         self.metrics

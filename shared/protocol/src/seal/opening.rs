@@ -35,6 +35,8 @@ pub struct Opener {
     /// The sessions' ids, oldest first.
     order: VecDeque<SessionId>,
     sessions_max: usize,
+    /// Sessions ever decapsulated.
+    decapsulated: u64,
 }
 
 struct Session {
@@ -85,7 +87,13 @@ impl OpeningKey {
 impl Opener {
     /// An opener with these keys that remembers at most `sessions_max` sessions.
     pub fn new(keys: Vec<OpeningKey>, sessions_max: usize) -> Self {
-        Self { keys, sessions: HashMap::new(), order: VecDeque::new(), sessions_max: sessions_max.max(1) }
+        let sessions_max = sessions_max.max(1);
+        Self { keys, sessions: HashMap::new(), order: VecDeque::new(), sessions_max, decapsulated: 0 }
+    }
+
+    /// Sessions decapsulated so far, those that were forgotten meanwhile included.
+    pub fn decapsulated(&self) -> u64 {
+        self.decapsulated
     }
 
     /// Opens an envelope. Nothing is returned before the tag has been checked.
@@ -134,6 +142,7 @@ impl Opener {
             let context =
                 hpke::setup_receiver::<Aead, Kdf, Kem>(&mode, &key.private_key, &encapsulation, INFO)
                     .map_err(|_| OpenError::BadEncapsulation)?;
+            self.decapsulated += 1;
             self.remember(id, Session { key: key_id, context });
         }
         let session = self.sessions.get(&id).ok_or(OpenError::SessionUnknown)?;
