@@ -1,0 +1,325 @@
+//! What an operator does and sees: checks, status, health, metrics, logs, an orderly end, keys that stay.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use bridge_tests::books::Books;
+use bridge_tests::http::Client;
+use bridge_tests::process::{Programs, free_address};
+use bridge_tests::site::Site;
+use common::{PATIENCE, Shared, Shop, Stage, configure, metric, site};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::task::JoinSet;
+
+/// Both agents write their logs as JSON.
+static BRIDGE: Shared = Shared::new(&["watched"], |site| {
+    configure(&cloud_config(site), "log.format", "json")?;
+    configure(&idc_config(site), "log.format", "json")
+});
+
+#[test]
+fn a_configuration_with_five_mistakes_is_told_all_of_them_with_their_lines() -> Result<()> {
+    BRIDGE.play(async |Stage { site, .. }| {
+        let programs = Programs::build()?;
+        for (program, good) in [(&programs.cloud, cloud_config(site)), (&programs.idc, idc_config(site))] {
+            let file = good.with_file_name("mistaken.toml");
+            fs::copy(&good, &file)?;
+            configure(&file, "agent.name", "No Name")?;
+            configure(&file, "admin.listen", "192.0.2.1:9080")?;
+            configure(&file, "log.colour", true)?;
+            configure(&file, "tunnel.order_lanes", 40)?;
+            configure(&file, "tunnel.ca", "nowhere/ca.pem")?;
+            let text = fs::read_to_string(&file)?;
+            let line = |start: &str| 1 + text.lines().take_while(|line| !line.starts_with(start)).count();
+            let expected: BTreeMap<usize, &str> = [
+                (line("name = \"No Name\""), "agent.name: "),
+                (line("listen = \"192.0.2.1:9080\""), "admin.listen: must be a loopback address"),
+                (line("colour"), "log.colour: is not a known setting"),
+                (line("order_lanes"), "tunnel.order_lanes: must be 1 to 16, is 40"),
+                (line("ca = "), "tunnel.ca: "),
+            ]
+            .into();
+            for command in ["check", "serve"] {
+                let (code, out, said) = call(program, &[command], &file).await?;
+                ensure!(code == 2 && out.is_empty(), "{command}: {code} {out}");
+                ensure!(said.lines().count() == expected.len(), "{command}: {said}");
+                for (told, (line, mistake)) in said.lines().zip(&expected) {
+                    let start = format!("{}:{line}: {mistake}", file.display());
+                    ensure!(told.starts_with(&start), "{told} does not start with {start}");
+                }
+            }
+            fs::remove_file(&file)?;
+
+            let (code, out, said) = call(program, &["check"], &good).await?;
+            ensure!(code == 0 && said.is_empty() && out.contains("no mistakes"), "{code} {out} {said}");
+            let (code, effective, _) = call(program, &["check", "--print-config"], &good).await?;
+            ensure!(code == 0 && !effective.contains(site.token("watched")), "{effective}");
+            let effective: toml::Table = effective.parse()?;
+            ensure!(effective["tunnel"]["post_quantum"].as_str() == Some("require"), "defaults are shown");
+            ensure!(effective["log"]["format"].as_str() == Some("json"), "so is what was set");
+            let (code, _, said) = call(program, &["check"], Path::new("nowhere/bridge.toml")).await?;
+            ensure!(code == 2 && said.contains("nowhere/bridge.toml"), "{code} {said}");
+            let (code, _, said) = call(program, &["reticulate"], &good).await?;
+            ensure!(code == 2 && said.contains("reticulate"), "{code} {said}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn health_status_metrics_and_logs_tell_how_it_goes() -> Result<()> {
+    BRIDGE.play(async |Stage { site, bridge, .. }| {
+        let mut shop = Shop::open(site, "watched");
+        let order = shop.order(&[(2, 1)]);
+        for expected in [201, 201] {
+            ensure!(shop.place(&order.key, order.body.clone()).await?.status == expected);
+        }
+        ensure!(shop.place_new(&[(2, 1)]).await?.status == 409);
+        ensure!(shop.place("nothing", "{}").await?.status == 422);
+
+        let programs = Programs::build()?;
+        for (program, config, agent, role) in [
+            (&programs.cloud, cloud_config(site), &bridge.cloud, "cloud"),
+            (&programs.idc, idc_config(site), &bridge.idc, "idc"),
+        ] {
+            let mut admin = Client::new(agent.admin());
+            let health = admin.get("/healthz", None).await?;
+            ensure!(health.status == 200 && &health.body[..] == b"ok\n");
+            let ready = admin.get("/readyz", None).await?;
+            ensure!(
+                ready.status == 200
+                    && ready.json()["ready"] == true
+                    && ready.json()["because"] == Value::Array(vec![])
+            );
+            let (code, out, _) = call(program, &["status"], &config).await?;
+            let status: Value = serde_json::from_str(&out)?;
+            ensure!(
+                code == 0
+                    && status["role"] == role
+                    && status["links"].as_array().is_some_and(|links| links.len() == 1),
+                "{out}"
+            );
+            let identity = status["identity"].as_str().unwrap_or_default();
+            ensure!(
+                identity.starts_with("spiffe://") && identity.ends_with(&format!("/{role}/demo-{role}")),
+                "{out}"
+            );
+            ensure!(status["sealing_keys"] == 1, "{out}");
+
+            let metrics = admin.get("/metrics", None).await?;
+            let kind = metrics.header("content-type").unwrap_or_default();
+            ensure!(kind.starts_with("application/openmetrics-text; version=1.0.0"), "{kind}");
+        }
+        let (cloud, idc) = (bridge.cloud.metrics().await?, bridge.idc.metrics().await?);
+        for text in [&cloud, &idc] {
+            ensure!(text.ends_with("# EOF\n"), "{text}");
+            for (name, value) in [
+                ("bridge_links_up", 1),
+                ("bridge_links_opened_total", 1),
+                ("bridge_links_closed_total", 0),
+                ("bridge_links_refused_total{reason=\"revoked\"}", 0),
+                ("bridge_orders_total{outcome=\"placed\"}", 1),
+                ("bridge_orders_total{outcome=\"replayed\"}", 1),
+                ("bridge_orders_total{outcome=\"sold_out\"}", 1),
+                ("bridge_queue_depth{queue=\"in_flight\"}", 0),
+            ] {
+                ensure!(metric(text, name)? == value, "{name} is {}, not {value}", metric(text, name)?);
+            }
+            ensure!(metric(text, "bridge_frames_total{direction=\"sent\"}")? > 3);
+            ensure!(metric(text, "bridge_frame_bytes_total{direction=\"received\"}")? > 100);
+            ensure!(metric(text, "bridge_seal_sessions_total")? >= 1);
+        }
+        for (status, count) in [("2xx", 2), ("4xx", 2), ("5xx", 0)] {
+            let name =
+                format!("bridge_storefront_responses_total{{route=\"order_place\",status=\"{status}\"}}");
+            ensure!(metric(&cloud, &name)? == count, "{name}: {cloud}");
+        }
+        ensure!(metric(&cloud, "bridge_queue_limit{queue=\"orders\"}")? == 4_096);
+        ensure!(metric(&cloud, "bridge_receipts_rejected_total")? == 0);
+        ensure!(metric(&idc, "bridge_queue_limit{queue=\"commit\"}")? == 8_192);
+        ensure!(metric(&idc, "bridge_batch_orders_count")? == 3, "{idc}");
+        ensure!(metric(&idc, "bridge_commit_seconds_count")? == 3);
+        ensure!(metric(&idc, "bridge_ledger_errors_total")? == 0);
+        ensure!(metric(&idc, "bridge_envelopes_rejected_total{reason=\"not_authentic\"}")? == 0);
+
+        for agent in [&bridge.cloud, &bridge.idc] {
+            let log = fs::read_to_string(agent.log())?;
+            let mut messages = Vec::new();
+            for line in log.lines() {
+                let event: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
+                ensure!(event["timestamp"].is_string() && event["target"].is_string(), "{line}");
+                ensure!(event["level"] == "INFO" || event["level"] == "WARN", "nothing went wrong: {line}");
+                messages.push(event["message"].as_str().unwrap_or_default().to_owned());
+            }
+            ensure!(messages.iter().any(|message| message.ends_with(" serves")), "{messages:?}");
+        }
+        Ok(())
+    })
+}
+
+#[tokio::test]
+async fn a_terminated_agent_answers_what_it_took_and_ends_with_0() -> Result<()> {
+    for victim in ["bridge-cloud", "bridge-idc"] {
+        let dir = tempfile::tempdir()?;
+        let site = Arc::new(site(dir.path(), &["last"]).await?);
+        // What is on the line when the data centre ends is sent again when it is back, long before its caller gives up.
+        configure(&cloud_config(&site), "storefront.answer_within", "40s")?;
+        let mut bridge = site.start().await?;
+        let (told, taken) = tokio::sync::watch::channel(0_usize);
+        let mut callers = JoinSet::new();
+        for caller in 0..16 {
+            let (site, told) = (site.clone(), told.clone());
+            callers.spawn(async move {
+                let mut shop = Shop::open(&site, "last");
+                let mut answers = Vec::new();
+                // Until the agent is gone, or says that it is going.
+                for order in 0..50 {
+                    let place = shop.order(&[(0, 1)]);
+                    let Ok(answer) = shop.place(&format!("{caller}-{order}"), place.body).await else {
+                        break;
+                    };
+                    let status = answer.status.as_u16();
+                    answers.push(status);
+                    told.send_modify(|told| *told += 1);
+                    if status == 503 {
+                        break;
+                    }
+                }
+                answers
+            });
+        }
+        taken.clone().wait_for(|told| *told >= 100).await?;
+        let agent = if victim == "bridge-cloud" { &mut bridge.cloud } else { &mut bridge.idc };
+        let status = agent.terminate().await?;
+        ensure!(status.code() == Some(0), "{victim} ended with {status}");
+        if victim == "bridge-idc" {
+            agent.restart().await?;
+        }
+        let log = fs::read_to_string(agent.log())?;
+        ensure!(log.contains("draining") && log.contains(&format!("{victim} has ended in order")), "{log}");
+
+        let answers = callers.join_all().await.concat();
+        let count = |status: u16| answers.iter().filter(|answer| **answer == status).count();
+        ensure!(count(201) >= 90 && count(201) + count(503) == answers.len(), "{victim}: {answers:?}");
+        let books = Books::read(site.database(), "last").await?;
+        ensure!(
+            books.orders == count(201) as i64,
+            "{victim}: {} orders, {} answers",
+            books.orders,
+            count(201)
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named_and_ends_the_start_with_1() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["taken"]).await?;
+    let _bridge = site.start().await?;
+    let programs = Programs::build()?;
+    // The same configuration again, with the addresses moved away one after the other until only one is in the way.
+    for (program, config, setting) in [
+        (&programs.cloud, cloud_config(&site), "admin.listen"),
+        (&programs.cloud, cloud_config(&site), "storefront.listen"),
+        (&programs.idc, idc_config(&site), "admin.listen"),
+    ] {
+        let second = config.with_file_name("second.toml");
+        fs::copy(&config, &second)?;
+        let table: toml::Table = fs::read_to_string(&config)?.parse()?;
+        let (section, key) = setting.split_once('.').context("a setting")?;
+        let wanted = table[section][key].as_str().context("an address")?.to_owned();
+        let taken = TcpListener::bind(free_address()?).await?;
+        let address = if setting == "storefront.listen" { taken.local_addr()?.to_string() } else { wanted };
+        if program == &programs.cloud {
+            configure(
+                &second,
+                "tunnel.listen",
+                toml::Value::Array(vec![free_address()?.to_string().into()]),
+            )?;
+            configure(&second, "admin.listen", free_address()?.to_string())?;
+        }
+        configure(&second, "agent.state_dir", "state-second")?;
+        configure(&second, setting, address.clone())?;
+        let (code, out, said) = call(program, &["serve"], &second).await?;
+        ensure!(code == 1 && out.is_empty(), "{setting}: {code} {out} {said}");
+        let last = said.lines().last().unwrap_or_default();
+        ensure!(
+            last.contains(setting) && last.contains(&address) && last.contains("Address already in use"),
+            "{said}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn keys_are_made_once_and_never_overwritten() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let programs = Programs::build()?;
+    let keys = dir.path().join("keys");
+    let path = keys.to_str().context("a path")?;
+    let init = ["keys", "init", "--dir", path, "--name", "seoul"];
+    let (code, out, _) = run(&programs.idc, &init).await?;
+    ensure!(code == 0 && out.contains("back the folder up"), "{out}");
+    let (_, verifier, _) = run(&programs.idc, &["keys", "show", "--dir", path]).await?;
+    ensure!(verifier.starts_with("seoul+") && out.contains(verifier.trim()), "{verifier}");
+    let before = files(&keys)?;
+    ensure!(before.len() == 4, "{:?}", before.keys());
+
+    let (code, _, said) = run(&programs.idc, &init).await?;
+    ensure!(code == 1 && said.contains("keys are never overwritten"), "{code} {said}");
+    ensure!(files(&keys)? == before, "a key has changed");
+    fs::remove_file(keys.join("signing.key"))?;
+    let (code, _, said) = run(&programs.idc, &init).await?;
+    ensure!(
+        code == 1 && said.contains("keys are never overwritten"),
+        "even if one is missing: {code} {said}"
+    );
+    fs::write(keys.join("signing.key"), &before["signing.key"])?;
+    let (code, _, said) = run(&programs.idc, &["keys", "show", "--dir", path]).await?;
+    ensure!(code == 1 && said.contains("chmod 600"), "{code} {said}");
+
+    fs::remove_file(keys.join("signing.key"))?;
+    let (code, _, said) = run(&programs.idc, &["keys", "rotate", "kek", "--dir", path]).await?;
+    ensure!(code == 1 && said.contains("holds no signing key"), "{code} {said}");
+    ensure!(files(&keys)?.len() == 3, "nothing was added beside a missing key");
+    Ok(())
+}
+
+fn cloud_config(site: &Site) -> std::path::PathBuf {
+    site.cloud_dir().join("bridge-cloud.toml")
+}
+
+fn idc_config(site: &Site) -> std::path::PathBuf {
+    site.idc_dir().join("bridge-idc.toml")
+}
+
+/// Every file of a folder with what it holds.
+fn files(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+    let entries = fs::read_dir(dir)?.map(|entry| {
+        let entry = entry?;
+        Ok((entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path())?))
+    });
+    entries.collect()
+}
+
+/// Runs a command with a configuration: its exit code, what it printed, what it complained of.
+async fn call(program: &Path, command: &[&str], config: &Path) -> Result<(i32, String, String)> {
+    run(program, &[command, &["--config", config.to_str().context("a path")?]].concat()).await
+}
+
+async fn run(program: &Path, arguments: &[&str]) -> Result<(i32, String, String)> {
+    let output = Command::new(program).args(arguments).kill_on_drop(true).output();
+    let output = tokio::time::timeout(PATIENCE, output)
+        .await
+        .with_context(|| format!("{arguments:?} does not end"))??;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok((output.status.code().context("a signal")?, text(output.stdout), text(output.stderr)))
+}
