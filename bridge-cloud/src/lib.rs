@@ -1,6 +1,6 @@
 //! bridge-cloud: stands beside the storefront, seals what is personal and relays it to the data centre.
 //!
-//! Modules stand in the order an order meets them; [`storefront::orders::submit_order`] is its whole way.
+//! Modules stand in the order an order meets them; `submit_order` in `storefront::orders` is its whole way.
 
 // Every setting, with its default.
 pub mod config;

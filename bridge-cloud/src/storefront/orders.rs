@@ -1,6 +1,6 @@
 //! Orders at the storefront: what is asked, and how each answer reads.
 //!
-//! [`submit_order`] is an order's whole way through this agent, a line a step.
+//! `submit_order` is an order's whole way through this agent, a line a step.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
