@@ -16,6 +16,7 @@ use bridge_runtime::tunnel::{Greeting, Tunnel, TunnelHandle};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::agent::{Agent, Limits};
 use crate::config::{IdcConfig, LedgerConfig};
@@ -25,6 +26,9 @@ use crate::vault::keyring::Keyring;
 
 /// How long what was begun may take to end.
 const DRAIN_FOR: Duration = Duration::from_secs(15);
+
+/// Longer than a goodbye and what crossed it take on any line.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// Between two looks at a ledger that is not ready.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -82,7 +86,7 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
 
     shutdown.started().await;
     tokio::select! {
-        _all_answered = idle.wait_for(|load| load.under_way == 0) => {}
+        () = quiet(&mut idle) => {}
         () = shutdown.overdue() => {}
     }
     tunnel.close().await;
@@ -90,6 +94,17 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     admin.abort();
     tracing::info!("bridge-idc has ended in order");
     Ok(())
+}
+
+/// Waits until everything is answered and nothing more has come for a while: what was on the line when the peers were
+/// told goodbye is committed and answered as well.
+async fn quiet(load: &mut watch::Receiver<Load>) {
+    loop {
+        let _shell_gone = load.wait_for(|load| load.under_way == 0).await;
+        if !matches!(timeout(LINGER, load.changed()).await, Ok(Ok(()))) {
+            return;
+        }
+    }
 }
 
 /// Opens the ledger that the configuration names.
