@@ -43,7 +43,8 @@ impl Postgres {
             options = options.password(password);
         }
         let options = options.application_name("bridge-idc").options(SETTINGS).disable_statement_logging();
-        let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(5));
+        // Connecting is tried again for this long: a server that is down is said to be so soon, and callers do not wait.
+        let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(2));
         Ok(Self { pool: pool.connect_lazy_with(options) })
     }
 }
