@@ -29,7 +29,8 @@ pub struct OrderRequest {
 }
 
 impl OrderRequest {
-    /// Parses an order's body. Returns every broken rule at once, or the one place where it stops being JSON.
+    /// Parses an order's body. Returns the one place where it stops being JSON of this shape; else every field that breaks
+    /// its rule; else, with every field right, every rule between them that is broken.
     pub fn parse(body: &[u8], lines_max: usize) -> Result<Self, Vec<FieldError>> {
         let raw: Body = from_json(body)?;
         let mut errors = Vec::new();
