@@ -100,7 +100,8 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
 /// told goodbye is committed and answered as well.
 async fn quiet(load: &mut watch::Receiver<Load>) {
     loop {
-        let _shell_gone = load.wait_for(|load| load.under_way == 0).await;
+        // Without the shell there is nothing left to wait for, as `changed` says next.
+        drop(load.wait_for(|load| load.under_way == 0).await);
         if !matches!(timeout(LINGER, load.changed()).await, Ok(Ok(()))) {
             return;
         }
