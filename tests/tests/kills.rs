@@ -1,8 +1,10 @@
 //! Both agents and the database are killed and the line is cut, again and again, in the middle of a replay: the end is
-//! the same as without (promises P1, P2, P3, P4).
+//! the same as without (promises P1, P2, P3, P4). What is replayed are the real invoices of a whole year where they lie
+//! beside the project, and a made-up launch where they do not.
 
 mod common;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -13,6 +15,7 @@ use bridge_tests::made_up;
 use bridge_tests::plan::Plan;
 use bridge_tests::postgres::Postgres;
 use bridge_tests::process::Programs;
+use bridge_tests::retail::{self, Book, Days};
 use bridge_tests::site::{Bridge, Site};
 use common::{PATIENCE, configure, obstacles, postgres, until};
 use tokio::sync::watch;
@@ -37,12 +40,8 @@ async fn kills_and_cuts_change_nothing_about_the_end_on_postgres() -> Result<()>
     ends_as_if_undisturbed(dir.path(), database, Some(cluster)).await
 }
 
-async fn ends_as_if_undisturbed(
-    dir: &std::path::Path,
-    database: Database,
-    mut cluster: Option<Postgres>,
-) -> Result<()> {
-    let plan = Arc::new(ample_launch());
+async fn ends_as_if_undisturbed(dir: &Path, database: Database, mut cluster: Option<Postgres>) -> Result<()> {
+    let plan = Arc::new(ample_plan()?);
     let site = Site::prepare(dir, Programs::build()?, database, &[(&plan.brand, plan.currency)], 1).await?;
     for config in [site.cloud_dir().join("bridge-cloud.toml"), site.idc_dir().join("bridge-idc.toml")] {
         // A dead peer is noticed within two seconds instead of twelve, so that there is time for many deaths.
@@ -67,8 +66,8 @@ async fn ends_as_if_undisturbed(
     let retried = disturbed.settled.iter().filter(|settled| settled.attempts > 1).count();
     ensure!(retried > 0, "no fault was noticed by any caller");
 
-    let cancels = (plan.steps.len() - ORDERS) as u64;
-    let orders = ORDERS as u64;
+    let orders = plan.places().count() as u64;
+    let cancels = plan.steps.len() as u64 - orders;
     let undisturbed = Tally { placed: orders, committed: orders, cancelled: cancels, ..Tally::default() };
     let tally = Tally { replayed: 0, ..disturbed.tally() };
     ensure!(tally == undisturbed, "{tally:?}, not {undisturbed:?}: {:?}", disturbed.refusals());
@@ -92,11 +91,16 @@ async fn ends_as_if_undisturbed(
     agree().await
 }
 
-/// A launch with enough of everything: whoever comes first, all orders are placed.
-fn ample_launch() -> Plan {
+/// A plan with enough of everything: whoever comes first, all orders are placed.
+fn ample_plan() -> Result<Plan> {
+    let invoices = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/online-retail"));
+    if invoices.exists() {
+        let retail = retail::read(invoices, &Days::All)?;
+        return Ok(retail::plan(&retail, &Book::of(&retail), "retail", 1));
+    }
     let mut plan = made_up::launch(11, ORDERS);
     plan.stock[0].quantity = ORDERS as u64;
-    plan
+    Ok(plan)
 }
 
 /// Lets every fault strike in turn, spread evenly over the steps.
