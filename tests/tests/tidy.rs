@@ -172,9 +172,7 @@ const RULES: &[Rule] = &[
         why: "a fresh clone works in any folder, on any machine",
         covers: |_| true,
         broken: |text| {
-            lines(text, |line| {
-                ["/home/", "/root/", "/Users/", "/tmp/"].iter().any(|dir| absolute(line, dir))
-            })
+            lines(text, |line| ["/home/", "/root/", "/Users/", "/tmp/"].iter().any(|dir| absolute(line, dir)))
         },
         planted: ("tests/src/site.rs", "const DATA: &str = \"/home/kim/bridge/data\";"),
         fine: ("tests/src/site.rs", "const DATA: &str = \"../shared/data/home/\"; // http://host/tmp/"),
