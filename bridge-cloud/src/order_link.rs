@@ -144,29 +144,28 @@ impl Owner {
         let now = self.now();
         match event {
             TunnelEvent::Up(LinkUp { link, hello, lanes, sender, .. }) => {
-                let link = LinkId(link.0);
                 self.links.insert(link, sender);
                 self.take_manifest(&hello.manifest);
                 self.sender.handle_link_up(now, link, lanes, hello.window);
             }
             TunnelEvent::Frame { link, payload, .. } => match frame::decode::<ToCloud>(payload) {
-                Ok(message) => self.sender.handle_answer(now, LinkId(link.0), message),
+                Ok(message) => self.sender.handle_answer(now, link, message),
                 // The link's end is logged and counted where it ends.
                 Err(error) => {
-                    if let Some(sender) = self.links.get(&LinkId(link.0)) {
+                    if let Some(sender) = self.links.get(&link) {
                         sender.refuse(&error);
                     }
                 }
             },
-            TunnelEvent::Window { link, window } => self.sender.handle_window(now, LinkId(link.0), window),
+            TunnelEvent::Window { link, window } => self.sender.handle_window(now, link, window),
             TunnelEvent::Manifest { note, .. } => self.take_manifest(&note),
             TunnelEvent::Silent { link } | TunnelEvent::Goodbye { link } => {
-                self.sender.handle_link_open(now, LinkId(link.0), false);
+                self.sender.handle_link_open(now, link, false);
             }
-            TunnelEvent::Heard { link } => self.sender.handle_link_open(now, LinkId(link.0), true),
+            TunnelEvent::Heard { link } => self.sender.handle_link_open(now, link, true),
             TunnelEvent::Down { link, .. } => {
-                self.links.remove(&LinkId(link.0));
-                self.sender.handle_link_down(now, LinkId(link.0));
+                self.links.remove(&link);
+                self.sender.handle_link_down(now, link);
             }
         }
     }

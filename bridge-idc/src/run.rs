@@ -87,20 +87,20 @@ impl Shell {
     fn handle_event(&mut self, event: TunnelEvent) {
         match event {
             TunnelEvent::Up(up) => {
-                self.links.insert(LinkId(up.link.0), up.sender);
+                self.links.insert(up.link, up.sender);
             }
             TunnelEvent::Frame { link, lane, payload } => match frame::decode::<ToIdc>(payload) {
-                Ok(message) => self.handle(Input::Message { link: LinkId(link.0), lane, message }),
+                Ok(message) => self.handle(Input::Message { link, lane, message }),
                 // The link's end is logged and counted where it ends.
                 Err(error) => {
-                    if let Some(sender) = self.links.get(&LinkId(link.0)) {
+                    if let Some(sender) = self.links.get(&link) {
                         sender.refuse(&error);
                     }
                 }
             },
             TunnelEvent::Down { link, .. } => {
-                self.links.remove(&LinkId(link.0));
-                self.handle(Input::LinkDown(LinkId(link.0)));
+                self.links.remove(&link);
+                self.handle(Input::LinkDown(link));
             }
             // A cloud agent's window and manifest are empty, and an IDC asks for nothing by itself.
             TunnelEvent::Window { .. }

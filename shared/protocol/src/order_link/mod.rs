@@ -17,6 +17,4 @@ pub mod sender;
 /// The IDC's side.
 pub mod receiver;
 
-/// One link to one peer, unique while the process lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LinkId(pub u64);
+pub use crate::wire::lane::LinkId;

@@ -3,6 +3,18 @@
 //! A lane opens with a preamble of eight bytes that says which lane it is; after it there are only frames. Over QUIC
 //! a lane is a stream, over TCP a connection of its own; the bytes are the same.
 
+use std::fmt;
+
+/// Which link to which peer, unique while the process lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId(pub u64);
+
+impl fmt::Display for LinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Bytes of the preamble that opens a lane.
 pub const PREAMBLE_BYTES: usize = 8;
 

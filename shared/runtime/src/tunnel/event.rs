@@ -1,23 +1,12 @@
 //! What the tunnel tells its owner.
 
-use std::fmt;
-
 use bridge_protocol::wire::control::Hello;
+pub use bridge_protocol::wire::lane::LinkId;
 use bytes::Bytes;
 
 use super::end::LinkEnd;
 use super::lanes::LinkSender;
 use crate::identity::SpiffeId;
-
-/// Which link, unique while the process lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LinkId(pub u64);
-
-impl fmt::Display for LinkId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// What happens on the tunnel. For each link: `Up`, then anything of the others, then `Down` once and nothing more.
 #[derive(Debug)]
