@@ -18,6 +18,7 @@ use super::hello;
 use super::lanes::{FrameReader, ReadError};
 use super::link::Link;
 use super::{Greeting, Phase, TunnelEvent};
+use crate::clock;
 use crate::transport::refusal::printable;
 
 impl Link {
@@ -59,7 +60,7 @@ impl Link {
 
     fn heartbeat(&self) -> Control {
         let window = self.context.greeting.borrow().window;
-        Heartbeat { clock_micros: hello::clock_micros(), window }.into()
+        Heartbeat { clock_micros: clock::now().get(), window }.into()
     }
 
     async fn write(&self, writer: &mut (impl AsyncWrite + Unpin), message: &Control) -> Result<(), LinkEnd> {

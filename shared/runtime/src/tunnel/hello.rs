@@ -4,7 +4,7 @@
 //! with a sentence that says who must upgrade. All of it has five seconds.
 
 use std::io;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bridge_protocol::wire::control::{Control, Hello, Refused, message};
 use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX, FrameError};
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::lanes::{FrameReader, ReadError};
 use super::{Context, Greeting};
+use crate::clock;
 use crate::transport::refusal::printable;
 use crate::transport::{Closed, Connection, LaneError, LaneStream};
 
@@ -128,7 +129,7 @@ async fn listen(context: &Context, connection: &dyn Connection) -> Result<Agreed
 fn our_hello(greeting: &Greeting, order_lanes: u8) -> Hello {
     Hello {
         features: greeting.features.clone(),
-        clock_micros: clock_micros(),
+        clock_micros: clock::now().get(),
         order_lanes: u32::from(order_lanes),
         window: greeting.window,
         manifest: greeting.manifest.clone(),
@@ -230,16 +231,10 @@ async fn cut(connection: &dyn Connection) -> HelloError {
     connection.cut().await.map_or_else(lane_only, HelloError::Closed)
 }
 
-/// Microseconds since 1970-01-01 UTC.
-pub(super) fn clock_micros() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
 /// The peer's clock minus ours, if its message was half a round trip on its way.
 pub(super) fn skew(their_clock_micros: i64, rtt: Duration) -> i64 {
     let way = i64::try_from((rtt / 2).as_micros()).unwrap_or(0);
-    their_clock_micros.saturating_add(way).saturating_sub(clock_micros())
+    their_clock_micros.saturating_add(way).saturating_sub(clock::now().get())
 }
 
 #[cfg(test)]
