@@ -68,8 +68,8 @@ pub fn start(
     let (submissions, submitted) = mpsc::channel(limits.queue_max);
     let (load, load_seen) = watch::channel(Load::default());
     let (manifest, manifest_seen) = watch::channel(None);
-    metrics.queue_limit.of(Queue::Orders).set(gauge(limits.queue_max));
-    metrics.queue_limit.of(Queue::Settling).set(gauge(limits.settling_max));
+    metrics.set_queue_limit(Queue::Orders, limits.queue_max);
+    metrics.set_queue_limit(Queue::Settling, limits.settling_max);
     let owner = Owner {
         sender: Sender::new(limits),
         started: Instant::now(),
@@ -211,13 +211,9 @@ impl Owner {
     fn report_load(&self) {
         let load = Load { link_open: self.sender.has_open_link(), queued: self.sender.queued() };
         self.load.send_if_modified(|known| std::mem::replace(known, load) != load);
-        self.metrics.queue_depth.of(Queue::Orders).set(gauge(load.queued));
-        self.metrics.queue_depth.of(Queue::InFlight).set(gauge(self.callers.len()));
+        self.metrics.set_queue_depth(Queue::Orders, load.queued);
+        self.metrics.set_queue_depth(Queue::InFlight, self.callers.len());
         let settling = self.sender.unsettled().saturating_sub(self.callers.len());
-        self.metrics.queue_depth.of(Queue::Settling).set(gauge(settling));
+        self.metrics.set_queue_depth(Queue::Settling, settling);
     }
-}
-
-fn gauge(value: usize) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }

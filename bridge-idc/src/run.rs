@@ -134,11 +134,8 @@ impl Shell {
         let sessions = &self.metrics.seal_sessions;
         sessions.inc_by(self.agent.sealing_sessions() - sessions.get());
         let under_way = self.agent.under_way();
-        self.metrics.queue_depth.of(Queue::InFlight).set(i64::try_from(under_way).unwrap_or(i64::MAX));
-        self.metrics
-            .queue_depth
-            .of(Queue::Commit)
-            .set(i64::try_from(self.agent.waiting()).unwrap_or(i64::MAX));
+        self.metrics.set_queue_depth(Queue::InFlight, under_way);
+        self.metrics.set_queue_depth(Queue::Commit, self.agent.waiting());
         let load = Load { under_way, doubtful: self.agent.is_doubtful() };
         self.load.send_if_modified(|known| std::mem::replace(known, load) != load);
     }

@@ -65,8 +65,8 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
         batch_max: config.orders.batch_max,
         lines_max: config.orders.lines_max,
     };
-    metrics.queue_limit.of(Queue::InFlight).set(i64::try_from(limits.window_max).unwrap_or(i64::MAX));
-    metrics.queue_limit.of(Queue::Commit).set(i64::try_from(limits.window_max).unwrap_or(i64::MAX));
+    metrics.set_queue_limit(Queue::InFlight, limits.window_max);
+    metrics.set_queue_limit(Queue::Commit, limits.window_max);
     let greeting = Greeting {
         agent: config.agent.name.clone(),
         window: u32::try_from(limits.window_max).unwrap_or(u32::MAX),

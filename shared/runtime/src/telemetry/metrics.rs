@@ -179,9 +179,9 @@ pub struct Metrics {
     /// Both: orders by outcome, as this agent saw it.
     pub orders: Labelled<OrderOutcome, Counter>,
     /// Both: what waits in each queue now.
-    pub queue_depth: Labelled<Queue, Gauge>,
+    queue_depth: Labelled<Queue, Gauge>,
     /// Both: what fits into it; 0 for a queue of the other agent.
-    pub queue_limit: Labelled<Queue, Gauge>,
+    queue_limit: Labelled<Queue, Gauge>,
     /// Both: sealing sessions begun (cloud) or decapsulated (IDC).
     pub seal_sessions: Counter,
 
@@ -227,6 +227,16 @@ impl Metrics {
         let help = "Time of one transaction, its commit included";
         registry.register_with_unit("commit", help, Unit::Seconds, commit_seconds.clone());
         metrics
+    }
+
+    /// How much waits in a queue now.
+    pub fn set_queue_depth(&self, queue: Queue, depth: usize) {
+        self.queue_depth.of(queue).set(i64::try_from(depth).unwrap_or(i64::MAX));
+    }
+
+    /// How much fits into a queue.
+    pub fn set_queue_limit(&self, queue: Queue, limit: usize) {
+        self.queue_limit.of(queue).set(i64::try_from(limit).unwrap_or(i64::MAX));
     }
 
     /// One transaction was committed: with so many orders, in such a time.
