@@ -16,6 +16,9 @@ pub mod seal;
 /// Delivery of requests over links that die: sender and receiver as sans-IO state machines.
 pub mod order_link;
 
+/// Replication of the catalogue: publisher and subscriber as sans-IO state machines.
+pub mod feed;
+
 /// C2SP signed notes: short texts under Ed25519, such as the sealing-key manifest.
 pub mod note;
 

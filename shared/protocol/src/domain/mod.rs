@@ -24,6 +24,9 @@ pub mod body;
 /// How a request ended in the ledger.
 pub mod outcome;
 
+/// What is on sale: rows of the catalogue by their keys, and how far a reader of their changes is.
+pub mod catalogue;
+
 pub use brand::Brand;
 pub use id::{IdempotencyKey, KeyDigest, OrderId};
 pub use money::{Currency, Money};

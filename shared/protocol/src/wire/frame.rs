@@ -11,6 +11,15 @@ pub const HEADER_BYTES: usize = 4;
 /// The largest frame on an order lane: an order body of 256 KiB as protobuf, sealed part and framing included.
 pub const ORDER_FRAME_BYTES_MAX: usize = 1024 * 1024;
 
+/// The largest frame on the feed lane: a page of [`FEED_PAGE_BYTES`], or of one row as large as a row may be.
+pub const FEED_FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// A page on the feed lane ends with the row that reaches this size.
+pub const FEED_PAGE_BYTES: usize = 256 * 1024;
+
+/// The largest row on the feed lane.
+pub const FEED_ROW_BYTES_MAX: usize = 1024 * 1024;
+
 /// The largest frame on the control lane: a hello with its key manifest.
 pub const CONTROL_FRAME_BYTES_MAX: usize = 64 * 1024;
 

@@ -17,5 +17,11 @@ pub mod control;
 /// The order lanes: what the cloud asks and what the IDC answers.
 pub mod order;
 
+/// The feed lane: what a replica asks and what the IDC publishes.
+pub mod feed;
+
+/// What a catalogue row holds.
+pub mod catalogue;
+
 /// An order's terms between the wire and the domain.
 mod terms;

@@ -1,0 +1,13 @@
+//! The feed: how a replica of the catalogue becomes equal to its source, and stays so.
+//!
+//! ```text
+//! publisher    head S0 ─> rows page by page, by key ─> changes (S0, S1] ─> complete ─> changes after S1 ...
+//! subscriber   idle ─> asked ─> bootstrapping (the old rows are served) ─> following
+//! ```
+//!
+//! Both are sans-IO: one input in, all outputs polled, then sleep until the returned deadline. `now` is the time since
+//! the process started, by a clock that never steps back. A change names a key, and what travels is that key's last
+//! state, read after its change was numbered: it may be newer than its number, never older.
+
+/// Checksums by bucket.
+pub mod sums;

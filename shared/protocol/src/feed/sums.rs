@@ -1,0 +1,117 @@
+//! Checksums by bucket: whether two sides hold the same rows, without sending them.
+//!
+//! A row's sum is a hash of its key and bytes; a bucket's is the sum of its rows' (wrapping), so that one row's change
+//! is a subtraction and an addition. Who compares what when is `subscriber`'s business.
+
+use sha2::{Digest, Sha256};
+
+use crate::domain::catalogue::EntityKey;
+
+/// Buckets; a row's is decided by its key alone.
+pub const BUCKETS: usize = 256;
+
+/// The sums of a set of rows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sums([u64; BUCKETS]);
+
+/// One row's part in the sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowSum {
+    bucket: u8,
+    sum: u64,
+}
+
+/// The bucket of a key.
+pub fn bucket(key: &EntityKey) -> usize {
+    let hash = key_hash(key).finalize();
+    usize::from(hash[0])
+}
+
+fn key_hash(key: &EntityKey) -> Sha256 {
+    let (brand, code) = (key.brand.as_str().as_bytes(), key.code.as_str().as_bytes());
+    Sha256::new()
+        .chain_update([key.kind.number(), u8::try_from(brand.len()).unwrap_or(u8::MAX)])
+        .chain_update(brand)
+        .chain_update([u8::try_from(code.len()).unwrap_or(u8::MAX)])
+        .chain_update(code)
+}
+
+impl RowSum {
+    /// The sum of a row under its key.
+    pub fn of(key: &EntityKey, row: &[u8]) -> Self {
+        let hash = key_hash(key);
+        let bucket = hash.clone().finalize()[0];
+        let hash = hash.chain_update(row).finalize();
+        let sum = hash.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+        Self { bucket, sum }
+    }
+}
+
+impl Default for Sums {
+    fn default() -> Self {
+        Self([0; BUCKETS])
+    }
+}
+
+impl Sums {
+    /// A row is in.
+    pub fn add(&mut self, row: RowSum) {
+        let sum = &mut self.0[usize::from(row.bucket)];
+        *sum = sum.wrapping_add(row.sum);
+    }
+
+    /// A row is out.
+    pub fn remove(&mut self, row: RowSum) {
+        let sum = &mut self.0[usize::from(row.bucket)];
+        *sum = sum.wrapping_sub(row.sum);
+    }
+
+    /// The sums by bucket.
+    pub fn as_slice(&self) -> &[u64] {
+        &self.0
+    }
+
+    /// Reads sums from the wire; `None` unless there are [`BUCKETS`].
+    pub fn from_slice(sums: &[u64]) -> Option<Self> {
+        sums.try_into().ok().map(Self)
+    }
+}
+
+impl std::fmt::Debug for Sums {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let all = self.0.iter().fold(0_u64, |all, sum| all.rotate_left(1) ^ sum);
+        write!(f, "Sums({all:016x})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Brand;
+    use crate::domain::catalogue::{Code, EntityKind};
+
+    fn key(code: &str) -> EntityKey {
+        let (brand, code) = (Brand::new("shoes").unwrap(), Code::new(code).unwrap());
+        EntityKey { kind: EntityKind::Product, brand, code }
+    }
+
+    #[test]
+    fn the_order_of_changes_does_not_matter_and_what_is_taken_out_leaves_no_trace() {
+        let rows = ["A", "B", "C"].map(|code| RowSum::of(&key(code), code.as_bytes()));
+        let (mut forth, mut back) = (Sums::default(), Sums::default());
+        rows.iter().for_each(|row| forth.add(*row));
+        rows.iter().rev().for_each(|row| back.add(*row));
+        assert_eq!(forth, back);
+        rows.iter().for_each(|row| forth.remove(*row));
+        assert_eq!(forth, Sums::default());
+        assert_eq!(Sums::from_slice(back.as_slice()), Some(back));
+    }
+
+    #[test]
+    fn another_row_or_key_is_another_sum() {
+        let row = RowSum::of(&key("A"), b"1");
+        assert_ne!(row, RowSum::of(&key("A"), b"2"));
+        assert_ne!(row.sum, RowSum::of(&key("B"), b"1").sum);
+        assert_eq!(usize::from(row.bucket), bucket(&key("A")));
+    }
+}
