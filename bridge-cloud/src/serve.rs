@@ -15,7 +15,7 @@ use bridge_runtime::admin::{self, Report};
 use bridge_runtime::identity::Role;
 use bridge_runtime::shutdown::{self, ServiceState, Shutdown};
 use bridge_runtime::telemetry::metrics::Metrics;
-use bridge_runtime::tunnel::{Greeting, Tunnel, TunnelHandle};
+use bridge_runtime::tunnel::{Greeting, Started, Tunnel, TunnelHandle};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -40,7 +40,7 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
 
     let (_greeting, greeting) =
         watch::channel(Greeting { agent: config.agent.name.clone(), ..Greeting::default() });
-    let (tunnel, events) = Tunnel::start(
+    let Started { handle: tunnel, events, .. } = Tunnel::start(
         &config.tunnel,
         Role::Cloud,
         &config.agent.state_dir,

@@ -12,7 +12,7 @@ use bridge_runtime::config::Secret;
 use bridge_runtime::identity::Role;
 use bridge_runtime::shutdown::{self, ServiceState, Shutdown};
 use bridge_runtime::telemetry::metrics::{Metrics, Queue};
-use bridge_runtime::tunnel::{Greeting, Tunnel, TunnelHandle};
+use bridge_runtime::tunnel::{Greeting, Started, Tunnel, TunnelHandle};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -74,7 +74,7 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
         ..Greeting::default()
     };
     let (_greeting, greeting) = watch::channel(greeting);
-    let (tunnel, events) =
+    let Started { handle: tunnel, events, .. } =
         Tunnel::start(&config.tunnel, Role::Idc, state_dir, greeting, metrics.clone(), shutdown.clone())?;
     let listening = tunnel.listening().to_vec();
     state.send_replace(Phase::Serving(tunnel.clone()));

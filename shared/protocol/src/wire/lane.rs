@@ -28,6 +28,8 @@ pub enum Lane {
     Control,
     /// Orders, hashed by order id: `0..K` a link.
     Order(u8),
+    /// The catalogue's changes: one a link, between agents that both say so in their hello.
+    Feed,
 }
 
 /// Why a stream's first eight bytes open no lane.
@@ -50,6 +52,7 @@ impl Lane {
         let (kind, index) = match self {
             Self::Control => (1, 0),
             Self::Order(index) => (2, index),
+            Self::Feed => (3, 0),
         };
         let [a, b, c, d] = MAGIC;
         [a, b, c, d, FORMAT, kind, index, 0]
@@ -67,6 +70,7 @@ impl Lane {
         match kind {
             1 => Ok(Self::Control),
             2 => Ok(Self::Order(index)),
+            3 => Ok(Self::Feed),
             other => Err(PreambleError::Kind(other)),
         }
     }
@@ -78,7 +82,7 @@ mod tests {
 
     #[test]
     fn every_lane_is_read_back_from_its_preamble() {
-        for lane in [Lane::Control, Lane::Order(0), Lane::Order(15)] {
+        for lane in [Lane::Control, Lane::Order(0), Lane::Order(15), Lane::Feed] {
             assert_eq!(Lane::from_preamble(lane.preamble()), Ok(lane));
         }
     }

@@ -5,7 +5,7 @@ pub use bridge_protocol::wire::lane::LinkId;
 use bytes::Bytes;
 
 use super::end::LinkEnd;
-use super::lanes::LinkSender;
+use super::lanes::{FeedSender, LinkSender};
 use crate::identity::SpiffeId;
 
 /// What happens on the tunnel. For each link: `Up`, then anything of the others, then `Down` once and nothing more.
@@ -57,6 +57,33 @@ pub enum TunnelEvent {
         link: LinkId,
         /// Why.
         why: LinkEnd,
+    },
+}
+
+/// What happens on the feed lanes, on a channel of its own: a bootstrap holds up no order. For each link that has one: `Up`,
+/// then frames, then `Down` once and nothing more.
+#[derive(Debug)]
+pub enum FeedEvent {
+    /// A feed lane is ready.
+    Up {
+        /// Of which link.
+        link: LinkId,
+        /// Who the peer has proved to be.
+        peer: SpiffeId,
+        /// The way to send on it.
+        sender: FeedSender,
+    },
+    /// One frame's payload.
+    Frame {
+        /// From which link.
+        link: LinkId,
+        /// The frame without its length.
+        payload: Bytes,
+    },
+    /// The link has ended.
+    Down {
+        /// Which link.
+        link: LinkId,
     },
 }
 

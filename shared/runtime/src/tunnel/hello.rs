@@ -1,12 +1,14 @@
 //! How a link begins: lanes opened and counted, hellos exchanged, a protocol version agreed upon.
 //!
 //! The dialler opens the control lane and its order lanes and speaks first; the listener answers with its own hello, or
-//! with a sentence that says who must upgrade. All of it has five seconds.
+//! with a sentence that says who must upgrade. Where both said that they know the feed, the dialler opens its lane then.
+//! All of it has five seconds.
 
 use std::io;
 use std::time::Duration;
 
 use bridge_protocol::wire::control::{Control, Hello, Refused, message};
+use bridge_protocol::wire::feed;
 use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX, FrameError};
 use bridge_protocol::wire::lane::Lane;
 use bridge_protocol::wire::version::{Incompatible, Versions};
@@ -47,6 +49,8 @@ pub(super) struct Agreed {
     pub(super) control: ControlLane,
     /// In the order of their index, complete.
     pub(super) orders: Vec<LaneStream>,
+    /// `None` if one of the two does not know the feed.
+    pub(super) feed: Option<LaneStream>,
 }
 
 /// Why a link did not come up.
@@ -107,7 +111,11 @@ async fn dial(context: &Context, connection: &dyn Connection) -> Result<Agreed, 
     let hello = read_hello(connection, &mut reader).await?;
     let skew = skew(hello.clock_micros, connection.rtt());
     let version = agree(connection, &mut writer, hello.versions()).await?;
-    Ok(Agreed { hello, said: ours, version, skew, control: ControlLane { reader, writer }, orders })
+    let feed = match both_feed(&ours, &hello) {
+        true => Some(connection.open_lane(Lane::Feed).await?),
+        false => None,
+    };
+    Ok(Agreed { hello, said: ours, version, skew, control: ControlLane { reader, writer }, orders, feed })
 }
 
 async fn listen(context: &Context, connection: &dyn Connection) -> Result<Agreed, HelloError> {
@@ -123,7 +131,23 @@ async fn listen(context: &Context, connection: &dyn Connection) -> Result<Agreed
     let orders = accept_orders(connection, count).await?;
     let ours = our_hello(&context.greeting.borrow().clone(), count);
     write(connection, &mut writer, &ours.clone().into()).await?;
-    Ok(Agreed { hello, said: ours, version, skew, control: ControlLane { reader, writer }, orders })
+    let feed = match both_feed(&ours, &hello) {
+        true => Some(accept_feed(connection).await?),
+        false => None,
+    };
+    Ok(Agreed { hello, said: ours, version, skew, control: ControlLane { reader, writer }, orders, feed })
+}
+
+fn both_feed(ours: &Hello, theirs: &Hello) -> bool {
+    [ours, theirs].iter().all(|hello| hello.features.iter().any(|feature| feature == feed::FEATURE))
+}
+
+async fn accept_feed(connection: &dyn Connection) -> Result<LaneStream, HelloError> {
+    let stream = connection.accept_lane().await?;
+    match stream.lane {
+        Lane::Feed => Ok(stream),
+        other => Err(HelloError::Violation(format!("{other:?} was opened instead of the feed lane"))),
+    }
 }
 
 fn our_hello(greeting: &Greeting, order_lanes: u8) -> Hello {
@@ -153,7 +177,7 @@ async fn accept_orders(connection: &dyn Connection, count: u8) -> Result<Vec<Lan
         let stream = connection.accept_lane().await?;
         let slot = match stream.lane {
             Lane::Order(index) => orders.get_mut(usize::from(index)).filter(|slot| slot.is_none()),
-            Lane::Control => None,
+            Lane::Control | Lane::Feed => None,
         };
         let Some(slot) = slot else {
             return Err(HelloError::Violation(format!(

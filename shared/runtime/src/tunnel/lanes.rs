@@ -42,25 +42,31 @@ impl LinkSender {
     ///
     /// Frames of one lane arrive in order. `Ok` says that the frame is queued, not that it will arrive.
     pub fn send(&self, lane: u8, frame: Bytes) -> Result<(), Closed> {
-        let queue = self.queues.lanes.get(usize::from(lane)).ok_or(Closed)?;
-        {
-            let mut waiting = queue.lock();
-            let buffer = waiting.as_mut().ok_or(Closed)?;
-            let queued = self.queues.bytes.fetch_add(frame.len(), Ordering::Relaxed) + frame.len();
-            if queued > self.queues.bytes_max {
-                self.queues.condemn(LinkEnd::NotReading);
-                return Err(Closed);
-            }
-            buffer.extend_from_slice(&frame);
-        }
-        self.queues.traffic.sent(frame.len());
-        queue.filled.notify_one();
-        Ok(())
+        let queue = self.queues.orders.get(usize::from(lane)).ok_or(Closed)?;
+        self.queues.send(queue, &frame)
     }
 
     /// Ends the link: a frame of the peer is no message of this protocol, as only the owner can tell.
     pub fn refuse(&self, error: &FrameError) {
         self.queues.condemn(LinkEnd::Violation(error.to_string()));
+    }
+}
+
+/// Sends frames on the feed lane of one link.
+#[derive(Debug, Clone)]
+pub struct FeedSender {
+    queues: Arc<Queues>,
+}
+
+impl FeedSender {
+    /// Queues a whole frame (as `wire::frame::to_bytes` makes it); never waits.
+    pub fn send(&self, frame: &[u8]) -> Result<(), Closed> {
+        self.queues.send(&self.queues.feed, frame)
+    }
+
+    /// Ends the link: what the peer sent is against the feed's rules, as only the owner can tell.
+    pub fn refuse(&self, why: &impl ToString) {
+        self.queues.condemn(LinkEnd::Violation(why.to_string()));
     }
 }
 
@@ -99,7 +105,9 @@ impl Traffic {
 #[derive(Debug)]
 pub(super) struct Queues {
     traffic: Traffic,
-    lanes: Vec<Queue>,
+    orders: Vec<Queue>,
+    /// Stays empty on a link without a feed lane.
+    feed: Queue,
     /// Waiting or being written, all lanes together.
     bytes: AtomicUsize,
     bytes_max: usize,
@@ -122,15 +130,36 @@ impl Queues {
     }
 
     fn bounded(lanes: u8, bytes_max: usize, traffic: Traffic) -> Arc<Self> {
-        let queue = || Queue { waiting: Mutex::new(Some(BytesMut::new())), filled: Notify::new() };
-        let lanes = std::iter::repeat_with(queue).take(usize::from(lanes)).collect();
+        let orders = std::iter::repeat_with(Queue::default).take(usize::from(lanes)).collect();
         let (verdict, condemned) = (Mutex::new(None), Notify::new());
-        Arc::new(Self { traffic, lanes, bytes: AtomicUsize::new(0), bytes_max, verdict, condemned })
+        let (feed, bytes) = (Queue::default(), AtomicUsize::new(0));
+        Arc::new(Self { traffic, orders, feed, bytes, bytes_max, verdict, condemned })
     }
 
-    /// The owner's end.
+    /// The owner's end of the order lanes.
     pub(super) fn sender(self: &Arc<Self>) -> LinkSender {
         LinkSender { queues: self.clone() }
+    }
+
+    /// The owner's end of the feed lane.
+    pub(super) fn feed_sender(self: &Arc<Self>) -> FeedSender {
+        FeedSender { queues: self.clone() }
+    }
+
+    fn send(&self, queue: &Queue, frame: &[u8]) -> Result<(), Closed> {
+        {
+            let mut waiting = queue.lock();
+            let buffer = waiting.as_mut().ok_or(Closed)?;
+            let queued = self.bytes.fetch_add(frame.len(), Ordering::Relaxed) + frame.len();
+            if queued > self.bytes_max {
+                self.condemn(LinkEnd::NotReading);
+                return Err(Closed);
+            }
+            buffer.extend_from_slice(frame);
+        }
+        self.traffic.sent(frame.len());
+        queue.filled.notify_one();
+        Ok(())
     }
 
     /// Waits until a reason is found to end the link.
@@ -150,14 +179,25 @@ impl Queues {
 
     /// Makes every further send fail and frees what waits.
     pub(super) fn close(&self) {
-        for queue in &self.lanes {
+        for queue in self.orders.iter().chain([&self.feed]) {
             *queue.lock() = None;
         }
     }
 
-    /// Writes what gathers on one lane until the link ends or the stream fails.
-    pub(super) async fn write(&self, lane: u8, mut writer: impl AsyncWrite + Unpin) -> io::Result<()> {
-        let Some(queue) = self.lanes.get(usize::from(lane)) else { return Ok(()) };
+    /// Writes what gathers on an order lane until the link ends or the stream fails.
+    pub(super) async fn write_orders(&self, lane: u8, writer: impl AsyncWrite + Unpin) -> io::Result<()> {
+        match self.orders.get(usize::from(lane)) {
+            Some(queue) => self.write(queue, writer).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The same on the feed lane.
+    pub(super) async fn write_feed(&self, writer: impl AsyncWrite + Unpin) -> io::Result<()> {
+        self.write(&self.feed, writer).await
+    }
+
+    async fn write(&self, queue: &Queue, mut writer: impl AsyncWrite + Unpin) -> io::Result<()> {
         let mut batch = BytesMut::new();
         loop {
             match queue.lock().as_mut() {
@@ -173,6 +213,12 @@ impl Queues {
             self.bytes.fetch_sub(batch.len(), Ordering::Relaxed);
             batch.clear();
         }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { waiting: Mutex::new(Some(BytesMut::new())), filled: Notify::new() }
     }
 }
 
@@ -241,7 +287,7 @@ mod tests {
         let queues = Queues::bounded(2, 1 << 20, Traffic::default());
         let sender = queues.sender();
         let (here, there) = duplex(16);
-        let writer = tokio::spawn(async move { queues.write(1, here).await });
+        let writer = tokio::spawn(async move { queues.write_orders(1, here).await });
         for window in 0..100 {
             sender.send(1, heartbeat(window)).unwrap();
         }
@@ -251,7 +297,7 @@ mod tests {
             assert_eq!(payload, heartbeat(window).slice(4..));
         }
         sender.queues.close();
-        sender.queues.lanes[1].filled.notify_one();
+        sender.queues.orders[1].filled.notify_one();
         writer.await.unwrap().unwrap();
         assert_eq!(sender.queues.bytes.load(Ordering::Relaxed), 0, "all that was counted was written");
     }

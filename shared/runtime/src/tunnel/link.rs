@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::{Duration, Instant};
 
 use bridge_protocol::wire::control::Hello;
-use bridge_protocol::wire::frame::ORDER_FRAME_BYTES_MAX;
+use bridge_protocol::wire::frame::{FEED_FRAME_BYTES_MAX, ORDER_FRAME_BYTES_MAX};
+use bytes::Bytes;
 use tokio::io::AsyncRead;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
@@ -17,7 +18,7 @@ use super::end::LinkEnd;
 use super::hello::{self, Agreed, HelloError};
 use super::lanes::{FrameReader, Queues, ReadError, Traffic};
 use super::links::Record;
-use super::{Context, LinkId, LinkUp, Phase, TunnelEvent, report};
+use super::{Context, FeedEvent, LinkId, LinkUp, Phase, TunnelEvent, report};
 use crate::transport::credentials::unix_now;
 use crate::transport::judge::Judge;
 use crate::transport::refusal::printable;
@@ -86,6 +87,7 @@ impl Link {
             dialled,
             version: agreed.version,
             lanes,
+            feed: agreed.feed.is_some(),
             since: Instant::now(),
             silent: AtomicBool::new(false),
             skew: AtomicI64::new(agreed.skew),
@@ -105,7 +107,7 @@ impl Link {
         report::up(&self.context, self.id, &self.record, &agreed.hello);
         self.context.links.insert(self.id, self.record.clone());
         let announced = tokio::select! {
-            sent = self.send_event(self.up(&agreed.hello)) => sent,
+            sent = self.announce(self.up(&agreed.hello)) => sent,
             () = self.context.reached(Phase::Closed) => Err(LinkEnd::Here),
         };
         let was_announced = announced.is_ok();
@@ -143,10 +145,25 @@ impl Link {
             self.context.reached(Phase::Closed).await;
             sleep(DOWN_TIME).await;
         };
+        let told = async {
+            if self.record.feed {
+                let _nobody_follows = self.send_feed(FeedEvent::Down { link: self.id }).await;
+            }
+            self.send_event(TunnelEvent::Down { link: self.id, why }).await
+        };
         tokio::select! {
-            _sent = self.send_event(TunnelEvent::Down { link: self.id, why }) => {}
+            _sent = told => {}
             () = abandoned => tracing::warn!(link = %self.id, "nobody takes the tunnel's events, its end is not told"),
         }
+    }
+
+    async fn announce(&self, up: TunnelEvent) -> Result<(), LinkEnd> {
+        self.send_event(up).await?;
+        if !self.record.feed {
+            return Ok(());
+        }
+        let (peer, sender) = (self.record.connection.peer().id().clone(), self.queues.feed_sender());
+        self.send_feed(FeedEvent::Up { link: self.id, peer, sender }).await
     }
 
     fn up(&self, hello: &Hello) -> TunnelEvent {
@@ -169,7 +186,18 @@ impl Link {
             tasks.spawn(async move { link.read_orders(lane, stream.reader).await });
             let link = self.clone();
             tasks.spawn(async move {
-                match link.queues.write(lane, stream.writer).await {
+                match link.queues.write_orders(lane, stream.writer).await {
+                    Ok(()) => LinkEnd::Here,
+                    Err(error) => link.cut(error.into()).await,
+                }
+            });
+        }
+        if let Some(stream) = agreed.feed {
+            let link = self.clone();
+            tasks.spawn(async move { link.read_feed(stream.reader).await });
+            let link = self.clone();
+            tasks.spawn(async move {
+                match link.queues.write_feed(stream.writer).await {
                     Ok(()) => LinkEnd::Here,
                     Err(error) => link.cut(error.into()).await,
                 }
@@ -216,17 +244,43 @@ impl Link {
         self.context.events.send(event).await.map_err(|_| LinkEnd::Here)
     }
 
+    async fn send_feed(&self, event: FeedEvent) -> Result<(), LinkEnd> {
+        self.context.feed.send(event).await.map_err(|_| LinkEnd::Here)
+    }
+
     async fn read_orders(&self, lane: u8, stream: impl AsyncRead + Unpin) -> LinkEnd {
         let mut frames = FrameReader::new(stream, ORDER_FRAME_BYTES_MAX);
         loop {
-            let payload = match frames.next().await {
-                Ok(payload) => payload,
-                Err(error) => return self.cut(error).await,
+            let sent = match self.next(&mut frames).await {
+                Ok(payload) => self.send_event(TunnelEvent::Frame { link: self.id, lane, payload }).await,
+                Err(end) => Err(end),
             };
-            self.traffic.received(payload.len());
-            if let Err(end) = self.send_event(TunnelEvent::Frame { link: self.id, lane, payload }).await {
+            if let Err(end) = sent {
                 return end;
             }
+        }
+    }
+
+    async fn read_feed(&self, stream: impl AsyncRead + Unpin) -> LinkEnd {
+        let mut frames = FrameReader::new(stream, FEED_FRAME_BYTES_MAX);
+        loop {
+            let sent = match self.next(&mut frames).await {
+                Ok(payload) => self.send_feed(FeedEvent::Frame { link: self.id, payload }).await,
+                Err(end) => Err(end),
+            };
+            if let Err(end) = sent {
+                return end;
+            }
+        }
+    }
+
+    async fn next<R: AsyncRead + Unpin>(&self, frames: &mut FrameReader<R>) -> Result<Bytes, LinkEnd> {
+        match frames.next().await {
+            Ok(payload) => {
+                self.traffic.received(payload.len());
+                Ok(payload)
+            }
+            Err(error) => Err(self.cut(error).await),
         }
     }
 

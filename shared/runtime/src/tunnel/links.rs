@@ -27,6 +27,8 @@ pub struct LinkStatus {
     pub version: u32,
     /// Order lanes.
     pub lanes: u8,
+    /// Whether it has a feed lane.
+    pub feed: bool,
     /// Smoothed round-trip time in microseconds.
     pub rtt_micros: u64,
     /// Seconds since it is up.
@@ -51,6 +53,7 @@ pub(super) struct Record {
     pub(super) dialled: bool,
     pub(super) version: u32,
     pub(super) lanes: u8,
+    pub(super) feed: bool,
     pub(super) since: Instant,
     pub(super) silent: AtomicBool,
     /// Microseconds.
@@ -98,6 +101,7 @@ impl Record {
             dialled: self.dialled,
             version: self.version,
             lanes: self.lanes,
+            feed: self.feed,
             rtt_micros: u64::try_from(self.connection.rtt().as_micros()).unwrap_or(u64::MAX),
             up_seconds: self.since.elapsed().as_secs(),
             silent: self.silent.load(Ordering::Relaxed),

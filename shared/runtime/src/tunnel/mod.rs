@@ -21,7 +21,7 @@ use crate::transport::Transport;
 use crate::transport::quic::Quic;
 
 mod event;
-pub use event::{LinkId, LinkUp, TunnelEvent};
+pub use event::{FeedEvent, LinkId, LinkUp, TunnelEvent};
 
 mod dial;
 
@@ -37,7 +37,7 @@ mod end;
 pub use end::LinkEnd;
 
 mod lanes;
-pub use lanes::{Closed, LinkSender};
+pub use lanes::{Closed, FeedSender, LinkSender};
 
 mod report;
 
@@ -48,6 +48,9 @@ pub use crate::transport::quic::QuicError;
 
 /// Events that the owner has not taken yet. When it is full, lanes are no longer read and the peers are slowed down.
 const EVENTS: usize = 1024;
+
+/// Frames of the feed lanes that their owner has not taken yet; each may be as large as a page.
+const FEED_EVENTS: usize = 16;
 
 /// What this agent says of itself on every link; when it changes, live links are told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,6 +112,7 @@ struct Context {
     allow: Arc<[SpiffeId]>,
     greeting: watch::Receiver<Greeting>,
     events: mpsc::Sender<TunnelEvent>,
+    feed: mpsc::Sender<FeedEvent>,
     links: Arc<links::Links>,
     phase: watch::Receiver<Phase>,
     metrics: Arc<Metrics>,
@@ -125,6 +129,17 @@ impl Context {
         let mut seen = self.phase.clone();
         let _gone = seen.wait_for(|now| *now >= phase).await;
     }
+}
+
+/// A tunnel that runs.
+#[derive(Debug)]
+pub struct Started {
+    /// Looks at it and ends it.
+    pub handle: TunnelHandle,
+    /// Links and what comes on their order lanes.
+    pub events: mpsc::Receiver<TunnelEvent>,
+    /// What comes on their feed lanes. To be taken or dropped by an agent whose greeting does not name the feature.
+    pub feed: mpsc::Receiver<FeedEvent>,
 }
 
 /// The tunnel's entry.
@@ -145,12 +160,13 @@ impl Tunnel {
         greeting: watch::Receiver<Greeting>,
         metrics: Arc<Metrics>,
         shutdown: Shutdown,
-    ) -> Result<(TunnelHandle, mpsc::Receiver<TunnelEvent>), TunnelError> {
+    ) -> Result<Started, TunnelError> {
         let (identity, allow) = prepare(config, role)?;
         let identity = Arc::new(identity);
         let id = identity.id();
         let quic = Quic::start(config, allow.clone(), identity.subscribe(), state_dir)?;
-        let (events, received) = mpsc::channel(EVENTS);
+        let (events, events_received) = mpsc::channel(EVENTS);
+        let (feed, feed_received) = mpsc::channel(FEED_EVENTS);
         let (phase, phase_seen) = watch::channel(Phase::Running);
         let context = Arc::new(Context {
             transport: Arc::new(quic),
@@ -158,6 +174,7 @@ impl Tunnel {
             allow,
             greeting,
             events,
+            feed,
             links: Arc::default(),
             phase: phase_seen,
             metrics,
@@ -184,7 +201,7 @@ impl Tunnel {
             finished,
         };
         tokio::spawn(supervise(context, tasks, phase, shutdown, done));
-        Ok((handle, received))
+        Ok(Started { handle, events: events_received, feed: feed_received })
     }
 }
 

@@ -13,7 +13,9 @@ use bridge_runtime::config::{ByteSize, DialTarget, PostQuantum, TunnelConfig};
 use bridge_runtime::identity::Role;
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::metrics::{Metrics, RefusalReason};
-use bridge_runtime::tunnel::{Greeting, LinkUp, Tunnel, TunnelError, TunnelEvent, TunnelHandle};
+use bridge_runtime::tunnel::{
+    FeedEvent, Greeting, LinkUp, Started, Tunnel, TunnelError, TunnelEvent, TunnelHandle,
+};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -72,6 +74,8 @@ pub(crate) fn issue(ca: &Ca, role: Role, name: &str) -> Issued {
 pub(crate) struct Home {
     pub(crate) dir: TempDir,
     pub(crate) config: TunnelConfig,
+    /// What its greeting names beyond the version.
+    pub(crate) features: Vec<String>,
 }
 
 impl Home {
@@ -98,7 +102,7 @@ impl Home {
             heartbeat: Duration::from_millis(100),
             silent_after: Duration::from_secs(3),
         };
-        let home = Self { dir, config };
+        let home = Self { dir, config, features: Vec::new() };
         home.revoke(ca, 1, &[]);
         home
     }
@@ -122,6 +126,12 @@ impl Home {
         self
     }
 
+    /// Knows the feed.
+    pub(crate) fn feeding(mut self) -> Self {
+        self.features.push(bridge_protocol::wire::feed::FEATURE.to_owned());
+        self
+    }
+
     pub(crate) fn with(mut self, change: impl FnOnce(&mut TunnelConfig)) -> Self {
         change(&mut self.config);
         self
@@ -131,14 +141,15 @@ impl Home {
         let (greeting, greeted) = watch::channel(Greeting {
             agent: format!("test-{role}"),
             window: if role == Role::Idc { 100 } else { 0 },
+            features: self.features.clone(),
             ..Greeting::default()
         });
         let metrics = Arc::new(Metrics::idc());
         let shutdown = Shutdown::new();
         let state = self.dir.path().join("state");
-        let (handle, events) =
+        let Started { handle, events, feed } =
             Tunnel::start(&self.config, role, &state, greeted, metrics.clone(), shutdown.clone())?;
-        Ok(Agent { home: self, handle, events, greeting, metrics, shutdown })
+        Ok(Agent { home: self, handle, events, feed, greeting, metrics, shutdown })
     }
 
     pub(crate) fn start(self, role: Role) -> Agent {
@@ -156,6 +167,7 @@ pub(crate) struct Agent {
     pub(crate) home: Home,
     pub(crate) handle: TunnelHandle,
     pub(crate) events: mpsc::Receiver<TunnelEvent>,
+    pub(crate) feed: mpsc::Receiver<FeedEvent>,
     pub(crate) greeting: watch::Sender<Greeting>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) shutdown: Shutdown,
@@ -173,6 +185,13 @@ impl Agent {
 
     pub(crate) async fn event(&mut self) -> TunnelEvent {
         timeout(DEADLINE, self.events.recv()).await.expect("an event in time").expect("the tunnel still runs")
+    }
+
+    pub(crate) async fn feed_event(&mut self) -> FeedEvent {
+        timeout(DEADLINE, self.feed.recv())
+            .await
+            .expect("a feed event in time")
+            .expect("the tunnel still runs")
     }
 
     /// The next event that `wanted` takes; heartbeats' own and others are passed over.

@@ -18,4 +18,6 @@ mod start;
 
 mod links;
 
+mod feed;
+
 mod misbehaviour;

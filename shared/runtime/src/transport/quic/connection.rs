@@ -79,6 +79,8 @@ fn lane_stream(lane: Lane, send: SendStream, recv: RecvStream) -> LaneStream {
     let priority = match lane {
         Lane::Control => 1,
         Lane::Order(_) => 0,
+        // A bootstrap fills the line for seconds, and an order does not wait for it.
+        Lane::Feed => -1,
     };
     // Fails only on a stream that is closed already, which its first write will tell.
     let _closed_already = send.set_priority(priority);
