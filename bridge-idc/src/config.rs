@@ -4,6 +4,7 @@
 //! each key to whoever runs it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bridge_runtime::config::{
     AdminConfig, AgentConfig, Kind, LogConfig, Mistakes, Place, Reader, Secret, Setting, TunnelConfig,
@@ -25,6 +26,8 @@ pub struct IdcConfig {
     pub keys: KeysConfig,
     /// `[orders]`
     pub orders: OrdersConfig,
+    /// `[catalogue]`
+    pub catalogue: CatalogueConfig,
     /// All of it as TOML, defaults included, without any secret: what `--print-config` shows.
     pub effective: String,
 }
@@ -40,8 +43,9 @@ impl IdcConfig {
         let ledger = LedgerConfig::read(&mut reader);
         let keys = KeysConfig::read(&mut reader);
         let orders = OrdersConfig::read(&mut reader);
+        let catalogue = CatalogueConfig::read(&mut reader);
         let effective = reader.finish()?;
-        Ok(Self { agent, admin, log, tunnel, ledger, keys, orders, effective })
+        Ok(Self { agent, admin, log, tunnel, ledger, keys, orders, catalogue, effective })
     }
 }
 
@@ -148,6 +152,31 @@ impl OrdersConfig {
             batch_max: section.number("batch_max", 1..=4_096, 1_024),
             window_max: section.number("window_max", 1..=1_000_000, 8_192),
             lines_max: section.number("lines_max", 1..=2_000, 2_000),
+        }
+    }
+}
+
+/// `[catalogue]`: how its changes are numbered, kept and published.
+#[derive(Clone, Debug)]
+pub struct CatalogueConfig {
+    /// Changes kept for replicas that were away; an older one fetches the whole catalogue again.
+    pub changes_kept: u64,
+    /// And for how long they are kept.
+    pub changes_kept_for: Duration,
+    /// How often replicas are told where the source is when nothing changes.
+    pub heartbeat: Duration,
+    /// Reads of the database for replicas at a time, so that orders find a connection.
+    pub reads_max: usize,
+}
+
+impl CatalogueConfig {
+    fn read(reader: &mut Reader) -> Self {
+        let mut section = reader.section("catalogue");
+        Self {
+            changes_kept: section.number("changes_kept", 1_000..=1_000_000_000, 1_000_000),
+            changes_kept_for: section.or("changes_kept_for", "24h"),
+            heartbeat: section.or("heartbeat", "1s"),
+            reads_max: section.number("reads_max", 1..=64, 2),
         }
     }
 }

@@ -185,11 +185,26 @@ pub struct Metrics {
     /// Both: sealing sessions begun (cloud) or decapsulated (IDC).
     pub seal_sessions: Counter,
 
+    /// Both: the last number of the catalogue's change log that this agent knows (IDC) or serves (cloud).
+    pub catalogue_position: Gauge,
+    /// Both: bootstraps begun, each of which sends the whole catalogue to a replica.
+    pub catalogue_bootstraps: Counter,
+
+    /// Cloud: rows that the replica serves.
+    pub catalogue_rows: Gauge,
+    /// Cloud: seconds since the replica was last known to equal its source.
+    pub catalogue_age_seconds: Gauge,
+    /// Cloud: buckets in which the replica was found not to equal its source; a bootstrap follows.
+    pub catalogue_drifted: Counter,
     /// Cloud: answers to the storefront.
     pub responses: Labelled<(Route, StatusClass), Counter>,
     /// Cloud: receipts whose signature or content was wrong.
     pub receipts_rejected: Counter,
 
+    /// IDC: replicas that follow the catalogue on this agent now.
+    pub catalogue_subscribers: Gauge,
+    /// IDC: reads of the catalogue that its database did not answer; each is tried again.
+    pub catalogue_read_errors: Counter,
     /// IDC: envelopes that could not be opened.
     pub envelopes_rejected: Labelled<EnvelopeRejection, Counter>,
     /// IDC: failures of the ledger's database, each of which is tried again or bisected.
@@ -202,12 +217,22 @@ impl Metrics {
     /// The instruments of bridge-cloud.
     pub fn cloud() -> Self {
         let mut metrics = Self::shared();
-        let Self { registry, responses, receipts_rejected, .. } = &mut metrics;
-        registry.register("storefront_responses", "Answers to the storefront", responses.clone());
+        let registry = &mut metrics.registry;
+        registry.register("catalogue_rows", "Rows that the replica serves", metrics.catalogue_rows.clone());
+        let help = "Since the replica was last known to equal its source";
+        registry.register_with_unit(
+            "catalogue_age",
+            help,
+            Unit::Seconds,
+            metrics.catalogue_age_seconds.clone(),
+        );
+        let help = "Buckets in which the replica did not equal its source";
+        registry.register("catalogue_drifted", help, metrics.catalogue_drifted.clone());
+        registry.register("storefront_responses", "Answers to the storefront", metrics.responses.clone());
         registry.register(
             "receipts_rejected",
             "Receipts with a wrong signature or content",
-            receipts_rejected.clone(),
+            metrics.receipts_rejected.clone(),
         );
         metrics
     }
@@ -215,17 +240,24 @@ impl Metrics {
     /// The instruments of bridge-idc.
     pub fn idc() -> Self {
         let mut metrics = Self::shared();
-        let Self { registry, envelopes_rejected, ledger_errors, batch_orders, commit_seconds, .. } =
-            &mut metrics;
+        let registry = &mut metrics.registry;
+        let help = "Replicas that follow the catalogue here";
+        registry.register("catalogue_subscribers", help, metrics.catalogue_subscribers.clone());
+        let help = "Reads of the catalogue that its database did not answer";
+        registry.register("catalogue_read_errors", help, metrics.catalogue_read_errors.clone());
         registry.register(
             "envelopes_rejected",
             "Envelopes that could not be opened",
-            envelopes_rejected.clone(),
+            metrics.envelopes_rejected.clone(),
         );
-        registry.register("ledger_errors", "Failures of the ledger's database", ledger_errors.clone());
-        registry.register("batch_orders", "Orders in one transaction", batch_orders.clone());
+        registry.register(
+            "ledger_errors",
+            "Failures of the ledger's database",
+            metrics.ledger_errors.clone(),
+        );
+        registry.register("batch_orders", "Orders in one transaction", metrics.batch_orders.clone());
         let help = "Time of one transaction, its commit included";
-        registry.register_with_unit("commit", help, Unit::Seconds, commit_seconds.clone());
+        registry.register_with_unit("commit", help, Unit::Seconds, metrics.commit_seconds.clone());
         metrics
     }
 
@@ -265,6 +297,13 @@ impl Metrics {
             queue_depth: Labelled::default(),
             queue_limit: Labelled::default(),
             seal_sessions: Counter::default(),
+            catalogue_position: Gauge::default(),
+            catalogue_bootstraps: Counter::default(),
+            catalogue_rows: Gauge::default(),
+            catalogue_age_seconds: Gauge::default(),
+            catalogue_drifted: Counter::default(),
+            catalogue_subscribers: Gauge::default(),
+            catalogue_read_errors: Counter::default(),
             responses: Labelled::default(),
             receipts_rejected: Counter::default(),
             envelopes_rejected: Labelled::default(),
@@ -289,6 +328,10 @@ impl Metrics {
         registry.register("orders", "Orders by outcome", metrics.orders.clone());
         registry.register("queue_depth", "What waits in each bounded queue", metrics.queue_depth.clone());
         registry.register("queue_limit", "What fits into it", metrics.queue_limit.clone());
+        let help = "Last change of the catalogue that is known or served";
+        registry.register("catalogue_position", help, metrics.catalogue_position.clone());
+        let help = "Bootstraps of a replica";
+        registry.register("catalogue_bootstraps", help, metrics.catalogue_bootstraps.clone());
         registry.register("seal_sessions", "Sealing sessions", metrics.seal_sessions.clone());
         metrics
     }
