@@ -9,7 +9,7 @@ use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use super::{Kind, Ledger, LedgerError, NotReady, on_database};
 
 /// The version of the tables that this build reads and writes.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const TABLE: &str = "schema_migrations";
 
@@ -28,13 +28,19 @@ impl Ledger {
         let applied = match &self.0 {
             Kind::Postgres(database) => {
                 let mut connection = database.pool.acquire().await?;
-                let sql = include_str!("postgres/0001_orders.sql");
-                apply(&mut *connection, vec![migration(1, "orders", sql)]).await
+                let migrations = vec![
+                    migration(1, "orders", include_str!("postgres/0001_orders.sql")),
+                    migration(2, "catalogue", include_str!("postgres/0002_catalogue.sql")),
+                ];
+                apply(&mut *connection, migrations).await
             }
             Kind::Sqlite(database) => {
                 let mut connection = database.writer.acquire().await?;
-                let sql = include_str!("sqlite/0001_orders.sql");
-                apply(&mut *connection, vec![migration(1, "orders", sql)]).await
+                let migrations = vec![
+                    migration(1, "orders", include_str!("sqlite/0001_orders.sql")),
+                    migration(2, "catalogue", include_str!("sqlite/0002_catalogue.sql")),
+                ];
+                apply(&mut *connection, migrations).await
             }
         };
         applied.map_err(|error| match error {
