@@ -23,6 +23,9 @@ pub mod ledger;
 // From what was committed to signed answers.
 pub mod receipt;
 
+// What a storefront shows: its changes numbered, its rows published, and nothing else.
+pub mod catalogue;
+
 // The shell around the agent.
 pub mod run;
 

@@ -25,7 +25,7 @@ pub struct Applied {
 impl Ledger {
     /// Brings the tables up to date; returns what had to be applied. Several agents may do so at once.
     pub async fn migrate(&self) -> Result<Vec<Applied>, LedgerError> {
-        let applied = match &self.0 {
+        let applied = match &self.kind {
             Kind::Postgres(database) => {
                 let mut connection = database.pool.acquire().await?;
                 let migrations = vec![
@@ -72,7 +72,7 @@ impl Ledger {
             VERSION => {}
             _ => return Err(NotReady::New { found, needed: VERSION }),
         }
-        if let Kind::Postgres(database) = &self.0 {
+        if let Kind::Postgres(database) = &self.kind {
             let durable =
                 sqlx::query_as(include_str!("postgres/durable.sql")).fetch_one(&database.pool).await;
             match durable.map_err(LedgerError::from)? {

@@ -1,8 +1,8 @@
 //! The ledger: where orders become durable. Brands, SKUs, stock, outcomes and orders in SQL.
 //!
 //! One flow (`commit`) over any database: read what the batch mentions under lock, let the pure planner decide, write,
-//! commit. A database's own folder holds its SQL and nothing that decides. Only this module and what lies below it name
-//! sqlx.
+//! commit. A database's own folder holds its SQL and nothing that decides. Beside this module only the catalogue names
+//! sqlx, which publishes what lies in the same database.
 
 /// The one flow that commits a batch.
 mod commit;
@@ -38,11 +38,14 @@ pub mod import;
 pub mod memory;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bridge_protocol::domain::{KeyDigest, UnixMicros};
 use bridge_protocol::receipt::Receipt;
 use bridge_protocol::wire::order::Refusal;
 use bridge_runtime::config::Secret;
+use sqlx::{PgPool, SqlitePool};
+use tokio::sync::Notify;
 
 use crate::config::LedgerUrl;
 use crate::planner::{Decision, Plan, Request};
@@ -50,9 +53,14 @@ use crate::planner::{Decision, Plan, Request};
 pub use error::{LedgerError, NotReady, SqlState};
 pub use migrate::Applied;
 pub use read::{StockSum, Totals};
+pub(crate) use transaction::Open;
 
 /// A ledger in the database that its URL names.
-pub struct Ledger(Kind);
+pub struct Ledger {
+    kind: Kind,
+    /// Told of each commit, which may have moved stock: whoever numbers the catalogue's changes need not wait for more.
+    committed: Arc<Notify>,
+}
 
 enum Kind {
     Postgres(postgres::Postgres),
@@ -62,13 +70,22 @@ enum Kind {
 /// Runs the same expression on whichever database a ledger is in.
 macro_rules! on_database {
     ($ledger:expr, $database:ident => $run:expr) => {
-        match &$ledger.0 {
+        match &$ledger.kind {
             $crate::ledger::Kind::Postgres($database) => $run,
             $crate::ledger::Kind::Sqlite($database) => $run,
         }
     };
 }
 use on_database;
+
+/// A ledger's connections.
+#[derive(Clone)]
+pub(crate) enum Pools {
+    /// PostgreSQL's.
+    Postgres(PgPool),
+    /// SQLite's: the one that writes, and those that read.
+    Sqlite { writer: SqlitePool, readers: SqlitePool },
+}
 
 /// Requests to be committed in one transaction, and when they were put together.
 #[derive(Debug, Clone)]
@@ -107,10 +124,11 @@ impl Ledger {
         password: Option<&Secret>,
         connections: u32,
     ) -> Result<Self, LedgerError> {
-        Ok(Self(match url {
+        let kind = match url {
             LedgerUrl::Postgres(url) => Kind::Postgres(postgres::Postgres::open(url, password, connections)?),
             LedgerUrl::Sqlite(path) => Kind::Sqlite(sqlite::Sqlite::open(path, connections).await?),
-        }))
+        };
+        Ok(Self { kind, committed: Arc::default() })
     }
 
     /// Commits a batch: one answer a request, once all of them are durable. A request that the database refuses is
@@ -120,7 +138,25 @@ impl Ledger {
     /// settled is replayed.
     pub async fn commit(&self, batch: &Batch) -> Result<Committed, LedgerError> {
         // Boxed: the flow's state is too large to be moved about inside every caller's.
-        on_database!(self, database => Box::pin(bisect::commit(database, batch)).await)
+        let committed = on_database!(self, database => Box::pin(bisect::commit(database, batch)).await);
+        // Also after an error: part of the batch may be in.
+        self.committed.notify_one();
+        committed
+    }
+
+    /// Its connections, for the catalogue, which lies in the same database.
+    pub(crate) fn pools(&self) -> Pools {
+        match &self.kind {
+            Kind::Postgres(database) => Pools::Postgres(database.pool.clone()),
+            Kind::Sqlite(database) => {
+                Pools::Sqlite { writer: database.writer.clone(), readers: database.pool.clone() }
+            }
+        }
+    }
+
+    /// Told of each commit, for one listener.
+    pub(crate) fn committed(&self) -> Arc<Notify> {
+        self.committed.clone()
     }
 }
 

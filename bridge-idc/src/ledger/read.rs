@@ -97,7 +97,7 @@ impl Ledger {
         at: UnixMicros,
     ) -> Result<(), LedgerError> {
         let sql = include_str!("common/record_personal_access.sql");
-        match &self.0 {
+        match &self.kind {
             Kind::Postgres(database) => {
                 let insert = sqlx::query(sql).bind(order.as_uuid()).bind(purpose).bind(who).bind(at.get());
                 insert.execute(&database.pool).await.map(drop)?;

@@ -69,39 +69,49 @@ pub(super) trait Transaction: Sized {
     async fn commit(self) -> sqlx::Result<()>;
 }
 
-/// A pool's connection with a transaction open on it.
+/// A pool's connection with a transaction open on it, or with statements that are one each.
 ///
 /// sqlx's own returns its connection to the pool whatever happened, and waits there without limit if the line is dead;
-/// this one closes a connection whose transaction did not end, which rolls it back.
-pub(super) struct Open<D: Driver> {
+/// this one closes a connection whose work did not end, which rolls it back.
+pub(crate) struct Open<D: Driver> {
     connection: PoolConnection<D>,
-    committed: bool,
+    ended: bool,
 }
 
 impl<D: Driver> Open<D>
 where
     for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
 {
-    pub(super) async fn begin(connection: PoolConnection<D>, statement: &'static str) -> sqlx::Result<Self> {
-        let mut open = Self { connection, committed: false };
+    pub(crate) async fn begin(connection: PoolConnection<D>, statement: &'static str) -> sqlx::Result<Self> {
+        let mut open = Self::without_transaction(connection);
         open.connection().execute(statement).await?;
         Ok(open)
     }
 
-    pub(super) async fn commit(mut self) -> sqlx::Result<()> {
+    /// For statements that need not be seen or undone together; to be ended by [`Open::give_back`].
+    pub(crate) fn without_transaction(connection: PoolConnection<D>) -> Self {
+        Self { connection, ended: false }
+    }
+
+    pub(crate) async fn commit(mut self) -> sqlx::Result<()> {
         self.connection().execute("COMMIT").await?;
-        self.committed = true;
+        self.ended = true;
         Ok(())
     }
 
-    pub(super) fn connection(&mut self) -> &mut D::Connection {
+    /// Every statement was answered, and no transaction is open.
+    pub(crate) fn give_back(mut self) {
+        self.ended = true;
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut D::Connection {
         &mut self.connection
     }
 }
 
 impl<D: Driver> Drop for Open<D> {
     fn drop(&mut self) {
-        if !self.committed {
+        if !self.ended {
             self.connection.close_on_drop();
         }
     }

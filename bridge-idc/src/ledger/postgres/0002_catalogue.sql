@@ -71,6 +71,8 @@ ALTER TABLE skus
         CHECK (jsonb_typeof(options) = 'object' AND octet_length(options::text) <= 4096)
         CHECK (NOT jsonb_path_exists(options, 'strict $.* ? (@.type() != "string")')),
     ADD COLUMN position integer NOT NULL DEFAULT 0;
+-- What a replica can name. Rows from before are not judged.
+ALTER TABLE skus ADD CONSTRAINT skus_sku_printable CHECK (sku ~ '^[!-~]([ -~]{0,62}[!-~])?$') NOT VALID;
 CREATE INDEX skus_product ON skus (brand, product);
 COMMENT ON COLUMN skus.product IS 'The product that it is a variant of; null, or one that is not there: shown nowhere.';
 COMMENT ON COLUMN skus.options IS 'What sets it apart, as in {"size": "270", "colour": "black"}.';
@@ -306,13 +308,17 @@ DECLARE
 BEGIN
     SELECT sequencer.*, EXISTS (SELECT FROM catalogue_pending) AS pending
     INTO found FROM catalogue_sequencer AS sequencer WHERE sequencer.id = 1;
-    held := found.holder = agent OR found.expires_at <= started;
+    -- A lease that ends in more than a minute was written before the clock was set back.
+    held := found.holder = agent OR found.expires_at NOT BETWEEN started + 1 AND started + 60000000;
     numbered := 0;
     emptied := NOT found.pending;
     last_seq := found.last_seq;
     last_mark := found.last_mark;
     swept := found.swept_at;
-    IF NOT held OR (emptied AND found.holder = agent AND found.expires_at > started + lease_micros * 2 / 3) THEN
+    IF NOT held OR (
+        emptied AND found.holder = agent AND lease_micros > 0
+        AND found.expires_at BETWEEN started + lease_micros / 3 * 2 AND started + lease_micros
+    ) THEN
         -- Nothing to write: another agent's turn, or all is quiet and the lease is fresh.
         IF held AND emptied THEN
             swept := started;
@@ -323,7 +329,7 @@ BEGIN
 
     -- From here on no other agent numbers anything, and each statement sees what the last one that did has committed.
     SELECT * INTO found FROM catalogue_sequencer AS sequencer WHERE sequencer.id = 1 FOR UPDATE;
-    held := found.holder = agent OR found.expires_at <= started;
+    held := found.holder = agent OR found.expires_at NOT BETWEEN started + 1 AND started + 60000000;
     last_seq := found.last_seq;
     last_mark := found.last_mark;
     swept := found.swept_at;

@@ -33,7 +33,7 @@ GRANT SELECT (brand, product, names, descriptions, document, images, published_f
     ON products TO bridge_serve;
 GRANT SELECT (brand, product, category) ON product_categories TO bridge_serve;
 -- It numbers what changed, and writes to that log in no other way.
-GRANT SELECT ON catalogue_sequencer, catalogue_changes TO bridge_serve;
+GRANT SELECT ON catalogue_sequencer, catalogue_changes, catalogue_pending TO bridge_serve;
 GRANT EXECUTE ON FUNCTION catalogue_sequence, catalogue_forget TO bridge_serve;
 
 -- bridge_stock: bridge-idc stock import. It brings in brands, SKUs, prices and units, and sees no order.

@@ -11,3 +11,16 @@
 
 /// Checksums by bucket.
 pub mod sums;
+
+use bytes::Bytes;
+
+use crate::domain::catalogue::EntityKey;
+
+/// The last state of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Which row.
+    pub key: EntityKey,
+    /// Its message, as `wire::catalogue` defines it for the key's kind; `None` when it is gone.
+    pub row: Option<Bytes>,
+}

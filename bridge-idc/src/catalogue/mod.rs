@@ -1,0 +1,80 @@
+//! The catalogue at its source: brands, categories, products and stock, in the ledger's database.
+//!
+//! ```text
+//! a row changes ─> trigger notes its key ─> sequencer numbers it once committed ─> source reads its last state ─> feed
+//! ```
+//!
+//! Its neighbours are the tables (`ledger/*/0002_catalogue.sql`), which notice every change, and the feed's publisher,
+//! which asks [`Catalogue`] for rows. It reads only the columns on a list, and no table of the orders.
+
+/// The columns that may leave, and the statements made of them.
+pub mod columns;
+
+/// Reads rows and changes for the feed.
+mod source;
+
+/// From SQL's rows to the feed's.
+mod rows;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bridge_protocol::domain::catalogue::EntityKind;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use self::columns::{Dialect, Statements};
+use self::rows::Unreadable;
+use crate::ledger::{Ledger, Pools};
+
+/// The catalogue of a ledger's database. Clones share its connections with the ledger.
+#[derive(Clone)]
+pub struct Catalogue {
+    pools: Pools,
+    /// By the order of [`EntityKind::ALL`].
+    statements: Arc<[Statements; EntityKind::ALL.len()]>,
+    unreadable: Unreadable,
+    /// Told of each commit of orders by this process.
+    committed: Arc<Notify>,
+}
+
+/// Why the catalogue cannot be read or numbered; worth trying again later.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    /// The database cannot be reached, went away, or refuses.
+    #[error("the database does not answer, or cannot work")]
+    Unavailable(#[from] sqlx::Error),
+}
+
+impl Catalogue {
+    /// The catalogue that lies in a ledger's database.
+    pub fn of(ledger: &Ledger) -> Self {
+        let pools = ledger.pools();
+        let dialect = match pools {
+            Pools::Postgres(_) => Dialect::Postgres,
+            Pools::Sqlite { .. } => Dialect::Sqlite,
+        };
+        let statements = EntityKind::ALL.map(|kind| Statements::of(kind, dialect));
+        let (unreadable, committed) = (Unreadable::default(), ledger.committed());
+        Self { pools, statements: Arc::new(statements), unreadable, committed }
+    }
+
+    /// Rows that could not be read when they were last looked at, and are published as gone.
+    pub fn unreadable(&self) -> usize {
+        self.unreadable.count()
+    }
+
+    fn statements(&self, kind: EntityKind) -> &Statements {
+        // Kinds are numbered from 1, without a gap.
+        &self.statements[usize::from(kind.number()) - 1]
+    }
+}
+
+/// How long one statement may take before the database counts as gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A database that does not answer in time is one that does not answer.
+async fn soon<V>(work: impl Future<Output = sqlx::Result<V>>) -> sqlx::Result<V> {
+    timeout(PATIENCE, work).await.map_err(|_| sqlx::Error::Io(io::ErrorKind::TimedOut.into()))?
+}

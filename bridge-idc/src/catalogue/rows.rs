@@ -1,0 +1,247 @@
+//! From SQL's rows to the feed's: JSON columns become messages, the same row always the same bytes.
+//!
+//! A row that this build cannot read, since a DBA wrote a number where a text belongs, is published as gone. It is said
+//! once, by its key and never by its content, and stays counted until it can be read.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bridge_protocol::domain::catalogue::{Code, EntityKey, EntityKind};
+use bridge_protocol::domain::{Brand, Currency, Money, Sku};
+use bridge_protocol::feed::Row;
+use bridge_protocol::wire::catalogue::{
+    BrandRow, CategoryRow, Localised, ProductRow, StockRow, Variant, VariantOption,
+};
+use bridge_protocol::wire::frame::FEED_ROW_BYTES_MAX;
+use bytes::Bytes;
+use prost::Message;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use sqlx::FromRow;
+
+/// `brand, currency`
+pub(super) type BrandColumns = (String, String);
+
+/// `brand, category, parent, names, position`
+pub(super) type CategoryColumns = (String, String, Option<String>, String, i32);
+
+/// `brand, product, names, descriptions, document, images, published_from, published_until`, then the brand's
+/// `currency`, `[[category], ..]` and `[[sku, price, options], ..]`
+pub(super) type ProductColumns = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    Option<i64>,
+    Option<i64>,
+    Option<String>,
+    String,
+    String,
+);
+
+/// `brand, sku, available`
+pub(super) type StockColumns = (String, String, i64);
+
+/// A row that was read: whose, which, and its message or why it has none.
+pub(super) struct Found {
+    pub(super) brand: String,
+    pub(super) code: String,
+    pub(super) row: Result<Bytes, &'static str>,
+}
+
+/// Reads a row of a kind.
+pub(super) fn found<R>(kind: EntityKind, row: &R) -> sqlx::Result<Found>
+where
+    R: sqlx::Row,
+    BrandColumns: for<'r> FromRow<'r, R>,
+    CategoryColumns: for<'r> FromRow<'r, R>,
+    ProductColumns: for<'r> FromRow<'r, R>,
+    StockColumns: for<'r> FromRow<'r, R>,
+{
+    let (brand, code, message) = match kind {
+        EntityKind::Brand => {
+            let (brand, currency) = BrandColumns::from_row(row)?;
+            (brand.clone(), brand, brand_row(currency).map(|row| row.encode_to_vec()))
+        }
+        EntityKind::Category => {
+            let (brand, category, parent, names, position) = CategoryColumns::from_row(row)?;
+            let names = localised(&names);
+            let row = names.map(|names| CategoryRow { parent, names, position }.encode_to_vec());
+            (brand, category, row)
+        }
+        EntityKind::Product => {
+            let mut columns = ProductColumns::from_row(row)?;
+            let (brand, product) = (std::mem::take(&mut columns.0), std::mem::take(&mut columns.1));
+            (brand, product, product_row(columns).map(|row| row.encode_to_vec()))
+        }
+        EntityKind::Stock => {
+            let (brand, sku, available) = StockColumns::from_row(row)?;
+            (brand, sku, Ok(StockRow { available }.encode_to_vec()))
+        }
+    };
+    let row = match message {
+        Ok(message) if message.len() > FEED_ROW_BYTES_MAX => Err("it is larger than 1 MiB"),
+        message => message.map(Bytes::from),
+    };
+    Ok(Found { brand, code, row })
+}
+
+fn brand_row(currency: String) -> Result<BrandRow, &'static str> {
+    Currency::new(&currency).map_err(|_| "currency is no ISO 4217 code")?;
+    Ok(BrandRow { currency })
+}
+
+fn product_row(columns: ProductColumns) -> Result<ProductRow, &'static str> {
+    let (_, _, names, descriptions, document, images, from, until, currency, categories, variants) = columns;
+    let currency = currency.ok_or("its brand is not there")?;
+    let code = Currency::new(&currency).map_err(|_| "its brand's currency is no ISO 4217 code")?;
+    let categories: Vec<(String,)> = json(&categories, "its categories cannot be read")?;
+    Ok(ProductRow {
+        names: localised(&names)?,
+        descriptions: localised(&descriptions).map_err(|_| "descriptions is no JSON object of texts")?,
+        document: object(document)?,
+        images: json(&images, "images is no JSON array of texts")?,
+        categories: categories.into_iter().map(|(category,)| category).collect(),
+        published_from_micros: from,
+        published_until_micros: until,
+        variants: self::variants(&variants, code)?,
+        currency,
+    })
+}
+
+fn variants(text: &str, currency: Currency) -> Result<Vec<Variant>, &'static str> {
+    let columns: Vec<(String, i64, String)> = json(text, "its variants cannot be read")?;
+    let variants = columns.into_iter().map(|(sku, price, options)| {
+        Sku::new(&sku).ok_or("a variant's SKU is not printable ASCII")?;
+        Money::new(price, currency).ok_or("a variant's price is out of range")?;
+        let options: BTreeMap<String, String> =
+            json(&options, "a variant's options is no JSON object of texts")?;
+        let options = options.into_iter().map(|(name, value)| VariantOption { name, value }).collect();
+        Ok(Variant { sku, options, price })
+    });
+    variants.collect()
+}
+
+fn localised(text: &str) -> Result<Vec<Localised>, &'static str> {
+    let texts: BTreeMap<String, String> = json(text, "names is no JSON object of texts")?;
+    Ok(texts.into_iter().map(|(locale, text)| Localised { locale, text }).collect())
+}
+
+/// A JSON object as the database wrote it; nothing for an empty one.
+fn object(text: String) -> Result<Bytes, &'static str> {
+    let members: BTreeMap<String, IgnoredAny> = json(&text, "document is no JSON object")?;
+    Ok(if members.is_empty() { Bytes::new() } else { Bytes::from(text) })
+}
+
+fn json<'t, V: Deserialize<'t>>(text: &'t str, otherwise: &'static str) -> Result<V, &'static str> {
+    serde_json::from_str(text).map_err(|_| otherwise)
+}
+
+/// Rows that could not be read when they were last looked at. Clones are the same list.
+#[derive(Clone, Default)]
+pub(super) struct Unreadable(Arc<Mutex<HashSet<EntityKey>>>);
+
+/// The most unreadable rows that are remembered; further ones are said each time.
+const REMEMBERED_MAX: usize = 10_000;
+
+impl Unreadable {
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// A row that is gone cannot be read and need not be.
+    pub(super) fn forget(&self, key: &EntityKey) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    /// Makes a row of the feed of what was read under this key; says it if that cannot be read and was not said before.
+    pub(super) fn judge(&self, key: EntityKey, row: Result<Bytes, &'static str>) -> Row {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = match row {
+            Ok(row) => {
+                if !said.is_empty() {
+                    said.remove(&key);
+                }
+                Some(row)
+            }
+            Err(reason) => {
+                let is_new = !said.contains(&key);
+                if is_new && said.len() < REMEMBERED_MAX {
+                    said.insert(key.clone());
+                }
+                if is_new {
+                    tracing::warn!(%key, reason, "a catalogue row cannot be read: it is published as gone");
+                }
+                None
+            }
+        };
+        Row { key, row }
+    }
+}
+
+/// A key from the database's texts; `None`, and said, if they are not one.
+pub(super) fn key(kind: EntityKind, brand: &str, code: &str) -> Option<EntityKey> {
+    match (Brand::new(brand), Code::new(code)) {
+        (Ok(brand), Ok(code)) => Some(EntityKey { kind, brand, code }),
+        _ => {
+            tracing::warn!(?kind, "a catalogue row's code cannot be published: it is left out");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn product(names: &str, options: &str) -> Result<ProductRow, &'static str> {
+        product_row((
+            String::new(),
+            String::new(),
+            names.to_owned(),
+            r#"{"en": "Grips."}"#.to_owned(),
+            r#"{"weight_g": 310}"#.to_owned(),
+            r#"["https://img/1.jpg"]"#.to_owned(),
+            None,
+            Some(7),
+            Some("KRW".to_owned()),
+            r#"[["men"],["shoes"]]"#.to_owned(),
+            format!(r#"[["A-270", 219000, {}]]"#, serde_json::to_string(options).unwrap()),
+        ))
+    }
+
+    #[test]
+    fn texts_are_sorted_by_language_whatever_order_the_database_gives() {
+        let row =
+            product(r#"{"ko": "신발", "en": "Shoe"}"#, r#"{"size": "270", "colour": "black"}"#).unwrap();
+        let again = product(r#"{"en":"Shoe","ko":"신발"}"#, r#"{"colour":"black","size":"270"}"#).unwrap();
+        assert_eq!(row.encode_to_vec(), again.encode_to_vec());
+        assert_eq!(row.names[0].locale, "en");
+        assert_eq!(row.variants[0].options[0].name, "colour");
+        assert_eq!(row.categories, ["men", "shoes"]);
+        assert_eq!(row.published_until_micros, Some(7));
+    }
+
+    #[test]
+    fn what_is_no_text_is_named_and_not_quoted() {
+        assert_eq!(product(r#"{"en": 7}"#, "{}").unwrap_err(), "names is no JSON object of texts");
+        assert!(product("{}", r#"{"size": 270}"#).unwrap_err().starts_with("a variant's options"));
+        assert_eq!(object("[1]".to_owned()).unwrap_err(), "document is no JSON object");
+        assert_eq!(object("{ }".to_owned()).unwrap(), Bytes::new());
+        assert!(brand_row("won".to_owned()).is_err());
+    }
+
+    #[test]
+    fn an_unreadable_row_counts_until_it_can_be_read() {
+        let unreadable = Unreadable::default();
+        let key = key(EntityKind::Product, "acme", "A").unwrap();
+        for _ in 0..2 {
+            assert_eq!(unreadable.judge(key.clone(), Err("no")).row, None);
+            assert_eq!(unreadable.count(), 1);
+        }
+        assert!(unreadable.judge(key, Ok(Bytes::new())).row.is_some());
+        assert_eq!(unreadable.count(), 0);
+    }
+}

@@ -1,0 +1,356 @@
+//! Reads the catalogue for the feed: pages by key, changes after a position, sums of everything.
+//!
+//! Rows come in the order of their keys. The log is read before the rows that it names, so a row may be newer than its
+//! number and never older.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bridge_protocol::domain::Brand;
+use bridge_protocol::domain::catalogue::{EntityKey, EntityKind, Position};
+use bridge_protocol::feed::Row;
+use bridge_protocol::feed::sums::{self, RowSum, Sums};
+use bridge_runtime::clock;
+use sqlx::{Postgres, SqlStr, Sqlite};
+
+use super::rows::{self, Found};
+use super::{Catalogue, CatalogueError, soon};
+use crate::ledger::{Open, Pools};
+
+/// Rows that one statement reads.
+const ROWS_MAX: usize = 1_000;
+
+/// `seq, mark, kind, brand, code`
+type ChangeColumns = (i64, i64, i16, String, String);
+
+impl Catalogue {
+    /// How far the log of changes has come, and for how many microseconds it may have lagged behind the tables: whatever
+    /// was committed before that has a number up to this position.
+    pub async fn head(&self) -> Result<(Position, i64), CatalogueError> {
+        let mut reader = self.reader().await?;
+        let head = reader.head().await?;
+        reader.give_back();
+        Ok(head)
+    }
+
+    /// The first rows of these brands behind a key, and whether they are the last.
+    pub async fn page(
+        &self,
+        brands: &[Brand],
+        after: Option<&EntityKey>,
+        rows_max: usize,
+    ) -> Result<(Vec<Row>, bool), CatalogueError> {
+        let mut reader = self.reader().await?;
+        let page = self.read_page(&mut reader, brands, after, rows_max).await?;
+        reader.give_back();
+        Ok(page)
+    }
+
+    /// The last state of each key of these brands that changed after a position, by at most so many changes, and the
+    /// position that these lead to. `None`: that position is not kept, or is of another history.
+    pub async fn changes(
+        &self,
+        brands: &[Brand],
+        after: Position,
+        changes_max: usize,
+    ) -> Result<Option<(Vec<Row>, Position)>, CatalogueError> {
+        let mut reader = self.reader().await?;
+        let changes = self.read_changes(&mut reader, brands, after, changes_max).await?;
+        reader.give_back();
+        Ok(changes)
+    }
+
+    /// The sums of all rows of these brands at one moment, the position at that moment, and the buckets in which rows
+    /// had changed and the change had no number yet.
+    pub async fn sums(&self, brands: &[Brand]) -> Result<(Position, Sums, Vec<u32>), CatalogueError> {
+        let mut reader = self.snapshot().await?;
+        let (position, _) = reader.head().await?;
+        let unsettled = self.unsettled(&mut reader, brands).await?;
+        let mut sums = Sums::default();
+        let mut after = None;
+        loop {
+            let (page, last) = self.read_page(&mut reader, brands, after.as_ref(), ROWS_MAX).await?;
+            for Row { key, row } in &page {
+                if let Some(row) = row {
+                    sums.add(RowSum::of(key, row));
+                }
+            }
+            if last {
+                break;
+            }
+            after = page.into_iter().next_back().map(|row| row.key);
+        }
+        reader.commit().await?;
+        Ok((position, sums, unsettled))
+    }
+
+    async fn unsettled(&self, reader: &mut Reader, brands: &[Brand]) -> sqlx::Result<Vec<u32>> {
+        let mut buckets = BTreeSet::new();
+        for (kind, brand, code) in reader.pending().await? {
+            if let Some(key) = log_key(kind, &brand, &code, brands) {
+                buckets.extend(u32::try_from(sums::bucket(&key)));
+            }
+        }
+        Ok(buckets.into_iter().collect())
+    }
+
+    async fn read_page(
+        &self,
+        reader: &mut Reader,
+        brands: &[Brand],
+        after: Option<&EntityKey>,
+        rows_max: usize,
+    ) -> sqlx::Result<(Vec<Row>, bool)> {
+        let rows_max = rows_max.max(1);
+        let brands: BTreeSet<&Brand> = brands.iter().collect();
+        let mut page = Vec::new();
+        for kind in EntityKind::ALL {
+            for brand in &brands {
+                let mut behind = match after {
+                    Some(after) if (kind, *brand) < (after.kind, &after.brand) => continue,
+                    Some(after) if (kind, *brand) == (after.kind, &after.brand) => after.code.to_string(),
+                    _ => String::new(),
+                };
+                loop {
+                    let limit = (rows_max - page.len()).min(ROWS_MAX);
+                    let sql = self.statements(kind).page.clone();
+                    let found = reader.page(kind, sql, brand.as_str(), &behind, limit).await?;
+                    let (read, next) = (found.len(), found.last().map(|row| row.code.clone()));
+                    page.extend(found.into_iter().filter_map(|found| self.row(kind, found)));
+                    if page.len() == rows_max {
+                        return Ok((page, false));
+                    }
+                    match next {
+                        Some(next) if read == limit => behind = next,
+                        _ => break,
+                    }
+                }
+            }
+        }
+        Ok((page, true))
+    }
+
+    async fn read_changes(
+        &self,
+        reader: &mut Reader,
+        brands: &[Brand],
+        after: Position,
+        changes_max: usize,
+    ) -> sqlx::Result<Option<(Vec<Row>, Position)>> {
+        let Ok(seq) = i64::try_from(after.seq) else { return Ok(None) };
+        let log = reader.changes(seq, changes_max.max(1).saturating_add(1)).await?;
+        let Some(log) = continued(&log, seq, after.mark) else { return Ok(None) };
+        let mut keys: BTreeMap<EntityKind, BTreeSet<EntityKey>> = BTreeMap::new();
+        let mut position = after;
+        for (seq, mark, kind, brand, code) in log {
+            position = Position { seq: seq.unsigned_abs(), mark: *mark };
+            if let Some(key) = log_key(*kind, brand, code, brands) {
+                keys.entry(key.kind).or_default().insert(key);
+            }
+        }
+        let mut changed = Vec::new();
+        for (kind, keys) in keys {
+            let keys: Vec<EntityKey> = keys.into_iter().collect();
+            for keys in keys.chunks(ROWS_MAX) {
+                let found = reader.keyed(kind, self.statements(kind).keyed.clone(), keys).await?;
+                let found = found.into_iter().filter_map(|found| self.row(kind, found));
+                let mut found: BTreeMap<EntityKey, Row> = found.map(|row| (row.key.clone(), row)).collect();
+                changed.extend(keys.iter().map(|key| {
+                    found.remove(key).unwrap_or_else(|| {
+                        self.unreadable.forget(key);
+                        Row { key: key.clone(), row: None }
+                    })
+                }));
+            }
+        }
+        Ok(Some((changed, position)))
+    }
+
+    fn row(&self, kind: EntityKind, found: Found) -> Option<Row> {
+        let key = rows::key(kind, &found.brand, &found.code)?;
+        Some(self.unreadable.judge(key, found.row))
+    }
+
+    /// A connection for statements that need not agree.
+    async fn reader(&self) -> sqlx::Result<Reader> {
+        Ok(match &self.pools {
+            Pools::Postgres(pool) => Reader::Postgres(Open::without_transaction(pool.acquire().await?)),
+            Pools::Sqlite { readers, .. } => {
+                Reader::Sqlite(Open::without_transaction(readers.acquire().await?))
+            }
+        })
+    }
+
+    /// A connection whose statements see one moment.
+    async fn snapshot(&self) -> sqlx::Result<Reader> {
+        Ok(match &self.pools {
+            Pools::Postgres(pool) => {
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                Reader::Postgres(Open::begin(pool.acquire().await?, begin).await?)
+            }
+            Pools::Sqlite { readers, .. } => {
+                Reader::Sqlite(Open::begin(readers.acquire().await?, "BEGIN").await?)
+            }
+        })
+    }
+}
+
+/// The changes behind a position, if the log still holds that position and goes on from there without a gap.
+fn continued(log: &[ChangeColumns], seq: i64, mark: i64) -> Option<&[ChangeColumns]> {
+    let is_dense = log.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1);
+    let follows = match (log.first(), seq) {
+        // Before the first change: everything ever logged must still be there.
+        (first, 0) => first.is_none_or(|first| first.0 == 1).then_some(log),
+        (Some(first), _) => ((first.0, first.1) == (seq, mark)).then_some(&log[1..]),
+        (None, _) => None,
+    };
+    follows.filter(|_| is_dense)
+}
+
+/// A key of the log, if it is one of these brands'.
+fn log_key(kind: i16, brand: &str, code: &str, brands: &[Brand]) -> Option<EntityKey> {
+    if !brands.iter().any(|wanted| wanted.as_str() == brand) {
+        return None;
+    }
+    let kind = u32::try_from(kind).ok().and_then(EntityKind::from_number)?;
+    rows::key(kind, brand, code)
+}
+
+/// A connection to either database: binds and decodes, and decides nothing.
+enum Reader {
+    Postgres(Open<Postgres>),
+    Sqlite(Open<Sqlite>),
+}
+
+impl Reader {
+    async fn head(&mut self) -> sqlx::Result<(Position, i64)> {
+        let (seq, mark, lag): (i64, i64, i64) = soon(async {
+            match self {
+                Self::Postgres(open) => {
+                    sqlx::query_as(include_str!("postgres/head.sql")).fetch_one(open.connection()).await
+                }
+                Self::Sqlite(open) => {
+                    let head = sqlx::query_as(include_str!("sqlite/head.sql")).bind(clock::now().get());
+                    head.fetch_one(open.connection()).await
+                }
+            }
+        })
+        .await?;
+        Ok((Position { seq: seq.unsigned_abs(), mark }, lag))
+    }
+
+    async fn changes(&mut self, from: i64, limit: usize) -> sqlx::Result<Vec<ChangeColumns>> {
+        let (sql, limit) = (include_str!("common/changes.sql"), bound(limit));
+        soon(async {
+            match self {
+                Self::Postgres(open) => {
+                    sqlx::query_as(sql).bind(from).bind(limit).fetch_all(open.connection()).await
+                }
+                Self::Sqlite(open) => {
+                    sqlx::query_as(sql).bind(from).bind(limit).fetch_all(open.connection()).await
+                }
+            }
+        })
+        .await
+    }
+
+    async fn pending(&mut self) -> sqlx::Result<Vec<(i16, String, String)>> {
+        let sql = include_str!("common/pending.sql");
+        soon(async {
+            match self {
+                Self::Postgres(open) => sqlx::query_as(sql).fetch_all(open.connection()).await,
+                Self::Sqlite(open) => sqlx::query_as(sql).fetch_all(open.connection()).await,
+            }
+        })
+        .await
+    }
+
+    async fn page(
+        &mut self,
+        kind: EntityKind,
+        sql: SqlStr,
+        brand: &str,
+        behind: &str,
+        limit: usize,
+    ) -> sqlx::Result<Vec<Found>> {
+        soon(async {
+            match self {
+                Self::Postgres(open) => {
+                    let page = sqlx::query(sql).bind(brand).bind(behind).bind(bound(limit));
+                    let rows = page.fetch_all(open.connection()).await?;
+                    rows.iter().map(|row| rows::found(kind, row)).collect()
+                }
+                Self::Sqlite(open) => {
+                    let page = sqlx::query(sql).bind(brand).bind(behind).bind(bound(limit));
+                    let rows = page.fetch_all(open.connection()).await?;
+                    rows.iter().map(|row| rows::found(kind, row)).collect()
+                }
+            }
+        })
+        .await
+    }
+
+    async fn keyed(&mut self, kind: EntityKind, sql: SqlStr, keys: &[EntityKey]) -> sqlx::Result<Vec<Found>> {
+        let keys = keys.iter().map(|key| (key.brand.as_str(), key.code.as_str()));
+        soon(async {
+            match self {
+                Self::Postgres(open) => {
+                    let (brands, codes): (Vec<&str>, Vec<&str>) = keys.unzip();
+                    let rows = sqlx::query(sql).bind(brands).bind(codes).fetch_all(open.connection()).await?;
+                    rows.iter().map(|row| rows::found(kind, row)).collect()
+                }
+                Self::Sqlite(open) => {
+                    let keys = serde_json::to_string(&keys.collect::<Vec<_>>());
+                    let keys = keys.map_err(|error| sqlx::Error::Encode(error.into()))?;
+                    let rows = sqlx::query(sql).bind(keys).fetch_all(open.connection()).await?;
+                    rows.iter().map(|row| rows::found(kind, row)).collect()
+                }
+            }
+        })
+        .await
+    }
+
+    async fn commit(self) -> sqlx::Result<()> {
+        match self {
+            Self::Postgres(open) => soon(open.commit()).await,
+            Self::Sqlite(open) => soon(open.commit()).await,
+        }
+    }
+
+    fn give_back(self) {
+        match self {
+            Self::Postgres(open) => open.give_back(),
+            Self::Sqlite(open) => open.give_back(),
+        }
+    }
+}
+
+/// As SQL's LIMIT.
+fn bound(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(numbers: &[(i64, i64)]) -> Vec<ChangeColumns> {
+        numbers.iter().map(|(seq, mark)| (*seq, *mark, 3, "acme".to_owned(), "A".to_owned())).collect()
+    }
+
+    #[test]
+    fn a_position_is_continued_only_in_its_own_history_and_without_a_gap() {
+        let kept = log(&[(5, 50), (6, 60), (7, 70)]);
+        assert_eq!(continued(&kept, 5, 50).unwrap().len(), 2);
+        assert!(continued(&kept, 5, 51).is_none(), "the number was given at another moment");
+        assert!(continued(&kept, 4, 40).is_none(), "the position is not kept");
+        assert!(continued(&[], 5, 50).is_none(), "the position is further than the log");
+        assert!(continued(&log(&[(5, 50), (7, 70)]), 5, 50).is_none(), "somebody took a row out");
+    }
+
+    #[test]
+    fn before_the_first_change_nothing_may_be_forgotten() {
+        assert_eq!(continued(&[], 0, 0).unwrap().len(), 0);
+        assert_eq!(continued(&log(&[(1, 10), (2, 20)]), 0, 0).unwrap().len(), 2);
+        assert!(continued(&log(&[(2, 20)]), 0, 0).is_none());
+    }
+}
