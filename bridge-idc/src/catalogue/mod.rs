@@ -10,6 +10,12 @@
 /// The columns that may leave, and the statements made of them.
 pub mod columns;
 
+/// Gives committed changes their numbers.
+pub mod sequencer;
+
+/// One round of the sequencer as one transaction, on either database.
+mod numbers;
+
 /// Reads rows and changes for the feed.
 mod source;
 

@@ -1,0 +1,248 @@
+//! Gives committed changes their numbers: one agent at a time, by a lease in the database.
+//!
+//! A number is given only to what is committed, so every reader of the log sees the same changes in the same order,
+//! whatever commits late. On PostgreSQL a change's NOTIFY wakes it, commits of this process do so directly, and polling
+//! is the floor under both. Every agent runs it: the one that holds the lease numbers, the others follow how far it came.
+
+use std::time::Duration;
+
+use bridge_protocol::domain::catalogue::Position;
+use bridge_runtime::shutdown::Shutdown;
+use sqlx::PgPool;
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::numbers::{Numbers, Round};
+use super::{Catalogue, soon};
+use crate::ledger::Pools;
+
+/// How much of the log is kept. A replica that was away for longer starts anew, with whole rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The most changes.
+    pub changes_kept: u64,
+    /// For how long at most; the newest change stays in any case.
+    pub changes_kept_for: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // About 100 MB; a week, so that a replica may be away over a holiday.
+        Self { changes_kept: 1_000_000, changes_kept_for: Duration::from_secs(7 * 24 * 60 * 60) }
+    }
+}
+
+/// How far the log has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Its last number.
+    pub position: Position,
+    /// Whatever was committed before this moment has a number up to `position`.
+    pub swept: Instant,
+}
+
+/// A lease that is not renewed ends after this: so long nothing is numbered when its holder dies.
+const LEASE: Duration = Duration::from_secs(3);
+
+/// Between two looks at the log's oldest changes.
+const FORGET_EVERY: Duration = Duration::from_secs(5);
+
+/// Between two attempts to listen.
+const LISTEN_AGAIN_AFTER: Duration = Duration::from_millis(250);
+
+/// The channels of 0002_catalogue.sql.
+const PENDING: &str = "bridge_catalogue_pending";
+const SEQUENCED: &str = "bridge_catalogue_sequenced";
+
+/// How often to look.
+struct Pace {
+    /// Without having been woken.
+    poll_every: Duration,
+    /// From the begin of a round that found something to the next one: under load more goes into a round instead.
+    pause: Duration,
+}
+
+impl Pace {
+    fn of(pools: &Pools) -> Self {
+        let (poll_every, pause) = match pools {
+            Pools::Postgres(_) => (250, 10),
+            // Nothing wakes it when another process commits; and each round waits for the disk.
+            Pools::Sqlite { .. } => (50, 25),
+        };
+        Self { poll_every: Duration::from_millis(poll_every), pause: Duration::from_millis(pause) }
+    }
+}
+
+/// What PostgreSQL said.
+#[derive(Default)]
+struct Heard {
+    pending: Notify,
+    sequenced: Notify,
+}
+
+/// Why to look now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wake {
+    /// This process committed.
+    Committed,
+    /// Somebody else did, or time has passed.
+    Other,
+}
+
+/// Numbers changes whenever this agent holds the lease, and tells `heads` how far the log has come, until the shutdown.
+/// A database that is away is waited for.
+pub async fn run(
+    catalogue: Catalogue,
+    limits: Limits,
+    heads: watch::Sender<Option<Head>>,
+    shutdown: Shutdown,
+) {
+    if let Pools::Postgres(pool) = &catalogue.pools {
+        // From now on commits of this process need no NOTIFY, which would make them wait for each other.
+        let told = (*pool.connect_options()).clone().options([("bridge.tells_sequencer", "on")]);
+        pool.set_connect_options(told);
+    }
+    let heard = Heard::default();
+    let sequencer = Sequencer {
+        // Nobody needs to know who it is, only that it is another one.
+        numbers: Numbers::new(&catalogue.pools, format!("{:032x}", rand::random::<u128>())),
+        catalogue: &catalogue,
+        pace: Pace::of(&catalogue.pools),
+        limits,
+        heads,
+        held: false,
+        failing: false,
+        forget_at: Instant::now(),
+    };
+    tokio::select! {
+        () = sequencer.run(&heard, &shutdown) => {}
+        () = listen(&catalogue.pools, &heard) => {}
+    }
+}
+
+struct Sequencer<'a> {
+    numbers: Numbers,
+    catalogue: &'a Catalogue,
+    pace: Pace,
+    limits: Limits,
+    heads: watch::Sender<Option<Head>>,
+    /// Whether the lease was this agent's when last looked.
+    held: bool,
+    failing: bool,
+    forget_at: Instant,
+}
+
+impl Sequencer<'_> {
+    async fn run(mut self, heard: &Heard, shutdown: &Shutdown) {
+        let mut wake = Wake::Other;
+        loop {
+            let not_before = self.sequence(wake).await;
+            if self.held && Instant::now() >= self.forget_at {
+                self.forget().await;
+            }
+            let poll = sleep(self.pace.poll_every);
+            wake = tokio::select! {
+                _deadline = shutdown.started() => break,
+                () = self.catalogue.committed.notified() => Wake::Committed,
+                // The holder numbers what is pending; the others hear from it when it has.
+                () = heard.pending.notified(), if self.held => Wake::Other,
+                () = heard.sequenced.notified(), if !self.held => Wake::Other,
+                () = poll => Wake::Other,
+            };
+            if let Some(not_before) = not_before {
+                sleep_until(not_before).await;
+            }
+        }
+        // So that another agent need not wait for the lease's end.
+        if self.held
+            && let Err(error) = soon(self.numbers.round(Duration::ZERO)).await
+        {
+            tracing::debug!(%error, "the sequencer's lease is not given back, it ends by itself");
+        }
+    }
+
+    /// Rounds until nothing is pending; returns before which moment the next one would be too soon.
+    async fn sequence(&mut self, wake: Wake) -> Option<Instant> {
+        loop {
+            let began = Instant::now();
+            let round = match soon(self.numbers.round(LEASE)).await {
+                Ok(round) => round,
+                Err(error) => {
+                    if !std::mem::replace(&mut self.failing, true) {
+                        tracing::warn!(%error, "the catalogue's changes cannot be numbered, trying again");
+                    }
+                    return Some(began + self.pace.poll_every);
+                }
+            };
+            if std::mem::replace(&mut self.failing, false) {
+                tracing::info!("the catalogue's changes are numbered again");
+            }
+            if self.held != round.held {
+                tracing::debug!(held = round.held, "the sequencer's lease changed hands");
+            }
+            self.held = round.held;
+            self.publish(began, &round);
+            if !round.held && wake == Wake::Committed {
+                // An agent that cannot be told finds out by looking.
+                if let Err(error) = soon(self.numbers.tell()).await {
+                    tracing::debug!(%error, "the agent that holds the sequencer's lease is not told");
+                }
+            }
+            if !round.held || round.emptied {
+                return (round.numbered > 0).then(|| began + self.pace.pause);
+            }
+        }
+    }
+
+    fn publish(&self, began: Instant, round: &Round) {
+        // Without the first sweep ever there is nothing to say yet.
+        if let Some(swept) = began.checked_sub(round.lag) {
+            self.heads.send_replace(Some(Head { position: round.position, swept }));
+        }
+    }
+
+    async fn forget(&mut self) {
+        loop {
+            match soon(self.numbers.forget(&self.limits)).await {
+                Ok(0) => break,
+                Ok(changes) => tracing::debug!(changes, "the log of the catalogue forgot its oldest changes"),
+                Err(error) => {
+                    tracing::debug!(%error, "the log of the catalogue does not forget, trying again later");
+                    break;
+                }
+            }
+        }
+        self.forget_at = Instant::now() + FORGET_EVERY;
+    }
+}
+
+/// Hears what PostgreSQL says, on a connection of its own, for ever.
+async fn listen(pools: &Pools, heard: &Heard) {
+    let Pools::Postgres(pool) = pools else { return std::future::pending().await };
+    let own = PgPoolOptions::new().max_connections(1).acquire_timeout(LEASE);
+    let own = own.connect_lazy_with((*pool.connect_options()).clone());
+    loop {
+        if let Err(error) = hear(&own, heard).await {
+            tracing::debug!(%error, "nothing is heard from PostgreSQL, polling goes on");
+        }
+        sleep(LISTEN_AGAIN_AFTER).await;
+    }
+}
+
+/// Hears until the connection is lost.
+async fn hear(pool: &PgPool, heard: &Heard) -> sqlx::Result<()> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.eager_reconnect(false);
+    listener.listen_all([PENDING, SEQUENCED]).await?;
+    // What was said until now went unheard.
+    heard.pending.notify_one();
+    heard.sequenced.notify_one();
+    while let Some(said) = listener.try_recv().await? {
+        match said.channel() {
+            PENDING => heard.pending.notify_one(),
+            _ => heard.sequenced.notify_one(),
+        }
+    }
+    Ok(())
+}
