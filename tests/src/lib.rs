@@ -12,6 +12,7 @@ pub mod retail;
 // What it runs on.
 pub mod database;
 pub mod dba;
+pub mod machine;
 pub mod postgres;
 pub mod process;
 pub mod site;

@@ -6,14 +6,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use tempfile::TempDir;
@@ -21,6 +20,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::database::Database;
+use crate::machine;
 use crate::process::free_address;
 
 /// Recovery after a kill reads the write-ahead log: generous, since a condition ends the wait.
@@ -56,7 +56,7 @@ impl Postgres {
             Some(programs) => programs,
             None => install().await?,
         };
-        let account = rustix::process::geteuid().is_root().then(unprivileged_account).transpose()?;
+        let account = geteuid().is_root().then(unprivileged_account).transpose()?;
         let dir =
             tempfile::Builder::new().prefix("bridge-pg-").tempdir().context("make a temporary folder")?;
         own(dir.path(), account)?;
@@ -202,39 +202,18 @@ fn find_programs() -> Option<PathBuf> {
         .find(|folder| ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file()))
 }
 
-/// Installs Debian's package, without the cluster that it would make and start for everyone.
+/// Installs Debian's package, without the cluster that it would make for everyone.
 async fn install() -> Result<PathBuf> {
-    ensure!(
-        rustix::process::geteuid().is_root() && Path::new("/usr/bin/apt-get").exists(),
-        "PostgreSQL is not installed. Install its server programs (initdb, postgres), for example with\n  \
-         sudo apt-get install postgresql"
-    );
-    // Not through `print`: standard output may be a JSON report.
-    let _nobody_listens = writeln!(
-        std::io::stderr(),
-        "Installing PostgreSQL from Debian's packages (apt-get install postgresql)"
-    );
+    const PACKAGES: [&str; 1] = ["postgresql"];
+    machine::may_install(&PACKAGES)?;
     let setting = Path::new("/etc/postgresql-common/createcluster.d/bridge-tests.conf");
     let no_cluster = fs::create_dir_all(setting.parent().unwrap_or(setting))
         .and_then(|()| fs::write(setting, "create_main_cluster = false\nstart_conf = 'disabled'\n"));
     no_cluster.with_context(|| format!("write {}", setting.display()))?;
-    let installed = async {
-        apt(&["update"]).await?;
-        apt(&["install", "--yes", "--no-install-recommends", "postgresql"]).await
-    }
-    .await;
+    let installed = machine::install(&PACKAGES).await;
     fs::remove_file(setting).with_context(|| format!("remove {}", setting.display()))?;
     installed?;
     find_programs().context("the package postgresql brought no initdb to /usr/lib/postgresql/*/bin")
-}
-
-async fn apt(arguments: &[&str]) -> Result<()> {
-    let mut apt = Command::new("apt-get");
-    apt.arg("--quiet").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
-    let output = apt.output().await.context("run apt-get")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "apt-get {} ended with {}:\n{said}", arguments.join(" "), output.status);
-    Ok(())
 }
 
 /// `postgres`, which Debian's package makes, or `nobody`.

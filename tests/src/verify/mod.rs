@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 
-use machine::NotReady;
 use steps::{Done, Step};
 
 /// What `cargo verify` is told.
@@ -67,9 +66,9 @@ fn list() -> io::Result<ExitCode> {
 async fn verify(options: &Options) -> io::Result<ExitCode> {
     let steps = options.steps();
     if steps.contains(&Step::Test)
-        && let Err(NotReady(what)) = machine::make_ready().await
+        && let Err(not_ready) = machine::make_ready().await
     {
-        writeln!(io::stdout(), "verify: the machine is not ready: {what}")?;
+        writeln!(io::stdout(), "verify: {not_ready}")?;
         return Ok(ExitCode::from(2));
     }
     let mut rows: Vec<Row> = Vec::new();
