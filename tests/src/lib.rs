@@ -14,6 +14,7 @@ pub mod database;
 pub mod dba;
 pub mod machine;
 pub mod postgres;
+pub mod proc_stat;
 pub mod process;
 pub mod site;
 pub mod wiretap;

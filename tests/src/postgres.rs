@@ -4,7 +4,6 @@
 //! install. `fsync` and `synchronous_commit` stay on: what is measured and what survives a kill is the real thing.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -21,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::database::Database;
 use crate::machine;
+use crate::proc_stat::{Stat, children_of};
 use crate::process::free_address;
 
 /// Recovery after a kill reads the write-ahead log: generous, since a condition ends the wait.
@@ -289,26 +289,8 @@ fn own(path: &Path, account: Option<Account>) -> Result<()> {
         .with_context(|| format!("give {} to PostgreSQL's account", path.display()))
 }
 
-fn children_of(parent: Pid) -> Vec<Pid> {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw));
-    ids.filter(|pid| stat(*pid).is_some_and(|(_, its_parent)| its_parent == parent.as_raw_nonzero().get()))
-        .collect()
-}
-
-/// Neither gone nor a zombie that nobody has waited for yet.
 fn is_alive(pid: Pid) -> bool {
-    stat(pid).is_some_and(|(state, _)| state != "Z" && state != "X")
-}
-
-/// State and parent of a process, from `/proc/PID/stat` (proc(5)): behind the name, which may hold anything.
-fn stat(pid: Pid) -> Option<(String, i32)> {
-    let text =
-        fs::read(Path::new("/proc").join(pid.as_raw_nonzero().to_string()).join(OsStr::new("stat"))).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    let (_, behind) = text.rsplit_once(')')?;
-    let mut fields = behind.split_ascii_whitespace();
-    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+    Stat::of(pid).is_some_and(|stat| stat.is_alive())
 }
 
 #[cfg(test)]

@@ -1,0 +1,111 @@
+//! What the kernel says of a process: its state, its parent, and the CPU time it has had.
+//!
+//! Read from `/proc/PID/stat` (proc(5)). CPU time counts all threads of the process, ended ones included.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::param::clock_ticks_per_second;
+use rustix::process::Pid;
+
+/// One process at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// `R`, `S`, `Z` and so on.
+    pub state: char,
+    /// Its parent's id.
+    pub parent: i32,
+    /// Ticks of the clock spent in the program and in the kernel for it.
+    pub ticks: u64,
+}
+
+impl Stat {
+    /// Of a process that is there, or a zombie.
+    #[must_use]
+    pub fn of(pid: Pid) -> Option<Stat> {
+        let file = Path::new("/proc").join(pid.as_raw_nonzero().to_string()).join("stat");
+        Stat::parse(&String::from_utf8_lossy(&fs::read(file).ok()?))
+    }
+
+    /// Reads the file's text. The name in it may hold anything, spaces and parentheses included.
+    fn parse(text: &str) -> Option<Stat> {
+        let (_, behind) = text.rsplit_once(')')?;
+        let fields: Vec<_> = behind.split_ascii_whitespace().collect();
+        // Fields are numbered from 1 in proc(5); the third is the first behind the name.
+        let field = |number: usize| fields.get(number - 3).copied();
+        Some(Stat {
+            state: field(3)?.chars().next()?,
+            parent: field(4)?.parse().ok()?,
+            ticks: field(14)?.parse::<u64>().ok()?.checked_add(field(15)?.parse().ok()?)?,
+        })
+    }
+
+    /// Neither gone nor a zombie that nobody has waited for yet.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !matches!(self.state, 'Z' | 'X')
+    }
+}
+
+/// The processes that a process started and that are still its own.
+#[must_use]
+pub fn children_of(parent: Pid) -> Vec<Pid> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw));
+    ids.filter(|pid| Stat::of(*pid).is_some_and(|stat| stat.parent == parent.as_raw_nonzero().get()))
+        .collect()
+}
+
+/// A process and everything below it.
+#[must_use]
+pub fn tree_of(root: Pid) -> Vec<Pid> {
+    let mut tree = vec![root];
+    let mut next = 0;
+    while let Some(pid) = tree.get(next) {
+        tree.extend(children_of(*pid));
+        next += 1;
+    }
+    tree
+}
+
+/// The CPU time, user and system, that these processes have had together.
+#[must_use]
+pub fn cpu_time(pids: &[Pid]) -> Duration {
+    let ticks: u64 = pids.iter().filter_map(|pid| Stat::of(*pid)).map(|stat| stat.ticks).sum();
+    Duration::from_micros(ticks.saturating_mul(1_000_000) / clock_ticks_per_second().max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_name_with_spaces_and_parentheses_hides_no_field() {
+        let text = "42 (a) S 1 (b) R 7 42 42 0 -1 4194560 100 0 0 0 250 31 9 9 20 0 1 0 5 6 7";
+        assert_eq!(Stat::parse(text), Some(Stat { state: 'R', parent: 7, ticks: 281 }));
+        for broken in ["", "42 (a", "42 (a) R", "42 (a) R 7 42 42 0 -1 0 0 0 0 0 x 31"] {
+            assert_eq!(Stat::parse(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn what_a_process_works_is_counted() {
+        let me = rustix::process::getpid();
+        let before = cpu_time(&[me]);
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(300) {
+            std::hint::spin_loop();
+        }
+        assert!(cpu_time(&[me]) > before);
+        assert!(Stat::of(me).is_some_and(|stat| stat.is_alive()));
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
+        let pid = Pid::from_raw(child.id().cast_signed()).expect("an id");
+        assert!(tree_of(me).contains(&pid));
+        child.kill().expect("ours");
+        child.wait().expect("ended");
+        assert_eq!(Stat::of(pid), None);
+    }
+}
