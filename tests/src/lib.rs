@@ -27,6 +27,7 @@ pub mod load;
 // What came of it.
 pub mod books;
 pub mod metrics;
+pub mod plot;
 pub mod search;
 
 // All of that as one command.
