@@ -8,6 +8,7 @@ pub mod made_up;
 pub mod personal;
 pub mod plan;
 pub mod retail;
+pub mod traffic;
 
 // What it runs on.
 pub mod database;
