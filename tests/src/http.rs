@@ -156,6 +156,21 @@ impl Answer {
     }
 }
 
+/// The text as it may stand in a path's segment or a query's value: all but unreserved characters as `%XX`.
+#[must_use]
+pub fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte))
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
 /// Sends bytes as they are, `pause` apart, and returns what came back until the other side closed or `patience` was
 /// over. For requests that no client library would send.
 ///
@@ -194,4 +209,15 @@ pub async fn raw(
     })
     .await;
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_unreserved_is_encoded_byte_by_byte() {
+        assert_eq!(percent_encoded("85123A@2.95"), "85123A%402.95");
+        assert_eq!(percent_encoded("a b,/?\u{d55c}~"), "a%20b%2C%2F%3F%ED%95%9C~");
+    }
 }

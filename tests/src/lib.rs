@@ -24,6 +24,7 @@ pub mod wiretap;
 pub mod histogram;
 pub mod http;
 pub mod load;
+pub mod views;
 
 // What came of it.
 pub mod books;
