@@ -35,7 +35,7 @@ pub struct Options {
     pub callers: usize,
     /// How long one step is tried before its outcome is left open.
     pub patience: Duration,
-    /// The words before the progress bar; none without a terminal.
+    /// The words before the progress bar; without any there is no bar, as without a terminal.
     pub title: String,
 }
 
@@ -46,14 +46,35 @@ pub async fn replay(plan: &Arc<Plan>, options: &Options) -> Report {
 
 /// The same, and tells how many steps are settled so far: faults strike by progress, not by time.
 pub async fn replay_watched(plan: &Arc<Plan>, options: &Options, progress: watch::Sender<usize>) -> Report {
+    let pace = Pace { started: Instant::now(), moments: Vec::new() };
+    run(plan, options, pace, progress).await
+}
+
+/// The same, at the pace of a launch: a step begins at its moment, or later if all callers are busy; its latency counts
+/// from that moment.
+pub async fn replay_paced(
+    plan: &Arc<Plan>,
+    options: &Options,
+    pace: Pace,
+    progress: watch::Sender<usize>,
+) -> Report {
+    run(plan, options, pace, progress).await
+}
+
+async fn run(plan: &Arc<Plan>, options: &Options, pace: Pace, progress: watch::Sender<usize>) -> Report {
+    let started = pace.started;
     let board = Arc::new(Board {
         next: AtomicUsize::new(0),
         settled: plan.steps.iter().map(|_| OnceLock::new()).collect(),
         changed: Notify::new(),
-        bar: progress_bar(plan.steps.len(), &options.title),
+        bar: if options.title.is_empty() {
+            ProgressBar::hidden()
+        } else {
+            bar(plan.steps.len(), &options.title)
+        },
         progress,
+        pace,
     });
-    let started = Instant::now();
     let mut callers = JoinSet::new();
     for _ in 0..options.callers {
         let caller = Caller {
@@ -75,6 +96,15 @@ pub async fn replay_watched(plan: &Arc<Plan>, options: &Options, progress: watch
     Report { plan: Arc::clone(plan), settled, latency, took }
 }
 
+/// When the steps of a plan begin.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// From when on the moments count.
+    pub started: Instant,
+    /// One for each step, in their order; a step without one begins as soon as a caller is free.
+    pub moments: Vec<Duration>,
+}
+
 /// What the callers of one run share.
 struct Board {
     next: AtomicUsize,
@@ -84,9 +114,18 @@ struct Board {
     bar: ProgressBar,
     /// Settled steps, for who watches from outside.
     progress: watch::Sender<usize>,
+    pace: Pace,
 }
 
 impl Board {
+    /// Waits for a step's moment; returns it.
+    async fn moment(&self, step: usize) -> Instant {
+        let Some(moment) = self.pace.moments.get(step) else { return Instant::now() };
+        let due = self.pace.started + *moment;
+        sleep(due.saturating_duration_since(Instant::now())).await;
+        due
+    }
+
     /// The outcome of a step that some caller has taken already.
     async fn wait_for(&self, step: usize) -> &Settled {
         loop {
@@ -117,11 +156,11 @@ impl Caller {
         loop {
             let index = board.next.fetch_add(1, Ordering::Relaxed);
             let Some(step) = plan.steps.get(index) else { return self.latency };
+            let due = board.moment(index).await;
             let settled = match step {
                 Step::Place(place) => {
-                    let started = Instant::now();
                     let settled = self.settle(&orders, &place.key, place.body.clone()).await;
-                    self.latency.record(started.elapsed());
+                    self.latency.record(due.elapsed());
                     settled
                 }
                 Step::Cancel { key, of } => match &board.wait_for(*of).await.outcome {
@@ -178,9 +217,11 @@ impl Caller {
     }
 }
 
-fn progress_bar(steps: usize, title: &str) -> ProgressBar {
+/// A progress bar on standard error for `steps` steps; ` {msg}` is what [`ProgressBar::set_message`] says.
+#[must_use]
+pub fn bar(steps: usize, title: &str) -> ProgressBar {
     let style =
-        ProgressStyle::with_template("{prefix:>24} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}")
+        ProgressStyle::with_template("{prefix:>24} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}{msg}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
     // indicatif draws nothing where standard error is no terminal; ten times a second is enough for eyes.
     ProgressBar::with_draw_target(Some(steps as u64), ProgressDrawTarget::stderr_with_hz(10))
@@ -249,6 +290,25 @@ mod tests {
         let report = replay_at(scripted(&[REPLAYED]).await, made_up::hot(1, 10), 3).await;
         let expected = Tally { placed: 10, committed: 10, replayed: 10, ..Tally::default() };
         assert_eq!(report.tally(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_paced_step_begins_at_its_moment_and_waits_count() {
+        let storefront = scripted(&[CREATED]).await;
+        let patience = Duration::from_secs(20);
+        let options =
+            Options { storefront, token: "t".to_owned(), callers: 2, patience, title: String::new() };
+        let started = Instant::now();
+        let moments = vec![Duration::ZERO, Duration::from_millis(120)];
+        let progress = watch::Sender::new(0);
+        let plan = Arc::new(made_up::hot(1, 2));
+        let report =
+            replay_paced(&plan, &options, Pace { started, moments: moments.clone() }, progress).await;
+        assert!(report.took >= Duration::from_millis(120), "{:?}", report.took);
+        // What was due long ago has waited all that time.
+        let started = started.checked_sub(Duration::from_secs(3)).expect("the machine is up for long");
+        let report = replay_paced(&plan, &options, Pace { started, moments }, watch::Sender::new(0)).await;
+        assert!(report.latency.quantile(0) >= Duration::from_secs(2), "{:?}", report.latency.quantile(0));
     }
 
     #[tokio::test]
