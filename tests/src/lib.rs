@@ -18,6 +18,7 @@ pub mod postgres;
 pub mod proc_stat;
 pub mod process;
 pub mod site;
+pub mod sql;
 pub mod wiretap;
 
 // Who calls.
@@ -28,6 +29,7 @@ pub mod views;
 
 // What came of it.
 pub mod books;
+pub mod freshness;
 pub mod metrics;
 pub mod plot;
 pub mod search;
