@@ -1,4 +1,5 @@
-//! The process: waits for the ledger, starts the tunnel and the agent's shell, and ends them in order.
+//! The process: waits for the ledger, starts the tunnel, the agent's shell, the catalogue's sequencer and its publication,
+//! and ends them in order.
 //!
 //! The end: the peers are told goodbye, what was received is committed and answered, then the tunnel is closed.
 
@@ -6,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bridge_protocol::feed::publisher;
+use bridge_protocol::wire::feed;
 use bridge_runtime::admin::{self, Report};
 use bridge_runtime::clock;
 use bridge_runtime::config::Secret;
@@ -19,7 +22,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::agent::{Agent, Limits};
-use crate::config::{IdcConfig, LedgerConfig};
+use crate::catalogue::publish::Publishing;
+use crate::catalogue::{Catalogue, sequencer};
+use crate::config::{CatalogueConfig, IdcConfig, LedgerConfig};
 use crate::ledger::Ledger;
 use crate::run::{Load, Shell};
 use crate::vault::keyring::Keyring;
@@ -29,6 +34,12 @@ const DRAIN_FOR: Duration = Duration::from_secs(15);
 
 /// Longer than a goodbye and what crossed it take on any line.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// Rows of the catalogue in one read: some pages of the feed, and less than the memory of one large row.
+const ROWS_READ_AT_ONCE: usize = 512;
+
+/// Pages that a replica may have waiting for it: 4 MiB, more than any line holds.
+const PAGES_UNDER_WAY: u32 = 16;
 
 /// Between two looks at a ledger that is not ready.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -71,13 +82,18 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
         agent: config.agent.name.clone(),
         window: u32::try_from(limits.window_max).unwrap_or(u32::MAX),
         manifest,
-        ..Greeting::default()
+        features: vec![feed::FEATURE.to_owned()],
     };
     let (_greeting, greeting) = watch::channel(greeting);
-    let Started { handle: tunnel, events, .. } =
+    let Started { handle: tunnel, events, feed } =
         Tunnel::start(&config.tunnel, Role::Idc, state_dir, greeting, metrics.clone(), shutdown.clone())?;
     let listening = tunnel.listening().to_vec();
-    state.send_replace(Phase::Serving(tunnel.clone()));
+    let catalogue = Catalogue::of(&ledger);
+    let (heads, head_seen) = watch::channel(None);
+    state.send_replace(Phase::Serving(tunnel.clone(), head_seen.clone()));
+    tokio::spawn(sequencer::run(catalogue.clone(), log_limits(&config.catalogue), heads, shutdown.clone()));
+    let publishing = publishing(catalogue, &config.catalogue, metrics.clone());
+    let publishing = tokio::spawn(publishing.run(feed, head_seen));
     let mut idle = load.subscribe();
     let (shell, results) = Shell::new(Agent::new(limits, keys), ledger, metrics, load);
     let shell = tokio::spawn(shell.run(events, results));
@@ -91,9 +107,23 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     }
     tunnel.close().await;
     shell.await?;
+    publishing.await?;
     admin.abort();
     tracing::info!("bridge-idc has ended in order");
     Ok(())
+}
+
+fn log_limits(config: &CatalogueConfig) -> sequencer::Limits {
+    sequencer::Limits { changes_kept: config.changes_kept, changes_kept_for: config.changes_kept_for }
+}
+
+fn publishing(catalogue: Catalogue, config: &CatalogueConfig, metrics: Arc<Metrics>) -> Publishing {
+    let limits = publisher::Limits {
+        rows_max: ROWS_READ_AT_ONCE,
+        window_max: PAGES_UNDER_WAY,
+        fresh_every: config.heartbeat,
+    };
+    Publishing::new(catalogue, limits, config.reads_max, metrics)
 }
 
 /// Waits until everything is answered and nothing more has come for a while: what was on the line when the peers were
@@ -153,8 +183,8 @@ async fn prepare(ledger: &Ledger, migrate: bool) -> anyhow::Result<()> {
 enum Phase {
     /// The tunnel is not up: what could not be committed is not taken.
     WaitingForLedger(String),
-    /// The tunnel is up.
-    Serving(TunnelHandle),
+    /// The tunnel is up, and the catalogue's log is numbered up to here.
+    Serving(TunnelHandle, watch::Receiver<Option<sequencer::Head>>),
 }
 
 /// What the admin listener tells.
@@ -184,9 +214,14 @@ impl Report for Status {
 
     fn status(&self) -> Value {
         let load = *self.load.borrow();
-        let (identity, links) = match &*self.state.borrow() {
-            Phase::WaitingForLedger(_) => (Value::Null, json!([])),
-            Phase::Serving(tunnel) => (json!(tunnel.id().to_string()), json!(tunnel.status())),
+        let (identity, links, catalogue) = match &*self.state.borrow() {
+            Phase::WaitingForLedger(_) => (Value::Null, json!([]), Value::Null),
+            Phase::Serving(tunnel, head) => {
+                let head = head.borrow().map(|head| {
+                    json!({"position": head.position.seq, "age_seconds": head.swept.elapsed().as_secs()})
+                });
+                (json!(tunnel.id().to_string()), json!(tunnel.status()), json!(head))
+            }
         };
         json!({
             "agent": self.name,
@@ -196,6 +231,7 @@ impl Report for Status {
             "obstacles": self.obstacles(),
             "requests_under_way": load.under_way,
             "sealing_keys": self.keys.keys.len(),
+            "catalogue": catalogue,
             "links": links,
         })
     }

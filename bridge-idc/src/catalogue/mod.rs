@@ -22,6 +22,9 @@ mod source;
 /// From SQL's rows to the feed's.
 mod rows;
 
+/// The shell around the feed's publishers.
+pub mod publish;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;

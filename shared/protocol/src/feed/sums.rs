@@ -12,7 +12,7 @@ pub const BUCKETS: usize = 256;
 
 /// The sums of a set of rows.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Sums([u64; BUCKETS]);
+pub struct Sums(Box<[u64; BUCKETS]>);
 
 /// One row's part in the sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl RowSum {
 
 impl Default for Sums {
     fn default() -> Self {
-        Self([0; BUCKETS])
+        Self(Box::new([0; BUCKETS]))
     }
 }
 
@@ -68,12 +68,12 @@ impl Sums {
 
     /// The sums by bucket.
     pub fn as_slice(&self) -> &[u64] {
-        &self.0
+        self.0.as_slice()
     }
 
     /// Reads sums from the wire; `None` unless there are [`BUCKETS`].
     pub fn from_slice(sums: &[u64]) -> Option<Self> {
-        sums.try_into().ok().map(Self)
+        sums.try_into().ok().map(|sums| Self(Box::new(sums)))
     }
 }
 

@@ -1,0 +1,221 @@
+//! The shell around the feed's publishers: one for each replica that follows the catalogue, on the feed lane of its link.
+//!
+//! Frames, heads and what the database answered come in as inputs; what a publisher puts out is sent or read. One task owns
+//! all of them, reads run beside it and come back as inputs; nothing here decides.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bridge_protocol::domain::Brand;
+use bridge_protocol::feed::Head;
+use bridge_protocol::feed::publisher::{Found, Limits, Output, Publisher, Read, ReadFailed};
+use bridge_protocol::wire::feed::{ToPublisher, to_subscriber};
+use bridge_protocol::wire::frame::{self, FEED_FRAME_BYTES_MAX};
+use bridge_protocol::wire::lane::LinkId;
+use bridge_runtime::telemetry::metrics::Metrics;
+use bridge_runtime::tunnel::{FeedEvent, FeedSender};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::sequencer::Head as LogHead;
+use super::{Catalogue, CatalogueError};
+
+/// What the database answered and the owner has not taken yet; each subscription waits for one answer at most.
+const ANSWERS: usize = 64;
+
+/// The publishers and their links.
+pub struct Publishing {
+    catalogue: Catalogue,
+    limits: Limits,
+    /// Reads of the database at a time.
+    reads: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+    /// The publishers' clock counts from here.
+    started: Instant,
+    subscriptions: HashMap<LinkId, Subscription>,
+    answers: mpsc::Sender<Answer>,
+    answered: mpsc::Receiver<Answer>,
+}
+
+struct Subscription {
+    publisher: Publisher,
+    sender: FeedSender,
+}
+
+struct Answer {
+    link: LinkId,
+    found: Result<Found, ReadFailed>,
+}
+
+impl Publishing {
+    /// Nobody follows yet.
+    pub fn new(catalogue: Catalogue, limits: Limits, reads_max: usize, metrics: Arc<Metrics>) -> Self {
+        let (answers, answered) = mpsc::channel(ANSWERS);
+        Self {
+            catalogue,
+            limits,
+            reads: Arc::new(Semaphore::new(reads_max)),
+            metrics,
+            started: Instant::now(),
+            subscriptions: HashMap::new(),
+            answers,
+            answered,
+        }
+    }
+
+    /// Publishes until the tunnel has ended. `heads` tells where the source is.
+    pub async fn run(
+        mut self,
+        mut events: mpsc::Receiver<FeedEvent>,
+        mut heads: watch::Receiver<Option<LogHead>>,
+    ) {
+        loop {
+            let timeouts = self.subscriptions.values().filter_map(|one| one.publisher.next_timeout());
+            // Without a timer there is nothing to wait for but events; an hour stands for that.
+            let timeout = timeouts.min().unwrap_or(self.now() + Duration::from_secs(3_600));
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.handle_event(event, *heads.borrow()),
+                    None => break,
+                },
+                Some(Answer { link, found }) = self.answered.recv() => {
+                    let now = self.now();
+                    if let Some(subscription) = self.subscriptions.get_mut(&link) {
+                        subscription.publisher.handle_found(now, found);
+                    }
+                }
+                Ok(()) = heads.changed() => {
+                    let known = *heads.borrow_and_update();
+                    self.handle_head(known);
+                }
+                () = sleep_until(self.started + timeout) => {
+                    let now = self.now();
+                    self.subscriptions.values_mut().for_each(|one| one.publisher.handle_timeout(now));
+                }
+            }
+            self.do_outputs();
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn handle_event(&mut self, event: FeedEvent, known: Option<LogHead>) {
+        let now = self.now();
+        match event {
+            FeedEvent::Up { link, sender, .. } => {
+                let mut publisher = Publisher::new(self.limits);
+                if let Some(head) = self.head(known) {
+                    publisher.handle_head(now, head);
+                }
+                self.subscriptions.insert(link, Subscription { publisher, sender });
+            }
+            FeedEvent::Frame { link, payload } => {
+                let Some(Subscription { publisher, sender }) = self.subscriptions.get_mut(&link) else {
+                    return;
+                };
+                // The link's end is logged and counted where it ends.
+                match frame::decode::<ToPublisher>(payload) {
+                    Ok(message) => {
+                        if let Err(violation) = publisher.handle_message(now, message) {
+                            sender.refuse(&violation);
+                        }
+                    }
+                    Err(error) => sender.refuse(&error),
+                }
+            }
+            FeedEvent::Down { link } => drop(self.subscriptions.remove(&link)),
+        }
+        let count = self.subscriptions.len();
+        self.metrics.catalogue_subscribers.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    fn handle_head(&mut self, known: Option<LogHead>) {
+        let (now, Some(head)) = (self.now(), self.head(known)) else { return };
+        self.metrics.catalogue_position.set(head.position.seq.cast_signed());
+        self.subscriptions.values_mut().for_each(|one| one.publisher.handle_head(now, head));
+    }
+
+    /// A head on the publishers' clock; one that is older than this clock says nothing yet.
+    fn head(&self, known: Option<LogHead>) -> Option<Head> {
+        let LogHead { position, swept } = known?;
+        let swept_at = swept.checked_duration_since(self.started)?;
+        Some(Head { position, swept_at })
+    }
+
+    fn do_outputs(&mut self) {
+        for (link, Subscription { publisher, sender }) in &mut self.subscriptions {
+            while let Some(output) = publisher.poll_output() {
+                match output {
+                    Output::Send(message) => {
+                        if let Some(to_subscriber::Kind::Begin(begin)) = &message.kind {
+                            tracing::info!(%link, bootstrap = begin.bootstrap, "a replica follows the catalogue");
+                            self.metrics.catalogue_bootstraps.inc_by(u64::from(begin.bootstrap));
+                        }
+                        match frame::to_bytes(&message, FEED_FRAME_BYTES_MAX) {
+                            Ok(bytes) => {
+                                let _down_follows = sender.send(&bytes);
+                            }
+                            Err(error) => tracing::error!(%error, "a page does not fit into a frame"),
+                        }
+                    }
+                    Output::Read { brands, read } => {
+                        let reading = Reading {
+                            catalogue: self.catalogue.clone(),
+                            reads: self.reads.clone(),
+                            metrics: self.metrics.clone(),
+                            answers: self.answers.clone(),
+                        };
+                        tokio::spawn(reading.run(*link, brands, read));
+                    }
+                    Output::TooLarge(key) => {
+                        tracing::warn!(%key, "a row is too large to be published and counts as gone: make it smaller");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One read of the database, beside the owner.
+struct Reading {
+    catalogue: Catalogue,
+    reads: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+    answers: mpsc::Sender<Answer>,
+}
+
+impl Reading {
+    async fn run(self, link: LinkId, brands: Arc<[Brand]>, read: Read) {
+        // Never closed.
+        let _place = self.reads.acquire().await;
+        let found = self.read(&brands, read).await.map_err(|error| {
+            self.metrics.catalogue_read_errors.inc();
+            let error = anyhow::Error::from(error);
+            tracing::warn!("read the catalogue for a replica: {error:#}");
+            ReadFailed
+        });
+        let _owner_gone = self.answers.send(Answer { link, found }).await;
+    }
+
+    async fn read(&self, brands: &[Brand], read: Read) -> Result<Found, CatalogueError> {
+        Ok(match read {
+            Read::Page { after, rows_max } => {
+                let (rows, last) = self.catalogue.page(brands, after.as_ref(), rows_max).await?;
+                Found::Page { rows, last }
+            }
+            Read::Changes { after, rows_max } => {
+                match self.catalogue.changes(brands, after, rows_max).await? {
+                    Some((rows, position)) => Found::Changes { rows, position },
+                    None => Found::Lost,
+                }
+            }
+            Read::Sums => {
+                let (head, sums, unsettled) = self.catalogue.sums(brands).await?;
+                Found::Sums { head, sums, unsettled }
+            }
+        })
+    }
+}

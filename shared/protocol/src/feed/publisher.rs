@@ -1,0 +1,448 @@
+//! The IDC's side of one subscription: brings a replica up to the source, and keeps it there.
+//!
+//! It asks its shell for rows, one read at a time, cuts what comes into pages and sends as many as the window has room for.
+//! Whatever it knows of the source are the heads and rows that it is given; it never guesses. A read that was begun for an
+//! earlier subscription of the link is thrown away when it comes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::sums::Sums;
+use super::{Head, Row};
+use crate::domain::Brand;
+use crate::domain::catalogue::{EntityKey, Position};
+use crate::wire::feed::{
+    Begin, Entry, Fresh, Page, Subscribe, Sums as WireSums, ToPublisher, ToSubscriber, to_publisher,
+};
+use crate::wire::frame::{FEED_PAGE_BYTES, FEED_ROW_BYTES_MAX};
+
+/// After a read that the database did not answer.
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// Brands that one replica may serve.
+const BRANDS_MAX: usize = 1_024;
+
+/// The most pages that a subscriber may ask to have under way.
+const WINDOW_MAX: u32 = 64;
+
+/// The publisher's limits.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Rows, or changes, in one read.
+    pub rows_max: usize,
+    /// Pages that are sent and not yet applied, whatever the subscriber asks for.
+    pub window_max: u32,
+    /// How often the subscriber is told where the source is.
+    pub fresh_every: Duration,
+}
+
+/// What the peer may not do; its link ends with this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// The subscription cannot be.
+    #[error("a subscription to {0}")]
+    BadSubscription(&'static str),
+    /// Nothing was subscribed to yet.
+    #[error("a message about a subscription that does not exist")]
+    NotSubscribed,
+    /// A page was applied that was not sent.
+    #[error("page {page} was applied, {sent} were sent")]
+    NeverSent {
+        /// The page that the peer named.
+        page: u64,
+        /// Pages that were sent.
+        sent: u64,
+    },
+}
+
+/// The database did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadFailed;
+
+/// What to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read {
+    /// Rows by key, behind this one.
+    Page {
+        /// Behind which key; `None` for the first.
+        after: Option<EntityKey>,
+        /// At most so many.
+        rows_max: usize,
+    },
+    /// The last state of what changed behind this position.
+    Changes {
+        /// Behind which position.
+        after: Position,
+        /// At most so many changes.
+        rows_max: usize,
+    },
+    /// What the source holds, as checksums.
+    Sums,
+}
+
+/// What was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Rows by key.
+    Page {
+        /// In the order of their keys.
+        rows: Vec<Row>,
+        /// Whether there are no more.
+        last: bool,
+    },
+    /// What changed.
+    Changes {
+        /// One a key.
+        rows: Vec<Row>,
+        /// Everything up to here is among them.
+        position: Position,
+    },
+    /// Changes behind that position are not kept, or it is of another history.
+    Lost,
+    /// What the source holds.
+    Sums {
+        /// The last number given when it was read.
+        head: Position,
+        /// By bucket.
+        sums: Sums,
+        /// Buckets with a change that had no number yet.
+        unsettled: Vec<u32>,
+    },
+}
+
+/// What the shell does next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Send this on the feed lane.
+    Send(ToSubscriber),
+    /// Read this and hand in what was found. The next one comes only after that.
+    Read {
+        /// Rows of these brands only.
+        brands: Arc<[Brand]>,
+        /// What.
+        read: Read,
+    },
+    /// This row is too large for the feed and counts as gone; to be logged.
+    TooLarge(EntityKey),
+}
+
+/// The publisher's state.
+#[derive(Debug)]
+pub struct Publisher {
+    limits: Limits,
+    head: Option<Head>,
+    subscription: Option<Subscription>,
+    /// Subscriptions so far: a read belongs to one.
+    subscriptions: u64,
+    /// Of which subscription the read under way is.
+    reading: Option<u64>,
+    read_again_at: Option<Duration>,
+    outputs: VecDeque<Output>,
+}
+
+#[derive(Debug)]
+struct Subscription {
+    /// The subscriber's number for it.
+    id: u64,
+    brands: Arc<[Brand]>,
+    window: u64,
+    stage: Stage,
+    /// Pages cut and not yet sent, without their numbers; filled by one read at a time.
+    ready: VecDeque<Page>,
+    /// Pages sent, and applied of these.
+    sent: u64,
+    applied: u64,
+    sums_asked: bool,
+    /// The head that the subscriber was told last, and when it is told again.
+    told: Option<Position>,
+    tell_at: Duration,
+}
+
+/// How far the subscriber is brought by the pages cut so far.
+#[derive(Debug)]
+enum Stage {
+    /// It said where it is; whether that can be resumed is being read.
+    Resuming(Position),
+    /// It is to have everything, and the head is not known yet.
+    Waiting,
+    /// Rows by key, noted at S0; behind this key next.
+    Rows { s0: Position, after: Option<EntityKey> },
+    /// Changes from S0 on, until S1.
+    Replaying { at: Position, s1: Position },
+    /// Changes as they come.
+    Following { at: Position },
+}
+
+impl Publisher {
+    /// For one feed lane; nobody has subscribed yet.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            head: None,
+            subscription: None,
+            subscriptions: 0,
+            reading: None,
+            read_again_at: None,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes a message of the subscriber.
+    pub fn handle_message(&mut self, now: Duration, message: ToPublisher) -> Result<(), Violation> {
+        match message.kind {
+            Some(to_publisher::Kind::Subscribe(subscribe)) => self.subscribe(now, subscribe)?,
+            Some(to_publisher::Kind::Applied(applied)) => {
+                let subscription = self.subscription.as_mut().ok_or(Violation::NotSubscribed)?;
+                let (page, sent) = (applied.page, subscription.sent);
+                if page > sent {
+                    return Err(Violation::NeverSent { page, sent });
+                }
+                // An acknowledgement of an earlier subscription that crossed this one frees nothing that counts.
+                subscription.applied = subscription.applied.max(page);
+            }
+            Some(to_publisher::Kind::AskSums(_)) => {
+                self.subscription.as_mut().ok_or(Violation::NotSubscribed)?.sums_asked = true;
+            }
+            // A later version's message, which this one may ignore.
+            None => {}
+        }
+        self.go_on(now);
+        Ok(())
+    }
+
+    /// Takes what is known of the source now. A head that is behind what was published is another history.
+    pub fn handle_head(&mut self, now: Duration, head: Head) {
+        self.head = Some(head);
+        if let Some(subscription) = &mut self.subscription
+            && subscription.is_ahead_of(head.position)
+        {
+            subscription.begin_anew(&mut self.outputs);
+        }
+        self.go_on(now);
+    }
+
+    /// Takes the answer to the read under way.
+    pub fn handle_found(&mut self, now: Duration, found: Result<Found, ReadFailed>) {
+        let belongs = self.reading.take() == Some(self.subscriptions);
+        if let (true, Some(subscription)) = (belongs, &mut self.subscription) {
+            match found {
+                Ok(found) => subscription.take(found, self.head, &mut self.outputs),
+                Err(ReadFailed) => self.read_again_at = Some(now + READ_AGAIN_AFTER),
+            }
+        }
+        self.go_on(now);
+    }
+
+    /// Takes that time has passed.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        if self.read_again_at.is_some_and(|at| at <= now) {
+            self.read_again_at = None;
+        }
+        self.go_on(now);
+    }
+
+    /// When [`Publisher::handle_timeout`] has something to do.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        let tell_at = self.subscription.as_ref().filter(|_| self.head.is_some()).map(|one| one.tell_at);
+        self.read_again_at.into_iter().chain(tell_at).min()
+    }
+
+    /// The next thing to do, `None` until the next input.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn subscribe(&mut self, now: Duration, subscribe: Subscribe) -> Result<(), Violation> {
+        if subscribe.brands.is_empty() || subscribe.brands.len() > BRANDS_MAX {
+            return Err(Violation::BadSubscription("no brands or too many"));
+        }
+        let brands: Option<Vec<Brand>> = subscribe.brands.iter().map(|name| Brand::new(name).ok()).collect();
+        let mut brands = brands.ok_or(Violation::BadSubscription("what is no brand"))?;
+        brands.sort_unstable();
+        brands.dedup();
+        if !(1..=WINDOW_MAX).contains(&subscribe.window) {
+            return Err(Violation::BadSubscription("a window that cannot be"));
+        }
+        let held = subscribe.position.map(Position::from).filter(|position| position.seq > 0);
+        self.subscriptions += 1;
+        self.read_again_at = None;
+        let mut subscription = Subscription {
+            id: subscribe.subscription,
+            brands: brands.into(),
+            window: u64::from(subscribe.window.min(self.limits.window_max)),
+            stage: held.map_or(Stage::Waiting, Stage::Resuming),
+            ready: VecDeque::new(),
+            sent: 0,
+            applied: 0,
+            sums_asked: false,
+            told: None,
+            tell_at: now,
+        };
+        if held.is_none() {
+            subscription.begin_anew(&mut self.outputs);
+        }
+        self.subscription = Some(subscription);
+        Ok(())
+    }
+
+    /// Sends what there is room for, tells where the source is, and reads on.
+    fn go_on(&mut self, now: Duration) {
+        let (Some(subscription), Some(head)) = (&mut self.subscription, self.head) else { return };
+        subscription.send_pages(&mut self.outputs);
+        subscription.tell(now, head, self.limits.fresh_every, &mut self.outputs);
+        if self.reading.is_none()
+            && self.read_again_at.is_none()
+            && let Some(read) = subscription.next_read(head, self.limits.rows_max)
+        {
+            self.reading = Some(self.subscriptions);
+            self.outputs.push_back(Output::Read { brands: subscription.brands.clone(), read });
+        }
+    }
+}
+
+impl Subscription {
+    /// The whole catalogue from the start.
+    fn begin_anew(&mut self, outputs: &mut VecDeque<Output>) {
+        self.stage = Stage::Waiting;
+        self.ready.clear();
+        self.begin(true, outputs);
+    }
+
+    fn begin(&self, bootstrap: bool, outputs: &mut VecDeque<Output>) {
+        outputs.push_back(Output::Send(Begin { subscription: self.id, bootstrap }.into()));
+    }
+
+    /// Whether what was published is not of the history that ends with this head.
+    fn is_ahead_of(&self, head: Position) -> bool {
+        let at = match &self.stage {
+            Stage::Resuming(_) | Stage::Waiting => return false,
+            Stage::Rows { s0, .. } => s0,
+            Stage::Replaying { at, s1 } => s1.max(at),
+            Stage::Following { at } => at,
+        };
+        at.seq > head.seq || (at.seq == head.seq && at.mark != head.mark)
+    }
+
+    fn take(&mut self, found: Found, head: Option<Head>, outputs: &mut VecDeque<Output>) {
+        match (&mut self.stage, found) {
+            (Stage::Resuming(_), Found::Changes { rows, position }) => {
+                self.begin(false, outputs);
+                self.stage = Stage::Following { at: position };
+                self.cut(rows, Some(position), false, outputs);
+            }
+            (Stage::Rows { s0, .. }, Found::Page { rows, last: true }) => {
+                let (s0, s1) = (*s0, head.map_or(*s0, |head| head.position));
+                let complete = s0 == s1;
+                self.stage =
+                    if complete { Stage::Following { at: s0 } } else { Stage::Replaying { at: s0, s1 } };
+                self.cut(rows, complete.then_some(s0), complete, outputs);
+            }
+            (Stage::Rows { after, .. }, Found::Page { rows, last: false }) => {
+                if let Some(row) = rows.last() {
+                    *after = Some(row.key.clone());
+                }
+                self.cut(rows, None, false, outputs);
+            }
+            (Stage::Replaying { s1, .. }, Found::Changes { rows, position }) => {
+                let (s1, complete) = (*s1, position.seq >= s1.seq);
+                self.stage = if complete {
+                    Stage::Following { at: position }
+                } else {
+                    Stage::Replaying { at: position, s1 }
+                };
+                self.cut(rows, complete.then_some(position), complete, outputs);
+            }
+            (Stage::Following { at }, Found::Changes { rows, position }) => {
+                let moved = *at != position;
+                *at = position;
+                if moved || !rows.is_empty() {
+                    self.cut(rows, Some(position), false, outputs);
+                }
+            }
+            (_, Found::Lost) => self.begin_anew(outputs),
+            (_, Found::Sums { head, sums, unsettled }) => {
+                self.sums_asked = false;
+                let sums = WireSums { head: Some(head.into()), buckets: sums.as_slice().to_vec(), unsettled };
+                outputs.push_back(Output::Send(sums.into()));
+            }
+            // The stage began anew since: what was read is of no use.
+            (_, Found::Page { .. } | Found::Changes { .. }) => {}
+        }
+    }
+
+    /// Cuts rows into pages; the last one says what they lead to.
+    fn cut(
+        &mut self,
+        rows: Vec<Row>,
+        position: Option<Position>,
+        complete: bool,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        let (mut page, mut bytes) = (Page::default(), 0);
+        for Row { key, mut row } in rows {
+            if row.as_ref().is_some_and(|row| row.len() > FEED_ROW_BYTES_MAX) {
+                outputs.push_back(Output::TooLarge(key.clone()));
+                row = None;
+            }
+            bytes += row.as_ref().map_or(0, |row| row.len()) + key.code.as_str().len() + ENTRY_BYTES;
+            page.entries.push(Entry::new(&key, row));
+            if bytes >= FEED_PAGE_BYTES {
+                self.ready.push_back(std::mem::take(&mut page));
+                bytes = 0;
+            }
+        }
+        if !page.entries.is_empty() || position.is_some() {
+            page.position = position.map(Into::into);
+            page.complete = complete;
+            self.ready.push_back(page);
+        }
+    }
+
+    fn send_pages(&mut self, outputs: &mut VecDeque<Output>) {
+        while self.sent - self.applied < self.window
+            && let Some(mut page) = self.ready.pop_front()
+        {
+            self.sent += 1;
+            page.number = self.sent;
+            outputs.push_back(Output::Send(page.into()));
+        }
+    }
+
+    /// Tells the head when it is time, and at once when the pages sent have just led there.
+    fn tell(&mut self, now: Duration, head: Head, every: Duration, outputs: &mut VecDeque<Output>) {
+        let is_there = self.ready.is_empty()
+            && matches!(self.stage, Stage::Following { at } if at == head.position)
+            && self.told != Some(head.position);
+        if is_there || self.tell_at <= now {
+            let age = now.saturating_sub(head.swept_at);
+            let age_micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+            outputs.push_back(Output::Send(Fresh { head: Some(head.position.into()), age_micros }.into()));
+            // A head that the pages have not led to yet is told again when they have.
+            self.told = is_there.then_some(head.position).or(self.told);
+            self.tell_at = now + every;
+        }
+    }
+
+    /// What to read now; nothing while pages wait for the window.
+    fn next_read(&mut self, head: Head, rows_max: usize) -> Option<Read> {
+        if !self.ready.is_empty() || self.sent - self.applied >= self.window {
+            return None;
+        }
+        if let Stage::Waiting = self.stage {
+            self.stage = Stage::Rows { s0: head.position, after: None };
+        }
+        match &self.stage {
+            Stage::Resuming(at) | Stage::Replaying { at, .. } => Some(Read::Changes { after: *at, rows_max }),
+            Stage::Rows { after, .. } => Some(Read::Page { after: after.clone(), rows_max }),
+            Stage::Following { at } if at.seq < head.position.seq => {
+                Some(Read::Changes { after: *at, rows_max })
+            }
+            Stage::Following { .. } => self.sums_asked.then_some(Read::Sums),
+            Stage::Waiting => None,
+        }
+    }
+}
+
+/// What an entry takes beside its row and code, about.
+const ENTRY_BYTES: usize = 64;
