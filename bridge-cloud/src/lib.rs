@@ -8,6 +8,9 @@ pub mod config;
 // HTTP: from a request's bytes to a typed request, and from an answer to a response.
 pub mod storefront;
 
+// The catalogue in memory, from which reads are answered.
+pub mod replica;
+
 // Whether there is room for one more: pure.
 pub mod admission;
 

@@ -3,6 +3,7 @@
 //! What a row holds stands in `wire::catalogue`; that it may be published at all is decided in the IDC, by a list of
 //! columns. Nothing here knows how rows travel.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,6 +29,13 @@ impl Code {
 
     /// The text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// So that a map is looked up by what a path says, without making a code of it first.
+impl Borrow<str> for Code {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

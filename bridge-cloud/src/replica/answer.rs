@@ -1,0 +1,401 @@
+//! From a row of the feed to what is answered about it: built once, when the row changes, and shared by all threads.
+
+use std::sync::{Arc, OnceLock};
+
+use bridge_protocol::domain::UnixMicros;
+use bridge_protocol::domain::catalogue::{Code, EntityKey, EntityKind};
+use bridge_protocol::feed::Row;
+use bridge_protocol::wire::catalogue::{CategoryRow, Localised, ProductRow, StockRow, Variant};
+use bytes::Bytes;
+use http::HeaderValue;
+use prost::Message as _;
+use serde::Serialize;
+use serde::ser::{SerializeMap as _, Serializer};
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+/// A body with its entity tag, and its compressed forms once they are made.
+#[derive(Debug)]
+pub struct Answer {
+    body: Bytes,
+    tag: HeaderValue,
+    packed: OnceLock<Packed>,
+}
+
+/// The compressed forms of a body; each only if it is smaller.
+#[derive(Debug, Default)]
+pub struct Packed {
+    /// RFC 1952.
+    pub gzip: Option<Form>,
+    /// RFC 7932.
+    pub brotli: Option<Form>,
+}
+
+/// One form of a body. A form of its own has a strong tag of its own (RFC 9110 section 8.8.3.3).
+#[derive(Debug)]
+pub struct Form {
+    /// The bytes.
+    pub body: Bytes,
+    /// Their entity tag.
+    pub tag: HeaderValue,
+}
+
+impl Answer {
+    /// An answer with this body.
+    pub fn new(body: Vec<u8>) -> Self {
+        let tag = tag(&body, "");
+        Self { body: body.into(), tag, packed: OnceLock::new() }
+    }
+
+    /// The body as it is.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Its entity tag, quoted.
+    pub fn tag(&self) -> &HeaderValue {
+        &self.tag
+    }
+
+    /// Its compressed forms, if they are made yet.
+    pub fn packed(&self) -> Option<&Packed> {
+        self.packed.get()
+    }
+
+    /// Puts the compressed forms in place, once.
+    pub fn pack(&self, gzip: Option<Vec<u8>>, brotli: Option<Vec<u8>>) {
+        let form = |body: Option<Vec<u8>>, name: &str| {
+            let body = body.filter(|body| body.len() < self.body.len())?;
+            Some(Form { tag: tag(&self.body, name), body: body.into() })
+        };
+        // Whoever was first made the same.
+        let _made_before = self.packed.set(Packed { gzip: form(gzip, "-gz"), brotli: form(brotli, "-br") });
+    }
+}
+
+/// A strong entity tag: half of a SHA-256 in quotes.
+fn tag(body: &[u8], form: &str) -> HeaderValue {
+    let hash = Sha256::digest(body);
+    let digits: String = hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    HeaderValue::try_from(format!("\"{digits}{form}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+}
+
+/// A row as serving threads need it.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// Which row.
+    pub key: EntityKey,
+    /// What it is now; `None` when it is gone.
+    pub item: Option<Item>,
+}
+
+/// What a row is.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// A brand's tree of categories, under the brand's own key.
+    Tree(Arc<Answer>),
+    /// A category: the one above it.
+    Category(Option<Code>),
+    /// A product.
+    Product(Arc<Product>),
+    /// The units of a SKU.
+    Stock(Arc<Stock>),
+}
+
+/// A product, ready to be answered.
+#[derive(Debug)]
+pub struct Product {
+    /// Its code.
+    pub code: Code,
+    /// What is answered for it.
+    pub answer: Answer,
+    /// What stands for it in a list: a JSON object.
+    pub summary: Bytes,
+    /// Codes of its categories.
+    pub categories: Vec<Code>,
+    /// It is visible from this moment on, and before the other: microseconds since 1970.
+    pub visible: (i64, i64),
+    /// What it is sorted by under `newest`: greater is newer.
+    pub published: i64,
+    /// What it is sorted by under `price`: its cheapest variant.
+    pub price: i64,
+    /// What it is sorted by under `name`: its name in the first of its languages, in lower case.
+    pub name: Arc<str>,
+}
+
+impl Product {
+    /// Whether it may be shown now.
+    pub fn is_visible(&self, now: UnixMicros) -> bool {
+        (self.visible.0..self.visible.1).contains(&now.get())
+    }
+}
+
+/// The units of a SKU, ready to be answered.
+#[derive(Debug)]
+pub struct Stock {
+    /// `{"sku": .., "available": ..}`
+    pub item: Bytes,
+    /// What is answered for this SKU alone.
+    pub answer: Answer,
+}
+
+/// Why a row cannot be served. Says nothing of its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// Not the message of its kind.
+    #[error("it is not in the form of its kind")]
+    Form,
+    /// Its document is no JSON object.
+    #[error("its document is no JSON object")]
+    Document,
+    /// A name of a category that is none.
+    #[error("it names a category by what is no code")]
+    Category,
+}
+
+/// Makes of a row what serving threads need; `None` in it for a row that is gone, cannot be read or is of no use to them.
+pub fn prepare(row: &Row) -> Prepared {
+    let Row { key, row } = row;
+    let item = row.as_ref().and_then(|row| {
+        item(key, row).unwrap_or_else(|error| {
+            tracing::warn!(%key, %error, "a row of the catalogue cannot be served, and counts as gone");
+            None
+        })
+    });
+    Prepared { key: key.clone(), item }
+}
+
+fn item(key: &EntityKey, row: &Bytes) -> Result<Option<Item>, Unreadable> {
+    Ok(Some(match key.kind {
+        // Its currency stands in every product.
+        EntityKind::Brand => return Ok(None),
+        EntityKind::Category => {
+            let row = CategoryRow::decode(row.clone()).map_err(|_| Unreadable::Form)?;
+            let parent = row.parent.map(|parent| Code::new(&parent)).transpose();
+            Item::Category(parent.map_err(|_| Unreadable::Category)?)
+        }
+        EntityKind::Product => {
+            let row = ProductRow::decode(row.clone()).map_err(|_| Unreadable::Form)?;
+            Item::Product(Arc::new(product(key, &row)?))
+        }
+        EntityKind::Stock => {
+            let row = StockRow::decode(row.clone()).map_err(|_| Unreadable::Form)?;
+            Item::Stock(Arc::new(stock(key.code.as_str(), row)?))
+        }
+    }))
+}
+
+fn product(key: &EntityKey, row: &ProductRow) -> Result<Product, Unreadable> {
+    let document = if row.document.is_empty() { "{}".as_bytes() } else { &row.document };
+    let document: &RawValue = serde_json::from_slice(document).map_err(|_| Unreadable::Document)?;
+    if !document.get().trim_start().starts_with('{') {
+        return Err(Unreadable::Document);
+    }
+    let variants = row.variants.iter().map(|variant| VariantBody::of(variant, &row.currency)).collect();
+    let time = |micros: Option<i64>| micros.map(|micros| UnixMicros::new(micros).to_string());
+    let body = ProductBody {
+        product: key.code.as_str(),
+        brand: key.brand.as_str(),
+        names: Texts(&row.names),
+        descriptions: Texts(&row.descriptions),
+        categories: &row.categories,
+        images: &row.images,
+        published_from: time(row.published_from_micros),
+        published_until: time(row.published_until_micros),
+        variants,
+        document,
+    };
+    let prices = || row.variants.iter().map(|variant| variant.price);
+    let price = |amount: Option<i64>| amount.map(|amount| Price { amount, currency: &row.currency });
+    let summary = Summary {
+        product: key.code.as_str(),
+        names: Texts(&row.names),
+        image: row.images.first().map(String::as_str),
+        price: price(prices().min()).zip(price(prices().max())).map(|(min, max)| Range { min, max }),
+        variants: row.variants.len(),
+    };
+    let categories: Result<Vec<Code>, _> = row.categories.iter().map(|code| Code::new(code)).collect();
+    Ok(Product {
+        code: key.code.clone(),
+        answer: Answer::new(json(&body)?),
+        summary: json(&summary)?.into(),
+        categories: categories.map_err(|_| Unreadable::Category)?,
+        visible: (
+            row.published_from_micros.unwrap_or(i64::MIN),
+            row.published_until_micros.unwrap_or(i64::MAX),
+        ),
+        published: row.published_from_micros.unwrap_or(0),
+        price: prices().min().unwrap_or(i64::MAX),
+        name: row.names.first().map_or("", |name| name.text.as_str()).to_lowercase().into(),
+    })
+}
+
+fn stock(sku: &str, row: StockRow) -> Result<Stock, Unreadable> {
+    let item = json(&StockBody { sku, available: row.available })?;
+    let body = [&br#"{"items":["#[..], &item, br#"],"missing":[]}"#].concat();
+    Ok(Stock { item: item.into(), answer: Answer::new(body) })
+}
+
+/// What is serialised here cannot fail; if it did, the row would not be served.
+pub(super) fn json(body: &impl Serialize) -> Result<Vec<u8>, Unreadable> {
+    serde_json::to_vec(body).map_err(|_| Unreadable::Form)
+}
+
+#[derive(Serialize)]
+struct ProductBody<'a> {
+    product: &'a str,
+    brand: &'a str,
+    names: Texts<'a>,
+    descriptions: Texts<'a>,
+    categories: &'a [String],
+    images: &'a [String],
+    published_from: Option<String>,
+    published_until: Option<String>,
+    variants: Vec<VariantBody<'a>>,
+    document: &'a RawValue,
+}
+
+#[derive(Serialize)]
+struct VariantBody<'a> {
+    sku: &'a str,
+    options: Options<'a>,
+    price: Price<'a>,
+}
+
+impl<'a> VariantBody<'a> {
+    fn of(variant: &'a Variant, currency: &'a str) -> Self {
+        let price = Price { amount: variant.price, currency };
+        Self { sku: &variant.sku, options: Options(variant), price }
+    }
+}
+
+#[derive(Serialize)]
+struct Price<'a> {
+    amount: i64,
+    currency: &'a str,
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    product: &'a str,
+    names: Texts<'a>,
+    image: Option<&'a str>,
+    price: Option<Range<'a>>,
+    variants: usize,
+}
+
+#[derive(Serialize)]
+struct Range<'a> {
+    min: Price<'a>,
+    max: Price<'a>,
+}
+
+#[derive(Serialize)]
+struct StockBody<'a> {
+    sku: &'a str,
+    available: i64,
+}
+
+/// Texts by locale, as a JSON object.
+pub(super) struct Texts<'a>(pub(super) &'a [Localised]);
+
+impl Serialize for Texts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        self.0.iter().try_for_each(|one| map.serialize_entry(&one.locale, &one.text))?;
+        map.end()
+    }
+}
+
+struct Options<'a>(&'a Variant);
+
+impl Serialize for Options<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.options.len()))?;
+        self.0.options.iter().try_for_each(|one| map.serialize_entry(&one.name, &one.value))?;
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bridge_protocol::domain::Brand;
+    use bridge_protocol::wire::catalogue::VariantOption;
+
+    use super::*;
+
+    fn key(kind: EntityKind, code: &str) -> EntityKey {
+        EntityKey { kind, brand: Brand::new("tea").unwrap(), code: Code::new(code).unwrap() }
+    }
+
+    fn row(document: &str) -> ProductRow {
+        let text = |locale: &str, text: &str| Localised { locale: locale.to_owned(), text: text.to_owned() };
+        let variant = |sku: &str, price| Variant {
+            sku: sku.to_owned(),
+            options: vec![VariantOption { name: "size".to_owned(), value: "M".to_owned() }],
+            price,
+        };
+        ProductRow {
+            names: vec![text("en", "A \"Mug\""), text("ko", "머그")],
+            document: Bytes::copy_from_slice(document.as_bytes()),
+            categories: vec!["cups".to_owned()],
+            variants: vec![variant("M-1", 900), variant("M-2", 700)],
+            currency: "KRW".to_owned(),
+            published_from_micros: Some(1_795_343_485_000_000),
+            ..ProductRow::default()
+        }
+    }
+
+    fn prepared(row: &ProductRow) -> Option<Item> {
+        let row = Row { key: key(EntityKind::Product, "MUG"), row: Some(row.encode_to_vec().into()) };
+        prepare(&row).item
+    }
+
+    #[test]
+    fn a_product_is_answered_with_all_that_its_row_holds() {
+        let Some(Item::Product(product)) = prepared(&row("{\"a\": 1.50}")) else { panic!("no product") };
+        let body = std::str::from_utf8(product.answer.body()).unwrap();
+        let expected = concat!(
+            r#"{"product":"MUG","brand":"tea","names":{"en":"A \"Mug\"","ko":"머그"},"descriptions":{},"#,
+            r#""categories":["cups"],"images":[],"published_from":"2026-11-22T10:31:25.000000Z","published_until":null,"#,
+            r#""variants":[{"sku":"M-1","options":{"size":"M"},"price":{"amount":900,"currency":"KRW"}},"#,
+            r#"{"sku":"M-2","options":{"size":"M"},"price":{"amount":700,"currency":"KRW"}}],"document":{"a": 1.50}}"#
+        );
+        assert_eq!(body, expected);
+        assert_eq!((product.price, &*product.name), (700, "a \"mug\""));
+        let summary = std::str::from_utf8(&product.summary).unwrap();
+        assert!(
+            summary.contains(r#""price":{"min":{"amount":700,"currency":"KRW"},"max":{"amount":900"#),
+            "{summary}"
+        );
+    }
+
+    #[test]
+    fn a_product_is_visible_within_its_window_only() {
+        let mut row = row("{}");
+        row.published_until_micros = Some(1_795_343_486_000_000);
+        let Some(Item::Product(product)) = prepared(&row) else { panic!("no product") };
+        let at = |micros| product.is_visible(UnixMicros::new(micros));
+        assert!(!at(1_795_343_484_999_999) && at(1_795_343_485_000_000));
+        assert!(at(1_795_343_485_999_999) && !at(1_795_343_486_000_000));
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_counts_as_gone() {
+        for document in ["[]", "1", "{", "{} {}"] {
+            assert!(prepared(&row(document)).is_none(), "{document}");
+        }
+        let garbage = Row { key: key(EntityKind::Stock, "M-1"), row: Some(Bytes::from_static(b"\xff\xff")) };
+        assert!(prepare(&garbage).item.is_none());
+    }
+
+    #[test]
+    fn each_form_of_a_body_has_a_tag_of_its_own_and_only_smaller_forms_are_kept() {
+        let answer = Answer::new(b"hello hello".to_vec());
+        answer.pack(Some(vec![1, 2]), Some(vec![0; 100]));
+        let packed = answer.packed().unwrap();
+        assert!(packed.brotli.is_none());
+        assert_ne!(packed.gzip.as_ref().unwrap().tag, *answer.tag());
+        assert_eq!(Answer::new(b"hello hello".to_vec()).tag(), answer.tag());
+    }
+}

@@ -1,0 +1,161 @@
+//! All rows as the feed brought them: what snapshots are written of, what sums are made of, and what the serving threads
+//! are told.
+//!
+//! It has one owner, `follow`. Each change of it yields the updates that bring every view to the same state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bridge_protocol::domain::Brand;
+use bridge_protocol::domain::catalogue::{Code, EntityKey, EntityKind, Position};
+use bridge_protocol::feed::Row;
+use bridge_protocol::feed::sums::{RowSum, Sums};
+use bridge_protocol::wire::catalogue::CategoryRow;
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::answer::{Item, Prepared, prepare};
+use super::compress::Compressor;
+use super::snapshot::Image;
+use super::tree;
+use super::update::Update;
+
+/// Rows in one update that is made of rows already here: about a page of the feed.
+const ROWS_AT_ONCE: usize = 256;
+
+/// The replica's rows.
+#[derive(Debug)]
+pub struct Master {
+    served: Rows,
+    /// Collected by a bootstrap that is not complete.
+    next: Option<Rows>,
+    position: Option<Position>,
+    compressor: Compressor,
+}
+
+#[derive(Debug, Default)]
+struct Rows {
+    rows: BTreeMap<EntityKey, Bytes>,
+    sums: Sums,
+}
+
+impl Master {
+    /// With nothing in it.
+    pub fn new(compressor: Compressor) -> Self {
+        Self { served: Rows::default(), next: None, position: None, compressor }
+    }
+
+    /// Takes over what a snapshot holds; the updates that bring empty views to it.
+    pub fn restore(&mut self, image: Image) -> Vec<Update> {
+        self.position = Some(image.position);
+        image.rows.into_iter().for_each(|(key, row)| self.served.set(Row { key, row: Some(row) }));
+        let brands: BTreeSet<Brand> = self.served.rows.keys().map(|key| key.brand.clone()).collect();
+        let rows: Vec<Row> = self
+            .served
+            .rows
+            .iter()
+            .map(|(key, row)| Row { key: key.clone(), row: Some(row.clone()) })
+            .collect();
+        let mut updates: Vec<Update> = rows
+            .chunks(ROWS_AT_ONCE)
+            .map(|rows| self.update(rows.iter().map(prepare).collect(), false))
+            .collect();
+        updates.push(self.update(self.trees(&brands), false));
+        updates
+    }
+
+    /// How far what is served is.
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// Rows that are served.
+    pub fn rows(&self) -> usize {
+        self.served.rows.len()
+    }
+
+    /// The sums of what is served.
+    pub fn sums(&self) -> &Sums {
+        &self.served.sums
+    }
+
+    /// Begins to collect rows beside those that are served.
+    pub fn start_anew(&mut self) -> Update {
+        self.next = Some(Rows::default());
+        Update::StartAnew
+    }
+
+    /// Applies a page; what the views are told of it. While a bootstrap is not complete, its rows are only collected.
+    pub fn apply(&mut self, rows: Vec<Row>, position: Option<Position>, complete: bool) -> Update {
+        let mut prepared: Vec<Prepared> = rows.iter().map(prepare).collect();
+        let mut changed: BTreeSet<Brand> = BTreeSet::new();
+        let target = self.next.as_mut().unwrap_or(&mut self.served);
+        for row in rows {
+            if row.key.kind == EntityKind::Category {
+                changed.insert(row.key.brand.clone());
+            }
+            target.set(row);
+        }
+        if complete && let Some(next) = self.next.take() {
+            changed.extend(next.rows.keys().map(|key| key.brand.clone()));
+            self.served = next;
+        }
+        if self.next.is_none() {
+            self.position = position.or(self.position);
+            // Within a bootstrap trees are left to its last page.
+            prepared.extend(self.trees(&changed));
+        }
+        self.update(prepared, complete)
+    }
+
+    /// What is served now, for a snapshot; `None` while there is nothing. `fresh_micros` says when it was last known to
+    /// equal its source, by the wall clock.
+    pub fn image(&self, fresh_micros: i64) -> Option<Image> {
+        let rows = self.served.rows.iter().map(|(key, row)| (key.clone(), row.clone())).collect();
+        Some(Image { position: self.position?, fresh_micros, rows })
+    }
+
+    fn update(&self, rows: Vec<Prepared>, complete: bool) -> Update {
+        let rows: Arc<[Prepared]> = rows.into();
+        self.compressor.compress(&rows);
+        let position = self.position.filter(|_| self.next.is_none());
+        Update::Rows { rows, position, complete }
+    }
+
+    /// The trees of these brands' categories.
+    fn trees(&self, brands: &BTreeSet<Brand>) -> Vec<Prepared> {
+        let tree = |brand: &Brand| {
+            let code = Code::new(brand.as_str()).ok()?;
+            let categories = self.served.categories(brand);
+            let item = Item::Tree(Arc::new(tree::answer(&categories)));
+            let key = EntityKey { kind: EntityKind::Brand, brand: brand.clone(), code };
+            Some(Prepared { key, item: Some(item) })
+        };
+        brands.iter().filter_map(tree).collect()
+    }
+}
+
+impl Rows {
+    fn set(&mut self, Row { key, row }: Row) {
+        let before = match row {
+            Some(row) => {
+                self.sums.add(RowSum::of(&key, &row));
+                // Copied: a row would keep alive the whole frame that it came in.
+                let row = Bytes::copy_from_slice(&row);
+                self.rows.insert(key.clone(), row)
+            }
+            None => self.rows.remove(&key),
+        };
+        if let Some(before) = before {
+            self.sums.remove(RowSum::of(&key, &before));
+        }
+    }
+
+    fn categories(&self, brand: &Brand) -> BTreeMap<Code, CategoryRow> {
+        let of_brand =
+            self.rows.iter().filter(|(key, _)| key.kind == EntityKind::Category && key.brand == *brand);
+        of_brand
+            .filter_map(|(key, row)| Some((key.code.clone(), CategoryRow::decode(row.clone()).ok()?)))
+            .collect()
+    }
+}

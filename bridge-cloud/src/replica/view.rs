@@ -1,0 +1,201 @@
+//! What one serving thread answers from: maps of its own over answers that all threads share.
+//!
+//! A thread finds a product or a SKU by two look-ups, without a lock. It is told what changes as updates, one page of the
+//! feed at a time; during a bootstrap it collects the new rows beside those that it serves.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bridge_protocol::domain::catalogue::{Code, EntityKind, Position};
+
+use super::answer::{Answer, Item, Prepared, Product, Stock};
+use super::listing::Listing;
+use super::update::{Freshness, Update};
+
+/// A serving thread's view of the replica.
+#[derive(Debug, Default)]
+pub struct View {
+    served: Brands,
+    /// Collected by a bootstrap that is not complete.
+    next: Option<Brands>,
+    position: Option<Position>,
+    fresh: Option<Freshness>,
+}
+
+/// Rows by brand.
+type Brands = HashMap<String, BrandView>;
+
+/// One brand's rows.
+#[derive(Debug, Default)]
+pub struct BrandView {
+    products: HashMap<Code, Arc<Product>>,
+    stock: HashMap<Code, Arc<Stock>>,
+    tree: Option<Arc<Answer>>,
+    listing: Listing,
+}
+
+impl View {
+    /// How far it is; `None` while there is nothing to serve.
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// When it was last known to equal its source.
+    pub fn fresh(&self) -> Option<Freshness> {
+        self.fresh
+    }
+
+    /// A brand's rows; `None` if it has none.
+    pub fn brand(&self, brand: &str) -> Option<&BrandView> {
+        self.served.get(brand)
+    }
+
+    /// Takes what changed.
+    pub fn apply(&mut self, update: Update) {
+        match update {
+            Update::StartAnew => self.next = Some(Brands::default()),
+            Update::Fresh(freshness) => self.fresh = Some(freshness),
+            Update::Rows { rows, position, complete } => {
+                let brands = self.next.as_mut().unwrap_or(&mut self.served);
+                for row in &*rows {
+                    match brands.get_mut(row.key.brand.as_str()) {
+                        Some(brand) => brand.apply(row),
+                        None => brands.entry(row.key.brand.as_str().to_owned()).or_default().apply(row),
+                    }
+                }
+                if complete && let Some(next) = self.next.take() {
+                    self.served = next;
+                }
+                if self.next.is_none() && position.is_some() {
+                    self.position = position;
+                }
+            }
+        }
+    }
+}
+
+impl BrandView {
+    /// A product by its code.
+    pub fn product(&self, code: &str) -> Option<&Arc<Product>> {
+        self.products.get(code)
+    }
+
+    /// The units of a SKU.
+    pub fn stock(&self, sku: &str) -> Option<&Arc<Stock>> {
+        self.stock.get(sku)
+    }
+
+    /// The tree of categories; `None` while the brand has none.
+    pub fn tree(&self) -> Option<&Arc<Answer>> {
+        self.tree.as_ref()
+    }
+
+    /// The lists of products.
+    pub fn listing(&self) -> &Listing {
+        &self.listing
+    }
+
+    fn apply(&mut self, Prepared { key, item }: &Prepared) {
+        match (key.kind, item) {
+            (EntityKind::Product, Some(Item::Product(product))) => {
+                if let Some(before) = self.products.insert(key.code.clone(), product.clone()) {
+                    self.listing.remove(&before);
+                }
+                self.listing.insert(product);
+            }
+            (EntityKind::Product, _) => {
+                if let Some(before) = self.products.remove(&key.code) {
+                    self.listing.remove(&before);
+                }
+            }
+            (EntityKind::Stock, Some(Item::Stock(stock))) => {
+                self.stock.insert(key.code.clone(), stock.clone());
+            }
+            (EntityKind::Stock, _) => drop(self.stock.remove(&key.code)),
+            (EntityKind::Category, Some(Item::Category(parent))) => {
+                self.listing.set_category(&key.code, Some(parent.clone()));
+            }
+            (EntityKind::Category, _) => self.listing.set_category(&key.code, None),
+            (EntityKind::Brand, Some(Item::Tree(tree))) => self.tree = Some(tree.clone()),
+            (EntityKind::Brand, _) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bridge_protocol::domain::catalogue::EntityKey;
+    use bridge_protocol::domain::{Brand, UnixMicros};
+    use bridge_protocol::feed::Row;
+    use bridge_protocol::wire::catalogue::{ProductRow, StockRow};
+    use prost::Message as _;
+
+    use super::super::answer::prepare;
+    use super::super::listing::Sort;
+    use super::*;
+
+    fn row(kind: EntityKind, code: &str, row: Option<Vec<u8>>) -> Row {
+        let key = EntityKey { kind, brand: Brand::new("tea").unwrap(), code: Code::new(code).unwrap() };
+        Row { key, row: row.map(Into::into) }
+    }
+
+    fn product(code: &str, category: &str) -> Row {
+        let message = ProductRow { categories: vec![category.to_owned()], ..ProductRow::default() };
+        row(EntityKind::Product, code, Some(message.encode_to_vec()))
+    }
+
+    fn rows(rows: &[Row], seq: Option<u64>, complete: bool) -> Update {
+        let position = seq.map(|seq| Position { seq, mark: 1 });
+        Update::Rows { rows: rows.iter().map(prepare).collect(), position, complete }
+    }
+
+    fn listed(view: &View, category: Option<&str>) -> Vec<String> {
+        let brand = view.brand("tea").unwrap();
+        let page = brand.listing().page(category, Sort::Name, None, 100, UnixMicros::new(0));
+        page.products.iter().map(|product| product.code.as_str().to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_served_stays_until_a_bootstrap_is_complete() {
+        let mut view = View::default();
+        view.apply(rows(&[product("OLD", "a")], Some(7), false));
+        view.apply(Update::StartAnew);
+        view.apply(rows(&[product("NEW", "a")], None, false));
+        let served = |view: &View, code| view.brand("tea").unwrap().product(code).is_some();
+        assert!(served(&view, "OLD") && !served(&view, "NEW"));
+        assert_eq!(view.position().map(|position| position.seq), Some(7));
+        // A bootstrap that is begun again forgets what it had.
+        view.apply(Update::StartAnew);
+        view.apply(rows(&[product("NEWER", "a")], Some(3), true));
+        assert!(!served(&view, "OLD") && !served(&view, "NEW") && served(&view, "NEWER"));
+        assert_eq!(view.position().map(|position| position.seq), Some(3));
+    }
+
+    #[test]
+    fn a_product_that_changes_its_category_or_goes_leaves_no_trace_in_the_lists() {
+        let mut view = View::default();
+        view.apply(rows(&[product("A", "x"), product("B", "x")], Some(1), false));
+        view.apply(rows(&[product("A", "y")], Some(2), false));
+        assert_eq!(
+            (listed(&view, Some("x")), listed(&view, Some("y"))),
+            (vec!["B".into()], vec!["A".into()])
+        );
+        view.apply(rows(&[row(EntityKind::Product, "A", None)], Some(3), false));
+        assert_eq!((listed(&view, Some("y")), listed(&view, None)), (vec![], vec!["B".into()]));
+    }
+
+    #[test]
+    fn stock_comes_changes_and_goes() {
+        let mut view = View::default();
+        let units = |available| row(EntityKind::Stock, "A-1", Some(StockRow { available }.encode_to_vec()));
+        for (row, expected) in [
+            (units(5), Some(&br#"{"sku":"A-1","available":5}"#[..])),
+            (units(4), Some(&br#"{"sku":"A-1","available":4}"#[..])),
+            (row(EntityKind::Stock, "A-1", None), None),
+        ] {
+            view.apply(rows(&[row], Some(1), false));
+            let stock = view.brand("tea").unwrap().stock("A-1");
+            assert_eq!(stock.map(|stock| &stock.item[..]), expected);
+        }
+    }
+}
