@@ -29,6 +29,8 @@ pub struct CloudConfig {
     pub sealing: SealingConfig,
     /// `[orders]`
     pub orders: OrdersConfig,
+    /// `[catalogue]`
+    pub catalogue: CatalogueConfig,
     /// `[brands.NAME]` by name, at least one.
     pub brands: BTreeMap<Brand, BrandConfig>,
     /// All of it as TOML, defaults included, without any secret: what `--print-config` shows.
@@ -46,6 +48,7 @@ impl CloudConfig {
         let storefront = StorefrontConfig::read(&mut reader);
         let sealing = SealingConfig::read(&mut reader);
         let orders = OrdersConfig::read(&mut reader);
+        let catalogue = CatalogueConfig::read(&mut reader);
         let brands = reader.named("brands", BrandConfig::read);
         if brands.is_empty() {
             reader.refuse("brands", "has none: add a section [brands.NAME] for each brand this agent serves");
@@ -54,7 +57,7 @@ impl CloudConfig {
         // Nothing is left out here: a brand or name that is none was a mistake.
         let brands =
             brands.into_iter().filter_map(|(name, brand)| Some((Brand::new(&name).ok()?, brand?))).collect();
-        Ok(Self { agent, admin, log, tunnel, storefront, sealing, orders, brands, effective })
+        Ok(Self { agent, admin, log, tunnel, storefront, sealing, orders, catalogue, brands, effective })
     }
 }
 
@@ -134,6 +137,31 @@ impl OrdersConfig {
             queue_max: section.number("queue_max", 1..=1_000_000, 4_096),
             settle_for: section.or("settle_for", "10m"),
             settling_max: section.number("settling_max", 1..=10_000_000, 100_000),
+        }
+    }
+}
+
+/// `[catalogue]`: how its reads are answered, and its replica kept.
+#[derive(Clone, Debug)]
+pub struct CatalogueConfig {
+    /// How long an answer may be used again without asking: `Cache-Control: max-age`, in whole seconds.
+    pub max_age: Duration,
+    /// How long a read waits for the position that its `Bridge-Min-Seq` asks for.
+    pub min_seq_wait: Duration,
+    /// The pause between two snapshots for the warm start.
+    pub snapshot_every: Duration,
+    /// How often the replica is compared with its source by checksums.
+    pub sums_every: Duration,
+}
+
+impl CatalogueConfig {
+    fn read(reader: &mut Reader) -> Self {
+        let mut section = reader.section("catalogue");
+        Self {
+            max_age: section.or("max_age", "1s"),
+            min_seq_wait: section.or("min_seq_wait", "500ms"),
+            snapshot_every: section.or("snapshot_every", "60s"),
+            sums_every: section.or("sums_every", "10m"),
         }
     }
 }

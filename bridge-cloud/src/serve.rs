@@ -1,27 +1,36 @@
-//! The process: starts the tunnel, the order link, the storefront and the admin listener, and ends them in order.
+//! The process: starts the replica, the tunnel, the order link, the storefront and the admin listener, and ends them in order.
 //!
 //! The end: no new connection, what was begun is answered, then the tunnel is closed. What is still unknown then can be
 //! asked about, or sent again under its key, at whichever agent comes after.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bridge_protocol::domain::Brand;
+use bridge_protocol::feed::subscriber::{self, Subscriber};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::sender::Limits;
+use bridge_protocol::wire::feed;
 use bridge_runtime::admin::{self, Report};
+use bridge_runtime::clock;
 use bridge_runtime::identity::Role;
 use bridge_runtime::shutdown::{self, ServiceState, Shutdown};
 use bridge_runtime::telemetry::metrics::Metrics;
-use bridge_runtime::tunnel::{Greeting, Started, Tunnel, TunnelHandle};
+use bridge_runtime::tunnel::{FeedEvent, Greeting, Started, Tunnel, TunnelHandle};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::{BrandConfig, CloudConfig};
 use crate::order_link::{self, ManifestWatch, OrderLink};
+use crate::replica::compress::Compressor;
+use crate::replica::follow::{Follower, Snapshots, Standing};
+use crate::replica::master::Master;
+use crate::replica::snapshot;
+use crate::replica::update::{Broadcast, Freshness, Update};
 use crate::storefront::{self, Shop, Storefront};
 
 /// How long what was begun may take to end.
@@ -29,6 +38,12 @@ const DRAIN_FOR: Duration = Duration::from_secs(15);
 
 /// A request without an answer for this long is sent again.
 const RESEND_AFTER: Duration = Duration::from_secs(5);
+
+/// Pages of the feed that may be under way: enough for a line of 50 Mbit/s and 100 ms, and little to hold.
+const FEED_WINDOW: u32 = 8;
+
+/// Five heartbeats of a publisher: after such a silence another one is followed.
+const FEED_SILENT_AFTER: Duration = Duration::from_secs(5);
 
 /// Serves until a signal ends it.
 pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
@@ -38,9 +53,10 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
     std::fs::create_dir_all(&config.agent.state_dir)
         .with_context(|| format!("create agent.state_dir {}", config.agent.state_dir.display()))?;
 
+    let features = vec![feed::FEATURE.to_owned()];
     let (_greeting, greeting) =
-        watch::channel(Greeting { agent: config.agent.name.clone(), ..Greeting::default() });
-    let Started { handle: tunnel, events, .. } = Tunnel::start(
+        watch::channel(Greeting { agent: config.agent.name.clone(), features, ..Greeting::default() });
+    let Started { handle: tunnel, events, feed } = Tunnel::start(
         &config.tunnel,
         Role::Cloud,
         &config.agent.state_dir,
@@ -57,8 +73,13 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listen on admin.listen {}", config.admin.listen))?;
     let admin_address = admin_listener.local_addr()?;
+    let (standing, standing_seen) = watch::channel(Standing::default());
+    let (broadcast, inboxes) = Broadcast::to(storefront::workers(&config.storefront));
+    let replica = Replica::restore(&config)?;
     let listen = config.storefront.listen;
     let storefront = Storefront {
+        max_age: config.catalogue.max_age,
+        min_seq_wait: config.catalogue.min_seq_wait,
         brands: config.brands.into_iter().map(shop).collect(),
         config: config.storefront,
         queue_max: config.orders.queue_max,
@@ -68,12 +89,19 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
     };
-    let (address, threads) = storefront::start(Arc::new(storefront))
+    let (address, threads) = storefront::start(Arc::new(storefront), inboxes)
         .with_context(|| format!("listen on storefront.listen {listen}"))?;
     tracing::info!(storefront = %address, admin = %admin_address, threads = threads.len(), "bridge-cloud serves");
 
-    let report =
-        Agent { name: config.agent.name, storefront: address, tunnel: tunnel.clone(), link, manifest };
+    let follower = tokio::spawn(replica.follow(broadcast, metrics.clone(), standing, feed));
+    let report = Agent {
+        name: config.agent.name,
+        storefront: address,
+        tunnel: tunnel.clone(),
+        link,
+        manifest,
+        replica: standing_seen,
+    };
     let admin = tokio::spawn(admin::serve(admin_listener, metrics, Arc::new(report), shutdown.clone()));
     shutdown::tell_systemd(ServiceState::Ready);
 
@@ -81,9 +109,75 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await?;
     tunnel.close().await;
     owner.await?;
+    follower.await?;
     admin.abort();
     tracing::info!("bridge-cloud has ended in order");
     Ok(())
+}
+
+/// What there is of the catalogue before the first link.
+struct Replica {
+    master: Master,
+    updates: Vec<Update>,
+    snapshots: Snapshots,
+    limits: subscriber::Limits,
+}
+
+impl Replica {
+    /// Reads the snapshot; one that cannot be used is said to be so, and the catalogue is then fetched from its source.
+    fn restore(config: &CloudConfig) -> anyhow::Result<Self> {
+        let brands: BTreeSet<Brand> = config.brands.keys().cloned().collect();
+        let path = config.agent.state_dir.join("catalogue.snapshot");
+        let mut master = Master::new(Compressor::start().context("start the compressing thread")?);
+        let started = Instant::now();
+        let updates = match snapshot::read(&path, &brands) {
+            Ok(Some(image)) => {
+                let (rows, fresh_micros) = (image.rows.len(), image.fresh_micros);
+                let mut updates = master.restore(image);
+                let age = clock::now().get().saturating_sub(fresh_micros);
+                let before = Duration::from_micros(u64::try_from(age).unwrap_or(0));
+                updates.push(Update::Fresh(Freshness { at: Instant::now(), before }));
+                tracing::info!(rows, took = ?started.elapsed(), age = ?before, "the catalogue is served from its snapshot");
+                updates
+            }
+            Ok(None) => Vec::new(),
+            Err(error) => {
+                let path = path.display();
+                tracing::warn!(%error, %path, "the catalogue's snapshot is not used, it is fetched from the data centre");
+                Vec::new()
+            }
+        };
+        let limits = subscriber::Limits {
+            window: FEED_WINDOW,
+            silent_after: FEED_SILENT_AFTER,
+            sums_every: config.catalogue.sums_every,
+        };
+        let snapshots = Snapshots { path, brands, every: config.catalogue.snapshot_every };
+        Ok(Self { master, updates, snapshots, limits })
+    }
+
+    /// Tells the serving threads what was restored, then follows the feed until the tunnel has ended.
+    async fn follow(
+        self,
+        readers: Broadcast,
+        metrics: Arc<Metrics>,
+        standing: watch::Sender<Standing>,
+        feed: mpsc::Receiver<FeedEvent>,
+    ) {
+        let Self { master, updates, snapshots, limits } = self;
+        let fresh = updates.iter().find_map(|update| match update {
+            Update::Fresh(freshness) => Some(*freshness),
+            Update::StartAnew | Update::Rows { .. } => None,
+        });
+        for update in updates {
+            readers.send(update).await;
+        }
+        let (position, rows) = (master.position(), master.rows());
+        standing.send_replace(Standing { position, fresh, rows, bootstrapping: false });
+        let brands = snapshots.brands.iter().cloned().collect();
+        let subscriber = Subscriber::new(limits, brands, position);
+        Follower::new(subscriber, master, readers, snapshots, metrics, standing).run(feed).await;
+    }
 }
 
 /// The pinned verifier keys; the mistakes of all of them at once.
@@ -118,6 +212,7 @@ struct Agent {
     tunnel: TunnelHandle,
     link: OrderLink,
     manifest: ManifestWatch,
+    replica: watch::Receiver<Standing>,
 }
 
 impl Report for Agent {
@@ -132,11 +227,15 @@ impl Report for Agent {
                 "no sealing key is known: the IDC's manifest must be signed by a pinned key".to_owned(),
             );
         }
+        if self.replica.borrow().position.is_none() {
+            obstacles.push("the catalogue is not replicated yet: it comes over the first link".to_owned());
+        }
         obstacles
     }
 
     fn status(&self) -> Value {
         let load = self.link.load();
+        let replica = *self.replica.borrow();
         let keys = self.manifest.borrow().as_ref().map_or(0, |manifest| manifest.keys.len());
         json!({
             "agent": self.name,
@@ -147,6 +246,12 @@ impl Report for Agent {
             "takes_orders": load.link_open,
             "orders_queued": load.queued,
             "sealing_keys": keys,
+            "catalogue": {
+                "position": replica.position.map(|position| position.seq),
+                "age_seconds": replica.fresh.map(|fresh| fresh.age().as_secs()),
+                "rows": replica.rows,
+                "bootstrapping": replica.bootstrapping,
+            },
             "links": self.tunnel.status(),
         })
     }

@@ -1,6 +1,7 @@
 //! The storefront's listener: one current-thread runtime a core behind SO_REUSEPORT, each with its own sealer.
 //!
-//! A connection stays on its core. Limits of time and size stand here and in `orders`; what a request means, in `orders`.
+//! A connection stays on its core, and so does the view of the catalogue that its reads are answered from. Limits of time and
+//! size stand here and in `orders`; what a request means, in `catalogue` and `orders`.
 
 /// Errors as RFC 9457 problems.
 pub mod problem;
@@ -8,15 +9,32 @@ pub mod problem;
 /// A connection's first bytes are waited for only so long.
 mod greeting;
 
-/// Which path is whose, and what every request passes.
+/// What every request meets first: reads are answered there, everything else is routed.
+mod front;
+
+/// Catalogue reads, from a path to an answer that was built before.
+mod catalogue;
+
+/// One thread's view of the replica, kept current.
+mod reader;
+
+/// The queries of catalogue reads.
+mod query;
+
+/// Percent signs in paths and queries.
+mod escape;
+
+/// Which path is whose, and what every other request passes.
 mod router;
 
 /// Orders: from a request to a receipt, in one function.
 pub mod orders;
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -27,17 +45,22 @@ use bridge_protocol::receipt::Verifier;
 use bridge_runtime::config::Secret;
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::metrics::Metrics;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::Semaphore;
+use tokio::runtime::LocalOptions;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::StorefrontConfig;
 use crate::order_link::{ManifestWatch, OrderLink};
+use crate::replica::update::Update;
 use crate::seal::Sealer;
+use catalogue::Catalogue;
+use front::Front;
 use greeting::Greeting;
+use reader::Reader;
 
 /// Connections that the kernel keeps for us until they are accepted.
 const BACKLOG: i32 = 1_024;
@@ -51,6 +74,10 @@ pub struct Storefront {
     pub brands: HashMap<String, Shop>,
     /// Limits.
     pub config: StorefrontConfig,
+    /// How long a catalogue answer may be used again without asking.
+    pub max_age: Duration,
+    /// How long a read waits for the position that it asks for.
+    pub min_seq_wait: Duration,
     /// Orders that may wait for a link.
     pub queue_max: usize,
     /// The way to the IDC.
@@ -83,12 +110,20 @@ pub(crate) struct Worker {
     pub(crate) receipts: Mutex<Verifier>,
 }
 
-/// Binds the listener's sockets, one a serving thread, and starts the threads.
+/// How many serving threads a configuration means.
+pub fn workers(config: &StorefrontConfig) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    if config.workers == 0 { cores() } else { config.workers }
+}
+
+/// Binds the listener's sockets, one for each inbox of the replica's updates, and starts as many serving threads.
 ///
 /// Returns the address (the system's choice where port 0 was configured) and the threads, which end after the drain.
-pub fn start(storefront: Arc<Storefront>) -> io::Result<(SocketAddr, Vec<JoinHandle<()>>)> {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = if storefront.config.workers == 0 { cores() } else { storefront.config.workers };
+pub fn start(
+    storefront: Arc<Storefront>,
+    inboxes: Vec<mpsc::Receiver<Update>>,
+) -> io::Result<(SocketAddr, Vec<JoinHandle<()>>)> {
+    let workers = inboxes.len();
     let first = bind(storefront.config.listen)?;
     let address = first.local_addr()?;
     let mut listeners = vec![first];
@@ -96,7 +131,7 @@ pub fn start(storefront: Arc<Storefront>) -> io::Result<(SocketAddr, Vec<JoinHan
         listeners.push(bind(address)?);
     }
     let connections_max = storefront.config.connections_max.div_ceil(workers);
-    let spawn = |(index, listener): (usize, TcpListener)| {
+    let spawn = |(index, (listener, inbox)): (usize, (TcpListener, mpsc::Receiver<Update>))| {
         let worker = Worker {
             sealer: Sealer::new(storefront.manifest.clone(), storefront.metrics.clone()),
             receipts: Mutex::new(Verifier::new(storefront.pinned.clone())),
@@ -104,15 +139,16 @@ pub fn start(storefront: Arc<Storefront>) -> io::Result<(SocketAddr, Vec<JoinHan
         };
         let thread = std::thread::Builder::new().name(format!("storefront-{index}"));
         thread.spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().build_local(LocalOptions::default());
             let served =
-                runtime.and_then(|runtime| runtime.block_on(serve(worker, listener, connections_max)));
+                runtime.and_then(|runtime| runtime.block_on(serve(worker, listener, connections_max, inbox)));
             if let Err(error) = served {
                 tracing::error!(%error, "a serving thread ended");
             }
         })
     };
-    let threads = listeners.into_iter().enumerate().map(spawn).collect::<io::Result<_>>()?;
+    let threads = listeners.into_iter().zip(inboxes).enumerate().map(spawn).collect::<io::Result<_>>()?;
     Ok((address, threads))
 }
 
@@ -126,11 +162,30 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-async fn serve(worker: Worker, listener: TcpListener, connections_max: usize) -> io::Result<()> {
+/// Runs futures on their own thread: a connection's hold that thread's view.
+#[derive(Clone, Copy)]
+struct Here;
+
+impl<F: Future + 'static> Executor<F> for Here {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async { drop(future.await) });
+    }
+}
+
+async fn serve(
+    worker: Worker,
+    listener: TcpListener,
+    connections_max: usize,
+    inbox: mpsc::Receiver<Update>,
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let shared = worker.shared.clone();
-    let service = TowerToHyperService::new(router::router(worker));
-    let mut http = auto::Builder::new(TokioExecutor::new());
+    let reader = Rc::new(Reader::default());
+    let view = reader.clone();
+    tokio::task::spawn_local(async move { view.keep_current(inbox).await });
+    let catalogue = Catalogue::new(reader, shared.max_age);
+    let service = Front::new(catalogue, shared.clone(), router::router(worker));
+    let mut http = auto::Builder::new(Here);
     http.http1()
         .timer(TokioTimer::new())
         .header_read_timeout(shared.config.header_timeout)
@@ -156,7 +211,7 @@ async fn serve(worker: Worker, listener: TcpListener, connections_max: usize) ->
         let stream = Greeting::within(shared.config.header_timeout, stream);
         let connection = http.serve_connection(TokioIo::new(stream), service.clone()).into_owned();
         let connection = graceful.watch(connection);
-        tokio::spawn(async move {
+        tokio::task::spawn_local(async move {
             // A caller that cuts its connection or speaks no HTTP is its own business; hyper has answered what it could.
             let _ended = connection.await;
             drop(place);

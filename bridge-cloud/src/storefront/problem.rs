@@ -36,6 +36,8 @@ macro_rules! kinds {
 }
 
 kinds! {
+    /// Not HTTP as it should be.
+    BadRequest = BAD_REQUEST "bad-request" "The request is not as HTTP wants it";
     /// No path of ours.
     NoSuchPath = NOT_FOUND "no-such-path" "There is nothing at this path";
     /// The path is ours, the method is not.
@@ -72,6 +74,16 @@ kinds! {
     NotCancellable = CONFLICT "not-cancellable" "The order was never placed";
     /// No such order in this shop.
     UnknownOrder = NOT_FOUND "unknown-order" "There is no such order";
+    /// No such product in this shop, or not now.
+    UnknownProduct = NOT_FOUND "unknown-product" "The brand shows no such product";
+    /// A query that cannot be.
+    InvalidQuery = BAD_REQUEST "invalid-query" "A parameter of the query is not in its form";
+    /// A position that is none.
+    InvalidMinSeq = BAD_REQUEST "invalid-min-seq" "The Bridge-Min-Seq header is not in its form";
+    /// Nothing is replicated yet: come back.
+    CatalogueNotReady = SERVICE_UNAVAILABLE "catalogue-not-ready" "The catalogue is not here yet";
+    /// The replica is not where the caller wants it: come back.
+    ReplicaBehind = SERVICE_UNAVAILABLE "replica-behind" "The catalogue here is not so far yet";
     /// No room: come back.
     Busy = SERVICE_UNAVAILABLE "busy" "As many orders wait as are accepted";
     /// The data centre cannot be reached or cannot commit: come back.

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bridge_runtime::telemetry::metrics::Route;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use rand::RngExt;
 use serde::de::DeserializeOwned;
 use tracing::Instrument as _;
@@ -59,7 +59,7 @@ pub(super) fn router(worker: Worker) -> Router {
 
 /// Around every request.
 async fn around(State(worker): State<Arc<Worker>>, request: Request, next: Next) -> Response {
-    let id = request_id(&request);
+    let id = request_id(request.headers());
     let route = match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
         Some(PLACE) => Route::OrderPlace,
         Some(READ) => Route::OrderRead,
@@ -77,19 +77,23 @@ async fn around(State(worker): State<Arc<Worker>>, request: Request, next: Next)
         response.headers_mut().extend(beside);
     }
     worker.shared.metrics.responses.of((route, response.status().into())).inc();
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
+    name(&mut response, &id);
     response
 }
 
+/// Puts a request's id on its response.
+pub(super) fn name<B>(response: &mut http::Response<B>, id: &str) {
+    if let Ok(value) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+}
+
 /// The storefront's own id for the request if it is short and plain, else a random one.
-fn request_id(request: &Request) -> String {
+pub(super) fn request_id(headers: &HeaderMap) -> String {
     let plain = |value: &str| {
         (1..=64).contains(&value.len())
             && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
     };
-    let own =
-        request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|value| plain(value));
+    let own = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|value| plain(value));
     own.map_or_else(|| format!("{:016x}", rand::rng().random::<u64>()), str::to_owned)
 }

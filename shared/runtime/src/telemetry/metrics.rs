@@ -68,6 +68,14 @@ labels! {
         OrderRead = "order_read",
         /// `POST /v1/{brand}/orders/{order}/cancel`
         OrderCancel = "order_cancel",
+        /// `GET /v1/{brand}/products/{product}`
+        ProductRead = "product_read",
+        /// `GET /v1/{brand}/products`
+        ProductList = "product_list",
+        /// `GET /v1/{brand}/categories`
+        CategoriesRead = "categories_read",
+        /// `GET /v1/{brand}/stock`
+        StockRead = "stock_read",
         /// No path of ours.
         Other = "other",
     }

@@ -1,0 +1,388 @@
+//! Catalogue reads: from a path to an answer that was built before, without waiting for anything.
+//!
+//! [`Catalogue::read`] is a read's whole way. It stands in front of the router and takes only paths of the catalogue; a hit
+//! is two look-ups in the thread's own view and a response of headers that exist already.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bridge_runtime::clock;
+use bridge_runtime::telemetry::metrics::Route;
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+    LINK, VARY,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
+use http_body_util::Full;
+
+use super::escape;
+use super::problem::{Kind, Problem};
+use super::query::{self, PageQuery, Products};
+use super::reader::Reader;
+use crate::replica::answer::{Answer, Packed};
+use crate::replica::view::{BrandView, View};
+
+const BRIDGE_SEQ: HeaderName = HeaderName::from_static("bridge-seq");
+const BRIDGE_MIN_SEQ: HeaderName = HeaderName::from_static("bridge-min-seq");
+
+/// While nothing is replicated yet.
+const NOT_READY_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// One serving thread's way to the catalogue.
+pub(super) struct Catalogue {
+    reader: Rc<Reader>,
+    cache_control: HeaderValue,
+    seq: Numeral,
+    age: Numeral,
+}
+
+/// A path of the catalogue.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Place<'a> {
+    brand: &'a str,
+    what: What<'a>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum What<'a> {
+    Product(&'a str),
+    Products,
+    Categories,
+    Stock,
+}
+
+impl<'a> Place<'a> {
+    /// Reads a path; `None` for one that is not the catalogue's. What its percent signs stand for is not looked at yet.
+    pub(super) fn parse(path: &'a str) -> Option<Self> {
+        let (brand, rest) = path.strip_prefix("/v1/")?.split_once('/')?;
+        let what = match rest.split_once('/') {
+            None if rest == "products" => What::Products,
+            None if rest == "categories" => What::Categories,
+            None if rest == "stock" => What::Stock,
+            Some(("products", product)) if !product.is_empty() && !product.contains('/') => {
+                What::Product(product)
+            }
+            _ => return None,
+        };
+        Some(Self { brand, what }).filter(|_| !brand.is_empty())
+    }
+
+    /// What it is counted as.
+    pub(super) fn route(&self) -> Route {
+        match self.what {
+            What::Product(_) => Route::ProductRead,
+            What::Products => Route::ProductList,
+            What::Categories => Route::CategoriesRead,
+            What::Stock => Route::StockRead,
+        }
+    }
+}
+
+/// The position that a read must not be behind of, if it says one.
+pub(super) fn min_seq(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get(BRIDGE_MIN_SEQ) else { return Ok(None) };
+    let digits = value.as_bytes().iter().all(u8::is_ascii_digit);
+    let seq = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|_| digits);
+    let wrong = || {
+        Problem::new(Kind::InvalidMinSeq, "`Bridge-Min-Seq` must be a whole number, as `Bridge-Seq` has it")
+    };
+    seq.ok_or_else(wrong).map(Some)
+}
+
+impl Catalogue {
+    /// Over a thread's view.
+    pub(super) fn new(reader: Rc<Reader>, max_age: Duration) -> Self {
+        let cache_control = format!("public, max-age={}", max_age.as_secs());
+        let cache_control = HeaderValue::try_from(cache_control);
+        Self {
+            reader,
+            cache_control: cache_control.unwrap_or_else(|_| HeaderValue::from_static("no-cache")),
+            seq: Numeral::default(),
+            age: Numeral::default(),
+        }
+    }
+
+    /// Whether the view has come to `seq`.
+    pub(super) fn has_reached(&self, seq: u64) -> bool {
+        self.reader.view().position().is_some_and(|position| position.seq >= seq)
+    }
+
+    /// The view, for whoever must wait for it.
+    pub(super) fn reader(&self) -> Rc<Reader> {
+        self.reader.clone()
+    }
+
+    /// Answers a read of a brand that is served here.
+    pub(super) fn read(
+        &self,
+        place: &Place<'_>,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        is_served: impl Fn(&str) -> bool,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
+        let brand = escape::decode(place.brand).filter(|brand| is_served(brand));
+        let brand = brand.ok_or_else(|| Problem::new(Kind::UnknownBrand, "check the brand in the path"))?;
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return Err(Problem::new(Kind::MethodNotAllowed, "see the `Allow` header"));
+        }
+        let view = self.reader.view();
+        if view.position().is_none() {
+            let detail = "no data centre has published it to this agent so far";
+            return Err(Problem::new(Kind::CatalogueNotReady, detail).retry_after(NOT_READY_RETRY_AFTER));
+        }
+        let nothing = BrandView::default();
+        let brand_view = view.brand(&brand).unwrap_or(&nothing);
+        let asked = Asked { method, headers };
+        let query = uri.query();
+        match &place.what {
+            What::Product(code) => {
+                query::none(query)?;
+                let found = escape::decode(code).and_then(|code| visible(brand_view, &code));
+                let product = found.ok_or_else(|| {
+                    Problem::new(Kind::UnknownProduct, "check the product's code in the path")
+                })?;
+                Ok(self.prebuilt(&view, asked, &product.answer))
+            }
+            What::Products => match query::products(query)? {
+                Products::Batch(codes) => {
+                    let body = collect(&codes, |code| Some(visible(brand_view, code)?.answer.body().clone()));
+                    Ok(self.composed(&view, asked, body))
+                }
+                Products::Page(page) => Ok(self.page(&view, brand_view, asked, &brand, &page)),
+            },
+            What::Categories => {
+                query::none(query)?;
+                match brand_view.tree() {
+                    Some(tree) => Ok(self.prebuilt(&view, asked, tree)),
+                    None => Ok(self.composed(&view, asked, br#"{"categories":[]}"#.to_vec())),
+                }
+            }
+            What::Stock => {
+                let skus = query::stock(query)?;
+                if let [sku] = &skus[..]
+                    && let Some(stock) = brand_view.stock(sku)
+                {
+                    return Ok(self.prebuilt(&view, asked, &stock.answer));
+                }
+                let body = collect(&skus, |sku| Some(brand_view.stock(sku)?.item.clone()));
+                Ok(self.composed(&view, asked, body))
+            }
+        }
+    }
+
+    fn page(
+        &self,
+        view: &View,
+        brand_view: &BrandView,
+        asked: Asked<'_>,
+        brand: &str,
+        query: &PageQuery<'_>,
+    ) -> Response<Full<Bytes>> {
+        let PageQuery { category, sort, sort_text, limit, behind } = query;
+        let category = category.as_deref();
+        let page = brand_view.listing().page(category, *sort, behind.as_ref(), *limit, clock::now());
+        let next = page.next.map(|place| place.cursor(category, *sort));
+        let mut body = br#"{"items":["#.to_vec();
+        for (index, product) in page.products.iter().enumerate() {
+            body.extend_from_slice(if index == 0 { b"" } else { b"," });
+            body.extend_from_slice(&product.summary);
+        }
+        // A cursor is base64url: nothing in it needs an escape.
+        let cursor = next.as_ref().map_or("null".to_owned(), |cursor| format!("\"{cursor}\""));
+        body.extend_from_slice(format!("],\"next_cursor\":{cursor}}}").as_bytes());
+        let mut response = self.composed(view, asked, body);
+        if let Some(cursor) = next {
+            let category = category.map(|category| format!("category={}&", escape::encode(category)));
+            let sort = sort_text.map(|sort| format!("sort={sort}&"));
+            let (category, sort) = (category.unwrap_or_default(), sort.unwrap_or_default());
+            let link =
+                format!("</v1/{brand}/products?{category}{sort}limit={limit}&cursor={cursor}>; rel=\"next\"");
+            if let Ok(link) = HeaderValue::try_from(link) {
+                response.headers_mut().insert(LINK, link);
+            }
+        }
+        response
+    }
+
+    /// An answer made for this request alone.
+    fn composed(&self, view: &View, asked: Asked<'_>, body: Vec<u8>) -> Response<Full<Bytes>> {
+        self.prebuilt(view, asked, &Answer::new(body))
+    }
+
+    /// An answer in the form that the caller takes.
+    fn prebuilt(&self, view: &View, asked: Asked<'_>, answer: &Answer) -> Response<Full<Bytes>> {
+        let (body, tag, encoding) = asked.form(answer);
+        let is_known = asked.headers.get(IF_NONE_MATCH).is_some_and(|known| matches(known, tag));
+        let mut response = Response::new(Full::default());
+        if is_known {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        } else if *asked.method == Method::HEAD {
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        } else {
+            *response.body_mut() = Full::new(body.clone());
+        }
+        let headers = response.headers_mut();
+        if !is_known {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            if let Some(encoding) = encoding {
+                headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+            }
+        }
+        headers.insert(ETAG, tag.clone());
+        headers.insert(CACHE_CONTROL, self.cache_control.clone());
+        headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+        if let Some(position) = view.position() {
+            headers.insert(BRIDGE_SEQ, self.seq.value(position.seq));
+        }
+        if let Some(fresh) = view.fresh() {
+            headers.insert(AGE, self.age.value(fresh.age().as_secs()));
+        }
+        response
+    }
+}
+
+/// How the caller asks.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    method: &'a Method,
+    headers: &'a HeaderMap,
+}
+
+impl Asked<'_> {
+    /// The smallest form that the caller takes, with its tag and the name of its coding.
+    fn form<'a>(self, answer: &'a Answer) -> (&'a Bytes, &'a HeaderValue, Option<&'static str>) {
+        if let (Some(accepted), Some(Packed { gzip, brotli })) =
+            (self.headers.get(ACCEPT_ENCODING), answer.packed())
+        {
+            for (form, name) in [(brotli, "br"), (gzip, "gzip")] {
+                if let Some(form) = form
+                    && accepts(accepted, name)
+                {
+                    return (&form.body, &form.tag, Some(name));
+                }
+            }
+        }
+        (answer.body(), answer.tag(), None)
+    }
+}
+
+/// Whether a coding is named with a weight other than 0 (RFC 9110 section 12.5.3).
+fn accepts(accepted: &HeaderValue, coding: &str) -> bool {
+    let Ok(accepted) = accepted.to_str() else { return false };
+    accepted.split(',').any(|item| {
+        let mut parts = item.split(';').map(str::trim);
+        let is_named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(coding));
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        is_named && weight.is_none_or(|weight| weight.bytes().any(|byte| (b'1'..=b'9').contains(&byte)))
+    })
+}
+
+/// Whether a tag is among those that the caller knows, by weak comparison (RFC 9110 section 13.1.2).
+fn matches(known: &HeaderValue, tag: &HeaderValue) -> bool {
+    let Ok(known) = known.to_str() else { return false };
+    known
+        .split(',')
+        .map(str::trim)
+        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known).as_bytes() == tag.as_bytes())
+}
+
+/// A product that may be shown now.
+fn visible<'a>(brand: &'a BrandView, code: &str) -> Option<&'a crate::replica::answer::Product> {
+    let product = brand.product(code)?;
+    let always = product.visible == (i64::MIN, i64::MAX);
+    (always || product.is_visible(clock::now())).then_some(product)
+}
+
+/// `{"items": [what is found], "missing": [what is not]}`
+fn collect(codes: &[Cow<'_, str>], find: impl Fn(&str) -> Option<Bytes>) -> Vec<u8> {
+    let (mut body, mut missing, mut first) = (br#"{"items":["#.to_vec(), Vec::new(), true);
+    for code in codes {
+        match find(code) {
+            Some(item) => {
+                body.extend_from_slice(if first { b"" } else { b"," });
+                body.extend_from_slice(&item);
+                first = false;
+            }
+            None => missing.push(code),
+        }
+    }
+    body.extend_from_slice(br#"],"missing":"#);
+    body.extend_from_slice(&serde_json::to_vec(&missing).unwrap_or_default());
+    body.push(b'}');
+    body
+}
+
+/// A number as a header, made anew only when it changes.
+struct Numeral(RefCell<(u64, HeaderValue)>);
+
+impl Default for Numeral {
+    fn default() -> Self {
+        Self(RefCell::new((0, HeaderValue::from(0_u64))))
+    }
+}
+
+impl Numeral {
+    fn value(&self, number: u64) -> HeaderValue {
+        let mut known = self.0.borrow_mut();
+        if known.0 != number {
+            *known = (number, HeaderValue::from(number));
+        }
+        known.1.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_the_catalogue_is_told_from_every_other() {
+        let what = |path| Place::parse(path).map(|place| place.what);
+        assert_eq!(what("/v1/tea/products"), Some(What::Products));
+        assert_eq!(what("/v1/tea/products/A%2FB"), Some(What::Product("A%2FB")));
+        assert_eq!(what("/v1/tea/categories"), Some(What::Categories));
+        assert_eq!(what("/v1/tea/stock"), Some(What::Stock));
+        for path in [
+            "/v1/tea/orders",
+            "/v1/tea/products/",
+            "/v1/tea/products/A/B",
+            "/v1/tea/products//",
+            "/v1//products",
+            "//v1/tea/products",
+            "/v1/tea/%70roducts",
+            "/v1/tea/stock/A",
+            "/v1/products",
+            "/",
+            "",
+        ] {
+            assert_eq!(what(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_coding_is_accepted_where_it_is_named_and_not_refused() {
+        let accepted = |text: &'static str, coding| accepts(&HeaderValue::from_static(text), coding);
+        assert!(accepted("gzip, br", "br") && accepted("GZIP;q=0.5", "gzip") && accepted("br ; q=1", "br"));
+        assert!(!accepted("gzip;q=0", "gzip") && !accepted("gzip;q=0.000", "gzip"));
+        assert!(!accepted("identity", "gzip") && !accepted("xgzip", "gzip") && !accepted("", "gzip"));
+    }
+
+    #[test]
+    fn a_known_tag_is_found_in_any_list_of_them() {
+        let tag = HeaderValue::from_static("\"abc\"");
+        let known = |text: &'static str| matches(&HeaderValue::from_static(text), &tag);
+        assert!(known("\"abc\"") && known("W/\"abc\"") && known("\"x\", \"abc\"") && known("*"));
+        assert!(!known("\"ab\"") && !known("abc") && !known(""));
+    }
+
+    #[test]
+    fn what_is_asked_for_is_found_or_missing_in_its_order() {
+        let codes = ["A", "\"", "B"].map(Cow::Borrowed);
+        let found = collect(&codes, |code| (code != "\"").then(|| Bytes::from(format!("\"{code}\""))));
+        assert_eq!(String::from_utf8(found).unwrap(), r#"{"items":["A","B"],"missing":["\""]}"#);
+    }
+}

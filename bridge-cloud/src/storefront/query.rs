@@ -1,0 +1,123 @@
+//! The queries of catalogue reads, checked strictly: each parameter known, at most once, in its form.
+//!
+//! A mistake is named by its parameter, which is one of ours; what the caller sent is never repeated.
+
+use std::borrow::Cow;
+
+use super::escape;
+use super::problem::{Kind, Problem};
+use crate::replica::listing::{Place, Sort};
+
+/// Codes in one request, and products on one page.
+pub(super) const COUNT_MAX: usize = 100;
+
+/// Products on a page that does not say how many.
+const LIMIT: usize = 20;
+
+/// A query's parameters, by name, as they were sent.
+struct Parameters<'a>(Vec<(&'static str, &'a str)>);
+
+impl<'a> Parameters<'a> {
+    fn read(query: Option<&'a str>, known: &[&'static str]) -> Result<Self, Problem> {
+        let mut found: Vec<(&'static str, &'a str)> = Vec::new();
+        for parameter in query.unwrap_or_default().split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let Some(name) = known.iter().find(|known| **known == name) else {
+                let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+                return Err(bad(format!("it may have {} and nothing else", known.join(", "))));
+            };
+            if found.iter().any(|(before, _)| before == name) {
+                return Err(bad(format!("`{name}` is there more than once")));
+            }
+            found.push((name, value));
+        }
+        Ok(Self(found))
+    }
+
+    fn raw(&self, name: &str) -> Option<&'a str> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+
+    fn text(&self, name: &str) -> Result<Option<Cow<'a, str>>, Problem> {
+        let decode = |value| escape::decode_value(value).filter(|value| !value.is_empty());
+        let not_text = || bad(format!("`{name}` is empty, or what its percent signs stand for is not UTF-8"));
+        self.raw(name).map(|value| decode(value).ok_or_else(not_text)).transpose()
+    }
+
+    /// Texts between commas; a comma within one is escaped.
+    fn texts(&self, name: &str) -> Result<Option<Vec<Cow<'a, str>>>, Problem> {
+        let Some(value) = self.raw(name) else { return Ok(None) };
+        let texts = value.split(',').map(|text| escape::decode_value(text).filter(|text| !text.is_empty()));
+        let texts: Option<Vec<_>> = texts.collect();
+        let texts = texts.filter(|texts| texts.len() <= COUNT_MAX);
+        let wrong = || bad(format!("`{name}` must be 1 to {COUNT_MAX} codes between commas, in UTF-8"));
+        texts.ok_or_else(wrong).map(Some)
+    }
+}
+
+/// What a request for products asks for.
+pub(super) enum Products<'a> {
+    /// These, by their codes.
+    Batch(Vec<Cow<'a, str>>),
+    /// A page of a list.
+    Page(PageQuery<'a>),
+}
+
+/// Which page of which list.
+pub(super) struct PageQuery<'a> {
+    pub(super) category: Option<Cow<'a, str>>,
+    pub(super) sort: Sort,
+    /// As it was said, for the link to the next page.
+    pub(super) sort_text: Option<&'a str>,
+    pub(super) limit: usize,
+    pub(super) behind: Option<Place>,
+}
+
+/// Reads the query of `/products`.
+pub(super) fn products(query: Option<&str>) -> Result<Products<'_>, Problem> {
+    let parameters = Parameters::read(query, &["product", "category", "sort", "limit", "cursor"])?;
+    if let Some(products) = parameters.texts("product")? {
+        if parameters.0.len() > 1 {
+            return Err(bad("`product` names products by their codes, and goes with nothing else"));
+        }
+        return Ok(Products::Batch(products));
+    }
+    let sort_text = parameters.raw("sort");
+    let sort = sort_text.map(|text| Sort::parse(text).ok_or(())).transpose();
+    let sort = sort.map_err(|()| bad("`sort` must be newest, price, -price or name"))?.unwrap_or_default();
+    let category = parameters.text("category")?;
+    let limit = match parameters.raw("limit") {
+        None => LIMIT,
+        Some(text) => limit(text).ok_or_else(|| bad(format!("`limit` must be 1 to {COUNT_MAX}")))?,
+    };
+    let behind = match parameters.raw("cursor") {
+        None => None,
+        Some(text) => Some(Place::from_cursor(text, category.as_deref(), sort).ok_or_else(|| {
+            bad("`cursor` must be the `next_cursor` of the page before, with the same `category` and `sort`")
+        })?),
+    };
+    Ok(Products::Page(PageQuery { category, sort, sort_text, limit, behind }))
+}
+
+/// Reads the query of `/stock`: its SKUs.
+pub(super) fn stock(query: Option<&str>) -> Result<Vec<Cow<'_, str>>, Problem> {
+    let skus = Parameters::read(query, &["sku"])?.texts("sku")?;
+    skus.ok_or_else(|| bad("`sku` must name the SKUs, between commas"))
+}
+
+/// Reads a query that has no parameter.
+pub(super) fn none(query: Option<&str>) -> Result<(), Problem> {
+    match query.unwrap_or_default() {
+        "" => Ok(()),
+        _ => Err(bad("this path takes no parameter")),
+    }
+}
+
+fn limit(text: &str) -> Option<usize> {
+    let digits = (1..=3).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|limit| digits && (1..=COUNT_MAX).contains(limit))
+}
+
+fn bad(detail: impl Into<String>) -> Problem {
+    Problem::new(Kind::InvalidQuery, detail)
+}
