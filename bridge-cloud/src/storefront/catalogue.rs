@@ -254,7 +254,7 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     /// The smallest form that the caller takes, with its tag and the name of its coding.
-    fn form<'a>(self, answer: &'a Answer) -> (&'a Bytes, &'a HeaderValue, Option<&'static str>) {
+    fn form(self, answer: &Answer) -> (&Bytes, &HeaderValue, Option<&'static str>) {
         if let (Some(accepted), Some(Packed { gzip, brotli })) =
             (self.headers.get(ACCEPT_ENCODING), answer.packed())
         {
