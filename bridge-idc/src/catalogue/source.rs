@@ -62,6 +62,11 @@ impl Catalogue {
     /// The sums of all rows of these brands at one moment, the position at that moment, and the buckets in which rows
     /// had changed and the change had no number yet.
     pub async fn sums(&self, brands: &[Brand]) -> Result<(Position, Sums, Vec<u32>), CatalogueError> {
+        // Boxed: the sums are too large to be moved about inside every caller's state.
+        Ok(Box::pin(self.read_sums(brands)).await?)
+    }
+
+    async fn read_sums(&self, brands: &[Brand]) -> sqlx::Result<(Position, Sums, Vec<u32>)> {
         let mut reader = self.snapshot().await?;
         let (position, _) = reader.head().await?;
         let unsettled = self.unsettled(&mut reader, brands).await?;
@@ -137,7 +142,9 @@ impl Catalogue {
         changes_max: usize,
     ) -> sqlx::Result<Option<(Vec<Row>, Position)>> {
         let Ok(seq) = i64::try_from(after.seq) else { return Ok(None) };
-        let log = reader.changes(seq, changes_max.max(1).saturating_add(1)).await?;
+        // The row of the position itself comes first; before the first change there is none.
+        let limit = changes_max.max(1).saturating_add(usize::from(seq > 0));
+        let log = reader.changes(seq, limit).await?;
         let Some(log) = continued(&log, seq, after.mark) else { return Ok(None) };
         let mut keys: BTreeMap<EntityKind, BTreeSet<EntityKey>> = BTreeMap::new();
         let mut position = after;

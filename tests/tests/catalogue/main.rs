@@ -1,0 +1,59 @@
+//! The catalogue's source, over the real databases: one list of cases, each run on SQLite and on PostgreSQL, then what
+//! only PostgreSQL can do: transactions that interleave, roles, a server that is killed.
+
+// Said to be tests, which all of this is, so that what clippy.toml allows in tests is allowed here.
+#[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod changes;
+#[cfg(test)]
+#[path = "../ledger/database.rs"]
+mod database;
+#[cfg(test)]
+mod interleaved;
+#[cfg(test)]
+mod outages;
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod role;
+#[cfg(test)]
+#[expect(dead_code, reason = "the ledger's tests share it and need more of it")]
+#[path = "../ledger/shop.rs"]
+mod shop;
+#[cfg(test)]
+mod source;
+
+/// Makes a test of each case on each database.
+macro_rules! on_both_databases {
+    ($($module:ident::$case:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $case() {
+                super::$module::$case(&super::database::sqlite().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $case() {
+                super::$module::$case(&super::database::postgres(stringify!($case)).await).await;
+            })*
+        }
+    };
+}
+
+on_both_databases! {
+    changes::every_change_by_plain_sql_is_in_the_log_under_its_key
+    changes::what_is_rolled_back_leaves_nothing
+    changes::a_committed_order_puts_its_stock_on_the_log
+    changes::one_key_changed_many_times_is_one_row_with_its_last_state
+    cases::rows_say_what_the_tables_say
+    cases::pages_of_any_size_hold_the_same_rows_in_the_order_of_their_keys
+    cases::brands_that_are_not_asked_for_are_not_read
+    cases::sums_of_the_source_are_the_sums_of_its_pages
+    cases::a_change_without_a_number_makes_its_bucket_unsettled
+    cases::two_sequencers_number_densely_and_one_takes_over_when_the_other_dies
+    cases::a_sequencer_that_ends_in_order_gives_its_lease_back
+    cases::the_log_forgets_by_rows
+    cases::the_log_forgets_by_age_and_keeps_the_newest
+    cases::a_restored_backup_is_noticed_by_the_mark
+    random::a_reader_of_changes_equals_the_tables_after_random_writers
+}
