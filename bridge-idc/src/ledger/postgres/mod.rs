@@ -16,7 +16,7 @@ use super::rows::{
 use super::transaction::{self, Database, Open};
 
 /// Settings of each connection.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 6] = [
     // Whoever waits longer for a row is answered that the database does not answer, and the row's holder is looked for.
     ("lock_timeout", "5s"),
     // An agent that is cut off in the middle of a transaction keeps its locks no longer than this.
@@ -26,6 +26,8 @@ const SETTINGS: [(&str, &str); 5] = [
     ("plan_cache_mode", "force_generic_plan"),
     // The price that the planner puts on a sequential scan now would make it compile the query first.
     ("jit", "off"),
+    // And so would starting processes for a page of a thousand rows: a generic plan takes it for a tenth of the table.
+    ("max_parallel_workers_per_gather", "0"),
 ];
 
 /// A ledger in PostgreSQL.
