@@ -1,10 +1,8 @@
-//! The columns that may leave the data centre, and the statements that read a row of the feed, built from them.
+//! The columns that may leave the data centre, and the statements that read the feed's rows, built from them.
 //!
 //! Every SELECT list of the feed is made here from [`ALLOWED`] and from nothing else: what is not on the list cannot be
 //! published. `role.sql` gives the agent the right to read the same columns of the catalogue's tables. What a statement
 //! joins, filters and sorts by does not leave.
-
-use std::fmt::Write;
 
 use bridge_protocol::domain::catalogue::EntityKind;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
@@ -31,12 +29,12 @@ pub enum Column {
 
 /// Which rows of a table belong to a row of the feed.
 enum Rows {
-    /// The row itself.
+    /// The row itself; its first two columns are its key.
     Own,
-    /// The one that this condition names.
-    One { by: &'static str },
-    /// All that this condition names, in this order; read as a JSON array of arrays.
-    All { by: &'static str, order: &'static str },
+    /// The one beside it that this condition names; without it there is no row either.
+    Beside { on: &'static str },
+    /// Any number, read by a statement of their own, in this order; their first two columns are the key.
+    Below { order: &'static str },
 }
 
 use Column::{Json, Plain};
@@ -46,7 +44,8 @@ pub const ALLOWED: [Part; 8] = [
     Part {
         kind: EntityKind::Brand,
         table: "brands",
-        columns: &[Plain("brand"), Plain("currency")],
+        // A brand's code is its name.
+        columns: &[Plain("brand"), Plain("brand"), Plain("currency")],
         rows: Rows::Own,
     },
     Part {
@@ -74,25 +73,19 @@ pub const ALLOWED: [Part; 8] = [
         kind: EntityKind::Product,
         table: "brands",
         columns: &[Plain("currency")],
-        rows: Rows::One { by: "brands.brand = products.brand" },
+        rows: Rows::Beside { on: "brands.brand = products.brand" },
     },
     Part {
         kind: EntityKind::Product,
         table: "product_categories",
-        columns: &[Plain("category")],
-        rows: Rows::All {
-            by: "product_categories.brand = products.brand AND product_categories.product = products.product",
-            order: "product_categories.category",
-        },
+        columns: &[Plain("brand"), Plain("product"), Plain("category")],
+        rows: Rows::Below { order: "category" },
     },
     Part {
         kind: EntityKind::Product,
         table: "skus",
-        columns: &[Plain("sku"), Plain("price"), Json("options")],
-        rows: Rows::All {
-            by: "skus.brand = products.brand AND skus.product = products.product",
-            order: "skus.position, skus.sku",
-        },
+        columns: &[Plain("brand"), Plain("product"), Plain("sku"), Plain("price"), Json("options")],
+        rows: Rows::Below { order: "position, sku" },
     },
     Part {
         kind: EntityKind::Stock,
@@ -100,7 +93,12 @@ pub const ALLOWED: [Part; 8] = [
         columns: &[Plain("brand"), Plain("sku")],
         rows: Rows::Own,
     },
-    Part { kind: EntityKind::Stock, table: "stock", columns: &[Plain("available")], rows: Rows::Own },
+    Part {
+        kind: EntityKind::Stock,
+        table: "stock",
+        columns: &[Plain("available")],
+        rows: Rows::Beside { on: "stock.sku_id = skus.sku_id" },
+    },
 ];
 
 impl Column {
@@ -119,84 +117,86 @@ pub(super) enum Dialect {
     Sqlite,
 }
 
-/// The statements that read one kind's rows; the rows start with brand and code.
-#[derive(Clone)]
-pub(super) struct Statements {
-    /// By key from a code on: $1 brand, $2 the code before the first, $3 how many.
+/// A statement in its two forms.
+pub(super) struct Select {
+    /// In the order of the keys. Of the rows themselves: $1 brand, $2 the code before the first, $3 how many. Of what
+    /// lies below them: $1 brand, $2 the first code, $3 the last.
     pub(super) page: SqlStr,
-    /// Those of these keys that are there. PostgreSQL: $1 brands, $2 codes; SQLite: $1 a JSON array of both.
+    /// Of these keys, in any order. PostgreSQL: $1 brands, $2 codes; SQLite: $1 a JSON array of both.
     pub(super) keyed: SqlStr,
 }
 
-impl Statements {
-    /// One kind's statements.
-    pub(super) fn of(kind: EntityKind, dialect: Dialect) -> Self {
-        let (key, joined) = match kind {
-            EntityKind::Brand => ("brands.brand", ""),
-            EntityKind::Category => ("categories.category", ""),
-            EntityKind::Product => ("products.product", ""),
-            // The planner of SQLite takes CROSS JOIN as the order to read in.
-            EntityKind::Stock => match dialect {
-                Dialect::Postgres => ("skus.sku", " JOIN stock ON stock.sku_id = skus.sku_id"),
-                Dialect::Sqlite => ("skus.sku", " CROSS JOIN stock ON stock.sku_id = skus.sku_id"),
-            },
-        };
-        let (table, _) = key.split_once('.').unwrap_or_default();
-        let (list, wanted) = (select_list(kind, dialect), dialect.wanted());
-        let page = format!(
-            "SELECT {list} FROM {table}{joined} \
-             WHERE {table}.brand = $1 AND {key} > $2 ORDER BY {key} LIMIT $3"
-        );
-        let keyed = format!(
-            "SELECT {list} FROM {wanted} {table} \
-             ON {table}.brand = wanted.brand AND {key} = wanted.code{joined}"
-        );
-        Self { page: AssertSqlSafe(page).into_sql_str(), keyed: AssertSqlSafe(keyed).into_sql_str() }
+/// What reads the rows of one kind: the statement of the rows themselves, then those of what lies below them, in the
+/// order of [`ALLOWED`].
+pub(super) fn selects(kind: EntityKind, dialect: Dialect) -> Vec<Select> {
+    let parts = || ALLOWED.iter().filter(|part| part.kind == kind);
+    let (mut list, mut joins) = (Vec::new(), String::new());
+    for part in parts() {
+        if let Rows::Own | Rows::Beside { .. } = part.rows {
+            list.push(part.list(dialect));
+        }
+        if let Rows::Beside { on } = part.rows {
+            joins.push_str(&format!(" {} {} ON {on}", dialect.join(), part.table));
+        }
     }
-}
-
-/// The allowed columns of a kind, and nothing else.
-fn select_list(kind: EntityKind, dialect: Dialect) -> String {
-    let parts = ALLOWED.iter().filter(|part| part.kind == kind);
-    let lists: Vec<String> = parts.map(|part| part.select_list(dialect)).collect();
-    lists.join(", ")
+    let list = list.join(", ");
+    let select = parts().filter_map(|part| match part.rows {
+        Rows::Own => Some(part.select(&list, &joins, None, dialect)),
+        Rows::Below { order } => Some(part.select(&part.list(dialect), "", Some(order), dialect)),
+        Rows::Beside { .. } => None,
+    });
+    select.collect()
 }
 
 impl Part {
-    fn select_list(&self, dialect: Dialect) -> String {
-        let mut list = String::new();
-        for column in self.columns {
-            let comma = if list.is_empty() { "" } else { ", " };
+    fn list(&self, dialect: Dialect) -> String {
+        let column = |column: &Column| {
             let cast = match (column, dialect) {
                 (Json(_), Dialect::Postgres) => "::text",
                 _ => "",
             };
-            // Writing to a String does not fail.
-            let _written = write!(list, "{comma}{}.{}{cast}", self.table, column.name());
-        }
-        let table = self.table;
-        match (&self.rows, dialect) {
-            (Rows::Own, _) => list,
-            (Rows::One { by }, _) => format!("(SELECT {list} FROM {table} WHERE {by})"),
-            (Rows::All { by, order }, Dialect::Postgres) => format!(
-                "(SELECT coalesce(json_agg(json_build_array({list}) ORDER BY {order}), '[]')::text \
-                 FROM {table} WHERE {by})"
+            format!("{}.{}{cast}", self.table, column.name())
+        };
+        self.columns.iter().map(column).collect::<Vec<_>>().join(", ")
+    }
+
+    fn select(&self, list: &str, joins: &str, below: Option<&str>, dialect: Dialect) -> Select {
+        let (table, key) = (self.table, self.columns.get(1).map_or("", Column::name));
+        let page = match below {
+            None => format!(
+                "SELECT {list} FROM {table}{joins} \
+                 WHERE {table}.brand = $1 AND {table}.{key} > $2 ORDER BY {table}.{key} LIMIT $3"
             ),
-            (Rows::All { by, order }, Dialect::Sqlite) => format!(
-                "(SELECT json_group_array(json_array({list}) ORDER BY {order}) FROM {table} WHERE {by})"
+            Some(order) => format!(
+                "SELECT {list} FROM {table} \
+                 WHERE brand = $1 AND {key} >= $2 AND {key} <= $3 ORDER BY {key}, {order}"
             ),
-        }
+        };
+        let order = below.map(|order| format!(" ORDER BY {order}")).unwrap_or_default();
+        let keyed = format!(
+            "SELECT {list} FROM {} {} {table} \
+             ON {table}.brand = wanted.brand AND {table}.{key} = wanted.code{joins}{order}",
+            dialect.wanted(),
+            dialect.join()
+        );
+        Select { page: AssertSqlSafe(page).into_sql_str(), keyed: AssertSqlSafe(keyed).into_sql_str() }
     }
 }
 
 impl Dialect {
-    /// Keys that were asked for as a table, and the join that starts from it.
+    fn join(self) -> &'static str {
+        match self {
+            Self::Postgres => "JOIN",
+            // The planner takes this as the order to read in.
+            Self::Sqlite => "CROSS JOIN",
+        }
+    }
+
+    /// Keys that were asked for, as a table.
     fn wanted(self) -> &'static str {
         match self {
-            Self::Postgres => "UNNEST($1::text[], $2::text[]) AS wanted (brand, code) JOIN",
-            Self::Sqlite => {
-                "(SELECT value ->> 0 AS brand, value ->> 1 AS code FROM json_each($1)) AS wanted CROSS JOIN"
-            }
+            Self::Postgres => "UNNEST($1::text[], $2::text[]) AS wanted (brand, code)",
+            Self::Sqlite => "(SELECT value ->> 0 AS brand, value ->> 1 AS code FROM json_each($1)) AS wanted",
         }
     }
 }
@@ -208,27 +208,35 @@ mod tests {
     #[test]
     fn no_column_of_an_order_or_a_person_is_on_the_list() {
         const PUBLIC: [&str; 6] = ["brands", "categories", "products", "product_categories", "skus", "stock"];
+        const PRIVATE: [&str; 8] =
+            ["customer", "delivery", "phone", "email", "address", "key", "sold", "initial"];
         for part in &ALLOWED {
             assert!(PUBLIC.contains(&part.table), "{} is no table of the catalogue", part.table);
             for name in part.columns.iter().map(Column::name) {
-                let personal =
-                    ["customer", "delivery", "phone", "email", "address", "key", "sold", "initial"];
-                assert!(!personal.iter().any(|word| name.contains(word)), "{}.{name}", part.table);
+                assert!(!PRIVATE.iter().any(|word| name.contains(word)), "{}.{name}", part.table);
             }
         }
     }
 
     #[test]
-    fn a_statement_selects_the_columns_of_the_list_by_name_and_no_star() {
+    fn a_statement_selects_columns_of_the_list_and_nothing_else() {
         for dialect in [Dialect::Postgres, Dialect::Sqlite] {
             for kind in EntityKind::ALL {
-                let Statements { page, keyed } = Statements::of(kind, dialect);
-                for sql in [page.as_str(), keyed.as_str()] {
-                    assert!(!sql.contains('*') && sql.starts_with("SELECT "), "{sql}");
-                    for part in ALLOWED.iter().filter(|part| part.kind == kind) {
-                        let named =
-                            |column: &Column| sql.contains(&format!("{}.{}", part.table, column.name()));
-                        assert!(part.columns.iter().all(named), "{sql}");
+                let allowed: Vec<String> = ALLOWED
+                    .iter()
+                    .filter(|part| part.kind == kind)
+                    .flat_map(|part| {
+                        part.columns.iter().map(|column| format!("{}.{}", part.table, column.name()))
+                    })
+                    .collect();
+                for Select { page, keyed } in selects(kind, dialect) {
+                    for sql in [page.as_str(), keyed.as_str()] {
+                        let list =
+                            sql.strip_prefix("SELECT ").and_then(|sql| sql.split_once(" FROM ")).unwrap().0;
+                        for column in list.split(", ") {
+                            let column = column.trim_end_matches("::text");
+                            assert!(allowed.iter().any(|allowed| allowed == column), "{column} in {sql}");
+                        }
                     }
                 }
             }
@@ -237,9 +245,9 @@ mod tests {
 
     #[test]
     fn stock_is_read_by_brand_and_sku() {
-        let statements = Statements::of(EntityKind::Stock, Dialect::Postgres);
+        let select = &selects(EntityKind::Stock, Dialect::Postgres)[0];
         assert_eq!(
-            statements.page.as_str(),
+            select.page.as_str(),
             "SELECT skus.brand, skus.sku, stock.available FROM skus JOIN stock ON stock.sku_id = skus.sku_id \
              WHERE skus.brand = $1 AND skus.sku > $2 ORDER BY skus.sku LIMIT $3"
         );

@@ -33,7 +33,7 @@ use bridge_protocol::domain::catalogue::EntityKind;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use self::columns::{Dialect, Statements};
+use self::columns::{Dialect, Select, selects};
 use self::rows::Unreadable;
 use crate::ledger::{Ledger, Pools};
 
@@ -42,7 +42,7 @@ use crate::ledger::{Ledger, Pools};
 pub struct Catalogue {
     pools: Pools,
     /// By the order of [`EntityKind::ALL`].
-    statements: Arc<[Statements; EntityKind::ALL.len()]>,
+    selects: Arc<[Vec<Select>; EntityKind::ALL.len()]>,
     unreadable: Unreadable,
     /// Told of each commit of orders by this process.
     committed: Arc<Notify>,
@@ -64,9 +64,8 @@ impl Catalogue {
             Pools::Postgres(_) => Dialect::Postgres,
             Pools::Sqlite { .. } => Dialect::Sqlite,
         };
-        let statements = EntityKind::ALL.map(|kind| Statements::of(kind, dialect));
-        let (unreadable, committed) = (Unreadable::default(), ledger.committed());
-        Self { pools, statements: Arc::new(statements), unreadable, committed }
+        let selects = Arc::new(EntityKind::ALL.map(|kind| selects(kind, dialect)));
+        Self { pools, selects, unreadable: Unreadable::default(), committed: ledger.committed() }
     }
 
     /// Rows that could not be read when they were last looked at, and are published as gone.
@@ -74,9 +73,9 @@ impl Catalogue {
         self.unreadable.count()
     }
 
-    fn statements(&self, kind: EntityKind) -> &Statements {
+    fn selects(&self, kind: EntityKind) -> &[Select] {
         // Kinds are numbered from 1, without a gap.
-        &self.statements[usize::from(kind.number()) - 1]
+        &self.selects[usize::from(kind.number()) - 1]
     }
 }
 

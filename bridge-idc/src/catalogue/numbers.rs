@@ -124,12 +124,10 @@ impl Numbers {
                 Ok(forgotten.unsigned_abs())
             }
             Database::Sqlite { writer, .. } => {
-                let mut open = Open::without_transaction(writer.acquire().await?);
                 let oldest = clock::now().get().saturating_sub(kept_micros);
                 let forget = sqlx::query(include_str!("sqlite/forget.sql"));
                 let forget = forget.bind(kept).bind(oldest).bind(FORGET_MAX);
-                let forgotten = forget.execute(open.connection()).await?.rows_affected();
-                open.give_back();
+                let forgotten = forget.execute(&*writer).await?.rows_affected();
                 Ok(forgotten)
             }
         }

@@ -3,7 +3,7 @@
 //! A row that this build cannot read, since a DBA wrote a number where a text belongs, is published as gone. It is said
 //! once, by its key and never by its content, and stays counted until it can be read.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bridge_protocol::domain::catalogue::{Code, EntityKey, EntityKind};
@@ -17,29 +17,22 @@ use bytes::Bytes;
 use prost::Message;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use sqlx::FromRow;
 
-/// `brand, currency`
-pub(super) type BrandColumns = (String, String);
+/// `brand, brand, currency`
+pub(super) type BrandColumns = (String, String, String);
 
 /// `brand, category, parent, names, position`
 pub(super) type CategoryColumns = (String, String, Option<String>, String, i32);
 
-/// `brand, product, names, descriptions, document, images, published_from, published_until`, then the brand's
-/// `currency`, `[[category], ..]` and `[[sku, price, options], ..]`
-pub(super) type ProductColumns = (
-    String,
-    String,
-    String,
-    String,
-    String,
-    String,
-    Option<i64>,
-    Option<i64>,
-    Option<String>,
-    String,
-    String,
-);
+/// `brand, product, names, descriptions, document, images, published_from, published_until`, and the brand's `currency`
+pub(super) type ProductColumns =
+    (String, String, String, String, String, String, Option<i64>, Option<i64>, String);
+
+/// Of a product: `brand, product, category`
+pub(super) type StandsInColumns = (String, String, String);
+
+/// Of a product: `brand, product, sku, price, options`
+pub(super) type VariantColumns = (String, String, String, i64, String);
 
 /// `brand, sku, available`
 pub(super) type StockColumns = (String, String, i64);
@@ -51,41 +44,56 @@ pub(super) struct Found {
     pub(super) row: Result<Bytes, &'static str>,
 }
 
-/// Reads a row of a kind.
-pub(super) fn found<R>(kind: EntityKind, row: &R) -> sqlx::Result<Found>
-where
-    R: sqlx::Row,
-    BrandColumns: for<'r> FromRow<'r, R>,
-    CategoryColumns: for<'r> FromRow<'r, R>,
-    ProductColumns: for<'r> FromRow<'r, R>,
-    StockColumns: for<'r> FromRow<'r, R>,
-{
-    let (brand, code, message) = match kind {
-        EntityKind::Brand => {
-            let (brand, currency) = BrandColumns::from_row(row)?;
-            (brand.clone(), brand, brand_row(currency).map(|row| row.encode_to_vec()))
-        }
-        EntityKind::Category => {
-            let (brand, category, parent, names, position) = CategoryColumns::from_row(row)?;
-            let names = localised(&names);
-            let row = names.map(|names| CategoryRow { parent, names, position }.encode_to_vec());
-            (brand, category, row)
-        }
-        EntityKind::Product => {
-            let mut columns = ProductColumns::from_row(row)?;
-            let (brand, product) = (std::mem::take(&mut columns.0), std::mem::take(&mut columns.1));
-            (brand, product, product_row(columns).map(|row| row.encode_to_vec()))
-        }
-        EntityKind::Stock => {
-            let (brand, sku, available) = StockColumns::from_row(row)?;
-            (brand, sku, Ok(StockRow { available }.encode_to_vec()))
-        }
-    };
-    let row = match message {
-        Ok(message) if message.len() > FEED_ROW_BYTES_MAX => Err("it is larger than 1 MiB"),
-        message => message.map(Bytes::from),
-    };
-    Ok(Found { brand, code, row })
+impl Found {
+    fn new(brand: String, code: String, row: Result<impl Message, &'static str>) -> Self {
+        let row = row.and_then(|row| match row.encode_to_vec() {
+            row if row.len() > FEED_ROW_BYTES_MAX => Err("it is larger than 1 MiB"),
+            row => Ok(Bytes::from(row)),
+        });
+        Self { brand, code, row }
+    }
+}
+
+pub(super) fn brand((brand, code, currency): BrandColumns) -> Found {
+    Found::new(brand, code, brand_row(currency))
+}
+
+pub(super) fn category((brand, category, parent, names, position): CategoryColumns) -> Found {
+    let row = localised(&names).map(|names| CategoryRow { parent, names, position });
+    Found::new(brand, category, row)
+}
+
+/// Products with what lies below them: the lists are in the order of their statements, mixed over all products.
+pub(super) fn products(
+    products: Vec<ProductColumns>,
+    stand_in: Vec<StandsInColumns>,
+    variants: Vec<VariantColumns>,
+) -> Vec<Found> {
+    let mut below: HashMap<(String, String), Below> = HashMap::with_capacity(products.len());
+    for (brand, product, category) in stand_in {
+        below.entry((brand, product)).or_default().categories.push(category);
+    }
+    for (brand, product, sku, price, options) in variants {
+        below.entry((brand, product)).or_default().variants.push((sku, price, options));
+    }
+    let found = products.into_iter().map(|mut columns| {
+        let key = (std::mem::take(&mut columns.0), std::mem::take(&mut columns.1));
+        let row = product_row(columns, below.remove(&key).unwrap_or_default());
+        Found::new(key.0, key.1, row)
+    });
+    found.collect()
+}
+
+/// What lies below a product.
+#[derive(Default)]
+struct Below {
+    categories: Vec<String>,
+    /// `sku, price, options`
+    variants: Vec<(String, i64, String)>,
+}
+
+pub(super) fn stock((brand, sku, available): StockColumns) -> Found {
+    Found::new(brand, sku, Ok(StockRow { available }))
 }
 
 fn brand_row(currency: String) -> Result<BrandRow, &'static str> {
@@ -93,35 +101,28 @@ fn brand_row(currency: String) -> Result<BrandRow, &'static str> {
     Ok(BrandRow { currency })
 }
 
-fn product_row(columns: ProductColumns) -> Result<ProductRow, &'static str> {
-    let (_, _, names, descriptions, document, images, from, until, currency, categories, variants) = columns;
-    let currency = currency.ok_or("its brand is not there")?;
+fn product_row(columns: ProductColumns, below: Below) -> Result<ProductRow, &'static str> {
+    let (_, _, names, descriptions, document, images, from, until, currency) = columns;
     let code = Currency::new(&currency).map_err(|_| "its brand's currency is no ISO 4217 code")?;
-    let categories: Vec<(String,)> = json(&categories, "its categories cannot be read")?;
-    Ok(ProductRow {
-        names: localised(&names)?,
-        descriptions: localised(&descriptions).map_err(|_| "descriptions is no JSON object of texts")?,
-        document: object(document)?,
-        images: json(&images, "images is no JSON array of texts")?,
-        categories: categories.into_iter().map(|(category,)| category).collect(),
-        published_from_micros: from,
-        published_until_micros: until,
-        variants: self::variants(&variants, code)?,
-        currency,
-    })
-}
-
-fn variants(text: &str, currency: Currency) -> Result<Vec<Variant>, &'static str> {
-    let columns: Vec<(String, i64, String)> = json(text, "its variants cannot be read")?;
-    let variants = columns.into_iter().map(|(sku, price, options)| {
+    let variants = below.variants.into_iter().map(|(sku, price, options)| {
         Sku::new(&sku).ok_or("a variant's SKU is not printable ASCII")?;
-        Money::new(price, currency).ok_or("a variant's price is out of range")?;
+        Money::new(price, code).ok_or("a variant's price is out of range")?;
         let options: BTreeMap<String, String> =
             json(&options, "a variant's options is no JSON object of texts")?;
         let options = options.into_iter().map(|(name, value)| VariantOption { name, value }).collect();
         Ok(Variant { sku, options, price })
     });
-    variants.collect()
+    Ok(ProductRow {
+        names: localised(&names)?,
+        descriptions: localised(&descriptions).map_err(|_| "descriptions is no JSON object of texts")?,
+        document: object(document)?,
+        images: json(&images, "images is no JSON array of texts")?,
+        categories: below.categories,
+        published_from_micros: from,
+        published_until_micros: until,
+        variants: variants.collect::<Result<_, &'static str>>()?,
+        currency,
+    })
 }
 
 fn localised(text: &str) -> Result<Vec<Localised>, &'static str> {
@@ -197,7 +198,7 @@ mod tests {
     use super::*;
 
     fn product(names: &str, options: &str) -> Result<ProductRow, &'static str> {
-        product_row((
+        let columns = (
             String::new(),
             String::new(),
             names.to_owned(),
@@ -206,10 +207,13 @@ mod tests {
             r#"["https://img/1.jpg"]"#.to_owned(),
             None,
             Some(7),
-            Some("KRW".to_owned()),
-            r#"[["men"],["shoes"]]"#.to_owned(),
-            format!(r#"[["A-270", 219000, {}]]"#, serde_json::to_string(options).unwrap()),
-        ))
+            "KRW".to_owned(),
+        );
+        let below = Below {
+            categories: vec!["men".to_owned(), "shoes".to_owned()],
+            variants: vec![("A-270".to_owned(), 219_000, options.to_owned())],
+        };
+        product_row(columns, below)
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Reads the catalogue for the feed: pages by key, changes after a position, sums of everything.
 //!
-//! Rows come in the order of their keys. The log is read before the rows that it names, so a row may be newer than its
-//! number and never older.
+//! Rows come in the order of their keys, and what is read together is of one moment. A change's row may be newer than its
+//! number, never older: the number was given later than the row was committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +10,11 @@ use bridge_protocol::domain::catalogue::{EntityKey, EntityKind, Position};
 use bridge_protocol::feed::Row;
 use bridge_protocol::feed::sums::{self, RowSum, Sums};
 use bridge_runtime::clock;
-use sqlx::{Postgres, SqlStr, Sqlite};
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Postgres, SqlStr, Sqlite};
 
+use super::columns::Select;
 use super::rows::{self, Found};
 use super::{Catalogue, CatalogueError, soon};
 use crate::ledger::{Open, Pools};
@@ -26,9 +29,9 @@ impl Catalogue {
     /// How far the log of changes has come, and for how many microseconds it may have lagged behind the tables: whatever
     /// was committed before that has a number up to this position.
     pub async fn head(&self) -> Result<(Position, i64), CatalogueError> {
-        let mut reader = self.reader().await?;
+        let mut reader = self.snapshot().await?;
         let head = reader.head().await?;
-        reader.give_back();
+        reader.commit().await?;
         Ok(head)
     }
 
@@ -39,9 +42,9 @@ impl Catalogue {
         after: Option<&EntityKey>,
         rows_max: usize,
     ) -> Result<(Vec<Row>, bool), CatalogueError> {
-        let mut reader = self.reader().await?;
+        let mut reader = self.snapshot().await?;
         let page = self.read_page(&mut reader, brands, after, rows_max).await?;
-        reader.give_back();
+        reader.commit().await?;
         Ok(page)
     }
 
@@ -53,9 +56,9 @@ impl Catalogue {
         after: Position,
         changes_max: usize,
     ) -> Result<Option<(Vec<Row>, Position)>, CatalogueError> {
-        let mut reader = self.reader().await?;
+        let mut reader = self.snapshot().await?;
         let changes = self.read_changes(&mut reader, brands, after, changes_max).await?;
-        reader.give_back();
+        reader.commit().await?;
         Ok(changes)
     }
 
@@ -117,8 +120,8 @@ impl Catalogue {
                 };
                 loop {
                     let limit = (rows_max - page.len()).min(ROWS_MAX);
-                    let sql = self.statements(kind).page.clone();
-                    let found = reader.page(kind, sql, brand.as_str(), &behind, limit).await?;
+                    let wanted = Wanted::Page { brand: brand.as_str(), behind: &behind, limit };
+                    let found = reader.found(kind, self.selects(kind), wanted).await?;
                     let (read, next) = (found.len(), found.last().map(|row| row.code.clone()));
                     page.extend(found.into_iter().filter_map(|found| self.row(kind, found)));
                     if page.len() == rows_max {
@@ -158,7 +161,7 @@ impl Catalogue {
         for (kind, keys) in keys {
             let keys: Vec<EntityKey> = keys.into_iter().collect();
             for keys in keys.chunks(ROWS_MAX) {
-                let found = reader.keyed(kind, self.statements(kind).keyed.clone(), keys).await?;
+                let found = reader.found(kind, self.selects(kind), Wanted::Keys(keys)).await?;
                 let found = found.into_iter().filter_map(|found| self.row(kind, found));
                 let mut found: BTreeMap<EntityKey, Row> = found.map(|row| (row.key.clone(), row)).collect();
                 changed.extend(keys.iter().map(|key| {
@@ -175,16 +178,6 @@ impl Catalogue {
     fn row(&self, kind: EntityKind, found: Found) -> Option<Row> {
         let key = rows::key(kind, &found.brand, &found.code)?;
         Some(self.unreadable.judge(key, found.row))
-    }
-
-    /// A connection for statements that need not agree.
-    async fn reader(&self) -> sqlx::Result<Reader> {
-        Ok(match &self.pools {
-            Pools::Postgres(pool) => Reader::Postgres(Open::without_transaction(pool.acquire().await?)),
-            Pools::Sqlite { readers, .. } => {
-                Reader::Sqlite(Open::without_transaction(readers.acquire().await?))
-            }
-        })
     }
 
     /// A connection whose statements see one moment.
@@ -271,45 +264,78 @@ impl Reader {
         .await
     }
 
-    async fn page(
+    /// Rows of a kind, with what lies below them.
+    async fn found(
         &mut self,
         kind: EntityKind,
-        sql: SqlStr,
-        brand: &str,
-        behind: &str,
-        limit: usize,
+        selects: &[Select],
+        wanted: Wanted<'_>,
     ) -> sqlx::Result<Vec<Found>> {
-        soon(async {
-            match self {
-                Self::Postgres(open) => {
-                    let page = sqlx::query(sql).bind(brand).bind(behind).bind(bound(limit));
-                    let rows = page.fetch_all(open.connection()).await?;
-                    rows.iter().map(|row| rows::found(kind, row)).collect()
-                }
-                Self::Sqlite(open) => {
-                    let page = sqlx::query(sql).bind(brand).bind(behind).bind(bound(limit));
-                    let rows = page.fetch_all(open.connection()).await?;
-                    rows.iter().map(|row| rows::found(kind, row)).collect()
-                }
+        Ok(match (kind, selects) {
+            (EntityKind::Brand, [own]) => {
+                self.read(own, wanted).await?.into_iter().map(rows::brand).collect()
+            }
+            (EntityKind::Category, [own]) => {
+                self.read(own, wanted).await?.into_iter().map(rows::category).collect()
+            }
+            (EntityKind::Stock, [own]) => {
+                self.read(own, wanted).await?.into_iter().map(rows::stock).collect()
+            }
+            (EntityKind::Product, [own, stands_in, variants]) => {
+                let products: Vec<rows::ProductColumns> = self.read(own, wanted).await?;
+                let (Some(first), Some(last)) = (products.first(), products.last()) else {
+                    return Ok(Vec::new());
+                };
+                let below = wanted.below(&first.1, &last.1);
+                let stand_in = self.read(stands_in, below).await?;
+                let variants = self.read(variants, below).await?;
+                rows::products(products, stand_in, variants)
+            }
+            _ => {
+                return Err(sqlx::Error::Protocol(
+                    "the list of columns has other parts than are read".to_owned(),
+                ));
             }
         })
-        .await
     }
 
-    async fn keyed(&mut self, kind: EntityKind, sql: SqlStr, keys: &[EntityKey]) -> sqlx::Result<Vec<Found>> {
-        let keys = keys.iter().map(|key| (key.brand.as_str(), key.code.as_str()));
+    async fn read<C>(&mut self, select: &Select, wanted: Wanted<'_>) -> sqlx::Result<Vec<C>>
+    where
+        C: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+    {
+        let sql: SqlStr = match wanted {
+            Wanted::Page { .. } | Wanted::Range { .. } => select.page.clone(),
+            Wanted::Keys(_) => select.keyed.clone(),
+        };
         soon(async {
             match self {
                 Self::Postgres(open) => {
-                    let (brands, codes): (Vec<&str>, Vec<&str>) = keys.unzip();
-                    let rows = sqlx::query(sql).bind(brands).bind(codes).fetch_all(open.connection()).await?;
-                    rows.iter().map(|row| rows::found(kind, row)).collect()
+                    let query = sqlx::query_as(sql);
+                    let query = match wanted {
+                        Wanted::Page { brand, behind, limit } => {
+                            query.bind(brand).bind(behind).bind(bound(limit))
+                        }
+                        Wanted::Range { brand, first, last } => query.bind(brand).bind(first).bind(last),
+                        Wanted::Keys(keys) => {
+                            let (brands, codes): (Vec<&str>, Vec<&str>) = keys.iter().map(texts).unzip();
+                            query.bind(brands).bind(codes)
+                        }
+                    };
+                    query.fetch_all(open.connection()).await
                 }
                 Self::Sqlite(open) => {
-                    let keys = serde_json::to_string(&keys.collect::<Vec<_>>());
-                    let keys = keys.map_err(|error| sqlx::Error::Encode(error.into()))?;
-                    let rows = sqlx::query(sql).bind(keys).fetch_all(open.connection()).await?;
-                    rows.iter().map(|row| rows::found(kind, row)).collect()
+                    let query = sqlx::query_as(sql);
+                    let query = match wanted {
+                        Wanted::Page { brand, behind, limit } => {
+                            query.bind(brand).bind(behind).bind(bound(limit))
+                        }
+                        Wanted::Range { brand, first, last } => query.bind(brand).bind(first).bind(last),
+                        Wanted::Keys(keys) => {
+                            let keys = serde_json::to_string(&keys.iter().map(texts).collect::<Vec<_>>());
+                            query.bind(keys.map_err(|error| sqlx::Error::Encode(error.into()))?)
+                        }
+                    };
+                    query.fetch_all(open.connection()).await
                 }
             }
         })
@@ -322,13 +348,31 @@ impl Reader {
             Self::Sqlite(open) => soon(open.commit()).await,
         }
     }
+}
 
-    fn give_back(self) {
+/// Which rows to read.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// A brand's first ones behind a code.
+    Page { brand: &'a str, behind: &'a str, limit: usize },
+    /// What lies below a brand's rows, from one code to another.
+    Range { brand: &'a str, first: &'a str, last: &'a str },
+    /// Those of these keys that are there.
+    Keys(&'a [EntityKey]),
+}
+
+impl<'a> Wanted<'a> {
+    /// What lies below the rows that were read, of which these are the first and the last code.
+    fn below(self, first: &'a str, last: &'a str) -> Self {
         match self {
-            Self::Postgres(open) => open.give_back(),
-            Self::Sqlite(open) => open.give_back(),
+            Self::Page { brand, .. } | Self::Range { brand, .. } => Self::Range { brand, first, last },
+            Self::Keys(keys) => Self::Keys(keys),
         }
     }
+}
+
+fn texts(key: &EntityKey) -> (&str, &str) {
+    (key.brand.as_str(), key.code.as_str())
 }
 
 /// As SQL's LIMIT.

@@ -69,13 +69,13 @@ pub(super) trait Transaction: Sized {
     async fn commit(self) -> sqlx::Result<()>;
 }
 
-/// A pool's connection with a transaction open on it, or with statements that are one each.
+/// A pool's connection with a transaction open on it.
 ///
 /// sqlx's own returns its connection to the pool whatever happened, and waits there without limit if the line is dead;
-/// this one closes a connection whose work did not end, which rolls it back.
+/// this one closes a connection whose transaction did not end, which rolls it back.
 pub(crate) struct Open<D: Driver> {
     connection: PoolConnection<D>,
-    ended: bool,
+    committed: bool,
 }
 
 impl<D: Driver> Open<D>
@@ -83,25 +83,15 @@ where
     for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
 {
     pub(crate) async fn begin(connection: PoolConnection<D>, statement: &'static str) -> sqlx::Result<Self> {
-        let mut open = Self::without_transaction(connection);
+        let mut open = Self { connection, committed: false };
         open.connection().execute(statement).await?;
         Ok(open)
     }
 
-    /// For statements that need not be seen or undone together; to be ended by [`Open::give_back`].
-    pub(crate) fn without_transaction(connection: PoolConnection<D>) -> Self {
-        Self { connection, ended: false }
-    }
-
     pub(crate) async fn commit(mut self) -> sqlx::Result<()> {
         self.connection().execute("COMMIT").await?;
-        self.ended = true;
+        self.committed = true;
         Ok(())
-    }
-
-    /// Every statement was answered, and no transaction is open.
-    pub(crate) fn give_back(mut self) {
-        self.ended = true;
     }
 
     pub(crate) fn connection(&mut self) -> &mut D::Connection {
@@ -111,7 +101,7 @@ where
 
 impl<D: Driver> Drop for Open<D> {
     fn drop(&mut self) {
-        if !self.ended {
+        if !self.committed {
             self.connection.close_on_drop();
         }
     }

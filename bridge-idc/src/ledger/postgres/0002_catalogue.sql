@@ -73,7 +73,7 @@ ALTER TABLE skus
     ADD COLUMN position integer NOT NULL DEFAULT 0;
 -- What a replica can name. Rows from before are not judged.
 ALTER TABLE skus ADD CONSTRAINT skus_sku_printable CHECK (sku ~ '^[!-~]([ -~]{0,62}[!-~])?$') NOT VALID;
-CREATE INDEX skus_product ON skus (brand, product);
+CREATE INDEX skus_product ON skus (brand, product, position, sku);
 COMMENT ON COLUMN skus.product IS 'The product that it is a variant of; null, or one that is not there: shown nowhere.';
 COMMENT ON COLUMN skus.options IS 'What sets it apart, as in {"size": "270", "colour": "black"}.';
 COMMENT ON COLUMN skus.position IS 'Its place among the variants, smallest first; equal ones stand by their SKU.';

@@ -67,7 +67,7 @@ ALTER TABLE skus ADD COLUMN options TEXT NOT NULL DEFAULT '{}'
 -- Its place among the variants, smallest first; equal ones stand by their SKU.
 ALTER TABLE skus ADD COLUMN position INTEGER NOT NULL DEFAULT 0
     CHECK (position BETWEEN -2147483648 AND 2147483647);
-CREATE INDEX skus_product ON skus (brand, product);
+CREATE INDEX skus_product ON skus (brand, product, position, sku);
 
 -- The log. Kinds: 1 brand, 2 category, 3 product (with its variants), 4 stock (the code is the SKU).
 --
