@@ -134,6 +134,12 @@ impl Running {
         self.agent.admin
     }
 
+    /// Its process, until that has ended and was waited for.
+    #[must_use]
+    pub fn pid(&self) -> Option<Pid> {
+        self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()))
+    }
+
     /// Waits until `/readyz` answers 200.
     ///
     /// # Errors
@@ -178,7 +184,7 @@ impl Running {
     /// # Errors
     /// When it does not end in time.
     pub async fn terminate(&mut self) -> Result<ExitStatus> {
-        if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+        if let Some(pid) = self.pid() {
             kill_process(pid, Signal::TERM).with_context(|| format!("terminate {}", self.agent.name))?;
         }
         match self.ended_within(PATIENCE).await? {

@@ -7,8 +7,8 @@
 //! DIR/tunnel    every byte that crossed the tunnel
 //! ```
 //!
-//! The IDC dials, as IDC firewalls want it; it dials the [`Wiretap`], which stands for the line. The demo and the
-//! end-to-end tests set up through here, with the same commands and files as an operator.
+//! The IDC dials, as IDC firewalls want it, unless a [`Setup`] says otherwise; it dials the [`Wiretap`], which stands for
+//! the line. The demo and the end-to-end tests set up through here, with the same commands and files as an operator.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,6 +43,21 @@ pub struct Site {
     pub line: Wiretap,
 }
 
+/// What a site can be told.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Keep every byte that crosses the tunnel, in the file `tunnel`.
+    pub tapped: bool,
+    /// Which side dials: IDC firewalls want it to be the IDC, a replica that has just been added knows it by itself.
+    pub cloud_dials: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup { tapped: true, cloud_dials: false }
+    }
+}
+
 /// Both agents, running.
 #[derive(Debug)]
 pub struct Bridge {
@@ -65,6 +80,21 @@ impl Site {
         brands: &[(&str, &str)],
         seed: u64,
     ) -> Result<Site> {
+        Site::set_up(dir, programs, database, brands, seed, Setup::default()).await
+    }
+
+    /// The same, as told.
+    ///
+    /// # Errors
+    /// When a step fails; the error says which.
+    pub async fn set_up(
+        dir: &Path,
+        programs: Programs,
+        database: Database,
+        brands: &[(&str, &str)],
+        seed: u64,
+        setup: Setup,
+    ) -> Result<Site> {
         let (cloud_dir, idc_dir) = (dir.join("cloud"), dir.join("idc"));
         for dir in [&cloud_dir, &idc_dir] {
             fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
@@ -74,7 +104,11 @@ impl Site {
         let verifier_key = make_keys(&programs, &idc_dir).await?;
         let (storefront, tunnel) = (free_address()?, free_address()?);
         let (cloud_admin, idc_admin) = (free_address()?, free_address()?);
-        let line = Wiretap::start(tunnel, Some(&dir.join("tunnel")), seed).context("start the line")?;
+        let capture = dir.join("tunnel");
+        let line = Wiretap::start(tunnel, setup.tapped.then_some(capture.as_path()), seed);
+        let line = line.context("start the line")?;
+        let (listen, dial) = (json!({"listen": [tunnel]}), json!({"dial": [line.address()]}));
+        let (cloud_way, idc_way) = if setup.cloud_dials { (dial, listen) } else { (listen, dial) };
 
         let mut tokens = BTreeMap::new();
         let mut brand_sections = serde_json::Map::new();
@@ -85,7 +119,7 @@ impl Site {
             brand_sections.insert((*brand).to_owned(), json!({"token_file": file, "currency": currency}));
             tokens.insert((*brand).to_owned(), token);
         }
-        let cloud_tunnel = identity(&authority, Role::Cloud, "demo-cloud", json!({"listen": [tunnel]}))?;
+        let cloud_tunnel = identity(&authority, Role::Cloud, "demo-cloud", cloud_way)?;
         let cloud_config = json!({
             "agent": {"name": "demo-cloud", "state_dir": "state"},
             "admin": {"listen": cloud_admin},
@@ -99,7 +133,7 @@ impl Site {
             write_secret(&idc_dir.join("database.password"), password)?;
             ledger["password_file"] = json!("database.password");
         }
-        let idc_tunnel = identity(&authority, Role::Idc, "demo-idc", json!({"dial": [line.address()]}))?;
+        let idc_tunnel = identity(&authority, Role::Idc, "demo-idc", idc_way)?;
         let idc_config = json!({
             "agent": {"name": "demo-idc", "state_dir": "state"},
             "admin": {"listen": idc_admin},
