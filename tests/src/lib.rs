@@ -19,6 +19,7 @@ pub mod proc_stat;
 pub mod process;
 pub mod site;
 pub mod sql;
+pub mod tcp_line;
 pub mod wiretap;
 
 // Who calls.
@@ -36,6 +37,7 @@ pub mod search;
 
 // All of that as one command.
 pub mod demo;
+
 
 // What looks for the schedule that breaks a promise.
 pub mod sim;

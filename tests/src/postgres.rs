@@ -3,8 +3,11 @@
 //! For tests and the demo; where the machine has no PostgreSQL it is installed (as root) or the error says what to
 //! install. `fsync` and `synchronous_commit` stay on: what is measured and what survives a kill is the real thing.
 
+mod standby;
+
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -57,9 +60,7 @@ impl Postgres {
             None => install().await?,
         };
         let account = geteuid().is_root().then(unprivileged_account).transpose()?;
-        let dir =
-            tempfile::Builder::new().prefix("bridge-pg-").tempdir().context("make a temporary folder")?;
-        own(dir.path(), account)?;
+        let dir = make_folder(account)?;
         let password = format!("{:032x}", rand::random::<u128>());
         initialise(&programs, account, dir.path(), &password).await?;
         let port = free_address().context("find a free port")?.port();
@@ -95,6 +96,12 @@ impl Postgres {
     pub async fn connect(&self, database: &str) -> Result<PgConnection, sqlx::Error> {
         let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(self.port);
         options.username(USER).password(&self.password).database(database).connect().await
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
     /// Where its tables and its write-ahead log lie.
@@ -281,6 +288,13 @@ fn command(program: &Path, account: Option<Account>, dir: &Path) -> Command {
         command.uid(user).gid(group);
     }
     command
+}
+
+/// A cluster's folder, which is deleted with it.
+fn make_folder(account: Option<Account>) -> Result<TempDir> {
+    let dir = tempfile::Builder::new().prefix("bridge-pg-").tempdir().context("make a temporary folder")?;
+    own(dir.path(), account)?;
+    Ok(dir)
 }
 
 fn own(path: &Path, account: Option<Account>) -> Result<()> {
