@@ -38,6 +38,8 @@ pub mod search;
 // All of that as one command.
 pub mod demo;
 
+// What it costs, beside what a user has today.
+pub mod measure;
 
 // What looks for the schedule that breaks a promise.
 pub mod sim;

@@ -1,0 +1,184 @@
+//! How soon a committed change is visible across a line of 10 ms: on a streaming standby, and in Bridge's cloud.
+//!
+//! A change is one `UPDATE` by plain SQL, of a price or of a stock, in turns. From the moment the database has said that it
+//! is committed, the one side or the other is asked without a pause until it shows the new value: the standby by SQL, the
+//! cloud agent over HTTP, both on this machine. Every change reaches both sides; which of them is asked alternates.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rand::RngExt;
+use serde_json::Value;
+use sqlx::PgConnection;
+use tokio::time::sleep;
+
+use super::bridge::{self, BRAND, Product};
+use super::progress::{Progress, tell};
+use super::row::{Middle, Pair, Row, Target};
+use crate::http::Client;
+use crate::postgres::Postgres;
+use crate::site::Setup;
+use crate::tcp_line::TcpLine;
+
+/// Of the line between the data centre and the cloud.
+pub(super) const ROUND_TRIP: Duration = Duration::from_millis(10);
+/// How long one change may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Changes that are not counted: everything finds its place.
+const FIRST: usize = 5;
+/// Products of the catalogue; enough that a change is one row among many.
+const PRODUCTS: usize = 1_000;
+/// The database of the bridge.
+const DATABASE: &str = "bridge";
+
+const SET_PRICE: &str = "UPDATE skus SET price = $3 WHERE brand = $1 AND sku = $2 RETURNING price";
+const ADD_STOCK: &str = "UPDATE stock SET initial = initial + $3, available = available + $3
+    WHERE sku_id = (SELECT sku_id FROM skus WHERE brand = $1 AND sku = $2) RETURNING available";
+const PRICE: &str = "SELECT price FROM skus WHERE brand = $1 AND sku = $2";
+const STOCK: &str = "SELECT available FROM stock JOIN skus USING (sku_id) WHERE brand = $1 AND sku = $2";
+
+/// What is changed.
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Price,
+    Stock,
+}
+
+/// Both sides, and who changes what they show.
+struct Sides {
+    writer: PgConnection,
+    standby: PgConnection,
+    storefront: Client,
+    product: Product,
+    /// The next price; each is a new one.
+    price: i64,
+}
+
+/// Measures so many changes on each side, with the folder `dir` for the bridge.
+pub(super) async fn measure(dir: &Path, changes: usize) -> Result<Vec<Row>> {
+    let cluster = Postgres::start().await?;
+    let database = cluster.create_database(DATABASE).await?;
+    let setup = Setup { tapped: false, ..Setup::default() };
+    let site = bridge::site(dir, database, PRODUCTS, setup).await?;
+    site.line.delay(ROUND_TRIP);
+    let mut agents = site.start().await?;
+    let product = bridge::product_of(&site, &mut agents.cloud, 1_400).await?;
+
+    tell("making a standby across the same line");
+    let line = TcpLine::start(cluster.address(), ROUND_TRIP).context("start the standby's line")?;
+    let standby = cluster.standby(line.address()).await?;
+    let mut sides = Sides {
+        writer: cluster.connect(DATABASE).await.context("connect to the primary")?,
+        standby: standby.connect(DATABASE).await.context("connect to the standby")?,
+        storefront: Client::new(site.storefront),
+        product,
+        price: 1_000,
+    };
+    let pairs = sides.in_turns(changes).await?;
+    Ok(rows(pairs))
+}
+
+fn rows(pairs: Vec<Pair>) -> Vec<Row> {
+    let row = |name, middle, pairs, target| Row {
+        name,
+        against: "streaming standby",
+        unit: "ms".to_owned(),
+        middle,
+        pairs,
+        target: Some(target),
+    };
+    vec![
+        row("freshness_p50_vs_standby", Middle::Median, pairs.clone(), Target::Ratio(1_200)),
+        row("freshness_p99_ms", Middle::P99, pairs, Target::Bridge(25_000)),
+    ]
+}
+
+impl Sides {
+    async fn in_turns(&mut self, changes: usize) -> Result<Vec<Pair>> {
+        let progress = Progress::of("freshness", changes);
+        let mut pairs = Vec::new();
+        for round in 0..FIRST + changes {
+            let what = if round % 2 == 0 { What::Price } else { What::Stock };
+            let baseline = self.on_the_standby(what).await?;
+            let bridge = self.in_the_cloud(what).await?;
+            if round >= FIRST {
+                pairs.push(Pair { baseline, bridge });
+                progress.step();
+            }
+        }
+        Ok(pairs)
+    }
+
+    /// Microseconds, which are thousandths of a millisecond, until a change shows on the standby.
+    async fn on_the_standby(&mut self, what: What) -> Result<u64> {
+        let (expected, committed) = self.change(what).await?;
+        loop {
+            let query = match what {
+                What::Price => PRICE,
+                What::Stock => STOCK,
+            };
+            let query = sqlx::query_scalar::<_, i64>(query).bind(BRAND).bind(&self.product.sku);
+            if query.fetch_one(&mut self.standby).await.context("ask the standby")? == expected {
+                return Ok(micros(committed));
+            }
+            ensure!(committed.elapsed() < PATIENCE, "a change does not show on the standby");
+        }
+    }
+
+    /// The same in Bridge's cloud.
+    async fn in_the_cloud(&mut self, what: What) -> Result<u64> {
+        let (expected, committed) = self.change(what).await?;
+        let (path, pointer) = match what {
+            What::Price => (self.product.path.clone(), "/variants/0/price/amount"),
+            What::Stock => (format!("/v1/{BRAND}/stock?sku={}", self.product.sku), "/items/0/available"),
+        };
+        loop {
+            let answer = self.storefront.get(&path, None).await.context("ask the cloud")?;
+            if answer.json().pointer(pointer).and_then(Value::as_i64) == Some(expected) {
+                return Ok(micros(committed));
+            }
+            ensure!(committed.elapsed() < PATIENCE, "a change does not show in the cloud");
+        }
+    }
+
+    /// Changes a row after a while, and says to what and when it was committed.
+    async fn change(&mut self, what: What) -> Result<(i64, Instant)> {
+        // Timers tick by milliseconds, here and in the lines: what is less than that is slept away outside them, so that
+        // changes do not fall on the same part of a tick.
+        let (ticks, rest) = (rand::rng().random_range(20..120), rand::rng().random_range(0..1_000));
+        sleep(Duration::from_millis(ticks)).await;
+        std::thread::sleep(Duration::from_micros(rest));
+        let (sql, value) = match what {
+            What::Price => {
+                self.price += 1;
+                (SET_PRICE, self.price)
+            }
+            What::Stock => (ADD_STOCK, 1),
+        };
+        let update = sqlx::query_scalar(sql).bind(BRAND).bind(&self.product.sku).bind(value);
+        let value = update.fetch_one(&mut self.writer).await.context("change a row")?;
+        Ok((value, Instant::now()))
+    }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_rows_are_of_the_same_changes() {
+        let pairs: Vec<_> = (1..=200).map(|us| Pair { baseline: us * 100, bridge: us * 120 }).collect();
+        let rows = rows(pairs);
+        let numbers = rows.iter().map(|row| (row.name, row.baseline(), row.bridge(), row.reached()));
+        let expected = [
+            ("freshness_p50_vs_standby", 10_000, 12_000, Some(true)),
+            ("freshness_p99_ms", 19_800, 23_760, Some(true)),
+        ];
+        assert_eq!(numbers.collect::<Vec<_>>(), expected);
+    }
+}

@@ -1,0 +1,128 @@
+//! `cargo measure`: what a user has today and what Bridge does, in turns in one run, on this machine.
+//!
+//! [`run`] makes the machine ready, takes one bench after the other and gathers their [`Row`]s. An absolute time means
+//! nothing on a shared machine, so each row has both sides and their ratio. All load stays on this machine, and
+//! everything that a bench starts ends with it.
+
+// What is asked for, and what is told.
+mod machine;
+mod options;
+mod page;
+mod progress;
+mod report;
+mod row;
+
+// What Bridge is compared with, and the load.
+mod bare;
+mod server;
+mod wrk;
+
+// Bridge itself.
+mod bridge;
+mod catalogue;
+
+// The benches.
+mod freshness;
+pub mod reads;
+mod start;
+
+use std::future::Future;
+
+use anyhow::{Context, Result, bail};
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::database::Database;
+use crate::machine::{Need, make_ready};
+use crate::site::Setup;
+
+pub use bare::Answer;
+pub use options::{Inner, Options};
+pub use report::Report;
+pub use row::{Middle, Pair, Row, Target, Thousandths};
+pub use server::{Server, Subject};
+
+use machine::{Machine, cores};
+use options::Bench;
+use reads::Effort;
+
+/// What `cargo measure reads` needs; PostgreSQL looks after itself.
+pub const NEEDS: [Need; 3] = [
+    Need { program: "nginx", package: "nginx" },
+    Need { program: "haproxy", package: "haproxy" },
+    Need { program: "wrk", package: "wrk" },
+];
+
+/// The size of a catalogue read.
+const READ_BYTES: usize = 1_400;
+/// Products of the catalogue that is read from.
+const READ_PRODUCTS: usize = 1_000;
+
+/// Measures what was asked for; progress goes to standard error.
+///
+/// # Errors
+/// When something is missing on the machine and cannot be installed, a bench cannot be done, or it is interrupted.
+pub async fn run(options: &Options) -> Result<Report> {
+    unless_interrupted(measure(options)).await
+}
+
+/// Becomes what the benches start this program as.
+///
+/// # Errors
+/// When that cannot be done.
+pub fn inner(inner: &Inner) -> Result<()> {
+    match inner {
+        Inner::ServeBare(options) => bare::serve(options),
+    }
+}
+
+async fn measure(options: &Options) -> Result<Report> {
+    let quick = |few: usize, many: usize| if options.quick { few } else { many };
+    let mut rows = Vec::new();
+    for bench in options.chosen() {
+        // Each with a folder of its own, which is deleted when its processes are gone.
+        let dir = tempfile::Builder::new().prefix("bridge-measure-").tempdir();
+        let dir = dir.context("make a temporary folder")?;
+        rows.extend(match bench {
+            Bench::Reads => {
+                let effort = Effort { rounds: quick(3, 7), seconds: quick(1, 3) as u64, workers: cores() };
+                read(dir.path(), effort).await.context("measure reads")?
+            }
+            Bench::Freshness => {
+                freshness::measure(dir.path(), quick(40, 200)).await.context("measure freshness")?
+            }
+            Bench::Start => {
+                let start = start::measure(dir.path(), quick(10_000, 100_000), 3);
+                start.await.context("measure start")?
+            }
+            Bench::All => Vec::new(),
+        });
+    }
+    // Asked last: by now everything is installed.
+    Ok(Report { machine: Machine::this(options.quick).await, rows })
+}
+
+/// Reads of one product, by everyone.
+async fn read(dir: &std::path::Path, effort: Effort) -> Result<Vec<Row>> {
+    make_ready(&NEEDS).await?;
+    let program = std::env::current_exe().context("find this program")?;
+    let database = Database::Sqlite(dir.join("idc").join("ledger.db"));
+    let setup = Setup { tapped: false, ..Setup::default() };
+    let site = bridge::site(dir, database, READ_PRODUCTS, setup).await?;
+    let mut agents = site.start().await?;
+    let product = bridge::product_of(&site, &mut agents.cloud, READ_BYTES).await?;
+    progress::tell(&format!("reading a product of {} bytes", product.answer.body.len()));
+    let answer = Answer::like(&product.answer)?;
+    let subject = bridge::subject(&site, &agents.cloud, &product)?;
+    reads::measure(&program, dir, &subject, &answer, effort).await
+}
+
+/// Gives up on Ctrl-C or SIGTERM, so that its processes are ended and its folders are deleted.
+async fn unless_interrupted<T>(step: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
+    tokio::select! {
+        done = step => done,
+        pressed = ctrl_c() => pressed.context("wait for Ctrl-C").and_then(|()| bail!("interrupted")),
+        _ = terminate.recv() => bail!("interrupted"),
+    }
+}

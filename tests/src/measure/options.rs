@@ -1,0 +1,90 @@
+//! What `cargo measure` is told on its command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use super::bare;
+
+/// The benches: what a user has today and what Bridge does, in turns in one run, on this machine.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "cargo measure", args_conflicts_with_subcommands = true)]
+pub struct Options {
+    /// What to measure; everything if nothing is named.
+    #[arg(value_name = "BENCH")]
+    pub(super) benches: Vec<Bench>,
+
+    /// Fewer and shorter rounds, and a tenth of the products: for a first look.
+    #[arg(long)]
+    pub quick: bool,
+
+    /// Print one JSON object and nothing else on standard output.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Write a page with plots to this file as well.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+
+    /// What this program is instead when it is started by itself.
+    #[command(subcommand)]
+    pub inner: Option<Inner>,
+}
+
+/// A bench by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(super) enum Bench {
+    /// CPU time a catalogue read: nginx's cache, HAProxy's cache and a bare server against Bridge.
+    Reads,
+    /// From a commit to its being visible across a line of 10 ms: a PostgreSQL standby against Bridge.
+    Freshness,
+    /// A new replica up to its first answer: pg_basebackup and a standby against Bridge, cold and warm.
+    Start,
+    /// All of these.
+    All,
+}
+
+/// Programs that the benches start.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Inner {
+    /// The bare server.
+    #[command(hide = true)]
+    ServeBare(bare::Options),
+}
+
+impl Options {
+    /// The benches that were named, each once, in their order.
+    pub(super) fn chosen(&self) -> Vec<Bench> {
+        let all = self.benches.is_empty() || self.benches.contains(&Bench::All);
+        let each = [Bench::Reads, Bench::Freshness, Bench::Start];
+        each.into_iter().filter(|bench| all || self.benches.contains(bench)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<Options, clap::Error> {
+        Options::try_parse_from([&["measure"], arguments].concat())
+    }
+
+    #[test]
+    fn benches_are_chosen_by_name_and_without_a_name_all_are() {
+        let chosen = |arguments: &[&str]| parsed(arguments).expect("valid").chosen();
+        let all = [Bench::Reads, Bench::Freshness, Bench::Start];
+        assert_eq!(chosen(&[]), all);
+        assert_eq!(chosen(&["start", "all"]), all);
+        assert_eq!(chosen(&["start", "--quick", "reads", "start"]), [Bench::Reads, Bench::Start]);
+        assert!(parsed(&["orders"]).is_err());
+    }
+
+    #[test]
+    fn the_bare_server_is_a_command_of_its_own_that_no_help_shows() {
+        let bare = ["serve-bare", "--listen", "127.0.0.1:0", "--workers", "2", "--answer", "a"];
+        assert!(matches!(parsed(&bare).expect("valid").inner, Some(Inner::ServeBare(_))));
+        assert!(parsed(&["serve-bare"]).is_err());
+        let help = parsed(&["--help"]).expect_err("help").to_string();
+        assert!(help.contains("freshness") && !help.contains("serve-bare"), "{help}");
+    }
+}

@@ -1,0 +1,184 @@
+//! What was measured of one thing: pairs of what a user has today and what Bridge does, taken in turns in one run.
+//!
+//! Every number is a whole number of thousandths of the row's unit, ratios are thousandths: floats begin in the report.
+
+/// Thousandths of the row's unit.
+pub type Thousandths = u64;
+
+/// One round: both sides, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// What a user has today.
+    pub baseline: Thousandths,
+    /// The same by Bridge.
+    pub bridge: Thousandths,
+}
+
+/// Which of all rounds stands for the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Middle {
+    /// Half of the rounds are at or under it.
+    Median,
+    /// 99 of 100 rounds are at or under it.
+    P99,
+}
+
+/// What the design demands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Bridge takes at most this many thousandths of the baseline.
+    Ratio(u64),
+    /// Bridge takes at most this, whatever the baseline takes.
+    Bridge(Thousandths),
+}
+
+/// Lowest and highest of the rounds between them, both included.
+pub(super) type Spread = (u64, u64);
+
+/// One row of the report.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Its name, which stays the same from version to version.
+    pub name: &'static str,
+    /// What the baseline is.
+    pub against: &'static str,
+    /// What is counted.
+    pub unit: String,
+    /// Which round stands for it.
+    pub middle: Middle,
+    /// All rounds, in their order.
+    pub pairs: Vec<Pair>,
+    /// What the design demands, if it demands something.
+    pub target: Option<Target>,
+}
+
+impl Row {
+    /// What stands for the baseline.
+    #[must_use]
+    pub fn baseline(&self) -> Thousandths {
+        quantile(&self.of(|pair| pair.baseline), self.middle.permille())
+    }
+
+    /// What stands for Bridge.
+    #[must_use]
+    pub fn bridge(&self) -> Thousandths {
+        quantile(&self.of(|pair| pair.bridge), self.middle.permille())
+    }
+
+    /// What stands for Bridge over what stands for the baseline, in thousandths.
+    #[must_use]
+    pub fn ratio(&self) -> u64 {
+        ratio(self.bridge(), self.baseline())
+    }
+
+    /// Where the rounds of each side lie: the middle half; of a p99, what is from the median up.
+    #[must_use]
+    pub fn spreads(&self) -> (Spread, Spread) {
+        (self.spread(|pair| pair.baseline), self.spread(|pair| pair.bridge))
+    }
+
+    /// Where the rounds' own ratios lie; a p99 is of no round, so it has none.
+    #[must_use]
+    pub fn ratio_spread(&self) -> Option<Spread> {
+        match self.middle {
+            Middle::Median => Some(self.spread(|pair| ratio(pair.bridge, pair.baseline))),
+            Middle::P99 => None,
+        }
+    }
+
+    /// Whether the target is reached, if there is one.
+    #[must_use]
+    pub fn reached(&self) -> Option<bool> {
+        self.target.map(|target| match target {
+            Target::Ratio(most) => self.ratio() <= most,
+            Target::Bridge(most) => self.bridge() <= most,
+        })
+    }
+
+    fn spread(&self, side: impl Fn(&Pair) -> u64) -> Spread {
+        let values = self.of(side);
+        let (from, to) = match self.middle {
+            Middle::Median => (250, 750),
+            Middle::P99 => (500, 1_000),
+        };
+        (quantile(&values, from), quantile(&values, to))
+    }
+
+    fn of(&self, side: impl Fn(&Pair) -> u64) -> Vec<u64> {
+        self.pairs.iter().map(side).collect()
+    }
+}
+
+impl Middle {
+    fn permille(self) -> usize {
+        match self {
+            Middle::Median => 500,
+            Middle::P99 => 990,
+        }
+    }
+}
+
+/// The smallest value that `permille` of a thousand stay at or under; zero of none.
+fn quantile(values: &[u64], permille: usize) -> u64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    let rank = (sorted.len() * permille).div_ceil(1_000).max(1);
+    sorted.get(rank - 1).copied().unwrap_or(0)
+}
+
+/// In thousandths, rounded; of nothing it is nothing.
+fn ratio(bridge: u64, baseline: u64) -> u64 {
+    let (bridge, baseline) = (u128::from(bridge), u128::from(baseline));
+    let rounded = (bridge * 1_000 + baseline / 2).checked_div(baseline).unwrap_or(0);
+    u64::try_from(rounded).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(middle: Middle, pairs: &[(u64, u64)]) -> Row {
+        let pairs = pairs.iter().map(|(baseline, bridge)| Pair { baseline: *baseline, bridge: *bridge });
+        let target = Some(Target::Ratio(450));
+        Row { name: "r", against: "b", unit: "us".to_owned(), middle, pairs: pairs.collect(), target }
+    }
+
+    #[test]
+    fn the_median_stands_for_a_row_and_the_middle_half_is_its_spread() {
+        let row = row(
+            Middle::Median,
+            &[(30_000, 15_000), (36_000, 90_000), (35_000, 14_000), (10, 14_400), (37_000, 1)],
+        );
+        assert_eq!((row.baseline(), row.bridge(), row.ratio()), (35_000, 14_400, 411));
+        assert_eq!(row.spreads(), ((30_000, 36_000), (14_000, 15_000)));
+        assert_eq!(row.ratio_spread(), Some((400, 2_500)));
+        assert_eq!(row.reached(), Some(true));
+    }
+
+    #[test]
+    fn a_p99_is_taken_of_all_rounds_and_its_spread_goes_up_to_the_worst() {
+        let pairs: Vec<_> = (1..=200).map(|value| (value, 2 * value)).collect();
+        let row = row(Middle::P99, &pairs);
+        assert_eq!((row.baseline(), row.bridge(), row.ratio()), (198, 396, 2_000));
+        assert_eq!(row.spreads(), ((100, 200), (200, 400)));
+        assert_eq!((row.ratio_spread(), row.reached()), (None, Some(false)));
+    }
+
+    #[test]
+    fn nothing_measured_is_zero_and_no_division() {
+        let row = row(Middle::Median, &[]);
+        assert_eq!((row.baseline(), row.bridge(), row.ratio()), (0, 0, 0));
+        assert_eq!(ratio(u64::MAX, 1), u64::MAX);
+        assert_eq!(ratio(2, 3), 667);
+    }
+
+    #[test]
+    fn a_target_is_a_ratio_or_what_bridge_may_take_by_itself() {
+        let mut row = row(Middle::Median, &[(1_000, 451)]);
+        assert_eq!(row.reached(), Some(false));
+        row.target = Some(Target::Bridge(451));
+        assert_eq!(row.reached(), Some(true));
+        row.target = None;
+        assert_eq!(row.reached(), None);
+    }
+}

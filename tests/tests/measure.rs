@@ -1,0 +1,39 @@
+//! The frame of `cargo measure` itself, with a bare server in Bridge's place and the smallest numbers: what the rows look
+//! like, never how fast anything was.
+
+use std::path::Path;
+
+use anyhow::Result;
+use bridge_tests::machine::make_ready;
+use bridge_tests::measure::reads::{self, Effort};
+use bridge_tests::measure::{Answer, NEEDS, Server};
+
+#[tokio::test]
+async fn every_server_answers_under_load_and_stands_in_its_rows() -> Result<()> {
+    make_ready(&NEEDS).await?;
+    let program = Path::new(env!("CARGO_BIN_EXE_measure"));
+    let answer = Answer::made_up(1_400);
+    let (dir, bridge_dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let bridge = Server::bare(program, bridge_dir.path(), &answer, 1).await?;
+    let effort = Effort { rounds: 1, seconds: 1, workers: 1 };
+    let rows = reads::measure(program, dir.path(), &bridge.asked_for("/"), &answer, effort).await?;
+    let names: Vec<_> = rows.iter().map(|row| row.name).collect();
+    assert_eq!(
+        names,
+        [
+            "read_cpu_vs_nginx_cache",
+            "read_cpu_vs_haproxy_cache",
+            "read_cpu_vs_bare",
+            "read_cpu_vs_nginx_static",
+            "reads_per_s_vs_nginx_cache",
+            "reads_per_s_vs_haproxy_cache",
+            "reads_per_s_vs_bare",
+        ]
+    );
+    for row in &rows {
+        assert_eq!(row.pairs.len(), 1, "{}", row.name);
+        assert!(row.baseline() > 0 && row.bridge() > 0 && row.ratio() > 0, "{row:?}");
+    }
+    assert!(rows[..3].iter().all(|row| row.target.is_some()));
+    Ok(())
+}
