@@ -1,4 +1,5 @@
-//! An invented launch, for machines without the real data: brand `demo`, 200 SKUs in KRW, one of them hot and scarce.
+//! An invented launch, for machines without the real data: on the shelves of a catalogue, or on 200 SKUs of brand `demo`
+//! in KRW, of which one is hot and scarce.
 //!
 //! Neighbours: `personal` makes the people, `load` replays the [`Plan`]. Everything follows from the seed.
 
@@ -18,14 +19,37 @@ const SHIPPING: u64 = 3_000;
 #[must_use]
 pub fn launch(seed: u64, orders: usize) -> Plan {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut plan = shelves(&mut rng, "demo", ample(orders));
-    plan.stock[0].quantity = (orders as u64 / 6).max(1);
+    let plan = shelves(&mut rng, "demo", ample(orders));
+    launch_on(&mut rng, plan, &[0], seed, orders)
+}
+
+/// The same on the shelves of `brand`: every second order wants one of the SKUs at the indices `hot` (some, but not all
+/// of them). The quantities of `stock` are chosen here, those of the hot ones scarce.
+#[must_use]
+pub fn launch_of(brand: &str, stock: Vec<StockRow>, hot: &[usize], seed: u64, orders: usize) -> Plan {
+    let quantity = ample(orders);
+    let stock = stock.into_iter().map(|row| StockRow { quantity, ..row }).collect();
+    let plan = Plan { brand: brand.to_owned(), currency: "KRW", stock, steps: Vec::new() };
+    launch_on(&mut ChaCha8Rng::seed_from_u64(seed), plan, hot, seed, orders)
+}
+
+fn launch_on(rng: &mut ChaCha8Rng, mut plan: Plan, hot: &[usize], seed: u64, orders: usize) -> Plan {
+    for index in hot {
+        plan.stock[*index].quantity = (orders as u64 / 6 / hot.len() as u64).max(1);
+    }
+    let calm: Vec<_> = (0..plan.stock.len()).filter(|index| !hot.contains(index)).collect();
     let mut waiting = Vec::new();
     for index in 0..orders {
-        let hot = index % 2 == 0;
-        let mut lines = if hot { vec![Line { stock: 0, quantity: 1 }] } else { Vec::new() };
-        for _ in 0..rng.random_range(usize::from(!hot)..4) {
-            add(&mut lines, Line { stock: rng.random_range(1..SKUS), quantity: rng.random_range(1..4) });
+        let wants_hot = index % 2 == 0;
+        let mut lines = Vec::new();
+        if wants_hot {
+            // Where there is one, there is nothing to draw.
+            let chosen = if hot.len() > 1 { rng.random_range(0..hot.len()) } else { 0 };
+            lines.push(Line { stock: hot[chosen], quantity: 1 });
+        }
+        for _ in 0..rng.random_range(usize::from(!wants_hot)..4) {
+            let stock = calm[rng.random_range(0..calm.len())];
+            add(&mut lines, Line { stock, quantity: rng.random_range(1..4) });
         }
         if rng.random_ratio(1, 50) {
             waiting.push(plan.steps.len());
@@ -106,6 +130,20 @@ mod tests {
         }
         assert!(wanted[0] >= 2 * plan.stock[0].quantity, "{} of {}", wanted[0], plan.stock[0].quantity);
         assert!((1..wanted.len()).all(|sku| wanted[sku] <= plan.stock[sku].quantity));
+    }
+
+    #[test]
+    fn a_launch_of_several_skus_wants_all_of_them_and_more_than_there_are() {
+        let shelves = shelves(&mut ChaCha8Rng::seed_from_u64(1), "any", 0).stock;
+        let plan = launch_of("shoes", shelves, &[3, 5, 8], 1, 900);
+        assert_eq!(plan.brand, "shoes");
+        let mut wanted = vec![0; plan.stock.len()];
+        for (_, place) in plan.places() {
+            place.lines.iter().for_each(|line| wanted[line.stock] += line.quantity);
+        }
+        for (index, row) in plan.stock.iter().enumerate() {
+            assert_eq!(wanted[index] > row.quantity, [3, 5, 8].contains(&index), "{index}");
+        }
     }
 
     #[test]

@@ -1,15 +1,23 @@
 //! `cargo demo`: the whole bridge on this machine, a launch over it, and a report of what came of it.
 //!
-//! [`run`] is the story, one step after the other; `options` is what it is told, `measure` and `privacy` are its two
-//! longer steps, `report` what it says. It sets up through [`Site`] with the commands that an operator uses.
+//! [`run`] is the story, one step after the other; `options` is what it is told, `shop` what is sold, `launch`,
+//! `measure`, `replica` and `privacy` are its longer steps, `report` what it says, shown in `text` and on a `page`. It
+//! sets up through [`Site`] with the commands that an operator uses.
 
+mod launch;
 mod measure;
 mod options;
+mod page;
 mod privacy;
+mod replica;
 mod report;
+mod shop;
+mod text;
+mod wares;
 
 use std::future::Future;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,22 +29,29 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::books::Books;
 use crate::database::Database;
+use crate::freshness::Probe;
+use crate::http::percent_encoded;
 use crate::load::{self, replay};
 use crate::made_up;
-use crate::plan::Plan;
+use crate::plan::{Plan, StockRow};
 use crate::postgres::Postgres;
 use crate::process::{Programs, Running};
-use crate::retail::{self, Book};
 use crate::site::{Bridge, Site};
 
 pub use options::Options;
 pub use report::Report;
 
+use launch::Launch;
 use measure::{Commits, Rates, callers};
 use report::Findings;
+use shop::{Input, Shop};
 
 /// Orders that one caller places one after the other.
 const LONELY_ORDERS: usize = 300;
+/// The brand and SKU whose stock the freshness probe changes.
+const PROBE: &str = "probe";
+/// From one of its changes to the next.
+const PROBE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs the demo and returns its report; progress goes to standard error.
 ///
@@ -58,13 +73,17 @@ struct Show {
     cluster: Option<Postgres>,
     site: Site,
     bridge: Bridge,
+    shop: Shop,
     plans: [Arc<Plan>; 4],
     input: Input,
-    first: load::Report,
+    launch: Launch,
     again: load::Report,
     commits: Commits,
     rates: Rates,
+    /// Between the ledger and what the callers were told.
     differences: Vec<String>,
+    /// Between the ledger and what is served.
+    replica_differences: Vec<String>,
 }
 
 async fn play(options: &Options) -> Result<Show> {
@@ -72,8 +91,8 @@ async fn play(options: &Options) -> Result<Show> {
     let programs = Programs::build()?;
     let dir = tempfile::Builder::new().prefix("bridge-demo-").tempdir().context("make a temporary folder")?;
 
-    tell("planning the orders");
-    let (plan, input) = plan(options)?;
+    tell("planning the catalogue and the orders");
+    let (shop, plan, input) = shop::open(options)?;
     let orders = options.orders as usize;
     let hot = made_up::hot(options.seed, orders);
     let spread = made_up::spread("spread", options.seed, orders);
@@ -83,23 +102,30 @@ async fn play(options: &Options) -> Result<Show> {
 
     tell("setting up certificates, keys, configuration and the database");
     let (database, cluster) = database(options, &dir).await?;
-    let brands = plans.each_ref().map(|plan| (plan.brand.as_str(), plan.currency));
+    let mut brands: Vec<_> =
+        shop.brands.iter().map(|(brand, currency)| (brand.as_str(), currency.as_str())).collect();
+    brands.extend([hot, spread, lonely].map(|plan| (plan.brand.as_str(), plan.currency)));
+    brands.push((PROBE, "KRW"));
     let site = Site::prepare(dir.path(), programs, database, &brands, options.seed).await?;
     let before = Books::read(site.database(), &plan.brand).await?;
     ensure!(
         before == Books::default(),
         "the database holds orders or stock already: give the demo an empty one"
     );
-    for plan in &plans {
+    tell(&format!("importing {} products with {} SKUs", shop.products.len(), shop.skus()));
+    shop.import(&site).await?;
+    for plan in plans.iter().map(Arc::as_ref).chain([&probed()]) {
         site.import(plan).await?;
     }
 
     tell("starting both agents");
     let bridge = site.start().await?;
+    let probe = probe(&site);
+    probe.settle().await?;
 
-    tell(&format!("{} steps by {} callers", plan.steps.len(), options.callers));
     let idle = measure::commits(&bridge.idc).await?;
-    let first = replay(plan, &callers(&site, plan, options.callers, "orders")).await;
+    // On the heap: with all that goes on at the same time it is a large future.
+    let launch = Box::pin(launch::run(options, &site, &shop, plan, probe)).await?;
     let commits = measure::commits(&bridge.idc).await?.since(&idle);
     tell("the same steps again, under the same keys");
     let again = replay(plan, &callers(&site, plan, options.callers, "again")).await;
@@ -107,10 +133,41 @@ async fn play(options: &Options) -> Result<Show> {
     tell("a hot SKU, spread SKUs, and one lonely caller");
     let rates = measure::rates(&site, &bridge, [hot, spread, lonely], options.callers).await?;
 
-    tell("comparing the ledger with what the callers were told");
+    tell("comparing the ledger with what the callers were told, and with what is served");
     let actual = Books::read(site.database(), &plan.brand).await?;
-    let differences = Books::expected(&first).differences(&actual);
-    Ok(Show { dir, cluster, site, bridge, plans, input, first, again, commits, rates, differences })
+    let differences = Books::expected(&launch.orders).differences(&actual);
+    let replica_differences = replica::differences(&site, plan, &actual).await?;
+    Ok(Show {
+        dir,
+        cluster,
+        site,
+        bridge,
+        shop,
+        plans,
+        input,
+        launch,
+        again,
+        commits,
+        rates,
+        differences,
+        replica_differences,
+    })
+}
+
+/// The stock that the freshness probe changes.
+fn probed() -> Plan {
+    let stock = vec![StockRow { sku: PROBE.to_owned(), price_minor: 1_000, quantity: 1 }];
+    Plan { brand: PROBE.to_owned(), currency: "KRW", stock, steps: Vec::new() }
+}
+
+fn probe(site: &Site) -> Probe {
+    Probe {
+        database: site.database().clone(),
+        storefront: site.storefront,
+        brand: PROBE.to_owned(),
+        sku: PROBE.to_owned(),
+        pause: PROBE_PAUSE,
+    }
 }
 
 impl Show {
@@ -121,8 +178,16 @@ impl Show {
         let order = self.dir.path().join("order.json");
         let body = plan.places().next().map(|(_, place)| place.body.clone()).unwrap_or_default();
         std::fs::write(&order, body).with_context(|| format!("write {}", order.display()))?;
+        let launched = self.shop.hot.first().and_then(|index| self.shop.products.get(*index));
+        let product = launched.map(|product| percent_encoded(&product.code)).unwrap_or_default();
+        let sku = launched.and_then(|product| product.skus.first());
+        let sku = sku.map(|sku| percent_encoded(sku)).unwrap_or_default();
         tell(&format!(
             "staying up until Ctrl-C; configuration and logs are in {}\n\
+             curl -i http://{storefront}/v1/{brand}/products/{product}\n\
+             curl 'http://{storefront}/v1/{brand}/products?sort=price&limit=5'\n\
+             curl http://{storefront}/v1/{brand}/categories\n\
+             curl 'http://{storefront}/v1/{brand}/stock?sku={sku}'\n\
              curl -i http://{storefront}/v1/{brand}/orders -H 'Authorization: Bearer {token}' \
              -H 'Idempotency-Key: mine-1' --json @{}\n\
              curl http://{}/metrics http://{}/metrics",
@@ -140,21 +205,38 @@ impl Show {
             (end(&mut self.bridge.cloud, options).await?, end(&mut self.bridge.idc, options).await?);
         tell("searching for the planted personal values");
         let privacy = privacy::search(&self.site, self.cluster.as_ref(), &self.plans)?;
-        Ok(Report::new(
+        let html = options.html.clone().map_or_else(default_html, Ok)?;
+        let timeline = page::Timeline::of(&self.launch);
+        let report = Report::new(
             options,
             Findings {
                 input: self.input,
                 database: self.site.database().kind(),
-                first: self.first,
+                shop: self.shop,
+                launch: self.launch,
                 again: self.again,
                 commits: self.commits,
                 rates: self.rates,
                 differences: self.differences,
+                replica_differences: self.replica_differences,
                 privacy,
                 ended_in_order: cloud.success() && idc.success(),
+                html: html.clone(),
             },
-        ))
+        );
+        std::fs::write(&html, page::html(&report, &timeline))
+            .with_context(|| format!("write {}", html.display()))?;
+        Ok(report)
     }
+}
+
+/// `demo.html` in the target folder: where what this checkout makes lies, and where the next run replaces it.
+fn default_html() -> Result<PathBuf> {
+    let program = std::env::current_exe().context("find this program")?;
+    // target/debug/demo, or target/debug/deps/demo-0123.
+    let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    let target = target.or(program.parent()).context("find the target folder")?;
+    Ok(target.join("demo.html"))
 }
 
 /// Ends an agent in order.
@@ -183,35 +265,6 @@ async fn interrupted() -> Result<()> {
         pressed = ctrl_c() => pressed.context("wait for Ctrl-C"),
         _ = terminate.recv() => Ok(()),
     }
-}
-
-/// What the run is made of, and what was left out of it.
-#[derive(Debug, Default)]
-struct Input {
-    source: String,
-    invoices: usize,
-    left_out: Vec<(&'static str, usize)>,
-}
-
-fn plan(options: &Options) -> Result<(Plan, Input)> {
-    let Some(dir) = &options.data else {
-        let source = format!("a made-up launch of {} orders", options.orders);
-        return Ok((
-            made_up::launch(options.seed, options.orders as usize),
-            Input { source, ..Input::default() },
-        ));
-    };
-    let retail = retail::read(dir, &options.days())?;
-    let book = Book::of(&retail);
-    let day =
-        |invoice: Option<&retail::Invoice>| invoice.and_then(|it| it.at.get(..10)).unwrap_or("?").to_owned();
-    let (first, last) = (day(retail.invoices.first()), day(retail.invoices.last()));
-    let source = format!("{} real invoices, {first} to {last}", retail.invoices.len());
-    let mut left_out: Vec<_> =
-        book.left_out().into_iter().map(|(reason, count)| (reason.text(), count)).collect();
-    left_out.extend(book.lines_left_out.iter().map(|(reason, count)| (reason.text(), *count)));
-    let plan = retail::plan(&retail, &book, "retail", options.seed);
-    Ok((plan, Input { source, invoices: retail.invoices.len(), left_out }))
 }
 
 /// The database to use, and the temporary cluster it lies in, if it does.

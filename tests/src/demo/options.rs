@@ -6,11 +6,11 @@ use clap::Parser;
 
 use crate::retail::Days;
 
-/// The whole bridge on this machine: certificates, a database, both agents, and a launch over them.
+/// The whole bridge on this machine: certificates, a database, a catalogue, both agents, and a launch over them.
 #[derive(Debug, Parser)]
 #[command(name = "cargo demo")]
 pub struct Options {
-    /// Replay the real invoices in this folder, instead of a made-up launch.
+    /// Import the real catalogue and replay the real invoices in this folder, instead of made-up ones.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
@@ -34,6 +34,18 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub callers: u32,
 
+    /// How long the calm before the launch takes.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    pub calm_seconds: u32,
+
+    /// How long the launch takes.
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..))]
+    pub launch_seconds: u32,
+
+    /// Page views a second in the calm, of two reads each; the launch begins with 30 times as many.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub page_views: u32,
+
     /// Decides everything that is made up.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -41,6 +53,10 @@ pub struct Options {
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
     pub json: bool,
+
+    /// Write the page with plots to this file [default: demo.html in the target folder].
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 
     /// Stay up for curl until Ctrl-C, before the last checks.
     #[arg(long)]

@@ -88,7 +88,7 @@ pub struct Slice {
 }
 
 impl Report {
-    pub(super) fn new(slice: Duration) -> Report {
+    pub(crate) fn new(slice: Duration) -> Report {
         Report {
             views: 0,
             reads: 0,
@@ -116,6 +116,13 @@ impl Report {
         u64::try_from(u128::from(reads) * 1_000_000 / micros.max(1)).unwrap_or(u64::MAX)
     }
 
+    /// Reads answered a second in the busiest slice.
+    #[must_use]
+    pub fn reads_per_s_peak(&self) -> u64 {
+        let most = self.slices.iter().map(|slice| u128::from(slice.reads)).max().unwrap_or(0);
+        u64::try_from(most * 1_000_000 / self.slice.as_micros().max(1)).unwrap_or(u64::MAX)
+    }
+
     /// How long the reads took that were answered between two moments of the run.
     #[must_use]
     pub fn read_latency_between(&self, from: Duration, to: Duration) -> Histogram {
@@ -141,12 +148,12 @@ impl Report {
         &mut self.slices[index]
     }
 
-    pub(super) fn arrived(&mut self, at: Duration) {
+    pub(crate) fn arrived(&mut self, at: Duration) {
         self.views += 1;
         self.at(at).arrived += 1;
     }
 
-    pub(super) fn read(&mut self, at: Duration, took: Duration, position: u64, age: u64) {
+    pub(crate) fn read(&mut self, at: Duration, took: Duration, position: u64, age: u64) {
         self.reads += 1;
         self.read_latency.record(took);
         self.age_max = self.age_max.max(age);
@@ -156,7 +163,7 @@ impl Report {
         slice.position = slice.position.max(Some(position));
     }
 
-    pub(super) fn flaw(&mut self, at: Duration, flaw: Flaw) {
+    pub(crate) fn flaw(&mut self, at: Duration, flaw: Flaw) {
         *self.flaws.entry(flaw).or_default() += 1;
         self.at(at).flaws += 1;
     }
@@ -181,6 +188,7 @@ mod tests {
         assert_eq!((report.views, report.reads, report.errors(), report.age_max), (1, 2, 1, 2));
         assert_eq!(report.reads_per_s(ms(500), ms(1_000)), 4);
         assert_eq!(report.reads_per_s(ms(0), ms(2_000)), 1);
+        assert_eq!(report.reads_per_s_peak(), 4);
         assert_eq!(report.reads_per_s(ms(9_000), ms(9_500)), 0);
         assert_eq!(report.read_latency_between(ms(0), ms(9_000)).count(), 2);
         assert_eq!(Flaw::Status(503).to_string(), "status-503");
