@@ -7,8 +7,8 @@
 
 use std::fmt::Write;
 
-const WIDTH: f64 = 760.0;
-const HEIGHT: f64 = 250.0;
+const WIDTH: f64 = 600.0;
+const HEIGHT: f64 = 230.0;
 /// Where the axes begin and end.
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = WIDTH - 14.0;
@@ -44,6 +44,8 @@ pub struct Plot {
     pub scale: Scale,
     /// What is drawn, each in a colour of its own.
     pub series: Vec<Series>,
+    /// How far the horizontal axis reaches at least, so that several plots of one run stand one above the other.
+    pub until: f64,
     /// A moment from which on everything is shaded, and its name.
     pub from: Option<(f64, String)>,
 }
@@ -280,7 +282,7 @@ impl Axes {
             Scale::Linear => Axis::linear(y.0.min(0.0), y.1, 4.0, true),
             Scale::Logarithmic => Axis::logarithmic(y.0, y.1),
         };
-        Some(Axes { x: Axis::linear(x.0.min(0.0), x.1, 10.0, false), y })
+        Some(Axes { x: Axis::linear(x.0.min(0.0), x.1.max(plot.until), 10.0, false), y })
     }
 
     fn across(&self, x: f64) -> f64 {
@@ -424,6 +426,7 @@ pub(crate) mod tests {
                         x_unit: nasty.clone(),
                         scale,
                         series: vec![series(&nasty, shape, points), series("other", shape, &[])],
+                        until: 0.0,
                         from: Some((1.0, nasty.clone())),
                     };
                     let svg = plot.svg();

@@ -22,19 +22,20 @@ const STYLE: &str = "\
 body{margin:0;padding:28px 20px 40px;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif}\
 main{max-width:1180px;margin:auto}h1{font-size:26px;margin:0}p{margin:4px 0 0;color:var(--soft)}\
 .verdict{font-weight:600}.good{color:var(--good)}.bad{color:var(--bad)}\
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(165px,1fr));gap:12px;margin:22px 0 12px}\
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:12px;margin:22px 0 12px}\
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(520px,100%),1fr));gap:12px}\
 .card{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:12px 14px}\
 .card b{display:block;font-size:24px;line-height:1.25;font-variant-numeric:tabular-nums}\
 .card span{color:var(--soft);font-size:13px}.plots svg{display:block;width:100%;height:auto}\
-.tables{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(340px,100%),1fr));gap:12px;margin-top:12px}\
+.tables{columns:340px;column-gap:12px;margin-top:12px}.tables .card{break-inside:avoid;margin-bottom:12px}\
 table{width:100%;border-collapse:collapse;font-variant-numeric:tabular-nums}\
 caption{text-align:left;font-weight:600;padding-bottom:4px}td,th{padding:4px 0;border-top:1px solid var(--rule)}\
-th{font-weight:400;text-align:left;color:var(--soft)}td,th.n{text-align:right}";
+th{font-weight:400;text-align:left;color:var(--soft)}td,th.n{text-align:right;padding-left:14px}";
 
 /// What happened when, for plots.
 pub(super) struct Timeline {
     launch_at: f64,
+    length: f64,
     slice: f64,
     slices: Vec<Slice>,
     due: Vec<Duration>,
@@ -45,10 +46,14 @@ pub(super) struct Timeline {
 impl Timeline {
     /// Takes it out of a launch.
     pub(super) fn of(launch: &Launch) -> Timeline {
+        // What is behind the end is the rest of what was under way: less than a slice, and no rate.
+        let slices = launch.course.length().as_micros().div_ceil(launch.views.slice.as_micros().max(1));
+        let slices = launch.views.slices.iter().take(usize::try_from(slices).unwrap_or(usize::MAX));
         Timeline {
+            length: launch.course.length().as_secs_f64(),
             launch_at: launch.course.calm.as_secs_f64(),
             slice: launch.views.slice.as_secs_f64(),
-            slices: launch.views.slices.clone(),
+            slices: slices.cloned().collect(),
             due: launch.due.clone(),
             settled: launch.settled.clone(),
             freshness: launch.freshness.clone(),
@@ -157,6 +162,7 @@ impl Timeline {
             x_unit: "s".to_owned(),
             scale,
             series,
+            until: self.length,
             from: Some((self.launch_at, "launch".to_owned())),
         }
     }

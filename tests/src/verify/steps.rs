@@ -131,7 +131,8 @@ fn with_two_seeds(command: &[&str]) -> Result<Done> {
 }
 
 fn small_demo() -> Result<Done> {
-    let mut command = cargo(["demo", "--orders", "2000", "--json"]);
+    let mut command =
+        cargo(["demo", "--orders", "2000", "--calm-seconds", "2", "--launch-seconds", "4", "--json"]);
     announce(&command)?;
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("run the demo")?;
     io::stdout().write_all(&output.stdout)?;
