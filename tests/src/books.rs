@@ -5,11 +5,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, PgConnection, SqliteConnection};
 
 use crate::database::Database;
 use crate::load::{Outcome, Report};
 use crate::plan::Step;
-use crate::sql::Connection;
 
 /// What a ledger holds of one brand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,24 +80,24 @@ impl Books {
     /// # Errors
     /// When it does not answer, or is no ledger.
     pub async fn read(database: &Database, brand: &str) -> Result<Books> {
-        let mut ledger = Connection::reading(database).await.context("open the ledger's database")?;
+        let mut ledger = Ledger::open(database).await.context("open the ledger's database")?;
         let mut books = Books::default();
         let stock =
             "SELECT skus.sku, stock.initial, stock.available, stock.sold FROM stock JOIN skus USING (sku_id)
             WHERE skus.brand = $1";
-        for (sku, initial, available, sold) in ledger.rows(stock, &[brand]).await? {
+        for (sku, initial, available, sold) in ledger.rows(stock, brand).await? {
             books.stock.insert(sku, Shelf { initial, available, sold, ordered: 0 });
         }
         let lines =
             "SELECT skus.sku, CAST(sum(order_lines.quantity) AS bigint), count(*), count(*) FROM order_lines
             JOIN orders USING (order_id) JOIN skus USING (sku_id)
             WHERE orders.brand = $1 AND orders.state = 'placed' GROUP BY skus.sku";
-        for (sku, units, _, _) in ledger.rows(lines, &[brand]).await? {
+        for (sku, units, _, _) in ledger.rows(lines, brand).await? {
             books.stock.entry(sku).or_default().ordered = units;
         }
         let orders = "SELECT state, count(*), CAST(sum(total) AS bigint), count(*) FROM orders
             WHERE brand = $1 GROUP BY state";
-        for (state, count, total, _) in ledger.rows(orders, &[brand]).await? {
+        for (state, count, total, _) in ledger.rows(orders, brand).await? {
             match state.as_str() {
                 "placed" => (books.orders, books.total_minor) = (count, total),
                 _ => books.cancelled = count,
@@ -103,7 +105,7 @@ impl Books {
         }
         let sold_out = "SELECT outcome, count(*), count(*), count(*) FROM outcomes
             WHERE brand = $1 AND operation = 'place' AND outcome = 'sold-out' GROUP BY outcome";
-        for (_, count, _, _) in ledger.rows(sold_out, &[brand]).await? {
+        for (_, count, _, _) in ledger.rows(sold_out, brand).await? {
             books.sold_out = count;
         }
         Ok(books)
@@ -132,6 +134,40 @@ impl Books {
             compare(&format!("units of {sku} in orders"), expected.ordered, actual.ordered);
         }
         found
+    }
+}
+
+/// A connection that only reads.
+enum Ledger {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Ledger {
+    async fn open(database: &Database) -> Result<Ledger> {
+        Ok(match database {
+            Database::Sqlite(path) => {
+                Ledger::Sqlite(SqliteConnectOptions::new().filename(path).read_only(true).connect().await?)
+            }
+            Database::Postgres { url, password } => {
+                let options: PgConnectOptions = url.parse()?;
+                let options = options.options([("default_transaction_read_only", "on")]);
+                let password = password.as_deref().map(|password| options.clone().password(password));
+                Ledger::Postgres(password.unwrap_or(options).connect().await?)
+            }
+        })
+    }
+
+    /// A text and three numbers a row is all that books need; both databases understand the same SQL for it.
+    async fn rows(
+        &mut self,
+        sql: &'static str,
+        brand: &str,
+    ) -> Result<Vec<(String, i64, i64, i64)>, sqlx::Error> {
+        match self {
+            Ledger::Sqlite(connection) => sqlx::query_as(sql).bind(brand).fetch_all(connection).await,
+            Ledger::Postgres(connection) => sqlx::query_as(sql).bind(brand).fetch_all(connection).await,
+        }
     }
 }
 

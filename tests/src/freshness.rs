@@ -12,20 +12,17 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::database::Database;
+use crate::dba::Dba;
 use crate::histogram::Histogram;
 use crate::http::{Client, percent_encoded};
-use crate::sql::Connection;
 
 /// How long a change is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// From one look to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-const STOCK: &str = "SELECT skus.sku, stock.available, stock.initial, stock.sold
-    FROM stock JOIN skus USING (sku_id) WHERE skus.brand = $1 AND skus.sku = $2";
-const ADD_A_UNIT: &str = "UPDATE stock SET initial = initial + 1, available = available + 1
-    WHERE sku_id = (SELECT sku_id FROM skus WHERE brand = $1 AND sku = $2)";
-const NUMBERED: &str = "SELECT holder, last_seq, last_mark, swept_at FROM catalogue_sequencer";
+/// How far the source has numbered its changes.
+const NUMBERED: &str = "SELECT holder, CAST(last_seq AS text) FROM catalogue_sequencer";
 
 /// What is changed, and where it must show.
 #[derive(Clone, Debug)]
@@ -69,7 +66,7 @@ impl Probe {
     /// # Errors
     /// When it is not within ten seconds.
     pub async fn settle(&self) -> Result<()> {
-        let mut ledger = Connection::reading(&self.database).await?;
+        let mut ledger = Dba::connect(&self.database).await?;
         let available = self.available(&mut ledger).await?;
         let served = self.look_for(&mut Client::new(self.storefront), available).await;
         ensure!(served, "the storefront does not serve the stock of {} after {PATIENCE:?}", self.sku);
@@ -82,22 +79,25 @@ impl Probe {
     /// # Errors
     /// When the database refuses.
     pub async fn run(self, started: Instant, mut stop: watch::Receiver<bool>) -> Result<Report> {
-        let mut ledger =
-            Connection::writing(&self.database).await.context("open the ledger to change a row")?;
+        let mut ledger = Dba::connect(&self.database).await.context("open the ledger to change a row")?;
+        let add_a_unit = format!(
+            "UPDATE stock SET initial = initial + 1, available = available + 1 WHERE sku_id = ({})",
+            self.sku_id()
+        );
         let mut storefront = Client::new(self.storefront);
         let mut available = self.available(&mut ledger).await?;
         let mut report = Report::default();
         loop {
-            let changed = ledger.execute(ADD_A_UNIT, &[&self.brand, &self.sku]).await;
+            let changed = ledger.execute(&add_a_unit).await;
             let committed = Instant::now();
-            ensure!(changed.context("change a row of the stock")? == 1, "the stock of {} is gone", self.sku);
+            ensure!(changed? == 1, "the stock of {} is gone", self.sku);
             available += 1;
             if self.look_for(&mut storefront, available).await {
                 report.changes.push((committed - started, committed.elapsed()));
             } else {
                 report.missed += 1;
             }
-            report.positions.push((started.elapsed(), numbered(&mut ledger).await?));
+            report.positions.push((started.elapsed(), number(&mut ledger, NUMBERED).await?));
             // An error says that nobody can stop it any more, which is a reason to stop.
             if !matches!(timeout(self.pause, stop.wait_for(|stop| *stop)).await, Err(_elapsed)) {
                 return Ok(report);
@@ -105,11 +105,16 @@ impl Probe {
         }
     }
 
-    async fn available(&self, ledger: &mut Connection) -> Result<i64> {
-        let rows = ledger.rows(STOCK, &[&self.brand, &self.sku]).await.context("read a row of the stock")?;
-        rows.first()
-            .map(|(_, available, ..)| *available)
-            .with_context(|| format!("{} has no stock", self.sku))
+    async fn available(&self, ledger: &mut Dba) -> Result<i64> {
+        let sku_id = self.sku_id();
+        let units = format!("SELECT '', CAST(available AS text) FROM stock WHERE sku_id = ({sku_id})");
+        number(ledger, &units).await
+    }
+
+    /// The question for the SKU's row, as a DBA types it.
+    fn sku_id(&self) -> String {
+        let [brand, sku] = [&self.brand, &self.sku].map(|name| name.replace('\'', "''"));
+        format!("SELECT sku_id FROM skus WHERE brand = '{brand}' AND sku = '{sku}'")
     }
 
     /// Asks until the stock is this number.
@@ -130,8 +135,82 @@ impl Probe {
     }
 }
 
-/// How far the source has numbered its changes.
-async fn numbered(ledger: &mut Connection) -> Result<i64> {
-    let rows = ledger.rows(NUMBERED, &[]).await.context("read how far the changes are numbered")?;
-    rows.first().map(|(_, position, ..)| *position).context("nobody numbers the changes")
+/// The number in the second column of the only row.
+async fn number(ledger: &mut Dba, sql: &str) -> Result<i64> {
+    let rows = ledger.pairs(sql).await?;
+    let number = rows.first().and_then(|(_, number)| number.parse().ok());
+    number.with_context(|| format!("no row answers {sql}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// As much of a ledger as the probe touches.
+    const TABLES: &str = "CREATE TABLE skus (sku_id INTEGER PRIMARY KEY, brand TEXT, sku TEXT);
+        CREATE TABLE stock (sku_id INTEGER PRIMARY KEY, initial INTEGER, available INTEGER);
+        CREATE TABLE catalogue_sequencer (id INTEGER PRIMARY KEY, last_seq INTEGER, holder TEXT);
+        INSERT INTO skus VALUES (1, 'b''s', 'A'), (2, 'b''s', 'B');
+        INSERT INTO stock VALUES (1, 5, 5), (2, 1, 1);
+        INSERT INTO catalogue_sequencer VALUES (1, 42, 'idc')";
+
+    /// A storefront that says what is in the ledger, but for the first `late` times after a change.
+    async fn storefront(database: Database, late: u32) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
+        let address = listener.local_addr().expect("bound");
+        tokio::spawn(async move {
+            let mut ledger = Dba::connect(&database).await.expect("a ledger");
+            let (mut said, mut asked) = (0, 0);
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut buffer = vec![0; 4_096];
+                while let Ok(1..) = stream.read(&mut buffer).await {
+                    let held = number(&mut ledger, "SELECT '', CAST(available AS text) FROM stock").await;
+                    let held = held.expect("a row");
+                    asked += 1;
+                    if held == said || asked > late {
+                        (said, asked) = (held, 0);
+                    }
+                    let body = format!(r#"{{"items":[{{"sku":"A","available":{said}}}],"missing":[]}}"#);
+                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                    if stream.write_all(answer.as_bytes()).await.is_err() {
+                        break;
+                    }
+                }
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn every_change_is_made_alone_and_timed_until_it_shows() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let path = dir.path().join("ledger.db");
+        std::fs::File::create(&path).expect("create");
+        let database = Database::Sqlite(path);
+        let mut ledger = Dba::connect(&database).await.expect("a ledger");
+        ledger.execute(TABLES).await.expect("tables");
+
+        let storefront = storefront(database.clone(), 5).await;
+        let (brand, sku, pause) = ("b's".to_owned(), "A".to_owned(), Duration::from_millis(1));
+        let probe = Probe { database, storefront, brand, sku, pause };
+        probe.settle().await.expect("served");
+        let (stop, started) = (watch::Sender::new(false), Instant::now());
+        let running = tokio::spawn(probe.run(started, stop.subscribe()));
+        sleep(Duration::from_millis(100)).await;
+        stop.send_replace(true);
+        let report = running.await.expect("no panic").expect("a report");
+
+        let served = report.changes.len();
+        assert!(served > 0 && report.missed == 0, "{report:?}");
+        assert_eq!(report.latency().count(), served as u64);
+        // Five looks in vain, a millisecond apart.
+        assert!(report.changes.iter().all(|(_, took)| *took >= Duration::from_millis(5)), "{report:?}");
+        assert!(report.positions.iter().all(|(_, position)| *position == 42), "{report:?}");
+        let rows = ledger.pairs("SELECT CAST(initial AS text), CAST(available AS text) FROM stock").await;
+        let units = (5 + served).to_string();
+        assert_eq!(rows.expect("rows"), [(units.clone(), units), ("1".to_owned(), "1".to_owned())]);
+    }
 }
