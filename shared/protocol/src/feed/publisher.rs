@@ -157,6 +157,8 @@ struct Subscription {
     /// The head that the subscriber was told last, and when it is told again.
     told: Option<Position>,
     tell_at: Duration,
+    /// Whether the head and what was published may be of two histories, which only a read can tell.
+    doubtful: bool,
 }
 
 /// How far the subscriber is brought by the pages cut so far.
@@ -211,13 +213,12 @@ impl Publisher {
         Ok(())
     }
 
-    /// Takes what is known of the source now. A head that is behind what was published is another history.
+    /// Takes what is known of the source now. A head that is behind what was published may be of another history, or
+    /// merely late: that is read.
     pub fn handle_head(&mut self, now: Duration, head: Head) {
         self.head = Some(head);
-        if let Some(subscription) = &mut self.subscription
-            && subscription.is_ahead_of(head.position)
-        {
-            subscription.begin_anew(&mut self.outputs);
+        if let Some(subscription) = &mut self.subscription {
+            subscription.doubtful = subscription.is_ahead_of(head.position);
         }
         self.go_on(now);
     }
@@ -278,6 +279,7 @@ impl Publisher {
             sums_asked: false,
             told: None,
             tell_at: now,
+            doubtful: false,
         };
         if held.is_none() {
             subscription.begin_anew(&mut self.outputs);
@@ -306,6 +308,7 @@ impl Subscription {
     fn begin_anew(&mut self, outputs: &mut VecDeque<Output>) {
         self.stage = Stage::Waiting;
         self.ready.clear();
+        (self.told, self.doubtful) = (None, false);
         self.begin(true, outputs);
     }
 
@@ -313,14 +316,10 @@ impl Subscription {
         outputs.push_back(Output::Send(Begin { subscription: self.id, bootstrap }.into()));
     }
 
-    /// Whether what was published is not of the history that ends with this head.
+    /// Whether what was published is not of the history that ends with this head. A bootstrap needs no such question: it
+    /// ends with changes behind the position at which it began.
     fn is_ahead_of(&self, head: Position) -> bool {
-        let at = match &self.stage {
-            Stage::Resuming(_) | Stage::Waiting => return false,
-            Stage::Rows { s0, .. } => s0,
-            Stage::Replaying { at, s1 } => s1.max(at),
-            Stage::Following { at } => at,
-        };
+        let Stage::Following { at } = self.stage else { return false };
         at.seq > head.seq || (at.seq == head.seq && at.mark != head.mark)
     }
 
@@ -332,11 +331,10 @@ impl Subscription {
                 self.cut(rows, Some(position), false, outputs);
             }
             (Stage::Rows { s0, .. }, Found::Page { rows, last: true }) => {
+                // Even when nothing changed meanwhile, as far as is known: the read also tells whether S0 is still there.
                 let (s0, s1) = (*s0, head.map_or(*s0, |head| head.position));
-                let complete = s0 == s1;
-                self.stage =
-                    if complete { Stage::Following { at: s0 } } else { Stage::Replaying { at: s0, s1 } };
-                self.cut(rows, complete.then_some(s0), complete, outputs);
+                self.stage = Stage::Replaying { at: s0, s1 };
+                self.cut(rows, None, false, outputs);
             }
             (Stage::Rows { after, .. }, Found::Page { rows, last: false }) => {
                 if let Some(row) = rows.last() {
@@ -356,6 +354,8 @@ impl Subscription {
             (Stage::Following { at }, Found::Changes { rows, position }) => {
                 let moved = *at != position;
                 *at = position;
+                // It was found where it was left, so the head is merely late.
+                self.doubtful = false;
                 if moved || !rows.is_empty() {
                     self.cut(rows, Some(position), false, outputs);
                 }
@@ -409,8 +409,13 @@ impl Subscription {
         }
     }
 
-    /// Tells the head when it is time, and at once when the pages sent have just led there.
+    /// Tells the head when it is time, and at once when the pages sent have just led there. A head that the subscriber is
+    /// ahead of would look to it like another history.
     fn tell(&mut self, now: Duration, head: Head, every: Duration, outputs: &mut VecDeque<Output>) {
+        if self.is_ahead_of(head.position) {
+            self.tell_at = self.tell_at.max(now + every);
+            return;
+        }
         let is_there = self.ready.is_empty()
             && matches!(self.stage, Stage::Following { at } if at == head.position)
             && self.told != Some(head.position);
@@ -435,7 +440,7 @@ impl Subscription {
         match &self.stage {
             Stage::Resuming(at) | Stage::Replaying { at, .. } => Some(Read::Changes { after: *at, rows_max }),
             Stage::Rows { after, .. } => Some(Read::Page { after: after.clone(), rows_max }),
-            Stage::Following { at } if at.seq < head.position.seq => {
+            Stage::Following { at } if at.seq < head.position.seq || self.doubtful => {
                 Some(Read::Changes { after: *at, rows_max })
             }
             Stage::Following { .. } => self.sums_asked.then_some(Read::Sums),
@@ -446,3 +451,6 @@ impl Subscription {
 
 /// What an entry takes beside its row and code, about.
 const ENTRY_BYTES: usize = 64;
+
+#[cfg(test)]
+mod tests;
