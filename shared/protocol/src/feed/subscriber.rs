@@ -112,11 +112,17 @@ pub struct Subscriber {
     brands: BTreeSet<Brand>,
     /// Of what is applied and served.
     held: Option<Position>,
+    /// Whether only a bootstrap helps: one has begun and is not yet received, or what is served is drifted.
+    anew: bool,
     /// Links with a feed lane, the one that was tried last at the end.
     links: VecDeque<LinkId>,
     following: Option<Following>,
     /// Numbers subscriptions.
     subscriptions: u64,
+    /// Numbers pages over all subscriptions: the shell may still be applying one of an earlier subscription.
+    pages: u64,
+    /// Positions of pages that are not applied yet, by page.
+    on_the_way: VecDeque<(u64, Position)>,
     sums_at: Duration,
     /// What the source told at the last comparison.
     first: Option<Told>,
@@ -133,13 +139,13 @@ struct Following {
     /// Whether its answer has come; what comes before is of an earlier one.
     begun: bool,
     bootstrapping: bool,
+    /// Pages of all subscriptions before it.
+    before: u64,
     /// Pages received, and applied of these.
     received: u64,
     applied: u64,
     /// What the pages received lead to.
     reached: Option<Position>,
-    /// Positions of pages that are not applied yet, by page.
-    on_the_way: VecDeque<(u64, Position)>,
     /// What the source said last: its head, and when a replica at that head was equal to it.
     source: Option<(Position, Duration)>,
     heard_at: Duration,
@@ -160,9 +166,12 @@ impl Subscriber {
             limits,
             brands: brands.into_iter().collect(),
             held,
+            anew: false,
             links: VecDeque::new(),
             following: None,
             subscriptions: 0,
+            pages: 0,
+            on_the_way: VecDeque::new(),
             sums_at: limits.sums_every,
             first: None,
             second: None,
@@ -223,15 +232,17 @@ impl Subscriber {
     }
 
     /// A page that was put out is applied, and those before it.
-    pub fn handle_applied(&mut self, now: Duration, page: u64) {
-        let Some(following) = &mut self.following else { return };
-        following.applied = following.applied.max(page.min(following.received));
-        while let Some((_, position)) = following.on_the_way.pop_front_if(|(number, _)| *number <= page) {
+    pub fn handle_applied(&mut self, _now: Duration, page: u64) {
+        while let Some((_, position)) = self.on_the_way.pop_front_if(|(number, _)| *number <= page) {
             self.held = Some(position);
         }
+        // A page of an earlier subscription means nothing to the publisher of this one.
+        let Some(following) = self.following.as_mut().filter(|one| page > one.before) else { return };
+        let page = (page - following.before).min(following.received);
+        following.applied = following.applied.max(page);
         let (link, message) = (following.link, Applied { page }.into());
         self.outputs.push_back(Output::Send { link, message });
-        self.look_at_source(now);
+        self.look_at_source();
     }
 
     /// Takes the sums of what is served.
@@ -251,7 +262,7 @@ impl Subscriber {
         }
         self.first = None;
         self.outputs.push_back(Output::Drifted { buckets: drifted });
-        self.held = None;
+        self.anew = true;
         self.subscribe(now);
     }
 
@@ -287,9 +298,10 @@ impl Subscriber {
         let Some(link) = self.links.pop_front() else { return };
         self.links.push_back(link);
         self.subscriptions += 1;
+        let held = self.held.filter(|_| !self.anew);
         let subscribe = Subscribe {
             brands: self.brands.iter().map(|brand| brand.as_str().to_owned()).collect(),
-            position: self.held.map(Into::into),
+            position: held.map(Into::into),
             window: self.limits.window,
             subscription: self.subscriptions,
         };
@@ -299,10 +311,10 @@ impl Subscriber {
             subscription: self.subscriptions,
             begun: false,
             bootstrapping: false,
+            before: self.pages,
             received: 0,
             applied: 0,
-            reached: self.held,
-            on_the_way: VecDeque::new(),
+            reached: held,
             source: None,
             heard_at: now,
         });
@@ -317,6 +329,8 @@ impl Subscriber {
         if begin.bootstrap {
             // Also in the middle of a subscription, when the source can no longer go on from where it was.
             following.bootstrapping = true;
+            // Until its last page is here: what was collected by then has no position to go on from.
+            self.anew = true;
             (following.reached, following.source) = (None, None);
             (self.first, self.second) = (None, None);
             self.outputs.push_back(Output::StartAnew);
@@ -345,36 +359,42 @@ impl Subscriber {
         }
         let rows = rows(page.entries, &self.brands)?;
         following.received = expected;
-        following.bootstrapping &= !page.complete;
+        self.pages = following.before + expected;
+        if page.complete {
+            (following.bootstrapping, self.anew) = (false, false);
+        }
         if let Some(position) = position {
             following.reached = Some(position);
-            following.on_the_way.push_back((expected, position));
+            self.on_the_way.push_back((self.pages, position));
         }
         let complete = page.complete;
-        self.outputs.push_back(Output::Apply { page: expected, rows, position, complete });
+        self.outputs.push_back(Output::Apply { page: self.pages, rows, position, complete });
         Ok(())
     }
 
     fn fresh(&mut self, now: Duration, fresh: Fresh) {
-        let (Some(following), Some(head)) = (&mut self.following, fresh.head) else { return };
+        let (Some(following), Some(head)) = (&mut self.following, fresh.head.map(Position::from)) else {
+            return;
+        };
+        if !following.bootstrapping
+            && following.reached.is_some_and(|at| at.seq > head.seq || (at.seq == head.seq && at != head))
+        {
+            // Another history: its publisher finds out, and says so.
+            self.subscribe(now);
+            return;
+        }
         // It was so old when it was sent. A source that has been so since before our clock began says nothing new.
         let at = now.checked_sub(Duration::from_micros(fresh.age_micros));
-        following.source = at.map(|at| (Position::from(head), at));
-        self.look_at_source(now);
+        following.source = at.map(|at| (head, at));
+        self.look_at_source();
     }
 
     /// What the source's head says of what is served, once every page received is applied.
-    fn look_at_source(&mut self, now: Duration) {
+    fn look_at_source(&mut self) {
         let Some(following) = &self.following else { return };
         let (Some((head, at)), Some(held)) = (following.source, self.held) else { return };
-        if following.bootstrapping || following.applied < following.received {
-            return;
-        }
-        if held == head {
+        if !following.bootstrapping && following.applied == following.received && held == head {
             self.outputs.push_back(Output::Fresh { at });
-        } else if held.seq >= head.seq {
-            // Another history: its publisher finds out, and says so.
-            self.subscribe(now);
         }
     }
 
@@ -382,6 +402,10 @@ impl Subscriber {
         let (Some(head), Some(told)) = (sums.head, Sums::from_slice(&sums.buckets)) else {
             return Err(Violation::BadSums);
         };
+        if self.anew {
+            // Asked for before the source had to begin anew, and perhaps of another history than what is collected.
+            return Ok(());
+        }
         let unsettled = sums.unsettled.into_iter().collect();
         self.second = Some(Told { head: head.into(), sums: told, unsettled });
         self.outputs.push_back(Output::OwnSums);
@@ -412,3 +436,6 @@ fn rows(entries: Vec<Entry>, brands: &BTreeSet<Brand>) -> Result<Vec<Row>, Viola
     }
     Ok(rows)
 }
+
+#[cfg(test)]
+mod tests;
