@@ -18,7 +18,6 @@ pub mod postgres;
 pub mod proc_stat;
 pub mod process;
 pub mod site;
-pub mod sql;
 pub mod tcp_line;
 pub mod wiretap;
 

@@ -101,6 +101,7 @@ fn rounds(row: &Row) -> Plot {
             series(row.against, points(|pair| pair.baseline)),
             series("Bridge", points(|pair| pair.bridge)),
         ],
+        until: 0.0,
         from: None,
     }
 }
