@@ -122,8 +122,10 @@ impl Shown {
             WHERE brand = 'tea' AND product IS NOT NULL";
         for (product, sold) in dba.pairs(prices).await? {
             let (sku, price) = sold.rsplit_once(' ').context("a SKU and its price")?;
-            let product = shown.products.get_mut(&product).context("a SKU of no product")?;
-            product.prices.insert(sku.to_owned(), price.parse()?);
+            // A SKU outlives its product, for the orders that name it, and is shown nowhere then.
+            if let Some(product) = shown.products.get_mut(&product) {
+                product.prices.insert(sku.to_owned(), price.parse()?);
+            }
         }
         let units =
             "SELECT sku, CAST(available AS text) FROM stock JOIN skus USING (sku_id) WHERE brand = 'tea'";

@@ -25,6 +25,12 @@ mod rows;
 /// The shell around the feed's publishers.
 pub mod publish;
 
+/// From a file into the tables.
+pub mod import;
+
+/// And back into a file.
+pub mod export;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;

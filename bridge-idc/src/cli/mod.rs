@@ -1,5 +1,7 @@
 //! The command line of bridge-idc.
 
+mod catalogue;
+
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -25,7 +27,7 @@ use crate::vault::keyring::{self, Keyring};
     version,
     about = "Stands beside the on-prem database: opens sealed orders, commits them, and certifies what it committed.",
     after_help = "Examples:\n  bridge-idc keys init --dir keys --name idc.example.com\n  bridge-idc migrate --config bridge-idc.toml\n  \
-                  bridge-idc stock import stock.csv --config bridge-idc.toml\n  bridge-idc serve --config bridge-idc.toml\n\n\
+                  bridge-idc catalogue import catalogue.jsonl --config bridge-idc.toml\n  bridge-idc serve --config bridge-idc.toml\n\n\
                   Exit codes: 0 done, 1 failed, 2 usage or configuration."
 )]
 struct Arguments {
@@ -50,7 +52,10 @@ enum Command {
     Status,
     /// Bring the ledger's tables up to date.
     Migrate,
-    /// What is for sale.
+    /// What is on sale: brands, categories, products, variants, prices and stock.
+    #[command(subcommand)]
+    Catalogue(catalogue::Command),
+    /// Prices and stock alone.
     #[command(subcommand)]
     Stock(Stock),
     /// The keys that only this side has.
@@ -152,6 +157,7 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
         Command::Stock(Stock::Import { file }) => {
             cli::runtime()?.block_on(import_stock(&load(&config)?, &file))?;
         }
+        Command::Catalogue(command) => cli::runtime()?.block_on(catalogue::run(&config, command))?,
         Command::Keys(command) => keys(&config, command)?,
         Command::Personal(PersonalData::Show { order, purpose }) => {
             hardening::forbid_core_dumps()?;

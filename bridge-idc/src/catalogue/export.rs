@@ -1,0 +1,126 @@
+//! Writes the catalogue as the JSON Lines that `import` reads: importing an export changes nothing.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+
+use bridge_protocol::domain::catalogue::EntityKind;
+use bridge_protocol::domain::{Brand, UnixMicros};
+use bridge_protocol::feed::Row;
+use bridge_protocol::wire::catalogue::{BrandRow, CategoryRow, Localised, ProductRow, StockRow};
+use prost::Message as _;
+use serde_json::{Map, Value, json};
+
+use super::{Catalogue, CatalogueError};
+use crate::ledger::Pools;
+
+const BRANDS: &str = "SELECT brand FROM brands ORDER BY brand";
+
+/// Rows read at a time.
+const ROWS_AT_ONCE: usize = 500;
+
+/// Why an export ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The database.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// The file, or whoever reads standard output.
+    #[error("cannot write: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl Catalogue {
+    /// The brands that there are.
+    pub async fn brands(&self) -> Result<Vec<Brand>, CatalogueError> {
+        let names: Vec<String> = match &self.pools {
+            Pools::Postgres(pool) => sqlx::query_scalar(BRANDS).fetch_all(pool).await?,
+            Pools::Sqlite { readers, .. } => sqlx::query_scalar(BRANDS).fetch_all(readers).await?,
+        };
+        Ok(names.iter().filter_map(|name| Brand::new(name).ok()).collect())
+    }
+
+    /// Writes these brands' catalogue; how many products. Units are those of the moment at which they were read.
+    pub async fn export(
+        &self,
+        brands: &[Brand],
+        out: &mut impl Write,
+        mut progress: impl FnMut(u64),
+    ) -> Result<u64, ExportError> {
+        // Stock comes last in the order of the keys, and is written with its product.
+        let mut units: HashMap<(Brand, String), i64> = HashMap::new();
+        self.each(brands, |Row { key, row }| {
+            if let (EntityKind::Stock, Some(Ok(stock))) = (key.kind, row.map(StockRow::decode)) {
+                units.insert((key.brand, key.code.as_str().to_owned()), stock.available);
+            }
+            Ok(())
+        })
+        .await?;
+        let mut products = 0;
+        self.each(brands, |row| {
+            if let Some(line) = line(&row, &units) {
+                serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;
+                out.write_all(b"\n")?;
+            }
+            if row.key.kind == EntityKind::Product {
+                products += 1;
+                progress(products);
+            }
+            Ok(())
+        })
+        .await?;
+        out.flush()?;
+        Ok(products)
+    }
+
+    async fn each(
+        &self,
+        brands: &[Brand],
+        mut take: impl FnMut(Row) -> io::Result<()>,
+    ) -> Result<(), ExportError> {
+        let mut after = None;
+        loop {
+            let (rows, last) = self.page(brands, after.as_ref(), ROWS_AT_ONCE).await?;
+            after = rows.last().map(|row| row.key.clone()).or(after);
+            rows.into_iter().try_for_each(&mut take)?;
+            if last {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn line(Row { key, row }: &Row, units: &HashMap<(Brand, String), i64>) -> Option<Value> {
+    let (brand, code, row) = (key.brand.as_str(), key.code.as_str(), row.clone()?);
+    Some(match key.kind {
+        EntityKind::Brand => json!({"brand": brand, "currency": BrandRow::decode(row).ok()?.currency}),
+        EntityKind::Category => {
+            let CategoryRow { parent, names, position } = CategoryRow::decode(row).ok()?;
+            json!({"brand": brand, "category": code, "parent": parent, "names": texts(&names), "position": position})
+        }
+        EntityKind::Product => {
+            let row = ProductRow::decode(row).ok()?;
+            let document: Value = serde_json::from_slice(&row.document).unwrap_or_else(|_| json!({}));
+            let moment = |micros: Option<i64>| micros.map(|micros| UnixMicros::new(micros).to_string());
+            let variants = row.variants.iter().map(|variant| {
+                let options: Map<String, Value> =
+                    variant.options.iter().map(|option| (option.name.clone(), json!(option.value))).collect();
+                json!({
+                    "sku": variant.sku, "options": options,
+                    "price": {"amount": variant.price, "currency": row.currency},
+                    "quantity": units.get(&(key.brand.clone(), variant.sku.clone())),
+                })
+            });
+            json!({
+                "brand": brand, "product": code, "names": texts(&row.names), "descriptions": texts(&row.descriptions),
+                "document": document, "images": row.images, "categories": row.categories,
+                "published_from": moment(row.published_from_micros), "published_until": moment(row.published_until_micros),
+                "variants": variants.collect::<Vec<_>>(),
+            })
+        }
+        EntityKind::Stock => return None,
+    })
+}
+
+fn texts(texts: &[Localised]) -> Map<String, Value> {
+    texts.iter().map(|one| (one.locale.clone(), json!(one.text))).collect()
+}

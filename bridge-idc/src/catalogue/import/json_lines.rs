@@ -1,0 +1,346 @@
+//! A catalogue as JSON Lines: one object a line, each a brand, a category or a product. What `export` writes.
+//!
+//! A product is read whole or not at all, so that a file that ends in the middle of a line loses that line alone.
+
+use std::collections::BTreeMap;
+
+use bridge_protocol::domain::catalogue::Code;
+use bridge_protocol::domain::{Brand, Currency, Money, Sku};
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::record::{Category, DOCUMENT_BYTES_MAX, Product, QUANTITY_MAX, Records, Texts, Variant};
+
+/// Members of a product's line.
+const PRODUCT: [&str; 10] = [
+    "brand",
+    "product",
+    "names",
+    "descriptions",
+    "document",
+    "images",
+    "categories",
+    "published_from",
+    "published_until",
+    "variants",
+];
+const VARIANT: [&str; 4] = ["sku", "options", "price", "quantity"];
+const CATEGORY: [&str; 5] = ["brand", "category", "parent", "names", "position"];
+const BRAND: [&str; 2] = ["brand", "currency"];
+
+/// What is wrong: where, and what would be right.
+type Wrong = (String, String);
+
+/// Reads a file's bytes.
+pub(super) fn read(bytes: &[u8]) -> Records {
+    let mut records = Records::default();
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let is_cut = !bytes.is_empty() && !bytes.ends_with(b"\n");
+    let count = bytes.split(|byte| *byte == b'\n').count();
+    for (number, line) in (1_u64..).zip(bytes.split(|byte| *byte == b'\n')) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let object = match serde_json::from_slice(line) {
+            Ok(Value::Object(object)) => object,
+            Ok(_) => {
+                records.refuse(number, "", "must be a JSON object");
+                continue;
+            }
+            Err(_) if std::str::from_utf8(line).is_err() => {
+                records.refuse(number, "", "is not UTF-8");
+                continue;
+            }
+            Err(error) => {
+                let cut =
+                    if is_cut && number == count as u64 { ": the file seems to be cut here" } else { "" };
+                records.refuse(number, "", format!("is no JSON at column {}{cut}", error.column()));
+                continue;
+            }
+        };
+        if let Err((field, reason)) = take(&mut records, number, &object) {
+            records.refuse(number, field, reason);
+        }
+    }
+    records
+}
+
+fn take(records: &mut Records, line: u64, object: &Map<String, Value>) -> Result<(), Wrong> {
+    let brand = Brand::new(text(object, "brand")?).map_err(|error| wrong("brand", error.to_string()))?;
+    if object.contains_key("product") {
+        only(object, &PRODUCT, "")?;
+        let product = product(line, &brand, object)?;
+        for variant in &product.variants {
+            if !records.name_brand(&brand, variant.price.currency(), line, "variants/price/currency") {
+                return Ok(());
+            }
+        }
+        records.mention(&brand, product.categories.as_deref().unwrap_or_default());
+        records.products.push(product);
+    } else if object.contains_key("category") {
+        only(object, &CATEGORY, "")?;
+        let code = code(object, "category")?;
+        let parent = optional(object, "parent").map(|_| self::code(object, "parent")).transpose()?;
+        if parent.as_ref() == Some(&code) {
+            return Err(wrong("parent", "must be another category"));
+        }
+        records.mention(&brand, parent.as_slice());
+        let position = match optional(object, "position") {
+            None => None,
+            Some(value) => Some(
+                value
+                    .as_i64()
+                    .and_then(|at| i32::try_from(at).ok())
+                    .ok_or_else(|| wrong("position", "must be a whole number"))?,
+            ),
+        };
+        let names = texts(object, "names")?;
+        records.categories.insert((brand, code), Category { parent, names, position });
+    } else {
+        only(object, &BRAND, "")?;
+        let currency = Currency::new(text(object, "currency")?);
+        let currency = currency.map_err(|error| wrong("currency", error.to_string()))?;
+        records.name_brand(&brand, currency, line, "currency");
+    }
+    Ok(())
+}
+
+fn product(line: u64, brand: &Brand, object: &Map<String, Value>) -> Result<Product, Wrong> {
+    let variants = match object.get("variants") {
+        None => Vec::new(),
+        Some(Value::Array(variants)) => {
+            let variants = variants.iter().enumerate();
+            variants
+                .map(|(index, value)| variant(line, &format!("variants/{index}"), value))
+                .collect::<Result<_, _>>()?
+        }
+        Some(_) => return Err(wrong("variants", "must be a list")),
+    };
+    let document = match object.get("document") {
+        None => None,
+        Some(Value::Object(document)) => Some(document.clone()),
+        Some(_) => return Err(wrong("document", "must be a JSON object")),
+    };
+    if document.as_ref().is_some_and(|document| {
+        serde_json::to_vec(document).is_ok_and(|text| text.len() > DOCUMENT_BYTES_MAX)
+    }) {
+        return Err(wrong("document", format!("must be {DOCUMENT_BYTES_MAX} bytes at most")));
+    }
+    let categories = match strings(object, "categories")? {
+        None => None,
+        Some(codes) => Some(
+            codes
+                .iter()
+                .map(|code| Code::new(code))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| wrong("categories", error.to_string()))?,
+        ),
+    };
+    Ok(Product {
+        line,
+        brand: brand.clone(),
+        product: code(object, "product")?,
+        names: texts(object, "names")?,
+        descriptions: texts(object, "descriptions")?,
+        document,
+        images: strings(object, "images")?,
+        categories,
+        published_from: moment(object, "published_from")?,
+        published_until: moment(object, "published_until")?,
+        variants,
+    })
+}
+
+fn variant(line: u64, at: &str, value: &Value) -> Result<Variant, Wrong> {
+    let below = |(field, reason): Wrong| (format!("{at}/{field}"), reason);
+    let Value::Object(object) = value else {
+        return Err((at.to_owned(), "must be a JSON object".to_owned()));
+    };
+    only(object, &VARIANT, at)?;
+    let sku = Sku::new(text(object, "sku").map_err(below)?);
+    let sku = sku.ok_or_else(|| below(wrong("sku", "must be 1 to 64 printable ASCII characters")))?;
+    let Some(Value::Object(price)) = object.get("price") else {
+        return Err(below(wrong("price", "must be {\"amount\": .., \"currency\": ..}")));
+    };
+    let in_price = |(field, reason): Wrong| (format!("{at}/price/{field}"), reason);
+    only(price, &["amount", "currency"], &format!("{at}/price"))?;
+    let currency = Currency::new(text(price, "currency").map_err(in_price)?);
+    let currency = currency.map_err(|error| in_price(wrong("currency", error.to_string())))?;
+    let amount = price.get("amount").and_then(Value::as_i64).and_then(|amount| Money::new(amount, currency));
+    let money = amount
+        .ok_or_else(|| in_price(wrong("amount", "must be a whole number of minor units, not negative")))?;
+    let quantity = match optional(object, "quantity") {
+        None => None,
+        Some(value) => {
+            Some(value.as_i64().filter(|units| (0..=QUANTITY_MAX).contains(units)).ok_or_else(|| {
+                below(wrong("quantity", format!("must be a whole number from 0 to {QUANTITY_MAX}")))
+            })?)
+        }
+    };
+    Ok(Variant { line, sku, options: texts(object, "options").map_err(below)?, price: money, quantity })
+}
+
+fn wrong(field: &str, reason: impl Into<String>) -> Wrong {
+    (field.to_owned(), reason.into())
+}
+
+fn optional<'a>(object: &'a Map<String, Value>, field: &str) -> Option<&'a Value> {
+    object.get(field).filter(|value| !value.is_null())
+}
+
+fn text<'a>(object: &'a Map<String, Value>, field: &str) -> Result<&'a str, Wrong> {
+    object.get(field).and_then(Value::as_str).ok_or_else(|| wrong(field, "must be there, and a text"))
+}
+
+fn code(object: &Map<String, Value>, field: &str) -> Result<Code, Wrong> {
+    Code::new(text(object, field)?).map_err(|error| wrong(field, error.to_string()))
+}
+
+fn texts(object: &Map<String, Value>, field: &str) -> Result<Option<Texts>, Wrong> {
+    let Some(value) = object.get(field) else { return Ok(None) };
+    let texts = value.as_object().and_then(|texts| {
+        texts
+            .iter()
+            .map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned())))
+            .collect::<Option<BTreeMap<_, _>>>()
+    });
+    texts.filter(fits).map(Some).ok_or_else(|| {
+        wrong(field, "must be an object of texts without a NUL, 16 KiB at most (a description: 256 KiB)")
+    })
+}
+
+/// Whether PostgreSQL can hold them; their length is judged by the tables.
+fn fits(texts: &Texts) -> bool {
+    texts.iter().all(|(name, text)| !name.contains('\0') && !text.contains('\0'))
+}
+
+fn strings(object: &Map<String, Value>, field: &str) -> Result<Option<Vec<String>>, Wrong> {
+    let Some(value) = object.get(field) else { return Ok(None) };
+    let texts = value.as_array().and_then(|texts| {
+        texts
+            .iter()
+            .map(|text| text.as_str().filter(|text| !text.contains('\0')).map(str::to_owned))
+            .collect::<Option<Vec<_>>>()
+    });
+    texts.map(Some).ok_or_else(|| wrong(field, "must be a list of texts"))
+}
+
+fn moment(object: &Map<String, Value>, field: &str) -> Result<Option<Option<i64>>, Wrong> {
+    match object.get(field) {
+        None => Ok(None),
+        Some(Value::Null) => Ok(Some(None)),
+        Some(value) => {
+            let moment = value.as_str().and_then(|text| text.parse::<Timestamp>().ok());
+            let micros = moment.map(Timestamp::as_microsecond);
+            micros.map(|micros| Some(Some(micros))).ok_or_else(|| {
+                wrong(
+                    field,
+                    "must be a moment as RFC 3339 has it, such as 2026-12-01T10:00:00+09:00, or null",
+                )
+            })
+        }
+    }
+}
+
+fn only(object: &Map<String, Value>, known: &[&str], at: &str) -> Result<(), Wrong> {
+    if object.keys().all(|name| known.contains(&name.as_str())) {
+        return Ok(());
+    }
+    Err((at.to_owned(), format!("has a member that is none of {}", known.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> Vec<(u64, String)> {
+        read(text.as_bytes()).refused.into_iter().map(|one| (one.line, one.field)).collect()
+    }
+
+    #[test]
+    fn brands_categories_and_products_are_read_line_by_line() {
+        let records = read(
+            "\u{feff}{\"brand\": \"tea\", \"currency\": \"KRW\"}\r\n\
+            \n\
+            {\"brand\": \"tea\", \"category\": \"green\", \"parent\": \"all\"}\n\
+            {\"brand\": \"tea\", \"product\": \"A\", \"names\": {\"ko\": \"차\"}, \"published_from\": \"2026-12-01T10:00:00+09:00\", \
+             \"variants\": [{\"sku\": \"A-1\", \"price\": {\"amount\": 5, \"currency\": \"KRW\"}, \"quantity\": 3}]}\n"
+                .as_bytes(),
+        );
+        assert_eq!(records.refused, []);
+        assert_eq!((records.brands.len(), records.categories.len()), (1, 2));
+        let [product] = &records.products[..] else { panic!("one product") };
+        assert_eq!(product.published_from, Some(Some(1_796_086_800_000_000)));
+        assert_eq!((product.published_until, &product.images), (None, &None));
+        assert_eq!((product.variants[0].price.amount(), product.variants[0].quantity), (5, Some(3)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_line_and_member_and_the_rest_is_read() {
+        let text = concat!(
+            "[]\n",
+            "{\"brand\": \"Tea\", \"currency\": \"KRW\"}\n",
+            "{\"brand\": \"tea\", \"currency\": \"won\"}\n",
+            "{\"brand\": \"tea\", \"product\": \"..\"}\n",
+            "{\"brand\": \"tea\", \"product\": \"A\", \"secret\": 1}\n",
+            "{\"brand\": \"tea\", \"product\": \"A\", \"variants\": [{\"sku\": \"A\", \"price\": {\"amount\": -1, \"currency\": \"KRW\"}}]}\n",
+            "{\"brand\": \"tea\", \"product\": \"A\", \"variants\": [{\"sku\": \"A\", \"price\": {\"amount\": 1.5, \"currency\": \"KRW\"}}]}\n",
+            "{\"brand\": \"tea\", \"product\": \"A\", \"names\": {\"ko\": 1}}\n",
+            "{\"brand\": \"tea\", \"product\": \"A\", \"document\": []}\n",
+            "{\"brand\": \"tea\", \"category\": \"a\", \"parent\": \"a\"}\n",
+            "{\"brand\": \"tea\", \"product\": \"A\", \"published_until\": \"soon\"}\n",
+            "{\"brand\": \"tea\", \"product\": \"GOOD\"}\n",
+        );
+        let fields = [
+            "",
+            "brand",
+            "currency",
+            "product",
+            "",
+            "variants/0/price/amount",
+            "variants/0/price/amount",
+            "names",
+            "document",
+            "parent",
+            "published_until",
+        ];
+        let expected: Vec<_> = (1_u64..).zip(fields).map(|(line, field)| (line, field.to_owned())).collect();
+        assert_eq!(refused(text), expected);
+        assert_eq!(read(text.as_bytes()).products.len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_ends_in_the_middle_of_a_line_loses_that_line_alone() {
+        let records = read(b"{\"brand\": \"tea\", \"product\": \"A\"}\n{\"brand\": \"tea\", \"prod");
+        assert_eq!(records.products.len(), 1);
+        assert!(
+            records.refused[0].reason.contains("the file seems to be cut here"),
+            "{}",
+            records.refused[0]
+        );
+    }
+
+    #[test]
+    fn a_brand_of_two_currencies_is_refused_where_the_second_one_stands() {
+        let text = concat!(
+            "{\"brand\": \"tea\", \"currency\": \"KRW\"}\n",
+            "{\"brand\": \"tea\", \"product\": \"A\", \"variants\": [{\"sku\": \"A\", \"price\": {\"amount\": 1, \"currency\": \"JPY\"}}]}\n",
+        );
+        assert_eq!(refused(text), [(2, "variants/price/currency".to_owned())]);
+    }
+
+    #[test]
+    fn no_refusal_repeats_what_the_file_says() {
+        for text in [
+            "{\"brand\": \"hunter2\", \"hunter2\": 1}",
+            "hunter2",
+            "{\"brand\": \"tea\", \"product\": \"\u{1}hunter2\"}",
+            "{\"brand\": \"tea\", \"product\": \"A\", \"published_from\": \"hunter2\"}",
+        ] {
+            for refusal in read(text.as_bytes()).refused {
+                assert!(!refusal.to_string().contains("hunter2"), "{refusal}");
+            }
+        }
+    }
+}

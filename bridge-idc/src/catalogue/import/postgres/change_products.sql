@@ -1,0 +1,24 @@
+-- What the file does not speak of stays, and a row that is so already is not touched.
+UPDATE products
+SET names = coalesce(new.names, products.names),
+    descriptions = coalesce(new.descriptions, products.descriptions),
+    document = coalesce(new.document, products.document),
+    images = coalesce(new.images, products.images),
+    published_from = CASE WHEN new.sets_from THEN new.published_from ELSE products.published_from END,
+    published_until = CASE WHEN new.sets_until THEN new.published_until ELSE products.published_until END
+FROM jsonb_to_recordset(CAST($1::text AS jsonb)) AS new (
+    brand text, product text, names jsonb, descriptions jsonb, document jsonb, images jsonb,
+    published_from bigint, published_until bigint, sets_from boolean, sets_until boolean
+)
+WHERE products.brand = new.brand AND products.product = new.product
+    AND (
+        products.names, products.descriptions, products.document, products.images,
+        products.published_from, products.published_until
+    ) IS DISTINCT FROM (
+        coalesce(new.names, products.names),
+        coalesce(new.descriptions, products.descriptions),
+        coalesce(new.document, products.document),
+        coalesce(new.images, products.images),
+        CASE WHEN new.sets_from THEN new.published_from ELSE products.published_from END,
+        CASE WHEN new.sets_until THEN new.published_until ELSE products.published_until END
+    )

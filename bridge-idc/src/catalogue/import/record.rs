@@ -1,0 +1,125 @@
+//! What a catalogue file says, checked: brands, categories and products, and what was refused of it and why.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bridge_protocol::domain::catalogue::Code;
+use bridge_protocol::domain::{Brand, Currency, Money, Sku};
+use serde_json::{Map, Value};
+
+/// Texts by language.
+pub type Texts = BTreeMap<String, String>;
+
+/// The most units of one SKU.
+pub const QUANTITY_MAX: i64 = 1_000_000_000_000;
+
+/// Bytes of a document, and of a product's descriptions, as the tables have it.
+pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
+
+/// Something that is not imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// On which line of the file, from 1.
+    pub line: u64,
+    /// Which column or member; empty for the whole line.
+    pub field: String,
+    /// What is wrong and what would be right. Never what the file says there.
+    pub reason: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let colon = if self.field.is_empty() { "" } else { ": " };
+        write!(f, "line {}: {}{colon}{}", self.line, self.field, self.reason)
+    }
+}
+
+/// What a file says, without what was refused of it.
+#[derive(Debug, Default)]
+pub struct Records {
+    /// The currency of each brand, and the line that said it first.
+    pub brands: BTreeMap<Brand, (Currency, u64)>,
+    /// Categories by brand and code; those that are only mentioned are there without names.
+    pub categories: BTreeMap<(Brand, Code), Category>,
+    /// In the order of the file.
+    pub products: Vec<Product>,
+    /// What is wrong in the file.
+    pub refused: Vec<Refusal>,
+}
+
+/// A category; what is `None` stays as it is in the database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Category {
+    /// The category above.
+    pub parent: Option<Code>,
+    /// Its names.
+    pub names: Option<Texts>,
+    /// Its place among its siblings.
+    pub position: Option<i32>,
+}
+
+/// A product; what is `None` stays as it is in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Product {
+    /// On which line.
+    pub line: u64,
+    /// Whose.
+    pub brand: Brand,
+    /// Which.
+    pub product: Code,
+    /// Its names.
+    pub names: Option<Texts>,
+    /// Its descriptions.
+    pub descriptions: Option<Texts>,
+    /// Whatever else there is about it.
+    pub document: Option<Map<String, Value>>,
+    /// Where its pictures are.
+    pub images: Option<Vec<String>>,
+    /// In which categories it stands: these and no others.
+    pub categories: Option<Vec<Code>>,
+    /// From when on it is shown, in microseconds since 1970; `Some(None)` for always.
+    pub published_from: Option<Option<i64>>,
+    /// Until when.
+    pub published_until: Option<Option<i64>>,
+    /// What can be ordered of it; others that it has stay.
+    pub variants: Vec<Variant>,
+}
+
+/// A variant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variant {
+    /// On which line.
+    pub line: u64,
+    /// Its SKU.
+    pub sku: Sku,
+    /// What sets it apart.
+    pub options: Option<Texts>,
+    /// What one unit costs.
+    pub price: Money,
+    /// Units for sale from now on.
+    pub quantity: Option<i64>,
+}
+
+impl Records {
+    /// Notes what is wrong.
+    pub fn refuse(&mut self, line: u64, field: impl Into<String>, reason: impl Into<String>) {
+        self.refused.push(Refusal { line, field: field.into(), reason: reason.into() });
+    }
+
+    /// Notes a brand's currency; false if it is known to sell in another one.
+    pub fn name_brand(&mut self, brand: &Brand, currency: Currency, line: u64, field: &str) -> bool {
+        let (first, named_on) = *self.brands.entry(brand.clone()).or_insert((currency, line));
+        if first != currency {
+            let reason = format!("is {currency}, but line {named_on} says that this brand sells in {first}");
+            self.refuse(line, field, reason);
+        }
+        first == currency
+    }
+
+    /// Mentions categories, so that they are there.
+    pub fn mention(&mut self, brand: &Brand, categories: &[Code]) {
+        for category in categories {
+            self.categories.entry((brand.clone(), category.clone())).or_default();
+        }
+    }
+}

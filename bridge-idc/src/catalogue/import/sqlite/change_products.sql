@@ -1,0 +1,26 @@
+-- What the file does not speak of stays, and a row that is so already is not touched.
+UPDATE products
+SET names = coalesce(new.names, products.names),
+    descriptions = coalesce(new.descriptions, products.descriptions),
+    document = coalesce(new.document, products.document),
+    images = coalesce(new.images, products.images),
+    published_from = iif(new.sets_from, new.published_from, products.published_from),
+    published_until = iif(new.sets_until, new.published_until, products.published_until)
+FROM (
+    SELECT
+        value ->> 'brand' AS brand, value ->> 'product' AS product,
+        nullif(value -> 'names', 'null') AS names, nullif(value -> 'descriptions', 'null') AS descriptions,
+        nullif(value -> 'document', 'null') AS document, nullif(value -> 'images', 'null') AS images,
+        value ->> 'published_from' AS published_from, value ->> 'published_until' AS published_until,
+        value ->> 'sets_from' AS sets_from, value ->> 'sets_until' AS sets_until
+    FROM json_each($1)
+) AS new
+WHERE products.brand = new.brand AND products.product = new.product
+    AND (
+        coalesce(new.names, products.names) IS NOT products.names
+        OR coalesce(new.descriptions, products.descriptions) IS NOT products.descriptions
+        OR coalesce(new.document, products.document) IS NOT products.document
+        OR coalesce(new.images, products.images) IS NOT products.images
+        OR iif(new.sets_from, new.published_from, products.published_from) IS NOT products.published_from
+        OR iif(new.sets_until, new.published_until, products.published_until) IS NOT products.published_until
+    )

@@ -1,0 +1,316 @@
+//! Writes what a catalogue file says: some products a transaction, so that orders are not held up and what is refused is
+//! refused alone.
+//!
+//! Each statement takes a table of rows as one JSON text. It inserts what is new, or changes what is otherwise; a row that is so
+//! already is not touched and does not enter the log of changes.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bridge_protocol::domain::Brand;
+use serde_json::{Value, json};
+use sqlx::{Postgres, Sqlite};
+
+use super::record::{Category, Product, Records, Variant};
+use super::{Imported, Tally};
+use crate::ledger::{Open, Pools};
+
+/// A statement for either database.
+struct Statement {
+    postgres: &'static str,
+    sqlite: &'static str,
+}
+
+macro_rules! statement {
+    ($file:literal) => {
+        Statement {
+            postgres: include_str!(concat!("postgres/", $file)),
+            sqlite: include_str!(concat!("sqlite/", $file)),
+        }
+    };
+}
+
+const ADD_BRANDS: Statement = Statement {
+    postgres: "INSERT INTO brands (brand, currency) SELECT new.brand, new.currency
+        FROM jsonb_to_recordset(CAST($1::text AS jsonb)) AS new (brand text, currency text) ON CONFLICT (brand) DO NOTHING",
+    sqlite: "INSERT INTO brands (brand, currency) SELECT value ->> 'brand', value ->> 'currency'
+        FROM json_each($1) WHERE true ON CONFLICT (brand) DO NOTHING",
+};
+const CURRENCIES: Statement = Statement {
+    postgres: "SELECT brands.brand, brands.currency, '' FROM brands
+        JOIN jsonb_to_recordset(CAST($1::text AS jsonb)) AS new (brand text) ON brands.brand = new.brand",
+    sqlite: "SELECT brand, currency, '' FROM brands WHERE brand IN (SELECT value ->> 'brand' FROM json_each($1))",
+};
+const OWNERS: Statement = statement!("owners.sql");
+
+/// A connection with a transaction open on it.
+enum Transaction {
+    Postgres(Open<Postgres>),
+    Sqlite(Open<Sqlite>),
+}
+
+impl Transaction {
+    async fn begin(pools: &Pools) -> sqlx::Result<Self> {
+        Ok(match pools {
+            Pools::Postgres(pool) => Self::Postgres(Open::begin(pool.acquire().await?, "BEGIN").await?),
+            Pools::Sqlite { writer, .. } => {
+                Self::Sqlite(Open::begin(writer.acquire().await?, "BEGIN IMMEDIATE").await?)
+            }
+        })
+    }
+
+    /// Runs a statement over these rows; how many it changed.
+    async fn run(&mut self, statement: &Statement, rows: &Value) -> sqlx::Result<u64> {
+        let rows = rows.to_string();
+        Ok(match self {
+            Self::Postgres(open) => {
+                sqlx::query(statement.postgres).bind(rows).execute(open.connection()).await?.rows_affected()
+            }
+            Self::Sqlite(open) => {
+                sqlx::query(statement.sqlite).bind(rows).execute(open.connection()).await?.rows_affected()
+            }
+        })
+    }
+
+    async fn ask(
+        &mut self,
+        statement: &Statement,
+        rows: &Value,
+    ) -> sqlx::Result<Vec<(String, String, String)>> {
+        let rows = rows.to_string();
+        match self {
+            Self::Postgres(open) => {
+                sqlx::query_as(statement.postgres).bind(rows).fetch_all(open.connection()).await
+            }
+            Self::Sqlite(open) => {
+                sqlx::query_as(statement.sqlite).bind(rows).fetch_all(open.connection()).await
+            }
+        }
+    }
+
+    async fn say(&mut self, statement: &'static str) -> sqlx::Result<()> {
+        match self {
+            Self::Postgres(open) => sqlx::query(statement).execute(open.connection()).await.map(drop),
+            Self::Sqlite(open) => sqlx::query(statement).execute(open.connection()).await.map(drop),
+        }
+    }
+
+    async fn commit(self) -> sqlx::Result<()> {
+        match self {
+            Self::Postgres(open) => open.commit().await,
+            Self::Sqlite(open) => open.commit().await,
+        }
+    }
+}
+
+/// Writes products part by part.
+pub(super) struct Writer<'a> {
+    pools: &'a Pools,
+    /// Everything in one transaction, which its owner ends.
+    whole: bool,
+    open: Option<Transaction>,
+    pub(super) imported: Imported,
+}
+
+/// Why a part could not be written.
+pub(super) enum Failed {
+    /// A rule of the tables, which one row of it breaks.
+    Rule,
+    /// The database.
+    Database(sqlx::Error),
+}
+
+impl From<sqlx::Error> for Failed {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::error::ErrorKind;
+        match error.as_database_error().map(|error| error.kind()) {
+            Some(
+                ErrorKind::CheckViolation | ErrorKind::NotNullViolation | ErrorKind::ForeignKeyViolation,
+            ) => Self::Rule,
+            _ => Self::Database(error),
+        }
+    }
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(pools: &'a Pools, whole: bool) -> Self {
+        Self { pools, whole, open: None, imported: Imported::default() }
+    }
+
+    /// Adds the brands, and refuses what is of one that sells in another currency. Then adds and changes categories.
+    pub(super) async fn prepare(&mut self, records: &mut Records) -> Result<(), sqlx::Error> {
+        let mut transaction = self.begin().await?;
+        let brands: Vec<Value> = records
+            .brands
+            .iter()
+            .map(|(brand, (currency, _))| json!({"brand": brand.as_str(), "currency": currency.as_str()}))
+            .collect();
+        let brands = Value::Array(brands);
+        self.imported.brands = transaction.run(&ADD_BRANDS, &brands).await?;
+        let known = transaction.ask(&CURRENCIES, &brands).await?;
+        let known: HashMap<String, String> =
+            known.into_iter().map(|(brand, currency, _)| (brand, currency)).collect();
+        refuse_other_currencies(records, &known);
+
+        let there: Vec<String> =
+            records.products.iter().map(|product| product.brand.as_str().to_owned()).collect();
+        let categories = category_rows(&records.categories, |brand| {
+            known.contains_key(brand.as_str()) || there.iter().any(|there| there == brand.as_str())
+        });
+        let new = transaction.run(&statement!("add_categories.sql"), &categories).await?;
+        let changed = transaction.run(&statement!("change_categories.sql"), &categories).await?;
+        let all = categories.as_array().map_or(0, Vec::len) as u64;
+        self.imported.categories = Tally { new, changed, unchanged: all - new - changed };
+        self.end(transaction).await
+    }
+
+    /// Writes these products; nothing of them if one breaks a rule.
+    pub(super) async fn write(&mut self, products: &[Product]) -> Result<(), Failed> {
+        let mut transaction = self.begin().await?;
+        transaction.say("SAVEPOINT part").await?;
+        match rows(&mut transaction, products).await {
+            Ok(imported) => {
+                transaction.say("RELEASE SAVEPOINT part").await?;
+                self.end(transaction).await?;
+                self.imported.add(&imported);
+                Ok(())
+            }
+            Err(error) => {
+                transaction.say("ROLLBACK TO SAVEPOINT part").await?;
+                self.end(transaction).await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Whose these variants' SKUs are already.
+    pub(super) async fn owners(
+        &mut self,
+        products: &[Product],
+    ) -> Result<HashMap<(String, String), String>, sqlx::Error> {
+        let mut transaction = self.begin().await?;
+        let found = transaction.ask(&OWNERS, &variant_rows(products)).await?;
+        self.end(transaction).await?;
+        Ok(found.into_iter().map(|(brand, sku, product)| ((brand, sku), product)).collect())
+    }
+
+    /// Makes everything durable that is not yet, or takes it back.
+    pub(super) async fn finish(mut self, keep: bool) -> Result<Imported, sqlx::Error> {
+        if let Some(transaction) = self.open.take()
+            && keep
+        {
+            transaction.commit().await?;
+        }
+        Ok(self.imported)
+    }
+
+    async fn begin(&mut self) -> sqlx::Result<Transaction> {
+        match self.open.take() {
+            Some(transaction) => Ok(transaction),
+            None => Transaction::begin(self.pools).await,
+        }
+    }
+
+    async fn end(&mut self, transaction: Transaction) -> sqlx::Result<()> {
+        if self.whole {
+            self.open = Some(transaction);
+            Ok(())
+        } else {
+            transaction.commit().await
+        }
+    }
+}
+
+async fn rows(transaction: &mut Transaction, products: &[Product]) -> sqlx::Result<Imported> {
+    let mut imported = Imported::default();
+    let rows = product_rows(products);
+    let new = transaction.run(&statement!("add_products.sql"), &rows).await?;
+    let changed = transaction.run(&statement!("change_products.sql"), &rows).await?;
+    imported.products = Tally { new, changed, unchanged: products.len() as u64 - new - changed };
+    let rows = membership_rows(products);
+    transaction.run(&statement!("leave_categories.sql"), &rows).await?;
+    transaction.run(&statement!("enter_categories.sql"), &rows).await?;
+    let rows = variant_rows(products);
+    let all = rows.as_array().map_or(0, Vec::len) as u64;
+    let new = transaction.run(&statement!("add_variants.sql"), &rows).await?;
+    let changed = transaction.run(&statement!("change_variants.sql"), &rows).await?;
+    imported.variants = Tally { new, changed, unchanged: all - new - changed };
+    imported.stock = transaction.run(&statement!("set_units.sql"), &rows).await?;
+    transaction.run(&statement!("open_units.sql"), &rows).await?;
+    Ok(imported)
+}
+
+/// A brand sells in one currency for ever: its orders are in it.
+fn refuse_other_currencies(records: &mut Records, known: &HashMap<String, String>) {
+    let others: BTreeMap<Brand, (u64, String)> = records
+        .brands
+        .iter()
+        .filter_map(|(brand, (currency, line))| {
+            let known = known.get(brand.as_str()).filter(|known| *known != currency.as_str())?;
+            Some((
+                brand.clone(),
+                (*line, format!("is {currency}, but this brand sells in {known} in this database")),
+            ))
+        })
+        .collect();
+    for (brand, (line, reason)) in others {
+        records.refuse(line, "currency", reason);
+        let of_brand: Vec<u64> = records
+            .products
+            .iter()
+            .filter(|product| product.brand == brand && product.line != line)
+            .map(|product| product.line)
+            .collect();
+        for line in of_brand {
+            records.refuse(line, "currency", "is not what this brand sells in in this database");
+        }
+        records.products.retain(|product| product.brand != brand);
+    }
+}
+
+fn category_rows(
+    categories: &BTreeMap<(Brand, bridge_protocol::domain::catalogue::Code), Category>,
+    is_there: impl Fn(&Brand) -> bool,
+) -> Value {
+    let rows = categories.iter().filter(|((brand, _), _)| is_there(brand)).map(|((brand, code), category)| {
+        json!({
+            "brand": brand.as_str(), "category": code.as_str(), "parent": category.parent.as_ref().map(|parent| parent.as_str()),
+            "names": category.names, "position": category.position,
+        })
+    });
+    rows.collect()
+}
+
+fn product_rows(products: &[Product]) -> Value {
+    let rows = products.iter().map(|product| {
+        json!({
+            "brand": product.brand.as_str(), "product": product.product.as_str(),
+            "names": product.names, "descriptions": product.descriptions,
+            "document": product.document, "images": product.images,
+            "published_from": product.published_from.flatten(), "sets_from": product.published_from.is_some(),
+            "published_until": product.published_until.flatten(), "sets_until": product.published_until.is_some(),
+        })
+    });
+    rows.collect()
+}
+
+fn membership_rows(products: &[Product]) -> Value {
+    let rows = products.iter().filter_map(|product| {
+        let categories: Vec<&str> = product.categories.as_ref()?.iter().map(|code| code.as_str()).collect();
+        Some(json!({"brand": product.brand.as_str(), "product": product.product.as_str(), "categories": categories}))
+    });
+    rows.collect()
+}
+
+fn variant_rows(products: &[Product]) -> Value {
+    let row = |product: &Product, (position, variant): (usize, &Variant)| {
+        json!({
+            "brand": product.brand.as_str(), "product": product.product.as_str(), "sku": variant.sku.as_str(),
+            "price": variant.price.amount(), "options": variant.options, "quantity": variant.quantity,
+            "position": position,
+        })
+    };
+    let rows = products
+        .iter()
+        .flat_map(|product| product.variants.iter().enumerate().map(move |one| row(product, one)));
+    rows.collect()
+}
