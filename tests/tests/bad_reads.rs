@@ -46,8 +46,10 @@ async fn say(site: &Site, request: &[u8]) -> Result<String> {
     Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
+/// A refusal, or a connection that was closed without one: what is left unread of a request can cost its answer.
 fn refuses(said: &str, statuses: &[u16]) -> bool {
-    statuses.iter().any(|status| said.starts_with(&format!("HTTP/1.1 {status} "))) && !said.contains(PLANTED)
+    let is_refused = statuses.iter().any(|status| said.starts_with(&format!("HTTP/1.1 {status} ")));
+    (said.is_empty() || is_refused) && !said.contains(PLANTED)
 }
 
 #[test]
@@ -150,7 +152,7 @@ fn a_read_that_is_not_http_as_it_should_be_is_refused_and_smuggles_nothing() -> 
         for (what, request) in cases {
             let said = say(site, request.as_bytes()).await?;
             ensure!(refuses(&said, &[400, 431, 505]), "{what}: {said}");
-            ensure!(said.matches("HTTP/1.1 ").count() == 1, "{what} was answered more than once: {said}");
+            ensure!(said.matches("HTTP/1.1 ").count() <= 1, "{what} was answered more than once: {said}");
         }
         let bare = format!("GET {GOOD} HTTP/1.1\nhost: bridge\n\n");
         let said = say(site, bare.as_bytes()).await?;
@@ -158,7 +160,7 @@ fn a_read_that_is_not_http_as_it_should_be_is_refused_and_smuggles_nothing() -> 
         for method in ["POST", "PUT", "DELETE", "PATCH"] {
             let request = format!("{method} {GOOD} HTTP/1.1\r\nhost: bridge\r\nconnection: close\r\n\r\n");
             let said = say(site, request.as_bytes()).await?;
-            ensure!(refuses(&said, &[405]) && said.to_ascii_lowercase().contains("\r\nallow: "), "{method}: {said}");
+            ensure!(!said.is_empty() && refuses(&said, &[405]) && said.to_ascii_lowercase().contains("\r\nallow: "), "{method}: {said}");
         }
         Ok(())
     })
@@ -173,7 +175,10 @@ fn a_position_that_is_none_is_refused_and_nothing_of_any_request_is_logged() -> 
                 "GET {GOOD} HTTP/1.1\r\nhost: bridge\r\nbridge-min-seq: {value}\r\nconnection: close\r\n\r\n"
             );
             let said = say(site, request.as_bytes()).await?;
-            ensure!(refuses(&said, &[400]) && said.contains("/problems/invalid-min-seq"), "{value}: {said}");
+            ensure!(
+                !said.is_empty() && refuses(&said, &[400]) && said.contains("/problems/invalid-min-seq"),
+                "{value}: {said}"
+            );
         }
         let pipelined = format!("GET {GOOD} HTTP/1.1\r\nhost: bridge\r\n\r\n").repeat(3);
         let last = format!("GET {GOOD} HTTP/1.1\r\nhost: bridge\r\nconnection: close\r\n\r\n");

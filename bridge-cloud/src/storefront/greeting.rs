@@ -1,7 +1,7 @@
-//! A connection whose first bytes are waited for only so long.
+//! A connection whose first bytes are waited for only so long, and whose requests' lines end as they should.
 //!
 //! hyper's clock for a request's head starts once it knows which HTTP it reads. Until then it waits without end, and a
-//! caller that connects and says nothing, or half of HTTP/2's preface, would keep its place. Nothing is looked at here.
+//! caller that connects and says nothing, or half of HTTP/2's preface, would keep its place.
 
 use std::io;
 use std::pin::Pin;
@@ -12,12 +12,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use super::lines::Lines;
+
 /// Bytes of HTTP/2's preface (RFC 9113 section 3.4): by then hyper knows, and its own clocks run.
 const GREETING_BYTES: usize = 24;
 
-/// A stream that fails to be read if its greeting is late.
+/// A stream that fails to be read if its greeting is late, or a line of a request ends wrongly.
 pub(super) struct Greeting {
     stream: TcpStream,
+    lines: Lines,
     missing: usize,
     /// Set while `missing` > 0.
     late: Option<Pin<Box<Sleep>>>,
@@ -26,7 +29,12 @@ pub(super) struct Greeting {
 impl Greeting {
     /// Waits for the first bytes of a connection for at most `patience`.
     pub(super) fn within(patience: Duration, stream: TcpStream) -> Self {
-        Self { stream, missing: GREETING_BYTES, late: Some(Box::pin(sleep(patience))) }
+        Self {
+            stream,
+            lines: Lines::default(),
+            missing: GREETING_BYTES,
+            late: Some(Box::pin(sleep(patience))),
+        }
     }
 }
 
@@ -35,6 +43,9 @@ impl AsyncRead for Greeting {
         let this = self.get_mut();
         let before = into.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, into);
+        if let Err(error) = this.lines.take(&into.filled()[before..]) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+        }
         let Some(late) = &mut this.late else { return read };
         this.missing = this.missing.saturating_sub(into.filled().len() - before);
         if this.missing == 0 {

@@ -9,6 +9,9 @@ pub mod problem;
 /// A connection's first bytes are waited for only so long.
 mod greeting;
 
+/// Line ends in the heads of requests.
+mod lines;
+
 /// What every request meets first: reads are answered there, everything else is routed.
 mod front;
 

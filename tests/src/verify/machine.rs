@@ -1,9 +1,14 @@
-//! What the tests need on the machine beside Rust: PostgreSQL's server and the openssl command.
+//! What the tests need on the machine beside Rust: PostgreSQL's server, openssl, and HTTP clients that others wrote.
 
 use crate::machine::{self, Need, NotReady};
 use crate::postgres::Postgres;
 
-const PROGRAMS: [Need; 1] = [Need { program: "openssl", package: "openssl" }];
+const PROGRAMS: [Need; 4] = [
+    Need { program: "openssl", package: "openssl" },
+    Need { program: "curl", package: "curl" },
+    Need { program: "h2load", package: "nghttp2-client" },
+    Need { program: "wrk", package: "wrk" },
+];
 
 /// Installs what is missing, and proves that PostgreSQL starts here.
 pub(super) async fn make_ready() -> Result<(), NotReady> {
