@@ -60,7 +60,10 @@ impl Numbers {
     pub(super) fn new(pools: &Pools, agent: String) -> Self {
         let database = match pools {
             Pools::Postgres(pool) => {
-                Database::Postgres { options: Box::new((*pool.connect_options()).clone()), connection: None }
+                // Each statement of a round must see what was committed before it, whatever a DBA made the default.
+                let isolation = [("default_transaction_isolation", "read committed")];
+                let options = Box::new((*pool.connect_options()).clone().options(isolation));
+                Database::Postgres { options, connection: None }
             }
             Pools::Sqlite { writer, readers } => {
                 Database::Sqlite { writer: writer.clone(), readers: readers.clone() }

@@ -184,6 +184,14 @@ pub(crate) async fn a_sequencer_that_ends_in_order_gives_its_lease_back(database
     assert!(second.settled().await.seq > 0);
 }
 
+pub(crate) async fn a_lease_from_before_the_clock_was_set_back_holds_up_nobody(database: &Database) {
+    let sql = "UPDATE catalogue_sequencer SET holder = 'another', expires_at = 9000000000000000";
+    database.run(sql, sql).await;
+    let mut source = Source::of(&database.ledger);
+    database.run(SHOP, SHOP).await;
+    assert!(source.settled().await.seq > 0);
+}
+
 async fn wait_for_count(database: &Database, sql: &'static str, count: i64) {
     let deadline = Instant::now() + PATIENCE;
     while database.count(sql).await != count {

@@ -2,10 +2,11 @@
 //! what commits late. The same interleaving, for such a reader and for a reader of the log.
 
 use bridge_idc::config::LedgerUrl;
+use sqlx::postgres::PgListener;
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::database::postgres;
-use crate::source::{Source, brands, changed};
+use crate::source::{PATIENCE, SHOP, Source, brands, changed};
 
 #[tokio::test]
 async fn a_change_that_commits_late_is_not_lost_as_a_reader_by_id_loses_it() {
@@ -76,4 +77,25 @@ async fn a_transaction_that_stays_open_holds_up_nobody() {
     assert_eq!(changed(&source.catalogue, &acme, start).await.len(), 20);
     held.execute("ROLLBACK").await.unwrap();
     assert_eq!(source.settled().await.seq, start.seq + 20);
+}
+
+#[tokio::test]
+async fn a_commit_wakes_the_sequencer_unless_its_session_does_so_itself() {
+    let database = postgres("wakes").await;
+    let LedgerUrl::Postgres(url) = database.url() else { unreachable!() };
+    database.run(SHOP, "").await;
+    let mut listener = PgListener::connect(url).await.unwrap();
+    listener.listen("bridge_catalogue_pending").await.unwrap();
+    let mut agent = PgConnection::connect(url).await.unwrap();
+    agent.execute("SET bridge.tells_sequencer = on; UPDATE stock SET available = available").await.unwrap();
+    let mut dba = PgConnection::connect(url).await.unwrap();
+    dba.execute("UPDATE stock SET available = available WHERE false").await.unwrap();
+    dba.execute("UPDATE stock SET available = available").await.unwrap();
+    dba.execute("NOTIFY bridge_catalogue_pending, 'after'").await.unwrap();
+    let mut payloads = Vec::new();
+    while payloads.last().is_none_or(|payload| payload != "after") {
+        let said = tokio::time::timeout(PATIENCE, listener.recv()).await.expect("it is heard").unwrap();
+        payloads.push(said.payload().to_owned());
+    }
+    assert_eq!(payloads, ["", "after"], "only the DBA's commit that changed something is told");
 }

@@ -52,6 +52,7 @@ on_both_databases! {
     cases::a_change_without_a_number_makes_its_bucket_unsettled
     cases::two_sequencers_number_densely_and_one_takes_over_when_the_other_dies
     cases::a_sequencer_that_ends_in_order_gives_its_lease_back
+    cases::a_lease_from_before_the_clock_was_set_back_holds_up_nobody
     cases::the_log_forgets_by_rows
     cases::the_log_forgets_by_age_and_keeps_the_newest
     cases::a_restored_backup_is_noticed_by_the_mark
