@@ -24,6 +24,7 @@ async fn every_server_answers_under_load_and_stands_in_its_rows() -> Result<()> 
             "read_cpu_vs_nginx_cache",
             "read_cpu_vs_haproxy_cache",
             "read_cpu_vs_bare",
+            "read_cpu_vs_nginx_cache_tuned",
             "read_cpu_vs_nginx_static",
             "reads_per_s_vs_nginx_cache",
             "reads_per_s_vs_haproxy_cache",

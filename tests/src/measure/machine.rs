@@ -58,7 +58,12 @@ pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-const PROFILE: &str = if cfg!(debug_assertions) { "dev" } else { "release" };
+/// The agents and this program are compiled in the same one, see the workspace's manifest.
+const PROFILE: &str = if cfg!(debug_assertions) {
+    "dev (dependencies at opt-level 3, agents at 2, with checks)"
+} else {
+    "release"
+};
 
 /// `name : value` of a file in `/proc`.
 fn field(text: &str, name: &str) -> Option<String> {

@@ -40,7 +40,7 @@ pub use bare::Answer;
 pub use options::{Inner, Options};
 pub use report::Report;
 pub use row::{Middle, Pair, Row, Target, Thousandths};
-pub use server::{Server, Subject};
+pub use server::{Files, Server, Subject};
 
 use machine::{Machine, cores};
 use options::Bench;
@@ -85,7 +85,7 @@ async fn measure(options: &Options) -> Result<Report> {
         let dir = dir.context("make a temporary folder")?;
         rows.extend(match bench {
             Bench::Reads => {
-                let effort = Effort { rounds: quick(3, 7), seconds: quick(1, 3) as u64, workers: cores() };
+                let effort = Effort { rounds: quick(3, 5), seconds: quick(1, 3) as u64, workers: cores() };
                 read(dir.path(), effort).await.context("measure reads")?
             }
             Bench::Freshness => {

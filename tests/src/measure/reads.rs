@@ -7,12 +7,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::bare::Answer;
 use super::progress::Progress;
 use super::row::{Middle, Pair, Row, Target};
-use super::server::{FILE, PRODUCT, Server, Subject};
+use super::server::{FILE, Files, PRODUCT, Server, Subject};
 use super::wrk::{self, Load};
 use crate::proc_stat::{cpu_time, tree_of};
 
@@ -57,14 +57,18 @@ pub async fn measure(
     answer: &Answer,
     effort: Effort,
 ) -> Result<Vec<Row>> {
-    let origin_dir = dir.join("origin");
-    std::fs::create_dir_all(&origin_dir)?;
-    let origin = Server::bare(program, &origin_dir, answer, 1).await?;
-    let nginx = Server::nginx(dir, &origin, answer, effort.workers).await?;
-    let haproxy = Server::haproxy(dir, &origin, answer, effort.workers).await?;
+    let folder = |name: &str| {
+        let folder = dir.join(name);
+        std::fs::create_dir_all(&folder).map(|()| folder).context("make a server's folder")
+    };
+    let workers = effort.workers;
+    let origin = Server::bare(program, &folder("origin")?, answer, 1).await?;
+    let nginx = Server::nginx(&folder("nginx")?, &origin, answer, workers, Files::Opened).await?;
+    let tuned = Server::nginx(&folder("tuned")?, &origin, answer, workers, Files::KeptOpen).await?;
+    let haproxy = Server::haproxy(&folder("haproxy")?, &origin, answer, workers).await?;
     // From now on only a cache can answer.
     drop(origin);
-    let bare = Server::bare(program, dir, answer, effort.workers).await?;
+    let bare = Server::bare(program, &folder("bare")?, answer, workers).await?;
     let baselines = [
         Baseline {
             against: "nginx proxy_cache",
@@ -88,8 +92,15 @@ pub async fn measure(
             per_second: Some("reads_per_s_vs_bare"),
         },
         Baseline {
+            against: "nginx, files open",
+            subject: tuned.asked_for(PRODUCT),
+            cpu: "read_cpu_vs_nginx_cache_tuned",
+            at_most: None,
+            per_second: None,
+        },
+        Baseline {
             against: "nginx static file",
-            subject: nginx.asked_for(FILE),
+            subject: tuned.asked_for(FILE),
             cpu: "read_cpu_vs_nginx_static",
             at_most: None,
             per_second: None,

@@ -28,6 +28,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) const PRODUCT: &str = "/v1/shop/products/one";
 pub(super) const FILE: &str = "/static/one.json";
 
+/// What nginx does with the files that it answers from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// It opens them for each request, as it does unless it is told otherwise.
+    Opened,
+    /// It keeps them open, as an administrator tells it who cares for speed and can wait for a change.
+    KeptOpen,
+}
+
 /// What is put under load: which processes, where, and for what path.
 #[derive(Clone, Debug)]
 pub struct Subject {
@@ -80,17 +89,22 @@ impl Server {
         Ok(server)
     }
 
-    /// nginx: `proxy_cache` at [`PRODUCT`], a static file at [`FILE`].
+    /// nginx: `proxy_cache` at [`PRODUCT`], a static file at [`FILE`]. Its folder must be its own.
     ///
     /// # Errors
     /// When it does not start, or answers something else.
-    pub async fn nginx(dir: &Path, origin: &Server, answer: &Answer, workers: usize) -> Result<Server> {
+    pub async fn nginx(
+        dir: &Path,
+        origin: &Server,
+        answer: &Answer,
+        workers: usize,
+        files: Files,
+    ) -> Result<Server> {
         let address = free_address().context("find a free port")?;
-        let dir = &dir.join("nginx");
         fs::create_dir_all(dir.join("static")).with_context(|| format!("make {}", dir.display()))?;
         fs::write(dir.join(&FILE[1..]), &answer.body).context("write nginx's static file")?;
         let config = dir.join("nginx.conf");
-        let text = nginx_config(dir, address, origin.address, workers);
+        let text = nginx_config(dir, address, origin.address, workers, files);
         fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
         let mut nginx = Command::new(machine::find("nginx").context("nginx is not installed")?);
         nginx.arg("-p").arg(dir).args(["-e", "stderr"]).arg("-c").arg(&config);
@@ -158,9 +172,13 @@ impl Drop for Server {
     }
 }
 
-/// As an administrator who cares for speed sets it up: no log, many requests on a connection, open files kept open.
-fn nginx_config(dir: &Path, address: SocketAddr, origin: SocketAddr, workers: usize) -> String {
+/// As its documentation shows it, without a log and with many requests on a connection.
+fn nginx_config(dir: &Path, address: SocketAddr, origin: SocketAddr, workers: usize, files: Files) -> String {
     let dir = dir.display();
+    let files = match files {
+        Files::Opened => "",
+        Files::KeptOpen => "open_file_cache max=1000 inactive=1h;\n  open_file_cache_valid 1h;\n",
+    };
     let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
     format!(
         "{user}daemon off;
@@ -180,8 +198,7 @@ http {{
   uwsgi_temp_path {dir}/uwsgi;
   scgi_temp_path {dir}/scgi;
   proxy_cache_path {dir}/cache levels=1:2 keys_zone=reads:10m inactive=1h use_temp_path=off;
-  open_file_cache max=1000 inactive=1h;
-  open_file_cache_valid 1h;
+  {files}
   server {{
     listen {address} reuseport;
     location /v1/ {{

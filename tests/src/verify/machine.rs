@@ -1,18 +1,19 @@
-//! What the tests need on the machine beside Rust: PostgreSQL's server, openssl, and HTTP clients that others wrote.
+//! What the tests need on the machine beside Rust: PostgreSQL's server, openssl, HTTP clients that others wrote, and what
+//! Bridge is measured beside.
 
 use crate::machine::{self, Need, NotReady};
+use crate::measure;
 use crate::postgres::Postgres;
 
-const PROGRAMS: [Need; 4] = [
+const PROGRAMS: [Need; 3] = [
     Need { program: "openssl", package: "openssl" },
     Need { program: "curl", package: "curl" },
     Need { program: "h2load", package: "nghttp2-client" },
-    Need { program: "wrk", package: "wrk" },
 ];
 
 /// Installs what is missing, and proves that PostgreSQL starts here.
 pub(super) async fn make_ready() -> Result<(), NotReady> {
-    machine::make_ready(&PROGRAMS).await?;
+    machine::make_ready(&[&PROGRAMS[..], &measure::NEEDS].concat()).await?;
     // It installs itself; stopped at once, since every test starts its own.
     Postgres::start().await.map(drop).map_err(|error| match error.downcast() {
         Ok(not_ready) => not_ready,
