@@ -1,6 +1,7 @@
 //! The Bridge side of every bench: a site with a catalogue, set up and called as anyone would, by commands and over HTTP.
 
-use std::fs;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use http::StatusCode;
 use tokio::time::{Instant, sleep};
 
-use super::catalogue;
+use super::catalogue::{Catalogue, SEED};
 use super::progress::tell;
 use super::server::Subject;
 use crate::database::Database;
@@ -30,12 +31,13 @@ pub(super) async fn site(dir: &Path, database: Database, products: usize, setup:
     tell("building the agents");
     let programs = Programs::build()?;
     tell(&format!("setting up a bridge and importing {products} products"));
-    let site = Site::set_up(dir, programs, database, &[(BRAND, CURRENCY)], catalogue::SEED, setup).await?;
-    let file = dir.join("catalogue.jsonl");
-    catalogue::write(&file, products)?;
-    let path = file.display().to_string();
+    let site = Site::set_up(dir, programs, database, &[(BRAND, CURRENCY)], SEED, setup).await?;
+    let catalogue = Catalogue::of(products);
+    let path = dir.join("catalogue.jsonl").display().to_string();
+    let mut out = BufWriter::new(File::create(&path).with_context(|| format!("make {path}"))?);
+    catalogue.write(&mut out).and_then(|()| out.flush()).with_context(|| format!("write {path}"))?;
     site.idc_command(&["catalogue", "import", &path]).await.context("import the catalogue")?;
-    fs::remove_file(&file).with_context(|| format!("remove {path}"))?;
+    site.import(&catalogue.stock).await?;
     Ok(site)
 }
 

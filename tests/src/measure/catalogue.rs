@@ -1,23 +1,145 @@
-//! The made-up catalogue that the benches import.
+//! The made-up catalogue that the benches import: products of about 1.4 KB each, in English and Korean, with two variants.
+//!
+//! Everything follows from the seed. Products, brands and categories are the JSON Lines that `bridge-idc catalogue import`
+//! reads, stock is a [`Plan`] without orders.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::io::{self, Write};
 
-use anyhow::{Context, Result};
-use serde_json::json;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+
+use super::bridge::{BRAND, CURRENCY};
+use crate::plan::{Plan, StockRow};
 
 /// Decides what is made up.
 pub(super) const SEED: u64 = 1;
+/// Categories at the root, and below each of them.
+const CATEGORIES: (usize, usize) = (12, 8);
+/// Words of a description, which make most of a product's length.
+const WORDS: usize = 72;
+const UNITS: u64 = 100;
 
-/// Writes so many products as JSON Lines.
-pub(super) fn write(path: &Path, products: usize) -> Result<()> {
-    let file = File::create(path).with_context(|| format!("make {}", path.display()))?;
-    let mut out = BufWriter::new(file);
-    for number in 0..products {
-        let text = "x".repeat(600);
-        let row = json!({"product": format!("p-{number:06}"), "names": {"en": text}});
-        writeln!(out, "{row}")?;
+const ENGLISH: &str = "light warm woven brushed cotton linen wool leather classic relaxed fitted tapered padded soft \
+durable breathable everyday evening trail city seasonal limited recycled handmade";
+const KOREAN: &str =
+    "가벼운 따뜻한 부드러운 튼튼한 편안한 깔끔한 한정판 새로운 면 울 가죽 린넨 도시 산책 여름 겨울";
+const COLOURS: [&str; 6] = ["black", "white", "navy", "red", "green", "sand"];
+const SIZES: [&str; 6] = ["S", "M", "L", "XL", "260", "270"];
+
+/// A catalogue of one brand.
+#[derive(Debug)]
+pub(super) struct Catalogue {
+    products: usize,
+    /// What is on the shelves.
+    pub(super) stock: Plan,
+}
+
+impl Catalogue {
+    /// Of so many products.
+    pub(super) fn of(products: usize) -> Catalogue {
+        let stock = (0..products).flat_map(|product| {
+            let price = price(product);
+            (0..2).map(move |variant| StockRow {
+                sku: sku(product, variant),
+                price_minor: price,
+                quantity: UNITS,
+            })
+        });
+        let stock =
+            Plan { brand: BRAND.to_owned(), currency: CURRENCY, stock: stock.collect(), steps: Vec::new() };
+        Catalogue { products, stock }
     }
-    out.flush().with_context(|| format!("write {}", path.display()))
+
+    /// Writes the brand, the categories and the products, a line each.
+    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let brand = json!({"brand": BRAND, "currency": CURRENCY, "names": {"en": "The Shop", "ko": "가게"}});
+        writeln!(out, "{brand}")?;
+        let (roots, below) = CATEGORIES;
+        for root in 0..roots {
+            writeln!(out, "{}", category(&format!("c{root:02}"), None))?;
+            for leaf in 0..below {
+                writeln!(out, "{}", category(&format!("c{root:02}-{leaf}"), Some(format!("c{root:02}"))))?;
+            }
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+        for number in 0..self.products {
+            writeln!(out, "{}", product(number, &mut rng))?;
+        }
+        Ok(())
+    }
+}
+
+fn category(code: &str, parent: Option<String>) -> Value {
+    let names = json!({"en": format!("Category {code}"), "ko": format!("분류 {code}")});
+    json!({"brand": BRAND, "category": code, "names": names, "parent": parent})
+}
+
+fn product(number: usize, rng: &mut ChaCha8Rng) -> Value {
+    let mut words = |from: &str, count: usize| {
+        let all: Vec<_> = from.split_ascii_whitespace().collect();
+        let words: Vec<_> = (0..count).filter_map(|_| all.choose(rng).copied()).collect();
+        words.join(" ")
+    };
+    let names = json!({"en": words(ENGLISH, 3), "ko": words(KOREAN, 3)});
+    let descriptions = json!({"en": words(ENGLISH, WORDS), "ko": words(KOREAN, WORDS / 2)});
+    let (root, leaf) = (number % CATEGORIES.0, rng.random_range(0..CATEGORIES.1));
+    let variants = (0..2).map(|variant| {
+        json!({
+            "sku": sku(number, variant),
+            "options": {"colour": COLOURS[number % COLOURS.len()], "size": SIZES[variant]},
+            "price": {"amount": price(number), "currency": CURRENCY},
+        })
+    });
+    json!({
+        "brand": BRAND, "product": code(number), "names": names, "descriptions": descriptions,
+        "categories": [format!("c{root:02}-{leaf}")],
+        "images": [format!("https://images.example.com/{}.jpg", code(number))],
+        "document": {"origin": "KR", "care": ["hand wash", "line dry"]},
+        "variants": variants.collect::<Vec<_>>(),
+    })
+}
+
+fn code(product: usize) -> String {
+    format!("P{product:06}")
+}
+
+fn sku(product: usize, variant: usize) -> String {
+    format!("{}-{variant}", code(product))
+}
+
+fn price(product: usize) -> u64 {
+    (19 + (product as u64 * 7) % 300) * 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_line_is_json_and_every_sku_has_a_stock() {
+        let catalogue = Catalogue::of(300);
+        let mut text = Vec::new();
+        catalogue.write(&mut text).expect("into memory");
+        let lines: Vec<Value> = text
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).expect("JSON"))
+            .collect();
+        let products: Vec<_> = lines.iter().filter(|line| line["product"].is_string()).collect();
+        assert_eq!((products.len(), lines.len()), (300, 1 + CATEGORIES.0 * (1 + CATEGORIES.1) + 300));
+        let categories: HashSet<_> = lines.iter().filter_map(|line| line["category"].as_str()).collect();
+        let stocked: HashSet<_> = catalogue.stock.stock.iter().map(|row| row.sku.as_str()).collect();
+        for product in products {
+            assert!(categories.contains(product["categories"][0].as_str().expect("a code")));
+            for variant in product["variants"].as_array().expect("variants") {
+                assert!(stocked.contains(variant["sku"].as_str().expect("a SKU")));
+            }
+            let bytes = product.to_string().len();
+            assert!((1_200..1_600).contains(&bytes), "{bytes} bytes");
+        }
+    }
 }
