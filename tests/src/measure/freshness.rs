@@ -45,14 +45,28 @@ enum What {
     Stock,
 }
 
+/// Who changes rows, as a DBA would.
+struct Writer {
+    primary: PgConnection,
+    sku: String,
+    /// The last price; each is a new one.
+    price: i64,
+}
+
+/// A change that the database has said is committed.
+struct Change {
+    what: What,
+    /// What shows it: the new price, or the new stock.
+    value: i64,
+    committed: Instant,
+}
+
 /// Both sides, and who changes what they show.
 struct Sides {
-    writer: PgConnection,
+    writer: Writer,
     standby: PgConnection,
     storefront: Client,
     product: Product,
-    /// The next price; each is a new one.
-    price: i64,
 }
 
 /// Measures so many changes on each side, with the folder `dir` for the bridge.
@@ -68,12 +82,12 @@ pub(super) async fn measure(dir: &Path, changes: usize) -> Result<Vec<Row>> {
     tell("making a standby across the same line");
     let line = TcpLine::start(cluster.address(), ROUND_TRIP).context("start the standby's line")?;
     let standby = cluster.standby(line.address()).await?;
+    let primary = cluster.connect(DATABASE).await.context("connect to the primary")?;
     let mut sides = Sides {
-        writer: cluster.connect(DATABASE).await.context("connect to the primary")?,
+        writer: Writer { primary, sku: product.sku.clone(), price: 1_000 },
         standby: standby.connect(DATABASE).await.context("connect to the standby")?,
         storefront: Client::new(site.storefront),
         product,
-        price: 1_000,
     };
     let pairs = sides.in_turns(changes).await?;
     Ok(rows(pairs))
@@ -100,8 +114,10 @@ impl Sides {
         let mut pairs = Vec::new();
         for round in 0..FIRST + changes {
             let what = if round % 2 == 0 { What::Price } else { What::Stock };
-            let baseline = self.on_the_standby(what).await?;
-            let bridge = self.in_the_cloud(what).await?;
+            let change = self.writer.change(what).await?;
+            let baseline = change.on_the_standby(&mut self.standby, &self.product.sku).await?;
+            let change = self.writer.change(what).await?;
+            let bridge = change.in_the_cloud(&mut self.storefront, &self.product).await?;
             if round >= FIRST {
                 pairs.push(Pair { baseline, bridge });
                 progress.step();
@@ -109,41 +125,11 @@ impl Sides {
         }
         Ok(pairs)
     }
+}
 
-    /// Microseconds, which are thousandths of a millisecond, until a change shows on the standby.
-    async fn on_the_standby(&mut self, what: What) -> Result<u64> {
-        let (expected, committed) = self.change(what).await?;
-        loop {
-            let query = match what {
-                What::Price => PRICE,
-                What::Stock => STOCK,
-            };
-            let query = sqlx::query_scalar::<_, i64>(query).bind(BRAND).bind(&self.product.sku);
-            if query.fetch_one(&mut self.standby).await.context("ask the standby")? == expected {
-                return Ok(micros(committed));
-            }
-            ensure!(committed.elapsed() < PATIENCE, "a change does not show on the standby");
-        }
-    }
-
-    /// The same in Bridge's cloud.
-    async fn in_the_cloud(&mut self, what: What) -> Result<u64> {
-        let (expected, committed) = self.change(what).await?;
-        let (path, pointer) = match what {
-            What::Price => (self.product.path.clone(), "/variants/0/price/amount"),
-            What::Stock => (format!("/v1/{BRAND}/stock?sku={}", self.product.sku), "/items/0/available"),
-        };
-        loop {
-            let answer = self.storefront.get(&path, None).await.context("ask the cloud")?;
-            if answer.json().pointer(pointer).and_then(Value::as_i64) == Some(expected) {
-                return Ok(micros(committed));
-            }
-            ensure!(committed.elapsed() < PATIENCE, "a change does not show in the cloud");
-        }
-    }
-
-    /// Changes a row after a while, and says to what and when it was committed.
-    async fn change(&mut self, what: What) -> Result<(i64, Instant)> {
+impl Writer {
+    /// Changes a row after a while.
+    async fn change(&mut self, what: What) -> Result<Change> {
         // Timers tick by milliseconds, here and in the lines: what is less than that is slept away outside them, so that
         // changes do not fall on the same part of a tick.
         let (ticks, rest) = (rand::rng().random_range(20..120), rand::rng().random_range(0..1_000));
@@ -156,9 +142,41 @@ impl Sides {
             }
             What::Stock => (ADD_STOCK, 1),
         };
-        let update = sqlx::query_scalar(sql).bind(BRAND).bind(&self.product.sku).bind(value);
-        let value = update.fetch_one(&mut self.writer).await.context("change a row")?;
-        Ok((value, Instant::now()))
+        let update = sqlx::query_scalar(sql).bind(BRAND).bind(&self.sku).bind(value);
+        let value = update.fetch_one(&mut self.primary).await.context("change a row")?;
+        Ok(Change { what, value, committed: Instant::now() })
+    }
+}
+
+impl Change {
+    /// Microseconds, which are thousandths of a millisecond, until it shows on the standby.
+    async fn on_the_standby(&self, standby: &mut PgConnection, sku: &str) -> Result<u64> {
+        let query = match self.what {
+            What::Price => PRICE,
+            What::Stock => STOCK,
+        };
+        loop {
+            let query = sqlx::query_scalar::<_, i64>(query).bind(BRAND).bind(sku);
+            if query.fetch_one(&mut *standby).await.context("ask the standby")? == self.value {
+                return Ok(micros(self.committed));
+            }
+            ensure!(self.committed.elapsed() < PATIENCE, "a change does not show on the standby");
+        }
+    }
+
+    /// The same in Bridge's cloud.
+    async fn in_the_cloud(&self, storefront: &mut Client, product: &Product) -> Result<u64> {
+        let (path, pointer) = match self.what {
+            What::Price => (product.path.clone(), "/variants/0/price/amount"),
+            What::Stock => (format!("/v1/{BRAND}/stock?sku={}", product.sku), "/items/0/available"),
+        };
+        loop {
+            let answer = storefront.get(&path, None).await.context("ask the cloud")?;
+            if answer.json().pointer(pointer).and_then(Value::as_i64) == Some(self.value) {
+                return Ok(micros(self.committed));
+            }
+            ensure!(self.committed.elapsed() < PATIENCE, "a change does not show in the cloud");
+        }
     }
 }
 
@@ -169,6 +187,29 @@ fn micros(since: Instant) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn each_change_is_found_on_the_standby_by_the_value_that_the_writer_was_told() -> Result<()> {
+        let cluster = Postgres::start().await?;
+        cluster.create_database(DATABASE).await?;
+        let mut primary = cluster.connect(DATABASE).await?;
+        for sql in [
+            "CREATE TABLE skus AS SELECT 1::bigint AS sku_id, 'shop' AS brand, 's' AS sku, 5::bigint AS price",
+            "CREATE TABLE stock AS SELECT 1::bigint AS sku_id, 7::bigint AS initial, 7::bigint AS available",
+        ] {
+            sqlx::query(sql).execute(&mut primary).await?;
+        }
+        let line = TcpLine::start(cluster.address(), ROUND_TRIP)?;
+        let standby = cluster.standby(line.address()).await?;
+        let mut standby = standby.connect(DATABASE).await?;
+        let mut writer = Writer { primary, sku: "s".to_owned(), price: 5 };
+        for (what, value) in [(What::Price, 6), (What::Stock, 8), (What::Price, 7), (What::Stock, 9)] {
+            let change = writer.change(what).await?;
+            assert_eq!(change.value, value);
+            change.on_the_standby(&mut standby, "s").await?;
+        }
+        Ok(())
+    }
 
     #[test]
     fn both_rows_are_of_the_same_changes() {
