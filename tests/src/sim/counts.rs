@@ -93,6 +93,46 @@ counts! {
     commits_orphaned
     /// Look-ups that the database did not answer.
     look_ups_failed
+    /// Transactions on the catalogue.
+    transactions
+    /// Those committed after one that had written later.
+    commits_out_of_order
+    /// Changes that retention took away.
+    changes_trimmed
+    /// Sequencers that paused.
+    sequencer_pauses
+    /// Databases restored to an older backup.
+    restores
+    /// Reads for a publisher that the database did not answer.
+    reads_failed
+    /// Positions that could not be resumed.
+    positions_lost
+    /// Subscriptions that were resumed.
+    resumptions
+    /// Bootstraps begun.
+    bootstraps
+    /// Pages put out to a replica.
+    pages
+    /// Times that a replica knew how old it is.
+    freshnesses
+    /// Feed links that died.
+    feed_links_killed
+    /// Feed frames that died with their link.
+    feed_frames_cut
+    /// Feed links that fell silent.
+    feed_silences
+    /// Data centres' publishers killed and started again.
+    publisher_restarts
+    /// Replicas started with a snapshot.
+    replicas_warm
+    /// Replicas started with nothing.
+    replicas_cold
+    /// Replicas that applied slowly for a while.
+    slow_applies
+    /// Rows changed behind a replica's back.
+    drifts_planted
+    /// Replicas that found themselves drifted.
+    drifts_found
 }
 
 impl Counts {

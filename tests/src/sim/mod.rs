@@ -5,6 +5,8 @@
 //! and lose a suffix, commits whose reply is lost, processes that end at any moment. Two oracles watch: checkers of the
 //! promises P1 to P4 at every step, and a small reference model at the end of each schedule.
 //!
+//! The feed of the catalogue follows in a world of its own (`feed`), whose oracles know the source's whole history.
+//!
 //! A run is many short schedules; each follows from its own seed alone, so a violation is repeated by one command.
 
 /// What the simulation is told on its command line.
@@ -31,13 +33,16 @@ mod trace;
 /// The world: its agents, lines, ledger, callers, and who watches them.
 mod world;
 
+/// The feed's part of each schedule.
+mod feed;
+
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 pub use counts::Counts;
 pub use options::{Options, Sabotage};
 pub use report::{Found, Report};
-use world::World;
+use world::{Ended, World};
 
 /// Runs below this many orders are too short to demand every kind of fault of them.
 const ORDERS_FOR_EVERY_FAULT: u64 = 20_000;
@@ -49,12 +54,11 @@ pub fn run(options: &Options, progress: &mut impl Write) -> io::Result<Report> {
     let mut seed = report.seed;
     let mut next_word = Duration::from_secs(5);
     while !options.is_done(&report, started.elapsed()) {
-        let ended = World::new(seed, options.sabotage, 0).run();
+        let ended = schedule(seed, options.sabotage, 0);
         report.add(&ended);
         if ended.violation.is_some() {
             // Told again from the start, this time with its story.
-            report.found =
-                World::new(seed, options.sabotage, options.story).run().found(seed, options.sabotage);
+            report.found = schedule(seed, options.sabotage, options.story).found(seed, options.sabotage);
             break;
         }
         if started.elapsed() >= next_word {
@@ -69,6 +73,18 @@ pub fn run(options: &Options, progress: &mut impl Write) -> io::Result<Report> {
         report.missing = report.counts.zeros();
     }
     Ok(report)
+}
+
+/// One schedule: its orders, then the feed of the same seed.
+fn schedule(seed: u64, sabotage: Option<Sabotage>, story: usize) -> Ended {
+    let orders = World::new(seed, sabotage, story).run();
+    if orders.violation.is_some() {
+        return orders;
+    }
+    let feed = feed::World::new(seed, sabotage, story).run();
+    let mut counts = orders.counts;
+    counts.add(&feed.counts);
+    Ended { orders: orders.orders, counts, trace: orders.trace.rotate_left(32) ^ feed.trace, ..feed }
 }
 
 /// The next schedule's seed (SplitMix64).

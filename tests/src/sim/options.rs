@@ -50,6 +50,12 @@ pub enum Sabotage {
     FinalRefusals,
     /// P4: a commit whose reply was lost counts as one that was not committed.
     DenyLostCommits,
+    /// P6: changes are numbered when they are written, and one that is committed late is passed over.
+    NumberBeforeCommit,
+    /// P6: a bootstrap is served without what changed while its rows were read.
+    SkipReplay,
+    /// P6: a position is resumed whichever history it is of.
+    ResumeAnyHistory,
 }
 
 impl Sabotage {
