@@ -91,7 +91,8 @@ pub enum Output {
         /// The collected rows take the place of those served.
         complete: bool,
     },
-    /// What is served was equal to the source at this moment of the caller's clock.
+    /// What is served was equal to the source at this moment of the caller's clock, give or take the time that the
+    /// source's heartbeat was under way: no two clocks are compared.
     Fresh {
         /// That moment.
         at: Duration,

@@ -17,6 +17,7 @@ impl World {
     pub(super) fn judge_fresh(&mut self, index: usize, at: Duration) {
         let older = self.older(index, |_| Some(at));
         if let Some(key) = older {
+            note!(self, "{}", self.story_of(index, &key));
             let what =
                 format!("replica {index} says that it was equal {:?} ago: {key} is older", self.now - at);
             self.violate(PROMISE, what);
@@ -28,6 +29,7 @@ impl World {
         let Some(position) = self.replicas[index].subscriber.position() else { return };
         let older = self.older(index, |key| Some(self.source.numbered(key, position).unwrap_or_default()));
         if let Some(key) = older {
+            note!(self, "{}", self.story_of(index, &key));
             self.violate(PROMISE, format!("replica {index} says that it is at {position}: {key} is older"));
         }
     }
@@ -42,6 +44,11 @@ impl World {
                 && since(key).is_some_and(|since| !self.source.had(key, replica.rows.get(key), since))
         });
         foreign.or(older).cloned()
+    }
+
+    /// What is served under a key, beside what the source had.
+    fn story_of(&self, index: usize, key: &EntityKey) -> String {
+        format!("{:?} is served, {}", self.replicas[index].rows.get(key), self.source.told(key))
     }
 
     pub(super) fn judge_drifted(&mut self, index: usize, buckets: &[usize]) {

@@ -169,13 +169,16 @@ impl World {
         self.do_publisher(link);
     }
 
-    pub(super) fn subscriber_hears(&mut self, link: LinkId, message: ToSubscriber) {
+    pub(super) fn subscriber_hears(&mut self, link: LinkId, message: ToSubscriber, sent: Duration) {
         if self.is_cut(link) {
             return;
         }
         let Some((index, life)) = self.lines.get(&link).map(|line| (line.replica, line.life)) else { return };
         if !self.replicas[index].up || self.replicas[index].life != life {
             return;
+        }
+        if let Some(to_subscriber::Kind::Fresh(_)) = message.kind {
+            self.replicas[index].transit = self.now - sent;
         }
         let now = self.replica_now(index);
         if let Err(violation) = self.replicas[index].subscriber.handle_message(now, link, message) {
@@ -293,7 +296,8 @@ impl World {
             _ => {}
         }
         if let Some(at) = self.comes(link, 1) {
-            self.at(at, Event::ToSubscriber { link, message });
+            let sent = self.now;
+            self.at(at, Event::ToSubscriber { link, message, sent });
         }
     }
 }

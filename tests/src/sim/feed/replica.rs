@@ -41,6 +41,8 @@ pub(super) struct Replica {
     pub(super) planted: BTreeSet<EntityKey>,
     /// When what it serves was last said to be equal to the source.
     pub(super) fresh_at: Duration,
+    /// How long the last heartbeat took, which its age cannot say: no two clocks are compared.
+    pub(super) transit: Duration,
     timer: Option<Duration>,
 }
 
@@ -59,6 +61,7 @@ impl Replica {
             snapshot: Snapshot::default(),
             planted: BTreeSet::new(),
             fresh_at: Duration::ZERO,
+            transit: Duration::ZERO,
             timer: None,
         }
     }
@@ -136,7 +139,7 @@ impl World {
                 }
                 Output::Fresh { at } => {
                     self.counts.freshnesses += 1;
-                    let at = at + self.replicas[index].started;
+                    let at = (at + self.replicas[index].started).saturating_sub(self.replicas[index].transit);
                     self.replicas[index].fresh_at = at;
                     self.judge_fresh(index, at);
                 }

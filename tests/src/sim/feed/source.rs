@@ -203,6 +203,15 @@ impl Source {
         at_since == value || values[first..].iter().any(|(_, later)| later.as_ref() == value)
     }
 
+    /// What a key had last, and its last numbers: for a story.
+    pub(super) fn told(&self, key: &EntityKey) -> String {
+        let values = self.ever.get(key).map_or(&[][..], Vec::as_slice);
+        let numbers = self.log.get(key).map_or(&[][..], Vec::as_slice);
+        let numbers: Vec<_> = numbers.iter().rev().take(3).map(|(position, at)| (position.seq, at)).collect();
+        let values: Vec<_> = values.iter().rev().take(4).collect();
+        format!("it had {values:?}, was numbered {numbers:?}")
+    }
+
     /// When the last change of a key up to this position was numbered; `None` if the position is of another history.
     pub(super) fn numbered(&self, key: &EntityKey, position: Position) -> Option<Duration> {
         let numbers = self.log.get(key).map_or(&[][..], Vec::as_slice);
