@@ -3,18 +3,18 @@
 //! A page changes the replica only in its turn. A bootstrap's rows are collected beside what is served and take its place
 //! with the page that completes them; one that is interrupted is dropped and begun anew.
 //!
-//! **Drift** is found by comparing sums, and never where there is none. A bucket counts as drifted only if the source told
-//! the same sum for it twice in a row, the first time without an unnumbered change in it, and the replica, having reached
-//! the first head, holds another sum at the second comparison. Between the two the source's rows of the bucket did not
-//! change (its sum is equal), so the last change of each of its keys was committed before the first reading; being
-//! numbered then, it has a number up to the first head; and the replica applied that number with a state read after it, which is
-//! the state that both readings saw. Without drift the replica's sum is therefore equal.
+//! **Drift** is found by comparing sums, and never where there is none. The source's sums are compared once the replica
+//! has reached the head at which they were read, and a bucket counts only if no change in it was unnumbered at that reading
+//! and no page since brought a row of it. Every change that the reading saw in the bucket is then numbered, applied, and
+//! was sent before the sums; what was sent of its key was read after that change and before the reading, so it is what the
+//! reading saw. Two readings with equal sums would prove less: a unit of stock that was taken and given back between them
+//! leaves no trace in the second, and the replica may hold the row from between.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::Row;
-use super::sums::{BUCKETS, Sums};
+use super::sums::{BUCKETS, Sums, bucket};
 use crate::domain::Brand;
 use crate::domain::catalogue::{EntityKind, Position};
 use crate::wire::feed::{
@@ -125,10 +125,8 @@ pub struct Subscriber {
     /// Positions of pages that are not applied yet, by page.
     on_the_way: VecDeque<(u64, Position)>,
     sums_at: Duration,
-    /// What the source told at the last comparison.
-    first: Option<Told>,
-    /// What it told now, until our own sums are handed in.
-    second: Option<Told>,
+    /// What the source told, until it is compared.
+    told: Option<Told>,
     outputs: VecDeque<Output>,
 }
 
@@ -157,7 +155,8 @@ struct Following {
 struct Told {
     head: Position,
     sums: Sums,
-    unsettled: BTreeSet<u32>,
+    /// Buckets of which nothing is known: with an unnumbered change at that reading, or a row that came since.
+    unsettled: BTreeSet<usize>,
 }
 
 impl Subscriber {
@@ -174,8 +173,7 @@ impl Subscriber {
             pages: 0,
             on_the_way: VecDeque::new(),
             sums_at: limits.sums_every,
-            first: None,
-            second: None,
+            told: None,
             outputs: VecDeque::new(),
         }
     }
@@ -244,24 +242,22 @@ impl Subscriber {
         let (link, message) = (following.link, Applied { page }.into());
         self.outputs.push_back(Output::Send { link, message });
         self.look_at_source();
+        self.compare();
     }
 
     /// Takes the sums of what is served.
     pub fn handle_own_sums(&mut self, now: Duration, own: &Sums) {
-        let Some(second) = self.second.take() else { return };
-        let drifted = match (&self.first, self.held) {
-            (Some(first), Some(held)) if held.seq >= first.head.seq => first.drifted(&second, own),
-            _ => Vec::new(),
+        let Some(told) = self.told.take_if(|told| self.held.is_some_and(|at| at.seq >= told.head.seq)) else {
+            return;
         };
+        let drifted = told.drifted(own);
         if drifted.is_empty() {
             // What differs now may only be on its way: soon looked at again.
-            if second.sums != *own {
+            if told.sums != *own {
                 self.sums_at = self.sums_at.min(now + COMPARE_AGAIN_AFTER);
             }
-            self.first = Some(second);
             return;
         }
-        self.first = None;
         self.outputs.push_back(Output::Drifted { buckets: drifted });
         self.anew = true;
         self.subscribe(now);
@@ -295,7 +291,7 @@ impl Subscriber {
     /// Subscribes on the link that was tried least recently.
     fn subscribe(&mut self, now: Duration) {
         self.following = None;
-        (self.first, self.second) = (None, None);
+        self.told = None;
         let Some(link) = self.links.pop_front() else { return };
         self.links.push_back(link);
         self.subscriptions += 1;
@@ -333,7 +329,7 @@ impl Subscriber {
             // Until its last page is here: what was collected by then has no position to go on from.
             self.anew = true;
             (following.reached, following.source) = (None, None);
-            (self.first, self.second) = (None, None);
+            self.told = None;
             self.outputs.push_back(Output::StartAnew);
         } else if following.reached.is_none() || following.bootstrapping {
             return Err(Violation::NothingToResume);
@@ -359,6 +355,9 @@ impl Subscriber {
             return Err(Violation::BadPosition);
         }
         let rows = rows(page.entries, &self.brands)?;
+        if let Some(told) = &mut self.told {
+            told.unsettled.extend(rows.iter().map(|row| bucket(&row.key)));
+        }
         following.received = expected;
         self.pages = following.before + expected;
         if page.complete {
@@ -403,25 +402,35 @@ impl Subscriber {
         let (Some(head), Some(told)) = (sums.head, Sums::from_slice(&sums.buckets)) else {
             return Err(Violation::BadSums);
         };
-        if self.anew {
-            // Asked for before the source had to begin anew, and perhaps of another history than what is collected.
+        let head = Position::from(head);
+        let reached = self.following.as_ref().and_then(|following| following.reached);
+        if self.anew || reached.is_some_and(|at| at.seq > head.seq || (at.seq == head.seq && at != head)) {
+            // Of another history than what was received before: its publisher finds out, and says so.
             return Ok(());
         }
-        let unsettled = sums.unsettled.into_iter().collect();
-        self.second = Some(Told { head: head.into(), sums: told, unsettled });
-        self.outputs.push_back(Output::OwnSums);
+        let unsettled =
+            sums.unsettled.into_iter().filter_map(|bucket| usize::try_from(bucket).ok()).collect();
+        self.told = Some(Told { head, sums: told, unsettled });
+        self.compare();
         Ok(())
+    }
+
+    /// Compares what the source told, once that much is applied.
+    fn compare(&mut self) {
+        if let (Some(told), Some(held)) = (&self.told, self.held)
+            && held.seq >= told.head.seq
+        {
+            self.outputs.push_back(Output::OwnSums);
+        }
     }
 }
 
 impl Told {
     /// The buckets that are drifted, by the rule at the top of this file.
-    fn drifted(&self, second: &Told, own: &Sums) -> Vec<usize> {
-        let sums = self.sums.as_slice().iter().zip(second.sums.as_slice()).zip(own.as_slice());
-        let drifted = (0_u32..).zip(sums).filter(|(bucket, ((first, second), own))| {
-            first == second && second != own && !self.unsettled.contains(bucket)
-        });
-        drifted.map(|(bucket, _)| bucket as usize).collect()
+    fn drifted(&self, own: &Sums) -> Vec<usize> {
+        let sums = self.sums.as_slice().iter().zip(own.as_slice()).enumerate();
+        let drifted = sums.filter(|(bucket, (told, own))| told != own && !self.unsettled.contains(bucket));
+        drifted.map(|(bucket, _)| bucket).collect()
     }
 }
 
