@@ -129,8 +129,7 @@ pub(super) fn wares(seed: u64) -> Vec<Ware> {
 /// The catalogue as JSON Lines: brands, categories, products.
 pub(super) fn json_lines(wares: &[Ware]) -> Vec<u8> {
     let named = |word: Word| json!({"en": word.0, "ko": word.1});
-    let brands =
-        BRANDS.iter().map(|of| json!({"brand": of.brand, "currency": "KRW", "names": named(of.name)}));
+    let brands = BRANDS.iter().map(|of| json!({"brand": of.brand, "currency": "KRW"}));
     let categories = BRANDS.iter().flat_map(|of| {
         of.categories.iter().map(move |(category, word, _)| {
             json!({"brand": of.brand, "category": category, "names": named(*word), "parent": null})
