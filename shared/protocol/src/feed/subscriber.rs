@@ -122,6 +122,8 @@ pub struct Subscriber {
     subscriptions: u64,
     /// Numbers pages over all subscriptions: the shell may still be applying one of an earlier subscription.
     pages: u64,
+    /// The last page that is applied.
+    pages_applied: u64,
     /// Positions of pages that are not applied yet, by page.
     on_the_way: VecDeque<(u64, Position)>,
     sums_at: Duration,
@@ -154,6 +156,8 @@ struct Following {
 #[derive(Debug)]
 struct Told {
     head: Position,
+    /// The page that it came behind: before that one is applied, what is held may be of another history.
+    behind: u64,
     sums: Sums,
     /// Buckets of which nothing is known: with an unnumbered change at that reading, or a row that came since.
     unsettled: BTreeSet<usize>,
@@ -171,6 +175,7 @@ impl Subscriber {
             following: None,
             subscriptions: 0,
             pages: 0,
+            pages_applied: 0,
             on_the_way: VecDeque::new(),
             sums_at: limits.sums_every,
             told: None,
@@ -232,6 +237,7 @@ impl Subscriber {
 
     /// A page that was put out is applied, and those before it.
     pub fn handle_applied(&mut self, _now: Duration, page: u64) {
+        self.pages_applied = self.pages_applied.max(page);
         while let Some((_, position)) = self.on_the_way.pop_front_if(|(number, _)| *number <= page) {
             self.held = Some(position);
         }
@@ -247,9 +253,10 @@ impl Subscriber {
 
     /// Takes the sums of what is served.
     pub fn handle_own_sums(&mut self, now: Duration, own: &Sums) {
-        let Some(told) = self.told.take_if(|told| self.held.is_some_and(|at| at.seq >= told.head.seq)) else {
+        if !self.is_comparable() {
             return;
-        };
+        }
+        let Some(told) = self.told.take() else { return };
         let drifted = told.drifted(own);
         if drifted.is_empty() {
             // What differs now may only be on its way: soon looked at again.
@@ -410,18 +417,21 @@ impl Subscriber {
         }
         let unsettled =
             sums.unsettled.into_iter().filter_map(|bucket| usize::try_from(bucket).ok()).collect();
-        self.told = Some(Told { head, sums: told, unsettled });
+        self.told = Some(Told { head, behind: self.pages, sums: told, unsettled });
         self.compare();
         Ok(())
     }
 
     /// Compares what the source told, once that much is applied.
     fn compare(&mut self) {
-        if let (Some(told), Some(held)) = (&self.told, self.held)
-            && held.seq >= told.head.seq
-        {
+        if self.is_comparable() {
             self.outputs.push_back(Output::OwnSums);
         }
+    }
+
+    fn is_comparable(&self) -> bool {
+        let (Some(told), Some(held)) = (&self.told, self.held) else { return false };
+        self.pages_applied >= told.behind && held.seq >= told.head.seq
     }
 }
 

@@ -133,7 +133,7 @@ impl World {
         let weather = Weather {
             link_dies: often(150),
             link_silent: often(100),
-            cloud_dies: often(60),
+            cloud_dies: often(120),
             idc_dies: often(80),
             slow: often(200),
             drift: often(60),

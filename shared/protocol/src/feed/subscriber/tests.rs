@@ -316,6 +316,15 @@ fn a_bucket_with_an_unnumbered_change_or_a_row_since_is_not_called_drifted() {
 }
 
 #[test]
+fn sums_behind_a_bootstrap_are_not_compared_with_what_it_takes_the_place_of() {
+    let mut subscriber = following();
+    let messages = vec![begin(1, true), last_page(1, "A", 3), told(3, &["2"], vec![])];
+    assert_eq!(hear(&mut subscriber, at(0), A, messages), ["start anew", "apply 1: A =3 complete"]);
+    subscriber.handle_applied(at(0), 1);
+    assert_eq!(drain(&mut subscriber), ["link 1 <- applied 1", "own sums"]);
+}
+
+#[test]
 fn sums_of_another_history_are_not_compared() {
     assert!(hear(&mut following(), at(0), A, vec![told(4, &["2"], vec![])]).is_empty());
 }
