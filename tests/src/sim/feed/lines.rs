@@ -138,7 +138,7 @@ impl World {
         Some(*last)
     }
 
-    pub(super) fn to_publisher(&mut self, link: LinkId, message: ToPublisher) {
+    pub(super) fn send_to_publisher(&mut self, link: LinkId, message: ToPublisher) {
         if let Some(at) = self.comes(link, 0) {
             self.at(at, Event::ToPublisher { link, message });
         }

@@ -127,7 +127,7 @@ impl World {
             && let Some(output) = self.replicas[index].subscriber.poll_output()
         {
             match output {
-                Output::Send { link, message } => self.to_publisher(link, message),
+                Output::Send { link, message } => self.send_to_publisher(link, message),
                 Output::StartAnew => {
                     self.counts.bootstraps += 1;
                     note!(self, "replica {index} starts anew");

@@ -199,7 +199,7 @@ impl Source {
         let values = self.ever.get(key).map_or(&[][..], Vec::as_slice);
         // The last value from before `since` was the key's at `since`.
         let first = values.partition_point(|(from, _)| *from < since);
-        let at_since = first.checked_sub(1).map_or(None, |index| values[index].1.as_ref());
+        let at_since = first.checked_sub(1).and_then(|index| values[index].1.as_ref());
         at_since == value || values[first..].iter().any(|(_, later)| later.as_ref() == value)
     }
 
