@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use http::StatusCode;
 use tokio::time::{Instant, sleep};
 
-use super::catalogue::{Catalogue, SEED};
+use super::catalogue::{self, SEED};
 use super::progress::tell;
 use super::server::Subject;
 use crate::database::Database;
@@ -32,12 +32,12 @@ pub(super) async fn site(dir: &Path, database: Database, products: usize, setup:
     let programs = Programs::build()?;
     tell(&format!("setting up a bridge and importing {products} products"));
     let site = Site::set_up(dir, programs, database, &[(BRAND, CURRENCY)], SEED, setup).await?;
-    let catalogue = Catalogue::of(products);
     let path = dir.join("catalogue.jsonl").display().to_string();
     let mut out = BufWriter::new(File::create(&path).with_context(|| format!("make {path}"))?);
-    catalogue.write(&mut out).and_then(|()| out.flush()).with_context(|| format!("write {path}"))?;
+    catalogue::write(&mut out, products)
+        .and_then(|()| out.flush())
+        .with_context(|| format!("write {path}"))?;
     site.idc_command(&["catalogue", "import", &path]).await.context("import the catalogue")?;
-    site.import(&catalogue.stock).await?;
     Ok(site)
 }
 

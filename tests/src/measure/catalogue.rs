@@ -1,7 +1,6 @@
 //! The made-up catalogue that the benches import: products of about 1.4 KB each, in English and Korean, with two variants.
 //!
-//! Everything follows from the seed. Products, brands and categories are the JSON Lines that `bridge-idc catalogue import`
-//! reads, stock is a [`Plan`] without orders.
+//! Everything follows from the seed. It is written as the JSON Lines that `bridge-idc catalogue import` reads.
 
 use std::io::{self, Write};
 
@@ -11,7 +10,6 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use super::bridge::{BRAND, CURRENCY};
-use crate::plan::{Plan, StockRow};
 
 /// Decides what is made up.
 pub(super) const SEED: u64 = 1;
@@ -28,47 +26,21 @@ const KOREAN: &str =
 const COLOURS: [&str; 6] = ["black", "white", "navy", "red", "green", "sand"];
 const SIZES: [&str; 6] = ["S", "M", "L", "XL", "260", "270"];
 
-/// A catalogue of one brand.
-#[derive(Debug)]
-pub(super) struct Catalogue {
-    products: usize,
-    /// What is on the shelves.
-    pub(super) stock: Plan,
-}
-
-impl Catalogue {
-    /// Of so many products.
-    pub(super) fn of(products: usize) -> Catalogue {
-        let stock = (0..products).flat_map(|product| {
-            let price = price(product);
-            (0..2).map(move |variant| StockRow {
-                sku: sku(product, variant),
-                price_minor: price,
-                quantity: UNITS,
-            })
-        });
-        let stock =
-            Plan { brand: BRAND.to_owned(), currency: CURRENCY, stock: stock.collect(), steps: Vec::new() };
-        Catalogue { products, stock }
-    }
-
-    /// Writes the brand, the categories and the products, a line each.
-    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let brand = json!({"brand": BRAND, "currency": CURRENCY, "names": {"en": "The Shop", "ko": "가게"}});
-        writeln!(out, "{brand}")?;
-        let (roots, below) = CATEGORIES;
-        for root in 0..roots {
-            writeln!(out, "{}", category(&format!("c{root:02}"), None))?;
-            for leaf in 0..below {
-                writeln!(out, "{}", category(&format!("c{root:02}-{leaf}"), Some(format!("c{root:02}"))))?;
-            }
+/// Writes one brand, its categories, and so many products, a line each.
+pub(super) fn write(out: &mut impl Write, products: usize) -> io::Result<()> {
+    writeln!(out, "{}", json!({"brand": BRAND, "currency": CURRENCY}))?;
+    let (roots, below) = CATEGORIES;
+    for root in 0..roots {
+        writeln!(out, "{}", category(&format!("c{root:02}"), None))?;
+        for leaf in 0..below {
+            writeln!(out, "{}", category(&format!("c{root:02}-{leaf}"), Some(format!("c{root:02}"))))?;
         }
-        let mut rng = ChaCha8Rng::seed_from_u64(SEED);
-        for number in 0..self.products {
-            writeln!(out, "{}", product(number, &mut rng))?;
-        }
-        Ok(())
     }
+    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+    for number in 0..products {
+        writeln!(out, "{}", product(number, &mut rng))?;
+    }
+    Ok(())
 }
 
 fn category(code: &str, parent: Option<String>) -> Value {
@@ -84,33 +56,23 @@ fn product(number: usize, rng: &mut ChaCha8Rng) -> Value {
     };
     let names = json!({"en": words(ENGLISH, 3), "ko": words(KOREAN, 3)});
     let descriptions = json!({"en": words(ENGLISH, WORDS), "ko": words(KOREAN, WORDS / 2)});
+    let (code, price) = (format!("P{number:06}"), (19 + (number as u64 * 7) % 300) * 1_000);
     let (root, leaf) = (number % CATEGORIES.0, rng.random_range(0..CATEGORIES.1));
     let variants = (0..2).map(|variant| {
         json!({
-            "sku": sku(number, variant),
+            "sku": format!("{code}-{variant}"),
             "options": {"colour": COLOURS[number % COLOURS.len()], "size": SIZES[variant]},
-            "price": {"amount": price(number), "currency": CURRENCY},
+            "price": {"amount": price, "currency": CURRENCY},
+            "quantity": UNITS,
         })
     });
     json!({
-        "brand": BRAND, "product": code(number), "names": names, "descriptions": descriptions,
+        "brand": BRAND, "product": code, "names": names, "descriptions": descriptions,
         "categories": [format!("c{root:02}-{leaf}")],
-        "images": [format!("https://images.example.com/{}.jpg", code(number))],
+        "images": [format!("https://images.example.com/{code}.jpg")],
         "document": {"origin": "KR", "care": ["hand wash", "line dry"]},
         "variants": variants.collect::<Vec<_>>(),
     })
-}
-
-fn code(product: usize) -> String {
-    format!("P{product:06}")
-}
-
-fn sku(product: usize, variant: usize) -> String {
-    format!("{}-{variant}", code(product))
-}
-
-fn price(product: usize) -> u64 {
-    (19 + (product as u64 * 7) % 300) * 1_000
 }
 
 #[cfg(test)]
@@ -120,10 +82,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_is_json_and_every_sku_has_a_stock() {
-        let catalogue = Catalogue::of(300);
+    fn every_line_is_json_and_every_product_as_long_as_a_read_should_be() {
         let mut text = Vec::new();
-        catalogue.write(&mut text).expect("into memory");
+        write(&mut text, 300).expect("into memory");
         let lines: Vec<Value> = text
             .split(|byte| *byte == b'\n')
             .filter(|line| !line.is_empty())
@@ -132,12 +93,8 @@ mod tests {
         let products: Vec<_> = lines.iter().filter(|line| line["product"].is_string()).collect();
         assert_eq!((products.len(), lines.len()), (300, 1 + CATEGORIES.0 * (1 + CATEGORIES.1) + 300));
         let categories: HashSet<_> = lines.iter().filter_map(|line| line["category"].as_str()).collect();
-        let stocked: HashSet<_> = catalogue.stock.stock.iter().map(|row| row.sku.as_str()).collect();
         for product in products {
             assert!(categories.contains(product["categories"][0].as_str().expect("a code")));
-            for variant in product["variants"].as_array().expect("variants") {
-                assert!(stocked.contains(variant["sku"].as_str().expect("a SKU")));
-            }
             let bytes = product.to_string().len();
             assert!((1_200..1_600).contains(&bytes), "{bytes} bytes");
         }

@@ -7,10 +7,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use tokio::time::sleep;
 
 use super::bridge::{self, BRAND, Product};
 use super::freshness::ROUND_TRIP;
@@ -21,8 +20,6 @@ use crate::process::Running;
 use crate::site::{Setup, Site};
 use crate::tcp_line::TcpLine;
 
-/// How long a snapshot may take to be on the disk.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// A snapshot of a thousand products is longer, everything else in the state folder is shorter.
 const SNAPSHOT_BYTES_MIN: u64 = 100_000;
 const DATABASE: &str = "bridge";
@@ -57,8 +54,9 @@ pub(super) async fn measure(dir: &Path, products: usize, rounds: usize) -> Resul
         fs::remove_dir_all(&state).with_context(|| format!("empty {}", state.display()))?;
         let (cold, mut cloud) = cloud(&site, &product).await?;
         progress.step();
-        snapshot(&state).await?;
+        // It writes what it has when it ends.
         cloud.terminate().await?;
+        ensure!(largest(&state) >= SNAPSHOT_BYTES_MIN, "the cloud agent has written no snapshot");
         let (warm, mut cloud) = self::cloud(&site, &product).await?;
         progress.step();
         cloud.terminate().await?;
@@ -102,21 +100,6 @@ async fn cloud(site: &Site, product: &Product) -> Result<(u64, Running)> {
     let took = millis(started);
     ensure!(answer.body == product.answer.body, "the first answer after a start is not the right one");
     Ok((took, cloud))
-}
-
-/// Waits until the snapshot is on the disk and no longer grows.
-async fn snapshot(state: &Path) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    let mut before = 0;
-    loop {
-        let bytes = largest(state);
-        if bytes >= SNAPSHOT_BYTES_MIN && bytes == before {
-            return Ok(());
-        }
-        before = bytes;
-        ensure!(Instant::now() < deadline, "the cloud agent has written no snapshot after {PATIENCE:?}");
-        sleep(Duration::from_millis(300)).await;
-    }
 }
 
 /// The length of the longest file in a folder and those below it.
