@@ -10,6 +10,8 @@ mod changes;
 #[path = "../ledger/database.rs"]
 mod database;
 #[cfg(test)]
+mod import;
+#[cfg(test)]
 mod interleaved;
 #[cfg(test)]
 mod outages;
@@ -56,5 +58,11 @@ on_both_databases! {
     cases::the_log_forgets_by_rows
     cases::the_log_forgets_by_age_and_keeps_the_newest
     cases::a_restored_backup_is_noticed_by_the_mark
+    import::a_second_import_of_a_file_changes_nothing
+    import::what_a_file_does_not_speak_of_stays_as_it_is
+    import::an_export_is_imported_without_a_change
+    import::a_dry_run_and_a_file_with_a_mistake_where_all_is_wanted_keep_nothing
+    import::what_the_database_contradicts_is_refused_and_the_rest_imported
+    import::the_real_catalogue_is_imported_by_its_one_command
     random::a_reader_of_changes_equals_the_tables_after_random_writers
 }
