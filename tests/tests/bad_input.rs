@@ -52,7 +52,8 @@ fn a_caller_without_the_brand_s_token_or_a_proper_key_is_refused() -> Result<()>
             let answer = client.post(&path, Some(&token), key, order.body.clone()).await?;
             shop.problem(&answer, 400, "idempotency-key")?;
         }
-        let twice = Request::post(&path).header("authorization", format!("Bearer {token}"));
+        let twice =
+            Request::post(&path).header("host", "bridge").header("authorization", format!("Bearer {token}"));
         let twice = twice.header("idempotency-key", "a").header("idempotency-key", "b");
         let answer = client.send(twice.body(Full::new(order.body.clone()))?).await?;
         shop.problem(&answer, 400, "idempotency-key")?;
@@ -199,6 +200,7 @@ fn what_is_no_json_order_is_refused_without_repeating_it() -> Result<()> {
             let request = Request::builder()
                 .method(method)
                 .uri(path)
+                .header("host", "bridge")
                 .header("authorization", format!("Bearer {token}"));
             let request = request.header("idempotency-key", "form").header("content-type", media_type);
             anyhow::Ok(client.send(request.body(Full::new(Bytes::from(good.clone())))?).await?)
@@ -520,7 +522,10 @@ fn http_2_with_prior_knowledge_is_served_alike() -> Result<()> {
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         tokio::spawn(driver);
         let mut post = async |key: &str, body: Bytes| {
-            let request = Request::post(&path).header("authorization", &token).header("idempotency-key", key);
+            let request = Request::post(&path)
+                .header("host", "bridge")
+                .header("authorization", &token)
+                .header("idempotency-key", key);
             let request = request.header("content-type", "application/json").body(Full::new(body))?;
             let (head, body) = connection.send_request(request).await?.into_parts();
             anyhow::Ok((head.status, serde_json::from_slice::<Value>(&body.collect().await?.to_bytes())?))

@@ -350,3 +350,52 @@ async fn a_database_restored_from_a_backup_is_noticed_and_replaces_what_was_serv
     drop(idc);
     dba.close().await
 }
+
+#[tokio::test]
+async fn every_product_of_the_real_catalogue_is_served_and_listed_as_its_row_says() -> Result<()> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/online-retail/catalogue.csv");
+    if !Path::new(file).is_file() {
+        eprintln!("skipped: the real catalogue is not on this machine");
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let database = sqlite(dir.path());
+    let site = Site::prepare(dir.path(), Programs::build()?, database, &[("retail", "GBP")], 1).await?;
+    let refused = dir.path().join("refused.csv").display().to_string();
+    let map = "brand=@retail,currency=@GBP,product=stock_code,name.en=description,price=unit_price_gbp,quantity=units_sold";
+    let command = ["catalogue", "import", file, "--refused", &refused, "--map", map];
+    let imported = site.idc_command(&command).await.context("import the real catalogue")?;
+    ensure!(imported.contains("refused     0"), "{imported}");
+    let _bridge = site.start().await?;
+    let mut client = Client::new(site.storefront);
+
+    let mut rows = 0;
+    for row in csv::Reader::from_path(file)?.records() {
+        let row = row?;
+        let code = row[0].replace(' ', "%20");
+        let product = client.get(&format!("/v1/retail/products/{code}"), None).await?.json();
+        let name = product["names"]["en"].as_str().unwrap_or_default();
+        ensure!(product["product"] == row[0] && name == row[1].trim(), "{row:?} is served as {product}");
+        let pence = product["variants"][0]["price"]["amount"].as_i64().context("a price")?;
+        let price = format!("{}.{:02}", pence / 100, pence % 100);
+        let as_written = row[2]
+            .split_once('.')
+            .map_or(format!("{}.00", &row[2]), |(pounds, decimals)| format!("{pounds}.{decimals:0<2}"));
+        ensure!(price == as_written, "{row:?} costs {price}");
+        let stock = client.get(&format!("/v1/retail/stock?sku={code}"), None).await?.json();
+        ensure!(stock["items"][0]["available"].to_string() == row[4], "{row:?} has {stock}");
+        rows += 1;
+    }
+    let (mut listed, mut cursor) = (0, String::new());
+    loop {
+        let page =
+            client.get(&format!("/v1/retail/products?limit=100&sort=-price{cursor}"), None).await?.json();
+        listed += page["items"].as_array().context("items")?.len();
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    ensure!((rows, listed) == (3_828, 3_828), "{rows} rows, {listed} products listed");
+    Ok(())
+}

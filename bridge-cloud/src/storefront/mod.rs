@@ -68,6 +68,9 @@ use reader::Reader;
 /// Connections that the kernel keeps for us until they are accepted.
 const BACKLOG: i32 = 1_024;
 
+/// A request's head; a larger one is answered 431.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
 /// After an error of accept (mostly too many open files) nothing is accepted for this long.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
@@ -193,6 +196,7 @@ async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(shared.config.header_timeout)
         .max_headers(64)
+        .max_buf_size(HEAD_BYTES_MAX)
         .pipeline_flush(true);
     http.http2().timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(16 * 1024);
     let room = Arc::new(Semaphore::new(connections_max));

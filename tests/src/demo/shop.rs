@@ -24,7 +24,10 @@ const UNSOLD: u64 = 10;
 const RETAIL: &str = "retail";
 
 /// How the import reads the real catalogue.
-const REAL_COLUMNS: &[&str] = &["--brand", RETAIL, "--currency", "GBP"];
+const REAL_COLUMNS: &[&str] = &[
+    "--map",
+    "brand=@retail,currency=@GBP,product=stock_code,name.en=description,price=unit_price_gbp,quantity=units_sold",
+];
 
 /// What is sold.
 #[derive(Debug, Default)]
@@ -37,8 +40,6 @@ pub(super) struct Shop {
     pub(super) products: Vec<Product>,
     /// Those that are launched, as indices of `products`.
     pub(super) hot: Vec<usize>,
-    /// What is on the shelves of the brands that nobody orders from.
-    pub(super) shelves: Vec<Plan>,
 }
 
 /// A file for the import.
@@ -66,7 +67,7 @@ pub(super) struct Input {
 }
 
 impl Shop {
-    /// Imports the catalogue into the ledger, and the stock of the brands that nobody orders from.
+    /// Imports the catalogue into the ledger.
     pub(super) async fn import(&self, site: &Site) -> Result<()> {
         for import in &self.imports {
             let path = site.idc_dir().join(import.name);
@@ -74,9 +75,6 @@ impl Shop {
             let path = path.display().to_string();
             let command = [&["catalogue", "import", path.as_str()], import.arguments].concat();
             site.idc_command(&command).await.context("import the catalogue")?;
-        }
-        for shelf in &self.shelves {
-            site.import(shelf).await?;
         }
         Ok(())
     }
@@ -103,13 +101,14 @@ fn made_up(options: &Options) -> Result<(Shop, Plan, Input)> {
         brands: wares::brands().map(|brand| (brand.to_owned(), "KRW".to_owned())).collect(),
         ..Shop::default()
     };
-    let mut stock: BTreeMap<&str, Vec<StockRow>> = BTreeMap::new();
-    let mut hot = Vec::new();
+    let (mut stock, mut hot) = (Vec::new(), Vec::new());
     for (index, ware) in wares.iter().enumerate() {
         let skus = ware.skus.iter().map(|(sku, _)| sku.clone()).collect();
         shop.products.push(Product { brand: ware.brand.to_owned(), code: ware.code.clone(), skus });
-        let stock = stock.entry(ware.brand).or_default();
-        if ware.brand == launched && shop.hot.len() < LAUNCHED {
+        if ware.brand != launched {
+            continue;
+        }
+        if shop.hot.len() < LAUNCHED {
             shop.hot.push(index);
             hot.extend(stock.len()..stock.len() + ware.skus.len());
         }
@@ -119,12 +118,7 @@ fn made_up(options: &Options) -> Result<(Shop, Plan, Input)> {
             quantity: UNSOLD,
         }));
     }
-    let stock_of_the_launch = stock.remove(launched).unwrap_or_default();
-    shop.shelves = stock
-        .into_iter()
-        .map(|(brand, stock)| Plan { brand: brand.to_owned(), currency: "KRW", stock, steps: Vec::new() })
-        .collect();
-    let plan = made_up::launch_of(launched, stock_of_the_launch, &hot, options.seed, options.orders as usize);
+    let plan = made_up::launch_of(launched, stock, &hot, options.seed, options.orders as usize);
     let source = format!("a made-up launch of {} orders", options.orders);
     Ok((shop, plan, Input { source, ..Input::default() }))
 }
@@ -177,7 +171,6 @@ fn real(options: &Options, dir: &Path) -> Result<(Shop, Plan, Input)> {
         brands: vec![(RETAIL.to_owned(), plan.currency.to_owned())],
         products,
         hot,
-        shelves: Vec::new(),
     };
     let input = Input { source: source(&retail), invoices: retail.invoices.len(), left_out: left_out(&book) };
     Ok((shop, plan, input))

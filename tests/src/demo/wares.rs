@@ -9,8 +9,12 @@ use serde_json::{Value, json};
 
 /// Products of each brand.
 const PRODUCTS: usize = 60;
-/// Sizes and colours of each product.
+/// Colours of each product; it comes in every size of its brand.
 const COLOURS_EACH: usize = 2;
+/// Units of each SKU, if nobody says otherwise.
+const UNITS: u64 = 10;
+/// The category above all others of a brand.
+const ALL: &str = "all";
 
 /// A word in both languages.
 type Word = (&'static str, &'static str);
@@ -132,11 +136,12 @@ pub(super) fn json_lines(wares: &[Ware]) -> Vec<u8> {
     let brands = BRANDS.iter().map(|of| json!({"brand": of.brand, "currency": "KRW"}));
     let categories = BRANDS.iter().flat_map(|of| {
         of.categories.iter().map(move |(category, word, _)| {
-            json!({"brand": of.brand, "category": category, "names": named(*word), "parent": null})
+            json!({"brand": of.brand, "category": category, "parent": ALL, "names": named(*word)})
         })
     });
+    let roots = BRANDS.iter().map(|of| json!({"brand": of.brand, "category": ALL, "names": named(of.name)}));
     let mut lines = Vec::new();
-    for line in brands.chain(categories).chain(wares.iter().map(|ware| ware.line.clone())) {
+    for line in brands.chain(roots).chain(categories).chain(wares.iter().map(|ware| ware.line.clone())) {
         lines.extend_from_slice(line.to_string().as_bytes());
         lines.push(b'\n');
     }
@@ -156,7 +161,7 @@ fn ware(of: &'static BrandOf, index: usize, rng: &mut ChaCha8Rng) -> Ware {
             let sku = format!("{code}-{colour}-{size}");
             variants.push(json!({
                 "sku": sku, "options": {"colour": colour_en, "size": size},
-                "price": {"amount": price, "currency": "KRW"},
+                "price": {"amount": price, "currency": "KRW"}, "quantity": UNITS,
             }));
             skus.push((sku, price));
         }
@@ -180,6 +185,8 @@ fn ware(of: &'static BrandOf, index: usize, rng: &mut ChaCha8Rng) -> Ware {
 mod tests {
     use std::collections::HashSet;
 
+    use bridge_idc::catalogue::import::CatalogueFile;
+
     use super::*;
 
     #[test]
@@ -187,9 +194,19 @@ mod tests {
         let wares = wares(1);
         let skus: HashSet<_> = wares.iter().flat_map(|ware| ware.skus.iter()).collect();
         assert_eq!(skus.len(), wares.iter().map(|ware| ware.skus.len()).sum::<usize>());
+        assert!(skus.len() > 1_000, "{}", skus.len());
         let text = String::from_utf8(json_lines(&wares)).expect("UTF-8");
+        assert_eq!(
+            CatalogueFile::json_lines(text.as_bytes()).len(),
+            wares.len(),
+            "the import takes them all"
+        );
         for line in text.lines() {
             let line: Value = serde_json::from_str(line).expect("JSON");
+            if line.get("names").is_none() {
+                assert_eq!(line["currency"], "KRW", "only a brand has no names: {line}");
+                continue;
+            }
             assert!(line["names"]["ko"].as_str().is_some_and(|name| !name.is_ascii()), "{line}");
             assert!(line["names"]["en"].as_str().is_some_and(str::is_ascii), "{line}");
         }

@@ -89,7 +89,7 @@ impl Server {
         Ok(server)
     }
 
-    /// nginx: `proxy_cache` at [`PRODUCT`], a static file at [`FILE`]. Its folder must be its own.
+    /// nginx: `proxy_cache` at `PRODUCT`, a static file at `FILE`. Its folder must be its own.
     ///
     /// # Errors
     /// When it does not start, or answers something else.

@@ -1,7 +1,7 @@
+-- Only what is missing is tried: the trigger that looks for rows in the way notes a SKU even if nothing comes of it.
 INSERT INTO skus (brand, sku, price, product, options, position)
 SELECT
     value ->> 'brand', value ->> 'sku', value ->> 'price', value ->> 'product',
     coalesce(nullif(value -> 'options', 'null'), '{}'), value ->> 'position'
 FROM json_each($1)
-WHERE true
-ON CONFLICT (brand, sku) DO NOTHING
+WHERE NOT EXISTS (SELECT 1 FROM skus WHERE skus.brand = value ->> 'brand' AND skus.sku = value ->> 'sku')
