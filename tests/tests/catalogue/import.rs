@@ -162,3 +162,17 @@ pub(crate) async fn the_real_catalogue_is_imported_by_its_one_command(database: 
     }
     assert_eq!(served, expected);
 }
+
+pub(crate) async fn categories_alone_are_imported_and_what_is_of_no_brand_is_refused(database: &Database) {
+    import(database, FILE, Options::default()).await;
+    let file = concat!(
+        "{\"brand\": \"tea\", \"category\": \"black\", \"names\": {\"en\": \"Black\"}}\n",
+        "{\"brand\": \"nobody\", \"category\": \"black\"}\n",
+        "{\"brand\": \"nobody\", \"product\": \"A\", \"categories\": [\"black\"]}\n",
+        "{\"brand\": \"tea\", \"product\": \"GIFT\", \"categories\": [\"black\"]}\n",
+    );
+    let imported = import(database, file, Options::default()).await;
+    let refused: Vec<_> = imported.refused.iter().map(|one| (one.line, one.field.as_str())).collect();
+    assert_eq!(refused, [(2, "brand"), (3, "brand")]);
+    assert_eq!((imported.categories, imported.products), (tally(1, 0, 0), tally(1, 0, 0)));
+}

@@ -63,6 +63,7 @@ on_both_databases! {
     import::an_export_is_imported_without_a_change
     import::a_dry_run_and_a_file_with_a_mistake_where_all_is_wanted_keep_nothing
     import::what_the_database_contradicts_is_refused_and_the_rest_imported
+    import::categories_alone_are_imported_and_what_is_of_no_brand_is_refused
     import::the_real_catalogue_is_imported_by_its_one_command
     random::a_reader_of_changes_equals_the_tables_after_random_writers
 }

@@ -96,7 +96,7 @@ fn take(records: &mut Records, line: u64, object: &Map<String, Value>) -> Result
             ),
         };
         let names = texts(object, "names")?;
-        records.categories.insert((brand, code), Category { parent, names, position });
+        records.categories.insert((brand, code), Category { line: Some(line), parent, names, position });
     } else {
         only(object, &BRAND, "")?;
         let currency = Currency::new(text(object, "currency")?);

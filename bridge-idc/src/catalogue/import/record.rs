@@ -50,6 +50,8 @@ pub struct Records {
 /// A category; what is `None` stays as it is in the database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Category {
+    /// On which line; `None` where it is only mentioned.
+    pub line: Option<u64>,
     /// The category above.
     pub parent: Option<Code>,
     /// Its names.

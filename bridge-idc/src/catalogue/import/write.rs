@@ -4,13 +4,14 @@
 //! Each statement takes a table of rows as one JSON text. It inserts what is new, or changes what is otherwise; a row that is so
 //! already is not touched and does not enter the log of changes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bridge_protocol::domain::Brand;
+use bridge_protocol::domain::catalogue::Code;
 use serde_json::{Value, json};
 use sqlx::{Postgres, Sqlite};
 
-use super::record::{Category, Product, Records, Variant};
+use super::record::{Category, Product, Records, Refusal, Variant};
 use super::{Imported, Tally};
 use crate::ledger::{Open, Pools};
 
@@ -146,16 +147,19 @@ impl<'a> Writer<'a> {
             .collect();
         let brands = Value::Array(brands);
         self.imported.brands = transaction.run(&ADD_BRANDS, &brands).await?;
-        let known = transaction.ask(&CURRENCIES, &brands).await?;
+        let named: BTreeSet<&str> = (records.brands.keys())
+            .chain(records.categories.keys().map(|(brand, _)| brand))
+            .chain(records.products.iter().map(|product| &product.brand))
+            .map(Brand::as_str)
+            .collect();
+        let named = named.into_iter().map(|brand| json!({"brand": brand})).collect();
+        let known = transaction.ask(&CURRENCIES, &named).await?;
         let known: HashMap<String, String> =
             known.into_iter().map(|(brand, currency, _)| (brand, currency)).collect();
         refuse_other_currencies(records, &known);
+        refuse_unknown_brands(records, &known);
 
-        let there: Vec<String> =
-            records.products.iter().map(|product| product.brand.as_str().to_owned()).collect();
-        let categories = category_rows(&records.categories, |brand| {
-            known.contains_key(brand.as_str()) || there.iter().any(|there| there == brand.as_str())
-        });
+        let categories = category_rows(&records.categories);
         let new = transaction.run(&statement!("add_categories.sql"), &categories).await?;
         let changed = transaction.run(&statement!("change_categories.sql"), &categories).await?;
         let all = categories.as_array().map_or(0, Vec::len) as u64;
@@ -267,11 +271,29 @@ fn refuse_other_currencies(records: &mut Records, known: &HashMap<String, String
     }
 }
 
-fn category_rows(
-    categories: &BTreeMap<(Brand, bridge_protocol::domain::catalogue::Code), Category>,
-    is_there: impl Fn(&Brand) -> bool,
-) -> Value {
-    let rows = categories.iter().filter(|((brand, _), _)| is_there(brand)).map(|((brand, code), category)| {
+/// A brand that is not there can be made only with its currency, which a line of its own or a price says.
+fn refuse_unknown_brands(records: &mut Records, known: &HashMap<String, String>) {
+    const REASON: &str = "is not in this database, and nothing in the file says its currency";
+    let Records { categories, products, refused, .. } = records;
+    let mut refuse = |line| {
+        refused.push(Refusal { line, field: "brand".to_owned(), reason: REASON.to_owned() });
+    };
+    categories.retain(|(brand, _), category| {
+        let is_known = known.contains_key(brand.as_str());
+        category.line.filter(|_| !is_known).into_iter().for_each(&mut refuse);
+        is_known
+    });
+    products.retain(|product| {
+        let is_known = known.contains_key(product.brand.as_str());
+        if !is_known {
+            refuse(product.line);
+        }
+        is_known
+    });
+}
+
+fn category_rows(categories: &BTreeMap<(Brand, Code), Category>) -> Value {
+    let rows = categories.iter().map(|((brand, code), category)| {
         json!({
             "brand": brand.as_str(), "category": code.as_str(), "parent": category.parent.as_ref().map(|parent| parent.as_str()),
             "names": category.names, "position": category.position,
