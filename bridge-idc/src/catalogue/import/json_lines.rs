@@ -122,6 +122,9 @@ fn product(line: u64, brand: &Brand, object: &Map<String, Value>) -> Result<Prod
         Some(Value::Object(document)) => Some(document.clone()),
         Some(_) => return Err(wrong("document", "must be a JSON object")),
     };
+    if document.iter().flatten().any(|(name, value)| name.contains('\0') || has_nul(value)) {
+        return Err(wrong("document", "must not hold a NUL"));
+    }
     if document.as_ref().is_some_and(|document| {
         serde_json::to_vec(document).is_ok_and(|text| text.len() > DOCUMENT_BYTES_MAX)
     }) {
@@ -210,6 +213,16 @@ fn texts(object: &Map<String, Value>, field: &str) -> Result<Option<Texts>, Wron
     })
 }
 
+/// PostgreSQL's jsonb cannot hold one.
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(has_nul),
+        Value::Object(members) => members.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 /// Whether PostgreSQL can hold them; their length is judged by the tables.
 fn fits(texts: &Texts) -> bool {
     texts.iter().all(|(name, text)| !name.contains('\0') && !text.contains('\0'))
@@ -288,6 +301,7 @@ mod tests {
             "{\"brand\": \"tea\", \"product\": \"A\", \"variants\": [{\"sku\": \"A\", \"price\": {\"amount\": 1.5, \"currency\": \"KRW\"}}]}\n",
             "{\"brand\": \"tea\", \"product\": \"A\", \"names\": {\"ko\": 1}}\n",
             "{\"brand\": \"tea\", \"product\": \"A\", \"document\": []}\n",
+            "{\"brand\": \"tea\", \"product\": \"A\", \"document\": {\"a\": [{\"b\": \"\\u0000\"}]}}\n",
             "{\"brand\": \"tea\", \"category\": \"a\", \"parent\": \"a\"}\n",
             "{\"brand\": \"tea\", \"product\": \"A\", \"published_until\": \"soon\"}\n",
             "{\"brand\": \"tea\", \"product\": \"GOOD\"}\n",
@@ -301,6 +315,7 @@ mod tests {
             "variants/0/price/amount",
             "variants/0/price/amount",
             "names",
+            "document",
             "document",
             "parent",
             "published_until",

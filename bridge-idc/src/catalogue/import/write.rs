@@ -123,12 +123,14 @@ pub(super) enum Failed {
 impl From<sqlx::Error> for Failed {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::error::ErrorKind;
-        match error.as_database_error().map(|error| error.kind()) {
-            Some(
-                ErrorKind::CheckViolation | ErrorKind::NotNullViolation | ErrorKind::ForeignKeyViolation,
-            ) => Self::Rule,
-            _ => Self::Database(error),
-        }
+        let Some(refusal) = error.as_database_error() else { return Self::Database(error) };
+        let is_rule = matches!(
+            refusal.kind(),
+            ErrorKind::CheckViolation | ErrorKind::NotNullViolation | ErrorKind::ForeignKeyViolation
+        );
+        // PostgreSQL's class 22, data exception: a value that its type cannot hold. SQLite's codes are shorter.
+        let is_data = refusal.code().is_some_and(|code| code.len() == 5 && code.starts_with("22"));
+        if is_rule || is_data { Self::Rule } else { Self::Database(error) }
     }
 }
 
