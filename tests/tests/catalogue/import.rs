@@ -176,3 +176,22 @@ pub(crate) async fn categories_alone_are_imported_and_what_is_of_no_brand_is_ref
     assert_eq!(refused, [(2, "brand"), (3, "brand")]);
     assert_eq!((imported.categories, imported.products), (tally(1, 0, 0), tally(1, 0, 0)));
 }
+
+pub(crate) async fn a_file_that_names_some_variants_leaves_their_places(database: &Database) {
+    import(database, FILE, Options::default()).await;
+    // As a DBA or an import of stock leaves them: equal places, which stand by their SKU.
+    database.run("UPDATE skus SET position = 7", "UPDATE skus SET position = 7").await;
+    let noted = database.count(NOTED).await;
+    let one = |sku: &str| {
+        format!(
+            "{{\"brand\": \"tea\", \"product\": \"SEJAK\", \"variants\": [{{\"sku\": \"{sku}\", \"price\": {{\"amount\": {}, \"currency\": \"KRW\"}}}}]}}\n",
+            if sku == "SEJAK-50" { 18_000 } else { 32_000 },
+        )
+    };
+    for sku in ["SEJAK-50", "SEJAK-100"] {
+        assert_eq!(import(database, &one(sku), Options::default()).await.variants, tally(0, 0, 1));
+    }
+    assert_eq!(database.count(NOTED).await, noted);
+    // The file's order is another one than the table's: then it counts.
+    assert_eq!(import(database, FILE, Options::default()).await.variants, tally(0, 2, 1));
+}

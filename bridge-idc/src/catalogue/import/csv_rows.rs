@@ -159,7 +159,14 @@ fn product(line: u64, fields: &BTreeMap<&str, &str>) -> Result<Product, Wrong> {
         categories,
         published_from: moment("published_from")?,
         published_until: moment("published_until")?,
-        variants: vec![Variant { line, sku, options: family(fields, "option"), price, quantity }],
+        variants: vec![Variant {
+            line,
+            sku,
+            options: family(fields, "option"),
+            price,
+            quantity,
+            position: 0,
+        }],
     })
 }
 

@@ -181,7 +181,8 @@ fn variant(line: u64, at: &str, value: &Value) -> Result<Variant, Wrong> {
             })?)
         }
     };
-    Ok(Variant { line, sku, options: texts(object, "options").map_err(below)?, price: money, quantity })
+    let options = texts(object, "options").map_err(below)?;
+    Ok(Variant { line, sku, options, price: money, quantity, position: 0 })
 }
 
 fn wrong(field: &str, reason: impl Into<String>) -> Wrong {

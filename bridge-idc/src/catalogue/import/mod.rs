@@ -27,7 +27,7 @@ use bridge_protocol::domain::catalogue::Code;
 use bridge_protocol::domain::{Brand, Sku};
 
 use self::mapping::Mapping;
-use self::record::{Product, Records, Refusal};
+use self::record::{Product, Records, Refusal, Variant};
 use self::write::{Failed, Writer};
 use super::{Catalogue, CatalogueError};
 
@@ -158,6 +158,18 @@ impl CatalogueFile {
     }
 }
 
+/// Gives variants their places in the file's order: those that they have, if these are in that order. A file that names
+/// some of a product's variants leaves them where they are.
+fn give_places(variants: &mut [Variant], places: &[Option<i32>]) {
+    let standing =
+        variants.iter().zip(places).map(|(variant, place)| place.map(|place| (place, &variant.sku)));
+    let standing: Option<Vec<_>> = standing.collect();
+    let in_order = standing.is_some_and(|standing| standing.is_sorted());
+    for ((variant, place), index) in variants.iter_mut().zip(places).zip(0..) {
+        variant.position = place.filter(|_| in_order).unwrap_or(index);
+    }
+}
+
 /// The field of a product that its table would not take, and what it takes.
 fn too_large(product: &Product) -> Option<(&'static str, usize)> {
     // A database may write a space after each colon and comma.
@@ -195,20 +207,32 @@ impl Catalogue {
         writer.prepare(&mut records).await?;
         let Records { products, mut refused, .. } = records;
         let mut done = 0;
-        let mut parts: Vec<Vec<Product>> =
-            products.chunks(PRODUCTS_AT_ONCE).rev().map(<[Product]>::to_vec).collect();
-        while let Some(mut part) = parts.pop() {
+        let mut products = products.into_iter();
+        // Halves of a part in which a row breaks a rule, the first on top.
+        let mut halves: Vec<Vec<Product>> = Vec::new();
+        loop {
+            let next = || products.by_ref().take(PRODUCTS_AT_ONCE).collect();
+            let mut part: Vec<Product> = halves.pop().unwrap_or_else(next);
+            if part.is_empty() {
+                break;
+            }
             let owners = writer.owners(&part).await?;
             for product in &mut part {
+                let mut places = Vec::with_capacity(product.variants.len());
                 product.variants.retain(|variant| {
                     let key = (product.brand.as_str().to_owned(), variant.sku.as_str().to_owned());
-                    let is_free = owners.get(&key).is_none_or(|owner| owner == product.product.as_str());
+                    let owner = owners.get(&key);
+                    let is_free = owner.is_none_or(|(owner, _)| owner == product.product.as_str());
                     if !is_free {
                         let reason = "is a variant of another product in this database".to_owned();
                         refused.push(Refusal { line: variant.line, field: "sku".to_owned(), reason });
                     }
+                    if is_free {
+                        places.push(owner.map(|(_, place)| *place));
+                    }
                     is_free
                 });
+                give_places(&mut product.variants, &places);
             }
             match writer.write(&part).await {
                 Ok(()) => {
@@ -218,7 +242,7 @@ impl Catalogue {
                 Err(Failed::Database(error)) => return Err(error.into()),
                 Err(Failed::Rule) if part.len() > 1 => {
                     let second = part.split_off(part.len() / 2);
-                    parts.extend([second, part]);
+                    halves.extend([second, part]);
                 }
                 Err(Failed::Rule) => {
                     let line = part.first().map_or(0, |product| product.line);

@@ -100,6 +100,8 @@ pub struct Variant {
     pub price: Money,
     /// Units for sale from now on.
     pub quantity: Option<i64>,
+    /// Its place among the variants.
+    pub position: i32,
 }
 
 impl Records {

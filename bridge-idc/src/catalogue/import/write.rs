@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::catalogue::Code;
 use serde_json::{Value, json};
-use sqlx::{Postgres, Sqlite};
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Postgres, Sqlite};
 
 use super::record::{Category, Product, Records, Refusal, Variant};
 use super::{Imported, Tally};
@@ -37,9 +39,9 @@ const ADD_BRANDS: Statement = Statement {
         FROM json_each($1) WHERE true ON CONFLICT (brand) DO NOTHING",
 };
 const CURRENCIES: Statement = Statement {
-    postgres: "SELECT brands.brand, brands.currency, '' FROM brands
+    postgres: "SELECT brands.brand, brands.currency FROM brands
         JOIN jsonb_to_recordset(CAST($1::text AS jsonb)) AS new (brand text) ON brands.brand = new.brand",
-    sqlite: "SELECT brand, currency, '' FROM brands WHERE brand IN (SELECT value ->> 'brand' FROM json_each($1))",
+    sqlite: "SELECT brand, currency FROM brands WHERE brand IN (SELECT value ->> 'brand' FROM json_each($1))",
 };
 const OWNERS: Statement = statement!("owners.sql");
 
@@ -72,11 +74,10 @@ impl Transaction {
         })
     }
 
-    async fn ask(
-        &mut self,
-        statement: &Statement,
-        rows: &Value,
-    ) -> sqlx::Result<Vec<(String, String, String)>> {
+    async fn ask<V>(&mut self, statement: &Statement, rows: &Value) -> sqlx::Result<Vec<V>>
+    where
+        V: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+    {
         let rows = rows.to_string();
         match self {
             Self::Postgres(open) => {
@@ -102,6 +103,9 @@ impl Transaction {
         }
     }
 }
+
+/// By brand and SKU: the product that it is a variant of, and its place there.
+pub(super) type Owners = HashMap<(String, String), (String, i32)>;
 
 /// Writes products part by part.
 pub(super) struct Writer<'a> {
@@ -155,9 +159,8 @@ impl<'a> Writer<'a> {
             .map(Brand::as_str)
             .collect();
         let named = named.into_iter().map(|brand| json!({"brand": brand})).collect();
-        let known = transaction.ask(&CURRENCIES, &named).await?;
-        let known: HashMap<String, String> =
-            known.into_iter().map(|(brand, currency, _)| (brand, currency)).collect();
+        let known: Vec<(String, String)> = transaction.ask(&CURRENCIES, &named).await?;
+        let known: HashMap<String, String> = known.into_iter().collect();
         refuse_other_currencies(records, &known);
         refuse_unknown_brands(records, &known);
 
@@ -189,14 +192,13 @@ impl<'a> Writer<'a> {
     }
 
     /// Whose these variants' SKUs are already.
-    pub(super) async fn owners(
-        &mut self,
-        products: &[Product],
-    ) -> Result<HashMap<(String, String), String>, sqlx::Error> {
+    pub(super) async fn owners(&mut self, products: &[Product]) -> Result<Owners, sqlx::Error> {
         let mut transaction = self.begin().await?;
-        let found = transaction.ask(&OWNERS, &variant_rows(products)).await?;
+        let found: Vec<(String, String, String, i32)> =
+            transaction.ask(&OWNERS, &variant_rows(products)).await?;
         self.end(transaction).await?;
-        Ok(found.into_iter().map(|(brand, sku, product)| ((brand, sku), product)).collect())
+        let owners = found.into_iter();
+        Ok(owners.map(|(brand, sku, product, position)| ((brand, sku), (product, position))).collect())
     }
 
     /// Makes everything durable that is not yet, or takes it back.
@@ -326,15 +328,13 @@ fn membership_rows(products: &[Product]) -> Value {
 }
 
 fn variant_rows(products: &[Product]) -> Value {
-    let row = |product: &Product, (position, variant): (usize, &Variant)| {
+    let row = |product: &Product, variant: &Variant| {
         json!({
             "brand": product.brand.as_str(), "product": product.product.as_str(), "sku": variant.sku.as_str(),
             "price": variant.price.amount(), "options": variant.options, "quantity": variant.quantity,
-            "position": position,
+            "position": variant.position,
         })
     };
-    let rows = products
-        .iter()
-        .flat_map(|product| product.variants.iter().enumerate().map(move |one| row(product, one)));
+    let rows = products.iter().flat_map(|product| product.variants.iter().map(move |one| row(product, one)));
     rows.collect()
 }
