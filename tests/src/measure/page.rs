@@ -71,9 +71,8 @@ fn bars(page: &mut String, row: &Row) -> std::fmt::Result {
             page,
             "<text x=\"146\" y=\"{}\" text-anchor=\"end\">{name}</text>\
              <rect class=\"{class}\" x=\"154\" y=\"{y}\" width=\"{length:.1}\" height=\"20\" rx=\"2\"/>\
-             <text x=\"{:.1}\" y=\"{}\">{}</text>",
+             <text x=\"466\" y=\"{}\">{}</text>",
             y + 15,
-            160.0 + length,
             y + 15,
             decimal(value)
         )?;

@@ -40,15 +40,15 @@ impl fmt::Display for Report {
             if let Some(spread) = row.ratio_spread() {
                 write!(f, "   {}", range(spread))?;
             }
-            writeln!(f)?;
             if let (Some(target), Some(reached)) = (row.target, row.reached()) {
                 let (what, most) = match target {
-                    Target::Ratio(most) => ("ratio", decimal(most)),
-                    Target::Bridge(most) => ("Bridge", format!("{} {}", decimal(most), row.unit)),
+                    Target::Ratio(most) => ("", decimal(most)),
+                    Target::Bridge(most) => ("Bridge ", format!("{} {}", decimal(most), row.unit)),
                 };
                 let reached = if reached { "reached" } else { "NOT reached" };
-                writeln!(f, "  {:<20} {:>12}   {what} at most {most}", "target", reached)?;
+                write!(f, "   target: {what}at most {most}, {reached}")?;
             }
+            writeln!(f)?;
         }
         writeln!(
             f,
@@ -144,10 +144,9 @@ pub(super) mod tests {
             "read_cpu_vs_nginx_cache  (us, 3 rounds)",
             "  what <we> have               36.0   35.0 to 37.5",
             "  Bridge                       15.0   14.4 to 15.5",
-            "  ratio                       0.417   0.411 to 0.417",
-            "  target                    reached   ratio at most 0.450",
+            "  ratio                       0.417   0.411 to 0.417   target: at most 0.450, reached",
             "  Bridge                       15.5   15.0 to 15.5  (p99)",
-            "  target                NOT reached   Bridge at most 9.00 ms",
+            "  ratio                       0.413   target: Bridge at most 9.00 ms, NOT reached",
         ] {
             assert!(text.lines().any(|it| it == line), "{line:?} is not in\n{text}");
         }

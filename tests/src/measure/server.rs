@@ -48,7 +48,7 @@ pub struct Subject {
     pub path: String,
 }
 
-/// A server with all its processes; killed when this is dropped.
+/// A server with all its processes; they end when this is dropped.
 #[derive(Debug)]
 pub struct Server {
     name: &'static str,
@@ -166,9 +166,18 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // The group's number is its own as long as nobody has waited for its first process.
-        if self.child.id().is_some() {
-            let _gone = kill_process_group(self.group, Signal::KILL);
+        if self.child.id().is_none() {
+            return;
         }
+        // All of them end at once on SIGTERM; nginx's master ends its workers and waits for them.
+        let _gone = kill_process_group(self.group, Signal::TERM);
+        for _ in 0..200 {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _gone = kill_process_group(self.group, Signal::KILL);
     }
 }
 
