@@ -383,7 +383,7 @@ async fn every_product_of_the_real_catalogue_is_served_and_listed_as_its_row_say
             .map_or(format!("{}.00", &row[2]), |(pounds, decimals)| format!("{pounds}.{decimals:0<2}"));
         ensure!(price == as_written, "{row:?} costs {price}");
         let stock = client.get(&format!("/v1/retail/stock?sku={code}"), None).await?.json();
-        ensure!(stock["items"][0]["available"].to_string() == row[4], "{row:?} has {stock}");
+        ensure!(stock["items"][0]["available"].as_i64() == Some(row[4].parse()?), "{row:?} has {stock}");
         rows += 1;
     }
     let (mut listed, mut cursor) = (0, String::new());
