@@ -1,6 +1,6 @@
 //! The columns that may leave the data centre, and the statements that read the feed's rows, built from them.
 //!
-//! Every SELECT list of the feed is made here from [`ALLOWED`] and from nothing else: what is not on the list cannot be
+//! Every SELECT list of the feed is made here from `ALLOWED` and from nothing else: what is not on the list cannot be
 //! published. `role.sql` gives the agent the right to read the same columns of the catalogue's tables. What a statement
 //! joins, filters and sorts by does not leave.
 

@@ -77,7 +77,7 @@ pub(super) struct Import {
 
 #[derive(Args)]
 pub(super) struct Export {
-    /// The file; without it, standard output.
+    /// The file; without it, or with -, standard output.
     file: Option<PathBuf>,
     /// Only this brand; may be given several times.
     #[arg(long)]
@@ -152,12 +152,16 @@ fn report(imported: &Imported, options: Options, refused_path: &Path) -> Outcome
     if imported.refused.is_empty() {
         return Ok(());
     }
-    write_refused(refused_path, &imported.refused)?;
+    let written = write_refused(refused_path, &imported.refused);
     let shown: String = imported.refused.iter().take(SHOWN).map(|refusal| format!("\n  {refusal}")).collect();
     let more = imported.refused.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
     let path = refused_path.display();
-    Err(cli::failed(format!("{} refused, see {path}:{shown}{more}", imported.refused.len())))
+    let place = match written {
+        Ok(()) => format!("see {path}"),
+        Err(error) => format!("which cannot be written to {path} ({error:#})"),
+    };
+    Err(cli::failed(format!("{} refused, {place}:{shown}{more}", imported.refused.len())))
 }
 
 fn write_refused(path: &Path, refused: &[Refusal]) -> anyhow::Result<()> {
@@ -171,14 +175,16 @@ fn write_refused(path: &Path, refused: &[Refusal]) -> anyhow::Result<()> {
 }
 
 async fn run_export(catalogue: &Catalogue, export: Export) -> Outcome {
-    let brands = if export.brand.is_empty() {
-        catalogue.brands().await?
-    } else {
-        export.brand.iter().map(|name| Brand::new(name)).collect::<Result<_, _>>().map_err(cli::usage)?
-    };
+    let known = catalogue.brands().await?;
+    let named: Vec<Brand> =
+        export.brand.iter().map(|name| Brand::new(name)).collect::<Result<_, _>>().map_err(cli::usage)?;
+    if let Some(unknown) = named.iter().find(|brand| !known.contains(brand)) {
+        return Err(cli::usage(format!("there is no brand {unknown} in this database")));
+    }
+    let brands = if named.is_empty() { known } else { named };
     let style = ProgressStyle::with_template("{spinner} {pos} products")?;
     let progress = ProgressBar::no_length().with_style(style);
-    let Some(path) = export.file else {
+    let Some(path) = export.file.filter(|path| path.as_os_str() != "-") else {
         catalogue
             .export(&brands, &mut BufWriter::new(io::stdout()), |done| progress.set_position(done))
             .await?;
@@ -186,7 +192,9 @@ async fn run_export(catalogue: &Catalogue, export: Export) -> Outcome {
         return Ok(());
     };
     // Beside it first: an export that ends early leaves the one before as it was.
-    let beside = path.with_extension("new");
+    let mut beside = path.clone().into_os_string();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
     let mut file = BufWriter::new(File::create(&beside)?);
     let products = catalogue.export(&brands, &mut file, |done| progress.set_position(done)).await?;
     file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;

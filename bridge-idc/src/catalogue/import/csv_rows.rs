@@ -36,8 +36,9 @@ pub(super) fn read(bytes: &[u8], mapping: &Mapping) -> Records {
             return records;
         }
     };
-    // The reader takes an open quote for the rest of the file; whoever wrote the file did not.
-    let is_cut = has_open_quote(bytes);
+    // The reader takes an open quote for the rest of the file, and half a number for a number; whoever wrote the file meant
+    // neither. A file that is whole ends with a line's end.
+    let is_cut = has_open_quote(bytes) || !bytes.ends_with(b"\n");
     let mut products: HashMap<(Brand, Code), usize> = HashMap::new();
     let mut rows = Vec::new();
     let mut record = csv::StringRecord::new();
@@ -57,10 +58,16 @@ pub(super) fn read(bytes: &[u8], mapping: &Mapping) -> Records {
     let last = rows.len();
     for (index, row) in (1..).zip(&rows) {
         let line = row.position().map_or(0, csv::Position::line);
-        let ends_early = index == last && (is_cut || row.len() < header.len());
-        if row.len() != header.len() || (index == last && is_cut) {
-            let cut = if ends_early { ": the file seems to be cut here" } else { "" };
-            records.refuse(line, "", format!("has {} fields instead of {}{cut}", row.len(), header.len()));
+        if index == last && is_cut {
+            records.refuse(
+                line,
+                "",
+                "does not end, with its quote and a line's end: the file seems to be cut here",
+            );
+            continue;
+        }
+        if row.len() != header.len() {
+            records.refuse(line, "", format!("has {} fields instead of {}", row.len(), header.len()));
             continue;
         }
         let fields: BTreeMap<&str, &str> = places
@@ -191,8 +198,19 @@ fn column(field: &str, mapping: &Mapping, header: &csv::StringRecord) -> String 
     }
 }
 
+/// Whether the bytes end within quotes (RFC 4180 section 2). One in the middle of a field is a character as any other.
 fn has_open_quote(bytes: &[u8]) -> bool {
-    bytes.iter().filter(|byte| **byte == b'"').count() % 2 == 1
+    let (mut is_quoted, mut is_start, mut was_quote) = (false, true, false);
+    for byte in bytes {
+        if is_quoted {
+            (is_quoted, was_quote) = (*byte != b'"', *byte == b'"');
+        } else if *byte == b'"' && (is_start || was_quote) {
+            (is_quoted, is_start, was_quote) = (true, false, false);
+        } else {
+            (is_start, was_quote) = (matches!(byte, b',' | b'\n' | b'\r'), false);
+        }
+    }
+    is_quoted
 }
 
 fn unreadable(error: &csv::Error) -> &'static str {
@@ -257,11 +275,20 @@ mod tests {
 
     #[test]
     fn a_file_that_ends_in_the_middle_of_a_row_loses_that_row_alone() {
-        for cut in ["A,,1,1,x,\nB,,1", "A,,1,1,x,\nB,,1,1,\"x,\nC,,1,1,x,\n"] {
+        for cut in ["A,,1,1,x,\nB,,1", "A,,1,1,x,\nB,,1,1,x,4", "A,,1,1,x,\nB,,1,1,\"x,\nC,,1,1,x,\n"] {
             let records = rows(cut);
             assert_eq!(records.products.len(), 1, "{cut}");
             assert!(records.refused[0].reason.contains("seems to be cut here"), "{}", records.refused[0]);
         }
+    }
+
+    #[test]
+    fn a_quote_in_the_middle_of_a_field_is_a_character_as_any_other() {
+        let records = rows("A,,1,1,12\" ruler,\nB,,1,1,\"5\"\" pipe\",\n");
+        assert_eq!(records.refused, []);
+        let names: Vec<_> =
+            records.products.iter().map(|product| product.names.as_ref().unwrap()["en"].as_str()).collect();
+        assert_eq!(names, ["12\" ruler", "5\" pipe"]);
     }
 
     #[test]

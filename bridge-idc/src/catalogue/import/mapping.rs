@@ -97,6 +97,11 @@ impl Mapping {
         for (field, source) in &self.0 {
             match source {
                 Source::Constant(constant) => places.push((field.as_str(), Place::Constant(constant))),
+                Source::Column(column) if header.iter().filter(|name| *name == column).count() > 1 => {
+                    mistakes.push(format!(
+                        "the file has more than one column {column:?}, which {field:?} is mapped to"
+                    ));
+                }
                 Source::Column(column) => match header.iter().position(|name| name == column) {
                     Some(index) => places.push((field.as_str(), Place::Column(index))),
                     None => mistakes
@@ -137,5 +142,7 @@ mod tests {
         let mapping = Mapping::parse(GOOD).unwrap();
         let missing = mapping.places(&csv::StringRecord::from(vec!["code"])).unwrap_err();
         assert_eq!(missing.len(), 2, "{missing:?}");
+        let twice = csv::StringRecord::from(vec!["code", "unit_price", "text", "code"]);
+        assert_eq!(mapping.places(&twice).unwrap_err().len(), 1);
     }
 }
