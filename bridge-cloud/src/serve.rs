@@ -136,7 +136,8 @@ impl Replica {
                 let mut updates = master.restore(image);
                 let age = clock::now().get().saturating_sub(fresh_micros);
                 let before = Duration::from_micros(u64::try_from(age).unwrap_or(0));
-                updates.push(Update::Fresh(Freshness { at: Instant::now(), before }));
+                // First, so that no answer is without its age.
+                updates.insert(0, Update::Fresh(Freshness { at: Instant::now(), before }));
                 tracing::info!(rows, took = ?started.elapsed(), age = ?before, "the catalogue is served from its snapshot");
                 updates
             }

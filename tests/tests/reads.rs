@@ -291,12 +291,12 @@ async fn a_killed_cloud_agent_answers_from_its_snapshot_with_the_tunnel_cut_and_
     dba.execute(NEW_PRICE).await?;
 
     // It cannot be ready for orders without a link, and answers reads all the same.
-    let cold = site.cloud.spawn()?;
+    let mut cold = site.cloud.spawn()?;
     served(&site).await?;
     ensure!(price(&site).await? == 18_000);
     site.line.cut(false);
     until("it has caught up", async || Ok(price(&site).await? == 19_500)).await?;
-    drop(cold);
+    cold.kill9().await?;
 
     // A snapshot that was damaged is refused, and the catalogue fetched again.
     let mut bytes = fs::read(&snapshot)?;

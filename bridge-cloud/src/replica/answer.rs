@@ -14,6 +14,9 @@ use serde::ser::{SerializeMap as _, Serializer};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
+/// Characters of a name that it is sorted by.
+const SORTED_CHARS: usize = 64;
+
 /// A body with its entity tag, and its compressed forms once they are made.
 #[derive(Debug)]
 pub struct Answer {
@@ -119,7 +122,7 @@ pub struct Product {
     pub published: i64,
     /// What it is sorted by under `price`: its cheapest variant.
     pub price: i64,
-    /// What it is sorted by under `name`: its name in the first of its languages, in lower case.
+    /// What it is sorted by under `name`: the beginning of its name in the first of its languages, in lower case.
     pub name: Arc<str>,
 }
 
@@ -192,7 +195,10 @@ fn product(key: &EntityKey, row: &ProductRow) -> Result<Product, Unreadable> {
         return Err(Unreadable::Document);
     }
     let variants = row.variants.iter().map(|variant| VariantBody::of(variant, &row.currency)).collect();
-    let time = |micros: Option<i64>| micros.map(|micros| UnixMicros::new(micros).to_string());
+    // What lies beyond the calendar is for ever.
+    let time = |micros: Option<i64>| {
+        micros.map(|micros| UnixMicros::new(micros).to_string()).filter(|text| text.ends_with('Z'))
+    };
     let body = ProductBody {
         product: key.code.as_str(),
         brand: key.brand.as_str(),
@@ -226,8 +232,13 @@ fn product(key: &EntityKey, row: &ProductRow) -> Result<Product, Unreadable> {
         ),
         published: row.published_from_micros.unwrap_or(0),
         price: prices().min().unwrap_or(i64::MAX),
-        name: row.names.first().map_or("", |name| name.text.as_str()).to_lowercase().into(),
+        name: sorted_by(row.names.first().map_or("", |name| name.text.as_str())),
     })
+}
+
+/// Enough to sort by, and short enough for a cursor.
+fn sorted_by(name: &str) -> Arc<str> {
+    name.to_lowercase().chars().take(SORTED_CHARS).collect::<String>().into()
 }
 
 fn stock(sku: &str, row: StockRow) -> Result<Stock, Unreadable> {

@@ -45,7 +45,8 @@ impl Master {
         Self { served: Rows::default(), next: None, position: None, compressor }
     }
 
-    /// Takes over what a snapshot holds; the updates that bring empty views to it.
+    /// Takes over what a snapshot holds; the updates that bring empty views to it. As in a bootstrap, a view serves nothing of
+    /// it before the last one: half a catalogue would deny what there is.
     pub fn restore(&mut self, image: Image) -> Vec<Update> {
         self.position = Some(image.position);
         image.rows.into_iter().for_each(|(key, row)| self.served.set(Row { key, row: Some(row) }));
@@ -56,11 +57,12 @@ impl Master {
             .iter()
             .map(|(key, row)| Row { key: key.clone(), row: Some(row.clone()) })
             .collect();
-        let mut updates: Vec<Update> = rows
-            .chunks(ROWS_AT_ONCE)
-            .map(|rows| self.update(rows.iter().map(prepare).collect(), false))
-            .collect();
-        updates.push(self.update(self.trees(&brands), false));
+        let mut updates = vec![Update::StartAnew];
+        updates.extend(
+            rows.chunks(ROWS_AT_ONCE)
+                .map(|rows| self.update(rows.iter().map(prepare).collect(), None, false)),
+        );
+        updates.push(self.update(self.trees(&brands), self.position, true));
         updates
     }
 
@@ -105,7 +107,8 @@ impl Master {
             // Within a bootstrap trees are left to its last page.
             prepared.extend(self.trees(&changed));
         }
-        self.update(prepared, complete)
+        let position = self.position.filter(|_| self.next.is_none());
+        self.update(prepared, position, complete)
     }
 
     /// What is served now, for a snapshot; `None` while there is nothing. `fresh_micros` says when it was last known to
@@ -115,10 +118,9 @@ impl Master {
         Some(Image { position: self.position?, fresh_micros, rows })
     }
 
-    fn update(&self, rows: Vec<Prepared>, complete: bool) -> Update {
+    fn update(&self, rows: Vec<Prepared>, position: Option<Position>, complete: bool) -> Update {
         let rows: Arc<[Prepared]> = rows.into();
         self.compressor.compress(&rows);
-        let position = self.position.filter(|_| self.next.is_none());
         Update::Rows { rows, position, complete }
     }
 
@@ -157,5 +159,36 @@ impl Rows {
         of_brand
             .filter_map(|(key, row)| Some((key.code.clone(), CategoryRow::decode(row.clone()).ok()?)))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bridge_protocol::wire::catalogue::ProductRow;
+
+    use super::super::view::View;
+    use super::*;
+
+    #[test]
+    fn a_view_serves_nothing_of_a_snapshot_before_it_has_all_of_it() {
+        let brand = Brand::new("tea").unwrap();
+        let row = |index: usize| {
+            let code = Code::new(&format!("P{index}")).unwrap();
+            let row = ProductRow::default().encode_to_vec().into();
+            (EntityKey { kind: EntityKind::Product, brand: brand.clone(), code }, row)
+        };
+        let position = Position { seq: 7, mark: 1 };
+        let image = Image { position, fresh_micros: 0, rows: (0..1_000).map(row).collect() };
+        let mut master = Master::new(Compressor::start().unwrap());
+        let mut updates = master.restore(image);
+        let last = updates.pop().unwrap();
+        let mut view = View::default();
+        for update in updates {
+            view.apply(update);
+            assert!(view.position().is_none() && view.brand("tea").is_none());
+        }
+        view.apply(last);
+        assert_eq!((view.position(), master.position()), (Some(position), Some(position)));
+        assert!(view.brand("tea").unwrap().product("P999").is_some());
     }
 }
