@@ -88,8 +88,12 @@ impl World {
     }
 
     /// An older backup than any position that is held anywhere: a restore to a later point is not told by its marks
-    /// from no restore at all, and only the sums find what it took back.
+    /// from no restore at all, and only the sums find what it took back. The rows that a bootstrap has collected are of no
+    /// position at all.
     fn restore(&mut self) {
+        if self.replicas.iter().any(|one| one.up && one.is_bootstrapping()) {
+            return;
+        }
         let served = self.replicas.iter().filter(|one| one.up).filter_map(|one| one.subscriber.position());
         let saved = self.replicas.iter().filter_map(|one| one.snapshot.position);
         let begun = self.lines.values().filter_map(|line| line.s0);

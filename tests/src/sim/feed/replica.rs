@@ -47,6 +47,11 @@ pub(super) struct Replica {
 }
 
 impl Replica {
+    /// Whether it collects rows, or has been told to.
+    pub(super) fn is_bootstrapping(&self) -> bool {
+        self.collected.is_some() || self.steps.iter().any(|step| matches!(step, Step::StartAnew))
+    }
+
     pub(super) fn new(limits: Limits, brands: &[Brand]) -> Self {
         Self {
             subscriber: Subscriber::new(limits, brands.to_vec(), None),
