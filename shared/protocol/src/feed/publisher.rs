@@ -13,7 +13,7 @@ use super::{Head, Row};
 use crate::domain::Brand;
 use crate::domain::catalogue::{EntityKey, Position};
 use crate::wire::feed::{
-    Begin, Entry, Fresh, Page, Subscribe, Sums as WireSums, ToPublisher, ToSubscriber, to_publisher,
+    Begin, Entry, Fresh, Heard, Page, Subscribe, Sums as WireSums, ToPublisher, ToSubscriber, to_publisher,
 };
 use crate::wire::frame::{FEED_PAGE_BYTES, FEED_ROW_BYTES_MAX};
 
@@ -138,6 +138,8 @@ pub struct Publisher {
     /// Of which subscription the read under way is.
     reading: Option<u64>,
     read_again_at: Option<Duration>,
+    /// What the subscriber said last of its own clock, and when that came.
+    clock: Option<(u64, Duration)>,
     outputs: VecDeque<Output>,
 }
 
@@ -186,12 +188,14 @@ impl Publisher {
             subscriptions: 0,
             reading: None,
             read_again_at: None,
+            clock: None,
             outputs: VecDeque::new(),
         }
     }
 
     /// Takes a message of the subscriber.
     pub fn handle_message(&mut self, now: Duration, message: ToPublisher) -> Result<(), Violation> {
+        self.clock = message.clock_micros.map(|clock| (clock, now)).or(self.clock);
         match message.kind {
             Some(to_publisher::Kind::Subscribe(subscribe)) => self.subscribe(now, subscribe)?,
             Some(to_publisher::Kind::Applied(applied)) => {
@@ -292,7 +296,8 @@ impl Publisher {
     fn go_on(&mut self, now: Duration) {
         let (Some(subscription), Some(head)) = (&mut self.subscription, self.head) else { return };
         subscription.send_pages(&mut self.outputs);
-        subscription.tell(now, head, self.limits.fresh_every, &mut self.outputs);
+        let heard = self.clock.map(|(clock_micros, came)| Heard { clock_micros, ago_micros: micros(now.saturating_sub(came)) });
+        subscription.tell(now, head, heard, self.limits.fresh_every, &mut self.outputs);
         if self.reading.is_none()
             && self.read_again_at.is_none()
             && let Some(read) = subscription.next_read(head, self.limits.rows_max)
@@ -411,7 +416,14 @@ impl Subscription {
 
     /// Tells the head when it is time, and at once when the pages sent have just led there. A head that the subscriber is
     /// ahead of would look to it like another history.
-    fn tell(&mut self, now: Duration, head: Head, every: Duration, outputs: &mut VecDeque<Output>) {
+    fn tell(
+        &mut self,
+        now: Duration,
+        head: Head,
+        heard: Option<Heard>,
+        every: Duration,
+        outputs: &mut VecDeque<Output>,
+    ) {
         if self.is_ahead_of(head.position) {
             self.tell_at = self.tell_at.max(now + every);
             return;
@@ -420,9 +432,9 @@ impl Subscription {
             && matches!(self.stage, Stage::Following { at } if at == head.position)
             && self.told != Some(head.position);
         if is_there || self.tell_at <= now {
-            let age = now.saturating_sub(head.swept_at);
-            let age_micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
-            outputs.push_back(Output::Send(Fresh { head: Some(head.position.into()), age_micros }.into()));
+            let age_micros = micros(now.saturating_sub(head.swept_at));
+            let fresh = Fresh { head: Some(head.position.into()), age_micros, heard };
+            outputs.push_back(Output::Send(fresh.into()));
             // A head that the pages have not led to yet is told again when they have.
             self.told = is_there.then_some(head.position).or(self.told);
             self.tell_at = now + every;
@@ -447,6 +459,10 @@ impl Subscription {
             Stage::Waiting => None,
         }
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What an entry takes beside its row and code, about.

@@ -91,8 +91,8 @@ pub enum Output {
         /// The collected rows take the place of those served.
         complete: bool,
     },
-    /// What is served was equal to the source at this moment of the caller's clock, give or take the time that the
-    /// source's heartbeat was under way: no two clocks are compared.
+    /// What is served was equal to the source at this moment of the caller's clock, or later: see
+    /// [`Heard`](crate::wire::feed::Heard).
     Fresh {
         /// That moment.
         at: Duration,
@@ -236,7 +236,7 @@ impl Subscriber {
     }
 
     /// A page that was put out is applied, and those before it.
-    pub fn handle_applied(&mut self, _now: Duration, page: u64) {
+    pub fn handle_applied(&mut self, now: Duration, page: u64) {
         self.pages_applied = self.pages_applied.max(page);
         while let Some((_, position)) = self.on_the_way.pop_front_if(|(number, _)| *number <= page) {
             self.held = Some(position);
@@ -245,8 +245,8 @@ impl Subscriber {
         let Some(following) = self.following.as_mut().filter(|one| page > one.before) else { return };
         let page = (page - following.before).min(following.received);
         following.applied = following.applied.max(page);
-        let (link, message) = (following.link, Applied { page }.into());
-        self.outputs.push_back(Output::Send { link, message });
+        let link = following.link;
+        self.say(now, link, Applied { page });
         self.look_at_source();
         self.compare();
     }
@@ -278,8 +278,8 @@ impl Subscriber {
         } else if now >= self.sums_at {
             self.sums_at = now + self.limits.sums_every;
             if following.begun && !following.bootstrapping {
-                let (link, message) = (following.link, AskSums {}.into());
-                self.outputs.push_back(Output::Send { link, message });
+                let link = following.link;
+                self.say(now, link, AskSums {});
             }
         }
     }
@@ -293,6 +293,13 @@ impl Subscriber {
     /// The next thing to do, `None` until the next input.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+
+    /// Says something, and by the way what this end's clock is.
+    fn say(&mut self, now: Duration, link: LinkId, what: impl Into<ToPublisher>) {
+        let clock_micros = u64::try_from(now.as_micros()).ok();
+        let message = ToPublisher { clock_micros, ..what.into() };
+        self.outputs.push_back(Output::Send { link, message });
     }
 
     /// Subscribes on the link that was tried least recently.
@@ -309,7 +316,7 @@ impl Subscriber {
             window: self.limits.window,
             subscription: self.subscriptions,
         };
-        self.outputs.push_back(Output::Send { link, message: subscribe.into() });
+        self.say(now, link, subscribe);
         self.following = Some(Following {
             link,
             subscription: self.subscriptions,
@@ -390,8 +397,14 @@ impl Subscriber {
             self.subscribe(now);
             return;
         }
-        // It was so old when it was sent. A source that has been so since before our clock began says nothing new.
-        let at = now.checked_sub(Duration::from_micros(fresh.age_micros));
+        // It was so old when it was sent, at this moment or later. A publisher of the release before tells no such moment:
+        // then how long it was under way is not known, and counts as nothing.
+        let sent = fresh.heard.map_or(now, |heard| {
+            let since = heard.clock_micros.saturating_add(heard.ago_micros);
+            Duration::from_micros(since).min(now)
+        });
+        // A source that has been so since before our clock began says nothing new.
+        let at = sent.checked_sub(Duration::from_micros(fresh.age_micros));
         following.source = at.map(|at| (head, at));
         self.look_at_source();
     }

@@ -17,6 +17,9 @@ pub struct ToPublisher {
     /// What is asked; `None` is a kind that a later version added, to be ignored.
     #[prost(oneof = "to_publisher::Kind", tags = "1, 2, 3")]
     pub kind: Option<to_publisher::Kind>,
+    /// The subscriber's own clock when it said this, in microseconds; told back in [`Fresh`], and read by nobody else.
+    #[prost(uint64, optional, tag = "15")]
+    pub clock_micros: Option<u64>,
 }
 
 /// The kinds of [`ToPublisher`].
@@ -148,6 +151,21 @@ pub struct Fresh {
     /// So long ago, in microseconds, everything committed had its number: a replica at `head` is as old as that.
     #[prost(uint64, tag = "2")]
     pub age_micros: u64,
+    /// What the publisher heard last of the subscriber's clock; absent from an agent of the release before.
+    #[prost(message, optional, tag = "3")]
+    pub heard: Option<Heard>,
+}
+
+/// The subscriber's own clock, told back to it. Whatever was under way for however long, its clock stood at the sum of the
+/// two or later when this was sent: so no age is told too small, and no two clocks are compared.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Heard {
+    /// What it said.
+    #[prost(uint64, tag = "1")]
+    pub clock_micros: u64,
+    /// How long ago, when this is sent, in microseconds.
+    #[prost(uint64, tag = "2")]
+    pub ago_micros: u64,
 }
 
 /// What the source holds of the subscribed brands, as `feed::sums` adds it up.
@@ -209,7 +227,7 @@ macro_rules! message_from {
     ($whole:ident, $module:ident: $($kind:ident),*) => { $(
         impl From<$kind> for $whole {
             fn from(message: $kind) -> Self {
-                Self { kind: Some($module::Kind::$kind(message)) }
+                Self { kind: Some($module::Kind::$kind(message)), ..Self::default() }
             }
         }
     )* };

@@ -15,10 +15,6 @@ const PROMISE: &str = "P6";
 impl World {
     /// Each row served was the source's at that moment or later.
     pub(super) fn judge_fresh(&mut self, index: usize, at: Duration) {
-        // What a restore takes back was true when it was told: from then on only the end is judged, row by row and by sums.
-        if self.counts.restores > 0 {
-            return;
-        }
         let older = self.older(index, |_| Some(at));
         if let Some(key) = older {
             note!(self, "{}", self.story_of(index, &key));

@@ -169,16 +169,13 @@ impl World {
         self.do_publisher(link);
     }
 
-    pub(super) fn subscriber_hears(&mut self, link: LinkId, message: ToSubscriber, sent: Duration) {
+    pub(super) fn subscriber_hears(&mut self, link: LinkId, message: ToSubscriber) {
         if self.is_cut(link) {
             return;
         }
         let Some((index, life)) = self.lines.get(&link).map(|line| (line.replica, line.life)) else { return };
         if !self.replicas[index].up || self.replicas[index].life != life {
             return;
-        }
-        if let Some(to_subscriber::Kind::Fresh(_)) = message.kind {
-            self.replicas[index].transit = self.now - sent;
         }
         let now = self.replica_now(index);
         if let Err(violation) = self.replicas[index].subscriber.handle_message(now, link, message) {
@@ -296,8 +293,7 @@ impl World {
             _ => {}
         }
         if let Some(at) = self.comes(link, 1) {
-            let sent = self.now;
-            self.at(at, Event::ToSubscriber { link, message, sent });
+            self.at(at, Event::ToSubscriber { link, message });
         }
     }
 }

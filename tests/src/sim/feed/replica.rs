@@ -41,8 +41,6 @@ pub(super) struct Replica {
     pub(super) planted: BTreeSet<EntityKey>,
     /// When what it serves was last said to be equal to the source.
     pub(super) fresh_at: Duration,
-    /// How long the last heartbeat took, which its age cannot say: no two clocks are compared.
-    pub(super) transit: Duration,
     timer: Option<Duration>,
 }
 
@@ -66,7 +64,6 @@ impl Replica {
             snapshot: Snapshot::default(),
             planted: BTreeSet::new(),
             fresh_at: Duration::ZERO,
-            transit: Duration::ZERO,
             timer: None,
         }
     }
@@ -144,7 +141,7 @@ impl World {
                 }
                 Output::Fresh { at } => {
                     self.counts.freshnesses += 1;
-                    let at = (at + self.replicas[index].started).saturating_sub(self.replicas[index].transit);
+                    let at = at + self.replicas[index].started;
                     self.replicas[index].fresh_at = at;
                     self.judge_fresh(index, at);
                 }

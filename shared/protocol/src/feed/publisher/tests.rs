@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::catalogue::{Code, EntityKind};
-use crate::wire::feed::{Applied, AskSums};
+use crate::wire::feed::{Applied, AskSums, to_subscriber};
 use crate::wire::frame::FEED_FRAME_BYTES_MAX;
 use prost::Message as _;
 
@@ -58,10 +58,10 @@ fn told(output: &Output) -> String {
         Output::Read { read: Read::Changes { after, .. }, .. } => format!("read changes after {after}"),
         Output::Read { read: Read::Sums, .. } => "read sums".to_owned(),
         Output::Send(message) => match message.kind.as_ref().unwrap() {
-            crate::wire::feed::to_subscriber::Kind::Begin(begin) => {
+            to_subscriber::Kind::Begin(begin) => {
                 format!("begin {} {}", begin.subscription, if begin.bootstrap { "anew" } else { "on" })
             }
-            crate::wire::feed::to_subscriber::Kind::Page(page) => {
+            to_subscriber::Kind::Page(page) => {
                 let mut text = format!("page {}:", page.number);
                 for entry in &page.entries {
                     text += &format!(" {}{}", if entry.row.is_some() { "" } else { "!" }, entry.code);
@@ -69,10 +69,10 @@ fn told(output: &Output) -> String {
                 text += &page.position.map_or_else(String::new, |to| format!(" ={}", to.seq));
                 text + if page.complete { " complete" } else { "" }
             }
-            crate::wire::feed::to_subscriber::Kind::Fresh(fresh) => {
+            to_subscriber::Kind::Fresh(fresh) => {
                 format!("head {} {} ms ago", fresh.head.unwrap().seq, fresh.age_micros / 1_000)
             }
-            crate::wire::feed::to_subscriber::Kind::Sums(sums) => {
+            to_subscriber::Kind::Sums(sums) => {
                 format!("sums at {}", sums.head.unwrap().seq)
             }
         },
@@ -230,6 +230,19 @@ fn the_head_is_told_with_its_age_at_once_and_then_now_and_again() {
 }
 
 #[test]
+fn the_subscriber_is_told_what_was_heard_of_its_clock_and_how_long_ago() {
+    let mut publisher = following(5);
+    let said = ToPublisher { clock_micros: Some(77), ..ToPublisher::default() };
+    publisher.handle_message(at(400), said).unwrap();
+    publisher.handle_timeout(at(1_000));
+    let heard = std::iter::from_fn(|| publisher.poll_output()).find_map(|output| match output {
+        Output::Send(ToSubscriber { kind: Some(to_subscriber::Kind::Fresh(fresh)) }) => fresh.heard,
+        _ => None,
+    });
+    assert_eq!(heard, Some(Heard { clock_micros: 77, ago_micros: 600_000 }));
+}
+
+#[test]
 fn a_read_that_failed_is_done_again_after_a_pause() {
     let mut publisher = subscribed(Some(position(3)), 5);
     drain(&mut publisher);
@@ -268,7 +281,7 @@ fn a_subscription_that_cannot_be_ends_the_link() {
         let refused = publisher.handle_message(at(0), bad.into());
         assert!(matches!(refused, Err(Violation::BadSubscription(_))), "{refused:?}");
     }
-    assert_eq!(publisher.handle_message(at(0), ToPublisher { kind: None }), Ok(()));
+    assert_eq!(publisher.handle_message(at(0), ToPublisher::default()), Ok(()));
     assert_eq!(publisher.handle_message(at(0), good.into()), Ok(()));
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::domain::catalogue::{Code, EntityKey};
 use crate::feed::sums::RowSum;
-use crate::wire::feed::to_publisher;
+use crate::wire::feed::{Heard, to_publisher};
 
 const A: LinkId = LinkId(1);
 const B: LinkId = LinkId(2);
@@ -43,7 +43,7 @@ fn last_page(number: u64, code: &str, seq: u64) -> ToSubscriber {
 }
 
 fn fresh(seq: u64, secs: u64) -> ToSubscriber {
-    Fresh { head: Some(position(seq).into()), age_micros: secs * 1_000_000 }.into()
+    Fresh { head: Some(position(seq).into()), age_micros: secs * 1_000_000, heard: None }.into()
 }
 
 /// Drains the outputs: `apply 1: A =5 complete` is a page with a row that leads to 5 and ends a bootstrap.
@@ -130,6 +130,17 @@ fn a_page_behind_the_head_that_was_told_last_is_not_another_history() {
     subscriber.handle_applied(at(3), 1);
     assert_eq!(drain(&mut subscriber), ["link 1 <- applied 1"], "and no new subscription");
     assert_eq!(hear(&mut subscriber, at(4), A, vec![fresh(7, 1)]), ["fresh at 3"]);
+}
+
+#[test]
+fn a_heartbeat_that_was_long_under_way_makes_nothing_fresher_than_it_was() {
+    let mut subscriber = following();
+    // Our clock was at 3 s when the publisher heard of it, and 2 s later it said that the source was so 1 s ago.
+    let heard = Some(Heard { clock_micros: 3_000_000, ago_micros: 2_000_000 });
+    let told = |heard| Fresh { head: Some(position(5).into()), age_micros: 1_000_000, heard }.into();
+    assert_eq!(hear(&mut subscriber, at(9), A, vec![told(heard)]), ["fresh at 4"]);
+    let impossible = Some(Heard { clock_micros: u64::MAX, ago_micros: 1 });
+    assert_eq!(hear(&mut subscriber, at(9), A, vec![told(impossible)]), ["fresh at 8"], "not in the future");
 }
 
 #[test]
@@ -246,7 +257,7 @@ fn a_bootstrap_that_is_interrupted_begins_anew_whatever_is_held() {
 
 #[test]
 fn a_head_of_another_history_is_asked_about() {
-    let other = Fresh { head: Some(Position { seq: 5, mark: 101 }.into()), age_micros: 0 };
+    let other = Fresh { head: Some(Position { seq: 5, mark: 101 }.into()), age_micros: 0, heard: None };
     for head in [fresh(4, 0), other.into()] {
         let mut subscriber = following();
         assert_eq!(hear(&mut subscriber, at(1), A, vec![head]), ["link 1 <- 2 from 5"]);
