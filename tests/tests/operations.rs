@@ -74,6 +74,31 @@ fn a_configuration_with_five_mistakes_is_told_all_of_them_with_their_lines() -> 
 }
 
 #[test]
+fn an_import_tells_what_it_refused_in_a_file_and_by_its_exit_code() -> Result<()> {
+    BRIDGE.play(async |Stage { site, .. }| {
+        let programs = Programs::build()?;
+        let good = "{\"brand\": \"watched\", \"product\": \"MUG\", \"names\": {\"en\": \"Mug\"}}\n";
+        let file = idc_config(site).with_file_name("catalogue.jsonl");
+        let path = file.display().to_string();
+        let refused = file.with_file_name("catalogue.jsonl.refused.csv");
+
+        fs::write(&file, format!("{good}{{\"brand\": \"watched\", \"product\": \"..\"}}\n"))?;
+        let (code, _, said) = call(&programs.idc, &["catalogue", "import", &path], &idc_config(site)).await?;
+        ensure!(code == 1 && said.contains("line 2: product: "), "{code} {said}");
+        let told = fs::read_to_string(&refused)?;
+        ensure!(told.starts_with("line,field,reason\n2,product,") && told.lines().count() == 2, "{told}");
+
+        fs::write(&file, good)?;
+        let (code, out, _) = call(&programs.idc, &["catalogue", "import", &path], &idc_config(site)).await?;
+        ensure!(code == 0 && out.contains("products    0 new, 0 changed, 1 unchanged"), "{code} {out}");
+        let mapped = ["catalogue", "import", &path, "--map", "brand=@watched"];
+        let (code, _, said) = call(&programs.idc, &mapped, &idc_config(site)).await?;
+        ensure!(code == 2 && said.contains("ends in .csv"), "{code} {said}");
+        Ok(())
+    })
+}
+
+#[test]
 fn health_status_metrics_and_logs_tell_how_it_goes() -> Result<()> {
     BRIDGE.play(async |Stage { site, bridge, .. }| {
         let mut shop = Shop::open(site, "watched");

@@ -8,6 +8,8 @@ use bridge_protocol::domain::{Brand, UnixMicros};
 use bridge_protocol::feed::Row;
 use bridge_protocol::wire::catalogue::{BrandRow, CategoryRow, Localised, ProductRow, StockRow};
 use prost::Message as _;
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::{Catalogue, CatalogueError};
@@ -89,9 +91,20 @@ impl Catalogue {
     }
 }
 
-fn line(Row { key, row }: &Row, units: &HashMap<(Brand, String), i64>) -> Option<Value> {
+/// One line of the file: the members of a row, and a product's document as the database writes it, so that its numbers keep
+/// every digit.
+#[derive(Serialize)]
+struct Line {
+    #[serde(flatten)]
+    members: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<Box<RawValue>>,
+}
+
+fn line(Row { key, row }: &Row, units: &HashMap<(Brand, String), i64>) -> Option<Line> {
     let (brand, code, row) = (key.brand.as_str(), key.code.as_str(), row.clone()?);
-    Some(match key.kind {
+    let mut document = None;
+    let members = match key.kind {
         EntityKind::Brand => json!({"brand": brand, "currency": BrandRow::decode(row).ok()?.currency}),
         EntityKind::Category => {
             let CategoryRow { parent, names, position } = CategoryRow::decode(row).ok()?;
@@ -99,7 +112,7 @@ fn line(Row { key, row }: &Row, units: &HashMap<(Brand, String), i64>) -> Option
         }
         EntityKind::Product => {
             let row = ProductRow::decode(row).ok()?;
-            let document: Value = serde_json::from_slice(&row.document).unwrap_or_else(|_| json!({}));
+            document = serde_json::from_slice(&row.document).ok();
             let moment = |micros: Option<i64>| micros.map(|micros| UnixMicros::new(micros).to_string());
             let variants = row.variants.iter().map(|variant| {
                 let options: Map<String, Value> =
@@ -112,13 +125,15 @@ fn line(Row { key, row }: &Row, units: &HashMap<(Brand, String), i64>) -> Option
             });
             json!({
                 "brand": brand, "product": code, "names": texts(&row.names), "descriptions": texts(&row.descriptions),
-                "document": document, "images": row.images, "categories": row.categories,
+                "images": row.images, "categories": row.categories,
                 "published_from": moment(row.published_from_micros), "published_until": moment(row.published_until_micros),
                 "variants": variants.collect::<Vec<_>>(),
             })
         }
         EntityKind::Stock => return None,
-    })
+    };
+    let Value::Object(members) = members else { return None };
+    Some(Line { members, document })
 }
 
 fn texts(texts: &[Localised]) -> Map<String, Value> {

@@ -114,6 +114,34 @@ pub(crate) async fn what_the_database_contradicts_is_refused_and_the_rest_import
     assert_eq!((imported.refused.len(), imported.products), (1, tally(0, 0, 0)));
 }
 
+pub(crate) async fn a_document_keeps_every_digit_on_its_way_in_and_out(database: &Database) {
+    const NUMBERS: [&str; 2] = ["0.1234567890123456789012", "98765432109876543210987654"];
+    let document = format!("{{\"mass\": {}, \"serial\": {}}}", NUMBERS[0], NUMBERS[1]);
+    let line = format!("{{\"brand\": \"tea\", \"product\": \"SEJAK\", \"document\": {document}}}\n");
+    let imported = import(database, &format!("{FILE}{line}"), Options::default()).await;
+    assert_eq!(imported.refused.len(), 1, "the product is in the file twice");
+    let imported = import(database, &line, Options::default()).await;
+    assert_eq!((imported.refused.len(), imported.products), (0, tally(0, 1, 0)));
+    let mut exported = Vec::new();
+    Catalogue::of(&database.ledger).export(&brands(&["tea"]), &mut exported, |_| ()).await.unwrap();
+    let exported = String::from_utf8(exported).unwrap();
+    assert!(NUMBERS.iter().all(|number| exported.contains(number)), "{exported}");
+    let again = import(database, &exported, Options::default()).await;
+    assert_eq!((again.refused.len(), again.products), (0, tally(0, 0, 2)));
+}
+
+pub(crate) async fn a_category_moves_to_the_root_by_null_and_stays_without_a_word(database: &Database) {
+    const BELOW: &str = "SELECT count(*) FROM categories WHERE category = 'green' AND parent = 'all'";
+    import(database, FILE, Options::default()).await;
+    let renamed = "{\"brand\": \"tea\", \"category\": \"green\", \"names\": {\"en\": \"Green\"}}\n";
+    assert_eq!(import(database, renamed, Options::default()).await.categories, tally(0, 1, 0));
+    assert_eq!(database.count(BELOW).await, 1);
+    let moved = "{\"brand\": \"tea\", \"category\": \"green\", \"parent\": null}\n";
+    assert_eq!(import(database, moved, Options::default()).await.categories, tally(0, 1, 0));
+    assert_eq!(database.count(BELOW).await, 0);
+    assert_eq!(import(database, moved, Options::default()).await.categories, tally(0, 0, 1));
+}
+
 pub(crate) async fn the_real_catalogue_is_imported_by_its_one_command(database: &Database) {
     let path =
         Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/online-retail/catalogue.csv"));

@@ -64,6 +64,8 @@ on_both_databases! {
     import::a_dry_run_and_a_file_with_a_mistake_where_all_is_wanted_keep_nothing
     import::what_the_database_contradicts_is_refused_and_the_rest_imported
     import::categories_alone_are_imported_and_what_is_of_no_brand_is_refused
+    import::a_document_keeps_every_digit_on_its_way_in_and_out
+    import::a_category_moves_to_the_root_by_null_and_stays_without_a_word
     import::a_file_that_names_some_variants_leaves_their_places
     import::the_real_catalogue_is_imported_by_its_one_command
     random::a_reader_of_changes_equals_the_tables_after_random_writers

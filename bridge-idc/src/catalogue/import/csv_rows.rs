@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bridge_protocol::domain::catalogue::Code;
-use bridge_protocol::domain::{Brand, Currency, Sku};
+use bridge_protocol::domain::{Brand, Sku};
 use jiff::Timestamp;
-use serde_json::{Map, Value};
 
 use super::decimal;
 use super::mapping::{Mapping, Place};
-use super::record::{Product, QUANTITY_MAX, Records, Texts, Variant};
+use super::record::{Document, Product, QUANTITY_MAX, Records, Texts, Variant};
 
 /// Between several categories, or pictures, in one column.
 const SEPARATOR: char = '|';
@@ -38,16 +37,19 @@ pub(super) fn read(bytes: &[u8], mapping: &Mapping) -> Records {
     };
     // The reader takes an open quote for the rest of the file, and half a number for a number; whoever wrote the file meant
     // neither. A file that is whole ends with a line's end.
-    let is_cut = has_open_quote(bytes) || !bytes.ends_with(b"\n");
+    let is_unended = !bytes.ends_with(b"\n");
     let mut products: HashMap<(Brand, Code), usize> = HashMap::new();
     let mut rows = Vec::new();
     let mut record = csv::StringRecord::new();
+    let mut lines = Lines { bytes, at: 0, line: 1 };
     loop {
-        match reader.read_record(&mut record) {
+        let begins = reader.position().byte();
+        let read = reader.read_record(&mut record);
+        let (line, written) = lines.of(begins, reader.position().byte());
+        match read {
             Ok(false) => break,
-            Ok(true) => rows.push(record.clone()),
+            Ok(true) => rows.push((line, quotes(written), record.clone())),
             Err(error) => {
-                let line = error.position().map_or(0, csv::Position::line);
                 records.refuse(line, "", unreadable(&error));
                 if error.is_io_error() {
                     break;
@@ -56,14 +58,19 @@ pub(super) fn read(bytes: &[u8], mapping: &Mapping) -> Records {
         }
     }
     let last = rows.len();
-    for (index, row) in (1..).zip(&rows) {
-        let line = row.position().map_or(0, csv::Position::line);
-        if index == last && is_cut {
+    for (index, (line, quotes, row)) in (1..).zip(&rows) {
+        let line = *line;
+        if index == last && (is_unended || *quotes == Quotes::Open) {
             records.refuse(
                 line,
                 "",
                 "does not end, with its quote and a line's end: the file seems to be cut here",
             );
+            continue;
+        }
+        if *quotes == Quotes::TextBehind {
+            let reason = "has text behind a closing quote: a quote within quotes is written twice";
+            records.refuse(line, "", reason);
             continue;
         }
         if row.len() != header.len() {
@@ -93,7 +100,7 @@ fn add(records: &mut Records, products: &mut HashMap<(Brand, Code), usize>, mut 
     }
     let key = (product.brand.clone(), product.product.clone());
     let Some(known) = products.get(&key).and_then(|index| records.products.get_mut(*index)) else {
-        records.mention(&product.brand, product.categories.as_deref().unwrap_or_default());
+        records.mention(&product.brand, product.categories.iter().flatten());
         products.insert(key, records.products.len());
         records.products.push(product);
         return;
@@ -117,7 +124,7 @@ fn product(line: u64, fields: &BTreeMap<&str, &str>) -> Result<Product, Wrong> {
     }
     let brand = Brand::new(get("brand")).map_err(|error| wrong("brand", error.to_string()))?;
     let code = Code::new(get("product")).map_err(|error| wrong("product", error.to_string()))?;
-    let currency = Currency::new(get("currency")).map_err(|error| wrong("currency", error.to_string()))?;
+    let currency = decimal::currency(get("currency")).map_err(|reason| wrong("currency", reason))?;
     let price = decimal::parse(get("price"), currency).map_err(|reason| wrong("price", reason))?;
     let sku = if get("sku").is_empty() { get("product") } else { get("sku") };
     let sku =
@@ -153,8 +160,7 @@ fn product(line: u64, fields: &BTreeMap<&str, &str>) -> Result<Product, Wrong> {
         }
     };
     let document = family(fields, "document");
-    let document: Option<Map<String, Value>> =
-        document.map(|texts| texts.into_iter().map(|(name, text)| (name, Value::String(text))).collect());
+    let document = document.and_then(|texts| serde_json::to_string(&texts).ok()).map(Document);
     Ok(Product {
         line,
         brand,
@@ -198,19 +204,53 @@ fn column(field: &str, mapping: &Mapping, header: &csv::StringRecord) -> String 
     }
 }
 
-/// Whether the bytes end within quotes (RFC 4180 section 2). One in the middle of a field is a character as any other.
-fn has_open_quote(bytes: &[u8]) -> bool {
+/// Counts lines: the reader's own count begins before empty lines, and between the two bytes of a line's end.
+struct Lines<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl<'a> Lines<'a> {
+    /// On which line a row begins, and its bytes: those from where the reader stood to where it stands.
+    fn of(&mut self, begins: u64, ends: u64) -> (u64, &'a [u8]) {
+        let [begins, ends] = [begins, ends].map(|at| usize::try_from(at).unwrap_or(usize::MAX));
+        let read = self.bytes.get(begins..ends).unwrap_or_default();
+        let empty = read.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let (from, to) = (self.at, (begins + empty).min(self.bytes.len()));
+        let passed = self.bytes.get(from..to).unwrap_or_default();
+        self.line += passed.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.at = to;
+        (self.line, read.get(empty..).unwrap_or_default())
+    }
+}
+
+/// How a row's quotes stand (RFC 4180 section 2). One in the middle of a field is a character as any other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    Fine,
+    /// One that nothing closes.
+    Open,
+    /// One that closes where it was not meant to.
+    TextBehind,
+}
+
+fn quotes(row: &[u8]) -> Quotes {
     let (mut is_quoted, mut is_start, mut was_quote) = (false, true, false);
-    for byte in bytes {
+    for byte in row {
         if is_quoted {
             (is_quoted, was_quote) = (*byte != b'"', *byte == b'"');
         } else if *byte == b'"' && (is_start || was_quote) {
             (is_quoted, is_start, was_quote) = (true, false, false);
         } else {
-            (is_start, was_quote) = (matches!(byte, b',' | b'\n' | b'\r'), false);
+            is_start = matches!(byte, b',' | b'\n' | b'\r');
+            if was_quote && !is_start {
+                return Quotes::TextBehind;
+            }
+            was_quote = false;
         }
     }
-    is_quoted
+    if is_quoted { Quotes::Open } else { Quotes::Fine }
 }
 
 fn unreadable(error: &csv::Error) -> &'static str {
@@ -289,6 +329,20 @@ mod tests {
         let names: Vec<_> =
             records.products.iter().map(|product| product.names.as_ref().unwrap()["en"].as_str()).collect();
         assert_eq!(names, ["12\" ruler", "5\" pipe"]);
+    }
+
+    #[test]
+    fn text_behind_a_closing_quote_is_refused_and_the_rows_around_it_are_read() {
+        let text = "A,,1,1,x,\nB,,1,1,\"5\" pipe,\nC,,1,1,\"a, b\",\n";
+        assert_eq!(refused(text), [(3, String::new())]);
+        assert_eq!(rows(text).products.len(), 2);
+    }
+
+    #[test]
+    fn a_line_is_the_one_that_an_editor_shows() {
+        let text = "\r\nA,,free,1,\"two\r\nlines\",\r\n\r\n\r\nB,,free,1,x,\r\n\nC,,free,1,x,\n";
+        let expected = [3, 7, 9].map(|line| (line, "price".to_owned()));
+        assert_eq!(refused(text), expected);
     }
 
     #[test]

@@ -12,6 +12,23 @@ fn exponent(currency: Currency) -> usize {
     }
 }
 
+/// ISO 4217 list one: the codes of money that one can pay with, as of 2026. Funds, metals and test codes are none.
+const ASSIGNED: &str = "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF \
+    CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG HUF \
+    IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT \
+    MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR \
+    SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VED VES VND VUV \
+    WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG";
+
+/// Reads a currency's code; what is wrong with it otherwise.
+pub(super) fn currency(code: &str) -> Result<Currency, String> {
+    let currency = Currency::new(code).map_err(|error| error.to_string())?;
+    match ASSIGNED.split_ascii_whitespace().any(|assigned| assigned == code) {
+        true => Ok(currency),
+        false => Err("is no currency that ISO 4217 lists, such as KRW".to_owned()),
+    }
+}
+
 /// Reads an amount; what is wrong with it otherwise.
 pub(super) fn parse(text: &str, currency: Currency) -> Result<Money, String> {
     let digits = exponent(currency);
@@ -47,6 +64,16 @@ mod tests {
         assert_eq!(amount("19500", "KRW"), Some(19_500));
         assert_eq!(amount("19500.00", "KRW"), Some(19_500));
         assert_eq!(amount("1.005", "BHD"), Some(1_005));
+    }
+
+    #[test]
+    fn a_currency_is_one_that_iso_4217_lists() {
+        for code in ["KRW", "EUR", "ZWG"] {
+            assert_eq!(currency(code).unwrap().as_str(), code);
+        }
+        for code in ["XXX", "KRX", "krw", "A"] {
+            assert!(currency(code).is_err(), "{code}");
+        }
     }
 
     #[test]

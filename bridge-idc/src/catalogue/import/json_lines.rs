@@ -5,11 +5,17 @@
 use std::collections::BTreeMap;
 
 use bridge_protocol::domain::catalogue::Code;
-use bridge_protocol::domain::{Brand, Currency, Money, Sku};
+use bridge_protocol::domain::{Brand, Money, Sku};
 use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::record::{Category, DOCUMENT_BYTES_MAX, Product, QUANTITY_MAX, Records, Texts, Variant};
+use super::TEXTS_BYTES_MAX;
+use super::decimal;
+use super::record::{
+    Category, DOCUMENT_BYTES_MAX, Document, Product, QUANTITY_MAX, Records, Texts, Variant, bytes_of,
+};
 
 /// Members of a product's line.
 const PRODUCT: [&str; 10] = [
@@ -59,33 +65,40 @@ pub(super) fn read(bytes: &[u8]) -> Records {
                 continue;
             }
         };
-        if let Err((field, reason)) = take(&mut records, number, &object) {
+        if let Err((field, reason)) = take(&mut records, number, &object, line) {
             records.refuse(number, field, reason);
         }
     }
     records
 }
 
-fn take(records: &mut Records, line: u64, object: &Map<String, Value>) -> Result<(), Wrong> {
+fn take(records: &mut Records, line: u64, object: &Map<String, Value>, text_of: &[u8]) -> Result<(), Wrong> {
     let brand = Brand::new(text(object, "brand")?).map_err(|error| wrong("brand", error.to_string()))?;
     if object.contains_key("product") {
         only(object, &PRODUCT, "")?;
-        let product = product(line, &brand, object)?;
+        let product = product(line, &brand, object, text_of)?;
         for variant in &product.variants {
             if !records.name_brand(&brand, variant.price.currency(), line, "variants/price/currency") {
                 return Ok(());
             }
         }
-        records.mention(&brand, product.categories.as_deref().unwrap_or_default());
+        records.mention(&brand, product.categories.iter().flatten());
         records.products.push(product);
     } else if object.contains_key("category") {
         only(object, &CATEGORY, "")?;
         let code = code(object, "category")?;
-        let parent = optional(object, "parent").map(|_| self::code(object, "parent")).transpose()?;
-        if parent.as_ref() == Some(&code) {
+        let parent = match object.get("parent") {
+            None => None,
+            Some(Value::Null) => Some(None),
+            Some(_) => Some(Some(self::code(object, "parent")?)),
+        };
+        if parent.iter().flatten().any(|parent| *parent == code) {
             return Err(wrong("parent", "must be another category"));
         }
-        records.mention(&brand, parent.as_slice());
+        let known = records.categories.get(&(brand.clone(), code.clone()));
+        if let Some(first) = known.and_then(|known| known.line) {
+            return Err(wrong("category", format!("is on line {first} already")));
+        }
         let position = match optional(object, "position") {
             None => None,
             Some(value) => Some(
@@ -96,17 +109,28 @@ fn take(records: &mut Records, line: u64, object: &Map<String, Value>) -> Result
             ),
         };
         let names = texts(object, "names")?;
+        if names.as_ref().is_some_and(|names| bytes_of(names) > TEXTS_BYTES_MAX) {
+            return Err(wrong("names", format!("must be {TEXTS_BYTES_MAX} bytes at most")));
+        }
+        records.mention(&brand, parent.iter().flatten());
         records.categories.insert((brand, code), Category { line: Some(line), parent, names, position });
     } else {
         only(object, &BRAND, "")?;
-        let currency = Currency::new(text(object, "currency")?);
-        let currency = currency.map_err(|error| wrong("currency", error.to_string()))?;
+        let currency =
+            decimal::currency(text(object, "currency")?).map_err(|reason| wrong("currency", reason))?;
         records.name_brand(&brand, currency, line, "currency");
     }
     Ok(())
 }
 
-fn product(line: u64, brand: &Brand, object: &Map<String, Value>) -> Result<Product, Wrong> {
+/// The document of a line as it is written there.
+#[derive(Deserialize)]
+struct Written<'a> {
+    #[serde(borrow)]
+    document: Option<&'a RawValue>,
+}
+
+fn product(line: u64, brand: &Brand, object: &Map<String, Value>, text_of: &[u8]) -> Result<Product, Wrong> {
     let variants = match object.get("variants") {
         None => Vec::new(),
         Some(Value::Array(variants)) => {
@@ -119,15 +143,21 @@ fn product(line: u64, brand: &Brand, object: &Map<String, Value>) -> Result<Prod
     };
     let document = match object.get("document") {
         None => None,
-        Some(Value::Object(document)) => Some(document.clone()),
+        Some(Value::Object(document)) => Some(document),
         Some(_) => return Err(wrong("document", "must be a JSON object")),
     };
-    if document.iter().flatten().any(|(name, value)| name.contains('\0') || has_nul(value)) {
+    if document.into_iter().flatten().any(|(name, value)| name.contains('\0') || has_nul(value)) {
         return Err(wrong("document", "must not hold a NUL"));
     }
-    if document.as_ref().is_some_and(|document| {
-        serde_json::to_vec(document).is_ok_and(|text| text.len() > DOCUMENT_BYTES_MAX)
-    }) {
+    let document = match document {
+        None => None,
+        Some(_) => {
+            let written: Written<'_> = serde_json::from_slice(text_of)
+                .map_err(|_| wrong("document", "must be there once, or not at all"))?;
+            written.document.map(|document| Document(document.get().to_owned()))
+        }
+    };
+    if document.as_ref().is_some_and(|Document(text)| text.len() > DOCUMENT_BYTES_MAX) {
         return Err(wrong("document", format!("must be {DOCUMENT_BYTES_MAX} bytes at most")));
     }
     let categories = match strings(object, "categories")? {
@@ -168,8 +198,8 @@ fn variant(line: u64, at: &str, value: &Value) -> Result<Variant, Wrong> {
     };
     let in_price = |(field, reason): Wrong| (format!("{at}/price/{field}"), reason);
     only(price, &["amount", "currency"], &format!("{at}/price"))?;
-    let currency = Currency::new(text(price, "currency").map_err(in_price)?);
-    let currency = currency.map_err(|error| in_price(wrong("currency", error.to_string())))?;
+    let currency = decimal::currency(text(price, "currency").map_err(in_price)?)
+        .map_err(|reason| in_price(wrong("currency", reason)))?;
     let amount = price.get("amount").and_then(Value::as_i64).and_then(|amount| Money::new(amount, currency));
     let money = amount
         .ok_or_else(|| in_price(wrong("amount", "must be a whole number of minor units, not negative")))?;
@@ -335,6 +365,38 @@ mod tests {
             "{}",
             records.refused[0]
         );
+    }
+
+    #[test]
+    fn a_document_keeps_every_digit_of_its_numbers() {
+        let document = r#"{"mass": 0.12345678901234567890123, "id": 123456789012345678901234}"#;
+        let line = format!("{{\"brand\": \"tea\", \"product\": \"A\", \"document\": {document}}}\n");
+        let records = read(line.as_bytes());
+        assert_eq!(records.products[0].document, Some(Document(document.to_owned())));
+    }
+
+    #[test]
+    fn a_category_that_comes_again_is_refused_and_null_makes_it_one_of_the_roots() {
+        let text = concat!(
+            "{\"brand\": \"tea\", \"category\": \"b\", \"parent\": \"a\"}\n",
+            "{\"brand\": \"tea\", \"category\": \"a\", \"parent\": null}\n",
+            "{\"brand\": \"tea\", \"category\": \"b\"}\n",
+        );
+        assert_eq!(refused(text), [(3, "category".to_owned())]);
+        let parents: Vec<_> = read(text.as_bytes())
+            .categories
+            .into_values()
+            .map(|category| category.parent.map(|at| at.is_some()))
+            .collect();
+        assert_eq!(parents, [Some(false), Some(true)]);
+    }
+
+    #[test]
+    fn names_of_a_category_that_its_table_would_not_take_are_refused() {
+        let long = "x".repeat(TEXTS_BYTES_MAX);
+        let text =
+            format!("{{\"brand\": \"tea\", \"category\": \"a\", \"names\": {{\"en\": \"{long}\"}}}}\n");
+        assert_eq!(refused(&text), [(1, "names".to_owned())]);
     }
 
     #[test]

@@ -174,14 +174,7 @@ fn give_places(variants: &mut [Variant], places: &[Option<i32>]) {
 
 /// The field of a product that its table would not take, and what it takes.
 fn too_large(product: &Product) -> Option<(&'static str, usize)> {
-    // A database may write a space after each colon and comma.
-    let texts = |texts: &Option<record::Texts>| {
-        texts
-            .iter()
-            .flatten()
-            .map(|(name, text)| name.len() + text.len() + text.matches(['"', '\\', '\n']).count() + 8)
-            .sum::<usize>()
-    };
+    let texts = |texts: &Option<record::Texts>| texts.as_ref().map_or(0, record::bytes_of);
     let images = product.images.iter().flatten().map(|image| image.len() + 4).sum::<usize>();
     let options = product.variants.iter().map(|variant| texts(&variant.options)).max().unwrap_or(0);
     [

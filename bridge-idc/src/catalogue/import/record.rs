@@ -5,10 +5,17 @@ use std::fmt;
 
 use bridge_protocol::domain::catalogue::Code;
 use bridge_protocol::domain::{Brand, Currency, Money, Sku};
-use serde_json::{Map, Value};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
 /// Texts by language.
 pub type Texts = BTreeMap<String, String>;
+
+/// Bytes that a table counts for texts, at most: a database may write a space after each colon and comma.
+pub fn bytes_of(texts: &Texts) -> usize {
+    let bytes = |text: &String| text.len() + text.matches(['"', '\\', '\n']).count();
+    texts.iter().map(|(name, text)| bytes(name) + bytes(text) + 8).sum()
+}
 
 /// The most units of one SKU.
 pub const QUANTITY_MAX: i64 = 1_000_000_000_000;
@@ -52,8 +59,8 @@ pub struct Records {
 pub struct Category {
     /// On which line; `None` where it is only mentioned.
     pub line: Option<u64>,
-    /// The category above.
-    pub parent: Option<Code>,
+    /// The category above; `Some(None)` for none.
+    pub parent: Option<Option<Code>>,
     /// Its names.
     pub names: Option<Texts>,
     /// Its place among its siblings.
@@ -74,7 +81,7 @@ pub struct Product {
     /// Its descriptions.
     pub descriptions: Option<Texts>,
     /// Whatever else there is about it.
-    pub document: Option<Map<String, Value>>,
+    pub document: Option<Document>,
     /// Where its pictures are.
     pub images: Option<Vec<String>>,
     /// In which categories it stands: these and no others.
@@ -85,6 +92,17 @@ pub struct Product {
     pub published_until: Option<Option<i64>>,
     /// What can be ordered of it; others that it has stay.
     pub variants: Vec<Variant>,
+}
+
+/// A JSON object as the file writes it: its numbers keep every digit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document(pub String);
+
+impl Serialize for Document {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
 }
 
 /// A variant.
@@ -121,7 +139,7 @@ impl Records {
     }
 
     /// Mentions categories, so that they are there.
-    pub fn mention(&mut self, brand: &Brand, categories: &[Code]) {
+    pub fn mention<'a>(&mut self, brand: &Brand, categories: impl IntoIterator<Item = &'a Code>) {
         for category in categories {
             self.categories.entry((brand.clone(), category.clone())).or_default();
         }

@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::catalogue::Code;
+use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Postgres, Sqlite};
 
-use super::record::{Category, Product, Records, Refusal, Variant};
+use super::record::{Category, Document, Product, Records, Refusal, Texts, Variant};
 use super::{Imported, Tally};
 use crate::ledger::{Open, Pools};
 
@@ -62,8 +63,8 @@ impl Transaction {
     }
 
     /// Runs a statement over these rows; how many it changed.
-    async fn run(&mut self, statement: &Statement, rows: &Value) -> sqlx::Result<u64> {
-        let rows = rows.to_string();
+    async fn run(&mut self, statement: &Statement, rows: &impl Serialize) -> sqlx::Result<u64> {
+        let rows = serde_json::to_string(rows).map_err(|error| sqlx::Error::Encode(error.into()))?;
         Ok(match self {
             Self::Postgres(open) => {
                 sqlx::query(statement.postgres).bind(rows).execute(open.connection()).await?.rows_affected()
@@ -299,24 +300,43 @@ fn refuse_unknown_brands(records: &mut Records, known: &HashMap<String, String>)
 fn category_rows(categories: &BTreeMap<(Brand, Code), Category>) -> Value {
     let rows = categories.iter().map(|((brand, code), category)| {
         json!({
-            "brand": brand.as_str(), "category": code.as_str(), "parent": category.parent.as_ref().map(|parent| parent.as_str()),
+            "brand": brand.as_str(), "category": code.as_str(),
+            "parent": category.parent.iter().flatten().next().map(Code::as_str), "sets_parent": category.parent.is_some(),
             "names": category.names, "position": category.position,
         })
     });
     rows.collect()
 }
 
-fn product_rows(products: &[Product]) -> Value {
-    let rows = products.iter().map(|product| {
-        json!({
-            "brand": product.brand.as_str(), "product": product.product.as_str(),
-            "names": product.names, "descriptions": product.descriptions,
-            "document": product.document, "images": product.images,
-            "published_from": product.published_from.flatten(), "sets_from": product.published_from.is_some(),
-            "published_until": product.published_until.flatten(), "sets_until": product.published_until.is_some(),
-        })
-    });
-    rows.collect()
+/// A product's row; what is `None` is not spoken of.
+#[derive(Serialize)]
+struct ProductRow<'a> {
+    brand: &'a str,
+    product: &'a str,
+    names: &'a Option<Texts>,
+    descriptions: &'a Option<Texts>,
+    document: &'a Option<Document>,
+    images: &'a Option<Vec<String>>,
+    published_from: Option<i64>,
+    sets_from: bool,
+    published_until: Option<i64>,
+    sets_until: bool,
+}
+
+fn product_rows<'a>(products: &'a [Product]) -> Vec<ProductRow<'a>> {
+    let row = |product: &'a Product| ProductRow {
+        brand: product.brand.as_str(),
+        product: product.product.as_str(),
+        names: &product.names,
+        descriptions: &product.descriptions,
+        document: &product.document,
+        images: &product.images,
+        published_from: product.published_from.flatten(),
+        sets_from: product.published_from.is_some(),
+        published_until: product.published_until.flatten(),
+        sets_until: product.published_until.is_some(),
+    };
+    products.iter().map(row).collect()
 }
 
 fn membership_rows(products: &[Product]) -> Value {

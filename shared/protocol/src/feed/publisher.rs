@@ -296,7 +296,9 @@ impl Publisher {
     fn go_on(&mut self, now: Duration) {
         let (Some(subscription), Some(head)) = (&mut self.subscription, self.head) else { return };
         subscription.send_pages(&mut self.outputs);
-        let heard = self.clock.map(|(clock_micros, came)| Heard { clock_micros, ago_micros: micros(now.saturating_sub(came)) });
+        let heard = self
+            .clock
+            .map(|(clock_micros, came)| Heard { clock_micros, ago_micros: micros(now.saturating_sub(came)) });
         subscription.tell(now, head, heard, self.limits.fresh_every, &mut self.outputs);
         if self.reading.is_none()
             && self.read_again_at.is_none()
