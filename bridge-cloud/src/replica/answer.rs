@@ -138,8 +138,15 @@ impl Product {
 pub struct Stock {
     /// `{"sku": .., "available": ..}`
     pub item: Bytes,
-    /// What is answered for this SKU alone.
-    pub answer: Answer,
+    answer: OnceLock<Answer>,
+}
+
+impl Stock {
+    /// What is answered for this SKU alone: made when it is first asked for, since most SKUs never are.
+    pub fn answer(&self) -> &Answer {
+        let make = || Answer::new([&br#"{"items":["#[..], &self.item, br#"],"missing":[]}"#].concat());
+        self.answer.get_or_init(make)
+    }
 }
 
 /// Why a row cannot be served. Says nothing of its content.
@@ -243,8 +250,7 @@ fn sorted_by(name: &str) -> Arc<str> {
 
 fn stock(sku: &str, row: StockRow) -> Result<Stock, Unreadable> {
     let item = json(&StockBody { sku, available: row.available })?;
-    let body = [&br#"{"items":["#[..], &item, br#"],"missing":[]}"#].concat();
-    Ok(Stock { item: item.into(), answer: Answer::new(body) })
+    Ok(Stock { item: item.into(), answer: OnceLock::new() })
 }
 
 /// What is serialised here cannot fail; if it did, the row would not be served.

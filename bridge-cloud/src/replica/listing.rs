@@ -60,23 +60,23 @@ impl Sort {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     number: i64,
-    text: Arc<str>,
-    code: Arc<str>,
+    text: Option<Arc<str>>,
+    code: Code,
 }
 
 impl Place {
     fn of(product: &Product, sort: Sort) -> Self {
         let (number, text) = match sort {
-            Sort::Newest => (product.published.saturating_neg(), Arc::from("")),
-            Sort::Price | Sort::PriceDown => (product.price, Arc::from("")),
-            Sort::Name => (0, product.name.clone()),
+            Sort::Newest => (product.published.saturating_neg(), None),
+            Sort::Price | Sort::PriceDown => (product.price, None),
+            Sort::Name => (0, Some(product.name.clone())),
         };
-        Self { number, text, code: product.code.as_str().into() }
+        Self { number, text, code: product.code.clone() }
     }
 
     /// The opaque text that leads on from here in this list.
     pub fn cursor(&self, category: Option<&str>, sort: Sort) -> String {
-        let fields = (sort.number(), category, self.number, &*self.text, &*self.code);
+        let fields = (sort.number(), category, self.number, self.text.as_deref(), self.code.as_str());
         BASE64.encode(serde_json::to_vec(&fields).unwrap_or_default())
     }
 
@@ -86,10 +86,11 @@ impl Place {
             return None;
         }
         let bytes = BASE64.decode(text).ok()?;
-        let (of_sort, of_category, number, text, code): (u8, Option<String>, i64, String, String) =
+        let (of_sort, of_category, number, text, code): (u8, Option<String>, i64, Option<String>, String) =
             serde_json::from_slice(&bytes).ok()?;
         let same = of_sort == sort.number() && of_category.as_deref() == category;
-        same.then(|| Self { number, text: text.into(), code: code.into() })
+        let code = Code::new(&code).ok().filter(|_| same)?;
+        Some(Self { number, text: text.map(Into::into), code })
     }
 }
 
@@ -327,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_cursor_of_another_list_or_of_nobody_is_none() {
-        let place = Place { number: i64::MIN, text: "\u{ac00}".into(), code: "A".into() };
+        let place = Place { number: i64::MIN, text: Some("\u{ac00}".into()), code: code("A") };
         let cursor = place.cursor(Some("tea"), Sort::Name);
         assert_eq!(Place::from_cursor(&cursor, Some("tea"), Sort::Name), Some(place));
         assert_eq!(Place::from_cursor(&cursor, None, Sort::Name), None);

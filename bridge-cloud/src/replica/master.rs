@@ -49,19 +49,17 @@ impl Master {
     /// it before the last one: half a catalogue would deny what there is.
     pub fn restore(&mut self, image: Image) -> Vec<Update> {
         self.position = Some(image.position);
-        image.rows.into_iter().for_each(|(key, row)| self.served.set(Row { key, row: Some(row) }));
+        let rows: Vec<Row> = image.rows.into_iter().map(|(key, row)| Row { key, row: Some(row) }).collect();
+        let pages = || rows.chunks(ROWS_AT_ONCE).map(|page| page.iter().map(prepare).collect());
+        // Half of the work each, since every caller waits for both.
+        let prepared: Vec<Vec<Prepared>> = std::thread::scope(|scope| {
+            let prepared = scope.spawn(|| pages().collect());
+            rows.iter().for_each(|row| self.served.set(row.clone()));
+            prepared.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
         let brands: BTreeSet<Brand> = self.served.rows.keys().map(|key| key.brand.clone()).collect();
-        let rows: Vec<Row> = self
-            .served
-            .rows
-            .iter()
-            .map(|(key, row)| Row { key: key.clone(), row: Some(row.clone()) })
-            .collect();
         let mut updates = vec![Update::StartAnew];
-        updates.extend(
-            rows.chunks(ROWS_AT_ONCE)
-                .map(|rows| self.update(rows.iter().map(prepare).collect(), None, false)),
-        );
+        updates.extend(prepared.into_iter().map(|page| self.update(page, None, false)));
         updates.push(self.update(self.trees(&brands), self.position, true));
         updates
     }

@@ -166,7 +166,7 @@ impl Catalogue {
                 if let [sku] = &skus[..]
                     && let Some(stock) = brand_view.stock(sku)
                 {
-                    return Ok(self.prebuilt(&view, asked, &stock.answer));
+                    return Ok(self.prebuilt(&view, asked, stock.answer()));
                 }
                 let body = collect(&skus, |sku| Some(brand_view.stock(sku)?.item.clone()));
                 Ok(self.composed(&view, asked, body))

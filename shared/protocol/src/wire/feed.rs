@@ -223,11 +223,23 @@ impl Entry {
     }
 }
 
+impl ToPublisher {
+    fn of(kind: to_publisher::Kind) -> Self {
+        Self { kind: Some(kind), clock_micros: None }
+    }
+}
+
+impl ToSubscriber {
+    fn of(kind: to_subscriber::Kind) -> Self {
+        Self { kind: Some(kind) }
+    }
+}
+
 macro_rules! message_from {
     ($whole:ident, $module:ident: $($kind:ident),*) => { $(
         impl From<$kind> for $whole {
             fn from(message: $kind) -> Self {
-                Self { kind: Some($module::Kind::$kind(message)), ..Self::default() }
+                Self::of($module::Kind::$kind(message))
             }
         }
     )* };
