@@ -29,6 +29,7 @@ pub mod views;
 
 // What came of it.
 pub mod books;
+pub mod contract;
 pub mod freshness;
 pub mod metrics;
 pub mod plot;

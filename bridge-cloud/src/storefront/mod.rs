@@ -30,6 +30,9 @@ mod escape;
 /// Which path is whose, and what every other request passes.
 mod router;
 
+/// The document of all that is answered here.
+mod openapi;
+
 /// Orders: from a request to a receipt, in one function.
 pub mod orders;
 

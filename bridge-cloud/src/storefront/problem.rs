@@ -26,6 +26,9 @@ macro_rules! kinds {
         }
 
         impl Kind {
+            /// Every one.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+
             fn parts(self) -> (StatusCode, &'static str, &'static str) {
                 match self {
                     $(Self::$kind => (StatusCode::$status, $name, $title),)*
@@ -82,8 +85,9 @@ kinds! {
     InvalidMinSeq = BAD_REQUEST "invalid-min-seq" "The Bridge-Min-Seq header is not in its form";
     /// Nothing is replicated yet: come back.
     CatalogueNotReady = SERVICE_UNAVAILABLE "catalogue-not-ready" "The catalogue is not here yet";
-    /// The replica is not where the caller wants it: come back.
-    ReplicaBehind = SERVICE_UNAVAILABLE "replica-behind" "The catalogue here is not so far yet";
+    /// The replica is not where the caller wants it: come back. A condition of the request (RFC 9110 section 15.5.13); the
+    /// agent itself is well.
+    ReplicaBehind = PRECONDITION_FAILED "replica-behind" "The catalogue here is not so far yet";
     /// No room: come back.
     Busy = SERVICE_UNAVAILABLE "busy" "As many orders wait as are accepted";
     /// The data centre cannot be reached or cannot commit: come back.
@@ -92,6 +96,23 @@ kinds! {
     ShuttingDown = SERVICE_UNAVAILABLE "shutting-down" "This agent is shutting down";
     /// The data centre refused this one; an operator has to look.
     NotCommitted = INTERNAL_SERVER_ERROR "not-committed" "The data centre could not commit this order";
+}
+
+impl Kind {
+    /// The status of its answers.
+    pub fn status(self) -> StatusCode {
+        self.parts().0
+    }
+
+    /// Its stable type, a relative URI.
+    pub fn uri(self) -> String {
+        format!("/problems/{}", self.parts().1)
+    }
+
+    /// The same for every problem of this type.
+    pub fn title(self) -> &'static str {
+        self.parts().2
+    }
 }
 
 impl Problem {
@@ -152,10 +173,10 @@ impl Problem {
 
     /// The response for a request of that id.
     pub fn respond(self, request_id: &str) -> Response {
-        let (status, name, title) = self.kind.parts();
+        let status = self.kind.status();
         let mut body = json!({
-            "type": format!("/problems/{name}"),
-            "title": title,
+            "type": self.kind.uri(),
+            "title": self.kind.title(),
             "status": status.as_u16(),
             "detail": self.detail,
             "request_id": request_id,

@@ -8,6 +8,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bridge_runtime::telemetry::metrics::Route;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rand::RngExt;
@@ -15,13 +16,14 @@ use serde::de::DeserializeOwned;
 use tracing::Instrument as _;
 
 use super::problem::{Kind, Problem};
-use super::{Worker, orders};
+use super::{Worker, openapi, orders};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-const PLACE: &str = "/v1/{brand}/orders";
-const READ: &str = "/v1/{brand}/orders/{order}";
-const CANCEL: &str = "/v1/{brand}/orders/{order}/cancel";
+pub(super) const PLACE: &str = "/v1/{brand}/orders";
+pub(super) const READ: &str = "/v1/{brand}/orders/{order}";
+pub(super) const CANCEL: &str = "/v1/{brand}/orders/{order}/cancel";
 
 /// A problem on its way to becoming a response; the middleware adds the request's id.
 impl IntoResponse for Problem {
@@ -51,6 +53,7 @@ pub(super) fn router(worker: Worker) -> Router {
         .route(PLACE, post(orders::submit_order))
         .route(READ, get(orders::read_order))
         .route(CANCEL, post(orders::cancel_order))
+        .route(openapi::PATH, get(async || ([(CONTENT_TYPE, JSON)], openapi::bytes())))
         .fallback(async || Problem::new(Kind::NoSuchPath, "see the API's table of paths"))
         .method_not_allowed_fallback(async || Problem::new(Kind::MethodNotAllowed, "see the `Allow` header"))
         .layer(middleware::from_fn_with_state(worker.clone(), around))

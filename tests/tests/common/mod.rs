@@ -2,12 +2,14 @@
 //! questions asked of every answer. Everything else is the harness's.
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bridge_tests::books::Books;
+use bridge_tests::contract::Contract;
 use bridge_tests::database::Database;
 use bridge_tests::http::{Answer, Client};
 use bridge_tests::personal::Person;
@@ -16,9 +18,11 @@ use bridge_tests::postgres::Postgres;
 use bridge_tests::process::Programs;
 use bridge_tests::search::Needles;
 use bridge_tests::site::{Bridge, Site};
+use http::Method;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
 /// Generous, since the machine may be shared with a compiler; a condition ends every wait long before.
@@ -113,8 +117,22 @@ pub(crate) fn plan(brand: &str) -> Plan {
     Plan { brand: brand.to_owned(), currency: "KRW", stock, steps: Vec::new() }
 }
 
+/// Holds an answer against the API's document, which is the same for all agents of this build.
+pub(crate) async fn judged(
+    storefront: SocketAddr,
+    method: Method,
+    path: &str,
+    answer: Answer,
+) -> Result<Answer> {
+    static CONTRACT: OnceCell<Contract> = OnceCell::const_new();
+    let contract = CONTRACT.get_or_try_init(|| Contract::of(storefront)).await?;
+    contract.check(&method, path, &answer)?;
+    Ok(answer)
+}
+
 /// One brand's storefront, which remembers what it ordered and for whom.
 pub(crate) struct Shop {
+    storefront: SocketAddr,
     brand: String,
     token: String,
     client: Client,
@@ -127,6 +145,7 @@ impl Shop {
     /// The storefront of a brand.
     pub(crate) fn open(site: &Site, brand: &str) -> Shop {
         Shop {
+            storefront: site.storefront,
             brand: brand.to_owned(),
             token: site.token(brand).to_owned(),
             client: Client::new(site.storefront),
@@ -174,7 +193,7 @@ impl Shop {
 
     /// Posts an order under a key.
     pub(crate) async fn place(&mut self, key: &str, body: impl Into<bytes::Bytes>) -> Result<Answer> {
-        Ok(self.client.post(&self.orders(), Some(&self.token), Some(key), body.into()).await?)
+        self.post(&self.orders(), key, body.into()).await
     }
 
     /// Posts an order for so many units of a SKU, as `order` makes it.
@@ -186,12 +205,18 @@ impl Shop {
     /// Cancels an order under a key.
     pub(crate) async fn cancel(&mut self, order: &str, key: &str) -> Result<Answer> {
         let path = format!("{}/{order}/cancel", self.orders());
-        Ok(self.client.post(&path, Some(&self.token), Some(key), bytes::Bytes::new()).await?)
+        self.post(&path, key, bytes::Bytes::new()).await
+    }
+
+    async fn post(&mut self, path: &str, key: &str, body: bytes::Bytes) -> Result<Answer> {
+        let answer = self.client.post(path, Some(&self.token), Some(key), body).await?;
+        judged(self.storefront, Method::POST, path, answer).await
     }
 
     /// Asks at a place.
     pub(crate) async fn get(&mut self, path: &str) -> Result<Answer> {
-        Ok(self.client.get(path, Some(&self.token)).await?)
+        let answer = self.client.get(path, Some(&self.token)).await?;
+        judged(self.storefront, Method::GET, path, answer).await
     }
 
     /// Asks at a place until it is known there how the order stands: that answer's body, `None` if there is no order.
@@ -279,7 +304,7 @@ pub(crate) async fn until(what: &str, mut met: impl AsyncFnMut() -> Result<bool>
 }
 
 /// Why an agent is not ready, from its `/readyz`; empty if it is, `None` if it does not answer yet.
-pub(crate) async fn obstacles(admin: std::net::SocketAddr) -> Option<Vec<String>> {
+pub(crate) async fn obstacles(admin: SocketAddr) -> Option<Vec<String>> {
     let answer = Client::new(admin).get("/readyz", None).await.ok()?;
     serde_json::from_value(answer.json()["because"].clone()).ok()
 }

@@ -33,6 +33,17 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every code that [`Outcome::code`] yields.
+    pub const CODES: [&str; 7] = [
+        "placed",
+        "sold-out",
+        "price-changed",
+        "unknown-sku",
+        "wrong-currency",
+        "cancelled",
+        "not-cancellable",
+    ];
+
     /// The stable code in tables, on the wire and in metrics.
     pub const fn code(&self) -> &'static str {
         match self {

@@ -1,0 +1,86 @@
+//! The paths of orders.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::super::problem::Kind;
+use super::super::router;
+use super::{Operation, optional, schema};
+
+pub(super) fn operations() -> Vec<Operation> {
+    let mut place = write("post", router::PLACE, "placeOrder", "Place an order");
+    place.body = Some(schema("Order"));
+    place.answer(StatusCode::CREATED, "Committed, and durable", schema("Receipt"));
+    place.header(StatusCode::CREATED, "Location", "The order", text());
+    place.problems.extend([
+        Kind::UnsupportedMediaType,
+        Kind::BodyTooLarge,
+        Kind::BodyTooSlow,
+        Kind::BodyIncomplete,
+        Kind::InvalidOrder,
+        Kind::WrongCurrency,
+        Kind::UnknownSku,
+        Kind::SoldOut,
+        Kind::PriceChanged,
+    ]);
+    let mut cancel = write("post", router::CANCEL, "cancelOrder", "Cancel an order");
+    cancel.answer(StatusCode::OK, "Its units are for sale again", schema("Receipt"));
+    cancel.problems.extend([Kind::UnknownOrder, Kind::NotCancellable]);
+    for operation in [&mut place, &mut cancel] {
+        operation.answer(StatusCode::ACCEPTED, "Nobody knows yet: ask at its Location", schema("Unknown"));
+        operation.header(StatusCode::ACCEPTED, "Location", "Where to ask", text());
+        operation.header(StatusCode::ACCEPTED, "Retry-After", "Seconds", json!({"type": "integer"}));
+    }
+
+    let mut read =
+        Operation::new("get", router::READ, "readOrder", "How an order stands, without personal data");
+    read.needs_token = true;
+    read.parameters.push(optional(
+        "query",
+        "key",
+        "The idempotency key's digest, as a Location has it",
+        json!({"type": "string", "pattern": "^[0-9a-f]{64}$"}),
+    ));
+    read.answer(StatusCode::OK, "Its state and lines", schema("OrderState"));
+    read.problems.extend([
+        Kind::NoSuchPath,
+        Kind::Unauthorized,
+        Kind::UnknownBrand,
+        Kind::UnknownOrder,
+        Kind::Unavailable,
+    ]);
+    vec![place, read, cancel]
+}
+
+/// A write: under a token and an idempotency key, answered once.
+pub(super) fn write(
+    method: &'static str,
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+) -> Operation {
+    let mut operation = Operation::new(method, path, id, summary);
+    operation.needs_token = true;
+    operation.parameters.push(json!({
+        "name": "Idempotency-Key", "in": "header", "required": true,
+        "description": "One key has one effect: a request may be sent again under it",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x20-\\x7e]+$"},
+    }));
+    operation.problems.extend([
+        Kind::NoSuchPath,
+        Kind::Unauthorized,
+        Kind::UnknownBrand,
+        Kind::BadIdempotencyKey,
+        Kind::KeyReused,
+        Kind::InProgress,
+        Kind::Busy,
+        Kind::Unavailable,
+        Kind::ShuttingDown,
+        Kind::NotCommitted,
+    ]);
+    operation
+}
+
+fn text() -> Value {
+    json!({"type": "string"})
+}

@@ -1,0 +1,115 @@
+//! The shapes of bodies, by name; limits are those that the code checks.
+
+use bridge_protocol::domain::body::{ADDRESS_LINES_MAX, PERSONAL_CHARS_MAX};
+use bridge_protocol::domain::order::{LINES_MAX, Quantity};
+use bridge_protocol::domain::{Money, Outcome};
+use serde_json::{Value, json};
+
+use super::super::problem::Kind;
+use super::schema;
+
+/// Every shape.
+pub(super) fn all() -> Value {
+    let text = |description: &str| json!({"type": "string", "description": description});
+    let personal = |description: &str| json!({"type": "string", "maxLength": PERSONAL_CHARS_MAX, "description": description});
+    let states: Vec<&str> = Outcome::CODES.into_iter().chain(["unknown"]).collect();
+    let types: Vec<String> = Kind::ALL.iter().map(|kind| kind.uri()).collect();
+    let moment = json!({"type": "string", "format": "date-time"});
+    let moment_or_null = json!({"type": ["string", "null"], "format": "date-time"});
+    let order = json!({"type": "string", "format": "uuid"});
+    let position = json!({"type": "integer", "description": "The ledger's number for the outcome"});
+    json!({
+        "Brand": {"type": "string", "pattern": "^[a-z0-9-]{1,32}$"},
+        "Code": {"type": "string", "minLength": 1, "maxLength": 64, "description": "Printable ASCII"},
+        "Sku": {"type": "string", "minLength": 1, "maxLength": 64, "description": "Printable ASCII, no space at either end"},
+        "Money": closed(json!({
+            "amount": {"type": "integer", "minimum": 0, "maximum": Money::AMOUNT_MAX, "description": "Minor units: won, yen, cents"},
+            "currency": {"type": "string", "pattern": "^[A-Z]{3}$", "description": "ISO 4217"},
+        }), &["amount", "currency"]),
+        "Texts": {"type": "object", "additionalProperties": {"type": "string"}, "description": "By language"},
+        "Product": closed(json!({
+            "product": schema("Code"), "brand": schema("Brand"), "names": schema("Texts"), "descriptions": schema("Texts"),
+            "categories": {"type": "array", "items": schema("Code")},
+            "images": {"type": "array", "items": {"type": "string"}},
+            "published_from": moment_or_null, "published_until": moment_or_null,
+            "variants": {"type": "array", "items": schema("Variant")},
+            "document": {"type": "object", "description": "Whatever else the shop says about it"},
+        }), &["product", "brand", "names", "descriptions", "categories", "images", "variants", "document"]),
+        "Variant": closed(json!({
+            "sku": schema("Sku"), "options": schema("Texts"), "price": schema("Money"),
+        }), &["sku", "options", "price"]),
+        "ProductSummary": closed(json!({
+            "product": schema("Code"), "names": schema("Texts"), "image": {"type": ["string", "null"]},
+            "price": {"anyOf": [{"type": "null"}, closed(json!({"min": schema("Money"), "max": schema("Money")}), &["min", "max"])]},
+            "variants": {"type": "integer", "minimum": 0, "description": "How many there are"},
+        }), &["product", "names", "image", "price", "variants"]),
+        "ProductPage": closed(json!({
+            "items": {"type": "array", "items": schema("ProductSummary")},
+            "next_cursor": {"type": ["string", "null"]},
+        }), &["items", "next_cursor"]),
+        "ProductBatch": closed(json!({
+            "items": {"type": "array", "items": schema("Product")},
+            "missing": {"type": "array", "items": {"type": "string"}, "description": "Codes that the brand does not show"},
+        }), &["items", "missing"]),
+        "Categories": closed(json!({"categories": {"type": "array", "items": schema("Category")}}), &["categories"]),
+        "Category": closed(json!({
+            "category": schema("Code"), "parent": {"type": ["string", "null"]}, "names": schema("Texts"),
+            "children": {"type": "array", "items": schema("Category")},
+        }), &["category", "parent", "names", "children"]),
+        "StockList": closed(json!({
+            "items": {"type": "array", "items": schema("Stock")},
+            "missing": {"type": "array", "items": {"type": "string"}},
+        }), &["items", "missing"]),
+        "Stock": closed(json!({
+            "sku": schema("Sku"), "available": {"type": "integer", "minimum": 0, "description": "Units for sale"},
+        }), &["sku", "available"]),
+        "OrderLine": closed(json!({
+            "sku": schema("Sku"), "quantity": {"type": "integer", "minimum": 1, "maximum": Quantity::MAX},
+            "unit_price": schema("Money"),
+        }), &["sku", "quantity", "unit_price"]),
+        "Order": closed(json!({
+            "lines": {"type": "array", "items": schema("OrderLine"), "minItems": 1, "maxItems": LINES_MAX,
+                "description": "Each SKU once"},
+            "total": schema("Money"),
+            "shipping_fee": schema("Money"),
+            "customer": schema("Customer"),
+            "delivery": schema("Delivery"),
+        }), &["lines", "total", "customer", "delivery"]),
+        "Customer": closed(json!({
+            "reference": text("An opaque id of the storefront's; the only part that is not sealed"),
+            "name": personal("Sealed"), "phone": personal("Sealed"), "email": personal("Sealed"),
+        }), &["reference"]),
+        "Delivery": closed(json!({
+            "name": personal("Sealed"), "phone": personal("Sealed"), "postal_code": personal("Sealed"),
+            "address": {"type": "array", "items": personal("Sealed"), "minItems": 1, "maxItems": ADDRESS_LINES_MAX},
+            "country": personal("Sealed"), "note": personal("Sealed"),
+        }), &["name", "address", "country"]),
+        "Receipt": closed(json!({
+            "order": order, "state": {"type": "string", "enum": ["placed", "cancelled"]}, "position": position,
+            "committed_at": moment,
+            "receipt": {"type": "string", "contentEncoding": "base64", "description": "Signed by the data centre"},
+        }), &["order", "state", "position", "committed_at", "receipt"]),
+        "Unknown": closed(json!({
+            "order": order, "state": {"type": "string", "enum": ["unknown"]},
+        }), &["order", "state"]),
+        "OrderState": closed(json!({
+            "order": order, "state": {"type": "string", "enum": states}, "position": position, "committed_at": moment,
+            "lines": {"type": "array", "items": schema("OrderLine")}, "shipping_fee": schema("Money"), "total": schema("Money"),
+        }), &["order", "state"]),
+        "Problem": closed(json!({
+            "type": {"type": "string", "enum": types}, "title": text("The same for every problem of its type"),
+            "status": {"type": "integer"}, "detail": text("What is particular to this one; never a value that was sent"),
+            "request_id": text("Names the request in logs"),
+            "errors": {"type": "array", "items": schema("FieldError")},
+            "sku": schema("Sku"), "unit_price": schema("Money"), "order": order,
+        }), &["type", "title", "status", "detail", "request_id"]),
+        "FieldError": closed(json!({
+            "pointer": text("JSON pointer (RFC 6901) into the request's body"), "detail": text("What would be right"),
+        }), &["pointer", "detail"]),
+    })
+}
+
+/// An object of these members and no others.
+fn closed(properties: Value, required: &[&str]) -> Value {
+    json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+}
