@@ -49,11 +49,12 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<
 
 pub(super) fn router(worker: Worker) -> Router {
     let worker = Arc::new(worker);
+    let document = openapi::bytes(worker.shared.brands.keys().map(String::as_str));
     Router::new()
         .route(PLACE, post(orders::submit_order))
         .route(READ, get(orders::read_order))
         .route(CANCEL, post(orders::cancel_order))
-        .route(openapi::PATH, get(async || ([(CONTENT_TYPE, JSON)], openapi::bytes())))
+        .route(openapi::PATH, get(async move || ([(CONTENT_TYPE, JSON)], document)))
         .fallback(async || Problem::new(Kind::NoSuchPath, "see the API's table of paths"))
         .method_not_allowed_fallback(async || Problem::new(Kind::MethodNotAllowed, "see the `Allow` header"))
         .layer(middleware::from_fn_with_state(worker.clone(), around))

@@ -12,8 +12,6 @@ mod orders;
 /// The shapes of bodies.
 mod schemas;
 
-use std::sync::LazyLock;
-
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -23,16 +21,20 @@ use super::problem::Kind;
 /// Where the document is found.
 pub(super) const PATH: &str = "/openapi.json";
 
-/// The document as it is answered: OpenAPI 3.1.
-pub(super) fn bytes() -> Bytes {
-    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
-    DOCUMENT.clone()
+/// The document as it is answered, of an agent that serves these brands: OpenAPI 3.1.
+pub(super) fn bytes<'a>(brands: impl Iterator<Item = &'a str>) -> Bytes {
+    let mut brands: Vec<&str> = brands.collect();
+    brands.sort_unstable();
+    document(&brands).to_string().into()
 }
 
-fn document() -> Value {
+fn document(brands: &[&str]) -> Value {
     let mut paths = Map::new();
     let operations = [catalogue::operations(), orders::operations(), vec![this_one()]];
-    for operation in operations.into_iter().flatten() {
+    for mut operation in operations.into_iter().flatten() {
+        operation
+            .parameters
+            .extend(operation.path.split('/').filter_map(|part| parameter_of_path(part, brands)));
         let of_path = paths.entry(operation.path).or_insert_with(|| json!({}));
         if let Some(of_path) = of_path.as_object_mut() {
             of_path.insert(operation.method.to_owned(), operation.to_json());
@@ -82,7 +84,7 @@ impl Operation {
             path,
             id,
             summary,
-            parameters: path.split('/').filter_map(parameter_of_path).collect(),
+            parameters: Vec::new(),
             body: None,
             needs_token: false,
             responses: Map::new(),
@@ -103,6 +105,19 @@ impl Operation {
             self.responses.get_mut(status.as_str()).and_then(|response| response.get_mut("headers"));
         if let Some(headers) = headers.and_then(Value::as_object_mut) {
             headers.insert(name.to_owned(), json!({"description": description, "schema": schema}));
+        }
+    }
+
+    /// The answer of this status names what that operation is called with.
+    fn link(&mut self, status: StatusCode, operation: &str, parameters: Value) {
+        if let Some(response) = self.responses.get_mut(status.as_str()).and_then(Value::as_object_mut) {
+            let links = response.entry("links").or_insert_with(|| json!({}));
+            if let Some(links) = links.as_object_mut() {
+                links.insert(
+                    operation.to_owned(),
+                    json!({"operationId": operation, "parameters": parameters}),
+                );
+            }
         }
     }
 
@@ -142,10 +157,10 @@ impl Operation {
 }
 
 /// What a variable part of a path holds.
-fn parameter_of_path(part: &str) -> Option<Value> {
+fn parameter_of_path(part: &str, brands: &[&str]) -> Option<Value> {
     let name = part.strip_prefix('{')?.strip_suffix('}')?;
     let schema = match name {
-        "brand" => schema("Brand"),
+        "brand" => json!({"type": "string", "enum": brands}),
         "product" => schema("Code"),
         _ => json!({"type": "string", "format": "uuid"}),
     };
@@ -180,7 +195,7 @@ mod tests {
 
     #[test]
     fn every_shape_that_is_named_is_described_and_every_one_described_is_used() {
-        let document = document();
+        let document = document(&["tea"]);
         let mut named = Vec::new();
         references(&document, &mut named);
         for name in &named {
@@ -195,7 +210,7 @@ mod tests {
 
     #[test]
     fn operations_have_names_of_their_own_and_problems_a_status_that_no_success_has() {
-        let document = document();
+        let document = document(&["tea"]);
         let mut ids = Vec::new();
         for (path, methods) in document["paths"].as_object().unwrap() {
             for (method, operation) in methods.as_object().unwrap() {

@@ -12,6 +12,10 @@ pub(super) fn operations() -> Vec<Operation> {
     place.body = Some(schema("Order"));
     place.answer(StatusCode::CREATED, "Committed, and durable", schema("Receipt"));
     place.header(StatusCode::CREATED, "Location", "The order", text());
+    for operation in ["readOrder", "cancelOrder"] {
+        let parameters = json!({"brand": "$request.path.brand", "order": "$response.body#/order"});
+        place.link(StatusCode::CREATED, operation, parameters);
+    }
     place.problems.extend([
         Kind::UnsupportedMediaType,
         Kind::BodyTooLarge,
