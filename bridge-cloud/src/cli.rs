@@ -38,8 +38,12 @@ enum Command {
         #[arg(long)]
         print_config: bool,
     },
-    /// Show the state of the running agent as JSON.
-    Status,
+    /// Show the state of the running agent.
+    Status {
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Runs the command that the process was called with.
@@ -61,7 +65,9 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
             Tunnel::check(&loaded.tunnel, Role::Cloud).map_err(cli::usage)?;
             cli::checked(&config, print_config.then_some(loaded.effective.as_str()))?;
         }
-        Command::Status => cli::runtime()?.block_on(cli::status(load(&config)?.admin.listen))?,
+        Command::Status { json } => {
+            cli::runtime()?.block_on(cli::status(load(&config)?.admin.listen, json))?
+        }
     }
     Ok(())
 }

@@ -123,7 +123,7 @@ fn health_status_metrics_and_logs_tell_how_it_goes() -> Result<()> {
                     && ready.json()["ready"] == true
                     && ready.json()["because"] == Value::Array(vec![])
             );
-            let (code, out, _) = call(program, &["status"], &config).await?;
+            let (code, out, _) = call(program, &["status", "--json"], &config).await?;
             let status: Value = serde_json::from_str(&out)?;
             ensure!(
                 code == 0
@@ -137,6 +137,8 @@ fn health_status_metrics_and_logs_tell_how_it_goes() -> Result<()> {
                 "{out}"
             );
             ensure!(status["sealing_keys"] == 1, "{out}");
+            let (code, page, _) = call(program, &["status"], &config).await?;
+            ensure!(code == 0 && page.starts_with("ready\n") && page.contains(identity), "{page}");
 
             let metrics = admin.get("/metrics", None).await?;
             let kind = metrics.header("content-type").unwrap_or_default();

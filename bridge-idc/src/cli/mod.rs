@@ -48,8 +48,12 @@ enum Command {
         #[arg(long)]
         print_config: bool,
     },
-    /// Show the state of the running agent as JSON.
-    Status,
+    /// Show the state of the running agent.
+    Status {
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Bring the ledger's tables up to date.
     Migrate,
     /// What is on sale: brands, categories, products, variants, prices and stock.
@@ -152,7 +156,9 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
             Tunnel::check(&loaded.tunnel, Role::Idc).map_err(cli::usage)?;
             cli::checked(&config, print_config.then_some(loaded.effective.as_str()))?;
         }
-        Command::Status => cli::runtime()?.block_on(cli::status(load(&config)?.admin.listen))?,
+        Command::Status { json } => {
+            cli::runtime()?.block_on(cli::status(load(&config)?.admin.listen, json))?
+        }
         Command::Migrate => cli::runtime()?.block_on(migrate(&load(&config)?))?,
         Command::Stock(Stock::Import { file }) => {
             cli::runtime()?.block_on(import_stock(&load(&config)?, &file))?;

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::admin;
+use serde_json::Value;
+
+use crate::{admin, status_page};
 
 /// How a command ended badly: 1 is failed, 2 is usage or configuration.
 pub enum Failure {
@@ -74,10 +76,18 @@ pub fn checked(path: &Path, effective: Option<&str>) -> io::Result<()> {
     }
 }
 
-/// Shows the state of the agent whose admin listener is at `address`.
-pub async fn status(address: SocketAddr) -> Outcome {
+/// Shows the state of the agent whose admin listener is at `address`: as JSON, or as a page.
+pub async fn status(address: SocketAddr, as_json: bool) -> Outcome {
     let (_, body) = admin::get(address, "/status").await?;
-    let status: serde_json::Value = serde_json::from_slice(&body)?;
-    writeln!(io::stdout(), "{status:#}")?;
+    let status: Value = serde_json::from_slice(&body)?;
+    if as_json {
+        writeln!(io::stdout(), "{status:#}")?;
+        return Ok(());
+    }
+    let (_, body) = admin::get(address, "/readyz").await?;
+    let ready: Value = serde_json::from_slice(&body)?;
+    let obstacles = ready["because"].as_array().into_iter().flatten();
+    let obstacles: Vec<String> = obstacles.filter_map(Value::as_str).map(str::to_owned).collect();
+    write!(io::stdout(), "{}", status_page::page(&status, &obstacles))?;
     Ok(())
 }

@@ -32,3 +32,6 @@ pub mod hardening;
 
 // What both command lines have in common.
 pub mod cli;
+
+/// An agent's state as a page for the terminal.
+pub mod status_page;

@@ -1,0 +1,131 @@
+//! An agent's state as a page for the terminal, made of the same JSON that `status --json` shows.
+//!
+//! It knows no field by name: what an agent adds to its state is on the page at once.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+/// The page: what stands in the way first, then scalars, then a section for each object and a table for each list.
+pub fn page(status: &Value, obstacles: &[String]) -> String {
+    let mut page = String::new();
+    match obstacles {
+        [] => page.push_str("ready\n"),
+        obstacles => {
+            page.push_str("NOT READY\n");
+            obstacles.iter().for_each(|obstacle| line(&mut page, format_args!("  - {obstacle}")));
+        }
+    }
+    if let Value::Object(members) = status {
+        page.push('\n');
+        section(&mut page, "", members);
+    }
+    page
+}
+
+/// The scalars of an object, then what is below it.
+fn section(page: &mut String, indent: &str, members: &Map<String, Value>) {
+    let is_simple = |value: &Value| !value.is_object() && !is_table(value);
+    let simple = || members.iter().filter(|(_, value)| is_simple(value));
+    let width = simple().map(|(name, _)| words(name).len()).max().unwrap_or(0);
+    for (name, value) in simple() {
+        line(page, format_args!("{indent}{:width$}  {}", words(name), shown(name, value)));
+    }
+    for (name, value) in members.iter().filter(|(_, value)| !is_simple(value)) {
+        line(page, format_args!("\n{indent}{}", words(name)));
+        let indent = format!("{indent}  ");
+        match value {
+            Value::Object(members) => section(page, &indent, members),
+            Value::Array(rows) => table(page, &indent, rows),
+            _ => {}
+        }
+    }
+}
+
+fn is_table(value: &Value) -> bool {
+    value.as_array().is_some_and(|rows| !rows.is_empty() && rows.iter().all(Value::is_object))
+}
+
+/// Rows under their columns, in the order in which the first row has them.
+fn table(page: &mut String, indent: &str, rows: &[Value]) {
+    let mut columns: Vec<&String> = Vec::new();
+    for name in rows.iter().filter_map(Value::as_object).flat_map(Map::keys) {
+        if !columns.contains(&name) {
+            columns.push(name);
+        }
+    }
+    let mut lines: Vec<Vec<String>> = vec![columns.iter().map(|name| words(name)).collect()];
+    lines
+        .extend(rows.iter().map(|row| columns.iter().map(|name| shown(name, &row[name.as_str()])).collect()));
+    let width = |at: usize| lines.iter().map(|cells| cells[at].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    for cells in &lines {
+        let cells: String =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  ")).collect();
+        line(page, format_args!("{indent}{}", cells.trim_end()));
+    }
+}
+
+/// A value in words. A list of scalars stands between commas, nothing is a dash, and a time in seconds is told in its unit.
+fn shown(name: &str, value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) if name.ends_with("_seconds") => format!("{number} s"),
+        Value::Number(number) if name.ends_with("_millis") || name.ends_with("_ms") => format!("{number} ms"),
+        Value::Number(number) => number.to_string(),
+        Value::Array(values) if values.is_empty() => "none".to_owned(),
+        Value::Array(values) => values.iter().map(|value| shown(name, value)).collect::<Vec<_>>().join(", "),
+        Value::Object(_) => value.to_string(),
+    }
+}
+
+fn words(name: &str) -> String {
+    name.trim_end_matches("_seconds").trim_end_matches("_millis").trim_end_matches("_ms").replace('_', " ")
+}
+
+fn line(page: &mut String, text: std::fmt::Arguments<'_>) {
+    let _infallible = writeln!(page, "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_page_says_what_stands_in_the_way_and_shows_every_value_of_the_state() {
+        let status = json!({
+            "agent": "front-1",
+            "takes_orders": true,
+            "catalogue": {"position": 7, "age_seconds": null},
+            "links": [
+                {"peer": "spiffe://bridge/idc/a", "up": true, "rtt_ms": 9},
+                {"peer": "spiffe://bridge/idc/long", "up": false, "last_refusal": "expired"},
+            ],
+            "allowed": [],
+        });
+        let expected = "\
+NOT READY
+  - no link is up
+
+agent         front-1
+allowed       none
+takes orders  yes
+
+catalogue
+  age       -
+  position  7
+
+links
+  peer                      rtt   up   last refusal
+  spiffe://bridge/idc/a     9 ms  yes  -
+  spiffe://bridge/idc/long  -     no   expired
+";
+        assert_eq!(page(&status, &["no link is up".to_owned()]), expected);
+        assert!(page(&status, &[]).starts_with("ready\n"));
+    }
+}
