@@ -180,14 +180,17 @@ impl Show {
         std::fs::write(&order, body).with_context(|| format!("write {}", order.display()))?;
         let launched = self.shop.hot.first().and_then(|index| self.shop.products.get(*index));
         let product = launched.map(|product| percent_encoded(&product.code)).unwrap_or_default();
-        let sku = launched.and_then(|product| product.skus.first());
-        let sku = sku.map(|sku| percent_encoded(sku)).unwrap_or_default();
+        let sku = launched.and_then(|product| product.skus.first()).cloned().unwrap_or_default();
+        let price = plan.stock.iter().find(|row| row.sku == sku).map_or(0, |row| row.price_minor);
+        let sku_in_query = percent_encoded(&sku);
         tell(&format!(
             "staying up until Ctrl-C; configuration and logs are in {}\n\
+             for the commands of docs/storefront.md:\n\
+             export BRIDGE=http://{storefront} TOKEN={token} PRODUCT={product} SKU={sku} PRICE={price}\n\
              curl -i http://{storefront}/v1/{brand}/products/{product}\n\
              curl 'http://{storefront}/v1/{brand}/products?sort=price&limit=5'\n\
              curl http://{storefront}/v1/{brand}/categories\n\
-             curl 'http://{storefront}/v1/{brand}/stock?sku={sku}'\n\
+             curl 'http://{storefront}/v1/{brand}/stock?sku={sku_in_query}'\n\
              curl -i http://{storefront}/v1/{brand}/orders -H 'Authorization: Bearer {token}' \
              -H 'Idempotency-Key: mine-1' --json @{}\n\
              curl http://{}/metrics http://{}/metrics",

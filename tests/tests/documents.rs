@@ -1,0 +1,123 @@
+//! The documents say what is: every metric is in their table, their dashboard and alerts ask for metrics that exist, and no
+//! link leads nowhere.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bridge_runtime::telemetry::metrics::Metrics;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// A family of a scrape.
+#[derive(Default)]
+struct Family {
+    kind: String,
+    help: String,
+    labels: Vec<String>,
+    agents: Vec<&'static str>,
+}
+
+/// Every family of both agents, by its name.
+fn families() -> BTreeMap<String, Family> {
+    let mut families: BTreeMap<String, Family> = BTreeMap::new();
+    for (agent, scrape) in [("cloud", Metrics::cloud().encode()), ("IDC", Metrics::idc().encode())] {
+        for line in scrape.lines() {
+            let mut words = line.splitn(4, ' ');
+            match (words.next(), words.next(), words.next(), words.next()) {
+                (Some("#"), Some("HELP"), Some(name), Some(help)) => {
+                    let family = families.entry(name.to_owned()).or_default();
+                    family.help = help.trim_end_matches('.').to_owned();
+                    family.agents.push(agent);
+                }
+                (Some("#"), Some("TYPE"), Some(name), Some(kind)) => {
+                    families.entry(name.to_owned()).or_default().kind = kind.to_owned();
+                }
+                _ => {}
+            }
+            if let Some((sample, labels)) = line.split_once('{') {
+                let labels = labels.split('}').next().unwrap_or_default();
+                let labels =
+                    labels.split(',').filter_map(|label| label.split_once('=')).map(|(name, _)| name);
+                let family = families.iter_mut().rev().find(|(name, _)| sample.starts_with(name.as_str()));
+                if let Some((_, family)) = family {
+                    for label in labels.filter(|label| *label != "le") {
+                        if !family.labels.iter().any(|known| known == label) {
+                            family.labels.push(label.to_owned());
+                        }
+                    }
+                }
+            }
+        }
+    }
+    families
+}
+
+/// The table of `docs/metrics.md`, as it should be.
+fn table() -> String {
+    let row = |(name, family): (&String, &Family)| {
+        let Family { kind, help, labels, agents } = family;
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+        format!("| `{name}{suffix}` | {kind} | {} | {} | {help} |\n", labels.join(", "), agents.join(", "))
+    };
+    let head = "| metric | type | labels | agent | what |\n|---|---|---|---|---|\n";
+    format!("{head}{}", families().iter().map(row).collect::<String>())
+}
+
+#[test]
+fn every_metric_is_in_the_table_of_the_documents() {
+    let (document, table) = (text("docs/metrics.md"), table());
+    assert!(document.contains(&table), "docs/metrics.md should have this table:\n{table}");
+}
+
+/// Names of metrics in a text.
+fn named(text: &str) -> Vec<&str> {
+    let is_part =
+        |character: char| character.is_ascii_lowercase() || character == '_' || character.is_ascii_digit();
+    let words = text.split(|character| !is_part(character));
+    words.filter(|word| word.starts_with("bridge_") && word.len() > "bridge_".len()).collect()
+}
+
+#[test]
+fn the_dashboard_and_the_alerts_ask_for_metrics_that_there_are() {
+    let families = families();
+    let exists = |name: &str| {
+        let stems = ["", "_total", "_bucket", "_count", "_sum"].map(|suffix| name.strip_suffix(suffix));
+        stems.into_iter().flatten().any(|stem| families.contains_key(stem))
+    };
+    for path in ["deploy/grafana.json", "deploy/alerts.yml"] {
+        let text = text(path);
+        let names = named(&text);
+        assert!(names.len() > 5, "{path} names no metrics");
+        for name in names {
+            assert!(exists(name), "{path} asks for {name}, which no agent has");
+        }
+    }
+    let dashboard: serde_json::Value = serde_json::from_str(&text("deploy/grafana.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    assert!(panels.iter().all(|panel| panel["title"].is_string() && panel["targets"][0]["expr"].is_string()));
+}
+
+#[test]
+fn no_link_of_the_documents_leads_nowhere() {
+    let mut pages = vec![root().join("README.md")];
+    pages.extend(fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split([')', '#']).next().unwrap();
+            if target.is_empty() || target.starts_with("http") {
+                continue;
+            }
+            let file = page.parent().unwrap().join(target);
+            assert!(file.exists(), "{} leads to {target}, which is not there", page.display());
+        }
+    }
+}
