@@ -12,7 +12,9 @@ fn root() -> PathBuf {
 }
 
 fn text(path: &str) -> String {
-    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    let read = fs::read_to_string(root().join(path));
+    assert!(read.is_ok(), "{path} cannot be read");
+    read.unwrap_or_default()
 }
 
 /// A family of a scrape.
