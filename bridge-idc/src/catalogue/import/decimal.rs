@@ -71,7 +71,7 @@ mod tests {
         for code in ["KRW", "EUR", "ZWG"] {
             assert_eq!(currency(code).unwrap().as_str(), code);
         }
-        for code in ["XXX", "KRX", "krw", "A"] {
+        for code in ["XAU", "KRX", "krw", "A"] {
             assert!(currency(code).is_err(), "{code}");
         }
     }
