@@ -41,6 +41,9 @@ pub mod demo;
 // What it costs, beside what a user has today.
 pub mod measure;
 
+// What breaks it, while it is under load.
+pub mod faults;
+
 // What looks for the schedule that breaks a promise.
 pub mod sim;
 

@@ -1,0 +1,102 @@
+//! What goes wrong: each fault strikes, lasts for a moment, and is over.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+use rustix::process::{Signal, kill_process};
+use tokio::time::sleep;
+
+use crate::postgres::Postgres;
+use crate::process::Running;
+use crate::site::{Bridge, Site};
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Fault {
+    /// SIGKILL of the cloud agent, which is started again.
+    KillCloud,
+    /// SIGKILL of the IDC agent, which is started again.
+    KillIdc,
+    /// SIGKILL of PostgreSQL, which recovers from its write-ahead log.
+    KillDatabase,
+    /// Nothing passes the line, long enough for both sides to give the link up.
+    CutLine,
+    /// The line is long and loses datagrams at random.
+    BadLine,
+    /// The IDC agent stands still and then goes on, as a virtual machine that is moved.
+    FreezeIdc,
+}
+
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Fault; 6] = [
+        Fault::KillCloud,
+        Fault::KillIdc,
+        Fault::KillDatabase,
+        Fault::CutLine,
+        Fault::BadLine,
+        Fault::FreezeIdc,
+    ];
+
+    /// As the command line and the report name it; a brand of this name is sold to while it strikes.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Fault::KillCloud => "kill-cloud",
+            Fault::KillIdc => "kill-idc",
+            Fault::KillDatabase => "kill-database",
+            Fault::CutLine => "cut-line",
+            Fault::BadLine => "bad-line",
+            Fault::FreezeIdc => "freeze-idc",
+        }
+    }
+
+    /// Strikes once, and mends what it broke.
+    pub(super) async fn strike(
+        self,
+        site: &Site,
+        bridge: &mut Bridge,
+        cluster: Option<&mut Postgres>,
+    ) -> Result<()> {
+        match self {
+            Fault::KillCloud => {
+                bridge.cloud.kill9().await?;
+                bridge.cloud.restart().await
+            }
+            Fault::KillIdc => {
+                bridge.idc.kill9().await?;
+                bridge.idc.restart().await
+            }
+            Fault::KillDatabase => {
+                let cluster = cluster.context("an SQLite file has no process of its own")?;
+                cluster.kill9().await?;
+                cluster.restart().await
+            }
+            Fault::CutLine => {
+                site.line.cut(true);
+                sleep(Duration::from_secs(3)).await;
+                site.line.cut(false);
+                Ok(())
+            }
+            Fault::BadLine => {
+                site.line.delay(Duration::from_millis(40));
+                site.line.lose(50_000);
+                sleep(Duration::from_secs(2)).await;
+                site.line.delay(Duration::ZERO);
+                site.line.lose(0);
+                Ok(())
+            }
+            Fault::FreezeIdc => {
+                signal(&bridge.idc, Signal::STOP)?;
+                sleep(Duration::from_millis(1_500)).await;
+                signal(&bridge.idc, Signal::CONT)
+            }
+        }
+    }
+}
+
+fn signal(agent: &Running, signal: Signal) -> Result<()> {
+    let pid = agent.pid().context("the agent has ended")?;
+    kill_process(pid, signal).context("signal the agent")
+}

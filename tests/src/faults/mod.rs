@@ -1,0 +1,129 @@
+//! `cargo faults`: real processes broken under load, and the ledger compared with what the callers were told.
+//!
+//! [`run`] is the whole of it. Each fault has a brand of its own, so that its orders are counted by themselves; it strikes again
+//! and again while they are placed. A caller does what a careful storefront does, and asks again under the same key.
+
+mod fault;
+mod options;
+mod report;
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::books::Books;
+use crate::database::Database;
+use crate::load::{self, Pace, replay_paced};
+use crate::made_up;
+use crate::plan::{Plan, StockRow};
+use crate::postgres::Postgres;
+use crate::process::Programs;
+use crate::search::Needles;
+use crate::site::{Bridge, Site};
+
+pub use fault::Fault;
+pub use options::Options;
+pub use report::{Report, Struck};
+
+/// Between two strikes: long enough for orders to flow again.
+const BETWEEN: Duration = Duration::from_secs(2);
+/// As long as a storefront would go on asking.
+const PATIENCE: Duration = Duration::from_secs(60);
+const CALLERS: usize = 64;
+
+/// Strikes with every fault in turn; progress goes to standard error.
+///
+/// # Errors
+/// When something cannot be done at all. What was done and came out wrong stands in the report.
+pub async fn run(options: &Options) -> Result<Report> {
+    let programs = Programs::build()?;
+    let dir =
+        tempfile::Builder::new().prefix("bridge-faults-").tempdir().context("make a temporary folder")?;
+    let mut cluster = if options.sqlite { None } else { Some(Postgres::start().await?) };
+    let database = match &cluster {
+        Some(cluster) => cluster.create_database("ledger").await?,
+        None => Database::Sqlite(dir.path().join("idc").join("ledger.db")),
+    };
+    let faults = options.faults();
+    let brands: Vec<_> = faults.iter().map(|fault| (fault.name(), "KRW")).collect();
+    let site = Site::prepare(dir.path(), programs, database, &brands, options.seed).await?;
+    let each = Duration::from_secs(60 * u64::from(options.minutes)) / u32::try_from(faults.len().max(1))?;
+    let plans: Vec<Arc<Plan>> = faults.iter().map(|fault| Arc::new(plan(*fault, options, each))).collect();
+    for plan in &plans {
+        site.import(plan).await?;
+    }
+    let mut bridge = site.start().await?;
+    let mut report = Report { seed: options.seed, ..Report::default() };
+    for (fault, plan) in faults.into_iter().zip(&plans) {
+        tell(&format!("{}: {} orders", fault.name(), plan.places().count()));
+        let struck = under_load(fault, plan, options, &site, &mut bridge, cluster.as_mut()).await?;
+        report.add(fault.name(), struck);
+    }
+    report.personal_values_found = personal_values(&site, &plans)?;
+    for agent in [&mut bridge.cloud, &mut bridge.idc] {
+        agent.terminate().await?;
+    }
+    Ok(report)
+}
+
+/// A fault's orders, at the asked rate; a tenth of its stock is scarce, so that there is something to oversell.
+fn plan(fault: Fault, options: &Options, each: Duration) -> Plan {
+    let orders = (u64::from(options.rate) * each.as_secs()).max(1);
+    let row = |index: usize| StockRow { sku: format!("SKU-{index}"), price_minor: 1_000, quantity: orders };
+    let stock = (0..10).map(row).collect();
+    made_up::launch_of(fault.name(), stock, &[0], options.seed, usize::try_from(orders).unwrap_or(usize::MAX))
+}
+
+/// Places a plan's orders while a fault strikes again and again, then opens the books.
+async fn under_load(
+    fault: Fault,
+    plan: &Arc<Plan>,
+    options: &Options,
+    site: &Site,
+    bridge: &mut Bridge,
+    mut cluster: Option<&mut Postgres>,
+) -> Result<Struck> {
+    let callers = load::Options {
+        storefront: site.storefront,
+        token: site.token(fault.name()).to_owned(),
+        callers: CALLERS,
+        patience: PATIENCE,
+        title: fault.name().to_owned(),
+    };
+    let moment =
+        |index: usize| Duration::from_secs(1) * u32::try_from(index).unwrap_or(u32::MAX) / options.rate;
+    let pace = Pace { started: Instant::now(), moments: (0..plan.steps.len()).map(moment).collect() };
+    let progress = watch::Sender::new(0);
+    let (settled, all) = (progress.subscribe(), plan.steps.len());
+    let strikes = async {
+        let mut times = 0;
+        // The last ones of a plan end undisturbed, so that nothing is left open for want of time.
+        while *settled.borrow() < all - all / 10 {
+            sleep(BETWEEN).await;
+            fault.strike(site, bridge, cluster.as_deref_mut()).await.with_context(|| fault.name())?;
+            times += 1;
+        }
+        anyhow::Ok(times)
+    };
+    let (told, times) = tokio::join!(replay_paced(plan, &callers, pace, progress.clone()), strikes);
+    let books = Books::read(site.database(), fault.name()).await?;
+    Ok(Struck::judge(times?, &told, &books))
+}
+
+/// Personal values of the orders in the cloud's files or among the bytes that crossed the line.
+fn personal_values(site: &Site, plans: &[Arc<Plan>]) -> Result<u64> {
+    let needles = Needles::new(plans.iter().flat_map(|plan| plan.planted()));
+    let mut hits = 0;
+    for place in [site.cloud_dir(), site.captured()?, site.idc.log.clone()] {
+        hits += needles.search(&place)?.iter().map(|found| found.hits).sum::<u64>();
+    }
+    Ok(hits)
+}
+
+fn tell(what: &str) {
+    let _nobody_listens = writeln!(std::io::stderr(), "{what}");
+}

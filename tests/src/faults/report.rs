@@ -1,0 +1,153 @@
+//! What came of the faults.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::books::Books;
+use crate::load;
+
+/// What a run of faults came to. Every number but `orders` should be 0.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Orders posted.
+    pub orders: u64,
+    /// Orders that callers were told are committed, and the ledger does not have.
+    pub lost: u64,
+    /// Orders that the ledger has and no caller was told of, although every outcome is known.
+    pub doubled: u64,
+    /// Units sold beyond what was for sale, or not accounted for.
+    pub oversold: u64,
+    /// Orders whose outcome nobody knew when patience was over.
+    pub unresolved: u64,
+    /// Planted personal values found in the cloud's files or on the line.
+    pub personal_values_found: u64,
+    /// The same by fault.
+    pub by_fault: BTreeMap<&'static str, Struck>,
+    /// Decides the run; prints with it so that it can be repeated.
+    pub seed: u64,
+}
+
+/// What one fault came to.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Struck {
+    /// How often it struck.
+    pub times: u32,
+    /// Orders posted meanwhile.
+    pub orders: u64,
+    /// Orders that took more than one request: callers noticed the fault, and asked again.
+    pub retried: u64,
+    /// See [`Report::lost`].
+    pub lost: u64,
+    /// See [`Report::doubled`].
+    pub doubled: u64,
+    /// See [`Report::oversold`].
+    pub oversold: u64,
+    /// See [`Report::unresolved`].
+    pub unresolved: u64,
+    /// Where the ledger is not what the callers' answers add up to.
+    pub differences: Vec<String>,
+}
+
+impl Report {
+    /// Whether nothing was lost, doubled, oversold or left open.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        let sums = [self.lost, self.doubled, self.oversold, self.unresolved, self.personal_values_found];
+        let agrees = |struck: &Struck| struck.differences.is_empty() && struck.times > 0;
+        sums.iter().all(|sum| *sum == 0) && !self.by_fault.is_empty() && self.by_fault.values().all(agrees)
+    }
+
+    pub(super) fn add(&mut self, fault: &'static str, struck: Struck) {
+        self.orders += struck.orders;
+        self.lost += struck.lost;
+        self.doubled += struck.doubled;
+        self.oversold += struck.oversold;
+        self.unresolved += struck.unresolved;
+        self.by_fault.insert(fault, struck);
+    }
+}
+
+impl Struck {
+    /// Holds the ledger's books against what the callers were told.
+    pub(super) fn judge(times: u32, told: &load::Report, books: &Books) -> Struck {
+        let expected = Books::expected(told);
+        let tally = told.tally();
+        let (standing, found) = (expected.orders + expected.cancelled, books.orders + books.cancelled);
+        let count = |number: i64| u64::try_from(number).unwrap_or(0);
+        let unbalanced = books.stock.values().map(|shelf| {
+            let unaccounted = (shelf.initial - shelf.available - shelf.sold).abs();
+            count(unaccounted) + count(-shelf.available) + count((shelf.sold - shelf.ordered).abs())
+        });
+        // What is still open may have had its effect or not: then books cannot agree, and "unresolved" says so already.
+        let differences = if tally.unknown == 0 { expected.differences(books) } else { Vec::new() };
+        Struck {
+            times,
+            orders: tally.placed,
+            retried: told.settled.iter().filter(|settled| settled.attempts > 1).count() as u64,
+            lost: count(standing - found),
+            doubled: count(found - standing).saturating_sub(tally.unknown),
+            oversold: unbalanced.sum(),
+            unresolved: tally.unknown,
+            differences,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:14} {:>6} {:>8} {:>8} {:>6} {:>8} {:>9} {:>11}",
+            "fault", "struck", "orders", "retried", "lost", "doubled", "oversold", "unresolved"
+        )?;
+        for (fault, struck) in &self.by_fault {
+            let Struck { times, orders, retried, lost, doubled, oversold, unresolved, differences } = struck;
+            writeln!(
+                f,
+                "{fault:14} {times:>6} {orders:>8} {retried:>8} {lost:>6} {doubled:>8} {oversold:>9} {unresolved:>11}"
+            )?;
+            differences.iter().try_for_each(|difference| writeln!(f, "  {difference}"))?;
+        }
+        let end = if self.passed() { "Nothing was lost, doubled, oversold or left open" } else { "FAILED" };
+        writeln!(f, "{} orders. {end}, seed {}.", self.orders, self.seed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::histogram::Histogram;
+    use crate::load::{Outcome, Settled};
+    use crate::made_up;
+
+    fn told(outcomes: &[Outcome]) -> load::Report {
+        let settled =
+            outcomes.iter().map(|outcome| Settled { outcome: outcome.clone(), replayed: false, attempts: 1 });
+        let plan = Arc::new(made_up::hot(1, outcomes.len()));
+        load::Report { plan, settled: settled.collect(), latency: Histogram::default(), took: Duration::ZERO }
+    }
+
+    #[test]
+    fn an_order_that_is_missing_or_too_many_is_counted() {
+        let placed = || Outcome::Placed { order: "o".to_owned() };
+        let all = told(&[placed(), placed(), placed()]);
+        let books = Books::expected(&all);
+        assert_eq!(Struck::judge(1, &all, &books).differences, Vec::<String>::new());
+
+        let fewer = Struck::judge(1, &all, &Books { orders: 2, ..books.clone() });
+        assert_eq!((fewer.lost, fewer.doubled, fewer.differences.is_empty()), (1, 0, false));
+        let more = Struck::judge(1, &all, &Books { orders: 4, ..books.clone() });
+        assert_eq!((more.lost, more.doubled), (0, 1));
+        let open = Struck::judge(1, &told(&[placed(), placed(), Outcome::Unknown]), &books);
+        assert_eq!((open.lost, open.doubled, open.unresolved), (0, 0, 1));
+
+        let mut oversold = books;
+        oversold.stock.values_mut().for_each(|shelf| shelf.available = -2);
+        assert!(Struck::judge(1, &all, &oversold).oversold > 2);
+    }
+}
