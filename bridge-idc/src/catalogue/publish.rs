@@ -197,6 +197,8 @@ impl Reading {
             tracing::warn!("read the catalogue for a replica: {error:#}");
             ReadFailed
         });
+        let unreadable = i64::try_from(self.catalogue.unreadable()).unwrap_or(i64::MAX);
+        self.metrics.catalogue_unreadable.set(unreadable);
         let _owner_gone = self.answers.send(Answer { link, found }).await;
     }
 

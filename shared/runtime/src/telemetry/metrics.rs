@@ -213,6 +213,8 @@ pub struct Metrics {
     pub catalogue_subscribers: Gauge,
     /// IDC: reads of the catalogue that its database did not answer; each is tried again.
     pub catalogue_read_errors: Counter,
+    /// IDC: rows that break a rule of their kind, so that they count as gone for every replica until they are mended.
+    pub catalogue_unreadable: Gauge,
     /// IDC: envelopes that could not be opened.
     pub envelopes_rejected: Labelled<EnvelopeRejection, Counter>,
     /// IDC: failures of the ledger's database, each of which is tried again or bisected.
@@ -253,6 +255,8 @@ impl Metrics {
         registry.register("catalogue_subscribers", help, metrics.catalogue_subscribers.clone());
         let help = "Reads of the catalogue that its database did not answer";
         registry.register("catalogue_read_errors", help, metrics.catalogue_read_errors.clone());
+        let help = "Rows that cannot be read and are served nowhere; the log names them";
+        registry.register("catalogue_unreadable", help, metrics.catalogue_unreadable.clone());
         registry.register(
             "envelopes_rejected",
             "Envelopes that could not be opened",
@@ -312,6 +316,7 @@ impl Metrics {
             catalogue_drifted: Counter::default(),
             catalogue_subscribers: Gauge::default(),
             catalogue_read_errors: Counter::default(),
+            catalogue_unreadable: Gauge::default(),
             responses: Labelled::default(),
             receipts_rejected: Counter::default(),
             envelopes_rejected: Labelled::default(),
