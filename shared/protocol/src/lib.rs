@@ -27,3 +27,6 @@ pub mod receipt;
 
 /// RFC 6962 hashing: roots and inclusion paths.
 pub mod merkle;
+
+/// The audit log as pure data: entries, an append-only tree over them, its files, checkpoints, proofs, verification.
+pub mod audit;

@@ -12,7 +12,8 @@ pub fn leaf_hash(entry: &[u8]) -> Hash {
     Sha256::new().chain_update([0x00]).chain_update(entry).finalize().into()
 }
 
-fn node_hash(left: &Hash, right: &Hash) -> Hash {
+/// The hash of an inner node: SHA-256 over `0x01` and its children.
+pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
     Sha256::new().chain_update([0x01]).chain_update(left).chain_update(right).finalize().into()
 }
 

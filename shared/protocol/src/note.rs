@@ -34,7 +34,7 @@ pub enum NoteError {
     #[error("a key's name has 1 to 100 characters without spaces and plus signs")]
     Name,
     /// The verifier key's text is not `<name>+<8 hex digits>+<base64>`, or its id does not belong to its key.
-    #[error("not a verifier key: expected the line that `bridge-idc keys show` prints")]
+    #[error("not a verifier key: expected the line that `bridge-idc keys show` or `audit key` prints")]
     NotAVerifierKey,
     /// The note's bytes are no note.
     #[error("not a signed note")]
@@ -107,6 +107,11 @@ impl NoteVerifier {
         } else {
             Err(NoteError::NotAVerifierKey)
         }
+    }
+
+    /// What the key is called.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Checks a bare signature by this key.

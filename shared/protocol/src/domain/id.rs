@@ -98,6 +98,11 @@ impl KeyDigest {
         &self.0
     }
 
+    /// A digest from its bytes.
+    pub(crate) const fn from_array(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Reads a digest from the wire or a table; `None` unless it is 32 bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
@@ -105,10 +110,9 @@ impl KeyDigest {
 
     /// 64 hexadecimal digits, as a place to ask carries them.
     pub fn to_hex(self) -> String {
-        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
-            text.push_str(&format!("{byte:02x}"));
-            text
-        })
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
+        self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
     }
 
     /// Reads 64 hexadecimal digits.

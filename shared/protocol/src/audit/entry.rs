@@ -1,0 +1,555 @@
+//! Entries of the log: what happened, as types, and one line of canonical JSON for each.
+//!
+//! The form is RFC 8785 restricted to what entries need: members sorted, no white space, integers, and strings of
+//! visible ASCII that need no escape. There is no free text: ids, digests, codes, sizes. Nothing personal has a place.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::domain::{Brand, KeyDigest, OrderId, UnixMicros};
+
+/// Bytes of an entry at most.
+pub const ENTRY_BYTES_MAX: usize = 2_048;
+
+/// Key ids that one entry names at most; its digest covers all.
+const KEYS_MAX: usize = 32;
+
+/// Something that happened, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// By the clock of the host that logged it.
+    #[serde(with = "micros")]
+    pub at: UnixMicros,
+    /// What.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What happened. The payments' events are as the orders'.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", content = "facts", rename_all = "kebab-case")]
+pub enum Event {
+    /// The agent serves.
+    AgentStarted(Started),
+    /// The agent has ended in order.
+    AgentStopped(Stopped),
+    /// Another configuration is in force than before.
+    ConfigurationChanged(Configuration),
+    /// Other sealing keys are in use than before.
+    KeysChanged(Keys),
+    /// A link to a peer is up.
+    TunnelOpened(Opened),
+    /// A link to a peer is gone.
+    TunnelClosed(Closed),
+    /// Somebody was not let in, or did not let us in.
+    TunnelRefused(Refused),
+    /// Cloud: a request about an order goes to the link for the first time.
+    OrderSent(Carried),
+    /// IDC: a request about an order has come.
+    OrderReceived(Carried),
+    /// IDC: its outcome is in the ledger.
+    OrderCommitted(Ended),
+    /// Cloud: what the storefront is told. IDC: what the cloud is told, where nothing was committed.
+    OrderAnswered(Ended),
+    /// As `order-sent`.
+    PaymentSent(Carried),
+    /// As `order-received`.
+    PaymentReceived(Carried),
+    /// As `order-committed`.
+    PaymentCommitted(Ended),
+    /// As `order-answered`.
+    PaymentAnswered(Ended),
+    /// IDC: somebody is about to see an order's personal data.
+    PersonalShown(Shown),
+}
+
+/// Which agent serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Started {
+    /// The version of its build.
+    pub build: Word,
+    /// Its name.
+    pub name: Word,
+}
+
+/// Why an agent ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stopped {
+    /// A code.
+    pub reason: Word,
+}
+
+/// Which configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Configuration {
+    /// Of what `check --print-config` shows.
+    pub digest: Digest,
+}
+
+/// Which sealing keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// Their ids in hexadecimal.
+    pub keys: Vec<Word>,
+    /// Of the signed manifest as it travels.
+    pub manifest: Digest,
+}
+
+/// A link that is up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Opened {
+    /// Of the peer's certificate, DER.
+    pub certificate: Digest,
+    /// The key exchange.
+    pub group: Word,
+    /// The link's number in this process.
+    pub link: u64,
+    /// The peer's SPIFFE ID.
+    pub peer: Word,
+    /// The cipher suite.
+    pub suite: Word,
+}
+
+/// A link that is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Closed {
+    /// The link's number in this process.
+    pub link: u64,
+    /// The peer's SPIFFE ID.
+    pub peer: Word,
+    /// A code.
+    pub reason: Word,
+}
+
+/// Somebody who is not linked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refused {
+    /// Of the peer's certificate, DER, if it showed one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Digest>,
+    /// The peer's SPIFFE ID, if it proved one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Word>,
+    /// A code.
+    pub reason: Word,
+}
+
+/// A request on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Carried {
+    /// `place`, `cancel`, `pay`, `refund`.
+    pub action: Word,
+    /// Whose shop.
+    #[serde(with = "brand")]
+    pub brand: Brand,
+    /// Bytes of the ciphertext, 0 if nothing in it is sealed.
+    pub bytes: u64,
+    /// Of the ciphertext.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ciphertext: Option<Digest>,
+    /// The digest of brand and idempotency key.
+    #[serde(with = "key")]
+    pub key: KeyDigest,
+    /// The order.
+    #[serde(with = "order")]
+    pub order: OrderId,
+    /// The payment, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment: Option<Word>,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ended {
+    /// Whose shop.
+    #[serde(with = "brand")]
+    pub brand: Brand,
+    /// The digest of brand and idempotency key.
+    #[serde(with = "key")]
+    pub key: KeyDigest,
+    /// The order, as the ledger has it.
+    #[serde(with = "order")]
+    pub order: OrderId,
+    /// The outcome's code, or the refusal's; `unknown` where nobody can tell.
+    pub outcome: Word,
+    /// The payment, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment: Option<Word>,
+    /// The ledger's number for the outcome, where it is committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<i64>,
+    /// Whether an earlier request under the same key had it committed.
+    pub replayed: bool,
+}
+
+/// Personal data before somebody's eyes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shown {
+    /// Whose data: the customer's of this order.
+    #[serde(with = "order")]
+    pub order: OrderId,
+    /// Why, as a code such as a ticket's number.
+    pub purpose: Word,
+    /// The account on the host.
+    pub who: Word,
+}
+
+/// One word: 1 to 255 letters, digits and `. _ : / @ -`. A space would make it text, and there is none.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Word(String);
+
+/// What was given is no [`Word`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be 1 to 255 letters, digits and . _ : / @ - without spaces")]
+pub struct NotAWord;
+
+/// A SHA-256 digest, in hexadecimal where it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest(KeyDigest);
+
+/// Why bytes are no entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// It is longer than an entry may be.
+    #[error("an entry has at most {ENTRY_BYTES_MAX} bytes")]
+    TooLong,
+    /// It is of no kind that this version knows, or not in its canonical form.
+    #[error("not an entry in its canonical form")]
+    Malformed,
+}
+
+impl Entry {
+    /// Something that happened now.
+    pub fn new(at: UnixMicros, event: Event) -> Self {
+        Self { at, event }
+    }
+
+    /// The canonical bytes: the leaf of the tree.
+    pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
+        let bytes = serde_json::to_vec(self).map_err(|_| EntryError::Malformed)?;
+        if bytes.len() > ENTRY_BYTES_MAX { Err(EntryError::TooLong) } else { Ok(bytes) }
+    }
+
+    /// Reads an entry back; only the bytes that [`Self::encode`] gives are one.
+    pub fn parse(bytes: &[u8]) -> Result<Self, EntryError> {
+        if bytes.len() > ENTRY_BYTES_MAX {
+            return Err(EntryError::TooLong);
+        }
+        let entry: Self = serde_json::from_slice(bytes).map_err(|_| EntryError::Malformed)?;
+        if entry.encode()? == bytes { Ok(entry) } else { Err(EntryError::Malformed) }
+    }
+}
+
+impl Event {
+    /// Every kind's name, as `--kind` takes it.
+    pub const KINDS: [&'static str; 16] = [
+        "agent-started",
+        "agent-stopped",
+        "configuration-changed",
+        "keys-changed",
+        "tunnel-opened",
+        "tunnel-closed",
+        "tunnel-refused",
+        "order-sent",
+        "order-received",
+        "order-committed",
+        "order-answered",
+        "payment-sent",
+        "payment-received",
+        "payment-committed",
+        "payment-answered",
+        "personal-shown",
+    ];
+
+    /// The name of its kind, one of [`Self::KINDS`].
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::AgentStarted(_) => "agent-started",
+            Self::AgentStopped(_) => "agent-stopped",
+            Self::ConfigurationChanged(_) => "configuration-changed",
+            Self::KeysChanged(_) => "keys-changed",
+            Self::TunnelOpened(_) => "tunnel-opened",
+            Self::TunnelClosed(_) => "tunnel-closed",
+            Self::TunnelRefused(_) => "tunnel-refused",
+            Self::OrderSent(_) => "order-sent",
+            Self::OrderReceived(_) => "order-received",
+            Self::OrderCommitted(_) => "order-committed",
+            Self::OrderAnswered(_) => "order-answered",
+            Self::PaymentSent(_) => "payment-sent",
+            Self::PaymentReceived(_) => "payment-received",
+            Self::PaymentCommitted(_) => "payment-committed",
+            Self::PaymentAnswered(_) => "payment-answered",
+            Self::PersonalShown(_) => "personal-shown",
+        }
+    }
+
+    /// Sealing keys by their ids and the manifest as it travels.
+    pub fn keys_changed<'id>(manifest: &[u8], ids: impl Iterator<Item = &'id [u8]>) -> Self {
+        let keys = ids.take(KEYS_MAX).map(|id| Word::of(&hex(id))).collect();
+        Self::KeysChanged(Keys { keys, manifest: Digest::of(manifest) })
+    }
+}
+
+impl Word {
+    /// Checks a word that somebody gave.
+    pub fn new(text: &str) -> Result<Self, NotAWord> {
+        let fits = (1..=255).contains(&text.len()) && text.bytes().all(is_of_a_word);
+        if fits { Ok(Self(text.to_owned())) } else { Err(NotAWord) }
+    }
+
+    /// The nearest word to what cannot be refused: other characters become `-`, what is too long is cut.
+    pub fn of(text: &str) -> Self {
+        let fitting = |c: char| if u8::try_from(c).is_ok_and(is_of_a_word) { c } else { '-' };
+        let word: String = text.chars().take(255).map(fitting).collect();
+        Self(if word.is_empty() { "-".to_owned() } else { word })
+    }
+
+    /// The word.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Word {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Word {
+    type Error = NotAWord;
+
+    fn try_from(text: String) -> Result<Self, NotAWord> {
+        Self::new(&text)
+    }
+}
+
+impl From<Word> for String {
+    fn from(word: Word) -> Self {
+        word.0
+    }
+}
+
+impl Digest {
+    /// The digest of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::from_bytes(Sha256::digest(bytes).into())
+    }
+
+    /// A digest made elsewhere.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(KeyDigest::from_array(bytes))
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        KeyDigest::from_hex(&text).map(Self).ok_or("a digest is 64 hexadecimal digits")
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.0.to_hex()
+    }
+}
+
+fn is_of_a_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._:/@-".contains(&byte)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A time as its microseconds.
+mod micros {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::domain::UnixMicros;
+
+    pub(super) fn serialize<S: Serializer>(at: &UnixMicros, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(at.get())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UnixMicros, D::Error> {
+        i64::deserialize(deserializer).map(UnixMicros::new)
+    }
+}
+
+/// Writes a domain type as its text, and reads it back through its own checked constructor.
+macro_rules! as_text {
+    ($module:ident, $type:ty, $write:expr, $read:expr) => {
+        mod $module {
+            use serde::{Deserialize, Deserializer, Serializer, de};
+
+            pub(super) fn serialize<S: Serializer>(value: &$type, serializer: S) -> Result<S::Ok, S::Error> {
+                let write: fn(&$type) -> String = $write;
+                serializer.serialize_str(&write(value))
+            }
+
+            pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+                deserializer: D,
+            ) -> Result<$type, D::Error> {
+                let read: fn(&str) -> Option<$type> = $read;
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                read(&text).ok_or_else(|| de::Error::custom("not in its form"))
+            }
+        }
+    };
+}
+
+as_text!(brand, crate::domain::Brand, |brand| brand.as_str().to_owned(), |text| crate::domain::Brand::new(
+    text
+)
+.ok());
+as_text!(key, crate::domain::KeyDigest, |key| key.to_hex(), crate::domain::KeyDigest::from_hex);
+as_text!(order, crate::domain::OrderId, |order| order.to_string(), |text| text.parse().ok());
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    const NOW: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
+
+    /// One entry of each form.
+    pub(crate) fn some() -> Vec<Entry> {
+        let (brand, key) = (Brand::new("shoes").unwrap(), KeyDigest::from_array([7; 32]));
+        let order = OrderId::new(NOW, [9; 10]);
+        let word = |text| Word::new(text).unwrap();
+        let carried = Carried {
+            action: word("place"),
+            brand: brand.clone(),
+            bytes: 272,
+            ciphertext: Some(Digest::of(b"c")),
+            key,
+            order,
+            payment: None,
+        };
+        let ended = Ended {
+            brand,
+            key,
+            order,
+            outcome: word("placed"),
+            payment: Some(word("p-1")),
+            position: Some(-3),
+            replayed: false,
+        };
+        let peer = word("spiffe://bridge.internal/idc/seoul-1");
+        let certificate = Digest::of(b"der");
+        let opened = Opened {
+            certificate,
+            group: word("X25519MLKEM768"),
+            link: 1,
+            peer: peer.clone(),
+            suite: word("TLS13_AES_256_GCM_SHA384"),
+        };
+        [
+            Event::AgentStarted(Started { build: word("0.1.0"), name: word("front-1") }),
+            Event::AgentStopped(Stopped { reason: word("signal") }),
+            Event::ConfigurationChanged(Configuration { digest: certificate }),
+            Event::keys_changed(b"note", [&[1u8, 2][..], &[255]].into_iter()),
+            Event::TunnelOpened(opened),
+            Event::TunnelClosed(Closed { link: 1, peer, reason: word("silent") }),
+            Event::TunnelRefused(Refused { certificate: None, peer: None, reason: word("not-allowed") }),
+            Event::OrderSent(carried.clone()),
+            Event::OrderReceived(Carried { ciphertext: None, ..carried.clone() }),
+            Event::OrderCommitted(Ended { payment: None, ..ended.clone() }),
+            Event::OrderAnswered(Ended { position: None, ..ended.clone() }),
+            Event::PaymentSent(carried.clone()),
+            Event::PaymentReceived(carried),
+            Event::PaymentCommitted(ended.clone()),
+            Event::PaymentAnswered(ended),
+            Event::PersonalShown(Shown { order, purpose: word("ticket-4711"), who: word("dba") }),
+        ]
+        .map(|event| Entry::new(NOW, event))
+        .into()
+    }
+
+    #[test]
+    fn every_kind_is_read_back_from_its_bytes_and_is_told_by_its_name() {
+        let names = some().iter().map(|entry| entry.event.kind()).collect::<Vec<_>>();
+        assert_eq!(names, Event::KINDS);
+        for entry in some() {
+            let bytes = entry.encode().unwrap();
+            assert_eq!(Entry::parse(&bytes), Ok(entry.clone()), "{}", String::from_utf8_lossy(&bytes));
+            let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(value["event"], entry.event.kind());
+        }
+    }
+
+    #[test]
+    fn members_are_sorted_and_nothing_stands_between_them() {
+        for entry in some() {
+            let bytes = entry.encode().unwrap();
+            let sorted: std::collections::BTreeMap<String, serde_json::Value> =
+                serde_json::from_slice(&bytes).unwrap();
+            let facts: std::collections::BTreeMap<String, serde_json::Value> =
+                serde_json::from_value(sorted["facts"].clone()).unwrap();
+            let again = format!(
+                r#"{{"at":{},"event":{},"facts":{}}}"#,
+                sorted["at"],
+                sorted["event"],
+                serde_json::to_string(&facts).unwrap()
+            );
+            assert_eq!(again.as_bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn no_other_bytes_of_the_same_meaning_are_an_entry() {
+        let canonical = String::from_utf8(some()[7].encode().unwrap()).unwrap();
+        let others = [
+            canonical.replace(":", ": "),
+            format!("{canonical} "),
+            canonical.replace("\"bytes\":272", "\"bytes\":2.72e2"),
+            canonical.replace("\"bytes\":272,", ""),
+            canonical.replace("\"bytes\":272", "\"bytes\":272,\"note\":\"x\""),
+            canonical.replace("order-sent", "order-lost"),
+            canonical.replace("shoes", "sh\\u006fes"),
+            canonical.replace("shoes", "Shoes and more"),
+            canonical.replace("0707", "0A07"),
+            canonical.to_uppercase(),
+            String::new(),
+        ];
+        for other in others {
+            assert_eq!(Entry::parse(other.as_bytes()), Err(EntryError::Malformed), "{other}");
+        }
+        assert_eq!(Entry::parse(&[b' '; ENTRY_BYTES_MAX + 1]), Err(EntryError::TooLong));
+    }
+
+    #[test]
+    fn the_longest_words_fit_and_what_is_no_word_becomes_one() {
+        let word = Word::of(&"x".repeat(300));
+        let opened = Opened {
+            certificate: Digest::of(b""),
+            group: word.clone(),
+            link: u64::MAX,
+            peer: word.clone(),
+            suite: word.clone(),
+        };
+        assert!(Entry::new(NOW, Event::TunnelOpened(opened)).encode().unwrap().len() <= ENTRY_BYTES_MAX);
+        let ids = vec![[255u8; 8]; 100];
+        let keys = Event::keys_changed(b"", ids.iter().map(<[u8; 8]>::as_slice));
+        assert!(Entry::new(NOW, keys).encode().is_ok());
+        assert_eq!(Word::of("a \"b\"\n\u{e9}").as_str(), "a--b---");
+        assert_eq!(Word::of("").as_str(), "-");
+        for bad in ["", "two words", "quote\"", "back\\slash", "\u{e9}"] {
+            assert_eq!(Word::new(bad), Err(NotAWord));
+        }
+    }
+}

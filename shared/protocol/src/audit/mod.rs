@@ -1,0 +1,32 @@
+//! The audit log (promise P8) as pure data, in the C2SP forms that other people's tools read.
+//!
+//! An entry is a short line of canonical JSON; the entries are the leaves of an RFC 6962 tree; the tree is stored as
+//! tlog-tiles, and a signed checkpoint says how many entries there are and what their root is. Whoever has the folder
+//! and the verifier key can check all of it, without either agent.
+
+/// What is logged: typed events, and their one canonical form.
+pub mod entry;
+
+/// The append-only tree: roots, inclusion and consistency proofs.
+pub mod tree;
+
+/// Where the tree and the entries lie: paths, widths, bundles.
+pub mod tile;
+
+/// How many entries there are and what their root is, signed.
+pub mod checkpoint;
+
+/// Durable entries that no checkpoint covers yet.
+//pub mod journal;
+
+/// Checks a whole log, and names the first entry that is not as it was.
+//pub mod verify;
+
+/// A proof that one entry is in a log, which is checked without the log.
+//pub mod prove;
+
+/// Compares what the two ends of a tunnel logged.
+//pub mod reconcile;
+
+pub use checkpoint::Checkpoint;
+pub use entry::{Entry, Event};

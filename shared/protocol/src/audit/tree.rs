@@ -1,0 +1,263 @@
+//! The append-only tree (RFC 6962 section 2.1): what is kept while it grows, and proofs from its stored nodes.
+//!
+//! A node is named by its height and its index in that height: node (h, i) stands over the leaves from `i << h` up to
+//! `(i + 1) << h`, and exists once all of them do.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::merkle::{Hash, node_hash, root_from_path};
+
+/// The root of a tree without leaves: SHA-256 of nothing.
+pub fn empty_root() -> Hash {
+    Sha256::digest([]).into()
+}
+
+/// As much of a tree as it takes to append and to tell the root: one hash for each set bit of its size.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Frontier {
+    size: u64,
+    /// The roots of the complete subtrees that the size is the sum of, the largest first.
+    peaks: Vec<Hash>,
+}
+
+impl Frontier {
+    /// A tree without leaves.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Leaves so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Appends a leaf's hash.
+    pub fn append(&mut self, leaf: Hash) {
+        let mut hash = leaf;
+        for _ in 0..self.size.trailing_ones() {
+            hash = match self.peaks.pop() {
+                Some(left) => node_hash(&left, &hash),
+                None => hash,
+            };
+        }
+        self.peaks.push(hash);
+        self.size += 1;
+    }
+
+    /// The root over all leaves.
+    pub fn root(&self) -> Hash {
+        let mut peaks = self.peaks.iter().rev();
+        let Some(last) = peaks.next() else { return empty_root() };
+        peaks.fold(*last, |right, left| node_hash(left, &right))
+    }
+}
+
+/// Where a tree's nodes are read from.
+pub trait Nodes {
+    /// Why a node cannot be read.
+    type Error;
+
+    /// The hash of a complete node.
+    fn node(&self, height: u32, index: u64) -> Result<Hash, Self::Error>;
+}
+
+/// The root of the first `size` leaves.
+pub fn root<N: Nodes>(nodes: &N, size: u64) -> Result<Hash, N::Error> {
+    if size == 0 { Ok(empty_root()) } else { range(nodes, 0, size) }
+}
+
+/// The inclusion proof of leaf `index` among the first `size` (RFC 6962 section 2.1.1); empty if there is no such leaf.
+pub fn inclusion<N: Nodes>(nodes: &N, index: u64, size: u64) -> Result<Vec<Hash>, N::Error> {
+    let mut path = Vec::new();
+    let (mut start, mut end) = (0, size);
+    if index >= size {
+        return Ok(path);
+    }
+    while end - start > 1 {
+        let split = start + split_of(end - start);
+        if index < split {
+            path.push(range(nodes, split, end)?);
+            end = split;
+        } else {
+            path.push(range(nodes, start, split)?);
+            start = split;
+        }
+    }
+    path.reverse();
+    Ok(path)
+}
+
+/// The proof that the first `old` leaves of `new` are a tree's that was seen (RFC 6962 section 2.1.2); empty for 0 and
+/// for the same size.
+pub fn consistency<N: Nodes>(nodes: &N, old: u64, new: u64) -> Result<Vec<Hash>, N::Error> {
+    let mut path = Vec::new();
+    if old == 0 || old >= new {
+        return Ok(path);
+    }
+    let (mut start, mut end) = (0, new);
+    // Whether the part that is left is a subtree that the verifier of the old root has already.
+    let mut known = true;
+    while old != end {
+        let split = start + split_of(end - start);
+        if old <= split {
+            path.push(range(nodes, split, end)?);
+            end = split;
+        } else {
+            path.push(range(nodes, start, split)?);
+            start = split;
+            known = false;
+        }
+    }
+    if !known {
+        path.push(range(nodes, start, end)?);
+    }
+    path.reverse();
+    Ok(path)
+}
+
+/// Whether a leaf's hash is at `index` of the tree of `size` leaves under `root` (RFC 9162 section 2.1.3.2).
+pub fn is_included(leaf: Hash, index: u64, size: u64, path: &[Hash], root: &Hash) -> bool {
+    root_from_path(leaf, index, size, path).as_ref() == Some(root)
+}
+
+/// Whether the tree under `new_root` begins with the one under `old_root` (RFC 9162 section 2.1.4.2).
+pub fn is_consistent(old: u64, old_root: &Hash, new: u64, new_root: &Hash, path: &[Hash]) -> bool {
+    if old > new || old == 0 || old == new {
+        let same = if old == 0 { *old_root == empty_root() } else { old == new && old_root == new_root };
+        return same && path.is_empty();
+    }
+    // A complete subtree is its own first hash, which the proof leaves out.
+    let whole: &[Hash] = if old.is_power_of_two() { std::slice::from_ref(old_root) } else { &[] };
+    let mut path = whole.iter().chain(path);
+    let (mut node, mut last) = (old - 1, new - 1);
+    while node & 1 == 1 {
+        node >>= 1;
+        last >>= 1;
+    }
+    let Some(first) = path.next() else { return false };
+    let (mut old_hash, mut new_hash) = (*first, *first);
+    for sibling in path {
+        if last == 0 {
+            return false;
+        }
+        if node & 1 == 1 || node == last {
+            old_hash = node_hash(sibling, &old_hash);
+            new_hash = node_hash(sibling, &new_hash);
+            while node & 1 == 0 && node != 0 {
+                node >>= 1;
+                last >>= 1;
+            }
+        } else {
+            new_hash = node_hash(&new_hash, sibling);
+        }
+        node >>= 1;
+        last >>= 1;
+    }
+    last == 0 && old_hash == *old_root && new_hash == *new_root
+}
+
+/// The hash over some leaves that the RFC's recursion comes to: complete subtrees are read, the rest is hashed.
+fn range<N: Nodes>(nodes: &N, start: u64, end: u64) -> Result<Hash, N::Error> {
+    let count = end - start;
+    if count.is_power_of_two() {
+        let height = count.trailing_zeros();
+        return nodes.node(height, start >> height);
+    }
+    let split = start + split_of(count);
+    Ok(node_hash(&range(nodes, start, split)?, &range(nodes, split, end)?))
+}
+
+/// The largest power of two below `count`, which is 2 or more.
+fn split_of(count: u64) -> u64 {
+    1 << (u64::BITS - 1 - (count - 1).leading_zeros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::merkle::{Tree, leaf_hash};
+
+    struct Leaves(Vec<Hash>);
+
+    impl Nodes for Leaves {
+        type Error = ();
+
+        fn node(&self, height: u32, index: u64) -> Result<Hash, ()> {
+            let (from, count) = ((index as usize) << height, 1 << height);
+            let leaves = self.0.get(from..from + count).ok_or(())?;
+            Ok(Tree::new(leaves.to_vec()).unwrap().root())
+        }
+    }
+
+    fn leaves(count: u8) -> Leaves {
+        Leaves((0..count).map(|n| leaf_hash(&[n])).collect())
+    }
+
+    #[test]
+    fn a_growing_tree_has_the_root_of_the_whole_one_at_every_size() {
+        let (leaves, mut frontier) = (leaves(130), Frontier::new());
+        assert_eq!(frontier.root(), root(&leaves, 0).unwrap());
+        for size in 1..=leaves.0.len() {
+            frontier.append(leaves.0[size - 1]);
+            let whole = Tree::new(leaves.0[..size].to_vec()).unwrap().root();
+            assert_eq!((frontier.root(), frontier.size()), (whole, size as u64));
+            assert_eq!(root(&leaves, size as u64), Ok(whole));
+        }
+    }
+
+    #[test]
+    fn the_roots_of_rfc_6962_s_test_vectors_come_out() {
+        // The eight inputs and roots that certificate-transparency implementations are checked against.
+        let inputs = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
+        let bytes = |hex: &str| -> Vec<u8> {
+            (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap()).collect()
+        };
+        let mut frontier = Frontier::new();
+        for input in inputs {
+            frontier.append(leaf_hash(&bytes(input)));
+        }
+        let expected = "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328";
+        assert_eq!(frontier.root().to_vec(), bytes(expected));
+    }
+
+    #[test]
+    fn every_inclusion_proof_is_accepted_for_its_own_leaf_alone() {
+        let leaves = leaves(40);
+        for size in 1..=40u64 {
+            let root = root(&leaves, size).unwrap();
+            for index in 0..size {
+                let path = inclusion(&leaves, index, size).unwrap();
+                let whole = Tree::new(leaves.0[..size as usize].to_vec()).unwrap();
+                assert_eq!(path, whole.path(index as usize).unwrap());
+                assert!(is_included(leaves.0[index as usize], index, size, &path, &root));
+                assert!(!is_included(leaves.0[(index as usize + 1) % 40], index, size, &path, &root));
+            }
+        }
+    }
+
+    #[test]
+    fn every_consistency_proof_is_accepted_for_its_own_two_trees_alone() {
+        let leaves = leaves(40);
+        for new in 0..=40u64 {
+            let new_root = root(&leaves, new).unwrap();
+            for old in 0..=new {
+                let old_root = root(&leaves, old).unwrap();
+                let path = consistency(&leaves, old, new).unwrap();
+                assert!(is_consistent(old, &old_root, new, &new_root, &path), "{old} in {new}");
+                let other = leaf_hash(b"other");
+                assert!(!is_consistent(old, &other, new, &new_root, &path), "{old} in {new}");
+                assert!(old == 0 || !is_consistent(old, &old_root, new, &other, &path), "{old} in {new}");
+                for at in 0..path.len() {
+                    let mut changed = path.clone();
+                    changed[at][0] ^= 1;
+                    assert!(!is_consistent(old, &old_root, new, &new_root, &changed), "{old} in {new}");
+                    let shorter = [&path[..at], &path[at + 1..]].concat();
+                    assert!(!is_consistent(old, &old_root, new, &new_root, &shorter), "{old} in {new}");
+                }
+                let longer = [&path[..], &[other]].concat();
+                assert!(!is_consistent(old, &old_root, new, &new_root, &longer), "{old} in {new}");
+            }
+        }
+        assert!(!is_consistent(2, &root(&leaves, 2).unwrap(), 1, &root(&leaves, 1).unwrap(), &[]));
+    }
+}
