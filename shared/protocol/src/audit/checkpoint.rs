@@ -74,7 +74,8 @@ mod tests {
     fn a_checkpoint_is_three_lines_and_is_read_back_under_its_key() {
         let signer = signer("shop.example/idc");
         let note = checkpoint().sign(&signer).unwrap();
-        let start = "shop.example/idc\n20852163\nCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=\n\n\u{2014} shop";
+        let start =
+            "shop.example/idc\n20852163\nCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=\n\n\u{2014} shop";
         assert!(note.starts_with(start), "{note}");
         assert_eq!(Checkpoint::verify(note.as_bytes(), signer.verifier()), Ok(checkpoint()));
         let other = NoteSigner::new("shop.example/idc", &[4; 32]).unwrap();

@@ -13,20 +13,28 @@ pub mod tree;
 /// Where the tree and the entries lie: paths, widths, bundles.
 pub mod tile;
 
+/// A log while entries are appended: its root and its files.
+pub mod growing;
+
 /// How many entries there are and what their root is, signed.
 pub mod checkpoint;
 
 /// Durable entries that no checkpoint covers yet.
-//pub mod journal;
+pub mod journal;
+
+/// A log's files, from wherever they are: entries, checkpoint, proofs.
+pub mod folder;
+
+/// What can be wrong with a log.
+pub mod finding;
 
 /// Checks a whole log, and names the first entry that is not as it was.
-//pub mod verify;
+pub mod verify;
 
 /// A proof that one entry is in a log, which is checked without the log.
-//pub mod prove;
+pub mod prove;
 
 /// Compares what the two ends of a tunnel logged.
-//pub mod reconcile;
-
+pub mod reconcile;
 pub use checkpoint::Checkpoint;
 pub use entry::{Entry, Event};

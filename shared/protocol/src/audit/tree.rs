@@ -1,4 +1,4 @@
-//! The append-only tree (RFC 6962 section 2.1): what is kept while it grows, and proofs from its stored nodes.
+//! The append-only tree (RFC 6962 section 2.1): roots and proofs from its stored nodes, and what checks them.
 //!
 //! A node is named by its height and its index in that height: node (h, i) stands over the leaves from `i << h` up to
 //! `(i + 1) << h`, and exists once all of them do.
@@ -10,46 +10,6 @@ use crate::merkle::{Hash, node_hash, root_from_path};
 /// The root of a tree without leaves: SHA-256 of nothing.
 pub fn empty_root() -> Hash {
     Sha256::digest([]).into()
-}
-
-/// As much of a tree as it takes to append and to tell the root: one hash for each set bit of its size.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Frontier {
-    size: u64,
-    /// The roots of the complete subtrees that the size is the sum of, the largest first.
-    peaks: Vec<Hash>,
-}
-
-impl Frontier {
-    /// A tree without leaves.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Leaves so far.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Appends a leaf's hash.
-    pub fn append(&mut self, leaf: Hash) {
-        let mut hash = leaf;
-        for _ in 0..self.size.trailing_ones() {
-            hash = match self.peaks.pop() {
-                Some(left) => node_hash(&left, &hash),
-                None => hash,
-            };
-        }
-        self.peaks.push(hash);
-        self.size += 1;
-    }
-
-    /// The root over all leaves.
-    pub fn root(&self) -> Hash {
-        let mut peaks = self.peaks.iter().rev();
-        let Some(last) = peaks.next() else { return empty_root() };
-        peaks.fold(*last, |right, left| node_hash(left, &right))
-    }
 }
 
 /// Where a tree's nodes are read from.
@@ -194,30 +154,12 @@ mod tests {
     }
 
     #[test]
-    fn a_growing_tree_has_the_root_of_the_whole_one_at_every_size() {
-        let (leaves, mut frontier) = (leaves(130), Frontier::new());
-        assert_eq!(frontier.root(), root(&leaves, 0).unwrap());
+    fn the_root_is_that_of_the_whole_tree_at_every_size() {
+        let leaves = leaves(130);
         for size in 1..=leaves.0.len() {
-            frontier.append(leaves.0[size - 1]);
             let whole = Tree::new(leaves.0[..size].to_vec()).unwrap().root();
-            assert_eq!((frontier.root(), frontier.size()), (whole, size as u64));
             assert_eq!(root(&leaves, size as u64), Ok(whole));
         }
-    }
-
-    #[test]
-    fn the_roots_of_rfc_6962_s_test_vectors_come_out() {
-        // The eight inputs and roots that certificate-transparency implementations are checked against.
-        let inputs = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
-        let bytes = |hex: &str| -> Vec<u8> {
-            (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap()).collect()
-        };
-        let mut frontier = Frontier::new();
-        for input in inputs {
-            frontier.append(leaf_hash(&bytes(input)));
-        }
-        let expected = "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328";
-        assert_eq!(frontier.root().to_vec(), bytes(expected));
     }
 
     #[test]

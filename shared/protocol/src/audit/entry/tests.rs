@@ -1,0 +1,132 @@
+//! Entries: their form, and what is none.
+
+use super::*;
+
+const NOW: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
+
+/// One entry of each form.
+pub(crate) fn some() -> Vec<Entry> {
+    let (brand, key) = (Brand::new("shoes").unwrap(), KeyDigest::from_array([7; 32]));
+    let order = OrderId::new(NOW, [9; 10]);
+    let word = |text| Word::new(text).unwrap();
+    let carried = Carried {
+        action: word("place"),
+        brand: brand.clone(),
+        bytes: 272,
+        ciphertext: Some(Digest::of(b"c")),
+        key,
+        order,
+        payment: None,
+    };
+    let ended = Ended {
+        brand,
+        key,
+        order,
+        outcome: word("placed"),
+        payment: Some(word("p-1")),
+        position: Some(-3),
+        replayed: false,
+    };
+    let peer = word("spiffe://bridge.internal/idc/seoul-1");
+    let certificate = Digest::of(b"der");
+    let opened = Opened {
+        certificate,
+        group: word("X25519MLKEM768"),
+        link: 1,
+        peer: peer.clone(),
+        suite: word("TLS13_AES_256_GCM_SHA384"),
+    };
+    [
+        Event::AgentStarted(Started { build: word("0.1.0"), name: word("front-1") }),
+        Event::AgentStopped(Stopped { reason: word("signal") }),
+        Event::ConfigurationChanged(Configuration { digest: certificate }),
+        Event::keys_changed(b"note", [&[1u8, 2][..], &[255]].into_iter()),
+        Event::TunnelOpened(opened),
+        Event::TunnelClosed(Closed { link: 1, peer, reason: word("silent") }),
+        Event::TunnelRefused(Refused { certificate: None, peer: None, reason: word("not-allowed") }),
+        Event::OrderSent(carried.clone()),
+        Event::OrderReceived(Carried { ciphertext: None, ..carried.clone() }),
+        Event::OrderCommitted(Ended { payment: None, ..ended.clone() }),
+        Event::OrderAnswered(Ended { position: None, ..ended.clone() }),
+        Event::PaymentSent(carried.clone()),
+        Event::PaymentReceived(carried),
+        Event::PaymentCommitted(ended.clone()),
+        Event::PaymentAnswered(ended),
+        Event::PersonalShown(Shown { order, purpose: word("ticket-4711"), who: word("dba") }),
+    ]
+    .map(|event| Entry::new(NOW, event))
+    .into()
+}
+
+#[test]
+fn every_kind_is_read_back_from_its_bytes_and_is_told_by_its_name() {
+    let names = some().iter().map(|entry| entry.event.kind()).collect::<Vec<_>>();
+    assert_eq!(names, Event::KINDS);
+    for entry in some() {
+        let bytes = entry.encode().unwrap();
+        assert_eq!(Entry::parse(&bytes), Ok(entry.clone()), "{}", String::from_utf8_lossy(&bytes));
+        let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(value["event"], entry.event.kind());
+    }
+}
+
+#[test]
+fn members_are_sorted_and_nothing_stands_between_them() {
+    for entry in some() {
+        let bytes = entry.encode().unwrap();
+        let sorted: std::collections::BTreeMap<String, serde_json::Value> =
+            serde_json::from_slice(&bytes).unwrap();
+        let facts: std::collections::BTreeMap<String, serde_json::Value> =
+            serde_json::from_value(sorted["facts"].clone()).unwrap();
+        let again = format!(
+            r#"{{"at":{},"event":{},"facts":{}}}"#,
+            sorted["at"],
+            sorted["event"],
+            serde_json::to_string(&facts).unwrap()
+        );
+        assert_eq!(again.as_bytes(), bytes);
+    }
+}
+
+#[test]
+fn no_other_bytes_of_the_same_meaning_are_an_entry() {
+    let canonical = String::from_utf8(some()[7].encode().unwrap()).unwrap();
+    let others = [
+        canonical.replace(":", ": "),
+        format!("{canonical} "),
+        canonical.replace("\"bytes\":272", "\"bytes\":2.72e2"),
+        canonical.replace("\"bytes\":272,", ""),
+        canonical.replace("\"bytes\":272", "\"bytes\":272,\"note\":\"x\""),
+        canonical.replace("order-sent", "order-lost"),
+        canonical.replace("shoes", "sh\\u006fes"),
+        canonical.replace("shoes", "Shoes and more"),
+        canonical.replace("0707", "0A07"),
+        canonical.to_uppercase(),
+        String::new(),
+    ];
+    for other in others {
+        assert_eq!(Entry::parse(other.as_bytes()), Err(EntryError::Malformed), "{other}");
+    }
+    assert_eq!(Entry::parse(&[b' '; ENTRY_BYTES_MAX + 1]), Err(EntryError::TooLong));
+}
+
+#[test]
+fn the_longest_words_fit_and_what_is_no_word_becomes_one() {
+    let word = Word::of(&"x".repeat(300));
+    let opened = Opened {
+        certificate: Digest::of(b""),
+        group: word.clone(),
+        link: u64::MAX,
+        peer: word.clone(),
+        suite: word.clone(),
+    };
+    assert!(Entry::new(NOW, Event::TunnelOpened(opened)).encode().unwrap().len() <= ENTRY_BYTES_MAX);
+    let ids = vec![[255u8; 8]; 100];
+    let keys = Event::keys_changed(b"", ids.iter().map(<[u8; 8]>::as_slice));
+    assert!(Entry::new(NOW, keys).encode().is_ok());
+    assert_eq!(Word::of("a \"b\"\n\u{e9}").as_str(), "a--b---");
+    assert_eq!(Word::of("").as_str(), "-");
+    for bad in ["", "two words", "quote\"", "back\\slash", "\u{e9}"] {
+        assert_eq!(Word::new(bad), Err(NotAWord));
+    }
+}

@@ -1,0 +1,164 @@
+//! A log while it grows: what must be in memory to append, to tell the root, and to fill its files.
+//!
+//! That is the last tile of each level and the last bundle, as far as they are filled: a few kilobytes for any size.
+
+use super::tile::{self, Content, FULL, NodeError, Tile, TileNodes};
+use super::tree;
+use crate::merkle::{Hash, Tree, leaf_hash};
+
+/// A file of the log and its bytes.
+pub type File = (Tile, Vec<u8>);
+
+/// The log's right edge.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Growing {
+    size: u64,
+    /// The hashes of each level's last tile; fewer than 256 each.
+    levels: Vec<Vec<Hash>>,
+    /// The last bundle's entries, fewer than 256.
+    bundle: Vec<u8>,
+}
+
+impl Growing {
+    /// A log without entries.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A log of this size, from its files that are not full.
+    pub fn resume<E>(size: u64, read: impl Fn(Tile) -> Result<Vec<u8>, E>) -> Result<Self, NodeError<E>> {
+        let mut growing = Self { size, ..Self::default() };
+        growing.levels.resize(usize::from(tile::levels(size)), Vec::new());
+        for tile in Tile::edge(size) {
+            let bytes = read(tile)?;
+            let width = usize::from(tile.width);
+            match tile.content {
+                Content::Hashes(level) => {
+                    let hashes = tile::hashes(&bytes).filter(|hashes| hashes.len() == width);
+                    let hashes = hashes.ok_or(NodeError::Width(tile))?;
+                    if let Some(level) = growing.levels.get_mut(usize::from(level)) {
+                        *level = hashes.to_vec();
+                    }
+                }
+                Content::Entries => {
+                    let entries = tile::entries(&bytes).map_err(|_| NodeError::Width(tile))?;
+                    if entries.len() != width {
+                        return Err(NodeError::Width(tile));
+                    }
+                    growing.bundle = bytes;
+                }
+            }
+        }
+        Ok(growing)
+    }
+
+    /// Entries so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The root over all of them.
+    pub fn root(&self) -> Hash {
+        // The complete subtrees that a root is made of all lie on the edge, so nothing else is read.
+        let read = |tile: Tile| match tile.content {
+            Content::Hashes(level) => Ok(self.hashes(level).concat()),
+            Content::Entries => Err(()),
+        };
+        tree::root(&TileNodes { size: self.size, read }, self.size).unwrap_or_default()
+    }
+
+    /// Appends an entry; the files that it fills are added to `full`.
+    pub fn append(&mut self, entry: &[u8], full: &mut Vec<File>) {
+        tile::push_entry(&mut self.bundle, entry);
+        self.size += 1;
+        if self.size.is_multiple_of(FULL) {
+            let tile = Tile { content: Content::Entries, index: self.size / FULL - 1, width: 256 };
+            full.push((tile, std::mem::take(&mut self.bundle)));
+        }
+        let mut hash = leaf_hash(entry);
+        let mut count = self.size;
+        for level in 0u8.. {
+            let at = usize::from(level);
+            if self.levels.len() <= at {
+                self.levels.push(Vec::new());
+            }
+            let Some(hashes) = self.levels.get_mut(at) else { return };
+            hashes.push(hash);
+            if !count.is_multiple_of(FULL) {
+                return;
+            }
+            count /= FULL;
+            let tile = Tile { content: Content::Hashes(level), index: count - 1, width: 256 };
+            let hashes = std::mem::take(hashes);
+            full.push((tile, hashes.concat()));
+            hash = Tree::new(hashes).map(|tree| tree.root()).unwrap_or_default();
+        }
+    }
+
+    /// The files that are not full, as they are now.
+    pub fn edge(&self) -> Vec<File> {
+        let bytes = |tile: Tile| match tile.content {
+            Content::Hashes(level) => self.hashes(level).concat(),
+            Content::Entries => self.bundle.clone(),
+        };
+        Tile::edge(self.size).map(|tile| (tile, bytes(tile))).collect()
+    }
+
+    fn hashes(&self, level: u8) -> &[Hash] {
+        self.levels.get(usize::from(level)).map_or(&[], Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn entry(n: u64) -> [u8; 8] {
+        n.to_be_bytes()
+    }
+
+    #[test]
+    fn its_root_files_and_proofs_are_those_of_the_whole_tree_at_every_size() {
+        let leaves: Vec<Hash> = (0..66_000).map(|n| leaf_hash(&entry(n))).collect();
+        let (mut growing, mut files) = (Growing::new(), HashMap::new());
+        assert_eq!(growing.root(), tree::empty_root());
+        let mut full = Vec::new();
+        for size in 1..=66_000u64 {
+            growing.append(&entry(size - 1), &mut full);
+            files.extend(full.drain(..));
+            if !(size < 600 || [65_535, 65_536, 65_537, 66_000].contains(&size)) {
+                continue;
+            }
+            files.extend(growing.edge());
+            let read = |tile: Tile| files.get(&tile).cloned().ok_or(tile);
+            let root = Tree::new(leaves[..size as usize].to_vec()).unwrap().root();
+            assert_eq!(growing.root(), root, "size {size}");
+            assert_eq!(Growing::resume(size, read), Ok(growing.clone()), "size {size}");
+            let nodes = TileNodes { size, read };
+            assert_eq!(tree::root(&nodes, size), Ok(root));
+            for index in [0, size / 2, size - 1] {
+                let path = tree::inclusion(&nodes, index, size).unwrap();
+                assert!(tree::is_included(leaves[index as usize], index, size, &path, &root));
+            }
+            for tile in Tile::all(Content::Entries, size).chain(Tile::all(Content::Hashes(0), size)) {
+                assert!(files.contains_key(&tile), "{tile}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_edge_that_is_not_as_wide_as_it_must_be_is_refused() {
+        let mut growing = Growing::new();
+        (0..300).for_each(|n| growing.append(&entry(n), &mut Vec::new()));
+        let files: HashMap<Tile, Vec<u8>> = growing.edge().into_iter().collect();
+        for tile in files.keys() {
+            let read = |wanted: Tile| -> Result<Vec<u8>, ()> {
+                let bytes = &files[&wanted];
+                Ok(if wanted == *tile { bytes[..bytes.len() - 1].to_vec() } else { bytes.clone() })
+            };
+            assert_eq!(Growing::resume(300, read), Err(NodeError::Width(*tile)));
+        }
+    }
+}

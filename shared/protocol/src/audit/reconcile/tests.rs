@@ -1,0 +1,155 @@
+//! Two logs: what agrees, what is lost, what differs, what is in doubt.
+
+use super::*;
+use crate::audit::entry::{Closed, Started, Stopped};
+
+fn key(n: u8) -> KeyDigest {
+    KeyDigest::from_array([n; 32])
+}
+
+fn carried(n: u8, bytes: &[u8]) -> Carried {
+    Carried {
+        action: Word::of("place"),
+        brand: Brand::new("shoes").unwrap(),
+        bytes: bytes.len() as u64,
+        ciphertext: Some(Digest::of(bytes)),
+        key: key(n),
+        order: OrderId::new(UnixMicros::new(1), [n; 10]),
+        payment: None,
+    }
+}
+
+fn ended(n: u8, outcome: &str, position: Option<i64>) -> Ended {
+    let Carried { brand, key, order, .. } = carried(n, b"");
+    Ended { brand, key, order, outcome: Word::of(outcome), payment: None, position, replayed: false }
+}
+
+/// A log; the numbers are times.
+type Log = Vec<(i64, Event)>;
+
+fn reconcile(cloud: Log, idc: Log) -> Reconciled {
+    let mut reconciler = Reconciler::new();
+    for (at, event) in cloud {
+        reconciler.cloud(&Entry::new(UnixMicros::new(at), event));
+    }
+    for (at, event) in idc {
+        reconciler.idc(&Entry::new(UnixMicros::new(at), event));
+    }
+    reconciler.finish()
+}
+
+fn started() -> Event {
+    Event::AgentStarted(Started { build: Word::of("0"), name: Word::of("a") })
+}
+
+fn stopped() -> Event {
+    Event::AgentStopped(Stopped { reason: Word::of("signal") })
+}
+
+fn closed() -> Event {
+    Event::TunnelClosed(Closed { link: 1, peer: Word::of("p"), reason: Word::of("r") })
+}
+
+fn whole(n: u8) -> (Log, Log) {
+    let at = i64::from(n) * 10;
+    let cloud = vec![
+        (at, Event::OrderSent(carried(n, b"sealed"))),
+        (at + 3, Event::OrderAnswered(ended(n, "placed", Some(at)))),
+    ];
+    let idc = vec![
+        (at + 1, Event::OrderReceived(carried(n, b"sealed"))),
+        (at + 2, Event::OrderCommitted(ended(n, "placed", Some(at)))),
+    ];
+    (cloud, idc)
+}
+
+/// Three orders, the second one changed, and both agents end in order.
+fn with(change: impl FnOnce(&mut Log, &mut Log)) -> Reconciled {
+    let (first, mut second, third) = (whole(1), whole(2), whole(3));
+    change(&mut second.0, &mut second.1);
+    let around = |first: Log, second: Log, third: Log| {
+        let orders = first.into_iter().chain(second).chain(third);
+        [(0, started())].into_iter().chain(orders).chain([(1_000, stopped())]).collect()
+    };
+    reconcile(around(first.0, second.0, third.0), around(first.1, second.1, third.1))
+}
+
+#[test]
+fn logs_that_tell_the_same_agree() {
+    let same = with(|_, _| {});
+    assert_eq!((same.agreed, same.lost, same.differences, same.in_doubt), (3, 0, vec![], vec![]));
+}
+
+#[test]
+fn each_planted_difference_is_named_and_nothing_else_is() {
+    type Change = fn(&mut Log, &mut Log);
+    let placed = Word::of("placed");
+    let cases: [(Change, What); 8] = [
+        (
+            |cloud, idc| {
+                cloud.pop();
+                idc.clear()
+            },
+            What::NeverReceived,
+        ),
+        (|cloud, _| cloud.clear(), What::NeverSent),
+        (|cloud, _| drop(cloud.remove(0)), What::NeverSent),
+        (|_, idc| idc[0].1 = Event::OrderReceived(carried(2, b"other")), What::OtherBytes),
+        (|_, idc| drop(idc.remove(0)), What::CommittedUnreceived),
+        (|cloud, _| drop(cloud.pop()), What::NeverAnswered),
+        (|_, idc| drop(idc.pop()), What::NeverCommitted { answered: placed.clone() }),
+        (
+            |_, idc| idc[1].1 = Event::OrderCommitted(ended(2, "sold-out", Some(20))),
+            What::OtherOutcome { committed: Word::of("sold-out"), answered: placed.clone() },
+        ),
+    ];
+    for (change, expected) in cases {
+        let told = with(change);
+        assert_eq!(told.differences.len(), 1, "{expected}: {told:?}");
+        assert_eq!((&told.differences[0].what, told.differences[0].key), (&expected, key(2)));
+        assert_eq!((told.agreed, told.lost, told.in_doubt.len()), (2, 0, 0));
+    }
+}
+
+#[test]
+fn what_was_on_its_way_when_a_link_ended_is_lost_and_no_difference() {
+    let lost = with(|cloud, idc| {
+        cloud[1] = (23, closed());
+        idc.clear();
+    });
+    assert_eq!((lost.agreed, lost.lost, lost.differences), (2, 1, vec![]));
+    // A caller hears nothing only of an agent that died.
+    let silent = with(|cloud, _| cloud[1] = (23, closed()));
+    assert_eq!(silent.differences[0].what, What::NeverAnswered);
+    let died = with(|cloud, _| cloud[1] = (23, started()));
+    assert_eq!((died.agreed, died.lost, died.differences), (2, 1, vec![]));
+    let unknown = Event::OrderAnswered(ended(2, "unknown", None));
+    let told = with(|cloud, _| cloud[1] = (23, unknown));
+    assert_eq!((told.agreed, told.differences), (3, vec![]));
+    // Who was told of a commit that the IDC does not know was lied to, whatever happened to a link.
+    let lied = with(|cloud, idc| {
+        cloud.push((24, closed()));
+        idc.clear();
+    });
+    assert!(matches!(lied.differences[0].what, What::NeverCommitted { .. }));
+}
+
+#[test]
+fn what_a_log_that_ends_earlier_does_not_say_is_in_doubt() {
+    let ((cloud, idc), (later_cloud, later_idc)) = (whole(1), whole(2));
+    let told = reconcile([cloud.clone(), later_cloud].concat(), idc.clone());
+    assert_eq!((told.differences, told.in_doubt.len()), (vec![], 1));
+    let told = reconcile(cloud, [idc, later_idc].concat());
+    assert_eq!((told.differences, told.in_doubt.len()), (vec![], 1));
+    assert_eq!(told.in_doubt[0].what, What::NeverSent);
+}
+
+#[test]
+fn a_request_that_was_sealed_and_sent_twice_agrees_with_either_copy() {
+    let told = with(|cloud, idc| {
+        cloud.insert(1, (21, Event::OrderSent(carried(2, b"again"))));
+        idc[0].1 = Event::OrderReceived(carried(2, b"again"));
+        idc.push((23, Event::OrderCommitted(Ended { replayed: true, ..ended(2, "placed", Some(20)) })));
+    });
+    assert_eq!((told.agreed, told.differences), (3, vec![]));
+}

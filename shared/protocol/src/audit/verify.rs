@@ -1,0 +1,330 @@
+//! Checks a whole log: every entry, every tile, the checkpoint over them, the journal beside them.
+//!
+//! Everything is computed again from the entries and compared with what is stored. Where entries and tiles differ, the
+//! side that leads to the signed root is right, and the other is named.
+
+use std::collections::BTreeMap;
+
+use super::checkpoint::Checkpoint;
+use super::entry::Entry;
+use super::finding::{Finding, Unverified};
+use super::folder::{self, Folder, Segment, checkpoint, nodes};
+use super::growing::{File, Growing};
+use super::tile::{self, Content, FULL, Tile};
+use super::tree;
+use crate::merkle::{Hash, leaf_hash};
+use crate::note::NoteVerifier;
+
+/// What a log that is as it was looks like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// What is signed.
+    pub checkpoint: Checkpoint,
+    /// Entries in the journal that no checkpoint covers yet.
+    pub unpublished: u64,
+    /// Whether the journal's last record is cut short: nobody was told that it is durable.
+    pub torn: bool,
+}
+
+/// Checks the log in `folder` under its key; `seen` is a checkpoint of it from before, kept elsewhere.
+pub fn verify<F: Folder>(
+    folder: &F,
+    key: &NoteVerifier,
+    seen: Option<&[u8]>,
+) -> Result<Verified, Unverified> {
+    let checkpoint = checkpoint(folder, key)?;
+    let seen = seen.map(|note| Checkpoint::verify(note, key)).transpose().map_err(Finding::Seen)?;
+    let size = checkpoint.size;
+    let segments = folder::segments(folder)?;
+    is_newest(folder, size, seen.as_ref(), &segments)?;
+
+    let mut check = Check::new(folder, &checkpoint, &segments, seen.as_ref());
+    check.entries()?;
+    check.upper_tiles()?;
+    check.judge()?;
+    if let Some(seen) = seen
+        && check.roots.get(&seen.size).is_some_and(|root| *root != seen.root)
+    {
+        return Err(Finding::TwoHistories { size: seen.size }.into());
+    }
+    check.older_edges()?;
+    check.journal(&segments)?;
+    let unpublished = segments.last().map_or(0, |last| last.end().saturating_sub(size));
+    let torn = segments.last().is_some_and(|last| last.torn.is_some());
+    Ok(Verified { checkpoint, unpublished, torn })
+}
+
+/// Whether nothing shows that there was a later checkpoint than this one.
+fn is_newest<F: Folder>(
+    folder: &F,
+    size: u64,
+    seen: Option<&Checkpoint>,
+    segments: &[Segment],
+) -> Result<(), Unverified> {
+    // A journal is given up only after the checkpoint that covers it is out.
+    let kept_from = segments.first().map(|segment| segment.first);
+    let published = segments.iter().filter_map(|segment| segment.published).max();
+    let durable = segments.last().map_or(size, Segment::end).max(size);
+    // Files are written before their checkpoint, for entries that the journal holds.
+    let tiles = folder
+        .list()?
+        .iter()
+        .filter_map(|path| path.parse().ok())
+        .map(|tile: Tile| tile.size_at_least())
+        .max();
+    let tiles = tiles.filter(|tiles| *tiles > durable);
+    let seen = seen.map(|seen| seen.size);
+    match [kept_from, published, tiles, seen].into_iter().flatten().max() {
+        Some(later) if later > size => Err(Finding::PutBack { size, later }.into()),
+        _ => Ok(()),
+    }
+}
+
+struct Check<'log, F> {
+    folder: &'log F,
+    checkpoint: &'log Checkpoint,
+    /// The log, made again from its entries.
+    growing: Growing,
+    /// The first place where entries and tiles differ.
+    difference: Option<Finding>,
+    /// The first tile above the lowest level that is not what the entries make it.
+    tile: Option<Finding>,
+    /// The hash of the entry that stands where it does not belong.
+    stranger: Option<Hash>,
+    /// The first entry that does not read.
+    form: Option<u64>,
+    /// Roots at the sizes that are compared with something else.
+    roots: BTreeMap<u64, Hash>,
+    /// Hashes of the entries that the journal holds too.
+    tail: Vec<Hash>,
+    tail_from: u64,
+}
+
+impl<'log, F: Folder> Check<'log, F> {
+    fn new(
+        folder: &'log F,
+        checkpoint: &'log Checkpoint,
+        segments: &[Segment],
+        seen: Option<&Checkpoint>,
+    ) -> Self {
+        let mut roots: BTreeMap<u64, Hash> =
+            segments.iter().map(|segment| (segment.first, [0; 32])).collect();
+        roots.extend(seen.map(|seen| (seen.size, [0; 32])));
+        roots.retain(|size, _| *size <= checkpoint.size);
+        let tail_from = segments.first().map_or(u64::MAX, |segment| segment.first);
+        let mut check = Self {
+            folder,
+            checkpoint,
+            growing: Growing::new(),
+            difference: None,
+            tile: None,
+            stranger: None,
+            form: None,
+            roots,
+            tail: Vec::new(),
+            tail_from,
+        };
+        check.note_root();
+        check
+    }
+
+    /// Reads bundle by bundle beside the tiles of the lowest level.
+    fn entries(&mut self) -> Result<(), Unverified> {
+        let size = self.checkpoint.size;
+        let tiles = Tile::all(Content::Hashes(0), size);
+        for (bundle, tile) in Tile::all(Content::Entries, size).zip(tiles) {
+            let first = bundle.first_entry();
+            let bytes = folder::tile(self.folder, bundle)?;
+            let stored = folder::tile(self.folder, tile)?;
+            let (entries, rest) = tile::split(&bytes);
+            let leaves: Vec<Hash> = entries.iter().map(|entry| leaf_hash(entry)).collect();
+            let stored = tile::hashes(&stored).filter(|hashes| hashes.len() == usize::from(tile.width));
+            let Some(stored) = stored else {
+                return Err(Finding::Tile { path: tile.to_string(), entry: first }.into());
+            };
+            if self.difference.is_none()
+                && let Some(difference) = compare(first, &leaves, stored)
+            {
+                self.difference = Some(difference.finding);
+                self.stranger = difference.stranger;
+            }
+            if !rest.is_empty() || leaves.len() != stored.len() {
+                // What is left cannot be counted any more, so nothing after it has a place.
+                return Err(self.difference.take().unwrap_or(Finding::CutOff { entry: first }).into());
+            }
+            for (entry, leaf) in entries.into_iter().zip(leaves) {
+                self.take(entry, leaf)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, entry: &[u8], leaf: Hash) -> Result<(), Unverified> {
+        let index = self.growing.size();
+        if self.form.is_none() && Entry::parse(entry).is_err() {
+            self.form = Some(index);
+        }
+        if index >= self.tail_from {
+            self.tail.push(leaf);
+        }
+        let mut full: Vec<File> = Vec::new();
+        self.growing.append(entry, &mut full);
+        self.note_root();
+        full.iter().try_for_each(|file| self.compare_tile(file))
+    }
+
+    /// Tiles that are not full, above the lowest level.
+    fn upper_tiles(&mut self) -> Result<(), Unverified> {
+        self.growing.edge().iter().try_for_each(|file| self.compare_tile(file))
+    }
+
+    fn compare_tile(&mut self, (tile, bytes): &File) -> Result<(), Unverified> {
+        let Content::Hashes(1..) = tile.content else { return Ok(()) };
+        if self.tile.is_none() && folder::tile(self.folder, *tile)? != *bytes {
+            self.tile = Some(Finding::Tile { path: tile.to_string(), entry: tile.first_entry() });
+        }
+        Ok(())
+    }
+
+    /// Who is right where two differ: the signed root says.
+    fn judge(&mut self) -> Result<(), Unverified> {
+        let size = self.checkpoint.size;
+        let from_entries = self.growing.root() == self.checkpoint.root;
+        if from_entries {
+            if let Some(Finding::Changed { entry } | Finding::Reordered { entry }) = self.difference {
+                let index = entry / FULL;
+                let width = u16::try_from((size - index * FULL).min(FULL)).unwrap_or(256);
+                let path = Tile { content: Content::Hashes(0), index, width }.to_string();
+                return Err(Finding::Tile { path, entry }.into());
+            }
+            if let Some(finding) = self.tile.take() {
+                return Err(finding.into());
+            }
+            return self.form.map_or(Ok(()), |entry| Err(Finding::Form { entry }.into()));
+        }
+        if let Some(finding) = self.difference.take() {
+            return Err(self.placed(finding)?.into());
+        }
+        // Entries and their tiles were changed together. A higher tile may still be as it was.
+        match self.changed_below_level_one()? {
+            Some(finding) => Err(finding.into()),
+            None => Err(Finding::Root { from: 0, to: size.saturating_sub(1) }.into()),
+        }
+    }
+
+    /// The first full tile of the lowest level that its parent does not know.
+    fn changed_below_level_one(&self) -> Result<Option<Finding>, Unverified> {
+        for parent in Tile::all(Content::Hashes(1), self.checkpoint.size) {
+            let bytes = folder::tile(self.folder, parent)?;
+            for (at, stored) in tile::hashes(&bytes).unwrap_or_default().iter().enumerate() {
+                let index = parent.index * FULL + at as u64;
+                let made =
+                    tree::Nodes::node(&nodes(self.folder, self.checkpoint.size), tile::HEIGHT - 1, index * 2)
+                        .and_then(|left| {
+                            let nodes = nodes(self.folder, self.checkpoint.size);
+                            let right = tree::Nodes::node(&nodes, tile::HEIGHT - 1, index * 2 + 1)?;
+                            Ok(crate::merkle::node_hash(&left, &right))
+                        })
+                        .map_err(folder::of_node)?;
+                if made != *stored {
+                    return Ok(Some(Finding::Root { from: index * FULL, to: index * FULL + FULL - 1 }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// A changed entry that stands elsewhere in the log was reordered.
+    fn placed(&self, finding: Finding) -> Result<Finding, Unverified> {
+        let (Finding::Changed { entry }, Some(stranger)) = (&finding, self.stranger) else {
+            return Ok(finding);
+        };
+        for tile in Tile::all(Content::Hashes(0), self.checkpoint.size) {
+            if tile::hashes(&folder::tile(self.folder, tile)?).unwrap_or_default().contains(&stranger) {
+                return Ok(Finding::Reordered { entry: *entry });
+            }
+        }
+        Ok(finding)
+    }
+
+    /// Partial files of earlier checkpoints, which are beginnings of what has taken their place.
+    fn older_edges(&self) -> Result<(), Unverified> {
+        let size = self.checkpoint.size;
+        for path in self.folder.list()? {
+            let Ok(tile) = path.parse::<Tile>() else { continue };
+            if tile.is_full() || tile.size_at_least() > size {
+                continue;
+            }
+            let Some(now) = Tile::all_from(tile.content, size, tile.index).next() else { continue };
+            let (then, now) = (self.folder.read(&path)?.unwrap_or_default(), folder::tile(self.folder, now)?);
+            let whole = match tile.content {
+                Content::Hashes(_) => then.len() == usize::from(tile.width) * 32,
+                Content::Entries => {
+                    tile::entries(&then).is_ok_and(|entries| entries.len() == usize::from(tile.width))
+                }
+            };
+            if !whole || !now.starts_with(&then) {
+                return Err(Finding::Tile { path, entry: tile.first_entry() }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The journal holds the same entries, and goes on where they end.
+    fn journal(&self, segments: &[Segment]) -> Result<(), Unverified> {
+        let Some(last) = segments.last() else { return Ok(()) };
+        if last.end() < self.checkpoint.size {
+            return Err(Finding::JournalEntry { path: last.path.clone(), entry: last.end() }.into());
+        }
+        for segment in segments {
+            if self.roots.get(&segment.first).is_some_and(|root| *root != segment.root) {
+                return Err(Finding::Journal { path: segment.path.clone(), at: 0 }.into());
+            }
+            for (index, entry) in (segment.first..).zip(&segment.entries) {
+                let at = usize::try_from(index - self.tail_from).unwrap_or(usize::MAX);
+                let signed = self.tail.get(at);
+                if signed.is_some_and(|signed| *signed != leaf_hash(entry)) || Entry::parse(entry).is_err() {
+                    return Err(Finding::JournalEntry { path: segment.path.clone(), entry: index }.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note_root(&mut self) {
+        if let Some(root) = self.roots.get_mut(&self.growing.size()) {
+            *root = self.growing.root();
+        }
+    }
+}
+
+struct Difference {
+    finding: Finding,
+    stranger: Option<Hash>,
+}
+
+/// How a bundle's entries differ from the hashes that its tile has, if they do.
+fn compare(first: u64, entries: &[Hash], stored: &[Hash]) -> Option<Difference> {
+    let longest = entries.len().max(stored.len());
+    let at = (0..longest).find(|at| entries.get(*at) != stored.get(*at))?;
+    let entry = first + at as u64;
+    let (is, was) = (entries.get(at), stored.get(at));
+    let next_is = entries.get(at + 1);
+    let finding = match (is, was) {
+        (None, _) => Finding::CutOff { entry },
+        (Some(_), None) => Finding::Added { entry },
+        (Some(is), Some(was)) if entries.contains(was) => {
+            if next_is == Some(was) && !stored.contains(is) {
+                Finding::Added { entry }
+            } else {
+                Finding::Reordered { entry }
+            }
+        }
+        (Some(is), Some(_)) if stored.get(at + 1) == Some(is) => Finding::Removed { entry },
+        _ => Finding::Changed { entry },
+    };
+    Some(Difference { finding, stranger: is.copied() })
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
