@@ -24,6 +24,9 @@ pub mod tunnel;
 // The loopback listener an operator asks: health, metrics, status.
 pub mod admin;
 
+// The audit log's files: durable before anyone is told, published every second, recovered after a crash.
+pub mod audit_log;
+
 // From a signal to an orderly end, and what systemd is told of it.
 pub mod shutdown;
 

@@ -55,7 +55,7 @@ pub fn verify<F: Folder>(
 }
 
 /// Whether nothing shows that there was a later checkpoint than this one.
-fn is_newest<F: Folder>(
+pub fn is_newest<F: Folder>(
     folder: &F,
     size: u64,
     seen: Option<&Checkpoint>,

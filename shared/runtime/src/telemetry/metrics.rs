@@ -192,6 +192,12 @@ pub struct Metrics {
     queue_limit: Labelled<Queue, Gauge>,
     /// Both: sealing sessions begun (cloud) or decapsulated (IDC).
     pub seal_sessions: Counter,
+    /// Both: entries of the audit log that are durable.
+    pub audit_entries: Counter,
+    /// Both: rounds of the audit log, each of which makes its entries durable with one fsync.
+    pub audit_rounds: Counter,
+    /// Both: 1 while the audit log can be written, 0 while it cannot and nothing new is taken.
+    pub audit_writable: Gauge,
 
     /// Both: the last number of the catalogue's change log that this agent knows (IDC) or serves (cloud).
     pub catalogue_position: Gauge,
@@ -309,6 +315,9 @@ impl Metrics {
             queue_depth: Labelled::default(),
             queue_limit: Labelled::default(),
             seal_sessions: Counter::default(),
+            audit_entries: Counter::default(),
+            audit_rounds: Counter::default(),
+            audit_writable: Gauge::default(),
             catalogue_position: Gauge::default(),
             catalogue_bootstraps: Counter::default(),
             catalogue_rows: Gauge::default(),
@@ -346,6 +355,12 @@ impl Metrics {
         let help = "Bootstraps of a replica";
         registry.register("catalogue_bootstraps", help, metrics.catalogue_bootstraps.clone());
         registry.register("seal_sessions", "Sealing sessions", metrics.seal_sessions.clone());
+        let help = "Entries of the audit log that are durable";
+        registry.register("audit_entries", help, metrics.audit_entries.clone());
+        let help = "Rounds of the audit log, one fsync each";
+        registry.register("audit_rounds", help, metrics.audit_rounds.clone());
+        let help = "1 while the audit log can be written";
+        registry.register("audit_writable", help, metrics.audit_writable.clone());
         metrics
     }
 }

@@ -1,0 +1,168 @@
+//! The folder on a disk: files that appear whole or not at all, and the lock that keeps a second writer out.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use bridge_protocol::audit::finding::NotRead;
+use bridge_protocol::audit::folder::Folder;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+/// Files are for the agent's user, and for its group to read.
+const FILE_MODE: u32 = 0o640;
+const DIR_MODE: u32 = 0o750;
+
+/// The file that is locked.
+const LOCK: &str = "lock";
+
+/// What a file is called until it is whole.
+const NEW: &str = ".new";
+
+/// An audit log's folder.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    root: PathBuf,
+}
+
+/// As long as it lives, no other process writes the folder.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "the lock is held by the open file")] File);
+
+impl Disk {
+    /// A folder to read from.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// A folder to write to, made if it is missing.
+    pub(super) fn make(root: &Path) -> io::Result<Self> {
+        make_folder(root)?;
+        Ok(Self::new(root))
+    }
+
+    /// Keeps other writers out; `None` if there is one.
+    pub(super) fn lock(&self) -> io::Result<Option<Lock>> {
+        let file = self.options().write(true).create(true).truncate(false).open(self.path(LOCK))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Where a file of the log is.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// Writes files, then makes them durable together: each is there whole or not at all.
+    pub(super) fn write(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
+        let written = self.write_new(files);
+        if written.is_err() {
+            // Half a file on a full disk is in everybody's way.
+            files.iter().for_each(|(name, _)| drop(fs::remove_file(self.new_path(name))));
+        }
+        written
+    }
+
+    fn write_new(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
+        let mut folders = BTreeSet::new();
+        let mut written = Vec::with_capacity(files.len());
+        for (name, bytes) in files {
+            let path = self.path(name);
+            if let Some(folder) = path.parent().filter(|folder| !folders.contains(*folder)) {
+                make_folder(folder)?;
+                let inside = folder.ancestors().take_while(|folder| folder.starts_with(&self.root));
+                folders.extend(inside.map(Path::to_owned));
+            }
+            let new = self.new_path(name);
+            let mut file = self.options().write(true).create(true).truncate(true).open(&new)?;
+            file.write_all(bytes)?;
+            written.push((file, new, path));
+        }
+        written.iter().try_for_each(|(file, ..)| file.sync_all())?;
+        written.iter().try_for_each(|(_, new, path)| fs::rename(new, path))?;
+        folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())
+    }
+
+    fn new_path(&self, name: &str) -> PathBuf {
+        self.path(&format!("{name}{NEW}"))
+    }
+
+    /// Starts a file that is written on from its end.
+    pub(super) fn start(&self, name: &str, bytes: &[u8]) -> io::Result<File> {
+        self.write(&[(name.to_owned(), bytes.to_vec())])?;
+        self.append_to(name)
+    }
+
+    /// A file to write on from its end.
+    pub(super) fn append_to(&self, name: &str) -> io::Result<File> {
+        self.options().append(true).open(self.path(name))
+    }
+
+    /// Removes a file that is not needed any more.
+    pub(super) fn remove(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.path(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a folder that is not needed any more.
+    pub(super) fn remove_folder(&self, name: &str) -> io::Result<()> {
+        match fs::remove_dir_all(self.path(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn options(&self) -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.mode(FILE_MODE);
+        options
+    }
+
+    fn list_into(&self, folder: &Path, found: &mut Vec<String>) -> io::Result<()> {
+        let entries = match fs::read_dir(folder) {
+            // A partial tile's folder goes when the tile is full.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && folder != self.root => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                self.list_into(&entry.path(), found)?;
+            } else if let Ok(path) = entry.path().strip_prefix(&self.root)
+                && let Some(path) = path.to_str().filter(|path| *path != LOCK && !path.ends_with(NEW))
+            {
+                found.push(path.to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Folder for Disk {
+    fn list(&self) -> Result<Vec<String>, NotRead> {
+        let mut found = Vec::new();
+        self.list_into(&self.root, &mut found)
+            .map_err(|error| NotRead(format!("{}: {error}", self.root.display())))?;
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, NotRead> {
+        match fs::read(self.path(path)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(NotRead(format!("{}: {error}", self.path(path).display()))),
+        }
+    }
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(DIR_MODE).create(folder)
+}

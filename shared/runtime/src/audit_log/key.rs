@@ -1,0 +1,92 @@
+//! The log's signing key: one file, made at the first start, readable by its owner only.
+//!
+//! The name stands beside the secret, so that a log keeps its identity when its agent is renamed.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use bridge_protocol::note::{NoteError, NoteSigner};
+use zeroize::Zeroizing;
+
+/// The first line of the file.
+const FIRST_LINE: &str = "bridge audit key v1";
+
+/// Why the key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// It cannot be read or made.
+    #[error("the audit log's key {}: {cause}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// Others than its owner can read it.
+    #[error("the audit log's key {} can be read by others: chmod 600 it", .0.display())]
+    Open(PathBuf),
+    /// It is not a key.
+    #[error("{} is not an audit log's key: restore it from a backup; with a new one the log cannot be gone on with", .0.display())]
+    NotAKey(PathBuf),
+    /// The name cannot be a key's.
+    #[error("audit.origin: {0}")]
+    Name(NoteError),
+}
+
+/// Reads the key.
+pub fn load(path: &Path) -> Result<NoteSigner, KeyError> {
+    let io = |cause| KeyError::Io { path: path.to_owned(), cause };
+    if fs::metadata(path).map_err(io)?.mode() & 0o077 != 0 {
+        return Err(KeyError::Open(path.to_owned()));
+    }
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(io)?);
+    read(&text).ok_or_else(|| KeyError::NotAKey(path.to_owned()))
+}
+
+/// Reads the key, or makes one of this name.
+pub(super) fn load_or_make(path: &Path, name: &str) -> Result<NoteSigner, KeyError> {
+    match load(path) {
+        Err(KeyError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
+            let signer = make(path, name)?;
+            tracing::info!(path = %path.display(), key = %signer.verifier(), "made the audit log's key: give auditors the verifier key");
+            Ok(signer)
+        }
+        loaded => loaded,
+    }
+}
+
+fn make(path: &Path, name: &str) -> Result<NoteSigner, KeyError> {
+    let io = |cause| KeyError::Io { path: path.to_owned(), cause };
+    let secret = Zeroizing::new(rand::random::<[u8; 32]>());
+    let signer = NoteSigner::new(name, &secret).map_err(KeyError::Name)?;
+    let hex: Zeroizing<String> = Zeroizing::new(secret.iter().map(|byte| format!("{byte:02x}")).collect());
+    let text = Zeroizing::new(format!("{FIRST_LINE}\n{name}\n{}\n", *hex));
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(io)?;
+    }
+    // Written beside and renamed, so that a crash in between leaves no half a key.
+    let new = path.with_extension("new");
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(io)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+    fs::rename(&new, path).map_err(io)?;
+    if let Some(folder) = path.parent() {
+        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+    }
+    Ok(signer)
+}
+
+fn read(text: &str) -> Option<NoteSigner> {
+    let mut lines = text.lines();
+    let (first, name, hex) = (lines.next()?, lines.next()?, lines.next()?);
+    if first != FIRST_LINE || hex.len() != 64 || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut secret = Zeroizing::new([0; 32]);
+    for (byte, pair) in secret.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    NoteSigner::new(name, &secret).ok()
+}

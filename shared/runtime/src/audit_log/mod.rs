@@ -1,0 +1,186 @@
+//! The audit log's files behind `bridge_protocol::audit`: an entry is durable before anyone acts on it.
+//!
+//! One thread owns the folder. It takes everything that has queued, writes it to the journal with one fsync, and only then
+//! tells whoever waits. A second thread writes tiles, and a signed checkpoint every second while there is something new,
+//! so that neither waits for the other. After a crash the next start goes on from the journal.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bridge_protocol::audit::entry::{Entry, EntryError};
+use bridge_protocol::note::NoteVerifier;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::telemetry::metrics::Metrics;
+
+// Files that appear whole or not at all, and the lock.
+mod disk;
+pub use disk::Disk;
+
+// The log's own key.
+mod key;
+pub use key::{KeyError, load as load_key};
+
+// What the folder holds at the start.
+mod recover;
+pub use recover::RecoverError;
+
+// The thread that makes entries durable.
+mod writer;
+
+// The thread that writes tiles and checkpoints.
+mod publisher;
+
+/// Appends that the writer has not taken yet. Each comes from a part of the agent that has a bound of its own; more wait.
+const QUEUE: usize = 1_024;
+
+/// Where the log is and what it is called.
+#[derive(Debug, Clone)]
+pub struct AuditConfig {
+    /// The folder, made at the first start.
+    pub dir: PathBuf,
+    /// The log's signing key, made at the first start, readable by its owner only. Keep it out of the folder: whoever
+    /// copies the log must not be able to sign.
+    pub key_file: PathBuf,
+    /// The log's name, which stands in its key and in every checkpoint.
+    pub origin: String,
+    /// Between two checkpoints while there is something new.
+    pub publish_every: Duration,
+}
+
+/// What the log looks like from outside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Entries that are durable.
+    pub size: u64,
+    /// Entries under the last checkpoint that is out.
+    pub published: u64,
+    /// Why it cannot be written now; `None` while it can.
+    pub obstacle: Option<String>,
+}
+
+/// Why an entry is not durable: whatever it was to allow must not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuditError {
+    /// The disk is full or broken. The log recovers by itself.
+    #[error("the audit log cannot be written: {0}")]
+    Unwritable(String),
+    /// The log has been closed.
+    #[error("the audit log is closed")]
+    Closed,
+    /// It is no entry.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+}
+
+/// Why a log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Another process has the folder.
+    #[error("another process writes the audit log in {}: end it first, or give each agent its own audit.dir", .0.display())]
+    Taken(PathBuf),
+    /// What the folder holds cannot be gone on from.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// The folder cannot be used.
+    #[error("the audit log's folder {}: {cause}", dir.display())]
+    Io {
+        /// The folder.
+        dir: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+/// A way to append from any task. Clones reach the same log.
+#[derive(Clone)]
+pub struct AuditLog {
+    appends: mpsc::Sender<Append>,
+    standing: watch::Receiver<Standing>,
+    verifier: Arc<NoteVerifier>,
+}
+
+/// Ends the log in order.
+pub struct Closer {
+    close: oneshot::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+/// Entries of one caller, and where it waits.
+struct Append {
+    entries: Vec<Vec<u8>>,
+    durable: oneshot::Sender<Result<u64, AuditError>>,
+}
+
+impl AuditLog {
+    /// Opens the log, goes on from what its folder holds, and starts its threads.
+    pub fn open(config: &AuditConfig, metrics: Arc<Metrics>) -> Result<(Self, Closer), OpenError> {
+        let signer = key::load_or_make(&config.key_file, &config.origin)?;
+        let verifier = Arc::new(signer.verifier().clone());
+        let io = |cause| OpenError::Io { dir: config.dir.clone(), cause };
+        let disk = Disk::make(&config.dir).map_err(io)?;
+        let lock = disk.lock().map_err(io)?.ok_or_else(|| OpenError::Taken(config.dir.clone()))?;
+        let recovered = recover::recover(&disk, &verifier)?;
+        let (appends, queue) = mpsc::channel(QUEUE);
+        let (close, closed) = oneshot::channel();
+        let size = recovered.growing.size();
+        let (standing, standing_seen) =
+            watch::channel(Standing { size, published: recovered.published, obstacle: None });
+        let publisher = publisher::start(disk.clone()).map_err(io)?;
+        let writer = writer::Writer::new(
+            disk,
+            recovered,
+            signer,
+            publisher,
+            config.publish_every,
+            standing,
+            metrics,
+            lock,
+        )
+        .map_err(io)?;
+        let thread = std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || writer.run(queue, closed))
+            .map_err(io)?;
+        Ok((Self { appends, standing: standing_seen, verifier }, Closer { close, thread }))
+    }
+
+    /// Makes entries durable, in this order and next to each other; the index of the first one.
+    pub async fn append(&self, entries: &[Entry]) -> Result<u64, AuditError> {
+        let entries = entries.iter().map(Entry::encode).collect::<Result<_, _>>()?;
+        let (durable, waits) = oneshot::channel();
+        self.appends.send(Append { entries, durable }).await.map_err(|_closed| AuditError::Closed)?;
+        waits.await.unwrap_or(Err(AuditError::Closed))
+    }
+
+    /// How far it is and whether it can be written.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
+    }
+
+    /// Whether it can be written now.
+    pub fn is_writable(&self) -> bool {
+        self.standing.borrow().obstacle.is_none()
+    }
+
+    /// The key that its checkpoints are verified with.
+    pub fn verifier(&self) -> &NoteVerifier {
+        &self.verifier
+    }
+}
+
+impl Closer {
+    /// Makes durable what has queued, publishes it, and ends the threads.
+    pub async fn close(self) {
+        drop(self.close);
+        let _ended = tokio::task::spawn_blocking(move || self.thread.join()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! The thread that writes tiles and checkpoints, so that no entry waits for them.
+
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use bridge_protocol::audit::folder::CHECKPOINT;
+use bridge_protocol::audit::growing::File;
+use tokio::sync::mpsc;
+
+use super::disk::Disk;
+
+/// A checkpoint, and the files that it needs and that are not out yet.
+pub(super) struct Publication {
+    /// Entries under the checkpoint.
+    pub(super) size: u64,
+    /// Files that are full, and never written again.
+    pub(super) full: Vec<File>,
+    /// Files of the edge.
+    pub(super) edge: Vec<File>,
+    /// The signed note.
+    pub(super) checkpoint: String,
+}
+
+/// Reaches the thread. At most one publication is under way.
+pub(super) struct Publisher {
+    /// Where publications go; dropping it ends the thread.
+    pub(super) publish: SyncSender<Publication>,
+    /// What came of them.
+    pub(super) published: mpsc::Receiver<Published>,
+}
+
+/// What came of a publication: its size, or itself and what the disk said.
+pub(super) type Published = Result<u64, (Publication, io::Error)>;
+
+/// Starts the thread.
+pub(super) fn start(disk: Disk) -> io::Result<Publisher> {
+    let (publish, publications) = sync_channel(1);
+    let (done, published) = mpsc::channel(1);
+    std::thread::Builder::new()
+        .name("audit-publish".to_owned())
+        .spawn(move || run(&disk, &publications, &done))?;
+    Ok(Publisher { publish, published })
+}
+
+fn run(disk: &Disk, publications: &Receiver<Publication>, done: &mpsc::Sender<Published>) {
+    while let Ok(publication) = publications.recv() {
+        let size = publication.size;
+        let published = publish(disk, &publication).map(|()| size).map_err(|error| (publication, error));
+        if done.blocking_send(published).is_err() {
+            return;
+        }
+    }
+}
+
+/// First everything that the checkpoint covers, then the checkpoint: the folder verifies at every moment.
+fn publish(disk: &Disk, publication: &Publication) -> io::Result<()> {
+    let files = publication.full.iter().chain(&publication.edge);
+    let files: Vec<(String, Vec<u8>)> =
+        files.map(|(tile, bytes)| (tile.to_string(), bytes.clone())).collect();
+    disk.write(&files)?;
+    disk.write(&[(CHECKPOINT.to_owned(), publication.checkpoint.clone().into_bytes())])?;
+    // What was partial is now the beginning of what is full.
+    publication.full.iter().try_for_each(|(tile, _)| disk.remove_folder(&format!("{tile}.p")))
+}

@@ -1,0 +1,125 @@
+//! What the folder holds at the start: the published log, and the durable rest in the journal.
+
+use std::path::PathBuf;
+
+use bridge_protocol::audit::finding::{Finding, Unverified};
+use bridge_protocol::audit::folder::{self, Folder as _, Segment};
+use bridge_protocol::audit::growing::{File, Growing};
+use bridge_protocol::audit::journal::{self, Reader, Writer};
+use bridge_protocol::audit::tile::Tile;
+use bridge_protocol::audit::verify::is_newest;
+use bridge_protocol::note::NoteVerifier;
+
+use super::disk::Disk;
+
+/// Why a log cannot be gone on with. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// Something in it is not as it was written.
+    #[error(
+        "the audit log in {} is damaged and nothing is appended to it: {finding}. Run `audit verify` for the whole picture; restore \
+         the folder from a backup, or keep it as evidence and give the agent a new audit.dir and audit.key_file", dir.display()
+    )]
+    Damaged {
+        /// The folder.
+        dir: PathBuf,
+        /// What is wrong.
+        finding: Unverified,
+    },
+    /// It cannot be mended where it was cut short.
+    #[error("the audit log in {}: {cause}", dir.display())]
+    Io {
+        /// The folder.
+        dir: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+}
+
+/// Where to go on.
+pub(super) struct Recovered {
+    /// The log with everything that is durable.
+    pub(super) growing: Growing,
+    /// Entries under the checkpoint.
+    pub(super) published: u64,
+    /// Full files of entries beyond the checkpoint.
+    pub(super) full: Vec<File>,
+    /// The journal's segments but the last: the first entry and the one after the last.
+    pub(super) older: Vec<(u64, u64)>,
+    /// The segment that is written on: its first entry, its length in bytes, and what seals its records.
+    pub(super) last: Option<(u64, u64, Writer)>,
+}
+
+/// Reads the folder, and cuts off a record that was not written to its end.
+pub(super) fn recover(disk: &Disk, key: &NoteVerifier) -> Result<Recovered, RecoverError> {
+    let dir = disk.path("");
+    let damaged = |finding| RecoverError::Damaged { dir: dir.clone(), finding };
+    let (mut recovered, segments) = read(disk, key).map_err(damaged)?;
+    let io = |cause| RecoverError::Io { dir: dir.clone(), cause };
+    for segment in &segments {
+        let bytes = disk.read(&segment.path).map_err(Unverified::from).map_err(damaged)?.unwrap_or_default();
+        let Ok((_, mut reader)) = Reader::open(&bytes) else { continue };
+        while let Ok(Some(_)) = reader.next_record() {}
+        let length = reader.position() as u64;
+        if segment.torn.is_some() {
+            let cut = bytes.len() as u64 - length;
+            tracing::warn!(
+                segment = segment.path,
+                cut,
+                "the journal's last record was not written to its end: cut it off; nobody was told that it is durable"
+            );
+            let file = disk.append_to(&segment.path).map_err(io)?;
+            file.set_len(length).and_then(|()| file.sync_all()).map_err(io)?;
+        }
+        recovered.older.push((segment.first, segment.end()));
+        recovered.last = Some((segment.first, length, reader.into_writer()));
+    }
+    recovered.older.pop();
+    // A segment that was begun and whose head was not written to its end.
+    let begun = disk.list().map_err(Unverified::from).map_err(damaged)?;
+    let begun = begun.iter().filter(|path| {
+        journal::first_of(path).is_some() && !segments.iter().any(|segment| segment.path == **path)
+    });
+    for path in begun {
+        disk.remove(path).map_err(io)?;
+    }
+    Ok(recovered)
+}
+
+fn read(disk: &Disk, key: &NoteVerifier) -> Result<(Recovered, Vec<Segment>), Unverified> {
+    let segments = folder::segments(disk)?;
+    let mut recovered =
+        Recovered { growing: Growing::new(), published: 0, full: Vec::new(), older: Vec::new(), last: None };
+    if disk.read(folder::CHECKPOINT)?.is_some() {
+        let checkpoint = folder::checkpoint(disk, key)?;
+        let size = checkpoint.size;
+        is_newest(disk, size, None, &segments)?;
+        recovered.growing =
+            Growing::resume(size, |tile| folder::tile(disk, tile)).map_err(folder::of_node)?;
+        recovered.published = size;
+        if recovered.growing.root() != checkpoint.root {
+            return Err(Finding::Root { from: 0, to: size.saturating_sub(1) }.into());
+        }
+    } else {
+        let later = segments.iter().map(|segment| segment.published.unwrap_or(segment.first)).max();
+        let tiles = disk.list()?.iter().any(|path| path.parse::<Tile>().is_ok()) && segments.is_empty();
+        if later.is_some_and(|size| size > 0) || tiles {
+            return Err(Finding::NoCheckpoint.into());
+        }
+    }
+    let published = recovered.published;
+    if let Some(last) = segments.last().filter(|last| last.end() < published) {
+        return Err(Finding::JournalEntry { path: last.path.clone(), entry: last.end() }.into());
+    }
+    for segment in &segments {
+        if segment.first == recovered.growing.size() && segment.root != recovered.growing.root() {
+            return Err(Finding::Journal { path: segment.path.clone(), at: 0 }.into());
+        }
+        for (index, entry) in (segment.first..).zip(&segment.entries) {
+            if index >= published {
+                recovered.growing.append(entry, &mut recovered.full);
+            }
+        }
+    }
+    Ok((recovered, segments))
+}

@@ -1,0 +1,323 @@
+//! The log on a real disk: durable, ordered, recovered from every cut, found damaged, full and free again.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use bridge_protocol::audit::Event;
+use bridge_protocol::audit::entry::{Stopped, Word};
+use bridge_protocol::audit::finding::Finding;
+use bridge_protocol::audit::folder::{self, Folder as _};
+use bridge_protocol::audit::journal;
+use bridge_protocol::audit::verify::{Verified, verify};
+use bridge_protocol::domain::UnixMicros;
+use tempfile::TempDir;
+
+use super::*;
+
+fn config(root: &Path) -> AuditConfig {
+    AuditConfig {
+        dir: root.join("audit"),
+        key_file: root.join("audit.key"),
+        origin: "bridge.internal/idc/test".to_owned(),
+        publish_every: Duration::from_secs(3_600),
+    }
+}
+
+fn open(root: &Path) -> (AuditLog, Closer) {
+    AuditLog::open(&config(root), Arc::new(Metrics::idc())).unwrap()
+}
+
+fn entry(n: u64) -> Entry {
+    let reason = Word::of(&format!("test-{n}"));
+    Entry::new(UnixMicros::new(i64::try_from(n).unwrap()), Event::AgentStopped(Stopped { reason }))
+}
+
+fn verified(root: &Path) -> Verified {
+    let key = load_key(&root.join("audit.key")).unwrap();
+    verify(&Disk::new(root.join("audit")), key.verifier(), None).unwrap()
+}
+
+/// What a machine that dies now leaves behind.
+fn copy(from: &Path) -> TempDir {
+    let to = tempfile::tempdir().unwrap();
+    let copied = Command::new("cp").args(["-a"]).arg(from.join(".")).arg(to.path()).status().unwrap();
+    assert!(copied.success());
+    to
+}
+
+/// The entries in the journal, from the first segment's on.
+fn journalled(root: &Path) -> Vec<Vec<u8>> {
+    let segments = folder::segments(&Disk::new(root.join("audit"))).unwrap();
+    segments.into_iter().flat_map(|segment| segment.entries).collect()
+}
+
+#[tokio::test]
+async fn what_was_appended_is_verified_after_the_end_and_gone_on_with() {
+    let root = tempfile::tempdir().unwrap();
+    let mut first = 0;
+    for round in [1u64, 255, 300, 1] {
+        let (log, closer) = open(root.path());
+        assert_eq!(log.standing().borrow().size, first);
+        let entries: Vec<Entry> = (first..first + round).map(entry).collect();
+        assert_eq!(log.append(&entries).await, Ok(first));
+        closer.close().await;
+        assert_eq!(log.append(&entries).await, Err(AuditError::Closed));
+        first += round;
+        let verified = verified(root.path());
+        assert_eq!((verified.checkpoint.size, verified.unpublished, verified.torn), (first, 0, false));
+    }
+}
+
+#[tokio::test]
+async fn entries_of_many_callers_stand_in_the_order_in_which_they_were_told() {
+    let root = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(Metrics::idc());
+    let (log, closer) = AuditLog::open(&config(root.path()), metrics.clone()).unwrap();
+    let callers: Vec<_> = (0..50u64)
+        .map(|caller| {
+            let log = log.clone();
+            tokio::spawn(async move {
+                let mut told = Vec::new();
+                for n in 0..20 {
+                    let pair = [entry(caller * 1_000 + n * 2), entry(caller * 1_000 + n * 2 + 1)];
+                    let at = usize::try_from(log.append(&pair).await.unwrap()).unwrap();
+                    told.extend([(at, pair[0].clone()), (at + 1, pair[1].clone())]);
+                }
+                told
+            })
+        })
+        .collect();
+    let mut expected = vec![None; 2_000];
+    for caller in callers {
+        let told = caller.await.unwrap();
+        assert!(told.is_sorted_by_key(|(at, _)| *at));
+        told.into_iter().for_each(|(at, entry)| expected[at] = Some(entry.encode().unwrap()));
+    }
+    let is: Vec<_> = journalled(root.path()).into_iter().map(Some).collect();
+    assert_eq!(is, expected);
+    assert_eq!(metrics.audit_entries.get(), 2_000);
+    assert!(metrics.audit_rounds.get() <= 1_000, "what waits together is written together");
+    closer.close().await;
+    assert_eq!(verified(root.path()).checkpoint.size, 2_000);
+}
+
+#[tokio::test]
+async fn a_second_writer_is_refused_and_a_reader_is_not() {
+    let root = tempfile::tempdir().unwrap();
+    let (log, closer) = open(root.path());
+    log.append(&[entry(1)]).await.unwrap();
+    let refused = AuditLog::open(&config(root.path()), Arc::new(Metrics::idc())).err().unwrap();
+    assert!(matches!(refused, OpenError::Taken(_)), "{refused}");
+    assert_eq!(journalled(root.path()).len(), 1);
+    closer.close().await;
+    let (_log, closer) = open(root.path());
+    closer.close().await;
+}
+
+#[tokio::test]
+async fn a_machine_that_dies_loses_nothing_that_was_told_to_be_durable() {
+    let root = tempfile::tempdir().unwrap();
+    let (log, closer) = open(root.path());
+    log.append(&(0..300).map(entry).collect::<Vec<_>>()).await.unwrap();
+    log.standing().wait_for(|standing| standing.published == 300).await.unwrap();
+    log.append(&[entry(300)]).await.unwrap();
+    let died = copy(root.path());
+    closer.close().await;
+
+    // However much of the record after it was written: it is cut off, and the log goes on.
+    let path = died.path().join("audit").join(journal::path(0));
+    let whole = fs::read(&path).unwrap();
+    assert_eq!(verified(died.path()).unpublished, 1);
+    let record = 4 + entry(300).encode().unwrap().len() + 32;
+    for written in 1..record {
+        fs::write(&path, &whole[..whole.len() - written]).unwrap();
+        let again = copy(died.path());
+        assert!(verified(again.path()).torn);
+        let (log, closer) = open(again.path());
+        assert_eq!(log.append(&[entry(301), entry(302)]).await, Ok(300), "{written} bytes missing");
+        closer.close().await;
+        let verified = verified(again.path());
+        assert_eq!((verified.checkpoint.size, verified.torn), (302, false));
+    }
+    fs::write(&path, &whole).unwrap();
+    let (log, closer) = open(died.path());
+    assert_eq!(log.append(&[entry(301)]).await, Ok(301));
+    closer.close().await;
+}
+
+#[tokio::test]
+async fn a_flipped_bit_anywhere_is_found_and_nothing_is_appended_to_a_damaged_journal() {
+    let root = tempfile::tempdir().unwrap();
+    let (log, closer) = open(root.path());
+    log.append(&(0..5).map(entry).collect::<Vec<_>>()).await.unwrap();
+    closer.close().await;
+    let disk = Disk::new(root.path().join("audit"));
+    let key = load_key(&root.path().join("audit.key")).unwrap();
+    for path in disk.list().unwrap() {
+        let whole = fs::read(disk.path(&path)).unwrap();
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 1 << (at % 8);
+            fs::write(disk.path(&path), &changed).unwrap();
+            assert!(verify(&disk, key.verifier(), None).is_err(), "byte {at} of {path} can be changed");
+            if path.starts_with("journal") {
+                let refused = AuditLog::open(&config(root.path()), Arc::new(Metrics::idc())).err().unwrap();
+                assert!(matches!(refused, OpenError::Recover(_)), "byte {at}: {refused}");
+                assert_eq!(fs::read(disk.path(&path)).unwrap(), changed, "evidence stays as it is");
+            }
+        }
+        fs::write(disk.path(&path), &whole).unwrap();
+    }
+    assert_eq!(verified(root.path()).checkpoint.size, 5);
+}
+
+#[tokio::test]
+async fn a_log_without_its_checkpoint_or_with_another_key_is_not_gone_on_with() {
+    let root = tempfile::tempdir().unwrap();
+    let (log, closer) = open(root.path());
+    log.append(&[entry(1)]).await.unwrap();
+    closer.close().await;
+    let refused = |root: &Path| AuditLog::open(&config(root), Arc::new(Metrics::idc())).err().unwrap();
+
+    let without = copy(root.path());
+    fs::remove_file(without.path().join("audit/checkpoint")).unwrap();
+    let OpenError::Recover(RecoverError::Damaged { finding, .. }) = refused(without.path()) else { panic!() };
+    assert_eq!(finding.finding(), Some(&Finding::NoCheckpoint));
+
+    let other = copy(root.path());
+    fs::remove_file(other.path().join("audit.key")).unwrap();
+    let OpenError::Recover(RecoverError::Damaged { finding, .. }) = refused(other.path()) else { panic!() };
+    assert!(matches!(finding.finding(), Some(Finding::Checkpoint(_))));
+
+    fs::write(root.path().join("audit.key"), "bridge audit key v1\nx\nzz\n").unwrap();
+    assert!(matches!(refused(root.path()), OpenError::Key(KeyError::NotAKey(_))));
+    fs::set_permissions(root.path().join("audit.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(matches!(refused(root.path()), OpenError::Key(KeyError::Open(_))));
+}
+
+#[tokio::test]
+async fn files_are_for_the_agent_s_user_and_the_key_for_nobody_else() {
+    let root = tempfile::tempdir().unwrap();
+    let (log, closer) = open(root.path());
+    log.append(&[entry(1)]).await.unwrap();
+    closer.close().await;
+    let mode = |path: &str| fs::metadata(root.path().join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("audit.key"), 0o600);
+    for path in ["audit/checkpoint", "audit/tile/entries/000.p/1", "audit/journal/00000000000000000000"] {
+        assert_eq!(mode(path) & 0o027, 0, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_entries_are_verified_and_the_journal_does_not_grow_with_them() {
+    let root = tempfile::tempdir().unwrap();
+    let (log, closer) = {
+        let config = AuditConfig { publish_every: Duration::from_millis(50), ..config(root.path()) };
+        AuditLog::open(&config, Arc::new(Metrics::idc())).unwrap()
+    };
+    for first in (0..100_000u64).step_by(500) {
+        let entries: Vec<Entry> = (first..first + 500).map(entry).collect();
+        log.append(&entries).await.unwrap();
+    }
+    closer.close().await;
+    assert_eq!(verified(root.path()).checkpoint.size, 100_000);
+    let paths = Disk::new(root.path().join("audit")).list().unwrap();
+    let journal: u64 = paths
+        .iter()
+        .filter(|path| path.starts_with("journal"))
+        .map(|path| fs::metadata(root.path().join("audit").join(path)).unwrap().len())
+        .sum();
+    assert!(journal < 3 * (8 << 20), "{journal}");
+    assert!(!paths.iter().any(|path| path.starts_with("tile/entries/000.p")), "what is full is not partial");
+    let (log, closer) = open(root.path());
+    assert_eq!(log.append(&[entry(7)]).await, Ok(100_000));
+    closer.close().await;
+    assert_eq!(verified(root.path()).checkpoint.size, 100_001);
+}
+
+/// A file system of 16 MiB, gone when dropped.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    /// `None` without the right to mount one.
+    fn mount() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"]).arg(dir.path()).output();
+        mount.is_ok_and(|mount| mount.status.success()).then_some(Self(dir))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _gone = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_entries_keeps_every_durable_one_and_goes_on_when_there_is_room() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("skipped: only root can mount a small disk");
+        return;
+    };
+    let root = disk.0.path();
+    let metrics = Arc::new(Metrics::idc());
+    let config = AuditConfig { publish_every: Duration::from_millis(10), ..config(root) };
+    let (log, closer) = AuditLog::open(&config, metrics.clone()).unwrap();
+    let filler = root.join("filler");
+    let mut durable = Vec::new();
+    for _ in 0..2 {
+        fill(&filler);
+        let mut n = durable.len() as u64;
+        loop {
+            let entries: Vec<Entry> = (n..n + 40).map(entry).collect();
+            match log.append(&entries).await {
+                Ok(first) => {
+                    assert_eq!(first, n);
+                    durable.extend(entries);
+                    n += 40;
+                }
+                Err(refused) => {
+                    assert!(matches!(refused, AuditError::Unwritable(_)), "{refused}");
+                    break;
+                }
+            }
+        }
+        assert!(!log.is_writable());
+        assert_eq!(metrics.audit_writable.get(), 0);
+        assert!(matches!(log.append(&[entry(0)]).await, Err(AuditError::Unwritable(_))));
+        assert_eq!(
+            verified_with_rest(root),
+            durable.len() as u64,
+            "reads go on, and nothing durable is lost"
+        );
+        fs::remove_file(&filler).unwrap();
+        log.standing().wait_for(|standing| standing.obstacle.is_none()).await.unwrap();
+        let entries = [entry(durable.len() as u64)];
+        assert_eq!(log.append(&entries).await, Ok(durable.len() as u64));
+        durable.extend(entries);
+        // Room for what comes: the journal of the first turn is under a checkpoint by now.
+        log.standing().wait_for(|standing| standing.published == standing.size).await.unwrap();
+    }
+    closer.close().await;
+    assert_eq!(verified(root).checkpoint.size, durable.len() as u64);
+}
+
+/// Leaves 256 KiB free.
+fn fill(path: &Path) {
+    let mut file = fs::File::create(path).unwrap();
+    while file.write_all(&[1; 64 << 10]).is_ok() {}
+    let length = file.metadata().unwrap().len();
+    file.set_len(length - (256 << 10)).unwrap();
+}
+
+fn verified_with_rest(root: &Path) -> u64 {
+    let key = load_key(&root.join("audit.key")).unwrap();
+    let disk = Disk::new(root.join("audit"));
+    // A publication may come between two of its reads.
+    let verified = (0..100).find_map(|_| verify(&disk, key.verifier(), None).ok()).unwrap();
+    verified.checkpoint.size + verified.unpublished
+}

@@ -1,0 +1,334 @@
+//! The thread that owns the log: it makes entries durable round by round, and hands what is new to the publisher.
+//!
+//! Whatever has queued while the last fsync ran is the next round, so one fsync serves everyone who waits. After an error
+//! nothing is acknowledged until the journal has been cut back to what is known to be durable and has room again.
+
+use std::fs::File as DiskFile;
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bridge_protocol::audit::Checkpoint;
+use bridge_protocol::audit::growing::{File, Growing};
+use bridge_protocol::audit::journal::{self, Header};
+use bridge_protocol::note::NoteSigner;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::disk::{Disk, Lock};
+use super::publisher::{Publication, Published, Publisher};
+use super::recover::Recovered;
+use super::{Append, AuditError, Standing};
+use crate::telemetry::metrics::Metrics;
+
+/// Appends in one round.
+const ROUND_MAX: usize = 1_024;
+
+/// A segment that is longer is followed by another, so that what is published can be given up.
+const SEGMENT_BYTES: u64 = 8 << 20;
+
+/// Full files that wait for the publisher. Beyond it, appends wait as well: 16 MiB are some 30,000 entries.
+const FILES_WAITING: usize = 128;
+
+/// Between two looks at a disk that is full or broken.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// Room that a disk must have before the log is written again: some rounds, and the tiles over them.
+const ROOM: u64 = 1 << 20;
+
+/// The thread's state.
+pub(super) struct Writer {
+    disk: Disk,
+    signer: NoteSigner,
+    growing: Growing,
+    /// Full files that are not out yet.
+    full: Vec<File>,
+    /// Entries under the last checkpoint that is out.
+    published: u64,
+    publisher: Publisher,
+    /// Whether a publication is under way.
+    publishing: bool,
+    publish_every: Duration,
+    publish_at: Instant,
+    /// Segments before the one that is written: the first entry and the one after the last.
+    older: Vec<(u64, u64)>,
+    segment: Segment,
+    /// The size of a checkpoint that is out, which the journal says with the next round: an older one that is put back is
+    /// found from then on.
+    mark: Option<u64>,
+    /// When to look again, while the log cannot be written.
+    broken: Option<Instant>,
+    standing: watch::Sender<Standing>,
+    metrics: Arc<Metrics>,
+    _lock: Lock,
+}
+
+/// The segment of the journal that is written.
+struct Segment {
+    first: u64,
+    file: DiskFile,
+    /// Bytes of it that are durable; nothing after them counts.
+    length: u64,
+    seals: journal::Writer,
+}
+
+/// What the thread wakes up for.
+enum Woken {
+    Appends,
+    Published(Published),
+    PublishNow,
+    LookAgain,
+    Close,
+}
+
+impl Writer {
+    #[expect(clippy::too_many_arguments, reason = "each is one part of the log, put together in one place")]
+    pub(super) fn new(
+        disk: Disk,
+        recovered: Recovered,
+        signer: NoteSigner,
+        publisher: Publisher,
+        publish_every: Duration,
+        standing: watch::Sender<Standing>,
+        metrics: Arc<Metrics>,
+        lock: Lock,
+    ) -> io::Result<Self> {
+        let Recovered { growing, published, full, older, last } = recovered;
+        let segment = match last {
+            Some((first, length, seals)) => {
+                Segment { first, file: disk.append_to(&journal::path(first))?, length, seals }
+            }
+            None => Segment::start(&disk, &growing)?,
+        };
+        metrics.audit_writable.set(1);
+        Ok(Self {
+            disk,
+            signer,
+            growing,
+            full,
+            published,
+            publisher,
+            publishing: false,
+            publish_every,
+            publish_at: Instant::now(),
+            older,
+            segment,
+            mark: None,
+            broken: None,
+            standing,
+            metrics,
+            _lock: lock,
+        })
+    }
+
+    /// Runs until the log is closed.
+    pub(super) fn run(mut self, queue: mpsc::Receiver<Append>, closed: oneshot::Receiver<()>) {
+        match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+            Ok(runtime) => runtime.block_on(self.serve(queue, closed)),
+            Err(error) => self.break_down(&error),
+        }
+    }
+
+    async fn serve(&mut self, mut queue: mpsc::Receiver<Append>, mut closed: oneshot::Receiver<()>) {
+        let mut round = Vec::with_capacity(ROUND_MAX);
+        let mut closing = false;
+        loop {
+            let news = self.growing.size() > self.published;
+            let hold = self.publishing && self.full.len() >= FILES_WAITING;
+            let woken = tokio::select! {
+                biased;
+                Some(published) = self.publisher.published.recv() => Woken::Published(published),
+                () = sleep_until(self.publish_at), if news && !self.publishing => Woken::PublishNow,
+                () = sleep_until(self.broken.unwrap_or(self.publish_at)), if self.broken.is_some() => Woken::LookAgain,
+                taken = queue.recv_many(&mut round, ROUND_MAX), if !hold => {
+                    if taken == 0 { Woken::Close } else { Woken::Appends }
+                }
+                _ = &mut closed, if !closing => {
+                    closing = true;
+                    queue.close();
+                    continue;
+                }
+            };
+            match woken {
+                Woken::Appends => self.round(std::mem::take(&mut round)),
+                Woken::Published(published) => self.take_published(published),
+                Woken::PublishNow => self.publish(),
+                Woken::LookAgain => self.look_again(),
+                Woken::Close => break,
+            }
+        }
+        self.finish().await;
+    }
+
+    /// Everything that queued: one write, one fsync, then everyone is told.
+    fn round(&mut self, round: Vec<Append>) {
+        let written = match &self.broken {
+            Some(_) => Err(AuditError::Unwritable(self.obstacle())),
+            None => self.write(&round).map_err(|error| {
+                self.break_down(&error);
+                AuditError::Unwritable(error.to_string())
+            }),
+        };
+        let mut first = self.growing.size();
+        for Append { entries, durable } in round {
+            let end = match &written {
+                Ok(()) => {
+                    entries.iter().for_each(|entry| self.growing.append(entry, &mut self.full));
+                    self.metrics.audit_entries.inc_by(entries.len() as u64);
+                    Ok(first)
+                }
+                Err(error) => Err(error.clone()),
+            };
+            first = self.growing.size();
+            let _caller_gone = durable.send(end);
+        }
+        let size = self.growing.size();
+        self.standing.send_if_modified(|standing| std::mem::replace(&mut standing.size, size) != size);
+        if written.is_ok() && self.segment.length > SEGMENT_BYTES {
+            self.next_segment();
+        }
+    }
+
+    fn write(&mut self, round: &[Append]) -> io::Result<()> {
+        let (mut bytes, mut seals) = (Vec::new(), self.segment.seals.clone());
+        if let Some(size) = self.mark {
+            seals.published(size, &mut bytes);
+        }
+        for entry in round.iter().flat_map(|append| &append.entries) {
+            seals.entry(entry, &mut bytes);
+        }
+        self.segment.write(&bytes, seals)?;
+        self.mark = None;
+        self.metrics.audit_rounds.inc();
+        Ok(())
+    }
+
+    /// A new segment begins where the last one ends. If it cannot be made, the last one goes on.
+    fn next_segment(&mut self) {
+        match Segment::start(&self.disk, &self.growing) {
+            Ok(segment) => {
+                let ended = std::mem::replace(&mut self.segment, segment);
+                self.older.push((ended.first, self.segment.first));
+            }
+            Err(error) => tracing::warn!(%error, "begin a segment of the audit log's journal"),
+        }
+    }
+
+    fn publish(&mut self) {
+        self.publish_at = Instant::now() + self.publish_every;
+        let size = self.growing.size();
+        let origin = self.signer.verifier().name().to_owned();
+        let checkpoint = Checkpoint { origin, size, root: self.growing.root() }.sign(&self.signer);
+        let Ok(checkpoint) = checkpoint else { return };
+        let (full, edge) = (std::mem::take(&mut self.full), self.growing.edge());
+        let publication = Publication { size, full, edge, checkpoint };
+        self.publishing = self.publisher.publish.send(publication).is_ok();
+    }
+
+    fn take_published(&mut self, published: Published) {
+        self.publishing = false;
+        match published {
+            Ok(size) => {
+                self.published = size;
+                self.standing.send_modify(|standing| standing.published = size);
+                self.mark = Some(size);
+                // What lies before is under a checkpoint that is out.
+                self.older
+                    .retain(|(first, end)| *end > size || self.disk.remove(&journal::path(*first)).is_err());
+            }
+            Err((publication, error)) => {
+                tracing::warn!(%error, "publish the audit log: it is tried again, the journal holds what is durable");
+                let later = std::mem::replace(&mut self.full, publication.full);
+                self.full.extend(later);
+            }
+        }
+    }
+
+    fn break_down(&mut self, error: &io::Error) {
+        let obstacle = match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
+                format!("no room: {error}; free some, it goes on by itself")
+            }
+            _ => error.to_string(),
+        };
+        tracing::error!(obstacle, "the audit log cannot be written: nothing new is taken until it can");
+        self.broken = Some(Instant::now() + LOOK_AGAIN_AFTER);
+        self.metrics.audit_writable.set(0);
+        self.standing.send_modify(|standing| standing.obstacle = Some(obstacle));
+    }
+
+    fn look_again(&mut self) {
+        match self.segment.cut_back(&self.disk) {
+            Ok(()) => {
+                tracing::info!("the audit log can be written again");
+                self.broken = None;
+                self.metrics.audit_writable.set(1);
+                self.standing.send_modify(|standing| standing.obstacle = None);
+            }
+            Err(_still) => self.broken = Some(Instant::now() + LOOK_AGAIN_AFTER),
+        }
+    }
+
+    fn obstacle(&self) -> String {
+        self.standing.borrow().obstacle.clone().unwrap_or_default()
+    }
+
+    /// Publishes what is durable. Without room that is left to the next start.
+    async fn finish(&mut self) {
+        if self.publishing
+            && let Some(published) = self.publisher.published.recv().await
+        {
+            self.take_published(published);
+        }
+        if self.growing.size() > self.published {
+            self.publish();
+            if let Some(published) = self.publisher.published.recv().await {
+                self.take_published(published);
+            }
+        }
+        if self.mark.is_some()
+            && self.broken.is_none()
+            && let Err(error) = self.write(&[])
+        {
+            tracing::warn!(%error, "say in the audit log's journal that its last checkpoint is out");
+        }
+    }
+}
+
+impl Segment {
+    /// Begins where the log has come to.
+    fn start(disk: &Disk, growing: &Growing) -> io::Result<Self> {
+        let first = growing.size();
+        let (head, seals) = Header { first, root: growing.root() }.encode();
+        let file = disk.start(&journal::path(first), &head)?;
+        Ok(Self { first, file, length: head.len() as u64, seals })
+    }
+
+    fn write(&mut self, bytes: &[u8], seals: journal::Writer) -> io::Result<()> {
+        if let Err(error) = self.file.write_all(bytes).and_then(|()| self.file.sync_data()) {
+            // Nobody is told of it, so it is not to be there; if this fails too, `cut_back` comes before the next round.
+            let _later = self.file.set_len(self.length);
+            return Err(error);
+        }
+        self.length += bytes.len() as u64;
+        self.seals = seals;
+        Ok(())
+    }
+
+    /// Back to what is known to be durable, with room to go on. Opened again: after a failed fsync the old handle would
+    /// not tell of what it lost.
+    fn cut_back(&mut self, disk: &Disk) -> io::Result<()> {
+        let file = disk.append_to(&journal::path(self.first))?;
+        file.set_len(self.length)?;
+        match fallocate(&file, FallocateFlags::KEEP_SIZE, self.length, ROOM) {
+            // A file system that cannot promise room: the next round finds out.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        file.sync_data()?;
+        self.file = file;
+        Ok(())
+    }
+}
