@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use bridge_runtime::cli::{self, Outcome};
 use bridge_runtime::identity::Role;
 use bridge_runtime::tunnel::Tunnel;
-use bridge_runtime::{config, hardening, telemetry};
+use bridge_runtime::{audit_log, config, hardening, telemetry};
 use clap::{Parser, Subcommand};
 
 use crate::config::CloudConfig;
@@ -44,6 +44,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// The append-only log of what passed the tunnel: read it, verify it, prove and compare what is in it.
+    Audit(audit_log::command::Audit),
 }
 
 /// Runs the command that the process was called with.
@@ -68,6 +70,7 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
         Command::Status { json } => {
             cli::runtime()?.block_on(cli::status(load(&config)?.admin.listen, json))?
         }
+        Command::Audit(command) => audit_log::command::run(command, || Ok(load(&config)?.audit))?,
     }
     Ok(())
 }

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, Currency};
 use bridge_runtime::config::{
-    AdminConfig, AgentConfig, ByteSize, LogConfig, Mistakes, Reader, Secret, Section, TunnelConfig,
+    AdminConfig, AgentConfig, AuditConfig, ByteSize, LogConfig, Mistakes, Reader, Secret, Section,
+    TunnelConfig,
 };
+use bridge_runtime::identity::Role;
 
 /// Everything that bridge-cloud is told.
 pub struct CloudConfig {
@@ -21,6 +23,8 @@ pub struct CloudConfig {
     pub admin: AdminConfig,
     /// `[log]`
     pub log: LogConfig,
+    /// `[audit]`
+    pub audit: AuditConfig,
     /// `[tunnel]`
     pub tunnel: TunnelConfig,
     /// `[storefront]`
@@ -44,6 +48,7 @@ impl CloudConfig {
         let agent = AgentConfig::read(&mut reader);
         let admin = AdminConfig::read(&mut reader, "127.0.0.1:9080");
         let log = LogConfig::read(&mut reader);
+        let audit = AuditConfig::read(&mut reader, Role::Cloud, &agent);
         let tunnel = TunnelConfig::read(&mut reader);
         let storefront = StorefrontConfig::read(&mut reader);
         let sealing = SealingConfig::read(&mut reader);
@@ -57,7 +62,19 @@ impl CloudConfig {
         // Nothing is left out here: a brand or name that is none was a mistake.
         let brands =
             brands.into_iter().filter_map(|(name, brand)| Some((Brand::new(&name).ok()?, brand?))).collect();
-        Ok(Self { agent, admin, log, tunnel, storefront, sealing, orders, catalogue, brands, effective })
+        Ok(Self {
+            agent,
+            admin,
+            log,
+            audit,
+            tunnel,
+            storefront,
+            sealing,
+            orders,
+            catalogue,
+            brands,
+            effective,
+        })
     }
 }
 

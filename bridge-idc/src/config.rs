@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bridge_runtime::config::{
-    AdminConfig, AgentConfig, Kind, LogConfig, Mistakes, Place, Reader, Secret, Setting, TunnelConfig,
+    AdminConfig, AgentConfig, AuditConfig, Kind, LogConfig, Mistakes, Place, Reader, Secret, Setting,
+    TunnelConfig,
 };
+use bridge_runtime::identity::Role;
 
 /// Everything that bridge-idc is told.
 pub struct IdcConfig {
@@ -18,6 +20,8 @@ pub struct IdcConfig {
     pub admin: AdminConfig,
     /// `[log]`
     pub log: LogConfig,
+    /// `[audit]`
+    pub audit: AuditConfig,
     /// `[tunnel]`
     pub tunnel: TunnelConfig,
     /// `[ledger]`
@@ -39,13 +43,14 @@ impl IdcConfig {
         let agent = AgentConfig::read(&mut reader);
         let admin = AdminConfig::read(&mut reader, "127.0.0.1:9081");
         let log = LogConfig::read(&mut reader);
+        let audit = AuditConfig::read(&mut reader, Role::Idc, &agent);
         let tunnel = TunnelConfig::read(&mut reader);
         let ledger = LedgerConfig::read(&mut reader);
         let keys = KeysConfig::read(&mut reader);
         let orders = OrdersConfig::read(&mut reader);
         let catalogue = CatalogueConfig::read(&mut reader);
         let effective = reader.finish()?;
-        Ok(Self { agent, admin, log, tunnel, ledger, keys, orders, catalogue, effective })
+        Ok(Self { agent, admin, log, audit, tunnel, ledger, keys, orders, catalogue, effective })
     }
 }
 

@@ -11,7 +11,7 @@ use bridge_protocol::domain::OrderId;
 use bridge_runtime::cli::{self, Failure, Outcome};
 use bridge_runtime::identity::Role;
 use bridge_runtime::tunnel::Tunnel;
-use bridge_runtime::{clock, config, hardening, telemetry};
+use bridge_runtime::{audit_log, clock, config, hardening, telemetry};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -68,6 +68,8 @@ enum Command {
     /// Personal data, for those who must see it.
     #[command(subcommand)]
     Personal(PersonalData),
+    /// The append-only log of what passed the tunnel: read it, verify it, prove and compare what is in it.
+    Audit(audit_log::command::Audit),
 }
 
 #[derive(Subcommand)]
@@ -165,6 +167,7 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
         }
         Command::Catalogue(command) => cli::runtime()?.block_on(catalogue::run(&config, command))?,
         Command::Keys(command) => keys(&config, command)?,
+        Command::Audit(command) => audit_log::command::run(command, || Ok(load(&config)?.audit))?,
         Command::Personal(PersonalData::Show { order, purpose }) => {
             hardening::forbid_core_dumps()?;
             cli::runtime()?.block_on(show_personal(&load(&config)?, &order, &purpose))?;

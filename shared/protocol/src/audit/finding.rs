@@ -114,6 +114,52 @@ pub enum Finding {
     },
 }
 
+impl Finding {
+    /// The code in `--json`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoCheckpoint => "no-checkpoint",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::Seen(_) => "seen-checkpoint",
+            Self::PutBack { .. } => "put-back",
+            Self::TwoHistories { .. } => "two-histories",
+            Self::Missing { .. } => "missing",
+            Self::Changed { .. } => "changed",
+            Self::Removed { .. } => "removed",
+            Self::Added { .. } => "added",
+            Self::Reordered { .. } => "reordered",
+            Self::CutOff { .. } => "cut-off",
+            Self::Form { .. } => "form",
+            Self::Tile { .. } => "tile",
+            Self::Root { .. } => "root",
+            Self::Journal { .. } => "journal",
+            Self::JournalEntry { .. } => "journal-entry",
+        }
+    }
+
+    /// The first entry that it concerns, where that can be told.
+    pub fn entry(&self) -> Option<u64> {
+        match self {
+            Self::Missing { entry, .. }
+            | Self::Changed { entry }
+            | Self::Removed { entry }
+            | Self::Added { entry }
+            | Self::Reordered { entry }
+            | Self::CutOff { entry }
+            | Self::Form { entry }
+            | Self::Tile { entry, .. }
+            | Self::Root { from: entry, .. }
+            | Self::JournalEntry { entry, .. } => Some(*entry),
+            Self::PutBack { size, .. } => Some(*size),
+            Self::NoCheckpoint
+            | Self::Checkpoint(_)
+            | Self::Seen(_)
+            | Self::TwoHistories { .. }
+            | Self::Journal { .. } => None,
+        }
+    }
+}
+
 /// A file cannot be read, for a reason that has nothing to do with what is in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

@@ -94,6 +94,41 @@ pub fn bundle<F: Folder>(folder: &F, size: u64, index: u64) -> Result<Vec<Vec<u8
     }
 }
 
+/// Gives every durable entry from this index on to `take`, in order, published or not; the index after the last one.
+/// Nothing is verified: what is said of entries here, [`super::verify`] proves.
+pub fn entries<F: Folder>(
+    folder: &F,
+    from: u64,
+    mut take: impl FnMut(u64, &[u8]),
+) -> Result<u64, Unverified> {
+    let published = match folder.read(CHECKPOINT)? {
+        Some(note) => Checkpoint::unverified(&note).ok_or(Finding::NoCheckpoint)?.size,
+        None => 0,
+    };
+    let mut next = from;
+    while next < published {
+        for (index, entry) in (next / FULL * FULL..).zip(bundle(folder, published, next / FULL)?) {
+            if index >= next {
+                take(index, &entry);
+                next = index + 1;
+            }
+        }
+    }
+    for segment in segments(folder)? {
+        // A journal that begins later belongs to a checkpoint that came meanwhile; the next call sees it.
+        if segment.first > next {
+            break;
+        }
+        for (index, entry) in (segment.first..).zip(&segment.entries) {
+            if index >= next {
+                take(index, entry);
+                next = index + 1;
+            }
+        }
+    }
+    Ok(next)
+}
+
 /// The journal's segments, the first one first. Only the last one may be cut short.
 pub fn segments<F: Folder>(folder: &F) -> Result<Vec<Segment>, Unverified> {
     let mut firsts: Vec<u64> = folder.list()?.iter().filter_map(|path| journal::first_of(path)).collect();

@@ -7,12 +7,12 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bridge_protocol::audit::entry::{Entry, EntryError};
 use bridge_protocol::note::NoteVerifier;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::config::AuditConfig;
 use crate::telemetry::metrics::Metrics;
 
 // Files that appear whole or not at all, and the lock.
@@ -27,6 +27,9 @@ pub use key::{KeyError, load as load_key};
 mod recover;
 pub use recover::RecoverError;
 
+// The command line.
+pub mod command;
+
 // The thread that makes entries durable.
 mod writer;
 
@@ -35,20 +38,6 @@ mod publisher;
 
 /// Appends that the writer has not taken yet. Each comes from a part of the agent that has a bound of its own; more wait.
 const QUEUE: usize = 1_024;
-
-/// Where the log is and what it is called.
-#[derive(Debug, Clone)]
-pub struct AuditConfig {
-    /// The folder, made at the first start.
-    pub dir: PathBuf,
-    /// The log's signing key, made at the first start, readable by its owner only. Keep it out of the folder: whoever
-    /// copies the log must not be able to sign.
-    pub key_file: PathBuf,
-    /// The log's name, which stands in its key and in every checkpoint.
-    pub origin: String,
-    /// Between two checkpoints while there is something new.
-    pub publish_every: Duration,
-}
 
 /// What the log looks like from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

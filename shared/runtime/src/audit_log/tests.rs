@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use bridge_protocol::audit::Event;
 use bridge_protocol::audit::entry::{Stopped, Word};

@@ -20,7 +20,7 @@ mod reader;
 pub use reader::{Reader, Section};
 
 mod sections;
-pub use sections::{AdminConfig, AgentConfig, LogConfig, LogFormat, PostQuantum, TunnelConfig};
+pub use sections::{AdminConfig, AgentConfig, AuditConfig, LogConfig, LogFormat, PostQuantum, TunnelConfig};
 
 pub mod sample;
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::identity::Role;
+
 use super::reader::Reader;
 use super::secret::SecretFile;
 use super::values::{BitRate, ByteSize, DialTarget, InputFile, NAME_RULE, is_name};
@@ -52,6 +54,45 @@ impl AdminConfig {
             );
         }
         config
+    }
+}
+
+/// `[audit]`: where the audit log is and what it is called.
+#[derive(Clone, Debug)]
+pub struct AuditConfig {
+    /// The log's folder, made at the first start.
+    pub dir: PathBuf,
+    /// The log's signing key, made at the first start, readable by its owner only. It is not in the folder: whoever copies
+    /// the log must not be able to sign.
+    pub key_file: PathBuf,
+    /// The log's name, which stands in its key and in every checkpoint.
+    pub origin: String,
+    /// Between two checkpoints while there is something new.
+    pub publish_every: Duration,
+}
+
+impl AuditConfig {
+    /// Reads `[audit]` of an agent of this role.
+    pub fn read(reader: &mut Reader, role: Role, agent: &AgentConfig) -> Self {
+        let mut section = reader.section("audit");
+        let dir: Option<PathBuf> = section.optional("dir");
+        let key_file: Option<PathBuf> = section.optional("key_file");
+        let origin: Option<String> = section.optional("origin");
+        let fits = |origin: &str| {
+            (1..=100).contains(&origin.len()) && !origin.contains(|c: char| c.is_whitespace() || c == '+')
+        };
+        if !origin.as_deref().is_none_or(fits) {
+            section.refuse(
+                "origin",
+                "must be 1 to 100 characters without spaces and plus signs, such as \"shop.example/audit/seoul-1\"",
+            );
+        }
+        Self {
+            dir: dir.unwrap_or_else(|| agent.state_dir.join("audit")),
+            key_file: key_file.unwrap_or_else(|| agent.state_dir.join("audit.key")),
+            origin: origin.unwrap_or_else(|| format!("bridge.internal/{role}/{}", agent.name)),
+            publish_every: section.or("publish_every", "1s"),
+        }
     }
 }
 

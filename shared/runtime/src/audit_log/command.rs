@@ -1,0 +1,403 @@
+//! `audit ...` of both command lines: read the log, verify it, prove an entry, compare two logs.
+//!
+//! Everything here only reads. With `--dir` and `--key` it needs neither an agent nor its configuration.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bridge_protocol::audit::entry::Event;
+use bridge_protocol::audit::finding::{Finding, Unverified};
+use bridge_protocol::audit::folder::Folder as _;
+use bridge_protocol::audit::reconcile::{Difference, Reconciled, Reconciler};
+use bridge_protocol::audit::verify::{Verified, verify};
+use bridge_protocol::audit::{Checkpoint, Entry, folder, prove};
+use bridge_protocol::note::NoteVerifier;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::{Disk, load_key};
+use crate::cli::{self, Failure, Outcome};
+use crate::config::AuditConfig;
+
+/// Between two looks at a log that is followed.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// A log that its agent writes may change between two reads: what is found then is looked at again so often.
+const LOOKS: usize = 5;
+
+/// What can be asked of an audit log, by a command line of its own or an agent's.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  audit tail --follow --kind order-sent\n  audit key                                # the line to give an auditor\n  \
+                  audit verify --dir /srv/copy/audit --key 'bridge.internal/idc/seoul-1+1f2e3d4c+BASE64'\n  \
+                  audit prove 4711 > 4711.tlog-proof\n  audit check 4711.tlog-proof --key 'bridge.internal/...'\n  \
+                  audit reconcile cloud/audit idc/audit\n\n\
+                  Exit codes: 0 done and nothing wrong, 1 something is wrong with the log, 2 usage or configuration."
+)]
+pub struct Audit {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show the last entries.
+    Tail {
+        #[command(flatten)]
+        at: At,
+        /// How many.
+        #[arg(short = 'n', long, default_value_t = 10)]
+        lines: u64,
+        /// Go on with each new one.
+        #[arg(long)]
+        follow: bool,
+        /// Only entries of this kind.
+        #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(Event::KINDS))]
+        kind: Option<String>,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one entry.
+    Show {
+        /// Its index, from 0.
+        entry: u64,
+        #[command(flatten)]
+        at: At,
+        /// As a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check the whole log; name the first entry that was changed, removed, reordered or cut off.
+    Verify {
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        key: Key,
+        /// A checkpoint of this log from before, kept elsewhere: shows whether the log still begins as it did.
+        #[arg(long, value_name = "FILE")]
+        seen: Option<PathBuf>,
+        /// As a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a proof (c2sp.org/tlog-proof) that an entry is in the log.
+    Prove {
+        /// Its index, from 0.
+        entry: u64,
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        key: Key,
+    },
+    /// Check a proof without the log, and show its entry.
+    Check {
+        /// The proof.
+        proof: PathBuf,
+        #[command(flatten)]
+        key: Key,
+        /// As a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare the logs of both ends of a tunnel.
+    Reconcile {
+        /// The cloud agent's folder.
+        cloud: PathBuf,
+        /// The IDC agent's folder.
+        idc: PathBuf,
+        /// As a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the verifier key of this agent's log.
+    Key,
+}
+
+/// Which log.
+#[derive(Args)]
+struct At {
+    /// The log's folder; without it, audit.dir of the configuration.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// Whose signature is believed.
+#[derive(Args)]
+struct Key {
+    /// The log's verifier key, as `audit key` prints it; without it, the key of the configuration.
+    #[arg(long, value_name = "VKEY")]
+    key: Option<String>,
+}
+
+/// Runs a command; `config` is asked only for what the command line leaves out.
+pub fn run(Audit { command }: Audit, config: impl Fn() -> Result<AuditConfig, Failure>) -> Outcome {
+    let disk = |at: At| match at.dir {
+        Some(dir) => existing(dir),
+        None => existing(config()?.dir),
+    };
+    let verifier = |key: Key| match key.key {
+        Some(key) => NoteVerifier::parse(&key).map_err(cli::usage),
+        None => own_key(&config()?),
+    };
+    match command {
+        Command::Tail { at, lines, follow, kind, json } => {
+            tail(&disk(at)?, lines, follow, kind.as_deref(), json)
+        }
+        Command::Show { entry, at, json } => show(&disk(at)?, entry, json),
+        Command::Verify { at, key, seen, json } => {
+            let seen = seen.map(|path| read(&path)).transpose()?;
+            check_log(&disk(at)?, &verifier(key)?, seen.as_deref(), json)
+        }
+        Command::Prove { entry, at, key } => {
+            let (disk, key) = (disk(at)?, verifier(key)?);
+            let proof = look(&disk, || prove::prove(&disk, &key, entry)).map_err(cli::failed)?;
+            let none =
+                || cli::failed(format!("entry {entry} is under no checkpoint yet: ask again in a second"));
+            io::stdout().write_all(proof.ok_or_else(none)?.as_bytes())?;
+            Ok(())
+        }
+        Command::Check { proof, key, json } => {
+            let text = String::from_utf8(read(&proof)?).unwrap_or_default();
+            let proven = prove::check(&text, &verifier(key)?).map_err(cli::failed)?;
+            let (origin, size) = (&proven.checkpoint.origin, proven.checkpoint.size);
+            if !json {
+                writeln!(
+                    io::stdout(),
+                    "entry {} of {size} in {origin}, as its log signed it:",
+                    proven.index
+                )?;
+            }
+            print(&mut io::stdout(), proven.index, &proven.entry, json)?;
+            Ok(())
+        }
+        Command::Reconcile { cloud, idc, json } => reconcile(&existing(cloud)?, &existing(idc)?, json),
+        Command::Key => {
+            writeln!(io::stdout(), "{}", own_key(&config()?)?)?;
+            Ok(())
+        }
+    }
+}
+
+fn existing(dir: PathBuf) -> Result<Disk, Failure> {
+    if dir.is_dir() {
+        Ok(Disk::new(dir))
+    } else {
+        Err(cli::usage(format!("{}: there is no such folder: --dir names the audit log's", dir.display())))
+    }
+}
+
+fn own_key(config: &AuditConfig) -> Result<NoteVerifier, Failure> {
+    load_key(&config.key_file).map(|signer| signer.verifier().clone()).map_err(|error| {
+        cli::usage(format!("{error}; the agent makes it at its first start, and --key takes a verifier key"))
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|error| cli::usage(format!("{}: {error}", path.display())))
+}
+
+/// Looks again while the log changes between two reads.
+fn look<T>(disk: &Disk, look: impl Fn() -> Result<T, Unverified>) -> Result<T, Unverified> {
+    let stamp = || fs::metadata(disk.path(folder::CHECKPOINT)).and_then(|file| file.modified()).ok();
+    let mut found;
+    let mut looks = 0;
+    loop {
+        let before = stamp();
+        found = look();
+        looks += 1;
+        if found.is_ok() || looks >= LOOKS || stamp() == before && looks >= 2 {
+            return found;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn tail(disk: &Disk, lines: u64, follow: bool, kind: Option<&str>, json: bool) -> Outcome {
+    let is_wanted = |entry: &[u8]| {
+        kind.is_none_or(|kind| Entry::parse(entry).is_ok_and(|entry| entry.event.kind() == kind))
+    };
+    let from = |first: u64, lines: u64| {
+        let read = || {
+            let mut last = VecDeque::new();
+            let next = folder::entries(disk, first, |index, entry| {
+                if is_wanted(entry) {
+                    last.push_back((index, entry.to_vec()));
+                    if last.len() as u64 > lines {
+                        last.pop_front();
+                    }
+                }
+            })?;
+            Ok((last, next))
+        };
+        look(disk, read).map_err(cli::failed)
+    };
+    // Entries of one kind may be anywhere; otherwise the last ones are enough to read.
+    let note = disk.read(folder::CHECKPOINT).map_err(cli::failed)?.unwrap_or_default();
+    let published = Checkpoint::unverified(&note).map_or(0, |checkpoint| checkpoint.size);
+    let first = if kind.is_none() { published.saturating_sub(lines) } else { 0 };
+    let (mut entries, mut next) = from(first, lines)?;
+    let mut out = io::stdout();
+    loop {
+        for (index, entry) in entries {
+            print(&mut out, index, &entry, json)?;
+        }
+        if !follow {
+            return Ok(());
+        }
+        out.flush()?;
+        std::thread::sleep(LOOK_EVERY);
+        (entries, next) = from(next, u64::MAX)?;
+    }
+}
+
+fn show(disk: &Disk, wanted: u64, json: bool) -> Outcome {
+    let read = || {
+        let mut found = None;
+        folder::entries(disk, wanted, |index, entry| {
+            if index == wanted {
+                found = Some(entry.to_vec());
+            }
+        })?;
+        Ok(found)
+    };
+    let entry = look(disk, read).map_err(cli::failed)?;
+    let entry = entry.ok_or_else(|| cli::failed(format!("the log has no entry {wanted} yet")))?;
+    print(&mut io::stdout(), wanted, &entry, json)?;
+    Ok(())
+}
+
+/// One line an entry: index, time, kind, facts.
+fn print(out: &mut impl io::Write, index: u64, bytes: &[u8], json: bool) -> io::Result<()> {
+    let value: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
+    if json {
+        return writeln!(out, "{}", json!({"index": index, "entry": value}));
+    }
+    let Ok(entry) = Entry::parse(bytes) else {
+        return writeln!(out, "{index:>8}  not an entry that this version reads: {} bytes", bytes.len());
+    };
+    let facts = value.get("facts").and_then(Value::as_object).into_iter().flatten().map(|(name, fact)| {
+        let fact = fact.as_str().map_or_else(|| fact.to_string(), str::to_owned);
+        format!(" {name}={fact}")
+    });
+    writeln!(out, "{index:>8}  {}  {}{}", entry.at, entry.event.kind(), facts.collect::<String>())
+}
+
+fn check_log(disk: &Disk, key: &NoteVerifier, seen: Option<&[u8]>, json: bool) -> Outcome {
+    let checked = look(disk, || verify(disk, key, seen));
+    let mut out = io::stdout();
+    match checked {
+        Ok(verified) if json => writeln!(out, "{}", verified_json(&verified))?,
+        Ok(Verified { checkpoint, unpublished, torn }) => {
+            writeln!(out, "{}: {} entries are as they were logged", checkpoint.origin, checkpoint.size)?;
+            if unpublished > 0 {
+                writeln!(out, "{unpublished} more are durable and not under a checkpoint yet")?;
+            }
+            if torn {
+                writeln!(
+                    out,
+                    "a last record was not written to its end; nobody was told that it is durable"
+                )?;
+            }
+        }
+        Err(unverified) => {
+            if json {
+                let finding = unverified.finding();
+                let entry = finding.and_then(Finding::entry);
+                let code = finding.map_or("unreadable", Finding::code);
+                let text = unverified.to_string();
+                writeln!(
+                    out,
+                    "{}",
+                    json!({"verified": false, "finding": code, "entry": entry, "text": text})
+                )?;
+            }
+            return Err(cli::failed(unverified));
+        }
+    }
+    Ok(())
+}
+
+fn verified_json(Verified { checkpoint, unpublished, torn }: &Verified) -> Value {
+    let root: String = checkpoint.root.iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({
+        "verified": true,
+        "origin": checkpoint.origin,
+        "size": checkpoint.size,
+        "root": root,
+        "unpublished": unpublished,
+        "torn": torn,
+    })
+}
+
+fn reconcile(cloud: &Disk, idc: &Disk, json: bool) -> Outcome {
+    let mut reconciler = Reconciler::new();
+    let mut unread = 0u64;
+    let mut take = |disk: &Disk, side: fn(&mut Reconciler, &Entry)| {
+        folder::entries(disk, 0, |_, bytes| match Entry::parse(bytes) {
+            Ok(entry) => side(&mut reconciler, &entry),
+            Err(_) => unread += 1,
+        })
+        .map_err(cli::failed)
+    };
+    // The side that receives first: what it has, the other one has sent before.
+    take(idc, Reconciler::idc)?;
+    take(cloud, Reconciler::cloud)?;
+    let reconciled = reconciler.finish();
+    let mut out = io::stdout();
+    if json {
+        writeln!(out, "{}", reconciled_json(&reconciled, unread))?;
+    } else {
+        let Reconciled { agreed, lost, differences, in_doubt } = &reconciled;
+        writeln!(
+            out,
+            "{agreed} requests agree, {lost} were lost with a link or an agent and nobody was told otherwise"
+        )?;
+        for (title, list) in [("different", differences), ("in doubt, one log ends earlier", in_doubt)] {
+            for difference in list {
+                writeln!(out, "{title}: {}", sentence(difference))?;
+            }
+        }
+        if unread > 0 {
+            writeln!(out, "{unread} entries are in no form that this version reads")?;
+        }
+    }
+    match reconciled.differences.len() {
+        0 => Ok(()),
+        count => Err(cli::failed(format!("the logs differ about {count} requests"))),
+    }
+}
+
+fn sentence(difference: &Difference) -> String {
+    let entry = |index: Option<u64>| index.map_or("none".to_owned(), |index| index.to_string());
+    let Difference { brand, order, key, cloud_entry, idc_entry, what } = difference;
+    let (cloud, idc) = (entry(*cloud_entry), entry(*idc_entry));
+    format!("order {order} of {brand}, key {}: {what} (cloud entry {cloud}, IDC entry {idc})", key.to_hex())
+}
+
+fn reconciled_json(reconciled: &Reconciled, unread: u64) -> Value {
+    let list = |differences: &[Difference]| -> Vec<Value> {
+        let one = |difference: &Difference| {
+            json!({
+                "brand": difference.brand.as_str(),
+                "order": difference.order.to_string(),
+                "key": difference.key.to_hex(),
+                "cloud_entry": difference.cloud_entry,
+                "idc_entry": difference.idc_entry,
+                "what": difference.what.code(),
+                "text": difference.what.to_string(),
+            })
+        };
+        differences.iter().map(one).collect()
+    };
+    json!({
+        "agreed": reconciled.agreed,
+        "lost": reconciled.lost,
+        "differences": list(&reconciled.differences),
+        "in_doubt": list(&reconciled.in_doubt),
+        "unread": unread,
+    })
+}
