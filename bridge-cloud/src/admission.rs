@@ -32,6 +32,8 @@ pub struct Load {
     pub link_open: bool,
     /// Requests waiting for a link.
     pub queued: usize,
+    /// Whether what is sent and answered can be logged.
+    pub audit_writable: bool,
 }
 
 /// Why an order is not admitted. It has had no effect.
@@ -40,6 +42,9 @@ pub enum NotAdmitted {
     /// No link to the IDC takes orders.
     #[error("the data centre cannot be reached")]
     NoLink,
+    /// The audit log cannot be written.
+    #[error("the audit log cannot be written")]
+    NoAuditLog,
     /// As many wait as may.
     #[error("as many orders wait as this agent accepts")]
     Full,
@@ -54,6 +59,8 @@ impl NotAdmitted {
         match self {
             // Links reconnect within five seconds; most within one.
             Self::NoLink => Duration::from_secs(2),
+            // Somebody has to make room on a disk.
+            Self::NoAuditLog => Duration::from_secs(5),
             // A full queue is worked off in well under a second.
             Self::Full | Self::Draining => Duration::from_secs(1),
         }
@@ -66,6 +73,8 @@ pub fn admit_write(load: Load, queue_max: usize, draining: bool) -> Result<(), N
         Err(NotAdmitted::Draining)
     } else if !load.link_open {
         Err(NotAdmitted::NoLink)
+    } else if !load.audit_writable {
+        Err(NotAdmitted::NoAuditLog)
     } else if load.queued >= queue_max {
         Err(NotAdmitted::Full)
     } else {
@@ -89,8 +98,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_link_or_room_or_when_draining_nothing_is_admitted() {
-        let load = |link_open, queued| Load { link_open, queued };
+    fn without_a_link_a_log_or_room_or_when_draining_nothing_is_admitted() {
+        let load = |link_open, queued| Load { link_open, queued, audit_writable: true };
+        let unlogged = Load { audit_writable: false, ..load(true, 0) };
+        assert_eq!(admit_write(unlogged, 10, false), Err(NotAdmitted::NoAuditLog));
         assert_eq!(admit_write(load(true, 9), 10, false), Ok(()));
         assert_eq!(admit_write(load(true, 10), 10, false), Err(NotAdmitted::Full));
         assert_eq!(admit_write(load(false, 0), 10, false), Err(NotAdmitted::NoLink));

@@ -15,6 +15,7 @@ use bridge_protocol::order_link::sender::{Answer, Limits, Output, Rejected, Requ
 use bridge_protocol::seal::manifest::Manifest;
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::{ToCloud, to_idc};
+use bridge_runtime::audit_log::{AuditLog, Last};
 use bridge_runtime::clock;
 use bridge_runtime::telemetry::metrics::{Metrics, Queue};
 use bridge_runtime::tunnel::{LinkSender, LinkUp, TunnelEvent};
@@ -34,6 +35,14 @@ pub struct OrderLink {
     load: watch::Receiver<Load>,
 }
 
+/// Where new sealing keys are logged.
+pub struct KeysLog {
+    /// The audit log.
+    pub log: AuditLog,
+    /// What it was told last.
+    pub last: Last,
+}
+
 struct Submission {
     order: OrderId,
     kind: to_idc::Kind,
@@ -41,7 +50,7 @@ struct Submission {
 }
 
 impl OrderLink {
-    /// How much is on the link now.
+    /// How much is on the link now. Of the audit log it knows nothing.
     pub fn load(&self) -> Load {
         *self.load.borrow()
     }
@@ -62,6 +71,7 @@ pub type ManifestWatch = watch::Receiver<Option<Arc<Manifest>>>;
 pub fn start(
     limits: Limits,
     pinned: Vec<NoteVerifier>,
+    keys: KeysLog,
     tunnel: mpsc::Receiver<TunnelEvent>,
     metrics: Arc<Metrics>,
 ) -> (OrderLink, ManifestWatch, impl Future<Output = ()>) {
@@ -76,6 +86,7 @@ pub fn start(
         callers: HashMap::new(),
         links: HashMap::new(),
         pinned,
+        keys,
         manifest,
         load,
         metrics,
@@ -92,6 +103,7 @@ struct Owner {
     links: HashMap<LinkId, LinkSender>,
     /// The IDC keys that may sign a manifest.
     pinned: Vec<NoteVerifier>,
+    keys: KeysLog,
     manifest: watch::Sender<Option<Arc<Manifest>>>,
     load: watch::Sender<Load>,
     metrics: Arc<Metrics>,
@@ -178,6 +190,8 @@ impl Owner {
                     let changed = known.as_deref() != Some(&manifest);
                     if changed {
                         tracing::info!(keys = manifest.keys.len(), "a new sealing-key manifest is in use");
+                        let ids = manifest.keys.iter().map(|key| key.id.0.as_slice());
+                        self.keys.last.keys(&self.keys.log, note, ids);
                         *known = Some(Arc::new(manifest));
                     }
                     changed
@@ -209,7 +223,8 @@ impl Owner {
     }
 
     fn report_load(&self) {
-        let load = Load { link_open: self.sender.has_open_link(), queued: self.sender.queued() };
+        let (link_open, queued) = (self.sender.has_open_link(), self.sender.queued());
+        let load = Load { link_open, queued, audit_writable: true };
         self.load.send_if_modified(|known| std::mem::replace(known, load) != load);
         self.metrics.set_queue_depth(Queue::Orders, load.queued);
         self.metrics.set_queue_depth(Queue::InFlight, self.callers.len());

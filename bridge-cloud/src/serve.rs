@@ -15,6 +15,7 @@ use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::sender::Limits;
 use bridge_protocol::wire::feed;
 use bridge_runtime::admin::{self, Report};
+use bridge_runtime::audit_log::{self, AuditLog, Last};
 use bridge_runtime::clock;
 use bridge_runtime::identity::Role;
 use bridge_runtime::shutdown::{self, ServiceState, Shutdown};
@@ -25,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{BrandConfig, CloudConfig};
-use crate::order_link::{self, ManifestWatch, OrderLink};
+use crate::order_link::{self, KeysLog, ManifestWatch, OrderLink};
 use crate::replica::compress::Compressor;
 use crate::replica::follow::{Follower, Snapshots, Standing};
 use crate::replica::master::Master;
@@ -53,6 +54,11 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
     std::fs::create_dir_all(&config.agent.state_dir)
         .with_context(|| format!("create agent.state_dir {}", config.agent.state_dir.display()))?;
 
+    let (audit, audit_end) = AuditLog::open(&config.audit, metrics.clone())?;
+    audit_log::started(&audit, &config.agent.name, env!("CARGO_PKG_VERSION"));
+    let last = Last::beside(&config.audit.key_file);
+    last.configuration(&audit, &config.effective);
+
     let features = vec![feed::FEATURE.to_owned()];
     let (_greeting, greeting) =
         watch::channel(Greeting { agent: config.agent.name.clone(), features, ..Greeting::default() });
@@ -62,11 +68,14 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
         &config.agent.state_dir,
         greeting,
         metrics.clone(),
+        Some(audit.clone()),
         shutdown.clone(),
     )?;
 
     let pinned = pinned_keys(&config.sealing.verifier_keys)?;
-    let (link, manifest, owner) = order_link::start(limits(&config), pinned.clone(), events, metrics.clone());
+    let keys = KeysLog { log: audit.clone(), last };
+    let (link, manifest, owner) =
+        order_link::start(limits(&config), pinned.clone(), keys, events, metrics.clone());
     let owner = tokio::spawn(owner);
 
     let admin_listener = TcpListener::bind(config.admin.listen)
@@ -84,6 +93,7 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
         config: config.storefront,
         queue_max: config.orders.queue_max,
         link: link.clone(),
+        audit: audit.clone(),
         manifest: manifest.clone(),
         pinned,
         metrics: metrics.clone(),
@@ -99,6 +109,7 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
         storefront: address,
         tunnel: tunnel.clone(),
         link,
+        audit: audit.clone(),
         manifest,
         replica: standing_seen,
     };
@@ -110,6 +121,7 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
     tunnel.close().await;
     owner.await?;
     follower.await?;
+    audit_log::stopped(&audit, audit_end).await;
     admin.abort();
     tracing::info!("bridge-cloud has ended in order");
     Ok(())
@@ -212,6 +224,7 @@ struct Agent {
     storefront: SocketAddr,
     tunnel: TunnelHandle,
     link: OrderLink,
+    audit: AuditLog,
     manifest: ManifestWatch,
     replica: watch::Receiver<Standing>,
 }
@@ -223,6 +236,7 @@ impl Report for Agent {
             obstacles
                 .push("no link to an IDC takes orders: see /status, and the log for refusals".to_owned());
         }
+        obstacles.extend(self.audit.obstacle());
         if self.manifest.borrow().is_none() {
             obstacles.push(
                 "no sealing key is known: the IDC's manifest must be signed by a pinned key".to_owned(),
@@ -244,7 +258,7 @@ impl Report for Agent {
             "build": env!("CARGO_PKG_VERSION"),
             "identity": self.tunnel.id().to_string(),
             "storefront": self.storefront.to_string(),
-            "takes_orders": load.link_open,
+            "takes_orders": load.link_open && self.audit.is_writable(),
             "orders_queued": load.queued,
             "sealing_keys": keys,
             "catalogue": {
@@ -253,6 +267,7 @@ impl Report for Agent {
                 "rows": replica.rows,
                 "bootstrapping": replica.bootstrapping,
             },
+            "audit": self.audit.status(),
             "links": self.tunnel.status(),
         })
     }

@@ -1,19 +1,23 @@
 //! The agent itself, sans-IO: one owner of all state, one `handle`, outputs polled.
 //!
-//! An order's whole way through the IDC stands in [`Agent::handle`], in the order of its arms: received, opened,
-//! committed with its neighbours, certified, answered. The shell in `run` does what the outputs say and nothing else;
+//! An order's whole way through the IDC stands in [`Agent::handle`], in the order of its arms: received, opened, logged,
+//! committed with its neighbours, certified, logged again, answered. The shell in `run` does what the outputs say and nothing else;
 //! the simulation runs this same code.
 
 use std::collections::VecDeque;
 
+use bridge_protocol::audit::entry::{Carried, Digest, Ended, Entry, Event, Word};
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Delivery, Received, Receiver, Reply, Token};
 use bridge_protocol::seal::opening::Opener;
+use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Refusal, Refused, State, ToIdc, to_cloud};
+use bytes::Bytes;
 use rand::Rng;
 
-use crate::ledger::{Batch, Committed};
+use crate::auditing::{Auditing, Round};
+use crate::ledger::{self, Batch, Committed};
 use crate::open::{self, OpenFailure};
 use crate::planner::Request;
 use crate::receipt;
@@ -45,6 +49,8 @@ pub enum Input {
         /// What.
         message: ToIdc,
     },
+    /// The audit log's round under way has ended: its entries are durable, or come back because they are not.
+    Audited(Result<(), Vec<Entry>>),
     /// The batch under way has ended.
     Batch(BatchEnd),
     /// An order was looked up.
@@ -72,6 +78,8 @@ pub enum BatchEnd {
 /// What the shell does next.
 #[derive(Debug)]
 pub enum Output {
+    /// Make these entries durable and report the end. The next round comes only after that.
+    Audit(Round),
     /// Commit this batch and report its end. The next one comes only after that.
     Commit(Batch),
     /// Look an order up.
@@ -96,16 +104,27 @@ pub enum Output {
     },
 }
 
+/// What waits until the audit log has it durable.
+#[derive(Debug)]
+enum Then {
+    /// A request may be committed.
+    Commit(Token, Box<Request>),
+    /// A request is answered.
+    Answer(Token, to_cloud::Kind),
+}
+
 /// The agent's state.
 pub struct Agent {
     limits: Limits,
     keys: Keyring,
     receiver: Receiver,
     opener: Opener,
+    /// What waits for the audit log; at most the receiver's window.
+    auditing: Auditing<Then>,
     /// Opened requests that wait for the next batch; with `committing`, at most the receiver's window.
     waiting: VecDeque<(Token, Request)>,
-    /// Whom to answer for the batch under way, in its order; empty if there is none.
-    committing: Vec<Token>,
+    /// Whom to answer for the batch under way, and about what, in its order; empty if there is none.
+    committing: Vec<(Token, Header)>,
     /// Set while the database does not tell how the last batch ended: that batch is tried again, and nothing new taken.
     doubtful: bool,
     outputs: VecDeque<Output>,
@@ -120,6 +139,7 @@ impl Agent {
             keys,
             receiver: Receiver::new(limits.window_max),
             opener,
+            auditing: Auditing::new(),
             waiting: VecDeque::new(),
             committing: Vec::new(),
             doubtful: false,
@@ -152,22 +172,28 @@ impl Agent {
         match input {
             Input::Message { link, lane, message } => match self.receiver.handle_message(link, lane, message)
             {
-                Received::Deliver(token, Delivery::Place(_) | Delivery::Cancel(_)) if self.doubtful => {
-                    self.refuse(token, Refusal::DatabaseDown);
-                }
                 Received::Deliver(token, Delivery::Place(received)) => {
+                    let (header, ciphertext) = (received.header(), &received.envelope().ciphertext);
+                    let entry = received_entry(now, "place", header, Some(ciphertext));
+                    if self.doubtful {
+                        return self.turn_away(token, entry, header, Refusal::DatabaseDown);
+                    }
                     let lines_max = self.limits.lines_max;
                     match open::open(&received, &mut self.opener, &self.keys, now, lines_max, random) {
-                        Ok(request) => self.waiting.push_back((token, request)),
+                        Ok(request) => self.auditing.wait(vec![entry], Then::Commit(token, request.into())),
                         Err(failure) => {
-                            let order = received.header().order;
-                            self.outputs.push_back(Output::Rejected { order, failure });
-                            self.refuse(token, failure.refusal());
+                            self.outputs.push_back(Output::Rejected { order: header.order, failure });
+                            self.turn_away(token, entry, header, failure.refusal());
                         }
                     }
                 }
                 Received::Deliver(token, Delivery::Cancel(header)) => {
-                    self.waiting.push_back((token, open::cancellation(header, &self.keys)));
+                    let entry = received_entry(now, "cancel", &header, None);
+                    if self.doubtful {
+                        return self.turn_away(token, entry, &header, Refusal::DatabaseDown);
+                    }
+                    let request = open::cancellation(header, &self.keys);
+                    self.auditing.wait(vec![entry], Then::Commit(token, request.into()));
                 }
                 Received::Deliver(token, Delivery::Ask { brand, order, key }) => {
                     self.outputs.push_back(Output::LookUp { token, brand, order, key });
@@ -175,31 +201,47 @@ impl Agent {
                 Received::Answer(reply) => self.outputs.push_back(Output::Send(reply)),
                 Received::Duplicate => {}
             },
+            Input::Audited(Ok(())) => {
+                for then in self.auditing.handle_durable() {
+                    match then {
+                        Then::Commit(token, request) if self.doubtful => {
+                            self.refuse_logged(now, token, header_of(&request), Refusal::DatabaseDown);
+                        }
+                        Then::Commit(token, request) => self.waiting.push_back((token, *request)),
+                        Then::Answer(token, kind) => self.answer(token, kind),
+                    }
+                }
+            }
+            Input::Audited(Err(entries)) => self.not_audited(entries),
             Input::Batch(BatchEnd::Committed(committed)) => {
                 self.doubtful = false;
                 let answers = receipt::answers(&committed, self.keys.signer());
-                for (token, answer) in std::mem::take(&mut self.committing).into_iter().zip(answers) {
-                    self.answer(token, answer);
+                let requests = std::mem::take(&mut self.committing);
+                for (((token, header), end), answer) in
+                    requests.into_iter().zip(committed.answers()).zip(answers)
+                {
+                    self.auditing.wait(vec![ended_entry(now, header, end)], Then::Answer(token, answer));
                 }
             }
             Input::Batch(BatchEnd::NotCommitted) => {
                 let tried_before = std::mem::take(&mut self.doubtful);
-                for token in std::mem::take(&mut self.committing) {
+                for (token, header) in std::mem::take(&mut self.committing) {
                     if tried_before {
                         // Only this try is known to have failed: an earlier one may have been committed.
                         self.receiver.abandon(token);
                     } else {
-                        self.refuse(token, Refusal::DatabaseDown);
+                        self.refuse_logged(now, token, header, Refusal::DatabaseDown);
                     }
                 }
             }
             Input::Batch(BatchEnd::Unknown(batch)) => {
                 self.doubtful = true;
                 // What only waited has had no effect, and its callers can be told so at once.
-                for (token, _) in std::mem::take(&mut self.waiting) {
-                    self.refuse(token, Refusal::DatabaseDown);
+                for (token, request) in std::mem::take(&mut self.waiting) {
+                    self.refuse_logged(now, token, header_of(&request), Refusal::DatabaseDown);
                 }
-                self.waiting = std::mem::take(&mut self.committing).into_iter().zip(batch.requests).collect();
+                let tokens = std::mem::take(&mut self.committing).into_iter().map(|(token, _)| token);
+                self.waiting = tokens.zip(batch.requests).collect();
             }
             Input::LookedUp { token, found } => match found {
                 Ok(Some(state)) => self.answer(token, to_cloud::Kind::State(state)),
@@ -211,9 +253,13 @@ impl Agent {
     }
 
     /// The next thing to do, `None` until the next input. A batch is put together only once everything else has been
-    /// polled and no other is under way: it takes whatever has come meanwhile, and waits for nothing.
+    /// polled and no other is under way: it takes whatever has come meanwhile, and waits for nothing. The same goes for a
+    /// round of the audit log.
     pub fn poll_output(&mut self, now: UnixMicros) -> Option<Output> {
-        self.outputs.pop_front().or_else(|| self.next_batch(now).map(Output::Commit))
+        self.outputs
+            .pop_front()
+            .or_else(|| self.auditing.poll_round().map(Output::Audit))
+            .or_else(|| self.next_batch(now).map(Output::Commit))
     }
 
     fn next_batch(&mut self, at: UnixMicros) -> Option<Batch> {
@@ -221,9 +267,47 @@ impl Agent {
             return None;
         }
         let size = self.waiting.len().min(self.limits.batch_max);
-        let requests;
-        (self.committing, requests) = self.waiting.drain(..size).unzip();
+        let mut requests = Vec::with_capacity(size);
+        for (token, request) in self.waiting.drain(..size) {
+            self.committing.push((token, header_of(&request)));
+            requests.push(request);
+        }
         Some(Batch { requests, at })
+    }
+
+    /// Answers a request that has had no effect, once both that it came and that are in the audit log.
+    fn turn_away(&mut self, token: Token, received: Entry, header: &Header, refusal: Refusal) {
+        let end = ended_entry(received.at, header.clone(), &ledger::Answer::Refused(refusal));
+        let kind = to_cloud::Kind::Refused(Refused { refusal: refusal.into() });
+        self.auditing.wait(vec![received, end], Then::Answer(token, kind));
+    }
+
+    /// Refuses a request that is in the audit log, once that it is refused is there as well.
+    fn refuse_logged(&mut self, now: UnixMicros, token: Token, header: Header, refusal: Refusal) {
+        let end = ended_entry(now, header, &ledger::Answer::Refused(refusal));
+        let kind = to_cloud::Kind::Refused(Refused { refusal: refusal.into() });
+        self.auditing.wait(vec![end], Then::Answer(token, kind));
+    }
+
+    /// The audit log cannot be written. What has had no effect is refused; what is committed is not told before it is
+    /// logged, so that is tried again.
+    fn not_audited(&mut self, entries: Vec<Entry>) {
+        let mut refused = Vec::new();
+        self.auditing.handle_failed(entries, |then| match then {
+            Then::Answer(_, to_cloud::Kind::Settled(_)) => Some(then),
+            Then::Answer(token, kind) => {
+                refused.push((token, kind));
+                None
+            }
+            Then::Commit(token, _) => {
+                let refusal = Refusal::DatabaseDown.into();
+                refused.push((token, to_cloud::Kind::Refused(Refused { refusal })));
+                None
+            }
+        });
+        for (token, kind) in refused {
+            self.answer(token, kind);
+        }
     }
 
     fn answer(&mut self, token: Token, kind: to_cloud::Kind) {
@@ -235,6 +319,46 @@ impl Agent {
     }
 }
 
+fn header_of(request: &Request) -> Header {
+    Header { brand: request.brand.clone(), order: request.action.order(), key: request.key }
+}
+
+/// The entry of a request that has come.
+fn received_entry(at: UnixMicros, action: &str, header: &Header, ciphertext: Option<&Bytes>) -> Entry {
+    let Header { brand, order, key } = header.clone();
+    let bytes = ciphertext.map_or(0, |ciphertext| ciphertext.len() as u64);
+    let ciphertext = ciphertext.map(|ciphertext| Digest::of(ciphertext));
+    let action = Word::of(action);
+    let carried = Carried { action, brand, bytes, ciphertext, key, order, payment: None };
+    Entry::new(at, Event::OrderReceived(carried))
+}
+
+/// The entry of what a request came to.
+fn ended_entry(at: UnixMicros, header: Header, end: &ledger::Answer) -> Entry {
+    let Header { brand, order, key } = header;
+    let ended = |outcome: &str| Ended {
+        brand,
+        key,
+        order,
+        outcome: Word::of(outcome),
+        payment: None,
+        position: None,
+        replayed: false,
+    };
+    Entry::new(
+        at,
+        match end {
+            ledger::Answer::Settled { receipt, replayed } => Event::OrderCommitted(Ended {
+                order: receipt.order,
+                position: Some(receipt.position),
+                replayed: *replayed,
+                ..ended(receipt.outcome.code())
+            }),
+            ledger::Answer::Refused(refusal) => Event::OrderAnswered(ended(refusal.code())),
+        },
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use bridge_protocol::domain::body::OrderRequest;
@@ -242,7 +366,6 @@ mod tests {
     use bridge_protocol::receipt::{self, Receipt};
     use bridge_protocol::seal::sealing::{Header, SealingSession};
     use bridge_protocol::wire::order::{Cancel, Envelope, Terms, ToCloud, to_idc};
-    use bytes::Bytes;
     use prost::Message as _;
 
     use super::*;
@@ -253,6 +376,7 @@ mod tests {
 
     /// An agent, its ledger with five shoes, and a cloud that seals to it.
     struct World {
+        log: Vec<Entry>,
         agent: Agent,
         ledger: MemoryLedger,
         session: SealingSession,
@@ -269,7 +393,13 @@ mod tests {
         let price = Money::new(100, Currency::new("KRW").unwrap()).unwrap();
         let stock = ForSale { brand: brand(), sku: Sku::new("SHOE").unwrap(), price, units: 5 };
         let limits = Limits { window_max: 8, batch_max: 4, lines_max: 10 };
-        World { agent: Agent::new(limits, keys), ledger: MemoryLedger::new([stock]), session, sequence: 0 }
+        World {
+            log: Vec::new(),
+            agent: Agent::new(limits, keys),
+            ledger: MemoryLedger::new([stock]),
+            session,
+            sequence: 0,
+        }
     }
 
     fn header(key: &str) -> Header {
@@ -306,8 +436,28 @@ mod tests {
             self.agent.handle(input, NOW, &mut rand::rng());
         }
 
+        /// The next output that is not the audit log's, which here has everything durable at once.
         fn poll(&mut self) -> Option<Output> {
-            self.agent.poll_output(NOW)
+            loop {
+                match self.agent.poll_output(NOW) {
+                    Some(Output::Audit(round)) => {
+                        self.log.extend(round.entries);
+                        self.input(Input::Audited(Ok(())));
+                    }
+                    other => return other,
+                }
+            }
+        }
+
+        /// What the audit log has, by kind and outcome.
+        fn logged(&self) -> Vec<String> {
+            let told = |entry: &Entry| match &entry.event {
+                Event::OrderCommitted(ended) | Event::OrderAnswered(ended) => {
+                    format!("{} {}", entry.event.kind(), ended.outcome)
+                }
+                other => other.kind().to_owned(),
+            };
+            self.log.iter().map(told).collect()
         }
 
         fn batch(&mut self) -> Batch {
@@ -354,6 +504,68 @@ mod tests {
         world.commit(&batch);
         let (receipt, replayed) = world.receipt();
         assert_eq!((receipt.outcome.code(), receipt.key, replayed), ("placed", header("k1").key, false));
+    }
+
+    #[test]
+    fn nothing_is_committed_before_it_is_logged_and_nothing_answered_before_its_outcome_is() {
+        let mut world = world();
+        world.place("k1", 1);
+        let Some(Output::Audit(received)) = world.agent.poll_output(NOW) else { panic!("not logged") };
+        assert!(world.agent.poll_output(NOW).is_none(), "no commit before the entry is durable");
+        world.place("k2", 1);
+        assert!(world.agent.poll_output(NOW).is_none(), "one round at a time");
+        world.input(Input::Audited(Ok(())));
+        let Some(Output::Audit(next)) = world.agent.poll_output(NOW) else { panic!("k2 is not logged") };
+        let Some(Output::Commit(batch)) = world.agent.poll_output(NOW) else { panic!("no commit") };
+        world.commit(&batch);
+        assert!(world.agent.poll_output(NOW).is_none(), "the outcome waits for the round under way");
+        world.input(Input::Audited(Ok(())));
+        let Some(Output::Audit(committed)) = world.agent.poll_output(NOW) else { panic!("not logged") };
+        let commit = world.agent.poll_output(NOW);
+        assert!(matches!(&commit, Some(Output::Commit(batch)) if batch.requests.len() == 1), "{commit:?}");
+        assert!(world.agent.poll_output(NOW).is_none(), "no answer before the entry is durable");
+        world.input(Input::Audited(Ok(())));
+        world.receipt();
+        world.log = [received, next, committed].into_iter().flat_map(|round| round.entries).collect();
+        assert_eq!(world.logged(), ["order-received", "order-received", "order-committed placed"]);
+    }
+
+    #[test]
+    fn while_the_log_cannot_be_written_orders_are_refused_and_what_is_committed_waits_to_be_told() {
+        let mut world = world();
+        world.place("k1", 1);
+        let batch = world.batch();
+        world.commit(&batch);
+        let Some(Output::Audit(round)) = world.agent.poll_output(NOW) else { panic!("not logged") };
+        world.place("k2", 1);
+        world.input(Input::Audited(Err(round.entries)));
+        let Some(Output::Audit(again)) = world.agent.poll_output(NOW) else { panic!("not tried again") };
+        assert!(again.again);
+        assert_eq!(again.entries.len(), 2, "the outcome of k1, and k2");
+        world.input(Input::Audited(Err(again.entries)));
+        assert_eq!(world.refusal(), Refusal::DatabaseDown, "k2 has had no effect");
+        assert_eq!(world.agent.under_way(), 1);
+        world.receipt();
+        assert_eq!(world.logged(), ["order-received", "order-committed placed"]);
+        world.place("k2", 1);
+        assert_eq!(world.batch().requests.len(), 1, "and it goes on");
+    }
+
+    #[test]
+    fn what_is_refused_is_logged_as_received_and_as_answered() {
+        let mut world = world();
+        let mut envelope = world.envelope("k1", 1);
+        envelope.terms = world.envelope("k1", 2).terms;
+        world.send(to_idc::Kind::Place(envelope));
+        world.poll();
+        world.refusal();
+        world.place("k2", 1);
+        let _lost = world.batch();
+        world.input(Input::Batch(BatchEnd::NotCommitted));
+        world.refusal();
+        let refused = ["order-received", "order-answered envelope-rejected"];
+        assert_eq!(world.logged()[..2], refused);
+        assert_eq!(world.logged()[2..], ["order-received", "order-answered database-down"]);
     }
 
     #[test]

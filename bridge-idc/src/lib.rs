@@ -8,6 +8,9 @@ pub mod config;
 // The owner of all state: received, opened, committed, certified, answered.
 pub mod agent;
 
+// What waits for the audit log: the receipt of a request before its commit, its outcome before its answer.
+pub mod auditing;
+
 // From a sealed order to a request that can be decided; personal data is encrypted again at once.
 pub mod open;
 

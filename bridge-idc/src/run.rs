@@ -11,12 +11,14 @@ use bridge_protocol::order_link::receiver::Reply;
 use bridge_protocol::seal::opening::OpenError;
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::{Refusal, ToIdc};
+use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::clock;
 use bridge_runtime::telemetry::metrics::{EnvelopeRejection, Metrics, OrderOutcome, Queue};
 use bridge_runtime::tunnel::{LinkSender, TunnelEvent};
 use tokio::sync::{mpsc, watch};
 
 use crate::agent::{Agent, BatchEnd, Input, Output};
+use crate::auditing::Round;
 use crate::ledger::{Answer, Batch, Committed, Ledger, LedgerError};
 use crate::open::OpenFailure;
 
@@ -26,7 +28,7 @@ const RESULTS: usize = 1_024;
 /// Inputs taken at a time before the outputs are done: what has come together is committed together.
 const TAKEN_AT_ONCE: usize = 256;
 
-/// Between two tries of a batch whose outcome the database does not tell.
+/// Between two tries of a batch whose outcome the database does not tell, or of a round that the audit log did not take.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// What the outside may see of the agent.
@@ -42,6 +44,7 @@ pub struct Load {
 pub struct Shell {
     agent: Agent,
     ledger: Arc<Ledger>,
+    audit: AuditLog,
     metrics: Arc<Metrics>,
     links: HashMap<LinkId, LinkSender>,
     results: mpsc::Sender<Input>,
@@ -53,11 +56,12 @@ impl Shell {
     pub fn new(
         agent: Agent,
         ledger: Arc<Ledger>,
+        audit: AuditLog,
         metrics: Arc<Metrics>,
         load: watch::Sender<Load>,
     ) -> (Self, mpsc::Receiver<Input>) {
         let (results, received) = mpsc::channel(RESULTS);
-        (Self { agent, ledger, metrics, links: HashMap::new(), results, load }, received)
+        (Self { agent, ledger, audit, metrics, links: HashMap::new(), results, load }, received)
     }
 
     /// Runs until the tunnel has ended.
@@ -114,6 +118,7 @@ impl Shell {
     fn do_outputs(&mut self) {
         while let Some(output) = self.agent.poll_output(clock::now()) {
             match output {
+                Output::Audit(round) => self.audit(round),
                 Output::Commit(batch) => self.commit(batch),
                 Output::LookUp { token, brand, order, key } => {
                     let (ledger, results) = (self.ledger.clone(), self.results.clone());
@@ -138,6 +143,23 @@ impl Shell {
         self.metrics.set_queue_depth(Queue::Commit, self.agent.waiting());
         let load = Load { under_way, doubtful: self.agent.is_doubtful() };
         self.load.send_if_modified(|known| std::mem::replace(known, load) != load);
+    }
+
+    fn audit(&self, Round { entries, again }: Round) {
+        let (audit, results) = (self.audit.clone(), self.results.clone());
+        tokio::spawn(async move {
+            if again {
+                tokio::time::sleep(TRY_AGAIN_AFTER).await;
+            }
+            let audited = match audit.append(&entries).await {
+                Ok(_first) => Ok(()),
+                Err(error) => {
+                    tracing::warn!(entries = entries.len(), %error, "log what was received or committed");
+                    Err(entries)
+                }
+            };
+            let _agent_gone = results.send(Input::Audited(audited)).await;
+        });
     }
 
     fn commit(&self, batch: Batch) {

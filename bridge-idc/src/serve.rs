@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use bridge_protocol::feed::publisher;
 use bridge_protocol::wire::feed;
 use bridge_runtime::admin::{self, Report};
+use bridge_runtime::audit_log::{self, AuditLog, Door, Last};
 use bridge_runtime::clock;
 use bridge_runtime::config::Secret;
 use bridge_runtime::identity::Role;
@@ -54,6 +55,12 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
         .with_context(|| format!("create agent.state_dir {}", state_dir.display()))?;
     let keys = Keyring::load(&config.keys.dir)?;
     let manifest = keys.manifest().sign(keys.signer())?;
+    let (audit, audit_end) = AuditLog::open(&config.audit, metrics.clone())?;
+    let _door = Door::open(&config.audit, &audit).context("open the audit log's socket beside its key")?;
+    audit_log::started(&audit, &config.agent.name, env!("CARGO_PKG_VERSION"));
+    let last = Last::beside(&config.audit.key_file);
+    last.configuration(&audit, &config.effective);
+    last.keys(&audit, &manifest, keys.manifest().keys.iter().map(|key| key.id.0.as_slice()));
 
     let (state, state_seen) = watch::channel(Phase::WaitingForLedger("it has not been looked at".to_owned()));
     let (load, load_seen) = watch::channel(Load::default());
@@ -61,13 +68,19 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listen on admin.listen {}", config.admin.listen))?;
     let admin_address = admin_listener.local_addr()?;
-    let report =
-        Status { name: config.agent.name.clone(), keys: keys.manifest(), state: state_seen, load: load_seen };
+    let report = Status {
+        name: config.agent.name.clone(),
+        keys: keys.manifest(),
+        state: state_seen,
+        load: load_seen,
+        audit: audit.clone(),
+    };
     let admin =
         tokio::spawn(admin::serve(admin_listener, metrics.clone(), Arc::new(report), shutdown.clone()));
 
     let ledger = Arc::new(open_ledger(&config.ledger).await?);
     if !ledger_ready(&ledger, config.ledger.migrate, &state, &shutdown).await {
+        audit_log::stopped(&audit, audit_end).await;
         return Ok(());
     }
 
@@ -85,8 +98,15 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
         features: vec![feed::FEATURE.to_owned()],
     };
     let (_greeting, greeting) = watch::channel(greeting);
-    let Started { handle: tunnel, events, feed } =
-        Tunnel::start(&config.tunnel, Role::Idc, state_dir, greeting, metrics.clone(), shutdown.clone())?;
+    let Started { handle: tunnel, events, feed } = Tunnel::start(
+        &config.tunnel,
+        Role::Idc,
+        state_dir,
+        greeting,
+        metrics.clone(),
+        Some(audit.clone()),
+        shutdown.clone(),
+    )?;
     let listening = tunnel.listening().to_vec();
     let catalogue = Catalogue::of(&ledger);
     let (heads, head_seen) = watch::channel(None);
@@ -95,7 +115,7 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     let publishing = publishing(catalogue, &config.catalogue, metrics.clone());
     let publishing = tokio::spawn(publishing.run(feed, head_seen));
     let mut idle = load.subscribe();
-    let (shell, results) = Shell::new(Agent::new(limits, keys), ledger, metrics, load);
+    let (shell, results) = Shell::new(Agent::new(limits, keys), ledger, audit.clone(), metrics, load);
     let shell = tokio::spawn(shell.run(events, results));
     tracing::info!(?listening, admin = %admin_address, "bridge-idc serves");
     shutdown::tell_systemd(ServiceState::Ready);
@@ -108,6 +128,7 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     tunnel.close().await;
     shell.await?;
     publishing.await?;
+    audit_log::stopped(&audit, audit_end).await;
     admin.abort();
     tracing::info!("bridge-idc has ended in order");
     Ok(())
@@ -193,6 +214,7 @@ struct Status {
     keys: bridge_protocol::seal::manifest::Manifest,
     state: watch::Receiver<Phase>,
     load: watch::Receiver<Load>,
+    audit: AuditLog,
 }
 
 impl Report for Status {
@@ -204,6 +226,7 @@ impl Report for Status {
         if self.load.borrow().doubtful {
             obstacles.push("the ledger does not tell how its last batch ended; it is tried again".to_owned());
         }
+        obstacles.extend(self.audit.obstacle());
         if self.keys.key_at(clock::now()).is_none() {
             obstacles.push(
                 "no sealing key is valid now: run `bridge-idc keys rotate sealing`, then restart".to_owned(),
@@ -232,6 +255,7 @@ impl Report for Status {
             "requests_under_way": load.under_way,
             "sealing_keys": self.keys.keys.len(),
             "catalogue": catalogue,
+            "audit": self.audit.status(),
             "links": links,
         })
     }

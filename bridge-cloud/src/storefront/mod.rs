@@ -32,6 +32,8 @@ mod router;
 
 /// The document of all that is answered here.
 mod openapi;
+/// What of a write is in the audit log before it goes on.
+mod audit;
 
 /// Orders: from a request to a receipt, in one function.
 pub mod orders;
@@ -48,6 +50,7 @@ use std::time::Duration;
 use bridge_protocol::domain::{Brand, Currency};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::receipt::Verifier;
+use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::config::Secret;
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::metrics::Metrics;
@@ -91,6 +94,8 @@ pub struct Storefront {
     pub queue_max: usize,
     /// The way to the IDC.
     pub link: OrderLink,
+    /// What is sent and answered is in it first.
+    pub audit: AuditLog,
     /// The newest sealing keys.
     pub manifest: ManifestWatch,
     /// The IDC keys that may sign a receipt.

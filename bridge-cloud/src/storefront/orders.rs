@@ -1,6 +1,6 @@
 //! Orders at the storefront: what is asked, and how each answer reads.
 //!
-//! `submit_order` is an order's whole way through this agent, a line a step.
+//! `submit_order` is an order's whole way through this agent, a line a step; `carry` is its way out and back.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use bridge_protocol::domain::body::OrderRequest;
 use bridge_protocol::domain::order::FieldError;
 use bridge_protocol::domain::{Brand, IdempotencyKey, KeyDigest, OrderId, Outcome, UnixMicros};
 use bridge_protocol::order_link::sender::{Answer, Rejected};
-use bridge_protocol::receipt::Receipt;
+use bridge_protocol::receipt::{Receipt, VerifiedReceipt};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Ask, Cancel, Refusal, Settled, State as OrderState, to_idc};
 use bridge_runtime::clock;
@@ -23,13 +23,13 @@ use bridge_runtime::telemetry::metrics::OrderOutcome;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
-use prost::Message as _;
 use rand::RngExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
+use super::audit::{self, Heard, LoggedAnswer};
 use super::problem::{Kind, Problem};
 use super::router::InPath;
 use super::{Shop, Worker};
@@ -56,8 +56,24 @@ pub(super) async fn submit_order(
     let admitted = worker.admit(header, request)?;
     let sealed = worker.seal(admitted)?;
     let header = sealed.header().clone();
-    let answer = worker.shared.link.submit(header.order, to_idc::Kind::Place(sealed.into_envelope())).await;
-    worker.respond(&header, answer)
+    carry(worker.clone(), header, to_idc::Kind::Place(sealed.into_envelope())).await
+}
+
+/// A write's way to the data centre and back: in the audit log before it is sent, and again before its answer is told.
+///
+/// It is a task of its own, so that a caller that cuts its connection takes no answer out of the log.
+async fn carry(worker: Arc<Worker>, header: Header, kind: to_idc::Kind) -> Result<Response, Problem> {
+    let way = tokio::spawn(async move {
+        let shared = &worker.shared;
+        let logged = audit::sent(&shared.audit, &header, kind).await;
+        let logged = logged.map_err(|_| worker.not_admitted(NotAdmitted::NoAuditLog))?;
+        let answer = shared.link.submit(header.order, logged.into_kind()).await;
+        let heard = worker.hear(&header, answer);
+        let answer = audit::answered(&shared.audit, &header, heard).await;
+        worker.respond(&header, answer)
+    });
+    // It ends early only with the process, and then nobody can tell what became of it.
+    way.await.unwrap_or_else(|_| Err(unavailable(NotAdmitted::Draining)))
 }
 
 /// `POST /v1/{brand}/orders/{order}/cancel`: 200, 202 if the outcome is unknown, or a problem.
@@ -75,8 +91,7 @@ pub(super) async fn cancel_order(
         order: Bytes::copy_from_slice(header.order.as_bytes()),
         key: Bytes::copy_from_slice(key.as_bytes()),
     };
-    let answer = worker.shared.link.submit(header.order, to_idc::Kind::Cancel(cancel)).await;
-    worker.respond(&header, answer)
+    carry(worker.clone(), header, to_idc::Kind::Cancel(cancel)).await
 }
 
 /// What may stand behind the `?` of a place to ask.
@@ -187,13 +202,18 @@ impl Worker {
 
     fn admit_write(&self) -> Result<(), Problem> {
         let shared = &self.shared;
-        admission::admit_write(shared.link.load(), shared.queue_max, shared.shutdown.is_draining())
+        admission::admit_write(self.load(), shared.queue_max, shared.shutdown.is_draining())
             .map_err(|refused| self.not_admitted(refused))
+    }
+
+    fn load(&self) -> admission::Load {
+        let shared = &self.shared;
+        admission::Load { audit_writable: shared.audit.is_writable(), ..shared.link.load() }
     }
 
     fn admit(&self, header: Header, request: OrderRequest) -> Result<admission::AdmittedOrder, Problem> {
         let shared = &self.shared;
-        let load = shared.link.load();
+        let load = self.load();
         admission::admit(header, request, load, shared.queue_max, shared.shutdown.is_draining())
             .map_err(|refused| self.not_admitted(refused))
     }
@@ -210,10 +230,30 @@ impl Worker {
         })
     }
 
+    /// What an answer says: a receipt says something once it is verified, and is this request's.
+    fn hear(&self, header: &Header, answer: Result<Answer, Rejected>) -> Heard {
+        let Ok(Answer::Settled(settled)) = answer else { return Heard::Other(answer) };
+        let Some(wire) = &settled.receipt else { return Heard::Distrusted("there is none".to_owned()) };
+        let verified = self.receipts.lock().unwrap_or_else(PoisonError::into_inner).verify(wire);
+        match verified {
+            Ok(verified)
+                if verified.receipt().brand == header.brand && verified.receipt().key == header.key =>
+            {
+                Heard::Settled(settled, verified)
+            }
+            Ok(_) => Heard::Distrusted("it is another request's".to_owned()),
+            Err(error) => Heard::Distrusted(error.to_string()),
+        }
+    }
+
     /// The answer to a write as a response. 201 is said here and nowhere else, with a verified receipt in hand.
-    fn respond(&self, header: &Header, answer: Result<Answer, Rejected>) -> Result<Response, Problem> {
+    fn respond(&self, header: &Header, answer: LoggedAnswer) -> Result<Response, Problem> {
+        let answer = match answer.into_heard() {
+            Heard::Settled(settled, verified) => return self.settled(&settled, &verified),
+            Heard::Distrusted(why) => return Ok(self.distrust(header, &why)),
+            Heard::Other(answer) => answer,
+        };
         match answer {
-            Ok(Answer::Settled(settled)) => self.settled(header, &settled),
             Ok(Answer::Refused(refusal)) => {
                 self.count(match refusal {
                     Refusal::KeyReused => OrderOutcome::KeyReused,
@@ -221,7 +261,9 @@ impl Worker {
                 });
                 Err(refused(refusal, header.order))
             }
-            Ok(Answer::Unknown | Answer::State(_) | Answer::Pending) => Ok(self.unknown(header)),
+            Ok(Answer::Settled(_) | Answer::Unknown | Answer::State(_) | Answer::Pending) => {
+                Ok(self.unknown(header))
+            }
             Ok(Answer::NotSent) => Err(self.not_admitted(NotAdmitted::NoLink)),
             Err(Rejected::Full) => Err(self.not_admitted(NotAdmitted::Full)),
             Err(Rejected::InProgress) => {
@@ -231,26 +273,18 @@ impl Worker {
         }
     }
 
-    fn settled(&self, header: &Header, settled: &Settled) -> Result<Response, Problem> {
-        let Some(wire) = &settled.receipt else { return Ok(self.distrust(header, "there is none")) };
-        let verified = self.receipts.lock().unwrap_or_else(PoisonError::into_inner).verify(wire);
-        let verified = match verified {
-            Ok(verified) => verified,
-            Err(error) => return Ok(self.distrust(header, &error.to_string())),
-        };
+    fn settled(&self, settled: &Settled, verified: &VerifiedReceipt) -> Result<Response, Problem> {
         let receipt = verified.receipt();
-        if receipt.brand != header.brand || receipt.key != header.key {
-            return Ok(self.distrust(header, "it is another request's"));
-        }
+        let signed = settled.receipt.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
         let order = receipt.order;
         let (outcome, response) = match &receipt.outcome {
             Outcome::Placed => {
-                let body = Json(receipt_json(receipt, &wire.encode_to_vec()));
+                let body = Json(receipt_json(receipt, &signed));
                 let place = [(header::LOCATION, place_to_ask(&receipt.brand, order, None))];
                 (OrderOutcome::Placed, Ok((StatusCode::CREATED, place, body).into_response()))
             }
             Outcome::Cancelled => {
-                let body = Json(receipt_json(receipt, &wire.encode_to_vec()));
+                let body = Json(receipt_json(receipt, &signed));
                 (OrderOutcome::Cancelled, Ok(body.into_response()))
             }
             Outcome::SoldOut { sku } => {
@@ -331,7 +365,7 @@ fn unknown_order() -> Problem {
 
 fn unavailable(refused: NotAdmitted) -> Problem {
     let kind = match refused {
-        NotAdmitted::NoLink => Kind::Unavailable,
+        NotAdmitted::NoLink | NotAdmitted::NoAuditLog => Kind::Unavailable,
         NotAdmitted::Full => Kind::Busy,
         NotAdmitted::Draining => Kind::ShuttingDown,
     };

@@ -7,6 +7,8 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use bridge_protocol::audit::entry::{Shown, Word};
+use bridge_protocol::audit::{Entry, Event};
 use bridge_protocol::domain::OrderId;
 use bridge_runtime::cli::{self, Failure, Outcome};
 use bridge_runtime::identity::Role;
@@ -133,7 +135,8 @@ enum PersonalData {
     Show {
         /// The order's id.
         order: String,
-        /// Why it must be read, such as a ticket's number.
+        /// Why it must be read, a code such as a ticket's number first: the ledger records all of it, the audit log its
+        /// first word.
         #[arg(long)]
         purpose: String,
     },
@@ -243,6 +246,8 @@ async fn show_personal(config: &IdcConfig, order: &str, purpose: &str) -> Outcom
     if purpose.trim().is_empty() {
         return Err(cli::usage("--purpose must say why: it is recorded"));
     }
+    // The ledger, which holds the data itself, has the purpose in full; the audit log has no free text.
+    let code = purpose.split_whitespace().next().map_or_else(|| Word::of(""), Word::of);
     let keys = Keyring::load(&config.keys.dir)?;
     let ledger = serve::open_ledger(&config.ledger).await?;
     let found = ledger.personal(order).await?;
@@ -250,6 +255,9 @@ async fn show_personal(config: &IdcConfig, order: &str, purpose: &str) -> Outcom
     let who = ["SUDO_USER", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
     let who = who.unwrap_or_else(|| "unknown".to_owned());
     ledger.record_personal_access(order, purpose, &who, clock::now()).await?;
+    let shown = Shown { order, purpose: code, who: Word::of(&who) };
+    let entry = Entry::new(clock::now(), Event::PersonalShown(shown));
+    audit_log::append_beside(&config.audit, &entry).await?;
     let personal = vault::decrypt(order, &at_rest, &keys)?;
     let mut out = io::stdout();
     for (field, value) in personal.iter() {

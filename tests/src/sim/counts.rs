@@ -93,6 +93,8 @@ counts! {
     commits_orphaned
     /// Look-ups that the database did not answer.
     look_ups_failed
+    /// Rounds that a data centre's audit log could not write.
+    audit_rounds_failed
     /// Transactions on the catalogue.
     transactions
     /// Those committed after one that had written later.

@@ -23,6 +23,8 @@ pub(super) struct Weather {
     pub(super) commit_in_part: u32,
     pub(super) commit_lost: u32,
     pub(super) look_up_fails: u32,
+    // Of each round of a data centre's audit log.
+    pub(super) audit_fails: u32,
 }
 
 impl Weather {
@@ -48,6 +50,7 @@ impl Weather {
             commit_in_part: often(300),
             commit_lost: often(500),
             look_up_fails: often(800),
+            audit_fails: often(400),
         };
         match sabotage {
             Some(Sabotage::AcknowledgeBeforeCommit) => weather.database_dies = 200,

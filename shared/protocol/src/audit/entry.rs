@@ -134,11 +134,13 @@ pub struct Refused {
     /// Of the peer's certificate, DER, if it showed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Digest>,
-    /// The peer's SPIFFE ID, if it proved one.
+    /// The peer's SPIFFE ID, as far as it showed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<Word>,
     /// A code.
     pub reason: Word,
+    /// How often since the last entry of this reason: strangers that knock all day do not fill a disk.
+    pub times: u64,
 }
 
 /// A request on its way.

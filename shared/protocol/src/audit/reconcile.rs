@@ -10,6 +10,10 @@ use std::fmt;
 use super::entry::{Carried, Digest, Ended, Entry, Event, Word};
 use crate::domain::{Brand, KeyDigest, OrderId, UnixMicros};
 
+/// What the cloud tells a caller whose request stayed where it was: without a link, without room, with another one under
+/// its key on the way, or turned away at the IDC's door before it was looked at.
+const NOT_TAKEN: [&str; 4] = ["not-sent", "full", "in-progress", "busy"];
+
 /// What both logs say, put together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reconciled {
@@ -239,7 +243,7 @@ impl Reconciler {
             return Some(What::CommittedUnreceived);
         }
         if !cloud.carried.is_empty() && idc.carried.is_empty() {
-            return Some(What::NeverReceived);
+            return (!cloud.was_kept()).then_some(What::NeverReceived);
         }
         (committed.is_some() && cloud.ended.is_empty()).then_some(What::NeverAnswered)
     }
@@ -291,6 +295,12 @@ impl Side {
 }
 
 impl Told {
+    /// The cloud: whether it told its callers that nothing was taken, by itself or by the IDC's word.
+    fn was_kept(&self) -> bool {
+        let keeps = |answered: &Ended| NOT_TAKEN.contains(&answered.outcome.as_str());
+        !self.ended.is_empty() && self.ended.iter().all(keeps)
+    }
+
     fn carried(&mut self, index: u64, at: UnixMicros, carried: &Carried) {
         self.at(index, at);
         if !self.carried.contains(&carried.ciphertext) {

@@ -240,7 +240,7 @@ pub enum Refusal {
     Unspecified = 0,
     /// More is unanswered than the IDC accepts: come back.
     Busy = 1,
-    /// The database does not answer: come back.
+    /// The database does not answer, or the audit log cannot be written: come back.
     DatabaseDown = 2,
     /// The session's encapsulation is not known here: send the envelope again with it.
     SessionUnknown = 3,
@@ -256,6 +256,24 @@ pub enum Refusal {
     NotFound = 8,
     /// The database refused this request alone, for a reason in the IDC's log.
     Failed = 9,
+}
+
+impl Refusal {
+    /// The stable code in the audit log.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unspecified",
+            Self::Busy => "busy",
+            Self::DatabaseDown => "database-down",
+            Self::SessionUnknown => "session-unknown",
+            Self::EnvelopeRejected => "envelope-rejected",
+            Self::Invalid => "invalid",
+            Self::UnknownBrand => "unknown-brand",
+            Self::KeyReused => "key-reused",
+            Self::NotFound => "not-found",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// How an order stands: never personal data.

@@ -7,11 +7,15 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bridge_protocol::audit::entry::{Entry, EntryError};
+use bridge_protocol::audit::Event;
+use bridge_protocol::audit::entry::{Entry, EntryError, Started, Stopped, Word};
 use bridge_protocol::note::NoteVerifier;
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::clock;
 use crate::config::AuditConfig;
 use crate::telemetry::metrics::Metrics;
 
@@ -27,6 +31,14 @@ pub use key::{KeyError, load as load_key};
 mod recover;
 pub use recover::RecoverError;
 
+// What was logged last of things that are logged when they change.
+mod last;
+pub use last::Last;
+
+// Entries from commands that run beside the agent.
+mod door;
+pub use door::{Door, DoorError, append_beside};
+
 // The command line.
 pub mod command;
 
@@ -38,6 +50,9 @@ mod publisher;
 
 /// Appends that the writer has not taken yet. Each comes from a part of the agent that has a bound of its own; more wait.
 const QUEUE: usize = 1_024;
+
+/// Between two tries to record what has happened already.
+const RECORD_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What the log looks like from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -147,6 +162,25 @@ impl AuditLog {
         waits.await.unwrap_or(Err(AuditError::Closed))
     }
 
+    /// Appends something that has happened already and that nobody waits for. While the log cannot be written it is tried
+    /// again and again.
+    pub fn record(&self, event: Event) {
+        let entry = Entry::new(clock::now(), event);
+        let Ok(bytes) = entry.encode() else { return };
+        let (durable, waits) = oneshot::channel();
+        // Without a wait, so that it stands before whatever its caller appends next.
+        let queued = self.appends.try_send(Append { entries: vec![bytes], durable }).is_ok();
+        let log = self.clone();
+        tokio::spawn(async move {
+            if queued && !matches!(waits.await, Ok(Err(AuditError::Unwritable(_)))) {
+                return;
+            }
+            while let Err(AuditError::Unwritable(_)) = log.append(std::slice::from_ref(&entry)).await {
+                tokio::time::sleep(RECORD_AGAIN_AFTER).await;
+            }
+        });
+    }
+
     /// How far it is and whether it can be written.
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.clone()
@@ -157,10 +191,42 @@ impl AuditLog {
         self.standing.borrow().obstacle.is_none()
     }
 
+    /// Why it cannot be written now, as a sentence.
+    pub fn obstacle(&self) -> Option<String> {
+        let obstacle = self.standing.borrow().obstacle.clone()?;
+        Some(format!("the audit log cannot be written, and nothing is taken before it can: {obstacle}"))
+    }
+
+    /// Its state for `/status`.
+    pub fn status(&self) -> Value {
+        let Standing { size, published, obstacle } = &*self.standing.borrow();
+        json!({
+            "origin": self.verifier.name(),
+            "entries": size,
+            "published": published,
+            "writable": obstacle.is_none(),
+            "obstacle": obstacle,
+        })
+    }
+
     /// The key that its checkpoints are verified with.
     pub fn verifier(&self) -> &NoteVerifier {
         &self.verifier
     }
+}
+
+/// Logs that the agent serves.
+pub fn started(log: &AuditLog, name: &str, build: &str) {
+    log.record(Event::AgentStarted(Started { build: Word::of(build), name: Word::of(name) }));
+}
+
+/// Logs that the agent has ended in order, and ends the log.
+pub async fn stopped(log: &AuditLog, closer: Closer) {
+    let event = Event::AgentStopped(Stopped { reason: Word::of("signal") });
+    if let Err(error) = log.append(&[Entry::new(clock::now(), event)]).await {
+        tracing::warn!(%error, "log that the agent has ended in order");
+    }
+    closer.close().await;
 }
 
 impl Closer {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bridge_protocol::audit::entry::Digest;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, ExpirationPolicy, KeyUsage, RevocationOptionsBuilder};
 
@@ -35,6 +36,11 @@ impl Peer {
     /// Who it has proved to be.
     pub(crate) fn id(&self) -> &SpiffeId {
         &self.id
+    }
+
+    /// The digest of its certificate.
+    pub(crate) fn certificate_digest(&self) -> Digest {
+        Digest::of(self.chain.first().map(AsRef::as_ref).unwrap_or_default())
     }
 
     /// When its certificate ends.

@@ -40,6 +40,20 @@ pub enum LinkEnd {
 }
 
 impl LinkEnd {
+    /// The code in the audit log.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::ByPeer(_) => "by-peer",
+            Self::TimedOut => "timed-out",
+            Self::PeerRestarted => "peer-restarted",
+            Self::Broken(_) => "broken",
+            Self::Violation(_) => "violation",
+            Self::NotReading => "not-reading",
+            Self::Identity { reason, .. } => reason.as_str(),
+            Self::Here => "here",
+        }
+    }
+
     pub(super) fn close_code(&self) -> CloseCode {
         match self {
             Self::Violation(_) => CloseCode::Violation,

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::audit_log::AuditLog;
 use crate::config::TunnelConfig;
 use crate::identity::{Identity, IdentityError, Role, SpiffeId};
 use crate::shutdown::Shutdown;
@@ -40,6 +41,8 @@ mod lanes;
 pub use lanes::{Closed, FeedSender, LinkSender};
 
 mod report;
+
+mod audit;
 
 mod links;
 pub use links::LinkStatus;
@@ -116,6 +119,7 @@ struct Context {
     links: Arc<links::Links>,
     phase: watch::Receiver<Phase>,
     metrics: Arc<Metrics>,
+    audit: audit::Auditor,
     order_lanes: u8,
     links_per_peer: u8,
     heartbeat: Duration,
@@ -152,13 +156,15 @@ impl Tunnel {
         prepare(config, role).map(|(identity, _)| identity.id())
     }
 
-    /// Reads the certificates, binds the listen addresses and begins to dial. Needs a tokio runtime around it.
+    /// Reads the certificates, binds the listen addresses and begins to dial. Needs a tokio runtime around it. `audit` is
+    /// told of every link.
     pub fn start(
         config: &TunnelConfig,
         role: Role,
         state_dir: &Path,
         greeting: watch::Receiver<Greeting>,
         metrics: Arc<Metrics>,
+        audit: Option<AuditLog>,
         shutdown: Shutdown,
     ) -> Result<Started, TunnelError> {
         let (identity, allow) = prepare(config, role)?;
@@ -178,6 +184,7 @@ impl Tunnel {
             links: Arc::default(),
             phase: phase_seen,
             metrics,
+            audit: audit::Auditor::new(audit, config.post_quantum),
             order_lanes: config.order_lanes,
             links_per_peer: config.links_per_peer,
             heartbeat: config.heartbeat,

@@ -38,6 +38,7 @@ pub(super) fn not_reached(
 pub(super) fn not_admitted(context: &Context, address: SocketAddr, error: &ConnectError) {
     if !refusal(context, address, error) {
         count(context, RefusalReason::Handshake);
+        context.audit.refused(RefusalReason::Handshake, None);
         tracing::warn!(%address, reason = ?RefusalReason::Handshake, "a peer's handshake did not come to its end: {error}");
     }
 }
@@ -68,6 +69,7 @@ pub(super) fn no_link(context: &Context, connection: &dyn Connection, error: &He
         HelloError::TooSlow => RefusalReason::Other,
     };
     count(context, reason);
+    context.audit.refused(reason, Some(&peer.to_string()));
     tracing::warn!(%address, %peer, ?reason, "no link: {error}");
 }
 
@@ -81,6 +83,7 @@ pub(super) fn up(context: &Context, link: LinkId, record: &Record, hello: &Hello
         let seconds = skew / 1_000_000;
         tracing::warn!(%link, %peer, seconds, "the peer's clock differs from this one: set the one that is wrong");
     }
+    context.audit.opened(link, &**connection);
     context.metrics.links_opened.inc();
     context.metrics.links_up.inc();
 }
@@ -103,18 +106,21 @@ pub(super) fn down(context: &Context, link: LinkId, connection: &dyn Connection,
     if let LinkEnd::Identity { reason, .. } = why {
         count(context, *reason);
     }
+    context.audit.closed(link, connection, why);
     context.metrics.links_closed.inc();
     context.metrics.links_up.dec();
 }
 
 fn refused(context: &Context, address: SocketAddr, Refusal { reason, claimed, sentence }: &Refusal) {
     count(context, *reason);
+    context.audit.refused(*reason, claimed.as_deref());
     let peer = claimed.as_deref().unwrap_or("unknown");
     tracing::warn!(%address, peer, ?reason, "refused a peer: {sentence}");
 }
 
 fn refused_by_peer(context: &Context, address: SocketAddr, Refusal { reason, sentence, .. }: &Refusal) {
     count(context, *reason);
+    context.audit.refused(*reason, None);
     tracing::warn!(%address, ?reason, "the peer refused this agent: {sentence}");
 }
 

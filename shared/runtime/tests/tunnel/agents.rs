@@ -148,7 +148,7 @@ impl Home {
         let shutdown = Shutdown::new();
         let state = self.dir.path().join("state");
         let Started { handle, events, feed } =
-            Tunnel::start(&self.config, role, &state, greeted, metrics.clone(), shutdown.clone())?;
+            Tunnel::start(&self.config, role, &state, greeted, metrics.clone(), None, shutdown.clone())?;
         Ok(Agent { home: self, handle, events, feed, greeting, metrics, shutdown })
     }
 

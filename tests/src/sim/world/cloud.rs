@@ -66,7 +66,8 @@ impl World {
         if !agent.up {
             return self.tell(attempt, Told::Nothing(Nothing::NobodyThere));
         }
-        let load = Load { link_open: agent.sender.has_open_link(), queued: agent.sender.queued() };
+        let (link_open, queued) = (agent.sender.has_open_link(), agent.sender.queued());
+        let load = Load { link_open, queued, audit_writable: true };
         if !matches!(request, Request::Ask { .. })
             && let Err(refused) = admission::admit_write(load, self.sender_limits.queue_max, false)
         {

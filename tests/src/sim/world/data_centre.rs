@@ -2,9 +2,11 @@
 //! its commits end in every way in which a database's can.
 
 use bridge_idc::agent::{Agent, BatchEnd, Input, Limits, Output};
+use bridge_idc::auditing::Round;
 use bridge_idc::ledger::Batch;
 use bridge_idc::open::OpenFailure;
 use bridge_idc::vault::keyring::Keyring;
+use bridge_protocol::audit::Entry;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId};
 use bridge_protocol::order_link::receiver::{Reply, Token};
 use bridge_protocol::seal::opening::OpenError;
@@ -51,6 +53,14 @@ impl World {
         let life = self.idcs[idc].life;
         while let Some(output) = self.idcs[idc].agent.poll_output(now) {
             match output {
+                Output::Audit(Round { entries, again }) => {
+                    let fails = self.dice.happens(self.weather.audit_fails);
+                    self.counts.audit_rounds_failed += u64::from(fails);
+                    let audited = if fails { Err(entries) } else { Ok(()) };
+                    // The agent's shell waits before it tries again.
+                    let delay = if again { self.dice.millis(5..=200) } else { self.dice.micros(100..=2_000) };
+                    self.after(delay, Event::Audited { idc, life, audited });
+                }
                 Output::Commit(batch) => {
                     let fate = self.fate();
                     note!(self, "idc {idc} commits {} requests", batch.requests.len());
@@ -140,6 +150,13 @@ impl World {
     pub(super) fn batch_ends(&mut self, idc: usize, life: u32, end: BatchEnd) {
         if self.idcs[idc].life == life {
             self.tell_idc(idc, Input::Batch(end));
+        }
+    }
+
+    /// The agent hears how a round of its audit log ended, if it is still the same process.
+    pub(super) fn audited(&mut self, idc: usize, life: u32, audited: Result<(), Vec<Entry>>) {
+        if self.idcs[idc].life == life {
+            self.tell_idc(idc, Input::Audited(audited));
         }
     }
 

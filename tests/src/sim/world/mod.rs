@@ -34,6 +34,7 @@ use bridge_idc::agent::BatchEnd;
 use bridge_idc::ledger::Batch;
 use bridge_idc::ledger::memory::MemoryLedger;
 use bridge_idc::vault::keyring::Keyring;
+use bridge_protocol::audit::Entry;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
@@ -80,21 +81,53 @@ enum Event {
     /// A cloud agent dials.
     Dial(usize),
     /// The last bytes of a frame come.
-    Frame { link: LinkId, direction: Direction, lane: u8, bytes: Bytes },
+    Frame {
+        link: LinkId,
+        direction: Direction,
+        lane: u8,
+        bytes: Bytes,
+    },
     /// One end of a link learns that it is down.
-    Down { link: LinkId, direction: Direction },
+    Down {
+        link: LinkId,
+        direction: Direction,
+    },
     /// A silent peer is heard again.
     Heard(LinkId),
     /// A window is what it was.
     Window(LinkId),
     /// A sender's timer.
-    Timer { cloud: usize, at: Duration },
+    Timer {
+        cloud: usize,
+        at: Duration,
+    },
     /// The database gets to a batch.
-    Commit { idc: usize, life: u32, batch: Batch, fate: Fate },
+    Commit {
+        idc: usize,
+        life: u32,
+        batch: Batch,
+        fate: Fate,
+    },
     /// The agent hears how a batch ended.
-    BatchEnd { idc: usize, life: u32, end: BatchEnd },
+    BatchEnd {
+        idc: usize,
+        life: u32,
+        end: BatchEnd,
+    },
+    Audited {
+        idc: usize,
+        life: u32,
+        audited: Result<(), Vec<Entry>>,
+    },
     /// The database gets to a look-up.
-    LookUp { idc: usize, life: u32, token: Token, brand: Brand, order: OrderId, key: Option<KeyDigest> },
+    LookUp {
+        idc: usize,
+        life: u32,
+        token: Token,
+        brand: Brand,
+        order: OrderId,
+        key: Option<KeyDigest>,
+    },
     /// What an agent answered before is durable.
     Sync,
     /// A cloud agent is started.
@@ -269,6 +302,7 @@ impl World {
             Event::Timer { cloud, at } => self.cloud_timer(cloud, at),
             Event::Commit { idc, life, batch, fate } => self.commit(idc, life, batch, fate),
             Event::BatchEnd { idc, life, end } => self.batch_ends(idc, life, end),
+            Event::Audited { idc, life, audited } => self.audited(idc, life, audited),
             Event::LookUp { idc, life, token, brand, order, key } => {
                 self.look_up(idc, life, token, &brand, order, key);
             }

@@ -43,7 +43,12 @@ pub(crate) fn some() -> Vec<Entry> {
         Event::keys_changed(b"note", [&[1u8, 2][..], &[255]].into_iter()),
         Event::TunnelOpened(opened),
         Event::TunnelClosed(Closed { link: 1, peer, reason: word("silent") }),
-        Event::TunnelRefused(Refused { certificate: None, peer: None, reason: word("not-allowed") }),
+        Event::TunnelRefused(Refused {
+            certificate: None,
+            peer: None,
+            reason: word("not-allowed"),
+            times: 3,
+        }),
         Event::OrderSent(carried.clone()),
         Event::OrderReceived(Carried { ciphertext: None, ..carried.clone() }),
         Event::OrderCommitted(Ended { payment: None, ..ended.clone() }),

@@ -123,6 +123,12 @@ fn what_was_on_its_way_when_a_link_ended_is_lost_and_no_difference() {
     assert_eq!(silent.differences[0].what, What::NeverAnswered);
     let died = with(|cloud, _| cloud[1] = (23, started()));
     assert_eq!((died.agreed, died.lost, died.differences), (2, 1, vec![]));
+    // And who was told that nothing was taken need not be known to the IDC.
+    let kept = with(|cloud, idc| {
+        cloud[1] = (23, Event::OrderAnswered(ended(2, "not-sent", None)));
+        idc.clear();
+    });
+    assert_eq!((kept.agreed, kept.lost, kept.differences), (3, 0, vec![]));
     let unknown = Event::OrderAnswered(ended(2, "unknown", None));
     let told = with(|cloud, _| cloud[1] = (23, unknown));
     assert_eq!((told.agreed, told.differences), (3, vec![]));

@@ -1,0 +1,126 @@
+//! A Unix socket beside the log's key, by which a command that runs beside the agent gets its entry into the log.
+//!
+//! The folder has one writer. A command that shows personal data while the agent runs asks the agent to log it, and shows
+//! nothing before it is told that the entry is durable. Only the agent's own user can open the socket.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bridge_protocol::audit::entry::ENTRY_BYTES_MAX;
+use bridge_protocol::audit::{Entry, Event};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
+
+use super::{AuditError, AuditLog, OpenError};
+use crate::config::AuditConfig;
+use crate::telemetry::metrics::Metrics;
+
+/// Longer than an entry takes to become durable on any disk that works.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// What is said of an entry that is durable.
+const DURABLE: &[u8] = b"durable\n";
+
+/// Why an entry of a command is not in the log.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    /// The log cannot be opened, and no agent that has it answers.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It cannot be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The agent that has it did not say that the entry is durable.
+    #[error("the running agent did not log it: {0}")]
+    Refused(String),
+}
+
+/// The agent's end. The socket is removed when it is dropped.
+pub struct Door {
+    path: PathBuf,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Door {
+    /// Opens the door of a log. Without one, commands beside the agent are refused what they must log.
+    pub fn open(config: &AuditConfig, log: &AuditLog) -> io::Result<Self> {
+        let path = path(config);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        let log = log.clone();
+        let task = tokio::spawn(async move {
+            // One after another: a command is rare, and none holds up the next for long.
+            while let Ok((stream, _)) = listener.accept().await {
+                if let Ok(Err(error)) = timeout(ANSWER_WITHIN, answer(stream, &log)).await {
+                    tracing::warn!(%error, "a command's audit entry");
+                }
+            }
+        });
+        Ok(Self { path, task })
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.task.abort();
+        let _gone = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Appends a command's entry: through the agent that runs, or directly if none does.
+pub async fn append_beside(config: &AuditConfig, entry: &Entry) -> Result<(), DoorError> {
+    match UnixStream::connect(path(config)).await {
+        Ok(stream) => {
+            let asked = timeout(ANSWER_WITHIN, ask(stream, entry)).await;
+            let refused = match asked {
+                Ok(Ok(answer)) if answer == DURABLE => return Ok(()),
+                Ok(Ok(answer)) => String::from_utf8_lossy(&answer).trim().to_owned(),
+                Ok(Err(error)) => error.to_string(),
+                Err(_elapsed) => format!("no answer within {ANSWER_WITHIN:?}"),
+            };
+            Err(DoorError::Refused(refused))
+        }
+        Err(_nobody_there) => {
+            let (log, closer) = AuditLog::open(config, Arc::new(Metrics::idc()))?;
+            let appended = log.append(std::slice::from_ref(entry)).await;
+            closer.close().await;
+            appended.map(drop).map_err(DoorError::from)
+        }
+    }
+}
+
+async fn answer(mut stream: UnixStream, log: &AuditLog) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    (&mut stream).take(ENTRY_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await?;
+    let said = match Entry::parse(&bytes) {
+        // What the agent itself says nobody else can say for it.
+        Ok(entry) if matches!(entry.event, Event::PersonalShown(_)) => match log.append(&[entry]).await {
+            Ok(_) => return stream.write_all(DURABLE).await,
+            Err(error) => error.to_string(),
+        },
+        Ok(_) | Err(_) => "not an entry that a command may log".to_owned(),
+    };
+    stream.write_all(said.as_bytes()).await
+}
+
+async fn ask(mut stream: UnixStream, entry: &Entry) -> io::Result<Vec<u8>> {
+    let bytes = entry.encode().map_err(io::Error::other)?;
+    stream.write_all(&bytes).await?;
+    stream.shutdown().await?;
+    let mut answer = Vec::new();
+    stream.take(ENTRY_BYTES_MAX as u64).read_to_end(&mut answer).await?;
+    Ok(answer)
+}
+
+fn path(config: &AuditConfig) -> PathBuf {
+    let beside: &Path = &config.key_file;
+    beside.with_extension("sock")
+}
