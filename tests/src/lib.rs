@@ -35,6 +35,9 @@ pub mod metrics;
 pub mod plot;
 pub mod search;
 
+// The audit log's formats once more, from their texts alone.
+pub mod tlog;
+
 // All of that as one command.
 pub mod demo;
 
