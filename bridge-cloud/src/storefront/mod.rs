@@ -32,6 +32,7 @@ mod router;
 
 /// The document of all that is answered here.
 mod openapi;
+
 /// What of a write is in the audit log before it goes on.
 mod audit;
 
