@@ -64,6 +64,7 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
         Command::Check { print_config } => {
             let loaded = load(&config)?;
             serve::pinned_keys(&loaded.sealing.verifier_keys).map_err(cli::usage)?;
+            audit_log::check(&loaded.audit).map_err(cli::usage)?;
             Tunnel::check(&loaded.tunnel, Role::Cloud).map_err(cli::usage)?;
             cli::checked(&config, print_config.then_some(loaded.effective.as_str()))?;
         }

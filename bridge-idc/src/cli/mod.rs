@@ -158,6 +158,7 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
         Command::Check { print_config } => {
             let loaded = load(&config)?;
             Keyring::load(&loaded.keys.dir).map_err(cli::usage)?;
+            audit_log::check(&loaded.audit).map_err(cli::usage)?;
             Tunnel::check(&loaded.tunnel, Role::Idc).map_err(cli::usage)?;
             cli::checked(&config, print_config.then_some(loaded.effective.as_str()))?;
         }

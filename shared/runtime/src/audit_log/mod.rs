@@ -215,6 +215,11 @@ impl AuditLog {
     }
 }
 
+/// What `check` can say of a log before it is opened: a key that is there can be used.
+pub fn check(config: &AuditConfig) -> Result<(), KeyError> {
+    if config.key_file.exists() { load_key(&config.key_file).map(drop) } else { Ok(()) }
+}
+
 /// Logs that the agent serves.
 pub fn started(log: &AuditLog, name: &str, build: &str) {
     log.record(Event::AgentStarted(Started { build: Word::of(build), name: Word::of(name) }));

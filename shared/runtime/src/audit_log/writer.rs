@@ -234,9 +234,12 @@ impl Writer {
                 self.published = size;
                 self.standing.send_modify(|standing| standing.published = size);
                 self.mark = Some(size);
-                // What lies before is under a checkpoint that is out.
-                self.older
-                    .retain(|(first, end)| *end > size || self.disk.remove(&journal::path(*first)).is_err());
+                // What lies before is under a checkpoint that is out. In order, so that what is left has no gap.
+                let given_up = self.older.iter().take_while(|(first, end)| {
+                    *end <= size && self.disk.remove(&journal::path(*first)).is_ok()
+                });
+                let given_up = given_up.count();
+                self.older.drain(..given_up);
             }
             Err((publication, error)) => {
                 tracing::warn!(%error, "publish the audit log: it is tried again, the journal holds what is durable");

@@ -1,5 +1,6 @@
 //! What is fuzzed: each file has one target, its good inputs, and what must hold whatever the input is.
 
+mod audit;
 mod config;
 mod envelopes;
 mod frames;
@@ -16,7 +17,7 @@ use bridge_protocol::seal::opening::OpeningKey;
 use super::hunt::Target;
 
 /// Every target.
-pub(super) const ALL: [Target; 7] = [
+pub(super) const ALL: [Target; 8] = [
     frames::TARGET,
     envelopes::TARGET,
     order_body::TARGET,
@@ -24,6 +25,7 @@ pub(super) const ALL: [Target; 7] = [
     receipts::TARGET,
     notes::TARGET,
     config::TARGET,
+    audit::TARGET,
 ];
 
 /// When everything here happens.
