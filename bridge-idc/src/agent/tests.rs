@@ -1,0 +1,339 @@
+//! The agent, one input at a time.
+
+use bridge_protocol::domain::body::OrderRequest;
+use bridge_protocol::domain::{Currency, IdempotencyKey, Money, Sku};
+use bridge_protocol::receipt::{self, Receipt};
+use bridge_protocol::seal::sealing::{Header, SealingSession};
+use bridge_protocol::wire::order::{Cancel, Envelope, Terms, ToCloud, to_idc};
+use prost::Message as _;
+
+use super::*;
+use crate::ledger::memory::{ForSale, MemoryLedger};
+
+const NOW: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
+const LINK: LinkId = LinkId(1);
+
+/// An agent, its ledger with five shoes, and a cloud that seals to it.
+struct World {
+    log: Vec<Entry>,
+    agent: Agent,
+    ledger: MemoryLedger,
+    session: SealingSession,
+    sequence: u64,
+}
+
+fn brand() -> Brand {
+    Brand::new("shoes").unwrap()
+}
+
+fn world() -> World {
+    let keys = Keyring::for_tests(1);
+    let session = SealingSession::start(&keys.manifest().keys[0], NOW, &mut rand::rng()).unwrap();
+    let price = Money::new(100, Currency::new("KRW").unwrap()).unwrap();
+    let stock = ForSale { brand: brand(), sku: Sku::new("SHOE").unwrap(), price, units: 5 };
+    let limits = Limits { window_max: 8, batch_max: 4, lines_max: 10 };
+    World {
+        log: Vec::new(),
+        agent: Agent::new(limits, keys),
+        ledger: MemoryLedger::new([stock]),
+        session,
+        sequence: 0,
+    }
+}
+
+fn header(key: &str) -> Header {
+    let key = IdempotencyKey::parse(key.as_bytes()).unwrap().digest(&brand());
+    let random = *key.as_bytes().first_chunk().unwrap();
+    Header { brand: brand(), order: OrderId::new(NOW, random), key }
+}
+
+impl World {
+    fn envelope(&mut self, key: &str, units: i64) -> Envelope {
+        let total = units * 100;
+        let body = format!(
+            r#"{{"lines": [{{"sku": "SHOE", "quantity": {units}, "unit_price": {{"amount": 100, "currency": "KRW"}}}}],
+            "total": {{"amount": {total}, "currency": "KRW"}}, "customer": {{"reference": "c-1"}},
+            "delivery": {{"name": "n", "address": ["a"], "country": "KR"}}}}"#
+        );
+        let request = OrderRequest::parse(body.as_bytes(), 10).ok().unwrap();
+        let terms = Terms::from(request.terms()).encode_to_vec().into();
+        self.session.seal(&header(key), terms, request.personal()).unwrap()
+    }
+
+    fn send(&mut self, kind: to_idc::Kind) {
+        self.sequence += 1;
+        let message = ToIdc { request: self.sequence, kind: Some(kind), sequence: self.sequence };
+        self.input(Input::Message { link: LINK, lane: 0, message });
+    }
+
+    fn place(&mut self, key: &str, units: i64) {
+        let envelope = self.envelope(key, units);
+        self.send(to_idc::Kind::Place(envelope));
+    }
+
+    fn input(&mut self, input: Input) {
+        self.agent.handle(input, NOW, &mut rand::rng());
+    }
+
+    /// The next output that is not the audit log's, which here has everything durable at once.
+    fn poll(&mut self) -> Option<Output> {
+        loop {
+            match self.agent.poll_output(NOW) {
+                Some(Output::Audit(round)) => {
+                    self.log.extend(round.entries);
+                    self.input(Input::Audited(Ok(())));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// What the audit log has, by kind and outcome.
+    fn logged(&self) -> Vec<String> {
+        let told = |entry: &Entry| match &entry.event {
+            Event::OrderCommitted(ended) | Event::OrderAnswered(ended) => {
+                format!("{} {}", entry.event.kind(), ended.outcome)
+            }
+            other => other.kind().to_owned(),
+        };
+        self.log.iter().map(told).collect()
+    }
+
+    fn batch(&mut self) -> Batch {
+        match self.poll() {
+            Some(Output::Commit(batch)) => batch,
+            other => panic!("no batch: {other:?}"),
+        }
+    }
+
+    fn commit(&mut self, batch: &Batch) {
+        let committed = self.ledger.commit(batch);
+        self.input(Input::Batch(BatchEnd::Committed(committed)));
+    }
+
+    fn answer(&mut self) -> ToCloud {
+        match self.poll() {
+            Some(Output::Send(reply)) => reply.message,
+            other => panic!("no answer: {other:?}"),
+        }
+    }
+
+    /// The receipt of the next answer, verified as the cloud does, and whether it is a replay.
+    fn receipt(&mut self) -> (Receipt, bool) {
+        let Some(to_cloud::Kind::Settled(settled)) = self.answer().kind else { panic!("not settled") };
+        let pinned = [Keyring::for_tests(1).verifier().clone()];
+        let verified = receipt::verify(&settled.receipt.unwrap(), &pinned).unwrap();
+        (verified.receipt().clone(), settled.replayed)
+    }
+
+    fn refusal(&mut self) -> Refusal {
+        match self.answer().kind {
+            Some(to_cloud::Kind::Refused(refused)) => refused.refusal(),
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_order_is_answered_with_a_receipt_only_after_its_commit() {
+    let mut world = world();
+    world.place("k1", 2);
+    let batch = world.batch();
+    assert!(world.poll().is_none(), "nothing is said before the commit");
+    world.commit(&batch);
+    let (receipt, replayed) = world.receipt();
+    assert_eq!((receipt.outcome.code(), receipt.key, replayed), ("placed", header("k1").key, false));
+}
+
+#[test]
+fn nothing_is_committed_before_it_is_logged_and_nothing_answered_before_its_outcome_is() {
+    let mut world = world();
+    world.place("k1", 1);
+    let Some(Output::Audit(received)) = world.agent.poll_output(NOW) else { panic!("not logged") };
+    assert!(world.agent.poll_output(NOW).is_none(), "no commit before the entry is durable");
+    world.place("k2", 1);
+    assert!(world.agent.poll_output(NOW).is_none(), "one round at a time");
+    world.input(Input::Audited(Ok(())));
+    let Some(Output::Audit(next)) = world.agent.poll_output(NOW) else { panic!("k2 is not logged") };
+    let Some(Output::Commit(batch)) = world.agent.poll_output(NOW) else { panic!("no commit") };
+    world.commit(&batch);
+    assert!(world.agent.poll_output(NOW).is_none(), "the outcome waits for the round under way");
+    world.input(Input::Audited(Ok(())));
+    let Some(Output::Audit(committed)) = world.agent.poll_output(NOW) else { panic!("not logged") };
+    let commit = world.agent.poll_output(NOW);
+    assert!(matches!(&commit, Some(Output::Commit(batch)) if batch.requests.len() == 1), "{commit:?}");
+    assert!(world.agent.poll_output(NOW).is_none(), "no answer before the entry is durable");
+    world.input(Input::Audited(Ok(())));
+    world.receipt();
+    world.log = [received, next, committed].into_iter().flat_map(|round| round.entries).collect();
+    assert_eq!(world.logged(), ["order-received", "order-received", "order-committed placed"]);
+}
+
+#[test]
+fn while_the_log_cannot_be_written_orders_are_refused_and_what_is_committed_waits_to_be_told() {
+    let mut world = world();
+    world.place("k1", 1);
+    let batch = world.batch();
+    world.commit(&batch);
+    let Some(Output::Audit(round)) = world.agent.poll_output(NOW) else { panic!("not logged") };
+    world.place("k2", 1);
+    world.input(Input::Audited(Err(round.entries)));
+    let Some(Output::Audit(again)) = world.agent.poll_output(NOW) else { panic!("not tried again") };
+    assert!(again.again);
+    assert_eq!(again.entries.len(), 2, "the outcome of k1, and k2");
+    world.input(Input::Audited(Err(again.entries)));
+    assert_eq!(world.refusal(), Refusal::DatabaseDown, "k2 has had no effect");
+    assert_eq!(world.agent.under_way(), 1);
+    world.receipt();
+    assert_eq!(world.logged(), ["order-received", "order-committed placed"]);
+    world.place("k2", 1);
+    assert_eq!(world.batch().requests.len(), 1, "and it goes on");
+}
+
+#[test]
+fn what_is_refused_is_logged_as_received_and_as_answered() {
+    let mut world = world();
+    let mut envelope = world.envelope("k1", 1);
+    envelope.terms = world.envelope("k1", 2).terms;
+    world.send(to_idc::Kind::Place(envelope));
+    world.poll();
+    world.refusal();
+    world.place("k2", 1);
+    let _lost = world.batch();
+    world.input(Input::Batch(BatchEnd::NotCommitted));
+    world.refusal();
+    let refused = ["order-received", "order-answered envelope-rejected"];
+    assert_eq!(world.logged()[..2], refused);
+    assert_eq!(world.logged()[2..], ["order-received", "order-answered database-down"]);
+}
+
+#[test]
+fn a_batch_takes_what_came_while_the_last_one_ran() {
+    let mut world = world();
+    world.place("k1", 1);
+    let first = world.batch();
+    for key in ["k2", "k3", "k4", "k5", "k6"] {
+        world.place(key, 1);
+    }
+    assert!(world.poll().is_none(), "one batch at a time");
+    world.commit(&first);
+    world.receipt();
+    assert_eq!((first.requests.len(), world.batch().requests.len()), (1, 4), "at most batch_max");
+}
+
+#[test]
+fn a_batch_whose_end_is_unknown_is_committed_again_and_nothing_new_taken_meanwhile() {
+    let mut world = world();
+    world.place("k1", 1);
+    let batch = world.batch();
+    world.place("k2", 1);
+    world.ledger.commit(&batch);
+    world.input(Input::Batch(BatchEnd::Unknown(batch)));
+    assert_eq!(world.refusal(), Refusal::DatabaseDown, "k2 has had no effect and can be told so");
+    let again = world.batch();
+    world.place("k3", 1);
+    assert_eq!(world.refusal(), Refusal::DatabaseDown);
+    world.commit(&again);
+    let (receipt, replayed) = world.receipt();
+    assert_eq!((receipt.outcome.code(), replayed), ("placed", true));
+    world.place("k4", 1);
+    assert_eq!(world.batch().requests.len(), 1);
+}
+
+#[test]
+fn a_batch_that_was_not_committed_is_refused_without_effect() {
+    let mut world = world();
+    world.place("k1", 1);
+    let _lost = world.batch();
+    world.input(Input::Batch(BatchEnd::NotCommitted));
+    assert_eq!(world.refusal(), Refusal::DatabaseDown);
+    assert_eq!(world.agent.under_way(), 0);
+}
+
+#[test]
+fn a_batch_that_was_not_committed_at_a_second_try_may_have_been_at_the_first() {
+    let mut world = world();
+    world.place("k1", 1);
+    let batch = world.batch();
+    world.ledger.commit(&batch);
+    world.input(Input::Batch(BatchEnd::Unknown(batch)));
+    let _again = world.batch();
+    world.input(Input::Batch(BatchEnd::NotCommitted));
+    assert!(world.poll().is_none(), "nobody is told that nothing happened");
+    assert_eq!(world.agent.under_way(), 0);
+    world.place("k1", 1);
+    let batch = world.batch();
+    world.commit(&batch);
+    assert!(world.receipt().1, "whoever asks again finds out");
+}
+
+#[test]
+fn a_changed_envelope_is_refused_before_the_ledger_sees_it() {
+    let mut world = world();
+    let mut envelope = world.envelope("k1", 1);
+    envelope.terms = world.envelope("k1", 2).terms;
+    world.send(to_idc::Kind::Place(envelope));
+    assert!(matches!(world.poll(), Some(Output::Rejected { .. })));
+    assert_eq!(world.refusal(), Refusal::EnvelopeRejected);
+    assert!(world.poll().is_none());
+}
+
+#[test]
+fn an_unknown_session_is_asked_for_again() {
+    let mut world = world();
+    let mut envelope = world.envelope("k1", 1);
+    envelope.encapsulation = Bytes::new();
+    world.send(to_idc::Kind::Place(envelope));
+    assert!(matches!(world.poll(), Some(Output::Rejected { .. })));
+    assert_eq!(world.refusal(), Refusal::SessionUnknown);
+}
+
+#[test]
+fn the_same_key_with_another_order_is_refused_and_with_the_same_replayed() {
+    let mut world = world();
+    world.place("k1", 1);
+    let batch = world.batch();
+    world.commit(&batch);
+    world.receipt();
+    world.place("k1", 2);
+    world.place("k1", 1);
+    // Both have the order id of their key here, so the second waits for the first one's answer.
+    let batch = world.batch();
+    world.commit(&batch);
+    assert_eq!(world.refusal(), Refusal::KeyReused);
+}
+
+#[test]
+fn a_cancelled_order_s_units_are_for_sale_again() {
+    let mut world = world();
+    world.place("k1", 5);
+    let batch = world.batch();
+    world.commit(&batch);
+    let order = world.receipt().0.order;
+    let cancel = Cancel {
+        brand: "shoes".into(),
+        order: Bytes::copy_from_slice(order.as_bytes()),
+        key: Bytes::copy_from_slice(header("c1").key.as_bytes()),
+    };
+    world.send(to_idc::Kind::Cancel(cancel));
+    world.place("k2", 5);
+    let batch = world.batch();
+    world.commit(&batch);
+    assert_eq!(world.receipt().0.outcome.code(), "cancelled");
+    assert_eq!(world.receipt().0.outcome.code(), "placed");
+}
+
+#[test]
+fn what_a_lost_link_asked_is_committed_and_found_under_its_key() {
+    let mut world = world();
+    world.place("k1", 1);
+    let batch = world.batch();
+    world.input(Input::LinkDown(LINK));
+    world.commit(&batch);
+    assert!(world.poll().is_none(), "nobody is there to be told");
+    world.sequence = 0;
+    world.place("k1", 1);
+    let batch = world.batch();
+    world.commit(&batch);
+    assert!(world.receipt().1);
+}
