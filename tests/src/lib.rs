@@ -28,6 +28,7 @@ pub mod load;
 pub mod views;
 
 // What came of it.
+pub mod audits;
 pub mod books;
 pub mod contract;
 pub mod freshness;

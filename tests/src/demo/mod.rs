@@ -27,6 +27,7 @@ use tempfile::TempDir;
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::audits::Audits;
 use crate::books::Books;
 use crate::database::Database;
 use crate::freshness::Probe;
@@ -206,6 +207,8 @@ impl Show {
     async fn judge(mut self, options: &Options) -> Result<Report> {
         let (cloud, idc) =
             (end(&mut self.bridge.cloud, options).await?, end(&mut self.bridge.idc, options).await?);
+        tell("verifying and comparing both audit logs");
+        let audits = Audits::of(&self.site).await?;
         tell("searching for the planted personal values");
         let privacy = privacy::search(&self.site, self.cluster.as_ref(), &self.plans)?;
         let html = options.html.clone().map_or_else(default_html, Ok)?;
@@ -223,6 +226,7 @@ impl Show {
                 differences: self.differences,
                 replica_differences: self.replica_differences,
                 privacy,
+                audits,
                 ended_in_order: cloud.success() && idc.success(),
                 html: html.clone(),
             },

@@ -312,6 +312,7 @@ fn tables(page: &mut String, report: &Report) {
         &[
             row("the ledger is what the callers were told", [String::new(), yes(report.stock_balanced)]),
             row("the stock that is served is the ledger's", [String::new(), yes(report.replica_equal)]),
+            row("both audit logs verify and say the same", [String::new(), yes(report.audit_verified)]),
             row(
                 "personal values found outside the IDC's memory",
                 [String::new(), count(report.personal_values_found)],

@@ -14,6 +14,7 @@ use super::launch::Launch;
 use super::measure::{Commits, Rates};
 use super::privacy::Privacy;
 use super::shop::{Input, Shop};
+use crate::audits::Audits;
 use crate::load::{self, Tally};
 
 /// The demo's report; its fields are the keys of `--json`.
@@ -74,6 +75,9 @@ pub struct Report {
     /// The stock that is served is the stock in the ledger.
     pub(super) replica_equal: bool,
     pub(super) replica_differences: Vec<String>,
+    /// Both audit logs verify and say the same.
+    pub(super) audit_verified: bool,
+    pub(super) audits: Audits,
     pub(super) personal_values_planted: u64,
     pub(super) personal_values_found: u64,
     pub(super) privacy: Privacy,
@@ -111,6 +115,7 @@ pub(super) struct Findings {
     pub(super) differences: Vec<String>,
     pub(super) replica_differences: Vec<String>,
     pub(super) privacy: Privacy,
+    pub(super) audits: Audits,
     pub(super) ended_in_order: bool,
     pub(super) html: PathBuf,
 }
@@ -177,6 +182,8 @@ impl Report {
             differences: found.differences,
             replica_equal: found.replica_differences.is_empty(),
             replica_differences: found.replica_differences,
+            audit_verified: found.audits.agree(),
+            audits: found.audits,
             personal_values_planted: privacy.planted,
             personal_values_found: privacy.found(),
             privacy,
@@ -208,6 +215,7 @@ impl Report {
             (self.again_changed == 0, "an outcome changed when its key came again"),
             (self.again.replayed == decided, "a key that came again was not answered as a replay"),
             (self.stock_balanced, "the ledger is not what the callers were told"),
+            (self.audit_verified, "the audit logs do not verify, or do not say the same"),
             (self.personal_values_found == 0, "personal values were found outside the IDC's memory"),
             (self.privacy.can_find(), "the search for personal values could not have found one"),
             (self.ended_in_order, "an agent did not exit with 0 after SIGTERM"),
@@ -300,6 +308,7 @@ pub(super) mod tests {
                 found_in_the_orders: 9,
                 places: vec![Place { what: "files", files: 1, bytes: 1, found: 0 }],
             },
+            audits: Audits { verified: true, entries: 9, agreed: 3, ..Audits::default() },
             ended_in_order: true,
             html: PathBuf::from("target/demo.html"),
         }
@@ -314,7 +323,8 @@ pub(super) mod tests {
         assert!(report.reads_per_s > 8 * report.reads_per_s_calm, "{report}");
         assert!((5_500..6_500).contains(&report.reads_per_s_peak), "{report}");
 
-        let flaws: [fn(&mut Findings); 4] = [
+        let flaws: [fn(&mut Findings); 5] = [
+            |found| found.audits.differing = 1,
             |found| found.launch.views.flaw(Duration::ZERO, views::Flaw::Late),
             |found| found.launch.views.arrived(Duration::ZERO),
             |found| found.launch.freshness.missed = 1,
@@ -342,6 +352,7 @@ pub(super) mod tests {
             "read_errors",
             "orders",
             "stock_balanced",
+            "audit_verified",
             "personal_values_found",
             "orders_per_s",
             "freshness_p50_ms",

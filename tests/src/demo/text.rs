@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::audits::Audits;
+
 use super::report::{Batches, Catalogue, Report};
 
 /// Differences shown; the rest is counted.
@@ -124,6 +126,13 @@ impl Report {
             if self.replica_equal { "equal" } else { "NOT equal" }
         )?;
         write_some(f, &self.replica_differences)?;
+        let Audits { entries, agreed, differing, findings, .. } = &self.audits;
+        writeln!(
+            f,
+            "Audit logs: {entries} entries, {}; {agreed} requests agree, {differing} differ",
+            if self.audits.verified { "verified" } else { "NOT verified" }
+        )?;
+        write_some(f, findings)?;
         writeln!(f, "\nPersonal values: {} planted, found", self.personal_values_planted)?;
         for place in &self.privacy.places {
             writeln!(

@@ -7,6 +7,8 @@ use clap::ValueEnum;
 use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
+use super::small_disk::SmallDisk;
+use crate::audits;
 use crate::postgres::Postgres;
 use crate::process::Running;
 use crate::site::{Bridge, Site};
@@ -26,17 +28,20 @@ pub enum Fault {
     BadLine,
     /// The IDC agent stands still and then goes on, as a virtual machine that is moved.
     FreezeIdc,
+    /// The disks of both audit logs are full: nothing is taken before there is room, and reads go on.
+    FullAuditDisk,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 6] = [
+    pub const ALL: [Fault; 7] = [
         Fault::KillCloud,
         Fault::KillIdc,
         Fault::KillDatabase,
         Fault::CutLine,
         Fault::BadLine,
         Fault::FreezeIdc,
+        Fault::FullAuditDisk,
     ];
 
     /// As the command line and the report name it; a brand of this name is sold to while it strikes.
@@ -49,6 +54,7 @@ impl Fault {
             Fault::CutLine => "cut-line",
             Fault::BadLine => "bad-line",
             Fault::FreezeIdc => "freeze-idc",
+            Fault::FullAuditDisk => "full-audit-disk",
         }
     }
 
@@ -91,6 +97,12 @@ impl Fault {
                 signal(&bridge.idc, Signal::STOP)?;
                 sleep(Duration::from_millis(1_500)).await;
                 signal(&bridge.idc, Signal::CONT)
+            }
+            Fault::FullAuditDisk => {
+                let folders = [site.cloud_dir(), site.idc_dir()].map(|dir| audits::folder(&dir));
+                folders.iter().try_for_each(|folder| SmallDisk::fill(folder))?;
+                sleep(Duration::from_secs(2)).await;
+                folders.iter().try_for_each(|folder| SmallDisk::empty(folder))
             }
         }
     }

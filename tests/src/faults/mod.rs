@@ -6,6 +6,7 @@
 mod fault;
 mod options;
 mod report;
+mod small_disk;
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use anyhow::{Context as _, Result};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::audits::{self, Audits};
 use crate::books::Books;
 use crate::database::Database;
 use crate::load::{self, Pace, replay_paced};
@@ -24,6 +26,8 @@ use crate::postgres::Postgres;
 use crate::process::Programs;
 use crate::search::Needles;
 use crate::site::{Bridge, Site};
+
+use small_disk::SmallDisk;
 
 pub use fault::Fault;
 pub use options::Options;
@@ -48,7 +52,14 @@ pub async fn run(options: &Options) -> Result<Report> {
         Some(cluster) => cluster.create_database("ledger").await?,
         None => Database::Sqlite(dir.path().join("idc").join("ledger.db")),
     };
-    let faults = options.faults();
+    let mut faults = options.faults();
+    let folders = ["cloud", "idc"].map(|side| audits::folder(&dir.path().join(side)));
+    let disks: Vec<SmallDisk> =
+        folders.into_iter().map(SmallDisk::mount).collect::<Result<Option<_>>>()?.unwrap_or_default();
+    if disks.is_empty() {
+        tell("no disk is filled: this user may not mount one (root may)");
+        faults.retain(|fault| *fault != Fault::FullAuditDisk);
+    }
     let brands: Vec<_> = faults.iter().map(|fault| (fault.name(), "KRW")).collect();
     let site = Site::prepare(dir.path(), programs, database, &brands, options.seed).await?;
     let each = Duration::from_secs(60 * u64::from(options.minutes)) / u32::try_from(faults.len().max(1))?;
@@ -67,6 +78,8 @@ pub async fn run(options: &Options) -> Result<Report> {
     for agent in [&mut bridge.cloud, &mut bridge.idc] {
         agent.terminate().await?;
     }
+    tell("verifying and comparing both audit logs");
+    report.audits = Audits::of(&site).await?;
     Ok(report)
 }
 

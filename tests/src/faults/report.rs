@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::audits::Audits;
 use crate::books::Books;
 use crate::load;
 
@@ -23,6 +24,8 @@ pub struct Report {
     pub unresolved: u64,
     /// Planted personal values found in the cloud's files or on the line.
     pub personal_values_found: u64,
+    /// Both audit logs.
+    pub audits: Audits,
     /// The same by fault.
     pub by_fault: BTreeMap<&'static str, Struck>,
     /// Decides the run; prints with it so that it can be repeated.
@@ -56,7 +59,10 @@ impl Report {
     pub fn passed(&self) -> bool {
         let sums = [self.lost, self.doubled, self.oversold, self.unresolved, self.personal_values_found];
         let agrees = |struck: &Struck| struck.differences.is_empty() && struck.times > 0;
-        sums.iter().all(|sum| *sum == 0) && !self.by_fault.is_empty() && self.by_fault.values().all(agrees)
+        sums.iter().all(|sum| *sum == 0)
+            && self.audits.agree()
+            && !self.by_fault.is_empty()
+            && self.by_fault.values().all(agrees)
     }
 
     pub(super) fn add(&mut self, fault: &'static str, struck: Struck) {
@@ -110,6 +116,9 @@ impl fmt::Display for Report {
             )?;
             differences.iter().try_for_each(|difference| writeln!(f, "  {difference}"))?;
         }
+        let Audits { entries, agreed, differing, findings, .. } = &self.audits;
+        writeln!(f, "audit logs: {entries} entries, {agreed} requests agree, {differing} differ")?;
+        findings.iter().try_for_each(|finding| writeln!(f, "  {finding}"))?;
         let end = if self.passed() { "Nothing was lost, doubled, oversold or left open" } else { "FAILED" };
         writeln!(f, "{} orders. {end}, seed {}.", self.orders, self.seed)
     }

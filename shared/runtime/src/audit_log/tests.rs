@@ -1,7 +1,7 @@
 //! The log on a real disk: durable, ordered, recovered from every cut, found damaged, full and free again.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -261,7 +261,7 @@ impl Drop for SmallDisk {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_entries_keeps_every_durable_one_and_goes_on_when_there_is_room() {
     let Some(disk) = SmallDisk::mount() else {
-        let _nobody_listens = writeln!(std::io::stderr(), "skipped: only root can mount a small disk");
+        let _nobody_listens = writeln!(io::stderr(), "skipped: only root can mount a small disk");
         return;
     };
     let root = disk.0.path();

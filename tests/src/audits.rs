@@ -1,0 +1,82 @@
+//! Both agents' audit logs at the end of a run, by the agents' own commands: does each verify, and do they agree?
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::process::Agent;
+use crate::site::Site;
+
+/// Differences that are told; the rest is counted.
+const TOLD: usize = 20;
+
+/// What became of the logs.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Audits {
+    /// Both logs verify up to their last entry.
+    pub verified: bool,
+    /// Entries of both.
+    pub entries: u64,
+    /// Requests about which both logs say the same.
+    pub agreed: u64,
+    /// Requests about which they do not.
+    pub differing: u64,
+    /// What is wrong, as sentences.
+    pub findings: Vec<String>,
+}
+
+impl Audits {
+    /// Verifies and compares the logs of a site whose agents have ended.
+    ///
+    /// # Errors
+    /// When a command cannot be run, or says what cannot be understood. What it finds wrong is a finding.
+    pub async fn of(site: &Site) -> Result<Audits> {
+        let mut audits = Audits { verified: true, ..Audits::default() };
+        for (agent, folder) in
+            [(&site.cloud, folder(&site.cloud_dir())), (&site.idc, folder(&site.idc_dir()))]
+        {
+            let config = agent.arguments.last().context("an agent without a configuration")?;
+            let (key, _) = audit(agent, &["key", "--config", config]).await?;
+            let dir = folder.display().to_string();
+            let (told, code) =
+                audit(agent, &["verify", "--json", "--dir", &dir, "--key", key.trim()]).await?;
+            let told: Value = serde_json::from_str(&told).with_context(|| format!("audit verify: {told}"))?;
+            audits.entries += told["size"].as_u64().unwrap_or(0);
+            if code != Some(0) || told["verified"] != true || told["unpublished"] != 0 {
+                audits.verified = false;
+                audits.findings.push(format!("the log of {} does not verify: {told}", agent.name));
+            }
+        }
+        let [cloud, idc] = [site.cloud_dir(), site.idc_dir()].map(|dir| folder(&dir).display().to_string());
+        let (told, _) = audit(&site.idc, &["reconcile", "--json", &cloud, &idc]).await?;
+        let told: Value = serde_json::from_str(&told).with_context(|| format!("audit reconcile: {told}"))?;
+        audits.agreed = told["agreed"].as_u64().unwrap_or(0);
+        for kind in ["differences", "in_doubt"] {
+            let list = told[kind].as_array().with_context(|| format!("audit reconcile: {told}"))?;
+            audits.differing += list.len() as u64;
+            audits.findings.extend(list.iter().take(TOLD).map(|one| format!("{kind}: {one}")));
+        }
+        Ok(audits)
+    }
+
+    /// Whether both verify and agree, with something in them.
+    #[must_use]
+    pub fn agree(&self) -> bool {
+        self.verified && self.differing == 0 && self.agreed > 0
+    }
+}
+
+/// Where an agent has its log, as `site` configures it.
+pub(crate) fn folder(of_agent: &Path) -> PathBuf {
+    of_agent.join("state").join("audit")
+}
+
+/// Runs `audit ...`: what it printed and its exit code.
+async fn audit(agent: &Agent, arguments: &[&str]) -> Result<(String, Option<i32>)> {
+    let output = Command::new(&agent.program).arg("audit").args(arguments).output().await;
+    let output = output.with_context(|| format!("run {} audit", agent.name))?;
+    Ok((String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code()))
+}
