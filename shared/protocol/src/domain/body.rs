@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 use serde_path_to_error::{Path, Segment};
 
+use super::card_number::holds_card_number;
 use super::order::{FieldError, Line, OrderTerms, Quantity, Sku};
 use super::{Currency, Money, Personal, PersonalData, PersonalField};
 
@@ -59,6 +60,7 @@ impl OrderRequest {
             (None, None) => None,
         };
         let reference = raw.customer.reference.clone();
+        refuse_card_number(&reference, "/customer/reference", &mut errors);
         let personal = personal(raw.customer, raw.delivery, &mut errors);
         match (total, fee) {
             (Some(total), Some(fee)) if errors.is_empty() => {
@@ -101,9 +103,9 @@ struct BodyLine {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct BodyMoney {
-    amount: i64,
-    currency: String,
+pub(super) struct BodyMoney {
+    pub(super) amount: i64,
+    pub(super) currency: String,
 }
 
 #[derive(Deserialize)]
@@ -146,7 +148,7 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
     T::deserialize(deserializer).map(Some)
 }
 
-fn from_json<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Vec<FieldError>> {
+pub(super) fn from_json<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Vec<FieldError>> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let pointer = pointer(error.path());
@@ -217,16 +219,22 @@ const KNOWN_FIELDS: &[&str] = &[
     "address",
     "country",
     "note",
+    "payment_key",
+    "reason",
 ];
 
-fn check<T>(value: Option<T>, errors: &mut Vec<FieldError>, error: impl FnOnce() -> FieldError) -> Option<T> {
+pub(super) fn check<T>(
+    value: Option<T>,
+    errors: &mut Vec<FieldError>,
+    error: impl FnOnce() -> FieldError,
+) -> Option<T> {
     if value.is_none() {
         errors.push(error());
     }
     value
 }
 
-fn money(
+pub(super) fn money(
     raw: &BodyMoney,
     at: &str,
     currency: Option<Currency>,
@@ -281,9 +289,17 @@ fn personal(customer: BodyCustomer, delivery: BodyDelivery, errors: &mut Vec<Fie
                 format!("must be at most {chars_max} characters, none of them NUL"),
             ));
         }
+        refuse_card_number(value.expose(), pointer, errors);
         data.set(field, value);
     }
     data
+}
+
+/// Whoever typed a card number into a name or a note would have it stored; no field here is for one.
+pub(super) fn refuse_card_number(text: &str, pointer: &str, errors: &mut Vec<FieldError>) {
+    if holds_card_number(text) {
+        errors.push(FieldError::new(pointer, "must not hold a card number"));
+    }
 }
 
 #[cfg(test)]
@@ -349,6 +365,9 @@ mod tests {
             ),
             (r#"["서울 중구", "2층"]"#, "[]", "/delivery/address: has 1 to"),
             ("2층", r"2\u0000", "/delivery/address: must be at most"),
+            ("문 앞", "4111 1111 1111 1111", "/delivery/note: must not hold a card number"),
+            ("c-8842", "c4111111111111111", "/customer/reference: must not hold a card number"),
+            ("2층", "카드 4111-1111-1111-1111", "/delivery/address: must not hold a card number"),
         ] {
             let mistakes = with(from, to);
             assert!(mistakes.contains(expected), "{from} -> {to} gave: {mistakes}");

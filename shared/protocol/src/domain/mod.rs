@@ -24,6 +24,15 @@ pub mod body;
 /// How a request ended in the ledger.
 pub mod outcome;
 
+/// Payments and refunds: their ids and their states.
+pub mod payment;
+
+/// The storefront's bodies about payments.
+pub mod payment_body;
+
+/// Card numbers, to be kept out.
+pub mod card_number;
+
 /// What is on sale: rows of the catalogue by their keys, and how far a reader of their changes is.
 pub mod catalogue;
 
@@ -32,5 +41,6 @@ pub use id::{IdempotencyKey, KeyDigest, OrderId};
 pub use money::{Currency, Money};
 pub use order::{Line, OrderTerms, Quantity, Sku};
 pub use outcome::Outcome;
+pub use payment::{PaymentId, PaymentKey, PaymentState, ReasonCode, RefundId, RefundState};
 pub use personal::{Personal, PersonalData, PersonalField};
 pub use time::UnixMicros;
