@@ -23,6 +23,9 @@ pub mod planner;
 // Where orders become durable.
 pub mod ledger;
 
+// What is charged, by which gateway, and what is done while nobody can tell.
+pub mod payment;
+
 // From what was committed to signed answers.
 pub mod receipt;
 

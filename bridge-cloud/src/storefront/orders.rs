@@ -381,6 +381,30 @@ fn refused(refusal: Refusal, order: OrderId) -> Problem {
         Refusal::UnknownBrand => {
             Problem::new(Kind::UnknownBrand, "the data centre does not know this brand yet")
         }
+        Refusal::OrderNotPayable => {
+            let detail = "it was cancelled, was never placed, or costs nothing; no money moved";
+            Problem::new(Kind::OrderNotPayable, detail)
+        }
+        Refusal::WrongAmount => {
+            let detail = "amount and currency must be the order's total; no money moved";
+            Problem::new(Kind::WrongAmount, detail)
+        }
+        Refusal::AlreadyPaid => {
+            Problem::new(Kind::AlreadyPaid, "the order has been paid; no money moved now")
+        }
+        Refusal::PaymentInProgress => {
+            let detail = "another payment of this order has not ended; ask about that one";
+            Problem::new(Kind::PaymentInProgress, detail).retry_after(ASK_AGAIN_AFTER)
+        }
+        Refusal::RefundTooLarge => {
+            let detail =
+                "it is more than what is left of this payment, or of another currency; no money moved";
+            Problem::new(Kind::RefundTooLarge, detail)
+        }
+        Refusal::NoGateway => {
+            let detail = "the data centre has no payment gateway; nothing happened";
+            Problem::new(Kind::Unavailable, detail).retry_after(NotAdmitted::NoLink.retry_after())
+        }
         Refusal::EnvelopeRejected | Refusal::Invalid | Refusal::Failed | Refusal::Unspecified => {
             tracing::error!(%order, ?refusal, "the data centre refused a request that this agent accepted");
             let detail =

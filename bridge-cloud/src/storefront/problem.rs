@@ -88,6 +88,22 @@ kinds! {
     /// The replica is not where the caller wants it: come back. A condition of the request (RFC 9110 section 15.5.13); the
     /// agent itself is well.
     ReplicaBehind = PRECONDITION_FAILED "replica-behind" "The catalogue here is not so far yet";
+    /// The gateway refused to charge.
+    PaymentDeclined = PAYMENT_REQUIRED "payment-declined" "The payment was declined";
+    /// Cancelled, rejected, or free.
+    OrderNotPayable = CONFLICT "order-not-payable" "This order cannot be paid";
+    /// Not the order's total.
+    WrongAmount = UNPROCESSABLE_ENTITY "wrong-amount" "The amount is not the order's total";
+    /// Paid before.
+    AlreadyPaid = CONFLICT "already-paid" "This order is paid already";
+    /// Another payment of it has not ended.
+    PaymentInProgress = CONFLICT "payment-in-progress" "A payment of this order is in progress";
+    /// More than is left.
+    RefundTooLarge = CONFLICT "refund-too-large" "The refund is larger than what is left";
+    /// The gateway refused to give back.
+    RefundRefused = CONFLICT "refund-refused" "The gateway refused the refund";
+    /// No such payment of that order.
+    UnknownPayment = NOT_FOUND "unknown-payment" "There is no such payment";
     /// No room: come back.
     Busy = SERVICE_UNAVAILABLE "busy" "As many orders wait as are accepted";
     /// The data centre cannot be reached or cannot commit: come back.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::rows::{self, LineRow, OrderRow, OutcomeRow, PersonalRow};
 use super::transaction::{Database, Transaction};
-use super::{Committed, LedgerError};
+use super::{Committed, LedgerError, payments};
 use crate::planner::{self, Action, Decision, Facts, Placement, Plan, Request, StandingOrder};
 
 /// Rounds against other writers. Each waits for them under lock, so that a second one is rare already.
@@ -138,6 +138,7 @@ async fn write<T: Transaction>(
     if !cancelled.is_empty() && transaction.cancel_orders(&cancelled, at).await? != cancelled.len() as u64 {
         return Err(LedgerError::Conflict);
     }
+    payments::refund_cancelled(&mut transaction.payments(), &cancelled, at).await?;
     // Last, so that the hot SKU's row changes as late as possible.
     let moves: Vec<(i64, i64)> = plan.sold.iter().map(|(sku_id, units)| (*sku_id, *units)).collect();
     if !moves.is_empty() && transaction.move_stock(&moves).await? != moves.len() as u64 {

@@ -31,6 +31,9 @@ mod migrate;
 /// Questions outside any batch.
 mod read;
 
+/// What is charged and given back.
+pub mod payments;
+
 /// Brands, SKUs and stock from a CSV file.
 pub mod import;
 

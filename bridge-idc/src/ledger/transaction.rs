@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use bridge_protocol::domain::UnixMicros;
 
+use super::payments::Tx;
 use super::rows::{
     BrandRow, ForSaleRow, LineRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow, StandingRow,
     StockRow, UnitsRow,
@@ -65,6 +66,9 @@ pub(super) trait Transaction: Sized {
 
     /// Makes so many units available from now on.
     async fn set_stock(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()>;
+
+    /// For what happens to payments in this transaction.
+    fn payments(&mut self) -> Tx<'_>;
 
     async fn commit(self) -> sqlx::Result<()>;
 }

@@ -9,25 +9,28 @@ mod database;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]
+mod payments;
+#[cfg(test)]
 mod role;
 #[cfg(test)]
 mod shop;
 
 /// Makes a test of each case on each database.
 macro_rules! on_both_databases {
-    ($($case:ident)*) => {
-        mod sqlite {
-            $(#[tokio::test] async fn $case() { super::cases::$case(&super::database::sqlite().await).await; })*
+    ($cases:ident as $sqlite:ident and $postgres:ident: $($case:ident)*) => {
+        mod $sqlite {
+            $(#[tokio::test] async fn $case() { super::$cases::$case(&super::database::sqlite().await).await; })*
         }
-        mod postgres {
+        mod $postgres {
             $(#[tokio::test] async fn $case() {
-                super::cases::$case(&super::database::postgres(stringify!($case)).await).await;
+                super::$cases::$case(&super::database::postgres(stringify!($case)).await).await;
             })*
         }
     };
 }
 
 on_both_databases! {
+    cases as sqlite and postgres:
     an_order_is_placed_and_can_be_looked_up
     the_same_request_again_is_replayed_and_changes_nothing
     the_same_request_twice_in_a_batch_has_one_effect
@@ -54,4 +57,24 @@ on_both_databases! {
     a_second_currency_for_a_brand_is_refused_and_nothing_is_imported
     a_hundred_thousand_skus_are_imported_at_once
     migrations_are_applied_once_and_said_to_be_missing_before
+}
+
+on_both_databases! {
+    payments as payments_in_sqlite and payments_in_postgres:
+    an_attempt_is_durable_before_anyone_is_asked_and_can_be_looked_up
+    a_payment_must_be_of_its_order_s_amount_and_currency
+    an_order_that_is_cancelled_rejected_unknown_or_another_brand_s_cannot_be_paid
+    an_order_is_charged_once_under_any_number_of_keys
+    two_payments_at_once_under_two_keys_are_one
+    after_a_decline_the_order_can_be_paid_again
+    the_same_key_again_is_told_how_the_payment_stands
+    the_same_key_with_another_body_or_for_a_refund_is_refused
+    refunds_never_exceed_what_was_paid
+    refunds_at_once_never_exceed_what_was_paid
+    a_refused_refund_leaves_its_money_to_be_refunded
+    cancelling_a_paid_order_gives_back_what_is_left
+    money_that_comes_in_after_the_cancellation_goes_back
+    what_is_due_is_taken_by_one_agent_alone
+    a_hint_makes_a_doubt_due_at_once_and_nothing_else
+    what_contradicts_the_ledger_changes_nothing
 }

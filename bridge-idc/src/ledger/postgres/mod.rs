@@ -9,6 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use uuid::Uuid;
 
 use super::error::{Blame, LedgerError};
+use super::payments::Tx;
 use super::rows::{
     BrandRow, ForSaleRow, LineRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow, StandingRow,
     StockRow, UnitsRow,
@@ -195,6 +196,10 @@ impl transaction::Transaction for Transaction {
             .bind(column(rows, |row| row.sku))
             .bind(column(rows, |row| row.quantity));
         upsert.execute(self.0.connection()).await.map(drop)
+    }
+
+    fn payments(&mut self) -> Tx<'_> {
+        Tx::Postgres(self.0.connection())
     }
 
     async fn commit(self) -> sqlx::Result<()> {

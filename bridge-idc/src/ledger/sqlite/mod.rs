@@ -15,6 +15,7 @@ use sqlx::sqlite::{
 use uuid::Uuid;
 
 use super::error::Blame;
+use super::payments::Tx;
 use super::rows::{
     BrandRow, ForSaleRow, LineRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow, StandingRow,
     StockRow, UnitsRow,
@@ -46,6 +47,13 @@ impl Sqlite {
             writer: writer.connect_with(options.clone().create_if_missing(true)).await?,
             pool: readers.acquire_timeout(PATIENCE).connect_lazy_with(options.read_only(true)),
         })
+    }
+}
+
+impl Sqlite {
+    /// Begins a transaction that sees one moment and cannot write.
+    pub(super) async fn begin_reading(&self) -> sqlx::Result<Transaction> {
+        Open::begin(self.pool.acquire().await?, "BEGIN").await.map(Transaction)
     }
 }
 
@@ -187,6 +195,10 @@ impl transaction::Transaction for Transaction {
     async fn set_stock(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()> {
         let rows = table(rows, |row| (row.brand, row.sku, row.quantity))?;
         sqlx::query(include_str!("set_stock.sql")).bind(rows).execute(self.0.connection()).await.map(drop)
+    }
+
+    fn payments(&mut self) -> Tx<'_> {
+        Tx::Sqlite(self.0.connection())
     }
 
     async fn commit(self) -> sqlx::Result<()> {

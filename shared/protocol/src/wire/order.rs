@@ -256,6 +256,18 @@ pub enum Refusal {
     NotFound = 8,
     /// The database refused this request alone, for a reason in the IDC's log.
     Failed = 9,
+    /// The order was cancelled, was never placed, or costs nothing.
+    OrderNotPayable = 10,
+    /// The amount or the currency is not the order's.
+    WrongAmount = 11,
+    /// The order is paid, or was and the money went back.
+    AlreadyPaid = 12,
+    /// Another payment of the order is being confirmed, or nobody can tell about it yet.
+    PaymentInProgress = 13,
+    /// More than what is left of the payment.
+    RefundTooLarge = 14,
+    /// The IDC has no payment gateway.
+    NoGateway = 15,
 }
 
 impl Refusal {

@@ -1,0 +1,187 @@
+//! What the gateway's answers come to: the state table applied behind the order's lock, and money for a cancelled order
+//! sent back.
+
+use bridge_protocol::domain::payment::PaymentEvent;
+use bridge_protocol::domain::{OrderId, PaymentId, ReasonCode, RefundId, RefundState, UnixMicros};
+use uuid::Uuid;
+
+use super::begin::{NewRefund, add_refund};
+use super::rows::{lock_order, payment};
+use super::{Ledger, LedgerError, NotDone, Tx, common, in_transaction, on_connection};
+use crate::payment::Payment;
+
+/// Why money goes back that nobody asked for.
+const CANCELLED: &str = "the order was cancelled";
+
+/// What was told about a payment or a refund, by a gateway or by an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// It was done: charged, or given back.
+    Done,
+    /// It was not, and will not be.
+    Refused(ReasonCode),
+    /// Nothing that proves anything; it is to be asked about again at that time.
+    Nothing {
+        /// When.
+        ask_at: UnixMicros,
+    },
+}
+
+impl Ledger {
+    /// Writes what was told about a payment; how it stands now. What contradicts what is known changes nothing.
+    pub async fn conclude_payment(
+        &self,
+        order: OrderId,
+        id: PaymentId,
+        told: &Told,
+        at: UnixMicros,
+    ) -> Result<Payment, NotDone> {
+        in_transaction!(self, writing tx => conclude_payment(&mut tx, order, id, told, at).await)
+    }
+
+    /// Writes what was told about a refund; how its payment stands now.
+    pub async fn conclude_refund(
+        &self,
+        order: OrderId,
+        id: PaymentId,
+        refund: RefundId,
+        told: &Told,
+        at: UnixMicros,
+    ) -> Result<Payment, NotDone> {
+        in_transaction!(self, writing tx => conclude_refund(&mut tx, order, id, refund, told, at).await)
+    }
+}
+
+async fn conclude_payment(
+    tx: &mut Tx<'_>,
+    order: OrderId,
+    id: PaymentId,
+    told: &Told,
+    at: UnixMicros,
+) -> Result<Payment, LedgerError> {
+    let standing = lock_order(tx, order).await?;
+    let mut payment = found(tx, id).await?;
+    let (event, code, ask_at) = match told {
+        Told::Done => (PaymentEvent::Charged, None, None),
+        Told::Refused(code) => (PaymentEvent::Refused, Some(code), None),
+        Told::Nothing { ask_at } => (PaymentEvent::Doubtful, None, Some(*ask_at)),
+    };
+    let before = payment.state;
+    match before.after(event) {
+        Some(after) if before.is_open() => payment.state = after,
+        Some(_) => return Ok(payment),
+        None => {
+            if event != PaymentEvent::Doubtful {
+                tracing::error!(payment = %id, state = before.code(), ?event, "what is told of a payment contradicts what is known");
+            }
+            return Ok(payment);
+        }
+    }
+    payment.code = code.cloned().or(payment.code);
+    payment.concluded_at = (!payment.state.is_open()).then_some(at);
+    set_payment(tx, &payment, ask_at).await?;
+    if standing.is_some_and(|order| !order.placed) {
+        refund_the_rest(tx, &mut payment, at).await?;
+    }
+    Ok(payment)
+}
+
+async fn conclude_refund(
+    tx: &mut Tx<'_>,
+    order: OrderId,
+    id: PaymentId,
+    refund: RefundId,
+    told: &Told,
+    at: UnixMicros,
+) -> Result<Payment, LedgerError> {
+    let standing = lock_order(tx, order).await?;
+    let mut payment = found(tx, id).await?;
+    let missing = LedgerError::Corrupt { table: "refunds", what: "a refund that is not there" };
+    let known = payment.refunds.iter_mut().find(|known| known.refund == refund).ok_or(missing)?;
+    if !known.state.is_open() {
+        return Ok(payment);
+    }
+    let (state, code, ask_at) = match told {
+        Told::Done => (RefundState::Done, None, None),
+        Told::Refused(code) => (RefundState::Refused, Some(code), None),
+        Told::Nothing { ask_at } => (RefundState::Unknown, None, Some(*ask_at)),
+    };
+    (known.state, known.code) = (state, code.cloned());
+    let (amount, automatic) = (known.amount, known.automatic);
+    let ended = ask_at.is_none().then_some(at.get());
+    on_connection!(tx, connection =>
+        sqlx::query(common!("set_refund"))
+            .bind(refund.as_uuid())
+            .bind(state.code())
+            .bind(code.map(ReasonCode::as_str))
+            .bind(ask_at.map(UnixMicros::get))
+            .bind(ended)
+            .execute(connection).await.map(drop)?);
+    if state == RefundState::Done {
+        payment.refunded += amount;
+        let whole = payment.refunded >= payment.charge.amount.amount();
+        let event = if whole { PaymentEvent::GivenBackWhole } else { PaymentEvent::GivenBackInPart };
+        let uncharged = LedgerError::Corrupt { table: "refunds", what: "a refund of what was not paid" };
+        payment.state = payment.state.after(event).ok_or(uncharged)?;
+        set_payment(tx, &payment, None).await?;
+    } else if state == RefundState::Refused && !automatic && standing.is_some_and(|order| !order.placed) {
+        // The order was cancelled while this one was under way: what it leaves goes back all the same.
+        refund_the_rest(tx, &mut payment, at).await?;
+    }
+    Ok(payment)
+}
+
+/// Gives back what is left of the payments of cancelled orders, in the transaction that cancels them.
+pub(in crate::ledger) async fn refund_cancelled(
+    tx: &mut Tx<'_>,
+    orders: &[Uuid],
+    at: UnixMicros,
+) -> Result<(), LedgerError> {
+    for order in orders {
+        let charged: Option<Uuid> = on_connection!(tx, connection =>
+            sqlx::query_scalar(common!("charged_of")).bind(*order).fetch_optional(connection).await?);
+        let Some(id) = charged else { continue };
+        let corrupt = |_| LedgerError::Corrupt { table: "payments", what: "an id that is no UUIDv7" };
+        let mut payment = found(tx, PaymentId::from_uuid(id).map_err(corrupt)?).await?;
+        refund_the_rest(tx, &mut payment, at).await?;
+    }
+    Ok(())
+}
+
+/// Adds a refund, due at once, of what is left of a payment that moved money.
+async fn refund_the_rest(tx: &mut Tx<'_>, payment: &mut Payment, at: UnixMicros) -> Result<(), LedgerError> {
+    let amount = payment.left();
+    if amount <= 0 {
+        return Ok(());
+    }
+    let earlier = payment.refunds.iter().filter(|refund| refund.automatic).count();
+    let nth = u32::try_from(earlier).unwrap_or(u32::MAX);
+    let id = payment.charge.payment;
+    let refund = RefundId::automatic(id, nth);
+    let new = NewRefund { refund, payment: id, amount, reason: CANCELLED, automatic: true };
+    let refund = add_refund(tx, &new, at, at).await?;
+    payment.refunds.push(refund);
+    Ok(())
+}
+
+async fn set_payment(
+    tx: &mut Tx<'_>,
+    payment: &Payment,
+    ask_at: Option<UnixMicros>,
+) -> Result<(), LedgerError> {
+    on_connection!(tx, connection =>
+        sqlx::query(common!("set_payment"))
+            .bind(payment.charge.payment.as_uuid())
+            .bind(payment.state.code())
+            .bind(payment.refunded)
+            .bind(payment.code.as_ref().map(ReasonCode::as_str))
+            .bind(ask_at.map(UnixMicros::get))
+            .bind(payment.concluded_at.map(UnixMicros::get))
+            .execute(connection).await.map(drop)?);
+    Ok(())
+}
+
+async fn found(tx: &mut Tx<'_>, id: PaymentId) -> Result<Payment, LedgerError> {
+    let missing = LedgerError::Corrupt { table: "payments", what: "a payment that is not there" };
+    payment(tx, id).await?.ok_or(missing)
+}

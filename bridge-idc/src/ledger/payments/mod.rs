@@ -1,0 +1,178 @@
+//! Payments in the ledger: short transactions, each behind the lock of its order's row. None of them asks a gateway.
+//!
+//! What happens to an order's payments and refunds, its cancellation included, waits for that one lock: so an order is
+//! charged once, refunds never exceed what was paid, and money that comes in for a cancelled order is seen to.
+
+/// Charges and refunds begun.
+mod begin;
+
+/// What the gateway's answers come to.
+mod conclude;
+
+/// Rows between SQL and the domain's types.
+mod rows;
+
+/// Questions, and rows that are due.
+mod read;
+
+use std::io;
+use std::time::Duration;
+
+use bridge_protocol::wire::order::Refusal;
+use sqlx::{PgConnection, SqliteConnection};
+use tokio::time::timeout;
+
+use super::transaction::{Database as _, Transaction as _};
+use super::{Kind, Ledger, LedgerError, postgres, sqlite};
+use crate::payment::Payment;
+
+pub use conclude::Told;
+pub(super) use conclude::refund_cancelled;
+pub use read::{Doubt, DuePayment, DueRefund, Sums};
+
+/// Rounds against other writers.
+const TRIES: u32 = 8;
+
+/// How long a transaction's statements, and its COMMIT, may take before the database counts as gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a request to charge or to give back comes to at first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begun<T> {
+    /// It is durable, and the gateway is to be asked by whoever is told this.
+    New(T),
+    /// An earlier request under the same key is: here is how it stands.
+    Known(T),
+    /// It had no effect.
+    Refused(Refusal),
+}
+
+/// A refund that was begun: its payment with all refunds, and which of them it is.
+pub type BegunRefund = (Payment, bridge_protocol::domain::RefundId);
+
+/// Why nothing is known of a transaction's end, or why there was none.
+#[derive(Debug, thiserror::Error)]
+pub enum NotDone {
+    /// Nothing was committed, for certain.
+    #[error("nothing was committed")]
+    Nothing(#[source] LedgerError),
+    /// It may be committed. The same again is safe: a key has one effect.
+    #[error("it may be committed")]
+    Perhaps(#[source] LedgerError),
+}
+
+impl From<NotDone> for LedgerError {
+    fn from((NotDone::Nothing(error) | NotDone::Perhaps(error)): NotDone) -> Self {
+        error
+    }
+}
+
+/// A connection with a transaction open on it, to either database.
+pub(in crate::ledger) enum Tx<'t> {
+    /// PostgreSQL.
+    Postgres(&'t mut PgConnection),
+    /// SQLite.
+    Sqlite(&'t mut SqliteConnection),
+}
+
+/// A transaction of its own.
+enum OwnTx {
+    Postgres(postgres::Transaction),
+    Sqlite(sqlite::Transaction),
+}
+
+impl OwnTx {
+    /// Begins one that may write.
+    async fn writing(ledger: &Ledger) -> Result<Self, LedgerError> {
+        Ok(match &ledger.kind {
+            Kind::Postgres(database) => Self::Postgres(database.begin().await?),
+            Kind::Sqlite(database) => Self::Sqlite(database.begin().await?),
+        })
+    }
+
+    /// Begins one that only reads, and waits for no writer.
+    async fn reading(ledger: &Ledger) -> Result<Self, LedgerError> {
+        Ok(match &ledger.kind {
+            Kind::Postgres(database) => Self::Postgres(database.begin().await?),
+            Kind::Sqlite(database) => Self::Sqlite(database.begin_reading().await?),
+        })
+    }
+
+    fn tx(&mut self) -> Tx<'_> {
+        match self {
+            Self::Postgres(transaction) => transaction.payments(),
+            Self::Sqlite(transaction) => transaction.payments(),
+        }
+    }
+
+    async fn commit(self) -> Result<(), LedgerError> {
+        match self {
+            Self::Postgres(transaction) => transaction.commit().await?,
+            Self::Sqlite(transaction) => transaction.commit().await?,
+        }
+        Ok(())
+    }
+}
+
+/// Runs the same expression on whichever database a transaction is on.
+macro_rules! on_connection {
+    ($tx:expr, $connection:ident => $run:expr) => {
+        match $tx {
+            $crate::ledger::payments::Tx::Postgres(connection) => {
+                let $connection = &mut **connection;
+                $run
+            }
+            $crate::ledger::payments::Tx::Sqlite(connection) => {
+                let $connection = &mut **connection;
+                $run
+            }
+        }
+    };
+}
+use on_connection;
+
+/// A statement that reads alike in both databases.
+macro_rules! common {
+    ($file:literal) => {
+        include_str!(concat!("common/", $file, ".sql"))
+    };
+}
+use common;
+
+/// Runs an expression in a transaction of its own, and again while other writers are in the way.
+macro_rules! in_transaction {
+    ($ledger:expr, $begin:ident $tx:ident => $work:expr) => {{
+        let mut tries = $crate::ledger::payments::TRIES;
+        loop {
+            tries -= 1;
+            // Boxed: both databases' states together are too large to be moved about inside every caller's.
+            let work = Box::pin(async {
+                let mut own = $crate::ledger::payments::OwnTx::$begin($ledger).await?;
+                let value = {
+                    let mut $tx = own.tx();
+                    $work?
+                };
+                Ok((own, value))
+            });
+            match $crate::ledger::payments::soon(work).await {
+                Ok((own, value)) => match $crate::ledger::payments::soon(own.commit()).await {
+                    Ok(()) => break Ok(value),
+                    Err($crate::ledger::LedgerError::Conflict) if tries > 0 => {}
+                    Err(error @ $crate::ledger::LedgerError::Unavailable(_)) => {
+                        break Err($crate::ledger::payments::NotDone::Perhaps(error));
+                    }
+                    Err(error) => break Err($crate::ledger::payments::NotDone::Nothing(error)),
+                },
+                Err($crate::ledger::LedgerError::Conflict) if tries > 0 => {}
+                Err(error) => break Err($crate::ledger::payments::NotDone::Nothing(error)),
+            }
+        }
+    }};
+}
+use in_transaction;
+
+/// A database that does not answer in time is one that does not answer.
+async fn soon<V>(work: impl Future<Output = Result<V, LedgerError>>) -> Result<V, LedgerError> {
+    let late = |_| LedgerError::Unavailable(sqlx::Error::Io(io::ErrorKind::TimedOut.into()));
+    timeout(PATIENCE, work).await.map_err(late)?
+}

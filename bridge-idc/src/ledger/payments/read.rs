@@ -1,0 +1,205 @@
+//! Questions about payments, and the rows whose gateway is to be asked.
+
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, UnixMicros};
+
+use super::rows::{PaymentRow, RefundRow, payment, read_payment, read_refund, with_refunds};
+use super::{Ledger, LedgerError, NotDone, Tx, common, in_transaction, on_connection};
+use crate::payment::{GiveBack, Payment, Refund};
+
+/// A payment that nobody can tell about, and that is to be asked about now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DuePayment {
+    /// The payment, without its refunds.
+    pub payment: Payment,
+    /// Whether its order still stands: only then may the gateway be asked to charge once more.
+    pub order_stands: bool,
+}
+
+/// A refund that is to be asked for, perhaps again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueRefund {
+    /// What the gateway is asked for.
+    pub give_back: GiveBack,
+    /// Which refund it is.
+    pub refund: Refund,
+}
+
+/// How much nobody can tell about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Doubt {
+    /// Payments and refunds.
+    pub count: i64,
+    /// When the oldest of them was begun.
+    pub since: Option<UnixMicros>,
+}
+
+/// Sums over all payments that moved money, in minor units.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// What was charged.
+    pub charged: i64,
+    /// What was given back of it.
+    pub refunded: i64,
+    /// How many payments that is.
+    pub payments: i64,
+}
+
+impl Ledger {
+    /// A payment of this order; with a key, the one that was asked for under it, whatever its id.
+    pub async fn look_up_payment(
+        &self,
+        brand: &Brand,
+        order: OrderId,
+        payment: PaymentId,
+        key: Option<KeyDigest>,
+    ) -> Result<Option<Payment>, NotDone> {
+        let look_up = async |tx: &mut Tx<'_>| {
+            let key = key.as_ref().map(|key| key.as_bytes().as_slice());
+            let found: Option<PaymentRow> = on_connection!(tx, connection =>
+                sqlx::query_as(common!("payment_of"))
+                    .bind(brand.as_str()).bind(order.as_uuid()).bind(payment.as_uuid()).bind(key)
+                    .fetch_optional(connection).await?);
+            match found {
+                Some(row) => with_refunds(tx, read_payment(row)?).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        in_transaction!(self, reading tx => look_up(&mut tx).await)
+    }
+
+    /// Takes at most so many payments whose time has come. Until `until` nobody else takes them.
+    pub async fn take_due_payments(
+        &self,
+        now: UnixMicros,
+        until: UnixMicros,
+        rows_max: i64,
+    ) -> Result<Vec<DuePayment>, NotDone> {
+        in_transaction!(self, writing tx => take_due_payments(&mut tx, now, until, rows_max).await)
+    }
+
+    /// Takes at most so many refunds whose time has come. Until `until` nobody else takes them.
+    pub async fn take_due_refunds(
+        &self,
+        now: UnixMicros,
+        until: UnixMicros,
+        rows_max: i64,
+    ) -> Result<Vec<DueRefund>, NotDone> {
+        in_transaction!(self, writing tx => take_due_refunds(&mut tx, now, until, rows_max).await)
+    }
+
+    /// Somebody says that the gateway knows more of an order's payment: it is due now. True if there is one in doubt.
+    pub async fn hint_payment(&self, order: OrderId, now: UnixMicros) -> Result<bool, NotDone> {
+        let hint = async |tx: &mut Tx<'_>| -> Result<bool, LedgerError> {
+            Ok(on_connection!(tx, connection =>
+                sqlx::query(common!("hint")).bind(order.as_uuid()).bind(now.get())
+                    .execute(connection).await?.rows_affected())
+                > 0)
+        };
+        in_transaction!(self, writing tx => hint(&mut tx).await)
+    }
+
+    /// A payment with its refunds, by its id alone.
+    pub async fn payment(&self, id: PaymentId) -> Result<Option<Payment>, NotDone> {
+        in_transaction!(self, reading tx => payment(&mut tx, id).await)
+    }
+
+    /// The newest payments, or the newest of those in doubt, without their refunds.
+    pub async fn payments(&self, in_doubt: bool, rows_max: i64) -> Result<Vec<Payment>, NotDone> {
+        let list = async |tx: &mut Tx<'_>| -> Result<Vec<Payment>, LedgerError> {
+            let rows: Vec<PaymentRow> = on_connection!(tx, connection =>
+                sqlx::query_as(common!("list")).bind(i64::from(in_doubt)).bind(rows_max)
+                    .fetch_all(connection).await?);
+            rows.into_iter().map(read_payment).collect()
+        };
+        in_transaction!(self, reading tx => list(&mut tx).await)
+    }
+
+    /// How much nobody can tell about.
+    pub async fn doubt(&self) -> Result<Doubt, NotDone> {
+        let doubt = async |tx: &mut Tx<'_>| -> Result<Doubt, LedgerError> {
+            let (count, since): (i64, Option<i64>) = on_connection!(tx, connection =>
+                sqlx::query_as(common!("doubt")).fetch_one(connection).await?);
+            Ok(Doubt { count, since: since.map(UnixMicros::new) })
+        };
+        in_transaction!(self, reading tx => doubt(&mut tx).await)
+    }
+
+    /// What was charged and given back.
+    pub async fn payment_sums(&self) -> Result<Sums, NotDone> {
+        let sums = async |tx: &mut Tx<'_>| -> Result<Sums, LedgerError> {
+            let (charged, refunded, payments) = on_connection!(tx, connection =>
+                sqlx::query_as(common!("sums")).fetch_one(connection).await?);
+            Ok(Sums { charged, refunded, payments })
+        };
+        in_transaction!(self, reading tx => sums(&mut tx).await)
+    }
+}
+
+async fn take_due_payments(
+    tx: &mut Tx<'_>,
+    now: UnixMicros,
+    until: UnixMicros,
+    rows_max: i64,
+) -> Result<Vec<DuePayment>, LedgerError> {
+    let rows: Vec<DueRow> = match tx {
+        Tx::Postgres(connection) => {
+            let take = sqlx::query_as(include_str!("postgres/take_payments.sql"));
+            take.bind(now.get()).bind(until.get()).bind(rows_max).fetch_all(&mut **connection).await?
+        }
+        Tx::Sqlite(connection) => {
+            let take = sqlx::query_as(include_str!("sqlite/take_payments.sql"));
+            take.bind(now.get()).bind(until.get()).bind(rows_max).fetch_all(&mut **connection).await?
+        }
+    };
+    let due = rows.into_iter().map(
+        |(id, brand, order, amount, currency, key, state, refunded, code, asks, at, end, order_state)| {
+            let payment = read_payment((
+                id, brand, order, amount, currency, key, state, refunded, code, asks, at, end,
+            ))?;
+            Ok(DuePayment { payment, order_stands: order_state.as_deref() == Some("placed") })
+        },
+    );
+    due.collect()
+}
+
+async fn take_due_refunds(
+    tx: &mut Tx<'_>,
+    now: UnixMicros,
+    until: UnixMicros,
+    rows_max: i64,
+) -> Result<Vec<DueRefund>, LedgerError> {
+    let rows: Vec<RefundRow> = match tx {
+        Tx::Postgres(connection) => {
+            let take = sqlx::query_as(include_str!("postgres/take_refunds.sql"));
+            take.bind(now.get()).bind(until.get()).bind(rows_max).fetch_all(&mut **connection).await?
+        }
+        Tx::Sqlite(connection) => {
+            let take = sqlx::query_as(include_str!("sqlite/take_refunds.sql"));
+            take.bind(now.get()).bind(until.get()).bind(rows_max).fetch_all(&mut **connection).await?
+        }
+    };
+    let mut due = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (of, refund) = read_refund(row)?;
+        let corrupt = LedgerError::Corrupt { table: "refunds", what: "a refund of no payment" };
+        let give_back = payment(tx, of).await?.and_then(|payment| payment.give_back(&refund));
+        due.push(DueRefund { give_back: give_back.ok_or(corrupt)?, refund });
+    }
+    Ok(due)
+}
+
+type DueRow = (
+    uuid::Uuid,
+    String,
+    uuid::Uuid,
+    i64,
+    String,
+    String,
+    String,
+    i64,
+    Option<String>,
+    i64,
+    i64,
+    Option<i64>,
+    Option<String>,
+);

@@ -1,0 +1,120 @@
+//! Rows of payments and refunds, and how they become the domain's types. A row that this build would not have written is
+//! an error, never a guess.
+
+use bridge_protocol::domain::{
+    Brand, Currency, Money, OrderId, PaymentId, PaymentKey, PaymentState, ReasonCode, RefundId, RefundState,
+    UnixMicros,
+};
+use uuid::Uuid;
+
+use super::{LedgerError, Tx, common, on_connection};
+use crate::payment::{Charge, Payment, Refund};
+
+/// `payment_id, brand, order_id, amount, currency, payment_key, state, refunded, code, asks, created_at, concluded_at`
+pub(super) type PaymentRow =
+    (Uuid, String, Uuid, i64, String, String, String, i64, Option<String>, i64, i64, Option<i64>);
+
+/// `refund_id, payment_id, amount, reason, automatic, state, code, asks, created_at`
+pub(super) type RefundRow = (Uuid, Uuid, i64, String, bool, String, Option<String>, i64, i64);
+
+/// An order's row, locked.
+pub(super) struct Order {
+    pub(super) brand: String,
+    pub(super) placed: bool,
+    pub(super) currency: String,
+    pub(super) total: i64,
+}
+
+/// Locks an order; `None` if there is none that was placed.
+pub(super) async fn lock_order(tx: &mut Tx<'_>, order: OrderId) -> Result<Option<Order>, LedgerError> {
+    type Row = (String, String, String, i64);
+    let found: Option<Row> = match tx {
+        Tx::Postgres(connection) => {
+            let lock = sqlx::query_as(include_str!("postgres/lock_order.sql")).bind(order.as_uuid());
+            lock.fetch_optional(&mut **connection).await?
+        }
+        Tx::Sqlite(connection) => {
+            let lock = sqlx::query_as(include_str!("sqlite/lock_order.sql")).bind(order.as_uuid());
+            lock.fetch_optional(&mut **connection).await?
+        }
+    };
+    Ok(found.map(|(brand, state, currency, total)| Order {
+        brand,
+        placed: state == "placed",
+        currency,
+        total,
+    }))
+}
+
+/// A payment with its refunds.
+pub(super) async fn payment(tx: &mut Tx<'_>, payment: PaymentId) -> Result<Option<Payment>, LedgerError> {
+    let found: Option<PaymentRow> = on_connection!(tx, connection =>
+        sqlx::query_as(common!("payment")).bind(payment.as_uuid()).fetch_optional(connection).await?);
+    match found {
+        Some(row) => with_refunds(tx, read_payment(row)?).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Adds a payment's refunds to it.
+pub(super) async fn with_refunds(tx: &mut Tx<'_>, mut payment: Payment) -> Result<Payment, LedgerError> {
+    let id = payment.charge.payment.as_uuid();
+    let rows: Vec<RefundRow> = on_connection!(tx, connection =>
+        sqlx::query_as(common!("refunds")).bind(id).fetch_all(connection).await?);
+    payment.refunds =
+        rows.into_iter().map(|row| read_refund(row).map(|(_, refund)| refund)).collect::<Result<_, _>>()?;
+    Ok(payment)
+}
+
+/// A payment, without its refunds.
+pub(super) fn read_payment(row: PaymentRow) -> Result<Payment, LedgerError> {
+    let (id, brand, order, amount, currency, key, state, refunded, code, asks, created_at, concluded_at) =
+        row;
+    let read = || {
+        let charge = Charge {
+            payment: PaymentId::from_uuid(id).ok()?,
+            order: OrderId::from_uuid(order).ok()?,
+            amount: Money::new(amount, Currency::new(&currency).ok()?)?,
+            payment_key: PaymentKey::new(&key)?,
+        };
+        Some(Payment {
+            brand: Brand::new(&brand).ok()?,
+            charge,
+            state: PaymentState::from_code(&state)?,
+            refunded,
+            code: read_code(code.as_deref())?,
+            asks: u32::try_from(asks).ok()?,
+            created_at: UnixMicros::new(created_at),
+            concluded_at: concluded_at.map(UnixMicros::new),
+            refunds: Vec::new(),
+        })
+    };
+    read().ok_or(LedgerError::Corrupt { table: "payments", what: "a payment that does not fit together" })
+}
+
+/// A refund, and whose it is.
+pub(super) fn read_refund(row: RefundRow) -> Result<(PaymentId, Refund), LedgerError> {
+    let (id, payment, amount, reason, automatic, state, code, asks, created_at) = row;
+    let read = || {
+        let refund = Refund {
+            refund: RefundId::from_uuid(id).ok()?,
+            amount,
+            reason,
+            automatic,
+            state: RefundState::from_code(&state)?,
+            code: read_code(code.as_deref())?,
+            asks: u32::try_from(asks).ok()?,
+            created_at: UnixMicros::new(created_at),
+        };
+        Some((PaymentId::from_uuid(payment).ok()?, refund))
+    };
+    read().ok_or(LedgerError::Corrupt { table: "refunds", what: "a refund that does not fit together" })
+}
+
+/// `None` for a text that is no code.
+fn read_code(code: Option<&str>) -> Option<Option<ReasonCode>> {
+    match code {
+        Some(code) => ReasonCode::new(code).map(Some),
+        None => Some(None),
+    }
+}

@@ -1,0 +1,10 @@
+-- Takes the refunds that are due by $1, $3 of them, until $2. SQLite has one writer, who takes them alone.
+UPDATE refunds SET next_ask_at = $2, asks = asks + 1
+WHERE refund_id IN (
+    SELECT refund_id
+    FROM refunds
+    WHERE next_ask_at <= $1
+    ORDER BY next_ask_at
+    LIMIT $3
+)
+RETURNING refund_id, payment_id, amount, reason, automatic, state, code, asks, created_at

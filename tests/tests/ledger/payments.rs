@@ -1,0 +1,376 @@
+//! What the ledger promises about payments, whichever database it is in. No gateway here: what it would say is told.
+
+use std::time::Duration;
+
+use bridge_idc::ledger::Ledger;
+use bridge_idc::ledger::payments::{Begun, Doubt, Sums, Told};
+use bridge_idc::payment::{Charge, PayAsked, Payment, RefundAsked};
+use bridge_protocol::domain::{
+    Brand, Currency, Money, OrderId, Outcome, PaymentId, PaymentKey, PaymentState, ReasonCode, RefundId,
+    RefundState, UnixMicros,
+};
+use bridge_protocol::wire::order::Refusal;
+
+use crate::database::Database;
+use crate::shop::{PRICE, Shop, commit_one, is_placed, now, order_id, order_of, settled};
+
+/// What an order of one unit comes to.
+const TOTAL: i64 = PRICE + 3_000;
+
+/// A shop with an order of one unit.
+async fn shop_with_order(database: &Database) -> (Shop, OrderId) {
+    let shop = Shop::open(&database.ledger, "acme", &[("A", 100)]).await;
+    let order = another_order(database, &shop, "k").await;
+    (shop, order)
+}
+
+async fn another_order(database: &Database, shop: &Shop, key: &str) -> OrderId {
+    let request = shop.place(key, &[("A", 1)]);
+    assert!(is_placed(&commit_one(&database.ledger, request.clone()).await));
+    order_of(&request)
+}
+
+fn krw(amount: i64) -> Money {
+    Money::new(amount, Currency::new("KRW").unwrap()).unwrap()
+}
+
+fn pay(shop: &Shop, key: &str, order: OrderId) -> PayAsked {
+    let payment = PaymentId::from_uuid(order_id().as_uuid()).unwrap();
+    let payment_key = PaymentKey::new("tgen_20261124").unwrap();
+    let charge = Charge { payment, order, amount: krw(TOTAL), payment_key };
+    PayAsked { brand: shop.brand.clone(), key: shop.key(key), fingerprint: [1; 32], charge }
+}
+
+fn refund(shop: &Shop, key: &str, payment: &Payment, amount: i64) -> RefundAsked {
+    RefundAsked {
+        brand: shop.brand.clone(),
+        key: shop.key(key),
+        fingerprint: [2; 32],
+        order: payment.charge.order,
+        payment: payment.charge.payment,
+        refund: RefundId::from_uuid(order_id().as_uuid()).unwrap(),
+        amount: krw(amount),
+        reason: "it came back".to_owned(),
+    }
+}
+
+fn later(by: u64) -> UnixMicros {
+    now().plus(Duration::from_secs(by))
+}
+
+async fn begin(ledger: &Ledger, asked: &PayAsked) -> Begun<Payment> {
+    ledger.begin_payment(asked, now(), later(60)).await.unwrap()
+}
+
+async fn begun(ledger: &Ledger, asked: &PayAsked) -> Payment {
+    match begin(ledger, asked).await {
+        Begun::New(payment) => payment,
+        other => panic!("not new: {other:?}"),
+    }
+}
+
+async fn told(ledger: &Ledger, payment: &Payment, told: Told) -> Payment {
+    ledger.conclude_payment(payment.charge.order, payment.charge.payment, &told, now()).await.unwrap()
+}
+
+async fn paid(ledger: &Ledger, shop: &Shop, key: &str, order: OrderId) -> Payment {
+    let payment = begun(ledger, &pay(shop, key, order)).await;
+    let payment = told(ledger, &payment, Told::Done).await;
+    assert_eq!(payment.state, PaymentState::Paid);
+    payment
+}
+
+async fn begin_refund(ledger: &Ledger, asked: &RefundAsked) -> Result<(Payment, RefundId), Refusal> {
+    match ledger.begin_refund(asked, now(), later(60)).await.unwrap() {
+        Begun::New(begun) => Ok(begun),
+        Begun::Known(_) => panic!("it is known"),
+        Begun::Refused(refusal) => Err(refusal),
+    }
+}
+
+async fn refund_told(ledger: &Ledger, payment: &Payment, refund: RefundId, told: Told) -> Payment {
+    let charge = &payment.charge;
+    ledger.conclude_refund(charge.order, charge.payment, refund, &told, now()).await.unwrap()
+}
+
+fn declined() -> Told {
+    Told::Refused(ReasonCode::new("REJECT_CARD_COMPANY").unwrap())
+}
+
+async fn cancel(ledger: &Ledger, shop: &Shop, order: OrderId) {
+    assert_eq!(settled(&commit_one(ledger, shop.cancel("cancel", order)).await), (Outcome::Cancelled, false));
+}
+
+/// The payment as another connection reads it.
+async fn read(ledger: &Ledger, payment: &Payment) -> Payment {
+    ledger.payment(payment.charge.payment).await.unwrap().unwrap()
+}
+
+pub(crate) async fn an_attempt_is_durable_before_anyone_is_asked_and_can_be_looked_up(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let asked = pay(&shop, "p", order);
+    let payment = begun(ledger, &asked).await;
+    assert_eq!(payment.state, PaymentState::Confirming);
+    assert_eq!(read(&database.second_agent().await, &payment).await, payment);
+    let id = payment.charge.payment;
+    let found = ledger.look_up_payment(&shop.brand, order, id, None).await.unwrap();
+    assert_eq!(found, Some(payment.clone()));
+    let other_id = PaymentId::from_uuid(order_id().as_uuid()).unwrap();
+    let by_key = ledger.look_up_payment(&shop.brand, order, other_id, Some(asked.key)).await.unwrap();
+    assert_eq!(by_key, Some(payment), "the key finds it under whatever id");
+    assert_eq!(ledger.look_up_payment(&shop.brand, order, other_id, None).await.unwrap(), None);
+    let stranger = Brand::new("other").unwrap();
+    assert_eq!(ledger.look_up_payment(&stranger, order, id, None).await.unwrap(), None);
+}
+
+pub(crate) async fn a_payment_must_be_of_its_order_s_amount_and_currency(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let usd = Money::new(TOTAL, Currency::new("USD").unwrap()).unwrap();
+    for (key, amount) in [("a", krw(TOTAL - 1)), ("b", krw(TOTAL + 1)), ("c", usd)] {
+        let mut asked = pay(&shop, key, order);
+        asked.charge.amount = amount;
+        assert_eq!(begin(&database.ledger, &asked).await, Begun::Refused(Refusal::WrongAmount), "{amount}");
+    }
+    begun(&database.ledger, &pay(&shop, "a", order)).await;
+}
+
+pub(crate) async fn an_order_that_is_cancelled_rejected_unknown_or_another_brand_s_cannot_be_paid(
+    database: &Database,
+) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let sold_out = shop.place("too many", &[("A", 1_000)]);
+    commit_one(ledger, sold_out.clone()).await;
+    let other = Shop::open(ledger, "other", &[("A", 1)]).await;
+    assert_eq!(begin(ledger, &pay(&other, "a", order)).await, Begun::Refused(Refusal::NotFound));
+    assert_eq!(begin(ledger, &pay(&shop, "b", order_id())).await, Begun::Refused(Refusal::NotFound));
+    let of_sold_out = pay(&shop, "c", order_of(&sold_out));
+    assert_eq!(begin(ledger, &of_sold_out).await, Begun::Refused(Refusal::OrderNotPayable));
+    cancel(ledger, &shop, order).await;
+    assert_eq!(begin(ledger, &pay(&shop, "d", order)).await, Begun::Refused(Refusal::OrderNotPayable));
+    assert_eq!(ledger.payments(false, 10).await.unwrap(), []);
+}
+
+pub(crate) async fn an_order_is_charged_once_under_any_number_of_keys(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = begun(ledger, &pay(&shop, "a", order)).await;
+    let in_progress = Begun::Refused(Refusal::PaymentInProgress);
+    assert_eq!(begin(ledger, &pay(&shop, "b", order)).await, in_progress);
+    told(ledger, &payment, Told::Nothing { ask_at: later(1) }).await;
+    assert_eq!(begin(ledger, &pay(&shop, "b", order)).await, in_progress, "unknown may be paid");
+    told(ledger, &payment, Told::Done).await;
+    assert_eq!(begin(ledger, &pay(&shop, "b", order)).await, Begun::Refused(Refusal::AlreadyPaid));
+    let (_, id) = begin_refund(ledger, &refund(&shop, "r", &payment, TOTAL)).await.unwrap();
+    assert_eq!(refund_told(ledger, &payment, id, Told::Done).await.state, PaymentState::Refunded);
+    assert_eq!(begin(ledger, &pay(&shop, "b", order)).await, Begun::Refused(Refusal::AlreadyPaid));
+    let sums = Sums { charged: TOTAL, refunded: TOTAL, payments: 1 };
+    assert_eq!(ledger.payment_sums().await.unwrap(), sums);
+}
+
+pub(crate) async fn two_payments_at_once_under_two_keys_are_one(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let (one, two) = (database.second_agent().await, database.second_agent().await);
+    for round in 0..20 {
+        let order =
+            if round == 0 { order } else { another_order(database, &shop, &format!("k{round}")).await };
+        let [a, b] = ["a", "b"].map(|key| pay(&shop, &format!("{key}{round}"), order));
+        let (a, b) = tokio::join!(begin(&one, &a), begin(&two, &b));
+        let new = [&a, &b].into_iter().filter(|begun| matches!(begun, Begun::New(_))).count();
+        let refused = Begun::Refused(Refusal::PaymentInProgress);
+        assert!(new == 1 && (a == refused || b == refused), "{a:?} {b:?}");
+    }
+}
+
+pub(crate) async fn after_a_decline_the_order_can_be_paid_again(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let first = begun(ledger, &pay(&shop, "a", order)).await;
+    let first = told(ledger, &first, declined()).await;
+    assert_eq!(
+        (first.state, first.code.as_ref().unwrap().as_str()),
+        (PaymentState::Declined, "REJECT_CARD_COMPANY")
+    );
+    assert_eq!(
+        begin(ledger, &pay(&shop, "a", order)).await,
+        Begun::Known(first),
+        "a decline sticks to its key"
+    );
+    paid(ledger, &shop, "b", order).await;
+}
+
+pub(crate) async fn the_same_key_again_is_told_how_the_payment_stands(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = begun(ledger, &pay(&shop, "a", order)).await;
+    let again = pay(&shop, "a", order);
+    assert_ne!(again.charge.payment, payment.charge.payment, "a second attempt has an id of its own");
+    assert_eq!(begin(ledger, &again).await, Begun::Known(payment.clone()));
+    let payment = told(ledger, &payment, Told::Done).await;
+    assert_eq!(begin(ledger, &again).await, Begun::Known(payment.clone()));
+    let asked = refund(&shop, "r", &payment, 1_000);
+    let (_, first) = begin_refund(ledger, &asked).await.unwrap();
+    let again = refund(&shop, "r", &payment, 1_000);
+    let Begun::Known((payment, known)) = ledger.begin_refund(&again, now(), later(60)).await.unwrap() else {
+        panic!("it is known")
+    };
+    assert_eq!((known, payment.refunds.len()), (first, 1));
+}
+
+pub(crate) async fn the_same_key_with_another_body_or_for_a_refund_is_refused(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = paid(ledger, &shop, "a", order).await;
+    let reused = Begun::Refused(Refusal::KeyReused);
+    let other = PayAsked { fingerprint: [9; 32], ..pay(&shop, "a", order) };
+    assert_eq!(begin(ledger, &other).await, reused);
+    let other_order = another_order(database, &shop, "k2").await;
+    let other = PayAsked { fingerprint: [9; 32], ..pay(&shop, "a", other_order) };
+    assert_eq!(begin(ledger, &other).await, reused);
+    let of_payment = refund(&shop, "a", &payment, 1);
+    assert_eq!(begin_refund(ledger, &of_payment).await.unwrap_err(), Refusal::KeyReused);
+    begin_refund(ledger, &refund(&shop, "r", &payment, 1)).await.unwrap();
+    let larger = RefundAsked { fingerprint: [9; 32], ..refund(&shop, "r", &payment, 2) };
+    assert_eq!(begin_refund(ledger, &larger).await.unwrap_err(), Refusal::KeyReused);
+}
+
+pub(crate) async fn refunds_never_exceed_what_was_paid(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = begun(ledger, &pay(&shop, "a", order)).await;
+    let too_large = Err(Refusal::RefundTooLarge);
+    let early = begin_refund(ledger, &refund(&shop, "r0", &payment, 1)).await;
+    assert_eq!(early, too_large, "nothing was paid yet");
+    let payment = told(ledger, &payment, Told::Done).await;
+    assert_eq!(begin_refund(ledger, &refund(&shop, "r1", &payment, TOTAL + 1)).await, too_large);
+    let (_, part) = begin_refund(ledger, &refund(&shop, "r2", &payment, 1_000)).await.unwrap();
+    let rest = refund(&shop, "r3", &payment, TOTAL - 999);
+    assert_eq!(begin_refund(ledger, &rest).await, too_large, "what is under way counts");
+    let stands = refund_told(ledger, &payment, part, Told::Done).await;
+    assert_eq!((stands.state, stands.refunded), (PaymentState::PartiallyRefunded, 1_000));
+    assert_eq!(begin_refund(ledger, &rest).await, too_large);
+    let (_, rest) = begin_refund(ledger, &refund(&shop, "r4", &payment, TOTAL - 1_000)).await.unwrap();
+    let stands = refund_told(ledger, &payment, rest, Told::Done).await;
+    assert_eq!((stands.state, stands.refunded, stands.left()), (PaymentState::Refunded, TOTAL, 0));
+    assert_eq!(read(ledger, &payment).await, stands);
+    let stranger = RefundAsked { order: order_id(), ..refund(&shop, "r5", &payment, 1) };
+    assert_eq!(begin_refund(ledger, &stranger).await, Err(Refusal::NotFound));
+}
+
+pub(crate) async fn refunds_at_once_never_exceed_what_was_paid(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let payment = paid(&database.ledger, &shop, "a", order).await;
+    let (one, two) = (database.second_agent().await, database.second_agent().await);
+    let asked: Vec<_> = (0..8).map(|n| refund(&shop, &format!("r{n}"), &payment, TOTAL / 3)).collect();
+    let mut accepted = 0;
+    for pair in asked.chunks(2) {
+        let (a, b) = tokio::join!(begin_refund(&one, &pair[0]), begin_refund(&two, &pair[1]));
+        accepted += usize::from(a.is_ok()) + usize::from(b.is_ok());
+    }
+    assert_eq!(accepted, 3);
+    assert!(read(&one, &payment).await.left() >= 0);
+}
+
+pub(crate) async fn a_refused_refund_leaves_its_money_to_be_refunded(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = paid(ledger, &shop, "a", order).await;
+    let (_, id) = begin_refund(ledger, &refund(&shop, "r1", &payment, TOTAL)).await.unwrap();
+    let unknown = refund_told(ledger, &payment, id, Told::Nothing { ask_at: later(1) }).await;
+    assert_eq!((unknown.refunds[0].state, unknown.left()), (RefundState::Unknown, 0));
+    let refused = refund_told(ledger, &payment, id, declined()).await;
+    assert_eq!((refused.refunds[0].state, refused.left()), (RefundState::Refused, TOTAL));
+    assert_eq!(refused.state, PaymentState::Paid);
+    begin_refund(ledger, &refund(&shop, "r2", &payment, TOTAL)).await.unwrap();
+}
+
+pub(crate) async fn cancelling_a_paid_order_gives_back_what_is_left(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = paid(ledger, &shop, "a", order).await;
+    let (_, part) = begin_refund(ledger, &refund(&shop, "r", &payment, 1_000)).await.unwrap();
+    cancel(ledger, &shop, order).await;
+    let stands = read(ledger, &payment).await;
+    let automatic = stands.refunds.iter().find(|refund| refund.automatic).unwrap();
+    assert_eq!(
+        (automatic.amount, automatic.refund),
+        (TOTAL - 1_000, RefundId::automatic(payment.charge.payment, 0))
+    );
+    let due = ledger.take_due_refunds(now(), later(30), 10).await.unwrap();
+    let due: Vec<_> = due.iter().map(|due| (due.give_back.refund, due.give_back.amount)).collect();
+    assert_eq!(due, [(automatic.refund, krw(TOTAL - 1_000))], "it is due at once, the other one is not");
+    // The refund that was under way is refused: what it leaves goes back as well.
+    let stands = refund_told(ledger, &payment, part, declined()).await;
+    assert_eq!((stands.left(), stands.refunds.len()), (0, 3));
+}
+
+pub(crate) async fn money_that_comes_in_after_the_cancellation_goes_back(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = begun(ledger, &pay(&shop, "a", order)).await;
+    cancel(ledger, &shop, order).await;
+    let unknown = told(ledger, &payment, Told::Nothing { ask_at: now() }).await;
+    assert_eq!(unknown.refunds, [], "nothing moved yet");
+    let due = ledger.take_due_payments(now(), later(30), 10).await.unwrap();
+    assert!(matches!(due.as_slice(), [due] if !due.order_stands), "{due:?}");
+    let stands = told(ledger, &payment, Told::Done).await;
+    assert_eq!((stands.state, stands.left(), stands.refunds.len()), (PaymentState::Paid, 0, 1));
+    let automatic = &stands.refunds[0];
+    let ended = refund_told(ledger, &payment, automatic.refund, Told::Done).await;
+    assert_eq!(ended.state, PaymentState::Refunded);
+    assert_eq!(told(ledger, &payment, Told::Done).await, ended, "told again, it goes back once");
+}
+
+pub(crate) async fn what_is_due_is_taken_by_one_agent_alone(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let mut orders = vec![order];
+    for n in 0..19 {
+        orders.push(another_order(database, &shop, &format!("k{n}")).await);
+    }
+    for order in &orders {
+        let asked = pay(&shop, &order.to_string(), *order);
+        database.ledger.begin_payment(&asked, now(), now()).await.unwrap();
+    }
+    let (one, two) = (database.second_agent().await, database.second_agent().await);
+    let (now, until) = (now(), later(30));
+    let mut taken = Vec::new();
+    for _ in 0..10 {
+        let (a, b) = tokio::join!(one.take_due_payments(now, until, 3), two.take_due_payments(now, until, 3));
+        taken.extend(a.unwrap().into_iter().chain(b.unwrap()));
+    }
+    assert!(taken.iter().all(|due| due.order_stands && due.payment.asks == 1));
+    let mut of: Vec<OrderId> = taken.iter().map(|due| due.payment.charge.order).collect();
+    of.sort_unstable();
+    orders.sort_unstable();
+    assert_eq!(of, orders, "each once");
+}
+
+pub(crate) async fn a_hint_makes_a_doubt_due_at_once_and_nothing_else(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    assert!(!ledger.hint_payment(order, now()).await.unwrap(), "there is nothing to ask about");
+    let payment = begun(ledger, &pay(&shop, "a", order)).await;
+    assert!(!ledger.hint_payment(order, now()).await.unwrap(), "it is being asked about");
+    told(ledger, &payment, Told::Nothing { ask_at: later(600) }).await;
+    let doubt = Doubt { count: 1, since: Some(payment.created_at) };
+    assert_eq!(ledger.doubt().await.unwrap(), doubt);
+    assert!(ledger.take_due_payments(now(), later(1), 10).await.unwrap().is_empty());
+    assert!(ledger.hint_payment(order, now()).await.unwrap());
+    assert_eq!(ledger.take_due_payments(now(), later(1), 10).await.unwrap().len(), 1);
+    assert!(!ledger.hint_payment(order_id(), now()).await.unwrap());
+    let stands = told(ledger, &payment, Told::Done).await;
+    assert!(!ledger.hint_payment(order, now()).await.unwrap());
+    assert_eq!(read(ledger, &payment).await.state, stands.state);
+    assert_eq!(ledger.doubt().await.unwrap(), Doubt::default());
+}
+
+pub(crate) async fn what_contradicts_the_ledger_changes_nothing(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = paid(ledger, &shop, "a", order).await;
+    for contradiction in [declined(), Told::Nothing { ask_at: later(1) }] {
+        assert_eq!(told(ledger, &payment, contradiction).await, payment);
+    }
+    assert_eq!(read(ledger, &payment).await, payment);
+}
