@@ -23,6 +23,9 @@ pub mod planner;
 // Where orders become durable.
 pub mod ledger;
 
+// Amounts with decimals, as people and gateways write them.
+mod decimal;
+
 // What is charged, by which gateway, and what is done while nobody can tell.
 pub mod payment;
 

@@ -17,6 +17,7 @@ pub mod machine;
 pub mod postgres;
 pub mod proc_stat;
 pub mod process;
+pub mod sandbox;
 pub mod site;
 pub mod tcp_line;
 pub mod wiretap;

@@ -9,6 +9,12 @@
 //! The one mechanism for doubt is a row's `next_ask_at`: it is set before the gateway is asked, so that a crash, a time-out
 //! and a lost answer all end in the same place. The transactions are the ledger's (`ledger::payments`).
 
+/// What a gateway is asked and what it can answer.
+pub mod gateway;
+
+/// The adapter for Toss Payments.
+pub mod toss;
+
 use bridge_protocol::domain::{
     Brand, KeyDigest, Money, OrderId, PaymentId, PaymentKey, PaymentState, ReasonCode, RefundId, RefundState,
     UnixMicros,

@@ -6,9 +6,9 @@ use bridge_protocol::domain::catalogue::Code;
 use bridge_protocol::domain::{Brand, Sku};
 use jiff::Timestamp;
 
-use super::decimal;
 use super::mapping::{Mapping, Place};
 use super::record::{Document, Product, QUANTITY_MAX, Records, Texts, Variant};
+use crate::decimal;
 
 /// Between several categories, or pictures, in one column.
 const SEPARATOR: char = '|';

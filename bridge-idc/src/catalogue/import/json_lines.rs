@@ -12,10 +12,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::TEXTS_BYTES_MAX;
-use super::decimal;
 use super::record::{
     Category, DOCUMENT_BYTES_MAX, Document, Product, QUANTITY_MAX, Records, Texts, Variant, bytes_of,
 };
+use crate::decimal;
 
 /// Members of a product's line.
 const PRODUCT: [&str; 10] = [

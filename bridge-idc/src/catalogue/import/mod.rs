@@ -9,9 +9,6 @@ pub mod record;
 /// Which column is which field.
 pub mod mapping;
 
-/// Prices with decimals.
-mod decimal;
-
 /// One object a line.
 mod json_lines;
 

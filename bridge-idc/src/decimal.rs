@@ -1,6 +1,7 @@
-//! Prices as people write them, "2.55", into minor units; no float ever holds one.
+//! Amounts as people and gateways write them, "2.55", into minor units and back; no float ever holds one.
 
 use bridge_protocol::domain::{Currency, Money};
+use serde_json::value::RawValue;
 
 /// Digits after the point, by ISO 4217 (list one, column "minor unit"); two where a currency is not named here.
 fn exponent(currency: Currency) -> usize {
@@ -21,7 +22,7 @@ const ASSIGNED: &str = "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD 
     WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG";
 
 /// Reads a currency's code; what is wrong with it otherwise.
-pub(super) fn currency(code: &str) -> Result<Currency, String> {
+pub(crate) fn currency(code: &str) -> Result<Currency, String> {
     let currency = Currency::new(code).map_err(|error| error.to_string())?;
     match ASSIGNED.split_ascii_whitespace().any(|assigned| assigned == code) {
         true => Ok(currency),
@@ -30,7 +31,7 @@ pub(super) fn currency(code: &str) -> Result<Currency, String> {
 }
 
 /// Reads an amount; what is wrong with it otherwise.
-pub(super) fn parse(text: &str, currency: Currency) -> Result<Money, String> {
+pub(crate) fn parse(text: &str, currency: Currency) -> Result<Money, String> {
     let digits = exponent(currency);
     let wrong = || match digits {
         0 => format!("must be a whole number of {currency}, such as 19500"),
@@ -45,6 +46,15 @@ pub(super) fn parse(text: &str, currency: Currency) -> Result<Money, String> {
     }
     let minor = format!("{whole}{decimals:0<digits$}");
     minor.parse().ok().and_then(|amount| Money::new(amount, currency)).ok_or_else(wrong)
+}
+
+/// An amount as a JSON number of the currency's own unit, as a gateway takes it.
+pub(crate) fn number(money: Money) -> Box<RawValue> {
+    let digits = exponent(money.currency());
+    let minor = format!("{:0>width$}", money.amount(), width = digits + 1);
+    let (whole, decimals) = minor.split_at(minor.len() - digits);
+    let text = if digits == 0 { minor.clone() } else { format!("{whole}.{decimals}") };
+    RawValue::from_string(text).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -73,6 +83,21 @@ mod tests {
         }
         for code in ["XAU", "KRX", "krw", "A"] {
             assert!(currency(code).is_err(), "{code}");
+        }
+    }
+
+    #[test]
+    fn an_amount_is_written_as_it_is_read() {
+        for (minor, currency, text) in [
+            (19_500, "KRW", "19500"),
+            (0, "KRW", "0"),
+            (1_950, "GBP", "19.50"),
+            (5, "USD", "0.05"),
+            (1, "BHD", "0.001"),
+        ] {
+            let money = Money::new(minor, Currency::new(currency).unwrap()).unwrap();
+            assert_eq!(number(money).get(), text);
+            assert_eq!(amount(text, currency), Some(minor));
         }
     }
 
