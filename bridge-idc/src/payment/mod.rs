@@ -15,6 +15,15 @@ pub mod gateway;
 /// The adapter for Toss Payments.
 pub mod toss;
 
+/// What is done about a payment in doubt.
+pub mod policy;
+
+/// Payments as they are asked for.
+pub mod service;
+
+/// What is in doubt, asked about.
+mod reconcile;
+
 use bridge_protocol::domain::{
     Brand, KeyDigest, Money, OrderId, PaymentId, PaymentKey, PaymentState, ReasonCode, RefundId, RefundState,
     UnixMicros,

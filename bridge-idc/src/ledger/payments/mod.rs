@@ -61,6 +61,14 @@ pub enum NotDone {
     Perhaps(#[source] LedgerError),
 }
 
+impl NotDone {
+    /// How a second try failed, when nothing is known of the first: nothing is known of both.
+    pub(crate) fn after_another(self) -> Self {
+        let (Self::Nothing(error) | Self::Perhaps(error)) = self;
+        Self::Perhaps(error)
+    }
+}
+
 impl From<NotDone> for LedgerError {
     fn from((NotDone::Nothing(error) | NotDone::Perhaps(error)): NotDone) -> Self {
         error

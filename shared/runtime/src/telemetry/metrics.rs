@@ -68,6 +68,12 @@ labels! {
         OrderRead = "order_read",
         /// `POST /v1/{brand}/orders/{order}/cancel`
         OrderCancel = "order_cancel",
+        /// `POST /v1/{brand}/orders/{order}/payments`
+        PaymentPlace = "payment_place",
+        /// `GET /v1/{brand}/orders/{order}/payments/{payment}`
+        PaymentRead = "payment_read",
+        /// `POST /v1/{brand}/orders/{order}/payments/{payment}/refunds`
+        RefundPlace = "refund_place",
         /// `GET /v1/{brand}/products/{product}`
         ProductRead = "product_read",
         /// `GET /v1/{brand}/products`
@@ -134,6 +140,48 @@ labels! {
 }
 
 labels! {
+    /// What was learned of a payment; one in doubt counts each time it is asked about.
+    PaymentOutcome as "outcome" {
+        /// Money moved.
+        Paid = "paid",
+        /// The gateway refused.
+        Declined = "declined",
+        /// Nobody can tell yet.
+        Unknown = "unknown",
+        /// After a time in doubt: no money moved.
+        NotPaid = "not_paid",
+        /// Refused before the gateway was asked.
+        Refused = "refused",
+        /// Its key had an answer already, which was given again.
+        Replayed = "replayed",
+    }
+}
+
+labels! {
+    /// What was learned of a refund; one in doubt counts each time it is asked for.
+    RefundOutcome as "outcome" {
+        /// The money is back.
+        Done = "done",
+        /// The gateway refused.
+        Refused = "refused",
+        /// Nobody can tell yet.
+        Unknown = "unknown",
+    }
+}
+
+labels! {
+    /// What a gateway's webhook was good for.
+    WebhookUse as "use" {
+        /// It named a payment in doubt, which is asked about at once.
+        Hint = "hint",
+        /// It named none, or was none.
+        Ignored = "ignored",
+        /// No room, or the database did not answer.
+        Refused = "refused",
+    }
+}
+
+labels! {
     /// A bounded queue; each has a gauge of its depth and one of its limit.
     Queue as "queue" {
         /// Cloud: orders waiting for a link.
@@ -144,6 +192,10 @@ labels! {
         InFlight = "in_flight",
         /// IDC: opened orders waiting for their commit.
         Commit = "commit",
+        /// Cloud: payments waiting for a link.
+        Payments = "payments",
+        /// Either: payments on a link and not yet answered.
+        PaymentsInFlight = "payments_in_flight",
     }
 }
 
@@ -227,6 +279,18 @@ pub struct Metrics {
     pub ledger_errors: Counter,
     batch_orders: Histogram,
     commit_seconds: Histogram,
+
+    /// IDC: what was learned of payments.
+    pub payments: Labelled<PaymentOutcome, Counter>,
+    /// IDC: what was learned of refunds.
+    pub refunds: Labelled<RefundOutcome, Counter>,
+    /// IDC: payments and refunds that nobody can tell about now.
+    pub payments_unknown: Gauge,
+    /// IDC: how old the oldest of them is.
+    pub payments_unknown_age_seconds: Gauge,
+    /// IDC: webhooks of the payment gateway.
+    pub webhooks: Labelled<WebhookUse, Counter>,
+    gateway_seconds: Histogram,
 }
 
 impl Metrics {
@@ -276,6 +340,16 @@ impl Metrics {
         registry.register("batch_orders", "Orders in one transaction", metrics.batch_orders.clone());
         let help = "Time of one transaction, its commit included";
         registry.register_with_unit("commit", help, Unit::Seconds, metrics.commit_seconds.clone());
+        registry.register("payments", "What was learned of payments", metrics.payments.clone());
+        registry.register("refunds", "What was learned of refunds", metrics.refunds.clone());
+        let help = "Payments and refunds that nobody can tell about";
+        registry.register("payments_unknown", help, metrics.payments_unknown.clone());
+        let help = "Age of the oldest payment or refund that nobody can tell about";
+        let age = metrics.payments_unknown_age_seconds.clone();
+        registry.register_with_unit("payments_unknown_age", help, Unit::Seconds, age);
+        registry.register("webhooks", "Webhooks of the payment gateway", metrics.webhooks.clone());
+        let help = "Time until the payment gateway answered, or was given up";
+        registry.register_with_unit("gateway", help, Unit::Seconds, metrics.gateway_seconds.clone());
         metrics
     }
 
@@ -293,6 +367,11 @@ impl Metrics {
     pub fn batch_committed(&self, orders: usize, took: Duration) {
         self.batch_orders.observe(f64::from(u32::try_from(orders).unwrap_or(u32::MAX)));
         self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// The payment gateway answered a call, or was given up, after that time.
+    pub fn gateway_answered(&self, took: Duration) {
+        self.gateway_seconds.observe(took.as_secs_f64());
     }
 
     /// The text of a scrape (OpenMetrics 1.0).
@@ -334,6 +413,13 @@ impl Metrics {
             batch_orders: Histogram::new(exponential_buckets(1.0, 2.0, 13)),
             // 0.25 ms, an SSD's fsync, to 2 s, where callers have given up.
             commit_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 14)),
+            payments: Labelled::default(),
+            refunds: Labelled::default(),
+            payments_unknown: Gauge::default(),
+            payments_unknown_age_seconds: Gauge::default(),
+            webhooks: Labelled::default(),
+            // 10 ms to 41 s: gateways take hundreds of milliseconds, and are given up after some seconds.
+            gateway_seconds: Histogram::new(exponential_buckets(0.01, 2.0, 13)),
         };
         let registry = &mut metrics.registry;
         registry.register("links_up", "Links that carry traffic", metrics.links_up.clone());

@@ -1,0 +1,262 @@
+//! Payments as they are asked for: committed, put to the gateway, concluded. The one that asks is the one that committed.
+//!
+//! What this leaves in doubt, a crash in the middle included, `reconcile` finds by its row's `next_ask_at`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, PaymentState, RefundId, RefundState};
+use bridge_protocol::wire::order::Refusal;
+use bridge_runtime::clock;
+use bridge_runtime::telemetry::metrics::{Metrics, PaymentOutcome, RefundOutcome};
+use tokio::sync::{Notify, Semaphore};
+
+use super::gateway::{Answer, Gateway};
+use super::policy::back_off;
+use super::{Charge, GiveBack, PayAsked, Payment, RefundAsked};
+use crate::ledger::Ledger;
+use crate::ledger::payments::{Begun, NotDone, Told};
+
+/// How much is asked at a time, and how often.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Calls of the gateway for callers at a time.
+    pub calls_max: usize,
+    /// Payments and refunds in doubt that are asked about at a time.
+    pub doubts_max: usize,
+    /// How long a call of the gateway takes at most.
+    pub timeout: Duration,
+    /// Beyond that, until what an agent has begun is taken to be nobody's: its other work with a row takes less.
+    pub margin: Duration,
+    /// Until something in doubt is first asked about again.
+    pub retry_first: Duration,
+    /// Between two such questions at most.
+    pub retry_max: Duration,
+    /// How long something may be in doubt before it is warned of.
+    pub alarm_after: Duration,
+}
+
+/// How a request ended for now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// This is how the payment stands in the ledger.
+    Stands {
+        /// The payment.
+        payment: Payment,
+        /// The refund that was asked for, if one was.
+        refund: Option<RefundId>,
+        /// An earlier request under the same key had been taken.
+        replayed: bool,
+    },
+    /// It had no effect.
+    Refused(Refusal),
+    /// The database does not tell whether the request was taken: whoever asks again learns it.
+    Unknown,
+}
+
+/// The service; one an agent.
+pub struct Payments<G> {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) gateway: G,
+    pub(super) limits: Limits,
+    pub(super) metrics: Arc<Metrics>,
+    calls: Semaphore,
+    /// Something may have become due before its time.
+    pub(super) hinted: Notify,
+}
+
+impl<G: Gateway> Payments<G> {
+    /// A service over a ledger and a gateway.
+    pub fn new(ledger: Arc<Ledger>, gateway: G, limits: Limits, metrics: Arc<Metrics>) -> Self {
+        let calls = Semaphore::new(limits.calls_max);
+        Self { ledger, gateway, limits, metrics, calls, hinted: Notify::new() }
+    }
+
+    /// Charges for an order. Ends when the gateway has answered, or has not in time.
+    pub async fn pay(&self, asked: &PayAsked) -> End {
+        // Never closed.
+        let _turn = self.calls.acquire().await;
+        let now = clock::now();
+        let ask_at = now.plus(self.limits.timeout + self.limits.margin);
+        let begun = match self.ledger.begin_payment(asked, now, ask_at).await {
+            Err(NotDone::Perhaps(_)) => {
+                self.ledger.begin_payment(asked, now, ask_at).await.map_err(NotDone::after_another)
+            }
+            begun => begun,
+        };
+        match begun {
+            Ok(Begun::New(payment)) => {
+                let answer = self.confirm(&payment.charge).await;
+                let payment = self.conclude_payment(payment, answer).await;
+                End::Stands { payment, refund: None, replayed: false }
+            }
+            Ok(Begun::Known(payment)) => {
+                self.metrics.payments.of(PaymentOutcome::Replayed).inc();
+                End::Stands { payment, refund: None, replayed: true }
+            }
+            Ok(Begun::Refused(refusal)) => {
+                self.metrics.payments.of(PaymentOutcome::Refused).inc();
+                End::Refused(refusal)
+            }
+            Err(not_done) => self.not_done(not_done, "take a payment"),
+        }
+    }
+
+    /// Gives back. Ends when the gateway has answered, or has not in time.
+    pub async fn refund(&self, asked: &RefundAsked) -> End {
+        let _turn = self.calls.acquire().await;
+        let now = clock::now();
+        let ask_at = now.plus(self.limits.timeout + self.limits.margin);
+        let begun = match self.ledger.begin_refund(asked, now, ask_at).await {
+            Err(NotDone::Perhaps(_)) => {
+                self.ledger.begin_refund(asked, now, ask_at).await.map_err(NotDone::after_another)
+            }
+            begun => begun,
+        };
+        match begun {
+            Ok(Begun::New((mut payment, id))) => {
+                let refund = payment.refunds.iter().find(|refund| refund.refund == id);
+                if let Some(give_back) = refund.and_then(|refund| payment.give_back(refund)) {
+                    let answer = self.give_back(&give_back).await;
+                    payment = self.conclude_refund(payment, &give_back, 0, answer).await;
+                }
+                End::Stands { payment, refund: Some(id), replayed: false }
+            }
+            Ok(Begun::Known((payment, id))) => End::Stands { payment, refund: Some(id), replayed: true },
+            Ok(Begun::Refused(refusal)) => End::Refused(refusal),
+            Err(not_done) => self.not_done(not_done, "take a refund"),
+        }
+    }
+
+    /// How a payment stands. The gateway is not asked.
+    pub async fn look_up(&self, brand: &Brand, order: OrderId, id: PaymentId, key: Option<KeyDigest>) -> End {
+        match self.ledger.look_up_payment(brand, order, id, key).await {
+            Ok(Some(payment)) => End::Stands { payment, refund: None, replayed: false },
+            Ok(None) => End::Refused(Refusal::NotFound),
+            Err(error) => {
+                tracing::error!(error = %chain(error), "look up a payment");
+                End::Refused(Refusal::DatabaseDown)
+            }
+        }
+    }
+
+    /// Somebody says that the gateway knows more of an order's payment. It is asked, and nothing else is believed.
+    pub async fn hint(&self, order: OrderId) -> Result<bool, NotDone> {
+        let in_doubt = self.ledger.hint_payment(order, clock::now()).await?;
+        if in_doubt {
+            self.hinted.notify_one();
+        }
+        Ok(in_doubt)
+    }
+
+    /// Asks the gateway to charge.
+    pub(super) async fn confirm(&self, charge: &Charge) -> Answer {
+        let started = Instant::now();
+        let answer = self.gateway.confirm(charge).await;
+        self.metrics.gateway_answered(started.elapsed());
+        if let Answer::Unknown(no_proof) = &answer {
+            tracing::warn!(payment = %charge.payment, %no_proof, "the gateway's answer to a payment proves nothing");
+        }
+        answer
+    }
+
+    /// Asks the gateway to give back.
+    pub(super) async fn give_back(&self, refund: &GiveBack) -> Answer {
+        let started = Instant::now();
+        let answer = self.gateway.give_back(refund).await;
+        self.metrics.gateway_answered(started.elapsed());
+        if let Answer::Unknown(no_proof) = &answer {
+            tracing::warn!(refund = %refund.refund, %no_proof, "the gateway's answer to a refund proves nothing");
+        }
+        answer
+    }
+
+    /// Writes what the gateway said of a payment; how it stands then. If the database does not take it, it stands as
+    /// before, and is asked about again.
+    pub(super) async fn conclude_payment(&self, mut payment: Payment, answer: Answer) -> Payment {
+        let told = self.told(answer, payment.asks);
+        let (order, id) = (payment.charge.order, payment.charge.payment);
+        match self.ledger.conclude_payment(order, id, &told, clock::now()).await {
+            Ok(stands) => {
+                self.metrics.payments.of(outcome(stands.state)).inc();
+                if stands.refunds.iter().any(|refund| refund.state.is_open()) {
+                    self.hinted.notify_one();
+                }
+                stands
+            }
+            Err(error) => {
+                tracing::error!(payment = %id, error = %chain(error), "write what the gateway said of a payment");
+                payment.state = PaymentState::Unknown;
+                payment
+            }
+        }
+    }
+
+    /// As [`Self::conclude_payment`], of a refund that was asked for again so many times.
+    pub(super) async fn conclude_refund(
+        &self,
+        mut payment: Payment,
+        refund: &GiveBack,
+        asks: u32,
+        answer: Answer,
+    ) -> Payment {
+        let told = self.told(answer, asks);
+        let (order, id) = (refund.charge.order, refund.charge.payment);
+        match self.ledger.conclude_refund(order, id, refund.refund, &told, clock::now()).await {
+            Ok(stands) => {
+                self.metrics
+                    .refunds
+                    .of(match told {
+                        Told::Done => RefundOutcome::Done,
+                        Told::Refused(_) => RefundOutcome::Refused,
+                        Told::Nothing { .. } => RefundOutcome::Unknown,
+                    })
+                    .inc();
+                stands
+            }
+            Err(error) => {
+                tracing::error!(refund = %refund.refund, error = %chain(error), "write what the gateway said of a refund");
+                let of = payment.refunds.iter_mut().find(|known| known.refund == refund.refund);
+                if let Some(known) = of {
+                    known.state = RefundState::Unknown;
+                }
+                payment
+            }
+        }
+    }
+
+    pub(super) fn told(&self, answer: Answer, asks: u32) -> Told {
+        match answer {
+            Answer::Done => Told::Done,
+            Answer::Refused(code) => Told::Refused(code),
+            Answer::Unknown(_) => {
+                let wait = back_off(asks, self.limits.retry_first, self.limits.retry_max, &mut rand::rng());
+                Told::Nothing { ask_at: clock::now().plus(wait) }
+            }
+        }
+    }
+
+    fn not_done(&self, not_done: NotDone, what: &str) -> End {
+        self.metrics.ledger_errors.inc();
+        let end = match not_done {
+            NotDone::Nothing(_) => End::Refused(Refusal::DatabaseDown),
+            NotDone::Perhaps(_) => End::Unknown,
+        };
+        tracing::error!(error = %chain(not_done), "{what}");
+        end
+    }
+}
+
+fn outcome(state: PaymentState) -> PaymentOutcome {
+    match state {
+        PaymentState::Paid | PaymentState::PartiallyRefunded | PaymentState::Refunded => PaymentOutcome::Paid,
+        PaymentState::Declined => PaymentOutcome::Declined,
+        PaymentState::NotPaid => PaymentOutcome::NotPaid,
+        PaymentState::Created | PaymentState::Confirming | PaymentState::Unknown => PaymentOutcome::Unknown,
+    }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: NotDone) -> String {
+    format!("{:#}", anyhow::Error::from(error))
+}

@@ -1,0 +1,303 @@
+//! The service and its reconciler on real databases, against a gateway that misbehaves: whatever happens, an order is
+//! charged once or not at all, and in the end everybody knows which.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bridge_idc::ledger::Ledger;
+use bridge_idc::payment::service::{End, Limits, Payments};
+use bridge_idc::payment::toss::Toss;
+use bridge_idc::payment::{Charge, PayAsked, Payment, RefundAsked};
+use bridge_protocol::domain::{
+    Currency, Money, OrderId, PaymentId, PaymentKey, PaymentState, RefundId, RefundState,
+};
+use bridge_protocol::wire::order::Refusal;
+use bridge_runtime::shutdown::Shutdown;
+use bridge_runtime::telemetry::metrics::Metrics;
+use bridge_tests::sandbox::{Mischief, Rates, SECRET_KEY, Sandbox};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use crate::database::{Database, connect, postgres, sqlite};
+use crate::shop::{PRICE, Shop, batch, commit_one, order_id, order_of};
+
+/// What an order of one unit comes to.
+const TOTAL: i64 = PRICE + 3_000;
+
+/// Short times, so that what is hung and asked about again ends soon; nothing here depends on how short.
+const LIMITS: Limits = Limits {
+    calls_max: 64,
+    doubts_max: 64,
+    timeout: Duration::from_millis(700),
+    margin: Duration::from_millis(300),
+    retry_first: Duration::from_millis(20),
+    retry_max: Duration::from_millis(500),
+    alarm_after: Duration::from_secs(60),
+};
+
+/// An agent's payments, without its tunnel.
+struct Agent {
+    payments: Arc<Payments<Toss>>,
+    shutdown: Shutdown,
+    reconciler: Option<JoinHandle<()>>,
+}
+
+impl Agent {
+    async fn start(database: &Database, sandbox: &Sandbox) -> Self {
+        let toss = Toss::new(&sandbox.url(), SECRET_KEY.as_bytes(), LIMITS.timeout).unwrap();
+        let ledger: Arc<Ledger> = Arc::new(connect(database.url()).await);
+        let payments = Arc::new(Payments::new(ledger, toss, LIMITS, Arc::new(Metrics::idc())));
+        Self { payments, shutdown: Shutdown::new(), reconciler: None }
+    }
+
+    fn reconcile(mut self) -> Self {
+        self.reconciler = Some(tokio::spawn(self.payments.clone().reconcile(self.shutdown.clone())));
+        self
+    }
+
+    async fn pay(&self, asked: &PayAsked) -> Payment {
+        match self.payments.pay(asked).await {
+            End::Stands { payment, .. } => payment,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(reconciler) = &self.reconciler {
+            reconciler.abort();
+        }
+    }
+}
+
+fn krw(amount: i64) -> Money {
+    Money::new(amount, Currency::new("KRW").unwrap()).unwrap()
+}
+
+fn pay(shop: &Shop, order: OrderId) -> PayAsked {
+    let payment = PaymentId::from_uuid(order_id().as_uuid()).unwrap();
+    let payment_key = PaymentKey::new(&format!("tgen_{order}")).unwrap();
+    let charge = Charge { payment, order, amount: krw(TOTAL), payment_key };
+    let key = shop.key(&format!("pay {order}"));
+    PayAsked { brand: shop.brand.clone(), key, fingerprint: [1; 32], charge }
+}
+
+fn refund(shop: &Shop, key: &str, payment: &Payment, amount: i64) -> RefundAsked {
+    RefundAsked {
+        brand: shop.brand.clone(),
+        key: shop.key(key),
+        fingerprint: [2; 32],
+        order: payment.charge.order,
+        payment: payment.charge.payment,
+        refund: RefundId::from_uuid(order_id().as_uuid()).unwrap(),
+        amount: krw(amount),
+        reason: "it came back".to_owned(),
+    }
+}
+
+async fn shop(database: &Database) -> Shop {
+    Shop::open(&database.ledger, "acme", &[("A", 1_000_000)]).await
+}
+
+async fn order(database: &Database, shop: &Shop) -> OrderId {
+    let key = order_id().to_string();
+    let request = shop.place(&key, &[("A", 1)]);
+    commit_one(&database.ledger, request.clone()).await;
+    order_of(&request)
+}
+
+/// The payment, once it stands as is waited for.
+async fn until(ledger: &Ledger, id: PaymentId, stands: impl Fn(&Payment) -> bool) -> Payment {
+    loop {
+        let payment = ledger.payment(id).await.unwrap().unwrap();
+        if stands(&payment) {
+            return payment;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// How many payments the great test makes: all that the promise names if it is told so.
+fn count() -> usize {
+    std::env::var("BRIDGE_PAYMENTS").ok().and_then(|count| count.parse().ok()).unwrap_or(400)
+}
+
+async fn every_order_is_charged_once_or_not_at_all(database: Database, seed: u64) {
+    let rates =
+        Rates { seed, decline: 50, hang_before: 25, hang_after: 25, fail_after: 200, fail_before: 20 };
+    println!("seed {seed}");
+    let sandbox = Sandbox::start(rates).await.unwrap();
+    let shop = shop(&database).await;
+    let mut orders = Vec::new();
+    for chunk in 0..count().div_ceil(500) {
+        let size = (count() - chunk * 500).min(500);
+        let requests: Vec<_> = (0..size).map(|n| shop.place(&format!("{chunk}-{n}"), &[("A", 1)])).collect();
+        orders.extend(requests.iter().map(order_of));
+        database.ledger.commit(&batch(requests)).await.unwrap();
+    }
+    // Two agents, so that they take rows from each other; every caller asks twice, at either, under one key.
+    let agents = [
+        Agent::start(&database, &sandbox).await.reconcile(),
+        Agent::start(&database, &sandbox).await.reconcile(),
+    ];
+    let mut callers = JoinSet::new();
+    for (n, order) in orders.iter().enumerate() {
+        for agent in [n % 2, (n + 1) % 2] {
+            let (payments, asked) = (agents[agent].payments.clone(), pay(&shop, *order));
+            callers.spawn(async move { payments.pay(&asked).await });
+        }
+    }
+    while let Some(end) = callers.join_next().await {
+        assert!(matches!(end.unwrap(), End::Stands { .. }));
+    }
+    while !database.ledger.payments(true, 1).await.unwrap().is_empty() {
+        sleep(Duration::from_millis(50)).await;
+    }
+
+    let charges = sandbox.charges();
+    assert!(charges.iter().all(|charge| charge.charged <= 1), "an order was charged twice");
+    let charged: HashMap<String, i64> = charges
+        .iter()
+        .filter(|charge| charge.charged == 1)
+        .map(|charge| (charge.order.clone(), charge.amount))
+        .collect();
+    let payments = database.ledger.payments(false, i64::MAX).await.unwrap();
+    assert_eq!(payments.len(), orders.len(), "each order has one payment, which was asked for twice");
+    for payment in &payments {
+        let moved = charged.get(&payment.charge.order.to_string());
+        match payment.state {
+            PaymentState::Paid => assert_eq!(moved, Some(&TOTAL), "{payment:?}"),
+            PaymentState::Declined | PaymentState::NotPaid => assert_eq!(moved, None, "{payment:?}"),
+            _ => panic!("in doubt: {payment:?}"),
+        }
+    }
+    let sums = database.ledger.payment_sums().await.unwrap();
+    assert_eq!((sums.charged, sums.payments), (charged.values().sum(), charged.len() as i64));
+    assert!(sums.payments > 0 && sums.payments < payments.len() as i64, "some were declined");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ledger_and_gateway_agree_to_the_last_unit_in_sqlite() {
+    every_order_is_charged_once_or_not_at_all(sqlite().await, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ledger_and_gateway_agree_to_the_last_unit_in_postgres() {
+    every_order_is_charged_once_or_not_at_all(postgres("agree").await, 2).await;
+}
+
+#[tokio::test]
+async fn a_decline_is_told_at_once_and_a_good_answer_as_well() {
+    let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
+    let (shop, agent) = (shop(&database).await, Agent::start(&database, &sandbox).await);
+    assert_eq!(agent.pay(&pay(&shop, order(&database, &shop).await)).await.state, PaymentState::Paid);
+    sandbox.next([Mischief::Decline]);
+    let declined = agent.pay(&pay(&shop, order(&database, &shop).await)).await;
+    assert_eq!(declined.state, PaymentState::Declined);
+    assert_eq!(declined.code.unwrap().as_str(), "REJECT_CARD_COMPANY");
+}
+
+#[tokio::test]
+async fn what_an_agent_that_died_had_begun_is_found_by_another() {
+    let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
+    let shop = shop(&database).await;
+    for mischief in [Mischief::HangBefore, Mischief::HangAfter] {
+        let dying = Agent::start(&database, &sandbox).await;
+        let asked = pay(&shop, order(&database, &shop).await);
+        sandbox.next([mischief]);
+        let (cut, _) = (timeout(Duration::from_millis(300), dying.payments.pay(&asked)).await, drop(dying));
+        assert!(cut.is_err(), "it dies while the gateway hangs");
+        let other = Agent::start(&database, &sandbox).await.reconcile();
+        let id = asked.charge.payment;
+        until(&database.ledger, id, |payment| payment.state == PaymentState::Paid).await;
+        drop(other);
+    }
+    assert!(sandbox.charges().iter().all(|charge| charge.charged == 1));
+}
+
+#[tokio::test]
+async fn an_order_that_was_cancelled_meanwhile_is_never_charged_again() {
+    let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
+    let (shop, agent) = (shop(&database).await, Agent::start(&database, &sandbox).await);
+    let order = order(&database, &shop).await;
+    sandbox.next([Mischief::HangBefore]);
+    let payment = agent.pay(&pay(&shop, order)).await;
+    assert_eq!(payment.state, PaymentState::Unknown);
+    commit_one(&database.ledger, shop.cancel("c", order)).await;
+    let agent = agent.reconcile();
+    let id = payment.charge.payment;
+    until(&database.ledger, id, |payment| payment.asks >= 3).await;
+    assert_eq!(sandbox.charges()[0].charged, 0, "the gateway waits for a confirmation that never comes");
+    sandbox.set_status(&order.to_string(), "EXPIRED");
+    let ended = until(&database.ledger, id, |payment| !payment.state.is_open()).await;
+    assert_eq!((ended.state, ended.code.unwrap().as_str()), (PaymentState::NotPaid, "EXPIRED"));
+    drop(agent);
+}
+
+#[tokio::test]
+async fn money_that_moved_for_a_cancelled_order_goes_back_by_itself() {
+    let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
+    let (shop, agent) = (shop(&database).await, Agent::start(&database, &sandbox).await);
+    let order = order(&database, &shop).await;
+    sandbox.next([Mischief::FailAfter]);
+    let payment = agent.pay(&pay(&shop, order)).await;
+    commit_one(&database.ledger, shop.cancel("c", order)).await;
+    // The refund's first answer is lost as well: the find, then the refund.
+    sandbox.next([Mischief::Fine, Mischief::FailAfter]);
+    let agent = agent.reconcile();
+    let id = payment.charge.payment;
+    let ended = until(&database.ledger, id, |payment| payment.state == PaymentState::Refunded).await;
+    assert_eq!((ended.refunds.len(), ended.refunds[0].automatic), (1, true));
+    let books = &sandbox.charges()[0];
+    assert_eq!((books.charged, books.cancels.as_slice()), (1, [TOTAL].as_slice()));
+    drop(agent);
+}
+
+#[tokio::test]
+async fn a_refund_whose_answer_is_lost_is_asked_for_again_and_made_once() {
+    let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
+    let (shop, agent) = (shop(&database).await, Agent::start(&database, &sandbox).await.reconcile());
+    let payment = agent.pay(&pay(&shop, order(&database, &shop).await)).await;
+    sandbox.next([Mischief::HangAfter, Mischief::FailAfter]);
+    let asked = refund(&shop, "r", &payment, 1_000);
+    let End::Stands { payment, refund: Some(id), replayed: false } = agent.payments.refund(&asked).await
+    else {
+        panic!("it stands")
+    };
+    let of = |payment: &Payment| payment.refunds.iter().find(|refund| refund.refund == id).unwrap().state;
+    assert_eq!(of(&payment), RefundState::Unknown);
+    let too_much = agent.payments.refund(&refund(&shop, "r2", &payment, TOTAL)).await;
+    assert_eq!(too_much, End::Refused(Refusal::RefundTooLarge), "what is in doubt counts");
+    let ended =
+        until(&database.ledger, payment.charge.payment, |payment| of(payment) == RefundState::Done).await;
+    assert_eq!((ended.state, ended.refunded), (PaymentState::PartiallyRefunded, 1_000));
+    assert_eq!(sandbox.charges()[0].cancels, [1_000]);
+    sandbox.next([Mischief::Decline]);
+    let asked = refund(&shop, "r3", &payment, 1_000);
+    let End::Stands { payment, refund: Some(id), .. } = agent.payments.refund(&asked).await else {
+        panic!("it stands")
+    };
+    let refused = payment.refunds.iter().find(|refund| refund.refund == id).unwrap();
+    assert_eq!(refused.state, RefundState::Refused);
+}
+
+#[tokio::test]
+async fn a_hint_is_believed_only_as_far_as_the_gateway_says_so() {
+    let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
+    let (shop, agent) = (shop(&database).await, Agent::start(&database, &sandbox).await);
+    let order = order(&database, &shop).await;
+    assert!(!agent.payments.hint(order).await.unwrap(), "it is about nothing");
+    sandbox.next([Mischief::HangAfter]);
+    let payment = agent.pay(&pay(&shop, order)).await;
+    assert_eq!(payment.state, PaymentState::Unknown);
+    for _ in 0..3 {
+        agent.payments.hint(order).await.unwrap();
+    }
+    let id = payment.charge.payment;
+    assert_eq!(database.ledger.payment(id).await.unwrap().unwrap().state, PaymentState::Unknown);
+    let agent = agent.reconcile();
+    until(&database.ledger, id, |payment| payment.state == PaymentState::Paid).await;
+    assert!(!agent.payments.hint(order).await.unwrap(), "there is no doubt any more");
+}
