@@ -284,6 +284,12 @@ impl Refusal {
             Self::KeyReused => "key-reused",
             Self::NotFound => "not-found",
             Self::Failed => "failed",
+            Self::OrderNotPayable => "order-not-payable",
+            Self::WrongAmount => "wrong-amount",
+            Self::AlreadyPaid => "already-paid",
+            Self::PaymentInProgress => "payment-in-progress",
+            Self::RefundTooLarge => "refund-too-large",
+            Self::NoGateway => "no-gateway",
         }
     }
 }
