@@ -56,7 +56,10 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     let keys = Keyring::load(&config.keys.dir)?;
     let manifest = keys.manifest().sign(keys.signer())?;
     let (audit, audit_end) = AuditLog::open(&config.audit, metrics.clone())?;
-    let _door = Door::open(&config.audit, &audit).context("open the audit log's socket beside its key")?;
+    let door = Door::open(&config.audit, &audit);
+    if let Err(error) = &door {
+        tracing::warn!(%error, "open the socket beside the audit log's key: `personal show` is refused while this agent runs");
+    }
     audit_log::started(&audit, &config.agent.name, env!("CARGO_PKG_VERSION"));
     let last = Last::beside(&config.audit.key_file);
     last.configuration(&audit, &config.effective);

@@ -38,13 +38,33 @@ impl Programs {
     pub fn build() -> Result<Programs> {
         static BUILT: OnceLock<Result<Programs, String>> = OnceLock::new();
         BUILT
-            .get_or_init(|| build().map_err(|error| format!("{error:#}")))
+            .get_or_init(|| build(&[]).map_err(|error| format!("{error:#}")))
             .clone()
             .map_err(anyhow::Error::msg)
     }
+
+    /// Builds both programs without their audit logs and puts them into `folder`, to be measured against. To be called
+    /// before [`Programs::build`], which leaves the real ones in the target folder again.
+    ///
+    /// # Errors
+    /// When they do not compile, or cannot be copied.
+    pub fn build_without_audit(folder: &Path) -> Result<Programs> {
+        let features = "bridge-cloud/without-audit,bridge-idc/without-audit";
+        let built = build(&["--features", features]);
+        let copied = built.and_then(|built| {
+            std::fs::create_dir_all(folder)?;
+            let programs = Programs { cloud: folder.join("bridge-cloud"), idc: folder.join("bridge-idc") };
+            std::fs::copy(&built.cloud, &programs.cloud)?;
+            std::fs::copy(&built.idc, &programs.idc)?;
+            Ok(programs)
+        });
+        // Whoever starts the agents by hand from the target folder must not get these.
+        build(&[])?;
+        copied
+    }
 }
 
-fn build() -> Result<Programs> {
+fn build(more: &[&str]) -> Result<Programs> {
     let this = std::env::current_exe().context("find this program")?;
     // target/debug/demo, or target/debug/deps/e2e-0123 for a test.
     let folder = this.parent().context("find the target folder")?;
@@ -59,6 +79,7 @@ fn build() -> Result<Programs> {
     // With this package among them the features are those it was built with, and nothing heavy is compiled twice.
     cargo.args(["--package", "bridge-tests", "--package", "bridge-cloud", "--package", "bridge-idc"]);
     cargo.args(["--bin", "bridge-cloud", "--bin", "bridge-idc"]);
+    cargo.args(more);
     if folder.ends_with("release") {
         cargo.arg("--release");
     }

@@ -61,7 +61,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::LocalOptions;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{RwLock, Semaphore, mpsc};
 
 use crate::config::StorefrontConfig;
 use crate::order_link::{ManifestWatch, OrderLink};
@@ -123,6 +123,8 @@ pub(crate) struct Worker {
     pub(crate) sealer: Sealer,
     /// Locked by its own thread alone, and never across an await.
     pub(crate) receipts: Mutex<Verifier>,
+    /// Read by each write under way, whether or not its caller is still there: the thread ends after the last of them.
+    pub(crate) under_way: Arc<RwLock<()>>,
 }
 
 /// How many serving threads a configuration means.
@@ -151,6 +153,7 @@ pub fn start(
             sealer: Sealer::new(storefront.manifest.clone(), storefront.metrics.clone()),
             receipts: Mutex::new(Verifier::new(storefront.pinned.clone())),
             shared: storefront.clone(),
+            under_way: Arc::default(),
         };
         let thread = std::thread::Builder::new().name(format!("storefront-{index}"));
         thread.spawn(move || {
@@ -194,7 +197,7 @@ async fn serve(
     inbox: mpsc::Receiver<Update>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let shared = worker.shared.clone();
+    let (shared, under_way) = (worker.shared.clone(), worker.under_way.clone());
     let reader = Rc::new(Reader::default());
     let view = reader.clone();
     tokio::task::spawn_local(async move { view.keep_current(inbox).await });
@@ -233,8 +236,12 @@ async fn serve(
             drop(place);
         });
     }
+    let answered = async {
+        graceful.shutdown().await;
+        drop(under_way.write().await);
+    };
     tokio::select! {
-        () = graceful.shutdown() => {}
+        () = answered => {}
         () = shared.shutdown.overdue() => {}
     }
     Ok(())

@@ -63,6 +63,7 @@ pub(super) async fn submit_order(
 ///
 /// It is a task of its own, so that a caller that cuts its connection takes no answer out of the log.
 async fn carry(worker: Arc<Worker>, header: Header, kind: to_idc::Kind) -> Result<Response, Problem> {
+    let under_way = worker.under_way.clone().read_owned().await;
     let way = tokio::spawn(async move {
         let shared = &worker.shared;
         let logged = audit::sent(&shared.audit, &header, kind).await;
@@ -70,6 +71,7 @@ async fn carry(worker: Arc<Worker>, header: Header, kind: to_idc::Kind) -> Resul
         let answer = shared.link.submit(header.order, logged.into_kind()).await;
         let heard = worker.hear(&header, answer);
         let answer = audit::answered(&shared.audit, &header, heard).await;
+        drop(under_way);
         worker.respond(&header, answer)
     });
     // It ends early only with the process, and then nobody can tell what became of it.

@@ -23,6 +23,7 @@ mod catalogue;
 
 // The benches.
 mod freshness;
+mod orders;
 pub mod reads;
 mod start;
 
@@ -77,6 +78,7 @@ pub fn inner(inner: &Inner) -> Result<()> {
 }
 
 async fn measure(options: &Options) -> Result<Report> {
+    options.check()?;
     let quick = |few: usize, many: usize| if options.quick { few } else { many };
     let mut rows = Vec::new();
     for bench in options.chosen() {
@@ -94,6 +96,10 @@ async fn measure(options: &Options) -> Result<Report> {
             Bench::Start => {
                 let start = start::measure(dir.path(), quick(10_000, 100_000), 3);
                 start.await.context("measure start")?
+            }
+            Bench::Orders => {
+                let with_and_without = orders::measure(dir.path(), quick(3, 7), quick(2_000, 10_000));
+                with_and_without.await.context("measure orders")?
             }
             Bench::All => Vec::new(),
         });

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::bare;
@@ -17,6 +18,11 @@ pub struct Options {
     /// Fewer and shorter rounds, and a tenth of the products: for a first look.
     #[arg(long)]
     pub quick: bool,
+
+    /// With `orders`: build agents that log nothing, to compare with. They exist for this alone; nobody can run the agents
+    /// that are shipped without their audit log.
+    #[arg(long)]
+    pub without_audit: bool,
 
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
@@ -40,7 +46,9 @@ pub(super) enum Bench {
     Freshness,
     /// A new replica up to its first answer: pg_basebackup and a standby against Bridge, cold and warm.
     Start,
-    /// All of these.
+    /// Placing orders: with the audit log, and with --without-audit a build that logs nothing as the baseline.
+    Orders,
+    /// All of these but orders.
     All,
 }
 
@@ -57,7 +65,22 @@ impl Options {
     pub(super) fn chosen(&self) -> Vec<Bench> {
         let all = self.benches.is_empty() || self.benches.contains(&Bench::All);
         let each = [Bench::Reads, Bench::Freshness, Bench::Start];
-        each.into_iter().filter(|bench| all || self.benches.contains(bench)).collect()
+        let named = |bench: &Bench| self.benches.contains(bench);
+        let orders = named(&Bench::Orders).then_some(Bench::Orders);
+        each.into_iter().filter(|bench| all || named(bench)).chain(orders).collect()
+    }
+
+    /// Whether what goes together is together.
+    ///
+    /// # Errors
+    /// When it is not, with what to say instead.
+    pub(super) fn check(&self) -> Result<()> {
+        let orders = self.benches.contains(&Bench::Orders);
+        ensure!(
+            orders == self.without_audit,
+            "orders are measured against agents that log nothing: say `cargo measure orders --without-audit`"
+        );
+        Ok(())
     }
 }
 
