@@ -33,6 +33,8 @@ pub struct CloudConfig {
     pub sealing: SealingConfig,
     /// `[orders]`
     pub orders: OrdersConfig,
+    /// `[payments]`
+    pub payments: PaymentsConfig,
     /// `[catalogue]`
     pub catalogue: CatalogueConfig,
     /// `[brands.NAME]` by name, at least one.
@@ -53,6 +55,7 @@ impl CloudConfig {
         let storefront = StorefrontConfig::read(&mut reader);
         let sealing = SealingConfig::read(&mut reader);
         let orders = OrdersConfig::read(&mut reader);
+        let payments = PaymentsConfig::read(&mut reader);
         let catalogue = CatalogueConfig::read(&mut reader);
         let brands = reader.named("brands", BrandConfig::read);
         if brands.is_empty() {
@@ -71,6 +74,7 @@ impl CloudConfig {
             storefront,
             sealing,
             orders,
+            payments,
             catalogue,
             brands,
             effective,
@@ -154,6 +158,31 @@ impl OrdersConfig {
             queue_max: section.number("queue_max", 1..=1_000_000, 4_096),
             settle_for: section.or("settle_for", "10m"),
             settling_max: section.number("settling_max", 1..=10_000_000, 100_000),
+        }
+    }
+}
+
+/// `[payments]`: how many payments wait, and for how long.
+#[derive(Clone, Debug)]
+pub struct PaymentsConfig {
+    /// Payments waiting for a link; the next one is answered 503.
+    pub queue_max: usize,
+    /// A payment that is not decided by then is answered 202.
+    pub answer_within: Duration,
+    /// For this long a payment whose answer is lost is asked about.
+    pub settle_for: Duration,
+    /// Such payments at a time.
+    pub settling_max: usize,
+}
+
+impl PaymentsConfig {
+    fn read(reader: &mut Reader) -> Self {
+        let mut section = reader.section("payments");
+        Self {
+            queue_max: section.number("queue_max", 1..=1_000_000, 512),
+            answer_within: section.or("answer_within", "15s"),
+            settle_for: section.or("settle_for", "10m"),
+            settling_max: section.number("settling_max", 1..=10_000_000, 10_000),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The task that owns the order link's state, and the handle by which requests reach it.
 //!
 //! Requests, frames and timers come in as inputs of the sans-IO `Sender`; what it puts out is sent or answered. Nothing
-//! else touches it, so nothing is locked.
+//! else touches it, so nothing is locked. Payments have a `Sender` of their own, on a lane of their own: a gateway that
+//! hangs takes no order's place.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -28,7 +29,7 @@ use crate::admission::Load;
 /// Inputs of a kind taken at a time.
 const TAKEN_AT_ONCE: usize = 256;
 
-/// Reaches the order link from any thread.
+/// Reaches the order link from any thread, for orders or for payments.
 #[derive(Clone)]
 pub struct OrderLink {
     submissions: mpsc::Sender<Submission>,
@@ -67,82 +68,62 @@ impl OrderLink {
 /// Where the newest verified manifest is found.
 pub type ManifestWatch = watch::Receiver<Option<Arc<Manifest>>>;
 
-/// Starts an order link over a tunnel: its handle, its manifest, and the future that runs it until the tunnel ends.
+/// What the tunnel's owner is reached by.
+pub struct Started {
+    /// For orders.
+    pub orders: OrderLink,
+    /// For payments.
+    pub payments: OrderLink,
+    /// The newest sealing keys.
+    pub manifest: ManifestWatch,
+}
+
+/// Starts an order link over a tunnel: how it is reached, and the future that runs it until the tunnel ends.
 pub fn start(
-    limits: Limits,
+    [orders, payments]: [Limits; 2],
     pinned: Vec<NoteVerifier>,
     keys: KeysLog,
     tunnel: mpsc::Receiver<TunnelEvent>,
     metrics: Arc<Metrics>,
-) -> (OrderLink, ManifestWatch, impl Future<Output = ()>) {
-    let (submissions, submitted) = mpsc::channel(limits.queue_max);
-    let (load, load_seen) = watch::channel(Load::default());
+) -> (Started, impl Future<Output = ()>) {
     let (manifest, manifest_seen) = watch::channel(None);
-    metrics.set_queue_limit(Queue::Orders, limits.queue_max);
-    metrics.set_queue_limit(Queue::Settling, limits.settling_max);
-    let owner = Owner {
-        sender: Sender::new(limits),
-        started: Instant::now(),
-        callers: HashMap::new(),
-        links: HashMap::new(),
-        pinned,
-        keys,
-        manifest,
-        load,
-        metrics,
-    };
-    (OrderLink { submissions, load: load_seen }, manifest_seen, owner.run(tunnel, submitted))
+    metrics.set_queue_limit(Queue::Orders, orders.queue_max);
+    metrics.set_queue_limit(Queue::Settling, orders.settling_max);
+    metrics.set_queue_limit(Queue::Payments, payments.queue_max);
+    let (orders, orders_reached, orders_submitted) = Line::new(orders, Lane::Orders);
+    let (payments, payments_reached, payments_submitted) = Line::new(payments, Lane::Payments);
+    let started = Instant::now();
+    let owner = Owner { orders, payments, started, links: HashMap::new(), pinned, keys, manifest, metrics };
+    let started = Started { orders: orders_reached, payments: payments_reached, manifest: manifest_seen };
+    (started, owner.run(tunnel, orders_submitted, payments_submitted))
 }
 
-struct Owner {
+/// Requests of one kind: their state, and who waits for them.
+struct Line {
     sender: Sender,
-    /// The sender's clock counts from here.
-    started: Instant,
+    lane: Lane,
     /// Who waits for a request; at most those that are not settled.
     callers: HashMap<RequestId, oneshot::Sender<Result<Answer, Rejected>>>,
-    links: HashMap<LinkId, LinkSender>,
-    /// The IDC keys that may sign a manifest.
-    pinned: Vec<NoteVerifier>,
-    keys: KeysLog,
-    manifest: watch::Sender<Option<Arc<Manifest>>>,
     load: watch::Sender<Load>,
-    metrics: Arc<Metrics>,
 }
 
-impl Owner {
-    async fn run(
-        mut self,
-        mut tunnel: mpsc::Receiver<TunnelEvent>,
-        mut submitted: mpsc::Receiver<Submission>,
-    ) {
-        let mut events = Vec::with_capacity(TAKEN_AT_ONCE);
-        let mut submissions = Vec::with_capacity(TAKEN_AT_ONCE);
-        loop {
-            // Without a timer there is nothing to wait for but events; an hour stands for that.
-            let timeout = self.sender.next_timeout().unwrap_or(self.now() + Duration::from_secs(3_600));
-            tokio::select! {
-                taken = tunnel.recv_many(&mut events, TAKEN_AT_ONCE) => {
-                    if taken == 0 {
-                        break;
-                    }
-                    events.drain(..).for_each(|event| self.handle_event(event));
-                }
-                _ = submitted.recv_many(&mut submissions, TAKEN_AT_ONCE) => {
-                    submissions.drain(..).for_each(|submission| self.handle_submission(submission));
-                }
-                () = sleep_until(self.started + timeout) => self.sender.handle_timeout(self.now()),
-            }
-            self.do_outputs();
-            self.report_load();
-        }
+/// Which lanes a line sends on.
+#[derive(Clone, Copy, PartialEq)]
+enum Lane {
+    Orders,
+    Payments,
+}
+
+impl Line {
+    fn new(limits: Limits, lane: Lane) -> (Self, OrderLink, mpsc::Receiver<Submission>) {
+        let (submissions, submitted) = mpsc::channel(limits.queue_max);
+        let (load, load_seen) = watch::channel(Load::default());
+        let line = Self { sender: Sender::new(limits), lane, callers: HashMap::new(), load };
+        (line, OrderLink { submissions, load: load_seen }, submitted)
     }
 
-    fn now(&self) -> Duration {
-        self.started.elapsed()
-    }
-
-    fn handle_submission(&mut self, Submission { order, kind, answer }: Submission) {
-        match self.sender.submit(self.now(), order, kind) {
+    fn handle_submission(&mut self, now: Duration, Submission { order, kind, answer }: Submission) {
+        match self.sender.submit(now, order, kind) {
             Ok(request) => {
                 self.callers.insert(request, answer);
             }
@@ -152,34 +133,138 @@ impl Owner {
         }
     }
 
+    fn do_outputs(&mut self, links: &HashMap<LinkId, LinkSender>) {
+        while let Some(output) = self.sender.poll_output() {
+            match output {
+                Output::Transmit { link, lane, message } => {
+                    let Some(sender) = links.get(&link) else { continue };
+                    match frame::to_bytes(&message, ORDER_FRAME_BYTES_MAX) {
+                        Ok(bytes) => {
+                            let _down_follows = match self.lane {
+                                Lane::Orders => sender.send(lane, bytes),
+                                Lane::Payments => sender.send_payment(&bytes),
+                            };
+                        }
+                        Err(error) => tracing::error!(%error, "a request does not fit into a frame"),
+                    }
+                }
+                Output::Answer { request, answer } => {
+                    if let Some(caller) = self.callers.remove(&request) {
+                        let _caller_gone = caller.send(Ok(answer));
+                    }
+                }
+            }
+        }
+    }
+
+    fn report_load(&self) -> Load {
+        let (link_open, queued) = (self.sender.has_open_link(), self.sender.queued());
+        let load = Load { link_open, queued, audit_writable: true };
+        self.load.send_if_modified(|known| std::mem::replace(known, load) != load);
+        load
+    }
+}
+
+struct Owner {
+    orders: Line,
+    payments: Line,
+    /// The senders' clock counts from here.
+    started: Instant,
+    links: HashMap<LinkId, LinkSender>,
+    /// The IDC keys that may sign a manifest.
+    pinned: Vec<NoteVerifier>,
+    keys: KeysLog,
+    manifest: watch::Sender<Option<Arc<Manifest>>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Owner {
+    async fn run(
+        mut self,
+        mut tunnel: mpsc::Receiver<TunnelEvent>,
+        mut orders: mpsc::Receiver<Submission>,
+        mut payments: mpsc::Receiver<Submission>,
+    ) {
+        let mut events = Vec::with_capacity(TAKEN_AT_ONCE);
+        let mut submissions = Vec::with_capacity(TAKEN_AT_ONCE);
+        loop {
+            // Without a timer there is nothing to wait for but events; an hour stands for that.
+            let timeouts = [self.orders.sender.next_timeout(), self.payments.sender.next_timeout()];
+            let timeout = timeouts.into_iter().flatten().min();
+            let timeout = timeout.unwrap_or(self.now() + Duration::from_secs(3_600));
+            tokio::select! {
+                taken = tunnel.recv_many(&mut events, TAKEN_AT_ONCE) => {
+                    if taken == 0 {
+                        break;
+                    }
+                    events.drain(..).for_each(|event| self.handle_event(event));
+                }
+                _ = orders.recv_many(&mut submissions, TAKEN_AT_ONCE) => {
+                    let now = self.now();
+                    submissions.drain(..).for_each(|submission| self.orders.handle_submission(now, submission));
+                }
+                Some(submission) = payments.recv() => {
+                    self.payments.handle_submission(self.now(), submission);
+                }
+                () = sleep_until(self.started + timeout) => {
+                    let now = self.now();
+                    self.orders.sender.handle_timeout(now);
+                    self.payments.sender.handle_timeout(now);
+                }
+            }
+            self.orders.do_outputs(&self.links);
+            self.payments.do_outputs(&self.links);
+            self.report_load();
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     fn handle_event(&mut self, event: TunnelEvent) {
         let now = self.now();
         match event {
-            TunnelEvent::Up(LinkUp { link, hello, lanes, sender, .. }) => {
+            TunnelEvent::Up(LinkUp { link, hello, lanes, payments, sender, .. }) => {
                 self.links.insert(link, sender);
                 self.take_manifest(&hello.manifest);
-                self.sender.handle_link_up(now, link, lanes, hello.window);
-            }
-            TunnelEvent::Frame { link, payload, .. } => match frame::decode::<ToCloud>(payload) {
-                Ok(message) => self.sender.handle_answer(now, link, message),
-                // The link's end is logged and counted where it ends.
-                Err(error) => {
-                    if let Some(sender) = self.links.get(&link) {
-                        sender.refuse(&error);
-                    }
+                self.orders.sender.handle_link_up(now, link, lanes, hello.window);
+                if payments {
+                    self.payments.sender.handle_link_up(now, link, 1, hello.payment_window);
                 }
-            },
-            TunnelEvent::Window { link, window } => self.sender.handle_window(now, link, window),
+            }
+            TunnelEvent::Frame { link, payload, .. } => {
+                if let Some(message) = self.decode(link, payload) {
+                    self.orders.sender.handle_answer(now, link, message);
+                }
+            }
+            TunnelEvent::PaymentFrame { link, payload } => {
+                if let Some(message) = self.decode(link, payload) {
+                    self.payments.sender.handle_answer(now, link, message);
+                }
+            }
+            TunnelEvent::Window { link, window } => self.orders.sender.handle_window(now, link, window),
             TunnelEvent::Manifest { note, .. } => self.take_manifest(&note),
             TunnelEvent::Silent { link } | TunnelEvent::Goodbye { link } => {
-                self.sender.handle_link_open(now, link, false);
+                self.orders.sender.handle_link_open(now, link, false);
+                self.payments.sender.handle_link_open(now, link, false);
             }
-            TunnelEvent::Heard { link } => self.sender.handle_link_open(now, link, true),
+            TunnelEvent::Heard { link } => {
+                self.orders.sender.handle_link_open(now, link, true);
+                self.payments.sender.handle_link_open(now, link, true);
+            }
             TunnelEvent::Down { link, .. } => {
                 self.links.remove(&link);
-                self.sender.handle_link_down(now, link);
+                self.orders.sender.handle_link_down(now, link);
+                self.payments.sender.handle_link_down(now, link);
             }
         }
+    }
+
+    /// An answer; one that is none ends its link, which is logged and counted where it ends.
+    fn decode(&self, link: LinkId, payload: Bytes) -> Option<ToCloud> {
+        let decoded = frame::decode::<ToCloud>(payload);
+        decoded.map_err(|error| self.links.get(&link).map(|sender| sender.refuse(&error))).ok()
     }
 
     /// A manifest that a pinned key did not sign changes nothing: the keys known before stay in use.
@@ -201,34 +286,14 @@ impl Owner {
         }
     }
 
-    fn do_outputs(&mut self) {
-        while let Some(output) = self.sender.poll_output() {
-            match output {
-                Output::Transmit { link, lane, message } => {
-                    let Some(sender) = self.links.get(&link) else { continue };
-                    match frame::to_bytes(&message, ORDER_FRAME_BYTES_MAX) {
-                        Ok(bytes) => {
-                            let _down_follows = sender.send(lane, bytes);
-                        }
-                        Err(error) => tracing::error!(%error, "a request does not fit into a frame"),
-                    }
-                }
-                Output::Answer { request, answer } => {
-                    if let Some(caller) = self.callers.remove(&request) {
-                        let _caller_gone = caller.send(Ok(answer));
-                    }
-                }
-            }
-        }
-    }
-
     fn report_load(&self) {
-        let (link_open, queued) = (self.sender.has_open_link(), self.sender.queued());
-        let load = Load { link_open, queued, audit_writable: true };
-        self.load.send_if_modified(|known| std::mem::replace(known, load) != load);
+        let load = self.orders.report_load();
         self.metrics.set_queue_depth(Queue::Orders, load.queued);
-        self.metrics.set_queue_depth(Queue::InFlight, self.callers.len());
-        let settling = self.sender.unsettled().saturating_sub(self.callers.len());
+        self.metrics.set_queue_depth(Queue::InFlight, self.orders.callers.len());
+        let settling = self.orders.sender.unsettled().saturating_sub(self.orders.callers.len());
         self.metrics.set_queue_depth(Queue::Settling, settling);
+        let load = self.payments.report_load();
+        self.metrics.set_queue_depth(Queue::Payments, load.queued);
+        self.metrics.set_queue_depth(Queue::PaymentsInFlight, self.payments.callers.len());
     }
 }

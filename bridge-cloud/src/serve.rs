@@ -13,7 +13,7 @@ use bridge_protocol::domain::Brand;
 use bridge_protocol::feed::subscriber::{self, Subscriber};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::sender::Limits;
-use bridge_protocol::wire::feed;
+use bridge_protocol::wire::{feed, payment};
 use bridge_runtime::admin::{self, Report};
 use bridge_runtime::audit_log::{self, AuditLog, Last};
 use bridge_runtime::clock;
@@ -59,7 +59,7 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
     let last = Last::beside(&config.audit.key_file);
     last.configuration(&audit, &config.effective);
 
-    let features = vec![feed::FEATURE.to_owned()];
+    let features = vec![feed::FEATURE.to_owned(), payment::FEATURE.to_owned()];
     let (_greeting, greeting) =
         watch::channel(Greeting { agent: config.agent.name.clone(), features, ..Greeting::default() });
     let Started { handle: tunnel, events, feed } = Tunnel::start(
@@ -74,8 +74,8 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
 
     let pinned = pinned_keys(&config.sealing.verifier_keys)?;
     let keys = KeysLog { log: audit.clone(), last };
-    let (link, manifest, owner) =
-        order_link::start(limits(&config), pinned.clone(), keys, events, metrics.clone());
+    let (reached, owner) = order_link::start(limits(&config), pinned.clone(), keys, events, metrics.clone());
+    let order_link::Started { orders: link, payments, manifest } = reached;
     let owner = tokio::spawn(owner);
 
     let admin_listener = TcpListener::bind(config.admin.listen)
@@ -94,6 +94,8 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
         queue_max: config.orders.queue_max,
         link: link.clone(),
         audit: audit.clone(),
+        payments: payments.clone(),
+        payments_queue_max: config.payments.queue_max,
         manifest: manifest.clone(),
         pinned,
         metrics: metrics.clone(),
@@ -110,6 +112,7 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
         tunnel: tunnel.clone(),
         link,
         audit: audit.clone(),
+        payments,
         manifest,
         replica: standing_seen,
     };
@@ -204,14 +207,23 @@ pub fn pinned_keys(lines: &[String]) -> anyhow::Result<Vec<NoteVerifier>> {
     Ok(keys.into_iter().filter_map(Result::ok).collect())
 }
 
-fn limits(config: &CloudConfig) -> Limits {
-    Limits {
+/// Of orders, and of payments.
+fn limits(config: &CloudConfig) -> [Limits; 2] {
+    let orders = Limits {
         queue_max: config.orders.queue_max,
         settling_max: config.orders.settling_max,
         answer_within: config.storefront.answer_within,
         settle_for: config.orders.settle_for,
         resend_after: RESEND_AFTER,
-    }
+    };
+    let payments = Limits {
+        queue_max: config.payments.queue_max,
+        settling_max: config.payments.settling_max,
+        answer_within: config.payments.answer_within,
+        settle_for: config.payments.settle_for,
+        resend_after: RESEND_AFTER,
+    };
+    [orders, payments]
 }
 
 fn shop((brand, config): (Brand, BrandConfig)) -> (String, Shop) {
@@ -225,6 +237,7 @@ struct Agent {
     tunnel: TunnelHandle,
     link: OrderLink,
     audit: AuditLog,
+    payments: OrderLink,
     manifest: ManifestWatch,
     replica: watch::Receiver<Standing>,
 }
@@ -260,6 +273,7 @@ impl Report for Agent {
             "storefront": self.storefront.to_string(),
             "takes_orders": load.link_open && self.audit.is_writable(),
             "orders_queued": load.queued,
+            "takes_payments": self.payments.load().link_open,
             "sealing_keys": keys,
             "catalogue": {
                 "position": replica.position.map(|position| position.seq),

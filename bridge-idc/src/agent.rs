@@ -198,6 +198,11 @@ impl Agent {
                 Received::Deliver(token, Delivery::Ask { brand, order, key }) => {
                     self.outputs.push_back(Output::LookUp { token, brand, order, key });
                 }
+                // Payments have a lane of their own.
+                Received::Deliver(
+                    token,
+                    Delivery::Pay(_) | Delivery::Refund(_) | Delivery::AskPayment { .. },
+                ) => self.refuse(token, Refusal::Invalid),
                 Received::Answer(reply) => self.outputs.push_back(Output::Send(reply)),
                 Received::Duplicate => {}
             },

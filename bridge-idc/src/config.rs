@@ -12,6 +12,8 @@ use bridge_runtime::config::{
 };
 use bridge_runtime::identity::Role;
 
+use crate::payment::config::PaymentsConfig;
+
 /// Everything that bridge-idc is told.
 pub struct IdcConfig {
     /// `[agent]`
@@ -32,6 +34,8 @@ pub struct IdcConfig {
     pub orders: OrdersConfig,
     /// `[catalogue]`
     pub catalogue: CatalogueConfig,
+    /// `[payments]`
+    pub payments: PaymentsConfig,
     /// All of it as TOML, defaults included, without any secret: what `--print-config` shows.
     pub effective: String,
 }
@@ -49,8 +53,9 @@ impl IdcConfig {
         let keys = KeysConfig::read(&mut reader);
         let orders = OrdersConfig::read(&mut reader);
         let catalogue = CatalogueConfig::read(&mut reader);
+        let payments = PaymentsConfig::read(&mut reader);
         let effective = reader.finish()?;
-        Ok(Self { agent, admin, log, audit, tunnel, ledger, keys, orders, catalogue, effective })
+        Ok(Self { agent, admin, log, audit, tunnel, ledger, keys, orders, catalogue, payments, effective })
     }
 }
 
@@ -196,8 +201,14 @@ mod tests {
     use super::*;
 
     const SAMPLE: &str = include_str!("../samples/bridge-idc.toml");
-    const FILES: [&str; 5] =
-        ["certs/idc-1.pem", "certs/idc-1.key", "certs/ca.pem", "certs/crl.pem", "secrets/ledger.password"];
+    const FILES: [&str; 6] = [
+        "certs/idc-1.pem",
+        "certs/idc-1.key",
+        "certs/ca.pem",
+        "certs/crl.pem",
+        "secrets/ledger.password",
+        "secrets/gateway.key",
+    ];
 
     /// Loads `toml` from a folder that has the files the sample names.
     fn load(toml: &str) -> Result<IdcConfig, String> {
@@ -221,6 +232,7 @@ mod tests {
         assert_eq!(settings(&load(&all).unwrap().effective), settings(&all));
         let mut with_defaults = settings(&load(SAMPLE).unwrap().effective);
         with_defaults.insert("[ledger] password_file = \"secrets/ledger.password\"".to_owned());
+        with_defaults.insert("[payments] secret_key_file = \"secrets/gateway.key\"".to_owned());
         assert_eq!(with_defaults, settings(&all));
     }
 
@@ -230,6 +242,49 @@ mod tests {
         assert_eq!(config.ledger.password.unwrap().expose(), b"hunter2");
         assert!(!config.effective.contains("hunter2"));
         assert_eq!(load(&config.effective).unwrap().effective, config.effective);
+    }
+
+    #[test]
+    fn a_gateway_s_key_is_read_from_its_file_and_shown_nowhere() {
+        let toml = SAMPLE
+            .replace("#gateway = \"off\"", "gateway = \"toss\"")
+            .replace("#secret_key_file", "secret_key_file");
+        let config = load(&toml).unwrap();
+        assert_eq!(config.payments.secret_key.as_ref().unwrap().expose(), b"hunter2");
+        assert!(!config.effective.contains("hunter2"));
+        assert!(config.payments.adapter().unwrap().is_some());
+    }
+
+    #[test]
+    fn all_mistakes_about_payments_are_told_at_once_and_none_repeats_a_url() {
+        let toml = format!(
+            "{SAMPLE}{}",
+            "gateway = \"sandbox\"\nbase_url = \"https://key:hunter2@example.com\"\nretry_max = \"10ms\"\ncalls_max = 0\n"
+        );
+        let mistakes = load(&toml).err().unwrap();
+        for expected in [
+            "payments.base_url: must be an https:// URL",
+            "payments.secret_key_file: must name",
+            "payments.retry_max: must not be shorter",
+            "payments.calls_max: must be 1 to",
+        ] {
+            assert!(mistakes.contains(expected), "{expected}: {mistakes}");
+        }
+        assert!(!mistakes.contains("hunter2"), "{mistakes}");
+        for (url, right) in [
+            ("http://127.0.0.1:9090", true),
+            ("http://[::1]:9090", true),
+            ("https://127.0.0.1:9090", true),
+            ("http://example.com", false),
+            ("https://example.com/?key=1", false),
+            ("ftp://127.0.0.1", false),
+            ("127.0.0.1:9090", false),
+            ("", false),
+        ] {
+            let toml = format!("{SAMPLE}base_url = \"{url}\"\n");
+            let wrong = load(&toml).err().is_some_and(|mistakes| mistakes.contains("payments.base_url"));
+            assert_eq!(wrong, !right, "{url}");
+        }
     }
 
     fn with_url(url: &str) -> Result<LedgerUrl, String> {

@@ -21,6 +21,7 @@ use crate::agent::{Agent, BatchEnd, Input, Output};
 use crate::auditing::Round;
 use crate::ledger::{Answer, Batch, Committed, Ledger, LedgerError};
 use crate::open::OpenFailure;
+use crate::payment::counter::{Counter, Ends};
 
 /// Results of the database that the owner has not taken yet; it takes them all before anything else.
 const RESULTS: usize = 1_024;
@@ -49,6 +50,7 @@ pub struct Shell {
     links: HashMap<LinkId, LinkSender>,
     results: mpsc::Sender<Input>,
     load: watch::Sender<Load>,
+    payments: Counter,
 }
 
 impl Shell {
@@ -59,18 +61,26 @@ impl Shell {
         audit: AuditLog,
         metrics: Arc<Metrics>,
         load: watch::Sender<Load>,
+        payments: Counter,
     ) -> (Self, mpsc::Receiver<Input>) {
         let (results, received) = mpsc::channel(RESULTS);
-        (Self { agent, ledger, audit, metrics, links: HashMap::new(), results, load }, received)
+        let links = HashMap::new();
+        (Self { agent, ledger, audit, metrics, links, results, load, payments }, received)
     }
 
     /// Runs until the tunnel has ended.
-    pub async fn run(mut self, mut tunnel: mpsc::Receiver<TunnelEvent>, mut results: mpsc::Receiver<Input>) {
+    pub async fn run(
+        mut self,
+        mut tunnel: mpsc::Receiver<TunnelEvent>,
+        mut results: mpsc::Receiver<Input>,
+        mut payment_ends: Ends,
+    ) {
         let mut events = Vec::with_capacity(TAKEN_AT_ONCE);
         loop {
             tokio::select! {
                 biased;
                 Some(result) = results.recv() => self.handle(result),
+                Some(end) = payment_ends.recv() => self.payments.handle_end(end, &self.links),
                 taken = tunnel.recv_many(&mut events, TAKEN_AT_ONCE) => {
                     if taken == 0 {
                         break;
@@ -102,8 +112,12 @@ impl Shell {
                     }
                 }
             },
+            TunnelEvent::PaymentFrame { link, payload } => {
+                self.payments.handle_frame(link, payload, &self.links)
+            }
             TunnelEvent::Down { link, .. } => {
                 self.links.remove(&link);
+                self.payments.handle_link_down(link);
                 self.handle(Input::LinkDown(link));
             }
             // A cloud agent's window and manifest are empty, and an IDC asks for nothing by itself.
@@ -141,7 +155,8 @@ impl Shell {
         let under_way = self.agent.under_way();
         self.metrics.set_queue_depth(Queue::InFlight, under_way);
         self.metrics.set_queue_depth(Queue::Commit, self.agent.waiting());
-        let load = Load { under_way, doubtful: self.agent.is_doubtful() };
+        let load =
+            Load { under_way: under_way + self.payments.under_way(), doubtful: self.agent.is_doubtful() };
         self.load.send_if_modified(|known| std::mem::replace(known, load) != load);
     }
 

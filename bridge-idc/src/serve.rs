@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bridge_protocol::feed::publisher;
-use bridge_protocol::wire::feed;
+use bridge_protocol::wire::{self, feed};
 use bridge_runtime::admin::{self, Report};
 use bridge_runtime::audit_log::{self, AuditLog, Door, Last};
 use bridge_runtime::clock;
@@ -20,6 +20,7 @@ use bridge_runtime::tunnel::{Greeting, Started, Tunnel, TunnelHandle};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::agent::{Agent, Limits};
@@ -27,6 +28,10 @@ use crate::catalogue::publish::Publishing;
 use crate::catalogue::{Catalogue, sequencer};
 use crate::config::{CatalogueConfig, IdcConfig, LedgerConfig};
 use crate::ledger::Ledger;
+use crate::payment::config::PaymentsConfig;
+use crate::payment::counter::{Counter, Service};
+use crate::payment::service::Payments;
+use crate::payment::webhook;
 use crate::run::{Load, Shell};
 use crate::vault::keyring::Keyring;
 
@@ -94,11 +99,17 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     };
     metrics.set_queue_limit(Queue::InFlight, limits.window_max);
     metrics.set_queue_limit(Queue::Commit, limits.window_max);
+    let mut features = vec![feed::FEATURE.to_owned()];
+    let payments = Money::start(&config.payments, &ledger, &metrics, &shutdown).await?;
+    if payments.service.is_some() {
+        features.push(wire::payment::FEATURE.to_owned());
+    }
     let greeting = Greeting {
         agent: config.agent.name.clone(),
         window: u32::try_from(limits.window_max).unwrap_or(u32::MAX),
+        payment_window: u32::try_from(config.payments.window_max).unwrap_or(u32::MAX),
         manifest,
-        features: vec![feed::FEATURE.to_owned()],
+        features,
     };
     let (_greeting, greeting) = watch::channel(greeting);
     let Started { handle: tunnel, events, feed } = Tunnel::start(
@@ -118,8 +129,12 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     let publishing = publishing(catalogue, &config.catalogue, metrics.clone());
     let publishing = tokio::spawn(publishing.run(feed, head_seen));
     let mut idle = load.subscribe();
-    let (shell, results) = Shell::new(Agent::new(limits, keys), ledger, audit.clone(), metrics, load);
-    let shell = tokio::spawn(shell.run(events, results));
+    let service = payments.service.clone();
+    let (counter, payment_ends) =
+        Counter::new(config.payments.window_max, Keyring::load(&config.keys.dir)?, service, metrics.clone());
+    let agent = Agent::new(limits, keys);
+    let (shell, results) = Shell::new(agent, ledger, audit.clone(), metrics, load, counter);
+    let shell = tokio::spawn(shell.run(events, results, payment_ends));
     tracing::info!(?listening, admin = %admin_address, "bridge-idc serves");
     shutdown::tell_systemd(ServiceState::Ready);
 
@@ -131,10 +146,47 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     tunnel.close().await;
     shell.await?;
     publishing.await?;
+    payments.end().await?;
     audit_log::stopped(&audit, audit_end).await;
     admin.abort();
     tracing::info!("bridge-idc has ended in order");
     Ok(())
+}
+
+/// What moves money: the service, and the tasks that ask about what is in doubt and take the gateway's hints.
+struct Money {
+    service: Option<Service>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Money {
+    async fn start(
+        config: &PaymentsConfig,
+        ledger: &Arc<Ledger>,
+        metrics: &Arc<Metrics>,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Self> {
+        let Some(gateway) = config.adapter().context("payments.secret_key_file")? else {
+            return Ok(Self { service: None, tasks: Vec::new() });
+        };
+        let service = Arc::new(Payments::new(ledger.clone(), gateway, config.limits, metrics.clone()));
+        let mut tasks = vec![tokio::spawn(service.clone().reconcile(shutdown.clone()))];
+        if let Some(address) = config.webhook_listen {
+            let listener = TcpListener::bind(address)
+                .await
+                .with_context(|| format!("listen on payments.webhook_listen {address}"))?;
+            tracing::info!(webhooks = %listener.local_addr()?, "takes the gateway's hints");
+            tasks.push(tokio::spawn(webhook::listen(listener, service.clone(), shutdown.clone())));
+        }
+        Ok(Self { service: Some(service), tasks })
+    }
+
+    async fn end(self) -> anyhow::Result<()> {
+        for task in self.tasks {
+            task.await?;
+        }
+        Ok(())
+    }
 }
 
 fn log_limits(config: &CatalogueConfig) -> sequencer::Limits {

@@ -39,6 +39,9 @@ mod audit;
 /// Orders: from a request to a receipt, in one function.
 pub mod orders;
 
+/// Payments and refunds: from a request to how it stands.
+mod payments;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
@@ -97,6 +100,10 @@ pub struct Storefront {
     pub link: OrderLink,
     /// What is sent and answered is in it first.
     pub audit: AuditLog,
+    /// The way of payments there.
+    pub payments: OrderLink,
+    /// How many payments may wait for that way.
+    pub payments_queue_max: usize,
     /// The newest sealing keys.
     pub manifest: ManifestWatch,
     /// The IDC keys that may sign a receipt.

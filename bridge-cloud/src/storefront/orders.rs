@@ -36,7 +36,7 @@ use super::{Shop, Worker};
 use crate::admission::{self, NotAdmitted};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+pub(super) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// When an unknown outcome may be asked about, or a key in progress tried again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -100,7 +100,7 @@ pub(super) async fn cancel_order(
 #[derive(Deserialize)]
 pub(super) struct AskBy {
     /// The digest of the idempotency key, as a `Location` has it.
-    key: Option<String>,
+    pub(super) key: Option<String>,
 }
 
 /// `GET /v1/{brand}/orders/{order}`: 200 with state and lines, never personal data.
@@ -128,14 +128,14 @@ pub(super) async fn read_order(
             Ok(Json(json!({ "order": order.to_string(), "state": "unknown" })).into_response())
         }
         Ok(Answer::Refused(refusal)) => Err(refused(refusal, order)),
-        Ok(Answer::Settled(_) | Answer::Unknown | Answer::NotSent)
+        Ok(Answer::Settled(_) | Answer::Payment(_) | Answer::Unknown | Answer::NotSent)
         | Err(Rejected::Full | Rejected::InProgress) => Err(unavailable(NotAdmitted::NoLink)),
     }
 }
 
 impl Worker {
     /// Who calls: the brand must be served here, and the token be its own.
-    fn authenticate(&self, brand: &str, headers: &HeaderMap) -> Result<&Shop, Problem> {
+    pub(super) fn authenticate(&self, brand: &str, headers: &HeaderMap) -> Result<&Shop, Problem> {
         let shop = self.shared.brands.get(brand);
         let shop = shop.ok_or_else(|| Problem::new(Kind::UnknownBrand, "check the brand in the path"))?;
         let shown =
@@ -152,7 +152,11 @@ impl Worker {
     }
 
     /// Reads a body within its limits of size and time, before anything looks at it.
-    async fn read_body(&self, headers: &HeaderMap, mut body: Body) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    pub(super) async fn read_body(
+        &self,
+        headers: &HeaderMap,
+        mut body: Body,
+    ) -> Result<Zeroizing<Vec<u8>>, Problem> {
         let config = &self.shared.config;
         let media_type =
             headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -263,7 +267,7 @@ impl Worker {
                 });
                 Err(refused(refusal, header.order))
             }
-            Ok(Answer::Settled(_) | Answer::Unknown | Answer::State(_) | Answer::Pending) => {
+            Ok(Answer::Settled(_) | Answer::Unknown | Answer::State(_) | Answer::Payment(_) | Answer::Pending) => {
                 Ok(self.unknown(header))
             }
             Ok(Answer::NotSent) => Err(self.not_admitted(NotAdmitted::NoLink)),
@@ -343,7 +347,7 @@ impl Worker {
     }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let detail = "send one `Idempotency-Key` header of 1 to 255 printable ASCII characters";
     let bad = || Problem::new(Kind::BadIdempotencyKey, detail);
@@ -353,7 +357,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
     }
 }
 
-fn order_id(text: &str) -> Result<OrderId, Problem> {
+pub(super) fn order_id(text: &str) -> Result<OrderId, Problem> {
     text.parse().map_err(|_| unknown_order())
 }
 
@@ -365,7 +369,7 @@ fn unknown_order() -> Problem {
     Problem::new(Kind::UnknownOrder, "check the order's id; an order is found in its own brand's shop only")
 }
 
-fn unavailable(refused: NotAdmitted) -> Problem {
+pub(super) fn unavailable(refused: NotAdmitted) -> Problem {
     let kind = match refused {
         NotAdmitted::NoLink | NotAdmitted::NoAuditLog => Kind::Unavailable,
         NotAdmitted::Full => Kind::Busy,
@@ -374,7 +378,7 @@ fn unavailable(refused: NotAdmitted) -> Problem {
     Problem::new(kind, format!("{refused}; nothing happened, try again")).retry_after(refused.retry_after())
 }
 
-fn refused(refusal: Refusal, order: OrderId) -> Problem {
+pub(super) fn refused(refusal: Refusal, order: OrderId) -> Problem {
     match refusal {
         Refusal::Busy => unavailable(NotAdmitted::Full),
         Refusal::DatabaseDown | Refusal::SessionUnknown => unavailable(NotAdmitted::NoLink),
@@ -402,10 +406,6 @@ fn refused(refusal: Refusal, order: OrderId) -> Problem {
             let detail =
                 "it is more than what is left of this payment, or of another currency; no money moved";
             Problem::new(Kind::RefundTooLarge, detail)
-        }
-        Refusal::NoGateway => {
-            let detail = "the data centre has no payment gateway; nothing happened";
-            Problem::new(Kind::Unavailable, detail).retry_after(NotAdmitted::NoLink.retry_after())
         }
         Refusal::EnvelopeRejected | Refusal::Invalid | Refusal::Failed | Refusal::Unspecified => {
             tracing::error!(%order, ?refusal, "the data centre refused a request that this agent accepted");

@@ -88,6 +88,8 @@ kinds! {
     /// The replica is not where the caller wants it: come back. A condition of the request (RFC 9110 section 15.5.13); the
     /// agent itself is well.
     ReplicaBehind = PRECONDITION_FAILED "replica-behind" "The catalogue here is not so far yet";
+    /// A payment's or refund's body breaks a rule.
+    InvalidPayment = UNPROCESSABLE_ENTITY "invalid-payment" "The payment breaks a rule";
     /// The gateway refused to charge.
     PaymentDeclined = PAYMENT_REQUIRED "payment-declined" "The payment was declined";
     /// Cancelled, rejected, or free.
@@ -162,6 +164,20 @@ impl Problem {
     #[must_use]
     pub fn order(mut self, order: impl ToString) -> Self {
         self.extra.push(("order", json!(order.to_string())));
+        self
+    }
+
+    /// The payment it is about.
+    #[must_use]
+    pub fn payment(mut self, payment: impl ToString) -> Self {
+        self.extra.push(("payment", json!(payment.to_string())));
+        self
+    }
+
+    /// The gateway's code, which is never free text.
+    #[must_use]
+    pub fn code(mut self, code: &str) -> Self {
+        self.extra.push(("code", json!(code)));
         self
     }
 

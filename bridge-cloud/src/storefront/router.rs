@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tracing::Instrument as _;
 
 use super::problem::{Kind, Problem};
-use super::{Worker, openapi, orders};
+use super::{Worker, openapi, orders, payments};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -24,6 +24,9 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(super) const PLACE: &str = "/v1/{brand}/orders";
 pub(super) const READ: &str = "/v1/{brand}/orders/{order}";
 pub(super) const CANCEL: &str = "/v1/{brand}/orders/{order}/cancel";
+pub(super) const PAY: &str = "/v1/{brand}/orders/{order}/payments";
+pub(super) const PAYMENT: &str = "/v1/{brand}/orders/{order}/payments/{payment}";
+pub(super) const REFUND: &str = "/v1/{brand}/orders/{order}/payments/{payment}/refunds";
 
 /// A problem on its way to becoming a response; the middleware adds the request's id.
 impl IntoResponse for Problem {
@@ -55,6 +58,9 @@ pub(super) fn router(worker: Worker) -> Router {
         .route(READ, get(orders::read_order))
         .route(CANCEL, post(orders::cancel_order))
         .route(openapi::PATH, get(async move || ([(CONTENT_TYPE, JSON)], document)))
+        .route(PAY, post(payments::submit_payment))
+        .route(PAYMENT, get(payments::read_payment))
+        .route(REFUND, post(payments::submit_refund))
         .fallback(async || Problem::new(Kind::NoSuchPath, "see the API's table of paths"))
         .method_not_allowed_fallback(async || Problem::new(Kind::MethodNotAllowed, "see the `Allow` header"))
         .layer(middleware::from_fn_with_state(worker.clone(), around))
@@ -68,6 +74,9 @@ async fn around(State(worker): State<Arc<Worker>>, request: Request, next: Next)
         Some(PLACE) => Route::OrderPlace,
         Some(READ) => Route::OrderRead,
         Some(CANCEL) => Route::OrderCancel,
+        Some(PAY) => Route::PaymentPlace,
+        Some(PAYMENT) => Route::PaymentRead,
+        Some(REFUND) => Route::RefundPlace,
         _ => Route::Other,
     };
     let span = tracing::info_span!("request", id, route = route.as_str());

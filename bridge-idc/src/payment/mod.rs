@@ -24,6 +24,18 @@ pub mod service;
 /// What is in doubt, asked about.
 mod reconcile;
 
+/// Whom to answer on the payment lane.
+pub mod desk;
+
+/// The shell around that.
+pub mod counter;
+
+/// A gateway's hints.
+pub mod webhook;
+
+/// `[payments]`.
+pub mod config;
+
 use bridge_protocol::domain::{
     Brand, KeyDigest, Money, OrderId, PaymentId, PaymentKey, PaymentState, ReasonCode, RefundId, RefundState,
     UnixMicros,

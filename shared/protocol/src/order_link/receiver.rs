@@ -5,10 +5,13 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
+
 use super::LinkId;
-use crate::domain::{Brand, KeyDigest, OrderId};
+use crate::domain::{Brand, KeyDigest, OrderId, PaymentId};
 use crate::seal::sealing::Header;
 use crate::wire::order::{Ask, Cancel, Envelope, Refusal, Refused, ToCloud, ToIdc, to_cloud, to_idc};
+use crate::wire::payment::{AskPayment, PayOrder, RefundPayment};
 
 /// Names one request under way at the IDC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,6 +52,21 @@ pub enum Delivery {
         /// The key it was sent under, where the asker knows it.
         key: Option<KeyDigest>,
     },
+    /// Charge for an order.
+    Pay(Box<PayOrder>),
+    /// Give back.
+    Refund(Box<RefundPayment>),
+    /// Look up a payment.
+    AskPayment {
+        /// Whose shop.
+        brand: Brand,
+        /// Of which order.
+        order: OrderId,
+        /// Its id as the asker knows it.
+        payment: PaymentId,
+        /// The key it was asked for under, where the asker knows it.
+        key: Option<KeyDigest>,
+    },
 }
 
 /// What became of a frame.
@@ -67,7 +85,7 @@ pub enum Received {
 pub struct Reply {
     /// To whom.
     pub link: LinkId,
-    /// On which order lane.
+    /// On which of the lanes that this receiver takes from.
     pub lane: u8,
     /// What.
     pub message: ToCloud,
@@ -91,9 +109,17 @@ pub struct Receiver {
 /// the key of the order's placing is not that placing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct WriteId {
-    places: bool,
+    kind: WriteKind,
     key: KeyDigest,
     order: OrderId,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum WriteKind {
+    Place,
+    Cancel,
+    Pay,
+    Refund,
 }
 
 #[derive(Debug)]
@@ -196,12 +222,14 @@ impl Asker {
 
 impl Delivery {
     fn write(&self) -> Option<WriteId> {
-        let (places, header) = match self {
-            Self::Place(received) => (true, &received.header),
-            Self::Cancel(header) => (false, header),
-            Self::Ask { .. } => return None,
+        let (kind, key, order) = match self {
+            Self::Place(received) => (WriteKind::Place, received.header.key, received.header.order),
+            Self::Cancel(header) => (WriteKind::Cancel, header.key, header.order),
+            Self::Pay(pay) => (WriteKind::Pay, pay.key, pay.order),
+            Self::Refund(refund) => (WriteKind::Refund, refund.key, refund.order),
+            Self::Ask { .. } | Self::AskPayment { .. } => return None,
         };
-        Some(WriteId { places, key: header.key, order: header.order })
+        Some(WriteId { kind, key, order })
     }
 }
 
@@ -223,17 +251,29 @@ fn delivery(kind: to_idc::Kind) -> Option<Delivery> {
         to_idc::Kind::Ask(Ask { brand, order, key }) => Delivery::Ask {
             brand: Brand::new(&brand).ok()?,
             order: OrderId::from_bytes(&order).ok()?,
-            key: match key {
-                Some(key) => Some(KeyDigest::from_bytes(&key)?),
-                None => None,
-            },
+            key: optional_key(key)?,
+        },
+        to_idc::Kind::Pay(pay) => Delivery::Pay(Box::new(pay.check()?)),
+        to_idc::Kind::Refund(refund) => Delivery::Refund(Box::new(refund.check()?)),
+        to_idc::Kind::AskPayment(AskPayment { brand, order, payment, key }) => Delivery::AskPayment {
+            brand: Brand::new(&brand).ok()?,
+            order: OrderId::from_bytes(&order).ok()?,
+            payment: PaymentId::from_bytes(&payment).ok()?,
+            key: optional_key(key)?,
         },
     })
 }
 
+/// `None` for a key that is none.
+fn optional_key(key: Option<Bytes>) -> Option<Option<KeyDigest>> {
+    match key {
+        Some(key) => KeyDigest::from_bytes(&key).map(Some),
+        None => Some(None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
 
     use super::*;
     use crate::domain::UnixMicros;

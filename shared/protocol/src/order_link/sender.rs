@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::LinkId;
 use crate::domain::{KeyDigest, OrderId};
 use crate::wire::order::{Refusal, Settled, State, ToCloud, ToIdc, to_cloud, to_idc};
+use crate::wire::payment::PaymentState;
 
 /// Sealing sessions remembered a lane, so that an encapsulation travels once.
 const SESSIONS_PER_LANE: usize = 16;
@@ -56,6 +57,8 @@ pub enum Answer {
     Refused(Refusal),
     /// How the order stands.
     State(State),
+    /// How the payment stands.
+    Payment(PaymentState),
     /// It may or may not have been committed; settling goes on.
     Unknown,
     /// It never left, and had no effect.
@@ -71,7 +74,7 @@ pub enum Output {
     Transmit {
         /// Which link.
         link: LinkId,
-        /// Which order lane.
+        /// Which of the lanes that this sender was given.
         lane: u8,
         /// What.
         message: ToIdc,
@@ -281,6 +284,7 @@ impl Sender {
         match message.kind {
             Some(to_cloud::Kind::Settled(settled)) => self.finish(id, Answer::Settled(settled)),
             Some(to_cloud::Kind::State(state)) => self.finish(id, Answer::State(state)),
+            Some(to_cloud::Kind::Payment(payment)) => self.finish(id, Answer::Payment(payment)),
             Some(to_cloud::Kind::Refused(refused)) => match refused.refusal() {
                 Refusal::SessionUnknown => {
                     self.forget_sessions(link);
@@ -348,8 +352,12 @@ impl Sender {
 
     /// Whether this is a question about an order that this sender is still settling.
     fn is_asked_too_early(&self, order: OrderId, kind: &to_idc::Kind) -> bool {
-        let to_idc::Kind::Ask(ask) = kind else { return false };
-        self.is_unsettled(order, ask.key.as_deref().and_then(KeyDigest::from_bytes))
+        let key = match kind {
+            to_idc::Kind::Ask(ask) => &ask.key,
+            to_idc::Kind::AskPayment(ask) => &ask.key,
+            _ => return false,
+        };
+        self.is_unsettled(order, key.as_deref().and_then(KeyDigest::from_bytes))
     }
 
     /// Sends what waits, as far as the links have room: to the link with the least on it.
@@ -465,7 +473,9 @@ fn write_key(kind: &to_idc::Kind) -> Option<KeyDigest> {
     match kind {
         to_idc::Kind::Place(envelope) => KeyDigest::from_bytes(&envelope.key),
         to_idc::Kind::Cancel(cancel) => KeyDigest::from_bytes(&cancel.key),
-        to_idc::Kind::Ask(_) => None,
+        to_idc::Kind::Pay(pay) => KeyDigest::from_bytes(&pay.key),
+        to_idc::Kind::Refund(refund) => KeyDigest::from_bytes(&refund.key),
+        to_idc::Kind::Ask(_) | to_idc::Kind::AskPayment(_) => None,
     }
 }
 

@@ -65,6 +65,9 @@ pub struct Hello {
     /// The signed sealing-key manifest (a signed note); empty from a cloud agent.
     #[prost(bytes = "bytes", tag = "9")]
     pub manifest: Bytes,
+    /// Unanswered requests that the sender of this hello accepts on the payment lane; 0 from a cloud agent.
+    #[prost(uint32, tag = "10")]
+    pub payment_window: u32,
 }
 
 /// "I am here": sent every second, whatever else is.

@@ -30,6 +30,8 @@ pub enum Lane {
     Order(u8),
     /// The catalogue's changes: one a link, between agents that both say so in their hello.
     Feed,
+    /// Payments: one a link, between agents that both say so in their hello.
+    Payment,
 }
 
 /// Why a stream's first eight bytes open no lane.
@@ -53,6 +55,7 @@ impl Lane {
             Self::Control => (1, 0),
             Self::Order(index) => (2, index),
             Self::Feed => (3, 0),
+            Self::Payment => (4, 0),
         };
         let [a, b, c, d] = MAGIC;
         [a, b, c, d, FORMAT, kind, index, 0]
@@ -71,6 +74,7 @@ impl Lane {
             1 => Ok(Self::Control),
             2 => Ok(Self::Order(index)),
             3 => Ok(Self::Feed),
+            4 => Ok(Self::Payment),
             other => Err(PreambleError::Kind(other)),
         }
     }
@@ -82,7 +86,7 @@ mod tests {
 
     #[test]
     fn every_lane_is_read_back_from_its_preamble() {
-        for lane in [Lane::Control, Lane::Order(0), Lane::Order(15), Lane::Feed] {
+        for lane in [Lane::Control, Lane::Order(0), Lane::Order(15), Lane::Feed, Lane::Payment] {
             assert_eq!(Lane::from_preamble(lane.preamble()), Ok(lane));
         }
     }

@@ -17,6 +17,9 @@ pub mod control;
 /// The order lanes: what the cloud asks and what the IDC answers.
 pub mod order;
 
+/// The payment lane: charges, refunds, and how payments stand.
+pub mod payment;
+
 /// The feed lane: what a replica asks and what the IDC publishes.
 pub mod feed;
 

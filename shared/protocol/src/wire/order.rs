@@ -11,7 +11,7 @@ pub struct ToIdc {
     #[prost(uint64, tag = "1")]
     pub request: u64,
     /// What is asked; `None` is a kind that a later version added.
-    #[prost(oneof = "to_idc::Kind", tags = "2, 3, 4")]
+    #[prost(oneof = "to_idc::Kind", tags = "2, 3, 4, 6, 7, 8")]
     pub kind: Option<to_idc::Kind>,
     /// Counts the frames of this lane from 1: one that comes again is not taken for another.
     #[prost(uint64, tag = "5")]
@@ -32,6 +32,15 @@ pub mod to_idc {
         /// How does an order stand?
         #[prost(message, tag = "4")]
         Ask(super::Ask),
+        /// Charge for an order; on the payment lane alone, as the two that follow.
+        #[prost(message, tag = "6")]
+        Pay(crate::wire::payment::Pay),
+        /// Give back.
+        #[prost(message, tag = "7")]
+        Refund(crate::wire::payment::Refund),
+        /// How does a payment stand?
+        #[prost(message, tag = "8")]
+        AskPayment(crate::wire::payment::AskPayment),
     }
 }
 
@@ -140,7 +149,7 @@ pub struct ToCloud {
     #[prost(uint64, tag = "1")]
     pub request: u64,
     /// The answer; `None` is a kind that a later version added.
-    #[prost(oneof = "to_cloud::Kind", tags = "2, 3, 4")]
+    #[prost(oneof = "to_cloud::Kind", tags = "2, 3, 4, 5")]
     pub kind: Option<to_cloud::Kind>,
 }
 
@@ -158,6 +167,9 @@ pub mod to_cloud {
         /// How the order stands.
         #[prost(message, tag = "4")]
         State(super::State),
+        /// How the payment stands.
+        #[prost(message, tag = "5")]
+        Payment(crate::wire::payment::PaymentState),
     }
 }
 
@@ -266,8 +278,6 @@ pub enum Refusal {
     PaymentInProgress = 13,
     /// More than what is left of the payment.
     RefundTooLarge = 14,
-    /// The IDC has no payment gateway.
-    NoGateway = 15,
 }
 
 impl Refusal {

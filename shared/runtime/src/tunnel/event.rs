@@ -22,6 +22,13 @@ pub enum TunnelEvent {
         /// The frame without its length.
         payload: Bytes,
     },
+    /// One frame's payload from the payment lane.
+    PaymentFrame {
+        /// On which link.
+        link: LinkId,
+        /// The frame without its length.
+        payload: Bytes,
+    },
     /// The peer accepts another number of unanswered requests from now on.
     Window {
         /// On which link.
@@ -102,6 +109,8 @@ pub struct LinkUp {
     pub version: u32,
     /// How many order lanes it has.
     pub lanes: u8,
+    /// Whether it has a payment lane.
+    pub payments: bool,
     /// The way to send on it.
     pub sender: LinkSender,
 }

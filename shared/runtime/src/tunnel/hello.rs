@@ -1,17 +1,18 @@
 //! How a link begins: lanes opened and counted, hellos exchanged, a protocol version agreed upon.
 //!
 //! The dialler opens the control lane and its order lanes and speaks first; the listener answers with its own hello, or
-//! with a sentence that says who must upgrade. Where both said that they know the feed, the dialler opens its lane then.
+//! with a sentence that says who must upgrade. Where both said that they know payments or the feed, the
+//! dialler opens those lanes then, in that order.
 //! All of it has five seconds.
 
 use std::io;
 use std::time::Duration;
 
 use bridge_protocol::wire::control::{Control, Hello, Refused, message};
-use bridge_protocol::wire::feed;
 use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX, FrameError};
 use bridge_protocol::wire::lane::Lane;
 use bridge_protocol::wire::version::{Incompatible, Versions};
+use bridge_protocol::wire::{feed, payment};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -51,6 +52,8 @@ pub(super) struct Agreed {
     pub(super) orders: Vec<LaneStream>,
     /// `None` if one of the two does not know the feed.
     pub(super) feed: Option<LaneStream>,
+    /// `None` if one of the two does not know payments.
+    pub(super) payments: Option<LaneStream>,
 }
 
 /// Why a link did not come up.
@@ -111,11 +114,21 @@ async fn dial(context: &Context, connection: &dyn Connection) -> Result<Agreed, 
     let hello = read_hello(connection, &mut reader).await?;
     let skew = skew(hello.clock_micros, connection.rtt());
     let version = agree(connection, &mut writer, hello.versions()).await?;
-    let feed = match both_feed(&ours, &hello) {
-        true => Some(connection.open_lane(Lane::Feed).await?),
-        false => None,
-    };
-    Ok(Agreed { hello, said: ours, version, skew, control: ControlLane { reader, writer }, orders, feed })
+    let mut open = Vec::new();
+    for lane in optional_lanes(&ours, &hello) {
+        open.push(connection.open_lane(lane).await?);
+    }
+    let [payments, feed] = by_kind(open);
+    Ok(Agreed {
+        hello,
+        said: ours,
+        version,
+        skew,
+        control: ControlLane { reader, writer },
+        orders,
+        feed,
+        payments,
+    })
 }
 
 async fn listen(context: &Context, connection: &dyn Connection) -> Result<Agreed, HelloError> {
@@ -131,23 +144,57 @@ async fn listen(context: &Context, connection: &dyn Connection) -> Result<Agreed
     let orders = accept_orders(connection, count).await?;
     let ours = our_hello(&context.greeting.borrow().clone(), count);
     write(connection, &mut writer, &ours.clone().into()).await?;
-    let feed = match both_feed(&ours, &hello) {
-        true => Some(accept_feed(connection).await?),
-        false => None,
-    };
-    Ok(Agreed { hello, said: ours, version, skew, control: ControlLane { reader, writer }, orders, feed })
+    let [payments, feed] = by_kind(accept_optional(connection, optional_lanes(&ours, &hello)).await?);
+    Ok(Agreed {
+        hello,
+        said: ours,
+        version,
+        skew,
+        control: ControlLane { reader, writer },
+        orders,
+        feed,
+        payments,
+    })
 }
 
-fn both_feed(ours: &Hello, theirs: &Hello) -> bool {
-    [ours, theirs].iter().all(|hello| hello.features.iter().any(|feature| feature == feed::FEATURE))
+/// The lanes beyond those for orders that both sides know, in the order in which they are opened.
+fn optional_lanes(ours: &Hello, theirs: &Hello) -> Vec<Lane> {
+    let both =
+        |name: &str| [ours, theirs].iter().all(|hello| hello.features.iter().any(|feature| feature == name));
+    let known = [(payment::FEATURE, Lane::Payment), (feed::FEATURE, Lane::Feed)];
+    known.into_iter().filter(|(feature, _)| both(feature)).map(|(_, lane)| lane).collect()
 }
 
-async fn accept_feed(connection: &dyn Connection) -> Result<LaneStream, HelloError> {
-    let stream = connection.accept_lane().await?;
-    match stream.lane {
-        Lane::Feed => Ok(stream),
-        other => Err(HelloError::Violation(format!("{other:?} was opened instead of the feed lane"))),
+/// These lanes, each once, in whatever order they arrive.
+async fn accept_optional(
+    connection: &dyn Connection,
+    mut missing: Vec<Lane>,
+) -> Result<Vec<LaneStream>, HelloError> {
+    let mut open = Vec::new();
+    while !missing.is_empty() {
+        let stream = connection.accept_lane().await?;
+        let Some(place) = missing.iter().position(|lane| *lane == stream.lane) else {
+            return Err(HelloError::Violation(format!(
+                "{:?} was opened instead of {missing:?}",
+                stream.lane
+            )));
+        };
+        missing.remove(place);
+        open.push(stream);
     }
+    Ok(open)
+}
+
+/// The payment lane and the feed lane, where they are open.
+fn by_kind(open: Vec<LaneStream>) -> [Option<LaneStream>; 2] {
+    let mut kinds = [None, None];
+    for stream in open {
+        match stream.lane {
+            Lane::Payment => kinds[0] = Some(stream),
+            _ => kinds[1] = Some(stream),
+        }
+    }
+    kinds
 }
 
 fn our_hello(greeting: &Greeting, order_lanes: u8) -> Hello {
@@ -156,6 +203,7 @@ fn our_hello(greeting: &Greeting, order_lanes: u8) -> Hello {
         clock_micros: clock::now().get(),
         order_lanes: u32::from(order_lanes),
         window: greeting.window,
+        payment_window: greeting.payment_window,
         manifest: greeting.manifest.clone(),
         ..Hello::of_this_build(&greeting.agent)
     }
@@ -177,7 +225,7 @@ async fn accept_orders(connection: &dyn Connection, count: u8) -> Result<Vec<Lan
         let stream = connection.accept_lane().await?;
         let slot = match stream.lane {
             Lane::Order(index) => orders.get_mut(usize::from(index)).filter(|slot| slot.is_none()),
-            Lane::Control | Lane::Feed => None,
+            Lane::Control | Lane::Feed | Lane::Payment => None,
         };
         let Some(slot) = slot else {
             return Err(HelloError::Violation(format!(

@@ -46,6 +46,11 @@ impl LinkSender {
         self.queues.send(queue, &frame)
     }
 
+    /// The same on the payment lane, where `LinkUp::payments` says that there is one.
+    pub fn send_payment(&self, frame: &[u8]) -> Result<(), Closed> {
+        self.queues.send(&self.queues.payments, frame)
+    }
+
     /// Ends the link: a frame of the peer is no message of this protocol, as only the owner can tell.
     pub fn refuse(&self, error: &FrameError) {
         self.queues.condemn(LinkEnd::Violation(error.to_string()));
@@ -108,6 +113,8 @@ pub(super) struct Queues {
     orders: Vec<Queue>,
     /// Stays empty on a link without a feed lane.
     feed: Queue,
+    /// Stays empty on a link without a payment lane.
+    payments: Queue,
     /// Waiting or being written, all lanes together.
     bytes: AtomicUsize,
     bytes_max: usize,
@@ -132,8 +139,8 @@ impl Queues {
     fn bounded(lanes: u8, bytes_max: usize, traffic: Traffic) -> Arc<Self> {
         let orders = std::iter::repeat_with(Queue::default).take(usize::from(lanes)).collect();
         let (verdict, condemned) = (Mutex::new(None), Notify::new());
-        let (feed, bytes) = (Queue::default(), AtomicUsize::new(0));
-        Arc::new(Self { traffic, orders, feed, bytes, bytes_max, verdict, condemned })
+        let (feed, payments, bytes) = (Queue::default(), Queue::default(), AtomicUsize::new(0));
+        Arc::new(Self { traffic, orders, feed, payments, bytes, bytes_max, verdict, condemned })
     }
 
     /// The owner's end of the order lanes.
@@ -179,7 +186,7 @@ impl Queues {
 
     /// Makes every further send fail and frees what waits.
     pub(super) fn close(&self) {
-        for queue in self.orders.iter().chain([&self.feed]) {
+        for queue in self.orders.iter().chain([&self.feed, &self.payments]) {
             *queue.lock() = None;
         }
     }
@@ -195,6 +202,11 @@ impl Queues {
     /// The same on the feed lane.
     pub(super) async fn write_feed(&self, writer: impl AsyncWrite + Unpin) -> io::Result<()> {
         self.write(&self.feed, writer).await
+    }
+
+    /// The same on the payment lane.
+    pub(super) async fn write_payments(&self, writer: impl AsyncWrite + Unpin) -> io::Result<()> {
+        self.write(&self.payments, writer).await
     }
 
     async fn write(&self, queue: &Queue, mut writer: impl AsyncWrite + Unpin) -> io::Result<()> {

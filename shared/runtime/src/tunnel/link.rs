@@ -88,6 +88,7 @@ impl Link {
             version: agreed.version,
             lanes,
             feed: agreed.feed.is_some(),
+            payments: agreed.payments.is_some(),
             since: Instant::now(),
             silent: AtomicBool::new(false),
             skew: AtomicI64::new(agreed.skew),
@@ -174,6 +175,7 @@ impl Link {
             hello: hello.clone(),
             version: self.record.version,
             lanes: self.record.lanes,
+            payments: self.record.payments,
             sender: self.queues.sender(),
         })
     }
@@ -198,6 +200,17 @@ impl Link {
             let link = self.clone();
             tasks.spawn(async move {
                 match link.queues.write_feed(stream.writer).await {
+                    Ok(()) => LinkEnd::Here,
+                    Err(error) => link.cut(error.into()).await,
+                }
+            });
+        }
+        if let Some(stream) = agreed.payments {
+            let link = self.clone();
+            tasks.spawn(async move { link.read_payments(stream.reader).await });
+            let link = self.clone();
+            tasks.spawn(async move {
+                match link.queues.write_payments(stream.writer).await {
                     Ok(()) => LinkEnd::Here,
                     Err(error) => link.cut(error.into()).await,
                 }
@@ -253,6 +266,19 @@ impl Link {
         loop {
             let sent = match self.next(&mut frames).await {
                 Ok(payload) => self.send_event(TunnelEvent::Frame { link: self.id, lane, payload }).await,
+                Err(end) => Err(end),
+            };
+            if let Err(end) = sent {
+                return end;
+            }
+        }
+    }
+
+    async fn read_payments(&self, stream: impl AsyncRead + Unpin) -> LinkEnd {
+        let mut frames = FrameReader::new(stream, ORDER_FRAME_BYTES_MAX);
+        loop {
+            let sent = match self.next(&mut frames).await {
+                Ok(payload) => self.send_event(TunnelEvent::PaymentFrame { link: self.id, payload }).await,
                 Err(end) => Err(end),
             };
             if let Err(end) = sent {

@@ -29,6 +29,8 @@ pub struct LinkStatus {
     pub lanes: u8,
     /// Whether it has a feed lane.
     pub feed: bool,
+    /// Whether it has a payment lane.
+    pub payments: bool,
     /// Smoothed round-trip time in microseconds.
     pub rtt_micros: u64,
     /// Seconds since it is up.
@@ -54,6 +56,7 @@ pub(super) struct Record {
     pub(super) version: u32,
     pub(super) lanes: u8,
     pub(super) feed: bool,
+    pub(super) payments: bool,
     pub(super) since: Instant,
     pub(super) silent: AtomicBool,
     /// Microseconds.
@@ -102,6 +105,7 @@ impl Record {
             version: self.version,
             lanes: self.lanes,
             feed: self.feed,
+            payments: self.payments,
             rtt_micros: u64::try_from(self.connection.rtt().as_micros()).unwrap_or(u64::MAX),
             up_seconds: self.since.elapsed().as_secs(),
             silent: self.silent.load(Ordering::Relaxed),

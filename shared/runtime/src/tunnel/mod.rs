@@ -62,6 +62,8 @@ pub struct Greeting {
     pub agent: String,
     /// Unanswered requests that this agent accepts on a link; 0 from a cloud agent.
     pub window: u32,
+    /// The same on the payment lane.
+    pub payment_window: u32,
     /// The signed sealing-key manifest; empty from a cloud agent.
     pub manifest: Bytes,
     /// Optional abilities beyond the protocol version, by name.

@@ -60,7 +60,7 @@ impl Told {
             Answer::Refused(refusal) => Self::Nothing(Nothing::Refused(refusal)),
             Answer::NotSent => Self::Nothing(Nothing::NotSent),
             Answer::Pending => Self::Pending,
-            Answer::Unknown | Answer::Settled(_) => Self::Unknown,
+            Answer::Unknown | Answer::Settled(_) | Answer::Payment(_) => Self::Unknown,
         }
     }
 }

@@ -78,7 +78,7 @@ impl QuicConnection {
 fn lane_stream(lane: Lane, send: SendStream, recv: RecvStream) -> LaneStream {
     let priority = match lane {
         Lane::Control => 1,
-        Lane::Order(_) => 0,
+        Lane::Order(_) | Lane::Payment => 0,
         // A bootstrap fills the line for seconds, and an order does not wait for it.
         Lane::Feed => -1,
     };

@@ -1,0 +1,291 @@
+//! Payments at the storefront: what is asked, and how each answer reads. 201 is said only of money that moved for certain.
+//!
+//! `submit_payment` is a payment's whole way through this agent, a line a step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use bridge_protocol::domain::payment_body::{PayRequest, RefundRequest};
+use bridge_protocol::domain::{
+    Brand, KeyDigest, OrderId, PaymentId, PaymentState, RefundId, RefundState, UnixMicros,
+};
+use bridge_protocol::order_link::sender::{Answer, Rejected};
+use bridge_protocol::wire::order::{Refusal, to_idc};
+use bridge_protocol::wire::payment::{self, AskPayment, Pay, Refund};
+use bridge_runtime::clock;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use rand::RngExt as _;
+use serde_json::{Value, json};
+
+use super::Worker;
+use super::orders::{AskBy, IDEMPOTENCY_REPLAYED, idempotency_key, order_id, refused, unavailable};
+use super::problem::{Kind, Problem};
+use super::router::InPath;
+use crate::admission::{self, NotAdmitted};
+
+/// When a payment in doubt may be asked about.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// Which payment of which order, as an answer names it.
+struct Place<'a> {
+    brand: &'a Brand,
+    order: OrderId,
+    payment: PaymentId,
+    /// By which it is found whatever its id is.
+    key: Option<KeyDigest>,
+}
+
+/// `POST /v1/{brand}/orders/{order}/payments`: 201 paid, 202 if nobody can tell yet, 402 declined, or another problem.
+pub(super) async fn submit_payment(
+    State(worker): State<Arc<Worker>>,
+    InPath((brand, order)): InPath<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let shop = worker.authenticate(&brand, &headers)?;
+    let key = idempotency_key(&headers)?.digest(&shop.brand);
+    let order = order_id(&order)?;
+    let body = worker.read_body(&headers, body).await?;
+    let request =
+        PayRequest::parse(&body).map_err(|errors| Problem::of_fields(Kind::InvalidPayment, &errors))?;
+    worker.admit_payment()?;
+    let payment = PaymentId::new(clock::now(), rand::rng().random());
+    let pay = Pay {
+        brand: shop.brand.as_str().to_owned(),
+        order: Bytes::copy_from_slice(order.as_bytes()),
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        payment: Bytes::copy_from_slice(payment.as_bytes()),
+        amount: request.amount.amount(),
+        currency: request.amount.currency().to_string(),
+        payment_key: request.payment_key.as_str().to_owned(),
+    };
+    let answer = worker.shared.payments.submit(order, to_idc::Kind::Pay(pay)).await;
+    let place = Place { brand: &shop.brand, order, payment, key: Some(key) };
+    let Some(stands) = stands(answer, &place)? else { return Ok(unknown(&place)) };
+    let place = Place { payment: stands.payment, key: None, ..place };
+    let mut response = match stands.state {
+        PaymentState::Paid | PaymentState::PartiallyRefunded | PaymentState::Refunded => {
+            let location = [(header::LOCATION, place.location())];
+            (StatusCode::CREATED, location, Json(stands.json())).into_response()
+        }
+        PaymentState::Created | PaymentState::Confirming | PaymentState::Unknown => {
+            in_doubt(&place, stands.json())
+        }
+        PaymentState::Declined | PaymentState::NotPaid => {
+            let detail = "no money moved; the order may be paid by another payment under a new key";
+            let code = stands.wire.code.as_deref().unwrap_or("OTHER");
+            Problem::new(Kind::PaymentDeclined, detail)
+                .order(order)
+                .payment(place.payment)
+                .code(code)
+                .into_response()
+        }
+    };
+    mark_replayed(&mut response, stands.wire.replayed);
+    Ok(response)
+}
+
+/// `GET /v1/{brand}/orders/{order}/payments/{payment}`: 200 with how it stands, its refunds among it.
+pub(super) async fn read_payment(
+    State(worker): State<Arc<Worker>>,
+    InPath((brand, order, payment)): InPath<(String, String, String)>,
+    by: Result<Query<AskBy>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let shop = worker.authenticate(&brand, &headers)?;
+    let (order, payment) = (order_id(&order)?, payment_id(&payment)?);
+    let Query(by) = by.map_err(|_| unknown_payment())?;
+    let key = match by.key.as_deref() {
+        Some(digits) => Some(KeyDigest::from_hex(digits).ok_or_else(unknown_payment)?),
+        None => None,
+    };
+    let ask = AskPayment {
+        brand: shop.brand.as_str().to_owned(),
+        order: Bytes::copy_from_slice(order.as_bytes()),
+        payment: Bytes::copy_from_slice(payment.as_bytes()),
+        key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
+    };
+    let place = Place { brand: &shop.brand, order, payment, key };
+    match worker.shared.payments.submit(order, to_idc::Kind::AskPayment(ask)).await {
+        Ok(Answer::Pending) => Ok(Json(place.unknown()).into_response()),
+        Ok(Answer::Refused(Refusal::NotFound)) => Err(unknown_payment()),
+        Ok(Answer::Unknown) => Err(unavailable(NotAdmitted::NoLink)),
+        answer => match stands(answer, &place)? {
+            Some(stands) => Ok(Json(stands.json()).into_response()),
+            None => Err(unavailable(NotAdmitted::NoLink)),
+        },
+    }
+}
+
+/// `POST /v1/{brand}/orders/{order}/payments/{payment}/refunds`: 201 given back, 202 if nobody can tell yet, or a problem.
+pub(super) async fn submit_refund(
+    State(worker): State<Arc<Worker>>,
+    InPath((brand, order, payment)): InPath<(String, String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let shop = worker.authenticate(&brand, &headers)?;
+    let key = idempotency_key(&headers)?.digest(&shop.brand);
+    let (order, payment) = (order_id(&order)?, payment_id(&payment)?);
+    let body = worker.read_body(&headers, body).await?;
+    let request =
+        RefundRequest::parse(&body).map_err(|errors| Problem::of_fields(Kind::InvalidPayment, &errors))?;
+    worker.admit_payment()?;
+    let id = RefundId::new(clock::now(), rand::rng().random());
+    let refund = Refund {
+        brand: shop.brand.as_str().to_owned(),
+        order: Bytes::copy_from_slice(order.as_bytes()),
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        payment: Bytes::copy_from_slice(payment.as_bytes()),
+        refund: Bytes::copy_from_slice(id.as_bytes()),
+        amount: request.amount.amount(),
+        currency: request.amount.currency().to_string(),
+        reason: request.reason,
+    };
+    let answer = worker.shared.payments.submit(order, to_idc::Kind::Refund(refund)).await;
+    let place = Place { brand: &shop.brand, order, payment, key: None };
+    if matches!(answer, Ok(Answer::Refused(Refusal::NotFound))) {
+        return Err(unknown_payment());
+    }
+    let Some(stands) = stands(answer, &place)? else { return Ok(unknown(&place)) };
+    let asked_for = stands.wire.refund.as_ref();
+    let Some(refund) = stands.wire.refunds.iter().find(|refund| Some(&refund.refund) == asked_for) else {
+        return Ok(unknown(&place));
+    };
+    let mut body = stands.json();
+    body["refund"] = refund_json(refund, &stands.wire.currency);
+    let mut response = match RefundState::from_code(&refund.state) {
+        Some(RefundState::Done) => {
+            (StatusCode::CREATED, [(header::LOCATION, place.location())], Json(body)).into_response()
+        }
+        Some(RefundState::Confirming | RefundState::Unknown) | None => in_doubt(&place, body),
+        Some(RefundState::Refused) => {
+            let code = refund.code.as_deref().unwrap_or("OTHER");
+            let detail = "the gateway gave nothing back; another refund needs a new key";
+            Problem::new(Kind::RefundRefused, detail).order(order).payment(payment).code(code).into_response()
+        }
+    };
+    mark_replayed(&mut response, stands.wire.replayed);
+    Ok(response)
+}
+
+impl Worker {
+    fn admit_payment(&self) -> Result<(), Problem> {
+        let shared = &self.shared;
+        admission::admit_write(
+            shared.payments.load(),
+            shared.payments_queue_max,
+            shared.shutdown.is_draining(),
+        )
+        .map_err(unavailable)
+    }
+}
+
+/// How a payment stands, by an answer whose parts fit together.
+struct Stands {
+    payment: PaymentId,
+    state: PaymentState,
+    wire: payment::PaymentState,
+}
+
+/// What an answer says of a payment; `None` if nobody can tell.
+fn stands(answer: Result<Answer, Rejected>, place: &Place<'_>) -> Result<Option<Stands>, Problem> {
+    match answer {
+        Ok(Answer::Payment(wire)) => {
+            let parts = (PaymentId::from_bytes(&wire.payment), PaymentState::from_code(&wire.state));
+            let (Ok(payment), Some(state)) = parts else { return Ok(None) };
+            let fits = wire.order == place.order.as_bytes().as_slice();
+            Ok(fits.then_some(Stands { payment, state, wire }))
+        }
+        Ok(Answer::Refused(refusal)) => Err(refused(refusal, place.order)),
+        Ok(Answer::Unknown | Answer::Pending | Answer::State(_) | Answer::Settled(_)) => Ok(None),
+        Ok(Answer::NotSent) => Err(unavailable(NotAdmitted::NoLink)),
+        Err(Rejected::Full) => Err(unavailable(NotAdmitted::Full)),
+        Err(Rejected::InProgress) => {
+            let detail = "wait for its answer, or ask again with the same key";
+            Err(Problem::new(Kind::InProgress, detail).retry_after(ASK_AGAIN_AFTER))
+        }
+    }
+}
+
+impl Stands {
+    fn json(&self) -> Value {
+        let wire = &self.wire;
+        let order = OrderId::from_bytes(&wire.order).map(|order| order.to_string()).unwrap_or_default();
+        let refunds: Vec<Value> =
+            wire.refunds.iter().map(|refund| refund_json(refund, &wire.currency)).collect();
+        let mut body = json!({
+            "payment": self.payment.to_string(),
+            "order": order,
+            "state": self.state.code(),
+            "amount": { "amount": wire.amount, "currency": wire.currency },
+            "refunded": { "amount": wire.refunded, "currency": wire.currency },
+            "created_at": UnixMicros::new(wire.created_at_micros).to_string(),
+            "refunds": refunds,
+        });
+        if let Some(code) = &wire.code {
+            body["code"] = json!(code);
+        }
+        body
+    }
+}
+
+fn refund_json(refund: &payment::RefundState, currency: &str) -> Value {
+    let id = RefundId::from_bytes(&refund.refund).map(|id| id.to_string()).unwrap_or_default();
+    let mut body = json!({
+        "refund": id,
+        "state": refund.state,
+        "amount": { "amount": refund.amount, "currency": currency },
+        "automatic": refund.automatic,
+        "created_at": UnixMicros::new(refund.created_at_micros).to_string(),
+    });
+    if let Some(code) = &refund.code {
+        body["code"] = json!(code);
+    }
+    body
+}
+
+impl Place<'_> {
+    fn location(&self) -> HeaderValue {
+        let Self { brand, order, payment, .. } = self;
+        let query = self.key.map(|key| format!("?key={}", key.to_hex())).unwrap_or_default();
+        let place = format!("/v1/{brand}/orders/{order}/payments/{payment}{query}");
+        HeaderValue::try_from(place).unwrap_or_else(|_| HeaderValue::from_static("/"))
+    }
+
+    fn unknown(&self) -> Value {
+        json!({ "payment": self.payment.to_string(), "order": self.order.to_string(), "state": "unknown" })
+    }
+}
+
+/// 202 without knowing anything: whether the request arrived is not known either.
+fn unknown(place: &Place<'_>) -> Response {
+    in_doubt(place, place.unknown())
+}
+
+/// 202: neither success nor failure, and a place to ask.
+fn in_doubt(place: &Place<'_>, body: Value) -> Response {
+    let again = HeaderValue::from(ASK_AGAIN_AFTER.as_secs());
+    let headers = [(header::LOCATION, place.location()), (header::RETRY_AFTER, again)];
+    (StatusCode::ACCEPTED, headers, Json(body)).into_response()
+}
+
+fn mark_replayed(response: &mut Response, replayed: bool) {
+    if replayed {
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+}
+
+fn payment_id(text: &str) -> Result<PaymentId, Problem> {
+    text.parse().map_err(|_| unknown_payment())
+}
+
+fn unknown_payment() -> Problem {
+    Problem::new(Kind::UnknownPayment, "check the payment's id; it is found under its own order only")
+}

@@ -1,0 +1,115 @@
+//! The shell around the payment desk: does what its outputs say, each request in a task of its own.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bridge_protocol::order_link::LinkId;
+use bridge_protocol::order_link::receiver::{Reply, Token};
+use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
+use bridge_protocol::wire::order::ToIdc;
+use bridge_runtime::telemetry::metrics::{Metrics, Queue};
+use bridge_runtime::tunnel::LinkSender;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::desk::{Asked, Desk, Output};
+use super::service::{End, Payments};
+use super::toss::Toss;
+use crate::vault::keyring::Keyring;
+
+/// The service over the gateway that there is.
+pub type Service = Arc<Payments<Toss>>;
+
+/// The desk with what it needs of the world. Without a gateway nothing reaches it, since no link has a payment lane.
+pub struct Counter {
+    desk: Desk,
+    keys: Keyring,
+    service: Option<Service>,
+    ends: mpsc::Sender<(Token, End)>,
+    metrics: Arc<Metrics>,
+}
+
+/// What the service came to.
+pub type Ends = mpsc::Receiver<(Token, End)>;
+
+impl Counter {
+    /// A counter with at most that many requests under way, and the receiver of how they end.
+    pub fn new(
+        window_max: usize,
+        keys: Keyring,
+        service: Option<Service>,
+        metrics: Arc<Metrics>,
+    ) -> (Self, Ends) {
+        let (ends, received) = mpsc::channel(window_max.max(1));
+        if service.is_some() {
+            metrics.set_queue_limit(Queue::PaymentsInFlight, window_max);
+        }
+        (Self { desk: Desk::new(window_max), keys, service, ends, metrics }, received)
+    }
+
+    /// Requests received and not yet answered.
+    pub fn under_way(&self) -> usize {
+        self.desk.under_way()
+    }
+
+    /// One frame came on the payment lane of a link.
+    pub fn handle_frame(&mut self, link: LinkId, payload: Bytes, links: &HashMap<LinkId, LinkSender>) {
+        match frame::decode::<ToIdc>(payload) {
+            Ok(message) => self.desk.handle_message(link, message, &self.keys),
+            // The link's end is logged and counted where it ends.
+            Err(error) => {
+                if let Some(sender) = links.get(&link) {
+                    sender.refuse(&error);
+                }
+            }
+        }
+        self.do_outputs(links);
+    }
+
+    /// The service has ended a request.
+    pub fn handle_end(&mut self, (token, end): (Token, End), links: &HashMap<LinkId, LinkSender>) {
+        self.desk.handle_end(token, end);
+        self.do_outputs(links);
+    }
+
+    /// A link is gone.
+    pub fn handle_link_down(&mut self, link: LinkId) {
+        self.desk.handle_link_down(link);
+    }
+
+    fn do_outputs(&mut self, links: &HashMap<LinkId, LinkSender>) {
+        while let Some(output) = self.desk.poll_output() {
+            match output {
+                Output::Ask(token, asked) => self.ask(token, asked),
+                Output::Send(reply) => send(links, &reply),
+            }
+        }
+        self.metrics.set_queue_depth(Queue::PaymentsInFlight, self.desk.under_way());
+    }
+
+    fn ask(&self, token: Token, asked: Asked) {
+        let Some(service) = self.service.clone() else { return };
+        let ends = self.ends.clone();
+        tokio::spawn(async move {
+            let end = match asked {
+                Asked::Pay(pay) => service.pay(&pay).await,
+                Asked::Refund(refund) => service.refund(&refund).await,
+                Asked::LookUp { brand, order, payment, key } => {
+                    service.look_up(&brand, order, payment, key).await
+                }
+            };
+            let _agent_gone = ends.send((token, end)).await;
+        });
+    }
+}
+
+fn send(links: &HashMap<LinkId, LinkSender>, Reply { link, message, .. }: &Reply) {
+    // A link that is gone: whoever asked asks again on another.
+    let Some(sender) = links.get(link) else { return };
+    match frame::to_bytes(message, ORDER_FRAME_BYTES_MAX) {
+        Ok(bytes) => {
+            let _link_gone = sender.send_payment(&bytes);
+        }
+        Err(error) => tracing::error!(%error, "an answer does not fit into a frame"),
+    }
+}

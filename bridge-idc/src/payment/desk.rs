@@ -1,0 +1,235 @@
+//! The payment lane's own state, sans-IO: whom to answer, and what is asked of the service.
+//!
+//! It is beside the agent that takes orders, with a window of its own: a gateway that hangs takes no order's place.
+
+use std::collections::VecDeque;
+
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId};
+use bridge_protocol::order_link::LinkId;
+use bridge_protocol::order_link::receiver::{Delivery, Received, Receiver, Reply, Token};
+use bridge_protocol::wire::order::{Refusal, Refused, ToIdc, to_cloud};
+use bridge_protocol::wire::payment::{PayOrder, PaymentState, RefundPayment, RefundState};
+use bytes::Bytes;
+
+use super::service::End;
+use super::{Charge, PayAsked, Payment, RefundAsked};
+use crate::vault::keyring::Keyring;
+
+/// What is asked of the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// Charge.
+    Pay(Box<PayAsked>),
+    /// Give back.
+    Refund(Box<RefundAsked>),
+    /// Say how a payment stands.
+    LookUp {
+        /// Whose shop.
+        brand: Brand,
+        /// Of which order.
+        order: OrderId,
+        /// By its id,
+        payment: PaymentId,
+        /// or by its key.
+        key: Option<KeyDigest>,
+    },
+}
+
+/// What the shell does next.
+#[derive(Debug)]
+pub enum Output {
+    /// Ask the service and report the end.
+    Ask(Token, Asked),
+    /// Send this on the payment lane of its link.
+    Send(Reply),
+}
+
+/// The state: at most the window's size.
+#[derive(Debug)]
+pub struct Desk {
+    receiver: Receiver,
+    outputs: VecDeque<Output>,
+}
+
+impl Desk {
+    /// A desk that has at most `window_max` requests under way.
+    pub fn new(window_max: usize) -> Self {
+        Self { receiver: Receiver::new(window_max), outputs: VecDeque::new() }
+    }
+
+    /// Requests received and not yet answered.
+    pub fn under_way(&self) -> usize {
+        self.receiver.under_way()
+    }
+
+    /// A message came on a payment lane.
+    pub fn handle_message(&mut self, link: LinkId, message: ToIdc, keys: &Keyring) {
+        match self.receiver.handle_message(link, 0, message) {
+            Received::Deliver(token, Delivery::Pay(pay)) => {
+                self.outputs.push_back(Output::Ask(token, Asked::Pay(Box::new(pay_asked(*pay, keys)))));
+            }
+            Received::Deliver(token, Delivery::Refund(refund)) => {
+                self.outputs
+                    .push_back(Output::Ask(token, Asked::Refund(Box::new(refund_asked(*refund, keys)))));
+            }
+            Received::Deliver(token, Delivery::AskPayment { brand, order, payment, key }) => {
+                self.outputs.push_back(Output::Ask(token, Asked::LookUp { brand, order, payment, key }));
+            }
+            // Orders have lanes of their own.
+            Received::Deliver(token, Delivery::Place(_) | Delivery::Cancel(_) | Delivery::Ask { .. }) => {
+                self.handle_end(token, End::Refused(Refusal::Invalid));
+            }
+            Received::Answer(reply) => self.outputs.push_back(Output::Send(reply)),
+            Received::Duplicate => {}
+        }
+    }
+
+    /// The service has ended a request.
+    pub fn handle_end(&mut self, token: Token, end: End) {
+        let kind = match end {
+            End::Stands { payment, refund, replayed } => {
+                let refund = refund.map(|refund| Bytes::copy_from_slice(refund.as_bytes()));
+                to_cloud::Kind::Payment(PaymentState { refund, replayed, ..wire(&payment) })
+            }
+            End::Refused(refusal) => to_cloud::Kind::Refused(Refused { refusal: refusal.into() }),
+            End::Unknown => return self.receiver.abandon(token),
+        };
+        self.outputs.extend(self.receiver.answer(token, kind).into_iter().map(Output::Send));
+    }
+
+    /// A link is gone. What it asked for goes on.
+    pub fn handle_link_down(&mut self, link: LinkId) {
+        self.receiver.handle_link_down(link);
+    }
+
+    /// The next thing to do, `None` until the next input.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+}
+
+fn pay_asked(pay: PayOrder, keys: &Keyring) -> PayAsked {
+    let PayOrder { brand, order, key, payment, amount, payment_key } = pay;
+    let fingerprint = keys.fingerprint(&[
+        b"pay",
+        order.as_bytes(),
+        &amount.amount().to_be_bytes(),
+        amount.currency().as_str().as_bytes(),
+        payment_key.as_str().as_bytes(),
+    ]);
+    PayAsked { brand, key, fingerprint, charge: Charge { payment, order, amount, payment_key } }
+}
+
+fn refund_asked(asked: RefundPayment, keys: &Keyring) -> RefundAsked {
+    let RefundPayment { brand, order, key, payment, refund, amount, reason } = asked;
+    let fingerprint = keys.fingerprint(&[
+        b"refund",
+        order.as_bytes(),
+        payment.as_bytes(),
+        &amount.amount().to_be_bytes(),
+        amount.currency().as_str().as_bytes(),
+        reason.as_bytes(),
+    ]);
+    RefundAsked { brand, key, fingerprint, order, payment, refund, amount, reason }
+}
+
+/// How a payment stands, as it travels.
+fn wire(payment: &Payment) -> PaymentState {
+    let refunds = payment.refunds.iter().map(|refund| RefundState {
+        refund: Bytes::copy_from_slice(refund.refund.as_bytes()),
+        state: refund.state.code().to_owned(),
+        amount: refund.amount,
+        automatic: refund.automatic,
+        code: refund.code.as_ref().map(ToString::to_string),
+        created_at_micros: refund.created_at.get(),
+    });
+    PaymentState {
+        payment: Bytes::copy_from_slice(payment.charge.payment.as_bytes()),
+        order: Bytes::copy_from_slice(payment.charge.order.as_bytes()),
+        state: payment.state.code().to_owned(),
+        amount: payment.charge.amount.amount(),
+        currency: payment.charge.amount.currency().to_string(),
+        refunded: payment.refunded,
+        code: payment.code.as_ref().map(ToString::to_string),
+        created_at_micros: payment.created_at.get(),
+        refunds: refunds.collect(),
+        refund: None,
+        replayed: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bridge_protocol::domain::UnixMicros;
+    use bridge_protocol::wire::order::{Ask, to_idc};
+    use bridge_protocol::wire::payment::Pay;
+
+    use super::*;
+
+    const LINK: LinkId = LinkId(1);
+
+    fn pay(request: u64, key: u8, amount: i64) -> ToIdc {
+        let id = OrderId::new(UnixMicros::new(1), [1; 10]);
+        let kind = to_idc::Kind::Pay(Pay {
+            brand: "shoes".into(),
+            order: Bytes::copy_from_slice(id.as_bytes()),
+            key: Bytes::copy_from_slice(&[key; 32]),
+            payment: Bytes::copy_from_slice(id.as_bytes()),
+            amount,
+            currency: "KRW".into(),
+            payment_key: "tgen_1".into(),
+        });
+        ToIdc { request, kind: Some(kind), sequence: request }
+    }
+
+    fn refused(desk: &mut Desk) -> Refusal {
+        match desk.poll_output() {
+            Some(Output::Send(Reply { message, .. })) => match message.kind {
+                Some(to_cloud::Kind::Refused(refused)) => refused.refusal(),
+                other => panic!("not refused: {other:?}"),
+            },
+            other => panic!("no answer: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_payment_that_comes_twice_is_asked_for_once_and_other_bodies_have_other_fingerprints() {
+        let keys = Keyring::for_tests(1);
+        let mut desk = Desk::new(8);
+        desk.handle_message(LINK, pay(1, 7, 100), &keys);
+        desk.handle_message(LinkId(2), pay(1, 7, 100), &keys);
+        desk.handle_message(LINK, pay(2, 8, 101), &keys);
+        let mut asked = Vec::new();
+        while let Some(Output::Ask(token, Asked::Pay(pay))) = desk.poll_output() {
+            asked.push((token, pay));
+        }
+        assert_eq!(asked.len(), 2);
+        assert_ne!(asked[0].1.fingerprint, asked[1].1.fingerprint);
+        desk.handle_end(asked[0].0, End::Refused(Refusal::AlreadyPaid));
+        assert_eq!((refused(&mut desk), refused(&mut desk)), (Refusal::AlreadyPaid, Refusal::AlreadyPaid));
+        desk.handle_end(asked[1].0, End::Unknown);
+        assert!(desk.poll_output().is_none(), "whoever asked hears nothing, and asks again");
+        assert_eq!(desk.under_way(), 0);
+    }
+
+    #[test]
+    fn what_exceeds_the_window_or_is_no_payment_is_refused() {
+        let keys = Keyring::for_tests(1);
+        let mut desk = Desk::new(1);
+        let ask = Ask { brand: "shoes".into(), order: Bytes::copy_from_slice(&[0; 16]), key: None };
+        for kind in [to_idc::Kind::Ask(ask), pay(1, 7, 0).kind.unwrap(), pay(1, 7, -5).kind.unwrap()] {
+            let sequence = desk.outputs.len() as u64 + 1;
+            desk.handle_message(
+                LinkId(sequence + 9),
+                ToIdc { request: 1, kind: Some(kind), sequence },
+                &keys,
+            );
+            assert_eq!(refused(&mut desk), Refusal::Invalid);
+            desk.handle_link_down(LinkId(sequence + 9));
+        }
+        desk.handle_message(LINK, pay(1, 7, 100), &keys);
+        desk.handle_message(LINK, pay(2, 8, 100), &keys);
+        assert!(matches!(desk.poll_output(), Some(Output::Ask(..))));
+        assert_eq!(refused(&mut desk), Refusal::Busy);
+    }
+}

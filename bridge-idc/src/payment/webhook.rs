@@ -1,0 +1,138 @@
+//! The listener for a gateway's webhooks, which are hints: each makes the agent ask the gateway about a payment in doubt,
+//! and nothing that it says is believed. So a forged, repeated, late or reordered one does no harm.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bridge_protocol::domain::OrderId;
+use bridge_runtime::shutdown::Shutdown;
+use bridge_runtime::telemetry::metrics::WebhookUse;
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::gateway::Gateway;
+use super::service::Payments;
+
+/// Bytes read of a webhook. A payment object has some kilobytes.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Connections at a time; a further one waits in the kernel's queue.
+const CONNECTIONS_MAX: usize = 64;
+
+/// How long a connection may live: whoever has more to tell comes again.
+const CONNECTION_TIME: Duration = Duration::from_secs(15);
+
+/// What is read of a webhook: the order's id, where the gateway puts it. Toss Payments has it in `data` for a payment's
+/// change of status, and beside it for a deposit (docs.tosspayments.com/reference/using-api/webhook-events).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Webhook {
+    order_id: Option<String>,
+    data: Option<Data>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Data {
+    order_id: Option<String>,
+}
+
+/// Listens until the agent ends.
+pub async fn listen<G: Gateway>(listener: TcpListener, payments: Arc<Payments<G>>, shutdown: Shutdown) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        // Never closed.
+        let Ok(place) = room.clone().acquire_owned().await else { return };
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "take a webhook's connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+            _deadline = shutdown.started() => return,
+        };
+        let payments = payments.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            let service = service_fn(move |request| {
+                let payments = payments.clone();
+                async move { Ok::<_, std::convert::Infallible>(answer(&payments, request).await) }
+            });
+            let mut server = http1::Builder::new();
+            server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(5)).max_headers(64);
+            // A caller that goes away, or stays too long, loses nothing but a hint.
+            let _ended =
+                timeout(CONNECTION_TIME, server.serve_connection(TokioIo::new(stream), service)).await;
+        });
+    }
+}
+
+async fn answer<G: Gateway>(payments: &Payments<G>, request: Request<Incoming>) -> Response<Empty<Bytes>> {
+    let (status, used) = judge(payments, request).await;
+    payments.metrics.webhooks.of(used).inc();
+    let mut response = Response::new(Empty::new());
+    *response.status_mut() = status;
+    response
+}
+
+async fn judge<G: Gateway>(payments: &Payments<G>, request: Request<Incoming>) -> (StatusCode, WebhookUse) {
+    if request.method() != Method::POST {
+        return (StatusCode::METHOD_NOT_ALLOWED, WebhookUse::Ignored);
+    }
+    let body = match Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            return (StatusCode::PAYLOAD_TOO_LARGE, WebhookUse::Ignored);
+        }
+        Err(_) => return (StatusCode::BAD_REQUEST, WebhookUse::Ignored),
+    };
+    // Whether it was of use is nobody's business: whoever guesses ids learns nothing.
+    let Some(order) = order_of(&body) else { return (StatusCode::OK, WebhookUse::Ignored) };
+    match payments.hint(order).await {
+        Ok(true) => (StatusCode::OK, WebhookUse::Hint),
+        Ok(false) => (StatusCode::OK, WebhookUse::Ignored),
+        Err(error) => {
+            tracing::error!(%error, "take a webhook");
+            (StatusCode::SERVICE_UNAVAILABLE, WebhookUse::Refused)
+        }
+    }
+}
+
+fn order_of(body: &[u8]) -> Option<OrderId> {
+    let webhook: Webhook = serde_json::from_slice(body).ok()?;
+    webhook.data.and_then(|data| data.order_id).or(webhook.order_id)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_s_id_is_found_where_the_gateway_puts_it_and_nowhere_else() {
+        let id = "0193e4a2-0000-7000-8000-000000000001";
+        for (body, found) in [
+            (format!(r#"{{"eventType": "PAYMENT_STATUS_CHANGED", "data": {{"orderId": "{id}"}}}}"#), true),
+            (format!(r#"{{"secret": "x", "status": "DONE", "orderId": "{id}"}}"#), true),
+            (format!(r#"{{"data": {{"paymentKey": "{id}"}}}}"#), false),
+            (r#"{"data": {"orderId": "' OR 1=1"}}"#.to_owned(), false),
+            (r#"{"data": {"orderId": 7}}"#.to_owned(), false),
+            ("[]".to_owned(), false),
+            ("not JSON".to_owned(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(order_of(body.as_bytes()).is_some(), found, "{body}");
+        }
+    }
+}
