@@ -49,6 +49,9 @@ pub(super) async fn sent(
         to_idc::Kind::Place(envelope) => ("place", Some(&envelope.ciphertext)),
         to_idc::Kind::Cancel(_) => ("cancel", None),
         to_idc::Kind::Ask(_) => ("ask", None),
+        to_idc::Kind::Pay(_) => ("pay", None),
+        to_idc::Kind::Refund(_) => ("refund", None),
+        to_idc::Kind::AskPayment(_) => ("ask-payment", None),
     };
     let bytes = ciphertext.map_or(0, |ciphertext| ciphertext.len() as u64);
     let ciphertext = ciphertext.map(|ciphertext| Digest::of(ciphertext));
@@ -95,9 +98,9 @@ fn ended(header: &Header, heard: &Heard) -> Ended {
         Heard::Distrusted(_) => ended("receipt-rejected"),
         Heard::Other(Ok(Answer::Refused(refusal))) => ended(refusal.code()),
         Heard::Other(Ok(Answer::NotSent)) => ended("not-sent"),
-        Heard::Other(Ok(Answer::Settled(_) | Answer::State(_) | Answer::Unknown | Answer::Pending)) => {
-            ended("unknown")
-        }
+        Heard::Other(Ok(
+            Answer::Settled(_) | Answer::Payment(_) | Answer::State(_) | Answer::Unknown | Answer::Pending,
+        )) => ended("unknown"),
         Heard::Other(Err(Rejected::Full)) => ended("full"),
         Heard::Other(Err(Rejected::InProgress)) => ended("in-progress"),
     }

@@ -267,9 +267,13 @@ impl Worker {
                 });
                 Err(refused(refusal, header.order))
             }
-            Ok(Answer::Settled(_) | Answer::Unknown | Answer::State(_) | Answer::Payment(_) | Answer::Pending) => {
-                Ok(self.unknown(header))
-            }
+            Ok(
+                Answer::Settled(_)
+                | Answer::Unknown
+                | Answer::State(_)
+                | Answer::Payment(_)
+                | Answer::Pending,
+            ) => Ok(self.unknown(header)),
             Ok(Answer::NotSent) => Err(self.not_admitted(NotAdmitted::NoLink)),
             Err(Rejected::Full) => Err(self.not_admitted(NotAdmitted::Full)),
             Err(Rejected::InProgress) => {

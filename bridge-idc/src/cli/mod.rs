@@ -1,6 +1,7 @@
 //! The command line of bridge-idc.
 
 mod catalogue;
+mod payments;
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -72,6 +73,9 @@ enum Command {
     Personal(PersonalData),
     /// The append-only log of what passed the tunnel: read it, verify it, prove and compare what is in it.
     Audit(audit_log::command::Audit),
+    /// Payments, and an end to what the gateway leaves in doubt.
+    #[command(subcommand)]
+    Payments(payments::Command),
 }
 
 #[derive(Subcommand)]
@@ -159,6 +163,7 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
             let loaded = load(&config)?;
             Keyring::load(&loaded.keys.dir).map_err(cli::usage)?;
             audit_log::check(&loaded.audit).map_err(cli::usage)?;
+            loaded.payments.adapter().map_err(cli::usage)?;
             Tunnel::check(&loaded.tunnel, Role::Idc).map_err(cli::usage)?;
             cli::checked(&config, print_config.then_some(loaded.effective.as_str()))?;
         }
@@ -170,6 +175,7 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
             cli::runtime()?.block_on(import_stock(&load(&config)?, &file))?;
         }
         Command::Catalogue(command) => cli::runtime()?.block_on(catalogue::run(&config, command))?,
+        Command::Payments(command) => cli::runtime()?.block_on(payments::run(&load(&config)?, command))?,
         Command::Keys(command) => keys(&config, command)?,
         Command::Audit(command) => audit_log::command::run(command, || Ok(load(&config)?.audit))?,
         Command::Personal(PersonalData::Show { order, purpose }) => {

@@ -2,7 +2,9 @@
 //! sent back.
 
 use bridge_protocol::domain::payment::PaymentEvent;
-use bridge_protocol::domain::{OrderId, PaymentId, ReasonCode, RefundId, RefundState, UnixMicros};
+use bridge_protocol::domain::{
+    OrderId, PaymentId, PaymentState, ReasonCode, RefundId, RefundState, UnixMicros,
+};
 use uuid::Uuid;
 
 use super::begin::{NewRefund, add_refund};
@@ -37,6 +39,18 @@ impl Ledger {
         at: UnixMicros,
     ) -> Result<Payment, NotDone> {
         in_transaction!(self, writing tx => conclude_payment(&mut tx, order, id, told, at).await)
+    }
+
+    /// Ends the doubt about a payment by an operator's word, and keeps the reason. `None` if it is not unknown (any more).
+    pub async fn resolve_payment(
+        &self,
+        order: OrderId,
+        id: PaymentId,
+        paid: bool,
+        reason: &ReasonCode,
+        at: UnixMicros,
+    ) -> Result<Option<Payment>, NotDone> {
+        in_transaction!(self, writing tx => resolve_payment(&mut tx, order, id, paid, reason, at).await)
     }
 
     /// Writes what was told about a refund; how its payment stands now.
@@ -78,12 +92,44 @@ async fn conclude_payment(
         }
     }
     payment.code = code.cloned().or(payment.code);
-    payment.concluded_at = (!payment.state.is_open()).then_some(at);
-    set_payment(tx, &payment, ask_at).await?;
-    if standing.is_some_and(|order| !order.placed) {
-        refund_the_rest(tx, &mut payment, at).await?;
-    }
+    write(tx, &mut payment, ask_at, standing.is_some_and(|order| order.placed), at).await?;
     Ok(payment)
+}
+
+async fn resolve_payment(
+    tx: &mut Tx<'_>,
+    order: OrderId,
+    id: PaymentId,
+    paid: bool,
+    reason: &ReasonCode,
+    at: UnixMicros,
+) -> Result<Option<Payment>, LedgerError> {
+    let standing = lock_order(tx, order).await?;
+    let mut payment = found(tx, id).await?;
+    let event = if paid { PaymentEvent::Charged } else { PaymentEvent::Refused };
+    match payment.state.after(event) {
+        Some(after) if payment.state == PaymentState::Unknown => payment.state = after,
+        _ => return Ok(None),
+    }
+    payment.code = Some(reason.clone());
+    write(tx, &mut payment, None, standing.is_some_and(|order| order.placed), at).await?;
+    Ok(Some(payment))
+}
+
+/// Writes a payment's new state. Money that moved for an order that does not stand goes back.
+async fn write(
+    tx: &mut Tx<'_>,
+    payment: &mut Payment,
+    ask_at: Option<UnixMicros>,
+    order_stands: bool,
+    at: UnixMicros,
+) -> Result<(), LedgerError> {
+    payment.concluded_at = (!payment.state.is_open()).then_some(at);
+    set_payment(tx, payment, ask_at).await?;
+    if !order_stands {
+        refund_the_rest(tx, payment, at).await?;
+    }
+    Ok(())
 }
 
 async fn conclude_refund(

@@ -299,7 +299,6 @@ impl Refusal {
             Self::AlreadyPaid => "already-paid",
             Self::PaymentInProgress => "payment-in-progress",
             Self::RefundTooLarge => "refund-too-large",
-            Self::NoGateway => "no-gateway",
         }
     }
 }
