@@ -130,8 +130,13 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     let publishing = tokio::spawn(publishing.run(feed, head_seen));
     let mut idle = load.subscribe();
     let service = payments.service.clone();
-    let (counter, payment_ends) =
-        Counter::new(config.payments.window_max, Keyring::load(&config.keys.dir)?, service, metrics.clone());
+    let (counter, payment_ends) = Counter::new(
+        config.payments.window_max,
+        Keyring::load(&config.keys.dir)?,
+        service,
+        audit.clone(),
+        metrics.clone(),
+    );
     let agent = Agent::new(limits, keys);
     let (shell, results) = Shell::new(agent, ledger, audit.clone(), metrics, load, counter);
     let shell = tokio::spawn(shell.run(events, results, payment_ends));

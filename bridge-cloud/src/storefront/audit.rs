@@ -1,6 +1,7 @@
 //! What the audit log has of a write before its frame leaves, and of its answer before the storefront hears it (promise P8).
 
 use bridge_protocol::audit::entry::{Carried, Digest, Ended, Entry, Event, Word};
+use bridge_protocol::domain::PaymentId;
 use bridge_protocol::order_link::sender::{Answer, Rejected};
 use bridge_protocol::receipt::VerifiedReceipt;
 use bridge_protocol::seal::sealing::Header;
@@ -44,8 +45,14 @@ pub(super) async fn sent(
     header: &Header,
     kind: to_idc::Kind,
 ) -> Result<LoggedWrite, AuditError> {
+    let carried = carried(header, &kind, None);
+    log.append(&[Entry::new(clock::now(), Event::OrderSent(carried))]).await?;
+    Ok(LoggedWrite(kind))
+}
+
+fn carried(header: &Header, kind: &to_idc::Kind, payment: Option<Word>) -> Carried {
     let Header { brand, order, key } = header.clone();
-    let (action, ciphertext) = match &kind {
+    let (action, ciphertext) = match kind {
         to_idc::Kind::Place(envelope) => ("place", Some(&envelope.ciphertext)),
         to_idc::Kind::Cancel(_) => ("cancel", None),
         to_idc::Kind::Ask(_) => ("ask", None),
@@ -56,9 +63,7 @@ pub(super) async fn sent(
     let bytes = ciphertext.map_or(0, |ciphertext| ciphertext.len() as u64);
     let ciphertext = ciphertext.map(|ciphertext| Digest::of(ciphertext));
     let action = Word::of(action);
-    let carried = Carried { action, brand, bytes, ciphertext, key, order, payment: None };
-    log.append(&[Entry::new(clock::now(), Event::OrderSent(carried))]).await?;
-    Ok(LoggedWrite(kind))
+    Carried { action, brand, bytes, ciphertext, key, order, payment }
 }
 
 /// Logs what a write was answered. If that cannot be, its outcome is not told: nobody knows it yet, and it can be asked
@@ -96,12 +101,71 @@ fn ended(header: &Header, heard: &Heard) -> Ended {
             }
         }
         Heard::Distrusted(_) => ended("receipt-rejected"),
-        Heard::Other(Ok(Answer::Refused(refusal))) => ended(refusal.code()),
-        Heard::Other(Ok(Answer::NotSent)) => ended("not-sent"),
-        Heard::Other(Ok(
-            Answer::Settled(_) | Answer::Payment(_) | Answer::State(_) | Answer::Unknown | Answer::Pending,
-        )) => ended("unknown"),
-        Heard::Other(Err(Rejected::Full)) => ended("full"),
-        Heard::Other(Err(Rejected::InProgress)) => ended("in-progress"),
+        Heard::Other(answer) => ended(plain(answer)),
     }
+}
+
+/// What an answer without a receipt comes to.
+fn plain(answer: &Result<Answer, Rejected>) -> &'static str {
+    match answer {
+        Ok(Answer::Refused(refusal)) => refusal.code(),
+        Ok(Answer::NotSent) => "not-sent",
+        Ok(
+            Answer::Settled(_) | Answer::State(_) | Answer::Payment(_) | Answer::Unknown | Answer::Pending,
+        ) => "unknown",
+        Err(Rejected::Full) => "full",
+        Err(Rejected::InProgress) => "in-progress",
+    }
+}
+
+/// As [`sent`], of a payment or a refund.
+pub(super) async fn payment_sent(
+    log: &AuditLog,
+    header: &Header,
+    payment: PaymentId,
+    kind: to_idc::Kind,
+) -> Result<LoggedWrite, AuditError> {
+    let carried = carried(header, &kind, Some(Word::of(&payment.to_string())));
+    log.append(&[Entry::new(clock::now(), Event::PaymentSent(carried))]).await?;
+    Ok(LoggedWrite(kind))
+}
+
+/// As [`answered`], of a payment or a refund: what may be told of it.
+pub(super) async fn payment_answered(
+    log: &AuditLog,
+    header: &Header,
+    payment: PaymentId,
+    answer: Result<Answer, Rejected>,
+) -> Result<Answer, Rejected> {
+    let logged = log.append(&[Entry::new(clock::now(), payment_ended(header, payment, &answer))]).await;
+    if let Err(error) = logged {
+        tracing::warn!(%payment, %error, "log an answer: the caller is told that its outcome is unknown");
+        let unknown = Ok(Answer::Unknown);
+        log.record(payment_ended(header, payment, &unknown));
+        return unknown;
+    }
+    answer
+}
+
+fn payment_ended(header: &Header, payment: PaymentId, answer: &Result<Answer, Rejected>) -> Event {
+    let (outcome, payment, replayed) = match answer {
+        Ok(Answer::Payment(stands)) => {
+            let refund = stands.refunds.iter().find(|refund| stands.refund.as_ref() == Some(&refund.refund));
+            let outcome = refund.map_or(&stands.state, |refund| &refund.state);
+            let payment = PaymentId::from_bytes(&stands.payment).unwrap_or(payment);
+            (outcome.as_str(), payment, stands.replayed)
+        }
+        answer => (plain(answer), payment, false),
+    };
+    let Header { brand, order, key } = header.clone();
+    let payment = Some(Word::of(&payment.to_string()));
+    Event::PaymentAnswered(Ended {
+        brand,
+        key,
+        order,
+        outcome: Word::of(outcome),
+        payment,
+        position: None,
+        replayed,
+    })
 }

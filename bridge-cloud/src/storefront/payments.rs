@@ -15,6 +15,7 @@ use bridge_protocol::domain::{
     Brand, KeyDigest, OrderId, PaymentId, PaymentState, RefundId, RefundState, UnixMicros,
 };
 use bridge_protocol::order_link::sender::{Answer, Rejected};
+use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Refusal, to_idc};
 use bridge_protocol::wire::payment::{self, AskPayment, Pay, Refund};
 use bridge_runtime::clock;
@@ -24,6 +25,7 @@ use rand::RngExt as _;
 use serde_json::{Value, json};
 
 use super::Worker;
+use super::audit;
 use super::orders::{AskBy, IDEMPOTENCY_REPLAYED, idempotency_key, order_id, refused, unavailable};
 use super::problem::{Kind, Problem};
 use super::router::InPath;
@@ -65,7 +67,8 @@ pub(super) async fn submit_payment(
         currency: request.amount.currency().to_string(),
         payment_key: request.payment_key.as_str().to_owned(),
     };
-    let answer = worker.shared.payments.submit(order, to_idc::Kind::Pay(pay)).await;
+    let header = Header { brand: shop.brand.clone(), order, key };
+    let answer = carry(worker.clone(), header, payment, to_idc::Kind::Pay(pay)).await?;
     let place = Place { brand: &shop.brand, order, payment, key: Some(key) };
     let Some(stands) = stands(answer, &place)? else { return Ok(unknown(&place)) };
     let place = Place { payment: stands.payment, key: None, ..place };
@@ -148,7 +151,8 @@ pub(super) async fn submit_refund(
         currency: request.amount.currency().to_string(),
         reason: request.reason,
     };
-    let answer = worker.shared.payments.submit(order, to_idc::Kind::Refund(refund)).await;
+    let header = Header { brand: shop.brand.clone(), order, key };
+    let answer = carry(worker.clone(), header, payment, to_idc::Kind::Refund(refund)).await?;
     let place = Place { brand: &shop.brand, order, payment, key: None };
     if matches!(answer, Ok(Answer::Refused(Refusal::NotFound))) {
         return Err(unknown_payment());
@@ -179,12 +183,32 @@ impl Worker {
     fn admit_payment(&self) -> Result<(), Problem> {
         let shared = &self.shared;
         admission::admit_write(
-            shared.payments.load(),
+            admission::Load { audit_writable: shared.audit.is_writable(), ..shared.payments.load() },
             shared.payments_queue_max,
             shared.shutdown.is_draining(),
         )
         .map_err(unavailable)
     }
+}
+
+/// A write's way to the data centre and back: in the audit log before it is sent, and again before its answer is told.
+///
+/// It is a task of its own, so that a caller that cuts its connection takes no answer out of the log.
+async fn carry(
+    worker: Arc<Worker>,
+    header: Header,
+    payment: PaymentId,
+    kind: to_idc::Kind,
+) -> Result<Result<Answer, Rejected>, Problem> {
+    let way = tokio::spawn(async move {
+        let shared = &worker.shared;
+        let logged = audit::payment_sent(&shared.audit, &header, payment, kind).await;
+        let logged = logged.map_err(|_| unavailable(NotAdmitted::NoAuditLog))?;
+        let answer = shared.payments.submit(header.order, logged.into_kind()).await;
+        Ok(audit::payment_answered(&shared.audit, &header, payment, answer).await)
+    });
+    // It ends early only with the process, and then nobody can tell what became of it.
+    way.await.unwrap_or_else(|_| Err(unavailable(NotAdmitted::Draining)))
 }
 
 /// How a payment stands, by an answer whose parts fit together.

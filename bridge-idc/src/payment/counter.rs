@@ -7,11 +7,13 @@ use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Reply, Token};
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::ToIdc;
+use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::telemetry::metrics::{Metrics, Queue};
 use bridge_runtime::tunnel::LinkSender;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::audit::{self, About};
 use super::desk::{Asked, Desk, Output};
 use super::service::{End, Payments};
 use super::toss::Toss;
@@ -25,6 +27,7 @@ pub struct Counter {
     desk: Desk,
     keys: Keyring,
     service: Option<Service>,
+    audit: AuditLog,
     ends: mpsc::Sender<(Token, End)>,
     metrics: Arc<Metrics>,
 }
@@ -38,13 +41,14 @@ impl Counter {
         window_max: usize,
         keys: Keyring,
         service: Option<Service>,
+        audit: AuditLog,
         metrics: Arc<Metrics>,
     ) -> (Self, Ends) {
         let (ends, received) = mpsc::channel(window_max.max(1));
         if service.is_some() {
             metrics.set_queue_limit(Queue::PaymentsInFlight, window_max);
         }
-        (Self { desk: Desk::new(window_max), keys, service, ends, metrics }, received)
+        (Self { desk: Desk::new(window_max), keys, service, audit, ends, metrics }, received)
     }
 
     /// Requests received and not yet answered.
@@ -89,11 +93,17 @@ impl Counter {
 
     fn ask(&self, token: Token, asked: Asked) {
         let Some(service) = self.service.clone() else { return };
-        let ends = self.ends.clone();
+        let (ends, log) = (self.ends.clone(), self.audit.clone());
         tokio::spawn(async move {
             let end = match asked {
-                Asked::Pay(pay) => service.pay(&pay).await,
-                Asked::Refund(refund) => service.refund(&refund).await,
+                Asked::Pay(pay) => match audit::received(&log, About::of_payment(&pay)).await {
+                    Ok(logged) => logged.answered(&log, service.pay(&pay).await).await,
+                    Err(refused) => refused,
+                },
+                Asked::Refund(refund) => match audit::received(&log, About::of_refund(&refund)).await {
+                    Ok(logged) => logged.answered(&log, service.refund(&refund).await).await,
+                    Err(refused) => refused,
+                },
                 Asked::LookUp { brand, order, payment, key } => {
                     service.look_up(&brand, order, payment, key).await
                 }

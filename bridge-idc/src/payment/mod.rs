@@ -27,6 +27,9 @@ mod reconcile;
 /// Whom to answer on the payment lane.
 pub mod desk;
 
+/// What of a payment is in the audit log before it goes on.
+mod audit;
+
 /// The shell around that.
 pub mod counter;
 

@@ -14,6 +14,10 @@ use crate::domain::{Brand, KeyDigest, OrderId, UnixMicros};
 /// its key on the way, or turned away at the IDC's door before it was looked at.
 const NOT_TAKEN: [&str; 4] = ["not-sent", "full", "in-progress", "busy"];
 
+/// How a payment or a refund ends, for certain.
+const MONEY: [&str; 7] =
+    ["paid", "declined", "not-paid", "partially-refunded", "refunded", "done", "refused"];
+
 /// What both logs say, put together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reconciled {
@@ -223,10 +227,10 @@ impl Reconciler {
 
     /// What is wrong with a request, the gravest thing first.
     fn judge(&self, Request { cloud, idc, .. }: &Request) -> Option<What> {
-        let answers = || cloud.ended.iter().filter(|answered| answered.position.is_some());
+        let mut answers = cloud.ended.iter().filter(|answered| decides(answered));
         let committed = idc.ended.first();
-        if let Some(answered) = answers().find(|answered| committed.is_none_or(|is| !same_end(is, answered)))
-        {
+        let is_committed = |answered: &&Ended| idc.ended.iter().any(|is| same_end(is, answered));
+        if let Some(answered) = answers.find(|answered| !is_committed(answered)) {
             let answered = answered.outcome.clone();
             return Some(match committed {
                 None => What::NeverCommitted { answered },
@@ -319,6 +323,11 @@ impl Told {
         self.first.get_or_insert(index);
         self.last = Some((index, at));
     }
+}
+
+/// Whether an answer says how something ended: an order's has a place in the ledger, a payment's tells of money.
+fn decides(answered: &Ended) -> bool {
+    answered.position.is_some() || (answered.payment.is_some() && MONEY.contains(&answered.outcome.as_str()))
 }
 
 fn same_end(committed: &Ended, answered: &Ended) -> bool {

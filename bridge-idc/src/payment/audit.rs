@@ -1,0 +1,80 @@
+//! What the audit log has of a payment before the gateway is asked, and of how it ended before the cloud hears it (promise P8).
+
+use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event, Word};
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId};
+use bridge_protocol::wire::order::Refusal;
+use bridge_runtime::audit_log::AuditLog;
+use bridge_runtime::clock;
+
+use super::service::End;
+use super::{PayAsked, RefundAsked};
+
+/// What a request is about.
+#[derive(Debug, Clone)]
+pub(super) struct About {
+    action: &'static str,
+    brand: Brand,
+    order: OrderId,
+    key: KeyDigest,
+    payment: PaymentId,
+}
+
+/// A request that is in the audit log; only [`received`] makes one.
+pub(super) struct Logged(About);
+
+impl About {
+    /// A charge.
+    pub(super) fn of_payment(asked: &PayAsked) -> Self {
+        let PayAsked { brand, key, charge, .. } = asked;
+        let (order, payment) = (charge.order, charge.payment);
+        Self { action: "pay", brand: brand.clone(), order, key: *key, payment }
+    }
+
+    /// A refund.
+    pub(super) fn of_refund(asked: &RefundAsked) -> Self {
+        let RefundAsked { brand, key, order, payment, .. } = asked;
+        Self { action: "refund", brand: brand.clone(), order: *order, key: *key, payment: *payment }
+    }
+
+    fn ended(&self, outcome: &str, payment: PaymentId, replayed: bool) -> Ended {
+        let Self { brand, order, key, .. } = self.clone();
+        let payment = Some(Word::of(&payment.to_string()));
+        Ended { brand, key, order, outcome: Word::of(outcome), payment, position: None, replayed }
+    }
+}
+
+/// Logs that a request has come. Without that nothing is done about it.
+pub(super) async fn received(log: &AuditLog, about: About) -> Result<Logged, End> {
+    let About { action, brand, order, key, payment } = about.clone();
+    let payment = Some(Word::of(&payment.to_string()));
+    let carried =
+        Carried { action: Word::of(action), brand, bytes: 0, ciphertext: None, key, order, payment };
+    match log.append(&[Entry::new(clock::now(), Event::PaymentReceived(carried))]).await {
+        Ok(_) => Ok(Logged(about)),
+        Err(_) => Err(End::Refused(Refusal::DatabaseDown)),
+    }
+}
+
+impl Logged {
+    /// Logs how it ended; what may be told. If it cannot be logged nobody is told, and whoever asked asks again.
+    pub(super) async fn answered(self, log: &AuditLog, end: End) -> End {
+        let event = match &end {
+            End::Stands { payment, refund, replayed } => {
+                let refund = refund.and_then(|id| payment.refunds.iter().find(|refund| refund.refund == id));
+                let outcome = refund.map_or(payment.state.code(), |refund| refund.state.code());
+                Event::PaymentCommitted(self.0.ended(outcome, payment.charge.payment, *replayed))
+            }
+            End::Refused(refusal) => {
+                Event::PaymentAnswered(self.0.ended(refusal.code(), self.0.payment, false))
+            }
+            End::Unknown => return End::Unknown,
+        };
+        match log.append(&[Entry::new(clock::now(), event)]).await {
+            Ok(_) => end,
+            Err(error) => {
+                tracing::warn!(payment = %self.0.payment, %error, "log how a payment ended: nobody is told before it is asked about again");
+                End::Unknown
+            }
+        }
+    }
+}
