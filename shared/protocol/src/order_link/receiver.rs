@@ -277,6 +277,7 @@ mod tests {
 
     use super::*;
     use crate::domain::UnixMicros;
+    use crate::wire::payment::{Pay, Refund};
 
     fn cancel(request: u64, sequence: u64, key: u8) -> ToIdc {
         let order = OrderId::new(UnixMicros::new(1), [key; 10]);
@@ -352,6 +353,38 @@ mod tests {
         receiver.handle_link_down(LinkId(1));
         assert_eq!(receiver.under_way(), 1);
         assert!(receiver.answer(token, busy()).is_empty());
+    }
+
+    #[test]
+    fn a_refund_under_the_key_of_its_payment_is_a_request_of_its_own() {
+        let mut receiver = Receiver::new(8);
+        let id = Bytes::copy_from_slice(OrderId::new(UnixMicros::new(1), [7; 10]).as_bytes());
+        let (brand, key, currency) = ("shoes".to_owned(), Bytes::copy_from_slice(&[7; 32]), "KRW".to_owned());
+        let pay = to_idc::Kind::Pay(Pay {
+            brand: brand.clone(),
+            order: id.clone(),
+            key: key.clone(),
+            payment: id.clone(),
+            amount: 1,
+            currency: currency.clone(),
+            payment_key: "tgen_1".to_owned(),
+        });
+        let refund = to_idc::Kind::Refund(Refund {
+            brand,
+            order: id.clone(),
+            key,
+            payment: id.clone(),
+            refund: id,
+            amount: 1,
+            currency,
+            reason: "it came back".to_owned(),
+        });
+        let send =
+            |sequence, kind: &to_idc::Kind| ToIdc { request: sequence, kind: Some(kind.clone()), sequence };
+        deliver(&mut receiver, 1, send(1, &pay));
+        deliver(&mut receiver, 1, send(2, &refund));
+        assert_eq!(receiver.handle_message(LinkId(1), 0, send(3, &pay)), Received::Duplicate);
+        assert_eq!(receiver.handle_message(LinkId(1), 0, send(4, &refund)), Received::Duplicate);
     }
 
     #[test]

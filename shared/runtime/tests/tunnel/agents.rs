@@ -127,8 +127,13 @@ impl Home {
     }
 
     /// Knows the feed.
-    pub(crate) fn feeding(mut self) -> Self {
-        self.features.push(bridge_protocol::wire::feed::FEATURE.to_owned());
+    pub(crate) fn feeding(self) -> Self {
+        self.knowing(bridge_protocol::wire::feed::FEATURE)
+    }
+
+    /// Says in its hello that it knows a feature.
+    pub(crate) fn knowing(mut self, feature: &str) -> Self {
+        self.features.push(feature.to_owned());
         self
     }
 

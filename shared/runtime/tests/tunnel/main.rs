@@ -20,4 +20,6 @@ mod links;
 
 mod feed;
 
+mod payments;
+
 mod misbehaviour;

@@ -1,0 +1,61 @@
+//! The payment lane: there between two agents that both know payments, and no other peer ever sees it.
+
+use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
+use bridge_protocol::wire::order::ToCloud;
+use bridge_protocol::wire::payment::FEATURE;
+use bridge_runtime::identity::Role;
+use bridge_runtime::tunnel::{LinkUp, TunnelEvent};
+
+use crate::agents::{Agent, Home, ca, issue};
+
+/// A cloud agent that listens and an IDC agent that dials it, each with its features, and their link.
+async fn pair(cloud: &[&str], idc: &[&str]) -> ([Agent; 2], [LinkUp; 2]) {
+    let ca = ca();
+    let home = |role, name, features: &[&str]| {
+        let home = Home::new(&ca, &issue(&ca, role, name));
+        features.iter().fold(home, |home, feature| home.knowing(feature))
+    };
+    let mut cloud = home(Role::Cloud, "shop", cloud).listening().start(Role::Cloud);
+    let mut idc = home(Role::Idc, "vault", idc).dialling(cloud.address()).start(Role::Idc);
+    let up = [cloud.up().await, idc.up().await];
+    ([cloud, idc], up)
+}
+
+fn message(request: u64) -> ToCloud {
+    ToCloud { request, kind: None }
+}
+
+#[tokio::test]
+async fn between_two_agents_that_know_payments_the_lane_carries_frames_both_ways_beside_the_feed() {
+    let both = [FEATURE, bridge_protocol::wire::feed::FEATURE];
+    let ([mut cloud, mut idc], [to_idc, to_cloud]) = pair(&both, &both).await;
+    for (up, receiver) in [(&to_idc, &mut idc), (&to_cloud, &mut cloud)] {
+        assert!(up.payments);
+        for request in 0..100 {
+            let bytes = frame::to_bytes(&message(request), ORDER_FRAME_BYTES_MAX).unwrap();
+            up.sender.send_payment(&bytes).unwrap();
+        }
+        for request in 0..100 {
+            let payload = receiver
+                .next(|event| match event {
+                    TunnelEvent::PaymentFrame { payload, .. } => Some(payload),
+                    TunnelEvent::Frame { .. } => panic!("it came on an order lane"),
+                    _ => None,
+                })
+                .await;
+            assert_eq!(frame::decode::<ToCloud>(payload).unwrap(), message(request));
+        }
+    }
+    assert!(cloud.handle.status()[0].payments && cloud.handle.status()[0].feed);
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_know_payments_gets_its_link_without_the_lane() {
+    let feed = bridge_protocol::wire::feed::FEATURE;
+    for (cloud, idc) in [(vec![FEATURE, feed], vec![feed]), (vec![], vec![FEATURE]), (vec![FEATURE], vec![])]
+    {
+        let ([cloud, idc], ups) = pair(&cloud, &idc).await;
+        assert!(ups.iter().all(|up| !up.payments));
+        assert!(!cloud.handle.status()[0].payments && !idc.handle.status()[0].payments);
+    }
+}
