@@ -9,7 +9,8 @@ use bridge_tests::http::{Answer, Client};
 use bridge_tests::process::free_address;
 use bridge_tests::sandbox::{Mischief, Rates, SECRET_KEY, Sandbox, Webhooks};
 use bridge_tests::site::{Bridge, Site};
-use common::{PATIENCE, Shop, configure, metric, order_at, site, until};
+use common::{PATIENCE, Shop, configure, judged, metric, order_at, site, until};
+use http::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -67,7 +68,8 @@ impl Checkout {
 
     async fn post(&mut self, path: &str, key: &str, body: &Value) -> Result<Answer> {
         let token = self.shop.token().to_owned();
-        Ok(self.client.post(path, Some(&token), Some(key), body.to_string().into()).await?)
+        let answer = self.client.post(path, Some(&token), Some(key), body.to_string().into()).await?;
+        judged(self.site.storefront, Method::POST, path, answer).await
     }
 
     async fn pay(&mut self, order: &str, key: &str) -> Result<Answer> {

@@ -9,6 +9,9 @@ mod catalogue;
 /// Orders.
 mod orders;
 
+/// Payments.
+mod payments;
+
 /// The shapes of bodies.
 mod schemas;
 
@@ -30,7 +33,8 @@ pub(super) fn bytes<'a>(brands: impl Iterator<Item = &'a str>) -> Bytes {
 
 fn document(brands: &[&str]) -> Value {
     let mut paths = Map::new();
-    let operations = [catalogue::operations(), orders::operations(), vec![this_one()]];
+    let operations =
+        [catalogue::operations(), orders::operations(), payments::operations(), vec![this_one()]];
     for mut operation in operations.into_iter().flatten() {
         operation
             .parameters
@@ -45,7 +49,7 @@ fn document(brands: &[&str]) -> Value {
         "info": {
             "title": "Bridge, at the storefront",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Catalogue reads from a replica beside the storefront, and orders that the data centre commits.",
+            "description": "Catalogue reads from a replica beside the storefront; orders and payments that the data centre commits.",
             "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "This agent"}],

@@ -2,7 +2,8 @@
 
 use bridge_protocol::domain::body::{ADDRESS_LINES_MAX, PERSONAL_CHARS_MAX};
 use bridge_protocol::domain::order::{LINES_MAX, Quantity};
-use bridge_protocol::domain::{Money, Outcome};
+use bridge_protocol::domain::payment_body::REASON_CHARS_MAX;
+use bridge_protocol::domain::{Money, Outcome, PaymentKey, PaymentState, RefundState};
 use serde_json::{Value, json};
 
 use super::super::problem::Kind;
@@ -17,6 +18,17 @@ pub(super) fn all() -> Value {
     let moment = json!({"type": "string", "format": "date-time"});
     let moment_or_null = json!({"type": ["string", "null"], "format": "date-time"});
     let order = json!({"type": "string", "format": "uuid"});
+    let id = json!({"type": "string", "format": "uuid"});
+    let positive = json!({"allOf": [schema("Money"), {"properties": {"amount": {"minimum": 1}}}]});
+    let payment_states: Vec<&str> = PaymentState::ALL.iter().map(|state| state.code()).collect();
+    let refund_states: Vec<&str> = RefundState::ALL.iter().map(|state| state.code()).collect();
+    let payment = json!({
+        "payment": id, "order": order, "state": {"type": "string", "enum": payment_states}, "amount": schema("Money"),
+        "refunded": schema("Money"), "created_at": moment, "refunds": {"type": "array", "items": schema("Refund")},
+        "code": text("The gateway's reason, where it refused"),
+    });
+    let mut refunded = payment.clone();
+    refunded["refund"] = schema("Refund");
     let position = json!({"type": "integer", "description": "The ledger's number for the outcome"});
     json!({
         "Brand": {"type": "string", "pattern": "^[a-z0-9-]{1,32}$"},
@@ -96,12 +108,35 @@ pub(super) fn all() -> Value {
             "order": order, "state": {"type": "string", "enum": states}, "position": position, "committed_at": moment,
             "lines": {"type": "array", "items": schema("OrderLine")}, "shipping_fee": schema("Money"), "total": schema("Money"),
         }), &["order", "state"]),
+        "Pay": closed(json!({
+            "amount": positive,
+            "payment_key": {"type": "string", "minLength": 1, "maxLength": PaymentKey::CHARS_MAX,
+                "description": "The gateway's token for this payment; a card number is refused"},
+        }), &["amount", "payment_key"]),
+        "RefundOf": closed(json!({
+            "amount": positive,
+            "reason": {"type": "string", "minLength": 1, "maxLength": REASON_CHARS_MAX, "description": "Never personal"},
+        }), &["amount", "reason"]),
+        "Payment": closed(payment, &["payment", "order", "state", "amount", "refunded", "created_at", "refunds"]),
+        "Refunded": closed(
+            refunded,
+            &["payment", "order", "state", "amount", "refunded", "created_at", "refunds", "refund"],
+        ),
+        "Refund": closed(json!({
+            "refund": id, "state": {"type": "string", "enum": refund_states}, "amount": schema("Money"),
+            "automatic": {"type": "boolean", "description": "Bridge gave it back by itself, since the order cannot be honoured"},
+            "created_at": moment, "code": text("The gateway's reason, where it refused"),
+        }), &["refund", "state", "amount", "automatic", "created_at"]),
+        "PaymentUnknown": closed(json!({
+            "payment": id, "order": order, "state": {"type": "string", "enum": ["unknown"]},
+        }), &["payment", "order", "state"]),
         "Problem": closed(json!({
             "type": {"type": "string", "enum": types}, "title": text("The same for every problem of its type"),
             "status": {"type": "integer"}, "detail": text("What is particular to this one; never a value that was sent"),
             "request_id": text("Names the request in logs"),
             "errors": {"type": "array", "items": schema("FieldError")},
-            "sku": schema("Sku"), "unit_price": schema("Money"), "order": order,
+            "sku": schema("Sku"), "unit_price": schema("Money"), "order": order, "payment": id,
+            "code": text("The gateway's own code, where it has one that is known"),
         }), &["type", "title", "status", "detail", "request_id"]),
         "FieldError": closed(json!({
             "pointer": text("JSON pointer (RFC 6901) into the request's body"), "detail": text("What would be right"),

@@ -16,7 +16,7 @@ const NOT_TAKEN: [&str; 4] = ["not-sent", "full", "in-progress", "busy"];
 
 /// How a payment or a refund ends, for certain.
 const MONEY: [&str; 7] =
-    ["paid", "declined", "not-paid", "partially-refunded", "refunded", "done", "refused"];
+    ["paid", "declined", "not_paid", "partially_refunded", "refunded", "done", "refused"];
 
 /// What both logs say, put together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

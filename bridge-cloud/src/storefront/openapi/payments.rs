@@ -1,0 +1,78 @@
+//! The paths of payments.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::super::problem::Kind;
+use super::super::router;
+use super::orders::write;
+use super::{Operation, optional, schema};
+
+pub(super) fn operations() -> Vec<Operation> {
+    let mut pay = write("post", router::PAY, "payOrder", "Charge for an order");
+    pay.body = Some(schema("Pay"));
+    pay.answer(StatusCode::CREATED, "Money moved, for certain", schema("Payment"));
+    pay.problems.extend([
+        Kind::PaymentDeclined,
+        Kind::UnknownOrder,
+        Kind::OrderNotPayable,
+        Kind::WrongAmount,
+        Kind::AlreadyPaid,
+        Kind::PaymentInProgress,
+    ]);
+    for operation in ["readPayment", "refundPayment"] {
+        let parameters = json!({
+            "brand": "$request.path.brand", "order": "$request.path.order", "payment": "$response.body#/payment",
+        });
+        pay.link(StatusCode::CREATED, operation, parameters);
+    }
+    let mut refund = write("post", router::REFUND, "refundPayment", "Give money back, all of it or a part");
+    refund.body = Some(schema("RefundOf"));
+    refund.answer(StatusCode::CREATED, "It is given back", schema("Refunded"));
+    refund.problems.extend([
+        Kind::UnknownPayment,
+        Kind::UnknownOrder,
+        Kind::RefundTooLarge,
+        Kind::RefundRefused,
+    ]);
+    for operation in [&mut pay, &mut refund] {
+        operation.answer(
+            StatusCode::ACCEPTED,
+            "Nobody can tell yet: ask at its Location",
+            json!({"anyOf": [schema("Payment"), schema("Refunded"), schema("PaymentUnknown")]}),
+        );
+        for status in [StatusCode::CREATED, StatusCode::ACCEPTED] {
+            operation.header(status, "Location", "The payment", json!({"type": "string"}));
+        }
+        operation.header(StatusCode::ACCEPTED, "Retry-After", "Seconds", json!({"type": "integer"}));
+        operation.problems.extend([
+            Kind::UnsupportedMediaType,
+            Kind::BodyTooLarge,
+            Kind::BodyTooSlow,
+            Kind::BodyIncomplete,
+            Kind::InvalidPayment,
+        ]);
+    }
+
+    let mut read =
+        Operation::new("get", router::PAYMENT, "readPayment", "How a payment stands, and its refunds");
+    read.needs_token = true;
+    read.parameters.push(optional(
+        "query",
+        "key",
+        "The idempotency key's digest, as a Location has it",
+        json!({"type": "string", "pattern": "^[0-9a-f]{64}$"}),
+    ));
+    let stands: Value = json!({"anyOf": [schema("Payment"), schema("PaymentUnknown")]});
+    read.answer(StatusCode::OK, "Its state", stands);
+    read.problems.extend([
+        Kind::NoSuchPath,
+        Kind::Unauthorized,
+        Kind::UnknownBrand,
+        Kind::UnknownOrder,
+        Kind::UnknownPayment,
+        Kind::Busy,
+        Kind::Unavailable,
+    ]);
+    vec![pay, read, refund]
+}
