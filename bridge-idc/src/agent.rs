@@ -6,18 +6,18 @@
 
 use std::collections::VecDeque;
 
-use bridge_protocol::audit::entry::{Carried, Digest, Ended, Entry, Event, Word};
+use bridge_protocol::audit::Entry;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Delivery, Received, Receiver, Reply, Token};
 use bridge_protocol::seal::opening::Opener;
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Refusal, Refused, State, ToIdc, to_cloud};
-use bytes::Bytes;
 use rand::Rng;
 
 use crate::auditing::{Auditing, Round};
 use crate::ledger::{self, Batch, Committed};
+use crate::log_entry;
 use crate::open::{self, OpenFailure};
 use crate::planner::Request;
 use crate::receipt;
@@ -174,7 +174,7 @@ impl Agent {
             {
                 Received::Deliver(token, Delivery::Place(received)) => {
                     let (header, ciphertext) = (received.header(), &received.envelope().ciphertext);
-                    let entry = received_entry(now, "place", header, Some(ciphertext));
+                    let entry = log_entry::received(now, "place", header, Some(ciphertext));
                     if self.doubtful {
                         return self.turn_away(token, entry, header, Refusal::DatabaseDown);
                     }
@@ -188,7 +188,7 @@ impl Agent {
                     }
                 }
                 Received::Deliver(token, Delivery::Cancel(header)) => {
-                    let entry = received_entry(now, "cancel", &header, None);
+                    let entry = log_entry::received(now, "cancel", &header, None);
                     if self.doubtful {
                         return self.turn_away(token, entry, &header, Refusal::DatabaseDown);
                     }
@@ -210,7 +210,12 @@ impl Agent {
                 for then in self.auditing.handle_durable() {
                     match then {
                         Then::Commit(token, request) if self.doubtful => {
-                            self.refuse_logged(now, token, header_of(&request), Refusal::DatabaseDown);
+                            self.refuse_logged(
+                                now,
+                                token,
+                                log_entry::header_of(&request),
+                                Refusal::DatabaseDown,
+                            );
                         }
                         Then::Commit(token, request) => self.waiting.push_back((token, *request)),
                         Then::Answer(token, kind) => self.answer(token, kind),
@@ -225,7 +230,7 @@ impl Agent {
                 for (((token, header), end), answer) in
                     requests.into_iter().zip(committed.answers()).zip(answers)
                 {
-                    self.auditing.wait(vec![ended_entry(now, header, end)], Then::Answer(token, answer));
+                    self.auditing.wait(vec![log_entry::ended(now, header, end)], Then::Answer(token, answer));
                 }
             }
             Input::Batch(BatchEnd::NotCommitted) => {
@@ -243,7 +248,7 @@ impl Agent {
                 self.doubtful = true;
                 // What only waited has had no effect, and its callers can be told so at once.
                 for (token, request) in std::mem::take(&mut self.waiting) {
-                    self.refuse_logged(now, token, header_of(&request), Refusal::DatabaseDown);
+                    self.refuse_logged(now, token, log_entry::header_of(&request), Refusal::DatabaseDown);
                 }
                 let tokens = std::mem::take(&mut self.committing).into_iter().map(|(token, _)| token);
                 self.waiting = tokens.zip(batch.requests).collect();
@@ -274,7 +279,7 @@ impl Agent {
         let size = self.waiting.len().min(self.limits.batch_max);
         let mut requests = Vec::with_capacity(size);
         for (token, request) in self.waiting.drain(..size) {
-            self.committing.push((token, header_of(&request)));
+            self.committing.push((token, log_entry::header_of(&request)));
             requests.push(request);
         }
         Some(Batch { requests, at })
@@ -282,14 +287,14 @@ impl Agent {
 
     /// Answers a request that has had no effect, once both that it came and that are in the audit log.
     fn turn_away(&mut self, token: Token, received: Entry, header: &Header, refusal: Refusal) {
-        let end = ended_entry(received.at, header.clone(), &ledger::Answer::Refused(refusal));
+        let end = log_entry::ended(received.at, header.clone(), &ledger::Answer::Refused(refusal));
         let kind = to_cloud::Kind::Refused(Refused { refusal: refusal.into() });
         self.auditing.wait(vec![received, end], Then::Answer(token, kind));
     }
 
     /// Refuses a request that is in the audit log, once that it is refused is there as well.
     fn refuse_logged(&mut self, now: UnixMicros, token: Token, header: Header, refusal: Refusal) {
-        let end = ended_entry(now, header, &ledger::Answer::Refused(refusal));
+        let end = log_entry::ended(now, header, &ledger::Answer::Refused(refusal));
         let kind = to_cloud::Kind::Refused(Refused { refusal: refusal.into() });
         self.auditing.wait(vec![end], Then::Answer(token, kind));
     }
@@ -322,46 +327,6 @@ impl Agent {
     fn refuse(&mut self, token: Token, refusal: Refusal) {
         self.answer(token, to_cloud::Kind::Refused(Refused { refusal: refusal.into() }));
     }
-}
-
-fn header_of(request: &Request) -> Header {
-    Header { brand: request.brand.clone(), order: request.action.order(), key: request.key }
-}
-
-/// The entry of a request that has come.
-fn received_entry(at: UnixMicros, action: &str, header: &Header, ciphertext: Option<&Bytes>) -> Entry {
-    let Header { brand, order, key } = header.clone();
-    let bytes = ciphertext.map_or(0, |ciphertext| ciphertext.len() as u64);
-    let ciphertext = ciphertext.map(|ciphertext| Digest::of(ciphertext));
-    let action = Word::of(action);
-    let carried = Carried { action, brand, bytes, ciphertext, key, order, payment: None };
-    Entry::new(at, Event::OrderReceived(carried))
-}
-
-/// The entry of what a request came to.
-fn ended_entry(at: UnixMicros, header: Header, end: &ledger::Answer) -> Entry {
-    let Header { brand, order, key } = header;
-    let ended = |outcome: &str| Ended {
-        brand,
-        key,
-        order,
-        outcome: Word::of(outcome),
-        payment: None,
-        position: None,
-        replayed: false,
-    };
-    Entry::new(
-        at,
-        match end {
-            ledger::Answer::Settled { receipt, replayed } => Event::OrderCommitted(Ended {
-                order: receipt.order,
-                position: Some(receipt.position),
-                replayed: *replayed,
-                ..ended(receipt.outcome.code())
-            }),
-            ledger::Answer::Refused(refusal) => Event::OrderAnswered(ended(refusal.code())),
-        },
-    )
 }
 
 #[cfg(test)]

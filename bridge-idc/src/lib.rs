@@ -11,6 +11,9 @@ pub mod agent;
 // What waits for the audit log: the receipt of a request before its commit, its outcome before its answer.
 pub mod auditing;
 
+// The entries themselves.
+mod log_entry;
+
 // From a sealed order to a request that can be decided; personal data is encrypted again at once.
 pub mod open;
 

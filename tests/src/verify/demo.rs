@@ -19,6 +19,7 @@ struct Report {
     stock_balanced: bool,
     personal_values_planted: u64,
     personal_values_found: u64,
+    audit_verified: bool,
 }
 
 #[derive(Deserialize)]
@@ -48,6 +49,7 @@ pub(super) fn judge(json: &[u8]) -> Result<()> {
     ensure!(report.stock_balanced, "the stock is not what was ordered");
     ensure!(report.personal_values_planted > 0, "no personal value was planted, so none could be found");
     ensure!(report.personal_values_found == 0, "{} personal values were found", report.personal_values_found);
+    ensure!(report.audit_verified, "the audit logs do not verify, or differ");
     ensure!(report.passed, "the demo says that something is not as promised");
     Ok(())
 }
@@ -61,6 +63,7 @@ mod tests {
     fn report() -> Value {
         json!({
             "passed": true, "stock_balanced": true, "personal_values_planted": 9, "personal_values_found": 0,
+            "audit_verified": true,
             "orders": {"placed": 7, "committed": 5, "sold_out": 2, "refused": 0, "unknown": 0, "replayed": 0},
             "orders_per_s": 3, "page_views": 4, "reads": 8, "read_errors": 0, "reads_per_s": 2, "replica_equal": true,
             "read_p50_ms": 0.2, "read_p99_ms": 0.4, "freshness_changes": 5, "freshness_p99_ms": 9.5,
@@ -75,6 +78,7 @@ mod tests {
             ("/stock_balanced", json!(false)),
             ("/personal_values_planted", json!(0)),
             ("/personal_values_found", json!(1)),
+            ("/audit_verified", json!(false)),
             ("/orders/placed", json!(8)),
             ("/orders/sold_out", json!(1)),
             ("/orders", json!({"placed": 7, "committed": 5, "sold_out": 1, "refused": 0, "unknown": 1})),
