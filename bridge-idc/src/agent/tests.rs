@@ -1,10 +1,12 @@
 //! The agent, one input at a time.
 
+use bridge_protocol::audit::Event;
 use bridge_protocol::domain::body::OrderRequest;
 use bridge_protocol::domain::{Currency, IdempotencyKey, Money, Sku};
 use bridge_protocol::receipt::{self, Receipt};
 use bridge_protocol::seal::sealing::{Header, SealingSession};
 use bridge_protocol::wire::order::{Cancel, Envelope, Terms, ToCloud, to_idc};
+use bytes::Bytes;
 use prost::Message as _;
 
 use super::*;
