@@ -26,6 +26,7 @@ pub mod wiretap;
 pub mod histogram;
 pub mod http;
 pub mod load;
+pub mod payers;
 pub mod views;
 
 // What came of it.

@@ -26,6 +26,8 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::audits::Audits;
 use crate::books::Books;
@@ -34,9 +36,11 @@ use crate::freshness::Probe;
 use crate::http::percent_encoded;
 use crate::load::{self, replay};
 use crate::made_up;
+use crate::payers::{self, Paid, Till};
 use crate::plan::{Plan, StockRow};
 use crate::postgres::Postgres;
 use crate::process::{Programs, Running};
+use crate::sandbox;
 use crate::site::{Bridge, Site};
 
 pub use options::Options;
@@ -51,6 +55,23 @@ use shop::{Input, Shop};
 const LONELY_ORDERS: usize = 300;
 /// The brand and SKU whose stock the freshness probe changes.
 const PROBE: &str = "probe";
+/// Orders of the launch that are paid.
+const PAYMENTS: usize = 400;
+/// Shoppers who pay at the same time.
+const PAYERS: usize = 16;
+/// How long one of them tries.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Long enough that both sides give the link up.
+const LINE_IS_CUT: Duration = Duration::from_secs(3);
+/// What the gateway does wrong, of a thousand requests.
+const MISBEHAVING: sandbox::Rates = sandbox::Rates {
+    seed: 0,
+    decline: 50,
+    hang_before: 10,
+    hang_after: 10,
+    fail_before: 20,
+    fail_after: 150,
+};
 /// From one of its changes to the next.
 const PROBE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -78,6 +99,9 @@ struct Show {
     plans: [Arc<Plan>; 4],
     input: Input,
     launch: Launch,
+    paid: Paid,
+    /// The gateway, which `--keep` goes on to answer.
+    _till: Till,
     again: load::Report,
     commits: Commits,
     rates: Rates,
@@ -119,6 +143,8 @@ async fn play(options: &Options) -> Result<Show> {
         site.import(plan).await?;
     }
 
+    let till = Till::open(&site, sandbox::Rates { seed: options.seed, ..MISBEHAVING }).await?;
+
     tell("starting both agents");
     let bridge = site.start().await?;
     let probe = probe(&site);
@@ -128,6 +154,7 @@ async fn play(options: &Options) -> Result<Show> {
     // On the heap: with all that goes on at the same time it is a large future.
     let launch = Box::pin(launch::run(options, &site, &shop, plan, probe)).await?;
     let commits = measure::commits(&bridge.idc).await?.since(&idle);
+    let paid = Box::pin(paying(&till, &site, plan, &launch.orders)).await?;
     tell("the same steps again, under the same keys");
     let again = replay(plan, &callers(&site, plan, options.callers, "again")).await;
 
@@ -147,12 +174,37 @@ async fn play(options: &Options) -> Result<Show> {
         plans,
         input,
         launch,
+        paid,
+        _till: till,
         again,
         commits,
         rates,
         differences,
         replica_differences,
     })
+}
+
+/// Lets the launch's orders be paid at a gateway that misbehaves, while the line is cut in the middle.
+async fn paying(till: &Till, site: &Site, plan: &Plan, told: &load::Report) -> Result<Paid> {
+    let mut bills = payers::bills(told);
+    bills.truncate(PAYMENTS);
+    let all = bills.len();
+    tell(&format!(
+        "{all} payments at a gateway that declines, hangs, and takes money and then says that it failed; the line is cut meanwhile"
+    ));
+    let progress = watch::Sender::new(0);
+    let mut settled = progress.subscribe();
+    let cut = async {
+        settled.wait_for(|settled| *settled >= all / 2).await.context("the payers have ended")?;
+        site.line.cut(true);
+        sleep(LINE_IS_CUT).await;
+        site.line.cut(false);
+        anyhow::Ok(())
+    };
+    let (paid, cut) =
+        tokio::join!(till.pay(site, &plan.brand, bills, PAYERS, PATIENCE, progress.clone()), cut);
+    cut?;
+    Ok(paid)
 }
 
 /// The stock that the freshness probe changes.
@@ -220,6 +272,7 @@ impl Show {
                 database: self.site.database().kind(),
                 shop: self.shop,
                 launch: self.launch,
+                paid: self.paid,
                 again: self.again,
                 commits: self.commits,
                 rates: self.rates,

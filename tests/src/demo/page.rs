@@ -312,6 +312,9 @@ fn tables(page: &mut String, report: &Report) {
         &[
             row("the ledger is what the callers were told", [String::new(), yes(report.stock_balanced)]),
             row("the stock that is served is the ledger's", [String::new(), yes(report.replica_equal)]),
+            row("payments asked for", [String::new(), count(report.payments.asked)]),
+            row("paid, and the gateway says the same", [String::new(), count(report.payments.paid)]),
+            row("payments that nobody knows about", [String::new(), count(report.payments.unknown)]),
             row("both audit logs verify and say the same", [String::new(), yes(report.audit_verified)]),
             row(
                 "personal values found outside the IDC's memory",

@@ -16,6 +16,7 @@ use super::privacy::Privacy;
 use super::shop::{Input, Shop};
 use crate::audits::Audits;
 use crate::load::{self, Tally};
+use crate::payers::Paid;
 
 /// The demo's report; its fields are the keys of `--json`.
 #[derive(Debug, Serialize)]
@@ -62,6 +63,8 @@ pub struct Report {
     pub(super) again: Tally,
     /// Steps whose outcome was another one the second time.
     pub(super) again_changed: usize,
+    /// Of the launch's orders, at a gateway that misbehaves.
+    pub(super) payments: Paid,
     pub(super) orders_per_s: u64,
     pub(super) order_p50_ms: f64,
     pub(super) order_p99_ms: f64,
@@ -109,6 +112,7 @@ pub(super) struct Findings {
     pub(super) database: &'static str,
     pub(super) shop: Shop,
     pub(super) launch: Launch,
+    pub(super) paid: Paid,
     pub(super) again: load::Report,
     pub(super) commits: Commits,
     pub(super) rates: Rates,
@@ -170,6 +174,7 @@ impl Report {
                 .collect(),
             again: again.tally(),
             again_changed: both.filter(|(first, again)| first.outcome != again.outcome).count(),
+            payments: found.paid,
             orders_per_s: first.per_second(),
             order_p50_ms: ms(first.latency.quantile(500)),
             order_p99_ms: ms(first.latency.quantile(990)),
@@ -214,6 +219,8 @@ impl Report {
             (self.orders.replayed == 0, "an order was answered as a replay the first time"),
             (self.again_changed == 0, "an outcome changed when its key came again"),
             (self.again.replayed == decided, "a key that came again was not answered as a replay"),
+            (self.payments.paid > 0 || self.orders.committed == 0, "nobody could pay"),
+            (self.payments.agrees(), "a payment stayed unknown, or the gateway's books say something else"),
             (self.stock_balanced, "the ledger is not what the callers were told"),
             (self.audit_verified, "the audit logs do not verify, or do not say the same"),
             (self.personal_values_found == 0, "personal values were found outside the IDC's memory"),
@@ -298,6 +305,7 @@ pub(super) mod tests {
                 due,
                 settled,
             },
+            paid: Paid { asked: 9, paid: 8, declined: 1, ..Paid::default() },
             again: orders(true),
             commits: Commits::default(),
             rates: Rates::default(),
@@ -323,7 +331,8 @@ pub(super) mod tests {
         assert!(report.reads_per_s > 8 * report.reads_per_s_calm, "{report}");
         assert!((5_500..6_500).contains(&report.reads_per_s_peak), "{report}");
 
-        let flaws: [fn(&mut Findings); 5] = [
+        let flaws: [fn(&mut Findings); 6] = [
+            |found| found.paid.doubled = 1,
             |found| found.audits.differing = 1,
             |found| found.launch.views.flaw(Duration::ZERO, views::Flaw::Late),
             |found| found.launch.views.arrived(Duration::ZERO),
@@ -352,6 +361,7 @@ pub(super) mod tests {
             "read_errors",
             "orders",
             "stock_balanced",
+            "payments",
             "audit_verified",
             "personal_values_found",
             "orders_per_s",

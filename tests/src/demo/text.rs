@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::audits::Audits;
+use crate::payers::Paid;
 
 use super::report::{Batches, Catalogue, Report};
 
@@ -126,6 +127,13 @@ impl Report {
             if self.replica_equal { "equal" } else { "NOT equal" }
         )?;
         write_some(f, &self.replica_differences)?;
+        let Paid { asked, paid, declined, unknown, retried, doubled, differences } = &self.payments;
+        writeln!(
+            f,
+            "Payments: {asked} asked, {paid} paid, {declined} declined, {unknown} unknown, {retried} took more than one request; \
+             {doubled} charged twice"
+        )?;
+        write_some(f, differences)?;
         let Audits { entries, agreed, differing, findings, .. } = &self.audits;
         writeln!(
             f,

@@ -9,8 +9,10 @@ use tokio::time::sleep;
 
 use super::small_disk::SmallDisk;
 use crate::audits;
+use crate::payers::Till;
 use crate::postgres::Postgres;
 use crate::process::Running;
+use crate::sandbox::Rates;
 use crate::site::{Bridge, Site};
 
 /// What goes wrong.
@@ -28,19 +30,22 @@ pub enum Fault {
     BadLine,
     /// The IDC agent stands still and then goes on, as a virtual machine that is moved.
     FreezeIdc,
+    /// The payment gateway does what it is asked for and never answers.
+    HangingGateway,
     /// The disks of both audit logs are full: nothing is taken before there is room, and reads go on.
     FullAuditDisk,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 7] = [
+    pub const ALL: [Fault; 8] = [
         Fault::KillCloud,
         Fault::KillIdc,
         Fault::KillDatabase,
         Fault::CutLine,
         Fault::BadLine,
         Fault::FreezeIdc,
+        Fault::HangingGateway,
         Fault::FullAuditDisk,
     ];
 
@@ -54,6 +59,7 @@ impl Fault {
             Fault::CutLine => "cut-line",
             Fault::BadLine => "bad-line",
             Fault::FreezeIdc => "freeze-idc",
+            Fault::HangingGateway => "hanging-gateway",
             Fault::FullAuditDisk => "full-audit-disk",
         }
     }
@@ -62,6 +68,7 @@ impl Fault {
     pub(super) async fn strike(
         self,
         site: &Site,
+        till: &Till,
         bridge: &mut Bridge,
         cluster: Option<&mut Postgres>,
     ) -> Result<()> {
@@ -97,6 +104,12 @@ impl Fault {
                 signal(&bridge.idc, Signal::STOP)?;
                 sleep(Duration::from_millis(1_500)).await;
                 signal(&bridge.idc, Signal::CONT)
+            }
+            Fault::HangingGateway => {
+                till.misbehave(Rates { hang_after: 1_000, ..Rates::default() });
+                sleep(Duration::from_secs(2)).await;
+                till.misbehave(Rates::default());
+                Ok(())
             }
             Fault::FullAuditDisk => {
                 let folders = [site.cloud_dir(), site.idc_dir()].map(|dir| audits::folder(&dir));

@@ -21,9 +21,11 @@ use crate::books::Books;
 use crate::database::Database;
 use crate::load::{self, Pace, replay_paced};
 use crate::made_up;
+use crate::payers::{self, Till};
 use crate::plan::{Plan, StockRow};
 use crate::postgres::Postgres;
 use crate::process::Programs;
+use crate::sandbox::Rates;
 use crate::search::Needles;
 use crate::site::{Bridge, Site};
 
@@ -38,6 +40,9 @@ const BETWEEN: Duration = Duration::from_secs(2);
 /// As long as a storefront would go on asking.
 const PATIENCE: Duration = Duration::from_secs(60);
 const CALLERS: usize = 64;
+/// Orders of each fault that are paid, so many at a time.
+const PAYMENTS: usize = 300;
+const PAYERS: usize = 8;
 
 /// Strikes with every fault in turn; progress goes to standard error.
 ///
@@ -67,11 +72,14 @@ pub async fn run(options: &Options) -> Result<Report> {
     for plan in &plans {
         site.import(plan).await?;
     }
+    let till = Till::open(&site, Rates::default()).await?;
     let mut bridge = site.start().await?;
     let mut report = Report { seed: options.seed, ..Report::default() };
     for (fault, plan) in faults.into_iter().zip(&plans) {
         tell(&format!("{}: {} orders", fault.name(), plan.places().count()));
-        let struck = under_load(fault, plan, options, &site, &mut bridge, cluster.as_mut()).await?;
+        let (site, till, bridge, cluster) = (&site, &till, &mut bridge, cluster.as_mut());
+        let breaker = Breaker { fault, site, till, bridge, cluster, times: 0 };
+        let struck = Box::pin(under_load(plan, options, breaker)).await?;
         report.add(fault.name(), struck);
     }
     report.personal_values_found = personal_values(&site, &plans)?;
@@ -91,40 +99,57 @@ fn plan(fault: Fault, options: &Options, each: Duration) -> Plan {
     made_up::launch_of(fault.name(), stock, &[0], options.seed, usize::try_from(orders).unwrap_or(usize::MAX))
 }
 
-/// Places a plan's orders while a fault strikes again and again, then opens the books.
-async fn under_load(
+/// What is broken, and how.
+struct Breaker<'a> {
     fault: Fault,
-    plan: &Arc<Plan>,
-    options: &Options,
-    site: &Site,
-    bridge: &mut Bridge,
-    mut cluster: Option<&mut Postgres>,
-) -> Result<Struck> {
+    site: &'a Site,
+    till: &'a Till,
+    bridge: &'a mut Bridge,
+    cluster: Option<&'a mut Postgres>,
+    times: u32,
+}
+
+impl Breaker<'_> {
+    /// Strikes again and again until nearly all is settled: the last ones end undisturbed, so that nothing is left open for
+    /// want of time.
+    async fn strike(&mut self, settled: watch::Receiver<usize>, all: usize) -> Result<()> {
+        while *settled.borrow() < all - all / 10 {
+            sleep(BETWEEN).await;
+            let Breaker { fault, site, till, bridge, cluster, .. } = self;
+            fault.strike(site, till, bridge, cluster.as_deref_mut()).await.with_context(|| fault.name())?;
+            self.times += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Places a plan's orders while a fault strikes again and again, has some of them paid under the same, then opens the books.
+async fn under_load(plan: &Arc<Plan>, options: &Options, mut breaker: Breaker<'_>) -> Result<Struck> {
+    let (site, till, name) = (breaker.site, breaker.till, breaker.fault.name());
     let callers = load::Options {
         storefront: site.storefront,
-        token: site.token(fault.name()).to_owned(),
+        token: site.token(name).to_owned(),
         callers: CALLERS,
         patience: PATIENCE,
-        title: fault.name().to_owned(),
+        title: name.to_owned(),
     };
     let moment =
         |index: usize| Duration::from_secs(1) * u32::try_from(index).unwrap_or(u32::MAX) / options.rate;
     let pace = Pace { started: Instant::now(), moments: (0..plan.steps.len()).map(moment).collect() };
     let progress = watch::Sender::new(0);
-    let (settled, all) = (progress.subscribe(), plan.steps.len());
-    let strikes = async {
-        let mut times = 0;
-        // The last ones of a plan end undisturbed, so that nothing is left open for want of time.
-        while *settled.borrow() < all - all / 10 {
-            sleep(BETWEEN).await;
-            fault.strike(site, bridge, cluster.as_deref_mut()).await.with_context(|| fault.name())?;
-            times += 1;
-        }
-        anyhow::Ok(times)
-    };
-    let (told, times) = tokio::join!(replay_paced(plan, &callers, pace, progress.clone()), strikes);
-    let books = Books::read(site.database(), fault.name()).await?;
-    Ok(Struck::judge(times?, &told, &books))
+    let strikes = breaker.strike(progress.subscribe(), plan.steps.len());
+    let (told, struck) = tokio::join!(replay_paced(plan, &callers, pace, progress.clone()), strikes);
+    struck?;
+
+    let mut bills = payers::bills(&told);
+    bills.truncate(PAYMENTS);
+    let (progress, all) = (watch::Sender::new(0), bills.len());
+    let strikes = breaker.strike(progress.subscribe(), all);
+    let payments = till.pay(site, name, bills, PAYERS, PATIENCE, progress.clone());
+    let (paid, struck) = tokio::join!(payments, strikes);
+    struck?;
+    let books = Books::read(site.database(), name).await?;
+    Ok(Struck::judge(breaker.times, &told, paid, &books))
 }
 
 /// Personal values of the orders in the cloud's files or among the bytes that crossed the line.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::audits::Audits;
 use crate::books::Books;
 use crate::load;
+use crate::payers::Paid;
 
 /// What a run of faults came to. Every number but `orders` should be 0.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -22,6 +23,8 @@ pub struct Report {
     pub oversold: u64,
     /// Orders whose outcome nobody knew when patience was over.
     pub unresolved: u64,
+    /// Orders that the gateway charged twice, or otherwise than their payer was told.
+    pub mischarged: u64,
     /// Planted personal values found in the cloud's files or on the line.
     pub personal_values_found: u64,
     /// Both audit logs.
@@ -41,6 +44,8 @@ pub struct Struck {
     pub orders: u64,
     /// Orders that took more than one request: callers noticed the fault, and asked again.
     pub retried: u64,
+    /// Their payments.
+    pub payments: Paid,
     /// See [`Report::lost`].
     pub lost: u64,
     /// See [`Report::doubled`].
@@ -57,7 +62,14 @@ impl Report {
     /// Whether nothing was lost, doubled, oversold or left open.
     #[must_use]
     pub fn passed(&self) -> bool {
-        let sums = [self.lost, self.doubled, self.oversold, self.unresolved, self.personal_values_found];
+        let sums = [
+            self.lost,
+            self.doubled,
+            self.oversold,
+            self.unresolved,
+            self.mischarged,
+            self.personal_values_found,
+        ];
         let agrees = |struck: &Struck| struck.differences.is_empty() && struck.times > 0;
         sums.iter().all(|sum| *sum == 0)
             && self.audits.agree()
@@ -70,14 +82,15 @@ impl Report {
         self.lost += struck.lost;
         self.doubled += struck.doubled;
         self.oversold += struck.oversold;
-        self.unresolved += struck.unresolved;
+        self.unresolved += struck.unresolved + struck.payments.unknown;
+        self.mischarged += struck.payments.doubled + struck.payments.differences.len() as u64;
         self.by_fault.insert(fault, struck);
     }
 }
 
 impl Struck {
     /// Holds the ledger's books against what the callers were told.
-    pub(super) fn judge(times: u32, told: &load::Report, books: &Books) -> Struck {
+    pub(super) fn judge(times: u32, told: &load::Report, payments: Paid, books: &Books) -> Struck {
         let expected = Books::expected(told);
         let tally = told.tally();
         let (standing, found) = (expected.orders + expected.cancelled, books.orders + books.cancelled);
@@ -92,6 +105,7 @@ impl Struck {
             times,
             orders: tally.placed,
             retried: told.settled.iter().filter(|settled| settled.attempts > 1).count() as u64,
+            payments,
             lost: count(standing - found),
             doubled: count(found - standing).saturating_sub(tally.unknown),
             oversold: unbalanced.sum(),
@@ -105,21 +119,39 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:14} {:>6} {:>8} {:>8} {:>6} {:>8} {:>9} {:>11}",
-            "fault", "struck", "orders", "retried", "lost", "doubled", "oversold", "unresolved"
+            "{:15} {:>6} {:>7} {:>8} {:>9} {:>5} {:>8} {:>9} {:>11} {:>11}",
+            "fault",
+            "struck",
+            "orders",
+            "retried",
+            "payments",
+            "lost",
+            "doubled",
+            "oversold",
+            "unresolved",
+            "mischarged"
         )?;
         for (fault, struck) in &self.by_fault {
-            let Struck { times, orders, retried, lost, doubled, oversold, unresolved, differences } = struck;
+            let Struck { times, orders, retried, lost, doubled, oversold, payments, differences, .. } =
+                struck;
+            let unresolved = struck.unresolved + payments.unknown;
+            let mischarged = payments.doubled + payments.differences.len() as u64;
+            let paid = payments.paid;
             writeln!(
                 f,
-                "{fault:14} {times:>6} {orders:>8} {retried:>8} {lost:>6} {doubled:>8} {oversold:>9} {unresolved:>11}"
+                "{fault:15} {times:>6} {orders:>7} {retried:>8} {paid:>9} {lost:>5} {doubled:>8} {oversold:>9} {unresolved:>11} {mischarged:>11}"
             )?;
+            payments.differences.iter().try_for_each(|difference| writeln!(f, "  {difference}"))?;
             differences.iter().try_for_each(|difference| writeln!(f, "  {difference}"))?;
         }
         let Audits { entries, agreed, differing, findings, .. } = &self.audits;
         writeln!(f, "audit logs: {entries} entries, {agreed} requests agree, {differing} differ")?;
         findings.iter().try_for_each(|finding| writeln!(f, "  {finding}"))?;
-        let end = if self.passed() { "Nothing was lost, doubled, oversold or left open" } else { "FAILED" };
+        let end = if self.passed() {
+            "Nothing was lost, doubled, oversold, mischarged or left open"
+        } else {
+            "FAILED"
+        };
         writeln!(f, "{} orders. {end}, seed {}.", self.orders, self.seed)
     }
 }
@@ -146,17 +178,17 @@ mod tests {
         let placed = || Outcome::Placed { order: "o".to_owned() };
         let all = told(&[placed(), placed(), placed()]);
         let books = Books::expected(&all);
-        assert_eq!(Struck::judge(1, &all, &books).differences, Vec::<String>::new());
+        assert_eq!(Struck::judge(1, &all, Paid::default(), &books).differences, Vec::<String>::new());
 
-        let fewer = Struck::judge(1, &all, &Books { orders: 2, ..books.clone() });
+        let fewer = Struck::judge(1, &all, Paid::default(), &Books { orders: 2, ..books.clone() });
         assert_eq!((fewer.lost, fewer.doubled, fewer.differences.is_empty()), (1, 0, false));
-        let more = Struck::judge(1, &all, &Books { orders: 4, ..books.clone() });
+        let more = Struck::judge(1, &all, Paid::default(), &Books { orders: 4, ..books.clone() });
         assert_eq!((more.lost, more.doubled), (0, 1));
-        let open = Struck::judge(1, &told(&[placed(), placed(), Outcome::Unknown]), &books);
+        let open = Struck::judge(1, &told(&[placed(), placed(), Outcome::Unknown]), Paid::default(), &books);
         assert_eq!((open.lost, open.doubled, open.unresolved), (0, 0, 1));
 
         let mut oversold = books;
         oversold.stock.values_mut().for_each(|shelf| shelf.available = -2);
-        assert!(Struck::judge(1, &all, &oversold).oversold > 2);
+        assert!(Struck::judge(1, &all, Paid::default(), &oversold).oversold > 2);
     }
 }
