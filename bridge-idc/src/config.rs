@@ -233,6 +233,7 @@ mod tests {
         let mut with_defaults = settings(&load(SAMPLE).unwrap().effective);
         with_defaults.insert("[ledger] password_file = \"secrets/ledger.password\"".to_owned());
         with_defaults.insert("[payments] secret_key_file = \"secrets/gateway.key\"".to_owned());
+        with_defaults.insert("[payments] webhook_listen = \"127.0.0.1:9082\"".to_owned());
         assert_eq!(with_defaults, settings(&all));
     }
 

@@ -17,6 +17,9 @@ use super::{Charge, GiveBack, PayAsked, Payment, RefundAsked};
 use crate::ledger::Ledger;
 use crate::ledger::payments::{Begun, NotDone, Told};
 
+/// Until what a hint names is asked about: the least time between two questions about one payment, whoever hints.
+const HINTED_AFTER: Duration = Duration::from_secs(1);
+
 /// How much is asked at a time, and how often.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -61,7 +64,7 @@ pub struct Payments<G> {
     pub(super) limits: Limits,
     pub(super) metrics: Arc<Metrics>,
     calls: Semaphore,
-    /// Something may have become due before its time.
+    /// Money is to go back at once.
     pub(super) hinted: Notify,
 }
 
@@ -140,13 +143,10 @@ impl<G: Gateway> Payments<G> {
         }
     }
 
-    /// Somebody says that the gateway knows more of an order's payment. It is asked, and nothing else is believed.
+    /// Somebody says that the gateway knows more of an order's payment. It is asked soon, and nothing else is believed; so
+    /// that any number of hints asks no more than once in that time.
     pub async fn hint(&self, order: OrderId) -> Result<bool, NotDone> {
-        let in_doubt = self.ledger.hint_payment(order, clock::now()).await?;
-        if in_doubt {
-            self.hinted.notify_one();
-        }
-        Ok(in_doubt)
+        self.ledger.hint_payment(order, clock::now().plus(HINTED_AFTER.min(self.limits.retry_first))).await
     }
 
     /// Asks the gateway to charge.

@@ -106,6 +106,23 @@ async fn read(ledger: &Ledger, payment: &Payment) -> Payment {
     ledger.payment(payment.charge.payment).await.unwrap().unwrap()
 }
 
+/// All that an agent does to a payment, on its own login.
+pub(crate) async fn goes_all_the_way(ledger: &Ledger, shop: &Shop, order: OrderId) {
+    let mut asked = pay(shop, "p", order);
+    asked.charge.amount = krw(2 * PRICE + 3_000);
+    let payment = begun(ledger, &asked).await;
+    told(ledger, &payment, Told::Nothing { ask_at: later(600) }).await;
+    assert!(ledger.hint_payment(order, now()).await.unwrap());
+    assert_eq!(ledger.take_due_payments(later(1), later(2), 10).await.unwrap().len(), 1);
+    let payment = told(ledger, &payment, Told::Done).await;
+    let (_, id) = begin_refund(ledger, &refund(shop, "r", &payment, 1_000)).await.unwrap();
+    assert_eq!(ledger.take_due_refunds(later(120), later(180), 10).await.unwrap().len(), 1);
+    let stands = refund_told(ledger, &payment, id, Told::Done).await;
+    assert_eq!((stands.state, stands.refunded), (PaymentState::PartiallyRefunded, 1_000));
+    assert_eq!(ledger.payments(false, 10).await.unwrap().len(), 1);
+    assert_eq!(ledger.doubt().await.unwrap(), Doubt::default());
+}
+
 pub(crate) async fn an_attempt_is_durable_before_anyone_is_asked_and_can_be_looked_up(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
@@ -363,6 +380,23 @@ pub(crate) async fn a_hint_makes_a_doubt_due_at_once_and_nothing_else(database: 
     assert!(!ledger.hint_payment(order, now()).await.unwrap());
     assert_eq!(read(ledger, &payment).await.state, stands.state);
     assert_eq!(ledger.doubt().await.unwrap(), Doubt::default());
+}
+
+pub(crate) async fn an_operator_s_word_ends_a_doubt_and_nothing_else(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let (payment, reason) =
+        (begun(ledger, &pay(&shop, "a", order)).await, ReasonCode::new("TICKET_4711").unwrap());
+    let id = payment.charge.payment;
+    let resolve = async |paid| ledger.resolve_payment(order, id, paid, &reason, now()).await.unwrap();
+    assert_eq!(resolve(true).await, None, "it is being asked about");
+    told(ledger, &payment, Told::Nothing { ask_at: later(1) }).await;
+    cancel(ledger, &shop, order).await;
+    let resolved = resolve(true).await.unwrap();
+    assert_eq!((resolved.state, resolved.code.as_ref()), (PaymentState::Paid, Some(&reason)));
+    assert!(resolved.refunds[0].automatic && resolved.left() == 0, "its order was cancelled meanwhile");
+    assert_eq!(resolve(false).await, None, "it is known now");
+    assert_eq!(read(ledger, &payment).await, resolved);
 }
 
 pub(crate) async fn what_contradicts_the_ledger_changes_nothing(database: &Database) {

@@ -6,6 +6,7 @@ use bridge_protocol::domain::Outcome;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::database::{connect, postgres};
+use crate::payments;
 use crate::shop::{Shop, commit_one, import, is_placed, now, order_of, settled};
 
 const ROLE_SQL: &str = include_str!("../../../bridge-idc/src/ledger/postgres/role.sql");
@@ -34,6 +35,7 @@ async fn each_command_works_with_its_own_role_and_that_role_can_do_nothing_else(
     let order = order_of(&request);
     assert!(is_placed(&commit_one(&agent, request.clone()).await));
     assert_eq!(settled(&commit_one(&agent, request).await), (Outcome::Placed, true));
+    payments::goes_all_the_way(&agent, &shop, order).await;
     assert_eq!(settled(&commit_one(&agent, shop.cancel("c", order)).await), (Outcome::Cancelled, false));
     assert_eq!(agent.look_up(&shop.brand, order, None).await.unwrap().unwrap().state, "cancelled");
     assert_eq!(shop.stock(&agent, "A").await, (5, 0));
@@ -53,12 +55,19 @@ async fn each_command_works_with_its_own_role_and_that_role_can_do_nothing_else(
         (serve, "UPDATE order_lines SET quantity = 1"),
         (serve, "UPDATE skus SET price = 0"),
         (serve, "UPDATE stock SET initial = 1000"),
+        (serve, "UPDATE payments SET amount = 1"),
+        (serve, "UPDATE payments SET payment_key = 'k'"),
+        (serve, "UPDATE refunds SET amount = 1"),
+        (serve, "UPDATE payment_requests SET refund_id = NULL"),
+        (serve, "DELETE FROM payments"),
+        (serve, "DELETE FROM refunds"),
         (serve, "DELETE FROM outcomes"),
         (serve, "DELETE FROM orders"),
         (serve, "TRUNCATE order_personal"),
         (serve, "SELECT * FROM personal_access"),
         (serve, "CREATE TABLE mine (a int)"),
         (stock, "SELECT * FROM orders"),
+        (stock, "SELECT * FROM payments"),
         (stock, "SELECT * FROM order_personal"),
         (stock, "UPDATE stock SET sold = 0"),
         (stock, "DELETE FROM stock"),

@@ -87,11 +87,12 @@ impl Ledger {
         in_transaction!(self, writing tx => take_due_refunds(&mut tx, now, until, rows_max).await)
     }
 
-    /// Somebody says that the gateway knows more of an order's payment: it is due now. True if there is one in doubt.
-    pub async fn hint_payment(&self, order: OrderId, now: UnixMicros) -> Result<bool, NotDone> {
+    /// Somebody says that the gateway knows more of an order's payment: it is due at that time, unless it was due before.
+    /// True if one in doubt is due earlier now.
+    pub async fn hint_payment(&self, order: OrderId, ask_at: UnixMicros) -> Result<bool, NotDone> {
         let hint = async |tx: &mut Tx<'_>| -> Result<bool, LedgerError> {
             Ok(on_connection!(tx, connection =>
-                sqlx::query(common!("hint")).bind(order.as_uuid()).bind(now.get())
+                sqlx::query(common!("hint")).bind(order.as_uuid()).bind(ask_at.get())
                     .execute(connection).await?.rows_affected())
                 > 0)
         };

@@ -15,6 +15,7 @@ use bridge_protocol::wire::lane::Lane;
 use bridge_protocol::wire::order::{
     Ask, Cancel, Envelope, Line, Refusal, Refused, Settled, State, Terms, ToCloud, ToIdc, to_cloud, to_idc,
 };
+use bridge_protocol::wire::payment::{self, AskPayment, Pay};
 use bridge_protocol::wire::version::Versions;
 use bytes::{BufMut, Bytes};
 use prost::Message;
@@ -48,7 +49,32 @@ fn asked() -> Vec<Bytes> {
     let kinds = [
         to_idc::Kind::Place(envelope),
         to_idc::Kind::Cancel(Cancel { brand: "shoes".into(), order: order.clone(), key: key.clone() }),
-        to_idc::Kind::Ask(Ask { brand: "shoes".into(), order, key: Some(key) }),
+        to_idc::Kind::Ask(Ask { brand: "shoes".into(), order: order.clone(), key: Some(key.clone()) }),
+        to_idc::Kind::Pay(Pay {
+            brand: "shoes".into(),
+            order: order.clone(),
+            key: key.clone(),
+            payment: order.clone(),
+            amount: 1_000,
+            currency: "KRW".into(),
+            payment_key: "tgen_1".into(),
+        }),
+        to_idc::Kind::Refund(payment::Refund {
+            brand: "shoes".into(),
+            order: order.clone(),
+            key: key.clone(),
+            payment: order.clone(),
+            refund: order.clone(),
+            amount: 1_000,
+            currency: "KRW".into(),
+            reason: "it came back".into(),
+        }),
+        to_idc::Kind::AskPayment(AskPayment {
+            brand: "shoes".into(),
+            order: order.clone(),
+            payment: order,
+            key: Some(key),
+        }),
     ];
     let message = |(kind, number)| ToIdc { request: number, kind: Some(kind), sequence: number };
     kinds.into_iter().zip(1..).map(message).map(|message| frame_of(&message)).collect()
@@ -67,6 +93,13 @@ fn answered() -> Vec<Bytes> {
         to_cloud::Kind::Settled(Settled { receipt: receipts::SIGNED.last().cloned(), replayed: true }),
         to_cloud::Kind::Refused(Refused { refusal: Refusal::Busy.into() }),
         to_cloud::Kind::State(state),
+        to_cloud::Kind::Payment(payment::PaymentState {
+            state: "paid".into(),
+            amount: 1_000,
+            currency: "KRW".into(),
+            refunds: vec![payment::RefundState { state: "done".into(), amount: 1_000, ..Default::default() }],
+            ..Default::default()
+        }),
     ];
     kinds.into_iter().map(|kind| frame_of(&ToCloud { request: 1, kind: Some(kind) })).collect()
 }

@@ -6,6 +6,7 @@ mod envelopes;
 mod frames;
 mod notes;
 mod order_body;
+mod payment_body;
 mod personal;
 mod receipts;
 
@@ -21,6 +22,7 @@ pub(super) const ALL: [Target; 8] = [
     frames::TARGET,
     envelopes::TARGET,
     order_body::TARGET,
+    payment_body::TARGET,
     personal::TARGET,
     receipts::TARGET,
     notes::TARGET,

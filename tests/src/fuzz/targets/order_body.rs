@@ -40,7 +40,7 @@ fn corpus() -> Vec<Vec<u8>> {
 }
 
 /// Changes one value of the tree, or slips a field in between two others.
-fn change(rng: &mut ChaCha8Rng, input: &[u8], other: &[u8]) -> Vec<u8> {
+pub(super) fn change(rng: &mut ChaCha8Rng, input: &[u8], other: &[u8]) -> Vec<u8> {
     let Ok(mut body) = serde_json::from_slice::<Value>(input) else {
         return mutate::bytes(rng, input, other);
     };
