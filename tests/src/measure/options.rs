@@ -99,7 +99,18 @@ mod tests {
         assert_eq!(chosen(&[]), all);
         assert_eq!(chosen(&["start", "all"]), all);
         assert_eq!(chosen(&["start", "--quick", "reads", "start"]), [Bench::Reads, Bench::Start]);
-        assert!(parsed(&["orders"]).is_err());
+        assert!(parsed(&["tunnel"]).is_err());
+    }
+
+    #[test]
+    fn orders_are_measured_against_agents_that_log_nothing_and_nothing_else_is() {
+        let both = parsed(&["orders", "--without-audit"]).expect("valid");
+        assert_eq!(both.chosen(), [Bench::Orders]);
+        assert!(both.check().is_ok());
+        for half in [&["orders"][..], &["--without-audit"], &["reads", "--without-audit"]] {
+            assert!(parsed(half).expect("valid").check().is_err(), "{half:?}");
+        }
+        assert!(parsed(&[]).expect("valid").check().is_ok());
     }
 
     #[test]
