@@ -31,6 +31,7 @@ fn every_sabotage_is_found_and_told_with_the_command_that_repeats_it() {
             Sabotage::AcknowledgeBeforeCommit => "P1",
             Sabotage::ForgetKeys => "P2",
             Sabotage::FinalRefusals | Sabotage::DenyLostCommits => "P4",
+            Sabotage::LoseEntries => "P8",
             Sabotage::NumberBeforeCommit | Sabotage::SkipReplay | Sabotage::ResumeAnyHistory => "P6",
         };
         let report = simulate(&["--seed", "1", "--sabotage", &sabotage.name()]);

@@ -55,6 +55,7 @@ impl Weather {
         match sabotage {
             Some(Sabotage::AcknowledgeBeforeCommit) => weather.database_dies = 200,
             Some(Sabotage::DenyLostCommits) => weather.commit_reply_lost = 1_000,
+            Some(Sabotage::LoseEntries) => weather.audit_fails = 400,
             _ => {}
         }
         weather

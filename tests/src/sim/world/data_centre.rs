@@ -2,11 +2,9 @@
 //! its commits end in every way in which a database's can.
 
 use bridge_idc::agent::{Agent, BatchEnd, Input, Limits, Output};
-use bridge_idc::auditing::Round;
 use bridge_idc::ledger::Batch;
 use bridge_idc::open::OpenFailure;
 use bridge_idc::vault::keyring::Keyring;
-use bridge_protocol::audit::Entry;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId};
 use bridge_protocol::order_link::receiver::{Reply, Token};
 use bridge_protocol::seal::opening::OpenError;
@@ -14,6 +12,7 @@ use bridge_protocol::wire::order::Refusal;
 
 use super::super::options::Sabotage;
 use super::lines::Direction;
+use super::logs::Log;
 use super::{Event, World, note};
 
 /// One data centre's agent.
@@ -22,6 +21,8 @@ pub(super) struct DataCentre {
     pub(super) life: u32,
     pub(super) up: bool,
     pub(super) agent: Agent,
+    /// What is durable in its audit log.
+    pub(super) log: Log,
 }
 
 /// How the database ends a batch.
@@ -41,7 +42,8 @@ pub(super) enum Fate {
 
 impl DataCentre {
     pub(super) fn new(limits: Limits, keyring_seed: u8) -> Self {
-        Self { life: 0, up: true, agent: Agent::new(limits, Keyring::for_tests(keyring_seed)) }
+        let agent = Agent::new(limits, Keyring::for_tests(keyring_seed));
+        Self { life: 0, up: true, agent, log: Log::default() }
     }
 }
 
@@ -53,18 +55,12 @@ impl World {
         let life = self.idcs[idc].life;
         while let Some(output) = self.idcs[idc].agent.poll_output(now) {
             match output {
-                Output::Audit(Round { entries, again }) => {
-                    let fails = self.dice.happens(self.weather.audit_fails);
-                    self.counts.audit_rounds_failed += u64::from(fails);
-                    let audited = if fails { Err(entries) } else { Ok(()) };
-                    // The agent's shell waits before it tries again.
-                    let delay = if again { self.dice.millis(5..=200) } else { self.dice.micros(100..=2_000) };
-                    self.after(delay, Event::Audited { idc, life, audited });
-                }
+                Output::Audit(round) => self.audit(idc, round),
                 Output::Commit(batch) => {
                     let fate = self.fate();
                     note!(self, "idc {idc} commits {} requests", batch.requests.len());
                     self.judge_batch(&batch);
+                    self.judge_logged_batch(idc, &batch);
                     let delay = self.dice.micros(300..=6_000);
                     self.after(delay, Event::Commit { idc, life, batch, fate });
                 }
@@ -73,6 +69,7 @@ impl World {
                     self.after(delay, Event::LookUp { idc, life, token, brand, order, key });
                 }
                 Output::Send(Reply { link, lane, message }) => {
+                    self.judge_logged_answer(idc, &message);
                     self.send(link, Direction::ToCloud, lane, &message);
                 }
                 Output::Rejected { failure: OpenFailure::Envelope(OpenError::SessionUnknown), .. } => {
@@ -150,13 +147,6 @@ impl World {
     pub(super) fn batch_ends(&mut self, idc: usize, life: u32, end: BatchEnd) {
         if self.idcs[idc].life == life {
             self.tell_idc(idc, Input::Batch(end));
-        }
-    }
-
-    /// The agent hears how a round of its audit log ended, if it is still the same process.
-    pub(super) fn audited(&mut self, idc: usize, life: u32, audited: Result<(), Vec<Entry>>) {
-        if self.idcs[idc].life == life {
-            self.tell_idc(idc, Input::Audited(audited));
         }
     }
 

@@ -12,6 +12,9 @@ mod data_centre;
 /// The lines between them.
 mod lines;
 
+/// A data centre's audit log.
+mod logs;
+
 /// What goes wrong, and when.
 mod faults;
 
@@ -117,7 +120,8 @@ enum Event {
     Audited {
         idc: usize,
         life: u32,
-        audited: Result<(), Vec<Entry>>,
+        entries: Vec<Entry>,
+        fails: bool,
     },
     /// The database gets to a look-up.
     LookUp {
@@ -302,7 +306,7 @@ impl World {
             Event::Timer { cloud, at } => self.cloud_timer(cloud, at),
             Event::Commit { idc, life, batch, fate } => self.commit(idc, life, batch, fate),
             Event::BatchEnd { idc, life, end } => self.batch_ends(idc, life, end),
-            Event::Audited { idc, life, audited } => self.audited(idc, life, audited),
+            Event::Audited { idc, life, entries, fails } => self.audited(idc, life, entries, fails),
             Event::LookUp { idc, life, token, brand, order, key } => {
                 self.look_up(idc, life, token, &brand, order, key);
             }
