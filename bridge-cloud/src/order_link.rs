@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bridge_protocol::domain::OrderId;
+use bridge_protocol::domain::{OrderId, TraceParent};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::sender::{Answer, Limits, Output, Rejected, RequestId, Sender};
@@ -47,6 +47,7 @@ pub struct KeysLog {
 struct Submission {
     order: OrderId,
     kind: to_idc::Kind,
+    trace: Option<TraceParent>,
     answer: oneshot::Sender<Result<Answer, Rejected>>,
 }
 
@@ -57,9 +58,17 @@ impl OrderLink {
     }
 
     /// Hands a request over and waits for how it ends. A caller that stops waiting changes nothing about that.
-    pub async fn submit(&self, order: OrderId, kind: to_idc::Kind) -> Result<Answer, Rejected> {
+    /// `trace` goes with it to the data centre.
+    pub async fn submit(
+        &self,
+        order: OrderId,
+        kind: to_idc::Kind,
+        trace: Option<TraceParent>,
+    ) -> Result<Answer, Rejected> {
         let (answer, answered) = oneshot::channel();
-        self.submissions.try_send(Submission { order, kind, answer }).map_err(|_full| Rejected::Full)?;
+        self.submissions
+            .try_send(Submission { order, kind, trace, answer })
+            .map_err(|_full| Rejected::Full)?;
         // The owner ends only with the process, and then nobody can tell what became of it.
         answered.await.unwrap_or(Ok(Answer::Unknown))
     }
@@ -104,6 +113,8 @@ struct Line {
     lane: Lane,
     /// Who waits for a request; at most those that are not settled.
     callers: HashMap<RequestId, oneshot::Sender<Result<Answer, Rejected>>>,
+    /// Of those of them that belong to a trace.
+    traces: HashMap<RequestId, TraceParent>,
     load: watch::Sender<Load>,
 }
 
@@ -118,14 +129,16 @@ impl Line {
     fn new(limits: Limits, lane: Lane) -> (Self, OrderLink, mpsc::Receiver<Submission>) {
         let (submissions, submitted) = mpsc::channel(limits.queue_max);
         let (load, load_seen) = watch::channel(Load::default());
-        let line = Self { sender: Sender::new(limits), lane, callers: HashMap::new(), load };
+        let line =
+            Self { sender: Sender::new(limits), lane, callers: HashMap::new(), traces: HashMap::new(), load };
         (line, OrderLink { submissions, load: load_seen }, submitted)
     }
 
-    fn handle_submission(&mut self, now: Duration, Submission { order, kind, answer }: Submission) {
+    fn handle_submission(&mut self, now: Duration, Submission { order, kind, trace, answer }: Submission) {
         match self.sender.submit(now, order, kind) {
             Ok(request) => {
                 self.callers.insert(request, answer);
+                self.traces.extend(trace.map(|trace| (request, trace)));
             }
             Err(rejected) => {
                 let _caller_gone = answer.send(Err(rejected));
@@ -136,7 +149,9 @@ impl Line {
     fn do_outputs(&mut self, links: &HashMap<LinkId, LinkSender>) {
         while let Some(output) = self.sender.poll_output() {
             match output {
-                Output::Transmit { link, lane, message } => {
+                Output::Transmit { link, lane, mut message } => {
+                    let trace = self.traces.get(&RequestId(message.request));
+                    message.trace = trace.map(|trace| Bytes::copy_from_slice(&trace.to_bytes()));
                     let Some(sender) = links.get(&link) else { continue };
                     match frame::to_bytes(&message, ORDER_FRAME_BYTES_MAX) {
                         Ok(bytes) => {
@@ -149,6 +164,7 @@ impl Line {
                     }
                 }
                 Output::Answer { request, answer } => {
+                    self.traces.remove(&request);
                     if let Some(caller) = self.callers.remove(&request) {
                         let _caller_gone = caller.send(Ok(answer));
                     }

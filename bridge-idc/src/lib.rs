@@ -38,6 +38,9 @@ pub mod receipt;
 // What a storefront shows: its changes numbered, its rows published, and nothing else.
 pub mod catalogue;
 
+// Which storefront's trace an order belongs to.
+pub mod traces;
+
 // The shell around the agent.
 pub mod run;
 

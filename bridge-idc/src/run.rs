@@ -22,9 +22,13 @@ use crate::auditing::Round;
 use crate::ledger::{Answer, Batch, Committed, Ledger, LedgerError};
 use crate::open::OpenFailure;
 use crate::payment::counter::{Counter, Ends};
+use crate::traces::Traces;
 
 /// Results of the database that the owner has not taken yet; it takes them all before anything else.
 const RESULTS: usize = 1_024;
+
+/// Orders under way whose trace is remembered.
+const TRACES: usize = 8_192;
 
 /// Inputs taken at a time before the outputs are done: what has come together is committed together.
 const TAKEN_AT_ONCE: usize = 256;
@@ -51,6 +55,7 @@ pub struct Shell {
     results: mpsc::Sender<Input>,
     load: watch::Sender<Load>,
     payments: Counter,
+    traces: Traces,
 }
 
 impl Shell {
@@ -65,7 +70,8 @@ impl Shell {
     ) -> (Self, mpsc::Receiver<Input>) {
         let (results, received) = mpsc::channel(RESULTS);
         let links = HashMap::new();
-        (Self { agent, ledger, audit, metrics, links, results, load, payments }, received)
+        let traces = Traces::new(TRACES);
+        (Self { agent, ledger, audit, metrics, links, results, load, payments, traces }, received)
     }
 
     /// Runs until the tunnel has ended.
@@ -104,7 +110,10 @@ impl Shell {
                 self.links.insert(up.link, up.sender);
             }
             TunnelEvent::Frame { link, lane, payload } => match frame::decode::<ToIdc>(payload) {
-                Ok(message) => self.handle(Input::Message { link, lane, message }),
+                Ok(message) => {
+                    self.traces.received(&message);
+                    self.handle(Input::Message { link, lane, message });
+                }
                 // The link's end is logged and counted where it ends.
                 Err(error) => {
                     if let Some(sender) = self.links.get(&link) {
@@ -153,6 +162,9 @@ impl Shell {
         let sessions = &self.metrics.seal_sessions;
         sessions.inc_by(self.agent.sealing_sessions() - sessions.get());
         let under_way = self.agent.under_way();
+        if under_way == 0 {
+            self.traces.clear();
+        }
         self.metrics.set_queue_depth(Queue::InFlight, under_way);
         self.metrics.set_queue_depth(Queue::Commit, self.agent.waiting());
         let load =
@@ -177,7 +189,8 @@ impl Shell {
         });
     }
 
-    fn commit(&self, batch: Batch) {
+    fn commit(&mut self, batch: Batch) {
+        let traces = self.traces.take(&batch);
         let (ledger, metrics, results) = (self.ledger.clone(), self.metrics.clone(), self.results.clone());
         tokio::spawn(async move {
             let started = Instant::now();
@@ -185,6 +198,9 @@ impl Shell {
                 Ok(committed) => {
                     metrics.batch_committed(batch.requests.len(), started.elapsed());
                     count(&metrics, &committed);
+                    for (order, trace) in traces {
+                        tracing::debug!(%order, trace_id = trace.trace_id(), took = ?started.elapsed(), "committed");
+                    }
                     BatchEnd::Committed(committed)
                 }
                 Err(error) => {

@@ -98,6 +98,35 @@ fn an_import_tells_what_it_refused_in_a_file_and_by_its_exit_code() -> Result<()
     })
 }
 
+#[tokio::test]
+async fn a_storefront_s_trace_is_found_in_both_logs_up_to_the_commit() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["traced"]).await?;
+    for config in [cloud_config(&site), idc_config(&site)] {
+        configure(&config, "log.level", "debug")?;
+    }
+    let _bridge = site.start().await?;
+    let mut shop = Shop::open(&site, "traced");
+    let (order, trace) = (shop.order(&[(0, 1)]), "4bf92f3577b34da6a3ce929d0e0e4736");
+    let request = http::Request::post("/v1/traced/orders")
+        .header("host", "bridge")
+        .header("authorization", format!("Bearer {}", shop.token()))
+        .header("idempotency-key", &order.key)
+        .header("content-type", "application/json")
+        .header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+    let answer =
+        Client::new(site.storefront).send(request.body(http_body_util::Full::new(order.body))?).await?;
+    ensure!(answer.status == 201, "{}", answer.status);
+    ensure!(fs::read_to_string(&site.cloud.log)?.contains(trace), "the cloud's log does not know the trace");
+    let log = fs::read_to_string(&site.idc.log)?;
+    let of_trace: Vec<&str> = log.lines().filter(|line| line.contains(trace)).collect();
+    ensure!(
+        of_trace.len() == 2 && of_trace[0].contains("received") && of_trace[1].contains("committed"),
+        "{of_trace:?}"
+    );
+    Ok(())
+}
+
 #[test]
 fn health_status_metrics_and_logs_tell_how_it_goes() -> Result<()> {
     BRIDGE.play(async |Stage { site, bridge, .. }| {

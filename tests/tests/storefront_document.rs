@@ -7,7 +7,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use bridge_tests::http::Client;
+use bridge_tests::payers::Till;
 use bridge_tests::process::Programs;
+use bridge_tests::sandbox::Rates;
 use bridge_tests::site::Site;
 use common::{PATIENCE, until};
 use serde_json::json;
@@ -33,6 +35,7 @@ async fn every_command_of_the_storefront_s_document_succeeds() -> Result<()> {
     let file = site.idc_dir().join("shoes.jsonl");
     fs::write(&file, format!("{product}\n"))?;
     site.idc_command(&["catalogue", "import", &file.display().to_string()]).await?;
+    let _till = Till::open(&site, Rates::default()).await?;
     let _bridge = site.start().await?;
     until("the catalogue is served", async || {
         let answer = Client::new(site.storefront).get("/v1/shoes/products/RUNNER", None).await;
@@ -56,9 +59,14 @@ async fn every_command_of_the_storefront_s_document_succeeds() -> Result<()> {
     let run = tokio::time::timeout(PATIENCE, run).await.context("the commands do not end")??;
     let (out, said) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     ensure!(run.status.success(), "{said}\n{out}");
-    for expected in
-        ["\"state\":\"placed\"", "\"state\":\"cancelled\"", "/problems/invalid-order", "RUNNER-270"]
-    {
+    for expected in [
+        "\"state\":\"paid\"",
+        "\"state\":\"done\"",
+        "\"state\":\"placed\"",
+        "\"state\":\"cancelled\"",
+        "/problems/invalid-order",
+        "RUNNER-270",
+    ] {
         ensure!(out.contains(expected), "{expected} is not among the answers:\n{out}");
     }
     Ok(())

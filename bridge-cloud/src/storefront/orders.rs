@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bridge_protocol::domain::body::OrderRequest;
 use bridge_protocol::domain::order::FieldError;
-use bridge_protocol::domain::{Brand, IdempotencyKey, KeyDigest, OrderId, Outcome, UnixMicros};
+use bridge_protocol::domain::{Brand, IdempotencyKey, KeyDigest, OrderId, Outcome, TraceParent, UnixMicros};
 use bridge_protocol::order_link::sender::{Answer, Rejected};
 use bridge_protocol::receipt::{Receipt, VerifiedReceipt};
 use bridge_protocol::seal::sealing::Header;
@@ -31,7 +31,7 @@ use zeroize::Zeroizing;
 
 use super::audit::{self, Heard, LoggedAnswer};
 use super::problem::{Kind, Problem};
-use super::router::InPath;
+use super::router::{self, InPath};
 use super::{Shop, Worker};
 use crate::admission::{self, NotAdmitted};
 
@@ -56,19 +56,24 @@ pub(super) async fn submit_order(
     let admitted = worker.admit(header, request)?;
     let sealed = worker.seal(admitted)?;
     let header = sealed.header().clone();
-    carry(worker.clone(), header, to_idc::Kind::Place(sealed.into_envelope())).await
+    carry(worker.clone(), header, to_idc::Kind::Place(sealed.into_envelope()), router::trace(&headers)).await
 }
 
 /// A write's way to the data centre and back: in the audit log before it is sent, and again before its answer is told.
 ///
 /// It is a task of its own, so that a caller that cuts its connection takes no answer out of the log.
-async fn carry(worker: Arc<Worker>, header: Header, kind: to_idc::Kind) -> Result<Response, Problem> {
+async fn carry(
+    worker: Arc<Worker>,
+    header: Header,
+    kind: to_idc::Kind,
+    trace: Option<TraceParent>,
+) -> Result<Response, Problem> {
     let under_way = worker.under_way.clone().read_owned().await;
     let way = tokio::spawn(async move {
         let shared = &worker.shared;
         let logged = audit::sent(&shared.audit, &header, kind).await;
         let logged = logged.map_err(|_| worker.not_admitted(NotAdmitted::NoAuditLog))?;
-        let answer = shared.link.submit(header.order, logged.into_kind()).await;
+        let answer = shared.link.submit(header.order, logged.into_kind(), trace).await;
         let heard = worker.hear(&header, answer);
         let answer = audit::answered(&shared.audit, &header, heard).await;
         drop(under_way);
@@ -93,7 +98,7 @@ pub(super) async fn cancel_order(
         order: Bytes::copy_from_slice(header.order.as_bytes()),
         key: Bytes::copy_from_slice(key.as_bytes()),
     };
-    carry(worker.clone(), header, to_idc::Kind::Cancel(cancel)).await
+    carry(worker.clone(), header, to_idc::Kind::Cancel(cancel), router::trace(&headers)).await
 }
 
 /// What may stand behind the `?` of a place to ask.
@@ -122,7 +127,7 @@ pub(super) async fn read_order(
         order: Bytes::copy_from_slice(order.as_bytes()),
         key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
     };
-    match worker.shared.link.submit(order, to_idc::Kind::Ask(ask)).await {
+    match worker.shared.link.submit(order, to_idc::Kind::Ask(ask), router::trace(&headers)).await {
         Ok(Answer::State(state)) => Ok(Json(state_json(&state)).into_response()),
         Ok(Answer::Pending) => {
             Ok(Json(json!({ "order": order.to_string(), "state": "unknown" })).into_response())

@@ -12,7 +12,7 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use bridge_protocol::domain::payment_body::{PayRequest, RefundRequest};
 use bridge_protocol::domain::{
-    Brand, KeyDigest, OrderId, PaymentId, PaymentState, RefundId, RefundState, UnixMicros,
+    Brand, KeyDigest, OrderId, PaymentId, PaymentState, RefundId, RefundState, TraceParent, UnixMicros,
 };
 use bridge_protocol::order_link::sender::{Answer, Rejected};
 use bridge_protocol::seal::sealing::Header;
@@ -28,7 +28,7 @@ use super::Worker;
 use super::audit;
 use super::orders::{AskBy, IDEMPOTENCY_REPLAYED, idempotency_key, order_id, refused, unavailable};
 use super::problem::{Kind, Problem};
-use super::router::InPath;
+use super::router::{self, InPath};
 use crate::admission::{self, NotAdmitted};
 
 /// When a payment in doubt may be asked about.
@@ -68,7 +68,8 @@ pub(super) async fn submit_payment(
         payment_key: request.payment_key.as_str().to_owned(),
     };
     let header = Header { brand: shop.brand.clone(), order, key };
-    let answer = carry(worker.clone(), header, payment, to_idc::Kind::Pay(pay)).await?;
+    let answer =
+        carry(worker.clone(), header, payment, to_idc::Kind::Pay(pay), router::trace(&headers)).await?;
     let place = Place { brand: &shop.brand, order, payment, key: Some(key) };
     let Some(stands) = stands(answer, &place)? else { return Ok(unknown(&place)) };
     let place = Place { payment: stands.payment, key: None, ..place };
@@ -115,7 +116,7 @@ pub(super) async fn read_payment(
         key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
     };
     let place = Place { brand: &shop.brand, order, payment, key };
-    match worker.shared.payments.submit(order, to_idc::Kind::AskPayment(ask)).await {
+    match worker.shared.payments.submit(order, to_idc::Kind::AskPayment(ask), router::trace(&headers)).await {
         Ok(Answer::Pending) => Ok(Json(place.unknown()).into_response()),
         Ok(Answer::Refused(Refusal::NotFound)) => Err(unknown_payment()),
         Ok(Answer::Unknown) => Err(unavailable(NotAdmitted::NoLink)),
@@ -152,7 +153,8 @@ pub(super) async fn submit_refund(
         reason: request.reason,
     };
     let header = Header { brand: shop.brand.clone(), order, key };
-    let answer = carry(worker.clone(), header, payment, to_idc::Kind::Refund(refund)).await?;
+    let answer =
+        carry(worker.clone(), header, payment, to_idc::Kind::Refund(refund), router::trace(&headers)).await?;
     let place = Place { brand: &shop.brand, order, payment, key: None };
     if matches!(answer, Ok(Answer::Refused(Refusal::NotFound))) {
         return Err(unknown_payment());
@@ -199,12 +201,13 @@ async fn carry(
     header: Header,
     payment: PaymentId,
     kind: to_idc::Kind,
+    trace: Option<TraceParent>,
 ) -> Result<Result<Answer, Rejected>, Problem> {
     let way = tokio::spawn(async move {
         let shared = &worker.shared;
         let logged = audit::payment_sent(&shared.audit, &header, payment, kind).await;
         let logged = logged.map_err(|_| unavailable(NotAdmitted::NoAuditLog))?;
-        let answer = shared.payments.submit(header.order, logged.into_kind()).await;
+        let answer = shared.payments.submit(header.order, logged.into_kind(), trace).await;
         Ok(audit::payment_answered(&shared.audit, &header, payment, answer).await)
     });
     // It ends early only with the process, and then nobody can tell what became of it.

@@ -7,6 +7,7 @@ use axum::extract::{FromRequestParts, MatchedPath, Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use bridge_protocol::domain::TraceParent;
 use bridge_runtime::telemetry::metrics::Route;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -19,6 +20,7 @@ use super::problem::{Kind, Problem};
 use super::{Worker, openapi, orders, payments};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 pub(super) const PLACE: &str = "/v1/{brand}/orders";
@@ -79,7 +81,8 @@ async fn around(State(worker): State<Arc<Worker>>, request: Request, next: Next)
         Some(REFUND) => Route::RefundPlace,
         _ => Route::Other,
     };
-    let span = tracing::info_span!("request", id, route = route.as_str());
+    let trace_id = trace(request.headers()).map(TraceParent::trace_id);
+    let span = tracing::info_span!("request", id, route = route.as_str(), trace_id);
     let mut response = next.run(request).instrument(span.clone()).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let kind = problem.kind();
@@ -89,9 +92,17 @@ async fn around(State(worker): State<Arc<Worker>>, request: Request, next: Next)
         response = problem.respond(&id);
         response.headers_mut().extend(beside);
     }
+    span.in_scope(|| tracing::debug!(status = response.status().as_u16(), "answered"));
     worker.shared.metrics.responses.of((route, response.status().into())).inc();
     name(&mut response, &id);
     response
+}
+
+/// The trace that a request belongs to, if the storefront says one: `traceparent`, once and in its form.
+pub(super) fn trace(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut values = headers.get_all(TRACE_PARENT).iter();
+    let only = values.next().filter(|_| values.next().is_none())?;
+    TraceParent::parse(only.to_str().ok()?)
 }
 
 /// Puts a request's id on its response.

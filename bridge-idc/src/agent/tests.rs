@@ -64,7 +64,8 @@ impl World {
 
     fn send(&mut self, kind: to_idc::Kind) {
         self.sequence += 1;
-        let message = ToIdc { request: self.sequence, kind: Some(kind), sequence: self.sequence };
+        let message =
+            ToIdc { request: self.sequence, kind: Some(kind), sequence: self.sequence, trace: None };
         self.input(Input::Message { link: LINK, lane: 0, message });
     }
 

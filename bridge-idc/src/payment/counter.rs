@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bridge_protocol::domain::TraceParent;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Reply, Token};
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
@@ -12,6 +13,7 @@ use bridge_runtime::telemetry::metrics::{Metrics, Queue};
 use bridge_runtime::tunnel::LinkSender;
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tracing::{Instrument as _, Span};
 
 use super::audit::{self, About};
 use super::desk::{Asked, Desk, Output};
@@ -58,8 +60,15 @@ impl Counter {
 
     /// One frame came on the payment lane of a link.
     pub fn handle_frame(&mut self, link: LinkId, payload: Bytes, links: &HashMap<LinkId, LinkSender>) {
+        let mut span = Span::none();
         match frame::decode::<ToIdc>(payload) {
-            Ok(message) => self.desk.handle_message(link, message, &self.keys),
+            Ok(message) => {
+                let trace = message.trace.as_deref().and_then(TraceParent::from_bytes);
+                span = trace.map_or_else(Span::none, |trace| {
+                    tracing::info_span!("payment", trace_id = trace.trace_id())
+                });
+                self.desk.handle_message(link, message, &self.keys);
+            }
             // The link's end is logged and counted where it ends.
             Err(error) => {
                 if let Some(sender) = links.get(&link) {
@@ -67,13 +76,13 @@ impl Counter {
                 }
             }
         }
-        self.do_outputs(links);
+        self.do_outputs(links, &span);
     }
 
     /// The service has ended a request.
     pub fn handle_end(&mut self, (token, end): (Token, End), links: &HashMap<LinkId, LinkSender>) {
         self.desk.handle_end(token, end);
-        self.do_outputs(links);
+        self.do_outputs(links, &Span::none());
     }
 
     /// A link is gone.
@@ -81,20 +90,22 @@ impl Counter {
         self.desk.handle_link_down(link);
     }
 
-    fn do_outputs(&mut self, links: &HashMap<LinkId, LinkSender>) {
+    /// Does what the desk wants; what it asks of the service is asked within the span.
+    fn do_outputs(&mut self, links: &HashMap<LinkId, LinkSender>, span: &Span) {
         while let Some(output) = self.desk.poll_output() {
             match output {
-                Output::Ask(token, asked) => self.ask(token, asked),
+                Output::Ask(token, asked) => self.ask(token, asked, span),
                 Output::Send(reply) => send(links, &reply),
             }
         }
         self.metrics.set_queue_depth(Queue::PaymentsInFlight, self.desk.under_way());
     }
 
-    fn ask(&self, token: Token, asked: Asked) {
+    fn ask(&self, token: Token, asked: Asked, span: &Span) {
         let Some(service) = self.service.clone() else { return };
         let (ends, log) = (self.ends.clone(), self.audit.clone());
-        tokio::spawn(async move {
+        let asking = async move {
+            tracing::debug!("asked of the gateway");
             let end = match asked {
                 Asked::Pay(pay) => match audit::received(&log, About::of_payment(&pay)).await {
                     Ok(logged) => logged.answered(&log, service.pay(&pay).await).await,
@@ -109,7 +120,8 @@ impl Counter {
                 }
             };
             let _agent_gone = ends.send((token, end)).await;
-        });
+        };
+        tokio::spawn(asking.instrument(span.clone()));
     }
 }
 

@@ -179,7 +179,7 @@ mod tests {
             currency: "KRW".into(),
             payment_key: "tgen_1".into(),
         });
-        ToIdc { request, kind: Some(kind), sequence: request }
+        ToIdc { request, kind: Some(kind), sequence: request, trace: None }
     }
 
     fn refused(desk: &mut Desk) -> Refusal {
@@ -221,7 +221,7 @@ mod tests {
             let sequence = desk.outputs.len() as u64 + 1;
             desk.handle_message(
                 LinkId(sequence + 9),
-                ToIdc { request: 1, kind: Some(kind), sequence },
+                ToIdc { request: 1, kind: Some(kind), sequence, trace: None },
                 &keys,
             );
             assert_eq!(refused(&mut desk), Refusal::Invalid);

@@ -36,6 +36,9 @@ pub mod card_number;
 /// What is on sale: rows of the catalogue by their keys, and how far a reader of their changes is.
 pub mod catalogue;
 
+/// Which trace a request belongs to.
+pub mod trace;
+
 pub use brand::Brand;
 pub use id::{IdempotencyKey, KeyDigest, OrderId};
 pub use money::{Currency, Money};
@@ -44,3 +47,4 @@ pub use outcome::Outcome;
 pub use payment::{PaymentId, PaymentKey, PaymentState, ReasonCode, RefundId, RefundState};
 pub use personal::{Personal, PersonalData, PersonalField};
 pub use time::UnixMicros;
+pub use trace::TraceParent;

@@ -286,7 +286,7 @@ mod tests {
             order: Bytes::copy_from_slice(order.as_bytes()),
             key: Bytes::copy_from_slice(&[key; 32]),
         });
-        ToIdc { request, kind: Some(kind), sequence }
+        ToIdc { request, kind: Some(kind), sequence, trace: None }
     }
 
     fn deliver(receiver: &mut Receiver, link: u64, message: ToIdc) -> Token {
@@ -319,7 +319,8 @@ mod tests {
             unreachable!("it cancels")
         };
         let place = to_idc::Kind::Place(Envelope { brand, order, key, ..Envelope::default() });
-        let placing = deliver(&mut receiver, 1, ToIdc { request: 10, kind: Some(place), sequence: 1 });
+        let placing =
+            deliver(&mut receiver, 1, ToIdc { request: 10, kind: Some(place), sequence: 1, trace: None });
         let cancelling = deliver(&mut receiver, 1, cancel);
         for (token, request) in [(placing, 10), (cancelling, 11)] {
             let replies = receiver.answer(token, busy());
@@ -379,8 +380,12 @@ mod tests {
             currency,
             reason: "it came back".to_owned(),
         });
-        let send =
-            |sequence, kind: &to_idc::Kind| ToIdc { request: sequence, kind: Some(kind.clone()), sequence };
+        let send = |sequence, kind: &to_idc::Kind| ToIdc {
+            request: sequence,
+            kind: Some(kind.clone()),
+            sequence,
+            trace: None,
+        };
         deliver(&mut receiver, 1, send(1, &pay));
         deliver(&mut receiver, 1, send(2, &refund));
         assert_eq!(receiver.handle_message(LinkId(1), 0, send(3, &pay)), Received::Duplicate);
@@ -394,7 +399,7 @@ mod tests {
         if let Some(to_idc::Kind::Cancel(cancel)) = &mut short_key.kind {
             cancel.key.truncate(31);
         }
-        for message in [short_key, ToIdc { request: 11, kind: None, sequence: 2 }] {
+        for message in [short_key, ToIdc { request: 11, kind: None, sequence: 2, trace: None }] {
             assert!(matches!(receiver.handle_message(LinkId(1), 0, message), Received::Answer(_)));
         }
         assert_eq!(receiver.under_way(), 0);

@@ -374,8 +374,12 @@ impl Sender {
             let index = lane_of(request.order, link.lanes.len());
             if let Some(lane) = link.lanes.get_mut(index) {
                 lane.sequence += 1;
-                let message =
-                    ToIdc { request: id.0, kind: Some(lane.carry(&request.kind)), sequence: lane.sequence };
+                let message = ToIdc {
+                    request: id.0,
+                    kind: Some(lane.carry(&request.kind)),
+                    sequence: lane.sequence,
+                    trace: None,
+                };
                 let lane = u8::try_from(index).unwrap_or(0);
                 self.outputs.push_back(Output::Transmit { link: link_id, lane, message });
             }

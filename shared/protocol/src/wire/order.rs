@@ -16,6 +16,9 @@ pub struct ToIdc {
     /// Counts the frames of this lane from 1: one that comes again is not taken for another.
     #[prost(uint64, tag = "5")]
     pub sequence: u64,
+    /// Which trace the storefront's request belongs to, as `TraceParent` writes it: 25 bytes.
+    #[prost(bytes = "bytes", optional, tag = "15")]
+    pub trace: Option<Bytes>,
 }
 
 /// The kinds of [`ToIdc`].

@@ -87,7 +87,7 @@ fn check(input: &[u8]) -> Result<Verdict, String> {
 /// The receiver takes it or says why not, and holds nothing afterwards.
 fn receive(envelope: Envelope) -> Result<(), String> {
     let mut receiver = Receiver::new(1);
-    let message = ToIdc { request: 1, kind: Some(to_idc::Kind::Place(envelope)), sequence: 1 };
+    let message = ToIdc { request: 1, kind: Some(to_idc::Kind::Place(envelope)), sequence: 1, trace: None };
     match receiver.handle_message(LinkId(1), 0, message) {
         Received::Deliver(token, _) => receiver.abandon(token),
         Received::Answer(_) => {}

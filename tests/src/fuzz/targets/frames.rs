@@ -76,7 +76,7 @@ fn asked() -> Vec<Bytes> {
             key: Some(key),
         }),
     ];
-    let message = |(kind, number)| ToIdc { request: number, kind: Some(kind), sequence: number };
+    let message = |(kind, number)| ToIdc { request: number, kind: Some(kind), sequence: number, trace: None };
     kinds.into_iter().zip(1..).map(message).map(|message| frame_of(&message)).collect()
 }
 

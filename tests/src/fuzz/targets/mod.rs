@@ -18,7 +18,7 @@ use bridge_protocol::seal::opening::OpeningKey;
 use super::hunt::Target;
 
 /// Every target.
-pub(super) const ALL: [Target; 8] = [
+pub(super) const ALL: [Target; 9] = [
     frames::TARGET,
     envelopes::TARGET,
     order_body::TARGET,
