@@ -110,7 +110,7 @@ enum Then {
     /// A request may be committed.
     Commit(Token, Box<Request>),
     /// A request is answered.
-    Answer(Token, to_cloud::Kind),
+    Answer(Token, Box<to_cloud::Kind>),
 }
 
 /// The agent's state.
@@ -218,7 +218,7 @@ impl Agent {
                             );
                         }
                         Then::Commit(token, request) => self.waiting.push_back((token, *request)),
-                        Then::Answer(token, kind) => self.answer(token, kind),
+                        Then::Answer(token, kind) => self.answer(token, *kind),
                     }
                 }
             }
@@ -230,7 +230,10 @@ impl Agent {
                 for (((token, header), end), answer) in
                     requests.into_iter().zip(committed.answers()).zip(answers)
                 {
-                    self.auditing.wait(vec![log_entry::ended(now, header, end)], Then::Answer(token, answer));
+                    self.auditing.wait(
+                        vec![log_entry::ended(now, header, end)],
+                        Then::Answer(token, Box::new(answer)),
+                    );
                 }
             }
             Input::Batch(BatchEnd::NotCommitted) => {
@@ -289,14 +292,14 @@ impl Agent {
     fn turn_away(&mut self, token: Token, received: Entry, header: &Header, refusal: Refusal) {
         let end = log_entry::ended(received.at, header.clone(), &ledger::Answer::Refused(refusal));
         let kind = to_cloud::Kind::Refused(Refused { refusal: refusal.into() });
-        self.auditing.wait(vec![received, end], Then::Answer(token, kind));
+        self.auditing.wait(vec![received, end], Then::Answer(token, Box::new(kind)));
     }
 
     /// Refuses a request that is in the audit log, once that it is refused is there as well.
     fn refuse_logged(&mut self, now: UnixMicros, token: Token, header: Header, refusal: Refusal) {
         let end = log_entry::ended(now, header, &ledger::Answer::Refused(refusal));
         let kind = to_cloud::Kind::Refused(Refused { refusal: refusal.into() });
-        self.auditing.wait(vec![end], Then::Answer(token, kind));
+        self.auditing.wait(vec![end], Then::Answer(token, Box::new(kind)));
     }
 
     /// The audit log cannot be written. What has had no effect is refused; what is committed is not told before it is
@@ -304,11 +307,13 @@ impl Agent {
     fn not_audited(&mut self, entries: Vec<Entry>) {
         let mut refused = Vec::new();
         self.auditing.handle_failed(entries, |then| match then {
-            Then::Answer(_, to_cloud::Kind::Settled(_)) => Some(then),
-            Then::Answer(token, kind) => {
-                refused.push((token, kind));
-                None
-            }
+            Then::Answer(token, kind) => match *kind {
+                to_cloud::Kind::Settled(_) => Some(Then::Answer(token, kind)),
+                kind => {
+                    refused.push((token, kind));
+                    None
+                }
+            },
             Then::Commit(token, _) => {
                 let refusal = Refusal::DatabaseDown.into();
                 refused.push((token, to_cloud::Kind::Refused(Refused { refusal })));
