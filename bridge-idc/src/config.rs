@@ -258,10 +258,12 @@ mod tests {
 
     #[test]
     fn all_mistakes_about_payments_are_told_at_once_and_none_repeats_a_url() {
-        let toml = format!(
-            "{SAMPLE}{}",
-            "gateway = \"sandbox\"\nbase_url = \"https://key:hunter2@example.com\"\nretry_max = \"10ms\"\ncalls_max = 0\n"
-        );
+        let with = |settings: &str| SAMPLE.replace("[payments]\n", &format!("[payments]\n{settings}\n"));
+        let toml = with(concat!(
+            "gateway = \"sandbox\"\n",
+            "base_url = \"https://key:hunter2@example.com\"\n",
+            "retry_max = \"10ms\"\ncalls_max = 0"
+        ));
         let mistakes = load(&toml).err().unwrap();
         for expected in [
             "payments.base_url: must be an https:// URL",
@@ -282,7 +284,7 @@ mod tests {
             ("127.0.0.1:9090", false),
             ("", false),
         ] {
-            let toml = format!("{SAMPLE}base_url = \"{url}\"\n");
+            let toml = with(&format!("base_url = \"{url}\""));
             let wrong = load(&toml).err().is_some_and(|mistakes| mistakes.contains("payments.base_url"));
             assert_eq!(wrong, !right, "{url}");
         }

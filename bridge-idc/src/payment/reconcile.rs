@@ -84,7 +84,7 @@ impl<G: Gateway> Payments<G> {
         let age = clock::now().since(payment.created_at);
         let started = Instant::now();
         let found = self.gateway.find(&charge).await;
-        self.metrics.gateway_answered(started.elapsed());
+        self.metrics.payments.gateway_answered(started.elapsed());
         let answer = match next_step(found, age, order_stands) {
             Step::Conclude(answer) => answer,
             Step::ConfirmAgain => self.confirm(&charge).await,
@@ -125,8 +125,8 @@ impl<G: Gateway> Payments<G> {
     async fn count_doubts(&self) {
         if let Ok(doubt) = self.ledger.doubt().await {
             let age = doubt.since.map_or(Duration::ZERO, |since| clock::now().since(since));
-            self.metrics.payments_unknown.set(doubt.count);
-            self.metrics.payments_unknown_age_seconds.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+            self.metrics.payments.unknown.set(doubt.count);
+            self.metrics.payments.unknown_age_seconds.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
         }
     }
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, PaymentState, RefundId, RefundState};
 use bridge_protocol::wire::order::Refusal;
 use bridge_runtime::clock;
-use bridge_runtime::telemetry::metrics::{Metrics, PaymentOutcome, RefundOutcome};
+use bridge_runtime::telemetry::metrics::Metrics;
+use bridge_runtime::telemetry::payments::{PaymentOutcome, RefundOutcome};
 use tokio::sync::{Notify, Semaphore};
 
 use super::gateway::{Answer, Gateway};
@@ -94,11 +95,11 @@ impl<G: Gateway> Payments<G> {
                 End::Stands { payment, refund: None, replayed: false }
             }
             Ok(Begun::Known(payment)) => {
-                self.metrics.payments.of(PaymentOutcome::Replayed).inc();
+                self.metrics.payments.outcomes.of(PaymentOutcome::Replayed).inc();
                 End::Stands { payment, refund: None, replayed: true }
             }
             Ok(Begun::Refused(refusal)) => {
-                self.metrics.payments.of(PaymentOutcome::Refused).inc();
+                self.metrics.payments.outcomes.of(PaymentOutcome::Refused).inc();
                 End::Refused(refusal)
             }
             Err(not_done) => self.not_done(not_done, "take a payment"),
@@ -153,7 +154,7 @@ impl<G: Gateway> Payments<G> {
     pub(super) async fn confirm(&self, charge: &Charge) -> Answer {
         let started = Instant::now();
         let answer = self.gateway.confirm(charge).await;
-        self.metrics.gateway_answered(started.elapsed());
+        self.metrics.payments.gateway_answered(started.elapsed());
         if let Answer::Unknown(no_proof) = &answer {
             tracing::warn!(payment = %charge.payment, %no_proof, "the gateway's answer to a payment proves nothing");
         }
@@ -164,7 +165,7 @@ impl<G: Gateway> Payments<G> {
     pub(super) async fn give_back(&self, refund: &GiveBack) -> Answer {
         let started = Instant::now();
         let answer = self.gateway.give_back(refund).await;
-        self.metrics.gateway_answered(started.elapsed());
+        self.metrics.payments.gateway_answered(started.elapsed());
         if let Answer::Unknown(no_proof) = &answer {
             tracing::warn!(refund = %refund.refund, %no_proof, "the gateway's answer to a refund proves nothing");
         }
@@ -178,7 +179,7 @@ impl<G: Gateway> Payments<G> {
         let (order, id) = (payment.charge.order, payment.charge.payment);
         match self.ledger.conclude_payment(order, id, &told, clock::now()).await {
             Ok(stands) => {
-                self.metrics.payments.of(outcome(stands.state)).inc();
+                self.metrics.payments.outcomes.of(outcome(stands.state)).inc();
                 if stands.refunds.iter().any(|refund| refund.state.is_open()) {
                     self.hinted.notify_one();
                 }
@@ -205,6 +206,7 @@ impl<G: Gateway> Payments<G> {
         match self.ledger.conclude_refund(order, id, refund.refund, &told, clock::now()).await {
             Ok(stands) => {
                 self.metrics
+                    .payments
                     .refunds
                     .of(match told {
                         Told::Done => RefundOutcome::Done,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bridge_protocol::domain::OrderId;
 use bridge_runtime::shutdown::Shutdown;
-use bridge_runtime::telemetry::metrics::WebhookUse;
+use bridge_runtime::telemetry::payments::WebhookUse;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
@@ -81,7 +81,7 @@ pub async fn listen<G: Gateway>(listener: TcpListener, payments: Arc<Payments<G>
 
 async fn answer<G: Gateway>(payments: &Payments<G>, request: Request<Incoming>) -> Response<Empty<Bytes>> {
     let (status, used) = judge(payments, request).await;
-    payments.metrics.webhooks.of(used).inc();
+    payments.metrics.payments.webhooks.of(used).inc();
     let mut response = Response::new(Empty::new());
     *response.status_mut() = status;
     response

@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::labelled::{Labelled, labels};
+use super::payments::PaymentMetrics;
 
 labels! {
     /// Why a link was refused, by either side.
@@ -140,48 +141,6 @@ labels! {
 }
 
 labels! {
-    /// What was learned of a payment; one in doubt counts each time it is asked about.
-    PaymentOutcome as "outcome" {
-        /// Money moved.
-        Paid = "paid",
-        /// The gateway refused.
-        Declined = "declined",
-        /// Nobody can tell yet.
-        Unknown = "unknown",
-        /// After a time in doubt: no money moved.
-        NotPaid = "not_paid",
-        /// Refused before the gateway was asked.
-        Refused = "refused",
-        /// Its key had an answer already, which was given again.
-        Replayed = "replayed",
-    }
-}
-
-labels! {
-    /// What was learned of a refund; one in doubt counts each time it is asked for.
-    RefundOutcome as "outcome" {
-        /// The money is back.
-        Done = "done",
-        /// The gateway refused.
-        Refused = "refused",
-        /// Nobody can tell yet.
-        Unknown = "unknown",
-    }
-}
-
-labels! {
-    /// What a gateway's webhook was good for.
-    WebhookUse as "use" {
-        /// It named a payment in doubt, which is asked about at once.
-        Hint = "hint",
-        /// It named none, or was none.
-        Ignored = "ignored",
-        /// No room, or the database did not answer.
-        Refused = "refused",
-    }
-}
-
-labels! {
     /// A bounded queue; each has a gauge of its depth and one of its limit.
     Queue as "queue" {
         /// Cloud: orders waiting for a link.
@@ -280,17 +239,8 @@ pub struct Metrics {
     batch_orders: Histogram,
     commit_seconds: Histogram,
 
-    /// IDC: what was learned of payments.
-    pub payments: Labelled<PaymentOutcome, Counter>,
-    /// IDC: what was learned of refunds.
-    pub refunds: Labelled<RefundOutcome, Counter>,
-    /// IDC: payments and refunds that nobody can tell about now.
-    pub payments_unknown: Gauge,
-    /// IDC: how old the oldest of them is.
-    pub payments_unknown_age_seconds: Gauge,
-    /// IDC: webhooks of the payment gateway.
-    pub webhooks: Labelled<WebhookUse, Counter>,
-    gateway_seconds: Histogram,
+    /// IDC: payments, refunds and their gateway.
+    pub payments: PaymentMetrics,
 }
 
 impl Metrics {
@@ -340,16 +290,7 @@ impl Metrics {
         registry.register("batch_orders", "Orders in one transaction", metrics.batch_orders.clone());
         let help = "Time of one transaction, its commit included";
         registry.register_with_unit("commit", help, Unit::Seconds, metrics.commit_seconds.clone());
-        registry.register("payments", "What was learned of payments", metrics.payments.clone());
-        registry.register("refunds", "What was learned of refunds", metrics.refunds.clone());
-        let help = "Payments and refunds that nobody can tell about";
-        registry.register("payments_unknown", help, metrics.payments_unknown.clone());
-        let help = "Age of the oldest payment or refund that nobody can tell about";
-        let age = metrics.payments_unknown_age_seconds.clone();
-        registry.register_with_unit("payments_unknown_age", help, Unit::Seconds, age);
-        registry.register("webhooks", "Webhooks of the payment gateway", metrics.webhooks.clone());
-        let help = "Time until the payment gateway answered, or was given up";
-        registry.register_with_unit("gateway", help, Unit::Seconds, metrics.gateway_seconds.clone());
+        metrics.payments.register(registry);
         metrics
     }
 
@@ -367,11 +308,6 @@ impl Metrics {
     pub fn batch_committed(&self, orders: usize, took: Duration) {
         self.batch_orders.observe(f64::from(u32::try_from(orders).unwrap_or(u32::MAX)));
         self.commit_seconds.observe(took.as_secs_f64());
-    }
-
-    /// The payment gateway answered a call, or was given up, after that time.
-    pub fn gateway_answered(&self, took: Duration) {
-        self.gateway_seconds.observe(took.as_secs_f64());
     }
 
     /// The text of a scrape (OpenMetrics 1.0).
@@ -413,13 +349,7 @@ impl Metrics {
             batch_orders: Histogram::new(exponential_buckets(1.0, 2.0, 13)),
             // 0.25 ms, an SSD's fsync, to 2 s, where callers have given up.
             commit_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 14)),
-            payments: Labelled::default(),
-            refunds: Labelled::default(),
-            payments_unknown: Gauge::default(),
-            payments_unknown_age_seconds: Gauge::default(),
-            webhooks: Labelled::default(),
-            // 10 ms to 41 s: gateways take hundreds of milliseconds, and are given up after some seconds.
-            gateway_seconds: Histogram::new(exponential_buckets(0.01, 2.0, 13)),
+            payments: PaymentMetrics::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("links_up", "Links that carry traffic", metrics.links_up.clone());

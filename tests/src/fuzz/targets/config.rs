@@ -22,7 +22,7 @@ pub(super) const TARGET: Target = Target { name: "config", corpus, change: mutat
 const CLOUD: &str = include_str!("../../../../bridge-cloud/samples/bridge-cloud.toml");
 const IDC: &str = include_str!("../../../../bridge-idc/samples/bridge-idc.toml");
 /// Every file that a sample names.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "certs/cloud-1.pem",
     "certs/cloud-1.key",
     "certs/idc-1.pem",
@@ -31,6 +31,7 @@ const FILES: [&str; 8] = [
     "certs/crl.pem",
     "secrets/my-brand.token",
     "secrets/ledger.password",
+    "secrets/gateway.key",
 ];
 
 fn corpus() -> Vec<Vec<u8>> {
