@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use bridge_runtime::cli::{self, Outcome};
 use bridge_runtime::identity::Role;
+use bridge_runtime::telemetry::{self, Service};
 use bridge_runtime::tunnel::Tunnel;
-use bridge_runtime::{audit_log, config, hardening, telemetry};
+use bridge_runtime::{audit_log, config, hardening};
 use clap::{Parser, Subcommand};
 
 use crate::config::CloudConfig;
@@ -58,7 +59,8 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
         Command::Serve => {
             let config = load(&config)?;
             hardening::forbid_core_dumps()?;
-            telemetry::init(&config.log)?;
+            let service = Service { name: "bridge-cloud", instance: &config.agent.name };
+            let _telemetry = telemetry::init(&config.log, &service)?;
             cli::runtime()?.block_on(serve::serve(config))?;
         }
         Command::Check { print_config } => {

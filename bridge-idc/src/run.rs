@@ -190,17 +190,22 @@ impl Shell {
     }
 
     fn commit(&mut self, batch: Batch) {
-        let traces = self.traces.take(&batch);
+        let spans = self.traces.begin_commit(&batch);
         let (ledger, metrics, results) = (self.ledger.clone(), self.metrics.clone(), self.results.clone());
         tokio::spawn(async move {
             let started = Instant::now();
-            let end = match ledger.commit(&batch).await {
+            let committed = ledger.commit(&batch).await;
+            let took = started.elapsed();
+            for span in spans {
+                span.record("committed", committed.is_ok());
+                if committed.is_ok() {
+                    span.in_scope(|| tracing::debug!(?took, "committed"));
+                }
+            }
+            let end = match committed {
                 Ok(committed) => {
-                    metrics.batch_committed(batch.requests.len(), started.elapsed());
+                    metrics.batch_committed(batch.requests.len(), took);
                     count(&metrics, &committed);
-                    for (order, trace) in traces {
-                        tracing::debug!(%order, trace_id = trace.trace_id(), took = ?started.elapsed(), "committed");
-                    }
                     BatchEnd::Committed(committed)
                 }
                 Err(error) => {

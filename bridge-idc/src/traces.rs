@@ -6,6 +6,8 @@ use std::collections::HashMap;
 
 use bridge_protocol::domain::{OrderId, TraceParent};
 use bridge_protocol::wire::order::{Cancel, ToIdc, to_idc};
+use bridge_runtime::telemetry::continue_trace;
+use tracing::Span;
 
 use crate::ledger::Batch;
 
@@ -37,10 +39,17 @@ impl Traces {
         }
     }
 
-    /// A batch is about to be committed: the traces of its orders, which are forgotten here.
-    pub fn take(&mut self, batch: &Batch) -> Vec<(OrderId, TraceParent)> {
+    /// A batch is about to be committed: a span for each of its orders that has a trace, which is forgotten here.
+    pub fn begin_commit(&mut self, batch: &Batch) -> Vec<Span> {
         let orders = batch.requests.iter().map(|request| request.action.order());
-        orders.filter_map(|order| Some((order, self.by_order.remove(&order)?))).collect()
+        let traced = orders.filter_map(|order| Some((order, self.by_order.remove(&order)?)));
+        let span = |(order, trace): (OrderId, TraceParent)| {
+            let committed = tracing::field::Empty;
+            let span = tracing::info_span!("commit", %order, trace_id = trace.trace_id(), committed);
+            continue_trace(&span, trace);
+            span
+        };
+        traced.map(span).collect()
     }
 
     /// Nothing is under way any more: what was refused before a commit is forgotten as well.

@@ -8,6 +8,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bridge_protocol::domain::TraceParent;
+use bridge_runtime::telemetry::continue_trace;
 use bridge_runtime::telemetry::metrics::Route;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -81,8 +82,12 @@ async fn around(State(worker): State<Arc<Worker>>, request: Request, next: Next)
         Some(REFUND) => Route::RefundPlace,
         _ => Route::Other,
     };
-    let trace_id = trace(request.headers()).map(TraceParent::trace_id);
+    let trace = trace(request.headers());
+    let trace_id = trace.map(TraceParent::trace_id);
     let span = tracing::info_span!("request", id, route = route.as_str(), trace_id);
+    if let Some(trace) = trace {
+        continue_trace(&span, trace);
+    }
     let mut response = next.run(request).instrument(span.clone()).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let kind = problem.kind();

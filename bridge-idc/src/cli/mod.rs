@@ -13,8 +13,9 @@ use bridge_protocol::audit::{Entry, Event};
 use bridge_protocol::domain::OrderId;
 use bridge_runtime::cli::{self, Failure, Outcome};
 use bridge_runtime::identity::Role;
+use bridge_runtime::telemetry::{self, Service};
 use bridge_runtime::tunnel::Tunnel;
-use bridge_runtime::{audit_log, clock, config, hardening, telemetry};
+use bridge_runtime::{audit_log, clock, config, hardening};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -156,7 +157,8 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
         Command::Serve => {
             let config = load(&config)?;
             hardening::forbid_core_dumps()?;
-            telemetry::init(&config.log)?;
+            let service = Service { name: "bridge-idc", instance: &config.agent.name };
+            let _telemetry = telemetry::init(&config.log, &service)?;
             cli::runtime()?.block_on(serve::serve(config))?;
         }
         Command::Check { print_config } => {

@@ -9,6 +9,7 @@ use bridge_protocol::order_link::receiver::{Reply, Token};
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::ToIdc;
 use bridge_runtime::audit_log::AuditLog;
+use bridge_runtime::telemetry::continue_trace;
 use bridge_runtime::telemetry::metrics::{Metrics, Queue};
 use bridge_runtime::tunnel::LinkSender;
 use bytes::Bytes;
@@ -63,10 +64,10 @@ impl Counter {
         let mut span = Span::none();
         match frame::decode::<ToIdc>(payload) {
             Ok(message) => {
-                let trace = message.trace.as_deref().and_then(TraceParent::from_bytes);
-                span = trace.map_or_else(Span::none, |trace| {
-                    tracing::info_span!("payment", trace_id = trace.trace_id())
-                });
+                if let Some(trace) = message.trace.as_deref().and_then(TraceParent::from_bytes) {
+                    span = tracing::info_span!("payment", trace_id = trace.trace_id());
+                    continue_trace(&span, trace);
+                }
                 self.desk.handle_message(link, message, &self.keys);
             }
             // The link's end is logged and counted where it ends.

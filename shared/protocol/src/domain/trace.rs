@@ -44,6 +44,11 @@ impl TraceParent {
         (*trace != [0; 16] && *parent != [0; 8]).then_some(Self { trace: *trace, parent: *parent, flags })
     }
 
+    /// The trace, the span in it that called, and the flags, of which bit 0 says that the trace is recorded.
+    pub fn parts(self) -> ([u8; 16], [u8; 8], u8) {
+        (self.trace, self.parent, self.flags)
+    }
+
     /// The trace's id in hexadecimal: what a log is searched for.
     pub fn trace_id(self) -> String {
         self.trace.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -12,7 +12,7 @@ use crate::identity::Role;
 
 use super::reader::Reader;
 use super::secret::SecretFile;
-use super::values::{BitRate, ByteSize, DialTarget, InputFile, NAME_RULE, is_name};
+use super::values::{BitRate, ByteSize, CollectorUrl, DialTarget, InputFile, NAME_RULE, is_name};
 
 /// `[agent]`: who this is and where it keeps what must survive a restart.
 #[derive(Clone, Debug)]
@@ -103,6 +103,8 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// A filter as `tracing_subscriber::EnvFilter` has it.
     pub level: String,
+    /// The OpenTelemetry collector that traces are sent to; only in a build with the feature `otlp`.
+    pub otlp: Option<CollectorUrl>,
 }
 
 /// How a log line looks.
@@ -126,7 +128,11 @@ impl LogConfig {
                 &[("human", LogFormat::Human), ("json", LogFormat::Json)],
             ),
             level: section.or("level", "info"),
+            otlp: section.optional("otlp"),
         };
+        if config.otlp.is_some() && !cfg!(feature = "otlp") {
+            section.refuse("otlp", "this program cannot send traces: build it with `--features otlp`");
+        }
         if let Err(error) = EnvFilter::try_new(&config.level) {
             section.refuse(
                 "level",

@@ -273,6 +273,44 @@ fn amounts_that_are_none_are_refused() {
 }
 
 #[test]
+fn a_collector_of_traces_is_an_address_without_tls() {
+    let place = Place::default();
+    for text in
+        ["http://127.0.0.1:4318", "http://127.0.0.1:4318/", "http://[::1]:4318", "http://collector/otlp"]
+    {
+        let url = CollectorUrl::parse(text, &place).unwrap();
+        assert_eq!(url.traces(), format!("{}/v1/traces", text.trim_end_matches('/')));
+    }
+    for text in [
+        "",
+        "127.0.0.1:4318",
+        "/v1/traces",
+        "http://",
+        "http://:4318",
+        "https://collector:4318",
+        "grpc://collector:4317",
+        "http://me:hunter2@collector:4318",
+        "http://collector:4318?token=hunter2",
+        "http://a b:4318",
+    ] {
+        assert!(CollectorUrl::parse(text, &place).is_err(), "{text:?} was taken as a collector");
+    }
+}
+
+#[test]
+fn traces_are_refused_by_a_program_that_cannot_send_them_and_off_if_left_out() {
+    let read = |toml: &str| {
+        Fixture::new(toml).mistakes(&[], |reader| {
+            let _: LogConfig = LogConfig::read(reader);
+        })
+    };
+    assert!(read("[log]\nlevel = \"info\"\n").is_empty());
+    let refused = "agent.toml:2: log.otlp: this program cannot send traces: build it with `--features otlp`";
+    let expected: &[&str] = if cfg!(feature = "otlp") { &[] } else { &[refused] };
+    assert_eq!(read("[log]\notlp = \"http://127.0.0.1:4318\"\n"), expected);
+}
+
+#[test]
 fn whom_to_dial_is_a_name_or_an_address_with_a_port() {
     let fixture = Fixture::new("a.dial = [\"bridge.example.com:7443\", \"[::1]:7443\", \"10.0.0.1:7443\"]\n");
     let mut reader = fixture.open(&[]).unwrap();

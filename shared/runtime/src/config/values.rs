@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use http::Uri;
+
 /// What TOML calls a scalar's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -20,6 +22,7 @@ pub enum Kind {
 }
 
 /// What a relative path and a credential are relative to.
+#[cfg_attr(test, derive(Default))]
 pub struct Place {
     /// The folder of the configuration file.
     pub(super) folder: PathBuf,
@@ -260,6 +263,40 @@ impl Setting for DialTarget {
                 Ok(Self { host: host.to_owned(), port })
             }
             _ => Err(expected::<Self>(text)),
+        }
+    }
+}
+
+/// Where an OpenTelemetry collector takes OTLP over HTTP: the address that its own documentation calls the endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CollectorUrl(String);
+
+impl CollectorUrl {
+    /// Where it takes traces (OTLP 1.x, section "OTLP/HTTP Request").
+    pub fn traces(&self) -> String {
+        format!("{}/v1/traces", self.0)
+    }
+}
+
+impl Setting for CollectorUrl {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str =
+        "the address of an OpenTelemetry collector, without TLS, such as \"http://127.0.0.1:4318\"";
+
+    fn placeholder() -> Self {
+        Self(String::new())
+    }
+
+    fn parse(text: &str, _: &Place) -> Result<Self, String> {
+        let url: Uri = text.parse().map_err(|_| expected::<Self>(text))?;
+        let is_plain = url.scheme_str() == Some("http") && url.query().is_none();
+        // Neither a password nor half an address: what stands there is shown by `check --print-config`.
+        let is_host =
+            url.authority().is_some_and(|host| !host.as_str().contains('@') && !host.host().is_empty());
+        if is_plain && is_host {
+            Ok(Self(text.trim_end_matches('/').to_owned()))
+        } else {
+            Err(expected::<Self>(text))
         }
     }
 }

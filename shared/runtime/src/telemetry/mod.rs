@@ -1,4 +1,4 @@
-//! Logs and metrics: set up once, then handed down; nothing but `tracing`'s subscriber is global.
+//! Logs, traces and metrics: set up once, then handed down; nothing but `tracing`'s subscriber is global.
 //!
 //! Personal data and secrets never come here: metrics have only labels from closed lists, and of the log's events below
 //! INFO only those of crates that never print what passes through them get out.
@@ -9,11 +9,15 @@ pub mod payments;
 mod labelled;
 pub use labelled::{Label, Labelled};
 
+#[cfg_attr(not(feature = "otlp"), path = "no_otlp.rs")]
+mod otlp;
+pub use otlp::continue_trace;
+
 use std::io::{IsTerminal, stderr};
 
-use tracing::{Level, Metadata};
-use tracing_subscriber::filter::{EnvFilter, ParseError, filter_fn};
-use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{EnvFilter, FilterExt as _, LevelFilter, ParseError, filter_fn};
+use tracing_subscriber::layer::{Filter, Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{fmt, registry};
 
@@ -28,18 +32,47 @@ pub enum LogError {
     /// This process logs elsewhere already.
     #[error("the log is set up already: {0}")]
     AlreadySet(#[from] TryInitError),
+    /// Nothing can be sent to `log.otlp`.
+    #[error("start to send traces: {0}")]
+    Traces(#[from] otlp::Error),
 }
 
-/// Starts logging to standard error.
-pub fn init(config: &LogConfig) -> Result<(), LogError> {
+/// Whose traces these are.
+#[derive(Clone, Copy, Debug)]
+pub struct Service<'a> {
+    /// The program.
+    pub name: &'static str,
+    /// Which of its agents.
+    pub instance: &'a str,
+}
+
+/// What works behind the log; to be dropped when the process has done its work, so that no trace is lost.
+#[must_use]
+#[derive(Debug)]
+pub struct Telemetry {
+    _traces: Option<otlp::Exporter>,
+}
+
+/// Starts logging to standard error, and sending traces if `log.otlp` says where to. Not to be called within an async runtime.
+pub fn init(config: &LogConfig, service: &Service<'_>) -> Result<Telemetry, LogError> {
     let lines = fmt::layer().with_writer(stderr);
     let lines = match config.format {
         LogFormat::Human => lines.with_ansi(stderr().is_terminal()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    let wanted = EnvFilter::try_new(&config.level)?;
-    registry().with(wanted).with(lines.with_filter(filter_fn(is_discreet))).try_init()?;
-    Ok(())
+    let lines = lines.with_filter(discreet(EnvFilter::try_new(&config.level)?));
+    let exporter = config.otlp.as_ref().map(|collector| otlp::Exporter::start(collector, service));
+    let exporter = exporter.transpose()?;
+    registry().with(lines).with(exporter.as_ref().map(|exporter| exporter.layer())).try_init()?;
+    Ok(Telemetry { _traces: exporter })
+}
+
+/// What of the wanted lines may be written. It is the lines' own filter: which traces go out is not a matter of `log.level`.
+fn discreet<S: Subscriber>(wanted: EnvFilter) -> impl Filter<S>
+where
+    EnvFilter: Filter<S>,
+{
+    wanted.and(filter_fn(is_discreet).with_max_level_hint(LevelFilter::TRACE))
 }
 
 /// Whether an event can be trusted to hold no one's data: hyper and h2 print headers, bearer tokens among them, and sqlx
@@ -62,8 +95,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let lines = fmt::layer().with_ansi(false).with_writer(File::create(&path).unwrap());
-        let subscriber =
-            registry().with(EnvFilter::new("trace")).with(lines.with_filter(filter_fn(is_discreet)));
+        let subscriber = registry().with(lines.with_filter(discreet(EnvFilter::new("trace"))));
         tracing::subscriber::with_default(subscriber, || {
             debug!(target: "h2::codec", "authorization: Bearer hunter2");
             debug!(target: "sqlx::query", "insert hunter2");

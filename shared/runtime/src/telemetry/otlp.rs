@@ -1,0 +1,201 @@
+//! Traces that a storefront has begun go on as spans in an OpenTelemetry collector: OTLP over plain HTTP, as protobuf.
+//!
+//! Only spans of our own crates leave, without the log's lines in them, and only those of a trace that the storefront
+//! records. They wait in a bounded queue for a thread of their own: what finds it full is dropped, and nobody waits.
+
+use std::time::Duration;
+
+use bridge_protocol::domain::TraceParent;
+use opentelemetry::trace::{
+    SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState, TracerProvider as _,
+};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider};
+use tracing::{Metadata, Span, Subscriber};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::Layer;
+use tracing_subscriber::registry::LookupSpan;
+
+use super::Service;
+use crate::config::CollectorUrl;
+
+/// Spans that wait to be sent.
+const QUEUE: usize = 8_192;
+
+/// Spans in one request.
+const BATCH: usize = 512;
+
+/// Between two requests while there are fewer than a batch.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// After this long a request is given up, its spans with it.
+const REQUEST: Duration = Duration::from_secs(5);
+
+/// How long the end of the process waits for what is left.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// Why there is no exporter.
+pub(super) type Error = ExporterBuildError;
+
+/// The thread that sends, and its queue; dropped, it sends what is left.
+#[derive(Debug)]
+pub(super) struct Exporter {
+    provider: SdkTracerProvider,
+}
+
+impl Exporter {
+    /// Starts the thread. The collector need not be there. Not to be called within an async runtime.
+    pub(super) fn start(collector: &CollectorUrl, service: &Service<'_>) -> Result<Self, Error> {
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(collector.traces())
+            .with_timeout(REQUEST)
+            .build()?;
+        let limits = BatchConfigBuilder::default()
+            .with_max_queue_size(QUEUE)
+            .with_max_export_batch_size(BATCH)
+            .with_scheduled_delay(EVERY);
+        let about = [
+            KeyValue::new("service.name", service.name),
+            KeyValue::new("service.instance.id", service.instance.to_owned()),
+            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+        ];
+        let provider = SdkTracerProvider::builder()
+            .with_span_processor(
+                BatchSpanProcessor::builder(exporter).with_batch_config(limits.build()).build(),
+            )
+            // A span is recorded if the storefront's is; what belongs to no trace of a storefront is not.
+            .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)))
+            .with_resource(Resource::builder_empty().with_attributes(about).build())
+            .build();
+        Ok(Self { provider })
+    }
+
+    /// What brings spans to the exporter.
+    pub(super) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(&self) -> impl Layer<S> + use<S> {
+        tracing_opentelemetry::layer()
+            .with_tracer(self.provider.tracer("bridge"))
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+            .with_filter(filter_fn(is_exported))
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        if let Err(error) = self.provider.shutdown_with_timeout(FLUSH) {
+            tracing::warn!(%error, "send the last traces");
+        }
+    }
+}
+
+/// Spans of ours, never an event: what a log line says is for the log.
+fn is_exported(metadata: &Metadata<'_>) -> bool {
+    metadata.is_span() && metadata.target().starts_with("bridge_")
+}
+
+/// Makes a span that was not entered yet a child of the storefront's: it goes out when it ends, if the storefront records the
+/// trace and `log.otlp` names a collector.
+pub fn continue_trace(span: &Span, trace: TraceParent) {
+    let (id, caller, flags) = trace.parts();
+    let caller = SpanContext::new(
+        TraceId::from_bytes(id),
+        SpanId::from_bytes(caller),
+        TraceFlags::new(flags),
+        true,
+        TraceState::NONE,
+    );
+    // Without a collector there is nobody to tell.
+    let _not_exported = span.set_parent(Context::new().with_remote_span_context(caller));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use tracing::{info, info_span};
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::registry;
+
+    use super::*;
+    use crate::config::Setting as _;
+
+    const TRACE: [u8; 16] = *b"\x4b\xf9\x2f\x35\x77\xb3\x4d\xa6\xa3\xce\x92\x9d\x0e\x0e\x47\x36";
+
+    fn parent(last: &str) -> TraceParent {
+        TraceParent::parse(&format!("00-4bf92f3577b34da6a3ce929d0e0e47{last}")).unwrap()
+    }
+
+    /// One request as a collector receives it: its head and its body.
+    fn receive(listener: &TcpListener) -> (String, Vec<u8>) {
+        let (stream, _) = listener.accept().unwrap();
+        let mut stream = BufReader::new(stream);
+        let (mut head, mut bytes) = (String::new(), 0);
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).unwrap();
+            let line = line.to_ascii_lowercase();
+            if let Some(length) = line.strip_prefix("content-length:") {
+                bytes = length.trim().parse().unwrap();
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+            head.push_str(&line);
+        }
+        let mut body = vec![0; bytes];
+        stream.read_exact(&mut body).unwrap();
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n";
+        stream.into_inner().write_all(answer).unwrap();
+        (head, body)
+    }
+
+    fn has(body: &[u8], what: &[u8]) -> bool {
+        body.windows(what.len()).any(|window| window == what)
+    }
+
+    #[test]
+    fn a_collector_is_sent_the_spans_of_a_recorded_trace_and_nothing_else() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let collector = CollectorUrl::parse(
+            &format!("http://{}", listener.local_addr().unwrap()),
+            &crate::config::Place::default(),
+        )
+        .unwrap();
+        let collecting = thread::spawn(move || receive(&listener));
+
+        let service = Service { name: "bridge-test", instance: "front-1" };
+        let exporter = Exporter::start(&collector, &service).unwrap();
+        tracing::subscriber::with_default(registry().with(exporter.layer()), || {
+            let request = info_span!("request", id = "r-1");
+            continue_trace(&request, parent("36-00f067aa0ba902b7-01"));
+            request.in_scope(|| {
+                info!("a line with hunter2");
+                let _foreign = info_span!(target: "sqlx::query", "select hunter2").entered();
+            });
+            let unrecorded = info_span!("unrecorded");
+            continue_trace(&unrecorded, parent("37-00f067aa0ba902b7-00"));
+            let _untraced = info_span!("untraced").entered();
+        });
+        drop(exporter);
+
+        let (head, body) = collecting.join().unwrap();
+        assert!(head.starts_with("post /v1/traces http/1.1"), "{head}");
+        assert!(head.contains("content-type: application/x-protobuf"), "{head}");
+        let caller = b"\x00\xf0\x67\xaa\x0b\xa9\x02\xb7";
+        for sent in [&TRACE[..], caller, b"request", b"r-1", b"bridge-test", b"front-1"] {
+            assert!(has(&body, sent), "{sent:?} is not in {body:?}");
+        }
+        for kept in [&b"hunter2"[..], b"select", b"unrecorded", b"untraced"] {
+            assert!(!has(&body, kept), "{kept:?} is in {body:?}");
+        }
+    }
+}
