@@ -112,10 +112,14 @@ struct Line {
     sender: Sender,
     lane: Lane,
     /// Who waits for a request; at most those that are not settled.
-    callers: HashMap<RequestId, oneshot::Sender<Result<Answer, Rejected>>>,
-    /// Of those of them that belong to a trace.
-    traces: HashMap<RequestId, TraceParent>,
+    callers: HashMap<RequestId, Caller>,
     load: watch::Sender<Load>,
+}
+
+/// Who waits for a request.
+struct Caller {
+    answer: oneshot::Sender<Result<Answer, Rejected>>,
+    trace: Option<TraceParent>,
 }
 
 /// Which lanes a line sends on.
@@ -129,16 +133,14 @@ impl Line {
     fn new(limits: Limits, lane: Lane) -> (Self, OrderLink, mpsc::Receiver<Submission>) {
         let (submissions, submitted) = mpsc::channel(limits.queue_max);
         let (load, load_seen) = watch::channel(Load::default());
-        let line =
-            Self { sender: Sender::new(limits), lane, callers: HashMap::new(), traces: HashMap::new(), load };
+        let line = Self { sender: Sender::new(limits), lane, callers: HashMap::new(), load };
         (line, OrderLink { submissions, load: load_seen }, submitted)
     }
 
     fn handle_submission(&mut self, now: Duration, Submission { order, kind, trace, answer }: Submission) {
         match self.sender.submit(now, order, kind) {
             Ok(request) => {
-                self.callers.insert(request, answer);
-                self.traces.extend(trace.map(|trace| (request, trace)));
+                self.callers.insert(request, Caller { answer, trace });
             }
             Err(rejected) => {
                 let _caller_gone = answer.send(Err(rejected));
@@ -150,7 +152,8 @@ impl Line {
         while let Some(output) = self.sender.poll_output() {
             match output {
                 Output::Transmit { link, lane, mut message } => {
-                    let trace = self.traces.get(&RequestId(message.request));
+                    let caller = self.callers.get(&RequestId(message.request));
+                    let trace = caller.and_then(|caller| caller.trace);
                     message.trace = trace.map(|trace| Bytes::copy_from_slice(&trace.to_bytes()));
                     let Some(sender) = links.get(&link) else { continue };
                     match frame::to_bytes(&message, ORDER_FRAME_BYTES_MAX) {
@@ -164,9 +167,8 @@ impl Line {
                     }
                 }
                 Output::Answer { request, answer } => {
-                    self.traces.remove(&request);
                     if let Some(caller) = self.callers.remove(&request) {
-                        let _caller_gone = caller.send(Ok(answer));
+                        let _caller_gone = caller.answer.send(Ok(answer));
                     }
                 }
             }
