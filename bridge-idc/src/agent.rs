@@ -231,7 +231,7 @@ impl Agent {
                     requests.into_iter().zip(committed.answers()).zip(answers)
                 {
                     self.auditing.wait(
-                        vec![log_entry::ended(now, header, end)],
+                        vec![log_entry::ended(now, &header, end)],
                         Then::Answer(token, Box::new(answer)),
                     );
                 }
@@ -290,14 +290,14 @@ impl Agent {
 
     /// Answers a request that has had no effect, once both that it came and that are in the audit log.
     fn turn_away(&mut self, token: Token, received: Entry, header: &Header, refusal: Refusal) {
-        let end = log_entry::ended(received.at, header.clone(), &ledger::Answer::Refused(refusal));
+        let end = log_entry::ended(received.at, header, &ledger::Answer::Refused(refusal));
         let kind = to_cloud::Kind::Refused(Refused { refusal: refusal.into() });
         self.auditing.wait(vec![received, end], Then::Answer(token, Box::new(kind)));
     }
 
     /// Refuses a request that is in the audit log, once that it is refused is there as well.
     fn refuse_logged(&mut self, now: UnixMicros, token: Token, header: Header, refusal: Refusal) {
-        let end = log_entry::ended(now, header, &ledger::Answer::Refused(refusal));
+        let end = log_entry::ended(now, &header, &ledger::Answer::Refused(refusal));
         let kind = to_cloud::Kind::Refused(Refused { refusal: refusal.into() });
         self.auditing.wait(vec![end], Then::Answer(token, Box::new(kind)));
     }

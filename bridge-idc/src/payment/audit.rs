@@ -1,7 +1,8 @@
 //! What the audit log has of a payment before the gateway is asked, and of how it ended before the cloud hears it (promise P8).
 
-use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event, Word};
-use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId};
+use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event};
+use bridge_protocol::domain::PaymentId;
+use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::Refusal;
 use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::clock;
@@ -13,9 +14,7 @@ use super::{PayAsked, RefundAsked};
 #[derive(Debug, Clone)]
 pub(super) struct About {
     action: &'static str,
-    brand: Brand,
-    order: OrderId,
-    key: KeyDigest,
+    header: Header,
     payment: PaymentId,
 }
 
@@ -26,29 +25,25 @@ impl About {
     /// A charge.
     pub(super) fn of_payment(asked: &PayAsked) -> Self {
         let PayAsked { brand, key, charge, .. } = asked;
-        let (order, payment) = (charge.order, charge.payment);
-        Self { action: "pay", brand: brand.clone(), order, key: *key, payment }
+        let header = Header { brand: brand.clone(), order: charge.order, key: *key };
+        Self { action: "pay", header, payment: charge.payment }
     }
 
     /// A refund.
     pub(super) fn of_refund(asked: &RefundAsked) -> Self {
         let RefundAsked { brand, key, order, payment, .. } = asked;
-        Self { action: "refund", brand: brand.clone(), order: *order, key: *key, payment: *payment }
+        let header = Header { brand: brand.clone(), order: *order, key: *key };
+        Self { action: "refund", header, payment: *payment }
     }
 
     fn ended(&self, outcome: &str, payment: PaymentId, replayed: bool) -> Ended {
-        let Self { brand, order, key, .. } = self.clone();
-        let payment = Some(Word::of(&payment.to_string()));
-        Ended { brand, key, order, outcome: Word::of(outcome), payment, position: None, replayed }
+        Ended::new(&self.header, outcome).about(payment, replayed)
     }
 }
 
 /// Logs that a request has come. Without that nothing is done about it.
 pub(super) async fn received(log: &AuditLog, about: About) -> Result<Logged, End> {
-    let About { action, brand, order, key, payment } = about.clone();
-    let payment = Some(Word::of(&payment.to_string()));
-    let carried =
-        Carried { action: Word::of(action), brand, bytes: 0, ciphertext: None, key, order, payment };
+    let carried = Carried::new(&about.header, about.action, None).about(about.payment);
     match log.append(&[Entry::new(clock::now(), Event::PaymentReceived(carried))]).await {
         Ok(_) => Ok(Logged(about)),
         Err(_) => Err(End::Refused(Refusal::DatabaseDown)),

@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::domain::{Brand, KeyDigest, OrderId, UnixMicros};
+use crate::domain::{Brand, KeyDigest, OrderId, PaymentId, UnixMicros};
+use crate::seal::sealing::Header;
 
 /// Bytes of an entry at most.
 pub const ENTRY_BYTES_MAX: usize = 2_048;
@@ -230,6 +231,37 @@ pub enum EntryError {
     /// It is of no kind that this version knows, or not in its canonical form.
     #[error("not an entry in its canonical form")]
     Malformed,
+}
+
+impl Carried {
+    /// A request about an order under a key, with what is sealed in it.
+    pub fn new(header: &Header, action: &str, ciphertext: Option<&[u8]>) -> Self {
+        let Header { brand, order, key } = header.clone();
+        let bytes = ciphertext.map_or(0, |ciphertext| ciphertext.len() as u64);
+        let (action, ciphertext) = (Word::of(action), ciphertext.map(Digest::of));
+        Self { action, brand, bytes, ciphertext, key, order, payment: None }
+    }
+
+    /// The same about a payment of that order.
+    #[must_use]
+    pub fn about(self, payment: PaymentId) -> Self {
+        Self { payment: Some(Word::of(&payment.to_string())), ..self }
+    }
+}
+
+impl Ended {
+    /// A request's end by its code, that is not in the ledger.
+    pub fn new(header: &Header, outcome: &str) -> Self {
+        let Header { brand, order, key } = header.clone();
+        let outcome = Word::of(outcome);
+        Self { brand, key, order, outcome, payment: None, position: None, replayed: false }
+    }
+
+    /// The same about a payment of that order.
+    #[must_use]
+    pub fn about(self, payment: PaymentId, replayed: bool) -> Self {
+        Self { payment: Some(Word::of(&payment.to_string())), replayed, ..self }
+    }
 }
 
 impl Entry {
