@@ -115,6 +115,33 @@ fn charged(sandbox: &Sandbox, order: &str) -> u32 {
 }
 
 #[tokio::test]
+async fn a_payment_whose_caller_is_gone_is_answered_in_the_log_before_the_agent_ends() -> Result<()> {
+    let mut checkout = Checkout::open().await?;
+    let order = checkout.order().await?;
+    checkout.sandbox.next([Mischief::HangAfter]);
+    let path = format!("{}/{order}/payments", checkout.shop.orders());
+    let body = json!({ "amount": amount(TOTAL, "KRW"), "payment_key": format!("tgen_{order}") });
+    let token = checkout.shop.token().to_owned();
+    let mut impatient = Client::new(checkout.site.storefront);
+    tokio::select! {
+        answer = impatient.post(&path, Some(&token), Some("impatient"), body.to_string().into()) => {
+            anyhow::bail!("the gateway hangs, and yet: {answer:?}")
+        }
+        charged = until("the gateway has charged", async || Ok(checkout.sandbox.charges().len() == 1)) => charged?,
+    }
+    drop(impatient);
+    ensure!(checkout.bridge.cloud.terminate().await?.success());
+    let cloud = &checkout.site.cloud;
+    for kind in ["payment-sent", "payment-answered"] {
+        let config = cloud.arguments.last().context("a configuration")?;
+        let tail = ["audit", "tail", "--json", "--kind", kind, "--config", config];
+        let entries = bridge_tests::process::run(&cloud.program, &tail).await?;
+        ensure!(entries.lines().count() == 1, "{kind}: {entries}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_order_is_paid_read_and_given_back_in_parts() -> Result<()> {
     let mut at = Checkout::open().await?;
     let order = at.order().await?;

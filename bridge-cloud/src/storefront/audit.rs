@@ -1,6 +1,6 @@
 //! What the audit log has of a write before its frame leaves, and of its answer before the storefront hears it (promise P8).
 
-use bridge_protocol::audit::entry::{Carried, Digest, Ended, Entry, Event, Word};
+use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event};
 use bridge_protocol::domain::PaymentId;
 use bridge_protocol::order_link::sender::{Answer, Rejected};
 use bridge_protocol::receipt::VerifiedReceipt;
@@ -39,31 +39,28 @@ impl LoggedAnswer {
     }
 }
 
-/// Logs that a write is sent.
+/// Logs that a write is sent, one about a payment as such.
 pub(super) async fn sent(
     log: &AuditLog,
     header: &Header,
+    payment: Option<PaymentId>,
     kind: to_idc::Kind,
 ) -> Result<LoggedWrite, AuditError> {
-    let carried = carried(header, &kind, None);
-    log.append(&[Entry::new(clock::now(), Event::OrderSent(carried))]).await?;
-    Ok(LoggedWrite(kind))
-}
-
-fn carried(header: &Header, kind: &to_idc::Kind, payment: Option<Word>) -> Carried {
-    let Header { brand, order, key } = header.clone();
-    let (action, ciphertext) = match kind {
-        to_idc::Kind::Place(envelope) => ("place", Some(&envelope.ciphertext)),
+    let (action, ciphertext) = match &kind {
+        to_idc::Kind::Place(envelope) => ("place", Some(&envelope.ciphertext[..])),
         to_idc::Kind::Cancel(_) => ("cancel", None),
         to_idc::Kind::Ask(_) => ("ask", None),
         to_idc::Kind::Pay(_) => ("pay", None),
         to_idc::Kind::Refund(_) => ("refund", None),
         to_idc::Kind::AskPayment(_) => ("ask-payment", None),
     };
-    let bytes = ciphertext.map_or(0, |ciphertext| ciphertext.len() as u64);
-    let ciphertext = ciphertext.map(|ciphertext| Digest::of(ciphertext));
-    let action = Word::of(action);
-    Carried { action, brand, bytes, ciphertext, key, order, payment }
+    let carried = Carried::new(header, action, ciphertext);
+    let event = match payment {
+        Some(payment) => Event::PaymentSent(carried.about(payment)),
+        None => Event::OrderSent(carried),
+    };
+    log.append(&[Entry::new(clock::now(), event)]).await?;
+    Ok(LoggedWrite(kind))
 }
 
 /// Logs what a write was answered. If that cannot be, its outcome is not told: nobody knows it yet, and it can be asked
@@ -80,16 +77,7 @@ pub(super) async fn answered(log: &AuditLog, header: &Header, heard: Heard) -> L
 }
 
 fn ended(header: &Header, heard: &Heard) -> Ended {
-    let Header { brand, order, key } = header.clone();
-    let ended = |outcome: &str| Ended {
-        brand,
-        key,
-        order,
-        outcome: Word::of(outcome),
-        payment: None,
-        position: None,
-        replayed: false,
-    };
+    let ended = |outcome| Ended::new(header, outcome);
     match heard {
         Heard::Settled(settled, verified) => {
             let receipt = verified.receipt();
@@ -116,18 +104,6 @@ fn plain(answer: &Result<Answer, Rejected>) -> &'static str {
         Err(Rejected::Full) => "full",
         Err(Rejected::InProgress) => "in-progress",
     }
-}
-
-/// As [`sent`], of a payment or a refund.
-pub(super) async fn payment_sent(
-    log: &AuditLog,
-    header: &Header,
-    payment: PaymentId,
-    kind: to_idc::Kind,
-) -> Result<LoggedWrite, AuditError> {
-    let carried = carried(header, &kind, Some(Word::of(&payment.to_string())));
-    log.append(&[Entry::new(clock::now(), Event::PaymentSent(carried))]).await?;
-    Ok(LoggedWrite(kind))
 }
 
 /// As [`answered`], of a payment or a refund: what may be told of it.
@@ -157,15 +133,5 @@ fn payment_ended(header: &Header, payment: PaymentId, answer: &Result<Answer, Re
         }
         answer => (plain(answer), payment, false),
     };
-    let Header { brand, order, key } = header.clone();
-    let payment = Some(Word::of(&payment.to_string()));
-    Event::PaymentAnswered(Ended {
-        brand,
-        key,
-        order,
-        outcome: Word::of(outcome),
-        payment,
-        position: None,
-        replayed,
-    })
+    Event::PaymentAnswered(Ended::new(header, outcome).about(payment, replayed))
 }

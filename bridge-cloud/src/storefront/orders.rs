@@ -2,6 +2,7 @@
 //!
 //! `submit_order` is an order's whole way through this agent, a line a step; `carry` is its way out and back.
 
+use std::future::Future;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use rand::RngExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
+use tokio::sync::RwLock;
 use zeroize::Zeroizing;
 
 use super::audit::{self, Heard, LoggedAnswer};
@@ -36,7 +38,7 @@ use super::{Shop, Worker};
 use crate::admission::{self, NotAdmitted};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-pub(super) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// When an unknown outcome may be asked about, or a key in progress tried again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -60,24 +62,36 @@ pub(super) async fn submit_order(
 }
 
 /// A write's way to the data centre and back: in the audit log before it is sent, and again before its answer is told.
-///
-/// It is a task of its own, so that a caller that cuts its connection takes no answer out of the log.
 async fn carry(
     worker: Arc<Worker>,
     header: Header,
     kind: to_idc::Kind,
     trace: Option<TraceParent>,
 ) -> Result<Response, Problem> {
-    let under_way = worker.under_way.clone().read_owned().await;
-    let way = tokio::spawn(async move {
+    let under_way = worker.under_way.clone();
+    let way = async move {
         let shared = &worker.shared;
-        let logged = audit::sent(&shared.audit, &header, kind).await;
+        let logged = audit::sent(&shared.audit, &header, None, kind).await;
         let logged = logged.map_err(|_| worker.not_admitted(NotAdmitted::NoAuditLog))?;
         let answer = shared.link.submit(header.order, logged.into_kind(), trace).await;
         let heard = worker.hear(&header, answer);
         let answer = audit::answered(&shared.audit, &header, heard).await;
-        drop(under_way);
         worker.respond(&header, answer)
+    };
+    to_its_end(under_way, way).await
+}
+
+/// Goes a write's way to its end, whoever goes away meanwhile: a task of its own, which the agent waits for before it ends, so
+/// that neither a caller that cuts its connection nor a shutdown takes an answer out of the log.
+pub(super) async fn to_its_end<T: Send + 'static>(
+    under_way: Arc<RwLock<()>>,
+    way: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    let under_way = under_way.read_owned().await;
+    let way = tokio::spawn(async move {
+        let answer = way.await;
+        drop(under_way);
+        answer
     });
     // It ends early only with the process, and then nobody can tell what became of it.
     way.await.unwrap_or_else(|_| Err(unavailable(NotAdmitted::Draining)))
@@ -281,10 +295,7 @@ impl Worker {
             ) => Ok(self.unknown(header)),
             Ok(Answer::NotSent) => Err(self.not_admitted(NotAdmitted::NoLink)),
             Err(Rejected::Full) => Err(self.not_admitted(NotAdmitted::Full)),
-            Err(Rejected::InProgress) => {
-                let detail = "wait for its answer, or ask again with the same key";
-                Err(Problem::new(Kind::InProgress, detail).retry_after(ASK_AGAIN_AFTER))
-            }
+            Err(Rejected::InProgress) => Err(in_progress(ASK_AGAIN_AFTER)),
         }
     }
 
@@ -328,9 +339,7 @@ impl Worker {
         };
         self.count(if settled.replayed { OrderOutcome::Replayed } else { outcome });
         let mut response = response.unwrap_or_else(|problem| problem.order(order).into_response());
-        if settled.replayed {
-            response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
-        }
+        mark_replayed(&mut response, settled.replayed);
         Ok(response)
     }
 
@@ -376,6 +385,19 @@ fn new_order_id() -> OrderId {
 
 fn unknown_order() -> Problem {
     Problem::new(Kind::UnknownOrder, "check the order's id; an order is found in its own brand's shop only")
+}
+
+/// Says of an answer that it was given before.
+pub(super) fn mark_replayed(response: &mut Response, replayed: bool) {
+    if replayed {
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+}
+
+/// A request under the same key has not been answered.
+pub(super) fn in_progress(again_after: Duration) -> Problem {
+    let detail = "wait for its answer, or ask again with the same key";
+    Problem::new(Kind::InProgress, detail).retry_after(again_after)
 }
 
 pub(super) fn unavailable(refused: NotAdmitted) -> Problem {

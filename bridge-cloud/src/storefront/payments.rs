@@ -26,7 +26,9 @@ use serde_json::{Value, json};
 
 use super::Worker;
 use super::audit;
-use super::orders::{AskBy, IDEMPOTENCY_REPLAYED, idempotency_key, order_id, refused, unavailable};
+use super::orders::{
+    AskBy, idempotency_key, in_progress, mark_replayed, order_id, refused, to_its_end, unavailable,
+};
 use super::problem::{Kind, Problem};
 use super::router::{self, InPath};
 use crate::admission::{self, NotAdmitted};
@@ -194,8 +196,6 @@ impl Worker {
 }
 
 /// A write's way to the data centre and back: in the audit log before it is sent, and again before its answer is told.
-///
-/// It is a task of its own, so that a caller that cuts its connection takes no answer out of the log.
 async fn carry(
     worker: Arc<Worker>,
     header: Header,
@@ -203,15 +203,15 @@ async fn carry(
     kind: to_idc::Kind,
     trace: Option<TraceParent>,
 ) -> Result<Result<Answer, Rejected>, Problem> {
-    let way = tokio::spawn(async move {
+    let under_way = worker.under_way.clone();
+    let way = async move {
         let shared = &worker.shared;
-        let logged = audit::payment_sent(&shared.audit, &header, payment, kind).await;
+        let logged = audit::sent(&shared.audit, &header, Some(payment), kind).await;
         let logged = logged.map_err(|_| unavailable(NotAdmitted::NoAuditLog))?;
         let answer = shared.payments.submit(header.order, logged.into_kind(), trace).await;
         Ok(audit::payment_answered(&shared.audit, &header, payment, answer).await)
-    });
-    // It ends early only with the process, and then nobody can tell what became of it.
-    way.await.unwrap_or_else(|_| Err(unavailable(NotAdmitted::Draining)))
+    };
+    to_its_end(under_way, way).await
 }
 
 /// How a payment stands, by an answer whose parts fit together.
@@ -234,10 +234,7 @@ fn stands(answer: Result<Answer, Rejected>, place: &Place<'_>) -> Result<Option<
         Ok(Answer::Unknown | Answer::Pending | Answer::State(_) | Answer::Settled(_)) => Ok(None),
         Ok(Answer::NotSent) => Err(unavailable(NotAdmitted::NoLink)),
         Err(Rejected::Full) => Err(unavailable(NotAdmitted::Full)),
-        Err(Rejected::InProgress) => {
-            let detail = "wait for its answer, or ask again with the same key";
-            Err(Problem::new(Kind::InProgress, detail).retry_after(ASK_AGAIN_AFTER))
-        }
+        Err(Rejected::InProgress) => Err(in_progress(ASK_AGAIN_AFTER)),
     }
 }
 
@@ -301,12 +298,6 @@ fn in_doubt(place: &Place<'_>, body: Value) -> Response {
     let again = HeaderValue::from(ASK_AGAIN_AFTER.as_secs());
     let headers = [(header::LOCATION, place.location()), (header::RETRY_AFTER, again)];
     (StatusCode::ACCEPTED, headers, Json(body)).into_response()
-}
-
-fn mark_replayed(response: &mut Response, replayed: bool) {
-    if replayed {
-        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
-    }
 }
 
 fn payment_id(text: &str) -> Result<PaymentId, Problem> {
