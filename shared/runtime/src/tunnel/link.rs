@@ -185,7 +185,10 @@ impl Link {
         let mut tasks = JoinSet::new();
         for (lane, stream) in (0..self.record.lanes).zip(agreed.orders) {
             let link = self.clone();
-            tasks.spawn(async move { link.read_orders(lane, stream.reader).await });
+            tasks.spawn(async move {
+                let event = |payload| TunnelEvent::Frame { link: link.id, lane, payload };
+                link.read_events(stream.reader, event).await
+            });
             let link = self.clone();
             tasks.spawn(async move {
                 match link.queues.write_orders(lane, stream.writer).await {
@@ -207,7 +210,10 @@ impl Link {
         }
         if let Some(stream) = agreed.payments {
             let link = self.clone();
-            tasks.spawn(async move { link.read_payments(stream.reader).await });
+            tasks.spawn(async move {
+                let event = |payload| TunnelEvent::PaymentFrame { link: link.id, payload };
+                link.read_events(stream.reader, event).await
+            });
             let link = self.clone();
             tasks.spawn(async move {
                 match link.queues.write_payments(stream.writer).await {
@@ -261,24 +267,16 @@ impl Link {
         self.context.feed.send(event).await.map_err(|_| LinkEnd::Here)
     }
 
-    async fn read_orders(&self, lane: u8, stream: impl AsyncRead + Unpin) -> LinkEnd {
+    /// Reads a lane of requests and answers: each frame is an event of its kind.
+    async fn read_events(
+        &self,
+        stream: impl AsyncRead + Unpin,
+        event: impl Fn(Bytes) -> TunnelEvent,
+    ) -> LinkEnd {
         let mut frames = FrameReader::new(stream, ORDER_FRAME_BYTES_MAX);
         loop {
             let sent = match self.next(&mut frames).await {
-                Ok(payload) => self.send_event(TunnelEvent::Frame { link: self.id, lane, payload }).await,
-                Err(end) => Err(end),
-            };
-            if let Err(end) = sent {
-                return end;
-            }
-        }
-    }
-
-    async fn read_payments(&self, stream: impl AsyncRead + Unpin) -> LinkEnd {
-        let mut frames = FrameReader::new(stream, ORDER_FRAME_BYTES_MAX);
-        loop {
-            let sent = match self.next(&mut frames).await {
-                Ok(payload) => self.send_event(TunnelEvent::PaymentFrame { link: self.id, payload }).await,
+                Ok(payload) => self.send_event(event(payload)).await,
                 Err(end) => Err(end),
             };
             if let Err(end) = sent {
