@@ -162,9 +162,6 @@ impl Shell {
         let sessions = &self.metrics.seal_sessions;
         sessions.inc_by(self.agent.sealing_sessions() - sessions.get());
         let under_way = self.agent.under_way();
-        if under_way == 0 {
-            self.traces.clear();
-        }
         self.metrics.set_queue_depth(Queue::InFlight, under_way);
         self.metrics.set_queue_depth(Queue::Commit, self.agent.waiting());
         let load =

@@ -1,6 +1,7 @@
 //! Which trace each order under way belongs to, so that its commit can be found by the storefront's own trace id.
 //!
-//! It is beside the agent, which decides nothing by it, and bounded: what does not fit is committed without being told of.
+//! It is beside the agent, which decides nothing by it, and bounded: when it is full, all are forgotten, since most of them are
+//! by then of orders that were refused.
 
 use std::collections::HashMap;
 
@@ -34,9 +35,10 @@ impl Traces {
         };
         let Ok(order) = OrderId::from_bytes(order) else { return };
         tracing::debug!(%order, trace_id = trace.trace_id(), "received");
-        if self.by_order.len() < self.max {
-            self.by_order.insert(order, trace);
+        if self.by_order.len() >= self.max {
+            self.by_order.clear();
         }
+        self.by_order.insert(order, trace);
     }
 
     /// A batch is about to be committed: a span for each of its orders that has a trace, which is forgotten here.
@@ -51,9 +53,36 @@ impl Traces {
         };
         traced.map(span).collect()
     }
+}
 
-    /// Nothing is under way any more: what was refused before a commit is forgotten as well.
-    pub fn clear(&mut self) {
-        self.by_order.clear();
+#[cfg(test)]
+mod tests {
+    use bridge_protocol::domain::{Brand, IdempotencyKey, UnixMicros};
+    use bridge_protocol::seal::sealing::Header;
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::open;
+    use crate::vault::keyring::Keyring;
+
+    #[test]
+    fn orders_that_are_never_committed_take_no_place_from_later_ones() {
+        let trace = TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+        let mut traces = Traces::new(2);
+        for number in 1..=5 {
+            let order = OrderId::new(UnixMicros::new(1), [number; 10]);
+            let cancel = Cancel { order: Bytes::copy_from_slice(order.as_bytes()), ..Cancel::default() };
+            let trace = Some(Bytes::copy_from_slice(&trace.to_bytes()));
+            let kind = Some(to_idc::Kind::Cancel(cancel));
+            traces.received(&ToIdc { request: 1, kind, sequence: 1, trace });
+            assert!(traces.by_order.len() <= 2);
+            if number == 5 {
+                let brand = Brand::new("tea").unwrap();
+                let key = IdempotencyKey::parse(b"k").unwrap().digest(&brand);
+                let request = open::cancellation(Header { brand, order, key }, &Keyring::for_tests(1));
+                let batch = Batch { requests: vec![request], at: UnixMicros::new(1) };
+                assert_eq!((traces.begin_commit(&batch).len(), traces.begin_commit(&batch).len()), (1, 0));
+            }
+        }
     }
 }
