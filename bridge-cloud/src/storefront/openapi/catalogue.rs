@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::problem::Kind;
 use super::super::query::COUNT_MAX;
-use super::{Operation, optional, schema};
+use super::{Operation, optional, schema, text};
 
 pub(super) fn operations() -> Vec<Operation> {
     let page_or_batch = json!({"oneOf": [schema("ProductPage"), schema("ProductBatch")]});
@@ -98,8 +98,4 @@ fn read(
         Kind::CatalogueNotReady,
     ]);
     operation
-}
-
-fn text() -> Value {
-    json!({"type": "string"})
 }

@@ -176,6 +176,17 @@ fn optional(place: &str, name: &str, description: &str, schema: Value) -> Value 
     json!({"name": name, "in": place, "required": false, "description": description, "schema": schema})
 }
 
+/// The parameter by which an order or a payment is found whatever its id is.
+fn by_key() -> Value {
+    let digest = json!({"type": "string", "pattern": "^[0-9a-f]{64}$"});
+    optional("query", "key", "The idempotency key's digest, as a Location has it", digest)
+}
+
+/// Any text.
+fn text() -> Value {
+    json!({"type": "string"})
+}
+
 /// A shape by its name.
 fn schema(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})

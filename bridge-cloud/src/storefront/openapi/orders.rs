@@ -1,11 +1,11 @@
 //! The paths of orders.
 
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::super::problem::Kind;
 use super::super::router;
-use super::{Operation, optional, schema};
+use super::{Operation, by_key, schema, text};
 
 pub(super) fn operations() -> Vec<Operation> {
     let mut place = write("post", router::PLACE, "placeOrder", "Place an order");
@@ -39,12 +39,7 @@ pub(super) fn operations() -> Vec<Operation> {
     let mut read =
         Operation::new("get", router::READ, "readOrder", "How an order stands, without personal data");
     read.needs_token = true;
-    read.parameters.push(optional(
-        "query",
-        "key",
-        "The idempotency key's digest, as a Location has it",
-        json!({"type": "string", "pattern": "^[0-9a-f]{64}$"}),
-    ));
+    read.parameters.push(by_key());
     read.answer(StatusCode::OK, "Its state and lines", schema("OrderState"));
     read.problems.extend([
         Kind::NoSuchPath,
@@ -83,8 +78,4 @@ pub(super) fn write(
         Kind::NotCommitted,
     ]);
     operation
-}
-
-fn text() -> Value {
-    json!({"type": "string"})
 }

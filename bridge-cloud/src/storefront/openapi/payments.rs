@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::problem::Kind;
 use super::super::router;
 use super::orders::write;
-use super::{Operation, optional, schema};
+use super::{Operation, by_key, schema, text};
 
 pub(super) fn operations() -> Vec<Operation> {
     let mut pay = write("post", router::PAY, "payOrder", "Charge for an order");
@@ -42,7 +42,7 @@ pub(super) fn operations() -> Vec<Operation> {
             json!({"anyOf": [schema("Payment"), schema("Refunded"), schema("PaymentUnknown")]}),
         );
         for status in [StatusCode::CREATED, StatusCode::ACCEPTED] {
-            operation.header(status, "Location", "The payment", json!({"type": "string"}));
+            operation.header(status, "Location", "The payment", text());
         }
         operation.header(StatusCode::ACCEPTED, "Retry-After", "Seconds", json!({"type": "integer"}));
         operation.problems.extend([
@@ -57,12 +57,7 @@ pub(super) fn operations() -> Vec<Operation> {
     let mut read =
         Operation::new("get", router::PAYMENT, "readPayment", "How a payment stands, and its refunds");
     read.needs_token = true;
-    read.parameters.push(optional(
-        "query",
-        "key",
-        "The idempotency key's digest, as a Location has it",
-        json!({"type": "string", "pattern": "^[0-9a-f]{64}$"}),
-    ));
+    read.parameters.push(by_key());
     let stands: Value = json!({"anyOf": [schema("Payment"), schema("PaymentUnknown")]});
     read.answer(StatusCode::OK, "Its state", stands);
     read.problems.extend([
