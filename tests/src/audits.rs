@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::process::Command;
@@ -38,11 +38,9 @@ impl Audits {
         for (agent, folder) in
             [(&site.cloud, folder(&site.cloud_dir())), (&site.idc, folder(&site.idc_dir()))]
         {
-            let config = agent.arguments.last().context("an agent without a configuration")?;
-            let (key, _) = audit(agent, &["key", "--config", config]).await?;
-            let dir = folder.display().to_string();
-            let (told, code) =
-                audit(agent, &["verify", "--json", "--dir", &dir, "--key", key.trim()]).await?;
+            let (key, dir) = (key(agent).await?, folder.display().to_string());
+            let verify = ["verify", "--json", "--dir", &dir, "--key", &key];
+            let (code, told) = audit(&agent.program, &verify).await?;
             let told: Value = serde_json::from_str(&told).with_context(|| format!("audit verify: {told}"))?;
             audits.entries += told["size"].as_u64().unwrap_or(0);
             if code != Some(0) || told["verified"] != true || told["unpublished"] != 0 {
@@ -51,7 +49,7 @@ impl Audits {
             }
         }
         let [cloud, idc] = [site.cloud_dir(), site.idc_dir()].map(|dir| folder(&dir).display().to_string());
-        let (told, _) = audit(&site.idc, &["reconcile", "--json", &cloud, &idc]).await?;
+        let (_, told) = audit(&site.idc.program, &["reconcile", "--json", &cloud, &idc]).await?;
         let told: Value = serde_json::from_str(&told).with_context(|| format!("audit reconcile: {told}"))?;
         audits.agreed = told["agreed"].as_u64().unwrap_or(0);
         for kind in ["differences", "in_doubt"] {
@@ -70,13 +68,28 @@ impl Audits {
 }
 
 /// Where an agent has its log, as `site` configures it.
-pub(crate) fn folder(of_agent: &Path) -> PathBuf {
+#[must_use]
+pub fn folder(of_agent: &Path) -> PathBuf {
     of_agent.join("state").join("audit")
 }
 
-/// Runs `audit ...`: what it printed and its exit code.
-async fn audit(agent: &Agent, arguments: &[&str]) -> Result<(String, Option<i32>)> {
-    let output = Command::new(&agent.program).arg("audit").args(arguments).output().await;
-    let output = output.with_context(|| format!("run {} audit", agent.name))?;
-    Ok((String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code()))
+/// The verifier key that an agent prints.
+///
+/// # Errors
+/// When it prints none.
+pub async fn key(agent: &Agent) -> Result<String> {
+    let config = agent.arguments.last().context("an agent without a configuration")?;
+    let (code, key) = audit(&agent.program, &["key", "--config", config]).await?;
+    ensure!(code == Some(0), "{} prints no verifier key: {code:?}", agent.name);
+    Ok(key.trim().to_owned())
+}
+
+/// Runs `audit ...`; its exit code and what it printed.
+///
+/// # Errors
+/// When it cannot be run.
+pub async fn audit(program: &Path, arguments: &[&str]) -> Result<(Option<i32>, String)> {
+    let output = Command::new(program).arg("audit").args(arguments).output().await;
+    let output = output.with_context(|| format!("run {} audit", program.display()))?;
+    Ok((output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()))
 }

@@ -22,7 +22,7 @@ use crate::http::Client;
 use crate::load::{self, Outcome};
 use crate::plan::Step;
 use crate::sandbox::{Rates, SECRET_KEY, Sandbox};
-use crate::site::Site;
+use crate::site::{Site, configure};
 
 /// Differences that are told; the rest is counted.
 const TOLD: usize = 20;
@@ -61,7 +61,8 @@ pub struct Paid {
 
 /// The gateway, and the bridge's way to it.
 pub struct Till {
-    sandbox: Sandbox,
+    /// The gateway.
+    pub sandbox: Sandbox,
 }
 
 /// How one bill ended.
@@ -102,21 +103,19 @@ impl Till {
         let key = site.idc_dir().join("gateway.key");
         std::fs::write(&key, SECRET_KEY)?;
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600))?;
-        let config = site.idc_dir().join("bridge-idc.toml");
-        let mut text: toml::Table = std::fs::read_to_string(&config)?.parse()?;
-        let payments = json!({
-            "gateway": "sandbox", "base_url": sandbox.url(), "secret_key_file": "gateway.key",
+        let (config, url) = (site.idc_dir().join("bridge-idc.toml"), sandbox.url());
+        for (name, value) in [
+            ("gateway", "sandbox"),
+            ("base_url", url.as_str()),
+            ("secret_key_file", "gateway.key"),
             // A gateway that hangs is given up soon, so that a run ends.
-            "timeout": "1500ms", "retry_first": "50ms", "retry_max": "1s",
-        });
-        text.insert("payments".to_owned(), toml::Value::try_from(payments)?);
-        std::fs::write(&config, text.to_string()).context("write the IDC's configuration")?;
+            ("timeout", "1500ms"),
+            ("retry_first", "50ms"),
+            ("retry_max", "1s"),
+        ] {
+            configure(&config, &format!("payments.{name}"), value)?;
+        }
         Ok(Till { sandbox })
-    }
-
-    /// What the gateway does wrong from now on.
-    pub fn misbehave(&self, rates: Rates) {
-        self.sandbox.set_rates(rates);
     }
 
     /// Lets everyone pay, `payers` at a time, each with so much patience; then compares with the gateway's books.

@@ -182,6 +182,20 @@ impl Running {
         }
     }
 
+    /// Waits until `/readyz` answers something else than 200, as when it has lost its last link.
+    ///
+    /// # Errors
+    /// When it stays ready, or does not answer.
+    pub async fn wait_until_not_ready(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut admin = Client::new(self.agent.admin);
+        while admin.get("/readyz", None).await?.status.is_success() {
+            ensure!(Instant::now() < deadline, "{} is still ready after {PATIENCE:?}", self.agent.name);
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
     /// The text of `/metrics`.
     ///
     /// # Errors

@@ -173,6 +173,17 @@ impl Site {
         Ok(Bridge { cloud, idc })
     }
 
+    /// Cuts the line until the cloud agent has noticed, and mends it.
+    ///
+    /// # Errors
+    /// When the agent does not notice.
+    pub async fn cut_line(&self, cloud: &Running) -> Result<()> {
+        self.line.cut(true);
+        let noticed = cloud.wait_until_not_ready().await;
+        self.line.cut(false);
+        noticed.context("the line is cut")
+    }
+
     /// The bearer token of a brand; empty for one that is not served.
     #[must_use]
     pub fn token(&self, brand: &str) -> &str {
@@ -258,4 +269,16 @@ fn write_secret(path: &Path, secret: &str) -> Result<()> {
     let file = options.write(true).create_new(true).mode(0o600).open(path);
     file.and_then(|mut file| std::io::Write::write_all(&mut file, secret.as_bytes()))
         .with_context(|| format!("write {}", path.display()))
+}
+
+/// Sets `section.key` in an agent's configuration file.
+///
+/// # Errors
+/// When it cannot be read or written, or is no TOML.
+pub fn configure(file: &Path, key: &str, value: impl Into<toml::Value>) -> Result<()> {
+    let mut config: toml::Table = fs::read_to_string(file)?.parse()?;
+    let (section, key) = key.split_once('.').context("a key is section.key")?;
+    let section = config.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    section.as_table_mut().context("a section is a table")?.insert(key.to_owned(), value.into());
+    fs::write(file, config.to_string()).with_context(|| format!("write {}", file.display()))
 }

@@ -15,6 +15,7 @@ use bridge_protocol::audit::entry::Event;
 use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::config::AuditConfig;
 use bridge_runtime::telemetry::metrics::Metrics;
+use bridge_tests::audits;
 use bridge_tests::database::Database;
 use bridge_tests::http::Client;
 use bridge_tests::load::{Options, Tally, replay_watched};
@@ -23,7 +24,7 @@ use bridge_tests::process::{Programs, run};
 use bridge_tests::search::Needles;
 use bridge_tests::site::{Bridge, Site};
 use bridge_tests::tlog;
-use common::{PATIENCE, Shop, configure, obstacles, order_at, site, until};
+use common::{PATIENCE, Shop, configure, notice_soon, obstacles, order_at, site, until};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -40,8 +41,13 @@ struct Logs {
 
 impl Logs {
     async fn of(site: &Site) -> Result<Logs> {
-        let (cloud, idc) = (site.cloud_dir().join("state/audit"), site.idc_dir().join("state/audit"));
-        Ok(Logs { cloud, idc, cloud_key: key(&site.cloud).await?, idc_key: key(&site.idc).await? })
+        let (cloud, idc) = (audits::folder(&site.cloud_dir()), audits::folder(&site.idc_dir()));
+        Ok(Logs {
+            cloud,
+            idc,
+            cloud_key: audits::key(&site.cloud).await?,
+            idc_key: audits::key(&site.idc).await?,
+        })
     }
 
     /// Both implementations accept both logs.
@@ -58,21 +64,9 @@ impl Logs {
     }
 }
 
-/// The verifier key that an agent prints.
-async fn key(agent: &bridge_tests::process::Agent) -> Result<String> {
-    let config = agent.arguments.last().context("no configuration")?;
-    Ok(audit(&agent.program, &["key", "--config", config]).await?.trim().to_owned())
-}
-
 /// Runs `audit ...`; what it printed, an error if it ended with anything but 0.
 async fn audit(program: &Path, arguments: &[&str]) -> Result<String> {
     run(program, &[&["audit"], arguments].concat()).await
-}
-
-/// Runs `audit ...`; its exit code and what it printed.
-fn audit_ends(program: &Path, arguments: &[&str]) -> Result<(Option<i32>, String)> {
-    let output = Command::new(program).arg("audit").args(arguments).output()?;
-    Ok((output.status.code(), String::from_utf8(output.stdout)?))
 }
 
 fn text(path: &Path) -> String {
@@ -95,11 +89,7 @@ async fn both_logs_verify_and_reconcile_after_kills_and_cuts() -> Result<()> {
     let database = Database::Sqlite(dir.path().join("idc").join("ledger.db"));
     let brands = [(plan.brand.as_str(), plan.currency)];
     let site = Site::prepare(dir.path(), Programs::build()?, database, &brands, 1).await?;
-    for config in [site.cloud_dir().join("bridge-cloud.toml"), site.idc_dir().join("bridge-idc.toml")] {
-        configure(&config, "tunnel.heartbeat", "250ms")?;
-        configure(&config, "tunnel.silent_after", "1s")?;
-        configure(&config, "tunnel.idle_timeout", "2s")?;
-    }
+    notice_soon(&site)?;
     site.import(&plan).await?;
     let mut bridge = site.start().await?;
     let options = Options {
@@ -130,7 +120,7 @@ async fn both_logs_verify_and_reconcile_after_kills_and_cuts() -> Result<()> {
     }
 
     let (program, folders) = (&site.idc.program, [text(&logs.cloud), text(&logs.idc)]);
-    let (code, told) = audit_ends(program, &["reconcile", "--json", &folders[0], &folders[1]])?;
+    let (code, told) = audits::audit(program, &["reconcile", "--json", &folders[0], &folders[1]]).await?;
     let told: Value = serde_json::from_str(&told)?;
     ensure!(code == Some(0) && told["differences"] == Value::Array(vec![]), "{told}");
     ensure!(told["in_doubt"] == Value::Array(vec![]) && told["unread"] == 0, "{told}");
@@ -147,7 +137,7 @@ async fn both_logs_verify_and_reconcile_after_kills_and_cuts() -> Result<()> {
         fs::write(&file, &proof)?;
         audit(program, &["check", &text(&file), "--key", &logs.idc_key]).await?;
         ensure!(tlog::check_proof(&proof, &logs.cloud_key).is_err());
-        let (code, _) = audit_ends(program, &["check", &text(&file), "--key", &logs.cloud_key])?;
+        let (code, _) = audits::audit(program, &["check", &text(&file), "--key", &logs.cloud_key]).await?;
         ensure!(code == Some(1), "{code:?}");
     }
     Ok(())
@@ -172,12 +162,7 @@ async fn strike(
                 bridge.idc.restart().await?;
             }
             _ => {
-                site.line.cut(true);
-                until("the cloud notices that the line is cut", async || {
-                    Ok(obstacles(site.cloud.admin).await.is_some_and(|because| !because.is_empty()))
-                })
-                .await?;
-                site.line.cut(false);
+                site.cut_line(&bridge.cloud).await?;
             }
         }
     }
@@ -247,7 +232,7 @@ async fn what_is_planted_in_logs_is_named_and_nothing_else_is() -> Result<()> {
     }
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));
     let (cloud, idc) = (rewritten(&a, &cloud_entries).await?, rewritten(&b, &idc_entries).await?);
-    let (code, told) = audit_ends(program, &["reconcile", "--json", &text(&cloud), &text(&idc)])?;
+    let (code, told) = audits::audit(program, &["reconcile", "--json", &text(&cloud), &text(&idc)]).await?;
     let told: Value = serde_json::from_str(&told)?;
     ensure!(code == Some(1) && told["agreed"] == 1 && told["lost"] == 0, "{told}");
     let mut named: Vec<(String, String)> = told["differences"]
@@ -295,9 +280,10 @@ async fn every_change_of_a_log_is_found_by_both_implementations() -> Result<()> 
     let size = log.entries.len();
     let needed =
         ["checkpoint".to_owned(), format!("tile/entries/000.p/{size}"), format!("tile/0/000.p/{size}")];
-    let found = || -> Result<(bool, Value)> {
+    let found = async || -> Result<(bool, Value)> {
         let (code, told) =
-            audit_ends(program, &["verify", "--json", "--dir", &text(&logs.idc), "--key", &logs.idc_key])?;
+            audits::audit(program, &["verify", "--json", "--dir", &text(&logs.idc), "--key", &logs.idc_key])
+                .await?;
         Ok((code == Some(1), serde_json::from_str(&told)?))
     };
     for path in walk(&logs.idc)? {
@@ -310,7 +296,7 @@ async fn every_change_of_a_log_is_found_by_both_implementations() -> Result<()> 
             let mut changed = whole.clone();
             changed[at] ^= 4;
             fs::write(&path, &changed)?;
-            let (is_found, told) = found()?;
+            let (is_found, told) = found().await?;
             ensure!(is_found && told["verified"] == false, "byte {at} of {name}: {told}");
             let also = tlog::check(&logs.idc, &logs.idc_key).is_err();
             ensure!(also || !needed.contains(&name), "byte {at} of {name} is found by one alone");
@@ -344,7 +330,7 @@ async fn every_change_of_a_log_is_found_by_both_implementations() -> Result<()> 
         [(swapped, "reordered", 4), (without, "removed", 4), (entries[..6].to_vec(), "cut-off", 6)]
     {
         plant(&entries)?;
-        let (_, told) = found()?;
+        let (_, told) = found().await?;
         ensure!(told["finding"] == finding && told["entry"] == entry, "{told}");
         ensure!(tlog::check(&logs.idc, &logs.idc_key).is_err());
     }
@@ -352,16 +338,18 @@ async fn every_change_of_a_log_is_found_by_both_implementations() -> Result<()> 
 
     // A missing tile, an older checkpoint put back, the key of another log.
     fs::rename(logs.idc.join(&needed[2]), dir.path().join("tile"))?;
-    ensure!(found()?.1["finding"] == "missing" && tlog::check(&logs.idc, &logs.idc_key).is_err());
+    ensure!(found().await?.1["finding"] == "missing" && tlog::check(&logs.idc, &logs.idc_key).is_err());
     fs::rename(dir.path().join("tile"), logs.idc.join(&needed[2]))?;
     let newest = fs::read(logs.idc.join("checkpoint"))?;
     fs::write(logs.idc.join("checkpoint"), &seen)?;
-    ensure!(found()?.1["finding"] == "put-back", "{}", found()?.1);
+    ensure!(found().await?.1["finding"] == "put-back", "{}", found().await?.1);
     fs::write(logs.idc.join("checkpoint"), &newest)?;
-    let (code, _) = audit_ends(program, &["verify", "--dir", &text(&logs.idc), "--key", &logs.cloud_key])?;
+    let (code, _) =
+        audits::audit(program, &["verify", "--dir", &text(&logs.idc), "--key", &logs.cloud_key]).await?;
     ensure!(code == Some(1) && tlog::check(&logs.idc, &logs.cloud_key).is_err());
-    ensure!(found()?.1["verified"].is_null() || logs.verified(&site).await.is_ok());
-    let (code, _) = audit_ends(program, &["verify", "--dir", "no/such/folder", "--key", &logs.idc_key])?;
+    ensure!(found().await?.1["verified"].is_null() || logs.verified(&site).await.is_ok());
+    let (code, _) =
+        audits::audit(program, &["verify", "--dir", "no/such/folder", "--key", &logs.idc_key]).await?;
     ensure!(code == Some(2), "{code:?}");
     Ok(())
 }
@@ -418,10 +406,11 @@ async fn a_full_audit_disk_on_either_side_refuses_orders_while_reads_go_on() -> 
     end(&mut bridge).await?;
     for (folder, agent) in [(site.cloud_dir(), &site.cloud), (site.idc_dir(), &site.idc)] {
         let audit_dir = folder.join("small/audit");
-        tlog::check(&audit_dir, &key(agent).await?)?;
+        tlog::check(&audit_dir, &audits::key(agent).await?)?;
     }
     let folders = [text(&site.cloud_dir().join("small/audit")), text(&site.idc_dir().join("small/audit"))];
-    let (code, told) = audit_ends(&site.idc.program, &["reconcile", "--json", &folders[0], &folders[1]])?;
+    let (code, told) =
+        audits::audit(&site.idc.program, &["reconcile", "--json", &folders[0], &folders[1]]).await?;
     ensure!(code == Some(0), "{told}");
     drop(mounts);
     Ok(())

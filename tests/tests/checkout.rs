@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bridge_tests::http::{Answer, Client};
+use bridge_tests::payers::Till;
 use bridge_tests::process::free_address;
 use bridge_tests::sandbox::{Mischief, Rates, SECRET_KEY, Sandbox, Webhooks};
 use bridge_tests::site::{Bridge, Site};
@@ -35,25 +36,12 @@ impl Checkout {
     }
 
     async fn open_with(adjust: impl FnOnce(&Site) -> Result<()>) -> Result<Self> {
-        let sandbox = Sandbox::start(Rates::default()).await?;
         let dir = tempfile::tempdir()?;
         let site = site(dir.path(), &["shoes"]).await?;
-        let config = site.idc_dir().join("bridge-idc.toml");
-        let key = site.idc_dir().join("gateway.key");
-        std::fs::write(&key, SECRET_KEY)?;
-        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        let Till { sandbox } = Till::open(&site, Rates::default()).await?;
         let webhooks = free_address()?;
-        for (name, value) in [
-            ("gateway", "sandbox"),
-            ("base_url", sandbox.url().as_str()),
-            ("secret_key_file", "gateway.key"),
-            ("timeout", "1500ms"),
-            ("retry_first", "50ms"),
-            ("retry_max", "1s"),
-            ("webhook_listen", webhooks.to_string().as_str()),
-        ] {
-            configure(&config, &format!("payments.{name}"), value)?;
-        }
+        let config = site.idc_dir().join("bridge-idc.toml");
+        configure(&config, "payments.webhook_listen", webhooks.to_string())?;
         adjust(&site)?;
         let bridge = site.start().await?;
         let (shop, client) = (Shop::open(&site, "shoes"), Client::new(site.storefront));

@@ -17,7 +17,7 @@ use bridge_tests::postgres::Postgres;
 use bridge_tests::process::Programs;
 use bridge_tests::retail::{self, Book, Days};
 use bridge_tests::site::{Bridge, Site};
-use common::{PATIENCE, configure, obstacles, postgres, until};
+use common::{PATIENCE, notice_soon, postgres};
 use tokio::sync::watch;
 
 /// Enough to be in the middle of something at every fault.
@@ -43,12 +43,7 @@ async fn kills_and_cuts_change_nothing_about_the_end_on_postgres() -> Result<()>
 async fn ends_as_if_undisturbed(dir: &Path, database: Database, mut cluster: Option<Postgres>) -> Result<()> {
     let plan = Arc::new(ample_plan()?);
     let site = Site::prepare(dir, Programs::build()?, database, &[(&plan.brand, plan.currency)], 1).await?;
-    for config in [site.cloud_dir().join("bridge-cloud.toml"), site.idc_dir().join("bridge-idc.toml")] {
-        // A dead peer is noticed within two seconds instead of twelve, so that there is time for many deaths.
-        configure(&config, "tunnel.heartbeat", "250ms")?;
-        configure(&config, "tunnel.silent_after", "1s")?;
-        configure(&config, "tunnel.idle_timeout", "2s")?;
-    }
+    notice_soon(&site)?;
     site.import(&plan).await?;
     let mut bridge = site.start().await?;
     let options = Options {
@@ -127,12 +122,7 @@ async fn strike(
                 bridge.idc.restart().await?;
             }
             Fault::Line => {
-                site.line.cut(true);
-                until("the cloud notices that the line is cut", async || {
-                    Ok(obstacles(site.cloud.admin).await.is_some_and(|because| !because.is_empty()))
-                })
-                .await?;
-                site.line.cut(false);
+                site.cut_line(&bridge.cloud).await?;
             }
             Fault::Database => {
                 let cluster = cluster.as_mut().context("only with PostgreSQL")?;

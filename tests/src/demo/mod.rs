@@ -27,7 +27,6 @@ use tempfile::TempDir;
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::sleep;
 
 use crate::audits::Audits;
 use crate::books::Books;
@@ -61,8 +60,6 @@ const PAYMENTS: usize = 400;
 const PAYERS: usize = 16;
 /// How long one of them tries.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Long enough that both sides give the link up.
-const LINE_IS_CUT: Duration = Duration::from_secs(3);
 /// What the gateway does wrong, of a thousand requests.
 const MISBEHAVING: sandbox::Rates = sandbox::Rates {
     seed: 0,
@@ -154,7 +151,7 @@ async fn play(options: &Options) -> Result<Show> {
     // On the heap: with all that goes on at the same time it is a large future.
     let launch = Box::pin(launch::run(options, &site, &shop, plan, probe)).await?;
     let commits = measure::commits(&bridge.idc).await?.since(&idle);
-    let paid = Box::pin(paying(&till, &site, plan, &launch.orders)).await?;
+    let paid = Box::pin(paying(&till, &site, &bridge.cloud, plan, &launch.orders)).await?;
     tell("the same steps again, under the same keys");
     let again = replay(plan, &callers(&site, plan, options.callers, "again")).await;
 
@@ -185,7 +182,7 @@ async fn play(options: &Options) -> Result<Show> {
 }
 
 /// Lets the launch's orders be paid at a gateway that misbehaves, while the line is cut in the middle.
-async fn paying(till: &Till, site: &Site, plan: &Plan, told: &load::Report) -> Result<Paid> {
+async fn paying(till: &Till, site: &Site, cloud: &Running, plan: &Plan, told: &load::Report) -> Result<Paid> {
     let mut bills = payers::bills(told);
     bills.truncate(PAYMENTS);
     let all = bills.len();
@@ -196,10 +193,7 @@ async fn paying(till: &Till, site: &Site, plan: &Plan, told: &load::Report) -> R
     let mut settled = progress.subscribe();
     let cut = async {
         settled.wait_for(|settled| *settled >= all / 2).await.context("the payers have ended")?;
-        site.line.cut(true);
-        sleep(LINE_IS_CUT).await;
-        site.line.cut(false);
-        anyhow::Ok(())
+        site.cut_line(cloud).await
     };
     let (paid, cut) =
         tokio::join!(till.pay(site, &plan.brand, bills, PAYERS, PATIENCE, progress.clone()), cut);

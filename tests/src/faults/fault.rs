@@ -86,12 +86,7 @@ impl Fault {
                 cluster.kill9().await?;
                 cluster.restart().await
             }
-            Fault::CutLine => {
-                site.line.cut(true);
-                sleep(Duration::from_secs(3)).await;
-                site.line.cut(false);
-                Ok(())
-            }
+            Fault::CutLine => site.cut_line(&bridge.cloud).await,
             Fault::BadLine => {
                 site.line.delay(Duration::from_millis(40));
                 site.line.lose(50_000);
@@ -106,9 +101,9 @@ impl Fault {
                 signal(&bridge.idc, Signal::CONT)
             }
             Fault::HangingGateway => {
-                till.misbehave(Rates { hang_after: 1_000, ..Rates::default() });
+                till.sandbox.set_rates(Rates { hang_after: 1_000, ..Rates::default() });
                 sleep(Duration::from_secs(2)).await;
-                till.misbehave(Rates::default());
+                till.sandbox.set_rates(Rates::default());
                 Ok(())
             }
             Fault::FullAuditDisk => {

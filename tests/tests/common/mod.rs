@@ -17,6 +17,7 @@ use bridge_tests::plan::{Line, Place, Plan, Step, StockRow};
 use bridge_tests::postgres::Postgres;
 use bridge_tests::process::Programs;
 use bridge_tests::search::Needles;
+pub(crate) use bridge_tests::site::configure;
 use bridge_tests::site::{Bridge, Site};
 use http::Method;
 use serde_json::Value;
@@ -53,13 +54,14 @@ pub(crate) async fn postgres() -> Result<(Postgres, Database)> {
     Ok((cluster, database))
 }
 
-/// Sets `section.key` in an agent's configuration file.
-pub(crate) fn configure(file: &Path, key: &str, value: impl Into<toml::Value>) -> Result<()> {
-    let mut config: toml::Table = std::fs::read_to_string(file)?.parse()?;
-    let (section, key) = key.split_once('.').context("a key is section.key")?;
-    let section = config.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-    section.as_table_mut().context("a section is a table")?.insert(key.to_owned(), value.into());
-    std::fs::write(file, config.to_string()).with_context(|| format!("write {}", file.display()))
+/// Has both agents notice a dead peer within two seconds instead of twelve, so that there is time for many deaths.
+pub(crate) fn notice_soon(site: &Site) -> Result<()> {
+    for config in [site.cloud_dir().join("bridge-cloud.toml"), site.idc_dir().join("bridge-idc.toml")] {
+        configure(&config, "tunnel.heartbeat", "250ms")?;
+        configure(&config, "tunnel.silent_after", "1s")?;
+        configure(&config, "tunnel.idle_timeout", "2s")?;
+    }
+    Ok(())
 }
 
 /// A running bridge that the tests of one program use together: set up for the first of them, ended with the last.

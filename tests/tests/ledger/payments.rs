@@ -4,18 +4,17 @@ use std::time::Duration;
 
 use bridge_idc::ledger::Ledger;
 use bridge_idc::ledger::payments::{Begun, Doubt, Sums, Told};
-use bridge_idc::payment::{Charge, PayAsked, Payment, RefundAsked};
+use bridge_idc::payment::{PayAsked, Payment, RefundAsked};
 use bridge_protocol::domain::{
-    Brand, Currency, Money, OrderId, Outcome, PaymentId, PaymentKey, PaymentState, ReasonCode, RefundId,
-    RefundState, UnixMicros,
+    Brand, Currency, Money, OrderId, Outcome, PaymentId, PaymentState, ReasonCode, RefundId, RefundState,
+    UnixMicros,
 };
 use bridge_protocol::wire::order::Refusal;
 
 use crate::database::Database;
-use crate::shop::{PRICE, Shop, commit_one, is_placed, now, order_id, order_of, settled};
-
-/// What an order of one unit comes to.
-const TOTAL: i64 = PRICE + 3_000;
+use crate::shop::{
+    PRICE, Shop, TOTAL, commit_one, is_placed, krw, now, order_id, order_of, pay, refund, settled,
+};
 
 /// A shop with an order of one unit.
 async fn shop_with_order(database: &Database) -> (Shop, OrderId) {
@@ -28,30 +27,6 @@ async fn another_order(database: &Database, shop: &Shop, key: &str) -> OrderId {
     let request = shop.place(key, &[("A", 1)]);
     assert!(is_placed(&commit_one(&database.ledger, request.clone()).await));
     order_of(&request)
-}
-
-fn krw(amount: i64) -> Money {
-    Money::new(amount, Currency::new("KRW").unwrap()).unwrap()
-}
-
-fn pay(shop: &Shop, key: &str, order: OrderId) -> PayAsked {
-    let payment = PaymentId::from_uuid(order_id().as_uuid()).unwrap();
-    let payment_key = PaymentKey::new("tgen_20261124").unwrap();
-    let charge = Charge { payment, order, amount: krw(TOTAL), payment_key };
-    PayAsked { brand: shop.brand.clone(), key: shop.key(key), fingerprint: [1; 32], charge }
-}
-
-fn refund(shop: &Shop, key: &str, payment: &Payment, amount: i64) -> RefundAsked {
-    RefundAsked {
-        brand: shop.brand.clone(),
-        key: shop.key(key),
-        fingerprint: [2; 32],
-        order: payment.charge.order,
-        payment: payment.charge.payment,
-        refund: RefundId::from_uuid(order_id().as_uuid()).unwrap(),
-        amount: krw(amount),
-        reason: "it came back".to_owned(),
-    }
 }
 
 fn later(by: u64) -> UnixMicros {

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use bridge_idc::ledger::import::{Imported, StockFile};
 use bridge_idc::ledger::{Answer, Batch, Committed, Ledger};
+use bridge_idc::payment::{Charge, PayAsked, Payment, RefundAsked};
 use bridge_idc::planner::{Action, Placement, Request};
 use bridge_idc::vault::PersonalAtRest;
 use bridge_protocol::domain::{
-    Brand, Currency, IdempotencyKey, KeyDigest, Line, Money, OrderId, OrderTerms, Outcome, Quantity, Sku,
-    UnixMicros,
+    Brand, Currency, IdempotencyKey, KeyDigest, Line, Money, OrderId, OrderTerms, Outcome, PaymentId,
+    PaymentKey, Quantity, RefundId, Sku, UnixMicros,
 };
 use bridge_protocol::wire::order::Refusal;
 
@@ -147,4 +148,34 @@ pub(crate) fn sold_out(sku: &str) -> Outcome {
 
 pub(crate) fn refused(refusal: Refusal) -> Answer {
     Answer::Refused(refusal)
+}
+
+/// What an order of one unit comes to.
+pub(crate) const TOTAL: i64 = PRICE + 3_000;
+
+/// So many won.
+pub(crate) fn krw(amount: i64) -> Money {
+    Money::new(amount, Currency::new("KRW").unwrap()).unwrap()
+}
+
+/// "Charge for this order", under a key.
+pub(crate) fn pay(shop: &Shop, key: &str, order: OrderId) -> PayAsked {
+    let payment = PaymentId::from_uuid(order_id().as_uuid()).unwrap();
+    let payment_key = PaymentKey::new(&format!("tgen_{order}")).unwrap();
+    let charge = Charge { payment, order, amount: krw(TOTAL), payment_key };
+    PayAsked { brand: shop.brand.clone(), key: shop.key(key), fingerprint: [1; 32], charge }
+}
+
+/// "Give so much back", under a key.
+pub(crate) fn refund(shop: &Shop, key: &str, payment: &Payment, amount: i64) -> RefundAsked {
+    RefundAsked {
+        brand: shop.brand.clone(),
+        key: shop.key(key),
+        fingerprint: [2; 32],
+        order: payment.charge.order,
+        payment: payment.charge.payment,
+        refund: RefundId::from_uuid(order_id().as_uuid()).unwrap(),
+        amount: krw(amount),
+        reason: "it came back".to_owned(),
+    }
 }

@@ -8,10 +8,8 @@ use std::time::Duration;
 use bridge_idc::ledger::Ledger;
 use bridge_idc::payment::service::{End, Limits, Payments};
 use bridge_idc::payment::toss::Toss;
-use bridge_idc::payment::{Charge, PayAsked, Payment, RefundAsked};
-use bridge_protocol::domain::{
-    Currency, Money, OrderId, PaymentId, PaymentKey, PaymentState, RefundId, RefundState,
-};
+use bridge_idc::payment::{PayAsked, Payment};
+use bridge_protocol::domain::{OrderId, PaymentId, PaymentState, RefundState};
 use bridge_protocol::wire::order::Refusal;
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::metrics::Metrics;
@@ -20,10 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::database::{Database, connect, postgres, sqlite};
-use crate::shop::{PRICE, Shop, batch, commit_one, order_id, order_of};
-
-/// What an order of one unit comes to.
-const TOTAL: i64 = PRICE + 3_000;
+use crate::shop::{self, Shop, TOTAL, batch, commit_one, order_id, order_of, refund};
 
 /// Short times, so that what is hung and asked about again ends soon; nothing here depends on how short.
 const LIMITS: Limits = Limits {
@@ -72,29 +67,9 @@ impl Drop for Agent {
     }
 }
 
-fn krw(amount: i64) -> Money {
-    Money::new(amount, Currency::new("KRW").unwrap()).unwrap()
-}
-
+/// "Charge for this order", under a key that is the order's own.
 fn pay(shop: &Shop, order: OrderId) -> PayAsked {
-    let payment = PaymentId::from_uuid(order_id().as_uuid()).unwrap();
-    let payment_key = PaymentKey::new(&format!("tgen_{order}")).unwrap();
-    let charge = Charge { payment, order, amount: krw(TOTAL), payment_key };
-    let key = shop.key(&format!("pay {order}"));
-    PayAsked { brand: shop.brand.clone(), key, fingerprint: [1; 32], charge }
-}
-
-fn refund(shop: &Shop, key: &str, payment: &Payment, amount: i64) -> RefundAsked {
-    RefundAsked {
-        brand: shop.brand.clone(),
-        key: shop.key(key),
-        fingerprint: [2; 32],
-        order: payment.charge.order,
-        payment: payment.charge.payment,
-        refund: RefundId::from_uuid(order_id().as_uuid()).unwrap(),
-        amount: krw(amount),
-        reason: "it came back".to_owned(),
-    }
+    shop::pay(shop, &format!("pay {order}"), order)
 }
 
 async fn shop(database: &Database) -> Shop {
