@@ -209,7 +209,7 @@ pub struct Shown {
 
 /// One word: 1 to 255 letters, digits and `. _ : / @ -`. A space would make it text, and there is none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct Word(String);
 
 /// What was given is no [`Word`].
@@ -219,8 +219,8 @@ pub struct NotAWord;
 
 /// A SHA-256 digest, in hexadecimal where it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Digest(KeyDigest);
+#[serde(try_from = "String")]
+pub struct Digest(#[serde(serialize_with = "key::serialize")] KeyDigest);
 
 /// Why bytes are no entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -272,8 +272,23 @@ impl Entry {
 
     /// The canonical bytes: the leaf of the tree.
     pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
-        let bytes = serde_json::to_vec(self).map_err(|_| EntryError::Malformed)?;
-        if bytes.len() > ENTRY_BYTES_MAX { Err(EntryError::TooLong) } else { Ok(bytes) }
+        let mut bytes = Vec::with_capacity(ENTRY_BYTES_MAX / 4);
+        self.encode_into(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Appends the canonical bytes; after an error nothing is appended.
+    pub fn encode_into(&self, bytes: &mut Vec<u8>) -> Result<(), EntryError> {
+        let from = bytes.len();
+        let written = match serde_json::to_writer(&mut *bytes, self) {
+            Ok(()) if bytes.len() - from > ENTRY_BYTES_MAX => Err(EntryError::TooLong),
+            Ok(()) => Ok(()),
+            Err(_) => Err(EntryError::Malformed),
+        };
+        if written.is_err() {
+            bytes.truncate(from);
+        }
+        written
     }
 
     /// Reads an entry back; only the bytes that [`Self::encode`] gives are one.
@@ -345,6 +360,9 @@ impl Word {
 
     /// The nearest word to what cannot be refused: other characters become `-`, what is too long is cut.
     pub fn of(text: &str) -> Self {
+        if let Ok(word) = Self::new(text) {
+            return word;
+        }
         let fitting = |c: char| if u8::try_from(c).is_ok_and(is_of_a_word) { c } else { '-' };
         let word: String = text.chars().take(255).map(fitting).collect();
         Self(if word.is_empty() { "-".to_owned() } else { word })
@@ -370,12 +388,6 @@ impl TryFrom<String> for Word {
     }
 }
 
-impl From<Word> for String {
-    fn from(word: Word) -> Self {
-        word.0
-    }
-}
-
 impl Digest {
     /// The digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
@@ -386,6 +398,11 @@ impl Digest {
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(KeyDigest::from_array(bytes))
     }
+
+    /// 64 hexadecimal digits.
+    pub fn to_hex(self) -> String {
+        self.0.to_hex()
+    }
 }
 
 impl TryFrom<String> for Digest {
@@ -393,12 +410,6 @@ impl TryFrom<String> for Digest {
 
     fn try_from(text: String) -> Result<Self, &'static str> {
         KeyDigest::from_hex(&text).map(Self).ok_or("a digest is 64 hexadecimal digits")
-    }
-}
-
-impl From<Digest> for String {
-    fn from(digest: Digest) -> Self {
-        digest.0.to_hex()
     }
 }
 
@@ -427,13 +438,15 @@ mod micros {
 
 /// Writes a domain type as its text, and reads it back through its own checked constructor.
 macro_rules! as_text {
-    ($module:ident, $type:ty, $write:expr, $read:expr) => {
+    ($module:ident, $type:ty, |$value:ident, $serializer:ident| $write:expr, $read:expr) => {
         mod $module {
             use serde::{Deserialize, Deserializer, Serializer, de};
 
-            pub(super) fn serialize<S: Serializer>(value: &$type, serializer: S) -> Result<S::Ok, S::Error> {
-                let write: fn(&$type) -> String = $write;
-                serializer.serialize_str(&write(value))
+            pub(super) fn serialize<S: Serializer>(
+                $value: &$type,
+                $serializer: S,
+            ) -> Result<S::Ok, S::Error> {
+                $write
             }
 
             pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
@@ -445,12 +458,18 @@ macro_rules! as_text {
     };
 }
 
-as_text!(brand, crate::domain::Brand, |brand| brand.as_str().to_owned(), |text| crate::domain::Brand::new(
-    text
-)
-.ok());
-as_text!(key, crate::domain::KeyDigest, |key| key.to_hex(), crate::domain::KeyDigest::from_hex);
-as_text!(order, crate::domain::OrderId, |order| order.to_string(), |text| text.parse().ok());
+as_text!(brand, crate::domain::Brand, |brand, serializer| serializer.serialize_str(brand.as_str()), |text| {
+    crate::domain::Brand::new(text).ok()
+});
+as_text!(
+    key,
+    crate::domain::KeyDigest,
+    |key, serializer| key.with_hex(|digits| serializer.serialize_str(digits)),
+    crate::domain::KeyDigest::from_hex
+);
+as_text!(order, crate::domain::OrderId, |order, serializer| serializer.collect_str(order), |text| text
+    .parse()
+    .ok());
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -33,7 +33,7 @@ impl Last {
     }
 
     fn changed(&self, log: &AuditLog, what: &str, digest: Digest, event: Event) {
-        let line = format!("{what} {}", String::from(digest));
+        let line = format!("{what} {}", digest.to_hex());
         let known = fs::read_to_string(&self.path).unwrap_or_default();
         if known.lines().any(|known| known == line) {
             return;
