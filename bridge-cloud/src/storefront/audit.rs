@@ -6,7 +6,7 @@ use bridge_protocol::order_link::sender::{Answer, Rejected};
 use bridge_protocol::receipt::VerifiedReceipt;
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Settled, to_idc};
-use bridge_runtime::audit_log::{AuditError, AuditLog};
+use bridge_runtime::audit_log::{AuditError, Gathering};
 use bridge_runtime::clock;
 
 /// A write that is in the audit log; only [`sent`] makes one, and only it is sent.
@@ -41,7 +41,7 @@ impl LoggedAnswer {
 
 /// Logs that a write is sent, one about a payment as such.
 pub(super) async fn sent(
-    log: &AuditLog,
+    log: &Gathering,
     header: &Header,
     payment: Option<PaymentId>,
     kind: to_idc::Kind,
@@ -59,14 +59,14 @@ pub(super) async fn sent(
         Some(payment) => Event::PaymentSent(carried.about(payment)),
         None => Event::OrderSent(carried),
     };
-    log.append(&[Entry::new(clock::now(), event)]).await?;
+    log.append(&Entry::new(clock::now(), event)).await?;
     Ok(LoggedWrite(kind))
 }
 
 /// Logs what a write was answered. If that cannot be, its outcome is not told: nobody knows it yet, and it can be asked
 /// about; that this is so is logged as soon as it can be.
-pub(super) async fn answered(log: &AuditLog, header: &Header, heard: Heard) -> LoggedAnswer {
-    let logged = log.append(&[Entry::new(clock::now(), Event::OrderAnswered(ended(header, &heard)))]).await;
+pub(super) async fn answered(log: &Gathering, header: &Header, heard: Heard) -> LoggedAnswer {
+    let logged = log.append(&Entry::new(clock::now(), Event::OrderAnswered(ended(header, &heard)))).await;
     if let Err(error) = logged {
         tracing::warn!(order = %header.order, %error, "log an answer: the caller is told that its outcome is unknown");
         let unknown = Heard::Other(Ok(Answer::Unknown));
@@ -108,12 +108,12 @@ fn plain(answer: &Result<Answer, Rejected>) -> &'static str {
 
 /// As [`answered`], of a payment or a refund: what may be told of it.
 pub(super) async fn payment_answered(
-    log: &AuditLog,
+    log: &Gathering,
     header: &Header,
     payment: PaymentId,
     answer: Result<Answer, Rejected>,
 ) -> Result<Answer, Rejected> {
-    let logged = log.append(&[Entry::new(clock::now(), payment_ended(header, payment, &answer))]).await;
+    let logged = log.append(&Entry::new(clock::now(), payment_ended(header, payment, &answer))).await;
     if let Err(error) = logged {
         tracing::warn!(%payment, %error, "log an answer: the caller is told that its outcome is unknown");
         let unknown = Ok(Answer::Unknown);

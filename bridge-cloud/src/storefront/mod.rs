@@ -54,7 +54,7 @@ use std::time::Duration;
 use bridge_protocol::domain::{Brand, Currency};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::receipt::Verifier;
-use bridge_runtime::audit_log::AuditLog;
+use bridge_runtime::audit_log::{AuditLog, Gathering};
 use bridge_runtime::config::Secret;
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::metrics::Metrics;
@@ -128,6 +128,8 @@ pub struct Shop {
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Storefront>,
     pub(crate) sealer: Sealer,
+    /// Its way into the audit log.
+    pub(crate) audit: Gathering,
     /// Locked by its own thread alone, and never across an await.
     pub(crate) receipts: Mutex<Verifier>,
     /// Read by each write under way, whether or not its caller is still there: the thread ends after the last of them.
@@ -158,6 +160,7 @@ pub fn start(
     let spawn = |(index, (listener, inbox)): (usize, (TcpListener, mpsc::Receiver<Update>))| {
         let worker = Worker {
             sealer: Sealer::new(storefront.manifest.clone(), storefront.metrics.clone()),
+            audit: Gathering::new(storefront.audit.clone()),
             receipts: Mutex::new(Verifier::new(storefront.pinned.clone())),
             shared: storefront.clone(),
             under_way: Arc::default(),

@@ -71,11 +71,11 @@ async fn carry(
     let under_way = worker.under_way.clone();
     let way = async move {
         let shared = &worker.shared;
-        let logged = audit::sent(&shared.audit, &header, None, kind).await;
+        let logged = audit::sent(&worker.audit, &header, None, kind).await;
         let logged = logged.map_err(|_| worker.not_admitted(NotAdmitted::NoAuditLog))?;
         let answer = shared.link.submit(header.order, logged.into_kind(), trace).await;
         let heard = worker.hear(&header, answer);
-        let answer = audit::answered(&shared.audit, &header, heard).await;
+        let answer = audit::answered(&worker.audit, &header, heard).await;
         worker.respond(&header, answer)
     };
     to_its_end(under_way, way).await

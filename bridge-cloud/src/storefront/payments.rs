@@ -206,10 +206,10 @@ async fn carry(
     let under_way = worker.under_way.clone();
     let way = async move {
         let shared = &worker.shared;
-        let logged = audit::sent(&shared.audit, &header, Some(payment), kind).await;
+        let logged = audit::sent(&worker.audit, &header, Some(payment), kind).await;
         let logged = logged.map_err(|_| unavailable(NotAdmitted::NoAuditLog))?;
         let answer = shared.payments.submit(header.order, logged.into_kind(), trace).await;
-        Ok(audit::payment_answered(&shared.audit, &header, payment, answer).await)
+        Ok(audit::payment_answered(&worker.audit, &header, payment, answer).await)
     };
     to_its_end(under_way, way).await
 }

@@ -42,6 +42,14 @@ pub use door::{Door, DoorError, append_beside};
 // The command line.
 pub mod command;
 
+// Entries as the thread takes them.
+mod lines;
+use lines::Lines;
+
+// Appends of one thread's tasks, together.
+mod gathering;
+pub use gathering::Gathering;
+
 // The thread that makes entries durable.
 mod writer;
 
@@ -120,7 +128,7 @@ pub struct Closer {
 
 /// Entries of one caller, and where it waits.
 struct Append {
-    entries: Vec<Vec<u8>>,
+    entries: Lines,
     durable: oneshot::Sender<Result<u64, AuditError>>,
 }
 
@@ -162,7 +170,10 @@ impl AuditLog {
         if WITHOUT_AUDIT {
             return Ok(0);
         }
-        let entries = entries.iter().map(Entry::encode).collect::<Result<_, _>>()?;
+        self.append_lines(Lines::of(entries)?).await
+    }
+
+    async fn append_lines(&self, entries: Lines) -> Result<u64, AuditError> {
         let (durable, waits) = oneshot::channel();
         self.appends.send(Append { entries, durable }).await.map_err(|_closed| AuditError::Closed)?;
         waits.await.unwrap_or(Err(AuditError::Closed))
@@ -175,10 +186,10 @@ impl AuditLog {
             return;
         }
         let entry = Entry::new(clock::now(), event);
-        let Ok(bytes) = entry.encode() else { return };
+        let Ok(entries) = Lines::of(std::slice::from_ref(&entry)) else { return };
         let (durable, waits) = oneshot::channel();
         // Without a wait, so that it stands before whatever its caller appends next.
-        let queued = self.appends.try_send(Append { entries: vec![bytes], durable }).is_ok();
+        let queued = self.appends.try_send(Append { entries, durable }).is_ok();
         let log = self.clone();
         tokio::spawn(async move {
             if queued && !matches!(waits.await, Ok(Err(AuditError::Unwritable(_)))) {

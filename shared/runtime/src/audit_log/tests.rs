@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use bridge_protocol::audit::Event;
-use bridge_protocol::audit::entry::{Stopped, Word};
+use bridge_protocol::audit::entry::{Digest, Keys, Stopped, Word};
 use bridge_protocol::audit::finding::Finding;
 use bridge_protocol::audit::folder::{self, Folder as _};
 use bridge_protocol::audit::journal;
@@ -147,6 +147,36 @@ async fn a_machine_that_dies_loses_nothing_that_was_told_to_be_durable() {
     let (log, closer) = open(died.path());
     assert_eq!(log.append(&[entry(301)]).await, Ok(301));
     closer.close().await;
+}
+
+#[tokio::test]
+async fn tasks_of_one_thread_go_to_the_log_together_and_each_is_told_of_its_own_entry() {
+    let root = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(Metrics::cloud());
+    let (log, closer) = AuditLog::open(&config(root.path()), metrics.clone()).unwrap();
+    let gathering = Gathering::new(log.clone());
+    let append = |n: u64| {
+        let gathering = gathering.clone();
+        tokio::spawn(async move { gathering.append(&entry(n)).await })
+    };
+    let first: Vec<_> = (0..100).map(append).collect();
+    for task in first {
+        assert_eq!(task.await.unwrap(), Ok(()));
+    }
+    // All of them gathered before the thread was gone to: this runtime has one thread.
+    assert_eq!((metrics.audit_entries.get(), metrics.audit_rounds.get()), (100, 1));
+    let too_long = Entry::new(
+        UnixMicros::new(0),
+        Event::KeysChanged(Keys { keys: vec![Word::of(&"k".repeat(255)); 9], manifest: Digest::of(b"") }),
+    );
+    let refused = gathering.append(&too_long);
+    assert_eq!(tokio::join!(append(100), refused).1, Err(AuditError::Entry(EntryError::TooLong)));
+    assert_eq!(gathering.append(&entry(101)).await, Ok(()), "who is refused is in nobody's way");
+    closer.close().await;
+    assert_eq!(gathering.append(&entry(102)).await, Err(AuditError::Closed));
+    assert_eq!(gathering.append(&entry(103)).await, Err(AuditError::Closed));
+    let expected: Vec<_> = (0..102).map(|n| entry(n).encode().unwrap()).collect();
+    assert_eq!(journalled(root.path()), expected);
 }
 
 #[tokio::test]

@@ -196,7 +196,7 @@ impl Writer {
         if let Some(size) = self.mark {
             seals.published(size, &mut bytes);
         }
-        for entry in round.iter().flat_map(|append| &append.entries) {
+        for entry in round.iter().flat_map(|append| append.entries.iter()) {
             seals.entry(entry, &mut bytes);
         }
         self.segment.write(&bytes, seals)?;

@@ -1,0 +1,87 @@
+//! Appends of one thread's tasks, put together.
+//!
+//! A task on another thread costs a system call to wake. So tasks that wait for the log on one thread go to it together and are
+//! woken together: while a round of theirs becomes durable, the next one gathers, and nobody waits on a timer.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bridge_protocol::audit::{Entry, Event};
+use tokio::sync::oneshot;
+
+use super::lines::Lines;
+use super::{AuditError, AuditLog, WITHOUT_AUDIT};
+
+/// Where a task waits for its entry.
+type Caller = oneshot::Sender<Result<(), AuditError>>;
+
+/// A thread's way to the log.
+#[derive(Clone)]
+pub struct Gathering {
+    log: AuditLog,
+    /// Locked for a few instructions, by this thread alone.
+    gathered: Arc<Mutex<Gathered>>,
+}
+
+/// What has gathered; bounded by the tasks that wait.
+#[derive(Default)]
+struct Gathered {
+    lines: Lines,
+    /// Who waits for each of them.
+    callers: Vec<Caller>,
+    /// Whether a task takes what gathers.
+    taken_care_of: bool,
+}
+
+impl Gathering {
+    /// Nothing has gathered.
+    pub fn new(log: AuditLog) -> Self {
+        Self { log, gathered: Arc::default() }
+    }
+
+    /// Makes an entry durable.
+    pub async fn append(&self, entry: &Entry) -> Result<(), AuditError> {
+        if WITHOUT_AUDIT {
+            return Ok(());
+        }
+        let (durable, waits) = oneshot::channel();
+        if self.gather(entry, durable)? {
+            tokio::spawn(self.clone().rounds());
+        }
+        waits.await.unwrap_or(Err(AuditError::Closed))
+    }
+
+    /// As [`AuditLog::record`].
+    pub fn record(&self, event: Event) {
+        self.log.record(event);
+    }
+
+    /// Whether nobody takes what gathers, so that this caller is to see to it.
+    fn gather(&self, entry: &Entry, durable: Caller) -> Result<bool, AuditError> {
+        let mut gathered = self.lock();
+        gathered.lines.push(entry)?;
+        gathered.callers.push(durable);
+        Ok(!std::mem::replace(&mut gathered.taken_care_of, true))
+    }
+
+    /// Takes whatever has gathered, round by round, until there is nothing.
+    async fn rounds(self) {
+        while let Some((lines, callers)) = self.take() {
+            let end = self.log.append_lines(lines).await.map(drop);
+            for caller in callers {
+                let _caller_gone = caller.send(end.clone());
+            }
+        }
+    }
+
+    fn take(&self) -> Option<(Lines, Vec<Caller>)> {
+        let mut gathered = self.lock();
+        gathered.taken_care_of = !gathered.callers.is_empty();
+        gathered
+            .taken_care_of
+            .then(|| (std::mem::take(&mut gathered.lines), std::mem::take(&mut gathered.callers)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,38 @@
+//! Entries on their way to the log: one buffer for all of them, however many there are.
+
+use bridge_protocol::audit::entry::{Entry, EntryError};
+
+/// Entries in their canonical bytes, one behind the other.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    bytes: Vec<u8>,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+}
+
+impl Lines {
+    /// These entries; an error if one of them is none.
+    pub(super) fn of(entries: &[Entry]) -> Result<Self, EntryError> {
+        let mut lines = Self::default();
+        entries.iter().try_for_each(|entry| lines.push(entry))?;
+        Ok(lines)
+    }
+
+    /// Appends an entry; after an error nothing is appended.
+    pub(super) fn push(&mut self, entry: &Entry) -> Result<(), EntryError> {
+        entry.encode_into(&mut self.bytes)?;
+        self.ends.push(self.bytes.len());
+        Ok(())
+    }
+
+    /// How many.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Each entry's bytes, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        starts.zip(&self.ends).map(|(start, end)| self.bytes.get(*start..*end).unwrap_or_default())
+    }
+}
