@@ -19,6 +19,17 @@ pub struct Growing {
     bundle: Vec<u8>,
 }
 
+/// A log at some size: what a checkpoint says of it, and the files that are not full.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edge {
+    /// Entries.
+    pub size: u64,
+    /// The root over all of them.
+    pub root: Hash,
+    /// Its partial files.
+    pub files: Vec<File>,
+}
+
 impl Growing {
     /// A log without entries.
     pub fn new() -> Self {
@@ -57,14 +68,39 @@ impl Growing {
         self.size
     }
 
+    /// All of it, as it is now.
+    pub fn now(&self) -> Edge {
+        self.edge_of(self.size)
+    }
+
+    /// As it was when the last bundle was filled: it needs no file that is given up once it is full, but for the high levels'.
+    pub fn when_last_full(&self) -> Edge {
+        // Nothing but the lowest level and the bundle has grown since.
+        self.edge_of(self.size - self.size % FULL)
+    }
+
     /// The root over all of them.
     pub fn root(&self) -> Hash {
-        // The complete subtrees that a root is made of all lie on the edge, so nothing else is read.
+        self.root_of(self.size)
+    }
+
+    /// Of the present size, or that of the last full bundle.
+    fn edge_of(&self, size: u64) -> Edge {
+        let bytes = |tile: Tile| match tile.content {
+            Content::Hashes(level) => self.hashes(level).concat(),
+            Content::Entries => self.bundle.clone(),
+        };
+        let files = Tile::edge(size).map(|tile| (tile, bytes(tile))).collect();
+        Edge { size, root: self.root_of(size), files }
+    }
+
+    /// As [`Self::edge_of`]: the complete subtrees that a root is made of then all lie on the edge, so nothing else is read.
+    fn root_of(&self, size: u64) -> Hash {
         let read = |tile: Tile| match tile.content {
             Content::Hashes(level) => Ok(self.hashes(level).concat()),
             Content::Entries => Err(()),
         };
-        tree::root(&TileNodes { size: self.size, read }, self.size).unwrap_or_default()
+        tree::root(&TileNodes { size, read }, size).unwrap_or_default()
     }
 
     /// Appends an entry; the files that it fills are added to `full`.
@@ -95,15 +131,6 @@ impl Growing {
         }
     }
 
-    /// The files that are not full, as they are now.
-    pub fn edge(&self) -> Vec<File> {
-        let bytes = |tile: Tile| match tile.content {
-            Content::Hashes(level) => self.hashes(level).concat(),
-            Content::Entries => self.bundle.clone(),
-        };
-        Tile::edge(self.size).map(|tile| (tile, bytes(tile))).collect()
-    }
-
     fn hashes(&self, level: u8) -> &[Hash] {
         self.levels.get(usize::from(level)).map_or(&[], Vec::as_slice)
     }
@@ -124,14 +151,18 @@ mod tests {
         let leaves: Vec<Hash> = (0..66_000).map(|n| leaf_hash(&entry(n))).collect();
         let (mut growing, mut files) = (Growing::new(), HashMap::new());
         assert_eq!(growing.root(), tree::empty_root());
-        let mut full = Vec::new();
+        let (mut full, mut when_full) = (Vec::new(), growing.now());
         for size in 1..=66_000u64 {
             growing.append(&entry(size - 1), &mut full);
             files.extend(full.drain(..));
+            if size.is_multiple_of(FULL) {
+                when_full = growing.now();
+            }
             if !(size < 600 || [65_535, 65_536, 65_537, 66_000].contains(&size)) {
                 continue;
             }
-            files.extend(growing.edge());
+            files.extend(growing.now().files);
+            assert_eq!(growing.when_last_full(), when_full, "size {size}");
             let read = |tile: Tile| files.get(&tile).cloned().ok_or(tile);
             let root = Tree::new(leaves[..size as usize].to_vec()).unwrap().root();
             assert_eq!(growing.root(), root, "size {size}");
@@ -152,7 +183,7 @@ mod tests {
     fn an_edge_that_is_not_as_wide_as_it_must_be_is_refused() {
         let mut growing = Growing::new();
         (0..300).for_each(|n| growing.append(&entry(n), &mut Vec::new()));
-        let files: HashMap<Tile, Vec<u8>> = growing.edge().into_iter().collect();
+        let files: HashMap<Tile, Vec<u8>> = growing.now().files.into_iter().collect();
         for tile in files.keys() {
             let read = |wanted: Tile| -> Result<Vec<u8>, ()> {
                 let bytes = &files[&wanted];

@@ -175,7 +175,7 @@ impl<'log, F: Folder> Check<'log, F> {
 
     /// Tiles that are not full, above the lowest level.
     fn upper_tiles(&mut self) -> Result<(), Unverified> {
-        self.growing.edge().iter().try_for_each(|file| self.compare_tile(file))
+        self.growing.now().files.iter().try_for_each(|file| self.compare_tile(file))
     }
 
     fn compare_tile(&mut self, (tile, bytes): &File) -> Result<(), Unverified> {

@@ -59,7 +59,7 @@ impl Disk {
     }
 
     /// Writes files, then makes them durable together: each is there whole or not at all.
-    pub(super) fn write(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
+    pub(super) fn write(&self, files: &[(String, &[u8])]) -> io::Result<()> {
         let written = self.write_new(files);
         if written.is_err() {
             // Half a file on a full disk is in everybody's way.
@@ -68,7 +68,7 @@ impl Disk {
         written
     }
 
-    fn write_new(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
+    fn write_new(&self, files: &[(String, &[u8])]) -> io::Result<()> {
         let mut folders = BTreeSet::new();
         let mut written = Vec::with_capacity(files.len());
         for (name, bytes) in files {
@@ -94,7 +94,7 @@ impl Disk {
 
     /// Starts a file that is written on from its end.
     pub(super) fn start(&self, name: &str, bytes: &[u8]) -> io::Result<File> {
-        self.write(&[(name.to_owned(), bytes.to_vec())])?;
+        self.write(&[(name.to_owned(), bytes)])?;
         self.append_to(name)
     }
 

@@ -122,9 +122,9 @@ async fn a_second_writer_is_refused_and_a_reader_is_not() {
 async fn a_machine_that_dies_loses_nothing_that_was_told_to_be_durable() {
     let root = tempfile::tempdir().unwrap();
     let (log, closer) = open(root.path());
-    log.append(&(0..300).map(entry).collect::<Vec<_>>()).await.unwrap();
-    log.standing().wait_for(|standing| standing.published == 300).await.unwrap();
-    log.append(&[entry(300)]).await.unwrap();
+    log.append(&(0..256).map(entry).collect::<Vec<_>>()).await.unwrap();
+    log.standing().wait_for(|standing| standing.published == 256).await.unwrap();
+    log.append(&[entry(256)]).await.unwrap();
     let died = copy(root.path());
     closer.close().await;
 
@@ -132,21 +132,39 @@ async fn a_machine_that_dies_loses_nothing_that_was_told_to_be_durable() {
     let path = died.path().join("audit").join(journal::path(0));
     let whole = fs::read(&path).unwrap();
     assert_eq!(verified(died.path()).unpublished, 1);
-    let record = 4 + entry(300).encode().unwrap().len() + 32;
+    let record = 4 + entry(256).encode().unwrap().len() + 32;
     for written in 1..record {
         fs::write(&path, &whole[..whole.len() - written]).unwrap();
         let again = copy(died.path());
         assert!(verified(again.path()).torn);
         let (log, closer) = open(again.path());
-        assert_eq!(log.append(&[entry(301), entry(302)]).await, Ok(300), "{written} bytes missing");
+        assert_eq!(log.append(&[entry(301), entry(302)]).await, Ok(256), "{written} bytes missing");
         closer.close().await;
         let verified = verified(again.path());
-        assert_eq!((verified.checkpoint.size, verified.torn), (302, false));
+        assert_eq!((verified.checkpoint.size, verified.torn), (258, false));
     }
     fs::write(&path, &whole).unwrap();
     let (log, closer) = open(died.path());
-    assert_eq!(log.append(&[entry(301)]).await, Ok(301));
+    assert_eq!(log.append(&[entry(301)]).await, Ok(257));
     closer.close().await;
+}
+
+#[tokio::test]
+async fn what_is_full_is_published_without_what_is_partial_and_the_rest_at_the_end() {
+    let root = tempfile::tempdir().unwrap();
+    let (log, closer) = open(root.path());
+    log.append(&(0..600).map(entry).collect::<Vec<_>>()).await.unwrap();
+    log.standing().wait_for(|standing| standing.published == 512).await.unwrap();
+    let files = Disk::new(root.path().join("audit")).list().unwrap();
+    let partial =
+        |files: &[String]| files.iter().filter(|file| file.contains(".p/")).cloned().collect::<Vec<_>>();
+    assert_eq!(partial(&files), ["tile/1/000.p/2"]);
+    let between = verified(root.path());
+    assert_eq!((between.checkpoint.size, between.unpublished), (512, 88));
+    closer.close().await;
+    assert_eq!(verified(root.path()).checkpoint.size, 600);
+    let files = Disk::new(root.path().join("audit")).list().unwrap();
+    assert!(partial(&files).contains(&"tile/entries/002.p/88".to_owned()), "{files:?}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bridge_protocol::audit::Checkpoint;
-use bridge_protocol::audit::growing::{File, Growing};
+use bridge_protocol::audit::growing::{Edge, File, Growing};
 use bridge_protocol::audit::journal::{self, Header};
 use bridge_protocol::note::NoteSigner;
 use rustix::fs::{FallocateFlags, fallocate};
@@ -154,7 +154,7 @@ impl Writer {
             match woken {
                 Woken::Appends => self.round(std::mem::take(&mut round)),
                 Woken::Published(published) => self.take_published(published),
-                Woken::PublishNow => self.publish(),
+                Woken::PublishNow => self.publish(self.due()),
                 Woken::LookAgain => self.look_again(),
                 Woken::Close => break,
             }
@@ -216,14 +216,18 @@ impl Writer {
         }
     }
 
-    fn publish(&mut self) {
+    /// What is to be published now. Under load that is up to the last full bundle: the partial files of more would be written
+    /// to be removed a moment later.
+    fn due(&self) -> Edge {
+        let full = Some(self.growing.when_last_full()).filter(|edge| edge.size > self.published);
+        full.unwrap_or_else(|| self.growing.now())
+    }
+
+    fn publish(&mut self, Edge { size, root, files }: Edge) {
         self.publish_at = Instant::now() + self.publish_every;
-        let size = self.growing.size();
         let origin = self.signer.verifier().name().to_owned();
-        let checkpoint = Checkpoint { origin, size, root: self.growing.root() }.sign(&self.signer);
-        let Ok(checkpoint) = checkpoint else { return };
-        let (full, edge) = (std::mem::take(&mut self.full), self.growing.edge());
-        let publication = Publication { size, full, edge, checkpoint };
+        let Ok(checkpoint) = (Checkpoint { origin, size, root }).sign(&self.signer) else { return };
+        let publication = Publication { size, full: std::mem::take(&mut self.full), edge: files, checkpoint };
         self.publishing = self.publisher.publish.send(publication).is_ok();
     }
 
@@ -286,7 +290,7 @@ impl Writer {
             self.take_published(published);
         }
         if self.growing.size() > self.published {
-            self.publish();
+            self.publish(self.growing.now());
             if let Some(published) = self.publisher.published.recv().await {
                 self.take_published(published);
             }

@@ -43,7 +43,7 @@ pub(crate) fn log_of(entries: &[Vec<u8>], published: &[u64], kept_from: u64) -> 
             journal = Some(Header { first: size, root: growing.root() }.encode());
         }
         if published.contains(&size) {
-            for (tile, bytes) in growing.edge() {
+            for (tile, bytes) in growing.now().files {
                 files.insert(tile.to_string(), bytes);
             }
             let name = "shop.example/idc".to_owned();
