@@ -3,6 +3,9 @@
 //!
 //! A link or a process that ends takes along what was on its way: that is told apart from a difference by what the cloud's
 //! log says after it. Where one log simply ends earlier than the other, what it would have said is merely in doubt.
+//!
+//! A payment may be answered "unknown" and be concluded later, under the same key and with nobody waiting: any outcome that
+//! the IDC committed is one that a caller may have been told.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -143,8 +146,10 @@ struct Request {
 struct Told {
     /// The first entry about it.
     first: Option<u64>,
-    /// The last one, and when that was.
-    last: Option<(u64, UnixMicros)>,
+    /// When the last one was that the other side had a part in.
+    last: Option<UnixMicros>,
+    /// Something was carried since anything ended.
+    awaited: bool,
     /// The digests of what was carried, one for each time.
     carried: Vec<Option<Digest>>,
     /// The cloud: what callers were told. The IDC: what was committed.
@@ -184,7 +189,8 @@ impl Reconciler {
             }
             Event::OrderCommitted(committed) | Event::PaymentCommitted(committed) => {
                 let told = &mut self.request(&committed.brand, committed.key, committed.order).idc;
-                told.ended(index, entry.at, committed);
+                let at = told.answered_at(entry.at);
+                told.ended(index, at, committed);
             }
             _ => {}
         }
@@ -228,7 +234,7 @@ impl Reconciler {
     /// What is wrong with a request, the gravest thing first.
     fn judge(&self, Request { cloud, idc, .. }: &Request) -> Option<What> {
         let mut answers = cloud.ended.iter().filter(|answered| decides(answered));
-        let committed = idc.ended.first();
+        let committed = idc.ended.iter().rfind(|committed| decides(committed));
         let is_committed = |answered: &&Ended| idc.ended.iter().any(|is| same_end(is, answered));
         if let Some(answered) = answers.find(|answered| !is_committed(answered)) {
             let answered = answered.outcome.clone();
@@ -243,13 +249,13 @@ impl Reconciler {
         if idc.carried.iter().any(|received| !cloud.carried.contains(received)) {
             return Some(What::OtherBytes);
         }
-        if committed.is_some() && idc.carried.is_empty() {
+        if !idc.ended.is_empty() && idc.carried.is_empty() {
             return Some(What::CommittedUnreceived);
         }
         if !cloud.carried.is_empty() && idc.carried.is_empty() {
             return (!cloud.was_kept()).then_some(What::NeverReceived);
         }
-        (committed.is_some() && cloud.ended.is_empty()).then_some(What::NeverAnswered)
+        (!idc.ended.is_empty() && cloud.ended.is_empty()).then_some(What::NeverAnswered)
     }
 
     /// Whether it was on its way when a link ended, or its caller when the cloud agent died. A link's end is no reason to
@@ -265,9 +271,8 @@ impl Reconciler {
 
     /// Whether the log that says nothing of it ends before it would have.
     fn is_in_doubt(&self, Request { cloud, idc, .. }: &Request, what: &What) -> bool {
-        let beyond = |said: &Told, other: &Side| {
-            said.last.is_some_and(|(_, at)| other.ends.is_none_or(|ends| at >= ends))
-        };
+        let beyond =
+            |said: &Told, other: &Side| said.last.is_some_and(|at| other.ends.is_none_or(|ends| at >= ends));
         match what {
             What::NeverReceived | What::NeverCommitted { .. } => beyond(cloud, &self.idc),
             What::NeverSent | What::NeverAnswered => beyond(idc, &self.cloud),
@@ -307,6 +312,7 @@ impl Told {
 
     fn carried(&mut self, index: u64, at: UnixMicros, carried: &Carried) {
         self.at(index, at);
+        self.awaited = true;
         if !self.carried.contains(&carried.ciphertext) {
             self.carried.push(carried.ciphertext);
         }
@@ -319,9 +325,15 @@ impl Told {
         }
     }
 
+    /// When it was answered, by an entry of the IDC's at that time. What is concluded after an answer, by itself, gives the
+    /// cloud no reason to say anything.
+    fn answered_at(&mut self, at: UnixMicros) -> UnixMicros {
+        if std::mem::take(&mut self.awaited) { at } else { self.last.unwrap_or(at) }
+    }
+
     fn at(&mut self, index: u64, at: UnixMicros) {
         self.first.get_or_insert(index);
-        self.last = Some((index, at));
+        self.last = Some(at);
     }
 }
 

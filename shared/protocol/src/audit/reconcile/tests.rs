@@ -159,3 +159,84 @@ fn a_request_that_was_sealed_and_sent_twice_agrees_with_either_copy() {
     });
     assert_eq!((told.agreed, told.differences), (3, vec![]));
 }
+
+/// "Paid?": sent, received, and both sides say that nobody can tell.
+fn doubtful(cloud: &mut Log, idc: &mut Log) {
+    *cloud = vec![(20, Event::PaymentSent(paying())), (23, Event::PaymentAnswered(payment("unknown")))];
+    *idc = vec![(21, Event::PaymentReceived(paying())), (22, Event::PaymentCommitted(payment("unknown")))];
+}
+
+fn paying() -> Carried {
+    Carried { action: Word::of("pay"), payment: Some(Word::of("p")), ..carried(2, b"") }
+}
+
+fn payment(outcome: &str) -> Ended {
+    Ended { payment: Some(Word::of("p")), ..ended(2, outcome, None) }
+}
+
+#[test]
+fn a_payment_that_was_unknown_and_is_concluded_later_is_one_request() {
+    for later in ["paid", "not_paid"] {
+        let told = with(|cloud, idc| {
+            doubtful(cloud, idc);
+            idc.push((500, Event::PaymentCommitted(payment(later))));
+        });
+        assert_eq!((told.agreed, told.differences), (3, vec![]), "{later}, and nobody asked again");
+        let told = with(|cloud, idc| {
+            doubtful(cloud, idc);
+            cloud.push((501, Event::PaymentAnswered(payment(later))));
+            idc.push((500, Event::PaymentCommitted(payment(later))));
+            idc.push((502, Event::PaymentCommitted(payment("refunded"))));
+        });
+        assert_eq!((told.agreed, told.differences), (3, vec![]), "{later}, as was told");
+    }
+}
+
+#[test]
+fn what_was_told_of_a_payment_is_what_was_concluded_sooner_or_later() {
+    let paid = || Word::of("paid");
+    let told = with(|cloud, idc| {
+        doubtful(cloud, idc);
+        cloud.push((501, Event::PaymentAnswered(payment("paid"))));
+        idc.push((500, Event::PaymentCommitted(payment("not_paid"))));
+    });
+    let other = What::OtherOutcome { committed: Word::of("not_paid"), answered: paid() };
+    assert_eq!((told.agreed, &told.differences[0].what), (2, &other));
+    let told = with(|cloud, idc| {
+        doubtful(cloud, idc);
+        cloud.push((501, Event::PaymentAnswered(payment("paid"))));
+    });
+    let never = What::NeverCommitted { answered: paid() };
+    assert_eq!((told.agreed, &told.differences[0].what), (2, &never), "unknown is no outcome");
+    // Concluded or not, it had to be received.
+    let told = with(|cloud, idc| {
+        doubtful(cloud, idc);
+        *idc = vec![(500, Event::PaymentCommitted(payment("paid")))];
+    });
+    assert_eq!(told.differences[0].what, What::CommittedUnreceived);
+}
+
+#[test]
+fn a_conclusion_that_the_idc_s_log_ends_too_early_to_have_is_in_doubt() {
+    let (mut cloud, mut idc) = (Log::new(), Log::new());
+    doubtful(&mut cloud, &mut idc);
+    cloud.push((501, Event::PaymentAnswered(payment("paid"))));
+    let told = reconcile(cloud, idc);
+    assert_eq!((told.differences, told.in_doubt.len()), (vec![], 1));
+}
+
+#[test]
+fn a_late_conclusion_hides_nothing_behind_the_other_log_s_end() {
+    for (change, what) in [
+        (Log::clear as fn(&mut Log), What::NeverSent),
+        ((|cloud| drop(cloud.pop())) as fn(&mut Log), What::NeverAnswered),
+    ] {
+        let told = with(|cloud, idc| {
+            doubtful(cloud, idc);
+            change(cloud);
+            idc.push((2_000, Event::PaymentCommitted(payment("paid"))));
+        });
+        assert_eq!((told.in_doubt, told.differences.len()), (vec![], 1), "{what}");
+        assert_eq!(told.differences[0].what, what);
+    }
+}
