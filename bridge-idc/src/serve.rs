@@ -100,7 +100,7 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     metrics.set_queue_limit(Queue::InFlight, limits.window_max);
     metrics.set_queue_limit(Queue::Commit, limits.window_max);
     let mut features = vec![feed::FEATURE.to_owned()];
-    let payments = Money::start(&config.payments, &ledger, &metrics, &shutdown).await?;
+    let payments = Money::start(&config.payments, &ledger, &audit, &metrics, &shutdown).await?;
     if payments.service.is_some() {
         features.push(wire::payment::FEATURE.to_owned());
     }
@@ -168,13 +168,15 @@ impl Money {
     async fn start(
         config: &PaymentsConfig,
         ledger: &Arc<Ledger>,
+        audit: &AuditLog,
         metrics: &Arc<Metrics>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
         let Some(gateway) = config.adapter().context("payments.secret_key_file")? else {
             return Ok(Self { service: None, tasks: Vec::new() });
         };
-        let service = Arc::new(Payments::new(ledger.clone(), gateway, config.limits, metrics.clone()));
+        let (limits, metrics) = (config.limits, metrics.clone());
+        let service = Arc::new(Payments::new(ledger.clone(), gateway, limits, metrics, audit.clone()));
         let mut tasks = vec![tokio::spawn(service.clone().reconcile(shutdown.clone()))];
         if let Some(address) = config.webhook_listen {
             let listener = TcpListener::bind(address)

@@ -1,14 +1,21 @@
 //! Both agents' audit logs at the end of a run, by the agents' own commands: does each verify, and do they agree?
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bridge_protocol::audit::Entry;
+use bridge_runtime::audit_log::{AuditLog, Closer};
+use bridge_runtime::config::AuditConfig;
+use bridge_runtime::telemetry::metrics::Metrics;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::process::Command;
 
 use crate::process::Agent;
 use crate::site::Site;
+use crate::tlog;
 
 /// Differences that are told; the rest is counted.
 const TOLD: usize = 20;
@@ -71,6 +78,29 @@ impl Audits {
 #[must_use]
 pub fn folder(of_agent: &Path) -> PathBuf {
     of_agent.join("state").join("audit")
+}
+
+/// Opens a log below `dir` by an agent's own code, under a key of its own.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn open(dir: &Path) -> Result<(AuditConfig, AuditLog, Closer)> {
+    let config = AuditConfig {
+        dir: dir.join("audit"),
+        key_file: dir.join("audit.key"),
+        origin: "bridge.internal/test".to_owned(),
+        publish_every: Duration::from_millis(10),
+    };
+    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::idc()))?;
+    Ok((config, log, closer))
+}
+
+/// What is in a log that verifies.
+///
+/// # Errors
+/// When it does not, or holds what is no entry.
+pub fn entries(log: &tlog::Log) -> Result<Vec<Entry>> {
+    Ok(log.entries.iter().map(|entry| Entry::parse(entry)).collect::<Result<_, _>>()?)
 }
 
 /// The verifier key that an agent prints.

@@ -7,14 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bridge_protocol::audit::Entry;
 use bridge_protocol::audit::entry::Event;
-use bridge_runtime::audit_log::AuditLog;
-use bridge_runtime::config::AuditConfig;
-use bridge_runtime::telemetry::metrics::Metrics;
 use bridge_tests::audits;
 use bridge_tests::database::Database;
 use bridge_tests::http::Client;
@@ -171,13 +167,7 @@ async fn strike(
 
 /// A log of these entries, written by an agent's own code under a key of its own.
 async fn rewritten(dir: &Path, entries: &[Entry]) -> Result<PathBuf> {
-    let config = AuditConfig {
-        dir: dir.join("audit"),
-        key_file: dir.join("audit.key"),
-        origin: "bridge.internal/test".to_owned(),
-        publish_every: Duration::from_millis(10),
-    };
-    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::idc()))?;
+    let (config, log, closer) = audits::open(dir)?;
     log.append(entries).await?;
     closer.close().await;
     Ok(config.dir)
@@ -212,10 +202,7 @@ async fn what_is_planted_in_logs_is_named_and_nothing_else_is() -> Result<()> {
         }
     }
 
-    let parse = |log: &tlog::Log| -> Result<Vec<Entry>> {
-        Ok(log.entries.iter().map(|entry| Entry::parse(entry)).collect::<Result<_, _>>()?)
-    };
-    let (mut cloud_entries, mut idc_entries) = (parse(&cloud)?, parse(&idc)?);
+    let (mut cloud_entries, mut idc_entries) = (audits::entries(&cloud)?, audits::entries(&idc)?);
     let about = |entry: &Entry, order: &str| match &entry.event {
         Event::OrderSent(carried) | Event::OrderReceived(carried) => carried.order.to_string() == order,
         Event::OrderCommitted(ended) | Event::OrderAnswered(ended) => ended.order.to_string() == order,

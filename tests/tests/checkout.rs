@@ -5,6 +5,7 @@ mod common;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bridge_tests::audits::Audits;
 use bridge_tests::http::{Answer, Client};
 use bridge_tests::payers::Till;
 use bridge_tests::process::free_address;
@@ -72,6 +73,26 @@ impl Checkout {
     async fn refund(&mut self, payment: &str, key: &str, minor: i64) -> Result<Answer> {
         let body = json!({ "amount": amount(minor, "KRW"), "reason": "it came back" });
         self.post(&format!("{payment}/refunds"), key, &body).await
+    }
+
+    /// How the requests ended that the IDC logged entries of this kind about.
+    async fn audited(&self, kind: &str) -> Result<Vec<String>> {
+        let entries = self.site.idc_command(&["audit", "tail", "--json", "--kind", kind]).await?;
+        let outcome = |entry: &str| -> Result<String> {
+            let entry: Value = serde_json::from_str(entry)?;
+            Ok(entry["entry"]["facts"]["outcome"].as_str().context("no outcome")?.to_owned())
+        };
+        entries.lines().map(outcome).collect()
+    }
+
+    /// Both agents end, and their logs verify and tell the same.
+    async fn agree(&mut self) -> Result<()> {
+        for agent in [&mut self.bridge.cloud, &mut self.bridge.idc] {
+            ensure!(agent.terminate().await?.success(), "an agent did not end in order");
+        }
+        let audits = Audits::of(&self.site).await?;
+        ensure!(audits.agree(), "{audits:?}");
+        Ok(())
     }
 
     /// The payment at a place, once it stands as is waited for.
@@ -358,6 +379,25 @@ async fn what_the_idc_had_begun_when_it_was_killed_is_concluded_after_its_restar
 }
 
 #[tokio::test]
+async fn what_the_gateway_told_too_late_for_an_answer_is_in_the_log_all_the_same() -> Result<()> {
+    let mut at = Checkout::open().await?;
+    let order = at.order().await?;
+    at.sandbox.next([Mischief::HangAfter]);
+    let doubt = at.pay(&order, "p").await?;
+    ensure!(doubt.status == 202, "{} {:?}", doubt.status, doubt.json());
+    at.stands(&place(&doubt)?, "paid").await?;
+    let committed = at.audited("payment-committed").await?;
+    ensure!(committed == ["unknown", "paid"], "{committed:?}");
+    // Whoever asks again under the key is told what was concluded.
+    ensure!(at.pay(&order, "p").await?.status == 201);
+    ensure!(at.shop.cancel(&order, "c").await?.status == 200);
+    at.stands(&place(&doubt)?, "refunded").await?;
+    let committed = at.audited("payment-committed").await?;
+    ensure!(committed == ["unknown", "paid", "paid", "refunded"], "{committed:?}");
+    at.agree().await
+}
+
+#[tokio::test]
 async fn a_cancelled_order_s_money_goes_back_by_itself() -> Result<()> {
     let mut at = Checkout::open().await?;
     let order = at.order().await?;
@@ -456,7 +496,9 @@ async fn an_operator_ends_a_doubt_that_the_gateway_does_not_end() -> Result<()> 
     ensure!(twice.is_err_and(|error| format!("{error:#}").contains("only what is unknown")));
     let shown = at.site.idc_command(&["payments", "show", &id]).await?;
     ensure!(shown.contains(&order), "{shown}");
-    Ok(())
+    let committed = at.audited("payment-committed").await?;
+    ensure!(committed == ["unknown", "not_paid", "not_paid"], "{committed:?}");
+    at.agree().await
 }
 
 #[tokio::test]

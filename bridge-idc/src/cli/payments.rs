@@ -9,6 +9,7 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::config::IdcConfig;
+use crate::payment::audit::Witness;
 use crate::payment::{Payment, Refund};
 use crate::serve;
 
@@ -94,7 +95,9 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
                 )));
             }
             let (order, paid) = (found.charge.order, resolution == Resolution::Paid);
-            let resolved = ledger.resolve_payment(order, id, paid, &reason, clock::now()).await?;
+            let resolved = ledger
+                .resolve_payment(order, id, paid, &reason, clock::now(), Witness::Beside(&config.audit))
+                .await?;
             let payment = resolved.ok_or_else(|| cli::failed("it is no longer unknown: look at it again"))?;
             show(&payment, json)?;
         }

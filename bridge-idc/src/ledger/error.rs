@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bridge_runtime::audit_log::DoorError;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgDatabaseError;
 use sqlx::sqlite::SqliteError;
@@ -33,6 +34,9 @@ pub enum LedgerError {
         /// What is wrong; no value of the row.
         what: &'static str,
     },
+    /// What was to be committed is not in the audit log: rolled back.
+    #[error("it cannot be logged, so it is not committed")]
+    Unlogged(#[source] DoorError),
     /// The tables could not be brought up to date.
     #[error("the ledger's tables cannot be migrated")]
     Migration(#[source] MigrateError),

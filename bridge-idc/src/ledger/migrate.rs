@@ -9,7 +9,7 @@ use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use super::{Kind, Ledger, LedgerError, NotReady, on_database};
 
 /// The version of the tables that this build reads and writes.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 const TABLE: &str = "schema_migrations";
 
@@ -32,6 +32,11 @@ impl Ledger {
                     migration(1, "orders", include_str!("postgres/0001_orders.sql")),
                     migration(2, "catalogue", include_str!("postgres/0002_catalogue.sql")),
                     migration(3, "payments", include_str!("postgres/0003_payments.sql")),
+                    migration(
+                        4,
+                        "requests of a payment",
+                        include_str!("postgres/0004_requests_of_payment.sql"),
+                    ),
                 ];
                 apply(&mut *connection, migrations).await
             }
@@ -41,6 +46,11 @@ impl Ledger {
                     migration(1, "orders", include_str!("sqlite/0001_orders.sql")),
                     migration(2, "catalogue", include_str!("sqlite/0002_catalogue.sql")),
                     migration(3, "payments", include_str!("sqlite/0003_payments.sql")),
+                    migration(
+                        4,
+                        "requests of a payment",
+                        include_str!("sqlite/0004_requests_of_payment.sql"),
+                    ),
                 ];
                 apply(&mut *connection, migrations).await
             }

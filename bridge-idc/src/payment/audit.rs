@@ -1,14 +1,27 @@
-//! What the audit log has of a payment before the gateway is asked, and of how it ended before the cloud hears it (promise P8).
+//! What the audit log has of a payment before the gateway is asked, of how it ended before the cloud hears it, and of what is
+//! concluded later before the ledger has it (promise P8).
 
 use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event};
 use bridge_protocol::domain::PaymentId;
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::Refusal;
-use bridge_runtime::audit_log::AuditLog;
+use bridge_runtime::audit_log::{self, AuditLog, DoorError};
 use bridge_runtime::clock;
+use bridge_runtime::config::AuditConfig;
 
 use super::service::End;
 use super::{PayAsked, RefundAsked};
+
+/// Who has in the audit log what is concluded of a payment or a refund.
+#[derive(Clone, Copy)]
+pub enum Witness<'log> {
+    /// Whoever asked for it, before being answered.
+    Asker,
+    /// Nobody waits for it: this log, before it is committed.
+    Log(&'log AuditLog),
+    /// As that, for a command: the log that the agent has, or would have if it ran.
+    Beside(&'log AuditConfig),
+}
 
 /// What a request is about.
 #[derive(Debug, Clone)]
@@ -38,6 +51,24 @@ impl About {
 
     fn ended(&self, outcome: &str, payment: PaymentId, replayed: bool) -> Ended {
         Ended::new(&self.header, outcome).about(payment, replayed)
+    }
+}
+
+impl Witness<'_> {
+    /// Makes durable how a request ended that was answered before, or never.
+    pub(crate) async fn concluded(
+        self,
+        header: &Header,
+        payment: PaymentId,
+        outcome: &str,
+    ) -> Result<(), DoorError> {
+        let event = Event::PaymentCommitted(Ended::new(header, outcome).about(payment, false));
+        let entry = Entry::new(clock::now(), event);
+        match self {
+            Self::Asker => Ok(()),
+            Self::Log(log) => Ok(log.append(&[entry]).await.map(drop)?),
+            Self::Beside(config) => audit_log::append_beside(config, &entry).await,
+        }
     }
 }
 

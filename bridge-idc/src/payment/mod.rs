@@ -28,7 +28,7 @@ mod reconcile;
 pub mod desk;
 
 /// What of a payment is in the audit log before it goes on.
-mod audit;
+pub mod audit;
 
 /// The shell around that.
 pub mod counter;

@@ -11,6 +11,7 @@ use bridge_runtime::shutdown::Shutdown;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::audit::Witness;
 use super::gateway::{Answer, Gateway, NoProof};
 use super::policy::{Step, next_step};
 use super::service::{Payments, chain};
@@ -93,7 +94,7 @@ impl<G: Gateway> Payments<G> {
         if matches!(answer, Answer::Unknown(_)) {
             self.warn_of_age(payment.created_at, || charge.payment.to_string());
         }
-        self.conclude_payment(payment, answer).await;
+        self.conclude_payment(payment, answer, Witness::Log(&self.audit)).await;
     }
 
     async fn ask_for_refund(&self, DueRefund { give_back, refund }: DueRefund) {
@@ -102,7 +103,10 @@ impl<G: Gateway> Payments<G> {
             self.warn_of_age(refund.created_at, || refund.refund.to_string());
         }
         match self.ledger.payment(give_back.charge.payment).await {
-            Ok(Some(payment)) => drop(self.conclude_refund(payment, &give_back, refund.asks, answer).await),
+            Ok(Some(payment)) => {
+                let witness = Witness::Log(&self.audit);
+                self.conclude_refund(payment, &give_back, refund.asks, answer, witness).await;
+            }
             Ok(None) => {}
             Err(error) => {
                 tracing::error!(refund = %refund.refund, error = %chain(error), "read a refund's payment")

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, PaymentState, RefundId, RefundState};
 use bridge_protocol::wire::order::Refusal;
+use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::clock;
 use bridge_runtime::telemetry::metrics::Metrics;
 use bridge_runtime::telemetry::payments::{PaymentOutcome, RefundOutcome};
 use tokio::sync::{Notify, Semaphore};
 
+use super::audit::Witness;
 use super::gateway::{Answer, Gateway};
 use super::policy::back_off;
 use super::{Charge, GiveBack, PayAsked, Payment, RefundAsked};
@@ -64,6 +66,8 @@ pub struct Payments<G> {
     pub(super) gateway: G,
     pub(super) limits: Limits,
     pub(super) metrics: Arc<Metrics>,
+    /// For what is concluded with nobody waiting.
+    pub(super) audit: AuditLog,
     calls: Semaphore,
     /// Money is to go back at once.
     pub(super) hinted: Notify,
@@ -71,9 +75,15 @@ pub struct Payments<G> {
 
 impl<G: Gateway> Payments<G> {
     /// A service over a ledger and a gateway.
-    pub fn new(ledger: Arc<Ledger>, gateway: G, limits: Limits, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        ledger: Arc<Ledger>,
+        gateway: G,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+        audit: AuditLog,
+    ) -> Self {
         let calls = Semaphore::new(limits.calls_max);
-        Self { ledger, gateway, limits, metrics, calls, hinted: Notify::new() }
+        Self { ledger, gateway, limits, metrics, audit, calls, hinted: Notify::new() }
     }
 
     /// Charges for an order. Ends when the gateway has answered, or has not in time.
@@ -91,7 +101,7 @@ impl<G: Gateway> Payments<G> {
         match begun {
             Ok(Begun::New(payment)) => {
                 let answer = self.confirm(&payment.charge).await;
-                let payment = self.conclude_payment(payment, answer).await;
+                let payment = self.conclude_payment(payment, answer, Witness::Asker).await;
                 End::Stands { payment, refund: None, replayed: false }
             }
             Ok(Begun::Known(payment)) => {
@@ -122,7 +132,7 @@ impl<G: Gateway> Payments<G> {
                 let refund = payment.refunds.iter().find(|refund| refund.refund == id);
                 if let Some(give_back) = refund.and_then(|refund| payment.give_back(refund)) {
                     let answer = self.give_back(&give_back).await;
-                    payment = self.conclude_refund(payment, &give_back, 0, answer).await;
+                    payment = self.conclude_refund(payment, &give_back, 0, answer, Witness::Asker).await;
                 }
                 End::Stands { payment, refund: Some(id), replayed: false }
             }
@@ -172,12 +182,17 @@ impl<G: Gateway> Payments<G> {
         answer
     }
 
-    /// Writes what the gateway said of a payment; how it stands then. If the database does not take it, it stands as
-    /// before, and is asked about again.
-    pub(super) async fn conclude_payment(&self, mut payment: Payment, answer: Answer) -> Payment {
+    /// Writes what the gateway said of a payment; how it stands then. If the database or the log does not take it, it stands
+    /// as before, and is asked about again.
+    pub(super) async fn conclude_payment(
+        &self,
+        mut payment: Payment,
+        answer: Answer,
+        witness: Witness<'_>,
+    ) -> Payment {
         let told = self.told(answer, payment.asks);
         let (order, id) = (payment.charge.order, payment.charge.payment);
-        match self.ledger.conclude_payment(order, id, &told, clock::now()).await {
+        match self.ledger.conclude_payment(order, id, &told, clock::now(), witness).await {
             Ok(stands) => {
                 self.metrics.payments.outcomes.of(outcome(stands.state)).inc();
                 if stands.refunds.iter().any(|refund| refund.state.is_open()) {
@@ -200,10 +215,11 @@ impl<G: Gateway> Payments<G> {
         refund: &GiveBack,
         asks: u32,
         answer: Answer,
+        witness: Witness<'_>,
     ) -> Payment {
         let told = self.told(answer, asks);
         let (order, id) = (refund.charge.order, refund.charge.payment);
-        match self.ledger.conclude_refund(order, id, refund.refund, &told, clock::now()).await {
+        match self.ledger.conclude_refund(order, id, refund.refund, &told, clock::now(), witness).await {
             Ok(stands) => {
                 self.metrics
                     .payments

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bridge_idc::ledger::Ledger;
 use bridge_idc::ledger::payments::{Begun, Doubt, Sums, Told};
+use bridge_idc::payment::audit::Witness;
 use bridge_idc::payment::{PayAsked, Payment, RefundAsked};
 use bridge_protocol::domain::{
     Brand, Currency, Money, OrderId, Outcome, PaymentId, PaymentState, ReasonCode, RefundId, RefundState,
@@ -45,7 +46,10 @@ async fn begun(ledger: &Ledger, asked: &PayAsked) -> Payment {
 }
 
 async fn told(ledger: &Ledger, payment: &Payment, told: Told) -> Payment {
-    ledger.conclude_payment(payment.charge.order, payment.charge.payment, &told, now()).await.unwrap()
+    ledger
+        .conclude_payment(payment.charge.order, payment.charge.payment, &told, now(), Witness::Asker)
+        .await
+        .unwrap()
 }
 
 async fn paid(ledger: &Ledger, shop: &Shop, key: &str, order: OrderId) -> Payment {
@@ -65,7 +69,7 @@ async fn begin_refund(ledger: &Ledger, asked: &RefundAsked) -> Result<(Payment, 
 
 async fn refund_told(ledger: &Ledger, payment: &Payment, refund: RefundId, told: Told) -> Payment {
     let charge = &payment.charge;
-    ledger.conclude_refund(charge.order, charge.payment, refund, &told, now()).await.unwrap()
+    ledger.conclude_refund(charge.order, charge.payment, refund, &told, now(), Witness::Asker).await.unwrap()
 }
 
 fn declined() -> Told {
@@ -363,7 +367,8 @@ pub(crate) async fn an_operator_s_word_ends_a_doubt_and_nothing_else(database: &
     let (payment, reason) =
         (begun(ledger, &pay(&shop, "a", order)).await, ReasonCode::new("TICKET_4711").unwrap());
     let id = payment.charge.payment;
-    let resolve = async |paid| ledger.resolve_payment(order, id, paid, &reason, now()).await.unwrap();
+    let resolve =
+        async |paid| ledger.resolve_payment(order, id, paid, &reason, now(), Witness::Asker).await.unwrap();
     assert_eq!(resolve(true).await, None, "it is being asked about");
     told(ledger, &payment, Told::Nothing { ask_at: later(1) }).await;
     cancel(ledger, &shop, order).await;

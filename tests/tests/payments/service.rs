@@ -2,6 +2,7 @@
 //! charged once or not at all, and in the end everybody knows which.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,15 @@ use bridge_idc::ledger::Ledger;
 use bridge_idc::payment::service::{End, Limits, Payments};
 use bridge_idc::payment::toss::Toss;
 use bridge_idc::payment::{PayAsked, Payment};
-use bridge_protocol::domain::{OrderId, PaymentId, PaymentState, RefundState};
+use bridge_protocol::audit::entry::Event;
+use bridge_protocol::domain::{KeyDigest, OrderId, PaymentId, PaymentState, RefundState};
 use bridge_protocol::wire::order::Refusal;
+use bridge_runtime::audit_log::Closer;
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::metrics::Metrics;
 use bridge_tests::sandbox::{Mischief, Rates, SECRET_KEY, Sandbox};
+use bridge_tests::{audits, tlog};
+use tempfile::TempDir;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
@@ -36,14 +41,40 @@ struct Agent {
     payments: Arc<Payments<Toss>>,
     shutdown: Shutdown,
     reconciler: Option<JoinHandle<()>>,
+    log: PathBuf,
+    key: String,
+    closer: Option<Closer>,
+    _dir: TempDir,
 }
 
 impl Agent {
     async fn start(database: &Database, sandbox: &Sandbox) -> Self {
         let toss = Toss::new(&sandbox.url(), SECRET_KEY.as_bytes(), LIMITS.timeout).unwrap();
         let ledger: Arc<Ledger> = Arc::new(connect(database.url()).await);
-        let payments = Arc::new(Payments::new(ledger, toss, LIMITS, Arc::new(Metrics::idc())));
-        Self { payments, shutdown: Shutdown::new(), reconciler: None }
+        let dir = tempfile::tempdir().unwrap();
+        let (config, log, closer) = audits::open(dir.path()).unwrap();
+        let key = log.verifier().to_string();
+        let payments = Arc::new(Payments::new(ledger, toss, LIMITS, Arc::new(Metrics::idc()), log));
+        let (shutdown, reconciler, closer) = (Shutdown::new(), None, Some(closer));
+        Self { payments, shutdown, reconciler, log: config.dir, key, closer, _dir: dir }
+    }
+
+    /// From now on nothing can be logged.
+    async fn close_log(&mut self) {
+        if let Some(closer) = self.closer.take() {
+            closer.close().await;
+        }
+    }
+
+    /// What it logged of requests whose end nobody waited for, until now.
+    async fn concluded(mut self) -> Vec<(KeyDigest, String)> {
+        self.close_log().await;
+        let entries = audits::entries(&tlog::check(&self.log, &self.key).unwrap()).unwrap();
+        let ended = entries.into_iter().map(|entry| match entry.event {
+            Event::PaymentCommitted(ended) => (ended.key, ended.outcome.to_string()),
+            other => panic!("{other:?}"),
+        });
+        ended.collect()
     }
 
     fn reconcile(mut self) -> Self {
@@ -275,4 +306,58 @@ async fn a_hint_is_believed_only_as_far_as_the_gateway_says_so() {
     let agent = agent.reconcile();
     until(&database.ledger, id, |payment| payment.state == PaymentState::Paid).await;
     assert!(!agent.payments.hint(order).await.unwrap(), "there is no doubt any more");
+}
+
+async fn what_nobody_waits_for_is_logged(database: Database) {
+    let sandbox = Sandbox::start(Rates::default()).await.unwrap();
+    let (shop, agent) = (shop(&database).await, Agent::start(&database, &sandbox).await.reconcile());
+    let paid = pay(&shop, order(&database, &shop).await);
+    sandbox.next([Mischief::FailAfter]);
+    let payment = agent.pay(&paid).await;
+    assert_eq!(payment.state, PaymentState::Unknown);
+    let id = payment.charge.payment;
+    until(&database.ledger, id, |payment| payment.state == PaymentState::Paid).await;
+
+    let given_back = refund(&shop, "r", &payment, 1_000);
+    sandbox.next([Mischief::FailAfter]);
+    assert!(matches!(agent.payments.refund(&given_back).await, End::Stands { .. }));
+    until(&database.ledger, id, |payment| payment.refunded == 1_000).await;
+
+    // This one's answer comes, so that whoever asked has it logged; what becomes of it by itself is nobody's answer.
+    let cancelled = pay(&shop, order(&database, &shop).await);
+    let payment = agent.pay(&cancelled).await;
+    assert_eq!(payment.state, PaymentState::Paid);
+    commit_one(&database.ledger, shop.cancel("c", payment.charge.order)).await;
+    let id = payment.charge.payment;
+    until(&database.ledger, id, |payment| payment.state == PaymentState::Refunded).await;
+
+    let logged = [(paid.key, "paid"), (given_back.key, "done"), (cancelled.key, "refunded")];
+    assert_eq!(agent.concluded().await, logged.map(|(key, outcome)| (key, outcome.to_owned())));
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_logged_under_the_key_it_was_asked_under_on_sqlite() {
+    what_nobody_waits_for_is_logged(sqlite().await).await;
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_logged_under_the_key_it_was_asked_under_on_postgres() {
+    what_nobody_waits_for_is_logged(postgres("logged").await).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_logged_is_not_concluded_before_it_can_be() {
+    let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
+    let (shop, mut agent) = (shop(&database).await, Agent::start(&database, &sandbox).await);
+    let asked = pay(&shop, order(&database, &shop).await);
+    sandbox.next([Mischief::FailAfter]);
+    let id = agent.pay(&asked).await.charge.payment;
+    agent.close_log().await;
+    let agent = agent.reconcile();
+    let still = until(&database.ledger, id, |payment| payment.asks >= 2).await;
+    assert_eq!(still.state, PaymentState::Unknown, "the gateway told, and nobody else is told");
+    drop(agent);
+    let other = Agent::start(&database, &sandbox).await.reconcile();
+    until(&database.ledger, id, |payment| payment.state == PaymentState::Paid).await;
+    assert_eq!(other.concluded().await, [(asked.key, "paid".to_owned())]);
 }

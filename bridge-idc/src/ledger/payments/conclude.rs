@@ -1,16 +1,21 @@
 //! What the gateway's answers come to: the state table applied behind the order's lock, and money for a cancelled order
 //! sent back.
+//!
+//! What is concluded with nobody waiting for it is in the audit log before it is committed, so that there is no moment in
+//! which the ledger tells what the log does not have. If the commit then fails it is concluded, and logged, once more.
 
 use bridge_protocol::domain::payment::PaymentEvent;
 use bridge_protocol::domain::{
-    OrderId, PaymentId, PaymentState, ReasonCode, RefundId, RefundState, UnixMicros,
+    KeyDigest, OrderId, PaymentId, PaymentState, ReasonCode, RefundId, RefundState, UnixMicros,
 };
+use bridge_protocol::seal::sealing::Header;
 use uuid::Uuid;
 
 use super::begin::{NewRefund, add_refund};
 use super::rows::{lock_order, payment};
 use super::{Ledger, LedgerError, NotDone, Tx, common, in_transaction, on_connection};
 use crate::payment::Payment;
+use crate::payment::audit::Witness;
 
 /// Why money goes back that nobody asked for.
 const CANCELLED: &str = "the order was cancelled";
@@ -37,8 +42,9 @@ impl Ledger {
         id: PaymentId,
         told: &Told,
         at: UnixMicros,
+        witness: Witness<'_>,
     ) -> Result<Payment, NotDone> {
-        in_transaction!(self, writing tx => conclude_payment(&mut tx, order, id, told, at).await)
+        in_transaction!(self, writing tx => conclude_payment(&mut tx, order, id, told, at, witness).await)
     }
 
     /// Ends the doubt about a payment by an operator's word, and keeps the reason. `None` if it is not unknown (any more).
@@ -49,8 +55,9 @@ impl Ledger {
         paid: bool,
         reason: &ReasonCode,
         at: UnixMicros,
+        witness: Witness<'_>,
     ) -> Result<Option<Payment>, NotDone> {
-        in_transaction!(self, writing tx => resolve_payment(&mut tx, order, id, paid, reason, at).await)
+        in_transaction!(self, writing tx => resolve_payment(&mut tx, order, id, paid, reason, at, witness).await)
     }
 
     /// Writes what was told about a refund; how its payment stands now.
@@ -61,8 +68,9 @@ impl Ledger {
         refund: RefundId,
         told: &Told,
         at: UnixMicros,
+        witness: Witness<'_>,
     ) -> Result<Payment, NotDone> {
-        in_transaction!(self, writing tx => conclude_refund(&mut tx, order, id, refund, told, at).await)
+        in_transaction!(self, writing tx => conclude_refund(&mut tx, order, id, refund, told, at, witness).await)
     }
 }
 
@@ -72,6 +80,7 @@ async fn conclude_payment(
     id: PaymentId,
     told: &Told,
     at: UnixMicros,
+    witness: Witness<'_>,
 ) -> Result<Payment, LedgerError> {
     let standing = lock_order(tx, order).await?;
     let mut payment = found(tx, id).await?;
@@ -93,6 +102,9 @@ async fn conclude_payment(
     }
     payment.code = code.cloned().or(payment.code);
     write(tx, &mut payment, ask_at, standing.is_some_and(|order| order.placed), at).await?;
+    if !payment.state.is_open() {
+        witnessed(tx, &payment, None, payment.state.code(), witness).await?;
+    }
     Ok(payment)
 }
 
@@ -103,6 +115,7 @@ async fn resolve_payment(
     paid: bool,
     reason: &ReasonCode,
     at: UnixMicros,
+    witness: Witness<'_>,
 ) -> Result<Option<Payment>, LedgerError> {
     let standing = lock_order(tx, order).await?;
     let mut payment = found(tx, id).await?;
@@ -113,6 +126,7 @@ async fn resolve_payment(
     }
     payment.code = Some(reason.clone());
     write(tx, &mut payment, None, standing.is_some_and(|order| order.placed), at).await?;
+    witnessed(tx, &payment, None, payment.state.code(), witness).await?;
     Ok(Some(payment))
 }
 
@@ -139,6 +153,7 @@ async fn conclude_refund(
     refund: RefundId,
     told: &Told,
     at: UnixMicros,
+    witness: Witness<'_>,
 ) -> Result<Payment, LedgerError> {
     let standing = lock_order(tx, order).await?;
     let mut payment = found(tx, id).await?;
@@ -174,7 +189,39 @@ async fn conclude_refund(
         // The order was cancelled while this one was under way: what it leaves goes back all the same.
         refund_the_rest(tx, &mut payment, at).await?;
     }
+    if !state.is_open() {
+        // Nobody asked for an automatic one: it is what became of the payment, under the payment's key.
+        let (asked_for, outcome) = match (automatic, state) {
+            (false, _) => (Some(refund), state.code()),
+            (true, RefundState::Done) => (None, payment.state.code()),
+            (true, _) => (None, state.code()),
+        };
+        witnessed(tx, &payment, asked_for, outcome, witness).await?;
+    }
     Ok(payment)
+}
+
+/// Logs what became of a payment, or of a refund that was asked for; the last thing before the commit.
+async fn witnessed(
+    tx: &mut Tx<'_>,
+    payment: &Payment,
+    refund: Option<RefundId>,
+    outcome: &str,
+    witness: Witness<'_>,
+) -> Result<(), LedgerError> {
+    if matches!(witness, Witness::Asker) {
+        return Ok(());
+    }
+    let id = payment.charge.payment;
+    let key: Option<Vec<u8>> = on_connection!(tx, connection =>
+        sqlx::query_scalar(common!("key_of"))
+            .bind(id.as_uuid()).bind(refund.map(|refund| refund.as_uuid()))
+            .fetch_optional(connection).await?);
+    let nobody_s =
+        LedgerError::Corrupt { table: "payment_requests", what: "a payment that nobody asked for" };
+    let key = key.as_deref().and_then(KeyDigest::from_bytes).ok_or(nobody_s)?;
+    let header = Header { brand: payment.brand.clone(), order: payment.charge.order, key };
+    witness.concluded(&header, id, outcome).await.map_err(LedgerError::Unlogged)
 }
 
 /// Gives back what is left of the payments of cancelled orders, in the transaction that cancels them.

@@ -1,7 +1,8 @@
 //! A Unix socket beside the log's key, by which a command that runs beside the agent gets its entry into the log.
 //!
-//! The folder has one writer. A command that shows personal data while the agent runs asks the agent to log it, and shows
-//! nothing before it is told that the entry is durable. Only the agent's own user can open the socket.
+//! The folder has one writer. A command that shows personal data while the agent runs, or ends the doubt about a payment, asks
+//! the agent to log it, and does nothing before it is told that the entry is durable. Only the agent's own user can open the
+//! socket.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -102,10 +103,12 @@ async fn answer(mut stream: UnixStream, log: &AuditLog) -> io::Result<()> {
     (&mut stream).take(ENTRY_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await?;
     let said = match Entry::parse(&bytes) {
         // What the agent itself says nobody else can say for it.
-        Ok(entry) if matches!(entry.event, Event::PersonalShown(_)) => match log.append(&[entry]).await {
-            Ok(_) => return stream.write_all(DURABLE).await,
-            Err(error) => error.to_string(),
-        },
+        Ok(entry) if matches!(entry.event, Event::PersonalShown(_) | Event::PaymentCommitted(_)) => {
+            match log.append(&[entry]).await {
+                Ok(_) => return stream.write_all(DURABLE).await,
+                Err(error) => error.to_string(),
+            }
+        }
         Ok(_) | Err(_) => "not an entry that a command may log".to_owned(),
     };
     stream.write_all(said.as_bytes()).await
