@@ -38,33 +38,23 @@ impl Programs {
     pub fn build() -> Result<Programs> {
         static BUILT: OnceLock<Result<Programs, String>> = OnceLock::new();
         BUILT
-            .get_or_init(|| build(&[]).map_err(|error| format!("{error:#}")))
+            .get_or_init(|| build(None).map_err(|error| format!("{error:#}")))
             .clone()
             .map_err(anyhow::Error::msg)
     }
 
-    /// Builds both programs without their audit logs and puts them into `folder`, to be measured against. To be called
-    /// before [`Programs::build`], which leaves the real ones in the target folder again.
+    /// Builds both programs with a feature that both have and puts them below `folder`. What is compiled is shared with
+    /// [`Programs::build`], and the programs in the target folder stay what they are: whoever starts those by hand, or in a test
+    /// beside this one, must not get these.
     ///
     /// # Errors
-    /// When they do not compile, or cannot be copied.
-    pub fn build_without_audit(folder: &Path) -> Result<Programs> {
-        let features = "bridge-cloud/without-audit,bridge-idc/without-audit";
-        let built = build(&["--features", features]);
-        let copied = built.and_then(|built| {
-            std::fs::create_dir_all(folder)?;
-            let programs = Programs { cloud: folder.join("bridge-cloud"), idc: folder.join("bridge-idc") };
-            std::fs::copy(&built.cloud, &programs.cloud)?;
-            std::fs::copy(&built.idc, &programs.idc)?;
-            Ok(programs)
-        });
-        // Whoever starts the agents by hand from the target folder must not get these.
-        build(&[])?;
-        copied
+    /// When they do not compile.
+    pub fn build_with(feature: &str, folder: &Path) -> Result<Programs> {
+        build(Some((feature, folder)))
     }
 }
 
-fn build(more: &[&str]) -> Result<Programs> {
+fn build(variant: Option<(&str, &Path)>) -> Result<Programs> {
     let this = std::env::current_exe().context("find this program")?;
     // target/debug/demo, or target/debug/deps/e2e-0123 for a test.
     let folder = this.parent().context("find the target folder")?;
@@ -79,15 +69,22 @@ fn build(more: &[&str]) -> Result<Programs> {
     // With this package among them the features are those it was built with, and nothing heavy is compiled twice.
     cargo.args(["--package", "bridge-tests", "--package", "bridge-cloud", "--package", "bridge-idc"]);
     cargo.args(["--bin", "bridge-cloud", "--bin", "bridge-idc"]);
-    cargo.args(more);
     if folder.ends_with("release") {
         cargo.arg("--release");
     }
-    if let Some(target) = folder.parent() {
-        cargo.arg("--target-dir").arg(target);
-    }
+    let target = folder.parent().context("find the target folder")?;
+    let place = match variant {
+        Some((feature, place)) => {
+            cargo.args(["--features", &format!("bridge-cloud/{feature},bridge-idc/{feature}")]);
+            cargo.env("CARGO_BUILD_BUILD_DIR", target);
+            place
+        }
+        None => target,
+    };
+    cargo.arg("--target-dir").arg(place);
     let status = cargo.stdin(Stdio::null()).stdout(Stdio::null()).status().context("run cargo build")?;
     ensure!(status.success(), "the agents do not compile: cargo build ended with {status}");
+    let folder = place.join(folder.file_name().context("find the profile's folder")?);
     Ok(Programs { cloud: folder.join("bridge-cloud"), idc: folder.join("bridge-idc") })
 }
 

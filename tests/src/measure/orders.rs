@@ -36,7 +36,7 @@ struct Side {
 /// Measures so many rounds of so many orders on each side, with the folder `dir` for both.
 pub(super) async fn measure(dir: &Path, rounds: usize, orders: usize) -> Result<Vec<Row>> {
     tell("building agents that log nothing, to compare with");
-    let without = Programs::build_without_audit(&dir.join("without-audit"))?;
+    let without = Programs::build_with("without-audit", &dir.join("without-audit"))?;
     tell("building the agents");
     let with = Programs::build()?;
     let cluster = Postgres::start().await?;
