@@ -102,7 +102,7 @@ async fn answer(mut stream: UnixStream, log: &AuditLog) -> io::Result<()> {
     let mut bytes = Vec::new();
     (&mut stream).take(ENTRY_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await?;
     let said = match Entry::parse(&bytes) {
-        // What the agent itself says nobody else can say for it.
+        // Nobody else says for the agent what it has seen and done; an operator shows data, and concludes what is in doubt.
         Ok(entry) if matches!(entry.event, Event::PersonalShown(_) | Event::PaymentCommitted(_)) => {
             match log.append(&[entry]).await {
                 Ok(_) => return stream.write_all(DURABLE).await,
