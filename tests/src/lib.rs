@@ -14,6 +14,7 @@ pub mod traffic;
 pub mod database;
 pub mod dba;
 pub mod machine;
+pub mod ports;
 pub mod postgres;
 pub mod proc_stat;
 pub mod process;

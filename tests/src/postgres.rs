@@ -23,8 +23,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::database::Database;
 use crate::machine;
+use crate::ports::free_address;
 use crate::proc_stat::{Stat, children_of};
-use crate::process::free_address;
 
 /// Recovery after a kill reads the write-ahead log: generous, since a condition ends the wait.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -4,8 +4,7 @@
 //! It knows nothing of configuration: `site` writes that.
 
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -266,20 +265,6 @@ pub async fn run(program: &Path, arguments: &[&str]) -> Result<String> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// A loopback address whose port is free for TCP and UDP just now. (Nothing keeps it free; ports are handed out round
-/// robin, so the next taker is far away.)
-///
-/// # Errors
-/// When no port is free.
-pub fn free_address() -> io::Result<SocketAddr> {
-    loop {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        if UdpSocket::bind(address).is_ok() {
-            return Ok(address);
-        }
-    }
 }
 
 fn open_log(path: &Path) -> Result<File> {

@@ -22,7 +22,8 @@ use serde_json::{Value, json};
 
 use crate::database::Database;
 use crate::plan::Plan;
-use crate::process::{Agent, Programs, Running, free_address, run};
+use crate::ports::free_address;
+use crate::process::{Agent, Programs, Running, run};
 use crate::wiretap::Wiretap;
 
 /// Everything that is set up before the first process starts.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use bridge_tests::audits::Audits;
 use bridge_tests::http::{Answer, Client};
 use bridge_tests::payers::Till;
-use bridge_tests::process::free_address;
+use bridge_tests::ports::free_address;
 use bridge_tests::sandbox::{Mischief, Rates, SECRET_KEY, Sandbox, Webhooks};
 use bridge_tests::site::{Bridge, Site};
 use common::{PATIENCE, Shop, configure, judged, metric, order_at, site, until};

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use super::bare::Answer;
 use crate::http::Client;
 use crate::machine;
-use crate::process::free_address;
+use crate::ports::free_address;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Every baseline answers the product under this path, and nginx the file under the other.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 
 use super::{Postgres, USER, command, make_folder, spawn};
-use crate::process::free_address;
+use crate::ports::free_address;
 
 impl Postgres {
     /// Copies this cluster with `pg_basebackup` and starts the copy as its standby; returns when it takes queries. It

@@ -433,7 +433,7 @@ mod tests {
             .await;
             assert_eq!(flaws(&report), [(flaw, 1)]);
         }
-        let nobody = crate::process::free_address().expect("a port");
+        let nobody = crate::ports::free_address().expect("a port");
         assert_eq!(flaws(&viewed(nobody, 1, |_| {}).await), [(Flaw::NoConnection, 1)]);
     }
 
