@@ -180,7 +180,7 @@ impl Agent {
                     }
                     let lines_max = self.limits.lines_max;
                     match open::open(&received, &mut self.opener, &self.keys, now, lines_max, random) {
-                        Ok(request) => self.auditing.wait(vec![entry], Then::Commit(token, request.into())),
+                        Ok(request) => self.auditing.wait_along([entry], Then::Commit(token, request.into())),
                         Err(failure) => {
                             self.outputs.push_back(Output::Rejected { order: header.order, failure });
                             self.turn_away(token, entry, header, failure.refusal());
@@ -193,7 +193,7 @@ impl Agent {
                         return self.turn_away(token, entry, &header, Refusal::DatabaseDown);
                     }
                     let request = open::cancellation(header, &self.keys);
-                    self.auditing.wait(vec![entry], Then::Commit(token, request.into()));
+                    self.auditing.wait_along([entry], Then::Commit(token, request.into()));
                 }
                 Received::Deliver(token, Delivery::Ask { brand, order, key }) => {
                     self.outputs.push_back(Output::LookUp { token, brand, order, key });
@@ -230,10 +230,8 @@ impl Agent {
                 for (((token, header), end), answer) in
                     requests.into_iter().zip(committed.answers()).zip(answers)
                 {
-                    self.auditing.wait(
-                        vec![log_entry::ended(now, &header, end)],
-                        Then::Answer(token, Box::new(answer)),
-                    );
+                    self.auditing
+                        .wait([log_entry::ended(now, &header, end)], Then::Answer(token, Box::new(answer)));
                 }
             }
             Input::Batch(BatchEnd::NotCommitted) => {
@@ -267,11 +265,12 @@ impl Agent {
 
     /// The next thing to do, `None` until the next input. A batch is put together only once everything else has been
     /// polled and no other is under way: it takes whatever has come meanwhile, and waits for nothing. The same goes for a
-    /// round of the audit log.
+    /// round of the audit log; but while a batch is committed, what comes for the next one is not logged by itself: it could not
+    /// be committed yet, and goes with what this batch comes to. So under load a batch costs one fsync of the log.
     pub fn poll_output(&mut self, now: UnixMicros) -> Option<Output> {
         self.outputs
             .pop_front()
-            .or_else(|| self.auditing.poll_round().map(Output::Audit))
+            .or_else(|| self.auditing.poll_round(!self.committing.is_empty()).map(Output::Audit))
             .or_else(|| self.next_batch(now).map(Output::Commit))
     }
 
@@ -292,14 +291,14 @@ impl Agent {
     fn turn_away(&mut self, token: Token, received: Entry, header: &Header, refusal: Refusal) {
         let end = log_entry::ended(received.at, header, &ledger::Answer::Refused(refusal));
         let kind = to_cloud::Kind::Refused(Refused { refusal: refusal.into() });
-        self.auditing.wait(vec![received, end], Then::Answer(token, Box::new(kind)));
+        self.auditing.wait([received, end], Then::Answer(token, Box::new(kind)));
     }
 
     /// Refuses a request that is in the audit log, once that it is refused is there as well.
     fn refuse_logged(&mut self, now: UnixMicros, token: Token, header: Header, refusal: Refusal) {
         let end = log_entry::ended(now, &header, &ledger::Answer::Refused(refusal));
         let kind = to_cloud::Kind::Refused(Refused { refusal: refusal.into() });
-        self.auditing.wait(vec![end], Then::Answer(token, Box::new(kind)));
+        self.auditing.wait([end], Then::Answer(token, Box::new(kind)));
     }
 
     /// The audit log cannot be written. What has had no effect is refused; what is committed is not told before it is

@@ -1,10 +1,8 @@
 //! What waits for the audit log: nothing is committed before its receipt is durable there, and nothing answered before
 //! its outcome is (promise P8).
 //!
-//! Sans-IO, and one round at a time: while its entries become durable, those of the next one gather. So the fsync of one
-//! batch of orders overlaps with the commit of another, and no entry waits on a timer.
-
-use std::collections::VecDeque;
+//! Sans-IO, and one round at a time: while its entries become durable, those of the next one gather, and no entry waits on a
+//! timer.
 
 use bridge_protocol::audit::Entry;
 
@@ -12,18 +10,15 @@ use bridge_protocol::audit::Entry;
 #[derive(Debug)]
 pub struct Auditing<T> {
     /// Not handed out yet, in order; bounded by what is under way in the agent.
-    gathered: VecDeque<Waiting<T>>,
-    /// What the round under way is to lead to, in order; empty if there is none.
+    entries: Vec<Entry>,
+    /// What they are to lead to, in order: how many of them, and to what.
+    gathered: Vec<(usize, T)>,
+    /// The same of the round under way; empty if there is none.
     round: Vec<(usize, T)>,
+    /// Whether one of them is waited for at once.
+    pressing: bool,
     /// Set while the last round was not written.
     failed: bool,
-}
-
-/// Entries, and what waits for them.
-#[derive(Debug)]
-struct Waiting<T> {
-    entries: Vec<Entry>,
-    then: T,
 }
 
 /// Entries for the log.
@@ -38,25 +33,30 @@ pub struct Round {
 impl<T> Auditing<T> {
     /// Nothing waits.
     pub fn new() -> Self {
-        Self { gathered: VecDeque::new(), round: Vec::new(), failed: false }
+        Self { entries: Vec::new(), gathered: Vec::new(), round: Vec::new(), pressing: false, failed: false }
     }
 
     /// `then` is to be done once these entries are durable.
-    pub fn wait(&mut self, entries: Vec<Entry>, then: T) {
-        self.gathered.push_back(Waiting { entries, then });
+    pub fn wait<const N: usize>(&mut self, entries: [Entry; N], then: T) {
+        self.pressing = true;
+        self.wait_along(entries, then);
     }
 
-    /// The next round: everything that has gathered, unless one is under way.
-    pub fn poll_round(&mut self) -> Option<Round> {
-        if !self.round.is_empty() || self.gathered.is_empty() {
+    /// As [`Self::wait`], of something that can wait for others: see [`Self::poll_round`].
+    pub fn wait_along<const N: usize>(&mut self, entries: [Entry; N], then: T) {
+        self.entries.extend(entries);
+        self.gathered.push((N, then));
+    }
+
+    /// The next round: everything that has gathered, unless one is under way. If `busy`, nothing could be done yet for those
+    /// who wait along, so they make no round of their own.
+    pub fn poll_round(&mut self, busy: bool) -> Option<Round> {
+        if !self.round.is_empty() || self.gathered.is_empty() || (busy && !self.pressing) {
             return None;
         }
-        let mut entries = Vec::new();
-        for waiting in self.gathered.drain(..) {
-            self.round.push((waiting.entries.len(), waiting.then));
-            entries.extend(waiting.entries);
-        }
-        Some(Round { entries, again: self.failed })
+        self.pressing = false;
+        self.round = std::mem::take(&mut self.gathered);
+        Some(Round { entries: std::mem::take(&mut self.entries), again: self.failed })
     }
 
     /// The round is durable: what is to be done now.
@@ -68,17 +68,22 @@ impl<T> Auditing<T> {
     /// The round was not written, and its entries come back. What `give_up` returns is waited for again, before
     /// everything that came meanwhile.
     pub fn handle_failed(&mut self, entries: Vec<Entry>, mut give_up: impl FnMut(T) -> Option<T>) {
-        self.failed = true;
+        (self.failed, self.pressing) = (true, true);
         let mut entries = entries.into_iter();
-        let mut again: VecDeque<Waiting<T>> = VecDeque::new();
+        let (mut kept, mut again) = (Vec::new(), Vec::new());
         for (count, then) in std::mem::take(&mut self.round) {
-            let entries: Vec<Entry> = entries.by_ref().take(count).collect();
-            if let Some(then) = give_up(then) {
-                again.push_back(Waiting { entries, then });
+            let entries = entries.by_ref().take(count);
+            match give_up(then) {
+                Some(then) => {
+                    kept.extend(entries);
+                    again.push((count, then));
+                }
+                None => entries.for_each(drop),
             }
         }
+        kept.append(&mut self.entries);
         again.append(&mut self.gathered);
-        self.gathered = again;
+        (self.entries, self.gathered) = (kept, again);
     }
 }
 
@@ -107,28 +112,42 @@ mod tests {
     #[test]
     fn what_comes_while_a_round_is_written_is_the_next_one() {
         let mut auditing = Auditing::new();
-        auditing.wait(vec![entry(1), entry(2)], 'a');
-        assert_eq!(times(auditing.poll_round()), [1, 2]);
-        auditing.wait(vec![entry(3)], 'b');
-        auditing.wait(vec![], 'c');
-        assert!(auditing.poll_round().is_none());
+        auditing.wait([entry(1), entry(2)], 'a');
+        assert_eq!(times(auditing.poll_round(false)), [1, 2]);
+        auditing.wait([entry(3)], 'b');
+        auditing.wait([], 'c');
+        assert!(auditing.poll_round(false).is_none());
         assert_eq!(auditing.handle_durable().collect::<String>(), "a");
-        assert_eq!(times(auditing.poll_round()), [3]);
+        assert_eq!(times(auditing.poll_round(false)), [3]);
         assert_eq!(auditing.handle_durable().collect::<String>(), "bc");
-        assert!(auditing.poll_round().is_none());
+        assert!(auditing.poll_round(false).is_none());
+    }
+
+    #[test]
+    fn what_can_wait_makes_no_round_while_nothing_could_be_done_for_it_and_goes_with_what_cannot() {
+        let mut auditing = Auditing::new();
+        auditing.wait_along([entry(1)], 'a');
+        assert!(auditing.poll_round(true).is_none());
+        auditing.wait([entry(2)], 'b');
+        auditing.wait_along([entry(3)], 'c');
+        assert_eq!(times(auditing.poll_round(true)), [1, 2, 3]);
+        assert_eq!(auditing.handle_durable().collect::<String>(), "abc");
+        auditing.wait_along([entry(4)], 'd');
+        assert!(auditing.poll_round(true).is_none());
+        assert_eq!(times(auditing.poll_round(false)), [4]);
     }
 
     #[test]
     fn what_cannot_be_given_up_is_written_again_first_with_its_own_entries() {
         let mut auditing = Auditing::new();
         for (at, then) in [(1, 'a'), (2, 'b'), (3, 'c')] {
-            auditing.wait(vec![entry(at)], then);
+            auditing.wait([entry(at)], then);
         }
-        let round = auditing.poll_round().unwrap();
+        let round = auditing.poll_round(false).unwrap();
         assert!(!round.again);
-        auditing.wait(vec![entry(4)], 'd');
+        auditing.wait([entry(4)], 'd');
         auditing.handle_failed(round.entries, |then| (then != 'b').then_some(then));
-        let round = auditing.poll_round().unwrap();
+        let round = auditing.poll_round(false).unwrap();
         assert!(round.again);
         assert_eq!(times(Some(round)), [1, 3, 4]);
         assert_eq!(auditing.handle_durable().collect::<String>(), "acd");

@@ -225,6 +225,22 @@ fn a_batch_takes_what_came_while_the_last_one_ran() {
 }
 
 #[test]
+fn what_comes_while_a_batch_is_committed_is_logged_with_what_the_batch_comes_to() {
+    let mut world = world();
+    world.place("k1", 1);
+    let batch = world.batch();
+    world.place("k2", 1);
+    world.place("k3", 1);
+    assert!(world.poll().is_none());
+    assert_eq!(world.logged(), ["order-received"], "k2 and k3 could not be committed yet");
+    world.commit(&batch);
+    let Some(Output::Audit(round)) = world.agent.poll_output(NOW) else { panic!("no round") };
+    let kinds: Vec<&str> = round.entries.iter().map(|entry| entry.event.kind()).collect();
+    assert_eq!(kinds, ["order-received", "order-received", "order-committed"]);
+    assert!(world.agent.poll_output(NOW).is_none(), "nothing is committed or told before that");
+}
+
+#[test]
 fn a_batch_whose_end_is_unknown_is_committed_again_and_nothing_new_taken_meanwhile() {
     let mut world = world();
     world.place("k1", 1);
