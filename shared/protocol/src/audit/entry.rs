@@ -9,6 +9,9 @@ use sha2::{Digest as _, Sha256};
 use crate::domain::{Brand, KeyDigest, OrderId, PaymentId, UnixMicros};
 use crate::seal::sealing::Header;
 
+// The entries that every order has, without a general serializer.
+mod line;
+
 /// Bytes of an entry at most.
 pub const ENTRY_BYTES_MAX: usize = 2_048;
 
@@ -280,7 +283,9 @@ impl Entry {
     /// Appends the canonical bytes; after an error nothing is appended.
     pub fn encode_into(&self, bytes: &mut Vec<u8>) -> Result<(), EntryError> {
         let from = bytes.len();
-        let written = match serde_json::to_writer(&mut *bytes, self) {
+        let encoded =
+            if line::write(self, bytes) { Ok(()) } else { serde_json::to_writer(&mut *bytes, self) };
+        let written = match encoded {
             Ok(()) if bytes.len() - from > ENTRY_BYTES_MAX => Err(EntryError::TooLong),
             Ok(()) => Ok(()),
             Err(_) => Err(EntryError::Malformed),

@@ -109,7 +109,8 @@ impl Growing {
         self.size += 1;
         if self.size.is_multiple_of(FULL) {
             let tile = Tile { content: Content::Entries, index: self.size / FULL - 1, width: 256 };
-            full.push((tile, std::mem::take(&mut self.bundle)));
+            let next = Vec::with_capacity(self.bundle.len());
+            full.push((tile, std::mem::replace(&mut self.bundle, next)));
         }
         let mut hash = leaf_hash(entry);
         let mut count = self.size;
@@ -125,7 +126,7 @@ impl Growing {
             }
             count /= FULL;
             let tile = Tile { content: Content::Hashes(level), index: count - 1, width: 256 };
-            let hashes = std::mem::take(hashes);
+            let hashes = std::mem::replace(hashes, Vec::with_capacity(FULL as usize));
             full.push((tile, hashes.concat()));
             hash = Tree::new(hashes).map(|tree| tree.root()).unwrap_or_default();
         }

@@ -38,6 +38,11 @@ impl OrderId {
         self.0
     }
 
+    /// The text that `Display` gives, without a string of its own.
+    pub fn with_text<R>(self, read: impl FnOnce(&str) -> R) -> R {
+        read(self.0.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+    }
+
     /// Checks that a UUID is of version 7.
     pub fn from_uuid(uuid: Uuid) -> Result<Self, NotAnOrderId> {
         if uuid.get_version_num() == 7 { Ok(Self(uuid)) } else { Err(NotAnOrderId) }

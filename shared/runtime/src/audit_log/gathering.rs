@@ -76,9 +76,17 @@ impl Gathering {
     fn take(&self) -> Option<(Lines, Vec<Caller>)> {
         let mut gathered = self.lock();
         gathered.taken_care_of = !gathered.callers.is_empty();
-        gathered
-            .taken_care_of
-            .then(|| (std::mem::take(&mut gathered.lines), std::mem::take(&mut gathered.callers)))
+        if !gathered.taken_care_of {
+            return None;
+        }
+        // The next round is about as large as this one.
+        let next = Gathered {
+            lines: gathered.lines.like(),
+            callers: Vec::with_capacity(gathered.callers.len()),
+            taken_care_of: true,
+        };
+        let Gathered { lines, callers, .. } = std::mem::replace(&mut *gathered, next);
+        Some((lines, callers))
     }
 
     fn lock(&self) -> MutexGuard<'_, Gathered> {

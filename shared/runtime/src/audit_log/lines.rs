@@ -10,10 +10,23 @@ pub(super) struct Lines {
     ends: Vec<usize>,
 }
 
+/// Most entries of an order have fewer.
+const BYTES_EXPECTED: usize = 384;
+
 impl Lines {
+    /// Empty, with room for so many entries and bytes: a buffer that grows is copied again and again.
+    pub(super) fn with_room(entries: usize, bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(entries) }
+    }
+
+    /// Empty, with room for as much as there is here.
+    pub(super) fn like(&self) -> Self {
+        Self::with_room(self.ends.len(), self.bytes.len())
+    }
+
     /// These entries; an error if one of them is none.
     pub(super) fn of(entries: &[Entry]) -> Result<Self, EntryError> {
-        let mut lines = Self::default();
+        let mut lines = Self::with_room(entries.len(), entries.len() * BYTES_EXPECTED);
         entries.iter().try_for_each(|entry| lines.push(entry))?;
         Ok(lines)
     }

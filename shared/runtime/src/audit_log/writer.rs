@@ -55,6 +55,8 @@ pub(super) struct Writer {
     /// Segments before the one that is written: the first entry and the one after the last.
     older: Vec<(u64, u64)>,
     segment: Segment,
+    /// A round's records; kept for its room.
+    records: Vec<u8>,
     /// The size of a checkpoint that is out, which the journal says with the next round: an older one that is put back is
     /// found from then on.
     mark: Option<u64>,
@@ -115,6 +117,7 @@ impl Writer {
             publish_at: Instant::now(),
             older,
             segment,
+            records: Vec::new(),
             mark: None,
             broken: None,
             standing,
@@ -152,7 +155,7 @@ impl Writer {
                 }
             };
             match woken {
-                Woken::Appends => self.round(std::mem::take(&mut round)),
+                Woken::Appends => self.round(&mut round),
                 Woken::Published(published) => self.take_published(published),
                 Woken::PublishNow => self.publish(self.due()),
                 Woken::LookAgain => self.look_again(),
@@ -163,16 +166,16 @@ impl Writer {
     }
 
     /// Everything that queued: one write, one fsync, then everyone is told.
-    fn round(&mut self, round: Vec<Append>) {
+    fn round(&mut self, round: &mut Vec<Append>) {
         let written = match &self.broken {
             Some(_) => Err(AuditError::Unwritable(self.obstacle())),
-            None => self.write(&round).map_err(|error| {
+            None => self.write(round).map_err(|error| {
                 self.break_down(&error);
                 AuditError::Unwritable(error.to_string())
             }),
         };
         let mut first = self.growing.size();
-        for Append { entries, durable } in round {
+        for Append { entries, durable } in round.drain(..) {
             let end = match &written {
                 Ok(()) => {
                     entries.iter().for_each(|entry| self.growing.append(entry, &mut self.full));
@@ -192,14 +195,15 @@ impl Writer {
     }
 
     fn write(&mut self, round: &[Append]) -> io::Result<()> {
-        let (mut bytes, mut seals) = (Vec::new(), self.segment.seals.clone());
+        let (bytes, mut seals) = (&mut self.records, self.segment.seals.clone());
+        bytes.clear();
         if let Some(size) = self.mark {
-            seals.published(size, &mut bytes);
+            seals.published(size, bytes);
         }
         for entry in round.iter().flat_map(|append| append.entries.iter()) {
-            seals.entry(entry, &mut bytes);
+            seals.entry(entry, bytes);
         }
-        self.segment.write(&bytes, seals)?;
+        self.segment.write(bytes, seals)?;
         self.mark = None;
         self.metrics.audit_rounds.inc();
         Ok(())

@@ -76,6 +76,20 @@ fn every_kind_is_read_back_from_its_bytes_and_is_told_by_its_name() {
 }
 
 #[test]
+fn what_is_written_by_hand_is_what_serde_writes() {
+    let mut by_hand = 0;
+    for entry in some() {
+        let mut bytes = b"before".to_vec();
+        if line::write(&entry, &mut bytes) {
+            by_hand += 1;
+            assert_eq!(bytes.split_off(6), serde_json::to_vec(&entry).unwrap());
+        }
+        assert_eq!(bytes, b"before");
+    }
+    assert_eq!(by_hand, 8, "every form is among them, with and without what it may leave out");
+}
+
+#[test]
 fn members_are_sorted_and_nothing_stands_between_them() {
     for entry in some() {
         let bytes = entry.encode().unwrap();
