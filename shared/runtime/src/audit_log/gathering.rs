@@ -9,7 +9,7 @@ use bridge_protocol::audit::{Entry, Event};
 use tokio::sync::oneshot;
 
 use super::lines::Lines;
-use super::{AuditError, AuditLog, WITHOUT_AUDIT};
+use super::{AuditError, AuditLog, Logged, WITHOUT_AUDIT};
 
 /// Where a task waits for its entry.
 type Caller = oneshot::Sender<Result<(), AuditError>>;
@@ -28,6 +28,8 @@ struct Gathered {
     lines: Lines,
     /// Who waits for each of them.
     callers: Vec<Caller>,
+    /// The last round's buffer, for the next one.
+    spare: Lines,
     /// Whether a task takes what gathers.
     taken_care_of: bool,
 }
@@ -66,27 +68,27 @@ impl Gathering {
     /// Takes whatever has gathered, round by round, until there is nothing.
     async fn rounds(self) {
         while let Some((lines, callers)) = self.take() {
-            let end = self.log.append_lines(lines).await.map(drop);
+            let Logged { end, entries } = self.log.append_lines(lines).await;
             for caller in callers {
-                let _caller_gone = caller.send(end.clone());
+                let _caller_gone = caller.send(end.clone().map(drop));
             }
+            self.lock().spare = entries.emptied();
         }
     }
 
     fn take(&self) -> Option<(Lines, Vec<Caller>)> {
-        let mut gathered = self.lock();
+        let gathered = &mut *self.lock();
         gathered.taken_care_of = !gathered.callers.is_empty();
         if !gathered.taken_care_of {
             return None;
         }
-        // The next round is about as large as this one.
-        let next = Gathered {
-            lines: gathered.lines.like(),
-            callers: Vec::with_capacity(gathered.callers.len()),
-            taken_care_of: true,
-        };
-        let Gathered { lines, callers, .. } = std::mem::replace(&mut *gathered, next);
-        Some((lines, callers))
+        let next = std::mem::take(&mut gathered.spare);
+        // About as many wait the next time.
+        let callers = Vec::with_capacity(gathered.callers.len());
+        Some((
+            std::mem::replace(&mut gathered.lines, next),
+            std::mem::replace(&mut gathered.callers, callers),
+        ))
     }
 
     fn lock(&self) -> MutexGuard<'_, Gathered> {

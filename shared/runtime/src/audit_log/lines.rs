@@ -14,19 +14,10 @@ pub(super) struct Lines {
 const BYTES_EXPECTED: usize = 384;
 
 impl Lines {
-    /// Empty, with room for so many entries and bytes: a buffer that grows is copied again and again.
-    pub(super) fn with_room(entries: usize, bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(entries) }
-    }
-
-    /// Empty, with room for as much as there is here.
-    pub(super) fn like(&self) -> Self {
-        Self::with_room(self.ends.len(), self.bytes.len())
-    }
-
     /// These entries; an error if one of them is none.
     pub(super) fn of(entries: &[Entry]) -> Result<Self, EntryError> {
-        let mut lines = Self::with_room(entries.len(), entries.len() * BYTES_EXPECTED);
+        let (bytes, ends) = (entries.len() * BYTES_EXPECTED, entries.len());
+        let mut lines = Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(ends) };
         entries.iter().try_for_each(|entry| lines.push(entry))?;
         Ok(lines)
     }
@@ -36,6 +27,13 @@ impl Lines {
         entry.encode_into(&mut self.bytes)?;
         self.ends.push(self.bytes.len());
         Ok(())
+    }
+
+    /// Without entries, and with its room.
+    pub(super) fn emptied(mut self) -> Self {
+        self.bytes.clear();
+        self.ends.clear();
+        self
     }
 
     /// How many.

@@ -129,7 +129,21 @@ pub struct Closer {
 /// Entries of one caller, and where it waits.
 struct Append {
     entries: Lines,
-    durable: oneshot::Sender<Result<u64, AuditError>>,
+    durable: oneshot::Sender<Logged>,
+}
+
+/// What came of an append; nothing, by default, since the log is closed.
+struct Logged {
+    /// The index of its first entry.
+    end: Result<u64, AuditError>,
+    /// The entries, so that their buffer can be used again.
+    entries: Lines,
+}
+
+impl Default for Logged {
+    fn default() -> Self {
+        Self { end: Err(AuditError::Closed), entries: Lines::default() }
+    }
 }
 
 impl AuditLog {
@@ -170,13 +184,15 @@ impl AuditLog {
         if WITHOUT_AUDIT {
             return Ok(0);
         }
-        self.append_lines(Lines::of(entries)?).await
+        self.append_lines(Lines::of(entries)?).await.end
     }
 
-    async fn append_lines(&self, entries: Lines) -> Result<u64, AuditError> {
+    async fn append_lines(&self, entries: Lines) -> Logged {
         let (durable, waits) = oneshot::channel();
-        self.appends.send(Append { entries, durable }).await.map_err(|_closed| AuditError::Closed)?;
-        waits.await.unwrap_or(Err(AuditError::Closed))
+        match self.appends.send(Append { entries, durable }).await {
+            Ok(()) => waits.await.unwrap_or_default(),
+            Err(mpsc::error::SendError(Append { entries, .. })) => Logged { entries, ..Logged::default() },
+        }
     }
 
     /// Appends something that has happened already and that nobody waits for. While the log cannot be written it is tried
@@ -192,7 +208,7 @@ impl AuditLog {
         let queued = self.appends.try_send(Append { entries, durable }).is_ok();
         let log = self.clone();
         tokio::spawn(async move {
-            if queued && !matches!(waits.await, Ok(Err(AuditError::Unwritable(_)))) {
+            if queued && !matches!(waits.await, Ok(Logged { end: Err(AuditError::Unwritable(_)), .. })) {
                 return;
             }
             while let Err(AuditError::Unwritable(_)) = log.append(std::slice::from_ref(&entry)).await {
