@@ -2,7 +2,7 @@
 
 use super::checkpoint::Checkpoint;
 use super::finding::{Finding, NotRead, Unverified};
-use super::journal::{self, JournalError, Reader, Record};
+use super::journal::{self, JournalError, Reader};
 use super::tile::{self, Content, FULL, NodeError, Tile, TileNodes};
 use crate::note::NoteVerifier;
 
@@ -18,7 +18,7 @@ pub trait Folder {
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, NotRead>;
 }
 
-/// The records of a journal that lie in one segment.
+/// What of a journal lies in one segment.
 pub struct Segment {
     /// Its path.
     pub path: String,
@@ -168,9 +168,11 @@ fn segment(path: &str, first: u64, bytes: &[u8]) -> Result<Segment, JournalError
         torn: None,
     };
     loop {
-        match reader.next_record() {
-            Ok(Some(Record::Entry(entry))) => segment.entries.push(entry.to_vec()),
-            Ok(Some(Record::Published(size))) => segment.published = Some(size),
+        match reader.next_round() {
+            Ok(Some(round)) => {
+                segment.entries.extend(round.entries.into_iter().map(<[u8]>::to_vec));
+                segment.published = round.published.or(segment.published);
+            }
             Ok(None) => return Ok(segment),
             Err(JournalError::Torn(at)) => {
                 segment.torn = Some(at);

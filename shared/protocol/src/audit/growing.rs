@@ -4,7 +4,7 @@
 
 use super::tile::{self, Content, FULL, NodeError, Tile, TileNodes};
 use super::tree;
-use crate::merkle::{Hash, Tree, leaf_hash};
+use crate::merkle::{Hash, Tree};
 
 /// A file of the log and its bytes.
 pub type File = (Tile, Vec<u8>);
@@ -103,8 +103,8 @@ impl Growing {
         tree::root(&TileNodes { size, read }, size).unwrap_or_default()
     }
 
-    /// Appends an entry; the files that it fills are added to `full`.
-    pub fn append(&mut self, entry: &[u8], full: &mut Vec<File>) {
+    /// Appends an entry with its leaf hash; the files that it fills are added to `full`.
+    pub fn append(&mut self, entry: &[u8], leaf: Hash, full: &mut Vec<File>) {
         tile::push_entry(&mut self.bundle, entry);
         self.size += 1;
         if self.size.is_multiple_of(FULL) {
@@ -112,7 +112,7 @@ impl Growing {
             let next = Vec::with_capacity(self.bundle.len());
             full.push((tile, std::mem::replace(&mut self.bundle, next)));
         }
-        let mut hash = leaf_hash(entry);
+        let mut hash = leaf;
         let mut count = self.size;
         for level in 0u8.. {
             let at = usize::from(level);
@@ -142,6 +142,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::merkle::leaf_hash;
 
     fn entry(n: u64) -> [u8; 8] {
         n.to_be_bytes()
@@ -154,7 +155,7 @@ mod tests {
         assert_eq!(growing.root(), tree::empty_root());
         let (mut full, mut when_full) = (Vec::new(), growing.now());
         for size in 1..=66_000u64 {
-            growing.append(&entry(size - 1), &mut full);
+            growing.append(&entry(size - 1), leaves[size as usize - 1], &mut full);
             files.extend(full.drain(..));
             if size.is_multiple_of(FULL) {
                 when_full = growing.now();
@@ -183,7 +184,7 @@ mod tests {
     #[test]
     fn an_edge_that_is_not_as_wide_as_it_must_be_is_refused() {
         let mut growing = Growing::new();
-        (0..300).for_each(|n| growing.append(&entry(n), &mut Vec::new()));
+        (0..300).for_each(|n| growing.append(&entry(n), leaf_hash(&entry(n)), &mut Vec::new()));
         let files: HashMap<Tile, Vec<u8>> = growing.now().files.into_iter().collect();
         for tile in files.keys() {
             let read = |wanted: Tile| -> Result<Vec<u8>, ()> {

@@ -1,29 +1,52 @@
 //! The journal: entries that are durable, whether or not a checkpoint covers them yet.
 //!
-//! A segment begins with what came before it; each record is sealed over the one before, so that a record that is changed,
-//! missing or elsewhere is found. Nobody signs it: it says what was acknowledged, the checkpoint says what happened.
+//! A segment begins with what came before it. What becomes durable together is a round, sealed over the one before, so that a
+//! round that is changed, missing or elsewhere is found. Nobody signs it: it says what was acknowledged, the checkpoint says
+//! what happened.
 //!
 //! ```text
-//! segment  magic (24) | first entry's index (8) | root before it (32) | seal (32) | records
-//! record   length, or 2^15 for a mark (2) | its complement (2) | payload | seal (32)
+//! segment  magic (24) | first entry's index (8) | root before it (32) | seal (32) | rounds
+//! round    complement of the length (4) | length (4) | size of a checkpoint that has come out, or 0 (8) | seal (32)
+//!          | entries, so many bytes | line feed (1)
+//! entry    its length (2) | itself, as in a bundle of C2SP tlog-tiles
 //! ```
 //!
-//! Integers are big-endian. The complement tells a length that was damaged from a record that was cut short, which is
-//! how the last one looks when a machine died while it was written. A mark says that the checkpoint of a size is out.
+//! Integers are big-endian. A round's seal is SHA-256 over the seal before it, the leaf hash of each entry, which the tree needs
+//! as well, and the round's first 16 bytes.
+//!
+//! A round that was cut short, because a machine died while it was written, was acknowledged to nobody. It is told from one that
+//! was damaged by what a disk does: a sector is written whole or not at all, and one that was not is zeros or beyond the end.
+//! Whatever part of a round lies in a sector, some byte of it is not zero: a round begins with ones, since it is shorter than
+//! 2^24 bytes, and ends with a line feed.
+
+use std::iter::Peekable;
 
 use sha2::{Digest as _, Sha256};
 
 use super::entry::ENTRY_BYTES_MAX;
-use crate::merkle::Hash;
+use super::tile;
+use crate::merkle::{Hash, leaf_hash};
 
 /// The start of every segment.
-const MAGIC: &[u8; 24] = b"bridge audit journal v1\n";
+const MAGIC: &[u8; 24] = b"bridge audit journal v2\n";
 
-/// Bytes of a segment before its first record.
+/// Bytes of a segment before its first round.
 pub const HEADER_BYTES: usize = 24 + 8 + 32 + 32;
 
-/// In place of a length: a mark, whose payload is a size.
-const MARK: u16 = 1 << 15;
+/// Bytes of a round before its seal: complement, length, checkpoint.
+const HEAD_BYTES: usize = 4 + 4 + 8;
+
+/// Bytes of a round beside its entries.
+const ROUND_BYTES_MIN: usize = HEAD_BYTES + 32 + 1;
+
+/// Bytes of a round's entries at most.
+const ENTRIES_BYTES_MAX: usize = (1 << 24) - 1;
+
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
+/// What ends a round.
+const END: u8 = b'\n';
 
 /// What a segment begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,27 +57,27 @@ pub struct Header {
     pub root: Hash,
 }
 
-/// One record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Record<'bytes> {
-    /// An entry.
-    Entry(&'bytes [u8]),
-    /// The checkpoint of this size is out: an older one in the folder was put back.
-    Published(u64),
+/// What became durable together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Round<'bytes> {
+    /// The checkpoint of this size has come out: an older one in the folder was put back.
+    pub published: Option<u64>,
+    /// Entries, in order.
+    pub entries: Vec<&'bytes [u8]>,
 }
 
 /// Why a segment cannot be read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
-    /// Its last record was not written to its end, so nobody was told that it is durable.
-    #[error("the last record is cut short at byte {0}")]
+    /// Its last round was not written to its end, so nobody was told that it is durable.
+    #[error("the last round is cut short at byte {0}")]
     Torn(usize),
     /// Something in it is not as it was written.
     #[error("damaged at byte {0}")]
     Damaged(usize),
 }
 
-/// Writes records, each sealed over the last.
+/// Writes rounds, each sealed over the last.
 #[derive(Debug, Clone)]
 pub struct Writer {
     seal: Hash,
@@ -80,7 +103,7 @@ pub fn first_of(path: &str) -> Option<u64> {
 }
 
 impl Header {
-    /// A segment's first bytes, and what writes its records.
+    /// A segment's first bytes, and what writes its rounds.
     pub fn encode(&self) -> (Vec<u8>, Writer) {
         let mut bytes = [MAGIC.as_slice(), &self.first.to_be_bytes(), &self.root].concat();
         let seal: Hash = Sha256::digest(&bytes).into();
@@ -90,24 +113,43 @@ impl Header {
 }
 
 impl Writer {
-    /// Appends an entry's record to `out`.
-    pub fn entry(&mut self, entry: &[u8], out: &mut Vec<u8>) {
-        let length = u16::try_from(entry.len()).unwrap_or(MARK);
-        self.record(length, entry, out);
+    /// Appends to `out` what becomes durable together: the size of a checkpoint that has come out, and entries, each with its
+    /// leaf hash. That is one round, or more if there are very many entries.
+    pub fn round<'entry>(
+        &mut self,
+        published: Option<u64>,
+        entries: impl Iterator<Item = (&'entry [u8], &'entry Hash)>,
+        out: &mut Vec<u8>,
+    ) {
+        let mut entries = entries.peekable();
+        self.one_round(published, &mut entries, out);
+        while entries.peek().is_some() {
+            self.one_round(None, &mut entries, out);
+        }
     }
 
-    /// Appends the mark that the checkpoint of this size is out.
-    pub fn published(&mut self, size: u64, out: &mut Vec<u8>) {
-        self.record(MARK, &size.to_be_bytes(), out);
-    }
-
-    fn record(&mut self, length: u16, payload: &[u8], out: &mut Vec<u8>) {
-        let from = out.len();
-        out.extend_from_slice(&length.to_be_bytes());
-        out.extend_from_slice(&(!length).to_be_bytes());
-        out.extend_from_slice(payload);
-        self.seal = seal_over(&self.seal, out.get(from..).unwrap_or_default());
-        out.extend_from_slice(&self.seal);
+    fn one_round<'entry>(
+        &mut self,
+        published: Option<u64>,
+        entries: &mut Peekable<impl Iterator<Item = (&'entry [u8], &'entry Hash)>>,
+        out: &mut Vec<u8>,
+    ) {
+        let (from, mut leaves) = (out.len(), Vec::new());
+        out.extend_from_slice(&[0; HEAD_BYTES + 32]);
+        let entries_from = out.len();
+        while let Some((entry, leaf)) =
+            entries.next_if(|(entry, _)| out.len() - entries_from + 2 + entry.len() <= ENTRIES_BYTES_MAX)
+        {
+            tile::push_entry(out, entry);
+            leaves.push(*leaf);
+        }
+        let length = u32::try_from(out.len() - entries_from).unwrap_or(u32::MAX);
+        let head = head(length, published.unwrap_or(0));
+        self.seal = seal(&self.seal, &leaves, &head);
+        if let Some(place) = out.get_mut(from..entries_from) {
+            place.copy_from_slice(&[&head[..], &self.seal].concat());
+        }
+        out.push(END);
     }
 }
 
@@ -133,38 +175,45 @@ impl<'bytes> Reader<'bytes> {
         }
     }
 
-    /// The next record; `None` at the end.
-    pub fn next_record(&mut self) -> Result<Option<Record<'bytes>>, JournalError> {
+    /// The next round; `None` at the end.
+    pub fn next_round(&mut self) -> Result<Option<Round<'bytes>>, JournalError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         if rest.is_empty() {
             return Ok(None);
         }
-        // A file can grow before its bytes are written: zeros to the end are no record, and no damage.
-        let torn = || Err(JournalError::Torn(self.at));
-        if rest.iter().take(4).all(|byte| *byte == 0) && rest.iter().all(|byte| *byte == 0) {
-            return torn();
-        }
-        let Some(([a, b, c, d], _)) = rest.split_first_chunk::<4>() else { return torn() };
-        let (length, complement) = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
-        let payload = if length == MARK { 8 } else { usize::from(length) };
-        if complement != !length || payload > ENTRY_BYTES_MAX {
-            return Err(JournalError::Damaged(self.at));
-        }
-        let Some((record, seal)) = rest.get(..4 + payload + 32).map(|record| record.split_at(4 + payload))
-        else {
-            return torn();
+        let Some((head, after)) = rest.split_first_chunk::<HEAD_BYTES>() else {
+            return Err(JournalError::Torn(self.at));
         };
-        let expected = seal_over(&self.seal, record);
-        if seal != expected {
-            return Err(JournalError::Damaged(self.at));
+        let Some(length) = length_of(head) else { return Err(self.torn_or_damaged(HEAD_BYTES)) };
+        let total = ROUND_BYTES_MIN + length;
+        if rest.len() < total {
+            return Err(JournalError::Torn(self.at));
         }
-        self.at += record.len() + seal.len();
-        self.seal = expected;
-        let payload = record.get(4..).unwrap_or_default();
-        Ok(Some(match payload.try_into() {
-            Ok(size) if length == MARK => Record::Published(u64::from_be_bytes(size)),
-            _ => Record::Entry(payload),
-        }))
+        let round = after.split_first_chunk::<32>().and_then(|(sealed, after)| {
+            let (entries, after) = after.split_at_checked(length)?;
+            let entries = tile::entries(entries).ok()?;
+            let fit = entries.iter().all(|entry| entry.len() <= ENTRY_BYTES_MAX);
+            let leaves: Vec<Hash> = entries.iter().map(|entry| leaf_hash(entry)).collect();
+            let seal = seal(&self.seal, &leaves, head);
+            (fit && *sealed == seal && after.first() == Some(&END)).then_some((entries, seal))
+        });
+        let Some((entries, seal)) = round else { return Err(self.torn_or_damaged(total)) };
+        self.at += total;
+        self.seal = seal;
+        let [.., a, b, c, d, e, f, g, h] = *head;
+        let published = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        Ok(Some(Round { published: (published > 0).then_some(published), entries }))
+    }
+
+    /// What is wrong with a round of so many bytes that is not as it should be.
+    fn torn_or_damaged(&self, bytes: usize) -> JournalError {
+        let last = (self.at + bytes - 1) / SECTOR_BYTES;
+        let unwritten = (self.at / SECTOR_BYTES..=last).any(|sector| {
+            let from = (sector * SECTOR_BYTES).max(self.at);
+            let to = self.bytes.len().min((sector + 1) * SECTOR_BYTES);
+            self.bytes.get(from..to).is_some_and(|part| part.iter().all(|byte| *byte == 0))
+        });
+        if unwritten { JournalError::Torn(self.at) } else { JournalError::Damaged(self.at) }
     }
 
     /// Bytes read so far.
@@ -178,81 +227,143 @@ impl<'bytes> Reader<'bytes> {
     }
 }
 
-fn seal_over(last: &Hash, record: &[u8]) -> Hash {
-    Sha256::new().chain_update(last).chain_update(record).finalize().into()
+/// What a round begins with.
+fn head(length: u32, published: u64) -> [u8; HEAD_BYTES] {
+    let mut head = [0; HEAD_BYTES];
+    let (lengths, size) = head.split_at_mut(8);
+    let (complement, plain) = lengths.split_at_mut(4);
+    complement.copy_from_slice(&(!length).to_be_bytes());
+    plain.copy_from_slice(&length.to_be_bytes());
+    size.copy_from_slice(&published.to_be_bytes());
+    head
+}
+
+/// Bytes of the round's entries; `None` if it is no round's beginning.
+fn length_of(head: &[u8; HEAD_BYTES]) -> Option<usize> {
+    let [a, b, c, d, e, f, g, h, ..] = *head;
+    let (complement, length) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
+    let length = (complement == !length).then_some(length)?;
+    usize::try_from(length).ok().filter(|length| *length <= ENTRIES_BYTES_MAX)
+}
+
+fn seal(last: &Hash, leaves: &[Hash], head: &[u8]) -> Hash {
+    Sha256::new().chain_update(last).chain_update(leaves.as_flattened()).chain_update(head).finalize().into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn segment() -> Vec<u8> {
+    /// A segment, and where its rounds begin and end.
+    fn segment() -> (Vec<u8>, Vec<usize>) {
         let (mut bytes, mut writer) = Header { first: 7, root: [1; 32] }.encode();
-        writer.entry(b"one", &mut bytes);
-        writer.published(8, &mut bytes);
-        writer.entry(b"two", &mut bytes);
-        bytes
+        let mut ends = vec![bytes.len()];
+        let large = "l".repeat(1_400);
+        let rounds: [(Option<u64>, &[&str]); 4] =
+            [(None, &["one", "two"]), (Some(1 << 8), &[]), (Some(9), &[&large, "three"]), (None, &["four"])];
+        for (published, entries) in rounds {
+            write(&mut writer, published, entries, &mut bytes);
+            ends.push(bytes.len());
+        }
+        (bytes, ends)
+    }
+
+    fn write(writer: &mut Writer, published: Option<u64>, entries: &[&str], out: &mut Vec<u8>) {
+        let leaves: Vec<Hash> = entries.iter().map(|entry| leaf_hash(entry.as_bytes())).collect();
+        writer.round(published, entries.iter().map(|entry| entry.as_bytes()).zip(&leaves), out);
     }
 
     fn read(bytes: &[u8]) -> Result<Vec<String>, JournalError> {
         let (header, mut reader) = Reader::open(bytes)?;
         let mut records = vec![format!("from {}", header.first)];
-        while let Some(record) = reader.next_record()? {
-            records.push(match record {
-                Record::Entry(entry) => String::from_utf8_lossy(entry).into_owned(),
-                Record::Published(size) => format!("published {size}"),
-            });
+        while let Some(Round { published, entries }) = reader.next_round()? {
+            records.extend(published.map(|size| format!("published {size}")));
+            records
+                .extend(entries.iter().map(|entry| String::from_utf8_lossy(entry).chars().take(3).collect()));
         }
         Ok(records)
     }
 
     #[test]
     fn a_segment_is_read_back_and_written_on() {
-        let mut bytes = segment();
-        assert_eq!(read(&bytes).unwrap(), ["from 7", "one", "published 8", "two"]);
+        let (mut bytes, _) = segment();
+        let records = ["from 7", "one", "two", "published 256", "published 9", "lll", "thr", "fou"];
+        assert_eq!(read(&bytes).unwrap(), records);
         let copy = bytes.clone();
         let (_, mut reader) = Reader::open(&copy).unwrap();
-        while reader.next_record().unwrap().is_some() {}
+        while reader.next_round().unwrap().is_some() {}
         assert_eq!(reader.position(), bytes.len());
-        reader.into_writer().entry(b"three", &mut bytes);
-        assert_eq!(read(&bytes).unwrap().last().unwrap(), "three");
+        write(&mut reader.into_writer(), None, &["five"], &mut bytes);
+        assert_eq!(read(&bytes).unwrap().last().unwrap(), "fiv");
         assert_eq!((first_of(&path(7)), first_of("journal/7")), (Some(7), None));
     }
 
     #[test]
+    fn more_entries_than_a_round_has_room_for_are_several_rounds() {
+        let (mut bytes, mut writer) = Header { first: 0, root: [1; 32] }.encode();
+        let (entry, leaf) = (vec![b'x'; ENTRY_BYTES_MAX], leaf_hash(&vec![b'x'; ENTRY_BYTES_MAX]));
+        let count = ENTRIES_BYTES_MAX / ENTRY_BYTES_MAX + 1;
+        writer.round(Some(3), std::iter::repeat_n((&entry[..], &leaf), count), &mut bytes);
+        let (_, mut reader) = Reader::open(&bytes).unwrap();
+        let mut rounds = Vec::new();
+        while let Some(round) = reader.next_round().unwrap() {
+            rounds.push((round.published, round.entries.len()));
+        }
+        assert_eq!((rounds.len(), rounds[0].0, rounds[1].0), (2, Some(3), None));
+        assert_eq!(rounds.iter().map(|(_, entries)| entries).sum::<usize>(), count);
+    }
+
+    #[test]
     fn a_segment_cut_anywhere_is_torn_and_never_damaged() {
-        let bytes = segment();
-        let segment_ends = [HEADER_BYTES, HEADER_BYTES + 39, HEADER_BYTES + 39 + 44];
+        let (bytes, ends) = segment();
         for cut in 0..bytes.len() {
             match read(&bytes[..cut]) {
                 Err(JournalError::Torn(at)) => assert!(at <= cut),
-                Ok(records) => assert!(segment_ends.contains(&cut), "cut at {cut}: {records:?}"),
+                Ok(records) => assert!(ends.contains(&cut), "cut at {cut}: {records:?}"),
                 Err(damaged) => panic!("cut at {cut}: {damaged}"),
             }
-            let mut zeros = bytes[..cut.max(HEADER_BYTES)].to_vec();
-            let whole = read(&zeros).is_ok();
-            zeros.resize(bytes.len() + 100, 0);
-            assert!(!whole || matches!(read(&zeros), Err(JournalError::Torn(_))), "cut at {cut}");
         }
     }
 
     #[test]
-    fn no_bit_of_a_segment_can_be_changed_and_no_record_moved() {
-        let bytes = segment();
+    fn a_round_of_which_some_sectors_were_not_written_is_torn_and_never_damaged() {
+        for shift in 0..SECTOR_BYTES {
+            // The round that is written last begins anywhere in a sector and lies in four of them.
+            let (mut bytes, mut writer) = Header { first: 0, root: [1; 32] }.encode();
+            write(&mut writer, None, &[&"s".repeat(1 + shift)], &mut bytes);
+            let before = bytes.len();
+            write(&mut writer, Some(1 << 8), &[&"l".repeat(1_400), "end"], &mut bytes);
+            let sectors = before / SECTOR_BYTES..=(bytes.len() - 1) / SECTOR_BYTES;
+            for unwritten in 1u32..1 << sectors.clone().count() {
+                for zeros_behind in [0, 3, 700] {
+                    let mut torn = bytes.clone();
+                    for sector in sectors.clone().filter(|at| unwritten >> (at - sectors.start()) & 1 == 1) {
+                        let (from, to) = (sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES);
+                        torn[from.max(before)..to.min(bytes.len())].fill(0);
+                    }
+                    torn.resize(torn.len() + zeros_behind, 0);
+                    assert_eq!(
+                        read(&torn),
+                        Err(JournalError::Torn(before)),
+                        "{shift} {unwritten:b} {zeros_behind}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_bit_of_a_segment_can_be_changed_and_no_round_moved() {
+        let (bytes, ends) = segment();
         for bit in 0..bytes.len() * 8 {
             let mut changed = bytes.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
             assert!(matches!(read(&changed), Err(JournalError::Damaged(_))), "bit {bit} can be changed");
         }
-        let (one, mark) = (4 + 3 + 32, 4 + 8 + 32);
-        let without = [&bytes[..HEADER_BYTES], &bytes[HEADER_BYTES + one..]].concat();
-        assert_eq!(read(&without), Err(JournalError::Damaged(HEADER_BYTES)));
-        let swapped = [
-            &bytes[..HEADER_BYTES],
-            &bytes[HEADER_BYTES + one + mark..],
-            &bytes[HEADER_BYTES + one..HEADER_BYTES + one + mark],
-            &bytes[HEADER_BYTES..HEADER_BYTES + one],
-        ];
-        assert_eq!(read(&swapped.concat()), Err(JournalError::Damaged(HEADER_BYTES)));
+        let without = [&bytes[..ends[0]], &bytes[ends[1]..]].concat();
+        assert_eq!(read(&without), Err(JournalError::Damaged(ends[0])));
+        let swapped =
+            [&bytes[..ends[0]], &bytes[ends[1]..ends[2]], &bytes[ends[0]..ends[1]], &bytes[ends[2]..]];
+        assert_eq!(read(&swapped.concat()), Err(JournalError::Damaged(ends[0])));
     }
 }

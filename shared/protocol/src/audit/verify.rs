@@ -22,7 +22,7 @@ pub struct Verified {
     pub checkpoint: Checkpoint,
     /// Entries in the journal that no checkpoint covers yet.
     pub unpublished: u64,
-    /// Whether the journal's last record is cut short: nobody was told that it is durable.
+    /// Whether the journal's last round is cut short: nobody was told that it is durable.
     pub torn: bool,
 }
 
@@ -168,7 +168,7 @@ impl<'log, F: Folder> Check<'log, F> {
             self.tail.push(leaf);
         }
         let mut full: Vec<File> = Vec::new();
-        self.growing.append(entry, &mut full);
+        self.growing.append(entry, leaf, &mut full);
         self.note_root();
         full.iter().try_for_each(|file| self.compare_tile(file))
     }

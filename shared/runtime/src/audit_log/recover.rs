@@ -8,6 +8,7 @@ use bridge_protocol::audit::growing::{File, Growing};
 use bridge_protocol::audit::journal::{self, Reader, Writer};
 use bridge_protocol::audit::tile::Tile;
 use bridge_protocol::audit::verify::is_newest;
+use bridge_protocol::merkle::leaf_hash;
 use bridge_protocol::note::NoteVerifier;
 
 use super::disk::Disk;
@@ -46,11 +47,11 @@ pub(super) struct Recovered {
     pub(super) full: Vec<File>,
     /// The journal's segments but the last: the first entry and the one after the last.
     pub(super) older: Vec<(u64, u64)>,
-    /// The segment that is written on: its first entry, its length in bytes, and what seals its records.
+    /// The segment that is written on: its first entry, its length in bytes, and what seals its rounds.
     pub(super) last: Option<(u64, u64, Writer)>,
 }
 
-/// Reads the folder, and cuts off a record that was not written to its end.
+/// Reads the folder, and cuts off a round that was not written to its end.
 pub(super) fn recover(disk: &Disk, key: &NoteVerifier) -> Result<Recovered, RecoverError> {
     let dir = disk.path("");
     let damaged = |finding| RecoverError::Damaged { dir: dir.clone(), finding };
@@ -59,14 +60,14 @@ pub(super) fn recover(disk: &Disk, key: &NoteVerifier) -> Result<Recovered, Reco
     for segment in &segments {
         let bytes = disk.read(&segment.path).map_err(Unverified::from).map_err(damaged)?.unwrap_or_default();
         let Ok((_, mut reader)) = Reader::open(&bytes) else { continue };
-        while let Ok(Some(_)) = reader.next_record() {}
+        while let Ok(Some(_)) = reader.next_round() {}
         let length = reader.position() as u64;
         if segment.torn.is_some() {
             let cut = bytes.len() as u64 - length;
             tracing::warn!(
                 segment = segment.path,
                 cut,
-                "the journal's last record was not written to its end: cut it off; nobody was told that it is durable"
+                "the journal's last round was not written to its end: cut it off; nobody was told that it is durable"
             );
             let file = disk.append_to(&segment.path).map_err(io)?;
             file.set_len(length).and_then(|()| file.sync_all()).map_err(io)?;
@@ -117,7 +118,7 @@ fn read(disk: &Disk, key: &NoteVerifier) -> Result<(Recovered, Vec<Segment>), Un
         }
         for (index, entry) in (segment.first..).zip(&segment.entries) {
             if index >= published {
-                recovered.growing.append(entry, &mut recovered.full);
+                recovered.growing.append(entry, leaf_hash(entry), &mut recovered.full);
             }
         }
     }

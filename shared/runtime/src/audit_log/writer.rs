@@ -11,6 +11,7 @@ use std::time::Duration;
 use bridge_protocol::audit::Checkpoint;
 use bridge_protocol::audit::growing::{Edge, File, Growing};
 use bridge_protocol::audit::journal::{self, Header};
+use bridge_protocol::merkle::{Hash, leaf_hash};
 use bridge_protocol::note::NoteSigner;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
@@ -55,8 +56,10 @@ pub(super) struct Writer {
     /// Segments before the one that is written: the first entry and the one after the last.
     older: Vec<(u64, u64)>,
     segment: Segment,
-    /// A round's records; kept for its room.
-    records: Vec<u8>,
+    /// A round's bytes; kept for its room.
+    bytes: Vec<u8>,
+    /// The leaf hashes of its entries; so as well.
+    leaves: Vec<Hash>,
     /// The size of a checkpoint that is out, which the journal says with the next round: an older one that is put back is
     /// found from then on.
     mark: Option<u64>,
@@ -117,7 +120,8 @@ impl Writer {
             publish_at: Instant::now(),
             older,
             segment,
-            records: Vec::new(),
+            bytes: Vec::new(),
+            leaves: Vec::new(),
             mark: None,
             broken: None,
             standing,
@@ -178,10 +182,13 @@ impl Writer {
             }),
         };
         let mut first = self.growing.size();
+        let mut leaves = self.leaves.iter().copied();
         for Append { entries, durable } in round.drain(..) {
             let end = match &written {
                 Ok(()) => {
-                    entries.iter().for_each(|entry| self.growing.append(entry, &mut self.full));
+                    for (entry, leaf) in entries.iter().zip(&mut leaves) {
+                        self.growing.append(entry, leaf, &mut self.full);
+                    }
                     self.metrics.audit_entries.inc_by(entries.len() as u64);
                     Ok(first)
                 }
@@ -198,15 +205,13 @@ impl Writer {
     }
 
     fn write(&mut self, round: &[Append]) -> io::Result<()> {
-        let (bytes, mut seals) = (&mut self.records, self.segment.seals.clone());
-        bytes.clear();
-        if let Some(size) = self.mark {
-            seals.published(size, bytes);
-        }
-        for entry in round.iter().flat_map(|append| append.entries.iter()) {
-            seals.entry(entry, bytes);
-        }
-        self.segment.write(bytes, seals)?;
+        let entries = || round.iter().flat_map(|append| append.entries.iter());
+        self.leaves.clear();
+        self.leaves.extend(entries().map(leaf_hash));
+        self.bytes.clear();
+        let mut seals = self.segment.seals.clone();
+        seals.round(self.mark, entries().zip(&self.leaves), &mut self.bytes);
+        self.segment.write(&self.bytes, seals)?;
         self.mark = None;
         self.metrics.audit_rounds.inc();
         Ok(())

@@ -51,10 +51,10 @@ fn corpus() -> Vec<Vec<u8>> {
     let (mut segment, mut writer) = Header { first: 0, root: [1; 32] }.encode();
     let mut bundle = Vec::new();
     for entry in entries() {
-        writer.entry(&entry, &mut segment);
+        writer.round(None, std::iter::once((&entry[..], &leaf_hash(&entry))), &mut segment);
         tile::push_entry(&mut bundle, &entry);
     }
-    writer.published(2, &mut segment);
+    writer.round(Some(2), std::iter::empty(), &mut segment);
     let proof = SIGNED.1.clone().into_bytes();
     let path = b"tile/entries/x001/x234/067.p/8".to_vec();
     entries().into_iter().chain([segment, bundle, proof, path]).collect()
@@ -74,7 +74,7 @@ fn check(input: &[u8]) -> Result<Verdict, String> {
         accepted |= !entries.is_empty();
     }
     if let Ok((_, mut reader)) = Reader::open(input) {
-        while let Ok(Some(_)) = reader.next_record() {}
+        while let Ok(Some(_)) = reader.next_round() {}
         demand(reader.position() <= input.len(), "a journal read beyond its end")?;
         accepted = true;
     }

@@ -50,16 +50,17 @@ pub(crate) fn log_of(entries: &[Vec<u8>], published: &[u64], kept_from: u64) -> 
             let note = Checkpoint { origin: name, size, root: growing.root() }.sign(&signer()).unwrap();
             files.insert("checkpoint".to_owned(), note.into_bytes());
             if let Some((bytes, writer)) = &mut journal {
-                writer.published(size, bytes);
+                writer.round(Some(size), std::iter::empty(), bytes);
             }
         }
         let Some(entry) = entries.get(size as usize) else { break };
-        growing.append(entry, &mut full);
+        let leaf = leaf_hash(entry);
+        growing.append(entry, leaf, &mut full);
         for (tile, bytes) in full.drain(..) {
             files.insert(tile.to_string(), bytes);
         }
         if let Some((bytes, writer)) = &mut journal {
-            writer.entry(entry, bytes);
+            writer.round(None, std::iter::once((&entry[..], &leaf)), bytes);
         }
     }
     if let Some((bytes, _)) = journal {
