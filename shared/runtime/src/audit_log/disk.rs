@@ -29,7 +29,14 @@ pub struct Disk {
 
 /// As long as it lives, no other process writes the folder.
 #[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "the lock is held by the open file")] File);
+pub(super) struct Lock(pub(super) File);
+
+impl Drop for Lock {
+    /// Not by closing the file alone: a process that is being started has it open as well, for a moment.
+    fn drop(&mut self) {
+        let _goes_with_the_file = flock(&self.0, FlockOperation::NonBlockingUnlock);
+    }
+}
 
 impl Disk {
     /// A folder to read from.

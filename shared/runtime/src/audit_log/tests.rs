@@ -119,6 +119,19 @@ async fn a_second_writer_is_refused_and_a_reader_is_not() {
 }
 
 #[tokio::test]
+async fn a_process_that_is_being_started_does_not_keep_a_folder_locked() {
+    let root = tempfile::tempdir().unwrap();
+    let disk = Disk::make(root.path()).unwrap();
+    let lock = disk.lock().unwrap().unwrap();
+    // What a child has between fork and exec.
+    let shared = lock.0.try_clone().unwrap();
+    assert!(disk.lock().unwrap().is_none());
+    drop(lock);
+    assert!(disk.lock().unwrap().is_some());
+    drop(shared);
+}
+
+#[tokio::test]
 async fn a_machine_that_dies_loses_nothing_that_was_told_to_be_durable() {
     let root = tempfile::tempdir().unwrap();
     let (log, closer) = open(root.path());
