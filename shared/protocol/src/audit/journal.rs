@@ -5,14 +5,15 @@
 //! what happened.
 //!
 //! ```text
-//! segment  magic (24) | first entry's index (8) | root before it (32) | seal (32) | rounds
+//! segment  magic (24) | first entry's index (8) | root before it (32) | seal (32) | rounds | zeros, any number
 //! round    complement of the length (4) | length (4) | size of a checkpoint that has come out, or 0 (8) | seal (32)
 //!          | entries, so many bytes | line feed (1)
 //! entry    its length (2) | itself, as in a bundle of C2SP tlog-tiles
 //! ```
 //!
 //! Integers are big-endian. A round's seal is SHA-256 over the seal before it, the leaf hash of each entry, which the tree needs
-//! as well, and the round's first 16 bytes.
+//! as well, and the round's first 16 bytes. The zeros are written ahead, so that a round goes where the file has room already: it
+//! is durable without a change to the file's length, which is a second place on the disk to write.
 //!
 //! A round that was cut short, because a machine died while it was written, was acknowledged to nobody. It is told from one that
 //! was damaged by what a disk does: a sector is written whole or not at all, and one that was not is zeros or beyond the end.
@@ -175,10 +176,10 @@ impl<'bytes> Reader<'bytes> {
         }
     }
 
-    /// The next round; `None` at the end.
+    /// The next round; `None` at the end, where there is nothing or nothing but zeros.
     pub fn next_round(&mut self) -> Result<Option<Round<'bytes>>, JournalError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        if rest.is_empty() {
+        if rest.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
         let Some((head, after)) = rest.split_first_chunk::<HEAD_BYTES>() else {
@@ -342,14 +343,41 @@ mod tests {
                         torn[from.max(before)..to.min(bytes.len())].fill(0);
                     }
                     torn.resize(torn.len() + zeros_behind, 0);
-                    assert_eq!(
-                        read(&torn),
-                        Err(JournalError::Torn(before)),
-                        "{shift} {unwritten:b} {zeros_behind}"
-                    );
+                    let nothing_written = torn[before..].iter().all(|byte| *byte == 0);
+                    let expected = if nothing_written {
+                        read(&bytes[..before])
+                    } else {
+                        Err(JournalError::Torn(before))
+                    };
+                    assert_eq!(read(&torn), expected, "{shift} {unwritten:b} {zeros_behind}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn zeros_behind_the_last_round_are_its_end_and_a_round_is_written_over_them() {
+        let (mut bytes, _) = segment();
+        let (records, end) = (read(&bytes).unwrap(), bytes.len());
+        for zeros in [1, HEAD_BYTES - 1, HEAD_BYTES, 10_000] {
+            bytes.truncate(end);
+            bytes.resize(end + zeros, 0);
+            assert_eq!(read(&bytes).as_ref(), Ok(&records), "{zeros}");
+            let (_, mut reader) = Reader::open(&bytes).unwrap();
+            while reader.next_round().unwrap().is_some() {}
+            assert_eq!(reader.position(), end);
+        }
+        for at in end..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] = 1;
+            assert!(read(&changed).is_err(), "byte {at} behind the end");
+        }
+        let (_, mut reader) = Reader::open(&bytes).unwrap();
+        while reader.next_round().unwrap().is_some() {}
+        let (mut round, mut writer) = (Vec::new(), reader.into_writer());
+        write(&mut writer, None, &["five"], &mut round);
+        bytes[end..end + round.len()].copy_from_slice(&round);
+        assert_eq!(read(&bytes).unwrap().last().unwrap(), "fiv");
     }
 
     #[test]

@@ -209,7 +209,7 @@ fn look<T>(disk: &Disk, look: impl Fn() -> Result<T, Unverified>) -> Result<T, U
         let before = stamp();
         found = look();
         looks += 1;
-        if found.is_ok() || looks >= LOOKS || stamp() == before && looks >= 2 {
+        if found.is_ok() || looks >= LOOKS || stamp() == before && looks >= 3 {
             return found;
         }
         std::thread::sleep(LOOK_EVERY);

@@ -99,15 +99,15 @@ impl Disk {
         self.path(&format!("{name}{NEW}"))
     }
 
-    /// Starts a file that is written on from its end.
+    /// Starts a file that is written on.
     pub(super) fn start(&self, name: &str, bytes: &[u8]) -> io::Result<File> {
         self.write(&[(name.to_owned(), bytes)])?;
-        self.append_to(name)
+        self.open(name)
     }
 
-    /// A file to write on from its end.
-    pub(super) fn append_to(&self, name: &str) -> io::Result<File> {
-        self.options().append(true).open(self.path(name))
+    /// A file to write on.
+    pub(super) fn open(&self, name: &str) -> io::Result<File> {
+        self.options().write(true).open(self.path(name))
     }
 
     /// Removes a file that is not needed any more.

@@ -69,7 +69,7 @@ pub(super) fn recover(disk: &Disk, key: &NoteVerifier) -> Result<Recovered, Reco
                 cut,
                 "the journal's last round was not written to its end: cut it off; nobody was told that it is durable"
             );
-            let file = disk.append_to(&segment.path).map_err(io)?;
+            let file = disk.open(&segment.path).map_err(io)?;
             file.set_len(length).and_then(|()| file.sync_all()).map_err(io)?;
         }
         recovered.older.push((segment.first, segment.end()));

@@ -4,7 +4,8 @@
 //! nothing is acknowledged until the journal has been cut back to what is known to be durable and has room again.
 
 use std::fs::File as DiskFile;
-use std::io::{self, Write as _};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,10 @@ const ROUND_MAX: usize = 1_024;
 
 /// A segment that is longer is followed by another, so that what is published can be given up.
 const SEGMENT_BYTES: u64 = 8 << 20;
+
+/// Zeros that are written ahead in a segment, some ten rounds of a busy log. A round over them changes no length and takes no
+/// new room: the disk writes it in one place, and cannot be full in between.
+const AHEAD_BYTES: usize = 256 << 10;
 
 /// Full files that wait for the publisher. Beyond it, appends wait as well: 16 MiB are some 30,000 entries.
 const FILES_WAITING: usize = 128;
@@ -76,6 +81,8 @@ struct Segment {
     file: DiskFile,
     /// Bytes of it that are durable; nothing after them counts.
     length: u64,
+    /// The bytes up to here are there, and zeros after `length`.
+    ahead: u64,
     seals: journal::Writer,
 }
 
@@ -103,7 +110,7 @@ impl Writer {
         let Recovered { growing, published, full, older, last } = recovered;
         let segment = match last {
             Some((first, length, seals)) => {
-                Segment { first, file: disk.append_to(&journal::path(first))?, length, seals }
+                Segment { first, file: disk.open(&journal::path(first))?, length, ahead: length, seals }
             }
             None => Segment::start(&disk, &growing)?,
         };
@@ -211,7 +218,7 @@ impl Writer {
         self.bytes.clear();
         let mut seals = self.segment.seals.clone();
         seals.round(self.mark, entries().zip(&self.leaves), &mut self.bytes);
-        self.segment.write(&self.bytes, seals)?;
+        self.segment.write(&mut self.bytes, seals)?;
         self.mark = None;
         self.metrics.audit_rounds.inc();
         Ok(())
@@ -313,6 +320,7 @@ impl Writer {
         {
             tracing::warn!(%error, "say in the audit log's journal that its last checkpoint is out");
         }
+        self.segment.end();
     }
 }
 
@@ -333,25 +341,39 @@ impl Segment {
         let first = growing.size();
         let (head, seals) = Header { first, root: growing.root() }.encode();
         let file = disk.start(&journal::path(first), &head)?;
-        Ok(Self { first, file, length: head.len() as u64, seals })
+        let length = head.len() as u64;
+        Ok(Self { first, file, length, ahead: length, seals })
     }
 
-    fn write(&mut self, bytes: &[u8], seals: journal::Writer) -> io::Result<()> {
-        if let Err(error) = self.file.write_all(bytes).and_then(|()| self.file.sync_data()) {
+    /// Writes a round, with zeros behind it if it comes to where there are none.
+    fn write(&mut self, bytes: &mut Vec<u8>, seals: journal::Writer) -> io::Result<()> {
+        let length = self.length + bytes.len() as u64;
+        if length > self.ahead {
+            bytes.resize(bytes.len() + AHEAD_BYTES, 0);
+        }
+        if let Err(error) = self.file.write_all_at(bytes, self.length).and_then(|()| self.file.sync_data()) {
             // Nobody is told of it, so it is not to be there; if this fails too, `cut_back` comes before the next round.
-            let _later = self.file.set_len(self.length);
+            self.end();
             return Err(error);
         }
-        self.length += bytes.len() as u64;
+        self.ahead = self.ahead.max(self.length + bytes.len() as u64);
+        self.length = length;
         self.seals = seals;
         Ok(())
+    }
+
+    /// Takes away what lies behind the last round. Where that cannot be, whoever reads the segment does it.
+    fn end(&mut self) {
+        self.ahead = self.length;
+        let _later = self.file.set_len(self.length);
     }
 
     /// Back to what is known to be durable, with room to go on. Opened again: after a failed fsync the old handle would
     /// not tell of what it lost.
     fn cut_back(&mut self, disk: &Disk) -> io::Result<()> {
-        let file = disk.append_to(&journal::path(self.first))?;
+        let file = disk.open(&journal::path(self.first))?;
         file.set_len(self.length)?;
+        self.ahead = self.length;
         match fallocate(&file, FallocateFlags::KEEP_SIZE, self.length, ROOM) {
             // A file system that cannot promise room: the next round finds out.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
