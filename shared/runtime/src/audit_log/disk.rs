@@ -1,4 +1,4 @@
-//! The folder on a disk: files that appear whole or not at all, and the lock that keeps a second writer out.
+//! The folder on a disk: files that are durable together, and appear whole where somebody looks for them already, and the lock that keeps a second writer out.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bridge_protocol::audit::finding::NotRead;
 use bridge_protocol::audit::folder::Folder;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Advice, FlockOperation, fadvise, flock};
 use rustix::io::Errno;
 
 /// Files are for the agent's user, and for its group to read.
@@ -19,7 +19,7 @@ const DIR_MODE: u32 = 0o750;
 const LOCK: &str = "lock";
 
 /// What a file is called until it is whole.
-const NEW: &str = ".new";
+const UNFINISHED: &str = ".new";
 
 /// An audit log's folder.
 #[derive(Debug, Clone)]
@@ -65,17 +65,27 @@ impl Disk {
         self.root.join(path)
     }
 
-    /// Writes files, then makes them durable together: each is there whole or not at all.
-    pub(super) fn write(&self, files: &[(String, &[u8])]) -> io::Result<()> {
-        let written = self.write_new(files);
+    /// Writes files and makes them durable together. Those that are `new` are looked for by nobody before the `others` are there,
+    /// and nobody did so far; each of the others is there whole or not at all.
+    pub(super) fn write(&self, new: &[(String, &[u8])], others: &[(String, &[u8])]) -> io::Result<()> {
+        let files = new.iter().map(|(name, bytes)| (name.clone(), *bytes));
+        let unfinished = others.iter().map(|(name, bytes)| (format!("{name}{UNFINISHED}"), *bytes));
+        let files: Vec<(String, &[u8])> = files.chain(unfinished).collect();
+        let written = self.write_all(&files).and_then(|folders| {
+            others.iter().try_for_each(|(name, _)| {
+                fs::rename(self.path(&format!("{name}{UNFINISHED}")), self.path(name))
+            })?;
+            folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())
+        });
         if written.is_err() {
             // Half a file on a full disk is in everybody's way.
-            files.iter().for_each(|(name, _)| drop(fs::remove_file(self.new_path(name))));
+            files.iter().for_each(|(name, _)| drop(fs::remove_file(self.path(name))));
         }
         written
     }
 
-    fn write_new(&self, files: &[(String, &[u8])]) -> io::Result<()> {
+    /// Writes files and makes them durable, but for their names, which are in these folders.
+    fn write_all(&self, files: &[(String, &[u8])]) -> io::Result<BTreeSet<PathBuf>> {
         let mut folders = BTreeSet::new();
         let mut written = Vec::with_capacity(files.len());
         for (name, bytes) in files {
@@ -85,23 +95,21 @@ impl Disk {
                 let inside = folder.ancestors().take_while(|folder| folder.starts_with(&self.root));
                 folders.extend(inside.map(Path::to_owned));
             }
-            let new = self.new_path(name);
-            let mut file = self.options().write(true).create(true).truncate(true).open(&new)?;
+            let mut file = self.options().write(true).create(true).truncate(true).open(&path)?;
             file.write_all(bytes)?;
-            written.push((file, new, path));
+            written.push(file);
         }
-        written.iter().try_for_each(|(file, ..)| file.sync_all())?;
-        written.iter().try_for_each(|(_, new, path)| fs::rename(new, path))?;
-        folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())
-    }
-
-    fn new_path(&self, name: &str) -> PathBuf {
-        self.path(&format!("{name}{NEW}"))
+        // The disk has them all to write before anybody waits for the first.
+        written.iter().for_each(write_out);
+        written.iter().try_for_each(File::sync_all)?;
+        // Nobody reads them soon: the memory is better used for what is read.
+        written.iter().for_each(write_out);
+        Ok(folders)
     }
 
     /// Starts a file that is written on.
     pub(super) fn start(&self, name: &str, bytes: &[u8]) -> io::Result<File> {
-        self.write(&[(name.to_owned(), bytes)])?;
+        self.write(&[], &[(name.to_owned(), bytes)])?;
         self.open(name)
     }
 
@@ -143,7 +151,7 @@ impl Disk {
             if entry.file_type()?.is_dir() {
                 self.list_into(&entry.path(), found)?;
             } else if let Ok(path) = entry.path().strip_prefix(&self.root)
-                && let Some(path) = path.to_str().filter(|path| *path != LOCK && !path.ends_with(NEW))
+                && let Some(path) = path.to_str().filter(|path| *path != LOCK && !path.ends_with(UNFINISHED))
             {
                 found.push(path.to_owned());
             }
@@ -168,6 +176,11 @@ impl Folder for Disk {
             Err(error) => Err(NotRead(format!("{}: {error}", self.path(path).display()))),
         }
     }
+}
+
+/// Has the system write what of a file is in memory alone, and forget what is on the disk. A wish, so there is no error.
+fn write_out(file: &File) {
+    let _wish = fadvise(file, 0, None, Advice::DontNeed);
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {

@@ -54,10 +54,13 @@ fn run(disk: &Disk, publications: &Receiver<Publication>, done: &mpsc::Sender<Pu
 
 /// First everything that the checkpoint covers, then the checkpoint: the folder verifies at every moment.
 fn publish(disk: &Disk, publication: &Publication) -> io::Result<()> {
-    let files = publication.full.iter().chain(&publication.edge);
-    let files: Vec<(String, &[u8])> = files.map(|(tile, bytes)| (tile.to_string(), &bytes[..])).collect();
-    disk.write(&files)?;
-    disk.write(&[(CHECKPOINT.to_owned(), publication.checkpoint.as_bytes())])?;
+    // What is full is under no checkpoint yet; of the edge the highest level may be as the last checkpoint has it.
+    disk.write(&named(&publication.full), &named(&publication.edge))?;
+    disk.write(&[], &[(CHECKPOINT.to_owned(), publication.checkpoint.as_bytes())])?;
     // What was partial is now the beginning of what is full.
     publication.full.iter().try_for_each(|(tile, _)| disk.remove_folder(&format!("{tile}.p")))
+}
+
+fn named(files: &[File]) -> Vec<(String, &[u8])> {
+    files.iter().map(|(tile, bytes)| (tile.to_string(), &bytes[..])).collect()
 }
