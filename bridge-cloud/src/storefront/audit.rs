@@ -59,15 +59,16 @@ pub(super) async fn sent(
         Some(payment) => Event::PaymentSent(carried.about(payment)),
         None => Event::OrderSent(carried),
     };
-    log.append(&Entry::new(clock::now(), event)).await?;
+    let durable = log.append(&Entry::new(clock::now(), event));
+    durable.await?;
     Ok(LoggedWrite(kind))
 }
 
 /// Logs what a write was answered. If that cannot be, its outcome is not told: nobody knows it yet, and it can be asked
 /// about; that this is so is logged as soon as it can be.
 pub(super) async fn answered(log: &Gathering, header: &Header, heard: Heard) -> LoggedAnswer {
-    let logged = log.append(&Entry::new(clock::now(), Event::OrderAnswered(ended(header, &heard)))).await;
-    if let Err(error) = logged {
+    let durable = log.append(&Entry::new(clock::now(), Event::OrderAnswered(ended(header, &heard))));
+    if let Err(error) = durable.await {
         tracing::warn!(order = %header.order, %error, "log an answer: the caller is told that its outcome is unknown");
         let unknown = Heard::Other(Ok(Answer::Unknown));
         log.record(Event::OrderAnswered(ended(header, &unknown)));
@@ -113,8 +114,8 @@ pub(super) async fn payment_answered(
     payment: PaymentId,
     answer: Result<Answer, Rejected>,
 ) -> Result<Answer, Rejected> {
-    let logged = log.append(&Entry::new(clock::now(), payment_ended(header, payment, &answer))).await;
-    if let Err(error) = logged {
+    let durable = log.append(&Entry::new(clock::now(), payment_ended(header, payment, &answer)));
+    if let Err(error) = durable.await {
         tracing::warn!(%payment, %error, "log an answer: the caller is told that its outcome is unknown");
         let unknown = Ok(Answer::Unknown);
         log.record(payment_ended(header, payment, &unknown));

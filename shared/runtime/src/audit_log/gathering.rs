@@ -14,6 +14,9 @@ use super::{AuditError, AuditLog, Logged, WITHOUT_AUDIT};
 /// Where a task waits for its entry.
 type Caller = oneshot::Sender<Result<(), AuditError>>;
 
+/// What it waits for.
+type Durable = oneshot::Receiver<Result<(), AuditError>>;
+
 /// A thread's way to the log.
 #[derive(Clone)]
 pub struct Gathering {
@@ -40,16 +43,16 @@ impl Gathering {
         Self { log, gathered: Arc::default() }
     }
 
-    /// Makes an entry durable.
-    pub async fn append(&self, entry: &Entry) -> Result<(), AuditError> {
-        if WITHOUT_AUDIT {
-            return Ok(());
+    /// Makes an entry durable. It has its place in the log when this returns, and is durable when that is waited for: so whoever
+    /// waits need not keep the entry.
+    pub fn append(&self, entry: &Entry) -> impl Future<Output = Result<(), AuditError>> + Send + use<> {
+        let gathered = if WITHOUT_AUDIT { Ok(None) } else { self.gather(entry).map(Some) };
+        async move {
+            match gathered? {
+                Some(durable) => durable.await.unwrap_or(Err(AuditError::Closed)),
+                None => Ok(()),
+            }
         }
-        let (durable, waits) = oneshot::channel();
-        if self.gather(entry, durable)? {
-            tokio::spawn(self.clone().rounds());
-        }
-        waits.await.unwrap_or(Err(AuditError::Closed))
     }
 
     /// As [`AuditLog::record`].
@@ -57,12 +60,16 @@ impl Gathering {
         self.log.record(event);
     }
 
-    /// Whether nobody takes what gathers, so that this caller is to see to it.
-    fn gather(&self, entry: &Entry, durable: Caller) -> Result<bool, AuditError> {
-        let mut gathered = self.lock();
+    /// Adds an entry to what gathers, and sees to it that somebody takes it; where it is told that it is durable.
+    fn gather(&self, entry: &Entry) -> Result<Durable, AuditError> {
+        let (caller, durable) = oneshot::channel();
+        let gathered = &mut *self.lock();
         gathered.lines.push(entry)?;
-        gathered.callers.push(durable);
-        Ok(!std::mem::replace(&mut gathered.taken_care_of, true))
+        gathered.callers.push(caller);
+        if !std::mem::replace(&mut gathered.taken_care_of, true) {
+            tokio::spawn(self.clone().rounds());
+        }
+        Ok(durable)
     }
 
     /// Takes whatever has gathered, round by round, until there is nothing.
