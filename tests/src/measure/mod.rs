@@ -98,7 +98,7 @@ async fn measure(options: &Options) -> Result<Report> {
                 start.await.context("measure start")?
             }
             Bench::Orders => {
-                let with_and_without = orders::measure(dir.path(), quick(3, 7), quick(8_000, 20_000));
+                let with_and_without = orders::measure(dir.path(), quick(3, 25), quick(8_000, 20_000));
                 with_and_without.await.context("measure orders")?
             }
             Bench::All => Vec::new(),
