@@ -498,6 +498,30 @@ async fn an_operator_ends_a_doubt_that_the_gateway_does_not_end() -> Result<()> 
     ensure!(shown.contains(&order), "{shown}");
     let committed = at.audited("payment-committed").await?;
     ensure!(committed == ["unknown", "not_paid", "not_paid"], "{committed:?}");
+
+    // So does a refund in doubt, and the log has who said it.
+    let order = at.order().await?;
+    let paid = place(&at.pay(&order, "p2").await?)?;
+    at.sandbox.next([Mischief::HangAfter]);
+    ensure!(at.refund(&paid, "r", 1_000).await?.status == 202);
+    let listed = at.site.idc_command(&["payments", "list", "--unknown", "--json"]).await?;
+    let listed: Value = serde_json::from_str(&listed)?;
+    let text = |value: &Value| Ok::<_, anyhow::Error>(value.as_str().context("no id")?.to_owned());
+    let (id, refund) =
+        (text(&listed["payments"][0]["payment"])?, text(&listed["payments"][0]["refunds"][0]["refund"])?);
+    let resolve = ["payments", "resolve", &id, "--as", "paid", "--reason", "TICKET_4712", "--refund"];
+    let strange = at.site.idc_command(&[&resolve[..], &[&order]].concat()).await;
+    ensure!(strange.is_err_and(|error| format!("{error:#}").contains("no such refund")));
+    let resolved = at.site.idc_command(&[&resolve[..], &[&refund]].concat()).await?;
+    ensure!(resolved.contains("done  TICKET_4712") && resolved.contains("partially_refunded"), "{resolved}");
+    let listed = at.site.idc_command(&["payments", "list", "--unknown", "--json"]).await?;
+    ensure!(listed.trim() == r#"{"payments":[]}"#, "{listed}");
+    ensure!(at.audited("payment-resolved").await? == ["not_paid", "done"]);
+    let said = at.site.idc_command(&["audit", "tail", "--json", "--kind", "payment-resolved"]).await?;
+    let said: Value = serde_json::from_str(said.lines().last().context("nothing was logged")?)?;
+    let facts = &said["entry"]["facts"];
+    ensure!(facts["refund"] == *refund && facts["reason"] == "TICKET_4712", "{said}");
+    ensure!(facts["who"].as_str().is_some_and(|who| !who.is_empty()), "{said}");
     at.agree().await
 }
 

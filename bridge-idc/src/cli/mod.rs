@@ -250,6 +250,12 @@ fn keys(config: &Path, command: Keys) -> Outcome {
     Ok(())
 }
 
+/// The account on this host that gives the command, as far as its environment says.
+fn operator() -> Word {
+    let who = ["SUDO_USER", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
+    who.map_or_else(|| Word::of("unknown"), |who| Word::of(&who))
+}
+
 async fn show_personal(config: &IdcConfig, order: &str, purpose: &str) -> Outcome {
     let order: OrderId = order.parse().map_err(cli::usage)?;
     if purpose.trim().is_empty() {
@@ -261,10 +267,9 @@ async fn show_personal(config: &IdcConfig, order: &str, purpose: &str) -> Outcom
     let ledger = serve::open_ledger(&config.ledger).await?;
     let found = ledger.personal(order).await?;
     let (_brand, at_rest) = found.ok_or_else(|| cli::failed("no personal data is held for this order"))?;
-    let who = ["SUDO_USER", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
-    let who = who.unwrap_or_else(|| "unknown".to_owned());
-    ledger.record_personal_access(order, purpose, &who, clock::now()).await?;
-    let shown = Shown { order, purpose: code, who: Word::of(&who) };
+    let who = operator();
+    ledger.record_personal_access(order, purpose, who.as_str(), clock::now()).await?;
+    let shown = Shown { order, purpose: code, who };
     let entry = Entry::new(clock::now(), Event::PersonalShown(shown));
     audit_log::append_beside(&config.audit, &entry).await?;
     let personal = vault::decrypt(order, &at_rest, &keys)?;

@@ -2,14 +2,15 @@
 
 use std::io::{self, Write as _};
 
-use bridge_protocol::domain::{PaymentId, PaymentState, ReasonCode};
+use bridge_protocol::domain::{PaymentId, PaymentState, ReasonCode, RefundId};
 use bridge_runtime::cli::{self, Outcome};
 use bridge_runtime::clock;
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::config::IdcConfig;
-use crate::payment::audit::Witness;
+use crate::ledger::payments::Verdict;
+use crate::payment::audit::{Operator, Witness};
 use crate::payment::{Payment, Refund};
 use crate::serve;
 
@@ -17,7 +18,7 @@ use crate::serve;
 pub(super) enum Command {
     /// List the newest payments.
     List {
-        /// Those alone of which nobody can tell whether money moved.
+        /// Those alone of which, or of a refund of which, nobody can tell whether money moved.
         #[arg(long)]
         unknown: bool,
         /// How many.
@@ -35,15 +36,21 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// End the doubt about a payment by what the gateway's people or its console say.
+    /// End the doubt about a payment or a refund by what the gateway's people or its console say.
     #[command(
-        after_help = "Only a payment whose state is unknown can be resolved. Say `paid` only if the gateway's console shows \
-                      the charge:\na paid order that was cancelled meanwhile is then refunded by itself.\n\n\
-                      Example:\n  bridge-idc payments resolve 0193e4a2-0000-7000-8000-000000000001 --as not-paid --reason TICKET_4711"
+        after_help = "Only what is unknown can be resolved. Say `paid` only if the gateway's console shows the charge:\n\
+                      a paid order that was cancelled meanwhile is then refunded by itself. Of a refund, `paid` says that\n\
+                      the money went back. Who says so, why, and of what is in the audit log before it is in the ledger.\n\n\
+                      Examples:\n  bridge-idc payments resolve 0193e4a2-0000-7000-8000-000000000001 --as not-paid --reason TICKET_4711\n  \
+                      bridge-idc payments resolve 0193e4a2-0000-7000-8000-000000000001 --refund 0193e4a2-0000-7000-8000-000000000002 \\\n    \
+                      --as paid --reason TICKET_4712"
     )]
     Resolve {
         /// The payment's id.
         payment: String,
+        /// The id of a refund of it, if that is in doubt: `payments show` has it.
+        #[arg(long)]
+        refund: Option<String>,
         /// Whether money moved.
         #[arg(long = "as", value_name = "STATE")]
         resolution: Resolution,
@@ -76,28 +83,34 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
             }
         }
         Command::Show { payment, json } => {
-            let id = parse(&payment)?;
+            let id: PaymentId = payment.parse().map_err(cli::usage)?;
             let found = serve::open_ledger(&config.ledger).await?.payment(id).await?;
             let payment = found.ok_or_else(|| cli::failed("there is no such payment"))?;
             show(&payment, json)?;
         }
-        Command::Resolve { payment, resolution, reason, json } => {
-            let id = parse(&payment)?;
+        Command::Resolve { payment, refund, resolution, reason, json } => {
+            let id: PaymentId = payment.parse().map_err(cli::usage)?;
+            let refund = refund.map(|refund| refund.parse()).transpose().map_err(cli::usage)?;
             let reason = ReasonCode::new(&reason).ok_or_else(|| {
                 cli::usage("--reason must be a code of 1 to 64 capital letters, digits and underscores")
             })?;
             let ledger = serve::open_ledger(&config.ledger).await?;
             let found = ledger.payment(id).await?.ok_or_else(|| cli::failed("there is no such payment"))?;
-            if found.state != PaymentState::Unknown {
-                let state = found.state.code();
+            let state = state_of(&found, refund)?;
+            if state != PaymentState::Unknown.code() {
                 return Err(cli::failed(format!(
                     "its state is {state}: only what is unknown can be resolved"
                 )));
             }
-            let (order, paid) = (found.charge.order, resolution == Resolution::Paid);
-            let resolved = ledger
-                .resolve_payment(order, id, paid, &reason, clock::now(), Witness::Beside(&config.audit))
-                .await?;
+            let operator = Operator { audit: &config.audit, who: super::operator(), reason: &reason, refund };
+            let (order, witness) = (found.charge.order, Witness::Operator(&operator));
+            let verdict = Verdict { moved: resolution == Resolution::Paid, reason: &reason };
+            let resolved = match refund {
+                Some(refund) => {
+                    ledger.resolve_refund(order, id, refund, verdict, clock::now(), witness).await?
+                }
+                None => ledger.resolve_payment(order, id, verdict, clock::now(), witness).await?,
+            };
             let payment = resolved.ok_or_else(|| cli::failed("it is no longer unknown: look at it again"))?;
             show(&payment, json)?;
         }
@@ -105,8 +118,14 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
     Ok(())
 }
 
-fn parse(payment: &str) -> Result<PaymentId, cli::Failure> {
-    payment.parse().map_err(cli::usage)
+/// How a payment stands, or a refund of it.
+fn state_of(payment: &Payment, refund: Option<RefundId>) -> Result<&'static str, cli::Failure> {
+    let Some(refund) = refund else { return Ok(payment.state.code()) };
+    let found = payment.refunds.iter().find(|known| known.refund == refund);
+    let found = found.ok_or_else(|| {
+        cli::failed("the payment has no such refund: `bridge-idc payments show` lists those that it has")
+    })?;
+    Ok(found.state.code())
 }
 
 fn table(payments: &[Payment]) -> io::Result<()> {
@@ -128,6 +147,8 @@ fn table(payments: &[Payment]) -> io::Result<()> {
             payment.created_at.to_string(),
             payment.code.as_ref().map_or("", ReasonCode::as_str),
         )?;
+        let in_doubt = |refund: &&Refund| refund.state.is_open();
+        payment.refunds.iter().filter(in_doubt).try_for_each(|of| refund(&mut out, payment, of))?;
     }
     Ok(())
 }
@@ -148,12 +169,16 @@ fn show(payment: &Payment, json: bool) -> Outcome {
     if let Some(code) = &payment.code {
         writeln!(out, "code       {code}")?;
     }
-    for refund in &payment.refunds {
-        let by_itself = if refund.automatic { ", by itself" } else { "" };
-        let (id, amount, state) = (refund.refund, refund.amount, refund.state.code());
-        writeln!(out, "refund     {id}  {amount} {currency}  {state}{by_itself}")?;
-    }
+    payment.refunds.iter().try_for_each(|of| refund(&mut out, payment, of))?;
     Ok(())
+}
+
+fn refund(out: &mut impl io::Write, payment: &Payment, refund: &Refund) -> io::Result<()> {
+    let by_itself = if refund.automatic { ", by itself" } else { "" };
+    let code = refund.code.as_ref().map(|code| format!("  {code}")).unwrap_or_default();
+    let (id, amount, state) = (refund.refund, refund.amount, refund.state.code());
+    let currency = payment.charge.amount.currency();
+    writeln!(out, "refund     {id}  {amount} {currency}  {state}{by_itself}{code}")
 }
 
 fn object(payment: &Payment) -> Value {

@@ -1,8 +1,8 @@
 //! What the audit log has of a payment before the gateway is asked, of how it ended before the cloud hears it, and of what is
 //! concluded later before the ledger has it (promise P8).
 
-use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event};
-use bridge_protocol::domain::PaymentId;
+use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event, Resolved, Word};
+use bridge_protocol::domain::{PaymentId, ReasonCode, RefundId};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::Refusal;
 use bridge_runtime::audit_log::{self, AuditLog, DoorError};
@@ -19,8 +19,20 @@ pub enum Witness<'log> {
     Asker,
     /// Nobody waits for it: this log, before it is committed.
     Log(&'log AuditLog),
-    /// As that, for a command: the log that the agent has, or would have if it ran.
-    Beside(&'log AuditConfig),
+    /// An operator's command: the log that the agent has, or would have if it ran, before it is committed.
+    Operator(&'log Operator<'log>),
+}
+
+/// Who ends a doubt by hand.
+pub struct Operator<'log> {
+    /// Where the log is.
+    pub audit: &'log AuditConfig,
+    /// The account on the host.
+    pub who: Word,
+    /// Why it is known what became of it.
+    pub reason: &'log ReasonCode,
+    /// The refund, if that is in doubt and not the payment.
+    pub refund: Option<RefundId>,
 }
 
 /// What a request is about.
@@ -67,8 +79,25 @@ impl Witness<'_> {
         match self {
             Self::Asker => Ok(()),
             Self::Log(log) => Ok(log.append(&[entry]).await.map(drop)?),
-            Self::Beside(config) => audit_log::append_beside(config, &entry).await,
+            Self::Operator(operator) => {
+                let said = Entry::new(clock::now(), operator.says(header, payment, outcome));
+                audit_log::append_beside(operator.audit, &said).await?;
+                audit_log::append_beside(operator.audit, &entry).await
+            }
         }
+    }
+}
+
+impl Operator<'_> {
+    fn says(&self, header: &Header, payment: PaymentId, outcome: &str) -> Event {
+        Event::PaymentResolved(Resolved {
+            order: header.order,
+            outcome: Word::of(outcome),
+            payment: Word::of(&payment.to_string()),
+            reason: Word::of(self.reason.as_str()),
+            refund: self.refund.map(|refund| Word::of(&refund.to_string())),
+            who: self.who.clone(),
+        })
     }
 }
 

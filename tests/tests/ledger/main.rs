@@ -77,5 +77,6 @@ on_both_databases! {
     what_is_due_is_taken_by_one_agent_alone
     a_hint_makes_a_doubt_due_at_once_and_nothing_else
     an_operator_s_word_ends_a_doubt_and_nothing_else
+    an_operator_s_word_ends_a_doubt_about_a_refund_and_nothing_else
     what_contradicts_the_ledger_changes_nothing
 }

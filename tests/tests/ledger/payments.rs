@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{Begun, Doubt, Sums, Told};
+use bridge_idc::ledger::payments::{Begun, Doubt, Sums, Told, Verdict};
 use bridge_idc::payment::audit::Witness;
 use bridge_idc::payment::{PayAsked, Payment, RefundAsked};
 use bridge_protocol::domain::{
@@ -367,8 +367,10 @@ pub(crate) async fn an_operator_s_word_ends_a_doubt_and_nothing_else(database: &
     let (payment, reason) =
         (begun(ledger, &pay(&shop, "a", order)).await, ReasonCode::new("TICKET_4711").unwrap());
     let id = payment.charge.payment;
-    let resolve =
-        async |paid| ledger.resolve_payment(order, id, paid, &reason, now(), Witness::Asker).await.unwrap();
+    let resolve = async |moved| {
+        let verdict = Verdict { moved, reason: &reason };
+        ledger.resolve_payment(order, id, verdict, now(), Witness::Asker).await.unwrap()
+    };
     assert_eq!(resolve(true).await, None, "it is being asked about");
     told(ledger, &payment, Told::Nothing { ask_at: later(1) }).await;
     cancel(ledger, &shop, order).await;
@@ -377,6 +379,36 @@ pub(crate) async fn an_operator_s_word_ends_a_doubt_and_nothing_else(database: &
     assert!(resolved.refunds[0].automatic && resolved.left() == 0, "its order was cancelled meanwhile");
     assert_eq!(resolve(false).await, None, "it is known now");
     assert_eq!(read(ledger, &payment).await, resolved);
+}
+
+pub(crate) async fn an_operator_s_word_ends_a_doubt_about_a_refund_and_nothing_else(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = paid(ledger, &shop, "a", order).await;
+    let (id, reason) = (payment.charge.payment, ReasonCode::new("TICKET_4711").unwrap());
+    let resolve = async |refund, moved| {
+        let verdict = Verdict { moved, reason: &reason };
+        ledger.resolve_refund(order, id, refund, verdict, now(), Witness::Asker).await.unwrap()
+    };
+    let of = |payment: &Payment, refund| {
+        let found = payment.refunds.iter().find(|known| known.refund == refund).cloned().unwrap();
+        (found.state, found.code)
+    };
+    for (key, moved) in [("r1", false), ("r2", true)] {
+        let (payment, refund) = begin_refund(ledger, &refund(&shop, key, &payment, 1)).await.unwrap();
+        assert_eq!(resolve(refund, true).await, None, "it is being asked for");
+        refund_told(ledger, &payment, refund, Told::Nothing { ask_at: later(1) }).await;
+        let listed = ledger.payments(true, 10).await.unwrap();
+        assert_eq!(listed, [read(ledger, &payment).await], "a refund in doubt is found by its payment");
+        let resolved = resolve(refund, moved).await.unwrap();
+        let state = if moved { RefundState::Done } else { RefundState::Refused };
+        assert_eq!(of(&resolved, refund), (state, Some(reason.clone())));
+        assert_eq!(resolved.refunded, if moved { 1 } else { 0 });
+        assert_eq!(resolve(refund, !moved).await, None, "it is known now");
+        assert_eq!(read(ledger, &payment).await, resolved);
+        assert_eq!(ledger.payments(true, 10).await.unwrap(), []);
+    }
+    assert_eq!(read(ledger, &payment).await.state, PaymentState::PartiallyRefunded);
 }
 
 pub(crate) async fn what_contradicts_the_ledger_changes_nothing(database: &Database) {

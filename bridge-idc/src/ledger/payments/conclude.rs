@@ -14,8 +14,8 @@ use uuid::Uuid;
 use super::begin::{NewRefund, add_refund};
 use super::rows::{lock_order, payment};
 use super::{Ledger, LedgerError, NotDone, Tx, common, in_transaction, on_connection};
-use crate::payment::Payment;
 use crate::payment::audit::Witness;
+use crate::payment::{Payment, Refund};
 
 /// Why money goes back that nobody asked for.
 const CANCELLED: &str = "the order was cancelled";
@@ -32,6 +32,15 @@ pub enum Told {
         /// When.
         ask_at: UnixMicros,
     },
+}
+
+/// What an operator says of money that nobody could tell about.
+#[derive(Debug, Clone, Copy)]
+pub struct Verdict<'reason> {
+    /// Whether it moved.
+    pub moved: bool,
+    /// Why that is known.
+    pub reason: &'reason ReasonCode,
 }
 
 impl Ledger {
@@ -52,12 +61,24 @@ impl Ledger {
         &self,
         order: OrderId,
         id: PaymentId,
-        paid: bool,
-        reason: &ReasonCode,
+        verdict: Verdict<'_>,
         at: UnixMicros,
         witness: Witness<'_>,
     ) -> Result<Option<Payment>, NotDone> {
-        in_transaction!(self, writing tx => resolve_payment(&mut tx, order, id, paid, reason, at, witness).await)
+        in_transaction!(self, writing tx => resolve_payment(&mut tx, order, id, verdict, at, witness).await)
+    }
+
+    /// As [`Self::resolve_payment`], about a refund: whether the money went back.
+    pub async fn resolve_refund(
+        &self,
+        order: OrderId,
+        id: PaymentId,
+        refund: RefundId,
+        verdict: Verdict<'_>,
+        at: UnixMicros,
+        witness: Witness<'_>,
+    ) -> Result<Option<Payment>, NotDone> {
+        in_transaction!(self, writing tx => resolve_refund(&mut tx, order, id, refund, verdict, at, witness).await)
     }
 
     /// Writes what was told about a refund; how its payment stands now.
@@ -112,19 +133,18 @@ async fn resolve_payment(
     tx: &mut Tx<'_>,
     order: OrderId,
     id: PaymentId,
-    paid: bool,
-    reason: &ReasonCode,
+    verdict: Verdict<'_>,
     at: UnixMicros,
     witness: Witness<'_>,
 ) -> Result<Option<Payment>, LedgerError> {
     let standing = lock_order(tx, order).await?;
     let mut payment = found(tx, id).await?;
-    let event = if paid { PaymentEvent::Charged } else { PaymentEvent::Refused };
+    let event = if verdict.moved { PaymentEvent::Charged } else { PaymentEvent::Refused };
     match payment.state.after(event) {
         Some(after) if payment.state == PaymentState::Unknown => payment.state = after,
         _ => return Ok(None),
     }
-    payment.code = Some(reason.clone());
+    payment.code = Some(verdict.reason.clone());
     write(tx, &mut payment, None, standing.is_some_and(|order| order.placed), at).await?;
     witnessed(tx, &payment, None, payment.state.code(), witness).await?;
     Ok(Some(payment))
@@ -157,9 +177,7 @@ async fn conclude_refund(
 ) -> Result<Payment, LedgerError> {
     let standing = lock_order(tx, order).await?;
     let mut payment = found(tx, id).await?;
-    let missing = LedgerError::Corrupt { table: "refunds", what: "a refund that is not there" };
-    let known = payment.refunds.iter_mut().find(|known| known.refund == refund).ok_or(missing)?;
-    if !known.state.is_open() {
+    if !refund_of(&mut payment, refund)?.state.is_open() {
         return Ok(payment);
     }
     let (state, code, ask_at) = match told {
@@ -167,6 +185,51 @@ async fn conclude_refund(
         Told::Refused(code) => (RefundState::Refused, Some(code), None),
         Told::Nothing { ask_at } => (RefundState::Unknown, None, Some(*ask_at)),
     };
+    let ends = RefundEnds { refund, state, code, ask_at };
+    write_refund(tx, &mut payment, &ends, standing.is_some_and(|order| order.placed), at, witness).await?;
+    Ok(payment)
+}
+
+async fn resolve_refund(
+    tx: &mut Tx<'_>,
+    order: OrderId,
+    id: PaymentId,
+    refund: RefundId,
+    verdict: Verdict<'_>,
+    at: UnixMicros,
+    witness: Witness<'_>,
+) -> Result<Option<Payment>, LedgerError> {
+    let standing = lock_order(tx, order).await?;
+    let mut payment = found(tx, id).await?;
+    if refund_of(&mut payment, refund)?.state != RefundState::Unknown {
+        return Ok(None);
+    }
+    let state = if verdict.moved { RefundState::Done } else { RefundState::Refused };
+    let ends = RefundEnds { refund, state, code: Some(verdict.reason), ask_at: None };
+    write_refund(tx, &mut payment, &ends, standing.is_some_and(|order| order.placed), at, witness).await?;
+    Ok(Some(payment))
+}
+
+/// What a refund comes to.
+struct RefundEnds<'told> {
+    refund: RefundId,
+    state: RefundState,
+    code: Option<&'told ReasonCode>,
+    /// When it is asked for again, if that is not its end.
+    ask_at: Option<UnixMicros>,
+}
+
+/// Writes a refund's new state and what it makes of its payment.
+async fn write_refund(
+    tx: &mut Tx<'_>,
+    payment: &mut Payment,
+    ends: &RefundEnds<'_>,
+    order_stands: bool,
+    at: UnixMicros,
+    witness: Witness<'_>,
+) -> Result<(), LedgerError> {
+    let RefundEnds { refund, state, code, ask_at } = *ends;
+    let known = refund_of(payment, refund)?;
     (known.state, known.code) = (state, code.cloned());
     let (amount, automatic) = (known.amount, known.automatic);
     let ended = ask_at.is_none().then_some(at.get());
@@ -184,10 +247,10 @@ async fn conclude_refund(
         let event = if whole { PaymentEvent::GivenBackWhole } else { PaymentEvent::GivenBackInPart };
         let uncharged = LedgerError::Corrupt { table: "refunds", what: "a refund of what was not paid" };
         payment.state = payment.state.after(event).ok_or(uncharged)?;
-        set_payment(tx, &payment, None).await?;
-    } else if state == RefundState::Refused && !automatic && standing.is_some_and(|order| !order.placed) {
+        set_payment(tx, payment, None).await?;
+    } else if state == RefundState::Refused && !automatic && !order_stands {
         // The order was cancelled while this one was under way: what it leaves goes back all the same.
-        refund_the_rest(tx, &mut payment, at).await?;
+        refund_the_rest(tx, payment, at).await?;
     }
     if !state.is_open() {
         // Nobody asked for an automatic one: it is what became of the payment, under the payment's key.
@@ -196,9 +259,14 @@ async fn conclude_refund(
             (true, RefundState::Done) => (None, payment.state.code()),
             (true, _) => (None, state.code()),
         };
-        witnessed(tx, &payment, asked_for, outcome, witness).await?;
+        witnessed(tx, payment, asked_for, outcome, witness).await?;
     }
-    Ok(payment)
+    Ok(())
+}
+
+fn refund_of(payment: &mut Payment, refund: RefundId) -> Result<&mut Refund, LedgerError> {
+    let missing = LedgerError::Corrupt { table: "refunds", what: "a refund that is not there" };
+    payment.refunds.iter_mut().find(|known| known.refund == refund).ok_or(missing)
 }
 
 /// Logs what became of a payment, or of a refund that was asked for; the last thing before the commit.

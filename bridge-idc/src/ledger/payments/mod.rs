@@ -26,8 +26,8 @@ use super::transaction::{Database as _, Transaction as _};
 use super::{Kind, Ledger, LedgerError, postgres, sqlite};
 use crate::payment::Payment;
 
-pub use conclude::Told;
 pub(super) use conclude::refund_cancelled;
+pub use conclude::{Told, Verdict};
 pub use read::{Doubt, DuePayment, DueRefund, Sums};
 
 /// Rounds against other writers.

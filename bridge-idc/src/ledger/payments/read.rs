@@ -110,7 +110,11 @@ impl Ledger {
             let rows: Vec<PaymentRow> = on_connection!(tx, connection =>
                 sqlx::query_as(common!("list")).bind(i64::from(in_doubt)).bind(rows_max)
                     .fetch_all(connection).await?);
-            rows.into_iter().map(read_payment).collect()
+            let mut payments = Vec::with_capacity(rows.len());
+            for row in rows {
+                payments.push(with_refunds(tx, read_payment(row)?).await?);
+            }
+            Ok(payments)
         };
         in_transaction!(self, reading tx => list(&mut tx).await)
     }

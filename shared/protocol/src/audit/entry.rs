@@ -63,6 +63,8 @@ pub enum Event {
     PaymentCommitted(Ended),
     /// As `order-answered`.
     PaymentAnswered(Ended),
+    /// IDC: an operator says what became of a payment or a refund that nobody could tell about.
+    PaymentResolved(Resolved),
     /// IDC: somebody is about to see an order's personal data.
     PersonalShown(Shown),
 }
@@ -197,6 +199,26 @@ pub struct Ended {
     pub replayed: bool,
 }
 
+/// A doubt that an operator ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resolved {
+    /// The payment's order.
+    #[serde(with = "order")]
+    pub order: OrderId,
+    /// How it stands by the operator's word.
+    pub outcome: Word,
+    /// The payment.
+    pub payment: Word,
+    /// Why that is known, as a code such as a ticket's number.
+    pub reason: Word,
+    /// The refund, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refund: Option<Word>,
+    /// The account on the host.
+    pub who: Word,
+}
+
 /// Personal data before somebody's eyes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -308,7 +330,7 @@ impl Entry {
 
 impl Event {
     /// Every kind's name, as `--kind` takes it.
-    pub const KINDS: [&'static str; 16] = [
+    pub const KINDS: [&'static str; 17] = [
         "agent-started",
         "agent-stopped",
         "configuration-changed",
@@ -324,6 +346,7 @@ impl Event {
         "payment-received",
         "payment-committed",
         "payment-answered",
+        "payment-resolved",
         "personal-shown",
     ];
 
@@ -345,6 +368,7 @@ impl Event {
             Self::PaymentReceived(_) => "payment-received",
             Self::PaymentCommitted(_) => "payment-committed",
             Self::PaymentAnswered(_) => "payment-answered",
+            Self::PaymentResolved(_) => "payment-resolved",
             Self::PersonalShown(_) => "personal-shown",
         }
     }

@@ -102,16 +102,18 @@ async fn answer(mut stream: UnixStream, log: &AuditLog) -> io::Result<()> {
     let mut bytes = Vec::new();
     (&mut stream).take(ENTRY_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await?;
     let said = match Entry::parse(&bytes) {
-        // Nobody else says for the agent what it has seen and done; an operator shows data, and concludes what is in doubt.
-        Ok(entry) if matches!(entry.event, Event::PersonalShown(_) | Event::PaymentCommitted(_)) => {
-            match log.append(&[entry]).await {
-                Ok(_) => return stream.write_all(DURABLE).await,
-                Err(error) => error.to_string(),
-            }
-        }
+        Ok(entry) if is_of_a_command(&entry.event) => match log.append(&[entry]).await {
+            Ok(_) => return stream.write_all(DURABLE).await,
+            Err(error) => error.to_string(),
+        },
         Ok(_) | Err(_) => "not an entry that a command may log".to_owned(),
     };
     stream.write_all(said.as_bytes()).await
+}
+
+/// Nobody else says for the agent what it has seen and done; an operator shows data, and ends what is in doubt.
+fn is_of_a_command(event: &Event) -> bool {
+    matches!(event, Event::PersonalShown(_) | Event::PaymentResolved(_) | Event::PaymentCommitted(_))
 }
 
 async fn ask(mut stream: UnixStream, entry: &Entry) -> io::Result<Vec<u8>> {

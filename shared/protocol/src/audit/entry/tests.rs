@@ -57,6 +57,14 @@ pub(crate) fn some() -> Vec<Entry> {
         Event::PaymentReceived(carried),
         Event::PaymentCommitted(ended.clone()),
         Event::PaymentAnswered(ended),
+        Event::PaymentResolved(Resolved {
+            order,
+            outcome: word("refused"),
+            payment: word("p-1"),
+            reason: word("TICKET_4711"),
+            refund: Some(word("r-1")),
+            who: word("dba"),
+        }),
         Event::PersonalShown(Shown { order, purpose: word("ticket-4711"), who: word("dba") }),
     ]
     .map(|event| Entry::new(NOW, event))
