@@ -109,8 +109,8 @@ pub enum Output {
 enum Then {
     /// A request may be committed.
     Commit(Token, Box<Request>),
-    /// A request is answered.
-    Answer(Token, Box<to_cloud::Kind>),
+    /// A request about this order is answered.
+    Answer(Token, OrderId, Box<to_cloud::Kind>),
 }
 
 /// The agent's state.
@@ -125,6 +125,9 @@ pub struct Agent {
     waiting: VecDeque<(Token, Request)>,
     /// Whom to answer for the batch under way, and about what, in its order; empty if there is none.
     committing: Vec<(Token, Header)>,
+    /// How orders stand that were asked about, where the log does not have yet what made them stand so; at most the receiver's
+    /// window.
+    asked: Vec<(Token, State)>,
     /// Set while the database does not tell how the last batch ended: that batch is tried again, and nothing new taken.
     doubtful: bool,
     outputs: VecDeque<Output>,
@@ -142,6 +145,7 @@ impl Agent {
             auditing: Auditing::new(),
             waiting: VecDeque::new(),
             committing: Vec::new(),
+            asked: Vec::new(),
             doubtful: false,
             outputs: VecDeque::new(),
         }
@@ -218,11 +222,15 @@ impl Agent {
                             );
                         }
                         Then::Commit(token, request) => self.waiting.push_back((token, *request)),
-                        Then::Answer(token, kind) => self.answer(token, *kind),
+                        Then::Answer(token, _, kind) => self.answer(token, *kind),
                     }
                 }
+                self.answer_asked();
             }
-            Input::Audited(Err(entries)) => self.not_audited(entries),
+            Input::Audited(Err(entries)) => {
+                self.not_audited(entries);
+                self.answer_asked();
+            }
             Input::Batch(BatchEnd::Committed(committed)) => {
                 self.doubtful = false;
                 let answers = receipt::answers(&committed, self.keys.signer());
@@ -230,8 +238,8 @@ impl Agent {
                 for (((token, header), end), answer) in
                     requests.into_iter().zip(committed.answers()).zip(answers)
                 {
-                    self.auditing
-                        .wait([log_entry::ended(now, &header, end)], Then::Answer(token, Box::new(answer)));
+                    let entry = log_entry::ended(now, &header, end);
+                    self.auditing.wait([entry], Then::Answer(token, header.order, Box::new(answer)));
                 }
             }
             Input::Batch(BatchEnd::NotCommitted) => {
@@ -244,6 +252,7 @@ impl Agent {
                         self.refuse_logged(now, token, header, Refusal::DatabaseDown);
                     }
                 }
+                self.answer_asked();
             }
             Input::Batch(BatchEnd::Unknown(batch)) => {
                 self.doubtful = true;
@@ -255,7 +264,10 @@ impl Agent {
                 self.waiting = tokens.zip(batch.requests).collect();
             }
             Input::LookedUp { token, found } => match found {
-                Ok(Some(state)) => self.answer(token, to_cloud::Kind::State(state)),
+                Ok(Some(state)) => {
+                    self.asked.push((token, state));
+                    self.answer_asked();
+                }
                 Ok(None) => self.refuse(token, Refusal::NotFound),
                 Err(refusal) => self.refuse(token, refusal),
             },
@@ -291,14 +303,14 @@ impl Agent {
     fn turn_away(&mut self, token: Token, received: Entry, header: &Header, refusal: Refusal) {
         let end = log_entry::ended(received.at, header, &ledger::Answer::Refused(refusal));
         let kind = to_cloud::Kind::Refused(Refused { refusal: refusal.into() });
-        self.auditing.wait([received, end], Then::Answer(token, Box::new(kind)));
+        self.auditing.wait([received, end], Then::Answer(token, header.order, Box::new(kind)));
     }
 
     /// Refuses a request that is in the audit log, once that it is refused is there as well.
     fn refuse_logged(&mut self, now: UnixMicros, token: Token, header: Header, refusal: Refusal) {
         let end = log_entry::ended(now, &header, &ledger::Answer::Refused(refusal));
         let kind = to_cloud::Kind::Refused(Refused { refusal: refusal.into() });
-        self.auditing.wait([end], Then::Answer(token, Box::new(kind)));
+        self.auditing.wait([end], Then::Answer(token, header.order, Box::new(kind)));
     }
 
     /// The audit log cannot be written. What has had no effect is refused; what is committed is not told before it is
@@ -306,8 +318,8 @@ impl Agent {
     fn not_audited(&mut self, entries: Vec<Entry>) {
         let mut refused = Vec::new();
         self.auditing.handle_failed(entries, |then| match then {
-            Then::Answer(token, kind) => match *kind {
-                to_cloud::Kind::Settled(_) => Some(Then::Answer(token, kind)),
+            Then::Answer(token, order, kind) => match *kind {
+                to_cloud::Kind::Settled(_) => Some(Then::Answer(token, order, kind)),
                 kind => {
                     refused.push((token, kind));
                     None
@@ -322,6 +334,27 @@ impl Agent {
         for (token, kind) in refused {
             self.answer(token, kind);
         }
+    }
+
+    /// Answers what was asked about orders, but for those that the ledger may tell of and the log cannot yet.
+    fn answer_asked(&mut self) {
+        for (token, state) in std::mem::take(&mut self.asked) {
+            if self.is_ahead_of_the_log(&state.order) {
+                self.asked.push((token, state));
+            } else {
+                self.answer(token, to_cloud::Kind::State(state));
+            }
+        }
+    }
+
+    /// Whether a request about this order may be committed, and what it came to is not in the log.
+    fn is_ahead_of_the_log(&self, order: &[u8]) -> bool {
+        let is_it = |about: OrderId| about.as_bytes().as_slice() == order;
+        // Of a batch in doubt, which waits to be committed again, nobody knows.
+        let in_doubt = self.waiting.iter().filter(|_| self.doubtful);
+        self.committing.iter().any(|(_, header)| is_it(header.order))
+            || in_doubt.map(|(_, request)| request.action.order()).any(is_it)
+            || self.auditing.waiting().any(|then| matches!(then, Then::Answer(_, about, _) if is_it(*about)))
     }
 
     fn answer(&mut self, token: Token, kind: to_cloud::Kind) {

@@ -48,6 +48,11 @@ impl<T> Auditing<T> {
         self.gathered.push((N, then));
     }
 
+    /// What is to be done once entries are durable that are not yet.
+    pub fn waiting(&self) -> impl Iterator<Item = &T> {
+        self.round.iter().chain(&self.gathered).map(|(_, then)| then)
+    }
+
     /// The next round: everything that has gathered, unless one is under way. If `busy`, nothing could be done yet for those
     /// who wait along, so they make no round of their own.
     pub fn poll_round(&mut self, busy: bool) -> Option<Round> {

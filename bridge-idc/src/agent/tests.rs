@@ -5,7 +5,7 @@ use bridge_protocol::domain::body::OrderRequest;
 use bridge_protocol::domain::{Currency, IdempotencyKey, Money, Sku};
 use bridge_protocol::receipt::{self, Receipt};
 use bridge_protocol::seal::sealing::{Header, SealingSession};
-use bridge_protocol::wire::order::{Cancel, Envelope, Terms, ToCloud, to_idc};
+use bridge_protocol::wire::order::{Ask, Cancel, Envelope, Terms, ToCloud, to_idc};
 use bytes::Bytes;
 use prost::Message as _;
 
@@ -238,6 +238,59 @@ fn what_comes_while_a_batch_is_committed_is_logged_with_what_the_batch_comes_to(
     let kinds: Vec<&str> = round.entries.iter().map(|entry| entry.event.kind()).collect();
     assert_eq!(kinds, ["order-received", "order-received", "order-committed"]);
     assert!(world.agent.poll_output(NOW).is_none(), "nothing is committed or told before that");
+}
+
+#[test]
+fn how_an_order_stands_is_told_only_once_the_log_has_what_made_it_stand_so() {
+    let mut world = world();
+    world.place("k1", 1);
+    let batch = world.batch();
+    let (order, other) = (header("k1").order, header("k2").order);
+    // Whoever looks now may see the batch committed before its end is known here.
+    for order in [order, other] {
+        let (brand, order) = (brand().as_str().to_owned(), Bytes::copy_from_slice(order.as_bytes()));
+        world.send(to_idc::Kind::Ask(Ask { brand, order, key: None }));
+    }
+    for asked in [order, other] {
+        let Some(Output::LookUp { token, order, .. }) = world.poll() else { panic!("not looked up") };
+        assert_eq!(order, asked);
+        let order = Bytes::copy_from_slice(order.as_bytes());
+        let found = State { order, state: "placed".to_owned(), ..State::default() };
+        world.input(Input::LookedUp { token, found: Ok(Some(found)) });
+    }
+    let told = world.answer();
+    let Some(to_cloud::Kind::State(state)) = told.kind else { panic!("not told: {told:?}") };
+    assert_eq!(state.order, other.as_bytes()[..], "of it nothing is under way");
+    world.commit(&batch);
+    let Some(Output::Audit(round)) = world.agent.poll_output(NOW) else { panic!("no round") };
+    assert!(world.agent.poll_output(NOW).is_none(), "its entry is not durable yet");
+    // The log is full: what is committed waits to be told, whoever asks.
+    world.input(Input::Audited(Err(round.entries)));
+    let Some(Output::Audit(_)) = world.agent.poll_output(NOW) else { panic!("no second try") };
+    assert!(world.agent.poll_output(NOW).is_none());
+    world.input(Input::Audited(Ok(())));
+    assert!(matches!(world.answer().kind, Some(to_cloud::Kind::Settled(_))));
+    assert!(matches!(world.answer().kind, Some(to_cloud::Kind::State(_))));
+
+    // Of a batch in doubt nobody knows whether it is committed.
+    let mut world = self::world();
+    world.place("k1", 1);
+    let batch = world.batch();
+    world.ledger.commit(&batch);
+    world.input(Input::Batch(BatchEnd::Unknown(batch)));
+    let again = world.batch();
+    let order = Bytes::copy_from_slice(header("k1").order.as_bytes());
+    world.send(to_idc::Kind::Ask(Ask {
+        brand: brand().as_str().to_owned(),
+        order: order.clone(),
+        key: None,
+    }));
+    let Some(Output::LookUp { token, .. }) = world.poll() else { panic!("not looked up") };
+    world.input(Input::LookedUp { token, found: Ok(Some(State { order, ..State::default() })) });
+    assert!(world.poll().is_none());
+    world.commit(&again);
+    assert!(matches!(world.answer().kind, Some(to_cloud::Kind::Settled(_))));
+    assert!(matches!(world.answer().kind, Some(to_cloud::Kind::State(_))));
 }
 
 #[test]
