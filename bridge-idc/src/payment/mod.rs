@@ -140,7 +140,7 @@ pub struct Refund {
     pub automatic: bool,
     /// How it stands.
     pub state: RefundState,
-    /// Why the gateway refused it.
+    /// Why the gateway refused it, or why an operator said what became of it.
     pub code: Option<ReasonCode>,
     /// How often the gateway was asked for it again.
     pub asks: u32,

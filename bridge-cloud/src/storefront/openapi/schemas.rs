@@ -25,7 +25,7 @@ pub(super) fn all() -> Value {
     let payment = json!({
         "payment": id, "order": order, "state": {"type": "string", "enum": payment_states}, "amount": schema("Money"),
         "refunded": schema("Money"), "created_at": moment, "refunds": {"type": "array", "items": schema("Refund")},
-        "code": text("The gateway's reason, where it refused"),
+        "code": text("The gateway's reason, where it refused, or the one that an operator gave who ended a doubt"),
     });
     let mut refunded = payment.clone();
     refunded["refund"] = schema("Refund");
@@ -125,7 +125,7 @@ pub(super) fn all() -> Value {
         "Refund": closed(json!({
             "refund": id, "state": {"type": "string", "enum": refund_states}, "amount": schema("Money"),
             "automatic": {"type": "boolean", "description": "Bridge gave it back by itself, since the order cannot be honoured"},
-            "created_at": moment, "code": text("The gateway's reason, where it refused"),
+            "created_at": moment, "code": text("The gateway's reason, where it refused, or the one that an operator gave who ended a doubt"),
         }), &["refund", "state", "amount", "automatic", "created_at"]),
         "PaymentUnknown": closed(json!({
             "payment": id, "order": order, "state": {"type": "string", "enum": ["unknown"]},
