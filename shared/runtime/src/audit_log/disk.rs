@@ -68,13 +68,12 @@ impl Disk {
     /// Writes files and makes them durable together. Those that are `new` are looked for by nobody before the `others` are there,
     /// and nobody did so far; each of the others is there whole or not at all.
     pub(super) fn write(&self, new: &[(String, &[u8])], others: &[(String, &[u8])]) -> io::Result<()> {
-        let files = new.iter().map(|(name, bytes)| (name.clone(), *bytes));
-        let unfinished = others.iter().map(|(name, bytes)| (format!("{name}{UNFINISHED}"), *bytes));
-        let files: Vec<(String, &[u8])> = files.chain(unfinished).collect();
+        let unfinished: Vec<(String, &[u8])> =
+            others.iter().map(|(name, bytes)| (format!("{name}{UNFINISHED}"), *bytes)).collect();
+        let files: Vec<&(String, &[u8])> = new.iter().chain(&unfinished).collect();
         let written = self.write_all(&files).and_then(|folders| {
-            others.iter().try_for_each(|(name, _)| {
-                fs::rename(self.path(&format!("{name}{UNFINISHED}")), self.path(name))
-            })?;
+            let mut renamed = unfinished.iter().zip(others);
+            renamed.try_for_each(|((from, _), (to, _))| fs::rename(self.path(from), self.path(to)))?;
             folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())
         });
         if written.is_err() {
@@ -85,7 +84,7 @@ impl Disk {
     }
 
     /// Writes files and makes them durable, but for their names, which are in these folders.
-    fn write_all(&self, files: &[(String, &[u8])]) -> io::Result<BTreeSet<PathBuf>> {
+    fn write_all(&self, files: &[&(String, &[u8])]) -> io::Result<BTreeSet<PathBuf>> {
         let mut folders = BTreeSet::new();
         let mut written = Vec::with_capacity(files.len());
         for (name, bytes) in files {
