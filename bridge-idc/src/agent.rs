@@ -264,10 +264,8 @@ impl Agent {
                 self.waiting = tokens.zip(batch.requests).collect();
             }
             Input::LookedUp { token, found } => match found {
-                Ok(Some(state)) => {
-                    self.asked.push((token, state));
-                    self.answer_asked();
-                }
+                Ok(Some(state)) if self.is_ahead_of_the_log(&state.order) => self.asked.push((token, state)),
+                Ok(Some(state)) => self.answer(token, to_cloud::Kind::State(state)),
                 Ok(None) => self.refuse(token, Refusal::NotFound),
                 Err(refusal) => self.refuse(token, refusal),
             },
@@ -336,7 +334,7 @@ impl Agent {
         }
     }
 
-    /// Answers what was asked about orders, but for those that the ledger may tell of and the log cannot yet.
+    /// Answers what was held back of what was asked about orders, as far as the log has come.
     fn answer_asked(&mut self) {
         for (token, state) in std::mem::take(&mut self.asked) {
             if self.is_ahead_of_the_log(&state.order) {
