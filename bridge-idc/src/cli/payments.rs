@@ -121,8 +121,7 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
 /// How a payment stands, or a refund of it.
 fn state_of(payment: &Payment, refund: Option<RefundId>) -> Result<&'static str, cli::Failure> {
     let Some(refund) = refund else { return Ok(payment.state.code()) };
-    let found = payment.refunds.iter().find(|known| known.refund == refund);
-    let found = found.ok_or_else(|| {
+    let found = payment.refund(refund).ok_or_else(|| {
         cli::failed("the payment has no such refund: `bridge-idc payments show` lists those that it has")
     })?;
     Ok(found.state.code())

@@ -115,7 +115,7 @@ impl Logged {
     pub(super) async fn answered(self, log: &AuditLog, end: End) -> End {
         let event = match &end {
             End::Stands { payment, refund, replayed } => {
-                let refund = refund.and_then(|id| payment.refunds.iter().find(|refund| refund.refund == id));
+                let refund = refund.and_then(|id| payment.refund(id));
                 let outcome = refund.map_or(payment.state.code(), |refund| refund.state.code());
                 Event::PaymentCommitted(self.0.ended(outcome, payment.charge.payment, *replayed))
             }

@@ -149,6 +149,11 @@ pub struct Refund {
 }
 
 impl Payment {
+    /// One of its refunds.
+    pub fn refund(&self, id: RefundId) -> Option<&Refund> {
+        self.refunds.iter().find(|refund| refund.refund == id)
+    }
+
     /// What can still be given back, in minor units: what moved, less every refund that was not refused.
     pub fn left(&self) -> i64 {
         if !self.state.is_charged() {

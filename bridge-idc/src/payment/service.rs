@@ -129,8 +129,7 @@ impl<G: Gateway> Payments<G> {
         };
         match begun {
             Ok(Begun::New((mut payment, id))) => {
-                let refund = payment.refunds.iter().find(|refund| refund.refund == id);
-                if let Some(give_back) = refund.and_then(|refund| payment.give_back(refund)) {
+                if let Some(give_back) = payment.refund(id).and_then(|refund| payment.give_back(refund)) {
                     let answer = self.give_back(&give_back).await;
                     payment = self.conclude_refund(payment, &give_back, 0, answer, Witness::Asker).await;
                 }

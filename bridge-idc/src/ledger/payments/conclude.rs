@@ -103,8 +103,7 @@ async fn conclude_payment(
     at: UnixMicros,
     witness: Witness<'_>,
 ) -> Result<Payment, LedgerError> {
-    let standing = lock_order(tx, order).await?;
-    let mut payment = found(tx, id).await?;
+    let (mut payment, order_stands) = locked(tx, order, id).await?;
     let (event, code, ask_at) = match told {
         Told::Done => (PaymentEvent::Charged, None, None),
         Told::Refused(code) => (PaymentEvent::Refused, Some(code), None),
@@ -122,7 +121,7 @@ async fn conclude_payment(
         }
     }
     payment.code = code.cloned().or(payment.code);
-    write(tx, &mut payment, ask_at, standing.is_some_and(|order| order.placed), at).await?;
+    write(tx, &mut payment, ask_at, order_stands, at).await?;
     if !payment.state.is_open() {
         witnessed(tx, &payment, None, payment.state.code(), witness).await?;
     }
@@ -137,15 +136,14 @@ async fn resolve_payment(
     at: UnixMicros,
     witness: Witness<'_>,
 ) -> Result<Option<Payment>, LedgerError> {
-    let standing = lock_order(tx, order).await?;
-    let mut payment = found(tx, id).await?;
+    let (mut payment, order_stands) = locked(tx, order, id).await?;
     let event = if verdict.moved { PaymentEvent::Charged } else { PaymentEvent::Refused };
     match payment.state.after(event) {
         Some(after) if payment.state == PaymentState::Unknown => payment.state = after,
         _ => return Ok(None),
     }
     payment.code = Some(verdict.reason.clone());
-    write(tx, &mut payment, None, standing.is_some_and(|order| order.placed), at).await?;
+    write(tx, &mut payment, None, order_stands, at).await?;
     witnessed(tx, &payment, None, payment.state.code(), witness).await?;
     Ok(Some(payment))
 }
@@ -175,18 +173,18 @@ async fn conclude_refund(
     at: UnixMicros,
     witness: Witness<'_>,
 ) -> Result<Payment, LedgerError> {
-    let standing = lock_order(tx, order).await?;
-    let mut payment = found(tx, id).await?;
-    if !refund_of(&mut payment, refund)?.state.is_open() {
+    let (mut payment, order_stands) = locked(tx, order, id).await?;
+    let known = refund_of(&mut payment, refund)?;
+    if !known.state.is_open() {
         return Ok(payment);
     }
-    let (state, code, ask_at) = match told {
+    let ask_at;
+    (known.state, known.code, ask_at) = match told {
         Told::Done => (RefundState::Done, None, None),
-        Told::Refused(code) => (RefundState::Refused, Some(code), None),
+        Told::Refused(code) => (RefundState::Refused, Some(code.clone()), None),
         Told::Nothing { ask_at } => (RefundState::Unknown, None, Some(*ask_at)),
     };
-    let ends = RefundEnds { refund, state, code, ask_at };
-    write_refund(tx, &mut payment, &ends, standing.is_some_and(|order| order.placed), at, witness).await?;
+    write_refund(tx, &mut payment, refund, ask_at, order_stands, at, witness).await?;
     Ok(payment)
 }
 
@@ -199,45 +197,34 @@ async fn resolve_refund(
     at: UnixMicros,
     witness: Witness<'_>,
 ) -> Result<Option<Payment>, LedgerError> {
-    let standing = lock_order(tx, order).await?;
-    let mut payment = found(tx, id).await?;
-    if refund_of(&mut payment, refund)?.state != RefundState::Unknown {
+    let (mut payment, order_stands) = locked(tx, order, id).await?;
+    let known = refund_of(&mut payment, refund)?;
+    if known.state != RefundState::Unknown {
         return Ok(None);
     }
-    let state = if verdict.moved { RefundState::Done } else { RefundState::Refused };
-    let ends = RefundEnds { refund, state, code: Some(verdict.reason), ask_at: None };
-    write_refund(tx, &mut payment, &ends, standing.is_some_and(|order| order.placed), at, witness).await?;
+    known.state = if verdict.moved { RefundState::Done } else { RefundState::Refused };
+    known.code = Some(verdict.reason.clone());
+    write_refund(tx, &mut payment, refund, None, order_stands, at, witness).await?;
     Ok(Some(payment))
-}
-
-/// What a refund comes to.
-struct RefundEnds<'told> {
-    refund: RefundId,
-    state: RefundState,
-    code: Option<&'told ReasonCode>,
-    /// When it is asked for again, if that is not its end.
-    ask_at: Option<UnixMicros>,
 }
 
 /// Writes a refund's new state and what it makes of its payment.
 async fn write_refund(
     tx: &mut Tx<'_>,
     payment: &mut Payment,
-    ends: &RefundEnds<'_>,
+    refund: RefundId,
+    ask_at: Option<UnixMicros>,
     order_stands: bool,
     at: UnixMicros,
     witness: Witness<'_>,
 ) -> Result<(), LedgerError> {
-    let RefundEnds { refund, state, code, ask_at } = *ends;
-    let known = refund_of(payment, refund)?;
-    (known.state, known.code) = (state, code.cloned());
-    let (amount, automatic) = (known.amount, known.automatic);
+    let &mut Refund { amount, automatic, state, ref code, .. } = refund_of(payment, refund)?;
     let ended = ask_at.is_none().then_some(at.get());
     on_connection!(tx, connection =>
         sqlx::query(common!("set_refund"))
             .bind(refund.as_uuid())
             .bind(state.code())
-            .bind(code.map(ReasonCode::as_str))
+            .bind(code.as_ref().map(ReasonCode::as_str))
             .bind(ask_at.map(UnixMicros::get))
             .bind(ended)
             .execute(connection).await.map(drop)?);
@@ -340,6 +327,12 @@ async fn set_payment(
             .bind(payment.concluded_at.map(UnixMicros::get))
             .execute(connection).await.map(drop)?);
     Ok(())
+}
+
+/// A payment behind the lock of its order, and whether that order stands.
+async fn locked(tx: &mut Tx<'_>, order: OrderId, id: PaymentId) -> Result<(Payment, bool), LedgerError> {
+    let order = lock_order(tx, order).await?;
+    Ok((found(tx, id).await?, order.is_some_and(|order| order.placed)))
 }
 
 async fn found(tx: &mut Tx<'_>, id: PaymentId) -> Result<Payment, LedgerError> {
