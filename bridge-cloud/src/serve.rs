@@ -55,6 +55,7 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
         .with_context(|| format!("create agent.state_dir {}", config.agent.state_dir.display()))?;
 
     let (audit, audit_end) = AuditLog::open(&config.audit, metrics.clone())?;
+    tokio::spawn(shutdown.core("the audit log", audit.ended()));
     audit_log::started(&audit, &config.agent.name, env!("CARGO_PKG_VERSION"));
     let last = Last::beside(&config.audit.key_file);
     last.configuration(&audit, &config.effective);
@@ -76,7 +77,7 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
     let keys = KeysLog { log: audit.clone(), last };
     let (reached, owner) = order_link::start(limits(&config), pinned.clone(), keys, events, metrics.clone());
     let order_link::Started { orders: link, payments, manifest } = reached;
-    let owner = tokio::spawn(owner);
+    let owner = tokio::spawn(shutdown.core("the order link's owner", owner));
 
     let admin_listener = TcpListener::bind(config.admin.listen)
         .await
@@ -105,7 +106,8 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
         .with_context(|| format!("listen on storefront.listen {listen}"))?;
     tracing::info!(storefront = %address, admin = %admin_address, threads = threads.len(), "bridge-cloud serves");
 
-    let follower = tokio::spawn(replica.follow(broadcast, metrics.clone(), standing, feed));
+    let follower = replica.follow(broadcast, metrics.clone(), standing, feed);
+    let follower = tokio::spawn(shutdown.core("the replica's follower", follower));
     let report = Agent {
         name: config.agent.name,
         storefront: address,
@@ -116,7 +118,8 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
         manifest,
         replica: standing_seen,
     };
-    let admin = tokio::spawn(admin::serve(admin_listener, metrics, Arc::new(report), shutdown.clone()));
+    let admin = admin::serve(admin_listener, metrics, Arc::new(report), shutdown.clone());
+    let admin = tokio::spawn(shutdown.core("the admin listener", admin));
     shutdown::tell_systemd(ServiceState::Ready);
 
     shutdown.started().await;

@@ -61,6 +61,7 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     let keys = Keyring::load(&config.keys.dir)?;
     let manifest = keys.manifest().sign(keys.signer())?;
     let (audit, audit_end) = AuditLog::open(&config.audit, metrics.clone())?;
+    tokio::spawn(shutdown.core("the audit log", audit.ended()));
     let door = Door::open(&config.audit, &audit);
     if let Err(error) = &door {
         tracing::warn!(%error, "open the socket beside the audit log's key: `personal show` is refused while this agent runs");
@@ -83,8 +84,10 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
         load: load_seen,
         audit: audit.clone(),
     };
-    let admin =
-        tokio::spawn(admin::serve(admin_listener, metrics.clone(), Arc::new(report), shutdown.clone()));
+    let admin = admin::serve(admin_listener, metrics.clone(), Arc::new(report), shutdown.clone());
+    let admin = tokio::spawn(shutdown.core("the admin listener", admin));
+    // Started is not ready: what is still in the way, `/readyz` says from here on.
+    shutdown::tell_systemd(ServiceState::Ready);
 
     let ledger = Arc::new(open_ledger(&config.ledger).await?);
     if !ledger_ready(&ledger, config.ledger.migrate, &state, &shutdown).await {
@@ -125,9 +128,11 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     let catalogue = Catalogue::of(&ledger);
     let (heads, head_seen) = watch::channel(None);
     state.send_replace(Phase::Serving(tunnel.clone(), head_seen.clone()));
-    tokio::spawn(sequencer::run(catalogue.clone(), log_limits(&config.catalogue), heads, shutdown.clone()));
+    let sequencer =
+        sequencer::run(catalogue.clone(), log_limits(&config.catalogue), heads, shutdown.clone());
+    tokio::spawn(shutdown.core("the catalogue's sequencer", sequencer));
     let publishing = publishing(catalogue, &config.catalogue, metrics.clone());
-    let publishing = tokio::spawn(publishing.run(feed, head_seen));
+    let publishing = tokio::spawn(shutdown.core("the catalogue's publication", publishing.run(feed, head_seen)));
     let mut idle = load.subscribe();
     let service = payments.service.clone();
     let (counter, payment_ends) = Counter::new(
@@ -139,9 +144,8 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     );
     let agent = Agent::new(limits, keys);
     let (shell, results) = Shell::new(agent, ledger, audit.clone(), metrics, load, counter);
-    let shell = tokio::spawn(shell.run(events, results, payment_ends));
+    let shell = tokio::spawn(shutdown.core("the orders' shell", shell.run(events, results, payment_ends)));
     tracing::info!(?listening, admin = %admin_address, "bridge-idc serves");
-    shutdown::tell_systemd(ServiceState::Ready);
 
     shutdown.started().await;
     tokio::select! {
@@ -177,13 +181,15 @@ impl Money {
         };
         let (limits, metrics) = (config.limits, metrics.clone());
         let service = Arc::new(Payments::new(ledger.clone(), gateway, limits, metrics, audit.clone()));
-        let mut tasks = vec![tokio::spawn(service.clone().reconcile(shutdown.clone()))];
+        let reconciler = service.clone().reconcile(shutdown.clone());
+        let mut tasks = vec![tokio::spawn(shutdown.core("the payments' reconciler", reconciler))];
         if let Some(address) = config.webhook_listen {
             let listener = TcpListener::bind(address)
                 .await
                 .with_context(|| format!("listen on payments.webhook_listen {address}"))?;
             tracing::info!(webhooks = %listener.local_addr()?, "takes the gateway's hints");
-            tasks.push(tokio::spawn(webhook::listen(listener, service.clone(), shutdown.clone())));
+            let webhooks = webhook::listen(listener, service.clone(), shutdown.clone());
+            tasks.push(tokio::spawn(shutdown.core("the listener for webhooks", webhooks)));
         }
         Ok(Self { service: Some(service), tasks })
     }

@@ -13,7 +13,8 @@ use bridge_tests::http::Client;
 use bridge_tests::ports::free_address;
 use bridge_tests::process::Programs;
 use bridge_tests::site::Site;
-use common::{PATIENCE, Shared, Shop, Stage, configure, metric, site};
+use common::{PATIENCE, Shared, Shop, Stage, configure, metric, site, until};
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::process::Command;
@@ -272,6 +273,24 @@ async fn a_terminated_agent_answers_what_it_took_and_ends_with_0() -> Result<()>
             books.orders,
             count(201)
         );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hang_up_has_the_certificates_read_again_and_ends_neither_agent() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["hung"]).await?;
+    let bridge = site.start().await?;
+    let mut shop = Shop::open(&site, "hung");
+    for agent in [&bridge.cloud, &bridge.idc] {
+        let read_again = || -> Result<usize> {
+            Ok(fs::read_to_string(agent.log())?.matches("certificate, CA and revocation list read again").count())
+        };
+        let before = read_again()?;
+        kill_process(agent.pid().context("it runs")?, Signal::HUP)?;
+        until("the certificates are read again", async || Ok(read_again()? > before)).await?;
+        ensure!(shop.place_new(&[(0, 1)]).await?.status == 201, "it goes on as ever");
     }
     Ok(())
 }

@@ -84,6 +84,9 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// After an error of accept (mostly too many open files) nothing is accepted for this long.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
+/// What is lost when one of them ends by itself.
+const SERVING_THREAD: &str = "a serving thread";
+
 /// What all serving threads share.
 pub struct Storefront {
     /// The brands that are served, by name.
@@ -166,13 +169,14 @@ pub fn start(
             under_way: Arc::default(),
         };
         let thread = std::thread::Builder::new().name(format!("storefront-{index}"));
+        let shutdown = storefront.shutdown.clone();
         thread.spawn(move || {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = runtime.enable_all().build_local(LocalOptions::default());
-            let served =
-                runtime.and_then(|runtime| runtime.block_on(serve(worker, listener, connections_max, inbox)));
-            if let Err(error) = served {
+            let served = shutdown.core(SERVING_THREAD, serve(worker, listener, connections_max, inbox));
+            if let Err(error) = runtime.and_then(|runtime| runtime.block_on(served)) {
                 tracing::error!(%error, "a serving thread ended");
+                shutdown.lose(SERVING_THREAD);
             }
         })
     };
@@ -210,7 +214,8 @@ async fn serve(
     let (shared, under_way) = (worker.shared.clone(), worker.under_way.clone());
     let reader = Rc::new(Reader::default());
     let view = reader.clone();
-    tokio::task::spawn_local(async move { view.keep_current(inbox).await });
+    let current = shared.shutdown.core(SERVING_THREAD, async move { view.keep_current(inbox).await });
+    tokio::task::spawn_local(current);
     let catalogue = Catalogue::new(reader, shared.max_age);
     let service = Front::new(catalogue, shared.clone(), router::router(worker));
     let mut http = auto::Builder::new(Here);

@@ -2,6 +2,9 @@
 //!
 //! The first SIGTERM or SIGINT starts the drain: no new work, what was begun is finished until a deadline. The second ends
 //! the process at once, which loses nothing that was promised (P1, P2). What draining means is each part's own affair.
+//!
+//! SIGHUP ends nothing: whatever can be read again is. And a part without which the agent is none ends the process when it
+//! ends by itself: an agent that only looks alive is worse than one that is started again.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// What a process ended by a second signal exits with: 1, failed, since it did not finish what it had begun.
+/// What a process exits with that a second signal ended, or a part of it: 1, failed, since it did not finish what it had begun.
 const EXIT_NOT_DRAINED: i32 = 1;
 
 /// Says whether this agent is coming to its end. Clones are the same token.
@@ -21,6 +24,24 @@ const EXIT_NOT_DRAINED: i32 = 1;
 pub struct Shutdown {
     /// When the drain has to be over; `None` until it starts.
     deadline: watch::Sender<Option<Instant>>,
+    /// How often an operator has asked for everything to be read again.
+    reloads: watch::Sender<u64>,
+    /// The part that has ended by itself, if one has.
+    lost: watch::Sender<Option<&'static str>>,
+}
+
+/// Hears whenever what can be read again is to be read again.
+#[derive(Debug)]
+pub struct Reloads(watch::Receiver<u64>);
+
+impl Reloads {
+    /// Waits for the next time. Several while nobody waited are one.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Nobody is left who could ask.
+            std::future::pending().await
+        }
+    }
 }
 
 impl Shutdown {
@@ -30,19 +51,41 @@ impl Shutdown {
         reason = "a second token beside the agent's own would be a mistake"
     )]
     pub fn new() -> Self {
-        Self { deadline: watch::Sender::new(None) }
+        Self {
+            deadline: watch::Sender::new(None),
+            reloads: watch::Sender::new(0),
+            lost: watch::Sender::new(None),
+        }
     }
 
-    /// From now on SIGTERM and SIGINT start the drain, with `drain_for` to finish it.
+    /// From now on SIGTERM and SIGINT start the drain, with `drain_for` to finish it; SIGHUP has everybody read again; and a
+    /// part that is [lost](Self::lose) ends the process.
     pub fn on_signals(&self, drain_for: Duration) -> io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let mut lost = self.lost.subscribe();
         let shutdown = self.clone();
         tokio::spawn(async move {
             loop {
                 let name = tokio::select! {
                     _ = terminate.recv() => "SIGTERM",
                     _ = interrupt.recv() => "SIGINT",
+                    _ = hang_up.recv() => {
+                        tracing::info!(signal = "SIGHUP", "reading again what can be read again while it runs");
+                        shutdown.reload();
+                        continue;
+                    }
+                    // It cannot close: this token holds a sender.
+                    Ok(()) = lost.changed() => {
+                        let part = lost.borrow_and_update().unwrap_or_default();
+                        tracing::error!(
+                            part,
+                            "a part without which this agent is none has ended by itself, and ends the process: it is to be \
+                             started again. What was promised is kept; please report this with what stands above"
+                        );
+                        std::process::exit(EXIT_NOT_DRAINED);
+                    }
                 };
                 if shutdown.is_draining() {
                     tracing::warn!(
@@ -92,6 +135,48 @@ impl Shutdown {
     /// Waits for the deadline of the drain: what is not finished now is left as it is.
     pub async fn overdue(&self) {
         sleep_until(self.started().await).await;
+    }
+
+    /// Hears of each reload that is asked for from now on.
+    pub fn reloads(&self) -> Reloads {
+        Reloads(self.reloads.subscribe())
+    }
+
+    /// Has everybody who [listens](Self::reloads) read again.
+    pub fn reload(&self) {
+        self.reloads.send_modify(|reloads| *reloads += 1);
+    }
+
+    /// A part without which the agent is none: if it panics, or returns before the drain, the process ends (see
+    /// [`Self::on_signals`]). One that is dropped is ended by whoever dropped it.
+    pub fn core<F: Future>(&self, part: &'static str, task: F) -> impl Future<Output = F::Output> + use<F> {
+        let core = Core { shutdown: self.clone(), part };
+        async move {
+            let output = task.await;
+            core.shutdown.lose(core.part);
+            output
+        }
+    }
+
+    /// A part without which the agent is none has ended: the process does as well, unless it drains anyway.
+    pub fn lose(&self, part: &'static str) {
+        if !self.is_draining() {
+            self.lost.send_if_modified(|lost| lost.replace(part).is_none());
+        }
+    }
+}
+
+/// Notices a panic of what is [core](Shutdown::core), which drops it on its way.
+struct Core {
+    shutdown: Shutdown,
+    part: &'static str,
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shutdown.lose(self.part);
+        }
     }
 }
 
@@ -159,6 +244,68 @@ mod tests {
         let this = rustix::process::getpid();
         rustix::process::kill_process(this, rustix::process::Signal::TERM).unwrap();
         shutdown.started().await;
+    }
+
+    #[tokio::test]
+    async fn a_hang_up_has_everybody_read_again_and_ends_nothing() {
+        let shutdown = Shutdown::new();
+        shutdown.on_signals(Duration::from_secs(60)).unwrap();
+        let mut reloads = [shutdown.reloads(), shutdown.reloads()];
+        let this = rustix::process::getpid();
+        for _ in 0..2 {
+            rustix::process::kill_process(this, rustix::process::Signal::HUP).unwrap();
+            for reloads in &mut reloads {
+                reloads.next().await;
+            }
+        }
+        assert!(!shutdown.is_draining());
+    }
+
+    /// Which part is lost when this one is core and ends as `end` has it.
+    async fn lost(shutdown: &Shutdown, end: impl Future<Output = ()> + Send + 'static) -> Option<&'static str> {
+        let task = tokio::spawn(shutdown.core("the part", end));
+        let _however_it_ended = task.await;
+        *shutdown.lost.borrow()
+    }
+
+    #[tokio::test]
+    async fn a_core_part_that_returns_or_panics_is_lost() {
+        assert_eq!(lost(&Shutdown::new(), async {}).await, Some("the part"));
+        assert_eq!(lost(&Shutdown::new(), async { panic!("planted") }).await, Some("the part"));
+        let waiting = async {
+            tokio::task::yield_now().await;
+            panic!("planted, after a wait")
+        };
+        assert_eq!(lost(&Shutdown::new(), waiting).await, Some("the part"));
+    }
+
+    #[tokio::test]
+    async fn a_core_part_that_is_dropped_or_ends_in_the_drain_is_not_lost() {
+        let shutdown = Shutdown::new();
+        drop(shutdown.core("the part", async {}));
+        let task = tokio::spawn(shutdown.core("the part", std::future::pending::<()>()));
+        tokio::task::yield_now().await;
+        task.abort();
+        let _aborted = task.await;
+        assert_eq!(*shutdown.lost.borrow(), None);
+        shutdown.start(Duration::from_secs(60));
+        assert_eq!(lost(&shutdown, async {}).await, None);
+    }
+
+    /// This test runs itself once more, as a process that is to end.
+    #[tokio::test]
+    async fn a_lost_part_ends_the_process_with_1() {
+        const AS_THE_PROCESS: &str = "BRIDGE_TEST_LOSES_A_PART";
+        if std::env::var_os(AS_THE_PROCESS).is_some() {
+            let shutdown = Shutdown::new();
+            shutdown.on_signals(Duration::from_secs(60)).unwrap();
+            tokio::spawn(shutdown.core("the part", async {}));
+            return std::future::pending().await;
+        }
+        let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+        let name = "shutdown::tests::a_lost_part_ends_the_process_with_1";
+        let ended = process.args(["--exact", name]).env(AS_THE_PROCESS, "1").output().unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
     }
 
     #[test]

@@ -217,6 +217,12 @@ impl AuditLog {
         });
     }
 
+    /// Waits until it takes no entries any more: it was closed, or its thread has ended by itself.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let appends = self.appends.clone();
+        async move { appends.closed().await }
+    }
+
     /// How far it is and whether it can be written.
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.clone()

@@ -196,9 +196,9 @@ impl Tunnel {
         tracing::info!(identity = %id, ?listening, dialling = config.dial.len(), "tunnel started");
 
         let mut tasks = JoinSet::new();
-        tasks.spawn(listen::keep_accepting(context.clone()));
+        tasks.spawn(shutdown.core("accepting links", listen::keep_accepting(context.clone())));
         for target in &config.dial {
-            tasks.spawn(dial::keep_dialling(context.clone(), target.clone()));
+            tasks.spawn(shutdown.core("dialling", dial::keep_dialling(context.clone(), target.clone())));
         }
         let (done, finished) = watch::channel(false);
         let handle = TunnelHandle {
@@ -209,7 +209,7 @@ impl Tunnel {
             phase: phase.clone(),
             finished,
         };
-        tokio::spawn(supervise(context, tasks, phase, shutdown, done));
+        tokio::spawn(shutdown.clone().core("the tunnel", supervise(context, tasks, phase, shutdown, done)));
         Ok(Started { handle, events: events_received, feed: feed_received })
     }
 }
@@ -242,6 +242,7 @@ async fn supervise(
 ) {
     tokio::select! {
         () = context.identity.keep_current() => {}
+        () = reload(&context.identity, &shutdown) => {}
         _deadline = shutdown.started() => {}
         () = context.reached(Phase::Closed) => {}
     }
@@ -254,6 +255,15 @@ async fn supervise(
     while tasks.join_next().await.is_some() {}
     context.transport.close().await;
     done.send_replace(true);
+}
+
+/// Has the certificate files read again whenever an operator wants it so.
+async fn reload(identity: &Identity, shutdown: &Shutdown) {
+    let mut reloads = shutdown.reloads();
+    loop {
+        reloads.next().await;
+        identity.reload();
+    }
 }
 
 fn advance(phase: &watch::Sender<Phase>, to: Phase) {
