@@ -128,11 +128,11 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     let catalogue = Catalogue::of(&ledger);
     let (heads, head_seen) = watch::channel(None);
     state.send_replace(Phase::Serving(tunnel.clone(), head_seen.clone()));
-    let sequencer =
-        sequencer::run(catalogue.clone(), log_limits(&config.catalogue), heads, shutdown.clone());
+    let sequencer = sequencer::run(catalogue.clone(), log_limits(&config.catalogue), heads, shutdown.clone());
     tokio::spawn(shutdown.core("the catalogue's sequencer", sequencer));
     let publishing = publishing(catalogue, &config.catalogue, metrics.clone());
-    let publishing = tokio::spawn(shutdown.core("the catalogue's publication", publishing.run(feed, head_seen)));
+    let publishing =
+        tokio::spawn(shutdown.core("the catalogue's publication", publishing.run(feed, head_seen)));
     let mut idle = load.subscribe();
     let service = payments.service.clone();
     let (counter, payment_ends) = Counter::new(

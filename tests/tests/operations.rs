@@ -285,7 +285,9 @@ async fn a_hang_up_has_the_certificates_read_again_and_ends_neither_agent() -> R
     let mut shop = Shop::open(&site, "hung");
     for agent in [&bridge.cloud, &bridge.idc] {
         let read_again = || -> Result<usize> {
-            Ok(fs::read_to_string(agent.log())?.matches("certificate, CA and revocation list read again").count())
+            Ok(fs::read_to_string(agent.log())?
+                .matches("certificate, CA and revocation list read again")
+                .count())
         };
         let before = read_again()?;
         kill_process(agent.pid().context("it runs")?, Signal::HUP)?;

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use bridge_protocol::domain::UnixMicros;
 use bridge_protocol::note::{NoteSigner, NoteVerifier};
 use bridge_protocol::seal::manifest::{Manifest, Validity};
 use bridge_protocol::seal::opening::OpeningKey;
+use bridge_runtime::private::{self, NotPrivate};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use rand::Rng;
 use sha2::Sha256;
@@ -61,8 +62,13 @@ pub enum KeyringError {
         source: io::Error,
     },
     /// Others can read it.
-    #[error("{0} can be read by others than its owner: chmod 600 it, and consider its key known")]
-    Exposed(PathBuf),
+    #[error("{path} {error}")]
+    Exposed {
+        /// Which file.
+        path: PathBuf,
+        /// Why, and what to do.
+        error: NotPrivate,
+    },
     /// It is not a key of that kind.
     #[error("{path} is not a {kind} key: {what}; restore it from its backup")]
     Malformed {
@@ -242,11 +248,10 @@ struct KeyFile<'path> {
 impl<'path> KeyFile<'path> {
     fn read(path: &'path Path, kind: &'static str) -> Result<Self, KeyringError> {
         let io = |source| io_error("read", path, source);
-        let mut file = File::open(path).map_err(io)?;
-        let metadata = file.metadata().map_err(io)?;
-        if metadata.mode() & 0o077 != 0 {
-            return Err(KeyringError::Exposed(path.to_owned()));
-        }
+        let mut file = private::open(path).map_err(|error| match error {
+            NotPrivate::Unreadable(source) => io(source),
+            error => KeyringError::Exposed { path: path.to_owned(), error },
+        })?;
         let mut text = Zeroizing::new(String::with_capacity(1024));
         file.read_to_string(&mut text).map_err(io)?;
         let mut found = Self { path, kind, fields: BTreeMap::new(), secret: Secret::default() };
@@ -377,11 +382,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         keys_in(dir.path()).unwrap();
         for path in key_files(dir.path()).unwrap() {
-            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
-        fs::set_permissions(dir.path().join("kek-1.key"), fs::Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(dir.path().join("kek-1.key"), fs::Permissions::from_mode(0o644)).unwrap();
         let refused = Keyring::load(dir.path()).err().unwrap();
-        assert!(matches!(refused, KeyringError::Exposed(_)), "{refused}");
+        assert!(matches!(refused, KeyringError::Exposed { .. }), "{refused}");
     }
 
     #[test]

@@ -7,7 +7,6 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::config::TunnelConfig;
+use crate::private::{self, NotPrivate};
 use crate::transport::credentials::{Credentials, Part, Pem, UnixSeconds, shown, unix_now};
 use crate::transport::judge::Judge;
 
@@ -141,13 +141,13 @@ pub enum IdentityError {
         /// Why.
         error: io::Error,
     },
-    /// Everybody on the machine can read the private key.
-    #[error("{} can be read by everybody on this machine (mode {mode:03o}): chmod 600 it, and issue a new key if others had access", path.display())]
+    /// Others can read the private key.
+    #[error("{} {error}", path.display())]
     KeyExposed {
         /// The key's file.
         path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
+        /// Why, and what to do.
+        error: NotPrivate,
     },
     /// A file's content is wrong.
     #[error("{} {error}", path.display())]
@@ -274,7 +274,10 @@ type Stamp = Option<(SystemTime, u64)>;
 
 impl Files {
     fn read(&self, now: UnixSeconds) -> Result<Credentials, IdentityError> {
-        check_not_exposed(&self.key)?;
+        private::open(&self.key).map_err(|error| match error {
+            NotPrivate::Unreadable(error) => IdentityError::Unreadable { path: self.key.clone(), error },
+            error => IdentityError::KeyExposed { path: self.key.clone(), error },
+        })?;
         let [certificate, key, ca, crl] =
             [read(&self.certificate)?, read(&self.key)?, read(&self.ca)?, read(&self.crl)?];
         let pem = Pem { certificate: &certificate, key: &key, ca: &ca, crl: &crl };
@@ -299,14 +302,6 @@ impl Files {
 
 fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
     fs::read(path).map_err(|error| IdentityError::Unreadable { path: path.to_owned(), error })
-}
-
-/// A key that the group may read is left to the administrator: a secret volume or a credential often has mode 0440.
-fn check_not_exposed(key: &Path) -> Result<(), IdentityError> {
-    let metadata =
-        fs::metadata(key).map_err(|error| IdentityError::Unreadable { path: key.to_owned(), error })?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o007 == 0 { Ok(()) } else { Err(IdentityError::KeyExposed { path: key.to_owned(), mode }) }
 }
 
 #[cfg(test)]

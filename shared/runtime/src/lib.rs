@@ -6,6 +6,9 @@
 // Reads the configuration file, with every mistake reported at once.
 pub mod config;
 
+// Which files keep a secret.
+pub mod private;
+
 // The wall clock.
 pub mod clock;
 

@@ -262,7 +262,10 @@ mod tests {
     }
 
     /// Which part is lost when this one is core and ends as `end` has it.
-    async fn lost(shutdown: &Shutdown, end: impl Future<Output = ()> + Send + 'static) -> Option<&'static str> {
+    async fn lost(
+        shutdown: &Shutdown,
+        end: impl Future<Output = ()> + Send + 'static,
+    ) -> Option<&'static str> {
         let task = tokio::spawn(shutdown.core("the part", end));
         let _however_it_ended = task.await;
         *shutdown.lost.borrow()

@@ -3,12 +3,17 @@
 //! The name stands beside the secret, so that a log keeps its identity when its agent is renamed.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use bridge_protocol::note::{NoteError, NoteSigner};
 use zeroize::Zeroizing;
+
+use crate::private::{self, NotPrivate};
+
+/// More than the file has: its first line, a name of at most 100 characters, 64 digits.
+const FILE_BYTES: usize = 1_024;
 
 /// The first line of the file.
 const FIRST_LINE: &str = "bridge audit key v1";
@@ -24,9 +29,14 @@ pub enum KeyError {
         /// What the system said.
         cause: io::Error,
     },
-    /// Others than its owner can read it.
-    #[error("the audit log's key {} can be read by others: chmod 600 it", .0.display())]
-    Open(PathBuf),
+    /// Others can read it.
+    #[error("the audit log's key {} {error}", path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Why, and what to do.
+        error: NotPrivate,
+    },
     /// It is not a key.
     #[error("{} is not an audit log's key: restore it from a backup; with a new one the log cannot be gone on with", .0.display())]
     NotAKey(PathBuf),
@@ -38,10 +48,13 @@ pub enum KeyError {
 /// Reads the key.
 pub fn load(path: &Path) -> Result<NoteSigner, KeyError> {
     let io = |cause| KeyError::Io { path: path.to_owned(), cause };
-    if fs::metadata(path).map_err(io)?.mode() & 0o077 != 0 {
-        return Err(KeyError::Open(path.to_owned()));
-    }
-    let text = Zeroizing::new(fs::read_to_string(path).map_err(io)?);
+    let mut file = private::open(path).map_err(|error| match error {
+        NotPrivate::Unreadable(cause) => io(cause),
+        error => KeyError::Exposed { path: path.to_owned(), error },
+    })?;
+    // Room beforehand: a text that grows leaves copies behind which nobody wipes.
+    let mut text = Zeroizing::new(String::with_capacity(FILE_BYTES));
+    file.read_to_string(&mut text).map_err(io)?;
     read(&text).ok_or_else(|| KeyError::NotAKey(path.to_owned()))
 }
 

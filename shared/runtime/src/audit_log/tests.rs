@@ -259,7 +259,7 @@ async fn a_log_without_its_checkpoint_or_with_another_key_is_not_gone_on_with() 
     fs::write(root.path().join("audit.key"), "bridge audit key v1\nx\nzz\n").unwrap();
     assert!(matches!(refused(root.path()), OpenError::Key(KeyError::NotAKey(_))));
     fs::set_permissions(root.path().join("audit.key"), fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(matches!(refused(root.path()), OpenError::Key(KeyError::Open(_))));
+    assert!(matches!(refused(root.path()), OpenError::Key(KeyError::Exposed { .. })));
 }
 
 #[tokio::test]

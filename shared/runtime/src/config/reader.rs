@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::mistakes::{Mistakes, Origin};
 use super::source::{Entry, Raw, Source, join};
 use super::values::{Kind, NAME_RULE, Place, Setting, is_name};
+use crate::private;
 
 /// A hint is a guess unless at most one letter in this many is different.
 const LETTERS_PER_SLIP: usize = 3;
@@ -45,7 +46,7 @@ impl Reader {
             String::new()
         });
         let environment: Vec<_> = environment.collect();
-        let credentials = environment.iter().find(|(name, _)| name == "CREDENTIALS_DIRECTORY");
+        let credentials = environment.iter().find(|(name, _)| name == private::CREDENTIALS);
         let place = Place {
             folder: file.parent().map(Path::to_owned).unwrap_or_default(),
             credentials: credentials.map(|(_, value)| PathBuf::from(value)),

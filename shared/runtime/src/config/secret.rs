@@ -5,12 +5,12 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use super::values::{Kind, Place, Setting};
+use crate::private::{self, NotPrivate};
 
 /// No token, password or key of ours is longer.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
@@ -30,7 +30,7 @@ impl Secret {
     }
 }
 
-/// A file that holds a secret: it exists and only its owner can read it.
+/// A file that holds a secret: it exists, and nobody else can read it (see [`private`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretFile(PathBuf);
 
@@ -43,7 +43,7 @@ impl SecretFile {
 
 impl Setting for SecretFile {
     const KIND: Kind = Kind::Text;
-    const EXPECTED: &'static str = "the path of a file that only its owner can read, or \"credential:NAME\"";
+    const EXPECTED: &'static str = "the path of a file that nobody else can read, or \"credential:NAME\"";
 
     fn placeholder() -> Self {
         Self(PathBuf::new())
@@ -51,7 +51,7 @@ impl Setting for SecretFile {
 
     fn parse(text: &str, place: &Place) -> Result<Self, String> {
         let path = locate(text, place)?;
-        open_private(&path)?;
+        open_private(&path, place)?;
         Ok(Self(path))
     }
 }
@@ -66,7 +66,7 @@ impl Setting for Secret {
     }
 
     fn parse(text: &str, place: &Place) -> Result<Self, String> {
-        let file = open_private(&locate(text, place)?)?;
+        let file = open_private(&locate(text, place)?, place)?;
         // Room for all of it beforehand: a vector that grows leaves copies behind which nobody wipes.
         let mut bytes =
             Zeroizing::new(Vec::with_capacity(usize::try_from(SECRET_BYTES_MAX + 1).unwrap_or(0)));
@@ -99,19 +99,10 @@ fn locate(text: &str, place: &Place) -> Result<PathBuf, String> {
     Ok(folder.join(name))
 }
 
-fn open_private(path: &Path) -> Result<File, String> {
-    let unreadable = |error| format!("names a file that cannot be read: {error}");
-    let file = File::open(path).map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err("must name a regular file".to_owned());
-    }
-    // Of the opened file, not of its path: it cannot be swapped in between.
-    if metadata.mode() & 0o077 != 0 {
-        return Err(format!(
-            "names a file that others can read (mode {:04o}): run chmod 600 on it, and replace the secret if they may have",
-            metadata.mode() & 0o7777,
-        ));
-    }
-    Ok(file)
+fn open_private(path: &Path, place: &Place) -> Result<File, String> {
+    let credentials = place.credentials.as_ref().map(|folder| folder.as_os_str());
+    private::open_beside(path, credentials).map_err(|error| match error {
+        NotPrivate::NotAFile => "must name a regular file".to_owned(),
+        error => format!("names a file that {error}"),
+    })
 }

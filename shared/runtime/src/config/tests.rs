@@ -215,7 +215,7 @@ fn a_secret_is_read_without_its_line_end_and_never_shown() {
 
 #[test]
 fn a_secret_comes_from_a_systemd_credential() {
-    let fixture = Fixture::new("[a]\nsecret = \"credential:token\"\n").file("token", "hunter2", 0o400);
+    let fixture = Fixture::new("[a]\nsecret = \"credential:token\"\n").file("token", "hunter2", 0o440);
     let folder = fixture.folder.path().display().to_string();
     let mut reader = fixture.open(&[("CREDENTIALS_DIRECTORY", &folder)]).unwrap();
     assert_eq!(reader.section("a").required::<Secret>("secret").expose(), b"hunter2");
@@ -226,7 +226,7 @@ fn a_secret_comes_from_a_systemd_credential() {
 fn a_bad_secret_is_refused_without_repeating_what_was_given() {
     let toml = "a.pasted = \"hunter2\"\na.open = \"open\"\na.empty = \"empty\"\na.outside = \"credential:../x\"\n\
                 a.unset = \"credential:x\"\na.folder = \".\"\n";
-    let fixture = Fixture::new(toml).file("open", "hunter2", 0o640).file("empty", "\n", 0o600);
+    let fixture = Fixture::new(toml).file("open", "hunter2", 0o644).file("empty", "\n", 0o600);
     fs::set_permissions(fixture.folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let mistakes = fixture.mistakes(&[], |reader| {
         for key in ["pasted", "open", "empty", "outside", "unset", "folder"] {
@@ -235,7 +235,7 @@ fn a_bad_secret_is_refused_without_repeating_what_was_given() {
     });
     let expected = [
         "agent.toml:1: a.pasted: names a file that cannot be read: ",
-        "agent.toml:2: a.open: names a file that others can read (mode 0640): run chmod 600 on it",
+        "agent.toml:2: a.open: names a file that is open to others (mode 0644, ",
         "agent.toml:3: a.empty: names an empty file",
         "agent.toml:4: a.outside: must name a credential",
         "agent.toml:5: a.unset: names a systemd credential, but CREDENTIALS_DIRECTORY is not set",

@@ -196,7 +196,9 @@ impl Tunnel {
         tracing::info!(identity = %id, ?listening, dialling = config.dial.len(), "tunnel started");
 
         let mut tasks = JoinSet::new();
-        tasks.spawn(shutdown.core("accepting links", listen::keep_accepting(context.clone())));
+        if !config.listen.is_empty() {
+            tasks.spawn(shutdown.core("accepting links", listen::keep_accepting(context.clone())));
+        }
         for target in &config.dial {
             tasks.spawn(shutdown.core("dialling", dial::keep_dialling(context.clone(), target.clone())));
         }

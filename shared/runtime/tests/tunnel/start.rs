@@ -68,7 +68,7 @@ async fn a_key_that_everybody_can_read_is_refused() {
     let home = home();
     fs::set_permissions(&home.config.key, fs::Permissions::from_mode(0o644)).unwrap();
     let said = refusal(home);
-    assert!(said.contains("mode 644") && said.contains("chmod 600"), "{said}");
+    assert!(said.contains("mode 0644") && said.contains("chmod 600"), "{said}");
 }
 
 #[tokio::test]
