@@ -9,8 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, Currency};
+use bridge_protocol::wire::frame::ORDER_BODY_BYTES_MAX;
 use bridge_runtime::config::{
-    AdminConfig, AgentConfig, AuditConfig, ByteSize, LogConfig, Mistakes, Reader, Secret, Section,
+    AdminConfig, AgentConfig, AuditConfig, Bounds, ByteSize, LogConfig, Mistakes, Reader, Secret, Section,
     TunnelConfig,
 };
 use bridge_runtime::identity::Role;
@@ -41,6 +42,8 @@ pub struct CloudConfig {
     pub brands: BTreeMap<Brand, BrandConfig>,
     /// All of it as TOML, defaults included, without any secret: what `--print-config` shows.
     pub effective: String,
+    /// The settings that have a smallest and a largest value.
+    pub bounds: Vec<Bounds>,
 }
 
 impl CloudConfig {
@@ -61,6 +64,7 @@ impl CloudConfig {
         if brands.is_empty() {
             reader.refuse("brands", "has none: add a section [brands.NAME] for each brand this agent serves");
         }
+        let bounds = reader.bounds();
         let effective = reader.finish()?;
         // Nothing is left out here: a brand or name that is none was a mistake.
         let brands =
@@ -78,6 +82,7 @@ impl CloudConfig {
             catalogue,
             brands,
             effective,
+            bounds,
         })
     }
 }
@@ -106,14 +111,16 @@ pub struct StorefrontConfig {
 impl StorefrontConfig {
     fn read(reader: &mut Reader) -> Self {
         let mut section = reader.section("storefront");
+        // What is taken from a caller has to fit into a frame.
+        let body_max = format!("{} KiB", ORDER_BODY_BYTES_MAX / 1024);
         Self {
             listen: section.or("listen", "127.0.0.1:8080"),
-            workers: section.number("workers", 0..=1024, 0),
-            header_timeout: section.or("header_timeout", "5s"),
-            body_timeout: section.or("body_timeout", "10s"),
-            answer_within: section.or("answer_within", "10s"),
+            workers: section.number("workers", 0..=256, 0),
+            header_timeout: section.within("header_timeout", "500ms"..="10m", "5s"),
+            body_timeout: section.within("body_timeout", "500ms"..="10m", "10s"),
+            answer_within: section.within("answer_within", "500ms"..="10m", "10s"),
             connections_max: section.number("connections_max", 1..=1_000_000, 10_000),
-            body_max: section.or("body_max", "256 KiB"),
+            body_max: section.within("body_max", "4 KiB"..=&body_max, "256 KiB"),
             lines_max: section.number("lines_max", 1..=2_000, 2_000),
         }
     }
@@ -156,7 +163,7 @@ impl OrdersConfig {
         let mut section = reader.section("orders");
         Self {
             queue_max: section.number("queue_max", 1..=1_000_000, 4_096),
-            settle_for: section.or("settle_for", "10m"),
+            settle_for: section.within("settle_for", "1s"..="24h", "10m"),
             settling_max: section.number("settling_max", 1..=10_000_000, 100_000),
         }
     }
@@ -180,8 +187,8 @@ impl PaymentsConfig {
         let mut section = reader.section("payments");
         Self {
             queue_max: section.number("queue_max", 1..=1_000_000, 512),
-            answer_within: section.or("answer_within", "15s"),
-            settle_for: section.or("settle_for", "10m"),
+            answer_within: section.within("answer_within", "500ms"..="10m", "15s"),
+            settle_for: section.within("settle_for", "1s"..="24h", "10m"),
             settling_max: section.number("settling_max", 1..=10_000_000, 10_000),
         }
     }
@@ -204,10 +211,10 @@ impl CatalogueConfig {
     fn read(reader: &mut Reader) -> Self {
         let mut section = reader.section("catalogue");
         Self {
-            max_age: section.or("max_age", "1s"),
-            min_seq_wait: section.or("min_seq_wait", "500ms"),
-            snapshot_every: section.or("snapshot_every", "60s"),
-            sums_every: section.or("sums_every", "10m"),
+            max_age: section.within("max_age", "1ms"..="24h", "1s"),
+            min_seq_wait: section.within("min_seq_wait", "1ms"..="1m", "500ms"),
+            snapshot_every: section.within("snapshot_every", "100ms"..="24h", "60s"),
+            sums_every: section.within("sums_every", "1s"..="24h", "10m"),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bridge_runtime::config::{
-    AdminConfig, AgentConfig, AuditConfig, Kind, LogConfig, Mistakes, Place, Reader, Secret, Setting,
+    AdminConfig, AgentConfig, AuditConfig, Bounds, Kind, LogConfig, Mistakes, Place, Reader, Secret, Setting,
     TunnelConfig,
 };
 use bridge_runtime::identity::Role;
@@ -38,6 +38,8 @@ pub struct IdcConfig {
     pub payments: PaymentsConfig,
     /// All of it as TOML, defaults included, without any secret: what `--print-config` shows.
     pub effective: String,
+    /// The settings that have a smallest and a largest value.
+    pub bounds: Vec<Bounds>,
 }
 
 impl IdcConfig {
@@ -54,8 +56,22 @@ impl IdcConfig {
         let orders = OrdersConfig::read(&mut reader);
         let catalogue = CatalogueConfig::read(&mut reader);
         let payments = PaymentsConfig::read(&mut reader);
+        let bounds = reader.bounds();
         let effective = reader.finish()?;
-        Ok(Self { agent, admin, log, audit, tunnel, ledger, keys, orders, catalogue, payments, effective })
+        Ok(Self {
+            agent,
+            admin,
+            log,
+            audit,
+            tunnel,
+            ledger,
+            keys,
+            orders,
+            catalogue,
+            payments,
+            effective,
+            bounds,
+        })
     }
 }
 
@@ -184,8 +200,8 @@ impl CatalogueConfig {
         let mut section = reader.section("catalogue");
         Self {
             changes_kept: section.number("changes_kept", 1_000..=1_000_000_000, 1_000_000),
-            changes_kept_for: section.or("changes_kept_for", "24h"),
-            heartbeat: section.or("heartbeat", "1s"),
+            changes_kept_for: section.within("changes_kept_for", "1m"..="24h", "24h"),
+            heartbeat: section.within("heartbeat", "100ms"..="1m", "1s"),
             reads_max: section.number("reads_max", 1..=64, 2),
         }
     }

@@ -55,11 +55,11 @@ impl PaymentsConfig {
             limits: Limits {
                 calls_max: section.number("calls_max", 1..=4_096, 64),
                 doubts_max: section.number("doubts_max", 1..=1_024, 16),
-                timeout: section.or("timeout", "10s"),
+                timeout: section.within("timeout", "100ms"..="60s", "10s"),
                 margin: MARGIN,
-                retry_first: section.or("retry_first", "1s"),
-                retry_max: section.or("retry_max", "10m"),
-                alarm_after: section.or("alarm_after", "10m"),
+                retry_first: section.within("retry_first", "10ms"..="1h", "1s"),
+                retry_max: section.within("retry_max", "10ms"..="24h", "10m"),
+                alarm_after: section.within("alarm_after", "1s"..="24h", "10m"),
             },
             webhook_listen: section.optional("webhook_listen"),
         };
@@ -74,12 +74,6 @@ impl PaymentsConfig {
         }
         if config.limits.retry_max < config.limits.retry_first {
             section.refuse("retry_max", "must not be shorter than payments.retry_first");
-        }
-        if config.limits.timeout.is_zero() || config.limits.timeout > Duration::from_secs(60) {
-            section.refuse("timeout", "must be more than nothing and at most 60s");
-        }
-        if config.limits.retry_first < Duration::from_millis(10) {
-            section.refuse("retry_first", "must be at least 10ms");
         }
         config
     }

@@ -68,6 +68,9 @@ pub struct Hello {
     /// Unanswered requests that the sender of this hello accepts on the payment lane; 0 from a cloud agent.
     #[prost(uint32, tag = "10")]
     pub payment_window: u32,
+    /// How often the sender of this hello will be heard, in milliseconds; 0 from one that does not say.
+    #[prost(uint32, tag = "11")]
+    pub heartbeat_millis: u32,
 }
 
 /// "I am here": sent every second, whatever else is.

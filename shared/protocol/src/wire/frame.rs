@@ -11,6 +11,10 @@ pub const HEADER_BYTES: usize = 4;
 /// The largest frame on an order lane: an order body of 256 KiB as protobuf, sealed part and framing included.
 pub const ORDER_FRAME_BYTES_MAX: usize = 1024 * 1024;
 
+/// The largest order body that fits into such a frame: as protobuf it is no longer, and what is added to it is far less
+/// than it is.
+pub const ORDER_BODY_BYTES_MAX: usize = ORDER_FRAME_BYTES_MAX / 2;
+
 /// The largest frame on the feed lane: a page of [`FEED_PAGE_BYTES`], or of one row as large as a row may be.
 pub const FEED_FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
 

@@ -18,6 +18,12 @@ impl fmt::Display for LinkId {
 /// Bytes of the preamble that opens a lane.
 pub const PREAMBLE_BYTES: usize = 8;
 
+/// Most order lanes of a link.
+pub const ORDER_LANES_MAX: u8 = 16;
+
+/// Most lanes of a link: those for orders, and one of each other kind.
+pub const LANES_MAX: u8 = ORDER_LANES_MAX + 3;
+
 const MAGIC: [u8; 4] = *b"BRDG";
 const FORMAT: u8 = 1;
 
@@ -89,6 +95,17 @@ mod tests {
         for lane in [Lane::Control, Lane::Order(0), Lane::Order(15), Lane::Feed, Lane::Payment] {
             assert_eq!(Lane::from_preamble(lane.preamble()), Ok(lane));
         }
+    }
+
+    #[test]
+    fn a_link_has_room_for_every_lane_that_can_be_named() {
+        let others = [Lane::Control, Lane::Feed, Lane::Payment];
+        let orders = (0..ORDER_LANES_MAX).map(Lane::Order);
+        // A kind that is added without a place here would leave a link with all its order lanes one stream short.
+        let kinds = (0..=u8::MAX)
+            .filter(|kind| Lane::from_preamble([b'B', b'R', b'D', b'G', 1, *kind, 0, 0]).is_ok());
+        assert_eq!(kinds.count(), others.len() + 1, "and the order lanes");
+        assert_eq!(orders.chain(others).count(), usize::from(LANES_MAX));
     }
 
     #[test]

@@ -17,10 +17,13 @@ mod mistakes;
 pub use mistakes::Mistakes;
 
 mod reader;
-pub use reader::{Reader, Section};
+pub use reader::{Bounds, Reader, Section};
 
 mod sections;
-pub use sections::{AdminConfig, AgentConfig, AuditConfig, LogConfig, LogFormat, PostQuantum, TunnelConfig};
+pub use sections::{
+    AdminConfig, AgentConfig, AuditConfig, LINKS_PER_PEER_MAX, LogConfig, LogFormat, PostQuantum,
+    TunnelConfig,
+};
 
 pub mod sample;
 

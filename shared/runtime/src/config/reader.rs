@@ -30,6 +30,19 @@ struct Asked {
     origin: Origin,
     /// The effective value as TOML; `None` for an optional one that is not set.
     shown: Option<String>,
+    /// `None` for what has no order.
+    bounds: Option<Bounds>,
+}
+
+/// A setting that has a smallest and a largest value, both written as in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// `section.key`
+    pub key: String,
+    /// The least that is accepted.
+    pub smallest: String,
+    /// The most that is accepted.
+    pub largest: String,
 }
 
 impl Reader {
@@ -85,6 +98,11 @@ impl Reader {
             let origin = asked.map_or_else(|| self.source.table_origin(path), |asked| asked.origin.clone());
             self.mistakes.add(origin, path, problem);
         }
+    }
+
+    /// Every setting so far that has a smallest and a largest value. Each value between them has to work.
+    pub fn bounds(&self) -> Vec<Bounds> {
+        self.asked.iter().filter_map(|asked| asked.bounds.clone()).collect()
     }
 
     /// The effective configuration as TOML, if nothing was wrong. It names the files of secrets and never what they hold.
@@ -163,6 +181,17 @@ impl Section<'_> {
         self.parse(key, &entry)
     }
 
+    /// A setting with a default and with bounds of its own, all written as in the file.
+    pub fn within<T: Setting + PartialOrd>(
+        &mut self,
+        key: &str,
+        bounds: RangeInclusive<&str>,
+        default: &str,
+    ) -> T {
+        let entry = self.take_or(key, T::KIND, default);
+        self.parse_within(key, bounds, &entry)
+    }
+
     /// A setting that may be left out and has no default.
     pub fn optional<T: Setting>(&mut self, key: &str) -> Option<T> {
         let entry = self.take(key, T::KIND, false);
@@ -172,14 +201,20 @@ impl Section<'_> {
         entry.map(|entry| self.parse(key, &entry))
     }
 
-    /// A setting with a default that can be switched off by the word `"off"`.
-    pub fn or_off<T: Setting>(&mut self, key: &str, default: &str) -> Option<T> {
+    /// A setting with a default and bounds that can be switched off by the word `"off"`.
+    pub fn within_or_off<T: Setting + PartialOrd>(
+        &mut self,
+        key: &str,
+        bounds: RangeInclusive<&str>,
+        default: &str,
+    ) -> Option<T> {
         let entry = self.take_or(key, T::KIND, default);
         if matches!(&entry.raw, Raw::Scalar(Kind::Text, text) if text == "off") {
             self.record(key, entry.origin, Some("\"off\"".to_owned()));
+            self.bound(key, &text_bounds(bounds));
             return None;
         }
-        Some(self.parse(key, &entry))
+        Some(self.parse_within(key, bounds, &entry))
     }
 
     /// A whole number within `range`.
@@ -190,9 +225,9 @@ impl Section<'_> {
         default: u64,
     ) -> N {
         let entry = self.take_or(key, Kind::Integer, &default.to_string());
-        let Some(text) = self.scalar(key, &entry, Kind::Integer, "a whole number") else {
-            return N::default();
-        };
+        let text = self.scalar(key, &entry, Kind::Integer, "a whole number");
+        self.bound(key, &(range.start().to_string()..=range.end().to_string()));
+        let Some(text) = text else { return N::default() };
         let number = text.parse().ok().filter(|number| range.contains(number));
         number.and_then(|number| N::try_from(number).ok()).unwrap_or_else(|| {
             self.mistake(
@@ -254,7 +289,28 @@ impl Section<'_> {
 
     fn parse<T: Setting>(&mut self, key: &str, entry: &Entry) -> T {
         self.record(key, entry.origin.clone(), Some(shown(&entry.raw)));
+        if let Some(bounds) = T::BOUNDS {
+            self.bound(key, &text_bounds(bounds));
+        }
         self.parse_recorded(key, entry).unwrap_or_else(T::placeholder)
+    }
+
+    fn parse_within<T: Setting + PartialOrd>(
+        &mut self,
+        key: &str,
+        bounds: RangeInclusive<&str>,
+        entry: &Entry,
+    ) -> T {
+        self.record(key, entry.origin.clone(), Some(shown(&entry.raw)));
+        let place = Place::default();
+        let [least, most] = [bounds.start(), bounds.end()].map(|text| T::parse(text, &place).ok());
+        let said = format!("must be {:?} to {:?}", bounds.start(), bounds.end());
+        self.bound(key, &text_bounds(bounds));
+        let value = self.parse_recorded::<T>(key, entry);
+        if value.is_some() && !(least <= value && value <= most) {
+            self.mistake(entry.origin.clone(), key, format!("{said}, is {}", shown(&entry.raw)));
+        }
+        value.unwrap_or_else(T::placeholder)
     }
 
     fn parse_recorded<T: Setting>(&mut self, key: &str, entry: &Entry) -> Option<T> {
@@ -288,12 +344,27 @@ impl Section<'_> {
     }
 
     fn record(&mut self, key: &str, origin: Origin, shown: Option<String>) {
-        self.reader.asked.push(Asked { path: join(&self.path, key), origin, shown });
+        self.reader.asked.push(Asked { path: join(&self.path, key), origin, shown, bounds: None });
+    }
+
+    /// Notes the bounds of the setting that was recorded last, as TOML.
+    fn bound(&mut self, key: &str, bounds: &RangeInclusive<String>) {
+        let key = join(&self.path, key);
+        let (smallest, largest) = (bounds.start().clone(), bounds.end().clone());
+        if let Some(asked) = self.reader.asked.last_mut().filter(|asked| asked.path == key) {
+            asked.bounds = Some(Bounds { key, smallest, largest });
+        }
     }
 
     fn mistake(&mut self, origin: Origin, key: &str, problem: String) {
         self.reader.mistakes.add(origin, &join(&self.path, key), problem);
     }
+}
+
+/// Bounds that are written as texts, as TOML writes those.
+fn text_bounds(bounds: RangeInclusive<&str>) -> RangeInclusive<String> {
+    let quoted = |text: &str| toml::Value::from(text).to_string();
+    quoted(bounds.start())..=quoted(bounds.end())
 }
 
 /// The value as TOML writes it.

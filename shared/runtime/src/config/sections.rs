@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bridge_protocol::wire::lane::ORDER_LANES_MAX;
 use tracing_subscriber::EnvFilter;
 
 use crate::identity::Role;
@@ -13,6 +14,9 @@ use crate::identity::Role;
 use super::reader::Reader;
 use super::secret::SecretFile;
 use super::values::{BitRate, ByteSize, CollectorUrl, DialTarget, InputFile, NAME_RULE, is_name};
+
+/// Most connections that a dialler may be told to hold to one address.
+pub const LINKS_PER_PEER_MAX: u8 = 8;
 
 /// `[agent]`: who this is and where it keeps what must survive a restart.
 #[derive(Clone, Debug)]
@@ -91,7 +95,7 @@ impl AuditConfig {
             dir: dir.unwrap_or_else(|| agent.state_dir.join("audit")),
             key_file: key_file.unwrap_or_else(|| agent.state_dir.join("audit.key")),
             origin: origin.unwrap_or_else(|| format!("bridge.internal/{role}/{}", agent.name)),
-            publish_every: section.or("publish_every", "1s"),
+            publish_every: section.within("publish_every", "10ms"..="1h", "1s"),
         }
     }
 }
@@ -162,11 +166,11 @@ pub struct TunnelConfig {
     pub allow: Vec<String>,
     /// Whether a key exchange without ML-KEM will do.
     pub post_quantum: PostQuantum,
-    /// Lanes that orders are spread over, 1 to 16.
+    /// Lanes that orders are spread over, 1 to [`ORDER_LANES_MAX`].
     pub order_lanes: u8,
     /// The rate that congestion control does not fall below on random loss; `None` is plain CUBIC.
     pub committed_rate: Option<BitRate>,
-    /// Connections to each address of a peer, 1 to 8.
+    /// Connections to each address of a peer, 1 to [`LINKS_PER_PEER_MAX`].
     pub links_per_peer: u8,
     /// What to ask the kernel for, for each UDP socket and direction.
     pub udp_buffer: ByteSize,
@@ -205,13 +209,13 @@ impl TunnelConfig {
             dial: section.list("dial"),
             allow: section.list("allow"),
             post_quantum: section.choice("post_quantum", "require", &post_quantum),
-            order_lanes: section.number("order_lanes", 1..=16, 4),
-            committed_rate: section.or_off("committed_rate", "50 Mbit/s"),
-            links_per_peer: section.number("links_per_peer", 1..=8, 1),
-            udp_buffer: section.or("udp_buffer", "8 MiB"),
-            idle_timeout: section.or("idle_timeout", "12s"),
-            heartbeat: section.or("heartbeat", "1s"),
-            silent_after: section.or("silent_after", "3s"),
+            order_lanes: section.number("order_lanes", 1..=u64::from(ORDER_LANES_MAX), 4),
+            committed_rate: section.within_or_off("committed_rate", "64 kbit/s"..="100 Gbit/s", "50 Mbit/s"),
+            links_per_peer: section.number("links_per_peer", 1..=u64::from(LINKS_PER_PEER_MAX), 1),
+            udp_buffer: section.within("udp_buffer", "64 KiB"..="1 GiB", "8 MiB"),
+            idle_timeout: section.within("idle_timeout", "2s"..="10m", "12s"),
+            heartbeat: section.within("heartbeat", "100ms"..="30s", "1s"),
+            silent_after: section.within("silent_after", "500ms"..="2m", "3s"),
         };
         if config.listen.is_empty() && config.dial.is_empty() {
             section.refuse(

@@ -257,7 +257,7 @@ fn amounts_are_read_with_their_units() {
     assert_eq!(section.or::<BitRate>("rate", "1 kbit/s").bytes_per_second(), 125_000_000);
     assert_eq!(section.or::<ByteSize>("size", "1 KiB").bytes(), 3_072);
     assert_eq!(section.or::<Duration>("time", "1s"), Duration::from_secs(5_400));
-    assert_eq!(section.or_off::<BitRate>("off", "1 kbit/s"), None);
+    assert_eq!(section.within_or_off::<BitRate>("off", "1 kbit/s"..="1 Gbit/s", "1 kbit/s"), None);
     assert!(reader.finish().is_ok());
 }
 
@@ -366,4 +366,44 @@ fn a_tunnel_nobody_dials_and_nobody_listens_to_is_refused() {
     for (mistake, expected) in mistakes.iter().zip(expected) {
         assert!(mistake.starts_with(expected), "{mistake}");
     }
+}
+
+#[test]
+fn a_quantity_out_of_its_bounds_is_refused_and_the_table_has_all_bounds_as_toml() {
+    let fixture = Fixture::new("[a]\nshort = \"99ms\"\nlong = \"3h\"\nedge = \"2h\"\nsize = \"2048 GiB\"\n");
+    let read = |reader: &mut Reader| {
+        let mut section = reader.section("a");
+        for key in ["short", "long", "edge"] {
+            let _: Duration = section.within(key, "100ms"..="2h", "1s");
+        }
+        let _: Option<BitRate> = section.within_or_off("rate", "64 kbit/s"..="1 Gbit/s", "off");
+        let _: u8 = section.number("number", 1..=16, 4);
+        let _: ByteSize = section.or("size", "1 MiB");
+        let _: Duration = section.or("any", "1s");
+        let _: String = section.or("word", "x");
+    };
+    assert_eq!(
+        fixture.mistakes(&[], read),
+        [
+            "agent.toml:2: a.short: must be \"100ms\" to \"2h\", is \"99ms\"",
+            "agent.toml:3: a.long: must be \"100ms\" to \"2h\", is \"3h\"",
+            "agent.toml:5: a.size: must be a size in KiB, MiB or GiB, such as \"8 MiB\", is \"2048 GiB\"",
+        ]
+    );
+    let mut reader = fixture.open(&[]).unwrap();
+    read(&mut reader);
+    let bounds: Vec<_> = reader.bounds().into_iter().map(|b| (b.key, b.smallest, b.largest)).collect();
+    let expected = [
+        ("a.short", "\"100ms\"", "\"2h\""),
+        ("a.long", "\"100ms\"", "\"2h\""),
+        ("a.edge", "\"100ms\"", "\"2h\""),
+        ("a.rate", "\"64 kbit/s\"", "\"1 Gbit/s\""),
+        ("a.number", "1", "16"),
+        ("a.size", "\"1 KiB\"", "\"1024 GiB\""),
+        ("a.any", "\"1ms\"", "\"24h\""),
+    ];
+    assert_eq!(
+        bounds,
+        expected.map(|(key, least, most)| (key.to_owned(), least.to_owned(), most.to_owned()))
+    );
 }

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::fs::File;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ pub enum Kind {
 }
 
 /// What a relative path and a credential are relative to.
-#[cfg_attr(test, derive(Default))]
+#[derive(Default)]
 pub struct Place {
     /// The folder of the configuration file.
     pub(super) folder: PathBuf,
@@ -46,6 +47,8 @@ pub trait Setting: Sized {
     const KIND: Kind;
     /// What a mistake says is expected, such as `a duration such as "10s"`.
     const EXPECTED: &'static str;
+    /// The smallest and the largest value of this type, if it has an order. A setting mostly has narrower bounds of its own.
+    const BOUNDS: Option<RangeInclusive<&'static str>> = None;
 
     /// Stands in for a value that could not be read. It never leaves the reader, whose `finish` fails.
     fn placeholder() -> Self;
@@ -146,6 +149,7 @@ fn readable(path: &Path) -> std::io::Result<()> {
 impl Setting for Duration {
     const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a duration from \"1ms\" to \"24h\", in ms, s, m or h, such as \"10s\"";
+    const BOUNDS: Option<RangeInclusive<&'static str>> = Some("1ms"..="24h");
 
     fn placeholder() -> Self {
         Self::ZERO
@@ -179,6 +183,7 @@ impl BitRate {
 impl Setting for BitRate {
     const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a rate in kbit/s, Mbit/s or Gbit/s, such as \"50 Mbit/s\"";
+    const BOUNDS: Option<RangeInclusive<&'static str>> = Some("1 kbit/s"..="1000 Gbit/s");
 
     fn placeholder() -> Self {
         Self::from_bits_per_second(0)
@@ -186,7 +191,7 @@ impl Setting for BitRate {
 
     fn parse(text: &str, _: &Place) -> Result<Self, String> {
         let units = [("kbit/s", 1_000), ("Mbit/s", 1_000_000), ("Gbit/s", 1_000_000_000)];
-        let bits = scaled(text, &units).filter(|bits| *bits > 0);
+        let bits = scaled(text, &units).filter(|bits| (1_000..=1_000_000_000_000).contains(bits));
         bits.map(Self::from_bits_per_second).ok_or_else(|| expected::<Self>(text))
     }
 }
@@ -212,14 +217,15 @@ impl ByteSize {
 impl Setting for ByteSize {
     const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a size in KiB, MiB or GiB, such as \"8 MiB\"";
+    const BOUNDS: Option<RangeInclusive<&'static str>> = Some("1 KiB"..="1024 GiB");
 
     fn placeholder() -> Self {
         Self::from_bytes(0)
     }
 
     fn parse(text: &str, _: &Place) -> Result<Self, String> {
-        let bytes =
-            scaled(text, &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)]).filter(|bytes| *bytes > 0);
+        let bytes = scaled(text, &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)])
+            .filter(|bytes| (1 << 10..=1 << 40).contains(bytes));
         let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
         bytes.map(Self::from_bytes).ok_or_else(|| expected::<Self>(text))
     }

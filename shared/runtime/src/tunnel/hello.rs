@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use bridge_protocol::wire::control::{Control, Hello, Refused, message};
 use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX, FrameError};
-use bridge_protocol::wire::lane::Lane;
+use bridge_protocol::wire::lane::{Lane, ORDER_LANES_MAX};
 use bridge_protocol::wire::version::{Incompatible, Versions};
 use bridge_protocol::wire::{feed, payment};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::Context;
 use super::lanes::{FrameReader, ReadError};
-use super::{Context, Greeting};
 use crate::clock;
 use crate::transport::refusal::printable;
 use crate::transport::{Closed, Connection, LaneError, LaneStream};
@@ -27,9 +27,6 @@ const HELLO_TIME: Duration = Duration::from_secs(5);
 
 /// How long a refused peer gets to take the sentence.
 const REFUSED_TIME: Duration = Duration::from_secs(1);
-
-/// Order lanes that a dialler may announce.
-const ORDER_LANES_MAX: u32 = 16;
 
 /// The control lane after the hello.
 pub(super) struct ControlLane {
@@ -104,7 +101,7 @@ pub(super) async fn exchange(
 
 async fn dial(context: &Context, connection: &dyn Connection) -> Result<Agreed, HelloError> {
     let LaneStream { reader, mut writer, .. } = connection.open_lane(Lane::Control).await?;
-    let ours = our_hello(&context.greeting.borrow().clone(), context.order_lanes);
+    let ours = our_hello(context, context.order_lanes);
     write(connection, &mut writer, &ours.clone().into()).await?;
     let mut orders = Vec::new();
     for index in 0..context.order_lanes {
@@ -142,7 +139,7 @@ async fn listen(context: &Context, connection: &dyn Connection) -> Result<Agreed
     let version = agree(connection, &mut writer, hello.versions()).await?;
     let count = order_lanes(hello.order_lanes)?;
     let orders = accept_orders(connection, count).await?;
-    let ours = our_hello(&context.greeting.borrow().clone(), count);
+    let ours = our_hello(context, count);
     write(connection, &mut writer, &ours.clone().into()).await?;
     let [payments, feed] = by_kind(accept_optional(connection, optional_lanes(&ours, &hello)).await?);
     Ok(Agreed {
@@ -197,8 +194,10 @@ fn by_kind(open: Vec<LaneStream>) -> [Option<LaneStream>; 2] {
     kinds
 }
 
-fn our_hello(greeting: &Greeting, order_lanes: u8) -> Hello {
+fn our_hello(context: &Context, order_lanes: u8) -> Hello {
+    let greeting = context.greeting.borrow().clone();
     Hello {
+        heartbeat_millis: u32::try_from(context.heartbeat.as_millis()).unwrap_or(u32::MAX),
         features: greeting.features.clone(),
         clock_micros: clock::now().get(),
         order_lanes: u32::from(order_lanes),
@@ -210,7 +209,7 @@ fn our_hello(greeting: &Greeting, order_lanes: u8) -> Hello {
 }
 
 fn order_lanes(announced: u32) -> Result<u8, HelloError> {
-    u8::try_from(announced).ok().filter(|_| (1..=ORDER_LANES_MAX).contains(&announced)).ok_or_else(|| {
+    u8::try_from(announced).ok().filter(|count| (1..=ORDER_LANES_MAX).contains(count)).ok_or_else(|| {
         HelloError::Violation(format!(
             "{announced} order lanes were announced, 1 to {ORDER_LANES_MAX} are possible"
         ))

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bridge_protocol::wire::lane::LANES_MAX;
 use quinn::congestion::CubicConfig;
 use quinn::{ServerConfig, TransportConfig, VarInt};
 
 use crate::config::TunnelConfig;
 use crate::transport::floor::FlooredCubicConfig;
-
-/// Most lanes a dialler may open: a control lane and 16 order lanes.
-const LANES_MAX: u32 = 17;
 
 /// A lane buffers this much that we have not read yet; enough for 20 MB/s on four lanes at a round trip of 50 ms.
 const LANE_RECEIVE_WINDOW: u32 = 256 * 1024;
@@ -25,7 +23,10 @@ const SEND_WINDOW: u64 = 8 * 1024 * 1024;
 const INITIAL_RTT: Duration = Duration::from_millis(50);
 
 /// Keeps NAT and firewall state alive below their usual shortest timeouts.
-const KEEP_ALIVE: Duration = Duration::from_secs(3);
+const KEEP_ALIVE_MAX: Duration = Duration::from_secs(3);
+
+/// Packets that must be lost one after the other before an idle link is taken for dead.
+const KEEP_ALIVES_IN_IDLE_TIMEOUT: u32 = 3;
 
 /// Peers that knocked and wait in quinn, and the bytes of theirs that it keeps meanwhile.
 const INCOMING_MAX: usize = 1024;
@@ -33,7 +34,7 @@ const INCOMING_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The side that listens: lanes are opened towards it.
 pub(super) fn listening(tunnel: &TunnelConfig) -> Arc<TransportConfig> {
-    Arc::new(transport_config(tunnel, LANES_MAX))
+    Arc::new(transport_config(tunnel, LANES_MAX.into()))
 }
 
 /// The side that dials: what a listener opens is against the protocol.
@@ -58,7 +59,7 @@ fn transport_config(tunnel: &TunnelConfig, lanes_from_peer: u32) -> TransportCon
         .send_fairness(false)
         .initial_rtt(INITIAL_RTT)
         .max_idle_timeout(tunnel.idle_timeout.try_into().ok())
-        .keep_alive_interval(Some(KEEP_ALIVE))
+        .keep_alive_interval(Some(KEEP_ALIVE_MAX.min(tunnel.idle_timeout / KEEP_ALIVES_IN_IDLE_TIMEOUT)))
         .datagram_receive_buffer_size(None);
     match tunnel.committed_rate {
         Some(rate) => config.congestion_controller_factory(Arc::new(FlooredCubicConfig {
