@@ -4,9 +4,9 @@ use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bridge_protocol::wire::control::{Control, Goodbye, Heartbeat, Manifest, Refused, message};
+use bridge_protocol::wire::control::{Control, Goodbye, Heartbeat, Hello, Manifest, Refused, message};
 use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -89,25 +89,37 @@ async fn changed(greeting: &mut watch::Receiver<Greeting>) {
     }
 }
 
+/// Heartbeats that a peer may miss: one may be late, and one lost with the packets around it.
+const BEATS_MISSED: u32 = 3;
+
+/// How long a peer may be silent that speaks so often. What one side is told of the other's interval is not known to the
+/// one who configures it, so a peer that speaks seldom is waited for.
+fn patience(configured: Duration, heartbeat_millis: u32) -> Duration {
+    configured.max(Duration::from_millis(heartbeat_millis.into()) * BEATS_MISSED)
+}
+
 /// What the control lane brings, and the silence when it brings nothing.
 pub(super) struct ControlReader {
     link: Arc<Link>,
     /// As the peer last said it.
     window: u32,
+    /// After how much silence it is told of.
+    patience: Duration,
     silent: bool,
     heard: Instant,
 }
 
 impl ControlReader {
-    /// A reader for a link that has just come up with this window.
-    pub(super) fn new(link: Arc<Link>, window: u32) -> Self {
-        Self { link, window, silent: false, heard: Instant::now() }
+    /// A reader for a link whose peer has just said this.
+    pub(super) fn new(link: Arc<Link>, hello: &Hello) -> Self {
+        let patience = patience(link.context.silent_after, hello.heartbeat_millis);
+        Self { link, window: hello.window, patience, silent: false, heard: Instant::now() }
     }
 
     /// Reads until the link ends.
     pub(super) async fn read(mut self, mut frames: FrameReader<impl AsyncRead + Unpin>) -> LinkEnd {
         loop {
-            let deadline = self.heard + self.link.context.silent_after;
+            let deadline = self.heard + self.patience;
             let handled = if self.silent {
                 self.handle(frames.next().await).await
             } else {
@@ -164,7 +176,7 @@ impl ControlReader {
         self.link.record.silent.store(silent, Ordering::Relaxed);
         let (link, peer) = (self.link.id, self.link.record.connection.peer().id());
         let event = if silent {
-            let after = self.link.context.silent_after;
+            let after = self.patience;
             tracing::warn!(%link, %peer, ?after, "no heartbeat from the peer: the link gets no new requests");
             TunnelEvent::Silent { link }
         } else {
@@ -172,5 +184,18 @@ impl ControlReader {
             TunnelEvent::Heard { link }
         };
         self.link.send_event(event).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_speaks_seldom_is_waited_for_and_one_that_does_not_say_is_not() {
+        let configured = Duration::from_secs(3);
+        assert_eq!(patience(configured, 30_000), Duration::from_secs(90));
+        assert_eq!(patience(configured, 1_000), configured);
+        assert_eq!(patience(configured, 0), configured);
     }
 }

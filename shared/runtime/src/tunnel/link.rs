@@ -222,7 +222,7 @@ impl Link {
                 }
             });
         }
-        let control = ControlReader::new(self.clone(), agreed.hello.window);
+        let control = ControlReader::new(self.clone(), &agreed.hello);
         tasks.spawn(control.read(agreed.control.reader));
         let (link, writer) = (self.clone(), agreed.control.writer);
         tasks.spawn(async move { link.write_control(writer, agreed.said.manifest).await });
