@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use bridge_protocol::audit::Entry;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
 use bridge_protocol::order_link::LinkId;
-use bridge_protocol::order_link::receiver::{Delivery, Received, Receiver, Reply, Token};
-use bridge_protocol::seal::opening::Opener;
+use bridge_protocol::order_link::receiver::{Delivery, Received, ReceivedOrder, Receiver, Reply, Token};
+use bridge_protocol::seal::opening::{Decapsulated, Encapsulated, Opener};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Refusal, Refused, State, ToIdc, to_cloud};
 use rand::Rng;
@@ -18,13 +18,14 @@ use rand::Rng;
 use crate::auditing::{Auditing, Round};
 use crate::ledger::{self, Batch, Committed};
 use crate::log_entry;
-use crate::open::{self, OpenFailure};
+use crate::open::{self, OpenFailure, Opening};
 use crate::planner::Request;
 use crate::receipt;
+use crate::unopened::{Held, Unopened};
 use crate::vault::keyring::Keyring;
 
-/// Sealing sessions remembered: more than the sessions that all cloud agents together use at a time.
-const SESSIONS_MAX: usize = 4_096;
+/// Sealing sessions remembered of each link: more than a cloud agent uses at a time.
+const SESSIONS_MAX: usize = 1_024;
 
 /// The agent's limits.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +49,13 @@ pub enum Input {
         lane: u8,
         /// What.
         message: ToIdc,
+    },
+    /// A sealing session was decapsulated, or could not be.
+    Decapsulated {
+        /// For which link.
+        link: LinkId,
+        /// What it came to.
+        session: Decapsulated,
     },
     /// The audit log's round under way has ended: its entries are durable, or come back because they are not.
     Audited(Result<(), Vec<Entry>>),
@@ -78,6 +86,13 @@ pub enum BatchEnd {
 /// What the shell does next.
 #[derive(Debug)]
 pub enum Output {
+    /// Decapsulate this session beside everything else, and report what it came to. The next one comes only after that.
+    Decapsulate {
+        /// For which link.
+        link: LinkId,
+        /// Half a millisecond of work.
+        session: Encapsulated,
+    },
     /// Make these entries durable and report the end. The next round comes only after that.
     Audit(Round),
     /// Commit this batch and report its end. The next one comes only after that.
@@ -119,6 +134,8 @@ pub struct Agent {
     keys: Keyring,
     receiver: Receiver,
     opener: Opener,
+    /// What waits for its sealing session; at most the receiver's window.
+    unopened: Unopened,
     /// What waits for the audit log; at most the receiver's window.
     auditing: Auditing<Then>,
     /// Opened requests that wait for the next batch; with `committing`, at most the receiver's window.
@@ -142,6 +159,7 @@ impl Agent {
             keys,
             receiver: Receiver::new(limits.window_max),
             opener,
+            unopened: Unopened::new(),
             auditing: Auditing::new(),
             waiting: VecDeque::new(),
             committing: Vec::new(),
@@ -161,6 +179,11 @@ impl Agent {
         self.waiting.len()
     }
 
+    /// Orders that wait for their sealing session.
+    pub fn unopened(&self) -> usize {
+        self.unopened.len()
+    }
+
     /// Sealing sessions decapsulated so far.
     pub fn sealing_sessions(&self) -> u64 {
         self.opener.decapsulated()
@@ -177,27 +200,12 @@ impl Agent {
             Input::Message { link, lane, message } => match self.receiver.handle_message(link, lane, message)
             {
                 Received::Deliver(token, Delivery::Place(received)) => {
-                    let (header, ciphertext) = (received.header(), &received.envelope().ciphertext);
-                    let entry = log_entry::received(now, "place", header, Some(ciphertext));
-                    if self.doubtful {
-                        return self.turn_away(token, entry, header, Refusal::DatabaseDown);
-                    }
-                    let lines_max = self.limits.lines_max;
-                    match open::open(&received, &mut self.opener, &self.keys, now, lines_max, random) {
-                        Ok(request) => self.auditing.wait_along([entry], Then::Commit(token, request.into())),
-                        Err(failure) => {
-                            self.outputs.push_back(Output::Rejected { order: header.order, failure });
-                            self.turn_away(token, entry, header, failure.refusal());
-                        }
-                    }
+                    self.place(link, token, received, now, random);
                 }
                 Received::Deliver(token, Delivery::Cancel(header)) => {
-                    let entry = log_entry::received(now, "cancel", &header, None);
-                    if self.doubtful {
-                        return self.turn_away(token, entry, &header, Refusal::DatabaseDown);
+                    if let Err(header) = self.unopened.hold_behind(token, header) {
+                        self.cancel(token, header, now);
                     }
-                    let request = open::cancellation(header, &self.keys);
-                    self.auditing.wait_along([entry], Then::Commit(token, request.into()));
                 }
                 Received::Deliver(token, Delivery::Ask { brand, order, key }) => {
                     self.outputs.push_back(Output::LookUp { token, brand, order, key });
@@ -210,6 +218,22 @@ impl Agent {
                 Received::Answer(reply) => self.outputs.push_back(Output::Send(reply)),
                 Received::Duplicate => {}
             },
+            Input::Decapsulated { link, session } => {
+                let held = self.unopened.handle_done(link, session.id());
+                // Of a link that is gone nothing is remembered.
+                let failed = if held.is_empty() { None } else { self.opener.remember(link, session).err() };
+                for held in held {
+                    match (held, failed) {
+                        (Held::Place(token, received), None) => {
+                            self.place(link, token, received, now, random)
+                        }
+                        (Held::Place(token, received), Some(error)) => {
+                            self.reject(token, &received, error.into(), now);
+                        }
+                        (Held::Cancel(token, header), _) => self.cancel(token, header, now),
+                    }
+                }
+            }
             Input::Audited(Ok(())) => {
                 for then in self.auditing.handle_durable() {
                     match then {
@@ -269,7 +293,17 @@ impl Agent {
                 Ok(None) => self.refuse(token, Refusal::NotFound),
                 Err(refusal) => self.refuse(token, refusal),
             },
-            Input::LinkDown(link) => self.receiver.handle_link_down(link),
+            Input::LinkDown(link) => {
+                self.receiver.handle_link_down(link);
+                self.opener.forget(link);
+                for held in self.unopened.handle_link_down(link) {
+                    match held {
+                        // As if it had been lost on the line: whoever asks again on another link brings it once more.
+                        Held::Place(token, _) => self.receiver.abandon(token),
+                        Held::Cancel(token, header) => self.cancel(token, header, now),
+                    }
+                }
+            }
         }
     }
 
@@ -280,6 +314,9 @@ impl Agent {
     pub fn poll_output(&mut self, now: UnixMicros) -> Option<Output> {
         self.outputs
             .pop_front()
+            .or_else(|| {
+                self.unopened.poll_work().map(|(link, session)| Output::Decapsulate { link, session })
+            })
             .or_else(|| self.auditing.poll_round(!self.committing.is_empty()).map(Output::Audit))
             .or_else(|| self.next_batch(now).map(Output::Commit))
     }
@@ -295,6 +332,47 @@ impl Agent {
             requests.push(request);
         }
         Some(Batch { requests, at })
+    }
+
+    /// Opens an order, or has it wait for its sealing session.
+    fn place(
+        &mut self,
+        link: LinkId,
+        token: Token,
+        received: Box<ReceivedOrder>,
+        now: UnixMicros,
+        random: &mut impl Rng,
+    ) {
+        let entry = placed(&received, now);
+        if self.doubtful {
+            return self.turn_away(token, entry, received.header(), Refusal::DatabaseDown);
+        }
+        let lines_max = self.limits.lines_max;
+        match open::open(link, &received, &self.opener, &self.keys, now, lines_max, random) {
+            Ok(Opening::Open(request)) => self.auditing.wait_along([entry], Then::Commit(token, request)),
+            Ok(Opening::Needs(session)) => {
+                let header = received.header().clone();
+                if !self.unopened.hold(link, session, token, received) {
+                    self.turn_away(token, entry, &header, Refusal::Busy);
+                }
+            }
+            Err(failure) => self.reject(token, &received, failure, now),
+        }
+    }
+
+    fn reject(&mut self, token: Token, received: &ReceivedOrder, failure: OpenFailure, now: UnixMicros) {
+        let header = received.header();
+        self.outputs.push_back(Output::Rejected { order: header.order, failure });
+        self.turn_away(token, placed(received, now), header, failure.refusal());
+    }
+
+    fn cancel(&mut self, token: Token, header: Header, now: UnixMicros) {
+        let entry = log_entry::received(now, "cancel", &header, None);
+        if self.doubtful {
+            return self.turn_away(token, entry, &header, Refusal::DatabaseDown);
+        }
+        let request = open::cancellation(header, &self.keys);
+        self.auditing.wait_along([entry], Then::Commit(token, request.into()));
     }
 
     /// Answers a request that has had no effect, once both that it came and that are in the audit log.
@@ -362,6 +440,11 @@ impl Agent {
     fn refuse(&mut self, token: Token, refusal: Refusal) {
         self.answer(token, to_cloud::Kind::Refused(Refused { refusal: refusal.into() }));
     }
+}
+
+/// The entry that an order came.
+fn placed(received: &ReceivedOrder, now: UnixMicros) -> Entry {
+    log_entry::received(now, "place", received.header(), Some(&received.envelope().ciphertext))
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ pub mod config;
 // The owner of all state: received, opened, committed, certified, answered.
 pub mod agent;
 
+// Orders whose sealing session is not decapsulated yet.
+pub mod unopened;
+
 // What waits for the audit log: the receipt of a request before its commit, its outcome before its answer.
 pub mod auditing;
 

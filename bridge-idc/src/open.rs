@@ -3,8 +3,9 @@
 //! Nothing in clear leaves this file: what comes out is terms, a keyed fingerprint and ciphertext for the vault.
 
 use bridge_protocol::domain::{OrderTerms, UnixMicros};
+use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::ReceivedOrder;
-use bridge_protocol::seal::opening::{OpenError, Opener};
+use bridge_protocol::seal::opening::{Encapsulated, OpenError, Opened, Opener};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Refusal, Terms};
 use prost::Message as _;
@@ -36,24 +37,38 @@ impl OpenFailure {
     }
 }
 
-/// Opens one order.
+/// What a look at an order comes to.
+#[derive(Debug)]
+pub enum Opening {
+    /// It is open.
+    Open(Box<Request>),
+    /// Its sealing session has to be decapsulated first.
+    Needs(Encapsulated),
+}
+
+/// Opens one order that came on this link.
 pub fn open(
+    link: LinkId,
     received: &ReceivedOrder,
-    opener: &mut Opener,
+    opener: &Opener,
     keys: &Keyring,
     now: UnixMicros,
     lines_max: usize,
     random: &mut impl Rng,
-) -> Result<Request, OpenFailure> {
+) -> Result<Opening, OpenFailure> {
     let Header { brand, order, key } = received.header().clone();
     let envelope = received.envelope();
-    let personal = opener.open(envelope, now)?;
+    let personal = match opener.open(link, envelope, now)? {
+        Opened::Personal(personal) => personal,
+        Opened::Needs(session) => return Ok(Opening::Needs(session)),
+    };
     let terms = Terms::decode(envelope.terms.clone()).map_err(|_| OpenFailure::Terms)?;
     let terms: OrderTerms = terms.check(lines_max).map_err(|_| OpenFailure::Terms)?;
     let fingerprint = keys.fingerprint(&[b"place", &envelope.terms, &personal.to_bytes()]);
     let personal = vault::encrypt(order, &personal, keys, random);
     let placement = Placement { order, terms, personal };
-    Ok(Request { brand, key, fingerprint, action: Action::Place(Box::new(placement)) })
+    let action = Action::Place(Box::new(placement));
+    Ok(Opening::Open(Box::new(Request { brand, key, fingerprint, action })))
 }
 
 /// A cancellation needs no opening: it holds nothing personal.

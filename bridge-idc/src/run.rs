@@ -141,6 +141,13 @@ impl Shell {
     fn do_outputs(&mut self) {
         while let Some(output) = self.agent.poll_output(clock::now()) {
             match output {
+                Output::Decapsulate { link, session } => {
+                    let results = self.results.clone();
+                    tokio::task::spawn_blocking(move || {
+                        let session = session.decapsulate();
+                        let _agent_gone = results.blocking_send(Input::Decapsulated { link, session });
+                    });
+                }
                 Output::Audit(round) => self.audit(round),
                 Output::Commit(batch) => self.commit(batch),
                 Output::LookUp { token, brand, order, key } => {
@@ -163,6 +170,7 @@ impl Shell {
         sessions.inc_by(self.agent.sealing_sessions() - sessions.get());
         let under_way = self.agent.under_way();
         self.metrics.set_queue_depth(Queue::InFlight, under_way);
+        self.metrics.set_queue_depth(Queue::Unopened, self.agent.unopened());
         self.metrics.set_queue_depth(Queue::Commit, self.agent.waiting());
         let load =
             Load { under_way: under_way + self.payments.under_way(), doubtful: self.agent.is_doubtful() };

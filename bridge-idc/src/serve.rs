@@ -101,6 +101,7 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
         lines_max: config.orders.lines_max,
     };
     metrics.set_queue_limit(Queue::InFlight, limits.window_max);
+    metrics.set_queue_limit(Queue::Unopened, limits.window_max);
     metrics.set_queue_limit(Queue::Commit, limits.window_max);
     let mut features = vec![feed::FEATURE.to_owned()];
     let payments = Money::start(&config.payments, &ledger, &audit, &metrics, &shutdown).await?;

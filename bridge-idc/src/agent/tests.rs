@@ -78,10 +78,22 @@ impl World {
         self.agent.handle(input, NOW, &mut rand::rng());
     }
 
+    /// The next output that is no decapsulation: those are done at once.
+    fn output(&mut self) -> Option<Output> {
+        loop {
+            match self.agent.poll_output(NOW) {
+                Some(Output::Decapsulate { link, session }) => {
+                    self.input(Input::Decapsulated { link, session: session.decapsulate() });
+                }
+                other => return other,
+            }
+        }
+    }
+
     /// The next output that is not the audit log's, which here has everything durable at once.
     fn poll(&mut self) -> Option<Output> {
         loop {
-            match self.agent.poll_output(NOW) {
+            match self.output() {
                 Some(Output::Audit(round)) => {
                     self.log.extend(round.entries);
                     self.input(Input::Audited(Ok(())));
@@ -152,20 +164,20 @@ fn an_order_is_answered_with_a_receipt_only_after_its_commit() {
 fn nothing_is_committed_before_it_is_logged_and_nothing_answered_before_its_outcome_is() {
     let mut world = world();
     world.place("k1", 1);
-    let Some(Output::Audit(received)) = world.agent.poll_output(NOW) else { panic!("not logged") };
-    assert!(world.agent.poll_output(NOW).is_none(), "no commit before the entry is durable");
+    let Some(Output::Audit(received)) = world.output() else { panic!("not logged") };
+    assert!(world.output().is_none(), "no commit before the entry is durable");
     world.place("k2", 1);
-    assert!(world.agent.poll_output(NOW).is_none(), "one round at a time");
+    assert!(world.output().is_none(), "one round at a time");
     world.input(Input::Audited(Ok(())));
-    let Some(Output::Audit(next)) = world.agent.poll_output(NOW) else { panic!("k2 is not logged") };
-    let Some(Output::Commit(batch)) = world.agent.poll_output(NOW) else { panic!("no commit") };
+    let Some(Output::Audit(next)) = world.output() else { panic!("k2 is not logged") };
+    let Some(Output::Commit(batch)) = world.output() else { panic!("no commit") };
     world.commit(&batch);
-    assert!(world.agent.poll_output(NOW).is_none(), "the outcome waits for the round under way");
+    assert!(world.output().is_none(), "the outcome waits for the round under way");
     world.input(Input::Audited(Ok(())));
-    let Some(Output::Audit(committed)) = world.agent.poll_output(NOW) else { panic!("not logged") };
-    let commit = world.agent.poll_output(NOW);
+    let Some(Output::Audit(committed)) = world.output() else { panic!("not logged") };
+    let commit = world.output();
     assert!(matches!(&commit, Some(Output::Commit(batch)) if batch.requests.len() == 1), "{commit:?}");
-    assert!(world.agent.poll_output(NOW).is_none(), "no answer before the entry is durable");
+    assert!(world.output().is_none(), "no answer before the entry is durable");
     world.input(Input::Audited(Ok(())));
     world.receipt();
     world.log = [received, next, committed].into_iter().flat_map(|round| round.entries).collect();
@@ -178,10 +190,10 @@ fn while_the_log_cannot_be_written_orders_are_refused_and_what_is_committed_wait
     world.place("k1", 1);
     let batch = world.batch();
     world.commit(&batch);
-    let Some(Output::Audit(round)) = world.agent.poll_output(NOW) else { panic!("not logged") };
+    let Some(Output::Audit(round)) = world.output() else { panic!("not logged") };
     world.place("k2", 1);
     world.input(Input::Audited(Err(round.entries)));
-    let Some(Output::Audit(again)) = world.agent.poll_output(NOW) else { panic!("not tried again") };
+    let Some(Output::Audit(again)) = world.output() else { panic!("not tried again") };
     assert!(again.again);
     assert_eq!(again.entries.len(), 2, "the outcome of k1, and k2");
     world.input(Input::Audited(Err(again.entries)));
@@ -234,10 +246,10 @@ fn what_comes_while_a_batch_is_committed_is_logged_with_what_the_batch_comes_to(
     assert!(world.poll().is_none());
     assert_eq!(world.logged(), ["order-received"], "k2 and k3 could not be committed yet");
     world.commit(&batch);
-    let Some(Output::Audit(round)) = world.agent.poll_output(NOW) else { panic!("no round") };
+    let Some(Output::Audit(round)) = world.output() else { panic!("no round") };
     let kinds: Vec<&str> = round.entries.iter().map(|entry| entry.event.kind()).collect();
     assert_eq!(kinds, ["order-received", "order-received", "order-committed"]);
-    assert!(world.agent.poll_output(NOW).is_none(), "nothing is committed or told before that");
+    assert!(world.output().is_none(), "nothing is committed or told before that");
 }
 
 #[test]
@@ -262,12 +274,12 @@ fn how_an_order_stands_is_told_only_once_the_log_has_what_made_it_stand_so() {
     let Some(to_cloud::Kind::State(state)) = told.kind else { panic!("not told: {told:?}") };
     assert_eq!(state.order, other.as_bytes()[..], "of it nothing is under way");
     world.commit(&batch);
-    let Some(Output::Audit(round)) = world.agent.poll_output(NOW) else { panic!("no round") };
-    assert!(world.agent.poll_output(NOW).is_none(), "its entry is not durable yet");
+    let Some(Output::Audit(round)) = world.output() else { panic!("no round") };
+    assert!(world.output().is_none(), "its entry is not durable yet");
     // The log is full: what is committed waits to be told, whoever asks.
     world.input(Input::Audited(Err(round.entries)));
-    let Some(Output::Audit(_)) = world.agent.poll_output(NOW) else { panic!("no second try") };
-    assert!(world.agent.poll_output(NOW).is_none());
+    let Some(Output::Audit(_)) = world.output() else { panic!("no second try") };
+    assert!(world.output().is_none());
     world.input(Input::Audited(Ok(())));
     assert!(matches!(world.answer().kind, Some(to_cloud::Kind::Settled(_))));
     assert!(matches!(world.answer().kind, Some(to_cloud::Kind::State(_))));

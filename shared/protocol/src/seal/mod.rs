@@ -115,6 +115,7 @@ mod tests {
     use super::sealing::{Header, SealingSession};
     use super::*;
     use crate::domain::{Brand, KeyDigest, OrderId, Personal, PersonalData, PersonalField, UnixMicros};
+    use crate::wire::lane::LinkId;
 
     /// Counts up: enough for tests, and the same in every run.
     struct Counter(u64);
@@ -177,7 +178,8 @@ mod tests {
             let envelope = seal(&mut sealing, number);
             assert!(!envelope.encode_to_vec().windows(6).any(|bytes| bytes == "김하".as_bytes()));
             assert_eq!(envelope.ciphertext.len(), PADDING_STEP_BYTES + TAG_BYTES);
-            let opened = opener.open(&envelope, NOW).map_err(|error| error.to_string()).unwrap();
+            let opened =
+                opener.open_at_once(LinkId(1), &envelope, NOW).map_err(|error| error.to_string()).unwrap();
             assert!(opened == personal());
         }
     }
@@ -191,9 +193,12 @@ mod tests {
             envelope.encapsulation = Bytes::new();
             envelope
         };
-        assert_eq!(opener.open(&bare(first.clone()), NOW).err(), Some(OpenError::SessionUnknown));
-        assert!(opener.open(&first, NOW).is_ok());
-        assert!(opener.open(&bare(seal(&mut sealing, 1)), NOW).is_ok());
+        assert_eq!(
+            opener.open_at_once(LinkId(1), &bare(first.clone()), NOW).err(),
+            Some(OpenError::SessionUnknown)
+        );
+        assert!(opener.open_at_once(LinkId(1), &first, NOW).is_ok());
+        assert!(opener.open_at_once(LinkId(1), &bare(seal(&mut sealing, 1)), NOW).is_ok());
     }
 
     #[test]
@@ -204,14 +209,35 @@ mod tests {
         let mut start = || SealingSession::start(&sealing_key, NOW, &mut rng).unwrap();
         let mut sessions = [start(), start(), start()];
         for session in &mut sessions {
-            assert!(opener.open(&seal(session, 0), NOW).is_ok());
+            assert!(opener.open_at_once(LinkId(1), &seal(session, 0), NOW).is_ok());
         }
         let [oldest, _, newest] = &mut sessions;
         for (session, known) in [(oldest, false), (newest, true)] {
             let mut envelope = seal(session, 1);
             envelope.encapsulation = Bytes::new();
-            assert_eq!(opener.open(&envelope, NOW).is_ok(), known);
+            assert_eq!(opener.open_at_once(LinkId(1), &envelope, NOW).is_ok(), known);
         }
+    }
+
+    #[test]
+    fn a_link_s_sessions_drive_out_none_of_another_and_go_with_it() {
+        let (hostile, honest) = (LinkId(1), LinkId(2));
+        let mut opener = Opener::new(vec![key(1)], 2);
+        let (mut rng, sealing_key) = (rng(), key(1).sealing_key());
+        let mut start = || SealingSession::start(&sealing_key, NOW, &mut rng).unwrap();
+        let mut known = start();
+        assert!(opener.open_at_once(honest, &seal(&mut known, 0), NOW).is_ok());
+        for _ in 0..3 {
+            let envelope = seal(&mut start(), 0);
+            assert!(matches!(opener.open(hostile, &envelope, NOW), Ok(opening::Opened::Needs(_))));
+            assert!(opener.open_at_once(hostile, &envelope, NOW).is_ok());
+        }
+        let mut envelope = seal(&mut known, 1);
+        envelope.encapsulation = Bytes::new();
+        assert!(opener.open_at_once(honest, &envelope, NOW).is_ok());
+        assert_eq!(opener.open_at_once(hostile, &envelope, NOW).err(), Some(OpenError::SessionUnknown));
+        opener.forget(honest);
+        assert_eq!(opener.open_at_once(honest, &envelope, NOW).err(), Some(OpenError::SessionUnknown));
     }
 
     #[test]
@@ -219,7 +245,7 @@ mod tests {
         let envelope = seal(&mut session(&key(1)), 0);
         let bytes = envelope.encode_to_vec();
         // A fresh opener each time: one that has cached the session does not need the encapsulation at all.
-        let open = |envelope: &Envelope| Opener::new(vec![key(1)], 4).open(envelope, NOW);
+        let open = |envelope: &Envelope| Opener::new(vec![key(1)], 4).open_at_once(LinkId(1), envelope, NOW);
         assert!(open(&envelope).is_ok());
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
@@ -233,7 +259,8 @@ mod tests {
     #[test]
     fn a_key_that_is_unknown_expired_or_not_yet_valid_opens_nothing() {
         let envelope = seal(&mut session(&key(1)), 0);
-        let open = |key: OpeningKey, now| Opener::new(vec![key], 4).open(&envelope, now).err();
+        let open =
+            |key: OpeningKey, now| Opener::new(vec![key], 4).open_at_once(LinkId(1), &envelope, now).err();
         assert_eq!(open(key(2), NOW), Some(OpenError::UnknownKey));
         let grace = opening::EXPIRY_GRACE;
         assert_eq!(open(key(1), NOW.plus(DAY + grace + Duration::from_secs(1))), Some(OpenError::KeyExpired));

@@ -1,9 +1,15 @@
-//! The IDC's side: private keys, a bounded cache of decapsulated sessions, and the one way to open an envelope.
+//! The IDC's side: private keys, bounded caches of decapsulated sessions, and the one way to open an envelope.
+//!
+//! A decapsulation takes half a millisecond, and whoever seals decides how many there are. So it is handed out as
+//! [`Encapsulated`], to be done wherever it holds up nobody, and each link has a cache of its own: what one peer sends
+//! drives out nothing of another's.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aes_gcm::aead::AeadInOut;
+use bytes::Bytes;
 use hpke::aead::AeadCtxR;
 use hpke::{Deserializable as _, OpModeR, Serializable as _};
 use zeroize::Zeroizing;
@@ -14,6 +20,7 @@ use super::{
     associated_data, cipher, exporter_context,
 };
 use crate::domain::{PersonalData, UnixMicros};
+use crate::wire::lane::LinkId;
 use crate::wire::order::Envelope;
 
 /// How long after its key expired an envelope still opens: it may have been under way.
@@ -29,14 +36,42 @@ pub struct OpeningKey {
 
 /// Opens envelopes. One task owns it.
 pub struct Opener {
-    keys: Vec<OpeningKey>,
-    /// Decapsulated sessions; as many as `order`, at most `sessions_max`.
-    sessions: HashMap<SessionId, Session>,
-    /// The sessions' ids, oldest first.
-    order: VecDeque<SessionId>,
+    keys: Vec<Arc<OpeningKey>>,
+    links: HashMap<LinkId, Sessions>,
+    /// On each link.
     sessions_max: usize,
-    /// Sessions ever decapsulated.
+    /// Sessions ever remembered.
     decapsulated: u64,
+}
+
+/// What one link's encapsulations came to.
+#[derive(Default)]
+struct Sessions {
+    /// As many as `order`, at most `sessions_max`.
+    by_id: HashMap<SessionId, Session>,
+    /// Oldest first.
+    order: VecDeque<SessionId>,
+}
+
+/// What a look at an envelope comes to.
+pub enum Opened {
+    /// It is open.
+    Personal(PersonalData),
+    /// Its session has to be decapsulated and remembered first.
+    Needs(Encapsulated),
+}
+
+/// A session that is not decapsulated yet, with the key to do it.
+pub struct Encapsulated {
+    id: SessionId,
+    key: Arc<OpeningKey>,
+    encapsulation: Bytes,
+}
+
+/// What a decapsulation came to.
+pub struct Decapsulated {
+    id: SessionId,
+    session: Result<Session, OpenError>,
 }
 
 struct Session {
@@ -85,10 +120,10 @@ impl OpeningKey {
 }
 
 impl Opener {
-    /// An opener with these keys that remembers at most `sessions_max` sessions.
+    /// An opener with these keys that remembers at most `sessions_max` sessions of each link.
     pub fn new(keys: Vec<OpeningKey>, sessions_max: usize) -> Self {
-        let sessions_max = sessions_max.max(1);
-        Self { keys, sessions: HashMap::new(), order: VecDeque::new(), sessions_max, decapsulated: 0 }
+        let keys = keys.into_iter().map(Arc::new).collect();
+        Self { keys, links: HashMap::new(), sessions_max: sessions_max.max(1), decapsulated: 0 }
     }
 
     /// Sessions decapsulated so far, those that were forgotten meanwhile included.
@@ -96,14 +131,125 @@ impl Opener {
         self.decapsulated
     }
 
-    /// Opens an envelope. Nothing is returned before the tag has been checked.
-    pub fn open(&mut self, envelope: &Envelope, now: UnixMicros) -> Result<PersonalData, OpenError> {
+    /// Opens an envelope that came on this link, if its session is known there. Nothing is returned before the tag has been
+    /// checked.
+    pub fn open(&self, link: LinkId, envelope: &Envelope, now: UnixMicros) -> Result<Opened, OpenError> {
         if envelope.suite != SUITE_XWING_AES256GCM {
             return Err(OpenError::SuiteNotAllowed);
         }
-        let session = self.session(envelope, now)?;
+        let id = SessionId(envelope.session.as_ref().try_into().map_err(|_| OpenError::Tampered)?);
+        let key = self.key(envelope, now)?;
+        let carried = &envelope.encapsulation;
+        if !carried.is_empty() && SessionId::of(carried) != id {
+            return Err(OpenError::BadEncapsulation);
+        }
+        match self.links.get(&link).and_then(|sessions| sessions.by_id.get(&id)) {
+            Some(session) if session.key == key.sealing_key.id => {
+                session.open(envelope).map(Opened::Personal)
+            }
+            Some(_) => Err(OpenError::Tampered),
+            None if carried.is_empty() => Err(OpenError::SessionUnknown),
+            None => Ok(Opened::Needs(Encapsulated { id, key: key.clone(), encapsulation: carried.clone() })),
+        }
+    }
+
+    /// The key that an envelope is sealed to, if it is valid now.
+    fn key(&self, envelope: &Envelope, now: UnixMicros) -> Result<&Arc<OpeningKey>, OpenError> {
+        let id = KeyId(envelope.key_id.as_ref().try_into().map_err(|_| OpenError::UnknownKey)?);
+        let key = self.keys.iter().find(|key| key.sealing_key.id == id).ok_or(OpenError::UnknownKey)?;
+        let Validity { not_before, not_after } = key.sealing_key.validity;
+        if (Validity { not_before, not_after: not_after.plus(EXPIRY_GRACE) }).holds_at(now) {
+            Ok(key)
+        } else {
+            Err(OpenError::KeyExpired)
+        }
+    }
+
+    /// Takes what a decapsulation of this link came to; the link's oldest session makes room for it.
+    pub fn remember(
+        &mut self,
+        link: LinkId,
+        Decapsulated { id, session }: Decapsulated,
+    ) -> Result<(), OpenError> {
+        let session = session?;
+        self.decapsulated += 1;
+        let sessions = self.links.entry(link).or_default();
+        if sessions.order.len() >= self.sessions_max
+            && let Some(oldest) = sessions.order.pop_front()
+        {
+            sessions.by_id.remove(&oldest);
+        }
+        if sessions.by_id.insert(id, session).is_none() {
+            sessions.order.push_back(id);
+        }
+        Ok(())
+    }
+
+    /// Opens an envelope and does what its session needs at once, for who holds up nobody by it.
+    pub fn open_at_once(
+        &mut self,
+        link: LinkId,
+        envelope: &Envelope,
+        now: UnixMicros,
+    ) -> Result<PersonalData, OpenError> {
+        if let Opened::Needs(encapsulated) = self.open(link, envelope, now)? {
+            self.remember(link, encapsulated.decapsulate())?;
+        }
+        match self.open(link, envelope, now)? {
+            Opened::Personal(personal) => Ok(personal),
+            Opened::Needs(_) => Err(OpenError::SessionUnknown),
+        }
+    }
+
+    /// Forgets a link that is down.
+    pub fn forget(&mut self, link: LinkId) {
+        self.links.remove(&link);
+    }
+}
+
+impl Encapsulated {
+    /// Which session it is.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Does the work: half a millisecond.
+    pub fn decapsulate(&self) -> Decapsulated {
+        let session = <Kem as hpke::Kem>::EncappedKey::from_bytes(&self.encapsulation)
+            .and_then(|encapsulation| {
+                let (mode, key) = (OpModeR::<Kem>::Base, &self.key.private_key);
+                hpke::setup_receiver::<Aead, Kdf, Kem>(&mode, key, &encapsulation, INFO)
+            })
+            .map(|context| Session { key: self.key.sealing_key.id, context })
+            .map_err(|_| OpenError::BadEncapsulation);
+        Decapsulated { id: self.id, session }
+    }
+}
+
+/// Neither shows its secrets.
+impl std::fmt::Debug for Encapsulated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Encapsulated").field(&self.id).finish()
+    }
+}
+
+impl std::fmt::Debug for Decapsulated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Decapsulated").field(&self.id).finish()
+    }
+}
+
+impl Decapsulated {
+    /// Which session it is.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+}
+
+impl Session {
+    fn open(&self, envelope: &Envelope) -> Result<PersonalData, OpenError> {
         let mut secret = Zeroizing::new([0; 32]);
-        let exported = session.context.export(&exporter_context(envelope.record), secret.as_mut());
+        let exported = self.context.export(&exporter_context(envelope.record), secret.as_mut());
         exported.map_err(|_| OpenError::Tampered)?;
         let body = envelope.ciphertext.len().checked_sub(TAG_BYTES).ok_or(OpenError::Tampered)?;
         let (ciphertext, tag) = envelope.ciphertext.split_at(body);
@@ -118,45 +264,6 @@ impl Opener {
             )
             .map_err(|_| OpenError::Tampered)?;
         unpadded(&buffer)
-    }
-
-    fn session(&mut self, envelope: &Envelope, now: UnixMicros) -> Result<&Session, OpenError> {
-        let id = SessionId(envelope.session.as_ref().try_into().map_err(|_| OpenError::Tampered)?);
-        let key_id = KeyId(envelope.key_id.as_ref().try_into().map_err(|_| OpenError::UnknownKey)?);
-        let key = self.keys.iter().find(|key| key.sealing_key.id == key_id).ok_or(OpenError::UnknownKey)?;
-        let Validity { not_before, not_after } = key.sealing_key.validity;
-        if !(Validity { not_before, not_after: not_after.plus(EXPIRY_GRACE) }).holds_at(now) {
-            return Err(OpenError::KeyExpired);
-        }
-        let carried = &envelope.encapsulation;
-        if !carried.is_empty() && SessionId::of(carried) != id {
-            return Err(OpenError::BadEncapsulation);
-        }
-        if !self.sessions.contains_key(&id) {
-            if carried.is_empty() {
-                return Err(OpenError::SessionUnknown);
-            }
-            let encapsulation = <Kem as hpke::Kem>::EncappedKey::from_bytes(carried)
-                .map_err(|_| OpenError::BadEncapsulation)?;
-            let mode = OpModeR::<Kem>::Base;
-            let context =
-                hpke::setup_receiver::<Aead, Kdf, Kem>(&mode, &key.private_key, &encapsulation, INFO)
-                    .map_err(|_| OpenError::BadEncapsulation)?;
-            self.decapsulated += 1;
-            self.remember(id, Session { key: key_id, context });
-        }
-        let session = self.sessions.get(&id).ok_or(OpenError::SessionUnknown)?;
-        if session.key == key_id { Ok(session) } else { Err(OpenError::Tampered) }
-    }
-
-    fn remember(&mut self, id: SessionId, session: Session) {
-        if self.order.len() >= self.sessions_max
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.sessions.remove(&oldest);
-        }
-        self.order.push_back(id);
-        self.sessions.insert(id, session);
     }
 }
 

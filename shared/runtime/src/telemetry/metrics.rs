@@ -149,6 +149,8 @@ labels! {
         Settling = "settling",
         /// Either: orders on a link and not yet answered.
         InFlight = "in_flight",
+        /// IDC: orders waiting for their sealing session to be decapsulated.
+        Unopened = "unopened",
         /// IDC: opened orders waiting for their commit.
         Commit = "commit",
         /// Cloud: payments waiting for a link.

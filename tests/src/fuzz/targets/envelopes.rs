@@ -62,7 +62,7 @@ fn check(input: &[u8]) -> Result<Verdict, String> {
     };
     // A fresh opener: it needs the encapsulation.
     let mut opener = Opener::new(vec![opening_key()], 4);
-    let verdict = match opener.open(&envelope, NOW) {
+    let verdict = match opener.open_at_once(LinkId(1), &envelope, NOW) {
         Ok(opened) => {
             demand(SEALED.contains(&envelope), "a changed envelope opens")?;
             demand(opened == person(), "an envelope opens to something else")?;
@@ -72,8 +72,11 @@ fn check(input: &[u8]) -> Result<Verdict, String> {
     };
     // The same with the session known: now the encapsulation may be left out, and nothing else.
     if let Some(first) = SEALED.iter().find(|sealed| sealed.session == envelope.session) {
-        demand(opener.open(first, NOW).is_ok(), "an envelope does not open after a changed one was tried")?;
-        if opener.open(&envelope, NOW).is_ok() {
+        demand(
+            opener.open_at_once(LinkId(1), first, NOW).is_ok(),
+            "an envelope does not open after a changed one was tried",
+        )?;
+        if opener.open_at_once(LinkId(1), &envelope, NOW).is_ok() {
             let whole = Envelope { encapsulation: first.encapsulation.clone(), ..envelope.clone() };
             let carried = &envelope.encapsulation;
             demand(carried.is_empty() || *carried == first.encapsulation, "a changed encapsulation opens")?;

@@ -6,8 +6,9 @@ use bridge_idc::ledger::Batch;
 use bridge_idc::open::OpenFailure;
 use bridge_idc::vault::keyring::Keyring;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId};
+use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Reply, Token};
-use bridge_protocol::seal::opening::OpenError;
+use bridge_protocol::seal::opening::{Decapsulated, OpenError};
 use bridge_protocol::wire::order::Refusal;
 
 use super::super::options::Sabotage;
@@ -55,6 +56,11 @@ impl World {
         let life = self.idcs[idc].life;
         while let Some(output) = self.idcs[idc].agent.poll_output(now) {
             match output {
+                Output::Decapsulate { link, session } => {
+                    let delay = self.dice.micros(100..=3_000);
+                    let session = session.decapsulate();
+                    self.after(delay, Event::Decapsulated { idc, life, link, session });
+                }
                 Output::Audit(round) => self.audit(idc, round),
                 Output::Commit(batch) => {
                     let fate = self.fate();
@@ -147,6 +153,13 @@ impl World {
     pub(super) fn batch_ends(&mut self, idc: usize, life: u32, end: BatchEnd) {
         if self.idcs[idc].life == life {
             self.tell_idc(idc, Input::Batch(end));
+        }
+    }
+
+    /// A sealing session is decapsulated.
+    pub(super) fn decapsulated(&mut self, idc: usize, life: u32, link: LinkId, session: Decapsulated) {
+        if self.idcs[idc].life == life {
+            self.tell_idc(idc, Input::Decapsulated { link, session });
         }
     }
 

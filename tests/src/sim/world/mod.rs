@@ -44,6 +44,7 @@ use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::Token;
 use bridge_protocol::order_link::sender;
 use bridge_protocol::seal::manifest::SealingKey;
+use bridge_protocol::seal::opening::Decapsulated;
 use bytes::Bytes;
 
 use super::counts::Counts;
@@ -116,6 +117,13 @@ enum Event {
         idc: usize,
         life: u32,
         end: BatchEnd,
+    },
+    /// A sealing session is decapsulated.
+    Decapsulated {
+        idc: usize,
+        life: u32,
+        link: LinkId,
+        session: Decapsulated,
     },
     Audited {
         idc: usize,
@@ -306,6 +314,7 @@ impl World {
             Event::Timer { cloud, at } => self.cloud_timer(cloud, at),
             Event::Commit { idc, life, batch, fate } => self.commit(idc, life, batch, fate),
             Event::BatchEnd { idc, life, end } => self.batch_ends(idc, life, end),
+            Event::Decapsulated { idc, life, link, session } => self.decapsulated(idc, life, link, session),
             Event::Audited { idc, life, entries, fails } => self.audited(idc, life, entries, fails),
             Event::LookUp { idc, life, token, brand, order, key } => {
                 self.look_up(idc, life, token, &brand, order, key);
