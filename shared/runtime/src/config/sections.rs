@@ -172,6 +172,8 @@ pub struct TunnelConfig {
     pub committed_rate: Option<BitRate>,
     /// Connections to each address of a peer, 1 to [`LINKS_PER_PEER_MAX`].
     pub links_per_peer: u8,
+    /// Links that one peer may hold which it dialled itself, [`LINKS_PER_PEER_MAX`] to 1024.
+    pub links_from_peer_max: usize,
     /// What to ask the kernel for, for each UDP socket and direction.
     pub udp_buffer: ByteSize,
     /// A link without a packet for this long is closed.
@@ -212,6 +214,12 @@ impl TunnelConfig {
             order_lanes: section.number("order_lanes", 1..=u64::from(ORDER_LANES_MAX), 4),
             committed_rate: section.within_or_off("committed_rate", "64 kbit/s"..="100 Gbit/s", "50 Mbit/s"),
             links_per_peer: section.number("links_per_peer", 1..=u64::from(LINKS_PER_PEER_MAX), 1),
+            // A peer that is told to hold the most must be let in.
+            links_from_peer_max: section.number(
+                "links_from_peer_max",
+                u64::from(LINKS_PER_PEER_MAX)..=1_024,
+                32,
+            ),
             udp_buffer: section.within("udp_buffer", "64 KiB"..="1 GiB", "8 MiB"),
             idle_timeout: section.within("idle_timeout", "2s"..="10m", "12s"),
             heartbeat: section.within("heartbeat", "100ms"..="30s", "1s"),

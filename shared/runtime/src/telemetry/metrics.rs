@@ -45,6 +45,12 @@ labels! {
         Version = "version",
         /// It broke the rules of lanes or frames.
         Protocol = "protocol",
+        /// Its handshake was not finished when another one needed the room.
+        Crowded = "crowded",
+        /// It begins too many handshakes or links, one after the other.
+        TooOften = "too_often",
+        /// It holds as many links as a peer may.
+        TooMany = "too_many",
         /// Anything else.
         Other = "other",
     }

@@ -52,9 +52,8 @@ pub(crate) trait Transport: Send + Sync + 'static {
     /// Connects, proves who we are and learns who the peer is.
     fn dial(&self, to: SocketAddr) -> BoxFuture<'_, Result<Arc<dyn Connection>, ConnectError>>;
 
-    /// The next peer that connects; `None` once the transport is closed. Handshakes run when the caller awaits them, so
-    /// that a slow one holds up no other.
-    fn accept(&self) -> BoxFuture<'_, Option<Incoming>>;
+    /// The next peer that connects; `None` once the transport is closed.
+    fn accept(&self) -> BoxFuture<'_, Option<Box<dyn Knock>>>;
 
     /// Where this transport listens, with the port the system chose where 0 was configured.
     fn listening(&self) -> Vec<SocketAddr>;
@@ -63,12 +62,22 @@ pub(crate) trait Transport: Send + Sync + 'static {
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
-/// A peer that has knocked.
-pub(crate) struct Incoming {
+/// A peer that has knocked. Nothing was spent on it yet. Dropping it turns it away.
+pub(crate) trait Knock: Send {
     /// Where from.
-    pub(crate) from: SocketAddr,
-    /// The rest of the handshake.
-    pub(crate) handshake: BoxFuture<'static, Result<Arc<dyn Connection>, ConnectError>>,
+    fn from(&self) -> SocketAddr;
+
+    /// Whether the address is its own: what it is sent there, it has received.
+    fn is_proved(&self) -> bool;
+
+    /// Has it prove that, and knock again.
+    fn prove(self: Box<Self>);
+
+    /// Leaves it without an answer.
+    fn ignore(self: Box<Self>);
+
+    /// The rest of the handshake, which runs when it is awaited, so that a slow one holds up no other.
+    fn handshake(self: Box<Self>) -> BoxFuture<'static, Result<Arc<dyn Connection>, ConnectError>>;
 }
 
 /// A connection to a peer that has proved who it is. Dropping the last handle closes it.
@@ -192,6 +201,8 @@ pub(crate) enum CloseCode {
     NotReading = 4,
     /// The link was not up within its time.
     TooSlow = 5,
+    /// The peer holds or begins more links than it may.
+    TooMany = 6,
 }
 
 impl CloseCode {
@@ -209,6 +220,7 @@ impl CloseCode {
             Self::Identity,
             Self::NotReading,
             Self::TooSlow,
+            Self::TooMany,
         ];
         all.into_iter().find(|code| u64::from(code.number()) == number)
     }
@@ -220,9 +232,9 @@ mod tests {
 
     #[test]
     fn a_close_code_is_read_back_and_a_later_one_is_nothing() {
-        for number in 0..6 {
+        for number in 0..7 {
             assert_eq!(CloseCode::from_number(number).map(|code| u64::from(code.number())), Some(number));
         }
-        assert_eq!(CloseCode::from_number(6), None);
+        assert_eq!(CloseCode::from_number(7), None);
     }
 }

@@ -1,47 +1,125 @@
-//! The accepting side: every peer that knocks gets a task, and the number of those still in the handshake is bounded.
+//! The accepting side: the one owner of who knocks, whose handshake is under way, and how many links each peer holds.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{self, AbortHandle, JoinSet};
 
+use super::gate::{Gate, Place, Verdict};
+use super::peers::Peers;
 use super::{Context, Phase, link, report};
-
-/// Handshakes under way at a time. One costs a signature and a key encapsulation, so a flood of them is a queue, not a fire.
-const HANDSHAKES_MAX: usize = 64;
+use crate::identity::SpiffeId;
+use crate::transport::{CloseCode, ConnectError, Connection, Knock};
 
 /// Accepts until the tunnel drains, and returns when the last link has ended.
 pub(super) async fn keep_accepting(context: Arc<Context>) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-    let mut links = JoinSet::new();
-    loop {
-        let next = async {
-            let permit = handshakes.clone().acquire_owned().await.ok()?;
-            Some((context.transport.accept().await?, permit))
-        };
-        let (incoming, permit) = tokio::select! {
-            next = next => match next {
-                Some(next) => next,
-                None => break,
-            },
-            Some(_) = links.join_next() => continue,
-            () = context.reached(Phase::Draining) => break,
-        };
-        let context = context.clone();
-        links.spawn(async move {
-            let connected = incoming.handshake.await;
-            drop(permit);
-            match connected {
-                Ok(connection) => drop(link::run(&context, connection, false).await),
-                Err(error) => report::not_admitted(&context, incoming.from, &error),
-            }
-        });
-    }
-    // Who knocks now is turned away at once, by dropping it, and tries elsewhere.
+    let mut entrance = Entrance::new(context.clone());
     loop {
         tokio::select! {
-            ended = links.join_next() => if ended.is_none() { break },
+            knock = context.transport.accept() => match knock {
+                Some(knock) => entrance.handle_knock(knock),
+                None => break,
+            },
+            Some(ended) = entrance.handshakes.join_next() => {
+                // One that was ended to make room has nothing to tell.
+                if let Ok(ended) = ended {
+                    entrance.handle_handshake(ended);
+                }
+            }
+            Some(ended) = entrance.links.join_next_with_id() => {
+                entrance.handle_link_end(ended.map_or_else(|error| error.id(), |(id, ())| id));
+            }
+            () = context.reached(Phase::Draining) => break,
+        }
+    }
+    // Who is not let in by now, or knocks now, is turned away at once, by dropping it, and tries elsewhere.
+    entrance.handshakes.shutdown().await;
+    loop {
+        tokio::select! {
+            ended = entrance.links.join_next() => if ended.is_none() { break },
             Some(_turned_away) = context.transport.accept() => {}
+        }
+    }
+}
+
+struct Entrance {
+    context: Arc<Context>,
+    gate: Gate,
+    peers: Peers,
+    handshakes: JoinSet<Handshake>,
+    /// How each unfinished one is ended; as many as the gate has.
+    unfinished: HashMap<Place, AbortHandle>,
+    links: JoinSet<()>,
+    /// Whose link each task of `links` is.
+    holders: HashMap<task::Id, SpiffeId>,
+}
+
+/// What a handshake came to.
+struct Handshake {
+    place: Place,
+    from: SocketAddr,
+    connected: Result<Arc<dyn Connection>, ConnectError>,
+}
+
+impl Entrance {
+    fn new(context: Arc<Context>) -> Self {
+        Self {
+            gate: Gate::default(),
+            peers: Peers::new(context.links_from_peer_max),
+            handshakes: JoinSet::new(),
+            unfinished: HashMap::new(),
+            links: JoinSet::new(),
+            holders: HashMap::new(),
+            context,
+        }
+    }
+
+    fn handle_knock(&mut self, knock: Box<dyn Knock>) {
+        let from = knock.from();
+        match self.gate.knock(from.ip(), knock.is_proved(), Instant::now()) {
+            Verdict::Begin(place, makes_room) => {
+                if let Some(ended) = makes_room.and_then(|place| self.unfinished.remove(&place)) {
+                    ended.abort();
+                    report::crowded_out(&self.context, from);
+                }
+                let handshake = knock.handshake();
+                let handle = self
+                    .handshakes
+                    .spawn(async move { Handshake { place, from, connected: handshake.await } });
+                self.unfinished.insert(place, handle);
+            }
+            Verdict::Prove => knock.prove(),
+            Verdict::Ignore => {
+                report::ignored(&self.context, from);
+                knock.ignore();
+            }
+        }
+    }
+
+    fn handle_handshake(&mut self, Handshake { place, from, connected }: Handshake) {
+        self.unfinished.remove(&place);
+        self.gate.handle_end(place, connected.is_ok());
+        let connection = match connected {
+            Ok(connection) => connection,
+            Err(error) => return report::not_admitted(&self.context, from, &error),
+        };
+        let peer = connection.peer().id().clone();
+        if let Err(error) = self.peers.begin(&peer, Instant::now()) {
+            report::too_many(&self.context, &*connection, &error);
+            return connection.close(CloseCode::TooMany, &error.to_string());
+        }
+        let context = self.context.clone();
+        let link = self.links.spawn(async move {
+            let _lived = link::run(&context, connection, false).await;
+        });
+        self.holders.insert(link.id(), peer);
+    }
+
+    fn handle_link_end(&mut self, link: task::Id) {
+        if let Some(peer) = self.holders.remove(&link) {
+            self.peers.handle_end(&peer, Instant::now());
         }
     }
 }

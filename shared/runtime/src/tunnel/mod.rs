@@ -26,6 +26,10 @@ pub use event::{FeedEvent, LinkId, LinkUp, TunnelEvent};
 
 mod dial;
 
+mod gate;
+
+mod peers;
+
 mod listen;
 
 mod hello;
@@ -39,6 +43,8 @@ pub use end::LinkEnd;
 
 mod lanes;
 pub use lanes::{Closed, FeedSender, LinkSender};
+
+mod sparing;
 
 mod report;
 
@@ -54,6 +60,9 @@ const EVENTS: usize = 1024;
 
 /// Frames of the feed lanes that their owner has not taken yet; each may be as large as a page.
 const FEED_EVENTS: usize = 16;
+
+/// Lines of the log about refusals for one reason, in ten seconds.
+const REFUSALS_LOGGED: u32 = 5;
 
 /// What this agent says of itself on every link; when it changes, live links are told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -122,8 +131,11 @@ struct Context {
     phase: watch::Receiver<Phase>,
     metrics: Arc<Metrics>,
     audit: audit::Auditor,
+    /// What the log is told of refusals.
+    refusals: sparing::Sparing,
     order_lanes: u8,
     links_per_peer: u8,
+    links_from_peer_max: usize,
     heartbeat: Duration,
     silent_after: Duration,
 }
@@ -188,7 +200,9 @@ impl Tunnel {
             metrics,
             audit: audit::Auditor::new(audit, config.post_quantum),
             order_lanes: config.order_lanes,
+            refusals: sparing::Sparing::new(REFUSALS_LOGGED),
             links_per_peer: config.links_per_peer,
+            links_from_peer_max: config.links_from_peer_max,
             heartbeat: config.heartbeat,
             silent_after: config.silent_after,
         });

@@ -1,14 +1,18 @@
-//! What the log and the counters are told of links: one line and one count for each end of each attempt, no more.
+//! What the log and the counters are told of links: one count for each end of each attempt, and at most one line.
+//!
+//! Whoever can reach the port can be refused all day. So of refusals for one reason the log has a few lines in ten seconds,
+//! and the next one says how many were left out.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bridge_protocol::wire::control::Hello;
 
 use super::end::LinkEnd;
 use super::hello::HelloError;
 use super::links::Record;
+use super::peers::TooMany;
 use super::{Context, LinkId};
 use crate::telemetry::metrics::RefusalReason;
 use crate::transport::{Closed, ConnectError, Connection, Refusal};
@@ -36,10 +40,41 @@ pub(super) fn not_reached(
 
 /// A peer knocked and there is no connection.
 pub(super) fn not_admitted(context: &Context, address: SocketAddr, error: &ConnectError) {
-    if !refusal(context, address, error) {
-        count(context, RefusalReason::Handshake);
-        context.audit.refused(RefusalReason::Handshake, None);
-        tracing::warn!(%address, reason = ?RefusalReason::Handshake, "a peer's handshake did not come to its end: {error}");
+    if !refusal(context, address, error)
+        && let Some(left_out) = count(context, RefusalReason::Handshake, None)
+    {
+        tracing::warn!(%address, reason = ?RefusalReason::Handshake, left_out, "a peer's handshake did not come to its end: {error}");
+    }
+}
+
+/// Somebody's handshake was ended, since another one knocks and there is no room for both.
+pub(super) fn crowded_out(context: &Context, newcomer: SocketAddr) {
+    if let Some(left_out) = count(context, RefusalReason::Crowded, None) {
+        tracing::warn!(
+            address = %newcomer,
+            reason = ?RefusalReason::Crowded,
+            left_out,
+            "too many handshakes are begun and not finished: the oldest one made room; keep what is no agent off this port",
+        );
+    }
+}
+
+/// Somebody knocks too often, and is not answered.
+pub(super) fn ignored(context: &Context, address: SocketAddr) {
+    if let Some(left_out) = count(context, RefusalReason::TooOften, None) {
+        tracing::warn!(%address, reason = ?RefusalReason::TooOften, left_out, "too many handshakes from one source: it is not answered for now");
+    }
+}
+
+/// A peer that is who it says gets no further link.
+pub(super) fn too_many(context: &Context, connection: &dyn Connection, error: &TooMany) {
+    let reason = match error {
+        TooMany::AtATime(_) => RefusalReason::TooMany,
+        TooMany::TooOften => RefusalReason::TooOften,
+    };
+    let (address, peer) = (connection.remote(), connection.peer().id());
+    if let Some(left_out) = count(context, reason, Some(&peer.to_string())) {
+        tracing::warn!(%address, %peer, ?reason, left_out, "refused a peer's link: {error}");
     }
 }
 
@@ -61,16 +96,18 @@ pub(super) fn no_link(context: &Context, connection: &dyn Connection, error: &He
             return refused_by_peer(context, address, refusal);
         }
         HelloError::Closed(closed) => {
-            tracing::warn!(%address, %peer, "the link ended before it was up: {closed}");
+            if let Some(left_out) = context.refusals.due("closed", Instant::now()).map(some) {
+                tracing::warn!(%address, %peer, left_out, "the link ended before it was up: {closed}");
+            }
             return;
         }
         HelloError::Incompatible(_) | HelloError::RefusedByPeer(_) => RefusalReason::Version,
         HelloError::Violation(_) => RefusalReason::Protocol,
         HelloError::TooSlow => RefusalReason::Other,
     };
-    count(context, reason);
-    context.audit.refused(reason, Some(&peer.to_string()));
-    tracing::warn!(%address, %peer, ?reason, "no link: {error}");
+    if let Some(left_out) = count(context, reason, Some(&peer.to_string())) {
+        tracing::warn!(%address, %peer, ?reason, left_out, "no link: {error}");
+    }
 }
 
 /// A link came up.
@@ -96,7 +133,7 @@ pub(super) fn down(context: &Context, link: LinkId, connection: &dyn Connection,
             tracing::info!(%link, %peer, %address, "link down: {why}")
         }
         LinkEnd::Violation(_) => {
-            count(context, RefusalReason::Protocol);
+            context.metrics.links_refused.of(RefusalReason::Protocol).inc();
             tracing::warn!(%link, %peer, %address, "link down, the peer broke the protocol: {why}; is it an agent of this version?");
         }
         LinkEnd::TimedOut | LinkEnd::Broken(_) | LinkEnd::NotReading | LinkEnd::Identity { .. } => {
@@ -104,7 +141,7 @@ pub(super) fn down(context: &Context, link: LinkId, connection: &dyn Connection,
         }
     }
     if let LinkEnd::Identity { reason, .. } = why {
-        count(context, *reason);
+        context.metrics.links_refused.of(*reason).inc();
     }
     context.audit.closed(link, connection, why);
     context.metrics.links_closed.inc();
@@ -112,18 +149,26 @@ pub(super) fn down(context: &Context, link: LinkId, connection: &dyn Connection,
 }
 
 fn refused(context: &Context, address: SocketAddr, Refusal { reason, claimed, sentence }: &Refusal) {
-    count(context, *reason);
-    context.audit.refused(*reason, claimed.as_deref());
-    let peer = claimed.as_deref().unwrap_or("unknown");
-    tracing::warn!(%address, peer, ?reason, "refused a peer: {sentence}");
+    if let Some(left_out) = count(context, *reason, claimed.as_deref()) {
+        let peer = claimed.as_deref().unwrap_or("unknown");
+        tracing::warn!(%address, peer, ?reason, left_out, "refused a peer: {sentence}");
+    }
 }
 
 fn refused_by_peer(context: &Context, address: SocketAddr, Refusal { reason, sentence, .. }: &Refusal) {
-    count(context, *reason);
-    context.audit.refused(*reason, None);
-    tracing::warn!(%address, ?reason, "the peer refused this agent: {sentence}");
+    if let Some(left_out) = count(context, *reason, None) {
+        tracing::warn!(%address, ?reason, left_out, "the peer refused this agent: {sentence}");
+    }
 }
 
-fn count(context: &Context, reason: RefusalReason) {
+/// Counts a refusal and tells the audit log; how many were left out before, if the log is to have a line of this one.
+fn count(context: &Context, reason: RefusalReason, claimed: Option<&str>) -> Option<Option<u64>> {
     context.metrics.links_refused.of(reason).inc();
+    context.audit.refused(reason, claimed);
+    context.refusals.due(reason.as_str(), Instant::now()).map(some)
+}
+
+/// A number that is only told where it is one.
+fn some(left_out: u64) -> Option<u64> {
+    (left_out > 0).then_some(left_out)
 }

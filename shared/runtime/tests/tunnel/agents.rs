@@ -26,7 +26,7 @@ use tracing_subscriber::fmt::MakeWriter;
 /// Generous: no test is decided by it, it only ends one that would hang.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-pub(crate) const EVERY_REASON: [RefusalReason; 15] = [
+pub(crate) const EVERY_REASON: [RefusalReason; 18] = [
     RefusalReason::WrongRole,
     RefusalReason::UnknownCa,
     RefusalReason::Expired,
@@ -41,6 +41,9 @@ pub(crate) const EVERY_REASON: [RefusalReason; 15] = [
     RefusalReason::Handshake,
     RefusalReason::Version,
     RefusalReason::Protocol,
+    RefusalReason::Crowded,
+    RefusalReason::TooOften,
+    RefusalReason::TooMany,
     RefusalReason::Other,
 ];
 
@@ -97,6 +100,7 @@ impl Home {
             order_lanes: 3,
             committed_rate: None,
             links_per_peer: 1,
+            links_from_peer_max: 32,
             udp_buffer: ByteSize::from_bytes(64 * 1024),
             idle_timeout: Duration::from_secs(12),
             heartbeat: Duration::from_millis(100),

@@ -23,3 +23,5 @@ mod feed;
 mod payments;
 
 mod misbehaviour;
+
+mod crowds;

@@ -35,6 +35,11 @@ impl<'a> Stranger<'a> {
     /// Dials an agent. TLS 1.3 lets a client finish before it is judged: a refusal may only show in `closed()`.
     pub(crate) async fn dial(&self, to: SocketAddr) -> Result<Connection, ConnectionError> {
         let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        endpoint.connect_with(self.client_config(), to, "stranger").unwrap().await
+    }
+
+    /// What it dials with.
+    pub(crate) fn client_config(&self) -> quinn::ClientConfig {
         let builder = rustls::ClientConfig::builder_with_provider(self.provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
@@ -45,8 +50,7 @@ impl<'a> Stranger<'a> {
             None => builder.with_no_client_auth(),
         };
         tls.alpn_protocols = vec![self.alpn.to_vec()];
-        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-        endpoint.connect_with(config, to, "stranger").unwrap().await
+        quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
     }
 
     /// Listens as an agent would.

@@ -19,7 +19,7 @@ use super::judge::Judge;
 use super::reset_key::ResetKey;
 use super::tls::{self, Slot};
 use super::udp;
-use super::{BoxFuture, CloseCode, ConnectError, Connection, Incoming, Transport};
+use super::{BoxFuture, CloseCode, ConnectError, Connection, Knock, Transport};
 use crate::config::{PostQuantum, TunnelConfig};
 use crate::identity::SpiffeId;
 
@@ -27,8 +27,12 @@ mod connection;
 
 mod limits;
 
-/// A handshake that takes longer is given up: three round trips across the world with a packet lost.
+/// A handshake that we begin is given up when it takes longer: three round trips across the world with a packet lost, one of
+/// them to prove our address.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
+
+/// The same for one that a peer begins, which takes one round trip less and holds a place meanwhile.
+const ACCEPT_TIME: Duration = Duration::from_secs(3);
 
 /// Peers that knocked and were not yet asked for by the tunnel; beyond it quinn's own queue holds them.
 const KNOCKS: usize = 16;
@@ -127,14 +131,41 @@ pub enum QuicError {
     },
 }
 
-/// All endpoints' peers in one queue. While it fills, a peer must first prove that its address is its own.
+/// All endpoints' peers in one queue.
 async fn forward(endpoint: Endpoint, knocks: mpsc::Sender<quinn::Incoming>) {
     while let Some(incoming) = endpoint.accept().await {
-        if knocks.capacity() < KNOCKS / 2 && incoming.may_retry() {
-            let _asked_before = incoming.retry();
-        } else if knocks.send(incoming).await.is_err() {
+        if knocks.send(incoming).await.is_err() {
             return;
         }
+    }
+}
+
+/// A peer that sent its first packet.
+struct QuicKnock {
+    incoming: quinn::Incoming,
+    shared: Arc<Shared>,
+}
+
+impl Knock for QuicKnock {
+    fn from(&self) -> SocketAddr {
+        self.incoming.remote_address()
+    }
+
+    fn is_proved(&self) -> bool {
+        self.incoming.remote_address_validated() || !self.incoming.may_retry()
+    }
+
+    /// A Retry (RFC 9000 section 8.1.2): this side keeps nothing until the address has answered.
+    fn prove(self: Box<Self>) {
+        let _proved_already = self.incoming.retry();
+    }
+
+    fn ignore(self: Box<Self>) {
+        self.incoming.ignore();
+    }
+
+    fn handshake(self: Box<Self>) -> BoxFuture<'static, Result<Arc<dyn Connection>, ConnectError>> {
+        Box::pin(async move { self.shared.accept(self.incoming).await })
     }
 }
 
@@ -176,7 +207,7 @@ impl Shared {
         let config = self.server_config(slot.clone())?;
         let connecting =
             incoming.accept_with(Arc::new(config)).map_err(|error| connect_error(error, &slot))?;
-        established(connecting, slot).await
+        established(connecting, slot, ACCEPT_TIME).await
     }
 }
 
@@ -184,9 +215,12 @@ fn local(error: impl std::fmt::Display) -> ConnectError {
     ConnectError::Local(format!("the TLS configuration cannot be used: {error}"))
 }
 
-async fn established(connecting: quinn::Connecting, slot: Slot) -> Result<Arc<dyn Connection>, ConnectError> {
-    let connected =
-        timeout(HANDSHAKE_TIME, connecting).await.map_err(|_| ConnectError::NoAnswer(HANDSHAKE_TIME))?;
+async fn established(
+    connecting: quinn::Connecting,
+    slot: Slot,
+    time: Duration,
+) -> Result<Arc<dyn Connection>, ConnectError> {
+    let connected = timeout(time, connecting).await.map_err(|_| ConnectError::NoAnswer(time))?;
     let quic = connected.map_err(|error| connect_error(error, &slot))?;
     match slot.get() {
         Some(Ok(peer)) => Ok(Arc::new(QuicConnection { quic, peer: peer.clone() })),
@@ -204,16 +238,15 @@ impl Transport for Quic {
             let connecting = self.dialler(to)?.connect_with(config, to, "bridge");
             let connecting =
                 connecting.map_err(|error| ConnectError::Local(format!("cannot dial {to}: {error}")))?;
-            established(connecting, slot).await
+            established(connecting, slot, HANDSHAKE_TIME).await
         })
     }
 
-    fn accept(&self) -> BoxFuture<'_, Option<Incoming>> {
+    fn accept(&self) -> BoxFuture<'_, Option<Box<dyn Knock>>> {
         Box::pin(async {
             let incoming = self.knocks.lock().await.recv().await?;
-            let from = incoming.remote_address();
-            let shared = self.shared.clone();
-            Some(Incoming { from, handshake: Box::pin(async move { shared.accept(incoming).await }) })
+            let knock: Box<dyn Knock> = Box::new(QuicKnock { incoming, shared: self.shared.clone() });
+            Some(knock)
         })
     }
 

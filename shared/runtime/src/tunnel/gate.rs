@@ -1,0 +1,252 @@
+//! Who may begin a handshake, and whose unfinished one makes room for it.
+//!
+//! Pure: it is told of knocks and of ends, with the time. A handshake costs a signature and a key encapsulation, and a
+//! stranger can begin one and be silent. So unfinished ones are bounded, in all and by source, and the oldest of the source
+//! that has the most makes room: an honest peer needs a round trip, whoever is silent has all the time. Sources that have
+//! authenticated before have room of their own, which no stranger can take.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::config::LINKS_PER_PEER_MAX;
+
+/// Unfinished handshakes of strangers, and as many again of known sources.
+const UNFINISHED_MAX: usize = 64;
+
+/// Of one source: all the links of two peers behind one address may come at once.
+const OF_A_SOURCE_MAX: usize = 2 * LINKS_PER_PEER_MAX as usize;
+
+/// With so many of them unfinished, whoever knocks must first prove that its address is its own.
+const PROOF_FROM: usize = UNFINISHED_MAX / 4;
+
+/// The same for those of one source.
+const PROOF_FROM_A_SOURCE: usize = OF_A_SOURCE_MAX / 2;
+
+/// Handshakes that a source may begin at once: a fleet behind one address that restarts.
+const BURST: u32 = 256;
+
+/// And after those, one so often: some six per cent of a core.
+const ONE_EVERY: Duration = Duration::from_millis(16);
+
+/// Sources remembered.
+const SOURCES_MAX: usize = 4_096;
+
+/// Where somebody comes from: an IPv4 address, or the /64 that one subscriber of IPv6 is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Source(IpAddr);
+
+impl Source {
+    fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(address.into()),
+            IpAddr::V6(address) => {
+                let network = address.to_bits() & !u128::from(u64::MAX);
+                Self(std::net::Ipv6Addr::from_bits(network).into())
+            }
+        }
+    }
+}
+
+/// One handshake under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Place(u64);
+
+/// What is to be done with somebody who knocks.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The handshake begins here, and the other one, if any, ends.
+    Begin(Place, Option<Place>),
+    /// It is to prove its address first.
+    Prove,
+    /// It knocks too often, and is not answered.
+    Ignore,
+}
+
+/// The gate's state.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    /// Oldest first; at most [`UNFINISHED_MAX`] of strangers and as many of known sources.
+    unfinished: BTreeMap<Place, Knock>,
+    next: u64,
+    /// At most [`SOURCES_MAX`].
+    sources: HashMap<Source, Seen>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Knock {
+    source: Source,
+    /// Whether it stands in the room of those who authenticated before.
+    known: bool,
+}
+
+/// What is remembered of a source.
+#[derive(Debug)]
+struct Seen {
+    /// Whether a peer from there has authenticated.
+    known: bool,
+    last: Instant,
+    /// From here on it has its whole burst again; later than `BURST` times [`ONE_EVERY`] from now it has none left.
+    rested_at: Instant,
+}
+
+impl Gate {
+    /// Somebody knocks from this address, which it has `proved` to be its own, or not yet.
+    pub(super) fn knock(&mut self, from: IpAddr, proved: bool, now: Instant) -> Verdict {
+        let source = Source::of(from);
+        let known = self.sources.get(&source).is_some_and(|seen| seen.known);
+        let knock = Knock { source, known };
+        let in_room = self.unfinished.values().filter(|other| other.known == known).count();
+        let of_source = self.unfinished.values().filter(|other| **other == knock).count();
+        if !proved && (in_room >= PROOF_FROM || of_source >= PROOF_FROM_A_SOURCE) {
+            return Verdict::Prove;
+        }
+        if !self.may_begin(source, now) {
+            return Verdict::Ignore;
+        }
+        let makes_room = if of_source >= OF_A_SOURCE_MAX {
+            self.oldest(knock)
+        } else if in_room >= UNFINISHED_MAX {
+            self.most_crowded(known).and_then(|crowd| self.oldest(crowd))
+        } else {
+            None
+        };
+        if let Some(place) = makes_room {
+            self.unfinished.remove(&place);
+        }
+        self.next += 1;
+        let place = Place(self.next);
+        self.unfinished.insert(place, knock);
+        Verdict::Begin(place, makes_room)
+    }
+
+    /// A handshake has ended, with a peer that is who it says, or without.
+    pub(super) fn handle_end(&mut self, place: Place, authenticated: bool) {
+        let Some(Knock { source, .. }) = self.unfinished.remove(&place) else { return };
+        if let Some(seen) = self.sources.get_mut(&source) {
+            seen.known |= authenticated;
+        }
+    }
+
+    fn oldest(&self, knock: Knock) -> Option<Place> {
+        self.unfinished.iter().find(|(_, other)| **other == knock).map(|(place, _)| *place)
+    }
+
+    /// Of the source that has the most unfinished handshakes in this room.
+    fn most_crowded(&self, known: bool) -> Option<Knock> {
+        let mut counts: HashMap<Source, usize> = HashMap::new();
+        for knock in self.unfinished.values().filter(|knock| knock.known == known) {
+            *counts.entry(knock.source).or_default() += 1;
+        }
+        let most = *counts.values().max()?;
+        // Of several such, the one whose handshake is oldest.
+        self.unfinished
+            .values()
+            .find(|knock| knock.known == known && counts.get(&knock.source) == Some(&most))
+            .copied()
+    }
+
+    /// Whether a source has not begun too many of late; counts this one.
+    fn may_begin(&mut self, source: Source, now: Instant) -> bool {
+        if !self.sources.contains_key(&source) && self.sources.len() >= SOURCES_MAX {
+            self.forget_one();
+        }
+        let seen = self.sources.entry(source).or_insert(Seen { known: false, last: now, rested_at: now });
+        seen.last = now;
+        let rested_at = seen.rested_at.max(now) + ONE_EVERY;
+        if rested_at.saturating_duration_since(now) > ONE_EVERY * BURST {
+            return false;
+        }
+        seen.rested_at = rested_at;
+        true
+    }
+
+    /// Forgets the source that was not seen for the longest, a stranger's before a known one.
+    fn forget_one(&mut self) {
+        let oldest = self.sources.iter().min_by_key(|(_, seen)| (seen.known, seen.last));
+        if let Some(source) = oldest.map(|(source, _)| *source) {
+            self.sources.remove(&source);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    fn begin(gate: &mut Gate, from: IpAddr, now: Instant) -> (Place, Option<Place>) {
+        match gate.knock(from, true, now) {
+            Verdict::Begin(place, makes_room) => (place, makes_room),
+            other => panic!("{from}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_oldest_of_the_same_source_makes_room_and_nobody_else_s() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        let (other, _) = begin(&mut gate, v4(2), now);
+        let places: Vec<_> = (0..OF_A_SOURCE_MAX).map(|_| begin(&mut gate, v4(1), now).0).collect();
+        for place in places {
+            assert_eq!(begin(&mut gate, v4(1), now).1, Some(place));
+        }
+        assert!(gate.unfinished.contains_key(&other));
+    }
+
+    #[test]
+    fn a_full_room_is_made_smaller_where_it_is_most_crowded() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        let single = begin(&mut gate, v4(1), now).0;
+        let crowd = begin(&mut gate, v4(2), now).0;
+        begin(&mut gate, v4(2), now);
+        for last in 3..u8::try_from(UNFINISHED_MAX).unwrap() {
+            assert_eq!(begin(&mut gate, v4(last), now).1, None);
+        }
+        assert_eq!(begin(&mut gate, v4(200), now).1, Some(crowd));
+        assert_eq!(begin(&mut gate, v4(201), now).1, Some(single), "then all have one, and the oldest goes");
+    }
+
+    #[test]
+    fn a_source_that_authenticated_before_has_room_that_strangers_cannot_take() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        let (place, _) = begin(&mut gate, v4(1), now);
+        gate.handle_end(place, true);
+        for last in 2..200 {
+            begin(&mut gate, v4(last), now);
+        }
+        assert_eq!(gate.knock(v4(200), false, now), Verdict::Prove);
+        assert!(matches!(gate.knock(v4(1), false, now), Verdict::Begin(_, None)), "without a proof even");
+        let (mine, _) = begin(&mut gate, v4(1), now);
+        for last in 2..200 {
+            begin(&mut gate, v4(last), now);
+        }
+        assert!(gate.unfinished.contains_key(&mine));
+        assert_eq!(gate.unfinished.len(), UNFINISHED_MAX + 2);
+    }
+
+    #[test]
+    fn a_v6_subscriber_is_one_source_and_a_mapped_v4_address_is_that_address() {
+        let v6 = |text: &str| Source::of(text.parse().unwrap());
+        assert_eq!(v6("2001:db8::1"), v6("2001:db8::ffff:0:0:1"));
+        assert_ne!(v6("2001:db8::1"), v6("2001:db8:0:1::1"));
+        assert_eq!(v6("::ffff:192.0.2.1"), Source::of(v4(1)));
+    }
+
+    #[test]
+    fn whoever_knocks_without_end_is_heard_so_often_and_forgotten_in_time() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        let heard = |gate: &mut Gate, now| {
+            (0..10_000).filter(|_| gate.knock(v4(1), true, now) != Verdict::Ignore).count()
+        };
+        assert_eq!(heard(&mut gate, now), BURST as usize);
+        assert_eq!(heard(&mut gate, now + Duration::from_secs(1)), 62);
+        assert_eq!(heard(&mut gate, now + Duration::from_secs(3_600)), BURST as usize);
+        for n in 0..2 * u32::try_from(SOURCES_MAX).unwrap() {
+            gate.knock(std::net::Ipv4Addr::from_bits(n).into(), true, now);
+        }
+        assert_eq!(gate.sources.len(), SOURCES_MAX);
+    }
+}

@@ -1,0 +1,105 @@
+//! How many links one peer holds, and how often it begins one: a peer that is who it says may still be broken or hostile.
+//!
+//! Pure, with the time as an argument. Only links that the peer dials are counted here: those that this agent dials are as
+//! many as its configuration says.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::config::LINKS_PER_PEER_MAX;
+use crate::identity::SpiffeId;
+
+/// Beyond those that a peer may hold at a time, it begins another one so often: what a peer with every link broken needs.
+const ONE_EVERY: Duration = Duration::from_millis(1_000 / LINKS_PER_PEER_MAX as u64);
+
+/// Why a peer gets no further link now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum TooMany {
+    /// It holds as many as it may.
+    #[error("it holds {0} links already: raise tunnel.links_from_peer_max here if it shall hold more")]
+    AtATime(usize),
+    /// It has begun too many of late.
+    #[error("it begins links again and again: its log says why they end")]
+    TooOften,
+}
+
+/// Peers that hold links, or did a short while ago.
+#[derive(Debug)]
+pub(super) struct Peers {
+    links_max: usize,
+    /// As many as there are certificates, at most.
+    peers: HashMap<SpiffeId, Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    links: usize,
+    /// From here on it may begin as many at once as it may hold.
+    rested_at: Instant,
+}
+
+impl Peers {
+    /// Nobody holds a link; each may hold this many.
+    pub(super) fn new(links_max: usize) -> Self {
+        Self { links_max, peers: HashMap::new() }
+    }
+
+    /// A peer begins a link; [`Self::handle_end`] follows.
+    pub(super) fn begin(&mut self, peer: &SpiffeId, now: Instant) -> Result<(), TooMany> {
+        let held = self.peers.entry(peer.clone()).or_insert(Held { links: 0, rested_at: now });
+        if held.links >= self.links_max {
+            return Err(TooMany::AtATime(held.links));
+        }
+        let rested_at = held.rested_at.max(now) + ONE_EVERY;
+        let burst = u32::try_from(self.links_max).unwrap_or(u32::MAX);
+        if rested_at.saturating_duration_since(now) > ONE_EVERY * burst {
+            return Err(TooMany::TooOften);
+        }
+        held.rested_at = rested_at;
+        held.links += 1;
+        Ok(())
+    }
+
+    /// One of its links has ended.
+    pub(super) fn handle_end(&mut self, peer: &SpiffeId, now: Instant) {
+        if let Some(held) = self.peers.get_mut(peer) {
+            held.links = held.links.saturating_sub(1);
+        }
+        self.peers.retain(|_, held| held.links > 0 || held.rested_at > now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(name: &str) -> SpiffeId {
+        format!("spiffe://bridge.test/cloud/{name}").parse().unwrap()
+    }
+
+    #[test]
+    fn a_peer_holds_so_many_links_and_takes_no_room_of_another() {
+        let (mut peers, now) = (Peers::new(3), Instant::now());
+        let (a, b) = (peer("a"), peer("b"));
+        for _ in 0..3 {
+            assert_eq!(peers.begin(&a, now), Ok(()));
+        }
+        assert_eq!(peers.begin(&a, now), Err(TooMany::AtATime(3)));
+        assert_eq!(peers.begin(&b, now), Ok(()));
+        peers.handle_end(&a, now);
+        assert_eq!(peers.begin(&a, now + ONE_EVERY), Ok(()));
+    }
+
+    #[test]
+    fn a_peer_that_begins_and_ends_all_day_begins_so_often() {
+        let (mut peers, start) = (Peers::new(3), Instant::now());
+        let begun = |peers: &mut Peers, now| {
+            let mut begin = || peers.begin(&peer("a"), now).map(|()| peers.handle_end(&peer("a"), now));
+            (0..100).filter(|_| begin().is_ok()).count()
+        };
+        assert_eq!(begun(&mut peers, start), 3);
+        assert_eq!(begun(&mut peers, start + ONE_EVERY * 2), 2);
+        peers.handle_end(&peer("a"), start + ONE_EVERY * 100);
+        assert!(peers.peers.is_empty(), "and is forgotten");
+    }
+}

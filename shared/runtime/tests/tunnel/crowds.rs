@@ -1,0 +1,185 @@
+//! Peers that are too many, too fast or too slow: strangers who begin and never finish, a peer that comes again and again,
+//! one that does not read. Each harms only itself.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bridge_certs::Ca;
+use bridge_runtime::identity::Role;
+use bridge_runtime::telemetry::metrics::RefusalReason;
+use bridge_runtime::tunnel::{LinkUp, TunnelEvent};
+use bytes::Bytes;
+use quinn::{Connecting, ConnectionError, Endpoint};
+use tokio::net::UdpSocket;
+use tokio::task::JoinHandle;
+
+use crate::agents::{Agent, Home, Log, ca, eventually, issue, span};
+use crate::stranger::{self, Stranger, end};
+
+/// The agent's own address, and one that it is not.
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
+
+/// Handshakes that are begun and never finished: what the agent answers does not reach who began them.
+struct Silent {
+    _begun: Vec<Connecting>,
+    relay: JoinHandle<()>,
+}
+
+impl Silent {
+    /// Begins so many from this address. Those that `prove` get to hear that they must show that it is their own.
+    async fn begin(count: usize, from: IpAddr, to: SocketAddr, prove: bool) -> Self {
+        let (ca, client) = (ca(), Endpoint::client(SocketAddr::new(HERE, 0)).unwrap());
+        let near = Arc::new(UdpSocket::bind(SocketAddr::new(HERE, 0)).await.unwrap());
+        let far = UdpSocket::bind(SocketAddr::new(from, 0)).await.unwrap();
+        let via = near.local_addr().unwrap();
+        let relay = tokio::spawn(async move {
+            let (mut sent, mut answer, mut client) = ([0; 2048], [0; 2048], None);
+            loop {
+                tokio::select! {
+                    received = near.recv_from(&mut sent) => if let Ok((bytes, source)) = received {
+                        client = Some(source);
+                        // A full buffer loses a packet as any line does.
+                        let _lost = far.send_to(&sent[..bytes], to).await;
+                    },
+                    received = far.recv_from(&mut answer) => if let (Ok((bytes, _)), Some(client)) = (received, client) {
+                        // The packet's type (RFC 9000 section 17.2): Retry passes.
+                        if prove && answer[0] & 0xf0 == 0xf0 {
+                            let _lost = near.send_to(&answer[..bytes], client).await;
+                        }
+                    },
+                }
+            }
+        });
+        let issued = issue(&ca, Role::Cloud, "silent");
+        let stranger = Stranger::with(&issued);
+        let begin = |_| client.connect_with(stranger.client_config(), via, "stranger").unwrap();
+        Self { _begun: (0..count).map(begin).collect(), relay }
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        self.relay.abort();
+    }
+}
+
+fn idc(ca: &Ca) -> Agent {
+    Home::new(ca, &issue(ca, Role::Idc, "vault")).listening().start(Role::Idc)
+}
+
+fn cloud(ca: &Ca, name: &str, to: SocketAddr) -> Agent {
+    Home::new(ca, &issue(ca, Role::Cloud, name)).dialling(to).start(Role::Cloud)
+}
+
+/// The link carries a frame of the cloud's.
+async fn carries(cloud: &LinkUp, idc: &mut Agent) {
+    cloud.sender.send(0, Bytes::from_static(&[0, 0, 0, 2, 7, 7])).unwrap();
+    let frame = |event| match event {
+        TunnelEvent::Frame { payload, .. } => Some(payload),
+        _ => None,
+    };
+    assert_eq!(idc.next(frame).await, [7, 7][..]);
+}
+
+#[tokio::test]
+async fn strangers_who_never_finish_keep_no_agent_out() {
+    let ca = ca();
+    // As many as a queue of any length would hold; and, behind the address of the agent itself, some hundred.
+    for (count, from) in [(1_000, ELSEWHERE), (200, HERE)] {
+        let mut idc = idc(&ca);
+        let strangers = Silent::begin(count, from, idc.address(), true).await;
+        eventually("they crowd each other", || idc.refused(RefusalReason::Crowded) > 0).await;
+        let mut shop = cloud(&ca, "shop", idc.address());
+        let up = shop.up().await;
+        idc.up().await;
+        carries(&up, &mut idc).await;
+        shop.handle.close().await;
+        // It is known by now.
+        let up = cloud(&ca, "shop", idc.address()).up().await;
+        idc.up().await;
+        carries(&up, &mut idc).await;
+        drop(strangers);
+    }
+}
+
+#[tokio::test]
+async fn strangers_whose_address_is_not_their_own_take_no_room() {
+    let ca = ca();
+    let mut idc = idc(&ca);
+    let strangers = Silent::begin(300, ELSEWHERE, idc.address(), false).await;
+    // Among them comes one from there that does hear: it is asked for the proof as well.
+    let proving = Silent::begin(20, ELSEWHERE, idc.address(), true).await;
+    let mut shop = cloud(&ca, "shop", idc.address());
+    let up = shop.up().await;
+    idc.up().await;
+    carries(&up, &mut idc).await;
+    drop((strangers, proving));
+}
+
+#[tokio::test]
+async fn strangers_who_are_refused_all_day_are_counted_and_told_of_a_few_times() {
+    let (log, ca) = (Log::capture(), ca());
+    let idc = idc(&ca);
+    let late = ca.issue(bridge_certs::Role::Cloud, "late", span(-7_200, -3_600)).unwrap();
+    for _ in 0..40 {
+        if let Ok(connection) = Stranger::with(&late).dial(idc.address()).await {
+            end(&connection).await;
+        }
+    }
+    eventually("each is counted", || idc.refused(RefusalReason::Expired) == 40).await;
+    let told = log.lines(&["WARN", "refused a peer", "cloud/late"]).len();
+    assert!((1..40).contains(&told), "{told} lines");
+}
+
+#[tokio::test]
+async fn a_peer_that_comes_again_and_again_is_let_in_so_often_and_harms_no_other() {
+    let ca = ca();
+    let mut idc = idc(&ca);
+    let mut shop = cloud(&ca, "shop", idc.address());
+    let up = shop.up().await;
+    let restless = issue(&ca, Role::Cloud, "restless");
+    let again = eventually_async("it is let in no more", async || {
+        let connection = Stranger::with(&restless).dial(idc.address()).await;
+        drop(connection.map(|connection| connection.close(0_u32.into(), b"again")));
+        idc.refused(RefusalReason::TooOften) > 0
+    });
+    again.await;
+    idc.up().await;
+    carries(&up, &mut idc).await;
+    assert_eq!(idc.handle.status().iter().filter(|link| link.peer.ends_with("cloud/shop")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_peer_holds_no_more_links_than_it_may_whatever_it_does_with_them() {
+    let (log, ca) = (Log::capture(), ca());
+    let home = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening();
+    let mut idc = home.with(|config| config.links_from_peer_max = 8).start(Role::Idc);
+    let greedy = issue(&ca, Role::Cloud, "greedy");
+    // They say nothing after the handshake.
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        held.push(Stranger::with(&greedy).dial(idc.address()).await.unwrap());
+    }
+    let ninth = Stranger::with(&greedy).dial(idc.address()).await.unwrap();
+    let ConnectionError::ApplicationClosed(close) = end(&ninth).await else { panic!("not closed") };
+    assert_eq!(close.error_code, 6_u32.into(), "{close}");
+    assert_eq!(idc.refused(RefusalReason::TooMany), 1);
+    let told = log.lines(&["WARN", "cloud/greedy", "holds 8 links already", "tunnel.links_from_peer_max"]);
+    assert_eq!(told.len(), 1);
+    let up = cloud(&ca, "shop", idc.address()).up().await;
+    carries(&up, &mut idc).await;
+    // Once they are given up there is room again.
+    for connection in held {
+        end(&connection).await;
+    }
+    let again = Stranger::with(&greedy).dial(idc.address()).await.unwrap();
+    let _lanes = stranger::link(&again, 1).await;
+    idc.up().await;
+}
+
+/// Does something again until it says that it is done.
+async fn eventually_async(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let met = async { while !done().await {} };
+    tokio::time::timeout(crate::agents::DEADLINE, met).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
