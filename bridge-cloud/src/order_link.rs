@@ -19,7 +19,7 @@ use bridge_protocol::wire::order::{ToCloud, to_idc};
 use bridge_runtime::audit_log::{AuditLog, Last};
 use bridge_runtime::clock;
 use bridge_runtime::telemetry::metrics::{Metrics, Queue};
-use bridge_runtime::tunnel::{LinkSender, LinkUp, TunnelEvent};
+use bridge_runtime::tunnel::{Events, LinkSender, LinkUp, TunnelEvent};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -92,7 +92,7 @@ pub fn start(
     [orders, payments]: [Limits; 2],
     pinned: Vec<NoteVerifier>,
     keys: KeysLog,
-    tunnel: mpsc::Receiver<TunnelEvent>,
+    tunnel: Events,
     metrics: Arc<Metrics>,
 ) -> (Started, impl Future<Output = ()>) {
     let (manifest, manifest_seen) = watch::channel(None);
@@ -199,7 +199,7 @@ struct Owner {
 impl Owner {
     async fn run(
         mut self,
-        mut tunnel: mpsc::Receiver<TunnelEvent>,
+        mut tunnel: Events,
         mut orders: mpsc::Receiver<Submission>,
         mut payments: mpsc::Receiver<Submission>,
     ) {

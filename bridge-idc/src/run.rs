@@ -14,7 +14,7 @@ use bridge_protocol::wire::order::{Refusal, ToIdc};
 use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::clock;
 use bridge_runtime::telemetry::metrics::{EnvelopeRejection, Metrics, OrderOutcome, Queue};
-use bridge_runtime::tunnel::{LinkSender, TunnelEvent};
+use bridge_runtime::tunnel::{Events, LinkSender, TunnelEvent};
 use tokio::sync::{mpsc, watch};
 
 use crate::agent::{Agent, BatchEnd, Input, Output};
@@ -77,7 +77,7 @@ impl Shell {
     /// Runs until the tunnel has ended.
     pub async fn run(
         mut self,
-        mut tunnel: mpsc::Receiver<TunnelEvent>,
+        mut tunnel: Events,
         mut results: mpsc::Receiver<Input>,
         mut payment_ends: Ends,
     ) {

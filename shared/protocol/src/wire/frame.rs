@@ -95,13 +95,19 @@ impl FrameDecoder {
         &mut self.buffer
     }
 
-    /// The next whole frame's payload, `None` until enough bytes have come.
-    pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
+    /// How long the next frame's payload will be, `None` until its length has come.
+    pub fn announced(&self) -> Result<Option<usize>, FrameError> {
         let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let announced = u32::from_be_bytes(*header) as usize;
         if announced > self.max {
             return Err(FrameError::TooLarge { announced: announced as u64, max: self.max });
         }
+        Ok(Some(announced))
+    }
+
+    /// The next whole frame's payload, `None` until enough bytes have come.
+    pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
+        let Some(announced) = self.announced()? else { return Ok(None) };
         if self.buffer.len() < HEADER_BYTES + announced {
             return Ok(None);
         }

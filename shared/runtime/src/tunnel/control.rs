@@ -11,7 +11,7 @@ use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout_at};
+use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::end::LinkEnd;
 use super::hello;
@@ -71,13 +71,14 @@ impl Link {
             writer.write_all(&bytes).await?;
             writer.flush().await
         };
-        let written: io::Result<()> = written.await;
+        let written: Result<io::Result<()>, _> = timeout(self.context.idle_timeout, written).await;
         match written {
-            Ok(()) => {
+            Ok(Ok(())) => {
                 self.traffic.sent(bytes.len());
                 Ok(())
             }
-            Err(error) => Err(self.cut(error.into()).await),
+            Ok(Err(error)) => Err(self.cut(error.into()).await),
+            Err(_) => Err(LinkEnd::NotReading),
         }
     }
 }
@@ -143,18 +144,21 @@ impl ControlReader {
         let id = self.link.id;
         match frame::decode::<Control>(payload)?.kind {
             Some(message::Kind::Heartbeat(heartbeat)) => self.on_heartbeat(heartbeat).await,
-            Some(message::Kind::Manifest(Manifest { note })) => {
-                self.link.send_event(TunnelEvent::Manifest { link: id, note }).await
-            }
+            Some(message::Kind::Manifest(Manifest { note })) => self.manifest(note).await,
             Some(message::Kind::Goodbye(Goodbye { reason })) => {
                 tracing::info!(link = %id, reason = printable(&reason), "the peer says goodbye");
-                self.link.send_event(TunnelEvent::Goodbye { link: id }).await
+                self.link.send_event(TunnelEvent::Goodbye { link: id }, None).await
             }
             Some(message::Kind::Hello(_)) => Err(LinkEnd::Violation("a second hello came".to_owned())),
             Some(message::Kind::Refused(Refused { reason })) => Err(LinkEnd::ByPeer(printable(&reason))),
             // A later version's message, which this one may ignore.
             None => Ok(()),
         }
+    }
+
+    async fn manifest(&self, note: Bytes) -> Result<(), LinkEnd> {
+        let share = self.link.room.share(note.len()).await;
+        self.link.send_event(TunnelEvent::Manifest { link: self.link.id, note }, share).await
     }
 
     async fn on_heartbeat(&mut self, heartbeat: Heartbeat) -> Result<(), LinkEnd> {
@@ -166,7 +170,8 @@ impl ControlReader {
         }
         if heartbeat.window != self.window {
             self.window = heartbeat.window;
-            self.link.send_event(TunnelEvent::Window { link: self.link.id, window: self.window }).await?;
+            let event = TunnelEvent::Window { link: self.link.id, window: self.window };
+            self.link.send_event(event, None).await?;
         }
         Ok(())
     }
@@ -183,7 +188,7 @@ impl ControlReader {
             tracing::info!(%link, %peer, "the silent peer is heard again");
             TunnelEvent::Heard { link }
         };
-        self.link.send_event(event).await
+        self.link.send_event(event, None).await
     }
 }
 

@@ -7,12 +7,14 @@
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bridge_protocol::wire::frame::{FrameDecoder, FrameError, HEADER_BYTES};
 use bytes::{Bytes, BytesMut};
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::end::LinkEnd;
 use crate::telemetry::metrics::{Direction, Metrics};
@@ -118,6 +120,8 @@ pub(super) struct Queues {
     /// Waiting or being written, all lanes together.
     bytes: AtomicUsize,
     bytes_max: usize,
+    /// How long a lane may take nothing at all.
+    stalled_after: Duration,
     /// Why the link must end, once that is found here; the first reason stands.
     verdict: Mutex<Option<LinkEnd>>,
     condemned: Notify,
@@ -132,15 +136,25 @@ struct Queue {
 
 impl Queues {
     /// Empty queues for that many order lanes.
-    pub(super) fn new(lanes: u8, traffic: Traffic) -> Arc<Self> {
-        Self::bounded(lanes, QUEUED_BYTES_MAX, traffic)
+    pub(super) fn new(lanes: u8, stalled_after: Duration, traffic: Traffic) -> Arc<Self> {
+        Self::bounded(lanes, QUEUED_BYTES_MAX, stalled_after, traffic)
     }
 
-    fn bounded(lanes: u8, bytes_max: usize, traffic: Traffic) -> Arc<Self> {
+    fn bounded(lanes: u8, bytes_max: usize, stalled_after: Duration, traffic: Traffic) -> Arc<Self> {
         let orders = std::iter::repeat_with(Queue::default).take(usize::from(lanes)).collect();
         let (verdict, condemned) = (Mutex::new(None), Notify::new());
         let (feed, payments, bytes) = (Queue::default(), Queue::default(), AtomicUsize::new(0));
-        Arc::new(Self { traffic, orders, feed, payments, bytes, bytes_max, verdict, condemned })
+        Arc::new(Self {
+            traffic,
+            orders,
+            feed,
+            payments,
+            bytes,
+            bytes_max,
+            stalled_after,
+            verdict,
+            condemned,
+        })
     }
 
     /// The owner's end of the order lanes.
@@ -220,11 +234,31 @@ impl Queues {
                 queue.filled.notified().await;
                 continue;
             }
-            writer.write_all(&batch).await?;
+            let len = batch.len();
+            self.write_all(&mut batch, &mut writer).await?;
             writer.flush().await?;
-            self.bytes.fetch_sub(batch.len(), Ordering::Relaxed);
-            batch.clear();
+            self.bytes.fetch_sub(len, Ordering::Relaxed);
         }
+    }
+
+    /// Writes it all, as long as the peer takes something. One that keeps a lane's window shut has a heart that beats on
+    /// another lane, and what waits for it here would never be answered.
+    async fn write_all(
+        &self,
+        batch: &mut BytesMut,
+        writer: &mut (impl AsyncWrite + Unpin),
+    ) -> io::Result<()> {
+        while !batch.is_empty() {
+            match timeout(self.stalled_after, writer.write_buf(batch)).await {
+                Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => drop(written?),
+                Err(_) => {
+                    self.condemn(LinkEnd::NotReading);
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -270,14 +304,29 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             if let Some(payload) = self.decoder.next_frame()? {
                 return Ok(payload);
             }
-            let buffer = self.decoder.buffer_mut();
-            if buffer.capacity() - buffer.len() < READ_BYTES_MIN {
-                buffer.reserve(READ_BYTES);
-            }
-            if self.stream.read_buf(buffer).await? == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-            }
+            self.read().await?;
         }
+    }
+
+    /// How long the next frame will be, once its length has come. Cancelling it loses nothing.
+    pub(super) async fn announced(&mut self) -> Result<usize, ReadError> {
+        loop {
+            if let Some(bytes) = self.decoder.announced()? {
+                return Ok(bytes);
+            }
+            self.read().await?;
+        }
+    }
+
+    async fn read(&mut self) -> io::Result<()> {
+        let buffer = self.decoder.buffer_mut();
+        if buffer.capacity() - buffer.len() < READ_BYTES_MIN {
+            buffer.reserve(READ_BYTES);
+        }
+        if self.stream.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
     }
 }
 
@@ -289,6 +338,9 @@ mod tests {
 
     use super::*;
 
+    /// Longer than a test waits.
+    const PATIENCE: Duration = Duration::from_secs(3_600);
+
     fn heartbeat(window: u32) -> Bytes {
         let message = Control::from(Heartbeat { clock_micros: 1, window });
         frame::to_bytes(&message, CONTROL_FRAME_BYTES_MAX).unwrap()
@@ -296,7 +348,7 @@ mod tests {
 
     #[tokio::test]
     async fn frames_arrive_in_the_order_they_were_sent() {
-        let queues = Queues::bounded(2, 1 << 20, Traffic::default());
+        let queues = Queues::bounded(2, 1 << 20, PATIENCE, Traffic::default());
         let sender = queues.sender();
         let (here, there) = duplex(16);
         let writer = tokio::spawn(async move { queues.write_orders(1, here).await });
@@ -316,7 +368,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_does_not_read_costs_no_more_than_the_bound() {
-        let queues = Queues::bounded(1, 100, Traffic::default());
+        let queues = Queues::bounded(1, 100, PATIENCE, Traffic::default());
         let sender = queues.sender();
         let refused = (0..1000).find(|_| sender.send(0, heartbeat(1)).is_err());
         assert!(refused.is_some_and(|sent| sent * heartbeat(1).len() <= 100));
@@ -324,15 +376,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_lane_that_takes_nothing_ends_its_link() {
+        let queues = Queues::bounded(1, 1 << 20, Duration::from_millis(20), Traffic::default());
+        let sender = queues.sender();
+        let (here, _never_read) = duplex(16);
+        for _ in 0..4 {
+            sender.send(0, heartbeat(1)).unwrap();
+        }
+        assert!(queues.write_orders(0, here).await.is_err());
+        assert!(matches!(queues.condemned().await, LinkEnd::NotReading));
+    }
+
+    #[tokio::test]
     async fn a_frame_that_only_the_owner_can_judge_ends_the_link_as_a_violation() {
-        let queues = Queues::new(1, Traffic::default());
+        let queues = Queues::new(1, PATIENCE, Traffic::default());
         queues.sender().refuse(&FrameError::NotAMessage { len: 3 });
         assert!(matches!(queues.condemned().await, LinkEnd::Violation(_)));
     }
 
     #[test]
     fn a_closed_link_and_a_lane_that_is_not_there_take_no_frames() {
-        let queues = Queues::new(1, Traffic::default());
+        let queues = Queues::new(1, PATIENCE, Traffic::default());
         let sender = queues.sender();
         assert_eq!(sender.send(1, heartbeat(1)), Err(Closed));
         queues.close();

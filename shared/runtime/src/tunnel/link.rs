@@ -16,6 +16,7 @@ use tokio::time::{sleep, sleep_until};
 use super::control::ControlReader;
 use super::end::LinkEnd;
 use super::hello::{self, Agreed, HelloError};
+use super::inbox::{Room, Share};
 use super::lanes::{FrameReader, Queues, ReadError, Traffic};
 use super::links::Record;
 use super::{Context, FeedEvent, LinkId, LinkUp, Phase, TunnelEvent, report};
@@ -70,6 +71,8 @@ pub(super) struct Link {
     pub(super) id: LinkId,
     pub(super) record: Arc<Record>,
     pub(super) traffic: Traffic,
+    /// What of its frames may wait for the owner.
+    pub(super) room: Room,
     queues: Arc<Queues>,
 }
 
@@ -96,7 +99,8 @@ impl Link {
         let traffic = Traffic::of(&context.metrics);
         Arc::new(Self {
             id: context.links.new_id(),
-            queues: Queues::new(lanes, traffic.clone()),
+            room: context.rooms.of(record.connection.peer().id()),
+            queues: Queues::new(lanes, context.idle_timeout, traffic.clone()),
             traffic,
             record,
             context,
@@ -150,7 +154,7 @@ impl Link {
             if self.record.feed {
                 let _nobody_follows = self.send_feed(FeedEvent::Down { link: self.id }).await;
             }
-            self.send_event(TunnelEvent::Down { link: self.id, why }).await
+            self.send_event(TunnelEvent::Down { link: self.id, why }, None).await
         };
         tokio::select! {
             _sent = told => {}
@@ -159,7 +163,7 @@ impl Link {
     }
 
     async fn announce(&self, up: TunnelEvent) -> Result<(), LinkEnd> {
-        self.send_event(up).await?;
+        self.send_event(up, None).await?;
         if !self.record.feed {
             return Ok(());
         }
@@ -259,8 +263,8 @@ impl Link {
         }
     }
 
-    pub(super) async fn send_event(&self, event: TunnelEvent) -> Result<(), LinkEnd> {
-        self.context.events.send(event).await.map_err(|_| LinkEnd::Here)
+    pub(super) async fn send_event(&self, event: TunnelEvent, share: Option<Share>) -> Result<(), LinkEnd> {
+        self.context.events.send(event, share).await.map_err(|_| LinkEnd::Here)
     }
 
     async fn send_feed(&self, event: FeedEvent) -> Result<(), LinkEnd> {
@@ -275,8 +279,13 @@ impl Link {
     ) -> LinkEnd {
         let mut frames = FrameReader::new(stream, ORDER_FRAME_BYTES_MAX);
         loop {
+            // Before the frame is whole: what is not read yet waits with the peer.
+            let share = match frames.announced().await {
+                Ok(bytes) => self.room.share(bytes).await,
+                Err(error) => return self.cut(error).await,
+            };
             let sent = match self.next(&mut frames).await {
-                Ok(payload) => self.send_event(event(payload)).await,
+                Ok(payload) => self.send_event(event(payload), share).await,
                 Err(end) => Err(end),
             };
             if let Err(end) = sent {

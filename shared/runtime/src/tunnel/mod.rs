@@ -24,6 +24,9 @@ use crate::transport::quic::Quic;
 mod event;
 pub use event::{FeedEvent, LinkId, LinkUp, TunnelEvent};
 
+mod inbox;
+pub use inbox::Events;
+
 mod dial;
 
 mod gate;
@@ -54,9 +57,6 @@ mod links;
 pub use links::LinkStatus;
 
 pub use crate::transport::quic::QuicError;
-
-/// Events that the owner has not taken yet. When it is full, lanes are no longer read and the peers are slowed down.
-const EVENTS: usize = 1024;
 
 /// Frames of the feed lanes that their owner has not taken yet; each may be as large as a page.
 const FEED_EVENTS: usize = 16;
@@ -125,7 +125,8 @@ struct Context {
     identity: Arc<Identity>,
     allow: Arc<[SpiffeId]>,
     greeting: watch::Receiver<Greeting>,
-    events: mpsc::Sender<TunnelEvent>,
+    events: inbox::EventSender,
+    rooms: inbox::Rooms,
     feed: mpsc::Sender<FeedEvent>,
     links: Arc<links::Links>,
     phase: watch::Receiver<Phase>,
@@ -138,6 +139,8 @@ struct Context {
     links_from_peer_max: usize,
     heartbeat: Duration,
     silent_after: Duration,
+    /// A lane that takes nothing for so long is as dead as a link that says nothing.
+    idle_timeout: Duration,
 }
 
 impl Context {
@@ -155,7 +158,7 @@ pub struct Started {
     /// Looks at it and ends it.
     pub handle: TunnelHandle,
     /// Links and what comes on their order lanes.
-    pub events: mpsc::Receiver<TunnelEvent>,
+    pub events: Events,
     /// What comes on their feed lanes. To be taken or dropped by an agent whose greeting does not name the feature.
     pub feed: mpsc::Receiver<FeedEvent>,
 }
@@ -185,7 +188,7 @@ impl Tunnel {
         let identity = Arc::new(identity);
         let id = identity.id();
         let quic = Quic::start(config, allow.clone(), identity.subscribe(), state_dir)?;
-        let (events, events_received) = mpsc::channel(EVENTS);
+        let (events, events_received) = inbox::channel();
         let (feed, feed_received) = mpsc::channel(FEED_EVENTS);
         let (phase, phase_seen) = watch::channel(Phase::Running);
         let context = Arc::new(Context {
@@ -194,6 +197,7 @@ impl Tunnel {
             allow,
             greeting,
             events,
+            rooms: inbox::Rooms::default(),
             feed,
             links: Arc::default(),
             phase: phase_seen,
@@ -205,6 +209,7 @@ impl Tunnel {
             links_from_peer_max: config.links_from_peer_max,
             heartbeat: config.heartbeat,
             silent_after: config.silent_after,
+            idle_timeout: config.idle_timeout,
         });
         let listening = context.transport.listening();
         tracing::info!(identity = %id, ?listening, dialling = config.dial.len(), "tunnel started");

@@ -14,7 +14,7 @@ use bridge_runtime::identity::Role;
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::metrics::{Metrics, RefusalReason};
 use bridge_runtime::tunnel::{
-    FeedEvent, Greeting, LinkUp, Started, Tunnel, TunnelError, TunnelEvent, TunnelHandle,
+    Events, FeedEvent, Greeting, LinkUp, Started, Tunnel, TunnelError, TunnelEvent, TunnelHandle,
 };
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
@@ -175,7 +175,7 @@ pub(crate) fn write_key(path: &Path, pem: &str, mode: u32) {
 pub(crate) struct Agent {
     pub(crate) home: Home,
     pub(crate) handle: TunnelHandle,
-    pub(crate) events: mpsc::Receiver<TunnelEvent>,
+    pub(crate) events: Events,
     pub(crate) feed: mpsc::Receiver<FeedEvent>,
     pub(crate) greeting: watch::Sender<Greeting>,
     pub(crate) metrics: Arc<Metrics>,

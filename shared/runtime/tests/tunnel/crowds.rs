@@ -3,11 +3,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bridge_certs::Ca;
 use bridge_runtime::identity::Role;
 use bridge_runtime::telemetry::metrics::RefusalReason;
-use bridge_runtime::tunnel::{LinkUp, TunnelEvent};
+use bridge_runtime::tunnel::{LinkEnd, LinkUp, TunnelEvent};
 use bytes::Bytes;
 use quinn::{Connecting, ConnectionError, Endpoint};
 use tokio::net::UdpSocket;
@@ -176,6 +177,32 @@ async fn a_peer_holds_no_more_links_than_it_may_whatever_it_does_with_them() {
     let again = Stranger::with(&greedy).dial(idc.address()).await.unwrap();
     let _lanes = stranger::link(&again, 1).await;
     idc.up().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_keeps_a_lane_shut_loses_its_link_and_no_other_waits() {
+    let ca = ca();
+    let home = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening();
+    let mut idc = home.with(|config| config.idle_timeout = Duration::from_secs(2)).start(Role::Idc);
+    let deaf = issue(&ca, Role::Cloud, "deaf");
+    let connection = Stranger::with(&deaf).dial(idc.address()).await.unwrap();
+    let (_control, _never_read) = stranger::link(&connection, 2).await;
+    let deaf = idc.up().await;
+    for _ in 0..8 {
+        deaf.sender.send(1, Bytes::from(vec![0; 1 << 20])).unwrap();
+    }
+    let up = cloud(&ca, "shop", idc.address()).up().await;
+    let other = idc.up().await;
+    carries(&up, &mut idc).await;
+    let down = |event| match event {
+        TunnelEvent::Down { link, why } => Some((link, why)),
+        _ => None,
+    };
+    let (link, why) = idc.next(down).await;
+    assert_eq!((link, why), (deaf.link, LinkEnd::NotReading));
+    carries(&up, &mut idc).await;
+    assert_eq!(idc.handle.status().len(), 1);
+    drop(other);
 }
 
 /// Does something again until it says that it is done.
