@@ -3,6 +3,9 @@
 //! The library is the harness; `cargo demo` is its first user, the end-to-end tests are the others. It speaks to the
 //! agents as anyone would, over HTTP, configuration files and the database, so that what it finds is what a user gets.
 
+// How each of its commands ends.
+pub mod command;
+
 // What a run does, made up or real.
 pub mod made_up;
 pub mod personal;

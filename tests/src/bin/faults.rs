@@ -1,22 +1,19 @@
 //! `cargo faults`: see `bridge_tests::faults`.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
+use bridge_tests::command::{end, tell};
 use bridge_tests::faults::{Options, run};
 use clap::Parser;
 
 #[tokio::main]
-async fn main() -> Result<ExitCode> {
-    let options = Options::parse();
-    let report = run(&options).await?;
-    let mut stdout = io::stdout().lock();
-    if options.json {
-        serde_json::to_writer(&mut stdout, &report)?;
-        writeln!(stdout)?;
-    } else {
-        write!(stdout, "{report}")?;
-    }
-    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+async fn main() -> ExitCode {
+    end("faults", faults(&Options::parse()).await)
+}
+
+async fn faults(options: &Options) -> Result<bool> {
+    let report = run(options).await?;
+    tell(&report, options.json)?;
+    Ok(report.passed())
 }

@@ -3,10 +3,10 @@
 use std::io;
 use std::process::ExitCode;
 
+use bridge_tests::command::end;
 use bridge_tests::fuzz::{Options, run};
 use clap::Parser;
 
-fn main() -> io::Result<ExitCode> {
-    let clean = run(&Options::parse(), &mut io::stdout().lock())?;
-    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+fn main() -> ExitCode {
+    end("fuzz", run(&Options::parse(), &mut io::stdout().lock()).map_err(Into::into))
 }

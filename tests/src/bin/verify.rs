@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
+use bridge_tests::command::end;
 use bridge_tests::verify::{Options, run};
 use clap::Parser;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    run(&Options::parse()).await
+    end("verify", run(&Options::parse()).await)
 }

@@ -109,12 +109,13 @@ struct Show {
 }
 
 async fn play(options: &Options) -> Result<Show> {
+    options.check()?;
+    tell("planning the catalogue and the orders");
+    let (shop, plan, input) = shop::open(options)?;
     tell("building the agents");
     let programs = Programs::build()?;
     let dir = tempfile::Builder::new().prefix("bridge-demo-").tempdir().context("make a temporary folder")?;
 
-    tell("planning the catalogue and the orders");
-    let (shop, plan, input) = shop::open(options)?;
     let orders = options.orders as usize;
     let hot = made_up::hot(options.seed, orders);
     let spread = made_up::spread("spread", options.seed, orders);

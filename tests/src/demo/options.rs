@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::command::Usage;
+use crate::database::Database;
 use crate::retail::Days;
 
 /// The whole bridge on this machine: certificates, a database, a catalogue, both agents, and a launch over them.
@@ -64,6 +66,16 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether what stands in it means something.
+    ///
+    /// # Errors
+    /// When it does not, with what would.
+    pub(super) fn check(&self) -> Result<(), Usage> {
+        let url = self.database.as_deref().filter(|url| *url != "postgres");
+        url.map_or(Ok(()), |url| Database::parse(url).map(drop))
+            .map_err(|error| Usage(format!("--database: {error:#}; or postgres, for a temporary one")))
+    }
+
     /// Which invoices to replay.
     #[must_use]
     pub fn days(&self) -> Days {

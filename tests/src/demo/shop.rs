@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use super::{Options, wares};
+use crate::command::Usage;
 use crate::made_up;
 use crate::plan::{Plan, StockRow};
 use crate::retail::{self, Book};
@@ -124,7 +125,7 @@ fn made_up(options: &Options) -> Result<(Shop, Plan, Input)> {
 }
 
 fn real(options: &Options, dir: &Path) -> Result<(Shop, Plan, Input)> {
-    let retail = retail::read(dir, &options.days())?;
+    let retail = retail::read(dir, &options.days()).map_err(|error| Usage(error.to_string()))?;
     let book = Book::of(&retail);
     let mut plan = retail::plan(&retail, &book, RETAIL, options.seed);
     let ordered: HashSet<_> = plan.stock.iter().map(|row| row.sku.clone()).collect();

@@ -12,12 +12,13 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::audits::{self, Audits};
 use crate::books::Books;
+use crate::command::Usage;
 use crate::database::Database;
 use crate::load::{self, Pace, replay_paced};
 use crate::made_up;
@@ -49,6 +50,10 @@ const PAYERS: usize = 8;
 /// # Errors
 /// When something cannot be done at all. What was done and came out wrong stands in the report.
 pub async fn run(options: &Options) -> Result<Report> {
+    ensure!(
+        !options.faults().is_empty(),
+        Usage("kill-database is left out with --sqlite, and nothing else was named".to_owned())
+    );
     let programs = Programs::build()?;
     let dir =
         tempfile::Builder::new().prefix("bridge-faults-").tempdir().context("make a temporary folder")?;

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::bare;
+use crate::command::Usage;
 
 /// The benches: what a user has today and what Bridge does, in turns in one run, on this machine.
 #[derive(Clone, Debug, Parser)]
@@ -74,13 +74,13 @@ impl Options {
     ///
     /// # Errors
     /// When it is not, with what to say instead.
-    pub(super) fn check(&self) -> Result<()> {
-        let orders = self.benches.contains(&Bench::Orders);
-        ensure!(
-            orders == self.without_audit,
-            "orders are measured against agents that log nothing: say `cargo measure orders --without-audit`"
-        );
-        Ok(())
+    pub(super) fn check(&self) -> Result<(), Usage> {
+        if self.benches.contains(&Bench::Orders) == self.without_audit {
+            return Ok(());
+        }
+        let say =
+            "orders are measured against agents that log nothing: say `cargo measure orders --without-audit`";
+        Err(Usage(say.to_owned()))
     }
 }
 

@@ -9,10 +9,12 @@ mod machine;
 mod steps;
 
 use std::io::{self, Write};
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use clap::{Parser, ValueEnum};
+
+use crate::command::Usage;
 
 use steps::{Done, Step};
 
@@ -44,32 +46,37 @@ pub struct Options {
 #[derive(Debug)]
 struct Row {
     step: Step,
-    end: anyhow::Result<Done>,
+    end: Result<Done>,
     time: Duration,
 }
 
-/// Verifies as told and says on standard output how it went.
-pub async fn run(options: &Options) -> ExitCode {
-    let said = if options.list { list() } else { verify(options).await };
-    // Nobody listens any more: what could not be said did not succeed.
-    said.unwrap_or(ExitCode::FAILURE)
+/// Verifies as told, says on standard output how it went, and returns whether every step passed.
+///
+/// # Errors
+/// When the machine lacks something, no step is left, or nobody listens any more: what could not be said did not succeed.
+pub async fn run(options: &Options) -> Result<bool> {
+    if options.list {
+        list()?;
+        return Ok(true);
+    }
+    verify(options).await
 }
 
-fn list() -> io::Result<ExitCode> {
+fn list() -> io::Result<()> {
     let mut out = io::stdout().lock();
     for step in Step::value_variants() {
         writeln!(out, "{:<10} {}", step.name(), step.purpose())?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-async fn verify(options: &Options) -> io::Result<ExitCode> {
+async fn verify(options: &Options) -> Result<bool> {
     let steps = options.steps();
-    if steps.contains(&Step::Test)
-        && let Err(not_ready) = machine::make_ready().await
-    {
-        writeln!(io::stdout(), "verify: {not_ready}")?;
-        return Ok(ExitCode::from(2));
+    if steps.is_empty() {
+        return Err(Usage("each step that was named is skipped as well".to_owned()).into());
+    }
+    if steps.contains(&Step::Test) {
+        machine::make_ready().await?;
     }
     let mut rows: Vec<Row> = Vec::new();
     for (index, step) in steps.iter().enumerate() {
@@ -84,11 +91,11 @@ async fn verify(options: &Options) -> io::Result<ExitCode> {
             break;
         }
     }
-    sum_up(&rows, steps.len())
+    Ok(sum_up(&rows, steps.len())?)
 }
 
-/// The table of steps, and a last line that says it all.
-fn sum_up(rows: &[Row], steps: usize) -> io::Result<ExitCode> {
+/// The table of steps, and a last line that says it all; whether that is good.
+fn sum_up(rows: &[Row], steps: usize) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     writeln!(out)?;
     for row in rows {
@@ -98,7 +105,7 @@ fn sum_up(rows: &[Row], steps: usize) -> io::Result<ExitCode> {
     let failed: Vec<_> = rows.iter().filter(|row| row.end.is_err()).map(|row| row.step.name()).collect();
     if failed.is_empty() {
         writeln!(out, "verify: passed, {steps} steps in {}", seconds(time))?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(true);
     }
     let again: Vec<_> = failed.iter().map(|name| format!("--only {name}")).collect();
     writeln!(
@@ -108,7 +115,7 @@ fn sum_up(rows: &[Row], steps: usize) -> io::Result<ExitCode> {
         seconds(time),
         again.join(" ")
     )?;
-    Ok(ExitCode::FAILURE)
+    Ok(false)
 }
 
 impl Options {
