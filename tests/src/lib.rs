@@ -38,6 +38,7 @@ pub mod audits;
 pub mod books;
 pub mod contract;
 pub mod freshness;
+pub mod memory;
 pub mod metrics;
 pub mod plot;
 pub mod search;

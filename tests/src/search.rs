@@ -74,19 +74,27 @@ impl Needles {
     /// # Errors
     /// When it cannot be read.
     pub fn search_file(&self, path: &Path) -> io::Result<Found> {
-        let mut file = File::open(path)?;
-        let mut found = Found { path: path.to_owned(), length: 0, hits: 0 };
+        let (length, hits) = self.search_stream(&mut File::open(path)?)?;
+        Ok(Found { path: path.to_owned(), length, hits })
+    }
+
+    /// Searches what can be read: how many bytes that was, and how often a value stood in them.
+    ///
+    /// # Errors
+    /// When it cannot be read to its end.
+    pub fn search_stream(&self, stream: &mut impl Read) -> io::Result<(u64, u64)> {
+        let (mut length, mut hits) = (0, 0);
         let mut text = Vec::new();
         loop {
             let kept = text.len();
-            let read = file.by_ref().take(CHUNK as u64).read_to_end(&mut text)?;
-            found.length += read as u64;
+            let read = stream.by_ref().take(CHUNK as u64).read_to_end(&mut text)?;
+            length += read as u64;
             // What could run on into the next chunk is counted with that one.
             let complete =
                 if read == 0 { text.len() } else { (kept + read).saturating_sub(self.longest - 1) };
-            found.hits += self.count_starting_before(&text, complete);
+            hits += self.count_starting_before(&text, complete);
             if read == 0 {
-                return Ok(found);
+                return Ok((length, hits));
             }
             text.drain(..complete);
         }
