@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bridge_protocol::feed::publisher;
+use bridge_protocol::order_link::receiver::Receiver;
 use bridge_protocol::wire::{self, feed};
 use bridge_runtime::admin::{self, Report};
 use bridge_runtime::audit_log::{self, AuditLog, Door, Last};
@@ -110,8 +111,8 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     }
     let greeting = Greeting {
         agent: config.agent.name.clone(),
-        window: u32::try_from(limits.window_max).unwrap_or(u32::MAX),
-        payment_window: u32::try_from(config.payments.window_max).unwrap_or(u32::MAX),
+        window: window_of_a_link(limits.window_max),
+        payment_window: window_of_a_link(config.payments.window_max),
         manifest,
         features,
     };
@@ -201,6 +202,10 @@ impl Money {
         }
         Ok(())
     }
+}
+
+fn window_of_a_link(window_max: usize) -> u32 {
+    u32::try_from(Receiver::window_of_a_link(window_max)).unwrap_or(u32::MAX)
 }
 
 fn log_limits(config: &CatalogueConfig) -> sequencer::Limits {

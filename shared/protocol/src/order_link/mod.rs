@@ -17,4 +17,7 @@ pub mod sender;
 /// The IDC's side.
 pub mod receiver;
 
+/// What each link may have under way there.
+mod shares;
+
 pub use crate::wire::lane::LinkId;

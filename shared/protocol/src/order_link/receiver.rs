@@ -8,10 +8,14 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::LinkId;
+use super::shares::{self, Shares};
 use crate::domain::{Brand, KeyDigest, OrderId, PaymentId};
 use crate::seal::sealing::Header;
 use crate::wire::order::{Ask, Cancel, Envelope, Refusal, Refused, ToCloud, ToIdc, to_cloud, to_idc};
 use crate::wire::payment::{AskPayment, PayOrder, RefundPayment};
+
+/// Bytes of orders under way at most: a hundred thousand ordinary ones, whatever their number may be.
+const BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// Names one request under way at the IDC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,10 +98,12 @@ pub struct Reply {
 /// The receiver's state.
 #[derive(Debug)]
 pub struct Receiver {
-    /// Requests under way at most: what does not fit is refused before work is spent on it.
-    window_max: usize,
+    /// Requests under way: what does not fit is refused before work is spent on it.
+    window: Shares,
+    /// Their bytes.
+    bytes: Shares,
     next_token: u64,
-    /// Whom to answer, by token; at most `window_max` tokens.
+    /// Whom to answer, by token; at most the window's tokens.
     waiting: HashMap<Token, Waiting>,
     /// Writes under way.
     writes: HashMap<WriteId, Token>,
@@ -126,6 +132,9 @@ enum WriteKind {
 struct Waiting {
     write: Option<WriteId>,
     askers: Vec<Asker>,
+    /// Whose share of the window and of the bytes it takes up: that of the link it came on.
+    link: LinkId,
+    bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -136,10 +145,16 @@ struct Asker {
 }
 
 impl Receiver {
+    /// What one link may have under way of a window while no other has anything: what it is told that it may send.
+    pub const fn window_of_a_link(window_max: usize) -> usize {
+        shares::alone(window_max)
+    }
+
     /// A receiver that works on at most `window_max` requests at a time.
     pub fn new(window_max: usize) -> Self {
         Self {
-            window_max,
+            window: Shares::new(window_max),
+            bytes: Shares::new(BYTES_MAX),
             next_token: 0,
             waiting: HashMap::new(),
             writes: HashMap::new(),
@@ -172,12 +187,17 @@ impl Receiver {
             waiting.askers.push(asker);
             return Received::Duplicate;
         }
-        if self.waiting.len() >= self.window_max {
+        let bytes = delivery.bytes();
+        if !self.bytes.take(link, bytes) {
+            return Received::Answer(asker.refuse(Refusal::Busy));
+        }
+        if !self.window.take(link, 1) {
+            self.bytes.give_back(link, bytes);
             return Received::Answer(asker.refuse(Refusal::Busy));
         }
         self.next_token += 1;
         let token = Token(self.next_token);
-        self.waiting.insert(token, Waiting { write, askers: vec![asker] });
+        self.waiting.insert(token, Waiting { write, askers: vec![asker], link, bytes });
         if let Some(write) = write {
             self.writes.insert(write, token);
         }
@@ -194,18 +214,23 @@ impl Receiver {
 
     /// Ends a request: the replies to everyone who still waits for it.
     pub fn answer(&mut self, token: Token, kind: to_cloud::Kind) -> Vec<Reply> {
-        let Some(waiting) = self.waiting.remove(&token) else { return Vec::new() };
-        if let Some(write) = waiting.write {
-            self.writes.remove(&write);
-        }
+        let Some(waiting) = self.end(token) else { return Vec::new() };
         waiting.askers.into_iter().map(|asker| asker.reply(kind.clone())).collect()
     }
 
     /// Ends a request whose outcome nobody can tell: its askers hear nothing, and ask again.
     pub fn abandon(&mut self, token: Token) {
-        if let Some(Waiting { write: Some(write), .. }) = self.waiting.remove(&token) {
+        let _nobody_hears = self.end(token);
+    }
+
+    fn end(&mut self, token: Token) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&token)?;
+        self.window.give_back(waiting.link, 1);
+        self.bytes.give_back(waiting.link, waiting.bytes);
+        if let Some(write) = waiting.write {
             self.writes.remove(&write);
         }
+        Some(waiting)
     }
 }
 
@@ -221,6 +246,17 @@ impl Asker {
 }
 
 impl Delivery {
+    /// What it keeps in memory beyond a fixed size.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Place(received) => {
+                let Envelope { terms, ciphertext, encapsulation, .. } = &received.envelope;
+                terms.len() + ciphertext.len() + encapsulation.len()
+            }
+            _ => 0,
+        }
+    }
+
     fn write(&self) -> Option<WriteId> {
         let (kind, key, order) = match self {
             Self::Place(received) => (WriteKind::Place, received.header.key, received.header.order),
@@ -345,6 +381,48 @@ mod tests {
             panic!("the window holds one")
         };
         assert_eq!(reply.message, ToCloud { request: 11, kind: Some(busy()) });
+    }
+
+    #[test]
+    fn a_link_that_floods_is_refused_and_another_is_not() {
+        let mut receiver = Receiver::new(80);
+        let mut flood = Vec::new();
+        for n in 1..=100 {
+            if let Received::Deliver(token, _) = receiver.handle_message(LinkId(1), 0, cancel(n, n, n as u8))
+            {
+                flood.push(token);
+            }
+        }
+        assert_eq!(flood.len(), Receiver::window_of_a_link(80));
+        deliver(&mut receiver, 2, cancel(1, 1, 200));
+        receiver.answer(flood[0], busy());
+        receiver.handle_link_down(LinkId(1));
+        assert!(matches!(receiver.handle_message(LinkId(1), 0, cancel(1, 1, 201)), Received::Answer(_)));
+        deliver(&mut receiver, 2, cancel(2, 2, 202));
+        for token in flood {
+            receiver.answer(token, busy());
+        }
+        deliver(&mut receiver, 1, cancel(2, 2, 203));
+    }
+
+    #[test]
+    fn large_orders_are_bounded_by_their_bytes() {
+        let mut receiver = Receiver::new(10_000);
+        let ciphertext = Bytes::from(vec![0; 1 << 20]);
+        let mut placed = 0;
+        for n in 1..=200_u64 {
+            let Some(to_idc::Kind::Cancel(Cancel { brand, order, key })) = cancel(n, n, n as u8).kind else {
+                unreachable!("it cancels")
+            };
+            let envelope =
+                Envelope { brand, order, key, ciphertext: ciphertext.clone(), ..Envelope::default() };
+            let message =
+                ToIdc { request: n, kind: Some(to_idc::Kind::Place(envelope)), sequence: n, trace: None };
+            placed +=
+                usize::from(matches!(receiver.handle_message(LinkId(1), 0, message), Received::Deliver(..)));
+        }
+        assert_eq!(placed, shares::alone(BYTES_MAX) >> 20);
+        deliver(&mut receiver, 1, cancel(201, 201, 201));
     }
 
     #[test]

@@ -123,6 +123,14 @@ async fn a_link_whose_lanes_never_come_is_given_up() {
 }
 
 #[tokio::test]
+async fn half_a_hello_is_given_up() {
+    let scene = scene().await;
+    let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
+    control.send.write_all(&[0, 0, 0, 40, 1, 2, 3]).await.unwrap();
+    scene.no_link(5, RefusalReason::Other, "no hello within 5 s").await;
+}
+
+#[tokio::test]
 async fn a_version_without_anything_in_common_is_refused_with_a_sentence_that_says_who_must_upgrade() {
     let scene = scene().await;
     let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;

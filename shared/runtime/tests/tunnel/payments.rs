@@ -1,6 +1,7 @@
 //! The payment lane: there between two agents that both know payments, and no other peer ever sees it.
 
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
+use bridge_protocol::wire::lane::ORDER_LANES_MAX;
 use bridge_protocol::wire::order::ToCloud;
 use bridge_protocol::wire::payment::FEATURE;
 use bridge_runtime::identity::Role;
@@ -58,4 +59,18 @@ async fn a_peer_that_does_not_know_payments_gets_its_link_without_the_lane() {
         assert!(ups.iter().all(|up| !up.payments));
         assert!(!cloud.handle.status()[0].payments && !idc.handle.status()[0].payments);
     }
+}
+
+#[tokio::test]
+async fn a_link_with_every_order_lane_there_can_be_has_the_other_lanes_as_well() {
+    let (ca, both) = (ca(), [FEATURE, bridge_protocol::wire::feed::FEATURE]);
+    let home = |role, name| {
+        let home = Home::new(&ca, &issue(&ca, role, name)).knowing(both[0]).knowing(both[1]);
+        home.with(|config| config.order_lanes = ORDER_LANES_MAX)
+    };
+    let mut cloud = home(Role::Cloud, "shop").listening().start(Role::Cloud);
+    let _idc = home(Role::Idc, "vault").dialling(cloud.address()).start(Role::Idc);
+    let up = cloud.up().await;
+    assert!(up.payments && cloud.handle.status()[0].feed);
+    assert_eq!(up.lanes, ORDER_LANES_MAX);
 }
