@@ -11,7 +11,7 @@ use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
 
 use super::end::LinkEnd;
 use super::hello;
@@ -99,6 +99,18 @@ fn patience(configured: Duration, heartbeat_millis: u32) -> Duration {
     configured.max(Duration::from_millis(heartbeat_millis.into()) * BEATS_MISSED)
 }
 
+/// Control messages that a peer may send at once: a manifest takes the owner a signature's verification.
+const BURST: u32 = 100;
+
+/// And after those, one so often; a heart beats ten times in a second at most.
+const ONE_EVERY: Duration = Duration::from_millis(10);
+
+/// Counts a control message; until when the next one is left unread, if too many have come.
+fn paced(rested_at: &mut Instant, now: Instant) -> Option<Instant> {
+    *rested_at = (*rested_at).max(now) + ONE_EVERY;
+    rested_at.checked_sub(ONE_EVERY * BURST).filter(|until| *until > now)
+}
+
 /// What the control lane brings, and the silence when it brings nothing.
 pub(super) struct ControlReader {
     link: Arc<Link>,
@@ -108,13 +120,16 @@ pub(super) struct ControlReader {
     patience: Duration,
     silent: bool,
     heard: Instant,
+    /// From here on the peer may send its whole burst again.
+    rested_at: Instant,
 }
 
 impl ControlReader {
     /// A reader for a link whose peer has just said this.
     pub(super) fn new(link: Arc<Link>, hello: &Hello) -> Self {
         let patience = patience(link.context.silent_after, hello.heartbeat_millis);
-        Self { link, window: hello.window, patience, silent: false, heard: Instant::now() }
+        let now = Instant::now();
+        Self { link, window: hello.window, patience, silent: false, heard: now, rested_at: now }
     }
 
     /// Reads until the link ends.
@@ -131,6 +146,9 @@ impl ControlReader {
             };
             if let Err(end) = handled {
                 return end;
+            }
+            if let Some(until) = paced(&mut self.rested_at, Instant::now()) {
+                sleep_until(until.into()).await;
             }
         }
     }
@@ -195,6 +213,18 @@ impl ControlReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_that_speaks_without_end_is_read_so_often_and_one_that_beats_is_read_at_once() {
+        let start = Instant::now();
+        let mut rested_at = start;
+        let waits = (0..300).filter_map(|_| paced(&mut rested_at, start)).count();
+        assert_eq!(waits, 200);
+        let last = paced(&mut rested_at, start).unwrap();
+        assert_eq!(last - start, ONE_EVERY * 201);
+        let mut rested_at = start;
+        assert!((0..300).all(|n| paced(&mut rested_at, start + ONE_EVERY * n).is_none()));
+    }
 
     #[test]
     fn a_peer_that_speaks_seldom_is_waited_for_and_one_that_does_not_say_is_not() {
