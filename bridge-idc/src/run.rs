@@ -13,6 +13,7 @@ use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::{Refusal, ToIdc};
 use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::clock;
+use bridge_runtime::telemetry::Sparing;
 use bridge_runtime::telemetry::metrics::{EnvelopeRejection, Metrics, OrderOutcome, Queue};
 use bridge_runtime::tunnel::{Events, LinkSender, TunnelEvent};
 use tokio::sync::{mpsc, watch};
@@ -29,6 +30,9 @@ const RESULTS: usize = 1_024;
 
 /// Orders under way whose trace is remembered.
 const TRACES: usize = 8_192;
+
+/// Lines of the log about orders that do not open for one reason, in ten seconds: a peer can send them all day.
+const REJECTIONS_LOGGED: u32 = 20;
 
 /// Inputs taken at a time before the outputs are done: what has come together is committed together.
 const TAKEN_AT_ONCE: usize = 256;
@@ -56,6 +60,8 @@ pub struct Shell {
     load: watch::Sender<Load>,
     payments: Counter,
     traces: Traces,
+    /// What the log is told of orders that do not open.
+    rejections: Sparing,
 }
 
 impl Shell {
@@ -70,8 +76,8 @@ impl Shell {
     ) -> (Self, mpsc::Receiver<Input>) {
         let (results, received) = mpsc::channel(RESULTS);
         let links = HashMap::new();
-        let traces = Traces::new(TRACES);
-        (Self { agent, ledger, audit, metrics, links, results, load, payments, traces }, received)
+        let (traces, rejections) = (Traces::new(TRACES), Sparing::new(REJECTIONS_LOGGED));
+        (Self { agent, ledger, audit, metrics, links, results, load, payments, traces, rejections }, received)
     }
 
     /// Runs until the tunnel has ended.
@@ -159,9 +165,13 @@ impl Shell {
                 }
                 Output::Send(reply) => self.send(reply),
                 Output::Rejected { order, failure } => {
-                    self.metrics.envelopes_rejected.of(rejection(failure)).inc();
-                    if failure != OpenFailure::Envelope(OpenError::SessionUnknown) {
-                        tracing::warn!(%order, %failure, "refused an order before the ledger saw it");
+                    let reason = rejection(failure);
+                    self.metrics.envelopes_rejected.of(reason).inc();
+                    if failure != OpenFailure::Envelope(OpenError::SessionUnknown)
+                        && let Some(left_out) = self.rejections.due(reason.as_str(), Instant::now())
+                    {
+                        let left_out = (left_out > 0).then_some(left_out);
+                        tracing::warn!(%order, %failure, left_out, "refused an order before the ledger saw it");
                     }
                 }
             }

@@ -9,6 +9,9 @@ pub mod payments;
 mod labelled;
 pub use labelled::{Label, Labelled};
 
+mod sparing;
+pub use sparing::Sparing;
+
 #[cfg_attr(not(feature = "otlp"), path = "no_otlp.rs")]
 mod otlp;
 pub use otlp::continue_trace;

@@ -1,6 +1,7 @@
 //! Says little about what happens often: of each reason so much at a time, and how much was left out.
 //!
-//! Whoever can reach the port can be refused all day, and would fill a log. The counters count each time.
+//! Whoever can reach a port can be refused all day, and a peer can send what is refused all day: either would fill a log. The
+//! counters count each time.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +12,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// How often each reason may be said.
 #[derive(Debug)]
-pub(super) struct Sparing {
+pub struct Sparing {
     /// In each window.
     at_once: u32,
     /// By reason, of which there are few.
@@ -27,12 +28,12 @@ struct Said {
 
 impl Sparing {
     /// Each reason is said this often in ten seconds.
-    pub(super) fn new(at_once: u32) -> Self {
+    pub fn new(at_once: u32) -> Self {
         Self { at_once, reasons: Mutex::default() }
     }
 
     /// It has happened once more: how often it was left out since it was last said, if it is to be said now.
-    pub(super) fn due(&self, reason: &'static str, now: Instant) -> Option<u64> {
+    pub fn due(&self, reason: &'static str, now: Instant) -> Option<u64> {
         let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
         let said = reasons.entry(reason).or_insert(Said { since: now, said: 0, left_out: 0 });
         if now.saturating_duration_since(said.since) >= WINDOW {

@@ -10,9 +10,9 @@ use bridge_protocol::audit::entry::{Closed, Opened, Refused, Word};
 
 use super::LinkId;
 use super::end::LinkEnd;
-use super::sparing::Sparing;
 use crate::audit_log::AuditLog;
 use crate::config::PostQuantum;
+use crate::telemetry::Sparing;
 use crate::telemetry::metrics::RefusalReason;
 use crate::transport::Connection;
 

@@ -17,6 +17,7 @@ use crate::audit_log::AuditLog;
 use crate::config::TunnelConfig;
 use crate::identity::{Identity, IdentityError, Role, SpiffeId};
 use crate::shutdown::Shutdown;
+use crate::telemetry::Sparing;
 use crate::telemetry::metrics::Metrics;
 use crate::transport::Transport;
 use crate::transport::quic::Quic;
@@ -46,8 +47,6 @@ pub use end::LinkEnd;
 
 mod lanes;
 pub use lanes::{Closed, FeedSender, LinkSender};
-
-mod sparing;
 
 mod report;
 
@@ -133,7 +132,7 @@ struct Context {
     metrics: Arc<Metrics>,
     audit: audit::Auditor,
     /// What the log is told of refusals.
-    refusals: sparing::Sparing,
+    refusals: Sparing,
     order_lanes: u8,
     links_per_peer: u8,
     links_from_peer_max: usize,
@@ -204,7 +203,7 @@ impl Tunnel {
             metrics,
             audit: audit::Auditor::new(audit, config.post_quantum),
             order_lanes: config.order_lanes,
-            refusals: sparing::Sparing::new(REFUSALS_LOGGED),
+            refusals: Sparing::new(REFUSALS_LOGGED),
             links_per_peer: config.links_per_peer,
             links_from_peer_max: config.links_from_peer_max,
             heartbeat: config.heartbeat,
