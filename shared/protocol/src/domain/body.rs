@@ -3,11 +3,14 @@
 //! Unknown fields, floats, duplicate fields and wrong types are mistakes, each named by its JSON pointer (RFC 6901).
 //! serde's own messages quote what they met, so none of them is passed on: a mistake says what would be right.
 
+use std::ops::RangeInclusive;
+
 use serde::Deserialize;
 use serde::de::Deserializer;
 use serde_path_to_error::{Path, Segment};
 
-use super::card_number::holds_card_number;
+use super::card_number::{IN_ID, IN_PHONE, IN_TEXT, holds_card_number};
+use super::country::is_country;
 use super::order::{FieldError, Line, OrderTerms, Quantity, Sku};
 use super::{Currency, Money, Personal, PersonalData, PersonalField};
 
@@ -16,6 +19,12 @@ pub const PERSONAL_CHARS_MAX: usize = 500;
 
 /// Lines an address may have.
 pub const ADDRESS_LINES_MAX: usize = 6;
+
+/// What a personal value may hold, as a regular expression of ECMA-262: PostgreSQL's text cannot hold U+0000.
+pub const PERSONAL_PATTERN: &str = r"^[^\u0000]*$";
+
+/// The same of a value that must say something: more than white space.
+pub const TELLING_PATTERN: &str = r"^[^\u0000]*[^\s\u0000][^\u0000]*$";
 
 /// What the storefront ordered: terms in the clear and personal data to be sealed.
 ///
@@ -60,7 +69,7 @@ impl OrderRequest {
             (None, None) => None,
         };
         let reference = raw.customer.reference.clone();
-        refuse_card_number(&reference, "/customer/reference", &mut errors);
+        refuse_card_number(&reference, &IN_ID, "/customer/reference", &mut errors);
         let personal = personal(raw.customer, raw.delivery, &mut errors);
         match (total, fee) {
             (Some(total), Some(fee)) if errors.is_empty() => {
@@ -253,51 +262,88 @@ pub(super) fn money(
 
 fn personal(customer: BodyCustomer, delivery: BodyDelivery, errors: &mut Vec<FieldError>) -> PersonalData {
     use PersonalField as Field;
-    if !(1..=ADDRESS_LINES_MAX).contains(&delivery.address.len()) {
-        errors.push(FieldError::new("/delivery/address", format!("has 1 to {ADDRESS_LINES_MAX} lines")));
-    }
-    let len = delivery.address.iter().map(|line| line.0.expose().len() + 1).sum();
-    let mut address = String::with_capacity(len);
-    for line in &delivery.address {
-        if !address.is_empty() {
-            address.push('\n');
-        }
-        address.push_str(line.0.expose());
+    let address = address(&delivery.address, errors);
+    check_text(&delivery.name.0, Must::Tell, "/delivery/name", errors);
+    if !is_country(delivery.country.0.expose()) {
+        let detail = "must be a country's ISO 3166-1 alpha-2 code in capital letters, such as KR";
+        errors.push(FieldError::new("/delivery/country", detail));
     }
     let mut data = PersonalData::default();
-    for (field, pointer, chars_max, value) in [
-        (Field::CustomerName, "/customer/name", PERSONAL_CHARS_MAX, customer.name),
-        (Field::CustomerPhone, "/customer/phone", PERSONAL_CHARS_MAX, customer.phone),
-        (Field::CustomerEmail, "/customer/email", PERSONAL_CHARS_MAX, customer.email),
-        (Field::DeliveryName, "/delivery/name", PERSONAL_CHARS_MAX, Some(delivery.name)),
-        (Field::DeliveryPhone, "/delivery/phone", PERSONAL_CHARS_MAX, delivery.phone),
-        (Field::DeliveryPostalCode, "/delivery/postal_code", PERSONAL_CHARS_MAX, delivery.postal_code),
-        (
-            Field::DeliveryAddress,
-            "/delivery/address",
-            ADDRESS_LINES_MAX * PERSONAL_CHARS_MAX,
-            Some(PersonalText(Personal::new(address))),
-        ),
-        (Field::DeliveryCountry, "/delivery/country", PERSONAL_CHARS_MAX, Some(delivery.country)),
-        (Field::DeliveryNote, "/delivery/note", PERSONAL_CHARS_MAX, delivery.note),
+    for (field, pointer, cards, value) in [
+        (Field::CustomerName, "/customer/name", IN_TEXT, customer.name),
+        (Field::CustomerPhone, "/customer/phone", IN_PHONE, customer.phone),
+        (Field::CustomerEmail, "/customer/email", IN_TEXT, customer.email),
+        (Field::DeliveryName, "/delivery/name", IN_TEXT, Some(delivery.name)),
+        (Field::DeliveryPhone, "/delivery/phone", IN_PHONE, delivery.phone),
+        (Field::DeliveryPostalCode, "/delivery/postal_code", IN_TEXT, delivery.postal_code),
+        (Field::DeliveryAddress, "/delivery/address", IN_TEXT, Some(PersonalText(address))),
+        (Field::DeliveryCountry, "/delivery/country", IN_TEXT, Some(delivery.country)),
+        (Field::DeliveryNote, "/delivery/note", IN_TEXT, delivery.note),
     ] {
         let Some(PersonalText(value)) = value else { continue };
-        // PostgreSQL's text cannot hold U+0000, and no name has one.
-        if value.expose().contains('\0') || value.expose().chars().count() > chars_max {
-            errors.push(FieldError::new(
-                pointer,
-                format!("must be at most {chars_max} characters, none of them NUL"),
-            ));
+        // These have been looked at already.
+        if !matches!(field, Field::DeliveryName | Field::DeliveryAddress | Field::DeliveryCountry) {
+            check_text(&value, Must::Fit, pointer, errors);
         }
-        refuse_card_number(value.expose(), pointer, errors);
+        refuse_card_number(value.expose(), &cards, pointer, errors);
         data.set(field, value);
     }
     data
 }
 
+/// The lines of an address as one value, each checked by itself.
+fn address(lines: &[PersonalText], errors: &mut Vec<FieldError>) -> Personal {
+    if !(1..=ADDRESS_LINES_MAX).contains(&lines.len()) {
+        errors.push(FieldError::new("/delivery/address", format!("has 1 to {ADDRESS_LINES_MAX} lines")));
+    }
+    let len = lines.iter().map(|line| line.0.expose().len() + 1).sum();
+    let mut address = String::with_capacity(len);
+    for (index, line) in lines.iter().enumerate() {
+        // Beyond the limit lines are counted, not examined.
+        if index < ADDRESS_LINES_MAX {
+            check_text(&line.0, Must::Tell, &format!("/delivery/address/{index}"), errors);
+        }
+        if index > 0 {
+            address.push('\n');
+        }
+        address.push_str(line.0.expose());
+    }
+    Personal::new(address)
+}
+
+/// What is asked of a personal value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Must {
+    /// Not to be too long.
+    Fit,
+    /// And to say something: without it nothing can be delivered.
+    Tell,
+}
+
+fn check_text(value: &Personal, must: Must, pointer: &str, errors: &mut Vec<FieldError>) {
+    let value = value.expose();
+    let fits = !value.contains('\0') && value.chars().count() <= PERSONAL_CHARS_MAX;
+    if !fits {
+        let detail = format!("must be at most {PERSONAL_CHARS_MAX} characters, none of them NUL");
+        errors.push(FieldError::new(pointer, detail));
+    } else if must == Must::Tell && is_blank(value) {
+        errors.push(FieldError::new(pointer, "must not be empty, or white space alone"));
+    }
+}
+
+/// Whether a text is white space alone, or nothing; as ECMA-262 has it, since the API's patterns are read so.
+pub(super) fn is_blank(text: &str) -> bool {
+    text.chars().all(|char| (char.is_whitespace() && char != '\u{85}') || char == '\u{feff}')
+}
+
 /// Whoever typed a card number into a name or a note would have it stored; no field here is for one.
-pub(super) fn refuse_card_number(text: &str, pointer: &str, errors: &mut Vec<FieldError>) {
-    if holds_card_number(text) {
+pub(super) fn refuse_card_number(
+    text: &str,
+    lengths: &RangeInclusive<usize>,
+    pointer: &str,
+    errors: &mut Vec<FieldError>,
+) {
+    if holds_card_number(text, lengths) {
         errors.push(FieldError::new(pointer, "must not hold a card number"));
     }
 }
@@ -364,14 +410,42 @@ mod tests {
                 "/customer/phone: the value",
             ),
             (r#"["서울 중구", "2층"]"#, "[]", "/delivery/address: has 1 to"),
-            ("2층", r"2\u0000", "/delivery/address: must be at most"),
+            ("2층", r"2\u0000", "/delivery/address/1: must be at most"),
+            ("2층", r" \u3000\n", "/delivery/address/1: must not be empty"),
+            (
+                r#""name": "김하나", "phone": "010-0000-0000", "postal_code""#,
+                r#""name": "\t", "postal_code""#,
+                "/delivery/name: must not be empty",
+            ),
+            (r#""KR""#, r#""""#, "/delivery/country: must be a country's"),
+            (r#""KR""#, r#""kr""#, "/delivery/country: must be a country's"),
+            ("c-8842", "c 8842", "/customer/reference: must be an opaque id"),
             ("문 앞", "4111 1111 1111 1111", "/delivery/note: must not hold a card number"),
+            ("문 앞", "4111:1111+1111*1111", "/delivery/note: must not hold a card number"),
+            ("문 앞", "٤١١١ ١١١١ ١١١١ ١١١١", "/delivery/note: must not hold a card number"),
             ("c-8842", "c4111111111111111", "/customer/reference: must not hold a card number"),
             ("2층", "카드 4111-1111-1111-1111", "/delivery/address: must not hold a card number"),
         ] {
             let mistakes = with(from, to);
             assert!(mistakes.contains(expected), "{from} -> {to} gave: {mistakes}");
         }
+    }
+
+    #[test]
+    fn limits_are_those_of_a_line_and_what_is_optional_may_be_empty() {
+        let line = format!("\"{}\"", "가".repeat(PERSONAL_CHARS_MAX));
+        let six = [line.as_str(); ADDRESS_LINES_MAX].join(",");
+        assert_eq!(with(r#""서울 중구", "2층""#, &six), "");
+        assert!(
+            with("2층", &"가".repeat(PERSONAL_CHARS_MAX + 1)).starts_with("/delivery/address/1: must be")
+        );
+        assert!(
+            with(r#""서울 중구", "2층""#, &format!("{six},{six}")).starts_with("/delivery/address: has 1")
+        );
+        assert_eq!(with("문 앞", ""), "");
+        // An id that a generator made, and a telephone number: each passes the check digit, and is no card there.
+        assert_eq!(with("c-8842", "6912345678901234564"), "");
+        assert_eq!(with("010-0000-0000", "4915123456787"), "");
     }
 
     #[test]

@@ -33,6 +33,12 @@ pub mod payment_body;
 /// Card numbers, to be kept out.
 pub mod card_number;
 
+/// The digits of all scripts.
+mod digits;
+
+/// Countries by their codes.
+pub mod country;
+
 /// What is on sale: rows of the catalogue by their keys, and how far a reader of their changes is.
 pub mod catalogue;
 

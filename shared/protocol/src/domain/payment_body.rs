@@ -4,12 +4,17 @@
 
 use serde::Deserialize;
 
-use super::body::{BodyMoney, check, from_json, money, refuse_card_number};
+use super::body::{BodyMoney, check, from_json, is_blank, money, refuse_card_number};
+use super::card_number::IN_TEXT;
 use super::order::FieldError;
 use super::{Currency, Money, PaymentKey};
 
 /// Characters a refund's reason may have (docs.tosspayments.com/reference, `cancelReason`).
 pub const REASON_CHARS_MAX: usize = 200;
+
+/// What it may hold, as a regular expression of ECMA-262.
+pub const REASON_PATTERN: &str =
+    r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
 
 /// `{"amount": {"amount": 222000, "currency": "KRW"}, "payment_key": "..."}`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +36,7 @@ impl PayRequest {
         }
         let raw: Body = from_json(body)?;
         let mut errors = Vec::new();
-        refuse_card_number(&raw.payment_key, "/payment_key", &mut errors);
+        refuse_card_number(&raw.payment_key, &IN_TEXT, "/payment_key", &mut errors);
         let payment_key = check(PaymentKey::new(&raw.payment_key), &mut errors, || {
             let most = PaymentKey::CHARS_MAX;
             let detail =
@@ -65,10 +70,11 @@ impl RefundRequest {
         }
         let raw: Body = from_json(body)?;
         let mut errors = Vec::new();
-        refuse_card_number(&raw.reason, "/reason", &mut errors);
-        if !is_reason(&raw.reason) {
-            let detail =
-                format!("must be 1 to {REASON_CHARS_MAX} characters, none of them a control character");
+        refuse_card_number(&raw.reason, &IN_TEXT, "/reason", &mut errors);
+        if !is_reason(&raw.reason) || is_blank(&raw.reason) {
+            let detail = format!(
+                "must be 1 to {REASON_CHARS_MAX} characters, not white space alone, and none of them a control character"
+            );
             errors.push(FieldError::new("/reason", detail));
         }
         match positive(&raw.amount, &mut errors) {
@@ -160,6 +166,7 @@ mod tests {
             RefundRequest::parse(body.as_bytes()).is_ok()
         };
         assert!(with("변심") && with(&"r".repeat(200)));
+        assert!(!with(" ") && !with("\u{3000}"));
         assert!(!with("") && !with(&"r".repeat(201)) && !with(r"a\u0000"));
     }
 }

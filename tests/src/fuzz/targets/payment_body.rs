@@ -1,6 +1,6 @@
 //! The storefront's JSON about payments: what passes keeps every rule, no card number does, and no error repeats a value.
 
-use bridge_protocol::domain::card_number::holds_card_number;
+use bridge_protocol::domain::card_number::{IN_TEXT, holds_card_number};
 use bridge_protocol::domain::payment_body::{PayRequest, RefundRequest, is_reason};
 use serde_json::json;
 
@@ -23,12 +23,12 @@ fn check(input: &[u8]) -> Result<Verdict, String> {
     let (pay, refund) = (PayRequest::parse(input), RefundRequest::parse(input));
     if let Ok(pay) = &pay {
         demand(pay.amount.amount() > 0, "a payment of nothing")?;
-        demand(!holds_card_number(pay.payment_key.as_str()), "a card number as a token")?;
+        demand(!holds_card_number(pay.payment_key.as_str(), &IN_TEXT), "a card number as a token")?;
     }
     if let Ok(refund) = &refund {
         demand(refund.amount.amount() > 0, "a refund of nothing")?;
         demand(is_reason(&refund.reason), "the IDC would refuse this reason")?;
-        demand(!holds_card_number(&refund.reason), "a card number as a reason")?;
+        demand(!holds_card_number(&refund.reason, &IN_TEXT), "a card number as a reason")?;
     }
     let accepted = pay.is_ok() || refund.is_ok();
     for mistakes in [pay.err(), refund.err()].into_iter().flatten() {
