@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bridge_protocol::domain::OrderId;
+use bridge_runtime::fields;
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::payments::WebhookUse;
 use bytes::Bytes;
@@ -88,6 +89,9 @@ async fn answer<G: Gateway>(payments: &Payments<G>, request: Request<Incoming>) 
 }
 
 async fn judge<G: Gateway>(payments: &Payments<G>, request: Request<Incoming>) -> (StatusCode, WebhookUse) {
+    if fields::check(request.version(), request.headers(), &[]).is_err() {
+        return (StatusCode::BAD_REQUEST, WebhookUse::Ignored);
+    }
     if request.method() != Method::POST {
         return (StatusCode::METHOD_NOT_ALLOWED, WebhookUse::Ignored);
     }

@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Request as AxumRequest, State};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get as on_get;
 use axum::{Json, Router};
@@ -19,6 +20,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::fields;
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::Metrics;
 
@@ -56,8 +58,17 @@ pub async fn serve(
         .route("/readyz", on_get(readyz))
         .route("/metrics", on_get(metrics_text))
         .route("/status", on_get(status))
+        .layer(middleware::from_fn(of_one_meaning))
         .with_state(Admin { metrics, report, shutdown });
     axum::serve(listener, router).await
+}
+
+/// Refuses a request whose head says nothing definite.
+async fn of_one_meaning(request: AxumRequest, next: Next) -> Response {
+    match fields::check(request.version(), request.headers(), &[]) {
+        Ok(()) => next.run(request).await,
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    }
 }
 
 /// That it answers is the answer: the process lives.

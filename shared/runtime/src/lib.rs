@@ -24,6 +24,9 @@ mod transport;
 // Links to the peers: kept up, watched, and torn down with a reason.
 pub mod tunnel;
 
+// Fields of a request's head: one value or a list, as each is.
+pub mod fields;
+
 // The loopback listener an operator asks: health, metrics, status.
 pub mod admin;
 

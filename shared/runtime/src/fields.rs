@@ -1,0 +1,108 @@
+//! Fields of a request's head as RFC 9110 section 5.3 has them: a field of one value stands once, and a list is all its
+//! lines joined.
+//!
+//! `HeaderMap::get` knows neither: it takes the first line of whatever there is, so that two readers of one request can
+//! see two values. Everything that reads a field of a request reads it here.
+
+use http::header::HOST;
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+
+/// A field that has one value stands in more than one line: which of them is meant, nobody can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it stands more than once")]
+pub struct Twice;
+
+/// The value of a field that has one; `None` if it is not there.
+pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Twice> {
+    let mut lines = headers.get_all(name).iter();
+    match (lines.next(), lines.next()) {
+        (value, None) => Ok(value),
+        (_, Some(_)) => Err(Twice),
+    }
+}
+
+/// The members of a field that is a list, whatever lines they stand in. A comma within quotation marks is a member's own.
+pub fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    headers.get_all(name).iter().flat_map(|line| {
+        let mut is_quoted = false;
+        let ends = move |byte: &u8| {
+            is_quoted ^= *byte == b'"';
+            *byte == b',' && !is_quoted
+        };
+        line.as_bytes().split(ends).map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+    })
+}
+
+/// Why a request's head says nothing definite.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadHead {
+    /// RFC 9112 section 3.2.
+    #[error("it must have one `Host`")]
+    Host,
+    /// A field of one value.
+    #[error("`{0}` stands more than once")]
+    Twice(HeaderName),
+}
+
+/// What a request must be before anybody looks at its path: of one host, and with each of these fields at most once. It
+/// costs nothing where no field stands twice.
+pub fn check(version: Version, headers: &HeaderMap, once: &[HeaderName]) -> Result<(), BadHead> {
+    if headers.len() != headers.keys_len() {
+        single(headers, &HOST).map_err(|_twice| BadHead::Host)?;
+        for name in once {
+            single(headers, name).map_err(|_twice| BadHead::Twice(name.clone()))?;
+        }
+    }
+    if version == Version::HTTP_11 && !headers.contains_key(HOST) {
+        return Err(BadHead::Host);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::{ACCEPT, AUTHORIZATION, IF_NONE_MATCH};
+
+    use super::*;
+
+    fn headers(lines: &[(&HeaderName, &'static str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| ((*name).clone(), HeaderValue::from_static(value))).collect()
+    }
+
+    fn list(lines: &[&'static str]) -> Vec<String> {
+        let lines: Vec<_> = lines.iter().map(|line| (&IF_NONE_MATCH, *line)).collect();
+        let headers = headers(&lines);
+        members(&headers, &IF_NONE_MATCH).map(|member| String::from_utf8_lossy(member).into_owned()).collect()
+    }
+
+    #[test]
+    fn a_field_of_one_value_stands_once_or_not_at_all() {
+        let one = headers(&[(&AUTHORIZATION, "a"), (&ACCEPT, "b")]);
+        assert_eq!(single(&one, &AUTHORIZATION), Ok(Some(&HeaderValue::from_static("a"))));
+        assert_eq!(single(&one, &HOST), Ok(None));
+        let two = headers(&[(&AUTHORIZATION, "a"), (&ACCEPT, "b"), (&AUTHORIZATION, "a")]);
+        assert_eq!(single(&two, &AUTHORIZATION), Err(Twice));
+    }
+
+    #[test]
+    fn a_list_is_all_of_its_lines() {
+        assert_eq!(
+            list(&["\"a\", W/\"b\"", "", " , \"c,d\" ,\"e\"", "*"]),
+            ["\"a\"", "W/\"b\"", "\"c,d\"", "\"e\"", "*"]
+        );
+        assert_eq!(list(&["\"torn, \"a\""]), ["\"torn, \"a\""]);
+        assert_eq!(list(&[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_head_has_one_host_and_no_field_of_one_value_twice() {
+        let once = [AUTHORIZATION];
+        let ok = |version, lines: &[(&HeaderName, &'static str)]| check(version, &headers(lines), &once);
+        assert_eq!(ok(Version::HTTP_11, &[(&HOST, "a"), (&ACCEPT, "b"), (&ACCEPT, "c")]), Ok(()));
+        assert_eq!(ok(Version::HTTP_11, &[]), Err(BadHead::Host));
+        assert_eq!(ok(Version::HTTP_2, &[]), Ok(()));
+        assert_eq!(ok(Version::HTTP_2, &[(&HOST, "a"), (&HOST, "a")]), Err(BadHead::Host));
+        let twice = [(&HOST, "a"), (&AUTHORIZATION, "b"), (&AUTHORIZATION, "c")];
+        assert_eq!(ok(Version::HTTP_11, &twice), Err(BadHead::Twice(AUTHORIZATION)));
+    }
+}
