@@ -8,6 +8,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Client};
+use crate::shapes::Shapes;
 
 /// The document of one agent.
 #[derive(Debug, Clone)]
@@ -24,6 +25,11 @@ impl Contract {
         let contract = Contract(serde_json::from_slice(&answer.body)?);
         contract.check(&Method::GET, "/openapi.json", &answer)?;
         Ok(contract)
+    }
+
+    /// The shapes of its bodies.
+    pub fn shapes(&self) -> Shapes<'_> {
+        Shapes::of(&self.0)
     }
 
     /// Every operation, as its method and path.

@@ -11,6 +11,7 @@ pub mod made_up;
 pub mod personal;
 pub mod plan;
 pub mod retail;
+pub mod shapes;
 pub mod traffic;
 
 // What it runs on.

@@ -149,6 +149,21 @@ async fn rows_are_answers(database: Database, dir: &Path) -> Result<()> {
     ensure!(number(&plain, "age")? < 60, "{:?}", plain.headers);
     let same = get_with(&site, "/v1/tea/products/SEJAK", &[("if-none-match", &etag)]).await?;
     ensure!(same.status == 304 && same.body.is_empty() && same.header("etag") == Some(&etag), "{same:?}");
+    // A list of tags may have any number of lines.
+    for known in [["\"zzz\"", etag.as_str()], [etag.as_str(), "\"zzz\""], ["\"a,b\"", "*"]] {
+        let headers = known.map(|tag| ("if-none-match", tag));
+        let same = get_with(&site, "/v1/tea/products/SEJAK", &headers).await?;
+        ensure!(same.status == 304, "{known:?}: {}", same.status);
+    }
+    // Each product once, however often it is asked for.
+    let often = ["SEJAK"; 500].join(",");
+    let once = read(&site, &format!("/v1/tea/products?product={often},MUG%201%2F2,{often}")).await?;
+    ensure!(once["items"].as_array().map(Vec::len) == Some(2), "{once}");
+    let once = read(&site, "/v1/tea/stock?sku=MUG,NONE,MUG,NONE,SEJAK%2D50").await?;
+    ensure!(
+        once["items"].as_array().map(Vec::len) == Some(2) && once["missing"] == json!(["NONE"]),
+        "{once}"
+    );
     let head =
         Request::head("/v1/tea/products/SEJAK").header("host", "bridge").body(Full::new(Bytes::new()))?;
     let head = Client::new(site.storefront).send(head).await?;
@@ -162,7 +177,7 @@ async fn rows_are_answers(database: Database, dir: &Path) -> Result<()> {
         let mut unpacked = Vec::new();
         flate2::read::GzDecoder::new(&packed.body[..]).read_to_end(&mut unpacked)?;
         ensure!(unpacked == plain.body && packed.body.len() < plain.body.len());
-        ensure!(packed.header("vary") == Some("Accept-Encoding"), "{:?}", packed.headers);
+        ensure!(packed.header("vary") == Some("Accept-Encoding, Bridge-Min-Seq"), "{:?}", packed.headers);
         Ok(true)
     })
     .await?;
@@ -254,6 +269,77 @@ async fn a_change_of_any_kind_in_postgresql_is_served_moments_later() -> Result<
     let (_cluster, database) = postgres().await?;
     let dir = tempfile::tempdir()?;
     changes_are_seen(database, dir.path()).await
+}
+
+/// A cache in front may use a stored answer for another request only if the fields that `Vary` names are the same
+/// (RFC 9111 section 4.1). Every answer names those that it depends on; what nobody may keep says so.
+#[tokio::test]
+async fn a_cache_in_front_gives_nobody_the_answer_to_another_question() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = tea(dir.path(), sqlite(dir.path())).await?;
+    let _bridge = site.start().await?;
+    served(&site).await?;
+    let path = "/v1/tea/products/SEJAK";
+    let stored = get(&site, path).await?;
+    let named = |answer: &Answer, field: &str| {
+        let vary = answer.header("vary").unwrap_or_default();
+        vary.split(',').any(|name| name.trim().eq_ignore_ascii_case(field))
+    };
+    ensure!(named(&stored, "bridge-min-seq") && named(&stored, "accept-encoding"), "{:?}", stored.headers);
+    let etag = stored.header("etag").context("no ETag")?.to_owned();
+    let unchanged = get_with(&site, path, &[("if-none-match", &etag)]).await?;
+    ensure!(named(&unchanged, "bridge-min-seq") && named(&unchanged, "accept-encoding"), "{unchanged:?}");
+
+    let far = get_with(&site, path, &[("bridge-min-seq", "999999999")]).await?;
+    let none = get(&site, "/v1/tea/products/NONE").await?;
+    for problem in [&far, &none] {
+        ensure!(problem.header("cache-control") == Some("no-store"), "{:?}", problem.headers);
+        ensure!(named(problem, "bridge-min-seq"), "{:?}", problem.headers);
+    }
+    let mut shop = Shop::open(&site, "tea");
+    let order = shop.get("/v1/tea/orders/01980000-0000-7000-8000-000000000000").await?;
+    ensure!(order.header("cache-control") == Some("no-store") && named(&order, "authorization"), "{order:?}");
+    let placed = shop.place("k", "{}").await?;
+    for field in ["authorization", "idempotency-key", "content-type", "content-encoding"] {
+        ensure!(named(&placed, field), "{field}: {:?}", placed.headers);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_product_appears_in_the_lists_and_disappears_from_them_at_its_moments() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = tea(dir.path(), sqlite(dir.path())).await?;
+    let _bridge = site.start().await?;
+    served(&site).await?;
+    let listed = async |sort: &str| {
+        let list = read(&site, &format!("/v1/tea/products?sort={sort}")).await?;
+        let items = list["items"].as_array().context("items")?;
+        anyhow::Ok(items.iter().any(|item| item["product"] == "SEJAK"))
+    };
+    let mut dba = Dba::connect(site.database()).await?;
+    let now = || {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map(|since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    };
+    const HOUR: i64 = 3_600_000_000;
+    let mut set = async |column: &str, moment: i64| {
+        let change = format!("UPDATE products SET {column} = {moment} WHERE product = 'SEJAK'");
+        dba.execute(&change).await
+    };
+    set("published_from", now()? + HOUR).await?;
+    for sort in ["newest", "price", "-price", "name"] {
+        until("it is in no list", async || Ok(!listed(sort).await?)).await?;
+    }
+    // From here on it comes by itself, without a word from the database.
+    set("published_from", now()? + 2_000_000).await?;
+    until("its moment has come", async || listed("newest").await).await?;
+    for sort in ["price", "-price", "name"] {
+        ensure!(listed(sort).await?, "{sort}");
+    }
+    set("published_until", now()? + 2_000_000).await?;
+    until("its time is over", async || Ok(!listed("newest").await?)).await?;
+    dba.close().await
 }
 
 #[tokio::test]
@@ -374,6 +460,10 @@ async fn every_product_of_the_real_catalogue_is_served_and_listed_as_its_row_say
     ensure!(imported.contains("refused     0"), "{imported}");
     let _bridge = site.start().await?;
     let mut client = Client::new(site.storefront);
+    until("the catalogue is served", async || {
+        Ok(client.get("/v1/retail/categories", None).await.is_ok_and(|answer| answer.status == 200))
+    })
+    .await?;
 
     let mut rows = 0;
     for row in csv::Reader::from_path(file)?.records() {

@@ -108,6 +108,20 @@ const RULES: &[Rule] = &[
         fine: ("shared/protocol/src/merkle.rs", "/// Unlike std::time::Instant.\nuse std::time::Duration;"),
     },
     Rule {
+        name: "a field of a request is read as one value or as a list",
+        why: "HeaderMap::get takes the first line of whatever there is; `fields` knows which fields stand once and joins the others",
+        covers: |path| {
+            let own = "shared/runtime/src/fields.rs";
+            is_rust(path) && within(path, &["bridge-cloud/src/", "bridge-idc/src/", "shared/"]) && path != own
+        },
+        broken: |text| {
+            let reads = ["headers.get(", "headers.get_all(", "headers().get(", "headers().get_all("];
+            code_lines(text, |line| reads.iter().any(|read| line.contains(read)))
+        },
+        planted: ("bridge-cloud/src/storefront/router.rs", "let id = request.headers().get(REQUEST_ID);"),
+        fine: ("bridge-cloud/src/storefront/router.rs", "let id = fields::single(headers, &REQUEST_ID)?;"),
+    },
+    Rule {
         name: "an agent prints nothing by macro",
         why: "println! panics when nobody reads; what an agent says goes through tracing or a writer whose error counts",
         covers: |path| is_rust(path) && within(path, &["bridge-cloud/src/", "bridge-idc/src/", "shared/"]),

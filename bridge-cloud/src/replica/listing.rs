@@ -1,7 +1,8 @@
 //! Products of a category in their orders, page by page.
 //!
 //! A category lists all that stands below it. A cursor holds the place of the last product shown, not a number of
-//! products, so that a list can be paged through while it changes: what stays is shown once.
+//! products, so that a list can be paged through while it changes: what stays is shown once. Only what is visible is
+//! listed: a product waits for its moment beside the lists, so that a page costs what it shows and nothing more.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -94,6 +95,15 @@ impl Place {
     }
 }
 
+/// How much a page may have.
+#[derive(Debug, Clone, Copy)]
+pub struct PageSize {
+    /// At most so many products,
+    pub products: usize,
+    /// and so many bytes of what is said of them, but for the first.
+    pub bytes: usize,
+}
+
 /// A page of a list.
 #[derive(Debug, Default)]
 pub struct Page {
@@ -109,6 +119,8 @@ pub struct Listing {
     parents: HashMap<Code, Option<Code>>,
     all: Orders,
     by_category: HashMap<Code, Orders>,
+    /// Products by the next moment at which they appear or disappear.
+    due: BTreeMap<(i64, Code), Arc<Product>>,
 }
 
 /// The same products in each order.
@@ -120,16 +132,52 @@ struct Orders {
 }
 
 impl Listing {
-    /// Lists a product.
-    pub fn insert(&mut self, product: &Arc<Product>) {
+    /// Takes a product in: it is listed if it is visible now, and looked at again when that changes.
+    pub fn insert(&mut self, product: &Arc<Product>, now: UnixMicros) {
+        let (from, until) = product.visible;
+        if let Some(moment) =
+            [from, until].into_iter().find(|moment| *moment > now.get() && *moment < i64::MAX)
+        {
+            self.due.insert((moment, product.code.clone()), product.clone());
+        }
+        if product.is_visible(now) {
+            self.list(product);
+        }
+    }
+
+    /// Takes a product out, as it was taken in.
+    pub fn remove(&mut self, product: &Product) {
+        for moment in <[i64; 2]>::from(product.visible) {
+            self.due.remove(&(moment, product.code.clone()));
+        }
+        self.unlist(product);
+    }
+
+    /// The next moment at which a product appears or disappears.
+    pub fn next_due(&self) -> Option<UnixMicros> {
+        self.due.first_key_value().map(|((moment, _), _)| UnixMicros::new(*moment))
+    }
+
+    /// Has products appear and disappear whose moment has come, at most so many.
+    pub fn turn(&mut self, now: UnixMicros, products_max: usize) {
+        for _ in 0..products_max {
+            let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= now.get()) else {
+                return;
+            };
+            let product = entry.remove();
+            self.unlist(&product);
+            self.insert(&product, now);
+        }
+    }
+
+    fn list(&mut self, product: &Arc<Product>) {
         self.all.insert(product);
         for category in self.categories_of(product) {
             self.by_category.entry(category).or_default().insert(product);
         }
     }
 
-    /// Takes a product out, as it was listed.
-    pub fn remove(&mut self, product: &Product) {
+    fn unlist(&mut self, product: &Product) {
         self.all.remove(product);
         for category in self.categories_of(product) {
             if let Some(orders) = self.by_category.get_mut(&category) {
@@ -152,21 +200,21 @@ impl Listing {
             .into_iter()
             .flat_map(|orders| orders.name.values().cloned())
             .collect();
-        below.iter().for_each(|product| self.remove(product));
+        below.iter().for_each(|product| self.unlist(product));
         match parent {
             Some(parent) => drop(self.parents.insert(category.clone(), parent)),
             None => drop(self.parents.remove(category)),
         }
-        below.iter().for_each(|product| self.insert(product));
+        below.iter().for_each(|product| self.list(product));
     }
 
-    /// A page behind a place, of at most `limit` products that are visible now.
+    /// A page behind a place, of products that are visible now.
     pub fn page(
         &self,
         category: Option<&str>,
         sort: Sort,
         behind: Option<&Place>,
-        limit: usize,
+        size: PageSize,
         now: UnixMicros,
     ) -> Page {
         let Some(orders) = category.map_or(Some(&self.all), |category| self.by_category.get(category)) else {
@@ -174,12 +222,12 @@ impl Listing {
         };
         let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
         match sort {
-            Sort::Newest => take(orders.newest.range::<Place, _>((from, Bound::Unbounded)), limit, now),
-            Sort::Price => take(orders.price.range::<Place, _>((from, Bound::Unbounded)), limit, now),
+            Sort::Newest => take(orders.newest.range::<Place, _>((from, Bound::Unbounded)), size, now),
+            Sort::Price => take(orders.price.range::<Place, _>((from, Bound::Unbounded)), size, now),
             Sort::PriceDown => {
-                take(orders.price.range::<Place, _>((Bound::Unbounded, from)).rev(), limit, now)
+                take(orders.price.range::<Place, _>((Bound::Unbounded, from)).rev(), size, now)
             }
-            Sort::Name => take(orders.name.range::<Place, _>((from, Bound::Unbounded)), limit, now),
+            Sort::Name => take(orders.name.range::<Place, _>((from, Bound::Unbounded)), size, now),
         }
     }
 
@@ -216,13 +264,15 @@ impl Orders {
 
 fn take<'a>(
     list: impl Iterator<Item = (&'a Place, &'a Arc<Product>)>,
-    limit: usize,
+    size: PageSize,
     now: UnixMicros,
 ) -> Page {
     let mut page = Page::default();
-    let mut last: Option<&Place> = None;
+    let (mut last, mut bytes): (Option<&Place>, usize) = (None, 0);
+    // What is listed and not visible has its turn within moments.
     for (place, product) in list.filter(|(_, product)| product.is_visible(now)) {
-        if page.products.len() == limit {
+        bytes += product.summary.len() + 1;
+        if page.products.len() == size.products || (last.is_some() && bytes > size.bytes) {
             page.next = last.cloned();
             break;
         }
@@ -256,6 +306,16 @@ mod tests {
         })
     }
 
+    fn size(products: usize) -> PageSize {
+        PageSize { products, bytes: usize::MAX }
+    }
+
+    /// Visible from a moment on, and before another.
+    fn timed(name: &str, from: i64, until: i64) -> Arc<Product> {
+        let product = Arc::into_inner(product(name, 1, &["tea"])).unwrap();
+        Arc::new(Product { visible: (from, until), published: from, ..product })
+    }
+
     fn codes(page: &Page) -> Vec<&str> {
         page.products.iter().map(|product| product.code.as_str()).collect()
     }
@@ -263,7 +323,7 @@ mod tests {
     fn all(listing: &Listing, category: Option<&str>, sort: Sort, limit: usize) -> Vec<String> {
         let (mut found, mut behind) = (Vec::new(), None);
         loop {
-            let page = listing.page(category, sort, behind.as_ref(), limit, NOW);
+            let page = listing.page(category, sort, behind.as_ref(), size(limit), NOW);
             found.extend(codes(&page).into_iter().map(str::to_owned));
             // As a caller does: through the text.
             let Some(next) = page.next else { return found };
@@ -276,7 +336,7 @@ mod tests {
     fn a_list_is_paged_through_in_its_order_whatever_the_limit() {
         let mut listing = Listing::default();
         for (index, name) in ["d", "b", "a", "c", "e"].into_iter().enumerate() {
-            listing.insert(&product(name, i64::try_from(index).unwrap() / 2, &[]));
+            listing.insert(&product(name, i64::try_from(index).unwrap() / 2, &[]), NOW);
         }
         for limit in 1..7 {
             assert_eq!(all(&listing, None, Sort::Name, limit), ["a", "b", "c", "d", "e"]);
@@ -290,12 +350,12 @@ mod tests {
     fn what_stays_is_shown_once_while_the_list_changes_between_its_pages() {
         let mut listing = Listing::default();
         let products: Vec<_> = (0..20).map(|index| product(&format!("p{index:02}"), index, &[])).collect();
-        products.iter().for_each(|product| listing.insert(product));
-        let first = listing.page(None, Sort::Price, None, 10, NOW);
+        products.iter().for_each(|product| listing.insert(product, NOW));
+        let first = listing.page(None, Sort::Price, None, size(10), NOW);
         listing.remove(&products[9]);
         listing.remove(&products[15]);
-        listing.insert(&product("new", 3, &[]));
-        let rest = listing.page(None, Sort::Price, first.next.as_ref(), 100, NOW);
+        listing.insert(&product("new", 3, &[]), NOW);
+        let rest = listing.page(None, Sort::Price, first.next.as_ref(), size(100), NOW);
         let shown = [codes(&first), codes(&rest)].concat();
         assert_eq!(shown.len(), 19);
         assert_eq!(shown.iter().collect::<BTreeSet<_>>().len(), 19);
@@ -306,8 +366,8 @@ mod tests {
         let mut listing = Listing::default();
         listing.set_category(&code("shoes"), Some(None));
         listing.set_category(&code("running"), Some(Some(code("shoes"))));
-        listing.insert(&product("runner", 1, &["running"]));
-        listing.insert(&product("boot", 2, &["shoes", "running"]));
+        listing.insert(&product("runner", 1, &["running"]), NOW);
+        listing.insert(&product("boot", 2, &["shoes", "running"]), NOW);
         assert_eq!(all(&listing, Some("shoes"), Sort::Price, 1), ["runner", "boot"]);
         listing.set_category(&code("running"), Some(Some(code("sport"))));
         assert_eq!(all(&listing, Some("shoes"), Sort::Price, 1), ["boot"]);
@@ -318,11 +378,70 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_visible_is_in_no_list_until_its_moment_however_much_of_it_there_is() {
+        let mut listing = Listing::default();
+        for index in 0..1_000 {
+            listing.insert(&timed(&format!("later{index}"), 2_000, i64::MAX), NOW);
+            listing.insert(&timed(&format!("gone{index}"), i64::MIN, 900), NOW);
+        }
+        listing.insert(&timed("now", 500, 3_000), NOW);
+        listing.insert(&timed("soon", 1_500, 1_600), NOW);
+        let listed =
+            |listing: &Listing| (listing.all.newest.len(), listing.by_category[&code("tea")].name.len());
+        assert_eq!(listed(&listing), (1, 1));
+        assert_eq!(all(&listing, Some("tea"), Sort::Newest, 1), ["now"]);
+        assert_eq!(listing.next_due(), Some(UnixMicros::new(1_500)));
+
+        listing.turn(UnixMicros::new(1_500), 10);
+        assert_eq!((listed(&listing), listing.next_due()), ((2, 2), Some(UnixMicros::new(1_600))));
+        // So many at a time: whoever calls has other things to do.
+        listing.turn(UnixMicros::new(2_000), 101);
+        assert_eq!(listed(&listing), (101, 101));
+        listing.turn(UnixMicros::new(2_000), 10_000);
+        assert_eq!((listed(&listing), listing.next_due()), ((1_001, 1_001), Some(UnixMicros::new(3_000))));
+        listing.turn(UnixMicros::new(3_000), 10_000);
+        assert_eq!((listed(&listing), listing.next_due()), ((1_000, 1_000), None));
+    }
+
+    #[test]
+    fn a_product_that_is_taken_out_or_moved_while_it_waits_leaves_no_trace() {
+        let mut listing = Listing::default();
+        let (a, b) = (timed("a", 2_000, 3_000), timed("b", 500, 3_000));
+        listing.insert(&a, NOW);
+        listing.insert(&b, NOW);
+        listing.set_category(&code("tea"), Some(Some(code("drinks"))));
+        assert_eq!(all(&listing, Some("drinks"), Sort::Name, 9), ["b"]);
+        listing.turn(UnixMicros::new(2_000), 9);
+        let page = listing.page(Some("drinks"), Sort::Name, None, size(9), UnixMicros::new(2_000));
+        assert_eq!(codes(&page), ["a", "b"]);
+        listing.remove(&a);
+        listing.remove(&b);
+        assert!(listing.due.is_empty() && listing.all.name.is_empty() && listing.by_category.is_empty());
+    }
+
+    #[test]
+    fn a_page_ends_before_it_has_too_many_bytes_and_the_next_one_goes_on() {
+        let mut listing = Listing::default();
+        for name in ["a", "b", "c", "d", "e"] {
+            let product = Arc::into_inner(product(name, 1, &[])).unwrap();
+            listing.insert(&Arc::new(Product { summary: vec![b'x'; 100].into(), ..product }), NOW);
+        }
+        let bounded = |bytes| PageSize { products: 100, bytes };
+        let first = listing.page(None, Sort::Name, None, bounded(250), NOW);
+        assert_eq!(codes(&first), ["a", "b"]);
+        let second = listing.page(None, Sort::Name, first.next.as_ref(), bounded(1), NOW);
+        assert_eq!(codes(&second), ["c"]);
+        let last = listing.page(None, Sort::Name, second.next.as_ref(), bounded(202), NOW);
+        assert_eq!(codes(&last), ["d", "e"]);
+        assert_eq!(last.next, None);
+    }
+
+    #[test]
     fn a_tree_that_is_a_circle_is_climbed_once() {
         let mut listing = Listing::default();
         listing.set_category(&code("a"), Some(Some(code("b"))));
         listing.set_category(&code("b"), Some(Some(code("a"))));
-        listing.insert(&product("p", 1, &["a"]));
+        listing.insert(&product("p", 1, &["a"]), NOW);
         assert_eq!(all(&listing, Some("b"), Sort::Name, 1), ["p"]);
     }
 

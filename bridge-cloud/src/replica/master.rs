@@ -162,6 +162,7 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
+    use bridge_protocol::domain::UnixMicros;
     use bridge_protocol::wire::catalogue::ProductRow;
 
     use super::super::view::View;
@@ -182,10 +183,10 @@ mod tests {
         let last = updates.pop().unwrap();
         let mut view = View::default();
         for update in updates {
-            view.apply(update);
+            view.apply(update, UnixMicros::new(0));
             assert!(view.position().is_none() && view.brand("tea").is_none());
         }
-        view.apply(last);
+        view.apply(last, UnixMicros::new(0));
         assert_eq!((view.position(), master.position()), (Some(position), Some(position)));
         assert!(view.brand("tea").unwrap().product("P999").is_some());
     }

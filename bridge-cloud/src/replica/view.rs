@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bridge_protocol::domain::UnixMicros;
 use bridge_protocol::domain::catalogue::{Code, EntityKind, Position};
 
 use super::answer::{Answer, Item, Prepared, Product, Stock};
@@ -50,8 +51,18 @@ impl View {
         self.served.get(brand)
     }
 
+    /// The next moment at which a product that is served appears in the lists or disappears from them.
+    pub fn next_due(&self) -> Option<UnixMicros> {
+        self.served.values().filter_map(|brand| brand.listing.next_due()).min()
+    }
+
+    /// Has products appear and disappear whose moment has come, at most so many of each brand.
+    pub fn turn(&mut self, now: UnixMicros, products_max: usize) {
+        self.served.values_mut().for_each(|brand| brand.listing.turn(now, products_max));
+    }
+
     /// Takes what changed.
-    pub fn apply(&mut self, update: Update) {
+    pub fn apply(&mut self, update: Update, now: UnixMicros) {
         match update {
             Update::StartAnew => self.next = Some(Brands::default()),
             Update::Fresh(freshness) => self.fresh = Some(freshness),
@@ -59,8 +70,8 @@ impl View {
                 let brands = self.next.as_mut().unwrap_or(&mut self.served);
                 for row in &*rows {
                     match brands.get_mut(row.key.brand.as_str()) {
-                        Some(brand) => brand.apply(row),
-                        None => brands.entry(row.key.brand.as_str().to_owned()).or_default().apply(row),
+                        Some(brand) => brand.apply(row, now),
+                        None => brands.entry(row.key.brand.as_str().to_owned()).or_default().apply(row, now),
                     }
                 }
                 if complete && let Some(next) = self.next.take() {
@@ -95,13 +106,13 @@ impl BrandView {
         &self.listing
     }
 
-    fn apply(&mut self, Prepared { key, item }: &Prepared) {
+    fn apply(&mut self, Prepared { key, item }: &Prepared, now: UnixMicros) {
         match (key.kind, item) {
             (EntityKind::Product, Some(Item::Product(product))) => {
                 if let Some(before) = self.products.insert(key.code.clone(), product.clone()) {
                     self.listing.remove(&before);
                 }
-                self.listing.insert(product);
+                self.listing.insert(product, now);
             }
             (EntityKind::Product, _) => {
                 if let Some(before) = self.products.remove(&key.code) {
@@ -124,15 +135,17 @@ impl BrandView {
 
 #[cfg(test)]
 mod tests {
+    use bridge_protocol::domain::Brand;
     use bridge_protocol::domain::catalogue::EntityKey;
-    use bridge_protocol::domain::{Brand, UnixMicros};
     use bridge_protocol::feed::Row;
     use bridge_protocol::wire::catalogue::{ProductRow, StockRow};
     use prost::Message as _;
 
     use super::super::answer::prepare;
-    use super::super::listing::Sort;
+    use super::super::listing::{PageSize, Sort};
     use super::*;
+
+    const NOW: UnixMicros = UnixMicros::new(0);
 
     fn row(kind: EntityKind, code: &str, row: Option<Vec<u8>>) -> Row {
         let key = EntityKey { kind, brand: Brand::new("tea").unwrap(), code: Code::new(code).unwrap() };
@@ -151,22 +164,23 @@ mod tests {
 
     fn listed(view: &View, category: Option<&str>) -> Vec<String> {
         let brand = view.brand("tea").unwrap();
-        let page = brand.listing().page(category, Sort::Name, None, 100, UnixMicros::new(0));
+        let size = PageSize { products: 100, bytes: usize::MAX };
+        let page = brand.listing().page(category, Sort::Name, None, size, NOW);
         page.products.iter().map(|product| product.code.as_str().to_owned()).collect()
     }
 
     #[test]
     fn what_is_served_stays_until_a_bootstrap_is_complete() {
         let mut view = View::default();
-        view.apply(rows(&[product("OLD", "a")], Some(7), false));
-        view.apply(Update::StartAnew);
-        view.apply(rows(&[product("NEW", "a")], None, false));
+        view.apply(rows(&[product("OLD", "a")], Some(7), false), NOW);
+        view.apply(Update::StartAnew, NOW);
+        view.apply(rows(&[product("NEW", "a")], None, false), NOW);
         let served = |view: &View, code| view.brand("tea").unwrap().product(code).is_some();
         assert!(served(&view, "OLD") && !served(&view, "NEW"));
         assert_eq!(view.position().map(|position| position.seq), Some(7));
         // A bootstrap that is begun again forgets what it had.
-        view.apply(Update::StartAnew);
-        view.apply(rows(&[product("NEWER", "a")], Some(3), true));
+        view.apply(Update::StartAnew, NOW);
+        view.apply(rows(&[product("NEWER", "a")], Some(3), true), NOW);
         assert!(!served(&view, "OLD") && !served(&view, "NEW") && served(&view, "NEWER"));
         assert_eq!(view.position().map(|position| position.seq), Some(3));
     }
@@ -174,13 +188,13 @@ mod tests {
     #[test]
     fn a_product_that_changes_its_category_or_goes_leaves_no_trace_in_the_lists() {
         let mut view = View::default();
-        view.apply(rows(&[product("A", "x"), product("B", "x")], Some(1), false));
-        view.apply(rows(&[product("A", "y")], Some(2), false));
+        view.apply(rows(&[product("A", "x"), product("B", "x")], Some(1), false), NOW);
+        view.apply(rows(&[product("A", "y")], Some(2), false), NOW);
         assert_eq!(
             (listed(&view, Some("x")), listed(&view, Some("y"))),
             (vec!["B".into()], vec!["A".into()])
         );
-        view.apply(rows(&[row(EntityKind::Product, "A", None)], Some(3), false));
+        view.apply(rows(&[row(EntityKind::Product, "A", None)], Some(3), false), NOW);
         assert_eq!((listed(&view, Some("y")), listed(&view, None)), (vec![], vec!["B".into()]));
     }
 
@@ -193,7 +207,7 @@ mod tests {
             (units(4), Some(&br#"{"sku":"A-1","available":4}"#[..])),
             (row(EntityKind::Stock, "A-1", None), None),
         ] {
-            view.apply(rows(&[row], Some(1), false));
+            view.apply(rows(&[row], Some(1), false), NOW);
             let stock = view.brand("tea").unwrap().stock("A-1");
             assert_eq!(stock.map(|stock| &stock.item[..]), expected);
         }

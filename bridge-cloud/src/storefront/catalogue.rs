@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bridge_runtime::clock;
+use bridge_runtime::fields;
 use bridge_runtime::telemetry::metrics::Route;
 use bytes::Bytes;
 use http::header::{
@@ -23,10 +24,18 @@ use super::problem::{Kind, Problem};
 use super::query::{self, PageQuery, Products};
 use super::reader::Reader;
 use crate::replica::answer::{Answer, Packed};
+use crate::replica::listing::PageSize;
 use crate::replica::view::{BrandView, View};
 
 const BRIDGE_SEQ: HeaderName = HeaderName::from_static("bridge-seq");
 const BRIDGE_MIN_SEQ: HeaderName = HeaderName::from_static("bridge-min-seq");
+
+/// The fields of a request that a read's answer depends on: what `Vary` says, so that a cache in front gives nobody the
+/// answer to another question (RFC 9110 section 12.5.5).
+pub(super) const READ_FIELDS: &str = "Accept-Encoding, Bridge-Min-Seq";
+
+/// Bytes of an answer that is put together of several products; a single one may be larger.
+pub(super) const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// While nothing is replicated yet.
 const NOT_READY_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -83,12 +92,14 @@ impl<'a> Place<'a> {
 
 /// The position that a read must not be behind of, if it says one.
 pub(super) fn min_seq(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let Some(value) = headers.get(BRIDGE_MIN_SEQ) else { return Ok(None) };
+    let wrong = || {
+        Problem::new(Kind::InvalidMinSeq, "`Bridge-Min-Seq` must be one whole number, as `Bridge-Seq` has it")
+    };
+    let Some(value) = fields::single(headers, &BRIDGE_MIN_SEQ).map_err(|_twice| wrong())? else {
+        return Ok(None);
+    };
     let digits = value.as_bytes().iter().all(u8::is_ascii_digit);
     let seq = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|_| digits);
-    let wrong = || {
-        Problem::new(Kind::InvalidMinSeq, "`Bridge-Min-Seq` must be a whole number, as `Bridge-Seq` has it")
-    };
     seq.ok_or_else(wrong).map(Some)
 }
 
@@ -149,7 +160,8 @@ impl Catalogue {
             }
             What::Products => match query::products(query)? {
                 Products::Batch(codes) => {
-                    let body = collect(&codes, |code| Some(visible(brand_view, code)?.answer.body().clone()));
+                    let body =
+                        collect(&codes, |code| Some(visible(brand_view, code)?.answer.body().clone()))?;
                     Ok(self.composed(&view, asked, body))
                 }
                 Products::Page(page) => Ok(self.page(&view, brand_view, asked, &brand, &page)),
@@ -168,7 +180,7 @@ impl Catalogue {
                 {
                     return Ok(self.prebuilt(&view, asked, stock.answer()));
                 }
-                let body = collect(&skus, |sku| Some(brand_view.stock(sku)?.item.clone()));
+                let body = collect(&skus, |sku| Some(brand_view.stock(sku)?.item.clone()))?;
                 Ok(self.composed(&view, asked, body))
             }
         }
@@ -184,7 +196,8 @@ impl Catalogue {
     ) -> Response<Full<Bytes>> {
         let PageQuery { category, sort, sort_text, limit, behind } = query;
         let category = category.as_deref();
-        let page = brand_view.listing().page(category, *sort, behind.as_ref(), *limit, clock::now());
+        let size = PageSize { products: *limit, bytes: ANSWER_BYTES_MAX };
+        let page = brand_view.listing().page(category, *sort, behind.as_ref(), size, clock::now());
         let next = page.next.map(|place| place.cursor(category, *sort));
         let mut body = br#"{"items":["#.to_vec();
         for (index, product) in page.products.iter().enumerate() {
@@ -216,7 +229,7 @@ impl Catalogue {
     /// An answer in the form that the caller takes.
     fn prebuilt(&self, view: &View, asked: Asked<'_>, answer: &Answer) -> Response<Full<Bytes>> {
         let (body, tag, encoding) = asked.form(answer);
-        let is_known = asked.headers.get(IF_NONE_MATCH).is_some_and(|known| matches(known, tag));
+        let is_known = fields::members(asked.headers, &IF_NONE_MATCH).any(|known| matches(known, tag));
         let mut response = Response::new(Full::default());
         if is_known {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -234,7 +247,7 @@ impl Catalogue {
         }
         headers.insert(ETAG, tag.clone());
         headers.insert(CACHE_CONTROL, self.cache_control.clone());
-        headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+        headers.insert(VARY, HeaderValue::from_static(READ_FIELDS));
         if let Some(position) = view.position() {
             headers.insert(BRIDGE_SEQ, self.seq.value(position.seq));
         }
@@ -253,41 +266,70 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// The smallest form that the caller takes, with its tag and the name of its coding.
+    /// The form that the caller likes best, the smallest of several, with its tag and the name of its coding.
     fn form(self, answer: &Answer) -> (&Bytes, &HeaderValue, Option<&'static str>) {
-        if let (Some(accepted), Some(Packed { gzip, brotli })) =
-            (self.headers.get(ACCEPT_ENCODING), answer.packed())
-        {
-            for (form, name) in [(brotli, "br"), (gzip, "gzip")] {
-                if let Some(form) = form
-                    && accepts(accepted, name)
-                {
-                    return (&form.body, &form.tag, Some(name));
-                }
+        let plain = (answer.body(), answer.tag(), None);
+        let Some(Packed { gzip, brotli }) = answer.packed() else { return plain };
+        let liked = Codings::of(self.headers);
+        let (mut best, mut form) = (liked.identity, plain);
+        for (packed, name, weight) in [(brotli, "br", liked.brotli), (gzip, "gzip", liked.gzip)] {
+            // Of equals the first that is packed is the smallest.
+            let is_better = weight > best || (weight == best && form.2.is_none());
+            if let Some(packed) = packed.as_ref().filter(|_| weight > 0 && is_better) {
+                (best, form) = (weight, (&packed.body, &packed.tag, Some(name)));
             }
         }
-        (answer.body(), answer.tag(), None)
+        form
     }
 }
 
-/// Whether a coding is named with a weight other than 0 (RFC 9110 section 12.5.3).
-fn accepts(accepted: &HeaderValue, coding: &str) -> bool {
-    let Ok(accepted) = accepted.to_str() else { return false };
-    accepted.split(',').any(|item| {
-        let mut parts = item.split(';').map(str::trim);
-        let is_named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(coding));
-        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        is_named && weight.is_none_or(|weight| weight.bytes().any(|byte| (b'1'..=b'9').contains(&byte)))
-    })
+/// What a caller makes of the codings of content, in thousandths (RFC 9110 section 12.5.3); 0 for one that it does not take.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Codings {
+    brotli: u16,
+    gzip: u16,
+    /// 0 as well if it is not named: it is what a caller gets that is given nothing better.
+    identity: u16,
 }
 
-/// Whether a tag is among those that the caller knows, by weak comparison (RFC 9110 section 13.1.2).
-fn matches(known: &HeaderValue, tag: &HeaderValue) -> bool {
-    let Ok(known) = known.to_str() else { return false };
-    known
-        .split(',')
-        .map(str::trim)
-        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known).as_bytes() == tag.as_bytes())
+impl Codings {
+    fn of(headers: &HeaderMap) -> Self {
+        let (mut named, mut others) = ([None; 3], 0);
+        for member in fields::members(headers, &ACCEPT_ENCODING) {
+            let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+            let name = parts.next().unwrap_or_default();
+            let weight = parts.find_map(|part| part.strip_prefix(b"q=").or(part.strip_prefix(b"Q=")));
+            let weight = weight.map_or(1_000, thousandths);
+            let is = |coding: &[u8]| name.eq_ignore_ascii_case(coding);
+            match [is(b"br"), is(b"gzip") || is(b"x-gzip"), is(b"identity")].iter().position(|is| *is) {
+                Some(which) => named[which] = Some(weight),
+                None if name == b"*" => others = weight,
+                None => {}
+            }
+        }
+        let [brotli, gzip, identity] = named;
+        let identity = identity.unwrap_or_default();
+        Self { brotli: brotli.unwrap_or(others), gzip: gzip.unwrap_or(others), identity }
+    }
+}
+
+/// A weight (RFC 9110 section 12.4.2); 0 for what is none.
+fn thousandths(weight: &[u8]) -> u16 {
+    let (whole, fraction) = match weight {
+        [whole] | [whole, b'.'] => (*whole, &[][..]),
+        [whole, b'.', fraction @ ..] if fraction.len() <= 3 => (*whole, fraction),
+        _ => return 0,
+    };
+    if !matches!(whole, b'0' | b'1') || !fraction.iter().all(u8::is_ascii_digit) {
+        return 0;
+    }
+    let digits = fraction.iter().chain(std::iter::repeat(&b'0')).take(3);
+    digits.fold(u16::from(whole - b'0'), |sum, digit| sum * 10 + u16::from(digit - b'0')).min(1_000)
+}
+
+/// Whether a tag that the caller knows is this one, by weak comparison (RFC 9110 section 13.1.2).
+fn matches(known: &[u8], tag: &HeaderValue) -> bool {
+    known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == tag.as_bytes()
 }
 
 /// A product that may be shown now.
@@ -298,10 +340,14 @@ fn visible<'a>(brand: &'a BrandView, code: &str) -> Option<&'a crate::replica::a
 }
 
 /// `{"items": [what is found], "missing": [what is not]}`
-fn collect(codes: &[Cow<'_, str>], find: impl Fn(&str) -> Option<Bytes>) -> Vec<u8> {
+fn collect(codes: &[Cow<'_, str>], find: impl Fn(&str) -> Option<Bytes>) -> Result<Vec<u8>, Problem> {
     let (mut body, mut missing, mut first) = (br#"{"items":["#.to_vec(), Vec::new(), true);
     for code in codes {
         match find(code) {
+            Some(item) if !first && body.len() + item.len() > ANSWER_BYTES_MAX => {
+                let detail = format!("it has more than {ANSWER_BYTES_MAX} bytes: ask for fewer at a time");
+                return Err(Problem::new(Kind::AnswerTooLarge, detail));
+            }
             Some(item) => {
                 body.extend_from_slice(if first { b"" } else { b"," });
                 body.extend_from_slice(&item);
@@ -313,7 +359,7 @@ fn collect(codes: &[Cow<'_, str>], find: impl Fn(&str) -> Option<Bytes>) -> Vec<
     body.extend_from_slice(br#"],"missing":"#);
     body.extend_from_slice(&serde_json::to_vec(&missing).unwrap_or_default());
     body.push(b'}');
-    body
+    Ok(body)
 }
 
 /// A number as a header, made anew only when it changes.
@@ -364,25 +410,73 @@ mod tests {
     }
 
     #[test]
-    fn a_coding_is_accepted_where_it_is_named_and_not_refused() {
-        let accepted = |text: &'static str, coding| accepts(&HeaderValue::from_static(text), coding);
-        assert!(accepted("gzip, br", "br") && accepted("GZIP;q=0.5", "gzip") && accepted("br ; q=1", "br"));
-        assert!(!accepted("gzip;q=0", "gzip") && !accepted("gzip;q=0.000", "gzip"));
-        assert!(!accepted("identity", "gzip") && !accepted("xgzip", "gzip") && !accepted("", "gzip"));
+    fn a_coding_has_the_weight_that_it_is_named_with_in_whatever_line() {
+        let weights = |lines: &[&'static str]| {
+            let line = |line: &&'static str| (ACCEPT_ENCODING, HeaderValue::from_static(line));
+            let Codings { brotli, gzip, identity } = Codings::of(&lines.iter().map(line).collect());
+            (brotli, gzip, identity)
+        };
+        assert_eq!(weights(&["gzip, br"]), (1_000, 1_000, 0));
+        assert_eq!(weights(&["GZIP;q=0.5", "br ; q=0.25"]), (250, 500, 0));
+        assert_eq!(weights(&["gzip;q=0", "br;q=0.000"]), (0, 0, 0));
+        assert_eq!(weights(&["*;q=0.1, gzip;q=0, identity;Q=1.000"]), (100, 0, 1_000));
+        assert_eq!(weights(&["x-gzip", "*"]), (1_000, 1_000, 0));
+        assert_eq!(weights(&["xgzip", "", "identity"]), (0, 0, 1_000));
+        for wrong in ["gzip;q=2", "gzip;q=-1", "gzip;q=0.1234", "gzip;q=a", "gzip;q=", "gzip;q=1e0"] {
+            assert_eq!(weights(&[wrong]), (0, 0, 0), "{wrong}");
+        }
+        assert_eq!(weights(&["gzip;q=1.5"]), (0, 1_000, 0));
+    }
+
+    #[test]
+    fn the_form_that_the_caller_likes_best_is_given_and_the_smallest_of_equals() {
+        let answer = Answer::new(vec![b'a'; 100]);
+        answer.pack(Some(vec![1; 20]), Some(vec![2; 10]));
+        let form = |line: &'static str| {
+            let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(line))]);
+            Asked { method: &Method::GET, headers: &headers }.form(&answer).2
+        };
+        for (line, expected) in [
+            ("gzip, br", Some("br")),
+            ("gzip, br;q=0.9", Some("gzip")),
+            ("*", Some("br")),
+            ("br;q=0, *", Some("gzip")),
+            ("gzip;q=0.5, identity", None),
+            ("gzip, identity", Some("gzip")),
+            ("gzip;q=0", None),
+            ("", None),
+        ] {
+            assert_eq!(form(line), expected, "{line}");
+        }
     }
 
     #[test]
     fn a_known_tag_is_found_in_any_list_of_them() {
         let tag = HeaderValue::from_static("\"abc\"");
-        let known = |text: &'static str| matches(&HeaderValue::from_static(text), &tag);
-        assert!(known("\"abc\"") && known("W/\"abc\"") && known("\"x\", \"abc\"") && known("*"));
-        assert!(!known("\"ab\"") && !known("abc") && !known(""));
+        let known = |lines: &[&'static str]| {
+            let line = |line: &&'static str| (IF_NONE_MATCH, HeaderValue::from_static(line));
+            let headers: HeaderMap = lines.iter().map(line).collect();
+            fields::members(&headers, &IF_NONE_MATCH).any(|known| matches(known, &tag))
+        };
+        assert!(known(&["\"abc\""]) && known(&["W/\"abc\""]) && known(&["\"x\", \"abc\""]) && known(&["*"]));
+        assert!(known(&["\"zzz\"", "\"abc\""]) && known(&["\"a,b\",\"abc\""]));
+        assert!(!known(&["\"ab\""]) && !known(&["abc"]) && !known(&[""]) && !known(&["\"x,\"abc\",y\""]));
     }
 
     #[test]
     fn what_is_asked_for_is_found_or_missing_in_its_order() {
         let codes = ["A", "\"", "B"].map(Cow::Borrowed);
         let found = collect(&codes, |code| (code != "\"").then(|| Bytes::from(format!("\"{code}\""))));
-        assert_eq!(String::from_utf8(found).unwrap(), r#"{"items":["A","B"],"missing":["\""]}"#);
+        assert_eq!(String::from_utf8(found.unwrap()).unwrap(), r#"{"items":["A","B"],"missing":["\""]}"#);
+    }
+
+    #[test]
+    fn an_answer_of_several_items_is_bounded_and_one_item_is_answered_whatever_its_size() {
+        let codes = ["A", "B"].map(Cow::Borrowed);
+        let item =
+            |bytes: usize| collect(&codes, move |_| Some(vec![b' '; bytes].into())).map(|body| body.len());
+        assert!(item(ANSWER_BYTES_MAX / 2 - 100).is_ok());
+        assert_eq!(item(ANSWER_BYTES_MAX / 2 + 1).unwrap_err().kind(), Kind::AnswerTooLarge);
+        assert!(collect(&codes[..1], |_| Some(vec![b' '; ANSWER_BYTES_MAX + 1].into())).is_ok());
     }
 }

@@ -20,10 +20,12 @@ use bridge_protocol::receipt::{Receipt, VerifiedReceipt};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Ask, Cancel, Refusal, Settled, State as OrderState, to_idc};
 use bridge_runtime::clock;
+use bridge_runtime::fields;
 use bridge_runtime::telemetry::metrics::OrderOutcome;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 use rand::RngExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -157,8 +159,8 @@ impl Worker {
     pub(super) fn authenticate(&self, brand: &str, headers: &HeaderMap) -> Result<&Shop, Problem> {
         let shop = self.shared.brands.get(brand);
         let shop = shop.ok_or_else(|| Problem::new(Kind::UnknownBrand, "check the brand in the path"))?;
-        let shown =
-            headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().split_first_chunk::<7>());
+        let shown = router::single(headers, &header::AUTHORIZATION)?;
+        let shown = shown.and_then(|value| value.as_bytes().split_first_chunk::<7>());
         match shown {
             Some((scheme, token))
                 if scheme.eq_ignore_ascii_case(b"Bearer ")
@@ -177,8 +179,8 @@ impl Worker {
         mut body: Body,
     ) -> Result<Zeroizing<Vec<u8>>, Problem> {
         let config = &self.shared.config;
-        let media_type =
-            headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let media_type = router::single(headers, &header::CONTENT_TYPE)?;
+        let media_type = media_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !media_type
             .split(';')
             .next()
@@ -187,10 +189,15 @@ impl Worker {
             let detail = "send `Content-Type: application/json`";
             return Err(Problem::new(Kind::UnsupportedMediaType, detail));
         }
+        let mut codings = fields::members(headers, &header::CONTENT_ENCODING);
+        if !codings.all(|coding| coding.eq_ignore_ascii_case(b"identity")) {
+            let detail = "send the body as it is, without `Content-Encoding`";
+            return Err(Problem::new(Kind::UnsupportedMediaType, detail).takes_no_coding());
+        }
         let max = config.body_max.bytes();
         let too_large = || Problem::new(Kind::BodyTooLarge, format!("at most {max} bytes are accepted"));
-        let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-        let announced = announced.and_then(|digits| digits.parse::<usize>().ok());
+        let announced = body.size_hint().upper();
+        let announced = announced.map(|announced| usize::try_from(announced).unwrap_or(usize::MAX));
         if announced.is_some_and(|announced| announced > max) {
             return Err(too_large());
         }
@@ -366,13 +373,10 @@ impl Worker {
 }
 
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
-    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let detail = "send one `Idempotency-Key` header of 1 to 255 printable ASCII characters";
     let bad = || Problem::new(Kind::BadIdempotencyKey, detail);
-    match (values.next(), values.next()) {
-        (Some(value), None) => IdempotencyKey::parse(value.as_bytes()).map_err(|_| bad()),
-        _ => Err(bad()),
-    }
+    let value = fields::single(headers, &IDEMPOTENCY_KEY).map_err(|_twice| bad())?.ok_or_else(bad)?;
+    IdempotencyKey::parse(value.as_bytes()).map_err(|_| bad())
 }
 
 pub(super) fn order_id(text: &str) -> Result<OrderId, Problem> {

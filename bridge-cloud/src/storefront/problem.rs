@@ -15,6 +15,7 @@ pub struct Problem {
     detail: String,
     retry_after: Option<Duration>,
     extra: Vec<(&'static str, Value)>,
+    takes_no_coding: bool,
 }
 
 macro_rules! kinds {
@@ -56,7 +57,7 @@ kinds! {
     /// The first request under the key has not been answered.
     InProgress = CONFLICT "in-progress" "A request under this idempotency key is in progress";
     /// Not JSON by its header.
-    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" "The body must be application/json";
+    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" "The body must be application/json, without a content coding";
     /// A body above the limit.
     BodyTooLarge = PAYLOAD_TOO_LARGE "body-too-large" "The body is larger than accepted";
     /// The body did not come in time.
@@ -81,6 +82,8 @@ kinds! {
     UnknownProduct = NOT_FOUND "unknown-product" "The brand shows no such product";
     /// A query that cannot be.
     InvalidQuery = BAD_REQUEST "invalid-query" "A parameter of the query is not in its form";
+    /// More than is put into one answer.
+    AnswerTooLarge = BAD_REQUEST "answer-too-large" "The answer would be larger than is given at once";
     /// A position that is none.
     InvalidMinSeq = BAD_REQUEST "invalid-min-seq" "The Bridge-Min-Seq header is not in its form";
     /// Nothing is replicated yet: come back.
@@ -136,13 +139,20 @@ impl Kind {
 impl Problem {
     /// A problem with what is particular to it. The detail must not hold a value that the caller sent.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), retry_after: None, extra: Vec::new() }
+        Self { kind, detail: detail.into(), retry_after: None, extra: Vec::new(), takes_no_coding: false }
     }
 
     /// Worth trying again after this long.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
+        self
+    }
+
+    /// Its body's coding was the mistake: which one is taken is said in a header of its own (RFC 9110 section 15.5.16).
+    #[must_use]
+    pub fn takes_no_coding(mut self) -> Self {
+        self.takes_no_coding = true;
         self
     }
 
@@ -219,8 +229,13 @@ impl Problem {
         let content_type = HeaderValue::from_static("application/problem+json");
         let mut response = (status, [(header::CONTENT_TYPE, content_type)], body.to_string()).into_response();
         let headers = response.headers_mut();
+        // Without that, RFC 9111 section 4.2.2 lets a cache keep some of them.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(after) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+        }
+        if self.takes_no_coding {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

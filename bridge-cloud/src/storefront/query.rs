@@ -44,14 +44,21 @@ impl<'a> Parameters<'a> {
         self.raw(name).map(|value| decode(value).ok_or_else(not_text)).transpose()
     }
 
-    /// Texts between commas; a comma within one is escaped.
+    /// Texts between commas, each once, in the order in which they came; a comma within one is escaped.
     fn texts(&self, name: &str) -> Result<Option<Vec<Cow<'a, str>>>, Problem> {
         let Some(value) = self.raw(name) else { return Ok(None) };
-        let texts = value.split(',').map(|text| escape::decode_value(text).filter(|text| !text.is_empty()));
-        let texts: Option<Vec<_>> = texts.collect();
-        let texts = texts.filter(|texts| texts.len() <= COUNT_MAX);
         let wrong = || bad(format!("`{name}` must be 1 to {COUNT_MAX} codes between commas, in UTF-8"));
-        texts.ok_or_else(wrong).map(Some)
+        let mut texts = Vec::new();
+        for text in value.split(',') {
+            let text = escape::decode_value(text).filter(|text| !text.is_empty()).ok_or_else(wrong)?;
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+            if texts.len() > COUNT_MAX {
+                return Err(wrong());
+            }
+        }
+        Ok(Some(texts))
     }
 }
 
@@ -120,4 +127,24 @@ fn limit(text: &str) -> Option<usize> {
 
 fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(Kind::InvalidQuery, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_asked_for_once_however_often_it_stands_there() {
+        let codes = |query: &'static str| stock(Some(query)).map(|codes| codes.join("|"));
+        assert_eq!(codes("sku=B,A,B,%41,A%2CB,a").unwrap(), "B|A|A,B|a");
+        let many = |count: usize, distinct: usize| {
+            let codes: Vec<_> = (0..count).map(|index| format!("S{}", index % distinct)).collect();
+            stock(Some(&format!("sku={}", codes.join(",")))).map(|codes| codes.len())
+        };
+        assert_eq!(many(5_000, COUNT_MAX).unwrap(), COUNT_MAX);
+        assert_eq!(many(5_000, COUNT_MAX + 1).unwrap_err().kind(), Kind::InvalidQuery);
+        for wrong in ["sku=", "sku=A,,B", "sku=A,", "sku=A&sku=B", "sku=%2", "sku=%FF"] {
+            assert_eq!(codes(wrong).unwrap_err().kind(), Kind::InvalidQuery, "{wrong}");
+        }
+    }
 }

@@ -3,11 +3,19 @@
 use std::cell::{Ref, RefCell};
 use std::time::Duration;
 
+use bridge_protocol::domain::UnixMicros;
+use bridge_runtime::clock;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use crate::replica::update::Update;
 use crate::replica::view::View;
+
+/// Products that appear or disappear before requests have their turn again: a launch may have thousands in one moment.
+const PRODUCTS_AT_ONCE: usize = 256;
+
+/// A moment by the wall clock is waited for only so long at a time, since that clock may be set.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// A view, and whoever waits for it to come further. It never leaves its thread.
 #[derive(Default)]
@@ -22,11 +30,25 @@ impl Reader {
         self.view.borrow()
     }
 
-    /// Takes updates until nobody sends any more. Between two of them requests have their turn.
+    /// Takes updates until nobody sends any more, and has products appear and disappear at their moments. Between two of
+    /// these requests have their turn.
     pub(super) async fn keep_current(&self, mut inbox: mpsc::Receiver<Update>) {
-        while let Some(update) = inbox.recv().await {
-            self.view.borrow_mut().apply(update);
-            self.moved.notify_waiters();
+        loop {
+            let due = self.view().next_due();
+            let update = match due {
+                Some(due) => timeout(until(due), inbox.recv()).await,
+                None => Ok(inbox.recv().await),
+            };
+            let now = clock::now();
+            match update {
+                Ok(Some(update)) => {
+                    self.view.borrow_mut().apply(update, now);
+                    self.moved.notify_waiters();
+                }
+                Ok(None) => return,
+                Err(_due) => {}
+            }
+            self.view.borrow_mut().turn(now, PRODUCTS_AT_ONCE);
             tokio::task::yield_now().await;
         }
     }
@@ -44,4 +66,9 @@ impl Reader {
         };
         let _reached_or_not = timeout(patience, reached).await;
     }
+}
+
+fn until(due: UnixMicros) -> Duration {
+    let micros = due.get().saturating_sub(clock::now().get());
+    Duration::from_micros(u64::try_from(micros).unwrap_or_default()).min(WAIT_MAX)
 }

@@ -8,11 +8,12 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bridge_protocol::domain::TraceParent;
+use bridge_runtime::fields;
 use bridge_runtime::telemetry::continue_trace;
 use bridge_runtime::telemetry::metrics::Route;
-use http::header::CONTENT_TYPE;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use rand::RngExt;
 use serde::de::DeserializeOwned;
 use tracing::Instrument as _;
@@ -20,7 +21,7 @@ use tracing::Instrument as _;
 use super::problem::{Kind, Problem};
 use super::{Worker, openapi, orders, payments};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -55,7 +56,8 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<
 
 pub(super) fn router(worker: Worker) -> Router {
     let worker = Arc::new(worker);
-    let document = openapi::bytes(worker.shared.brands.keys().map(String::as_str));
+    let brands = worker.shared.brands.keys().map(String::as_str);
+    let document = openapi::bytes(brands, worker.shared.config.lines_max);
     Router::new()
         .route(PLACE, post(orders::submit_order))
         .route(READ, get(orders::read_order))
@@ -88,6 +90,11 @@ async fn around(State(worker): State<Arc<Worker>>, request: Request, next: Next)
     if let Some(trace) = trace {
         continue_trace(&span, trace);
     }
+    let depends_on = match (route, request.method()) {
+        (Route::Other, _) => None,
+        (_, &Method::POST) => Some("Authorization, Content-Encoding, Content-Type, Idempotency-Key"),
+        (_, _) => Some("Authorization"),
+    };
     let mut response = next.run(request).instrument(span.clone()).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let kind = problem.kind();
@@ -97,17 +104,30 @@ async fn around(State(worker): State<Arc<Worker>>, request: Request, next: Next)
         response = problem.respond(&id);
         response.headers_mut().extend(beside);
     }
+    if let Some(fields) = depends_on {
+        // One shop's order is nobody else's, and how it stands changes: no cache is to keep it.
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response.headers_mut().insert(VARY, HeaderValue::from_static(fields));
+    }
     span.in_scope(|| tracing::debug!(status = response.status().as_u16(), "answered"));
     worker.shared.metrics.responses.of((route, response.status().into())).inc();
     name(&mut response, &id);
     response
 }
 
-/// The trace that a request belongs to, if the storefront says one: `traceparent`, once and in its form.
+/// The value of a field that has one, if it is there.
+pub(super) fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, Problem> {
+    let twice = |_twice| Problem::new(Kind::BadRequest, format!("`{name}` stands more than once"));
+    fields::single(headers, name).map_err(twice)
+}
+
+/// The trace that a request belongs to, if the storefront says one: `traceparent`, once and in its form. Another one is
+/// ignored and not refused, as the standard wants it (W3C Trace Context, section 4.3).
 pub(super) fn trace(headers: &HeaderMap) -> Option<TraceParent> {
-    let mut values = headers.get_all(TRACE_PARENT).iter();
-    let only = values.next().filter(|_| values.next().is_none())?;
-    TraceParent::parse(only.to_str().ok()?)
+    TraceParent::parse(fields::single(headers, &TRACE_PARENT).ok()??.to_str().ok()?)
 }
 
 /// Puts a request's id on its response.
@@ -123,6 +143,7 @@ pub(super) fn request_id(headers: &HeaderMap) -> String {
         (1..=64).contains(&value.len())
             && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
     };
-    let own = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|value| plain(value));
+    let own = fields::single(headers, &REQUEST_ID).ok().flatten();
+    let own = own.and_then(|value| value.to_str().ok()).filter(|value| plain(value));
     own.map_or_else(|| format!("{:016x}", rand::rng().random::<u64>()), str::to_owned)
 }

@@ -286,6 +286,16 @@ impl Shop {
     }
 }
 
+/// The head of a request that places an order, `more` being further lines of it.
+pub(crate) fn head(shop: &Shop, key: &str, more: &str) -> String {
+    format!(
+        "POST {} HTTP/1.1\r\nhost: bridge\r\nauthorization: Bearer {}\r\nidempotency-key: {key}\r\n\
+         content-type: application/json\r\n{more}\r\n",
+        shop.orders(),
+        shop.token()
+    )
+}
+
 /// The id at the end of a `Location`.
 pub(crate) fn order_at(answer: &Answer) -> Result<String> {
     let location = answer.header("location").context("no Location")?;

@@ -12,6 +12,7 @@ pub(super) fn operations() -> Vec<Operation> {
     let mut product =
         read("/v1/{brand}/products/{product}", "readProduct", "A product", schema("Product"), vec![]);
     product.problems.push(Kind::UnknownProduct);
+    let each_once = format!("Up to {COUNT_MAX} of them between commas, each answered once");
     let mut products = read(
         "/v1/{brand}/products",
         "listProducts",
@@ -21,7 +22,7 @@ pub(super) fn operations() -> Vec<Operation> {
             optional(
                 "query",
                 "product",
-                &format!("Up to {COUNT_MAX} codes between commas; goes with no other parameter"),
+                &format!("Codes; it goes with no other parameter. {each_once}"),
                 text(),
             ),
             optional("query", "category", "Products of this category and those below it", schema("Code")),
@@ -40,9 +41,10 @@ pub(super) fn operations() -> Vec<Operation> {
             optional("query", "cursor", "The `next_cursor` of the page before", text()),
         ],
     );
+    products.problems.push(Kind::AnswerTooLarge);
     products.header(StatusCode::OK, "Link", "The next page, as rel=next", text());
     let sku = json!({"name": "sku", "in": "query", "required": true, "schema": {"type": "string", "minLength": 1},
-        "description": format!("Up to {COUNT_MAX} SKUs between commas")});
+        "description": each_once});
     vec![
         product,
         products,
@@ -82,6 +84,7 @@ fn read(
     for status in [StatusCode::OK, StatusCode::NOT_MODIFIED] {
         operation.header(status, "ETag", "Of this form of the body", text());
         operation.header(status, "Cache-Control", "", text());
+        operation.header(status, "Vary", "What of the request it depends on", text());
         operation.header(status, "Bridge-Seq", "How far the replica is", json!({"type": "integer"}));
         operation.header(
             status,

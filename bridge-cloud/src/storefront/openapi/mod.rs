@@ -24,14 +24,14 @@ use super::problem::Kind;
 /// Where the document is found.
 pub(super) const PATH: &str = "/openapi.json";
 
-/// The document as it is answered, of an agent that serves these brands: OpenAPI 3.1.
-pub(super) fn bytes<'a>(brands: impl Iterator<Item = &'a str>) -> Bytes {
+/// The document as it is answered, of an agent that serves these brands and takes so many lines in an order: OpenAPI 3.1.
+pub(super) fn bytes<'a>(brands: impl Iterator<Item = &'a str>, lines_max: usize) -> Bytes {
     let mut brands: Vec<&str> = brands.collect();
     brands.sort_unstable();
-    document(&brands).to_string().into()
+    document(&brands, lines_max).to_string().into()
 }
 
-fn document(brands: &[&str]) -> Value {
+fn document(brands: &[&str], lines_max: usize) -> Value {
     let mut paths = Map::new();
     let operations =
         [catalogue::operations(), orders::operations(), payments::operations(), vec![this_one()]];
@@ -55,7 +55,7 @@ fn document(brands: &[&str]) -> Value {
         "servers": [{"url": "/", "description": "This agent"}],
         "paths": paths,
         "components": {
-            "schemas": schemas::all(),
+            "schemas": schemas::all(lines_max),
             "securitySchemes": {"brand": {"type": "http", "scheme": "bearer", "description": "The brand's own token"}},
         },
     })
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn every_shape_that_is_named_is_described_and_every_one_described_is_used() {
-        let document = document(&["tea"]);
+        let document = document(&["tea"], 2_000);
         let mut named = Vec::new();
         references(&document, &mut named);
         for name in &named {
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn operations_have_names_of_their_own_and_problems_a_status_that_no_success_has() {
-        let document = document(&["tea"]);
+        let document = document(&["tea"], 2_000);
         let mut ids = Vec::new();
         for (path, methods) in document["paths"].as_object().unwrap() {
             for (method, operation) in methods.as_object().unwrap() {

@@ -63,7 +63,7 @@ pub(super) fn write(
     operation.parameters.push(json!({
         "name": "Idempotency-Key", "in": "header", "required": true,
         "description": "One key has one effect: a request may be sent again under it",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x20-\\x7e]+$"},
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
     }));
     operation.problems.extend([
         Kind::NoSuchPath,

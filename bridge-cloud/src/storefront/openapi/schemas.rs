@@ -1,18 +1,30 @@
 //! The shapes of bodies, by name; limits are those that the code checks.
 
-use bridge_protocol::domain::body::{ADDRESS_LINES_MAX, PERSONAL_CHARS_MAX};
-use bridge_protocol::domain::order::{LINES_MAX, Quantity};
-use bridge_protocol::domain::payment_body::REASON_CHARS_MAX;
+use bridge_protocol::domain::body::{
+    ADDRESS_LINES_MAX, PERSONAL_CHARS_MAX, PERSONAL_PATTERN, TELLING_PATTERN,
+};
+use bridge_protocol::domain::country::COUNTRIES;
+use bridge_protocol::domain::order::Quantity;
+use bridge_protocol::domain::payment_body::{REASON_CHARS_MAX, REASON_PATTERN};
 use bridge_protocol::domain::{Money, Outcome, PaymentKey, PaymentState, RefundState};
 use serde_json::{Value, json};
 
 use super::super::problem::Kind;
 use super::schema;
 
-/// Every shape.
-pub(super) fn all() -> Value {
+/// Printable ASCII, blanks only within.
+const PRINTABLE: &str = "^[!-~]([ -~]*[!-~])?$";
+
+/// Printable ASCII without blanks.
+const VISIBLE: &str = "^[!-~]+$";
+
+/// Every shape, of an agent that takes so many lines in an order.
+pub(super) fn all(lines_max: usize) -> Value {
     let text = |description: &str| json!({"type": "string", "description": description});
-    let personal = |description: &str| json!({"type": "string", "maxLength": PERSONAL_CHARS_MAX, "description": description});
+    let sealed = "Sealed. A card number in it is refused";
+    let personal = json!({"type": "string", "maxLength": PERSONAL_CHARS_MAX, "pattern": PERSONAL_PATTERN, "description": sealed});
+    let telling = json!({"type": "string", "minLength": 1, "maxLength": PERSONAL_CHARS_MAX, "pattern": TELLING_PATTERN,
+        "description": sealed});
     let states: Vec<&str> = Outcome::CODES.into_iter().chain(["unknown"]).collect();
     let types: Vec<String> = Kind::ALL.iter().map(|kind| kind.uri()).collect();
     let moment = json!({"type": "string", "format": "date-time"});
@@ -29,13 +41,17 @@ pub(super) fn all() -> Value {
     });
     let mut refunded = payment.clone();
     refunded["refund"] = schema("Refund");
+    let total = json!({"allOf": [schema("Money")],
+        "description": "The sum of quantity x unit price over the lines, and the shipping fee; all of one currency"});
     let position = json!({"type": "integer", "description": "The ledger's number for the outcome"});
     json!({
         "Brand": {"type": "string", "pattern": "^[a-z0-9-]{1,32}$"},
         "Code": {"type": "string", "minLength": 1, "maxLength": 64, "description": "Printable ASCII"},
-        "Sku": {"type": "string", "minLength": 1, "maxLength": 64, "description": "Printable ASCII, no space at either end"},
+        "Sku": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": PRINTABLE,
+            "description": "Printable ASCII, no space at either end"},
         "Money": closed(json!({
-            "amount": {"type": "integer", "minimum": 0, "maximum": Money::AMOUNT_MAX, "description": "Minor units: won, yen, cents"},
+            "amount": {"type": "integer", "minimum": 0, "maximum": Money::AMOUNT_MAX,
+                "description": "Minor units: won, yen, cents; written without a fraction"},
             "currency": {"type": "string", "pattern": "^[A-Z]{3}$", "description": "ISO 4217"},
         }), &["amount", "currency"]),
         "Texts": {"type": "object", "additionalProperties": {"type": "string"}, "description": "By language"},
@@ -80,21 +96,23 @@ pub(super) fn all() -> Value {
             "unit_price": schema("Money"),
         }), &["sku", "quantity", "unit_price"]),
         "Order": closed(json!({
-            "lines": {"type": "array", "items": schema("OrderLine"), "minItems": 1, "maxItems": LINES_MAX,
+            "lines": {"type": "array", "items": schema("OrderLine"), "minItems": 1, "maxItems": lines_max,
                 "description": "Each SKU once"},
-            "total": schema("Money"),
+            "total": total,
             "shipping_fee": schema("Money"),
             "customer": schema("Customer"),
             "delivery": schema("Delivery"),
         }), &["lines", "total", "customer", "delivery"]),
         "Customer": closed(json!({
-            "reference": text("An opaque id of the storefront's; the only part that is not sealed"),
-            "name": personal("Sealed"), "phone": personal("Sealed"), "email": personal("Sealed"),
+            "reference": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": VISIBLE, "description":
+                "An opaque id of the storefront's; the only part that is not sealed. A card number of up to 16 digits in it is refused"},
+            "name": personal, "phone": personal, "email": personal,
         }), &["reference"]),
         "Delivery": closed(json!({
-            "name": personal("Sealed"), "phone": personal("Sealed"), "postal_code": personal("Sealed"),
-            "address": {"type": "array", "items": personal("Sealed"), "minItems": 1, "maxItems": ADDRESS_LINES_MAX},
-            "country": personal("Sealed"), "note": personal("Sealed"),
+            "name": telling, "phone": personal, "postal_code": personal,
+            "address": {"type": "array", "items": telling, "minItems": 1, "maxItems": ADDRESS_LINES_MAX,
+                "description": "Its lines, none of them empty"},
+            "country": {"type": "string", "enum": COUNTRIES.as_slice(), "description": "ISO 3166-1 alpha-2"}, "note": personal,
         }), &["name", "address", "country"]),
         "Receipt": closed(json!({
             "order": order, "state": {"type": "string", "enum": ["placed", "cancelled"]}, "position": position,
@@ -110,12 +128,13 @@ pub(super) fn all() -> Value {
         }), &["order", "state"]),
         "Pay": closed(json!({
             "amount": positive,
-            "payment_key": {"type": "string", "minLength": 1, "maxLength": PaymentKey::CHARS_MAX,
+            "payment_key": {"type": "string", "minLength": 1, "maxLength": PaymentKey::CHARS_MAX, "pattern": VISIBLE,
                 "description": "The gateway's token for this payment; a card number is refused"},
         }), &["amount", "payment_key"]),
         "RefundOf": closed(json!({
             "amount": positive,
-            "reason": {"type": "string", "minLength": 1, "maxLength": REASON_CHARS_MAX, "description": "Never personal"},
+            "reason": {"type": "string", "minLength": 1, "maxLength": REASON_CHARS_MAX, "pattern": REASON_PATTERN,
+                "description": "Never personal. A card number in it is refused"},
         }), &["amount", "reason"]),
         "Payment": closed(payment, &["payment", "order", "state", "amount", "refunded", "created_at", "refunds"]),
         "Refunded": closed(

@@ -27,7 +27,7 @@ const ROWS: [(char, u8, u32); 19] = [
 ];
 
 /// The value of a digit, in whatever script.
-pub fn digit(char: char) -> Option<u8> {
+pub(super) fn digit(char: char) -> Option<u8> {
     if char.is_ascii() {
         return char.is_ascii_digit().then(|| char as u8 - b'0');
     }
