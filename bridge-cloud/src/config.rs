@@ -98,9 +98,13 @@ pub struct StorefrontConfig {
     pub header_timeout: Duration,
     /// And this long for its body.
     pub body_timeout: Duration,
+    /// A connection that asks for nothing for so long is closed.
+    pub idle_timeout: Duration,
+    /// And one whose caller takes next to nothing of its answer for so long.
+    pub stall_timeout: Duration,
     /// A write that has no receipt by then is answered 202: its outcome is unknown.
     pub answer_within: Duration,
-    /// Connections at a time; more wait in the kernel.
+    /// Connections at a time; one more closes the one that asked for nothing the longest.
     pub connections_max: usize,
     /// A larger body is 413 before it is parsed.
     pub body_max: ByteSize,
@@ -118,6 +122,8 @@ impl StorefrontConfig {
             workers: section.number("workers", 0..=256, 0),
             header_timeout: section.within("header_timeout", "500ms"..="10m", "5s"),
             body_timeout: section.within("body_timeout", "500ms"..="10m", "10s"),
+            idle_timeout: section.within("idle_timeout", "500ms"..="1h", "60s"),
+            stall_timeout: section.within("stall_timeout", "500ms"..="10m", "10s"),
             answer_within: section.within("answer_within", "500ms"..="10m", "10s"),
             connections_max: section.number("connections_max", 1..=1_000_000, 10_000),
             body_max: section.within("body_max", "4 KiB"..=&body_max, "256 KiB"),

@@ -13,28 +13,36 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::future::RouteFuture;
+use bridge_runtime::fields;
 use bridge_runtime::telemetry::metrics::Route;
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response, Version};
+use http::header::{ALLOW, CONNECTION, VARY};
+use http::{HeaderValue, Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper::service::Service;
 use tower::Service as _;
 
-use super::catalogue::{Catalogue, Place, min_seq};
+use super::catalogue::{Catalogue, Place, READ_FIELDS, min_seq};
+use super::connections::{Pulse, UnderWay};
 use super::problem::{Kind, Problem};
 use super::{Storefront, router};
 
 /// A read that waits for the replica in vain may come again after this.
 const BEHIND_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The service of one serving thread's connections.
+/// What one serving thread's connections are answered by.
 #[derive(Clone)]
 pub(super) struct Front {
     catalogue: Rc<Catalogue>,
     shared: Arc<Storefront>,
     router: Router,
+}
+
+/// The service of one connection.
+#[derive(Clone)]
+pub(super) struct Service {
+    front: Front,
+    pulse: Rc<Pulse>,
 }
 
 /// A read's body, or what the router has answered.
@@ -43,6 +51,11 @@ pub(super) type FrontBody = Either<Full<Bytes>, Body>;
 impl Front {
     pub(super) fn new(catalogue: Catalogue, shared: Arc<Storefront>, router: Router) -> Self {
         Self { catalogue: Rc::new(catalogue), shared, router }
+    }
+
+    /// The service of a connection.
+    pub(super) fn of(self, pulse: Rc<Pulse>) -> Service {
+        Service { front: self, pulse }
     }
 
     /// A read's answer, and a problem's, counted.
@@ -69,6 +82,7 @@ impl Front {
         let id = router::request_id(request.headers());
         let mut response = problem.respond(&id);
         router::name(&mut response, &id);
+        response.headers_mut().insert(VARY, HeaderValue::from_static(READ_FIELDS));
         self.count(route, &response);
         response.map(Either::Right)
     }
@@ -91,44 +105,35 @@ impl Front {
     }
 }
 
-impl Service<Request<Incoming>> for Front {
+impl hyper::service::Service<Request<Incoming>> for Service {
     type Response = Response<FrontBody>;
     type Error = Infallible;
     type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Answering {
-        if let Err(problem) = check(&request) {
-            let mut response = self.refuse(&request, Route::Other, problem);
-            // Where its end is cannot be told any more.
+        let Self { front, pulse } = self;
+        pulse.get_on();
+        if let Err(error) = fields::check(request.version(), request.headers(), &[router::REQUEST_ID]) {
+            let problem = Problem::new(Kind::BadRequest, error.to_string());
+            let mut response = front.refuse(&request, Route::Other, problem);
+            // Who sends such a head may see another end of it than this agent does.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             return Answering::Ready(Some(response));
         }
         let Some(place) = Place::parse(request.uri().path()) else {
-            return Answering::Routed(self.router.clone().call(request.map(Body::new)));
+            let answer = front.router.clone().call(request.map(Body::new));
+            return Answering::Routed { answer, _under_way: pulse.request() };
         };
         match min_seq(request.headers()) {
-            Ok(Some(seq)) if !self.catalogue.has_reached(seq) => {
+            Ok(Some(seq)) if !front.catalogue.has_reached(seq) => {
                 let route = place.route();
-                Answering::Waiting(Box::pin(self.clone().read_from(request, route, seq)))
+                let answer = Box::pin(front.clone().read_from(request, route, seq));
+                Answering::Waiting { answer, _under_way: pulse.request() }
             }
-            Ok(_) => Answering::Ready(Some(self.read(&request, &place))),
-            Err(problem) => Answering::Ready(Some(self.refuse(&request, place.route(), problem))),
+            Ok(_) => Answering::Ready(Some(front.read(&request, &place))),
+            Err(problem) => Answering::Ready(Some(front.refuse(&request, place.route(), problem))),
         }
     }
-}
-
-/// What a request must be before anybody looks at its path: of one host (RFC 9112 section 3.2), and of one length (section
-/// 6.1), since a second reader of the same bytes could choose the other.
-fn check(request: &Request<Incoming>) -> Result<(), Problem> {
-    let headers = request.headers();
-    let hosts = headers.get_all(HOST).iter().count();
-    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
-        return Err(Problem::new(Kind::BadRequest, "it must have one `Host`"));
-    }
-    if headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING) {
-        return Err(Problem::new(Kind::BadRequest, "it has both `Content-Length` and `Transfer-Encoding`"));
-    }
-    Ok(())
 }
 
 /// An answer on its way.
@@ -136,9 +141,9 @@ pub(super) enum Answering {
     /// It is here.
     Ready(Option<Response<FrontBody>>),
     /// It waits for the replica.
-    Waiting(Pin<Box<dyn Future<Output = Response<FrontBody>>>>),
+    Waiting { answer: Pin<Box<dyn Future<Output = Response<FrontBody>>>>, _under_way: UnderWay },
     /// The router makes it.
-    Routed(RouteFuture<Infallible>),
+    Routed { answer: RouteFuture<Infallible>, _under_way: UnderWay },
 }
 
 impl Future for Answering {
@@ -149,9 +154,9 @@ impl Future for Answering {
             Self::Ready(response) => {
                 response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)))
             }
-            Self::Waiting(future) => future.as_mut().poll(cx).map(Ok),
-            Self::Routed(future) => {
-                Pin::new(future).poll(cx).map(|answered| answered.map(|response| response.map(Either::Right)))
+            Self::Waiting { answer, .. } => answer.as_mut().poll(cx).map(Ok),
+            Self::Routed { answer, .. } => {
+                Pin::new(answer).poll(cx).map(|answered| answered.map(|response| response.map(Either::Right)))
             }
         }
     }

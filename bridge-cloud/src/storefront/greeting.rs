@@ -1,39 +1,45 @@
-//! A connection whose first bytes are waited for only so long, and whose requests' lines end as they should.
+//! A connection's bytes as hyper gets them: each that moves is noted in the connection's pulse, and lines that could be
+//! read in two ways do not get through.
 //!
-//! hyper's clock for a request's head starts once it knows which HTTP it reads. Until then it waits without end, and a
-//! caller that connects and says nothing, or half of HTTP/2's preface, would keep its place.
+//! hyper's clock for a request's head starts once it knows which HTTP it reads. Until then it waits without end, so it is
+//! noted here when that is known.
 
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
 
+use super::connections::Pulse;
 use super::lines::Lines;
 
 /// Bytes of HTTP/2's preface (RFC 9113 section 3.4): by then hyper knows, and its own clocks run.
 const GREETING_BYTES: usize = 24;
 
-/// A stream that fails to be read if its greeting is late, or a line of a request ends wrongly.
+/// No line of a request may hold it, and hyper answers 400 where it stands.
+const NO_BYTE_OF_A_HEAD: u8 = 0;
+
+/// A stream whose callers are watched.
 pub(super) struct Greeting {
     stream: TcpStream,
     lines: Lines,
     missing: usize,
-    /// Set while `missing` > 0.
-    late: Option<Pin<Box<Sleep>>>,
+    pulse: Rc<Pulse>,
 }
 
 impl Greeting {
-    /// Waits for the first bytes of a connection for at most `patience`.
-    pub(super) fn within(patience: Duration, stream: TcpStream) -> Self {
-        Self {
-            stream,
-            lines: Lines::default(),
-            missing: GREETING_BYTES,
-            late: Some(Box::pin(sleep(patience))),
+    /// A stream that has said nothing so far.
+    pub(super) fn of(stream: TcpStream, pulse: Rc<Pulse>) -> Self {
+        Self { stream, lines: Lines::default(), missing: GREETING_BYTES, pulse }
+    }
+
+    fn note_written(&self, written: &Poll<io::Result<usize>>) {
+        match written {
+            Poll::Ready(Ok(bytes)) => self.pulse.wrote(Some(*bytes)),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.pulse.wrote(None),
         }
     }
 }
@@ -43,15 +49,17 @@ impl AsyncRead for Greeting {
         let this = self.get_mut();
         let before = into.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, into);
-        if let Err(error) = this.lines.take(&into.filled()[before..]) {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+        let bytes = into.filled_mut().get_mut(before..).unwrap_or_default();
+        if this.missing > 0 {
+            this.missing = this.missing.saturating_sub(bytes.len());
+            if this.missing == 0 {
+                this.pulse.greeted();
+            }
         }
-        let Some(late) = &mut this.late else { return read };
-        this.missing = this.missing.saturating_sub(into.filled().len() - before);
-        if this.missing == 0 {
-            this.late = None;
-        } else if read.is_pending() && late.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        if let Err(refused) = this.lines.take(bytes) {
+            // What came before it is served; hyper refuses what it is in, and hangs up.
+            bytes.iter_mut().skip(refused.at).take(1).for_each(|byte| *byte = NO_BYTE_OF_A_HEAD);
+            into.set_filled(before + refused.at + 1);
         }
         read
     }
@@ -59,7 +67,10 @@ impl AsyncRead for Greeting {
 
 impl AsyncWrite for Greeting {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, from)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(cx, from);
+        this.note_written(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -67,7 +78,10 @@ impl AsyncWrite for Greeting {
         cx: &mut Context<'_>,
         from: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, from)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, from);
+        this.note_written(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,117 +1,177 @@
-//! Line ends in the heads of requests: only CR LF is one.
+//! Line ends and lengths in requests, so that nobody reads other requests out of the same bytes than this agent does.
 //!
-//! hyper takes a bare LF for a line's end, as RFC 9112 section 2.2 allows. A proxy in front that does not would read other
-//! requests out of the same bytes, so it is refused here. Pure: bytes come in as they were read, in whatever pieces.
+//! hyper takes a bare LF for a line's end, as RFC 9112 section 2.2 allows, settles by itself which of two lengths counts,
+//! and says nothing of either. A proxy in front that reads them otherwise would see other requests, so both are refused
+//! here. Bodies are passed over, those in chunks as well, so that this holds for every request of a connection.
+//! Pure: bytes come in as they were read, in whatever pieces.
 
-/// A line that ends with a bare LF.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a line of a request's head ends without a carriage return")]
-pub(super) struct BareLineFeed;
-
-/// The first bytes of a line: enough to know it by its name, and to read a length.
-const KNOWN_BYTES: usize = 40;
-
-/// Follows the requests of one connection.
-#[derive(Debug)]
-pub(super) struct Lines(State);
-
-#[derive(Debug)]
-enum State {
-    /// In a head.
-    Head(Head),
-    /// In a body of so many bytes more.
-    Body(u64),
-    /// Beyond a body whose end only its reader knows, or in another version of HTTP: nothing is checked any more.
-    Beyond,
+/// What is refused: a line that ends with a bare LF, or a body of no definite length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ambiguous {
+    /// The last byte of that line, counted from the begin of the piece that was taken.
+    pub(super) at: usize,
 }
 
-#[derive(Debug)]
-struct Head {
-    line: [u8; KNOWN_BYTES],
-    /// Bytes of the line so far.
-    length: usize,
-    last: u8,
-    body: u64,
+/// The first bytes of a line that are kept, blanks left out: a name and a length.
+const KEPT_BYTES: usize = 48;
+
+/// Hexadecimal digits of a chunk's size.
+const SIZE_DIGITS_MAX: usize = 15;
+
+/// Follows the requests of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    state: State,
+    line: Line,
+    framing: Framing,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    /// In a head.
+    #[default]
+    Head,
+    /// In a body of so many bytes more.
+    Body(u64),
+    /// In the line before a chunk.
+    Size,
+    /// In a chunk of so many bytes more, its own line end among them.
+    Chunk(u64),
+    /// Behind the last chunk.
+    Trailer,
+    /// In another version of HTTP: nothing is checked any more.
+    Beyond,
+    /// Something was refused; nothing that follows means anything.
+    Refused,
+}
+
+/// What the head so far says of its body.
+#[derive(Debug, Default)]
+struct Framing {
+    length: Option<u64>,
     is_chunked: bool,
 }
 
-impl Default for Head {
-    fn default() -> Self {
-        Self { line: [0; KNOWN_BYTES], length: 0, last: 0, body: 0, is_chunked: false }
-    }
+#[derive(Debug)]
+struct Line {
+    kept: [u8; KEPT_BYTES],
+    kept_length: usize,
+    length: usize,
+    last: u8,
 }
 
-impl Default for Lines {
+impl Default for Line {
     fn default() -> Self {
-        Self(State::Head(Head::default()))
+        Self { kept: [0; KEPT_BYTES], kept_length: 0, length: 0, last: 0 }
     }
 }
 
 impl Lines {
     /// Takes what was read.
-    pub(super) fn take(&mut self, mut bytes: &[u8]) -> Result<(), BareLineFeed> {
-        while !bytes.is_empty() {
-            match &mut self.0 {
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Ambiguous> {
+        let mut at = 0;
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            match &mut self.state {
                 State::Beyond => return Ok(()),
-                State::Body(left) => {
-                    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                    bytes = &bytes[here..];
+                State::Refused => return Err(Ambiguous { at }),
+                State::Body(left) | State::Chunk(left) => {
+                    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
+                    at += here;
                     *left -= here as u64;
                     if *left == 0 {
-                        self.0 = State::Head(Head::default());
+                        let is_chunk = matches!(self.state, State::Chunk(_));
+                        self.state = if is_chunk { State::Size } else { State::Head };
                     }
                 }
-                State::Head(head) => {
-                    let end = bytes.iter().position(|byte| *byte == b'\n');
-                    head.add(&bytes[..end.unwrap_or(bytes.len())]);
+                State::Head | State::Size | State::Trailer => {
+                    let end = rest.iter().position(|byte| *byte == b'\n');
+                    // Of a head only a few lines matter; of chunks each.
+                    let is_head = matches!(self.state, State::Head);
+                    self.line.add(&rest[..end.unwrap_or(rest.len())], is_head);
                     let Some(end) = end else { return Ok(()) };
-                    bytes = &bytes[end + 1..];
-                    if let Some(next) = head.end_line()? {
-                        self.0 = next;
+                    at += end + 1;
+                    if !self.end_line() {
+                        self.state = State::Refused;
+                        return Err(Ambiguous { at: at - 1 });
                     }
                 }
             }
         }
         Ok(())
     }
+
+    /// The line is over; whether it says something definite.
+    fn end_line(&mut self) -> bool {
+        if self.line.length == 0 || self.line.last != b'\r' {
+            return false;
+        }
+        let is_empty = self.line.length == 1;
+        let kept = &self.line.kept[..self.line.kept_length];
+        let kept = kept.strip_suffix(b"\r").unwrap_or(kept);
+        let next = match self.state {
+            State::Head if is_empty => std::mem::take(&mut self.framing).body(),
+            State::Head if kept == b"PRI*HTTP/2.0" => Some(State::Beyond),
+            State::Head => self.framing.learn(kept).then_some(State::Head),
+            State::Size => size(kept).and_then(|size| match size {
+                0 => Some(State::Trailer),
+                size => size.checked_add(2).map(State::Chunk),
+            }),
+            State::Trailer if is_empty => Some(State::Head),
+            State::Trailer => Some(State::Trailer),
+            State::Body(_) | State::Chunk(_) | State::Beyond | State::Refused => None,
+        };
+        (self.line.kept_length, self.line.length, self.line.last) = (0, 0, 0);
+        next.map(|next| self.state = next).is_some()
+    }
 }
 
-impl Head {
-    fn add(&mut self, bytes: &[u8]) {
-        if let Some(room) = self.line.get_mut(self.length..) {
-            let here = room.len().min(bytes.len());
-            room[..here].copy_from_slice(&bytes[..here]);
+impl Framing {
+    /// Learns from a line of a head; `false` if it contradicts itself or what was there before.
+    fn learn(&mut self, line: &[u8]) -> bool {
+        if let Some(value) = value(line, b"content-length:") {
+            let is_first = self.length.is_none() && line.len() < KEPT_BYTES - 1;
+            let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+            self.length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+            return is_first && is_number && self.length.is_some() && !self.is_chunked;
         }
-        self.length += bytes.len();
-        self.last = bytes.last().copied().unwrap_or(self.last);
+        if let Some(value) = value(line, b"transfer-encoding:") {
+            let is_first = !std::mem::replace(&mut self.is_chunked, true);
+            return is_first && value.eq_ignore_ascii_case(b"chunked") && self.length.is_none();
+        }
+        true
     }
 
-    /// The line is over; what comes next, if it was the last one.
-    fn end_line(&mut self) -> Result<Option<State>, BareLineFeed> {
-        if self.length == 0 || self.last != b'\r' {
-            return Err(BareLineFeed);
-        }
-        let line = &self.line[..(self.length - 1).min(KNOWN_BYTES)];
-        let next = match line {
-            [] if self.is_chunked => Some(State::Beyond),
-            [] if self.body > 0 => Some(State::Body(self.body)),
-            [] => Some(State::Head(Self::default())),
-            b"PRI * HTTP/2.0" => Some(State::Beyond),
-            _ => {
-                if let Some(value) = value(line, b"content-length:") {
-                    // One that is no number, hyper refuses.
-                    self.body = std::str::from_utf8(value)
-                        .ok()
-                        .and_then(|text| text.trim().parse().ok())
-                        .unwrap_or(0);
-                }
-                self.is_chunked |= value(line, b"transfer-encoding:").is_some();
-                None
-            }
-        };
-        (self.length, self.last) = (0, 0);
-        Ok(next)
+    /// What comes after the head.
+    fn body(self) -> Option<State> {
+        Some(match self {
+            Self { is_chunked: true, .. } => State::Size,
+            Self { length: Some(length @ 1..), .. } => State::Body(length),
+            Self { .. } => State::Head,
+        })
     }
+}
+
+impl Line {
+    /// Adds bytes of a line; of a head's lines only those are kept that may be of one of the names above.
+    fn add(&mut self, bytes: &[u8], is_head: bool) {
+        let Some(last) = bytes.last() else { return };
+        let is_of_use = |first: &u8| !is_head || matches!(first, b'c' | b'C' | b't' | b'T' | b'P');
+        if self.kept_length > 0 || (self.length == 0 && bytes.first().is_some_and(is_of_use)) {
+            let room = self.kept.get_mut(self.kept_length..).unwrap_or_default();
+            let visible = bytes.iter().filter(|byte| !matches!(byte, b' ' | b'\t'));
+            self.kept_length += room.iter_mut().zip(visible).map(|(room, byte)| *room = *byte).count();
+        }
+        self.length += bytes.len();
+        self.last = *last;
+    }
+}
+
+/// A chunk's size (RFC 9112 section 7.1): what stands before its extensions.
+fn size(line: &[u8]) -> Option<u64> {
+    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
+    // Beyond that it may have been cut.
+    let text = std::str::from_utf8(digits).ok().filter(|digits| digits.len() <= SIZE_DIGITS_MAX)?;
+    u64::from_str_radix(text, 16).ok().filter(|_| !text.starts_with('+'))
 }
 
 fn value<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
@@ -125,12 +185,18 @@ mod tests {
 
     /// In one piece, and by the byte.
     fn takes(text: &str) -> bool {
-        let whole = Lines::default().take(text.as_bytes()).is_ok();
+        let whole = Lines::default().take(text.as_bytes());
         let mut lines = Lines::default();
-        let by_the_byte = text.bytes().all(|byte| lines.take(&[byte]).is_ok());
-        assert_eq!(whole, by_the_byte, "{text:?}");
-        whole
+        let by_the_byte = text.bytes().position(|byte| lines.take(&[byte]).is_err());
+        assert_eq!(whole.err().map(|refused| refused.at), by_the_byte, "{text:?}");
+        whole.is_ok()
     }
+
+    fn post(framing: &str, body: &str) -> String {
+        format!("POST / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n{body}")
+    }
+
+    const NEXT: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
     #[test]
     fn a_bare_line_feed_is_refused_wherever_it_ends_a_line_of_a_head() {
@@ -148,14 +214,69 @@ mod tests {
 
     #[test]
     fn a_body_may_hold_any_line_ends_and_the_next_head_may_not() {
-        let post = |body: &str| format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let post = |body: &str| post(&format!("Content-Length: {}", body.len()), body);
         assert!(takes(&[post("a\nb\n\n"), post("")].concat()));
         assert!(!takes(&(post("a\nb") + "GET /\n")));
     }
 
     #[test]
-    fn what_cannot_be_followed_is_let_through() {
+    fn a_body_in_chunks_may_hold_any_line_ends_and_the_next_head_may_not() {
+        for body in [
+            "4\r\na\nb\n\r\n0\r\n\r\n",
+            "4;ext=\"a\"\r\n\n\n\n\n\r\n000\r\nexpires: never\r\ncontent-length: 9\r\n\r\n",
+            "1 ;x\r\n\n\r\nA\r\n0123456\n\n\n\r\n0\r\n\r\n",
+            "0\r\n\r\n",
+        ] {
+            for name in ["transfer-encoding: chunked", "Transfer-Encoding:\t CHUNKED \t"] {
+                let body = post(name, body);
+                assert!(takes(&[&body, NEXT, &body].concat()), "{body:?}");
+                assert!(!takes(&[&body, "GET / HTTP/1.1\n"].concat()), "{body:?}");
+                assert!(!takes(&[&body, NEXT, "GET / HTTP/1.1\r\nhost: a\n"].concat()), "{body:?}");
+            }
+        }
+        for body in [
+            "1\n\n\r\n0\r\n\r\n",
+            "1\r\n\n\r\n0\n\r\n",
+            "0\r\na: b\n\r\n",
+            "0\r\n\n",
+            "\r\n",
+            "x\r\n",
+            "+1\r\n",
+        ] {
+            assert!(!takes(&post("transfer-encoding: chunked", body)), "{body:?}");
+        }
+        assert!(!takes(&post("transfer-encoding: chunked", "ffffffffffffffff\r\n")));
+        assert!(!takes(&post("transfer-encoding: chunked", &format!("{}5\r\n", "0".repeat(100)))));
+    }
+
+    #[test]
+    fn a_body_has_one_length_however_it_is_written() {
+        assert!(takes(&post(&format!("content-length: {}5", " ".repeat(200)), &format!("\n\n\n\n\n{NEXT}"))));
+        for framing in [
+            "content-length: 5\r\ncontent-length: 5",
+            "content-length: 5\r\nContent-Length: 6",
+            "content-length: 5\r\ntransfer-encoding: chunked",
+            "transfer-encoding: chunked\r\ncontent-length: 5",
+            "transfer-encoding: chunked\r\ntransfer-encoding: chunked",
+            "transfer-encoding: gzip, chunked",
+            "transfer-encoding: identity",
+            "transfer-encoding: xchunked",
+            "transfer-encoding:",
+            "content-length: +5",
+            "content-length: -5",
+            "content-length: 5, 5",
+            "content-length: 0x5",
+            "content-length:",
+            "content-length: 99999999999999999999999",
+        ] {
+            assert!(!takes(&post(framing, "")), "{framing:?}");
+        }
+        let zeros = format!("content-length: {}5", "0".repeat(100));
+        assert!(!takes(&post(&zeros, "")));
+    }
+
+    #[test]
+    fn what_is_another_version_is_let_through() {
         assert!(takes("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\n\n"));
-        assert!(takes("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\n\n\r\n0\r\n\r\n"));
     }
 }

@@ -6,10 +6,13 @@
 /// Errors as RFC 9457 problems.
 pub mod problem;
 
-/// A connection's first bytes are waited for only so long.
+/// Which connections get on, and which make room.
+mod connections;
+
+/// A connection's bytes, watched.
 mod greeting;
 
-/// Line ends in the heads of requests.
+/// Line ends and lengths in requests.
 mod lines;
 
 /// What every request meets first: reads are answered there, everything else is routed.
@@ -43,11 +46,13 @@ pub mod orders;
 mod payments;
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -61,16 +66,16 @@ use bridge_runtime::telemetry::metrics::Metrics;
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::LocalOptions;
-use tokio::sync::{RwLock, Semaphore, mpsc};
+use tokio::sync::{RwLock, mpsc};
 
 use crate::config::StorefrontConfig;
 use crate::order_link::{ManifestWatch, OrderLink};
 use crate::replica::update::Update;
 use crate::seal::Sealer;
 use catalogue::Catalogue;
+use connections::{Connections, Order, Pulse};
 use front::Front;
 use greeting::Greeting;
 use reader::Reader;
@@ -217,42 +222,43 @@ async fn serve(
     let current = shared.shutdown.core(SERVING_THREAD, async move { view.keep_current(inbox).await });
     tokio::task::spawn_local(current);
     let catalogue = Catalogue::new(reader, shared.max_age);
-    let service = Front::new(catalogue, shared.clone(), router::router(worker));
-    let mut http = auto::Builder::new(Here);
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(shared.config.header_timeout)
-        .max_headers(64)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .pipeline_flush(true);
-    http.http2().timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(16 * 1024);
-    let room = Arc::new(Semaphore::new(connections_max));
-    let graceful = GracefulShutdown::new();
+    let front = Front::new(catalogue, shared.clone(), router::router(worker));
+    let connections = Rc::new(Connections::new(&shared.config, connections_max, shared.metrics.clone()));
+    let watched = connections.clone();
+    tokio::task::spawn_local(async move { watched.watch().await });
+    let http = Rc::new(protocols(&shared.config));
     loop {
-        let Ok(place) = room.clone().acquire_owned().await else { break };
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "accept a storefront connection");
+                    if is_out_of_files(&error) {
+                        connections.cut_longest_idle();
+                    }
                     tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
                     continue;
                 }
             },
             _deadline = shared.shutdown.started() => break,
         };
+        tokio::select! {
+            () = connections.room() => {}
+            _deadline = shared.shutdown.started() => break,
+        }
         let _slower_at_worst = stream.set_nodelay(true);
-        let stream = Greeting::within(shared.config.header_timeout, stream);
-        let connection = http.serve_connection(TokioIo::new(stream), service.clone()).into_owned();
-        let connection = graceful.watch(connection);
+        // Taken in here and not by its task, which has its turn later: what is accepted counts.
+        let (number, pulse) = connections.open();
+        let stream = Greeting::of(stream, pulse.clone());
+        let (http, service, connections) =
+            (http.clone(), front.clone().of(pulse.clone()), connections.clone());
         tokio::task::spawn_local(async move {
-            // A caller that cuts its connection or speaks no HTTP is its own business; hyper has answered what it could.
-            let _ended = connection.await;
-            drop(place);
+            converse(&http, service, &pulse, stream).await;
+            connections.close(number);
         });
     }
     let answered = async {
-        graceful.shutdown().await;
+        connections.end().await;
         drop(under_way.write().await);
     };
     tokio::select! {
@@ -260,4 +266,44 @@ async fn serve(
         () = shared.shutdown.overdue() => {}
     }
     Ok(())
+}
+
+/// Both versions of HTTP with their limits.
+fn protocols(config: &StorefrontConfig) -> auto::Builder<Here> {
+    let mut http = auto::Builder::new(Here);
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.header_timeout)
+        .max_headers(64)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .pipeline_flush(true);
+    http.http2().timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(16 * 1024);
+    http
+}
+
+/// Serves one connection to its end.
+async fn converse(http: &auto::Builder<Here>, service: front::Service, pulse: &Pulse, stream: Greeting) {
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    loop {
+        tokio::select! {
+            biased;
+            // A caller that cuts its connection or speaks no HTTP is its own business; hyper has answered what it could.
+            _ended = connection.as_mut() => return,
+            order = poll_fn(|cx| pulse.poll_told(cx)) => {
+                connection.as_mut().graceful_shutdown();
+                if order == Order::Cut {
+                    // Once more, so that a caller that listens is told.
+                    let _told_or_not = poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx))).await;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Whether the process, or the machine, has no more file descriptors: somebody has to go, or nobody can come.
+fn is_out_of_files(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let error = Errno::from_io_error(error);
+    error == Some(Errno::MFILE) || error == Some(Errno::NFILE)
 }

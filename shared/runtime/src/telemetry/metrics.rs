@@ -123,6 +123,18 @@ impl From<http::StatusCode> for StatusClass {
 }
 
 labels! {
+    /// Why a connection of the storefront was closed by this agent.
+    ConnectionEnd as "reason" {
+        /// It asked for nothing.
+        Idle = "idle",
+        /// Its caller did not take its answer.
+        Stalled = "stalled",
+        /// Another one needed its place.
+        NoRoom = "no_room",
+    }
+}
+
+labels! {
     /// How an order ended, or was answered meanwhile.
     OrderOutcome as "outcome" {
         /// Committed.
@@ -231,6 +243,8 @@ pub struct Metrics {
     pub catalogue_drifted: Counter,
     /// Cloud: answers to the storefront.
     pub responses: Labelled<(Route, StatusClass), Counter>,
+    /// Cloud: connections of the storefront that were closed here, by reason.
+    pub connections_closed: Labelled<ConnectionEnd, Counter>,
     /// Cloud: receipts whose signature or content was wrong.
     pub receipts_rejected: Counter,
 
@@ -267,6 +281,8 @@ impl Metrics {
         let help = "Buckets in which the replica did not equal its source";
         registry.register("catalogue_drifted", help, metrics.catalogue_drifted.clone());
         registry.register("storefront_responses", "Answers to the storefront", metrics.responses.clone());
+        let help = "Connections of the storefront that were closed here";
+        registry.register("storefront_connections_closed", help, metrics.connections_closed.clone());
         registry.register(
             "receipts_rejected",
             "Receipts with a wrong signature or content",
@@ -350,6 +366,7 @@ impl Metrics {
             catalogue_read_errors: Counter::default(),
             catalogue_unreadable: Gauge::default(),
             responses: Labelled::default(),
+            connections_closed: Labelled::default(),
             receipts_rejected: Counter::default(),
             envelopes_rejected: Labelled::default(),
             ledger_errors: Counter::default(),

@@ -1,0 +1,212 @@
+//! Callers that hold a connection and do nothing with it: each harms itself, and the next caller is served.
+
+mod common;
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, ensure};
+use bridge_tests::http::Client;
+use bytes::Bytes;
+use common::{PATIENCE, Shared, Shop, Stage, configure, metric, until};
+use http::Request;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+/// Few places, and more time than any test takes until a connection is closed for its own sake.
+static SMALL: Shared = Shared::new(&["full"], |site| {
+    let config = site.cloud_dir().join("bridge-cloud.toml");
+    configure(&config, "storefront.workers", 1)?;
+    configure(&config, "storefront.connections_max", 20)?;
+    for deadline in ["header_timeout", "body_timeout", "idle_timeout", "stall_timeout"] {
+        configure(&config, &format!("storefront.{deadline}"), "5m")?;
+    }
+    Ok(())
+});
+
+/// Many places, and short deadlines.
+static SHORT: Shared = Shared::new(&["short"], |site| {
+    let config = site.cloud_dir().join("bridge-cloud.toml");
+    configure(&config, "storefront.header_timeout", "2s")?;
+    configure(&config, "storefront.idle_timeout", "2s")?;
+    configure(&config, "storefront.stall_timeout", "2s")
+});
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// No setting at all: type 4 of RFC 9113 section 6.5.
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+/// The begin of a request of a hundred bytes: type 1, neither its last frame nor its last header.
+const HALF_A_HEAD: &[u8] = &[0, 0, 100, 1, 0, 0, 0, 0, 1, 0x82];
+
+async fn closed_for(site: &bridge_tests::site::Site, reason: &str) -> Result<u64> {
+    let metrics = Client::new(site.cloud.admin).get("/metrics", None).await?;
+    let name = format!("bridge_storefront_connections_closed_total{{reason=\"{reason}\"}}");
+    metric(&String::from_utf8_lossy(&metrics.body), &name)
+}
+
+/// Waits until there is something to read.
+async fn stocked(storefront: SocketAddr, brand: &str) -> Result<()> {
+    let path = format!("/v1/{brand}/categories");
+    until("the catalogue is served", async || {
+        Ok(Client::new(storefront).get(&path, None).await.is_ok_and(|answer| answer.status == 200))
+    })
+    .await
+}
+
+/// A read by a new connection.
+async fn is_served(storefront: SocketAddr, brand: &str) -> Result<()> {
+    let path = format!("/v1/{brand}/categories");
+    let answer = timeout(PATIENCE, async { Client::new(storefront).get(&path, None).await }).await;
+    let answer = answer.context("a new caller is not served")??;
+    ensure!(answer.status == 200, "{}", answer.status);
+    Ok(())
+}
+
+#[test]
+fn silent_callers_of_either_version_keep_nobody_out_and_take_no_place_of_a_request_under_way() -> Result<()> {
+    SMALL.play(async |Stage { site, .. }| {
+        stocked(site.storefront, "full").await?;
+        let mut shop = Shop::open(site, "full");
+        let body = shop.order(&[(0, 1)]).body;
+        let head = format!(
+            "POST {} HTTP/1.1\r\nhost: bridge\r\nauthorization: Bearer {}\r\nidempotency-key: slow\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            shop.orders(),
+            shop.token(),
+            body.len()
+        );
+        let (first, rest) = body.split_at(body.len() / 2);
+        let mut slow = TcpStream::connect(site.storefront).await?;
+        slow.write_all(&[head.as_bytes(), first].concat()).await?;
+
+        let mut silent = Vec::new();
+        for round in 0..60 {
+            let mut stream = TcpStream::connect(site.storefront).await?;
+            match round % 4 {
+                0 => stream.write_all(PREFACE).await?,
+                1 => stream.write_all(&[PREFACE, SETTINGS, HALF_A_HEAD].concat()).await?,
+                2 => stream.write_all(b"GET /v1/full/categories HTTP/1.1\r\n").await?,
+                _ => {}
+            }
+            silent.push(stream);
+            if round % 10 == 9 {
+                is_served(site.storefront, "full").await.with_context(|| format!("beside {round}"))?;
+            }
+        }
+        let closed = closed_for(site, "no_room").await?;
+        ensure!(closed > 40, "{closed} were closed: more are open than there is room for");
+
+        // The first of all was an order on its way, and is still there.
+        slow.write_all(rest).await?;
+        let mut said = String::new();
+        timeout(PATIENCE, slow.read_to_string(&mut said)).await??;
+        ensure!(said.starts_with("HTTP/1.1 201 "), "{said}");
+        drop(silent);
+        shop.close(site, 1, [1, 0, 0]).await
+    })
+}
+
+#[test]
+fn a_caller_that_asks_for_nothing_is_closed_whatever_else_it_sends() -> Result<()> {
+    SHORT.play(async |Stage { site, .. }| {
+        stocked(site.storefront, "short").await?;
+        let cases: [&[&[u8]]; 5] = [
+            &[PREFACE],
+            &[PREFACE, SETTINGS],
+            &[PREFACE, SETTINGS, HALF_A_HEAD],
+            &[b"GET /v1/short/categories HTTP/1.1\r\nhost: bridge\r\n\r\n"],
+            &[b"GET /v1/short/categories HTTP/1.1\r\nhost"],
+        ];
+        for (index, case) in cases.iter().enumerate() {
+            let mut stream = TcpStream::connect(site.storefront).await?;
+            stream.write_all(&case.concat()).await?;
+            let mut said = Vec::new();
+            // To its end: the agent has hung up.
+            let ended = timeout(PATIENCE, stream.read_to_end(&mut said)).await;
+            ensure!(ended.is_ok(), "case {index} is still open");
+        }
+        // A trickle of what is no request does not count.
+        let (mut read, mut write) = TcpStream::connect(site.storefront).await?.into_split();
+        write.write_all(&[PREFACE, SETTINGS, HALF_A_HEAD].concat()).await?;
+        let mut said = Vec::new();
+        let trickle = async {
+            while write.write_all(&[0]).await.is_ok() {
+                tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+            }
+        };
+        let ended = timeout(PATIENCE, async {
+            tokio::select! {
+                _hung_up = read.read_to_end(&mut said) => {}
+                () = trickle => {}
+            }
+        });
+        ensure!(ended.await.is_ok(), "a trickle keeps a connection open");
+        is_served(site.storefront, "short").await
+    })
+}
+
+#[test]
+fn an_idle_connection_of_http_2_is_told_to_leave_after_its_requests_were_answered() -> Result<()> {
+    SHORT.play(async |Stage { site, .. }| {
+        stocked(site.storefront, "short").await?;
+        let stream = TcpStream::connect(site.storefront).await?;
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (mut connection, driver) = handshake.await?;
+        let driver = tokio::spawn(driver);
+        for _ in 0..3 {
+            let request = Request::get("http://bridge/v1/short/categories").body(Empty::<Bytes>::new())?;
+            let (head, body) = connection.send_request(request).await?.into_parts();
+            ensure!(head.status == 200 && !body.collect().await?.to_bytes().is_empty());
+        }
+        // GOAWAY without an error ends it in order.
+        let ended = timeout(PATIENCE, driver).await.context("it is still open")??;
+        ensure!(ended.is_ok(), "{ended:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_caller_that_does_not_take_its_answers_is_cut() -> Result<()> {
+    SHORT.play(async |Stage { site, .. }| {
+        stocked(site.storefront, "short").await?;
+        // More than all buffers between the two have room for, and no byte of it is read.
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(4_096)?;
+        let mut stream = socket.connect(site.storefront).await?;
+        let request = b"GET /openapi.json HTTP/1.1\r\nhost: bridge\r\n\r\n".repeat(2_000);
+        let before = closed_for(site, "stalled").await?;
+        // It takes as many requests as it has room for, and then is not able to take any.
+        let asking = async {
+            let _cut = stream.write_all(&request).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = asking => {}
+            cut = until("it is cut", async || Ok(closed_for(site, "stalled").await? > before)) => cut?,
+        }
+        is_served(site.storefront, "short").await
+    })
+}
+
+#[test]
+fn a_stream_of_http_2_that_takes_nothing_of_its_answer_ends_with_its_connection() -> Result<()> {
+    SHORT.play(async |Stage { site, .. }| {
+        stocked(site.storefront, "short").await?;
+        let stream = TcpStream::connect(site.storefront).await?;
+        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(16);
+        let (mut connection, driver) = builder.handshake(TokioIo::new(stream)).await?;
+        let driver = tokio::spawn(driver);
+        let request = Request::get("http://bridge/openapi.json").body(Empty::<Bytes>::new())?;
+        let answer = connection.send_request(request).await?;
+        ensure!(answer.status() == 200, "{}", answer.status());
+        let ended = timeout(PATIENCE, driver).await;
+        ensure!(ended.is_ok(), "it is still open");
+        drop(answer);
+        is_served(site.storefront, "short").await
+    })
+}
