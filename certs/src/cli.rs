@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use bridge_console::{out, reader_is_gone, shown, shown_lines};
 use clap::{Args, Parser, Subcommand, value_parser};
 
 use crate::{
@@ -123,18 +124,20 @@ enum CliError {
     Certs(#[from] CertsError),
     #[error("cannot print the result: {0}")]
     Print(#[from] io::Error),
-    #[error("cannot print the result: {0}")]
-    Json(#[from] serde_json::Error),
 }
 
 /// Runs the command in this process's arguments.
 pub fn run() -> ExitCode {
     let Cli { dir, command } = Cli::parse();
-    match execute(&dir, command, &mut io::stdout().lock(), &mut io::stderr().lock()) {
+    let mut out = out();
+    let done = execute(&dir, command, &mut out, &mut io::stderr());
+    match done.and_then(|()| Ok(out.flush()?)) {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads the result has seen enough: `bridge-certs inspect ... | head`.
+        Err(error) if reader_is_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Where even standard error is gone there is nobody left to tell.
-            let _ = writeln!(io::stderr(), "error: {error}");
+            let _ = writeln!(io::stderr(), "error: {}", shown_lines(&error.to_string()));
             ExitCode::from(if matches!(&error, CliError::Certs(error) if error.is_usage()) {
                 USAGE
             } else {
@@ -189,7 +192,7 @@ fn execute(
             let crl = crl.or_else(|| Some(dir.join("crl.pem")).filter(|path| path.exists()));
             let inspection = inspect(&certificate, crl.as_deref(), now)?;
             if json {
-                serde_json::to_writer_pretty(&mut *out, &inspection)?;
+                serde_json::to_writer_pretty(&mut *out, &inspection).map_err(io::Error::from)?;
                 writeln!(out)?;
             } else {
                 print_inspection(&inspection, out)?;
@@ -226,9 +229,10 @@ fn print_crl(crl: &Crl, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn print_inspection(inspection: &Inspection, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "identity     {}", inspection.spiffe_id.as_deref().unwrap_or("none"))?;
-    writeln!(out, "subject      {}", inspection.subject)?;
-    writeln!(out, "issuer       {}", inspection.issuer)?;
+    writeln!(out, "identity     {}", shown(inspection.spiffe_id.as_deref().unwrap_or("none")))?;
+    // Whoever made the certificate wrote these.
+    writeln!(out, "subject      {}", shown(&inspection.subject))?;
+    writeln!(out, "issuer       {}", shown(&inspection.issuer))?;
     writeln!(out, "serial       {}", inspection.serial)?;
     writeln!(out, "valid        {} ({} days left)", inspection.validity, inspection.days_left)?;
     writeln!(out, "fingerprint  SHA-256 {}", inspection.fingerprint_sha256)?;

@@ -1,12 +1,13 @@
 //! Files that are there whole or not at all, and keys that nobody else can read at any moment.
 //!
-//! Role: the only file of this crate that writes. Neighbours: `authority` says what goes where. It never changes the
-//! mode of a file that exists and never writes in place.
+//! Role: the only file of this crate that writes, by `bridge-console`, which follows links and keeps modes. Neighbours:
+//! `authority` says what goes where. A key that others can read is narrowed to its owner when it is written again.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use bridge_console::{Access, UserFile};
 
 use crate::CertsError;
 
@@ -20,32 +21,22 @@ pub(crate) enum Readers {
 }
 
 impl Readers {
-    fn mode(self) -> u32 {
+    fn access(self) -> Access {
         match self {
-            Self::Owner => 0o600,
-            Self::Everyone => 0o644,
+            Self::Owner => Access::Secret,
+            Self::Everyone => Access::Everyone,
         }
     }
 }
 
 /// Puts `contents` under `path`, replacing what is there: a reader, or a crash, sees the old or the new, never a part.
 pub(crate) fn write(path: &Path, contents: &str, readers: Readers) -> Result<(), CertsError> {
-    // Beside its target, since a rename is atomic only within a file system. The mode is set by the call that creates
-    // it: there is no moment at which a key is readable by others.
-    let scratch = path.with_added_extension(format!("{:016x}.tmp", rand::random::<u64>()));
     let fill = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(readers.mode()).open(&scratch)?;
+        let mut file = UserFile::create(path, readers.access())?;
         file.write_all(contents.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&scratch, path)?;
-        // The rename itself is durable only once the directory is.
-        path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+        file.finish()
     };
-    fill().map_err(|error| {
-        // The first error is the one to report; what is left behind is never read.
-        let _ = fs::remove_file(&scratch);
-        CertsError::io("write", path)(error)
-    })
+    fill().map_err(CertsError::io("write", path))
 }
 
 /// Reads a PEM file.

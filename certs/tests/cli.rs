@@ -157,6 +157,41 @@ fn what_cannot_be_done_is_exit_code_1_with_the_file_and_the_remedy() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_is_no_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    done(dir.path(), "init");
+    let pki = dir.path().join("pki");
+    let certificate = pki.join("ca.pem").display().to_string();
+    for arguments in [&["inspect", &certificate][..], &["inspect", &certificate, "--json"], &["crl"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bridge-certs"));
+        let output = command.arg("--dir").arg(&pki).args(arguments).stdout(writer).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_certificate_that_is_a_link_stays_one_and_its_key_keeps_its_group() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    done(dir.path(), "init");
+    done(dir.path(), "issue cloud seoul");
+    let [certificate, key] =
+        ["cloud-seoul.pem", "cloud-seoul.key"].map(|name| dir.path().join("pki").join(name));
+    let elsewhere = dir.path().join("pki/elsewhere.pem");
+    fs::rename(&certificate, &elsewhere).unwrap();
+    symlink("elsewhere.pem", &certificate).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+    let before = fs::read_to_string(&elsewhere).unwrap();
+    done(dir.path(), "renew cloud seoul");
+    assert!(certificate.symlink_metadata().unwrap().is_symlink());
+    assert_ne!(fs::read_to_string(&elsewhere).unwrap(), before);
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o640);
+}
+
+#[test]
 fn help_shows_examples_and_no_output_ever_shows_a_key() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();

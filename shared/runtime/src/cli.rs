@@ -1,12 +1,16 @@
 //! What the command lines of both agents have in common: exit codes, `check`, `status`.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
+use bridge_console::{reader_is_gone, shown_lines};
 use serde_json::Value;
+
+pub use bridge_console::{Access, UserFile, out, shown};
 
 use crate::{admin, status_page};
 
@@ -16,6 +20,8 @@ pub enum Failure {
     Failed(Box<dyn Display + Send + Sync>),
     /// What it was given is not right.
     Usage(Box<dyn Display + Send + Sync>),
+    /// Whoever read its output has seen enough, which is not a fault: `audit tail | head`.
+    ReaderGone,
 }
 
 /// How a command ended.
@@ -31,14 +37,18 @@ pub fn failed(what: impl Display + Send + Sync + 'static) -> Failure {
     Failure::Failed(Box::new(what))
 }
 
-impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for Failure {
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::Failed(Box::new(Chain(error.into())))
+        let error = error.into();
+        if reader_is_gone(error.as_ref()) {
+            return Self::ReaderGone;
+        }
+        Self::Failed(Box::new(Chain(error)))
     }
 }
 
 /// An error with its causes, on one line.
-struct Chain(Box<dyn std::error::Error + Send + Sync>);
+struct Chain(Box<dyn Error + Send + Sync>);
 
 impl Display for Chain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -54,12 +64,14 @@ impl Display for Chain {
 
 /// Says what went wrong on standard error, and gives the exit code.
 pub fn exit(outcome: Outcome) -> ExitCode {
-    let (what, code) = match outcome {
-        Ok(()) => return ExitCode::SUCCESS,
+    // What is left in the buffer is part of the result: a disk that is full by now is told.
+    let (what, code) = match outcome.and_then(|()| out().flush().map_err(Failure::from)) {
+        Ok(()) | Err(Failure::ReaderGone) => return ExitCode::SUCCESS,
         Err(Failure::Failed(what)) => (what, 1),
         Err(Failure::Usage(what)) => (what, 2),
     };
-    let _nobody_listens = writeln!(io::stderr(), "{what}");
+    // It may quote a file, a peer or a database.
+    let _nobody_listens = writeln!(io::stderr(), "{}", shown_lines(&what.to_string()));
     ExitCode::from(code)
 }
 
@@ -71,8 +83,8 @@ pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
 /// What `check` says of a configuration without mistakes.
 pub fn checked(path: &Path, effective: Option<&str>) -> io::Result<()> {
     match effective {
-        Some(effective) => write!(io::stdout(), "{effective}"),
-        None => writeln!(io::stdout(), "{}: no mistakes", path.display()),
+        Some(effective) => write!(out(), "{effective}"),
+        None => writeln!(out(), "{}: no mistakes", shown(&path.display().to_string())),
     }
 }
 
@@ -81,13 +93,13 @@ pub async fn status(address: SocketAddr, as_json: bool) -> Outcome {
     let (_, body) = admin::get(address, "/status").await?;
     let status: Value = serde_json::from_slice(&body)?;
     if as_json {
-        writeln!(io::stdout(), "{status:#}")?;
+        writeln!(out(), "{status:#}")?;
         return Ok(());
     }
     let (_, body) = admin::get(address, "/readyz").await?;
     let ready: Value = serde_json::from_slice(&body)?;
     let obstacles = ready["because"].as_array().into_iter().flatten();
     let obstacles: Vec<String> = obstacles.filter_map(Value::as_str).map(str::to_owned).collect();
-    write!(io::stdout(), "{}", status_page::page(&status, &obstacles))?;
+    write!(out(), "{}", status_page::page(&status, &obstacles))?;
     Ok(())
 }

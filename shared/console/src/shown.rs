@@ -1,0 +1,81 @@
+//! Text that somebody else wrote, on an operator's terminal.
+//!
+//! A terminal obeys what it is sent: an escape sequence in a shopper's name can hide a line and draw another one over it.
+//! Here such characters come out as what they are, `\u{1b}`. Output for programs (`--json`) needs none of this.
+
+use std::fmt::{self, Write};
+
+/// Displays a text without what a terminal, or a reader's eye, would take for something else than text.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    text: &'a str,
+    keeps_lines: bool,
+}
+
+/// One value: a line's end in it is escaped as well, so that nobody can begin a line of their own.
+pub fn shown(text: &str) -> Shown<'_> {
+    Shown { text, keeps_lines: false }
+}
+
+/// A message of ours of several lines, which may have such values in it.
+pub fn shown_lines(text: &str) -> Shown<'_> {
+    Shown { text, keeps_lines: true }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.chars().try_for_each(|c| match c {
+            '\n' if self.keeps_lines => f.write_char(c),
+            c if is_acted_upon(c) => write!(f, "{}", c.escape_unicode()),
+            c => f.write_char(c),
+        })
+    }
+}
+
+/// Whether a terminal acts upon a character instead of drawing it, or draws what follows in another order or place.
+fn is_acted_upon(c: char) -> bool {
+    // C0, DEL and C1, in which 0x9b begins a sequence just as ESC [ does.
+    c.is_control()
+        || matches!(
+            c,
+            // The direction of writing: marks, embeddings, overrides and isolates (UAX 9).
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+            // Line and paragraph separators.
+            | '\u{2028}' | '\u{2029}'
+            // Without a width: two texts that look alike and are not. Joiners are part of some scripts and stay.
+            | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        let name = "Kim\u{1b}[2K\rdelivery_name: Lee";
+        assert_eq!(shown(name).to_string(), r"Kim\u{1b}[2K\u{d}delivery_name: Lee");
+        for c in ['\0', '\u{7}', '\u{8}', '\t', '\n', '\u{7f}', '\u{85}', '\u{9b}', '\u{202e}', '\u{2066}'] {
+            let text = format!("a{c}b");
+            assert_eq!(shown(&text).to_string(), format!("a{}b", c.escape_unicode()));
+        }
+        for c in ['\u{61c}', '\u{200b}', '\u{200f}', '\u{2028}', '\u{2060}', '\u{feff}', '\u{e0041}'] {
+            assert!(!shown(&c.to_string()).to_string().contains(c), "{}", c.escape_unicode());
+        }
+    }
+
+    #[test]
+    fn people_s_names_are_shown_as_they_are_written() {
+        for name in
+            ["김서연", "Zoë O'Neill \\ \"Jr\"", "नेहा", "👩\u{200d}🚒", "אבי", "ひらが な", "葛\u{e0100}城"]
+        {
+            assert_eq!(shown(name).to_string(), name);
+        }
+    }
+
+    #[test]
+    fn a_message_keeps_its_own_lines_and_nothing_else() {
+        assert_eq!(shown_lines("a\n  b\r\u{1b}").to_string(), "a\n  b\\u{d}\\u{1b}");
+    }
+}

@@ -1,0 +1,347 @@
+//! A file that a user names for a result.
+//!
+//! A plain file is there whole or as it was before: what is written goes beside it and takes its place at the end, with its
+//! mode and owner. A rename replaces whatever has the name, though, so that it is only done to what it is right for. A link
+//! is followed, a device or a pipe is written through, and a file with several names, an access list or an owner that
+//! cannot be kept is filled in place, once all is there to fill it with.
+
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, BufWriter, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use crate::output::told_apart;
+
+/// Links that are followed, as the kernel does.
+const LINKS_MAX: usize = 40;
+
+/// Who may read a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// As its mode says; of a new file, whoever the umask lets.
+    AsItIs,
+    /// Everyone: `0644` for a new file, and the mode of one that is there.
+    Everyone,
+    /// Nobody else. A file that others can read is narrowed to its owner; one that its owner opened to a group stays so.
+    Secret,
+}
+
+/// A result on its way into a file. Dropped without [`finish`](Self::finish), a plain file stays as it was.
+#[derive(Debug)]
+pub struct UserFile {
+    out: BufWriter<File>,
+    way: Way,
+}
+
+/// How what is written gets under its name.
+#[derive(Debug)]
+enum Way {
+    /// It is there already.
+    Through,
+    /// From a file beside it.
+    Beside { scratch: PathBuf, target: PathBuf, found: Option<Found> },
+}
+
+/// A plain file that is there.
+#[derive(Debug)]
+struct Found {
+    /// Open for writing: who may not write a file may not replace it either.
+    file: File,
+    mode: u32,
+    /// It keeps its inode, since a new one would not be the same file.
+    in_place: bool,
+}
+
+impl UserFile {
+    /// Begins to write what will be under `path`.
+    pub fn create(path: &Path, access: Access) -> io::Result<Self> {
+        let named = follow(path)?;
+        let (target, found) = match named {
+            Named::Through { append } => {
+                let mut options = OpenOptions::new();
+                let file = options.write(true).append(append).open(path)?;
+                return Ok(Self { out: BufWriter::new(file), way: Way::Through });
+            }
+            Named::New(target) => (target, None),
+            Named::File(target, metadata) => {
+                let file = OpenOptions::new().write(true).open(&target)?;
+                (target, Some((file, metadata)))
+            }
+        };
+        let scratch = beside(&target);
+        // The mode is set by the call that creates it: nobody can read it before it has its own.
+        let mode = match (&found, access) {
+            (Some(_), _) | (None, Access::Secret) => 0o600,
+            (None, Access::AsItIs) => 0o666,
+            (None, Access::Everyone) => 0o644,
+        };
+        let made = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&scratch);
+        let (made, found) = match (made, found) {
+            (Ok(made), Some((file, metadata))) => {
+                let in_place = !is_replaceable(&target, &metadata, &made);
+                let mode = kept_mode(metadata.mode() & 0o7777, access);
+                (made, Some(Found { file, mode, in_place }))
+            }
+            (Ok(made), None) => (made, None),
+            // A folder that takes no new file, with a file in it that may be written.
+            (Err(_), Some((file, metadata))) => {
+                let mode = metadata.mode() & 0o7777;
+                if kept_mode(mode, access) != mode {
+                    file.set_permissions(Permissions::from_mode(kept_mode(mode, access)))?;
+                }
+                file.set_len(0)?;
+                return Ok(Self { out: BufWriter::new(file), way: Way::Through });
+            }
+            (Err(error), None) => return Err(error),
+        };
+        Ok(Self { out: BufWriter::new(made), way: Way::Beside { scratch, target, found } })
+    }
+
+    /// Puts what was written under its name, durably.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.out.flush().map_err(told_apart)?;
+        let file = self.out.get_mut();
+        let Way::Beside { scratch, target, found } = &mut self.way else {
+            // A pipe and a terminal have nothing to be synced to.
+            let _synced_where_it_can_be = file.sync_all();
+            return Ok(());
+        };
+        if let Some(Found { file: old, mode, in_place: true }) = found {
+            file.rewind()?;
+            old.set_len(0)?;
+            io::copy(file, old)?;
+            old.set_permissions(Permissions::from_mode(*mode))?;
+            return old.sync_all();
+        }
+        if let Some(found) = found {
+            file.set_permissions(Permissions::from_mode(found.mode))?;
+        }
+        file.sync_all()?;
+        fs::rename(&*scratch, &*target)?;
+        // The rename itself is durable only once the folder is.
+        target.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    }
+}
+
+impl Write for UserFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes).map_err(told_apart)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush().map_err(told_apart)
+    }
+}
+
+impl Drop for UserFile {
+    fn drop(&mut self) {
+        if let Way::Beside { scratch, .. } = &self.way {
+            // After a rename there is nothing; otherwise what is left is never read.
+            let _ = fs::remove_file(scratch);
+        }
+    }
+}
+
+/// What a path names.
+enum Named {
+    /// Something that takes what is written, or a file that this process has open: at its end, where others may write too.
+    Through { append: bool },
+    /// Nothing yet, under this path.
+    New(PathBuf),
+    /// A plain file, under this path.
+    File(PathBuf, Metadata),
+}
+
+/// Follows links to what they name, also to what is not there yet.
+fn follow(path: &Path) -> io::Result<Named> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let folder = folder.canonicalize()?;
+        let whole = folder.join(name);
+        if folder.starts_with("/proc") {
+            // /dev/stdout leads here: what is open may have no name, and where it has one, it is written to already.
+            return Ok(Named::Through { append: true });
+        }
+        let found = match whole.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Named::New(whole)),
+            found => found?,
+        };
+        if found.is_symlink() {
+            path = folder.join(whole.read_link()?);
+        } else if found.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        } else if found.is_file() {
+            return Ok(Named::File(whole, found));
+        } else {
+            return Ok(Named::Through { append: false });
+        }
+    }
+    Err(io::Error::other("too many links lead from one to the next"))
+}
+
+/// A name beside a file that no other run has: a rename is atomic only within a file system.
+fn beside(target: &Path) -> PathBuf {
+    static RUNS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let run = RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let mut name = std::ffi::OsString::from(".");
+    name.push(target.file_name().unwrap_or_default());
+    name.push(format!(".{}-{run}.new", std::process::id()));
+    target.with_file_name(name)
+}
+
+/// Whether a new file can take the place of this one and be the same for everybody: one name, the same owner and group, no
+/// access list.
+fn is_replaceable(target: &Path, old: &Metadata, new: &File) -> bool {
+    let same_owner = new.metadata().is_ok_and(|new| (new.uid(), new.gid()) == (old.uid(), old.gid()))
+        || fchown(new, Some(old.uid()), Some(old.gid())).is_ok();
+    old.nlink() == 1 && same_owner && !has_access_list(target)
+}
+
+/// Whether others than its mode says may use it, which a new file would not know.
+fn has_access_list(path: &Path) -> bool {
+    rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0_u8; 0]).is_ok()
+}
+
+fn kept_mode(mode: u32, access: Access) -> u32 {
+    if access == Access::Secret && mode & 0o007 != 0 { 0o600 } else { mode }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn write(path: &Path, text: &str, access: Access) -> io::Result<()> {
+        let mut file = UserFile::create(path, access)?;
+        file.write_all(text.as_bytes())?;
+        file.finish()
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    /// A folder with one file of this mode in it.
+    fn with_a_file(mode: u32) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("result");
+        fs::write(&path, "before, and longer than what comes").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        (dir, path)
+    }
+
+    fn names(dir: &tempfile::TempDir) -> usize {
+        fs::read_dir(dir.path()).unwrap().count()
+    }
+
+    #[test]
+    fn a_file_keeps_its_mode_and_is_there_whole() {
+        let (dir, path) = with_a_file(0o640);
+        write(&path, "after", Access::AsItIs).unwrap();
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), mode(&path)), ("after", 0o640));
+        assert_eq!(names(&dir), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_file_that_is_not_finished_stays_as_it_was() {
+        let (dir, path) = with_a_file(0o600);
+        let mut file = UserFile::create(&path, Access::AsItIs).unwrap();
+        file.write_all(b"half").unwrap();
+        drop(file);
+        assert!(fs::read_to_string(&path).unwrap().starts_with("before"));
+        assert_eq!(names(&dir), 1);
+    }
+
+    #[test]
+    fn a_link_is_followed_and_stays_one_also_where_nothing_is_yet() {
+        let (dir, path) = with_a_file(0o600);
+        let [link, over, dangling] = ["link", "over", "dangling"].map(|name| dir.path().join(name));
+        symlink("result", &link).unwrap();
+        symlink("link", &over).unwrap();
+        write(&over, "after", Access::AsItIs).unwrap();
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), mode(&path)), ("after", 0o600));
+        symlink("new", &dangling).unwrap();
+        write(&dangling, "new", Access::AsItIs).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("new")).unwrap(), "new");
+        for link in [link, over, dangling] {
+            assert!(link.symlink_metadata().unwrap().is_symlink());
+        }
+        let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
+        symlink("b", &a).unwrap();
+        symlink("a", &b).unwrap();
+        assert!(write(&a, "", Access::AsItIs).is_err(), "links that go round in a circle");
+    }
+
+    #[test]
+    fn a_file_of_two_names_stays_one_file() {
+        let (dir, path) = with_a_file(0o600);
+        let other = dir.path().join("other");
+        fs::hard_link(&path, &other).unwrap();
+        write(&path, "after", Access::AsItIs).unwrap();
+        assert_eq!(fs::read_to_string(&other).unwrap(), "after");
+        assert_eq!(names(&dir), 2);
+    }
+
+    #[test]
+    fn a_device_is_written_through_and_says_if_it_is_full() {
+        write(Path::new("/dev/null"), "gone", Access::AsItIs).unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+        let error = write(Path::new("/dev/full"), "gone", Access::AsItIs).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(!fs::metadata("/dev/full").unwrap().is_file());
+    }
+
+    #[test]
+    fn what_a_process_has_open_is_written_to_at_its_end() {
+        use std::os::fd::AsRawFd;
+        let (dir, path) = with_a_file(0o600);
+        let open = OpenOptions::new().append(true).open(&path).unwrap();
+        let name = format!("/proc/self/fd/{}", open.as_raw_fd());
+        write(Path::new(&name), " after", Access::AsItIs).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("before") && text.ends_with(" after"), "{text}");
+        assert_eq!(names(&dir), 1);
+    }
+
+    #[test]
+    fn a_pipe_with_a_name_is_written_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let reader = std::thread::spawn({
+            let path = path.clone();
+            move || fs::read_to_string(path).unwrap()
+        });
+        write(&path, "through", Access::AsItIs).unwrap();
+        assert_eq!(reader.join().unwrap(), "through");
+        assert!(!fs::metadata(&path).unwrap().is_file());
+    }
+
+    #[test]
+    fn a_secret_is_its_owner_s_unless_they_opened_it_to_a_group() {
+        let (_dir, path) = with_a_file(0o644);
+        write(&path, "after", Access::Secret).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        write(&path, "again", Access::Secret).unwrap();
+        assert_eq!(mode(&path), 0o640);
+        let new = path.with_file_name("new");
+        write(&new, "new", Access::Secret).unwrap();
+        assert_eq!(mode(&new), 0o600);
+    }
+
+    #[test]
+    fn a_folder_and_a_place_that_is_not_there_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(write(dir.path(), "", Access::AsItIs).is_err());
+        assert!(write(&dir.path().join("no/file"), "", Access::AsItIs).is_err());
+        assert_eq!(names(&dir), 0);
+    }
+}
