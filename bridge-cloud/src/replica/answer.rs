@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
+use unicode_normalization::UnicodeNormalization as _;
 
 /// Characters of a name that it is sorted by.
 const SORTED_CHARS: usize = 64;
@@ -243,9 +244,10 @@ fn product(key: &EntityKey, row: &ProductRow) -> Result<Product, Unreadable> {
     })
 }
 
-/// Enough to sort by, and short enough for a cursor.
+/// Enough to sort by, and short enough for a cursor. Letters are composed first: files from some systems have them in parts
+/// (NFD), and those would stand apart from the same names in the usual form.
 fn sorted_by(name: &str) -> Arc<str> {
-    name.to_lowercase().chars().take(SORTED_CHARS).collect::<String>().into()
+    name.nfc().collect::<String>().to_lowercase().chars().take(SORTED_CHARS).collect::<String>().into()
 }
 
 fn stock(sku: &str, row: StockRow) -> Result<Stock, Unreadable> {
@@ -361,6 +363,15 @@ mod tests {
             published_from_micros: Some(1_795_343_485_000_000),
             ..ProductRow::default()
         }
+    }
+
+    #[test]
+    fn a_name_in_parts_is_sorted_beside_the_same_name_composed() {
+        // "바지", as a Mac writes it and as everybody else does.
+        let [parts, composed] = ["\u{1107}\u{1161}\u{110c}\u{1175}", "바지"].map(sorted_by);
+        assert_eq!(parts, composed);
+        assert!(sorted_by("가방") < parts && parts < sorted_by("사과"));
+        assert_eq!(sorted_by("E\u{301}clair"), sorted_by("Éclair"));
     }
 
     fn prepared(row: &ProductRow) -> Option<Item> {
