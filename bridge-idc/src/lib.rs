@@ -38,6 +38,9 @@ pub mod payment;
 // From what was committed to signed answers.
 pub mod receipt;
 
+// What every importer asks of a file.
+pub mod import_file;
+
 // What a storefront shows: its changes numbered, its rows published, and nothing else.
 pub mod catalogue;
 

@@ -80,10 +80,18 @@ impl Plan {
         let mut csv = csv::Writer::from_writer(Vec::new());
         csv.write_record(["brand", "sku", "unit_price", "currency", "quantity"])?;
         for row in &self.stock {
-            let (price, quantity) = (row.price_minor.to_string(), row.quantity.to_string());
+            let (price, quantity) = (self.in_its_unit(row.price_minor), row.quantity.to_string());
             csv.write_record([&self.brand, &row.sku, &price, self.currency, &quantity])?;
         }
         csv.into_inner().map_err(|error| csv::Error::from(error.into_error()))
+    }
+
+    /// An amount as people write it: won have no decimals, every other currency of a plan has two.
+    fn in_its_unit(&self, minor: u64) -> String {
+        match self.currency {
+            "KRW" => minor.to_string(),
+            _ => format!("{}.{:02}", minor / 100, minor % 100),
+        }
     }
 
     /// The orders among the steps, with their index.

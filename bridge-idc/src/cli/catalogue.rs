@@ -1,23 +1,19 @@
 //! `bridge-idc catalogue import|export`: what is on sale, from a file and into one.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use bridge_protocol::domain::Brand;
-use bridge_runtime::cli::{self, Outcome};
+use bridge_runtime::cli::{self, Access, Outcome, UserFile, out, shown};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::load;
+use super::{files, load};
 use crate::catalogue::Catalogue;
 use crate::catalogue::import::mapping::Mapping;
-use crate::catalogue::import::record::Refusal;
 use crate::catalogue::import::{CatalogueFile, Imported, Options, Tally};
 use crate::serve;
-
-/// Refusals printed; all of them are in the file.
-const SHOWN: usize = 10;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -32,21 +28,31 @@ pub(super) enum Command {
 }
 
 const IMPORT_HELP: &str = "\
-A file that ends in .csv is CSV with a header, one row a variant; every other file is JSON Lines, one object a line:
+A file that ends in .csv is CSV with a header, one row a variant; every other file is JSON Lines, one object a line. With - it
+is read from standard input, as CSV where there is a mapping:
   {\"brand\": \"tea\", \"currency\": \"KRW\"}
   {\"brand\": \"tea\", \"category\": \"green\", \"parent\": \"all\", \"names\": {\"en\": \"Green\", \"ko\": \"녹차\"}, \"position\": 1}
   {\"brand\": \"tea\", \"product\": \"SEJAK\", \"names\": {\"ko\": \"세작\"}, \"descriptions\": {}, \"document\": {}, \"images\": [],
    \"categories\": [\"green\"], \"published_from\": \"2026-12-01T10:00:00+09:00\", \"published_until\": null,
    \"variants\": [{\"sku\": \"SEJAK-50\", \"options\": {\"weight\": \"50 g\"}, \"price\": {\"amount\": 18000, \"currency\": \"KRW\"}, \"quantity\": 40}]}
 
-Fields of a mapping: brand, currency, product, sku (else the product's code), price (with the currency's decimals), quantity,
-category and image (several between |), published_from, published_until, name.LANGUAGE, description.LANGUAGE, option.NAME,
+Fields of a mapping: brand, currency, product, sku (else the product's code), price (in the currency's own unit: 3 and 3.00 of
+GBP are 300 pence; an amount of JSON is in minor units, as in the API), quantity, category and image (several between |), published_from, published_until, name.LANGUAGE, description.LANGUAGE, option.NAME,
 document.NAME. FIELD=@TEXT is the same text for every row.
 
 What a file does not speak of stays as it is. Categories that are only mentioned are made. A quantity is what is for sale from now
 on; without one a SKU keeps its units, and a new one has none. An empty name is left out, a price of 0 is a price.
 
+The file is judged whole first. It must be UTF-8, and its last row must end with a line's end (LF, CRLF or CR; an object of JSON
+shows by itself that it is whole): a file that was cut in a number looks just as whole. --whole says that it is. Columns are between
+commas; spaces around a value and rows without one do not count.
+
 What is refused is printed and written to FILE.refused.csv with line, field and reason; the rest is imported, and the exit code is 1.
+What is doubtful is imported and said: a SKU such as 8.80123E+12, a price 50 times what it was.
+
+Products are written 1,000 at a time, and no order waits for more than that. --dry-run only reads. --all-or-nothing judges all of
+the file, by itself and by the database, before the first is written; if the database fails in the middle then, it is said what is
+in, and the same command brings in the rest.
 
 Examples:
   bridge-idc catalogue import catalogue.jsonl
@@ -56,7 +62,7 @@ Examples:
 
 #[derive(Args)]
 pub(super) struct Import {
-    /// The file.
+    /// The file, or - for standard input.
     file: PathBuf,
     /// Which column of a CSV file is which field, as FIELD=COLUMN or FIELD=@CONSTANT; between commas or several times.
     #[arg(long, value_name = "FIELD=COLUMN", value_delimiter = ',', conflicts_with = "map_file")]
@@ -64,12 +70,15 @@ pub(super) struct Import {
     /// The same from a TOML file: field = "column".
     #[arg(long, value_name = "FILE")]
     map_file: Option<PathBuf>,
-    /// Do everything, say what it would do, and take it back.
+    /// Say what it would come to. Nothing is written, and nothing locked.
     #[arg(long)]
     dry_run: bool,
     /// Import nothing if anything is refused.
     #[arg(long)]
     all_or_nothing: bool,
+    /// The file is whole, although its last line does not end.
+    #[arg(long)]
+    whole: bool,
     /// Where what is refused is written [default: FILE.refused.csv]
     #[arg(long, value_name = "FILE")]
     refused: Option<PathBuf>,
@@ -96,51 +105,64 @@ pub(super) async fn run(config: &Path, command: Command) -> Outcome {
 }
 
 async fn run_import(catalogue: &Catalogue, import: Import) -> Outcome {
-    let path = import.file.display();
-    let unreadable = |path: &Path| {
-        let path = path.display().to_string();
-        move |error: io::Error| cli::usage(format!("{path}: {error}"))
-    };
-    let bytes = fs::read(&import.file).map_err(unreadable(&import.file))?;
-    let is_csv = import.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+    let bytes = files::read(&import.file)?;
+    let refused = import.refused.or_else(|| files::beside(&import.file));
+    if let Some(refused) = &refused {
+        files::forget_refused(refused)?;
+    }
+    let path = shown(&import.file.display().to_string()).to_string();
+    let is_mapped = !import.map.is_empty() || import.map_file.is_some();
+    let is_csv = import.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
+        || files::is_standard(&import.file) && is_mapped;
+    let given = files::given(&bytes, import.whole);
     let file = if is_csv {
         let mapping = match &import.map_file {
-            Some(file) => Mapping::from_toml(&fs::read_to_string(file).map_err(unreadable(file))?),
+            Some(file) => {
+                let text = fs::read_to_string(file);
+                Mapping::from_toml(&text.map_err(|error| cli::usage(format!("{}: {error}", file.display())))?)
+            }
             None => Mapping::parse(import.map.iter().map(String::as_str)),
         };
         let mapping = mapping.map_err(|mistakes| {
             cli::usage(format!("the mapping cannot be used:\n  {}", mistakes.join("\n  ")))
         })?;
-        CatalogueFile::csv(&bytes, &mapping)
-    } else if import.map.is_empty() && import.map_file.is_none() {
-        CatalogueFile::json_lines(&bytes)
-    } else {
+        CatalogueFile::csv(given, &mapping)
+    } else if is_mapped {
         return Err(cli::usage(format!("{path}: a mapping is for a file that ends in .csv")));
+    } else {
+        CatalogueFile::json_lines(given)
     };
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} products, {eta} left")?;
     let progress = ProgressBar::new(file.len() as u64).with_style(style);
     let options = Options { dry_run: import.dry_run, all_or_nothing: import.all_or_nothing };
     let imported = catalogue.import(file, options, |done| progress.set_position(done as u64)).await?;
     progress.finish_and_clear();
-    let refused = import.refused.unwrap_or_else(|| {
-        let mut path = import.file.clone().into_os_string();
-        path.push(".refused.csv");
-        path.into()
+    files::warn(&imported.warned);
+    let told = report(&imported, options);
+    if imported.refused.is_empty() {
+        return Ok(told?);
+    }
+    // Whether somebody reads the report or not.
+    let count = imported.refused.len();
+    let place = refused.map_or(String::new(), |path| match files::write_refused(&path, &imported.refused) {
+        Ok(()) => format!(", see {}", path.display()),
+        Err(error) => format!(", which cannot be written to {} ({error})", path.display()),
     });
-    report(&imported, options, &refused)
+    Err(cli::failed(format!("{count} refused{place}:{}", files::first(&imported.refused))))
 }
 
-fn report(imported: &Imported, options: Options, refused_path: &Path) -> Outcome {
-    let mut out = io::stdout();
+fn report(imported: &Imported, options: Options) -> io::Result<()> {
+    let mut out = out();
     let tally = |Tally { new, changed, unchanged }: Tally| {
         format!("{new} new, {changed} changed, {unchanged} unchanged")
     };
     let heading = match (options.dry_run, imported.kept) {
-        (true, _) => "would import (nothing was kept: --dry-run)",
+        (true, _) => "would import (nothing is written: --dry-run)",
         (false, true) => "imported",
-        (false, false) => {
+        (false, false) if options.all_or_nothing => {
             "imported nothing, since something was refused (--all-or-nothing); it would have been"
         }
+        (false, false) => "imported nothing, since the file as a whole is refused",
     };
     writeln!(out, "{heading}:")?;
     writeln!(out, "  brands      {} new", imported.brands)?;
@@ -148,30 +170,7 @@ fn report(imported: &Imported, options: Options, refused_path: &Path) -> Outcome
     writeln!(out, "  products    {}", tally(imported.products))?;
     writeln!(out, "  variants    {}", tally(imported.variants))?;
     writeln!(out, "  stock       {} SKUs have other units now", imported.stock)?;
-    writeln!(out, "  refused     {}", imported.refused.len())?;
-    if imported.refused.is_empty() {
-        return Ok(());
-    }
-    let written = write_refused(refused_path, &imported.refused);
-    let shown: String = imported.refused.iter().take(SHOWN).map(|refusal| format!("\n  {refusal}")).collect();
-    let more = imported.refused.len().saturating_sub(SHOWN);
-    let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
-    let path = refused_path.display();
-    let place = match written {
-        Ok(()) => format!("see {path}"),
-        Err(error) => format!("which cannot be written to {path} ({error:#})"),
-    };
-    Err(cli::failed(format!("{} refused, {place}:{shown}{more}", imported.refused.len())))
-}
-
-fn write_refused(path: &Path, refused: &[Refusal]) -> anyhow::Result<()> {
-    let mut file = csv::Writer::from_path(path)?;
-    file.write_record(["line", "field", "reason"])?;
-    for Refusal { line, field, reason } in refused {
-        file.write_record([&line.to_string(), field, reason])?;
-    }
-    file.flush()?;
-    Ok(())
+    writeln!(out, "  refused     {}", imported.refused.len())
 }
 
 async fn run_export(catalogue: &Catalogue, export: Export) -> Outcome {
@@ -184,22 +183,18 @@ async fn run_export(catalogue: &Catalogue, export: Export) -> Outcome {
     let brands = if named.is_empty() { known } else { named };
     let style = ProgressStyle::with_template("{spinner} {pos} products")?;
     let progress = ProgressBar::no_length().with_style(style);
-    let Some(path) = export.file.filter(|path| path.as_os_str() != "-") else {
-        catalogue
-            .export(&brands, &mut BufWriter::new(io::stdout()), |done| progress.set_position(done))
-            .await?;
+    let Some(path) = export.file.filter(|path| !files::is_standard(path)) else {
+        catalogue.export(&brands, &mut BufWriter::new(out()), |done| progress.set_position(done)).await?;
         progress.finish_and_clear();
         return Ok(());
     };
-    // Beside it first: an export that ends early leaves the one before as it was.
-    let mut beside = path.clone().into_os_string();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
-    let mut file = BufWriter::new(File::create(&beside)?);
+    let named = shown(&path.display().to_string()).to_string();
+    // An export that ends early leaves the one before as it was.
+    let mut file =
+        UserFile::create(&path, Access::AsItIs).map_err(|error| cli::failed(format!("{named}: {error}")))?;
     let products = catalogue.export(&brands, &mut file, |done| progress.set_position(done)).await?;
-    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    fs::rename(&beside, &path)?;
+    file.finish()?;
     progress.finish_and_clear();
-    writeln!(io::stdout(), "exported {products} products of {} brands to {}", brands.len(), path.display())?;
+    writeln!(out(), "exported {products} products of {} brands to {named}", brands.len())?;
     Ok(())
 }

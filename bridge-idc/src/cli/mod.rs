@@ -1,23 +1,25 @@
 //! The command line of bridge-idc.
 
 mod catalogue;
+mod files;
 mod payments;
 
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bridge_protocol::audit::entry::{Shown, Word};
 use bridge_protocol::audit::{Entry, Event};
 use bridge_protocol::domain::OrderId;
-use bridge_runtime::cli::{self, Failure, Outcome};
+use bridge_runtime::cli::{self, Failure, Outcome, out};
 use bridge_runtime::identity::Role;
 use bridge_runtime::telemetry::{self, Service};
 use bridge_runtime::tunnel::Tunnel;
 use bridge_runtime::{audit_log, clock, config, hardening};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 
 use crate::config::IdcConfig;
 use crate::ledger::import::StockFile;
@@ -83,12 +85,19 @@ enum Command {
 enum Stock {
     /// Import brands, SKUs, prices and stock: all of the file, or nothing if a row is wrong.
     #[command(
-        after_help = "The header is brand,sku,unit_price,currency,quantity; prices are in minor units (won, pence).\n\
-                            A SKU that is there already gets the file's price, and its quantity as the units for sale now."
+        after_help = "The header is brand,sku,unit_price,currency,quantity. Prices are in the currency's own unit, as in a catalogue's CSV:\n\
+                      3 and 3.00 of GBP are 300 pence, 18000 of KRW is 18000 won; one that is 50 times what it was is warned of.\n\
+                      A SKU that is there already gets the file's price, and its quantity as the units for sale now.\n\n\
+                      The file is judged whole before anything is written: UTF-8, commas between its columns, and a line's end\n\
+                      behind its last row, since a file that was cut looks just as whole. Rows are written 2,500 at a time, and\n\
+                      no order waits for more than that."
     )]
     Import {
-        /// The CSV file.
+        /// The CSV file, or - for standard input.
         file: PathBuf,
+        /// The file is whole, although its last line does not end.
+        #[arg(long)]
+        whole: bool,
     },
 }
 
@@ -144,6 +153,9 @@ enum PersonalData {
         /// first word.
         #[arg(long)]
         purpose: String,
+        /// One JSON object instead of lines, for programs.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -173,16 +185,16 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
             cli::runtime()?.block_on(cli::status(load(&config)?.admin.listen, json))?
         }
         Command::Migrate => cli::runtime()?.block_on(migrate(&load(&config)?))?,
-        Command::Stock(Stock::Import { file }) => {
-            cli::runtime()?.block_on(import_stock(&load(&config)?, &file))?;
+        Command::Stock(Stock::Import { file, whole }) => {
+            cli::runtime()?.block_on(import_stock(&load(&config)?, &file, whole))?;
         }
         Command::Catalogue(command) => cli::runtime()?.block_on(catalogue::run(&config, command))?,
         Command::Payments(command) => cli::runtime()?.block_on(payments::run(&load(&config)?, command))?,
         Command::Keys(command) => keys(&config, command)?,
         Command::Audit(command) => audit_log::command::run(command, || Ok(load(&config)?.audit))?,
-        Command::Personal(PersonalData::Show { order, purpose }) => {
+        Command::Personal(PersonalData::Show { order, purpose, json }) => {
             hardening::forbid_core_dumps()?;
-            cli::runtime()?.block_on(show_personal(&load(&config)?, &order, &purpose))?;
+            cli::runtime()?.block_on(show_personal(&load(&config)?, &order, &purpose, json))?;
         }
     }
     Ok(())
@@ -194,7 +206,7 @@ fn load(path: &Path) -> Result<IdcConfig, Failure> {
 
 async fn migrate(config: &IdcConfig) -> Outcome {
     let applied = serve::open_ledger(&config.ledger).await?.migrate().await?;
-    let mut out = io::stdout();
+    let mut out = out();
     for migration in &applied {
         writeln!(out, "applied {}, {}", migration.version, migration.description)?;
     }
@@ -204,16 +216,19 @@ async fn migrate(config: &IdcConfig) -> Outcome {
     Ok(())
 }
 
-async fn import_stock(config: &IdcConfig, path: &Path) -> Outcome {
-    let file = File::open(path).map_err(|error| cli::usage(format!("{}: {error}", path.display())))?;
-    let stock = StockFile::read(file).map_err(|error| cli::failed(format!("{}: {error}", path.display())))?;
+async fn import_stock(config: &IdcConfig, path: &Path, is_whole: bool) -> Outcome {
+    let bytes = files::read(path)?;
+    let stock = StockFile::read(files::given(&bytes, is_whole));
+    let stock = stock.map_err(|error| cli::failed(format!("{}: {error}", path.display())))?;
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {eta} left")?;
     let progress = ProgressBar::new(stock.len() as u64).with_style(style);
     let ledger = serve::open_ledger(&config.ledger).await?;
+    // Before anything is written: a price is live at once.
+    files::warn(&ledger.doubts(&stock).await?);
     let imported = ledger.import_stock(&stock, |rows| progress.set_position(rows as u64)).await?;
     progress.finish_and_clear();
     writeln!(
-        io::stdout(),
+        out(),
         "imported {} rows: {} new brands, {} new SKUs, {} updated",
         stock.len(),
         imported.brands,
@@ -228,7 +243,7 @@ fn keys(config: &Path, command: Keys) -> Outcome {
         Some(dir) => Ok(dir),
         None => load(config).map(|config| config.keys.dir),
     };
-    let mut out = io::stdout();
+    let mut out = out();
     match command {
         Keys::Init { folder, name } => {
             let dir = dir(folder)?;
@@ -256,7 +271,7 @@ fn operator() -> Word {
     who.map_or_else(|| Word::of("unknown"), |who| Word::of(&who))
 }
 
-async fn show_personal(config: &IdcConfig, order: &str, purpose: &str) -> Outcome {
+async fn show_personal(config: &IdcConfig, order: &str, purpose: &str, json: bool) -> Outcome {
     let order: OrderId = order.parse().map_err(cli::usage)?;
     if purpose.trim().is_empty() {
         return Err(cli::usage("--purpose must say why: it is recorded"));
@@ -273,9 +288,16 @@ async fn show_personal(config: &IdcConfig, order: &str, purpose: &str) -> Outcom
     let entry = Entry::new(clock::now(), Event::PersonalShown(shown));
     audit_log::append_beside(&config.audit, &entry).await?;
     let personal = vault::decrypt(order, &at_rest, &keys)?;
-    let mut out = io::stdout();
+    let mut out = out();
+    if json {
+        let members = personal.iter().map(|(field, value)| (field.column(), value.expose()));
+        writeln!(out, "{}", json!({"order": order.to_string(), "personal": BTreeMap::from_iter(members)}))?;
+        return Ok(());
+    }
     for (field, value) in personal.iter() {
-        writeln!(out, "{}: {}", field.column(), value.expose().replace('\n', " / "))?;
+        // A shopper wrote it: what a terminal would obey is told and not sent. An address has several lines.
+        let lines = value.expose().split('\n').map(|line| cli::shown(line).to_string());
+        writeln!(out, "{}: {}", field.column(), lines.collect::<Vec<_>>().join(" / "))?;
     }
     Ok(())
 }

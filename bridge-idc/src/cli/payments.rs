@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 
 use bridge_protocol::domain::{PaymentId, PaymentState, ReasonCode, RefundId};
-use bridge_runtime::cli::{self, Outcome};
+use bridge_runtime::cli::{self, Outcome, out};
 use bridge_runtime::clock;
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -128,7 +128,7 @@ fn state_of(payment: &Payment, refund: Option<RefundId>) -> Result<&'static str,
 }
 
 fn table(payments: &[Payment]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = out();
     writeln!(
         out,
         "{:<36}  {:<36}  {:<18}  {:>18}  {:>5}  {:<27}  code",
@@ -157,7 +157,7 @@ fn show(payment: &Payment, json: bool) -> Outcome {
         print_json(&object(payment))?;
         return Ok(());
     }
-    let mut out = io::stdout().lock();
+    let mut out = out();
     let currency = payment.charge.amount.currency();
     writeln!(out, "payment    {}", payment.charge.payment)?;
     writeln!(out, "order      {} of {}", payment.charge.order, payment.brand)?;
@@ -208,5 +208,5 @@ fn refund_object(refund: &Refund) -> Value {
 }
 
 fn print_json(value: &Value) -> io::Result<()> {
-    writeln!(io::stdout(), "{value}")
+    writeln!(out(), "{value}")
 }

@@ -1,25 +1,32 @@
 //! Brands, SKUs and stock from a CSV file with the header `brand,sku,unit_price,currency,quantity`.
 //!
-//! The whole file is checked before anything is written: every bad row is named, and nothing is imported if one is bad.
-//! It stands in for the catalogue until that arrives.
+//! The whole file is checked before anything is written, by itself and by the database: every bad row is named, and nothing
+//! is imported if one is bad. Then it is written part by part, so that no order waits for more than one of them.
 
-use std::collections::{BTreeMap, HashSet};
-use std::fmt;
-use std::io::Read;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, Currency, Money, Sku};
+use csv::StringRecord;
+use serde_json::json;
 
-use super::rows::{self, ForSaleRow};
+use super::rows::ForSaleRow;
 use super::transaction::{Database, Transaction};
-use super::{Ledger, LedgerError, on_database};
+use super::{Ledger, LedgerError, Pools, on_database};
+use crate::decimal;
+use crate::import_file::table::{Row as Fields, Table};
+use crate::import_file::{Given, Refusal, SPREADSHEET_S, is_spreadsheet_s, leap, suspicions};
 
 const HEADER: [&str; 5] = ["brand", "sku", "unit_price", "currency", "quantity"];
 
 /// The most units of one SKU.
 const QUANTITY_MAX: i64 = 1_000_000_000_000;
 
-/// Rows in one statement.
-const CHUNK: usize = 5_000;
+/// Rows in one transaction: no order waits longer than for the part that is under way.
+const PART: usize = 2_500;
+
+/// Longer than whoever waits for SQLite's one lock sleeps between two looks at it; see the catalogue's import.
+const TURN: Duration = Duration::from_millis(120);
 
 /// A file's rows, each of them right.
 #[derive(Debug)]
@@ -27,10 +34,13 @@ pub struct StockFile {
     rows: Vec<Row>,
     /// The currency of each brand, and the line that named it first.
     brands: BTreeMap<Brand, (Currency, u64)>,
+    /// What looks like a mistake.
+    warned: Vec<Refusal>,
 }
 
 #[derive(Debug)]
 struct Row {
+    line: u64,
     brand: Brand,
     sku: Sku,
     price: Money,
@@ -48,54 +58,49 @@ pub struct Imported {
     pub skus_updated: u64,
 }
 
-/// Why nothing was imported.
+/// Why nothing, or not all, was imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// These rows are wrong.
     #[error("nothing is imported, correct this first:{}", listed(.0))]
-    Mistakes(Vec<Mistake>),
-    /// The database is to blame.
+    Mistakes(Vec<Refusal>),
+    /// The database is to blame, before anything was written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-}
-
-/// What is wrong in one place of the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
-    /// The line, from 1.
-    pub line: u64,
-    /// The column's name; empty for the whole line.
-    pub field: &'static str,
-    /// What is wrong and what would be right.
-    pub reason: String,
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let colon = if self.field.is_empty() { "" } else { ": " };
-        write!(f, "line {}: {}{colon}{}", self.line, self.field, self.reason)
-    }
+    /// The database is to blame, in the middle.
+    #[error(
+        "{written} of {of} rows are in the database, sorted by brand and SKU; the same command, given again, brings in the \
+         rest and does what is done once more"
+    )]
+    Interrupted {
+        /// Rows that are in.
+        written: usize,
+        /// Rows of the file.
+        of: usize,
+        /// What the database says.
+        source: LedgerError,
+    },
 }
 
 impl StockFile {
     /// Reads and checks a file.
-    pub fn read(file: impl Read) -> Result<Self, ImportError> {
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file);
-        let mut checker = Checker::default();
-        let mut record = csv::StringRecord::new();
-        loop {
-            match reader.read_record(&mut record) {
-                Ok(false) => break,
-                Ok(true) => checker.record(&record),
-                Err(error) => {
-                    let line = error.position().map_or(0, csv::Position::line);
-                    checker.mistakes.push(Mistake { line, field: "", reason: unreadable(&error) });
-                    if error.is_io_error() {
-                        break;
-                    }
-                }
-            }
+    pub fn read<'a>(given: impl Into<Given<'a>>) -> Result<Self, ImportError> {
+        let wrong = |refusal| ImportError::Mistakes(vec![refusal]);
+        let text = given.into().text(|_| false).map_err(wrong)?;
+        let table = Table::of(text).map_err(wrong)?;
+        if table.header != *HEADER.as_slice() {
+            let reason = format!("the header must be {}", HEADER.join(","));
+            return Err(wrong(Refusal { line: 1, field: String::new(), reason }));
         }
+        let mut checker = Checker { warned: suspicions(text), ..Checker::default() };
+        let mut malformed = Vec::new();
+        table
+            .read(
+                |Fields { line, fields }| checker.row(line, &fields),
+                |line, reason| malformed.push(Refusal { line, field: String::new(), reason }),
+            )
+            .map_err(wrong)?;
+        checker.mistakes.extend(malformed);
         checker.finish()
     }
 
@@ -110,9 +115,39 @@ impl StockFile {
     }
 }
 
+/// `brand, sku, price`
+type PriceRow = (String, String, i64);
+
 impl Ledger {
-    /// Imports a file in one transaction. A SKU that is there already gets the file's price, and the file's quantity
-    /// becomes what is available from now on; what was sold stays sold.
+    /// What of a file looks like a mistake, also by what the database has.
+    pub async fn doubts(&self, file: &StockFile) -> Result<Vec<Refusal>, LedgerError> {
+        let mut warned = file.warned.clone();
+        for part in file.rows.chunks(PART) {
+            let keys = part.iter().map(|row| json!([row.brand.as_str(), row.sku.as_str()]));
+            let keys = serde_json::Value::from_iter(keys).to_string();
+            // Reads alone: nothing is locked.
+            let prices: Vec<PriceRow> = match self.pools() {
+                Pools::Postgres(pool) => {
+                    sqlx::query_as(include_str!("postgres/prices.sql")).bind(keys).fetch_all(&pool).await?
+                }
+                Pools::Sqlite { readers, .. } => {
+                    sqlx::query_as(include_str!("sqlite/prices.sql")).bind(keys).fetch_all(&readers).await?
+                }
+            };
+            let prices = prices.into_iter().map(|(brand, sku, price)| ((brand, sku), price));
+            let prices: HashMap<(String, String), i64> = prices.collect();
+            warned.extend(part.iter().filter_map(|row| {
+                let before = prices.get(&(row.brand.as_str().to_owned(), row.sku.as_str().to_owned()))?;
+                let reason = leap(*before, row.price.amount())?;
+                Some(Refusal { line: row.line, field: HEADER[2].to_owned(), reason })
+            }));
+        }
+        warned.sort_by_key(|warning| warning.line);
+        Ok(warned)
+    }
+
+    /// Imports a file part by part. A SKU that is there already gets the file's price, and the file's quantity becomes what
+    /// is available from now on; what was sold stays sold.
     ///
     /// `progress` is told how many SKUs have been written, now and then.
     pub async fn import_stock(
@@ -120,37 +155,52 @@ impl Ledger {
         file: &StockFile,
         mut progress: impl FnMut(usize) + Send,
     ) -> Result<Imported, ImportError> {
-        on_database!(self, database => import(database, file, &mut progress).await)
+        let pause = matches!(self.pools(), Pools::Sqlite { .. }).then_some(TURN);
+        on_database!(self, database => import(database, file, pause, &mut progress).await)
     }
 }
 
 async fn import<D: Database>(
     database: &D,
     file: &StockFile,
+    pause: Option<Duration>,
     progress: &mut (impl FnMut(usize) + Send),
 ) -> Result<Imported, ImportError> {
     let mut transaction = database.begin().await.map_err(LedgerError::from)?;
     let brands: Vec<(&str, &str)> =
         file.brands.iter().map(|(brand, (currency, _))| (brand.as_str(), currency.as_str())).collect();
     let brands_new = transaction.add_brands(&brands).await.map_err(LedgerError::from)?;
+    // What is in another currency takes the new brands back with it.
     check_currencies(&mut transaction, file).await?;
+    transaction.commit().await.map_err(LedgerError::from)?;
 
     // By SKU, so that two imports add rows in the same order and never wait for each other in a circle.
     let mut rows: Vec<ForSaleRow<'_>> = file.rows.iter().map(Row::for_sale).collect();
     rows.sort_unstable_by_key(|row| (row.brand, row.sku));
-    let mut skus_new = 0;
-    for (chunk, rows) in rows.chunks(CHUNK).enumerate() {
-        skus_new += transaction.add_skus(rows).await.map_err(LedgerError::from)?;
-        progress(chunk * CHUNK + rows.len());
+    let (mut written, mut skus_new) = (0, 0);
+    for part in rows.chunks(PART) {
+        skus_new += write(database, part).await.map_err(|error| ImportError::Interrupted {
+            written,
+            of: rows.len(),
+            source: error.into(),
+        })?;
+        written += part.len();
+        progress(written);
+        if let Some(pause) = pause.filter(|_| written < rows.len()) {
+            tokio::time::sleep(pause).await;
+        }
     }
-    let finish = async {
-        // Whole: the database sorts these by row, as everyone locks them.
-        transaction.set_stock(&rows).await?;
-        transaction.set_prices(&rows).await?;
-        transaction.commit().await
-    };
-    finish.await.map_err(LedgerError::from)?;
     Ok(Imported { brands: brands_new, skus_new, skus_updated: rows.len() as u64 - skus_new })
+}
+
+/// Writes a part; how many of its SKUs were new.
+async fn write<D: Database>(database: &D, rows: &[ForSaleRow<'_>]) -> sqlx::Result<u64> {
+    let mut transaction = database.begin().await?;
+    let new = transaction.add_skus(rows).await?;
+    transaction.set_stock(rows).await?;
+    transaction.set_prices(rows).await?;
+    transaction.commit().await?;
+    Ok(new)
 }
 
 /// A brand sells in one currency for ever: its orders are in it.
@@ -158,10 +208,10 @@ async fn check_currencies<T: Transaction>(transaction: &mut T, file: &StockFile)
     let names: Vec<&str> = file.brands.keys().map(Brand::as_str).collect();
     let mut mistakes = Vec::new();
     for row in transaction.brands(&names).await.map_err(LedgerError::from)? {
-        let (brand, known) = rows::brand(row)?;
+        let (brand, known) = super::rows::brand(row)?;
         if let Some((currency, line)) = file.brands.get(&brand).filter(|(currency, _)| *currency != known) {
             let reason = format!("is {currency}, but {brand} sells in {known} in this ledger");
-            mistakes.push(Mistake { line: *line, field: "currency", reason });
+            mistakes.push(Refusal { line: *line, field: HEADER[3].to_owned(), reason });
         }
     }
     if mistakes.is_empty() { Ok(()) } else { Err(ImportError::Mistakes(mistakes)) }
@@ -176,87 +226,68 @@ impl Row {
 
 #[derive(Default)]
 struct Checker {
-    header_seen: bool,
     rows: Vec<Row>,
     brands: BTreeMap<Brand, (Currency, u64)>,
     seen: HashSet<(Brand, Sku)>,
-    mistakes: Vec<Mistake>,
+    mistakes: Vec<Refusal>,
+    warned: Vec<Refusal>,
 }
 
 impl Checker {
-    fn record(&mut self, record: &csv::StringRecord) {
-        let line = record.position().map_or(0, csv::Position::line);
-        if !self.header_seen {
-            self.header_seen = true;
-            if record != HEADER.as_slice() {
-                self.mistake(line, "", format!("the header must be {}", HEADER.join(",")));
-            }
-            return;
+    fn row(&mut self, line: u64, fields: &StringRecord) {
+        let [brand, sku, price, currency, quantity] =
+            std::array::from_fn(|at| fields.get(at).unwrap_or_default());
+        let mut mistake = |field: usize, reason: String| {
+            self.mistakes.push(Refusal { line, field: HEADER[field].to_owned(), reason });
+        };
+        let brand = Brand::new(brand).map_err(|error| mistake(0, error.to_string())).ok();
+        let sku = Sku::new(sku);
+        if sku.is_none() {
+            mistake(1, "must be 1 to 64 printable ASCII characters".to_owned());
         }
-        if record.len() != HEADER.len() {
-            self.mistake(line, "", format!("has {} fields instead of {}", record.len(), HEADER.len()));
-            return;
+        let currency = decimal::currency(currency).map_err(|reason| mistake(3, reason)).ok();
+        // In the same notation as the catalogue's: with the decimals of its currency.
+        let price = currency
+            .and_then(|currency| decimal::parse(price, currency).map_err(|reason| mistake(2, reason)).ok());
+        // Digits alone: "+1" and "1e3" are more likely a mistake than meant.
+        let plain = !quantity.is_empty() && quantity.bytes().all(|byte| byte.is_ascii_digit());
+        let quantity = quantity.parse().ok().filter(|units| plain && (0..=QUANTITY_MAX).contains(units));
+        if quantity.is_none() {
+            mistake(4, format!("must be a whole number from 0 to {QUANTITY_MAX}"));
         }
-        let brand = Brand::new(&record[0]).map_err(|error| self.mistake(line, HEADER[0], error.to_string()));
-        let sku = Sku::new(&record[1]).ok_or_else(|| {
-            self.mistake(line, HEADER[1], "must be 1 to 64 printable ASCII characters".into())
-        });
-        let currency =
-            Currency::new(&record[3]).map_err(|error| self.mistake(line, HEADER[3], error.to_string()));
-        let price = self.number(line, HEADER[2], &record[2], Money::AMOUNT_MAX);
-        let quantity = self.number(line, HEADER[4], &record[4], QUANTITY_MAX);
-        let (Ok(brand), Ok(sku), Ok(currency), Some(price), Some(quantity)) =
+        let (Some(brand), Some(sku), Some(currency), Some(price), Some(quantity)) =
             (brand, sku, currency, price, quantity)
         else {
             return;
         };
         let (first, named_on) = *self.brands.entry(brand.clone()).or_insert((currency, line));
         if first != currency {
-            let reason = format!("is {currency}, but line {named_on} says that {brand} sells in {first}");
-            self.mistake(line, HEADER[3], reason);
+            mistake(3, format!("is {currency}, but line {named_on} says that {brand} sells in {first}"));
         }
         if !self.seen.insert((brand.clone(), sku.clone())) {
-            self.mistake(line, HEADER[1], "is on an earlier line already".into());
+            mistake(1, "is on an earlier line already".to_owned());
         }
-        if let Some(price) = Money::new(price, currency) {
-            self.rows.push(Row { brand, sku, price, quantity });
+        if is_spreadsheet_s(sku.as_str()) {
+            self.warned.push(Refusal { line, field: HEADER[1].to_owned(), reason: SPREADSHEET_S.to_owned() });
         }
-    }
-
-    fn number(&mut self, line: u64, field: &'static str, text: &str, max: i64) -> Option<i64> {
-        // Digits alone: "+1" and "1e3" are more likely a mistake than meant.
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let number = text.parse().ok().filter(|number| digits && (0..=max).contains(number));
-        if number.is_none() {
-            self.mistake(line, field, format!("must be a whole number from 0 to {max}"));
-        }
-        number
-    }
-
-    fn mistake(&mut self, line: u64, field: &'static str, reason: String) {
-        self.mistakes.push(Mistake { line, field, reason });
+        self.rows.push(Row { line, brand, sku, price, quantity });
     }
 
     fn finish(mut self) -> Result<StockFile, ImportError> {
         if self.rows.is_empty() && self.mistakes.is_empty() {
-            self.mistake(1, "", format!("the file holds no rows below the header {}", HEADER.join(",")));
+            let reason = format!("the file holds no rows below the header {}", HEADER.join(","));
+            self.mistakes.push(Refusal { line: 1, field: String::new(), reason });
         }
+        self.mistakes.sort_by_key(|mistake| mistake.line);
         if self.mistakes.is_empty() {
-            Ok(StockFile { rows: self.rows, brands: self.brands })
+            Ok(StockFile { rows: self.rows, brands: self.brands, warned: self.warned })
         } else {
             Err(ImportError::Mistakes(self.mistakes))
         }
     }
 }
 
-fn unreadable(error: &csv::Error) -> String {
-    match error.kind() {
-        csv::ErrorKind::Utf8 { .. } => "is not UTF-8".to_owned(),
-        _ => format!("cannot be read: {error}"),
-    }
-}
-
-fn listed(mistakes: &[Mistake]) -> String {
+fn listed(mistakes: &[Refusal]) -> String {
     mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect()
 }
 
@@ -264,63 +295,86 @@ fn listed(mistakes: &[Mistake]) -> String {
 mod tests {
     use super::*;
 
-    fn mistakes(text: &str) -> Vec<(u64, &'static str)> {
+    fn mistakes(text: &str) -> Vec<(u64, String)> {
         match StockFile::read(text.as_bytes()) {
             Err(ImportError::Mistakes(mistakes)) => {
-                mistakes.iter().map(|one| (one.line, one.field)).collect()
+                mistakes.into_iter().map(|one| (one.line, one.field)).collect()
             }
             other => panic!("{other:?}"),
         }
     }
 
+    const HEADED: &str = "brand,sku,unit_price,currency,quantity\n";
+
     #[test]
     fn every_bad_row_is_named_with_line_and_field() {
-        let text = "brand,sku,unit_price,currency,quantity\n\
-            acme,A,10,KRW,1\n\
-            Acme, A,-1,won,1.5\n\
+        let rows = "acme,A,10,KRW,1\n\
+            Acme,\u{e9},-1,won,1.5\n\
             acme,A,10,KRW,1\n\
             acme,B,10,USD,1\n\
             acme,\"C\nC\",10,KRW,1\n\
             acme,D,10,KRW\n\
             acme,E,+1,KRW,99999999999999999999\n";
+        let expected = [
+            (3, "brand"),
+            (3, "sku"),
+            (3, "currency"),
+            (3, "quantity"),
+            (4, "sku"),
+            (5, "currency"),
+            (6, "sku"),
+            (8, ""),
+            (9, "unit_price"),
+            (9, "quantity"),
+        ];
         assert_eq!(
-            mistakes(text),
-            [
-                (3, "brand"),
-                (3, "sku"),
-                (3, "currency"),
-                (3, "unit_price"),
-                (3, "quantity"),
-                (4, "sku"),
-                (5, "currency"),
-                (6, "sku"),
-                (8, ""),
-                (9, "unit_price"),
-                (9, "quantity"),
-            ]
+            mistakes(&format!("{HEADED}{rows}")),
+            expected.map(|(line, field)| (line, field.to_owned()))
         );
     }
 
     #[test]
     fn the_message_says_what_to_correct() {
-        let error =
-            StockFile::read(&b"brand,sku,unit_price,currency,quantity\nacme,A,1e3,KRW,1\n"[..]).unwrap_err();
+        let file = format!("{HEADED}acme,A,1e3,KRW,1\n");
+        let error = StockFile::read(file.as_bytes()).unwrap_err();
         let text = "nothing is imported, correct this first:\n  \
-            line 2: unit_price: must be a whole number from 0 to 1000000000000000";
+            line 2: unit_price: must be a whole number of KRW, such as 19500";
         assert_eq!(error.to_string(), text);
     }
 
     #[test]
-    fn a_file_without_its_header_or_without_rows_is_refused() {
-        assert_eq!(mistakes("sku,brand\n"), [(1, "")]);
-        assert_eq!(mistakes("brand,sku,unit_price,currency,quantity\n"), [(1, "")]);
-        assert_eq!(mistakes(""), [(1, "")]);
+    fn a_price_is_in_the_same_notation_as_the_catalogue_s() {
+        let file = format!("{HEADED}a,A,3,GBP,1\na,B,3.50,GBP,1\nb,A,3,KRW,1\nc,A,0.125,BHD,1\n");
+        let file = StockFile::read(file.as_bytes()).unwrap();
+        let prices: Vec<i64> = file.rows.iter().map(|row| row.price.amount()).collect();
+        assert_eq!(prices, [300, 350, 3, 125]);
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_refused_with_their_line() {
-        let file = b"brand,sku,unit_price,currency,quantity\nacme,\xff,1,KRW,1\nacme,B,x,KRW,1\n";
-        let error = StockFile::read(&file[..]).unwrap_err().to_string();
-        assert!(error.contains("line 2: is not UTF-8") && error.contains("line 3: unit_price"), "{error}");
+    fn a_file_without_its_header_or_without_rows_is_refused() {
+        for text in ["sku,brand\n", HEADED, "", "brand,sku,unit_price,currency,quantity\n,,,,\n"] {
+            assert_eq!(mistakes(text), [(1, String::new())], "{text}");
+        }
+    }
+
+    #[test]
+    fn the_reader_is_the_catalogue_s() {
+        // One that is cut, one of another encoding, one between semicolons: each as a whole.
+        assert_eq!(mistakes(&format!("{HEADED}acme,A,1,KRW,4")), [(2, String::new())]);
+        let whole = format!("{HEADED}acme,A,1,KRW,4");
+        assert_eq!(StockFile::read(Given::whole(whole.as_bytes())).unwrap().len(), 1);
+        let encoded = [HEADED.as_bytes(), b"acme,\xbc\xbc,1,KRW,1\nacme,B,x,KRW,1\n"].concat();
+        let error = StockFile::read(&encoded[..]).unwrap_err().to_string();
+        assert!(error.contains("line 2: is not UTF-8") && !error.contains("line 3"), "{error}");
+        assert_eq!(
+            mistakes("brand;sku;unit_price;currency;quantity\nacme;A;1;KRW;1\n"),
+            [(1, String::new())]
+        );
+        // Lines' ends, rows without a value, spaces around fields, and a code that a spreadsheet ruined.
+        let file =
+            "\u{feff}brand, sku,unit_price,currency,quantity\rx,A , 1,KRW,1\r,,,,\rx,1.5E+12,1,KRW,1\r";
+        let file = StockFile::read(file.as_bytes()).unwrap();
+        assert_eq!(file.rows.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 4]);
+        assert_eq!(file.warned.len(), 1);
     }
 }

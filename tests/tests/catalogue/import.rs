@@ -2,16 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 
 use bridge_idc::catalogue::Catalogue;
 use bridge_idc::catalogue::import::mapping::Mapping;
-use bridge_idc::catalogue::import::{CatalogueFile, Imported, Options, Tally};
+use bridge_idc::catalogue::import::{CatalogueFile, ImportError, Imported, Options, Tally};
+use bridge_idc::config::LedgerUrl;
+use bridge_idc::ledger::Ledger;
 use bridge_idc::ledger::import::StockFile;
+use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::catalogue::EntityKind;
 use bridge_protocol::wire::catalogue::{ProductRow, StockRow};
 use prost::Message as _;
 
-use crate::database::Database;
+use crate::database::{Database, connect};
+use crate::shop::{Shop, commit_one, is_placed, order_id};
 use crate::source::{brands, read};
 
 const FILE: &str = r#"{"brand": "tea", "currency": "KRW"}
@@ -222,4 +228,217 @@ pub(crate) async fn a_file_that_names_some_variants_leaves_their_places(database
     assert_eq!(database.count(NOTED).await, noted);
     // The file's order is another one than the table's: then it counts.
     assert_eq!(import(database, FILE, Options::default()).await.variants, tally(0, 2, 1));
+}
+
+/// Tea, so many kinds, of each of which there are so many units at so many won.
+fn teas(count: usize, price: i64, units: i64) -> String {
+    let line = |n: usize| {
+        format!(
+            "{{\"brand\": \"tea\", \"product\": \"T{n}\", \"names\": {{\"en\": \"Tea {n}\"}}, \"variants\": [{{\"sku\": \"T{n}\", \
+             \"price\": {{\"amount\": {price}, \"currency\": \"KRW\"}}, \"quantity\": {units}}}]}}\n"
+        )
+    };
+    (0..count).map(line).collect()
+}
+
+/// More than two parts.
+const TEAS: usize = 2_500;
+
+/// Runs an import as a process of its own would, and stops it each time it reports progress: `meanwhile` is done then.
+async fn stopped_at_each_part(
+    url: &LedgerUrl,
+    import: impl AsyncFnOnce(&Ledger, &mut (dyn FnMut(usize) + Send)) + Send + 'static,
+    mut meanwhile: impl AsyncFnMut(usize),
+) {
+    let (stopped, mut stops) = tokio::sync::mpsc::unbounded_channel();
+    let (go_on, goes_on) = mpsc::channel();
+    let url = url.clone();
+    let importer = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let ledger = connect(&url).await;
+            let mut progress = move |done| {
+                stopped.send(done).unwrap();
+                goes_on.recv().unwrap();
+            };
+            import(&ledger, &mut progress).await;
+        });
+    });
+    while let Some(done) = stops.recv().await {
+        meanwhile(done).await;
+        go_on.send(()).unwrap();
+    }
+    importer.join().unwrap();
+}
+
+/// Places an order of the first and one of the last of the teas, and they are placed; how often it was asked to.
+async fn orders_go_on(
+    database: &Database,
+    import: impl AsyncFnOnce(&Ledger, &mut (dyn FnMut(usize) + Send)) + Send + 'static,
+    price: i64,
+    run: &str,
+) -> usize {
+    let (shop, mut stops) = (Shop { brand: Brand::new("tea").unwrap() }, 0);
+    stopped_at_each_part(database.url(), import, async |done: usize| {
+        for sku in ["T0", &format!("T{}", TEAS - 1)] {
+            let key = format!("{run}-{stops}-{sku}");
+            let order = shop.place_at(&key, order_id(), price, "KRW", &[(sku, 1)]);
+            let placed = commit_one(&database.ledger, order).await;
+            assert!(is_placed(&placed), "after {done}: {placed:?}");
+        }
+        stops += 1;
+    })
+    .await;
+    stops
+}
+
+pub(crate) async fn orders_are_committed_while_an_import_stands_in_its_middle(database: &Database) {
+    // Prices stay and units change, so that each part has stock to lock.
+    import(database, &teas(TEAS, 900, 50), Options::default()).await;
+    let [dry, all] =
+        [(true, false), (false, true)].map(|(dry_run, all_or_nothing)| Options { dry_run, all_or_nothing });
+    for (options, units) in [(dry, 60), (all, 70), (Options::default(), 80)] {
+        let stops = orders_go_on(
+            database,
+            async move |ledger, progress| {
+                let file = teas(TEAS, 900, units);
+                let file = CatalogueFile::json_lines(file.as_bytes());
+                let imported = Catalogue::of(ledger).import(file, options, progress).await.unwrap();
+                assert_eq!((imported.refused, imported.kept), (vec![], !options.dry_run));
+                assert_eq!((imported.variants, imported.stock), (tally(0, 0, TEAS as u64), TEAS as u64));
+            },
+            900,
+            &units.to_string(),
+        )
+        .await;
+        assert_eq!(stops, if options.all_or_nothing { 6 } else { 3 }, "{options:?}");
+    }
+    let placed = "SELECT count(*) FROM orders";
+    assert_eq!(database.count(placed).await, 2 * 12);
+    // A dry run in front of all that wrote nothing, and units that were sold meanwhile stay sold.
+    let shop = Shop { brand: Brand::new("tea").unwrap() };
+    assert_eq!(shop.stock(&database.ledger, "T7").await, (80, 0));
+}
+
+pub(crate) async fn orders_are_committed_while_an_import_of_stock_stands_in_its_middle(database: &Database) {
+    const ROWS: usize = 6_000;
+    let csv = |units: i64| {
+        let rows = (0..ROWS).map(|n| format!("tea,T{n},900,KRW,{units}\n"));
+        std::iter::once("brand,sku,unit_price,currency,quantity\n".to_owned()).chain(rows).collect::<String>()
+    };
+    crate::shop::import(&database.ledger, &csv(50)).await;
+    let file = csv(60);
+    let stops = orders_go_on(
+        database,
+        async move |ledger, progress| {
+            let file = StockFile::read(file.as_bytes()).unwrap();
+            ledger.import_stock(&file, progress).await.unwrap();
+        },
+        900,
+        "stock",
+    )
+    .await;
+    assert_eq!(stops, 3);
+    assert_eq!(database.count("SELECT count(*) FROM orders").await, 6);
+}
+
+pub(crate) async fn a_dry_run_counts_what_the_import_then_does(database: &Database) {
+    let dry_run = Options { dry_run: true, ..Options::default() };
+    let another = concat!(
+        "{\"brand\": \"tea\", \"category\": \"green\", \"position\": 3}\n",
+        "{\"brand\": \"tea\", \"product\": \"SEJAK\", \"names\": {\"en\": \"Sejak!\"}, \"categories\": [\"new\"], \"variants\": [",
+        "{\"sku\": \"SEJAK-100\", \"price\": {\"amount\": 32000, \"currency\": \"KRW\"}, \"quantity\": 0},",
+        "{\"sku\": \"SEJAK-50\", \"options\": {\"weight\": \"50 g\"}, \"price\": {\"amount\": 1, \"currency\": \"KRW\"}}]}\n",
+        "{\"brand\": \"coffee\", \"product\": \"BEAN\", \"variants\": [{\"sku\": \"BEAN\", \"price\": {\"amount\": 5, \"currency\": \"KRW\"}}]}\n",
+    );
+    for file in [FILE, another, FILE] {
+        let judged = import(database, file, dry_run).await;
+        let done = import(database, file, Options::default()).await;
+        assert_eq!(Imported { kept: true, ..judged }, done);
+    }
+}
+
+pub(crate) async fn all_or_nothing_is_decided_before_the_first_part_is_written(database: &Database) {
+    import(database, FILE, Options::default()).await;
+    let noted = database.count(NOTED).await;
+    let all = Options { all_or_nothing: true, ..Options::default() };
+    // What only the database can tell, at the file's end: a SKU of another product, and a product hidden before it is shown.
+    let taken = "{\"brand\": \"tea\", \"product\": \"LAST\", \"variants\": [{\"sku\": \"MUG\", \"price\": {\"amount\": 1, \"currency\": \"KRW\"}}]}\n";
+    let hidden =
+        "{\"brand\": \"tea\", \"product\": \"SEJAK\", \"published_until\": \"2026-01-01T00:00:00Z\"}\n";
+    for (last, field) in [(taken, "sku"), (hidden, "published_until")] {
+        let imported = import(database, &format!("{}{last}", teas(TEAS, 900, 1)), all).await;
+        let refused: Vec<_> = imported.refused.iter().map(|one| (one.line, one.field.as_str())).collect();
+        assert_eq!((refused, imported.kept), (vec![(TEAS as u64 + 1, field)], false));
+        assert_eq!(database.count(NOTED).await, noted, "nothing was written");
+    }
+}
+
+pub(crate) async fn all_or_nothing_says_what_is_in_when_the_database_changes_its_mind(database: &Database) {
+    // A rule of the DBA's own, which no reading can foresee.
+    database
+        .run(
+            "ALTER TABLE products ADD CHECK (product <> 'T1500')",
+            "CREATE TRIGGER mine BEFORE INSERT ON products WHEN new.product = 'T1500' BEGIN SELECT raise(ABORT, 'no'); END",
+        )
+        .await;
+    let catalogue = Catalogue::of(&database.ledger);
+    let all = Options { all_or_nothing: true, ..Options::default() };
+    let file = teas(TEAS, 900, 1);
+    let error = catalogue.import(CatalogueFile::json_lines(file.as_bytes()), all, |_| ()).await.unwrap_err();
+    let ImportError::Changed { refused, .. } = &error else { panic!("{error:?}") };
+    assert_eq!((refused.len(), refused[0].line), (1, 1_501));
+    assert!(error.to_string().starts_with("1500 of 2500 products are in the database"), "{error}");
+    assert_eq!(database.count("SELECT count(*) FROM products").await, 1_500);
+    database.run("ALTER TABLE products DROP CONSTRAINT products_product_check1", "DROP TRIGGER mine").await;
+    let imported = catalogue.import(CatalogueFile::json_lines(file.as_bytes()), all, |_| ()).await.unwrap();
+    assert_eq!((imported.products, imported.kept), (tally(1_000, 0, 1_500), true));
+}
+
+pub(crate) async fn a_price_that_changes_a_hundredfold_is_said(database: &Database) {
+    let mapping = Mapping::parse("brand=@a,currency=@GBP,product=sku,price=price".split(',')).unwrap();
+    let file = CatalogueFile::csv(&b"sku,price\nA,3\nB,3.50\n"[..], &mapping);
+    let catalogue = Catalogue::of(&database.ledger);
+    let imported = catalogue.import(file, Options::default(), |_| ()).await.unwrap();
+    assert_eq!((imported.warned, imported.variants), (vec![], tally(2, 0, 0)));
+    // The same file as stock is the same prices; pence where pounds belong are not.
+    let stock = |rows: &str| {
+        let file = format!("brand,sku,unit_price,currency,quantity\n{rows}");
+        StockFile::read(file.as_bytes()).unwrap()
+    };
+    let same = stock("a,A,3,GBP,1\na,B,3.50,GBP,1\n");
+    assert_eq!(database.ledger.doubts(&same).await.unwrap(), []);
+    database.ledger.import_stock(&same, |_| ()).await.unwrap();
+    assert_eq!(database.count("SELECT CAST(sum(price) AS bigint) FROM skus").await, 650);
+    let pence = database.ledger.doubts(&stock("a,A,300,GBP,1\na,B,3.80,GBP,1\n")).await.unwrap();
+    assert_eq!(
+        pence.iter().map(|one| (one.line, one.field.as_str())).collect::<Vec<_>>(),
+        [(2, "unit_price")]
+    );
+    let file = CatalogueFile::csv(&b"sku,price\nA,300\nB,3.80\n"[..], &mapping);
+    let dry_run = Options { dry_run: true, ..Options::default() };
+    let warned = catalogue.import(file, dry_run, |_| ()).await.unwrap().warned;
+    assert_eq!(warned.iter().map(|one| (one.line, one.field.as_str())).collect::<Vec<_>>(), [(2, "price")]);
+}
+
+pub(crate) async fn a_file_that_is_refused_whole_leaves_the_database_alone(database: &Database) {
+    let mapping = Mapping::parse(
+        "brand=@a,currency=@KRW,product=product,sku=sku,price=price,quantity=units,name.ko=text".split(','),
+    );
+    let (mapping, header) = (mapping.unwrap(), "product,sku,price,units,text\n");
+    let cp949 = [header.as_bytes(), b"K1,K1-A,18000,10,\xbc\xbc\xc0\xdb\nK4,K4-A,7000,5,Cup\n"].concat();
+    let cut = format!("{header}P1,P1-A,18000,10,Tea\nP2,P2-A,9900,5,Cu");
+    for bytes in [&cp949[..], cut.as_bytes()] {
+        let file = CatalogueFile::csv(bytes, &mapping);
+        let imported =
+            Catalogue::of(&database.ledger).import(file, Options::default(), |_| ()).await.unwrap();
+        assert_eq!((imported.refused.len(), imported.kept), (1, false));
+    }
+    let cut_json = &FILE.as_bytes()[..FILE.len() - 9];
+    let imported = import(database, std::str::from_utf8(cut_json).unwrap(), Options::default()).await;
+    assert_eq!((imported.refused.len(), imported.kept), (1, false));
+    assert_eq!(database.count("SELECT count(*) FROM brands").await, 0);
+    let whole = CatalogueFile::csv(bridge_idc::import_file::Given::whole(cut.as_bytes()), &mapping);
+    let imported = Catalogue::of(&database.ledger).import(whole, Options::default(), |_| ()).await.unwrap();
+    assert_eq!((imported.refused, imported.products), (vec![], tally(2, 0, 0)));
 }

@@ -68,5 +68,12 @@ on_both_databases! {
     import::a_category_moves_to_the_root_by_null_and_stays_without_a_word
     import::a_file_that_names_some_variants_leaves_their_places
     import::the_real_catalogue_is_imported_by_its_one_command
+    import::orders_are_committed_while_an_import_stands_in_its_middle
+    import::orders_are_committed_while_an_import_of_stock_stands_in_its_middle
+    import::a_dry_run_counts_what_the_import_then_does
+    import::all_or_nothing_is_decided_before_the_first_part_is_written
+    import::all_or_nothing_says_what_is_in_when_the_database_changes_its_mind
+    import::a_price_that_changes_a_hundredfold_is_said
+    import::a_file_that_is_refused_whole_leaves_the_database_alone
     random::a_reader_of_changes_equals_the_tables_after_random_writers
 }

@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use super::mapping::{Mapping, Place};
 use super::record::{Document, Product, QUANTITY_MAX, Records, Texts, Variant};
 use crate::decimal;
+use crate::import_file::table::{Row, Table};
+use crate::import_file::{Refusal, SPREADSHEET_S, is_spreadsheet_s};
 
 /// Between several categories, or pictures, in one column.
 const SEPARATOR: char = '|';
@@ -16,79 +18,47 @@ const SEPARATOR: char = '|';
 /// What is wrong in a row: which field, and what would be right.
 type Wrong = (String, String);
 
-/// Reads a file's bytes. A mapping that the header does not fit refuses the whole file.
-pub(super) fn read(bytes: &[u8], mapping: &Mapping) -> Records {
+/// Reads a file's text. A mapping that the header does not fit refuses the whole file.
+pub(super) fn read(text: &str, mapping: &Mapping) -> Records {
     let mut records = Records::default();
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
-    let header = match reader.headers() {
-        Ok(header) => header.clone(),
-        Err(error) => {
-            records.refuse(1, "", unreadable(&error));
-            return records;
-        }
+    let table = match Table::of(text) {
+        Ok(table) => table,
+        Err(refusal) => return Records::none(vec![refusal]),
     };
+    let header = table.header.clone();
     let places = match mapping.places(&header) {
         Ok(places) => places,
         Err(mistakes) => {
-            mistakes.into_iter().for_each(|mistake| records.refuse(1, "", mistake));
-            return records;
+            let refusal = |reason| Refusal { line: 1, field: String::new(), reason };
+            return Records::none(mistakes.into_iter().map(refusal).collect());
         }
     };
-    // The reader takes an open quote for the rest of the file, and half a number for a number; whoever wrote the file meant
-    // neither. A file that is whole ends with a line's end.
-    let is_unended = !bytes.ends_with(b"\n");
     let mut products: HashMap<(Brand, Code), usize> = HashMap::new();
-    let mut rows = Vec::new();
-    let mut record = csv::StringRecord::new();
-    let mut lines = Lines { bytes, at: 0, line: 1 };
-    loop {
-        let begins = reader.position().byte();
-        let read = reader.read_record(&mut record);
-        let (line, written) = lines.of(begins, reader.position().byte());
-        match read {
-            Ok(false) => break,
-            Ok(true) => rows.push((line, quotes(written), record.clone())),
-            Err(error) => {
-                records.refuse(line, "", unreadable(&error));
-                if error.is_io_error() {
-                    break;
-                }
-            }
-        }
-    }
-    let last = rows.len();
-    for (index, (line, quotes, row)) in (1..).zip(&rows) {
-        let line = *line;
-        if index == last && (is_unended || *quotes == Quotes::Open) {
-            records.refuse(
-                line,
-                "",
-                "does not end, with its quote and a line's end: the file seems to be cut here",
-            );
-            continue;
-        }
-        if *quotes == Quotes::TextBehind {
-            let reason = "has text behind a closing quote: a quote within quotes is written twice";
-            records.refuse(line, "", reason);
-            continue;
-        }
-        if row.len() != header.len() {
-            records.refuse(line, "", format!("has {} fields instead of {}", row.len(), header.len()));
-            continue;
-        }
+    let mut malformed = Vec::new();
+    let take = |Row { line, fields: row }: Row| {
         let fields: BTreeMap<&str, &str> = places
             .iter()
             .map(|(field, place)| match place {
-                Place::Column(index) => (*field, row.get(*index).unwrap_or_default().trim()),
+                Place::Column(index) => (*field, row.get(*index).unwrap_or_default()),
                 Place::Constant(constant) => (*field, *constant),
             })
             .collect();
         match product(line, &fields) {
             Err((field, reason)) => records.refuse(line, column(&field, mapping, &header), reason),
-            Ok(product) => add(&mut records, &mut products, product, line),
+            Ok(product) => {
+                for field in ["product", "sku"] {
+                    if fields.get(field).is_some_and(|code| is_spreadsheet_s(code)) {
+                        records.warn(line, column(field, mapping, &header), SPREADSHEET_S);
+                    }
+                }
+                add(&mut records, &mut products, product, line);
+            }
         }
+    };
+    if let Err(refusal) = table.read(take, |line, reason| malformed.push((line, reason))) {
+        return Records::none(vec![refusal]);
     }
+    malformed.into_iter().for_each(|(line, reason)| records.refuse(line, "", reason));
     records
 }
 
@@ -204,62 +174,6 @@ fn column(field: &str, mapping: &Mapping, header: &csv::StringRecord) -> String 
     }
 }
 
-/// Counts lines: the reader's own count begins before empty lines, and between the two bytes of a line's end.
-struct Lines<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    line: u64,
-}
-
-impl<'a> Lines<'a> {
-    /// On which line a row begins, and its bytes: those from where the reader stood to where it stands.
-    fn of(&mut self, begins: u64, ends: u64) -> (u64, &'a [u8]) {
-        let [begins, ends] = [begins, ends].map(|at| usize::try_from(at).unwrap_or(usize::MAX));
-        let read = self.bytes.get(begins..ends).unwrap_or_default();
-        let empty = read.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        let (from, to) = (self.at, (begins + empty).min(self.bytes.len()));
-        let passed = self.bytes.get(from..to).unwrap_or_default();
-        self.line += passed.iter().filter(|byte| **byte == b'\n').count() as u64;
-        self.at = to;
-        (self.line, read.get(empty..).unwrap_or_default())
-    }
-}
-
-/// How a row's quotes stand (RFC 4180 section 2). One in the middle of a field is a character as any other.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Quotes {
-    Fine,
-    /// One that nothing closes.
-    Open,
-    /// One that closes where it was not meant to.
-    TextBehind,
-}
-
-fn quotes(row: &[u8]) -> Quotes {
-    let (mut is_quoted, mut is_start, mut was_quote) = (false, true, false);
-    for byte in row {
-        if is_quoted {
-            (is_quoted, was_quote) = (*byte != b'"', *byte == b'"');
-        } else if *byte == b'"' && (is_start || was_quote) {
-            (is_quoted, is_start, was_quote) = (true, false, false);
-        } else {
-            is_start = matches!(byte, b',' | b'\n' | b'\r');
-            if was_quote && !is_start {
-                return Quotes::TextBehind;
-            }
-            was_quote = false;
-        }
-    }
-    if is_quoted { Quotes::Open } else { Quotes::Fine }
-}
-
-fn unreadable(error: &csv::Error) -> &'static str {
-    match error.kind() {
-        csv::ErrorKind::Utf8 { .. } => "is not UTF-8",
-        _ => "cannot be read",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,11 +195,13 @@ mod tests {
     const HEADER: &str = "code,sku,price,units,text,size\n";
 
     fn rows(text: &str) -> Records {
-        read(format!("{HEADER}{text}").as_bytes(), &mapping())
+        read(&format!("{HEADER}{text}"), &mapping())
     }
 
     fn refused(text: &str) -> Vec<(u64, String)> {
-        rows(text).refused.into_iter().map(|one| (one.line, one.field)).collect()
+        let mut refused = rows(text).refused;
+        refused.sort_by_key(|one| one.line);
+        refused.into_iter().map(|one| (one.line, one.field)).collect()
     }
 
     #[test]
@@ -314,15 +230,6 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_ends_in_the_middle_of_a_row_loses_that_row_alone() {
-        for cut in ["A,,1,1,x,\nB,,1", "A,,1,1,x,\nB,,1,1,x,4", "A,,1,1,x,\nB,,1,1,\"x,\nC,,1,1,x,\n"] {
-            let records = rows(cut);
-            assert_eq!(records.products.len(), 1, "{cut}");
-            assert!(records.refused[0].reason.contains("seems to be cut here"), "{}", records.refused[0]);
-        }
-    }
-
-    #[test]
     fn a_quote_in_the_middle_of_a_field_is_a_character_as_any_other() {
         let records = rows("A,,1,1,12\" ruler,\nB,,1,1,\"5\"\" pipe\",\n");
         assert_eq!(records.refused, []);
@@ -346,16 +253,25 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_and_a_nul_are_refused_with_their_line() {
-        let bytes = [HEADER.as_bytes(), b"A,,1,1,\xff,\nB,,1,1,\0,\nC,,1,1,x,\n"].concat();
-        let records = read(&bytes, &mapping());
-        let lines: Vec<u64> = records.refused.iter().map(|refusal| refusal.line).collect();
-        assert_eq!((lines, records.products.len()), (vec![2, 3], 1));
+    fn a_code_that_a_spreadsheet_made_a_number_of_is_taken_with_a_warning() {
+        let records = rows("A,8.80123E+12,1,1,x,\nB,B-1,1,1,x,\n");
+        assert_eq!((records.refused.len(), records.products.len()), (0, 2));
+        let warned: Vec<_> = records.warned.iter().map(|one| (one.line, one.field.as_str())).collect();
+        assert_eq!(warned, [(2, "sku")]);
+    }
+
+    #[test]
+    fn what_is_no_plain_number_is_no_price_and_no_quantity() {
+        for number in ["1e3", "\"1,000\"", "+1", "-1", "\u{ff11}", "\u{20a9}1", "1 000", "0x1", "free"] {
+            assert_eq!(refused(&format!("A,,{number},1,x,\n")), [(2, "price".to_owned())], "{number}");
+            assert_eq!(refused(&format!("A,,1,{number},x,\n")), [(2, "units".to_owned())], "{number}");
+        }
+        assert_eq!(refused("A,,1,1.0,x,\n"), [(2, "units".to_owned())]);
     }
 
     #[test]
     fn a_header_without_the_mapped_columns_refuses_the_file() {
-        let records = read(b"a,b\n1,2\n", &mapping());
+        let records = read("a,b\n1,2\n", &mapping());
         assert_eq!((records.products.len(), records.refused.len()), (0, 6));
     }
 }

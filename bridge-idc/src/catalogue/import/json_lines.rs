@@ -1,6 +1,6 @@
 //! A catalogue as JSON Lines: one object a line, each a brand, a category or a product. What `export` writes.
 //!
-//! A product is read whole or not at all, so that a file that ends in the middle of a line loses that line alone.
+//! A product is read whole or not at all.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,12 @@ use serde_json::{Map, Value};
 
 use super::TEXTS_BYTES_MAX;
 use super::record::{
-    Category, DOCUMENT_BYTES_MAX, Document, Product, QUANTITY_MAX, Records, Texts, Variant, bytes_of,
+    Category, DOCUMENT_BYTES_MAX, Document, Product, QUANTITY_MAX, Records, Refusal, Texts, Variant,
+    bytes_of, stored_bytes,
 };
 use crate::decimal;
+use crate::import_file::strict_json::{self, NotJson};
+use crate::import_file::{RECORD_BYTES_MAX, SPREADSHEET_S, is_spreadsheet_s, lines};
 
 /// Members of a product's line.
 const PRODUCT: [&str; 10] = [
@@ -37,31 +40,34 @@ const BRAND: [&str; 2] = ["brand", "currency"];
 /// What is wrong: where, and what would be right.
 type Wrong = (String, String);
 
-/// Reads a file's bytes.
-pub(super) fn read(bytes: &[u8]) -> Records {
+/// Reads a file's text.
+pub(super) fn read(text: &str) -> Records {
+    if let Some(reason) = other_form(text) {
+        return Records::none(vec![Refusal { line: 1, field: String::new(), reason: reason.to_owned() }]);
+    }
     let mut records = Records::default();
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let is_cut = !bytes.is_empty() && !bytes.ends_with(b"\n");
-    let count = bytes.split(|byte| *byte == b'\n').count();
-    for (number, line) in (1_u64..).zip(bytes.split(|byte| *byte == b'\n')) {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.trim_ascii().is_empty() {
+    for (number, line) in lines(text) {
+        // One in the middle of a file is where two were put together.
+        let line = line.trim_start_matches('\u{feff}');
+        if line.trim().is_empty() {
             continue;
         }
-        let object = match serde_json::from_slice(line) {
+        if line.len() > RECORD_BYTES_MAX {
+            records.refuse(number, "", format!("must be {RECORD_BYTES_MAX} bytes at most"));
+            continue;
+        }
+        let object = match strict_json::parse(line) {
             Ok(Value::Object(object)) => object,
             Ok(_) => {
                 records.refuse(number, "", "must be a JSON object");
                 continue;
             }
-            Err(_) if std::str::from_utf8(line).is_err() => {
-                records.refuse(number, "", "is not UTF-8");
+            Err(NotJson::Form { column }) => {
+                records.refuse(number, "", format!("is no JSON at column {column}"));
                 continue;
             }
-            Err(error) => {
-                let cut =
-                    if is_cut && number == count as u64 { ": the file seems to be cut here" } else { "" };
-                records.refuse(number, "", format!("is no JSON at column {}{cut}", error.column()));
+            Err(NotJson::Twice { at }) => {
+                records.refuse(number, known(&at), "has a member that stands twice");
                 continue;
             }
         };
@@ -72,7 +78,35 @@ pub(super) fn read(bytes: &[u8]) -> Records {
     records
 }
 
-fn take(records: &mut Records, line: u64, object: &Map<String, Value>, text_of: &[u8]) -> Result<(), Wrong> {
+/// Whether a line shows by itself that it is whole.
+pub(super) fn closes(line: &str) -> bool {
+    matches!(strict_json::parse(line), Ok(Value::Object(_)) | Err(NotJson::Twice { .. }))
+}
+
+/// What a text is that has no line which could be an object.
+fn other_form(text: &str) -> Option<&'static str> {
+    let is_object = |line: &str| line.trim_start_matches('\u{feff}').starts_with('{') && line.ends_with('}');
+    if lines(text).any(|(_, line)| is_object(line.trim())) {
+        return None;
+    }
+    let first = lines(text).map(|(_, line)| line.trim()).find(|line| !line.is_empty())?;
+    if first.starts_with(['[', '{']) {
+        return Some(
+            "is JSON over several lines: write one object a line, as `jq -c` does (`jq -c '.[]'` of a list)",
+        );
+    }
+    first.contains([',', ';', '\t']).then_some("is no JSON: the name of a CSV file ends in .csv")
+}
+
+/// The part of a path that is ours: names that the file made up are not repeated.
+fn known(path: &[String]) -> String {
+    let names = [&PRODUCT[..], &VARIANT, &CATEGORY, &BRAND].concat();
+    let is_known =
+        |step: &&String| names.contains(&step.as_str()) || step.bytes().all(|byte| byte.is_ascii_digit());
+    path.iter().take_while(is_known).map(String::as_str).collect::<Vec<_>>().join("/")
+}
+
+fn take(records: &mut Records, line: u64, object: &Map<String, Value>, text_of: &str) -> Result<(), Wrong> {
     let brand = Brand::new(text(object, "brand")?).map_err(|error| wrong("brand", error.to_string()))?;
     if object.contains_key("product") {
         only(object, &PRODUCT, "")?;
@@ -81,6 +115,9 @@ fn take(records: &mut Records, line: u64, object: &Map<String, Value>, text_of: 
             if !records.name_brand(&brand, variant.price.currency(), line, "variants/price/currency") {
                 return Ok(());
             }
+        }
+        for variant in product.variants.iter().filter(|variant| is_spreadsheet_s(variant.sku.as_str())) {
+            records.warn(variant.line, "variants/sku", SPREADSHEET_S);
         }
         records.mention(&brand, product.categories.iter().flatten());
         records.products.push(product);
@@ -130,7 +167,7 @@ struct Written<'a> {
     document: Option<&'a RawValue>,
 }
 
-fn product(line: u64, brand: &Brand, object: &Map<String, Value>, text_of: &[u8]) -> Result<Product, Wrong> {
+fn product(line: u64, brand: &Brand, object: &Map<String, Value>, text_of: &str) -> Result<Product, Wrong> {
     let variants = match object.get("variants") {
         None => Vec::new(),
         Some(Value::Array(variants)) => {
@@ -152,13 +189,17 @@ fn product(line: u64, brand: &Brand, object: &Map<String, Value>, text_of: &[u8]
     let document = match document {
         None => None,
         Some(_) => {
-            let written: Written<'_> = serde_json::from_slice(text_of)
+            let written: Written<'_> = serde_json::from_str(text_of)
                 .map_err(|_| wrong("document", "must be there once, or not at all"))?;
             written.document.map(|document| Document(document.get().to_owned()))
         }
     };
-    if document.as_ref().is_some_and(|Document(text)| text.len() > DOCUMENT_BYTES_MAX) {
-        return Err(wrong("document", format!("must be {DOCUMENT_BYTES_MAX} bytes at most")));
+    if let Some(Document(text)) = &document {
+        let stored =
+            stored_bytes(text).ok_or_else(|| wrong("document", "has a number beyond any database's"))?;
+        if stored > DOCUMENT_BYTES_MAX {
+            return Err(wrong("document", format!("must be {DOCUMENT_BYTES_MAX} bytes at most")));
+        }
     }
     let categories = match strings(object, "categories")? {
         None => None,
@@ -299,18 +340,17 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> Vec<(u64, String)> {
-        read(text.as_bytes()).refused.into_iter().map(|one| (one.line, one.field)).collect()
+        read(text).refused.into_iter().map(|one| (one.line, one.field)).collect()
     }
 
     #[test]
     fn brands_categories_and_products_are_read_line_by_line() {
         let records = read(
-            "\u{feff}{\"brand\": \"tea\", \"currency\": \"KRW\"}\r\n\
+            "{\"brand\": \"tea\", \"currency\": \"KRW\"}\r\n\
             \n\
             {\"brand\": \"tea\", \"category\": \"green\", \"parent\": \"all\"}\n\
             {\"brand\": \"tea\", \"product\": \"A\", \"names\": {\"ko\": \"차\"}, \"published_from\": \"2026-12-01T10:00:00+09:00\", \
-             \"variants\": [{\"sku\": \"A-1\", \"price\": {\"amount\": 5, \"currency\": \"KRW\"}, \"quantity\": 3}]}\n"
-                .as_bytes(),
+             \"variants\": [{\"sku\": \"A-1\", \"price\": {\"amount\": 5, \"currency\": \"KRW\"}, \"quantity\": 3}]}\n",
         );
         assert_eq!(records.refused, []);
         assert_eq!((records.brands.len(), records.categories.len()), (1, 2));
@@ -353,25 +393,71 @@ mod tests {
         ];
         let expected: Vec<_> = (1_u64..).zip(fields).map(|(line, field)| (line, field.to_owned())).collect();
         assert_eq!(refused(text), expected);
-        assert_eq!(read(text.as_bytes()).products.len(), 1);
+        assert_eq!(read(text).products.len(), 1);
     }
 
     #[test]
-    fn a_file_that_ends_in_the_middle_of_a_line_loses_that_line_alone() {
-        let records = read(b"{\"brand\": \"tea\", \"product\": \"A\"}\n{\"brand\": \"tea\", \"prod");
-        assert_eq!(records.products.len(), 1);
-        assert!(
-            records.refused[0].reason.contains("the file seems to be cut here"),
-            "{}",
-            records.refused[0]
+    fn a_member_that_stands_twice_is_refused_as_in_orders() {
+        let text = concat!(
+            "{\"brand\": \"tea\", \"product\": \"A\", \"names\": {\"ko\": \"x\"}, \"names\": {\"ko\": \"y\"}}\n",
+            "{\"brand\": \"tea\", \"product\": \"B\", \"names\": {\"ko\": \"x\", \"ko\": \"y\"}}\n",
+            "{\"brand\": \"tea\", \"product\": \"C\", \"document\": {\"a\": {\"b\": 1, \"b\": 2}}}\n",
+            "{\"brand\": \"tea\", \"product\": \"D\", \"variants\": [{\"sku\": \"D\", \"price\": {\"amount\": 1, \"amount\": 2, \"currency\": \"KRW\"}}]}\n",
+            "{\"brand\": \"tea\", \"product\": \"GOOD\"}\n",
         );
+        let fields = ["", "names", "document", "variants/0/price"];
+        let expected: Vec<_> = (1_u64..).zip(fields).map(|(line, field)| (line, field.to_owned())).collect();
+        assert_eq!(refused(text), expected);
+        assert_eq!(read(text).products.len(), 1);
+    }
+
+    #[test]
+    fn lines_end_with_any_of_three_ends_and_empty_ones_are_skipped() {
+        let good = "{\"brand\": \"tea\", \"product\": \"A\"}";
+        for end in ["\n", "\r\n", "\r"] {
+            let text = [good, "", "  ", "nonsense", ""].join(end);
+            assert_eq!(refused(&text), [(4, String::new())], "{end:?}");
+            assert_eq!(read(&text).products.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_form_is_refused_whole_and_called_what_it_is() {
+        for (text, name) in [
+            ("brand,product\ntea,A\n", ".csv"),
+            ("[\n  {\n    \"brand\": \"tea\"\n  }\n]\n", "several lines"),
+            ("[{\"brand\": \"tea\"}, {\"brand\": \"tea\"}]\n", "several lines"),
+        ] {
+            let records = read(text);
+            assert!(
+                records.refused_whole && records.refused[0].reason.contains(name),
+                "{:?}",
+                records.refused
+            );
+        }
+    }
+
+    #[test]
+    fn a_document_is_as_long_as_a_database_writes_it() {
+        for (written, stored) in [
+            (r#"{"a":[1,2],"b":"x"}"#, Some(r#"{"a": [1, 2], "b": "x"}"#.len())),
+            ("{ \"a\" : \"\\u00e9\\u0041\" }            ", Some(36)),
+            (r#"{"a": 1e5}"#, Some(13 + 2)),
+            (r#"{"a": 1e-20000}"#, None),
+        ] {
+            assert_eq!(stored_bytes(written), stored, "{written}");
+        }
+        let long = format!("[{}1]", "1,".repeat(DOCUMENT_BYTES_MAX / 3));
+        let line = format!("{{\"brand\": \"tea\", \"product\": \"A\", \"document\": {{\"a\": {long}}}}}\n");
+        assert!(line.len() < DOCUMENT_BYTES_MAX);
+        assert_eq!(refused(&line), [(1, "document".to_owned())]);
     }
 
     #[test]
     fn a_document_keeps_every_digit_of_its_numbers() {
         let document = r#"{"mass": 0.12345678901234567890123, "id": 123456789012345678901234}"#;
         let line = format!("{{\"brand\": \"tea\", \"product\": \"A\", \"document\": {document}}}\n");
-        let records = read(line.as_bytes());
+        let records = read(&line);
         assert_eq!(records.products[0].document, Some(Document(document.to_owned())));
     }
 
@@ -383,7 +469,7 @@ mod tests {
             "{\"brand\": \"tea\", \"category\": \"b\"}\n",
         );
         assert_eq!(refused(text), [(3, "category".to_owned())]);
-        let parents: Vec<_> = read(text.as_bytes())
+        let parents: Vec<_> = read(text)
             .categories
             .into_values()
             .map(|category| category.parent.map(|at| at.is_some()))
@@ -416,7 +502,7 @@ mod tests {
             "{\"brand\": \"tea\", \"product\": \"\u{1}hunter2\"}",
             "{\"brand\": \"tea\", \"product\": \"A\", \"published_from\": \"hunter2\"}",
         ] {
-            for refusal in read(text.as_bytes()).refused {
+            for refusal in read(text).refused {
                 assert!(!refusal.to_string().contains("hunter2"), "{refusal}");
             }
         }

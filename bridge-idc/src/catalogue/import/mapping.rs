@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use unicode_normalization::UnicodeNormalization as _;
+
 /// Fields that are there as they are called.
 const FIELDS: [&str; 10] = [
     "brand",
@@ -97,12 +99,12 @@ impl Mapping {
         for (field, source) in &self.0 {
             match source {
                 Source::Constant(constant) => places.push((field.as_str(), Place::Constant(constant))),
-                Source::Column(column) if header.iter().filter(|name| *name == column).count() > 1 => {
+                Source::Column(column) if header.iter().filter(|name| is_same(name, column)).count() > 1 => {
                     mistakes.push(format!(
                         "the file has more than one column {column:?}, which {field:?} is mapped to"
                     ));
                 }
-                Source::Column(column) => match header.iter().position(|name| name == column) {
+                Source::Column(column) => match header.iter().position(|name| is_same(name, column)) {
                     Some(index) => places.push((field.as_str(), Place::Column(index))),
                     None => mistakes
                         .push(format!("the file has no column {column:?}, which {field:?} is mapped to")),
@@ -111,6 +113,11 @@ impl Mapping {
         }
         if mistakes.is_empty() { Ok(places) } else { Err(mistakes) }
     }
+}
+
+/// Whether two names are one: a file may compose its letters (NFC) where the command line does not (NFD), or the reverse.
+fn is_same(name: &str, column: &str) -> bool {
+    name == column || name.nfc().eq(column.nfc())
 }
 
 /// Where a value stands.
@@ -142,6 +149,9 @@ mod tests {
         let mapping = Mapping::parse(GOOD).unwrap();
         let missing = mapping.places(&csv::StringRecord::from(vec!["code"])).unwrap_err();
         assert_eq!(missing.len(), 2, "{missing:?}");
+        let decomposed = Mapping::parse(["brand=@a", "currency=@KRW", "product=p", "price=가격"]).unwrap();
+        let header = csv::StringRecord::from(vec!["p", "\u{1100}\u{1161}\u{1100}\u{1167}\u{11a8}"]);
+        assert!(decomposed.places(&header).is_ok());
         let twice = csv::StringRecord::from(vec!["code", "unit_price", "text", "code"]);
         assert_eq!(mapping.places(&twice).unwrap_err().len(), 1);
     }

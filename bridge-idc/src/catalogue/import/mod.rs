@@ -1,7 +1,8 @@
 //! Brings a catalogue into the database: from JSON Lines, or from CSV under a mapping of its columns.
 //!
 //! A file is read and checked whole, then written part by part. What is wrong is refused by line and field, and the rest is
-//! imported; a second import of the same file changes nothing.
+//! imported; a second import of the same file changes nothing. No lock is held from one part to the next, whatever the
+//! options: what must be known of the whole file beforehand is found out by reading.
 
 /// What a file says, checked.
 pub mod record;
@@ -15,20 +16,26 @@ mod json_lines;
 /// One row a variant.
 mod csv_rows;
 
+/// What it would come to.
+mod judge;
+
 /// Into the database.
 mod write;
 
 use std::collections::HashSet;
+use std::fmt;
 
 use bridge_protocol::domain::catalogue::Code;
 use bridge_protocol::domain::{Brand, Sku};
 
+use self::judge::{Found, Judge};
 use self::mapping::Mapping;
-use self::record::{Product, Records, Refusal, Variant};
+use self::record::{Product, Records, Refusal};
 use self::write::{Failed, Writer};
 use super::{Catalogue, CatalogueError};
+use crate::import_file::{Given, suspicions};
 
-/// Products in one transaction: short enough that no order waits for it.
+/// Products in one transaction: no order waits longer than for the part that is under way.
 const PRODUCTS_AT_ONCE: usize = 1_000;
 
 /// Bytes that the tables take of a column, as JSON.
@@ -40,9 +47,10 @@ const OPTIONS_BYTES_MAX: usize = 4_096;
 /// How a file is imported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Do everything, and take it back at the end.
+    /// Say what it would come to, and write nothing.
     pub dry_run: bool,
-    /// Import nothing if anything is refused.
+    /// Import nothing if anything is refused: the whole file is judged, by itself and by the database, before any of it is
+    /// written.
     pub all_or_nothing: bool,
 }
 
@@ -72,21 +80,90 @@ pub struct Imported {
     pub stock: u64,
     /// What was not imported, by line.
     pub refused: Vec<Refusal>,
+    /// What was, and looks like a mistake.
+    pub warned: Vec<Refusal>,
     /// Whether it was kept: not after a dry run, nor when all was wanted and something refused.
     pub kept: bool,
 }
 
-impl Imported {
+impl Tally {
     fn add(&mut self, other: &Self) {
-        let add = |to: &mut Tally, from: &Tally| {
-            to.new += from.new;
-            to.changed += from.changed;
-            to.unchanged += from.unchanged;
-        };
-        add(&mut self.products, &other.products);
-        add(&mut self.variants, &other.variants);
+        self.new += other.new;
+        self.changed += other.changed;
+        self.unchanged += other.unchanged;
+    }
+}
+
+impl Imported {
+    /// What it came to, with what was found on the way.
+    fn with(self, found: Found, kept: bool) -> Self {
+        let Found { mut refused, mut warned } = found;
+        refused.sort_by_key(|refusal| refusal.line);
+        warned.sort_by_key(|warning| warning.line);
+        Self { refused, warned, kept, ..self }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.products.add(&other.products);
+        self.variants.add(&other.variants);
         self.stock += other.stock;
     }
+}
+
+/// Why an import ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The database does not answer, or cannot work.
+    #[error("{left}")]
+    Database {
+        /// What is in by now.
+        left: Left,
+        /// What the database says.
+        source: CatalogueError,
+    },
+    /// All was wanted and all was right, and then something was not: another writer changed it meanwhile, or a rule of the
+    /// tables that is not Bridge's.
+    #[error(
+        "{left}: the database refuses now what it would have taken when the file was judged:{}",
+        listed(refused)
+    )]
+    Changed {
+        /// What is in by now.
+        left: Left,
+        /// What is not.
+        refused: Vec<Refusal>,
+    },
+}
+
+/// What an import that ended early leaves: the products before some place in the file, and none behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    written: usize,
+    of: usize,
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { written, of } = self;
+        match written {
+            0 => f.write_str("no product of the file is known to be in the database"),
+            _ => write!(
+                f,
+                "{written} of {of} products are in the database, in the order of the file; the same command, given again, brings in the \
+                 rest and changes nothing twice"
+            ),
+        }
+    }
+}
+
+impl Left {
+    fn after(self) -> impl Fn(sqlx::Error) -> ImportError {
+        move |error| ImportError::Database { left: self, source: error.into() }
+    }
+}
+
+fn listed(refused: &[Refusal]) -> String {
+    refused.iter().map(|refusal| format!("\n  {refusal}")).collect()
 }
 
 /// A file, read and checked.
@@ -95,13 +172,24 @@ pub struct CatalogueFile(Records);
 
 impl CatalogueFile {
     /// Reads JSON Lines.
-    pub fn json_lines(bytes: &[u8]) -> Self {
-        Self::checked(json_lines::read(bytes))
+    pub fn json_lines<'a>(given: impl Into<Given<'a>>) -> Self {
+        Self::read(given.into(), json_lines::closes, json_lines::read)
     }
 
     /// Reads CSV with a header.
-    pub fn csv(bytes: &[u8], mapping: &Mapping) -> Self {
-        Self::checked(csv_rows::read(bytes, mapping))
+    pub fn csv<'a>(given: impl Into<Given<'a>>, mapping: &Mapping) -> Self {
+        Self::read(given.into(), |_| false, |text| csv_rows::read(text, mapping))
+    }
+
+    fn read(given: Given<'_>, closes: impl Fn(&str) -> bool, read: impl Fn(&str) -> Records) -> Self {
+        match given.text(closes) {
+            Err(refusal) => Self(Records::none(vec![refusal])),
+            Ok(text) => {
+                let mut records = read(text);
+                records.warned.extend(suspicions(text));
+                Self::checked(records)
+            }
+        }
     }
 
     /// Products that are right so far.
@@ -157,22 +245,10 @@ impl CatalogueFile {
     }
 }
 
-/// Gives variants their places in the file's order: those that they have, if these are in that order. A file that names
-/// some of a product's variants leaves them where they are.
-fn give_places(variants: &mut [Variant], places: &[Option<i32>]) {
-    let standing =
-        variants.iter().zip(places).map(|(variant, place)| place.map(|place| (place, &variant.sku)));
-    let standing: Option<Vec<_>> = standing.collect();
-    let in_order = standing.is_some_and(|standing| standing.is_sorted());
-    for ((variant, place), index) in variants.iter_mut().zip(places).zip(0..) {
-        variant.position = place.filter(|_| in_order).unwrap_or(index);
-    }
-}
-
 /// The field of a product that its table would not take, and what it takes.
 fn too_large(product: &Product) -> Option<(&'static str, usize)> {
     let texts = |texts: &Option<record::Texts>| texts.as_ref().map_or(0, record::bytes_of);
-    let images = product.images.iter().flatten().map(|image| image.len() + 4).sum::<usize>();
+    let images = product.images.iter().flatten().map(|image| record::bytes_as_json(image) + 2).sum::<usize>();
     let options = product.variants.iter().map(|variant| texts(&variant.options)).max().unwrap_or(0);
     [
         ("names", texts(&product.names), TEXTS_BYTES_MAX),
@@ -184,8 +260,15 @@ fn too_large(product: &Product) -> Option<(&'static str, usize)> {
     .find_map(|(field, bytes, max)| (bytes > max).then_some((field, max)))
 }
 
+/// The next part of a file; `None` behind the last one.
+fn take(products: &mut impl Iterator<Item = Product>) -> Option<Vec<Product>> {
+    let part: Vec<Product> = products.by_ref().take(PRODUCTS_AT_ONCE).collect();
+    (!part.is_empty()).then_some(part)
+}
+
 impl Catalogue {
-    /// Imports a file. `progress` is told how many products have been looked at, now and then.
+    /// Imports a file. `progress` is told how many products have been judged, where that comes first, and then how many have
+    /// been written.
     ///
     /// Errors when the database does not answer; what was written before that stays, and importing again is safe.
     pub async fn import(
@@ -193,47 +276,58 @@ impl Catalogue {
         file: CatalogueFile,
         options: Options,
         mut progress: impl FnMut(usize),
-    ) -> Result<Imported, CatalogueError> {
+    ) -> Result<Imported, ImportError> {
         let CatalogueFile(mut records) = file;
-        let mut writer = Writer::new(&self.pools, options.dry_run || options.all_or_nothing);
-        writer.prepare(&mut records).await?;
-        let Records { products, mut refused, .. } = records;
-        let mut done = 0;
-        let mut products = products.into_iter();
+        let of = records.products.len();
+        let failed = |written| Left { written, of }.after();
+        if records.refused_whole {
+            return Ok(Imported { refused: records.refused, ..Imported::default() });
+        }
+        let (judge, writer) = (Judge::new(&self.pools), Writer::new(&self.pools));
+        let mut imported = judge.heads(&mut records).await.map_err(failed(0))?;
+        let mut found = Found {
+            refused: std::mem::take(&mut records.refused),
+            warned: std::mem::take(&mut records.warned),
+        };
+        let mut products = std::mem::take(&mut records.products);
+        if options.dry_run || options.all_or_nothing {
+            let mut right = Vec::with_capacity(products.len());
+            let mut parts = products.into_iter();
+            while let Some(mut part) = take(&mut parts) {
+                imported.add(&judge.part(&mut part, &mut found).await.map_err(failed(0))?);
+                right.extend(part);
+                progress(right.len());
+            }
+            if options.dry_run || !found.refused.is_empty() {
+                return Ok(imported.with(found, false));
+            }
+            products = right;
+        }
+
+        let (brands, categories) = writer.heads(&records).await.map_err(failed(0))?;
+        imported = Imported { brands, categories, ..Imported::default() };
+        let (mut written, mut parts) = (0, products.into_iter());
         // Halves of a part in which a row breaks a rule, the first on top.
         let mut halves: Vec<Vec<Product>> = Vec::new();
-        loop {
-            let next = || products.by_ref().take(PRODUCTS_AT_ONCE).collect();
-            let mut part: Vec<Product> = halves.pop().unwrap_or_else(next);
-            if part.is_empty() {
-                break;
+        while let Some(mut part) = halves.pop().or_else(|| take(&mut parts)) {
+            // Behind a judgement of the whole file it is only looked for what changed since.
+            let mut new = Found::default();
+            judge.part(&mut part, &mut new).await.map_err(failed(written))?;
+            let is_all = |new: &Found| !options.all_or_nothing || new.refused.is_empty();
+            if !is_all(&new) {
+                return Err(ImportError::Changed { left: Left { written, of }, refused: new.refused });
             }
-            let owners = writer.owners(&part).await?;
-            part.retain_mut(|product| {
-                let had_variants = !product.variants.is_empty();
-                let mut places = Vec::with_capacity(product.variants.len());
-                product.variants.retain(|variant| {
-                    let key = (product.brand.as_str().to_owned(), variant.sku.as_str().to_owned());
-                    let owner = owners.get(&key);
-                    let is_free = owner.is_none_or(|(owner, _)| owner == product.product.as_str());
-                    if !is_free {
-                        let reason = "is a variant of another product in this database".to_owned();
-                        refused.push(Refusal { line: variant.line, field: "sku".to_owned(), reason });
+            match writer.part(&part).await {
+                Ok(part_imported) => {
+                    imported.add(&part_imported);
+                    written += part.len();
+                    progress(written);
+                    if !options.all_or_nothing {
+                        found.warned.extend(new.warned);
                     }
-                    if is_free {
-                        places.push(owner.map(|(_, place)| *place));
-                    }
-                    is_free
-                });
-                give_places(&mut product.variants, &places);
-                !had_variants || !product.variants.is_empty()
-            });
-            match writer.write(&part).await {
-                Ok(()) => {
-                    done += part.len();
-                    progress(done);
+                    writer.give_way().await;
                 }
-                Err(Failed::Database(error)) => return Err(error.into()),
+                Err(Failed::Database(error)) => return Err(failed(written)(error)),
                 Err(Failed::Rule) if part.len() > 1 => {
                     let second = part.split_off(part.len() / 2);
                     halves.extend([second, part]);
@@ -241,14 +335,18 @@ impl Catalogue {
                 Err(Failed::Rule) => {
                     let line = part.first().map_or(0, |product| product.line);
                     let reason = "breaks a rule of the database's tables".to_owned();
-                    refused.push(Refusal { line, field: String::new(), reason });
+                    new.refused.push(Refusal { line, field: String::new(), reason });
+                    if !is_all(&new) {
+                        return Err(ImportError::Changed {
+                            left: Left { written, of },
+                            refused: new.refused,
+                        });
+                    }
                 }
             }
+            found.refused.extend(new.refused);
         }
-        refused.sort_by_key(|refusal| refusal.line);
-        let kept = !options.dry_run && (refused.is_empty() || !options.all_or_nothing);
-        let imported = writer.finish(kept).await?;
-        Ok(Imported { refused, kept, ..imported })
+        Ok(imported.with(found, true))
     }
 }
 

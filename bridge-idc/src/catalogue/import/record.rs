@@ -1,20 +1,74 @@
 //! What a catalogue file says, checked: brands, categories and products, and what was refused of it and why.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use bridge_protocol::domain::catalogue::Code;
 use bridge_protocol::domain::{Brand, Currency, Money, Sku};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+pub use crate::import_file::Refusal;
+
 /// Texts by language.
 pub type Texts = BTreeMap<String, String>;
 
 /// Bytes that a table counts for texts, at most: a database may write a space after each colon and comma.
 pub fn bytes_of(texts: &Texts) -> usize {
-    let bytes = |text: &String| text.len() + text.matches(['"', '\\', '\n']).count();
-    texts.iter().map(|(name, text)| bytes(name) + bytes(text) + 8).sum()
+    texts.iter().map(|(name, text)| bytes_as_json(name) + bytes_as_json(text) + 4).sum()
+}
+
+/// Bytes of a text as JSON, with its quotes.
+pub fn bytes_as_json(text: &str) -> usize {
+    let bytes = text.bytes().map(|byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..=0x1f => 6,
+        _ => 1,
+    });
+    bytes.sum::<usize>() + 2
+}
+
+/// Digits of a number, as a database writes it out, that every database takes.
+const DIGITS_MAX: usize = 10_000;
+
+/// Bytes of JSON as a table counts them: as it is written, or as a database writes it, with a space after each colon and
+/// comma and without exponents. `None` for a number that a database cannot hold.
+pub fn stored_bytes(json: &str) -> Option<usize> {
+    let (mut bytes, mut rest) = (0, json);
+    while let Some(c) = rest.chars().next() {
+        let length = match c {
+            '"' => 1 + string_end(rest.get(1..)?)?,
+            '-' | '0'..='9' => rest.find([',', '}', ']', ' ', '\n', '\r', '\t']).unwrap_or(rest.len()),
+            _ => c.len_utf8(),
+        };
+        let (token, behind) = rest.split_at_checked(length)?;
+        bytes += match c {
+            '"' => bytes_as_json(&serde_json::from_str::<String>(token).ok()?),
+            '-' | '0'..='9' => digits(token).filter(|digits| *digits <= DIGITS_MAX)?,
+            ',' | ':' => 2,
+            c if c.is_ascii_whitespace() => 0,
+            _ => length,
+        };
+        rest = behind;
+    }
+    Some(bytes.max(json.len()))
+}
+
+/// Behind the quote that ends a string.
+fn string_end(text: &str) -> Option<usize> {
+    let mut is_escaped = false;
+    let end = text.bytes().position(|byte| {
+        let ends = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        ends
+    });
+    end.map(|end| end + 1)
+}
+
+/// Characters of a number without its exponent.
+fn digits(number: &str) -> Option<usize> {
+    let Some((mantissa, exponent)) = number.split_once(['e', 'E']) else { return Some(number.len()) };
+    let exponent: usize = exponent.trim_start_matches(['+', '-']).parse().ok()?;
+    number.len().checked_add(exponent).filter(|_| !mantissa.is_empty())
 }
 
 /// The most units of one SKU.
@@ -22,24 +76,6 @@ pub const QUANTITY_MAX: i64 = 1_000_000_000_000;
 
 /// Bytes of a document, and of a product's descriptions, as the tables have it.
 pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
-
-/// Something that is not imported.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// On which line of the file, from 1.
-    pub line: u64,
-    /// Which column or member; empty for the whole line.
-    pub field: String,
-    /// What is wrong and what would be right. Never what the file says there.
-    pub reason: String,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let colon = if self.field.is_empty() { "" } else { ": " };
-        write!(f, "line {}: {}{colon}{}", self.line, self.field, self.reason)
-    }
-}
 
 /// What a file says, without what was refused of it.
 #[derive(Debug, Default)]
@@ -52,6 +88,10 @@ pub struct Records {
     pub products: Vec<Product>,
     /// What is wrong in the file.
     pub refused: Vec<Refusal>,
+    /// What looks wrong, and is imported.
+    pub warned: Vec<Refusal>,
+    /// Nothing of the file is believed: what is refused is said of all of it.
+    pub refused_whole: bool,
 }
 
 /// A category; what is `None` stays as it is in the database.
@@ -123,6 +163,16 @@ pub struct Variant {
 }
 
 impl Records {
+    /// What a file says that is not believed.
+    pub fn none(refused: Vec<Refusal>) -> Self {
+        Self { refused, refused_whole: true, ..Self::default() }
+    }
+
+    /// Notes what looks wrong.
+    pub fn warn(&mut self, line: u64, field: impl Into<String>, reason: impl Into<String>) {
+        self.warned.push(Refusal { line, field: field.into(), reason: reason.into() });
+    }
+
     /// Notes what is wrong.
     pub fn refuse(&mut self, line: u64, field: impl Into<String>, reason: impl Into<String>) {
         self.refused.push(Refusal { line, field: field.into(), reason: reason.into() });

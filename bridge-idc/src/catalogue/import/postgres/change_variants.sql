@@ -1,3 +1,4 @@
+-- A SKU that became another product's meanwhile stays there.
 UPDATE skus
 SET price = new.price,
     product = new.product,
@@ -6,5 +7,6 @@ SET price = new.price,
 FROM jsonb_to_recordset(CAST($1::text AS jsonb))
     AS new (brand text, sku text, price bigint, product text, options jsonb, position integer)
 WHERE skus.brand = new.brand AND skus.sku = new.sku
+    AND coalesce(skus.product, new.product) = new.product
     AND (skus.price, skus.product, skus.options, skus.position)
         IS DISTINCT FROM (new.price, new.product, coalesce(new.options, skus.options), new.position)

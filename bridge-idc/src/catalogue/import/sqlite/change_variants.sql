@@ -1,3 +1,4 @@
+-- A SKU that became another product's meanwhile stays there.
 UPDATE skus
 SET price = new.price,
     product = new.product,
@@ -10,6 +11,7 @@ FROM (
     FROM json_each($1)
 ) AS new
 WHERE skus.brand = new.brand AND skus.sku = new.sku
+    AND coalesce(skus.product, new.product) = new.product
     AND (
         new.price IS NOT skus.price OR new.product IS NOT skus.product
         OR coalesce(new.options, skus.options) IS NOT skus.options OR new.position IS NOT skus.position

@@ -1,0 +1,274 @@
+//! What an import would come to, by reading alone: no row is locked, and on SQLite no write is begun, however long the file.
+//!
+//! Each question is a statement of its own, so that nothing is held between two of them. What is found out here may be
+//! otherwise when it is written: the statements that write keep the tables' rules by themselves.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bridge_protocol::domain::Brand;
+use serde_json::{Value, json};
+use sqlx::FromRow;
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+
+use super::record::{Product, Records, Refusal, Texts, Variant};
+use super::write::{CURRENCIES, Statement, category_rows, product_rows, statement, variant_rows};
+use super::{Imported, Tally};
+use crate::import_file::leap;
+use crate::ledger::Pools;
+
+/// Asks a database's readers.
+pub(super) struct Judge<'a> {
+    pools: &'a Pools,
+}
+
+/// What was found on the way.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) refused: Vec<Refusal>,
+    pub(super) warned: Vec<Refusal>,
+}
+
+/// `brand, sku, product, position, price, options, available`
+type SkuRow = (String, String, Option<String>, i32, i64, String, Option<i64>);
+
+/// `brand, product, changes, published_from, published_until`
+type ProductRow = (String, String, i32, Option<i64>, Option<i64>);
+
+/// How SKUs stand in the database, by brand and SKU.
+struct Skus(HashMap<(String, String), Standing>);
+
+struct Standing {
+    product: Option<String>,
+    position: i32,
+    price: i64,
+    options: String,
+    available: Option<i64>,
+}
+
+impl Skus {
+    fn of(&self, product: &Product, variant: &Variant) -> Option<&Standing> {
+        self.0.get(&(product.brand.as_str().to_owned(), variant.sku.as_str().to_owned()))
+    }
+}
+
+/// A product that is there.
+struct There {
+    changes: bool,
+    from: Option<i64>,
+    until: Option<i64>,
+}
+
+impl There {
+    /// Whether a product would still be shown before it is hidden.
+    fn window_fits(&self, new: &Product) -> bool {
+        let (from, until) =
+            (new.published_from.unwrap_or(self.from), new.published_until.unwrap_or(self.until));
+        from.zip(until).is_none_or(|(from, until)| from < until)
+    }
+}
+
+fn key(product: &Product) -> (String, String) {
+    (product.brand.as_str().to_owned(), product.product.as_str().to_owned())
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(pools: &'a Pools) -> Self {
+        Self { pools }
+    }
+
+    /// Judges brands and categories: refuses what is of a brand that sells in another currency, or of none.
+    pub(super) async fn heads(&self, records: &mut Records) -> sqlx::Result<Imported> {
+        let known = self.currencies(records).await?;
+        let brands = records.brands.keys().filter(|brand| !known.contains_key(brand.as_str())).count() as u64;
+        refuse_other_currencies(records, &known);
+        refuse_unknown_brands(records, &known);
+        let rows = category_rows(&records.categories);
+        let there: Vec<(String, String, i32)> = self.ask(&statement!("judge_categories.sql"), &rows).await?;
+        let all = records.categories.len() as u64;
+        let categories = tally(all, there.iter().map(|(_, _, changes)| *changes != 0));
+        Ok(Imported { brands, categories, ..Imported::default() })
+    }
+
+    /// Judges some products: leaves what can be imported of them, and says what that would come to.
+    pub(super) async fn part(&self, part: &mut Vec<Product>, found: &mut Found) -> sqlx::Result<Imported> {
+        let skus = self.skus(part).await?;
+        part.retain_mut(|product| {
+            let is_another_s = |variant: &Variant| {
+                let owner = skus.of(product, variant).and_then(|sku| sku.product.as_deref());
+                owner.is_some_and(|owner| owner != product.product.as_str())
+            };
+            let (taken, free): (Vec<Variant>, Vec<Variant>) =
+                product.variants.iter().cloned().partition(is_another_s);
+            found.refused.extend(taken.iter().map(|variant| {
+                let reason = "is a variant of another product in this database".to_owned();
+                Refusal { line: variant.line, field: "sku".to_owned(), reason }
+            }));
+            product.variants = free;
+            // With nothing left to order it is not what the file meant.
+            taken.is_empty() || !product.variants.is_empty()
+        });
+        let products = self.products(part).await?;
+        part.retain(|product| {
+            let is_right = products.get(&key(product)).is_none_or(|there| there.window_fits(product));
+            if !is_right {
+                let reason = "must be later than published_from, which this database has".to_owned();
+                let field = "published_until".to_owned();
+                found.refused.push(Refusal { line: product.line, field, reason });
+            }
+            is_right
+        });
+
+        let changes =
+            part.iter().filter_map(|product| products.get(&key(product))).map(|there| there.changes);
+        let products = tally(part.len() as u64, changes);
+        let mut imported = Imported { products, ..Imported::default() };
+        for product in part {
+            let places = product.variants.iter().map(|variant| {
+                let standing = skus.of(product, variant)?;
+                standing.product.is_some().then_some(standing.position)
+            });
+            let places: Vec<Option<i32>> = places.collect();
+            give_places(&mut product.variants, &places);
+            for variant in &product.variants {
+                let standing = skus.of(product, variant);
+                imported.variants.add(&judge_variant(product, variant, standing));
+                let units = standing.and_then(|standing| standing.available);
+                imported.stock += u64::from(variant.quantity.is_some() && variant.quantity != units);
+                let reason = standing.and_then(|standing| leap(standing.price, variant.price.amount()));
+                found.warned.extend(reason.map(|reason| Refusal {
+                    line: variant.line,
+                    field: "price".to_owned(),
+                    reason,
+                }));
+            }
+        }
+        Ok(imported)
+    }
+
+    async fn skus(&self, part: &[Product]) -> sqlx::Result<Skus> {
+        let rows: Vec<SkuRow> = self.ask(&statement!("standing.sql"), &variant_rows(part)).await?;
+        let rows = rows.into_iter().map(|(brand, sku, product, position, price, options, available)| {
+            ((brand, sku), Standing { product, position, price, options, available })
+        });
+        Ok(Skus(rows.collect()))
+    }
+
+    async fn products(&self, part: &[Product]) -> sqlx::Result<HashMap<(String, String), There>> {
+        let rows: Vec<ProductRow> = self.ask(&statement!("judge_products.sql"), &product_rows(part)).await?;
+        let rows = rows.into_iter().map(|(brand, product, changes, from, until)| {
+            ((brand, product), There { changes: changes != 0, from, until })
+        });
+        Ok(rows.collect())
+    }
+
+    /// What the brands of a file that are there sell in.
+    async fn currencies(&self, records: &Records) -> sqlx::Result<HashMap<String, String>> {
+        let known: Vec<(String, String)> = self.ask(&CURRENCIES, &named_brands(records)).await?;
+        Ok(known.into_iter().collect())
+    }
+
+    async fn ask<V>(&self, statement: &Statement, rows: &impl serde::Serialize) -> sqlx::Result<Vec<V>>
+    where
+        V: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+    {
+        let rows = serde_json::to_string(rows).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        match self.pools {
+            Pools::Postgres(pool) => sqlx::query_as(statement.postgres).bind(rows).fetch_all(pool).await,
+            Pools::Sqlite { readers, .. } => {
+                sqlx::query_as(statement.sqlite).bind(rows).fetch_all(readers).await
+            }
+        }
+    }
+}
+
+/// How many of so many rows are new, where of those that are there each says whether it changes.
+fn tally(all: u64, there: impl Iterator<Item = bool>) -> Tally {
+    let (mut changed, mut unchanged) = (0, 0);
+    there.for_each(|changes| if changes { changed += 1 } else { unchanged += 1 });
+    Tally { new: all.saturating_sub(changed + unchanged), changed, unchanged }
+}
+
+fn judge_variant(product: &Product, variant: &Variant, standing: Option<&Standing>) -> Tally {
+    let Some(standing) = standing else { return Tally { new: 1, ..Tally::default() } };
+    let is_same_options = variant.options.as_ref().is_none_or(|options| {
+        serde_json::from_str::<Texts>(&standing.options).is_ok_and(|before| before == *options)
+    });
+    let is_same = is_same_options
+        && standing.product.as_deref() == Some(product.product.as_str())
+        && (standing.position, standing.price) == (variant.position, variant.price.amount());
+    tally(1, [!is_same].into_iter())
+}
+
+/// Gives variants their places in the file's order: those that they have, if these are in that order. A file that names
+/// some of a product's variants leaves them where they are.
+fn give_places(variants: &mut [Variant], places: &[Option<i32>]) {
+    let standing =
+        variants.iter().zip(places).map(|(variant, place)| place.map(|place| (place, &variant.sku)));
+    let standing: Option<Vec<_>> = standing.collect();
+    let in_order = standing.is_some_and(|standing| standing.is_sorted());
+    for ((variant, place), index) in variants.iter_mut().zip(places).zip(0..) {
+        variant.position = place.filter(|_| in_order).unwrap_or(index);
+    }
+}
+
+/// Every brand that a file speaks of.
+fn named_brands(records: &Records) -> Value {
+    let named: BTreeSet<&str> = (records.brands.keys())
+        .chain(records.categories.keys().map(|(brand, _)| brand))
+        .chain(records.products.iter().map(|product| &product.brand))
+        .map(Brand::as_str)
+        .collect();
+    named.into_iter().map(|brand| json!({"brand": brand})).collect()
+}
+
+/// A brand sells in one currency for ever: its orders are in it.
+fn refuse_other_currencies(records: &mut Records, known: &HashMap<String, String>) {
+    let others: BTreeMap<Brand, (u64, String)> = records
+        .brands
+        .iter()
+        .filter_map(|(brand, (currency, line))| {
+            let known = known.get(brand.as_str()).filter(|known| *known != currency.as_str())?;
+            Some((
+                brand.clone(),
+                (*line, format!("is {currency}, but this brand sells in {known} in this database")),
+            ))
+        })
+        .collect();
+    for (brand, (line, reason)) in others {
+        records.brands.remove(&brand);
+        records.refuse(line, "currency", reason);
+        let of_brand: Vec<u64> = records
+            .products
+            .iter()
+            .filter(|product| product.brand == brand && product.line != line)
+            .map(|product| product.line)
+            .collect();
+        for line in of_brand {
+            records.refuse(line, "currency", "is not what this brand sells in in this database");
+        }
+        records.products.retain(|product| product.brand != brand);
+    }
+}
+
+/// A brand that is not there can be made only with its currency, which a line of its own or a price says.
+fn refuse_unknown_brands(records: &mut Records, known: &HashMap<String, String>) {
+    const REASON: &str = "is not in this database, and nothing in the file says its currency";
+    let Records { brands, categories, products, refused, .. } = records;
+    let is_known = |brand: &Brand| known.contains_key(brand.as_str()) || brands.contains_key(brand);
+    let mut refuse = |line| {
+        refused.push(Refusal { line, field: "brand".to_owned(), reason: REASON.to_owned() });
+    };
+    categories.retain(|(brand, _), category| {
+        let is_known = is_known(brand);
+        category.line.filter(|_| !is_known).into_iter().for_each(&mut refuse);
+        is_known
+    });
+    products.retain(|product| {
+        let is_known = is_known(&product.brand);
+        if !is_known {
+            refuse(product.line);
+        }
+        is_known
+    });
+}

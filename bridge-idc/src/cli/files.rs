@@ -1,0 +1,91 @@
+//! Files that commands are given, and what is said of them: read whole, doubts on standard error, refusals in a file.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use bridge_runtime::cli::{self, Access, Failure, UserFile, shown};
+
+use crate::import_file::{FILE_BYTES_MAX, Given, Refusal};
+
+/// Refusals, or doubts, that are printed; all refusals are in the file.
+const SHOWN: usize = 10;
+
+/// The header of a file of refusals, by which one of an earlier run is known.
+const REFUSED: [&str; 3] = ["line", "field", "reason"];
+
+/// Whether a path means standard input, or standard output.
+pub(super) fn is_standard(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// The bytes of a file; `-` is standard input.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let named = shown(&path.display().to_string()).to_string();
+    let read = || {
+        let mut bytes = Vec::new();
+        if is_standard(path) {
+            io::stdin().lock().take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        } else {
+            File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        }
+        Ok(bytes)
+    };
+    let bytes: Vec<u8> = read().map_err(|error: io::Error| cli::usage(format!("{named}: {error}")))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let text = format!("{named}: is larger than {FILE_BYTES_MAX} bytes: import it in several parts");
+        return Err(cli::usage(text));
+    }
+    Ok(bytes)
+}
+
+/// Bytes as their owner speaks of them.
+pub(super) fn given(bytes: &[u8], is_whole: bool) -> Given<'_> {
+    if is_whole { Given::whole(bytes) } else { Given::new(bytes) }
+}
+
+/// Says on standard error what looks like a mistake.
+pub(super) fn warn(warned: &[Refusal]) {
+    if !warned.is_empty() {
+        let text = format!("{} doubtful, and imported all the same:{}", warned.len(), first(warned));
+        let _nobody_listens = writeln!(io::stderr(), "warning: {text}");
+    }
+}
+
+/// The first of a list, and how many there are more.
+pub(super) fn first(refused: &[Refusal]) -> String {
+    let lines = refused.iter().take(SHOWN).map(|refusal| format!("\n  {}", shown(&refusal.to_string())));
+    let more = refused.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
+    lines.chain([more]).collect()
+}
+
+/// Where the refusals of a file go, unless it is said.
+pub(super) fn beside(file: &Path) -> Option<PathBuf> {
+    (!is_standard(file)).then(|| {
+        let mut path = file.to_owned().into_os_string();
+        path.push(".refused.csv");
+        path.into()
+    })
+}
+
+/// Takes away what an earlier run refused, which is not what this one does.
+pub(super) fn forget_refused(path: &Path) -> io::Result<()> {
+    let is_plain = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+    let mut beginning = Vec::new();
+    let header = REFUSED.join(",");
+    if is_plain {
+        File::open(path)?.take(header.len() as u64).read_to_end(&mut beginning)?;
+    }
+    if is_plain && beginning == header.as_bytes() { fs::remove_file(path) } else { Ok(()) }
+}
+
+/// Writes refusals into a file.
+pub(super) fn write_refused(path: &Path, refused: &[Refusal]) -> io::Result<()> {
+    let mut file = csv::Writer::from_writer(UserFile::create(path, Access::AsItIs)?);
+    file.write_record(REFUSED)?;
+    for Refusal { line, field, reason } in refused {
+        file.write_record([&line.to_string(), field, reason])?;
+    }
+    file.into_inner().map_err(csv::IntoInnerError::into_error)?.finish()
+}
