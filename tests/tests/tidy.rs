@@ -133,6 +133,20 @@ const RULES: &[Rule] = &[
         fine: ("bridge-idc/src/run.rs", "    /// println!(\"{order}\");\n    writeln!(out)?;"),
     },
     Rule {
+        name: "a command writes to one standard output",
+        why: "bridge_console::out tells a reader that went away (`| head`) apart from a fault; std's does not",
+        covers: |path| {
+            is_rust(path)
+                && within(
+                    path,
+                    &["bridge-cloud/src/", "bridge-idc/src/", "shared/runtime/src/", "certs/src/"],
+                )
+        },
+        broken: |text| code_lines(text, |line| line.contains("stdout()")),
+        planted: ("bridge-idc/src/cli/mod.rs", "    let mut out = io::stdout();"),
+        fine: ("shared/console/src/output.rs", "    Output(io::stdout())"),
+    },
+    Rule {
         name: "a file opens with its purpose",
         why: "a newcomer learns from the first lines what a file is for and what it never does",
         covers: is_rust,
