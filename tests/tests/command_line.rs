@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs::{self, Permissions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Stdio;
@@ -45,7 +45,7 @@ impl Idc {
     }
 
     async fn run(&self, arguments: &[&str]) -> Result<Ended> {
-        ended(self.command(arguments)).await
+        output_of(self.command(arguments)).await
     }
 
     fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> Result<()> {
@@ -67,7 +67,7 @@ impl Idc {
     }
 }
 
-async fn ended(mut command: Command) -> Result<Ended> {
+async fn output_of(mut command: Command) -> Result<Ended> {
     let output = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await;
     let output = output.with_context(|| format!("{command:?} does not end"))??;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -111,6 +111,22 @@ async fn a_catalogue_that_is_not_what_it_seems_is_refused_whole_with_what_to_do(
     ensure!(ended.code == 1 && ended.said.contains("line 2: has no line's end"), "{ended:?}");
     let ended = idc.run(&["stock", "import", "stock.csv", "--whole"]).await?;
     ensure!(ended.code == 0 && ended.out.contains("imported 1 rows"), "{ended:?}");
+    // A pipe is as good as a file, and nothing is written beside it.
+    let map = "brand=@tea,currency=@KRW,product=product,sku=sku,price=price,quantity=units,name.ko=text";
+    let piped = format!("{HEADER}P3,P3-A,18000,10,Tea\nP4,P4-A,free,1,Tea\n");
+    idc.write("piped", piped)?;
+    for path in ["-", "/dev/stdin"] {
+        let mut command = idc.command(&["catalogue", "import", path, "--map", map]);
+        let (reader, writer) = io::pipe()?;
+        std::thread::spawn({
+            let bytes = fs::read(idc.dir.path().join("piped"))?;
+            move || (&writer).write_all(&bytes)
+        });
+        command.stdin(reader);
+        let ended = output_of(command).await?;
+        ensure!(ended.code == 1 && ended.said.starts_with("1 refused:\n  line 3: price"), "{ended:?}");
+    }
+    ensure!(idc.exported().await?.len() == 3 && !Path::new("/dev/stdin.refused.csv").exists());
     // What cannot be read at all is the call's mistake.
     for path in [".", "nowhere.csv"] {
         for command in [["catalogue", "import", path], ["stock", "import", path]] {

@@ -28,8 +28,8 @@ pub(super) enum Command {
 }
 
 const IMPORT_HELP: &str = "\
-A file that ends in .csv is CSV with a header, one row a variant; every other file is JSON Lines, one object a line. With - it
-is read from standard input, as CSV where there is a mapping:
+A file that ends in .csv is CSV with a header, one row a variant; every other file is JSON Lines, one object a line. Standard
+input (-) and a pipe are CSV where there is a mapping:
   {\"brand\": \"tea\", \"currency\": \"KRW\"}
   {\"brand\": \"tea\", \"category\": \"green\", \"parent\": \"all\", \"names\": {\"en\": \"Green\", \"ko\": \"녹차\"}, \"position\": 1}
   {\"brand\": \"tea\", \"product\": \"SEJAK\", \"names\": {\"ko\": \"세작\"}, \"descriptions\": {}, \"document\": {}, \"images\": [],
@@ -113,7 +113,7 @@ async fn run_import(catalogue: &Catalogue, import: Import) -> Outcome {
     let path = shown(&import.file.display().to_string()).to_string();
     let is_mapped = !import.map.is_empty() || import.map_file.is_some();
     let is_csv = import.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
-        || files::is_standard(&import.file) && is_mapped;
+        || is_mapped && !files::is_plain(&import.file);
     let given = files::given(&bytes, import.whole);
     let file = if is_csv {
         let mapping = match &import.map_file {

@@ -60,9 +60,14 @@ pub(super) fn first(refused: &[Refusal]) -> String {
     lines.chain([more]).collect()
 }
 
-/// Where the refusals of a file go, unless it is said.
+/// Whether a path names a plain file, and no pipe such as a shell's `<(...)`.
+pub(super) fn is_plain(path: &Path) -> bool {
+    !is_standard(path) && fs::metadata(path).is_ok_and(|metadata| metadata.is_file())
+}
+
+/// Where the refusals of a file go, unless it is said: beside a plain one.
 pub(super) fn beside(file: &Path) -> Option<PathBuf> {
-    (!is_standard(file)).then(|| {
+    is_plain(file).then(|| {
         let mut path = file.to_owned().into_os_string();
         path.push(".refused.csv");
         path.into()

@@ -325,7 +325,9 @@ impl Catalogue {
                     if !options.all_or_nothing {
                         found.warned.extend(new.warned);
                     }
-                    writer.give_way().await;
+                    if parts.len() + halves.len() > 0 {
+                        writer.give_way().await;
+                    }
                 }
                 Err(Failed::Database(error)) => return Err(failed(written)(error)),
                 Err(Failed::Rule) if part.len() > 1 => {
