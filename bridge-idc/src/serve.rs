@@ -100,6 +100,8 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
         window_max: config.orders.window_max,
         batch_max: config.orders.batch_max,
         lines_max: config.orders.lines_max,
+        // Half of the connections: payments, the feed and webhooks find the other half.
+        look_ups_at_once: usize::try_from(config.ledger.connections / 2).unwrap_or(1).max(1),
     };
     metrics.set_queue_limit(Queue::InFlight, limits.window_max);
     metrics.set_queue_limit(Queue::Unopened, limits.window_max);
@@ -130,6 +132,7 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     let catalogue = Catalogue::of(&ledger);
     let (heads, head_seen) = watch::channel(None);
     state.send_replace(Phase::Serving(tunnel.clone(), head_seen.clone()));
+    ledger.tells_sequencer();
     let sequencer = sequencer::run(catalogue.clone(), log_limits(&config.catalogue), heads, shutdown.clone());
     tokio::spawn(shutdown.core("the catalogue's sequencer", sequencer));
     let publishing = publishing(catalogue, &config.catalogue, metrics.clone());
@@ -145,6 +148,8 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
         metrics.clone(),
     );
     let agent = Agent::new(limits, keys);
+    metrics.set_queue_limit(Queue::Held, agent.held_max());
+    metrics.set_queue_limit(Queue::Questions, agent.questions_max());
     let (shell, results) = Shell::new(agent, ledger, audit.clone(), metrics, load, counter);
     let shell = tokio::spawn(shutdown.core("the orders' shell", shell.run(events, results, payment_ends)));
     tracing::info!(?listening, admin = %admin_address, "bridge-idc serves");
@@ -299,6 +304,8 @@ impl Report for Status {
         }
         if self.load.borrow().doubtful {
             obstacles.push("the ledger does not tell how its last batch ended; it is tried again".to_owned());
+        } else if self.load.borrow().away {
+            obstacles.push("the ledger's database does not work; it is tried again".to_owned());
         }
         obstacles.extend(self.audit.obstacle());
         if self.keys.key_at(clock::now()).is_none() {

@@ -7,6 +7,8 @@ mod cases;
 #[cfg(test)]
 mod database;
 #[cfg(test)]
+mod held;
+#[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod payments;

@@ -141,7 +141,7 @@ async fn every_order_is_charged_once_or_not_at_all(database: Database, seed: u64
         let size = (count() - chunk * 500).min(500);
         let requests: Vec<_> = (0..size).map(|n| shop.place(&format!("{chunk}-{n}"), &[("A", 1)])).collect();
         orders.extend(requests.iter().map(order_of));
-        database.ledger.commit(&batch(requests)).await.unwrap();
+        assert!(database.ledger.commit(&batch(requests), None).await.outage.is_none());
     }
     // Two agents, so that they take rows from each other; every caller asks twice, at either, under one key.
     let agents = [

@@ -167,6 +167,11 @@ impl Receiver {
         self.waiting.len()
     }
 
+    /// Whether a write about this order, or under this key, is under way.
+    pub fn is_writing(&self, order: OrderId, key: Option<KeyDigest>) -> bool {
+        self.writes.keys().any(|write| write.order == order || Some(write.key) == key)
+    }
+
     /// Takes one message of one lane.
     pub fn handle_message(&mut self, link: LinkId, lane: u8, message: ToIdc) -> Received {
         let last = self.sequences.entry((link, lane)).or_default();

@@ -292,7 +292,8 @@ impl Sender {
                 }
                 // The ledger itself says that the key is another request's, so no copy of this one has an effect.
                 refusal @ Refusal::KeyReused => self.finish(id, Answer::Refused(refusal)),
-                Refusal::NotFound
+                // A busy IDC cannot tell either, or has the write itself and is not done with it.
+                Refusal::NotFound | Refusal::Busy
                     if request.key.is_none()
                         && (request.doubtful || self.is_asked_too_early(request.order, &request.kind)) =>
                 {

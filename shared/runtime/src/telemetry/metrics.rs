@@ -171,6 +171,10 @@ labels! {
         Unopened = "unopened",
         /// IDC: opened orders waiting for their commit.
         Commit = "commit",
+        /// IDC: orders that wait for what somebody else holds in the database.
+        Held = "held",
+        /// IDC: questions about orders, waiting for their look-up.
+        Questions = "questions",
         /// Cloud: payments waiting for a link.
         Payments = "payments",
         /// Either: payments on a link and not yet answered.

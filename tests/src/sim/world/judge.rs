@@ -39,8 +39,10 @@ impl World {
     }
 
     /// P7 again, at the commit queue.
-    pub(super) fn judge_batch(&mut self, batch: &Batch) {
-        if batch.requests.is_empty() || batch.requests.len() > self.idc_limits.batch_max {
+    pub(super) fn judge_batch(&mut self, idc: usize, batch: &Batch) {
+        // An empty one only asks whether the database works again.
+        let needless = batch.requests.is_empty() && !self.idcs[idc].agent.is_away();
+        if needless || batch.requests.len() > self.idc_limits.batch_max {
             self.violate("P7", format!("a batch of {} requests", batch.requests.len()));
         }
     }
