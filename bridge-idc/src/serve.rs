@@ -28,7 +28,7 @@ use crate::agent::{Agent, Limits};
 use crate::catalogue::publish::Publishing;
 use crate::catalogue::{Catalogue, sequencer};
 use crate::config::{CatalogueConfig, IdcConfig, LedgerConfig};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, NotReady};
 use crate::payment::config::PaymentsConfig;
 use crate::payment::counter::{Counter, Service};
 use crate::payment::service::Payments;
@@ -91,9 +91,12 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     shutdown::tell_systemd(ServiceState::Ready);
 
     let ledger = Arc::new(open_ledger(&config.ledger).await?);
-    if !ledger_ready(&ledger, config.ledger.migrate, &state, &shutdown).await {
-        audit_log::stopped(&audit, audit_end).await;
-        return Ok(());
+    match ledger_ready(&ledger, config.ledger.migrate, &state, &shutdown).await {
+        Ok(true) => {}
+        ended => {
+            audit_log::stopped(&audit, audit_end).await;
+            return ended.map(drop);
+        }
     }
 
     let limits = Limits {
@@ -244,17 +247,18 @@ pub async fn open_ledger(config: &LedgerConfig) -> anyhow::Result<Ledger> {
     Ledger::connect(&config.url, password, config.connections).await.context("open the ledger")
 }
 
-/// Waits until the ledger can take orders; false if the agent is to end before that.
+/// Waits until the ledger can take orders; false if the agent is to end before that. What no waiting mends is an error.
 async fn ledger_ready(
     ledger: &Ledger,
     migrate: bool,
     state: &watch::Sender<Phase>,
     shutdown: &Shutdown,
-) -> bool {
+) -> anyhow::Result<bool> {
     let mut said = String::new();
     loop {
         let obstacle = match prepare(ledger, migrate).await {
-            Ok(()) => return true,
+            Ok(()) => return Ok(true),
+            Err(error) if matches!(error.downcast_ref(), Some(NotReady::Pooled(_))) => return Err(error),
             Err(error) => format!("{error:#}"),
         };
         if obstacle != said {
@@ -264,12 +268,13 @@ async fn ledger_ready(
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_AGAIN_AFTER) => {}
-            _deadline = shutdown.started() => return false,
+            _deadline = shutdown.started() => return Ok(false),
         }
     }
 }
 
 async fn prepare(ledger: &Ledger, migrate: bool) -> anyhow::Result<()> {
+    ledger.connections().await?;
     if migrate {
         for applied in ledger.migrate().await? {
             tracing::info!(?applied, "migrated the ledger");

@@ -146,4 +146,20 @@ pub enum NotReady {
     /// What it has acknowledged may be lost with its power.
     #[error("PostgreSQL acknowledges before it is durable: {0} is off, turn it on")]
     NotDurable(&'static str),
+    /// What was set for a session is not in force in it.
+    #[error(
+        "what is set for a session of PostgreSQL is not in force in it: {0}. A pooler stands between (PgBouncer, for one) that \
+         shares sessions between clients; let ledger.url name PostgreSQL itself"
+    )]
+    Pooled(&'static str),
+}
+
+impl NotReady {
+    /// Why there is no connection. A pooler that does not know a session's settings refuses them (protocol_violation).
+    pub(super) fn of_connecting(error: sqlx::Error) -> Self {
+        match error.as_database_error().and_then(|error| error.code()).as_deref() {
+            Some("08P01") => Self::Pooled("it is refused when the agent connects"),
+            _ => LedgerError::from(error).into(),
+        }
+    }
 }

@@ -67,9 +67,19 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether what is set for its connections is in force in them, and what they commit is durable. To be asked before
+    /// anything else, since a pooler that shares sessions breaks more than that.
+    pub async fn connections(&self) -> Result<(), NotReady> {
+        match &self.kind {
+            Kind::Postgres(database) => database.check().await,
+            Kind::Sqlite(_) => Ok(()),
+        }
+    }
+
     /// Whether orders can be committed, in words: it answers, its tables are those that this build needs, and what it
     /// acknowledges is durable.
     pub async fn ready(&self) -> Result<(), NotReady> {
+        self.connections().await?;
         self.ping().await?;
         let version: Result<i64, _> = on_database!(self, database =>
             sqlx::query_scalar(include_str!("common/schema_version.sql")).fetch_one(&database.pool).await);
@@ -83,15 +93,6 @@ impl Ledger {
             ..VERSION => return Err(NotReady::Old { found, needed: VERSION }),
             VERSION => {}
             _ => return Err(NotReady::New { found, needed: VERSION }),
-        }
-        if let Kind::Postgres(database) = &self.kind {
-            let durable =
-                sqlx::query_as(include_str!("postgres/durable.sql")).fetch_one(&database.pool).await;
-            match durable.map_err(LedgerError::from)? {
-                (false, _) => return Err(NotReady::NotDurable("fsync")),
-                (_, false) => return Err(NotReady::NotDurable("synchronous_commit")),
-                (true, true) => {}
-            }
         }
         Ok(())
     }

@@ -54,6 +54,7 @@ use crate::planner::{Awaited, Request};
 
 pub use error::{LedgerError, NotReady, SqlState};
 pub use migrate::Applied;
+pub(crate) use postgres::session::make_durable;
 pub use read::{StockSum, Totals};
 pub(crate) use transaction::Open;
 

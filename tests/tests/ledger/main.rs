@@ -15,6 +15,8 @@ mod payments;
 #[cfg(test)]
 mod role;
 #[cfg(test)]
+mod sessions;
+#[cfg(test)]
 mod shop;
 
 /// Makes a test of each case on each database.

@@ -1,5 +1,8 @@
 //! PostgreSQL: binds arrays to the statements beside this file and decodes their rows.
 
+/// What each connection is asked for, and whether it lasts.
+pub(crate) mod session;
+
 use std::time::Duration;
 
 use bridge_protocol::domain::UnixMicros;
@@ -15,7 +18,7 @@ use super::rows::{
     StandingRow, UnitsRow,
 };
 use super::transaction::{self, Database, Locking, Open};
-use super::AWAITED_AT_ONCE;
+use super::{AWAITED_AT_ONCE, NotReady};
 use crate::planner::Awaited;
 
 /// Settings of each connection.
@@ -67,10 +70,21 @@ impl Postgres {
             // Connecting is tried again for this long: a server that is down is said to be so soon, and callers do not wait.
             let pool =
                 PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(2));
+            let pool = pool.after_connect(|connection, _| Box::pin(session::make_durable(connection)));
             pool.connect_lazy_with(options.clone().options([lock_timeout]))
         };
         let committer = pool(COMMITTERS, ("lock_timeout", LOCK_TIMEOUT));
         Ok(Self { pool: pool(connections, PATIENT), committer })
+    }
+
+    /// Whether what is set for the connections is in force in them.
+    pub(super) async fn check(&self) -> Result<(), NotReady> {
+        let committer_s = ("lock_timeout", LOCK_TIMEOUT);
+        for (pool, own) in [(&self.pool, PATIENT), (&self.committer, committer_s)] {
+            let mut connection = pool.acquire().await.map_err(NotReady::of_connecting)?;
+            session::check(&mut connection, &[SETTINGS.as_slice(), &[own]].concat()).await?;
+        }
+        Ok(())
     }
 }
 
