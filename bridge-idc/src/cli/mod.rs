@@ -250,12 +250,6 @@ fn keys(config: &Path, command: Keys) -> Outcome {
     Ok(())
 }
 
-/// The account on this host that gives the command, as far as its environment says.
-fn operator() -> Word {
-    let who = ["SUDO_USER", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
-    who.map_or_else(|| Word::of("unknown"), |who| Word::of(&who))
-}
-
 async fn show_personal(config: &IdcConfig, order: &str, purpose: &str) -> Outcome {
     let order: OrderId = order.parse().map_err(cli::usage)?;
     if purpose.trim().is_empty() {
@@ -267,7 +261,7 @@ async fn show_personal(config: &IdcConfig, order: &str, purpose: &str) -> Outcom
     let ledger = serve::open_ledger(&config.ledger).await?;
     let found = ledger.personal(order).await?;
     let (_brand, at_rest) = found.ok_or_else(|| cli::failed("no personal data is held for this order"))?;
-    let who = operator();
+    let who = audit_log::account::own();
     ledger.record_personal_access(order, purpose, who.as_str(), clock::now()).await?;
     let shown = Shown { order, purpose: code, who };
     let entry = Entry::new(clock::now(), Event::PersonalShown(shown));

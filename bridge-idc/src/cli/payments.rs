@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 
 use bridge_protocol::domain::{PaymentId, PaymentState, ReasonCode, RefundId};
+use bridge_runtime::audit_log::account;
 use bridge_runtime::cli::{self, Outcome};
 use bridge_runtime::clock;
 use clap::{Subcommand, ValueEnum};
@@ -102,7 +103,8 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
                     "its state is {state}: only what is unknown can be resolved"
                 )));
             }
-            let operator = Operator { audit: &config.audit, who: super::operator(), reason: &reason, refund };
+            let who = account::own();
+            let operator = Operator { audit: &config.audit, who, reason: &reason, refund };
             let (order, witness) = (found.charge.order, Witness::Operator(&operator));
             let verdict = Verdict { moved: resolution == Resolution::Paid, reason: &reason };
             let resolved = match refund {

@@ -2,7 +2,7 @@
 //!
 //! The folder has one writer. A command that shows personal data while the agent runs, or ends the doubt about a payment, asks
 //! the agent to log it, and does nothing before it is told that the entry is durable. Only the agent's own user can open the
-//! socket.
+//! socket; who gives the command is the kernel's word, whatever the command says.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,7 +16,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
-use super::{AuditError, AuditLog, OpenError};
+use rustix::process::getuid;
+
+use super::{AuditError, AuditLog, OpenError, account};
 use crate::config::AuditConfig;
 use crate::telemetry::metrics::Metrics;
 
@@ -91,7 +93,8 @@ pub async fn append_beside(config: &AuditConfig, entry: &Entry) -> Result<(), Do
         }
         Err(_nobody_there) => {
             let (log, closer) = AuditLog::open(config, Arc::new(Metrics::idc()))?;
-            let appended = log.append(std::slice::from_ref(entry)).await;
+            let event = account::vouched(entry.event.clone(), getuid().as_raw());
+            let appended = log.append(&[Entry::new(entry.at, event)]).await;
             closer.close().await;
             appended.map(drop).map_err(DoorError::from)
         }
@@ -99,13 +102,16 @@ pub async fn append_beside(config: &AuditConfig, entry: &Entry) -> Result<(), Do
 }
 
 async fn answer(mut stream: UnixStream, log: &AuditLog) -> io::Result<()> {
+    let uid = stream.peer_cred()?.uid();
     let mut bytes = Vec::new();
     (&mut stream).take(ENTRY_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await?;
     let said = match Entry::parse(&bytes) {
-        Ok(entry) if is_of_a_command(&entry.event) => match log.append(&[entry]).await {
-            Ok(_) => return stream.write_all(DURABLE).await,
-            Err(error) => error.to_string(),
-        },
+        Ok(Entry { at, event }) if is_of_a_command(&event) => {
+            match log.append(&[Entry::new(at, account::vouched(event, uid))]).await {
+                Ok(_) => return stream.write_all(DURABLE).await,
+                Err(error) => error.to_string(),
+            }
+        }
         Ok(_) | Err(_) => "not an entry that a command may log".to_owned(),
     };
     stream.write_all(said.as_bytes()).await

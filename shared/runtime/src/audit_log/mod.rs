@@ -35,6 +35,9 @@ pub use recover::RecoverError;
 mod last;
 pub use last::Last;
 
+// Who gives a command.
+pub mod account;
+
 // Entries from commands that run beside the agent.
 mod door;
 pub use door::{Door, DoorError, append_beside};
