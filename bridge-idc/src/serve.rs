@@ -84,12 +84,19 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
         state: state_seen,
         load: load_seen,
         audit: audit.clone(),
+        unprotected: config.ledger.unprotected,
     };
     let admin = admin::serve(admin_listener, metrics.clone(), Arc::new(report), shutdown.clone());
     let admin = tokio::spawn(shutdown.core("the admin listener", admin));
     // Started is not ready: what is still in the way, `/readyz` says from here on.
     shutdown::tell_systemd(ServiceState::Ready);
 
+    if let Some(why) = config.ledger.unprotected {
+        tracing::warn!(
+            why,
+            "ledger.allow_unprotected: whoever stands between here and the database reads and changes orders"
+        );
+    }
     let ledger = Arc::new(open_ledger(&config.ledger).await?);
     if !ledger_ready(&ledger, config.ledger.migrate, &state, &shutdown).await {
         audit_log::stopped(&audit, audit_end).await;
@@ -289,6 +296,8 @@ struct Status {
     state: watch::Receiver<Phase>,
     load: watch::Receiver<Load>,
     audit: AuditLog,
+    /// Why what goes to the database is not protected, if the configuration takes that risk.
+    unprotected: Option<&'static str>,
 }
 
 impl Report for Status {
@@ -326,6 +335,7 @@ impl Report for Status {
             "build": env!("CARGO_PKG_VERSION"),
             "identity": identity,
             "obstacles": self.obstacles(),
+            "ledger_unprotected": self.unprotected,
             "requests_under_way": load.under_way,
             "sealing_keys": self.keys.keys.len(),
             "catalogue": catalogue,

@@ -55,6 +55,7 @@ use crate::planner::{Decision, Plan, Request};
 
 pub use error::{LedgerError, NotReady, SqlState};
 pub use migrate::Applied;
+pub(crate) use postgres::unprotected;
 pub use read::{StockSum, Totals};
 pub(crate) use transaction::Open;
 

@@ -1,11 +1,12 @@
 //! PostgreSQL: binds arrays to the statements beside this file and decodes their rows.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bridge_protocol::domain::UnixMicros;
 use bridge_runtime::config::Secret;
 use sqlx::ConnectOptions;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use uuid::Uuid;
 
 use super::error::{Blame, LedgerError};
@@ -49,6 +50,30 @@ impl Postgres {
         // Connecting is tried again for this long: a server that is down is said to be so soon, and callers do not wait.
         let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(2));
         Ok(Self { pool: pool.connect_lazy_with(options) })
+    }
+}
+
+/// Why what goes to the database at this URL could be read or changed on its way; `None` if nobody is in between, or the
+/// server has to prove that it is the one that the URL names. The driver's own environment counts, as when it connects.
+pub(crate) fn unprotected(url: &str) -> Option<&'static str> {
+    let Ok(options) = url.parse::<PgConnectOptions>() else {
+        return Some("it is no URL that PostgreSQL's driver can read");
+    };
+    let host = options.get_host();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let is_here = options.get_socket().is_some()
+        || host.starts_with('/')
+        || host.eq_ignore_ascii_case("localhost")
+        || address.is_ok_and(|address| address.is_loopback());
+    match options.get_ssl_mode() {
+        _ if is_here => None,
+        PgSslMode::VerifyFull => None,
+        // The driver trusts the public authorities beside the one that is named.
+        PgSslMode::VerifyCa => Some("sslmode=verify-ca takes anybody's certificate of any public authority"),
+        PgSslMode::Require => Some("sslmode=require takes any certificate"),
+        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => {
+            Some("it is on another host, and without sslmode=verify-full it may be reached in clear text")
+        }
     }
 }
 
