@@ -194,6 +194,11 @@ impl Agent {
         self.doubtful
     }
 
+    /// Whether a request about this order may be committed, and what it came to is not in the log.
+    pub fn log_is_behind(&self, order: OrderId) -> bool {
+        self.is_ahead_of_the_log(order.as_bytes())
+    }
+
     /// Takes one input. The order's way, in flow order.
     pub fn handle(&mut self, input: Input, now: UnixMicros, random: &mut impl Rng) {
         match input {

@@ -86,7 +86,9 @@ impl Shell {
             tokio::select! {
                 biased;
                 Some(result) = results.recv() => self.handle(result),
-                Some(end) = payment_ends.recv() => self.payments.handle_end(end, &self.links),
+                Some(end) = payment_ends.recv() => {
+                    self.payments.handle_end(end, |order| self.agent.log_is_behind(order), &self.links);
+                }
                 taken = tunnel.recv_many(&mut events, TAKEN_AT_ONCE) => {
                     if taken == 0 {
                         break;
@@ -97,6 +99,7 @@ impl Shell {
                 }
             }
             self.do_outputs();
+            self.payments.handle_log(|order| self.agent.log_is_behind(order), &self.links);
         }
     }
 

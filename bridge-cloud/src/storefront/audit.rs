@@ -128,9 +128,9 @@ fn payment_ended(header: &Header, payment: PaymentId, answer: &Result<Answer, Re
     let (outcome, payment, replayed) = match answer {
         Ok(Answer::Payment(stands)) => {
             let refund = stands.refunds.iter().find(|refund| stands.refund.as_ref() == Some(&refund.refund));
-            let outcome = refund.map_or(&stands.state, |refund| &refund.state);
+            let outcome = refund.map_or(stands.state_code(), |refund| refund.state.as_str());
             let payment = PaymentId::from_bytes(&stands.payment).unwrap_or(payment);
-            (outcome.as_str(), payment, stands.replayed)
+            (outcome, payment, stands.replayed)
         }
         answer => (plain(answer), payment, false),
     };

@@ -419,7 +419,7 @@ pub(super) fn refused(refusal: Refusal, order: OrderId) -> Problem {
             Problem::new(Kind::UnknownBrand, "the data centre does not know this brand yet")
         }
         Refusal::OrderNotPayable => {
-            let detail = "it was cancelled, was never placed, or costs nothing; no money moved";
+            let detail = "it was cancelled, was never placed, costs nothing, or was charged too late once; no money moved";
             Problem::new(Kind::OrderNotPayable, detail)
         }
         Refusal::WrongAmount => {

@@ -83,8 +83,19 @@ pub(super) async fn submit_payment(
         PaymentState::Created | PaymentState::Confirming | PaymentState::Unknown => {
             in_doubt(&place, stands.json())
         }
-        PaymentState::Declined | PaymentState::NotPaid => {
-            let detail = "no money moved; the order may be paid by another payment under a new key";
+        state @ (PaymentState::Declined
+        | PaymentState::NotPaid
+        | PaymentState::ChargedLate
+        | PaymentState::Returned) => {
+            let detail = match state {
+                PaymentState::ChargedLate => {
+                    "it was charged after it had been given up, and the money goes back by itself; place a new order"
+                }
+                PaymentState::Returned => {
+                    "it was charged after it had been given up, and the money went back; place a new order"
+                }
+                _ => "no money moved; the order may be paid by another payment under a new key",
+            };
             let code = stands.wire.code.as_deref().unwrap_or("OTHER");
             Problem::new(Kind::PaymentDeclined, detail)
                 .order(order)
@@ -225,7 +236,7 @@ struct Stands {
 fn stands(answer: Result<Answer, Rejected>, place: &Place<'_>) -> Result<Option<Stands>, Problem> {
     match answer {
         Ok(Answer::Payment(wire)) => {
-            let parts = (PaymentId::from_bytes(&wire.payment), PaymentState::from_code(&wire.state));
+            let parts = (PaymentId::from_bytes(&wire.payment), PaymentState::from_code(wire.state_code()));
             let (Ok(payment), Some(state)) = parts else { return Ok(None) };
             let fits = wire.order == place.order.as_bytes().as_slice();
             Ok(fits.then_some(Stands { payment, state, wire }))

@@ -5,12 +5,11 @@ use std::io::{self, Write as _};
 use bridge_protocol::domain::{PaymentId, PaymentState, ReasonCode, RefundId};
 use bridge_runtime::audit_log::account;
 use bridge_runtime::cli::{self, Outcome};
-use bridge_runtime::clock;
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::config::IdcConfig;
-use crate::ledger::payments::Verdict;
+use crate::ledger::payments::{Resolved, Verdict};
 use crate::payment::audit::{Operator, Witness};
 use crate::payment::{Payment, Refund};
 use crate::serve;
@@ -19,7 +18,8 @@ use crate::serve;
 pub(super) enum Command {
     /// List the newest payments.
     List {
-        /// Those alone of which, or of a refund of which, nobody can tell whether money moved.
+        /// Those alone of which, or of a refund of which, nobody can tell whether money moved, and those that were charged
+        /// after they had been given up and are not back yet.
         #[arg(long)]
         unknown: bool,
         /// How many.
@@ -108,13 +108,18 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
             let (order, witness) = (found.charge.order, Witness::Operator(&operator));
             let verdict = Verdict { moved: resolution == Resolution::Paid, reason: &reason };
             let resolved = match refund {
-                Some(refund) => {
-                    ledger.resolve_refund(order, id, refund, verdict, clock::now(), witness).await?
-                }
-                None => ledger.resolve_payment(order, id, verdict, clock::now(), witness).await?,
+                Some(refund) => ledger.resolve_refund(order, id, refund, verdict, witness).await?,
+                None => ledger.resolve_payment(order, id, verdict, witness).await?,
             };
-            let payment = resolved.ok_or_else(|| cli::failed("it is no longer unknown: look at it again"))?;
-            show(&payment, json)?;
+            match resolved {
+                Resolved::Stands(payment) => show(&payment, json)?,
+                Resolved::Known => return Err(cli::failed("it is no longer unknown: look at it again")),
+                Resolved::OnItsWay(until) => {
+                    return Err(cli::failed(format!(
+                        "the gateway is being asked to charge until {until}: say that it was not paid after that"
+                    )));
+                }
+            }
         }
     }
     Ok(())

@@ -138,7 +138,7 @@ async fn write<T: Transaction>(
     if !cancelled.is_empty() && transaction.cancel_orders(&cancelled, at).await? != cancelled.len() as u64 {
         return Err(LedgerError::Conflict);
     }
-    payments::refund_cancelled(&mut transaction.payments(), &cancelled, at).await?;
+    payments::refund_cancelled(&mut transaction.payments(), &cancelled).await?;
     // Last, so that the hot SKU's row changes as late as possible.
     let moves: Vec<(i64, i64)> = plan.sold.iter().map(|(sku_id, units)| (*sku_id, *units)).collect();
     if !moves.is_empty() && transaction.move_stock(&moves).await? != moves.len() as u64 {

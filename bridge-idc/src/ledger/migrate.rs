@@ -9,7 +9,7 @@ use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use super::{Kind, Ledger, LedgerError, NotReady, on_database};
 
 /// The version of the tables that this build reads and writes.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 const TABLE: &str = "schema_migrations";
 
@@ -37,6 +37,7 @@ impl Ledger {
                         "requests of a payment",
                         include_str!("postgres/0004_requests_of_payment.sql"),
                     ),
+                    migration(5, "payments charged late", include_str!("postgres/0005_charged_late.sql")),
                 ];
                 apply(&mut *connection, migrations).await
             }
@@ -51,6 +52,7 @@ impl Ledger {
                         "requests of a payment",
                         include_str!("sqlite/0004_requests_of_payment.sql"),
                     ),
+                    migration(5, "payments charged late", include_str!("sqlite/0005_charged_late.sql")),
                 ];
                 apply(&mut *connection, migrations).await
             }

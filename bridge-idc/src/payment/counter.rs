@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bridge_protocol::domain::TraceParent;
+use bridge_protocol::domain::{OrderId, TraceParent};
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Reply, Token};
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
@@ -81,9 +81,26 @@ impl Counter {
     }
 
     /// The service has ended a request.
-    pub fn handle_end(&mut self, (token, end): (Token, End), links: &HashMap<LinkId, LinkSender>) {
-        self.desk.handle_end(token, end);
+    pub fn handle_end(
+        &mut self,
+        (token, end): (Token, End),
+        log_is_behind: impl Fn(OrderId) -> bool,
+        links: &HashMap<LinkId, LinkSender>,
+    ) {
+        self.desk.handle_end(token, end, log_is_behind);
         self.do_outputs(links, &Span::none());
+    }
+
+    /// Orders went on, and so did the log.
+    pub fn handle_log(
+        &mut self,
+        log_is_behind: impl Fn(OrderId) -> bool,
+        links: &HashMap<LinkId, LinkSender>,
+    ) {
+        if self.desk.holds_back() {
+            self.desk.handle_log(log_is_behind);
+            self.do_outputs(links, &Span::none());
+        }
     }
 
     /// A link is gone.

@@ -18,8 +18,17 @@ use crate::domain::{Brand, KeyDigest, OrderId, UnixMicros};
 const NOT_TAKEN: [&str; 4] = ["not-sent", "full", "in-progress", "busy"];
 
 /// How a payment or a refund ends, for certain.
-const MONEY: [&str; 7] =
-    ["paid", "declined", "not_paid", "partially_refunded", "refunded", "done", "refused"];
+const MONEY: [&str; 9] = [
+    "paid",
+    "declined",
+    "not_paid",
+    "partially_refunded",
+    "refunded",
+    "charged_late",
+    "returned",
+    "done",
+    "refused",
+];
 
 /// What both logs say, put together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
