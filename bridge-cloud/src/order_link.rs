@@ -12,7 +12,7 @@ use std::time::Duration;
 use bridge_protocol::domain::{OrderId, TraceParent};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
-use bridge_protocol::order_link::sender::{Answer, Limits, Output, Rejected, RequestId, Sender};
+use bridge_protocol::order_link::sender::{Answer, BodyMark, Limits, Output, Rejected, RequestId, Sender};
 use bridge_protocol::seal::manifest::Manifest;
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::{ToCloud, to_idc};
@@ -47,6 +47,7 @@ pub struct KeysLog {
 struct Submission {
     order: OrderId,
     kind: to_idc::Kind,
+    body: BodyMark,
     trace: Option<TraceParent>,
     answer: oneshot::Sender<Result<Answer, Rejected>>,
 }
@@ -58,16 +59,17 @@ impl OrderLink {
     }
 
     /// Hands a request over and waits for how it ends. A caller that stops waiting changes nothing about that.
-    /// `trace` goes with it to the data centre.
+    /// `body` tells whether what is under way under its key is the same; `trace` goes with it to the data centre.
     pub async fn submit(
         &self,
         order: OrderId,
         kind: to_idc::Kind,
+        body: BodyMark,
         trace: Option<TraceParent>,
     ) -> Result<Answer, Rejected> {
         let (answer, answered) = oneshot::channel();
         self.submissions
-            .try_send(Submission { order, kind, trace, answer })
+            .try_send(Submission { order, kind, body, trace, answer })
             .map_err(|_full| Rejected::Full)?;
         // The owner ends only with the process, and then nobody can tell what became of it.
         answered.await.unwrap_or(Ok(Answer::Unknown))
@@ -137,8 +139,9 @@ impl Line {
         (line, OrderLink { submissions, load: load_seen }, submitted)
     }
 
-    fn handle_submission(&mut self, now: Duration, Submission { order, kind, trace, answer }: Submission) {
-        match self.sender.submit(now, order, kind) {
+    fn handle_submission(&mut self, now: Duration, submission: Submission) {
+        let Submission { order, kind, body, trace, answer } = submission;
+        match self.sender.submit(now, order, kind, body) {
             Ok(request) => {
                 self.callers.insert(request, Caller { answer, trace });
             }

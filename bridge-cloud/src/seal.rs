@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bridge_protocol::domain::UnixMicros;
+use bridge_protocol::order_link::sender::BodyMark;
 use bridge_protocol::seal::manifest::Manifest;
 use bridge_protocol::seal::sealing::{Header, SealingSession};
 use bridge_protocol::wire::order::{Envelope, Terms};
@@ -14,18 +15,25 @@ use rand::CryptoRng;
 use tokio::sync::watch;
 
 use crate::admission::AdmittedOrder;
+use crate::body_mark::BodyMarks;
 
 /// An order whose personal data nobody on this side can read any more.
 #[derive(Debug)]
 pub struct SealedOrder {
     header: Header,
     envelope: Envelope,
+    body: BodyMark,
 }
 
 impl SealedOrder {
     /// Whose order under which key.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// What tells its body from another one under its key, and says nothing of it.
+    pub fn body(&self) -> BodyMark {
+        self.body
     }
 
     /// The envelope to send.
@@ -45,13 +53,19 @@ pub struct Sealer {
     manifest: watch::Receiver<Option<Arc<Manifest>>>,
     /// Locked by its own thread alone, and never across an await.
     session: Mutex<Option<SealingSession>>,
+    /// The process's own.
+    marks: BodyMarks,
     metrics: Arc<Metrics>,
 }
 
 impl Sealer {
     /// A sealer that seals to whatever key the newest manifest prefers.
-    pub fn new(manifest: watch::Receiver<Option<Arc<Manifest>>>, metrics: Arc<Metrics>) -> Self {
-        Self { manifest, session: Mutex::new(None), metrics }
+    pub fn new(
+        manifest: watch::Receiver<Option<Arc<Manifest>>>,
+        marks: BodyMarks,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { manifest, session: Mutex::new(None), marks, metrics }
     }
 
     /// Seals an order. What was personal in it is zeroised when this returns.
@@ -68,10 +82,12 @@ impl Sealer {
             *session = SealingSession::start(key, now, random);
             self.metrics.seal_sessions.inc();
         }
-        let terms = Terms::from(admitted.request().terms()).encode_to_vec().into();
+        let terms = Terms::from(admitted.request().terms()).encode_to_vec();
+        let body = self.marks.of_order(&terms, admitted.request().personal());
         let session = session.as_mut().ok_or(NoSealingKey)?;
-        let envelope =
-            session.seal(admitted.header(), terms, admitted.request().personal()).ok_or(NoSealingKey)?;
-        Ok(SealedOrder { header: admitted.header().clone(), envelope })
+        let envelope = session
+            .seal(admitted.header(), terms.into(), admitted.request().personal())
+            .ok_or(NoSealingKey)?;
+        Ok(SealedOrder { header: admitted.header().clone(), envelope, body })
     }
 }

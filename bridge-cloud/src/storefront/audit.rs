@@ -104,6 +104,8 @@ fn plain(answer: &Result<Answer, Rejected>) -> &'static str {
         ) => "unknown",
         Err(Rejected::Full) => "full",
         Err(Rejected::InProgress) => "in-progress",
+        // The data centre did not see it, so it is no refusal of its.
+        Err(Rejected::KeyReused) => "key-in-use",
     }
 }
 

@@ -66,6 +66,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::LocalOptions;
 use tokio::sync::{RwLock, Semaphore, mpsc};
 
+use crate::body_mark::BodyMarks;
 use crate::config::StorefrontConfig;
 use crate::order_link::{ManifestWatch, OrderLink};
 use crate::replica::update::Update;
@@ -131,6 +132,8 @@ pub struct Shop {
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Storefront>,
     pub(crate) sealer: Sealer,
+    /// The same for all threads: a request may come again on another one.
+    pub(crate) marks: BodyMarks,
     /// Its way into the audit log.
     pub(crate) audit: Gathering,
     /// Locked by its own thread alone, and never across an await.
@@ -160,9 +163,11 @@ pub fn start(
         listeners.push(bind(address)?);
     }
     let connections_max = storefront.config.connections_max.div_ceil(workers);
+    let marks = BodyMarks::default();
     let spawn = |(index, (listener, inbox)): (usize, (TcpListener, mpsc::Receiver<Update>))| {
         let worker = Worker {
-            sealer: Sealer::new(storefront.manifest.clone(), storefront.metrics.clone()),
+            sealer: Sealer::new(storefront.manifest.clone(), marks.clone(), storefront.metrics.clone()),
+            marks: marks.clone(),
             audit: Gathering::new(storefront.audit.clone()),
             receipts: Mutex::new(Verifier::new(storefront.pinned.clone())),
             shared: storefront.clone(),

@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bridge_protocol::domain::body::OrderRequest;
 use bridge_protocol::domain::order::FieldError;
 use bridge_protocol::domain::{Brand, IdempotencyKey, KeyDigest, OrderId, Outcome, TraceParent, UnixMicros};
-use bridge_protocol::order_link::sender::{Answer, Rejected};
+use bridge_protocol::order_link::sender::{Answer, BodyMark, Rejected};
 use bridge_protocol::receipt::{Receipt, VerifiedReceipt};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Ask, Cancel, Refusal, Settled, State as OrderState, to_idc};
@@ -57,8 +57,9 @@ pub(super) async fn submit_order(
     let header = Header { brand: shop.brand.clone(), order: new_order_id(), key };
     let admitted = worker.admit(header, request)?;
     let sealed = worker.seal(admitted)?;
-    let header = sealed.header().clone();
-    carry(worker.clone(), header, to_idc::Kind::Place(sealed.into_envelope()), router::trace(&headers)).await
+    let (header, mark) = (sealed.header().clone(), sealed.body());
+    let kind = to_idc::Kind::Place(sealed.into_envelope());
+    carry(worker.clone(), header, kind, mark, router::trace(&headers)).await
 }
 
 /// A write's way to the data centre and back: in the audit log before it is sent, and again before its answer is told.
@@ -66,6 +67,7 @@ async fn carry(
     worker: Arc<Worker>,
     header: Header,
     kind: to_idc::Kind,
+    body: BodyMark,
     trace: Option<TraceParent>,
 ) -> Result<Response, Problem> {
     let under_way = worker.under_way.clone();
@@ -73,7 +75,7 @@ async fn carry(
         let shared = &worker.shared;
         let logged = audit::sent(&worker.audit, &header, None, kind).await;
         let logged = logged.map_err(|_| worker.not_admitted(NotAdmitted::NoAuditLog))?;
-        let answer = shared.link.submit(header.order, logged.into_kind(), trace).await;
+        let answer = shared.link.submit(header.order, logged.into_kind(), body, trace).await;
         let heard = worker.hear(&header, answer);
         let answer = audit::answered(&worker.audit, &header, heard).await;
         worker.respond(&header, answer)
@@ -112,7 +114,8 @@ pub(super) async fn cancel_order(
         order: Bytes::copy_from_slice(header.order.as_bytes()),
         key: Bytes::copy_from_slice(key.as_bytes()),
     };
-    carry(worker.clone(), header, to_idc::Kind::Cancel(cancel), router::trace(&headers)).await
+    let mark = worker.marks.of_cancellation(header.order);
+    carry(worker.clone(), header, to_idc::Kind::Cancel(cancel), mark, router::trace(&headers)).await
 }
 
 /// What may stand behind the `?` of a place to ask.
@@ -141,14 +144,17 @@ pub(super) async fn read_order(
         order: Bytes::copy_from_slice(order.as_bytes()),
         key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
     };
-    match worker.shared.link.submit(order, to_idc::Kind::Ask(ask), router::trace(&headers)).await {
+    let (kind, trace) = (to_idc::Kind::Ask(ask), router::trace(&headers));
+    match worker.shared.link.submit(order, kind, BodyMark::NONE, trace).await {
         Ok(Answer::State(state)) => Ok(Json(state_json(&state)).into_response()),
         Ok(Answer::Pending) => {
             Ok(Json(json!({ "order": order.to_string(), "state": "unknown" })).into_response())
         }
         Ok(Answer::Refused(refusal)) => Err(refused(refusal, order)),
         Ok(Answer::Settled(_) | Answer::Payment(_) | Answer::Unknown | Answer::NotSent)
-        | Err(Rejected::Full | Rejected::InProgress) => Err(unavailable(NotAdmitted::NoLink)),
+        | Err(Rejected::Full | Rejected::InProgress | Rejected::KeyReused) => {
+            Err(unavailable(NotAdmitted::NoLink))
+        }
     }
 }
 
@@ -296,6 +302,10 @@ impl Worker {
             Ok(Answer::NotSent) => Err(self.not_admitted(NotAdmitted::NoLink)),
             Err(Rejected::Full) => Err(self.not_admitted(NotAdmitted::Full)),
             Err(Rejected::InProgress) => Err(in_progress(ASK_AGAIN_AFTER)),
+            Err(Rejected::KeyReused) => {
+                self.count(OrderOutcome::KeyReused);
+                Err(refused(Refusal::KeyReused, header.order))
+            }
         }
     }
 

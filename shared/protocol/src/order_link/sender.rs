@@ -46,6 +46,19 @@ pub enum Rejected {
     /// A request under the same idempotency key is still waiting for its answer.
     #[error("a request under this idempotency key is in progress")]
     InProgress,
+    /// Another request under the same idempotency key is not settled yet.
+    #[error("another request under this idempotency key is not settled")]
+    KeyReused,
+}
+
+/// What a write asks for, as a number that tells two bodies apart without saying anything of either: a hash under a key that
+/// nobody but this process has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyMark(pub u64);
+
+impl BodyMark {
+    /// Of a question, which has no key.
+    pub const NONE: Self = Self(0);
 }
 
 /// How a request ended for its caller.
@@ -115,6 +128,8 @@ struct Request {
     kind: to_idc::Kind,
     /// The idempotency key of a write.
     key: Option<KeyDigest>,
+    /// What it asks for.
+    body: BodyMark,
     /// When the caller is told `Unknown` or `NotSent`; `None` once that has happened.
     caller_until: Option<Duration>,
     /// When settling is given up.
@@ -185,16 +200,20 @@ impl Sender {
         key.is_some_and(|key| self.keys.contains_key(&key)) || self.unsettled.contains_key(&order)
     }
 
-    /// Takes a request about an order.
+    /// Takes a request about an order. Its mark tells whether what is under way under its key is the same.
     pub fn submit(
         &mut self,
         now: Duration,
         order: OrderId,
         kind: to_idc::Kind,
+        body: BodyMark,
     ) -> Result<RequestId, Rejected> {
         let key = write_key(&kind);
         let earlier = key.and_then(|key| self.keys.get(&key)).copied();
         let earlier = earlier.and_then(|id| Some((id, self.requests.get(&id)?)));
+        if earlier.is_some_and(|(_, earlier)| earlier.body != body) {
+            return Err(Rejected::KeyReused);
+        }
         if earlier.is_some_and(|(_, earlier)| earlier.caller_until.is_some()) {
             return Err(Rejected::InProgress);
         }
@@ -215,6 +234,7 @@ impl Sender {
             order,
             kind,
             key,
+            body,
             caller_until: Some(caller_until),
             settle_until,
             in_flight: None,

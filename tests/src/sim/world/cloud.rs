@@ -7,7 +7,7 @@ use bridge_cloud::admission::{self, Load};
 use bridge_protocol::domain::{IdempotencyKey, KeyDigest, UnixMicros};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
-use bridge_protocol::order_link::sender::{Answer, Limits, Output, RequestId, Sender};
+use bridge_protocol::order_link::sender::{Answer, BodyMark, Limits, Output, RequestId, Sender};
 use bridge_protocol::receipt::Verifier;
 use bridge_protocol::seal::sealing::{Header, SealingSession};
 use bridge_protocol::wire::order::{Ask, Cancel, Envelope, Refusal, Settled, ToCloud, to_cloud, to_idc};
@@ -77,7 +77,12 @@ impl World {
             return self.violate("SEALING", "an order cannot be sealed".to_owned());
         };
         let (now, order) = (self.cloud_now(cloud), self.attempts[attempt].order);
-        match self.clouds[cloud].sender.submit(now, order, kind) {
+        let mark = match request {
+            Request::Place { body } => BodyMark(2 + body as u64),
+            Request::Cancel | Request::CancelUnderPlacingKey => BodyMark(1),
+            Request::Ask { .. } => BodyMark::NONE,
+        };
+        match self.clouds[cloud].sender.submit(now, order, kind, mark) {
             Ok(id) => {
                 note!(self, "cloud {cloud} takes attempt {attempt} as request {}", id.0);
                 self.clouds[cloud].waiting.insert(id, attempt);

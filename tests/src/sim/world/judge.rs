@@ -126,6 +126,10 @@ impl World {
                 counts.key_reused += 1;
                 self.judge_key_reused(attempt);
             }
+            Told::KeyTaken => {
+                counts.key_reused += 1;
+                self.deny(attempt);
+            }
             Told::InProgress => {
                 counts.in_progress += 1;
                 self.deny(attempt);

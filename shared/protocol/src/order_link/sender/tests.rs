@@ -7,6 +7,9 @@ use crate::wire::order::{Ask, Cancel, Envelope, Refused};
 const A: LinkId = LinkId(1);
 const B: LinkId = LinkId(2);
 
+/// What every request here asks for.
+const BODY: BodyMark = BodyMark(1);
+
 fn limits() -> Limits {
     Limits {
         queue_max: 2,
@@ -46,7 +49,7 @@ fn at(secs: u64) -> Duration {
 }
 
 fn submit(sender: &mut Sender, now: Duration, (order, kind): (OrderId, to_idc::Kind)) -> RequestId {
-    sender.submit(now, order, kind).unwrap()
+    sender.submit(now, order, kind, BODY).unwrap()
 }
 
 fn connected(window: u32) -> Sender {
@@ -158,11 +161,24 @@ fn a_key_in_progress_is_rejected_and_one_whose_caller_has_gone_is_taken_over() {
     let mut sender = connected(8);
     submit(&mut sender, at(0), cancel(1));
     let (order, kind) = cancel(1);
-    assert_eq!(sender.submit(at(1), order, kind.clone()), Err(Rejected::InProgress));
+    assert_eq!(sender.submit(at(1), order, kind.clone(), BODY), Err(Rejected::InProgress));
     sender.handle_timeout(at(10));
-    let second = sender.submit(at(11), order, kind).unwrap();
+    let second = sender.submit(at(11), order, kind, BODY).unwrap();
     sender.handle_answer(at(12), A, settled(second));
     assert_eq!(sender.unsettled(), 0);
+}
+
+#[test]
+fn another_body_under_a_key_that_is_not_settled_is_rejected_as_such() {
+    let mut sender = connected(8);
+    let first = submit(&mut sender, at(0), cancel(1));
+    let (order, kind) = cancel(1);
+    let another = |sender: &mut Sender, now| sender.submit(now, order, kind.clone(), BodyMark(2));
+    assert_eq!(another(&mut sender, at(1)), Err(Rejected::KeyReused));
+    sender.handle_timeout(at(10));
+    assert_eq!(another(&mut sender, at(11)), Err(Rejected::KeyReused), "its caller has gone, and it goes on");
+    sender.handle_answer(at(12), A, settled(first));
+    assert!(another(&mut sender, at(13)).is_ok(), "from now on it is the ledger's to say");
 }
 
 #[test]
@@ -172,7 +188,7 @@ fn a_full_queue_rejects() {
         submit(&mut sender, at(0), cancel(n));
     }
     let (order, kind) = cancel(3);
-    assert_eq!(sender.submit(at(0), order, kind), Err(Rejected::Full));
+    assert_eq!(sender.submit(at(0), order, kind, BODY), Err(Rejected::Full));
 }
 
 #[test]
@@ -263,7 +279,7 @@ fn a_write_that_finds_no_room_leaves_the_one_before_it_to_be_settled() {
         submit(&mut sender, at(11), cancel(n));
     }
     let (id, kind) = cancel(1);
-    assert_eq!(sender.submit(at(12), id, kind), Err(Rejected::Full));
+    assert_eq!(sender.submit(at(12), id, kind, BODY), Err(Rejected::Full));
     assert!(sender.is_unsettled(id, None));
 }
 
