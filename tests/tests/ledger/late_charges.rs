@@ -14,7 +14,7 @@ use crate::payments::{
     another_order, begin, begin_refund, begun, cancel, declined, found, nothing, paid, read, refund_told,
     resolve, resolve_refund, seconds, shop_with_order, told,
 };
-use crate::shop::{Shop, TOTAL, pay, refund};
+use crate::shop::{Shop, TOTAL, order_id, pay, refund};
 
 fn no_trace() -> Told {
     Told::NotDone(ReasonCode::new("NO_TRACE").unwrap())
@@ -197,4 +197,54 @@ pub(crate) async fn a_refund_that_is_made_after_all_counts(database: &Database) 
     assert_eq!((stands.refunds[0].state, stands.refunded), (RefundState::Done, 1_000));
     assert_eq!((stands.state, stands.left()), (PaymentState::PartiallyRefunded, TOTAL - 1_000));
     assert_eq!(refund_told(ledger, &payment, id, Told::Done).await, stands, "once");
+}
+
+/// The payments' tables as the version before had them.
+const BEFORE: [&str; 2] = [
+    concat!(
+        "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; ",
+        include_str!("../../../bridge-idc/src/ledger/postgres/0003_payments.sql"),
+        include_str!("../../../bridge-idc/src/ledger/postgres/0004_requests_of_payment.sql"),
+        "DELETE FROM schema_migrations WHERE version = 5;",
+    ),
+    concat!(
+        "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; ",
+        include_str!("../../../bridge-idc/src/ledger/sqlite/0003_payments.sql"),
+        include_str!("../../../bridge-idc/src/ledger/sqlite/0004_requests_of_payment.sql"),
+        "DELETE FROM schema_migrations WHERE version = 5;",
+    ),
+];
+
+pub(crate) async fn what_the_version_before_wrote_stays_as_it_was(database: &Database) {
+    let (_, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    database.run(BEFORE[0], BEFORE[1]).await;
+    let ids: Vec<OrderId> = (0..3).map(|_| order_id()).collect();
+    let write = |id: fn(OrderId) -> String, not: &str| {
+        let [order, given_up, paid, refund] = [order, ids[0], ids[1], ids[2]].map(id);
+        let row = |id: &str, state: &str, rest: &str| {
+            format!("({id}, 'acme', {order}, {TOTAL}, 'KRW', 'tgen', '{state}', {rest})")
+        };
+        let rows = [
+            row(&given_up, "not_paid", "0, 'NO_TRACE', 3, NULL, 1, 2"),
+            row(&paid, "partially_refunded", "1000, NULL, 1, NULL, 3, 4"),
+        ];
+        format!(
+            "INSERT INTO payments (payment_id, brand, order_id, amount, currency, payment_key, state, refunded, code, \
+             asks, next_ask_at, created_at, concluded_at) VALUES {}; \
+             INSERT INTO refunds (refund_id, payment_id, amount, reason, automatic, state, created_at, concluded_at) \
+             VALUES ({refund}, {paid}, 1000, 'it came back', {not}, 'done', 5, 6)",
+            rows.join(", "),
+        )
+    };
+    let postgres = write(|id| format!("'{id}'"), "false");
+    let sqlite = write(|id| format!("x'{}'", id.as_uuid().simple()), "0");
+    database.run(&postgres, &sqlite).await;
+    assert_eq!(ledger.migrate().await.unwrap().len(), 1);
+    ledger.ready().await.unwrap();
+    let stands = ledger.payments(false, 10).await.unwrap();
+    let told: Vec<_> = stands.iter().map(|payment| (payment.state, payment.refunded, payment.asks)).collect();
+    assert_eq!(told, [(PaymentState::PartiallyRefunded, 1_000, 1), (PaymentState::NotPaid, 0, 3)]);
+    assert_eq!((stands[0].refunds.len(), stands[0].refunds[0].state), (1, RefundState::Done));
+    assert_eq!(stands[0].left(), TOTAL - 1_000);
 }

@@ -93,4 +93,5 @@ on_both_databases! {
     age_is_told_by_the_database_s_clock
     what_was_given_up_is_looked_at_again_and_a_hint_makes_that_soon
     a_refund_that_is_made_after_all_counts
+    what_the_version_before_wrote_stays_as_it_was
 }
