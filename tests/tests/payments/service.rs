@@ -69,6 +69,9 @@ impl Agent {
     /// What it logged of how requests ended, until now.
     async fn concluded(mut self) -> Vec<(KeyDigest, String)> {
         self.close_log().await;
+        if !self.log.join("checkpoint").exists() {
+            return Vec::new(); // It logged nothing at all.
+        }
         let entries = audits::entries(&tlog::check(&self.log, &self.key).unwrap()).unwrap();
         let ended = entries.into_iter().map(|entry| match entry.event {
             Event::PaymentCommitted(ended) => (ended.key, ended.outcome.to_string()),
