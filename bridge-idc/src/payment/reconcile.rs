@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::Payment;
+use super::audit::Witness;
 use super::gateway::{Answer, Gateway};
 use super::policy::{Known, Step, next_step};
 use super::service::{Payments, chain};
@@ -93,7 +94,7 @@ impl<G: Gateway> Payments<G> {
         if !given_up && matches!(told, Told::Nothing { .. }) {
             self.warn_of_age(age, || payment.charge.payment.to_string());
         }
-        self.conclude_payment(payment, told, held).await;
+        self.conclude_payment(payment, told, held, Witness::Log(&self.audit)).await;
     }
 
     /// Asks the gateway to charge once more, under the same key, if the ledger says that it may be: what that tells.
@@ -121,7 +122,8 @@ impl<G: Gateway> Payments<G> {
         }
         match self.ledger.payment(give_back.charge.payment).await {
             Ok(Some(payment)) => {
-                self.conclude_refund(payment, &give_back, refund.asks, answer).await;
+                let told = self.told(answer, refund.asks);
+                self.conclude_refund(payment, &give_back, told, Witness::Log(&self.audit)).await;
             }
             Ok(None) => {}
             Err(error) => {

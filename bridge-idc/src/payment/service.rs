@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bridge_protocol::domain::payment::PaymentEvent;
 use bridge_protocol::domain::{
     Brand, KeyDigest, OrderId, PaymentId, PaymentState, RefundId, RefundState, UnixMicros,
 };
@@ -14,7 +15,7 @@ use bridge_runtime::telemetry::metrics::Metrics;
 use bridge_runtime::telemetry::payments::{PaymentOutcome, RefundOutcome};
 use tokio::sync::{Notify, Semaphore};
 
-use super::audit::Witness;
+use super::audit::{About, Witness};
 use super::gateway::{Answer, Gateway, NoProof};
 use super::policy::back_off;
 use super::{Charge, GiveBack, PayAsked, Payment, RefundAsked};
@@ -125,7 +126,15 @@ impl<G: Gateway> Payments<G> {
             Ok(Begun::New(payment)) => {
                 let answer = self.confirm(&payment.charge, turn).await;
                 let (told, held) = (self.told(answer, 0), payment.confirm_until);
-                let Concluded { payment, logged } = self.conclude_payment(payment, told, Some(held)).await;
+                let comes_to = match told {
+                    Told::Done => payment.state.after(PaymentEvent::Charged),
+                    Told::Refused(_) => payment.state.after(PaymentEvent::Refused),
+                    Told::NotDone(_) | Told::Nothing { .. } => None,
+                };
+                let (about, id) = (About::of_payment(asked), payment.charge.payment);
+                let witness = self.log_first(&about, id, comes_to.map(PaymentState::code)).await;
+                let Concluded { payment, logged } =
+                    self.conclude_payment(payment, told, Some(held), witness).await;
                 End::Stands { payment, refund: None, replayed: false, logged }
             }
             Ok(Begun::Known(payment)) => {
@@ -155,8 +164,14 @@ impl<G: Gateway> Payments<G> {
                 let mut stands = Concluded { payment, logged: false };
                 let refund = stands.payment.refund(id);
                 if let Some(give_back) = refund.and_then(|refund| stands.payment.give_back(refund)) {
-                    let answer = self.give_back(&give_back).await;
-                    stands = self.conclude_refund(stands.payment, &give_back, 0, answer).await;
+                    let told = self.told(self.give_back(&give_back).await, 0);
+                    let comes_to = match told {
+                        Told::Done => Some(RefundState::Done.code()),
+                        Told::Refused(_) => Some(RefundState::Refused.code()),
+                        Told::NotDone(_) | Told::Nothing { .. } => None,
+                    };
+                    let witness = self.log_first(&About::of_refund(asked), asked.payment, comes_to).await;
+                    stands = self.conclude_refund(stands.payment, &give_back, told, witness).await;
                 }
                 let Concluded { payment, logged } = stands;
                 End::Stands { payment, refund: Some(id), replayed: false, logged }
@@ -225,9 +240,9 @@ impl<G: Gateway> Payments<G> {
         mut payment: Payment,
         told: Told,
         held: Option<UnixMicros>,
+        witness: Witness<'_>,
     ) -> Concluded {
         let (order, id) = (payment.charge.order, payment.charge.payment);
-        let witness = Witness::Log(&self.audit);
         match self.ledger.conclude_payment(order, id, &told, held, witness).await {
             Ok(stands) => {
                 self.metrics.payments.outcomes.of(outcome(stands.payment.state)).inc();
@@ -244,17 +259,15 @@ impl<G: Gateway> Payments<G> {
         }
     }
 
-    /// As [`Self::conclude_payment`], of a refund that was asked for again so many times.
+    /// As [`Self::conclude_payment`], of a refund.
     pub(super) async fn conclude_refund(
         &self,
         mut payment: Payment,
         refund: &GiveBack,
-        asks: u32,
-        answer: Answer,
+        told: Told,
+        witness: Witness<'_>,
     ) -> Concluded {
-        let told = self.told(answer, asks);
         let (order, id) = (refund.charge.order, refund.charge.payment);
-        let witness = Witness::Log(&self.audit);
         match self.ledger.conclude_refund(order, id, refund.refund, &told, witness).await {
             Ok(stands) => {
                 self.metrics
@@ -276,6 +289,23 @@ impl<G: Gateway> Payments<G> {
                 }
                 Concluded { payment, logged: false }
             }
+        }
+    }
+
+    /// Logs what a request comes to before the transaction that writes it. Its row is held, so nobody comes between; if somebody
+    /// does all the same, the transaction logs what it comes to then.
+    async fn log_first(
+        &self,
+        about: &About,
+        payment: PaymentId,
+        comes_to: Option<&'static str>,
+    ) -> Witness<'_> {
+        let witness = Witness::Log(&self.audit);
+        let Some(outcome) = comes_to else { return witness };
+        match witness.concluded(about.header(), payment, outcome).await {
+            Ok(()) => Witness::Logged(&self.audit, outcome),
+            // The transaction tries it again, and fails if it fails.
+            Err(_) => witness,
         }
     }
 
