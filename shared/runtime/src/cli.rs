@@ -86,8 +86,11 @@ pub async fn status(address: SocketAddr, as_json: bool) -> Outcome {
     }
     let (_, body) = admin::get(address, "/readyz").await?;
     let ready: Value = serde_json::from_slice(&body)?;
-    let obstacles = ready["because"].as_array().into_iter().flatten();
-    let obstacles: Vec<String> = obstacles.filter_map(Value::as_str).map(str::to_owned).collect();
-    write!(io::stdout(), "{}", status_page::page(&status, &obstacles))?;
+    let sentences = |name: &str| -> Vec<String> {
+        let listed = ready[name].as_array().into_iter().flatten();
+        listed.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let page = status_page::page(&status, &sentences("because"), &sentences("notes"));
+    write!(io::stdout(), "{page}")?;
     Ok(())
 }

@@ -24,6 +24,9 @@ mod transport;
 // Links to the peers: kept up, watched, and torn down with a reason.
 pub mod tunnel;
 
+// What ends by itself, and is warned about before.
+pub mod expiry;
+
 // The loopback listener an operator asks: health, metrics, status.
 pub mod admin;
 

@@ -3,6 +3,7 @@
 //! An agent makes one [`Metrics`] and hands it down; what only the other agent has is not shown. No label is free text, so
 //! neither a brand's flood nor a stranger's input can grow the number of series, and no value of a person can get in.
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -13,6 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::labelled::{Labelled, labels};
 use super::payments::PaymentMetrics;
+use crate::expiry::{self, Expiry};
 
 labels! {
     /// Why a link was refused, by either side.
@@ -186,6 +188,20 @@ labels! {
     }
 }
 
+labels! {
+    /// What ends by itself.
+    Expiring as "what" {
+        /// The agent's own certificate.
+        Certificate = "certificate",
+        /// The certificate of the authority that is trusted.
+        Ca = "ca",
+        /// The revocation list.
+        RevocationList = "revocation_list",
+        /// The sealing keys: the last of them.
+        SealingKey = "sealing_key",
+    }
+}
+
 /// The instruments of one agent. Counting is an atomic addition; share it in an `Arc`.
 #[derive(Debug)]
 pub struct Metrics {
@@ -215,6 +231,8 @@ pub struct Metrics {
     pub audit_entries: Counter,
     /// Both: rounds of the audit log, each of which makes its entries durable with one fsync.
     pub audit_rounds: Counter,
+    /// Both: seconds until the first of a kind ends by itself; NaN while none is known.
+    expires: Labelled<Expiring, Gauge<f64, AtomicU64>>,
     /// Both: 1 while the audit log can be written, 0 while it cannot and nothing new is taken.
     pub audit_writable: Gauge,
 
@@ -312,6 +330,15 @@ impl Metrics {
         self.queue_limit.of(queue).set(i64::try_from(limit).unwrap_or(i64::MAX));
     }
 
+    /// What ends by itself, as it is known now.
+    pub(crate) fn set_expiries(&self, expiries: &[Expiry], now: i64) {
+        for what in Expiring::ALL {
+            let left = expiry::first_left(expiries, *what, now);
+            #[expect(clippy::cast_precision_loss, reason = "a time in seconds is far below 2^53")]
+            self.expires.of(*what).set(left.map_or(f64::NAN, |left| left as f64));
+        }
+    }
+
     /// One transaction was committed: with so many orders, in such a time.
     pub fn batch_committed(&self, orders: usize, took: Duration) {
         self.batch_orders.observe(f64::from(u32::try_from(orders).unwrap_or(u32::MAX)));
@@ -341,6 +368,7 @@ impl Metrics {
             audit_entries: Counter::default(),
             audit_rounds: Counter::default(),
             audit_writable: Gauge::default(),
+            expires: Labelled::default(),
             catalogue_position: Gauge::default(),
             catalogue_bootstraps: Counter::default(),
             catalogue_rows: Gauge::default(),
@@ -385,6 +413,9 @@ impl Metrics {
         registry.register("audit_rounds", help, metrics.audit_rounds.clone());
         let help = "1 while the audit log can be written";
         registry.register("audit_writable", help, metrics.audit_writable.clone());
+        let help = "Until the first of its kind ends by itself; NaN while none is known";
+        registry.register_with_unit("expires_in", help, Unit::Seconds, metrics.expires.clone());
+        metrics.set_expiries(&[], 0);
         metrics
     }
 }
