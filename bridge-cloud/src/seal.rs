@@ -5,15 +5,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bridge_protocol::domain::UnixMicros;
-use bridge_protocol::seal::manifest::Manifest;
 use bridge_protocol::seal::sealing::{Header, SealingSession};
 use bridge_protocol::wire::order::{Envelope, Terms};
 use bridge_runtime::telemetry::metrics::Metrics;
 use prost::Message as _;
 use rand::CryptoRng;
-use tokio::sync::watch;
 
 use crate::admission::AdmittedOrder;
+use crate::order_link::KeysWatch;
 
 /// An order whose personal data nobody on this side can read any more.
 #[derive(Debug)]
@@ -41,28 +40,28 @@ pub struct NoSealingKey;
 
 /// One serving thread's sealer.
 pub struct Sealer {
-    /// The newest verified manifest, `None` until a link has brought one.
-    manifest: watch::Receiver<Option<Arc<Manifest>>>,
+    keys: KeysWatch,
     /// Locked by its own thread alone, and never across an await.
     session: Mutex<Option<SealingSession>>,
     metrics: Arc<Metrics>,
 }
 
 impl Sealer {
-    /// A sealer that seals to whatever key the newest manifest prefers.
-    pub fn new(manifest: watch::Receiver<Option<Arc<Manifest>>>, metrics: Arc<Metrics>) -> Self {
-        Self { manifest, session: Mutex::new(None), metrics }
+    /// A sealer that seals to whatever key is preferred now.
+    pub fn new(keys: KeysWatch, metrics: Arc<Metrics>) -> Self {
+        Self { keys, session: Mutex::new(None), metrics }
     }
 
-    /// Seals an order. What was personal in it is zeroised when this returns.
+    /// Seals an order. What is personal in it is zeroised when its caller lets go of it: once it is answered, since until
+    /// then the one key that it is sealed to may be gone.
     pub fn seal(
         &self,
-        admitted: AdmittedOrder,
+        admitted: &AdmittedOrder,
         now: UnixMicros,
         random: &mut impl CryptoRng,
     ) -> Result<SealedOrder, NoSealingKey> {
-        let manifest = self.manifest.borrow().clone().ok_or(NoSealingKey)?;
-        let key = manifest.key_at(now).ok_or(NoSealingKey)?;
+        let keys = self.keys.borrow().clone();
+        let key = keys.iter().find(|key| key.validity.holds_at(now)).ok_or(NoSealingKey)?;
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         if session.as_ref().is_none_or(|session| session.is_spent(now) || session.key() != key) {
             *session = SealingSession::start(key, now, random);

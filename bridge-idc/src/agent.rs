@@ -5,6 +5,7 @@
 //! the simulation runs this same code.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bridge_protocol::audit::Entry;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
@@ -70,6 +71,8 @@ pub enum Input {
     },
     /// A link is gone.
     LinkDown(LinkId),
+    /// The data centre's keys are others from now on.
+    Keys(Arc<Keyring>),
 }
 
 /// How a batch ended.
@@ -131,7 +134,7 @@ enum Then {
 /// The agent's state.
 pub struct Agent {
     limits: Limits,
-    keys: Keyring,
+    keys: Arc<Keyring>,
     receiver: Receiver,
     opener: Opener,
     /// What waits for its sealing session; at most the receiver's window.
@@ -152,7 +155,8 @@ pub struct Agent {
 
 impl Agent {
     /// An agent with nothing under way.
-    pub fn new(limits: Limits, keys: Keyring) -> Self {
+    pub fn new(limits: Limits, keys: impl Into<Arc<Keyring>>) -> Self {
+        let keys = keys.into();
         let opener = Opener::new(keys.opening_keys(), SESSIONS_MAX);
         Self {
             limits,
@@ -304,6 +308,10 @@ impl Agent {
                     }
                 }
             }
+            Input::Keys(keys) => {
+                self.opener.set_keys(keys.opening_keys());
+                self.keys = keys;
+            }
         }
     }
 
@@ -363,7 +371,8 @@ impl Agent {
     fn reject(&mut self, token: Token, received: &ReceivedOrder, failure: OpenFailure, now: UnixMicros) {
         let header = received.header();
         self.outputs.push_back(Output::Rejected { order: header.order, failure });
-        self.turn_away(token, placed(received, now), header, failure.refusal());
+        let refused = failure.refused(received.envelope());
+        self.turn_away(token, placed(received, now), header, refused);
     }
 
     fn cancel(&mut self, token: Token, header: Header, now: UnixMicros) {
@@ -376,16 +385,17 @@ impl Agent {
     }
 
     /// Answers a request that has had no effect, once both that it came and that are in the audit log.
-    fn turn_away(&mut self, token: Token, received: Entry, header: &Header, refusal: Refusal) {
-        let end = log_entry::ended(received.at, header, &ledger::Answer::Refused(refusal));
-        let kind = to_cloud::Kind::Refused(Refused { refusal: refusal.into() });
+    fn turn_away(&mut self, token: Token, received: Entry, header: &Header, refused: impl Into<Refused>) {
+        let refused = refused.into();
+        let end = log_entry::ended(received.at, header, &ledger::Answer::Refused(refused.refusal()));
+        let kind = to_cloud::Kind::Refused(refused);
         self.auditing.wait([received, end], Then::Answer(token, header.order, Box::new(kind)));
     }
 
     /// Refuses a request that is in the audit log, once that it is refused is there as well.
     fn refuse_logged(&mut self, now: UnixMicros, token: Token, header: Header, refusal: Refusal) {
         let end = log_entry::ended(now, &header, &ledger::Answer::Refused(refusal));
-        let kind = to_cloud::Kind::Refused(Refused { refusal: refusal.into() });
+        let kind = to_cloud::Kind::Refused(refusal.into());
         self.auditing.wait([end], Then::Answer(token, header.order, Box::new(kind)));
     }
 
@@ -402,8 +412,7 @@ impl Agent {
                 }
             },
             Then::Commit(token, _) => {
-                let refusal = Refusal::DatabaseDown.into();
-                refused.push((token, to_cloud::Kind::Refused(Refused { refusal })));
+                refused.push((token, to_cloud::Kind::Refused(Refusal::DatabaseDown.into())));
                 None
             }
         });
@@ -438,7 +447,7 @@ impl Agent {
     }
 
     fn refuse(&mut self, token: Token, refusal: Refusal) {
-        self.answer(token, to_cloud::Kind::Refused(Refused { refusal: refusal.into() }));
+        self.answer(token, to_cloud::Kind::Refused(refusal.into()));
     }
 }
 

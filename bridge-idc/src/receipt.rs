@@ -2,7 +2,7 @@
 
 use bridge_protocol::note::NoteSigner;
 use bridge_protocol::receipt;
-use bridge_protocol::wire::order::{Refused, Settled, to_cloud};
+use bridge_protocol::wire::order::{Settled, to_cloud};
 
 use crate::ledger::{Answer, Committed};
 
@@ -18,7 +18,7 @@ pub fn answers(committed: &Committed, signer: &NoteSigner) -> Vec<to_cloud::Kind
         Answer::Settled { replayed, .. } => {
             to_cloud::Kind::Settled(Settled { receipt: signed.next(), replayed: *replayed })
         }
-        Answer::Refused(refusal) => to_cloud::Kind::Refused(Refused { refusal: (*refusal).into() }),
+        Answer::Refused(refusal) => to_cloud::Kind::Refused((*refusal).into()),
     };
     committed.answers().iter().map(answer).collect()
 }

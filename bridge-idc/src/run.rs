@@ -23,6 +23,7 @@ use crate::ledger::{Answer, Batch, Committed, Ledger, LedgerError};
 use crate::open::OpenFailure;
 use crate::payment::counter::{Counter, Ends};
 use crate::traces::Traces;
+use crate::vault::keyring::Keyring;
 
 /// Results of the database that the owner has not taken yet; it takes them all before anything else.
 const RESULTS: usize = 1_024;
@@ -56,6 +57,7 @@ pub struct Shell {
     load: watch::Sender<Load>,
     payments: Counter,
     traces: Traces,
+    keys: watch::Receiver<Arc<Keyring>>,
 }
 
 impl Shell {
@@ -67,11 +69,12 @@ impl Shell {
         metrics: Arc<Metrics>,
         load: watch::Sender<Load>,
         payments: Counter,
+        keys: watch::Receiver<Arc<Keyring>>,
     ) -> (Self, mpsc::Receiver<Input>) {
         let (results, received) = mpsc::channel(RESULTS);
         let links = HashMap::new();
         let traces = Traces::new(TRACES);
-        (Self { agent, ledger, audit, metrics, links, results, load, payments, traces }, received)
+        (Self { agent, ledger, audit, metrics, links, results, load, payments, traces, keys }, received)
     }
 
     /// Runs until the tunnel has ended.
@@ -85,6 +88,11 @@ impl Shell {
         loop {
             tokio::select! {
                 biased;
+                // Before anything that comes on a link: what the cloud seals to a new key opens.
+                Ok(()) = self.keys.changed() => {
+                    let keys = self.keys.borrow_and_update().clone();
+                    self.handle(Input::Keys(keys));
+                }
                 Some(result) = results.recv() => self.handle(result),
                 Some(end) = payment_ends.recv() => self.payments.handle_end(end, &self.links),
                 taken = tunnel.recv_many(&mut events, TAKEN_AT_ONCE) => {

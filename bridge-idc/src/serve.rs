@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bridge_protocol::feed::publisher;
+use bridge_protocol::seal::manifest::{Manifest, ManifestError};
 use bridge_protocol::wire::{self, feed};
 use bridge_runtime::admin::{self, Report};
 use bridge_runtime::audit_log::{self, AuditLog, Door, Last};
 use bridge_runtime::clock;
 use bridge_runtime::config::Secret;
+use bridge_runtime::expiry::Expiry;
 use bridge_runtime::identity::Role;
 use bridge_runtime::shutdown::{self, ServiceState, Shutdown};
 use bridge_runtime::telemetry::metrics::{Metrics, Queue};
 use bridge_runtime::tunnel::{Greeting, Started, Tunnel, TunnelHandle};
+use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -33,6 +36,7 @@ use crate::payment::counter::{Counter, Service};
 use crate::payment::service::Payments;
 use crate::payment::webhook;
 use crate::run::{Load, Shell};
+use crate::vault::current::CurrentKeys;
 use crate::vault::keyring::Keyring;
 
 /// How long what was begun may take to end.
@@ -58,8 +62,8 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     let state_dir = &config.agent.state_dir;
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("create agent.state_dir {}", state_dir.display()))?;
-    let keys = Keyring::load(&config.keys.dir)?;
-    let manifest = keys.manifest().sign(keys.signer())?;
+    let keys = CurrentKeys::load(&config.keys.dir)?;
+    let (manifest, told) = manifest(&keys.now())?;
     let (audit, audit_end) = AuditLog::open(&config.audit, metrics.clone())?;
     tokio::spawn(shutdown.core("the audit log", audit.ended()));
     let door = Door::open(&config.audit, &audit);
@@ -69,7 +73,7 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     audit_log::started(&audit, &config.agent.name, env!("CARGO_PKG_VERSION"));
     let last = Last::beside(&config.audit.key_file);
     last.configuration(&audit, &config.effective);
-    last.keys(&audit, &manifest, keys.manifest().keys.iter().map(|key| key.id.0.as_slice()));
+    last.keys(&audit, &manifest, told.keys.iter().map(|key| key.id.0.as_slice()));
 
     let (state, state_seen) = watch::channel(Phase::WaitingForLedger("it has not been looked at".to_owned()));
     let (load, load_seen) = watch::channel(Load::default());
@@ -79,7 +83,7 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     let admin_address = admin_listener.local_addr()?;
     let report = Status {
         name: config.agent.name.clone(),
-        keys: keys.manifest(),
+        keys: keys.clone(),
         state: state_seen,
         load: load_seen,
         audit: audit.clone(),
@@ -115,7 +119,7 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
         manifest,
         features,
     };
-    let (_greeting, greeting) = watch::channel(greeting);
+    let (greetings, greeting) = watch::channel(greeting);
     let Started { handle: tunnel, events, feed } = Tunnel::start(
         &config.tunnel,
         Role::Idc,
@@ -136,16 +140,15 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
         tokio::spawn(shutdown.core("the catalogue's publication", publishing.run(feed, head_seen)));
     let mut idle = load.subscribe();
     let service = payments.service.clone();
-    let (counter, payment_ends) = Counter::new(
-        config.payments.window_max,
-        Keyring::load(&config.keys.dir)?,
-        service,
-        audit.clone(),
-        metrics.clone(),
-    );
-    let agent = Agent::new(limits, keys);
-    let (shell, results) = Shell::new(agent, ledger, audit.clone(), metrics, load, counter);
+    let (counter, payment_ends) =
+        Counter::new(config.payments.window_max, keys.now(), service, audit.clone(), metrics.clone());
+    let keys_seen = keys.subscribe();
+    let agent = Agent::new(limits, keys.now());
+    let (shell, results) = Shell::new(agent, ledger, audit.clone(), metrics, load, counter, keys_seen);
     let shell = tokio::spawn(shutdown.core("the orders' shell", shell.run(events, results, payment_ends)));
+    let log = audit.clone();
+    let kept = keys.keep(shutdown.clone(), move |keys| take_keys(keys, &greetings, &last, &log));
+    tokio::spawn(shutdown.core("the watch over the keys' folder", kept));
     tracing::info!(?listening, admin = %admin_address, "bridge-idc serves");
 
     shutdown.started().await;
@@ -161,6 +164,29 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     admin.abort();
     tracing::info!("bridge-idc has ended in order");
     Ok(())
+}
+
+/// What peers are told of these keys, signed.
+fn manifest(keys: &Keyring) -> Result<(Bytes, Manifest), ManifestError> {
+    let told = keys.manifest().told_at(clock::now());
+    Ok((told.sign(keys.signer())?, told))
+}
+
+/// Tells live links of new keys; the agent has them already.
+fn take_keys(keys: &Keyring, greetings: &watch::Sender<Greeting>, last: &Last, log: &AuditLog) {
+    match manifest(keys) {
+        Ok((manifest, told)) => {
+            tracing::info!(
+                sealing_keys = told.keys.len(),
+                "the keys' folder has changed and is in use as it is now"
+            );
+            last.keys(log, &manifest, told.keys.iter().map(|key| key.id.0.as_slice()));
+            greetings.send_modify(|greeting| greeting.manifest = manifest);
+        }
+        Err(error) => {
+            tracing::error!(%error, "sign the manifest of new sealing keys: peers are not told of them")
+        }
+    }
 }
 
 /// What moves money: the service, and the tasks that ask about what is in doubt and take the gateway's hints.
@@ -280,7 +306,7 @@ enum Phase {
 /// What the admin listener tells.
 struct Status {
     name: String,
-    keys: bridge_protocol::seal::manifest::Manifest,
+    keys: CurrentKeys,
     state: watch::Receiver<Phase>,
     load: watch::Receiver<Load>,
     audit: AuditLog,
@@ -296,12 +322,25 @@ impl Report for Status {
             obstacles.push("the ledger does not tell how its last batch ended; it is tried again".to_owned());
         }
         obstacles.extend(self.audit.obstacle());
-        if self.keys.key_at(clock::now()).is_none() {
-            obstacles.push(
-                "no sealing key is valid now: run `bridge-idc keys rotate sealing`, then restart".to_owned(),
-            );
+        let keys = self.keys.now().manifest().keys;
+        if keys.iter().all(|key| key.validity.not_before > clock::now()) {
+            obstacles
+                .push("no sealing key is valid yet: compare this host's clock with the others'".to_owned());
         }
         obstacles
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.keys.mistake().into_iter().collect()
+    }
+
+    fn expiries(&self) -> Vec<Expiry> {
+        let mut expiries = match &*self.state.borrow() {
+            Phase::WaitingForLedger(_) => Vec::new(),
+            Phase::Serving(tunnel, _) => tunnel.expiries(),
+        };
+        expiries.extend(Expiry::of_sealing_keys(&self.keys.now().manifest().keys));
+        expiries
     }
 
     fn status(&self) -> Value {
@@ -320,9 +359,8 @@ impl Report for Status {
             "role": "idc",
             "build": env!("CARGO_PKG_VERSION"),
             "identity": identity,
-            "obstacles": self.obstacles(),
             "requests_under_way": load.under_way,
-            "sealing_keys": self.keys.keys.len(),
+            "sealing_keys": self.keys.now().manifest().told_at(clock::now()).keys.len(),
             "catalogue": catalogue,
             "audit": self.audit.status(),
             "links": links,

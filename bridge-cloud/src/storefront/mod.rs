@@ -67,7 +67,7 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{RwLock, Semaphore, mpsc};
 
 use crate::config::StorefrontConfig;
-use crate::order_link::{ManifestWatch, OrderLink};
+use crate::order_link::{KeysWatch, OrderLink};
 use crate::replica::update::Update;
 use crate::seal::Sealer;
 use catalogue::Catalogue;
@@ -107,8 +107,8 @@ pub struct Storefront {
     pub payments: OrderLink,
     /// How many payments may wait for that way.
     pub payments_queue_max: usize,
-    /// The newest sealing keys.
-    pub manifest: ManifestWatch,
+    /// The keys to seal to.
+    pub sealing: KeysWatch,
     /// The IDC keys that may sign a receipt.
     pub pinned: Vec<NoteVerifier>,
     /// Counters.
@@ -162,7 +162,7 @@ pub fn start(
     let connections_max = storefront.config.connections_max.div_ceil(workers);
     let spawn = |(index, (listener, inbox)): (usize, (TcpListener, mpsc::Receiver<Update>))| {
         let worker = Worker {
-            sealer: Sealer::new(storefront.manifest.clone(), storefront.metrics.clone()),
+            sealer: Sealer::new(storefront.sealing.clone(), storefront.metrics.clone()),
             audit: Gathering::new(storefront.audit.clone()),
             receipts: Mutex::new(Verifier::new(storefront.pinned.clone())),
             shared: storefront.clone(),

@@ -36,6 +36,7 @@ use super::problem::{Kind, Problem};
 use super::router::{self, InPath};
 use super::{Shop, Worker};
 use crate::admission::{self, NotAdmitted};
+use crate::order_link::Carried;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -56,16 +57,18 @@ pub(super) async fn submit_order(
     let request = worker.parse(shop, &body)?;
     let header = Header { brand: shop.brand.clone(), order: new_order_id(), key };
     let admitted = worker.admit(header, request)?;
-    let sealed = worker.seal(admitted)?;
-    let header = sealed.header().clone();
-    carry(worker.clone(), header, to_idc::Kind::Place(sealed.into_envelope()), router::trace(&headers)).await
+    let sealed = worker.seal(&admitted)?;
+    let (header, trace) = (sealed.header().clone(), router::trace(&headers));
+    carry(worker.clone(), header, to_idc::Kind::Place(sealed.into_envelope()), Some(admitted), trace).await
 }
 
 /// A write's way to the data centre and back: in the audit log before it is sent, and again before its answer is told.
+/// `sealed` is what was sealed, where something was: it is kept until the answer, should it have to be sealed again.
 async fn carry(
     worker: Arc<Worker>,
     header: Header,
     kind: to_idc::Kind,
+    sealed: Option<admission::AdmittedOrder>,
     trace: Option<TraceParent>,
 ) -> Result<Response, Problem> {
     let under_way = worker.under_way.clone();
@@ -73,7 +76,19 @@ async fn carry(
         let shared = &worker.shared;
         let logged = audit::sent(&worker.audit, &header, None, kind).await;
         let logged = logged.map_err(|_| worker.not_admitted(NotAdmitted::NoAuditLog))?;
-        let answer = shared.link.submit(header.order, logged.into_kind(), trace).await;
+        let mut carried = shared.link.carry(header.order, logged.into_kind(), trace).await;
+        while let Ok(Carried::SealAgain(waiting)) = carried {
+            let again = match &sealed {
+                Some(admitted) => worker.seal_again(admitted).await,
+                None => None,
+            };
+            carried = Ok(waiting.sealed(again).await);
+        }
+        drop(sealed);
+        let answer = carried.map(|carried| match carried {
+            Carried::Ended(answer) => answer,
+            Carried::SealAgain(_) => Answer::Unknown,
+        });
         let heard = worker.hear(&header, answer);
         let answer = audit::answered(&worker.audit, &header, heard).await;
         worker.respond(&header, answer)
@@ -112,7 +127,7 @@ pub(super) async fn cancel_order(
         order: Bytes::copy_from_slice(header.order.as_bytes()),
         key: Bytes::copy_from_slice(key.as_bytes()),
     };
-    carry(worker.clone(), header, to_idc::Kind::Cancel(cancel), router::trace(&headers)).await
+    carry(worker.clone(), header, to_idc::Kind::Cancel(cancel), None, router::trace(&headers)).await
 }
 
 /// What may stand behind the `?` of a place to ask.
@@ -248,11 +263,19 @@ impl Worker {
         unavailable(refused)
     }
 
-    fn seal(&self, admitted: admission::AdmittedOrder) -> Result<crate::seal::SealedOrder, Problem> {
+    fn seal(&self, admitted: &admission::AdmittedOrder) -> Result<crate::seal::SealedOrder, Problem> {
         self.sealer.seal(admitted, clock::now(), &mut rand::rng()).map_err(|error| {
             tracing::warn!(%error, "refused an order: nothing to seal to");
             unavailable(NotAdmitted::NoLink)
         })
+    }
+
+    /// Seals an order to the key that is preferred now, and logs that it is sent so; `None` if one of them cannot be.
+    async fn seal_again(&self, admitted: &admission::AdmittedOrder) -> Option<to_idc::Kind> {
+        let sealed = self.seal(admitted).ok()?;
+        self.shared.metrics.orders_sealed_again.inc();
+        let kind = to_idc::Kind::Place(sealed.into_envelope());
+        Some(audit::sent(&self.audit, admitted.header(), None, kind).await.ok()?.into_kind())
     }
 
     /// What an answer says: a receipt says something once it is verified, and is this request's.
@@ -412,7 +435,9 @@ pub(super) fn unavailable(refused: NotAdmitted) -> Problem {
 pub(super) fn refused(refusal: Refusal, order: OrderId) -> Problem {
     match refusal {
         Refusal::Busy => unavailable(NotAdmitted::Full),
-        Refusal::DatabaseDown | Refusal::SessionUnknown => unavailable(NotAdmitted::NoLink),
+        Refusal::DatabaseDown | Refusal::SessionUnknown | Refusal::UnknownKey => {
+            unavailable(NotAdmitted::NoLink)
+        }
         Refusal::KeyReused => Problem::new(Kind::KeyReused, "use a new key for a new request"),
         Refusal::NotFound => unknown_order(),
         Refusal::UnknownBrand => {

@@ -421,3 +421,18 @@ fn what_a_lost_link_asked_is_committed_and_found_under_its_key() {
     world.commit(&batch);
     assert!(world.receipt().1);
 }
+
+#[test]
+fn an_order_sealed_to_a_key_of_another_agent_is_sent_back_with_the_key_and_opens_once_the_key_is_here() {
+    let mut world = world();
+    let other = Keyring::for_tests(2);
+    let key = other.manifest().keys[0].clone();
+    world.session = SealingSession::start(&key, NOW, &mut rand::rng()).unwrap();
+    world.place("k1", 1);
+    assert!(matches!(world.poll(), Some(Output::Rejected { .. })));
+    let Some(to_cloud::Kind::Refused(refused)) = world.answer().kind else { panic!("not refused") };
+    assert_eq!((refused.refusal(), &refused.key_id[..]), (Refusal::UnknownKey, &key.id.0[..]));
+    world.input(Input::Keys(other.into()));
+    world.place("k1", 1);
+    assert_eq!(world.batch().requests.len(), 1);
+}

@@ -107,7 +107,8 @@ enum Keys {
         #[command(flatten)]
         folder: KeysFolder,
     },
-    /// Add a key; the ones before stay in use for what they closed. Takes effect at the next start of the agent.
+    /// Add a key; the ones before stay in use for what they closed. A running agent takes it within seconds. With several
+    /// agents, copy the new file to the keys' folder of each: a sealing key is used once all of them have it.
     Rotate {
         /// Which kind.
         kind: Rotated,
@@ -244,7 +245,8 @@ fn keys(config: &Path, command: Keys) -> Outcome {
                 Rotated::Sealing => keyring::add_sealing(&dir, clock::now(), days, &mut rand::rng())?,
                 Rotated::Kek => keyring::add_encryption(&dir, &mut rand::rng())?,
             };
-            writeln!(out, "made {}: back it up, then restart bridge-idc", path.display())?;
+            let path = path.display();
+            writeln!(out, "made {path}: back it up, and copy it to the keys' folder of every other agent")?;
         }
     }
     Ok(())

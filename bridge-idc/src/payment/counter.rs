@@ -28,7 +28,8 @@ pub type Service = Arc<Payments<Toss>>;
 /// The desk with what it needs of the world. Without a gateway nothing reaches it, since no link has a payment lane.
 pub struct Counter {
     desk: Desk,
-    keys: Keyring,
+    /// As they were at the start: what is needed of them here does not change.
+    keys: Arc<Keyring>,
     service: Option<Service>,
     audit: AuditLog,
     ends: mpsc::Sender<(Token, End)>,
@@ -42,7 +43,7 @@ impl Counter {
     /// A counter with at most that many requests under way, and the receiver of how they end.
     pub fn new(
         window_max: usize,
-        keys: Keyring,
+        keys: Arc<Keyring>,
         service: Option<Service>,
         audit: AuditLog,
         metrics: Arc<Metrics>,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::LinkId;
 use crate::domain::{Brand, KeyDigest, OrderId, PaymentId};
 use crate::seal::sealing::Header;
-use crate::wire::order::{Ask, Cancel, Envelope, Refusal, Refused, ToCloud, ToIdc, to_cloud, to_idc};
+use crate::wire::order::{Ask, Cancel, Envelope, Refusal, ToCloud, ToIdc, to_cloud, to_idc};
 use crate::wire::payment::{AskPayment, PayOrder, RefundPayment};
 
 /// Names one request under way at the IDC.
@@ -216,7 +216,7 @@ impl Asker {
     }
 
     fn refuse(self, refusal: Refusal) -> Reply {
-        self.reply(to_cloud::Kind::Refused(Refused { refusal: refusal.into() }))
+        self.reply(to_cloud::Kind::Refused(refusal.into()))
     }
 }
 
@@ -297,7 +297,7 @@ mod tests {
     }
 
     fn busy() -> to_cloud::Kind {
-        to_cloud::Kind::Refused(Refused { refusal: Refusal::Busy.into() })
+        to_cloud::Kind::Refused(Refusal::Busy.into())
     }
 
     #[test]

@@ -251,6 +251,8 @@ pub struct Metrics {
     pub responses: Labelled<(Route, StatusClass), Counter>,
     /// Cloud: receipts whose signature or content was wrong.
     pub receipts_rejected: Counter,
+    /// Cloud: orders that were sealed again, since no link opened what they were sealed to.
+    pub orders_sealed_again: Counter,
 
     /// IDC: replicas that follow the catalogue on this agent now.
     pub catalogue_subscribers: Gauge,
@@ -290,6 +292,8 @@ impl Metrics {
             "Receipts with a wrong signature or content",
             metrics.receipts_rejected.clone(),
         );
+        let help = "Orders sealed again to another key";
+        registry.register("orders_sealed_again", help, metrics.orders_sealed_again.clone());
         metrics
     }
 
@@ -379,6 +383,7 @@ impl Metrics {
             catalogue_unreadable: Gauge::default(),
             responses: Labelled::default(),
             receipts_rejected: Counter::default(),
+            orders_sealed_again: Counter::default(),
             envelopes_rejected: Labelled::default(),
             ledger_errors: Counter::default(),
             // 1 to 4096, the largest batch there can be.

@@ -126,6 +126,14 @@ impl World {
         })
     }
 
+    /// The caller's order is at hand until it is answered: it is sealed to what the links open now.
+    fn seal_again(&mut self, cloud: usize, request: RequestId) {
+        let attempt = self.clouds[cloud].waiting.get(&request).copied();
+        let sealed = attempt.and_then(|attempt| self.message(attempt));
+        let now = self.cloud_now(cloud);
+        self.clouds[cloud].sender.handle_sealed(now, request, sealed);
+    }
+
     fn seal(&mut self, cloud: usize, header: &Header, write: usize, body: usize) -> Option<Envelope> {
         let now: UnixMicros = self.clock();
         let Intent::Place(bodies) = &self.writes[write].intent else { return None };
@@ -175,6 +183,7 @@ impl World {
                         self.answer(attempt, answer);
                     }
                 }
+                Output::SealAgain { request } => self.seal_again(cloud, request),
             }
         }
         let agent = &self.clouds[cloud];
