@@ -15,6 +15,9 @@ mod greeting;
 /// Line ends and lengths in requests.
 mod lines;
 
+/// Where the frames of HTTP/2 end.
+mod frames;
+
 /// What every request meets first: reads are answered there, everything else is routed.
 mod front;
 
@@ -77,7 +80,7 @@ use crate::seal::Sealer;
 use catalogue::Catalogue;
 use connections::{Connections, Order, Pulse};
 use front::Front;
-use greeting::Greeting;
+use greeting::{Greeting, Version};
 use reader::Reader;
 
 /// Connections that the kernel keeps for us until they are accepted.
@@ -226,7 +229,7 @@ async fn serve(
     let connections = Rc::new(Connections::new(&shared.config, connections_max, shared.metrics.clone()));
     let watched = connections.clone();
     tokio::task::spawn_local(async move { watched.watch().await });
-    let http = Rc::new(protocols(&shared.config));
+    let http = Rc::new(Protocols::new(&shared.config));
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -269,21 +272,42 @@ async fn serve(
 }
 
 /// Both versions of HTTP with their limits.
-fn protocols(config: &StorefrontConfig) -> auto::Builder<Here> {
-    let mut http = auto::Builder::new(Here);
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.header_timeout)
-        .max_headers(64)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .pipeline_flush(true);
-    http.http2().timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(16 * 1024);
-    http
+struct Protocols {
+    one: auto::Builder<Here>,
+    two: auto::Builder<Here>,
+}
+
+impl Protocols {
+    fn new(config: &StorefrontConfig) -> Self {
+        let mut one = auto::Builder::new(Here).http1_only();
+        one.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(config.header_timeout)
+            .max_headers(64)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .pipeline_flush(true);
+        let mut two = auto::Builder::new(Here).http2_only();
+        two.http2().timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(16 * 1024);
+        Self { one, two }
+    }
+
+    /// Of the version that the caller speaks.
+    fn of(&self, version: Version) -> &auto::Builder<Here> {
+        match version {
+            Version::One => &self.one,
+            Version::Two => &self.two,
+        }
+    }
 }
 
 /// Serves one connection to its end.
-async fn converse(http: &auto::Builder<Here>, service: front::Service, pulse: &Pulse, stream: Greeting) {
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+async fn converse(http: &Protocols, service: front::Service, pulse: &Pulse, mut stream: Greeting) {
+    let version = tokio::select! {
+        version = stream.version() => version,
+        _has_asked_for_nothing = poll_fn(|cx| pulse.poll_told(cx)) => return,
+    };
+    let Ok(version) = version else { return };
+    let mut connection = pin!(http.of(version).serve_connection(TokioIo::new(stream), service));
     loop {
         tokio::select! {
             biased;
