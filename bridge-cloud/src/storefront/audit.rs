@@ -60,7 +60,17 @@ pub(super) async fn sent(
         None => Event::OrderSent(carried),
     };
     let durable = log.append(&Entry::new(clock::now(), event));
-    durable.await?;
+    if let Err(error) = durable.await {
+        if error == AuditError::Late {
+            // That it was sent may be in the log once the disk answers again, and it is not.
+            let ended = Ended::new(header, "not-sent");
+            log.record(match payment {
+                Some(payment) => Event::PaymentAnswered(ended.about(payment, false)),
+                None => Event::OrderAnswered(ended),
+            });
+        }
+        return Err(error);
+    }
     Ok(LoggedWrite(kind))
 }
 

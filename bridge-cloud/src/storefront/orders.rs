@@ -240,7 +240,10 @@ impl Worker {
 
     fn load(&self) -> admission::Load {
         let shared = &self.shared;
-        admission::Load { audit_writable: shared.audit.is_writable(), ..shared.link.load() }
+        let load = shared.link.load();
+        // Whoever waits for the log has not come to the link yet.
+        let queued = load.queued + shared.audit.waiting();
+        admission::Load { queued, audit_writable: shared.audit.is_writable(), ..load }
     }
 
     fn admit(&self, header: Header, request: OrderRequest) -> Result<admission::AdmittedOrder, Problem> {

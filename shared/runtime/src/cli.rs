@@ -63,6 +63,14 @@ pub fn exit(outcome: Outcome) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Serves until its end. What is left behind then, a thread that waits for a disk, is not waited for.
+pub fn serve<E: Into<Failure>>(agent: impl Future<Output = Result<(), E>>) -> Outcome {
+    let runtime = runtime()?;
+    let served = runtime.block_on(agent);
+    runtime.shutdown_background();
+    served.map_err(E::into)
+}
+
 /// The runtime of an agent's tunnel, admin listener and database work.
 pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()

@@ -229,6 +229,10 @@ pub struct Metrics {
     pub audit_rounds: Counter,
     /// Both: 1 while the audit log can be written, 0 while it cannot and nothing new is taken.
     pub audit_writable: Gauge,
+    /// Both: entries of the audit log that are durable and under no checkpoint yet.
+    audit_unpublished: Gauge,
+    /// Both: tries to publish the audit log that failed, or took too long.
+    pub audit_publish_errors: Counter,
 
     /// Both: the last number of the catalogue's change log that this agent knows (IDC) or serves (cloud).
     pub catalogue_position: Gauge,
@@ -241,6 +245,8 @@ pub struct Metrics {
     pub catalogue_age_seconds: Gauge,
     /// Cloud: buckets in which the replica was found not to equal its source; a bootstrap follows.
     pub catalogue_drifted: Counter,
+    /// Cloud: snapshots of the replica that could not be written; each is tried again.
+    pub catalogue_snapshot_errors: Counter,
     /// Cloud: answers to the storefront.
     pub responses: Labelled<(Route, StatusClass), Counter>,
     /// Cloud: connections of the storefront that were closed here, by reason.
@@ -280,6 +286,8 @@ impl Metrics {
         );
         let help = "Buckets in which the replica did not equal its source";
         registry.register("catalogue_drifted", help, metrics.catalogue_drifted.clone());
+        let help = "Snapshots of the replica that could not be written";
+        registry.register("catalogue_snapshot_errors", help, metrics.catalogue_snapshot_errors.clone());
         registry.register("storefront_responses", "Answers to the storefront", metrics.responses.clone());
         let help = "Connections of the storefront that were closed here";
         registry.register("storefront_connections_closed", help, metrics.connections_closed.clone());
@@ -328,6 +336,11 @@ impl Metrics {
         self.queue_limit.of(queue).set(i64::try_from(limit).unwrap_or(i64::MAX));
     }
 
+    /// How many entries of the audit log are durable and under no checkpoint yet.
+    pub fn set_audit_unpublished(&self, entries: u64) {
+        self.audit_unpublished.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
     /// One transaction was committed: with so many orders, in such a time.
     pub fn batch_committed(&self, orders: usize, took: Duration) {
         self.batch_orders.observe(f64::from(u32::try_from(orders).unwrap_or(u32::MAX)));
@@ -357,11 +370,14 @@ impl Metrics {
             audit_entries: Counter::default(),
             audit_rounds: Counter::default(),
             audit_writable: Gauge::default(),
+            audit_unpublished: Gauge::default(),
+            audit_publish_errors: Counter::default(),
             catalogue_position: Gauge::default(),
             catalogue_bootstraps: Counter::default(),
             catalogue_rows: Gauge::default(),
             catalogue_age_seconds: Gauge::default(),
             catalogue_drifted: Counter::default(),
+            catalogue_snapshot_errors: Counter::default(),
             catalogue_subscribers: Gauge::default(),
             catalogue_read_errors: Counter::default(),
             catalogue_unreadable: Gauge::default(),
@@ -402,6 +418,10 @@ impl Metrics {
         registry.register("audit_rounds", help, metrics.audit_rounds.clone());
         let help = "1 while the audit log can be written";
         registry.register("audit_writable", help, metrics.audit_writable.clone());
+        let help = "Entries of the audit log that are durable and under no checkpoint yet";
+        registry.register("audit_unpublished", help, metrics.audit_unpublished.clone());
+        let help = "Tries to publish the audit log that failed or took too long";
+        registry.register("audit_publish_errors", help, metrics.audit_publish_errors.clone());
         metrics
     }
 }
