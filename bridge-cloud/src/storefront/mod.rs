@@ -59,6 +59,7 @@ use std::time::Duration;
 use bridge_protocol::domain::{Brand, Currency};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::receipt::Verifier;
+use bridge_runtime::address;
 use bridge_runtime::audit_log::{AuditLog, Gathering};
 use bridge_runtime::config::Secret;
 use bridge_runtime::shutdown::Shutdown;
@@ -194,7 +195,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
+    address::bind(&socket, address)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

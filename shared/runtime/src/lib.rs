@@ -27,6 +27,12 @@ pub mod tunnel;
 // Fields of a request's head: one value or a list, as each is.
 pub mod fields;
 
+// Addresses to listen on, whether or not they are there already.
+pub mod address;
+
+// Accepting connections, whatever comes in between.
+pub mod accept;
+
 // The loopback listener an operator asks: health, metrics, status.
 pub mod admin;
 
