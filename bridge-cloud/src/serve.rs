@@ -14,10 +14,12 @@ use bridge_protocol::feed::subscriber::{self, Subscriber};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::sender::Limits;
 use bridge_protocol::wire::{feed, payment};
+use bridge_runtime::address;
 use bridge_runtime::admin::{self, Report};
 use bridge_runtime::audit_log::{self, AuditLog, Last};
 use bridge_runtime::clock;
 use bridge_runtime::identity::Role;
+use bridge_runtime::owner;
 use bridge_runtime::shutdown::{self, ServiceState, Shutdown};
 use bridge_runtime::telemetry::metrics::Metrics;
 use bridge_runtime::tunnel::{FeedEvent, Greeting, Started, Tunnel, TunnelHandle};
@@ -53,6 +55,10 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::cloud());
     std::fs::create_dir_all(&config.agent.state_dir)
         .with_context(|| format!("create agent.state_dir {}", config.agent.state_dir.display()))?;
+
+    if let Err(theirs) = owner::check(&config.agent.state_dir) {
+        tracing::warn!(%theirs, "what this agent writes, an agent of its folder's owner cannot open");
+    }
 
     let (audit, audit_end) = AuditLog::open(&config.audit, metrics.clone())?;
     tokio::spawn(shutdown.core("the audit log", audit.ended()));
@@ -253,6 +259,8 @@ impl Report for Agent {
                 .push("no link to an IDC takes orders: see /status, and the log for refusals".to_owned());
         }
         obstacles.extend(self.audit.obstacle());
+        obstacles.extend(address::obstacles("tunnel.listen", self.tunnel.listening()));
+        obstacles.extend(address::obstacles("storefront.listen", &[self.storefront]));
         if self.manifest.borrow().is_none() {
             obstacles.push(
                 "no sealing key is known: the IDC's manifest must be signed by a pinned key".to_owned(),

@@ -3,6 +3,7 @@
 //!
 //! The end: the peers are told goodbye, what was received is committed and answered, then the tunnel is closed.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,13 @@ use anyhow::Context as _;
 use bridge_protocol::feed::publisher;
 use bridge_protocol::order_link::receiver::Receiver;
 use bridge_protocol::wire::{self, feed};
+use bridge_runtime::address;
 use bridge_runtime::admin::{self, Report};
 use bridge_runtime::audit_log::{self, AuditLog, Door, Last};
 use bridge_runtime::clock;
 use bridge_runtime::config::Secret;
 use bridge_runtime::identity::Role;
+use bridge_runtime::owner;
 use bridge_runtime::shutdown::{self, ServiceState, Shutdown};
 use bridge_runtime::telemetry::metrics::{Metrics, Queue};
 use bridge_runtime::tunnel::{Greeting, Started, Tunnel, TunnelHandle};
@@ -59,6 +62,9 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     let state_dir = &config.agent.state_dir;
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("create agent.state_dir {}", state_dir.display()))?;
+    if let Err(theirs) = owner::check(state_dir) {
+        tracing::warn!(%theirs, "what this agent writes, an agent of its folder's owner cannot open");
+    }
     let keys = Keyring::load(&config.keys.dir)?;
     let manifest = keys.manifest().sign(keys.signer())?;
     let (audit, audit_end) = AuditLog::open(&config.audit, metrics.clone())?;
@@ -84,6 +90,7 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
         state: state_seen,
         load: load_seen,
         audit: audit.clone(),
+        webhooks: config.payments.webhook_listen,
     };
     let admin = admin::serve(admin_listener, metrics.clone(), Arc::new(report), shutdown.clone());
     let admin = tokio::spawn(shutdown.core("the admin listener", admin));
@@ -186,8 +193,8 @@ impl Money {
         let reconciler = service.clone().reconcile(shutdown.clone());
         let mut tasks = vec![tokio::spawn(shutdown.core("the payments' reconciler", reconciler))];
         if let Some(address) = config.webhook_listen {
-            let listener = TcpListener::bind(address)
-                .await
+            let listener = address::listen(address)
+                .and_then(TcpListener::from_std)
                 .with_context(|| format!("listen on payments.webhook_listen {address}"))?;
             tracing::info!(webhooks = %listener.local_addr()?, "takes the gateway's hints");
             let webhooks = webhook::listen(listener, service.clone(), shutdown.clone());
@@ -289,6 +296,8 @@ struct Status {
     state: watch::Receiver<Phase>,
     load: watch::Receiver<Load>,
     audit: AuditLog,
+    /// Where webhooks are taken.
+    webhooks: Option<SocketAddr>,
 }
 
 impl Report for Status {
@@ -301,6 +310,10 @@ impl Report for Status {
             obstacles.push("the ledger does not tell how its last batch ended; it is tried again".to_owned());
         }
         obstacles.extend(self.audit.obstacle());
+        if let Phase::Serving(tunnel, _) = &*self.state.borrow() {
+            obstacles.extend(address::obstacles("tunnel.listen", tunnel.listening()));
+        }
+        obstacles.extend(address::obstacles("payments.webhook_listen", self.webhooks.as_slice()));
         if self.keys.key_at(clock::now()).is_none() {
             obstacles.push(
                 "no sealing key is valid now: run `bridge-idc keys rotate sealing`, then restart".to_owned(),

@@ -14,7 +14,6 @@ use crate::catalogue::Catalogue;
 use crate::catalogue::import::mapping::Mapping;
 use crate::catalogue::import::record::Refusal;
 use crate::catalogue::import::{CatalogueFile, Imported, Options, Tally};
-use crate::serve;
 
 /// Refusals printed; all of them are in the file.
 const SHOWN: usize = 10;
@@ -86,7 +85,7 @@ pub(super) struct Export {
 
 pub(super) async fn run(config: &Path, command: Command) -> Outcome {
     let config = load(config)?;
-    let ledger = serve::open_ledger(&config.ledger).await?;
+    let ledger = super::open_ledger(&config.ledger).await?;
     ledger.ready().await?;
     let catalogue = Catalogue::of(&ledger);
     match command {

@@ -12,7 +12,6 @@ use crate::config::IdcConfig;
 use crate::ledger::payments::Verdict;
 use crate::payment::audit::{Operator, Witness};
 use crate::payment::{Payment, Refund};
-use crate::serve;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -74,7 +73,7 @@ pub(super) enum Resolution {
 pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
     match command {
         Command::List { unknown, limit, json } => {
-            let ledger = serve::open_ledger(&config.ledger).await?;
+            let ledger = super::open_ledger(&config.ledger).await?;
             let payments = ledger.payments(unknown, i64::from(limit)).await?;
             if json {
                 print_json(&json!({ "payments": payments.iter().map(object).collect::<Vec<_>>() }))?;
@@ -84,7 +83,7 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
         }
         Command::Show { payment, json } => {
             let id: PaymentId = payment.parse().map_err(cli::usage)?;
-            let found = serve::open_ledger(&config.ledger).await?.payment(id).await?;
+            let found = super::open_ledger(&config.ledger).await?.payment(id).await?;
             let payment = found.ok_or_else(|| cli::failed("there is no such payment"))?;
             show(&payment, json)?;
         }
@@ -94,7 +93,7 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
             let reason = ReasonCode::new(&reason).ok_or_else(|| {
                 cli::usage("--reason must be a code of 1 to 64 capital letters, digits and underscores")
             })?;
-            let ledger = serve::open_ledger(&config.ledger).await?;
+            let ledger = super::open_ledger(&config.ledger).await?;
             let found = ledger.payment(id).await?.ok_or_else(|| cli::failed("there is no such payment"))?;
             let state = state_of(&found, refund)?;
             if state != PaymentState::Unknown.code() {

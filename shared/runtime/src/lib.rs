@@ -9,6 +9,9 @@ pub mod config;
 // Which files keep a secret.
 pub mod private;
 
+// Whose folder a command writes to.
+pub mod owner;
+
 // The wall clock.
 pub mod clock;
 

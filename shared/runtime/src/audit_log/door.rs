@@ -17,7 +17,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use super::{AuditError, AuditLog, OpenError};
+use crate::accept;
 use crate::config::AuditConfig;
+use crate::owner::{self, NotOurs};
 use crate::telemetry::metrics::Metrics;
 
 /// Longer than an entry takes to become durable on any disk that works.
@@ -32,6 +34,9 @@ pub enum DoorError {
     /// The log cannot be opened, and no agent that has it answers.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// No agent that has the log answers, and the log is another user's.
+    #[error(transparent)]
+    NotOurs(#[from] NotOurs),
     /// It cannot be written.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -59,7 +64,8 @@ impl Door {
         let log = log.clone();
         let task = tokio::spawn(async move {
             // One after another: a command is rare, and none holds up the next for long.
-            while let Ok((stream, _)) = listener.accept().await {
+            loop {
+                let (stream, _) = accept::next("a command's", || listener.accept()).await;
                 if let Ok(Err(error)) = timeout(ANSWER_WITHIN, answer(stream, &log)).await {
                     tracing::warn!(%error, "a command's audit entry");
                 }
@@ -90,6 +96,7 @@ pub async fn append_beside(config: &AuditConfig, entry: &Entry) -> Result<(), Do
             Err(DoorError::Refused(refused))
         }
         Err(_nobody_there) => {
+            owner::check(&config.dir)?;
             let (log, closer) = AuditLog::open(config, Arc::new(Metrics::idc()))?;
             let appended = log.append(std::slice::from_ref(entry)).await;
             closer.close().await;

@@ -278,7 +278,7 @@ fn a_change_of_what_a_live_copy_s_checkpoint_covers_is_found() {
         Err(unverified) => unverified.finding().unwrap().clone(),
     };
     let mut copy = whole.clone();
-    copy.0.get_mut("tile/entries/000").unwrap()[70] ^= 1;
+    copy.0.get_mut("tile/entries/000").unwrap()[30] ^= 1;
     assert_eq!(found(&copy), Finding::Changed { entry: 0 });
     let mut copy = whole.clone();
     copy.0.get_mut("tile/0/000").unwrap()[40] ^= 1;
