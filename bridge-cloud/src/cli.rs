@@ -61,7 +61,7 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
             hardening::forbid_core_dumps()?;
             let service = Service { name: "bridge-cloud", instance: &config.agent.name };
             let _telemetry = telemetry::init(&config.log, &service)?;
-            cli::runtime()?.block_on(serve::serve(config))?;
+            cli::serve(serve::serve(config))?;
         }
         Command::Check { print_config } => {
             let loaded = load(&config)?;

@@ -14,6 +14,9 @@ pub mod replica;
 // Whether there is room for one more: pure.
 pub mod admission;
 
+// Whether two requests under one key ask for the same, without keeping what they ask for.
+pub mod body_mark;
+
 // Closes an order's personal data; nothing on this side can open it again.
 pub mod seal;
 

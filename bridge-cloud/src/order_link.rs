@@ -12,12 +12,14 @@ use std::time::Duration;
 use bridge_protocol::domain::{OrderId, TraceParent};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
-use bridge_protocol::order_link::sender::{Answer, Limits, Output, Rejected, RequestId, Sender};
-use bridge_protocol::seal::manifest::Manifest;
+use bridge_protocol::order_link::sender::{Answer, BodyMark, Limits, Output, Rejected, RequestId, Sender};
+use bridge_protocol::seal::manifest::{Manifest, SealingKey};
+use bridge_protocol::seal::preference;
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::{ToCloud, to_idc};
 use bridge_runtime::audit_log::{AuditLog, Last};
 use bridge_runtime::clock;
+use bridge_runtime::identity::SpiffeId;
 use bridge_runtime::telemetry::metrics::{Metrics, Queue};
 use bridge_runtime::tunnel::{Events, LinkSender, LinkUp, TunnelEvent};
 use bytes::Bytes;
@@ -44,11 +46,45 @@ pub struct KeysLog {
     pub last: Last,
 }
 
-struct Submission {
-    order: OrderId,
-    kind: to_idc::Kind,
+/// What comes from a serving thread.
+enum Submission {
+    /// A request.
+    New { order: OrderId, kind: to_idc::Kind, body: BodyMark, caller: Caller },
+    /// An order that was sealed again, or could not be.
+    Sealed { request: RequestId, sealed: Option<to_idc::Kind>, caller: Caller },
+}
+
+/// Who waits for a request.
+struct Caller {
+    answer: oneshot::Sender<Result<Reply, Rejected>>,
     trace: Option<TraceParent>,
-    answer: oneshot::Sender<Result<Answer, Rejected>>,
+}
+
+/// What the order link says to a caller.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are the large one, and a box would cost each an allocation"
+)]
+enum Reply {
+    /// How its request ended.
+    Ended(Answer),
+    /// It is to be sealed again.
+    SealAgain(RequestId),
+}
+
+/// Where a request has come.
+pub enum Carried {
+    /// To its end.
+    Ended(Answer),
+    /// No link opens what this order is sealed to: its caller seals it again, to the key that is preferred now.
+    SealAgain(SealAgain),
+}
+
+/// An order that waits to be sealed again.
+pub struct SealAgain {
+    link: OrderLink,
+    request: RequestId,
+    trace: Option<TraceParent>,
 }
 
 impl OrderLink {
@@ -57,25 +93,67 @@ impl OrderLink {
         *self.load.borrow()
     }
 
-    /// Hands a request over and waits for how it ends. A caller that stops waiting changes nothing about that.
-    /// `trace` goes with it to the data centre.
+    /// Hands a request over that is not sealed, and waits for how it ends. A caller that stops waiting changes nothing
+    /// about that. `body` tells whether what is under way under its key is the same; `trace` goes with it to the data centre.
     pub async fn submit(
         &self,
         order: OrderId,
         kind: to_idc::Kind,
+        body: BodyMark,
         trace: Option<TraceParent>,
     ) -> Result<Answer, Rejected> {
+        match self.carry(order, kind, body, trace).await? {
+            Carried::Ended(answer) => Ok(answer),
+            Carried::SealAgain(waiting) => match waiting.sealed(None).await {
+                Carried::Ended(answer) => Ok(answer),
+                Carried::SealAgain(_) => Ok(Answer::Unknown),
+            },
+        }
+    }
+
+    /// The same of any request, up to where its caller is needed again.
+    pub async fn carry(
+        &self,
+        order: OrderId,
+        kind: to_idc::Kind,
+        body: BodyMark,
+        trace: Option<TraceParent>,
+    ) -> Result<Carried, Rejected> {
         let (answer, answered) = oneshot::channel();
+        let caller = Caller { answer, trace };
         self.submissions
-            .try_send(Submission { order, kind, trace, answer })
+            .try_send(Submission::New { order, kind, body, caller })
             .map_err(|_full| Rejected::Full)?;
+        self.answer(answered, trace).await
+    }
+
+    async fn answer(
+        &self,
+        answered: oneshot::Receiver<Result<Reply, Rejected>>,
+        trace: Option<TraceParent>,
+    ) -> Result<Carried, Rejected> {
         // The owner ends only with the process, and then nobody can tell what became of it.
-        answered.await.unwrap_or(Ok(Answer::Unknown))
+        Ok(match answered.await.unwrap_or(Ok(Reply::Ended(Answer::Unknown)))? {
+            Reply::Ended(answer) => Carried::Ended(answer),
+            Reply::SealAgain(request) => Carried::SealAgain(SealAgain { link: self.clone(), request, trace }),
+        })
     }
 }
 
-/// Where the newest verified manifest is found.
-pub type ManifestWatch = watch::Receiver<Option<Arc<Manifest>>>;
+impl SealAgain {
+    /// Goes on with the order as it was sealed again; `None` if it cannot be, which ends it for its caller.
+    pub async fn sealed(self, sealed: Option<to_idc::Kind>) -> Carried {
+        let Self { link, request, trace } = self;
+        let (answer, answered) = oneshot::channel();
+        let caller = Caller { answer, trace };
+        // The room that it had is still its own, so it waits for its turn, should there be a crowd.
+        let _owner_gone = link.submissions.send(Submission::Sealed { request, sealed, caller }).await;
+        link.answer(answered, trace).await.unwrap_or(Carried::Ended(Answer::Unknown))
+    }
+}
+
+/// Where the keys to seal to are found, the one to prefer first; empty until a link has brought some.
+pub type KeysWatch = watch::Receiver<Arc<[SealingKey]>>;
 
 /// What the tunnel's owner is reached by.
 pub struct Started {
@@ -83,8 +161,8 @@ pub struct Started {
     pub orders: OrderLink,
     /// For payments.
     pub payments: OrderLink,
-    /// The newest sealing keys.
-    pub manifest: ManifestWatch,
+    /// The keys to seal to.
+    pub sealing: KeysWatch,
 }
 
 /// Starts an order link over a tunnel: how it is reached, and the future that runs it until the tunnel ends.
@@ -95,15 +173,26 @@ pub fn start(
     tunnel: Events,
     metrics: Arc<Metrics>,
 ) -> (Started, impl Future<Output = ()>) {
-    let (manifest, manifest_seen) = watch::channel(None);
+    let (sealing, sealing_seen) = watch::channel(Arc::default());
     metrics.set_queue_limit(Queue::Orders, orders.queue_max);
     metrics.set_queue_limit(Queue::Settling, orders.settling_max);
     metrics.set_queue_limit(Queue::Payments, payments.queue_max);
     let (orders, orders_reached, orders_submitted) = Line::new(orders, Lane::Orders);
     let (payments, payments_reached, payments_submitted) = Line::new(payments, Lane::Payments);
     let started = Instant::now();
-    let owner = Owner { orders, payments, started, links: HashMap::new(), pinned, keys, manifest, metrics };
-    let started = Started { orders: orders_reached, payments: payments_reached, manifest: manifest_seen };
+    let owner = Owner {
+        orders,
+        payments,
+        started,
+        links: HashMap::new(),
+        pinned,
+        keys,
+        keys_of: HashMap::new(),
+        sealing,
+        sealing_version: 0,
+        metrics,
+    };
+    let started = Started { orders: orders_reached, payments: payments_reached, sealing: sealing_seen };
     (started, owner.run(tunnel, orders_submitted, payments_submitted))
 }
 
@@ -114,12 +203,6 @@ struct Line {
     /// Who waits for a request; at most those that are not settled.
     callers: HashMap<RequestId, Caller>,
     load: watch::Sender<Load>,
-}
-
-/// Who waits for a request.
-struct Caller {
-    answer: oneshot::Sender<Result<Answer, Rejected>>,
-    trace: Option<TraceParent>,
 }
 
 /// Which lanes a line sends on.
@@ -137,25 +220,32 @@ impl Line {
         (line, OrderLink { submissions, load: load_seen }, submitted)
     }
 
-    fn handle_submission(&mut self, now: Duration, Submission { order, kind, trace, answer }: Submission) {
-        match self.sender.submit(now, order, kind) {
-            Ok(request) => {
-                self.callers.insert(request, Caller { answer, trace });
-            }
-            Err(rejected) => {
-                let _caller_gone = answer.send(Err(rejected));
+    fn handle_submission(&mut self, now: Duration, submission: Submission) {
+        match submission {
+            Submission::New { order, kind, body, caller } => match self.sender.submit(now, order, kind, body)
+            {
+                Ok(request) => {
+                    self.callers.insert(request, caller);
+                }
+                Err(rejected) => {
+                    let _caller_gone = caller.answer.send(Err(rejected));
+                }
+            },
+            Submission::Sealed { request, sealed, caller } => {
+                self.callers.insert(request, caller);
+                self.sender.handle_sealed(now, request, sealed);
             }
         }
     }
 
-    fn do_outputs(&mut self, links: &HashMap<LinkId, LinkSender>) {
+    fn do_outputs(&mut self, links: &HashMap<LinkId, Link>) {
         while let Some(output) = self.sender.poll_output() {
             match output {
                 Output::Transmit { link, lane, mut message } => {
                     let caller = self.callers.get(&RequestId(message.request));
                     let trace = caller.and_then(|caller| caller.trace);
                     message.trace = trace.map(|trace| Bytes::copy_from_slice(&trace.to_bytes()));
-                    let Some(sender) = links.get(&link) else { continue };
+                    let Some(Link { sender, .. }) = links.get(&link) else { continue };
                     match frame::to_bytes(&message, ORDER_FRAME_BYTES_MAX) {
                         Ok(bytes) => {
                             let _down_follows = match self.lane {
@@ -166,12 +256,15 @@ impl Line {
                         Err(error) => tracing::error!(%error, "a request does not fit into a frame"),
                     }
                 }
-                Output::Answer { request, answer } => {
-                    if let Some(caller) = self.callers.remove(&request) {
-                        let _caller_gone = caller.answer.send(Ok(answer));
-                    }
-                }
+                Output::Answer { request, answer } => self.reply(request, Reply::Ended(answer)),
+                Output::SealAgain { request } => self.reply(request, Reply::SealAgain(request)),
             }
+        }
+    }
+
+    fn reply(&mut self, request: RequestId, reply: Reply) {
+        if let Some(caller) = self.callers.remove(&request) {
+            let _caller_gone = caller.answer.send(Ok(reply));
         }
     }
 
@@ -183,16 +276,29 @@ impl Line {
     }
 }
 
+/// A link that is up.
+struct Link {
+    sender: LinkSender,
+    peer: SpiffeId,
+    /// Those of `Owner::keys_of` that were its peer's when it last said so.
+    keys: Vec<SealingKey>,
+}
+
 struct Owner {
     orders: Line,
     payments: Line,
     /// The senders' clock counts from here.
     started: Instant,
-    links: HashMap<LinkId, LinkSender>,
+    links: HashMap<LinkId, Link>,
     /// The IDC keys that may sign a manifest.
     pinned: Vec<NoteVerifier>,
     keys: KeysLog,
-    manifest: watch::Sender<Option<Arc<Manifest>>>,
+    /// The sealing keys of each peer by its last manifest that a pinned key signed; one entry for each agent of the data
+    /// centre that ever linked.
+    keys_of: HashMap<SpiffeId, Vec<SealingKey>>,
+    sealing: watch::Sender<Arc<[SealingKey]>>,
+    /// Of what the sender says about keys, what `sealing` is made of.
+    sealing_version: u64,
     metrics: Arc<Metrics>,
 }
 
@@ -230,6 +336,7 @@ impl Owner {
                     self.payments.sender.handle_timeout(now);
                 }
             }
+            self.prefer_keys();
             self.orders.do_outputs(&self.links);
             self.payments.do_outputs(&self.links);
             self.report_load();
@@ -243,10 +350,10 @@ impl Owner {
     fn handle_event(&mut self, event: TunnelEvent) {
         let now = self.now();
         match event {
-            TunnelEvent::Up(LinkUp { link, hello, lanes, payments, sender, .. }) => {
-                self.links.insert(link, sender);
-                self.take_manifest(&hello.manifest);
+            TunnelEvent::Up(LinkUp { link, peer, hello, lanes, payments, sender, .. }) => {
+                self.links.insert(link, Link { sender, peer, keys: Vec::new() });
                 self.orders.sender.handle_link_up(now, link, lanes, hello.window);
+                self.take_manifest(link, &hello.manifest);
                 if payments {
                     self.payments.sender.handle_link_up(now, link, 1, hello.payment_window);
                 }
@@ -262,7 +369,7 @@ impl Owner {
                 }
             }
             TunnelEvent::Window { link, window } => self.orders.sender.handle_window(now, link, window),
-            TunnelEvent::Manifest { note, .. } => self.take_manifest(&note),
+            TunnelEvent::Manifest { link, note } => self.take_manifest(link, &note),
             TunnelEvent::Silent { link } | TunnelEvent::Goodbye { link } => {
                 self.orders.sender.handle_link_open(now, link, false);
                 self.payments.sender.handle_link_open(now, link, false);
@@ -282,26 +389,52 @@ impl Owner {
     /// An answer; one that is none ends its link, which is logged and counted where it ends.
     fn decode(&self, link: LinkId, payload: Bytes) -> Option<ToCloud> {
         let decoded = frame::decode::<ToCloud>(payload);
-        decoded.map_err(|error| self.links.get(&link).map(|sender| sender.refuse(&error))).ok()
+        decoded.map_err(|error| self.links.get(&link).map(|link| link.sender.refuse(&error))).ok()
     }
 
-    /// A manifest that a pinned key did not sign changes nothing: the keys known before stay in use.
-    fn take_manifest(&self, note: &Bytes) {
+    /// The keys of the agent at the other end of a link. A manifest that a pinned key did not sign changes nothing: what
+    /// that agent said before stays in use.
+    fn take_manifest(&mut self, id: LinkId, note: &Bytes) {
+        let Some(link) = self.links.get_mut(&id) else { return };
         match Manifest::verify(note, &self.pinned, clock::now()) {
-            Ok(manifest) => {
-                self.manifest.send_if_modified(|known| {
-                    let changed = known.as_deref() != Some(&manifest);
-                    if changed {
-                        tracing::info!(keys = manifest.keys.len(), "a new sealing-key manifest is in use");
-                        let ids = manifest.keys.iter().map(|key| key.id.0.as_slice());
-                        self.keys.last.keys(&self.keys.log, note, ids);
-                        *known = Some(Arc::new(manifest));
-                    }
-                    changed
-                });
+            Ok(Manifest { keys }) => {
+                let named = keys.iter().map(|key| key.id.0.as_slice());
+                self.keys.last.keys_of(&link.peer.to_string(), &self.keys.log, note, named);
+                self.keys_of.insert(link.peer.clone(), keys);
             }
-            Err(error) => tracing::warn!(%error, "refused a sealing-key manifest"),
+            Err(error) => {
+                tracing::warn!(link = %id, peer = %link.peer, %error, "refused a sealing-key manifest");
+            }
         }
+        link.keys = self.keys_of.get(&link.peer).cloned().unwrap_or_default();
+        let ids = link.keys.iter().map(|key| key.id).collect();
+        self.orders.sender.handle_keys(self.started.elapsed(), id, ids);
+    }
+
+    /// Which key to seal to, whenever what the links open has changed.
+    fn prefer_keys(&mut self) {
+        let version = self.orders.sender.keys_version();
+        if self.sealing_version == version {
+            return;
+        }
+        self.sealing_version = version;
+        // Without a link there is nothing to choose from; what was preferred last is as good as anything.
+        if !self.orders.sender.has_open_link() {
+            return;
+        }
+        let opened = self.orders.sender.opened().filter_map(|(link, ids)| {
+            let keys = &self.links.get(&link)?.keys;
+            Some(keys.iter().filter(|key| ids.contains(&key.id)).collect())
+        });
+        let preferred = preference::by_preference(&opened.collect::<Vec<Vec<&SealingKey>>>());
+        self.sealing.send_if_modified(|known| {
+            let changed = known.as_ref() != preferred.as_slice();
+            if changed {
+                tracing::info!(keys = preferred.len(), preferred = ?preferred.first().map(|key| key.id), "other sealing keys are in use");
+                *known = preferred.into();
+            }
+            changed
+        });
     }
 
     fn report_load(&self) {

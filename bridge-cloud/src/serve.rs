@@ -14,10 +14,13 @@ use bridge_protocol::feed::subscriber::{self, Subscriber};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::sender::Limits;
 use bridge_protocol::wire::{feed, payment};
+use bridge_runtime::address;
 use bridge_runtime::admin::{self, Report};
 use bridge_runtime::audit_log::{self, AuditLog, Last};
 use bridge_runtime::clock;
+use bridge_runtime::expiry::Expiry;
 use bridge_runtime::identity::Role;
+use bridge_runtime::owner;
 use bridge_runtime::shutdown::{self, ServiceState, Shutdown};
 use bridge_runtime::telemetry::metrics::Metrics;
 use bridge_runtime::tunnel::{FeedEvent, Greeting, Started, Tunnel, TunnelHandle};
@@ -26,7 +29,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{BrandConfig, CloudConfig};
-use crate::order_link::{self, KeysLog, ManifestWatch, OrderLink};
+use crate::order_link::{self, KeysLog, KeysWatch, OrderLink};
 use crate::replica::compress::Compressor;
 use crate::replica::follow::{Follower, Snapshots, Standing};
 use crate::replica::master::Master;
@@ -54,6 +57,10 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
     std::fs::create_dir_all(&config.agent.state_dir)
         .with_context(|| format!("create agent.state_dir {}", config.agent.state_dir.display()))?;
 
+    if let Err(theirs) = owner::check(&config.agent.state_dir) {
+        tracing::warn!(%theirs, "what this agent writes, an agent of its folder's owner cannot open");
+    }
+
     let (audit, audit_end) = AuditLog::open(&config.audit, metrics.clone())?;
     tokio::spawn(shutdown.core("the audit log", audit.ended()));
     audit_log::started(&audit, &config.agent.name, env!("CARGO_PKG_VERSION"));
@@ -76,7 +83,7 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
     let pinned = pinned_keys(&config.sealing.verifier_keys)?;
     let keys = KeysLog { log: audit.clone(), last };
     let (reached, owner) = order_link::start(limits(&config), pinned.clone(), keys, events, metrics.clone());
-    let order_link::Started { orders: link, payments, manifest } = reached;
+    let order_link::Started { orders: link, payments, sealing } = reached;
     let owner = tokio::spawn(shutdown.core("the order link's owner", owner));
 
     let admin_listener = TcpListener::bind(config.admin.listen)
@@ -97,7 +104,7 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
         audit: audit.clone(),
         payments: payments.clone(),
         payments_queue_max: config.payments.queue_max,
-        manifest: manifest.clone(),
+        sealing: sealing.clone(),
         pinned,
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
@@ -115,7 +122,7 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
         link,
         audit: audit.clone(),
         payments,
-        manifest,
+        sealing,
         replica: standing_seen,
     };
     let admin = admin::serve(admin_listener, metrics, Arc::new(report), shutdown.clone());
@@ -241,7 +248,7 @@ struct Agent {
     link: OrderLink,
     audit: AuditLog,
     payments: OrderLink,
-    manifest: ManifestWatch,
+    sealing: KeysWatch,
     replica: watch::Receiver<Standing>,
 }
 
@@ -253,7 +260,9 @@ impl Report for Agent {
                 .push("no link to an IDC takes orders: see /status, and the log for refusals".to_owned());
         }
         obstacles.extend(self.audit.obstacle());
-        if self.manifest.borrow().is_none() {
+        obstacles.extend(address::obstacles("tunnel.listen", self.tunnel.listening()));
+        obstacles.extend(address::obstacles("storefront.listen", &[self.storefront]));
+        if self.sealing.borrow().is_empty() {
             obstacles.push(
                 "no sealing key is known: the IDC's manifest must be signed by a pinned key".to_owned(),
             );
@@ -264,10 +273,16 @@ impl Report for Agent {
         obstacles
     }
 
+    fn expiries(&self) -> Vec<Expiry> {
+        let mut expiries = self.tunnel.expiries();
+        expiries.extend(Expiry::of_sealing_keys(&self.sealing.borrow()));
+        expiries
+    }
+
     fn status(&self) -> Value {
         let load = self.link.load();
         let replica = *self.replica.borrow();
-        let keys = self.manifest.borrow().as_ref().map_or(0, |manifest| manifest.keys.len());
+        let keys = self.sealing.borrow().len();
         json!({
             "agent": self.name,
             "role": "cloud",

@@ -4,7 +4,11 @@
 //! committed with its neighbours, certified, logged again, answered. The shell in `run` does what the outputs say and nothing else;
 //! the simulation runs this same code.
 
-use std::collections::VecDeque;
+/// Requests that wait for what somebody else holds.
+mod held;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use bridge_protocol::audit::Entry;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
@@ -15,17 +19,25 @@ use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Refusal, Refused, State, ToIdc, to_cloud};
 use rand::Rng;
 
+use self::held::Queues;
 use crate::auditing::{Auditing, Round};
-use crate::ledger::{self, Batch, Committed};
+use crate::ledger::{self, Batch, Committed, End};
 use crate::log_entry;
 use crate::open::{self, OpenFailure, Opening};
-use crate::planner::Request;
+use crate::planner::{Awaited, Request};
 use crate::receipt;
 use crate::unopened::{Held, Unopened};
 use crate::vault::keyring::Keyring;
 
 /// Sealing sessions remembered of each link: more than a cloud agent uses at a time.
 const SESSIONS_MAX: usize = 1_024;
+
+/// Questions that wait for their look-up, beside those that are looked up: some seconds' work.
+const QUESTIONS_MAX: usize = 1_024;
+
+/// The share of the window, one in so many, that requests may take up which wait for what somebody else holds: the rest stays
+/// for those who need nothing of it.
+const HELD_SHARE: usize = 4;
 
 /// The agent's limits.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +48,8 @@ pub struct Limits {
     pub batch_max: usize,
     /// Lines in one order.
     pub lines_max: usize,
+    /// Orders looked up at a time: fewer than the connections that others need as well.
+    pub look_ups_at_once: usize,
 }
 
 /// What happens to the agent.
@@ -59,8 +73,8 @@ pub enum Input {
     },
     /// The audit log's round under way has ended: its entries are durable, or come back because they are not.
     Audited(Result<(), Vec<Entry>>),
-    /// The batch under way has ended.
-    Batch(BatchEnd),
+    /// A batch under way has ended.
+    Batch(Ended),
     /// An order was looked up.
     LookedUp {
         /// Who asked.
@@ -70,17 +84,57 @@ pub enum Input {
     },
     /// A link is gone.
     LinkDown(LinkId),
+    /// The data centre's keys are others from now on.
+    Keys(Arc<Keyring>),
 }
 
-/// How a batch ended.
+/// A batch to be committed.
 #[derive(Debug)]
-pub enum BatchEnd {
-    /// It is durable.
-    Committed(Committed),
-    /// Nothing of it was committed at this try, for certain.
-    NotCommitted,
-    /// Nobody can tell yet: it is to be committed again, which is safe because a key has one effect.
-    Unknown(Batch),
+pub struct Attempt {
+    /// What its requests wait for, and nobody else does: it is committed beside others, once that is free. `None` for the one
+    /// batch that waits for nothing.
+    pub awaited: Option<Awaited>,
+    /// Whether the last one did not come through: to be tried after a pause.
+    pub again: bool,
+    /// Its requests; none only to see whether the database works again.
+    pub batch: Batch,
+}
+
+/// How an [`Attempt`] ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// What it waited for.
+    pub awaited: Option<Awaited>,
+    /// Its requests, and how each ended, in its order.
+    pub requests: Vec<(Request, End)>,
+    /// Whether the database could not work.
+    pub outage: bool,
+}
+
+/// A request on its way to its commit.
+#[derive(Debug)]
+struct Pending {
+    token: Token,
+    request: Request,
+    /// Whether an earlier try may have committed it: then nobody is told that it had no effect.
+    doubtful: bool,
+}
+
+/// A request of a batch under way.
+#[derive(Debug)]
+struct Member {
+    token: Token,
+    header: Header,
+    doubtful: bool,
+}
+
+/// A question that was not answered yet.
+#[derive(Debug)]
+struct Question {
+    token: Token,
+    brand: Brand,
+    order: OrderId,
+    key: Option<KeyDigest>,
 }
 
 /// What the shell does next.
@@ -95,9 +149,9 @@ pub enum Output {
     },
     /// Make these entries durable and report the end. The next round comes only after that.
     Audit(Round),
-    /// Commit this batch and report its end. The next one comes only after that.
-    Commit(Batch),
-    /// Look an order up.
+    /// Commit this batch and report its end. Until then comes at most one for each other thing that is waited for.
+    Commit(Attempt),
+    /// Look an order up, beside at most so many others as the limit says.
     LookUp {
         /// Who asks.
         token: Token,
@@ -131,28 +185,37 @@ enum Then {
 /// The agent's state.
 pub struct Agent {
     limits: Limits,
-    keys: Keyring,
+    keys: Arc<Keyring>,
     receiver: Receiver,
     opener: Opener,
     /// What waits for its sealing session; at most the receiver's window.
     unopened: Unopened,
     /// What waits for the audit log; at most the receiver's window.
     auditing: Auditing<Then>,
-    /// Opened requests that wait for the next batch; with `committing`, at most the receiver's window.
-    waiting: VecDeque<(Token, Request)>,
-    /// Whom to answer for the batch under way, and about what, in its order; empty if there is none.
-    committing: Vec<(Token, Header)>,
+    /// Opened requests that wait for the next batch; with `batches` and `held`, at most the receiver's window.
+    waiting: VecDeque<Pending>,
+    /// Those that wait for what somebody else holds.
+    held: Queues,
+    /// The batches under way, by what they wait for: one that waits for nothing, and some that do.
+    batches: Vec<(Option<Awaited>, Vec<Member>)>,
+    /// Questions that wait for their look-up.
+    questions: VecDeque<Question>,
+    /// Which orders are being looked up.
+    looked_up: HashMap<Token, (OrderId, Option<KeyDigest>)>,
     /// How orders stand that were asked about, where the log does not have yet what made them stand so; at most the receiver's
     /// window.
     asked: Vec<(Token, State)>,
-    /// Set while the database does not tell how the last batch ended: that batch is tried again, and nothing new taken.
-    doubtful: bool,
+    /// Set while the database does not work: what nobody can tell about is tried again, and nothing new taken.
+    away: bool,
+    /// Requests that wait, or are in a batch, and that an earlier batch may have committed.
+    doubtful: usize,
     outputs: VecDeque<Output>,
 }
 
 impl Agent {
     /// An agent with nothing under way.
-    pub fn new(limits: Limits, keys: Keyring) -> Self {
+    pub fn new(limits: Limits, keys: impl Into<Arc<Keyring>>) -> Self {
+        let keys = keys.into();
         let opener = Opener::new(keys.opening_keys(), SESSIONS_MAX);
         Self {
             limits,
@@ -162,9 +225,13 @@ impl Agent {
             unopened: Unopened::new(),
             auditing: Auditing::new(),
             waiting: VecDeque::new(),
-            committing: Vec::new(),
+            held: Queues::default(),
+            batches: Vec::new(),
+            questions: VecDeque::new(),
+            looked_up: HashMap::new(),
             asked: Vec::new(),
-            doubtful: false,
+            away: false,
+            doubtful: 0,
             outputs: VecDeque::new(),
         }
     }
@@ -189,9 +256,39 @@ impl Agent {
         self.opener.decapsulated()
     }
 
-    /// Whether the database does not tell how the last batch ended.
+    /// Requests that wait for what somebody else holds.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// How many may.
+    pub fn held_max(&self) -> usize {
+        (self.limits.window_max / HELD_SHARE).max(1)
+    }
+
+    /// Questions that wait for their look-up.
+    pub fn questions(&self) -> usize {
+        self.questions.len()
+    }
+
+    /// How many may.
+    pub fn questions_max(&self) -> usize {
+        QUESTIONS_MAX
+    }
+
+    /// Whether the database did not work when it was last asked to commit.
+    pub fn is_away(&self) -> bool {
+        self.away
+    }
+
+    /// Whether the database does not tell how a batch ended.
     pub fn is_doubtful(&self) -> bool {
-        self.doubtful
+        self.doubtful > 0
+    }
+
+    /// Whether a request about this order may be committed, and what it came to is not in the log.
+    pub fn log_is_behind(&self, order: OrderId) -> bool {
+        self.is_ahead_of_the_log(order.as_bytes())
     }
 
     /// Takes one input. The order's way, in flow order.
@@ -208,7 +305,10 @@ impl Agent {
                     }
                 }
                 Received::Deliver(token, Delivery::Ask { brand, order, key }) => {
-                    self.outputs.push_back(Output::LookUp { token, brand, order, key });
+                    if self.questions.len() >= QUESTIONS_MAX {
+                        return self.refuse(token, Refusal::Busy);
+                    }
+                    self.questions.push_back(Question { token, brand, order, key });
                 }
                 // Payments have a lane of their own.
                 Received::Deliver(
@@ -237,7 +337,7 @@ impl Agent {
             Input::Audited(Ok(())) => {
                 for then in self.auditing.handle_durable() {
                     match then {
-                        Then::Commit(token, request) if self.doubtful => {
+                        Then::Commit(token, request) if self.away => {
                             self.refuse_logged(
                                 now,
                                 token,
@@ -245,7 +345,9 @@ impl Agent {
                                 Refusal::DatabaseDown,
                             );
                         }
-                        Then::Commit(token, request) => self.waiting.push_back((token, *request)),
+                        Then::Commit(token, request) => {
+                            self.waiting.push_back(Pending { token, request: *request, doubtful: false });
+                        }
                         Then::Answer(token, _, kind) => self.answer(token, *kind),
                     }
                 }
@@ -255,44 +357,22 @@ impl Agent {
                 self.not_audited(entries);
                 self.answer_asked();
             }
-            Input::Batch(BatchEnd::Committed(committed)) => {
-                self.doubtful = false;
-                let answers = receipt::answers(&committed, self.keys.signer());
-                let requests = std::mem::take(&mut self.committing);
-                for (((token, header), end), answer) in
-                    requests.into_iter().zip(committed.answers()).zip(answers)
-                {
-                    let entry = log_entry::ended(now, &header, end);
-                    self.auditing.wait([entry], Then::Answer(token, header.order, Box::new(answer)));
-                }
-            }
-            Input::Batch(BatchEnd::NotCommitted) => {
-                let tried_before = std::mem::take(&mut self.doubtful);
-                for (token, header) in std::mem::take(&mut self.committing) {
-                    if tried_before {
-                        // Only this try is known to have failed: an earlier one may have been committed.
-                        self.receiver.abandon(token);
-                    } else {
-                        self.refuse_logged(now, token, header, Refusal::DatabaseDown);
+            Input::Batch(ended) => self.batch_ended(ended, now),
+            Input::LookedUp { token, found } => {
+                let about = self.looked_up.remove(&token);
+                match found {
+                    Ok(Some(state)) if self.is_ahead_of_the_log(&state.order) => {
+                        self.asked.push((token, state));
                     }
+                    Ok(Some(state)) => self.answer(token, to_cloud::Kind::State(state)),
+                    // It is on its way here, for however long it waits: nobody may be told that it never will be there.
+                    Ok(None) if about.is_some_and(|(order, key)| self.receiver.is_writing(order, key)) => {
+                        self.refuse(token, Refusal::Busy);
+                    }
+                    Ok(None) => self.refuse(token, Refusal::NotFound),
+                    Err(refusal) => self.refuse(token, refusal),
                 }
-                self.answer_asked();
             }
-            Input::Batch(BatchEnd::Unknown(batch)) => {
-                self.doubtful = true;
-                // What only waited has had no effect, and its callers can be told so at once.
-                for (token, request) in std::mem::take(&mut self.waiting) {
-                    self.refuse_logged(now, token, log_entry::header_of(&request), Refusal::DatabaseDown);
-                }
-                let tokens = std::mem::take(&mut self.committing).into_iter().map(|(token, _)| token);
-                self.waiting = tokens.zip(batch.requests).collect();
-            }
-            Input::LookedUp { token, found } => match found {
-                Ok(Some(state)) if self.is_ahead_of_the_log(&state.order) => self.asked.push((token, state)),
-                Ok(Some(state)) => self.answer(token, to_cloud::Kind::State(state)),
-                Ok(None) => self.refuse(token, Refusal::NotFound),
-                Err(refusal) => self.refuse(token, refusal),
-            },
             Input::LinkDown(link) => {
                 self.receiver.handle_link_down(link);
                 self.opener.forget(link);
@@ -304,6 +384,72 @@ impl Agent {
                     }
                 }
             }
+            Input::Keys(keys) => {
+                self.opener.set_keys(keys.opening_keys());
+                self.keys = keys;
+            }
+        }
+    }
+
+    /// A batch has ended: every request of it is answered, or waits on.
+    fn batch_ended(&mut self, Ended { awaited, requests, outage }: Ended, now: UnixMicros) {
+        let Some(at) = self.batches.iter().position(|(known, _)| *known == awaited) else { return };
+        let (_, members) = self.batches.swap_remove(at);
+        let (mut committed, mut again, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+        for (Member { token, header, doubtful }, (request, end)) in members.into_iter().zip(requests) {
+            match end {
+                End::Committed(_) | End::NotCommitted => self.doubtful -= usize::from(doubtful),
+                End::Unknown => self.doubtful += usize::from(!doubtful),
+                End::Waits(_) => {}
+            }
+            match end {
+                End::Committed(answer) => committed.push(((token, header), answer)),
+                End::Waits(on) if Some(&on) == awaited.as_ref() => {
+                    again.push(Pending { token, request, doubtful });
+                }
+                End::Waits(on) => self.hold(on, Pending { token, request, doubtful }, now),
+                // Only this try is known to have failed: an earlier one may have been committed.
+                End::NotCommitted if doubtful => self.receiver.abandon(token),
+                End::NotCommitted => self.refuse_logged(now, token, header, Refusal::DatabaseDown),
+                End::Unknown => unknown.push(Pending { token, request, doubtful: true }),
+            }
+        }
+        self.answer_committed(committed, now);
+        if let Some(awaited) = awaited {
+            self.held.end_turn(awaited, again);
+        }
+        self.away = outage || !unknown.is_empty();
+        if self.away {
+            // What only waited has had no effect, and its callers can be told so at once.
+            for pending in std::mem::take(&mut self.waiting) {
+                if pending.doubtful {
+                    unknown.push(pending);
+                } else {
+                    let header = log_entry::header_of(&pending.request);
+                    self.refuse_logged(now, pending.token, header, Refusal::DatabaseDown);
+                }
+            }
+        }
+        unknown.into_iter().rev().for_each(|pending| self.waiting.push_front(pending));
+        self.answer_asked();
+    }
+
+    fn answer_committed(&mut self, committed: Vec<((Token, Header), Committed)>, now: UnixMicros) {
+        let (requests, committed): (Vec<_>, Vec<_>) = committed.into_iter().unzip();
+        let answers = receipt::answers(&committed, self.keys.signer());
+        for (((token, header), end), answer) in requests.into_iter().zip(&committed).zip(answers) {
+            let entry = log_entry::ended(now, &header, end.answer());
+            self.auditing.wait([entry], Then::Answer(token, header.order, Box::new(answer)));
+        }
+    }
+
+    /// Sets a request apart that needs what somebody else holds. What does not fit is refused, unless it may be committed.
+    fn hold(&mut self, awaited: Awaited, pending: Pending, now: UnixMicros) {
+        if pending.doubtful || self.held.len() < self.held_max() {
+            self.held.push(awaited, pending);
+        } else {
+            let header = log_entry::header_of(&pending.request);
+            self.refuse_logged(now, pending.token, header, Refusal::Busy);
         }
     }
 
@@ -311,27 +457,95 @@ impl Agent {
     /// polled and no other is under way: it takes whatever has come meanwhile, and waits for nothing. The same goes for a
     /// round of the audit log; but while a batch is committed, what comes for the next one is not logged by itself: it could not
     /// be committed yet, and goes with what this batch comes to. So under load a batch costs one fsync of the log.
+    ///
+    /// Beside that batch are those of what somebody else holds, each for those who wait for one such thing.
     pub fn poll_output(&mut self, now: UnixMicros) -> Option<Output> {
         self.outputs
             .pop_front()
+            .or_else(|| self.next_look_up())
             .or_else(|| {
                 self.unopened.poll_work().map(|(link, session)| Output::Decapsulate { link, session })
             })
-            .or_else(|| self.auditing.poll_round(!self.committing.is_empty()).map(Output::Audit))
+            .or_else(|| self.next_round())
             .or_else(|| self.next_batch(now).map(Output::Commit))
+            .or_else(|| self.next_turn(now).map(Output::Commit))
+            // What did not fit among those that wait.
+            .or_else(|| self.next_round())
     }
 
-    fn next_batch(&mut self, at: UnixMicros) -> Option<Batch> {
-        if !self.committing.is_empty() || self.waiting.is_empty() {
+    fn next_look_up(&mut self) -> Option<Output> {
+        if self.looked_up.len() >= self.limits.look_ups_at_once {
             return None;
         }
-        let size = self.waiting.len().min(self.limits.batch_max);
-        let mut requests = Vec::with_capacity(size);
-        for (token, request) in self.waiting.drain(..size) {
-            self.committing.push((token, log_entry::header_of(&request)));
+        let Question { token, brand, order, key } = self.questions.pop_front()?;
+        self.looked_up.insert(token, (order, key));
+        Some(Output::LookUp { token, brand, order, key })
+    }
+
+    fn next_round(&mut self) -> Option<Output> {
+        self.auditing.poll_round(self.is_committing()).map(Output::Audit)
+    }
+
+    fn is_committing(&self) -> bool {
+        self.batches.iter().any(|(awaited, _)| awaited.is_none())
+    }
+
+    fn next_batch(&mut self, at: UnixMicros) -> Option<Attempt> {
+        if self.is_committing() || (self.waiting.is_empty() && !self.away) {
+            return None;
+        }
+        let mut batch = Vec::with_capacity(self.waiting.len().min(self.limits.batch_max));
+        while batch.len() < self.limits.batch_max
+            && let Some(pending) = self.waiting.pop_front()
+        {
+            match self.held_for(&pending) {
+                Some(awaited) => self.hold(awaited, pending, at),
+                None => batch.push(pending),
+            }
+        }
+        // While the database does not work, an empty one is to show when it does.
+        (self.away || !batch.is_empty()).then(|| self.attempt(None, self.away, batch, at))
+    }
+
+    /// The next batch of what somebody else holds.
+    fn next_turn(&mut self, at: UnixMicros) -> Option<Attempt> {
+        if self.away {
+            return None;
+        }
+        let held::Turn { awaited, requests, again } = self.held.next_turn(self.limits.batch_max)?;
+        Some(self.attempt(Some(awaited), again, requests, at))
+    }
+
+    fn attempt(
+        &mut self,
+        awaited: Option<Awaited>,
+        again: bool,
+        batch: Vec<Pending>,
+        at: UnixMicros,
+    ) -> Attempt {
+        let (mut members, mut requests) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for Pending { token, request, doubtful } in batch {
+            members.push(Member { token, header: log_entry::header_of(&request), doubtful });
             requests.push(request);
         }
-        Some(Batch { requests, at })
+        self.batches.push((awaited.clone(), members));
+        Attempt { awaited, again, batch: Batch { requests, at } }
+    }
+
+    /// What a request needs that others wait for already. One that may be committed is looked for at once.
+    fn held_for(&self, pending: &Pending) -> Option<Awaited> {
+        if pending.doubtful || self.held.is_empty() {
+            return None;
+        }
+        let tried = self.members().filter_map(|(awaited, member)| Some((awaited?, &member.header)));
+        self.held.needed_by(&pending.request, tried)
+    }
+
+    /// The requests of all batches under way, and what each waits for.
+    fn members(&self) -> impl Iterator<Item = (Option<&Awaited>, &Member)> {
+        self.batches
+            .iter()
+            .flat_map(|(awaited, members)| members.iter().map(move |member| (awaited.as_ref(), member)))
     }
 
     /// Opens an order, or has it wait for its sealing session.
@@ -344,7 +558,7 @@ impl Agent {
         random: &mut impl Rng,
     ) {
         let entry = placed(&received, now);
-        if self.doubtful {
+        if self.away {
             return self.turn_away(token, entry, received.header(), Refusal::DatabaseDown);
         }
         let lines_max = self.limits.lines_max;
@@ -363,12 +577,13 @@ impl Agent {
     fn reject(&mut self, token: Token, received: &ReceivedOrder, failure: OpenFailure, now: UnixMicros) {
         let header = received.header();
         self.outputs.push_back(Output::Rejected { order: header.order, failure });
-        self.turn_away(token, placed(received, now), header, failure.refusal());
+        let refused = failure.refused(received.envelope());
+        self.turn_away(token, placed(received, now), header, refused);
     }
 
     fn cancel(&mut self, token: Token, header: Header, now: UnixMicros) {
         let entry = log_entry::received(now, "cancel", &header, None);
-        if self.doubtful {
+        if self.away {
             return self.turn_away(token, entry, &header, Refusal::DatabaseDown);
         }
         let request = open::cancellation(header, &self.keys);
@@ -376,16 +591,17 @@ impl Agent {
     }
 
     /// Answers a request that has had no effect, once both that it came and that are in the audit log.
-    fn turn_away(&mut self, token: Token, received: Entry, header: &Header, refusal: Refusal) {
-        let end = log_entry::ended(received.at, header, &ledger::Answer::Refused(refusal));
-        let kind = to_cloud::Kind::Refused(Refused { refusal: refusal.into() });
+    fn turn_away(&mut self, token: Token, received: Entry, header: &Header, refused: impl Into<Refused>) {
+        let refused = refused.into();
+        let end = log_entry::ended(received.at, header, &ledger::Answer::Refused(refused.refusal()));
+        let kind = to_cloud::Kind::Refused(refused);
         self.auditing.wait([received, end], Then::Answer(token, header.order, Box::new(kind)));
     }
 
     /// Refuses a request that is in the audit log, once that it is refused is there as well.
     fn refuse_logged(&mut self, now: UnixMicros, token: Token, header: Header, refusal: Refusal) {
         let end = log_entry::ended(now, &header, &ledger::Answer::Refused(refusal));
-        let kind = to_cloud::Kind::Refused(Refused { refusal: refusal.into() });
+        let kind = to_cloud::Kind::Refused(refusal.into());
         self.auditing.wait([end], Then::Answer(token, header.order, Box::new(kind)));
     }
 
@@ -402,8 +618,7 @@ impl Agent {
                 }
             },
             Then::Commit(token, _) => {
-                let refusal = Refusal::DatabaseDown.into();
-                refused.push((token, to_cloud::Kind::Refused(Refused { refusal })));
+                refused.push((token, to_cloud::Kind::Refused(Refusal::DatabaseDown.into())));
                 None
             }
         });
@@ -426,10 +641,10 @@ impl Agent {
     /// Whether a request about this order may be committed, and what it came to is not in the log.
     fn is_ahead_of_the_log(&self, order: &[u8]) -> bool {
         let is_it = |about: OrderId| about.as_bytes().as_slice() == order;
-        // Of a batch in doubt, which waits to be committed again, nobody knows.
-        let in_doubt = self.waiting.iter().filter(|_| self.doubtful);
-        self.committing.iter().any(|(_, header)| is_it(header.order))
-            || in_doubt.map(|(_, request)| request.action.order()).any(is_it)
+        // Of what is in doubt, and waits to be committed again, nobody knows.
+        let in_doubt = self.waiting.iter().chain(self.held.waiting()).filter(|pending| pending.doubtful);
+        self.members().any(|(_, member)| is_it(member.header.order))
+            || in_doubt.map(|pending| pending.request.action.order()).any(is_it)
             || self.auditing.waiting().any(|then| matches!(then, Then::Answer(_, about, _) if is_it(*about)))
     }
 
@@ -438,7 +653,7 @@ impl Agent {
     }
 
     fn refuse(&mut self, token: Token, refusal: Refusal) {
-        self.answer(token, to_cloud::Kind::Refused(Refused { refusal: refusal.into() }));
+        self.answer(token, to_cloud::Kind::Refused(refusal.into()));
     }
 }
 

@@ -12,6 +12,7 @@ use bridge_runtime::config::{
 };
 use bridge_runtime::identity::Role;
 
+use crate::ledger;
 use crate::payment::config::PaymentsConfig;
 
 /// Everything that bridge-idc is told.
@@ -85,17 +86,34 @@ pub struct LedgerConfig {
     pub connections: u32,
     /// Whether `serve` brings the tables up to date before it starts.
     pub migrate: bool,
+    /// What of it could be read or changed on its way to the database, where the configuration takes that risk.
+    pub unprotected: Option<&'static str>,
 }
 
 impl LedgerConfig {
     fn read(reader: &mut Reader) -> Self {
         let mut section = reader.section("ledger");
-        Self {
+        let mut config = Self {
             url: section.required("url"),
             password: section.optional("password_file"),
             connections: section.number("connections", 1..=64, 8),
             migrate: section.or("migrate", "true"),
+            unprotected: None,
+        };
+        let allowed: bool = section.or("allow_unprotected", "false");
+        if let LedgerUrl::Postgres(url) = &config.url {
+            config.unprotected = ledger::unprotected(url);
         }
+        if let Some(why) = config.unprotected.filter(|_| !allowed) {
+            section.refuse(
+                "url",
+                format!(
+                    "must end in ?sslmode=verify-full for another host, with &sslrootcert=FILE for an authority of your \
+                     own: {why}; ledger.allow_unprotected = true takes that risk"
+                ),
+            );
+        }
+        config
     }
 }
 
@@ -320,6 +338,39 @@ mod tests {
             let mistakes = with_url(url).err().unwrap_or_default();
             assert!(mistakes.contains("ledger.url: must "), "{url}: {mistakes}");
         }
+    }
+
+    #[test]
+    fn a_database_on_another_host_must_prove_that_it_is_the_one() {
+        for (url, protected) in [
+            ("postgres://bridge@db/orders?sslmode=verify-full", true),
+            ("postgres://bridge@db/orders?sslmode=verify-full&sslrootcert=/etc/ca.pem", true),
+            ("postgres://bridge@127.0.0.1:5433/orders", true),
+            ("postgres://bridge@[::1]/orders?sslmode=disable", true),
+            ("postgres://bridge@localhost/orders", true),
+            ("postgres://bridge@%2Frun%2Fpostgresql/orders", true),
+            ("postgres:///orders?host=/run/postgresql", true),
+            ("postgres://bridge@db/orders", false),
+            ("postgres://bridge@10.0.0.7/orders?sslmode=prefer", false),
+            ("postgres://bridge@db/orders?sslmode=require", false),
+            ("postgres://bridge@db/orders?sslmode=verify-ca&sslrootcert=/etc/ca.pem", false),
+            ("postgres://bridge@127.0.0.1/orders?host=db", false),
+            ("postgres://bridge@localhost/orders?hostaddr=10.0.0.7", false),
+            ("postgres://bridge@localhost.example.com/orders", false),
+            ("postgres://bridge@db/orders?sslmode=strict", false),
+        ] {
+            let refused = with_url(url).err().unwrap_or_default();
+            assert_eq!(
+                refused.contains("ledger.url: must end in ?sslmode=verify-full"),
+                !protected,
+                "{url}: {refused}"
+            );
+            assert!(protected || refused.contains("ledger.allow_unprotected"), "{refused}");
+        }
+        let taken = SAMPLE
+            .replace("sqlite:ledger.db", "postgres://bridge@db/orders")
+            .replace("#allow_unprotected = false", "allow_unprotected = true");
+        assert!(load(&taken).unwrap().ledger.unprotected.is_some());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::ReceivedOrder;
 use bridge_protocol::seal::opening::{Encapsulated, OpenError, Opened, Opener};
 use bridge_protocol::seal::sealing::Header;
-use bridge_protocol::wire::order::{Refusal, Terms};
+use bridge_protocol::wire::order::{Envelope, Refusal, Refused, Terms};
 use prost::Message as _;
 use rand::Rng;
 
@@ -27,13 +27,18 @@ pub enum OpenFailure {
 }
 
 impl OpenFailure {
-    /// What the cloud is told.
-    pub fn refusal(self) -> Refusal {
-        match self {
+    /// What the cloud is told of that envelope: of a key that does not open here, which one it is, so that it is sealed to
+    /// another.
+    pub fn refused(self, envelope: &Envelope) -> Refused {
+        let refusal = match self {
             Self::Envelope(OpenError::SessionUnknown) => Refusal::SessionUnknown,
+            Self::Envelope(OpenError::UnknownKey | OpenError::KeyExpired) => {
+                return Refused { key_id: envelope.key_id.clone(), ..Refusal::UnknownKey.into() };
+            }
             Self::Envelope(_) => Refusal::EnvelopeRejected,
             Self::Terms => Refusal::Invalid,
-        }
+        };
+        refusal.into()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Requests are decided in the order in which they were admitted, each against what the earlier ones of the batch
 //! left over, so a batch ends exactly as its requests would one by one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bridge_protocol::domain::{
     Brand, Currency, KeyDigest, Money, OrderId, OrderTerms, Outcome, Sku, UnixMicros,
@@ -68,6 +68,26 @@ pub struct Facts {
     pub offers: HashMap<Brand, HashMap<Sku, Offer>>,
     /// Orders that the batch wants to cancel; their rows are locked.
     pub orders: HashMap<OrderId, StandingOrder>,
+    /// Of the rows that were to be locked, those of SKUs that somebody else holds.
+    pub held: HashSet<i64>,
+    /// And those of orders.
+    pub held_orders: HashSet<OrderId>,
+}
+
+/// Something that a request needs and somebody else holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Awaited {
+    /// The stock of a SKU.
+    Stock {
+        /// Whose.
+        brand: Brand,
+        /// Which.
+        sku: Sku,
+    },
+    /// An order that is to be cancelled.
+    Order(OrderId),
+    /// Something that the database does not name, met by a request of this brand.
+    Brand(Brand),
 }
 
 /// An outcome that the ledger holds under an idempotency key.
@@ -140,6 +160,8 @@ pub enum Decision {
     NotFound,
     /// The ledger knows no such brand.
     UnknownBrand,
+    /// Somebody else holds what it needs: it is decided once that is free, and nothing is written of it now.
+    Waits(Awaited),
 }
 
 /// What to write, and what each request comes to.
@@ -158,7 +180,14 @@ pub struct Plan {
 pub fn plan(requests: &[Request], facts: Facts) -> Plan {
     let offers = facts.offers.values().flat_map(HashMap::values);
     let available = offers.map(|offer| (offer.sku_id, offer.available)).collect();
-    let mut planner = Planner { facts, available, plan: Plan::default(), decided: HashMap::new() };
+    let mut planner = Planner {
+        facts,
+        available,
+        plan: Plan::default(),
+        decided: HashMap::new(),
+        waiting_keys: HashMap::new(),
+        waiting_orders: HashMap::new(),
+    };
     for (index, request) in requests.iter().enumerate() {
         let decision = planner.decide(index, request);
         planner.plan.decisions.push(decision);
@@ -174,6 +203,10 @@ struct Planner {
     plan: Plan,
     /// Requests of this batch that settle a key, by key.
     decided: HashMap<KeyDigest, (usize, [u8; 32])>,
+    /// What requests of this batch wait for, by their key: whatever else comes under it waits behind them.
+    waiting_keys: HashMap<KeyDigest, Awaited>,
+    /// The same by the order that they place.
+    waiting_orders: HashMap<OrderId, Awaited>,
 }
 
 impl Planner {
@@ -186,6 +219,9 @@ impl Planner {
             let same = *fingerprint == request.fingerprint;
             return if same { Decision::SameAs(*earlier) } else { Decision::KeyReused };
         }
+        if let Some(awaited) = self.waiting_keys.get(&request.key) {
+            return Decision::Waits(awaited.clone());
+        }
         let Some(currency) = self.facts.brands.get(&request.brand).copied() else {
             return Decision::UnknownBrand;
         };
@@ -193,14 +229,26 @@ impl Planner {
             Action::Place(placement) => self.place(&request.brand, currency, placement),
             Action::Cancel { order } => self.cancel(&request.brand, *order),
         };
-        if matches!(decision, Decision::New { .. }) {
-            self.decided.insert(request.key, (index, request.fingerprint));
+        match &decision {
+            Decision::New { .. } => {
+                self.decided.insert(request.key, (index, request.fingerprint));
+            }
+            Decision::Waits(awaited) => {
+                self.waiting_keys.insert(request.key, awaited.clone());
+                if let Action::Place(placement) = &request.action {
+                    self.waiting_orders.insert(placement.order, awaited.clone());
+                }
+            }
+            _ => {}
         }
         decision
     }
 
     /// All lines of the order or none. Either way it stands from now on, so a later request of this batch can cancel it.
     fn place(&mut self, brand: &Brand, currency: Currency, placement: &Placement) -> Decision {
+        if let Some(awaited) = self.held_of(brand, &placement.terms) {
+            return Decision::Waits(awaited);
+        }
         let (state, outcome, sku_ids) = match self.allocate(brand, currency, &placement.terms) {
             Ok(sku_ids) => (Standing::Placed, Outcome::Placed, sku_ids),
             Err(outcome) => (Standing::Rejected, outcome, Vec::new()),
@@ -209,6 +257,26 @@ impl Planner {
         let units = sku_ids.iter().copied().zip(quantities).collect();
         self.facts.orders.insert(placement.order, StandingOrder { brand: brand.clone(), state, units });
         Decision::New { order: placement.order, outcome, sku_ids }
+    }
+
+    /// The first of its SKUs that somebody else holds.
+    fn held_of(&self, brand: &Brand, terms: &OrderTerms) -> Option<Awaited> {
+        if self.facts.held.is_empty() {
+            return None;
+        }
+        let offers = self.facts.offers.get(brand)?;
+        let held = |sku: &&Sku| offers.get(*sku).is_some_and(|offer| self.facts.held.contains(&offer.sku_id));
+        let sku = terms.lines().iter().map(|line| &line.sku).find(held)?;
+        Some(Awaited::Stock { brand: brand.clone(), sku: sku.clone() })
+    }
+
+    /// The first of these rows that somebody else holds.
+    fn held_among(&self, brand: &Brand, units: &[(i64, i64)]) -> Option<Awaited> {
+        let (held, _) = units.iter().find(|(sku_id, _)| self.facts.held.contains(sku_id))?;
+        let mut offers = self.facts.offers.get(brand).into_iter().flatten();
+        let named = offers.find(|(_, offer)| offer.sku_id == *held);
+        let stock = |sku: &Sku| Awaited::Stock { brand: brand.clone(), sku: sku.clone() };
+        Some(named.map_or_else(|| Awaited::Brand(brand.clone()), |(sku, _)| stock(sku)))
     }
 
     fn allocate(
@@ -244,6 +312,18 @@ impl Planner {
 
     /// Gives the units back once; cancelling what is cancelled is the same outcome without an effect.
     fn cancel(&mut self, brand: &Brand, order: OrderId) -> Decision {
+        if let Some(awaited) = self.waiting_orders.get(&order) {
+            return Decision::Waits(awaited.clone());
+        }
+        let known = self.facts.orders.get(&order).filter(|standing| standing.brand == *brand);
+        if known.is_some() && self.facts.held_orders.contains(&order) {
+            return Decision::Waits(Awaited::Order(order));
+        }
+        if let Some(placed) = known.filter(|standing| standing.state == Standing::Placed)
+            && let Some(awaited) = self.held_among(brand, &placed.units)
+        {
+            return Decision::Waits(awaited);
+        }
         let Some(standing) = self.facts.orders.get_mut(&order).filter(|standing| standing.brand == *brand)
         else {
             return Decision::NotFound;
@@ -375,7 +455,7 @@ mod tests {
 
     fn commit(ledger: &mut MemoryLedger, sketches: &[Sketch]) -> Vec<Answer> {
         let requests = sketches.iter().map(Sketch::request).collect();
-        ledger.commit(&Batch { requests, at: AT }).answers().to_vec()
+        ledger.commit(&Batch { requests, at: AT }).iter().map(|one| one.answer().clone()).collect()
     }
 
     /// Facts of a brand with one SKU and nothing settled.
@@ -404,6 +484,22 @@ mod tests {
         let sold_out = Outcome::SoldOut { sku: sku(0) };
         assert_eq!(outcomes(&plan), [Some(Outcome::Placed), Some(sold_out), Some(Outcome::Placed)]);
         assert_eq!(plan.sold, BTreeMap::from([(1, 4)]));
+    }
+
+    #[test]
+    fn whoever_needs_a_held_row_waits_and_whatever_concerns_it_waits_behind() {
+        let requests = [
+            Sketch::place(1, 1, &[(0, 1)]),
+            Sketch::place(2, 2, &[(9, 1)]),
+            Sketch::cancel(3, 1),
+            Sketch::place(1, 4, &[(9, 1)]),
+        ];
+        let facts = Facts { held: HashSet::from([1]), ..facts(4) };
+        let plan = plan(&requests.map(|sketch| sketch.request()), facts);
+        let waits = Decision::Waits(Awaited::Stock { brand: brand(), sku: sku(0) });
+        assert_eq!([&plan.decisions[0], &plan.decisions[2], &plan.decisions[3]], [&waits; 3]);
+        assert_eq!(outcomes(&plan)[1], Some(Outcome::UnknownSku { sku: sku(9) }), "it needs nothing of that");
+        assert_eq!((plan.sold.len(), plan.cancelled.len()), (0, 0));
     }
 
     #[test]

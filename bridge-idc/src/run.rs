@@ -18,12 +18,14 @@ use bridge_runtime::telemetry::metrics::{EnvelopeRejection, Metrics, OrderOutcom
 use bridge_runtime::tunnel::{Events, LinkSender, TunnelEvent};
 use tokio::sync::{mpsc, watch};
 
-use crate::agent::{Agent, BatchEnd, Input, Output};
+use crate::agent::{Agent, Attempt, Ended, Input, Output};
 use crate::auditing::Round;
-use crate::ledger::{Answer, Batch, Committed, Ledger, LedgerError};
+use crate::ledger::{Answer, BatchEnd, End, Ledger, LedgerError};
 use crate::open::OpenFailure;
 use crate::payment::counter::{Counter, Ends};
+use crate::planner::Awaited;
 use crate::traces::Traces;
+use crate::vault::keyring::Keyring;
 
 /// Results of the database that the owner has not taken yet; it takes them all before anything else.
 const RESULTS: usize = 1_024;
@@ -47,6 +49,8 @@ pub struct Load {
     pub under_way: usize,
     /// Whether the database does not tell how the last batch ended.
     pub doubtful: bool,
+    /// Whether it did not work when it was last asked to commit.
+    pub away: bool,
 }
 
 /// The shell's state.
@@ -62,6 +66,7 @@ pub struct Shell {
     traces: Traces,
     /// What the log is told of orders that do not open.
     rejections: Sparing,
+    keys: watch::Receiver<Arc<Keyring>>,
 }
 
 impl Shell {
@@ -73,11 +78,14 @@ impl Shell {
         metrics: Arc<Metrics>,
         load: watch::Sender<Load>,
         payments: Counter,
+        keys: watch::Receiver<Arc<Keyring>>,
     ) -> (Self, mpsc::Receiver<Input>) {
         let (results, received) = mpsc::channel(RESULTS);
         let links = HashMap::new();
         let (traces, rejections) = (Traces::new(TRACES), Sparing::new(REJECTIONS_LOGGED));
-        (Self { agent, ledger, audit, metrics, links, results, load, payments, traces, rejections }, received)
+        let shell =
+            Self { agent, ledger, audit, metrics, links, results, load, payments, traces, rejections, keys };
+        (shell, received)
     }
 
     /// Runs until the tunnel has ended.
@@ -91,8 +99,15 @@ impl Shell {
         loop {
             tokio::select! {
                 biased;
+                // Before anything that comes on a link: what the cloud seals to a new key opens.
+                Ok(()) = self.keys.changed() => {
+                    let keys = self.keys.borrow_and_update().clone();
+                    self.handle(Input::Keys(keys));
+                }
                 Some(result) = results.recv() => self.handle(result),
-                Some(end) = payment_ends.recv() => self.payments.handle_end(end, &self.links),
+                Some(end) = payment_ends.recv() => {
+                    self.payments.handle_end(end, |order| self.agent.log_is_behind(order), &self.links);
+                }
                 taken = tunnel.recv_many(&mut events, TAKEN_AT_ONCE) => {
                     if taken == 0 {
                         break;
@@ -103,6 +118,7 @@ impl Shell {
                 }
             }
             self.do_outputs();
+            self.payments.handle_log(|order| self.agent.log_is_behind(order), &self.links);
         }
     }
 
@@ -155,7 +171,7 @@ impl Shell {
                     });
                 }
                 Output::Audit(round) => self.audit(round),
-                Output::Commit(batch) => self.commit(batch),
+                Output::Commit(attempt) => self.commit(attempt),
                 Output::LookUp { token, brand, order, key } => {
                     let (ledger, results) = (self.ledger.clone(), self.results.clone());
                     tokio::spawn(async move {
@@ -182,8 +198,13 @@ impl Shell {
         self.metrics.set_queue_depth(Queue::InFlight, under_way);
         self.metrics.set_queue_depth(Queue::Unopened, self.agent.unopened());
         self.metrics.set_queue_depth(Queue::Commit, self.agent.waiting());
-        let load =
-            Load { under_way: under_way + self.payments.under_way(), doubtful: self.agent.is_doubtful() };
+        self.metrics.set_queue_depth(Queue::Held, self.agent.held());
+        self.metrics.set_queue_depth(Queue::Questions, self.agent.questions());
+        let load = Load {
+            under_way: under_way + self.payments.under_way(),
+            doubtful: self.agent.is_doubtful(),
+            away: self.agent.is_away(),
+        };
         self.load.send_if_modified(|known| std::mem::replace(known, load) != load);
     }
 
@@ -204,39 +225,36 @@ impl Shell {
         });
     }
 
-    fn commit(&mut self, batch: Batch) {
+    fn commit(&mut self, Attempt { awaited, again, batch }: Attempt) {
         let spans = self.traces.begin_commit(&batch);
         let (ledger, metrics, results) = (self.ledger.clone(), self.metrics.clone(), self.results.clone());
         tokio::spawn(async move {
+            if again {
+                tokio::time::sleep(TRY_AGAIN_AFTER).await;
+            }
             let started = Instant::now();
-            let committed = ledger.commit(&batch).await;
+            let BatchEnd { ends, outage } = ledger.commit(&batch, awaited.as_ref()).await;
             let took = started.elapsed();
+            let committed = count(&metrics, &ends);
+            if committed > 0 {
+                metrics.batch_committed(committed, took);
+            }
             for span in spans {
-                span.record("committed", committed.is_ok());
-                if committed.is_ok() {
+                span.record("committed", committed > 0);
+                if committed > 0 {
                     span.in_scope(|| tracing::debug!(?took, "committed"));
                 }
             }
-            let end = match committed {
-                Ok(committed) => {
-                    metrics.batch_committed(batch.requests.len(), took);
-                    count(&metrics, &committed);
-                    BatchEnd::Committed(committed)
-                }
-                Err(error) => {
-                    metrics.ledger_errors.inc();
-                    let unknown = !error.left_nothing();
-                    let error = anyhow::Error::from(error);
-                    tracing::error!(requests = batch.requests.len(), unknown, "commit a batch: {error:#}");
-                    if unknown {
-                        tokio::time::sleep(TRY_AGAIN_AFTER).await;
-                        BatchEnd::Unknown(batch)
-                    } else {
-                        BatchEnd::NotCommitted
-                    }
-                }
-            };
-            let _agent_gone = results.send(Input::Batch(end)).await;
+            say_waiting(awaited.as_ref(), &ends);
+            let outage = outage.map(anyhow::Error::from);
+            if let Some(error) = &outage {
+                metrics.ledger_errors.inc();
+                let unknown = ends.iter().filter(|end| matches!(end, End::Unknown)).count();
+                tracing::error!(requests = ends.len(), committed, unknown, "commit a batch: {error:#}");
+            }
+            let requests = batch.requests.into_iter().zip(ends).collect();
+            let ended = Ended { awaited, requests, outage: outage.is_some() };
+            let _agent_gone = results.send(Input::Batch(ended)).await;
         });
     }
 
@@ -254,12 +272,16 @@ impl Shell {
 
 fn refusal(error: &LedgerError) -> Refusal {
     tracing::error!(%error, "look up an order");
-    Refusal::DatabaseDown
+    // Everybody's connections are busy, or the database is gone, which whoever commits finds out.
+    if error.is_for_want_of_a_connection() { Refusal::Busy } else { Refusal::DatabaseDown }
 }
 
-fn count(metrics: &Metrics, committed: &Committed) {
-    for answer in committed.answers() {
-        let outcome = match answer {
+/// Counts what each request came to; how many did.
+fn count(metrics: &Metrics, ends: &[End]) -> usize {
+    let mut counted = 0;
+    for end in ends {
+        let End::Committed(committed) = end else { continue };
+        let outcome = match committed.answer() {
             Answer::Settled { replayed: true, .. } => OrderOutcome::Replayed,
             Answer::Settled { receipt, .. } => match receipt.outcome.code() {
                 "placed" => OrderOutcome::Placed,
@@ -273,6 +295,21 @@ fn count(metrics: &Metrics, committed: &Committed) {
             Answer::Refused(_) => OrderOutcome::Refused,
         };
         metrics.orders.of(outcome).inc();
+        counted += 1;
+    }
+    counted
+}
+
+/// Names what is held for so long that somebody should look who holds it.
+fn say_waiting(awaited: Option<&Awaited>, ends: &[End]) {
+    let waits = |end: &&End| matches!(end, End::Waits(on) if Some(on) == awaited);
+    let requests = ends.iter().filter(waits).count();
+    if let Some(awaited) = awaited.filter(|_| requests > 0) {
+        tracing::warn!(
+            ?awaited,
+            requests,
+            "somebody else holds what these requests need; they wait, others do not"
+        );
     }
 }
 

@@ -3,21 +3,27 @@
 //!
 //! The end: the peers are told goodbye, what was received is committed and answered, then the tunnel is closed.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bridge_protocol::feed::publisher;
 use bridge_protocol::order_link::receiver::Receiver;
+use bridge_protocol::seal::manifest::{Manifest, ManifestError};
 use bridge_protocol::wire::{self, feed};
+use bridge_runtime::address;
 use bridge_runtime::admin::{self, Report};
 use bridge_runtime::audit_log::{self, AuditLog, Door, Last};
 use bridge_runtime::clock;
 use bridge_runtime::config::Secret;
+use bridge_runtime::expiry::Expiry;
 use bridge_runtime::identity::Role;
+use bridge_runtime::owner;
 use bridge_runtime::shutdown::{self, ServiceState, Shutdown};
 use bridge_runtime::telemetry::metrics::{Metrics, Queue};
 use bridge_runtime::tunnel::{Greeting, Started, Tunnel, TunnelHandle};
+use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -28,12 +34,13 @@ use crate::agent::{Agent, Limits};
 use crate::catalogue::publish::Publishing;
 use crate::catalogue::{Catalogue, sequencer};
 use crate::config::{CatalogueConfig, IdcConfig, LedgerConfig};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, NotReady};
 use crate::payment::config::PaymentsConfig;
 use crate::payment::counter::{Counter, Service};
 use crate::payment::service::Payments;
 use crate::payment::webhook;
 use crate::run::{Load, Shell};
+use crate::vault::current::CurrentKeys;
 use crate::vault::keyring::Keyring;
 
 /// How long what was begun may take to end.
@@ -59,8 +66,11 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     let state_dir = &config.agent.state_dir;
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("create agent.state_dir {}", state_dir.display()))?;
-    let keys = Keyring::load(&config.keys.dir)?;
-    let manifest = keys.manifest().sign(keys.signer())?;
+    if let Err(theirs) = owner::check(state_dir) {
+        tracing::warn!(%theirs, "what this agent writes, an agent of its folder's owner cannot open");
+    }
+    let keys = CurrentKeys::load(&config.keys.dir)?;
+    let (manifest, told) = manifest(&keys.now())?;
     let (audit, audit_end) = AuditLog::open(&config.audit, metrics.clone())?;
     tokio::spawn(shutdown.core("the audit log", audit.ended()));
     let door = Door::open(&config.audit, &audit);
@@ -70,7 +80,7 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     audit_log::started(&audit, &config.agent.name, env!("CARGO_PKG_VERSION"));
     let last = Last::beside(&config.audit.key_file);
     last.configuration(&audit, &config.effective);
-    last.keys(&audit, &manifest, keys.manifest().keys.iter().map(|key| key.id.0.as_slice()));
+    last.keys(&audit, &manifest, told.keys.iter().map(|key| key.id.0.as_slice()));
 
     let (state, state_seen) = watch::channel(Phase::WaitingForLedger("it has not been looked at".to_owned()));
     let (load, load_seen) = watch::channel(Load::default());
@@ -80,26 +90,39 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     let admin_address = admin_listener.local_addr()?;
     let report = Status {
         name: config.agent.name.clone(),
-        keys: keys.manifest(),
+        keys: keys.clone(),
         state: state_seen,
         load: load_seen,
         audit: audit.clone(),
+        unprotected: config.ledger.unprotected,
+        webhooks: config.payments.webhook_listen,
     };
     let admin = admin::serve(admin_listener, metrics.clone(), Arc::new(report), shutdown.clone());
     let admin = tokio::spawn(shutdown.core("the admin listener", admin));
     // Started is not ready: what is still in the way, `/readyz` says from here on.
     shutdown::tell_systemd(ServiceState::Ready);
 
+    if let Some(why) = config.ledger.unprotected {
+        tracing::warn!(
+            why,
+            "ledger.allow_unprotected: whoever stands between here and the database reads and changes orders"
+        );
+    }
     let ledger = Arc::new(open_ledger(&config.ledger).await?);
-    if !ledger_ready(&ledger, config.ledger.migrate, &state, &shutdown).await {
-        audit_log::stopped(&audit, audit_end).await;
-        return Ok(());
+    match ledger_ready(&ledger, config.ledger.migrate, &state, &shutdown).await {
+        Ok(true) => {}
+        ended => {
+            audit_log::stopped(&audit, audit_end).await;
+            return ended.map(drop);
+        }
     }
 
     let limits = Limits {
         window_max: config.orders.window_max,
         batch_max: config.orders.batch_max,
         lines_max: config.orders.lines_max,
+        // Half of the connections: payments, the feed and webhooks find the other half.
+        look_ups_at_once: usize::try_from(config.ledger.connections / 2).unwrap_or(1).max(1),
     };
     metrics.set_queue_limit(Queue::InFlight, limits.window_max);
     metrics.set_queue_limit(Queue::Unopened, limits.window_max);
@@ -116,7 +139,7 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
         manifest,
         features,
     };
-    let (_greeting, greeting) = watch::channel(greeting);
+    let (greetings, greeting) = watch::channel(greeting);
     let Started { handle: tunnel, events, feed } = Tunnel::start(
         &config.tunnel,
         Role::Idc,
@@ -130,6 +153,7 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     let catalogue = Catalogue::of(&ledger);
     let (heads, head_seen) = watch::channel(None);
     state.send_replace(Phase::Serving(tunnel.clone(), head_seen.clone()));
+    ledger.tells_sequencer();
     let sequencer = sequencer::run(catalogue.clone(), log_limits(&config.catalogue), heads, shutdown.clone());
     tokio::spawn(shutdown.core("the catalogue's sequencer", sequencer));
     let publishing = publishing(catalogue, &config.catalogue, metrics.clone());
@@ -137,16 +161,17 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
         tokio::spawn(shutdown.core("the catalogue's publication", publishing.run(feed, head_seen)));
     let mut idle = load.subscribe();
     let service = payments.service.clone();
-    let (counter, payment_ends) = Counter::new(
-        config.payments.window_max,
-        Keyring::load(&config.keys.dir)?,
-        service,
-        audit.clone(),
-        metrics.clone(),
-    );
-    let agent = Agent::new(limits, keys);
-    let (shell, results) = Shell::new(agent, ledger, audit.clone(), metrics, load, counter);
+    let (counter, payment_ends) =
+        Counter::new(config.payments.window_max, keys.now(), service, audit.clone(), metrics.clone());
+    let keys_seen = keys.subscribe();
+    let agent = Agent::new(limits, keys.now());
+    metrics.set_queue_limit(Queue::Held, agent.held_max());
+    metrics.set_queue_limit(Queue::Questions, agent.questions_max());
+    let (shell, results) = Shell::new(agent, ledger, audit.clone(), metrics, load, counter, keys_seen);
     let shell = tokio::spawn(shutdown.core("the orders' shell", shell.run(events, results, payment_ends)));
+    let log = audit.clone();
+    let kept = keys.keep(shutdown.clone(), move |keys| take_keys(keys, &greetings, &last, &log));
+    tokio::spawn(shutdown.core("the watch over the keys' folder", kept));
     tracing::info!(?listening, admin = %admin_address, "bridge-idc serves");
 
     shutdown.started().await;
@@ -162,6 +187,29 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     admin.abort();
     tracing::info!("bridge-idc has ended in order");
     Ok(())
+}
+
+/// What peers are told of these keys, signed.
+fn manifest(keys: &Keyring) -> Result<(Bytes, Manifest), ManifestError> {
+    let told = keys.manifest().told_at(clock::now());
+    Ok((told.sign(keys.signer())?, told))
+}
+
+/// Tells live links of new keys; the agent has them already.
+fn take_keys(keys: &Keyring, greetings: &watch::Sender<Greeting>, last: &Last, log: &AuditLog) {
+    match manifest(keys) {
+        Ok((manifest, told)) => {
+            tracing::info!(
+                sealing_keys = told.keys.len(),
+                "the keys' folder has changed and is in use as it is now"
+            );
+            last.keys(log, &manifest, told.keys.iter().map(|key| key.id.0.as_slice()));
+            greetings.send_modify(|greeting| greeting.manifest = manifest);
+        }
+        Err(error) => {
+            tracing::error!(%error, "sign the manifest of new sealing keys: peers are not told of them")
+        }
+    }
 }
 
 /// What moves money: the service, and the tasks that ask about what is in doubt and take the gateway's hints.
@@ -186,8 +234,8 @@ impl Money {
         let reconciler = service.clone().reconcile(shutdown.clone());
         let mut tasks = vec![tokio::spawn(shutdown.core("the payments' reconciler", reconciler))];
         if let Some(address) = config.webhook_listen {
-            let listener = TcpListener::bind(address)
-                .await
+            let listener = address::listen(address)
+                .and_then(TcpListener::from_std)
                 .with_context(|| format!("listen on payments.webhook_listen {address}"))?;
             tracing::info!(webhooks = %listener.local_addr()?, "takes the gateway's hints");
             let webhooks = webhook::listen(listener, service.clone(), shutdown.clone());
@@ -239,17 +287,18 @@ pub async fn open_ledger(config: &LedgerConfig) -> anyhow::Result<Ledger> {
     Ledger::connect(&config.url, password, config.connections).await.context("open the ledger")
 }
 
-/// Waits until the ledger can take orders; false if the agent is to end before that.
+/// Waits until the ledger can take orders; false if the agent is to end before that. What no waiting mends is an error.
 async fn ledger_ready(
     ledger: &Ledger,
     migrate: bool,
     state: &watch::Sender<Phase>,
     shutdown: &Shutdown,
-) -> bool {
+) -> anyhow::Result<bool> {
     let mut said = String::new();
     loop {
         let obstacle = match prepare(ledger, migrate).await {
-            Ok(()) => return true,
+            Ok(()) => return Ok(true),
+            Err(error) if matches!(error.downcast_ref(), Some(NotReady::Pooled(_))) => return Err(error),
             Err(error) => format!("{error:#}"),
         };
         if obstacle != said {
@@ -259,12 +308,13 @@ async fn ledger_ready(
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_AGAIN_AFTER) => {}
-            _deadline = shutdown.started() => return false,
+            _deadline = shutdown.started() => return Ok(false),
         }
     }
 }
 
 async fn prepare(ledger: &Ledger, migrate: bool) -> anyhow::Result<()> {
+    ledger.connections().await?;
     if migrate {
         for applied in ledger.migrate().await? {
             tracing::info!(?applied, "migrated the ledger");
@@ -285,10 +335,14 @@ enum Phase {
 /// What the admin listener tells.
 struct Status {
     name: String,
-    keys: bridge_protocol::seal::manifest::Manifest,
+    keys: CurrentKeys,
     state: watch::Receiver<Phase>,
     load: watch::Receiver<Load>,
     audit: AuditLog,
+    /// Why what goes to the database is not protected, if the configuration takes that risk.
+    unprotected: Option<&'static str>,
+    /// Where webhooks are taken.
+    webhooks: Option<SocketAddr>,
 }
 
 impl Report for Status {
@@ -299,14 +353,33 @@ impl Report for Status {
         }
         if self.load.borrow().doubtful {
             obstacles.push("the ledger does not tell how its last batch ended; it is tried again".to_owned());
+        } else if self.load.borrow().away {
+            obstacles.push("the ledger's database does not work; it is tried again".to_owned());
         }
         obstacles.extend(self.audit.obstacle());
-        if self.keys.key_at(clock::now()).is_none() {
-            obstacles.push(
-                "no sealing key is valid now: run `bridge-idc keys rotate sealing`, then restart".to_owned(),
-            );
+        if let Phase::Serving(tunnel, _) = &*self.state.borrow() {
+            obstacles.extend(address::obstacles("tunnel.listen", tunnel.listening()));
+        }
+        obstacles.extend(address::obstacles("payments.webhook_listen", self.webhooks.as_slice()));
+        let keys = self.keys.now().manifest().keys;
+        if keys.iter().all(|key| key.validity.not_before > clock::now()) {
+            obstacles
+                .push("no sealing key is valid yet: compare this host's clock with the others'".to_owned());
         }
         obstacles
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.keys.mistake().into_iter().collect()
+    }
+
+    fn expiries(&self) -> Vec<Expiry> {
+        let mut expiries = match &*self.state.borrow() {
+            Phase::WaitingForLedger(_) => Vec::new(),
+            Phase::Serving(tunnel, _) => tunnel.expiries(),
+        };
+        expiries.extend(Expiry::of_sealing_keys(&self.keys.now().manifest().keys));
+        expiries
     }
 
     fn status(&self) -> Value {
@@ -325,9 +398,9 @@ impl Report for Status {
             "role": "idc",
             "build": env!("CARGO_PKG_VERSION"),
             "identity": identity,
-            "obstacles": self.obstacles(),
+            "ledger_unprotected": self.unprotected,
             "requests_under_way": load.under_way,
-            "sealing_keys": self.keys.keys.len(),
+            "sealing_keys": self.keys.now().manifest().told_at(clock::now()).keys.len(),
             "catalogue": catalogue,
             "audit": self.audit.status(),
             "links": links,

@@ -90,6 +90,7 @@ pub fn open(dir: &Path) -> Result<(AuditConfig, AuditLog, Closer)> {
         key_file: dir.join("audit.key"),
         origin: "bridge.internal/test".to_owned(),
         publish_every: Duration::from_millis(10),
+        write_within: Duration::from_secs(5),
     };
     let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::idc()))?;
     Ok((config, log, closer))

@@ -53,6 +53,9 @@ pub mod demo;
 // What it costs, beside what a user has today.
 pub mod measure;
 
+// Disks that hang, and folders that nobody writes to.
+pub mod lying_disk;
+
 // What breaks it, while it is under load.
 pub mod faults;
 

@@ -218,6 +218,32 @@ impl Site {
         Ok(self.dir.join("tunnel"))
     }
 
+    /// Sets up one more IDC agent: a host of its own with a certificate of its own, a copy of the first one's keys, and the
+    /// same ledger. Returns how to start it, and its folder.
+    ///
+    /// # Errors
+    /// When a step fails; the error says which.
+    pub fn add_idc(&self, name: &str) -> Result<(Agent, PathBuf)> {
+        let dir = self.dir.join(name);
+        let keys = dir.join("keys");
+        fs::create_dir_all(&keys).with_context(|| format!("make {}", keys.display()))?;
+        for file in fs::read_dir(self.idc_dir().join("keys"))? {
+            let file = file?;
+            fs::copy(file.path(), keys.join(file.file_name())).context("copy a key")?;
+        }
+        let first = self.idc_dir().join("bridge-idc.toml");
+        let mut config: Value = toml::from_str(&fs::read_to_string(&first)?)?;
+        let authority = Authority::open(self.dir.join("pki")).context("open the authority")?;
+        config["tunnel"] = identity(&authority, Role::Idc, name, config["tunnel"].clone())?;
+        let admin = free_address()?;
+        config["agent"]["name"] = json!(name);
+        config["admin"]["listen"] = json!(admin);
+        if let Some(file) = config["ledger"]["password_file"].as_str() {
+            config["ledger"]["password_file"] = json!(self.idc_dir().join(file));
+        }
+        Ok((agent(&self.programs.idc, &dir, "bridge-idc", admin, &config)?, dir))
+    }
+
     /// Runs `bridge-idc COMMAND --config FILE`; returns what it printed.
     ///
     /// # Errors

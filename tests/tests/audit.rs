@@ -15,12 +15,13 @@ use bridge_tests::audits;
 use bridge_tests::database::Database;
 use bridge_tests::http::Client;
 use bridge_tests::load::{Options, Tally, replay_watched};
+use bridge_tests::lying_disk::{HangingDisk, ReadOnly};
 use bridge_tests::made_up;
 use bridge_tests::process::{Programs, run};
 use bridge_tests::search::Needles;
 use bridge_tests::site::{Bridge, Site};
 use bridge_tests::tlog;
-use common::{PATIENCE, Shop, configure, notice_soon, obstacles, order_at, site, until};
+use common::{PATIENCE, Shop, configure, metric, notice_soon, obstacles, order_at, site, until};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -400,6 +401,168 @@ async fn a_full_audit_disk_on_either_side_refuses_orders_while_reads_go_on() -> 
         audits::audit(&site.idc.program, &["reconcile", "--json", &folders[0], &folders[1]]).await?;
     ensure!(code == Some(0), "{told}");
     drop(mounts);
+    Ok(())
+}
+
+/// A folder copied file by file while it is written, as `rsync` and `cp` do it; `between` the checkpoint and the rest.
+async fn copy_slowly(from: &Path, to: &Path, between: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+    let mut between = Some(between);
+    for path in walk(from)? {
+        let copy = to.join(path.strip_prefix(from)?);
+        fs::create_dir_all(copy.parent().context("a folder")?)?;
+        // What is gone meanwhile is not copied.
+        if fs::copy(&path, &copy).is_ok()
+            && path.ends_with("checkpoint")
+            && let Some(between) = between.take()
+        {
+            between().await?;
+        }
+    }
+    // As they do, the lock's file as well.
+    fs::copy(from.join("lock"), to.join("lock"))?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_live_log_is_no_false_alarm_and_audit_copy_has_all_of_one_moment() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["copied"]).await?;
+    configure(&site.idc_dir().join("bridge-idc.toml"), "audit.publish_every", "20ms")?;
+    let mut bridge = site.start().await?;
+    let mut shop = Shop::open(&site, "copied");
+    let live = audits::folder(&site.idc_dir());
+    let (key, program) = (audits::key(&site.idc).await?, site.idc.program.clone());
+    let verified = async |copy: &Path| -> Result<Value> {
+        let (code, told) =
+            audits::audit(&program, &["verify", "--json", "--dir", &text(copy), "--key", &key]).await?;
+        ensure!(code == Some(0), "{code:?} {told}");
+        Ok(serde_json::from_str(&told)?)
+    };
+    let kept = dir.path().join("kept");
+    let mut in_flight = 0;
+    for round in 0..6 {
+        for _ in 0..10 {
+            shop.place_new(&[(0, 1)]).await?;
+        }
+        let published = || fs::read_to_string(live.join("checkpoint")).unwrap_or_default();
+        let (copy, at_first) = (dir.path().join(format!("copy-{round}")), published());
+        let goes_on = async || {
+            until("a later checkpoint is out", async || {
+                shop.place_new(&[(0, 1)]).await?;
+                Ok(published() != at_first)
+            })
+            .await?;
+            // With the next round the journal says so.
+            shop.place_new(&[(0, 1)]).await.map(drop)
+        };
+        copy_slowly(&live, &copy, goes_on).await?;
+        let told = verified(&copy).await?;
+        in_flight += u32::from(told["in_flight"] == true);
+        // A change in what is covered is found as ever.
+        let size = told["size"].as_u64().context("a size")?;
+        let bundle = copy.join(format!("tile/entries/{:03}.p/{}", size / 256, size % 256));
+        if let Ok(mut bytes) = fs::read(&bundle) {
+            bytes[30] ^= 1;
+            fs::write(&bundle, bytes)?;
+            let (code, told) =
+                audits::audit(&program, &["verify", "--dir", &text(&copy), "--key", &key]).await?;
+            ensure!(code == Some(1), "{code:?} {told}");
+        }
+        // All of one moment, and the copy of the moment before brought up to date.
+        audit(&program, &["copy", &text(&kept), "--dir", &text(&live), "--key", &key]).await?;
+        let told = verified(&kept).await?;
+        ensure!(told["in_flight"] == false && told["unpublished"] == 0, "{told}");
+        tlog::check(&kept, &key)?;
+        verified(&live).await?;
+    }
+    ensure!(in_flight > 0, "no copy was of several moments");
+    let into_itself = ["copy", &text(&live), "--dir", &text(&kept), "--key", &key];
+    ensure!(audits::audit(&program, &into_itself).await?.0 == Some(2), "an agent's own folder is left alone");
+    end(&mut bridge).await?;
+    audit(&program, &["copy", &text(&kept), "--dir", &text(&live), "--key", &key]).await?;
+    ensure!(tlog::check(&kept, &key)?.entries == tlog::check(&live, &key)?.entries);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hanging_audit_disk_on_either_side_leaves_no_caller_without_an_answer() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["hanging"]).await?;
+    let mut disks = Vec::new();
+    for (folder, name) in [(site.cloud_dir(), "bridge-cloud"), (site.idc_dir(), "bridge-idc")] {
+        let Some(disk) = HangingDisk::mount(&audits::folder(&folder), 64 << 20)? else {
+            println!("skipped: only root can mount a disk that hangs");
+            return Ok(());
+        };
+        disks.push(disk);
+        configure(&folder.join(format!("{name}.toml")), "audit.write_within", "1s")?;
+    }
+    let mut bridge = site.start().await?;
+    let mut shop = Shop::open(&site, "hanging");
+    let mut orders = Vec::new();
+    for (disk, admin) in disks.iter().zip([site.cloud.admin, site.idc.admin]) {
+        orders.push(order_at(&shop.place_new(&[(0, 1)]).await?)?);
+        disk.hang()?;
+        // What was on its way, and what comes then.
+        for _ in 0..3 {
+            let answer = shop.place_new(&[(0, 1)]).await?;
+            ensure!([202, 503].contains(&answer.status.as_u16()), "{}", answer.status);
+        }
+        until("the agent says why", async || {
+            let because = obstacles(admin).await.unwrap_or_default();
+            Ok(because.iter().any(|sentence| sentence.contains("audit log's disk does not answer")))
+        })
+        .await?;
+        let refused = shop.place_new(&[(0, 1)]).await?;
+        shop.problem(&refused, 503, "data-centre-unavailable")?;
+        let read = Client::new(site.storefront).get("/v1/hanging/stock?sku=SHOE-270", None).await?;
+        ensure!(read.status == 200, "a read is answered {}", read.status);
+        disk.answer()?;
+        until("orders are taken again", async || Ok(shop.place_new(&[(0, 1)]).await?.status == 201)).await?;
+        until("nothing is in the way", async || Ok(obstacles(admin).await == Some(Vec::new()))).await?;
+    }
+    for order in &orders {
+        ensure!(shop.get(&format!("/v1/hanging/orders/{order}")).await?.status == 200, "{order} is lost");
+    }
+    end(&mut bridge).await?;
+    Logs::of(&site).await?.verified(&site).await?;
+    let folders = [text(&audits::folder(&site.cloud_dir())), text(&audits::folder(&site.idc_dir()))];
+    let (code, told) =
+        audits::audit(&site.idc.program, &["reconcile", "--json", &folders[0], &folders[1]]).await?;
+    ensure!(code == Some(0), "{told}");
+    drop(disks);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tile_folder_that_nobody_can_write_is_told_and_orders_go_on() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["tiles"]).await?;
+    let mut bridge = site.start().await?;
+    let mut shop = Shop::open(&site, "tiles");
+    shop.place_new(&[(0, 1)]).await?;
+    for (folder, agent) in [(site.cloud_dir(), &bridge.cloud), (site.idc_dir(), &bridge.idc)] {
+        let tiles = audits::folder(&folder).join("tile");
+        until("a tile is out", async || Ok(tiles.exists())).await?;
+        let Some(read_only) = ReadOnly::make(&tiles) else {
+            println!("skipped: only root can make a folder read-only for itself");
+            return Ok(());
+        };
+        until("the agent says why", async || {
+            ensure!(shop.place_new(&[(0, 1)]).await?.status == 201, "the journal has it");
+            let because = obstacles(agent.admin()).await.unwrap_or_default();
+            Ok(because.iter().any(|said| said.contains("cannot be published") && said.contains("Read-only")))
+        })
+        .await?;
+        let metrics = agent.metrics().await?;
+        ensure!(metric(&metrics, "bridge_audit_publish_errors_total")? > 0);
+        ensure!(metric(&metrics, "bridge_audit_unpublished")? > 0);
+        drop(read_only);
+        until("nothing is in the way", async || Ok(obstacles(agent.admin()).await == Some(Vec::new())))
+            .await?;
+    }
+    end(&mut bridge).await?;
+    Logs::of(&site).await?.verified(&site).await?;
     Ok(())
 }
 

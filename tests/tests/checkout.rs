@@ -5,6 +5,7 @@ mod common;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bridge_protocol::domain::{Brand, IdempotencyKey};
 use bridge_tests::audits::Audits;
 use bridge_tests::http::{Answer, Client};
 use bridge_tests::payers::Till;
@@ -521,8 +522,111 @@ async fn an_operator_ends_a_doubt_that_the_gateway_does_not_end() -> Result<()> 
     let said: Value = serde_json::from_str(said.lines().last().context("nothing was logged")?)?;
     let facts = &said["entry"]["facts"];
     ensure!(facts["refund"] == *refund && facts["reason"] == "TICKET_4712", "{said}");
-    ensure!(facts["who"].as_str().is_some_and(|who| !who.is_empty()), "{said}");
+    let uid = format!("uid:{}", rustix::process::getuid().as_raw());
+    ensure!(facts["who"].as_str().is_some_and(|who| who.starts_with(&uid)), "the kernel's word: {said}");
     at.agree().await
+}
+
+#[tokio::test]
+async fn what_is_charged_after_it_was_given_up_goes_back_and_is_told_at_each_step() -> Result<()> {
+    let mut at = Checkout::open_with(|site| {
+        let config = site.idc_dir().join("bridge-idc.toml");
+        configure(&config, "payments.retry_first", "1h")?;
+        configure(&config, "payments.retry_max", "2h")
+    })
+    .await?;
+    let order = at.order().await?;
+    at.sandbox.next([Mischief::Held]);
+    let doubt = at.pay(&order, "p").await?;
+    ensure!(doubt.status == 202, "{:?}", doubt.json());
+    let id = doubt.json()["payment"].as_str().context("no id")?.to_owned();
+    at.site.idc_command(&["payments", "resolve", &id, "--as", "not-paid", "--reason", "TICKET_4711"]).await?;
+    let given_up = at.pay(&order, "p").await?;
+    at.shop.problem(&given_up, 402, "payment-declined")?;
+    // The request that hung is worked on at last, and the gateway says so; the refund's answer is lost.
+    at.sandbox.let_go();
+    at.sandbox.next([Mischief::Fine, Mischief::FailAfter]);
+    let hint = json!({ "data": { "orderId": order } }).to_string();
+    Client::new(at.webhooks).post("/", None, None, hint.into()).await?;
+    let late = at.stands(&place(&doubt)?, "charged_late").await?;
+    ensure!(late["refunds"][0]["automatic"] == true, "{late}");
+    let listed = at.site.idc_command(&["payments", "list", "--unknown"]).await?;
+    ensure!(listed.contains(&id) && listed.contains("charged_late"), "{listed}");
+    let text = at.bridge.idc.metrics().await?;
+    ensure!(metric(&text, "bridge_payments_total{outcome=\"charged_late\"}")? == 1);
+    let told = at.pay(&order, "p").await?;
+    let told = at.shop.problem(&told, 402, "payment-declined")?;
+    ensure!(told["detail"].as_str().is_some_and(|detail| detail.contains("goes back by itself")), "{told}");
+    let body = json!({ "amount": amount(TOTAL, "KRW"), "payment_key": "tgen_another" });
+    let again = at.post(&format!("{}/{order}/payments", at.shop.orders()), "p2", &body).await?;
+    at.shop.problem(&again, 409, "order-not-payable")?;
+    let refund = late["refunds"][0]["refund"].as_str().context("no refund")?.to_owned();
+    let resolve =
+        ["payments", "resolve", &id, "--refund", &refund, "--as", "paid", "--reason", "TICKET_4712"];
+    at.site.idc_command(&resolve).await?;
+    at.stands(&place(&doubt)?, "returned").await?;
+    ensure!(at.sandbox.charges()[0].cancels == [TOTAL], "{:?}", at.sandbox.charges());
+    let committed = at.audited("payment-committed").await?;
+    let steps = ["unknown", "not_paid", "not_paid", "charged_late", "charged_late", "returned"];
+    ensure!(committed == steps, "{committed:?}");
+    at.agree().await
+}
+
+#[tokio::test]
+async fn another_body_under_a_key_is_told_so_while_the_first_is_under_way() -> Result<()> {
+    let mut at = Checkout::open().await?;
+    let order = at.order().await?;
+    let other = at.order().await?;
+    at.sandbox.next([Mischief::HangAfter]);
+    let (mut client, token) = (Client::new(at.site.storefront), at.shop.token().to_owned());
+    let path = format!("{}/{order}/payments", at.shop.orders());
+    let body = json!({ "amount": amount(TOTAL, "KRW"), "payment_key": format!("tgen_{order}") }).to_string();
+    let first = tokio::spawn({
+        let token = token.clone();
+        async move { client.post(&path, Some(&token), Some("p"), body.into()).await }
+    });
+    until("the gateway to have charged", async || Ok(charged(&at.sandbox, &order) == 1)).await?;
+    let reused = at.pay_with(&order, "p", &amount(1, "KRW")).await?;
+    at.shop.problem(&reused, 422, "idempotency-key-reused")?;
+    let reused = at.pay(&other, "p").await?;
+    at.shop.problem(&reused, 422, "idempotency-key-reused")?;
+    let same = at.pay(&order, "p").await?;
+    at.shop.problem(&same, 409, "in-progress")?;
+    ensure!(first.await??.status == 202);
+    at.stands(
+        &format!("{}/{order}/payments/{order}?key={}", at.shop.orders(), key_digest("shoes", "p")?),
+        "paid",
+    )
+    .await?;
+
+    // An order, of which only what is personal differs.
+    let idc = at.bridge.idc.pid().context("it runs")?;
+    rustix::process::kill_process(idc, rustix::process::Signal::STOP)?;
+    let (mut client, path) = (Client::new(at.site.storefront), at.shop.orders());
+    let body = at.shop.json();
+    let first = tokio::spawn({
+        let body = body.to_string();
+        async move { client.post(&path, Some(&token), Some("o"), body.into()).await }
+    });
+    until("the order to be under way", async || {
+        Ok(metric(&at.bridge.cloud.metrics().await?, "bridge_queue_depth{queue=\"in_flight\"}")? == 1)
+    })
+    .await?;
+    let mut elsewhere = body.clone();
+    elsewhere["delivery"]["name"] = json!(at.shop.plant("Somebody Else"));
+    let reused = at.shop.place("o", elsewhere.to_string()).await?;
+    at.shop.problem(&reused, 422, "idempotency-key-reused")?;
+    let same = at.shop.place("o", body.to_string()).await?;
+    at.shop.problem(&same, 409, "in-progress")?;
+    rustix::process::kill_process(idc, rustix::process::Signal::CONT)?;
+    ensure!(first.await??.status == 201);
+    at.agree().await
+}
+
+/// A key's digest, as a place to ask has it.
+fn key_digest(brand: &str, key: &str) -> Result<String> {
+    let key = IdempotencyKey::parse(key.as_bytes())?;
+    Ok(key.digest(&Brand::new(brand)?).to_hex())
 }
 
 #[tokio::test]

@@ -4,19 +4,23 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::chown;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use bridge_tests::audits;
 use bridge_tests::books::Books;
 use bridge_tests::http::Client;
 use bridge_tests::ports::free_address;
 use bridge_tests::process::Programs;
 use bridge_tests::site::Site;
-use common::{PATIENCE, Shared, Shop, Stage, configure, metric, site, until};
+use common::{PATIENCE, Shared, Shop, Stage, configure, metric, obstacles, order_at, site, until};
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixDatagram};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
@@ -294,6 +298,107 @@ async fn a_hang_up_has_the_certificates_read_again_and_ends_neither_agent() -> R
         until("the certificates are read again", async || Ok(read_again()? > before)).await?;
         ensure!(shop.place_new(&[(0, 1)]).await?.status == 201, "it goes on as ever");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_agent_counts_as_started_for_systemd_while_its_database_is_away() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["started"]).await?;
+    configure(&idc_config(&site), "ledger.url", format!("postgres://bridge@{}/ledger", free_address()?))?;
+    for agent in [&site.cloud, &site.idc] {
+        let socket = dir.path().join(format!("{}.notify", agent.name));
+        let systemd = UnixDatagram::bind(&socket)?;
+        let mut program = Command::new(&agent.program);
+        program.args(&agent.arguments).env("NOTIFY_SOCKET", &socket).kill_on_drop(true);
+        let _agent = program.stderr(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        let mut told = [0; 32];
+        let length = tokio::time::timeout(PATIENCE, systemd.recv(&mut told)).await??;
+        ensure!(&told[..length] == b"READY=1", "{:?}", str::from_utf8(&told[..length]));
+        let because = obstacles(agent.admin).await.context("the admin listener answers by then")?;
+        ensure!(!because.is_empty(), "and says what is in the way");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_address_that_comes_later_is_waited_for() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["later"]).await?;
+    // For documents (RFC 5737): nobody has it.
+    let address = format!("198.51.100.{}", 1 + std::process::id() % 254);
+    let storefront = SocketAddr::new(address.parse()?, free_address()?.port());
+    configure(&cloud_config(&site), "storefront.listen", storefront.to_string())?;
+    let (_cloud, mut idc) = (site.cloud.spawn()?, site.idc.spawn()?);
+    idc.wait_until_ready().await?;
+    let alone = |because: &[String]| because.len() == 1 && because[0].starts_with("storefront.listen: ");
+    until("the agent says which address it waits for, and nothing else is in the way", async || {
+        Ok(obstacles(site.cloud.admin).await.is_some_and(|because| alone(&because)))
+    })
+    .await?;
+    let Some(_added) = Added::to_this_machine(&address) else {
+        println!("skipped: only root can give this machine an address");
+        return Ok(());
+    };
+    until("nothing is in the way", async || Ok(obstacles(site.cloud.admin).await == Some(Vec::new())))
+        .await?;
+    let answer = Client::new(storefront).get("/v1/later/stock?sku=SHOE-270", None).await?;
+    ensure!(answer.status == 200, "{}", answer.status);
+    Ok(())
+}
+
+/// An address of this machine; gone when it is dropped.
+struct Added(String);
+
+impl Added {
+    /// `None` without the right to it.
+    fn to_this_machine(address: &str) -> Option<Added> {
+        let address = Added(format!("{address}/32"));
+        address.ip("add").then_some(address)
+    }
+
+    fn ip(&self, what: &str) -> bool {
+        let ip = std::process::Command::new("ip").args(["address", what, &self.0, "dev", "lo"]).output();
+        ip.is_ok_and(|output| output.status.success())
+    }
+}
+
+impl Drop for Added {
+    fn drop(&mut self) {
+        let _gone = self.ip("del");
+    }
+}
+
+#[tokio::test]
+async fn a_command_of_another_user_than_the_folder_s_owner_changes_nothing_in_it() -> Result<()> {
+    const NOBODY_S: u32 = 4_000_000;
+    let dir = tempfile::tempdir()?;
+    let programs = Programs::build()?;
+    let keys = dir.path().join("keys");
+    let path = keys.to_str().context("a path")?;
+    ensure!(run(&programs.idc, &["keys", "init", "--dir", path]).await?.0 == 0);
+    if chown(&keys, Some(NOBODY_S), None).is_err() {
+        println!("skipped: only root can give a folder away");
+        return Ok(());
+    }
+    let before = files(&keys)?;
+    for command in [["keys", "rotate", "sealing"], ["keys", "rotate", "kek"]] {
+        let (code, _, said) = run(&programs.idc, &[&command[..], &["--dir", path]].concat()).await?;
+        ensure!(code == 1 && said.contains("belongs to #4000000") && said.contains(path), "{code} {said}");
+    }
+    ensure!(files(&keys)? == before, "a key was left that its owner cannot open");
+
+    let site = site(&dir.path().join("site"), &["owned"]).await?;
+    let mut bridge = site.start().await?;
+    let mut shop = Shop::open(&site, "owned");
+    let order = order_at(&shop.place_new(&[(0, 1)]).await?)?;
+    bridge.idc.kill9().await?;
+    // No agent answers any more, so the command would write the log itself.
+    let log = audits::folder(&site.idc_dir());
+    chown(&log, Some(NOBODY_S), None)?;
+    let show = ["personal", "show", &order, "--purpose", "ticket-1"];
+    let (code, out, said) = call(&programs.idc, &show, &idc_config(&site)).await?;
+    ensure!(code == 1 && out.is_empty() && said.contains("belongs to #4000000"), "{code} {out} {said}");
     Ok(())
 }
 

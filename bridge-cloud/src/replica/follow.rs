@@ -19,11 +19,14 @@ use bridge_runtime::telemetry::metrics::Metrics;
 use bridge_runtime::tunnel::{FeedEvent, FeedSender};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::master::Master;
 use super::snapshot;
 use super::update::{Broadcast, Freshness, Update};
+
+/// How long the last snapshot may take.
+const LAST_SNAPSHOT_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often the age of what is served is put into the metrics.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -66,7 +69,8 @@ pub struct Follower {
     snapshot_due: Instant,
     /// How far the last snapshot is, which may still be on its way to the disk.
     snapshot_of: Option<Position>,
-    writing: Option<JoinHandle<()>>,
+    /// The snapshot on its way, and whether it got there.
+    writing: Option<JoinHandle<bool>>,
 }
 
 impl Follower {
@@ -114,9 +118,17 @@ impl Follower {
             }
             self.do_outputs().await;
         }
-        self.write_snapshot().await;
-        if let Some(writing) = self.writing.take() {
-            let _said_there = writing.await;
+        // A disk that does not answer must not keep the process.
+        let last = async {
+            self.write_snapshot().await;
+            if let Some(writing) = self.writing.take() {
+                let _said_there = writing.await;
+            }
+        };
+        if timeout(LAST_SNAPSHOT_WITHIN, last).await.is_err() {
+            tracing::warn!(
+                "the catalogue's last snapshot is not written in time: the next start will be slower"
+            );
         }
     }
 
@@ -218,7 +230,13 @@ impl Follower {
         if let Some(fresh) = self.standing.borrow().fresh {
             self.metrics.catalogue_age_seconds.set(fresh.age().as_secs().cast_signed());
         }
-        let is_written = self.writing.as_ref().is_none_or(JoinHandle::is_finished);
+        if self.writing.as_ref().is_some_and(JoinHandle::is_finished)
+            && let Some(writing) = self.writing.take()
+            && !matches!(writing.await, Ok(true))
+        {
+            self.snapshot_of = None;
+        }
+        let is_written = self.writing.is_none();
         if is_written && Instant::now() >= self.snapshot_due && self.master.position() != self.snapshot_of {
             self.write_snapshot().await;
         }
@@ -233,10 +251,14 @@ impl Follower {
         self.snapshot_of = self.master.position();
         self.snapshot_due = Instant::now() + self.snapshots.every;
         let Snapshots { path, brands, .. } = self.snapshots.clone();
+        let metrics = self.metrics.clone();
         self.writing = Some(tokio::task::spawn_blocking(move || {
-            if let Err(error) = snapshot::write(&path, &brands, &image) {
-                tracing::warn!(%error, "write the catalogue's snapshot: the next start will be slower");
+            let written = snapshot::write(&path, &brands, &image);
+            if let Err(error) = &written {
+                metrics.catalogue_snapshot_errors.inc();
+                tracing::warn!(%error, path = %path.display(), "write the catalogue's snapshot: it is tried again, and until then a start is slower");
             }
+            written.is_ok()
         }));
     }
 

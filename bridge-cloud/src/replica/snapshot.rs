@@ -65,7 +65,18 @@ struct Head {
 /// Writes a snapshot of a replica of these brands in the place of the last one, durably.
 pub fn write(path: &Path, brands: &BTreeSet<Brand>, image: &Image) -> io::Result<()> {
     let beside = path.with_extension("new");
-    let mut out = Hashing { file: BufWriter::new(File::create(&beside)?), hash: Sha256::new() };
+    let written = write_beside(&beside, brands, image).and_then(|()| std::fs::rename(&beside, path));
+    if written.is_err() {
+        // Half a file on a full disk is in everybody's way.
+        let _gone = std::fs::remove_file(&beside);
+    }
+    written?;
+    // The new name is durable with its folder.
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+fn write_beside(beside: &Path, brands: &BTreeSet<Brand>, image: &Image) -> io::Result<()> {
+    let mut out = Hashing { file: BufWriter::new(File::create(beside)?), hash: Sha256::new() };
     out.write(MAGIC)?;
     let head = Head {
         brands: brands.iter().map(|brand| brand.as_str().to_owned()).collect(),
@@ -80,10 +91,7 @@ pub fn write(path: &Path, brands: &BTreeSet<Brand>, image: &Image) -> io::Result
     let Hashing { mut file, hash } = out;
     file.write_all(&hash.finalize())?;
     let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    // The new name is durable with its folder.
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    file.sync_all()
 }
 
 /// Reads the snapshot of a replica of these brands; `None` if there is none.

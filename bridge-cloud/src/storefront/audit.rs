@@ -60,7 +60,17 @@ pub(super) async fn sent(
         None => Event::OrderSent(carried),
     };
     let durable = log.append(&Entry::new(clock::now(), event));
-    durable.await?;
+    if let Err(error) = durable.await {
+        if error == AuditError::Late {
+            // That it was sent may be in the log once the disk answers again, and it is not.
+            let ended = Ended::new(header, "not-sent");
+            log.record(match payment {
+                Some(payment) => Event::PaymentAnswered(ended.about(payment, false)),
+                None => Event::OrderAnswered(ended),
+            });
+        }
+        return Err(error);
+    }
     Ok(LoggedWrite(kind))
 }
 
@@ -104,6 +114,8 @@ fn plain(answer: &Result<Answer, Rejected>) -> &'static str {
         ) => "unknown",
         Err(Rejected::Full) => "full",
         Err(Rejected::InProgress) => "in-progress",
+        // The data centre did not see it, so it is no refusal of its.
+        Err(Rejected::KeyReused) => "key-in-use",
     }
 }
 
@@ -128,9 +140,9 @@ fn payment_ended(header: &Header, payment: PaymentId, answer: &Result<Answer, Re
     let (outcome, payment, replayed) = match answer {
         Ok(Answer::Payment(stands)) => {
             let refund = stands.refunds.iter().find(|refund| stands.refund.as_ref() == Some(&refund.refund));
-            let outcome = refund.map_or(&stands.state, |refund| &refund.state);
+            let outcome = refund.map_or(stands.state_code(), |refund| refund.state.as_str());
             let payment = PaymentId::from_bytes(&stands.payment).unwrap_or(payment);
-            (outcome.as_str(), payment, stands.replayed)
+            (outcome, payment, stands.replayed)
         }
         answer => (plain(answer), payment, false),
     };

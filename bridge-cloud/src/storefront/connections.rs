@@ -234,6 +234,11 @@ impl Pulse {
         Poll::Pending
     }
 
+    /// It is to end once it has answered what was asked.
+    pub(super) fn leave(&self) {
+        self.tell(Order::Leave);
+    }
+
     /// Tells its task, unless it was told as much before.
     fn tell(&self, order: Order) {
         if self.order.get() >= Some(order) {

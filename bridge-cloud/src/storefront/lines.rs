@@ -24,6 +24,10 @@ pub(super) struct Lines {
     state: State,
     line: Line,
     framing: Framing,
+    /// Bytes of the head so far.
+    head: usize,
+    /// Something of a body was among what was taken.
+    has_body: bool,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +82,7 @@ impl Lines {
                     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
                     at += here;
                     *left -= here as u64;
+                    self.has_body = true;
                     if *left == 0 {
                         let is_chunk = matches!(self.state, State::Chunk(_));
                         self.state = if is_chunk { State::Size } else { State::Head };
@@ -88,6 +93,9 @@ impl Lines {
                     // Of a head only a few lines matter; of chunks each.
                     let is_head = matches!(self.state, State::Head);
                     self.line.add(&rest[..end.unwrap_or(rest.len())], is_head);
+                    if is_head {
+                        self.head += end.map_or(rest.len(), |end| end + 1);
+                    }
                     let Some(end) = end else { return Ok(()) };
                     at += end + 1;
                     if !self.end_line() {
@@ -100,6 +108,16 @@ impl Lines {
         Ok(())
     }
 
+    /// How many of the bytes that were taken last are the begin of a head, whose end is still to come.
+    pub(super) fn open_head(&self) -> usize {
+        if matches!(self.state, State::Head) { self.head } else { 0 }
+    }
+
+    /// Whether something of a body was among what was taken since this was asked.
+    pub(super) fn had_body(&mut self) -> bool {
+        std::mem::take(&mut self.has_body)
+    }
+
     /// The line is over; whether it says something definite.
     fn end_line(&mut self) -> bool {
         if self.line.length == 0 || self.line.last != b'\r' {
@@ -109,7 +127,10 @@ impl Lines {
         let kept = &self.line.kept[..self.line.kept_length];
         let kept = kept.strip_suffix(b"\r").unwrap_or(kept);
         let next = match self.state {
-            State::Head if is_empty => std::mem::take(&mut self.framing).body(),
+            State::Head if is_empty => {
+                self.head = 0;
+                std::mem::take(&mut self.framing).body()
+            }
             State::Head if kept == b"PRI*HTTP/2.0" => Some(State::Beyond),
             State::Head => self.framing.learn(kept).then_some(State::Head),
             State::Size => size(kept).and_then(|size| match size {
@@ -194,6 +215,38 @@ mod tests {
 
     fn post(framing: &str, body: &str) -> String {
         format!("POST / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n{body}")
+    }
+
+    #[test]
+    fn a_head_is_open_until_its_last_line_and_a_body_is_noticed_in_whatever_piece() {
+        let text = [
+            post("content-length: 3", "abc"),
+            NEXT.to_owned(),
+            post("transfer-encoding: chunked", "1\r\na\r\n0\r\n\r\n"),
+        ]
+        .concat();
+        let mut lines = Lines::default();
+        let told: Vec<_> = text
+            .bytes()
+            .map(|byte| {
+                lines.take(&[byte]).expect("it is right");
+                (lines.open_head(), lines.had_body())
+            })
+            .collect();
+        let head = |framing| post(framing, "").len();
+        let first = head("content-length: 3");
+        assert_eq!(
+            told[first - 2..first + 4],
+            [(first - 1, false), (0, false), (0, true), (0, true), (0, true), (1, false)]
+        );
+        let second = first + 3 + NEXT.len();
+        assert_eq!(told[second - 2..=second], [(NEXT.len() - 1, false), (0, false), (1, false)]);
+        let third = second + head("transfer-encoding: chunked");
+        let chunk: Vec<_> = told[third..].iter().map(|(_, body)| *body).collect();
+        assert_eq!(chunk, [false, false, false, true, true, true, false, false, false, false, false]);
+        let mut all = Lines::default();
+        all.take(&text.as_bytes()[..second + 9]).expect("it is right");
+        assert_eq!((all.open_head(), all.had_body(), all.had_body()), (9, true, false));
     }
 
     const NEXT: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";

@@ -15,6 +15,9 @@ mod greeting;
 /// Line ends and lengths in requests.
 mod lines;
 
+/// Where the frames of HTTP/2 end.
+mod frames;
+
 /// What every request meets first: reads are answered there, everything else is routed.
 mod front;
 
@@ -59,6 +62,7 @@ use std::time::Duration;
 use bridge_protocol::domain::{Brand, Currency};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::receipt::Verifier;
+use bridge_runtime::address;
 use bridge_runtime::audit_log::{AuditLog, Gathering};
 use bridge_runtime::config::Secret;
 use bridge_runtime::shutdown::Shutdown;
@@ -70,14 +74,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::LocalOptions;
 use tokio::sync::{RwLock, mpsc};
 
+use crate::body_mark::BodyMarks;
 use crate::config::StorefrontConfig;
-use crate::order_link::{ManifestWatch, OrderLink};
+use crate::order_link::{KeysWatch, OrderLink};
 use crate::replica::update::Update;
 use crate::seal::Sealer;
 use catalogue::Catalogue;
 use connections::{Connections, Order, Pulse};
 use front::Front;
-use greeting::Greeting;
+use greeting::{Greeting, Version};
 use reader::Reader;
 
 /// Connections that the kernel keeps for us until they are accepted.
@@ -112,8 +117,8 @@ pub struct Storefront {
     pub payments: OrderLink,
     /// How many payments may wait for that way.
     pub payments_queue_max: usize,
-    /// The newest sealing keys.
-    pub manifest: ManifestWatch,
+    /// The keys to seal to.
+    pub sealing: KeysWatch,
     /// The IDC keys that may sign a receipt.
     pub pinned: Vec<NoteVerifier>,
     /// Counters.
@@ -136,6 +141,8 @@ pub struct Shop {
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Storefront>,
     pub(crate) sealer: Sealer,
+    /// The same for all threads: a request may come again on another one.
+    pub(crate) marks: BodyMarks,
     /// Its way into the audit log.
     pub(crate) audit: Gathering,
     /// Locked by its own thread alone, and never across an await.
@@ -165,9 +172,11 @@ pub fn start(
         listeners.push(bind(address)?);
     }
     let connections_max = storefront.config.connections_max.div_ceil(workers);
+    let marks = BodyMarks::default();
     let spawn = |(index, (listener, inbox)): (usize, (TcpListener, mpsc::Receiver<Update>))| {
         let worker = Worker {
-            sealer: Sealer::new(storefront.manifest.clone(), storefront.metrics.clone()),
+            sealer: Sealer::new(storefront.sealing.clone(), marks.clone(), storefront.metrics.clone()),
+            marks: marks.clone(),
             audit: Gathering::new(storefront.audit.clone()),
             receipts: Mutex::new(Verifier::new(storefront.pinned.clone())),
             shared: storefront.clone(),
@@ -194,7 +203,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
+    address::bind(&socket, address)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -226,7 +235,7 @@ async fn serve(
     let connections = Rc::new(Connections::new(&shared.config, connections_max, shared.metrics.clone()));
     let watched = connections.clone();
     tokio::task::spawn_local(async move { watched.watch().await });
-    let http = Rc::new(protocols(&shared.config));
+    let http = Rc::new(Protocols::new(&shared.config));
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -269,21 +278,42 @@ async fn serve(
 }
 
 /// Both versions of HTTP with their limits.
-fn protocols(config: &StorefrontConfig) -> auto::Builder<Here> {
-    let mut http = auto::Builder::new(Here);
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.header_timeout)
-        .max_headers(64)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .pipeline_flush(true);
-    http.http2().timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(16 * 1024);
-    http
+struct Protocols {
+    one: auto::Builder<Here>,
+    two: auto::Builder<Here>,
+}
+
+impl Protocols {
+    fn new(config: &StorefrontConfig) -> Self {
+        let mut one = auto::Builder::new(Here).http1_only();
+        one.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(config.header_timeout)
+            .max_headers(64)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .pipeline_flush(true);
+        let mut two = auto::Builder::new(Here).http2_only();
+        two.http2().timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(16 * 1024);
+        Self { one, two }
+    }
+
+    /// Of the version that the caller speaks.
+    fn of(&self, version: Version) -> &auto::Builder<Here> {
+        match version {
+            Version::One => &self.one,
+            Version::Two => &self.two,
+        }
+    }
 }
 
 /// Serves one connection to its end.
-async fn converse(http: &auto::Builder<Here>, service: front::Service, pulse: &Pulse, stream: Greeting) {
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+async fn converse(http: &Protocols, service: front::Service, pulse: &Pulse, mut stream: Greeting) {
+    let version = tokio::select! {
+        version = stream.version() => version,
+        _has_asked_for_nothing = poll_fn(|cx| pulse.poll_told(cx)) => return,
+    };
+    let Ok(version) = version else { return };
+    let mut connection = pin!(http.of(version).serve_connection(TokioIo::new(stream), service));
     loop {
         tokio::select! {
             biased;

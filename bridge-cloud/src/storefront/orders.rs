@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bridge_protocol::domain::body::OrderRequest;
 use bridge_protocol::domain::order::FieldError;
 use bridge_protocol::domain::{Brand, IdempotencyKey, KeyDigest, OrderId, Outcome, TraceParent, UnixMicros};
-use bridge_protocol::order_link::sender::{Answer, Rejected};
+use bridge_protocol::order_link::sender::{Answer, BodyMark, Rejected};
 use bridge_protocol::receipt::{Receipt, VerifiedReceipt};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Ask, Cancel, Refusal, Settled, State as OrderState, to_idc};
@@ -38,6 +38,7 @@ use super::problem::{Kind, Problem};
 use super::router::{self, InPath};
 use super::{Shop, Worker};
 use crate::admission::{self, NotAdmitted};
+use crate::order_link::Carried;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -58,16 +59,20 @@ pub(super) async fn submit_order(
     let request = worker.parse(shop, &body)?;
     let header = Header { brand: shop.brand.clone(), order: new_order_id(), key };
     let admitted = worker.admit(header, request)?;
-    let sealed = worker.seal(admitted)?;
-    let header = sealed.header().clone();
-    carry(worker.clone(), header, to_idc::Kind::Place(sealed.into_envelope()), router::trace(&headers)).await
+    let sealed = worker.seal(&admitted)?;
+    let (header, mark, trace) = (sealed.header().clone(), sealed.body(), router::trace(&headers));
+    let kind = to_idc::Kind::Place(sealed.into_envelope());
+    carry(worker.clone(), header, kind, mark, Some(admitted), trace).await
 }
 
 /// A write's way to the data centre and back: in the audit log before it is sent, and again before its answer is told.
+/// `sealed` is what was sealed, where something was: it is kept until the answer, should it have to be sealed again.
 async fn carry(
     worker: Arc<Worker>,
     header: Header,
     kind: to_idc::Kind,
+    body: BodyMark,
+    sealed: Option<admission::AdmittedOrder>,
     trace: Option<TraceParent>,
 ) -> Result<Response, Problem> {
     let under_way = worker.under_way.clone();
@@ -75,7 +80,19 @@ async fn carry(
         let shared = &worker.shared;
         let logged = audit::sent(&worker.audit, &header, None, kind).await;
         let logged = logged.map_err(|_| worker.not_admitted(NotAdmitted::NoAuditLog))?;
-        let answer = shared.link.submit(header.order, logged.into_kind(), trace).await;
+        let mut carried = shared.link.carry(header.order, logged.into_kind(), body, trace).await;
+        while let Ok(Carried::SealAgain(waiting)) = carried {
+            let again = match &sealed {
+                Some(admitted) => worker.seal_again(admitted).await,
+                None => None,
+            };
+            carried = Ok(waiting.sealed(again).await);
+        }
+        drop(sealed);
+        let answer = carried.map(|carried| match carried {
+            Carried::Ended(answer) => answer,
+            Carried::SealAgain(_) => Answer::Unknown,
+        });
         let heard = worker.hear(&header, answer);
         let answer = audit::answered(&worker.audit, &header, heard).await;
         worker.respond(&header, answer)
@@ -114,7 +131,8 @@ pub(super) async fn cancel_order(
         order: Bytes::copy_from_slice(header.order.as_bytes()),
         key: Bytes::copy_from_slice(key.as_bytes()),
     };
-    carry(worker.clone(), header, to_idc::Kind::Cancel(cancel), router::trace(&headers)).await
+    let mark = worker.marks.of_cancellation(header.order);
+    carry(worker.clone(), header, to_idc::Kind::Cancel(cancel), mark, None, router::trace(&headers)).await
 }
 
 /// What may stand behind the `?` of a place to ask.
@@ -143,14 +161,17 @@ pub(super) async fn read_order(
         order: Bytes::copy_from_slice(order.as_bytes()),
         key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
     };
-    match worker.shared.link.submit(order, to_idc::Kind::Ask(ask), router::trace(&headers)).await {
+    let (kind, trace) = (to_idc::Kind::Ask(ask), router::trace(&headers));
+    match worker.shared.link.submit(order, kind, BodyMark::NONE, trace).await {
         Ok(Answer::State(state)) => Ok(Json(state_json(&state)).into_response()),
         Ok(Answer::Pending) => {
             Ok(Json(json!({ "order": order.to_string(), "state": "unknown" })).into_response())
         }
         Ok(Answer::Refused(refusal)) => Err(refused(refusal, order)),
         Ok(Answer::Settled(_) | Answer::Payment(_) | Answer::Unknown | Answer::NotSent)
-        | Err(Rejected::Full | Rejected::InProgress) => Err(unavailable(NotAdmitted::NoLink)),
+        | Err(Rejected::Full | Rejected::InProgress | Rejected::KeyReused) => {
+            Err(unavailable(NotAdmitted::NoLink))
+        }
     }
 }
 
@@ -240,7 +261,10 @@ impl Worker {
 
     fn load(&self) -> admission::Load {
         let shared = &self.shared;
-        admission::Load { audit_writable: shared.audit.is_writable(), ..shared.link.load() }
+        let load = shared.link.load();
+        // Whoever waits for the log has not come to the link yet.
+        let queued = load.queued + shared.audit.waiting();
+        admission::Load { queued, audit_writable: shared.audit.is_writable(), ..load }
     }
 
     fn admit(&self, header: Header, request: OrderRequest) -> Result<admission::AdmittedOrder, Problem> {
@@ -255,11 +279,19 @@ impl Worker {
         unavailable(refused)
     }
 
-    fn seal(&self, admitted: admission::AdmittedOrder) -> Result<crate::seal::SealedOrder, Problem> {
+    fn seal(&self, admitted: &admission::AdmittedOrder) -> Result<crate::seal::SealedOrder, Problem> {
         self.sealer.seal(admitted, clock::now(), &mut rand::rng()).map_err(|error| {
             tracing::warn!(%error, "refused an order: nothing to seal to");
             unavailable(NotAdmitted::NoLink)
         })
+    }
+
+    /// Seals an order to the key that is preferred now, and logs that it is sent so; `None` if one of them cannot be.
+    async fn seal_again(&self, admitted: &admission::AdmittedOrder) -> Option<to_idc::Kind> {
+        let sealed = self.seal(admitted).ok()?;
+        self.shared.metrics.orders_sealed_again.inc();
+        let kind = to_idc::Kind::Place(sealed.into_envelope());
+        Some(audit::sent(&self.audit, admitted.header(), None, kind).await.ok()?.into_kind())
     }
 
     /// What an answer says: a receipt says something once it is verified, and is this request's.
@@ -303,6 +335,10 @@ impl Worker {
             Ok(Answer::NotSent) => Err(self.not_admitted(NotAdmitted::NoLink)),
             Err(Rejected::Full) => Err(self.not_admitted(NotAdmitted::Full)),
             Err(Rejected::InProgress) => Err(in_progress(ASK_AGAIN_AFTER)),
+            Err(Rejected::KeyReused) => {
+                self.count(OrderOutcome::KeyReused);
+                Err(refused(Refusal::KeyReused, header.order))
+            }
         }
     }
 
@@ -416,14 +452,16 @@ pub(super) fn unavailable(refused: NotAdmitted) -> Problem {
 pub(super) fn refused(refusal: Refusal, order: OrderId) -> Problem {
     match refusal {
         Refusal::Busy => unavailable(NotAdmitted::Full),
-        Refusal::DatabaseDown | Refusal::SessionUnknown => unavailable(NotAdmitted::NoLink),
+        Refusal::DatabaseDown | Refusal::SessionUnknown | Refusal::UnknownKey => {
+            unavailable(NotAdmitted::NoLink)
+        }
         Refusal::KeyReused => Problem::new(Kind::KeyReused, "use a new key for a new request"),
         Refusal::NotFound => unknown_order(),
         Refusal::UnknownBrand => {
             Problem::new(Kind::UnknownBrand, "the data centre does not know this brand yet")
         }
         Refusal::OrderNotPayable => {
-            let detail = "it was cancelled, was never placed, or costs nothing; no money moved";
+            let detail = "it was cancelled, was never placed, costs nothing, or was charged too late once; no money moved";
             Problem::new(Kind::OrderNotPayable, detail)
         }
         Refusal::WrongAmount => {

@@ -14,7 +14,7 @@ use bridge_protocol::domain::payment_body::{PayRequest, RefundRequest};
 use bridge_protocol::domain::{
     Brand, KeyDigest, OrderId, PaymentId, PaymentState, RefundId, RefundState, TraceParent, UnixMicros,
 };
-use bridge_protocol::order_link::sender::{Answer, Rejected};
+use bridge_protocol::order_link::sender::{Answer, BodyMark, Rejected};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Refusal, to_idc};
 use bridge_protocol::wire::payment::{self, AskPayment, Pay, Refund};
@@ -70,8 +70,9 @@ pub(super) async fn submit_payment(
         payment_key: request.payment_key.as_str().to_owned(),
     };
     let header = Header { brand: shop.brand.clone(), order, key };
-    let answer =
-        carry(worker.clone(), header, payment, to_idc::Kind::Pay(pay), router::trace(&headers)).await?;
+    let mark = worker.marks.of_payment(order, request.amount, request.payment_key.as_str());
+    let kind = to_idc::Kind::Pay(pay);
+    let answer = carry(worker.clone(), header, payment, kind, mark, router::trace(&headers)).await?;
     let place = Place { brand: &shop.brand, order, payment, key: Some(key) };
     let Some(stands) = stands(answer, &place)? else { return Ok(unknown(&place)) };
     let place = Place { payment: stands.payment, key: None, ..place };
@@ -83,8 +84,19 @@ pub(super) async fn submit_payment(
         PaymentState::Created | PaymentState::Confirming | PaymentState::Unknown => {
             in_doubt(&place, stands.json())
         }
-        PaymentState::Declined | PaymentState::NotPaid => {
-            let detail = "no money moved; the order may be paid by another payment under a new key";
+        state @ (PaymentState::Declined
+        | PaymentState::NotPaid
+        | PaymentState::ChargedLate
+        | PaymentState::Returned) => {
+            let detail = match state {
+                PaymentState::ChargedLate => {
+                    "it was charged after it had been given up, and the money goes back by itself; place a new order"
+                }
+                PaymentState::Returned => {
+                    "it was charged after it had been given up, and the money went back; place a new order"
+                }
+                _ => "no money moved; the order may be paid by another payment under a new key",
+            };
             let code = stands.wire.code.as_deref().unwrap_or("OTHER");
             Problem::new(Kind::PaymentDeclined, detail)
                 .order(order)
@@ -118,7 +130,8 @@ pub(super) async fn read_payment(
         key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
     };
     let place = Place { brand: &shop.brand, order, payment, key };
-    match worker.shared.payments.submit(order, to_idc::Kind::AskPayment(ask), router::trace(&headers)).await {
+    let (kind, trace) = (to_idc::Kind::AskPayment(ask), router::trace(&headers));
+    match worker.shared.payments.submit(order, kind, BodyMark::NONE, trace).await {
         Ok(Answer::Pending) => Ok(Json(place.unknown()).into_response()),
         Ok(Answer::Refused(Refusal::NotFound)) => Err(unknown_payment()),
         Ok(Answer::Unknown) => Err(unavailable(NotAdmitted::NoLink)),
@@ -144,6 +157,7 @@ pub(super) async fn submit_refund(
         RefundRequest::parse(&body).map_err(|errors| Problem::of_fields(Kind::InvalidPayment, &errors))?;
     worker.admit_payment()?;
     let id = RefundId::new(clock::now(), rand::rng().random());
+    let mark = worker.marks.of_refund(order, payment, request.amount, &request.reason);
     let refund = Refund {
         brand: shop.brand.as_str().to_owned(),
         order: Bytes::copy_from_slice(order.as_bytes()),
@@ -155,8 +169,8 @@ pub(super) async fn submit_refund(
         reason: request.reason,
     };
     let header = Header { brand: shop.brand.clone(), order, key };
-    let answer =
-        carry(worker.clone(), header, payment, to_idc::Kind::Refund(refund), router::trace(&headers)).await?;
+    let kind = to_idc::Kind::Refund(refund);
+    let answer = carry(worker.clone(), header, payment, kind, mark, router::trace(&headers)).await?;
     let place = Place { brand: &shop.brand, order, payment, key: None };
     if matches!(answer, Ok(Answer::Refused(Refusal::NotFound))) {
         return Err(unknown_payment());
@@ -201,6 +215,7 @@ async fn carry(
     header: Header,
     payment: PaymentId,
     kind: to_idc::Kind,
+    body: BodyMark,
     trace: Option<TraceParent>,
 ) -> Result<Result<Answer, Rejected>, Problem> {
     let under_way = worker.under_way.clone();
@@ -208,7 +223,7 @@ async fn carry(
         let shared = &worker.shared;
         let logged = audit::sent(&worker.audit, &header, Some(payment), kind).await;
         let logged = logged.map_err(|_| unavailable(NotAdmitted::NoAuditLog))?;
-        let answer = shared.payments.submit(header.order, logged.into_kind(), trace).await;
+        let answer = shared.payments.submit(header.order, logged.into_kind(), body, trace).await;
         Ok(audit::payment_answered(&worker.audit, &header, payment, answer).await)
     };
     to_its_end(under_way, way).await
@@ -225,7 +240,7 @@ struct Stands {
 fn stands(answer: Result<Answer, Rejected>, place: &Place<'_>) -> Result<Option<Stands>, Problem> {
     match answer {
         Ok(Answer::Payment(wire)) => {
-            let parts = (PaymentId::from_bytes(&wire.payment), PaymentState::from_code(&wire.state));
+            let parts = (PaymentId::from_bytes(&wire.payment), PaymentState::from_code(wire.state_code()));
             let (Ok(payment), Some(state)) = parts else { return Ok(None) };
             let fits = wire.order == place.order.as_bytes().as_slice();
             Ok(fits.then_some(Stands { payment, state, wire }))
@@ -235,6 +250,7 @@ fn stands(answer: Result<Answer, Rejected>, place: &Place<'_>) -> Result<Option<
         Ok(Answer::NotSent) => Err(unavailable(NotAdmitted::NoLink)),
         Err(Rejected::Full) => Err(unavailable(NotAdmitted::Full)),
         Err(Rejected::InProgress) => Err(in_progress(ASK_AGAIN_AFTER)),
+        Err(Rejected::KeyReused) => Err(refused(Refusal::KeyReused, place.order)),
     }
 }
 

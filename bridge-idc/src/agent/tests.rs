@@ -33,7 +33,7 @@ fn world() -> World {
     let session = SealingSession::start(&keys.manifest().keys[0], NOW, &mut rand::rng()).unwrap();
     let price = Money::new(100, Currency::new("KRW").unwrap()).unwrap();
     let stock = ForSale { brand: brand(), sku: Sku::new("SHOE").unwrap(), price, units: 5 };
-    let limits = Limits { window_max: 8, batch_max: 4, lines_max: 10 };
+    let limits = Limits { window_max: 8, batch_max: 4, lines_max: 10, look_ups_at_once: 2 };
     World {
         log: Vec::new(),
         agent: Agent::new(limits, keys),
@@ -114,16 +114,32 @@ impl World {
         self.log.iter().map(told).collect()
     }
 
-    fn batch(&mut self) -> Batch {
+    fn attempt(&mut self) -> Attempt {
         match self.poll() {
-            Some(Output::Commit(batch)) => batch,
+            Some(Output::Commit(attempt)) => attempt,
             other => panic!("no batch: {other:?}"),
         }
     }
 
+    fn batch(&mut self) -> Batch {
+        self.attempt().batch
+    }
+
     fn commit(&mut self, batch: &Batch) {
-        let committed = self.ledger.commit(batch);
-        self.input(Input::Batch(BatchEnd::Committed(committed)));
+        let ends = self.ledger.commit(batch).into_iter().map(End::Committed).collect();
+        self.end(batch, ends);
+    }
+
+    /// The batch that waits for nothing ends so; with an outage if nobody can tell.
+    fn end(&mut self, batch: &Batch, ends: Vec<End>) {
+        let outage = ends.iter().any(|end| matches!(end, End::Unknown));
+        self.end_of(None, batch, ends, outage);
+    }
+
+    fn end_of(&mut self, awaited: Option<Awaited>, batch: &Batch, ends: Vec<End>, outage: bool) {
+        assert_eq!(batch.requests.len(), ends.len());
+        let requests = batch.requests.iter().cloned().zip(ends).collect();
+        self.input(Input::Batch(Ended { awaited, requests, outage }));
     }
 
     fn answer(&mut self) -> ToCloud {
@@ -170,13 +186,16 @@ fn nothing_is_committed_before_it_is_logged_and_nothing_answered_before_its_outc
     assert!(world.output().is_none(), "one round at a time");
     world.input(Input::Audited(Ok(())));
     let Some(Output::Audit(next)) = world.output() else { panic!("k2 is not logged") };
-    let Some(Output::Commit(batch)) = world.output() else { panic!("no commit") };
+    let Some(Output::Commit(Attempt { batch, .. })) = world.output() else { panic!("no commit") };
     world.commit(&batch);
     assert!(world.output().is_none(), "the outcome waits for the round under way");
     world.input(Input::Audited(Ok(())));
     let Some(Output::Audit(committed)) = world.output() else { panic!("not logged") };
     let commit = world.output();
-    assert!(matches!(&commit, Some(Output::Commit(batch)) if batch.requests.len() == 1), "{commit:?}");
+    assert!(
+        matches!(&commit, Some(Output::Commit(attempt)) if attempt.batch.requests.len() == 1),
+        "{commit:?}"
+    );
     assert!(world.output().is_none(), "no answer before the entry is durable");
     world.input(Input::Audited(Ok(())));
     world.receipt();
@@ -214,8 +233,8 @@ fn what_is_refused_is_logged_as_received_and_as_answered() {
     world.poll();
     world.refusal();
     world.place("k2", 1);
-    let _lost = world.batch();
-    world.input(Input::Batch(BatchEnd::NotCommitted));
+    let lost = world.batch();
+    world.end(&lost, vec![End::NotCommitted]);
     world.refusal();
     let refused = ["order-received", "order-answered envelope-rejected"];
     assert_eq!(world.logged()[..2], refused);
@@ -289,7 +308,7 @@ fn how_an_order_stands_is_told_only_once_the_log_has_what_made_it_stand_so() {
     world.place("k1", 1);
     let batch = world.batch();
     world.ledger.commit(&batch);
-    world.input(Input::Batch(BatchEnd::Unknown(batch)));
+    world.end(&batch, vec![End::Unknown]);
     let again = world.batch();
     let order = Bytes::copy_from_slice(header("k1").order.as_bytes());
     world.send(to_idc::Kind::Ask(Ask {
@@ -312,7 +331,7 @@ fn a_batch_whose_end_is_unknown_is_committed_again_and_nothing_new_taken_meanwhi
     let batch = world.batch();
     world.place("k2", 1);
     world.ledger.commit(&batch);
-    world.input(Input::Batch(BatchEnd::Unknown(batch)));
+    world.end(&batch, vec![End::Unknown]);
     assert_eq!(world.refusal(), Refusal::DatabaseDown, "k2 has had no effect and can be told so");
     let again = world.batch();
     world.place("k3", 1);
@@ -328,8 +347,8 @@ fn a_batch_whose_end_is_unknown_is_committed_again_and_nothing_new_taken_meanwhi
 fn a_batch_that_was_not_committed_is_refused_without_effect() {
     let mut world = world();
     world.place("k1", 1);
-    let _lost = world.batch();
-    world.input(Input::Batch(BatchEnd::NotCommitted));
+    let lost = world.batch();
+    world.end(&lost, vec![End::NotCommitted]);
     assert_eq!(world.refusal(), Refusal::DatabaseDown);
     assert_eq!(world.agent.under_way(), 0);
 }
@@ -340,9 +359,9 @@ fn a_batch_that_was_not_committed_at_a_second_try_may_have_been_at_the_first() {
     world.place("k1", 1);
     let batch = world.batch();
     world.ledger.commit(&batch);
-    world.input(Input::Batch(BatchEnd::Unknown(batch)));
-    let _again = world.batch();
-    world.input(Input::Batch(BatchEnd::NotCommitted));
+    world.end(&batch, vec![End::Unknown]);
+    let again = world.batch();
+    world.end(&again, vec![End::NotCommitted]);
     assert!(world.poll().is_none(), "nobody is told that nothing happened");
     assert_eq!(world.agent.under_way(), 0);
     world.place("k1", 1);
@@ -420,4 +439,153 @@ fn what_a_lost_link_asked_is_committed_and_found_under_its_key() {
     let batch = world.batch();
     world.commit(&batch);
     assert!(world.receipt().1);
+}
+
+/// The stock that every order here needs.
+fn shoe() -> Awaited {
+    Awaited::Stock { brand: brand(), sku: Sku::new("SHOE").unwrap() }
+}
+
+fn cancel(order: OrderId, key: &str) -> to_idc::Kind {
+    to_idc::Kind::Cancel(Cancel {
+        brand: "shoes".into(),
+        order: Bytes::copy_from_slice(order.as_bytes()),
+        key: Bytes::copy_from_slice(header(key).key.as_bytes()),
+    })
+}
+
+#[test]
+fn what_somebody_else_holds_is_waited_for_apart_and_answered_by_itself() {
+    let mut world = world();
+    world.place("k1", 1);
+    let batch = world.batch();
+    world.end(&batch, vec![End::Waits(shoe())]);
+    let Attempt { awaited, again, batch: held } = world.attempt();
+    assert_eq!((awaited, again, held.requests.len()), (Some(shoe()), false, 1));
+    assert!(world.poll().is_none(), "nobody is told that nothing happened");
+
+    // What needs nothing of it is committed beside it; what concerns it waits behind it.
+    world.send(cancel(header("other").order, "c2"));
+    world.send(cancel(header("k1").order, "c1"));
+    let batch = world.batch();
+    assert_eq!(batch.requests.len(), 1, "of the other order");
+    world.commit(&batch);
+    assert_eq!(world.refusal(), Refusal::NotFound);
+
+    world.end_of(Some(shoe()), &held, vec![End::Waits(shoe())], false);
+    let Attempt { awaited, again, batch: held } = world.attempt();
+    assert_eq!((awaited, again, held.requests.len()), (Some(shoe()), true, 2), "in the order of admission");
+    let ends = world.ledger.commit(&held).into_iter().map(End::Committed).collect();
+    world.end_of(Some(shoe()), &held, ends, false);
+    assert_eq!(world.receipt().0.outcome.code(), "placed");
+    assert_eq!(world.receipt().0.outcome.code(), "cancelled");
+    assert_eq!((world.agent.held(), world.agent.under_way()), (0, 0));
+    world.place("k3", 1);
+    assert!(world.attempt().awaited.is_none(), "nobody waits for it any more");
+}
+
+#[test]
+fn those_who_wait_take_up_no_more_than_their_share_and_the_rest_is_refused_without_effect() {
+    let mut world = world();
+    for key in ["k1", "k2", "k3"] {
+        world.place(key, 1);
+    }
+    let batch = world.batch();
+    world.end(&batch, batch.requests.iter().map(|_| End::Waits(shoe())).collect());
+    assert_eq!(world.refusal(), Refusal::Busy, "a window of eight has room for two");
+    assert_eq!((world.agent.held_max(), world.agent.under_way()), (2, 2));
+}
+
+#[test]
+fn what_may_be_committed_is_never_refused_however_many_wait() {
+    let mut world = world();
+    world.place("k1", 1);
+    let batch = world.batch();
+    world.end(&batch, vec![End::Unknown]);
+    let again = world.batch();
+    world.end(&again, vec![End::Waits(shoe())]);
+    assert!(world.agent.is_doubtful());
+    let held = world.attempt();
+    world.end_of(held.awaited.clone(), &held.batch, vec![End::NotCommitted], false);
+    assert!(world.poll().is_none(), "nobody is told that nothing happened");
+    assert_eq!(world.agent.under_way(), 0);
+}
+
+#[test]
+fn a_part_of_a_batch_that_was_not_committed_is_refused_and_the_rest_is_answered() {
+    let mut world = world();
+    world.place("k1", 1);
+    world.place("k2", 1);
+    world.place("k3", 1);
+    let batch = world.batch();
+    let first = Batch { requests: batch.requests[..1].to_vec(), at: batch.at };
+    let committed = world.ledger.commit(&first).into_iter().map(End::Committed);
+    world.end_of(None, &batch, committed.chain([End::Unknown, End::NotCommitted]).collect(), true);
+    assert_eq!(world.refusal(), Refusal::DatabaseDown);
+    assert_eq!(world.receipt().0.key, header("k1").key);
+    let again = world.attempt();
+    assert_eq!(again.batch.requests.len(), 1, "the one that nobody can tell about");
+    assert!(again.again);
+}
+
+#[test]
+fn a_database_that_does_not_work_is_tried_with_nothing_until_it_does() {
+    let mut world = world();
+    world.place("k1", 1);
+    let batch = world.batch();
+    world.end_of(None, &batch, vec![End::NotCommitted], true);
+    assert_eq!(world.refusal(), Refusal::DatabaseDown);
+    assert!(world.agent.is_away() && !world.agent.is_doubtful());
+    let probe = world.attempt();
+    assert!(probe.batch.requests.is_empty() && probe.again);
+    world.place("k2", 1);
+    assert_eq!(world.refusal(), Refusal::DatabaseDown);
+    world.end_of(None, &probe.batch, Vec::new(), true);
+    let probe = world.attempt();
+    world.end_of(None, &probe.batch, Vec::new(), false);
+    world.place("k3", 1);
+    assert_eq!(world.batch().requests.len(), 1);
+}
+
+#[test]
+fn questions_are_looked_up_few_at_a_time_and_what_is_not_there_yet_is_not_said_to_be_missing() {
+    let mut world = world();
+    let ask = |key: &str| {
+        let order = Bytes::copy_from_slice(header(key).order.as_bytes());
+        to_idc::Kind::Ask(Ask { brand: "shoes".into(), order, key: None })
+    };
+    world.place("k1", 1);
+    let batch = world.batch();
+    world.end(&batch, vec![End::Waits(shoe())]);
+    world.attempt();
+    for key in ["k1", "k2", "k3"] {
+        world.send(ask(key));
+    }
+    let mut tokens = Vec::new();
+    while let Some(output) = world.poll() {
+        let Output::LookUp { token, .. } = output else { panic!("{output:?}") };
+        tokens.push(token);
+    }
+    assert_eq!(tokens.len(), 2, "two at a time");
+    for token in tokens {
+        world.input(Input::LookedUp { token, found: Ok(None) });
+    }
+    assert_eq!(world.refusal(), Refusal::Busy, "k1 waits, and may be there one day");
+    assert_eq!(world.refusal(), Refusal::NotFound);
+    assert!(matches!(world.poll(), Some(Output::LookUp { .. })), "then the third");
+}
+
+#[test]
+fn an_order_sealed_to_a_key_of_another_agent_is_sent_back_with_the_key_and_opens_once_the_key_is_here() {
+    let mut world = world();
+    let other = Keyring::for_tests(2);
+    let key = other.manifest().keys[0].clone();
+    world.session = SealingSession::start(&key, NOW, &mut rand::rng()).unwrap();
+    world.place("k1", 1);
+    assert!(matches!(world.poll(), Some(Output::Rejected { .. })));
+    let Some(to_cloud::Kind::Refused(refused)) = world.answer().kind else { panic!("not refused") };
+    assert_eq!((refused.refusal(), &refused.key_id[..]), (Refusal::UnknownKey, &key.id.0[..]));
+    world.input(Input::Keys(other.into()));
+    world.place("k1", 1);
+    assert_eq!(world.batch().requests.len(), 1);
 }

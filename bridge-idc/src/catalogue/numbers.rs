@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection, SqlitePool};
 
 use super::sequencer::Limits;
-use crate::ledger::{Open, Pools};
+use crate::ledger::{Open, Pools, make_durable};
 
 /// Pending rows in one round: a large import goes in several, each a moment long.
 const PENDING_MAX: i64 = 10_000;
@@ -144,7 +144,11 @@ async fn own(
 ) -> sqlx::Result<PgConnection> {
     match connection.take() {
         Some(own) => Ok(own),
-        None => PgConnection::connect_with(options).await,
+        None => {
+            let mut own = PgConnection::connect_with(options).await?;
+            make_durable(&mut own).await?;
+            Ok(own)
+        }
     }
 }
 

@@ -13,7 +13,6 @@ use super::{files, load};
 use crate::catalogue::Catalogue;
 use crate::catalogue::import::mapping::Mapping;
 use crate::catalogue::import::{CatalogueFile, Imported, Options, Tally};
-use crate::serve;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -95,7 +94,7 @@ pub(super) struct Export {
 
 pub(super) async fn run(config: &Path, command: Command) -> Outcome {
     let config = load(config)?;
-    let ledger = serve::open_ledger(&config.ledger).await?;
+    let ledger = super::open_ledger(&config.ledger).await?;
     ledger.ready().await?;
     let catalogue = Catalogue::of(&ledger);
     match command {

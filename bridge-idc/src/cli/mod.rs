@@ -16,12 +16,13 @@ use bridge_runtime::cli::{self, Failure, Outcome, out};
 use bridge_runtime::identity::Role;
 use bridge_runtime::telemetry::{self, Service};
 use bridge_runtime::tunnel::Tunnel;
-use bridge_runtime::{audit_log, clock, config, hardening};
+use bridge_runtime::{audit_log, clock, config, hardening, owner};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use crate::config::IdcConfig;
+use crate::config::{IdcConfig, LedgerConfig, LedgerUrl};
+use crate::ledger::Ledger;
 use crate::ledger::import::StockFile;
 use crate::serve;
 use crate::vault;
@@ -116,7 +117,8 @@ enum Keys {
         #[command(flatten)]
         folder: KeysFolder,
     },
-    /// Add a key; the ones before stay in use for what they closed. Takes effect at the next start of the agent.
+    /// Add a key; the ones before stay in use for what they closed. A running agent takes it within seconds. With several
+    /// agents, copy the new file to the keys' folder of each: a sealing key is used once all of them have it.
     Rotate {
         /// Which kind.
         kind: Rotated,
@@ -171,7 +173,7 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
             hardening::forbid_core_dumps()?;
             let service = Service { name: "bridge-idc", instance: &config.agent.name };
             let _telemetry = telemetry::init(&config.log, &service)?;
-            cli::runtime()?.block_on(serve::serve(config))?;
+            cli::serve(serve::serve(config))?;
         }
         Command::Check { print_config } => {
             let loaded = load(&config)?;
@@ -204,8 +206,19 @@ fn load(path: &Path) -> Result<IdcConfig, Failure> {
     IdcConfig::load(path, config::environment()).map_err(cli::usage)
 }
 
+/// Opens the ledger for a command, unless that would make a file which the agent could not open. SQLite gives what it makes
+/// beside a file to that file's owner.
+async fn open_ledger(config: &LedgerConfig) -> Result<Ledger, Failure> {
+    if let LedgerUrl::Sqlite(path) = &config.url
+        && let Some(folder) = path.parent().filter(|_| !path.exists())
+    {
+        owner::check(folder)?;
+    }
+    Ok(serve::open_ledger(config).await?)
+}
+
 async fn migrate(config: &IdcConfig) -> Outcome {
-    let applied = serve::open_ledger(&config.ledger).await?.migrate().await?;
+    let applied = open_ledger(&config.ledger).await?.migrate().await?;
     let mut out = out();
     for migration in &applied {
         writeln!(out, "applied {}, {}", migration.version, migration.description)?;
@@ -222,7 +235,7 @@ async fn import_stock(config: &IdcConfig, path: &Path, is_whole: bool) -> Outcom
     let stock = stock.map_err(|error| cli::failed(format!("{}: {error}", path.display())))?;
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {eta} left")?;
     let progress = ProgressBar::new(stock.len() as u64).with_style(style);
-    let ledger = serve::open_ledger(&config.ledger).await?;
+    let ledger = open_ledger(&config.ledger).await?;
     // Before anything is written: a price is live at once.
     files::warn(&ledger.doubts(&stock).await?);
     let imported = ledger.import_stock(&stock, |rows| progress.set_position(rows as u64)).await?;
@@ -247,6 +260,7 @@ fn keys(config: &Path, command: Keys) -> Outcome {
     match command {
         Keys::Init { folder, name } => {
             let dir = dir(folder)?;
+            owner::check(&dir)?;
             keyring::init(&dir, &name, clock::now(), &mut rand::rng())?;
             writeln!(out, "made the keys in {}: back the folder up", dir.display())?;
             writeln!(out, "verifier key: {}", Keyring::load(&dir)?.verifier())?;
@@ -254,21 +268,17 @@ fn keys(config: &Path, command: Keys) -> Outcome {
         Keys::Show { folder } => writeln!(out, "{}", Keyring::load(&dir(folder)?)?.verifier())?,
         Keys::Rotate { kind, folder, days } => {
             let dir = dir(folder)?;
+            owner::check(&dir)?;
             Keyring::load(&dir)?;
             let path = match kind {
                 Rotated::Sealing => keyring::add_sealing(&dir, clock::now(), days, &mut rand::rng())?,
                 Rotated::Kek => keyring::add_encryption(&dir, &mut rand::rng())?,
             };
-            writeln!(out, "made {}: back it up, then restart bridge-idc", path.display())?;
+            let path = path.display();
+            writeln!(out, "made {path}: back it up, and copy it to the keys' folder of every other agent")?;
         }
     }
     Ok(())
-}
-
-/// The account on this host that gives the command, as far as its environment says.
-fn operator() -> Word {
-    let who = ["SUDO_USER", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
-    who.map_or_else(|| Word::of("unknown"), |who| Word::of(&who))
 }
 
 async fn show_personal(config: &IdcConfig, order: &str, purpose: &str, json: bool) -> Outcome {
@@ -279,10 +289,10 @@ async fn show_personal(config: &IdcConfig, order: &str, purpose: &str, json: boo
     // The ledger, which holds the data itself, has the purpose in full; the audit log has no free text.
     let code = purpose.split_whitespace().next().map_or_else(|| Word::of(""), Word::of);
     let keys = Keyring::load(&config.keys.dir)?;
-    let ledger = serve::open_ledger(&config.ledger).await?;
+    let ledger = open_ledger(&config.ledger).await?;
     let found = ledger.personal(order).await?;
     let (_brand, at_rest) = found.ok_or_else(|| cli::failed("no personal data is held for this order"))?;
-    let who = operator();
+    let who = audit_log::account::own();
     ledger.record_personal_access(order, purpose, who.as_str(), clock::now()).await?;
     let shown = Shown { order, purpose: code, who };
     let entry = Entry::new(clock::now(), Event::PersonalShown(shown));

@@ -3,22 +3,22 @@
 use std::io::{self, Write as _};
 
 use bridge_protocol::domain::{PaymentId, PaymentState, ReasonCode, RefundId};
+use bridge_runtime::audit_log::account;
 use bridge_runtime::cli::{self, Outcome, out};
-use bridge_runtime::clock;
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::config::IdcConfig;
-use crate::ledger::payments::Verdict;
+use crate::ledger::payments::{Resolved, Verdict};
 use crate::payment::audit::{Operator, Witness};
 use crate::payment::{Payment, Refund};
-use crate::serve;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// List the newest payments.
     List {
-        /// Those alone of which, or of a refund of which, nobody can tell whether money moved.
+        /// Those alone of which, or of a refund of which, nobody can tell whether money moved, and those that were charged
+        /// after they had been given up and are not back yet.
         #[arg(long)]
         unknown: bool,
         /// How many.
@@ -74,7 +74,7 @@ pub(super) enum Resolution {
 pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
     match command {
         Command::List { unknown, limit, json } => {
-            let ledger = serve::open_ledger(&config.ledger).await?;
+            let ledger = super::open_ledger(&config.ledger).await?;
             let payments = ledger.payments(unknown, i64::from(limit)).await?;
             if json {
                 print_json(&json!({ "payments": payments.iter().map(object).collect::<Vec<_>>() }))?;
@@ -84,7 +84,7 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
         }
         Command::Show { payment, json } => {
             let id: PaymentId = payment.parse().map_err(cli::usage)?;
-            let found = serve::open_ledger(&config.ledger).await?.payment(id).await?;
+            let found = super::open_ledger(&config.ledger).await?.payment(id).await?;
             let payment = found.ok_or_else(|| cli::failed("there is no such payment"))?;
             show(&payment, json)?;
         }
@@ -94,7 +94,7 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
             let reason = ReasonCode::new(&reason).ok_or_else(|| {
                 cli::usage("--reason must be a code of 1 to 64 capital letters, digits and underscores")
             })?;
-            let ledger = serve::open_ledger(&config.ledger).await?;
+            let ledger = super::open_ledger(&config.ledger).await?;
             let found = ledger.payment(id).await?.ok_or_else(|| cli::failed("there is no such payment"))?;
             let state = state_of(&found, refund)?;
             if state != PaymentState::Unknown.code() {
@@ -102,17 +102,23 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
                     "its state is {state}: only what is unknown can be resolved"
                 )));
             }
-            let operator = Operator { audit: &config.audit, who: super::operator(), reason: &reason, refund };
+            let who = account::own();
+            let operator = Operator { audit: &config.audit, who, reason: &reason, refund };
             let (order, witness) = (found.charge.order, Witness::Operator(&operator));
             let verdict = Verdict { moved: resolution == Resolution::Paid, reason: &reason };
             let resolved = match refund {
-                Some(refund) => {
-                    ledger.resolve_refund(order, id, refund, verdict, clock::now(), witness).await?
-                }
-                None => ledger.resolve_payment(order, id, verdict, clock::now(), witness).await?,
+                Some(refund) => ledger.resolve_refund(order, id, refund, verdict, witness).await?,
+                None => ledger.resolve_payment(order, id, verdict, witness).await?,
             };
-            let payment = resolved.ok_or_else(|| cli::failed("it is no longer unknown: look at it again"))?;
-            show(&payment, json)?;
+            match resolved {
+                Resolved::Stands(payment) => show(&payment, json)?,
+                Resolved::Known => return Err(cli::failed("it is no longer unknown: look at it again")),
+                Resolved::OnItsWay(until) => {
+                    return Err(cli::failed(format!(
+                        "the gateway is being asked to charge until {until}: say that it was not paid after that"
+                    )));
+                }
+            }
         }
     }
     Ok(())

@@ -1,80 +1,172 @@
 //! The one flow that commits a batch, over any database: lock, read, let the planner decide, write, commit.
 //!
 //! Its neighbours are the planner, which decides, and `transaction`, which is SQL. A batch is committed whole or not at
-//! all; `bisect` finds the request that a database refuses.
+//! all, but for requests that need what somebody else holds: those are set apart before anything is written, and nobody waits
+//! for them. `bisect` finds the request that a database refuses.
+//!
+//! Two rules keep writers from waiting in a circle, and a held row from delaying whoever does not need it: a transaction
+//! waits for a row only while it holds nothing; and what it decides from is read behind the locks.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, Outcome, UnixMicros};
+use bridge_protocol::receipt::Receipt;
+use bridge_protocol::wire::order::Refusal;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::payments::NotDone;
 use super::rows::{self, LineRow, OrderRow, OutcomeRow, PersonalRow};
-use super::transaction::{Database, Transaction};
-use super::{Committed, LedgerError, payments};
-use crate::planner::{self, Action, Decision, Facts, Placement, Plan, Request, StandingOrder};
+use super::transaction::{Database, Locking, Transaction};
+use super::{Answer, Committed, End, LedgerError};
+use crate::planner::{
+    self, Action, Awaited, Decision, Facts, Placement, Plan, Request, Standing, StandingOrder,
+};
 
-/// Rounds against other writers. Each waits for them under lock, so that a second one is rare already.
+/// Rounds against other writers.
 const TRIES: u32 = 8;
 
 /// How long a batch's statements, and its COMMIT, may take before the database counts as gone.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Commits the requests in one transaction, or nothing of them.
+/// How long a ROLLBACK may take.
+const ROLLED_BACK_WITHIN: Duration = Duration::from_secs(1);
+
+/// Commits the requests in one transaction, all but those that wait for somebody; how each of them ended. With `awaited`, once
+/// that is free.
 pub(super) async fn commit<D: Database>(
     database: &D,
     requests: &[Request],
     at: UnixMicros,
-) -> Result<Committed, LedgerError> {
+    awaited: Option<&Awaited>,
+) -> Result<Vec<End>, NotDone> {
+    // Set once an earlier round's COMMIT was lost: from then on nobody can say that nothing was left behind.
+    let mut lost = None;
     for _ in 0..TRIES {
-        match attempt(database, requests, at).await {
-            Err(LedgerError::Conflict) => {}
-            done => return done,
+        // What an earlier round may still hold is ours, and soon free.
+        let locking = if lost.is_some() { Locking::Waits } else { Locking::Skips };
+        match attempt(database, requests, at, awaited, locking).await {
+            Ok(ends) if lost.is_none() => return Ok(ends),
+            Ok(ends) => return Ok(ends.into_iter().map(End::after_a_lost_one).collect()),
+            Err(Missed::Again) => {}
+            Err(Missed::Lost(error)) => lost = Some(error),
+            Err(Missed::Unknown(error)) => return Err(NotDone::Perhaps(error)),
+            Err(Missed::Nothing(error)) if lost.is_none() => return Err(NotDone::Nothing(error)),
+            Err(Missed::Nothing(error)) => return Err(NotDone::Perhaps(error)),
         }
     }
-    Err(LedgerError::Conflict)
+    Err(match lost {
+        Some(error) => NotDone::Perhaps(error),
+        None => NotDone::Nothing(LedgerError::Conflict),
+    })
+}
+
+/// How an attempt ended that did not commit, for all that is known.
+enum Missed {
+    /// Nothing was left behind, and another attempt may do better.
+    Again,
+    /// Nothing was left behind.
+    Nothing(LedgerError),
+    /// The answer to its COMMIT was lost, and it is not there, or not yet.
+    Lost(LedgerError),
+    /// The answer to its COMMIT was lost, and nobody can be asked.
+    Unknown(LedgerError),
+}
+
+impl From<LedgerError> for Missed {
+    /// Before the COMMIT.
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Conflict => Self::Again,
+            error => Self::Nothing(error),
+        }
+    }
 }
 
 async fn attempt<D: Database>(
     database: &D,
     requests: &[Request],
     at: UnixMicros,
-) -> Result<Committed, LedgerError> {
-    let prepare = async {
-        let mut transaction = database.begin().await?;
-        let facts = read(&mut transaction, requests).await?;
-        let plan = planner::plan(requests, facts);
-        let positions = write(&mut transaction, requests, &plan, at).await?;
-        let committed = Committed::new(requests, at, &plan, &positions)?;
-        Ok((transaction, positions, committed))
-    };
-    let (transaction, positions, committed) = soon(prepare).await?;
-    match soon(async { Ok(transaction.commit().await?) }).await {
-        Ok(()) => Ok(committed),
-        Err(LedgerError::Unavailable(lost)) => {
-            // Whether it was committed is not known. Another connection knows: every key is there, or none.
-            match soon(has_committed(database, &positions)).await {
-                Ok(true) => Ok(committed),
-                Ok(false) => Err(LedgerError::Conflict),
-                Err(_) => Err(LedgerError::Unavailable(lost)),
-            }
+    awaited: Option<&Awaited>,
+    locking: Locking,
+) -> Result<Vec<End>, Missed> {
+    let mut transaction = soon(async { Ok(database.begin_batch().await?) }).await?;
+    let prepared = soon(prepare(&mut transaction, requests, at, awaited, locking)).await;
+    let Prepared { positions, ends } = match prepared {
+        Ok(prepared) if prepared.positions.is_empty() => {
+            // Nothing to make durable.
+            give_up(transaction).await;
+            return Ok(prepared.ends);
         }
-        Err(refused) => Err(refused),
+        Ok(prepared) => prepared,
+        Err(gone @ LedgerError::Unavailable(_)) => return Err(gone.into()),
+        Err(error) => {
+            give_up(transaction).await;
+            return Err(error.into());
+        }
+    };
+    match soon(async { Ok(transaction.commit().await?) }).await {
+        Ok(()) => Ok(ends),
+        Err(refused @ (LedgerError::Refused(_) | LedgerError::Conflict)) => Err(refused.into()),
+        // Whether it was committed is not known. Another connection knows: every key is there, or none.
+        Err(lost) => match soon(has_committed(database, &positions)).await {
+            Ok(true) => Ok(ends),
+            Ok(false) => Err(Missed::Lost(lost)),
+            Err(_) => Err(Missed::Unknown(lost)),
+        },
     }
 }
 
-/// Reads what the requests mention.
-async fn read<T: Transaction>(transaction: &mut T, requests: &[Request]) -> Result<Facts, LedgerError> {
-    let mut facts = Facts::default();
-    let brands: BTreeSet<&str> = requests.iter().map(|request| request.brand.as_str()).collect();
-    for row in transaction.brands(&Vec::from_iter(brands)).await? {
-        let (brand, currency) = rows::brand(row)?;
-        facts.brands.insert(brand, currency);
-    }
+/// What a COMMIT makes true.
+struct Prepared {
+    /// Of each new outcome, by its key.
+    positions: HashMap<KeyDigest, i64>,
+    /// Of each request.
+    ends: Vec<End>,
+}
 
-    // What an order allocated never changes, so it can be read before the lock that depends on it.
+/// All of a batch but its COMMIT.
+async fn prepare<T: Transaction>(
+    transaction: &mut T,
+    requests: &[Request],
+    at: UnixMicros,
+    awaited: Option<&Awaited>,
+    locking: Locking,
+) -> Result<Prepared, LedgerError> {
+    if let Some(awaited) = awaited {
+        match transaction.wait_for(awaited).await.map_err(LedgerError::from) {
+            Ok(()) => {}
+            Err(LedgerError::Held(_)) => {
+                let ends = requests.iter().map(|_| End::Waits(awaited.clone())).collect();
+                return Ok(Prepared { positions: HashMap::new(), ends });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let facts = read(transaction, requests, locking).await?;
+    let plan = planner::plan(requests, facts);
+    let positions = write(transaction, requests, &plan, at).await?;
+    let ends = End::of_plan(requests, at, &plan, &positions)?;
+    Ok(Prepared { positions, ends })
+}
+
+/// Gives back what was locked, so that the next try does not meet it. If the database does not answer, the connection is closed.
+async fn give_up<T: Transaction>(transaction: T) {
+    if let Ok(Err(error)) = timeout(ROLLED_BACK_WITHIN, transaction.rollback()).await {
+        tracing::debug!(%error, "a transaction was not rolled back, its connection is closed");
+    }
+}
+
+/// Locks what the requests need, and reads it.
+async fn read<T: Transaction>(
+    transaction: &mut T,
+    requests: &[Request],
+    locking: Locking,
+) -> Result<Facts, LedgerError> {
+    // Which rows a cancellation gives back to. Read before their lock, so it says only what to lock: an order that another
+    // agent places meanwhile is not in it.
     let cancels = cancels(requests);
     let mut units: HashMap<OrderId, Vec<(i64, i64)>> = HashMap::new();
     if !cancels.is_empty() {
@@ -82,18 +174,32 @@ async fn read<T: Transaction>(transaction: &mut T, requests: &[Request]) -> Resu
             units.entry(rows::order_id(order)?).or_default().push((sku_id, quantity));
         }
     }
-
-    // Every writer takes the locks of its rows in one order. What is read from here on cannot be moved by another one,
-    // and shows what the last holder of a lock has committed.
     let ordered = BTreeSet::from_iter(placements(requests).flat_map(|(brand, placement)| {
         placement.terms.lines().iter().map(|line| (brand.as_str(), line.sku.as_str()))
     }));
     let returned: BTreeSet<i64> = units.values().flatten().map(|(sku_id, _)| *sku_id).collect();
-    for row in transaction.lock_stock(&Vec::from_iter(ordered), &Vec::from_iter(returned)).await? {
-        let (brand, sku, offer) = rows::offer(row)?;
-        facts.offers.entry(brand).or_default().insert(sku, offer);
-    }
+    let (ordered, returned) = (Vec::from_iter(ordered), Vec::from_iter(returned));
+    let stock = transaction.lock_stock(&ordered, &returned, locking).await?;
+    let stock: Option<HashSet<i64>> = stock.map(HashSet::from_iter);
+    let orders = match cancels.as_slice() {
+        [] => None,
+        cancels => transaction.lock_orders(cancels, locking).await?,
+    };
+    let orders: Option<HashSet<Uuid>> = orders.map(HashSet::from_iter);
 
+    // What is read from here on cannot be moved by another writer, and shows what the last holder of a lock has committed.
+    let mut facts = Facts::default();
+    let brands: BTreeSet<&str> = requests.iter().map(|request| request.brand.as_str()).collect();
+    for row in transaction.offers(&Vec::from_iter(brands), &ordered, &returned).await? {
+        let (brand, currency, offer) = rows::offer(row)?;
+        if let Some((sku, offer)) = offer {
+            if stock.as_ref().is_some_and(|locked| !locked.contains(&offer.sku_id)) {
+                facts.held.insert(offer.sku_id);
+            }
+            facts.offers.entry(brand.clone()).or_default().insert(sku, offer);
+        }
+        facts.brands.insert(brand, currency);
+    }
     let keys: Vec<&[u8]> = requests.iter().map(|request| request.key.as_bytes().as_slice()).collect();
     for row in transaction.settled(&keys).await? {
         let (key, settled) = rows::settled(row)?;
@@ -103,6 +209,14 @@ async fn read<T: Transaction>(transaction: &mut T, requests: &[Request]) -> Resu
         for row in transaction.standing(&cancels).await? {
             let (order, brand, state) = rows::standing(row)?;
             let units = units.remove(&order).unwrap_or_default();
+            if state == Standing::Placed && units.is_empty() {
+                // It was placed after its units were asked for: they are not locked.
+                return Err(LedgerError::Conflict);
+            }
+            let held = orders.as_ref().is_some_and(|locked| !locked.contains(&order.as_uuid()));
+            if held && state != Standing::Rejected {
+                facts.held_orders.insert(order);
+            }
             facts.orders.insert(order, StandingOrder { brand, state, units });
         }
     }
@@ -138,7 +252,7 @@ async fn write<T: Transaction>(
     if !cancelled.is_empty() && transaction.cancel_orders(&cancelled, at).await? != cancelled.len() as u64 {
         return Err(LedgerError::Conflict);
     }
-    payments::refund_cancelled(&mut transaction.payments(), &cancelled, at).await?;
+    transaction.refund_cancelled(&cancelled).await?;
     // Last, so that the hot SKU's row changes as late as possible.
     let moves: Vec<(i64, i64)> = plan.sold.iter().map(|(sku_id, units)| (*sku_id, *units)).collect();
     if !moves.is_empty() && transaction.move_stock(&moves).await? != moves.len() as u64 {
@@ -153,7 +267,7 @@ async fn has_committed<D: Database>(
     positions: &HashMap<KeyDigest, i64>,
 ) -> Result<bool, LedgerError> {
     let keys: Vec<&[u8]> = positions.keys().map(|key| key.as_bytes().as_slice()).collect();
-    let mut transaction = database.begin().await?;
+    let mut transaction = database.begin_batch().await?;
     let mut found = 0;
     for row in transaction.settled(&keys).await? {
         let (key, settled) = rows::settled(row)?;
@@ -167,6 +281,62 @@ async fn has_committed<D: Database>(
 async fn soon<V>(work: impl Future<Output = Result<V, LedgerError>>) -> Result<V, LedgerError> {
     let late = |_| LedgerError::Unavailable(sqlx::Error::Io(io::ErrorKind::TimedOut.into()));
     timeout(PATIENCE, work).await.map_err(late)?
+}
+
+impl End {
+    /// How each request ended, once what was decided is durable: with the positions that the new outcomes were given. A key
+    /// without one was settled by another writer meanwhile.
+    pub(super) fn of_plan(
+        requests: &[Request],
+        at: UnixMicros,
+        plan: &Plan,
+        positions: &HashMap<KeyDigest, i64>,
+    ) -> Result<Vec<Self>, LedgerError> {
+        let mut ends: Vec<Self> = Vec::with_capacity(requests.len());
+        for (request, decision) in requests.iter().zip(&plan.decisions) {
+            let settled = |order, outcome, position, committed_at, replayed| {
+                let (brand, key) = (request.brand.clone(), request.key);
+                let receipt = Receipt { brand, key, order, outcome, position, committed_at };
+                Answer::Settled { receipt, replayed }
+            };
+            let answer = match decision {
+                Decision::New { order, outcome, .. } => {
+                    let position = *positions.get(&request.key).ok_or(LedgerError::Conflict)?;
+                    settled(*order, outcome.clone(), position, at, false)
+                }
+                Decision::Replay(earlier) => settled(
+                    earlier.order,
+                    earlier.outcome.clone(),
+                    earlier.position,
+                    earlier.committed_at,
+                    true,
+                ),
+                Decision::SameAs(earlier) => match ends.get(*earlier) {
+                    Some(Self::Committed(Committed { answer: Answer::Settled { receipt, .. } })) => {
+                        Answer::Settled { receipt: receipt.clone(), replayed: true }
+                    }
+                    _ => return Err(LedgerError::Conflict),
+                },
+                Decision::KeyReused => Answer::Refused(Refusal::KeyReused),
+                Decision::NotFound => Answer::Refused(Refusal::NotFound),
+                Decision::UnknownBrand => Answer::Refused(Refusal::UnknownBrand),
+                Decision::Waits(awaited) => {
+                    ends.push(Self::Waits(awaited.clone()));
+                    continue;
+                }
+            };
+            ends.push(Self::Committed(Committed { answer }));
+        }
+        Ok(ends)
+    }
+
+    /// How a request ended whose batch may have been committed by an earlier round.
+    fn after_a_lost_one(self) -> Self {
+        match self {
+            committed @ Self::Committed(_) => committed,
+            Self::Waits(_) | Self::NotCommitted | Self::Unknown => Self::Unknown,
+        }
+    }
 }
 
 fn cancels(requests: &[Request]) -> Vec<Uuid> {

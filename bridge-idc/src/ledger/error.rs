@@ -4,28 +4,32 @@ use std::fmt;
 
 use bridge_runtime::audit_log::DoorError;
 use sqlx::migrate::MigrateError;
-use sqlx::postgres::PgDatabaseError;
 use sqlx::sqlite::SqliteError;
 
 use super::{postgres, sqlite};
 
-/// Why nothing can be said about a batch, or nothing of it was committed.
+/// What went wrong. What it left behind is not said here, but by where it happened: nothing before a COMMIT, whatever went wrong;
+/// in a COMMIT nobody can tell (see [`NotDone`](super::payments::NotDone)).
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The database cannot be reached, went away or cannot write. Whether the batch was committed is not known; the
-    /// same batch may be committed again, since what was settled is replayed.
+    /// The database cannot be reached, went away or cannot write: nobody is served.
     #[error("the database does not answer, or cannot work")]
     Unavailable(#[source] sqlx::Error),
-    /// The database refused the batch, which was rolled back; some request in it is to blame.
+    /// The database refused what was asked; some request in it is to blame.
     #[error("the database refused the batch: {0}")]
     Refused(SqlState),
-    /// Other writers settled the same keys or moved the same rows, again and again; rolled back, worth trying again.
+    /// The database has no right for what was asked: all of it, or only what one request needs.
+    #[error("the database does not allow it: {0}")]
+    Denied(SqlState),
+    /// Somebody ended the statement: a DBA, or a time-out that the database has for its statements.
+    #[error("the statement was cancelled: {0}")]
+    Cancelled(SqlState),
+    /// Somebody else holds what was needed, for longer than it was waited for.
+    #[error("somebody else holds what was needed: {0}")]
+    Held(SqlState),
+    /// Other writers settled the same keys or moved the same rows, again and again; worth trying again.
     #[error("other writers were faster, several times")]
     Conflict,
-    /// The database refused a request, and while the others were committed without it, something else failed. What came
-    /// before is committed; the same batch may be committed again.
-    #[error("part of the batch is committed, then something else failed")]
-    Partly(#[source] Box<LedgerError>),
     /// A row is not in the form that this build writes.
     #[error("the {table} table holds a row that is not in this build's form: {what}")]
     Corrupt {
@@ -46,9 +50,14 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    /// Whether it is certain that nothing of the batch was committed, so that its callers may be told so.
-    pub fn left_nothing(&self) -> bool {
-        !matches!(self, Self::Unavailable(_) | Self::Partly(_))
+    /// Whether there was no connection in time.
+    pub fn is_for_want_of_a_connection(&self) -> bool {
+        matches!(self, Self::Unavailable(sqlx::Error::PoolTimedOut))
+    }
+
+    /// Whether it may be one request's doing, so that the others can be committed without it.
+    pub(super) fn may_be_one_request_s(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Denied(_) | Self::Cancelled(_) | Self::Conflict)
     }
 }
 
@@ -73,9 +82,15 @@ impl fmt::Display for SqlState {
 pub(super) enum Blame {
     /// What was to be written breaks a rule.
     Request,
+    /// The right is missing.
+    Right,
+    /// The statement was ended by somebody.
+    Cancel,
+    /// Another transaction holds what was needed.
+    Holder,
     /// Another transaction was in the way; the same may work now.
     Contention,
-    /// The database itself: full, read-only, shutting down, without the table or the right.
+    /// The database itself: full, read-only, shutting down, without the table.
     Database,
 }
 
@@ -83,20 +98,20 @@ impl From<sqlx::Error> for LedgerError {
     fn from(error: sqlx::Error) -> Self {
         let Some(refusal) = error.as_database_error() else { return Self::Unavailable(error) };
         let code = refusal.code().unwrap_or_default();
-        let blame = if refusal.try_downcast_ref::<PgDatabaseError>().is_some() {
-            postgres::blame(&code)
-        } else if refusal.try_downcast_ref::<SqliteError>().is_some() {
+        let blame = if refusal.try_downcast_ref::<SqliteError>().is_some() {
             sqlite::blame(code.parse().unwrap_or_default())
         } else {
-            Blame::Database
+            postgres::blame(&code)
         };
+        let state =
+            || SqlState { code: code.to_string(), constraint: refusal.constraint().map(str::to_owned) };
         match blame {
+            Blame::Request => Self::Refused(state()),
+            Blame::Right => Self::Denied(state()),
+            Blame::Cancel => Self::Cancelled(state()),
+            Blame::Holder => Self::Held(state()),
             Blame::Contention => Self::Conflict,
             Blame::Database => Self::Unavailable(error),
-            Blame::Request => Self::Refused(SqlState {
-                code: code.into_owned(),
-                constraint: refusal.constraint().map(str::to_owned),
-            }),
         }
     }
 }
@@ -131,4 +146,20 @@ pub enum NotReady {
     /// What it has acknowledged may be lost with its power.
     #[error("PostgreSQL acknowledges before it is durable: {0} is off, turn it on")]
     NotDurable(&'static str),
+    /// What was set for a session is not in force in it.
+    #[error(
+        "what is set for a session of PostgreSQL is not in force in it: {0}. A pooler stands between (PgBouncer, for one) that \
+         shares sessions between clients; let ledger.url name PostgreSQL itself"
+    )]
+    Pooled(&'static str),
+}
+
+impl NotReady {
+    /// Why there is no connection. A pooler that does not know a session's settings refuses them (protocol_violation).
+    pub(super) fn of_connecting(error: sqlx::Error) -> Self {
+        match error.as_database_error().and_then(|error| error.code()).as_deref() {
+            Some("08P01") => Self::Pooled("it is refused when the agent connects"),
+            _ => LedgerError::from(error).into(),
+        }
+    }
 }

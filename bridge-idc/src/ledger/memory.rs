@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use bridge_protocol::domain::{Brand, Currency, KeyDigest, Money, OrderId, Sku, UnixMicros};
 use bridge_protocol::wire::order::Refusal;
 
-use super::{Answer, Batch, Committed};
+use super::{Answer, Batch, Committed, End};
 use crate::planner::{self, Action, Decision, Facts, Offer, Plan, Request, Settled, Standing, StandingOrder};
 
 /// A SKU that the model sells.
@@ -57,14 +57,14 @@ impl MemoryLedger {
         Self { state, ..Self::default() }
     }
 
-    /// Commits a batch, as [`Ledger::commit`](super::Ledger::commit) does.
-    pub fn commit(&mut self, batch: &Batch) -> Committed {
+    /// Commits a batch, as [`Ledger::commit`](super::Ledger::commit) does where nobody holds anything: one a request.
+    pub fn commit(&mut self, batch: &Batch) -> Vec<Committed> {
         if self.acknowledge_before_commit && self.durable.is_none() {
             self.durable = Some(Box::new(self.state.clone()));
         }
         let mut answers = Vec::with_capacity(batch.requests.len());
         self.state.commit(&batch.requests, batch.at, &mut answers);
-        Committed { answers }
+        answers.into_iter().map(|answer| Committed { answer }).collect()
     }
 
     /// Makes everything durable that was answered; without the sabotage it is so already.
@@ -196,7 +196,13 @@ impl State {
             }
         }
         #[expect(clippy::expect_used, reason = "every new outcome was given its position above")]
-        Committed::new(requests, at, &plan, &positions).expect("a position for every key").answers
+        let ends = End::of_plan(requests, at, &plan, &positions).expect("a position for every key");
+        let answer = |end| match end {
+            End::Committed(committed) => committed.answer,
+            // Nobody else is there to wait for.
+            _ => Answer::Refused(Refusal::Failed),
+        };
+        ends.into_iter().map(answer).collect()
     }
 
     fn invariants(&self) -> Result<(), String> {
@@ -272,7 +278,7 @@ mod tests {
     fn what_was_acknowledged_before_its_commit_does_not_unless_it_was_synced() {
         let (mut ledger, batch) = one_for_sale();
         ledger.acknowledge_before_commit = true;
-        assert!(matches!(ledger.commit(&batch).answers(), [Answer::Settled { replayed: false, .. }]));
+        assert!(matches!(ledger.commit(&batch)[0].answer(), Answer::Settled { replayed: false, .. }));
         ledger.crash();
         assert_eq!((ledger.outcomes().count(), ledger.invariants()), (0, Ok(())));
         ledger.commit(&batch);

@@ -9,7 +9,7 @@ use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use super::{Kind, Ledger, LedgerError, NotReady, on_database};
 
 /// The version of the tables that this build reads and writes.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 const TABLE: &str = "schema_migrations";
 
@@ -37,6 +37,7 @@ impl Ledger {
                         "requests of a payment",
                         include_str!("postgres/0004_requests_of_payment.sql"),
                     ),
+                    migration(5, "payments charged late", include_str!("postgres/0005_charged_late.sql")),
                 ];
                 apply(&mut *connection, migrations).await
             }
@@ -51,6 +52,7 @@ impl Ledger {
                         "requests of a payment",
                         include_str!("sqlite/0004_requests_of_payment.sql"),
                     ),
+                    migration(5, "payments charged late", include_str!("sqlite/0005_charged_late.sql")),
                 ];
                 apply(&mut *connection, migrations).await
             }
@@ -67,9 +69,19 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether what is set for its connections is in force in them, and what they commit is durable. To be asked before
+    /// anything else, since a pooler that shares sessions breaks more than that.
+    pub async fn connections(&self) -> Result<(), NotReady> {
+        match &self.kind {
+            Kind::Postgres(database) => database.check().await,
+            Kind::Sqlite(_) => Ok(()),
+        }
+    }
+
     /// Whether orders can be committed, in words: it answers, its tables are those that this build needs, and what it
     /// acknowledges is durable.
     pub async fn ready(&self) -> Result<(), NotReady> {
+        self.connections().await?;
         self.ping().await?;
         let version: Result<i64, _> = on_database!(self, database =>
             sqlx::query_scalar(include_str!("common/schema_version.sql")).fetch_one(&database.pool).await);
@@ -83,15 +95,6 @@ impl Ledger {
             ..VERSION => return Err(NotReady::Old { found, needed: VERSION }),
             VERSION => {}
             _ => return Err(NotReady::New { found, needed: VERSION }),
-        }
-        if let Kind::Postgres(database) = &self.kind {
-            let durable =
-                sqlx::query_as(include_str!("postgres/durable.sql")).fetch_one(&database.pool).await;
-            match durable.map_err(LedgerError::from)? {
-                (false, _) => return Err(NotReady::NotDurable("fsync")),
-                (_, false) => return Err(NotReady::NotDurable("synchronous_commit")),
-                (true, true) => {}
-            }
         }
         Ok(())
     }

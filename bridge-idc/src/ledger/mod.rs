@@ -40,10 +40,9 @@ pub mod import;
 /// A model of the ledger in plain maps, for the simulation.
 pub mod memory;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use bridge_protocol::domain::{KeyDigest, UnixMicros};
+use bridge_protocol::domain::UnixMicros;
 use bridge_protocol::receipt::Receipt;
 use bridge_protocol::wire::order::Refusal;
 use bridge_runtime::config::Secret;
@@ -51,10 +50,12 @@ use sqlx::{PgPool, SqlitePool};
 use tokio::sync::Notify;
 
 use crate::config::LedgerUrl;
-use crate::planner::{Decision, Plan, Request};
+use crate::planner::{Awaited, Request};
 
 pub use error::{LedgerError, NotReady, SqlState};
 pub use migrate::Applied;
+pub(crate) use postgres::session::make_durable;
+pub(crate) use postgres::unprotected;
 pub use read::{StockSum, Totals};
 pub(crate) use transaction::Open;
 
@@ -99,11 +100,36 @@ pub struct Batch {
     pub at: UnixMicros,
 }
 
-/// What a batch came to, durable. Only a commit makes one, and receipts are made only from one.
+/// What became of a batch.
+#[derive(Debug)]
+pub struct BatchEnd {
+    /// One a request, in the batch's order.
+    pub ends: Vec<End>,
+    /// Why the database could not work, if it could not; whatever came before that is committed.
+    pub outage: Option<LedgerError>,
+}
+
+/// What became of one request of a batch.
+#[derive(Debug)]
+pub enum End {
+    /// It is answered, durably.
+    Committed(Committed),
+    /// Nothing of it was left behind: somebody else holds this. To be committed again once that is free.
+    Waits(Awaited),
+    /// Nothing of it was left behind.
+    NotCommitted,
+    /// Nobody can tell. To be committed again, which is safe because a key has one effect.
+    Unknown,
+}
+
+/// What one request came to, durable. Only a commit makes one, and receipts are made only from such.
 #[derive(Debug)]
 pub struct Committed {
-    answers: Vec<Answer>,
+    answer: Answer,
 }
+
+/// Things that somebody else holds and that are waited for at a time, each on a connection of its own.
+pub const AWAITED_AT_ONCE: usize = 4;
 
 /// What one request came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,17 +160,24 @@ impl Ledger {
         Ok(Self { kind, committed: Arc::default() })
     }
 
-    /// Commits a batch: one answer a request, once all of them are durable. A request that the database refuses is
-    /// found, and refused alone.
-    ///
-    /// After [`LedgerError::Unavailable`] part of the batch may be committed. Committing it again is safe: what is
-    /// settled is replayed.
-    pub async fn commit(&self, batch: &Batch) -> Result<Committed, LedgerError> {
+    /// Commits a batch; how each request of it ended. A request that the database refuses is found, and refused alone. One that
+    /// needs what somebody else holds is set apart, and the others do not wait for it; with `awaited`, the batch is that of
+    /// the requests which wait for that, and begins once it is free or has been waited for long enough.
+    pub async fn commit(&self, batch: &Batch, awaited: Option<&Awaited>) -> BatchEnd {
         // Boxed: the flow's state is too large to be moved about inside every caller's.
-        let committed = on_database!(self, database => Box::pin(bisect::commit(database, batch)).await);
-        // Also after an error: part of the batch may be in.
+        let end = on_database!(self, database => Box::pin(bisect::commit(database, batch, awaited)).await);
+        // Also where nothing is known to be in: it may be.
         self.committed.notify_one();
-        committed
+        end
+    }
+
+    /// Says on the connections of batches that whoever numbers the catalogue's changes is told of each commit by this process.
+    pub(crate) fn tells_sequencer(&self) {
+        if let Kind::Postgres(database) = &self.kind {
+            let pool = &database.committer;
+            let told = (*pool.connect_options()).clone().options([("bridge.tells_sequencer", "on")]);
+            pool.set_connect_options(told);
+        }
     }
 
     /// Its connections, for the catalogue, which lies in the same database.
@@ -164,51 +197,8 @@ impl Ledger {
 }
 
 impl Committed {
-    /// One answer a request, in the batch's order.
-    pub fn answers(&self) -> &[Answer] {
-        &self.answers
-    }
-
-    /// Answers from what was decided and the positions that the new outcomes were given. A key without one was settled
-    /// by another writer meanwhile.
-    fn new(
-        requests: &[Request],
-        at: UnixMicros,
-        plan: &Plan,
-        positions: &HashMap<KeyDigest, i64>,
-    ) -> Result<Self, LedgerError> {
-        let mut answers: Vec<Answer> = Vec::with_capacity(requests.len());
-        for (request, decision) in requests.iter().zip(&plan.decisions) {
-            let settled = |order, outcome, position, committed_at, replayed| {
-                let (brand, key) = (request.brand.clone(), request.key);
-                Answer::Settled {
-                    receipt: Receipt { brand, key, order, outcome, position, committed_at },
-                    replayed,
-                }
-            };
-            answers.push(match decision {
-                Decision::New { order, outcome, .. } => {
-                    let position = *positions.get(&request.key).ok_or(LedgerError::Conflict)?;
-                    settled(*order, outcome.clone(), position, at, false)
-                }
-                Decision::Replay(earlier) => settled(
-                    earlier.order,
-                    earlier.outcome.clone(),
-                    earlier.position,
-                    earlier.committed_at,
-                    true,
-                ),
-                Decision::SameAs(earlier) => match &answers[*earlier] {
-                    Answer::Settled { receipt, .. } => {
-                        Answer::Settled { receipt: receipt.clone(), replayed: true }
-                    }
-                    refused @ Answer::Refused(_) => refused.clone(),
-                },
-                Decision::KeyReused => Answer::Refused(Refusal::KeyReused),
-                Decision::NotFound => Answer::Refused(Refusal::NotFound),
-                Decision::UnknownBrand => Answer::Refused(Refusal::UnknownBrand),
-            });
-        }
-        Ok(Self { answers })
+    /// What it came to.
+    pub fn answer(&self) -> &Answer {
+        &self.answer
     }
 }

@@ -17,8 +17,8 @@ pub(super) type BrandRow = (String, String);
 /// `order_id, sku_id, quantity`
 pub(super) type UnitsRow = (Uuid, i64, i64);
 
-/// `sku_id, brand, sku, price, currency, available`
-pub(super) type StockRow = (i64, String, String, i64, String, i64);
+/// `brand, currency`, and `sku_id, sku, price, available` of one of its SKUs, or nothing in a brand's own row.
+pub(super) type OfferRow = (String, String, Option<i64>, Option<String>, Option<i64>, Option<i64>);
 
 /// `key, order_id, fingerprint, outcome, sku, price, currency, position, committed_at`
 pub(super) type SettledRow =
@@ -77,13 +77,19 @@ pub(super) fn brand((brand, currency): BrandRow) -> Result<(Brand, Currency), Le
     Ok((brand, Currency::new(&currency).map_err(|_| corrupt("no currency code"))?))
 }
 
-pub(super) fn offer(row: StockRow) -> Result<(Brand, Sku, Offer), LedgerError> {
-    let (sku_id, name, sku, price, currency, available) = row;
+/// A brand, what it sells in, and one of its SKUs, unless the row is the brand's own.
+pub(super) type Offered = (Brand, Currency, Option<(Sku, Offer)>);
+
+pub(super) fn offer(row: OfferRow) -> Result<Offered, LedgerError> {
+    let (name, currency, sku_id, sku, price, available) = row;
     let (brand, currency) = brand((name, currency))?;
+    let (Some(sku_id), Some(sku), Some(price), Some(available)) = (sku_id, sku, price, available) else {
+        return Ok((brand, currency, None));
+    };
     let corrupt = |what| LedgerError::Corrupt { table: "skus", what };
     let sku = Sku::new(&sku).ok_or_else(|| corrupt("no SKU"))?;
     let price = Money::new(price, currency).ok_or_else(|| corrupt("a price out of range"))?;
-    Ok((brand, sku, Offer { sku_id, price, available }))
+    Ok((brand, currency, Some((sku, Offer { sku_id, price, available }))))
 }
 
 pub(super) fn settled(row: SettledRow) -> Result<(KeyDigest, Settled), LedgerError> {

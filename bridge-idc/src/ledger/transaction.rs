@@ -8,11 +8,12 @@ use uuid::Uuid;
 
 use bridge_protocol::domain::UnixMicros;
 
-use super::payments::Tx;
+use super::LedgerError;
 use super::rows::{
-    BrandRow, ForSaleRow, LineRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow, StandingRow,
-    StockRow, UnitsRow,
+    BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
+    StandingRow, UnitsRow,
 };
+use crate::planner::Awaited;
 
 /// A database that transactions are begun on.
 pub(super) trait Database {
@@ -21,6 +22,18 @@ pub(super) trait Database {
 
     /// Begins one that may write.
     async fn begin(&self) -> sqlx::Result<Self::Transaction>;
+
+    /// Begins one of the committer's, on a connection that nothing else uses.
+    async fn begin_batch(&self) -> sqlx::Result<Self::Transaction>;
+}
+
+/// Whether to wait for a row that somebody else holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Locking {
+    /// It is left out: who needs it is set apart, and nobody else waits.
+    Skips,
+    /// It is waited for, as long as the connection's time-out says.
+    Waits,
 }
 
 /// One transaction. Dropped without a commit, it is rolled back.
@@ -30,8 +43,28 @@ pub(super) trait Transaction: Sized {
     /// What these orders allocated.
     async fn units(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<UnitsRow>>;
 
-    /// Locks and reads the stock of SKUs named as brand and SKU, and of rows, always in one order.
-    async fn lock_stock(&mut self, named: &[(&str, &str)], sku_ids: &[i64]) -> sqlx::Result<Vec<StockRow>>;
+    /// Waits for something that somebody else holds, and takes it. Nothing else is held meanwhile.
+    async fn wait_for(&mut self, awaited: &Awaited) -> sqlx::Result<()>;
+
+    /// Locks the stock of SKUs named as brand and SKU, and of rows, always in one order; returns which rows it got. `None`
+    /// says all of them, in a database with one writer at a time.
+    async fn lock_stock(
+        &mut self,
+        named: &[(&str, &str)],
+        sku_ids: &[i64],
+        locking: Locking,
+    ) -> sqlx::Result<Option<Vec<i64>>>;
+
+    /// Locks the rows of these orders, where they were placed; returns as [`Self::lock_stock`] does.
+    async fn lock_orders(&mut self, orders: &[Uuid], locking: Locking) -> sqlx::Result<Option<Vec<Uuid>>>;
+
+    /// What these brands sell in and what they offer of the named SKUs and of the rows: to be read behind the lock.
+    async fn offers(
+        &mut self,
+        brands: &[&str],
+        named: &[(&str, &str)],
+        sku_ids: &[i64],
+    ) -> sqlx::Result<Vec<OfferRow>>;
 
     async fn settled(&mut self, keys: &[&[u8]]) -> sqlx::Result<Vec<SettledRow>>;
 
@@ -67,10 +100,13 @@ pub(super) trait Transaction: Sized {
     /// Makes so many units available from now on.
     async fn set_stock(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()>;
 
-    /// For what happens to payments in this transaction.
-    fn payments(&mut self) -> Tx<'_>;
+    /// Has what is left of the payments of cancelled orders given back.
+    async fn refund_cancelled(&mut self, orders: &[Uuid]) -> Result<(), LedgerError>;
 
     async fn commit(self) -> sqlx::Result<()>;
+
+    /// Gives back every lock at once; the connection of a transaction that is dropped does so when the server notices.
+    async fn rollback(self) -> sqlx::Result<()>;
 }
 
 /// A pool's connection with a transaction open on it.
@@ -79,7 +115,7 @@ pub(super) trait Transaction: Sized {
 /// this one closes a connection whose transaction did not end, which rolls it back.
 pub(crate) struct Open<D: Driver> {
     connection: PoolConnection<D>,
-    committed: bool,
+    ended: bool,
 }
 
 impl<D: Driver> Open<D>
@@ -87,14 +123,20 @@ where
     for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
 {
     pub(crate) async fn begin(connection: PoolConnection<D>, statement: &'static str) -> sqlx::Result<Self> {
-        let mut open = Self { connection, committed: false };
+        let mut open = Self { connection, ended: false };
         open.connection().execute(statement).await?;
         Ok(open)
     }
 
     pub(crate) async fn commit(mut self) -> sqlx::Result<()> {
         self.connection().execute("COMMIT").await?;
-        self.committed = true;
+        self.ended = true;
+        Ok(())
+    }
+
+    pub(crate) async fn rollback(mut self) -> sqlx::Result<()> {
+        self.connection().execute("ROLLBACK").await?;
+        self.ended = true;
         Ok(())
     }
 
@@ -105,7 +147,7 @@ where
 
 impl<D: Driver> Drop for Open<D> {
     fn drop(&mut self) {
-        if !self.committed {
+        if !self.ended {
             self.connection.close_on_drop();
         }
     }

@@ -1,5 +1,5 @@
-//! What the audit log has of a payment before the gateway is asked, of how it ended before the cloud hears it, and of what is
-//! concluded later before the ledger has it (promise P8).
+//! What the audit log has of a payment before the gateway is asked, of what becomes of it before the ledger has it, and of how
+//! a request ended before the cloud hears it (promise P8).
 
 use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event, Resolved, Word};
 use bridge_protocol::domain::{PaymentId, ReasonCode, RefundId};
@@ -12,14 +12,14 @@ use bridge_runtime::config::AuditConfig;
 use super::service::End;
 use super::{PayAsked, RefundAsked};
 
-/// Who has in the audit log what is concluded of a payment or a refund.
+/// Which log has what is concluded of a payment or a refund, before it is committed.
 #[derive(Clone, Copy)]
 pub enum Witness<'log> {
-    /// Whoever asked for it, before being answered.
-    Asker,
-    /// Nobody waits for it: this log, before it is committed.
+    /// The agent's own.
     Log(&'log AuditLog),
-    /// An operator's command: the log that the agent has, or would have if it ran, before it is committed.
+    /// The agent's own, which has that it comes to this: so no transaction is open while the log's disk is waited for.
+    Logged(&'log AuditLog, &'static str),
+    /// An operator's command: the log that the agent has, or would have if it ran.
     Operator(&'log Operator<'log>),
 }
 
@@ -61,13 +61,18 @@ impl About {
         Self { action: "refund", header, payment: *payment }
     }
 
+    /// Whose request under which key.
+    pub(super) fn header(&self) -> &Header {
+        &self.header
+    }
+
     fn ended(&self, outcome: &str, payment: PaymentId, replayed: bool) -> Ended {
         Ended::new(&self.header, outcome).about(payment, replayed)
     }
 }
 
 impl Witness<'_> {
-    /// Makes durable how a request ended that was answered before, or never.
+    /// Makes durable what became of a payment or a refund, under the key of the request for it.
     pub(crate) async fn concluded(
         self,
         header: &Header,
@@ -77,8 +82,8 @@ impl Witness<'_> {
         let event = Event::PaymentCommitted(Ended::new(header, outcome).about(payment, false));
         let entry = Entry::new(clock::now(), event);
         match self {
-            Self::Asker => Ok(()),
-            Self::Log(log) => Ok(log.append(&[entry]).await.map(drop)?),
+            Self::Logged(_, known) if known == outcome => Ok(()),
+            Self::Log(log) | Self::Logged(log, _) => Ok(log.append(&[entry]).await.map(drop)?),
             Self::Operator(operator) => {
                 let said = Entry::new(clock::now(), operator.says(header, payment, outcome));
                 audit_log::append_beside(operator.audit, &said).await?;
@@ -114,7 +119,9 @@ impl Logged {
     /// Logs how it ended; what may be told. If it cannot be logged nobody is told, and whoever asked asks again.
     pub(super) async fn answered(self, log: &AuditLog, end: End) -> End {
         let event = match &end {
-            End::Stands { payment, refund, replayed } => {
+            // That is what it was concluded as, by this very request.
+            End::Stands { logged: true, .. } => return end,
+            End::Stands { payment, refund, replayed, .. } => {
                 let refund = refund.and_then(|id| payment.refund(id));
                 let outcome = refund.map_or(payment.state.code(), |refund| refund.state.code());
                 Event::PaymentCommitted(self.0.ended(outcome, payment.charge.payment, *replayed))
@@ -125,7 +132,7 @@ impl Logged {
             End::Unknown => return End::Unknown,
         };
         match log.append(&[Entry::new(clock::now(), event)]).await {
-            Ok(_) => end,
+            Ok(_) => end.logged(),
             Err(error) => {
                 tracing::warn!(payment = %self.0.payment, %error, "log how a payment ended: nobody is told before it is asked about again");
                 End::Unknown

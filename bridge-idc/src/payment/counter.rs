@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bridge_protocol::domain::TraceParent;
+use bridge_protocol::domain::{OrderId, TraceParent};
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Reply, Token};
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
@@ -28,7 +28,8 @@ pub type Service = Arc<Payments<Toss>>;
 /// The desk with what it needs of the world. Without a gateway nothing reaches it, since no link has a payment lane.
 pub struct Counter {
     desk: Desk,
-    keys: Keyring,
+    /// As they were at the start: what is needed of them here does not change.
+    keys: Arc<Keyring>,
     service: Option<Service>,
     audit: AuditLog,
     ends: mpsc::Sender<(Token, End)>,
@@ -42,7 +43,7 @@ impl Counter {
     /// A counter with at most that many requests under way, and the receiver of how they end.
     pub fn new(
         window_max: usize,
-        keys: Keyring,
+        keys: Arc<Keyring>,
         service: Option<Service>,
         audit: AuditLog,
         metrics: Arc<Metrics>,
@@ -81,9 +82,26 @@ impl Counter {
     }
 
     /// The service has ended a request.
-    pub fn handle_end(&mut self, (token, end): (Token, End), links: &HashMap<LinkId, LinkSender>) {
-        self.desk.handle_end(token, end);
+    pub fn handle_end(
+        &mut self,
+        (token, end): (Token, End),
+        log_is_behind: impl Fn(OrderId) -> bool,
+        links: &HashMap<LinkId, LinkSender>,
+    ) {
+        self.desk.handle_end(token, end, log_is_behind);
         self.do_outputs(links, &Span::none());
+    }
+
+    /// Orders went on, and so did the log.
+    pub fn handle_log(
+        &mut self,
+        log_is_behind: impl Fn(OrderId) -> bool,
+        links: &HashMap<LinkId, LinkSender>,
+    ) {
+        if self.desk.holds_back() {
+            self.desk.handle_log(log_is_behind);
+            self.do_outputs(links, &Span::none());
+        }
     }
 
     /// A link is gone.

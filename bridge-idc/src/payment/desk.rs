@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId};
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Delivery, Received, Receiver, Reply, Token};
-use bridge_protocol::wire::order::{Refusal, Refused, ToIdc, to_cloud};
+use bridge_protocol::wire::order::{Refusal, ToIdc, to_cloud};
 use bridge_protocol::wire::payment::{PayOrder, PaymentState, RefundPayment, RefundState};
 use bytes::Bytes;
 
@@ -48,13 +48,15 @@ pub enum Output {
 #[derive(Debug)]
 pub struct Desk {
     receiver: Receiver,
+    /// How payments stand that were asked about, where the log does not have yet what became of their order.
+    held: Vec<(Token, End)>,
     outputs: VecDeque<Output>,
 }
 
 impl Desk {
     /// A desk that has at most `window_max` requests under way.
     pub fn new(window_max: usize) -> Self {
-        Self { receiver: Receiver::new(window_max), outputs: VecDeque::new() }
+        Self { receiver: Receiver::new(window_max), held: Vec::new(), outputs: VecDeque::new() }
     }
 
     /// Requests received and not yet answered.
@@ -77,21 +79,43 @@ impl Desk {
             }
             // Orders have lanes of their own.
             Received::Deliver(token, Delivery::Place(_) | Delivery::Cancel(_) | Delivery::Ask { .. }) => {
-                self.handle_end(token, End::Refused(Refusal::Invalid));
+                self.answer(token, End::Refused(Refusal::Invalid));
             }
             Received::Answer(reply) => self.outputs.push_back(Output::Send(reply)),
             Received::Duplicate => {}
         }
     }
 
-    /// The service has ended a request.
-    pub fn handle_end(&mut self, token: Token, end: End) {
+    /// The service has ended a request. What nobody has logged waits while the log is behind about its order: a payment that
+    /// goes back tells that the order was cancelled.
+    pub fn handle_end(&mut self, token: Token, end: End, log_is_behind: impl Fn(OrderId) -> bool) {
+        match &end {
+            End::Stands { payment, logged: false, .. } if log_is_behind(payment.charge.order) => {
+                self.held.push((token, end));
+            }
+            _ => self.answer(token, end),
+        }
+    }
+
+    /// Whether an answer waits for the log.
+    pub fn holds_back(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The log has come further, or what it waited for has come to nothing.
+    pub fn handle_log(&mut self, log_is_behind: impl Fn(OrderId) -> bool) {
+        for (token, end) in std::mem::take(&mut self.held) {
+            self.handle_end(token, end, &log_is_behind);
+        }
+    }
+
+    fn answer(&mut self, token: Token, end: End) {
         let kind = match end {
-            End::Stands { payment, refund, replayed } => {
+            End::Stands { payment, refund, replayed, .. } => {
                 let refund = refund.map(|refund| Bytes::copy_from_slice(refund.as_bytes()));
                 to_cloud::Kind::Payment(PaymentState { refund, replayed, ..wire(&payment) })
             }
-            End::Refused(refusal) => to_cloud::Kind::Refused(Refused { refusal: refusal.into() }),
+            End::Refused(refusal) => to_cloud::Kind::Refused(refusal.into()),
             End::Unknown => return self.receiver.abandon(token),
         };
         self.outputs.extend(self.receiver.answer(token, kind).into_iter().map(Output::Send));
@@ -143,26 +167,25 @@ fn wire(payment: &Payment) -> PaymentState {
         code: refund.code.as_ref().map(ToString::to_string),
         created_at_micros: refund.created_at.get(),
     });
-    PaymentState {
+    let stands = PaymentState {
         payment: Bytes::copy_from_slice(payment.charge.payment.as_bytes()),
         order: Bytes::copy_from_slice(payment.charge.order.as_bytes()),
-        state: payment.state.code().to_owned(),
         amount: payment.charge.amount.amount(),
         currency: payment.charge.amount.currency().to_string(),
         refunded: payment.refunded,
         code: payment.code.as_ref().map(ToString::to_string),
         created_at_micros: payment.created_at.get(),
         refunds: refunds.collect(),
-        refund: None,
-        replayed: false,
-    }
+        ..PaymentState::default()
+    };
+    stands.standing(payment.state)
 }
 
 #[cfg(test)]
 mod tests {
-    use bridge_protocol::domain::UnixMicros;
+    use bridge_protocol::domain::{Currency, Money, PaymentKey, PaymentState as State, UnixMicros};
     use bridge_protocol::wire::order::{Ask, to_idc};
-    use bridge_protocol::wire::payment::Pay;
+    use bridge_protocol::wire::payment::{AskPayment, Pay};
 
     use super::*;
 
@@ -205,11 +228,67 @@ mod tests {
         }
         assert_eq!(asked.len(), 2);
         assert_ne!(asked[0].1.fingerprint, asked[1].1.fingerprint);
-        desk.handle_end(asked[0].0, End::Refused(Refusal::AlreadyPaid));
+        desk.handle_end(asked[0].0, End::Refused(Refusal::AlreadyPaid), |_| true);
         assert_eq!((refused(&mut desk), refused(&mut desk)), (Refusal::AlreadyPaid, Refusal::AlreadyPaid));
-        desk.handle_end(asked[1].0, End::Unknown);
+        desk.handle_end(asked[1].0, End::Unknown, |_| true);
         assert!(desk.poll_output().is_none(), "whoever asked hears nothing, and asks again");
         assert_eq!(desk.under_way(), 0);
+    }
+
+    #[test]
+    fn another_body_under_a_key_that_is_under_way_is_the_ledger_s_to_judge() {
+        let keys = Keyring::for_tests(1);
+        let mut desk = Desk::new(8);
+        desk.handle_message(LINK, pay(1, 7, 100), &keys);
+        desk.handle_message(LINK, pay(2, 7, 101), &keys);
+        let mut asked = Vec::new();
+        while let Some(Output::Ask(token, Asked::Pay(pay))) = desk.poll_output() {
+            asked.push((token, pay));
+        }
+        assert_eq!((asked.len(), asked[0].1.key), (2, asked[1].1.key));
+        desk.handle_end(asked[1].0, End::Refused(Refusal::KeyReused), |_| true);
+        assert_eq!(refused(&mut desk), Refusal::KeyReused);
+        assert_eq!(desk.under_way(), 1, "the first goes on");
+    }
+
+    #[test]
+    fn how_a_payment_stands_is_told_once_the_log_has_what_became_of_its_order() {
+        let keys = Keyring::for_tests(1);
+        let mut desk = Desk::new(8);
+        let id = OrderId::new(UnixMicros::new(1), [1; 10]);
+        let bytes = Bytes::copy_from_slice(id.as_bytes());
+        let ask = AskPayment { brand: "shoes".into(), order: bytes.clone(), payment: bytes, key: None };
+        let kind = Some(to_idc::Kind::AskPayment(ask));
+        desk.handle_message(LINK, ToIdc { request: 1, kind, sequence: 1, trace: None }, &keys);
+        let Some(Output::Ask(token, Asked::LookUp { order, payment, brand, .. })) = desk.poll_output() else {
+            panic!("it is looked up")
+        };
+        let charge = Charge {
+            payment,
+            order,
+            amount: Money::new(100, Currency::new("KRW").unwrap()).unwrap(),
+            payment_key: PaymentKey::new("tgen_1").unwrap(),
+        };
+        let payment = Payment {
+            brand,
+            charge,
+            state: State::ChargedLate,
+            refunded: 0,
+            code: None,
+            asks: 0,
+            created_at: UnixMicros::new(1),
+            concluded_at: None,
+            confirm_until: UnixMicros::new(1),
+            refunds: Vec::new(),
+        };
+        let end = End::Stands { payment, refund: None, replayed: false, logged: false };
+        desk.handle_end(token, end, |order| order == id);
+        desk.handle_log(|order| order == id);
+        assert!(desk.poll_output().is_none(), "the log is behind");
+        desk.handle_log(|_| false);
+        let Some(Output::Send(Reply { message, .. })) = desk.poll_output() else { panic!("it is told") };
+        let Some(to_cloud::Kind::Payment(stands)) = message.kind else { panic!("{message:?}") };
+        assert_eq!((stands.state.as_str(), stands.state_code()), ("not_paid", "charged_late"));
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub enum Found {
 /// Why an answer proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoProof {
+    /// It was not asked: this agent was held up until its request would have counted as over.
+    #[error("it was not asked, since this agent was held up for too long")]
+    NotAsked,
     /// No answer in time.
     #[error("it did not answer in time")]
     TimedOut,

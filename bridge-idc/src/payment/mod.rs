@@ -123,6 +123,9 @@ pub struct Payment {
     pub created_at: UnixMicros,
     /// When it was no longer in doubt.
     pub concluded_at: Option<UnixMicros>,
+    /// Until when a request to charge may be on its way to the gateway, by the database's clock. Before that nobody says that
+    /// it was not paid but who sent that request and was told so.
+    pub confirm_until: UnixMicros,
     /// Its refunds, the oldest first.
     pub refunds: Vec<Refund>,
 }
@@ -136,7 +139,7 @@ pub struct Refund {
     pub amount: i64,
     /// Why.
     pub reason: String,
-    /// Nobody asked for it: its order was cancelled.
+    /// Nobody asked for it: its order was cancelled, or it was charged late.
     pub automatic: bool,
     /// How it stands.
     pub state: RefundState,

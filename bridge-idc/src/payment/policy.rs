@@ -6,41 +6,71 @@ use std::time::Duration;
 use bridge_protocol::domain::ReasonCode;
 use rand::{Rng, RngExt as _};
 
-use super::gateway::{Answer, Found};
+use super::gateway::Found;
 
 /// The shopper's agreement is valid this long at most (Toss Payments: ten minutes): after that nothing is confirmed for a
 /// payment that the gateway has no trace of.
 const CONFIRM_FOR: Duration = Duration::from_secs(30 * 60);
 
-/// When a payment of which the gateway has no trace is over: nothing has been confirmed for so long that no request of
-/// ours can still be on its way.
+/// When a payment of which the gateway has no trace is over,
 const NO_TRACE_IS_FINAL_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// if no request of ours has been on its way for so long: one that was held up on its way has come or never will.
+const QUIET_BEFORE_FINAL: Duration = Duration::from_secs(30 * 60);
+
+/// A payment that was given up is looked at again after so long,
+const LOOK_AGAIN_FIRST: Duration = Duration::from_secs(10 * 60);
+
+/// and each time after as long as it has been given up, until this time is over.
+const LOOK_AGAIN_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// What the ledger knows of a payment that is asked about; times by the database's clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    /// How long ago it was begun.
+    pub age: Duration,
+    /// For how long no request to charge has been on its way.
+    pub quiet: Duration,
+    /// Its order stands.
+    pub order_stands: bool,
+    /// It was given up: it is looked at again, and never charged.
+    pub given_up: bool,
+}
 
 /// The next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// It is known: this is to be written.
-    Conclude(Answer),
+    /// Money moved: this is to be written.
+    Charged,
+    /// None did, and none will: this is to be written, if nothing is on its way that could change it.
+    NotCharged(ReasonCode),
     /// It is confirmed once more, under the same key.
     ConfirmAgain,
     /// It is asked about later.
     AskLater,
 }
 
-/// What follows from what the gateway knows of a payment of this age, whose order stands or does not.
+/// What follows from what the gateway knows of a payment.
 ///
 /// An order that does not stand is never charged again; it is asked about until the gateway tells.
-pub fn next_step(found: Found, age: Duration, order_stands: bool) -> Step {
+pub fn next_step(found: Found, known: Known) -> Step {
+    let Known { age, quiet, order_stands, given_up } = known;
     match found {
-        Found::Charged => Step::Conclude(Answer::Done),
-        Found::NotCharged(code) => Step::Conclude(Answer::Refused(code)),
-        Found::NoTrace if age >= NO_TRACE_IS_FINAL_AFTER => {
-            Step::Conclude(Answer::Refused(ReasonCode::new("NO_TRACE").unwrap_or_else(ReasonCode::other)))
+        Found::Charged => Step::Charged,
+        _ if given_up => Step::AskLater,
+        Found::NotCharged(code) => Step::NotCharged(code),
+        Found::NoTrace if age >= NO_TRACE_IS_FINAL_AFTER && quiet >= QUIET_BEFORE_FINAL => {
+            Step::NotCharged(ReasonCode::new("NO_TRACE").unwrap_or_else(ReasonCode::other))
         }
         Found::NoTrace if order_stands && age < CONFIRM_FOR => Step::ConfirmAgain,
         Found::NotConcluded if order_stands => Step::ConfirmAgain,
         Found::NoTrace | Found::NotConcluded | Found::Unknown(_) => Step::AskLater,
     }
+}
+
+/// How long until a payment is looked at again that was given up so long ago; `None` once that is over.
+pub fn look_again(given_up_for: Duration) -> Option<Duration> {
+    (given_up_for < LOOK_AGAIN_FOR).then(|| given_up_for.max(LOOK_AGAIN_FIRST))
 }
 
 /// How long until something is asked about again that was asked about `asks` times: exponential, with full jitter, from
@@ -56,40 +86,59 @@ mod tests {
     use super::*;
     use crate::payment::gateway::NoProof;
 
-    const YOUNG: Duration = Duration::from_secs(5);
-
     fn code(text: &str) -> ReasonCode {
         ReasonCode::new(text).unwrap()
+    }
+
+    /// Of so many minutes, nothing on its way for so many, and its order stands or does not.
+    fn known(age: u64, quiet: u64, order_stands: bool) -> Known {
+        let minutes = |minutes| Duration::from_secs(60 * minutes);
+        Known { age: minutes(age), quiet: minutes(quiet), order_stands, given_up: false }
     }
 
     #[test]
     fn what_the_gateway_knows_for_certain_is_written_whatever_the_order_does() {
         for stands in [true, false] {
-            assert_eq!(next_step(Found::Charged, YOUNG, stands), Step::Conclude(Answer::Done));
-            let step = next_step(Found::NotCharged(code("EXPIRED")), YOUNG, stands);
-            assert_eq!(step, Step::Conclude(Answer::Refused(code("EXPIRED"))));
-            let unknown = Found::Unknown(NoProof::TimedOut);
-            assert_eq!(next_step(unknown, YOUNG, stands), Step::AskLater);
+            let young = known(0, 0, stands);
+            assert_eq!(next_step(Found::Charged, young), Step::Charged);
+            let step = next_step(Found::NotCharged(code("EXPIRED")), young);
+            assert_eq!(step, Step::NotCharged(code("EXPIRED")));
+            assert_eq!(next_step(Found::Unknown(NoProof::TimedOut), young), Step::AskLater);
         }
     }
 
     #[test]
     fn what_is_not_concluded_is_confirmed_again_only_while_its_order_stands() {
         for found in [Found::NotConcluded, Found::NoTrace] {
-            assert_eq!(next_step(found.clone(), YOUNG, true), Step::ConfirmAgain);
-            assert_eq!(next_step(found, YOUNG, false), Step::AskLater);
+            assert_eq!(next_step(found.clone(), known(0, 0, true)), Step::ConfirmAgain);
+            assert_eq!(next_step(found, known(0, 0, false)), Step::AskLater);
         }
     }
 
     #[test]
     fn a_payment_without_a_trace_is_over_once_no_request_of_ours_can_be_on_its_way() {
-        let between = Duration::from_secs(45 * 60);
-        let over = Step::Conclude(Answer::Refused(code("NO_TRACE")));
+        let over = Step::NotCharged(code("NO_TRACE"));
         for stands in [true, false] {
-            assert_eq!(next_step(Found::NoTrace, between, stands), Step::AskLater);
-            assert_eq!(next_step(Found::NoTrace, NO_TRACE_IS_FINAL_AFTER, stands), over);
+            assert_eq!(next_step(Found::NoTrace, known(45, 45, stands)), Step::AskLater);
+            assert_eq!(next_step(Found::NoTrace, known(60, 29, stands)), Step::AskLater, "asked lately");
+            assert_eq!(next_step(Found::NoTrace, known(60, 30, stands)), over);
         }
         assert!(NO_TRACE_IS_FINAL_AFTER > CONFIRM_FOR + Duration::from_secs(10 * 60));
+    }
+
+    #[test]
+    fn one_that_was_given_up_is_only_looked_at_and_less_and_less_often() {
+        let given_up = Known { given_up: true, ..known(0, 0, true) };
+        for found in [Found::NoTrace, Found::NotConcluded, Found::NotCharged(code("EXPIRED"))] {
+            assert_eq!(next_step(found, given_up), Step::AskLater);
+        }
+        assert_eq!(next_step(Found::Charged, given_up), Step::Charged);
+        let (mut ago, mut looks) = (Duration::ZERO, 0);
+        while let Some(wait) = look_again(ago) {
+            assert!(wait >= ago && wait >= LOOK_AGAIN_FIRST);
+            (ago, looks) = (ago + wait, looks + 1);
+        }
+        assert!(looks <= 12 && ago >= LOOK_AGAIN_FOR, "{looks} {ago:?}");
     }
 
     #[test]

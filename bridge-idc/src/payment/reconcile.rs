@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bridge_protocol::domain::UnixMicros;
-use bridge_runtime::clock;
 use bridge_runtime::shutdown::Shutdown;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::Payment;
 use super::audit::Witness;
-use super::gateway::{Answer, Gateway, NoProof};
-use super::policy::{Step, next_step};
+use super::gateway::{Answer, Gateway};
+use super::policy::{Known, Step, next_step};
 use super::service::{Payments, chain};
-use crate::ledger::payments::{DuePayment, DueRefund, NotDone};
+use crate::ledger::payments::{DuePayment, DueRefund, NotDone, Told};
 
 /// Calls of the gateway for one row.
 const CALLS_A_ROW: u32 = 2;
@@ -61,11 +61,10 @@ impl<G: Gateway> Payments<G> {
                 return Ok(());
             }
             let rows_max = i64::try_from(room.div_ceil(2)).unwrap_or(i64::MAX);
-            let now = clock::now();
-            let until = now.plus(self.limits.timeout.saturating_mul(CALLS_A_ROW) + self.limits.margin);
+            let hold = self.limits.timeout.saturating_mul(CALLS_A_ROW) + self.limits.margin;
             // Refunds first: that money is somebody else's.
-            let refunds = self.ledger.take_due_refunds(now, until, rows_max).await?;
-            let payments = self.ledger.take_due_payments(now, until, rows_max).await?;
+            let refunds = self.ledger.take_due_refunds(hold, rows_max).await?;
+            let payments = self.ledger.take_due_payments(hold, rows_max).await?;
             if refunds.is_empty() && payments.is_empty() {
                 return Ok(());
             }
@@ -80,32 +79,51 @@ impl<G: Gateway> Payments<G> {
         }
     }
 
-    async fn ask_about(&self, DuePayment { payment, order_stands }: DuePayment) {
-        let charge = payment.charge.clone();
-        let age = clock::now().since(payment.created_at);
+    async fn ask_about(&self, DuePayment { payment, age, quiet, order_stands }: DuePayment) {
         let started = Instant::now();
-        let found = self.gateway.find(&charge).await;
+        let found = self.gateway.find(&payment.charge).await;
         self.metrics.payments.gateway_answered(started.elapsed());
-        let answer = match next_step(found, age, order_stands) {
-            Step::Conclude(answer) => answer,
-            Step::ConfirmAgain => self.confirm(&charge).await,
-            Step::AskLater => Answer::Unknown(NoProof::Mismatch),
+        let given_up = payment.state.is_given_up();
+        let asks = payment.asks;
+        let (payment, told, held) = match next_step(found, Known { age, quiet, order_stands, given_up }) {
+            Step::Charged => (payment, Told::Done, None),
+            Step::NotCharged(code) => (payment, Told::NotDone(code), None),
+            Step::ConfirmAgain => self.confirm_again(payment).await,
+            Step::AskLater => (payment, self.nothing(asks), None),
         };
-        if matches!(answer, Answer::Unknown(_)) {
-            self.warn_of_age(payment.created_at, || charge.payment.to_string());
+        if !given_up && matches!(told, Told::Nothing { .. }) {
+            self.warn_of_age(age, || payment.charge.payment.to_string());
         }
-        self.conclude_payment(payment, answer, Witness::Log(&self.audit)).await;
+        self.conclude_payment(payment, told, held, Witness::Log(&self.audit)).await;
     }
 
-    async fn ask_for_refund(&self, DueRefund { give_back, refund }: DueRefund) {
+    /// Asks the gateway to charge once more, under the same key, if the ledger says that it may be: what that tells.
+    async fn confirm_again(&self, payment: Payment) -> (Payment, Told, Option<UnixMicros>) {
+        let (turn, asks) = (self.turn(), payment.asks);
+        let (order, id) = (payment.charge.order, payment.charge.payment);
+        match self.ledger.begin_again(order, id, turn.hold).await {
+            Ok(Some(payment)) => {
+                let answer = self.confirm(&payment.charge, turn).await;
+                let held = payment.confirm_until;
+                (payment, self.told(answer, asks), Some(held))
+            }
+            Ok(None) => (payment, self.nothing(asks), None),
+            Err(error) => {
+                tracing::error!(payment = %id, error = %chain(error), "begin to confirm a payment once more");
+                (payment, self.nothing(asks), None)
+            }
+        }
+    }
+
+    async fn ask_for_refund(&self, DueRefund { give_back, refund, age }: DueRefund) {
         let answer = self.give_back(&give_back).await;
         if matches!(answer, Answer::Unknown(_)) {
-            self.warn_of_age(refund.created_at, || refund.refund.to_string());
+            self.warn_of_age(age, || refund.refund.to_string());
         }
         match self.ledger.payment(give_back.charge.payment).await {
             Ok(Some(payment)) => {
-                let witness = Witness::Log(&self.audit);
-                self.conclude_refund(payment, &give_back, refund.asks, answer, witness).await;
+                let told = self.told(answer, refund.asks);
+                self.conclude_refund(payment, &give_back, told, Witness::Log(&self.audit)).await;
             }
             Ok(None) => {}
             Err(error) => {
@@ -114,8 +132,7 @@ impl<G: Gateway> Payments<G> {
         }
     }
 
-    fn warn_of_age(&self, since: UnixMicros, which: impl FnOnce() -> String) {
-        let age = clock::now().since(since);
+    fn warn_of_age(&self, age: Duration, which: impl FnOnce() -> String) {
         if age >= self.limits.alarm_after {
             let (which, minutes) = (which(), age.as_secs() / 60);
             tracing::warn!(
@@ -128,8 +145,9 @@ impl<G: Gateway> Payments<G> {
 
     async fn count_doubts(&self) {
         if let Ok(doubt) = self.ledger.doubt().await {
-            let age = doubt.since.map_or(Duration::ZERO, |since| clock::now().since(since));
+            let age = doubt.oldest.unwrap_or_default();
             self.metrics.payments.unknown.set(doubt.count);
+            self.metrics.payments.charged_late.set(doubt.charged_late);
             self.metrics.payments.unknown_age_seconds.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
         }
     }

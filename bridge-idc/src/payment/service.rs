@@ -5,20 +5,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, PaymentState, RefundId, RefundState};
+use bridge_protocol::domain::payment::PaymentEvent;
+use bridge_protocol::domain::{
+    Brand, KeyDigest, OrderId, PaymentId, PaymentState, RefundId, RefundState, UnixMicros,
+};
 use bridge_protocol::wire::order::Refusal;
 use bridge_runtime::audit_log::AuditLog;
-use bridge_runtime::clock;
 use bridge_runtime::telemetry::metrics::Metrics;
 use bridge_runtime::telemetry::payments::{PaymentOutcome, RefundOutcome};
 use tokio::sync::{Notify, Semaphore};
 
-use super::audit::Witness;
-use super::gateway::{Answer, Gateway};
+use super::audit::{About, Witness};
+use super::gateway::{Answer, Gateway, NoProof};
 use super::policy::back_off;
 use super::{Charge, GiveBack, PayAsked, Payment, RefundAsked};
 use crate::ledger::Ledger;
-use crate::ledger::payments::{Begun, NotDone, Told};
+use crate::ledger::payments::{Begun, Concluded, NotDone, Told};
 
 /// Until what a hint names is asked about: the least time between two questions about one payment, whoever hints.
 const HINTED_AFTER: Duration = Duration::from_secs(1);
@@ -53,11 +55,34 @@ pub enum End {
         refund: Option<RefundId>,
         /// An earlier request under the same key had been taken.
         replayed: bool,
+        /// That it stands so is in the audit log, as what this request came to.
+        logged: bool,
     },
     /// It had no effect.
     Refused(Refusal),
     /// The database does not tell whether the request was taken: whoever asks again learns it.
     Unknown,
+}
+
+impl End {
+    /// The same, which is in the audit log now.
+    pub(super) fn logged(self) -> Self {
+        match self {
+            Self::Stands { payment, refund, replayed, .. } => {
+                Self::Stands { payment, refund, replayed, logged: true }
+            }
+            other => other,
+        }
+    }
+}
+
+/// A turn at asking the gateway to charge: nobody else does meanwhile, and nobody says that it was not paid.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn {
+    /// How long the row is held: for the gateway's time-out, and what this agent needs beside.
+    pub(super) hold: Duration,
+    /// Until then the gateway may be asked, so that its answer comes, or is given up, while the row is held.
+    ask_by: Instant,
 }
 
 /// The service; one an agent.
@@ -66,7 +91,7 @@ pub struct Payments<G> {
     pub(super) gateway: G,
     pub(super) limits: Limits,
     pub(super) metrics: Arc<Metrics>,
-    /// For what is concluded with nobody waiting.
+    /// For what is concluded.
     pub(super) audit: AuditLog,
     calls: Semaphore,
     /// Money is to go back at once.
@@ -90,23 +115,31 @@ impl<G: Gateway> Payments<G> {
     pub async fn pay(&self, asked: &PayAsked) -> End {
         // Never closed.
         let _turn = self.calls.acquire().await;
-        let now = clock::now();
-        let ask_at = now.plus(self.limits.timeout + self.limits.margin);
-        let begun = match self.ledger.begin_payment(asked, now, ask_at).await {
+        let turn = self.turn();
+        let begun = match self.ledger.begin_payment(asked, turn.hold).await {
             Err(NotDone::Perhaps(_)) => {
-                self.ledger.begin_payment(asked, now, ask_at).await.map_err(NotDone::after_another)
+                self.ledger.begin_payment(asked, turn.hold).await.map_err(NotDone::after_another)
             }
             begun => begun,
         };
         match begun {
             Ok(Begun::New(payment)) => {
-                let answer = self.confirm(&payment.charge).await;
-                let payment = self.conclude_payment(payment, answer, Witness::Asker).await;
-                End::Stands { payment, refund: None, replayed: false }
+                let answer = self.confirm(&payment.charge, turn).await;
+                let (told, held) = (self.told(answer, 0), payment.confirm_until);
+                let comes_to = match told {
+                    Told::Done => payment.state.after(PaymentEvent::Charged),
+                    Told::Refused(_) => payment.state.after(PaymentEvent::Refused),
+                    Told::NotDone(_) | Told::Nothing { .. } => None,
+                };
+                let (about, id) = (About::of_payment(asked), payment.charge.payment);
+                let witness = self.log_first(&about, id, comes_to.map(PaymentState::code)).await;
+                let Concluded { payment, logged } =
+                    self.conclude_payment(payment, told, Some(held), witness).await;
+                End::Stands { payment, refund: None, replayed: false, logged }
             }
             Ok(Begun::Known(payment)) => {
                 self.metrics.payments.outcomes.of(PaymentOutcome::Replayed).inc();
-                End::Stands { payment, refund: None, replayed: true }
+                End::Stands { payment, refund: None, replayed: true, logged: false }
             }
             Ok(Begun::Refused(refusal)) => {
                 self.metrics.payments.outcomes.of(PaymentOutcome::Refused).inc();
@@ -119,23 +152,33 @@ impl<G: Gateway> Payments<G> {
     /// Gives back. Ends when the gateway has answered, or has not in time.
     pub async fn refund(&self, asked: &RefundAsked) -> End {
         let _turn = self.calls.acquire().await;
-        let now = clock::now();
-        let ask_at = now.plus(self.limits.timeout + self.limits.margin);
-        let begun = match self.ledger.begin_refund(asked, now, ask_at).await {
+        let hold = self.turn().hold;
+        let begun = match self.ledger.begin_refund(asked, hold).await {
             Err(NotDone::Perhaps(_)) => {
-                self.ledger.begin_refund(asked, now, ask_at).await.map_err(NotDone::after_another)
+                self.ledger.begin_refund(asked, hold).await.map_err(NotDone::after_another)
             }
             begun => begun,
         };
         match begun {
-            Ok(Begun::New((mut payment, id))) => {
-                if let Some(give_back) = payment.refund(id).and_then(|refund| payment.give_back(refund)) {
-                    let answer = self.give_back(&give_back).await;
-                    payment = self.conclude_refund(payment, &give_back, 0, answer, Witness::Asker).await;
+            Ok(Begun::New((payment, id))) => {
+                let mut stands = Concluded { payment, logged: false };
+                let refund = stands.payment.refund(id);
+                if let Some(give_back) = refund.and_then(|refund| stands.payment.give_back(refund)) {
+                    let told = self.told(self.give_back(&give_back).await, 0);
+                    let comes_to = match told {
+                        Told::Done => Some(RefundState::Done.code()),
+                        Told::Refused(_) => Some(RefundState::Refused.code()),
+                        Told::NotDone(_) | Told::Nothing { .. } => None,
+                    };
+                    let witness = self.log_first(&About::of_refund(asked), asked.payment, comes_to).await;
+                    stands = self.conclude_refund(stands.payment, &give_back, told, witness).await;
                 }
-                End::Stands { payment, refund: Some(id), replayed: false }
+                let Concluded { payment, logged } = stands;
+                End::Stands { payment, refund: Some(id), replayed: false, logged }
             }
-            Ok(Begun::Known((payment, id))) => End::Stands { payment, refund: Some(id), replayed: true },
+            Ok(Begun::Known((payment, id))) => {
+                End::Stands { payment, refund: Some(id), replayed: true, logged: false }
+            }
             Ok(Begun::Refused(refusal)) => End::Refused(refusal),
             Err(not_done) => self.not_done(not_done, "take a refund"),
         }
@@ -144,7 +187,7 @@ impl<G: Gateway> Payments<G> {
     /// How a payment stands. The gateway is not asked.
     pub async fn look_up(&self, brand: &Brand, order: OrderId, id: PaymentId, key: Option<KeyDigest>) -> End {
         match self.ledger.look_up_payment(brand, order, id, key).await {
-            Ok(Some(payment)) => End::Stands { payment, refund: None, replayed: false },
+            Ok(Some(payment)) => End::Stands { payment, refund: None, replayed: false, logged: false },
             Ok(None) => End::Refused(Refusal::NotFound),
             Err(error) => {
                 tracing::error!(error = %chain(error), "look up a payment");
@@ -156,12 +199,21 @@ impl<G: Gateway> Payments<G> {
     /// Somebody says that the gateway knows more of an order's payment. It is asked soon, and nothing else is believed; so
     /// that any number of hints asks no more than once in that time.
     pub async fn hint(&self, order: OrderId) -> Result<bool, NotDone> {
-        self.ledger.hint_payment(order, clock::now().plus(HINTED_AFTER.min(self.limits.retry_first))).await
+        self.ledger.hint_payment(order, HINTED_AFTER.min(self.limits.retry_first)).await
     }
 
-    /// Asks the gateway to charge.
-    pub(super) async fn confirm(&self, charge: &Charge) -> Answer {
+    /// A turn at asking the gateway to charge, which begins now.
+    pub(super) fn turn(&self) -> Turn {
+        let hold = self.limits.timeout + self.limits.margin;
+        Turn { hold, ask_by: Instant::now() + self.limits.margin }
+    }
+
+    /// Asks the gateway to charge, unless this agent was held up so long that another may take the request to be over.
+    pub(super) async fn confirm(&self, charge: &Charge, turn: Turn) -> Answer {
         let started = Instant::now();
+        if started > turn.ask_by {
+            return Answer::Unknown(NoProof::NotAsked);
+        }
         let answer = self.gateway.confirm(charge).await;
         self.metrics.payments.gateway_answered(started.elapsed());
         if let Answer::Unknown(no_proof) = &answer {
@@ -182,19 +234,19 @@ impl<G: Gateway> Payments<G> {
     }
 
     /// Writes what the gateway said of a payment; how it stands then. If the database or the log does not take it, it stands
-    /// as before, and is asked about again.
+    /// as before, and is asked about again. `held` as in the ledger.
     pub(super) async fn conclude_payment(
         &self,
         mut payment: Payment,
-        answer: Answer,
+        told: Told,
+        held: Option<UnixMicros>,
         witness: Witness<'_>,
-    ) -> Payment {
-        let told = self.told(answer, payment.asks);
+    ) -> Concluded {
         let (order, id) = (payment.charge.order, payment.charge.payment);
-        match self.ledger.conclude_payment(order, id, &told, clock::now(), witness).await {
+        match self.ledger.conclude_payment(order, id, &told, held, witness).await {
             Ok(stands) => {
-                self.metrics.payments.outcomes.of(outcome(stands.state)).inc();
-                if stands.refunds.iter().any(|refund| refund.state.is_open()) {
+                self.metrics.payments.outcomes.of(outcome(stands.payment.state)).inc();
+                if stands.payment.refunds.iter().any(|refund| refund.state.is_open()) {
                     self.hinted.notify_one();
                 }
                 stands
@@ -202,30 +254,28 @@ impl<G: Gateway> Payments<G> {
             Err(error) => {
                 tracing::error!(payment = %id, error = %chain(error), "write what the gateway said of a payment");
                 payment.state = PaymentState::Unknown;
-                payment
+                Concluded { payment, logged: false }
             }
         }
     }
 
-    /// As [`Self::conclude_payment`], of a refund that was asked for again so many times.
+    /// As [`Self::conclude_payment`], of a refund.
     pub(super) async fn conclude_refund(
         &self,
         mut payment: Payment,
         refund: &GiveBack,
-        asks: u32,
-        answer: Answer,
+        told: Told,
         witness: Witness<'_>,
-    ) -> Payment {
-        let told = self.told(answer, asks);
+    ) -> Concluded {
         let (order, id) = (refund.charge.order, refund.charge.payment);
-        match self.ledger.conclude_refund(order, id, refund.refund, &told, clock::now(), witness).await {
+        match self.ledger.conclude_refund(order, id, refund.refund, &told, witness).await {
             Ok(stands) => {
                 self.metrics
                     .payments
                     .refunds
                     .of(match told {
                         Told::Done => RefundOutcome::Done,
-                        Told::Refused(_) => RefundOutcome::Refused,
+                        Told::Refused(_) | Told::NotDone(_) => RefundOutcome::Refused,
                         Told::Nothing { .. } => RefundOutcome::Unknown,
                     })
                     .inc();
@@ -237,20 +287,41 @@ impl<G: Gateway> Payments<G> {
                 if let Some(known) = of {
                     known.state = RefundState::Unknown;
                 }
-                payment
+                Concluded { payment, logged: false }
             }
         }
     }
 
+    /// Logs what a request comes to before the transaction that writes it. Its row is held, so nobody comes between; if somebody
+    /// does all the same, the transaction logs what it comes to then.
+    async fn log_first(
+        &self,
+        about: &About,
+        payment: PaymentId,
+        comes_to: Option<&'static str>,
+    ) -> Witness<'_> {
+        let witness = Witness::Log(&self.audit);
+        let Some(outcome) = comes_to else { return witness };
+        match witness.concluded(about.header(), payment, outcome).await {
+            Ok(()) => Witness::Logged(&self.audit, outcome),
+            // The transaction tries it again, and fails if it fails.
+            Err(_) => witness,
+        }
+    }
+
+    /// What an answer to a request tells, which was put so many times before.
     pub(super) fn told(&self, answer: Answer, asks: u32) -> Told {
         match answer {
             Answer::Done => Told::Done,
             Answer::Refused(code) => Told::Refused(code),
-            Answer::Unknown(_) => {
-                let wait = back_off(asks, self.limits.retry_first, self.limits.retry_max, &mut rand::rng());
-                Told::Nothing { ask_at: clock::now().plus(wait) }
-            }
+            Answer::Unknown(_) => self.nothing(asks),
         }
+    }
+
+    /// Nothing was told; it is asked about later, the more patiently the oftener it was.
+    pub(super) fn nothing(&self, asks: u32) -> Told {
+        let ask_after = back_off(asks, self.limits.retry_first, self.limits.retry_max, &mut rand::rng());
+        Told::Nothing { ask_after }
     }
 
     fn not_done(&self, not_done: NotDone, what: &str) -> End {
@@ -269,6 +340,7 @@ fn outcome(state: PaymentState) -> PaymentOutcome {
         PaymentState::Paid | PaymentState::PartiallyRefunded | PaymentState::Refunded => PaymentOutcome::Paid,
         PaymentState::Declined => PaymentOutcome::Declined,
         PaymentState::NotPaid => PaymentOutcome::NotPaid,
+        PaymentState::ChargedLate | PaymentState::Returned => PaymentOutcome::ChargedLate,
         PaymentState::Created | PaymentState::Confirming | PaymentState::Unknown => PaymentOutcome::Unknown,
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bridge_protocol::domain::OrderId;
+use bridge_runtime::accept;
 use bridge_runtime::fields;
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::payments::WebhookUse;
@@ -53,15 +54,8 @@ pub async fn listen<G: Gateway>(listener: TcpListener, payments: Arc<Payments<G>
     loop {
         // Never closed.
         let Ok(place) = room.clone().acquire_owned().await else { return };
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "take a webhook's connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
+        let (stream, _) = tokio::select! {
+            accepted = accept::next("a webhook's", || listener.accept()) => accepted,
             _deadline = shutdown.started() => return,
         };
         let payments = payments.clone();

@@ -34,7 +34,7 @@ fn session() -> SealingSession {
 }
 
 fn world() -> World {
-    let limits = Limits { window_max: 1_000, batch_max: 4, lines_max: 10 };
+    let limits = Limits { window_max: 1_000, batch_max: 4, lines_max: 10, look_ups_at_once: 1 };
     World { agent: Agent::new(limits, Keyring::for_tests(1)), sent: 0 }
 }
 

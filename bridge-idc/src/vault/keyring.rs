@@ -10,6 +10,7 @@
 //! A file is a few lines of `name: value`. The folder may be a systemd credentials directory.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -38,7 +39,7 @@ const BACKDATED: Duration = Duration::from_secs(300);
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Every key of one IDC. No `Debug`.
+/// Every key of one IDC. Its `Debug` shows none of them.
 pub struct Keyring {
     signer: NoteSigner,
     /// The secrets and validities of the sealing keys, the newest first.
@@ -92,6 +93,11 @@ pub enum KeyringError {
     /// There are keys already.
     #[error("{0} exists: keys are never overwritten, since what they protect would be lost with them")]
     Exists(PathBuf),
+    /// A key has changed that cannot change while the agent runs.
+    #[error(
+        "{0} has changed: it is what receipts and repeated requests are known by. Restore it from its backup; restart the agent if it is meant"
+    )]
+    Changed(PathBuf),
     /// The name for the signing key does not do.
     #[error("{0:?} is no name for a signing key: 1 to 100 characters without spaces and plus signs")]
     Name(String),
@@ -112,7 +118,7 @@ pub fn init(dir: &Path, name: &str, now: UnixMicros, random: &mut impl Rng) -> R
     Ok(())
 }
 
-/// Adds a sealing key that is preferred from the next start of the agent on. The ones before stay until they expire.
+/// Adds a sealing key, which is preferred once every agent has it. The ones before stay until they expire.
 pub fn add_sealing(
     dir: &Path,
     now: UnixMicros,
@@ -127,8 +133,7 @@ pub fn add_sealing(
     Ok(path)
 }
 
-/// Adds a key-encryption key for orders from the next start of the agent on. The ones before are needed for what they
-/// wrap.
+/// Adds a key-encryption key for orders from now on. The ones before are needed for what they wrap.
 pub fn add_encryption(dir: &Path, random: &mut impl Rng) -> Result<PathBuf, KeyringError> {
     let path = next_path(dir, "kek")?;
     write_key(&path, "key-encryption", &[], random)?;
@@ -201,6 +206,17 @@ impl Keyring {
         Manifest { keys: self.opening_keys().iter().map(OpeningKey::sealing_key).collect() }
     }
 
+    /// Whether these may take the place of those that an agent has had, both read from `dir`.
+    pub fn may_follow(&self, before: &Self, dir: &Path) -> Result<(), KeyringError> {
+        if self.verifier() != before.verifier() {
+            return Err(KeyringError::Changed(dir.join("signing.key")));
+        }
+        if self.fingerprint != before.fingerprint {
+            return Err(KeyringError::Changed(dir.join("fingerprint.key")));
+        }
+        Ok(())
+    }
+
     /// Keyed hash of what a request says: HMAC-SHA256 over its parts, each with its length.
     pub fn fingerprint(&self, parts: &[&[u8]]) -> [u8; 32] {
         #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104)")]
@@ -235,6 +251,12 @@ impl Keyring {
             encryption: BTreeMap::from([(1, secret(3))]),
             fingerprint: secret(4),
         }
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring").finish_non_exhaustive()
     }
 }
 
@@ -329,7 +351,7 @@ fn write_key(
 }
 
 /// The `*.key` files in a folder, sorted.
-fn key_files(dir: &Path) -> Result<Vec<PathBuf>, KeyringError> {
+pub(super) fn key_files(dir: &Path) -> Result<Vec<PathBuf>, KeyringError> {
     let io = |source| io_error("read", dir, source);
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(io)? {
@@ -407,6 +429,23 @@ mod tests {
         let keys = Keyring::load(dir.path()).unwrap();
         assert_eq!(keys.newest_encryption_key().0, 2);
         assert!(keys.encryption_key(1).is_some());
+    }
+
+    #[test]
+    fn sealing_keys_come_and_go_while_an_agent_runs_and_what_it_is_known_by_stays() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let before = keys_in(dir.path()).unwrap();
+        let follows = || Keyring::load(dir.path()).unwrap().may_follow(&before, dir.path());
+        add_sealing(dir.path(), NOW, SEALING_DAYS, &mut rand::rng()).unwrap();
+        add_encryption(dir.path(), &mut rand::rng()).unwrap();
+        fs::remove_file(dir.path().join("sealing-1.key")).unwrap();
+        assert!(follows().is_ok());
+        init(other.path(), "idc.example", NOW, &mut rand::rng()).unwrap();
+        for file in ["fingerprint.key", "signing.key"] {
+            fs::copy(other.path().join(file), dir.path().join(file)).unwrap();
+            let refused = follows().unwrap_err().to_string();
+            assert!(refused.contains(file), "{refused}");
+        }
     }
 
     #[test]

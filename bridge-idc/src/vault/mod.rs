@@ -10,6 +10,9 @@
 /// The IDC's keys, as files in one folder.
 pub mod keyring;
 
+/// The keys as they are now: read again when the folder changes.
+pub mod current;
+
 use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
 use aes_gcm::{Aes256Gcm, Key};
 use bridge_protocol::domain::{OrderId, Personal, PersonalData, PersonalField};

@@ -3,6 +3,7 @@
 //! It asks the agent through [`Report`] and changes nothing. It goes on answering through a drain, so that a balancer sees
 //! `/readyz` fall. [`get`] is the other end, for the `status` command.
 
+use std::future::IntoFuture as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,21 +20,37 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::interval;
 
+use crate::expiry::{self, Expiry, Warner};
 use crate::fields;
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::Metrics;
+use crate::transport::credentials::unix_now;
 
 /// Longer than a loopback round trip ever takes.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often is looked for what ends soon, to say so in the log.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// More than a status or a scrape ever is.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 /// What an agent tells of itself. Both are asked at any time and must not block.
 pub trait Report: Send + Sync + 'static {
-    /// Why it cannot serve now, each as a sentence; empty if it can.
+    /// Why it cannot serve now, each as a sentence; empty if it can. What has ended of [`Self::expiries`] comes by itself.
     fn obstacles(&self) -> Vec<String>;
+
+    /// What somebody should know of although it serves, each as a sentence. What ends soon comes by itself.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What ends by itself.
+    fn expiries(&self) -> Vec<Expiry> {
+        Vec::new()
+    }
 
     /// Its state for people and scripts. No personal data, no secret.
     fn status(&self) -> Value;
@@ -46,7 +63,7 @@ struct Admin {
     shutdown: Shutdown,
 }
 
-/// Answers on `listener` until it is dropped.
+/// Answers on `listener`, and warns of what ends soon, until it is dropped.
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
@@ -59,8 +76,20 @@ pub async fn serve(
         .route("/metrics", on_get(metrics_text))
         .route("/status", on_get(status))
         .layer(middleware::from_fn(of_one_meaning))
-        .with_state(Admin { metrics, report, shutdown });
-    axum::serve(listener, router).await
+        .with_state(Admin { metrics, report: report.clone(), shutdown });
+    tokio::select! {
+        served = axum::serve(listener, router).into_future() => served,
+        () = keep_warning(&*report) => Ok(()),
+    }
+}
+
+async fn keep_warning(report: &dyn Report) {
+    let mut warner = Warner::default();
+    let mut look = interval(LOOK_EVERY);
+    loop {
+        look.tick().await;
+        warner.warn(&report.expiries());
+    }
 }
 
 /// Refuses a request whose head says nothing definite.
@@ -77,21 +106,41 @@ async fn healthz() -> &'static str {
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
-    let mut obstacles = admin.report.obstacles();
+    let mut obstacles = admin.obstacles();
     if admin.shutdown.is_draining() {
         obstacles.insert(0, "it is draining and takes no new work".to_owned());
     }
     let status = if obstacles.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": obstacles.is_empty(), "because": obstacles }))).into_response()
+    let answer = json!({ "ready": obstacles.is_empty(), "because": obstacles, "notes": admin.notes() });
+    (status, Json(answer)).into_response()
 }
 
 async fn metrics_text(State(admin): State<Admin>) -> Response {
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    admin.metrics.set_expiries(&admin.report.expiries(), unix_now());
     ([(header::CONTENT_TYPE, kind)], admin.metrics.encode()).into_response()
 }
 
 async fn status(State(admin): State<Admin>) -> Json<Value> {
-    Json(admin.report.status())
+    let mut status = admin.report.status();
+    if let Value::Object(members) = &mut status {
+        members.insert("obstacles".to_owned(), json!(admin.obstacles()));
+        members.insert("notes".to_owned(), json!(admin.notes()));
+        members.insert("expiries".to_owned(), expiry::table(&admin.report.expiries(), unix_now()));
+    }
+    Json(status)
+}
+
+impl Admin {
+    fn obstacles(&self) -> Vec<String> {
+        let ended = expiry::obstacles(&self.report.expiries(), unix_now());
+        [self.report.obstacles(), ended].concat()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let ending = expiry::notes(&self.report.expiries(), unix_now());
+        [self.report.notes(), ending].concat()
+    }
 }
 
 /// The admin listener could not be asked.
@@ -148,9 +197,11 @@ async fn exchange(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::metrics::Expiring;
 
     struct Agent {
         obstacles: Vec<String>,
+        expiries: Vec<Expiry>,
     }
 
     impl Report for Agent {
@@ -161,13 +212,22 @@ mod tests {
         fn status(&self) -> Value {
             json!({ "links": 2 })
         }
+
+        fn expiries(&self) -> Vec<Expiry> {
+            self.expiries.clone()
+        }
     }
 
     async fn start(obstacles: &[&str]) -> (SocketAddr, Shutdown) {
+        start_with(obstacles, Vec::new()).await
+    }
+
+    async fn start_with(obstacles: &[&str], expiries: Vec<Expiry>) -> (SocketAddr, Shutdown) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
-        let report = Arc::new(Agent { obstacles: obstacles.iter().map(|o| (*o).to_owned()).collect() });
+        let obstacles = obstacles.iter().map(|o| (*o).to_owned()).collect();
+        let report = Arc::new(Agent { obstacles, expiries });
         tokio::spawn(serve(listener, Arc::new(Metrics::cloud()), report, shutdown.clone()));
         (address, shutdown)
     }
@@ -190,8 +250,42 @@ mod tests {
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(
             serde_json::from_slice::<Value>(&body).unwrap(),
-            json!({ "ready": false, "because": ["no link is up"] })
+            json!({ "ready": false, "because": ["no link is up"], "notes": [] })
         );
+    }
+
+    /// A list that ends in so many seconds: whether the agent is ready, what it says, and what the metric shows.
+    async fn with_list_that_ends_in(seconds: i64) -> (bool, String, f64) {
+        let list = Expiry {
+            what: Expiring::RevocationList,
+            name: "crl.pem".to_owned(),
+            ends_at: unix_now() + seconds,
+        };
+        let (address, _shutdown) = start_with(&[], vec![list]).await;
+        let (status, body) = get(address, "/readyz").await.unwrap();
+        let said: Value = serde_json::from_slice(&body).unwrap();
+        let told = [&said["because"], &said["notes"]].map(|list| list.as_array().unwrap().clone()).concat();
+        let (_, shown) = get(address, "/status").await.unwrap();
+        let shown: Value = serde_json::from_slice(&shown).unwrap();
+        assert_eq!(shown["expiries"][0]["what"], "revocation_list");
+        let (_, metrics) = get(address, "/metrics").await.unwrap();
+        let metrics = String::from_utf8(metrics.to_vec()).unwrap();
+        assert!(metrics.contains("bridge_expires_in_seconds{what=\"sealing_key\"} NaN\n"), "{metrics}");
+        let line = "bridge_expires_in_seconds{what=\"revocation_list\"} ";
+        let left = metrics.lines().find_map(|text| text.strip_prefix(line)).unwrap().parse().unwrap();
+        (status == StatusCode::OK, told.iter().map(Value::to_string).collect(), left)
+    }
+
+    #[tokio::test]
+    async fn what_ends_soon_is_a_note_and_what_has_ended_is_in_the_way() {
+        let day = 24 * 3_600;
+        let (ready, said, left) = with_list_that_ends_in(2 * day + 60).await;
+        assert!(ready && said.contains("in 2 days") && left > 2.0 * 86_400.0, "{said} {left}");
+        let (ready, said, left) = with_list_that_ends_in(-60).await;
+        assert!(!ready && said.contains("ended on") && said.contains("bridge-certs crl"), "{said}");
+        assert!((-120.0..=-60.0).contains(&left), "{left}");
+        let (ready, said, _) = with_list_that_ends_in(20 * day).await;
+        assert!(ready && said.is_empty(), "{said}");
     }
 
     #[tokio::test]
@@ -200,7 +294,8 @@ mod tests {
         let (_, metrics) = get(address, "/metrics").await.unwrap();
         assert!(str::from_utf8(&metrics).unwrap().contains("bridge_links_up 0\n"));
         let (_, status) = get(address, "/status").await.unwrap();
-        assert_eq!(serde_json::from_slice::<Value>(&status).unwrap(), json!({ "links": 2 }));
+        let expected = json!({ "links": 2, "obstacles": [], "notes": [], "expiries": [] });
+        assert_eq!(serde_json::from_slice::<Value>(&status).unwrap(), expected);
         assert_eq!(get(address, "/orders").await.unwrap().0, StatusCode::NOT_FOUND);
     }
 

@@ -75,6 +75,14 @@ pub fn exit(outcome: Outcome) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Serves until its end. What is left behind then, a thread that waits for a disk, is not waited for.
+pub fn serve<E: Into<Failure>>(agent: impl Future<Output = Result<(), E>>) -> Outcome {
+    let runtime = runtime()?;
+    let served = runtime.block_on(agent);
+    runtime.shutdown_background();
+    served.map_err(E::into)
+}
+
 /// The runtime of an agent's tunnel, admin listener and database work.
 pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
@@ -98,8 +106,11 @@ pub async fn status(address: SocketAddr, as_json: bool) -> Outcome {
     }
     let (_, body) = admin::get(address, "/readyz").await?;
     let ready: Value = serde_json::from_slice(&body)?;
-    let obstacles = ready["because"].as_array().into_iter().flatten();
-    let obstacles: Vec<String> = obstacles.filter_map(Value::as_str).map(str::to_owned).collect();
-    write!(out(), "{}", status_page::page(&status, &obstacles))?;
+    let sentences = |name: &str| -> Vec<String> {
+        let listed = ready[name].as_array().into_iter().flatten();
+        listed.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let page = status_page::page(&status, &sentences("because"), &sentences("notes"));
+    write!(out(), "{page}")?;
     Ok(())
 }

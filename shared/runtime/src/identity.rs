@@ -16,7 +16,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::config::TunnelConfig;
+use crate::expiry::Expiry;
 use crate::private::{self, NotPrivate};
+use crate::telemetry::metrics::Expiring;
 use crate::transport::credentials::{Credentials, Part, Pem, UnixSeconds, shown, unix_now};
 use crate::transport::judge::Judge;
 
@@ -24,12 +26,6 @@ pub use crate::transport::credentials::CredentialsError;
 
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_secs(5);
-
-/// How long before its end a certificate or a revocation list is warned about.
-const END_WARNING: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// How often that warning is repeated.
-const END_WARNING_EVERY: Duration = Duration::from_secs(12 * 3600);
 
 /// Which of the two agents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -205,12 +201,23 @@ impl Identity {
         self.reload.notify_one();
     }
 
-    /// Reads the files again whenever one changes, and warns of what ends soon. Runs until it is dropped.
+    /// When the material that is in force ends.
+    pub(crate) fn expiries(&self) -> Vec<Expiry> {
+        let current = self.current.borrow().clone();
+        let file = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let ends = [
+            (Expiring::Certificate, current.id().to_string(), current.not_after()),
+            (Expiring::Ca, file(&self.files.ca), current.cas_end()),
+            (Expiring::RevocationList, file(&self.files.crl), current.crls_end()),
+        ];
+        let ends = ends.into_iter().filter(|(.., ends_at)| *ends_at < UnixSeconds::MAX);
+        ends.map(|(what, name, ends_at)| Expiry { what, name, ends_at }).collect()
+    }
+
+    /// Reads the files again whenever one changes. Runs until it is dropped.
     pub(crate) async fn keep_current(&self) {
         let mut stamps = self.files.stamps();
-        let mut warned: Option<SystemTime> = None;
         loop {
-            self.warn_of_ends(&mut warned);
             let asked = timeout(POLL, self.reload.notified()).await.is_ok();
             let now = self.files.stamps();
             if asked || now != stamps {
@@ -234,27 +241,6 @@ impl Identity {
             }
         }
     }
-
-    fn warn_of_ends(&self, warned: &mut Option<SystemTime>) {
-        let recently = warned.and_then(|at| at.elapsed().ok()).is_some_and(|ago| ago < END_WARNING_EVERY);
-        if recently {
-            return;
-        }
-        let current = self.current.borrow().clone();
-        let (identity, now) = (current.id(), unix_now());
-        let certificate =
-            (current.not_after(), "this agent's certificate ends soon: renew it with bridge-certs renew");
-        let list = (
-            current.crls_end(),
-            "the revocation list ends soon, and then every peer is refused: refresh tunnel.crl with bridge-certs crl",
-        );
-        for (end, what) in [certificate, list] {
-            if is_ending(end, now) {
-                *warned = Some(SystemTime::now());
-                tracing::warn!(%identity, end = %shown(end), "{what}");
-            }
-        }
-    }
 }
 
 /// An agent whose certificate peers will refuse may run, since they may know another CA; most often it is a mistake.
@@ -263,10 +249,6 @@ fn warn_if_refusable(credentials: &Arc<Credentials>) {
         let identity = credentials.id();
         tracing::warn!(%identity, reason = ?refusal.reason, "under tunnel.ca and tunnel.crl this agent itself would be refused: {refusal}");
     }
-}
-
-fn is_ending(not_after: UnixSeconds, now: UnixSeconds) -> bool {
-    not_after.saturating_sub(now) < i64::try_from(END_WARNING.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// What tells that a file has changed: when, and how long it is; `None` while it cannot be looked at.
@@ -331,13 +313,5 @@ mod tests {
         ] {
             assert_eq!(text.parse::<SpiffeId>(), Err(SpiffeIdError::NotAnAgent), "{text:?}");
         }
-    }
-
-    #[test]
-    fn a_certificate_is_called_ending_in_its_last_week() {
-        const DAY: i64 = 24 * 3600;
-        assert!(!is_ending(8 * DAY, 0));
-        assert!(is_ending(6 * DAY, 0));
-        assert!(is_ending(0, 6 * DAY));
     }
 }

@@ -9,6 +9,9 @@ pub mod config;
 // Which files keep a secret.
 pub mod private;
 
+// Whose folder a command writes to.
+pub mod owner;
+
 // The wall clock.
 pub mod clock;
 
@@ -26,6 +29,15 @@ pub mod tunnel;
 
 // Fields of a request's head: one value or a list, as each is.
 pub mod fields;
+
+// What ends by itself, and is warned about before.
+pub mod expiry;
+
+// Addresses to listen on, whether or not they are there already.
+pub mod address;
+
+// Accepting connections, whatever comes in between.
+pub mod accept;
 
 // The loopback listener an operator asks: health, metrics, status.
 pub mod admin;

@@ -1,6 +1,6 @@
 //! An agent's state as a page for the terminal, made of the same JSON that `status --json` shows.
 //!
-//! It knows no field by name: what an agent adds to its state is on the page at once.
+//! It knows no field by name, but for what stands at its head: what an agent adds to its state is on the page at once.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::cli;
 
 /// The page: what stands in the way first, then scalars, then a section for each object and a table for each list.
-pub fn page(status: &Value, obstacles: &[String]) -> String {
+pub fn page(status: &Value, obstacles: &[String], notes: &[String]) -> String {
     let mut page = String::new();
     match obstacles {
         [] => page.push_str("ready\n"),
@@ -19,9 +19,13 @@ pub fn page(status: &Value, obstacles: &[String]) -> String {
             obstacles.for_each(|obstacle| line(&mut page, format_args!("  - {obstacle}")));
         }
     }
+    notes.iter().for_each(|note| line(&mut page, format_args!("  note: {note}")));
     if let Value::Object(members) = status {
+        // They stand above, each in a line.
+        let mut members = members.clone();
+        members.retain(|name, _| !["obstacles", "notes"].contains(&name.as_str()));
         page.push('\n');
-        section(&mut page, "", members);
+        section(&mut page, "", &members);
     }
     page
 }
@@ -111,10 +115,13 @@ mod tests {
                 {"peer": "spiffe://bridge/idc/long", "up": false, "last_refusal": "expired"},
             ],
             "allowed": [],
+            "obstacles": ["no link is up"],
+            "notes": ["it ends soon"],
         });
         let expected = "\
 NOT READY
   - no link is up
+  note: it ends soon
 
 agent         front-1
 allowed       none
@@ -129,7 +136,7 @@ links
   spiffe://bridge/idc/a     9 ms  yes  -
   spiffe://bridge/idc/long  -     no   expired
 ";
-        assert_eq!(page(&status, &["no link is up".to_owned()]), expected);
-        assert!(page(&status, &[]).starts_with("ready\n"));
+        assert_eq!(page(&status, &["no link is up".to_owned()], &["it ends soon".to_owned()]), expected);
+        assert!(page(&status, &[], &[]).starts_with("ready\n\nagent"));
     }
 }

@@ -7,13 +7,17 @@ use clap::ValueEnum;
 use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
-use super::small_disk::SmallDisk;
+use super::ballast;
 use crate::audits;
+use crate::lying_disk::{HangingDisk, ReadOnly};
 use crate::payers::Till;
 use crate::postgres::Postgres;
 use crate::process::Running;
 use crate::sandbox::Rates;
 use crate::site::{Bridge, Site};
+
+/// How long the agents wait for their audit logs' disks, so that there is time for many that hang.
+pub(super) const WRITE_WITHIN: Duration = Duration::from_secs(1);
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -34,11 +38,15 @@ pub enum Fault {
     HangingGateway,
     /// The disks of both audit logs are full: nothing is taken before there is room, and reads go on.
     FullAuditDisk,
+    /// The disks of both audit logs do not answer: whoever waits is answered all the same, and nothing is taken before they do.
+    HangingAuditDisk,
+    /// Nobody can write the tiles of either audit log: orders go on for as long as memory allows.
+    ReadOnlyTiles,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 8] = [
+    pub const ALL: [Fault; 10] = [
         Fault::KillCloud,
         Fault::KillIdc,
         Fault::KillDatabase,
@@ -47,7 +55,15 @@ impl Fault {
         Fault::FreezeIdc,
         Fault::HangingGateway,
         Fault::FullAuditDisk,
+        Fault::HangingAuditDisk,
+        Fault::ReadOnlyTiles,
     ];
+
+    /// Whether it needs disks of its own, which only root can have.
+    #[must_use]
+    pub const fn is_of_a_disk(self) -> bool {
+        matches!(self, Fault::FullAuditDisk | Fault::HangingAuditDisk | Fault::ReadOnlyTiles)
+    }
 
     /// As the command line and the report name it; a brand of this name is sold to while it strikes.
     #[must_use]
@@ -61,6 +77,8 @@ impl Fault {
             Fault::FreezeIdc => "freeze-idc",
             Fault::HangingGateway => "hanging-gateway",
             Fault::FullAuditDisk => "full-audit-disk",
+            Fault::HangingAuditDisk => "hanging-audit-disk",
+            Fault::ReadOnlyTiles => "read-only-tiles",
         }
     }
 
@@ -70,6 +88,7 @@ impl Fault {
         site: &Site,
         till: &Till,
         bridge: &mut Bridge,
+        disks: &[HangingDisk],
         cluster: Option<&mut Postgres>,
     ) -> Result<()> {
         match self {
@@ -108,9 +127,22 @@ impl Fault {
             }
             Fault::FullAuditDisk => {
                 let folders = [site.cloud_dir(), site.idc_dir()].map(|dir| audits::folder(&dir));
-                folders.iter().try_for_each(|folder| SmallDisk::fill(folder))?;
+                folders.iter().try_for_each(|folder| ballast::fill(folder))?;
                 sleep(Duration::from_secs(2)).await;
-                folders.iter().try_for_each(|folder| SmallDisk::empty(folder))
+                folders.iter().try_for_each(|folder| ballast::empty(folder))
+            }
+            Fault::HangingAuditDisk => {
+                disks.iter().try_for_each(HangingDisk::hang)?;
+                sleep(2 * WRITE_WITHIN).await;
+                disks.iter().try_for_each(HangingDisk::answer)
+            }
+            Fault::ReadOnlyTiles => {
+                let tiles = [site.cloud_dir(), site.idc_dir()].map(|dir| audits::folder(&dir).join("tile"));
+                let read_only: Option<Vec<ReadOnly>> =
+                    tiles.iter().map(|tiles| ReadOnly::make(tiles)).collect();
+                let _read_only = read_only.context("make the tiles read-only")?;
+                sleep(Duration::from_secs(3)).await;
+                Ok(())
             }
         }
     }

@@ -3,10 +3,10 @@
 //! [`run`] is the whole of it. Each fault has a brand of its own, so that its orders are counted by themselves; it strikes again
 //! and again while they are placed. A caller does what a careful storefront does, and asks again under the same key.
 
+mod ballast;
 mod fault;
 mod options;
 mod report;
-mod small_disk;
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::books::Books;
 use crate::command::Usage;
 use crate::database::Database;
 use crate::load::{self, Pace, replay_paced};
+use crate::lying_disk::HangingDisk;
 use crate::made_up;
 use crate::payers::{self, Till};
 use crate::plan::{Plan, StockRow};
@@ -28,9 +29,7 @@ use crate::postgres::Postgres;
 use crate::process::Programs;
 use crate::sandbox::Rates;
 use crate::search::Needles;
-use crate::site::{Bridge, Site};
-
-use small_disk::SmallDisk;
+use crate::site::{Bridge, Site, configure};
 
 pub use fault::Fault;
 pub use options::Options;
@@ -41,6 +40,8 @@ const BETWEEN: Duration = Duration::from_secs(2);
 /// As long as a storefront would go on asking.
 const PATIENCE: Duration = Duration::from_secs(60);
 const CALLERS: usize = 64;
+/// Much more than an audit log of a run takes.
+const DISK_BYTES: u64 = 512 << 20;
 /// Orders of each fault that are paid, so many at a time.
 const PAYMENTS: usize = 300;
 const PAYERS: usize = 8;
@@ -64,11 +65,12 @@ pub async fn run(options: &Options) -> Result<Report> {
     };
     let mut faults = options.faults();
     let folders = ["cloud", "idc"].map(|side| audits::folder(&dir.path().join(side)));
-    let disks: Vec<SmallDisk> =
-        folders.into_iter().map(SmallDisk::mount).collect::<Result<Option<_>>>()?.unwrap_or_default();
+    let mount = |folder| HangingDisk::mount(folder, DISK_BYTES);
+    let disks: Vec<HangingDisk> =
+        folders.iter().map(|folder| mount(folder)).collect::<Result<Option<_>>>()?.unwrap_or_default();
     if disks.is_empty() {
-        tell("no disk is filled: this user may not mount one (root may)");
-        faults.retain(|fault| *fault != Fault::FullAuditDisk);
+        tell("no disk is filled or hangs: this user may not mount one (root may)");
+        faults.retain(|fault| !fault.is_of_a_disk());
     }
     let brands: Vec<_> = faults.iter().map(|fault| (fault.name(), "KRW")).collect();
     let site = Site::prepare(dir.path(), programs, database, &brands, options.seed).await?;
@@ -77,13 +79,17 @@ pub async fn run(options: &Options) -> Result<Report> {
     for plan in &plans {
         site.import(plan).await?;
     }
+    let configurations = [site.cloud_dir().join("bridge-cloud.toml"), site.idc_dir().join("bridge-idc.toml")];
+    for configuration in &configurations {
+        configure(configuration, "audit.write_within", format!("{}ms", fault::WRITE_WITHIN.as_millis()))?;
+    }
     let till = Till::open(&site, Rates::default()).await?;
     let mut bridge = site.start().await?;
     let mut report = Report { seed: options.seed, ..Report::default() };
     for (fault, plan) in faults.into_iter().zip(&plans) {
         tell(&format!("{}: {} orders", fault.name(), plan.places().count()));
         let (site, till, bridge, cluster) = (&site, &till, &mut bridge, cluster.as_mut());
-        let breaker = Breaker { fault, site, till, bridge, cluster, times: 0 };
+        let breaker = Breaker { fault, site, till, bridge, disks: &disks, cluster, times: 0 };
         let struck = Box::pin(under_load(plan, options, breaker)).await?;
         report.add(fault.name(), struck);
     }
@@ -110,6 +116,7 @@ struct Breaker<'a> {
     site: &'a Site,
     till: &'a Till,
     bridge: &'a mut Bridge,
+    disks: &'a [HangingDisk],
     cluster: Option<&'a mut Postgres>,
     times: u32,
 }
@@ -120,8 +127,9 @@ impl Breaker<'_> {
     async fn strike(&mut self, settled: watch::Receiver<usize>, all: usize) -> Result<()> {
         while *settled.borrow() < all - all / 10 {
             sleep(BETWEEN).await;
-            let Breaker { fault, site, till, bridge, cluster, .. } = self;
-            fault.strike(site, till, bridge, cluster.as_deref_mut()).await.with_context(|| fault.name())?;
+            let Breaker { fault, site, till, bridge, disks, cluster, .. } = self;
+            let struck = fault.strike(site, till, bridge, disks, cluster.as_deref_mut()).await;
+            struck.with_context(|| fault.name())?;
             self.times += 1;
         }
         Ok(())

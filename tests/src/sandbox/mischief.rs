@@ -18,6 +18,8 @@ pub enum Mischief {
     HangBefore,
     /// It does what it is asked for and never answers.
     HangAfter,
+    /// It never answers, and does what it is asked for when it is let go.
+    Held,
     /// It fails, and moves nothing.
     FailBefore,
     /// It does what it is asked for and says that it failed.

@@ -62,6 +62,8 @@ struct Shared {
     books: Mutex<Books>,
     mischiefs: Mutex<Mischiefs>,
     changes: Mutex<Option<mpsc::Sender<Change>>>,
+    /// Requests that came and were not looked at yet, with their idempotency keys.
+    held: Mutex<Vec<(Option<String>, Asked)>>,
 }
 
 impl Sandbox {
@@ -78,6 +80,7 @@ impl Sandbox {
             books: Mutex::default(),
             mischiefs: Mutex::new(Mischiefs::new(rates)),
             changes: Mutex::default(),
+            held: Mutex::default(),
         });
         let server = tokio::spawn(serve(listener, shared.clone()));
         Ok(Self { address, shared, server })
@@ -116,6 +119,18 @@ impl Sandbox {
     /// Tells changes to an agent from now on.
     pub fn tell(&self, webhooks: Webhooks) {
         self.shared.tell(webhooks);
+    }
+
+    /// How many requests are held.
+    pub fn held(&self) -> usize {
+        lock(&self.shared.held).len()
+    }
+
+    /// Does what the held requests ask for, however long ago whoever sent them went away.
+    pub fn let_go(&self) {
+        for (key, asked) in std::mem::take(&mut *lock(&self.shared.held)) {
+            self.shared.perform(key.as_deref(), &asked);
+        }
     }
 
     /// Its books.
@@ -189,6 +204,11 @@ impl Shared {
                 if let Asked::Confirm { order, payment_key, amount } = asked {
                     lock(&self.books).authorise(order, payment_key, *amount);
                 }
+                tokio::time::sleep(HANG).await;
+                return Err(NoAnswer);
+            }
+            Mischief::Held => {
+                lock(&self.held).push((key.map(str::to_owned), asked.clone()));
                 tokio::time::sleep(HANG).await;
                 return Err(NoAnswer);
             }
@@ -311,6 +331,7 @@ impl Shared {
 }
 
 /// What a request asks for.
+#[derive(Clone)]
 enum Asked {
     Confirm { order: String, payment_key: String, amount: i64 },
     Cancel { payment_key: String, amount: i64 },

@@ -7,11 +7,17 @@ mod cases;
 #[cfg(test)]
 mod database;
 #[cfg(test)]
+mod held;
+#[cfg(test)]
+mod late_charges;
+#[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod payments;
 #[cfg(test)]
 mod role;
+#[cfg(test)]
+mod sessions;
 #[cfg(test)]
 mod shop;
 
@@ -79,4 +85,17 @@ on_both_databases! {
     an_operator_s_word_ends_a_doubt_and_nothing_else
     an_operator_s_word_ends_a_doubt_about_a_refund_and_nothing_else
     what_contradicts_the_ledger_changes_nothing
+}
+
+on_both_databases! {
+    late_charges as late_charges_in_sqlite and late_charges_in_postgres:
+    money_that_moves_after_it_was_given_up_is_a_state_of_its_own_and_goes_back_once
+    a_late_charge_touches_no_other_payment_of_its_order
+    what_was_charged_by_one_token_is_one_payment_s
+    that_it_was_not_paid_is_never_said_while_a_request_is_on_its_way
+    a_request_is_said_to_be_over_by_who_sent_it_alone
+    age_is_told_by_the_database_s_clock
+    what_was_given_up_is_looked_at_again_and_a_hint_makes_that_soon
+    a_refund_that_is_made_after_all_counts
+    what_the_version_before_wrote_stays_as_it_was
 }

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bridge_idc::config::LedgerUrl;
-use bridge_idc::ledger::{Answer, Ledger, LedgerError, NotReady, Totals};
+use bridge_idc::ledger::{Answer, BatchEnd, End, Ledger, LedgerError, NotReady, Totals};
 use bridge_idc::planner::Request;
 use bridge_protocol::domain::Outcome;
+use bridge_protocol::wire::order::Refusal;
 use bridge_tests::postgres::Postgres;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,18 +29,30 @@ async fn a_database_that_is_down_is_said_to_be_and_is_used_once_it_is_up() {
 
     cluster.restart().await.unwrap();
     assert!(matches!(ledger.ready().await, Err(NotReady::Empty)));
-    assert_eq!(ledger.migrate().await.unwrap().len(), 4);
+    assert_eq!(ledger.migrate().await.unwrap().len(), 5);
     ledger.ready().await.unwrap();
 }
 
-/// As an agent does: the same batch again until it is known what came of it.
+/// As an agent does: what was not committed again until all of it is; the answers in the order of the requests.
 async fn commit_at_last(ledger: &Ledger, requests: Vec<Request>) -> Vec<Answer> {
-    let batch = batch(requests);
+    let mut answers = vec![None; requests.len()];
     for _ in 0..1_000 {
-        match ledger.commit(&batch).await {
-            Ok(committed) => return committed.answers().to_vec(),
-            Err(LedgerError::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
-            Err(error) => panic!("{error}"),
+        let open: Vec<usize> = (0..answers.len()).filter(|n| answers[*n].is_none()).collect();
+        if open.is_empty() {
+            return answers.into_iter().flatten().collect();
+        }
+        let again = open.iter().map(|n| requests[*n].clone()).collect();
+        let BatchEnd { ends, outage } = ledger.commit(&batch(again), None).await;
+        for (n, end) in open.iter().zip(ends) {
+            match end {
+                End::Committed(committed) => answers[*n] = Some(committed.answer().clone()),
+                // The other writer's, in the middle of its batch.
+                End::Waits(_) => {}
+                End::NotCommitted | End::Unknown => assert!(outage.is_some()),
+            }
+        }
+        if outage.is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
     panic!("the database did not come back");
@@ -200,21 +213,55 @@ async fn pass(
     }
 }
 
+/// Refuses the order lines of these quantities: by a rule, for contention, for want of a right, as cancelled, as too large.
+const PLANTED: &str = "CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+    IF NEW.quantity = 13 THEN RAISE EXCEPTION 'refused'; END IF; \
+    IF NEW.quantity = 7 THEN RAISE EXCEPTION 'in the way' USING ERRCODE = '40001'; END IF; \
+    IF NEW.quantity = 8 THEN RAISE EXCEPTION 'no right' USING ERRCODE = '42501'; END IF; \
+    IF NEW.quantity = 9 THEN RAISE EXCEPTION 'cancelled' USING ERRCODE = '57014'; END IF; \
+    IF NEW.quantity = 10 THEN RAISE EXCEPTION 'too complex' USING ERRCODE = '54001'; END IF; \
+    RETURN NEW; END $$; \
+    CREATE TRIGGER planted BEFORE INSERT ON order_lines FOR EACH ROW EXECUTE FUNCTION planted()";
+
 #[tokio::test]
-async fn a_batch_that_fails_after_a_part_of_it_was_committed_is_not_said_to_have_left_nothing() {
-    let database = database::postgres("partly_committed").await;
+async fn whatever_fails_one_request_s_statement_fails_that_request_alone_and_leaves_nothing_of_it() {
+    let database = database::postgres("fails_alone").await;
     let shop = Shop::open(&database.ledger, "acme", &[("A", 1_000)]).await;
-    let pg = "CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-              IF NEW.quantity = 13 THEN RAISE EXCEPTION 'refused'; END IF; \
-              IF NEW.quantity = 7 THEN RAISE EXCEPTION 'in the way' USING ERRCODE = '40001'; END IF; \
-              RETURN NEW; END $$; \
-              CREATE TRIGGER planted BEFORE INSERT ON order_lines FOR EACH ROW EXECUTE FUNCTION planted()";
-    database.run(pg, "").await;
+    database.run(PLANTED, "").await;
     let place = |(n, units): (usize, i64)| shop.place(&n.to_string(), &[("A", units)]);
-    let requests: Vec<Request> = [1, 1, 13, 7].into_iter().enumerate().map(place).collect();
-    let error = database.ledger.commit(&batch(requests.clone())).await.unwrap_err();
-    assert!(matches!(error, LedgerError::Partly(_)) && !error.left_nothing(), "{error}");
-    assert_eq!(shop.stock(&database.ledger, "A").await, (998, 2), "the good ones are in");
-    let alone = database.ledger.commit(&batch(requests[3..].to_vec())).await.unwrap_err();
-    assert!(matches!(alone, LedgerError::Conflict) && alone.left_nothing(), "{alone}");
+    let requests: Vec<Request> =
+        [1, 13, 1, 7, 1, 8, 1, 9, 1, 10].into_iter().enumerate().map(place).collect();
+    let BatchEnd { ends, outage } = database.ledger.commit(&batch(requests.clone()), None).await;
+    assert!(outage.is_none(), "{outage:?}");
+    let end = |end: &End| match end {
+        End::Committed(committed) => match committed.answer() {
+            Answer::Settled { receipt, .. } => receipt.outcome.code(),
+            Answer::Refused(refusal) => refusal.code(),
+        },
+        End::NotCommitted => "not committed",
+        End::Waits(_) | End::Unknown => "unknown",
+    };
+    let failed = Refusal::Failed.code();
+    let told: Vec<&str> = ends.iter().map(end).collect();
+    let expected = [
+        "placed",
+        failed,
+        "placed",
+        "not committed",
+        "placed",
+        failed,
+        "placed",
+        "not committed",
+        "placed",
+        failed,
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(shop.stock(&database.ledger, "A").await, (995, 5), "the good ones are in, and nothing else");
+    assert_eq!(database.count("SELECT count(*) FROM outcomes").await, 5);
+
+    // A right that nobody has is no request's fault, and is soon known not to be.
+    let requests = (0..100).map(|n| shop.place(&format!("right-{n}"), &[("A", 8)])).collect();
+    let BatchEnd { ends, outage } = database.ledger.commit(&batch(requests), None).await;
+    assert!(ends.iter().all(|end| matches!(end, End::NotCommitted)), "{ends:?}");
+    assert!(matches!(outage, Some(LedgerError::Denied(_))), "{outage:?}");
 }

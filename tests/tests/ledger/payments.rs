@@ -1,9 +1,10 @@
 //! What the ledger promises about payments, whichever database it is in. No gateway here: what it would say is told.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{Begun, Doubt, Sums, Told, Verdict};
+use bridge_idc::ledger::payments::{Begun, Doubt, Resolved, Sums, Told, Verdict};
 use bridge_idc::payment::audit::Witness;
 use bridge_idc::payment::{PayAsked, Payment, RefundAsked};
 use bridge_protocol::domain::{
@@ -11,77 +12,130 @@ use bridge_protocol::domain::{
     UnixMicros,
 };
 use bridge_protocol::wire::order::Refusal;
+use bridge_runtime::audit_log::{AuditLog, Closer};
+use bridge_tests::audits;
+use tempfile::TempDir;
 
 use crate::database::Database;
-use crate::shop::{
-    PRICE, Shop, TOTAL, commit_one, is_placed, krw, now, order_id, order_of, pay, refund, settled,
-};
+use crate::shop::{PRICE, Shop, TOTAL, commit_one, is_placed, krw, order_id, order_of, pay, refund, settled};
 
 /// A shop with an order of one unit.
-async fn shop_with_order(database: &Database) -> (Shop, OrderId) {
+pub(crate) async fn shop_with_order(database: &Database) -> (Shop, OrderId) {
     let shop = Shop::open(&database.ledger, "acme", &[("A", 100)]).await;
     let order = another_order(database, &shop, "k").await;
     (shop, order)
 }
 
-async fn another_order(database: &Database, shop: &Shop, key: &str) -> OrderId {
+pub(crate) async fn another_order(database: &Database, shop: &Shop, key: &str) -> OrderId {
     let request = shop.place(key, &[("A", 1)]);
     assert!(is_placed(&commit_one(&database.ledger, request.clone()).await));
     order_of(&request)
 }
 
-fn later(by: u64) -> UnixMicros {
-    now().plus(Duration::from_secs(by))
+pub(crate) fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
 }
 
-async fn begin(ledger: &Ledger, asked: &PayAsked) -> Begun<Payment> {
-    ledger.begin_payment(asked, now(), later(60)).await.unwrap()
+/// Nothing that proves anything; to be asked about after so long.
+pub(crate) fn nothing(ask_after: Duration) -> Told {
+    Told::Nothing { ask_after }
 }
 
-async fn begun(ledger: &Ledger, asked: &PayAsked) -> Payment {
+/// The log that the agents here have.
+fn witness() -> Witness<'static> {
+    static LOG: LazyLock<(TempDir, AuditLog, Closer)> = LazyLock::new(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, log, closer) = audits::open(dir.path()).unwrap();
+        (dir, log, closer)
+    });
+    Witness::Log(&LOG.1)
+}
+
+pub(crate) async fn begin(ledger: &Ledger, asked: &PayAsked) -> Begun<Payment> {
+    ledger.begin_payment(asked, seconds(60)).await.unwrap()
+}
+
+pub(crate) async fn begun(ledger: &Ledger, asked: &PayAsked) -> Payment {
     match begin(ledger, asked).await {
         Begun::New(payment) => payment,
         other => panic!("not new: {other:?}"),
     }
 }
 
-async fn told(ledger: &Ledger, payment: &Payment, told: Told) -> Payment {
-    ledger
-        .conclude_payment(payment.charge.order, payment.charge.payment, &told, now(), Witness::Asker)
-        .await
-        .unwrap()
+/// What the gateway answered to the request that the payment is held for.
+pub(crate) async fn told(ledger: &Ledger, payment: &Payment, told: Told) -> Payment {
+    conclude(ledger, payment, told, Some(payment.confirm_until)).await
 }
 
-async fn paid(ledger: &Ledger, shop: &Shop, key: &str, order: OrderId) -> Payment {
+/// What the gateway said to an agent that only asked about it.
+pub(crate) async fn found(ledger: &Ledger, payment: &Payment, told: Told) -> Payment {
+    conclude(ledger, payment, told, None).await
+}
+
+async fn conclude(ledger: &Ledger, payment: &Payment, told: Told, held: Option<UnixMicros>) -> Payment {
+    let (order, id) = (payment.charge.order, payment.charge.payment);
+    ledger.conclude_payment(order, id, &told, held, witness()).await.unwrap().payment
+}
+
+pub(crate) async fn resolve(ledger: &Ledger, payment: &Payment, moved: bool) -> Resolved {
+    let reason = ReasonCode::new("TICKET_4711").unwrap();
+    let (order, id, verdict) =
+        (payment.charge.order, payment.charge.payment, Verdict { moved, reason: &reason });
+    ledger.resolve_payment(order, id, verdict, witness()).await.unwrap()
+}
+
+pub(crate) async fn resolve_refund(
+    ledger: &Ledger,
+    payment: &Payment,
+    refund: RefundId,
+    moved: bool,
+) -> Resolved {
+    let reason = ReasonCode::new("TICKET_4711").unwrap();
+    let (order, id, verdict) =
+        (payment.charge.order, payment.charge.payment, Verdict { moved, reason: &reason });
+    ledger.resolve_refund(order, id, refund, verdict, witness()).await.unwrap()
+}
+
+fn resolved(resolved: Resolved) -> Payment {
+    match resolved {
+        Resolved::Stands(payment) => *payment,
+        other => panic!("not resolved: {other:?}"),
+    }
+}
+
+pub(crate) async fn paid(ledger: &Ledger, shop: &Shop, key: &str, order: OrderId) -> Payment {
     let payment = begun(ledger, &pay(shop, key, order)).await;
     let payment = told(ledger, &payment, Told::Done).await;
     assert_eq!(payment.state, PaymentState::Paid);
     payment
 }
 
-async fn begin_refund(ledger: &Ledger, asked: &RefundAsked) -> Result<(Payment, RefundId), Refusal> {
-    match ledger.begin_refund(asked, now(), later(60)).await.unwrap() {
+pub(crate) async fn begin_refund(
+    ledger: &Ledger,
+    asked: &RefundAsked,
+) -> Result<(Payment, RefundId), Refusal> {
+    match ledger.begin_refund(asked, seconds(60)).await.unwrap() {
         Begun::New(begun) => Ok(begun),
         Begun::Known(_) => panic!("it is known"),
         Begun::Refused(refusal) => Err(refusal),
     }
 }
 
-async fn refund_told(ledger: &Ledger, payment: &Payment, refund: RefundId, told: Told) -> Payment {
-    let charge = &payment.charge;
-    ledger.conclude_refund(charge.order, charge.payment, refund, &told, now(), Witness::Asker).await.unwrap()
+pub(crate) async fn refund_told(ledger: &Ledger, payment: &Payment, refund: RefundId, told: Told) -> Payment {
+    let (order, id) = (payment.charge.order, payment.charge.payment);
+    ledger.conclude_refund(order, id, refund, &told, witness()).await.unwrap().payment
 }
 
-fn declined() -> Told {
+pub(crate) fn declined() -> Told {
     Told::Refused(ReasonCode::new("REJECT_CARD_COMPANY").unwrap())
 }
 
-async fn cancel(ledger: &Ledger, shop: &Shop, order: OrderId) {
+pub(crate) async fn cancel(ledger: &Ledger, shop: &Shop, order: OrderId) {
     assert_eq!(settled(&commit_one(ledger, shop.cancel("cancel", order)).await), (Outcome::Cancelled, false));
 }
 
 /// The payment as another connection reads it.
-async fn read(ledger: &Ledger, payment: &Payment) -> Payment {
+pub(crate) async fn read(ledger: &Ledger, payment: &Payment) -> Payment {
     ledger.payment(payment.charge.payment).await.unwrap().unwrap()
 }
 
@@ -90,12 +144,16 @@ pub(crate) async fn goes_all_the_way(ledger: &Ledger, shop: &Shop, order: OrderI
     let mut asked = pay(shop, "p", order);
     asked.charge.amount = krw(2 * PRICE + 3_000);
     let payment = begun(ledger, &asked).await;
-    told(ledger, &payment, Told::Nothing { ask_at: later(600) }).await;
-    assert!(ledger.hint_payment(order, now()).await.unwrap());
-    assert_eq!(ledger.take_due_payments(later(1), later(2), 10).await.unwrap().len(), 1);
-    let payment = told(ledger, &payment, Told::Done).await;
-    let (_, id) = begin_refund(ledger, &refund(shop, "r", &payment, 1_000)).await.unwrap();
-    assert_eq!(ledger.take_due_refunds(later(120), later(180), 10).await.unwrap().len(), 1);
+    told(ledger, &payment, nothing(seconds(600))).await;
+    assert!(ledger.hint_payment(order, Duration::ZERO).await.unwrap());
+    assert_eq!(ledger.take_due_payments(seconds(1), 10).await.unwrap().len(), 1);
+    let again = ledger.begin_again(order, payment.charge.payment, seconds(60)).await.unwrap().unwrap();
+    let payment = told(ledger, &again, Told::Done).await;
+    let asked = refund(shop, "r", &payment, 1_000);
+    let Begun::New((_, id)) = ledger.begin_refund(&asked, Duration::ZERO).await.unwrap() else {
+        panic!("it is new")
+    };
+    assert_eq!(ledger.take_due_refunds(seconds(60), 10).await.unwrap().len(), 1);
     let stands = refund_told(ledger, &payment, id, Told::Done).await;
     assert_eq!((stands.state, stands.refunded), (PaymentState::PartiallyRefunded, 1_000));
     assert_eq!(ledger.payments(false, 10).await.unwrap().len(), 1);
@@ -154,7 +212,7 @@ pub(crate) async fn an_order_is_charged_once_under_any_number_of_keys(database: 
     let payment = begun(ledger, &pay(&shop, "a", order)).await;
     let in_progress = Begun::Refused(Refusal::PaymentInProgress);
     assert_eq!(begin(ledger, &pay(&shop, "b", order)).await, in_progress);
-    told(ledger, &payment, Told::Nothing { ask_at: later(1) }).await;
+    told(ledger, &payment, nothing(seconds(1))).await;
     assert_eq!(begin(ledger, &pay(&shop, "b", order)).await, in_progress, "unknown may be paid");
     told(ledger, &payment, Told::Done).await;
     assert_eq!(begin(ledger, &pay(&shop, "b", order)).await, Begun::Refused(Refusal::AlreadyPaid));
@@ -208,7 +266,7 @@ pub(crate) async fn the_same_key_again_is_told_how_the_payment_stands(database: 
     let asked = refund(&shop, "r", &payment, 1_000);
     let (_, first) = begin_refund(ledger, &asked).await.unwrap();
     let again = refund(&shop, "r", &payment, 1_000);
-    let Begun::Known((payment, known)) = ledger.begin_refund(&again, now(), later(60)).await.unwrap() else {
+    let Begun::Known((payment, known)) = ledger.begin_refund(&again, seconds(60)).await.unwrap() else {
         panic!("it is known")
     };
     assert_eq!((known, payment.refunds.len()), (first, 1));
@@ -273,7 +331,7 @@ pub(crate) async fn a_refused_refund_leaves_its_money_to_be_refunded(database: &
     let ledger = &database.ledger;
     let payment = paid(ledger, &shop, "a", order).await;
     let (_, id) = begin_refund(ledger, &refund(&shop, "r1", &payment, TOTAL)).await.unwrap();
-    let unknown = refund_told(ledger, &payment, id, Told::Nothing { ask_at: later(1) }).await;
+    let unknown = refund_told(ledger, &payment, id, nothing(seconds(1))).await;
     assert_eq!((unknown.refunds[0].state, unknown.left()), (RefundState::Unknown, 0));
     let refused = refund_told(ledger, &payment, id, declined()).await;
     assert_eq!((refused.refunds[0].state, refused.left()), (RefundState::Refused, TOTAL));
@@ -293,7 +351,7 @@ pub(crate) async fn cancelling_a_paid_order_gives_back_what_is_left(database: &D
         (automatic.amount, automatic.refund),
         (TOTAL - 1_000, RefundId::automatic(payment.charge.payment, 0))
     );
-    let due = ledger.take_due_refunds(now(), later(30), 10).await.unwrap();
+    let due = ledger.take_due_refunds(seconds(30), 10).await.unwrap();
     let due: Vec<_> = due.iter().map(|due| (due.give_back.refund, due.give_back.amount)).collect();
     assert_eq!(due, [(automatic.refund, krw(TOTAL - 1_000))], "it is due at once, the other one is not");
     // The refund that was under way is refused: what it leaves goes back as well.
@@ -306,9 +364,9 @@ pub(crate) async fn money_that_comes_in_after_the_cancellation_goes_back(databas
     let ledger = &database.ledger;
     let payment = begun(ledger, &pay(&shop, "a", order)).await;
     cancel(ledger, &shop, order).await;
-    let unknown = told(ledger, &payment, Told::Nothing { ask_at: now() }).await;
+    let unknown = told(ledger, &payment, nothing(Duration::ZERO)).await;
     assert_eq!(unknown.refunds, [], "nothing moved yet");
-    let due = ledger.take_due_payments(now(), later(30), 10).await.unwrap();
+    let due = ledger.take_due_payments(seconds(30), 10).await.unwrap();
     assert!(matches!(due.as_slice(), [due] if !due.order_stands), "{due:?}");
     let stands = told(ledger, &payment, Told::Done).await;
     assert_eq!((stands.state, stands.left(), stands.refunds.len()), (PaymentState::Paid, 0, 1));
@@ -326,13 +384,13 @@ pub(crate) async fn what_is_due_is_taken_by_one_agent_alone(database: &Database)
     }
     for order in &orders {
         let asked = pay(&shop, &order.to_string(), *order);
-        database.ledger.begin_payment(&asked, now(), now()).await.unwrap();
+        database.ledger.begin_payment(&asked, Duration::ZERO).await.unwrap();
     }
     let (one, two) = (database.second_agent().await, database.second_agent().await);
-    let (now, until) = (now(), later(30));
+    let hold = seconds(30);
     let mut taken = Vec::new();
     for _ in 0..10 {
-        let (a, b) = tokio::join!(one.take_due_payments(now, until, 3), two.take_due_payments(now, until, 3));
+        let (a, b) = tokio::join!(one.take_due_payments(hold, 3), two.take_due_payments(hold, 3));
         taken.extend(a.unwrap().into_iter().chain(b.unwrap()));
     }
     assert!(taken.iter().all(|due| due.order_stands && due.payment.asks == 1));
@@ -345,18 +403,18 @@ pub(crate) async fn what_is_due_is_taken_by_one_agent_alone(database: &Database)
 pub(crate) async fn a_hint_makes_a_doubt_due_at_once_and_nothing_else(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
-    assert!(!ledger.hint_payment(order, now()).await.unwrap(), "there is nothing to ask about");
+    assert!(!ledger.hint_payment(order, Duration::ZERO).await.unwrap(), "there is nothing to ask about");
     let payment = begun(ledger, &pay(&shop, "a", order)).await;
-    assert!(!ledger.hint_payment(order, now()).await.unwrap(), "it is being asked about");
-    told(ledger, &payment, Told::Nothing { ask_at: later(600) }).await;
-    let doubt = Doubt { count: 1, since: Some(payment.created_at) };
-    assert_eq!(ledger.doubt().await.unwrap(), doubt);
-    assert!(ledger.take_due_payments(now(), later(1), 10).await.unwrap().is_empty());
-    assert!(ledger.hint_payment(order, now()).await.unwrap());
-    assert_eq!(ledger.take_due_payments(now(), later(1), 10).await.unwrap().len(), 1);
-    assert!(!ledger.hint_payment(order_id(), now()).await.unwrap());
+    assert!(!ledger.hint_payment(order, Duration::ZERO).await.unwrap(), "it is being asked about");
+    told(ledger, &payment, nothing(seconds(600))).await;
+    let doubt = ledger.doubt().await.unwrap();
+    assert!(doubt.count == 1 && doubt.oldest.is_some(), "{doubt:?}");
+    assert!(ledger.take_due_payments(seconds(1), 10).await.unwrap().is_empty());
+    assert!(ledger.hint_payment(order, Duration::ZERO).await.unwrap());
+    assert_eq!(ledger.take_due_payments(seconds(1), 10).await.unwrap().len(), 1);
+    assert!(!ledger.hint_payment(order_id(), Duration::ZERO).await.unwrap());
     let stands = told(ledger, &payment, Told::Done).await;
-    assert!(!ledger.hint_payment(order, now()).await.unwrap());
+    assert!(!ledger.hint_payment(order, Duration::ZERO).await.unwrap());
     assert_eq!(read(ledger, &payment).await.state, stands.state);
     assert_eq!(ledger.doubt().await.unwrap(), Doubt::default());
 }
@@ -364,48 +422,45 @@ pub(crate) async fn a_hint_makes_a_doubt_due_at_once_and_nothing_else(database: 
 pub(crate) async fn an_operator_s_word_ends_a_doubt_and_nothing_else(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
-    let (payment, reason) =
-        (begun(ledger, &pay(&shop, "a", order)).await, ReasonCode::new("TICKET_4711").unwrap());
-    let id = payment.charge.payment;
-    let resolve = async |moved| {
-        let verdict = Verdict { moved, reason: &reason };
-        ledger.resolve_payment(order, id, verdict, now(), Witness::Asker).await.unwrap()
-    };
-    assert_eq!(resolve(true).await, None, "it is being asked about");
-    told(ledger, &payment, Told::Nothing { ask_at: later(1) }).await;
+    let payment = begun(ledger, &pay(&shop, "a", order)).await;
+    assert_eq!(resolve(ledger, &payment, true).await, Resolved::Known, "it is being asked about");
+    told(ledger, &payment, nothing(seconds(1))).await;
     cancel(ledger, &shop, order).await;
-    let resolved = resolve(true).await.unwrap();
-    assert_eq!((resolved.state, resolved.code.as_ref()), (PaymentState::Paid, Some(&reason)));
-    assert!(resolved.refunds[0].automatic && resolved.left() == 0, "its order was cancelled meanwhile");
-    assert_eq!(resolve(false).await, None, "it is known now");
-    assert_eq!(read(ledger, &payment).await, resolved);
+    let stands = resolved(resolve(ledger, &payment, true).await);
+    assert_eq!((stands.state, stands.code.as_ref().unwrap().as_str()), (PaymentState::Paid, "TICKET_4711"));
+    assert!(stands.refunds[0].automatic && stands.left() == 0, "its order was cancelled meanwhile");
+    assert_eq!(resolve(ledger, &payment, false).await, Resolved::Known, "it is known now");
+    assert_eq!(read(ledger, &payment).await, stands);
 }
 
 pub(crate) async fn an_operator_s_word_ends_a_doubt_about_a_refund_and_nothing_else(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
     let payment = paid(ledger, &shop, "a", order).await;
-    let (id, reason) = (payment.charge.payment, ReasonCode::new("TICKET_4711").unwrap());
-    let resolve = async |refund, moved| {
-        let verdict = Verdict { moved, reason: &reason };
-        ledger.resolve_refund(order, id, refund, verdict, now(), Witness::Asker).await.unwrap()
-    };
     let of = |payment: &Payment, refund| {
         let found = payment.refunds.iter().find(|known| known.refund == refund).cloned().unwrap();
         (found.state, found.code)
     };
     for (key, moved) in [("r1", false), ("r2", true)] {
         let (payment, refund) = begin_refund(ledger, &refund(&shop, key, &payment, 1)).await.unwrap();
-        assert_eq!(resolve(refund, true).await, None, "it is being asked for");
-        refund_told(ledger, &payment, refund, Told::Nothing { ask_at: later(1) }).await;
+        assert_eq!(
+            resolve_refund(ledger, &payment, refund, true).await,
+            Resolved::Known,
+            "it is being asked for"
+        );
+        refund_told(ledger, &payment, refund, nothing(seconds(1))).await;
         let listed = ledger.payments(true, 10).await.unwrap();
         assert_eq!(listed, [read(ledger, &payment).await], "a refund in doubt is found by its payment");
-        let resolved = resolve(refund, moved).await.unwrap();
+        let stands = resolved(resolve_refund(ledger, &payment, refund, moved).await);
         let state = if moved { RefundState::Done } else { RefundState::Refused };
-        assert_eq!(of(&resolved, refund), (state, Some(reason.clone())));
-        assert_eq!(resolved.refunded, if moved { 1 } else { 0 });
-        assert_eq!(resolve(refund, !moved).await, None, "it is known now");
-        assert_eq!(read(ledger, &payment).await, resolved);
+        assert_eq!(of(&stands, refund), (state, ReasonCode::new("TICKET_4711")));
+        assert_eq!(stands.refunded, if moved { 1 } else { 0 });
+        assert_eq!(
+            resolve_refund(ledger, &payment, refund, !moved).await,
+            Resolved::Known,
+            "it is known now"
+        );
+        assert_eq!(read(ledger, &payment).await, stands);
         assert_eq!(ledger.payments(true, 10).await.unwrap(), []);
     }
     assert_eq!(read(ledger, &payment).await.state, PaymentState::PartiallyRefunded);
@@ -415,7 +470,7 @@ pub(crate) async fn what_contradicts_the_ledger_changes_nothing(database: &Datab
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
     let payment = paid(ledger, &shop, "a", order).await;
-    for contradiction in [declined(), Told::Nothing { ask_at: later(1) }] {
+    for contradiction in [declined(), nothing(seconds(1))] {
         assert_eq!(told(ledger, &payment, contradiction).await, payment);
     }
     assert_eq!(read(ledger, &payment).await, payment);

@@ -44,7 +44,7 @@ async fn each_command_works_with_its_own_role_and_that_role_can_do_nothing_else(
     assert!(dba.personal(order).await.unwrap().is_some());
 
     assert!(
-        matches!(agent.personal(order).await, Err(LedgerError::Unavailable(_))),
+        matches!(agent.personal(order).await, Err(LedgerError::Denied(_))),
         "the agent reads no ciphertext"
     );
     for (login, sql) in [

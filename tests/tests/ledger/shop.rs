@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use bridge_idc::ledger::import::{Imported, StockFile};
-use bridge_idc::ledger::{Answer, Batch, Committed, Ledger};
+use bridge_idc::ledger::{Answer, Batch, BatchEnd, Committed, End, Ledger};
 use bridge_idc::payment::{Charge, PayAsked, Payment, RefundAsked};
-use bridge_idc::planner::{Action, Placement, Request};
+use bridge_idc::planner::{Action, Awaited, Placement, Request};
 use bridge_idc::vault::PersonalAtRest;
 use bridge_protocol::domain::{
     Brand, Currency, IdempotencyKey, KeyDigest, Line, Money, OrderId, OrderTerms, Outcome, PaymentId,
@@ -90,9 +90,36 @@ pub(crate) async fn import(ledger: &Ledger, csv: &str) -> Imported {
     ledger.import_stock(&file, |_| {}).await.unwrap()
 }
 
+/// Commits requests as the agent does: what waits for somebody is committed again, by itself, until it is.
 pub(crate) async fn commit(ledger: &Ledger, requests: Vec<Request>) -> Vec<Answer> {
-    let committed: Committed = ledger.commit(&batch(requests)).await.unwrap();
-    committed.answers().to_vec()
+    let mut answers: Vec<Option<Answer>> = vec![None; requests.len()];
+    let mut open: Vec<(Option<Awaited>, Vec<usize>)> = vec![(None, (0..requests.len()).collect())];
+    while let Some((awaited, places)) = open.pop() {
+        let again = places.iter().map(|place| requests[*place].clone()).collect();
+        let BatchEnd { ends, outage } = ledger.commit(&batch(again), awaited.as_ref()).await;
+        assert!(outage.is_none(), "{outage:?}");
+        for (place, end) in places.into_iter().zip(ends) {
+            match end {
+                End::Committed(committed) => answers[place] = Some(committed.answer().clone()),
+                End::Waits(on) => match open.iter_mut().find(|(known, _)| *known == Some(on.clone())) {
+                    Some((_, places)) => places.push(place),
+                    None => open.push((Some(on), vec![place])),
+                },
+                end => panic!("not committed: {end:?}"),
+            }
+        }
+    }
+    answers.into_iter().flatten().collect()
+}
+
+/// What each request came to, each of which did.
+pub(crate) fn answers(BatchEnd { ends, outage }: BatchEnd) -> Vec<Answer> {
+    assert!(outage.is_none(), "{outage:?}");
+    let answer = |end| match end {
+        End::Committed(committed) => Committed::answer(&committed).clone(),
+        end => panic!("not committed: {end:?}"),
+    };
+    ends.into_iter().map(answer).collect()
 }
 
 pub(crate) async fn commit_one(ledger: &Ledger, request: Request) -> Answer {

@@ -66,9 +66,12 @@ impl Agent {
         }
     }
 
-    /// What it logged of requests whose end nobody waited for, until now.
+    /// What it logged of how requests ended, until now.
     async fn concluded(mut self) -> Vec<(KeyDigest, String)> {
         self.close_log().await;
+        if !self.log.join("checkpoint").exists() {
+            return Vec::new(); // It logged nothing at all.
+        }
         let entries = audits::entries(&tlog::check(&self.log, &self.key).unwrap()).unwrap();
         let ended = entries.into_iter().map(|entry| match entry.event {
             Event::PaymentCommitted(ended) => (ended.key, ended.outcome.to_string()),
@@ -141,7 +144,7 @@ async fn every_order_is_charged_once_or_not_at_all(database: Database, seed: u64
         let size = (count() - chunk * 500).min(500);
         let requests: Vec<_> = (0..size).map(|n| shop.place(&format!("{chunk}-{n}"), &[("A", 1)])).collect();
         orders.extend(requests.iter().map(order_of));
-        database.ledger.commit(&batch(requests)).await.unwrap();
+        assert!(database.ledger.commit(&batch(requests), None).await.outage.is_none());
     }
     // Two agents, so that they take rows from each other; every caller asks twice, at either, under one key.
     let agents = [
@@ -268,7 +271,8 @@ async fn a_refund_whose_answer_is_lost_is_asked_for_again_and_made_once() {
     let payment = agent.pay(&pay(&shop, order(&database, &shop).await)).await;
     sandbox.next([Mischief::HangAfter, Mischief::FailAfter]);
     let asked = refund(&shop, "r", &payment, 1_000);
-    let End::Stands { payment, refund: Some(id), replayed: false } = agent.payments.refund(&asked).await
+    let End::Stands { payment, refund: Some(id), replayed: false, logged: false } =
+        agent.payments.refund(&asked).await
     else {
         panic!("it stands")
     };
@@ -323,7 +327,7 @@ async fn what_nobody_waits_for_is_logged(database: Database) {
     assert!(matches!(agent.payments.refund(&given_back).await, End::Stands { .. }));
     until(&database.ledger, id, |payment| payment.refunded == 1_000).await;
 
-    // This one's answer comes, so that whoever asked has it logged; what becomes of it by itself is nobody's answer.
+    // This one's answer comes; what becomes of it by itself is nobody's answer.
     let cancelled = pay(&shop, order(&database, &shop).await);
     let payment = agent.pay(&cancelled).await;
     assert_eq!(payment.state, PaymentState::Paid);
@@ -331,7 +335,8 @@ async fn what_nobody_waits_for_is_logged(database: Database) {
     let id = payment.charge.payment;
     until(&database.ledger, id, |payment| payment.state == PaymentState::Refunded).await;
 
-    let logged = [(paid.key, "paid"), (given_back.key, "done"), (cancelled.key, "refunded")];
+    let logged =
+        [(paid.key, "paid"), (given_back.key, "done"), (cancelled.key, "paid"), (cancelled.key, "refunded")];
     assert_eq!(agent.concluded().await, logged.map(|(key, outcome)| (key, outcome.to_owned())));
 }
 
@@ -360,4 +365,99 @@ async fn what_cannot_be_logged_is_not_concluded_before_it_can_be() {
     let other = Agent::start(&database, &sandbox).await.reconcile();
     until(&database.ledger, id, |payment| payment.state == PaymentState::Paid).await;
     assert_eq!(other.concluded().await, [(asked.key, "paid".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_payment_stands_as_paid_nowhere_before_that_is_in_the_log() {
+    let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
+    let (shop, mut agent) = (shop(&database).await, Agent::start(&database, &sandbox).await);
+    let logged = pay(&shop, order(&database, &shop).await);
+    assert_eq!(agent.pay(&logged).await.state, PaymentState::Paid);
+    let unlogged = pay(&shop, order(&database, &shop).await);
+    agent.close_log().await;
+    assert_eq!(agent.pay(&unlogged).await.state, PaymentState::Unknown, "whoever asked is not told");
+    let stands = database.ledger.payment(unlogged.charge.payment).await.unwrap().unwrap();
+    assert_eq!(stands.state, PaymentState::Confirming, "and neither is who looks it up");
+    assert_eq!(agent.concluded().await, [(logged.key, "paid".to_owned())]);
+}
+
+/// A DBA turns back the times of every payment by two hours: as far as the ledger knows, they have passed.
+async fn two_hours_later(database: &Database, columns: &[&str]) {
+    for column in columns {
+        let sql = format!("UPDATE payments SET {column} = {column} - 7200000000");
+        database.run(&sql, &sql).await;
+    }
+}
+
+async fn what_reaches_the_gateway_late_is_charged_late(database: Database) {
+    let sandbox = Sandbox::start(Rates::default()).await.unwrap();
+    let (shop, first) = (shop(&database).await, Agent::start(&database, &sandbox).await);
+    let asked = pay(&shop, order(&database, &shop).await);
+    sandbox.next([Mischief::Held]);
+    assert_eq!(first.pay(&asked).await.state, PaymentState::Unknown);
+    two_hours_later(&database, &["created_at", "confirm_until"]).await;
+    let agents = [
+        Agent::start(&database, &sandbox).await.reconcile(),
+        Agent::start(&database, &sandbox).await.reconcile(),
+    ];
+    let (id, order) = (asked.charge.payment, asked.charge.order);
+    let given_up = until(&database.ledger, id, |payment| !payment.state.is_open()).await;
+    assert_eq!((given_up.state, given_up.code.unwrap().as_str()), (PaymentState::NotPaid, "NO_TRACE"));
+    sandbox.let_go();
+    for agent in &agents {
+        agent.payments.hint(order).await.unwrap();
+    }
+    let ended = until(&database.ledger, id, |payment| payment.state == PaymentState::Returned).await;
+    assert_eq!((ended.refunds.len(), ended.refunds[0].automatic), (1, true));
+    let books = &sandbox.charges()[0];
+    assert_eq!((books.charged, books.cancels.as_slice()), (1, [TOTAL].as_slice()), "once, by two agents");
+    let again = first.pay(&asked).await;
+    assert_eq!(again.state, PaymentState::Returned);
+    let mut logged = Vec::new();
+    for agent in agents {
+        logged.extend(agent.concluded().await.into_iter().map(|(key, outcome)| {
+            assert_eq!(key, asked.key);
+            outcome
+        }));
+    }
+    logged.sort_unstable();
+    assert_eq!(logged, ["charged_late", "not_paid", "returned"], "each step in the log, once");
+}
+
+#[tokio::test]
+async fn what_reaches_the_gateway_after_it_was_given_up_is_charged_late_and_goes_back_on_sqlite() {
+    Box::pin(what_reaches_the_gateway_late_is_charged_late(sqlite().await)).await;
+}
+
+#[tokio::test]
+async fn what_reaches_the_gateway_after_it_was_given_up_is_charged_late_and_goes_back_on_postgres() {
+    Box::pin(what_reaches_the_gateway_late_is_charged_late(postgres("late").await)).await;
+}
+
+#[tokio::test]
+async fn however_old_it_is_a_payment_is_not_given_up_while_another_agent_s_request_is_on_its_way() {
+    let (database, sandbox) = (postgres("on_its_way").await, Sandbox::start(Rates::default()).await.unwrap());
+    let (shop, first) = (shop(&database).await, Agent::start(&database, &sandbox).await);
+    let asked = pay(&shop, order(&database, &shop).await);
+    let (id, order) = (asked.charge.payment, asked.charge.order);
+    // The second request is on its way when the other agent comes to ask.
+    sandbox.next([Mischief::FailBefore, Mischief::Fine, Mischief::Held]);
+    assert_eq!(first.pay(&asked).await.state, PaymentState::Unknown);
+    let first = first.reconcile();
+    while sandbox.held() == 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    two_hours_later(&database, &["created_at"]).await;
+    let other = Agent::start(&database, &sandbox).await.reconcile();
+    assert!(other.payments.hint(order).await.unwrap(), "it asks at once");
+    until(&database.ledger, id, |payment| {
+        assert!(payment.state.is_open(), "{:?}", payment.state);
+        payment.asks >= 3
+    })
+    .await;
+    sandbox.let_go();
+    other.payments.hint(order).await.unwrap();
+    let ended = until(&database.ledger, id, |payment| !payment.state.is_open()).await;
+    assert_eq!((ended.state, ended.refunds.len()), (PaymentState::Paid, 0));
+    drop(first);
 }

@@ -1,12 +1,14 @@
 //! Begins charges and refunds: every rule in one transaction behind the order's lock, and the attempt durable at its end.
 
+use std::time::Duration;
+
 use bridge_protocol::domain::{
     KeyDigest, OrderId, PaymentId, PaymentState, RefundId, RefundState, UnixMicros,
 };
 use bridge_protocol::wire::order::Refusal;
 use uuid::Uuid;
 
-use super::rows::{lock_order, payment};
+use super::rows::{clock, lock_order, locked, payment};
 use super::{Begun, BegunRefund, Ledger, LedgerError, NotDone, Tx, common, in_transaction, on_connection};
 use crate::payment::{PayAsked, Payment, Refund, RefundAsked};
 
@@ -20,33 +22,38 @@ pub(in crate::ledger) struct NewRefund<'a> {
 }
 
 impl Ledger {
-    /// Takes a request to charge for an order at a time: refused, known, or durable as `confirming` and to be asked about
-    /// from `ask_at` on, should nobody conclude it before.
-    pub async fn begin_payment(
-        &self,
-        asked: &PayAsked,
-        at: UnixMicros,
-        ask_at: UnixMicros,
-    ) -> Result<Begun<Payment>, NotDone> {
-        in_transaction!(self, writing tx => begin_payment(&mut tx, asked, at, ask_at).await)
+    /// Takes a request to charge for an order: refused, known, or durable as `confirming`. For so long the request to the
+    /// gateway counts as on its way; should nobody conclude it before, it is asked about then.
+    pub async fn begin_payment(&self, asked: &PayAsked, hold: Duration) -> Result<Begun<Payment>, NotDone> {
+        in_transaction!(self, writing tx => begin_payment(&mut tx, asked, hold).await)
     }
 
-    /// Takes a request to give back: refused, known, or durable and to be asked for again from `ask_at` on.
+    /// Before a gateway is asked to charge once more: the payment as it stands while that request is on its way, for so long.
+    /// `None` if it may not be asked: it is known what became of it, its order does not stand, or another request is on its
+    /// way.
+    pub async fn begin_again(
+        &self,
+        order: OrderId,
+        id: PaymentId,
+        hold: Duration,
+    ) -> Result<Option<Payment>, NotDone> {
+        in_transaction!(self, writing tx => begin_again(&mut tx, order, id, hold).await)
+    }
+
+    /// Takes a request to give back: refused, known, or durable and to be asked for again after so long.
     pub async fn begin_refund(
         &self,
         asked: &RefundAsked,
-        at: UnixMicros,
-        ask_at: UnixMicros,
+        hold: Duration,
     ) -> Result<Begun<BegunRefund>, NotDone> {
-        in_transaction!(self, writing tx => begin_refund(&mut tx, asked, at, ask_at).await)
+        in_transaction!(self, writing tx => begin_refund(&mut tx, asked, hold).await)
     }
 }
 
 async fn begin_payment(
     tx: &mut Tx<'_>,
     asked: &PayAsked,
-    at: UnixMicros,
-    ask_at: UnixMicros,
+    hold: Duration,
 ) -> Result<Begun<Payment>, LedgerError> {
     let charge = &asked.charge;
     let order = lock_order(tx, charge.order).await?;
@@ -63,8 +70,12 @@ async fn begin_payment(
     }
     // Whoever pays a second time is told so, rather than that the amount is another.
     if let Some(state) = charging(tx, charge.order).await? {
-        let refusal = if state.is_charged() { Refusal::AlreadyPaid } else { Refusal::PaymentInProgress };
-        return Ok(Begun::Refused(refusal));
+        return Ok(Begun::Refused(match state {
+            // The gateway knows the order as one that was charged, and charges it no second time.
+            late if late.is_late() => Refusal::OrderNotPayable,
+            charged if charged.is_charged() => Refusal::AlreadyPaid,
+            _ => Refusal::PaymentInProgress,
+        }));
     }
     if order.total == 0 {
         return Ok(Begun::Refused(Refusal::OrderNotPayable));
@@ -73,6 +84,8 @@ async fn begin_payment(
         return Ok(Begun::Refused(Refusal::WrongAmount));
     }
     add_request(tx, asked.key, &asked.fingerprint, charge.payment, None).await?;
+    let at = clock(tx).await?;
+    let until = at.plus(hold);
     on_connection!(tx, connection =>
         sqlx::query(common!("add_payment"))
             .bind(charge.payment.as_uuid())
@@ -82,7 +95,7 @@ async fn begin_payment(
             .bind(charge.amount.currency().as_str())
             .bind(charge.payment_key.as_str())
             .bind(PaymentState::Confirming.code())
-            .bind(ask_at.get())
+            .bind(until.get())
             .bind(at.get())
             .execute(connection).await.map(drop)?);
     Ok(Begun::New(Payment {
@@ -94,15 +107,33 @@ async fn begin_payment(
         asks: 0,
         created_at: at,
         concluded_at: None,
+        confirm_until: until,
         refunds: Vec::new(),
     }))
+}
+
+async fn begin_again(
+    tx: &mut Tx<'_>,
+    order: OrderId,
+    id: PaymentId,
+    hold: Duration,
+) -> Result<Option<Payment>, LedgerError> {
+    let (mut payment, order_stands) = locked(tx, order, id).await?;
+    let now = clock(tx).await?;
+    if !payment.state.is_open() || !order_stands || payment.confirm_until > now {
+        return Ok(None);
+    }
+    payment.confirm_until = now.plus(hold);
+    on_connection!(tx, connection =>
+        sqlx::query(common!("hold")).bind(id.as_uuid()).bind(payment.confirm_until.get())
+            .execute(connection).await.map(drop)?);
+    Ok(Some(payment))
 }
 
 async fn begin_refund(
     tx: &mut Tx<'_>,
     asked: &RefundAsked,
-    at: UnixMicros,
-    ask_at: UnixMicros,
+    hold: Duration,
 ) -> Result<Begun<BegunRefund>, LedgerError> {
     let order = lock_order(tx, asked.order).await?;
     match earlier(tx, asked.key, &asked.fingerprint).await? {
@@ -129,7 +160,8 @@ async fn begin_refund(
         reason: &asked.reason,
         automatic: false,
     };
-    payment.refunds.push(add_refund(tx, &new, at, ask_at).await?);
+    let at = clock(tx).await?;
+    payment.refunds.push(add_refund(tx, &new, at, at.plus(hold)).await?);
     Ok(Begun::New((payment, asked.refund)))
 }
 

@@ -1,8 +1,10 @@
-//! What the gateway's answers come to: the state table applied behind the order's lock, and money for a cancelled order
-//! sent back.
+//! What the gateway's answers come to: the state table applied behind the order's lock, and money sent back that pays for
+//! nothing, since its order was cancelled or it was charged late.
 //!
-//! What is concluded with nobody waiting for it is in the audit log before it is committed, so that there is no moment in
-//! which the ledger tells what the log does not have. If the commit then fails it is concluded, and logged, once more.
+//! What is concluded is in the audit log before it is committed, so that there is no moment in which the ledger tells what
+//! the log does not have. If the commit then fails it is concluded, and logged, once more.
+
+use std::time::Duration;
 
 use bridge_protocol::domain::payment::PaymentEvent;
 use bridge_protocol::domain::{
@@ -12,26 +14,42 @@ use bridge_protocol::seal::sealing::Header;
 use uuid::Uuid;
 
 use super::begin::{NewRefund, add_refund};
-use super::rows::{lock_order, payment};
+use super::rows::{clock, found, locked};
 use super::{Ledger, LedgerError, NotDone, Tx, common, in_transaction, on_connection};
 use crate::payment::audit::Witness;
+use crate::payment::policy::look_again;
 use crate::payment::{Payment, Refund};
 
-/// Why money goes back that nobody asked for.
+/// Why money goes back that nobody asked for: its order does not stand,
 const CANCELLED: &str = "the order was cancelled";
+
+/// or the shop was told before that it was not paid.
+const LATE: &str = "it was charged after it had been given up";
 
 /// What was told about a payment or a refund, by a gateway or by an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
     /// It was done: charged, or given back.
     Done,
-    /// It was not, and will not be.
+    /// The request itself was refused: it was not done, and will not be.
     Refused(ReasonCode),
-    /// Nothing that proves anything; it is to be asked about again at that time.
+    /// Asked about it, the gateway says that it was not done, or has no trace of it: that tells only of what has reached the
+    /// gateway. While a request may be on its way it proves nothing.
+    NotDone(ReasonCode),
+    /// Nothing that proves anything; it is to be asked about again after so long.
     Nothing {
-        /// When.
-        ask_at: UnixMicros,
+        /// How long.
+        ask_after: Duration,
     },
+}
+
+/// How something stands after what was told about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Concluded {
+    /// The payment.
+    pub payment: Payment,
+    /// What became of it is in the audit log, by this conclusion.
+    pub logged: bool,
 }
 
 /// What an operator says of money that nobody could tell about.
@@ -43,29 +61,41 @@ pub struct Verdict<'reason> {
     pub reason: &'reason ReasonCode,
 }
 
+/// What an operator's word came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolved {
+    /// The doubt is over.
+    Stands(Box<Payment>),
+    /// There is no doubt (any more).
+    Known,
+    /// That it was not paid cannot be said yet: until then a request to charge may be on its way to the gateway.
+    OnItsWay(UnixMicros),
+}
+
 impl Ledger {
-    /// Writes what was told about a payment; how it stands now. What contradicts what is known changes nothing.
+    /// Writes what was told about a payment. What contradicts what is known changes nothing, but for money that moved: that
+    /// is charged late, and goes back. `held` is the payment's `confirm_until` if this is the answer to the request that it
+    /// is about, which is on its way no longer.
     pub async fn conclude_payment(
         &self,
         order: OrderId,
         id: PaymentId,
         told: &Told,
-        at: UnixMicros,
+        held: Option<UnixMicros>,
         witness: Witness<'_>,
-    ) -> Result<Payment, NotDone> {
-        in_transaction!(self, writing tx => conclude_payment(&mut tx, order, id, told, at, witness).await)
+    ) -> Result<Concluded, NotDone> {
+        in_transaction!(self, writing tx => conclude_payment(&mut tx, order, id, told, held, witness).await)
     }
 
-    /// Ends the doubt about a payment by an operator's word, and keeps the reason. `None` if it is not unknown (any more).
+    /// Ends the doubt about a payment by an operator's word, and keeps the reason.
     pub async fn resolve_payment(
         &self,
         order: OrderId,
         id: PaymentId,
         verdict: Verdict<'_>,
-        at: UnixMicros,
         witness: Witness<'_>,
-    ) -> Result<Option<Payment>, NotDone> {
-        in_transaction!(self, writing tx => resolve_payment(&mut tx, order, id, verdict, at, witness).await)
+    ) -> Result<Resolved, NotDone> {
+        in_transaction!(self, writing tx => resolve_payment(&mut tx, order, id, verdict, witness).await)
     }
 
     /// As [`Self::resolve_payment`], about a refund: whether the money went back.
@@ -75,10 +105,9 @@ impl Ledger {
         id: PaymentId,
         refund: RefundId,
         verdict: Verdict<'_>,
-        at: UnixMicros,
         witness: Witness<'_>,
-    ) -> Result<Option<Payment>, NotDone> {
-        in_transaction!(self, writing tx => resolve_refund(&mut tx, order, id, refund, verdict, at, witness).await)
+    ) -> Result<Resolved, NotDone> {
+        in_transaction!(self, writing tx => resolve_refund(&mut tx, order, id, refund, verdict, witness).await)
     }
 
     /// Writes what was told about a refund; how its payment stands now.
@@ -88,10 +117,9 @@ impl Ledger {
         id: PaymentId,
         refund: RefundId,
         told: &Told,
-        at: UnixMicros,
         witness: Witness<'_>,
-    ) -> Result<Payment, NotDone> {
-        in_transaction!(self, writing tx => conclude_refund(&mut tx, order, id, refund, told, at, witness).await)
+    ) -> Result<Concluded, NotDone> {
+        in_transaction!(self, writing tx => conclude_refund(&mut tx, order, id, refund, told, witness).await)
     }
 }
 
@@ -100,32 +128,67 @@ async fn conclude_payment(
     order: OrderId,
     id: PaymentId,
     told: &Told,
-    at: UnixMicros,
+    held: Option<UnixMicros>,
     witness: Witness<'_>,
-) -> Result<Payment, LedgerError> {
+) -> Result<Concluded, LedgerError> {
     let (mut payment, order_stands) = locked(tx, order, id).await?;
+    let now = clock(tx).await?;
+    if held == Some(payment.confirm_until) {
+        payment.confirm_until = payment.confirm_until.min(now);
+    }
+    let on_its_way = payment.confirm_until > now;
     let (event, code, ask_at) = match told {
         Told::Done => (PaymentEvent::Charged, None, None),
-        Told::Refused(code) => (PaymentEvent::Refused, Some(code), None),
-        Told::Nothing { ask_at } => (PaymentEvent::Doubtful, None, Some(*ask_at)),
+        Told::NotDone(_) if on_its_way => (PaymentEvent::Doubtful, None, Some(payment.confirm_until)),
+        Told::Refused(code) | Told::NotDone(code) => (PaymentEvent::Refused, Some(code), None),
+        Told::Nothing { ask_after } => (PaymentEvent::Doubtful, None, Some(now.plus(*ask_after))),
     };
     let before = payment.state;
-    match before.after(event) {
-        Some(after) if before.is_open() => payment.state = after,
-        Some(_) => return Ok(payment),
-        None => {
-            if event != PaymentEvent::Doubtful {
-                tracing::error!(payment = %id, state = before.code(), ?event, "what is told of a payment contradicts what is known");
-            }
-            return Ok(payment);
+    let after = match before.after(event) {
+        Some(after) if before.is_open() => after,
+        Some(after) if after != before && !is_another_s(tx, &payment).await? => after,
+        // One that is over has nothing new to tell.
+        _ if before.is_given_up() => {
+            let ask_at = asked_again_at(&payment, now);
+            set_payment(tx, &payment, ask_at).await?;
+            return Ok(Concluded { payment, logged: false });
         }
-    }
+        Some(_) => return Ok(Concluded { payment, logged: false }),
+        None => {
+            if event == PaymentEvent::Refused {
+                tracing::error!(payment = %id, state = before.code(), "the gateway refused what it had charged before");
+            }
+            return Ok(Concluded { payment, logged: false });
+        }
+    };
+    payment.state = after;
     payment.code = code.cloned().or(payment.code);
-    write(tx, &mut payment, ask_at, order_stands, at).await?;
-    if !payment.state.is_open() {
-        witnessed(tx, &payment, None, payment.state.code(), witness).await?;
+    write(tx, &mut payment, ask_at, order_stands, now).await?;
+    let logged = !after.is_open();
+    if logged {
+        witnessed(tx, &payment, None, after.code(), witness).await?;
     }
-    Ok(payment)
+    if after == PaymentState::ChargedLate {
+        tracing::error!(payment = %id, state = before.code(), "charged after it had been given up: the money goes back by itself");
+    }
+    Ok(Concluded { payment, logged })
+}
+
+/// Whether what the gateway shows as charged is another payment of the order: one by the same token, which it charges once
+/// and cannot tell apart.
+async fn is_another_s(tx: &mut Tx<'_>, payment: &Payment) -> Result<bool, LedgerError> {
+    let charge = &payment.charge;
+    let others: i64 = on_connection!(tx, connection =>
+        sqlx::query_scalar(common!("beside"))
+            .bind(charge.order.as_uuid()).bind(charge.payment_key.as_str()).bind(charge.payment.as_uuid())
+            .fetch_one(connection).await?);
+    Ok(others > 0)
+}
+
+/// When a payment that was given up after a doubt is asked about once more. What the gateway declined it has told itself.
+fn asked_again_at(payment: &Payment, now: UnixMicros) -> Option<UnixMicros> {
+    let concluded_at = payment.concluded_at.filter(|_| payment.state == PaymentState::NotPaid)?;
+    look_again(now.since(concluded_at)).map(|wait| now.plus(wait))
 }
 
 async fn resolve_payment(
@@ -133,22 +196,25 @@ async fn resolve_payment(
     order: OrderId,
     id: PaymentId,
     verdict: Verdict<'_>,
-    at: UnixMicros,
     witness: Witness<'_>,
-) -> Result<Option<Payment>, LedgerError> {
+) -> Result<Resolved, LedgerError> {
     let (mut payment, order_stands) = locked(tx, order, id).await?;
     let event = if verdict.moved { PaymentEvent::Charged } else { PaymentEvent::Refused };
+    let now = clock(tx).await?;
     match payment.state.after(event) {
         Some(after) if payment.state == PaymentState::Unknown => payment.state = after,
-        _ => return Ok(None),
+        _ => return Ok(Resolved::Known),
+    }
+    if !verdict.moved && payment.confirm_until > now {
+        return Ok(Resolved::OnItsWay(payment.confirm_until));
     }
     payment.code = Some(verdict.reason.clone());
-    write(tx, &mut payment, None, order_stands, at).await?;
+    write(tx, &mut payment, None, order_stands, now).await?;
     witnessed(tx, &payment, None, payment.state.code(), witness).await?;
-    Ok(Some(payment))
+    Ok(Resolved::Stands(Box::new(payment)))
 }
 
-/// Writes a payment's new state. Money that moved for an order that does not stand goes back.
+/// Writes a payment's new state. Money that moved for an order that does not stand, or late, goes back.
 async fn write(
     tx: &mut Tx<'_>,
     payment: &mut Payment,
@@ -156,12 +222,20 @@ async fn write(
     order_stands: bool,
     at: UnixMicros,
 ) -> Result<(), LedgerError> {
-    payment.concluded_at = (!payment.state.is_open()).then_some(at);
+    if !payment.state.is_open() {
+        payment.concluded_at.get_or_insert(at);
+    }
+    let ask_at = ask_at.or_else(|| asked_again_at(payment, at));
     set_payment(tx, payment, ask_at).await?;
-    if !order_stands {
-        refund_the_rest(tx, payment, at).await?;
+    if let Some(why) = goes_back(payment, order_stands) {
+        refund_the_rest(tx, payment, why, at).await?;
     }
     Ok(())
+}
+
+/// Why money that moved pays for nothing.
+fn goes_back(payment: &Payment, order_stands: bool) -> Option<&'static str> {
+    if payment.state.is_late() { Some(LATE) } else { (!order_stands).then_some(CANCELLED) }
 }
 
 async fn conclude_refund(
@@ -170,22 +244,26 @@ async fn conclude_refund(
     id: PaymentId,
     refund: RefundId,
     told: &Told,
-    at: UnixMicros,
     witness: Witness<'_>,
-) -> Result<Payment, LedgerError> {
+) -> Result<Concluded, LedgerError> {
     let (mut payment, order_stands) = locked(tx, order, id).await?;
+    let now = clock(tx).await?;
+    let room = payment.charge.amount.amount() - payment.refunded;
     let known = refund_of(&mut payment, refund)?;
-    if !known.state.is_open() {
-        return Ok(payment);
+    // An operator said that it was refused, while it was being asked for: the money is back all the same.
+    let after_all = known.state == RefundState::Refused && *told == Told::Done && known.amount <= room;
+    if !known.state.is_open() && !after_all {
+        return Ok(Concluded { payment, logged: false });
     }
     let ask_at;
     (known.state, known.code, ask_at) = match told {
         Told::Done => (RefundState::Done, None, None),
-        Told::Refused(code) => (RefundState::Refused, Some(code.clone()), None),
-        Told::Nothing { ask_at } => (RefundState::Unknown, None, Some(*ask_at)),
+        Told::Refused(code) | Told::NotDone(code) => (RefundState::Refused, Some(code.clone()), None),
+        Told::Nothing { ask_after } => (RefundState::Unknown, None, Some(now.plus(*ask_after))),
     };
-    write_refund(tx, &mut payment, refund, ask_at, order_stands, at, witness).await?;
-    Ok(payment)
+    let logged = !known.state.is_open();
+    write_refund(tx, &mut payment, refund, ask_at, order_stands, now, witness).await?;
+    Ok(Concluded { payment, logged })
 }
 
 async fn resolve_refund(
@@ -194,18 +272,18 @@ async fn resolve_refund(
     id: PaymentId,
     refund: RefundId,
     verdict: Verdict<'_>,
-    at: UnixMicros,
     witness: Witness<'_>,
-) -> Result<Option<Payment>, LedgerError> {
+) -> Result<Resolved, LedgerError> {
     let (mut payment, order_stands) = locked(tx, order, id).await?;
+    let now = clock(tx).await?;
     let known = refund_of(&mut payment, refund)?;
     if known.state != RefundState::Unknown {
-        return Ok(None);
+        return Ok(Resolved::Known);
     }
     known.state = if verdict.moved { RefundState::Done } else { RefundState::Refused };
     known.code = Some(verdict.reason.clone());
-    write_refund(tx, &mut payment, refund, None, order_stands, at, witness).await?;
-    Ok(Some(payment))
+    write_refund(tx, &mut payment, refund, None, order_stands, now, witness).await?;
+    Ok(Resolved::Stands(Box::new(payment)))
 }
 
 /// Writes a refund's new state and what it makes of its payment.
@@ -235,9 +313,12 @@ async fn write_refund(
         let uncharged = LedgerError::Corrupt { table: "refunds", what: "a refund of what was not paid" };
         payment.state = payment.state.after(event).ok_or(uncharged)?;
         set_payment(tx, payment, None).await?;
-    } else if state == RefundState::Refused && !automatic && !order_stands {
+    } else if state == RefundState::Refused
+        && !automatic
+        && let Some(why) = goes_back(payment, order_stands)
+    {
         // The order was cancelled while this one was under way: what it leaves goes back all the same.
-        refund_the_rest(tx, payment, at).await?;
+        refund_the_rest(tx, payment, why, at).await?;
     }
     if !state.is_open() {
         // Nobody asked for an automatic one: it is what became of the payment, under the payment's key.
@@ -264,9 +345,6 @@ async fn witnessed(
     outcome: &str,
     witness: Witness<'_>,
 ) -> Result<(), LedgerError> {
-    if matches!(witness, Witness::Asker) {
-        return Ok(());
-    }
     let id = payment.charge.payment;
     let key: Option<Vec<u8>> = on_connection!(tx, connection =>
         sqlx::query_scalar(common!("key_of"))
@@ -280,24 +358,26 @@ async fn witnessed(
 }
 
 /// Gives back what is left of the payments of cancelled orders, in the transaction that cancels them.
-pub(in crate::ledger) async fn refund_cancelled(
-    tx: &mut Tx<'_>,
-    orders: &[Uuid],
-    at: UnixMicros,
-) -> Result<(), LedgerError> {
+pub(in crate::ledger) async fn refund_cancelled(tx: &mut Tx<'_>, orders: &[Uuid]) -> Result<(), LedgerError> {
     for order in orders {
         let charged: Option<Uuid> = on_connection!(tx, connection =>
             sqlx::query_scalar(common!("charged_of")).bind(*order).fetch_optional(connection).await?);
         let Some(id) = charged else { continue };
         let corrupt = |_| LedgerError::Corrupt { table: "payments", what: "an id that is no UUIDv7" };
         let mut payment = found(tx, PaymentId::from_uuid(id).map_err(corrupt)?).await?;
-        refund_the_rest(tx, &mut payment, at).await?;
+        let now = clock(tx).await?;
+        refund_the_rest(tx, &mut payment, CANCELLED, now).await?;
     }
     Ok(())
 }
 
 /// Adds a refund, due at once, of what is left of a payment that moved money.
-async fn refund_the_rest(tx: &mut Tx<'_>, payment: &mut Payment, at: UnixMicros) -> Result<(), LedgerError> {
+async fn refund_the_rest(
+    tx: &mut Tx<'_>,
+    payment: &mut Payment,
+    why: &str,
+    at: UnixMicros,
+) -> Result<(), LedgerError> {
     let amount = payment.left();
     if amount <= 0 {
         return Ok(());
@@ -306,7 +386,7 @@ async fn refund_the_rest(tx: &mut Tx<'_>, payment: &mut Payment, at: UnixMicros)
     let nth = u32::try_from(earlier).unwrap_or(u32::MAX);
     let id = payment.charge.payment;
     let refund = RefundId::automatic(id, nth);
-    let new = NewRefund { refund, payment: id, amount, reason: CANCELLED, automatic: true };
+    let new = NewRefund { refund, payment: id, amount, reason: why, automatic: true };
     let refund = add_refund(tx, &new, at, at).await?;
     payment.refunds.push(refund);
     Ok(())
@@ -325,17 +405,7 @@ async fn set_payment(
             .bind(payment.code.as_ref().map(ReasonCode::as_str))
             .bind(ask_at.map(UnixMicros::get))
             .bind(payment.concluded_at.map(UnixMicros::get))
+            .bind(payment.confirm_until.get())
             .execute(connection).await.map(drop)?);
     Ok(())
-}
-
-/// A payment behind the lock of its order, and whether that order stands.
-async fn locked(tx: &mut Tx<'_>, order: OrderId, id: PaymentId) -> Result<(Payment, bool), LedgerError> {
-    let order = lock_order(tx, order).await?;
-    Ok((found(tx, id).await?, order.is_some_and(|order| order.placed)))
-}
-
-async fn found(tx: &mut Tx<'_>, id: PaymentId) -> Result<Payment, LedgerError> {
-    let missing = LedgerError::Corrupt { table: "payments", what: "a payment that is not there" };
-    payment(tx, id).await?.ok_or(missing)
 }

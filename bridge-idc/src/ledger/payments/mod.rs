@@ -27,7 +27,7 @@ use super::{Kind, Ledger, LedgerError, postgres, sqlite};
 use crate::payment::Payment;
 
 pub(super) use conclude::refund_cancelled;
-pub use conclude::{Told, Verdict};
+pub use conclude::{Concluded, Resolved, Told, Verdict};
 pub use read::{Doubt, DuePayment, DueRefund, Sums};
 
 /// Rounds against other writers.

@@ -1,8 +1,10 @@
 //! Questions about payments, and the rows whose gateway is to be asked.
 
+use std::time::Duration;
+
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, UnixMicros};
 
-use super::rows::{PaymentRow, RefundRow, payment, read_payment, read_refund, with_refunds};
+use super::rows::{PaymentRow, RefundRow, clock, payment, read_payment, read_refund, with_refunds};
 use super::{Ledger, LedgerError, NotDone, Tx, common, in_transaction, on_connection};
 use crate::payment::{GiveBack, Payment, Refund};
 
@@ -11,6 +13,10 @@ use crate::payment::{GiveBack, Payment, Refund};
 pub struct DuePayment {
     /// The payment, without its refunds.
     pub payment: Payment,
+    /// How long ago it was begun,
+    pub age: Duration,
+    /// and for how long no request to charge has been on its way; by the database's clock both.
+    pub quiet: Duration,
     /// Whether its order still stands: only then may the gateway be asked to charge once more.
     pub order_stands: bool,
 }
@@ -22,6 +28,8 @@ pub struct DueRefund {
     pub give_back: GiveBack,
     /// Which refund it is.
     pub refund: Refund,
+    /// How long ago it was begun, by the database's clock.
+    pub age: Duration,
 }
 
 /// How much nobody can tell about.
@@ -29,8 +37,10 @@ pub struct DueRefund {
 pub struct Doubt {
     /// Payments and refunds.
     pub count: i64,
-    /// When the oldest of them was begun.
-    pub since: Option<UnixMicros>,
+    /// How long ago the oldest of them was begun, by the database's clock.
+    pub oldest: Option<Duration>,
+    /// Payments that were charged late and whose money is not back.
+    pub charged_late: i64,
 }
 
 /// Sums over all payments that moved money, in minor units.
@@ -67,30 +77,21 @@ impl Ledger {
         in_transaction!(self, reading tx => look_up(&mut tx).await)
     }
 
-    /// Takes at most so many payments whose time has come. Until `until` nobody else takes them.
-    pub async fn take_due_payments(
-        &self,
-        now: UnixMicros,
-        until: UnixMicros,
-        rows_max: i64,
-    ) -> Result<Vec<DuePayment>, NotDone> {
-        in_transaction!(self, writing tx => take_due_payments(&mut tx, now, until, rows_max).await)
+    /// Takes at most so many payments whose time has come. For so long nobody else takes them.
+    pub async fn take_due_payments(&self, hold: Duration, rows_max: i64) -> Result<Vec<DuePayment>, NotDone> {
+        in_transaction!(self, writing tx => take_due_payments(&mut tx, hold, rows_max).await)
     }
 
-    /// Takes at most so many refunds whose time has come. Until `until` nobody else takes them.
-    pub async fn take_due_refunds(
-        &self,
-        now: UnixMicros,
-        until: UnixMicros,
-        rows_max: i64,
-    ) -> Result<Vec<DueRefund>, NotDone> {
-        in_transaction!(self, writing tx => take_due_refunds(&mut tx, now, until, rows_max).await)
+    /// Takes at most so many refunds whose time has come. For so long nobody else takes them.
+    pub async fn take_due_refunds(&self, hold: Duration, rows_max: i64) -> Result<Vec<DueRefund>, NotDone> {
+        in_transaction!(self, writing tx => take_due_refunds(&mut tx, hold, rows_max).await)
     }
 
-    /// Somebody says that the gateway knows more of an order's payment: it is due at that time, unless it was due before.
-    /// True if one in doubt is due earlier now.
-    pub async fn hint_payment(&self, order: OrderId, ask_at: UnixMicros) -> Result<bool, NotDone> {
+    /// Somebody says that the gateway knows more of an order's payment: it is due after so long, unless it is due before.
+    /// True if one in doubt, or one that was given up, is due earlier now.
+    pub async fn hint_payment(&self, order: OrderId, ask_after: Duration) -> Result<bool, NotDone> {
         let hint = async |tx: &mut Tx<'_>| -> Result<bool, LedgerError> {
+            let ask_at = clock(tx).await?.plus(ask_after);
             Ok(on_connection!(tx, connection =>
                 sqlx::query(common!("hint")).bind(order.as_uuid()).bind(ask_at.get())
                     .execute(connection).await?.rows_affected())
@@ -122,9 +123,11 @@ impl Ledger {
     /// How much nobody can tell about.
     pub async fn doubt(&self) -> Result<Doubt, NotDone> {
         let doubt = async |tx: &mut Tx<'_>| -> Result<Doubt, LedgerError> {
-            let (count, since): (i64, Option<i64>) = on_connection!(tx, connection =>
+            let now = clock(tx).await?;
+            let (count, since, charged_late): (i64, Option<i64>, i64) = on_connection!(tx, connection =>
                 sqlx::query_as(common!("doubt")).fetch_one(connection).await?);
-            Ok(Doubt { count, since: since.map(UnixMicros::new) })
+            let oldest = since.map(|since| now.since(UnixMicros::new(since)));
+            Ok(Doubt { count, oldest, charged_late })
         };
         in_transaction!(self, reading tx => doubt(&mut tx).await)
     }
@@ -142,10 +145,11 @@ impl Ledger {
 
 async fn take_due_payments(
     tx: &mut Tx<'_>,
-    now: UnixMicros,
-    until: UnixMicros,
+    hold: Duration,
     rows_max: i64,
 ) -> Result<Vec<DuePayment>, LedgerError> {
+    let now = clock(tx).await?;
+    let until = now.plus(hold);
     let rows: Vec<DueRow> = match tx {
         Tx::Postgres(connection) => {
             let take = sqlx::query_as(include_str!("postgres/take_payments.sql"));
@@ -157,11 +161,27 @@ async fn take_due_payments(
         }
     };
     let due = rows.into_iter().map(
-        |(id, brand, order, amount, currency, key, state, refunded, code, asks, at, end, order_state)| {
+        |(
+            id,
+            brand,
+            order,
+            amount,
+            currency,
+            key,
+            state,
+            refunded,
+            code,
+            asks,
+            at,
+            end,
+            held,
+            order_state,
+        )| {
             let payment = read_payment((
-                id, brand, order, amount, currency, key, state, refunded, code, asks, at, end,
+                id, brand, order, amount, currency, key, state, refunded, code, asks, at, end, held,
             ))?;
-            Ok(DuePayment { payment, order_stands: order_state.as_deref() == Some("placed") })
+            let (age, quiet) = (now.since(payment.created_at), now.since(payment.confirm_until));
+            Ok(DuePayment { payment, age, quiet, order_stands: order_state.as_deref() == Some("placed") })
         },
     );
     due.collect()
@@ -169,10 +189,11 @@ async fn take_due_payments(
 
 async fn take_due_refunds(
     tx: &mut Tx<'_>,
-    now: UnixMicros,
-    until: UnixMicros,
+    hold: Duration,
     rows_max: i64,
 ) -> Result<Vec<DueRefund>, LedgerError> {
+    let now = clock(tx).await?;
+    let until = now.plus(hold);
     let rows: Vec<RefundRow> = match tx {
         Tx::Postgres(connection) => {
             let take = sqlx::query_as(include_str!("postgres/take_refunds.sql"));
@@ -188,7 +209,8 @@ async fn take_due_refunds(
         let (of, refund) = read_refund(row)?;
         let corrupt = LedgerError::Corrupt { table: "refunds", what: "a refund of no payment" };
         let give_back = payment(tx, of).await?.and_then(|payment| payment.give_back(&refund));
-        due.push(DueRefund { give_back: give_back.ok_or(corrupt)?, refund });
+        let age = now.since(refund.created_at);
+        due.push(DueRefund { give_back: give_back.ok_or(corrupt)?, refund, age });
     }
     Ok(due)
 }
@@ -206,5 +228,6 @@ type DueRow = (
     i64,
     i64,
     Option<i64>,
+    i64,
     Option<String>,
 );

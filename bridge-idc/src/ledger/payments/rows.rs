@@ -10,9 +10,10 @@ use uuid::Uuid;
 use super::{LedgerError, Tx, common, on_connection};
 use crate::payment::{Charge, Payment, Refund};
 
-/// `payment_id, brand, order_id, amount, currency, payment_key, state, refunded, code, asks, created_at, concluded_at`
+/// `payment_id, brand, order_id, amount, currency, payment_key, state, refunded, code, asks, created_at, concluded_at,
+/// confirm_until`
 pub(super) type PaymentRow =
-    (Uuid, String, Uuid, i64, String, String, String, i64, Option<String>, i64, i64, Option<i64>);
+    (Uuid, String, Uuid, i64, String, String, String, i64, Option<String>, i64, i64, Option<i64>, i64);
 
 /// `refund_id, payment_id, amount, reason, automatic, state, code, asks, created_at`
 pub(super) type RefundRow = (Uuid, Uuid, i64, String, bool, String, Option<String>, i64, i64);
@@ -23,6 +24,19 @@ pub(super) struct Order {
     pub(super) placed: bool,
     pub(super) currency: String,
     pub(super) total: i64,
+}
+
+/// The database's clock. Whatever a payment's age decides is judged by it: two agents' clocks may differ.
+pub(super) async fn clock(tx: &mut Tx<'_>) -> Result<UnixMicros, LedgerError> {
+    let now: i64 = match tx {
+        Tx::Postgres(connection) => {
+            sqlx::query_scalar(include_str!("postgres/clock.sql")).fetch_one(&mut **connection).await?
+        }
+        Tx::Sqlite(connection) => {
+            sqlx::query_scalar(include_str!("sqlite/clock.sql")).fetch_one(&mut **connection).await?
+        }
+    };
+    Ok(UnixMicros::new(now))
 }
 
 /// Locks an order; `None` if there is none that was placed.
@@ -44,6 +58,22 @@ pub(super) async fn lock_order(tx: &mut Tx<'_>, order: OrderId) -> Result<Option
         currency,
         total,
     }))
+}
+
+/// A payment behind the lock of its order, and whether that order stands.
+pub(super) async fn locked(
+    tx: &mut Tx<'_>,
+    order: OrderId,
+    id: PaymentId,
+) -> Result<(Payment, bool), LedgerError> {
+    let order = lock_order(tx, order).await?;
+    Ok((found(tx, id).await?, order.is_some_and(|order| order.placed)))
+}
+
+/// A payment that must be there.
+pub(super) async fn found(tx: &mut Tx<'_>, id: PaymentId) -> Result<Payment, LedgerError> {
+    let missing = LedgerError::Corrupt { table: "payments", what: "a payment that is not there" };
+    payment(tx, id).await?.ok_or(missing)
 }
 
 /// A payment with its refunds.
@@ -68,8 +98,21 @@ pub(super) async fn with_refunds(tx: &mut Tx<'_>, mut payment: Payment) -> Resul
 
 /// A payment, without its refunds.
 pub(super) fn read_payment(row: PaymentRow) -> Result<Payment, LedgerError> {
-    let (id, brand, order, amount, currency, key, state, refunded, code, asks, created_at, concluded_at) =
-        row;
+    let (
+        id,
+        brand,
+        order,
+        amount,
+        currency,
+        key,
+        state,
+        refunded,
+        code,
+        asks,
+        created_at,
+        concluded_at,
+        confirm_until,
+    ) = row;
     let read = || {
         let charge = Charge {
             payment: PaymentId::from_uuid(id).ok()?,
@@ -86,6 +129,7 @@ pub(super) fn read_payment(row: PaymentRow) -> Result<Payment, LedgerError> {
             asks: u32::try_from(asks).ok()?,
             created_at: UnixMicros::new(created_at),
             concluded_at: concluded_at.map(UnixMicros::new),
+            confirm_until: UnixMicros::new(confirm_until),
             refunds: Vec::new(),
         })
     };

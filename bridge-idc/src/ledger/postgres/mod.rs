@@ -1,25 +1,29 @@
 //! PostgreSQL: binds arrays to the statements beside this file and decodes their rows.
 
+/// What each connection is asked for, and whether it lasts.
+pub(crate) mod session;
+
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bridge_protocol::domain::UnixMicros;
 use bridge_runtime::config::Secret;
 use sqlx::ConnectOptions;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use uuid::Uuid;
 
 use super::error::{Blame, LedgerError};
-use super::payments::Tx;
+use super::payments::{self, Tx};
 use super::rows::{
-    BrandRow, ForSaleRow, LineRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow, StandingRow,
-    StockRow, UnitsRow,
+    BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
+    StandingRow, UnitsRow,
 };
-use super::transaction::{self, Database, Open};
+use super::transaction::{self, Database, Locking, Open};
+use super::{AWAITED_AT_ONCE, NotReady};
+use crate::planner::Awaited;
 
 /// Settings of each connection.
-const SETTINGS: [(&str, &str); 6] = [
-    // Whoever waits longer for a row is answered that the database does not answer, and the row's holder is looked for.
-    ("lock_timeout", "5s"),
+const SETTINGS: [(&str, &str); 5] = [
     // An agent that is cut off in the middle of a transaction keeps its locks no longer than this.
     ("idle_in_transaction_session_timeout", "15s"),
     // Every statement goes by a key. A plan that was made while a table was small is kept, and would scan it for ever.
@@ -31,9 +35,26 @@ const SETTINGS: [(&str, &str); 6] = [
     ("max_parallel_workers_per_gather", "0"),
 ];
 
+/// Whoever waits longer for a row is told so, and the row's holder is looked for.
+const PATIENT: (&str, &str) = ("lock_timeout", "5s");
+
+/// How long a batch waits for what somebody else holds and no statement can leave out, a table for one: others wait behind it.
+const LOCK_TIMEOUT: &str = "500ms";
+
+/// How long a row is waited for by those who need it, and nobody else: then it is another row's turn.
+const AWAITED_FOR: &str = "2s";
+
+/// The committer's connections: one for the batch under way, one for each row that is waited for, and as many again while a
+/// connection that was lost is being closed.
+const COMMITTERS: u32 = 10;
+const _: () = assert!(COMMITTERS as usize == 2 * (1 + AWAITED_AT_ONCE));
+
 /// A ledger in PostgreSQL.
 pub(super) struct Postgres {
+    /// For everybody's questions, payments, the catalogue.
     pub(super) pool: PgPool,
+    /// For batches of orders, and for nothing else: whatever is asked meanwhile, they wait for nobody's connection.
+    pub(super) committer: PgPool,
 }
 
 impl Postgres {
@@ -46,19 +67,68 @@ impl Postgres {
             options = options.password(password);
         }
         let options = options.application_name("bridge-idc").options(SETTINGS).disable_statement_logging();
-        // Connecting is tried again for this long: a server that is down is said to be so soon, and callers do not wait.
-        let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(2));
-        Ok(Self { pool: pool.connect_lazy_with(options) })
+        let pool = |connections, lock_timeout| {
+            // Connecting is tried again for this long: a server that is down is said to be so soon, and callers do not wait.
+            let pool =
+                PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(2));
+            let pool = pool.after_connect(|connection, _| Box::pin(session::make_durable(connection)));
+            pool.connect_lazy_with(options.clone().options([lock_timeout]))
+        };
+        let committer = pool(COMMITTERS, ("lock_timeout", LOCK_TIMEOUT));
+        Ok(Self { pool: pool(connections, PATIENT), committer })
+    }
+
+    /// Whether what is set for the connections is in force in them.
+    pub(super) async fn check(&self) -> Result<(), NotReady> {
+        let committer_s = ("lock_timeout", LOCK_TIMEOUT);
+        for (pool, own) in [(&self.pool, PATIENT), (&self.committer, committer_s)] {
+            let mut connection = pool.acquire().await.map_err(NotReady::of_connecting)?;
+            session::check(&mut connection, &[SETTINGS.as_slice(), &[own]].concat()).await?;
+        }
+        Ok(())
     }
 }
 
-/// Whose fault a refusal is, by the class of its SQLSTATE (PostgreSQL manual, appendix A).
+/// Why what goes to the database at this URL could be read or changed on its way; `None` if nobody is in between, or the
+/// server has to prove that it is the one that the URL names. The driver's own environment counts, as when it connects.
+pub(crate) fn unprotected(url: &str) -> Option<&'static str> {
+    let Ok(options) = url.parse::<PgConnectOptions>() else {
+        return Some("it is no URL that PostgreSQL's driver can read");
+    };
+    let host = options.get_host();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let is_here = options.get_socket().is_some()
+        || host.starts_with('/')
+        || host.eq_ignore_ascii_case("localhost")
+        || address.is_ok_and(|address| address.is_loopback());
+    match options.get_ssl_mode() {
+        _ if is_here => None,
+        PgSslMode::VerifyFull => None,
+        // The driver trusts the public authorities beside the one that is named.
+        PgSslMode::VerifyCa => Some("sslmode=verify-ca takes anybody's certificate of any public authority"),
+        PgSslMode::Require => Some("sslmode=require takes any certificate"),
+        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => {
+            Some("it is on another host, and without sslmode=verify-full it may be reached in clear text")
+        }
+    }
+}
+
+/// Whose fault a refusal is, by its SQLSTATE and its class (PostgreSQL manual, appendix A).
 pub(super) fn blame(state: &str) -> Blame {
-    match state.get(..2) {
-        // data exception, integrity constraint violation, WITH CHECK OPTION violation, raised by a trigger
-        Some("22" | "23" | "44" | "P0") => Blame::Request,
+    match (state.get(..2), state) {
+        // lock_not_available: lock_timeout has passed, or NOWAIT was asked for
+        (_, "55P03") => Blame::Holder,
+        // query_canceled
+        (_, "57014") => Blame::Cancel,
+        // insufficient_privilege, which a row's policy raises as well
+        (_, "42501") => Blame::Right,
+        // statement_completion_unknown
+        (_, "40003") => Blame::Database,
+        // data exception, integrity constraint violation, WITH CHECK OPTION violation, raised by a trigger, more than a limit
+        // of the program allows
+        (Some("22" | "23" | "44" | "P0" | "54"), _) => Blame::Request,
         // serialization failure, deadlock
-        Some("40") => Blame::Contention,
+        (Some("40"), _) => Blame::Contention,
         _ => Blame::Database,
     }
 }
@@ -67,13 +137,34 @@ impl Database for Postgres {
     type Transaction = Transaction;
 
     async fn begin(&self) -> sqlx::Result<Transaction> {
-        // Each statement sees what was committed before it began: after a lock, also what its last holder wrote.
-        Open::begin(self.pool.acquire().await?, "BEGIN ISOLATION LEVEL READ COMMITTED").await.map(Transaction)
+        begin_on(&self.pool).await
     }
+
+    async fn begin_batch(&self) -> sqlx::Result<Transaction> {
+        begin_on(&self.committer).await
+    }
+}
+
+/// Each statement sees what was committed before it began: after a lock, also what its last holder wrote.
+async fn begin_on(pool: &PgPool) -> sqlx::Result<Transaction> {
+    Open::begin(pool.acquire().await?, "BEGIN ISOLATION LEVEL READ COMMITTED").await.map(Transaction)
 }
 
 /// A transaction on PostgreSQL.
 pub(super) struct Transaction(Open<sqlx::Postgres>);
+
+impl Transaction {
+    /// For what happens to payments in this transaction.
+    pub(super) fn payments(&mut self) -> Tx<'_> {
+        Tx::Postgres(self.0.connection())
+    }
+
+    /// For what follows in this transaction.
+    async fn set_lock_timeout(&mut self, time: &'static str) -> sqlx::Result<()> {
+        let set = sqlx::query("SELECT set_config('lock_timeout', $1, true)").bind(time);
+        set.execute(self.0.connection()).await.map(drop)
+    }
+}
 
 impl transaction::Transaction for Transaction {
     async fn brands(&mut self, brands: &[&str]) -> sqlx::Result<Vec<BrandRow>> {
@@ -84,8 +175,57 @@ impl transaction::Transaction for Transaction {
         sqlx::query_as(include_str!("units.sql")).bind(orders).fetch_all(self.0.connection()).await
     }
 
-    async fn lock_stock(&mut self, named: &[(&str, &str)], sku_ids: &[i64]) -> sqlx::Result<Vec<StockRow>> {
-        sqlx::query_as(include_str!("lock_stock.sql"))
+    async fn wait_for(&mut self, awaited: &Awaited) -> sqlx::Result<()> {
+        match awaited {
+            Awaited::Stock { brand, sku } => {
+                self.set_lock_timeout(AWAITED_FOR).await?;
+                let wait = sqlx::query(include_str!("wait_for_stock.sql"));
+                wait.bind(brand.as_str()).bind(sku.as_str()).execute(self.0.connection()).await?;
+                self.set_lock_timeout(LOCK_TIMEOUT).await
+            }
+            Awaited::Order(order) => {
+                self.set_lock_timeout(AWAITED_FOR).await?;
+                self.lock_orders(&[order.as_uuid()], Locking::Waits).await?;
+                self.set_lock_timeout(LOCK_TIMEOUT).await
+            }
+            // Nobody knows what to wait for: whatever it is, it is met again.
+            Awaited::Brand(_) => Ok(()),
+        }
+    }
+
+    async fn lock_stock(
+        &mut self,
+        named: &[(&str, &str)],
+        sku_ids: &[i64],
+        locking: Locking,
+    ) -> sqlx::Result<Option<Vec<i64>>> {
+        let sql = match locking {
+            Locking::Skips => include_str!("lock_stock.sql"),
+            Locking::Waits => include_str!("lock_stock_waiting.sql"),
+        };
+        let lock = sqlx::query_scalar(sql)
+            .bind(column(named, |(brand, _)| *brand))
+            .bind(column(named, |(_, sku)| *sku))
+            .bind(sku_ids);
+        lock.fetch_all(self.0.connection()).await.map(Some)
+    }
+
+    async fn lock_orders(&mut self, orders: &[Uuid], locking: Locking) -> sqlx::Result<Option<Vec<Uuid>>> {
+        let sql = match locking {
+            Locking::Skips => include_str!("lock_orders.sql"),
+            Locking::Waits => include_str!("lock_orders_waiting.sql"),
+        };
+        sqlx::query_scalar(sql).bind(orders).fetch_all(self.0.connection()).await.map(Some)
+    }
+
+    async fn offers(
+        &mut self,
+        brands: &[&str],
+        named: &[(&str, &str)],
+        sku_ids: &[i64],
+    ) -> sqlx::Result<Vec<OfferRow>> {
+        sqlx::query_as(include_str!("offers.sql"))
+            .bind(brands)
             .bind(column(named, |(brand, _)| *brand))
             .bind(column(named, |(_, sku)| *sku))
             .bind(sku_ids)
@@ -198,12 +338,16 @@ impl transaction::Transaction for Transaction {
         upsert.execute(self.0.connection()).await.map(drop)
     }
 
-    fn payments(&mut self) -> Tx<'_> {
-        Tx::Postgres(self.0.connection())
+    async fn refund_cancelled(&mut self, orders: &[Uuid]) -> Result<(), LedgerError> {
+        payments::refund_cancelled(&mut self.payments(), orders).await
     }
 
     async fn commit(self) -> sqlx::Result<()> {
         self.0.commit().await
+    }
+
+    async fn rollback(self) -> sqlx::Result<()> {
+        self.0.rollback().await
     }
 }
 

@@ -14,13 +14,15 @@ use sqlx::sqlite::{
 };
 use uuid::Uuid;
 
+use super::LedgerError;
 use super::error::Blame;
-use super::payments::Tx;
+use super::payments::{self, Tx};
 use super::rows::{
-    BrandRow, ForSaleRow, LineRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow, StandingRow,
-    StockRow, UnitsRow,
+    BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
+    StandingRow, UnitsRow,
 };
-use super::transaction::{self, Database, Open};
+use super::transaction::{self, Database, Locking, Open};
+use crate::planner::Awaited;
 
 /// A ledger in an SQLite file.
 pub(super) struct Sqlite {
@@ -75,10 +77,22 @@ impl Database for Sqlite {
     async fn begin(&self) -> sqlx::Result<Transaction> {
         Open::begin(self.writer.acquire().await?, "BEGIN IMMEDIATE").await.map(Transaction)
     }
+
+    /// Whoever writes waits for its turn at the one connection that does, and is served in the order of asking.
+    async fn begin_batch(&self) -> sqlx::Result<Transaction> {
+        self.begin().await
+    }
 }
 
 /// A transaction on SQLite.
 pub(super) struct Transaction(Open<sqlx::Sqlite>);
+
+impl Transaction {
+    /// For what happens to payments in this transaction.
+    pub(super) fn payments(&mut self) -> Tx<'_> {
+        Tx::Sqlite(self.0.connection())
+    }
+}
 
 impl transaction::Transaction for Transaction {
     async fn brands(&mut self, brands: &[&str]) -> sqlx::Result<Vec<BrandRow>> {
@@ -89,8 +103,32 @@ impl transaction::Transaction for Transaction {
         sqlx::query_as(include_str!("units.sql")).bind(ids(orders)?).fetch_all(self.0.connection()).await
     }
 
-    async fn lock_stock(&mut self, named: &[(&str, &str)], sku_ids: &[i64]) -> sqlx::Result<Vec<StockRow>> {
-        sqlx::query_as(include_str!("lock_stock.sql"))
+    /// Whoever has begun holds everything.
+    async fn wait_for(&mut self, _: &Awaited) -> sqlx::Result<()> {
+        Ok(())
+    }
+
+    async fn lock_stock(
+        &mut self,
+        _: &[(&str, &str)],
+        _: &[i64],
+        _: Locking,
+    ) -> sqlx::Result<Option<Vec<i64>>> {
+        Ok(None)
+    }
+
+    async fn lock_orders(&mut self, _: &[Uuid], _: Locking) -> sqlx::Result<Option<Vec<Uuid>>> {
+        Ok(None)
+    }
+
+    async fn offers(
+        &mut self,
+        brands: &[&str],
+        named: &[(&str, &str)],
+        sku_ids: &[i64],
+    ) -> sqlx::Result<Vec<OfferRow>> {
+        sqlx::query_as(include_str!("offers.sql"))
+            .bind(json(brands)?)
             .bind(json(named)?)
             .bind(json(sku_ids)?)
             .fetch_all(self.0.connection())
@@ -197,12 +235,16 @@ impl transaction::Transaction for Transaction {
         sqlx::query(include_str!("set_stock.sql")).bind(rows).execute(self.0.connection()).await.map(drop)
     }
 
-    fn payments(&mut self) -> Tx<'_> {
-        Tx::Sqlite(self.0.connection())
+    async fn refund_cancelled(&mut self, orders: &[Uuid]) -> Result<(), LedgerError> {
+        payments::refund_cancelled(&mut self.payments(), orders).await
     }
 
     async fn commit(self) -> sqlx::Result<()> {
         self.0.commit().await
+    }
+
+    async fn rollback(self) -> sqlx::Result<()> {
+        self.0.rollback().await
     }
 }
 

@@ -154,11 +154,44 @@ pub fn segments<F: Folder>(folder: &F) -> Result<Vec<Segment>, Unverified> {
     Ok(segments)
 }
 
-fn segment(path: &str, first: u64, bytes: &[u8]) -> Result<Segment, JournalError> {
-    let (header, mut reader) = Reader::open(bytes)?;
-    if header.first != first {
-        return Err(JournalError::Damaged(0));
+/// The journal of a folder that was copied while it was written, as far as each segment reads: what is damaged before this
+/// entry was whole when it was copied.
+pub fn journal_so_far<F: Folder>(folder: &F, size: u64) -> Result<Vec<Segment>, Unverified> {
+    let mut segments = Vec::new();
+    for path in folder.list()? {
+        let Some(first) = journal::first_of(&path) else { continue };
+        let Some(bytes) = folder.read(&path)? else { continue };
+        match segment_so_far(&path, first, &bytes) {
+            (Some(segment), Some(JournalError::Damaged(at))) if segment.end() < size => {
+                return Err(Finding::Journal { path, at }.into());
+            }
+            (None, Some(JournalError::Damaged(at))) if first < size => {
+                return Err(Finding::Journal { path, at }.into());
+            }
+            (segment, _) => segments.extend(segment),
+        }
     }
+    Ok(segments)
+}
+
+fn segment(path: &str, first: u64, bytes: &[u8]) -> Result<Segment, JournalError> {
+    match segment_so_far(path, first, bytes) {
+        (Some(mut segment), Some(JournalError::Torn(at))) => {
+            segment.torn = Some(at);
+            Ok(segment)
+        }
+        (Some(segment), None) => Ok(segment),
+        (_, error) => Err(error.unwrap_or(JournalError::Damaged(0))),
+    }
+}
+
+/// What reads of a segment, if its head does, and what ends that before its end.
+fn segment_so_far(path: &str, first: u64, bytes: &[u8]) -> (Option<Segment>, Option<JournalError>) {
+    let (header, mut reader) = match Reader::open(bytes) {
+        Ok((header, reader)) if header.first == first => (header, reader),
+        Ok(_) => return (None, Some(JournalError::Damaged(0))),
+        Err(error) => return (None, Some(error)),
+    };
     let mut segment = Segment {
         path: path.to_owned(),
         first,
@@ -173,12 +206,8 @@ fn segment(path: &str, first: u64, bytes: &[u8]) -> Result<Segment, JournalError
                 segment.entries.extend(round.entries.into_iter().map(<[u8]>::to_vec));
                 segment.published = round.published.or(segment.published);
             }
-            Ok(None) => return Ok(segment),
-            Err(JournalError::Torn(at)) => {
-                segment.torn = Some(at);
-                return Ok(segment);
-            }
-            Err(damaged) => return Err(damaged),
+            Ok(None) => return (Some(segment), None),
+            Err(error) => return (Some(segment), Some(error)),
         }
     }
 }

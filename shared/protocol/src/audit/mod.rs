@@ -28,6 +28,9 @@ pub mod folder;
 /// What can be wrong with a log.
 pub mod finding;
 
+/// A log that is written while it is read.
+pub mod copied;
+
 /// Checks a whole log, and names the first entry that is not as it was.
 pub mod verify;
 

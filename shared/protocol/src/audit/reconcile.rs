@@ -14,12 +14,21 @@ use super::entry::{Carried, Digest, Ended, Entry, Event, Word};
 use crate::domain::{Brand, KeyDigest, OrderId, UnixMicros};
 
 /// What the cloud tells a caller whose request stayed where it was: without a link, without room, with another one under
-/// its key on the way, or turned away at the IDC's door before it was looked at.
-const NOT_TAKEN: [&str; 4] = ["not-sent", "full", "in-progress", "busy"];
+/// its key on the way, the same or not, or turned away at the IDC's door before it was looked at.
+const NOT_TAKEN: [&str; 5] = ["not-sent", "full", "in-progress", "key-in-use", "busy"];
 
 /// How a payment or a refund ends, for certain.
-const MONEY: [&str; 7] =
-    ["paid", "declined", "not_paid", "partially_refunded", "refunded", "done", "refused"];
+const MONEY: [&str; 9] = [
+    "paid",
+    "declined",
+    "not_paid",
+    "partially_refunded",
+    "refunded",
+    "charged_late",
+    "returned",
+    "done",
+    "refused",
+];
 
 /// What both logs say, put together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::checkpoint::Checkpoint;
+use super::copied::Mended;
 use super::entry::Entry;
 use super::finding::{Finding, Unverified};
 use super::folder::{self, Folder, Segment, checkpoint, nodes};
@@ -24,6 +25,8 @@ pub struct Verified {
     pub unpublished: u64,
     /// Whether the journal's last round is cut short: nobody was told that it is durable.
     pub torn: bool,
+    /// Whether the folder is of no single moment (see [`verify_copied`]): what lies beyond the checkpoint was not looked at.
+    pub in_flight: bool,
 }
 
 /// Checks the log in `folder` under its key; `seen` is a checkpoint of it from before, kept elsewhere.
@@ -39,19 +42,30 @@ pub fn verify<F: Folder>(
     is_newest(folder, size, seen.as_ref(), &segments)?;
 
     let mut check = Check::new(folder, &checkpoint, &segments, seen.as_ref());
-    check.entries()?;
-    check.upper_tiles()?;
-    check.judge()?;
-    if let Some(seen) = seen
-        && check.roots.get(&seen.size).is_some_and(|root| *root != seen.root)
-    {
-        return Err(Finding::TwoHistories { size: seen.size }.into());
-    }
-    check.older_edges()?;
+    check.all(seen.as_ref())?;
     check.journal(&segments)?;
     let unpublished = segments.last().map_or(0, |last| last.end().saturating_sub(size));
     let torn = segments.last().is_some_and(|last| last.torn.is_some());
-    Ok(Verified { checkpoint, unpublished, torn })
+    Ok(Verified { checkpoint, unpublished, torn, in_flight: false })
+}
+
+/// As [`verify`], of a folder that was copied while its agent wrote it, or is read so: what its checkpoint covers. Whether there
+/// was a later checkpoint such a folder cannot tell by itself; `seen` can.
+pub fn verify_copied<F: Folder>(
+    folder: &F,
+    key: &NoteVerifier,
+    seen: Option<&[u8]>,
+) -> Result<Verified, Unverified> {
+    let checkpoint = checkpoint(folder, key)?;
+    let seen = seen.map(|note| Checkpoint::verify(note, key)).transpose().map_err(Finding::Seen)?;
+    let size = checkpoint.size;
+    if let Some(seen) = seen.as_ref().filter(|seen| seen.size > size) {
+        return Err(Finding::PutBack { size, later: seen.size }.into());
+    }
+    let mended = Mended::of(folder, &checkpoint)?;
+    let mut check = Check::new(&mended, &checkpoint, &[], seen.as_ref());
+    check.all(seen.as_ref())?;
+    Ok(Verified { checkpoint, unpublished: 0, torn: false, in_flight: true })
 }
 
 /// Whether nothing shows that there was a later checkpoint than this one.
@@ -126,6 +140,19 @@ impl<'log, F: Folder> Check<'log, F> {
         };
         check.note_root();
         check
+    }
+
+    /// Everything but the journal.
+    fn all(&mut self, seen: Option<&Checkpoint>) -> Result<(), Unverified> {
+        self.entries()?;
+        self.upper_tiles()?;
+        self.judge()?;
+        if let Some(seen) = seen
+            && self.roots.get(&seen.size).is_some_and(|root| *root != seen.root)
+        {
+            return Err(Finding::TwoHistories { size: seen.size }.into());
+        }
+        self.older_edges()
     }
 
     /// Reads bundle by bundle beside the tiles of the lowest level.

@@ -3,12 +3,17 @@
 //! ```text
 //! created ──> confirming ──> paid ──> partially refunded ──> refunded
 //!                 │  │         ^                               ^
-//!                 │  └──> unknown ──> not paid                 │
-//!                 └─────> declined     paid ───────────────────┘
+//!                 │  └──> unknown ──> not paid ──┐             │
+//!                 └─────> declined ──────────────┤             │
+//!                                      paid ─────│─────────────┘
+//!                                                └──> charged late ──> returned
 //! ```
 //!
 //! Unknown is a state of its own: nobody can tell yet whether money moved. It ends only by an answer of the gateway that
 //! proves something, or by an operator's word.
+//!
+//! Charged late is one as well: whoever asked was told that no money moved, and then it did. It goes back by itself, since
+//! the order may have been paid otherwise, or been given up.
 
 use std::fmt;
 use std::str::FromStr;
@@ -205,6 +210,10 @@ states! {
         PartiallyRefunded = "partially_refunded",
         /// All of it was.
         Refunded = "refunded",
+        /// Money moved after it had been said that none did: it goes back by itself.
+        ChargedLate = "charged_late",
+        /// All that was charged late is back.
+        Returned = "returned",
     }
 }
 
@@ -250,7 +259,10 @@ impl PaymentState {
             (Self::Unknown, E::Refused) => Self::NotPaid,
             (Self::Paid | Self::PartiallyRefunded, E::GivenBackInPart) => Self::PartiallyRefunded,
             (Self::Paid | Self::PartiallyRefunded, E::GivenBackWhole) => Self::Refunded,
-            (Self::Paid | Self::PartiallyRefunded | Self::Refunded, E::Charged) => self,
+            (Self::Declined | Self::NotPaid, E::Charged) => Self::ChargedLate,
+            (Self::ChargedLate, E::GivenBackInPart) => Self::ChargedLate,
+            (Self::ChargedLate, E::GivenBackWhole) => Self::Returned,
+            (state, E::Charged) if state.is_charged() => state,
             (Self::Declined | Self::NotPaid, E::Refused) => self,
             _ => return None,
         })
@@ -263,7 +275,22 @@ impl PaymentState {
 
     /// Whether money moved, some of which may be back.
     pub const fn is_charged(self) -> bool {
-        matches!(self, Self::Paid | Self::PartiallyRefunded | Self::Refunded)
+        matches!(self, Self::Paid | Self::PartiallyRefunded | Self::Refunded) || self.is_late()
+    }
+
+    /// Whether money moved after it had been said that none did, so that it pays for nothing.
+    pub const fn is_late(self) -> bool {
+        matches!(self, Self::ChargedLate | Self::Returned)
+    }
+
+    /// Whether it is over and no money moved, as far as is known.
+    pub const fn is_given_up(self) -> bool {
+        matches!(self, Self::Declined | Self::NotPaid)
+    }
+
+    /// The nearest state that a peer of the version before knows: what was charged late is not what pays for an order.
+    pub const fn for_the_version_before(self) -> Self {
+        if self.is_late() { Self::NotPaid } else { self }
     }
 }
 
@@ -302,8 +329,8 @@ mod tests {
             (S::Confirming, none, Some(S::Paid), Some(S::Declined), Some(S::Unknown), none, none),
             (S::Unknown, none, Some(S::Paid), Some(S::NotPaid), Some(S::Unknown), none, none),
             (S::Paid, none, Some(S::Paid), none, none, Some(S::PartiallyRefunded), Some(S::Refunded)),
-            (S::Declined, none, none, Some(S::Declined), none, none, none),
-            (S::NotPaid, none, none, Some(S::NotPaid), none, none, none),
+            (S::Declined, none, Some(S::ChargedLate), Some(S::Declined), none, none, none),
+            (S::NotPaid, none, Some(S::ChargedLate), Some(S::NotPaid), none, none, none),
             (
                 S::PartiallyRefunded,
                 none,
@@ -314,12 +341,14 @@ mod tests {
                 Some(S::Refunded),
             ),
             (S::Refunded, none, Some(S::Refunded), none, none, none, none),
+            (S::ChargedLate, none, Some(S::ChargedLate), none, none, Some(S::ChargedLate), Some(S::Returned)),
+            (S::Returned, none, Some(S::Returned), none, none, none, none),
         ] {
             let expected = [committed, charged, refused, doubtful, part, whole];
             let found: Vec<_> = E::ALL.iter().map(|event| state.after(*event)).collect();
             assert_eq!(found, expected, "{state:?}");
         }
-        assert_eq!(S::ALL.len(), 8, "every state is in the table above");
+        assert_eq!(S::ALL.len(), 10, "every state is in the table above");
     }
 
     #[test]
@@ -329,6 +358,20 @@ mod tests {
                 assert!(state.after(*event).is_none_or(PaymentState::is_charged), "{state:?} {event:?}");
             }
         }
+    }
+
+    #[test]
+    fn money_that_was_charged_late_never_pays_for_an_order() {
+        let mut late = vec![PaymentState::ChargedLate];
+        while let Some(state) = late.pop() {
+            for after in PaymentEvent::ALL.iter().filter_map(|event| state.after(*event)) {
+                assert!(after.is_late(), "{state:?} {after:?}");
+                late.extend((after != state).then_some(after));
+            }
+        }
+        let told: Vec<_> = PaymentState::ALL.iter().map(|state| state.for_the_version_before()).collect();
+        assert_eq!(told[..8], PaymentState::ALL[..8], "what the version before knows is told as it is");
+        assert_eq!(told[8..], [PaymentState::NotPaid; 2]);
     }
 
     #[test]

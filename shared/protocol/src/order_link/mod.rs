@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! sender      queued ──> in flight (link, lane, sequence) ──> answered
-//!                ^               │ link lost, or no answer          ^
-//!                └── unknown <───┘                                  │
-//!                       └── the caller gets 202; settling goes on ──┘
+//!              ^  ^              │ link lost, or no answer          ^
+//!              │  └── unknown <──┘                                  │
+//!              │         └── the caller gets 202; settling goes on ─┘
+//!              └── sealed again by its caller <── no link opens what it is sealed to
 //! receiver    received ──> delivered once ──> answered to everyone who asked
 //! ```
 //!
@@ -13,6 +14,12 @@
 
 /// The cloud's side.
 pub mod sender;
+
+/// What the sender has not sent yet.
+mod queue;
+
+/// What the sender knows of a link.
+mod link;
 
 /// The IDC's side.
 pub mod receiver;

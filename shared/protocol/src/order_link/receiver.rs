@@ -9,9 +9,9 @@ use bytes::Bytes;
 
 use super::LinkId;
 use super::shares::{self, Shares};
-use crate::domain::{Brand, KeyDigest, OrderId, PaymentId};
+use crate::domain::{Brand, KeyDigest, Money, OrderId, PaymentId};
 use crate::seal::sealing::Header;
-use crate::wire::order::{Ask, Cancel, Envelope, Refusal, Refused, ToCloud, ToIdc, to_cloud, to_idc};
+use crate::wire::order::{Ask, Cancel, Envelope, Refusal, ToCloud, ToIdc, to_cloud, to_idc};
 use crate::wire::payment::{AskPayment, PayOrder, RefundPayment};
 
 /// Bytes of orders under way at most: a hundred thousand ordinary ones, whatever their number may be.
@@ -111,21 +111,30 @@ pub struct Receiver {
     sequences: HashMap<(LinkId, u8), u64>,
 }
 
-/// What makes two writes one. Whether the key was used for another one is the ledger's to say, so a cancellation under
-/// the key of the order's placing is not that placing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What makes two writes one: all that they ask for. Whether the key was used for another one is the ledger's to say, so a
+/// cancellation under the key of the order's placing is not that placing, and a payment of another amount not that payment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct WriteId {
-    kind: WriteKind,
+    asked: Asked,
     key: KeyDigest,
     order: OrderId,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum WriteKind {
+/// The id of an attempt is no part of what is asked: whoever asks again has another one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Asked {
+    /// An order's id is one attempt's, and so is what is in it.
     Place,
     Cancel,
-    Pay,
-    Refund,
+    Pay {
+        amount: Money,
+        payment_key: Box<str>,
+    },
+    Refund {
+        payment: PaymentId,
+        amount: Money,
+        reason: Box<str>,
+    },
 }
 
 #[derive(Debug)]
@@ -167,6 +176,11 @@ impl Receiver {
         self.waiting.len()
     }
 
+    /// Whether a write about this order, or under this key, is under way.
+    pub fn is_writing(&self, order: OrderId, key: Option<KeyDigest>) -> bool {
+        self.writes.keys().any(|write| write.order == order || Some(write.key) == key)
+    }
+
     /// Takes one message of one lane.
     pub fn handle_message(&mut self, link: LinkId, lane: u8, message: ToIdc) -> Received {
         let last = self.sequences.entry((link, lane)).or_default();
@@ -179,8 +193,10 @@ impl Receiver {
             return Received::Answer(asker.refuse(Refusal::Invalid));
         };
         let write = delivery.write();
-        if let Some(waiting) =
-            write.and_then(|write| self.writes.get(&write)).and_then(|token| self.waiting.get_mut(token))
+        if let Some(waiting) = write
+            .as_ref()
+            .and_then(|write| self.writes.get(write))
+            .and_then(|token| self.waiting.get_mut(token))
         {
             // One asker a link: a sender that asks again on the same link has given up its earlier request.
             waiting.askers.retain(|known| known.link != link);
@@ -197,10 +213,10 @@ impl Receiver {
         }
         self.next_token += 1;
         let token = Token(self.next_token);
-        self.waiting.insert(token, Waiting { write, askers: vec![asker], link, bytes });
-        if let Some(write) = write {
+        if let Some(write) = write.clone() {
             self.writes.insert(write, token);
         }
+        self.waiting.insert(token, Waiting { write, askers: vec![asker], link, bytes });
         Received::Deliver(token, delivery)
     }
 
@@ -227,8 +243,8 @@ impl Receiver {
         let waiting = self.waiting.remove(&token)?;
         self.window.give_back(waiting.link, 1);
         self.bytes.give_back(waiting.link, waiting.bytes);
-        if let Some(write) = waiting.write {
-            self.writes.remove(&write);
+        if let Some(write) = &waiting.write {
+            self.writes.remove(write);
         }
         Some(waiting)
     }
@@ -241,7 +257,7 @@ impl Asker {
     }
 
     fn refuse(self, refusal: Refusal) -> Reply {
-        self.reply(to_cloud::Kind::Refused(Refused { refusal: refusal.into() }))
+        self.reply(to_cloud::Kind::Refused(refusal.into()))
     }
 }
 
@@ -258,14 +274,23 @@ impl Delivery {
     }
 
     fn write(&self) -> Option<WriteId> {
-        let (kind, key, order) = match self {
-            Self::Place(received) => (WriteKind::Place, received.header.key, received.header.order),
-            Self::Cancel(header) => (WriteKind::Cancel, header.key, header.order),
-            Self::Pay(pay) => (WriteKind::Pay, pay.key, pay.order),
-            Self::Refund(refund) => (WriteKind::Refund, refund.key, refund.order),
+        let (asked, key, order) = match self {
+            Self::Place(received) => (Asked::Place, received.header.key, received.header.order),
+            Self::Cancel(header) => (Asked::Cancel, header.key, header.order),
+            Self::Pay(pay) => {
+                let PayOrder { amount, payment_key, .. } = pay.as_ref();
+                let asked = Asked::Pay { amount: *amount, payment_key: payment_key.as_str().into() };
+                (asked, pay.key, pay.order)
+            }
+            Self::Refund(refund) => {
+                let RefundPayment { payment, amount, reason, .. } = refund.as_ref();
+                let asked =
+                    Asked::Refund { payment: *payment, amount: *amount, reason: reason.as_str().into() };
+                (asked, refund.key, refund.order)
+            }
             Self::Ask { .. } | Self::AskPayment { .. } => return None,
         };
-        Some(WriteId { kind, key, order })
+        Some(WriteId { asked, key, order })
     }
 }
 
@@ -333,7 +358,7 @@ mod tests {
     }
 
     fn busy() -> to_cloud::Kind {
-        to_cloud::Kind::Refused(Refused { refusal: Refusal::Busy.into() })
+        to_cloud::Kind::Refused(Refusal::Busy.into())
     }
 
     #[test]
@@ -468,6 +493,22 @@ mod tests {
         deliver(&mut receiver, 1, send(2, &refund));
         assert_eq!(receiver.handle_message(LinkId(1), 0, send(3, &pay)), Received::Duplicate);
         assert_eq!(receiver.handle_message(LinkId(1), 0, send(4, &refund)), Received::Duplicate);
+        // Under way or not, another body is another request: the ledger says that its key is taken.
+        let mut other = pay.clone();
+        if let to_idc::Kind::Pay(pay) = &mut other {
+            pay.amount = 2;
+        }
+        deliver(&mut receiver, 1, send(5, &other));
+        let mut other = refund.clone();
+        if let to_idc::Kind::Refund(refund) = &mut other {
+            refund.reason = "it is too small".to_owned();
+        }
+        deliver(&mut receiver, 1, send(6, &other));
+        let mut again = pay.clone();
+        if let to_idc::Kind::Pay(pay) = &mut again {
+            pay.payment = Bytes::copy_from_slice(OrderId::new(UnixMicros::new(2), [8; 10]).as_bytes());
+        }
+        assert_eq!(receiver.handle_message(LinkId(1), 0, send(7, &again)), Received::Duplicate);
     }
 
     #[test]

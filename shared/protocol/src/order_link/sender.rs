@@ -1,22 +1,22 @@
 //! The cloud's side of the order link: carries each request until it is answered, or says that it is unknown.
 //!
 //! A request that was on a link when the link died may have been committed. It is sent again under the same key on any
-//! other link, which is safe because a key has one effect (promise P2). A refusal is final only if the request was
-//! sent once, and nothing else under its key before it: of an earlier copy nobody knows.
+//! other link, which is safe because a key has one effect (promise P2). A refusal is final only if nobody is left
+//! who may say otherwise: of a copy that was lost nobody knows, whereas one that was refused unopened has ended.
+//!
+//! A sealed order goes on a link whose agent opens it, and on no other. Where there is none, its caller seals it again.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::LinkId;
+use super::link::{Link, lane_of};
+use super::queue::Queue;
 use crate::domain::{KeyDigest, OrderId};
-use crate::wire::order::{Refusal, Settled, State, ToCloud, ToIdc, to_cloud, to_idc};
+use crate::seal::KeyId;
+use crate::wire::order::{Refusal, Refused, Settled, State, ToCloud, ToIdc, to_cloud, to_idc};
 use crate::wire::payment::PaymentState;
-
-/// Sealing sessions remembered a lane, so that an encapsulation travels once.
-const SESSIONS_PER_LANE: usize = 16;
 
 /// The sender's limits.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +46,19 @@ pub enum Rejected {
     /// A request under the same idempotency key is still waiting for its answer.
     #[error("a request under this idempotency key is in progress")]
     InProgress,
+    /// Another request under the same idempotency key is not settled yet.
+    #[error("another request under this idempotency key is not settled")]
+    KeyReused,
+}
+
+/// What a write asks for, as a number that tells two bodies apart without saying anything of either: a hash under a key that
+/// nobody but this process has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyMark(pub u64);
+
+impl BodyMark {
+    /// Of a question, which has no key.
+    pub const NONE: Self = Self(0);
 }
 
 /// How a request ended for its caller.
@@ -61,7 +74,7 @@ pub enum Answer {
     Payment(PaymentState),
     /// It may or may not have been committed; settling goes on.
     Unknown,
-    /// It never left, and had no effect.
+    /// It had no effect: it never left, or was sent back unopened.
     NotSent,
     /// The IDC knows no such order, and a write about it is not settled yet: ask again.
     Pending,
@@ -86,6 +99,12 @@ pub enum Output {
         /// How it ended.
         answer: Answer,
     },
+    /// No link opens what this order is sealed to, and some link opens another key: have its caller seal it again, and
+    /// give it to [`Sender::handle_sealed`]. It does not end meanwhile.
+    SealAgain {
+        /// Which request.
+        request: RequestId,
+    },
 }
 
 /// The sender's state.
@@ -95,8 +114,8 @@ pub struct Sender {
     next_request: u64,
     /// Every request that is not settled.
     requests: HashMap<RequestId, Request>,
-    /// Requests to be sent as soon as a link has room, in order.
-    queue: VecDeque<RequestId>,
+    /// Requests to be sent as soon as a link has room.
+    queue: Queue,
     /// The request that stands for a key, of writes only.
     keys: HashMap<KeyDigest, RequestId>,
     /// Writes without a caller, the oldest first; at most `settling_max` after each timeout.
@@ -106,6 +125,8 @@ pub struct Sender {
     /// When each request is looked at next; exactly one entry a request.
     timers: BTreeSet<(Duration, RequestId)>,
     links: BTreeMap<LinkId, Link>,
+    /// How often what open links can open has changed.
+    keys_version: u64,
     outputs: VecDeque<Output>,
 }
 
@@ -115,37 +136,40 @@ struct Request {
     kind: to_idc::Kind,
     /// The idempotency key of a write.
     key: Option<KeyDigest>,
+    /// What it asks for.
+    body: BodyMark,
+    /// What a sealed order is sealed to.
+    sealed_to: Option<KeyId>,
     /// When the caller is told `Unknown` or `NotSent`; `None` once that has happened.
     caller_until: Option<Duration>,
     /// When settling is given up.
     settle_until: Duration,
-    /// Which link carries it, and when it is sent again.
-    in_flight: Option<(LinkId, Duration)>,
+    place: Place,
     /// How often it was sent.
     sent: u32,
-    /// For a write: it took over from one that was sent, of which nobody knows. For a question: it came while a write
-    /// about its order was not settled, so the IDC may have answered before that write and be heard after it.
+    /// For a write: a copy of it, or one that it took over from, was sent, and nobody knows what became of that. For a
+    /// question: it came while a write about its order was not settled, so the IDC may have answered before that write
+    /// and be heard after it.
     doubtful: bool,
     /// Its entry in `timers`.
     timer: Duration,
 }
 
+/// Where a request is.
 #[derive(Debug)]
-struct Link {
-    /// One a lane: the next sequence number, and the sessions whose encapsulation the lane has carried.
-    lanes: Vec<Lane>,
-    /// Requests the IDC accepts unanswered.
-    window: usize,
-    /// Requests on it that are not answered.
-    in_flight: usize,
-    /// Whether it takes new requests: not while the peer is silent or draining.
-    open: bool,
-}
-
-#[derive(Debug, Default)]
-struct Lane {
-    sequence: u64,
-    sessions: VecDeque<Bytes>,
+enum Place {
+    /// In the queue.
+    Queued,
+    /// On a link, unanswered.
+    InFlight {
+        link: LinkId,
+        /// When it is sent again.
+        resend_at: Duration,
+        /// Whether it went without its session's encapsulation.
+        bare: bool,
+    },
+    /// With its caller, who seals it again; an answer that comes meanwhile is told when it is back.
+    Sealing(Option<Box<Answer>>),
 }
 
 impl Sender {
@@ -155,12 +179,13 @@ impl Sender {
             limits,
             next_request: 0,
             requests: HashMap::new(),
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             keys: HashMap::new(),
             settling: BTreeSet::new(),
             unsettled: HashMap::new(),
             timers: BTreeSet::new(),
             links: BTreeMap::new(),
+            keys_version: 0,
             outputs: VecDeque::new(),
         }
     }
@@ -180,21 +205,35 @@ impl Sender {
         self.links.values().any(|link| link.open)
     }
 
+    /// For each open link, the sealing keys that its agent opens.
+    pub fn opened(&self) -> impl Iterator<Item = (LinkId, &[KeyId])> {
+        self.links.iter().filter(|(_, link)| link.open).map(|(id, link)| (*id, link.keys.as_slice()))
+    }
+
+    /// Grows whenever [`Self::opened`] changes.
+    pub fn keys_version(&self) -> u64 {
+        self.keys_version
+    }
+
     /// Whether a write under this key, or for this order, is not settled yet.
     fn is_unsettled(&self, order: OrderId, key: Option<KeyDigest>) -> bool {
         key.is_some_and(|key| self.keys.contains_key(&key)) || self.unsettled.contains_key(&order)
     }
 
-    /// Takes a request about an order.
+    /// Takes a request about an order. Its mark tells whether what is under way under its key is the same.
     pub fn submit(
         &mut self,
         now: Duration,
         order: OrderId,
         kind: to_idc::Kind,
+        body: BodyMark,
     ) -> Result<RequestId, Rejected> {
         let key = write_key(&kind);
         let earlier = key.and_then(|key| self.keys.get(&key)).copied();
         let earlier = earlier.and_then(|id| Some((id, self.requests.get(&id)?)));
+        if earlier.is_some_and(|(_, earlier)| earlier.body != body) {
+            return Err(Rejected::KeyReused);
+        }
         if earlier.is_some_and(|(_, earlier)| earlier.caller_until.is_some()) {
             return Err(Rejected::InProgress);
         }
@@ -204,7 +243,7 @@ impl Sender {
         let mut doubtful = self.is_asked_too_early(order, &kind);
         if let Some((id, earlier)) = earlier {
             // Nobody waits for the earlier one any more: this one, under the same key, settles both.
-            doubtful = earlier.sent > 0 || earlier.doubtful;
+            doubtful = earlier.doubtful || earlier.is_out();
             self.forget(id);
         }
         self.next_request += 1;
@@ -213,11 +252,13 @@ impl Sender {
         let settle_until = caller_until + self.limits.settle_for;
         let request = Request {
             order,
+            sealed_to: sealed_to(&kind),
             kind,
             key,
+            body,
             caller_until: Some(caller_until),
             settle_until,
-            in_flight: None,
+            place: Place::Queued,
             sent: 0,
             doubtful,
             timer: caller_until,
@@ -228,17 +269,51 @@ impl Sender {
             self.keys.insert(key, id);
             *self.unsettled.entry(order).or_default() += 1;
         }
-        self.queue.push_back(id);
+        self.queue_back(id);
         self.send_queued(now);
         Ok(id)
     }
 
-    /// A link with this many order lanes takes requests, `window` of them unanswered.
+    /// An order is sealed again, or cannot be (`None`): nothing can be sealed to, or it cannot be logged.
+    pub fn handle_sealed(&mut self, now: Duration, id: RequestId, sealed: Option<to_idc::Kind>) {
+        let sealing = self.requests.get_mut(&id).filter(|request| request.caller_until.is_some());
+        let Some(Request { place: Place::Sealing(answer), .. }) = sealing else {
+            // It took so long that it was given up.
+            return self.outputs.push_back(Output::Answer { request: id, answer: Answer::Unknown });
+        };
+        let answer = answer.take();
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.place = Place::Queued;
+        if let Some(answer) = answer {
+            return self.finish(id, *answer);
+        }
+        match sealed {
+            Some(kind) => {
+                (request.sealed_to, request.kind) = (sealed_to(&kind), kind);
+                self.queue_back(id);
+            }
+            None => {
+                request.caller_until = Some(now);
+                self.queue.push_back(request.sealed_to, id);
+                self.set_timer(id);
+            }
+        }
+        self.handle_timeout(now);
+    }
+
+    /// A link with this many order lanes takes requests, `window` of them unanswered; sealed orders once it is known which
+    /// keys its agent has.
     pub fn handle_link_up(&mut self, now: Duration, link: LinkId, lanes: u8, window: u32) {
-        let lanes = (0..lanes.max(1)).map(|_| Lane::default()).collect();
-        let link_state = Link { lanes, window: window as usize, in_flight: 0, open: true };
-        self.links.insert(link, link_state);
-        self.send_queued(now);
+        self.links.insert(link, Link::new(lanes, window));
+        self.links_changed(now);
+    }
+
+    /// A link's agent opens these sealing keys from now on, and no others.
+    pub fn handle_keys(&mut self, now: Duration, link: LinkId, keys: Vec<KeyId>) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.keys = keys;
+        }
+        self.links_changed(now);
     }
 
     /// The IDC accepts another number of unanswered requests.
@@ -254,23 +329,21 @@ impl Sender {
         if let Some(link) = self.links.get_mut(&link) {
             link.open = open;
         }
-        self.send_queued(now);
+        self.links_changed(now);
     }
 
     /// A link is gone: what it carried is unknown, and sent again.
     pub fn handle_link_down(&mut self, now: Duration, link: LinkId) {
         self.links.remove(&link);
-        let mut lost: Vec<RequestId> = self
-            .requests
-            .iter()
-            .filter(|(_, request)| request.in_flight.is_some_and(|(on, _)| on == link))
-            .map(|(id, _)| *id)
-            .collect();
+        let is_lost =
+            |request: &Request| matches!(request.place, Place::InFlight { link: on, .. } if on == link);
+        let lost = self.requests.iter().filter(|(_, request)| is_lost(request));
+        let mut lost: Vec<RequestId> = lost.map(|(id, _)| *id).collect();
         lost.sort_unstable();
         for id in lost.into_iter().rev() {
-            self.requeue(id);
+            self.lose(id);
         }
-        self.send_queued(now);
+        self.links_changed(now);
     }
 
     /// Takes one answer. Answers of links that are gone, and to requests that are settled, are nothing new.
@@ -280,26 +353,33 @@ impl Sender {
             return;
         }
         let Some(request) = self.requests.get(&id) else { return };
-        let is_only_copy = request.sent == 1 && !request.doubtful;
         match message.kind {
             Some(to_cloud::Kind::Settled(settled)) => self.finish(id, Answer::Settled(settled)),
             Some(to_cloud::Kind::State(state)) => self.finish(id, Answer::State(state)),
             Some(to_cloud::Kind::Payment(payment)) => self.finish(id, Answer::Payment(payment)),
             Some(to_cloud::Kind::Refused(refused)) => match refused.refusal() {
-                Refusal::SessionUnknown => {
-                    self.forget_sessions(link);
+                // Of a copy that had its encapsulation this is said of the one before it, and said twice.
+                Refusal::SessionUnknown if request.is_bare_on(link) => {
+                    if let Some(link) = self.links.get_mut(&link) {
+                        link.forget_sessions();
+                    }
                     self.requeue(id);
                 }
+                Refusal::SessionUnknown => {}
+                Refusal::UnknownKey => self.handle_unknown_key(now, link, id, &refused),
                 // The ledger itself says that the key is another request's, so no copy of this one has an effect.
                 refusal @ Refusal::KeyReused => self.finish(id, Answer::Refused(refusal)),
-                Refusal::NotFound
+                // A busy IDC cannot tell either, or has the write itself and is not done with it.
+                Refusal::NotFound | Refusal::Busy
                     if request.key.is_none()
                         && (request.doubtful || self.is_asked_too_early(request.order, &request.kind)) =>
                 {
                     self.finish(id, Answer::Pending)
                 }
-                refusal if is_only_copy || request.key.is_none() => self.finish(id, Answer::Refused(refusal)),
-                // Of the earlier copies nobody knows: the timer sends it again, or tells the caller so.
+                refusal if !request.doubtful || request.key.is_none() => {
+                    self.finish(id, Answer::Refused(refusal))
+                }
+                // Of the lost copies nobody knows: the timer sends it again, or tells the caller so.
                 _ => {}
             },
             None => {}
@@ -317,9 +397,10 @@ impl Sender {
         while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
             let Some(request) = self.requests.get_mut(&id) else { continue };
-            if request.caller_until.is_some_and(|until| until <= now) {
+            let is_waited_for = request.caller_until.is_some() && !matches!(request.place, Place::Sealing(_));
+            if is_waited_for && request.caller_until.is_some_and(|until| until <= now) {
                 request.caller_until = None;
-                if request.sent == 0 && !request.doubtful {
+                if !request.doubtful && !request.is_out() {
                     self.finish(id, Answer::NotSent);
                     continue;
                 }
@@ -334,10 +415,9 @@ impl Sender {
                 self.forget(id);
                 continue;
             }
-            let overdue =
-                |request: &Request| request.in_flight.is_some_and(|(_, resend_at)| resend_at <= now);
-            if self.requests.get(&id).is_some_and(overdue) {
-                self.requeue(id);
+            let is_overdue = |request: &Request| matches!(request.place, Place::InFlight { resend_at, .. } if resend_at <= now);
+            if self.requests.get(&id).is_some_and(is_overdue) {
+                self.lose(id);
             }
             self.set_timer(id);
         }
@@ -360,45 +440,134 @@ impl Sender {
         self.is_unsettled(order, key.as_deref().and_then(KeyDigest::from_bytes))
     }
 
-    /// Sends what waits, as far as the links have room: to the link with the least on it.
-    fn send_queued(&mut self, now: Duration) {
-        while let Some(id) = self.queue.front().copied() {
-            let free = self.links.iter_mut().filter(|(_, link)| link.open && link.in_flight < link.window);
-            let Some((&link_id, link)) = free.min_by_key(|(_, link)| link.in_flight) else { return };
-            self.queue.pop_front();
-            let Some(request) = self.requests.get_mut(&id) else { continue };
-            let resend_at = now + self.limits.resend_after * 2u32.saturating_pow(request.sent.min(5));
-            request.in_flight = Some((link_id, resend_at));
-            request.sent = request.sent.saturating_add(1);
-            link.in_flight += 1;
-            let index = lane_of(request.order, link.lanes.len());
-            if let Some(lane) = link.lanes.get_mut(index) {
-                lane.sequence += 1;
-                let message = ToIdc {
-                    request: id.0,
-                    kind: Some(lane.carry(&request.kind)),
-                    sequence: lane.sequence,
-                    trace: None,
-                };
-                let lane = u8::try_from(index).unwrap_or(0);
-                self.outputs.push_back(Output::Transmit { link: link_id, lane, message });
+    /// Which links are there, open, or have which keys, has changed.
+    fn links_changed(&mut self, now: Duration) {
+        self.keys_version += 1;
+        for key in self.queue.keys() {
+            let waiting = if self.is_opened_nowhere(key) { self.queue.of_key(key) } else { continue };
+            for id in waiting {
+                if self.has_sealed_again(id) {
+                    self.queue.remove(Some(key), id);
+                }
             }
-            self.set_timer(id);
         }
+        self.send_queued(now);
+    }
+
+    /// Whether no link opens this key, and some link another one.
+    fn is_opened_nowhere(&self, key: KeyId) -> bool {
+        let mut others = false;
+        for link in self.links.values().filter(|link| link.open) {
+            if link.keys.contains(&key) {
+                return false;
+            }
+            others |= !link.keys.is_empty();
+        }
+        others
+    }
+
+    /// Gives an order that is sealed to a key of no link back to its caller; false if nobody waits for it.
+    fn has_sealed_again(&mut self, id: RequestId) -> bool {
+        let waited_for = self.requests.get_mut(&id).filter(|request| request.caller_until.is_some());
+        let Some(request) = waited_for else { return false };
+        request.place = Place::Sealing(None);
+        self.outputs.push_back(Output::SealAgain { request: id });
+        self.set_timer(id);
+        true
+    }
+
+    /// Puts a request into the queue, unless it has to be sealed again before.
+    fn queue_at(&mut self, id: RequestId, push: fn(&mut Queue, Option<KeyId>, RequestId)) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.place = Place::Queued;
+        let key = request.sealed_to;
+        if !(key.is_some_and(|key| self.is_opened_nowhere(key)) && self.has_sealed_again(id)) {
+            push(&mut self.queue, key, id);
+        }
+        self.set_timer(id);
+    }
+
+    fn queue_back(&mut self, id: RequestId) {
+        self.queue_at(id, Queue::push_back);
+    }
+
+    /// Sends what waits, the oldest first, as far as a link has room and the key.
+    fn send_queued(&mut self, now: Duration) {
+        loop {
+            let fronts = self.queue.fronts();
+            let ready = fronts.filter_map(|(key, id)| Some((id, key, self.link_for(key)?)));
+            let Some((id, key, link)) = ready.min_by_key(|(id, ..)| *id) else { return };
+            self.queue.remove(key, id);
+            self.send(now, id, link);
+        }
+    }
+
+    /// The link with the least on it, of those with room whose agents open that key.
+    fn link_for(&self, key: Option<KeyId>) -> Option<LinkId> {
+        let free = self.links.iter().filter(|(_, link)| link.takes(key));
+        free.min_by_key(|(_, link)| link.in_flight).map(|(id, _)| *id)
+    }
+
+    fn send(&mut self, now: Duration, id: RequestId, link_id: LinkId) {
+        let Some(link) = self.links.get_mut(&link_id) else { return };
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        let resend_at = now + self.limits.resend_after * 2u32.saturating_pow(request.sent.min(5));
+        request.sent = request.sent.saturating_add(1);
+        link.in_flight += 1;
+        let index = lane_of(request.order, link.lanes.len());
+        let mut bare = false;
+        if let Some(lane) = link.lanes.get_mut(index) {
+            lane.sequence += 1;
+            let kind = lane.carry(&request.kind);
+            bare = matches!(&kind, to_idc::Kind::Place(envelope) if envelope.encapsulation.is_empty());
+            let message = ToIdc { request: id.0, kind: Some(kind), sequence: lane.sequence, trace: None };
+            let lane = u8::try_from(index).unwrap_or(0);
+            self.outputs.push_back(Output::Transmit { link: link_id, lane, message });
+        }
+        request.place = Place::InFlight { link: link_id, resend_at, bare };
+        self.set_timer(id);
+    }
+
+    /// A link's agent does not have a key that its manifest said it has, or no longer opens it. That copy has ended.
+    fn handle_unknown_key(&mut self, now: Duration, link: LinkId, id: RequestId, refused: &Refused) {
+        let key = KeyId::from_bytes(&refused.key_id);
+        if let Some(link) = self.links.get_mut(&link) {
+            link.keys.retain(|known| Some(*known) != key);
+        }
+        let is_that_copy = |request: &Request| {
+            request.sealed_to == key
+                && matches!(request.place, Place::InFlight { link: on, .. } if on == link)
+        };
+        if self.requests.get(&id).is_some_and(is_that_copy) {
+            self.requeue(id);
+        }
+        self.links_changed(now);
+    }
+
+    /// A copy is lost, or late: nobody knows what became of it.
+    fn lose(&mut self, id: RequestId) {
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.doubtful |= request.key.is_some();
+        }
+        self.requeue(id);
     }
 
     /// Takes a request off its link and puts it at the head of the queue: it is the oldest.
     fn requeue(&mut self, id: RequestId) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
-        let Some((link, _)) = request.in_flight.take() else { return };
-        if let Some(link) = self.links.get_mut(&link) {
+        let Some(Request { place: Place::InFlight { link, .. }, .. }) = self.requests.get(&id) else {
+            return;
+        };
+        if let Some(link) = self.links.get_mut(link) {
             link.in_flight = link.in_flight.saturating_sub(1);
         }
-        self.queue.push_front(id);
-        self.set_timer(id);
+        self.queue_at(id, Queue::push_front);
     }
 
     fn finish(&mut self, id: RequestId, answer: Answer) {
+        if let Some(Request { place: Place::Sealing(told), .. }) = self.requests.get_mut(&id) {
+            *told = Some(Box::new(answer));
+            return;
+        }
         self.outputs.push_back(Output::Answer { request: id, answer });
         self.forget(id);
     }
@@ -407,13 +576,14 @@ impl Sender {
         let Some(request) = self.requests.remove(&id) else { return };
         self.timers.remove(&(request.timer, id));
         self.settling.remove(&id);
-        match request.in_flight {
-            Some((link, _)) => {
+        match request.place {
+            Place::InFlight { link, .. } => {
                 if let Some(link) = self.links.get_mut(&link) {
                     link.in_flight = link.in_flight.saturating_sub(1);
                 }
             }
-            None => self.queue.retain(|queued| *queued != id),
+            Place::Queued => self.queue.remove(request.sealed_to, id),
+            Place::Sealing(_) => {}
         }
         let Some(key) = request.key else { return };
         self.keys.remove(&key);
@@ -434,42 +604,44 @@ impl Sender {
         }
     }
 
-    fn forget_sessions(&mut self, link: LinkId) {
-        let lanes = self.links.get_mut(&link).into_iter().flat_map(|link| &mut link.lanes);
-        lanes.for_each(|lane| lane.sessions.clear());
-    }
-
     /// Sets the request's one timer to whatever comes first.
     fn set_timer(&mut self, id: RequestId) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         let ends = request.caller_until.unwrap_or(request.settle_until);
-        let next = request.in_flight.map_or(ends, |(_, resend_at)| ends.min(resend_at));
+        let next = match request.place {
+            Place::Queued => ends,
+            Place::InFlight { resend_at, .. } => ends.min(resend_at),
+            // Nobody can be told anything before it is back; should its caller be gone for good, it ends with settling.
+            Place::Sealing(_) => request.settle_until,
+        };
         self.timers.remove(&(request.timer, id));
         request.timer = next;
         self.timers.insert((next, id));
     }
 }
 
-impl Lane {
-    /// The request as this lane needs it: without the encapsulation if the lane has carried it.
-    fn carry(&mut self, kind: &to_idc::Kind) -> to_idc::Kind {
-        let mut kind = kind.clone();
-        if let to_idc::Kind::Place(envelope) = &mut kind {
-            if self.sessions.contains(&envelope.session) {
-                envelope.encapsulation = Bytes::new();
-            } else {
-                if self.sessions.len() >= SESSIONS_PER_LANE {
-                    self.sessions.pop_front();
-                }
-                self.sessions.push_back(envelope.session.clone());
-            }
-        }
-        kind
+impl Request {
+    /// Whether a copy of it is under way.
+    fn is_out(&self) -> bool {
+        matches!(self.place, Place::InFlight { .. })
+    }
+
+    /// Whether it is on that link, without its session's encapsulation.
+    fn is_bare_on(&self, link: LinkId) -> bool {
+        matches!(self.place, Place::InFlight { link: on, bare: true, .. } if on == link)
     }
 }
 
 fn request_is_given_up(request: Option<&Request>, now: Duration) -> bool {
     request.is_none_or(|request| request.settle_until <= now)
+}
+
+/// What a sealed order is sealed to.
+fn sealed_to(kind: &to_idc::Kind) -> Option<KeyId> {
+    match kind {
+        to_idc::Kind::Place(envelope) => KeyId::from_bytes(&envelope.key_id),
+        _ => None,
+    }
 }
 
 /// The idempotency key of a write; questions have none.
@@ -481,11 +653,6 @@ fn write_key(kind: &to_idc::Kind) -> Option<KeyDigest> {
         to_idc::Kind::Refund(refund) => KeyDigest::from_bytes(&refund.key),
         to_idc::Kind::Ask(_) | to_idc::Kind::AskPayment(_) => None,
     }
-}
-
-/// Orders are spread over the lanes by the random part of their id; all about one order takes one lane.
-fn lane_of(order: OrderId, lanes: usize) -> usize {
-    usize::from(order.as_bytes()[15]) % lanes.max(1)
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ use crate::note::{self, NoteError, NoteSigner, NoteVerifier};
 
 const TITLE: &str = "bridge sealing keys v1";
 
+/// Keys that peers are told of at most, so that a hello fits its frame however often they are rotated.
+const KEYS_TOLD_MAX: usize = 16;
+
 /// From when to when a key may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
@@ -74,6 +77,12 @@ impl SealingKey {
 }
 
 impl Manifest {
+    /// What peers are told: the first keys whose time is not over.
+    pub fn told_at(self, now: UnixMicros) -> Self {
+        let keys = self.keys.into_iter().filter(|key| now <= key.validity.not_after);
+        Self { keys: keys.take(KEYS_TOLD_MAX).collect() }
+    }
+
     /// The manifest as a note under the IDC's signing key.
     pub fn sign(&self, signer: &NoteSigner) -> Result<Bytes, ManifestError> {
         let mut text = format!("{TITLE}\n");
@@ -148,6 +157,19 @@ mod tests {
         assert_eq!(verify(&signed(20), 2, 15), Err(ManifestError::Note(NoteError::UnknownSigner)));
         assert_eq!(verify(&signed(20), 1, 21), Err(ManifestError::NoValidKey));
         assert_eq!(verify(&signed(20), 1, 9), Err(ManifestError::NoValidKey));
+    }
+
+    #[test]
+    fn peers_are_told_of_a_few_keys_and_of_none_whose_time_is_over() {
+        let key = |seed: u8, not_after| {
+            let validity =
+                Validity { not_before: UnixMicros::new(10), not_after: UnixMicros::new(not_after) };
+            OpeningKey::new(&[seed; 32], validity).unwrap().sealing_key()
+        };
+        let keys = (0..40).map(|seed| key(seed, 20 + i64::from(seed))).collect();
+        let told = Manifest { keys }.told_at(UnixMicros::new(22));
+        assert_eq!((told.keys.len(), &told.keys[0]), (KEYS_TOLD_MAX, &key(2, 22)));
+        assert!(told.sign(&signer(1)).unwrap().len() < crate::wire::frame::CONTROL_FRAME_BYTES_MAX / 2);
     }
 
     #[test]

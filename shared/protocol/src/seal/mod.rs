@@ -8,6 +8,9 @@
 /// Which keys to seal to, signed by the IDC.
 pub mod manifest;
 
+/// Which of several agents' keys to seal to.
+pub mod preference;
+
 /// The cloud's side: sessions that seal.
 pub mod sealing;
 
@@ -41,7 +44,7 @@ type Aead = ExportOnlyAead;
 const INFO: &[u8] = b"bridge sealing session v1";
 
 /// A short name of a public sealing key: the first 8 bytes of its SHA-256.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub [u8; 8]);
 
 /// A sealing session's name: the first 16 bytes of its encapsulation's SHA-256, so that it cannot stand for another.
@@ -49,6 +52,11 @@ pub struct KeyId(pub [u8; 8]);
 pub struct SessionId(pub [u8; 16]);
 
 impl KeyId {
+    /// An id as an envelope has it; `None` if it is not 8 bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
     fn of(public_key: &[u8]) -> Self {
         let [a, b, c, d, e, f, g, h, ..] = digest(public_key);
         Self([a, b, c, d, e, f, g, h])
@@ -269,6 +277,25 @@ mod tests {
             None,
             "under way when its key expired"
         );
+    }
+
+    #[test]
+    fn keys_come_and_go_and_the_sessions_of_those_that_stay_go_on() {
+        let (mut staying, mut leaving) = (session(&key(1)), session(&key(2)));
+        let mut opener = Opener::new(vec![key(1), key(2)], 4);
+        for session in [&mut staying, &mut leaving] {
+            assert!(opener.open_at_once(LinkId(1), &seal(session, 0), NOW).is_ok());
+        }
+        opener.set_keys(vec![key(3), key(1)]);
+        let mut bare = seal(&mut staying, 1);
+        bare.encapsulation = Bytes::new();
+        assert!(opener.open_at_once(LinkId(1), &bare, NOW).is_ok());
+        assert_eq!(
+            opener.open_at_once(LinkId(1), &seal(&mut leaving, 1), NOW).err(),
+            Some(OpenError::UnknownKey)
+        );
+        assert!(opener.open_at_once(LinkId(1), &seal(&mut session(&key(3)), 0), NOW).is_ok());
+        assert_eq!(opener.decapsulated(), 3);
     }
 
     #[test]

@@ -126,6 +126,16 @@ impl Opener {
         Self { keys, links: HashMap::new(), sessions_max: sessions_max.max(1), decapsulated: 0 }
     }
 
+    /// Opens with these keys from now on. What was sealed to another one is not opened any more, its sessions included.
+    pub fn set_keys(&mut self, keys: Vec<OpeningKey>) {
+        let is_kept = |id: KeyId| keys.iter().any(|key| key.sealing_key.id == id);
+        for sessions in self.links.values_mut() {
+            sessions.by_id.retain(|_, session| is_kept(session.key));
+            sessions.order.retain(|id| sessions.by_id.contains_key(id));
+        }
+        self.keys = keys.into_iter().map(Arc::new).collect();
+    }
+
     /// Sessions decapsulated so far, those that were forgotten meanwhile included.
     pub fn decapsulated(&self) -> u64 {
         self.decapsulated

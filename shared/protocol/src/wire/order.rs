@@ -245,6 +245,15 @@ pub struct Refused {
     /// A [`Refusal`].
     #[prost(enumeration = "Refusal", tag = "1")]
     pub refusal: i32,
+    /// With [`Refusal::UnknownKey`], which sealing key that is: 8 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub key_id: Bytes,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal: refusal.into(), key_id: Bytes::new() }
+    }
 }
 
 /// Reasons to refuse a request before it has any effect.
@@ -259,7 +268,7 @@ pub enum Refusal {
     DatabaseDown = 2,
     /// The session's encapsulation is not known here: send the envelope again with it.
     SessionUnknown = 3,
-    /// The envelope does not open: not sealed to a valid key of this IDC, or changed on the way.
+    /// The envelope does not open: changed on the way, or of a suite that is not allowed.
     EnvelopeRejected = 4,
     /// The request breaks a rule that the cloud agent should have checked.
     Invalid = 5,
@@ -281,6 +290,9 @@ pub enum Refusal {
     PaymentInProgress = 13,
     /// More than what is left of the payment.
     RefundTooLarge = 14,
+    /// The envelope is sealed to a key that this agent does not have, or no longer opens: seal it to another, or send it
+    /// to another agent.
+    UnknownKey = 15,
 }
 
 impl Refusal {
@@ -302,6 +314,7 @@ impl Refusal {
             Self::AlreadyPaid => "already-paid",
             Self::PaymentInProgress => "payment-in-progress",
             Self::RefundTooLarge => "refund-too-large",
+            Self::UnknownKey => "unknown-key",
         }
     }
 }

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use crate::domain::{
-    Brand, Currency, KeyDigest, Money, OrderId, PaymentId, PaymentKey, RefundId, payment_body,
+    self, Brand, Currency, KeyDigest, Money, OrderId, PaymentId, PaymentKey, RefundId, payment_body,
 };
 
 /// The feature that both hellos must name for a link to have a payment lane.
@@ -92,7 +92,7 @@ pub struct PaymentState {
     /// Its order: 16 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub order: Bytes,
-    /// A code of `domain::PaymentState`.
+    /// A code of `domain::PaymentState`, one that the version before knows: see `exactly`.
     #[prost(string, tag = "3")]
     pub state: String,
     /// Minor units.
@@ -119,6 +119,28 @@ pub struct PaymentState {
     /// Whether an earlier request under the same key was taken.
     #[prost(bool, tag = "11")]
     pub replayed: bool,
+    /// The code of its state, where the version before does not know it: `state` is then the nearest one that it knows.
+    #[prost(string, optional, tag = "12")]
+    pub exactly: Option<String>,
+}
+
+impl PaymentState {
+    /// The code of its state, as exactly as the sender said it and this build knows it.
+    pub fn state_code(&self) -> &str {
+        let known = |code: &&str| domain::PaymentState::from_code(code).is_some();
+        self.exactly.as_deref().filter(known).unwrap_or(&self.state)
+    }
+
+    /// This with that state, for a peer of this version and of the one before.
+    #[must_use]
+    pub fn standing(self, state: domain::PaymentState) -> Self {
+        let told = state.for_the_version_before();
+        Self {
+            state: told.code().to_owned(),
+            exactly: (told != state).then(|| state.code().to_owned()),
+            ..self
+        }
+    }
 }
 
 /// How a refund stands.
@@ -211,4 +233,25 @@ impl Refund {
 
 fn positive(amount: i64, currency: &str) -> Option<Money> {
     Money::new(amount, Currency::new(currency).ok()?).filter(|money| money.amount() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_the_version_before_does_not_know_is_told_as_the_nearest_one_beside() {
+        use domain::PaymentState as S;
+        for state in S::ALL.iter().copied() {
+            let wire = PaymentState::default().standing(state);
+            assert_eq!(wire.state_code(), state.code());
+            assert_eq!(wire.state, state.for_the_version_before().code());
+        }
+        let newer = PaymentState {
+            exactly: Some("a_state_to_come".to_owned()),
+            state: "paid".to_owned(),
+            ..PaymentState::default()
+        };
+        assert_eq!(newer.state_code(), "paid");
+    }
 }

@@ -1,18 +1,18 @@
 //! `audit ...` of both command lines: read the log, verify it, prove an entry, compare two logs.
 //!
-//! Everything here only reads. With `--dir` and `--key` it needs neither an agent nor its configuration.
+//! Everything here only reads; `copy` writes its copy. With `--dir` and `--key` it needs neither an agent nor its configuration.
 
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bridge_protocol::audit::entry::Event;
 use bridge_protocol::audit::finding::{Finding, Unverified};
 use bridge_protocol::audit::folder::Folder as _;
 use bridge_protocol::audit::reconcile::{Difference, Reconciled, Reconciler};
-use bridge_protocol::audit::verify::{Verified, verify};
+use bridge_protocol::audit::verify::{Verified, verify, verify_copied};
 use bridge_protocol::audit::{Checkpoint, Entry, folder, prove};
 use bridge_protocol::note::NoteVerifier;
 use clap::{Args, Subcommand};
@@ -21,6 +21,9 @@ use serde_json::{Value, json};
 use super::{Disk, load_key};
 use crate::cli::{self, Failure, Outcome};
 use crate::config::AuditConfig;
+
+// A copy of one moment.
+mod copy;
 
 /// Between two looks at a log that is followed.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -33,6 +36,7 @@ const LOOKS: usize = 5;
 #[command(
     after_help = "Examples:\n  audit tail --follow --kind order-sent\n  audit key                                # the line to give an auditor\n  \
                   audit verify --dir /srv/copy/audit --key 'bridge.internal/idc/seoul-1+1f2e3d4c+BASE64'\n  \
+                  audit copy /srv/copy/audit               # of a log that is being written, too\n  \
                   audit prove 4711 > 4711.tlog-proof\n  audit check 4711.tlog-proof --key 'bridge.internal/...'\n  \
                   audit reconcile cloud/audit idc/audit\n\n\
                   Exit codes: 0 done and nothing wrong, 1 something is wrong with the log, 2 usage or configuration."
@@ -83,6 +87,16 @@ enum Command {
         /// As a JSON object.
         #[arg(long)]
         json: bool,
+    },
+    /// Copy all that the newest checkpoint covers, and verify it meanwhile; a copy of before is brought up to date. A log that is
+    /// copied by other means while its agent writes it is of no single moment.
+    Copy {
+        /// Where to; made if it is missing.
+        to: PathBuf,
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        key: Key,
     },
     /// Print a proof (c2sp.org/tlog-proof) that an entry is in the log.
     Prove {
@@ -152,6 +166,7 @@ pub fn run(Audit { command }: Audit, config: impl Fn() -> Result<AuditConfig, Fa
             let seen = seen.map(|path| read(&path)).transpose()?;
             check_log(&disk(at)?, &verifier(key)?, seen.as_deref(), json)
         }
+        Command::Copy { to, at, key } => copy::copy(&disk(at)?, &verifier(key)?, &to),
         Command::Prove { entry, at, key } => {
             let (disk, key) = (disk(at)?, verifier(key)?);
             let proof = look(&disk, || prove::prove(&disk, &key, entry)).map_err(cli::failed)?;
@@ -201,9 +216,14 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|error| cli::usage(format!("{}: {error}", path.display())))
 }
 
+/// When the log's checkpoint came out.
+fn stamp(disk: &Disk) -> Option<SystemTime> {
+    fs::metadata(disk.path(folder::CHECKPOINT)).and_then(|file| file.modified()).ok()
+}
+
 /// Looks again while the log changes between two reads.
 fn look<T>(disk: &Disk, look: impl Fn() -> Result<T, Unverified>) -> Result<T, Unverified> {
-    let stamp = || fs::metadata(disk.path(folder::CHECKPOINT)).and_then(|file| file.modified()).ok();
+    let stamp = || stamp(disk);
     let mut found;
     let mut looks = 0;
     loop {
@@ -288,15 +308,29 @@ fn print(out: &mut impl io::Write, index: u64, bytes: &[u8], json: bool) -> io::
 }
 
 fn check_log(disk: &Disk, key: &NoteVerifier, seen: Option<&[u8]>, json: bool) -> Outcome {
-    let checked = look(disk, || verify(disk, key, seen));
+    let before = stamp(disk);
+    let mut checked = look(disk, || verify(disk, key, seen));
+    if let Err(Unverified::Found(_)) = checked
+        && (disk.is_copy() || stamp(disk) != before)
+        && let Ok(verified) = verify_copied(disk, key, seen)
+    {
+        checked = Ok(verified);
+    }
     let mut out = cli::out();
     match checked {
         Ok(verified) if json => writeln!(out, "{}", verified_json(&verified))?,
-        Ok(Verified { checkpoint, unpublished, torn }) => {
+        Ok(Verified { checkpoint, unpublished, torn, in_flight }) => {
             let origin = cli::shown(&checkpoint.origin);
             writeln!(out, "{origin}: {} entries are as they were logged", checkpoint.size)?;
             if unpublished > 0 {
                 writeln!(out, "{unpublished} more are durable and not under a checkpoint yet")?;
+            }
+            if in_flight {
+                writeln!(
+                    out,
+                    "it was copied while it was written, or is written now: what lies beyond its checkpoint was not looked at; \
+                     `audit copy` makes a copy of one moment"
+                )?;
             }
             if torn {
                 writeln!(
@@ -321,7 +355,7 @@ fn check_log(disk: &Disk, key: &NoteVerifier, seen: Option<&[u8]>, json: bool) -
     Ok(())
 }
 
-fn verified_json(Verified { checkpoint, unpublished, torn }: &Verified) -> Value {
+fn verified_json(Verified { checkpoint, unpublished, torn, in_flight }: &Verified) -> Value {
     let root: String = checkpoint.root.iter().map(|byte| format!("{byte:02x}")).collect();
     json!({
         "verified": true,
@@ -330,6 +364,7 @@ fn verified_json(Verified { checkpoint, unpublished, torn }: &Verified) -> Value
         "root": root,
         "unpublished": unpublished,
         "torn": torn,
+        "in_flight": in_flight,
     })
 }
 

@@ -1,9 +1,9 @@
 //! The folder on a disk: files that are durable together, and appear whole where somebody looks for them already, and the lock that keeps a second writer out.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use bridge_protocol::audit::finding::NotRead;
@@ -38,6 +38,17 @@ impl Drop for Lock {
     }
 }
 
+/// What a write has made so far.
+#[derive(Default)]
+struct Made {
+    /// The folders with names in them that are to be durable.
+    folders: BTreeSet<PathBuf>,
+    /// Files under their own names, that were not there before.
+    new: Vec<PathBuf>,
+    /// Files under another name, and their own.
+    unfinished: Vec<(PathBuf, PathBuf)>,
+}
+
 impl Disk {
     /// A folder to read from.
     pub fn new(root: impl Into<PathBuf>) -> Self {
@@ -52,11 +63,25 @@ impl Disk {
 
     /// Keeps other writers out; `None` if there is one.
     pub(super) fn lock(&self) -> io::Result<Option<Lock>> {
-        let file = self.options().write(true).create(true).truncate(false).open(self.path(LOCK))?;
+        let mut file = self.options().write(true).create(true).truncate(false).open(self.path(LOCK))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Lock(file))),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        let place = place(&file.metadata()?);
+        file.set_len(0)?;
+        file.write_all(place.as_bytes())?;
+        Ok(Some(Lock(file)))
+    }
+
+    /// Whether this is not the folder that the agent writes, but a copy of it: nobody has locked it where it lies.
+    pub(super) fn is_copy(&self) -> bool {
+        let path = self.path(LOCK);
+        match (fs::read_to_string(&path), fs::metadata(&path)) {
+            // A version before wrote nothing into it.
+            (Ok(written), Ok(metadata)) => !written.is_empty() && written != place(&metadata),
+            _ => true,
         }
     }
 
@@ -65,37 +90,42 @@ impl Disk {
         self.root.join(path)
     }
 
-    /// Writes files and makes them durable together. Those that are `new` are looked for by nobody before the `others` are there,
-    /// and nobody did so far; each of the others is there whole or not at all.
+    /// Writes files and makes them durable together. Those that are `new` are looked for by nobody before the `others` are
+    /// there; each of the others is there whole or not at all. So is one that is called new and was there before: a checkpoint
+    /// may have come out over it although that was taken for failed.
     pub(super) fn write(&self, new: &[(String, &[u8])], others: &[(String, &[u8])]) -> io::Result<()> {
-        let unfinished: Vec<(String, &[u8])> =
-            others.iter().map(|(name, bytes)| (format!("{name}{UNFINISHED}"), *bytes)).collect();
-        let files: Vec<&(String, &[u8])> = new.iter().chain(&unfinished).collect();
-        let written = self.write_all(&files).and_then(|folders| {
-            let mut renamed = unfinished.iter().zip(others);
-            renamed.try_for_each(|((from, _), (to, _))| fs::rename(self.path(from), self.path(to)))?;
-            folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())
+        let mut made = Made::default();
+        let written = self.write_all(new, others, &mut made).and_then(|()| {
+            let mut renamed = made.unfinished.iter();
+            renamed.try_for_each(|(from, to)| fs::rename(from, to).map_err(|error| of(to, &error)))?;
+            made.folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())
         });
         if written.is_err() {
             // Half a file on a full disk is in everybody's way.
-            files.iter().for_each(|(name, _)| drop(fs::remove_file(self.path(name))));
+            let unfinished = made.unfinished.iter().map(|(from, _)| from);
+            made.new.iter().chain(unfinished).for_each(|path| drop(fs::remove_file(path)));
         }
         written
     }
 
-    /// Writes files and makes them durable, but for their names, which are in these folders.
-    fn write_all(&self, files: &[&(String, &[u8])]) -> io::Result<BTreeSet<PathBuf>> {
-        let mut folders = BTreeSet::new();
-        let mut written = Vec::with_capacity(files.len());
-        for (name, bytes) in files {
+    /// Writes files and makes them durable, but for their names.
+    fn write_all(
+        &self,
+        new: &[(String, &[u8])],
+        others: &[(String, &[u8])],
+        made: &mut Made,
+    ) -> io::Result<()> {
+        let mut written = Vec::with_capacity(new.len() + others.len());
+        let files = new.iter().map(|file| (file, true)).chain(others.iter().map(|file| (file, false)));
+        for ((name, bytes), is_new) in files {
             let path = self.path(name);
-            if let Some(folder) = path.parent().filter(|folder| !folders.contains(*folder)) {
-                make_folder(folder)?;
+            if let Some(folder) = path.parent().filter(|folder| !made.folders.contains(*folder)) {
+                make_folder(folder).map_err(|error| of(folder, &error))?;
                 let inside = folder.ancestors().take_while(|folder| folder.starts_with(&self.root));
-                folders.extend(inside.map(Path::to_owned));
+                made.folders.extend(inside.map(Path::to_owned));
             }
-            let mut file = self.options().write(true).create(true).truncate(true).open(&path)?;
-            file.write_all(bytes)?;
+            let mut file = self.make_file(path, is_new, made)?;
+            file.write_all(bytes).map_err(|error| of(&self.path(name), &error))?;
             written.push(file);
         }
         // The disk has them all to write before anybody waits for the first.
@@ -103,7 +133,28 @@ impl Disk {
         written.iter().try_for_each(File::sync_all)?;
         // Nobody reads them soon: the memory is better used for what is read.
         written.iter().for_each(write_out);
-        Ok(folders)
+        Ok(())
+    }
+
+    /// A file of this name, or under another one until it is whole: nothing that is there is written in its place.
+    fn make_file(&self, path: PathBuf, is_new: bool, made: &mut Made) -> io::Result<File> {
+        if is_new {
+            match self.options().write(true).create_new(true).open(&path) {
+                Ok(file) => {
+                    made.new.push(path);
+                    return Ok(file);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(of(&path, &error)),
+            }
+        }
+        let mut unfinished = path.clone().into_os_string();
+        unfinished.push(UNFINISHED);
+        let unfinished = PathBuf::from(unfinished);
+        let file = self.options().write(true).create(true).truncate(true).open(&unfinished);
+        let file = file.map_err(|error| of(&unfinished, &error))?;
+        made.unfinished.push((unfinished, path));
+        Ok(file)
     }
 
     /// Starts a file that is written on.
@@ -112,9 +163,10 @@ impl Disk {
         self.open(name)
     }
 
-    /// A file to write on.
+    /// A file to write on, and to read.
     pub(super) fn open(&self, name: &str) -> io::Result<File> {
-        self.options().write(true).open(self.path(name))
+        let path = self.path(name);
+        self.options().read(true).write(true).open(&path).map_err(|error| of(&path, &error))
     }
 
     /// Removes a file that is not needed any more.
@@ -177,9 +229,19 @@ impl Folder for Disk {
     }
 }
 
+/// An error that says which file it is about.
+fn of(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 /// Has the system write what of a file is in memory alone, and forget what is on the disk. A wish, so there is no error.
 fn write_out(file: &File) {
     let _wish = fadvise(file, 0, None, Advice::DontNeed);
+}
+
+/// Where a file lies; a copy of it lies elsewhere.
+fn place(file: &Metadata) -> String {
+    format!("{} {}\n", file.dev(), file.ino())
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {

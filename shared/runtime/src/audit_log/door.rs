@@ -2,7 +2,7 @@
 //!
 //! The folder has one writer. A command that shows personal data while the agent runs, or ends the doubt about a payment, asks
 //! the agent to log it, and does nothing before it is told that the entry is durable. Only the agent's own user can open the
-//! socket.
+//! socket; who gives the command is the kernel's word, whatever the command says.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,8 +16,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
-use super::{AuditError, AuditLog, OpenError};
+use rustix::process::getuid;
+
+use super::{AuditError, AuditLog, OpenError, account};
+use crate::accept;
 use crate::config::AuditConfig;
+use crate::owner::{self, NotOurs};
 use crate::telemetry::metrics::Metrics;
 
 /// Longer than an entry takes to become durable on any disk that works.
@@ -32,6 +36,9 @@ pub enum DoorError {
     /// The log cannot be opened, and no agent that has it answers.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// No agent that has the log answers, and the log is another user's.
+    #[error(transparent)]
+    NotOurs(#[from] NotOurs),
     /// It cannot be written.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -59,7 +66,8 @@ impl Door {
         let log = log.clone();
         let task = tokio::spawn(async move {
             // One after another: a command is rare, and none holds up the next for long.
-            while let Ok((stream, _)) = listener.accept().await {
+            loop {
+                let (stream, _) = accept::next("a command's", || listener.accept()).await;
                 if let Ok(Err(error)) = timeout(ANSWER_WITHIN, answer(stream, &log)).await {
                     tracing::warn!(%error, "a command's audit entry");
                 }
@@ -90,8 +98,10 @@ pub async fn append_beside(config: &AuditConfig, entry: &Entry) -> Result<(), Do
             Err(DoorError::Refused(refused))
         }
         Err(_nobody_there) => {
+            owner::check(&config.dir)?;
             let (log, closer) = AuditLog::open(config, Arc::new(Metrics::idc()))?;
-            let appended = log.append(std::slice::from_ref(entry)).await;
+            let event = account::vouched(entry.event.clone(), getuid().as_raw());
+            let appended = log.append(&[Entry::new(entry.at, event)]).await;
             closer.close().await;
             appended.map(drop).map_err(DoorError::from)
         }
@@ -99,13 +109,16 @@ pub async fn append_beside(config: &AuditConfig, entry: &Entry) -> Result<(), Do
 }
 
 async fn answer(mut stream: UnixStream, log: &AuditLog) -> io::Result<()> {
+    let uid = stream.peer_cred()?.uid();
     let mut bytes = Vec::new();
     (&mut stream).take(ENTRY_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await?;
     let said = match Entry::parse(&bytes) {
-        Ok(entry) if is_of_a_command(&entry.event) => match log.append(&[entry]).await {
-            Ok(_) => return stream.write_all(DURABLE).await,
-            Err(error) => error.to_string(),
-        },
+        Ok(Entry { at, event }) if is_of_a_command(&event) => {
+            match log.append(&[Entry::new(at, account::vouched(event, uid))]).await {
+                Ok(_) => return stream.write_all(DURABLE).await,
+                Err(error) => error.to_string(),
+            }
+        }
         Ok(_) | Err(_) => "not an entry that a command may log".to_owned(),
     };
     stream.write_all(said.as_bytes()).await

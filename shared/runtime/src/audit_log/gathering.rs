@@ -3,6 +3,7 @@
 //! A task on another thread costs a system call to wake. So tasks that wait for the log on one thread go to it together and are
 //! woken together: while a round of theirs becomes durable, the next one gathers, and nobody waits on a timer.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bridge_protocol::audit::{Entry, Event};
@@ -66,6 +67,7 @@ impl Gathering {
         let gathered = &mut *self.lock();
         gathered.lines.push(entry)?;
         gathered.callers.push(caller);
+        self.log.waiting.fetch_add(1, Ordering::Relaxed);
         if !std::mem::replace(&mut gathered.taken_care_of, true) {
             tokio::spawn(self.clone().rounds());
         }
@@ -76,6 +78,7 @@ impl Gathering {
     async fn rounds(self) {
         while let Some((lines, callers)) = self.take() {
             let Logged { end, entries } = self.log.append_lines(lines).await;
+            self.log.waiting.fetch_sub(callers.len(), Ordering::Relaxed);
             for caller in callers {
                 let _caller_gone = caller.send(end.clone().map(drop));
             }

@@ -32,6 +32,18 @@ impl Last {
         self.changed(log, "keys", Digest::of(manifest), Event::keys_changed(manifest, ids));
     }
 
+    /// Logs the sealing keys of a peer, if they are others than before.
+    pub fn keys_of<'id>(
+        &self,
+        peer: &str,
+        log: &AuditLog,
+        manifest: &[u8],
+        ids: impl Iterator<Item = &'id [u8]>,
+    ) {
+        let what = format!("keys:{peer}");
+        self.changed(log, &what, Digest::of(manifest), Event::keys_changed(manifest, ids));
+    }
+
     fn changed(&self, log: &AuditLog, what: &str, digest: Digest, event: Event) {
         let line = format!("{what} {}", digest.to_hex());
         let known = fs::read_to_string(&self.path).unwrap_or_default();

@@ -7,6 +7,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bridge_protocol::audit::Event;
@@ -35,6 +36,9 @@ pub use recover::RecoverError;
 mod last;
 pub use last::Last;
 
+// Who gives a command.
+pub mod account;
+
 // Entries from commands that run beside the agent.
 mod door;
 pub use door::{Door, DoorError, append_beside};
@@ -49,6 +53,10 @@ use lines::Lines;
 // Appends of one thread's tasks, together.
 mod gathering;
 pub use gathering::Gathering;
+
+// A disk that does not come back.
+mod late;
+use late::Busy;
 
 // The thread that makes entries durable.
 mod writer;
@@ -65,6 +73,9 @@ const WITHOUT_AUDIT: bool = cfg!(feature = "without-audit");
 /// Between two tries to record what has happened already.
 const RECORD_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// How long the end may take: what is durable is in the journal, and the next start publishes it.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+
 /// What the log looks like from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -74,6 +85,8 @@ pub struct Standing {
     pub published: u64,
     /// Why it cannot be written now; `None` while it can.
     pub obstacle: Option<String>,
+    /// Why what is durable cannot be published now; `None` while it can.
+    pub unpublished: Option<String>,
 }
 
 /// Why an entry is not durable: whatever it was to allow must not happen.
@@ -82,6 +95,9 @@ pub enum AuditError {
     /// The disk is full or broken. The log recovers by itself.
     #[error("the audit log cannot be written: {0}")]
     Unwritable(String),
+    /// The disk does not answer. The log recovers by itself, and the entry may be in it then.
+    #[error("the audit log's disk does not answer")]
+    Late,
     /// The log has been closed.
     #[error("the audit log is closed")]
     Closed,
@@ -117,6 +133,10 @@ pub enum OpenError {
 pub struct AuditLog {
     appends: mpsc::Sender<Append>,
     standing: watch::Receiver<Standing>,
+    /// Whether the disk does not answer.
+    late: watch::Receiver<bool>,
+    /// Entries that gather or wait, of all threads.
+    waiting: Arc<AtomicUsize>,
     verifier: Arc<NoteVerifier>,
 }
 
@@ -159,16 +179,20 @@ impl AuditLog {
         let (close, closed) = oneshot::channel();
         let size = recovered.growing.size();
         let (standing, standing_seen) =
-            watch::channel(Standing { size, published: recovered.published, obstacle: None });
+            watch::channel(Standing { size, published: recovered.published, ..Standing::default() });
+        let busy = Arc::new(Busy::new());
+        let within = config.write_within;
+        let late = late::look_after(&busy, within, standing_seen.clone(), metrics.clone()).map_err(io)?;
         let publisher = publisher::start(disk.clone()).map_err(io)?;
         let writer = writer::Writer::new(
             disk,
             recovered,
             signer,
             publisher,
-            config.publish_every,
+            writer::Pace { publish_every: config.publish_every, within },
             standing,
             metrics,
+            busy,
             lock,
         )
         .map_err(io)?;
@@ -176,10 +200,12 @@ impl AuditLog {
             .name("audit".to_owned())
             .spawn(move || writer.run(queue, closed))
             .map_err(io)?;
-        Ok((Self { appends, standing: standing_seen, verifier }, Closer { close, thread }))
+        let waiting = Arc::default();
+        Ok((Self { appends, standing: standing_seen, late, waiting, verifier }, Closer { close, thread }))
     }
 
-    /// Makes entries durable, in this order and next to each other; the index of the first one.
+    /// Makes entries durable, in this order and next to each other; the index of the first one. Whoever waits is answered,
+    /// whatever the disk does.
     pub async fn append(&self, entries: &[Entry]) -> Result<u64, AuditError> {
         if WITHOUT_AUDIT {
             return Ok(0);
@@ -188,6 +214,20 @@ impl AuditLog {
     }
 
     async fn append_lines(&self, entries: Lines) -> Logged {
+        if self.is_late() {
+            return Logged { end: Err(AuditError::Late), entries };
+        }
+        let mut late = self.late.clone();
+        tokio::select! {
+            biased;
+            logged = self.append_however_late(entries) => logged,
+            Ok(_) = late.wait_for(|late| *late) => {
+                Logged { end: Err(AuditError::Late), entries: Lines::default() }
+            }
+        }
+    }
+
+    async fn append_however_late(&self, entries: Lines) -> Logged {
         let (durable, waits) = oneshot::channel();
         match self.appends.send(Append { entries, durable }).await {
             Ok(()) => waits.await.unwrap_or_default(),
@@ -196,7 +236,7 @@ impl AuditLog {
     }
 
     /// Appends something that has happened already and that nobody waits for. While the log cannot be written it is tried
-    /// again and again.
+    /// again and again; while its disk does not answer, it waits.
     pub fn record(&self, event: Event) {
         if WITHOUT_AUDIT {
             return;
@@ -211,7 +251,9 @@ impl AuditLog {
             if queued && !matches!(waits.await, Ok(Logged { end: Err(AuditError::Unwritable(_)), .. })) {
                 return;
             }
-            while let Err(AuditError::Unwritable(_)) = log.append(std::slice::from_ref(&entry)).await {
+            while let Ok(lines) = Lines::of(std::slice::from_ref(&entry))
+                && let Err(AuditError::Unwritable(_)) = log.append_however_late(lines).await.end
+            {
                 tokio::time::sleep(RECORD_AGAIN_AFTER).await;
             }
         });
@@ -230,23 +272,44 @@ impl AuditLog {
 
     /// Whether it can be written now.
     pub fn is_writable(&self) -> bool {
-        self.standing.borrow().obstacle.is_none()
+        !self.is_late() && self.standing.borrow().obstacle.is_none()
     }
 
-    /// Why it cannot be written now, as a sentence.
+    fn is_late(&self) -> bool {
+        *self.late.borrow()
+    }
+
+    /// Entries that gather or wait for the disk: they count against what may be under way.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// What is in its way now, as a sentence.
     pub fn obstacle(&self) -> Option<String> {
-        let obstacle = self.standing.borrow().obstacle.clone()?;
-        Some(format!("the audit log cannot be written, and nothing is taken before it can: {obstacle}"))
+        let Standing { obstacle, unpublished, .. } = &*self.standing.borrow();
+        match (self.is_late(), obstacle, unpublished) {
+            (true, ..) => {
+                Some("the audit log's disk does not answer, and nothing is taken before it does".to_owned())
+            }
+            (_, Some(obstacle), _) => Some(format!(
+                "the audit log cannot be written, and nothing is taken before it can: {obstacle}"
+            )),
+            (.., Some(why)) => Some(format!(
+                "the audit log cannot be published, and soon nothing is taken before it can: {why}"
+            )),
+            _ => None,
+        }
     }
 
     /// Its state for `/status`.
     pub fn status(&self) -> Value {
-        let Standing { size, published, obstacle } = &*self.standing.borrow();
+        let (writable, obstacle) = (self.is_writable(), self.obstacle());
+        let Standing { size, published, .. } = &*self.standing.borrow();
         json!({
             "origin": self.verifier.name(),
             "entries": size,
             "published": published,
-            "writable": obstacle.is_none(),
+            "writable": writable,
             "obstacle": obstacle,
         })
     }
@@ -282,10 +345,15 @@ pub async fn stopped(log: &AuditLog, closer: Closer) {
 }
 
 impl Closer {
-    /// Makes durable what has queued, publishes it, and ends the threads.
+    /// Makes durable what has queued, publishes it, and ends the threads; without a disk that answers, not all of it.
     pub async fn close(self) {
         drop(self.close);
-        let _ended = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        let ended = tokio::task::spawn_blocking(move || self.thread.join());
+        if tokio::time::timeout(CLOSE_WITHIN, ended).await.is_err() {
+            tracing::warn!(
+                "the audit log's disk does not answer: the log is left as it is, and the next start goes on from it"
+            );
+        }
     }
 }
 

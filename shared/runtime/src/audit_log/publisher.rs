@@ -13,7 +13,7 @@ use super::disk::Disk;
 pub(super) struct Publication {
     /// Entries under the checkpoint.
     pub(super) size: u64,
-    /// Files that are full, and never written again.
+    /// Files that are full.
     pub(super) full: Vec<File>,
     /// Files of the edge.
     pub(super) edge: Vec<File>,
@@ -54,11 +54,15 @@ fn run(disk: &Disk, publications: &Receiver<Publication>, done: &mpsc::Sender<Pu
 
 /// First everything that the checkpoint covers, then the checkpoint: the folder verifies at every moment.
 fn publish(disk: &Disk, publication: &Publication) -> io::Result<()> {
-    // What is full is under no checkpoint yet; of the edge the highest level may be as the last checkpoint has it.
     disk.write(&named(&publication.full), &named(&publication.edge))?;
     disk.write(&[], &[(CHECKPOINT.to_owned(), publication.checkpoint.as_bytes())])?;
-    // What was partial is now the beginning of what is full.
-    publication.full.iter().try_for_each(|(tile, _)| disk.remove_folder(&format!("{tile}.p")))
+    // What was partial is now the beginning of what is full. The checkpoint is out, so what stays in its way does no harm.
+    for (tile, _) in &publication.full {
+        if let Err(error) = disk.remove_folder(&format!("{tile}.p")) {
+            tracing::warn!(%error, %tile, "remove what was a tile's beginning from the audit log");
+        }
+    }
+    Ok(())
 }
 
 fn named(files: &[File]) -> Vec<(String, &[u8])> {

@@ -18,12 +18,16 @@ use tempfile::TempDir;
 
 use super::*;
 
+/// Disks that fail, hang, and had more on them than they said.
+mod lying_disks;
+
 fn config(root: &Path) -> AuditConfig {
     AuditConfig {
         dir: root.join("audit"),
         key_file: root.join("audit.key"),
         origin: "bridge.internal/idc/test".to_owned(),
         publish_every: Duration::from_secs(3_600),
+        write_within: Duration::from_secs(3_600),
     }
 }
 

@@ -1,17 +1,18 @@
 //! The thread that owns the log: it makes entries durable round by round, and hands what is new to the publisher.
 //!
 //! Whatever has queued while the last fsync ran is the next round, so one fsync serves everyone who waits. After an error
-//! nothing is acknowledged until the journal has been cut back to what is known to be durable and has room again.
+//! nothing is acknowledged until the journal has been cut back to what is known to be durable and has room again. While
+//! nothing can be published entries go on, until so many wait for it that memory would grow with them.
 
 use std::fs::File as DiskFile;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bridge_protocol::audit::Checkpoint;
 use bridge_protocol::audit::growing::{Edge, File, Growing};
-use bridge_protocol::audit::journal::{self, Header};
+use bridge_protocol::audit::journal::{self, Header, Reader};
 use bridge_protocol::merkle::{Hash, leaf_hash};
 use bridge_protocol::note::NoteSigner;
 use rustix::fs::{FallocateFlags, fallocate};
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::disk::{Disk, Lock};
+use super::late::Busy;
 use super::publisher::{Publication, Published, Publisher};
 use super::recover::Recovered;
 use super::{Append, AuditError, Logged, Standing};
@@ -38,8 +40,14 @@ const AHEAD_BYTES: usize = 256 << 10;
 /// Full files that wait for the publisher. Beyond it, appends wait as well: 16 MiB are some 30,000 entries.
 const FILES_WAITING: usize = 128;
 
+/// Full files that wait for a publisher that fails, those that it has tried among them. Beyond it, appends are refused.
+const FILES_STUCK: usize = 2 * FILES_WAITING;
+
 /// Between two looks at a disk that is full or broken.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// What the system writes at once: a sector or several.
+const PAGE_BYTES: u64 = 4_096;
 
 /// Room that a disk must have before the log is written again: some rounds, and the tiles over them.
 const ROOM: u64 = 1 << 20;
@@ -54,10 +62,14 @@ pub(super) struct Writer {
     /// Entries under the last checkpoint that is out.
     published: u64,
     publisher: Publisher,
-    /// Whether a publication is under way.
-    publishing: bool,
-    publish_every: Duration,
+    /// The full files in the publication under way, if there is one.
+    publishing: Option<usize>,
+    pace: Pace,
     publish_at: Instant,
+    /// When the publication under way takes too long.
+    late_at: Instant,
+    /// Why the last publication failed, or takes too long.
+    stuck: Option<String>,
     /// Segments before the one that is written: the first entry and the one after the last.
     older: Vec<(u64, u64)>,
     segment: Segment,
@@ -68,11 +80,21 @@ pub(super) struct Writer {
     /// The size of a checkpoint that is out, which the journal says with the next round: an older one that is put back is
     /// found from then on.
     mark: Option<u64>,
-    /// When to look again, while the log cannot be written.
-    broken: Option<Instant>,
+    /// When to look again at a journal that cannot be written, and why it cannot.
+    broken: Option<(Instant, String)>,
     standing: watch::Sender<Standing>,
     metrics: Arc<Metrics>,
+    busy: Arc<Busy>,
     _lock: Lock,
+}
+
+/// How often it publishes, and how long the disk may take.
+#[derive(Clone, Copy)]
+pub(super) struct Pace {
+    /// Between two checkpoints while there is something new.
+    pub(super) publish_every: Duration,
+    /// For what is asked of the disk.
+    pub(super) within: Duration,
 }
 
 /// The segment of the journal that is written.
@@ -91,6 +113,7 @@ enum Woken {
     Appends,
     Published(Published),
     PublishNow,
+    PublishLate,
     LookAgain,
     Close,
 }
@@ -102,9 +125,10 @@ impl Writer {
         recovered: Recovered,
         signer: NoteSigner,
         publisher: Publisher,
-        publish_every: Duration,
+        pace: Pace,
         standing: watch::Sender<Standing>,
         metrics: Arc<Metrics>,
+        busy: Arc<Busy>,
         lock: Lock,
     ) -> io::Result<Self> {
         let Recovered { growing, published, full, older, last } = recovered;
@@ -122,9 +146,11 @@ impl Writer {
             full,
             published,
             publisher,
-            publishing: false,
-            publish_every,
+            publishing: None,
+            pace,
             publish_at: Instant::now(),
+            late_at: Instant::now(),
+            stuck: None,
             older,
             segment,
             bytes: Vec::new(),
@@ -133,6 +159,7 @@ impl Writer {
             broken: None,
             standing,
             metrics,
+            busy,
             _lock: lock,
         })
     }
@@ -150,12 +177,19 @@ impl Writer {
         let mut closing = false;
         loop {
             let news = self.growing.size() > self.published;
-            let hold = self.publishing && self.full.len() >= FILES_WAITING;
+            let publishing = self.publishing.is_some();
+            let hold = publishing && self.stuck.is_none() && self.full.len() >= FILES_WAITING;
+            let look_at = self.broken.as_ref().map(|(at, _)| *at);
             let woken = tokio::select! {
                 biased;
-                Some(published) = self.publisher.published.recv() => Woken::Published(published),
-                () = sleep_until(self.publish_at), if news && !self.publishing => Woken::PublishNow,
-                () = sleep_until(self.broken.unwrap_or(self.publish_at)), if self.broken.is_some() => Woken::LookAgain,
+                published = self.publisher.published.recv() => match published {
+                    Some(published) => Woken::Published(published),
+                    // Without it memory would grow: the agent ends with its log, and is started again.
+                    None => return tracing::error!("the thread that publishes the audit log has ended"),
+                },
+                () = sleep_until(self.publish_at), if news && !publishing => Woken::PublishNow,
+                () = sleep_until(self.late_at), if publishing && self.stuck.is_none() => Woken::PublishLate,
+                () = sleep_until(look_at.unwrap_or(self.publish_at)), if look_at.is_some() => Woken::LookAgain,
                 taken = queue.recv_many(&mut round, ROUND_MAX), if !hold => {
                     if taken == 0 { Woken::Close } else { Woken::Appends }
                 }
@@ -165,24 +199,34 @@ impl Writer {
                     continue;
                 }
             };
+            self.busy.begin();
             match woken {
                 Woken::Appends => {
                     wait_for_others(&mut queue, &mut round);
                     self.round(&mut round);
                 }
                 Woken::Published(published) => self.take_published(published),
+                Woken::PublishNow if self.segment.is_gone() => {
+                    self.publish_at = Instant::now() + LOOK_AGAIN_AFTER;
+                    self.break_down(&io::Error::other("its folder was removed"));
+                }
                 Woken::PublishNow => self.publish(self.due()),
+                Woken::PublishLate => {
+                    self.be_stuck(format!("the disk has not answered for {:?}", self.pace.within));
+                }
                 Woken::LookAgain => self.look_again(),
                 Woken::Close => break,
             }
+            self.busy.end();
         }
+        self.busy.end();
         self.finish().await;
     }
 
     /// Everything that queued: one write, one fsync, then everyone is told.
     fn round(&mut self, round: &mut Vec<Append>) {
-        let written = match &self.broken {
-            Some(_) => Err(AuditError::Unwritable(self.obstacle())),
+        let written = match self.obstacle() {
+            Some(obstacle) => Err(AuditError::Unwritable(obstacle)),
             None => self.write(round).map_err(|error| {
                 self.break_down(&error);
                 AuditError::Unwritable(error.to_string())
@@ -206,6 +250,10 @@ impl Writer {
         }
         let size = self.growing.size();
         self.standing.send_if_modified(|standing| std::mem::replace(&mut standing.size, size) != size);
+        self.metrics.set_audit_unpublished(size - self.published);
+        if self.stuck.is_some() {
+            self.tell();
+        }
         if written.is_ok() && self.segment.length > SEGMENT_BYTES {
             self.next_segment();
         }
@@ -243,20 +291,28 @@ impl Writer {
     }
 
     fn publish(&mut self, Edge { size, root, files }: Edge) {
-        self.publish_at = Instant::now() + self.publish_every;
+        let now = Instant::now();
+        self.publish_at = now + self.pace.publish_every;
+        self.late_at = now + self.pace.within;
         let origin = self.signer.verifier().name().to_owned();
         let Ok(checkpoint) = (Checkpoint { origin, size, root }).sign(&self.signer) else { return };
         let publication = Publication { size, full: std::mem::take(&mut self.full), edge: files, checkpoint };
-        self.publishing = self.publisher.publish.send(publication).is_ok();
+        let full = publication.full.len();
+        self.publishing = self.publisher.publish.send(publication).ok().map(|()| full);
     }
 
     fn take_published(&mut self, published: Published) {
-        self.publishing = false;
+        self.publishing = None;
         match published {
             Ok(size) => {
                 self.published = size;
                 self.standing.send_modify(|standing| standing.published = size);
+                self.metrics.set_audit_unpublished(self.growing.size() - size);
                 self.mark = Some(size);
+                if self.stuck.take().is_some() {
+                    tracing::info!("the audit log is published again");
+                    self.tell();
+                }
                 // What lies before is under a checkpoint that is out. In order, so that what is left has no gap.
                 let given_up = self.older.iter().take_while(|(first, end)| {
                     *end <= size && self.disk.remove(&journal::path(*first)).is_ok()
@@ -265,9 +321,10 @@ impl Writer {
                 self.older.drain(..given_up);
             }
             Err((publication, error)) => {
-                tracing::warn!(%error, "publish the audit log: it is tried again, the journal holds what is durable");
                 let later = std::mem::replace(&mut self.full, publication.full);
                 self.full.extend(later);
+                self.publish_at = Instant::now() + self.pace.publish_every.max(LOOK_AGAIN_AFTER);
+                self.be_stuck(error.to_string());
             }
         }
     }
@@ -279,36 +336,73 @@ impl Writer {
             }
             _ => error.to_string(),
         };
-        tracing::error!(obstacle, "the audit log cannot be written: nothing new is taken until it can");
-        self.broken = Some(Instant::now() + LOOK_AGAIN_AFTER);
-        self.metrics.audit_writable.set(0);
-        self.standing.send_modify(|standing| standing.obstacle = Some(obstacle));
+        self.broken = Some((Instant::now() + LOOK_AGAIN_AFTER, obstacle));
+        self.tell();
     }
 
     fn look_again(&mut self) {
         match self.segment.cut_back(&self.disk) {
             Ok(()) => {
-                tracing::info!("the audit log can be written again");
                 self.broken = None;
-                self.metrics.audit_writable.set(1);
-                self.standing.send_modify(|standing| standing.obstacle = None);
+                self.tell();
             }
-            Err(_still) => self.broken = Some(Instant::now() + LOOK_AGAIN_AFTER),
+            Err(still) => self.break_down(&still),
         }
     }
 
-    fn obstacle(&self) -> String {
-        self.standing.borrow().obstacle.clone().unwrap_or_default()
+    /// A publication has failed, or takes too long; it is tried again, and the journal holds what is durable.
+    fn be_stuck(&mut self, why: String) {
+        self.metrics.audit_publish_errors.inc();
+        if self.stuck.as_ref() != Some(&why) {
+            tracing::warn!(
+                why,
+                "publish the audit log: it is tried again, the journal holds what is durable"
+            );
+        }
+        self.stuck = Some(why);
+        self.tell();
+    }
+
+    /// Why nothing is taken now.
+    fn obstacle(&self) -> Option<String> {
+        let stuck = self.full.len() + self.publishing.unwrap_or(0) >= FILES_STUCK;
+        match (&self.broken, &self.stuck) {
+            (Some((_, why)), _) => Some(why.clone()),
+            (None, Some(why)) if stuck => Some(format!("nothing of it can be published: {why}")),
+            _ => None,
+        }
+    }
+
+    /// Tells how it stands, where that has changed.
+    fn tell(&self) {
+        let (obstacle, unpublished) = (self.obstacle(), self.stuck.clone());
+        let was_writable = self.standing.borrow().obstacle.is_none();
+        match (&obstacle, was_writable) {
+            (Some(obstacle), true) => {
+                tracing::error!(
+                    obstacle,
+                    "the audit log cannot be written: nothing new is taken until it can"
+                );
+            }
+            (None, false) => tracing::info!("the audit log can be written again"),
+            _ => {}
+        }
+        self.metrics.audit_writable.set(i64::from(obstacle.is_none()));
+        self.standing.send_if_modified(|standing| {
+            let changed = standing.obstacle != obstacle || standing.unpublished != unpublished;
+            (standing.obstacle, standing.unpublished) = (obstacle, unpublished);
+            changed
+        });
     }
 
     /// Publishes what is durable. Without room that is left to the next start.
     async fn finish(&mut self) {
-        if self.publishing
+        if self.publishing.is_some()
             && let Some(published) = self.publisher.published.recv().await
         {
             self.take_published(published);
         }
-        if self.growing.size() > self.published {
+        if self.growing.size() > self.published && !self.segment.is_gone() {
             self.publish(self.growing.now());
             if let Some(published) = self.publisher.published.recv().await {
                 self.take_published(published);
@@ -345,6 +439,11 @@ impl Segment {
         Ok(Self { first, file, length, ahead: length, seals })
     }
 
+    /// Whether its file has no name any more: what is written to it is nowhere.
+    fn is_gone(&self) -> bool {
+        self.file.metadata().is_ok_and(|file| file.nlink() == 0)
+    }
+
     /// Writes a round, with zeros behind it if it comes to where there are none.
     fn write(&mut self, bytes: &mut Vec<u8>, seals: journal::Writer) -> io::Result<()> {
         let length = self.length + bytes.len() as u64;
@@ -369,9 +468,11 @@ impl Segment {
     }
 
     /// Back to what is known to be durable, with room to go on. Opened again: after a failed fsync the old handle would
-    /// not tell of what it lost.
+    /// not tell of what it lost. And the sectors that the last durable round shares with the lost one are written again, since
+    /// the system takes them for written and the disk may have them half.
     fn cut_back(&mut self, disk: &Disk) -> io::Result<()> {
         let file = disk.open(&journal::path(self.first))?;
+        self.rewrite_end(&file)?;
         file.set_len(self.length)?;
         self.ahead = self.length;
         match fallocate(&file, FallocateFlags::KEEP_SIZE, self.length, ROOM) {
@@ -382,5 +483,16 @@ impl Segment {
         file.sync_data()?;
         self.file = file;
         Ok(())
+    }
+
+    /// Reads what is to be durable, finds it as it was written, and writes its last page once more.
+    fn rewrite_end(&self, file: &DiskFile) -> io::Result<()> {
+        let mut bytes = vec![0; usize::try_from(self.length).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, 0)?;
+        let (_, mut reader) = Reader::open(&bytes).map_err(io::Error::other)?;
+        while reader.next_round().map_err(io::Error::other)?.is_some() {}
+        let from = self.length - self.length % PAGE_BYTES;
+        let page = bytes.get(usize::try_from(from).map_err(io::Error::other)?..).unwrap_or_default();
+        file.write_all_at(page, from)
     }
 }

@@ -73,6 +73,9 @@ pub struct AuditConfig {
     pub origin: String,
     /// Between two checkpoints while there is something new.
     pub publish_every: Duration,
+    /// How long the disk may take to make an entry durable: then whoever waits is answered all the same, and nothing new is
+    /// taken until it answers.
+    pub write_within: Duration,
 }
 
 impl AuditConfig {
@@ -96,6 +99,7 @@ impl AuditConfig {
             key_file: key_file.unwrap_or_else(|| agent.state_dir.join("audit.key")),
             origin: origin.unwrap_or_else(|| format!("bridge.internal/{role}/{}", agent.name)),
             publish_every: section.within("publish_every", "10ms"..="1h", "1s"),
+            write_within: section.within("write_within", "1s"..="1m", "5s"),
         }
     }
 }

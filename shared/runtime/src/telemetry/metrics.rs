@@ -3,6 +3,7 @@
 //! An agent makes one [`Metrics`] and hands it down; what only the other agent has is not shown. No label is free text, so
 //! neither a brand's flood nor a stranger's input can grow the number of series, and no value of a person can get in.
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -13,6 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::labelled::{Labelled, labels};
 use super::payments::PaymentMetrics;
+use crate::expiry::{self, Expiry};
 
 labels! {
     /// Why a link was refused, by either side.
@@ -171,6 +173,10 @@ labels! {
         Unopened = "unopened",
         /// IDC: opened orders waiting for their commit.
         Commit = "commit",
+        /// IDC: orders that wait for what somebody else holds in the database.
+        Held = "held",
+        /// IDC: questions about orders, waiting for their look-up.
+        Questions = "questions",
         /// Cloud: payments waiting for a link.
         Payments = "payments",
         /// Either: payments on a link and not yet answered.
@@ -195,6 +201,20 @@ labels! {
         NotAuthentic = "not_authentic",
         /// Opened, and its content broke the rules of an order.
         BadContent = "bad_content",
+    }
+}
+
+labels! {
+    /// What ends by itself.
+    Expiring as "what" {
+        /// The agent's own certificate.
+        Certificate = "certificate",
+        /// The certificate of the authority that is trusted.
+        Ca = "ca",
+        /// The revocation list.
+        RevocationList = "revocation_list",
+        /// The sealing keys: the last of them.
+        SealingKey = "sealing_key",
     }
 }
 
@@ -227,8 +247,14 @@ pub struct Metrics {
     pub audit_entries: Counter,
     /// Both: rounds of the audit log, each of which makes its entries durable with one fsync.
     pub audit_rounds: Counter,
+    /// Both: seconds until the first of a kind ends by itself; NaN while none is known.
+    expires: Labelled<Expiring, Gauge<f64, AtomicU64>>,
     /// Both: 1 while the audit log can be written, 0 while it cannot and nothing new is taken.
     pub audit_writable: Gauge,
+    /// Both: entries of the audit log that are durable and under no checkpoint yet.
+    audit_unpublished: Gauge,
+    /// Both: tries to publish the audit log that failed, or took too long.
+    pub audit_publish_errors: Counter,
 
     /// Both: the last number of the catalogue's change log that this agent knows (IDC) or serves (cloud).
     pub catalogue_position: Gauge,
@@ -241,12 +267,16 @@ pub struct Metrics {
     pub catalogue_age_seconds: Gauge,
     /// Cloud: buckets in which the replica was found not to equal its source; a bootstrap follows.
     pub catalogue_drifted: Counter,
+    /// Cloud: snapshots of the replica that could not be written; each is tried again.
+    pub catalogue_snapshot_errors: Counter,
     /// Cloud: answers to the storefront.
     pub responses: Labelled<(Route, StatusClass), Counter>,
     /// Cloud: connections of the storefront that were closed here, by reason.
     pub connections_closed: Labelled<ConnectionEnd, Counter>,
     /// Cloud: receipts whose signature or content was wrong.
     pub receipts_rejected: Counter,
+    /// Cloud: orders that were sealed again, since no link opened what they were sealed to.
+    pub orders_sealed_again: Counter,
 
     /// IDC: replicas that follow the catalogue on this agent now.
     pub catalogue_subscribers: Gauge,
@@ -280,6 +310,8 @@ impl Metrics {
         );
         let help = "Buckets in which the replica did not equal its source";
         registry.register("catalogue_drifted", help, metrics.catalogue_drifted.clone());
+        let help = "Snapshots of the replica that could not be written";
+        registry.register("catalogue_snapshot_errors", help, metrics.catalogue_snapshot_errors.clone());
         registry.register("storefront_responses", "Answers to the storefront", metrics.responses.clone());
         let help = "Connections of the storefront that were closed here";
         registry.register("storefront_connections_closed", help, metrics.connections_closed.clone());
@@ -288,6 +320,8 @@ impl Metrics {
             "Receipts with a wrong signature or content",
             metrics.receipts_rejected.clone(),
         );
+        let help = "Orders sealed again to another key";
+        registry.register("orders_sealed_again", help, metrics.orders_sealed_again.clone());
         metrics
     }
 
@@ -328,6 +362,20 @@ impl Metrics {
         self.queue_limit.of(queue).set(i64::try_from(limit).unwrap_or(i64::MAX));
     }
 
+    /// What ends by itself, as it is known now.
+    pub(crate) fn set_expiries(&self, expiries: &[Expiry], now: i64) {
+        for what in Expiring::ALL {
+            let left = expiry::first_left(expiries, *what, now);
+            #[expect(clippy::cast_precision_loss, reason = "a time in seconds is far below 2^53")]
+            self.expires.of(*what).set(left.map_or(f64::NAN, |left| left as f64));
+        }
+    }
+
+    /// How many entries of the audit log are durable and under no checkpoint yet.
+    pub fn set_audit_unpublished(&self, entries: u64) {
+        self.audit_unpublished.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
     /// One transaction was committed: with so many orders, in such a time.
     pub fn batch_committed(&self, orders: usize, took: Duration) {
         self.batch_orders.observe(f64::from(u32::try_from(orders).unwrap_or(u32::MAX)));
@@ -357,17 +405,22 @@ impl Metrics {
             audit_entries: Counter::default(),
             audit_rounds: Counter::default(),
             audit_writable: Gauge::default(),
+            expires: Labelled::default(),
+            audit_unpublished: Gauge::default(),
+            audit_publish_errors: Counter::default(),
             catalogue_position: Gauge::default(),
             catalogue_bootstraps: Counter::default(),
             catalogue_rows: Gauge::default(),
             catalogue_age_seconds: Gauge::default(),
             catalogue_drifted: Counter::default(),
+            catalogue_snapshot_errors: Counter::default(),
             catalogue_subscribers: Gauge::default(),
             catalogue_read_errors: Counter::default(),
             catalogue_unreadable: Gauge::default(),
             responses: Labelled::default(),
             connections_closed: Labelled::default(),
             receipts_rejected: Counter::default(),
+            orders_sealed_again: Counter::default(),
             envelopes_rejected: Labelled::default(),
             ledger_errors: Counter::default(),
             // 1 to 4096, the largest batch there can be.
@@ -402,6 +455,13 @@ impl Metrics {
         registry.register("audit_rounds", help, metrics.audit_rounds.clone());
         let help = "1 while the audit log can be written";
         registry.register("audit_writable", help, metrics.audit_writable.clone());
+        let help = "Until the first of its kind ends by itself; NaN while none is known";
+        registry.register_with_unit("expires_in", help, Unit::Seconds, metrics.expires.clone());
+        let help = "Entries of the audit log that are durable and under no checkpoint yet";
+        registry.register("audit_unpublished", help, metrics.audit_unpublished.clone());
+        let help = "Tries to publish the audit log that failed or took too long";
+        registry.register("audit_publish_errors", help, metrics.audit_publish_errors.clone());
+        metrics.set_expiries(&[], 0);
         metrics
     }
 }

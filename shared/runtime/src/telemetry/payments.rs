@@ -20,6 +20,8 @@ labels! {
         Unknown = "unknown",
         /// After a time in doubt: no money moved.
         NotPaid = "not_paid",
+        /// Money moved after it had been said that none did: it goes back.
+        ChargedLate = "charged_late",
         /// Refused before the gateway was asked.
         Refused = "refused",
         /// Its key had an answer already, which was given again.
@@ -62,6 +64,8 @@ pub struct PaymentMetrics {
     pub unknown: Gauge,
     /// How old the oldest of them is.
     pub unknown_age_seconds: Gauge,
+    /// Payments that were charged after they had been given up, and whose money is not back.
+    pub charged_late: Gauge,
     /// Webhooks of the gateway.
     pub webhooks: Labelled<WebhookUse, Counter>,
     gateway_seconds: Histogram,
@@ -74,6 +78,7 @@ impl Default for PaymentMetrics {
             refunds: Labelled::default(),
             unknown: Gauge::default(),
             unknown_age_seconds: Gauge::default(),
+            charged_late: Gauge::default(),
             webhooks: Labelled::default(),
             // 10 ms to 41 s: gateways take hundreds of milliseconds, and are given up after some seconds.
             gateway_seconds: Histogram::new(exponential_buckets(0.01, 2.0, 13)),
@@ -95,6 +100,8 @@ impl PaymentMetrics {
         let help = "Age of the oldest payment or refund that nobody can tell about";
         let age = self.unknown_age_seconds.clone();
         registry.register_with_unit("payments_unknown_age", help, Unit::Seconds, age);
+        let help = "Payments charged after they had been given up, whose money is not back";
+        registry.register("payments_charged_late", help, self.charged_late.clone());
         registry.register("webhooks", "Webhooks of the payment gateway", self.webhooks.clone());
         let help = "Time until the payment gateway answered, or was given up";
         registry.register_with_unit("gateway", help, Unit::Seconds, self.gateway_seconds.clone());

@@ -85,6 +85,7 @@ pub(crate) struct Credentials {
     pub(super) crls: Vec<CertRevocationList<'static>>,
     id: SpiffeId,
     not_after: UnixSeconds,
+    cas_end: UnixSeconds,
     crls_end: UnixSeconds,
 }
 
@@ -103,12 +104,14 @@ impl Credentials {
 
         let cas: Vec<CertificateDer<'static>> = all(pem.ca, "certificate").map_err(at(Part::Ca))?;
         let anchors = cas.iter().map(|ca| anchor(ca, now)).collect::<Result<_, _>>().map_err(at(Part::Ca))?;
+        let cas_end = cas.iter().filter_map(|ca| validity(ca).ok()).map(|(_, until)| until).min();
+        let cas_end = cas_end.unwrap_or(UnixSeconds::MAX);
 
         let lists: Vec<CertificateRevocationListDer<'static>> =
             all(pem.crl, "X509 CRL").map_err(at(Part::Crl))?;
         let crls = lists.iter().map(revocation_list).collect::<Result<_, _>>().map_err(at(Part::Crl))?;
         let crls_end = lists.iter().map(list_end).min().unwrap_or(UnixSeconds::MAX);
-        Ok(Self { certified: Arc::new(certified), anchors, crls, id, not_after, crls_end })
+        Ok(Self { certified: Arc::new(certified), anchors, crls, id, not_after, cas_end, crls_end })
     }
 
     /// Who we are.
@@ -119,6 +122,11 @@ impl Credentials {
     /// When our certificate ends.
     pub(crate) fn not_after(&self) -> UnixSeconds {
         self.not_after
+    }
+
+    /// When the first of the authorities' certificates ends.
+    pub(crate) fn cas_end(&self) -> UnixSeconds {
+        self.cas_end
     }
 
     /// When the first of the revocation lists is due to be replaced; after that nobody is trusted.

@@ -8,6 +8,8 @@ use std::net::{SocketAddr, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::address;
+
 /// A bound socket with buffers of `buffer_bytes` each way, as far as the kernel grants them.
 pub(super) fn bind(address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
@@ -17,7 +19,7 @@ pub(super) fn bind(address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSo
     }
     socket.set_recv_buffer_size(buffer_bytes)?;
     socket.set_send_buffer_size(buffer_bytes)?;
-    socket.bind(&address.into())?;
+    address::bind(&socket, address)?;
     let receive = granted(socket.recv_buffer_size()?);
     let send = granted(socket.send_buffer_size()?);
     if let Some(advice) = shortfall(buffer_bytes, receive, send) {

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::audit_log::AuditLog;
 use crate::config::TunnelConfig;
+use crate::expiry::Expiry;
 use crate::identity::{Identity, IdentityError, Role, SpiffeId};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Sparing;
@@ -319,6 +320,11 @@ impl TunnelHandle {
     /// The live links, oldest first.
     pub fn status(&self) -> Vec<LinkStatus> {
         self.links.status()
+    }
+
+    /// When certificates and revocation list end.
+    pub fn expiries(&self) -> Vec<Expiry> {
+        self.identity.expiries()
     }
 
     /// Reads the certificate files again now; they are looked at every five seconds anyway.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bridge_runtime::identity::Role;
 use bridge_runtime::tunnel::{Tunnel, TunnelError};
@@ -108,24 +109,24 @@ async fn a_listen_address_in_use_is_named() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_ends_within_a_week_is_warned_about() {
-    let (log, ca) = (Log::capture(), ca());
+async fn when_certificates_and_revocation_list_end_is_known_and_follows_their_files() {
+    let ca = ca();
     let issued = ca.issue(bridge_certs::Role::Idc, "vault", span(-HOUR, 48 * HOUR)).unwrap();
-    let agent = Home::new(&ca, &issued).listening().start(Role::Idc);
-    let warned = || !log.lines(&["WARN", "idc/vault", "ends soon", "bridge-certs renew"]).is_empty();
-    crate::agents::eventually("the warning is logged", warned).await;
-    agent.handle.close().await;
-}
-
-#[tokio::test]
-async fn a_revocation_list_that_ends_within_a_week_is_warned_about() {
-    let (log, ca) = (Log::capture(), ca());
-    let home = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening();
-    fs::write(&home.config.crl, ca.sign_crl(2, &[], span(-HOUR, 48 * HOUR)).unwrap()).unwrap();
-    let _agent = home.start(Role::Idc);
-    let warned =
-        || !log.lines(&["WARN", "idc/vault", "the revocation list ends soon", "tunnel.crl"]).is_empty();
-    crate::agents::eventually("the warning is logged", warned).await;
+    let home = Home::new(&ca, &issued).listening();
+    let put =
+        |hours| fs::write(&home.config.crl, ca.sign_crl(2, &[], span(-48 * HOUR, hours * HOUR)).unwrap());
+    put(24).unwrap();
+    let agent = home.start(Role::Idc);
+    let hours = || -> Vec<(&str, i64)> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
+        let left = |ends_at: i64| (ends_at - now + 1_800).div_euclid(3_600);
+        agent.handle.expiries().iter().map(|expiry| (expiry.what.as_str(), left(expiry.ends_at))).collect()
+    };
+    assert_eq!([hours()[0], hours()[2]], [("certificate", 48), ("revocation_list", 24)]);
+    assert!(matches!(hours()[1], ("ca", left) if left > 48));
+    fs::write(&agent.home.config.crl, ca.sign_crl(3, &[], span(-48 * HOUR, -HOUR)).unwrap()).unwrap();
+    agent.handle.reload_identity();
+    crate::agents::eventually("it is read again", || hours()[2] == ("revocation_list", -1)).await;
 }
 
 #[tokio::test]

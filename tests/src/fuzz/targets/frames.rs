@@ -13,7 +13,7 @@ use bridge_protocol::wire::frame::{
 };
 use bridge_protocol::wire::lane::Lane;
 use bridge_protocol::wire::order::{
-    Ask, Cancel, Envelope, Line, Refusal, Refused, Settled, State, Terms, ToCloud, ToIdc, to_cloud, to_idc,
+    Ask, Cancel, Envelope, Line, Refusal, Settled, State, Terms, ToCloud, ToIdc, to_cloud, to_idc,
 };
 use bridge_protocol::wire::payment::{self, AskPayment, Pay};
 use bridge_protocol::wire::version::Versions;
@@ -91,7 +91,7 @@ fn answered() -> Vec<Bytes> {
     };
     let kinds = [
         to_cloud::Kind::Settled(Settled { receipt: receipts::SIGNED.last().cloned(), replayed: true }),
-        to_cloud::Kind::Refused(Refused { refusal: Refusal::Busy.into() }),
+        to_cloud::Kind::Refused(Refusal::Busy.into()),
         to_cloud::Kind::State(state),
         to_cloud::Kind::Payment(payment::PaymentState {
             state: "paid".into(),

@@ -287,7 +287,7 @@ impl World {
             }
             Told::State(_) | Told::NotFound | Told::Pending => {}
             Told::Nothing(_) | Told::InProgress => ending = Ending::Denied,
-            Told::KeyReused => {
+            Told::KeyReused | Told::KeyTaken => {
                 ending = Ending::Denied;
                 if let (Intent::Place(bodies), Request::Place { body }) = (&write.intent, request) {
                     write.next_body = (body + 1) % bodies.len();

@@ -7,7 +7,7 @@ use bridge_cloud::admission::{self, Load};
 use bridge_protocol::domain::{IdempotencyKey, KeyDigest, UnixMicros};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
-use bridge_protocol::order_link::sender::{Answer, Limits, Output, RequestId, Sender};
+use bridge_protocol::order_link::sender::{Answer, BodyMark, Limits, Output, RequestId, Sender};
 use bridge_protocol::receipt::Verifier;
 use bridge_protocol::seal::sealing::{Header, SealingSession};
 use bridge_protocol::wire::order::{Ask, Cancel, Envelope, Refusal, Settled, ToCloud, to_cloud, to_idc};
@@ -77,7 +77,12 @@ impl World {
             return self.violate("SEALING", "an order cannot be sealed".to_owned());
         };
         let (now, order) = (self.cloud_now(cloud), self.attempts[attempt].order);
-        match self.clouds[cloud].sender.submit(now, order, kind) {
+        let mark = match request {
+            Request::Place { body } => BodyMark(2 + body as u64),
+            Request::Cancel | Request::CancelUnderPlacingKey => BodyMark(1),
+            Request::Ask { .. } => BodyMark::NONE,
+        };
+        match self.clouds[cloud].sender.submit(now, order, kind, mark) {
             Ok(id) => {
                 note!(self, "cloud {cloud} takes attempt {attempt} as request {}", id.0);
                 self.clouds[cloud].waiting.insert(id, attempt);
@@ -124,6 +129,14 @@ impl World {
                 to_idc::Kind::Ask(Ask { brand: brand.as_str().to_owned(), order: bytes, key })
             }
         })
+    }
+
+    /// The caller's order is at hand until it is answered: it is sealed to what the links open now.
+    fn seal_again(&mut self, cloud: usize, request: RequestId) {
+        let attempt = self.clouds[cloud].waiting.get(&request).copied();
+        let sealed = attempt.and_then(|attempt| self.message(attempt));
+        let now = self.cloud_now(cloud);
+        self.clouds[cloud].sender.handle_sealed(now, request, sealed);
     }
 
     fn seal(&mut self, cloud: usize, header: &Header, write: usize, body: usize) -> Option<Envelope> {
@@ -175,6 +188,7 @@ impl World {
                         self.answer(attempt, answer);
                     }
                 }
+                Output::SealAgain { request } => self.seal_again(cloud, request),
             }
         }
         let agent = &self.clouds[cloud];

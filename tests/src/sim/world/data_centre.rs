@@ -1,8 +1,8 @@
 //! A data centre's agent: the real one, and what the shell does around it. The ledger behind it is shared by all, and
 //! its commits end in every way in which a database's can.
 
-use bridge_idc::agent::{Agent, BatchEnd, Input, Limits, Output};
-use bridge_idc::ledger::Batch;
+use bridge_idc::agent::{Agent, Attempt, Ended, Input, Limits, Output};
+use bridge_idc::ledger::{Batch, End};
 use bridge_idc::open::OpenFailure;
 use bridge_idc::vault::keyring::Keyring;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId};
@@ -62,13 +62,18 @@ impl World {
                     self.after(delay, Event::Decapsulated { idc, life, link, session });
                 }
                 Output::Audit(round) => self.audit(idc, round),
-                Output::Commit(batch) => {
+                Output::Commit(attempt) => {
                     let fate = self.fate();
+                    let batch = &attempt.batch;
                     note!(self, "idc {idc} commits {} requests", batch.requests.len());
-                    self.judge_batch(&batch);
-                    self.judge_logged_batch(idc, &batch);
-                    let delay = self.dice.micros(300..=6_000);
-                    self.after(delay, Event::Commit { idc, life, batch, fate });
+                    self.judge_batch(idc, batch);
+                    self.judge_logged_batch(idc, batch);
+                    let delay = match attempt.again {
+                        // The agent's shell waits before it tries again.
+                        true => self.dice.millis(5..=200),
+                        false => self.dice.micros(300..=6_000),
+                    };
+                    self.after(delay, Event::Commit { idc, life, attempt, fate });
                 }
                 Output::LookUp { token, brand, order, key } => {
                     let delay = self.dice.micros(100..=3_000);
@@ -101,7 +106,8 @@ impl World {
     }
 
     /// The database gets to a batch. If its agent was killed meanwhile, it may still commit it.
-    pub(super) fn commit(&mut self, idc: usize, life: u32, batch: Batch, fate: Fate) {
+    pub(super) fn commit(&mut self, idc: usize, life: u32, attempt: Attempt, fate: Fate) {
+        let Attempt { awaited, batch, .. } = attempt;
         let orphaned = self.idcs[idc].life != life;
         let fate = match fate {
             _ if self.now < self.database_down_until => Fate::Lost,
@@ -110,49 +116,45 @@ impl World {
         };
         note!(self, "the batch of idc {idc} ends: {fate:?}");
         self.counts.commits_orphaned += u64::from(orphaned);
-        let (count, end) = match fate {
-            Fate::Committed => (&mut self.counts.commits, BatchEnd::Committed(self.ledger.commit(&batch))),
-            Fate::Denied => (&mut self.counts.commits_denied, BatchEnd::NotCommitted),
-            Fate::ReplyLost => (&mut self.counts.commits_reply_lost, BatchEnd::Unknown(batch.clone())),
-            Fate::InPart => (&mut self.counts.commits_in_part, BatchEnd::Unknown(batch.clone())),
-            Fate::Lost => (&mut self.counts.commits_lost, BatchEnd::Unknown(batch.clone())),
+        *match fate {
+            Fate::Committed => &mut self.counts.commits,
+            Fate::Denied => &mut self.counts.commits_denied,
+            Fate::ReplyLost => &mut self.counts.commits_reply_lost,
+            Fate::InPart => &mut self.counts.commits_in_part,
+            Fate::Lost => &mut self.counts.commits_lost,
+        } += 1;
+        let committed = match fate {
+            Fate::Committed | Fate::ReplyLost => batch.requests.len(),
+            Fate::InPart => batch.requests.len() / 2,
+            Fate::Denied | Fate::Lost => 0,
         };
-        *count += 1;
-        match (&end, fate) {
-            (BatchEnd::Committed(committed), _) => {
-                let answers = committed.answers().to_vec();
-                self.judge_commit(&batch.requests, &answers);
-            }
-            (_, Fate::ReplyLost | Fate::InPart) => {
-                let size = if fate == Fate::InPart { batch.requests.len() / 2 } else { batch.requests.len() };
-                let part = Batch { requests: batch.requests.into_iter().take(size).collect(), at: batch.at };
-                let committed = self.ledger.commit(&part);
-                self.judge_commit(&part.requests, committed.answers());
-            }
-            _ => {}
-        }
+        let part = Batch { requests: batch.requests[..committed].to_vec(), at: batch.at };
+        let committed = self.ledger.commit(&part);
+        let answers: Vec<_> = committed.iter().map(|committed| committed.answer().clone()).collect();
+        self.judge_commit(&part.requests, &answers);
         if self.ledger.acknowledge_before_commit {
             let delay = self.dice.millis(1..=40);
             self.after(delay, Event::Sync);
         }
-        let end = match end {
-            BatchEnd::Unknown(_) if self.sabotage == Some(Sabotage::DenyLostCommits) => {
-                BatchEnd::NotCommitted
-            }
-            end => end,
+        let unheard = match fate {
+            Fate::Committed | Fate::Denied => false,
+            Fate::ReplyLost | Fate::InPart | Fate::Lost => self.sabotage != Some(Sabotage::DenyLostCommits),
         };
-        let delay = match end {
-            // The agent's shell waits before it tries again.
-            BatchEnd::Unknown(_) => self.dice.millis(5..=200),
-            _ => self.dice.micros(50..=1_000),
+        let ends: Vec<End> = match fate {
+            Fate::Committed => committed.into_iter().map(End::Committed).collect(),
+            _ if unheard => batch.requests.iter().map(|_| End::Unknown).collect(),
+            _ => batch.requests.iter().map(|_| End::NotCommitted).collect(),
         };
-        self.after(delay, Event::BatchEnd { idc, life, end });
+        let ended =
+            Ended { awaited, requests: batch.requests.into_iter().zip(ends).collect(), outage: unheard };
+        let delay = self.dice.micros(50..=1_000);
+        self.after(delay, Event::BatchEnd { idc, life, ended });
     }
 
     /// The agent hears how its batch ended, if it is still the same process.
-    pub(super) fn batch_ends(&mut self, idc: usize, life: u32, end: BatchEnd) {
+    pub(super) fn batch_ends(&mut self, idc: usize, life: u32, ended: Ended) {
         if self.idcs[idc].life == life {
-            self.tell_idc(idc, Input::Batch(end));
+            self.tell_idc(idc, Input::Batch(ended));
         }
     }
 

@@ -39,8 +39,10 @@ impl World {
     }
 
     /// P7 again, at the commit queue.
-    pub(super) fn judge_batch(&mut self, batch: &Batch) {
-        if batch.requests.is_empty() || batch.requests.len() > self.idc_limits.batch_max {
+    pub(super) fn judge_batch(&mut self, idc: usize, batch: &Batch) {
+        // An empty one only asks whether the database works again.
+        let needless = batch.requests.is_empty() && !self.idcs[idc].agent.is_away();
+        if needless || batch.requests.len() > self.idc_limits.batch_max {
             self.violate("P7", format!("a batch of {} requests", batch.requests.len()));
         }
     }
@@ -125,6 +127,10 @@ impl World {
             Told::KeyReused => {
                 counts.key_reused += 1;
                 self.judge_key_reused(attempt);
+            }
+            Told::KeyTaken => {
+                counts.key_reused += 1;
+                self.deny(attempt);
             }
             Told::InProgress => {
                 counts.in_progress += 1;

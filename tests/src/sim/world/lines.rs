@@ -98,6 +98,7 @@ impl World {
         let (now, window) = (self.cloud_now(cloud), self.window);
         let lanes = u8::try_from(lanes).unwrap_or(1);
         self.clouds[cloud].sender.handle_link_up(now, link, lanes, window);
+        self.clouds[cloud].sender.handle_keys(now, link, vec![self.sealing_key.id]);
         self.do_cloud_outputs(cloud);
     }
 

@@ -33,8 +33,7 @@ mod history;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bridge_idc::agent::BatchEnd;
-use bridge_idc::ledger::Batch;
+use bridge_idc::agent;
 use bridge_idc::ledger::memory::MemoryLedger;
 use bridge_idc::vault::keyring::Keyring;
 use bridge_protocol::audit::Entry;
@@ -109,14 +108,14 @@ enum Event {
     Commit {
         idc: usize,
         life: u32,
-        batch: Batch,
+        attempt: agent::Attempt,
         fate: Fate,
     },
     /// The agent hears how a batch ended.
     BatchEnd {
         idc: usize,
         life: u32,
-        end: BatchEnd,
+        ended: agent::Ended,
     },
     /// A sealing session is decapsulated.
     Decapsulated {
@@ -170,7 +169,7 @@ pub(super) struct World {
     pinned: NoteVerifier,
     keyring_seed: u8,
     sender_limits: sender::Limits,
-    idc_limits: bridge_idc::agent::Limits,
+    idc_limits: agent::Limits,
     /// What a link accepts unanswered when nothing is wrong.
     window: u32,
 
@@ -224,10 +223,11 @@ impl World {
             settle_for: dice.millis(1_000..=4_000),
             resend_after: dice.millis(60..=300),
         };
-        let idc_limits = bridge_idc::agent::Limits {
+        let idc_limits = agent::Limits {
             window_max: usize::try_from(dice.between(8..=300)).unwrap_or(8),
             batch_max: usize::try_from(dice.between(1..=100)).unwrap_or(1),
             lines_max: super::shop::LINES_MAX,
+            look_ups_at_once: usize::try_from(dice.between(1..=4)).unwrap_or(1),
         };
         let mut ledger = MemoryLedger::new(shop.stock.iter().cloned());
         ledger.acknowledge_before_commit = sabotage == Some(Sabotage::AcknowledgeBeforeCommit);
@@ -312,8 +312,8 @@ impl World {
             Event::Heard(link) => self.heard(link),
             Event::Window(link) => self.window_is_back(link),
             Event::Timer { cloud, at } => self.cloud_timer(cloud, at),
-            Event::Commit { idc, life, batch, fate } => self.commit(idc, life, batch, fate),
-            Event::BatchEnd { idc, life, end } => self.batch_ends(idc, life, end),
+            Event::Commit { idc, life, attempt, fate } => self.commit(idc, life, attempt, fate),
+            Event::BatchEnd { idc, life, ended } => self.batch_ends(idc, life, ended),
             Event::Decapsulated { idc, life, link, session } => self.decapsulated(idc, life, link, session),
             Event::Audited { idc, life, entries, fails } => self.audited(idc, life, entries, fails),
             Event::LookUp { idc, life, token, brand, order, key } => {

@@ -25,6 +25,8 @@ pub(super) enum Told {
     Nothing(Nothing),
     /// 422: the key is another request's.
     KeyReused,
+    /// 422: an attempt under this key with another body is not settled.
+    KeyTaken,
     /// 409: an attempt under this key is in progress.
     InProgress,
     /// 202: it may or may not have happened; ask.
@@ -48,6 +50,7 @@ impl Told {
         match rejected {
             Rejected::Full => Self::Nothing(Nothing::QueueFull),
             Rejected::InProgress => Self::InProgress,
+            Rejected::KeyReused => Self::KeyTaken,
         }
     }
 

@@ -2,4 +2,4 @@
 SELECT
     CAST(coalesce(sum(amount), 0) AS bigint), CAST(coalesce(sum(refunded), 0) AS bigint), count(*)
 FROM payments
-WHERE state IN ('paid', 'partially_refunded', 'refunded')
+WHERE state IN ('paid', 'partially_refunded', 'refunded', 'charged_late', 'returned')

@@ -11,4 +11,4 @@ WHERE payment_id IN (
 )
 RETURNING
     payment_id, brand, order_id, amount, currency, payment_key, state, refunded, code, asks, created_at, concluded_at,
-    (SELECT orders.state FROM orders WHERE orders.order_id = payments.order_id)
+    confirm_until, (SELECT orders.state FROM orders WHERE orders.order_id = payments.order_id)

@@ -193,6 +193,45 @@ fn a_payment_that_was_unknown_and_is_concluded_later_is_one_request() {
 }
 
 #[test]
+fn a_payment_that_is_logged_and_then_not_committed_is_logged_again_and_still_one() {
+    let told = with(|cloud, idc| {
+        *cloud = vec![(20, Event::PaymentSent(paying())), (24, Event::PaymentAnswered(payment("unknown")))];
+        *idc = ["paid", "unknown", "paid"]
+            .map(|outcome| Event::PaymentCommitted(payment(outcome)))
+            .to_vec()
+            .into_iter()
+            .zip([22, 23, 500])
+            .map(|(event, at)| (at, event))
+            .collect();
+        idc.insert(0, (21, Event::PaymentReceived(paying())));
+        cloud.push((501, Event::PaymentAnswered(payment("paid"))));
+    });
+    assert_eq!((told.agreed, told.differences), (3, vec![]));
+}
+
+#[test]
+fn a_payment_that_is_charged_late_and_goes_back_agrees_with_what_was_told_each_time() {
+    let ends = ["not_paid", "charged_late", "returned"];
+    for told in ends {
+        let reconciled = with(|cloud, idc| {
+            doubtful(cloud, idc);
+            for (at, outcome) in [500, 501, 502].into_iter().zip(ends) {
+                idc.push((at, Event::PaymentCommitted(payment(outcome))));
+            }
+            cloud.push((503, Event::PaymentAnswered(payment(told))));
+        });
+        assert_eq!((reconciled.agreed, reconciled.differences), (3, vec![]), "{told}");
+    }
+    let reconciled = with(|cloud, idc| {
+        doubtful(cloud, idc);
+        idc.push((500, Event::PaymentCommitted(payment("not_paid"))));
+        cloud.push((503, Event::PaymentAnswered(payment("charged_late"))));
+    });
+    let other = What::OtherOutcome { committed: Word::of("not_paid"), answered: Word::of("charged_late") };
+    assert_eq!(reconciled.differences[0].what, other);
+}
+
+#[test]
 fn what_was_told_of_a_payment_is_what_was_concluded_sooner_or_later() {
     let paid = || Word::of("paid");
     let told = with(|cloud, idc| {

@@ -231,3 +231,65 @@ fn a_journal_that_is_not_the_log_s_is_found() {
         assert_eq!(found(&log), expected);
     }
 }
+
+/// A folder of which each file is of another moment: what a copy of a live one is.
+fn copied_live() -> Memory {
+    let entries: Vec<Vec<u8>> = (0..700).map(entry).collect();
+    let early = log_of(&entries[..300], &[300], 0);
+    let mut copy = log_of(&entries, &[300, 512, 700], 0);
+    // First the checkpoint was read. Then beginnings of tiles were removed, and what took their places was half there.
+    copy.0.insert("checkpoint".to_owned(), early.0["checkpoint"].clone());
+    copy.0.retain(|path, _| early.0.contains_key(path) || !path.contains(".p/"));
+    for gone in ["tile/0/001.p/44", "tile/entries/001.p/44", "tile/1/000.p/1"] {
+        copy.0.remove(gone).unwrap();
+    }
+    for half in ["tile/0/001", "tile/entries/001"] {
+        let bytes = copy.0.get_mut(half).unwrap();
+        bytes.truncate(bytes.len() / 10);
+    }
+    copy
+}
+
+#[test]
+fn what_the_checkpoint_of_a_live_copy_covers_is_verified_and_what_lies_beyond_is_no_finding() {
+    let mut copy = copied_live();
+    assert!(matches!(found(&copy), Finding::PutBack { size: 300, .. }));
+    let journal = journal::path(0);
+    let whole = copy.0[&journal].clone();
+    for written in [whole.len(), whole.len() - 1, whole.len() * 3 / 4] {
+        let mut bytes = whole[..written].to_vec();
+        // A page was read in the middle of being written.
+        bytes.extend_from_slice(b"half of something else");
+        copy.0.insert(journal.clone(), bytes);
+        let verified = verify_copied(&copy, signer().verifier(), None).unwrap();
+        assert_eq!((verified.checkpoint.size, verified.in_flight), (300, true));
+    }
+    // As a rule a later checkpoint says whether the one that was copied is of the same log.
+    let later = log(700).0["checkpoint"].clone();
+    let seen = verify_copied(&copy, signer().verifier(), Some(&later)).unwrap_err();
+    assert_eq!(seen.finding(), Some(&Finding::PutBack { size: 300, later: 700 }));
+}
+
+#[test]
+fn a_change_of_what_a_live_copy_s_checkpoint_covers_is_found() {
+    let whole = copied_live();
+    let found = |copy: &Memory| match verify_copied(copy, signer().verifier(), None) {
+        Ok(verified) => panic!("{verified:?}"),
+        Err(unverified) => unverified.finding().unwrap().clone(),
+    };
+    let mut copy = whole.clone();
+    copy.0.get_mut("tile/entries/000").unwrap()[30] ^= 1;
+    assert_eq!(found(&copy), Finding::Changed { entry: 0 });
+    let mut copy = whole.clone();
+    copy.0.get_mut("tile/0/000").unwrap()[40] ^= 1;
+    assert!(matches!(found(&copy), Finding::Tile { entry: 1, .. }));
+    // What is in the journal alone.
+    let mut copy = whole.clone();
+    let journal = copy.0.get_mut(&journal::path(0)).unwrap();
+    let at = journal.windows(8).position(|bytes| bytes == b"test-290").unwrap();
+    journal[at + 5] ^= 1;
+    assert!(matches!(found(&copy), Finding::Journal { .. }));
+    let mut copy = whole;
+    copy.0.remove(&journal::path(0)).unwrap();
+    assert_eq!(found(&copy), Finding::Missing { path: "tile/entries/001.p/44".to_owned(), entry: 256 });
+}

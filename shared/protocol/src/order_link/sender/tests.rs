@@ -1,11 +1,16 @@
 //! The sender, one input at a time.
 
+use bytes::Bytes;
+
 use super::*;
 use crate::domain::UnixMicros;
-use crate::wire::order::{Ask, Cancel, Envelope, Refused};
+use crate::wire::order::{Ask, Cancel, Envelope};
 
 const A: LinkId = LinkId(1);
 const B: LinkId = LinkId(2);
+
+/// What every request here asks for.
+const BODY: BodyMark = BodyMark(1);
 
 fn limits() -> Limits {
     Limits {
@@ -46,7 +51,7 @@ fn at(secs: u64) -> Duration {
 }
 
 fn submit(sender: &mut Sender, now: Duration, (order, kind): (OrderId, to_idc::Kind)) -> RequestId {
-    sender.submit(now, order, kind).unwrap()
+    sender.submit(now, order, kind, BODY).unwrap()
 }
 
 fn connected(window: u32) -> Sender {
@@ -60,7 +65,7 @@ fn settled(request: RequestId) -> ToCloud {
 }
 
 fn refused(request: RequestId, refusal: Refusal) -> ToCloud {
-    let refused = Refused { refusal: refusal.into() };
+    let refused = Refused::from(refusal);
     ToCloud { request: request.0, kind: Some(to_cloud::Kind::Refused(refused)) }
 }
 
@@ -71,6 +76,7 @@ fn drain(sender: &mut Sender) -> Vec<String> {
             Output::Transmit { link, message, .. } => format!("link {} <- {}", link.0, message.request),
             Output::Answer { request, answer: Answer::Settled(_) } => format!("{} settled", request.0),
             Output::Answer { request, answer } => format!("{} {answer:?}", request.0),
+            Output::SealAgain { request } => format!("{} is to be sealed again", request.0),
         })
         .collect()
 }
@@ -158,11 +164,24 @@ fn a_key_in_progress_is_rejected_and_one_whose_caller_has_gone_is_taken_over() {
     let mut sender = connected(8);
     submit(&mut sender, at(0), cancel(1));
     let (order, kind) = cancel(1);
-    assert_eq!(sender.submit(at(1), order, kind.clone()), Err(Rejected::InProgress));
+    assert_eq!(sender.submit(at(1), order, kind.clone(), BODY), Err(Rejected::InProgress));
     sender.handle_timeout(at(10));
-    let second = sender.submit(at(11), order, kind).unwrap();
+    let second = sender.submit(at(11), order, kind, BODY).unwrap();
     sender.handle_answer(at(12), A, settled(second));
     assert_eq!(sender.unsettled(), 0);
+}
+
+#[test]
+fn another_body_under_a_key_that_is_not_settled_is_rejected_as_such() {
+    let mut sender = connected(8);
+    let first = submit(&mut sender, at(0), cancel(1));
+    let (order, kind) = cancel(1);
+    let another = |sender: &mut Sender, now| sender.submit(now, order, kind.clone(), BodyMark(2));
+    assert_eq!(another(&mut sender, at(1)), Err(Rejected::KeyReused));
+    sender.handle_timeout(at(10));
+    assert_eq!(another(&mut sender, at(11)), Err(Rejected::KeyReused), "its caller has gone, and it goes on");
+    sender.handle_answer(at(12), A, settled(first));
+    assert!(another(&mut sender, at(13)).is_ok(), "from now on it is the ledger's to say");
 }
 
 #[test]
@@ -172,7 +191,7 @@ fn a_full_queue_rejects() {
         submit(&mut sender, at(0), cancel(n));
     }
     let (order, kind) = cancel(3);
-    assert_eq!(sender.submit(at(0), order, kind), Err(Rejected::Full));
+    assert_eq!(sender.submit(at(0), order, kind, BODY), Err(Rejected::Full));
 }
 
 #[test]
@@ -263,7 +282,7 @@ fn a_write_that_finds_no_room_leaves_the_one_before_it_to_be_settled() {
         submit(&mut sender, at(11), cancel(n));
     }
     let (id, kind) = cancel(1);
-    assert_eq!(sender.submit(at(12), id, kind), Err(Rejected::Full));
+    assert_eq!(sender.submit(at(12), id, kind, BODY), Err(Rejected::Full));
     assert!(sender.is_unsettled(id, None));
 }
 
@@ -288,4 +307,166 @@ fn what_has_settled_meanwhile_takes_no_room_from_what_is_being_settled() {
     sender.handle_answer(at(13), A, settled(ids[2]));
     sender.handle_timeout(at(14));
     assert!([1, 4].iter().all(|n| sender.is_unsettled(order(*n), None)));
+}
+
+const OLD: KeyId = KeyId([1; 8]);
+const NEW: KeyId = KeyId([2; 8]);
+
+/// An order that is sealed to a key.
+fn sealed(number: u8, key: KeyId) -> (OrderId, to_idc::Kind) {
+    let (_, mut kind) = place(number, b"s");
+    if let to_idc::Kind::Place(envelope) = &mut kind {
+        envelope.key_id = Bytes::copy_from_slice(&key.0);
+    }
+    (order(number), kind)
+}
+
+/// Two links, A's agent with the new key as well.
+fn rotated_on_one() -> Sender {
+    let mut sender = connected(8);
+    sender.handle_link_up(at(0), B, 1, 8);
+    sender.handle_keys(at(0), A, vec![NEW, OLD]);
+    sender.handle_keys(at(0), B, vec![OLD]);
+    sender
+}
+
+fn unknown_key(request: RequestId, key: KeyId) -> ToCloud {
+    let refused = Refused { key_id: Bytes::copy_from_slice(&key.0), ..Refusal::UnknownKey.into() };
+    ToCloud { request: request.0, kind: Some(to_cloud::Kind::Refused(refused)) }
+}
+
+#[test]
+fn a_sealed_order_goes_only_where_it_can_be_opened() {
+    let mut sender = rotated_on_one();
+    for n in [1, 2, 3] {
+        submit(&mut sender, at(0), sealed(n, NEW));
+    }
+    submit(&mut sender, at(0), sealed(4, OLD));
+    submit(&mut sender, at(0), cancel(5));
+    let sent = drain(&mut sender);
+    assert_eq!(sent, ["link 1 <- 1", "link 1 <- 2", "link 1 <- 3", "link 2 <- 4", "link 2 <- 5"]);
+}
+
+#[test]
+fn what_waits_for_the_one_link_that_opens_it_keeps_nothing_back() {
+    let mut sender = rotated_on_one();
+    sender.handle_window(at(0), A, 0);
+    submit(&mut sender, at(0), sealed(1, NEW));
+    submit(&mut sender, at(0), sealed(2, OLD));
+    assert_eq!(drain(&mut sender), ["link 2 <- 2"]);
+    sender.handle_window(at(1), A, 8);
+    assert_eq!(drain(&mut sender), ["link 1 <- 1"]);
+}
+
+#[test]
+fn an_order_that_no_link_opens_any_more_is_sealed_again_and_its_lost_copy_stays_in_doubt() {
+    let mut sender = rotated_on_one();
+    let id = submit(&mut sender, at(0), sealed(1, NEW));
+    sender.handle_link_down(at(1), A);
+    assert_eq!(drain(&mut sender), ["link 1 <- 1", "1 is to be sealed again"]);
+    sender.handle_sealed(at(1), id, Some(sealed(1, OLD).1));
+    assert_eq!(drain(&mut sender), ["link 2 <- 1"]);
+    sender.handle_answer(at(2), B, refused(id, Refusal::Busy));
+    assert!(drain(&mut sender).is_empty(), "the first copy may have been committed");
+    sender.handle_answer(at(2), B, settled(id));
+    assert_eq!(drain(&mut sender), ["1 settled"]);
+    assert_eq!((sender.unsettled(), sender.next_timeout()), (0, None));
+}
+
+#[test]
+fn an_order_that_was_never_sent_is_sealed_again_when_its_key_is_retired() {
+    let mut sender = rotated_on_one();
+    sender.handle_window(at(0), A, 0);
+    let id = submit(&mut sender, at(0), sealed(1, NEW));
+    sender.handle_keys(at(1), A, vec![OLD]);
+    assert_eq!(drain(&mut sender), ["1 is to be sealed again"]);
+    sender.handle_sealed(at(1), id, None);
+    assert_eq!(drain(&mut sender), ["1 NotSent"], "it cannot be, and it was never sent");
+}
+
+#[test]
+fn a_key_that_an_agent_says_it_does_not_have_is_not_sent_to_it_again() {
+    let mut sender = rotated_on_one();
+    sender.handle_keys(at(0), B, vec![NEW]);
+    let ids = [1, 2].map(|n| submit(&mut sender, at(0), sealed(n, NEW)));
+    drain(&mut sender);
+    sender.handle_answer(at(1), A, unknown_key(ids[0], NEW));
+    assert_eq!(drain(&mut sender), ["link 2 <- 1"], "to the other one that has it");
+    assert_eq!(sender.opened().collect::<Vec<_>>(), [(A, &[OLD][..]), (B, &[NEW][..])]);
+    sender.handle_answer(at(1), A, unknown_key(ids[0], NEW));
+    assert!(drain(&mut sender).is_empty(), "and what is said twice is no news of that copy");
+    sender.handle_answer(at(1), B, unknown_key(ids[0], NEW));
+    assert_eq!(drain(&mut sender), ["1 is to be sealed again"]);
+    sender.handle_sealed(at(1), ids[0], Some(sealed(1, OLD).1));
+    sender.handle_answer(at(2), A, refused(ids[0], Refusal::Busy));
+    assert_eq!(
+        drain(&mut sender),
+        ["link 1 <- 1", "1 Refused(Busy)"],
+        "no copy is left that was not refused"
+    );
+}
+
+#[test]
+fn an_answer_that_comes_while_an_order_is_sealed_again_is_told_when_it_is_back() {
+    let mut sender = rotated_on_one();
+    let id = submit(&mut sender, at(0), sealed(1, NEW));
+    sender.handle_link_open(at(3), A, false);
+    sender.handle_timeout(at(4));
+    assert_eq!(drain(&mut sender), ["link 1 <- 1", "1 is to be sealed again"]);
+    sender.handle_answer(at(5), A, settled(id));
+    assert!(drain(&mut sender).is_empty(), "nobody is there to hear it");
+    sender.handle_sealed(at(6), id, Some(sealed(1, OLD).1));
+    assert_eq!(drain(&mut sender), ["1 settled"]);
+    assert_eq!((sender.unsettled(), sender.next_timeout()), (0, None));
+}
+
+#[test]
+fn an_order_whose_caller_never_comes_back_from_sealing_is_given_up() {
+    let mut sender = rotated_on_one();
+    let id = submit(&mut sender, at(0), sealed(1, NEW));
+    sender.handle_link_down(at(1), A);
+    while let Some(next) = sender.next_timeout() {
+        sender.handle_timeout(next);
+    }
+    assert_eq!(sender.unsettled(), 0);
+    drain(&mut sender);
+    sender.handle_sealed(at(80), id, Some(sealed(1, OLD).1));
+    assert_eq!(drain(&mut sender), ["1 Unknown"]);
+}
+
+#[test]
+fn without_another_key_to_seal_to_an_order_waits_for_its_link() {
+    let mut sender = connected(8);
+    sender.handle_keys(at(0), A, vec![OLD]);
+    sender.handle_link_open(at(0), A, false);
+    submit(&mut sender, at(0), sealed(1, OLD));
+    assert!(drain(&mut sender).is_empty());
+    sender.handle_link_open(at(1), A, true);
+    assert_eq!(drain(&mut sender), ["link 1 <- 1"]);
+}
+
+#[test]
+fn after_a_session_that_was_not_known_a_refusal_is_final() {
+    for definite in [Refusal::Busy, Refusal::DatabaseDown, Refusal::EnvelopeRejected] {
+        let mut sender = connected(8);
+        submit(&mut sender, at(0), place(1, b"s"));
+        let id = submit(&mut sender, at(0), place(2, b"s"));
+        for _twice in 0..2 {
+            sender.handle_answer(at(1), A, refused(id, Refusal::SessionUnknown));
+        }
+        assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 1 <- 2", "link 1 <- 2"]);
+        sender.handle_answer(at(2), A, refused(id, definite));
+        assert_eq!(drain(&mut sender), [format!("2 Refused({definite:?})")]);
+    }
+}
+
+#[test]
+fn an_order_whose_only_copy_was_sent_back_unopened_had_no_effect_when_its_time_ends() {
+    let mut sender = connected(8);
+    submit(&mut sender, at(0), place(1, b"s"));
+    let id = submit(&mut sender, at(0), place(2, b"s"));
+    sender.handle_window(at(1), A, 0);
+    sender.handle_answer(at(1), A, refused(id, Refusal::SessionUnknown));
+    sender.handle_timeout(at(10));
+    assert!(drain(&mut sender).contains(&"2 NotSent".to_owned()));
 }

@@ -1,1 +1,0 @@
-SELECT current_setting('fsync') = 'on', current_setting('synchronous_commit') <> 'off'

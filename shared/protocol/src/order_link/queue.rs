@@ -1,0 +1,59 @@
+//! What waits to be sent, by the sealing key that its receiver must have: what has to wait for one link keeps nothing back
+//! that another one takes.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::sender::RequestId;
+use crate::seal::KeyId;
+
+/// Requests in order, those of each key by themselves; `None` is for requests that are not sealed.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// None of them empty.
+    by_key: BTreeMap<Option<KeyId>, VecDeque<RequestId>>,
+    /// Of all of them.
+    len: usize,
+}
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn push_back(&mut self, key: Option<KeyId>, id: RequestId) {
+        self.by_key.entry(key).or_default().push_back(id);
+        self.len += 1;
+    }
+
+    pub(super) fn push_front(&mut self, key: Option<KeyId>, id: RequestId) {
+        self.by_key.entry(key).or_default().push_front(id);
+        self.len += 1;
+    }
+
+    /// The first of each key.
+    pub(super) fn fronts(&self) -> impl Iterator<Item = (Option<KeyId>, RequestId)> {
+        self.by_key.iter().filter_map(|(key, ids)| Some((*key, *ids.front()?)))
+    }
+
+    /// The keys that something waits for.
+    pub(super) fn keys(&self) -> Vec<KeyId> {
+        self.by_key.keys().filter_map(|key| *key).collect()
+    }
+
+    /// Everything that waits for that key.
+    pub(super) fn of_key(&self, key: KeyId) -> Vec<RequestId> {
+        self.by_key.get(&Some(key)).into_iter().flatten().copied().collect()
+    }
+
+    pub(super) fn remove(&mut self, key: Option<KeyId>, id: RequestId) {
+        let Some(ids) = self.by_key.get_mut(&key) else { return };
+        // The first one is what goes most often: it is looked at first.
+        if let Some(at) = ids.iter().position(|known| *known == id) {
+            ids.remove(at);
+            self.len -= 1;
+        }
+        if ids.is_empty() {
+            self.by_key.remove(&key);
+        }
+    }
+}

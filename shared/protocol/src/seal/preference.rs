@@ -1,0 +1,76 @@
+//! Which key to seal to, where several agents of the data centre may each have other keys.
+//!
+//! An envelope opens only where its key is. So a key that every link's agent has comes first, however new another one
+//! is: a key that was just made is preferred once it has reached them all, whoever has told of it first or last.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::KeyId;
+use super::manifest::SealingKey;
+
+/// The keys of all links in the order of preference; `links` has for each link the keys that its agent opens.
+///
+/// First what most links open; of those the newest, by when its time began.
+pub fn by_preference(links: &[Vec<&SealingKey>]) -> Vec<SealingKey> {
+    let mut known: BTreeMap<KeyId, (usize, &SealingKey)> = BTreeMap::new();
+    for link in links {
+        let named: BTreeMap<KeyId, &SealingKey> = link.iter().map(|key| (key.id, *key)).collect();
+        for (id, key) in named {
+            known.entry(id).or_insert((0, key)).0 += 1;
+        }
+    }
+    let mut keys: Vec<(usize, &SealingKey)> = known.into_values().collect();
+    keys.sort_by_key(|(reach, key)| Reverse((*reach, key.validity.not_before, key.id)));
+    keys.into_iter().map(|(_, key)| key.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::UnixMicros;
+    use crate::seal::manifest::Validity;
+    use crate::seal::opening::OpeningKey;
+
+    /// A key that was made in that hour.
+    fn made_at(hour: u8) -> SealingKey {
+        let hours = |count: i64| UnixMicros::new(count * 3_600_000_000);
+        let validity = Validity { not_before: hours(hour.into()), not_after: hours(2_000) };
+        OpeningKey::new(&[hour; 32], validity).unwrap().sealing_key()
+    }
+
+    /// The preferred hours, for links whose agents have keys of these hours, each manifest in its own order.
+    fn preferred(links: &[&[u8]]) -> Vec<i64> {
+        let keys: Vec<Vec<SealingKey>> =
+            links.iter().map(|hours| hours.iter().map(|hour| made_at(*hour)).collect()).collect();
+        let keys: Vec<Vec<&SealingKey>> = keys.iter().map(|keys| keys.iter().collect()).collect();
+        let hours = |key: SealingKey| key.validity.not_before.get() / 3_600_000_000;
+        by_preference(&keys).into_iter().map(hours).collect()
+    }
+
+    #[test]
+    fn a_new_key_is_preferred_once_every_link_has_it() {
+        assert_eq!(preferred(&[&[2, 1], &[1]]), [1, 2], "one agent was told of it");
+        assert_eq!(preferred(&[&[1], &[2, 1]]), [1, 2], "whichever is heard last");
+        assert_eq!(preferred(&[&[2, 1], &[2, 1]]), [2, 1], "and now both");
+        assert_eq!(preferred(&[&[1, 2], &[2, 1]]), [2, 1], "by its age and not by a manifest's order");
+    }
+
+    #[test]
+    fn a_key_that_an_agent_has_lost_is_not_preferred() {
+        assert_eq!(preferred(&[&[2], &[2, 1]]), [2, 1]);
+        assert_eq!(preferred(&[&[1], &[1, 2], &[1, 2]]), [1, 2]);
+    }
+
+    #[test]
+    fn without_a_key_that_all_have_the_one_of_most_links_is_preferred_and_of_as_many_the_newest() {
+        assert_eq!(preferred(&[&[2], &[1]]), [2, 1]);
+        assert_eq!(preferred(&[&[1], &[2], &[1]]), [1, 2]);
+        assert_eq!(preferred(&[]), Vec::<i64>::new());
+    }
+
+    #[test]
+    fn a_manifest_that_names_a_key_twice_counts_once() {
+        assert_eq!(preferred(&[&[1, 1, 1, 2], &[2]]), [2, 1]);
+    }
+}

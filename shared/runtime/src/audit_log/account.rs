@@ -1,0 +1,66 @@
+//! Who gives a command, as the log names them: `uid:1000/kim`. The number is the kernel's word; the name is what the command's
+//! environment says, which is a hint and no more.
+
+use bridge_protocol::audit::entry::{Event, Word};
+use rustix::process::getuid;
+
+/// The account that this process runs under, with the name that its environment has.
+pub fn own() -> Word {
+    let name = ["SUDO_USER", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
+    account(getuid().as_raw(), name.as_deref().unwrap_or_default())
+}
+
+/// An entry's event as one that this account has given: whatever it says of who gave it, the number is the kernel's.
+pub(super) fn vouched(event: Event, uid: u32) -> Event {
+    match event {
+        Event::PersonalShown(mut shown) => {
+            shown.who = account(uid, hint(shown.who.as_str()));
+            Event::PersonalShown(shown)
+        }
+        Event::PaymentResolved(mut resolved) => {
+            resolved.who = account(uid, hint(resolved.who.as_str()));
+            Event::PaymentResolved(resolved)
+        }
+        other => other,
+    }
+}
+
+fn account(uid: u32, name: &str) -> Word {
+    if name.is_empty() { Word::of(&format!("uid:{uid}")) } else { Word::of(&format!("uid:{uid}/{name}")) }
+}
+
+/// The name in a word that says who it was: all of it, if it is no account.
+fn hint(who: &str) -> &str {
+    match who.strip_prefix("uid:") {
+        Some(account) => account.split_once('/').map_or("", |(_, name)| name),
+        None => who,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bridge_protocol::audit::entry::Shown;
+    use bridge_protocol::domain::{OrderId, UnixMicros};
+
+    use super::*;
+
+    #[test]
+    fn the_number_is_the_kernel_s_and_the_name_what_was_said() {
+        let order = OrderId::new(UnixMicros::new(1), [1; 10]);
+        for (said, logged) in [
+            ("uid:1000/kim", "uid:7/kim"),
+            ("uid:7/root", "uid:7/root"),
+            ("uid:0", "uid:7"),
+            ("uid:0/uid:0/kim", "uid:7/uid:0/kim"),
+            ("kim", "uid:7/kim"),
+            ("DOMAIN/kim", "uid:7/DOMAIN/kim"),
+        ] {
+            let shown = Shown { order, purpose: Word::of("ticket"), who: Word::of(said) };
+            match vouched(Event::PersonalShown(shown), 7) {
+                Event::PersonalShown(shown) => assert_eq!(shown.who.as_str(), logged, "{said}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(own().as_str().starts_with(&format!("uid:{}", getuid().as_raw())));
+    }
+}

@@ -1,0 +1,65 @@
+//! `audit copy`: the checkpoint first, then what it covers, then the checkpoint again into the copy.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use bridge_protocol::audit::copied;
+use bridge_protocol::audit::finding::{Finding, NotRead, Unverified};
+use bridge_protocol::audit::folder::{self, Folder as _};
+use bridge_protocol::audit::verify::verify_copied;
+use bridge_protocol::audit::{Checkpoint, growing};
+use bridge_protocol::note::NoteVerifier;
+
+use super::Disk;
+use crate::cli::{self, Outcome};
+
+/// Files that are written before they are waited for.
+const FILES_AT_ONCE: usize = 128;
+
+/// Copies the log up to its newest checkpoint into a folder, which may hold a copy of before.
+pub(super) fn copy(from: &Disk, key: &NoteVerifier, to: &Path) -> Outcome {
+    let failed = |error: io::Error| cli::failed(format!("{}: {error}", to.display()));
+    let note = from.read(folder::CHECKPOINT).map_err(cli::failed)?;
+    let note = note.ok_or_else(|| cli::failed(Finding::NoCheckpoint))?;
+    let checkpoint =
+        Checkpoint::verify(&note, key).map_err(|error| cli::failed(Finding::Checkpoint(error)))?;
+    let copy = Disk::make(to).map_err(failed)?;
+    if !copy.is_copy() {
+        return Err(cli::usage(format!(
+            "{}: it is an agent's own log: copy into another folder",
+            to.display()
+        )));
+    }
+    if let Some(before) = copy.read(folder::CHECKPOINT).map_err(cli::failed)? {
+        // That it is the same log, and has only grown.
+        verify_copied(from, key, Some(&before)).map_err(cli::failed)?;
+    }
+    let mut files = Vec::new();
+    let mut written = 0;
+    let mut flush = |files: &mut Vec<growing::File>| -> Result<(), Unverified> {
+        let named: Vec<(String, &[u8])> =
+            files.iter().map(|(tile, bytes)| (tile.to_string(), &bytes[..])).collect();
+        copy.write(&[], &named).map_err(|error| NotRead(format!("{}: {error}", to.display())))?;
+        written += named.len();
+        files.clear();
+        Ok(())
+    };
+    copied::files(from, &checkpoint, |file| -> Result<(), Unverified> {
+        if copy.read(&file.0.to_string())?.is_some_and(|there| there == file.1) {
+            return Ok(());
+        }
+        files.push(file);
+        if files.len() < FILES_AT_ONCE { Ok(()) } else { flush(&mut files) }
+    })
+    .and_then(|()| flush(&mut files))
+    .map_err(cli::failed)?;
+    // Last, so that the copy verifies at every moment.
+    copy.write(&[], &[(folder::CHECKPOINT.to_owned(), &note)]).map_err(failed)?;
+    let (origin, size) = (&checkpoint.origin, checkpoint.size);
+    writeln!(
+        io::stdout(),
+        "{origin}: {size} entries, as they were logged, are in {} ({written} files are new)",
+        to.display()
+    )?;
+    Ok(())
+}

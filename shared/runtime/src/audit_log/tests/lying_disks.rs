@@ -1,0 +1,166 @@
+//! Disks that fail at once, that hang, and that had more on them than they said.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use super::*;
+
+/// Far more entries than may wait for a publication.
+const FAR_TOO_MANY: u64 = 200_000;
+
+/// Whatever opens this path to write waits until it is [`answer`]ed.
+fn hang_at(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+/// Lets go whoever waits, with an error.
+async fn answer(path: PathBuf) {
+    tokio::task::spawn_blocking(move || drop(File::open(path).unwrap())).await.unwrap();
+}
+
+async fn until(met: impl Fn() -> bool) {
+    while !met() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Appends until that is refused; how many entries were taken.
+async fn append_until_refused(log: &AuditLog, mut taken: u64) -> u64 {
+    while taken < FAR_TOO_MANY {
+        let entries: Vec<Entry> = (taken..taken + 500).map(entry).collect();
+        match log.append(&entries).await {
+            Ok(_) => taken += 500,
+            Err(AuditError::Unwritable(_)) => return taken,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("{taken} entries wait in memory");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_publication_that_fails_is_bounded_and_published_when_it_can_be() {
+    let root = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(Metrics::idc());
+    let config = AuditConfig { publish_every: Duration::from_millis(10), ..config(root.path()) };
+    let (log, closer) = AuditLog::open(&config, metrics.clone()).unwrap();
+    // Neither root nor anybody else makes a folder in it.
+    let tiles = config.dir.join("tile");
+    fs::write(&tiles, "").unwrap();
+    log.append(&[entry(0)]).await.unwrap();
+    log.standing().wait_for(|standing| standing.unpublished.is_some()).await.unwrap();
+    assert!(log.is_writable(), "what is durable in the journal is durable");
+    assert!(log.obstacle().unwrap().contains("cannot be published"), "{:?}", log.obstacle());
+
+    let taken = append_until_refused(&log, 1).await;
+    assert!(taken < 50_000, "{taken} entries wait");
+    assert!(!log.is_writable() && log.obstacle().unwrap().contains("nothing is taken"));
+    assert_eq!(metrics.audit_writable.get(), 0);
+    assert!(metrics.audit_publish_errors.get() > 0);
+
+    fs::remove_file(&tiles).unwrap();
+    log.standing().wait_for(|standing| standing.published >= taken).await.unwrap();
+    assert_eq!((log.is_writable(), log.obstacle()), (true, None));
+    assert_eq!(metrics.audit_writable.get(), 1);
+    assert_eq!(log.append(&[entry(0)]).await, Ok(taken));
+    closer.close().await;
+    assert_eq!(verified(root.path()).checkpoint.size, taken + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_hangs_is_told_and_what_waits_for_it_is_bounded() {
+    let root = tempfile::tempdir().unwrap();
+    let (publish_every, write_within) = (Duration::from_millis(100), Duration::from_secs(2));
+    let config = AuditConfig { publish_every, write_within, ..config(root.path()) };
+    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::idc())).unwrap();
+    let hung = config.dir.join("checkpoint.new");
+    hang_at(&hung);
+    log.append(&[entry(0)]).await.unwrap();
+    log.standing().wait_for(|standing| standing.unpublished.is_some()).await.unwrap();
+    let taken = append_until_refused(&log, 1).await;
+    assert!(taken < 50_000, "{taken} entries wait");
+    assert!(log.obstacle().unwrap().contains("has not answered"), "{:?}", log.obstacle());
+    answer(hung).await;
+    log.standing().wait_for(|standing| standing.published >= taken).await.unwrap();
+    assert_eq!(log.append(&[entry(0)]).await, Ok(taken));
+    closer.close().await;
+    assert_eq!(verified(root.path()).checkpoint.size, taken + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_a_disk_that_hangs_is_answered_and_nobody_waits_after_that() {
+    let root = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(Metrics::idc());
+    let config = AuditConfig { write_within: Duration::from_secs(2), ..config(root.path()) };
+    let (log, closer) = AuditLog::open(&config, metrics.clone()).unwrap();
+    // The journal's next segment cannot be begun: nobody knows before which round that is tried.
+    let mut size = 0u64;
+    loop {
+        let next = config.dir.join(format!("{}.new", journal::path(size + 4_000)));
+        hang_at(&next);
+        let entries: Vec<Entry> = (size..size + 4_000).map(entry).collect();
+        match log.append(&entries).await {
+            Ok(first) => assert_eq!(first, size),
+            Err(error) => break assert_eq!(error, AuditError::Late),
+        }
+        size += 4_000;
+        assert!(size < FAR_TOO_MANY, "the disk never hangs");
+    }
+    let hung = config.dir.join(format!("{}.new", journal::path(size)));
+    assert!(!log.is_writable() && log.obstacle().unwrap().contains("does not answer"));
+    assert_eq!(metrics.audit_writable.get(), 0);
+    let gathering = Gathering::new(log.clone());
+    for _ in 0..3 {
+        assert_eq!(log.append(&[entry(1)]).await, Err(AuditError::Late));
+        assert_eq!(gathering.append(&entry(1)).await, Err(AuditError::Late));
+    }
+    assert_eq!(log.waiting(), 0);
+
+    fs::remove_file(config.dir.join(format!("{}.new", journal::path(size + 4_000)))).unwrap();
+    answer(hung).await;
+    until(|| log.is_writable()).await;
+    assert_eq!((metrics.audit_writable.get(), log.obstacle()), (1, None));
+    // What was told to be late may have been on its way, and is durable then.
+    let first = log.append(&[entry(2)]).await.unwrap();
+    assert!([size, size + 4_000].contains(&first), "{first}");
+    closer.close().await;
+    assert_eq!(verified(root.path()).checkpoint.size, first + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_folder_is_removed_takes_nothing_more() {
+    let root = tempfile::tempdir().unwrap();
+    let config = AuditConfig { publish_every: Duration::from_millis(10), ..config(root.path()) };
+    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::idc())).unwrap();
+    log.append(&[entry(0)]).await.unwrap();
+    log.standing().wait_for(|standing| standing.published == 1).await.unwrap();
+    fs::remove_dir_all(&config.dir).unwrap();
+    let mut n = 1;
+    while log.append(&[entry(n)]).await.is_ok() {
+        n += 1;
+    }
+    assert!(!log.is_writable() && log.obstacle().is_some(), "{:?}", log.obstacle());
+    closer.close().await;
+}
+
+#[test]
+fn a_file_that_is_there_is_never_written_in_its_place_and_stays_when_that_fails() {
+    let root = tempfile::tempdir().unwrap();
+    let disk = Disk::make(root.path()).unwrap();
+    let tile = ("tile/0/000".to_owned(), &b"hashes"[..]);
+    let inode = || fs::metadata(disk.path(&tile.0)).unwrap().ino();
+    disk.write(std::slice::from_ref(&tile), &[]).unwrap();
+    // A checkpoint has come out over it, although that was taken for failed: so it is written once more.
+    let under_a_checkpoint = (File::open(disk.path(&tile.0)).unwrap(), inode());
+    disk.write(std::slice::from_ref(&tile), &[]).unwrap();
+    assert_ne!(inode(), under_a_checkpoint.1, "another file has taken its place");
+    assert_eq!(io::read_to_string(&under_a_checkpoint.0).unwrap(), "hashes", "nobody reads half of it");
+
+    fs::create_dir(disk.path("checkpoint.new")).unwrap();
+    let failed = disk.write(std::slice::from_ref(&tile), &[("checkpoint".to_owned(), b"note")]);
+    assert!(failed.unwrap_err().to_string().contains("checkpoint.new"), "it says what is in the way");
+    assert_eq!(fs::read(disk.path(&tile.0)).unwrap(), b"hashes");
+    let names: Vec<_> =
+        fs::read_dir(disk.path("tile/0")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(names, ["000"], "nothing unfinished is left");
+}

@@ -1,0 +1,291 @@
+//! Somebody holds a row: who needs it is set apart and waits for it alone, and what is decided then is read behind the lock.
+
+use std::time::Duration;
+
+use bridge_idc::config::LedgerUrl;
+use bridge_idc::ledger::{BatchEnd, End};
+use bridge_idc::planner::{Awaited, Request};
+use bridge_protocol::domain::{Outcome, Sku};
+use bridge_protocol::wire::order::Refusal;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+
+use crate::database::{Database, postgres, sqlite};
+use crate::shop::{Shop, answers, batch, commit_one, is_placed, order_of, refused, settled};
+
+/// A session at PostgreSQL's own shell, in a transaction that has run this.
+async fn psql(database: &Database, sql: &str) -> PgConnection {
+    let LedgerUrl::Postgres(url) = database.url() else { unreachable!() };
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let sql = format!("BEGIN; {sql}");
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    connection
+}
+
+/// A session that holds the stock of a SKU, as a DBA's may.
+async fn holds(database: &Database, sku: &str) -> PgConnection {
+    let sql = format!("SELECT s.* FROM stock s JOIN skus k USING (sku_id) WHERE k.sku = '{sku}' FOR UPDATE");
+    psql(database, &sql).await
+}
+
+async fn run(connection: &mut PgConnection, sql: &'static str) {
+    sqlx::raw_sql(sql).execute(connection).await.unwrap();
+}
+
+fn stock(shop: &Shop, sku: &str) -> Awaited {
+    Awaited::Stock { brand: shop.brand.clone(), sku: Sku::new(sku).unwrap() }
+}
+
+/// What each request waits for.
+fn waits(end: BatchEnd) -> Vec<Option<Awaited>> {
+    assert!(end.outage.is_none(), "{:?}", end.outage);
+    let on = |end| if let End::Waits(awaited) = end { Some(awaited) } else { None };
+    end.ends.into_iter().map(on).collect()
+}
+
+/// Waits until some session of the ledger waits for a lock.
+async fn until_one_waits(database: &Database) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    while database.count(waiting).await == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_needs_a_held_row_is_set_apart_and_nobody_else_waits() {
+    let database = postgres("set_apart").await;
+    let ledger = &database.ledger;
+    let shop = Shop::open(ledger, "acme", &[("S0", 10), ("S1", 10), ("S2", 10)]).await;
+    let other = Shop::open(ledger, "other", &[("S1", 10)]).await;
+    let standing = shop.place("standing", &[("S0", 1)]);
+    commit_one(ledger, standing.clone()).await;
+
+    let holder = holds(&database, "S0").await;
+    let first = shop.place("1", &[("S1", 1), ("S0", 1)]);
+    let requests = vec![
+        first.clone(),
+        shop.place("2", &[("S1", 1)]),
+        shop.cancel("3", order_of(&first)),
+        first.clone(),
+        other.place("4", &[("S1", 1)]),
+        shop.cancel("5", order_of(&standing)),
+        shop.place("6", &[("S2", 1)]),
+    ];
+    // The holder stays: that this ends at all says that nobody waited for it.
+    let end = ledger.commit(&batch(requests.clone()), None).await;
+    let held = Some(stock(&shop, "S0"));
+    let expected = [held.clone(), None, held.clone(), held.clone(), None, held, None];
+    assert_eq!(waits(end), expected, "what is about a waiting order, or under its key, waits behind it");
+    assert_eq!(shop.stock(ledger, "S1").await, (9, 1), "nothing of what waits was allocated");
+    assert_eq!(database.count("SELECT count(*) FROM outcomes").await, 4, "and nothing of it left behind");
+
+    let waiting: Vec<Request> = [0, 2, 3, 5].map(|n: usize| requests[n].clone()).to_vec();
+    let awaited = stock(&shop, "S0");
+    let end = ledger.commit(&batch(waiting.clone()), Some(&awaited)).await;
+    assert!(waits(end).iter().all(|on| *on == Some(awaited.clone())), "it is still held");
+    let waiting = batch(waiting);
+    let wait = ledger.commit(&waiting, Some(&awaited));
+    let release = async {
+        until_one_waits(&database).await;
+        drop(holder);
+    };
+    let (end, ()) = tokio::join!(wait, release);
+    let answers = answers(end);
+    let told: Vec<_> = answers.iter().map(settled).collect();
+    let expected = [
+        (Outcome::Placed, false),
+        (Outcome::Cancelled, false),
+        (Outcome::Placed, true),
+        (Outcome::Cancelled, false),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!((shop.stock(ledger, "S0").await, shop.stock(ledger, "S1").await), ((10, 0), (9, 1)));
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_row_holds_no_other_meanwhile() {
+    let database = postgres("holds_no_other").await;
+    let ledger = &database.ledger;
+    let shop = Shop::open(ledger, "acme", &[("S0", 10), ("S1", 10)]).await;
+    let holder = holds(&database, "S1").await;
+    let both = batch(vec![shop.place("1", &[("S0", 1), ("S1", 1)])]);
+    let awaited = stock(&shop, "S1");
+    let wait = ledger.commit(&both, Some(&awaited));
+    let others = async {
+        until_one_waits(&database).await;
+        let free = commit_one(ledger, shop.place("2", &[("S0", 1)])).await;
+        drop(holder);
+        free
+    };
+    let (end, free) = tokio::join!(wait, others);
+    assert!(is_placed(&free), "{free:?}");
+    assert!(end.outage.is_none());
+    assert_eq!(settled(&commit_one(ledger, both.requests[0].clone()).await).0, Outcome::Placed);
+    assert_eq!(shop.stock(ledger, "S0").await, (8, 2));
+}
+
+#[tokio::test]
+async fn a_cancellation_waits_for_whoever_holds_its_order() {
+    let database = postgres("held_order").await;
+    let ledger = &database.ledger;
+    let shop = Shop::open(ledger, "acme", &[("A", 10)]).await;
+    let request = shop.place("k", &[("A", 4)]);
+    let order = order_of(&request);
+    commit_one(ledger, request).await;
+    let holder = psql(&database, "SELECT * FROM orders FOR UPDATE").await;
+    let cancel = shop.cancel("c", order);
+    let end = ledger.commit(&batch(vec![cancel.clone(), shop.place("2", &[("A", 1)])]), None).await;
+    assert_eq!(waits(end), [Some(Awaited::Order(order)), None]);
+    let wait = commit_one(ledger, cancel);
+    let release = async {
+        until_one_waits(&database).await;
+        drop(holder);
+    };
+    assert_eq!(settled(&tokio::join!(wait, release).0), (Outcome::Cancelled, false));
+    assert_eq!(shop.stock(ledger, "A").await, (9, 1));
+}
+
+#[tokio::test]
+async fn what_no_row_names_delays_its_own_brand_and_is_met_again_until_it_is_free() {
+    let database = postgres("unnamed").await;
+    let ledger = &database.ledger;
+    let shop = Shop::open(ledger, "acme", &[("A", 10)]).await;
+    let other = Shop::open(ledger, "other", &[("A", 10)]).await;
+    // The key of the second request is being settled by somebody who does not end.
+    let slow = shop.place("slow", &[("A", 1)]);
+    let key: String = slow.key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let sql = format!(
+        "INSERT INTO outcomes (key, brand, operation, order_id, fingerprint, outcome, committed_at) VALUES \
+         ('\\x{key}', 'acme', 'place', gen_random_uuid(), decode(repeat('01', 32), 'hex'), 'placed', 1)"
+    );
+    let holder = psql(&database, &sql).await;
+    let requests = vec![shop.place("1", &[("A", 1)]), slow.clone(), other.place("2", &[("A", 1)])];
+    let brand = |shop: &Shop| Awaited::Brand(shop.brand.clone());
+    let end = ledger.commit(&batch(requests.clone()), None).await;
+    let expected = [brand(&shop), brand(&shop), brand(&other)].map(Some);
+    assert_eq!(waits(end), expected, "each brand is tried by itself");
+
+    let end = ledger.commit(&batch(vec![requests[2].clone()]), Some(&brand(&other))).await;
+    assert!(is_placed(&answers(end)[0]));
+    let end = ledger.commit(&batch(requests[..2].to_vec()), Some(&brand(&shop))).await;
+    assert_eq!(waits(end), [None, Some(brand(&shop))], "the one that meets it stands alone");
+    drop(holder);
+    assert!(is_placed(&commit_one(ledger, slow).await));
+    assert_eq!((shop.stock(ledger, "A").await, other.stock(ledger, "A").await), ((8, 2), (9, 1)));
+}
+
+#[tokio::test]
+async fn a_cancellation_that_overtakes_its_order_gives_back_what_that_took() {
+    let database = postgres("overtakes").await;
+    let (a, b) = (&database.ledger, &database.second_agent().await);
+    let shop = Shop::open(a, "acme", &[("S1", 5), ("S2", 5)]).await;
+    let placed = shop.place("x", &[("S1", 3)]);
+    let order = order_of(&placed);
+    let c = holds(&database, "S2").await;
+    let requests = [shop.place("y", &[("S2", 1)]), shop.cancel("cancel-x", order)];
+
+    // What needs nothing that C holds is decided at once: the order is not there yet.
+    let mut end = b.commit(&batch(requests.to_vec()), None).await;
+    let End::Committed(early) = end.ends.remove(1) else { panic!("{end:?}") };
+    assert_eq!(*early.answer(), refused(Refusal::NotFound));
+
+    // Those who wait for S2 look for what they need once they have it.
+    let again = batch(requests.to_vec());
+    let awaited = stock(&shop, "S2");
+    let wait = b.commit(&again, Some(&awaited));
+    let commits_and_releases = async {
+        until_one_waits(&database).await;
+        assert!(is_placed(&commit_one(a, placed.clone()).await));
+        drop(c);
+    };
+    let (end, ()) = tokio::join!(wait, commits_and_releases);
+    let answers = answers(end);
+    assert_eq!(settled(&answers[1]), (Outcome::Cancelled, false));
+    assert_eq!(shop.stock(a, "S1").await, (5, 0), "whole again");
+    assert_eq!(shop.stock(a, "S2").await, (4, 1));
+}
+
+/// Between two of a batch's statements another writer commits the order that the batch cancels: the batch had asked for its
+/// units before that, and asks for its standing after it.
+#[tokio::test]
+async fn an_order_that_is_placed_between_two_statements_of_its_cancellation_gives_back_what_it_took() {
+    let database = postgres("between_statements").await;
+    let ledger = &database.ledger;
+    let shop = Shop::open(ledger, "acme", &[("A", 5)]).await;
+    let order = order_of(&shop.place("x", &[("A", 3)]));
+    // The batch waits at its lock of the stock, having read the units of an order that is not there yet.
+    let mut writer = psql(&database, "LOCK TABLE stock IN ACCESS EXCLUSIVE MODE").await;
+    let requests = batch(vec![shop.cancel("c", order)]);
+    let cancel = ledger.commit(&requests, None);
+    let places = async {
+        until_one_waits(&database).await;
+        let sql = format!(
+            "INSERT INTO outcomes (key, brand, operation, order_id, fingerprint, outcome, committed_at) VALUES \
+             (decode(repeat('05', 32), 'hex'), 'acme', 'place', '{id}', decode(repeat('01', 32), 'hex'), 'placed', 1); \
+             INSERT INTO orders (order_id, brand, position, customer_reference, currency, shipping_fee, total, \
+             committed_at) VALUES ('{id}', 'acme', 1, 'c', 'KRW', 0, 3, 1); \
+             INSERT INTO order_lines SELECT '{id}', 0, sku_id, 3, 1 FROM skus; \
+             UPDATE stock SET available = available - 3, sold = sold + 3; COMMIT",
+            id = order.as_uuid()
+        );
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut writer).await.unwrap();
+    };
+    let (end, ()) = tokio::join!(cancel, places);
+    assert!(end.outage.is_none());
+    let cancel = requests.requests[0].clone();
+    assert_eq!(settled(&commit_one(ledger, cancel).await).0, Outcome::Cancelled);
+    assert_eq!(shop.stock(ledger, "A").await, (5, 0), "whole again");
+}
+
+/// A price that is changed together with the stock is not mixed with the stock that it came with.
+#[tokio::test]
+async fn new_stock_is_not_sold_at_the_price_from_before_it() {
+    let database = postgres("price_and_stock").await;
+    let ledger = &database.ledger;
+    let shop = Shop::open(ledger, "acme", &[("A", 0)]).await;
+    let mut writer = holds(&database, "A").await;
+    let order = batch(vec![shop.place("k", &[("A", 1)])]);
+    let awaited = stock(&shop, "A");
+    let wait = ledger.commit(&order, Some(&awaited));
+    let change = async {
+        until_one_waits(&database).await;
+        let change = "UPDATE stock SET available = 5, initial = 5; UPDATE skus SET price = 1; COMMIT";
+        run(&mut writer, change).await;
+    };
+    let (end, ()) = tokio::join!(wait, change);
+    assert!(matches!(settled(&answers(end)[0]).0, Outcome::PriceChanged { .. }));
+    assert_eq!(shop.stock(ledger, "A").await, (5, 0));
+}
+
+/// SQLite has one writer at a time: there is nobody to set apart.
+#[tokio::test]
+async fn a_shell_that_holds_an_sqlite_file_keeps_every_order_out_and_none_is_left_half_done() {
+    let database = sqlite().await;
+    let shop = Shop::open(&database.ledger, "acme", &[("A", 10)]).await;
+    let LedgerUrl::Sqlite(path) = database.url() else { unreachable!() };
+    let mut shell = SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut shell).await.unwrap();
+    let order = shop.place("k", &[("A", 1)]);
+    let end = database.ledger.commit(&batch(vec![order.clone()]), None).await;
+    assert!(matches!(end.ends[..], [End::NotCommitted]) && end.outage.is_some(), "{end:?}");
+    assert_eq!(database.count("SELECT count(*) FROM outcomes").await, 0);
+    sqlx::raw_sql("COMMIT").execute(&mut shell).await.unwrap();
+    assert!(is_placed(&commit_one(&database.ledger, order).await));
+}
+
+#[tokio::test]
+async fn two_agents_that_want_the_same_rows_take_turns_and_nobody_is_refused() {
+    let database = postgres("take_turns").await;
+    let (first, second) = (&database.ledger, &database.second_agent().await);
+    let shop = Shop::open(first, "acme", &[("HOT", 1_000_000), ("WARM", 1_000_000)]).await;
+    let run = |ledger, name: &'static str| {
+        let shop = &shop;
+        async move {
+            for round in 0..50 {
+                let request = shop.place(&format!("{name}-{round}"), &[("HOT", 1), ("WARM", 1)]);
+                assert!(is_placed(&commit_one(ledger, request).await));
+            }
+        }
+    };
+    tokio::join!(run(first, "first"), run(second, "second"));
+    assert_eq!(shop.stock(first, "HOT").await, (999_900, 100));
+}

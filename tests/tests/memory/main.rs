@@ -1,0 +1,130 @@
+//! After an answer nothing personal is left in the memory of either agent, whatever way the order took (promise P5).
+//!
+//! Each way has a brand of its own, so that what is found says which way left it. Connections stay open until the search is
+//! over: what a caller who keeps his connection sent must be gone as well.
+
+#[cfg(test)]
+#[path = "../common/mod.rs"]
+mod common;
+#[cfg(test)]
+mod http2;
+#[cfg(test)]
+mod ways;
+#[cfg(test)]
+mod wire;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::{self, ErrorKind, Write as _};
+
+    use anyhow::{Context, Result, ensure};
+    use bridge_tests::memory::search;
+    use bridge_tests::process::Running;
+    use bridge_tests::search::Needles;
+    use bridge_tests::site::configure;
+
+    use crate::common::{postgres, site, site_on, until};
+    use crate::ways::{self, WAYS};
+
+    #[tokio::test]
+    async fn no_way_of_an_order_leaves_anything_personal_in_memory_with_sqlite() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        nothing_stays(&site(dir.path(), &WAYS).await?).await
+    }
+
+    #[tokio::test]
+    async fn no_way_of_an_order_leaves_anything_personal_in_memory_with_postgres() -> Result<()> {
+        let (_cluster, database) = postgres().await?;
+        let dir = tempfile::tempdir()?;
+        nothing_stays(&site_on(dir.path(), database, &WAYS).await?).await
+    }
+
+    async fn nothing_stays(site: &bridge_tests::site::Site) -> Result<()> {
+        let config = site.cloud_dir().join("bridge-cloud.toml");
+        configure(&config, "storefront.body_timeout", "2s")?;
+        // A connection that was closed proves nothing.
+        configure(&config, "storefront.header_timeout", "10m")?;
+        configure(&config, "storefront.idle_timeout", "10m")?;
+        let bridge = site.start().await?;
+        let (cloud, idc) = (&bridge.cloud, &bridge.idc);
+        dump_nothing(cloud)?;
+        dump_nothing(idc)?;
+
+        // What must be there shows that the search finds: a secret of each agent, and an order that has half arrived.
+        let token = Needles::new([site.token(WAYS[0])]);
+        match hits(&token, cloud) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                writeln!(
+                    io::stderr(),
+                    "NOT SEARCHED: this user may not read the agents' memory (root may): {error}"
+                )?;
+                return Ok(());
+            }
+            found => ensure!(found? > 0, "the search does not find the token that the cloud agent holds"),
+        }
+        let ledger = site.database().url();
+        ensure!(hits(&Needles::new([ledger.as_str()]), idc)? > 0, "it does not find where the ledger is");
+        let half = ways::half_arrived(site).await?;
+        until("half an order is in the cloud agent's memory", async || Ok(hits(&half.needles, cloud)? > 0))
+            .await?;
+        drop(half.wire);
+        let is_gone = async || Ok(hits(&half.needles, cloud)? == 0);
+        until("an order that was cut off is gone from memory", is_gone).await?;
+
+        let mut taken = ways::take_all(site, &bridge).await?;
+        let all = Needles::new(taken.iter().flat_map(|way| way.planted.iter().map(String::as_str)));
+        ensure!(taken.len() == WAYS.len() && all.count(&ways::bodies(&taken)) > 1_000, "nothing was planted");
+        for agent in [cloud, idc] {
+            // Where the answer is out, and the buffer is about to be wiped.
+            let searched =
+                until("nothing personal is left in memory", async || Ok(hits(&all, agent)? == 0)).await;
+            if searched.is_err() {
+                report(&taken, agent)?;
+            }
+            searched?;
+        }
+        let mut open = 0;
+        for way in &mut taken {
+            open += usize::from(
+                way.are_open().await.with_context(|| format!("the way {} was closed", way.name))?,
+            );
+        }
+        ensure!(open == 3, "{open} ways are still open");
+        Ok(())
+    }
+
+    /// Neither the soft nor the hard limit lets the kernel write a core dump.
+    fn dump_nothing(agent: &Running) -> Result<()> {
+        let process = agent.pid().context("it has ended")?.as_raw_nonzero();
+        let limits = fs::read_to_string(format!("/proc/{process}/limits"))?;
+        let core =
+            limits.lines().find_map(|line| line.strip_prefix("Max core file size")).context("a limit")?;
+        ensure!(core.split_whitespace().take(2).all(|limit| limit == "0"), "{core}");
+        Ok(())
+    }
+
+    fn hits(needles: &Needles, agent: &Running) -> io::Result<u64> {
+        let process = agent.pid().ok_or(ErrorKind::NotFound)?;
+        search(needles, process).map(|found| found.hits)
+    }
+
+    /// Says on standard error which way left what, and where.
+    fn report(taken: &[ways::Taken], agent: &Running) -> Result<()> {
+        let process = agent.pid().context("it has ended")?;
+        for way in taken {
+            let found = search(&Needles::new(way.planted.iter().map(String::as_str)), process)?;
+            if found.hits > 0 {
+                writeln!(
+                    io::stderr(),
+                    "{}: {} of the way {}: {:?}",
+                    agent.log().display(),
+                    found.hits,
+                    way.name,
+                    found.places
+                )?;
+            }
+        }
+        Ok(())
+    }
+}

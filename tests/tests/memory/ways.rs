@@ -1,0 +1,451 @@
+//! The ways that an order can take, each with a brand of its own and values that nobody else sends.
+
+use anyhow::{Context, Result, ensure};
+use bridge_tests::search::Needles;
+use bridge_tests::site::{Bridge, Site};
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::common::{Shop, order_at};
+use crate::http2::Http2;
+use crate::wire::Wire;
+
+/// The brand of each way.
+pub(crate) const WAYS: [&str; 11] = [
+    "keep-alive",
+    "in-pieces",
+    "chunked",
+    "pipelined",
+    "long-head",
+    "refused",
+    "not-an-order",
+    "given-up",
+    "http2",
+    "http2-frames",
+    "no-line",
+];
+
+/// A way that was taken.
+pub(crate) struct Taken {
+    pub(crate) name: &'static str,
+    pub(crate) planted: Vec<String>,
+    bodies: Vec<u8>,
+    /// Connections on which more can be asked.
+    wires: Vec<Wire>,
+    /// Others that nobody on this side has closed.
+    _others: Vec<Box<dyn Send>>,
+}
+
+/// An order that has half arrived.
+pub(crate) struct Half {
+    pub(crate) needles: Needles,
+    pub(crate) wire: Wire,
+}
+
+/// One way's storefront.
+struct Way<'a> {
+    name: &'static str,
+    site: &'a Site,
+    shop: Shop,
+    planted: Vec<String>,
+    bodies: Vec<u8>,
+    wires: Vec<Wire>,
+    others: Vec<Box<dyn Send>>,
+    keys: u32,
+}
+
+impl Taken {
+    /// Whether its connections were open all the time.
+    pub(crate) async fn are_open(&mut self) -> Result<bool> {
+        for wire in &mut self.wires {
+            wire.send(b"GET /v1/no-such-brand/orders/1 HTTP/1.1\r\nhost: bridge\r\n\r\n").await?;
+            ensure!(wire.answer().await?.0 == 404);
+        }
+        Ok(!self.wires.is_empty())
+    }
+}
+
+/// All that was sent, to show that the search would find it.
+pub(crate) fn bodies(taken: &[Taken]) -> Vec<u8> {
+    taken.iter().flat_map(|way| way.bodies.iter().copied()).collect()
+}
+
+/// Sends half an order and waits.
+pub(crate) async fn half_arrived(site: &Site) -> Result<Half> {
+    let mut way = Way::new(site, WAYS[0]);
+    let body = way.order();
+    let mut wire = Wire::open(site.storefront).await?;
+    wire.send(&[way.head(&length(&body)).as_bytes(), &body[..body.len() - 20]].concat()).await?;
+    Ok(Half { needles: Needles::new(way.planted.iter().map(String::as_str)), wire })
+}
+
+/// Takes every way.
+pub(crate) async fn take_all(site: &Site, bridge: &Bridge) -> Result<Vec<Taken>> {
+    let mut taken = Vec::new();
+    for name in WAYS {
+        let mut way = Way::new(site, name);
+        let went = match name {
+            "keep-alive" => way.keep_alive().await,
+            "in-pieces" => way.in_pieces().await,
+            "chunked" => way.chunked().await,
+            "pipelined" => way.pipelined().await,
+            "long-head" => way.long_head().await,
+            "refused" => way.refused().await,
+            "not-an-order" => way.not_an_order().await,
+            "given-up" => way.given_up().await,
+            "http2" => way.http2().await,
+            "http2-frames" => way.http2_frames().await,
+            _ => way.no_line(bridge).await,
+        };
+        went.with_context(|| format!("the way {name}"))?;
+        let Way { name, shop, planted, bodies, wires, mut others, .. } = way;
+        others.push(Box::new(shop));
+        taken.push(Taken { name, planted, bodies, wires, _others: others });
+    }
+    Ok(taken)
+}
+
+impl<'a> Way<'a> {
+    fn new(site: &'a Site, name: &'static str) -> Way<'a> {
+        let shop = Shop::open(site, name);
+        Way {
+            name,
+            site,
+            shop,
+            planted: Vec::new(),
+            bodies: Vec::new(),
+            wires: Vec::new(),
+            others: Vec::new(),
+            keys: 0,
+        }
+    }
+
+    /// An order whose values are made of words, so that what is left of one is found as well.
+    fn value(&mut self) -> Value {
+        let mut order = self.shop.json();
+        // Of letters alone: digits could be a card's number.
+        let letter = |_| char::from(rand::random_range(b'a'..=b'z'));
+        let words: Vec<String> = (0..56).map(|_| (0..12).map(letter).collect()).collect();
+        let mut words_of = words.chunks(7).map(|words| words.join(" "));
+        let mut next = || json!(words_of.next().unwrap_or_default());
+        order["customer"]["name"] = next();
+        order["customer"]["email"] = next();
+        order["customer"]["phone"] = next();
+        order["delivery"]["name"] = next();
+        order["delivery"]["phone"] = next();
+        order["delivery"]["address"] = json!([next(), next()]);
+        order["delivery"]["note"] = next();
+        self.planted.extend(words);
+        order
+    }
+
+    fn order(&mut self) -> Bytes {
+        let body = self.value().to_string();
+        self.sent(body.as_bytes());
+        body.into()
+    }
+
+    fn sent(&mut self, body: &[u8]) {
+        self.bodies.extend_from_slice(body);
+    }
+
+    fn key(&mut self) -> String {
+        self.keys += 1;
+        format!("{}-{}", self.name, self.keys)
+    }
+
+    fn head(&mut self, more: &str) -> String {
+        let (path, token, key) = (self.shop.orders(), self.shop.token().to_owned(), self.key());
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: bridge\r\nauthorization: Bearer {token}\r\nidempotency-key: {key}\r\n\
+             content-type: application/json\r\n{more}\r\n"
+        )
+    }
+
+    async fn wire(&self) -> Result<Wire> {
+        Wire::open(self.site.storefront).await
+    }
+
+    fn keep_open(&mut self, connection: impl Send + 'static) {
+        self.others.push(Box::new(connection));
+    }
+
+    /// Forty orders on one connection, some of them read by a DBA's command.
+    async fn keep_alive(&mut self) -> Result<()> {
+        for index in 0..40 {
+            let (key, body) = (self.key(), self.order());
+            let answer = self.shop.place(&key, body).await?;
+            ensure!(answer.status == 201, "{}", answer.status);
+            if index == 0 {
+                let order = order_at(&answer)?;
+                self.site.idc_command(&["personal", "show", &order, "--purpose", "a test"]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn in_pieces(&mut self) -> Result<()> {
+        let mut wire = self.wire().await?;
+        for size in [90, 400, 1_000] {
+            let body = self.order();
+            let text = [self.head(&length(&body)).as_bytes(), &body].concat();
+            wire.send_pieces(text.chunks(size)).await?;
+            ensure!(wire.answer().await?.0 == 201);
+        }
+        // Its head and its body apart, as some clients send them; and one as large as it may be.
+        for blanks in [0, (256 << 10) - 4_096] {
+            let body = [&self.order()[..], &vec![b' '; blanks]].concat();
+            let head = self.head(&length(&body));
+            wire.send_pieces([head.as_bytes(), &body]).await?;
+            ensure!(wire.answer().await?.0 == 201);
+        }
+        self.wires.push(wire);
+        Ok(())
+    }
+
+    async fn chunked(&mut self) -> Result<()> {
+        let mut wire = self.wire().await?;
+        for size in [60, 500, 5_000] {
+            let body = self.order();
+            let chunks = body
+                .chunks(size)
+                .flat_map(|chunk| [format!("{:x};a=b\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
+            let text: Vec<u8> = chunks.collect();
+            let head = self.head("transfer-encoding: chunked\r\n");
+            wire.send(&[head.as_bytes(), &text, b"0\r\n\r\n"].concat()).await?;
+            ensure!(wire.answer().await?.0 == 201);
+        }
+        self.wires.push(wire);
+        Ok(())
+    }
+
+    async fn pipelined(&mut self) -> Result<()> {
+        let mut wire = self.wire().await?;
+        let mut text = Vec::new();
+        for _ in 0..9 {
+            let body = self.order();
+            text.extend_from_slice(self.head(&length(&body)).as_bytes());
+            text.extend_from_slice(&body);
+        }
+        // The last one ends in its head, and goes on later.
+        let cut = text.len() - 1_100;
+        wire.send_pieces([&text[..cut], &text[cut..cut + 50], &text[cut + 50..]]).await?;
+        for _ in 0..9 {
+            ensure!(wire.answer().await?.0 == 201);
+        }
+        self.wires.push(wire);
+        Ok(())
+    }
+
+    /// With more fields than a buffer holds at first, then without.
+    async fn long_head(&mut self) -> Result<()> {
+        for filler in [12 << 10, 0] {
+            let body = self.order();
+            let more = format!("{}x-long: {}\r\n", length(&body), "x".repeat(filler));
+            let text = [self.head(&more).as_bytes(), &body].concat();
+            let mut wire = self.wire().await?;
+            wire.send(&text).await?;
+            ensure!(wire.answer().await?.0 == 201);
+            self.keep_open(wire);
+        }
+        Ok(())
+    }
+
+    /// Refused before its body is read, or because of what is in it.
+    async fn refused(&mut self) -> Result<()> {
+        let token = self.shop.token().to_owned();
+        for (what, status) in [
+            (("Bearer ", "Bearer wrong"), 401),
+            (("/v1/", "/v1/nobody-"), 404),
+            (("application/json", "text/plain"), 415),
+            (("idempotency-key", "x-key"), 400),
+            (("POST", "PUT"), 405),
+        ] {
+            let body = self.order();
+            let head = self.head(&length(&body)).replacen(what.0, what.1, 1);
+            ensure!(head.contains(&token) || status == 401);
+            let mut wire = self.wire().await?;
+            wire.send(&[head.as_bytes(), &body].concat()).await?;
+            let (answered, _) = wire.answer().await.with_context(|| format!("{what:?}"))?;
+            ensure!(answered == status, "{what:?}: {answered}");
+            self.keep_open(wire);
+        }
+        // Above the limit, announced or not: what came before it was noticed was read.
+        let body = [&self.order()[..], &vec![b' '; 300 << 10]].concat();
+        for (announced, text) in [
+            (length(&body), body.clone()),
+            (
+                "transfer-encoding: chunked\r\n".to_owned(),
+                [format!("{:x}\r\n", body.len()).as_bytes(), &body].concat(),
+            ),
+        ] {
+            let head = self.head(&announced);
+            let mut wire = self.wire().await?;
+            // It may well be closed in the middle.
+            let _sent = wire.send(&[head.as_bytes(), &text].concat()).await;
+            let answered = wire.answer().await;
+            ensure!(answered.as_ref().map_or(true, |(status, _)| *status == 413), "{answered:?}");
+            self.keep_open(wire);
+        }
+        // By the ledger: sold out, another price, a key that is used again.
+        let mut order = self.value();
+        order["lines"][0]["quantity"] = json!(900);
+        self.place(&order, 422).await?;
+        let mut order = self.value();
+        order["lines"][0]["unit_price"]["amount"] = json!(218_999);
+        order["total"]["amount"] = json!(218_999 + 3_000);
+        self.place(&order, 409).await?;
+        let key = self.key();
+        for status in [201, 422] {
+            let body = self.order();
+            let answer = self.shop.place(&key, body).await?;
+            ensure!(answer.status == status, "{}", answer.status);
+        }
+        Ok(())
+    }
+
+    async fn place(&mut self, order: &Value, status: u16) -> Result<()> {
+        let (key, body) = (self.key(), order.to_string());
+        self.sent(body.as_bytes());
+        let answer = self.shop.place(&key, body).await?;
+        ensure!(answer.status == status, "{}: {:?}", answer.status, answer.body);
+        Ok(())
+    }
+
+    /// Bodies that are no orders, each for another reason of the parser's.
+    async fn not_an_order(&mut self) -> Result<()> {
+        for change in [
+            |order: &mut Value| order["delivery"]["note"] = json!(7),
+            |order: &mut Value| order["customer"]["surname"] = order["customer"]["name"].clone(),
+            |order: &mut Value| order["lines"] = order["customer"]["name"].clone(),
+            |order: &mut Value| order["lines"][0]["sku"] = order["customer"]["name"].clone(),
+            |order: &mut Value| order["total"]["currency"] = order["customer"]["name"].clone(),
+            |order: &mut Value| order["customer"]["name"] = json!("4111 1111 1111 1111"),
+            |order: &mut Value| {
+                let name = order["customer"]["name"].as_str().unwrap_or_default().to_owned();
+                order["customer"][&name] = json!(1);
+            },
+        ] {
+            let mut order = self.value();
+            change(&mut order);
+            self.place(&order, 422).await?;
+        }
+        // Escapes have the parser put each value together anew; then it ends early, or goes on too long.
+        let escaped = |body: &str| body.replace("\":\"", "\":\"\\u0020\\n").into_bytes();
+        let (good, short, long) =
+            (self.value().to_string(), self.value().to_string(), self.value().to_string());
+        for (body, status) in [
+            (escaped(&good), 201),
+            (escaped(&short)[..short.len() - 30].to_vec(), 422),
+            ([&escaped(&long)[..], b"}"].concat(), 422),
+        ] {
+            self.sent(&body);
+            let key = self.key();
+            let answer = self.shop.place(&key, body).await?;
+            ensure!([status, 422].contains(&answer.status.as_u16()), "{}: {:?}", answer.status, answer.body);
+        }
+        Ok(())
+    }
+
+    /// The caller hangs up in the middle, or is too slow.
+    async fn given_up(&mut self) -> Result<()> {
+        for _ in 0..3 {
+            let body = self.order();
+            let mut wire = self.wire().await?;
+            wire.send(&[self.head(&length(&body)).as_bytes(), &body[..body.len() - 9]].concat()).await?;
+        }
+        let body = self.order();
+        let mut wire = self.wire().await?;
+        wire.send(&[self.head(&length(&body)).as_bytes(), &body[..body.len() - 9]].concat()).await?;
+        ensure!(wire.answer().await?.0 == 408);
+        self.keep_open(wire);
+        // Here it hangs up without waiting for the answer.
+        let body = self.order();
+        let mut wire = self.wire().await?;
+        wire.send(&[self.head(&length(&body)).as_bytes(), &body].concat()).await
+    }
+
+    async fn http2(&mut self) -> Result<()> {
+        let stream = TcpStream::connect(self.site.storefront).await?;
+        let (mut connection, driver) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        tokio::spawn(driver);
+        for round in 0..4 {
+            let mut calls = Vec::new();
+            for _ in 0..5 {
+                let (key, body) = (self.key(), self.order());
+                let request = Request::post(format!("http://bridge{}", self.shop.orders()))
+                    .header("authorization", format!("Bearer {}", self.shop.token()))
+                    .header("idempotency-key", key)
+                    .header("content-type", if round == 3 { "text/plain" } else { "application/json" });
+                calls.push(connection.send_request(request.body(Full::new(body))?));
+            }
+            for call in calls {
+                let answer = call.await?;
+                let status = answer.status();
+                answer.into_body().collect().await?;
+                ensure!(status == if round == 3 { 415 } else { 201 }, "{status}");
+            }
+        }
+        ensure!(connection.is_ready(), "the connection was closed");
+        self.keep_open(connection);
+        Ok(())
+    }
+
+    async fn http2_frames(&mut self) -> Result<()> {
+        let mut connection = Http2::open(self.wire().await?).await?;
+        let (path, token) = (self.shop.orders(), format!("Bearer {}", self.shop.token()));
+        for frames in [40, 300, 900, 5_000] {
+            for (token, outcome) in [(&*token, "\"order\""), ("Bearer wrong", "/problems/unauthorized")] {
+                let (key, body) = (self.key(), self.order());
+                let headers = [
+                    ("authorization", token),
+                    ("idempotency-key", &key),
+                    ("content-type", "application/json"),
+                ];
+                let stream = connection.post(&path, &headers, &body, frames).await?;
+                let answer = connection.answer(stream).await?;
+                let answer = String::from_utf8(answer)?;
+                ensure!(answer.contains(outcome), "{answer}");
+            }
+        }
+        let (key, body) = (self.key(), self.order());
+        let headers =
+            [("authorization", &*token), ("idempotency-key", &key), ("content-type", "application/json")];
+        connection.post_and_reset(&path, &headers, &body[..body.len() - 9]).await?;
+        connection.ping().await?;
+        self.keep_open(connection);
+        Ok(())
+    }
+
+    /// Nothing reaches the data centre.
+    async fn no_line(&mut self, bridge: &Bridge) -> Result<()> {
+        self.site.line.cut(true);
+        let asked: Result<()> = async {
+            for _ in 0..3 {
+                let (key, body) = (self.key(), self.order());
+                let status = self.shop.place(&key, body).await?.status;
+                ensure!(
+                    [StatusCode::SERVICE_UNAVAILABLE, StatusCode::ACCEPTED].contains(&status),
+                    "{status}"
+                );
+            }
+            bridge.cloud.wait_until_not_ready().await?;
+            let (key, body) = (self.key(), self.order());
+            let status = self.shop.place(&key, body).await?.status;
+            ensure!(status == 503, "{status}");
+            Ok(())
+        }
+        .await;
+        self.site.line.cut(false);
+        asked
+    }
+}
+
+fn length(body: &[u8]) -> String {
+    format!("content-length: {}\r\n", body.len())
+}

@@ -1,0 +1,77 @@
+//! A connection to the storefront's door on which the test says each byte, and which stays open afterwards.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::common::PATIENCE;
+
+/// Between two pieces that are to be read as two; nothing depends on whether they are.
+const BETWEEN: Duration = Duration::from_millis(20);
+
+/// A connection, and what came over it that was not looked at yet.
+pub(crate) struct Wire {
+    stream: TcpStream,
+    came: Vec<u8>,
+}
+
+impl Wire {
+    pub(crate) async fn open(to: SocketAddr) -> Result<Wire> {
+        let stream = TcpStream::connect(to).await?;
+        stream.set_nodelay(true)?;
+        Ok(Wire { stream, came: Vec::new() })
+    }
+
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.stream.write_all(bytes).await?)
+    }
+
+    /// Sends them one after the other.
+    pub(crate) async fn send_pieces<'a>(&mut self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<()> {
+        for piece in pieces {
+            self.send(piece).await?;
+            sleep(BETWEEN).await;
+        }
+        Ok(())
+    }
+
+    /// The next answer's status, once the whole of it is there; its body.
+    pub(crate) async fn answer(&mut self) -> Result<(u16, Vec<u8>)> {
+        loop {
+            if let Some((status, body, length)) = whole(&self.came)? {
+                self.came.drain(..length);
+                return Ok((status, body));
+            }
+            self.more().await?;
+        }
+    }
+
+    /// Takes so many bytes once they are there.
+    pub(crate) async fn take(&mut self, length: usize) -> Result<Vec<u8>> {
+        while self.came.len() < length {
+            self.more().await?;
+        }
+        Ok(self.came.drain(..length).collect())
+    }
+
+    async fn more(&mut self) -> Result<()> {
+        let read = timeout(PATIENCE, self.stream.read_buf(&mut self.came)).await.context("no answer")??;
+        ensure!(read > 0, "the agent closed the connection");
+        Ok(())
+    }
+}
+
+/// An HTTP/1.1 answer that begins `text`, if all of it is there: its status, its body and its length.
+fn whole(text: &[u8]) -> Result<Option<(u16, Vec<u8>, usize)>> {
+    let Some(end) = text.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+    let head = std::str::from_utf8(&text[..end])?.to_ascii_lowercase();
+    let status = head.split(' ').nth(1).and_then(|digits| digits.parse().ok()).context("a status")?;
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let Some(length) = length else { bail!("no length: {head}") };
+    let (start, length) = (end + 4, length.parse::<usize>()?);
+    Ok(text.get(start..start + length).map(|body| (status, body.to_vec(), start + length)))
+}
