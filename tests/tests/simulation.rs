@@ -30,6 +30,7 @@ fn every_sabotage_is_found_and_told_with_the_command_that_repeats_it() {
         let promise = match sabotage {
             Sabotage::AcknowledgeBeforeCommit => "P1",
             Sabotage::ForgetKeys => "P2",
+            Sabotage::OvertakingCancels => "P3",
             Sabotage::FinalRefusals | Sabotage::DenyLostCommits => "P4",
             Sabotage::LoseEntries => "P8",
             Sabotage::NumberBeforeCommit | Sabotage::SkipReplay | Sabotage::ResumeAnyHistory => "P6",

@@ -1,7 +1,4 @@
-//! A model of the ledger in plain maps, for the simulation and for tests: the same planner, no database, no time.
-//!
-//! It says apart what is committed and what is durable, and can be told to break promise P1 (`acknowledge before
-//! commit`), so that the simulation can show that it would notice.
+//! A model of the ledger in plain maps, for tests: the same planner, no database, no time.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -27,11 +24,7 @@ pub struct ForSale {
 /// The model.
 #[derive(Debug, Default)]
 pub struct MemoryLedger {
-    /// Sabotage: a commit is answered before it is durable, which only [`MemoryLedger::sync`] makes it.
-    pub acknowledge_before_commit: bool,
     state: State,
-    /// What a crash leaves; set while that differs from `state`.
-    durable: Option<Box<State>>,
 }
 
 /// An outcome of the model.
@@ -54,29 +47,14 @@ impl MemoryLedger {
             state.prices.entry(brand).or_default().insert(sku, (sku_id, price));
             state.stock.insert(sku_id, Stock { initial: units, available: units, sold: 0 });
         }
-        Self { state, ..Self::default() }
+        Self { state }
     }
 
     /// Commits a batch, as [`Ledger::commit`](super::Ledger::commit) does where nobody holds anything: one a request.
     pub fn commit(&mut self, batch: &Batch) -> Vec<Committed> {
-        if self.acknowledge_before_commit && self.durable.is_none() {
-            self.durable = Some(Box::new(self.state.clone()));
-        }
         let mut answers = Vec::with_capacity(batch.requests.len());
         self.state.commit(&batch.requests, batch.at, &mut answers);
         answers.into_iter().map(|answer| Committed { answer }).collect()
-    }
-
-    /// Makes everything durable that was answered; without the sabotage it is so already.
-    pub fn sync(&mut self) {
-        self.durable = None;
-    }
-
-    /// Forgets what is not durable.
-    pub fn crash(&mut self) {
-        if let Some(durable) = self.durable.take() {
-            self.state = *durable;
-        }
     }
 
     /// Every outcome, by its key.
@@ -264,27 +242,6 @@ mod tests {
         let request =
             Request { brand, key, fingerprint: [1; 32], action: Action::Place(Box::new(placement)) };
         (ledger, Batch { requests: vec![request], at })
-    }
-
-    #[test]
-    fn what_was_committed_survives_a_crash() {
-        let (mut ledger, batch) = one_for_sale();
-        ledger.commit(&batch);
-        ledger.crash();
-        assert_eq!((ledger.outcomes().count(), ledger.invariants()), (1, Ok(())));
-    }
-
-    #[test]
-    fn what_was_acknowledged_before_its_commit_does_not_unless_it_was_synced() {
-        let (mut ledger, batch) = one_for_sale();
-        ledger.acknowledge_before_commit = true;
-        assert!(matches!(ledger.commit(&batch)[0].answer(), Answer::Settled { replayed: false, .. }));
-        ledger.crash();
-        assert_eq!((ledger.outcomes().count(), ledger.invariants()), (0, Ok(())));
-        ledger.commit(&batch);
-        ledger.sync();
-        ledger.crash();
-        assert_eq!((ledger.outcomes().count(), ledger.orders().count()), (1, 1));
     }
 
     #[test]

@@ -37,8 +37,11 @@ pub mod payments;
 /// Brands, SKUs and stock from a CSV file.
 pub mod import;
 
-/// A model of the ledger in plain maps, for the simulation.
+/// A model of the ledger in plain maps, for tests.
 pub mod memory;
+
+/// A model of a database at READ COMMITTED, statement by statement, for the simulation.
+pub mod model;
 
 use std::sync::Arc;
 

@@ -35,6 +35,8 @@ counts! {
     unknown_sku
     /// Cancellations with a receipt that says so.
     cancelled
+    /// Cancellations of orders of which their callers did not know whether they were placed.
+    cancelled_unseen
     /// Cancellations of what was never placed.
     not_cancellable
     /// Receipts for an outcome that was committed before.
@@ -79,16 +81,26 @@ counts! {
     sealing_sessions
     /// Envelopes whose session the IDC did not know.
     sessions_unknown
-    /// Batches committed.
+    /// Batches of which something was committed.
     commits
-    /// Batches that were not committed, for certain.
+    /// Batches of which nothing was committed, for certain, since the database could not work.
     commits_denied
-    /// Batches committed, the reply lost.
-    commits_reply_lost
-    /// Batches of which a part was committed, and nobody told which.
+    /// Batches of which a part was committed, and the rest was not, or nobody can tell.
     commits_in_part
-    /// Batches not committed, and nobody told so.
+    /// Batches of which nobody could tell how they ended.
+    commits_in_doubt
+    /// COMMITs that were done, the reply lost.
+    commits_reply_lost
+    /// COMMITs that were not done, and nobody told so.
     commits_lost
+    /// COMMITs that were done or not long after their reply was lost.
+    commits_late
+    /// Times that a statement waited for a row.
+    row_waits
+    /// Stock rows that somebody beside the agents held.
+    rows_held
+    /// Requests set apart because somebody held what they need.
+    requests_set_apart
     /// Batches whose agent was killed before they ended.
     commits_orphaned
     /// Look-ups that the database did not answer.

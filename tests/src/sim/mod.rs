@@ -1,8 +1,9 @@
 //! The deterministic simulation: cloud agents, data centres, lines, a ledger and callers in one thread, under one seed.
 //!
 //! Everything that decides is the real code: the order link's sender and receiver, sealing and opening, the IDC's agent
-//! with its planner, receipts and their verification. What is made up is the world between them: time, lines that die
-//! and lose a suffix, commits whose reply is lost, processes that end at any moment. Two oracles watch: checkers of the
+//! with its planner, the flow that commits, receipts and their verification. What is made up is the world between them: time, lines
+//! that die and lose a suffix, a database whose statements interleave, rows that somebody holds, commits whose reply is lost,
+//! processes that end at any moment. Two oracles watch: checkers of the
 //! promises P1 to P4 at every step, and a small reference model at the end of each schedule.
 //!
 //! The feed of the catalogue follows in a world of its own (`feed`), whose oracles know the source's whole history.
@@ -49,6 +50,9 @@ const ORDERS_FOR_EVERY_FAULT: u64 = 20_000;
 
 /// Runs schedules until as many orders were simulated as asked for, time is over, or a violation is found.
 pub fn run(options: &Options, progress: &mut impl Write) -> io::Result<Report> {
+    // The ledger's flow sets timers, which nobody drives here: the model tells when a row was waited for too long.
+    let timers = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let _timers = timers.enter();
     let started = Instant::now();
     let mut report = Report::new(options);
     let mut seed = report.seed;

@@ -50,6 +50,8 @@ pub enum Sabotage {
     FinalRefusals,
     /// P4: a commit whose reply was lost counts as one that was not committed.
     DenyLostCommits,
+    /// P3: a cancellation that overtakes its order on another agent gives nothing back.
+    OvertakingCancels,
     /// P8: the audit log says that it is durable what it could not write.
     LoseEntries,
     /// P6: changes are numbered when they are written, and one that is committed late is passed over.

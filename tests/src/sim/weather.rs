@@ -17,12 +17,16 @@ pub(super) struct Weather {
     pub(super) cloud_dies: u32,
     pub(super) idc_dies: u32,
     pub(super) database_dies: u32,
-    // Of each batch or look-up.
-    pub(super) commit_denied: u32,
+    pub(super) row_held: u32,
+    // Of each statement, COMMIT or look-up.
+    pub(super) statement_cancelled: u32,
     pub(super) commit_reply_lost: u32,
-    pub(super) commit_in_part: u32,
     pub(super) commit_lost: u32,
+    pub(super) commit_late: u32,
     pub(super) look_up_fails: u32,
+    // Of each attempt at placing, and of each further one after a caller was told that nobody knows.
+    pub(super) cancels_at_once: u32,
+    pub(super) cancels_unseen: u32,
     // Of each round of a data centre's audit log.
     pub(super) audit_fails: u32,
 }
@@ -45,15 +49,19 @@ impl Weather {
             cloud_dies: often(60),
             idc_dies: often(120),
             database_dies: often(80),
-            commit_denied: often(500),
+            row_held: often(150),
+            statement_cancelled: often(40),
             commit_reply_lost: often(500),
-            commit_in_part: often(300),
             commit_lost: often(500),
+            commit_late: often(300),
             look_up_fails: often(800),
             audit_fails: often(400),
+            cancels_at_once: often(200),
+            cancels_unseen: often(2_000),
         };
         match sabotage {
             Some(Sabotage::AcknowledgeBeforeCommit) => weather.database_dies = 200,
+            Some(Sabotage::OvertakingCancels) => weather.cancels_at_once = 5_000,
             Some(Sabotage::DenyLostCommits) => weather.commit_reply_lost = 1_000,
             Some(Sabotage::LoseEntries) => weather.audit_fails = 400,
             _ => {}

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bridge_protocol::domain::{KeyDigest, OrderId, Outcome};
 use bridge_protocol::receipt::Receipt;
+use bridge_protocol::wire::order::Refusal;
 
 use super::super::shop::Body;
-use super::told::Told;
+use super::told::{Nothing, Told};
 use super::{Event, World, note};
 
 /// Attempts that a caller makes before it waits for better times.
@@ -71,7 +72,7 @@ pub(super) struct Attempt {
     pub(super) order: OrderId,
     /// The digest it travelled under.
     pub(super) key: Option<KeyDigest>,
-    /// For a question: whether the ledger knew the answer when it was asked.
+    /// For a question or a cancellation: whether the ledger had the order when it was sent.
     pub(super) existed: bool,
     pub(super) ending: Ending,
 }
@@ -165,12 +166,29 @@ impl World {
             }
             return;
         }
+        if let Some((_, order)) = write.ask_at
+            && matches!(write.intent, Intent::Place(_))
+            && !self.finding_out
+            && self.dice.happens(self.weather.cancels_unseen)
+        {
+            self.cancel_unseen(id, order, Duration::ZERO);
+        }
+        let write = &self.writes[id];
         let asks = if write.ask_at.is_some() || self.finding_out { 4_000 } else { 0 };
         if matches!(write.intent, Intent::Place(_)) && self.dice.happens(asks) {
             self.ask(id, true);
         } else {
             self.try_once(id);
         }
+    }
+
+    /// Cancels an order that may be there or not, or be there in a moment: this may overtake the order itself.
+    fn cancel_unseen(&mut self, id: usize, order: OrderId, delay: Duration) {
+        self.counts.cancelled_unseen += 1;
+        let (brand, number) = (self.writes[id].brand, self.writes.len());
+        let key = format!("{}-cancel-unseen-{number}", self.writes[id].key);
+        self.writes.push(Write::new(key, brand, Intent::Cancel(order), 0));
+        self.after(delay, Event::Wake(number));
     }
 
     /// An open attempt takes long: some callers hang up and try elsewhere.
@@ -195,6 +213,11 @@ impl World {
             }
         };
         self.make(id, request, cloud, order);
+        let placing = matches!(request, Request::Place { .. });
+        if placing && !self.finding_out && self.dice.happens(self.weather.cancels_at_once) {
+            let delay = self.dice.micros(0..=12_000);
+            self.cancel_unseen(id, order, delay);
+        }
         if self.writes[id].open > 0 && self.dice.happens(1_000) {
             let delay = self.dice.millis(20..=500);
             self.after(delay, Event::Impatient(id));
@@ -286,6 +309,11 @@ impl World {
                 write.end = End::FoundAbsent;
             }
             Told::State(_) | Told::NotFound | Told::Pending => {}
+            // Nothing is under way any more that could bring the order.
+            Told::Nothing(Nothing::Refused(Refusal::NotFound)) if self.finding_out => {
+                write.end = End::FoundAbsent;
+                ending = Ending::Denied;
+            }
             Told::Nothing(_) | Told::InProgress => ending = Ending::Denied,
             Told::KeyReused | Told::KeyTaken => {
                 ending = Ending::Denied;

@@ -120,6 +120,7 @@ impl World {
                 to_idc::Kind::Place(self.seal(cloud, &Header { brand, order, key }, write, body)?)
             }
             Request::Cancel | Request::CancelUnderPlacingKey => {
+                self.attempts[attempt].existed = self.history.standing(order.as_bytes()).is_some();
                 to_idc::Kind::Cancel(Cancel { brand: brand.as_str().to_owned(), order: bytes, key: digest })
             }
             Request::Ask { by_key } => {

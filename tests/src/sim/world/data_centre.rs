@@ -1,8 +1,6 @@
-//! A data centre's agent: the real one, and what the shell does around it. The ledger behind it is shared by all, and
-//! its commits end in every way in which a database's can.
+//! A data centre's agent: the real one, and what the shell does around it.
 
-use bridge_idc::agent::{Agent, Attempt, Ended, Input, Limits, Output};
-use bridge_idc::ledger::{Batch, End};
+use bridge_idc::agent::{Agent, Ended, Input, Limits, Output};
 use bridge_idc::open::OpenFailure;
 use bridge_idc::vault::keyring::Keyring;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId};
@@ -11,7 +9,6 @@ use bridge_protocol::order_link::receiver::{Reply, Token};
 use bridge_protocol::seal::opening::{Decapsulated, OpenError};
 use bridge_protocol::wire::order::Refusal;
 
-use super::super::options::Sabotage;
 use super::lines::Direction;
 use super::logs::Log;
 use super::{Event, World, note};
@@ -24,21 +21,6 @@ pub(super) struct DataCentre {
     pub(super) agent: Agent,
     /// What is durable in its audit log.
     pub(super) log: Log,
-}
-
-/// How the database ends a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// Committed, and it says so.
-    Committed,
-    /// Rolled back, and it says so.
-    Denied,
-    /// Committed, and nobody hears of it.
-    ReplyLost,
-    /// A part of it committed (the database refused the rest, halved), and nobody hears of it.
-    InPart,
-    /// Not committed, and nobody hears of it.
-    Lost,
 }
 
 impl DataCentre {
@@ -63,7 +45,6 @@ impl World {
                 }
                 Output::Audit(round) => self.audit(idc, round),
                 Output::Commit(attempt) => {
-                    let fate = self.fate();
                     let batch = &attempt.batch;
                     note!(self, "idc {idc} commits {} requests", batch.requests.len());
                     self.judge_batch(idc, batch);
@@ -71,9 +52,9 @@ impl World {
                     let delay = match attempt.again {
                         // The agent's shell waits before it tries again.
                         true => self.dice.millis(5..=200),
-                        false => self.dice.micros(300..=6_000),
+                        false => self.dice.micros(50..=500),
                     };
-                    self.after(delay, Event::Commit { idc, life, attempt, fate });
+                    self.after(delay, Event::Commit { idc, life, attempt });
                 }
                 Output::LookUp { token, brand, order, key } => {
                     let delay = self.dice.micros(100..=3_000);
@@ -91,64 +72,6 @@ impl World {
                 }
             }
         }
-    }
-
-    fn fate(&mut self) -> Fate {
-        let weather = &self.weather;
-        let fates = [
-            (weather.commit_denied, Fate::Denied),
-            (weather.commit_reply_lost, Fate::ReplyLost),
-            (weather.commit_in_part, Fate::InPart),
-            (weather.commit_lost, Fate::Lost),
-        ];
-        let fate = fates.into_iter().find(|(chance, _)| self.dice.happens(*chance));
-        fate.map_or(Fate::Committed, |(_, fate)| fate)
-    }
-
-    /// The database gets to a batch. If its agent was killed meanwhile, it may still commit it.
-    pub(super) fn commit(&mut self, idc: usize, life: u32, attempt: Attempt, fate: Fate) {
-        let Attempt { awaited, batch, .. } = attempt;
-        let orphaned = self.idcs[idc].life != life;
-        let fate = match fate {
-            _ if self.now < self.database_down_until => Fate::Lost,
-            _ if orphaned && self.dice.happens(5_000) => Fate::Lost,
-            fate => fate,
-        };
-        note!(self, "the batch of idc {idc} ends: {fate:?}");
-        self.counts.commits_orphaned += u64::from(orphaned);
-        *match fate {
-            Fate::Committed => &mut self.counts.commits,
-            Fate::Denied => &mut self.counts.commits_denied,
-            Fate::ReplyLost => &mut self.counts.commits_reply_lost,
-            Fate::InPart => &mut self.counts.commits_in_part,
-            Fate::Lost => &mut self.counts.commits_lost,
-        } += 1;
-        let committed = match fate {
-            Fate::Committed | Fate::ReplyLost => batch.requests.len(),
-            Fate::InPart => batch.requests.len() / 2,
-            Fate::Denied | Fate::Lost => 0,
-        };
-        let part = Batch { requests: batch.requests[..committed].to_vec(), at: batch.at };
-        let committed = self.ledger.commit(&part);
-        let answers: Vec<_> = committed.iter().map(|committed| committed.answer().clone()).collect();
-        self.judge_commit(&part.requests, &answers);
-        if self.ledger.acknowledge_before_commit {
-            let delay = self.dice.millis(1..=40);
-            self.after(delay, Event::Sync);
-        }
-        let unheard = match fate {
-            Fate::Committed | Fate::Denied => false,
-            Fate::ReplyLost | Fate::InPart | Fate::Lost => self.sabotage != Some(Sabotage::DenyLostCommits),
-        };
-        let ends: Vec<End> = match fate {
-            Fate::Committed => committed.into_iter().map(End::Committed).collect(),
-            _ if unheard => batch.requests.iter().map(|_| End::Unknown).collect(),
-            _ => batch.requests.iter().map(|_| End::NotCommitted).collect(),
-        };
-        let ended =
-            Ended { awaited, requests: batch.requests.into_iter().zip(ends).collect(), outage: unheard };
-        let delay = self.dice.micros(50..=1_000);
-        self.after(delay, Event::BatchEnd { idc, life, ended });
     }
 
     /// The agent hears how its batch ended, if it is still the same process.
@@ -199,6 +122,7 @@ impl World {
                 self.kill_link(link);
             }
         }
+        self.orphan_commits(idc);
         let life = self.idcs[idc].life + 1;
         self.idcs[idc] = DataCentre::new(self.idc_limits, self.keyring_seed);
         self.idcs[idc].life = life;

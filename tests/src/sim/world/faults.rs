@@ -34,6 +34,9 @@ impl World {
         if self.now >= self.database_down_until && self.dice.happens(self.weather.database_dies) {
             self.kill_database();
         }
+        if self.dice.happens(self.weather.row_held) {
+            self.hold_row();
+        }
         if self.now < self.faults_until {
             self.after(TICK, Event::Tick);
         }
@@ -89,6 +92,7 @@ impl World {
         self.counts.database_restarts += 1;
         self.database_down_until = self.now + self.dice.millis(5..=400);
         note!(self, "the database goes away");
+        self.ledger.go_away(self.database_down_until);
         if self.sabotage == Some(Sabotage::AcknowledgeBeforeCommit) {
             self.ledger.crash();
             self.judge_after_crash();

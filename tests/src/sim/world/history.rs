@@ -1,10 +1,11 @@
 //! The ledger as it must be: every outcome that was committed, and at the end the reference model, which decides the
-//! same requests one by one, in the order of their positions, in the simplest way there is.
+//! same requests one by one, in the order in which they were committed, in the simplest way there is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bridge_idc::ledger::memory::{ForSale, MemoryLedger, MemoryOutcome};
-use bridge_idc::planner::Standing;
+use bridge_idc::ledger::memory::ForSale;
+use bridge_idc::ledger::model::{Effect, ModelDatabase};
+use bridge_idc::planner::{Standing, StandingOrder};
 use bridge_protocol::domain::{Brand, KeyDigest, Money, OrderId, OrderTerms, Outcome, Sku};
 use bridge_protocol::receipt::Receipt;
 use bridge_protocol::wire::order::State;
@@ -14,6 +15,8 @@ use bytes::Bytes;
 pub(super) struct History {
     stock: Vec<ForSale>,
     rows: BTreeMap<KeyDigest, Receipt>,
+    /// Their keys, in the order in which they were decided. Positions have another one within a batch.
+    decided: Vec<KeyDigest>,
     /// The key under which each order was placed or rejected.
     placed_under: BTreeMap<OrderId, KeyDigest>,
     cancelled: BTreeSet<OrderId>,
@@ -24,6 +27,7 @@ impl History {
         Self {
             stock: stock.to_vec(),
             rows: BTreeMap::new(),
+            decided: Vec::new(),
             placed_under: BTreeMap::new(),
             cancelled: BTreeSet::new(),
         }
@@ -41,22 +45,21 @@ impl History {
         } else if row.outcome == Outcome::Cancelled {
             self.cancelled.insert(row.order);
         }
+        self.decided.push(row.key);
         self.rows.insert(row.key, row.clone())
     }
 
     /// Rows that the ledger does not have (any more).
-    pub(super) fn lost<'a>(
-        &self,
-        ledger: impl Iterator<Item = (&'a KeyDigest, &'a MemoryOutcome)>,
-    ) -> Vec<Receipt> {
+    pub(super) fn lost(&self, ledger: &[Effect]) -> Vec<Receipt> {
         let there: BTreeSet<(&KeyDigest, OrderId)> =
-            ledger.map(|(key, outcome)| (key, outcome.settled.order)).collect();
+            ledger.iter().map(|effect| (&effect.receipt.key, effect.receipt.order)).collect();
         self.rows.values().filter(|row| !there.contains(&(&row.key, row.order))).cloned().collect()
     }
 
     /// Forgets a row that a crash took.
     pub(super) fn forget(&mut self, row: &Receipt) {
         self.rows.remove(&row.key);
+        self.decided.retain(|key| *key != row.key);
         if self.placed_under.get(&row.order) == Some(&row.key) {
             self.placed_under.remove(&row.order);
         } else {
@@ -87,18 +90,17 @@ impl History {
     /// Compares the ledger with the reference model; `terms` are what an order's caller sent.
     pub(super) fn compare<'a>(
         &self,
-        ledger: &MemoryLedger,
+        ledger: &ModelDatabase,
         terms: impl Fn(&OrderId) -> Option<&'a OrderTerms>,
     ) -> Result<(), String> {
         ledger.invariants()?;
-        let lost = self.lost(ledger.outcomes());
-        if ledger.outcomes().count() != self.rows.len() || !lost.is_empty() {
+        let effects = ledger.effects();
+        let lost = self.lost(&effects);
+        if effects.len() != self.rows.len() || !lost.is_empty() {
             return Err(format!("the ledger has other outcomes than were committed; it lacks {lost:?}"));
         }
         let mut model = Model::open(&self.stock);
-        let mut rows: Vec<&Receipt> = self.rows.values().collect();
-        rows.sort_unstable_by_key(|row| row.position);
-        for row in rows {
+        for row in self.decided.iter().filter_map(|key| self.rows.get(key)) {
             let expected = match self.placed_under.get(&row.order) == Some(&row.key) {
                 true => terms(&row.order).map(|terms| model.place(&row.brand, row.order, terms)),
                 false => model.cancel(&row.order),
@@ -107,18 +109,16 @@ impl History {
                 return Err(format!("the reference model expects {expected:?} of {row:?}"));
             }
         }
-        for (order, standing) in ledger.orders() {
-            let state = match standing.state {
+        for (order, StandingOrder { state, units, .. }) in ledger.orders() {
+            let state = match state {
                 Standing::Placed => "placed",
                 Standing::Cancelled => "cancelled",
                 Standing::Rejected => "rejected",
             };
-            let expected = model.orders.get(order);
+            let expected = model.orders.get(&order);
             if expected.map(|(state, _)| *state) != Some(state) {
                 return Err(format!("order {order} is {state}, the reference model has {expected:?}"));
             }
-            let mut units = standing.units.clone();
-            units.sort_unstable();
             if state == "placed" && expected.is_some_and(|(_, expected)| *expected != units) {
                 return Err(format!("order {order} holds {units:?}, the reference model has {expected:?}"));
             }

@@ -1,8 +1,7 @@
 //! The checkers: each promise, looked at whenever something could have broken it.
 
 use bridge_idc::ledger::{Answer, Batch};
-use bridge_idc::planner;
-use bridge_protocol::domain::OrderId;
+use bridge_protocol::domain::{KeyDigest, OrderId};
 use bridge_protocol::receipt::Receipt;
 use bridge_protocol::wire::order::{Refusal, State};
 
@@ -47,26 +46,17 @@ impl World {
         }
     }
 
-    /// P2, P3 and P4 at each commit: what is new must be the first under its key and not have been denied.
-    pub(super) fn judge_commit(&mut self, requests: &[planner::Request], answers: &[Answer]) {
-        for (request, answer) in requests.iter().zip(answers) {
-            match answer {
-                Answer::Settled { receipt, replayed: false } => self.judge_effect(request, receipt),
-                Answer::Settled { receipt, replayed: true } => {
-                    if self.history.row(&request.key) != Some(receipt) {
-                        self.violate("P2", format!("a replay differs from the first outcome: {receipt:?}"));
-                    }
-                }
-                Answer::Refused(_) => {}
-            }
-        }
-        if let Err(broken) = self.ledger.invariants() {
-            self.violate("P3", broken);
+    /// P2 at each answer of the ledger: it is what was committed under the key.
+    pub(super) fn judge_answer(&mut self, key: &KeyDigest, answer: &Answer) {
+        if let Answer::Settled { receipt, .. } = answer
+            && self.history.row(key) != Some(receipt)
+        {
+            self.violate("P2", format!("an answer differs from what is committed: {receipt:?}"));
         }
     }
 
-    fn judge_effect(&mut self, request: &planner::Request, receipt: &Receipt) {
-        let places = matches!(request.action, planner::Action::Place(_));
+    /// P2 and P4 at each effect: it must be the first under its key and not have been denied.
+    pub(super) fn judge_effect(&mut self, receipt: &Receipt, places: bool) {
         let write = self.keys.get(&receipt.key).copied();
         let Some(id) = write.filter(|id| matches!(self.writes[*id].intent, Intent::Place(_)) == places)
         else {
@@ -209,11 +199,11 @@ impl World {
     }
 
     fn judge_nothing(&mut self, attempt: usize, nothing: Nothing) {
-        let Attempt { write: id, request, order, .. } = self.attempts[attempt];
+        let Attempt { write: id, request, existed, .. } = self.attempts[attempt];
         match nothing {
             Nothing::Refused(Refusal::NotFound) => {
-                if request == Request::Cancel && self.history.standing(order.as_bytes()).is_some() {
-                    self.violate("P1", format!("caller {id} cannot cancel an order that was acknowledged"));
+                if request == Request::Cancel && existed {
+                    self.violate("P1", format!("caller {id} cannot cancel an order that is there"));
                 }
             }
             Nothing::Refused(Refusal::Busy | Refusal::DatabaseDown) => {}
@@ -259,7 +249,7 @@ impl World {
 
     /// P1: after a crash everything is there that anybody was told.
     pub(super) fn judge_after_crash(&mut self) {
-        let lost = self.history.lost(self.ledger.outcomes());
+        let lost = self.history.lost(&self.ledger.effects());
         for row in lost {
             let Some(id) = self.keys.get(&row.key).copied() else { continue };
             if self.writes[id].receipt.as_ref() == Some(&row) {

@@ -6,8 +6,11 @@
 /// A cloud agent: the real sender and sealing session, and the shell around them.
 mod cloud;
 
-/// A data centre's agent: the real one, and the shell around it with a ledger that may not answer.
+/// A data centre's agent: the real one, and the shell around it.
 mod data_centre;
+
+/// The database that the data centres share, statement by statement.
+mod database;
 
 /// The lines between them.
 mod lines;
@@ -34,7 +37,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bridge_idc::agent;
-use bridge_idc::ledger::memory::MemoryLedger;
+use bridge_idc::ledger::model::{Ends, Holder, ModelDatabase};
 use bridge_idc::vault::keyring::Keyring;
 use bridge_protocol::audit::Entry;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
@@ -54,7 +57,8 @@ use super::trace::Trace;
 use super::weather::Weather;
 use callers::{Attempt, Write};
 use cloud::Cloud;
-use data_centre::{DataCentre, Fate};
+use data_centre::DataCentre;
+use database::Commit;
 use history::History;
 use lines::{Direction, Line, Slot};
 
@@ -63,6 +67,10 @@ const EPOCH_MICROS: i64 = 1_795_343_485_000_000;
 
 /// Between two throws of the dice over what goes wrong.
 const TICK: Duration = Duration::from_millis(10);
+
+/// How long a statement of the model waits for a row, and how long one that does nothing else.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
+const AWAITED_FOR: Duration = Duration::from_millis(200);
 
 /// A schedule that is not quiet so long after its last fault never will be.
 const QUIET_WITHIN: Duration = Duration::from_secs(120);
@@ -104,13 +112,18 @@ enum Event {
         cloud: usize,
         at: Duration,
     },
-    /// The database gets to a batch.
+    /// A batch comes to the database.
     Commit {
         idc: usize,
         life: u32,
         attempt: agent::Attempt,
-        fate: Fate,
     },
+    /// The database gets to the next statement of a batch.
+    Statement(u64),
+    /// COMMITs that were late are done, or not.
+    LateCommits,
+    /// Somebody beside the agents lets a row go.
+    LetGo(u64),
     /// The agent hears how a batch ended.
     BatchEnd {
         idc: usize,
@@ -178,7 +191,13 @@ pub(super) struct World {
     slots: Vec<Slot>,
     lines: BTreeMap<LinkId, Line>,
     links_made: u64,
-    ledger: MemoryLedger,
+    ledger: ModelDatabase,
+    /// Batches on their way through the database.
+    commits: BTreeMap<u64, Commit>,
+    commits_made: u64,
+    /// Who holds rows beside the agents.
+    holders: BTreeMap<u64, Holder>,
+    holders_made: u64,
     /// The database does not answer before this moment.
     database_down_until: Duration,
 
@@ -229,8 +248,12 @@ impl World {
             lines_max: super::shop::LINES_MAX,
             look_ups_at_once: usize::try_from(dice.between(1..=4)).unwrap_or(1),
         };
-        let mut ledger = MemoryLedger::new(shop.stock.iter().cloned());
-        ledger.acknowledge_before_commit = sabotage == Some(Sabotage::AcknowledgeBeforeCommit);
+        let ledger = ModelDatabase::new(shop.stock.iter().cloned(), LOCK_TIMEOUT, AWAITED_FOR);
+        match sabotage {
+            Some(Sabotage::AcknowledgeBeforeCommit) => ledger.acknowledge_before_commit(),
+            Some(Sabotage::OvertakingCancels) => ledger.mislead(),
+            _ => {}
+        }
         let (clouds, idcs) = (dice.between(1..=3), dice.between(1..=2));
         let window = u32::try_from(dice.between(4..=300)).unwrap_or(4);
         let mut world = Self {
@@ -256,6 +279,10 @@ impl World {
             lines: BTreeMap::new(),
             links_made: 0,
             ledger,
+            commits: BTreeMap::new(),
+            commits_made: 0,
+            holders: BTreeMap::new(),
+            holders_made: 0,
             database_down_until: Duration::ZERO,
             writes: Vec::new(),
             attempts: Vec::new(),
@@ -284,7 +311,9 @@ impl World {
         if self.violation.is_none() {
             self.judge_end();
         }
-        let Self { violation, counts, trace, .. } = self;
+        let Ends { reply_lost, lost, late, .. } = self.ledger.ends();
+        let Self { violation, mut counts, trace, .. } = self;
+        (counts.commits_reply_lost, counts.commits_lost, counts.commits_late) = (reply_lost, lost, late);
         let (trace, story) = trace.end();
         Ended { orders, counts, violation, trace, story }
     }
@@ -312,7 +341,10 @@ impl World {
             Event::Heard(link) => self.heard(link),
             Event::Window(link) => self.window_is_back(link),
             Event::Timer { cloud, at } => self.cloud_timer(cloud, at),
-            Event::Commit { idc, life, attempt, fate } => self.commit(idc, life, attempt, fate),
+            Event::Commit { idc, life, attempt } => self.commit(idc, life, attempt),
+            Event::Statement(commit) => self.statement(commit),
+            Event::LateCommits => self.end_late_commits(),
+            Event::LetGo(holder) => self.let_go(holder),
             Event::BatchEnd { idc, life, ended } => self.batch_ends(idc, life, ended),
             Event::Decapsulated { idc, life, link, session } => self.decapsulated(idc, life, link, session),
             Event::Audited { idc, life, entries, fails } => self.audited(idc, life, entries, fails),

@@ -1,0 +1,247 @@
+//! A model of a database at READ COMMITTED, for the simulation: the flow that commits runs on it as on a real one.
+//!
+//! Each statement sees what was committed before it, and waits for whoever holds a row that it wants. Its future is
+//! pending once before it is done, and again as often as it has to wait: other transactions go on meanwhile. Whoever
+//! polls decides who is next, and tells the time.
+
+/// Rows, locks and what open transactions wrote.
+mod tables;
+
+/// What the model refuses, as a driver says it.
+mod refusal;
+
+/// The statements of a transaction.
+mod statements;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
+use bridge_protocol::receipt::Receipt;
+use uuid::Uuid;
+
+use self::tables::{Lock, Outcome, Rows, Stock, Tables, TransactionId};
+use super::memory::ForSale;
+use super::{Batch, BatchEnd, bisect};
+use crate::planner::{Awaited, Standing, StandingOrder};
+
+/// How the model ends a COMMIT.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CommitFate {
+    /// Committed, and it says so.
+    #[default]
+    Done,
+    /// Committed, and nobody hears of it.
+    ReplyLost,
+    /// Not committed, and nobody hears of it.
+    Lost,
+    /// Neither yet, and nobody hears of it: it is committed or rolled back later.
+    Late,
+}
+
+/// How many COMMITs ended in each way, those that wrote nothing included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// See [`CommitFate::Done`].
+    pub done: u64,
+    /// See [`CommitFate::ReplyLost`].
+    pub reply_lost: u64,
+    /// See [`CommitFate::Lost`].
+    pub lost: u64,
+    /// See [`CommitFate::Late`].
+    pub late: u64,
+}
+
+/// What is settled under a key, and whether it places or rejects an order rather than cancels one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effect {
+    /// What its receipt certifies.
+    pub receipt: Receipt,
+    /// Whether the request was one to place an order.
+    pub places: bool,
+}
+
+/// A transaction of somebody beside the agents, who holds a stock row.
+#[derive(Debug)]
+pub struct Holder(TransactionId);
+
+/// One database that several agents share. A clone is another handle on the same rows.
+#[derive(Debug, Clone)]
+pub struct ModelDatabase {
+    tables: Rc<RefCell<Tables>>,
+    /// The keys of the batch that this handle commits, in the order in which they were admitted.
+    admitted: Rc<[Vec<u8>]>,
+}
+
+impl ModelDatabase {
+    /// A database with this stock, whose rows are numbered from 1. A statement waits for a row as long as `lock_timeout`;
+    /// one that does nothing but wait for one, as long as `awaited_for`.
+    pub fn new(
+        stock: impl IntoIterator<Item = ForSale>,
+        lock_timeout: Duration,
+        awaited_for: Duration,
+    ) -> Self {
+        let mut tables = Tables::default();
+        tables.patience = [lock_timeout, awaited_for];
+        for (sku_id, ForSale { brand, sku, price, units }) in (1..).zip(stock) {
+            let brand = brand.as_str().to_owned();
+            tables.skus.insert((brand.clone(), sku.as_str().to_owned()), (sku_id, price.amount()));
+            tables.brands.insert(brand, price.currency().to_string());
+            tables.committed.stock.insert(sku_id, Stock { initial: units, available: units, sold: 0 });
+        }
+        Self { tables: Rc::new(RefCell::new(tables)), admitted: Rc::new([]) }
+    }
+
+    /// Commits a batch, as [`Ledger::commit`](super::Ledger::commit) does.
+    pub async fn commit(&self, batch: &Batch, awaited: Option<&Awaited>) -> BatchEnd {
+        let admitted = batch.requests.iter().map(|request| request.key.as_bytes().to_vec()).collect();
+        let database = Self { tables: self.tables.clone(), admitted };
+        bisect::commit(&database, batch, awaited).await
+    }
+
+    /// Tells the time, and what becomes of a statement and a COMMIT that are reached now.
+    pub fn set_now(&self, now: Duration, fate: CommitFate, cancels: bool) {
+        let mut tables = self.tables.borrow_mut();
+        (tables.now, tables.fate, tables.cancels, tables.waited) = (now, fate, cancels, false);
+    }
+
+    /// Ends the COMMITs that are late.
+    pub fn end_late(&self, commits: bool) {
+        self.tables.borrow_mut().end_left(commits);
+    }
+
+    /// Whether a statement waited for a row since the time was last told.
+    pub fn waited(&self) -> bool {
+        self.tables.borrow().waited
+    }
+
+    /// How many COMMITs ended in each way.
+    pub fn ends(&self) -> Ends {
+        self.tables.borrow().ends
+    }
+
+    /// Breaks what a cancellation relies on: an order that is not there yet reads as if it had allocated nothing.
+    pub fn mislead(&self) {
+        self.tables.borrow_mut().misleads = true;
+    }
+
+    /// Ends all open transactions and answers nobody before `until`.
+    pub fn go_away(&self, until: Duration) {
+        let mut tables = self.tables.borrow_mut();
+        tables.roll_back_all();
+        tables.down_until = until;
+    }
+
+    /// Whether a COMMIT that is under way is done although its client goes away.
+    pub fn set_commits_orphans(&self, commits: bool) {
+        self.tables.borrow_mut().commits_orphans = commits;
+    }
+
+    /// Holds a stock row, as `SELECT ... FOR UPDATE` in a shell does; `None` if somebody holds it already.
+    pub fn hold(&self, sku_id: i64) -> Option<Holder> {
+        let mut tables = self.tables.borrow_mut();
+        let id = tables.begin(self.admitted.clone());
+        if tables.try_lock(id, Lock::Stock(sku_id)) {
+            return Some(Holder(id));
+        }
+        tables.roll_back(id);
+        None
+    }
+
+    /// Lets a held row go.
+    pub fn let_go(&self, Holder(id): Holder) {
+        self.tables.borrow_mut().roll_back(id);
+    }
+
+    /// Breaks promise P1 from here on: what is committed is durable only once [`ModelDatabase::sync`] says so.
+    pub fn acknowledge_before_commit(&self) {
+        let mut tables = self.tables.borrow_mut();
+        tables.durable = Some(Box::new(tables.committed.clone()));
+    }
+
+    /// Makes everything durable that was acknowledged.
+    pub fn sync(&self) {
+        let mut tables = self.tables.borrow_mut();
+        if tables.durable.is_some() {
+            tables.durable = Some(Box::new(tables.committed.clone()));
+        }
+    }
+
+    /// Forgets what is not durable.
+    pub fn crash(&self) {
+        let mut tables = self.tables.borrow_mut();
+        if let Some(durable) = tables.durable.clone() {
+            tables.committed = *durable;
+        }
+    }
+
+    /// The effects that were committed since this was last asked, in the order in which they were decided.
+    pub fn take_effects(&self) -> Vec<Effect> {
+        let mut tables = self.tables.borrow_mut();
+        let keys = std::mem::take(&mut tables.effects);
+        keys.iter().filter_map(|key| effect(key, tables.committed.outcomes.get(key)?)).collect()
+    }
+
+    /// Every effect.
+    pub fn effects(&self) -> Vec<Effect> {
+        let tables = self.tables.borrow();
+        tables.committed.outcomes.iter().filter_map(|(key, outcome)| effect(key, outcome)).collect()
+    }
+
+    /// Every order, its units sorted.
+    pub fn orders(&self) -> Vec<(OrderId, StandingOrder)> {
+        let Rows { placed, orders, lines, outcomes, .. } = &self.tables.borrow().committed;
+        let order = |(order, key): (&Uuid, &Vec<u8>)| {
+            let state = match orders.get(order) {
+                Some(&"placed") => Standing::Placed,
+                Some(_) => Standing::Cancelled,
+                None => Standing::Rejected,
+            };
+            let mut units = lines.get(order).cloned().unwrap_or_default();
+            units.sort_unstable();
+            let brand = Brand::new(&outcomes.get(key)?.brand).ok()?;
+            Some((OrderId::from_uuid(*order).ok()?, StandingOrder { brand, state, units }))
+        };
+        placed.iter().filter_map(order).collect()
+    }
+
+    /// Checks P3: for every SKU, initial stock = available + sold, and what is sold is what placed orders hold.
+    ///
+    /// # Errors
+    /// What does not add up.
+    pub fn invariants(&self) -> Result<(), String> {
+        let Rows { stock, orders, lines, .. } = &self.tables.borrow().committed;
+        let mut held: BTreeMap<i64, i64> = BTreeMap::new();
+        for (order, _) in orders.iter().filter(|(_, state)| **state == "placed") {
+            for (sku_id, units) in lines.get(order).into_iter().flatten() {
+                *held.entry(*sku_id).or_default() += units;
+            }
+        }
+        for (sku_id, Stock { initial, available, sold }) in stock {
+            let held = held.get(sku_id).copied().unwrap_or_default();
+            if *available < 0 || *initial != available + sold || *sold != held {
+                return Err(format!(
+                    "SKU row {sku_id}: initial {initial}, available {available}, sold {sold}, in orders {held}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn effect(key: &[u8], outcome: &Outcome) -> Option<Effect> {
+    let receipt = Receipt {
+        brand: Brand::new(&outcome.brand).ok()?,
+        key: KeyDigest::from_bytes(key)?,
+        order: OrderId::from_uuid(outcome.order).ok()?,
+        outcome: outcome.outcome.clone(),
+        position: outcome.position,
+        committed_at: UnixMicros::new(outcome.committed_at),
+    };
+    Some(Effect { receipt, places: outcome.operation == "place" })
+}
+
+#[cfg(test)]
+mod tests;

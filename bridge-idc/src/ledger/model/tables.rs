@@ -1,0 +1,331 @@
+//! The model's rows, what each open transaction has written, and who holds which row.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::refusal::Refusal;
+use super::{CommitFate, Ends};
+
+/// An open transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TransactionId(u64);
+
+/// A row, or a value of a unique index, that a transaction can hold.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lock {
+    Stock(i64),
+    Key(Vec<u8>),
+    /// The unique index of orders that were placed or rejected.
+    Placed(Uuid),
+    Order(Uuid),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stock {
+    pub(super) initial: i64,
+    pub(super) available: i64,
+    pub(super) sold: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) brand: String,
+    pub(super) operation: &'static str,
+    pub(super) order: Uuid,
+    pub(super) fingerprint: Vec<u8>,
+    pub(super) outcome: bridge_protocol::domain::Outcome,
+    pub(super) position: i64,
+    pub(super) committed_at: i64,
+}
+
+/// Rows by their primary keys: all that is committed, or what one transaction wrote.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rows {
+    pub(super) stock: BTreeMap<i64, Stock>,
+    pub(super) outcomes: BTreeMap<Vec<u8>, Outcome>,
+    /// The key of the outcome by which each order was placed or rejected.
+    pub(super) placed: BTreeMap<Uuid, Vec<u8>>,
+    /// The state of each order that was placed.
+    pub(super) orders: BTreeMap<Uuid, &'static str>,
+    /// SKU row and quantity of each line.
+    pub(super) lines: BTreeMap<Uuid, Vec<(i64, i64)>>,
+}
+
+impl Rows {
+    fn take(&mut self, written: Self) {
+        self.stock.extend(written.stock);
+        self.outcomes.extend(written.outcomes);
+        self.placed.extend(written.placed);
+        self.orders.extend(written.orders);
+        self.lines.extend(written.lines);
+    }
+}
+
+/// What a transaction has written, and whether its COMMIT is under way.
+#[derive(Debug)]
+struct Open {
+    written: Rows,
+    /// The keys of its batch, in the order in which they are decided.
+    admitted: Rc<[Vec<u8>]>,
+    orphan: Orphan,
+}
+
+/// What becomes of a transaction whose client goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Orphan {
+    /// It is rolled back.
+    Open,
+    /// Its COMMIT is under way: it is done or not.
+    Committing,
+    /// Its COMMIT is not done yet, and will be or not.
+    Left,
+}
+
+/// For how long a statement waits for a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    Lock,
+    Awaited,
+}
+
+/// How far a statement came.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step<V> {
+    Done(V),
+    /// Another transaction holds a row that it wants.
+    Waits,
+}
+
+/// The database.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    /// By whoever polls.
+    pub(super) now: Duration,
+    /// How long a statement waits for a row: any statement, and one that only waits.
+    pub(super) patience: [Duration; 2],
+    /// It does not answer before this moment.
+    pub(super) down_until: Duration,
+    /// How a COMMIT ends that is reached now.
+    pub(super) fate: CommitFate,
+    /// Whether a statement that is reached now is cancelled by somebody.
+    pub(super) cancels: bool,
+    /// Whether an order that is not there reads as if it had allocated nothing.
+    pub(super) misleads: bool,
+    /// Whether a statement waited for a row since the time was last told.
+    pub(super) waited: bool,
+    /// How many COMMITs ended in each way.
+    pub(super) ends: Ends,
+    /// Whether a COMMIT that is under way is done although its client goes away.
+    pub(super) commits_orphans: bool,
+    /// Brands and their currencies.
+    pub(super) brands: BTreeMap<String, String>,
+    /// SKU row and price by brand and SKU.
+    pub(super) skus: BTreeMap<(String, String), (i64, i64)>,
+    pub(super) committed: Rows,
+    /// What a crash leaves, if that is not all that is committed.
+    pub(super) durable: Option<Box<Rows>>,
+    open: BTreeMap<TransactionId, Open>,
+    locks: BTreeMap<Lock, TransactionId>,
+    /// Whom each transaction waits for, and since when.
+    waits: BTreeMap<TransactionId, (TransactionId, Duration)>,
+    begun: u64,
+    last_position: i64,
+    /// Keys that became durable since they were last asked for.
+    pub(super) effects: Vec<Vec<u8>>,
+}
+
+impl Tables {
+    pub(super) fn is_down(&self) -> bool {
+        self.now < self.down_until
+    }
+
+    pub(super) fn begin(&mut self, admitted: Rc<[Vec<u8>]>) -> TransactionId {
+        self.begun += 1;
+        let id = TransactionId(self.begun);
+        self.open.insert(id, Open { written: Rows::default(), admitted, orphan: Orphan::Open });
+        id
+    }
+
+    pub(super) fn is_open(&self, id: TransactionId) -> bool {
+        self.open.contains_key(&id)
+    }
+
+    /// Commits; whoever waits for its rows goes on.
+    pub(super) fn commit(&mut self, id: TransactionId) {
+        if let Some(open) = self.open.remove(&id) {
+            // A key that stands twice in a batch is decided at its first place.
+            let mut told = BTreeSet::new();
+            for key in open.admitted.iter().filter(|key| open.written.outcomes.contains_key(*key)) {
+                if told.insert(key) {
+                    self.effects.push(key.clone());
+                }
+            }
+            self.committed.take(open.written);
+        }
+        self.let_go(id);
+    }
+
+    pub(super) fn roll_back(&mut self, id: TransactionId) {
+        self.open.remove(&id);
+        self.let_go(id);
+    }
+
+    /// The server ends: nothing that is open is ever committed.
+    pub(super) fn roll_back_all(&mut self) {
+        for id in Vec::from_iter(self.open.keys().copied()) {
+            self.roll_back(id);
+        }
+    }
+
+    pub(super) fn set_committing(&mut self, id: TransactionId) {
+        self.set_orphan(id, Orphan::Committing);
+    }
+
+    /// Its client has heard that it is lost, and it is not: it holds its rows until it ends.
+    pub(super) fn leave(&mut self, id: TransactionId) {
+        self.set_orphan(id, Orphan::Left);
+    }
+
+    fn set_orphan(&mut self, id: TransactionId, orphan: Orphan) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.orphan = orphan;
+        }
+    }
+
+    pub(super) fn orphan_of(&self, id: TransactionId) -> Orphan {
+        self.open.get(&id).map_or(Orphan::Open, |open| open.orphan)
+    }
+
+    /// Ends every transaction that was left.
+    pub(super) fn end_left(&mut self, commits: bool) {
+        let left = self.open.iter().filter(|(_, open)| open.orphan == Orphan::Left);
+        for id in Vec::from_iter(left.map(|(id, _)| *id)) {
+            if commits {
+                self.commit(id);
+            } else {
+                self.roll_back(id);
+            }
+        }
+    }
+
+    pub(super) fn ended(&mut self, fate: CommitFate) {
+        *match fate {
+            CommitFate::Done => &mut self.ends.done,
+            CommitFate::ReplyLost => &mut self.ends.reply_lost,
+            CommitFate::Lost => &mut self.ends.lost,
+            CommitFate::Late => &mut self.ends.late,
+        } += 1;
+    }
+
+    fn let_go(&mut self, id: TransactionId) {
+        self.locks.retain(|_, holder| *holder != id);
+        self.waits.remove(&id);
+    }
+
+    /// Takes locks in their order, as many as are free. What is taken is kept while the rest is waited for.
+    pub(super) fn lock(
+        &mut self,
+        id: TransactionId,
+        locks: impl IntoIterator<Item = Lock>,
+        patience: Patience,
+    ) -> Result<Step<()>, Refusal> {
+        for lock in locks {
+            let holder = *self.locks.entry(lock).or_insert(id);
+            if holder != id {
+                return self.wait(id, holder, patience);
+            }
+        }
+        self.waits.remove(&id);
+        Ok(Step::Done(()))
+    }
+
+    /// Takes a lock if it is free.
+    pub(super) fn try_lock(&mut self, id: TransactionId, lock: Lock) -> bool {
+        *self.locks.entry(lock).or_insert(id) == id
+    }
+
+    fn wait(
+        &mut self,
+        id: TransactionId,
+        holder: TransactionId,
+        patience: Patience,
+    ) -> Result<Step<()>, Refusal> {
+        self.waited = true;
+        let (_, since) = *self.waits.entry(id).or_insert((holder, self.now));
+        self.waits.insert(id, (holder, since));
+        let refusal = if self.is_waited_for_by(id, holder) {
+            Some(Refusal::Deadlock)
+        } else if self.now >= since + self.patience[patience as usize] {
+            Some(Refusal::LockTimeout)
+        } else {
+            None
+        };
+        match refusal {
+            Some(refusal) => {
+                self.waits.remove(&id);
+                Err(refusal)
+            }
+            None => Ok(Step::Waits),
+        }
+    }
+
+    /// Whether `holder` waits, by way of others, for `id`.
+    fn is_waited_for_by(&self, id: TransactionId, holder: TransactionId) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut next = Some(holder);
+        while let Some(waiting) = next {
+            if waiting == id {
+                return true;
+            }
+            next = self.waits.get(&waiting).map(|(holder, _)| *holder).filter(|_| seen.insert(waiting));
+        }
+        false
+    }
+
+    pub(super) fn stock(&self, id: TransactionId, sku_id: i64) -> Option<Stock> {
+        let own = self.written(id).and_then(|written| written.stock.get(&sku_id));
+        own.or_else(|| self.committed.stock.get(&sku_id)).copied()
+    }
+
+    pub(super) fn outcome(&self, id: TransactionId, key: &[u8]) -> Option<&Outcome> {
+        let own = self.written(id).and_then(|written| written.outcomes.get(key));
+        own.or_else(|| self.committed.outcomes.get(key))
+    }
+
+    /// The outcome by which an order was placed or rejected.
+    pub(super) fn placing(&self, id: TransactionId, order: &Uuid) -> Option<&Outcome> {
+        let own = self.written(id).and_then(|written| written.placed.get(order));
+        let key = own.or_else(|| self.committed.placed.get(order))?;
+        self.outcome(id, key)
+    }
+
+    pub(super) fn order(&self, id: TransactionId, order: &Uuid) -> Option<&'static str> {
+        let own = self.written(id).and_then(|written| written.orders.get(order));
+        own.or_else(|| self.committed.orders.get(order)).copied()
+    }
+
+    pub(super) fn lines(&self, id: TransactionId, order: &Uuid) -> &[(i64, i64)] {
+        let own = self.written(id).and_then(|written| written.lines.get(order));
+        own.or_else(|| self.committed.lines.get(order)).map_or(&[], Vec::as_slice)
+    }
+
+    fn written(&self, id: TransactionId) -> Option<&Rows> {
+        self.open.get(&id).map(|open| &open.written)
+    }
+
+    /// Where a transaction writes; a transaction that the server ended writes nowhere.
+    pub(super) fn write(&mut self, id: TransactionId, write: impl FnOnce(&mut Rows)) {
+        if let Some(open) = self.open.get_mut(&id) {
+            write(&mut open.written);
+        }
+    }
+
+    /// The next number of the ledger. Numbers of transactions that are rolled back leave gaps.
+    pub(super) fn next_position(&mut self) -> i64 {
+        self.last_position += 1;
+        self.last_position
+    }
+}

@@ -1,0 +1,150 @@
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use bridge_protocol::domain::{
+    Currency, IdempotencyKey, Line, Money, OrderTerms, PersonalField, Quantity, Sku,
+};
+
+use super::*;
+use crate::ledger::{Answer, End};
+use crate::planner::{Action, Placement, Request};
+use crate::vault::PersonalAtRest;
+
+const AT: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
+const AWAITED_FOR: Duration = Duration::from_millis(200);
+
+fn brand() -> Brand {
+    Brand::new("acme").unwrap()
+}
+
+fn money(amount: i64) -> Money {
+    Money::new(amount, Currency::new("KRW").unwrap()).unwrap()
+}
+
+/// A database that sells two units of `A`.
+fn database() -> ModelDatabase {
+    let stock = ForSale { brand: brand(), sku: Sku::new("A").unwrap(), price: money(7), units: 2 };
+    ModelDatabase::new([stock], LOCK_TIMEOUT, AWAITED_FOR)
+}
+
+fn request(key: u8, action: Action) -> Batch {
+    let key = IdempotencyKey::parse(&[b'a' + key]).unwrap().digest(&brand());
+    Batch { requests: vec![Request { brand: brand(), key, fingerprint: [1; 32], action }], at: AT }
+}
+
+fn order(key: u8) -> OrderId {
+    OrderId::new(AT, [key; 10])
+}
+
+/// An order of one unit of `A`.
+fn place(key: u8) -> Batch {
+    let line = Line { sku: Sku::new("A").unwrap(), quantity: Quantity::new(1).unwrap(), unit_price: 7 };
+    let terms = OrderTerms::new(vec![line], money(0), money(7), "c".to_owned(), 1).unwrap();
+    let personal = PersonalAtRest {
+        key_version: 1,
+        wrapped_key: Vec::new(),
+        fields: [const { None }; PersonalField::ALL.len()],
+    };
+    request(key, Action::Place(Box::new(Placement { order: order(key), terms, personal })))
+}
+
+/// The flow sets timers, which are never due here.
+fn timers() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+/// Commits a batch beside nobody else.
+fn commit(database: &ModelDatabase, batch: &Batch) -> BatchEnd {
+    let timers = timers();
+    let _entered = timers.enter();
+    let mut work = pin!(database.commit(batch, None));
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(end) = work.as_mut().poll(&mut context) {
+            return end;
+        }
+    }
+}
+
+fn answer(end: &BatchEnd) -> &Answer {
+    let [End::Committed(committed)] = &end.ends[..] else { panic!("{end:?}") };
+    committed.answer()
+}
+
+#[test]
+fn what_is_committed_survives_a_crash_and_what_is_only_acknowledged_does_not() {
+    let database = database();
+    commit(&database, &place(1));
+    database.crash();
+    assert_eq!(database.effects().len(), 1);
+    database.acknowledge_before_commit();
+    let end = commit(&database, &place(2));
+    assert!(matches!(answer(&end), Answer::Settled { replayed: false, .. }));
+    database.crash();
+    assert_eq!((database.effects().len(), database.invariants()), (1, Ok(())));
+    commit(&database, &place(2));
+    database.sync();
+    database.crash();
+    assert_eq!((database.effects().len(), database.orders().len()), (2, 2));
+}
+
+#[test]
+fn a_row_that_somebody_holds_sets_its_requests_apart_until_it_is_let_go() {
+    let database = database();
+    let holder = database.hold(1).unwrap();
+    assert!(database.hold(1).is_none());
+    assert!(matches!(commit(&database, &place(1)).ends[..], [End::Waits(_)]));
+    database.let_go(holder);
+    assert!(matches!(answer(&commit(&database, &place(1))), Answer::Settled { replayed: false, .. }));
+}
+
+#[test]
+fn a_commit_whose_reply_is_lost_is_found_and_one_that_is_lost_is_done_again() {
+    let database = database();
+    for (key, fate) in [(1, CommitFate::ReplyLost), (2, CommitFate::Lost)] {
+        let timers = timers();
+        let _entered = timers.enter();
+        let batch = place(key);
+        let mut work = pin!(database.commit(&batch, None));
+        let mut context = Context::from_waker(Waker::noop());
+        database.set_now(Duration::ZERO, fate, false);
+        let end = loop {
+            let polled = work.as_mut().poll(&mut context);
+            if database.ends().reply_lost + database.ends().lost == u64::from(key) {
+                database.set_now(Duration::ZERO, CommitFate::Done, false);
+            }
+            if let Poll::Ready(end) = polled {
+                break end;
+            }
+        };
+        assert!(matches!(answer(&end), Answer::Settled { .. }), "{end:?}");
+    }
+    assert_eq!((database.effects().len(), database.invariants()), (2, Ok(())));
+}
+
+#[test]
+fn a_statement_that_is_cancelled_leaves_nothing_behind() {
+    let database = database();
+    let timers = timers();
+    let _entered = timers.enter();
+    let batch = place(1);
+    let mut work = pin!(database.commit(&batch, None));
+    let mut context = Context::from_waker(Waker::noop());
+    let end = loop {
+        database.set_now(Duration::ZERO, CommitFate::Done, true);
+        if let Poll::Ready(end) = work.as_mut().poll(&mut context) {
+            break end;
+        }
+    };
+    assert!(matches!(end.ends[..], [End::NotCommitted]), "{end:?}");
+    assert!(database.effects().is_empty());
+}
+
+#[test]
+fn the_checker_notices_units_that_no_order_has() {
+    let database = database();
+    commit(&database, &place(1));
+    database.tables.borrow_mut().committed.orders.clear();
+    assert!(database.invariants().unwrap_err().contains("sold 1, in orders 0"));
+}

@@ -1,0 +1,164 @@
+//! The database that the data centres share. Their batches go through it statement by statement, beside each other and beside
+//! somebody who holds rows; its commits end in every way in which a database's can.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bridge_idc::agent::{Attempt, Ended};
+use bridge_idc::ledger::model::{CommitFate, Effect};
+use bridge_idc::ledger::{Batch, BatchEnd, End};
+use bridge_idc::planner::Awaited;
+
+use super::super::options::Sabotage;
+use super::{Event, World, note};
+
+/// A batch on its way through the database, and the agent that waits for its end.
+pub(super) struct Commit {
+    idc: usize,
+    /// Which process of it.
+    life: u32,
+    work: Pin<Box<dyn Future<Output = (Batch, BatchEnd)>>>,
+    awaited: Option<Awaited>,
+}
+
+impl World {
+    /// A batch comes to the database, unless its agent was killed meanwhile.
+    pub(super) fn commit(&mut self, idc: usize, life: u32, attempt: Attempt) {
+        if self.idcs[idc].life != life {
+            return;
+        }
+        let Attempt { awaited, batch, .. } = attempt;
+        let (ledger, waits_for) = (self.ledger.clone(), awaited.clone());
+        let work = Box::pin(async move {
+            let end = ledger.commit(&batch, waits_for.as_ref()).await;
+            (batch, end)
+        });
+        self.commits_made += 1;
+        self.commits.insert(self.commits_made, Commit { idc, life, work, awaited });
+        self.statement(self.commits_made);
+    }
+
+    /// The database gets to the next statement of a batch.
+    pub(super) fn statement(&mut self, id: u64) {
+        let (fate, cancels) = (self.fate(), self.dice.happens(self.weather.statement_cancelled));
+        let Some(commit) = self.commits.get_mut(&id) else { return };
+        self.ledger.set_now(self.now, fate, cancels);
+        let before = self.ledger.ends();
+        let polled = commit.work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        self.judge_effects();
+        if self.ledger.ends().late > before.late {
+            let delay = self.dice.millis(1..=40);
+            self.after(delay, Event::LateCommits);
+        }
+        match polled {
+            Poll::Ready((batch, end)) => self.batch_end(id, batch, end),
+            Poll::Pending => {
+                let waits = self.ledger.waited();
+                self.counts.row_waits += u64::from(waits);
+                let delay = if waits { self.dice.micros(500..=5_000) } else { self.dice.micros(20..=600) };
+                self.after(delay, Event::Statement(id));
+            }
+        }
+    }
+
+    fn fate(&mut self) -> CommitFate {
+        let weather = &self.weather;
+        let fates = [
+            (weather.commit_reply_lost, CommitFate::ReplyLost),
+            (weather.commit_lost, CommitFate::Lost),
+            (weather.commit_late, CommitFate::Late),
+        ];
+        let fate = fates.into_iter().find(|(chance, _)| self.dice.happens(*chance));
+        fate.map_or(CommitFate::Done, |(_, fate)| fate)
+    }
+
+    /// A batch has ended: its agent hears of it in a moment.
+    fn batch_end(&mut self, id: u64, batch: Batch, end: BatchEnd) {
+        let Some(Commit { idc, life, awaited, .. }) = self.commits.remove(&id) else { return };
+        let BatchEnd { mut ends, outage } = end;
+        let (mut committed, mut unknown, mut waiting) = (0, 0, 0);
+        for (request, end) in batch.requests.iter().zip(&mut ends) {
+            match end {
+                End::Committed(answer) => {
+                    committed += 1;
+                    self.judge_answer(&request.key, &answer.answer().clone());
+                }
+                End::Unknown if self.sabotage == Some(Sabotage::DenyLostCommits) => *end = End::NotCommitted,
+                End::Unknown => unknown += 1,
+                End::Waits(_) => waiting += 1,
+                End::NotCommitted => {}
+            }
+        }
+        let all = ends.len();
+        note!(
+            self,
+            "the batch of idc {idc} ends: {committed} of {all} done, {waiting} wait, {unknown} in doubt"
+        );
+        self.counts.commits += u64::from(committed > 0);
+        self.counts.commits_in_part += u64::from(committed > 0 && committed + waiting < ends.len());
+        self.counts.commits_in_doubt += u64::from(unknown > 0);
+        self.counts.commits_denied += u64::from(outage.is_some() && unknown == 0);
+        self.counts.requests_set_apart += waiting as u64;
+        let requests = batch.requests.into_iter().zip(ends).collect();
+        let ended = Ended { awaited, requests, outage: outage.is_some() };
+        let delay = self.dice.micros(50..=1_000);
+        self.after(delay, Event::BatchEnd { idc, life, ended });
+    }
+
+    /// What became durable since this was last looked at.
+    fn judge_effects(&mut self) {
+        let effects = self.ledger.take_effects();
+        if effects.is_empty() {
+            return;
+        }
+        for Effect { receipt, places } in &effects {
+            self.judge_effect(receipt, *places);
+        }
+        if let Err(broken) = self.ledger.invariants() {
+            self.violate("P3", broken);
+        }
+        if self.sabotage == Some(Sabotage::AcknowledgeBeforeCommit) {
+            let delay = self.dice.millis(1..=40);
+            self.after(delay, Event::Sync);
+        }
+    }
+
+    /// COMMITs of which nobody heard are done at last, or never.
+    pub(super) fn end_late_commits(&mut self) {
+        let commits = self.dice.happens(5_000);
+        self.ledger.end_late(commits);
+        self.judge_effects();
+    }
+
+    /// The batches of an agent that was killed: a COMMIT that is under way may be done all the same.
+    pub(super) fn orphan_commits(&mut self, idc: usize) {
+        let orphans = self.commits.iter().filter(|(_, commit)| commit.idc == idc);
+        for id in Vec::from_iter(orphans.map(|(id, _)| *id)) {
+            self.counts.commits_orphaned += 1;
+            let commits = self.dice.happens(5_000);
+            self.ledger.set_commits_orphans(commits);
+            self.commits.remove(&id);
+        }
+        self.judge_effects();
+    }
+
+    /// Somebody holds the stock of a SKU for a while, as a DBA's shell does.
+    pub(super) fn hold_row(&mut self) {
+        let sku_id = i64::try_from(self.dice.index(self.shop.stock.len())).unwrap_or(0) + 1;
+        let hot = self.dice.happens(5_000);
+        let sku_id = if hot { 1 } else { sku_id };
+        let Some(holder) = self.ledger.hold(sku_id) else { return };
+        self.counts.rows_held += 1;
+        note!(self, "somebody holds the stock of SKU row {sku_id}");
+        self.holders_made += 1;
+        self.holders.insert(self.holders_made, holder);
+        let delay = self.dice.millis(5..=1_500);
+        self.after(delay, Event::LetGo(self.holders_made));
+    }
+
+    pub(super) fn let_go(&mut self, holder: u64) {
+        if let Some(holder) = self.holders.remove(&holder) {
+            self.ledger.let_go(holder);
+        }
+    }
+}
