@@ -40,6 +40,8 @@ pub struct Site {
     pub idc: Agent,
     /// Where storefronts call.
     pub storefront: SocketAddr,
+    /// Where the side that does not dial listens for the tunnel, behind the line.
+    pub tunnel: SocketAddr,
     /// The line between the two.
     pub line: Wiretap,
 }
@@ -144,7 +146,8 @@ impl Site {
         });
         let cloud = agent(&programs.cloud, &cloud_dir, "bridge-cloud", cloud_admin, &cloud_config)?;
         let idc = agent(&programs.idc, &idc_dir, "bridge-idc", idc_admin, &idc_config)?;
-        let site = Site { dir: dir.to_owned(), tokens, database, programs, cloud, idc, storefront, line };
+        let site =
+            Site { dir: dir.to_owned(), tokens, database, programs, cloud, idc, storefront, tunnel, line };
         site.idc_command(&["migrate"]).await.context("make the ledger's tables")?;
         Ok(site)
     }
@@ -242,6 +245,12 @@ impl Site {
             config["ledger"]["password_file"] = json!(self.idc_dir().join(file));
         }
         Ok((agent(&self.programs.idc, &dir, "bridge-idc", admin, &config)?, dir))
+    }
+
+    /// The program `bridge-idc`.
+    #[must_use]
+    pub fn idc_program(&self) -> &Path {
+        &self.programs.idc
     }
 
     /// Runs `bridge-idc COMMAND --config FILE`; returns what it printed.

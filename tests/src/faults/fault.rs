@@ -5,14 +5,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use rustix::process::{Signal, kill_process};
+use serde::Serialize;
 use tokio::time::sleep;
 
-use super::ballast;
+use super::{HOT_SKU, ballast, crowds};
 use crate::audits;
+use crate::dba::Dba;
 use crate::lying_disk::{HangingDisk, ReadOnly};
 use crate::payers::Till;
 use crate::postgres::Postgres;
-use crate::process::Running;
+use crate::process::{Running, run};
 use crate::sandbox::Rates;
 use crate::site::{Bridge, Site};
 
@@ -20,7 +22,8 @@ use crate::site::{Bridge, Site};
 pub(super) const WRITE_WITHIN: Duration = Duration::from_secs(1);
 
 /// What goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum Fault {
     /// SIGKILL of the cloud agent, which is started again.
     KillCloud,
@@ -42,11 +45,21 @@ pub enum Fault {
     HangingAuditDisk,
     /// Nobody can write the tiles of either audit log: orders go on for as long as memory allows.
     ReadOnlyTiles,
+    /// A DBA's shell holds the stock row that most orders of the brand need.
+    HeldRow,
+    /// Thousands ask for orders at the same time.
+    LookUps,
+    /// The sealing key is rotated, beneath running agents.
+    RotateKey,
+    /// Hundreds begin a handshake of the tunnel and say no more.
+    SilentStrangers,
+    /// Hundreds open an HTTP/2 connection to the storefront's listener and say no more.
+    SilentCallers,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 10] = [
+    pub const ALL: [Fault; 15] = [
         Fault::KillCloud,
         Fault::KillIdc,
         Fault::KillDatabase,
@@ -57,7 +70,31 @@ impl Fault {
         Fault::FullAuditDisk,
         Fault::HangingAuditDisk,
         Fault::ReadOnlyTiles,
+        Fault::HeldRow,
+        Fault::LookUps,
+        Fault::RotateKey,
+        Fault::SilentStrangers,
+        Fault::SilentCallers,
     ];
+
+    /// Whether it concerns nobody but its own brand, or nobody at all: another brand's orders go on as ever beside it.
+    #[must_use]
+    pub const fn spares_others(self) -> bool {
+        matches!(
+            self,
+            Fault::HeldRow
+                | Fault::LookUps
+                | Fault::RotateKey
+                | Fault::SilentStrangers
+                | Fault::SilentCallers
+        )
+    }
+
+    /// Whether it needs a PostgreSQL: SQLite has no process of its own, and no row that is held alone.
+    #[must_use]
+    pub const fn is_of_a_server(self) -> bool {
+        matches!(self, Fault::KillDatabase | Fault::HeldRow)
+    }
 
     /// Whether it needs disks of its own, which only root can have.
     #[must_use]
@@ -79,6 +116,11 @@ impl Fault {
             Fault::FullAuditDisk => "full-audit-disk",
             Fault::HangingAuditDisk => "hanging-audit-disk",
             Fault::ReadOnlyTiles => "read-only-tiles",
+            Fault::HeldRow => "held-row",
+            Fault::LookUps => "look-ups",
+            Fault::RotateKey => "rotate-key",
+            Fault::SilentStrangers => "silent-strangers",
+            Fault::SilentCallers => "silent-callers",
         }
     }
 
@@ -142,6 +184,39 @@ impl Fault {
                     tiles.iter().map(|tiles| ReadOnly::make(tiles)).collect();
                 let _read_only = read_only.context("make the tiles read-only")?;
                 sleep(Duration::from_secs(3)).await;
+                Ok(())
+            }
+            Fault::HeldRow => {
+                let mut dba = Dba::connect(site.database()).await?;
+                let held = format!(
+                    "BEGIN; SELECT stock.* FROM stock JOIN skus USING (sku_id) \
+                     WHERE skus.brand = '{}' AND skus.sku = '{HOT_SKU}' FOR UPDATE OF stock",
+                    self.name()
+                );
+                dba.execute(&held).await?;
+                sleep(Duration::from_secs(3)).await;
+                dba.execute("ROLLBACK").await?;
+                dba.close().await
+            }
+            Fault::LookUps => crowds::ask(site.storefront, self.name(), site.token(self.name())).await,
+            Fault::RotateKey => {
+                let keys = site.idc_dir().join("keys");
+                let keys = keys.to_str().context("the keys' folder has a name in UTF-8")?;
+                run(site.idc_program(), &["keys", "rotate", "sealing", "--dir", keys]).await?;
+                // As often as the agent looks at its keys, and a link's heartbeat.
+                sleep(Duration::from_secs(8)).await;
+                Ok(())
+            }
+            Fault::SilentStrangers => {
+                let crowd = crowds::strangers(site.tunnel).await?;
+                sleep(Duration::from_secs(4)).await;
+                drop(crowd);
+                Ok(())
+            }
+            Fault::SilentCallers => {
+                let crowd = crowds::callers(site.storefront).await?;
+                sleep(Duration::from_secs(4)).await;
+                drop(crowd);
                 Ok(())
             }
         }

@@ -4,11 +4,14 @@
 //! and again while they are placed. A caller does what a careful storefront does, and asks again under the same key.
 
 mod ballast;
+mod beside;
+mod crowds;
 mod fault;
 mod options;
 mod report;
 
 use std::io::Write as _;
+use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +38,10 @@ pub use fault::Fault;
 pub use options::Options;
 pub use report::{Report, Struck};
 
+/// The name of the time in which nothing goes wrong, and of its brand.
+const CALM: &str = "calm";
+/// What most orders of a plan need.
+const HOT_SKU: &str = "SKU-0";
 /// Between two strikes: long enough for orders to flow again.
 const BETWEEN: Duration = Duration::from_secs(2);
 /// As long as a storefront would go on asking.
@@ -72,11 +79,20 @@ pub async fn run(options: &Options) -> Result<Report> {
         tell("no disk is filled or hangs: this user may not mount one (root may)");
         faults.retain(|fault| !fault.is_of_a_disk());
     }
-    let brands: Vec<_> = faults.iter().map(|fault| (fault.name(), "KRW")).collect();
+    let beside: Vec<String> =
+        iter::once(CALM).chain(faults.iter().map(|fault| fault.name())).map(beside::brand).collect();
+    let brands = iter::once(CALM)
+        .chain(faults.iter().map(|fault| fault.name()))
+        .chain(beside.iter().map(String::as_str));
+    let brands: Vec<_> = brands.map(|brand| (brand, "KRW")).collect();
     let site = Site::prepare(dir.path(), programs, database, &brands, options.seed).await?;
-    let each = Duration::from_secs(60 * u64::from(options.minutes)) / u32::try_from(faults.len().max(1))?;
-    let plans: Vec<Arc<Plan>> = faults.iter().map(|fault| Arc::new(plan(*fault, options, each))).collect();
-    for plan in &plans {
+    let each = Duration::from_secs(60 * u64::from(options.minutes)) / u32::try_from(faults.len() + 1)?;
+    let calm = Arc::new(plan(CALM, options, each));
+    let plans: Vec<Arc<Plan>> =
+        faults.iter().map(|fault| Arc::new(plan(fault.name(), options, each))).collect();
+    let neighbours: Vec<Arc<Plan>> =
+        beside.iter().map(|brand| Arc::new(beside::plan(brand, options.seed, each))).collect();
+    for plan in iter::once(&calm).chain(&plans).chain(&neighbours) {
         site.import(plan).await?;
     }
     let configurations = [site.cloud_dir().join("bridge-cloud.toml"), site.idc_dir().join("bridge-idc.toml")];
@@ -86,12 +102,20 @@ pub async fn run(options: &Options) -> Result<Report> {
     let till = Till::open(&site, Rates::default()).await?;
     let mut bridge = site.start().await?;
     let mut report = Report { seed: options.seed, ..Report::default() };
-    for (fault, plan) in faults.into_iter().zip(&plans) {
+    let (first, neighbours) = neighbours.split_first().context("a neighbour for the calm")?;
+    tell(&format!("{CALM}: {} orders, to compare with", calm.places().count()));
+    report.calm = beside::with(first, &site, under_calm(&calm, options, &site)).await?;
+    for ((fault, plan), neighbour) in faults.into_iter().zip(&plans).zip(neighbours) {
         tell(&format!("{}: {} orders", fault.name(), plan.places().count()));
         let (site, till, bridge, cluster) = (&site, &till, &mut bridge, cluster.as_mut());
         let breaker = Breaker { fault, site, till, bridge, disks: &disks, cluster, times: 0 };
-        let struck = Box::pin(under_load(plan, options, breaker)).await?;
-        report.add(fault.name(), struck);
+        let mut struck = None;
+        let load = async {
+            struck = Some(Box::pin(under_load(plan, options, breaker)).await?);
+            Ok(())
+        };
+        let beside = beside::with(neighbour, site, load).await?;
+        report.add(fault, Struck { beside, ..struck.context("a fault that ended")? });
     }
     report.personal_values_found = personal_values(&site, &plans)?;
     for agent in [&mut bridge.cloud, &mut bridge.idc] {
@@ -103,11 +127,34 @@ pub async fn run(options: &Options) -> Result<Report> {
 }
 
 /// A fault's orders, at the asked rate; a tenth of its stock is scarce, so that there is something to oversell.
-fn plan(fault: Fault, options: &Options, each: Duration) -> Plan {
+fn plan(brand: &str, options: &Options, each: Duration) -> Plan {
     let orders = (u64::from(options.rate) * each.as_secs()).max(1);
     let row = |index: usize| StockRow { sku: format!("SKU-{index}"), price_minor: 1_000, quantity: orders };
     let stock = (0..10).map(row).collect();
-    made_up::launch_of(fault.name(), stock, &[0], options.seed, usize::try_from(orders).unwrap_or(usize::MAX))
+    made_up::launch_of(brand, stock, &[0], options.seed, usize::try_from(orders).unwrap_or(usize::MAX))
+}
+
+/// Places a plan's orders while nothing goes wrong.
+async fn under_calm(plan: &Arc<Plan>, options: &Options, site: &Site) -> Result<()> {
+    let (callers, pace) = load_of(plan, options, site);
+    let told = replay_paced(plan, &callers, pace, watch::Sender::new(0)).await;
+    ensure!(told.tally().unknown == 0, "orders are left open while nothing goes wrong");
+    Ok(())
+}
+
+/// Who places a plan's orders, and at which moments.
+fn load_of(plan: &Plan, options: &Options, site: &Site) -> (load::Options, Pace) {
+    let callers = load::Options {
+        storefront: site.storefront,
+        token: site.token(&plan.brand).to_owned(),
+        callers: CALLERS,
+        patience: PATIENCE,
+        title: plan.brand.clone(),
+    };
+    let moment =
+        |index: usize| Duration::from_secs(1) * u32::try_from(index).unwrap_or(u32::MAX) / options.rate;
+    let moments = (0..plan.steps.len()).map(moment).collect();
+    (callers, Pace { started: Instant::now(), moments })
 }
 
 /// What is broken, and how.
@@ -139,16 +186,7 @@ impl Breaker<'_> {
 /// Places a plan's orders while a fault strikes again and again, has some of them paid under the same, then opens the books.
 async fn under_load(plan: &Arc<Plan>, options: &Options, mut breaker: Breaker<'_>) -> Result<Struck> {
     let (site, till, name) = (breaker.site, breaker.till, breaker.fault.name());
-    let callers = load::Options {
-        storefront: site.storefront,
-        token: site.token(name).to_owned(),
-        callers: CALLERS,
-        patience: PATIENCE,
-        title: name.to_owned(),
-    };
-    let moment =
-        |index: usize| Duration::from_secs(1) * u32::try_from(index).unwrap_or(u32::MAX) / options.rate;
-    let pace = Pace { started: Instant::now(), moments: (0..plan.steps.len()).map(moment).collect() };
+    let (callers, pace) = load_of(plan, options, site);
     let progress = watch::Sender::new(0);
     let strikes = breaker.strike(progress.subscribe(), plan.steps.len());
     let (told, struck) = tokio::join!(replay_paced(plan, &callers, pace, progress.clone()), strikes);

@@ -24,7 +24,7 @@ pub struct Options {
     #[arg(long, value_name = "FAULT")]
     pub only: Vec<Fault>,
 
-    /// Commit to a temporary SQLite file instead of a temporary PostgreSQL; its process cannot be killed then.
+    /// Commit to a temporary SQLite file instead of a temporary PostgreSQL; its process cannot be killed then, and no row held alone.
     #[arg(long)]
     pub sqlite: bool,
 
@@ -41,6 +41,6 @@ impl Options {
     /// The faults that strike, in their order.
     pub(super) fn faults(&self) -> Vec<Fault> {
         let all = Fault::ALL.into_iter().filter(|fault| self.only.is_empty() || self.only.contains(fault));
-        all.filter(|fault| !(self.sqlite && *fault == Fault::KillDatabase)).collect()
+        all.filter(|fault| !(self.sqlite && fault.is_of_a_server())).collect()
     }
 }

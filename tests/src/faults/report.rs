@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::beside::Beside;
+use super::fault::Fault;
 use crate::audits::Audits;
 use crate::books::Books;
 use crate::load;
@@ -29,8 +31,10 @@ pub struct Report {
     pub personal_values_found: u64,
     /// Both audit logs.
     pub audits: Audits,
+    /// What another brand met while nothing went wrong.
+    pub calm: Beside,
     /// The same by fault.
-    pub by_fault: BTreeMap<&'static str, Struck>,
+    pub by_fault: BTreeMap<Fault, Struck>,
     /// Decides the run; prints with it so that it can be repeated.
     pub seed: u64,
 }
@@ -54,6 +58,8 @@ pub struct Struck {
     pub oversold: u64,
     /// See [`Report::unresolved`].
     pub unresolved: u64,
+    /// What another brand met beside it.
+    pub beside: Beside,
     /// Where the ledger is not what the callers' answers add up to.
     pub differences: Vec<String>,
 }
@@ -75,9 +81,17 @@ impl Report {
             && self.audits.agree()
             && !self.by_fault.is_empty()
             && self.by_fault.values().all(agrees)
+            && self.by_fault.iter().all(|(fault, struck)| self.spares_others(*fault, struck))
     }
 
-    pub(super) fn add(&mut self, fault: &'static str, struck: Struck) {
+    /// Whether another brand felt nothing of a fault that concerns its own alone: no order was refused or left open, and the
+    /// 99th percentile is at most 1.5 times that of the calm.
+    fn spares_others(&self, fault: Fault, struck: &Struck) -> bool {
+        let felt = struck.beside.disturbed > 0 || struck.beside.p99_in_hundredths_of(&self.calm) > 150;
+        !(fault.spares_others() && felt)
+    }
+
+    pub(super) fn add(&mut self, fault: Fault, struck: Struck) {
         self.orders += struck.orders;
         self.lost += struck.lost;
         self.doubled += struck.doubled;
@@ -110,6 +124,7 @@ impl Struck {
             doubled: count(found - standing).saturating_sub(tally.unknown),
             oversold: unbalanced.sum(),
             unresolved: tally.unknown,
+            beside: Beside::default(),
             differences,
         }
     }
@@ -119,7 +134,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:15} {:>6} {:>7} {:>8} {:>9} {:>5} {:>8} {:>9} {:>11} {:>11}",
+            "{:18} {:>6} {:>7} {:>8} {:>9} {:>5} {:>8} {:>9} {:>11} {:>11}",
             "fault",
             "struck",
             "orders",
@@ -136,13 +151,20 @@ impl fmt::Display for Report {
                 struck;
             let unresolved = struck.unresolved + payments.unknown;
             let mischarged = payments.doubled + payments.differences.len() as u64;
-            let paid = payments.paid;
+            let (fault, paid) = (fault.name(), payments.paid);
             writeln!(
                 f,
-                "{fault:15} {times:>6} {orders:>7} {retried:>8} {paid:>9} {lost:>5} {doubled:>8} {oversold:>9} {unresolved:>11} {mischarged:>11}"
+                "{fault:18} {times:>6} {orders:>7} {retried:>8} {paid:>9} {lost:>5} {doubled:>8} {oversold:>9} {unresolved:>11} {mischarged:>11}"
             )?;
             payments.differences.iter().try_for_each(|difference| writeln!(f, "  {difference}"))?;
             differences.iter().try_for_each(|difference| writeln!(f, "  {difference}"))?;
+        }
+        writeln!(f, "another brand's orders while nothing went wrong: {}", self.calm)?;
+        for (fault, struck) in self.by_fault.iter().filter(|(fault, _)| fault.spares_others()) {
+            let felt = if self.spares_others(*fault, struck) { "" } else { ": TOO MUCH" };
+            let ratio = struck.beside.p99_in_hundredths_of(&self.calm);
+            let (name, whole, rest) = (fault.name(), ratio / 100, ratio % 100);
+            writeln!(f, "  beside {name}: {}, {whole}.{rest:02} times{felt}", struck.beside)?;
         }
         let Audits { entries, agreed, differing, findings, .. } = &self.audits;
         writeln!(f, "audit logs: {entries} entries, {agreed} requests agree, {differing} differ")?;
