@@ -1,3 +1,5 @@
+//! The model, one batch at a time: what it keeps, whom it lets wait, and what a lost COMMIT comes to.
+
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 

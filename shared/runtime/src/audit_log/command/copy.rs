@@ -55,9 +55,9 @@ pub(super) fn copy(from: &Disk, key: &NoteVerifier, to: &Path) -> Outcome {
     .map_err(cli::failed)?;
     // Last, so that the copy verifies at every moment.
     copy.write(&[], &[(folder::CHECKPOINT.to_owned(), &note)]).map_err(failed)?;
-    let (origin, size) = (&checkpoint.origin, checkpoint.size);
+    let (origin, size) = (cli::shown(&checkpoint.origin), checkpoint.size);
     writeln!(
-        io::stdout(),
+        cli::out(),
         "{origin}: {size} entries, as they were logged, are in {} ({written} files are new)",
         to.display()
     )?;
