@@ -48,7 +48,9 @@ pub(super) async fn commit<D: Database>(
         // What an earlier round may still hold is ours, and soon free.
         let locking = if lost.is_some() { Locking::Waits } else { Locking::Skips };
         match attempt(database, requests, at, awaited, locking).await {
-            Ok(ends) if lost.is_none() => return Ok(ends),
+            Ok(ends) if lost.is_none() => {
+                return Ok(those_who_met_another(database, requests, at, awaited, ends).await);
+            }
             Ok(ends) => return Ok(ends.into_iter().map(End::after_a_lost_one).collect()),
             Err(Missed::Again) => {}
             Err(Missed::Lost(error)) => lost = Some(error),
@@ -61,6 +63,31 @@ pub(super) async fn commit<D: Database>(
         Some(error) => NotDone::Perhaps(error),
         None => NotDone::Nothing(LedgerError::Conflict),
     })
+}
+
+/// Tries once more who waited for one thing and met another that somebody holds: for all that it needs, in the one order of
+/// locks, and not for long. Two such turns would else pass by each other for ever, each with what the other one needs.
+async fn those_who_met_another<D: Database>(
+    database: &D,
+    requests: &[Request],
+    at: UnixMicros,
+    awaited: Option<&Awaited>,
+    mut ends: Vec<End>,
+) -> Vec<End> {
+    let met = |end: &End| awaited.is_some_and(|awaited| matches!(end, End::Waits(on) if on != awaited));
+    let places: Vec<usize> = (0..ends.len()).filter(|place| met(&ends[*place])).collect();
+    if places.is_empty() {
+        return ends;
+    }
+    let again: Vec<Request> = places.iter().map(|place| requests[*place].clone()).collect();
+    match Box::pin(attempt(database, &again, at, None, Locking::Waits)).await {
+        Ok(now) => places.into_iter().zip(now).for_each(|(place, end)| ends[place] = end),
+        Err(Missed::Again | Missed::Nothing(_)) => {}
+        Err(Missed::Lost(_) | Missed::Unknown(_)) => {
+            places.into_iter().for_each(|place| ends[place] = End::Unknown);
+        }
+    }
+    ends
 }
 
 /// How an attempt ended that did not commit, for all that is known.
