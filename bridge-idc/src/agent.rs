@@ -407,7 +407,14 @@ impl Agent {
                 End::Waits(on) if Some(&on) == awaited.as_ref() => {
                     again.push(Pending { token, request, doubtful });
                 }
-                End::Waits(on) => self.hold(on, Pending { token, request, doubtful }, now),
+                End::Waits(on) => {
+                    let pending = Pending { token, request, doubtful };
+                    match &awaited {
+                        // It has its place among those who wait already.
+                        Some(from) => self.held.move_over(from, &on, pending),
+                        None => self.hold(on, pending, now),
+                    }
+                }
                 // Only this try is known to have failed: an earlier one may have been committed.
                 End::NotCommitted if doubtful => self.receiver.abandon(token),
                 End::NotCommitted => self.refuse_logged(now, token, header, Refusal::DatabaseDown),
@@ -415,10 +422,13 @@ impl Agent {
             }
         }
         self.answer_committed(committed, now);
+        // The connection of somebody who waits may have been ended for that alone: whether the database works is seen by the
+        // batch that waits for nothing.
+        let waited = awaited.is_some();
         if let Some(awaited) = awaited {
             self.held.end_turn(awaited, again);
         }
-        self.away = outage || !unknown.is_empty();
+        self.away = !unknown.is_empty() || (outage && !waited) || (self.away && waited);
         if self.away {
             // What only waited has had no effect, and its callers can be told so at once.
             for pending in std::mem::take(&mut self.waiting) {

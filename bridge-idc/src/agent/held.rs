@@ -12,6 +12,10 @@ use super::Pending;
 use crate::ledger::AWAITED_AT_ONCE;
 use crate::planner::{Action, Awaited, Request};
 
+/// Requests of a brand that are tried together where nobody knows what is held: enough for a quiet shop, and halved within
+/// seconds.
+const OF_A_BRAND_AT_ONCE: usize = 16;
+
 /// The queues.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
@@ -95,6 +99,17 @@ impl Queues {
         self.queue(awaited).waiting.push_back(pending);
     }
 
+    /// A request waits for something else from now on: whatever concerns it goes with it, so that nothing comes before it.
+    pub(super) fn move_over(&mut self, from: &Awaited, to: &Awaited, pending: Pending) {
+        let (key, order) = (pending.request.key, pending.request.action.order());
+        self.push(to.clone(), pending);
+        let Some(left) = self.queues.get_mut(from) else { return };
+        let concerns = |other: &Pending| other.request.key == key || other.request.action.order() == order;
+        let (follow, stay): (VecDeque<_>, VecDeque<_>) = left.waiting.drain(..).partition(concerns);
+        left.waiting = stay;
+        self.queue(to.clone()).waiting.extend(follow);
+    }
+
     /// A turn has ended: these requests wait on, before all others that wait for the same.
     pub(super) fn end_turn(&mut self, awaited: Awaited, again: Vec<Pending>) {
         self.requests += again.len();
@@ -118,10 +133,17 @@ impl Queues {
         let (fresh, known) = (0, 1);
         let awaited = match tried < AWAITED_AT_ONCE {
             false => None,
+            // Nor stands what was held for long, and may be free by now, behind what comes all the time.
+            true if in_vain == 0 => self.turns[known].pop_front().or_else(|| self.turns[fresh].pop_front()),
             true => self.turns[fresh]
                 .pop_front()
                 .or_else(|| if in_vain + 1 < AWAITED_AT_ONCE { self.turns[known].pop_front() } else { None }),
         }?;
+        let requests_max = match awaited {
+            // What is not named is looked for by halving, and each half may wait.
+            Awaited::Brand(_) => requests_max.min(OF_A_BRAND_AT_ONCE),
+            Awaited::Stock { .. } | Awaited::Order(_) => requests_max,
+        };
         let queue = self.queues.get_mut(&awaited)?;
         let size = queue.waiting.len().min(requests_max);
         let requests: Vec<Pending> = queue.waiting.drain(..size).collect();

@@ -485,6 +485,21 @@ fn what_somebody_else_holds_is_waited_for_apart_and_answered_by_itself() {
 }
 
 #[test]
+fn what_concerns_an_order_that_waits_for_something_else_by_now_goes_with_it() {
+    let mut world = world();
+    world.place("k1", 1);
+    let batch = world.batch();
+    world.end(&batch, vec![End::Waits(shoe())]);
+    let Attempt { batch: held, .. } = world.attempt();
+    world.send(cancel(header("k1").order, "c1"));
+    let sock = Awaited::Stock { brand: brand(), sku: Sku::new("SOCK").unwrap() };
+    world.end_of(Some(shoe()), &held, vec![End::Waits(sock.clone())], false);
+    let Attempt { awaited, batch, .. } = world.attempt();
+    assert_eq!((awaited, batch.requests.len()), (Some(sock), 2), "its cancellation is not decided before it");
+    assert_eq!(world.agent.held(), 0);
+}
+
+#[test]
 fn those_who_wait_take_up_no_more_than_their_share_and_the_rest_is_refused_without_effect() {
     let mut world = world();
     for key in ["k1", "k2", "k3"] {
