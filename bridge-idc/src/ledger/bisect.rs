@@ -90,9 +90,13 @@ impl Halving<'_> {
 
     fn end(mut self) -> BatchEnd {
         let one_request_s = self.has_committed();
+        let everybody_s = self.denied.len() >= DENIED_MAX;
         for (place, state) in std::mem::take(&mut self.denied) {
             if !one_request_s {
-                self.outage.get_or_insert(LedgerError::Denied(state));
+                // Of a few alone nobody can tell whose fault it is: they are told that nothing happened, and nobody else is.
+                if everybody_s {
+                    self.outage.get_or_insert(LedgerError::Denied(state));
+                }
             } else if let (Some(end), Some(request)) =
                 (self.ends.get_mut(place), self.batch.requests.get(place))
             {
