@@ -117,8 +117,9 @@ impl Shell {
                     }
                 }
             }
-            self.do_outputs();
+            // First, so that what is told of the load counts what is answered here.
             self.payments.handle_log(|order| self.agent.log_is_behind(order), &self.links);
+            self.do_outputs();
         }
     }
 

@@ -109,6 +109,8 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
         );
     }
     let ledger = Arc::new(open_ledger(&config.ledger).await?);
+    // Before the first connection, which is kept.
+    ledger.tells_sequencer();
     match ledger_ready(&ledger, config.ledger.migrate, &state, &shutdown).await {
         Ok(true) => {}
         ended => {
@@ -153,7 +155,6 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     let catalogue = Catalogue::of(&ledger);
     let (heads, head_seen) = watch::channel(None);
     state.send_replace(Phase::Serving(tunnel.clone(), head_seen.clone()));
-    ledger.tells_sequencer();
     let sequencer = sequencer::run(catalogue.clone(), log_limits(&config.catalogue), heads, shutdown.clone());
     tokio::spawn(shutdown.core("the catalogue's sequencer", sequencer));
     let publishing = publishing(catalogue, &config.catalogue, metrics.clone());
