@@ -30,6 +30,9 @@ pub struct Shutdown {
     lost: watch::Sender<Option<&'static str>>,
 }
 
+/// Longer than it takes to say why a start has failed.
+const LAST_WORD_WITHIN: Duration = Duration::from_millis(500);
+
 /// Hears whenever what can be read again is to be read again.
 #[derive(Debug)]
 pub struct Reloads(watch::Receiver<u64>);
@@ -79,6 +82,8 @@ impl Shutdown {
                     // It cannot close: this token holds a sender.
                     Ok(()) = lost.changed() => {
                         let part = lost.borrow_and_update().unwrap_or_default();
+                        // Whoever gives up a start ends its parts, and says why within a moment: that ends the process first.
+                        tokio::time::sleep(LAST_WORD_WITHIN).await;
                         tracing::error!(
                             part,
                             "a part without which this agent is none has ended by itself, and ends the process: it is to be \
