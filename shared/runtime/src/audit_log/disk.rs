@@ -70,8 +70,13 @@ impl Disk {
             Err(error) => return Err(error.into()),
         }
         let place = place(&file.metadata()?);
-        file.set_len(0)?;
-        file.write_all(place.as_bytes())?;
+        if fs::read_to_string(self.path(LOCK)).is_ok_and(|written| written == place) {
+            return Ok(Some(Lock(file)));
+        }
+        // A full disk has no room for it. What is written then counts as the original, as an older version's does.
+        if let Err(error) = file.set_len(0).and_then(|()| file.write_all(place.as_bytes())) {
+            tracing::warn!(%error, "note where the audit log lies, by which a copy is known for one");
+        }
         Ok(Some(Lock(file)))
     }
 
