@@ -11,23 +11,20 @@ use crate::seal::KeyId;
 pub(super) struct Queue {
     /// None of them empty.
     by_key: BTreeMap<Option<KeyId>, VecDeque<RequestId>>,
-    /// Of all of them.
-    len: usize,
 }
 
 impl Queue {
-    pub(super) fn len(&self) -> usize {
-        self.len
+    /// How many wait for each key.
+    pub(super) fn lens(&self) -> impl Iterator<Item = (Option<KeyId>, usize)> {
+        self.by_key.iter().map(|(key, ids)| (*key, ids.len()))
     }
 
     pub(super) fn push_back(&mut self, key: Option<KeyId>, id: RequestId) {
         self.by_key.entry(key).or_default().push_back(id);
-        self.len += 1;
     }
 
     pub(super) fn push_front(&mut self, key: Option<KeyId>, id: RequestId) {
         self.by_key.entry(key).or_default().push_front(id);
-        self.len += 1;
     }
 
     /// The first of each key.
@@ -50,7 +47,6 @@ impl Queue {
         // The first one is what goes most often: it is looked at first.
         if let Some(at) = ids.iter().position(|known| *known == id) {
             ids.remove(at);
-            self.len -= 1;
         }
         if ids.is_empty() {
             self.by_key.remove(&key);

@@ -190,9 +190,12 @@ impl Sender {
         }
     }
 
-    /// Requests that wait to be sent.
+    /// Requests that wait to be sent and that some link could take. What no link opens waits for one that does, at most as
+    /// long as it is settled, and takes no room from others.
     pub fn queued(&self) -> usize {
-        self.queue.len()
+        let lens = self.queue.lens();
+        let takeable = lens.filter(|(key, _)| !key.is_some_and(|key| self.is_opened_nowhere(key)));
+        takeable.map(|(_, len)| len).sum()
     }
 
     /// Requests that are not settled.
@@ -237,7 +240,7 @@ impl Sender {
         if earlier.is_some_and(|(_, earlier)| earlier.caller_until.is_some()) {
             return Err(Rejected::InProgress);
         }
-        if self.queue.len() >= self.limits.queue_max {
+        if self.queued() >= self.limits.queue_max {
             return Err(Rejected::Full);
         }
         let mut doubtful = self.is_asked_too_early(order, &kind);

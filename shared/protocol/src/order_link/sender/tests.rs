@@ -435,6 +435,26 @@ fn an_order_whose_caller_never_comes_back_from_sealing_is_given_up() {
 }
 
 #[test]
+fn what_no_link_opens_any_more_takes_no_room_from_what_another_takes() {
+    let mut sender = rotated_on_one();
+    for n in 1..=2 {
+        submit(&mut sender, at(0), sealed(n, NEW));
+    }
+    // Their callers have gone, and with A goes the one link that opens them.
+    sender.handle_timeout(at(10));
+    sender.handle_link_down(at(11), A);
+    drain(&mut sender);
+    assert_eq!(
+        (sender.queued(), sender.unsettled()),
+        (0, 2),
+        "the queue has room for {}",
+        limits().queue_max
+    );
+    submit(&mut sender, at(11), sealed(3, OLD));
+    assert_eq!(drain(&mut sender), ["link 2 <- 3"]);
+}
+
+#[test]
 fn without_another_key_to_seal_to_an_order_waits_for_its_link() {
     let mut sender = connected(8);
     sender.handle_keys(at(0), A, vec![OLD]);
