@@ -1,7 +1,7 @@
 //! The IDC's side: private keys, bounded caches of decapsulated sessions, and the one way to open an envelope.
 //!
 //! A decapsulation takes half a millisecond, and whoever seals decides how many there are. So it is handed out as
-//! [`Encapsulated`], to be done wherever it holds up nobody, and each link has a cache of its own: what one peer sends
+//! `Encapsulated`, to be done wherever it holds up nobody, and each link has a cache of its own: what one peer sends
 //! drives out nothing of another's.
 
 use std::collections::{HashMap, VecDeque};
