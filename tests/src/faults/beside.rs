@@ -2,23 +2,20 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::PATIENCE;
-use crate::load::{self, Outcome, Pace, replay_paced};
+use super::load_of;
+use crate::load::{self, Outcome, replay_paced};
 use crate::made_up;
 use crate::plan::Plan;
 use crate::site::Site;
 
 /// The neighbour's orders a second: so few that nothing but the fault delays them.
 const RATE: u32 = 20;
-
-/// Enough callers for orders that wait for seconds.
-const CALLERS: usize = 64;
 
 /// What the neighbour met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -50,16 +47,9 @@ pub(super) async fn with(
     site: &Site,
     other: impl Future<Output = Result<()>>,
 ) -> Result<Beside> {
-    let callers = load::Options {
-        storefront: site.storefront,
-        token: site.token(&plan.brand).to_owned(),
-        callers: CALLERS,
-        patience: PATIENCE,
-        title: String::new(),
-    };
-    let moment = |index: usize| Duration::from_secs(1) * u32::try_from(index).unwrap_or(u32::MAX) / RATE;
-    let moments = (0..plan.steps.len()).map(moment).collect();
-    let pace = Pace { started: Instant::now(), moments };
+    let (callers, pace) = load_of(plan, RATE, site);
+    // The fault's own load has the one progress bar.
+    let callers = load::Options { title: String::new(), ..callers };
     let (told, other) = tokio::join!(replay_paced(plan, &callers, pace, watch::Sender::new(0)), other);
     other?;
     let at_once =

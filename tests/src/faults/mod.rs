@@ -136,14 +136,14 @@ fn plan(brand: &str, options: &Options, each: Duration) -> Plan {
 
 /// Places a plan's orders while nothing goes wrong.
 async fn under_calm(plan: &Arc<Plan>, options: &Options, site: &Site) -> Result<()> {
-    let (callers, pace) = load_of(plan, options, site);
+    let (callers, pace) = load_of(plan, options.rate, site);
     let told = replay_paced(plan, &callers, pace, watch::Sender::new(0)).await;
     ensure!(told.tally().unknown == 0, "orders are left open while nothing goes wrong");
     Ok(())
 }
 
-/// Who places a plan's orders, and at which moments.
-fn load_of(plan: &Plan, options: &Options, site: &Site) -> (load::Options, Pace) {
+/// Who places a plan's orders, so many a second, and at which moments.
+fn load_of(plan: &Plan, rate: u32, site: &Site) -> (load::Options, Pace) {
     let callers = load::Options {
         storefront: site.storefront,
         token: site.token(&plan.brand).to_owned(),
@@ -151,8 +151,7 @@ fn load_of(plan: &Plan, options: &Options, site: &Site) -> (load::Options, Pace)
         patience: PATIENCE,
         title: plan.brand.clone(),
     };
-    let moment =
-        |index: usize| Duration::from_secs(1) * u32::try_from(index).unwrap_or(u32::MAX) / options.rate;
+    let moment = |index: usize| Duration::from_secs(1) * u32::try_from(index).unwrap_or(u32::MAX) / rate;
     let moments = (0..plan.steps.len()).map(moment).collect();
     (callers, Pace { started: Instant::now(), moments })
 }
@@ -186,7 +185,7 @@ impl Breaker<'_> {
 /// Places a plan's orders while a fault strikes again and again, has some of them paid under the same, then opens the books.
 async fn under_load(plan: &Arc<Plan>, options: &Options, mut breaker: Breaker<'_>) -> Result<Struck> {
     let (site, till, name) = (breaker.site, breaker.till, breaker.fault.name());
-    let (callers, pace) = load_of(plan, options, site);
+    let (callers, pace) = load_of(plan, options.rate, site);
     let progress = watch::Sender::new(0);
     let strikes = breaker.strike(progress.subscribe(), plan.steps.len());
     let (told, struck) = tokio::join!(replay_paced(plan, &callers, pace, progress.clone()), strikes);
