@@ -66,8 +66,11 @@ pub async fn measure(
     let nginx = Server::nginx(&folder("nginx")?, &origin, answer, workers, Files::Opened).await?;
     let tuned = Server::nginx(&folder("tuned")?, &origin, answer, workers, Files::KeptOpen).await?;
     let haproxy = Server::haproxy(&folder("haproxy")?, &origin, answer, workers).await?;
-    // From now on only a cache can answer.
+    // From now on only a cache can answer, and each of them does.
     drop(origin);
+    for cache in [&nginx, &tuned, &haproxy] {
+        cache.answers(PRODUCT, answer).await.context("ask a cache whose origin is gone")?;
+    }
     let bare = Server::bare(program, &folder("bare")?, answer, workers).await?;
     let baselines = [
         Baseline {

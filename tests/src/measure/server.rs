@@ -48,6 +48,11 @@ pub struct Subject {
     pub path: String,
 }
 
+/// Nothing came back.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer")]
+struct NoAnswer;
+
 /// A server with all its processes; they end when this is dropped.
 #[derive(Debug)]
 pub struct Server {
@@ -139,23 +144,32 @@ impl Server {
     /// Waits until it answers as it should.
     async fn wait_for(&mut self, path: &str, answer: &Answer) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        let mut client = Client::new(self.address);
         loop {
             if let Some(status) =
                 self.child.try_wait().with_context(|| format!("look after {}", self.name))?
             {
                 bail!("{} ended with {status}:\n{}", self.name, self.said());
             }
-            // As the load will ask: a cache keeps an answer for each host that was asked.
-            let request = Request::get(path).header(HOST, self.address.to_string()).body(Full::default())?;
-            if let Ok(got) = client.send(request).await {
-                ensure!(got.status == StatusCode::OK, "{} answers {} to {path}", self.name, got.status);
-                ensure!(got.body == answer.body.as_bytes(), "{} answers something else to {path}", self.name);
-                return Ok(());
+            // Before it listens, the answer is an error of the connection.
+            match self.answers(path, answer).await {
+                Err(error) if error.is::<NoAnswer>() => {}
+                answered => return answered,
             }
             ensure!(Instant::now() < deadline, "{} does not answer:\n{}", self.name, self.said());
             sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Asks it once, as the load will ask: a cache keeps an answer for each host that was asked.
+    ///
+    /// # Errors
+    /// When it answers something else, or with `NoAnswer` in it when nothing comes back.
+    pub async fn answers(&self, path: &str, answer: &Answer) -> Result<()> {
+        let request = Request::get(path).header(HOST, self.address.to_string()).body(Full::default())?;
+        let got = Client::new(self.address).send(request).await.context(NoAnswer)?;
+        ensure!(got.status == StatusCode::OK, "{} answers {} to {path}", self.name, got.status);
+        ensure!(got.body == answer.body.as_bytes(), "{} answers something else to {path}", self.name);
+        Ok(())
     }
 
     fn said(&self) -> String {
