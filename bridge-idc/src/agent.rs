@@ -395,7 +395,8 @@ impl Agent {
     fn batch_ended(&mut self, Ended { awaited, requests, outage }: Ended, now: UnixMicros) {
         let Some(at) = self.batches.iter().position(|(known, _)| *known == awaited) else { return };
         let (_, members) = self.batches.swap_remove(at);
-        let (mut committed, mut again, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut committed, mut unknown) = (Vec::new(), Vec::new());
+        let (mut again, mut elsewhere) = (Vec::new(), Vec::new());
         for (Member { token, header, doubtful }, (request, end)) in members.into_iter().zip(requests) {
             match end {
                 End::Committed(_) | End::NotCommitted => self.doubtful -= usize::from(doubtful),
@@ -411,7 +412,7 @@ impl Agent {
                     let pending = Pending { token, request, doubtful };
                     match &awaited {
                         // It has its place among those who wait already.
-                        Some(from) => self.held.move_over(from, &on, pending),
+                        Some(_) => elsewhere.push((on, pending)),
                         None => self.hold(on, pending, now),
                     }
                 }
@@ -426,7 +427,7 @@ impl Agent {
         // batch that waits for nothing.
         let waited = awaited.is_some();
         if let Some(awaited) = awaited {
-            self.held.end_turn(awaited, again);
+            self.held.end_turn(awaited, again, elsewhere);
         }
         self.away = !unknown.is_empty() || (outage && !waited) || (self.away && waited);
         if self.away {
@@ -547,15 +548,12 @@ impl Agent {
         if pending.doubtful || self.held.is_empty() {
             return None;
         }
-        let tried = self.members().filter_map(|(awaited, member)| Some((awaited?, &member.header)));
-        self.held.needed_by(&pending.request, tried)
+        self.held.needed_by(&pending.request)
     }
 
-    /// The requests of all batches under way, and what each waits for.
-    fn members(&self) -> impl Iterator<Item = (Option<&Awaited>, &Member)> {
-        self.batches
-            .iter()
-            .flat_map(|(awaited, members)| members.iter().map(move |member| (awaited.as_ref(), member)))
+    /// The requests of all batches under way.
+    fn members(&self) -> impl Iterator<Item = &Member> {
+        self.batches.iter().flat_map(|(_, members)| members)
     }
 
     /// Opens an order, or has it wait for its sealing session.
@@ -652,9 +650,11 @@ impl Agent {
     fn is_ahead_of_the_log(&self, order: &[u8]) -> bool {
         let is_it = |about: OrderId| about.as_bytes().as_slice() == order;
         // Of what is in doubt, and waits to be committed again, nobody knows.
-        let in_doubt = self.waiting.iter().chain(self.held.waiting()).filter(|pending| pending.doubtful);
-        self.members().any(|(_, member)| is_it(member.header.order))
-            || in_doubt.map(|pending| pending.request.action.order()).any(is_it)
+        let waiting = self.waiting.iter().chain(self.held.waiting());
+        let mut in_doubt =
+            waiting.filter(|pending| pending.doubtful).map(|pending| pending.request.action.order());
+        self.members().any(|member| is_it(member.header.order))
+            || (self.doubtful > 0 && in_doubt.any(is_it))
             || self.auditing.waiting().any(|then| matches!(then, Then::Answer(_, about, _) if is_it(*about)))
     }
 

@@ -2,12 +2,14 @@
 //! waits for it.
 //!
 //! Whatever concerns a waiting request, or needs what it waits for, goes behind it: so its key's and its order's requests keep
-//! their order.
+//! their order. Whether a new request does is found in the same time however many wait.
+
+/// In which queue a request is that another one concerns.
+mod whereabouts;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bridge_protocol::seal::sealing::Header;
-
+use self::whereabouts::{About, Whereabouts};
 use super::Pending;
 use crate::ledger::AWAITED_AT_ONCE;
 use crate::planner::{Action, Awaited, Request};
@@ -22,16 +24,20 @@ pub(super) struct Queues {
     queues: BTreeMap<Awaited, Queue>,
     /// When each is tried, by turns: first those that were not waited for in vain yet.
     turns: [VecDeque<Awaited>; 2],
+    /// How many are being tried, of each of both kinds.
+    tried: [usize; 2],
     /// Requests in all queues together.
     requests: usize,
+    /// In which queue each of them is, and those that are being tried.
+    whereabouts: Whereabouts,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     /// In the order of admission.
     waiting: VecDeque<Pending>,
-    /// Whether its first requests are being committed; it has a turn if not.
-    tried: bool,
+    /// Its first requests, while they are being committed; it has a turn if there are none.
+    tried: Option<Vec<About>>,
     /// Whether it was waited for in vain.
     in_vain: bool,
 }
@@ -59,22 +65,9 @@ impl Queues {
         self.queues.values().flat_map(|queue| &queue.waiting)
     }
 
-    /// What a request needs that others wait for already, if it does. Those of `under_way` that are tried for a queue are in it.
-    pub(super) fn needed_by<'a>(
-        &self,
-        request: &Request,
-        mut under_way: impl Iterator<Item = (&'a Awaited, &'a Header)>,
-    ) -> Option<Awaited> {
-        let order = request.action.order();
-        let concerns = |queue: &Queue| {
-            let mut waiting = queue.waiting.iter().map(|pending| &pending.request);
-            waiting.any(|other| other.key == request.key || other.action.order() == order)
-        };
-        let tried = under_way.find(|(_, other)| other.key == request.key || other.order == order);
-        if let Some((awaited, _)) = tried {
-            return Some(awaited.clone());
-        }
-        if let Some((awaited, _)) = self.queues.iter().find(|(_, queue)| concerns(queue)) {
+    /// What a request needs that others wait for already, if it does.
+    pub(super) fn needed_by(&self, request: &Request) -> Option<Awaited> {
+        if let Some(awaited) = self.whereabouts.find(About::of(request)) {
             return Some(awaited.clone());
         }
         let brand = Awaited::Brand(request.brand.clone());
@@ -96,42 +89,64 @@ impl Queues {
     /// Puts a request behind those that wait for the same.
     pub(super) fn push(&mut self, awaited: Awaited, pending: Pending) {
         self.requests += 1;
+        self.whereabouts.enter(&awaited, About::of(&pending.request));
         self.queue(awaited).waiting.push_back(pending);
     }
 
-    /// A request waits for something else from now on: whatever concerns it goes with it, so that nothing comes before it.
-    pub(super) fn move_over(&mut self, from: &Awaited, to: &Awaited, pending: Pending) {
-        let (key, order) = (pending.request.key, pending.request.action.order());
-        self.push(to.clone(), pending);
-        let Some(left) = self.queues.get_mut(from) else { return };
-        let concerns = |other: &Pending| other.request.key == key || other.request.action.order() == order;
-        let (follow, stay): (VecDeque<_>, VecDeque<_>) = left.waiting.drain(..).partition(concerns);
-        left.waiting = stay;
-        self.queue(to.clone()).waiting.extend(follow);
+    /// A turn has ended. These requests wait on, before all others that wait for the same; and those wait for something else
+    /// from now on.
+    pub(super) fn end_turn(
+        &mut self,
+        awaited: Awaited,
+        again: Vec<Pending>,
+        elsewhere: Vec<(Awaited, Pending)>,
+    ) {
+        let queue = self.queue(awaited.clone());
+        let (tried, was_in_vain) = (queue.tried.take(), queue.in_vain);
+        queue.in_vain = !again.is_empty();
+        if let Some(tried) = tried {
+            self.tried[usize::from(was_in_vain)] -= 1;
+            tried.into_iter().for_each(|about| self.whereabouts.leave(&awaited, about));
+        }
+        for (to, pending) in elsewhere {
+            self.move_over(&awaited, to, pending);
+        }
+        self.requests += again.len();
+        for pending in again.into_iter().rev() {
+            self.whereabouts.enter(&awaited, About::of(&pending.request));
+            self.queue(awaited.clone()).waiting.push_front(pending);
+        }
+        let Queue { waiting, in_vain, .. } = self.queue(awaited.clone());
+        match (waiting.is_empty(), usize::from(*in_vain)) {
+            (true, _) => drop(self.queues.remove(&awaited)),
+            (false, kind) => self.turns[kind].push_back(awaited),
+        }
     }
 
-    /// A turn has ended: these requests wait on, before all others that wait for the same.
-    pub(super) fn end_turn(&mut self, awaited: Awaited, again: Vec<Pending>) {
-        self.requests += again.len();
-        let in_vain = !again.is_empty();
-        let queue = self.queue(awaited.clone());
-        again.into_iter().rev().for_each(|pending| queue.waiting.push_front(pending));
-        (queue.tried, queue.in_vain) = (false, in_vain);
-        if queue.waiting.is_empty() {
-            self.queues.remove(&awaited);
-        } else {
-            self.turns[usize::from(in_vain)].push_back(awaited);
+    /// A request that was tried waits for something else: whatever concerns it goes with it, so that nothing comes before it.
+    fn move_over(&mut self, from: &Awaited, to: Awaited, pending: Pending) {
+        let about = About::of(&pending.request);
+        self.push(to.clone(), pending);
+        if !self.whereabouts.is_in(from, about) {
+            return;
+        }
+        let Some(left) = self.queues.get_mut(from) else { return };
+        let concerns = |other: &Pending| About::of(&other.request).concerns(about);
+        let (follow, stay): (VecDeque<_>, VecDeque<_>) = left.waiting.drain(..).partition(concerns);
+        left.waiting = stay;
+        for pending in follow {
+            self.requests -= 1;
+            self.whereabouts.leave(from, About::of(&pending.request));
+            self.push(to.clone(), pending);
         }
     }
 
     /// Whose turn it is, and at most so many of its requests. One place is kept for what was not waited for in vain yet, so
     /// that what is free soon does not stand behind what is held for long.
     pub(super) fn next_turn(&mut self, requests_max: usize) -> Option<Turn> {
-        let tried = self.queues.values().filter(|queue| queue.tried);
-        let (tried, in_vain) =
-            tried.fold((0, 0), |(tried, in_vain), queue| (tried + 1, in_vain + usize::from(queue.in_vain)));
         let (fresh, known) = (0, 1);
-        let awaited = match tried < AWAITED_AT_ONCE {
+        let in_vain = self.tried[known];
+        let awaited = match self.tried[fresh] + in_vain < AWAITED_AT_ONCE {
             false => None,
             // Nor stands what was held for long, and may be free by now, behind what comes all the time.
             true if in_vain == 0 => self.turns[known].pop_front().or_else(|| self.turns[fresh].pop_front()),
@@ -147,7 +162,8 @@ impl Queues {
         let queue = self.queues.get_mut(&awaited)?;
         let size = queue.waiting.len().min(requests_max);
         let requests: Vec<Pending> = queue.waiting.drain(..size).collect();
-        queue.tried = true;
+        queue.tried = Some(requests.iter().map(|pending| About::of(&pending.request)).collect());
+        self.tried[usize::from(queue.in_vain)] += 1;
         self.requests -= requests.len();
         Some(Turn { awaited, requests, again: queue.in_vain })
     }
@@ -159,3 +175,6 @@ impl Queues {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
