@@ -129,7 +129,7 @@ struct Member {
 }
 
 /// A question that was not answered yet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Question {
     token: Token,
     brand: Brand,
@@ -200,8 +200,9 @@ pub struct Agent {
     batches: Vec<(Option<Awaited>, Vec<Member>)>,
     /// Questions that wait for their look-up.
     questions: VecDeque<Question>,
-    /// Which orders are being looked up.
-    looked_up: HashMap<Token, (OrderId, Option<KeyDigest>)>,
+    /// What is being looked up, and whether a write about it was under way when that began: it may be committed since the
+    /// database has looked.
+    looked_up: HashMap<Token, (Question, bool)>,
     /// How orders stand that were asked about, where the log does not have yet what made them stand so; at most the receiver's
     /// window.
     asked: Vec<(Token, State)>,
@@ -359,16 +360,16 @@ impl Agent {
             }
             Input::Batch(ended) => self.batch_ended(ended, now),
             Input::LookedUp { token, found } => {
-                let about = self.looked_up.remove(&token);
+                let Some((question, was_written)) = self.looked_up.remove(&token) else { return };
                 match found {
                     Ok(Some(state)) if self.is_ahead_of_the_log(&state.order) => {
                         self.asked.push((token, state));
                     }
                     Ok(Some(state)) => self.answer(token, to_cloud::Kind::State(state)),
                     // It is on its way here, for however long it waits: nobody may be told that it never will be there.
-                    Ok(None) if about.is_some_and(|(order, key)| self.receiver.is_writing(order, key)) => {
-                        self.refuse(token, Refusal::Busy);
-                    }
+                    Ok(None) if self.is_written(&question) => self.refuse(token, Refusal::Busy),
+                    // What was on its way then has ended since, and may be there now.
+                    Ok(None) if was_written => self.questions.push_front(question),
                     Ok(None) => self.refuse(token, Refusal::NotFound),
                     Err(refusal) => self.refuse(token, refusal),
                 }
@@ -488,9 +489,16 @@ impl Agent {
         if self.looked_up.len() >= self.limits.look_ups_at_once {
             return None;
         }
-        let Question { token, brand, order, key } = self.questions.pop_front()?;
-        self.looked_up.insert(token, (order, key));
+        let question = self.questions.pop_front()?;
+        let was_written = self.is_written(&question);
+        self.looked_up.insert(question.token, (question.clone(), was_written));
+        let Question { token, brand, order, key } = question;
         Some(Output::LookUp { token, brand, order, key })
+    }
+
+    /// Whether a write about what is asked is under way.
+    fn is_written(&self, question: &Question) -> bool {
+        self.receiver.is_writing(question.order, question.key)
     }
 
     fn next_round(&mut self) -> Option<Output> {

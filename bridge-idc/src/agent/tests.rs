@@ -591,6 +591,30 @@ fn questions_are_looked_up_few_at_a_time_and_what_is_not_there_yet_is_not_said_t
 }
 
 #[test]
+fn what_was_committed_while_the_database_looked_for_it_is_looked_up_again() {
+    let mut world = world();
+    world.place("k1", 1);
+    let batch = world.batch();
+    let order = Bytes::copy_from_slice(header("k1").order.as_bytes());
+    world.send(to_idc::Kind::Ask(Ask { brand: "shoes".into(), order: order.clone(), key: None }));
+    let Some(Output::LookUp { token, .. }) = world.poll() else { panic!("not looked up") };
+    world.commit(&batch);
+    world.receipt();
+    // The database had looked before the commit, and is heard after its answer.
+    world.input(Input::LookedUp { token, found: Ok(None) });
+    let Some(Output::LookUp { token, .. }) = world.poll() else { panic!("it is not said to be missing") };
+    world.input(Input::LookedUp { token, found: Ok(Some(State { order, ..State::default() })) });
+    assert!(matches!(world.answer().kind, Some(to_cloud::Kind::State(_))));
+
+    // An order that nobody is writing is missing.
+    let order = Bytes::copy_from_slice(header("k2").order.as_bytes());
+    world.send(to_idc::Kind::Ask(Ask { brand: "shoes".into(), order, key: None }));
+    let Some(Output::LookUp { token, .. }) = world.poll() else { panic!("not looked up") };
+    world.input(Input::LookedUp { token, found: Ok(None) });
+    assert_eq!(world.refusal(), Refusal::NotFound);
+}
+
+#[test]
 fn an_order_sealed_to_a_key_of_another_agent_is_sent_back_with_the_key_and_opens_once_the_key_is_here() {
     let mut world = world();
     let other = Keyring::for_tests(2);

@@ -4,6 +4,7 @@
 //! only kept from costing work twice.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use bytes::Bytes;
 
@@ -107,6 +108,8 @@ pub struct Receiver {
     waiting: HashMap<Token, Waiting>,
     /// Writes under way.
     writes: HashMap<WriteId, Token>,
+    /// How many there are of each order and of each key; none of them 0.
+    written: HashMap<Written, usize>,
     /// The last sequence number taken on each lane of each link.
     sequences: HashMap<(LinkId, u8), u64>,
 }
@@ -135,6 +138,13 @@ enum Asked {
         amount: Money,
         reason: Box<str>,
     },
+}
+
+/// What a write can be asked about by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Written {
+    Order(OrderId),
+    Key(KeyDigest),
 }
 
 #[derive(Debug)]
@@ -167,6 +177,7 @@ impl Receiver {
             next_token: 0,
             waiting: HashMap::new(),
             writes: HashMap::new(),
+            written: HashMap::new(),
             sequences: HashMap::new(),
         }
     }
@@ -178,7 +189,8 @@ impl Receiver {
 
     /// Whether a write about this order, or under this key, is under way.
     pub fn is_writing(&self, order: OrderId, key: Option<KeyDigest>) -> bool {
-        self.writes.keys().any(|write| write.order == order || Some(write.key) == key)
+        let is_written = |written| self.written.contains_key(&written);
+        is_written(Written::Order(order)) || key.is_some_and(|key| is_written(Written::Key(key)))
     }
 
     /// Takes one message of one lane.
@@ -214,6 +226,7 @@ impl Receiver {
         self.next_token += 1;
         let token = Token(self.next_token);
         if let Some(write) = write.clone() {
+            write.written().into_iter().for_each(|written| *self.written.entry(written).or_default() += 1);
             self.writes.insert(write, token);
         }
         self.waiting.insert(token, Waiting { write, askers: vec![asker], link, bytes });
@@ -245,8 +258,21 @@ impl Receiver {
         self.bytes.give_back(waiting.link, waiting.bytes);
         if let Some(write) = &waiting.write {
             self.writes.remove(write);
+            for written in write.written() {
+                let Entry::Occupied(mut count) = self.written.entry(written) else { continue };
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
         }
         Some(waiting)
+    }
+}
+
+impl WriteId {
+    fn written(&self) -> [Written; 2] {
+        [Written::Order(self.order), Written::Key(self.key)]
     }
 }
 
