@@ -9,6 +9,7 @@ mod held;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bridge_protocol::audit::Entry;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
@@ -34,6 +35,10 @@ const SESSIONS_MAX: usize = 1_024;
 
 /// Questions that wait for their look-up, beside those that are looked up: some seconds' work.
 const QUESTIONS_MAX: usize = 1_024;
+
+/// How long one may have waited that is still looked up. A slow database makes more of it than whoever asks waits for: then
+/// they are told soon when to come back, and what is looked up is what somebody waits for.
+const QUESTION_WAITS_MAX: Duration = Duration::from_secs(2);
 
 /// The share of the window, one in so many, that requests may take up which wait for what somebody else holds: the rest stays
 /// for those who need nothing of it.
@@ -135,6 +140,8 @@ struct Question {
     brand: Brand,
     order: OrderId,
     key: Option<KeyDigest>,
+    /// When it came.
+    since: UnixMicros,
 }
 
 /// What the shell does next.
@@ -309,7 +316,7 @@ impl Agent {
                     if self.questions.len() >= QUESTIONS_MAX {
                         return self.refuse(token, Refusal::Busy);
                     }
-                    self.questions.push_back(Question { token, brand, order, key });
+                    self.questions.push_back(Question { token, brand, order, key, since: now });
                 }
                 // Payments have a lane of their own.
                 Received::Deliver(
@@ -474,7 +481,7 @@ impl Agent {
     pub fn poll_output(&mut self, now: UnixMicros) -> Option<Output> {
         self.outputs
             .pop_front()
-            .or_else(|| self.next_look_up())
+            .or_else(|| self.next_look_up(now))
             .or_else(|| {
                 self.unopened.poll_work().map(|(link, session)| Output::Decapsulate { link, session })
             })
@@ -485,15 +492,21 @@ impl Agent {
             .or_else(|| self.next_round())
     }
 
-    fn next_look_up(&mut self) -> Option<Output> {
+    fn next_look_up(&mut self, now: UnixMicros) -> Option<Output> {
         if self.looked_up.len() >= self.limits.look_ups_at_once {
             return None;
         }
-        let question = self.questions.pop_front()?;
-        let was_written = self.is_written(&question);
-        self.looked_up.insert(question.token, (question.clone(), was_written));
-        let Question { token, brand, order, key } = question;
-        Some(Output::LookUp { token, brand, order, key })
+        while let Some(question) = self.questions.pop_front() {
+            if now.since(question.since) > QUESTION_WAITS_MAX {
+                self.refuse(question.token, Refusal::Busy);
+                continue;
+            }
+            let was_written = self.is_written(&question);
+            self.looked_up.insert(question.token, (question.clone(), was_written));
+            let Question { token, brand, order, key, .. } = question;
+            return Some(Output::LookUp { token, brand, order, key });
+        }
+        self.outputs.pop_front()
     }
 
     /// Whether a write about what is asked is under way.

@@ -591,6 +591,30 @@ fn questions_are_looked_up_few_at_a_time_and_what_is_not_there_yet_is_not_said_t
 }
 
 #[test]
+fn a_question_that_has_waited_for_long_is_not_looked_up_and_told_so() {
+    let mut world = world();
+    for key in ["k1", "k2", "k3", "k4"] {
+        let order = Bytes::copy_from_slice(header(key).order.as_bytes());
+        world.send(to_idc::Kind::Ask(Ask { brand: "shoes".into(), order, key: None }));
+    }
+    let tokens = [(); 2].map(|()| match world.poll() {
+        Some(Output::LookUp { token, .. }) => token,
+        other => panic!("not looked up: {other:?}"),
+    });
+    // The database takes so long for two of them.
+    let later = NOW.plus(QUESTION_WAITS_MAX + Duration::from_secs(1));
+    world.agent.handle(Input::LookedUp { token: tokens[0], found: Ok(None) }, later, &mut rand::rng());
+    let told: Vec<Refusal> = std::iter::from_fn(|| match world.agent.poll_output(later)? {
+        Output::Send(Reply {
+            message: ToCloud { kind: Some(to_cloud::Kind::Refused(refused)), .. }, ..
+        }) => Some(refused.refusal()),
+        other => panic!("not refused: {other:?}"),
+    })
+    .collect();
+    assert_eq!(told, [Refusal::NotFound, Refusal::Busy, Refusal::Busy]);
+}
+
+#[test]
 fn what_was_committed_while_the_database_looked_for_it_is_looked_up_again() {
     let mut world = world();
     world.place("k1", 1);
