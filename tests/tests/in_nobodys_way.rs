@@ -1,16 +1,24 @@
-//! One thing goes wrong in the ledger's database, and costs only those whom it touches: a row that somebody holds, look-ups
-//! without end.
+//! One thing goes wrong in the ledger's database, and costs only those whom it touches: a row that somebody holds, with one agent
+//! or two, look-ups without end.
 
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bridge_tests::dba::Dba;
 use bridge_tests::http::Client;
-use bridge_tests::site::Site;
+use bridge_tests::site::{Bridge, Site};
+use bytes::Bytes;
 use common::{Shop, metric, order_at, postgres, site_on, until};
+use http::Request;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::Value;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 /// As the DBA's shell has it: a look that was left open.
@@ -89,14 +97,97 @@ async fn requests_under_way(site: &Site) -> Result<u64> {
     Ok(status.json()["requests_under_way"].as_u64().unwrap_or_default())
 }
 
+#[tokio::test]
+async fn a_cancellation_that_another_agent_gets_than_has_its_order_is_not_told_that_there_is_none()
+-> Result<()> {
+    let (_cluster, database) = postgres().await?;
+    let dir = tempfile::tempdir()?;
+    let site = site_on(dir.path(), database, &["a"]).await?;
+    common::configure(&site.cloud_dir().join("bridge-cloud.toml"), "storefront.answer_within", "2s")?;
+    let (second, _) = site.add_idc("second-idc")?;
+    let mut bridge = site.start().await?;
+    let _second = second.start().await?;
+    both_links(&bridge).await?;
+    let mut dba = Dba::connect(site.database()).await?;
+    dba.execute(HELD).await?;
+
+    // One waits at each of the two agents.
+    let mut shop = Shop::open(&site, "a");
+    let keys: Vec<_> = (0..2).map(|_| shop.order(&[(0, 1)])).collect();
+    let placed = keys.into_iter().map(|order| {
+        let mut shop = Shop::open(&site, "a");
+        async move { shop.place(&order.key, order.body).await }
+    });
+    let mut orders = Vec::new();
+    for answer in at_once(placed).await? {
+        ensure!(answer.status == 202, "an order that waits is answered {}", answer.status);
+        orders.push(order_at(&answer)?);
+    }
+    // To the agent with the least to do: while one that cancels waits there, the next goes to the other one.
+    let cancels = |name: &str| {
+        let cancels =
+            orders.iter().flat_map(|order| [0, 1].map(|n| (order.clone(), format!("{name}-{order}-{n}"))));
+        let cancels = cancels.map(|(order, key)| {
+            let mut shop = Shop::open(&site, "a");
+            async move { shop.cancel(&order, &key).await }
+        });
+        cancels.collect::<Vec<_>>()
+    };
+    for answer in at_once(cancels("first")).await? {
+        ensure!(answer.status == 202, "a cancellation of what waits: {} {}", answer.status, answer.json());
+    }
+    // Nor by a cloud agent that knows nothing of the orders.
+    bridge.cloud.kill9().await?;
+    bridge.cloud.restart().await?;
+    both_links(&bridge).await?;
+    for answer in at_once(cancels("second")).await? {
+        ensure!(answer.status == 202, "a cancellation of what waits: {} {}", answer.status, answer.json());
+    }
+    let unknown = shop.cancel("018f0000-0000-7000-8000-000000000000", "unknown").await?;
+    shop.problem(&unknown, 404, "unknown-order")?;
+    dba.execute("COMMIT").await?;
+    for order in &orders {
+        let place = format!("{}/{order}", shop.orders());
+        until("the cancellations come after their orders", async || {
+            Ok(shop.settled(&place).await?.is_some_and(|state| state["state"] == "cancelled"))
+        })
+        .await?;
+    }
+    shop.close(&site, 0, [0, 0, 0]).await
+}
+
+/// What these come to, all of them at work at the same time.
+async fn at_once<T: Send + 'static>(
+    calls: impl IntoIterator<Item = impl Future<Output = Result<T>> + Send + 'static>,
+) -> Result<Vec<T>> {
+    let calls: Vec<_> = calls.into_iter().map(tokio::spawn).collect();
+    let mut answers = Vec::new();
+    for call in calls {
+        answers.push(call.await??);
+    }
+    Ok(answers)
+}
+
+async fn both_links(bridge: &Bridge) -> Result<()> {
+    let mut admin = Client::new(bridge.cloud.admin());
+    until("the cloud agent has both links", async || {
+        let status = admin.get("/status", None).await?.json();
+        Ok(status["links"].as_array().is_some_and(|links| links.len() == 2))
+    })
+    .await
+}
+
 /// A look-up takes as long as this.
 const SLOW_LOOK_UPS: &str = "ALTER TABLE order_lines RENAME TO order_lines_table; \
     CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql VOLATILE AS \
-    $$ BEGIN PERFORM pg_sleep(0.03); RETURN true; END $$; \
+    $$ BEGIN PERFORM pg_sleep(0.005); RETURN true; END $$; \
     CREATE VIEW order_lines AS SELECT * FROM order_lines_table WHERE slow()";
 
-/// So many ask at a time: more than the connections do in the time that one may be waited for.
-const ASKERS: usize = 800;
+/// So many ask at a time, each until it is answered: ten seconds' work for the connections that look up.
+const ASKERS: usize = 8_000;
+
+/// Of them on one connection: fewer streams than a storefront may have open.
+const ON_ONE_CONNECTION: usize = 200;
 
 #[tokio::test]
 async fn look_ups_without_end_take_no_connection_from_the_orders() -> Result<()> {
@@ -110,32 +201,55 @@ async fn look_ups_without_end_take_no_connection_from_the_orders() -> Result<()>
     let mut dba = Dba::connect(site.database()).await?;
     dba.execute(SLOW_LOOK_UPS).await?;
 
-    let (over, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let asked = Arc::new(AtomicUsize::new(0));
     let mut askers = JoinSet::new();
-    for _ in 0..ASKERS {
-        let (over, asked, path) = (over.clone(), asked.clone(), path.clone());
-        let (token, mut client) = (shop.token().to_owned(), Client::new(site.storefront));
-        askers.spawn(async move {
-            let mut refused = Vec::new();
-            while !over.load(Ordering::Relaxed) {
-                asked.fetch_add(1, Ordering::Relaxed);
-                let answer = client.get(&path, Some(&token)).await?;
-                if answer.status != 200 {
-                    refused.push(answer.json()["type"].as_str().unwrap_or_default().to_owned());
-                }
-            }
-            anyhow::Ok(refused)
-        });
+    for _ in 0..ASKERS / ON_ONE_CONNECTION {
+        let stream = TcpStream::connect(site.storefront).await?;
+        let (client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        for _ in 0..ON_ONE_CONNECTION {
+            let (client, asked) = (client.clone(), asked.clone());
+            askers.spawn(ask_until_answered(client, path.clone(), shop.token().to_owned(), asked));
+        }
     }
     until("they all ask", async || Ok(asked.load(Ordering::Relaxed) >= ASKERS)).await?;
-    for number in 0..50 {
+    let mut orders = 0;
+    while !askers.is_empty() {
         let answer = shop.place_new(&[(0, 1)]).await?;
-        ensure!(answer.status == 201, "order {number} is answered {}: {}", answer.status, answer.json());
+        ensure!(answer.status == 201, "order {orders} is answered {}: {}", answer.status, answer.json());
+        orders += 1;
+        while let Some(answered) = askers.try_join_next() {
+            answered??;
+        }
     }
-    over.store(true, Ordering::Relaxed);
-    let refused: Vec<String> = askers.join_all().await.into_iter().collect::<Result<Vec<_>>>()?.concat();
-    ensure!(refused.iter().all(|problem| problem == "/problems/busy"), "{refused:?}");
+    ensure!(orders >= 20, "all were answered beside {orders} orders: they were in nobody's way");
     let scrape = bridge.idc.metrics().await?;
     ensure!(metric(&scrape, "bridge_ledger_errors_total")? == 0, "the database counts as gone");
-    shop.close(&site, 51, [50, 1, 0]).await
+    shop.close(&site, 1 + orders, [orders, 1, 0]).await
+}
+
+/// Asks how an order stands until that is told; nothing else is answered meanwhile but that too many ask.
+async fn ask_until_answered(
+    mut client: SendRequest<Empty<Bytes>>,
+    path: String,
+    token: String,
+    asked: Arc<AtomicUsize>,
+) -> Result<()> {
+    loop {
+        let request = Request::get(format!("http://bridge{path}"));
+        let request = request.header("authorization", format!("Bearer {token}")).body(Empty::new())?;
+        client.ready().await?;
+        let answer = client.send_request(request);
+        asked.fetch_add(1, Ordering::Relaxed);
+        let (head, body) = answer.await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        if head.status == 200 {
+            return Ok(());
+        }
+        let problem: Value = serde_json::from_slice(&body)?;
+        ensure!(problem["type"] == "/problems/busy", "{} {problem}", head.status);
+        // As it was told to: a storefront that asks again at once is only its own enemy.
+        let after = head.headers.get("retry-after").context("no time to come back")?.to_str()?.parse()?;
+        tokio::time::sleep(Duration::from_secs(after)).await;
+    }
 }

@@ -5,6 +5,10 @@
 //! who may say otherwise: of a copy that was lost nobody knows, whereas one that was refused unopened has ended.
 //!
 //! A sealed order goes on a link whose agent opens it, and on no other. Where there is none, its caller seals it again.
+//!
+//! An agent that does not know an order says nothing for the others: one of them may have it under way, where it waits for a row
+//! that somebody holds. So each is asked before a caller is told that there is no such order; and while this sender itself
+//! is not sure about the order, a cancellation waits for its end.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -120,14 +124,24 @@ pub struct Sender {
     keys: HashMap<KeyDigest, RequestId>,
     /// Writes without a caller, the oldest first; at most `settling_max` after each timeout.
     settling: BTreeSet<RequestId>,
-    /// How many writes about an order are not settled; none of them 0.
-    unsettled: HashMap<OrderId, usize>,
+    /// Writes that are not settled, by their order; each has some.
+    unsettled: HashMap<OrderId, Unsettled>,
     /// When each request is looked at next; exactly one entry a request.
     timers: BTreeSet<(Duration, RequestId)>,
     links: BTreeMap<LinkId, Link>,
     /// How often what open links can open has changed.
     keys_version: u64,
     outputs: VecDeque<Output>,
+}
+
+/// Writes about one order that are not settled.
+#[derive(Debug, Default)]
+struct Unsettled {
+    writes: usize,
+    /// Those of them that place it.
+    placings: usize,
+    /// Those that wait until none places it any more.
+    behind: BTreeSet<RequestId>,
 }
 
 #[derive(Debug)]
@@ -151,6 +165,11 @@ struct Request {
     /// question: it came while a write about its order was not settled, so the IDC may have answered before that write
     /// and be heard after it.
     doubtful: bool,
+    /// For a cancellation: it came while this sender was placing its order, so an agent that does not know the order may have
+    /// said so before that was committed.
+    early: bool,
+    /// The links whose agents do not know its order, by what they said to this copy and to those before it.
+    unknown_on: Vec<LinkId>,
     /// Its entry in `timers`.
     timer: Duration,
 }
@@ -170,6 +189,9 @@ enum Place {
     },
     /// With its caller, who seals it again; an answer that comes meanwhile is told when it is back.
     Sealing(Option<Box<Answer>>),
+    /// On no link: it cancels an order that this sender is placing, and that no agent was found to know. It goes out again once
+    /// that has ended.
+    Behind,
 }
 
 impl Sender {
@@ -244,6 +266,7 @@ impl Sender {
             return Err(Rejected::Full);
         }
         let mut doubtful = self.is_asked_too_early(order, &kind);
+        let early = matches!(kind, to_idc::Kind::Cancel(_)) && self.is_placing(order);
         if let Some((id, earlier)) = earlier {
             // Nobody waits for the earlier one any more: this one, under the same key, settles both.
             doubtful = earlier.doubtful || earlier.is_out();
@@ -264,14 +287,18 @@ impl Sender {
             place: Place::Queued,
             sent: 0,
             doubtful,
+            early,
+            unknown_on: Vec::new(),
             timer: caller_until,
         };
         self.timers.insert((caller_until, id));
-        self.requests.insert(id, request);
         if let Some(key) = key {
             self.keys.insert(key, id);
-            *self.unsettled.entry(order).or_default() += 1;
+            let unsettled = self.unsettled.entry(order).or_default();
+            unsettled.writes += 1;
+            unsettled.placings += usize::from(request.places());
         }
+        self.requests.insert(id, request);
         self.queue_back(id);
         self.send_queued(now);
         Ok(id)
@@ -288,7 +315,8 @@ impl Sender {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.place = Place::Queued;
         if let Some(answer) = answer {
-            return self.finish(id, *answer);
+            self.finish(id, *answer);
+            return self.send_queued(now);
         }
         match sealed {
             Some(kind) => {
@@ -356,13 +384,18 @@ impl Sender {
             return;
         }
         let Some(request) = self.requests.get(&id) else { return };
+        let is_bare = request.is_bare_on(link);
+        let is_question = request.key.is_none();
+        let doubtful = request.doubtful;
+        let asked_too_early =
+            is_question && (doubtful || self.is_asked_too_early(request.order, &request.kind));
         match message.kind {
             Some(to_cloud::Kind::Settled(settled)) => self.finish(id, Answer::Settled(settled)),
             Some(to_cloud::Kind::State(state)) => self.finish(id, Answer::State(state)),
             Some(to_cloud::Kind::Payment(payment)) => self.finish(id, Answer::Payment(payment)),
             Some(to_cloud::Kind::Refused(refused)) => match refused.refusal() {
                 // Of a copy that had its encapsulation this is said of the one before it, and said twice.
-                Refusal::SessionUnknown if request.is_bare_on(link) => {
+                Refusal::SessionUnknown if is_bare => {
                     if let Some(link) = self.links.get_mut(&link) {
                         link.forget_sessions();
                     }
@@ -373,15 +406,9 @@ impl Sender {
                 // The ledger itself says that the key is another request's, so no copy of this one has an effect.
                 refusal @ Refusal::KeyReused => self.finish(id, Answer::Refused(refusal)),
                 // A busy IDC cannot tell either, or has the write itself and is not done with it.
-                Refusal::NotFound | Refusal::Busy
-                    if request.key.is_none()
-                        && (request.doubtful || self.is_asked_too_early(request.order, &request.kind)) =>
-                {
-                    self.finish(id, Answer::Pending)
-                }
-                refusal if !request.doubtful || request.key.is_none() => {
-                    self.finish(id, Answer::Refused(refusal))
-                }
+                Refusal::NotFound | Refusal::Busy if asked_too_early => self.finish(id, Answer::Pending),
+                Refusal::NotFound if self.looks_further(now, link, id) => {}
+                refusal if !doubtful || is_question => self.finish(id, Answer::Refused(refusal)),
                 // Of the lost copies nobody knows: the timer sends it again, or tells the caller so.
                 _ => {}
             },
@@ -403,7 +430,7 @@ impl Sender {
             let is_waited_for = request.caller_until.is_some() && !matches!(request.place, Place::Sealing(_));
             if is_waited_for && request.caller_until.is_some_and(|until| until <= now) {
                 request.caller_until = None;
-                if !request.doubtful && !request.is_out() {
+                if !request.doubtful && matches!(request.place, Place::Queued) {
                     self.finish(id, Answer::NotSent);
                     continue;
                 }
@@ -441,6 +468,62 @@ impl Sender {
             _ => return false,
         };
         self.is_unsettled(order, key.as_deref().and_then(KeyDigest::from_bytes))
+    }
+
+    /// Whether an order is being placed and that is not settled.
+    fn is_placing(&self, order: OrderId) -> bool {
+        self.unsettled.get(&order).is_some_and(|unsettled| unsettled.placings > 0)
+    }
+
+    /// The agent of a link does not know the order of a cancellation or of a question. Another one may have it under way, and so
+    /// may this sender: false if there is nobody left who may.
+    fn looks_further(&mut self, now: Duration, link: LinkId, id: RequestId) -> bool {
+        let Some(request) = self.requests.get_mut(&id) else { return false };
+        if !matches!(request.kind, to_idc::Kind::Cancel(_) | to_idc::Kind::Ask(_)) {
+            return false;
+        }
+        if !request.unknown_on.contains(&link) {
+            request.unknown_on.push(link);
+        }
+        if !matches!(request.place, Place::InFlight { link: on, .. } if on == link) {
+            // That was an earlier copy; the last one has not been answered.
+            return true;
+        }
+        let (order, early) = (request.order, request.early);
+        let unknown_on = &request.unknown_on;
+        let others = self.links.iter().filter(|(id, link)| link.open && !unknown_on.contains(id));
+        // Whether that agent has room is its own to say: whatever waits for one link would keep back what others take.
+        if let Some((other, _)) = others.min_by_key(|(_, link)| link.in_flight) {
+            let other = *other;
+            self.take_off_link(id);
+            self.send(now, id, other);
+        } else if early {
+            self.take_off_link(id);
+            if self.is_placing(order) {
+                self.wait_behind(id, order);
+            } else {
+                self.send_after_its_order(id);
+            }
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Has a cancellation wait until its order is no longer being placed.
+    fn wait_behind(&mut self, id: RequestId, order: OrderId) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.place = Place::Behind;
+        self.unsettled.entry(order).or_default().behind.insert(id);
+        self.set_timer(id);
+    }
+
+    /// Its order is no longer being placed, so what agents say of that from now on is final.
+    fn send_after_its_order(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.early = false;
+        request.unknown_on.clear();
+        self.queue_back(id);
     }
 
     /// Which links are there, open, or have which keys, has changed.
@@ -557,13 +640,20 @@ impl Sender {
 
     /// Takes a request off its link and puts it at the head of the queue: it is the oldest.
     fn requeue(&mut self, id: RequestId) {
+        if self.take_off_link(id) {
+            self.queue_at(id, Queue::push_front);
+        }
+    }
+
+    /// Gives its place on its link to another; false if it is on none. Where it goes instead is to be said next.
+    fn take_off_link(&mut self, id: RequestId) -> bool {
         let Some(Request { place: Place::InFlight { link, .. }, .. }) = self.requests.get(&id) else {
-            return;
+            return false;
         };
         if let Some(link) = self.links.get_mut(link) {
             link.in_flight = link.in_flight.saturating_sub(1);
         }
-        self.queue_at(id, Queue::push_front);
+        true
     }
 
     fn finish(&mut self, id: RequestId, answer: Answer) {
@@ -576,26 +666,32 @@ impl Sender {
     }
 
     fn forget(&mut self, id: RequestId) {
+        self.take_off_link(id);
         let Some(request) = self.requests.remove(&id) else { return };
         self.timers.remove(&(request.timer, id));
         self.settling.remove(&id);
-        match request.place {
-            Place::InFlight { link, .. } => {
-                if let Some(link) = self.links.get_mut(&link) {
-                    link.in_flight = link.in_flight.saturating_sub(1);
-                }
-            }
-            Place::Queued => self.queue.remove(request.sealed_to, id),
-            Place::Sealing(_) => {}
+        if matches!(request.place, Place::Queued) {
+            self.queue.remove(request.sealed_to, id);
         }
-        let Some(key) = request.key else { return };
-        self.keys.remove(&key);
-        if let Entry::Occupied(mut count) = self.unsettled.entry(request.order) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
+        if let Some(key) = request.key {
+            self.keys.remove(&key);
+            self.write_has_ended(id, &request);
         }
+    }
+
+    /// A write about an order has ended, or is no longer settled from here.
+    fn write_has_ended(&mut self, id: RequestId, request: &Request) {
+        let Entry::Occupied(mut entry) = self.unsettled.entry(request.order) else { return };
+        let unsettled = entry.get_mut();
+        unsettled.writes -= 1;
+        unsettled.placings -= usize::from(request.places());
+        unsettled.behind.remove(&id);
+        let is_placing = unsettled.placings > 0;
+        let behind = if is_placing { BTreeSet::new() } else { std::mem::take(&mut unsettled.behind) };
+        if unsettled.writes == 0 {
+            entry.remove();
+        }
+        behind.into_iter().for_each(|id| self.send_after_its_order(id));
     }
 
     /// What is beyond the limit is no longer settled from here; its key and its order can still be asked about.
@@ -612,7 +708,7 @@ impl Sender {
         let Some(request) = self.requests.get_mut(&id) else { return };
         let ends = request.caller_until.unwrap_or(request.settle_until);
         let next = match request.place {
-            Place::Queued => ends,
+            Place::Queued | Place::Behind => ends,
             Place::InFlight { resend_at, .. } => ends.min(resend_at),
             // Nobody can be told anything before it is back; should its caller be gone for good, it ends with settling.
             Place::Sealing(_) => request.settle_until,
@@ -624,6 +720,11 @@ impl Sender {
 }
 
 impl Request {
+    /// Whether it places its order.
+    fn places(&self) -> bool {
+        matches!(self.kind, to_idc::Kind::Place(_))
+    }
+
     /// Whether a copy of it is under way.
     fn is_out(&self) -> bool {
         matches!(self.place, Place::InFlight { .. })

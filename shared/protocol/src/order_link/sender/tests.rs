@@ -298,6 +298,91 @@ fn a_question_that_was_answered_before_a_write_and_heard_after_it_is_pending() {
 }
 
 #[test]
+fn an_order_is_missing_only_once_no_agent_knows_it() {
+    for request in [cancel(1), ask(1)] {
+        let mut sender = connected(8);
+        sender.handle_link_up(at(0), B, 1, 8);
+        sender.handle_link_up(at(0), LinkId(3), 1, 8);
+        sender.handle_link_open(at(0), LinkId(3), false);
+        let id = submit(&mut sender, at(0), request);
+        sender.handle_answer(at(1), A, refused(id, Refusal::NotFound));
+        sender.handle_answer(at(1), A, refused(id, Refusal::NotFound));
+        assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 2 <- 1"], "another one may have it under way");
+        sender.handle_answer(at(2), B, refused(id, Refusal::NotFound));
+        assert_eq!(drain(&mut sender), ["1 Refused(NotFound)"], "a silent agent is not waited for");
+        assert_eq!((sender.unsettled(), sender.next_timeout()), (0, None));
+    }
+}
+
+#[test]
+fn a_cancellation_that_no_agent_knows_waits_until_its_order_is_settled() {
+    let mut sender = connected(8);
+    sender.handle_link_up(at(0), B, 1, 8);
+    let order = submit(&mut sender, at(0), place(1, b"s"));
+    let cancellation = submit(&mut sender, at(1), cancel(0));
+    sender.handle_answer(at(2), B, refused(cancellation, Refusal::NotFound));
+    sender.handle_answer(at(2), A, refused(cancellation, Refusal::NotFound));
+    assert_eq!(
+        drain(&mut sender),
+        ["link 1 <- 1", "link 2 <- 2", "link 1 <- 2"],
+        "and nobody is told anything"
+    );
+    // It is sent again with its order only, and not by a timer of its own.
+    sender.handle_timeout(at(3));
+    assert_eq!(drain(&mut sender).len(), 0);
+    sender.handle_answer(at(3), A, settled(order));
+    assert_eq!(drain(&mut sender), ["1 settled", "link 1 <- 2"]);
+    sender.handle_answer(at(4), A, settled(cancellation));
+    assert_eq!(drain(&mut sender), ["2 settled"]);
+    assert_eq!((sender.unsettled(), sender.next_timeout()), (0, None));
+}
+
+#[test]
+fn a_cancellation_s_caller_is_told_that_nobody_knows_while_its_order_is_not_settled() {
+    let mut sender = connected(8);
+    submit(&mut sender, at(0), place(1, b"s"));
+    sender.handle_timeout(at(10));
+    let cancellation = submit(&mut sender, at(11), cancel(0));
+    drain(&mut sender);
+    sender.handle_answer(at(12), A, refused(cancellation, Refusal::NotFound));
+    assert_eq!(drain(&mut sender).len(), 0);
+    sender.handle_timeout(at(21));
+    assert!(drain(&mut sender).contains(&"2 Unknown".to_owned()), "and it goes on");
+    // Its order is given up, and what agents say from then on is all that is known.
+    sender.handle_timeout(at(70));
+    assert_eq!(drain(&mut sender), ["link 1 <- 2"]);
+    sender.handle_answer(at(71), A, refused(cancellation, Refusal::NotFound));
+    assert_eq!(drain(&mut sender), ["2 Refused(NotFound)"]);
+}
+
+#[test]
+fn a_cancellation_that_was_answered_before_its_order_was_committed_and_heard_after_it_goes_out_again() {
+    let mut sender = connected(8);
+    let order = submit(&mut sender, at(0), place(1, b"s"));
+    let cancellation = submit(&mut sender, at(1), cancel(0));
+    sender.handle_answer(at(2), A, settled(order));
+    drain(&mut sender);
+    sender.handle_answer(at(2), A, refused(cancellation, Refusal::NotFound));
+    assert_eq!(drain(&mut sender), ["link 1 <- 2"]);
+    sender.handle_answer(at(3), A, refused(cancellation, Refusal::NotFound));
+    assert_eq!(drain(&mut sender), ["2 Refused(NotFound)"], "this was said after it");
+}
+
+#[test]
+fn two_cancellations_of_what_was_never_ordered_do_not_wait_for_each_other() {
+    let mut sender = connected(8);
+    let (order, kind) = cancel(1);
+    let to_idc::Kind::Cancel(mut other) = kind.clone() else { unreachable!() };
+    other.key = Bytes::copy_from_slice(&[9; 32]);
+    let ids = [kind, to_idc::Kind::Cancel(other)].map(|kind| submit(&mut sender, at(0), (order, kind)));
+    drain(&mut sender);
+    for id in ids {
+        sender.handle_answer(at(1), A, refused(id, Refusal::NotFound));
+    }
+    assert_eq!(drain(&mut sender), ["1 Refused(NotFound)", "2 Refused(NotFound)"]);
+}
+
+#[test]
 fn what_has_settled_meanwhile_takes_no_room_from_what_is_being_settled() {
     let mut sender = connected(8);
     let ids = [1, 2, 3, 4].map(|n| submit(&mut sender, at(u64::from(n)), cancel(n)));
