@@ -75,6 +75,10 @@ impl Halving<'_> {
                     End::Committed(Committed { answer: Answer::Refused(Refusal::Failed) })
                 }
                 LedgerError::Held(_) => End::Waits(Awaited::Brand(request.brand.clone())),
+                // It waits for what nobody can name, in whichever of its statements: that was ended, and not the request.
+                LedgerError::Cancelled(_) if matches!(self.awaited, Some(Awaited::Brand(_))) => {
+                    End::Waits(Awaited::Brand(request.brand.clone()))
+                }
                 LedgerError::Denied(state) => {
                     self.denied.push((self.ends.len(), state.clone()));
                     End::NotCommitted

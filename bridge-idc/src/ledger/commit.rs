@@ -165,7 +165,8 @@ async fn prepare<T: Transaction>(
     if let Some(awaited) = awaited {
         match transaction.wait_for(awaited).await.map_err(LedgerError::from) {
             Ok(()) => {}
-            Err(LedgerError::Held(_)) => {
+            // Whoever ends the statement that waits, a DBA or a time-out of theirs, ends this turn and not the request.
+            Err(LedgerError::Held(_) | LedgerError::Cancelled(_)) => {
                 let ends = requests.iter().map(|_| End::Waits(awaited.clone())).collect();
                 return Ok(Prepared { positions: HashMap::new(), ends });
             }

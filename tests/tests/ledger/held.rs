@@ -174,6 +174,57 @@ async fn what_no_row_names_delays_its_own_brand_and_is_met_again_until_it_is_fre
 }
 
 #[tokio::test]
+async fn whoever_ends_the_statement_that_waits_ends_a_turn_and_no_request() {
+    let database = postgres("ended_by_a_dba").await;
+    let ledger = &database.ledger;
+    let shop = Shop::open(ledger, "acme", &[("A", 10)]).await;
+    let standing = shop.place("standing", &[("A", 1)]);
+    commit_one(ledger, standing.clone()).await;
+    let order = order_of(&standing);
+    for (lock, request, awaited) in [
+        ("SELECT * FROM stock FOR UPDATE", shop.place("1", &[("A", 1)]), stock(&shop, "A")),
+        ("SELECT * FROM orders FOR UPDATE", shop.cancel("2", order), Awaited::Order(order)),
+        ("LOCK TABLE outcomes", shop.place("3", &[("A", 1)]), Awaited::Brand(shop.brand.clone())),
+    ] {
+        let holder = psql(&database, lock).await;
+        let request = batch(vec![request]);
+        let wait = ledger.commit(&request, Some(&awaited));
+        let ends_it = async {
+            until_one_waits(&database).await;
+            let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity \
+                          WHERE wait_event_type = 'Lock' AND datname = current_database()";
+            database.count(cancel).await;
+        };
+        let (end, ()) = tokio::join!(wait, ends_it);
+        assert_eq!(waits(end), [Some(awaited)]);
+        drop(holder);
+    }
+    assert!(is_placed(&commit_one(ledger, shop.place("1", &[("A", 1)])).await));
+}
+
+#[tokio::test]
+async fn a_limit_on_statements_that_is_shorter_than_a_wait_refuses_nobody() {
+    let database = postgres("statement_timeout").await;
+    let shop = Shop::open(&database.ledger, "acme", &[("A", 10)]).await;
+    let limit = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 300', current_database()); END $$";
+    database.run(limit, "").await;
+    let agent = database.second_agent().await;
+    agent.ready().await.unwrap();
+    let (order, awaited) = (shop.place("1", &[("A", 1)]), stock(&shop, "A"));
+    let holder = holds(&database, "A").await;
+    let end = agent.commit(&batch(vec![order.clone()]), None).await;
+    assert_eq!(waits(end), [Some(awaited.clone())]);
+    let end = agent.commit(&batch(vec![order.clone()]), Some(&awaited)).await;
+    assert_eq!(waits(end), [Some(awaited)]);
+    drop(holder);
+    let holder = psql(&database, "LOCK TABLE stock").await;
+    let end = agent.commit(&batch(vec![order.clone()]), None).await;
+    assert_eq!(waits(end), [Some(Awaited::Brand(shop.brand.clone()))]);
+    drop(holder);
+    assert!(is_placed(&commit_one(&agent, order).await));
+}
+
+#[tokio::test]
 async fn a_cancellation_that_overtakes_its_order_gives_back_what_that_took() {
     let database = postgres("overtakes").await;
     let (a, b) = (&database.ledger, &database.second_agent().await);

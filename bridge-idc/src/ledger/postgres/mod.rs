@@ -36,10 +36,18 @@ const SETTINGS: [(&str, &str); 5] = [
 ];
 
 /// Whoever waits longer for a row is told so, and the row's holder is looked for.
-const PATIENT: (&str, &str) = ("lock_timeout", "5s");
+const PATIENT: [(&str, &str); 1] = [("lock_timeout", "5s")];
 
 /// How long a batch waits for what somebody else holds and no statement can leave out, a table for one: others wait behind it.
 const LOCK_TIMEOUT: &str = "500ms";
+
+/// What batches have of their own.
+const OF_BATCHES: [(&str, &str); 2] = [
+    ("lock_timeout", LOCK_TIMEOUT),
+    // A role's or a database's own limit, shorter than a lock is waited for, would make a batch that waits look like one whose
+    // statement fails. Nor may it end a COMMIT that waits for a standby. The flow has its own patience with all of them.
+    ("statement_timeout", "0"),
+];
 
 /// How long a row is waited for by those who need it, and nobody else: then it is another row's turn.
 const AWAITED_FOR: &str = "2s";
@@ -67,23 +75,21 @@ impl Postgres {
             options = options.password(password);
         }
         let options = options.application_name("bridge-idc").options(SETTINGS).disable_statement_logging();
-        let pool = |connections, lock_timeout| {
+        let pool = |connections, own: &[(&str, &str)]| {
             // Connecting is tried again for this long: a server that is down is said to be so soon, and callers do not wait.
             let pool =
                 PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(2));
             let pool = pool.after_connect(|connection, _| Box::pin(session::make_durable(connection)));
-            pool.connect_lazy_with(options.clone().options([lock_timeout]))
+            pool.connect_lazy_with(options.clone().options(own.iter().copied()))
         };
-        let committer = pool(COMMITTERS, ("lock_timeout", LOCK_TIMEOUT));
-        Ok(Self { pool: pool(connections, PATIENT), committer })
+        Ok(Self { pool: pool(connections, &PATIENT), committer: pool(COMMITTERS, &OF_BATCHES) })
     }
 
     /// Whether what is set for the connections is in force in them.
     pub(super) async fn check(&self) -> Result<(), NotReady> {
-        let committer_s = ("lock_timeout", LOCK_TIMEOUT);
-        for (pool, own) in [(&self.pool, PATIENT), (&self.committer, committer_s)] {
+        for (pool, own) in [(&self.pool, PATIENT.as_slice()), (&self.committer, &OF_BATCHES)] {
             let mut connection = pool.acquire().await.map_err(NotReady::of_connecting)?;
-            session::check(&mut connection, &[SETTINGS.as_slice(), &[own]].concat()).await?;
+            session::check(&mut connection, &[SETTINGS.as_slice(), own].concat()).await?;
         }
         Ok(())
     }
