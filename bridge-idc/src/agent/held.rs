@@ -26,7 +26,7 @@ pub(super) struct Queues {
     turns: [VecDeque<Awaited>; 2],
     /// How many are being tried, of each of both kinds.
     tried: [usize; 2],
-    /// Requests in all queues together.
+    /// Requests in all queues together, and those of them that are being tried: they take up the window all the same.
     requests: usize,
     /// In which queue each of them is, and those that are being tried.
     whereabouts: Whereabouts,
@@ -50,7 +50,7 @@ pub(super) struct Turn {
 }
 
 impl Queues {
-    /// Requests that wait and are not being committed.
+    /// Requests that wait, and those that are being tried.
     pub(super) fn len(&self) -> usize {
         self.requests
     }
@@ -105,6 +105,7 @@ impl Queues {
         let (tried, was_in_vain) = (queue.tried.take(), queue.in_vain);
         queue.in_vain = !again.is_empty();
         if let Some(tried) = tried {
+            self.requests -= tried.len();
             self.tried[usize::from(was_in_vain)] -= 1;
             tried.into_iter().for_each(|about| self.whereabouts.leave(&awaited, about));
         }
@@ -164,7 +165,6 @@ impl Queues {
         let requests: Vec<Pending> = queue.waiting.drain(..size).collect();
         queue.tried = Some(requests.iter().map(|pending| About::of(&pending.request)).collect());
         self.tried[usize::from(queue.in_vain)] += 1;
-        self.requests -= requests.len();
         Some(Turn { awaited, requests, again: queue.in_vain })
     }
 

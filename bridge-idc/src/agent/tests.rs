@@ -496,7 +496,29 @@ fn what_concerns_an_order_that_waits_for_something_else_by_now_goes_with_it() {
     world.end_of(Some(shoe()), &held, vec![End::Waits(sock.clone())], false);
     let Attempt { awaited, batch, .. } = world.attempt();
     assert_eq!((awaited, batch.requests.len()), (Some(sock), 2), "its cancellation is not decided before it");
-    assert_eq!(world.agent.held(), 0);
+    assert_eq!(world.agent.held(), 2, "those that are tried count as well");
+}
+
+#[test]
+fn a_flood_for_what_is_held_takes_up_no_more_than_its_share_however_many_turns_it_lasts() {
+    let mut world = world();
+    let waits = |batch: &Batch| batch.requests.iter().map(|_| End::Waits(shoe())).collect();
+    let mut turn = None;
+    for number in 0..20 {
+        world.place(&format!("k{number}"), 1);
+        while let Some(output) = world.poll() {
+            match output {
+                // The batch that waits for nothing finds the row held.
+                Output::Commit(Attempt { awaited: None, batch, .. }) => world.end(&batch, waits(&batch)),
+                Output::Commit(held) => turn = Some(held),
+                _ => {}
+            }
+        }
+        assert!(world.agent.under_way() <= world.agent.held_max(), "{}", world.agent.under_way());
+        if let Some(Attempt { awaited, batch, .. }) = turn.take_if(|_| number % 3 == 2) {
+            world.end_of(awaited, &batch, waits(&batch), false);
+        }
+    }
 }
 
 #[test]

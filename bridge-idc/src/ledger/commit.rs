@@ -44,6 +44,7 @@ pub(super) async fn commit<D: Database>(
 ) -> Result<Vec<End>, NotDone> {
     // Set once an earlier round's COMMIT was lost: from then on nobody can say that nothing was left behind.
     let mut lost = None;
+    let mut was_cut = false;
     for _ in 0..TRIES {
         // What an earlier round may still hold is ours, and soon free.
         let locking = if lost.is_some() { Locking::Waits } else { Locking::Skips };
@@ -53,10 +54,13 @@ pub(super) async fn commit<D: Database>(
             }
             Ok(ends) => return Ok(ends.into_iter().map(End::after_a_lost_one).collect()),
             Err(Missed::Again) => {}
+            // The next connection shows whether it was the only one.
+            Err(Missed::Cut(_)) if !was_cut => was_cut = true,
             Err(Missed::Lost(error)) => lost = Some(error),
             Err(Missed::Unknown(error)) => return Err(NotDone::Perhaps(error)),
-            Err(Missed::Nothing(error)) if lost.is_none() => return Err(NotDone::Nothing(error)),
-            Err(Missed::Nothing(error)) => return Err(NotDone::Perhaps(error)),
+            Err(Missed::Cut(error) | Missed::Nothing(error)) => {
+                return Err(if lost.is_none() { NotDone::Nothing(error) } else { NotDone::Perhaps(error) });
+            }
         }
     }
     Err(match lost {
@@ -82,7 +86,7 @@ async fn those_who_met_another<D: Database>(
     let again: Vec<Request> = places.iter().map(|place| requests[*place].clone()).collect();
     match Box::pin(attempt(database, &again, at, None, Locking::Waits)).await {
         Ok(now) => places.into_iter().zip(now).for_each(|(place, end)| ends[place] = end),
-        Err(Missed::Again | Missed::Nothing(_)) => {}
+        Err(Missed::Again | Missed::Cut(_) | Missed::Nothing(_)) => {}
         Err(Missed::Lost(_) | Missed::Unknown(_)) => {
             places.into_iter().for_each(|place| ends[place] = End::Unknown);
         }
@@ -94,6 +98,8 @@ async fn those_who_met_another<D: Database>(
 enum Missed {
     /// Nothing was left behind, and another attempt may do better.
     Again,
+    /// Its connection was lost, or cannot be used, before its COMMIT; nothing was left behind.
+    Cut(LedgerError),
     /// Nothing was left behind.
     Nothing(LedgerError),
     /// The answer to its COMMIT was lost, and it is not there, or not yet.
@@ -128,7 +134,8 @@ async fn attempt<D: Database>(
             return Ok(prepared.ends);
         }
         Ok(prepared) => prepared,
-        Err(gone @ LedgerError::Unavailable(_)) => return Err(gone.into()),
+        Err(gone) if is_late(&gone) => return Err(Missed::Nothing(gone)),
+        Err(gone @ LedgerError::Unavailable(_)) => return Err(Missed::Cut(gone)),
         Err(error) => {
             give_up(transaction).await;
             return Err(error.into());
@@ -136,7 +143,9 @@ async fn attempt<D: Database>(
     };
     match soon(async { Ok(transaction.commit().await?) }).await {
         Ok(()) => Ok(ends),
-        Err(refused @ (LedgerError::Refused(_) | LedgerError::Conflict)) => Err(refused.into()),
+        Err(refused @ (LedgerError::Refused(_) | LedgerError::Denied(_) | LedgerError::Conflict)) => {
+            Err(refused.into())
+        }
         // Whether it was committed is not known. Another connection knows: every key is there, or none.
         Err(lost) => match soon(has_committed(database, &positions)).await {
             Ok(true) => Ok(ends),
@@ -309,6 +318,11 @@ async fn has_committed<D: Database>(
 async fn soon<V>(work: impl Future<Output = Result<V, LedgerError>>) -> Result<V, LedgerError> {
     let late = |_| LedgerError::Unavailable(sqlx::Error::Io(io::ErrorKind::TimedOut.into()));
     timeout(PATIENCE, work).await.map_err(late)?
+}
+
+/// Whether it is what [`soon`] says of a database that does not answer.
+fn is_late(error: &LedgerError) -> bool {
+    matches!(error, LedgerError::Unavailable(sqlx::Error::Io(error)) if error.kind() == io::ErrorKind::TimedOut)
 }
 
 impl End {

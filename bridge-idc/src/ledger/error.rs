@@ -18,8 +18,9 @@ pub enum LedgerError {
     /// The database refused what was asked; some request in it is to blame.
     #[error("the database refused the batch: {0}")]
     Refused(SqlState),
-    /// The database has no right for what was asked: all of it, or only what one request needs.
-    #[error("the database does not allow it: {0}")]
+    /// The database does not do what was asked, for want of a right, of a function, or of a page that can be read: all of it, or only
+    /// what one brand or one request needs.
+    #[error("the database does not do it: {0}")]
     Denied(SqlState),
     /// Somebody ended the statement: a DBA, or a time-out that the database has for its statements.
     #[error("the statement was cancelled: {0}")]
@@ -82,15 +83,15 @@ impl fmt::Display for SqlState {
 pub(super) enum Blame {
     /// What was to be written breaks a rule.
     Request,
-    /// The right is missing.
-    Right,
+    /// What the statement needs is missing or broken: a right, a function, a page of a table.
+    Statement,
     /// The statement was ended by somebody.
     Cancel,
     /// Another transaction holds what was needed.
     Holder,
     /// Another transaction was in the way; the same may work now.
     Contention,
-    /// The database itself: full, read-only, shutting down, without the table.
+    /// The database itself: gone, full, read-only, shutting down.
     Database,
 }
 
@@ -107,7 +108,7 @@ impl From<sqlx::Error> for LedgerError {
             || SqlState { code: code.to_string(), constraint: refusal.constraint().map(str::to_owned) };
         match blame {
             Blame::Request => Self::Refused(state()),
-            Blame::Right => Self::Denied(state()),
+            Blame::Statement => Self::Denied(state()),
             Blame::Cancel => Self::Cancelled(state()),
             Blame::Holder => Self::Held(state()),
             Blame::Contention => Self::Conflict,

@@ -1,6 +1,7 @@
 //! What the sender knows of one link: its lanes, its room, and what its agent opens.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -23,6 +24,8 @@ pub(super) struct Link {
     pub(super) open: bool,
     /// The sealing keys that its agent opens.
     pub(super) keys: Vec<KeyId>,
+    /// Until when it is taken to be unable to commit: it said so.
+    pub(super) away_until: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -35,12 +38,17 @@ impl Link {
     /// A link without keys.
     pub(super) fn new(lanes: u8, window: u32) -> Self {
         let lanes = (0..lanes.max(1)).map(|_| Lane::default()).collect();
-        Self { lanes, window: window as usize, in_flight: 0, open: true, keys: Vec::new() }
+        Self { lanes, window: window as usize, in_flight: 0, open: true, keys: Vec::new(), away_until: None }
     }
 
     /// Whether it has room for one more request, sealed to that key or not sealed.
     pub(super) fn takes(&self, key: Option<KeyId>) -> bool {
         self.open && self.in_flight < self.window && key.is_none_or(|key| self.keys.contains(&key))
+    }
+
+    /// Whether its agent said a moment ago that it cannot commit.
+    pub(super) fn is_away(&self, now: Duration) -> bool {
+        self.away_until.is_some_and(|until| now < until)
     }
 
     /// Has each lane carry encapsulations again.

@@ -9,6 +9,9 @@
 //! An agent that does not know an order says nothing for the others: one of them may have it under way, where it waits for a row
 //! that somebody holds. So each is asked before a caller is told that there is no such order; and while this sender itself
 //! is not sure about the order, a cancellation waits for its end.
+//!
+//! An agent whose database or audit log does not work refuses quickly, and so has the least on its links. What it refuses goes to
+//! another one, and for a moment the links of others are taken first.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -21,6 +24,9 @@ use crate::domain::{KeyDigest, OrderId};
 use crate::seal::KeyId;
 use crate::wire::order::{Refusal, Refused, Settled, State, ToCloud, ToIdc, to_cloud, to_idc};
 use crate::wire::payment::PaymentState;
+
+/// How long an agent that said that it cannot commit is taken to be unable to, until something else is heard of it.
+const AWAY_FOR: Duration = Duration::from_secs(1);
 
 /// The sender's limits.
 #[derive(Debug, Clone, Copy)]
@@ -170,6 +176,8 @@ struct Request {
     early: bool,
     /// The links whose agents do not know its order, by what they said to this copy and to those before it.
     unknown_on: Vec<LinkId>,
+    /// The links whose agents could not commit it, since it was last sent from the queue.
+    down_on: Vec<LinkId>,
     /// Its entry in `timers`.
     timer: Duration,
 }
@@ -289,6 +297,7 @@ impl Sender {
             doubtful,
             early,
             unknown_on: Vec::new(),
+            down_on: Vec::new(),
             timer: caller_until,
         };
         self.timers.insert((caller_until, id));
@@ -380,9 +389,9 @@ impl Sender {
     /// Takes one answer. Answers of links that are gone, and to requests that are settled, are nothing new.
     pub fn handle_answer(&mut self, now: Duration, link: LinkId, message: ToCloud) {
         let id = RequestId(message.request);
-        if !self.links.contains_key(&link) {
-            return;
-        }
+        let Some(known) = self.links.get_mut(&link) else { return };
+        let is_down = matches!(&message.kind, Some(to_cloud::Kind::Refused(refused)) if refused.refusal() == Refusal::DatabaseDown);
+        known.away_until = is_down.then(|| now + AWAY_FOR);
         let Some(request) = self.requests.get(&id) else { return };
         let is_bare = request.is_bare_on(link);
         let is_question = request.key.is_none();
@@ -408,6 +417,11 @@ impl Sender {
                 // A busy IDC cannot tell either, or has the write itself and is not done with it.
                 Refusal::NotFound | Refusal::Busy if asked_too_early => self.finish(id, Answer::Pending),
                 Refusal::NotFound if self.looks_further(now, link, id) => {}
+                Refusal::DatabaseDown if self.goes_elsewhere(now, link, id) => {}
+                // Another agent, whose database does not work, may know it.
+                Refusal::NotFound if self.was_refused_for_want_of_a_database(id) => {
+                    self.finish(id, Answer::Refused(Refusal::DatabaseDown));
+                }
                 refusal if !doubtful || is_question => self.finish(id, Answer::Refused(refusal)),
                 // Of the lost copies nobody knows: the timer sends it again, or tells the caller so.
                 _ => {}
@@ -490,8 +504,10 @@ impl Sender {
             return true;
         }
         let (order, early) = (request.order, request.early);
-        let unknown_on = &request.unknown_on;
-        let others = self.links.iter().filter(|(id, link)| link.open && !unknown_on.contains(id));
+        let Request { unknown_on, down_on, .. } = &*request;
+        let others = self.links.iter();
+        let others =
+            others.filter(|(id, link)| link.open && !unknown_on.contains(id) && !down_on.contains(id));
         // Whether that agent has room is its own to say: whatever waits for one link would keep back what others take.
         if let Some((other, _)) = others.min_by_key(|(_, link)| link.in_flight) {
             let other = *other;
@@ -508,6 +524,29 @@ impl Sender {
             return false;
         }
         true
+    }
+
+    /// The agent of a link cannot commit, and has done nothing: another one may. False if no other is known to work.
+    fn goes_elsewhere(&mut self, now: Duration, link: LinkId, id: RequestId) -> bool {
+        let Some(request) = self.requests.get_mut(&id) else { return false };
+        if !matches!(request.place, Place::InFlight { link: on, .. } if on == link) {
+            return false;
+        }
+        request.down_on.push(link);
+        let Request { down_on, unknown_on, sealed_to, .. } = &*request;
+        let others = self.links.iter().filter(|(id, link)| {
+            let opens = sealed_to.is_none_or(|key| link.keys.contains(&key));
+            link.open && opens && !link.is_away(now) && !down_on.contains(id) && !unknown_on.contains(id)
+        });
+        let Some((other, _)) = others.min_by_key(|(_, link)| link.in_flight) else { return false };
+        let other = *other;
+        self.take_off_link(id);
+        self.send(now, id, other);
+        true
+    }
+
+    fn was_refused_for_want_of_a_database(&self, id: RequestId) -> bool {
+        self.requests.get(&id).is_some_and(|request| !request.down_on.is_empty())
     }
 
     /// Has a cancellation wait until its order is no longer being placed.
@@ -581,17 +620,21 @@ impl Sender {
     fn send_queued(&mut self, now: Duration) {
         loop {
             let fronts = self.queue.fronts();
-            let ready = fronts.filter_map(|(key, id)| Some((id, key, self.link_for(key)?)));
+            let ready = fronts.filter_map(|(key, id)| Some((id, key, self.link_for(now, key)?)));
             let Some((id, key, link)) = ready.min_by_key(|(id, ..)| *id) else { return };
             self.queue.remove(key, id);
+            if let Some(request) = self.requests.get_mut(&id) {
+                request.down_on.clear();
+            }
             self.send(now, id, link);
         }
     }
 
-    /// The link with the least on it, of those with room whose agents open that key.
-    fn link_for(&self, key: Option<KeyId>) -> Option<LinkId> {
+    /// The link with the least on it, of those with room whose agents open that key; of one that cannot commit only if there is no
+    /// other.
+    fn link_for(&self, now: Duration, key: Option<KeyId>) -> Option<LinkId> {
         let free = self.links.iter().filter(|(_, link)| link.takes(key));
-        free.min_by_key(|(_, link)| link.in_flight).map(|(id, _)| *id)
+        free.min_by_key(|(_, link)| (link.is_away(now), link.in_flight)).map(|(id, _)| *id)
     }
 
     fn send(&mut self, now: Duration, id: RequestId, link_id: LinkId) {

@@ -314,6 +314,71 @@ fn an_order_is_missing_only_once_no_agent_knows_it() {
     }
 }
 
+/// A sender with links to two agents.
+fn with_two_agents() -> Sender {
+    let mut sender = connected(8);
+    sender.handle_link_up(at(0), B, 1, 8);
+    sender
+}
+
+#[test]
+fn what_an_agent_without_a_database_refuses_goes_to_another_one() {
+    let mut sender = with_two_agents();
+    let id = submit(&mut sender, at(0), cancel(1));
+    sender.handle_answer(at(1), A, refused(id, Refusal::DatabaseDown));
+    assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 2 <- 1"]);
+    sender.handle_answer(at(1), B, settled(id));
+    assert_eq!(drain(&mut sender), ["1 settled"]);
+
+    // The quick refusal leaves that link with the least on it: it is not taken for that.
+    let ids = [2, 3].map(|n| submit(&mut sender, at(1), cancel(n)));
+    assert_eq!(drain(&mut sender), ["link 2 <- 2", "link 2 <- 3"]);
+    ids.into_iter().for_each(|id| sender.handle_answer(at(1), B, settled(id)));
+    drain(&mut sender);
+
+    // After a moment it is tried again, and once it answers it is one of two.
+    let id = submit(&mut sender, at(3), cancel(4));
+    sender.handle_answer(at(3), A, settled(id));
+    [5, 6].map(|n| submit(&mut sender, at(3), cancel(n)));
+    assert_eq!(drain(&mut sender), ["link 1 <- 4", "4 settled", "link 1 <- 5", "link 2 <- 6"]);
+}
+
+#[test]
+fn without_any_agent_that_can_commit_each_is_asked_once() {
+    let mut sender = with_two_agents();
+    let id = submit(&mut sender, at(0), cancel(1));
+    sender.handle_answer(at(0), A, refused(id, Refusal::DatabaseDown));
+    sender.handle_answer(at(0), B, refused(id, Refusal::DatabaseDown));
+    assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 2 <- 1", "1 Refused(DatabaseDown)"]);
+    let id = submit(&mut sender, at(0), cancel(2));
+    sender.handle_answer(at(0), A, refused(id, Refusal::DatabaseDown));
+    assert_eq!(
+        drain(&mut sender),
+        ["link 1 <- 2", "2 Refused(DatabaseDown)"],
+        "the other one said so a moment ago"
+    );
+}
+
+#[test]
+fn an_order_is_not_missing_while_an_agent_without_a_database_may_have_it() {
+    let mut sender = with_two_agents();
+    let id = submit(&mut sender, at(0), ask(1));
+    sender.handle_answer(at(0), A, refused(id, Refusal::DatabaseDown));
+    sender.handle_answer(at(0), B, refused(id, Refusal::NotFound));
+    assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 2 <- 1", "1 Refused(DatabaseDown)"]);
+}
+
+#[test]
+fn a_lost_copy_stays_in_doubt_whatever_agents_without_a_database_say() {
+    let mut sender = with_two_agents();
+    let id = submit(&mut sender, at(0), cancel(1));
+    sender.handle_link_down(at(1), A);
+    sender.handle_answer(at(1), B, refused(id, Refusal::DatabaseDown));
+    assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 2 <- 1"]);
+    sender.handle_timeout(at(10));
+    assert!(drain(&mut sender).contains(&"1 Unknown".to_owned()));
+}
+
 #[test]
 fn a_cancellation_that_no_agent_knows_waits_until_its_order_is_settled() {
     let mut sender = connected(8);
