@@ -1,16 +1,20 @@
 //! Somebody holds a row: who needs it is set apart and waits for it alone, and what is decided then is read behind the lock.
 
+use std::future::Future as _;
+use std::task::Poll;
 use std::time::Duration;
 
 use bridge_idc::config::LedgerUrl;
-use bridge_idc::ledger::{BatchEnd, End};
+use bridge_idc::ledger::payments::NotDone;
+use bridge_idc::ledger::{BatchEnd, End, LedgerError};
 use bridge_idc::planner::{Awaited, Request};
 use bridge_protocol::domain::{Outcome, Sku};
 use bridge_protocol::wire::order::Refusal;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use crate::database::{Database, postgres, sqlite};
-use crate::shop::{Shop, answers, batch, commit_one, is_placed, order_of, refused, settled};
+use crate::payments::{another_order, begin, seconds, shop_with_order};
+use crate::shop::{Shop, answers, batch, commit_one, is_placed, order_of, pay, refused, settled};
 
 /// A session at PostgreSQL's own shell, in a transaction that has run this.
 async fn psql(database: &Database, sql: &str) -> PgConnection {
@@ -121,6 +125,47 @@ async fn whoever_waits_for_a_row_holds_no_other_meanwhile() {
     assert!(end.outage.is_none());
     assert_eq!(settled(&commit_one(ledger, both.requests[0].clone()).await).0, Outcome::Placed);
     assert_eq!(shop.stock(ledger, "S0").await, (8, 2));
+}
+
+#[tokio::test]
+async fn payments_of_an_order_that_somebody_holds_leave_the_connections_to_everybody_else() {
+    let database = postgres("held_for_payments").await;
+    let ledger = &database.ledger;
+    let (shop, order) = shop_with_order(&database).await;
+    let other = another_order(&database, &shop, "other").await;
+    let hold = format!("SELECT * FROM orders WHERE order_id = '{}' FOR UPDATE", order.as_uuid());
+    let holder = psql(&database, &hold).await;
+    let charges: Vec<_> = (0..24).map(|n| pay(&shop, &format!("held-{n}"), order)).collect();
+    let held = async {
+        let mut begins: Vec<_> =
+            charges.iter().map(|charge| Box::pin(ledger.begin_payment(charge, seconds(60)))).collect();
+        let mut ends = Vec::new();
+        std::future::poll_fn(|context| {
+            begins.retain_mut(|begin| match begin.as_mut().poll(context) {
+                Poll::Ready(end) => {
+                    ends.push(end);
+                    false
+                }
+                Poll::Pending => true,
+            });
+            if begins.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        ends
+    };
+    let beside = async {
+        for n in 0..24 {
+            // With no connection in time it is an error.
+            begin(ledger, &pay(&shop, &format!("other-{n}"), other)).await;
+        }
+        drop(holder);
+    };
+    let (ends, ()) = tokio::join!(held, beside);
+    for end in ends {
+        let is_known = matches!(end, Ok(_) | Err(NotDone::Nothing(LedgerError::Held(_))));
+        assert!(is_known, "{end:?}");
+    }
+    begin(ledger, &pay(&shop, "once it is free", order)).await;
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bridge_protocol::wire::order::Refusal;
 use sqlx::{PgConnection, SqliteConnection};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::transaction::{Database as _, Transaction as _};
 use super::{Kind, Ledger, LedgerError, postgres, sqlite};
@@ -32,6 +32,12 @@ pub use read::{Doubt, DuePayment, DueRefund, Sums};
 
 /// Rounds against other writers.
 const TRIES: u32 = 8;
+
+/// How long an order's row is waited for that somebody else holds.
+const HELD_FOR: Duration = Duration::from_secs(5);
+
+/// Between two looks whether it is free: the first and the longest pause.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(320));
 
 /// How long a transaction's statements, and its COMMIT, may take before the database counts as gone.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -113,12 +119,52 @@ impl OwnTx {
         }
     }
 
+    /// Gives its connection back. One that cannot be used any more is closed.
+    async fn rollback(self) {
+        let rolled_back = match self {
+            Self::Postgres(transaction) => transaction.rollback().await,
+            Self::Sqlite(transaction) => transaction.rollback().await,
+        };
+        if let Err(error) = rolled_back {
+            tracing::debug!(%error, "a transaction was not rolled back, its connection is closed");
+        }
+    }
+
     async fn commit(self) -> Result<(), LedgerError> {
         match self {
             Self::Postgres(transaction) => transaction.commit().await?,
             Self::Sqlite(transaction) => transaction.commit().await?,
         }
         Ok(())
+    }
+}
+
+/// When a transaction that came to nothing is tried again.
+struct Again {
+    tries: u32,
+    until: Instant,
+    pause: Duration,
+}
+
+impl Again {
+    fn new() -> Self {
+        Self { tries: TRIES, until: Instant::now() + HELD_FOR, pause: PAUSES.0 }
+    }
+
+    /// Whether another try may do better, once it is time for it.
+    async fn may_help(&mut self, error: &LedgerError) -> bool {
+        match error {
+            LedgerError::Conflict => {
+                self.tries = self.tries.saturating_sub(1);
+                self.tries > 0
+            }
+            LedgerError::Held(_) if Instant::now() < self.until => {
+                sleep(self.pause).await;
+                self.pause = PAUSES.1.min(self.pause * 2);
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -147,32 +193,39 @@ macro_rules! common {
 }
 use common;
 
-/// Runs an expression in a transaction of its own, and again while other writers are in the way.
+/// Runs an expression in a transaction of its own, and again while other writers are in the way, or somebody holds what it needs.
+/// Between two tries it has no connection: those who wait for one row leave the others to everybody else.
 macro_rules! in_transaction {
     ($ledger:expr, $begin:ident $tx:ident => $work:expr) => {{
-        let mut tries = $crate::ledger::payments::TRIES;
+        let mut again = $crate::ledger::payments::Again::new();
         loop {
-            tries -= 1;
             // Boxed: both databases' states together are too large to be moved about inside every caller's.
             let work = Box::pin(async {
                 let mut own = $crate::ledger::payments::OwnTx::$begin($ledger).await?;
-                let value = {
+                let worked = {
                     let mut $tx = own.tx();
-                    $work?
+                    $work
                 };
-                Ok((own, value))
+                match worked {
+                    Ok(value) => Ok((own, value)),
+                    Err(error) => {
+                        own.rollback().await;
+                        Err(error)
+                    }
+                }
             });
-            match $crate::ledger::payments::soon(work).await {
+            let error = match $crate::ledger::payments::soon(work).await {
                 Ok((own, value)) => match $crate::ledger::payments::soon(own.commit()).await {
                     Ok(()) => break Ok(value),
-                    Err($crate::ledger::LedgerError::Conflict) if tries > 0 => {}
                     Err(error @ $crate::ledger::LedgerError::Unavailable(_)) => {
                         break Err($crate::ledger::payments::NotDone::Perhaps(error));
                     }
-                    Err(error) => break Err($crate::ledger::payments::NotDone::Nothing(error)),
+                    Err(error) => error,
                 },
-                Err($crate::ledger::LedgerError::Conflict) if tries > 0 => {}
-                Err(error) => break Err($crate::ledger::payments::NotDone::Nothing(error)),
+                Err(error) => error,
+            };
+            if !again.may_help(&error).await {
+                break Err($crate::ledger::payments::NotDone::Nothing(error));
             }
         }
     }};
