@@ -9,7 +9,7 @@ use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use super::{Kind, Ledger, LedgerError, NotReady, on_database};
 
 /// The version of the tables that this build reads and writes.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 
 const TABLE: &str = "schema_migrations";
 
@@ -38,6 +38,7 @@ impl Ledger {
                         include_str!("postgres/0004_requests_of_payment.sql"),
                     ),
                     migration(5, "payments charged late", include_str!("postgres/0005_charged_late.sql")),
+                    migration(6, "payments given up", include_str!("postgres/0006_given_up.sql")),
                 ];
                 apply(&mut *connection, migrations).await
             }
@@ -53,6 +54,7 @@ impl Ledger {
                         include_str!("sqlite/0004_requests_of_payment.sql"),
                     ),
                     migration(5, "payments charged late", include_str!("sqlite/0005_charged_late.sql")),
+                    migration(6, "payments given up", include_str!("sqlite/0006_given_up.sql")),
                 ];
                 apply(&mut *connection, migrations).await
             }

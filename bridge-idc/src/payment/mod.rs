@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The one mechanism for doubt is a row's `next_ask_at`: it is set before the gateway is asked, so that a crash, a time-out
-//! and a lost answer all end in the same place. The transactions are the ledger's (`ledger::payments`).
+//! and a lost answer all end in the same place. What was given up is looked at by a column of its own, `look_at`. The
+//! transactions are the ledger's (`ledger::payments`).
 
 /// What a gateway is asked and what it can answer.
 pub mod gateway;

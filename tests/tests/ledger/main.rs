@@ -20,6 +20,8 @@ mod role;
 mod sessions;
 #[cfg(test)]
 mod shop;
+#[cfg(test)]
+mod side_by_side;
 
 /// Makes a test of each case on each database.
 macro_rules! on_both_databases {
@@ -98,4 +100,13 @@ on_both_databases! {
     what_was_given_up_is_looked_at_again_and_a_hint_makes_that_soon
     a_refund_that_is_made_after_all_counts
     what_the_version_before_wrote_stays_as_it_was
+}
+
+on_both_databases! {
+    side_by_side as side_by_side_in_sqlite and side_by_side_in_postgres:
+    what_was_given_up_is_left_alone_by_agents_of_before
+    a_doubt_is_taken_by_agents_of_both_versions
+    what_version_5_writes_about_a_given_up_payment_is_taken_up
+    what_version_4_begins_is_concluded_by_this_one
+    what_version_5_kept_beside_doubts_moves_to_its_own_column
 }

@@ -392,20 +392,25 @@ async fn refund_the_rest(
     Ok(())
 }
 
+/// Writes how a payment stands. `ask_at` is when it is asked about, or looked at if it was given up: an agent of a version
+/// before takes whatever is to be asked about for a doubt, and may have it charged.
 async fn set_payment(
     tx: &mut Tx<'_>,
     payment: &Payment,
     ask_at: Option<UnixMicros>,
 ) -> Result<(), LedgerError> {
+    let given_up = payment.state.is_given_up();
+    let (next_ask_at, look_at) = if given_up { (None, ask_at) } else { (ask_at, None) };
     on_connection!(tx, connection =>
         sqlx::query(common!("set_payment"))
             .bind(payment.charge.payment.as_uuid())
             .bind(payment.state.code())
             .bind(payment.refunded)
             .bind(payment.code.as_ref().map(ReasonCode::as_str))
-            .bind(ask_at.map(UnixMicros::get))
+            .bind(next_ask_at.map(UnixMicros::get))
             .bind(payment.concluded_at.map(UnixMicros::get))
             .bind(payment.confirm_until.get())
+            .bind(look_at.map(UnixMicros::get))
             .execute(connection).await.map(drop)?);
     Ok(())
 }

@@ -92,10 +92,13 @@ impl Ledger {
     pub async fn hint_payment(&self, order: OrderId, ask_after: Duration) -> Result<bool, NotDone> {
         let hint = async |tx: &mut Tx<'_>| -> Result<bool, LedgerError> {
             let ask_at = clock(tx).await?.plus(ask_after);
-            Ok(on_connection!(tx, connection =>
-                sqlx::query(common!("hint")).bind(order.as_uuid()).bind(ask_at.get())
-                    .execute(connection).await?.rows_affected())
-                > 0)
+            let mut hinted = 0;
+            for statement in [common!("hint"), common!("hint_given_up")] {
+                hinted += on_connection!(tx, connection =>
+                    sqlx::query(statement).bind(order.as_uuid()).bind(ask_at.get())
+                        .execute(connection).await?.rows_affected());
+            }
+            Ok(hinted > 0)
         };
         in_transaction!(self, writing tx => hint(&mut tx).await)
     }
@@ -143,6 +146,13 @@ impl Ledger {
     }
 }
 
+/// A statement that takes rows, for PostgreSQL and for SQLite.
+macro_rules! taken {
+    ($file:literal) => {
+        (include_str!(concat!("postgres/", $file, ".sql")), include_str!(concat!("sqlite/", $file, ".sql")))
+    };
+}
+
 async fn take_due_payments(
     tx: &mut Tx<'_>,
     hold: Duration,
@@ -150,16 +160,9 @@ async fn take_due_payments(
 ) -> Result<Vec<DuePayment>, LedgerError> {
     let now = clock(tx).await?;
     let until = now.plus(hold);
-    let rows: Vec<DueRow> = match tx {
-        Tx::Postgres(connection) => {
-            let take = sqlx::query_as(include_str!("postgres/take_payments.sql"));
-            take.bind(now.get()).bind(until.get()).bind(rows_max).fetch_all(&mut **connection).await?
-        }
-        Tx::Sqlite(connection) => {
-            let take = sqlx::query_as(include_str!("sqlite/take_payments.sql"));
-            take.bind(now.get()).bind(until.get()).bind(rows_max).fetch_all(&mut **connection).await?
-        }
-    };
+    let mut rows = take(tx, taken!("take_payments"), now, until, rows_max).await?;
+    let room = rows_max.saturating_sub(i64::try_from(rows.len()).unwrap_or(i64::MAX));
+    rows.extend(take(tx, taken!("take_given_up"), now, until, room).await?);
     let due = rows.into_iter().map(
         |(
             id,
@@ -185,6 +188,25 @@ async fn take_due_payments(
         },
     );
     due.collect()
+}
+
+async fn take(
+    tx: &mut Tx<'_>,
+    (postgres, sqlite): (&'static str, &'static str),
+    now: UnixMicros,
+    until: UnixMicros,
+    rows_max: i64,
+) -> Result<Vec<DueRow>, LedgerError> {
+    Ok(match tx {
+        Tx::Postgres(connection) => {
+            let take = sqlx::query_as(postgres).bind(now.get()).bind(until.get()).bind(rows_max);
+            take.fetch_all(&mut **connection).await?
+        }
+        Tx::Sqlite(connection) => {
+            let take = sqlx::query_as(sqlite).bind(now.get()).bind(until.get()).bind(rows_max);
+            take.fetch_all(&mut **connection).await?
+        }
+    })
 }
 
 async fn take_due_refunds(

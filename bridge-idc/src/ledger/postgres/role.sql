@@ -29,7 +29,7 @@ GRANT UPDATE (available, sold) ON stock TO bridge_serve;
 GRANT UPDATE (state, cancelled_at) ON orders TO bridge_serve;
 -- It charges and gives back. What a payment or a refund is about it can never change, only how it stands.
 GRANT SELECT, INSERT ON payments, refunds, payment_requests TO bridge_serve;
-GRANT UPDATE (state, refunded, code, asks, next_ask_at, concluded_at, confirm_until) ON payments TO bridge_serve;
+GRANT UPDATE (state, refunded, code, asks, next_ask_at, look_at, concluded_at, confirm_until) ON payments TO bridge_serve;
 GRANT UPDATE (state, code, asks, next_ask_at, concluded_at) ON refunds TO bridge_serve;
 -- It publishes the catalogue: these columns, and no others of its tables, can ever reach a storefront.
 GRANT SELECT (brand, category, parent, names, position) ON categories TO bridge_serve;

@@ -1,0 +1,171 @@
+//! Agents of two versions on one ledger: what those of the versions before do to its payments, by the statements that they
+//! have, does no harm, and is taken up by this one.
+
+use std::time::Duration;
+
+use bridge_idc::ledger::Ledger;
+use bridge_idc::ledger::payments::Told;
+use bridge_idc::payment::Payment;
+use bridge_protocol::domain::{OrderId, PaymentState, ReasonCode};
+
+use crate::database::Database;
+use crate::payments::{another_order, begun, declined, found, nothing, read, seconds, shop_with_order, told};
+use crate::shop::{TOTAL, order_id, pay};
+
+/// In versions 4 and 5 an agent takes what has a `next_ask_at`, asks the gateway about it, and may have it charged again.
+const TAKE: [&str; 2] = [
+    "UPDATE payments SET next_ask_at = 9000000000000000, asks = asks + 1 WHERE payment_id IN ( \
+     SELECT payment_id FROM payments WHERE next_ask_at <= 8000000000000000 ORDER BY next_ask_at LIMIT 100 \
+     FOR UPDATE SKIP LOCKED)",
+    "UPDATE payments SET next_ask_at = 9000000000000000, asks = asks + 1 WHERE payment_id IN ( \
+     SELECT payment_id FROM payments WHERE next_ask_at <= 8000000000000000 ORDER BY next_ask_at LIMIT 100)",
+];
+
+/// What version 5 writes when it has looked at what was given up, and has found nothing new.
+const LOOKED_AT: &str = "UPDATE payments SET state = 'not_paid', refunded = 0, code = coalesce(NULL, code), \
+     next_ask_at = 1, concluded_at = coalesce(concluded_at, 2), confirm_until = 3";
+
+/// And when it has found that it was charged.
+const CHARGED_LATE: &str = "UPDATE payments SET state = 'charged_late', refunded = 0, code = coalesce(NULL, code), \
+     next_ask_at = NULL, concluded_at = coalesce(concluded_at, 2), confirm_until = 3";
+
+async fn by_an_agent_of_before(database: &Database, statement: &str) {
+    database.run(statement, statement).await;
+}
+
+fn no_trace() -> Told {
+    Told::NotDone(ReasonCode::new("NO_TRACE").unwrap())
+}
+
+async fn due(ledger: &Ledger) -> Vec<Payment> {
+    let due = ledger.take_due_payments(Duration::ZERO, 10).await.unwrap();
+    due.into_iter().map(|due| due.payment).collect()
+}
+
+/// That an agent of a version before takes nothing of a payment which is to be looked at now, and one of this version does.
+async fn is_left_alone(database: &Database, given_up: &Payment) {
+    let ledger = &database.ledger;
+    assert!(given_up.state.is_given_up(), "{given_up:?}");
+    assert!(ledger.hint_payment(given_up.charge.order, Duration::ZERO).await.unwrap());
+    database.run(TAKE[0], TAKE[1]).await;
+    assert_eq!(read(ledger, given_up).await, *given_up, "nobody has taken it");
+    let taken = due(ledger).await;
+    assert!(
+        taken.iter().any(|payment| payment.charge == given_up.charge),
+        "but one of this version takes it"
+    );
+}
+
+pub(crate) async fn what_was_given_up_is_left_alone_by_agents_of_before(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = begun(ledger, &pay(&shop, "a", order)).await;
+    told(ledger, &payment, nothing(seconds(600))).await;
+    is_left_alone(database, &found(ledger, &payment, no_trace()).await).await;
+    let order = another_order(database, &shop, "k2").await;
+    let payment = begun(ledger, &pay(&shop, "b", order)).await;
+    is_left_alone(database, &told(ledger, &payment, declined()).await).await;
+}
+
+pub(crate) async fn a_doubt_is_taken_by_agents_of_both_versions(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = begun(ledger, &pay(&shop, "a", order)).await;
+    told(ledger, &payment, nothing(Duration::ZERO)).await;
+    database.run(TAKE[0], TAKE[1]).await;
+    assert_eq!(read(ledger, &payment).await.asks, 1);
+    assert_eq!(due(ledger).await, [], "it is that agent's for now");
+}
+
+pub(crate) async fn what_version_5_writes_about_a_given_up_payment_is_taken_up(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = begun(ledger, &pay(&shop, "a", order)).await;
+    told(ledger, &payment, nothing(seconds(600))).await;
+    found(ledger, &payment, no_trace()).await;
+    let looks = "SELECT count(*) FROM payments WHERE look_at IS NOT NULL AND next_ask_at IS NULL";
+
+    by_an_agent_of_before(database, LOOKED_AT).await;
+    let taken = due(ledger).await;
+    assert_eq!(taken.iter().map(|payment| payment.state).collect::<Vec<_>>(), [PaymentState::NotPaid]);
+    assert_eq!(
+        found(ledger, &payment, no_trace()).await.state,
+        PaymentState::NotPaid,
+        "it is only looked at"
+    );
+    assert_eq!((database.count(looks).await, due(ledger).await), (1, vec![]));
+
+    by_an_agent_of_before(database, LOOKED_AT).await;
+    ledger.hint_payment(order, Duration::ZERO).await.unwrap();
+    assert_eq!((database.count(looks).await, due(ledger).await.len()), (1, 1), "a hint is as good as ever");
+
+    by_an_agent_of_before(database, CHARGED_LATE).await;
+    assert_eq!(due(ledger).await, [], "it is given up no longer");
+    assert_eq!(read(ledger, &payment).await.state, PaymentState::ChargedLate);
+}
+
+pub(crate) async fn what_version_4_begins_is_concluded_by_this_one(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    // A row as any other, but that version knows neither confirm_until nor look_at.
+    let id = order_id();
+    let key: String = shop.key("p").as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let begin = |payment: String, order: String, key: String| {
+        format!(
+            "INSERT INTO payment_requests (key, fingerprint, payment_id, refund_id) \
+             VALUES ({key}, {key}, {payment}, NULL); \
+             INSERT INTO payments (payment_id, brand, order_id, amount, currency, payment_key, state, next_ask_at, \
+             created_at) VALUES ({payment}, 'acme', {order}, {TOTAL}, 'KRW', 'tgen', 'confirming', 1, 1)"
+        )
+    };
+    let blob = |id: OrderId| format!("x'{}'", id.as_uuid().simple());
+    let postgres = begin(format!("'{id}'"), format!("'{order}'"), format!("'\\x{key}'"));
+    let sqlite = begin(blob(id), blob(order), format!("x'{key}'"));
+    database.run(&postgres, &sqlite).await;
+    let taken = due(ledger).await;
+    assert_eq!(taken.iter().map(|payment| payment.state).collect::<Vec<_>>(), [PaymentState::Confirming]);
+    let stands = found(ledger, &taken[0], Told::Done).await;
+    assert_eq!((stands.state, due(ledger).await), (PaymentState::Paid, vec![]));
+}
+
+/// The payments' tables as version 5 had them.
+const VERSION_5: [&str; 2] = [
+    concat!(
+        "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; ",
+        include_str!("../../../bridge-idc/src/ledger/postgres/0003_payments.sql"),
+        include_str!("../../../bridge-idc/src/ledger/postgres/0004_requests_of_payment.sql"),
+        include_str!("../../../bridge-idc/src/ledger/postgres/0005_charged_late.sql"),
+        "DELETE FROM schema_migrations WHERE version > 5;",
+    ),
+    concat!(
+        "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; ",
+        include_str!("../../../bridge-idc/src/ledger/sqlite/0003_payments.sql"),
+        include_str!("../../../bridge-idc/src/ledger/sqlite/0004_requests_of_payment.sql"),
+        include_str!("../../../bridge-idc/src/ledger/sqlite/0005_charged_late.sql"),
+        "DELETE FROM schema_migrations WHERE version > 5;",
+    ),
+];
+
+pub(crate) async fn what_version_5_kept_beside_doubts_moves_to_its_own_column(database: &Database) {
+    let (_, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    database.run(VERSION_5[0], VERSION_5[1]).await;
+    let ids: Vec<OrderId> = (0..2).map(|_| order_id()).collect();
+    let write = |id: fn(OrderId) -> String| {
+        let [order, given_up, doubt] = [order, ids[0], ids[1]].map(id);
+        format!(
+            "INSERT INTO payments (payment_id, brand, order_id, amount, currency, payment_key, state, next_ask_at, \
+             created_at, concluded_at) VALUES \
+             ({given_up}, 'acme', {order}, {TOTAL}, 'KRW', 'tgen', 'not_paid', 7, 1, 2), \
+             ({doubt}, 'acme', {order}, {TOTAL}, 'KRW', 'tgen', 'unknown', 8, 3, NULL)"
+        )
+    };
+    let sqlite = write(|id| format!("x'{}'", id.as_uuid().simple()));
+    database.run(&write(|id| format!("'{id}'")), &sqlite).await;
+    assert_eq!(ledger.migrate().await.unwrap().len(), 1);
+    ledger.ready().await.unwrap();
+    let moved = "SELECT count(*) FROM payments WHERE (state = 'not_paid' AND look_at = 7 AND next_ask_at IS NULL) \
+                 OR (state = 'unknown' AND look_at IS NULL AND next_ask_at = 8)";
+    assert_eq!(database.count(moved).await, 2);
+    assert_eq!(due(ledger).await.len(), 2);
+}
