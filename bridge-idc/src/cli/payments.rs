@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use bridge_protocol::domain::{PaymentId, PaymentState, ReasonCode, RefundId};
+use bridge_protocol::domain::{PaymentId, PaymentState, ReasonCode, RefundId, RefundState};
 use bridge_runtime::audit_log::account;
 use bridge_runtime::cli::{self, Outcome, out};
 use clap::{Subcommand, ValueEnum};
@@ -17,8 +17,8 @@ use crate::payment::{Payment, Refund};
 pub(super) enum Command {
     /// List the newest payments.
     List {
-        /// Those alone of which, or of a refund of which, nobody can tell whether money moved, and those that were charged
-        /// after they had been given up and are not back yet.
+        /// Those alone of which, or of a refund of which, nobody can tell whether money moved, and those whose money is to be
+        /// back and is not: charged after they had been given up, or the gateway refused the refund of a cancelled order.
         #[arg(long)]
         unknown: bool,
         /// How many.
@@ -36,9 +36,11 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// End the doubt about a payment or a refund by what the gateway's people or its console say.
+    /// End the doubt about a payment or a refund by what the gateway's people or its console say, or say that money went back
+    /// which the gateway would not give back by itself.
     #[command(
-        after_help = "Only what is unknown can be resolved. Say `paid` only if the gateway's console shows the charge:\n\
+        after_help = "What is unknown can be resolved, and a refund by itself that the gateway refused: --as paid, once the money\n\
+                      went back in another way, at the gateway's console for one. Say `paid` only if the gateway's console shows the charge:\n\
                       a paid order that was cancelled meanwhile is then refunded by itself. Of a refund, `paid` says that\n\
                       the money went back. Who says so, why, and of what is in the audit log before it is in the ledger.\n\n\
                       Examples:\n  bridge-idc payments resolve 0193e4a2-0000-7000-8000-000000000001 --as not-paid --reason TICKET_4711\n  \
@@ -48,7 +50,7 @@ pub(super) enum Command {
     Resolve {
         /// The payment's id.
         payment: String,
-        /// The id of a refund of it, if that is in doubt: `payments show` has it.
+        /// The id of a refund of it, if it is about that: `payments show` has it.
         #[arg(long)]
         refund: Option<String>,
         /// Whether money moved.
@@ -96,16 +98,19 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
             })?;
             let ledger = super::open_ledger(&config.ledger).await?;
             let found = ledger.payment(id).await?.ok_or_else(|| cli::failed("there is no such payment"))?;
-            let state = state_of(&found, refund)?;
-            if state != PaymentState::Unknown.code() {
+            let (state, automatic) = state_of(&found, refund)?;
+            let moved = resolution == Resolution::Paid;
+            let went_back = automatic && moved && state == RefundState::Refused.code();
+            if state != PaymentState::Unknown.code() && !went_back {
                 return Err(cli::failed(format!(
-                    "its state is {state}: only what is unknown can be resolved"
+                    "its state is {state}: only what is unknown can be resolved, or a refund by itself that was refused and \
+                     went back in another way (--refund REFUND --as paid)"
                 )));
             }
             let who = account::own();
             let operator = Operator { audit: &config.audit, who, reason: &reason, refund };
             let (order, witness) = (found.charge.order, Witness::Operator(&operator));
-            let verdict = Verdict { moved: resolution == Resolution::Paid, reason: &reason };
+            let verdict = Verdict { moved, reason: &reason };
             let resolved = match refund {
                 Some(refund) => ledger.resolve_refund(order, id, refund, verdict, witness).await?,
                 None => ledger.resolve_payment(order, id, verdict, witness).await?,
@@ -113,6 +118,11 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
             match resolved {
                 Resolved::Stands(payment) => show(&payment, json)?,
                 Resolved::Known => return Err(cli::failed("it is no longer unknown: look at it again")),
+                Resolved::NotLeft => {
+                    return Err(cli::failed(
+                        "less than this refund is left of the payment: that money is back by another refund, or on its way",
+                    ));
+                }
                 Resolved::OnItsWay(until) => {
                     return Err(cli::failed(format!(
                         "the gateway is being asked to charge until {until}: say that it was not paid after that"
@@ -124,13 +134,13 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
     Ok(())
 }
 
-/// How a payment stands, or a refund of it.
-fn state_of(payment: &Payment, refund: Option<RefundId>) -> Result<&'static str, cli::Failure> {
-    let Some(refund) = refund else { return Ok(payment.state.code()) };
+/// How a payment stands, or a refund of it, and whether nobody asked for that.
+fn state_of(payment: &Payment, refund: Option<RefundId>) -> Result<(&'static str, bool), cli::Failure> {
+    let Some(refund) = refund else { return Ok((payment.state.code(), false)) };
     let found = payment.refund(refund).ok_or_else(|| {
         cli::failed("the payment has no such refund: `bridge-idc payments show` lists those that it has")
     })?;
-    Ok(found.state.code())
+    Ok((found.state.code(), found.automatic))
 }
 
 fn table(payments: &[Payment]) -> io::Result<()> {
@@ -152,8 +162,12 @@ fn table(payments: &[Payment]) -> io::Result<()> {
             payment.created_at.to_string(),
             payment.code.as_ref().map_or("", ReasonCode::as_str),
         )?;
-        let in_doubt = |refund: &&Refund| refund.state.is_open();
-        payment.refunds.iter().filter(in_doubt).try_for_each(|of| refund(&mut out, payment, of))?;
+        // Those that an operator may have something to say of.
+        let is_back = payment.left() == 0;
+        let asks = |refund: &&Refund| {
+            refund.state.is_open() || (refund.automatic && refund.state == RefundState::Refused && !is_back)
+        };
+        payment.refunds.iter().filter(asks).try_for_each(|of| refund(&mut out, payment, of))?;
     }
     Ok(())
 }

@@ -11,6 +11,8 @@ mod held;
 #[cfg(test)]
 mod late_charges;
 #[cfg(test)]
+mod money;
+#[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod payments;
@@ -100,6 +102,18 @@ on_both_databases! {
     what_was_given_up_is_looked_at_again_and_a_hint_makes_that_soon
     a_refund_that_is_made_after_all_counts
     what_the_version_before_wrote_stays_as_it_was
+}
+
+on_both_databases! {
+    money as money_in_sqlite and money_in_postgres:
+    another_brand_neither_sees_nor_pays_nor_gives_back_a_payment
+    nothing_is_given_back_in_another_currency
+    a_partial_refund_that_is_told_twice_counts_once
+    an_automatic_refund_that_the_gateway_refuses_is_asked_for_once
+    a_refused_refund_whose_money_is_back_all_the_same_is_ended_by_an_operator
+    no_operator_gives_back_more_than_was_paid
+    a_refused_refund_that_a_shop_asked_for_is_the_shop_s_to_ask_for_again
+    a_hint_never_postpones_what_is_due_sooner
 }
 
 on_both_databases! {

@@ -68,6 +68,9 @@ pub enum Resolved {
     Stands(Box<Payment>),
     /// There is no doubt (any more).
     Known,
+    /// The refund was refused, and what is left of the payment is less than it: that money is back by another refund, or on
+    /// its way.
+    NotLeft,
     /// That it was not paid cannot be said yet: until then a request to charge may be on its way to the gateway.
     OnItsWay(UnixMicros),
 }
@@ -98,7 +101,8 @@ impl Ledger {
         in_transaction!(self, writing tx => resolve_payment(&mut tx, order, id, verdict, witness).await)
     }
 
-    /// As [`Self::resolve_payment`], about a refund: whether the money went back.
+    /// As [`Self::resolve_payment`], about a refund: whether the money went back. Of one that nobody asked for and the gateway
+    /// refused it can be said as well that its money went back, in another way.
     pub async fn resolve_refund(
         &self,
         order: OrderId,
@@ -276,9 +280,17 @@ async fn resolve_refund(
 ) -> Result<Resolved, LedgerError> {
     let (mut payment, order_stands) = locked(tx, order, id).await?;
     let now = clock(tx).await?;
+    let left = payment.left();
     let known = refund_of(&mut payment, refund)?;
-    if known.state != RefundState::Unknown {
-        return Ok(Resolved::Known);
+    match known.state {
+        RefundState::Unknown => {}
+        // What is under way counts as given back: should it be done after this, no more goes back than was paid.
+        RefundState::Refused if known.automatic && verdict.moved && known.amount > left => {
+            return Ok(Resolved::NotLeft);
+        }
+        // Nobody asks for it again.
+        RefundState::Refused if known.automatic && verdict.moved => {}
+        RefundState::Confirming | RefundState::Done | RefundState::Refused => return Ok(Resolved::Known),
     }
     known.state = if verdict.moved { RefundState::Done } else { RefundState::Refused };
     known.code = Some(verdict.reason.clone());

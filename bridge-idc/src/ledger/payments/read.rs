@@ -108,7 +108,7 @@ impl Ledger {
         in_transaction!(self, reading tx => payment(&mut tx, id).await)
     }
 
-    /// The newest payments, or the newest of those in doubt, without their refunds.
+    /// The newest payments, or the newest of those in doubt or whose money is to be back and is not, with their refunds.
     pub async fn payments(&self, in_doubt: bool, rows_max: i64) -> Result<Vec<Payment>, NotDone> {
         let list = async |tx: &mut Tx<'_>| -> Result<Vec<Payment>, LedgerError> {
             let rows: Vec<PaymentRow> = on_connection!(tx, connection =>

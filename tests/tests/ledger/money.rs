@@ -1,0 +1,182 @@
+//! What keeps one brand's money from another, one currency from another, and what is told twice from counting twice;
+//! whichever database it is in.
+
+use std::time::Duration;
+
+use bridge_idc::ledger::Ledger;
+use bridge_idc::ledger::payments::{Begun, Resolved, Told};
+use bridge_idc::payment::{Payment, RefundAsked};
+use bridge_protocol::domain::{Currency, Money, PaymentState, ReasonCode, RefundState};
+use bridge_protocol::wire::order::Refusal;
+
+use crate::database::Database;
+use crate::payments::{
+    another_order, begin, begin_refund, begun, cancel, declined, found, nothing, paid, read, refund_told,
+    resolve, resolve_refund, seconds, shop_with_order, told,
+};
+use crate::shop::{Shop, TOTAL, commit_one, krw, order_of, pay, refund};
+
+/// The refunds that are due now, by their amounts.
+async fn due_refunds(ledger: &Ledger) -> Vec<Money> {
+    let due = ledger.take_due_refunds(Duration::ZERO, 10).await.unwrap();
+    due.into_iter().map(|due| due.give_back.amount).collect()
+}
+
+pub(crate) async fn another_brand_neither_sees_nor_pays_nor_gives_back_a_payment(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let other = Shop::open(ledger, "other", &[("A", 5)]).await;
+    let own = other.place("k", &[("A", 1)]);
+    commit_one(ledger, own.clone()).await;
+    let payment = paid(ledger, &shop, "a", order).await;
+
+    let asked = refund(&other, "r", &payment, 1_000);
+    assert_eq!(begin_refund(ledger, &asked).await, Err(Refusal::NotFound), "another brand's order");
+    let by_its_own_order = RefundAsked { order: order_of(&own), ..asked.clone() };
+    assert_eq!(begin_refund(ledger, &by_its_own_order).await, Err(Refusal::NotFound), "and payment");
+    assert_eq!(begin(ledger, &pay(&other, "p", order)).await, Begun::Refused(Refusal::NotFound));
+    let id = payment.charge.payment;
+    let key = Some(shop.key("a"));
+    for (brand, stands) in [(&other.brand, None), (&shop.brand, Some(payment.clone()))] {
+        assert_eq!(ledger.look_up_payment(brand, order, id, None).await.unwrap(), stands);
+        assert_eq!(ledger.look_up_payment(brand, order, id, key).await.unwrap(), stands, "by its key");
+    }
+    assert_eq!(read(ledger, &payment).await, payment, "nothing of it changed");
+    assert_eq!(due_refunds(ledger).await, []);
+
+    // The keys that were refused are still the other brand's own.
+    let theirs = paid(ledger, &other, "r", order_of(&own)).await;
+    begin_refund(ledger, &refund(&other, "p", &theirs, 1_000)).await.unwrap();
+    begin_refund(ledger, &refund(&shop, "r", &payment, 1_000)).await.unwrap();
+}
+
+pub(crate) async fn nothing_is_given_back_in_another_currency(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = paid(ledger, &shop, "a", order).await;
+    for currency in ["USD", "JPY"] {
+        let amount = Money::new(1_000, Currency::new(currency).unwrap()).unwrap();
+        let asked = RefundAsked { amount, ..refund(&shop, currency, &payment, 1) };
+        assert_eq!(begin_refund(ledger, &asked).await, Err(Refusal::RefundTooLarge), "{amount}");
+    }
+    assert_eq!(read(ledger, &payment).await, payment);
+    begin_refund(ledger, &refund(&shop, "USD", &payment, 1_000)).await.unwrap();
+}
+
+pub(crate) async fn a_partial_refund_that_is_told_twice_counts_once(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let (one, two) = (&database.ledger, database.second_agent().await);
+    let payment = paid(one, &shop, "a", order).await;
+    let (_, id) = begin_refund(one, &refund(&shop, "r", &payment, 1_000)).await.unwrap();
+    let stands = refund_told(one, &payment, id, Told::Done).await;
+    assert_eq!((stands.state, stands.refunded), (PaymentState::PartiallyRefunded, 1_000));
+    for again in [Told::Done, nothing(Duration::ZERO), declined(), Told::Done] {
+        assert_eq!(refund_told(&two, &payment, id, again.clone()).await, stands, "{again:?}");
+    }
+    assert_eq!(read(one, &payment).await, stands);
+    assert_eq!(stands.left(), TOTAL - 1_000);
+}
+
+/// A payment whose money is to be back, and the refund that asks for it: of a cancelled order, and of one charged late.
+async fn to_be_back(database: &Database, shop: &Shop, late: bool) -> Payment {
+    let ledger = &database.ledger;
+    let key = if late { "late" } else { "cancelled" };
+    let order = another_order(database, shop, key).await;
+    if !late {
+        let payment = paid(ledger, shop, key, order).await;
+        cancel(ledger, shop, order).await;
+        return read(ledger, &payment).await;
+    }
+    let payment = begun(ledger, &pay(shop, key, order)).await;
+    told(ledger, &payment, nothing(seconds(600))).await;
+    let no_trace = Told::NotDone(ReasonCode::new("NO_TRACE").unwrap());
+    assert_eq!(found(ledger, &payment, no_trace).await.state, PaymentState::NotPaid);
+    found(ledger, &payment, Told::Done).await
+}
+
+pub(crate) async fn an_automatic_refund_that_the_gateway_refuses_is_asked_for_once(database: &Database) {
+    let (shop, _) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    for late in [false, true] {
+        let payment = to_be_back(database, &shop, late).await;
+        assert_eq!(due_refunds(ledger).await, [krw(TOTAL)]);
+        let stands = refund_told(ledger, &payment, payment.refunds[0].refund, declined()).await;
+        assert_eq!((stands.refunds.len(), stands.refunds[0].state), (1, RefundState::Refused));
+        assert_eq!((stands.state, stands.left()), (payment.state, TOTAL));
+        assert_eq!(read(ledger, &payment).await, stands, "no second refund takes its place");
+        assert_eq!(due_refunds(ledger).await, []);
+    }
+}
+
+pub(crate) async fn a_refused_refund_whose_money_is_back_all_the_same_is_ended_by_an_operator(
+    database: &Database,
+) {
+    let (shop, _) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    for late in [false, true] {
+        let payment = to_be_back(database, &shop, late).await;
+        let id = payment.refunds[0].refund;
+        assert_eq!(resolve_refund(ledger, &payment, id, true).await, Resolved::Known, "it is asked for");
+        let refused = refund_told(ledger, &payment, id, declined()).await;
+        assert_eq!(ledger.payments(true, 10).await.unwrap(), [refused], "somebody has to see to it");
+        assert_eq!(resolve(ledger, &payment, true).await, Resolved::Known, "the payment itself is known");
+        assert_eq!(resolve_refund(ledger, &payment, id, false).await, Resolved::Known, "it is so already");
+        let Resolved::Stands(stands) = resolve_refund(ledger, &payment, id, true).await else {
+            panic!("it is resolved")
+        };
+        let ended = if late { PaymentState::Returned } else { PaymentState::Refunded };
+        assert_eq!((stands.state, stands.refunded, stands.left()), (ended, TOTAL, 0));
+        let said = (stands.refunds[0].state, stands.refunds[0].code.clone());
+        assert_eq!(said, (RefundState::Done, ReasonCode::new("TICKET_4711")));
+        assert_eq!(read(ledger, &payment).await, *stands);
+        assert_eq!(resolve_refund(ledger, &payment, id, true).await, Resolved::Known, "once");
+        assert_eq!(ledger.payments(true, 10).await.unwrap(), []);
+        assert_eq!(ledger.doubt().await.unwrap().charged_late, 0);
+        assert_eq!(due_refunds(ledger).await, []);
+    }
+}
+
+pub(crate) async fn no_operator_gives_back_more_than_was_paid(database: &Database) {
+    let (shop, _) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = to_be_back(database, &shop, false).await;
+    let refused = payment.refunds[0].refund;
+    refund_told(ledger, &payment, refused, declined()).await;
+    let (_, other) = begin_refund(ledger, &refund(&shop, "r", &payment, 1)).await.unwrap();
+    let said = async || resolve_refund(ledger, &payment, refused, true).await;
+    assert_eq!(said().await, Resolved::NotLeft, "what is under way counts");
+    refund_told(ledger, &payment, other, Told::Done).await;
+    assert_eq!(said().await, Resolved::NotLeft);
+    assert_eq!(read(ledger, &payment).await.refunded, 1);
+}
+
+pub(crate) async fn a_refused_refund_that_a_shop_asked_for_is_the_shop_s_to_ask_for_again(
+    database: &Database,
+) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = paid(ledger, &shop, "a", order).await;
+    let (_, id) = begin_refund(ledger, &refund(&shop, "r", &payment, 1_000)).await.unwrap();
+    let stands = refund_told(ledger, &payment, id, declined()).await;
+    assert_eq!(resolve_refund(ledger, &payment, id, true).await, Resolved::Known);
+    assert_eq!((read(ledger, &payment).await, ledger.payments(true, 10).await.unwrap()), (stands, vec![]));
+}
+
+pub(crate) async fn a_hint_never_postpones_what_is_due_sooner(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = begun(ledger, &pay(&shop, "a", order)).await;
+    told(ledger, &payment, nothing(Duration::ZERO)).await;
+    let due = async || ledger.take_due_payments(Duration::ZERO, 10).await.unwrap().len();
+    // However often somebody says so, who may be anybody.
+    for _ in 0..3 {
+        assert!(!ledger.hint_payment(order, seconds(600)).await.unwrap(), "a doubt");
+    }
+    assert_eq!(due().await, 1);
+    told(ledger, &payment, declined()).await;
+    assert!(ledger.hint_payment(order, Duration::ZERO).await.unwrap());
+    for _ in 0..3 {
+        assert!(!ledger.hint_payment(order, seconds(600)).await.unwrap(), "one that was given up");
+    }
+    assert_eq!(due().await, 1);
+}
