@@ -1,6 +1,9 @@
 //! Payments end to end: both agents as processes, the tunnel between them, and a gateway that misbehaves.
 
 mod common;
+/// What ends a doubt: the gateway's word, asked for after a hint, or an operator's.
+#[path = "checkout/doubts.rs"]
+mod doubts;
 
 use std::time::Duration;
 
@@ -10,7 +13,7 @@ use bridge_tests::audits::Audits;
 use bridge_tests::http::{Answer, Client};
 use bridge_tests::payers::Till;
 use bridge_tests::ports::free_address;
-use bridge_tests::sandbox::{Mischief, Rates, SECRET_KEY, Sandbox, Webhooks};
+use bridge_tests::sandbox::{Mischief, Rates, SECRET_KEY, Sandbox};
 use bridge_tests::site::{Bridge, Site};
 use common::{PATIENCE, Shop, configure, judged, metric, order_at, site, until};
 use http::Method;
@@ -69,6 +72,15 @@ impl Checkout {
     async fn pay_with(&mut self, order: &str, key: &str, amount: &Value) -> Result<Answer> {
         let body = json!({ "amount": amount, "payment_key": format!("tgen_{order}") });
         self.post(&format!("{}/{order}/payments", self.shop.orders()), key, &body).await
+    }
+
+    /// A payment of a new order, for a client of its own.
+    async fn pay_meanwhile(&mut self) -> Result<impl Future<Output = Result<Answer>> + 'static> {
+        let order = self.order().await?;
+        let (mut client, token) = (Client::new(self.site.storefront), self.shop.token().to_owned());
+        let path = format!("{}/{order}/payments", self.shop.orders());
+        let body = json!({ "amount": amount(TOTAL, "KRW"), "payment_key": format!("tgen_{order}") });
+        Ok(async move { Ok(client.post(&path, Some(&token), Some(&order), body.to_string().into()).await?) })
     }
 
     async fn refund(&mut self, payment: &str, key: &str, minor: i64) -> Result<Answer> {
@@ -327,18 +339,15 @@ async fn a_gateway_that_answers_nonsense_leaves_a_doubt_that_resolves_itself() -
 async fn a_gateway_that_hangs_takes_no_order_s_place() -> Result<()> {
     let mut at = Checkout::open_with(|site| {
         configure(&site.idc_dir().join("bridge-idc.toml"), "payments.window", 4)?;
-        configure(&site.idc_dir().join("bridge-idc.toml"), "payments.timeout", "20s")
+        configure(&site.idc_dir().join("bridge-idc.toml"), "payments.timeout", "60s")?;
+        configure(&site.cloud_dir().join("bridge-cloud.toml"), "payments.answer_within", "2m")
     })
     .await?;
     let mut waiting = tokio::task::JoinSet::new();
     at.sandbox.next([Mischief::HangAfter; 4]);
     for _ in 0..12 {
-        let order = at.order().await?;
-        let (mut client, token) = (Client::new(at.site.storefront), at.shop.token().to_owned());
-        let path = format!("{}/{order}/payments", at.shop.orders());
-        let body =
-            json!({ "amount": amount(TOTAL, "KRW"), "payment_key": format!("tgen_{order}") }).to_string();
-        waiting.spawn(async move { client.post(&path, Some(&token), Some(&order), body.into()).await });
+        let payment = at.pay_meanwhile().await?;
+        waiting.spawn(payment);
     }
     let admin = at.bridge.idc.admin();
     until("the payments' window to be full", async || {
@@ -349,7 +358,16 @@ async fn a_gateway_that_hangs_takes_no_order_s_place() -> Result<()> {
     for _ in 0..20 {
         at.order().await?;
     }
-    ensure!(waiting.try_join_next().is_none_or(|answer| answer.is_ok()));
+    if let Some(answer) = waiting.try_join_next() {
+        anyhow::bail!("the gateway hangs, and yet: {answer:?}");
+    }
+    ensure!(at.sandbox.charges().len() == 4, "more was asked of it: {:?}", at.sandbox.charges());
+    // It goes away: what it was asked for, and what waited for its turn, is in doubt, and every caller is told so.
+    drop(at.sandbox);
+    for answer in waiting.join_all().await {
+        let answer = answer?;
+        ensure!(answer.status == 202 && answer.json()["state"] == "unknown", "{:?}", answer.json());
+    }
     Ok(())
 }
 
@@ -409,167 +427,6 @@ async fn a_cancelled_order_s_money_goes_back_by_itself() -> Result<()> {
     ensure!(ended["refunds"][0]["automatic"] == true, "{ended}");
     ensure!(at.sandbox.charges()[0].cancels == [TOTAL]);
     Ok(())
-}
-
-#[tokio::test]
-async fn webhooks_that_are_forged_repeated_or_reordered_change_nothing_but_when_is_asked() -> Result<()> {
-    let mut at = Checkout::open_with(|site| {
-        let config = site.idc_dir().join("bridge-idc.toml");
-        configure(&config, "payments.retry_first", "1h")?;
-        configure(&config, "payments.retry_max", "2h")
-    })
-    .await?;
-    at.sandbox.tell(Webhooks { to: at.webhooks, duplicate: true, reorder: true });
-    let order = at.order().await?;
-    at.sandbox.next([Mischief::HangBefore]);
-    let doubt = at.pay(&order, "p").await?;
-    ensure!(doubt.status == 202, "{:?}", doubt.json());
-    // Whoever forges "it is paid" makes the agent ask, and what the gateway says then is what counts.
-    at.sandbox.set_status(&order, "EXPIRED");
-    let mut client = Client::new(at.webhooks);
-    for body in [
-        "",
-        "not JSON",
-        "[]",
-        r#"{"data": {"orderId": "1' OR '1'='1"}}"#,
-        r#"{"data": {"orderId": "0193e4a2-0000-7000-8000-000000000001", "status": "DONE"}}"#,
-    ] {
-        ensure!(client.post("/", None, None, body.to_owned().into()).await?.status == 200, "{body}");
-    }
-    ensure!(client.get("/", None).await?.status == 405);
-    let large = vec![b' '; 70 * 1024];
-    let answer = Client::new(at.webhooks).post("/", None, None, large.into()).await;
-    ensure!(answer.is_err() || answer.is_ok_and(|answer| answer.status == 413));
-    let forged = json!({ "data": { "orderId": order, "status": "DONE" } }).to_string();
-    for _ in 0..3 {
-        Client::new(at.webhooks).post("/", None, None, forged.clone().into()).await?;
-    }
-    at.stands(&place(&doubt)?, "not_paid").await?;
-    // Real ones, twice and in the wrong order: the doubt ends as soon as they come.
-    let (one, two) = (at.order().await?, at.order().await?);
-    at.sandbox.next([Mischief::FailAfter, Mischief::FailAfter]);
-    let first = at.pay(&one, "one").await?;
-    let second = at.pay(&two, "two").await?;
-    for (order, answer) in [(&one, first), (&two, second)] {
-        if answer.status != 201 {
-            let hint = json!({ "data": { "orderId": order } }).to_string();
-            Client::new(at.webhooks).post("/", None, None, hint.into()).await?;
-            at.stands(&place(&answer)?, "paid").await?;
-        }
-        ensure!(charged(&at.sandbox, order) == 1);
-    }
-    let text = at.bridge.idc.metrics().await?;
-    ensure!(metric(&text, "bridge_webhooks_total{use=\"hint\"}")? >= 1);
-    ensure!(metric(&text, "bridge_webhooks_total{use=\"ignored\"}")? >= 5);
-    Ok(())
-}
-
-#[tokio::test]
-async fn an_operator_ends_a_doubt_that_the_gateway_does_not_end() -> Result<()> {
-    let mut at = Checkout::open_with(|site| {
-        let config = site.idc_dir().join("bridge-idc.toml");
-        configure(&config, "payments.retry_first", "1h")?;
-        configure(&config, "payments.retry_max", "2h")
-    })
-    .await?;
-    let order = at.order().await?;
-    at.sandbox.next([Mischief::HangBefore]);
-    let doubt = at.pay(&order, "p").await?;
-    ensure!(doubt.status == 202);
-    let id = doubt.json()["payment"].as_str().context("no id")?.to_owned();
-    let listed = at.site.idc_command(&["payments", "list", "--unknown"]).await?;
-    ensure!(listed.contains(&id), "{listed}");
-    let wrong = at
-        .site
-        .idc_command(&["payments", "resolve", &id, "--as", "not-paid", "--reason", "he said so"])
-        .await;
-    ensure!(wrong.is_err_and(|error| format!("{error:#}").contains("--reason must be a code")));
-    let resolved = at
-        .site
-        .idc_command(&["payments", "resolve", &id, "--as", "not-paid", "--reason", "TICKET_4711", "--json"])
-        .await?;
-    let resolved: Value = serde_json::from_str(&resolved)?;
-    ensure!(resolved["state"] == "not_paid" && resolved["code"] == "TICKET_4711", "{resolved}");
-    let again = at.pay(&order, "p").await?;
-    let problem = at.shop.problem(&again, 402, "payment-declined")?;
-    ensure!(problem["code"] == "TICKET_4711");
-    let twice = at.site.idc_command(&["payments", "resolve", &id, "--as", "paid", "--reason", "NO"]).await;
-    ensure!(twice.is_err_and(|error| format!("{error:#}").contains("only what is unknown")));
-    let shown = at.site.idc_command(&["payments", "show", &id]).await?;
-    ensure!(shown.contains(&order), "{shown}");
-    let committed = at.audited("payment-committed").await?;
-    ensure!(committed == ["unknown", "not_paid", "not_paid"], "{committed:?}");
-
-    // So does a refund in doubt, and the log has who said it.
-    let order = at.order().await?;
-    let paid = place(&at.pay(&order, "p2").await?)?;
-    at.sandbox.next([Mischief::HangAfter]);
-    ensure!(at.refund(&paid, "r", 1_000).await?.status == 202);
-    let listed = at.site.idc_command(&["payments", "list", "--unknown", "--json"]).await?;
-    let listed: Value = serde_json::from_str(&listed)?;
-    let text = |value: &Value| Ok::<_, anyhow::Error>(value.as_str().context("no id")?.to_owned());
-    let (id, refund) =
-        (text(&listed["payments"][0]["payment"])?, text(&listed["payments"][0]["refunds"][0]["refund"])?);
-    let resolve = ["payments", "resolve", &id, "--as", "paid", "--reason", "TICKET_4712", "--refund"];
-    let strange = at.site.idc_command(&[&resolve[..], &[&order]].concat()).await;
-    ensure!(strange.is_err_and(|error| format!("{error:#}").contains("no such refund")));
-    let resolved = at.site.idc_command(&[&resolve[..], &[&refund]].concat()).await?;
-    ensure!(resolved.contains("done  TICKET_4712") && resolved.contains("partially_refunded"), "{resolved}");
-    let listed = at.site.idc_command(&["payments", "list", "--unknown", "--json"]).await?;
-    ensure!(listed.trim() == r#"{"payments":[]}"#, "{listed}");
-    ensure!(at.audited("payment-resolved").await? == ["not_paid", "done"]);
-    let said = at.site.idc_command(&["audit", "tail", "--json", "--kind", "payment-resolved"]).await?;
-    let said: Value = serde_json::from_str(said.lines().last().context("nothing was logged")?)?;
-    let facts = &said["entry"]["facts"];
-    ensure!(facts["refund"] == *refund && facts["reason"] == "TICKET_4712", "{said}");
-    let uid = format!("uid:{}", rustix::process::getuid().as_raw());
-    ensure!(facts["who"].as_str().is_some_and(|who| who.starts_with(&uid)), "the kernel's word: {said}");
-    at.agree().await
-}
-
-#[tokio::test]
-async fn what_is_charged_after_it_was_given_up_goes_back_and_is_told_at_each_step() -> Result<()> {
-    let mut at = Checkout::open_with(|site| {
-        let config = site.idc_dir().join("bridge-idc.toml");
-        configure(&config, "payments.retry_first", "1h")?;
-        configure(&config, "payments.retry_max", "2h")
-    })
-    .await?;
-    let order = at.order().await?;
-    at.sandbox.next([Mischief::Held]);
-    let doubt = at.pay(&order, "p").await?;
-    ensure!(doubt.status == 202, "{:?}", doubt.json());
-    let id = doubt.json()["payment"].as_str().context("no id")?.to_owned();
-    at.site.idc_command(&["payments", "resolve", &id, "--as", "not-paid", "--reason", "TICKET_4711"]).await?;
-    let given_up = at.pay(&order, "p").await?;
-    at.shop.problem(&given_up, 402, "payment-declined")?;
-    // The request that hung is worked on at last, and the gateway says so; the refund's answer is lost.
-    at.sandbox.let_go();
-    at.sandbox.next([Mischief::Fine, Mischief::FailAfter]);
-    let hint = json!({ "data": { "orderId": order } }).to_string();
-    Client::new(at.webhooks).post("/", None, None, hint.into()).await?;
-    let late = at.stands(&place(&doubt)?, "charged_late").await?;
-    ensure!(late["refunds"][0]["automatic"] == true, "{late}");
-    let listed = at.site.idc_command(&["payments", "list", "--unknown"]).await?;
-    ensure!(listed.contains(&id) && listed.contains("charged_late"), "{listed}");
-    let text = at.bridge.idc.metrics().await?;
-    ensure!(metric(&text, "bridge_payments_total{outcome=\"charged_late\"}")? == 1);
-    let told = at.pay(&order, "p").await?;
-    let told = at.shop.problem(&told, 402, "payment-declined")?;
-    ensure!(told["detail"].as_str().is_some_and(|detail| detail.contains("goes back by itself")), "{told}");
-    let body = json!({ "amount": amount(TOTAL, "KRW"), "payment_key": "tgen_another" });
-    let again = at.post(&format!("{}/{order}/payments", at.shop.orders()), "p2", &body).await?;
-    at.shop.problem(&again, 409, "order-not-payable")?;
-    let refund = late["refunds"][0]["refund"].as_str().context("no refund")?.to_owned();
-    let resolve =
-        ["payments", "resolve", &id, "--refund", &refund, "--as", "paid", "--reason", "TICKET_4712"];
-    at.site.idc_command(&resolve).await?;
-    at.stands(&place(&doubt)?, "returned").await?;
-    ensure!(at.sandbox.charges()[0].cancels == [TOTAL], "{:?}", at.sandbox.charges());
-    let committed = at.audited("payment-committed").await?;
-    let steps = ["unknown", "not_paid", "not_paid", "charged_late", "charged_late", "returned"];
-    ensure!(committed == steps, "{committed:?}");
-    at.agree().await
 }
 
 #[tokio::test]

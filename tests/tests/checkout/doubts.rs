@@ -1,0 +1,250 @@
+//! What ends a doubt about a payment end to end: a hint after which the gateway is asked, or an operator's word; and what
+//! becomes of money that moves after a payment was given up.
+
+use anyhow::{Context, Result, ensure};
+use bridge_tests::http::Client;
+use bridge_tests::sandbox::{Mischief, Webhooks};
+use serde_json::{Value, json};
+
+use crate::common::{configure, metric, until};
+use crate::{Checkout, TOTAL, amount, charged, place};
+
+#[tokio::test]
+async fn webhooks_that_are_forged_change_nothing_but_when_is_asked() -> Result<()> {
+    let mut at = Checkout::open_with(|site| {
+        let config = site.idc_dir().join("bridge-idc.toml");
+        configure(&config, "payments.retry_first", "1h")?;
+        configure(&config, "payments.retry_max", "2h")
+    })
+    .await?;
+    let order = at.order().await?;
+    at.sandbox.next([Mischief::HangBefore]);
+    let doubt = at.pay(&order, "p").await?;
+    ensure!(doubt.status == 202, "{:?}", doubt.json());
+    // Whoever forges "it is paid" makes the agent ask, and what the gateway says then is what counts.
+    at.sandbox.set_status(&order, "EXPIRED");
+    let mut client = Client::new(at.webhooks);
+    for body in [
+        "",
+        "not JSON",
+        "[]",
+        r#"{"data": {"orderId": "1' OR '1'='1"}}"#,
+        r#"{"data": {"orderId": "0193e4a2-0000-7000-8000-000000000001", "status": "DONE"}}"#,
+    ] {
+        ensure!(client.post("/", None, None, body.to_owned().into()).await?.status == 200, "{body}");
+    }
+    ensure!(client.get("/", None).await?.status == 405);
+    let large = vec![b' '; 70 * 1024];
+    let answer = Client::new(at.webhooks).post("/", None, None, large.into()).await;
+    ensure!(answer.is_err() || answer.is_ok_and(|answer| answer.status == 413));
+    let forged = json!({ "data": { "orderId": order, "status": "DONE" } }).to_string();
+    for _ in 0..3 {
+        Client::new(at.webhooks).post("/", None, None, forged.clone().into()).await?;
+    }
+    at.stands(&place(&doubt)?, "not_paid").await?;
+    let text = at.bridge.idc.metrics().await?;
+    ensure!(metric(&text, "bridge_webhooks_total{use=\"hint\"}")? >= 1);
+    ensure!(metric(&text, "bridge_webhooks_total{use=\"ignored\"}")? >= 5);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_gateway_s_own_webhooks_end_a_doubt_whatever_their_order_and_however_often_they_come()
+-> Result<()> {
+    let mut at = Checkout::open_with(|site| {
+        let config = site.idc_dir().join("bridge-idc.toml");
+        configure(&config, "payments.retry_first", "1h")?;
+        configure(&config, "payments.retry_max", "2h")
+    })
+    .await?;
+    at.sandbox.tell(Webhooks { to: at.webhooks, duplicate: true, reorder: true });
+    let orders = [at.order().await?, at.order().await?];
+    let mut doubts = Vec::new();
+    for order in &orders {
+        at.sandbox.next([Mischief::Held]);
+        let doubt = at.pay(order, order).await?;
+        ensure!(doubt.status == 202 && doubt.json()["state"] == "unknown", "{:?}", doubt.json());
+        doubts.push(place(&doubt)?);
+    }
+    let asked = metric(&at.bridge.idc.metrics().await?, "bridge_gateway_seconds_count")?;
+    ensure!(at.sandbox.charges().is_empty(), "the gateway has not looked at them yet");
+    // Now it does, and nothing else tells the agent: it would ask by itself in an hour.
+    at.sandbox.let_go();
+    for (order, place) in orders.iter().zip(&doubts) {
+        at.stands(place, "paid").await?;
+        ensure!(charged(&at.sandbox, order) == 1);
+    }
+    let text = at.bridge.idc.metrics().await?;
+    ensure!(metric(&text, "bridge_webhooks_total{use=\"hint\"}")? >= 2, "{text}");
+    let asked = metric(&text, "bridge_gateway_seconds_count")? - asked;
+    ensure!((2..=4).contains(&asked), "four webhooks came, and the gateway was asked {asked} times");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_operator_ends_a_doubt_that_the_gateway_does_not_end() -> Result<()> {
+    let mut at = Checkout::open_with(|site| {
+        let config = site.idc_dir().join("bridge-idc.toml");
+        configure(&config, "payments.retry_first", "1h")?;
+        configure(&config, "payments.retry_max", "2h")
+    })
+    .await?;
+    let order = at.order().await?;
+    at.sandbox.next([Mischief::HangBefore]);
+    let doubt = at.pay(&order, "p").await?;
+    ensure!(doubt.status == 202);
+    let id = doubt.json()["payment"].as_str().context("no id")?.to_owned();
+    let listed = at.site.idc_command(&["payments", "list", "--unknown"]).await?;
+    ensure!(listed.contains(&id), "{listed}");
+    let wrong = at
+        .site
+        .idc_command(&["payments", "resolve", &id, "--as", "not-paid", "--reason", "he said so"])
+        .await;
+    ensure!(wrong.is_err_and(|error| format!("{error:#}").contains("--reason must be a code")));
+    let resolved = at
+        .site
+        .idc_command(&["payments", "resolve", &id, "--as", "not-paid", "--reason", "TICKET_4711", "--json"])
+        .await?;
+    let resolved: Value = serde_json::from_str(&resolved)?;
+    ensure!(resolved["state"] == "not_paid" && resolved["code"] == "TICKET_4711", "{resolved}");
+    let again = at.pay(&order, "p").await?;
+    let problem = at.shop.problem(&again, 402, "payment-declined")?;
+    ensure!(problem["code"] == "TICKET_4711");
+    let twice = at.site.idc_command(&["payments", "resolve", &id, "--as", "paid", "--reason", "NO"]).await;
+    ensure!(twice.is_err_and(|error| format!("{error:#}").contains("only what is unknown")));
+    let shown = at.site.idc_command(&["payments", "show", &id]).await?;
+    ensure!(shown.contains(&order), "{shown}");
+    let committed = at.audited("payment-committed").await?;
+    ensure!(committed == ["unknown", "not_paid", "not_paid"], "{committed:?}");
+
+    // So does a refund in doubt, and the log has who said it.
+    let order = at.order().await?;
+    let paid = place(&at.pay(&order, "p2").await?)?;
+    at.sandbox.next([Mischief::HangAfter]);
+    ensure!(at.refund(&paid, "r", 1_000).await?.status == 202);
+    let listed = at.site.idc_command(&["payments", "list", "--unknown", "--json"]).await?;
+    let listed: Value = serde_json::from_str(&listed)?;
+    let text = |value: &Value| Ok::<_, anyhow::Error>(value.as_str().context("no id")?.to_owned());
+    let (id, refund) =
+        (text(&listed["payments"][0]["payment"])?, text(&listed["payments"][0]["refunds"][0]["refund"])?);
+    let resolve = ["payments", "resolve", &id, "--as", "paid", "--reason", "TICKET_4712", "--refund"];
+    let strange = at.site.idc_command(&[&resolve[..], &[&order]].concat()).await;
+    ensure!(strange.is_err_and(|error| format!("{error:#}").contains("no such refund")));
+    let resolved = at.site.idc_command(&[&resolve[..], &[&refund]].concat()).await?;
+    ensure!(resolved.contains("done  TICKET_4712") && resolved.contains("partially_refunded"), "{resolved}");
+    let listed = at.site.idc_command(&["payments", "list", "--unknown", "--json"]).await?;
+    ensure!(listed.trim() == r#"{"payments":[]}"#, "{listed}");
+    ensure!(at.audited("payment-resolved").await? == ["not_paid", "done"]);
+    let said = at.site.idc_command(&["audit", "tail", "--json", "--kind", "payment-resolved"]).await?;
+    let said: Value = serde_json::from_str(said.lines().last().context("nothing was logged")?)?;
+    let facts = &said["entry"]["facts"];
+    ensure!(facts["refund"] == *refund && facts["reason"] == "TICKET_4712", "{said}");
+    let uid = format!("uid:{}", rustix::process::getuid().as_raw());
+    ensure!(facts["who"].as_str().is_some_and(|who| who.starts_with(&uid)), "the kernel's word: {said}");
+    at.agree().await
+}
+
+#[tokio::test]
+async fn what_is_charged_after_it_was_given_up_goes_back_and_is_told_at_each_step() -> Result<()> {
+    let mut at = Checkout::open_with(|site| {
+        let config = site.idc_dir().join("bridge-idc.toml");
+        configure(&config, "payments.retry_first", "1h")?;
+        configure(&config, "payments.retry_max", "2h")
+    })
+    .await?;
+    let order = at.order().await?;
+    at.sandbox.next([Mischief::Held]);
+    let doubt = at.pay(&order, "p").await?;
+    ensure!(doubt.status == 202, "{:?}", doubt.json());
+    let id = doubt.json()["payment"].as_str().context("no id")?.to_owned();
+    at.site.idc_command(&["payments", "resolve", &id, "--as", "not-paid", "--reason", "TICKET_4711"]).await?;
+    let given_up = at.pay(&order, "p").await?;
+    at.shop.problem(&given_up, 402, "payment-declined")?;
+    // The request that hung is worked on at last, and the gateway says so; the refund's answer is lost.
+    at.sandbox.let_go();
+    at.sandbox.next([Mischief::Fine, Mischief::FailAfter]);
+    let hint = json!({ "data": { "orderId": order } }).to_string();
+    Client::new(at.webhooks).post("/", None, None, hint.into()).await?;
+    let late = at.stands(&place(&doubt)?, "charged_late").await?;
+    ensure!(late["refunds"][0]["automatic"] == true, "{late}");
+    let listed = at.site.idc_command(&["payments", "list", "--unknown"]).await?;
+    ensure!(listed.contains(&id) && listed.contains("charged_late"), "{listed}");
+    let text = at.bridge.idc.metrics().await?;
+    ensure!(metric(&text, "bridge_payments_total{outcome=\"charged_late\"}")? == 1);
+    let told = at.pay(&order, "p").await?;
+    let told = at.shop.problem(&told, 402, "payment-declined")?;
+    ensure!(told["detail"].as_str().is_some_and(|detail| detail.contains("goes back by itself")), "{told}");
+    let body = json!({ "amount": amount(TOTAL, "KRW"), "payment_key": "tgen_another" });
+    let again = at.post(&format!("{}/{order}/payments", at.shop.orders()), "p2", &body).await?;
+    at.shop.problem(&again, 409, "order-not-payable")?;
+    let refund = late["refunds"][0]["refund"].as_str().context("no refund")?.to_owned();
+    let resolve =
+        ["payments", "resolve", &id, "--refund", &refund, "--as", "paid", "--reason", "TICKET_4712"];
+    at.site.idc_command(&resolve).await?;
+    at.stands(&place(&doubt)?, "returned").await?;
+    ensure!(at.sandbox.charges()[0].cancels == [TOTAL], "{:?}", at.sandbox.charges());
+    let committed = at.audited("payment-committed").await?;
+    let steps = ["unknown", "not_paid", "not_paid", "charged_late", "charged_late", "returned"];
+    ensure!(committed == steps, "{committed:?}");
+    at.agree().await
+}
+
+#[tokio::test]
+async fn an_operator_ends_what_was_charged_late_and_the_gateway_does_not_give_back() -> Result<()> {
+    let mut at = Checkout::open_with(|site| {
+        let config = site.idc_dir().join("bridge-idc.toml");
+        configure(&config, "payments.retry_first", "1h")?;
+        configure(&config, "payments.retry_max", "2h")
+    })
+    .await?;
+    let order = at.order().await?;
+    at.sandbox.next([Mischief::Held]);
+    let doubt = at.pay(&order, "p").await?;
+    let id = doubt.json()["payment"].as_str().context("no id")?.to_owned();
+    at.site.idc_command(&["payments", "resolve", &id, "--as", "not-paid", "--reason", "TICKET_4711"]).await?;
+    at.sandbox.let_go();
+    at.sandbox.next([Mischief::Fine, Mischief::Decline]);
+    let hint = json!({ "data": { "orderId": order } }).to_string();
+    Client::new(at.webhooks).post("/", None, None, hint.into()).await?;
+    let place = place(&doubt)?;
+    until("the gateway to have refused", async || {
+        Ok(at.shop.get(&place).await?.json()["refunds"][0]["state"] == "refused")
+    })
+    .await?;
+
+    // It is shown to who asks what is to be seen to, with the refund that is to be named.
+    let listed = at.site.idc_command(&["payments", "list", "--unknown"]).await?;
+    let shown: Value =
+        serde_json::from_str(&at.site.idc_command(&["payments", "show", &id, "--json"]).await?)?;
+    let refund = shown["refunds"][0]["refund"].as_str().context("no refund")?.to_owned();
+    ensure!(shown["state"] == "charged_late" && listed.contains(&id) && listed.contains(&refund), "{listed}");
+    let resolve = ["payments", "resolve", &id, "--reason", "TICKET_4712"];
+    for (wrong, told) in [
+        (vec!["--as", "paid"], "--refund REFUND --as paid"),
+        (vec!["--refund", &refund, "--as", "not-paid"], "its state is refused"),
+    ] {
+        let refused = at.site.idc_command(&[&resolve[..], &wrong].concat()).await;
+        ensure!(refused.as_ref().is_err_and(|error| format!("{error:#}").contains(told)), "{refused:?}");
+    }
+    let resolved =
+        at.site.idc_command(&[&resolve[..], &["--refund", &refund, "--as", "paid"]].concat()).await?;
+    ensure!(resolved.contains("returned") && resolved.contains("done, by itself  TICKET_4712"), "{resolved}");
+    let told = at.shop.get(&place).await?.json();
+    ensure!(told["state"] == "returned" && told["refunded"] == amount(TOTAL, "KRW"), "{told}");
+    let listed = at.site.idc_command(&["payments", "list", "--unknown", "--json"]).await?;
+    ensure!(listed.trim() == r#"{"payments":[]}"#, "{listed}");
+    until("it to be counted no longer", async || {
+        Ok(metric(&at.bridge.idc.metrics().await?, "bridge_payments_charged_late")? == 0)
+    })
+    .await?;
+    ensure!(at.sandbox.charges()[0].cancels.is_empty(), "nothing else was asked of the gateway");
+
+    let committed = at.audited("payment-committed").await?;
+    ensure!(committed == ["unknown", "not_paid", "charged_late", "refused", "returned"], "{committed:?}");
+    let said = at.site.idc_command(&["audit", "tail", "--json", "--kind", "payment-resolved"]).await?;
+    let said: Value = serde_json::from_str(said.lines().last().context("nothing was logged")?)?;
+    let facts = &said["entry"]["facts"];
+    ensure!(facts["refund"] == *refund && facts["outcome"] == "returned", "{said}");
+    ensure!(facts["reason"] == "TICKET_4712" && facts["who"].is_string(), "{said}");
+    at.agree().await
+}
