@@ -280,6 +280,29 @@ mod tests {
     }
 
     #[test]
+    fn nothing_that_is_taken_at_a_time_can_be_none() {
+        for (section, setting) in [
+            ("orders", "batch_max"),
+            ("orders", "window_max"),
+            ("orders", "lines_max"),
+            ("ledger", "connections"),
+            ("catalogue", "reads_max"),
+            ("payments", "window"),
+            ("payments", "calls_max"),
+            ("payments", "doubts_max"),
+        ] {
+            let mut table: toml::Table = SAMPLE.parse().unwrap();
+            let settings = table.entry(section).or_insert(toml::Table::new().into());
+            settings.as_table_mut().unwrap().insert(setting.to_owned(), 0.into());
+            let mistakes = load(&table.to_string()).err().unwrap_or_default();
+            assert!(
+                mistakes.contains(&format!("{section}.{setting}: must be 1 to ")),
+                "{setting}: {mistakes}"
+            );
+        }
+    }
+
+    #[test]
     fn a_gateway_s_key_is_read_from_its_file_and_shown_nowhere() {
         let toml = SAMPLE
             .replace("#gateway = \"off\"", "gateway = \"toss\"")

@@ -108,9 +108,32 @@ fn a_finished_request_is_replayed_with_the_same_facts() -> Result<()> {
 }
 
 #[test]
-fn an_order_on_a_line_that_is_cut_is_unknown_until_it_is_mended() -> Result<()> {
+fn a_corrected_address_under_the_same_key_is_refused_and_never_replayed() -> Result<()> {
     BRIDGE.play(async |Stage { site, .. }| {
-        let _line = LINE.write().await;
+        let mut shop = Shop::open(site, "corrections");
+        let first = shop.json();
+        let placed = shop.place("k", first.to_string()).await?;
+        ensure!(placed.status == 201, "{}", placed.status);
+        // All that a caller may correct once an order is placed, one after the other; nothing else of the order differs.
+        for pointer in ["/delivery/name", "/delivery/address/0", "/delivery/phone"] {
+            let mut corrected = first.clone();
+            let value =
+                corrected.pointer_mut(pointer).with_context(|| format!("an order has no {pointer}"))?;
+            *value = format!("{}1", value.as_str().context("no text")?).into();
+            let answer = shop.place("k", corrected.to_string()).await?;
+            shop.problem(&answer, 422, "idempotency-key-reused").with_context(|| pointer.to_owned())?;
+        }
+        let again = shop.place("k", first.to_string()).await?;
+        ensure!(again.status == 201 && order_at(&again)? == order_at(&placed)?, "{}", again.status);
+        ensure!(again.header("idempotency-replayed") == Some("true"));
+        shop.close(site, 1, [1, 0, 0]).await
+    })
+}
+
+#[test]
+fn an_order_on_a_line_that_is_cut_is_unknown_until_it_is_mended() -> Result<()> {
+    IMPATIENT.play(async |Stage { site, .. }| {
+        let _line = LINE.lock().await;
         let mut shop = Shop::open(site, "lost");
         let order = shop.order(&[(0, 1)]);
         site.line.cut(true);

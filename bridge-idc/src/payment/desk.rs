@@ -185,7 +185,7 @@ fn wire(payment: &Payment) -> PaymentState {
 mod tests {
     use bridge_protocol::domain::{Currency, Money, PaymentKey, PaymentState as State, UnixMicros};
     use bridge_protocol::wire::order::{Ask, to_idc};
-    use bridge_protocol::wire::payment::{AskPayment, Pay};
+    use bridge_protocol::wire::payment::{AskPayment, Pay, Refund};
 
     use super::*;
 
@@ -233,6 +233,64 @@ mod tests {
         desk.handle_end(asked[1].0, End::Unknown, |_| true);
         assert!(desk.poll_output().is_none(), "whoever asked hears nothing, and asks again");
         assert_eq!(desk.under_way(), 0);
+    }
+
+    fn id(byte: u8) -> Bytes {
+        Bytes::copy_from_slice(OrderId::new(UnixMicros::new(1), [byte; 10]).as_bytes())
+    }
+
+    /// By what the ledger tells a request under a known key from the one before.
+    fn fingerprint(kind: to_idc::Kind) -> [u8; 32] {
+        let mut desk = Desk::new(1);
+        let message = ToIdc { request: 1, kind: Some(kind), sequence: 1, trace: None };
+        desk.handle_message(LINK, message, &Keyring::for_tests(1));
+        match desk.poll_output() {
+            Some(Output::Ask(_, Asked::Pay(asked))) => asked.fingerprint,
+            Some(Output::Ask(_, Asked::Refund(asked))) => asked.fingerprint,
+            other => panic!("not asked: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn whatever_a_payment_asks_for_is_in_its_fingerprint() {
+        let Some(to_idc::Kind::Pay(pay)) = pay(1, 7, 100).kind else { panic!("it is a payment") };
+        let of = |pay: &Pay| fingerprint(to_idc::Kind::Pay(pay.clone()));
+        let again = Pay { payment: id(2), ..pay.clone() };
+        assert_eq!(of(&again), of(&pay), "a second attempt has an id of its own");
+        for (what, other) in [
+            ("the order", Pay { order: id(2), ..pay.clone() }),
+            ("the amount", Pay { amount: 101, ..pay.clone() }),
+            ("the currency", Pay { currency: "JPY".into(), ..pay.clone() }),
+            ("the payment key", Pay { payment_key: "tgen_2".into(), ..pay.clone() }),
+        ] {
+            assert_ne!(of(&other), of(&pay), "{what}");
+        }
+    }
+
+    #[test]
+    fn whatever_a_refund_asks_for_is_in_its_fingerprint() {
+        let refund = Refund {
+            brand: "shoes".into(),
+            order: id(1),
+            key: Bytes::copy_from_slice(&[7; 32]),
+            payment: id(1),
+            refund: id(1),
+            amount: 100,
+            currency: "KRW".into(),
+            reason: "it came back".into(),
+        };
+        let of = |refund: &Refund| fingerprint(to_idc::Kind::Refund(refund.clone()));
+        let again = Refund { refund: id(2), ..refund.clone() };
+        assert_eq!(of(&again), of(&refund), "a second attempt has an id of its own");
+        for (what, other) in [
+            ("the order", Refund { order: id(2), ..refund.clone() }),
+            ("the payment", Refund { payment: id(2), ..refund.clone() }),
+            ("the amount", Refund { amount: 101, ..refund.clone() }),
+            ("the currency", Refund { currency: "JPY".into(), ..refund.clone() }),
+            ("the reason", Refund { reason: "it broke".into(), ..refund.clone() }),
+        ] {
+            assert_ne!(of(&other), of(&refund), "{what}");
+        }
     }
 
     #[test]

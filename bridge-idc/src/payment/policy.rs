@@ -153,4 +153,17 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_longer_something_is_in_doubt_the_more_patiently_it_is_asked_about() {
+        let (first, most) = (Duration::from_secs(1), Duration::from_secs(600));
+        let mut random = rand::rng();
+        // Of 200 draws between the first and the ceiling, one is in the upper half, but for one run in 2^200.
+        let mut longest = |asks| (0..200).map(|_| back_off(asks, first, most, &mut random)).max().unwrap();
+        for (asks, ceiling) in [(1, 2), (3, 8), (6, 64), (9, 512), (10, 600), (u32::MAX, 600)] {
+            let (longest, half) = (longest(asks), (first + Duration::from_secs(ceiling)) / 2);
+            assert!(longest > half, "asked {asks} times: {longest:?} at most");
+        }
+        assert_eq!(longest(0), first);
+    }
 }

@@ -87,16 +87,7 @@ impl Database {
 
     /// Counts what a statement finds.
     pub(crate) async fn count(&self, sql: &'static str) -> i64 {
-        match &self.url {
-            LedgerUrl::Postgres(url) => {
-                let mut connection = PgConnection::connect(url).await.unwrap();
-                sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
-            }
-            LedgerUrl::Sqlite(path) => {
-                let mut connection = SqliteConnection::connect(&file_url(path)).await.unwrap();
-                sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
-            }
-        }
+        value(&self.url, sql).await
     }
 
     pub(crate) fn url(&self) -> &LedgerUrl {
@@ -106,6 +97,20 @@ impl Database {
 
 pub(crate) async fn connect(url: &LedgerUrl) -> Ledger {
     Ledger::connect(url, None, 4).await.unwrap()
+}
+
+/// The one number that a statement finds.
+pub(crate) async fn value(url: &LedgerUrl, sql: &'static str) -> i64 {
+    match url {
+        LedgerUrl::Postgres(url) => {
+            let mut connection = PgConnection::connect(url).await.unwrap();
+            sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+        }
+        LedgerUrl::Sqlite(path) => {
+            let mut connection = SqliteConnection::connect(&file_url(path)).await.unwrap();
+            sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+        }
+    }
 }
 
 fn file_url(path: &Path) -> String {

@@ -17,7 +17,7 @@ use crate::payments::{another_order, begin, seconds, shop_with_order};
 use crate::shop::{Shop, answers, batch, commit_one, is_placed, order_of, pay, refused, settled};
 
 /// A session at PostgreSQL's own shell, in a transaction that has run this.
-async fn psql(database: &Database, sql: &str) -> PgConnection {
+pub(crate) async fn psql(database: &Database, sql: &str) -> PgConnection {
     let LedgerUrl::Postgres(url) = database.url() else { unreachable!() };
     let mut connection = PgConnection::connect(url).await.unwrap();
     let sql = format!("BEGIN; {sql}");
@@ -26,7 +26,7 @@ async fn psql(database: &Database, sql: &str) -> PgConnection {
 }
 
 /// A session that holds the stock of a SKU, as a DBA's may.
-async fn holds(database: &Database, sku: &str) -> PgConnection {
+pub(crate) async fn holds(database: &Database, sku: &str) -> PgConnection {
     let sql = format!("SELECT s.* FROM stock s JOIN skus k USING (sku_id) WHERE k.sku = '{sku}' FOR UPDATE");
     psql(database, &sql).await
 }
@@ -35,7 +35,7 @@ async fn run(connection: &mut PgConnection, sql: &'static str) {
     sqlx::raw_sql(sql).execute(connection).await.unwrap();
 }
 
-fn stock(shop: &Shop, sku: &str) -> Awaited {
+pub(crate) fn stock(shop: &Shop, sku: &str) -> Awaited {
     Awaited::Stock { brand: shop.brand.clone(), sku: Sku::new(sku).unwrap() }
 }
 
@@ -47,7 +47,7 @@ fn waits(end: BatchEnd) -> Vec<Option<Awaited>> {
 }
 
 /// Waits until some session of the ledger waits for a lock.
-async fn until_one_waits(database: &Database) {
+pub(crate) async fn until_one_waits(database: &Database) {
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
     while database.count(waiting).await == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -11,6 +11,8 @@ mod held;
 #[cfg(test)]
 mod late_charges;
 #[cfg(test)]
+mod locks;
+#[cfg(test)]
 mod money;
 #[cfg(test)]
 mod outages;

@@ -11,7 +11,7 @@ use bridge_protocol::wire::order::Refusal;
 use bridge_tests::postgres::Postgres;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::database::{self, connect, create};
 use crate::shop::{Shop, batch, commit, commit_one, is_placed, settled};
@@ -135,18 +135,55 @@ async fn outage(fault: Fault) {
     assert!(again.iter().all(|answer| settled(answer).1), "settled: {again:?}");
 }
 
+/// Between a COMMIT that never arrives and the look whether it did, another agent settles the key.
+#[tokio::test]
+async fn a_commit_that_is_lost_and_overtaken_is_answered_with_what_the_other_agent_committed() {
+    let cluster = Postgres::start().await.unwrap();
+    let url = create(&cluster, "overtaken").await;
+    let relay = Relay::start(&url).await;
+    let (ledger, other) = (connect(&relay.url).await, connect(&LedgerUrl::Postgres(url)).await);
+    other.migrate().await.unwrap();
+    let shop = Shop::open(&other, "acme", &[("A", 100)]).await;
+
+    relay.plant(Fault::Overtaken);
+    let ours = batch(vec![shop.place("k", &[("A", 1)])]);
+    let overtake = async {
+        relay.gate.struck.notified().await;
+        let answer = commit_one(&other, shop.place("k", &[("A", 1)])).await;
+        relay.gate.cut.notify_one();
+        answer
+    };
+    let (BatchEnd { ends, outage }, theirs) = tokio::join!(ledger.commit(&ours, None), overtake);
+    assert!(outage.is_none(), "{outage:?}");
+    let Answer::Settled { receipt: theirs, replayed: false } = theirs else { panic!("{theirs:?}") };
+    let [End::Committed(committed)] = &ends[..] else { panic!("{ends:?}") };
+    let replayed = Answer::Settled { receipt: theirs, replayed: true };
+    assert_eq!(*committed.answer(), replayed, "no receipt has a position that is not there");
+    assert_eq!(shop.stock(&other, "A").await, (99, 1));
+}
+
 /// What befalls one COMMIT.
 #[derive(Clone, Copy)]
 enum Fault {
     CutBefore,
     CutAfter,
     Swallow,
+    /// The server's end is cut before it; the agent's once the test says so.
+    Overtaken,
+}
+
+/// Between the two cuts of [`Fault::Overtaken`].
+#[derive(Default)]
+struct Gate {
+    struck: Notify,
+    cut: Notify,
 }
 
 /// A line to PostgreSQL that can fail at a COMMIT.
 struct Relay {
     url: LedgerUrl,
     fault: Arc<Mutex<Option<Fault>>>,
+    gate: Arc<Gate>,
 }
 
 impl Relay {
@@ -156,16 +193,17 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("{user}@{}/{database}", listener.local_addr().unwrap());
         let fault = Arc::new(Mutex::new(None));
-        let (server, planted) = (server.to_owned(), Arc::clone(&fault));
+        let gate = Arc::new(Gate::default());
+        let (server, planted, at_gate) = (server.to_owned(), Arc::clone(&fault), Arc::clone(&gate));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(&server).await.unwrap();
-                let planted = Arc::clone(&planted);
+                let (planted, gate) = (Arc::clone(&planted), Arc::clone(&at_gate));
                 // A connection that ends, by whichever side, is the test's subject and no error of the relay's.
-                tokio::spawn(async move { pass(client, server, &planted).await.unwrap_or_default() });
+                tokio::spawn(async move { pass(client, server, &planted, &gate).await.unwrap_or_default() });
             }
         });
-        Self { url: LedgerUrl::Postgres(url), fault }
+        Self { url: LedgerUrl::Postgres(url), fault, gate }
     }
 
     fn plant(&self, fault: Fault) {
@@ -181,6 +219,7 @@ async fn pass(
     mut client: TcpStream,
     mut server: TcpStream,
     planted: &Mutex<Option<Fault>>,
+    gate: &Gate,
 ) -> std::io::Result<()> {
     let (mut up, mut down) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     loop {
@@ -199,6 +238,12 @@ async fn pass(
                         return Ok(());
                     }
                     Some(Fault::Swallow) => {}
+                    Some(Fault::Overtaken) => {
+                        drop(server);
+                        gate.struck.notify_one();
+                        gate.cut.notified().await;
+                        return Ok(());
+                    }
                     None => server.write_all(bytes).await?,
                 }
             }

@@ -8,6 +8,8 @@ mod database;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]
+mod leases;
+#[cfg(test)]
 mod service;
 #[cfg(test)]
 #[path = "../ledger/shop.rs"]
