@@ -193,6 +193,8 @@ fn between(levels: &[u64], at: Duration, length: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use bridge_skips::{Lack, skipped};
+
     use super::*;
 
     fn course(curve: Curve) -> Course {
@@ -266,8 +268,7 @@ mod tests {
             "/../../shared/data/traffic/event-surge-5min.csv.gz"
         ));
         if !path.is_file() {
-            eprintln!("skipped: the real surge is not on this machine");
-            return;
+            return skipped(Lack::Data, "the real surge is not on this machine");
         }
         let real = Curve::read(path).expect("readable");
         assert_eq!(real.after[0], SURGE * CALM);

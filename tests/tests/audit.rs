@@ -11,6 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use bridge_protocol::audit::Entry;
 use bridge_protocol::audit::entry::Event;
+use bridge_skips::{Lack, skipped};
 use bridge_tests::audits;
 use bridge_tests::database::Database;
 use bridge_tests::http::Client;
@@ -350,7 +351,7 @@ async fn a_full_audit_disk_on_either_side_refuses_orders_while_reads_go_on() -> 
     let mut mounts = Vec::new();
     for (folder, name) in &disks {
         let Some(mount) = SmallDisk::mount(&folder.join("small"))? else {
-            println!("skipped: only root can mount a small disk");
+            skipped(Lack::Mounts, "only root can mount a small disk");
             return Ok(());
         };
         mounts.push(mount);
@@ -491,7 +492,7 @@ async fn a_hanging_audit_disk_on_either_side_leaves_no_caller_without_an_answer(
     let mut disks = Vec::new();
     for (folder, name) in [(site.cloud_dir(), "bridge-cloud"), (site.idc_dir(), "bridge-idc")] {
         let Some(disk) = HangingDisk::mount(&audits::folder(&folder), 64 << 20)? else {
-            println!("skipped: only root can mount a disk that hangs");
+            skipped(Lack::LoopDisks, "only root can mount a disk that hangs");
             return Ok(());
         };
         disks.push(disk);
@@ -545,7 +546,7 @@ async fn a_tile_folder_that_nobody_can_write_is_told_and_orders_go_on() -> Resul
         let tiles = audits::folder(&folder).join("tile");
         until("a tile is out", async || Ok(tiles.exists())).await?;
         let Some(read_only) = ReadOnly::make(&tiles) else {
-            println!("skipped: only root can make a folder read-only for itself");
+            skipped(Lack::Mounts, "only root can make a folder read-only for itself");
             return Ok(());
         };
         until("the agent says why", async || {

@@ -11,6 +11,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use bridge_skips::{Lack, skipped};
 use bridge_tests::audits;
 use bridge_tests::books::Books;
 use bridge_tests::http::Client;
@@ -337,7 +338,7 @@ async fn an_address_that_comes_later_is_waited_for() -> Result<()> {
     })
     .await?;
     let Some(_added) = Added::to_this_machine(&address) else {
-        println!("skipped: only root can give this machine an address");
+        skipped(Lack::Addresses, "only root can give this machine an address");
         return Ok(());
     };
     until("nothing is in the way", async || Ok(obstacles(site.cloud.admin).await == Some(Vec::new())))
@@ -378,7 +379,7 @@ async fn a_command_of_another_user_than_the_folder_s_owner_changes_nothing_in_it
     let path = keys.to_str().context("a path")?;
     ensure!(run(&programs.idc, &["keys", "init", "--dir", path]).await?.0 == 0);
     if chown(&keys, Some(NOBODY_S), None).is_err() {
-        println!("skipped: only root can give a folder away");
+        skipped(Lack::Owners, "only root can give a folder away");
         return Ok(());
     }
     let before = files(&keys)?;

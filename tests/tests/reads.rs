@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bridge_skips::{Lack, skipped};
 use bridge_tests::database::Database;
 use bridge_tests::dba::Dba;
 use bridge_tests::http::{Answer, Client};
@@ -447,7 +448,7 @@ async fn a_database_restored_from_a_backup_is_noticed_and_replaces_what_was_serv
 async fn every_product_of_the_real_catalogue_is_served_and_listed_as_its_row_says() -> Result<()> {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/online-retail/catalogue.csv");
     if !Path::new(file).is_file() {
-        eprintln!("skipped: the real catalogue is not on this machine");
+        skipped(Lack::Data, "the real catalogue is not on this machine");
         return Ok(());
     }
     let dir = tempfile::tempdir()?;

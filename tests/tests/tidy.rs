@@ -190,6 +190,14 @@ const RULES: &[Rule] = &[
         fine: ("certs/tests/cli.rs", "#[test]"),
     },
     Rule {
+        name: "a test that cannot run says so by the one way that is counted",
+        why: "a test that prints a line and returns looks as if it had passed",
+        covers: |path| is_rust(path) && path != "tests/skips/src/lib.rs",
+        broken: |text| lines(text, |line| line.contains("ln!(") && line.contains("skipped:")),
+        planted: ("tests/tests/reads.rs", "println!(\"skipped: no data\");\nreturn Ok(());"),
+        fine: ("tests/tests/reads.rs", "skipped(Lack::Data, \"no data\");\nreturn Ok(());"),
+    },
+    Rule {
         name: "a test's name is a sentence",
         why: "the list of tests is the list of what holds, and a red one says what does not",
         covers: is_rust,

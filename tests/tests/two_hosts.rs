@@ -9,6 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use bridge_skips::{Lack, skipped};
 use bridge_tests::process::Programs;
 
 /// Generous, since the machine may be shared with a compiler.
@@ -149,7 +150,7 @@ fn two_hosts_are_set_up_by_the_operator_s_document_alone() -> Result<()> {
     let folder = dir.path().join("hosts");
     fs::create_dir(&folder)?;
     let Some((cloud, idc)) = hosts(&folder)? else {
-        eprintln!("skipped: this user may not make the namespaces that stand for two hosts (root may)");
+        skipped(Lack::Namespaces, "only root can make the namespaces that stand for two hosts");
         return Ok(());
     };
     let _mounted = Mounted(folder.clone());

@@ -192,6 +192,7 @@ fn left_out(book: &Book) -> Vec<(&'static str, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use bridge_skips::{Lack, skipped};
     use clap::Parser;
 
     use super::*;
@@ -215,8 +216,7 @@ mod tests {
     fn the_real_launch_is_of_what_most_invoices_ask_for() {
         let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/online-retail"));
         if !dir.is_dir() {
-            eprintln!("skipped: the real catalogue is not on this machine");
-            return;
+            return skipped(Lack::Data, "the real catalogue is not on this machine");
         }
         let options = Options::parse_from(["demo", "--data", &dir.display().to_string()]);
         let (shop, plan, input) = open(&options).expect("a shop");

@@ -51,6 +51,7 @@ mod tests {
     use std::path::Path;
 
     use bridge_protocol::domain::body::OrderRequest;
+    use bridge_skips::{Lack, skipped};
 
     use super::super::classify::Reason;
     use super::super::read::{Days, read};
@@ -87,8 +88,7 @@ mod tests {
     fn every_real_invoice_ends_in_exactly_one_class() {
         let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/online-retail"));
         if !dir.is_dir() {
-            eprintln!("skipped: the real invoices are not on this machine");
-            return;
+            return skipped(Lack::Data, "the real invoices are not on this machine");
         }
         let retail = read(dir, &Days::All).expect("readable");
         let book = Book::of(&retail);

@@ -6,6 +6,7 @@
 
 mod demo;
 mod machine;
+mod skips;
 mod steps;
 
 use std::io::{self, Write};
@@ -104,7 +105,9 @@ fn sum_up(rows: &[Row], steps: usize) -> io::Result<bool> {
     let time: Duration = rows.iter().map(|row| row.time).sum();
     let failed: Vec<_> = rows.iter().filter(|row| row.end.is_err()).map(|row| row.step.name()).collect();
     if failed.is_empty() {
-        writeln!(out, "verify: passed, {steps} steps in {}", seconds(time))?;
+        let skipped: usize = rows.iter().map(Row::skipped).sum();
+        let skipped = if skipped == 0 { String::new() } else { format!("; tests skipped: {skipped}") };
+        writeln!(out, "verify: passed, {steps} steps in {}{skipped}", seconds(time))?;
         return Ok(true);
     }
     let again: Vec<_> = failed.iter().map(|name| format!("--only {name}")).collect();
@@ -127,10 +130,15 @@ impl Options {
 }
 
 impl Row {
+    fn skipped(&self) -> usize {
+        if let Ok(Done::Skipped(skips)) = &self.end { skips.count() } else { 0 }
+    }
+
     fn text(&self) -> String {
         let (name, time) = (self.step.name(), seconds(self.time));
         match &self.end {
             Ok(Done::Whole) => format!("{name:<10} {time:>8}  passed"),
+            Ok(Done::Skipped(skips)) => format!("{name:<10} {time:>8}  passed, but {skips}"),
             Ok(Done::LeftOut(why)) => format!("{name:<10} {time:>8}  passed, but left out: {why}"),
             Err(error) => format!("{name:<10} {time:>8}  FAILED: {error:#}"),
         }

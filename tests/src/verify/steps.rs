@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use bridge_skips::Machine;
 use clap::ValueEnum;
 
 use super::demo;
+use super::skips::Skips;
 
 /// One thing that must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -33,6 +35,8 @@ pub(super) enum Step {
 pub(super) enum Done {
     /// Everything in it was done.
     Whole,
+    /// Some tests could not run here, and the machine excuses them.
+    Skipped(Skips),
     /// Something was left out, for this reason.
     LeftOut(String),
 }
@@ -75,7 +79,7 @@ impl Step {
                 pass(cargo(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
             }
             Step::Build => pass(cargo(["build", "--workspace", "--all-targets"])),
-            Step::Test => pass(cargo(["test", "--workspace", "--no-fail-fast"])),
+            Step::Test => test(cargo(["test", "--workspace", "--no-fail-fast"])),
             Step::Doc => pass(doc()),
             Step::Deny => deny(),
             Step::Ring => no_ring(),
@@ -84,6 +88,19 @@ impl Step {
             Step::Demo => small_demo(),
         }
     }
+}
+
+/// Runs tests, and says which of them could not run here.
+fn test(mut tests: Command) -> Result<Done> {
+    let folder = tempfile::tempdir().context("make a temporary folder")?;
+    let file = folder.path().join("skips");
+    tests.env(bridge_skips::FILE, &file);
+    let passed = pass(tests);
+    let skips = Skips::read(&file)?;
+    skips.tell()?;
+    passed?;
+    skips.judge(&Machine::this().context("ask what this machine has")?)?;
+    Ok(if skips.count() == 0 { Done::Whole } else { Done::Skipped(skips) })
 }
 
 /// With rustdoc's own flags: rustc's would build every dependency again.

@@ -14,6 +14,7 @@ use bridge_idc::ledger::import::StockFile;
 use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::catalogue::EntityKind;
 use bridge_protocol::wire::catalogue::{ProductRow, StockRow};
+use bridge_skips::{Lack, skipped};
 use prost::Message as _;
 
 use crate::database::{Database, connect};
@@ -152,8 +153,7 @@ pub(crate) async fn the_real_catalogue_is_imported_by_its_one_command(database: 
     let path =
         Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/online-retail/catalogue.csv"));
     if !path.is_file() {
-        eprintln!("skipped: the real catalogue is not on this machine");
-        return;
+        return skipped(Lack::Data, "the real catalogue is not on this machine");
     }
     let bytes = std::fs::read(path).unwrap();
     let mapping = "brand=@retail,currency=@GBP,product=stock_code,name.en=description,price=unit_price_gbp,quantity=units_sold";

@@ -14,6 +14,7 @@ use bridge_protocol::audit::folder::{self, Folder as _};
 use bridge_protocol::audit::journal;
 use bridge_protocol::audit::verify::{Verified, verify};
 use bridge_protocol::domain::UnixMicros;
+use bridge_skips::{Lack, skipped};
 use tempfile::TempDir;
 
 use super::*;
@@ -328,8 +329,7 @@ impl Drop for SmallDisk {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_entries_keeps_every_durable_one_and_goes_on_when_there_is_room() {
     let Some(disk) = SmallDisk::mount() else {
-        let _nobody_listens = writeln!(io::stderr(), "skipped: only root can mount a small disk");
-        return;
+        return skipped(Lack::Mounts, "only root can mount a small disk");
     };
     let root = disk.0.path();
     let metrics = Arc::new(Metrics::idc());

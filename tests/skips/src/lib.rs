@@ -1,0 +1,227 @@
+//! How a test says that it cannot run on this machine, and what a machine may lack: the one list of excuses.
+//!
+//! A test that only returns counts as passed. One that calls [`skipped`] first is counted by `cargo verify`, which names it in
+//! its summary, and fails if this machine does have what the test says is missing. A crate of its own, since the tests of
+//! every other crate use it; it depends on none.
+
+use std::fmt::{self, Display};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::panic::Location;
+use std::path::Path;
+
+/// The environment variable that names the file which skips are written to, one a line.
+pub const FILE: &str = "BRIDGE_SKIPS";
+
+/// The workspace's folder.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// Something that a machine may lack, so that a test cannot run on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lack {
+    /// The right to mount a file system.
+    Mounts,
+    /// The right to mount one, or devices for a file system in a file.
+    LoopDisks,
+    /// The right to give the machine an address.
+    Addresses,
+    /// The right to give a file to another user.
+    Owners,
+    /// The right to make namespaces that stand for other hosts.
+    Namespaces,
+    /// The real data, which lie beside the workspace and are not in the repository.
+    Data,
+}
+
+/// What a machine has of the things that tests need.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// The process's effective capabilities, as a mask (capabilities(7)).
+    pub capabilities: u64,
+    /// Whether there are loop devices.
+    pub loop_devices: bool,
+    /// Whether the real data are there.
+    pub data: bool,
+}
+
+/// One test that did not run.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Skip {
+    /// What it needs.
+    pub lack: Lack,
+    /// Its name, and its place in the sources.
+    pub test: String,
+    /// What it missed, in its own words.
+    pub why: String,
+}
+
+/// Says that the calling test cannot run on this machine; the test returns then.
+///
+/// # Panics
+/// When it cannot be written down: a skip that nobody hears of would look like a test that passed.
+#[track_caller]
+#[expect(clippy::panic, reason = "only tests call this, and it fails the one that does")]
+pub fn skipped(lack: Lack, why: &str) {
+    let place = Location::caller();
+    let thread = std::thread::current();
+    // The test's name, unless there is one thread for all tests.
+    let name = thread.name().unwrap_or("main");
+    let skip =
+        Skip { lack, test: format!("{name} ({}:{})", place.file(), place.line()), why: why.to_owned() };
+    // Not by `eprintln!`, whose text is kept back for a test that passes.
+    let _nobody_listens = writeln!(io::stderr(), "skipped: {}: {}", skip.test, skip.why);
+    if let Some(file) = std::env::var_os(FILE)
+        && let Err(error) = skip.write(Path::new(&file))
+    {
+        panic!("the skip cannot be written to {}: {error}", Path::new(&file).display());
+    }
+}
+
+impl Lack {
+    /// All of them.
+    pub const ALL: [Lack; 6] =
+        [Lack::Mounts, Lack::LoopDisks, Lack::Addresses, Lack::Owners, Lack::Namespaces, Lack::Data];
+
+    /// Whether a machine really lacks it.
+    #[must_use]
+    pub fn is_missing_on(self, machine: &Machine) -> bool {
+        // The bits' numbers are in capabilities(7) and linux/capability.h.
+        const CHOWN: u32 = 0;
+        const NET_ADMIN: u32 = 12;
+        const SYS_ADMIN: u32 = 21;
+        let may = |bit: u32| machine.capabilities & (1 << bit) != 0;
+        match self {
+            Lack::Mounts => !may(SYS_ADMIN),
+            Lack::LoopDisks => !may(SYS_ADMIN) || !machine.loop_devices,
+            Lack::Addresses => !may(NET_ADMIN),
+            Lack::Owners => !may(CHOWN),
+            Lack::Namespaces => !may(SYS_ADMIN) || !may(NET_ADMIN),
+            Lack::Data => !machine.data,
+        }
+    }
+
+    fn named(name: &str) -> Option<Lack> {
+        Lack::ALL.into_iter().find(|lack| lack.to_string() == name)
+    }
+}
+
+impl Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Lack::Mounts => "the right to mount",
+            Lack::LoopDisks => "loop devices",
+            Lack::Addresses => "the right to add an address",
+            Lack::Owners => "the right to change owners",
+            Lack::Namespaces => "the right to make namespaces",
+            Lack::Data => "../shared/data",
+        })
+    }
+}
+
+impl Machine {
+    /// This one.
+    ///
+    /// # Errors
+    /// When the kernel does not say what this process may do.
+    pub fn this() -> io::Result<Machine> {
+        let status = fs::read_to_string("/proc/self/status")?;
+        let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let capabilities = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        let capabilities = capabilities.ok_or_else(|| io::Error::other("no CapEff in /proc/self/status"))?;
+        Ok(Machine {
+            capabilities,
+            loop_devices: Path::new("/dev/loop-control").exists(),
+            data: Path::new(ROOT).join("../shared/data").exists(),
+        })
+    }
+}
+
+impl Skip {
+    /// Those in a file.
+    ///
+    /// # Errors
+    /// When it cannot be read or holds something else.
+    pub fn read(file: &Path) -> io::Result<Vec<Skip>> {
+        let text = fs::read_to_string(file)?;
+        let skip = |line: &str| {
+            let mut fields = line.splitn(3, '\t');
+            let (lack, test, why) = (fields.next()?, fields.next()?, fields.next()?);
+            Some(Skip { lack: Lack::named(lack)?, test: test.to_owned(), why: why.to_owned() })
+        };
+        let strange = |line: &str| io::Error::other(format!("{} has {line:?}", file.display()));
+        text.lines().map(|line| skip(line).ok_or_else(|| strange(line))).collect()
+    }
+
+    /// As one write, since tests of several threads and programs share the file.
+    fn write(&self, file: &Path) -> io::Result<()> {
+        let line = format!("{}\t{}\t{}\n", self.lack, self.test, self.why);
+        OpenOptions::new().create(true).append(true).open(file)?.write_all(line.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERYTHING: Machine = Machine { capabilities: u64::MAX, loop_devices: true, data: true };
+
+    #[test]
+    fn a_machine_that_has_everything_excuses_nothing() {
+        for lack in Lack::ALL {
+            assert!(!lack.is_missing_on(&EVERYTHING), "{lack}");
+        }
+    }
+
+    #[test]
+    fn a_machine_excuses_what_it_lacks_and_nothing_else() {
+        let excused = |machine: Machine| {
+            Lack::ALL.into_iter().filter(|lack| lack.is_missing_on(&machine)).collect::<Vec<_>>()
+        };
+        let without = |bit: u32| Machine { capabilities: !(1 << bit), ..EVERYTHING };
+        assert_eq!(excused(Machine { data: false, ..EVERYTHING }), [Lack::Data]);
+        assert_eq!(excused(Machine { loop_devices: false, ..EVERYTHING }), [Lack::LoopDisks]);
+        assert_eq!(excused(without(0)), [Lack::Owners]);
+        assert_eq!(excused(without(12)), [Lack::Addresses, Lack::Namespaces]);
+        assert_eq!(excused(without(21)), [Lack::Mounts, Lack::LoopDisks, Lack::Namespaces]);
+        assert!(Machine::this().is_ok());
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_and_anything_else_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("skips");
+        let skips = Lack::ALL.map(|lack| Skip {
+            lack,
+            test: format!("a::test (tests/a.rs:{})", lack as u8),
+            why: "a thing\tis missing".to_owned(),
+        });
+        for skip in &skips {
+            skip.write(&file).unwrap();
+        }
+        assert_eq!(Skip::read(&file).unwrap(), skips);
+        fs::write(&file, "nothing\ta\tb\n").unwrap();
+        assert!(Skip::read(&file).is_err());
+    }
+    /// This test runs itself once more, as one that cannot run.
+    #[test]
+    fn a_test_that_is_skipped_is_written_down_with_its_name_and_place() {
+        const AS_THE_SKIPPED: &str = "BRIDGE_TEST_IS_SKIPPED";
+        if std::env::var_os(AS_THE_SKIPPED).is_some() {
+            return skipped(Lack::Owners, "nobody to give it to");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("skips");
+        let name = "tests::a_test_that_is_skipped_is_written_down_with_its_name_and_place";
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", name]).env(AS_THE_SKIPPED, "1").env(FILE, &file);
+        let ended = again.output().unwrap();
+        assert!(ended.status.success(), "{ended:?}");
+        let skips = Skip::read(&file).unwrap();
+        assert_eq!(
+            (skips.len(), skips[0].lack, &skips[0].why[..]),
+            (1, Lack::Owners, "nobody to give it to")
+        );
+        assert!(skips[0].test.contains("src/lib.rs:"), "{}", skips[0].test);
+        assert!(String::from_utf8_lossy(&ended.stderr).contains("skipped: "), "{ended:?}");
+    }
+}
