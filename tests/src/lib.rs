@@ -25,6 +25,7 @@ pub mod process;
 pub mod sandbox;
 pub mod site;
 pub mod tcp_line;
+pub mod tied;
 pub mod wiretap;
 
 // Who calls.

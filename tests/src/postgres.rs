@@ -25,6 +25,7 @@ use crate::database::Database;
 use crate::machine;
 use crate::ports::free_address;
 use crate::proc_stat::{Stat, children_of};
+use crate::tied;
 
 /// Recovery after a kill reads the write-ahead log: generous, since a condition ends the wait.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -110,12 +111,18 @@ impl Postgres {
         self.dir.path().join("data")
     }
 
+    /// The server's process, while it runs.
+    #[must_use]
+    pub fn server(&self) -> Option<Pid> {
+        self.server.id().and_then(|id| Pid::from_raw(id.cast_signed()))
+    }
+
     /// SIGKILL to the server and all its processes at once, as when the machine loses power (but for the page cache).
     ///
     /// # Errors
     /// When a process is not ours to kill.
     pub async fn kill9(&mut self) -> Result<()> {
-        if let Some(server) = self.server.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+        if let Some(server) = self.server() {
             // Stopped first, so that it starts no further process between the listing and the kill.
             kill_process(server, Signal::STOP).context("stop PostgreSQL")?;
             let children = children_of(server);
@@ -172,7 +179,7 @@ impl Postgres {
     }
 
     fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.server.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+        if let Some(pid) = self.server() {
             // It may have ended by itself: then it is as stopped as can be.
             let _gone = kill_process(pid, signal);
         }
@@ -261,7 +268,8 @@ fn spawn(programs: &Path, account: Option<Account>, dir: &Path, port: u16) -> Re
     let path = dir.join("log");
     let log = fs::OpenOptions::new().create(true).append(true).open(&path);
     let log = log.with_context(|| format!("open {}", path.display()))?;
-    let mut postgres = command(&programs.join("postgres"), account, dir);
+    let mut postgres = Command::from(tied::command(programs.join("postgres")));
+    prepare(&mut postgres, account, dir);
     postgres.arg("-D").arg(dir.join("data"));
     let settings = [
         "listen_addresses=127.0.0.1",
@@ -277,17 +285,22 @@ fn spawn(programs: &Path, account: Option<Account>, dir: &Path, port: u16) -> Re
     for setting in settings {
         postgres.args(["-c", setting]);
     }
-    postgres.stderr(log).spawn().context("start PostgreSQL")
+    postgres.stderr(log);
+    tied::spawn(postgres).context("start PostgreSQL")
 }
 
 fn command(program: &Path, account: Option<Account>, dir: &Path) -> Command {
     let mut command = Command::new(program);
+    prepare(&mut command, account, dir);
+    command
+}
+
+fn prepare(command: &mut Command, account: Option<Account>, dir: &Path) {
     // Our own folder may be closed to the other account.
     command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).env("LC_ALL", "C");
     if let Some(Account { user, group }) = account {
         command.uid(user).gid(group);
     }
-    command
 }
 
 /// A cluster's folder, which is deleted with it.

@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::http::Client;
+use crate::tied;
 
 /// Generous, since two cores may be shared with a compiler; a condition ends every wait long before.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,7 +31,7 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Builds both programs with the cargo, profile and target folder that built this one; once a process.
+    /// Builds both programs, and `bridge-certs` beside them, with the cargo, profile and target folder that built this one; once a process.
     ///
     /// # Errors
     /// When they do not compile.
@@ -68,6 +69,8 @@ fn build(variant: Option<(&str, &Path)>) -> Result<Programs> {
     // With this package among them the features are those it was built with, and nothing heavy is compiled twice.
     cargo.args(["--package", "bridge-tests", "--package", "bridge-cloud", "--package", "bridge-idc"]);
     cargo.args(["--bin", "bridge-cloud", "--bin", "bridge-idc"]);
+    // The operator's own tool, for the test of the operator's document; it shares all that is compiled.
+    cargo.args(["--package", "bridge-certs", "--bin", "bridge-certs"]);
     if folder.ends_with("release") {
         cargo.arg("--release");
     }
@@ -120,20 +123,24 @@ impl Agent {
         Ok(running)
     }
 
+    /// What starts it, for [`tied::spawn`]: it dies with this process, and is killed when its child is dropped.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::from(tied::command(&self.program));
+        command.args(&self.arguments).stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
     /// Starts it without waiting for anything.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn spawn(&self) -> Result<Running> {
         let log = open_log(&self.log)?;
-        let child = Command::new(&self.program)
-            .args(&self.arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().with_context(|| format!("share {}", self.log.display()))?)
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("start {}", self.program.display()))?;
+        let mut command = self.command();
+        command.stdout(log.try_clone().with_context(|| format!("share {}", self.log.display()))?);
+        command.stderr(log);
+        let child = tied::spawn(command).with_context(|| format!("start {}", self.program.display()))?;
         Ok(Running { agent: self.clone(), child })
     }
 }

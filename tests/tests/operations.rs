@@ -18,6 +18,7 @@ use bridge_tests::http::Client;
 use bridge_tests::ports::free_address;
 use bridge_tests::process::Programs;
 use bridge_tests::site::Site;
+use bridge_tests::tied;
 use common::{PATIENCE, Shared, Shop, Stage, configure, metric, obstacles, order_at, site, until};
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
@@ -310,9 +311,9 @@ async fn an_agent_counts_as_started_for_systemd_while_its_database_is_away() -> 
     for agent in [&site.cloud, &site.idc] {
         let socket = dir.path().join(format!("{}.notify", agent.name));
         let systemd = UnixDatagram::bind(&socket)?;
-        let mut program = Command::new(&agent.program);
-        program.args(&agent.arguments).env("NOTIFY_SOCKET", &socket).kill_on_drop(true);
-        let _agent = program.stderr(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        let mut program = agent.command();
+        program.env("NOTIFY_SOCKET", &socket).stderr(Stdio::null()).stdout(Stdio::null());
+        let _agent = tied::spawn(program)?;
         let mut told = [0; 32];
         let length = tokio::time::timeout(PATIENCE, systemd.recv(&mut told)).await??;
         ensure!(&told[..length] == b"READY=1", "{:?}", str::from_utf8(&told[..length]));

@@ -10,35 +10,46 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bridge_skips::{Lack, skipped};
+use bridge_tests::proc_stat::{Stat, children_of};
 use bridge_tests::process::Programs;
+use bridge_tests::tied;
+use rustix::process::Pid;
 
 /// Generous, since the machine may be shared with a compiler.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a host is made of.
+const NAMESPACES: [&str; 6] = ["--net", "--mount", "--uts", "--pid", "--propagation", "private"];
+
 /// What a host has of its own.
 const FOLDERS: [&str; 3] = ["/etc", "/var", "/usr/local"];
 
-/// A namespace that lives as long as a process that sleeps in it.
+/// Namespaces that live as long as a process that sleeps in them. It is the first of its namespace of processes, so the
+/// kernel ends everything that was started on the host when it dies; and it dies with what made it, and that with this test.
 struct Host {
     name: &'static str,
-    sleeper: Child,
+    maker: Child,
+    sleeper: Pid,
 }
 
 impl Host {
     fn new(name: &'static str, dir: &Path) -> Result<Host> {
         // Made outside, since below a folder that is in front of another one nothing of ours would be seen.
-        let sleeper = Command::new("unshare")
-            .args(["--net", "--mount", "--uts", "--propagation", "private", "sleep", "infinity"])
-            .spawn()
-            .context("unshare")?;
-        let host = Host { name, sleeper };
-        // The namespaces are there once its own network is not ours.
-        let own = format!("/proc/{}/ns/net", host.sleeper.id());
+        let mut maker = tied::command("unshare");
+        maker.args(NAMESPACES).args(["--fork", "--kill-child", "sleep", "infinity"]);
+        let maker = tied::start(maker).context("unshare")?;
+        let mut host = Host { name, sleeper: Pid::from_child(&maker), maker };
         let until = Instant::now() + PATIENCE;
-        while fs::read_link(&own)? == fs::read_link("/proc/self/ns/net")? {
+        // The namespaces are there once somebody sleeps in them.
+        host.sleeper = loop {
+            if let [sleeper] = children_of(host.sleeper)[..]
+                && fs::read_to_string(format!("/proc/{}/comm", id(sleeper)))? == "sleep\n"
+            {
+                break sleeper;
+            }
             ensure!(Instant::now() < until, "{name} does not become a host");
             std::thread::sleep(Duration::from_millis(5));
-        }
+        };
         for folder in FOLDERS {
             let [upper, work] = ["upper", "work"].map(|kind| dir.join(name).join(kind).join(&folder[1..]));
             fs::create_dir_all(&upper)?;
@@ -53,10 +64,8 @@ impl Host {
 
     fn command(&self, script: &str) -> Command {
         let mut command = Command::new("nsenter");
-        let target = self.sleeper.id().to_string();
-        command.args([
-            "--target", &target, "--net", "--mount", "--uts", "bash", "-euo", "pipefail", "-c", script,
-        ]);
+        command.args(["--target", &id(self.sleeper), "--net", "--mount", "--uts", "--pid"]);
+        command.args(["bash", "-euo", "pipefail", "-c", script]);
         command
     }
 
@@ -67,9 +76,34 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        let _gone = self.sleeper.kill();
-        let _reaped = self.sleeper.wait();
+        let _gone = self.maker.kill();
+        let _reaped = self.maker.wait();
+        // It is gone when everything on the host is.
+        let until = Instant::now() + PATIENCE;
+        while Stat::of(self.sleeper).is_some_and(|stat| stat.is_alive()) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
+}
+
+fn id(process: Pid) -> String {
+    process.as_raw_nonzero().to_string()
+}
+
+/// What runs on a host, by its namespace of processes: without those that have ended and only wait to be noticed.
+fn running_on(namespace: &Path) -> Result<Vec<String>> {
+    let mut running = Vec::new();
+    for process in fs::read_dir("/proc")?.flatten() {
+        // Others come and go, and are not ours to ask.
+        let on_host = fs::read_link(process.path().join("ns/pid")).is_ok_and(|of| of == *namespace);
+        let pid = process.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
+        if on_host && pid.and_then(Stat::of).is_some_and(|stat| stat.is_alive()) {
+            running
+                .push(fs::read_to_string(process.path().join("comm")).unwrap_or_default().trim().to_owned());
+        }
+    }
+    running.sort();
+    Ok(running)
 }
 
 fn done(host: &str, script: &str, output: Output) -> Result<String> {
@@ -89,31 +123,11 @@ fn blocks(document: &str) -> Vec<(&str, &str)> {
     blocks
 }
 
-/// An agent that serves until it is dropped.
-struct Agent(Child);
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _gone = self.0.kill();
-        let _reaped = self.0.wait();
-    }
-}
-
 /// Both hosts, connected by a cable; `None` where this machine gives nobody a namespace.
 fn hosts(dir: &Path) -> Result<Option<(Host, Host)>> {
     let tried = Command::new("unshare")
-        .args([
-            "--net",
-            "--mount",
-            "--uts",
-            "--propagation",
-            "private",
-            "mount",
-            "-t",
-            "tmpfs",
-            "none",
-            "/mnt",
-        ])
+        .args(NAMESPACES)
+        .args(["--fork", "mount", "-t", "tmpfs", "none", "/mnt"])
         .output();
     if !tried.is_ok_and(|output| output.status.success()) {
         return Ok(None);
@@ -123,7 +137,7 @@ fn hosts(dir: &Path) -> Result<Option<(Host, Host)>> {
         done("this machine", "mount", Command::new("mount").args(["-t", "tmpfs", "none"]).arg(dir).output()?);
     on?;
     let (cloud, idc) = (Host::new("cloud", dir)?, Host::new("idc", dir)?);
-    let (cloud_pid, idc_pid) = (cloud.sleeper.id(), idc.sleeper.id());
+    let (cloud_pid, idc_pid) = (id(cloud.sleeper), id(idc.sleeper));
     let cable =
         format!("ip link add name bridge0 netns {cloud_pid} type veth peer name bridge0 netns {idc_pid}");
     done("this machine", &cable, Command::new("bash").args(["-c", &cable]).output()?)?;
@@ -196,7 +210,7 @@ fn two_hosts_are_set_up_by_the_operator_s_document_alone() -> Result<()> {
                 let host = if place == "serve idc" { &idc } else { &cloud };
                 let log = fs::File::create(dir.path().join(format!("{}.log", host.name)))?;
                 let agent = host.command(&script).stdout(Stdio::null()).stderr(log).spawn()?;
-                agents.push(Agent(agent));
+                agents.push(agent);
             }
             "cloud" => {
                 let until = Instant::now() + PATIENCE;
@@ -223,5 +237,19 @@ fn two_hosts_are_set_up_by_the_operator_s_document_alone() -> Result<()> {
         }
     }
     ensure!(orders == 1, "{orders} orders were placed");
+
+    let mut namespaces = Vec::new();
+    for (host, agent) in [(&cloud, "bridge-cloud"), (&idc, "bridge-idc")] {
+        let namespace = fs::read_link(format!("/proc/{}/ns/pid", id(host.sleeper)))?;
+        let running = running_on(&namespace)?;
+        ensure!(running.iter().any(|name| name == agent), "{agent} does not run on its host: {running:?}");
+        namespaces.push(namespace);
+    }
+    drop((cloud, idc));
+    for (namespace, mut agent) in namespaces.iter().zip(agents) {
+        let running = running_on(namespace)?;
+        ensure!(running.is_empty(), "left behind: {running:?}");
+        agent.wait()?;
+    }
     Ok(())
 }

@@ -22,6 +22,7 @@ use super::bare::Answer;
 use crate::http::Client;
 use crate::machine;
 use crate::ports::free_address;
+use crate::tied;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Every baseline answers the product under this path, and nginx the file under the other.
@@ -71,7 +72,8 @@ impl Server {
         let file = File::create(&log).with_context(|| format!("make {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file.try_clone().context("share a log")?).stderr(file);
         // A group of its own: nginx's workers outlive a master that is killed alone.
-        let child = command.kill_on_drop(true).process_group(0).spawn();
+        command.kill_on_drop(true).process_group(0);
+        let child = tied::spawn(command);
         let child = child.with_context(|| format!("start {name}"))?;
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let group = group.with_context(|| format!("{name} ended at once"))?;
@@ -86,7 +88,7 @@ impl Server {
         let address = free_address().context("find a free port")?;
         let file = dir.join("answer.json");
         answer.write(&file)?;
-        let mut bare = Command::new(program);
+        let mut bare = Command::from(tied::command(program));
         bare.args(["serve-bare", "--listen", &address.to_string(), "--workers", &workers.to_string()]);
         bare.arg("--answer").arg(&file);
         let mut server = Server::spawn("bare", bare, dir, address)?;
@@ -111,7 +113,8 @@ impl Server {
         let config = dir.join("nginx.conf");
         let text = nginx_config(dir, address, origin.address, workers, files);
         fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
-        let mut nginx = Command::new(machine::find("nginx").context("nginx is not installed")?);
+        let mut nginx =
+            Command::from(tied::command(machine::find("nginx").context("nginx is not installed")?));
         nginx.arg("-p").arg(dir).args(["-e", "stderr"]).arg("-c").arg(&config);
         let mut server = Server::spawn("nginx", nginx, dir, address)?;
         server.wait_for(PRODUCT, answer).await?;
@@ -128,7 +131,8 @@ impl Server {
         let config = dir.join("haproxy.cfg");
         fs::write(&config, haproxy_config(address, origin.address, workers))
             .with_context(|| format!("write {}", config.display()))?;
-        let mut haproxy = Command::new(machine::find("haproxy").context("HAProxy is not installed")?);
+        let mut haproxy =
+            Command::from(tied::command(machine::find("haproxy").context("HAProxy is not installed")?));
         haproxy.arg("-db").arg("-f").arg(&config);
         let mut server = Server::spawn("haproxy", haproxy, dir, address)?;
         server.wait_for(PRODUCT, answer).await?;

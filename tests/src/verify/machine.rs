@@ -4,8 +4,10 @@
 use crate::machine::{self, Need, NotReady};
 use crate::measure;
 use crate::postgres::Postgres;
+use crate::tied;
 
-const PROGRAMS: [Need; 3] = [
+const PROGRAMS: [Need; 4] = [
+    Need { program: tied::WORDS[0], package: "util-linux" },
     Need { program: "openssl", package: "openssl" },
     Need { program: "curl", package: "curl" },
     Need { program: "h2load", package: "nghttp2-client" },

@@ -1,10 +1,11 @@
 //! `cargo verify`: everything that must hold before a change is taken, on any machine with Rust and Debian.
 //!
-//! [`run`] makes the machine ready, takes one step after the other and says at the end how each went. What a step does
-//! stands in `steps`, what the machine needs in `machine`. A step's own output passes through as it is: whoever reads the
-//! log sees cargo's words, not ours about them.
+//! [`run`] makes the machine ready, takes one step after the other and says at the end how each went. A step that leaves a
+//! process running has failed. What a step does stands in `steps`, what the machine needs in `machine`. A step's own output
+//! passes through as it is: whoever reads the log sees cargo's words, not ours about them.
 
 mod demo;
+mod leftovers;
 mod machine;
 mod skips;
 mod steps;
@@ -12,11 +13,12 @@ mod steps;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{Parser, ValueEnum};
 
 use crate::command::Usage;
 
+use leftovers::Adopter;
 use steps::{Done, Step};
 
 /// What `cargo verify` is told.
@@ -79,11 +81,17 @@ async fn verify(options: &Options) -> Result<bool> {
     if steps.contains(&Step::Test) {
         machine::make_ready().await?;
     }
+    let adopter = Adopter::from_now_on()?;
     let mut rows: Vec<Row> = Vec::new();
     for (index, step) in steps.iter().enumerate() {
         writeln!(io::stdout(), "\n=== {}/{} {}: {}", index + 1, steps.len(), step.name(), step.purpose())?;
         let start = Instant::now();
         let end = step.run();
+        let end = match (end, adopter.check()) {
+            (Ok(done), Ok(())) => Ok(done),
+            (Err(error), Ok(())) | (Ok(_), Err(error)) => Err(error),
+            (Err(error), Err(left)) => Err(anyhow!("{error:#}; {left}")),
+        };
         let row = Row { step: *step, end, time: start.elapsed() };
         writeln!(io::stdout(), "--- {}", row.text())?;
         let failed = row.end.is_err();
@@ -107,7 +115,11 @@ fn sum_up(rows: &[Row], steps: usize) -> io::Result<bool> {
     if failed.is_empty() {
         let skipped: usize = rows.iter().map(Row::skipped).sum();
         let skipped = if skipped == 0 { String::new() } else { format!("; tests skipped: {skipped}") };
-        writeln!(out, "verify: passed, {steps} steps in {}{skipped}", seconds(time))?;
+        writeln!(
+            out,
+            "verify: passed, {steps} steps in {}{skipped}; nothing that they started is left",
+            seconds(time)
+        )?;
         return Ok(true);
     }
     let again: Vec<_> = failed.iter().map(|name| format!("--only {name}")).collect();
@@ -151,8 +163,6 @@ fn seconds(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::anyhow;
-
     use super::*;
 
     fn steps(arguments: &[&str]) -> Vec<&'static str> {

@@ -14,6 +14,7 @@ use clap::ValueEnum;
 
 use super::demo;
 use super::skips::Skips;
+use crate::tied;
 
 /// One thing that must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -148,24 +149,40 @@ fn with_two_seeds(command: &[&str]) -> Result<Done> {
 }
 
 fn small_demo() -> Result<Done> {
-    let mut command =
+    let command =
         cargo(["demo", "--orders", "2000", "--calm-seconds", "2", "--launch-seconds", "4", "--json"]);
     announce(&command)?;
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("run the demo")?;
+    let mut demo = tied(&command);
+    demo.stdout(Stdio::piped());
+    let demo = tied::start(demo).context("run the demo")?;
+    let output = demo.wait_with_output().context("wait for the demo")?;
     io::stdout().write_all(&output.stdout)?;
     demo::judge(&output.stdout)?;
     ensure!(output.status.success(), "the demo ended with {}", output.status);
     Ok(Done::Whole)
 }
 
-fn pass(mut command: Command) -> Result<Done> {
+fn pass(command: Command) -> Result<Done> {
     announce(&command)?;
-    let status = command.stdin(Stdio::null()).status();
+    let status = tied::start(tied(&command)).and_then(|mut started| started.wait());
     let status = status.with_context(|| format!("run {}", text(&command)))?;
     if !status.success() {
         bail!("{} ended with {status}", text(&command));
     }
     Ok(Done::Whole)
+}
+
+/// The command as it is run: it dies with this program, and what it runs itself, such as a test, dies with it.
+fn tied(command: &Command) -> Command {
+    let mut tied = tied::like(command);
+    tied.stdin(Stdio::null()).env(runner(), tied::WORDS.join(" "));
+    tied
+}
+
+/// The variable that names what cargo runs a program of this machine's kind by.
+fn runner() -> String {
+    let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
+    format!("CARGO_TARGET_{}_UNKNOWN_LINUX_{libc}_RUNNER", std::env::consts::ARCH).to_uppercase()
 }
 
 fn quietly(mut command: Command) -> bool {
