@@ -4,11 +4,12 @@
 //! install. `fsync` and `synchronous_commit` stay on: what is measured and what survives a kill is the real thing.
 
 mod standby;
+mod template;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -62,8 +63,7 @@ impl Postgres {
         };
         let account = geteuid().is_root().then(unprivileged_account).transpose()?;
         let dir = make_folder(account)?;
-        let password = format!("{:032x}", rand::random::<u128>());
-        initialise(&programs, account, dir.path(), &password).await?;
+        let password = template::fill(&programs, account, dir.path()).await?;
         let port = free_address().context("find a free port")?.port();
         let server = spawn(&programs, account, dir.path(), port)?;
         let mut cluster = Postgres { programs, account, dir, port, password, server };
@@ -76,11 +76,19 @@ impl Postgres {
     /// # Errors
     /// When the name is no plain identifier or is taken.
     pub async fn create_database(&self, name: &str) -> Result<Database> {
-        ensure!(
-            name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
-            "{name:?} is no plain identifier"
-        );
-        let sql = format!("CREATE DATABASE {name}");
+        self.create_database_like(name, "template1").await
+    }
+
+    /// Makes a database with what another one holds, whose last connection may just be closing.
+    ///
+    /// # Errors
+    /// As [`Postgres::create_database`], or when the other one stays in use.
+    pub async fn create_database_like(&self, name: &str, template: &str) -> Result<Database> {
+        for name in [name, template] {
+            let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+            ensure!(name.bytes().all(plain), "{name:?} is no plain identifier");
+        }
+        let sql = format!("CREATE DATABASE {name} TEMPLATE {template}");
         let mut connection = self.connect("postgres").await.context("connect to PostgreSQL")?;
         sqlx::query(AssertSqlSafe(sql))
             .execute(&mut connection)
@@ -244,24 +252,6 @@ fn unprivileged_account() -> Result<Account> {
     find("postgres")
         .or_else(|| find("nobody"))
         .context("PostgreSQL refuses root, and there is no other account")
-}
-
-async fn initialise(programs: &Path, account: Option<Account>, dir: &Path, password: &str) -> Result<()> {
-    let password_file = dir.join("password");
-    fs::write(&password_file, password).with_context(|| format!("write {}", password_file.display()))?;
-    fs::set_permissions(&password_file, fs::Permissions::from_mode(0o600)).context("protect the password")?;
-    own(&password_file, account)?;
-    let mut initdb = command(&programs.join("initdb"), account, dir);
-    initdb.args(["--auth=scram-sha-256", "--username", USER, "--encoding=UTF8", "--locale=C", "--no-sync"]);
-    initdb.arg("--pwfile").arg(&password_file).arg("--pgdata").arg(dir.join("data"));
-    let output = initdb.output().await.context("run initdb")?;
-    ensure!(
-        output.status.success(),
-        "initdb ended with {}:\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
 }
 
 fn spawn(programs: &Path, account: Option<Account>, dir: &Path, port: u16) -> Result<Child> {

@@ -11,6 +11,9 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
+/// The database that the others are copies of.
+const MIGRATED: &str = "migrated";
+
 /// An empty, migrated ledger.
 pub(crate) struct Database {
     pub(crate) ledger: Ledger,
@@ -28,7 +31,9 @@ enum Keep {
 pub(crate) async fn sqlite() -> Database {
     let dir = tempfile::tempdir().unwrap();
     let url = LedgerUrl::Sqlite(dir.path().join("ledger.sqlite"));
-    Database::migrated(url, Keep::Folder { _dir: dir }).await
+    let ledger = connect(&url).await;
+    ledger.migrate().await.unwrap();
+    Database { ledger, url, _keep: Keep::Folder { _dir: dir } }
 }
 
 /// A ledger in a database of its own.
@@ -36,18 +41,21 @@ pub(crate) async fn postgres(case: &str) -> Database {
     let cluster = cluster().await;
     // PostgreSQL's names have at most 63 bytes.
     let name = &case.replace(char::is_numeric, "n")[..case.len().min(63)];
-    let url = LedgerUrl::Postgres(create(&cluster, name).await);
-    Database::migrated(url, Keep::Cluster { _cluster: cluster }).await
+    let url = LedgerUrl::Postgres(with_password(cluster.create_database_like(name, MIGRATED).await.unwrap()));
+    Database { ledger: connect(&url).await, url, _keep: Keep::Cluster { _cluster: cluster } }
 }
 
 /// Makes a database; its URL, with the password.
 pub(crate) async fn create(cluster: &Postgres, name: &str) -> String {
-    let database = cluster.create_database(name).await.unwrap();
+    with_password(cluster.create_database(name).await.unwrap())
+}
+
+fn with_password(database: database::Database) -> String {
     let database::Database::Postgres { url, password: Some(password) } = database else { unreachable!() };
     url.replacen('@', &format!(":{password}@"), 1)
 }
 
-/// The cluster that all tests share; stopped when the last of them ends.
+/// The cluster that all tests share, with one database that is migrated for all; stopped when the last of them ends.
 async fn cluster() -> Arc<Postgres> {
     static SHARED: Mutex<Weak<Postgres>> = Mutex::const_new(Weak::new());
     let mut shared = SHARED.lock().await;
@@ -55,17 +63,13 @@ async fn cluster() -> Arc<Postgres> {
         return cluster;
     }
     let cluster = Arc::new(Postgres::start().await.unwrap());
+    // Closed again by the end of the statement: nobody may be connected to what is copied.
+    connect(&LedgerUrl::Postgres(create(&cluster, MIGRATED).await)).await.migrate().await.unwrap();
     *shared = Arc::downgrade(&cluster);
     cluster
 }
 
 impl Database {
-    async fn migrated(url: LedgerUrl, keep: Keep) -> Self {
-        let ledger = connect(&url).await;
-        ledger.migrate().await.unwrap();
-        Self { ledger, url, _keep: keep }
-    }
-
     /// Another agent on the same database.
     pub(crate) async fn second_agent(&self) -> Ledger {
         connect(&self.url).await
