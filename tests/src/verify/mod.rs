@@ -36,6 +36,10 @@ pub struct Options {
     #[arg(long, value_name = "STEP")]
     skip: Vec<Step>,
 
+    /// This step as well, which otherwise is left out since it takes long.
+    #[arg(long, value_name = "STEP")]
+    with: Vec<Step>,
+
     /// Go on after a step that failed.
     #[arg(long)]
     keep_going: bool,
@@ -135,8 +139,11 @@ fn sum_up(rows: &[Row], steps: usize) -> io::Result<bool> {
 
 impl Options {
     fn steps(&self) -> Vec<Step> {
-        let chosen =
-            |step: &&Step| (self.only.is_empty() || self.only.contains(step)) && !self.skip.contains(step);
+        let chosen = |step: &&Step| {
+            let named = self.only.contains(step) || self.with.contains(step);
+            let usual = self.only.is_empty() && !step.is_extra();
+            (named || usual) && !self.skip.contains(step)
+        };
         Step::value_variants().iter().filter(chosen).copied().collect()
     }
 }
@@ -173,7 +180,9 @@ mod tests {
     #[test]
     fn steps_are_chosen_and_left_out_by_name_and_keep_their_order() {
         assert_eq!(steps(&["--only", "test", "--only", "format"]), ["format", "test"]);
-        assert_eq!(steps(&[]).len(), Step::value_variants().len());
+        assert_eq!(steps(&[]).len(), Step::value_variants().len() - 1);
+        assert_eq!(steps(&["--with", "year"]).len(), Step::value_variants().len());
+        assert_eq!(steps(&["--only", "year"]), ["year"]);
         assert!(!steps(&["--skip", "demo"]).contains(&"demo"));
         assert!(Options::try_parse_from(["verify", "--only", "tests"]).is_err());
     }
