@@ -7,6 +7,7 @@
 mod demo;
 mod leftovers;
 mod machine;
+mod mutants;
 mod skips;
 mod steps;
 
@@ -39,6 +40,14 @@ pub struct Options {
     /// This step as well, which otherwise is left out since it takes long.
     #[arg(long, value_name = "STEP")]
     with: Vec<Step>,
+
+    /// Of the mutants only those whose name has this in it, and none of cargo-mutants.
+    #[arg(long, value_name = "NAME")]
+    mutant: Option<String>,
+
+    /// The part of cargo-mutants' changes to try, such as 0/8; otherwise that of the day.
+    #[arg(long, value_name = "PART")]
+    part: Option<mutants::Part>,
 
     /// Go on after a step that failed.
     #[arg(long)]
@@ -90,7 +99,7 @@ async fn verify(options: &Options) -> Result<bool> {
     for (index, step) in steps.iter().enumerate() {
         writeln!(io::stdout(), "\n=== {}/{} {}: {}", index + 1, steps.len(), step.name(), step.purpose())?;
         let start = Instant::now();
-        let end = step.run();
+        let end = step.run(options.choice());
         let end = match (end, adopter.check()) {
             (Ok(done), Ok(())) => Ok(done),
             (Err(error), Ok(())) | (Ok(_), Err(error)) => Err(error),
@@ -138,6 +147,10 @@ fn sum_up(rows: &[Row], steps: usize) -> io::Result<bool> {
 }
 
 impl Options {
+    fn choice(&self) -> mutants::Choice<'_> {
+        mutants::Choice { only: self.mutant.as_deref(), part: self.part }
+    }
+
     fn steps(&self) -> Vec<Step> {
         let chosen = |step: &&Step| {
             let named = self.only.contains(step) || self.with.contains(step);
@@ -180,9 +193,9 @@ mod tests {
     #[test]
     fn steps_are_chosen_and_left_out_by_name_and_keep_their_order() {
         assert_eq!(steps(&["--only", "test", "--only", "format"]), ["format", "test"]);
-        assert_eq!(steps(&[]).len(), Step::value_variants().len() - 1);
-        assert_eq!(steps(&["--with", "year"]).len(), Step::value_variants().len());
-        assert_eq!(steps(&["--only", "year"]), ["year"]);
+        assert_eq!(steps(&[]).len(), Step::value_variants().len() - 2);
+        assert_eq!(steps(&["--with", "mutants", "--with", "year"]).len(), Step::value_variants().len());
+        assert_eq!(steps(&["--only", "mutants"]), ["mutants"]);
         assert!(!steps(&["--skip", "demo"]).contains(&"demo"));
         assert!(Options::try_parse_from(["verify", "--only", "tests"]).is_err());
     }

@@ -13,6 +13,7 @@ use bridge_skips::Machine;
 use clap::ValueEnum;
 
 use super::demo;
+use super::mutants;
 use super::skips::Skips;
 use crate::process::Programs;
 use crate::tied;
@@ -31,6 +32,7 @@ pub(super) enum Step {
     Simulate,
     Demo,
     Year,
+    Mutants,
 }
 
 /// How a step that did not fail ended.
@@ -58,6 +60,7 @@ impl Step {
             Step::Simulate => "simulate",
             Step::Demo => "demo",
             Step::Year => "year",
+            Step::Mutants => "mutants",
         }
     }
 
@@ -74,15 +77,17 @@ impl Step {
             Step::Simulate => "no promise breaks in a short simulation",
             Step::Demo => "the whole bridge takes a small launch",
             Step::Year => "kills and cuts change nothing about a year of real invoices (with --with year)",
+            Step::Mutants => "every small wrong change fails a test (with --with mutants)",
         }
     }
 
     /// Whether it runs only when it is asked for.
     pub(super) fn is_extra(self) -> bool {
-        self == Step::Year
+        matches!(self, Step::Year | Step::Mutants)
     }
 
-    pub(super) fn run(self) -> Result<Done> {
+    /// Does it; `choice` is for the mutants.
+    pub(super) fn run(self, choice: mutants::Choice<'_>) -> Result<Done> {
         match self {
             Step::Format => pass(cargo(["fmt", "--all", "--check"])),
             Step::Lint => {
@@ -97,6 +102,7 @@ impl Step {
             Step::Simulate => with_a_new_seed(&["simulate", "--orders", "50000"]),
             Step::Demo => small_demo(),
             Step::Year => year(),
+            Step::Mutants => mutants::run(choice).map(|()| Done::Whole),
         }
     }
 }
@@ -201,7 +207,7 @@ fn pass(command: Command) -> Result<Done> {
 }
 
 /// The command as it is run: it dies with this program, and what it runs itself, such as a test, dies with it.
-fn tied(command: &Command) -> Command {
+pub(super) fn tied(command: &Command) -> Command {
     let mut tied = tied::like(command);
     tied.stdin(Stdio::null()).env(runner(), tied::WORDS.join(" "));
     tied
@@ -218,7 +224,7 @@ fn quietly(mut command: Command) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-fn announce(command: &Command) -> io::Result<()> {
+pub(super) fn announce(command: &Command) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "$ {}", text(command))?;
     out.flush()
@@ -240,7 +246,7 @@ fn text(command: &Command) -> String {
 
 /// The cargo that runs this program, in the workspace, with nothing that it set for this program alone: a build script
 /// that looks at one of these would run again, and everything behind it.
-fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
+pub(super) fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let ours = |name: &OsStr| {

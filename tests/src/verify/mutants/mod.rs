@@ -1,0 +1,211 @@
+//! Small wrong changes, each of which a test must notice: the patches in `tests/mutants`, and what cargo-mutants makes.
+//!
+//! A test that passes whatever the code does holds nothing. So the code is broken on purpose, in a copy, and the test that
+//! each patch names is run: green without it and red with it, or the step fails.
+
+mod bench;
+mod patch;
+mod tool;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use bench::{Bench, Ended};
+use patch::Mutant;
+
+pub(super) use tool::Part;
+
+/// How a mutant fared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    Noticed,
+    Passes,
+    /// The sources have changed under it; with what Git says.
+    DoesNotApply(String),
+    DoesNotCompile,
+    /// Its test never ends; whoever waits for it learns nothing.
+    Hangs,
+    /// The test is red or does not compile without it, so that it proves nothing.
+    RedWithout,
+    /// The arguments run no test at all.
+    NoTest,
+}
+
+/// What the step is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Choice<'a> {
+    /// Only mutants whose name has this in it; then cargo-mutants is left out.
+    pub(super) only: Option<&'a str>,
+    /// The part of cargo-mutants' changes to try.
+    pub(super) part: Option<Part>,
+}
+
+/// Tries the patches, then a part of what cargo-mutants makes.
+pub(super) fn run(choice: Choice<'_>) -> Result<()> {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let bench = Bench::set_up(root, &root.join("target/mutants"))?;
+    bench.take_over(&root.join("target/debug"))?;
+    let mutants = Mutant::all(&root.join("tests/mutants"), choice.only.unwrap_or_default())?;
+    ensure!(!mutants.is_empty() || choice.only.is_none(), "no mutant has that name");
+    let verdicts = try_all(&bench, &mutants)?;
+    tell(&mutants, &verdicts)?;
+    let bad: Vec<_> = mutants
+        .iter()
+        .zip(&verdicts)
+        .filter(|(_, verdict)| **verdict != Verdict::Noticed)
+        .map(|(mutant, _)| mutant.name.as_str())
+        .collect();
+    ensure!(bad.is_empty(), "{} of {} mutants are not noticed: {}", bad.len(), mutants.len(), bad.join(", "));
+    if choice.only.is_none() {
+        tool::run(&bench, root, choice.part)?;
+    }
+    Ok(())
+}
+
+/// Each test first without any mutant, then each mutant.
+fn try_all(bench: &Bench, mutants: &[Mutant]) -> Result<Vec<Verdict>> {
+    let mut without: BTreeMap<&[String], (Ended, Duration)> = BTreeMap::new();
+    for mutant in mutants {
+        if !without.contains_key(&mutant.test[..]) {
+            say(&format!("without: cargo test {}", mutant.test.join(" ")))?;
+            without.insert(&mutant.test, bench.test(&mutant.test, Duration::from_secs(600))?);
+        }
+    }
+    let mut verdicts = Vec::new();
+    for mutant in mutants {
+        let verdict = match &without[&mutant.test[..]] {
+            (Ended::Passed(0), _) => Verdict::NoTest,
+            (Ended::Passed(_), usual) => attempt(bench, mutant, *usual)?,
+            (Ended::Failed | Ended::NotBuilt | Ended::Hung, _) => Verdict::RedWithout,
+        };
+        say(&format!("{}: {}", mutant.name, verdict.text()))?;
+        verdicts.push(verdict);
+    }
+    Ok(verdicts)
+}
+
+/// Tries one, and leaves the copy as it was.
+fn attempt(bench: &Bench, mutant: &Mutant, usual: Duration) -> Result<Verdict> {
+    if let Err(error) = bench.apply(&mutant.file) {
+        return Ok(Verdict::DoesNotApply(format!("{error:#}")));
+    }
+    let ended = bench.test(&mutant.test, usual);
+    for path in &mutant.changes {
+        bench.refresh(path)?;
+    }
+    Ok(match ended?.0 {
+        Ended::Passed(_) => Verdict::Passes,
+        Ended::Failed => Verdict::Noticed,
+        Ended::NotBuilt => Verdict::DoesNotCompile,
+        Ended::Hung => Verdict::Hangs,
+    })
+}
+
+impl Verdict {
+    fn text(&self) -> String {
+        match self {
+            Verdict::Noticed => "noticed".to_owned(),
+            Verdict::Passes => "PASSES".to_owned(),
+            Verdict::DoesNotApply(why) => {
+                format!("DOES NOT APPLY: {}", why.lines().next().unwrap_or_default())
+            }
+            Verdict::DoesNotCompile => "DOES NOT COMPILE".to_owned(),
+            Verdict::Hangs => "HANGS".to_owned(),
+            Verdict::RedWithout => "RED WITHOUT IT".to_owned(),
+            Verdict::NoTest => "NO TEST RUNS".to_owned(),
+        }
+    }
+}
+
+fn tell(mutants: &[Mutant], verdicts: &[Verdict]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let width = mutants.iter().map(|mutant| mutant.name.len()).max().unwrap_or_default();
+    writeln!(out)?;
+    for (mutant, verdict) in mutants.iter().zip(verdicts) {
+        writeln!(out, "{:<width$}  {}", mutant.name, verdict.text())?;
+        writeln!(out, "{:<width$}  breaks: {}", "", mutant.breaks)?;
+        writeln!(out, "{:<width$}  test:   cargo test {}", "", mutant.test.join(" "))?;
+    }
+    Ok(())
+}
+
+fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const MANIFEST: &str =
+        "[package]\nname = \"tiny\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n";
+    const SOURCE: &str = "//! Sums.\n\npub fn sum(a: u8, b: u8) -> u8 {\n    a + b\n}\n\n#[cfg(test)]\nmod tests {\n    \
+                          #[test]\n    fn one_and_one_make_two() {\n        assert_eq!(super::sum(1, 1), 2);\n    }\n    #[test]\n    \
+                          fn one_and_one_make_three() {\n        assert_eq!(super::sum(1, 1), 3);\n    }\n}\n";
+
+    fn patch(test: &str, from: &str, to: &str) -> String {
+        format!(
+            "# breaks: the sum\n# test: {test}\n--- a/src/lib.rs\n+++ b/src/lib.rs\n@@ -3,3 +3,3 @@\n \
+             pub fn sum(a: u8, b: u8) -> u8 {{\n-    {from}\n+    {to}\n }}\n"
+        )
+    }
+
+    #[test]
+    fn every_way_in_which_a_mutant_can_fare_is_told_apart_and_the_copy_is_as_before() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let [sources, patches] = ["sources", "patches"].map(|name| dir.path().join(name));
+        fs::create_dir_all(sources.join("src"))?;
+        fs::create_dir(&patches)?;
+        fs::write(sources.join("Cargo.toml"), MANIFEST)?;
+        fs::write(sources.join("src/lib.rs"), SOURCE)?;
+        let cases = [
+            ("1-noticed", patch("--lib make_two", "a + b", "a - b"), Verdict::Noticed),
+            // One times one is one, but the test that is named takes two for any.
+            ("2-passes", patch("--lib make_two", "a + b", "2 * a * b"), Verdict::Passes),
+            ("3-no-code", patch("--lib make_two", "a + b", "a +"), Verdict::DoesNotCompile),
+            ("4-no-test", patch("--lib make_four", "a + b", "a - b"), Verdict::NoTest),
+            ("5-red-without", patch("--lib make_three", "a + b", "a - b"), Verdict::RedWithout),
+            (
+                "6-noticed-after-all",
+                patch("-p tiny make_two -- --exact tests::one_and_one_make_two", "a + b", "a"),
+                Verdict::Noticed,
+            ),
+            ("7-hangs", patch("--lib make_two", "a + b", "loop { std::thread::park() }"), Verdict::Hangs),
+        ];
+        for (name, text, _) in &cases {
+            fs::write(patches.join(format!("{name}.patch")), text)?;
+        }
+        fs::write(patches.join("8-old.patch"), patch("--lib make_two", "a.add(b)", "a - b"))?;
+
+        let mut bench = Bench::set_up(&sources, &dir.path().join("bench"))?;
+        bench.patience = Duration::from_secs(10);
+        let mutants = Mutant::all(&patches, "")?;
+        let verdicts = try_all(&bench, &mutants)?;
+        for ((name, _, expected), verdict) in cases.iter().zip(&verdicts) {
+            assert_eq!(verdict, expected, "{name}: {}", bench.said());
+        }
+        assert!(
+            matches!(&verdicts[7], Verdict::DoesNotApply(why) if why.contains("src/lib.rs")),
+            "{verdicts:?}"
+        );
+        assert_eq!(fs::read_to_string(bench.tree().join("src/lib.rs"))?, SOURCE);
+        assert_eq!(Mutant::all(&patches, "noticed")?.len(), 2);
+
+        // What is gone from the sources is gone from the copy, and what is new is in it.
+        fs::write(sources.join("src/other.rs"), "//! More.\n")?;
+        let bench = Bench::set_up(&sources, &dir.path().join("bench"))?;
+        assert!(bench.tree().join("src/other.rs").exists());
+        fs::remove_file(sources.join("src/other.rs"))?;
+        let bench = Bench::set_up(&sources, &dir.path().join("bench"))?;
+        assert!(!bench.tree().join("src/other.rs").exists());
+        Ok(())
+    }
+}
