@@ -46,6 +46,9 @@ const FILES_STUCK: usize = 2 * FILES_WAITING;
 /// Between two looks at a disk that is full or broken.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
+/// The longest time between a publication that failed and the next try.
+const PUBLISH_AGAIN_WITHIN: Duration = Duration::from_secs(1);
+
 /// What the system writes at once: a sector or several.
 const PAGE_BYTES: u64 = 4_096;
 
@@ -66,8 +69,8 @@ pub(super) struct Writer {
     publishing: Option<usize>,
     pace: Pace,
     publish_at: Instant,
-    /// When the publication under way takes too long.
-    late_at: Instant,
+    /// When the publication under way takes too long; `None` if none is, or if that was told.
+    late_at: Option<Instant>,
     /// Why the last publication failed, or takes too long.
     stuck: Option<String>,
     /// Segments before the one that is written: the first entry and the one after the last.
@@ -139,6 +142,7 @@ impl Writer {
             None => Segment::start(&disk, &growing)?,
         };
         metrics.audit_writable.set(1);
+        metrics.audit_publishable.set(1);
         Ok(Self {
             disk,
             signer,
@@ -149,7 +153,7 @@ impl Writer {
             publishing: None,
             pace,
             publish_at: Instant::now(),
-            late_at: Instant::now(),
+            late_at: None,
             stuck: None,
             older,
             segment,
@@ -188,7 +192,7 @@ impl Writer {
                     None => return tracing::error!("the thread that publishes the audit log has ended"),
                 },
                 () = sleep_until(self.publish_at), if news && !publishing => Woken::PublishNow,
-                () = sleep_until(self.late_at), if publishing && self.stuck.is_none() => Woken::PublishLate,
+                () = sleep_until(self.late_at.unwrap_or(self.publish_at)), if self.late_at.is_some() => Woken::PublishLate,
                 () = sleep_until(look_at.unwrap_or(self.publish_at)), if look_at.is_some() => Woken::LookAgain,
                 taken = queue.recv_many(&mut round, ROUND_MAX), if !hold => {
                     if taken == 0 { Woken::Close } else { Woken::Appends }
@@ -212,6 +216,7 @@ impl Writer {
                 }
                 Woken::PublishNow => self.publish(self.due()),
                 Woken::PublishLate => {
+                    self.late_at = None;
                     self.be_stuck(format!("the disk has not answered for {:?}", self.pace.within));
                 }
                 Woken::LookAgain => self.look_again(),
@@ -293,26 +298,27 @@ impl Writer {
     fn publish(&mut self, Edge { size, root, files }: Edge) {
         let now = Instant::now();
         self.publish_at = now + self.pace.publish_every;
-        self.late_at = now + self.pace.within;
         let origin = self.signer.verifier().name().to_owned();
         let Ok(checkpoint) = (Checkpoint { origin, size, root }).sign(&self.signer) else { return };
         let publication = Publication { size, full: std::mem::take(&mut self.full), edge: files, checkpoint };
         let full = publication.full.len();
         self.publishing = self.publisher.publish.send(publication).ok().map(|()| full);
+        self.late_at = self.publishing.map(|_| now + self.pace.within);
     }
 
     fn take_published(&mut self, published: Published) {
         self.publishing = None;
+        self.late_at = None;
         match published {
             Ok(size) => {
                 self.published = size;
-                self.standing.send_modify(|standing| standing.published = size);
-                self.metrics.set_audit_unpublished(self.growing.size() - size);
-                self.mark = Some(size);
                 if self.stuck.take().is_some() {
                     tracing::info!("the audit log is published again");
                     self.tell();
                 }
+                self.standing.send_modify(|standing| standing.published = size);
+                self.metrics.set_audit_unpublished(self.growing.size() - size);
+                self.mark = Some(size);
                 // What lies before is under a checkpoint that is out. In order, so that what is left has no gap.
                 let given_up = self.older.iter().take_while(|(first, end)| {
                     *end <= size && self.disk.remove(&journal::path(*first)).is_ok()
@@ -323,7 +329,9 @@ impl Writer {
             Err((publication, error)) => {
                 let later = std::mem::replace(&mut self.full, publication.full);
                 self.full.extend(later);
-                self.publish_at = Instant::now() + self.pace.publish_every.max(LOOK_AGAIN_AFTER);
+                // As often as ever, but neither without a pause nor only after the hour that `publish_every` may be.
+                let again_after = self.pace.publish_every.clamp(LOOK_AGAIN_AFTER, PUBLISH_AGAIN_WITHIN);
+                self.publish_at = Instant::now() + again_after;
                 self.be_stuck(error.to_string());
             }
         }
@@ -388,6 +396,7 @@ impl Writer {
             _ => {}
         }
         self.metrics.audit_writable.set(i64::from(obstacle.is_none()));
+        self.metrics.audit_publishable.set(i64::from(unpublished.is_none()));
         self.standing.send_if_modified(|standing| {
             let changed = standing.obstacle != obstacle || standing.unpublished != unpublished;
             (standing.obstacle, standing.unpublished) = (obstacle, unpublished);

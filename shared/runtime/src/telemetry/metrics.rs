@@ -251,6 +251,8 @@ pub struct Metrics {
     expires: Labelled<Expiring, Gauge<f64, AtomicU64>>,
     /// Both: 1 while the audit log can be written, 0 while it cannot and nothing new is taken.
     pub audit_writable: Gauge,
+    /// Both: 1 while the audit log can be published, 0 from a try that failed or hangs until one goes through.
+    pub audit_publishable: Gauge,
     /// Both: entries of the audit log that are durable and under no checkpoint yet.
     audit_unpublished: Gauge,
     /// Both: tries to publish the audit log that failed, or took too long.
@@ -405,6 +407,7 @@ impl Metrics {
             audit_entries: Counter::default(),
             audit_rounds: Counter::default(),
             audit_writable: Gauge::default(),
+            audit_publishable: Gauge::default(),
             expires: Labelled::default(),
             audit_unpublished: Gauge::default(),
             audit_publish_errors: Counter::default(),
@@ -455,6 +458,8 @@ impl Metrics {
         registry.register("audit_rounds", help, metrics.audit_rounds.clone());
         let help = "1 while the audit log can be written";
         registry.register("audit_writable", help, metrics.audit_writable.clone());
+        let help = "1 while the audit log can be published, 0 from a try that failed or hangs until one goes through";
+        registry.register("audit_publishable", help, metrics.audit_publishable.clone());
         let help = "Until the first of its kind ends by itself; NaN while none is known";
         registry.register_with_unit("expires_in", help, Unit::Seconds, metrics.expires.clone());
         let help = "Entries of the audit log that are durable and under no checkpoint yet";

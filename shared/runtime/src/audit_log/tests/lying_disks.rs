@@ -4,6 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
 use super::*;
 
 /// Far more entries than may wait for a publication.
@@ -85,6 +87,50 @@ async fn a_publication_that_hangs_is_told_and_what_waits_for_it_is_bounded() {
     assert_eq!(log.append(&[entry(0)]).await, Ok(taken));
     closer.close().await;
     assert_eq!(verified(root.path()).checkpoint.size, taken + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_hangs_is_an_obstacle_until_it_goes_through_also_after_one_that_failed() {
+    let root = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(Metrics::idc());
+    let (publish_every, write_within) = (Duration::from_millis(10), Duration::from_secs(1));
+    let config = AuditConfig { publish_every, write_within, ..config(root.path()) };
+    let (log, closer) = AuditLog::open(&config, metrics.clone()).unwrap();
+    assert_eq!(metrics.audit_publishable.get(), 1);
+    let hung = config.dir.join("checkpoint.new");
+    fs::create_dir(&hung).unwrap();
+    log.append(&[entry(0)]).await.unwrap();
+    log.standing().wait_for(|standing| standing.unpublished.is_some()).await.unwrap();
+    assert_eq!(metrics.audit_publishable.get(), 0);
+    // What failed before hangs from now on.
+    let pipe = config.dir.join("pipe");
+    hang_at(&pipe);
+    renameat_with(CWD, &pipe, CWD, &hung, RenameFlags::EXCHANGE).unwrap();
+    let hangs = |why: &Option<String>| why.as_deref().is_some_and(|why| why.contains("has not answered"));
+    log.standing().wait_for(|standing| hangs(&standing.unpublished)).await.unwrap();
+    assert!(hangs(&log.obstacle()), "{:?}", log.obstacle());
+    assert_eq!(metrics.audit_publishable.get(), 0, "for as long as it hangs");
+    answer(hung).await;
+    log.standing().wait_for(|standing| standing.published == 1).await.unwrap();
+    assert_eq!((metrics.audit_publishable.get(), log.obstacle()), (1, None));
+    closer.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_failed_is_tried_again_soon_however_rarely_it_publishes() {
+    let root = tempfile::tempdir().unwrap();
+    let config = AuditConfig { publish_every: Duration::from_secs(3_600), ..config(root.path()) };
+    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::idc())).unwrap();
+    let in_the_way = config.dir.join("checkpoint.new");
+    fs::create_dir(&in_the_way).unwrap();
+    log.append(&[entry(0)]).await.unwrap();
+    log.standing().wait_for(|standing| standing.unpublished.is_some()).await.unwrap();
+    fs::remove_dir(&in_the_way).unwrap();
+    let mut standing = log.standing();
+    let published = standing.wait_for(|standing| standing.published == 1);
+    let within = Duration::from_secs(60);
+    assert!(tokio::time::timeout(within, published).await.is_ok(), "it waits for the next hour");
+    closer.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
