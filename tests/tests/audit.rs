@@ -486,6 +486,51 @@ async fn a_copy_of_a_live_log_is_no_false_alarm_and_audit_copy_has_all_of_one_mo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_does_not_pass_for_a_copy_to_hide_that_its_checkpoint_was_put_back() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["rolled-back"]).await?;
+    let mut bridge = site.start().await?;
+    let mut shop = Shop::open(&site, "rolled-back");
+    let (live, program) = (audits::folder(&site.idc_dir()), site.idc.program.clone());
+    let checkpoint = live.join("checkpoint");
+    shop.place_new(&[(0, 1)]).await?;
+    until("a checkpoint is out", async || Ok(checkpoint.exists())).await?;
+    let before = fs::read(&checkpoint)?;
+    until("a later one is out", async || {
+        shop.place_new(&[(0, 1)]).await?;
+        Ok(fs::read(&checkpoint)? != before)
+    })
+    .await?;
+    shop.place_new(&[(0, 1)]).await?;
+    end(&mut bridge).await?;
+
+    // Whoever can write to the folder puts a checkpoint back, and makes the folder look like a copy: its lock lies elsewhere.
+    fs::write(&checkpoint, &before)?;
+    let lock = live.join("lock");
+    let written = fs::read(&lock)?;
+    fs::remove_file(&lock)?;
+    fs::write(live.join("other"), "")?;
+    fs::write(&lock, written)?;
+    fs::remove_file(live.join("other"))?;
+    let config = site.idc.arguments.last().context("a configuration")?.clone();
+    let (code, told) = audits::audit(&program, &["verify", "--json", "--config", &config]).await?;
+    ensure!(code == Some(1) && told.contains("put-back"), "{code:?} {told}");
+    let kept = text(&dir.path().join("kept"));
+    let (code, told) = audits::audit(&program, &["copy", &kept, "--config", &config]).await?;
+    ensure!(code == Some(1), "what was put back is no log to keep: {code:?} {told}");
+    // A folder that the user names may be a copy. It cannot tell by itself, and says that there is something later.
+    let (key, named) = (audits::key(&site.idc).await?, text(&live));
+    let verify = ["verify", "--json", "--dir", &named, "--key", &key];
+    let (code, told) = audits::audit(&program, &verify).await?;
+    let told: Value = serde_json::from_str(&told)?;
+    ensure!(
+        code == Some(0) && told["in_flight"] == true && told["later"].as_u64() > told["size"].as_u64(),
+        "{told}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hanging_audit_disk_on_either_side_leaves_no_caller_without_an_answer() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["hanging"]).await?;

@@ -68,6 +68,26 @@ pub fn verify_copied<F: Folder>(
     Ok(Verified { checkpoint, unpublished: 0, torn: false, in_flight: true })
 }
 
+/// As [`verify_copied`], of the folder that an agent writes while this reads it; that nothing shows a later checkpoint than the
+/// one it has at the end.
+pub fn verify_growing<F: Folder>(
+    folder: &F,
+    key: &NoteVerifier,
+    seen: Option<&[u8]>,
+) -> Result<Verified, Unverified> {
+    let verified = verify_copied(folder, key, seen)?;
+    not_put_back(folder, key)?;
+    Ok(verified)
+}
+
+/// Whether nothing in a folder shows a later checkpoint than its own. An agent may write it meanwhile: what is written first is
+/// read last, so that nothing looks later than the checkpoint only because it was read after it.
+pub fn not_put_back<F: Folder>(folder: &F, key: &NoteVerifier) -> Result<(), Unverified> {
+    let tiles = tiles_reach(folder)?;
+    let segments = folder::segments(folder)?;
+    is_later_than_all(checkpoint(folder, key)?.size, None, &segments, tiles)
+}
+
 /// Whether nothing shows that there was a later checkpoint than this one.
 pub fn is_newest<F: Folder>(
     folder: &F,
@@ -75,17 +95,27 @@ pub fn is_newest<F: Folder>(
     seen: Option<&Checkpoint>,
     segments: &[Segment],
 ) -> Result<(), Unverified> {
+    is_later_than_all(size, seen, segments, tiles_reach(folder)?)
+}
+
+/// Entries that the folder's tiles are for.
+fn tiles_reach<F: Folder>(folder: &F) -> Result<Option<u64>, Unverified> {
+    let paths = folder.list()?;
+    let tiles = paths.iter().filter_map(|path| path.parse().ok());
+    Ok(tiles.map(|tile: Tile| tile.size_at_least()).max())
+}
+
+fn is_later_than_all(
+    size: u64,
+    seen: Option<&Checkpoint>,
+    segments: &[Segment],
+    tiles: Option<u64>,
+) -> Result<(), Unverified> {
     // A journal is given up only after the checkpoint that covers it is out.
-    let kept_from = segments.first().map(|segment| segment.first);
+    let kept_from = segments.iter().map(|segment| segment.first).min();
     let published = segments.iter().filter_map(|segment| segment.published).max();
-    let durable = segments.last().map_or(size, Segment::end).max(size);
+    let durable = segments.iter().map(Segment::end).max().unwrap_or(size).max(size);
     // Files are written before their checkpoint, for entries that the journal holds.
-    let tiles = folder
-        .list()?
-        .iter()
-        .filter_map(|path| path.parse().ok())
-        .map(|tile: Tile| tile.size_at_least())
-        .max();
     let tiles = tiles.filter(|tiles| *tiles > durable);
     let seen = seen.map(|seen| seen.size);
     match [kept_from, published, tiles, seen].into_iter().flatten().max() {

@@ -12,7 +12,7 @@ use bridge_protocol::audit::entry::Event;
 use bridge_protocol::audit::finding::{Finding, Unverified};
 use bridge_protocol::audit::folder::Folder as _;
 use bridge_protocol::audit::reconcile::{Difference, Reconciled, Reconciler};
-use bridge_protocol::audit::verify::{Verified, verify, verify_copied};
+use bridge_protocol::audit::verify::{Verified, is_newest, verify, verify_copied, verify_growing};
 use bridge_protocol::audit::{Checkpoint, Entry, folder, prove};
 use bridge_protocol::note::NoteVerifier;
 use clap::{Args, Subcommand};
@@ -149,10 +149,7 @@ struct Key {
 
 /// Runs a command; `config` is asked only for what the command line leaves out.
 pub fn run(Audit { command }: Audit, config: impl Fn() -> Result<AuditConfig, Failure>) -> Outcome {
-    let disk = |at: At| match at.dir {
-        Some(dir) => existing(dir),
-        None => existing(config()?.dir),
-    };
+    let disk = |at: At| place(at, &config).map(|place| place.disk);
     let verifier = |key: Key| match key.key {
         Some(key) => NoteVerifier::parse(&key).map_err(cli::usage),
         None => own_key(&config()?),
@@ -164,9 +161,9 @@ pub fn run(Audit { command }: Audit, config: impl Fn() -> Result<AuditConfig, Fa
         Command::Show { entry, at, json } => show(&disk(at)?, entry, json),
         Command::Verify { at, key, seen, json } => {
             let seen = seen.map(|path| read(&path)).transpose()?;
-            check_log(&disk(at)?, &verifier(key)?, seen.as_deref(), json)
+            check_log(&place(at, &config)?, &verifier(key)?, seen.as_deref(), json)
         }
-        Command::Copy { to, at, key } => copy::copy(&disk(at)?, &verifier(key)?, &to),
+        Command::Copy { to, at, key } => copy::copy(&place(at, &config)?, &verifier(key)?, &to),
         Command::Prove { entry, at, key } => {
             let (disk, key) = (disk(at)?, verifier(key)?);
             let proof = look(&disk, || prove::prove(&disk, &key, entry)).map_err(cli::failed)?;
@@ -196,6 +193,26 @@ pub fn run(Audit { command }: Audit, config: impl Fn() -> Result<AuditConfig, Fa
             Ok(())
         }
     }
+}
+
+/// A log's folder, and what it may be.
+struct Place {
+    disk: Disk,
+    /// Whether the user named it. Only then may it be a copy: whoever can write to the agent's own folder can make it look like
+    /// one, and so hide that its checkpoint was put back.
+    named: bool,
+}
+
+impl Place {
+    fn is_copy(&self) -> bool {
+        self.named && self.disk.is_copy()
+    }
+}
+
+fn place(at: At, config: impl Fn() -> Result<AuditConfig, Failure>) -> Result<Place, Failure> {
+    let named = at.dir.is_some();
+    let dir = at.dir.map_or_else(|| config().map(|config| config.dir), Ok)?;
+    Ok(Place { disk: existing(dir)?, named })
 }
 
 fn existing(dir: PathBuf) -> Result<Disk, Failure> {
@@ -307,18 +324,24 @@ fn print(out: &mut impl io::Write, index: u64, bytes: &[u8], json: bool) -> io::
     writeln!(out, "{index:>8}  {}  {}{}", entry.at, entry.event.kind(), facts.collect::<String>())
 }
 
-fn check_log(disk: &Disk, key: &NoteVerifier, seen: Option<&[u8]>, json: bool) -> Outcome {
+fn check_log(place: &Place, key: &NoteVerifier, seen: Option<&[u8]>, json: bool) -> Outcome {
+    let disk = &place.disk;
     let before = stamp(disk);
     let mut checked = look(disk, || verify(disk, key, seen));
-    if let Err(Unverified::Found(_)) = checked
-        && (disk.is_copy() || stamp(disk) != before)
-        && let Ok(verified) = verify_copied(disk, key, seen)
-    {
-        checked = Ok(verified);
+    let mut later = None;
+    if let Err(Unverified::Found(_)) = checked {
+        if place.is_copy()
+            && let Ok(copied) = verify_copied(disk, key, seen)
+        {
+            later = later_checkpoint(disk, &copied.checkpoint);
+            checked = Ok(copied);
+        } else if stamp(disk) != before {
+            checked = look(disk, || verify_growing(disk, key, seen)).or(checked);
+        }
     }
     let mut out = cli::out();
     match checked {
-        Ok(verified) if json => writeln!(out, "{}", verified_json(&verified))?,
+        Ok(verified) if json => writeln!(out, "{}", verified_json(&verified, later))?,
         Ok(Verified { checkpoint, unpublished, torn, in_flight }) => {
             let origin = cli::shown(&checkpoint.origin);
             writeln!(out, "{origin}: {} entries are as they were logged", checkpoint.size)?;
@@ -330,6 +353,13 @@ fn check_log(disk: &Disk, key: &NoteVerifier, seen: Option<&[u8]>, json: bool) -
                     out,
                     "it was copied while it was written, or is written now: what lies beyond its checkpoint was not looked at; \
                      `audit copy` makes a copy of one moment"
+                )?;
+            }
+            if let Some(later) = later {
+                writeln!(
+                    out,
+                    "something in it is of a later checkpoint, of {later} entries at least: that came out while it was copied, or the one \
+                     in it was put back; --seen with a checkpoint that you keep elsewhere tells which"
                 )?;
             }
             if torn {
@@ -355,7 +385,19 @@ fn check_log(disk: &Disk, key: &NoteVerifier, seen: Option<&[u8]>, json: bool) -
     Ok(())
 }
 
-fn verified_json(Verified { checkpoint, unpublished, torn, in_flight }: &Verified) -> Value {
+/// The entries under a later checkpoint than a copy's own, at least, if something in it shows one.
+fn later_checkpoint(copy: &Disk, checkpoint: &Checkpoint) -> Option<u64> {
+    let journal = folder::journal_so_far(copy, checkpoint.size).ok()?;
+    match is_newest(copy, checkpoint.size, None, &journal) {
+        Err(Unverified::Found(Finding::PutBack { later, .. })) => Some(later),
+        _ => None,
+    }
+}
+
+fn verified_json(
+    Verified { checkpoint, unpublished, torn, in_flight }: &Verified,
+    later: Option<u64>,
+) -> Value {
     let root: String = checkpoint.root.iter().map(|byte| format!("{byte:02x}")).collect();
     json!({
         "verified": true,
@@ -365,6 +407,7 @@ fn verified_json(Verified { checkpoint, unpublished, torn, in_flight }: &Verifie
         "unpublished": unpublished,
         "torn": torn,
         "in_flight": in_flight,
+        "later": later,
     })
 }
 

@@ -271,6 +271,23 @@ fn what_the_checkpoint_of_a_live_copy_covers_is_verified_and_what_lies_beyond_is
 }
 
 #[test]
+fn a_log_that_grows_while_it_is_read_is_verified_and_a_checkpoint_that_was_put_back_is_found() {
+    // Each file is of its own moment, and the checkpoint, which is read last, of the latest.
+    let entries: Vec<Vec<u8>> = (0..700).map(entry).collect();
+    let mut live = log_of(&entries, &[300, 700], 0);
+    let begun = log_of(&entries[..512], &[300], 0);
+    live.0.insert(journal::path(0), begun.0[&journal::path(0)].clone());
+    assert!(not_put_back(&live, signer().verifier()).is_ok());
+    assert!(verify_growing(&live, signer().verifier(), None).is_ok());
+    // The same folder with a checkpoint of before.
+    let mut put_back = log_of(&entries, &[300, 700], 0);
+    put_back.0.insert("checkpoint".to_owned(), begun.0["checkpoint"].clone());
+    assert!(verify_copied(&put_back, signer().verifier(), None).is_ok(), "a copy cannot tell");
+    let refused = verify_growing(&put_back, signer().verifier(), None).unwrap_err();
+    assert_eq!(refused.finding(), Some(&Finding::PutBack { size: 300, later: 700 }));
+}
+
+#[test]
 fn a_change_of_what_a_live_copy_s_checkpoint_covers_is_found() {
     let whole = copied_live();
     let found = |copy: &Memory| match verify_copied(copy, signer().verifier(), None) {

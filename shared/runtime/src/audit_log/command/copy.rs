@@ -6,18 +6,22 @@ use std::path::Path;
 use bridge_protocol::audit::copied;
 use bridge_protocol::audit::finding::{Finding, NotRead, Unverified};
 use bridge_protocol::audit::folder::{self, Folder as _};
-use bridge_protocol::audit::verify::verify_copied;
+use bridge_protocol::audit::verify::{not_put_back, verify_copied};
 use bridge_protocol::audit::{Checkpoint, growing};
 use bridge_protocol::note::NoteVerifier;
 
-use super::Disk;
+use super::{Disk, Place, look};
 use crate::cli::{self, Outcome};
 
 /// Files that are written before they are waited for.
 const FILES_AT_ONCE: usize = 128;
 
 /// Copies the log up to its newest checkpoint into a folder, which may hold a copy of before.
-pub(super) fn copy(from: &Disk, key: &NoteVerifier, to: &Path) -> Outcome {
+pub(super) fn copy(from: &Place, key: &NoteVerifier, to: &Path) -> Outcome {
+    if !from.is_copy() {
+        look(&from.disk, || not_put_back(&from.disk, key)).map_err(cli::failed)?;
+    }
+    let from = &from.disk;
     let failed = |error: io::Error| cli::failed(format!("{}: {error}", to.display()));
     let note = from.read(folder::CHECKPOINT).map_err(cli::failed)?;
     let note = note.ok_or_else(|| cli::failed(Finding::NoCheckpoint))?;
