@@ -53,6 +53,10 @@ const FEED_SILENT_AFTER: Duration = Duration::from_secs(5);
 pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     shutdown.on_signals(DRAIN_FOR).context("listen for signals")?;
+    shutdown.through(from_start_to_end(config, shutdown.clone())).await
+}
+
+async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::cloud());
     std::fs::create_dir_all(&config.agent.state_dir)
         .with_context(|| format!("create agent.state_dir {}", config.agent.state_dir.display()))?;

@@ -62,6 +62,10 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     shutdown.on_signals(DRAIN_FOR).context("listen for signals")?;
+    shutdown.through(from_start_to_end(config, shutdown.clone())).await
+}
+
+async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::idc());
     let state_dir = &config.agent.state_dir;
     std::fs::create_dir_all(state_dir)
@@ -114,6 +118,8 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     match ledger_ready(&ledger, config.ledger.migrate, &state, &shutdown).await {
         Ok(true) => {}
         ended => {
+            // Whether a signal or an obstacle ends it: its parts are not lost.
+            shutdown.start(Duration::ZERO);
             audit_log::stopped(&audit, audit_end).await;
             return ended.map(drop);
         }

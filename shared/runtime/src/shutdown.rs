@@ -30,9 +30,6 @@ pub struct Shutdown {
     lost: watch::Sender<Option<&'static str>>,
 }
 
-/// Longer than it takes to say why a start has failed.
-const LAST_WORD_WITHIN: Duration = Duration::from_millis(500);
-
 /// Hears whenever what can be read again is to be read again.
 #[derive(Debug)]
 pub struct Reloads(watch::Receiver<u64>);
@@ -61,13 +58,11 @@ impl Shutdown {
         }
     }
 
-    /// From now on SIGTERM and SIGINT start the drain, with `drain_for` to finish it; SIGHUP has everybody read again; and a
-    /// part that is [lost](Self::lose) ends the process.
+    /// From now on SIGTERM and SIGINT start the drain, with `drain_for` to finish it; SIGHUP has everybody read again.
     pub fn on_signals(&self, drain_for: Duration) -> io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
-        let mut lost = self.lost.subscribe();
         let shutdown = self.clone();
         tokio::spawn(async move {
             loop {
@@ -78,18 +73,6 @@ impl Shutdown {
                         tracing::info!(signal = "SIGHUP", "reading again what can be read again while it runs");
                         shutdown.reload();
                         continue;
-                    }
-                    // It cannot close: this token holds a sender.
-                    Ok(()) = lost.changed() => {
-                        let part = lost.borrow_and_update().unwrap_or_default();
-                        // Whoever gives up a start ends its parts, and says why within a moment: that ends the process first.
-                        tokio::time::sleep(LAST_WORD_WITHIN).await;
-                        tracing::error!(
-                            part,
-                            "a part without which this agent is none has ended by itself, and ends the process: it is to be \
-                             started again. What was promised is kept; please report this with what stands above"
-                        );
-                        std::process::exit(EXIT_NOT_DRAINED);
                     }
                 };
                 if shutdown.is_draining() {
@@ -109,6 +92,30 @@ impl Shutdown {
             }
         });
         Ok(())
+    }
+
+    /// Runs an agent from its start to its end; a part that is [lost](Self::lose) meanwhile ends the process.
+    ///
+    /// An agent that gives up its start, since an address is taken, drops its parts on its way out. They are not lost: its own end
+    /// is seen first, and begins the drain.
+    pub async fn through<T>(&self, agent: impl Future<Output = T>) -> T {
+        let mut lost = self.lost.subscribe();
+        tokio::select! {
+            biased;
+            ended = agent => {
+                self.start(Duration::ZERO);
+                ended
+            }
+            // It cannot close: this token holds a sender.
+            Ok(part) = lost.wait_for(Option::is_some) => {
+                tracing::error!(
+                    part = part.unwrap_or_default(),
+                    "a part without which this agent is none has ended by itself, and ends the process: it is to be started \
+                     again. What was promised is kept; please report this with what stands above"
+                );
+                std::process::exit(EXIT_NOT_DRAINED);
+            }
+        }
     }
 
     /// Starts the drain. Starting it again changes nothing.
@@ -153,7 +160,7 @@ impl Shutdown {
     }
 
     /// A part without which the agent is none: if it panics, or returns before the drain, the process ends (see
-    /// [`Self::on_signals`]). One that is dropped is ended by whoever dropped it.
+    /// [`Self::through`]). One that is dropped is ended by whoever dropped it.
     pub fn core<F: Future>(&self, part: &'static str, task: F) -> impl Future<Output = F::Output> + use<F> {
         let core = Core { shutdown: self.clone(), part };
         async move {
@@ -305,14 +312,33 @@ mod tests {
         const AS_THE_PROCESS: &str = "BRIDGE_TEST_LOSES_A_PART";
         if std::env::var_os(AS_THE_PROCESS).is_some() {
             let shutdown = Shutdown::new();
-            shutdown.on_signals(Duration::from_secs(60)).unwrap();
             tokio::spawn(shutdown.core("the part", async {}));
-            return std::future::pending().await;
+            return shutdown.through(std::future::pending()).await;
         }
         let mut process = std::process::Command::new(std::env::current_exe().unwrap());
         let name = "shutdown::tests::a_lost_part_ends_the_process_with_1";
         let ended = process.args(["--exact", name]).env(AS_THE_PROCESS, "1").output().unwrap();
         assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    }
+
+    /// The process ends with 1 if a part counts as lost, and so does this test.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_agent_that_gives_up_its_start_loses_no_part() {
+        for _ in 0..1_000 {
+            let shutdown = Shutdown::new();
+            let agent = async {
+                let (queue, mut work) = tokio::sync::mpsc::channel::<()>(1);
+                let ends_with_its_queue = async move { while work.recv().await.is_some() {} };
+                let part = tokio::spawn(shutdown.core("the part", ends_with_its_queue));
+                tokio::task::yield_now().await;
+                drop(queue);
+                Err::<(), _>(("the address is taken", part))
+            };
+            let (why, part) = shutdown.through(agent).await.unwrap_err();
+            assert_eq!(why, "the address is taken");
+            part.await.unwrap();
+            assert!(shutdown.is_draining());
+        }
     }
 
     #[test]
