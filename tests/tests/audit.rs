@@ -171,7 +171,7 @@ async fn strike(
 async fn rewritten(dir: &Path, entries: &[Entry]) -> Result<PathBuf> {
     let (config, log, closer) = audits::open(dir)?;
     log.append(entries).await?;
-    closer.close().await;
+    closer.close().await?;
     Ok(config.dir)
 }
 

@@ -401,6 +401,16 @@ async fn a_command_of_another_user_than_the_folder_s_owner_changes_nothing_in_it
     let show = ["personal", "show", &order, "--purpose", "ticket-1"];
     let (code, out, said) = call(&programs.idc, &show, &idc_config(&site)).await?;
     ensure!(code == 1 && out.is_empty() && said.contains("belongs to #4000000"), "{code} {out} {said}");
+
+    // The log's key would be made anew, in a folder of its own that is another's.
+    chown(&log, Some(0), None)?;
+    let theirs = dir.path().join("theirs");
+    fs::create_dir(&theirs)?;
+    chown(&theirs, Some(NOBODY_S), None)?;
+    configure(&idc_config(&site), "audit.key_file", theirs.join("new/audit.key").display().to_string())?;
+    let (code, out, said) = call(&programs.idc, &show, &idc_config(&site)).await?;
+    ensure!(code == 1 && out.is_empty() && said.contains("belongs to #4000000"), "{code} {out} {said}");
+    ensure!(fs::read_dir(&theirs)?.next().is_none(), "something was made that its owner cannot open");
     Ok(())
 }
 

@@ -32,9 +32,12 @@ pub struct NotOurs {
 #[derive(Debug, PartialEq, Eq)]
 struct User(u32);
 
-/// Refuses to write into a folder (or to a file) that is another user's; one that is not there is nobody's.
+/// Refuses to write into a folder (or to a file) that is another user's. One that is not there would be made in the nearest folder
+/// that is.
 pub fn check(path: &Path) -> Result<(), NotOurs> {
-    let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let found = absolute.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)));
+    let Some((path, metadata)) = found else { return Ok(()) };
     judge(metadata.uid(), geteuid().as_raw()).map_err(|(owner, process)| NotOurs {
         path: path.to_owned(),
         owner,

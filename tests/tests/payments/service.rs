@@ -63,7 +63,7 @@ impl Agent {
     /// From now on nothing can be logged.
     async fn close_log(&mut self) {
         if let Some(closer) = self.closer.take() {
-            closer.close().await;
+            closer.close().await.unwrap();
         }
     }
 

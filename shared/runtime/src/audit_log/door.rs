@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use rustix::process::getuid;
 
-use super::{AuditError, AuditLog, OpenError, account};
+use super::{AuditError, AuditLog, Closer, OpenError, account, within};
 use crate::accept;
 use crate::config::AuditConfig;
 use crate::owner::{self, NotOurs};
@@ -26,6 +26,9 @@ use crate::telemetry::metrics::Metrics;
 
 /// Longer than an entry takes to become durable on any disk that works.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Opening a log is so many things asked of its disk, one after the other, each of which may take `audit.write_within`.
+const OPEN_TIMES: u32 = 6;
 
 /// What is said of an entry that is durable.
 const DURABLE: &[u8] = b"durable\n";
@@ -42,6 +45,12 @@ pub enum DoorError {
     /// It cannot be written.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// No agent runs, and the disk does not answer.
+    #[error(
+        "the disk of the audit log in {} does not answer, and nothing was done that the log must have first. Look at the volume, then \
+         give the command again; its entry may be in the log already", .0.display()
+    )]
+    Late(PathBuf),
     /// The agent that has it did not say that the entry is durable.
     #[error("the running agent did not log it: {0}")]
     Refused(String),
@@ -97,15 +106,34 @@ pub async fn append_beside(config: &AuditConfig, entry: &Entry) -> Result<(), Do
             };
             Err(DoorError::Refused(refused))
         }
-        Err(_nobody_there) => {
-            owner::check(&config.dir)?;
-            let (log, closer) = AuditLog::open(config, Arc::new(Metrics::idc()))?;
-            let event = account::vouched(entry.event.clone(), getuid().as_raw());
-            let appended = log.append(&[Entry::new(entry.at, event)]).await;
-            closer.close().await;
-            appended.map(drop).map_err(DoorError::from)
-        }
+        Err(_nobody_there) => append_alone(config, entry).await,
     }
+}
+
+/// Appends where no agent runs, and ends in time, whatever the disk does.
+async fn append_alone(config: &AuditConfig, entry: &Entry) -> Result<(), DoorError> {
+    let late = |_| DoorError::Late(config.dir.clone());
+    let at = config.clone();
+    let opened = within(OPEN_TIMES * config.write_within, move || open_alone(&at)).await;
+    let (log, closer) = opened.map_err(late)??;
+    let event = account::vouched(entry.event.clone(), getuid().as_raw());
+    let appended = log.append(&[Entry::new(entry.at, event)]).await;
+    closer.close().await.map_err(late)?;
+    match appended {
+        Ok(_) => Ok(()),
+        Err(AuditError::Late) => Err(late(AuditError::Late)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens the log, unless that would make a file which the agent could not open.
+fn open_alone(config: &AuditConfig) -> Result<(AuditLog, Closer), DoorError> {
+    let folders = ["", "journal", "tile"].map(|folder| config.dir.join(folder));
+    folders.iter().try_for_each(|folder| owner::check(folder))?;
+    if !config.key_file.exists() {
+        owner::check(&config.key_file)?;
+    }
+    Ok(AuditLog::open(config, Arc::new(Metrics::idc()))?)
 }
 
 async fn answer(mut stream: UnixStream, log: &AuditLog) -> io::Result<()> {

@@ -73,8 +73,8 @@ const WITHOUT_AUDIT: bool = cfg!(feature = "without-audit");
 /// Between two tries to record what has happened already.
 const RECORD_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// How long the end may take: what is durable is in the journal, and the next start publishes it.
-const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+/// How long the end may take at most: what is durable is in the journal, and the next start publishes it.
+const CLOSE_WITHIN_MAX: Duration = Duration::from_secs(10);
 
 /// What the log looks like from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -144,6 +144,8 @@ pub struct AuditLog {
 pub struct Closer {
     close: oneshot::Sender<()>,
     thread: std::thread::JoinHandle<()>,
+    /// How long the end may take.
+    within: Duration,
 }
 
 /// Entries of one caller, and where it waits.
@@ -201,7 +203,8 @@ impl AuditLog {
             .spawn(move || writer.run(queue, closed))
             .map_err(io)?;
         let waiting = Arc::default();
-        Ok((Self { appends, standing: standing_seen, late, waiting, verifier }, Closer { close, thread }))
+        let closer = Closer { close, thread, within: CLOSE_WITHIN_MAX.min(2 * within) };
+        Ok((Self { appends, standing: standing_seen, late, waiting, verifier }, closer))
     }
 
     /// Makes entries durable, in this order and next to each other; the index of the first one. Whoever waits is answered,
@@ -341,19 +344,37 @@ pub async fn stopped(log: &AuditLog, closer: Closer) {
     if let Err(error) = log.append(&[Entry::new(clock::now(), event)]).await {
         tracing::warn!(%error, "log that the agent has ended in order");
     }
-    closer.close().await;
+    if let Err(error) = closer.close().await {
+        tracing::warn!(%error, "the log is left as it is, and the next start goes on from it");
+    }
 }
 
 impl Closer {
-    /// Makes durable what has queued, publishes it, and ends the threads; without a disk that answers, not all of it.
-    pub async fn close(self) {
+    /// Makes durable what has queued, publishes it, and ends the threads.
+    ///
+    /// # Errors
+    /// When the disk does not answer: the log is left as it is, its thread waits on, and the next start goes on from it.
+    pub async fn close(self) -> Result<(), AuditError> {
         drop(self.close);
-        let ended = tokio::task::spawn_blocking(move || self.thread.join());
-        if tokio::time::timeout(CLOSE_WITHIN, ended).await.is_err() {
-            tracing::warn!(
-                "the audit log's disk does not answer: the log is left as it is, and the next start goes on from it"
-            );
-        }
+        within(self.within, move || drop(self.thread.join())).await
+    }
+}
+
+/// Waits for what a disk may never answer, for so long. It goes on by itself after that, on a thread that nobody waits for: one of
+/// the runtime's would hold up the end of a command.
+async fn within<T: Send + 'static>(
+    within: Duration,
+    asks_the_disk: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, AuditError> {
+    let (done, answered) = oneshot::channel();
+    let asked = std::thread::Builder::new().name("audit-disk".to_owned()).spawn(move || {
+        let _nobody_waits = done.send(asks_the_disk());
+    });
+    asked.map_err(|error| AuditError::Unwritable(error.to_string()))?;
+    match tokio::time::timeout(within, answered).await {
+        Ok(Ok(answer)) => Ok(answer),
+        // It panicked, or takes too long.
+        Ok(Err(_)) | Err(_) => Err(AuditError::Late),
     }
 }
 

@@ -69,7 +69,7 @@ async fn what_was_appended_is_verified_after_the_end_and_gone_on_with() {
         assert_eq!(log.standing().borrow().size, first);
         let entries: Vec<Entry> = (first..first + round).map(entry).collect();
         assert_eq!(log.append(&entries).await, Ok(first));
-        closer.close().await;
+        closer.close().await.unwrap();
         assert_eq!(log.append(&entries).await, Err(AuditError::Closed));
         first += round;
         let verified = verified(root.path());
@@ -106,7 +106,7 @@ async fn entries_of_many_callers_stand_in_the_order_in_which_they_were_told() {
     assert_eq!(is, expected);
     assert_eq!(metrics.audit_entries.get(), 2_000);
     assert!(metrics.audit_rounds.get() <= 1_000, "what waits together is written together");
-    closer.close().await;
+    closer.close().await.unwrap();
     assert_eq!(verified(root.path()).checkpoint.size, 2_000);
 }
 
@@ -118,9 +118,9 @@ async fn a_second_writer_is_refused_and_a_reader_is_not() {
     let refused = AuditLog::open(&config(root.path()), Arc::new(Metrics::idc())).err().unwrap();
     assert!(matches!(refused, OpenError::Taken(_)), "{refused}");
     assert_eq!(journalled(root.path()).len(), 1);
-    closer.close().await;
+    closer.close().await.unwrap();
     let (_log, closer) = open(root.path());
-    closer.close().await;
+    closer.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn a_machine_that_dies_loses_nothing_that_was_told_to_be_durable() {
     log.standing().wait_for(|standing| standing.published == 256).await.unwrap();
     log.append(&[entry(256)]).await.unwrap();
     let died = copy(root.path());
-    closer.close().await;
+    closer.close().await.unwrap();
 
     // However much of the record after it was written: it is cut off, and the log goes on.
     let path = died.path().join("audit").join(journal::path(0));
@@ -159,14 +159,14 @@ async fn a_machine_that_dies_loses_nothing_that_was_told_to_be_durable() {
         assert!(verified(again.path()).torn);
         let (log, closer) = open(again.path());
         assert_eq!(log.append(&[entry(301), entry(302)]).await, Ok(256), "{written} bytes missing");
-        closer.close().await;
+        closer.close().await.unwrap();
         let verified = verified(again.path());
         assert_eq!((verified.checkpoint.size, verified.torn), (258, false));
     }
     fs::write(&path, &whole).unwrap();
     let (log, closer) = open(died.path());
     assert_eq!(log.append(&[entry(301)]).await, Ok(257));
-    closer.close().await;
+    closer.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn what_is_full_is_published_without_what_is_partial_and_the_rest_at_the_e
     assert_eq!(partial(&files), ["tile/1/000.p/2"]);
     let between = verified(root.path());
     assert_eq!((between.checkpoint.size, between.unpublished), (512, 88));
-    closer.close().await;
+    closer.close().await.unwrap();
     assert_eq!(verified(root.path()).checkpoint.size, 600);
     let files = Disk::new(root.path().join("audit")).list().unwrap();
     assert!(partial(&files).contains(&"tile/entries/002.p/88".to_owned()), "{files:?}");
@@ -210,7 +210,7 @@ async fn tasks_of_one_thread_go_to_the_log_together_and_each_is_told_of_its_own_
     let refused = gathering.append(&too_long);
     assert_eq!(tokio::join!(append(100), refused).1, Err(AuditError::Entry(EntryError::TooLong)));
     assert_eq!(gathering.append(&entry(101)).await, Ok(()), "who is refused is in nobody's way");
-    closer.close().await;
+    closer.close().await.unwrap();
     assert_eq!(gathering.append(&entry(102)).await, Err(AuditError::Closed));
     assert_eq!(gathering.append(&entry(103)).await, Err(AuditError::Closed));
     let expected: Vec<_> = (0..102).map(|n| entry(n).encode().unwrap()).collect();
@@ -222,7 +222,7 @@ async fn a_flipped_bit_anywhere_is_found_and_nothing_is_appended_to_a_damaged_jo
     let root = tempfile::tempdir().unwrap();
     let (log, closer) = open(root.path());
     log.append(&(0..5).map(entry).collect::<Vec<_>>()).await.unwrap();
-    closer.close().await;
+    closer.close().await.unwrap();
     let disk = Disk::new(root.path().join("audit"));
     let key = load_key(&root.path().join("audit.key")).unwrap();
     for path in disk.list().unwrap() {
@@ -248,7 +248,7 @@ async fn a_log_without_its_checkpoint_or_with_another_key_is_not_gone_on_with() 
     let root = tempfile::tempdir().unwrap();
     let (log, closer) = open(root.path());
     log.append(&[entry(1)]).await.unwrap();
-    closer.close().await;
+    closer.close().await.unwrap();
     let refused = |root: &Path| AuditLog::open(&config(root), Arc::new(Metrics::idc())).err().unwrap();
 
     let without = copy(root.path());
@@ -272,7 +272,7 @@ async fn files_are_for_the_agent_s_user_and_the_key_for_nobody_else() {
     let root = tempfile::tempdir().unwrap();
     let (log, closer) = open(root.path());
     log.append(&[entry(1)]).await.unwrap();
-    closer.close().await;
+    closer.close().await.unwrap();
     let mode = |path: &str| fs::metadata(root.path().join(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode("audit.key"), 0o600);
     for path in ["audit/checkpoint", "audit/tile/entries/000.p/1", "audit/journal/00000000000000000000"] {
@@ -291,7 +291,7 @@ async fn a_hundred_thousand_entries_are_verified_and_the_journal_does_not_grow_w
         let entries: Vec<Entry> = (first..first + 500).map(entry).collect();
         log.append(&entries).await.unwrap();
     }
-    closer.close().await;
+    closer.close().await.unwrap();
     assert_eq!(verified(root.path()).checkpoint.size, 100_000);
     let paths = Disk::new(root.path().join("audit")).list().unwrap();
     let journal: u64 = paths
@@ -303,7 +303,7 @@ async fn a_hundred_thousand_entries_are_verified_and_the_journal_does_not_grow_w
     assert!(!paths.iter().any(|path| path.starts_with("tile/entries/000.p")), "what is full is not partial");
     let (log, closer) = open(root.path());
     assert_eq!(log.append(&[entry(7)]).await, Ok(100_000));
-    closer.close().await;
+    closer.close().await.unwrap();
     assert_eq!(verified(root.path()).checkpoint.size, 100_001);
 }
 
@@ -370,7 +370,7 @@ async fn a_full_disk_refuses_entries_keeps_every_durable_one_and_goes_on_when_th
         // Room for what comes: the journal of the first turn is under a checkpoint by now.
         log.standing().wait_for(|standing| standing.published == standing.size).await.unwrap();
     }
-    closer.close().await;
+    closer.close().await.unwrap();
     assert_eq!(verified(root).checkpoint.size, durable.len() as u64);
 }
 

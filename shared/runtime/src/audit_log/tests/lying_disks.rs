@@ -65,7 +65,7 @@ async fn what_waits_for_a_publication_that_fails_is_bounded_and_published_when_i
     assert_eq!((log.is_writable(), log.obstacle()), (true, None));
     assert_eq!(metrics.audit_writable.get(), 1);
     assert_eq!(log.append(&[entry(0)]).await, Ok(taken));
-    closer.close().await;
+    closer.close().await.unwrap();
     assert_eq!(verified(root.path()).checkpoint.size, taken + 1);
 }
 
@@ -85,7 +85,7 @@ async fn a_publication_that_hangs_is_told_and_what_waits_for_it_is_bounded() {
     answer(hung).await;
     log.standing().wait_for(|standing| standing.published >= taken).await.unwrap();
     assert_eq!(log.append(&[entry(0)]).await, Ok(taken));
-    closer.close().await;
+    closer.close().await.unwrap();
     assert_eq!(verified(root.path()).checkpoint.size, taken + 1);
 }
 
@@ -113,7 +113,7 @@ async fn a_publication_that_hangs_is_an_obstacle_until_it_goes_through_also_afte
     answer(hung).await;
     log.standing().wait_for(|standing| standing.published == 1).await.unwrap();
     assert_eq!((metrics.audit_publishable.get(), log.obstacle()), (1, None));
-    closer.close().await;
+    closer.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,7 +130,26 @@ async fn a_publication_that_failed_is_tried_again_soon_however_rarely_it_publish
     let published = standing.wait_for(|standing| standing.published == 1);
     let within = Duration::from_secs(60);
     assert!(tokio::time::timeout(within, published).await.is_ok(), "it waits for the next hour");
-    closer.close().await;
+    closer.close().await.unwrap();
+}
+
+#[test]
+fn a_command_beside_no_agent_ends_in_time_with_an_error_whatever_of_the_disk_hangs() {
+    for hangs in ["checkpoint", "journal/00000000000000000000.new", "checkpoint.new"] {
+        let root = tempfile::tempdir().unwrap();
+        let config = AuditConfig { write_within: Duration::from_secs(1), ..config(root.path()) };
+        let hung = config.dir.join(hangs);
+        fs::create_dir_all(hung.parent().unwrap()).unwrap();
+        hang_at(&hung);
+        // As a command runs it, which ends with its runtime.
+        let (told, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let appended = crate::cli::runtime().unwrap().block_on(append_beside(&config, &entry(0)));
+            told.send(appended.map_err(|error| error.to_string())).unwrap();
+        });
+        let said = ended.recv_timeout(Duration::from_secs(120)).expect("it waits for ever").unwrap_err();
+        assert!(said.contains("does not answer") && said.contains("Look at the volume"), "{hangs}: {said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,7 +188,7 @@ async fn whoever_waits_for_a_disk_that_hangs_is_answered_and_nobody_waits_after_
     // What was told to be late may have been on its way, and is durable then.
     let first = log.append(&[entry(2)]).await.unwrap();
     assert!([size, size + 4_000].contains(&first), "{first}");
-    closer.close().await;
+    closer.close().await.unwrap();
     assert_eq!(verified(root.path()).checkpoint.size, first + 1);
 }
 
@@ -186,7 +205,7 @@ async fn a_log_whose_folder_is_removed_takes_nothing_more() {
         n += 1;
     }
     assert!(!log.is_writable() && log.obstacle().is_some(), "{:?}", log.obstacle());
-    closer.close().await;
+    closer.close().await.unwrap();
 }
 
 #[test]
