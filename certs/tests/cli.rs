@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper of a test fails the test")]
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -39,6 +41,49 @@ fn fails(dir: &Path, arguments: &str, code: i32, says: &str) {
     assert_eq!(run.code, code, "{arguments}: {}{}", run.stdout, run.stderr);
     assert!(run.stderr.contains(says), "{arguments}: {:?} does not contain {says:?}", run.stderr);
     assert_eq!(run.stdout, "", "{arguments} fails and prints a result");
+}
+
+#[test]
+fn a_key_that_its_owner_keeps_read_only_is_renewed_by_them_and_by_nobody_else() {
+    /// Not root, who may write whatever the mode says.
+    const OWNER: u32 = 4_000_000;
+    const SOMEBODY: u32 = 4_000_001;
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    // Others may not come to where it was built.
+    let program = dir.join("bridge-certs");
+    fs::copy(env!("CARGO_BIN_EXE_bridge-certs"), &program).unwrap();
+    let is_root = chown(dir, Some(OWNER), Some(OWNER)).is_ok();
+    let run_as = |user: u32, arguments: &str| {
+        let mut command = Command::new(&program);
+        if is_root {
+            command.uid(user).gid(user);
+        }
+        command.env_remove("BRIDGE_CERTS_DIR").current_dir(dir).args(arguments.split_whitespace());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for arguments in ["init", "issue cloud seoul"] {
+        assert_eq!(run_as(OWNER, arguments), (Some(0), String::new()), "{arguments}");
+    }
+    let files = ["pki/cloud-seoul.key", "pki/cloud-seoul.pem"].map(|file| dir.join(file));
+    let modes = || files.clone().map(|file| fs::metadata(file).unwrap().permissions().mode() & 0o777);
+    let contents = || files.clone().map(|file| fs::read(file).unwrap());
+    for (file, mode) in files.iter().zip([0o400, 0o444]) {
+        fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let before = contents();
+    if is_root {
+        // The folder lets them replace a name; the file is not theirs.
+        fs::set_permissions(dir.join("pki"), fs::Permissions::from_mode(0o777)).unwrap();
+        assert_ne!(run_as(SOMEBODY, "renew cloud seoul").0, Some(0));
+        assert_eq!(contents(), before);
+    }
+    let (code, said) = run_as(OWNER, "renew cloud seoul");
+    assert_eq!(code, Some(0), "{said}");
+    let after = contents();
+    assert!(before[0] != after[0] && before[1] != after[1], "both are new");
+    assert_eq!(modes(), [0o400, 0o444], "and as read-only as they were");
 }
 
 #[test]

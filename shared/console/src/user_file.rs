@@ -10,6 +10,8 @@ use std::io::{self, BufWriter, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use rustix::process::geteuid;
+
 use crate::output::told_apart;
 
 /// Links that are followed, as the kernel does.
@@ -42,14 +44,12 @@ enum Way {
     Beside { scratch: PathBuf, target: PathBuf, found: Option<Found> },
 }
 
-/// A plain file that is there.
+/// A plain file that is there, and what its name is to have in the end.
 #[derive(Debug)]
 struct Found {
-    /// Open for writing: who may not write a file may not replace it either.
-    file: File,
     mode: u32,
-    /// It keeps its inode, since a new one would not be the same file.
-    in_place: bool,
+    /// Open for writing if it keeps its inode, since a new one would not be the same file.
+    in_place: Option<File>,
 }
 
 impl UserFile {
@@ -64,7 +64,7 @@ impl UserFile {
             }
             Named::New(target) => (target, None),
             Named::File(target, metadata) => {
-                let file = OpenOptions::new().write(true).open(&target)?;
+                let file = open_to_replace(&target, &metadata, access)?;
                 (target, Some((file, metadata)))
             }
         };
@@ -78,14 +78,18 @@ impl UserFile {
         let made = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&scratch);
         let (made, found) = match (made, found) {
             (Ok(made), Some((file, metadata))) => {
-                let in_place = !is_replaceable(&target, &metadata, &made);
                 let mode = kept_mode(metadata.mode() & 0o7777, access);
-                (made, Some(Found { file, mode, in_place }))
+                let in_place = if is_replaceable(&target, &metadata, &made) {
+                    None
+                } else {
+                    Some(file.or_else(|refused| fs::remove_file(&scratch).and(Err(refused)))?)
+                };
+                (made, Some(Found { mode, in_place }))
             }
             (Ok(made), None) => (made, None),
             // A folder that takes no new file, with a file in it that may be written.
             (Err(_), Some((file, metadata))) => {
-                let mode = metadata.mode() & 0o7777;
+                let (file, mode) = (file?, metadata.mode() & 0o7777);
                 if kept_mode(mode, access) != mode {
                     file.set_permissions(Permissions::from_mode(kept_mode(mode, access)))?;
                 }
@@ -106,7 +110,7 @@ impl UserFile {
             let _synced_where_it_can_be = file.sync_all();
             return Ok(());
         };
-        if let Some(Found { file: old, mode, in_place: true }) = found {
+        if let Some(Found { mode, in_place: Some(old) }) = found {
             file.rewind()?;
             old.set_len(0)?;
             io::copy(file, old)?;
@@ -182,6 +186,18 @@ fn follow(path: &Path) -> io::Result<Named> {
         }
     }
     Err(io::Error::other("too many links lead from one to the next"))
+}
+
+/// Opens a file that is there for writing: who may not write it may not replace it either. But for its owner, who keeps a key or a
+/// certificate read-only: what may not be written then may be replaced, and only that.
+fn open_to_replace(target: &Path, metadata: &Metadata, access: Access) -> io::Result<io::Result<File>> {
+    let is_kept_read_only = || access != Access::AsItIs && metadata.uid() == geteuid().as_raw();
+    match OpenOptions::new().write(true).open(target) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_kept_read_only() => {
+            Ok(Err(error))
+        }
+        opened => opened.map(Ok),
+    }
 }
 
 /// A name beside a file that no other run has: a rename is atomic only within a file system.
