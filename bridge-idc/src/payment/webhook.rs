@@ -17,8 +17,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Deserialize;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::gateway::Gateway;
@@ -51,13 +51,7 @@ struct Data {
 /// Listens until the agent ends.
 pub async fn listen<G: Gateway>(listener: TcpListener, payments: Arc<Payments<G>>, shutdown: Shutdown) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        // Never closed.
-        let Ok(place) = room.clone().acquire_owned().await else { return };
-        let (stream, _) = tokio::select! {
-            accepted = accept::next("a webhook's", || listener.accept()) => accepted,
-            _deadline = shutdown.started() => return,
-        };
+    while let Some((stream, place)) = next(&listener, &room, &shutdown).await {
         let payments = payments.clone();
         tokio::spawn(async move {
             let _place = place;
@@ -71,6 +65,23 @@ pub async fn listen<G: Gateway>(listener: TcpListener, payments: Arc<Payments<G>
             let _ended =
                 timeout(CONNECTION_TIME, server.serve_connection(TokioIo::new(stream), service)).await;
         });
+    }
+}
+
+/// The next connection, once there is room for it; `None` once the agent drains.
+async fn next(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+    shutdown: &Shutdown,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let next = async {
+        let place = room.clone().acquire_owned().await.ok()?;
+        let (stream, _) = accept::next("a webhook's", || listener.accept()).await;
+        Some((stream, place))
+    };
+    tokio::select! {
+        next = next => next,
+        _deadline = shutdown.started() => None,
     }
 }
 
@@ -116,6 +127,23 @@ fn order_of(body: &[u8]) -> Option<OrderId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_drain_ends_the_listener_also_while_it_has_no_room() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _caller = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (room, shutdown) = (Arc::new(Semaphore::new(1)), Shutdown::new());
+        let taken = next(&listener, &room, &shutdown).await.expect("there is room");
+        let waits = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { next(&listener, &room, &shutdown).await.is_none() }
+        });
+        tokio::task::yield_now().await;
+        shutdown.start(Duration::from_secs(60));
+        let ended = timeout(Duration::from_secs(60), waits).await;
+        assert!(ended.expect("it waits for a caller to go").unwrap());
+        drop(taken);
+    }
 
     #[test]
     fn an_order_s_id_is_found_where_the_gateway_puts_it_and_nowhere_else() {
