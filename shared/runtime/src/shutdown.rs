@@ -3,8 +3,10 @@
 //! The first SIGTERM or SIGINT starts the drain: no new work, what was begun is finished until a deadline. The second ends
 //! the process at once, which loses nothing that was promised (P1, P2). What draining means is each part's own affair.
 //!
-//! SIGHUP ends nothing: whatever can be read again is. And a part without which the agent is none ends the process when it
-//! ends by itself: an agent that only looks alive is worse than one that is started again.
+//! SIGQUIT is a SIGTERM, as other servers have it. SIGHUP ends nothing: whatever can be read again is. Nor do SIGUSR1
+//! and SIGUSR2, which log rotators send out of habit, and which would end a process that does not take them. And a part
+//! without which the agent is none ends the process when it ends by itself: an agent that only looks alive is worse
+//! than one that is started again.
 
 use std::ffi::OsStr;
 use std::io;
@@ -58,17 +60,30 @@ impl Shutdown {
         }
     }
 
-    /// From now on SIGTERM and SIGINT start the drain, with `drain_for` to finish it; SIGHUP has everybody read again.
+    /// From now on SIGTERM, SIGINT and SIGQUIT start the drain, with `drain_for` to finish it; SIGHUP has everybody
+    /// read again; SIGUSR1 and SIGUSR2 do nothing.
     pub fn on_signals(&self, drain_for: Duration) -> io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut quit = signal(SignalKind::quit())?;
         let mut hang_up = signal(SignalKind::hangup())?;
+        let mut user_1 = signal(SignalKind::user_defined1())?;
+        let mut user_2 = signal(SignalKind::user_defined2())?;
         let shutdown = self.clone();
         tokio::spawn(async move {
             loop {
                 let name = tokio::select! {
                     _ = terminate.recv() => "SIGTERM",
                     _ = interrupt.recv() => "SIGINT",
+                    _ = quit.recv() => "SIGQUIT",
+                    _ = user_1.recv() => {
+                        ignore("SIGUSR1");
+                        continue;
+                    }
+                    _ = user_2.recv() => {
+                        ignore("SIGUSR2");
+                        continue;
+                    }
                     _ = hang_up.recv() => {
                         tracing::info!(signal = "SIGHUP", "reading again what can be read again while it runs");
                         shutdown.reload();
@@ -96,8 +111,8 @@ impl Shutdown {
 
     /// Runs an agent from its start to its end; a part that is [lost](Self::lose) meanwhile ends the process.
     ///
-    /// An agent that gives up its start, since an address is taken, drops its parts on its way out. They are not lost: its own end
-    /// is seen first, and begins the drain.
+    /// An agent that gives up its start, since an address is taken, drops its parts on its way out. They are not lost:
+    /// its own end is seen first, and begins the drain.
     pub async fn through<T>(&self, agent: impl Future<Output = T>) -> T {
         let mut lost = self.lost.subscribe();
         tokio::select! {
@@ -178,6 +193,10 @@ impl Shutdown {
     }
 }
 
+fn ignore(signal: &'static str) {
+    tracing::info!(signal, "means nothing to this agent: SIGHUP has files read again, SIGTERM ends it");
+}
+
 /// Notices a panic of what is [core](Shutdown::core), which drops it on its way.
 struct Core {
     shutdown: Shutdown,
@@ -249,13 +268,34 @@ mod tests {
         shutdown.overdue().await;
     }
 
+    /// Runs one test of this program once more, as a process that a signal may end.
+    fn as_a_process(test: &str, variable: &str, value: &str) -> std::process::Output {
+        let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+        let name = format!("shutdown::tests::{test}");
+        process.args(["--exact", &name]).env(variable, value).output().unwrap()
+    }
+
     #[tokio::test]
-    async fn a_signal_starts_the_drain() {
-        let shutdown = Shutdown::new();
-        shutdown.on_signals(Duration::from_secs(60)).unwrap();
-        let this = rustix::process::getpid();
-        rustix::process::kill_process(this, rustix::process::Signal::TERM).unwrap();
-        shutdown.started().await;
+    async fn a_signal_to_end_starts_the_drain_and_any_other_ends_nothing() {
+        use rustix::process::{Signal, getpid, kill_process};
+        const ENDED_BY: &str = "BRIDGE_TEST_IS_ENDED_BY";
+        if let Some(end) = std::env::var_os(ENDED_BY) {
+            let shutdown = Shutdown::new();
+            shutdown.on_signals(Duration::from_secs(60)).unwrap();
+            // Each would end a process that does not take it.
+            for other in [Signal::USR1, Signal::USR2] {
+                kill_process(getpid(), other).unwrap();
+            }
+            assert!(!shutdown.is_draining());
+            kill_process(getpid(), if end == "SIGQUIT" { Signal::QUIT } else { Signal::TERM }).unwrap();
+            shutdown.started().await;
+            return;
+        }
+        for end in ["SIGTERM", "SIGQUIT"] {
+            let test = "a_signal_to_end_starts_the_drain_and_any_other_ends_nothing";
+            let ended = as_a_process(test, ENDED_BY, end);
+            assert!(ended.status.success(), "{end}: {ended:?}");
+        }
     }
 
     #[tokio::test]
@@ -315,9 +355,7 @@ mod tests {
             tokio::spawn(shutdown.core("the part", async {}));
             return shutdown.through(std::future::pending()).await;
         }
-        let mut process = std::process::Command::new(std::env::current_exe().unwrap());
-        let name = "shutdown::tests::a_lost_part_ends_the_process_with_1";
-        let ended = process.args(["--exact", name]).env(AS_THE_PROCESS, "1").output().unwrap();
+        let ended = as_a_process("a_lost_part_ends_the_process_with_1", AS_THE_PROCESS, "1");
         assert_eq!(ended.status.code(), Some(1), "{ended:?}");
     }
 
