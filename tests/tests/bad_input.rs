@@ -144,6 +144,16 @@ fn an_order_that_breaks_a_rule_is_told_which_and_where() -> Result<()> {
             &["/delivery/address"],
         ),
         (
+            "a card number between what stands for dashes",
+            |o| o["delivery"]["note"] = json!("4111\u{30fc}1111\u{30fc}1111\u{30fc}1111"),
+            &["/delivery/note"],
+        ),
+        (
+            "what nobody sees for an address",
+            |o| o["delivery"]["address"] = json!(["\u{3164}\u{200b}", "\u{2800}"]),
+            &["/delivery/address/0", "/delivery/address/1"],
+        ),
+        (
             "too long a name",
             |o| o["delivery"]["name"] = json!("sky-blue-58120034".repeat(50)),
             &["/delivery/name"],

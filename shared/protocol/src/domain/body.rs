@@ -23,8 +23,20 @@ pub const ADDRESS_LINES_MAX: usize = 6;
 /// What a personal value may hold, as a regular expression of ECMA-262: PostgreSQL's text cannot hold U+0000.
 pub const PERSONAL_PATTERN: &str = r"^[^\u0000]*$";
 
-/// The same of a value that must say something: more than white space.
-pub const TELLING_PATTERN: &str = r"^[^\u0000]*[^\s\u0000][^\u0000]*$";
+/// Characters that nobody sees, as a class of ECMA-262: white space, control characters, those that Unicode has nobody
+/// draw (Default_Ignorable_Code_Point, the fillers of Hangul among them), and Braille's blank.
+macro_rules! unseen {
+    () => {
+        concat!(
+            r"\s\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f",
+            r"\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0"
+        )
+    };
+}
+pub(super) use unseen;
+
+/// The same of a value that must say something: a character that somebody sees.
+pub const TELLING_PATTERN: &str = concat!(r"^[^\u0000]*[^", unseen!(), r"][^\u0000]*$");
 
 /// What the storefront ordered: terms in the clear and personal data to be sealed.
 ///
@@ -327,13 +339,22 @@ fn check_text(value: &Personal, must: Must, pointer: &str, errors: &mut Vec<Fiel
         let detail = format!("must be at most {PERSONAL_CHARS_MAX} characters, none of them NUL");
         errors.push(FieldError::new(pointer, detail));
     } else if must == Must::Tell && is_blank(value) {
-        errors.push(FieldError::new(pointer, "must not be empty, or white space alone"));
+        errors.push(FieldError::new(pointer, "must not be empty, or of characters alone that nobody sees"));
     }
 }
 
-/// Whether a text is white space alone, or nothing; as ECMA-262 has it, since the API's patterns are read so.
+/// Whether a text is nothing, or nothing that anybody sees: what [`TELLING_PATTERN`] does not match.
 pub(super) fn is_blank(text: &str) -> bool {
-    text.chars().all(|char| (char.is_whitespace() && char != '\u{85}') || char == '\u{feff}')
+    text.chars().all(|char| {
+        char.is_whitespace()
+            || char.is_control()
+            || matches!(
+                char,
+                '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+                    | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+                    | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+            )
+    })
 }
 
 /// Whoever typed a card number into a name or a note would have it stored; no field here is for one.
@@ -412,6 +433,10 @@ mod tests {
             (r#"["서울 중구", "2층"]"#, "[]", "/delivery/address: has 1 to"),
             ("2층", r"2\u0000", "/delivery/address/1: must be at most"),
             ("2층", r" \u3000\n", "/delivery/address/1: must not be empty"),
+            ("2층", r"\u3164", "/delivery/address/1: must not be empty"),
+            ("2층", r"\u200b \u2060\u00ad", "/delivery/address/1: must not be empty"),
+            ("2층", r"\u2800", "/delivery/address/1: must not be empty"),
+            ("2층", r"\u0007\u0085", "/delivery/address/1: must not be empty"),
             (
                 r#""name": "김하나", "phone": "010-0000-0000", "postal_code""#,
                 r#""name": "\t", "postal_code""#,

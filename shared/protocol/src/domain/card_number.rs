@@ -2,8 +2,9 @@
 //!
 //! A card number has an issuer's prefix, the length that goes with it (13 to 19 digits) and a right check digit (ISO/IEC
 //! 7812-1, annex B: Luhn). It counts in the digits of any script, and whether they stand together or in groups, with
-//! anything but a letter between them. What else has many digits is spared as far as it can be told: ids in UUID form,
-//! times in milliseconds, telephone numbers alone and in lists. Nothing that was looked at is left in memory.
+//! anything but a letter between them; a letter that is typed for a dash or a dot is none. What else has many digits is
+//! spared as far as it can be told: ids in UUID form, times in milliseconds, telephone numbers alone and in lists. Nothing
+//! that was looked at is left in memory.
 
 use std::ops::RangeInclusive;
 
@@ -20,7 +21,7 @@ pub const IN_PHONE: RangeInclusive<usize> = 16..=19;
 /// In an id of the caller's, where more digits are one of 64 bits, as many generators make.
 pub const IN_ID: RangeInclusive<usize> = 13..=16;
 
-/// Characters between two groups of one number: "4111 - 1111" has three.
+/// Characters between two groups of one number, white space in a row counted once: "4111 - 1111" has three.
 const GAP_MAX: usize = 8;
 
 /// Digits of a telephone number behind its plus sign (ITU-T E.164).
@@ -71,9 +72,9 @@ pub fn holds_card_number(text: &str, lengths: &RangeInclusive<usize>) -> bool {
             }
             number.push(digit);
             gap = 0;
-        } else if !is_invisible(char) {
+        } else if !is_invisible(char) && !(char.is_whitespace() && before.is_whitespace()) {
             gap += 1;
-            is_over = char.is_alphabetic() || gap > GAP_MAX;
+            is_over = (char.is_alphabetic() && !is_typed_for_a_sign(char)) || gap > GAP_MAX;
         }
         if is_over {
             if number.holds_card(lengths) {
@@ -147,6 +148,15 @@ impl Number {
             [4, 6, 4 | 5] => true,
             // A postal code and a telephone number are two groups as well, and the second one is the longer.
             [size, rest] => rest <= size || [4, 6].contains(size),
+            // Fours, some of them together; and a number with its thousands apart, as a spreadsheet writes it.
+            [before @ .., rest] if *rest <= 8 && before.iter().all(|length| [4, 8, 12].contains(length)) => {
+                true
+            }
+            [1..=3, thousands @ ..]
+                if thousands.len() >= 4 && thousands.iter().all(|length| *length == 3) =>
+            {
+                !self.is_in_a_longer_row(first, last, 3)
+            }
             [size, middle @ .., rest] => {
                 middle.iter().all(|length| length == size)
                     && *rest <= 2 * size
@@ -189,6 +199,23 @@ fn luhn(digits: &[u8]) -> bool {
     sum.is_multiple_of(10)
 }
 
+/// Letters that Koreans and Japanese type for a dash or a dot, since their keyboards have them where others have the
+/// sign: the prolonged sound mark, the vowel EU, and the old vowel that is drawn as a dot.
+fn is_typed_for_a_sign(char: char) -> bool {
+    matches!(
+        char,
+        '\u{30fc}'
+            | '\u{ff70}'
+            | '\u{3161}'
+            | '\u{1173}'
+            | '\u{ffda}'
+            | '\u{318d}'
+            | '\u{119e}'
+            | '\u{aa}'
+            | '\u{ba}'
+    )
+}
+
 /// What no reader sees between two digits, or only as a mark on one: a keycap's frame, a soft hyphen, a stroke through it.
 fn is_invisible(char: char) -> bool {
     matches!(char, '\u{ad}' | '\u{300}'..='\u{36f}' | '\u{61c}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}')
@@ -215,7 +242,7 @@ mod tests {
     }
 
     /// Numbers that issuers publish for tests, and some made for prefixes without any.
-    const CARDS: [&str; 13] = [
+    const CARDS: [&str; 15] = [
         "4111111111111111",
         "4222222222222",
         "5555555555554444",
@@ -227,6 +254,8 @@ mod tests {
         "30569309025904",
         "6200000000000005",
         "6304000000000000",
+        "6761000000001",
+        "6304900017740292441",
         "9410000000000005",
         "4000000000000000006",
     ];
@@ -267,6 +296,16 @@ mod tests {
             "4\u{fe0f}\u{20e3}1\u{fe0f}\u{20e3}1\u{fe0f}\u{20e3}1\u{fe0f}\u{20e3} 1111 1111 1111",
             "4\u{336}1\u{336}1\u{336}1\u{336}111111111111",
             "+4111111111111111",
+            "4111\u{30fc}1111\u{30fc}1111\u{30fc}1111",
+            "4111\u{ff70}1111\u{ff70}1111\u{ff70}1111",
+            "4111\u{3161}1111\u{3161}1111\u{3161}1111",
+            "4111\u{318d}1111\u{318d}1111\u{318d}1111",
+            "4111            1111\t\t\t\t\t\t\t\t\t\t1111\n\n\n\n\n\n\n\n\n\n1111",
+            "4111 11111111 1111",
+            "4111-1111-11111111",
+            "41111111 1111 1111",
+            "4,111,111,111,111,111",
+            "38 520 000 023 237",
         ] {
             assert!(is_found(text), "{text}");
         }
@@ -294,6 +333,7 @@ mod tests {
             "010-5555-5555 010-4444-4444 010-3333-3333",
             "02-555-5678 / 031-444-1234",
             "12345678-1234-4567-8901-123456789012",
+            "41111111-1111-1111-8901-123456789012",
             "서울 중구 세종대로 110, 04524, 2층 201-1호",
             "+4915123456787",
             "+49 1512 3456784, +49 1512 3456784",
@@ -305,6 +345,11 @@ mod tests {
             "37.566535, 126.977969",
             "36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46",
             "DV1748-601-270",
+            "합계 4,111,111원, 1,111,111원",
+            "1588-1234, 1577-5678, 4111-1111",
+            "4가 1111, 1111호, 1111-1111",
+            "우체국 400123-01-012345, 국민 4001-02-03-456789",
+            "4,111,111 1,111,111 111",
         ] {
             assert!(!is_found(text), "{text}");
         }

@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use super::body::{BodyMoney, check, from_json, is_blank, money, refuse_card_number};
+use super::body::{BodyMoney, check, from_json, is_blank, money, refuse_card_number, unseen};
 use super::card_number::IN_TEXT;
 use super::order::FieldError;
 use super::{Currency, Money, PaymentKey};
@@ -14,7 +14,7 @@ pub const REASON_CHARS_MAX: usize = 200;
 
 /// What it may hold, as a regular expression of ECMA-262.
 pub const REASON_PATTERN: &str =
-    r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
+    concat!(r"^[^\u0000-\u001f\u007f-\u009f]*[^", unseen!(), r"][^\u0000-\u001f\u007f-\u009f]*$");
 
 /// `{"amount": {"amount": 222000, "currency": "KRW"}, "payment_key": "..."}`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl RefundRequest {
         refuse_card_number(&raw.reason, &IN_TEXT, "/reason", &mut errors);
         if !is_reason(&raw.reason) || is_blank(&raw.reason) {
             let detail = format!(
-                "must be 1 to {REASON_CHARS_MAX} characters, not white space alone, and none of them a control character"
+                "must be 1 to {REASON_CHARS_MAX} characters, not all of them such as nobody sees, and none a control character"
             );
             errors.push(FieldError::new("/reason", detail));
         }
