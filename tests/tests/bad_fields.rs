@@ -12,7 +12,7 @@ use common::{PATIENCE, Shared, Shop, Stage, head};
 use http::{Method, Request};
 use http_body_util::Full;
 
-static BRIDGE: Shared = Shared::new(&["fields", "coding", "chunks"], |_| Ok(()));
+static BRIDGE: Shared = Shared::new(&["fields", "coding", "charset", "chunks"], |_| Ok(()));
 
 #[test]
 fn a_field_of_one_value_that_stands_twice_is_refused_wherever_it_is_read() -> Result<()> {
@@ -123,6 +123,38 @@ fn a_body_in_a_content_coding_is_refused_as_such() -> Result<()> {
         let answer = send(&shop.orders(), "k", &["Identity", ""], &body).await?;
         ensure!(answer.status == 201, "{}", answer.json());
         shop.close(site, 1, [1, 0, 0]).await
+    })
+}
+
+#[test]
+fn a_body_that_is_said_to_be_in_another_encoding_is_refused_and_blanks_before_a_token_are_not() -> Result<()>
+{
+    BRIDGE.play(async |Stage { site, .. }| {
+        let mut shop = Shop::open(site, "charset");
+        let mut client = Client::new(site.storefront);
+        let (orders, body, token) =
+            (shop.orders(), shop.order(&[(0, 1)]).body, format!("bearer   {}", site.token("charset")));
+        let mut send = async |key: &str, media_type: &str| {
+            let request = Request::post(&orders).header("host", "bridge").header("content-type", media_type);
+            let request = request.header("idempotency-key", key).header("authorization", &token);
+            anyhow::Ok(client.send(request.body(Full::new(body.clone()))?).await?)
+        };
+        for media_type in [
+            "application/json; charset=euc-kr",
+            "application/json;charset=\"UTF-16\"",
+            "application/json; v=1; CharSet = iso-8859-1",
+            "text/json; charset=utf-8",
+        ] {
+            let answer = send("k", media_type).await?;
+            shop.problem(&answer, 415, "unsupported-media-type").with_context(|| media_type.to_owned())?;
+        }
+        for (key, media_type) in
+            [("a", "Application/JSON ; charset=\"Utf-8\""), ("b", "application/json;v=1")]
+        {
+            let answer = send(key, media_type).await?;
+            ensure!(answer.status == 201, "{media_type}: {}", answer.json());
+        }
+        shop.close(site, 2, [2, 0, 0]).await
     })
 }
 

@@ -181,14 +181,8 @@ impl Worker {
         let shop = self.shared.brands.get(brand);
         let shop = shop.ok_or_else(|| Problem::new(Kind::UnknownBrand, "check the brand in the path"))?;
         let shown = router::single(headers, &header::AUTHORIZATION)?;
-        let shown = shown.and_then(|value| value.as_bytes().split_first_chunk::<7>());
-        match shown {
-            Some((scheme, token))
-                if scheme.eq_ignore_ascii_case(b"Bearer ")
-                    && bool::from(token.ct_eq(shop.token.expose())) =>
-            {
-                Ok(shop)
-            }
+        match shown.and_then(|value| bearer(value.as_bytes())) {
+            Some(token) if bool::from(token.ct_eq(shop.token.expose())) => Ok(shop),
             _ => Err(Problem::new(Kind::Unauthorized, "send `Authorization: Bearer <the brand's token>`")),
         }
     }
@@ -202,12 +196,8 @@ impl Worker {
         let config = &self.shared.config;
         let media_type = router::single(headers, &header::CONTENT_TYPE)?;
         let media_type = media_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if !media_type
-            .split(';')
-            .next()
-            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-        {
-            let detail = "send `Content-Type: application/json`";
+        if !is_json(media_type) {
+            let detail = "send `Content-Type: application/json`, and the body in UTF-8";
             return Err(Problem::new(Kind::UnsupportedMediaType, detail));
         }
         let mut codings = fields::members(headers, &header::CONTENT_ENCODING);
@@ -417,6 +407,26 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Pro
 
 pub(super) fn order_id(text: &str) -> Result<OrderId, Problem> {
     text.parse().map_err(|_| unknown_order())
+}
+
+/// The token of `Authorization: Bearer TOKEN`; RFC 9110 section 11.4 lets any number of blanks stand before it.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_first_chunk::<7>()?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii_start())
+}
+
+/// Whether a body of this media type is JSON in UTF-8, which is all that JSON between systems is in (RFC 8259 section 8.1).
+fn is_json(media_type: &str) -> bool {
+    let mut parts = media_type.split(';').map(str::trim);
+    let kind = parts.next().unwrap_or_default();
+    let is_utf_8 = |parameter: &str| match parameter.split_once('=') {
+        Some((name, charset)) if name.trim().eq_ignore_ascii_case("charset") => {
+            let charset = charset.trim().trim_matches('"');
+            ["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known))
+        }
+        _ => true,
+    };
+    kind.eq_ignore_ascii_case("application/json") && parts.all(is_utf_8)
 }
 
 fn new_order_id() -> OrderId {
