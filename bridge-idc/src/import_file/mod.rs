@@ -144,12 +144,17 @@ pub(crate) fn suspicions(text: &str) -> Vec<Refusal> {
     let first =
         |is_meant: fn(&str) -> bool| lines(text).find(|(_, line)| is_meant(line)).map(|(line, _)| line);
     let lost = first(|line| line.contains('\u{fffd}'));
+    let asked =
+        first(|line| values(line).any(|value| value.len() > 1 && value.bytes().all(|byte| byte == b'?')));
+    let twice = first(is_encoded_twice);
     let misread = first(|line| !line.is_ascii()).filter(|_| is_misread_korean(text));
     let warn = |line: Option<u64>, reason: &str| {
         line.map(|line| Refusal { line, field: String::new(), reason: reason.to_owned() })
     };
     [
         warn(lost, "holds U+FFFD, which stands for a character that an earlier conversion lost"),
+        warn(asked, "has a value of question marks alone, which is what some conversions make of characters that they lose"),
+        warn(twice, "holds text that was taken for Windows-1252 although it was UTF-8 or CP949, and was converted once too often"),
         warn(
             misread,
             "looks like Korean in CP949 that happens to be UTF-8 as well: if it is, convert the file \
@@ -204,7 +209,32 @@ fn is_misread_korean(text: &str) -> bool {
     found
 }
 
-/// A code that a spreadsheet took for a number, or could not compute: `8.80123E+12`, `#N/A`.
+/// What stands between the signs of CSV and JSON.
+fn values(line: &str) -> impl Iterator<Item = &str> {
+    line.split([',', ':', '"', '{', '}', '[', ']']).map(str::trim).filter(|value| !value.is_empty())
+}
+
+/// Whether letters beyond ASCII that stand together are what Windows-1252 has for the bytes of UTF-8, or of Hangul in CP949:
+/// `ì„¸` for 세, `¼¼ÀÛ` for 세작. Words of Western languages do not look so.
+fn is_encoded_twice(line: &str) -> bool {
+    line.split(|c: char| c.is_ascii()).filter(|run| !run.is_empty()).any(|run| {
+        let Some(bytes) = run.chars().map(windows_1252).collect::<Option<Vec<u8>>>() else { return false };
+        let is_hangul = |pair: &[u8]| matches!(pair, [0xb0..=0xc8, 0xa1..=0xfe]);
+        std::str::from_utf8(&bytes).is_ok()
+            || (bytes.len() >= 4 && bytes.len() % 2 == 0 && bytes.chunks(2).all(is_hangul))
+    })
+}
+
+/// The byte that Windows-1252 has for a character beyond ASCII.
+fn windows_1252(c: char) -> Option<u8> {
+    const FROM_80: &str = "€\u{81}‚ƒ„…†‡ˆ‰Š‹Œ\u{8d}Ž\u{8f}\u{90}‘’“”•–—˜™š›œ\u{9d}žŸ";
+    let place = FROM_80.chars().position(|known| known == c).and_then(|place| u8::try_from(place).ok());
+    let latin_1 = || u8::try_from(u32::from(c)).ok().filter(|byte| *byte >= 0xa0);
+    place.map(|place| 0x80 + place).or_else(latin_1)
+}
+
+/// A code that a spreadsheet took for a number or a day, could not compute or found too wide: `8.80123E+12`, `1-Mar`,
+/// `#N/A`, `####`.
 pub(crate) fn is_spreadsheet_s(code: &str) -> bool {
     const ERRORS: [&str; 7] = ["#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!"];
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -212,11 +242,38 @@ pub(crate) fn is_spreadsheet_s(code: &str) -> bool {
         let (whole, decimals) = mantissa.split_once(['.', ',']).unwrap_or((mantissa, "0"));
         exponent.strip_prefix(['+', '-']).is_some_and(is_number) && is_number(whole) && is_number(decimals)
     });
-    is_scientific || ERRORS.contains(&code)
+    let is_too_wide = code.len() > 1 && code.bytes().all(|byte| byte == b'#');
+    is_scientific || is_too_wide || is_day(code) || ERRORS.contains(&code)
+}
+
+/// A day as a spreadsheet writes what it took for one: `1-Mar`, `Mar-01`, `01-Mar-26`, `2026-03-01`, `3/1/2026`.
+fn is_day(code: &str) -> bool {
+    const MONTHS: [&str; 12] =
+        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+    let is_number = |part: &str, digits: &[usize]| {
+        digits.contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let is_month = |part: &str| MONTHS.contains(&part.to_ascii_lowercase().as_str());
+    let parts: Vec<&str> = code.split(['-', '/']).collect();
+    match parts.as_slice() {
+        [day, month] if is_month(month) => is_number(day, &[1, 2]),
+        [month, year] if is_month(month) => is_number(year, &[2, 4]),
+        [day, month, year] if is_month(month) => is_number(day, &[1, 2]) && is_number(year, &[2, 4]),
+        [year, month, day] if year.len() == 4 => {
+            is_number(year, &[4])
+                && is_number(month, &[2])
+                && is_number(day, &[2])
+                && (*month <= "12" && *day <= "31")
+        }
+        [a, b, year] if code.contains('/') => {
+            is_number(a, &[1, 2]) && is_number(b, &[1, 2]) && is_number(year, &[2, 4])
+        }
+        _ => false,
+    }
 }
 
 /// What is said of such a code.
-pub(crate) const SPREADSHEET_S: &str = "is what a spreadsheet makes of a long number or of a mistake: format its column as text and export the file again";
+pub(crate) const SPREADSHEET_S: &str = "is what a spreadsheet makes of a long number, of a code that looks like a day, or of a mistake: format its column as text and export the file again";
 
 #[cfg(test)]
 mod tests {
@@ -286,8 +343,22 @@ mod tests {
         let misread = format!("a,b\nK2,{}\n", std::str::from_utf8(b"\xc4\xbf\xc6\xb0").unwrap());
         assert_eq!(suspicions(&misread)[0].line, 2);
         assert_eq!(suspicions("a,b\nA,caf\u{fffd}\n")[0].line, 2);
-        for text in ["A,세작\n", "A,Café Zürich\n", "A,Łódź żółć\n", "A,plain\n", "é,à\n", "A,ÄÖ\n"]
+        for damaged in ["A,ì„¸ìž‘\n", "A,Ã©tÃ©\n", "A,¼¼ÀÛ\n", "A,??\n", r#"{"names": {"ko": "???"}}"#]
         {
+            assert_eq!(suspicions(&format!("a,b\n{damaged}"))[0].line, 2, "{damaged}");
+        }
+        for text in [
+            "A,세작\n",
+            "A,Café Zürich\n",
+            "A,Łódź żółć\n",
+            "A,plain\n",
+            "é,à\n",
+            "A,ÄÖ\n",
+            "A,why?\n",
+            "A,?\n",
+            "A,£5 – “Ñandú”\n",
+            "A,naïveté À LA CARTE °C ½\n",
+        ] {
             assert_eq!(suspicions(text), [], "{text}");
         }
     }
@@ -304,10 +375,37 @@ mod tests {
 
     #[test]
     fn a_code_that_a_spreadsheet_ruined_is_known() {
-        for code in ["8.80123E+12", "1E+05", "8,80123E+12", "1.5e-7", "#N/A"] {
+        for code in [
+            "8.80123E+12",
+            "1E+05",
+            "8,80123E+12",
+            "1.5e-7",
+            "#N/A",
+            "####",
+            "1-Mar",
+            "Mar-01",
+            "01-mar-26",
+            "2026-03-01",
+            "3/1/2026",
+        ] {
             assert!(is_spreadsheet_s(code), "{code}");
         }
-        for code in ["SE-1", "E+1", "1E5", "12E", "DV1748-601", "3E+X", "8801234567890"] {
+        for code in [
+            "SE-1",
+            "E+1",
+            "1E5",
+            "12E",
+            "DV1748-601",
+            "3E+X",
+            "8801234567890",
+            "#1",
+            "1-MARS",
+            "MAR-A",
+            "2026-13-01",
+            "12-34-56",
+            "A-1/2",
+            "10/2",
+        ] {
             assert!(!is_spreadsheet_s(code), "{code}");
         }
     }
