@@ -477,6 +477,20 @@ async fn a_copy_of_a_live_log_is_no_false_alarm_and_audit_copy_has_all_of_one_mo
         verified(&live).await?;
     }
     ensure!(in_flight > 0, "no copy was of several moments");
+    // A copy by links, whose journal is the agent's own and goes on, while new tiles and checkpoints are not in it.
+    let linked = dir.path().join("linked");
+    let links = Command::new("cp").arg("-al").args([&live, &linked]).status()?;
+    ensure!(links.success());
+    let then = fs::read(live.join("checkpoint"))?;
+    until("the log goes on", async || {
+        shop.place_new(&[(0, 1)]).await?;
+        Ok(fs::read(live.join("checkpoint"))? != then)
+    })
+    .await?;
+    shop.place_new(&[(0, 1)]).await?;
+    ensure!(verified(&linked).await?["in_flight"] == true);
+    let into_the_agent_s = ["copy", &text(&linked), "--dir", &text(&kept), "--key", &key];
+    ensure!(audits::audit(&program, &into_the_agent_s).await?.0 == Some(2), "its files are the agent's own");
     let into_itself = ["copy", &text(&live), "--dir", &text(&kept), "--key", &key];
     ensure!(audits::audit(&program, &into_itself).await?.0 == Some(2), "an agent's own folder is left alone");
     end(&mut bridge).await?;
@@ -506,12 +520,7 @@ async fn a_log_does_not_pass_for_a_copy_to_hide_that_its_checkpoint_was_put_back
 
     // Whoever can write to the folder puts a checkpoint back, and makes the folder look like a copy: its lock lies elsewhere.
     fs::write(&checkpoint, &before)?;
-    let lock = live.join("lock");
-    let written = fs::read(&lock)?;
-    fs::remove_file(&lock)?;
-    fs::write(live.join("other"), "")?;
-    fs::write(&lock, written)?;
-    fs::remove_file(live.join("other"))?;
+    fs::write(live.join("lock"), "1 1\n")?;
     let config = site.idc.arguments.last().context("a configuration")?.clone();
     let (code, told) = audits::audit(&program, &["verify", "--json", "--config", &config]).await?;
     ensure!(code == Some(1) && told.contains("put-back"), "{code:?} {told}");

@@ -198,8 +198,8 @@ pub fn run(Audit { command }: Audit, config: impl Fn() -> Result<AuditConfig, Fa
 /// A log's folder, and what it may be.
 struct Place {
     disk: Disk,
-    /// Whether the user named it. Only then may it be a copy: whoever can write to the agent's own folder can make it look like
-    /// one, and so hide that its checkpoint was put back.
+    /// Whether the user named it. Only then may it be a copy: whoever can write to the agent's own folder can make it
+    /// look like one, and so hide that its checkpoint was put back.
     named: bool,
 }
 
@@ -336,7 +336,7 @@ fn check_log(place: &Place, key: &NoteVerifier, seen: Option<&[u8]>, json: bool)
             later = later_checkpoint(disk, &copied.checkpoint);
             checked = Ok(copied);
         } else if stamp(disk) != before {
-            checked = look(disk, || verify_growing(disk, key, seen)).or(checked);
+            checked = look(disk, || verify_growing(disk, key, seen));
         }
     }
     let mut out = cli::out();

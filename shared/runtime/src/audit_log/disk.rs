@@ -80,13 +80,19 @@ impl Disk {
         Ok(Some(Lock(file)))
     }
 
-    /// Whether this is not the folder that the agent writes, but a copy of it: nobody has locked it where it lies.
+    /// Whether this is not the folder that the agent writes, but a copy of it: nobody has locked it where it lies, or
+    /// its files are the agent's own under other names (`cp -l`).
     pub(super) fn is_copy(&self) -> bool {
+        !self.is_an_agent_s() || fs::metadata(self.path(LOCK)).is_ok_and(|lock| lock.nlink() > 1)
+    }
+
+    /// Whether an agent writes this folder, or has written it.
+    pub(super) fn is_an_agent_s(&self) -> bool {
         let path = self.path(LOCK);
         match (fs::read_to_string(&path), fs::metadata(&path)) {
             // A version before wrote nothing into it.
-            (Ok(written), Ok(metadata)) => !written.is_empty() && written != place(&metadata),
-            _ => true,
+            (Ok(written), Ok(metadata)) => written.is_empty() || written == place(&metadata),
+            _ => false,
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) fn copy(from: &Place, key: &NoteVerifier, to: &Path) -> Outcome {
     let checkpoint =
         Checkpoint::verify(&note, key).map_err(|error| cli::failed(Finding::Checkpoint(error)))?;
     let copy = Disk::make(to).map_err(failed)?;
-    if !copy.is_copy() {
+    if copy.is_an_agent_s() {
         return Err(cli::usage(format!(
             "{}: it is an agent's own log: copy into another folder",
             to.display()
