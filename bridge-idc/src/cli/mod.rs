@@ -22,8 +22,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::config::{IdcConfig, LedgerConfig, LedgerUrl};
-use crate::ledger::Ledger;
 use crate::ledger::import::StockFile;
+use crate::ledger::{Ledger, NotReady};
 use crate::serve;
 use crate::vault;
 use crate::vault::keyring::{self, Keyring};
@@ -206,15 +206,21 @@ fn load(path: &Path) -> Result<IdcConfig, Failure> {
     IdcConfig::load(path, config::environment()).map_err(cli::usage)
 }
 
-/// Opens the ledger for a command, unless that would make a file which the agent could not open. SQLite gives what it makes
-/// beside a file to that file's owner.
+/// Opens the ledger for a command, unless that would make a file which the agent could not open, or what it commits
+/// through a pooler could be less durable than it asks for. SQLite gives what it makes beside a file to that file's
+/// owner.
 async fn open_ledger(config: &LedgerConfig) -> Result<Ledger, Failure> {
     if let LedgerUrl::Sqlite(path) = &config.url
         && let Some(folder) = path.parent().filter(|_| !path.exists())
     {
         owner::check(folder)?;
     }
-    Ok(serve::open_ledger(config).await?)
+    let ledger = serve::open_ledger(config).await?;
+    match ledger.connections().await {
+        Err(pooled @ NotReady::Pooled(_)) => Err(pooled.into()),
+        // Whatever else is wrong, the command says of what it needs.
+        Ok(()) | Err(_) => Ok(ledger),
+    }
 }
 
 async fn migrate(config: &IdcConfig) -> Outcome {

@@ -1,7 +1,12 @@
 //! What each session at PostgreSQL is asked for, and a pooler that does not keep it.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
 use bridge_idc::config::LedgerUrl;
 use bridge_idc::ledger::NotReady;
+use bridge_tests::process::Programs;
+use bridge_tests::site::{Site, configure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -53,6 +58,31 @@ async fn a_pooler_that_loses_what_is_set_for_a_session_is_refused_with_the_reaso
     assert!(matches!(error, NotReady::Pooled(_)), "{error}");
     assert!(error.to_string().contains("let ledger.url name PostgreSQL itself"), "{error}");
     database.ledger.ready().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_command_refuses_such_a_pooler_as_the_agent_does() {
+    let database = postgres("pooled_command").await;
+    let LedgerUrl::Postgres(url) = database.url() else { unreachable!() };
+    let LedgerUrl::Postgres(pooler) = pooler(url).await else { unreachable!() };
+    let (dir, programs) = (tempfile::tempdir().unwrap(), Programs::build().unwrap());
+    let sqlite = bridge_tests::database::Database::Sqlite(dir.path().join("idc/ledger.db"));
+    let site = Site::prepare(dir.path(), programs, sqlite, &[("acme", "KRW")], 1).await.unwrap();
+    let config = site.idc_dir().join("bridge-idc.toml");
+    let (credentials, server) = pooler.split_once('@').unwrap();
+    let (user, password) = credentials.rsplit_once(':').unwrap();
+    let file = dir.path().join("password");
+    fs::write(&file, password).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    configure(&config, "ledger.url", format!("{user}@{server}")).unwrap();
+    configure(&config, "ledger.password_file", file.display().to_string()).unwrap();
+    for command in [&["migrate"][..], &["payments", "list"], &["catalogue", "export", "-"]] {
+        let mut called = tokio::process::Command::new(&site.idc.program);
+        let ended = called.args(command).arg("--config").arg(&config).output().await.unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{command:?}: {said}");
+        assert!(said.contains("let ledger.url name PostgreSQL itself"), "{command:?}: {said}");
+    }
 }
 
 /// Passes everything on but what a client sets for its session when it connects, as PgBouncer with
