@@ -42,7 +42,10 @@ fn is_acted_upon(c: char) -> bool {
             '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
             // Line and paragraph separators.
             | '\u{2028}' | '\u{2029}'
-            // Without a width: two texts that look alike and are not. Joiners are part of some scripts and stay.
+            // Not drawn: two texts that look alike and are not. Joiners and variation selectors are part of some
+            // scripts and stay.
+            | '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}'
+            | '\u{1d173}'..='\u{1d17a}'
             | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
             | '\u{e0000}'..='\u{e007f}'
         )
@@ -59,6 +62,11 @@ mod tests {
         for c in ['\0', '\u{7}', '\u{8}', '\t', '\n', '\u{7f}', '\u{85}', '\u{9b}', '\u{202e}', '\u{2066}'] {
             let text = format!("a{c}b");
             assert_eq!(shown(&text).to_string(), format!("a{}b", c.escape_unicode()));
+        }
+        for c in
+            ['\u{ad}', '\u{34f}', '\u{1160}', '\u{180e}', '\u{2800}', '\u{3164}', '\u{ffa0}', '\u{1d173}']
+        {
+            assert!(!shown(&c.to_string()).to_string().contains(c), "{}", c.escape_unicode());
         }
         for c in ['\u{61c}', '\u{200b}', '\u{200f}', '\u{2028}', '\u{2060}', '\u{feff}', '\u{e0041}'] {
             assert!(!shown(&c.to_string()).to_string().contains(c), "{}", c.escape_unicode());

@@ -6,11 +6,12 @@
 //! if the file is root's or its own. Everybody else is kept out everywhere.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use rustix::process::{getegid, geteuid, getgroups};
 
 /// Where systemd says that a service's credentials are.
@@ -47,7 +48,9 @@ pub fn open(path: &Path) -> Result<File, NotPrivate> {
 
 /// As [`open`], with the folder of credentials from elsewhere than the environment.
 pub(crate) fn open_beside(path: &Path, credentials: Option<&OsStr>) -> Result<File, NotPrivate> {
-    let file = File::open(path)?;
+    // A pipe without a writer would be waited for, and is no secret's place.
+    let without_a_wait = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(without_a_wait).open(path)?;
     // Of the opened file, not of its path: it cannot be swapped in between.
     let metadata = file.metadata()?;
     if !metadata.is_file() {
@@ -150,5 +153,9 @@ mod tests {
         let roundabout = inside.join("../token");
         assert!(matches!(open_beside(&roundabout, credentials), Err(NotPrivate::Exposed { .. })));
         assert!(matches!(open_beside(&inside, credentials), Err(NotPrivate::NotAFile)));
+        // Whoever opens a pipe to read waits for somebody who writes.
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(matches!(open_beside(&pipe, credentials), Err(NotPrivate::NotAFile)));
     }
 }
