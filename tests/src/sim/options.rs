@@ -15,11 +15,11 @@ pub struct Options {
     pub seed: Option<u64>,
 
     /// Stop after the schedule in which as many orders were placed.
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub orders: u64,
 
     /// Stop after so many minutes, however many orders that is.
-    #[arg(long, value_name = "M", conflicts_with = "orders")]
+    #[arg(long, value_name = "M", conflicts_with = "orders", value_parser = clap::value_parser!(u64).range(1..))]
     pub minutes: Option<u64>,
 
     /// Stop after so many schedules: with 1, the schedule of the seed itself.
