@@ -188,8 +188,8 @@ fn follow(path: &Path) -> io::Result<Named> {
     Err(io::Error::other("too many links lead from one to the next"))
 }
 
-/// Opens a file that is there for writing: who may not write it may not replace it either. But for its owner, who keeps a key or a
-/// certificate read-only: what may not be written then may be replaced, and only that.
+/// Opens a file that is there for writing: who may not write it may not replace it either. But for its owner, who keeps
+/// a key or a certificate read-only: what may not be written then may be replaced, and only that.
 fn open_to_replace(target: &Path, metadata: &Metadata, access: Access) -> io::Result<io::Result<File>> {
     let is_kept_read_only = || access != Access::AsItIs && metadata.uid() == geteuid().as_raw();
     match OpenOptions::new().write(true).open(target) {

@@ -32,8 +32,8 @@ pub struct NotOurs {
 #[derive(Debug, PartialEq, Eq)]
 struct User(u32);
 
-/// Refuses to write into a folder (or to a file) that is another user's. One that is not there would be made in the nearest folder
-/// that is.
+/// Refuses to write into a folder (or to a file) that is another user's. One that is not there would be made in the
+/// nearest folder that is.
 pub fn check(path: &Path) -> Result<(), NotOurs> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let found = absolute.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)));

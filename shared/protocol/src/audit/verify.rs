@@ -68,8 +68,8 @@ pub fn verify_copied<F: Folder>(
     Ok(Verified { checkpoint, unpublished: 0, torn: false, in_flight: true })
 }
 
-/// As [`verify_copied`], of the folder that an agent writes while this reads it; that nothing shows a later checkpoint than the
-/// one it has at the end.
+/// As [`verify_copied`], of the folder that an agent writes while this reads it; that nothing shows a later checkpoint
+/// than the one it has at the end.
 pub fn verify_growing<F: Folder>(
     folder: &F,
     key: &NoteVerifier,
@@ -80,8 +80,8 @@ pub fn verify_growing<F: Folder>(
     Ok(verified)
 }
 
-/// Whether nothing in a folder shows a later checkpoint than its own. An agent may write it meanwhile: what is written first is
-/// read last, so that nothing looks later than the checkpoint only because it was read after it.
+/// Whether nothing in a folder shows a later checkpoint than its own. An agent may write it meanwhile: what is written
+/// first is read last, so that nothing looks later than the checkpoint only because it was read after it.
 pub fn not_put_back<F: Folder>(folder: &F, key: &NoteVerifier) -> Result<(), Unverified> {
     let tiles = tiles_reach(folder)?;
     let segments = folder::segments(folder)?;

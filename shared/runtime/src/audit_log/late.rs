@@ -73,16 +73,18 @@ fn run(
     metrics: &Metrics,
 ) {
     while let Some(is_late) = busy.upgrade().map(|busy| busy.is_for_longer_than(within)) {
-        if late.send_if_modified(|late| std::mem::replace(late, is_late) != is_late) {
+        if *late.borrow() != is_late {
+            // Whoever is told finds the metric as it is.
+            let is_writable = !is_late && standing.borrow().obstacle.is_none();
+            metrics.audit_writable.set(i64::from(is_writable));
+            late.send_replace(is_late);
             if is_late {
                 tracing::error!(
                     ?within,
                     "the audit log's disk does not answer: nothing new is taken until it does"
                 );
-                metrics.audit_writable.set(0);
             } else {
                 tracing::info!("the audit log's disk answers again");
-                metrics.audit_writable.set(i64::from(standing.borrow().obstacle.is_none()));
             }
         }
         std::thread::sleep(LOOK_EVERY.min(within / 4));

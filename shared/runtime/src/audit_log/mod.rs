@@ -73,8 +73,8 @@ const WITHOUT_AUDIT: bool = cfg!(feature = "without-audit");
 /// Between two tries to record what has happened already.
 const RECORD_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// How long the end may take at most: what is durable is in the journal, and the next start publishes it.
-const CLOSE_WITHIN_MAX: Duration = Duration::from_secs(10);
+/// How long the end may take: what is durable is in the journal, and the next start publishes it.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the log looks like from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -144,8 +144,6 @@ pub struct AuditLog {
 pub struct Closer {
     close: oneshot::Sender<()>,
     thread: std::thread::JoinHandle<()>,
-    /// How long the end may take.
-    within: Duration,
 }
 
 /// Entries of one caller, and where it waits.
@@ -203,8 +201,7 @@ impl AuditLog {
             .spawn(move || writer.run(queue, closed))
             .map_err(io)?;
         let waiting = Arc::default();
-        let closer = Closer { close, thread, within: CLOSE_WITHIN_MAX.min(2 * within) };
-        Ok((Self { appends, standing: standing_seen, late, waiting, verifier }, closer))
+        Ok((Self { appends, standing: standing_seen, late, waiting, verifier }, Closer { close, thread }))
     }
 
     /// Makes entries durable, in this order and next to each other; the index of the first one. Whoever waits is answered,
@@ -356,12 +353,12 @@ impl Closer {
     /// When the disk does not answer: the log is left as it is, its thread waits on, and the next start goes on from it.
     pub async fn close(self) -> Result<(), AuditError> {
         drop(self.close);
-        within(self.within, move || drop(self.thread.join())).await
+        within(CLOSE_WITHIN, move || drop(self.thread.join())).await
     }
 }
 
-/// Waits for what a disk may never answer, for so long. It goes on by itself after that, on a thread that nobody waits for: one of
-/// the runtime's would hold up the end of a command.
+/// Waits for what a disk may never answer, for so long. It goes on by itself after that, on a thread that nobody waits
+/// for: one of the runtime's would hold up the end of a command.
 async fn within<T: Send + 'static>(
     within: Duration,
     asks_the_disk: impl FnOnce() -> T + Send + 'static,
