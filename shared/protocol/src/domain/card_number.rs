@@ -72,7 +72,7 @@ pub fn holds_card_number(text: &str, lengths: &RangeInclusive<usize>) -> bool {
             }
             number.push(digit);
             gap = 0;
-        } else if !is_invisible(char) && !(char.is_whitespace() && before.is_whitespace()) {
+        } else if !(is_invisible(char) || char.is_whitespace() && before.is_whitespace()) {
             gap += 1;
             is_over = (char.is_alphabetic() && !is_typed_for_a_sign(char)) || gap > GAP_MAX;
         }
