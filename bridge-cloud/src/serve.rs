@@ -53,7 +53,7 @@ const FEED_SILENT_AFTER: Duration = Duration::from_secs(5);
 pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     shutdown.on_signals(DRAIN_FOR).context("listen for signals")?;
-    shutdown.through(from_start_to_end(config, shutdown.clone())).await
+    shutdown.through(Box::pin(from_start_to_end(config, shutdown.clone()))).await
 }
 
 async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::Result<()> {

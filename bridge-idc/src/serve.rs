@@ -62,7 +62,7 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     shutdown.on_signals(DRAIN_FOR).context("listen for signals")?;
-    shutdown.through(from_start_to_end(config, shutdown.clone())).await
+    shutdown.through(Box::pin(from_start_to_end(config, shutdown.clone()))).await
 }
 
 async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Result<()> {
