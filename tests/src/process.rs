@@ -21,6 +21,9 @@ use crate::tied;
 /// Generous, since two cores may be shared with a compiler; a condition ends every wait long before.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The environment variable that says that the agents were just built, so that each test's program need not ask cargo.
+pub const BUILT: &str = "BRIDGE_AGENTS_ARE_BUILT";
+
 /// The two agents' programs.
 #[derive(Clone, Debug)]
 pub struct Programs {
@@ -70,6 +73,18 @@ fn build(variant: Option<(&str, &Path)>) -> Result<Programs> {
     // target/debug/demo, or target/debug/deps/e2e-0123 for a test.
     let folder = this.parent().context("find the target folder")?;
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    let target = folder.parent().context("find the target folder")?;
+    let profile = folder.file_name().context("find the profile's folder")?;
+    let place = variant.map_or(target, |(_, place)| place).join(profile);
+    let programs = Programs { cloud: place.join("bridge-cloud"), idc: place.join("bridge-idc") };
+    let there = programs.cloud.is_file() && programs.idc.is_file();
+    if !there || std::env::var_os(BUILT).is_none() {
+        compile(variant, target, profile == "release")?;
+    }
+    Ok(programs)
+}
+
+fn compile(variant: Option<(&str, &Path)>, target: &Path, release: bool) -> Result<()> {
     let mut cargo = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args([
         "build",
@@ -82,23 +97,18 @@ fn build(variant: Option<(&str, &Path)>) -> Result<Programs> {
     cargo.args(["--bin", "bridge-cloud", "--bin", "bridge-idc"]);
     // The operator's own tool, for the test of the operator's document; it shares all that is compiled.
     cargo.args(["--package", "bridge-certs", "--bin", "bridge-certs"]);
-    if folder.ends_with("release") {
+    if release {
         cargo.arg("--release");
     }
-    let target = folder.parent().context("find the target folder")?;
-    let place = match variant {
-        Some((feature, place)) => {
-            cargo.args(["--features", &format!("bridge-cloud/{feature},bridge-idc/{feature}")]);
-            cargo.env("CARGO_BUILD_BUILD_DIR", target);
-            place
-        }
-        None => target,
-    };
-    cargo.arg("--target-dir").arg(place);
+    if let Some((feature, place)) = variant {
+        cargo.args(["--features", &format!("bridge-cloud/{feature},bridge-idc/{feature}")]);
+        cargo.env("CARGO_BUILD_BUILD_DIR", target).arg("--target-dir").arg(place);
+    } else {
+        cargo.arg("--target-dir").arg(target);
+    }
     let status = cargo.stdin(Stdio::null()).stdout(Stdio::null()).status().context("run cargo build")?;
     ensure!(status.success(), "the agents do not compile: cargo build ended with {status}");
-    let folder = place.join(folder.file_name().context("find the profile's folder")?);
-    Ok(Programs { cloud: folder.join("bridge-cloud"), idc: folder.join("bridge-idc") })
+    Ok(())
 }
 
 /// How to start one agent.

@@ -15,7 +15,7 @@ use clap::ValueEnum;
 use super::demo;
 use super::mutants;
 use super::skips::Skips;
-use crate::process::Programs;
+use crate::process::{BUILT, Programs};
 use crate::tied;
 
 /// One thing that must hold.
@@ -107,16 +107,23 @@ impl Step {
     }
 }
 
-/// Everything that the tests need, so that none of them compiles anything.
 fn build() -> Result<Done> {
     pass(cargo(["build", "--workspace", "--all-targets"]))?;
-    say("the agents with traces, for a test")?;
+    build_agents()
+}
+
+/// What tests start, so that none of them compiles anything.
+fn build_agents() -> Result<Done> {
+    say("and the agents, without and with traces")?;
+    Programs::build()?;
     Programs::build_with_otlp()?;
     Ok(Done::Whole)
 }
 
 /// Runs tests, and says which of them could not run here.
 fn test(mut tests: Command) -> Result<Done> {
+    build_agents()?;
+    tests.env(BUILT, "1");
     let folder = tempfile::tempdir().context("make a temporary folder")?;
     let file = folder.path().join("skips");
     tests.env(bridge_skips::FILE, &file);
@@ -244,11 +251,17 @@ fn text(command: &Command) -> String {
     set.chain(["cargo".to_owned()]).chain(arguments).collect()
 }
 
-/// The cargo that runs this program, in the workspace, with nothing that it set for this program alone: a build script
-/// that looks at one of these would run again, and everything behind it.
+/// The cargo that runs this program, in the workspace.
 pub(super) fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    without_ours(&mut command);
+    command
+}
+
+/// With nothing that cargo set for this program alone: a build script that looks at one of these would run again, and
+/// everything behind it.
+pub(super) fn without_ours(command: &mut Command) {
     let ours = |name: &OsStr| {
         let name = name.to_string_lossy();
         name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "LD_LIBRARY_PATH"
@@ -256,7 +269,6 @@ pub(super) fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command
     for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
         command.env_remove(name);
     }
-    command
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@ mod patch;
 mod tool;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, Write as _};
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use bench::{Bench, Ended};
 use patch::Mutant;
@@ -46,8 +46,8 @@ pub(super) struct Choice<'a> {
 
 /// Tries the patches, then a part of what cargo-mutants makes.
 pub(super) fn run(choice: Choice<'_>) -> Result<()> {
-    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let bench = Bench::set_up(root, &root.join("target/mutants"))?;
+    let root = fs::canonicalize(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).context("find the sources")?;
+    let bench = Bench::set_up(&root, &root.join("target/mutants"))?;
     bench.take_over(&root.join("target/debug"))?;
     let mutants = Mutant::all(&root.join("tests/mutants"), choice.only.unwrap_or_default())?;
     ensure!(!mutants.is_empty() || choice.only.is_none(), "no mutant has that name");
@@ -61,7 +61,7 @@ pub(super) fn run(choice: Choice<'_>) -> Result<()> {
         .collect();
     ensure!(bad.is_empty(), "{} of {} mutants are not noticed: {}", bad.len(), mutants.len(), bad.join(", "));
     if choice.only.is_none() {
-        tool::run(&bench, root, choice.part)?;
+        tool::run(&bench, &root, choice.part)?;
     }
     Ok(())
 }
@@ -141,8 +141,6 @@ fn say(text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     const MANIFEST: &str =

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::bench::Bench;
 use super::say;
 use crate::tied;
-use crate::verify::steps::{announce, cargo, tied};
+use crate::verify::steps::{announce, cargo, tied, without_ours};
 
 /// The tool's version: another one makes other changes.
 const VERSION: &str = "27.1.0";
@@ -107,16 +107,10 @@ fn installed(folder: &Path) -> Result<PathBuf> {
 
 /// The tool, on the copy of the sources.
 fn in_copy(tool: &Path, bench: &Bench) -> Command {
-    let mut command = cargo([]);
-    let cargo = command.get_program().to_owned();
-    let (removed, _) = command.get_envs().partition::<Vec<_>, _>(|(_, value)| value.is_none());
-    let removed: Vec<_> = removed.into_iter().map(|(name, _)| name.to_owned()).collect();
-    command = Command::new(tool);
-    for name in removed {
-        command.env_remove(name);
-    }
+    let mut command = Command::new(tool);
+    without_ours(&mut command);
     command.args(["mutants", "--no-times", "--colors", "never", "--no-shuffle"]);
-    command.env("CARGO", cargo).env("CARGO_TARGET_DIR", bench.target()).current_dir(bench.tree());
+    command.env("CARGO_TARGET_DIR", bench.target()).current_dir(bench.tree());
     command
 }
 
