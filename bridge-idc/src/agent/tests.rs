@@ -536,16 +536,29 @@ fn those_who_wait_take_up_no_more_than_their_share_and_the_rest_is_refused_witho
 #[test]
 fn what_may_be_committed_is_never_refused_however_many_wait() {
     let mut world = world();
+    let sock = || Awaited::Stock { brand: brand(), sku: Sku::new("SOCK").unwrap() };
+    world.place("s1", 1);
+    world.place("s2", 1);
+    let batch = world.batch();
+    world.end(&batch, vec![End::Waits(sock()), End::Waits(sock())]);
+    let waits = world.attempt();
+    assert_eq!((waits.awaited, waits.batch.requests.len()), (Some(sock()), 2));
+    world.end_of(Some(sock()), &waits.batch, vec![End::Waits(sock()), End::Waits(sock())], false);
+    assert_eq!(world.agent.held(), world.agent.held_max());
+
     world.place("k1", 1);
     let batch = world.batch();
     world.end(&batch, vec![End::Unknown]);
     let again = world.batch();
     world.end(&again, vec![End::Waits(shoe())]);
     assert!(world.agent.is_doubtful());
-    let held = world.attempt();
+    let mut attempts = [world.attempt(), world.attempt()];
+    attempts.sort_by_key(|attempt| attempt.awaited == Some(sock()));
+    let [held, _] = attempts;
+    assert_eq!(held.awaited, Some(shoe()), "there was no room, and it waits");
     world.end_of(held.awaited.clone(), &held.batch, vec![End::NotCommitted], false);
     assert!(world.poll().is_none(), "nobody is told that nothing happened");
-    assert_eq!(world.agent.under_way(), 0);
+    assert_eq!(world.agent.under_way(), 2);
 }
 
 #[test]

@@ -16,6 +16,9 @@ use crate::database::{Database, postgres, sqlite};
 use crate::payments::{another_order, begin, seconds, shop_with_order};
 use crate::shop::{Shop, answers, batch, commit_one, is_placed, order_of, pay, refused, settled};
 
+/// Generous: a condition ends every wait long before.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A session at PostgreSQL's own shell, in a transaction that has run this.
 pub(crate) async fn psql(database: &Database, sql: &str) -> PgConnection {
     let LedgerUrl::Postgres(url) = database.url() else { unreachable!() };
@@ -49,9 +52,12 @@ fn waits(end: BatchEnd) -> Vec<Option<Awaited>> {
 /// Waits until some session of the ledger waits for a lock.
 pub(crate) async fn until_one_waits(database: &Database) {
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-    while database.count(waiting).await == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let waits = async {
+        while database.count(waiting).await == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waits).await.expect("nobody waits");
 }
 
 #[tokio::test]
@@ -125,6 +131,35 @@ async fn whoever_waits_for_a_row_holds_no_other_meanwhile() {
     assert!(end.outage.is_none());
     assert_eq!(settled(&commit_one(ledger, both.requests[0].clone()).await).0, Outcome::Placed);
     assert_eq!(shop.stock(ledger, "S0").await, (8, 2));
+}
+
+/// Two that pass by each other, each with what the other one needs, would wait for ever.
+#[tokio::test]
+async fn who_has_waited_for_one_thing_and_meets_another_waits_for_both_and_decides_behind_both_locks() {
+    let database = postgres("meets_another").await;
+    let ledger = &database.ledger;
+    let shop = Shop::open(ledger, "acme", &[("A", 5), ("B", 0)]).await;
+    let both = batch(vec![shop.place("1", &[("A", 1), ("B", 1)])]);
+    let (a, b) = (stock(&shop, "A"), stock(&shop, "B"));
+    let mut writer = holds(&database, "B").await;
+    let waits_for_both = async {
+        // It waits for half a second at a time, which may be over before anybody has looked.
+        for _ in 0..50 {
+            let end = ledger.commit(&both, Some(&a)).await;
+            match &end.ends[..] {
+                [End::Waits(on)] => assert_eq!(*on, b),
+                _ => return settled(&answers(end)[0]).0,
+            }
+        }
+        panic!("it does not wait");
+    };
+    let change = async {
+        until_one_waits(&database).await;
+        run(&mut writer, "UPDATE stock SET available = 5, initial = 5 WHERE initial = 0").await;
+        run(&mut writer, "UPDATE skus SET price = 1 WHERE sku = 'B'; COMMIT").await;
+    };
+    let (outcome, ()) = tokio::join!(waits_for_both, change);
+    assert!(matches!(outcome, Outcome::PriceChanged { .. }), "{outcome:?}");
 }
 
 #[tokio::test]

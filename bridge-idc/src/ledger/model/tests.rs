@@ -125,6 +125,57 @@ fn a_commit_whose_reply_is_lost_is_found_and_one_that_is_lost_is_done_again() {
     assert_eq!((database.effects().len(), database.invariants()), (2, Ok(())));
 }
 
+/// Commits a batch; `between` is done before each of its steps, by how its COMMITs have ended so far.
+fn commit_while(
+    database: &ModelDatabase,
+    batch: &Batch,
+    awaited: Option<&Awaited>,
+    mut between: impl FnMut(Ends),
+) -> BatchEnd {
+    let timers = timers();
+    let _entered = timers.enter();
+    let mut work = pin!(database.commit(batch, awaited));
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        between(database.ends());
+        if let Poll::Ready(end) = work.as_mut().poll(&mut context) {
+            return end;
+        }
+    }
+}
+
+#[test]
+fn a_commit_that_is_lost_in_every_round_stays_in_doubt() {
+    let database = database();
+    let end = commit_while(&database, &place(1), None, |Ends { lost, done, .. }| {
+        // After each that is lost it is asked whether the keys are there: they are not, or not yet.
+        let fate = if lost > done { CommitFate::Done } else { CommitFate::Lost };
+        database.set_now(Duration::ZERO, fate, false);
+    });
+    assert!(matches!(end.ends[..], [End::Unknown]), "{end:?}");
+    assert!(database.ends().lost > 1 && database.effects().is_empty());
+}
+
+#[test]
+fn what_fails_or_waits_in_a_round_behind_a_lost_commit_stays_in_doubt() {
+    let awaited = Awaited::Stock { brand: brand(), sku: Sku::new("A").unwrap() };
+    for (awaited, is_held) in [(None, false), (None, true), (Some(&awaited), true)] {
+        let database = database();
+        let (mut now, mut holder) = (Duration::ZERO, None);
+        let end = commit_while(&database, &place(1), awaited, |Ends { lost, done, .. }| {
+            let is_second = (lost, done) == (1, 1);
+            let fate = if lost == 0 { CommitFate::Lost } else { CommitFate::Done };
+            if is_second && is_held {
+                now += LOCK_TIMEOUT / 2;
+                holder = holder.take().or_else(|| database.hold(1));
+            }
+            database.set_now(now, fate, is_second && !is_held);
+        });
+        assert_eq!(holder.is_some(), is_held);
+        assert!(matches!(end.ends[..], [End::Unknown]), "{end:?}");
+    }
+}
+
 #[test]
 fn a_statement_that_is_cancelled_leaves_nothing_behind() {
     let database = database();
