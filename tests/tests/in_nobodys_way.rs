@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -45,7 +46,7 @@ async fn a_row_that_somebody_holds_delays_the_orders_that_need_it_and_no_others(
     }
     until("somebody waits for the row", async || {
         Ok(metric(&bridge.idc.metrics().await?, "bridge_queue_limit{queue=\"held\"}")? > 0
-            && requests_under_way(&site).await? >= 3)
+            && requests_under_way(&[site.idc.admin]).await? >= 3)
     })
     .await?;
     for _ in 0..30 {
@@ -92,9 +93,14 @@ fn order_id_at(place: &str) -> String {
     place.split(['/', '?']).nth(4).unwrap_or_default().to_owned()
 }
 
-async fn requests_under_way(site: &Site) -> Result<u64> {
-    let status = Client::new(site.idc.admin).get("/status", None).await?;
-    Ok(status.json()["requests_under_way"].as_u64().unwrap_or_default())
+/// Of these agents of the data centre together.
+async fn requests_under_way(agents: &[SocketAddr]) -> Result<u64> {
+    let mut requests = 0;
+    for admin in agents {
+        let status = Client::new(*admin).get("/status", None).await?;
+        requests += status.json()["requests_under_way"].as_u64().unwrap_or_default();
+    }
+    Ok(requests)
 }
 
 #[tokio::test]
@@ -111,61 +117,47 @@ async fn a_cancellation_that_another_agent_gets_than_has_its_order_is_not_told_t
     let mut dba = Dba::connect(site.database()).await?;
     dba.execute(HELD).await?;
 
-    // One waits at each of the two agents.
+    let agents = [site.idc.admin, second.admin];
     let mut shop = Shop::open(&site, "a");
-    let keys: Vec<_> = (0..2).map(|_| shop.order(&[(0, 1)])).collect();
-    let placed = keys.into_iter().map(|order| {
-        let mut shop = Shop::open(&site, "a");
-        async move { shop.place(&order.key, order.body).await }
-    });
-    let mut orders = Vec::new();
-    for answer in at_once(placed).await? {
-        ensure!(answer.status == 202, "an order that waits is answered {}", answer.status);
-        orders.push(order_at(&answer)?);
-    }
-    // To the agent with the least to do: while one that cancels waits there, the next goes to the other one.
-    let cancels = |name: &str| {
-        let cancels =
-            orders.iter().flat_map(|order| [0, 1].map(|n| (order.clone(), format!("{name}-{order}-{n}"))));
-        let cancels = cancels.map(|(order, key)| {
-            let mut shop = Shop::open(&site, "a");
-            async move { shop.cancel(&order, &key).await }
-        });
-        cancels.collect::<Vec<_>>()
-    };
-    for answer in at_once(cancels("first")).await? {
-        ensure!(answer.status == 202, "a cancellation of what waits: {} {}", answer.status, answer.json());
-    }
-    // Nor by a cloud agent that knows nothing of the orders.
+    let placed = shop.place_new(&[(0, 1)]).await?;
+    ensure!(placed.status == 202, "an order that waits is answered {}", placed.status);
+    let order = order_at(&placed)?;
+    two_cancellations_wait(&site, &order, "first", agents).await?;
+    // Nor by a cloud agent that knows nothing of the order.
     bridge.cloud.kill9().await?;
     bridge.cloud.restart().await?;
     both_links(&bridge).await?;
-    for answer in at_once(cancels("second")).await? {
-        ensure!(answer.status == 202, "a cancellation of what waits: {} {}", answer.status, answer.json());
-    }
+    two_cancellations_wait(&site, &order, "second", agents).await?;
     let unknown = shop.cancel("018f0000-0000-7000-8000-000000000000", "unknown").await?;
     shop.problem(&unknown, 404, "unknown-order")?;
     dba.execute("COMMIT").await?;
-    for order in &orders {
-        let place = format!("{}/{order}", shop.orders());
-        until("the cancellations come after their orders", async || {
-            Ok(shop.settled(&place).await?.is_some_and(|state| state["state"] == "cancelled"))
-        })
-        .await?;
-    }
+    let place = format!("{}/{order}", shop.orders());
+    until("the cancellations come after their order", async || {
+        Ok(shop.settled(&place).await?.is_some_and(|state| state["state"] == "cancelled"))
+    })
+    .await?;
     shop.close(&site, 0, [0, 0, 0]).await
 }
 
-/// What these come to, all of them at work at the same time.
-async fn at_once<T: Send + 'static>(
-    calls: impl IntoIterator<Item = impl Future<Output = Result<T>> + Send + 'static>,
-) -> Result<Vec<T>> {
-    let calls: Vec<_> = calls.into_iter().map(tokio::spawn).collect();
-    let mut answers = Vec::new();
-    for call in calls {
-        answers.push(call.await??);
+/// Cancels an order that waits, twice, the second time once the first one waits: it goes to the agent that has less to do, so one of
+/// both comes to the agent that does not have the order.
+async fn two_cancellations_wait(site: &Site, order: &str, name: &str, agents: [SocketAddr; 2]) -> Result<()> {
+    let mut begun = Vec::new();
+    for number in [1, 2] {
+        let before = requests_under_way(&agents).await?;
+        let (mut shop, order, key) = (Shop::open(site, "a"), order.to_owned(), format!("{name}-{number}"));
+        let cancelled = tokio::spawn(async move { shop.cancel(&order, &key).await });
+        until("a cancellation waits, or is answered", async || {
+            Ok(cancelled.is_finished() || requests_under_way(&agents).await? > before)
+        })
+        .await?;
+        begun.push(cancelled);
     }
-    Ok(answers)
+    for cancelled in begun {
+        let answer = cancelled.await??;
+        ensure!(answer.status == 202, "a cancellation of what waits: {} {}", answer.status, answer.json());
+    }
+    Ok(())
 }
 
 async fn both_links(bridge: &Bridge) -> Result<()> {
