@@ -57,6 +57,9 @@ pub mod measure;
 // Disks that hang, and folders that nobody writes to.
 pub mod lying_disk;
 
+// What a power loss leaves, and what has to be in it.
+pub mod power;
+
 // What breaks it, while it is under load.
 pub mod faults;
 

@@ -1,0 +1,107 @@
+//! What of everything that no fsync covers a power loss leaves: drawn from a seed, in one of several manners.
+
+use std::fmt::{self, Display};
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::record::{Event, Recording};
+
+/// How likely something is there that need not be, in percent: never, rarely, even odds, mostly, always.
+const LIKELY: [u8; 5] = [0, 3, 50, 97, 100];
+
+/// A power loss: when, and what is left.
+#[derive(Debug)]
+pub struct Fate {
+    /// Before this event of the recording.
+    pub at: usize,
+    /// How likely a sector is there in percent.
+    sectors: u8,
+    /// How likely a name is so.
+    names: u8,
+    /// Whether the sectors of a file share their fate.
+    whole_files: bool,
+    dice: StdRng,
+}
+
+/// What is left of a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FileFate {
+    likely: u8,
+}
+
+impl Fate {
+    /// Draws one for a recording.
+    #[must_use]
+    pub fn draw(recording: &Recording, seed: u64) -> Self {
+        let mut dice = StdRng::seed_from_u64(seed);
+        let (begin, end) = (recording.begin, recording.events.len());
+        // Just after something was acknowledged it is most likely to be missing.
+        let acknowledged = |event: &usize| matches!(recording.events[*event], Event::Acknowledged { .. });
+        let after = (begin..end).filter(acknowledged).map(|event| event + 1).collect::<Vec<_>>();
+        let at = match after.choose(&mut dice) {
+            Some(after) if dice.random_bool(0.5) => *after,
+            _ => dice.random_range(begin..=end),
+        };
+        let mut draw = || LIKELY[dice.random_range(0..LIKELY.len())];
+        let (sectors, names) = (draw(), draw());
+        let whole_files = dice.random_bool(0.3);
+        Self { at, sectors, names, whole_files, dice }
+    }
+
+    /// One that leaves nothing but what has to be left.
+    #[must_use]
+    pub fn worst(at: usize) -> Self {
+        Self { at, sectors: 0, names: 0, whole_files: false, dice: StdRng::seed_from_u64(0) }
+    }
+
+    /// One that leaves everything.
+    #[must_use]
+    pub fn best(at: usize) -> Self {
+        Self { sectors: 100, names: 100, ..Self::worst(at) }
+    }
+
+    /// Whether a name is changed that need not be.
+    pub(super) fn keeps_name(&mut self) -> bool {
+        self.dice.random_range(0..100) < self.names
+    }
+
+    /// How many of so many changes of names are there, in order.
+    pub(super) fn names_in_order(&mut self, of: usize) -> usize {
+        match self.names {
+            0 => 0,
+            100 => of,
+            _ => self.dice.random_range(0..=of),
+        }
+    }
+
+    pub(super) fn file(&mut self) -> FileFate {
+        let all = if self.whole_files && self.dice.random_range(0..100) < self.sectors { 100 } else { 0 };
+        FileFate { likely: if self.whole_files { all } else { self.sectors } }
+    }
+
+    /// Up to when something is as it was made, between what has to be and what may be.
+    pub(super) fn until(&mut self, file: FileFate, floor: usize) -> usize {
+        if floor >= self.at || self.dice.random_range(0..100) < file.likely {
+            return self.at;
+        }
+        // Half way now and then: the system may have written it between two changes.
+        if self.dice.random_ratio(1, 8) && file.likely > 0 {
+            self.dice.random_range(floor..=self.at)
+        } else {
+            floor
+        }
+    }
+}
+
+impl Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, sectors, names, whole_files, .. } = self;
+        let unit = if *whole_files { "files" } else { "sectors" };
+        write!(
+            f,
+            "before event {at}; of what no fsync covers, {sectors} % of the {unit} and {names} % of the names are there"
+        )
+    }
+}

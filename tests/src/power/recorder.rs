@@ -1,0 +1,222 @@
+//! Runs processes on a disk that is written down: compiles `recorder.c`, preloads it, and reads the log.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
+
+use super::record::{Recording, record};
+
+const SOURCE: &str = include_str!("recorder.c");
+
+/// Bytes of what the processes share: see `struct shared` in `recorder.c`.
+const SHARED_BYTES: u64 = 4_096;
+
+/// The compiled library.
+#[derive(Debug)]
+pub struct Recorder {
+    folder: TempDir,
+}
+
+/// How the disk behaves.
+#[derive(Debug, Clone, Default)]
+pub struct Behaviour {
+    /// How long an fsync takes, in microseconds: others write meanwhile.
+    pub sync_micros: u64,
+    /// What goes wrong with it.
+    pub fault: Option<Fault>,
+    /// Whether a handle lies after its fsync has failed.
+    pub lies: bool,
+}
+
+/// What goes wrong with fsyncs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// What.
+    pub what: What,
+    /// The first one, counted from 1 among those of such paths.
+    pub from: u32,
+    /// How many of them.
+    pub times: u32,
+    /// What their paths have in them.
+    pub about: &'static str,
+}
+
+/// How an fsync goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// It fails.
+    Fail,
+    /// It does not come back before [`Disk::answer`].
+    Hang,
+}
+
+/// A folder that is written down.
+#[derive(Debug)]
+pub struct Disk {
+    scratch: TempDir,
+    variables: Vec<(&'static str, OsString)>,
+}
+
+impl Recorder {
+    /// Compiles it.
+    ///
+    /// # Errors
+    /// When there is no C compiler.
+    pub fn compile() -> Result<Self> {
+        let recorder = Self { folder: tempfile::Builder::new().prefix("bridge-recorder-").tempdir()? };
+        let source = recorder.folder.path().join("recorder.c");
+        fs::write(&source, SOURCE)?;
+        let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+        let output = Command::new(&compiler)
+            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"])
+            .args([recorder.library(), source])
+            .arg("-ldl")
+            .output()
+            .with_context(|| format!("run the C compiler {}", compiler.display()))?;
+        ensure!(output.status.success(), "recorder.c: {}", String::from_utf8_lossy(&output.stderr));
+        // Whoever runs on it, PostgreSQL's account for one, has to read it.
+        fs::set_permissions(recorder.folder.path(), Permissions::from_mode(0o755))?;
+        Ok(recorder)
+    }
+
+    fn library(&self) -> PathBuf {
+        self.folder.path().join("recorder.so")
+    }
+}
+
+/// A new folder in memory where there is such a place: nothing here has to survive anything.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn scratch() -> Result<TempDir> {
+    let memory = Path::new("/dev/shm");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("bridge-power-");
+    let folder = if memory.is_dir() { builder.tempdir_in(memory) } else { builder.tempdir() };
+    folder.context("make a folder for a disk")
+}
+
+impl Disk {
+    /// A disk at this folder. What is in it is durable.
+    ///
+    /// # Errors
+    /// When the folder cannot be read, or the log cannot be begun.
+    pub fn begin(recorder: &Recorder, root: &Path, behaviour: &Behaviour) -> Result<Self> {
+        let root = root.canonicalize().with_context(|| format!("find {}", root.display()))?;
+        let scratch = scratch()?;
+        fs::set_permissions(scratch.path(), Permissions::from_mode(0o777))?;
+        let place = |name: &str| scratch.path().join(name);
+        let mut log = BufWriter::new(File::create_new(place("log"))?);
+        write_down(&root, "", &mut log)?;
+        log.write_all(&record(b'S', "", 0, 0, &[]))?;
+        log.flush()?;
+        File::create_new(place("shared"))?.set_len(SHARED_BYTES)?;
+        File::create_new(place("acknowledged"))?;
+        for name in ["log", "shared", "acknowledged"] {
+            fs::set_permissions(place(name), Permissions::from_mode(0o666))?;
+        }
+        let mut variables = vec![
+            ("LD_PRELOAD", recorder.library().into_os_string()),
+            ("BRIDGE_DISK_ROOT", root.into_os_string()),
+            ("BRIDGE_DISK_LOG", place("log").into_os_string()),
+            ("BRIDGE_DISK_SHARED", place("shared").into_os_string()),
+            ("BRIDGE_DISK_MARKS", place("acknowledged").into_os_string()),
+            ("BRIDGE_DISK_SYNC_MICROS", behaviour.sync_micros.to_string().into()),
+        ];
+        if let Some(Fault { what, from, times, about }) = behaviour.fault {
+            let what = if what == What::Fail { "fail" } else { "hang" };
+            let fault = format!("{what} {from} {} {about}", from.saturating_add(times));
+            variables.push(("BRIDGE_DISK_FAULT", fault.into()));
+        }
+        if behaviour.lies {
+            variables.push(("BRIDGE_DISK_LIES", "yes".into()));
+        }
+        Ok(Self { scratch, variables })
+    }
+
+    /// What a process has to have in its environment to run on it.
+    #[must_use]
+    pub fn variables(&self) -> &[(&'static str, OsString)] {
+        &self.variables
+    }
+
+    /// Where the log is.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.scratch.path().join("log")
+    }
+
+    /// Everything that was done so far.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn recording(&self) -> Result<Recording> {
+        Recording::read(&self.log())
+    }
+}
+
+/// From inside a process on such a disk: says that something was acknowledged, by one line.
+#[derive(Debug)]
+pub struct Acknowledged(File);
+
+impl Acknowledged {
+    /// Where this process says it.
+    ///
+    /// # Errors
+    /// When it does not run on such a disk.
+    pub fn open() -> Result<Self> {
+        let path = std::env::var_os("BRIDGE_DISK_MARKS")
+            .context("this process runs on no disk that is written down")?;
+        Ok(Self(OpenOptions::new().append(true).open(path)?))
+    }
+
+    /// Says it, behind everything that was done to the disk before.
+    ///
+    /// # Errors
+    /// When it cannot be said.
+    pub fn say(&self, what: &str) -> Result<()> {
+        Ok((&self.0).write_all(format!("{what}\n").as_bytes())?)
+    }
+}
+
+/// From inside a process on such a disk: whether an fsync hangs now; [`answer`] lets it go.
+#[must_use]
+pub fn is_hung() -> bool {
+    hung().is_some_and(|hung| hung.exists())
+}
+
+/// Lets the fsync go that hangs.
+pub fn answer() {
+    let _nothing_hangs = hung().map(fs::remove_file);
+}
+
+fn hung() -> Option<PathBuf> {
+    let mut hung = std::env::var_os("BRIDGE_DISK_SHARED")?;
+    hung.push(".hung");
+    Some(hung.into())
+}
+
+/// Writes down what a folder holds.
+fn write_down(folder: &Path, path: &str, log: &mut impl Write) -> Result<()> {
+    let seen = fs::metadata(folder)?;
+    log.write_all(&record(b'D', path, seen.ino(), u64::from(seen.mode() & 0o7777), &[]))?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let path = format!("{path}/{}", name.to_str().context("a name that is no text")?);
+        let seen = entry.metadata()?;
+        if seen.is_dir() {
+            write_down(&entry.path(), &path, log)?;
+        } else {
+            log.write_all(&record(b'C', &path, seen.ino(), u64::from(seen.mode() & 0o7777), &[]))?;
+            log.write_all(&record(b'W', "", seen.ino(), 0, &fs::read(entry.path())?))?;
+        }
+    }
+    Ok(())
+}
