@@ -35,10 +35,23 @@
 //!   POSIX promises nothing of such a handle, so who goes on has to open the file again. SQLite keeps its handles and is
 //!   spared this; the others are not.
 
+// The disk: written down, read back, and what is left of it.
 pub mod disk;
 pub mod fate;
 pub mod record;
 pub mod recorder;
+
+// What runs on it.
+pub mod stores;
+
+// Both together, as one command.
+mod options;
+mod report;
+mod run;
+
+pub use options::{Command, Options, Part};
+pub use report::{Found, Report, StoreReport};
+pub use run::run;
 
 #[cfg(test)]
 mod tests;

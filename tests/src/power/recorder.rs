@@ -103,17 +103,25 @@ pub fn scratch() -> Result<TempDir> {
 }
 
 impl Disk {
-    /// A disk at this folder. What is in it is durable.
+    /// A disk at this folder. What is in it is durable, and this was acknowledged before.
     ///
     /// # Errors
     /// When the folder cannot be read, or the log cannot be begun.
-    pub fn begin(recorder: &Recorder, root: &Path, behaviour: &Behaviour) -> Result<Self> {
+    pub fn begin(
+        recorder: &Recorder,
+        root: &Path,
+        behaviour: &Behaviour,
+        acknowledged: &[String],
+    ) -> Result<Self> {
         let root = root.canonicalize().with_context(|| format!("find {}", root.display()))?;
         let scratch = scratch()?;
         fs::set_permissions(scratch.path(), Permissions::from_mode(0o777))?;
         let place = |name: &str| scratch.path().join(name);
         let mut log = BufWriter::new(File::create_new(place("log"))?);
         write_down(&root, "", &mut log)?;
+        for line in acknowledged {
+            log.write_all(&record(b'M', "", 0, 0, format!("{line}\n").as_bytes()))?;
+        }
         log.write_all(&record(b'S', "", 0, 0, &[]))?;
         log.flush()?;
         File::create_new(place("shared"))?.set_len(SHARED_BYTES)?;

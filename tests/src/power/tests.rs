@@ -14,7 +14,7 @@ use super::recorder::{Behaviour, Disk, Fault, Recorder, What, scratch};
 /// Runs a shell on a disk in this folder.
 fn shell(root: &Path, behaviour: &Behaviour, script: &str) -> Recording {
     let recorder = Recorder::compile().expect("a C compiler");
-    let disk = Disk::begin(&recorder, root, behaviour).expect("a disk");
+    let disk = Disk::begin(&recorder, root, behaviour, &[]).expect("a disk");
     let mut shell = Command::new("sh");
     shell.args(["-e", "-c", script]).current_dir(root).envs(disk.variables().iter().cloned());
     assert!(shell.status().expect("a shell").success());

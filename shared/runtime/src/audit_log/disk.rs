@@ -55,9 +55,15 @@ impl Disk {
         Self { root: root.into() }
     }
 
-    /// A folder to write to, made if it is missing.
+    /// A folder to write to, made if it is missing. Its own name is durable when this returns: entries in a folder that a power
+    /// loss takes away would be as lost as if they had not been written.
     pub(super) fn make(root: &Path) -> io::Result<Self> {
+        let missing =
+            root.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+        // An earlier start may have made the folder itself and ended before this.
+        let named = missing.chain([root]).collect::<BTreeSet<_>>();
         make_folder(root)?;
+        named.into_iter().filter_map(Path::parent).try_for_each(sync_folder)?;
         Ok(Self::new(root))
     }
 
@@ -253,6 +259,15 @@ fn write_out(file: &File) {
 /// Where a file lies; a copy of it lies elsewhere.
 fn place(file: &Metadata) -> String {
     format!("{} {}\n", file.dev(), file.ino())
+}
+
+/// Makes the names in a folder durable. One that may not be read is not this agent's: whoever made it has answered for it.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    match File::open(folder) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        opened => opened.and_then(|folder| folder.sync_all()).map_err(|error| of(folder, &error)),
+    }
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {

@@ -1,0 +1,152 @@
+//! `cargo power-loss`: records a store, loses power in the recording as often as it is told to, and has the store look.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::disk::Tree;
+use super::fate::Fate;
+use super::options::Options;
+use super::record::Recording;
+use super::recorder::{Disk, Recorder, scratch};
+use super::report::{Found, Report, StoreReport};
+use super::stores::Store;
+
+/// How long a store may run for a recording.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Where the recording is kept of a run that lost something.
+const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/power-loss");
+
+/// Loses power in every store as told. `program` is the command itself, which runs as the stores.
+///
+/// # Errors
+/// When something cannot be run or read; what is lost is in the report.
+pub async fn run(options: &Options, program: &Path) -> Result<Report> {
+    let recorder = Recorder::compile()?;
+    let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let mut stores = Vec::new();
+    for store in options.stores() {
+        stores.push(Losses::new(store, options, seed).run(&recorder, program).await?);
+    }
+    Ok(Report { seed, stores })
+}
+
+/// The power losses of one store.
+struct Losses<'o> {
+    options: &'o Options,
+    store: Store,
+    seed: u64,
+    report: StoreReport,
+}
+
+/// A disk that lost power, for the next recording to begin with.
+struct Left {
+    tree: Tree,
+    acknowledged: Vec<String>,
+}
+
+impl<'o> Losses<'o> {
+    fn new(store: Store, options: &'o Options, seed: u64) -> Self {
+        let report = StoreReport {
+            store: store.name(),
+            schedules: 0,
+            recordings: 0,
+            acknowledged: 0,
+            lost: 0,
+            seconds: 0,
+            found: None,
+        };
+        Self { options, store, seed, report }
+    }
+
+    async fn run(mut self, recorder: &Recorder, program: &Path) -> Result<StoreReport> {
+        let begun = Instant::now();
+        let mut left = None;
+        while self.report.schedules < self.options.schedules && self.report.found.is_none() {
+            let (recording, log) = match &self.options.recording {
+                Some(file) => (Recording::read(file)?, None),
+                None => {
+                    // Each third one goes on from a disk that has lost power already.
+                    let before = left.take().filter(|_| self.report.recordings % 3 == 2);
+                    let disk = self.record(recorder, program, before).await?;
+                    (disk.recording()?, Some(disk))
+                }
+            };
+            self.report.recordings += 1;
+            left = self.lose(&recording, log.as_ref()).await?;
+        }
+        self.report.seconds = begun.elapsed().as_secs();
+        Ok(self.report)
+    }
+
+    /// Has the store work on a disk.
+    async fn record(&self, recorder: &Recorder, program: &Path, before: Option<Left>) -> Result<Disk> {
+        let root = scratch()?;
+        let root = root.path().join("disk");
+        fs::create_dir(&root)?;
+        let acknowledged = match before {
+            Some(Left { tree, acknowledged }) => tree.write(&root).map(|()| acknowledged)?,
+            None => Vec::new(),
+        };
+        let (number, seed) = (self.report.recordings, self.seed + self.report.schedules);
+        let disk = Disk::begin(recorder, &root, &self.store.behaviour(number), &acknowledged)?;
+        let mut driver = Command::new(program);
+        driver.args(["drive", self.store.name()]).arg(&root).arg(seed.to_string());
+        driver.envs(disk.variables().iter().cloned()).stdin(Stdio::null()).kill_on_drop(true);
+        let output =
+            timeout(PATIENCE, driver.output()).await.context("the store does not come to an end")??;
+        ensure!(
+            output.status.success(),
+            "{} ended with {}: {}",
+            self.store.name(),
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(disk)
+    }
+
+    /// Loses power in a recording; what one of them has left.
+    async fn lose(&mut self, recording: &Recording, disk: Option<&Disk>) -> Result<Option<Left>> {
+        let mut left = None;
+        for _ in 0..self.options.each.min(self.options.schedules - self.report.schedules) {
+            let seed = self.seed + self.report.schedules;
+            let mut fate = Fate::draw(recording, seed);
+            let tree = Tree::after(recording, self.store.names(), &mut fate)?;
+            let acknowledged = recording.acknowledged(fate.at)?;
+            let root = scratch()?;
+            let root = root.path().join("disk");
+            tree.write(&root)?;
+            self.report.schedules += 1;
+            self.report.acknowledged += acknowledged.len() as u64;
+            if let Err(lost) = self.store.check(&root, &acknowledged).await {
+                self.report.lost += 1;
+                let (what, fate) = (format!("{lost:#}"), fate.to_string());
+                self.report.found = Some(Found { what, fate, seed, repeat: self.repeat(seed, disk)? });
+                return Ok(None);
+            }
+            left = Some(Left { tree, acknowledged });
+        }
+        Ok(left)
+    }
+
+    /// The command that repeats a power loss; keeps its recording.
+    fn repeat(&self, seed: u64, disk: Option<&Disk>) -> Result<String> {
+        let kept = match (&self.options.recording, disk) {
+            (None, Some(disk)) => {
+                fs::create_dir_all(KEPT)?;
+                let kept = PathBuf::from(KEPT).canonicalize()?.join(format!("{}-{seed}", self.store.name()));
+                fs::copy(disk.log(), &kept)?;
+                kept
+            }
+            (recording, _) => recording.clone().unwrap_or_default(),
+        };
+        let (store, kept) = (self.store.name(), kept.display());
+        Ok(format!("cargo power-loss --store {store} --recording {kept} --seed {seed} --schedules 1"))
+    }
+}
