@@ -7,6 +7,7 @@ mod standby;
 mod template;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::chown;
@@ -41,7 +42,17 @@ pub struct Postgres {
     dir: TempDir,
     port: u16,
     password: String,
+    more: More,
     server: Child,
+}
+
+/// What a server is started with beside what every one is.
+#[derive(Clone, Debug, Default)]
+pub struct More {
+    /// Settings as `name=value`, which count more than the others.
+    pub settings: Vec<String>,
+    /// Variables of its environment.
+    pub variables: Vec<(&'static str, OsString)>,
 }
 
 /// The unprivileged account that PostgreSQL runs under when we are root, which it refuses to be.
@@ -57,6 +68,14 @@ impl Postgres {
     /// # Errors
     /// When PostgreSQL is missing and cannot be installed, or does not start.
     pub async fn start() -> Result<Postgres> {
+        Self::start_with(More::default()).await
+    }
+
+    /// The same with settings and variables of its own.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub async fn start_with(more: More) -> Result<Postgres> {
         let programs = match find_programs() {
             Some(programs) => programs,
             None => install().await?,
@@ -65,8 +84,8 @@ impl Postgres {
         let dir = make_folder(account)?;
         let password = template::fill(&programs, account, dir.path()).await?;
         let port = free_address().context("find a free port")?.port();
-        let server = spawn(&programs, account, dir.path(), port)?;
-        let mut cluster = Postgres { programs, account, dir, port, password, server };
+        let server = spawn(&programs, account, dir.path(), port, &more)?;
+        let mut cluster = Postgres { programs, account, dir, port, password, more, server };
         cluster.wait_until_ready().await?;
         Ok(cluster)
     }
@@ -155,8 +174,33 @@ impl Postgres {
     /// # Errors
     /// When it does not start.
     pub async fn restart(&mut self) -> Result<()> {
-        self.server = spawn(&self.programs, self.account, self.dir.path(), self.port)?;
+        self.server = spawn(&self.programs, self.account, self.dir.path(), self.port, &self.more)?;
         self.wait_until_ready().await
+    }
+
+    /// The same with other settings and variables, from now on.
+    ///
+    /// # Errors
+    /// As [`Postgres::restart`].
+    pub async fn restart_with(&mut self, more: More) -> Result<()> {
+        self.more = more;
+        self.restart().await
+    }
+
+    /// Makes what lies in the folder of a cluster that is stopped its account's own, as everything there has to be.
+    ///
+    /// # Errors
+    /// When it is not ours to give.
+    pub fn own_data(&self) -> Result<()> {
+        let mut paths = vec![self.data_dir()];
+        while let Some(path) = paths.pop() {
+            own(&path, self.account)?;
+            if path.is_dir() {
+                let inside = fs::read_dir(&path).with_context(|| format!("list {}", path.display()))?;
+                paths.extend(inside.flatten().map(|entry| entry.path()));
+            }
+        }
+        Ok(())
     }
 
     /// Stops it in order ("fast" shutdown: clients are disconnected).
@@ -254,7 +298,7 @@ fn unprivileged_account() -> Result<Account> {
         .context("PostgreSQL refuses root, and there is no other account")
 }
 
-fn spawn(programs: &Path, account: Option<Account>, dir: &Path, port: u16) -> Result<Child> {
+fn spawn(programs: &Path, account: Option<Account>, dir: &Path, port: u16, more: &More) -> Result<Child> {
     let path = dir.join("log");
     let log = fs::OpenOptions::new().create(true).append(true).open(&path);
     let log = log.with_context(|| format!("open {}", path.display()))?;
@@ -272,9 +316,10 @@ fn spawn(programs: &Path, account: Option<Account>, dir: &Path, port: u16) -> Re
         "log_parameter_max_length_on_error=0",
         "log_statement=none",
     ];
-    for setting in settings {
+    for setting in settings.into_iter().chain(more.settings.iter().map(String::as_str)) {
         postgres.args(["-c", setting]);
     }
+    postgres.envs(more.variables.iter().cloned());
     postgres.stderr(log);
     tied::spawn(postgres).context("start PostgreSQL")
 }

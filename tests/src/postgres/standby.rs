@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Postgres, USER, command, make_folder, spawn};
+use super::{More, Postgres, USER, command, make_folder, spawn};
 use crate::ports::free_address;
 
 impl Postgres {
@@ -27,9 +27,10 @@ impl Postgres {
             String::from_utf8_lossy(&output.stderr)
         );
         let port = free_address().context("find a free port")?.port();
-        let server = spawn(&self.programs, self.account, dir.path(), port)?;
+        let more = More::default();
+        let server = spawn(&self.programs, self.account, dir.path(), port, &more)?;
         let (programs, password) = (self.programs.clone(), self.password.clone());
-        let mut standby = Postgres { programs, account: self.account, dir, port, password, server };
+        let mut standby = Postgres { programs, account: self.account, dir, port, password, more, server };
         standby.wait_until_ready().await?;
         Ok(standby)
     }

@@ -5,12 +5,13 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use bridge_idc::config::LedgerUrl;
 use bridge_idc::ledger::NotReady;
+use bridge_tests::postgres::{More, Postgres};
 use bridge_tests::process::Programs;
 use bridge_tests::site::{Site, configure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::database::{connect, postgres};
+use crate::database::{connect, create, postgres};
 use crate::shop::{Shop, commit_one, is_placed};
 
 #[tokio::test]
@@ -82,6 +83,90 @@ async fn a_command_refuses_such_a_pooler_as_the_agent_does() {
         let said = String::from_utf8_lossy(&ended.stderr);
         assert_eq!(ended.status.code(), Some(1), "{command:?}: {said}");
         assert!(said.contains("let ledger.url name PostgreSQL itself"), "{command:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_wait_for_its_disk_is_refused() {
+    let more = More { settings: vec!["fsync=off".to_owned()], ..More::default() };
+    let cluster = Postgres::start_with(more).await.unwrap();
+    let ledger = connect(&LedgerUrl::Postgres(create(&cluster, "careless").await)).await;
+    ledger.migrate().await.unwrap();
+    let error = ledger.ready().await.unwrap_err();
+    assert!(matches!(error, NotReady::NotDurable("fsync")), "{error}");
+}
+
+#[tokio::test]
+async fn a_session_whose_commits_do_not_wait_is_refused() {
+    let database = postgres("waits").await;
+    let LedgerUrl::Postgres(url) = database.url() else { unreachable!() };
+    let shared = shared_session(url).await;
+    let error = connect(&shared).await.ready().await.unwrap_err();
+    assert!(matches!(error, NotReady::NotDurable("synchronous_commit")), "{error}");
+    database.ledger.ready().await.unwrap();
+}
+
+/// A pooler whose sessions somebody else has had meanwhile, who does not wait for the disk and said so: before each question of
+/// what a session has, it is switched off.
+async fn shared_session(url: &str) -> LedgerUrl {
+    let (user, rest) = url.split_once('@').unwrap();
+    let (server, database) = rest.split_once('/').unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("{user}@{}/{database}?sslmode=disable", listener.local_addr().unwrap());
+    let server = server.to_owned();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(&server).await.unwrap();
+            tokio::spawn(async move { take_turns(client, server).await.unwrap_or_default() });
+        }
+    });
+    LedgerUrl::Postgres(url)
+}
+
+/// A message of PostgreSQL's protocol after the first: its kind, and all of it.
+async fn message(from: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
+    let (kind, size) = (from.read_u8().await?, from.read_u32().await?);
+    let mut whole = [&[kind][..], &size.to_be_bytes()].concat();
+    whole.resize(1 + size as usize, 0);
+    from.read_exact(&mut whole[5..]).await?;
+    Ok((kind, whole))
+}
+
+/// Passes on what client and server say, one after the other.
+async fn take_turns(mut client: TcpStream, mut server: TcpStream) -> std::io::Result<()> {
+    let size = client.read_u32().await?;
+    let mut startup = size.to_be_bytes().to_vec();
+    startup.resize(size as usize, 0);
+    client.read_exact(&mut startup[4..]).await?;
+    server.write_all(&startup).await?;
+    let mut authenticated = false;
+    loop {
+        if authenticated {
+            let (kind, said) = message(&mut client).await?;
+            if kind == b'Q' && said.windows(5).any(|word| word == b"fsync") {
+                let sql = b"SET synchronous_commit = off\0";
+                let size = u32::try_from(sql.len() + 4).unwrap();
+                server.write_all(&[b"Q", &size.to_be_bytes()[..], sql].concat()).await?;
+                while message(&mut server).await?.0 != b'Z' {}
+            }
+            server.write_all(&said).await?;
+            if kind != b'Q' && kind != b'S' {
+                continue;
+            }
+        }
+        loop {
+            let (kind, said) = message(&mut server).await?;
+            client.write_all(&said).await?;
+            // It asks for the password, or for the next part of the proof.
+            if kind == b'R' && [3, 5, 10, 11].contains(&said[8]) {
+                let (_, proof) = message(&mut client).await?;
+                server.write_all(&proof).await?;
+            }
+            if kind == b'Z' {
+                authenticated = true;
+                break;
+            }
+        }
     }
 }
 
