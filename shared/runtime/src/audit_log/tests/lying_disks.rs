@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
@@ -87,6 +88,43 @@ async fn a_publication_that_hangs_is_told_and_what_waits_for_it_is_bounded() {
     assert_eq!(log.append(&[entry(0)]).await, Ok(taken));
     closer.close().await.unwrap();
     assert_eq!(verified(root.path()).checkpoint.size, taken + 1);
+}
+
+/// Appends so many entries, some at a time, each until it is taken; counts them when they are durable.
+async fn append_all(log: AuditLog, of: u64, durable: Arc<AtomicU64>) {
+    for first in (0..of).step_by(1_000) {
+        let entries: Vec<Entry> = (first..first + 1_000).map(entry).collect();
+        while let Err(error) = log.append(&entries).await {
+            assert!(matches!(error, AuditError::Unwritable(_)), "{error}");
+            log.standing().wait_for(|standing| standing.obstacle.is_none()).await.unwrap();
+        }
+        durable.fetch_add(1_000, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_publication_that_hangs_holds_the_next_appends() {
+    let root = tempfile::tempdir().unwrap();
+    let config = AuditConfig { publish_every: Duration::from_millis(10), ..config(root.path()) };
+    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::idc())).unwrap();
+    let hung = config.dir.join("checkpoint.new");
+    hang_at(&hung);
+    let durable = Arc::new(AtomicU64::new(0));
+    let many = FAR_TOO_MANY / 2;
+    let appending = tokio::spawn(append_all(log.clone(), many, durable.clone()));
+    // Another log on a disk that answers says how long is long enough: it has taken all of them meanwhile.
+    let beside = tempfile::tempdir().unwrap();
+    let (other, other_closer) = open(beside.path());
+    append_all(other, many, Arc::default()).await;
+    let held_at = durable.load(Ordering::Relaxed);
+    assert!(held_at < many / 2, "{held_at} entries wait in memory for the publication");
+    assert!(log.is_writable(), "nobody is refused: {:?}", log.obstacle());
+
+    answer(hung).await;
+    appending.await.unwrap();
+    closer.close().await;
+    other_closer.close().await;
+    assert_eq!(verified(root.path()).checkpoint.size, many);
 }
 
 #[tokio::test(flavor = "multi_thread")]
