@@ -54,6 +54,8 @@ struct Disk<'r> {
     /// As the processes see them.
     names: HashMap<Node, BTreeMap<String, Node>>,
     changes: Vec<NameChange>,
+    /// Whether what is applied was durable when the recording began.
+    was_there: bool,
     /// How each fsync ended that did so in time.
     ends: HashMap<u64, SyncEnd>,
 }
@@ -141,12 +143,11 @@ impl<'r> Disk<'r> {
             nodes: Vec::new(),
             names: HashMap::new(),
             changes: Vec::new(),
+            was_there: false,
             ends: ends.collect(),
         };
         for (event, done) in events.iter().enumerate() {
-            if event == recording.begin {
-                disk.changes.iter_mut().for_each(|change| change.durable = true);
-            }
+            disk.was_there = event < recording.begin;
             disk.apply(event, done, names).with_context(|| format!("event {event}: {done:?}"))?;
         }
         Ok(disk)
@@ -208,7 +209,7 @@ impl<'r> Disk<'r> {
     }
 
     fn change(&mut self, gone: Option<(Node, String)>, given: Option<(Node, String, Node)>) {
-        let change = NameChange { gone, given, durable: false };
+        let change = NameChange { gone, given, durable: self.was_there };
         change.apply(&mut self.names);
         self.changes.push(change);
     }
@@ -279,7 +280,7 @@ impl<'r> Disk<'r> {
         for event in &self.nodes[node].done {
             let (from, to, bytes) = match &self.recording.events[*event] {
                 Event::Written { at, bytes, .. } => {
-                    let bytes = self.recording.bytes(bytes);
+                    let bytes = self.recording.slice(bytes);
                     length = u64::max(length, at + bytes.len() as u64);
                     (*at, at + bytes.len() as u64, bytes)
                 }

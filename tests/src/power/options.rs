@@ -11,7 +11,7 @@ use super::stores::Store;
 #[command(
     name = "cargo power-loss",
     args_conflicts_with_subcommands = true,
-    after_help = "Examples:\n  cargo power-loss                                 1,000 power losses of each store, some minutes\n  \
+    after_help = "Examples:\n  cargo power-loss                                 1,000 power losses of each store, some ten minutes\n  \
                   cargo power-loss --store journal --schedules 50  a few of one"
 )]
 pub struct Command {
@@ -46,7 +46,7 @@ pub struct Options {
     #[arg(long, value_name = "STORE")]
     pub store: Vec<Store>,
 
-    /// Power losses of each store.
+    /// Power losses of each store; of PostgreSQL, for which each time a server recovers, a twentieth.
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     pub schedules: u64,
 
@@ -61,6 +61,10 @@ pub struct Options {
     /// Lose power in this recording instead of a new one: with its seed it repeats exactly.
     #[arg(long, value_name = "FILE")]
     pub recording: Option<PathBuf>,
+
+    /// Have every fsync say that it is done and do nothing, to see that something is lost.
+    #[arg(long)]
+    pub lying: bool,
 
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]

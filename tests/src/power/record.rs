@@ -160,9 +160,15 @@ impl Recording {
         Ok(recording)
     }
 
+    /// How long the log is.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.log.len()
+    }
+
     /// Bytes of the log, which an event names.
     #[must_use]
-    pub fn bytes(&self, range: &Range<usize>) -> &[u8] {
+    pub fn slice(&self, range: &Range<usize>) -> &[u8] {
         self.log.get(range.clone()).unwrap_or_default()
     }
 
@@ -172,7 +178,7 @@ impl Recording {
     /// When it is no text.
     pub fn acknowledged(&self, before: usize) -> Result<Vec<String>> {
         let texts = self.events.iter().take(before).filter_map(|event| match event {
-            Event::Acknowledged { text } => Some(self.bytes(text)),
+            Event::Acknowledged { text } => Some(self.slice(text)),
             _ => None,
         });
         let lines = texts.map(text).collect::<Result<Vec<_>>>()?;

@@ -1,7 +1,7 @@
 /* A disk that is written down: preloaded into a process, it notes in one ordered log what that process and its children do
  * to the files below one folder, which of it an fsync covers, and what the process says that it has acknowledged.
  *
- * It changes nothing but fsync: none reaches the real disk, and one may fail or hang as planned, or lie after it has failed.
+ * It changes nothing but fsync: none reaches the real disk, and one may fail, hang or lie as planned.
  * What a power loss leaves is rebuilt from the log by the rest of this folder; `record.rs` reads the records.
  *
  * Not seen: writes through mmap (SQLite's -shm, which nobody needs after a crash), io_uring, and raw system calls
@@ -52,7 +52,7 @@ static struct shared {
 static int log_fd = -1;
 static char root[PATH_MAX], marks[PATH_MAX], hung[PATH_MAX + 8];
 static size_t root_bytes;
-static dev_t device;
+static dev_t device, marks_device;
 static char fault[32], about[256];
 static unsigned from, until;
 static long sync_micros;
@@ -69,6 +69,7 @@ __attribute__((constructor)) static void begin(void) {
     if (!root_bytes || stat(root, &seen)) return;
     device = seen.st_dev;
     snprintf(marks, sizeof marks, "%s", given("BRIDGE_DISK_MARKS"));
+    marks_device = stat(marks, &seen) ? device : seen.st_dev;
     snprintf(hung, sizeof hung, "%s.hung", given("BRIDGE_DISK_SHARED"));
     sync_micros = atol(given("BRIDGE_DISK_SYNC_MICROS"));
     lies = given("BRIDGE_DISK_LIES")[0] != 0;
@@ -128,7 +129,8 @@ static const char *path_of(int fd, char *path, struct stat *seen) {
     int error = errno;
     char link[32];
     const char *found = NULL;
-    if (shared && fd >= 0 && !fstat(fd, seen) && seen->st_dev == device
+    if (shared && fd >= 0 && !fstat(fd, seen)
+        && (seen->st_dev == device || seen->st_dev == marks_device)
         && (S_ISREG(seen->st_mode) || S_ISDIR(seen->st_mode))) {
         snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
         ssize_t length = readlink(link, path, PATH_MAX - 1);
@@ -495,11 +497,12 @@ static int sync_noted(int fd, uint64_t node, const char *path) {
     sigset_t before = take();
     uint64_t id = ++shared->syncs;
     int end = fd < HANDLES && lying[fd] ? LIED : DONE, hangs = 0;
-    if (fault[0] && strstr(path, about)) {
+    if (fault[0] && (about[0] == '*' || strstr(path, about))) {
         unsigned number = ++shared->matched;
         int planned = number >= from && number < until;
         hangs = planned && !strcmp(fault, "hang");
         if (planned && !strcmp(fault, "fail")) end = FAILED;
+        if (planned && !strcmp(fault, "lie")) end = LIED;
     }
     note('B', 0, "", node, id, 0, NULL, 0);
     give(before);

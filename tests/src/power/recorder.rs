@@ -43,7 +43,7 @@ pub struct Fault {
     pub from: u32,
     /// How many of them.
     pub times: u32,
-    /// What their paths have in them.
+    /// What their paths have in them; `*` for all.
     pub about: &'static str,
 }
 
@@ -52,8 +52,10 @@ pub struct Fault {
 pub enum What {
     /// It fails.
     Fail,
-    /// It does not come back before [`Disk::answer`].
+    /// It does not come back before [`answer`].
     Hang,
+    /// It says that it is done, and does nothing.
+    Lie,
 }
 
 /// A folder that is written down.
@@ -138,7 +140,11 @@ impl Disk {
             ("BRIDGE_DISK_SYNC_MICROS", behaviour.sync_micros.to_string().into()),
         ];
         if let Some(Fault { what, from, times, about }) = behaviour.fault {
-            let what = if what == What::Fail { "fail" } else { "hang" };
+            let what = match what {
+                What::Fail => "fail",
+                What::Hang => "hang",
+                What::Lie => "lie",
+            };
             let fault = format!("{what} {from} {} {about}", from.saturating_add(times));
             variables.push(("BRIDGE_DISK_FAULT", fault.into()));
         }

@@ -15,10 +15,13 @@ use super::options::Options;
 use super::record::Recording;
 use super::recorder::{Disk, Recorder, scratch};
 use super::report::{Found, Report, StoreReport};
-use super::stores::Store;
+use super::stores::{Server, Store};
 
 /// How long a store may run for a recording.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Bytes of a recording in which power is lost more seldom: each time all of it is written and read.
+const LARGE: usize = 6 << 20;
 
 /// Where the recording is kept of a run that lost something.
 const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/power-loss");
@@ -42,6 +45,8 @@ struct Losses<'o> {
     options: &'o Options,
     store: Store,
     seed: u64,
+    /// PostgreSQL's.
+    server: Option<Server>,
     report: StoreReport,
 }
 
@@ -62,13 +67,16 @@ impl<'o> Losses<'o> {
             seconds: 0,
             found: None,
         };
-        Self { options, store, seed, report }
+        Self { options, store, seed, server: None, report }
     }
 
     async fn run(mut self, recorder: &Recorder, program: &Path) -> Result<StoreReport> {
         let begun = Instant::now();
+        if self.store == Store::Postgres {
+            self.server = Some(Server::make().await?);
+        }
         let mut left = None;
-        while self.report.schedules < self.options.schedules && self.report.found.is_none() {
+        while self.report.schedules < self.schedules() && self.report.found.is_none() {
             let (recording, log) = match &self.options.recording {
                 Some(file) => (Recording::read(file)?, None),
                 None => {
@@ -86,21 +94,34 @@ impl<'o> Losses<'o> {
     }
 
     /// Has the store work on a disk.
-    async fn record(&self, recorder: &Recorder, program: &Path, before: Option<Left>) -> Result<Disk> {
-        let root = scratch()?;
-        let root = root.path().join("disk");
-        fs::create_dir(&root)?;
-        let acknowledged = match before {
-            Some(Left { tree, acknowledged }) => tree.write(&root).map(|()| acknowledged)?,
-            None => Vec::new(),
+    async fn record(&mut self, recorder: &Recorder, program: &Path, before: Option<Left>) -> Result<Disk> {
+        let scratch = scratch()?;
+        let root = match &self.server {
+            Some(server) => server.folder(),
+            None => scratch.path().join("disk"),
+        };
+        fs::create_dir_all(&root)?;
+        let acknowledged = match (before, &self.server) {
+            (Some(Left { tree, acknowledged }), Some(server)) => server.lay(&tree).map(|()| acknowledged)?,
+            (Some(Left { tree, acknowledged }), None) => tree.write(&root).map(|()| acknowledged)?,
+            (None, _) => Vec::new(),
         };
         let (number, seed) = (self.report.recordings, self.seed + self.report.schedules);
-        let disk = Disk::begin(recorder, &root, &self.store.behaviour(number), &acknowledged)?;
+        let behaviour = self.store.behaviour(number, self.options.lying);
+        let disk = Disk::begin(recorder, &root, &behaviour, &acknowledged)?;
         let mut driver = Command::new(program);
         driver.args(["drive", self.store.name()]).arg(&root).arg(seed.to_string());
         driver.envs(disk.variables().iter().cloned()).stdin(Stdio::null()).kill_on_drop(true);
+        if let Some(server) = &mut self.server {
+            server.start_on(&disk, number).await?;
+            let (name, url) = server.variable();
+            driver.env(name, url);
+        }
         let output =
             timeout(PATIENCE, driver.output()).await.context("the store does not come to an end")??;
+        if let Some(server) = &mut self.server {
+            server.kill().await?;
+        }
         ensure!(
             output.status.success(),
             "{} ended with {}: {}",
@@ -114,17 +135,16 @@ impl<'o> Losses<'o> {
     /// Loses power in a recording; what one of them has left.
     async fn lose(&mut self, recording: &Recording, disk: Option<&Disk>) -> Result<Option<Left>> {
         let mut left = None;
-        for _ in 0..self.options.each.min(self.options.schedules - self.report.schedules) {
+        let is_large = recording.bytes() > LARGE && self.server.is_none();
+        let each = if is_large { self.options.each.div_ceil(5) } else { self.options.each };
+        for _ in 0..each.min(self.schedules() - self.report.schedules) {
             let seed = self.seed + self.report.schedules;
             let mut fate = Fate::draw(recording, seed);
             let tree = Tree::after(recording, self.store.names(), &mut fate)?;
             let acknowledged = recording.acknowledged(fate.at)?;
-            let root = scratch()?;
-            let root = root.path().join("disk");
-            tree.write(&root)?;
             self.report.schedules += 1;
             self.report.acknowledged += acknowledged.len() as u64;
-            if let Err(lost) = self.store.check(&root, &acknowledged).await {
+            if let Err(lost) = self.check(&tree, &acknowledged).await {
                 self.report.lost += 1;
                 let (what, fate) = (format!("{lost:#}"), fate.to_string());
                 self.report.found = Some(Found { what, fate, seed, repeat: self.repeat(seed, disk)? });
@@ -133,6 +153,22 @@ impl<'o> Losses<'o> {
             left = Some(Left { tree, acknowledged });
         }
         Ok(left)
+    }
+
+    /// Opens what is left; an error says what is lost.
+    async fn check(&mut self, tree: &Tree, acknowledged: &[String]) -> Result<()> {
+        if let Some(server) = &mut self.server {
+            return server.check(tree, acknowledged).await;
+        }
+        let scratch = scratch()?;
+        let root = scratch.path().join("disk");
+        tree.write(&root)?;
+        self.store.check(&root, acknowledged).await
+    }
+
+    /// Power losses of this store.
+    fn schedules(&self) -> u64 {
+        self.options.schedules.div_ceil(self.store.part())
     }
 
     /// The command that repeats a power loss; keeps its recording.

@@ -82,7 +82,11 @@ fn with_everything_kept_the_disk_is_as_the_processes_saw_it() {
     let rebuilt = scratch().expect("a folder");
     tree.write(rebuilt.path()).expect("a rebuilt folder");
     assert_eq!(files(rebuilt.path()), files(root.path()));
-    // And nothing of it is left where nothing was synced.
+    // What was there before is there from the first moment on, and nothing else where nothing was synced.
+    assert_eq!(
+        text(&left(&recording, Fate::worst(recording.begin)), "/before").as_deref(),
+        Some("there before")
+    );
     assert_eq!(text(&worst(&recording), "/before").as_deref(), Some("there before"));
     assert_eq!(worst(&recording).paths().collect::<Vec<_>>(), ["", "/before"]);
 }

@@ -80,7 +80,7 @@ pub(super) async fn drive(root: &Path, publish: Publish, mut dice: StdRng) -> Re
     let next = AtomicU64::new(u64::from(dice.random::<u32>()) << 20);
     let callers = Arc::new(Callers { log, acknowledged, next });
     // Now and then enough for several segments of the journal.
-    let (appends, entries) = if dice.random_ratio(1, 4) { (8, 400) } else { (40, 12) };
+    let (appends, entries) = if dice.random_ratio(1, 4) { (8, 400) } else { (25, 10) };
     let mut tasks = JoinSet::new();
     for _ in 0..CALLERS {
         let sizes = (0..appends).map(|_| dice.random_range(1..=entries)).collect();

@@ -111,6 +111,11 @@ pub(super) async fn drive(url: &LedgerUrl, mut dice: StdRng) -> Result<()> {
     Ok(())
 }
 
+/// Makes a ledger with a shop in it.
+pub(super) async fn open(url: &LedgerUrl) -> Result<()> {
+    open_shop(&Ledger::connect(url, None, 2).await?).await
+}
+
 /// The tables, and something to sell. Done before, it changes nothing.
 async fn open_shop(ledger: &Ledger) -> Result<()> {
     ledger.migrate().await?;

@@ -2,11 +2,14 @@
 
 mod audit;
 mod ledger;
+mod postgres;
 mod snapshot;
+
+pub(super) use postgres::Server;
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use bridge_idc::config::LedgerUrl;
 use clap::ValueEnum;
 use rand::SeedableRng as _;
@@ -26,7 +29,12 @@ pub enum Store {
     Snapshot,
     /// A ledger in SQLite: orders.
     Sqlite,
+    /// A ledger in PostgreSQL, whose server is on the disk: orders.
+    Postgres,
 }
+
+/// Every path.
+const EVERYTHING: &str = "*";
 
 /// For ever, as far as a recording goes.
 const FOR_EVER: u32 = 1_000_000;
@@ -40,24 +48,38 @@ impl Store {
             Store::Journal => "journal",
             Store::Snapshot => "snapshot",
             Store::Sqlite => "sqlite",
+            Store::Postgres => "postgres",
         }
     }
 
-    /// When names are durable on its disk. All have to do with what POSIX promises.
+    /// When names are durable on its disk. PostgreSQL relies on a file system with a journal: it does not sync the folder of
+    /// every file that it makes. The others have to do with what POSIX promises.
     #[must_use]
     pub(super) fn names(self) -> Names {
-        Names::ByFolder
+        if self == Store::Postgres { Names::InOrder } else { Names::ByFolder }
     }
 
-    /// How its disk behaves in the recording of this number: well, or with an fsync that goes wrong.
-    pub(super) fn behaviour(self, number: u64) -> Behaviour {
+    /// How many power losses it takes for one of a store whose losses are cheap: each one of PostgreSQL's starts a server.
+    pub(super) fn part(self) -> u64 {
+        if self == Store::Postgres { 20 } else { 1 }
+    }
+
+    /// How its disk behaves in the recording of this number: well, or with an fsync that goes wrong; lying, if it is to be
+    /// found that something is lost.
+    pub(super) fn behaviour(self, number: u64, lying: bool) -> Behaviour {
+        if lying {
+            let fault = Fault { what: What::Lie, from: 1, times: FOR_EVER, about: EVERYTHING };
+            return Behaviour { sync_micros: 300, fault: Some(fault), lies: false };
+        }
         let about = match (self, number / 4 % 2) {
             (Store::Audit, 0) => "checkpoint",
             (Store::Audit | Store::Journal, _) => "journal",
             (Store::Snapshot, 0) => "catalogue",
-            (Store::Snapshot, _) => "",
+            (Store::Snapshot, _) => EVERYTHING,
             (Store::Sqlite, 0) => "-wal",
             (Store::Sqlite, _) => "ledger",
+            // A server that meets an fsync that fails ends itself, and recovers: that is its own tests' matter.
+            (Store::Postgres, _) => return Behaviour { sync_micros: 300, ..Behaviour::default() },
         };
         let from = 5 + u32::try_from(number % 7).unwrap_or_default();
         let fault = match number % 4 {
@@ -85,6 +107,7 @@ impl Store {
             Store::Journal => audit::drive(root, audit::Publish::Never, dice).await,
             Store::Snapshot => snapshot::drive(root, dice),
             Store::Sqlite => ledger::drive(&sqlite(root), dice).await,
+            Store::Postgres => ledger::drive(&postgres::url_of_driver()?, dice).await,
         }
     }
 
@@ -97,6 +120,7 @@ impl Store {
             Store::Audit | Store::Journal => audit::check(root, acknowledged).await,
             Store::Snapshot => snapshot::check(root, acknowledged),
             Store::Sqlite => ledger::check(&sqlite(root), acknowledged).await,
+            Store::Postgres => bail!("its server has to run: see `Server::check`"),
         }
     }
 }
