@@ -33,6 +33,7 @@ fn every_sabotage_is_found_and_told_with_the_command_that_repeats_it() {
             Sabotage::OvertakingCancels => "P3",
             Sabotage::FinalRefusals | Sabotage::DenyLostCommits => "P4",
             Sabotage::LoseEntries => "P8",
+            Sabotage::PreferNewestKeys | Sabotage::SealOnce => "P11",
             Sabotage::NumberBeforeCommit | Sabotage::SkipReplay | Sabotage::ResumeAnyHistory => "P6",
         };
         let report = simulate(&["--seed", "1", "--sabotage", &sabotage.name()]);

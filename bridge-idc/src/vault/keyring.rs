@@ -252,6 +252,12 @@ impl Keyring {
             fingerprint: secret(4),
         }
     }
+
+    /// The same keyring with these sealing keys, the newest first: for the simulation and for tests, never for orders.
+    pub fn with_sealing(mut self, keys: impl IntoIterator<Item = ([u8; 32], Validity)>) -> Self {
+        self.sealing = keys.into_iter().map(|(secret, validity)| (Secret::new(secret), validity)).collect();
+        self
+    }
 }
 
 impl fmt::Debug for Keyring {

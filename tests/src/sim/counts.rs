@@ -81,6 +81,14 @@ counts! {
     sealing_sessions
     /// Envelopes whose session the IDC did not know.
     sessions_unknown
+    /// Sealing keys that an operator made.
+    rotations
+    /// Sealing keys that an operator took away from a host.
+    keys_retired
+    /// Orders given back to be sealed again.
+    sealed_again
+    /// Envelopes whose key the IDC did not have.
+    keys_unknown
     /// Batches of which something was committed.
     commits
     /// Batches of which nothing was committed, for certain, since the database could not work.

@@ -54,6 +54,10 @@ pub enum Sabotage {
     OvertakingCancels,
     /// P8: the audit log says that it is durable what it could not write.
     LoseEntries,
+    /// P11: orders are sealed to the newest key, although an agent does not have it yet.
+    PreferNewestKeys,
+    /// P11: an order that is sealed to what no link opens any more is not sealed again.
+    SealOnce,
     /// P6: changes are numbered when they are written, and one that is committed late is passed over.
     NumberBeforeCommit,
     /// P6: a bootstrap is served without what changed while its rows were read.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bridge_protocol::domain::{KeyDigest, OrderId, Outcome};
 use bridge_protocol::receipt::Receipt;
+use bridge_protocol::seal::KeyId;
 use bridge_protocol::wire::order::Refusal;
 
 use super::super::shop::Body;
@@ -61,7 +62,7 @@ pub(super) enum End {
 }
 
 /// One request of a caller.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Attempt {
     pub(super) write: usize,
     pub(super) request: Request,
@@ -74,6 +75,10 @@ pub(super) struct Attempt {
     pub(super) key: Option<KeyDigest>,
     /// For a question or a cancellation: whether the ledger had the order when it was sent.
     pub(super) existed: bool,
+    /// For an order: the keys that it was sealed to so far.
+    pub(super) sealed_to: Vec<KeyId>,
+    /// For an order: whether it was to be sealed again, and could be.
+    pub(super) sealable: bool,
     pub(super) ending: Ending,
 }
 
@@ -249,6 +254,8 @@ impl World {
             order,
             key: None,
             existed: false,
+            sealed_to: Vec::new(),
+            sealable: false,
             ending: Ending::Open,
         });
         let write = &mut self.writes[id];

@@ -9,6 +9,7 @@ use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::sender::{Answer, BodyMark, Limits, Output, RequestId, Sender};
 use bridge_protocol::receipt::Verifier;
+use bridge_protocol::seal::manifest::SealingKey;
 use bridge_protocol::seal::sealing::{Header, SealingSession};
 use bridge_protocol::wire::order::{Ask, Cancel, Envelope, Refusal, Settled, ToCloud, to_cloud, to_idc};
 use bytes::Bytes;
@@ -28,6 +29,9 @@ pub(super) struct Cloud {
     /// When the process started: its clock counts from here.
     born: Duration,
     session: Option<SealingSession>,
+    /// The keys to seal to, the preferred one first, by what its links opened at that version.
+    pub(super) preferred: Vec<SealingKey>,
+    pub(super) keys_version: u64,
     receipts: Verifier,
     /// Whose attempt each request is that somebody still waits for.
     waiting: BTreeMap<RequestId, usize>,
@@ -45,6 +49,8 @@ impl Cloud {
             sender: Sender::new(limits),
             born: Duration::ZERO,
             session: None,
+            preferred: Vec::new(),
+            keys_version: 0,
             receipts: Verifier::new(vec![pinned.clone()]),
             waiting: BTreeMap::new(),
             timer: None,
@@ -74,7 +80,7 @@ impl World {
             return self.tell(attempt, Told::Nothing(Nothing::NotAdmitted(refused)));
         }
         let Some(kind) = self.message(attempt) else {
-            return self.violate("SEALING", "an order cannot be sealed".to_owned());
+            return self.tell(attempt, Told::Nothing(Nothing::NoSealingKey));
         };
         let (now, order) = (self.cloud_now(cloud), self.attempts[attempt].order);
         let mark = match request {
@@ -113,11 +119,11 @@ impl World {
         let bytes = Bytes::copy_from_slice(order.as_bytes());
         let digest = Bytes::copy_from_slice(key.as_bytes());
         if !matches!(request, Request::Ask { .. }) {
-            self.keys.insert(key, write);
+            self.keys_sent.insert(key, write);
         }
         Some(match request {
             Request::Place { body } => {
-                to_idc::Kind::Place(self.seal(cloud, &Header { brand, order, key }, write, body)?)
+                to_idc::Kind::Place(self.seal(cloud, &Header { brand, order, key }, attempt, body)?)
             }
             Request::Cancel | Request::CancelUnderPlacingKey => {
                 self.attempts[attempt].existed = self.history.standing(order.as_bytes()).is_some();
@@ -134,21 +140,35 @@ impl World {
 
     /// The caller's order is at hand until it is answered: it is sealed to what the links open now.
     fn seal_again(&mut self, cloud: usize, request: RequestId) {
+        self.counts.sealed_again += 1;
         let attempt = self.clouds[cloud].waiting.get(&request).copied();
+        if let Some(attempt) = attempt {
+            note!(self, "cloud {cloud} has attempt {attempt} sealed again");
+            self.attempts[attempt].sealable |= self.could_seal(cloud);
+        }
+        let attempt = attempt.filter(|_| self.sabotage != Some(Sabotage::SealOnce));
         let sealed = attempt.and_then(|attempt| self.message(attempt));
         let now = self.cloud_now(cloud);
         self.clouds[cloud].sender.handle_sealed(now, request, sealed);
     }
 
-    fn seal(&mut self, cloud: usize, header: &Header, write: usize, body: usize) -> Option<Envelope> {
+    fn seal(&mut self, cloud: usize, header: &Header, attempt: usize, body: usize) -> Option<Envelope> {
         let now: UnixMicros = self.clock();
-        let Intent::Place(bodies) = &self.writes[write].intent else { return None };
-        let body = bodies.get(body)?;
+        let Some(key) = self.sealing_key(cloud) else {
+            self.judge_sealed(cloud, None);
+            return None;
+        };
+        let Attempt { write, sealed_to, .. } = &mut self.attempts[attempt];
+        let write = *write;
+        sealed_to.push(key.id);
         let session = &mut self.clouds[cloud].session;
-        if session.as_ref().is_none_or(|session| session.is_spent(now)) {
-            *session = SealingSession::start(&self.sealing_key, now, self.dice.rng());
+        if session.as_ref().is_none_or(|session| session.is_spent(now) || *session.key() != key) {
+            *session = SealingSession::start(&key, now, self.dice.rng());
             self.counts.sealing_sessions += 1;
+            self.judge_sealed(cloud, Some(key.id));
         }
+        let Intent::Place(bodies) = &self.writes[write].intent else { return None };
+        let (session, body) = (&mut self.clouds[cloud].session, bodies.get(body)?);
         session.as_mut()?.seal(header, body.bytes.clone(), &body.personal)
     }
 
@@ -238,7 +258,8 @@ impl World {
             }
         }
         let life = self.clouds[cloud].life + 1;
-        let dead = std::mem::replace(&mut self.clouds[cloud], Cloud::new(self.sender_limits, &self.pinned));
+        let dead =
+            std::mem::replace(&mut self.clouds[cloud], Cloud::new(self.sender_limits, &self.keys.pinned));
         self.clouds[cloud].life = life;
         self.clouds[cloud].up = false;
         for attempt in dead.waiting.into_values() {

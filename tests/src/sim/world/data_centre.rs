@@ -1,5 +1,7 @@
 //! A data centre's agent: the real one, and what the shell does around it.
 
+use std::sync::Arc;
+
 use bridge_idc::agent::{Agent, Ended, Input, Limits, Output};
 use bridge_idc::open::OpenFailure;
 use bridge_idc::vault::keyring::Keyring;
@@ -24,8 +26,8 @@ pub(super) struct DataCentre {
 }
 
 impl DataCentre {
-    pub(super) fn new(limits: Limits, keyring_seed: u8) -> Self {
-        let agent = Agent::new(limits, Keyring::for_tests(keyring_seed));
+    pub(super) fn new(limits: Limits, keys: Arc<Keyring>) -> Self {
+        let agent = Agent::new(limits, keys);
         Self { life: 0, up: true, agent, log: Log::default() }
     }
 }
@@ -66,6 +68,9 @@ impl World {
                 }
                 Output::Rejected { failure: OpenFailure::Envelope(OpenError::SessionUnknown), .. } => {
                     self.counts.sessions_unknown += 1;
+                }
+                Output::Rejected { order, failure: OpenFailure::Envelope(OpenError::UnknownKey) } => {
+                    self.judge_unknown_key(idc, order);
                 }
                 Output::Rejected { failure, .. } => {
                     self.violate("SEALING", format!("an honest order is refused: {failure}"));
@@ -124,7 +129,7 @@ impl World {
         }
         self.orphan_commits(idc);
         let life = self.idcs[idc].life + 1;
-        self.idcs[idc] = DataCentre::new(self.idc_limits, self.keyring_seed);
+        self.idcs[idc] = DataCentre::new(self.idc_limits, self.keys.folders[idc].ring.clone());
         self.idcs[idc].life = life;
         self.idcs[idc].up = false;
         let delay = self.downtime();
@@ -133,6 +138,10 @@ impl World {
 
     pub(super) fn idc_starts(&mut self, idc: usize) {
         note!(self, "idc {idc} starts");
+        // Its folder may have changed while it was away.
+        let life = self.idcs[idc].life;
+        self.idcs[idc] = DataCentre::new(self.idc_limits, self.keys.folders[idc].ring.clone());
+        self.idcs[idc].life = life;
         self.idcs[idc].up = true;
     }
 }

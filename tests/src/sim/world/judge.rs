@@ -57,7 +57,7 @@ impl World {
 
     /// P2 and P4 at each effect: it must be the first under its key and not have been denied.
     pub(super) fn judge_effect(&mut self, receipt: &Receipt, places: bool) {
-        let write = self.keys.get(&receipt.key).copied();
+        let write = self.keys_sent.get(&receipt.key).copied();
         let Some(id) = write.filter(|id| matches!(self.writes[*id].intent, Intent::Place(_)) == places)
         else {
             return self.violate("P2", format!("an effect under a key that nobody sent for it: {receipt:?}"));
@@ -199,7 +199,7 @@ impl World {
     }
 
     fn judge_nothing(&mut self, attempt: usize, nothing: Nothing) {
-        let Attempt { write: id, request, existed, .. } = self.attempts[attempt];
+        let Attempt { write: id, request, existed, sealable, .. } = self.attempts[attempt];
         match nothing {
             Nothing::Refused(Refusal::NotFound) => {
                 if request == Request::Cancel && existed {
@@ -210,7 +210,14 @@ impl World {
             Nothing::Refused(refusal) => {
                 self.violate("ANSWERS", format!("an honest request is refused as {refusal:?}"));
             }
-            Nothing::NobodyThere | Nothing::NotAdmitted(_) | Nothing::QueueFull | Nothing::NotSent => {}
+            Nothing::NotSent if sealable => {
+                self.violate("P11", format!("caller {id} is refused for a key that an agent lacks"));
+            }
+            Nothing::NobodyThere
+            | Nothing::NotAdmitted(_)
+            | Nothing::QueueFull
+            | Nothing::NoSealingKey
+            | Nothing::NotSent => {}
         }
         if !matches!(request, Request::Ask { .. }) {
             self.deny(attempt);
@@ -251,7 +258,7 @@ impl World {
     pub(super) fn judge_after_crash(&mut self) {
         let lost = self.history.lost(&self.ledger.effects());
         for row in lost {
-            let Some(id) = self.keys.get(&row.key).copied() else { continue };
+            let Some(id) = self.keys_sent.get(&row.key).copied() else { continue };
             if self.writes[id].receipt.as_ref() == Some(&row) {
                 let code = row.outcome.code();
                 self.violate(

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bridge_idc::agent::Input;
 use bridge_protocol::order_link::LinkId;
+use bridge_protocol::seal::manifest::SealingKey;
 use bridge_protocol::wire::frame::{self, FrameDecoder, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::{ToCloud, ToIdc};
 use bytes::{BufMut as _, Bytes};
@@ -35,6 +36,10 @@ pub(super) struct Line {
     cloud_life: u32,
     idc_life: u32,
     alive: bool,
+    /// The keys that its agent opens, as the cloud's end was told.
+    keys: Vec<SealingKey>,
+    /// When the last thing on its control lane comes.
+    told: Duration,
     /// Ends that know that it is not alive; once both do, it is forgotten.
     ends_down: u8,
     to_idc: Vec<Lane>,
@@ -89,8 +94,17 @@ impl World {
             std::iter::repeat_with(lane).take(lanes).collect()
         };
         let (cloud_life, idc_life) = (self.clouds[cloud].life, self.idcs[idc].life);
-        let line =
-            Line { slot, cloud_life, idc_life, alive: true, ends_down: 0, to_idc: make(), to_cloud: make() };
+        let line = Line {
+            slot,
+            cloud_life,
+            idc_life,
+            alive: true,
+            keys: Vec::new(),
+            told: now,
+            ends_down: 0,
+            to_idc: make(),
+            to_cloud: make(),
+        };
         self.lines.insert(link, line);
         self.slots[slot].link = Some(link);
         self.counts.links_up += 1;
@@ -98,8 +112,7 @@ impl World {
         let (now, window) = (self.cloud_now(cloud), self.window);
         let lanes = u8::try_from(lanes).unwrap_or(1);
         self.clouds[cloud].sender.handle_link_up(now, link, lanes, window);
-        self.clouds[cloud].sender.handle_keys(now, link, vec![self.sealing_key.id]);
-        self.do_cloud_outputs(cloud);
+        self.hello(link, idc);
     }
 
     /// Sends a message on a lane, if its link is still there.
@@ -233,6 +246,31 @@ impl World {
     /// The live links that the cloud's end knows of.
     pub(super) fn live_links(&self) -> Vec<LinkId> {
         self.lines.iter().filter(|(_, line)| line.alive).map(|(link, _)| *link).collect()
+    }
+
+    /// When something on a link's control lane comes that would come then: never before what was sent earlier.
+    pub(super) fn told_at(&mut self, link: LinkId, at: Duration) -> Duration {
+        let Some(line) = self.lines.get_mut(&link) else { return at };
+        line.told = line.told.max(at);
+        line.told
+    }
+
+    /// The keys that a link's agent opens, as the cloud's end was told.
+    pub(super) fn told_keys(&self, link: LinkId) -> &[SealingKey] {
+        self.lines.get(&link).map_or(&[], |line| &line.keys)
+    }
+
+    pub(super) fn set_told_keys(&mut self, link: LinkId, keys: Vec<SealingKey>) {
+        if let Some(line) = self.lines.get_mut(&link).filter(|line| line.alive) {
+            line.keys = keys;
+        }
+    }
+
+    /// The data centre at the end of a link that lives.
+    pub(super) fn idc_of(&self, link: LinkId) -> Option<usize> {
+        let line = self.lines.get(&link).filter(|line| line.alive)?;
+        let Slot { idc, .. } = self.slots[line.slot];
+        (self.idcs[idc].life == line.idc_life).then_some(idc)
     }
 
     /// The cloud agent at a link's end, if it is still the same process.

@@ -15,6 +15,9 @@ mod database;
 /// The lines between them.
 mod lines;
 
+/// Sealing keys, and the operator who rotates them.
+mod keys;
+
 /// A data centre's audit log.
 mod logs;
 
@@ -38,14 +41,11 @@ use std::time::Duration;
 
 use bridge_idc::agent;
 use bridge_idc::ledger::model::{Ends, Holder, ModelDatabase};
-use bridge_idc::vault::keyring::Keyring;
 use bridge_protocol::audit::Entry;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
-use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::Token;
 use bridge_protocol::order_link::sender;
-use bridge_protocol::seal::manifest::SealingKey;
 use bridge_protocol::seal::opening::Decapsulated;
 use bytes::Bytes;
 
@@ -60,6 +60,7 @@ use cloud::Cloud;
 use data_centre::DataCentre;
 use database::Commit;
 use history::History;
+use keys::Keys;
 use lines::{Direction, Line, Slot};
 
 /// The first moment of every schedule by everybody's clock.
@@ -107,6 +108,23 @@ enum Event {
     Heard(LinkId),
     /// A window is what it was.
     Window(LinkId),
+    /// The operator makes a sealing key.
+    Rotate,
+    /// A host gets a sealing key.
+    KeyComes {
+        host: usize,
+        number: usize,
+    },
+    /// A host loses the sealing keys before this one.
+    KeyGoes {
+        host: usize,
+        number: usize,
+    },
+    /// A cloud agent is told which keys a link's agent opens.
+    Manifest {
+        link: LinkId,
+        note: Bytes,
+    },
     /// A sender's timer.
     Timer {
         cloud: usize,
@@ -178,9 +196,7 @@ pub(super) struct World {
     finding_out: bool,
 
     shop: Shop,
-    sealing_key: SealingKey,
-    pinned: NoteVerifier,
-    keyring_seed: u8,
+    keys: Keys,
     sender_limits: sender::Limits,
     idc_limits: agent::Limits,
     /// What a link accepts unanswered when nothing is wrong.
@@ -203,8 +219,8 @@ pub(super) struct World {
 
     writes: Vec<Write>,
     attempts: Vec<Attempt>,
-    /// Which write each key that was sent stands for.
-    keys: BTreeMap<KeyDigest, usize>,
+    /// Which write each idempotency key that was sent stands for.
+    keys_sent: BTreeMap<KeyDigest, usize>,
     /// The attempt that each order's id was made for.
     orders: BTreeMap<OrderId, usize>,
 
@@ -230,11 +246,6 @@ impl World {
         let orders = dice.between(200..=1_000);
         #[expect(clippy::expect_used, reason = "the shop's names and prices stand in its file")]
         let shop = Shop::open(&mut dice, orders).expect("a shop of good names");
-        let keyring_seed = 1;
-        let keys = Keyring::for_tests(keyring_seed);
-        #[expect(clippy::expect_used, reason = "for_tests makes one")]
-        let sealing_key = keys.manifest().keys.first().cloned().expect("a sealing key");
-        let pinned = keys.verifier().clone();
         let sender_limits = sender::Limits {
             queue_max: usize::try_from(dice.between(8..=200)).unwrap_or(8),
             settling_max: usize::try_from(dice.between(5..=1_000)).unwrap_or(5),
@@ -254,7 +265,9 @@ impl World {
             Some(Sabotage::OvertakingCancels) => ledger.mislead(),
             _ => {}
         }
-        let (clouds, idcs) = (dice.between(1..=3), dice.between(1..=2));
+        let (clouds, idcs) = (dice.between(1..=3), dice.index(2) + 1);
+        let first_key_ends = Self::life(&mut dice);
+        let keys = Keys::new(&mut dice, idcs, first_key_ends);
         let window = u32::try_from(dice.between(4..=300)).unwrap_or(4);
         let mut world = Self {
             now: Duration::ZERO,
@@ -267,14 +280,12 @@ impl World {
             finding_out: false,
             history: History::new(&shop.stock),
             shop,
-            sealing_key,
-            keyring_seed,
             sender_limits,
             idc_limits,
             window,
-            clouds: (0..clouds).map(|_| Cloud::new(sender_limits, &pinned)).collect(),
-            pinned,
-            idcs: (0..idcs).map(|_| DataCentre::new(idc_limits, keyring_seed)).collect(),
+            clouds: (0..clouds).map(|_| Cloud::new(sender_limits, &keys.pinned)).collect(),
+            idcs: keys.folders.iter().map(|host| DataCentre::new(idc_limits, host.ring.clone())).collect(),
+            keys,
             slots: Vec::new(),
             lines: BTreeMap::new(),
             links_made: 0,
@@ -286,7 +297,7 @@ impl World {
             database_down_until: Duration::ZERO,
             writes: Vec::new(),
             attempts: Vec::new(),
-            keys: BTreeMap::new(),
+            keys_sent: BTreeMap::new(),
             orders: BTreeMap::new(),
             denied: BTreeSet::new(),
             violation: None,
@@ -295,6 +306,7 @@ impl World {
         };
         world.lay_lines();
         world.place_orders(orders);
+        world.plan_rotations(first_key_ends);
         world.at(Duration::ZERO, Event::Tick);
         world
     }
@@ -340,6 +352,10 @@ impl World {
             Event::Down { link, direction } => self.learns_down(link, direction),
             Event::Heard(link) => self.heard(link),
             Event::Window(link) => self.window_is_back(link),
+            Event::Rotate => self.rotate(),
+            Event::KeyComes { host, number } => self.key_comes(host, number),
+            Event::KeyGoes { host, number } => self.key_goes(host, number),
+            Event::Manifest { link, note } => self.manifest_comes(link, &note),
             Event::Timer { cloud, at } => self.cloud_timer(cloud, at),
             Event::Commit { idc, life, attempt } => self.commit(idc, life, attempt),
             Event::Statement(commit) => self.statement(commit),

@@ -41,6 +41,7 @@ pub(super) enum Nothing {
     NobodyThere,
     NotAdmitted(NotAdmitted),
     QueueFull,
+    NoSealingKey,
     NotSent,
     Refused(Refusal),
 }
