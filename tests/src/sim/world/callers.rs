@@ -341,7 +341,14 @@ impl World {
             note!(self, "caller {id} gives up");
             self.writes[id].end = End::GaveUp;
         }
-        let delay = if self.finding_out { self.dice.millis(20..=200) } else { self.dice.millis(1..=250) };
+        let delay = match ending {
+            // A refusal is final once nothing is settled any more that was sent before.
+            Ending::Unknown(_) if self.finding_out => {
+                self.sender_limits.settle_for + Duration::from_millis(1)
+            }
+            _ if self.finding_out => self.dice.millis(20..=200),
+            _ => self.dice.millis(1..=250),
+        };
         self.after(delay, Event::Wake(id));
     }
 

@@ -34,11 +34,11 @@ pub(super) struct Cloud {
     pub(super) keys_version: u64,
     receipts: Verifier,
     /// Whose attempt each request is that somebody still waits for.
-    waiting: BTreeMap<RequestId, usize>,
+    pub(super) waiting: BTreeMap<RequestId, usize>,
     /// When its timer is set.
     timer: Option<Duration>,
-    /// Set once settling may have been given up for lack of room.
-    pub(super) overflowed: bool,
+    /// When settling may last have been given up for lack of room.
+    pub(super) overflowed_at: Option<Duration>,
 }
 
 impl Cloud {
@@ -54,7 +54,7 @@ impl Cloud {
             receipts: Verifier::new(vec![pinned.clone()]),
             waiting: BTreeMap::new(),
             timer: None,
-            overflowed: false,
+            overflowed_at: None,
         }
     }
 }

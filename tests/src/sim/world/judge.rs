@@ -17,12 +17,19 @@ impl World {
             let windows =
                 self.slots.iter().filter(|slot| slot.cloud == number).count() * self.window as usize;
             let limits = self.sender_limits;
-            cloud.overflowed |= cloud.sender.unsettled() >= limits.settling_max;
             let (queued, unsettled) = (cloud.sender.queued(), cloud.sender.unsettled());
-            if queued > limits.queue_max + windows || unsettled > limits.queue_max + windows {
+            // What nobody waits for any more; with a key that goes, what no link opens waits beside the queue.
+            let settling = unsettled - cloud.waiting.len();
+            let beside = if self.counts.rotations > 0 { settling } else { 0 };
+            if settling >= limits.settling_max {
+                cloud.overflowed_at = Some(self.now);
+            }
+            let max = limits.queue_max + windows;
+            if queued > max + beside || unsettled > max + beside || settling > limits.settling_max {
                 broken = Some(format!(
-                    "cloud {number} holds {unsettled} requests, {queued} queued: the limit is {} and {windows} on links",
-                    limits.queue_max
+                    "cloud {number} holds {unsettled} requests, {queued} queued, {settling} that nobody waits for: the limits are \
+                     {} and {windows} on links, {}",
+                    limits.queue_max, limits.settling_max
                 ));
             }
         }
@@ -185,14 +192,18 @@ impl World {
                 format!("caller {id} asked for an order that is there, and is told it is not"),
             );
         }
-        let trusted = request == Request::Ask { by_key: true } && !self.clouds[cloud].overflowed;
+        let by_key = request == Request::Ask { by_key: true };
+        // What nobody waited for when the room ran out may have been given up.
+        let overflowed_at = self.clouds[cloud].overflowed_at;
         for other in self.writes[id].attempts.clone() {
             let Attempt { cloud: at, cloud_life: life, ending, .. } = self.attempts[other];
             let still_settling = match ending {
-                Ending::Unknown(since) => self.now < since + self.sender_limits.settle_for,
+                Ending::Unknown(since) => {
+                    self.now < since + self.sender_limits.settle_for && overflowed_at < Some(since)
+                }
                 _ => false,
             };
-            if trusted && still_settling && (at, life) == (cloud, cloud_life) {
+            if by_key && still_settling && (at, life) == (cloud, cloud_life) {
                 self.deny(other);
             }
         }
