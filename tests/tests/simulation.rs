@@ -28,10 +28,12 @@ fn the_same_seed_is_the_same_run_to_the_last_event() {
 fn every_sabotage_is_found_and_told_with_the_command_that_repeats_it() {
     for sabotage in Sabotage::value_variants() {
         let promise = match sabotage {
-            Sabotage::AcknowledgeBeforeCommit => "P1",
+            Sabotage::AcknowledgeBeforeCommit | Sabotage::SealAnothersData | Sabotage::LookUpByIdAlone => {
+                "P1"
+            }
             Sabotage::ForgetKeys => "P2",
             Sabotage::OvertakingCancels => "P3",
-            Sabotage::FinalRefusals | Sabotage::DenyLostCommits => "P4",
+            Sabotage::FinalRefusals | Sabotage::DenyLostCommits | Sabotage::ForgetUnsettled => "P4",
             Sabotage::LoseEntries => "P8",
             Sabotage::PreferNewestKeys | Sabotage::SealOnce => "P11",
             Sabotage::NumberBeforeCommit | Sabotage::SkipReplay | Sabotage::ResumeAnyHistory => "P6",

@@ -39,6 +39,17 @@ const RULES: &[Rule] = &[
         fine: ("bridge-idc/src/ledger/mod.rs", "use sqlx::Row;"),
     },
     Rule {
+        name: "the reference model shares no code with what it judges",
+        why: "a mistake in a planner, a codec or a key's derivation that both sides share is seen by nobody",
+        covers: |path| is_rust(path) && path.starts_with("tests/src/sim/reference/"),
+        broken: |text| {
+            let shared = ["bridge_protocol", "bridge_idc", "bridge_cloud", "bridge_runtime"];
+            code_lines(text, |line| shared.iter().any(|name| names(line, name)))
+        },
+        planted: ("tests/src/sim/reference/receipt.rs", "use bridge_protocol::receipt;"),
+        fine: ("tests/src/sim/world/cloud.rs", "use bridge_protocol::receipt::Verifier;"),
+    },
+    Rule {
         name: "only the transport knows QUIC and TLS",
         why: "TCP comes beside QUIC, and what is above a lane must not notice",
         covers: |path| {

@@ -28,6 +28,9 @@ mod error;
 /// Migrations, one list a database, in the binary.
 mod migrate;
 
+/// How an order stands, over any database.
+mod look_up;
+
 /// Questions outside any batch.
 mod read;
 

@@ -3,10 +3,10 @@
 //! These statements read alike in every database, so each stands once, in `common/`.
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PersonalField, Sku, UnixMicros};
-use bridge_protocol::wire::order::{Line, State, Terms};
-use bytes::Bytes;
+use bridge_protocol::wire::order::State;
 use uuid::Uuid;
 
+use super::look_up::{self, LineRow, OrderRow, Questions};
 use super::{Kind, Ledger, LedgerError, on_database};
 use crate::vault::PersonalAtRest;
 
@@ -47,31 +47,7 @@ impl Ledger {
         order: OrderId,
         key: Option<KeyDigest>,
     ) -> Result<Option<State>, LedgerError> {
-        type Row = (Uuid, String, i64, i64, Option<String>, Option<String>, Option<i64>, Option<i64>);
-        let key = key.as_ref().map(|key| key.as_bytes().as_slice());
-        let found: Option<Row> = on_database!(self, database =>
-            sqlx::query_as(include_str!("common/look_up.sql"))
-                .bind(brand.as_str()).bind(order.as_uuid()).bind(key)
-                .fetch_optional(&database.pool).await?);
-        let Some((order, state, position, committed_at_micros, reference, currency, fee, total)) = found
-        else {
-            return Ok(None);
-        };
-        let terms = match (reference, currency, fee, total) {
-            (Some(customer_reference), Some(currency), Some(shipping_fee), Some(total)) => {
-                let lines = self.lines(order).await?;
-                Some(Terms { lines, currency, shipping_fee, total, customer_reference })
-            }
-            _ => None,
-        };
-        let order = Bytes::copy_from_slice(order.as_bytes());
-        Ok(Some(State { order, state, terms, position, committed_at_micros }))
-    }
-
-    async fn lines(&self, order: Uuid) -> Result<Vec<Line>, LedgerError> {
-        let lines: Vec<(String, i64, i64)> = on_database!(self, database =>
-            sqlx::query_as(include_str!("common/lines.sql")).bind(order).fetch_all(&database.pool).await?);
-        Ok(lines.into_iter().map(|(sku, quantity, unit_price)| Line { sku, quantity, unit_price }).collect())
+        look_up::look_up(self, brand, order, key).await
     }
 
     /// An order's personal data as ciphertext, and whose order it is.
@@ -127,6 +103,19 @@ impl Ledger {
         let (placed, cancelled, rejected, lines, units) = on_database!(self, database =>
             sqlx::query_as(include_str!("common/totals.sql")).fetch_one(&database.pool).await?);
         Ok(Totals { placed, cancelled, rejected, lines, units })
+    }
+}
+
+impl Questions for Ledger {
+    async fn order(&self, brand: &str, order: Uuid, key: Option<&[u8]>) -> sqlx::Result<Option<OrderRow>> {
+        on_database!(self, database =>
+            sqlx::query_as(include_str!("common/look_up.sql"))
+                .bind(brand).bind(order).bind(key).fetch_optional(&database.pool).await)
+    }
+
+    async fn lines(&self, order: Uuid) -> sqlx::Result<Vec<LineRow>> {
+        on_database!(self, database =>
+            sqlx::query_as(include_str!("common/lines.sql")).bind(order).fetch_all(&database.pool).await)
     }
 }
 

@@ -31,6 +31,9 @@ mod shop;
 /// What happened, as a hash and as the last lines of a story.
 mod trace;
 
+/// What is right, decided by code of its own.
+mod reference;
+
 /// The world: its agents, lines, ledger, callers, and who watches them.
 mod world;
 

@@ -50,6 +50,12 @@ pub enum Sabotage {
     FinalRefusals,
     /// P4: a commit whose reply was lost counts as one that was not committed.
     DenyLostCommits,
+    /// P1: what is sealed is another caller's name and address.
+    SealAnothersData,
+    /// P1: an order that is asked about by its key is looked up by its id alone.
+    LookUpByIdAlone,
+    /// P4: a cloud agent gives up what nobody waits for before its room is full.
+    ForgetUnsettled,
     /// P3: a cancellation that overtakes its order on another agent gives nothing back.
     OvertakingCancels,
     /// P8: the audit log says that it is durable what it could not write.

@@ -1,5 +1,7 @@
 //! What is sold and what is ordered: two brands, few hot SKUs with too little stock, many cold ones.
 
+use std::collections::BTreeMap;
+
 use bridge_idc::ledger::memory::ForSale;
 use bridge_protocol::domain::{
     Brand, Currency, Line, Money, OrderTerms, Personal, PersonalData, PersonalField, Quantity, Sku,
@@ -9,8 +11,10 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::dice::Dice;
+use super::reference::{self, Offer};
 
 const BRANDS: [&str; 2] = ["shoes", "tea"];
+const CURRENCY: &str = "KRW";
 const HOT_SKUS: usize = 3;
 const COLD_SKUS: usize = 60;
 /// Lines an order has at most here.
@@ -19,13 +23,13 @@ pub(super) const LINES_MAX: usize = 4;
 /// What is sold.
 pub(super) struct Shop {
     /// In the order of the ledger's rows, which it numbers from 1.
-    pub(super) stock: Vec<ForSale>,
+    pub(super) stock: Vec<Offer>,
     brands: Vec<Brand>,
 }
 
-/// An order's body: what a caller may send under its key.
+/// An order's body: what a caller may send under its key, and the same as an agent has it.
 pub(super) struct Body {
-    pub(super) terms: OrderTerms,
+    pub(super) sent: reference::Body,
     /// The terms as the wire has them.
     pub(super) bytes: Bytes,
     pub(super) personal: PersonalData,
@@ -34,63 +38,91 @@ pub(super) struct Body {
 impl Shop {
     /// Opens with stock for most, not for all, of about `orders` orders. `None` never happens: the names are good ones.
     pub(super) fn open(dice: &mut Dice, orders: u64) -> Option<Self> {
-        let brands = BRANDS.iter().filter_map(|name| Brand::new(name).ok()).collect::<Vec<_>>();
-        let won = Currency::new("KRW").ok()?;
         let mut stock = Vec::new();
-        for brand in &brands {
+        for brand in BRANDS {
             for number in 0..HOT_SKUS + COLD_SKUS {
                 let hot = number < HOT_SKUS;
                 let units = if hot { dice.between(0..=orders / 4) } else { dice.between(0..=orders / 10) };
-                stock.push(ForSale {
-                    brand: brand.clone(),
-                    sku: Sku::new(&format!("SKU-{number}"))?,
-                    price: Money::new(1_000 + i64::try_from(number).ok()?, won)?,
+                stock.push(Offer {
+                    brand,
+                    sku: format!("SKU-{number}"),
+                    price: 1_000 + i64::try_from(number).ok()?,
                     units: i64::try_from(units).ok()?,
                 });
             }
         }
-        Some(Self { stock, brands })
+        Some(Self { stock, brands: BRANDS.iter().filter_map(|name| Brand::new(name).ok()).collect() })
     }
 
     pub(super) fn brands(&self) -> &[Brand] {
         &self.brands
     }
 
+    /// What the ledger sells.
+    pub(super) fn for_sale(&self) -> impl Iterator<Item = ForSale> {
+        let offer = |offer: &Offer| {
+            let (brand, sku) = (Brand::new(offer.brand).ok()?, Sku::new(&offer.sku)?);
+            Some(ForSale { brand, sku, price: won(offer.price)?, units: offer.units })
+        };
+        self.stock.iter().filter_map(offer)
+    }
+
     /// Makes up an order: mostly right, now and then with an old price or for a SKU that is not sold.
     pub(super) fn body(&self, dice: &mut Dice, brand: usize) -> Option<Body> {
-        let won = Currency::new("KRW").ok()?;
-        let mut lines: Vec<Line> = Vec::new();
+        let mut lines: Vec<reference::Line> = Vec::new();
         for _ in 0..dice.between(1..=3) {
             let number = match dice.happens(6_000) {
                 true => dice.index(HOT_SKUS),
                 false => HOT_SKUS + dice.index(COLD_SKUS),
             };
             let offer = self.stock.get(brand * (HOT_SKUS + COLD_SKUS) + number)?;
-            let mut unit_price = offer.price.amount();
-            let mut sku = offer.sku.clone();
+            let (mut unit_price, mut sku) = (offer.price, offer.sku.clone());
             if dice.happens(100) {
                 unit_price += 1;
             } else if dice.happens(50) {
-                sku = Sku::new("NOT-SOLD")?;
+                sku = "NOT-SOLD".to_owned();
             }
             if lines.iter().all(|line| line.sku != sku) {
-                let quantity = Quantity::new(i64::try_from(dice.between(1..=2)).ok()?)?;
-                lines.push(Line { sku, quantity, unit_price });
+                let quantity = i64::try_from(dice.between(1..=2)).ok()?;
+                lines.push(reference::Line { sku, quantity, unit_price });
             }
         }
-        let fee = 3_000;
-        let total = lines.iter().map(|line| line.unit_price * line.quantity.get()).sum::<i64>() + fee;
-        let terms = OrderTerms::new(
+        let shipping_fee = i64::try_from(dice.between(0..=3)).ok()? * 1_000;
+        let total = lines.iter().map(|line| line.unit_price * line.quantity).sum::<i64>() + shipping_fee;
+        let terms = reference::Terms {
             lines,
-            Money::new(fee, won)?,
-            Money::new(total, won)?,
-            format!("c-{}", dice.between(1..=999)),
-            LINES_MAX,
-        );
-        let terms = terms.ok()?;
-        let mut personal = PersonalData::default();
-        personal.set(PersonalField::CustomerName, Personal::new(format!("n{}", dice.between(0..=9_999_999))));
-        personal.set(PersonalField::DeliveryAddress, Personal::new(format!("a{}", dice.between(0..=99_999))));
-        Some(Body { bytes: Terms::from(&terms).encode_to_vec().into(), terms, personal })
+            currency: CURRENCY.to_owned(),
+            shipping_fee,
+            total,
+            customer_reference: format!("c-{}", dice.between(1..=999)),
+        };
+        let mut personal = BTreeMap::new();
+        personal.insert("customer_name", format!("n{}", dice.between(0..=9_999_999)));
+        personal.insert("delivery_address", format!("a{}", dice.between(0..=99_999)));
+        Body::of(reference::Body { terms, personal })
     }
+}
+
+impl Body {
+    /// What a caller sends, as an agent reads it.
+    fn of(sent: reference::Body) -> Option<Self> {
+        let line = |line: &reference::Line| {
+            let (sku, quantity) = (Sku::new(&line.sku)?, Quantity::new(line.quantity)?);
+            Some(Line { sku, quantity, unit_price: line.unit_price })
+        };
+        let reference::Terms { lines, shipping_fee, total, customer_reference, .. } = &sent.terms;
+        let lines = lines.iter().filter_map(line).collect();
+        let (fee, total) = (won(*shipping_fee)?, won(*total)?);
+        let terms = OrderTerms::new(lines, fee, total, customer_reference.clone(), LINES_MAX).ok()?;
+        let mut personal = PersonalData::default();
+        for (column, value) in &sent.personal {
+            let field = PersonalField::ALL.into_iter().find(|field| field.column() == *column)?;
+            personal.set(field, Personal::new(value.clone()));
+        }
+        Some(Self { sent, bytes: Terms::from(&terms).encode_to_vec().into(), personal })
+    }
+}
+
+fn won(amount: i64) -> Option<Money> {
+    Money::new(amount, Currency::new(CURRENCY).ok()?)
 }

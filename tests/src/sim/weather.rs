@@ -64,6 +64,7 @@ impl Weather {
             Some(Sabotage::OvertakingCancels) => weather.cancels_at_once = 5_000,
             Some(Sabotage::DenyLostCommits) => weather.commit_reply_lost = 1_000,
             Some(Sabotage::SealOnce) => weather.link_dies = 400,
+            Some(Sabotage::ForgetUnsettled) => (weather.link_dies, weather.commit_late) = (300, 600),
             Some(Sabotage::LoseEntries) => weather.audit_fails = 400,
             _ => {}
         }

@@ -13,19 +13,24 @@ mod refusal;
 /// The statements of a transaction.
 mod statements;
 
+/// Questions outside any transaction.
+mod questions;
+
+/// Rows, as their columns have them.
+mod columns;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
-use bridge_protocol::receipt::Receipt;
 use uuid::Uuid;
 
-use self::tables::{Lock, Outcome, Rows, Stock, Tables, TransactionId};
+pub use self::columns::{LineColumns, OrderColumns, OutcomeColumns, StoredOrder};
+use self::tables::{Lock, Rows, Stock, Tables, TransactionId};
 use super::memory::ForSale;
 use super::{Batch, BatchEnd, bisect};
-use crate::planner::{Awaited, Standing, StandingOrder};
+use crate::planner::Awaited;
 
 /// How the model ends a COMMIT.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,15 +57,6 @@ pub struct Ends {
     pub lost: u64,
     /// See [`CommitFate::Late`].
     pub late: u64,
-}
-
-/// What is settled under a key, and whether it places or rejects an order rather than cancels one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effect {
-    /// What its receipt certifies.
-    pub receipt: Receipt,
-    /// Whether the request was one to place an order.
-    pub places: bool,
 }
 
 /// A transaction of somebody beside the agents, who holds a stock row.
@@ -177,34 +173,41 @@ impl ModelDatabase {
         }
     }
 
-    /// The effects that were committed since this was last asked, in the order in which they were decided.
-    pub fn take_effects(&self) -> Vec<Effect> {
+    /// The outcomes that were committed since this was last asked, in the order in which they were decided.
+    pub fn take_effects(&self) -> Vec<Rc<OutcomeColumns>> {
         let mut tables = self.tables.borrow_mut();
         let keys = std::mem::take(&mut tables.effects);
-        keys.iter().filter_map(|key| effect(key, tables.committed.outcomes.get(key)?)).collect()
+        keys.iter().filter_map(|key| tables.committed.outcomes.get(key)).cloned().collect()
     }
 
-    /// Every effect.
-    pub fn effects(&self) -> Vec<Effect> {
-        let tables = self.tables.borrow();
-        tables.committed.outcomes.iter().filter_map(|(key, outcome)| effect(key, outcome)).collect()
+    /// Every outcome.
+    pub fn outcomes(&self) -> Vec<Rc<OutcomeColumns>> {
+        self.tables.borrow().committed.outcomes.values().cloned().collect()
     }
 
-    /// Every order, its units sorted.
-    pub fn orders(&self) -> Vec<(OrderId, StandingOrder)> {
-        let Rows { placed, orders, lines, outcomes, .. } = &self.tables.borrow().committed;
-        let order = |(order, key): (&Uuid, &Vec<u8>)| {
-            let state = match orders.get(order) {
-                Some(&"placed") => Standing::Placed,
-                Some(_) => Standing::Cancelled,
-                None => Standing::Rejected,
-            };
-            let mut units = lines.get(order).cloned().unwrap_or_default();
-            units.sort_unstable();
-            let brand = Brand::new(&outcomes.get(key)?.brand).ok()?;
-            Some((OrderId::from_uuid(*order).ok()?, StandingOrder { brand, state, units }))
+    /// Every order that was placed.
+    pub fn orders(&self) -> Vec<StoredOrder> {
+        let Rows { states, orders, lines, personal, .. } = &self.tables.borrow().committed;
+        let order = |(order, state): (&Uuid, &&'static str)| StoredOrder {
+            order: *order,
+            state,
+            columns: orders.get(order).cloned(),
+            lines: lines.get(order).cloned().unwrap_or_default(),
+            personal: personal.get(order).cloned(),
         };
-        placed.iter().filter_map(order).collect()
+        states.iter().map(order).collect()
+    }
+
+    /// The units available of each SKU's row.
+    pub fn available(&self) -> BTreeMap<i64, i64> {
+        let stock = &self.tables.borrow().committed.stock;
+        stock.iter().map(|(sku_id, stock)| (*sku_id, stock.available)).collect()
+    }
+
+    /// The SKU of a row.
+    pub fn sku(&self, sku_id: i64) -> Option<String> {
+        let skus = &self.tables.borrow().skus;
+        skus.iter().find(|(_, (known, _))| *known == sku_id).map(|((_, sku), _)| sku.clone())
     }
 
     /// Checks P3: for every SKU, initial stock = available + sold, and what is sold is what placed orders hold.
@@ -212,11 +215,11 @@ impl ModelDatabase {
     /// # Errors
     /// What does not add up.
     pub fn invariants(&self) -> Result<(), String> {
-        let Rows { stock, orders, lines, .. } = &self.tables.borrow().committed;
+        let Rows { stock, states, lines, .. } = &self.tables.borrow().committed;
         let mut held: BTreeMap<i64, i64> = BTreeMap::new();
-        for (order, _) in orders.iter().filter(|(_, state)| **state == "placed") {
-            for (sku_id, units) in lines.get(order).into_iter().flatten() {
-                *held.entry(*sku_id).or_default() += units;
+        for (order, _) in states.iter().filter(|(_, state)| **state == "placed") {
+            for line in lines.get(order).into_iter().flatten() {
+                *held.entry(line.sku_id).or_default() += line.quantity;
             }
         }
         for (sku_id, Stock { initial, available, sold }) in stock {
@@ -229,18 +232,6 @@ impl ModelDatabase {
         }
         Ok(())
     }
-}
-
-fn effect(key: &[u8], outcome: &Outcome) -> Option<Effect> {
-    let receipt = Receipt {
-        brand: Brand::new(&outcome.brand).ok()?,
-        key: KeyDigest::from_bytes(key)?,
-        order: OrderId::from_uuid(outcome.order).ok()?,
-        outcome: outcome.outcome.clone(),
-        position: outcome.position,
-        committed_at: UnixMicros::new(outcome.committed_at),
-    };
-    Some(Effect { receipt, places: outcome.operation == "place" })
 }
 
 #[cfg(test)]

@@ -2,14 +2,15 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::rc::Rc;
 use std::task::Poll;
 
 use bridge_protocol::domain::UnixMicros;
 use uuid::Uuid;
 
 use super::refusal::Refusal;
-use super::tables::{Lock, Orphan, Outcome, Patience, Step, Stock, Tables, TransactionId};
-use super::{CommitFate, ModelDatabase};
+use super::tables::{Lock, Orphan, Patience, Step, Stock, Tables, TransactionId};
+use super::{CommitFate, LineColumns, ModelDatabase, OrderColumns, OutcomeColumns};
 use crate::ledger::LedgerError;
 use crate::ledger::rows::{
     BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
@@ -100,7 +101,8 @@ impl Transaction for ModelTransaction {
         self.at_once(|tables, id| {
             let rows = |order: &Uuid| {
                 let order = *order;
-                let mut units = tables.lines(id, &order).to_vec();
+                let lines = tables.lines(id, &order).iter();
+                let mut units = Vec::from_iter(lines.map(|line| (line.sku_id, line.quantity)));
                 if units.is_empty() && tables.misleads {
                     units.push((1, 0));
                 }
@@ -137,7 +139,7 @@ impl Transaction for ModelTransaction {
 
     async fn lock_orders(&mut self, orders: &[Uuid], locking: Locking) -> sqlx::Result<Option<Vec<Uuid>>> {
         let placed = |tables: &mut Tables, id| {
-            Vec::from_iter(orders.iter().filter(|order| tables.order(id, order).is_some()).copied())
+            Vec::from_iter(orders.iter().filter(|order| tables.state(id, order).is_some()).copied())
         };
         let mut placed = self.at_once(placed).await?;
         placed.sort_unstable();
@@ -171,15 +173,14 @@ impl Transaction for ModelTransaction {
         self.at_once(|tables, id| {
             let row = |key: &&[u8]| {
                 let found = tables.outcome(id, key)?;
-                let price = found.outcome.price();
                 Some((
                     key.to_vec(),
                     found.order,
                     found.fingerprint.clone(),
-                    found.outcome.code().to_owned(),
-                    found.outcome.sku().map(|sku| sku.as_str().to_owned()),
-                    price.map(|price| price.amount()),
-                    price.map(|price| price.currency().to_string()),
+                    found.outcome.clone(),
+                    found.sku.clone(),
+                    found.price,
+                    found.currency.clone(),
                     found.position,
                     found.committed_at,
                 ))
@@ -193,7 +194,7 @@ impl Transaction for ModelTransaction {
         self.at_once(|tables, id| {
             let row = |order: &Uuid| {
                 let brand = tables.placing(id, order)?.brand.clone();
-                Some((*order, brand, tables.order(id, order).unwrap_or("rejected").to_owned()))
+                Some((*order, brand, tables.state(id, order).unwrap_or("rejected").to_owned()))
             };
             orders.iter().filter_map(row).collect()
         })
@@ -226,12 +227,17 @@ impl Transaction for ModelTransaction {
                 if places && tables.placing(id, &row.order).is_some() {
                     return Err(Refusal::Duplicate);
                 }
-                let outcome = Outcome {
+                let price = row.outcome.price();
+                let outcome = OutcomeColumns {
+                    key: row.key.to_vec(),
                     brand: row.brand.to_owned(),
                     operation: row.operation,
                     order: row.order,
                     fingerprint: row.fingerprint.to_vec(),
-                    outcome: row.outcome.clone(),
+                    outcome: row.outcome.code().to_owned(),
+                    sku: row.outcome.sku().map(|sku| sku.as_str().to_owned()),
+                    price: price.map(|price| price.amount()),
+                    currency: price.map(|price| price.currency().to_string()),
                     position: tables.next_position(),
                     committed_at: at.get(),
                 };
@@ -240,7 +246,7 @@ impl Transaction for ModelTransaction {
                     if places {
                         written.placed.insert(row.order, row.key.to_vec());
                     }
-                    written.outcomes.insert(row.key.to_vec(), outcome);
+                    written.outcomes.insert(row.key.to_vec(), outcome.into());
                 });
             }
             Ok(Step::Done(new))
@@ -250,7 +256,10 @@ impl Transaction for ModelTransaction {
 
     async fn insert_orders(&mut self, rows: &[OrderRow<'_>], _at: UnixMicros) -> sqlx::Result<()> {
         self.at_once(|tables, id| {
-            tables.write(id, |written| written.orders.extend(rows.iter().map(|row| (row.order, "placed"))));
+            tables.write(id, |written| {
+                written.states.extend(rows.iter().map(|row| (row.order, "placed")));
+                written.orders.extend(rows.iter().map(|row| (row.order, Rc::new(order_columns(row)))));
+            });
         })
         .await
     }
@@ -259,15 +268,21 @@ impl Transaction for ModelTransaction {
         self.at_once(|tables, id| {
             tables.write(id, |written| {
                 for row in rows {
-                    written.lines.entry(row.order).or_default().push((row.sku_id, row.quantity));
+                    let LineRow { line_no, sku_id, quantity, unit_price, .. } = *row;
+                    let line = LineColumns { line_no, sku_id, quantity, unit_price };
+                    written.lines.entry(row.order).or_default().push(line);
                 }
             });
         })
         .await
     }
 
-    async fn insert_personal(&mut self, _rows: &[PersonalRow<'_>]) -> sqlx::Result<()> {
-        self.at_once(|_, _| ()).await
+    async fn insert_personal(&mut self, rows: &[PersonalRow<'_>]) -> sqlx::Result<()> {
+        self.at_once(|tables, id| {
+            let row = |row: &PersonalRow<'_>| (row.order, Rc::new(row.personal.clone()));
+            tables.write(id, |written| written.personal.extend(rows.iter().map(row)));
+        })
+        .await
     }
 
     async fn cancel_orders(&mut self, orders: &[Uuid], _at: UnixMicros) -> sqlx::Result<u64> {
@@ -275,11 +290,11 @@ impl Transaction for ModelTransaction {
             if tables.lock(id, orders.iter().copied().map(Lock::Order), Patience::Lock)? == Step::Waits {
                 return Ok(Step::Waits);
             }
-            let placed = orders.iter().filter(|order| tables.order(id, order) == Some("placed"));
+            let placed = orders.iter().filter(|order| tables.state(id, order) == Some("placed"));
             let placed = Vec::from_iter(placed.copied());
             let count = placed.len() as u64;
             tables.write(id, |written| {
-                written.orders.extend(placed.into_iter().map(|order| (order, "cancelled")));
+                written.states.extend(placed.into_iter().map(|order| (order, "cancelled")));
             });
             Ok(Step::Done(count))
         })
@@ -361,6 +376,17 @@ impl Drop for ModelTransaction {
     }
 }
 
+fn order_columns(row: &OrderRow<'_>) -> OrderColumns {
+    OrderColumns {
+        brand: row.brand.to_owned(),
+        position: row.position,
+        customer_reference: row.terms.customer_reference().to_owned(),
+        currency: row.terms.currency().to_string(),
+        shipping_fee: row.terms.shipping_fee().amount(),
+        total: row.terms.total().amount(),
+    }
+}
+
 /// The rows of these SKUs and these rows, sorted, each once.
 fn wanted(tables: &Tables, named: &[(&str, &str)], sku_ids: &[i64]) -> Vec<i64> {
     let row = |(brand, sku): &(&str, &str)| tables.skus.get(&((*brand).to_owned(), (*sku).to_owned()));
@@ -379,7 +405,7 @@ fn patience(locking: Locking) -> Option<Patience> {
 }
 
 /// Lets others go on once.
-async fn turn() {
+pub(super) async fn turn() {
     let mut waited = false;
     poll_fn(|_| if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
@@ -390,6 +416,6 @@ fn unsupported() -> sqlx::Error {
 }
 
 /// The connection is cut.
-fn gone() -> sqlx::Error {
+pub(super) fn gone() -> sqlx::Error {
     sqlx::Error::Io(io::ErrorKind::ConnectionReset.into())
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::refusal::Refusal;
-use super::{CommitFate, Ends};
+use super::{CommitFate, Ends, LineColumns, OrderColumns, OutcomeColumns};
+use crate::vault::PersonalAtRest;
 
 /// An open transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,28 +31,19 @@ pub(super) struct Stock {
     pub(super) sold: i64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Outcome {
-    pub(super) brand: String,
-    pub(super) operation: &'static str,
-    pub(super) order: Uuid,
-    pub(super) fingerprint: Vec<u8>,
-    pub(super) outcome: bridge_protocol::domain::Outcome,
-    pub(super) position: i64,
-    pub(super) committed_at: i64,
-}
-
 /// Rows by their primary keys: all that is committed, or what one transaction wrote.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rows {
     pub(super) stock: BTreeMap<i64, Stock>,
-    pub(super) outcomes: BTreeMap<Vec<u8>, Outcome>,
+    pub(super) outcomes: BTreeMap<Vec<u8>, Rc<OutcomeColumns>>,
     /// The key of the outcome by which each order was placed or rejected.
     pub(super) placed: BTreeMap<Uuid, Vec<u8>>,
     /// The state of each order that was placed.
-    pub(super) orders: BTreeMap<Uuid, &'static str>,
-    /// SKU row and quantity of each line.
-    pub(super) lines: BTreeMap<Uuid, Vec<(i64, i64)>>,
+    pub(super) states: BTreeMap<Uuid, &'static str>,
+    /// Everything else of it.
+    pub(super) orders: BTreeMap<Uuid, Rc<OrderColumns>>,
+    pub(super) lines: BTreeMap<Uuid, Vec<LineColumns>>,
+    pub(super) personal: BTreeMap<Uuid, Rc<PersonalAtRest>>,
 }
 
 impl Rows {
@@ -59,8 +51,10 @@ impl Rows {
         self.stock.extend(written.stock);
         self.outcomes.extend(written.outcomes);
         self.placed.extend(written.placed);
+        self.states.extend(written.states);
         self.orders.extend(written.orders);
         self.lines.extend(written.lines);
+        self.personal.extend(written.personal);
     }
 }
 
@@ -290,24 +284,25 @@ impl Tables {
         own.or_else(|| self.committed.stock.get(&sku_id)).copied()
     }
 
-    pub(super) fn outcome(&self, id: TransactionId, key: &[u8]) -> Option<&Outcome> {
+    pub(super) fn outcome(&self, id: TransactionId, key: &[u8]) -> Option<&Rc<OutcomeColumns>> {
         let own = self.written(id).and_then(|written| written.outcomes.get(key));
         own.or_else(|| self.committed.outcomes.get(key))
     }
 
     /// The outcome by which an order was placed or rejected.
-    pub(super) fn placing(&self, id: TransactionId, order: &Uuid) -> Option<&Outcome> {
+    pub(super) fn placing(&self, id: TransactionId, order: &Uuid) -> Option<&Rc<OutcomeColumns>> {
         let own = self.written(id).and_then(|written| written.placed.get(order));
         let key = own.or_else(|| self.committed.placed.get(order))?;
         self.outcome(id, key)
     }
 
-    pub(super) fn order(&self, id: TransactionId, order: &Uuid) -> Option<&'static str> {
-        let own = self.written(id).and_then(|written| written.orders.get(order));
-        own.or_else(|| self.committed.orders.get(order)).copied()
+    /// The state of an order that was placed.
+    pub(super) fn state(&self, id: TransactionId, order: &Uuid) -> Option<&'static str> {
+        let own = self.written(id).and_then(|written| written.states.get(order));
+        own.or_else(|| self.committed.states.get(order)).copied()
     }
 
-    pub(super) fn lines(&self, id: TransactionId, order: &Uuid) -> &[(i64, i64)] {
+    pub(super) fn lines(&self, id: TransactionId, order: &Uuid) -> &[LineColumns] {
         let own = self.written(id).and_then(|written| written.lines.get(order));
         own.or_else(|| self.committed.lines.get(order)).map_or(&[], Vec::as_slice)
     }

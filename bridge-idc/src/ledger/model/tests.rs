@@ -4,7 +4,8 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use bridge_protocol::domain::{
-    Currency, IdempotencyKey, Line, Money, OrderTerms, PersonalField, Quantity, Sku,
+    Brand, Currency, IdempotencyKey, Line, Money, OrderId, OrderTerms, PersonalField, Quantity, Sku,
+    UnixMicros,
 };
 
 use super::*;
@@ -79,16 +80,16 @@ fn what_is_committed_survives_a_crash_and_what_is_only_acknowledged_does_not() {
     let database = database();
     commit(&database, &place(1));
     database.crash();
-    assert_eq!(database.effects().len(), 1);
+    assert_eq!(database.outcomes().len(), 1);
     database.acknowledge_before_commit();
     let end = commit(&database, &place(2));
     assert!(matches!(answer(&end), Answer::Settled { replayed: false, .. }));
     database.crash();
-    assert_eq!((database.effects().len(), database.invariants()), (1, Ok(())));
+    assert_eq!((database.outcomes().len(), database.invariants()), (1, Ok(())));
     commit(&database, &place(2));
     database.sync();
     database.crash();
-    assert_eq!((database.effects().len(), database.orders().len()), (2, 2));
+    assert_eq!((database.outcomes().len(), database.orders().len()), (2, 2));
 }
 
 #[test]
@@ -122,7 +123,7 @@ fn a_commit_whose_reply_is_lost_is_found_and_one_that_is_lost_is_done_again() {
         };
         assert!(matches!(answer(&end), Answer::Settled { .. }), "{end:?}");
     }
-    assert_eq!((database.effects().len(), database.invariants()), (2, Ok(())));
+    assert_eq!((database.outcomes().len(), database.invariants()), (2, Ok(())));
 }
 
 /// Commits a batch; `between` is done before each of its steps, by how its COMMITs have ended so far.
@@ -191,13 +192,13 @@ fn a_statement_that_is_cancelled_leaves_nothing_behind() {
         }
     };
     assert!(matches!(end.ends[..], [End::NotCommitted]), "{end:?}");
-    assert!(database.effects().is_empty());
+    assert!(database.outcomes().is_empty());
 }
 
 #[test]
 fn the_checker_notices_units_that_no_order_has() {
     let database = database();
     commit(&database, &place(1));
-    database.tables.borrow_mut().committed.orders.clear();
+    database.tables.borrow_mut().committed.states.clear();
     assert!(database.invariants().unwrap_err().contains("sold 1, in orders 0"));
 }

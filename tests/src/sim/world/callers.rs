@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use bridge_protocol::domain::{KeyDigest, OrderId, Outcome};
-use bridge_protocol::receipt::Receipt;
+use bridge_protocol::domain::OrderId;
 use bridge_protocol::seal::KeyId;
 use bridge_protocol::wire::order::Refusal;
 
+use super::super::reference::{self, Row};
 use super::super::shop::Body;
 use super::told::{Nothing, Told};
 use super::{Event, World, note};
@@ -34,9 +34,9 @@ pub(super) struct Write {
     /// What it does once it knows: so many more things.
     curiosity: u32,
     /// The first verified receipt.
-    pub(super) receipt: Option<Receipt>,
+    pub(super) receipt: Option<Row>,
     /// What the ledger committed under the key.
-    pub(super) row: Option<Receipt>,
+    pub(super) row: Option<Row>,
     pub(super) end: End,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Attempt {
     /// The id made for it, or the order that it is about.
     pub(super) order: OrderId,
     /// The digest it travelled under.
-    pub(super) key: Option<KeyDigest>,
+    pub(super) key: Option<reference::Key>,
     /// For a question or a cancellation: whether the ledger had the order when it was sent.
     pub(super) existed: bool,
     /// For an order: the keys that it was sealed to so far.
@@ -138,11 +138,18 @@ impl World {
                 bodies.extend(self.shop.body(&mut self.dice, brand));
             }
             let curiosity = u32::try_from(self.dice.between(0..=2)).unwrap_or(0);
-            self.writes.push(Write::new(format!("order-{number}"), brand, Intent::Place(bodies), curiosity));
+            self.wants(Write::new(format!("order-{number}"), brand, Intent::Place(bodies), curiosity));
             let comes = self.dice.micros(0..=orders * micros_each);
             self.faults_until = self.faults_until.max(comes + Duration::from_secs(1));
             self.at(comes, Event::Wake(self.writes.len() - 1));
         }
+    }
+
+    /// A caller wants something.
+    fn wants(&mut self, write: Write) {
+        let brand = self.shop.brands()[write.brand].as_str();
+        self.keys_sent.insert(reference::digest(brand, &write.key), self.writes.len());
+        self.writes.push(write);
     }
 
     /// Every caller who does not know how its order ended is to find out.
@@ -192,7 +199,7 @@ impl World {
         self.counts.cancelled_unseen += 1;
         let (brand, number) = (self.writes[id].brand, self.writes.len());
         let key = format!("{}-cancel-unseen-{number}", self.writes[id].key);
-        self.writes.push(Write::new(key, brand, Intent::Cancel(order), 0));
+        self.wants(Write::new(key, brand, Intent::Cancel(order), 0));
         self.after(delay, Event::Wake(number));
     }
 
@@ -274,22 +281,23 @@ impl World {
         let Some(left) = write.curiosity.checked_sub(1) else { return };
         write.curiosity = left;
         let Some(receipt) = write.receipt.clone() else { return };
+        let Ok(order) = OrderId::from_bytes(&receipt.order) else { return };
         let placing = matches!(write.intent, Intent::Place(_));
         match self.dice.index(10) {
             0..=1 => self.try_once(id),
             2 if placing => {
                 let cloud = self.dice.index(self.clouds.len());
-                self.make(id, Request::CancelUnderPlacingKey, cloud, receipt.order);
+                self.make(id, Request::CancelUnderPlacingKey, cloud, order);
             }
             3..=4 if placing => self.ask(id, true),
             5 if placing => {
                 let cloud = self.dice.index(self.clouds.len());
-                self.make(id, Request::Ask { by_key: false }, cloud, receipt.order);
+                self.make(id, Request::Ask { by_key: false }, cloud, order);
             }
-            6..=9 if receipt.outcome == Outcome::Placed || self.dice.happens(2_000) => {
+            6..=9 if receipt.outcome.is_placed() || self.dice.happens(2_000) => {
                 let (key, brand) =
                     (format!("{}-cancel-{}", self.writes[id].key, left), self.writes[id].brand);
-                self.writes.push(Write::new(key, brand, Intent::Cancel(receipt.order), left));
+                self.wants(Write::new(key, brand, Intent::Cancel(order), left));
                 self.after(Duration::ZERO, Event::Wake(self.writes.len() - 1));
             }
             _ => {}

@@ -11,14 +11,17 @@ use bridge_protocol::order_link::sender::{Answer, BodyMark, Limits, Output, Requ
 use bridge_protocol::receipt::Verifier;
 use bridge_protocol::seal::manifest::SealingKey;
 use bridge_protocol::seal::sealing::{Header, SealingSession};
-use bridge_protocol::wire::order::{Ask, Cancel, Envelope, Refusal, Settled, ToCloud, to_cloud, to_idc};
+use bridge_protocol::wire::order::{
+    Ask, Cancel, Envelope, Refusal, Settled, State, ToCloud, to_cloud, to_idc,
+};
 use bytes::Bytes;
 
 use super::super::options::Sabotage;
+use super::super::reference;
 use super::callers::{Attempt, Intent, Request};
 use super::lines::Direction;
 use super::told::{Nothing, Told};
-use super::{Event, World, note};
+use super::{Event, World, note, stored};
 
 /// One cloud agent.
 pub(super) struct Cloud {
@@ -35,6 +38,8 @@ pub(super) struct Cloud {
     receipts: Verifier,
     /// Whose attempt each request is that somebody still waits for.
     pub(super) waiting: BTreeMap<RequestId, usize>,
+    /// What was last heard of each of them, as the reference model reads it.
+    heard: BTreeMap<RequestId, reference::answer::Answer>,
     /// When its timer is set.
     timer: Option<Duration>,
     /// When settling may last have been given up for lack of room.
@@ -42,7 +47,11 @@ pub(super) struct Cloud {
 }
 
 impl Cloud {
-    pub(super) fn new(limits: Limits, pinned: &NoteVerifier) -> Self {
+    pub(super) fn new(limits: Limits, sabotage: Option<Sabotage>, pinned: &NoteVerifier) -> Self {
+        let limits = match sabotage {
+            Some(Sabotage::ForgetUnsettled) => Limits { settling_max: 0, ..limits },
+            _ => limits,
+        };
         Self {
             life: 0,
             up: true,
@@ -53,6 +62,7 @@ impl Cloud {
             keys_version: 0,
             receipts: Verifier::new(vec![pinned.clone()]),
             waiting: BTreeMap::new(),
+            heard: BTreeMap::new(),
             timer: None,
             overflowed_at: None,
         }
@@ -115,23 +125,22 @@ impl World {
         let key = self.digest(attempt)?;
         let Attempt { write, cloud, request, order, .. } = self.attempts[attempt];
         let brand = self.shop.brands().get(self.writes[write].brand)?.clone();
-        self.attempts[attempt].key = Some(key);
+        self.attempts[attempt].key = Some(*key.as_bytes());
         let bytes = Bytes::copy_from_slice(order.as_bytes());
         let digest = Bytes::copy_from_slice(key.as_bytes());
-        if !matches!(request, Request::Ask { .. }) {
-            self.keys_sent.insert(key, write);
-        }
         Some(match request {
             Request::Place { body } => {
                 to_idc::Kind::Place(self.seal(cloud, &Header { brand, order, key }, attempt, body)?)
             }
             Request::Cancel | Request::CancelUnderPlacingKey => {
-                self.attempts[attempt].existed = self.history.standing(order.as_bytes()).is_some();
+                let found = self.history.find(brand.as_str(), *order.as_bytes(), None);
+                self.attempts[attempt].existed = found.is_some();
                 to_idc::Kind::Cancel(Cancel { brand: brand.as_str().to_owned(), order: bytes, key: digest })
             }
             Request::Ask { by_key } => {
-                let looked_up = self.history.look_up(&brand, order, by_key.then_some(key));
-                self.attempts[attempt].existed = looked_up.is_some();
+                let key = by_key.then_some(key.as_bytes());
+                let found = self.history.find(brand.as_str(), *order.as_bytes(), key);
+                self.attempts[attempt].existed = found.is_some();
                 let key = by_key.then_some(digest);
                 to_idc::Kind::Ask(Ask { brand: brand.as_str().to_owned(), order: bytes, key })
             }
@@ -168,19 +177,32 @@ impl World {
             self.judge_sealed(cloud, Some(key.id));
         }
         let Intent::Place(bodies) = &self.writes[write].intent else { return None };
-        let (session, body) = (&mut self.clouds[cloud].session, bodies.get(body)?);
-        session.as_mut()?.seal(header, body.bytes.clone(), &body.personal)
+        let body = bodies.get(body)?;
+        let others = match &self.writes[write.saturating_sub(1)].intent {
+            Intent::Place(others) if self.sabotage == Some(Sabotage::SealAnothersData) => others.first(),
+            _ => None,
+        };
+        let personal = others.map_or(&body.personal, |others| &others.personal);
+        let session = self.clouds[cloud].session.as_mut()?;
+        session.seal(header, body.bytes.clone(), personal)
     }
 
     /// An answer comes from the IDC.
-    pub(super) fn cloud_answered(&mut self, cloud: usize, link: LinkId, message: ToCloud) {
+    pub(super) fn cloud_answered(&mut self, cloud: usize, link: LinkId, payload: &[u8], message: ToCloud) {
         note!(self, "cloud {cloud} is answered request {}, link {}", message.request, link.0);
+        let Some(heard) = reference::answer::read(payload) else {
+            return self.violate("FRAMES", "an answer is in no form that the documents know".to_owned());
+        };
+        let request = RequestId(message.request);
+        if heard != reference::answer::Answer::Other && self.clouds[cloud].waiting.contains_key(&request) {
+            self.clouds[cloud].heard.insert(request, heard);
+        }
         if self.sabotage == Some(Sabotage::FinalRefusals)
             && let Some(to_cloud::Kind::Refused(refused)) = &message.kind
             && refused.refusal() != Refusal::SessionUnknown
             && let Some(attempt) = self.clouds[cloud].waiting.remove(&RequestId(message.request))
         {
-            self.answer(attempt, Answer::Refused(refused.refusal()));
+            self.answer(attempt, Answer::Refused(refused.refusal()), None);
         }
         let now = self.cloud_now(cloud);
         self.clouds[cloud].sender.handle_answer(now, link, message);
@@ -205,8 +227,9 @@ impl World {
                     self.send(link, Direction::ToIdc, lane, &message);
                 }
                 Output::Answer { request, answer } => {
+                    let heard = self.clouds[cloud].heard.remove(&request);
                     if let Some(attempt) = self.clouds[cloud].waiting.remove(&request) {
-                        self.answer(attempt, answer);
+                        self.answer(attempt, answer, heard);
                     }
                 }
                 Output::SealAgain { request } => self.seal_again(cloud, request),
@@ -221,25 +244,57 @@ impl World {
         }
     }
 
-    /// What the order link said, as the storefront tells it.
-    fn answer(&mut self, attempt: usize, answer: Answer) {
+    /// What the order link said, as the storefront tells it; what was heard is the same by the reference model's reading.
+    fn answer(&mut self, attempt: usize, answer: Answer, heard: Option<reference::answer::Answer>) {
         let told = match answer {
-            Answer::Settled(settled) => self.verified(attempt, settled),
+            Answer::Settled(settled) => self.verified(attempt, &settled, heard),
+            Answer::State(state) => self.read_state(attempt, &state, heard),
             other => Told::answer(other, matches!(self.attempts[attempt].request, Request::Ask { .. })),
         };
         self.tell(attempt, told);
     }
 
     /// A receipt is believed only once it is verified, and if it is this request's.
-    fn verified(&mut self, attempt: usize, settled: Settled) -> Told {
+    fn verified(
+        &mut self,
+        attempt: usize,
+        settled: &Settled,
+        heard: Option<reference::answer::Answer>,
+    ) -> Told {
         let Attempt { cloud, key, .. } = self.attempts[attempt];
         let verified = settled.receipt.as_ref().map(|wire| self.clouds[cloud].receipts.verify(wire));
-        match verified {
-            Some(Ok(verified)) if Some(verified.receipt().key) == key => {
-                Told::Receipt { receipt: verified.receipt().clone(), replayed: settled.replayed }
+        let verified = verified.and_then(Result::ok).map(|verified| stored::certified(verified.receipt()));
+        let read = match heard {
+            Some(reference::answer::Answer::Settled { receipt, replayed })
+                if replayed == settled.replayed =>
+            {
+                self.receipts.read(&receipt)
             }
-            _ => {
-                self.violate("RECEIPTS", format!("attempt {attempt} has a receipt that is not its own"));
+            _ => None,
+        };
+        match verified {
+            Some(receipt) if read.as_ref() == Some(&receipt) && Some(receipt.key) == key => {
+                Told::Receipt { receipt, replayed: settled.replayed }
+            }
+            verified => {
+                let what =
+                    format!("attempt {attempt} has a receipt that is not its own: {verified:?}, {read:?}");
+                self.violate("RECEIPTS", what);
+                Told::Unknown
+            }
+        }
+    }
+
+    fn read_state(
+        &mut self,
+        attempt: usize,
+        state: &State,
+        heard: Option<reference::answer::Answer>,
+    ) -> Told {
+        match heard {
+            Some(reference::answer::Answer::State(read)) if read.state == state.state => Told::State(read),
+            heard => {
+                self.violate("ANSWERS", format!("attempt {attempt} is told {state:?} in place of {heard:?}"));
                 Told::Unknown
             }
         }
@@ -258,8 +313,10 @@ impl World {
             }
         }
         let life = self.clouds[cloud].life + 1;
-        let dead =
-            std::mem::replace(&mut self.clouds[cloud], Cloud::new(self.sender_limits, &self.keys.pinned));
+        let dead = std::mem::replace(
+            &mut self.clouds[cloud],
+            Cloud::new(self.sender_limits, self.sabotage, &self.keys.pinned),
+        );
         self.clouds[cloud].life = life;
         self.clouds[cloud].up = false;
         for attempt in dead.waiting.into_values() {

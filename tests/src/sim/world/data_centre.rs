@@ -5,14 +5,13 @@ use std::sync::Arc;
 use bridge_idc::agent::{Agent, Ended, Input, Limits, Output};
 use bridge_idc::open::OpenFailure;
 use bridge_idc::vault::keyring::Keyring;
-use bridge_protocol::domain::{Brand, KeyDigest, OrderId};
 use bridge_protocol::order_link::LinkId;
-use bridge_protocol::order_link::receiver::{Reply, Token};
+use bridge_protocol::order_link::receiver::Reply;
 use bridge_protocol::seal::opening::{Decapsulated, OpenError};
-use bridge_protocol::wire::order::Refusal;
 
 use super::lines::Direction;
 use super::logs::Log;
+use super::look_ups::Question;
 use super::{Event, World, note};
 
 /// One data centre's agent.
@@ -60,7 +59,8 @@ impl World {
                 }
                 Output::LookUp { token, brand, order, key } => {
                     let delay = self.dice.micros(100..=3_000);
-                    self.after(delay, Event::LookUp { idc, life, token, brand, order, key });
+                    let question = Question { token, brand, order, key };
+                    self.after(delay, Event::LookUp { idc, life, question });
                 }
                 Output::Send(Reply { link, lane, message }) => {
                     self.judge_logged_answer(idc, &message);
@@ -91,29 +91,6 @@ impl World {
         if self.idcs[idc].life == life {
             self.tell_idc(idc, Input::Decapsulated { link, session });
         }
-    }
-
-    /// The database looks an order up.
-    pub(super) fn look_up(
-        &mut self,
-        idc: usize,
-        life: u32,
-        token: Token,
-        brand: &Brand,
-        order: OrderId,
-        key: Option<KeyDigest>,
-    ) {
-        if self.idcs[idc].life != life {
-            return;
-        }
-        let failed = self.now < self.database_down_until || self.dice.happens(self.weather.look_up_fails);
-        let found = if failed {
-            self.counts.look_ups_failed += 1;
-            Err(Refusal::DatabaseDown)
-        } else {
-            Ok(self.history.look_up(brand, order, key))
-        };
-        self.tell_idc(idc, Input::LookedUp { token, found });
     }
 
     /// Kills the process: its links die, what it had not committed is gone.

@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bridge_idc::agent::{Attempt, Ended};
-use bridge_idc::ledger::model::{CommitFate, Effect};
+use bridge_idc::ledger::model::CommitFate;
 use bridge_idc::ledger::{Batch, BatchEnd, End};
 use bridge_idc::planner::Awaited;
 
 use super::super::options::Sabotage;
-use super::{Event, World, note};
+use super::{Event, World, note, stored};
 
 /// A batch on its way through the database, and the agent that waits for its end.
 pub(super) struct Commit {
@@ -81,7 +81,7 @@ impl World {
             match end {
                 End::Committed(answer) => {
                     committed += 1;
-                    self.judge_answer(&request.key, &answer.answer().clone());
+                    self.judge_answer(request.key.as_bytes(), &answer.answer().clone());
                 }
                 End::Unknown if self.sabotage == Some(Sabotage::DenyLostCommits) => *end = End::NotCommitted,
                 End::Unknown => unknown += 1,
@@ -111,8 +111,8 @@ impl World {
         if effects.is_empty() {
             return;
         }
-        for Effect { receipt, places } in &effects {
-            self.judge_effect(receipt, *places);
+        for effect in &effects {
+            self.judge_effect(stored::row(effect), effect.operation == "place");
         }
         if let Err(broken) = self.ledger.invariants() {
             self.violate("P3", broken);

@@ -1,13 +1,13 @@
 //! The checkers: each promise, looked at whenever something could have broken it.
 
 use bridge_idc::ledger::{Answer, Batch};
-use bridge_protocol::domain::{KeyDigest, OrderId};
-use bridge_protocol::receipt::Receipt;
-use bridge_protocol::wire::order::{Refusal, State};
+use bridge_protocol::domain::OrderId;
+use bridge_protocol::wire::order::Refusal;
 
-use super::World;
+use super::super::reference::{Body, Key, Order, Row, State};
 use super::callers::{Attempt, End, Ending, Intent, Request};
 use super::told::{Nothing, Told};
+use super::{World, stored};
 
 impl World {
     /// P7: every queue has a number.
@@ -54,29 +54,29 @@ impl World {
     }
 
     /// P2 at each answer of the ledger: it is what was committed under the key.
-    pub(super) fn judge_answer(&mut self, key: &KeyDigest, answer: &Answer) {
+    pub(super) fn judge_answer(&mut self, key: &Key, answer: &Answer) {
         if let Answer::Settled { receipt, .. } = answer
-            && self.history.row(key) != Some(receipt)
+            && self.history.row(key) != Some(&stored::certified(receipt))
         {
             self.violate("P2", format!("an answer differs from what is committed: {receipt:?}"));
         }
     }
 
     /// P2 and P4 at each effect: it must be the first under its key and not have been denied.
-    pub(super) fn judge_effect(&mut self, receipt: &Receipt, places: bool) {
+    pub(super) fn judge_effect(&mut self, receipt: Row, places: bool) {
         let write = self.keys_sent.get(&receipt.key).copied();
         let Some(id) = write.filter(|id| matches!(self.writes[*id].intent, Intent::Place(_)) == places)
         else {
             return self.violate("P2", format!("an effect under a key that nobody sent for it: {receipt:?}"));
         };
-        let first = self.history.add(receipt, places).or(self.writes[id].row.clone());
+        let first = self.history.add(receipt.clone(), places).or(self.writes[id].row.clone());
         if let Some(first) = first {
             let (one, two) = (first.position, receipt.position);
             return self.violate("P2", format!("caller {id}'s one key has two effects, at {one} and {two}"));
         }
-        self.writes[id].row = Some(receipt.clone());
-        if self.is_denied_effect(id, receipt.order) {
-            let position = receipt.position;
+        let (position, order) = (receipt.position, receipt.order);
+        self.writes[id].row = Some(receipt);
+        if self.is_denied_effect(id, order) {
             self.violate(
                 "P4",
                 format!("caller {id} was told that nothing happened, and at {position} it did"),
@@ -85,7 +85,7 @@ impl World {
     }
 
     /// Whether the caller was told that what is there would not be there.
-    fn is_denied_effect(&self, id: usize, order: OrderId) -> bool {
+    fn is_denied_effect(&self, id: usize, order: Order) -> bool {
         match self.writes[id].intent {
             Intent::Place(_) => self.denied.contains(&order),
             Intent::Cancel(_) => self.is_denied(id),
@@ -100,7 +100,7 @@ impl World {
             Told::Receipt { receipt, replayed } => {
                 counts.replayed += u64::from(*replayed);
                 if self.writes[id].receipt.is_none() {
-                    *match receipt.outcome.code() {
+                    *match receipt.outcome.code.as_str() {
                         "placed" => &mut counts.placed,
                         "sold-out" => &mut counts.sold_out,
                         "price-changed" => &mut counts.price_changed,
@@ -145,7 +145,7 @@ impl World {
     }
 
     /// P1 and P2: what a receipt says is in the ledger, and every receipt of a key says the same.
-    fn judge_receipt(&mut self, attempt: usize, receipt: &Receipt) {
+    fn judge_receipt(&mut self, attempt: usize, receipt: &Row) {
         let Attempt { write: id, request, .. } = self.attempts[attempt];
         if self.history.row(&receipt.key) != Some(receipt) {
             self.violate(
@@ -159,10 +159,10 @@ impl World {
         }) {
             self.violate("P2", format!("caller {id} has two different receipts for one key: {receipt:?}"));
         }
-        let committed = self.orders.get(&receipt.order).map(|attempt| self.attempts[*attempt].request);
+        let committed = self.placed_by(&receipt.order).map(|attempt| attempt.request);
         let fits = match request {
             Request::Place { .. } => committed == Some(request),
-            Request::Cancel => matches!(receipt.outcome.code(), "cancelled" | "not-cancellable"),
+            Request::Cancel => matches!(receipt.outcome.code.as_str(), "cancelled" | "not-cancellable"),
             Request::CancelUnderPlacingKey | Request::Ask { .. } => false,
         };
         if !fits {
@@ -173,13 +173,28 @@ impl World {
         }
     }
 
-    /// An order stands as the ledger has it; a cancellation may have come since it was looked up.
+    /// An order stands as the ledger has it, with the terms that were sent; a cancellation may have come since it was looked up.
     fn judge_state(&mut self, id: usize, state: &State) {
-        let standing = self.history.standing(&state.order);
-        let fits = standing == Some(state.state.as_str())
-            || (standing == Some("cancelled") && state.state == "placed");
-        if !fits {
-            self.violate("P1", format!("caller {id} is told {state:?}, and the ledger has {standing:?}"));
+        let sent = self.body_of(&state.order).map(|body| &body.terms);
+        if !self.history.fits(state, sent) {
+            let standing = self.history.standing(&state.order);
+            let what = format!("caller {id} is told {state:?}, and the ledger has {standing:?} of {sent:?}");
+            self.violate("P1", what);
+        }
+    }
+
+    /// The attempt that an order's id was made for.
+    fn placed_by(&self, order: &Order) -> Option<&Attempt> {
+        let order = OrderId::from_bytes(order).ok()?;
+        self.attempts.get(*self.orders.get(&order)?)
+    }
+
+    /// What the caller sent whose attempt an order's id was made for.
+    fn body_of(&self, order: &Order) -> Option<&Body> {
+        let Attempt { write, request, .. } = self.placed_by(order)?;
+        match (&self.writes[*write].intent, request) {
+            (Intent::Place(bodies), Request::Place { body }) => Some(&bodies.get(*body)?.sent),
+            _ => None,
         }
     }
 
@@ -239,7 +254,7 @@ impl World {
     fn judge_key_reused(&mut self, attempt: usize) {
         let Attempt { write: id, request, key, .. } = self.attempts[attempt];
         let row = key.and_then(|key| self.history.row(&key));
-        let committed = row.and_then(|row| self.orders.get(&row.order)).map(|by| self.attempts[*by].request);
+        let committed = row.and_then(|row| self.placed_by(&row.order)).map(|by| by.request);
         let same = match request {
             Request::Place { .. } => committed == Some(request),
             Request::Cancel => true,
@@ -256,7 +271,7 @@ impl World {
         let Attempt { write: id, request, order, .. } = self.attempts[attempt];
         self.attempts[attempt].ending = Ending::Denied;
         if let Request::Place { .. } = request {
-            self.denied.insert(order);
+            self.denied.insert(*order.as_bytes());
         }
         if let Some(order) = self.writes[id].row.as_ref().map(|row| row.order)
             && self.is_denied_effect(id, order)
@@ -267,11 +282,11 @@ impl World {
 
     /// P1: after a crash everything is there that anybody was told.
     pub(super) fn judge_after_crash(&mut self) {
-        let lost = self.history.lost(&self.ledger.effects());
+        let lost = self.history.lost(&self.stored_outcomes());
         for row in lost {
             let Some(id) = self.keys_sent.get(&row.key).copied() else { continue };
             if self.writes[id].receipt.as_ref() == Some(&row) {
-                let code = row.outcome.code();
+                let code = &row.outcome.code;
                 self.violate(
                     "P1",
                     format!("caller {id} was told `{code}`, and after a crash it is not there"),
@@ -302,16 +317,11 @@ impl World {
                 self.violate("THE END", what);
             }
         }
-        let (ordered_by, attempts, writes) = (&self.orders, &self.attempts, &self.writes);
-        let terms = |order: &OrderId| {
-            let Attempt { write, request, .. } = attempts[*ordered_by.get(order)?];
-            match (&writes[write].intent, request) {
-                (Intent::Place(bodies), Request::Place { body }) => Some(&bodies.get(body)?.terms),
-                _ => None,
-            }
-        };
-        if let Err(differs) = self.history.compare(&self.ledger, terms) {
-            self.violate("THE END", differs);
+        let (outcomes, orders, available) =
+            (self.stored_outcomes(), self.stored_orders(), self.ledger.available());
+        let end = self.history.compare(&outcomes, &orders, &available, |order| self.body_of(order));
+        if let Err((promise, differs)) = end.and(self.ledger.invariants().map_err(|broken| ("P3", broken))) {
+            self.violate(promise, differs);
         }
     }
 }

@@ -176,8 +176,8 @@ impl World {
                 Err(error) => self.violate("FRAMES", error.to_string()),
             },
             Direction::ToCloud if self.clouds[cloud].life == cloud_life => {
-                match frame::decode::<ToCloud>(payload) {
-                    Ok(message) => self.cloud_answered(cloud, link, message),
+                match frame::decode::<ToCloud>(payload.clone()) {
+                    Ok(message) => self.cloud_answered(cloud, link, &payload, message),
                     Err(error) => self.violate("FRAMES", error.to_string()),
                 }
             }

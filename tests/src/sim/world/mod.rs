@@ -12,6 +12,9 @@ mod data_centre;
 /// The database that the data centres share, statement by statement.
 mod database;
 
+/// Look-ups in that database.
+mod look_ups;
+
 /// The lines between them.
 mod lines;
 
@@ -33,8 +36,8 @@ mod told;
 /// The checkers: the promises, at every step.
 mod judge;
 
-/// The ledger's history as the simulation saw it, and the reference model of its end.
-mod history;
+/// What the database holds, as the reference model reads it.
+mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -42,9 +45,8 @@ use std::time::Duration;
 use bridge_idc::agent;
 use bridge_idc::ledger::model::{Ends, Holder, ModelDatabase};
 use bridge_protocol::audit::Entry;
-use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
+use bridge_protocol::domain::{OrderId, UnixMicros};
 use bridge_protocol::order_link::LinkId;
-use bridge_protocol::order_link::receiver::Token;
 use bridge_protocol::order_link::sender;
 use bridge_protocol::seal::opening::Decapsulated;
 use bytes::Bytes;
@@ -52,6 +54,9 @@ use bytes::Bytes;
 use super::counts::Counts;
 use super::dice::Dice;
 use super::options::Sabotage;
+use super::reference;
+use super::reference::history::History;
+use super::reference::receipt::Receipts;
 use super::shop::Shop;
 use super::trace::Trace;
 use super::weather::Weather;
@@ -59,9 +64,9 @@ use callers::{Attempt, Write};
 use cloud::Cloud;
 use data_centre::DataCentre;
 use database::Commit;
-use history::History;
 use keys::Keys;
 use lines::{Direction, Line, Slot};
+use look_ups::{LookUp, Question};
 
 /// The first moment of every schedule by everybody's clock.
 const EPOCH_MICROS: i64 = 1_795_343_485_000_000;
@@ -161,15 +166,14 @@ enum Event {
         entries: Vec<Entry>,
         fails: bool,
     },
-    /// The database gets to a look-up.
+    /// A look-up comes to the database.
     LookUp {
         idc: usize,
         life: u32,
-        token: Token,
-        brand: Brand,
-        order: OrderId,
-        key: Option<KeyDigest>,
+        question: Question,
     },
+    /// The database gets to the next statement of a look-up.
+    LookUpGoes(u64),
     /// What an agent answered before is durable.
     Sync,
     /// A cloud agent is started.
@@ -211,6 +215,9 @@ pub(super) struct World {
     /// Batches on their way through the database.
     commits: BTreeMap<u64, Commit>,
     commits_made: u64,
+    /// Look-ups on their way through it.
+    look_ups: BTreeMap<u64, LookUp>,
+    look_ups_made: u64,
     /// Who holds rows beside the agents.
     holders: BTreeMap<u64, Holder>,
     holders_made: u64,
@@ -220,13 +227,15 @@ pub(super) struct World {
     writes: Vec<Write>,
     attempts: Vec<Attempt>,
     /// Which write each idempotency key that was sent stands for.
-    keys_sent: BTreeMap<KeyDigest, usize>,
+    keys_sent: BTreeMap<reference::Key, usize>,
     /// The attempt that each order's id was made for.
     orders: BTreeMap<OrderId, usize>,
 
     history: History,
+    /// Reads receipts as the reference model does.
+    receipts: Receipts,
     /// Ids of attempts at placing whose callers were told that nothing happened.
-    denied: BTreeSet<OrderId>,
+    denied: BTreeSet<reference::Order>,
     violation: Option<(&'static str, String)>,
     counts: Counts,
     trace: Trace,
@@ -259,7 +268,7 @@ impl World {
             lines_max: super::shop::LINES_MAX,
             look_ups_at_once: usize::try_from(dice.between(1..=4)).unwrap_or(1),
         };
-        let ledger = ModelDatabase::new(shop.stock.iter().cloned(), LOCK_TIMEOUT, AWAITED_FOR);
+        let ledger = ModelDatabase::new(shop.for_sale(), LOCK_TIMEOUT, AWAITED_FOR);
         match sabotage {
             Some(Sabotage::AcknowledgeBeforeCommit) => ledger.acknowledge_before_commit(),
             Some(Sabotage::OvertakingCancels) => ledger.mislead(),
@@ -279,11 +288,12 @@ impl World {
             faults_until: Duration::ZERO,
             finding_out: false,
             history: History::new(&shop.stock),
+            receipts: Receipts::under(&keys.pinned.to_string()),
             shop,
             sender_limits,
             idc_limits,
             window,
-            clouds: (0..clouds).map(|_| Cloud::new(sender_limits, &keys.pinned)).collect(),
+            clouds: (0..clouds).map(|_| Cloud::new(sender_limits, sabotage, &keys.pinned)).collect(),
             idcs: keys.folders.iter().map(|host| DataCentre::new(idc_limits, host.ring.clone())).collect(),
             keys,
             slots: Vec::new(),
@@ -292,6 +302,8 @@ impl World {
             ledger,
             commits: BTreeMap::new(),
             commits_made: 0,
+            look_ups: BTreeMap::new(),
+            look_ups_made: 0,
             holders: BTreeMap::new(),
             holders_made: 0,
             database_down_until: Duration::ZERO,
@@ -364,9 +376,8 @@ impl World {
             Event::BatchEnd { idc, life, ended } => self.batch_ends(idc, life, ended),
             Event::Decapsulated { idc, life, link, session } => self.decapsulated(idc, life, link, session),
             Event::Audited { idc, life, entries, fails } => self.audited(idc, life, entries, fails),
-            Event::LookUp { idc, life, token, brand, order, key } => {
-                self.look_up(idc, life, token, &brand, order, key);
-            }
+            Event::LookUp { idc, life, question } => self.look_up(idc, life, question),
+            Event::LookUpGoes(look_up) => self.look_up_goes(look_up),
             Event::Sync => self.ledger.sync(),
             Event::CloudStarts(cloud) => self.cloud_starts(cloud),
             Event::IdcStarts(idc) => self.idc_starts(idc),

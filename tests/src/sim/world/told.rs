@@ -2,8 +2,9 @@
 
 use bridge_cloud::admission::NotAdmitted;
 use bridge_protocol::order_link::sender::{Answer, Rejected};
-use bridge_protocol::receipt::Receipt;
-use bridge_protocol::wire::order::{Refusal, State};
+use bridge_protocol::wire::order::Refusal;
+
+use super::super::reference::{Row, State};
 
 /// What a caller is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,7 +12,7 @@ pub(super) enum Told {
     /// 201, 200 or 409 with a verified receipt.
     Receipt {
         /// What it certifies.
-        receipt: Receipt,
+        receipt: Row,
         /// Whether it is an earlier attempt's.
         replayed: bool,
     },
@@ -55,16 +56,15 @@ impl Told {
         }
     }
 
-    /// Every answer but a receipt, which is verified first.
+    /// Every answer but a receipt and a state, which are read first.
     pub(super) fn answer(answer: Answer, asked: bool) -> Self {
         match answer {
-            Answer::State(state) => Self::State(state),
             Answer::Refused(Refusal::KeyReused) => Self::KeyReused,
             Answer::Refused(Refusal::NotFound) if asked => Self::NotFound,
             Answer::Refused(refusal) => Self::Nothing(Nothing::Refused(refusal)),
             Answer::NotSent => Self::Nothing(Nothing::NotSent),
             Answer::Pending => Self::Pending,
-            Answer::Unknown | Answer::Settled(_) | Answer::Payment(_) => Self::Unknown,
+            Answer::Unknown | Answer::State(_) | Answer::Settled(_) | Answer::Payment(_) => Self::Unknown,
         }
     }
 }

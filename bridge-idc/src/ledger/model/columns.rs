@@ -1,0 +1,79 @@
+//! Rows, as their columns have them: texts, numbers and bytes, so that whoever judges them shares no type with who wrote them.
+
+use std::rc::Rc;
+
+use uuid::Uuid;
+
+use crate::vault::PersonalAtRest;
+
+/// A row of `outcomes`: what is settled under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutcomeColumns {
+    /// The idempotency key's digest.
+    pub key: Vec<u8>,
+    /// Whose shop.
+    pub brand: String,
+    /// `place` or `cancel`.
+    pub operation: &'static str,
+    /// The order that it is about.
+    pub order: Uuid,
+    /// Keyed hash of the request.
+    pub fingerprint: Vec<u8>,
+    /// The outcome's code.
+    pub outcome: String,
+    /// The SKU that the outcome is about.
+    pub sku: Option<String>,
+    /// The price that the outcome names, in minor units.
+    pub price: Option<i64>,
+    /// The currency of that price.
+    pub currency: Option<String>,
+    /// The ledger's number for it.
+    pub position: i64,
+    /// Microseconds since 1970.
+    pub committed_at: i64,
+}
+
+/// A row of `orders`, but for its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderColumns {
+    /// Whose shop.
+    pub brand: String,
+    /// The position of the outcome that placed it.
+    pub position: i64,
+    /// The storefront's opaque id of the customer.
+    pub customer_reference: String,
+    /// ISO 4217 code of its amounts.
+    pub currency: String,
+    /// Minor units.
+    pub shipping_fee: i64,
+    /// Minor units.
+    pub total: i64,
+}
+
+/// A row of `order_lines`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineColumns {
+    /// From 0.
+    pub line_no: i32,
+    /// Which SKU, by its row.
+    pub sku_id: i64,
+    /// Units.
+    pub quantity: i64,
+    /// Minor units a unit.
+    pub unit_price: i64,
+}
+
+/// An order that was placed, as all tables together have it.
+#[derive(Debug, Clone)]
+pub struct StoredOrder {
+    /// Its id.
+    pub order: Uuid,
+    /// `placed` or `cancelled`.
+    pub state: &'static str,
+    /// Its row of `orders`.
+    pub columns: Option<Rc<OrderColumns>>,
+    /// Its lines.
+    pub lines: Vec<LineColumns>,
+    /// Its row of `order_personal`.
+    pub personal: Option<Rc<PersonalAtRest>>,
+}

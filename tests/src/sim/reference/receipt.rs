@@ -1,0 +1,113 @@
+//! Signed receipts: facts, a path to the root of their batch (RFC 6962), and a signature over that root.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ed25519_dalek::{Signature, VerifyingKey};
+use sha2::{Digest as _, Sha256};
+
+use super::protobuf::fields;
+use super::{Outcome, Row};
+
+/// A receipt as the wire has it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(in crate::sim) struct Signed {
+    facts: Vec<u8>,
+    index: u64,
+    size: u64,
+    path: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+/// One batch in so many has its signature looked at.
+const SIGNATURE_OF_EVERY: u8 = 4;
+
+/// Reads receipts under one signing key.
+pub(in crate::sim) struct Receipts {
+    key: Option<VerifyingKey>,
+    /// Roots and signatures that were found good.
+    known: BTreeSet<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Receipts {
+    /// Believes the key of this line, `name+id+base64`.
+    pub(in crate::sim) fn under(line: &str) -> Self {
+        let key = line.splitn(3, '+').last().and_then(|key| BASE64.decode(key).ok());
+        let key = key.and_then(|key| VerifyingKey::from_bytes(key.get(1..)?.try_into().ok()?).ok());
+        Self { key, known: BTreeSet::new() }
+    }
+
+    /// What a receipt says, if it is signed.
+    pub(in crate::sim) fn read(&mut self, receipt: &Signed) -> Option<Row> {
+        let root = root(receipt)?;
+        let message = [b"bridge receipts v1\n".as_slice(), &receipt.size.to_be_bytes(), &root].concat();
+        let known = (message, receipt.signature.clone());
+        // Of every few batches one: a signature takes as long as all the rest.
+        if root[0].is_multiple_of(SIGNATURE_OF_EVERY) && !self.known.contains(&known) {
+            let signature = Signature::from_slice(&receipt.signature).ok()?;
+            self.key?.verify_strict(&known.0, &signature).ok()?;
+            self.known.insert(known);
+        }
+        facts(&receipt.facts)
+    }
+}
+
+pub(super) fn signed(bytes: &[u8]) -> Option<Signed> {
+    let mut receipt = Signed::default();
+    for field in fields(bytes) {
+        match field? {
+            (1, value) => receipt.facts = value.bytes()?.to_vec(),
+            (2, value) => receipt.index = value.number()?,
+            (3, value) => receipt.size = value.number()?,
+            (4, value) => receipt.path = value.bytes()?.to_vec(),
+            (5, value) => receipt.signature = value.bytes()?.to_vec(),
+            _ => {}
+        }
+    }
+    Some(receipt)
+}
+
+fn facts(bytes: &[u8]) -> Option<Row> {
+    let (mut row, mut outcome) = (Row::default(), Outcome::default());
+    for field in fields(bytes) {
+        match field? {
+            (1, value) => row.brand = value.text()?,
+            (2, value) => row.key = value.array()?,
+            (3, value) => row.order = value.array()?,
+            (4, value) => outcome.code = value.text()?,
+            (5, value) => outcome.sku = Some(value.text()?),
+            (6, value) => outcome.price = Some(value.integer()?),
+            (7, value) => outcome.currency = Some(value.text()?),
+            (8, value) => row.position = value.integer()?,
+            (9, value) => row.committed_at = value.integer()?,
+            _ => {}
+        }
+    }
+    Some(Row { outcome, ..row })
+}
+
+/// The root that a receipt's path leads to, by the RFC's recursion: the first `split` leaves are the largest power of two that
+/// is less than the tree's size.
+fn root(receipt: &Signed) -> Option<[u8; 32]> {
+    let (hashes, rest) = receipt.path.as_chunks::<32>();
+    let leaf = Sha256::digest([&[0], receipt.facts.as_slice()].concat()).into();
+    let fits = rest.is_empty() && receipt.index < receipt.size;
+    let (root, unused) = fits.then(|| above(leaf, receipt.index, receipt.size, hashes))??;
+    unused.is_empty().then_some(root)
+}
+
+/// The root of the tree of so many leaves in which this is the leaf at `index`, and the part of the path that is left.
+fn above(leaf: [u8; 32], index: u64, size: u64, path: &[[u8; 32]]) -> Option<([u8; 32], &[[u8; 32]])> {
+    if size == 1 {
+        return Some((leaf, path));
+    }
+    let split = size.next_power_of_two() / 2;
+    let (inner, path) = match index < split {
+        true => above(leaf, index, split, path)?,
+        false => above(leaf, index - split, size - split, path)?,
+    };
+    let (sibling, path) = path.split_first()?;
+    let (left, right) = if index < split { (&inner, sibling) } else { (sibling, &inner) };
+    Some((Sha256::digest([&[1], left.as_slice(), right].concat()).into(), path))
+}

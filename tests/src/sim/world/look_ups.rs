@@ -1,0 +1,66 @@
+//! Look-ups: the agents' own code asks the database, and other transactions go on between two of its statements.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bridge_idc::agent::Input;
+use bridge_idc::ledger::LedgerError;
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId};
+use bridge_protocol::order_link::receiver::Token;
+use bridge_protocol::wire::order::{Refusal, State};
+
+use super::super::options::Sabotage;
+use super::{Event, World};
+
+/// What an agent asks, and for whom.
+pub(super) struct Question {
+    pub(super) token: Token,
+    pub(super) brand: Brand,
+    pub(super) order: OrderId,
+    pub(super) key: Option<KeyDigest>,
+}
+
+/// A question on its way through the database.
+pub(super) struct LookUp {
+    idc: usize,
+    /// Which process of it asked.
+    life: u32,
+    token: Token,
+    work: Pin<Box<dyn Future<Output = Result<Option<State>, LedgerError>>>>,
+}
+
+impl World {
+    /// A look-up comes to the database.
+    pub(super) fn look_up(&mut self, idc: usize, life: u32, question: Question) {
+        let Question { token, brand, order, key } = question;
+        let key = key.filter(|_| self.sabotage != Some(Sabotage::LookUpByIdAlone));
+        let ledger = self.ledger.clone();
+        let work = Box::pin(async move { ledger.look_up(&brand, order, key).await });
+        self.look_ups_made += 1;
+        self.look_ups.insert(self.look_ups_made, LookUp { idc, life, token, work });
+        self.look_up_goes(self.look_ups_made);
+    }
+
+    /// The database gets to its next statement, unless its agent was killed meanwhile.
+    pub(super) fn look_up_goes(&mut self, id: u64) {
+        let Some(look_up) = self.look_ups.get_mut(&id) else { return };
+        let (idc, life, token) = (look_up.idc, look_up.life, look_up.token);
+        if self.idcs[idc].life != life {
+            self.look_ups.remove(&id);
+            return;
+        }
+        self.ledger.set_now(self.now, Default::default(), false);
+        let fails = self.dice.happens(self.weather.look_up_fails);
+        let found = match look_up.work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            _ if fails => Err(Refusal::DatabaseDown),
+            Poll::Ready(found) => found.map_err(|_| Refusal::DatabaseDown),
+            Poll::Pending => {
+                let delay = self.dice.micros(20..=3_000);
+                return self.after(delay, Event::LookUpGoes(id));
+            }
+        };
+        self.look_ups.remove(&id);
+        self.counts.look_ups_failed += u64::from(found.is_err());
+        self.tell_idc(idc, Input::LookedUp { token, found });
+    }
+}
