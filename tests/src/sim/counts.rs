@@ -67,6 +67,10 @@ counts! {
     frames_doubled
     /// Frames that came after later ones.
     frames_late
+    /// Frames that came in pieces.
+    frames_in_pieces
+    /// Frames of which a part came before their link died.
+    frames_torn
     /// Links that fell silent for a while.
     silences
     /// Windows that shrank for a while.
@@ -115,6 +119,16 @@ counts! {
     look_ups_failed
     /// Rounds that a data centre's audit log could not write.
     audit_rounds_failed
+    /// Logs of data centres that were read again after a crash.
+    logs_recovered
+    /// Rounds among them that were not written to their end.
+    rounds_torn
+    /// Times that the disk under a cloud agent's log took nothing for a while.
+    cloud_disks_full
+    /// Entries that it did not take.
+    cloud_entries_refused
+    /// Clocks that were set.
+    clock_steps
     /// Transactions on the catalogue.
     transactions
     /// Those committed after one that had written later.

@@ -64,6 +64,10 @@ pub enum Sabotage {
     PreferNewestKeys,
     /// P11: an order that is sealed to what no link opens any more is not sealed again.
     SealOnce,
+    /// P8: after a crash the last round of a data centre's log is not read.
+    ForgetLastRounds,
+    /// P8: a cloud agent sends and tells what its log does not take.
+    SendUnlogged,
     /// P6: changes are numbered when they are written, and one that is committed late is passed over.
     NumberBeforeCommit,
     /// P6: a bootstrap is served without what changed while its rows were read.

@@ -10,6 +10,7 @@ pub(super) struct Weather {
     pub(super) frame_lost: u32,
     pub(super) frame_doubled: u32,
     pub(super) frame_late: u32,
+    pub(super) frame_in_pieces: u32,
     // Of each link or agent, a tick.
     pub(super) link_dies: u32,
     pub(super) link_silent: u32,
@@ -18,6 +19,8 @@ pub(super) struct Weather {
     pub(super) idc_dies: u32,
     pub(super) database_dies: u32,
     pub(super) row_held: u32,
+    pub(super) cloud_disk_full: u32,
+    pub(super) clock_steps: u32,
     // Of each statement, COMMIT or look-up.
     pub(super) statement_cancelled: u32,
     pub(super) commit_reply_lost: u32,
@@ -43,6 +46,7 @@ impl Weather {
             frame_lost: often(300),
             frame_doubled: often(500),
             frame_late: often(400),
+            frame_in_pieces: often(2_000),
             link_dies: often(150),
             link_silent: often(150),
             window_shrinks: often(150),
@@ -50,6 +54,8 @@ impl Weather {
             idc_dies: often(120),
             database_dies: often(80),
             row_held: often(150),
+            cloud_disk_full: often(80),
+            clock_steps: often(80),
             statement_cancelled: often(40),
             commit_reply_lost: often(500),
             commit_lost: often(500),
@@ -65,6 +71,8 @@ impl Weather {
             Some(Sabotage::DenyLostCommits) => weather.commit_reply_lost = 1_000,
             Some(Sabotage::SealOnce) => weather.link_dies = 400,
             Some(Sabotage::ForgetUnsettled) => (weather.link_dies, weather.commit_late) = (300, 600),
+            Some(Sabotage::SendUnlogged) => weather.cloud_disk_full = 80,
+            Some(Sabotage::ForgetLastRounds) => weather.idc_dies = 120,
             Some(Sabotage::LoseEntries) => weather.audit_fails = 400,
             _ => {}
         }

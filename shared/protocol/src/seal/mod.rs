@@ -303,6 +303,7 @@ mod tests {
         let mut sealing = session(&key(1));
         assert!(!sealing.is_spent(NOW));
         assert!(sealing.is_spent(NOW.plus(Duration::from_millis(1_001))));
+        assert!(sealing.is_spent(UnixMicros::new(NOW.get() - 1)), "by a clock that was set back");
         for number in 0..sealing::RECORDS_MAX {
             assert!(sealing.seal(&header(number as u8), Bytes::new(), &personal()).is_some());
         }

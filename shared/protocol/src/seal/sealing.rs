@@ -64,7 +64,9 @@ impl SealingSession {
 
     /// Whether another session must be started.
     pub fn is_spent(&self, now: UnixMicros) -> bool {
-        self.sealed >= RECORDS_MAX || now.since(self.started) > AGE_MAX || !self.key.validity.holds_at(now)
+        // A clock that was set back says nothing of its age.
+        let aged = now < self.started || now.since(self.started) > AGE_MAX;
+        self.sealed >= RECORDS_MAX || aged || !self.key.validity.holds_at(now)
     }
 
     /// Seals one order's personal data; `None` once the session is spent by count.

@@ -9,6 +9,7 @@ use bridge_protocol::wire::order::Refusal;
 
 use super::super::reference::{self, Row};
 use super::super::shop::Body;
+use super::clocks::Host;
 use super::told::{Nothing, Told};
 use super::{Event, World, note};
 
@@ -219,7 +220,7 @@ impl World {
             Intent::Place(bodies) => {
                 let body =
                     if self.dice.happens(1_000) { self.dice.index(bodies.len()) } else { write.next_body };
-                let order = OrderId::new(self.clock(), self.dice.id());
+                let order = OrderId::new(self.clock(Host::Cloud(cloud)), self.dice.id());
                 self.orders.insert(order, self.attempts.len());
                 (Request::Place { body: body.min(bodies.len() - 1) }, order)
             }

@@ -19,9 +19,14 @@ use bytes::Bytes;
 use super::super::options::Sabotage;
 use super::super::reference;
 use super::callers::{Attempt, Intent, Request};
+use super::clocks::{Clock, Host};
+use super::cloud_log::{CloudLog, Then};
 use super::lines::Direction;
 use super::told::{Nothing, Told};
 use super::{Event, World, note, stored};
+
+/// How long a sealing session may be in use: a second by its agent's clock, which is set while it is.
+const SESSION_AGE_MAX: Duration = Duration::from_millis(2_500);
 
 /// One cloud agent.
 pub(super) struct Cloud {
@@ -35,6 +40,12 @@ pub(super) struct Cloud {
     /// The keys to seal to, the preferred one first, by what its links opened at that version.
     pub(super) preferred: Vec<SealingKey>,
     pub(super) keys_version: u64,
+    /// What each data centre's agent last told of its keys.
+    pub(super) keys_of: BTreeMap<usize, Vec<SealingKey>>,
+    /// When its sealing session started.
+    session_began: Duration,
+    pub(super) log: CloudLog,
+    pub(super) clock: Clock,
     receipts: Verifier,
     /// Whose attempt each request is that somebody still waits for.
     pub(super) waiting: BTreeMap<RequestId, usize>,
@@ -60,6 +71,10 @@ impl Cloud {
             session: None,
             preferred: Vec::new(),
             keys_version: 0,
+            keys_of: BTreeMap::new(),
+            session_began: Duration::ZERO,
+            log: CloudLog::default(),
+            clock: Clock::default(),
             receipts: Verifier::new(vec![pinned.clone()]),
             waiting: BTreeMap::new(),
             heard: BTreeMap::new(),
@@ -83,7 +98,7 @@ impl World {
             return self.tell(attempt, Told::Nothing(Nothing::NobodyThere));
         }
         let (link_open, queued) = (agent.sender.has_open_link(), agent.sender.queued());
-        let load = Load { link_open, queued, audit_writable: true };
+        let load = Load { link_open, queued, audit_writable: self.cloud_log_is_writable(cloud) };
         if !matches!(request, Request::Ask { .. })
             && let Err(refused) = admission::admit_write(load, self.sender_limits.queue_max, false)
         {
@@ -92,18 +107,26 @@ impl World {
         let Some(kind) = self.message(attempt) else {
             return self.tell(attempt, Told::Nothing(Nothing::NoSealingKey));
         };
-        let (now, order) = (self.cloud_now(cloud), self.attempts[attempt].order);
-        let mark = match request {
-            Request::Place { body } => BodyMark(2 + body as u64),
-            Request::Cancel | Request::CancelUnderPlacingKey => BodyMark(1),
-            Request::Ask { .. } => BodyMark::NONE,
-        };
+        match request {
+            Request::Ask { .. } => self.submit(attempt, kind, BodyMark::NONE),
+            Request::Place { .. } | Request::Cancel | Request::CancelUnderPlacingKey => {
+                let mark = if let Request::Place { body } = request { 2 + body as u64 } else { 1 };
+                let (kind, mark) = (Box::new(kind), BodyMark(mark));
+                self.log_at_cloud(cloud, Then::Send { attempt, kind, mark });
+            }
+        }
+    }
+
+    /// Hands a request to the order link.
+    pub(super) fn submit(&mut self, attempt: usize, kind: to_idc::Kind, mark: BodyMark) {
+        let Attempt { cloud, order, .. } = self.attempts[attempt];
+        let now = self.cloud_now(cloud);
         match self.clouds[cloud].sender.submit(now, order, kind, mark) {
             Ok(id) => {
                 note!(self, "cloud {cloud} takes attempt {attempt} as request {}", id.0);
                 self.clouds[cloud].waiting.insert(id, attempt);
             }
-            Err(rejected) => self.tell(attempt, Told::rejected(rejected)),
+            Err(rejected) => self.conclude(attempt, Told::rejected(rejected)),
         }
         self.do_cloud_outputs(cloud);
     }
@@ -151,18 +174,25 @@ impl World {
     fn seal_again(&mut self, cloud: usize, request: RequestId) {
         self.counts.sealed_again += 1;
         let attempt = self.clouds[cloud].waiting.get(&request).copied();
-        if let Some(attempt) = attempt {
-            note!(self, "cloud {cloud} has attempt {attempt} sealed again");
+        let Some(attempt) = attempt else { return self.sealed(cloud, request, None) };
+        note!(self, "cloud {cloud} has attempt {attempt} sealed again");
+        let once = self.sabotage == Some(Sabotage::SealOnce);
+        let Some(kind) = self.message(attempt).filter(|_| !once) else {
             self.attempts[attempt].sealable |= self.could_seal(cloud);
-        }
-        let attempt = attempt.filter(|_| self.sabotage != Some(Sabotage::SealOnce));
-        let sealed = attempt.and_then(|attempt| self.message(attempt));
+            return self.sealed(cloud, request, None);
+        };
+        self.log_at_cloud(cloud, Then::SendAgain { request, attempt, kind: Box::new(kind) });
+    }
+
+    /// An order that is sealed again goes back to the order link, or cannot be sealed.
+    pub(super) fn sealed(&mut self, cloud: usize, request: RequestId, sealed: Option<to_idc::Kind>) {
         let now = self.cloud_now(cloud);
         self.clouds[cloud].sender.handle_sealed(now, request, sealed);
+        self.do_cloud_outputs(cloud);
     }
 
     fn seal(&mut self, cloud: usize, header: &Header, attempt: usize, body: usize) -> Option<Envelope> {
-        let now: UnixMicros = self.clock();
+        let now: UnixMicros = self.clock(Host::Cloud(cloud));
         let Some(key) = self.sealing_key(cloud) else {
             self.judge_sealed(cloud, None);
             return None;
@@ -173,8 +203,12 @@ impl World {
         let session = &mut self.clouds[cloud].session;
         if session.as_ref().is_none_or(|session| session.is_spent(now) || *session.key() != key) {
             *session = SealingSession::start(&key, now, self.dice.rng());
+            self.clouds[cloud].session_began = self.now;
             self.counts.sealing_sessions += 1;
             self.judge_sealed(cloud, Some(key.id));
+        }
+        if self.now > self.clouds[cloud].session_began + SESSION_AGE_MAX {
+            self.violate("P5", format!("cloud {cloud} goes on with a sealing session that is too old"));
         }
         let Intent::Place(bodies) = &self.writes[write].intent else { return None };
         let body = bodies.get(body)?;
@@ -224,6 +258,7 @@ impl World {
         while let Some(output) = self.clouds[cloud].sender.poll_output() {
             match output {
                 Output::Transmit { link, lane, message } => {
+                    self.judge_logged_send(cloud, message.kind.as_ref());
                     self.send(link, Direction::ToIdc, lane, &message);
                 }
                 Output::Answer { request, answer } => {
@@ -251,7 +286,16 @@ impl World {
             Answer::State(state) => self.read_state(attempt, &state, heard),
             other => Told::answer(other, matches!(self.attempts[attempt].request, Request::Ask { .. })),
         };
-        self.tell(attempt, told);
+        self.conclude(attempt, told);
+    }
+
+    /// A caller is told, of a write once that is in the log.
+    fn conclude(&mut self, attempt: usize, told: Told) {
+        let Attempt { cloud, request, .. } = self.attempts[attempt];
+        match request {
+            Request::Ask { .. } => self.tell(attempt, told),
+            _ => self.log_at_cloud(cloud, Then::Tell { attempt, told: Box::new(told) }),
+        }
     }
 
     /// A receipt is believed only once it is verified, and if it is this request's.
@@ -319,7 +363,9 @@ impl World {
         );
         self.clouds[cloud].life = life;
         self.clouds[cloud].up = false;
-        for attempt in dead.waiting.into_values() {
+        self.clouds[cloud].clock = dead.clock;
+        self.clouds[cloud].log.refuses_until = dead.log.refuses_until;
+        for attempt in dead.waiting.into_values().chain(dead.log.into_callers()) {
             self.tell(attempt, Told::Lost);
         }
         let delay = self.downtime();

@@ -9,6 +9,7 @@ use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::Reply;
 use bridge_protocol::seal::opening::{Decapsulated, OpenError};
 
+use super::clocks::{Clock, Host};
 use super::lines::Direction;
 use super::logs::Log;
 use super::look_ups::Question;
@@ -20,21 +21,22 @@ pub(super) struct DataCentre {
     pub(super) life: u32,
     pub(super) up: bool,
     pub(super) agent: Agent,
-    /// What is durable in its audit log.
+    /// Its audit log on its host's disk.
     pub(super) log: Log,
+    pub(super) clock: Clock,
 }
 
 impl DataCentre {
     pub(super) fn new(limits: Limits, keys: Arc<Keyring>) -> Self {
         let agent = Agent::new(limits, keys);
-        Self { life: 0, up: true, agent, log: Log::default() }
+        Self { life: 0, up: true, agent, log: Log::default(), clock: Clock::default() }
     }
 }
 
 impl World {
     /// Tells an agent what happened, and does what it says.
     pub(super) fn tell_idc(&mut self, idc: usize, input: Input) {
-        let now = self.clock();
+        let now = self.clock(Host::Idc(idc));
         self.idcs[idc].agent.handle(input, now, self.dice.rng());
         let life = self.idcs[idc].life;
         while let Some(output) = self.idcs[idc].agent.poll_output(now) {
@@ -105,9 +107,8 @@ impl World {
             }
         }
         self.orphan_commits(idc);
-        let life = self.idcs[idc].life + 1;
-        self.idcs[idc] = DataCentre::new(self.idc_limits, self.keys.folders[idc].ring.clone());
-        self.idcs[idc].life = life;
+        self.idcs[idc].log.crash(&mut self.dice);
+        self.idcs[idc].life += 1;
         self.idcs[idc].up = false;
         let delay = self.downtime();
         self.after(delay, Event::IdcStarts(idc));
@@ -115,10 +116,8 @@ impl World {
 
     pub(super) fn idc_starts(&mut self, idc: usize) {
         note!(self, "idc {idc} starts");
-        // Its folder may have changed while it was away.
-        let life = self.idcs[idc].life;
-        self.idcs[idc] = DataCentre::new(self.idc_limits, self.keys.folders[idc].ring.clone());
-        self.idcs[idc].life = life;
+        self.idcs[idc].agent = Agent::new(self.idc_limits, self.keys.folders[idc].ring.clone());
+        self.recover_log(idc);
         self.idcs[idc].up = true;
     }
 }

@@ -6,6 +6,7 @@ use bridge_protocol::order_link::LinkId;
 
 use super::super::options::Sabotage;
 use super::super::weather::Weather;
+use super::clocks::Host;
 use super::{Event, TICK, World, note};
 
 impl World {
@@ -25,10 +26,19 @@ impl World {
             if self.clouds[cloud].up && self.dice.happens(self.weather.cloud_dies) {
                 self.kill_cloud(cloud);
             }
+            if self.dice.happens(self.weather.cloud_disk_full) {
+                self.fill_cloud_disk(cloud);
+            }
+            if self.dice.happens(self.weather.clock_steps) {
+                self.step_clock(Host::Cloud(cloud));
+            }
         }
         for idc in 0..self.idcs.len() {
             if self.idcs[idc].up && self.dice.happens(self.weather.idc_dies) {
                 self.kill_idc(idc);
+            }
+            if self.dice.happens(self.weather.clock_steps) {
+                self.step_clock(Host::Idc(idc));
             }
         }
         if self.now >= self.database_down_until && self.dice.happens(self.weather.database_dies) {
@@ -46,6 +56,7 @@ impl World {
     pub(super) fn heal(&mut self) {
         note!(self, "from here on nothing goes wrong");
         self.weather = Weather::default();
+        self.set_clocks_right();
     }
 
     fn silence(&mut self, link: LinkId) {

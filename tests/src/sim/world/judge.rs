@@ -6,6 +6,7 @@ use bridge_protocol::wire::order::Refusal;
 
 use super::super::reference::{Body, Key, Order, Row, State};
 use super::callers::{Attempt, End, Ending, Intent, Request};
+use super::cloud_log::LOGGED_WITHIN;
 use super::told::{Nothing, Told};
 use super::{World, stored};
 
@@ -213,7 +214,9 @@ impl World {
         for other in self.writes[id].attempts.clone() {
             let Attempt { cloud: at, cloud_life: life, ending, .. } = self.attempts[other];
             let still_settling = match ending {
-                Ending::Unknown(since) => {
+                // The caller was told when the log had it: a little later than the sender said so.
+                Ending::Unknown(told) => {
+                    let since = told.saturating_sub(LOGGED_WITHIN);
                     self.now < since + self.sender_limits.settle_for && overflowed_at < Some(since)
                 }
                 _ => false,
@@ -243,6 +246,7 @@ impl World {
             | Nothing::NotAdmitted(_)
             | Nothing::QueueFull
             | Nothing::NoSealingKey
+            | Nothing::NotLogged
             | Nothing::NotSent => {}
         }
         if !matches!(request, Request::Ask { .. }) {

@@ -12,13 +12,14 @@ use bridge_protocol::domain::{OrderId, UnixMicros};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::seal::KeyId;
-use bridge_protocol::seal::manifest::{Manifest, SealingKey, Validity};
+use bridge_protocol::seal::manifest::{Manifest, ManifestError, SealingKey, Validity};
 use bridge_protocol::seal::preference;
 use bytes::Bytes;
 use rand::RngExt as _;
 
 use super::super::dice::Dice;
 use super::super::options::Sabotage;
+use super::clocks::Host;
 use super::{EPOCH_MICROS, Event, World, note};
 
 /// A key begins to be valid so long before it was made, as `keys rotate` has it.
@@ -45,8 +46,7 @@ pub(super) struct Folder {
     numbers: Vec<usize>,
     ids: Vec<KeyId>,
     pub(super) ring: Arc<Keyring>,
-    /// What links are told.
-    note: Bytes,
+    manifest: Manifest,
 }
 
 /// Every sealing key, and which host has which.
@@ -65,7 +65,7 @@ impl Keys {
             numbers: Vec::new(),
             ids: Vec::new(),
             ring: Keyring::for_tests(1).into(),
-            note: Bytes::new(),
+            manifest: Manifest { keys: Vec::new() },
         };
         let folders = std::iter::repeat_with(empty).take(hosts).collect();
         let mut keys = Self { made: Vec::new(), folders, pinned };
@@ -95,11 +95,16 @@ impl Keys {
     fn read_again(&mut self, host: usize) {
         let made = self.folders[host].numbers.iter().filter_map(|number| self.made.get(*number));
         let ring = Keyring::for_tests(1).with_sealing(made.map(|key| (key.secret, key.validity)));
-        let manifest = ring.manifest();
         let folder = &mut self.folders[host];
-        folder.ids = manifest.keys.iter().map(|key| key.id).collect();
-        folder.note = manifest.sign(ring.signer()).unwrap_or_default();
+        folder.manifest = ring.manifest();
+        folder.ids = folder.manifest.keys.iter().map(|key| key.id).collect();
         folder.ring = ring.into();
+    }
+
+    /// What a host's agent tells of its keys.
+    fn note(&self, host: usize, now: UnixMicros) -> Bytes {
+        let Folder { ring, manifest, .. } = &self.folders[host];
+        manifest.clone().told_at(now).sign(ring.signer()).unwrap_or_default()
     }
 
     /// Whether every host has a key.
@@ -140,11 +145,11 @@ impl World {
     pub(super) fn rotate(&mut self) {
         let number = self.keys.made.len();
         let ends = if number + 1 < KEYS_MAX { Self::life(&mut self.dice) } else { LASTS };
-        let now = self.clock();
+        let first = self.dice.index(self.idcs.len());
+        let now = self.clock(Host::Idc(first));
         self.keys.make(&mut self.dice, now, ends);
         self.counts.rotations += 1;
         note!(self, "the operator makes sealing key {number}");
-        let first = self.dice.index(self.idcs.len());
         for host in 0..self.idcs.len() {
             let delay = if host == first { Duration::ZERO } else { self.dice.millis(0..=200) };
             self.after(delay, Event::KeyComes { host, number });
@@ -175,7 +180,8 @@ impl World {
         let numbers = self.keys.folders[host].numbers.clone();
         let Some(older) = numbers.into_iter().find(|known| *known < number) else { return };
         // What ends by itself soon is nothing to rely on.
-        let stays = self.keys.made.get(number).is_some_and(|made| made.validity.not_after > self.clock());
+        let now = self.clock(Host::Idc(host));
+        let stays = self.keys.made.get(number).is_some_and(|made| made.validity.not_after > now);
         if !stays || self.keys.folders[host].numbers.len() <= KEYS_KEPT {
             return;
         }
@@ -190,7 +196,8 @@ impl World {
         if !self.idcs[idc].up {
             return;
         }
-        let (ring, note) = (self.keys.folders[idc].ring.clone(), self.keys.folders[idc].note.clone());
+        let ring = self.keys.folders[idc].ring.clone();
+        let note = self.keys.note(idc, self.clock(Host::Idc(idc)));
         self.tell_idc(idc, Input::Keys(ring));
         for link in self.live_links() {
             if self.idc_of(link) == Some(idc) {
@@ -203,12 +210,16 @@ impl World {
 
     /// A manifest comes on a link's control lane, or with its hello.
     pub(super) fn manifest_comes(&mut self, link: LinkId, note: &Bytes) {
-        let Some(cloud) = self.cloud_of(link) else { return };
-        let (now, pinned) = (self.clock(), std::slice::from_ref(&self.keys.pinned));
+        let (Some(cloud), Some(idc)) = (self.cloud_of(link), self.peer_of(link)) else { return };
+        let (now, pinned) = (self.clock(Host::Cloud(cloud)), std::slice::from_ref(&self.keys.pinned));
         match Manifest::verify(note, pinned, now) {
-            Ok(Manifest { keys }) => self.set_told_keys(link, keys),
+            Ok(Manifest { keys }) => drop(self.clouds[cloud].keys_of.insert(idc, keys)),
+            // By a clock that is wrong none is valid: what that agent said before stays in use.
+            Err(ManifestError::NoValidKey) => {}
             Err(error) => self.violate("SEALING", format!("an honest manifest is refused: {error}")),
         }
+        let keys = self.clouds[cloud].keys_of.get(&idc).cloned().unwrap_or_default();
+        self.set_told_keys(link, keys);
         let ids = self.told_keys(link).iter().map(|key| key.id).collect();
         let now = self.cloud_now(cloud);
         self.clouds[cloud].sender.handle_keys(now, link, ids);
@@ -217,13 +228,13 @@ impl World {
 
     /// What an agent's hello says of its keys.
     pub(super) fn hello(&mut self, link: LinkId, idc: usize) {
-        let note = self.keys.folders[idc].note.clone();
+        let note = self.keys.note(idc, self.clock(Host::Idc(idc)));
         self.manifest_comes(link, &note);
     }
 
     /// The key that a cloud agent seals to now.
     pub(super) fn sealing_key(&mut self, cloud: usize) -> Option<SealingKey> {
-        let now = self.clock();
+        let now = self.clock(Host::Cloud(cloud));
         let agent = &self.clouds[cloud];
         let version = agent.sender.keys_version();
         if agent.keys_version != version && agent.sender.has_open_link() {
@@ -244,7 +255,7 @@ impl World {
     /// The keys that a cloud agent can seal to, by what its links' agents have told: those that every open link opens, and
     /// those that some does.
     fn sealable(&self, cloud: usize) -> (BTreeSet<KeyId>, BTreeSet<KeyId>) {
-        let now = self.clock();
+        let now = self.clock(Host::Cloud(cloud));
         let links = self.clouds[cloud].sender.opened();
         let links = links.map(|(link, ids)| {
             let keys = self.told_keys(link).iter().filter(|key| key.validity.holds_at(now));

@@ -52,6 +52,8 @@ struct Lane {
     last: Duration,
     /// Set when the link has died: what would come later is lost.
     cut: Option<Duration>,
+    /// Set once a frame was cut off.
+    ended: bool,
     decoder: FrameDecoder,
 }
 
@@ -90,7 +92,12 @@ impl World {
         let lanes = self.dice.index(4) + 1;
         let now = self.now;
         let make = || {
-            let lane = || Lane { last: now, cut: None, decoder: FrameDecoder::new(ORDER_FRAME_BYTES_MAX) };
+            let lane = || Lane {
+                last: now,
+                cut: None,
+                ended: false,
+                decoder: FrameDecoder::new(ORDER_FRAME_BYTES_MAX),
+            };
             std::iter::repeat_with(lane).take(lanes).collect()
         };
         let (cloud_life, idc_life) = (self.clouds[cloud].life, self.idcs[idc].life);
@@ -149,12 +156,27 @@ impl World {
     }
 
     /// A frame comes to the end of its lane, if its link got it that far and the process there still lives.
-    pub(super) fn frame_comes(&mut self, link: LinkId, direction: Direction, lane: u8, bytes: Bytes) {
+    pub(super) fn frame_comes(&mut self, link: LinkId, direction: Direction, lane: u8, mut bytes: Bytes) {
         let Some(line) = self.lines.get_mut(&link) else { return };
         let (slot, cloud_life, idc_life) = (line.slot, line.cloud_life, line.idc_life);
         let Some(track) = line.lanes(direction).get_mut(usize::from(lane)) else { return };
-        if track.cut.is_some_and(|cut| self.now > cut) {
+        let cut_off = track.cut.is_some_and(|cut| self.now > cut);
+        if cut_off {
             self.counts.frames_cut += 1;
+            if std::mem::replace(&mut track.ended, true) {
+                return;
+            }
+        }
+        // Of the first frame that is cut off a part has come; others come in pieces now and then.
+        let torn = cut_off || self.dice.happens(self.weather.frame_in_pieces);
+        let part = if torn { bytes.split_to(self.dice.index(bytes.len())) } else { Bytes::new() };
+        track.decoder.buffer_mut().put(part);
+        if torn && !matches!(track.decoder.next_frame(), Ok(None)) {
+            return self.violate("FRAMES", "a part of a frame is taken for one".to_owned());
+        }
+        self.counts.frames_torn += u64::from(cut_off);
+        self.counts.frames_in_pieces += u64::from(torn && !cut_off);
+        if cut_off {
             return;
         }
         track.decoder.buffer_mut().put(bytes);
@@ -264,6 +286,11 @@ impl World {
         if let Some(line) = self.lines.get_mut(&link).filter(|line| line.alive) {
             line.keys = keys;
         }
+    }
+
+    /// The data centre that a link leads to.
+    pub(super) fn peer_of(&self, link: LinkId) -> Option<usize> {
+        self.lines.get(&link).map(|line| self.slots[line.slot].idc)
     }
 
     /// The data centre at the end of a link that lives.

@@ -1,24 +1,118 @@
 //! A data centre's audit log, and the judge of P8: nothing is committed before its receipt is durable there, and nothing
-//! settled told before its outcome is.
+//! settled told before its outcome is. The log is a journal on a disk: a crash may leave a torn round, and the next process
+//! recovers what is whole.
 
 use std::collections::BTreeSet;
 
 use bridge_idc::agent::Input;
 use bridge_idc::auditing::Round;
 use bridge_idc::ledger::Batch;
+use bridge_protocol::audit::journal::{Header, JournalError, Reader, Writer};
 use bridge_protocol::audit::{Entry, Event as Logged};
 use bridge_protocol::domain::KeyDigest;
+use bridge_protocol::merkle::leaf_hash;
 use bridge_protocol::wire::frame;
 use bridge_protocol::wire::order::{ReceiptFacts, ToCloud, to_cloud};
 
+use super::super::dice::Dice;
 use super::super::options::Sabotage;
-use super::{Event, World};
+use super::{Event, World, note};
 
-/// The keys that one process of an agent has durable in its log.
-#[derive(Debug, Default)]
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
+/// A data centre's log on its disk.
 pub(super) struct Log {
+    acknowledged: Keys,
+    /// By this process.
+    own: Keys,
+    segment: Vec<u8>,
+    writer: Writer,
+    /// What is being written.
+    round: Vec<Entry>,
+}
+
+/// The keys that entries are about.
+#[derive(Debug, Default)]
+struct Keys {
     received: BTreeSet<KeyDigest>,
     committed: BTreeSet<KeyDigest>,
+}
+
+impl Keys {
+    fn add(&mut self, entry: &Entry) {
+        match &entry.event {
+            Logged::OrderReceived(carried) => self.received.insert(carried.key),
+            Logged::OrderCommitted(ended) => self.committed.insert(ended.key),
+            _ => false,
+        };
+    }
+
+    fn has_all(&self, others: &Self) -> bool {
+        self.received.is_superset(&others.received) && self.committed.is_superset(&others.committed)
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        let (segment, writer) = Header { first: 0, root: [0; 32] }.encode();
+        Self { acknowledged: Keys::default(), own: Keys::default(), segment, writer, round: Vec::new() }
+    }
+}
+
+impl Log {
+    fn append(&mut self, entries: &[Entry]) {
+        let lines: Vec<Vec<u8>> = entries.iter().filter_map(|entry| entry.encode().ok()).collect();
+        let leaves: Vec<[u8; 32]> = lines.iter().map(|line| leaf_hash(line)).collect();
+        let entries = lines.iter().map(Vec::as_slice).zip(&leaves);
+        self.writer.round(None, entries, &mut self.segment);
+    }
+
+    /// The process ends: of the round that is being written, any sectors have come to the disk.
+    pub(super) fn crash(&mut self, dice: &mut Dice) {
+        let round = std::mem::take(&mut self.round);
+        let from = self.segment.len();
+        if round.is_empty() {
+            return;
+        }
+        self.append(&round);
+        for sector in from / SECTOR_BYTES..=(self.segment.len() - 1) / SECTOR_BYTES {
+            if dice.happens(4_000) {
+                let (start, end) = (sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES);
+                let end = end.min(self.segment.len());
+                self.segment[start.max(from)..end].fill(0);
+            }
+        }
+    }
+
+    /// The next process reads what is there, and cuts off a torn round. Returns whether there was one.
+    fn recover(&mut self, sabotage: Option<Sabotage>) -> Result<bool, String> {
+        let segment = self.segment.clone();
+        let (_, mut reader) = Reader::open(&segment).map_err(|error| error.to_string())?;
+        let mut rounds = Vec::new();
+        let torn = loop {
+            match reader.next_round() {
+                Ok(Some(round)) => rounds.push(round.entries),
+                Ok(None) => break false,
+                Err(JournalError::Torn(_)) => break true,
+                Err(damaged) => return Err(damaged.to_string()),
+            }
+        };
+        self.segment.truncate(reader.position());
+        self.writer = reader.into_writer();
+        if sabotage == Some(Sabotage::ForgetLastRounds) {
+            rounds.pop();
+        }
+        let mut found = Keys::default();
+        for entry in rounds.concat() {
+            found.add(&Entry::parse(entry).map_err(|error| error.to_string())?);
+        }
+        if !found.has_all(&self.acknowledged) {
+            return Err("what it acknowledged is not there".to_owned());
+        }
+        (self.acknowledged, self.own) = (found, Keys::default());
+        Ok(torn)
+    }
 }
 
 impl World {
@@ -29,6 +123,9 @@ impl World {
         // The agent's shell waits before it tries again.
         let delay = if again { self.dice.millis(5..=200) } else { self.dice.micros(100..=2_000) };
         let life = self.idcs[idc].life;
+        if !fails {
+            self.idcs[idc].log.round.clone_from(&entries);
+        }
         self.after(delay, Event::Audited { idc, life, entries, fails });
     }
 
@@ -44,20 +141,31 @@ impl World {
             return self.tell_idc(idc, Input::Audited(Err(entries)));
         }
         let log = &mut self.idcs[idc].log;
+        log.round.clear();
+        log.append(&entries);
         for entry in &entries {
-            match &entry.event {
-                Logged::OrderReceived(carried) => log.received.insert(carried.key),
-                Logged::OrderCommitted(ended) => log.committed.insert(ended.key),
-                _ => false,
-            };
+            log.acknowledged.add(entry);
+            log.own.add(entry);
         }
         self.tell_idc(idc, Input::Audited(Ok(())));
     }
 
+    /// P8 across a crash: everything that was acknowledged is there.
+    pub(super) fn recover_log(&mut self, idc: usize) {
+        match self.idcs[idc].log.recover(self.sabotage) {
+            Ok(torn) => {
+                self.counts.logs_recovered += 1;
+                self.counts.rounds_torn += u64::from(torn);
+                note!(self, "idc {idc} recovers its log, torn: {torn}");
+            }
+            Err(what) => self.violate("P8", format!("idc {idc} cannot go on with its log: {what}")),
+        }
+    }
+
     /// P8 before a commit.
     pub(super) fn judge_logged_batch(&mut self, idc: usize, batch: &Batch) {
-        let log = &self.idcs[idc].log;
-        if batch.requests.iter().any(|request| !log.received.contains(&request.key)) {
+        let received = &self.idcs[idc].log.own.received;
+        if batch.requests.iter().any(|request| !received.contains(&request.key)) {
             self.violate("P8", "a request is committed before its receipt is in the audit log".to_owned());
         }
     }
@@ -68,7 +176,7 @@ impl World {
         let facts = settled.receipt.as_ref().map(|receipt| receipt.facts.clone()).unwrap_or_default();
         let key =
             frame::decode::<ReceiptFacts>(facts).ok().and_then(|facts| KeyDigest::from_bytes(&facts.key));
-        if !key.is_some_and(|key| self.idcs[idc].log.committed.contains(&key)) {
+        if !key.is_some_and(|key| self.idcs[idc].log.own.committed.contains(&key)) {
             self.violate("P8", "an outcome is told before it is in the audit log".to_owned());
         }
     }

@@ -24,6 +24,12 @@ mod keys;
 /// A data centre's audit log.
 mod logs;
 
+/// A cloud agent's audit log.
+mod cloud_log;
+
+/// Everybody's clock.
+mod clocks;
+
 /// What goes wrong, and when.
 mod faults;
 
@@ -45,7 +51,7 @@ use std::time::Duration;
 use bridge_idc::agent;
 use bridge_idc::ledger::model::{Ends, Holder, ModelDatabase};
 use bridge_protocol::audit::Entry;
-use bridge_protocol::domain::{OrderId, UnixMicros};
+use bridge_protocol::domain::OrderId;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::sender;
 use bridge_protocol::seal::opening::Decapsulated;
@@ -61,6 +67,7 @@ use super::shop::Shop;
 use super::trace::Trace;
 use super::weather::Weather;
 use callers::{Attempt, Write};
+use clocks::Clock;
 use cloud::Cloud;
 use data_centre::DataCentre;
 use database::Commit;
@@ -68,7 +75,7 @@ use keys::Keys;
 use lines::{Direction, Line, Slot};
 use look_ups::{LookUp, Question};
 
-/// The first moment of every schedule by everybody's clock.
+/// The first moment of every schedule by a clock that is right.
 const EPOCH_MICROS: i64 = 1_795_343_485_000_000;
 
 /// Between two throws of the dice over what goes wrong.
@@ -98,17 +105,9 @@ enum Event {
     /// A cloud agent dials.
     Dial(usize),
     /// The last bytes of a frame come.
-    Frame {
-        link: LinkId,
-        direction: Direction,
-        lane: u8,
-        bytes: Bytes,
-    },
+    Frame { link: LinkId, direction: Direction, lane: u8, bytes: Bytes },
     /// One end of a link learns that it is down.
-    Down {
-        link: LinkId,
-        direction: Direction,
-    },
+    Down { link: LinkId, direction: Direction },
     /// A silent peer is heard again.
     Heard(LinkId),
     /// A window is what it was.
@@ -116,31 +115,15 @@ enum Event {
     /// The operator makes a sealing key.
     Rotate,
     /// A host gets a sealing key.
-    KeyComes {
-        host: usize,
-        number: usize,
-    },
+    KeyComes { host: usize, number: usize },
     /// A host loses the sealing keys before this one.
-    KeyGoes {
-        host: usize,
-        number: usize,
-    },
+    KeyGoes { host: usize, number: usize },
     /// A cloud agent is told which keys a link's agent opens.
-    Manifest {
-        link: LinkId,
-        note: Bytes,
-    },
+    Manifest { link: LinkId, note: Bytes },
     /// A sender's timer.
-    Timer {
-        cloud: usize,
-        at: Duration,
-    },
+    Timer { cloud: usize, at: Duration },
     /// A batch comes to the database.
-    Commit {
-        idc: usize,
-        life: u32,
-        attempt: agent::Attempt,
-    },
+    Commit { idc: usize, life: u32, attempt: agent::Attempt },
     /// The database gets to the next statement of a batch.
     Statement(u64),
     /// COMMITs that were late are done, or not.
@@ -148,30 +131,15 @@ enum Event {
     /// Somebody beside the agents lets a row go.
     LetGo(u64),
     /// The agent hears how a batch ended.
-    BatchEnd {
-        idc: usize,
-        life: u32,
-        ended: agent::Ended,
-    },
+    BatchEnd { idc: usize, life: u32, ended: agent::Ended },
     /// A sealing session is decapsulated.
-    Decapsulated {
-        idc: usize,
-        life: u32,
-        link: LinkId,
-        session: Decapsulated,
-    },
-    Audited {
-        idc: usize,
-        life: u32,
-        entries: Vec<Entry>,
-        fails: bool,
-    },
+    Decapsulated { idc: usize, life: u32, link: LinkId, session: Decapsulated },
+    /// The disk under a cloud agent's log has taken an entry, or refuses it.
+    CloudLogged { cloud: usize, life: u32, entry: u64 },
+    /// The disk under a data centre's log has taken a round, or refuses it.
+    Audited { idc: usize, life: u32, entries: Vec<Entry>, fails: bool },
     /// A look-up comes to the database.
-    LookUp {
-        idc: usize,
-        life: u32,
-        question: Question,
-    },
+    LookUp { idc: usize, life: u32, question: Question },
     /// The database gets to the next statement of a look-up.
     LookUpGoes(u64),
     /// What an agent answered before is durable.
@@ -316,6 +284,12 @@ impl World {
             counts: Counts::default(),
             trace: Trace::new(story_max),
         };
+        for cloud in &mut world.clouds {
+            cloud.clock = Clock::drawn(&mut world.dice);
+        }
+        for idc in &mut world.idcs {
+            idc.clock = Clock::drawn(&mut world.dice);
+        }
         world.lay_lines();
         world.place_orders(orders);
         world.plan_rotations(first_key_ends);
@@ -378,6 +352,7 @@ impl World {
             Event::Audited { idc, life, entries, fails } => self.audited(idc, life, entries, fails),
             Event::LookUp { idc, life, question } => self.look_up(idc, life, question),
             Event::LookUpGoes(look_up) => self.look_up_goes(look_up),
+            Event::CloudLogged { cloud, life, entry } => self.cloud_logged(cloud, life, entry),
             Event::Sync => self.ledger.sync(),
             Event::CloudStarts(cloud) => self.cloud_starts(cloud),
             Event::IdcStarts(idc) => self.idc_starts(idc),
@@ -394,11 +369,6 @@ impl World {
     fn at(&mut self, when: Duration, event: Event) {
         self.events_made += 1;
         self.events.insert((when, self.events_made), event);
-    }
-
-    /// Everybody's clock.
-    fn clock(&self) -> UnixMicros {
-        UnixMicros::new(EPOCH_MICROS).plus(self.now)
     }
 
     /// Notes the first broken promise; the schedule ends with it.

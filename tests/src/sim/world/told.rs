@@ -43,6 +43,7 @@ pub(super) enum Nothing {
     NotAdmitted(NotAdmitted),
     QueueFull,
     NoSealingKey,
+    NotLogged,
     NotSent,
     Refused(Refusal),
 }

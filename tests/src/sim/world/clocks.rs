@@ -1,0 +1,80 @@
+//! Everybody's clock: each host has its own, which is set wrong, drifts, and steps.
+
+use std::time::Duration;
+
+use bridge_protocol::domain::UnixMicros;
+
+use super::super::dice::Dice;
+use super::{EPOCH_MICROS, World, note};
+
+/// How far a clock is off at most, but for what it drifts.
+const OFF_MAX: Duration = Duration::from_secs(120);
+
+/// The clock of one host.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Clock {
+    off_micros: i64,
+    /// Parts in a million by which it is too fast.
+    drift: i64,
+}
+
+/// Whose clock.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Host {
+    Cloud(usize),
+    Idc(usize),
+}
+
+impl Clock {
+    /// Some hosts keep the time, some do not.
+    pub(super) fn drawn(dice: &mut Dice) -> Self {
+        if dice.happens(4_000) {
+            return Self::default();
+        }
+        let drift = i64::try_from(dice.between(0..=1_000)).unwrap_or(0) - 500;
+        Self { off_micros: off(dice, Duration::from_secs(2)), drift }
+    }
+
+    fn read(self, now: Duration) -> UnixMicros {
+        let now = i64::try_from(now.as_micros()).unwrap_or(0);
+        UnixMicros::new(EPOCH_MICROS + now + now * self.drift / 1_000_000 + self.off_micros)
+    }
+}
+
+impl World {
+    /// What a host takes the time to be.
+    pub(super) fn clock(&self, host: Host) -> UnixMicros {
+        let clock = match host {
+            Host::Cloud(cloud) => self.clouds[cloud].clock,
+            Host::Idc(idc) => self.idcs[idc].clock,
+        };
+        clock.read(self.now)
+    }
+
+    /// Somebody, or something, sets a host's clock: a little off, or far.
+    pub(super) fn step_clock(&mut self, host: Host) {
+        self.counts.clock_steps += 1;
+        let far = self.dice.happens(3_000);
+        let off_micros = off(&mut self.dice, if far { OFF_MAX } else { Duration::from_secs(2) });
+        note!(self, "the clock of {host:?} is set {off_micros} us off");
+        let clock = match host {
+            Host::Cloud(cloud) => &mut self.clouds[cloud].clock,
+            Host::Idc(idc) => &mut self.idcs[idc].clock,
+        };
+        clock.off_micros = off_micros;
+    }
+
+    /// Every host keeps the time from here on.
+    pub(super) fn set_clocks_right(&mut self) {
+        let clouds = self.clouds.iter_mut().map(|cloud| &mut cloud.clock);
+        clouds
+            .chain(self.idcs.iter_mut().map(|idc| &mut idc.clock))
+            .for_each(|clock| *clock = Clock::default());
+    }
+}
+
+/// A number of microseconds, before or after.
+fn off(dice: &mut Dice, max: Duration) -> i64 {
+    let max = u64::try_from(max.as_micros()).unwrap_or(0);
+    i64::try_from(dice.between(0..=2 * max)).unwrap_or(0) - i64::try_from(max).unwrap_or(0)
+}

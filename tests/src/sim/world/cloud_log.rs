@@ -1,0 +1,144 @@
+//! A cloud agent's audit log, and its half of P8: nothing is sent before that it is sent is durable there, and no outcome is
+//! told before it is. Its disk may refuse for a while.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bridge_protocol::order_link::sender::{BodyMark, RequestId};
+use bridge_protocol::wire::order::to_idc;
+
+use super::super::options::Sabotage;
+use super::super::reference::Key;
+use super::told::{Nothing, Told};
+use super::{Event, World, note};
+
+/// An entry is durable, or refused, after this time.
+pub(super) const LOGGED_WITHIN: Duration = Duration::from_micros(1_500);
+
+/// What one process of an agent has in its log, and what waits for it.
+#[derive(Default)]
+pub(super) struct CloudLog {
+    /// The keys that are logged as sent.
+    sent: BTreeSet<Key>,
+    /// The attempts whose ends are logged.
+    answered: BTreeSet<usize>,
+    waiting: BTreeMap<u64, Then>,
+    entries: u64,
+    /// Its disk takes nothing before this moment.
+    pub(super) refuses_until: Duration,
+}
+
+/// What waits until the log has it durable.
+pub(super) enum Then {
+    /// A write goes to the order link.
+    Send { attempt: usize, kind: Box<to_idc::Kind>, mark: BodyMark },
+    /// An order that was sealed again goes back there.
+    SendAgain { request: RequestId, attempt: usize, kind: Box<to_idc::Kind> },
+    /// A caller is told.
+    Tell { attempt: usize, told: Box<Told> },
+}
+
+impl CloudLog {
+    /// Whose callers wait for the log alone.
+    pub(super) fn into_callers(self) -> impl Iterator<Item = usize> {
+        self.waiting.into_values().filter_map(|then| match then {
+            Then::Send { attempt, .. } | Then::Tell { attempt, .. } => Some(attempt),
+            Then::SendAgain { .. } => None,
+        })
+    }
+}
+
+impl World {
+    /// Whether an agent's log can be written, as far as it knows.
+    pub(super) fn cloud_log_is_writable(&self, cloud: usize) -> bool {
+        self.now >= self.clouds[cloud].log.refuses_until
+    }
+
+    /// The disk under an agent's log refuses for a while.
+    pub(super) fn fill_cloud_disk(&mut self, cloud: usize) {
+        note!(self, "the disk of cloud {cloud} is full");
+        self.counts.cloud_disks_full += 1;
+        self.clouds[cloud].log.refuses_until = self.now + self.dice.millis(5..=300);
+    }
+
+    /// Something is done once the log has it durable.
+    pub(super) fn log_at_cloud(&mut self, cloud: usize, then: Then) {
+        let delay = self.dice.micros(50..=u64::try_from(LOGGED_WITHIN.as_micros()).unwrap_or(50));
+        let (life, log) = (self.clouds[cloud].life, &mut self.clouds[cloud].log);
+        log.entries += 1;
+        let entry = log.entries;
+        log.waiting.insert(entry, then);
+        self.after(delay, Event::CloudLogged { cloud, life, entry });
+    }
+
+    /// The disk has taken an entry, or refuses it.
+    pub(super) fn cloud_logged(&mut self, cloud: usize, life: u32, entry: u64) {
+        if self.clouds[cloud].life != life {
+            return;
+        }
+        let Some(then) = self.clouds[cloud].log.waiting.remove(&entry) else { return };
+        if self.cloud_log_is_writable(cloud) {
+            self.note_logged(cloud, &then);
+            self.do_logged(cloud, then);
+        } else if self.sabotage == Some(Sabotage::SendUnlogged) {
+            self.do_logged(cloud, then);
+        } else {
+            self.counts.cloud_entries_refused += 1;
+            self.do_unlogged(cloud, then);
+        }
+    }
+
+    fn note_logged(&mut self, cloud: usize, then: &Then) {
+        let log = &mut self.clouds[cloud].log;
+        match then {
+            Then::Send { attempt, .. } | Then::SendAgain { attempt, .. } => {
+                log.sent.extend(self.attempts[*attempt].key);
+            }
+            Then::Tell { attempt, .. } => {
+                log.answered.insert(*attempt);
+            }
+        }
+    }
+
+    fn do_logged(&mut self, cloud: usize, then: Then) {
+        match then {
+            Then::Send { attempt, kind, mark } => self.submit(attempt, *kind, mark),
+            Then::SendAgain { request, kind, .. } => self.sealed(cloud, request, Some(*kind)),
+            Then::Tell { attempt, told } => {
+                if !self.clouds[cloud].log.answered.contains(&attempt) {
+                    self.violate(
+                        "P8",
+                        format!("attempt {attempt} is told {told:?}, and the cloud's log lacks it"),
+                    );
+                }
+                self.tell(attempt, *told);
+            }
+        }
+    }
+
+    /// What is not logged is not sent; what is not logged of an outcome is not told, and can be asked about.
+    fn do_unlogged(&mut self, cloud: usize, then: Then) {
+        match then {
+            Then::Send { attempt, .. } => self.tell(attempt, Told::Nothing(Nothing::NotLogged)),
+            Then::SendAgain { request, attempt, .. } => {
+                // It is refused for the log, not for its key.
+                self.attempts[attempt].sealable = false;
+                self.sealed(cloud, request, None);
+            }
+            Then::Tell { attempt, .. } => self.tell(attempt, Told::Unknown),
+        }
+    }
+
+    /// P8 before a frame leaves.
+    pub(super) fn judge_logged_send(&mut self, cloud: usize, kind: Option<&to_idc::Kind>) {
+        let key = match kind {
+            Some(to_idc::Kind::Place(envelope)) => &envelope.key,
+            Some(to_idc::Kind::Cancel(cancel)) => &cancel.key,
+            _ => return,
+        };
+        let key = Key::try_from(&key[..]);
+        if !key.is_ok_and(|key| self.clouds[cloud].log.sent.contains(&key)) {
+            self.violate("P8", format!("cloud {cloud} sends a write that its log does not have as sent"));
+        }
+    }
+}
