@@ -1,9 +1,11 @@
 //! Who may begin a handshake, and whose unfinished one makes room for it.
 //!
 //! Pure: it is told of knocks and of ends, with the time. A handshake costs a signature and a key encapsulation, and a
-//! stranger can begin one and be silent. So unfinished ones are bounded, in all and by source, and the oldest of the source
-//! that has the most makes room: an honest peer needs a round trip, whoever is silent has all the time. Sources that have
-//! authenticated before have room of their own, which no stranger can take.
+//! stranger can begin one and be silent. So unfinished ones are bounded. Once there is no room, the source that has the most of
+//! them gives up its oldest one. A source may take all the room that nobody else wants, so a fleet behind one address is let in
+//! at once; and a source with fewer always finds room. A source makes room for itself only with a handshake that is older than a
+//! round trip takes: an honest peer is done by then, whoever is silent is not, and a fleet does not end its own handshakes.
+//! Sources that have authenticated before have room of their own, which no stranger can take.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -14,14 +16,15 @@ use crate::config::LINKS_PER_PEER_MAX;
 /// Unfinished handshakes of strangers, and as many again of known sources.
 const UNFINISHED_MAX: usize = 64;
 
-/// Of one source: all the links of two peers behind one address may come at once.
-const OF_A_SOURCE_MAX: usize = 2 * LINKS_PER_PEER_MAX as usize;
+/// A handshake that is younger does not make room for another one of its own source: a round trip across the world, and the
+/// time of a busy machine.
+const ROUND_TRIP: Duration = Duration::from_millis(500);
 
 /// With so many of them unfinished, whoever knocks must first prove that its address is its own.
 const PROOF_FROM: usize = UNFINISHED_MAX / 4;
 
-/// The same for those of one source.
-const PROOF_FROM_A_SOURCE: usize = OF_A_SOURCE_MAX / 2;
+/// The same for those of one source: all the links of one peer may come without.
+const PROOF_FROM_A_SOURCE: usize = LINKS_PER_PEER_MAX as usize;
 
 /// Handshakes that a source may begin at once: a fleet behind one address that restarts.
 const BURST: u32 = 256;
@@ -59,6 +62,8 @@ pub(super) enum Verdict {
     Begin(Place, Option<Place>),
     /// It is to prove its address first.
     Prove,
+    /// Its own source has all the room it can have. It is not answered for now: QUIC sends a first packet again by itself.
+    Wait,
     /// It knocks too often, and is not answered.
     Ignore,
 }
@@ -67,10 +72,16 @@ pub(super) enum Verdict {
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     /// Oldest first; at most [`UNFINISHED_MAX`] of strangers and as many of known sources.
-    unfinished: BTreeMap<Place, Knock>,
+    unfinished: BTreeMap<Place, Begun>,
     next: u64,
     /// At most [`SOURCES_MAX`].
     sources: HashMap<Source, Seen>,
+}
+
+#[derive(Debug)]
+struct Begun {
+    knock: Knock,
+    at: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,54 +107,52 @@ impl Gate {
         let source = Source::of(from);
         let known = self.sources.get(&source).is_some_and(|seen| seen.known);
         let knock = Knock { source, known };
-        let in_room = self.unfinished.values().filter(|other| other.known == known).count();
-        let of_source = self.unfinished.values().filter(|other| **other == knock).count();
+        let in_room = self.of_room(known).count();
+        let of_source = self.of_room(known).filter(|other| other.knock == knock).count();
         if !proved && (in_room >= PROOF_FROM || of_source >= PROOF_FROM_A_SOURCE) {
             return Verdict::Prove;
         }
+        let makes_room = if in_room < UNFINISHED_MAX { None } else { self.most_crowded(known) };
+        if makes_room.is_some_and(|(_, begun)| begun.knock == knock && now < begun.at + ROUND_TRIP) {
+            return Verdict::Wait;
+        }
+        let makes_room = makes_room.map(|(place, _)| place);
         if !self.may_begin(source, now) {
             return Verdict::Ignore;
         }
-        let makes_room = if of_source >= OF_A_SOURCE_MAX {
-            self.oldest(knock)
-        } else if in_room >= UNFINISHED_MAX {
-            self.most_crowded(known).and_then(|crowd| self.oldest(crowd))
-        } else {
-            None
-        };
         if let Some(place) = makes_room {
             self.unfinished.remove(&place);
         }
         self.next += 1;
         let place = Place(self.next);
-        self.unfinished.insert(place, knock);
+        self.unfinished.insert(place, Begun { knock, at: now });
         Verdict::Begin(place, makes_room)
     }
 
     /// A handshake has ended, with a peer that is who it says, or without.
     pub(super) fn handle_end(&mut self, place: Place, authenticated: bool) {
-        let Some(Knock { source, .. }) = self.unfinished.remove(&place) else { return };
-        if let Some(seen) = self.sources.get_mut(&source) {
+        let Some(Begun { knock, .. }) = self.unfinished.remove(&place) else { return };
+        if let Some(seen) = self.sources.get_mut(&knock.source) {
             seen.known |= authenticated;
         }
     }
 
-    fn oldest(&self, knock: Knock) -> Option<Place> {
-        self.unfinished.iter().find(|(_, other)| **other == knock).map(|(place, _)| *place)
+    /// Those that stand in one of the two rooms.
+    fn of_room(&self, known: bool) -> impl Iterator<Item = &Begun> {
+        self.unfinished.values().filter(move |begun| begun.knock.known == known)
     }
 
-    /// Of the source that has the most unfinished handshakes in this room.
-    fn most_crowded(&self, known: bool) -> Option<Knock> {
+    /// The oldest one of the source that has the most in this room; of several such sources, of the one whose is oldest.
+    fn most_crowded(&self, known: bool) -> Option<(Place, &Begun)> {
         let mut counts: HashMap<Source, usize> = HashMap::new();
-        for knock in self.unfinished.values().filter(|knock| knock.known == known) {
-            *counts.entry(knock.source).or_default() += 1;
+        for begun in self.of_room(known) {
+            *counts.entry(begun.knock.source).or_default() += 1;
         }
         let most = *counts.values().max()?;
-        // Of several such, the one whose handshake is oldest.
         self.unfinished
-            .values()
-            .find(|knock| knock.known == known && counts.get(&knock.source) == Some(&most))
-            .copied()
+            .iter()
+            .find(|(_, Begun { knock, .. })| knock.known == known && counts.get(&knock.source) == Some(&most))
+            .map(|(place, begun)| (*place, begun))
     }
 
     /// Whether a source has not begun too many of late; counts this one.
@@ -186,14 +195,47 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_the_same_source_makes_room_and_nobody_else_s() {
+    fn a_fleet_behind_one_address_ends_none_of_its_own_handshakes() {
+        let (mut gate, mut now) = (Gate::default(), Instant::now());
+        // All of them come at once, and each comes again until it is let in.
+        let (mut outside, mut under_way) = (200, Vec::new());
+        while outside > 0 {
+            match gate.knock(v4(1), true, now) {
+                Verdict::Begin(place, makes_room) => {
+                    assert_eq!(makes_room, None, "{outside} are outside");
+                    under_way.push(place);
+                    outside -= 1;
+                }
+                Verdict::Wait => {
+                    assert_eq!(under_way.len(), UNFINISHED_MAX);
+                    now += Duration::from_millis(100);
+                    under_way.drain(..).for_each(|place| gate.handle_end(place, false));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_source_that_is_silent_makes_room_for_itself_after_a_round_trip_and_for_others_at_once() {
         let (mut gate, now) = (Gate::default(), Instant::now());
         let (other, _) = begin(&mut gate, v4(2), now);
-        let places: Vec<_> = (0..OF_A_SOURCE_MAX).map(|_| begin(&mut gate, v4(1), now).0).collect();
-        for place in places {
-            assert_eq!(begin(&mut gate, v4(1), now).1, Some(place));
+        let places: Vec<_> = (1..UNFINISHED_MAX).map(|_| begin(&mut gate, v4(1), now).0).collect();
+        assert_eq!(gate.knock(v4(1), true, now), Verdict::Wait);
+        assert_eq!(begin(&mut gate, v4(3), now).1, Some(places[0]));
+        for place in &places[1..10] {
+            assert_eq!(begin(&mut gate, v4(1), now + ROUND_TRIP).1, Some(*place));
         }
         assert!(gate.unfinished.contains_key(&other));
+    }
+
+    #[test]
+    fn whoever_waits_uses_up_nothing_of_what_its_source_may_begin() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        let places: Vec<_> = (0..UNFINISHED_MAX).map(|_| begin(&mut gate, v4(1), now).0).collect();
+        (0..1_000).for_each(|_| assert_eq!(gate.knock(v4(1), true, now), Verdict::Wait));
+        places.iter().for_each(|place| gate.handle_end(*place, false));
+        begin(&mut gate, v4(1), now);
     }
 
     #[test]
@@ -239,7 +281,14 @@ mod tests {
     fn whoever_knocks_without_end_is_heard_so_often_and_forgotten_in_time() {
         let (mut gate, now) = (Gate::default(), Instant::now());
         let heard = |gate: &mut Gate, now| {
-            (0..10_000).filter(|_| gate.knock(v4(1), true, now) != Verdict::Ignore).count()
+            let hear = |_: &u32| match gate.knock(v4(1), true, now) {
+                Verdict::Begin(place, _) => {
+                    gate.handle_end(place, false);
+                    true
+                }
+                other => other != Verdict::Ignore,
+            };
+            (0..10_000).filter(hear).count()
         };
         assert_eq!(heard(&mut gate, now), BURST as usize);
         assert_eq!(heard(&mut gate, now + Duration::from_secs(1)), 62);

@@ -91,6 +91,7 @@ impl Entrance {
                 self.unfinished.insert(place, handle);
             }
             Verdict::Prove => knock.prove(),
+            Verdict::Wait => knock.ignore(),
             Verdict::Ignore => {
                 report::ignored(&self.context, from);
                 knock.ignore();

@@ -1,8 +1,10 @@
 //! Peers that are too many, too fast or too slow: strangers who begin and never finish, a peer that comes again and again,
 //! one that does not read. Each harms only itself.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bridge_certs::Ca;
@@ -10,7 +12,7 @@ use bridge_runtime::identity::Role;
 use bridge_runtime::telemetry::metrics::RefusalReason;
 use bridge_runtime::tunnel::{LinkEnd, LinkUp, TunnelEvent};
 use bytes::Bytes;
-use quinn::{Connecting, ConnectionError, Endpoint};
+use quinn::{Connecting, Connection, ConnectionError, Endpoint};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
@@ -21,10 +23,13 @@ use crate::stranger::{self, Stranger, end};
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
 
-/// Handshakes that are begun and never finished: what the agent answers does not reach who began them.
+/// Handshakes that are begun and not finished: what the agent answers does not reach who began them, until it is told to.
 struct Silent {
-    _begun: Vec<Connecting>,
+    begun: Vec<Connecting>,
     relay: JoinHandle<()>,
+    passes: Arc<AtomicBool>,
+    /// Whom the agent has answered, by the connection id that each chose.
+    answered: Arc<Mutex<HashSet<Vec<u8>>>>,
 }
 
 impl Silent {
@@ -34,6 +39,8 @@ impl Silent {
         let near = Arc::new(UdpSocket::bind(SocketAddr::new(HERE, 0)).await.unwrap());
         let far = UdpSocket::bind(SocketAddr::new(from, 0)).await.unwrap();
         let via = near.local_addr().unwrap();
+        let (passes, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(HashSet::new())));
+        let (open, seen) = (passes.clone(), answered.clone());
         let relay = tokio::spawn(async move {
             let (mut sent, mut answer, mut client) = ([0; 2048], [0; 2048], None);
             loop {
@@ -45,8 +52,14 @@ impl Silent {
                     },
                     received = far.recv_from(&mut answer) => if let (Ok((bytes, _)), Some(client)) = (received, client) {
                         // The packet's type (RFC 9000 section 17.2): Retry passes.
-                        if prove && answer[0] & 0xf0 == 0xf0 {
+                        let is_retry = answer[0] & 0xf0 == 0xf0;
+                        if open.load(Ordering::Relaxed) || (prove && is_retry) {
                             let _lost = near.send_to(&answer[..bytes], client).await;
+                        }
+                        // A long header says whom it is for, behind type and version: the length of the id, and the id.
+                        if answer[0] & 0x80 != 0 && !is_retry {
+                            let id = answer[6..].iter().take(answer[5].into()).copied().collect();
+                            seen.lock().unwrap().insert(id);
                         }
                     },
                 }
@@ -55,7 +68,17 @@ impl Silent {
         let issued = issue(&ca, Role::Cloud, "silent");
         let stranger = Stranger::with(&issued);
         let begin = |_| client.connect_with(stranger.client_config(), via, "stranger").unwrap();
-        Self { _begun: (0..count).map(begin).collect(), relay }
+        Self { begun: (0..count).map(begin).collect(), relay, passes, answered }
+    }
+
+    /// Lets all of them finish.
+    async fn finish(mut self) -> Vec<Result<Connection, ConnectionError>> {
+        self.passes.store(true, Ordering::Relaxed);
+        let mut finished = Vec::new();
+        for connecting in std::mem::take(&mut self.begun) {
+            finished.push(connecting.await);
+        }
+        finished
     }
 }
 
@@ -102,6 +125,20 @@ async fn strangers_who_never_finish_keep_no_agent_out() {
         carries(&up, &mut idc).await;
         drop(strangers);
     }
+}
+
+#[tokio::test]
+async fn a_fleet_behind_one_address_does_not_crowd_itself_out() {
+    const FLEET: usize = 24;
+    let ca = ca();
+    let home = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening();
+    let idc = home.with(|config| config.links_from_peer_max = FLEET).start(Role::Idc);
+    let fleet = Silent::begin(FLEET, ELSEWHERE, idc.address(), true).await;
+    let begun = || fleet.answered.lock().unwrap().len();
+    eventually("all of them are under way at once", || begun() == FLEET).await;
+    let finished = fleet.finish().await;
+    assert!(finished.iter().all(Result::is_ok), "{finished:?}");
+    assert_eq!(idc.refused(RefusalReason::Crowded), 0);
 }
 
 #[tokio::test]
