@@ -11,14 +11,15 @@ use anyhow::{Context, Result, ensure};
 use bridge_skips::{Lack, skipped};
 use bridge_tests::books::Books;
 use bridge_tests::database::Database;
+use bridge_tests::http::Client;
 use bridge_tests::load::{Options, Outcome, Tally, replay, replay_watched};
 use bridge_tests::made_up;
 use bridge_tests::plan::Plan;
 use bridge_tests::postgres::Postgres;
-use bridge_tests::process::Programs;
+use bridge_tests::process::{Programs, Running};
 use bridge_tests::retail::{self, Book, Days};
 use bridge_tests::site::{Bridge, Site};
-use common::{PATIENCE, notice_soon, postgres};
+use common::{PATIENCE, Shop, configure, notice_soon, postgres, site, until};
 use tokio::sync::watch;
 
 /// Enough to be in the middle of something at every fault.
@@ -39,6 +40,48 @@ async fn kills_and_cuts_change_nothing_about_the_end_on_postgres() -> Result<()>
     let dir = tempfile::tempdir()?;
     let (cluster, database) = postgres().await?;
     ends_as_if_undisturbed(dir.path(), database, Some(cluster)).await
+}
+
+/// Links of the IDC agent: as many as its peer lets it hold.
+const LINKS: usize = 8;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_was_killed_is_let_in_again_although_its_old_links_take_all_its_places() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["back"]).await?;
+    let (cloud, idc) = (site.cloud_dir().join("bridge-cloud.toml"), site.idc_dir().join("bridge-idc.toml"));
+    notice_soon(&site)?;
+    for config in [&cloud, &idc] {
+        // No link ends by itself in the time of this test.
+        configure(config, "tunnel.idle_timeout", "10m")?;
+    }
+    configure(&cloud, "tunnel.links_from_peer_max", i64::try_from(LINKS)?)?;
+    configure(&idc, "tunnel.links_per_peer", i64::try_from(LINKS)?)?;
+    let mut bridge = site.start().await?;
+    let before = newest_of_all_links(&bridge.cloud, 0).await.context("at first")?;
+    bridge.idc.kill9().await?;
+    bridge.idc.restart().await?;
+    newest_of_all_links(&bridge.cloud, before).await.context("after the kill")?;
+    let mut shop = Shop::open(&site, "back");
+    let placed = shop.place_new(&[(0, 1)]).await?;
+    ensure!(placed.status == 201, "{}", placed.status);
+    shop.close(&site, 1, [1, 0, 0]).await
+}
+
+/// Waits until an agent has all links, each newer than one, and hears its peer on them; the newest one.
+async fn newest_of_all_links(agent: &Running, newer_than: u64) -> Result<u64> {
+    let mut admin = Client::new(agent.admin());
+    let mut newest = 0;
+    until("every link is a new one and is heard", async || {
+        let status = admin.get("/status", None).await?.json();
+        let links = status["links"].as_array().context("no links")?;
+        let heard = links.iter().filter(|link| link["silent"] == false);
+        let ids: Vec<_> = heard.filter_map(|link| link["link"].as_u64()).collect();
+        newest = ids.iter().copied().max().unwrap_or_default();
+        Ok(links.len() == LINKS && ids.len() == LINKS && ids.iter().all(|id| *id > newer_than))
+    })
+    .await?;
+    Ok(newest)
 }
 
 async fn ends_as_if_undisturbed(dir: &Path, database: Database, mut cluster: Option<Postgres>) -> Result<()> {

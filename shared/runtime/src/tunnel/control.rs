@@ -196,7 +196,7 @@ impl ControlReader {
 
     async fn set_silent(&mut self, silent: bool) -> Result<(), LinkEnd> {
         self.silent = silent;
-        self.link.record.silent.store(silent, Ordering::Relaxed);
+        self.link.record.presence.set_silent(silent);
         let (link, peer) = (self.link.id, self.link.record.connection.peer().id());
         let event = if silent {
             let after = self.patience;

@@ -86,7 +86,7 @@ async fn keep_linked(context: Arc<Context>, address: SocketAddr, wanted: watch::
         match connected {
             Ok(connection) => {
                 complaint = None;
-                let lived = link::run(&context, connection, true).await;
+                let lived = link::run(&context, connection, true, Arc::default()).await;
                 if lived.is_some_and(|lived| lived >= HEALTHY) {
                     backoff = Backoff::default();
                 }

@@ -34,6 +34,9 @@ pub enum LinkEnd {
         /// What is wrong and what to do.
         sentence: String,
     },
+    /// The peer has begun another link, and this one was silent.
+    #[error("the peer was silent here and has begun another link")]
+    Replaced,
     /// This agent closed it.
     #[error("closed by this agent")]
     Here,
@@ -50,6 +53,7 @@ impl LinkEnd {
             Self::Violation(_) => "violation",
             Self::NotReading => "not-reading",
             Self::Identity { reason, .. } => reason.as_str(),
+            Self::Replaced => "replaced",
             Self::Here => "here",
         }
     }
@@ -59,9 +63,12 @@ impl LinkEnd {
             Self::Violation(_) => CloseCode::Violation,
             Self::NotReading => CloseCode::NotReading,
             Self::Identity { .. } => CloseCode::Identity,
-            Self::ByPeer(_) | Self::TimedOut | Self::PeerRestarted | Self::Broken(_) | Self::Here => {
-                CloseCode::Done
-            }
+            Self::ByPeer(_)
+            | Self::TimedOut
+            | Self::PeerRestarted
+            | Self::Broken(_)
+            | Self::Replaced
+            | Self::Here => CloseCode::Done,
         }
     }
 }

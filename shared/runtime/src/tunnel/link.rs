@@ -3,7 +3,7 @@
 //! `hello` brings it up, `control` beats and listens for the peer's heart, `lanes` moves frames.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 
 use bridge_protocol::wire::control::Hello;
@@ -18,7 +18,7 @@ use super::end::LinkEnd;
 use super::hello::{self, Agreed, HelloError};
 use super::inbox::{Room, Share};
 use super::lanes::{FrameReader, Queues, ReadError, Traffic};
-use super::links::Record;
+use super::links::{Presence, Record};
 use super::{Context, FeedEvent, LinkId, LinkUp, Phase, TunnelEvent, report};
 use crate::transport::credentials::unix_now;
 use crate::transport::judge::Judge;
@@ -36,6 +36,7 @@ pub(super) async fn run(
     context: &Arc<Context>,
     connection: Arc<dyn Connection>,
     dialled: bool,
+    presence: Arc<Presence>,
 ) -> Option<Duration> {
     let greeted = tokio::select! {
         greeted = hello::exchange(context, &*connection, dialled) => greeted,
@@ -44,7 +45,7 @@ pub(super) async fn run(
     match greeted {
         Ok(agreed) => {
             let up = Instant::now();
-            Link::new(context.clone(), connection, dialled, &agreed).live(agreed).await;
+            Link::new(context.clone(), connection, dialled, presence, &agreed).live(agreed).await;
             Some(up.elapsed())
         }
         Err(error) => {
@@ -81,6 +82,7 @@ impl Link {
         context: Arc<Context>,
         connection: Arc<dyn Connection>,
         dialled: bool,
+        presence: Arc<Presence>,
         agreed: &Agreed,
     ) -> Arc<Self> {
         let lanes = u8::try_from(agreed.orders.len()).unwrap_or(u8::MAX);
@@ -93,7 +95,7 @@ impl Link {
             feed: agreed.feed.is_some(),
             payments: agreed.payments.is_some(),
             since: Instant::now(),
-            silent: AtomicBool::new(false),
+            presence,
             skew: AtomicI64::new(agreed.skew),
         });
         let traffic = Traffic::of(&context.metrics);
@@ -243,6 +245,7 @@ impl Link {
             biased;
             closed = connection.closed() => closed.into(),
             end = self.queues.condemned() => end,
+            () = self.record.presence.replaced() => LinkEnd::Replaced,
             () = self.context.reached(Phase::Closed) => LinkEnd::Here,
             ended = tasks.join_next() => match ended {
                 Some(Ok(end)) => end,

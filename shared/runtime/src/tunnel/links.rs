@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::Notify;
+
 use super::LinkId;
 use crate::transport::Connection;
 
@@ -48,6 +50,34 @@ pub(super) struct Links {
     next: AtomicU64,
 }
 
+/// What a link's own tasks and the side that accepted it know of each other.
+#[derive(Debug, Default)]
+pub(super) struct Presence {
+    silent: AtomicBool,
+    replaced: Notify,
+}
+
+impl Presence {
+    /// Whether the peer's heartbeat is missing.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_silent(&self, silent: bool) {
+        self.silent.store(silent, Ordering::Relaxed);
+    }
+
+    /// Ends the link: another one of its peer takes its place.
+    pub(super) fn replace(&self) {
+        self.replaced.notify_one();
+    }
+
+    /// Waits until another link takes the place of this one.
+    pub(super) async fn replaced(&self) {
+        self.replaced.notified().await;
+    }
+}
+
 /// One link in the register.
 pub(super) struct Record {
     pub(super) connection: Arc<dyn Connection>,
@@ -58,7 +88,7 @@ pub(super) struct Record {
     pub(super) feed: bool,
     pub(super) payments: bool,
     pub(super) since: Instant,
-    pub(super) silent: AtomicBool,
+    pub(super) presence: Arc<Presence>,
     /// Microseconds.
     pub(super) skew: AtomicI64,
 }
@@ -108,7 +138,7 @@ impl Record {
             payments: self.payments,
             rtt_micros: u64::try_from(self.connection.rtt().as_micros()).unwrap_or(u64::MAX),
             up_seconds: self.since.elapsed().as_secs(),
-            silent: self.silent.load(Ordering::Relaxed),
+            silent: self.presence.is_silent(),
             skew_millis: self.skew.load(Ordering::Relaxed) / 1000,
         }
     }

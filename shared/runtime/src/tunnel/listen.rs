@@ -8,7 +8,8 @@ use std::time::Instant;
 use tokio::task::{self, AbortHandle, JoinSet};
 
 use super::gate::{Gate, Place, Verdict};
-use super::peers::Peers;
+use super::links::Presence;
+use super::peers::{Begun, Peers};
 use super::{Context, Phase, link, report};
 use crate::identity::SpiffeId;
 use crate::transport::{CloseCode, ConnectError, Connection, Knock};
@@ -52,8 +53,15 @@ struct Entrance {
     /// How each unfinished one is ended; as many as the gate has.
     unfinished: HashMap<Place, AbortHandle>,
     links: JoinSet<()>,
-    /// Whose link each task of `links` is.
-    holders: HashMap<task::Id, SpiffeId>,
+    /// Whose link each task of `links` is; those that were replaced are ending and stand here no more.
+    holders: HashMap<task::Id, Holder>,
+}
+
+/// A link that counts as its peer's.
+struct Holder {
+    peer: SpiffeId,
+    presence: Arc<Presence>,
+    since: Instant,
 }
 
 /// What a handshake came to.
@@ -106,21 +114,39 @@ impl Entrance {
             Ok(connection) => connection,
             Err(error) => return report::not_admitted(&self.context, from, &error),
         };
-        let peer = connection.peer().id().clone();
-        if let Err(error) = self.peers.begin(&peer, Instant::now()) {
-            report::too_many(&self.context, &*connection, &error);
-            return connection.close(CloseCode::TooMany, &error.to_string());
+        let (peer, since) = (connection.peer().id().clone(), Instant::now());
+        let silent = self.oldest_silent(&peer);
+        match self.peers.begin(&peer, silent.is_some(), since) {
+            Ok(Begun::Beside) => {}
+            Ok(Begun::InPlaceOfSilent) => {
+                if let Some(replaced) = silent.and_then(|link| self.holders.remove(&link)) {
+                    replaced.presence.replace();
+                }
+            }
+            Err(error) => {
+                report::too_many(&self.context, &*connection, &error);
+                return connection.close(CloseCode::TooMany, &error.to_string());
+            }
         }
-        let context = self.context.clone();
+        let (context, presence) = (self.context.clone(), Arc::<Presence>::default());
+        let seen = presence.clone();
         let link = self.links.spawn(async move {
-            let _lived = link::run(&context, connection, false).await;
+            let _lived = link::run(&context, connection, false, seen).await;
         });
-        self.holders.insert(link.id(), peer);
+        self.holders.insert(link.id(), Holder { peer, presence, since });
+    }
+
+    /// Of the peer's links whose heartbeat is missing, the one that it has held the longest: a peer that crashed comes back
+    /// before its links are known to be dead.
+    fn oldest_silent(&self, peer: &SpiffeId) -> Option<task::Id> {
+        let silent =
+            self.holders.iter().filter(|(_, holder)| holder.peer == *peer && holder.presence.is_silent());
+        silent.min_by_key(|(_, holder)| holder.since).map(|(link, _)| *link)
     }
 
     fn handle_link_end(&mut self, link: task::Id) {
-        if let Some(peer) = self.holders.remove(&link) {
-            self.peers.handle_end(&peer, Instant::now());
+        if let Some(holder) = self.holders.remove(&link) {
+            self.peers.handle_end(&holder.peer, Instant::now());
         }
     }
 }

@@ -23,6 +23,15 @@ pub(super) enum TooMany {
     TooOften,
 }
 
+/// How a link begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// There is room for it.
+    Beside,
+    /// The peer holds as many as it may. One of them is silent, and is to be ended for this one.
+    InPlaceOfSilent,
+}
+
 /// Peers that hold links, or did a short while ago.
 #[derive(Debug)]
 pub(super) struct Peers {
@@ -44,10 +53,17 @@ impl Peers {
         Self { links_max, peers: HashMap::new() }
     }
 
-    /// A peer begins a link; [`Self::handle_end`] follows.
-    pub(super) fn begin(&mut self, peer: &SpiffeId, now: Instant) -> Result<(), TooMany> {
+    /// A peer begins a link; [`Self::handle_end`] follows. `has_silent`: the heartbeat of one of its links is missing, and
+    /// that one may be ended, without a [`Self::handle_end`] of its own.
+    pub(super) fn begin(
+        &mut self,
+        peer: &SpiffeId,
+        has_silent: bool,
+        now: Instant,
+    ) -> Result<Begun, TooMany> {
         let held = self.peers.entry(peer.clone()).or_insert(Held { links: 0, rested_at: now });
-        if held.links >= self.links_max {
+        let is_full = held.links >= self.links_max;
+        if is_full && !has_silent {
             return Err(TooMany::AtATime(held.links));
         }
         let rested_at = held.rested_at.max(now) + ONE_EVERY;
@@ -56,8 +72,11 @@ impl Peers {
             return Err(TooMany::TooOften);
         }
         held.rested_at = rested_at;
+        if is_full {
+            return Ok(Begun::InPlaceOfSilent);
+        }
         held.links += 1;
-        Ok(())
+        Ok(Begun::Beside)
     }
 
     /// One of its links has ended.
@@ -82,19 +101,35 @@ mod tests {
         let (mut peers, now) = (Peers::new(3), Instant::now());
         let (a, b) = (peer("a"), peer("b"));
         for _ in 0..3 {
-            assert_eq!(peers.begin(&a, now), Ok(()));
+            assert_eq!(peers.begin(&a, false, now), Ok(Begun::Beside));
         }
-        assert_eq!(peers.begin(&a, now), Err(TooMany::AtATime(3)));
-        assert_eq!(peers.begin(&b, now), Ok(()));
+        assert_eq!(peers.begin(&a, false, now), Err(TooMany::AtATime(3)));
+        assert_eq!(peers.begin(&b, false, now), Ok(Begun::Beside));
         peers.handle_end(&a, now);
-        assert_eq!(peers.begin(&a, now + ONE_EVERY), Ok(()));
+        assert_eq!(peers.begin(&a, false, now + ONE_EVERY), Ok(Begun::Beside));
+    }
+
+    #[test]
+    fn a_link_takes_the_place_of_a_silent_one_only_where_there_is_no_room() {
+        let (mut peers, now) = (Peers::new(2), Instant::now());
+        let a = peer("a");
+        for _ in 0..2 {
+            assert_eq!(peers.begin(&a, true, now), Ok(Begun::Beside));
+        }
+        assert_eq!(peers.begin(&a, true, now), Err(TooMany::TooOften), "which ends no silent one");
+        let later = now + ONE_EVERY * 2;
+        assert_eq!(peers.begin(&a, true, later), Ok(Begun::InPlaceOfSilent));
+        assert_eq!(peers.begin(&a, false, later), Err(TooMany::AtATime(2)));
+        peers.handle_end(&a, later);
+        peers.handle_end(&a, later);
+        assert_eq!(peers.peers.get(&a).map(|held| held.links), Some(0));
     }
 
     #[test]
     fn a_peer_that_begins_and_ends_all_day_begins_so_often() {
         let (mut peers, start) = (Peers::new(3), Instant::now());
         let begun = |peers: &mut Peers, now| {
-            let mut begin = || peers.begin(&peer("a"), now).map(|()| peers.handle_end(&peer("a"), now));
+            let mut begin = || peers.begin(&peer("a"), false, now).map(|_| peers.handle_end(&peer("a"), now));
             (0..100).filter(|_| begin().is_ok()).count()
         };
         assert_eq!(begun(&mut peers, start), 3);

@@ -136,7 +136,11 @@ pub(super) fn down(context: &Context, link: LinkId, connection: &dyn Connection,
             context.metrics.links_refused.of(RefusalReason::Protocol).inc();
             tracing::warn!(%link, %peer, %address, "link down, the peer broke the protocol: {why}; is it an agent of this version?");
         }
-        LinkEnd::TimedOut | LinkEnd::Broken(_) | LinkEnd::NotReading | LinkEnd::Identity { .. } => {
+        LinkEnd::TimedOut
+        | LinkEnd::Broken(_)
+        | LinkEnd::NotReading
+        | LinkEnd::Replaced
+        | LinkEnd::Identity { .. } => {
             tracing::warn!(%link, %peer, %address, "link down: {why}");
         }
     }
