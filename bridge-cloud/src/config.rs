@@ -100,7 +100,7 @@ pub struct StorefrontConfig {
     pub body_timeout: Duration,
     /// A connection that asks for nothing for so long is closed.
     pub idle_timeout: Duration,
-    /// And one whose caller takes next to nothing of its answer for so long.
+    /// And one whose caller takes next to nothing of its answer for so long; over HTTP/2, a stream of it alone.
     pub stall_timeout: Duration,
     /// A write that has no receipt by then is answered 202: its outcome is unknown.
     pub answer_within: Duration,

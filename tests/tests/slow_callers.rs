@@ -210,3 +210,68 @@ fn a_stream_of_http_2_that_takes_nothing_of_its_answer_ends_with_its_connection(
         is_served(site.storefront, "short").await
     })
 }
+
+/// A frame of HTTP/2 (RFC 9113 section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A request without a body: its head as RFC 7541 has it, with nothing to be remembered.
+fn request(stream: u32, method: &[u8], path: &str) -> Vec<u8> {
+    let text = |name: u8, value: &[u8]| [&[name, u8::try_from(value.len()).unwrap_or(0)], value].concat();
+    let (method, path) = (text(2, method), text(4, path.as_bytes()));
+    frame(1, 0b101, stream, &[&method[..], &[0x86], &path, &text(1, b"bridge")].concat())
+}
+
+/// Reads a frame: its type and its stream.
+async fn read_frame(stream: &mut TcpStream) -> Result<(u8, u32)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.context("the connection has ended")?;
+    let [a, b, c, kind, _, stream_id @ ..] = head;
+    let length = u32::from_be_bytes([0, a, b, c]);
+    stream.read_exact(&mut vec![0; usize::try_from(length)?]).await?;
+    Ok((kind, u32::from_be_bytes(stream_id)))
+}
+
+#[test]
+fn a_stream_that_takes_nothing_is_reset_alone_while_its_connection_goes_on() -> Result<()> {
+    const HEADERS: u8 = 1;
+    const RESET: u8 = 3;
+    const GO_AWAY: u8 = 7;
+    SHORT.play(async |Stage { site, .. }| {
+        stocked(site.storefront, "short").await?;
+        let mut stream = TcpStream::connect(site.storefront).await?;
+        // One byte of an answer may come, and no more.
+        let settings = frame(4, 0, 0, &[0, 4, 0, 0, 0, 1]);
+        let large = request(1, b"GET", "/openapi.json");
+        let small = request(3, b"GET", "/v1/short/stock?sku=SHOE-270");
+        stream.write_all(&[PREFACE, &settings, &large, &small].concat()).await?;
+
+        let (mut reset, mut next) = (Vec::new(), 5);
+        let talking = async {
+            while reset.len() < 2 {
+                stream.write_all(&request(next, b"HEAD", "/v1/short/categories")).await?;
+                loop {
+                    match read_frame(&mut stream).await? {
+                        (GO_AWAY, _) => anyhow::bail!("the connection is to end"),
+                        (RESET, stream) => reset.push(stream),
+                        (HEADERS, stream) if stream == next => break,
+                        _ => {}
+                    }
+                }
+                next += 2;
+                // A connection that is used all the time, and no flood.
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+            Ok(())
+        };
+        timeout(PATIENCE, talking).await.context("the streams go on")??;
+        reset.sort_unstable();
+        ensure!(reset == [1, 3], "{reset:?}");
+        let metrics = Client::new(site.cloud.admin).get("/metrics", None).await?;
+        let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+        ensure!(metric(&metrics, "bridge_storefront_streams_stalled_total")? >= 2);
+        Ok(())
+    })
+}

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,7 +17,7 @@ use bridge_runtime::fields;
 use bridge_runtime::telemetry::metrics::Route;
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, VARY};
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, Version};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower::Service as _;
@@ -25,6 +25,7 @@ use tower::Service as _;
 use super::catalogue::{Catalogue, Place, READ_FIELDS, min_seq};
 use super::connections::{Pulse, UnderWay};
 use super::problem::{Kind, Problem};
+use super::streams::{Pieces, Streams, Taking};
 use super::{Storefront, router};
 
 /// A read that waits for the replica in vain may come again after this.
@@ -36,6 +37,7 @@ pub(super) struct Front {
     catalogue: Rc<Catalogue>,
     shared: Arc<Storefront>,
     router: Router,
+    streams: Streams,
 }
 
 /// The service of one connection.
@@ -46,11 +48,16 @@ pub(super) struct Service {
 }
 
 /// A read's body, or what the router has answered.
-pub(super) type FrontBody = Either<Full<Bytes>, Body>;
+type FrontBody = Either<Full<Bytes>, Body>;
 
 impl Front {
-    pub(super) fn new(catalogue: Catalogue, shared: Arc<Storefront>, router: Router) -> Self {
-        Self { catalogue: Rc::new(catalogue), shared, router }
+    pub(super) fn new(
+        catalogue: Catalogue,
+        shared: Arc<Storefront>,
+        router: Router,
+        streams: Streams,
+    ) -> Self {
+        Self { catalogue: Rc::new(catalogue), shared, router, streams }
     }
 
     /// The service of a connection.
@@ -106,11 +113,18 @@ impl Front {
 }
 
 impl hyper::service::Service<Request<Incoming>> for Service {
-    type Response = Response<FrontBody>;
+    type Response = Response<Pieces>;
     type Error = Infallible;
-    type Future = Answering;
+    type Future = Answered;
 
-    fn call(&self, request: Request<Incoming>) -> Answering {
+    fn call(&self, request: Request<Incoming>) -> Answered {
+        let taking = (request.version() == Version::HTTP_2).then(|| self.front.streams.begin());
+        Answered { answering: self.answer(request), taking }
+    }
+}
+
+impl Service {
+    fn answer(&self, request: Request<Incoming>) -> Answering {
         let Self { front, pulse } = self;
         pulse.get_on();
         if let Err(error) = fields::check(request.version(), request.headers(), &[router::REQUEST_ID]) {
@@ -136,8 +150,24 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     }
 }
 
-/// An answer on its way.
-pub(super) enum Answering {
+/// An answer on its way, and who watches how it is taken.
+pub(super) struct Answered {
+    answering: Answering,
+    taking: Option<Rc<Taking>>,
+}
+
+impl Future for Answered {
+    type Output = Result<Response<Pieces>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(Pin::new(&mut self.answering).poll(cx));
+        let taking = self.taking.take();
+        Poll::Ready(answer.map(|answer| answer.map(|body| Pieces::of(body, taking))))
+    }
+}
+
+/// What an answer waits for.
+enum Answering {
     /// It is here.
     Ready(Option<Response<FrontBody>>),
     /// It waits for the replica.

@@ -18,6 +18,9 @@ mod lines;
 /// Where the frames of HTTP/2 end.
 mod frames;
 
+/// Which answers of HTTP/2 are taken.
+mod streams;
+
 /// What every request meets first: reads are answered there, everything else is routed.
 mod front;
 
@@ -49,7 +52,7 @@ pub mod orders;
 mod payments;
 
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
@@ -67,7 +70,6 @@ use bridge_runtime::audit_log::{AuditLog, Gathering};
 use bridge_runtime::config::Secret;
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::metrics::Metrics;
-use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -84,6 +86,7 @@ use connections::{Connections, Order, Pulse};
 use front::Front;
 use greeting::{Greeting, Version};
 use reader::Reader;
+use streams::Streams;
 
 /// Connections that the kernel keeps for us until they are accepted.
 const BACKLOG: i32 = 1_024;
@@ -208,16 +211,6 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Runs futures on their own thread: a connection's hold that thread's view.
-#[derive(Clone, Copy)]
-struct Here;
-
-impl<F: Future + 'static> Executor<F> for Here {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(async { drop(future.await) });
-    }
-}
-
 async fn serve(
     worker: Worker,
     listener: TcpListener,
@@ -231,11 +224,12 @@ async fn serve(
     let current = shared.shutdown.core(SERVING_THREAD, async move { view.keep_current(inbox).await });
     tokio::task::spawn_local(current);
     let catalogue = Catalogue::new(reader, shared.max_age);
-    let front = Front::new(catalogue, shared.clone(), router::router(worker));
+    let streams = Streams::new(shared.config.stall_timeout, shared.metrics.clone());
+    let front = Front::new(catalogue, shared.clone(), router::router(worker), streams.clone());
     let connections = Rc::new(Connections::new(&shared.config, connections_max, shared.metrics.clone()));
     let watched = connections.clone();
     tokio::task::spawn_local(async move { watched.watch().await });
-    let http = Rc::new(Protocols::new(&shared.config));
+    let http = Rc::new(Protocols::new(&shared.config, streams));
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -279,26 +273,26 @@ async fn serve(
 
 /// Both versions of HTTP with their limits.
 struct Protocols {
-    one: auto::Builder<Here>,
-    two: auto::Builder<Here>,
+    one: auto::Builder<Streams>,
+    two: auto::Builder<Streams>,
 }
 
 impl Protocols {
-    fn new(config: &StorefrontConfig) -> Self {
-        let mut one = auto::Builder::new(Here).http1_only();
+    fn new(config: &StorefrontConfig, streams: Streams) -> Self {
+        let mut one = auto::Builder::new(streams.clone()).http1_only();
         one.http1()
             .timer(TokioTimer::new())
             .header_read_timeout(config.header_timeout)
             .max_headers(64)
             .max_buf_size(HEAD_BYTES_MAX)
             .pipeline_flush(true);
-        let mut two = auto::Builder::new(Here).http2_only();
+        let mut two = auto::Builder::new(streams).http2_only();
         two.http2().timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(16 * 1024);
         Self { one, two }
     }
 
     /// Of the version that the caller speaks.
-    fn of(&self, version: Version) -> &auto::Builder<Here> {
+    fn of(&self, version: Version) -> &auto::Builder<Streams> {
         match version {
             Version::One => &self.one,
             Version::Two => &self.two,

@@ -275,6 +275,8 @@ pub struct Metrics {
     pub responses: Labelled<(Route, StatusClass), Counter>,
     /// Cloud: connections of the storefront that were closed here, by reason.
     pub connections_closed: Labelled<ConnectionEnd, Counter>,
+    /// Cloud: streams of HTTP/2 that were reset, since their caller took nothing of an answer.
+    pub streams_stalled: Counter,
     /// Cloud: receipts whose signature or content was wrong.
     pub receipts_rejected: Counter,
     /// Cloud: orders that were sealed again, since no link opened what they were sealed to.
@@ -317,6 +319,8 @@ impl Metrics {
         registry.register("storefront_responses", "Answers to the storefront", metrics.responses.clone());
         let help = "Connections of the storefront that were closed here";
         registry.register("storefront_connections_closed", help, metrics.connections_closed.clone());
+        let help = "Streams of HTTP/2 that were reset, since their caller took nothing of an answer";
+        registry.register("storefront_streams_stalled", help, metrics.streams_stalled.clone());
         registry.register(
             "receipts_rejected",
             "Receipts with a wrong signature or content",
@@ -422,6 +426,7 @@ impl Metrics {
             catalogue_unreadable: Gauge::default(),
             responses: Labelled::default(),
             connections_closed: Labelled::default(),
+            streams_stalled: Counter::default(),
             receipts_rejected: Counter::default(),
             orders_sealed_again: Counter::default(),
             envelopes_rejected: Labelled::default(),

@@ -1,0 +1,203 @@
+//! Answers on the streams of HTTP/2: one that its caller does not take ends alone, and its connection's others go on.
+//!
+//! A caller gives each stream a window of its own. While it is shut, hyper waits with the stream's task, and what was handed to
+//! it stays in memory. So an answer is handed over piece by piece, and a task whose piece nobody takes for a deadline is
+//! dropped, which resets its stream (RFC 9113 section 6.4). hyper hands over a piece as soon as there is room for one byte. The
+//! last byte is therefore a piece of its own: a task is over only once there is room for all of its answer.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use bridge_runtime::telemetry::metrics::Metrics;
+use bytes::Bytes;
+use http_body_util::{Either, Full};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use hyper::rt::Executor;
+use tokio::time::{Sleep, sleep};
+
+/// What a caller has to take of a stream within the deadline: as much as a frame holds unless it allows more.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// Runs the streams of one thread's connections, and whatever else hyper spawns, on that thread: a connection's futures hold
+/// its view of the catalogue.
+#[derive(Clone)]
+pub(super) struct Streams {
+    /// The stream whose request hyper has just shown, and whose task comes next.
+    begun: Rc<Cell<Option<Rc<Taking>>>>,
+    deadline: Duration,
+    metrics: Arc<Metrics>,
+}
+
+/// How an answer is taken by its caller.
+#[derive(Debug, Default)]
+pub(super) struct Taking {
+    /// The answer is there.
+    is_answered: Cell<bool>,
+    /// A piece was taken since this was looked at.
+    has_moved: Cell<bool>,
+}
+
+/// An answer's body, in pieces where somebody watches how it is taken.
+pub(super) struct Pieces {
+    body: Either<Full<Bytes>, Body>,
+    /// Of the body's last frame, what is not handed over yet.
+    rest: Bytes,
+    taking: Option<Rc<Taking>>,
+}
+
+impl Streams {
+    /// Streams that take nothing for so long are reset.
+    pub(super) fn new(deadline: Duration, metrics: Arc<Metrics>) -> Self {
+        Self { begun: Rc::default(), deadline, metrics }
+    }
+
+    /// A request of HTTP/2 has come, whose task hyper spawns next.
+    pub(super) fn begin(&self) -> Rc<Taking> {
+        let taking = Rc::<Taking>::default();
+        self.begun.set(Some(taking.clone()));
+        taking
+    }
+}
+
+impl<F: Future + 'static> Executor<F> for Streams {
+    fn execute(&self, future: F) {
+        let Some(taking) = self.begun.take() else {
+            tokio::task::spawn_local(async { drop(future.await) });
+            return;
+        };
+        let Self { deadline, metrics, .. } = self.clone();
+        tokio::task::spawn_local(async move {
+            if taking.watch(future, deadline).await.is_none() {
+                metrics.streams_stalled.inc();
+            }
+        });
+    }
+}
+
+impl Taking {
+    /// Runs a stream's task to its end; `None` if its answer is there and nothing of it was taken for a deadline.
+    async fn watch<F: Future>(&self, task: F, deadline: Duration) -> Option<F::Output> {
+        let (mut task, mut timer) = (pin!(task), pin!(None::<Sleep>));
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = task.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            if !self.is_answered.get() {
+                return Poll::Pending;
+            }
+            // Most answers are taken at once, and need no timer.
+            if self.has_moved.take() || timer.is_none() {
+                timer.set(Some(sleep(deadline)));
+            }
+            match timer.as_mut().as_pin_mut() {
+                Some(timer) => timer.poll(cx).map(|()| None),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
+impl Pieces {
+    /// A body, watched by whoever waits for its stream.
+    pub(super) fn of(body: Either<Full<Bytes>, Body>, taking: Option<Rc<Taking>>) -> Self {
+        if let Some(taking) = &taking {
+            taking.is_answered.set(true);
+        }
+        Self { body, rest: Bytes::new(), taking }
+    }
+
+    fn piece(&mut self) -> Bytes {
+        let is_last = self.rest.len() <= PIECE_BYTES && self.body.is_end_stream();
+        let length = if is_last && self.rest.len() > 1 { self.rest.len() - 1 } else { self.rest.len() };
+        self.rest.split_to(length.min(PIECE_BYTES))
+    }
+}
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = <Either<Full<Bytes>, Body> as HttpBody>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let Some(taking) = &self.taking else { return Pin::new(&mut self.body).poll_frame(cx) };
+        taking.has_moved.set(true);
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        Poll::Ready(Some(Ok(Frame::data(self.piece()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (mut hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        match hint.exact() {
+            Some(exact) => hint.set_exact(exact + rest),
+            None => hint.set_lower(hint.lower() + rest),
+        }
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_millis(20);
+
+    fn pieces(length: usize) -> Pieces {
+        Pieces::of(Either::Left(Full::new(Bytes::from(vec![7; length]))), Some(Rc::default()))
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_whole_and_its_last_byte_comes_by_itself() {
+        for length in [0, 1, 2, 1_400, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES] {
+            let (mut body, mut lengths) = (pieces(length), Vec::new());
+            assert_eq!(body.size_hint().exact(), Some(length as u64));
+            while let Some(frame) = body.frame().await {
+                lengths.push(frame.unwrap().into_data().unwrap().len());
+                let left = length - lengths.iter().sum::<usize>();
+                assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(left as u64), left == 0));
+            }
+            assert_eq!(lengths.iter().sum::<usize>(), length);
+            assert!(lengths.iter().all(|piece| (1..=PIECE_BYTES).contains(piece)), "{lengths:?}");
+            assert_eq!(lengths.last().copied(), (length > 0).then_some(1));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_taken_now_and_then_goes_on_and_one_that_is_not_is_given_up() {
+        let taking = Taking::default();
+        // One that has no answer yet is not the caller's doing. What is due at once with the deadline comes before it.
+        let late = async {
+            sleep(DEADLINE * 3).await;
+            taking.is_answered.set(true);
+            for _ in 0..5 {
+                taking.has_moved.set(true);
+                sleep(DEADLINE / 2).await;
+            }
+        };
+        assert_eq!(taking.watch(late, DEADLINE).await, Some(()));
+        taking.is_answered.set(true);
+        assert_eq!(taking.watch(std::future::pending::<()>(), DEADLINE).await, None);
+    }
+}
