@@ -115,7 +115,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     let ledger = Arc::new(open_ledger(&config.ledger).await?);
     // Before the first connection, which is kept.
     ledger.tells_sequencer();
-    match ledger_ready(&ledger, config.ledger.migrate, &state, &shutdown).await {
+    match ledger_ready(&ledger, &keys.now(), config.ledger.migrate, &state, &shutdown).await {
         Ok(true) => {}
         ended => {
             // Whether a signal or an obstacle ends it: its parts are not lost.
@@ -174,10 +174,12 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     let agent = Agent::new(limits, keys.now());
     metrics.set_queue_limit(Queue::Held, agent.held_max());
     metrics.set_queue_limit(Queue::Questions, agent.questions_max());
+    let keys_of = ledger.clone();
     let (shell, results) = Shell::new(agent, ledger, audit.clone(), metrics, load, counter, keys_seen);
     let shell = tokio::spawn(shutdown.core("the orders' shell", shell.run(events, results, payment_ends)));
     let log = audit.clone();
-    let kept = keys.keep(shutdown.clone(), move |keys| take_keys(keys, &greetings, &last, &log));
+    let check = async move |keys: &Keyring| keys_of.check_keys(&keys.checks(), clock::now()).await;
+    let kept = keys.keep(shutdown.clone(), check, move |keys| take_keys(keys, &greetings, &last, &log));
     tokio::spawn(shutdown.core("the watch over the keys' folder", kept));
     tracing::info!(?listening, admin = %admin_address, "bridge-idc serves");
 
@@ -297,15 +299,20 @@ pub async fn open_ledger(config: &LedgerConfig) -> anyhow::Result<Ledger> {
 /// Waits until the ledger can take orders; false if the agent is to end before that. What no waiting mends is an error.
 async fn ledger_ready(
     ledger: &Ledger,
+    keys: &Keyring,
     migrate: bool,
     state: &watch::Sender<Phase>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<bool> {
     let mut said = String::new();
     loop {
-        let obstacle = match prepare(ledger, migrate).await {
+        let obstacle = match prepare(ledger, keys, migrate).await {
             Ok(()) => return Ok(true),
-            Err(error) if matches!(error.downcast_ref(), Some(NotReady::Pooled(_))) => return Err(error),
+            Err(error)
+                if matches!(error.downcast_ref(), Some(NotReady::Pooled(_) | NotReady::OtherKeys(_))) =>
+            {
+                return Err(error);
+            }
             Err(error) => format!("{error:#}"),
         };
         if obstacle != said {
@@ -320,7 +327,7 @@ async fn ledger_ready(
     }
 }
 
-async fn prepare(ledger: &Ledger, migrate: bool) -> anyhow::Result<()> {
+async fn prepare(ledger: &Ledger, keys: &Keyring, migrate: bool) -> anyhow::Result<()> {
     ledger.connections().await?;
     if migrate {
         for applied in ledger.migrate().await? {
@@ -328,6 +335,7 @@ async fn prepare(ledger: &Ledger, migrate: bool) -> anyhow::Result<()> {
         }
     }
     ledger.ready().await?;
+    ledger.check_keys(&keys.checks(), clock::now()).await?;
     Ok(())
 }
 

@@ -1,4 +1,5 @@
-//! Sealing keys of two IDC agents that are rotated, copied and retired, while orders come in: every one of them is placed.
+//! Keys of two IDC agents: sealing keys that are rotated, copied and retired while orders come in, and every one of them is
+//! placed; keys that only one of the two has, and it does not serve.
 
 mod common;
 
@@ -10,10 +11,12 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 use bridge_certs::{Authority, Validity};
 use bridge_tests::books::Books;
+use bridge_tests::database::Database;
+use bridge_tests::dba::Dba;
 use bridge_tests::http::Client;
 use bridge_tests::process::{Agent, Programs, Running, run};
 use bridge_tests::site::{Bridge, Site};
-use common::{Shop, metric, notice_soon, obstacles, plan, site, until};
+use common::{PATIENCE, Shop, metric, notice_soon, obstacles, plan, postgres, site, site_on, until};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -214,6 +217,77 @@ async fn orders_sealed_to_a_key_that_one_agent_alone_has_are_sealed_again_when_i
     let bridge = stage.all_placed(160).await?;
     let sealed_again = metric(&bridge.cloud.metrics().await?, "bridge_orders_sealed_again_total")?;
     ensure!(sealed_again > 0, "what the killed agent had taken was sealed to its key alone");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_with_other_keys_than_the_ledger_s_does_not_serve_on_sqlite() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let database = Database::Sqlite(dir.path().join("idc").join("ledger.db"));
+    serves_only_with_the_ledger_s_keys(dir.path(), database).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_with_other_keys_than_the_ledger_s_does_not_serve_on_postgres() -> Result<()> {
+    let (dir, (_cluster, database)) = (tempfile::tempdir()?, postgres().await?);
+    serves_only_with_the_ledger_s_keys(dir.path(), database).await
+}
+
+async fn serves_only_with_the_ledger_s_keys(dir: &Path, database: Database) -> Result<()> {
+    let site = site_on(dir, database, &["sealed"]).await?;
+    let _bridge = site.start().await?;
+    let (second, second_dir) = site.add_idc("second-idc")?;
+    let (keys, right) = (second_dir.join("keys"), site.idc_dir().join("keys"));
+    let program = Programs::build()?.idc;
+
+    // As it must not be made: keys of its own.
+    fs::remove_dir_all(&keys)?;
+    run(&program, &["keys", "init", "--dir", keys.to_str().context("a path")?]).await?;
+    ends_for(&second, "fingerprint.key, kek-1.key differ").await?;
+    fs::copy(right.join("fingerprint.key"), keys.join("fingerprint.key"))?;
+    ends_for(&second, "other keys than this agent's: kek-1.key differ").await?;
+    for key in files(&right)? {
+        fs::copy(&key, keys.join(key.file_name().context("a name")?))?;
+    }
+    let second = second.start().await?;
+
+    // Each makes the next epoch's key by itself: the second one's is not used.
+    for folder in [&right, &keys] {
+        run(&program, &["keys", "rotate", "kek", "--dir", folder.to_str().context("a path")?]).await?;
+        until("the ledger knows the first one's", async || {
+            let mut dba = Dba::connect(site.database()).await?;
+            let noted = dba.pairs("SELECT key_name, CAST(noted_at AS text) FROM key_checks").await?;
+            dba.close().await?;
+            Ok(noted.len() == 3)
+        })
+        .await?;
+    }
+    until("the second agent says that it does not use it", async || {
+        let said = Client::new(second.admin()).get("/readyz", None).await?.json();
+        ensure!(said["ready"] == true, "{said}");
+        Ok(said["notes"].to_string().contains("kek-2.key differ"))
+    })
+    .await?;
+    let mut shop = Shop::open(&site, "sealed");
+    for _ in 0..8 {
+        let placed = shop.place_new(&[(1, 1)]).await?;
+        ensure!(placed.status == 201, "{}", placed.status);
+    }
+    copy(&right.join("kek-2.key"), &keys)?;
+    until("with the right one it has nothing to say", async || {
+        let said = Client::new(second.admin()).get("/readyz", None).await?.json();
+        Ok(said["notes"] == serde_json::json!([]))
+    })
+    .await?;
+    shop.close(&site, 8, [0, 8, 0]).await
+}
+
+/// The agent ends by itself, and its log says why.
+async fn ends_for(agent: &Agent, why: &str) -> Result<()> {
+    let mut running = agent.spawn()?;
+    let ended = running.ended_within(PATIENCE).await?.context("it goes on")?;
+    let log = fs::read_to_string(running.log())?;
+    ensure!(ended.code() == Some(1) && log.contains(why), "{ended}, without {why:?} in:\n{log}");
     Ok(())
 }
 

@@ -153,6 +153,12 @@ pub enum NotReady {
          shares sessions between clients; let ledger.url name PostgreSQL itself"
     )]
     Pooled(&'static str),
+    /// It was written with other keys than this agent has.
+    #[error(
+        "the ledger was written with other keys than this agent's: {0} differ. Agents on one ledger have the same keys: copy the \
+         folder from an agent that serves"
+    )]
+    OtherKeys(String),
 }
 
 impl NotReady {

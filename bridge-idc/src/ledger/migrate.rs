@@ -9,7 +9,7 @@ use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use super::{Kind, Ledger, LedgerError, NotReady, on_database};
 
 /// The version of the tables that this build reads and writes.
-const VERSION: i64 = 6;
+const VERSION: i64 = 7;
 
 const TABLE: &str = "schema_migrations";
 
@@ -39,6 +39,7 @@ impl Ledger {
                     ),
                     migration(5, "payments charged late", include_str!("postgres/0005_charged_late.sql")),
                     migration(6, "payments given up", include_str!("postgres/0006_given_up.sql")),
+                    migration(7, "key checks", include_str!("postgres/0007_key_checks.sql")),
                 ];
                 apply(&mut *connection, migrations).await
             }
@@ -55,6 +56,7 @@ impl Ledger {
                     ),
                     migration(5, "payments charged late", include_str!("sqlite/0005_charged_late.sql")),
                     migration(6, "payments given up", include_str!("sqlite/0006_given_up.sql")),
+                    migration(7, "key checks", include_str!("sqlite/0007_key_checks.sql")),
                 ];
                 apply(&mut *connection, migrations).await
             }

@@ -34,6 +34,9 @@ mod look_up;
 /// Questions outside any batch.
 mod read;
 
+/// Which keys it was written with.
+mod keys;
+
 /// What is charged and given back.
 pub mod payments;
 

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::keyring::{self, Keyring, KeyringError};
+use crate::ledger::NotReady;
 
 /// How often the folder is looked at.
 const POLL: Duration = Duration::from_secs(5);
@@ -46,11 +47,17 @@ impl CurrentKeys {
         self.mistake.borrow().clone()
     }
 
-    /// Reads the folder again whenever it changes, and when an operator wants it so. Runs until the drain; `taken` hears of
-    /// new keys after everybody else has got them.
-    pub async fn keep(self, shutdown: Shutdown, taken: impl Fn(&Keyring)) {
+    /// Reads the folder again whenever it changes, and when an operator wants it so. Runs until the drain. `check` says whether
+    /// new keys may be used; `taken` hears of them after everybody else has got them.
+    pub async fn keep(
+        self,
+        shutdown: Shutdown,
+        check: impl AsyncFn(&Keyring) -> Result<(), NotReady>,
+        taken: impl Fn(&Keyring),
+    ) {
         let mut stamps = stamps(&self.dir);
         let mut reloads = shutdown.reloads();
+        let mut is_unchecked = false;
         loop {
             let asked = tokio::select! {
                 () = sleep(POLL) => false,
@@ -58,33 +65,59 @@ impl CurrentKeys {
                 _deadline = shutdown.started() => return,
             };
             let now = self::stamps(&self.dir);
-            if asked || now != stamps {
+            if asked || is_unchecked || now != stamps {
                 stamps = now;
-                self.read_again(&taken);
+                is_unchecked = self.read_again(&check, &taken).await == Err(Unchecked);
             }
         }
     }
 
-    fn read_again(&self, taken: &impl Fn(&Keyring)) {
+    async fn read_again(
+        &self,
+        check: &impl AsyncFn(&Keyring) -> Result<(), NotReady>,
+        taken: &impl Fn(&Keyring),
+    ) -> Result<(), Unchecked> {
         let before = self.now();
         let read =
             Keyring::load(&self.dir).and_then(|keys| keys.may_follow(&before, &self.dir).map(|()| keys));
-        match read {
-            Ok(keys) => {
+        let keys = match read {
+            Ok(keys) => keys,
+            Err(error) => {
+                self.keep_those_before(&error);
+                return Ok(());
+            }
+        };
+        match check(&keys).await {
+            Ok(()) => {
                 let keys = Arc::new(keys);
                 self.keys.send_replace(keys.clone());
                 self.mistake.send_replace(None);
                 taken(&keys);
+                Ok(())
+            }
+            Err(error @ NotReady::OtherKeys(_)) => {
+                self.keep_those_before(&error);
+                Ok(())
             }
             Err(error) => {
-                let mistake =
-                    format!("the keys' folder cannot be used, the keys before stay in use: {error}");
-                tracing::warn!("{mistake}");
-                self.mistake.send_replace(Some(mistake));
+                self.keep_those_before(&error);
+                Err(Unchecked)
             }
         }
     }
+
+    fn keep_those_before(&self, error: &dyn std::error::Error) {
+        let mistake = format!("the keys' folder cannot be used, the keys before stay in use: {error}");
+        if self.mistake().as_ref() != Some(&mistake) {
+            tracing::warn!("{mistake}");
+        }
+        self.mistake.send_replace(Some(mistake));
+    }
 }
+
+/// Nobody could say whether the keys may be used: to be tried again.
+#[derive(Debug, PartialEq, Eq)]
+struct Unchecked;
 
 /// What tells that the folder has changed: its key files, when each was written, and how long each is.
 fn stamps(dir: &Path) -> Vec<(PathBuf, Option<(SystemTime, u64)>)> {

@@ -29,7 +29,7 @@ use rand::Rng;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::Secret;
+use super::{KeyCheck, Secret};
 
 /// How long a new sealing key is valid.
 pub const SEALING_DAYS: u32 = 90;
@@ -226,6 +226,14 @@ impl Keyring {
             mac.update(part);
         }
         mac.finalize().into_bytes().into()
+    }
+
+    /// What the keys are known by that every agent on a ledger must have alike.
+    pub fn checks(&self) -> Vec<KeyCheck> {
+        let fingerprint = KeyCheck::of("fingerprint".to_owned(), &self.fingerprint);
+        let encryption =
+            self.encryption.iter().map(|(version, key)| KeyCheck::of(format!("kek-{version}"), key));
+        std::iter::once(fingerprint).chain(encryption).collect()
     }
 
     /// The key-encryption key of that version.
@@ -452,6 +460,22 @@ mod tests {
             let refused = follows().unwrap_err().to_string();
             assert!(refused.contains(file), "{refused}");
         }
+    }
+
+    #[test]
+    fn keys_are_told_apart_by_values_that_are_no_keys() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (keys, others) = (keys_in(dir.path()).unwrap(), keys_in(other.path()).unwrap());
+        let names = |checks: &[KeyCheck]| checks.iter().map(KeyCheck::file).collect::<Vec<_>>();
+        assert_eq!(names(&keys.checks()), ["fingerprint.key", "kek-1.key"]);
+        assert_eq!(keys.checks(), Keyring::load(dir.path()).unwrap().checks());
+        for (ours, theirs) in keys.checks().iter().zip(others.checks()) {
+            assert_ne!(ours.value, theirs.value);
+            assert!(ours.value != *keys.fingerprint && ours.value != **keys.newest_encryption_key().1);
+        }
+        // The same secret is known by another value under another name.
+        let alike = Keyring { encryption: BTreeMap::from([(1, keys.fingerprint.clone())]), ..keys };
+        assert_ne!(alike.checks()[0].value, alike.checks()[1].value);
     }
 
     #[test]

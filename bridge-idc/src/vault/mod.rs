@@ -39,6 +39,28 @@ pub struct PersonalAtRest {
     pub fields: [Option<Vec<u8>>; 9],
 }
 
+/// What a key is known by without being told: derived from it, and of no use to find it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyCheck {
+    /// Which key: `fingerprint`, or `kek-1` for the first key-encryption key.
+    pub name: String,
+    /// The derived value.
+    pub value: [u8; 32],
+}
+
+impl KeyCheck {
+    fn of(name: String, key: &Secret) -> Self {
+        let info = [b"bridge key check v1\0", name.as_bytes()].concat();
+        let value = *expand(&Hkdf::<Sha256>::new(None, key.as_ref()), &info);
+        Self { name, value }
+    }
+
+    /// The key's file in its folder.
+    pub fn file(&self) -> String {
+        format!("{}.key", self.name)
+    }
+}
+
 /// Why personal data cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VaultError {

@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use bridge_idc::ledger::import::{ImportError, Imported, StockFile};
 use bridge_idc::ledger::{Answer, Ledger, NotReady, Totals};
 use bridge_idc::planner::Request;
+use bridge_idc::vault::KeyCheck;
+use bridge_idc::vault::keyring::Keyring;
 use bridge_protocol::domain::{Brand, Currency, Money, Outcome, Sku};
 use bridge_protocol::wire::order::Refusal;
 
@@ -444,9 +446,9 @@ pub(crate) async fn migrations_are_applied_once_and_said_to_be_missing_before(da
     let ledger = &database.ledger;
     ledger.ready().await.unwrap();
     assert_eq!(ledger.migrate().await.unwrap(), [], "nothing was left to apply");
-    let newer = "UPDATE schema_migrations SET version = 7 WHERE version = 6";
+    let newer = "UPDATE schema_migrations SET version = 8 WHERE version = 7";
     database.run(newer, newer).await;
-    assert!(matches!(ledger.ready().await, Err(NotReady::New { found: 7, needed: 6 })));
+    assert!(matches!(ledger.ready().await, Err(NotReady::New { found: 8, needed: 7 })));
     assert!(ledger.migrate().await.is_err(), "a newer build's tables are left alone");
     database.run("DROP TABLE schema_migrations", "DROP TABLE schema_migrations").await;
     let fresh: Ledger = connect(database.url()).await;
@@ -454,6 +456,36 @@ pub(crate) async fn migrations_are_applied_once_and_said_to_be_missing_before(da
     assert!(matches!(ledger.ready().await, Err(NotReady::Empty)));
     ledger.ping().await.unwrap();
     assert!(commit(ledger, Vec::new()).await.is_empty());
+}
+
+pub(crate) async fn agents_on_one_ledger_must_have_the_same_keys(database: &Database) {
+    let (first, second) = (&database.ledger, connect(database.url()).await);
+    let [ours, theirs] = [1, 2].map(|seed| Keyring::for_tests(seed).checks());
+    let other = |files: &str| format!("{:?}", Err::<(), _>(NotReady::OtherKeys(files.to_owned())));
+    let checked =
+        async |ledger: &Ledger, checks: &[KeyCheck]| format!("{:?}", ledger.check_keys(checks, now()).await);
+    for ledger in [first, &second, first] {
+        assert_eq!(checked(ledger, &ours).await, "Ok(())");
+    }
+    assert_eq!(checked(&second, &theirs).await, other("fingerprint.key, kek-1.key"));
+
+    // The next epoch of the key-encryption key, which the second agent gets later, and makes by itself then.
+    let named = |name: &str, value| vec![KeyCheck { name: name.to_owned(), value: [value; 32] }];
+    let next = [ours.clone(), named("kek-2", 1)].concat();
+    assert_eq!(checked(first, &next).await, "Ok(())");
+    assert_eq!(checked(&second, &ours).await, "Ok(())");
+    let made = [ours.clone(), named("kek-2", 2), named("kek-3", 2)].concat();
+    assert_eq!(checked(&second, &made).await, other("kek-2.key"));
+    assert_eq!(checked(first, &[next, named("kek-3", 1)].concat()).await, "Ok(())", "that one was not noted");
+}
+
+pub(crate) async fn of_two_agents_that_begin_at_once_with_other_keys_one_begins(database: &Database) {
+    let (first, second) = (&database.ledger, connect(database.url()).await);
+    let [ours, theirs] = [1, 2].map(|seed| Keyring::for_tests(seed).checks());
+    let checked = tokio::join!(first.check_keys(&ours, now()), second.check_keys(&theirs, now()));
+    // Each may have been the first with one of the two keys, and then neither begins.
+    assert!(!matches!(checked, (Ok(()), Ok(()))), "{checked:?}");
+    assert_eq!(database.count("SELECT count(*) FROM key_checks").await, 2);
 }
 
 fn receipt(answer: &Answer) -> &bridge_protocol::receipt::Receipt {

@@ -202,13 +202,13 @@ pub(crate) async fn a_refund_that_is_made_after_all_counts(database: &Database) 
 /// The payments' tables as they were before money that moves late had a state.
 const BEFORE: [&str; 2] = [
     concat!(
-        "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; ",
+        "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; DROP TABLE key_checks; ",
         include_str!("../../../bridge-idc/src/ledger/postgres/0003_payments.sql"),
         include_str!("../../../bridge-idc/src/ledger/postgres/0004_requests_of_payment.sql"),
         "DELETE FROM schema_migrations WHERE version >= 5;",
     ),
     concat!(
-        "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; ",
+        "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; DROP TABLE key_checks; ",
         include_str!("../../../bridge-idc/src/ledger/sqlite/0003_payments.sql"),
         include_str!("../../../bridge-idc/src/ledger/sqlite/0004_requests_of_payment.sql"),
         "DELETE FROM schema_migrations WHERE version >= 5;",
@@ -240,7 +240,7 @@ pub(crate) async fn what_the_version_before_wrote_stays_as_it_was(database: &Dat
     let postgres = write(|id| format!("'{id}'"), "false");
     let sqlite = write(|id| format!("x'{}'", id.as_uuid().simple()), "0");
     database.run(&postgres, &sqlite).await;
-    assert_eq!(ledger.migrate().await.unwrap().len(), 2);
+    assert_eq!(ledger.migrate().await.unwrap().len(), 3);
     ledger.ready().await.unwrap();
     let stands = ledger.payments(false, 10).await.unwrap();
     let told: Vec<_> = stands.iter().map(|payment| (payment.state, payment.refunded, payment.asks)).collect();

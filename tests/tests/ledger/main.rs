@@ -69,6 +69,8 @@ on_both_databases! {
     a_second_currency_for_a_brand_is_refused_and_nothing_is_imported
     a_hundred_thousand_skus_are_imported_at_once
     migrations_are_applied_once_and_said_to_be_missing_before
+    agents_on_one_ledger_must_have_the_same_keys
+    of_two_agents_that_begin_at_once_with_other_keys_one_begins
 }
 
 on_both_databases! {

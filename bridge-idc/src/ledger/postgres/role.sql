@@ -27,6 +27,8 @@ GRANT SELECT ON schema_migrations, brands, skus, stock, outcomes, orders, order_
 GRANT INSERT ON outcomes, orders, order_lines, order_personal TO bridge_serve;
 GRANT UPDATE (available, sold) ON stock TO bridge_serve;
 GRANT UPDATE (state, cancelled_at) ON orders TO bridge_serve;
+-- It compares its keys with those that the ledger was written with.
+GRANT SELECT, INSERT ON key_checks TO bridge_serve;
 -- It charges and gives back. What a payment or a refund is about it can never change, only how it stands.
 GRANT SELECT, INSERT ON payments, refunds, payment_requests TO bridge_serve;
 GRANT UPDATE (state, refunded, code, asks, next_ask_at, look_at, concluded_at, confirm_until) ON payments TO bridge_serve;

@@ -1,0 +1,1 @@
+SELECT value FROM key_checks WHERE key_name = $1
