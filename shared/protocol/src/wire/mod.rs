@@ -1,6 +1,7 @@
 //! The bytes on a lane: a preamble, then length-prefixed frames, each one protobuf message.
 //!
-//! Wire types are plain and forgiving to read; they become domain types (which are neither) at the edge.
+//! Wire types are plain and forgiving to read; they become domain types (which are neither) at the edge. The bytes of every
+//! message are kept as files (`golden/README.md`): a field's number never changes.
 
 /// Length-prefixed frames and their decoder.
 pub mod frame;

@@ -189,19 +189,42 @@ async fn a_second_hello_ends_the_link() {
     scene.down("a second hello").await;
 }
 
+/// A frame with what a peer of a later version says, as it is kept beside the protocol.
+fn newer(name: &str) -> Vec<u8> {
+    let path = format!("{}/../protocol/golden/newer/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let hex = text.lines().filter_map(|line| line.split_once('#')).flat_map(|(hex, _)| hex.split(' '));
+    let payload: Vec<u8> =
+        hex.filter(|byte| !byte.is_empty()).map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    [&u32::try_from(payload.len()).unwrap().to_be_bytes(), &payload[..]].concat()
+}
+
 #[tokio::test]
-async fn a_message_of_a_later_version_on_the_control_lane_is_passed_over() {
+async fn a_peer_of_a_later_version_is_spoken_to_in_the_common_one_and_what_else_it_says_is_passed_over() {
     let mut scene = scene().await;
-    let (mut control, mut orders) = stranger::link(&scene.connection, 1).await;
-    // Field 15, a varint: nothing that this version knows.
-    control.send.write_all(&[0, 0, 0, 2, 0x78, 1]).await.unwrap();
-    orders[0].send.write_all(&[0, 0, 0, 2, 1, 2]).await.unwrap();
+    let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
+    control.send.write_all(&newer("control-hello")).await.unwrap();
+    // As many lanes as that hello announces.
+    let mut orders = Vec::new();
+    for index in 0..4 {
+        orders.push(Stream::open(&scene.connection, &Lane::Order(index).preamble()).await);
+    }
+    let Some(Control { kind: Some(message::Kind::Hello(_)) }) = control.read().await else {
+        panic!("it was refused")
+    };
+    let up = scene.idc.up().await;
+    assert_eq!((up.version, up.hello.version_newest), (1, 2));
+    assert!(up.hello.features.contains(&"a-feature-to-come".to_owned()));
+
+    control.send.write_all(&newer("control-unknown")).await.unwrap();
+    let order = newer("to-idc-place");
+    orders[3].send.write_all(&order).await.unwrap();
     let payload = scene.idc.next(|event| match event {
         TunnelEvent::Frame { payload, .. } => Some(payload),
         TunnelEvent::Down { why, .. } => panic!("{why}"),
         _ => None,
     });
-    assert_eq!(payload.await, [1, 2][..]);
+    assert_eq!(payload.await, order[4..]);
 }
 
 #[tokio::test]

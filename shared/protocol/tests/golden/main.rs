@@ -1,0 +1,201 @@
+//! The bytes on the wire, held by files: `golden/README.md` says what they are and when one may be added.
+//!
+//! The bytes are read here by the schema that the sources declare (`schema`, `tree`), and by nothing else of the code under
+//! test. So a field that is renumbered, or a message that nobody has bytes of, is seen.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper of a test fails the test"
+)]
+
+/// The files.
+mod corpus;
+
+/// Which messages there are.
+mod schema;
+
+/// Messages as trees of fields.
+mod tree;
+
+/// What the files mean.
+mod values;
+
+/// Peers of another version.
+mod versions;
+
+use std::collections::BTreeSet;
+
+use bridge_protocol::domain::catalogue::EntityKind;
+use bridge_protocol::domain::{Outcome, PaymentState, RefundState};
+use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX, FrameDecoder};
+use bridge_protocol::wire::lane::Lane;
+use bridge_protocol::wire::order::{Refusal, Refused};
+use bridge_protocol::wire::{feed, payment, version};
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+
+use crate::schema::Schema;
+use crate::tree::{Node, Value};
+
+/// Every corpus: the version of the protocol that it belongs to, its folder, and what its list of digests comes to. None of
+/// them is ever edited; what is new gets a folder of its own.
+const CORPORA: [(u32, &str, &str); 1] =
+    [(1, "v1", "931a63a2d47987dd4f63b8faebe2e8df13103f3411ce1ea6e61b547b453ca896")];
+
+/// Files of a corpus that hold no message.
+const NO_MESSAGES: [&str; 5] = ["codes.txt", "entity-kinds.txt", "frame.txt", "lanes.txt", "refusals.txt"];
+
+#[test]
+fn every_version_that_is_spoken_has_a_corpus() {
+    let spoken: Vec<_> = (version::OLDEST..=version::NEWEST).collect();
+    let versions: BTreeSet<_> = CORPORA.iter().map(|(version, _, _)| *version).collect();
+    assert!(spoken.iter().all(|version| versions.contains(version)), "{spoken:?} are spoken");
+}
+
+#[test]
+fn every_message_is_written_and_read_as_the_corpus_has_it() {
+    let schema = Schema::read();
+    let mut missing = String::new();
+    for known in values::all() {
+        let Ok(text) = std::fs::read_to_string(corpus::path(&known.name)) else {
+            let nodes = tree::read(&schema, known.message, &known.written);
+            let shown = corpus::show(&schema, known.message, &nodes);
+            missing.push_str(&format!("==> {}.txt <==\n# {}\n\n{shown}", known.name, known.message));
+            continue;
+        };
+        let golden = corpus::message(&text);
+        assert_eq!(known.written, golden, "{} is written as other bytes", known.name);
+        assert_eq!((known.reads_as_this)(&golden), Ok(()), "{}", known.name);
+    }
+    assert!(missing.is_empty(), "no bytes are kept of these:\n{missing}");
+}
+
+#[test]
+fn every_file_of_the_corpus_is_known_here() {
+    let known: BTreeSet<_> = values::all().into_iter().map(|known| format!("{}.txt", known.name)).collect();
+    let found = CORPORA.iter().flat_map(|(_, folder, _)| {
+        corpus::files(folder).into_keys().map(move |file| (format!("{folder}/{file}"), file))
+    });
+    let messages = found.filter(|(_, file)| !NO_MESSAGES.contains(&file.as_str()));
+    assert_eq!(messages.map(|(path, _)| path).collect::<BTreeSet<_>>(), known);
+}
+
+#[test]
+fn every_field_of_every_message_is_in_the_corpus() {
+    let schema = Schema::read();
+    let mut seen = BTreeSet::new();
+    for known in values::all() {
+        let nodes = tree::read(&schema, known.message, &corpus::read(&known.name));
+        note(known.message, &nodes, &mut seen);
+    }
+    let mut declared = BTreeSet::new();
+    for (message, fields) in schema.messages() {
+        declared.insert((message.to_owned(), 0));
+        declared.extend(fields.iter().map(|field| (message.to_owned(), field.tag)));
+    }
+    let unseen: Vec<_> = declared.difference(&seen).collect();
+    assert!(unseen.is_empty(), "no bytes are kept of these messages (0) and fields: {unseen:?}");
+    let gone: Vec<_> = seen.difference(&declared).collect();
+    assert!(gone.is_empty(), "these were on the wire, and the sources have them no more: {gone:?}");
+    assert!(declared.len() > 150, "only {} were found in the sources", declared.len());
+}
+
+fn note(message: &str, nodes: &[Node], seen: &mut BTreeSet<(String, u32)>) {
+    seen.insert((message.to_owned(), 0));
+    for node in nodes {
+        seen.insert((message.to_owned(), node.tag));
+        if let Value::Message(name, within) = &node.value {
+            note(name, within, seen);
+        }
+    }
+}
+
+#[test]
+fn a_closed_corpus_is_never_edited() {
+    for (_, folder, expected) in CORPORA {
+        let files = corpus::files(folder);
+        let found: String = files.iter().map(|(file, text)| format!("{}  {file}\n", digest(text))).collect();
+        let list = std::fs::read_to_string(corpus::path(&format!("{folder}/digests"))).unwrap_or_default();
+        assert_eq!(list, found, "the files of {folder} are not those of its digests.txt");
+        assert_eq!(digest(&list), expected, "the digests of {folder} were edited, and it is closed");
+    }
+}
+
+fn digest(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The lines of files that hold no message, of every corpus that has one of that name: bytes and what they mean.
+fn table(name: &str) -> Vec<(Vec<u8>, String)> {
+    texts(name)
+        .iter()
+        .flat_map(|text| corpus::lines(text))
+        .map(|(bytes, meaning)| (bytes, meaning.to_owned()))
+        .collect()
+}
+
+fn texts(name: &str) -> Vec<String> {
+    CORPORA.iter().filter_map(|(_, folder, _)| corpus::files(folder).remove(name)).collect()
+}
+
+#[test]
+fn every_lane_opens_as_the_corpus_has_it() {
+    let named = |lane: &str| match lane {
+        "control" => Lane::Control,
+        "feed" => Lane::Feed,
+        "payments" => Lane::Payment,
+        order => Lane::Order(order.strip_prefix("orders ").unwrap().parse().unwrap()),
+    };
+    for (bytes, lane) in table("lanes.txt") {
+        let preamble = named(&lane).preamble();
+        assert_eq!(bytes, preamble, "{lane}");
+        assert_eq!(Lane::from_preamble(preamble), Ok(named(&lane)));
+    }
+}
+
+#[test]
+fn a_frame_is_cut_out_as_the_corpus_has_it() {
+    let bytes = corpus::read("v1/frame");
+    let mut decoder = FrameDecoder::new(CONTROL_FRAME_BYTES_MAX);
+    decoder.buffer_mut().extend_from_slice(&bytes);
+    let heartbeat = decoder.next_frame().unwrap().unwrap();
+    assert_eq!(heartbeat, corpus::read("v1/control-heartbeat"));
+    let control: bridge_protocol::wire::control::Control = frame::decode(heartbeat).unwrap();
+    assert_eq!(frame::to_bytes(&control, CONTROL_FRAME_BYTES_MAX).unwrap(), bytes);
+}
+
+#[test]
+fn every_refusal_has_the_number_and_the_code_that_the_corpus_has() {
+    let table = table("refusals.txt");
+    for (number, (bytes, code)) in (1..).zip(&table) {
+        let refused = Refused::decode(&bytes[..]).unwrap();
+        assert_eq!(refused.refusal, number);
+        assert_eq!(Refusal::try_from(refused.refusal).map(Refusal::code), Ok(code.as_str()));
+        assert_eq!(refused.encode_to_vec(), *bytes);
+    }
+    let next = i32::try_from(table.len()).unwrap() + 1;
+    assert!(Refusal::try_from(next).is_err(), "refusal {next} is not in the corpus");
+}
+
+#[test]
+fn every_kind_of_row_has_the_number_that_the_corpus_has() {
+    let numbers: Vec<_> =
+        EntityKind::ALL.iter().map(|kind| (vec![kind.number()], format!("{kind:?}"))).collect();
+    assert_eq!(table("entity-kinds.txt"), numbers);
+}
+
+#[test]
+fn every_code_and_feature_is_spelt_as_the_corpus_has_it() {
+    let code = |kind: &str, code: &str| format!("{kind}: {code}");
+    let mut spelt: BTreeSet<_> = Outcome::CODES.iter().map(|known| code("outcome", known)).collect();
+    spelt.extend(PaymentState::ALL.iter().map(|state| code("payment", state.code())));
+    spelt.extend(RefundState::ALL.iter().map(|state| code("refund", state.code())));
+    spelt.extend([feed::FEATURE, payment::FEATURE].map(|known| code("feature", known)));
+    let texts = texts("codes.txt");
+    let lines = texts.iter().flat_map(|text| text.lines());
+    let kept: BTreeSet<_> =
+        lines.filter(|line| !line.starts_with('#') && !line.is_empty()).map(str::to_owned).collect();
+    assert_eq!(kept, spelt);
+}

@@ -1,0 +1,145 @@
+//! Peers of another version: what they say more is passed over, what they do not say has its default.
+//!
+//! The bytes of a newer peer are files of their own (`golden/newer`), made by hand: no version of this code can write them.
+
+use bridge_protocol::domain::catalogue::EntityKind;
+use bridge_protocol::order_link::LinkId;
+use bridge_protocol::order_link::receiver::{Delivery, Received, Receiver};
+use bridge_protocol::wire::catalogue::StockRow;
+use bridge_protocol::wire::control::{Control, Hello, message};
+use bridge_protocol::wire::feed::{ToPublisher, ToSubscriber, to_subscriber};
+use bridge_protocol::wire::order::{Refusal, ToCloud, ToIdc, to_cloud, to_idc};
+use bridge_protocol::wire::version::Versions;
+use prost::Message;
+
+use crate::schema::Schema;
+use crate::{corpus, tree, values};
+
+#[test]
+fn a_message_is_read_whatever_fields_a_later_version_has_put_into_it() {
+    let schema = Schema::read();
+    for known in values::all() {
+        let nodes = tree::read(&schema, known.message, &corpus::read(&known.name));
+        for (place, with) in tree::with_unknown(&nodes) {
+            let read = (known.reads_as_this)(&tree::write(&with));
+            assert_eq!(read, Ok(()), "{} with unknown fields before {place}", known.name);
+        }
+    }
+}
+
+#[test]
+fn a_message_is_read_whatever_field_an_earlier_version_did_not_have() {
+    let schema = Schema::read();
+    for known in values::all() {
+        let nodes = tree::read(&schema, known.message, &corpus::read(&known.name));
+        for (place, without) in tree::without_one(&nodes) {
+            let bytes = tree::write(&without);
+            let again = (known.again)(&bytes);
+            assert_eq!(again.as_ref(), Ok(&bytes), "{} without {place}", known.name);
+        }
+    }
+}
+
+fn newer<M: Message + Default>(name: &str) -> M {
+    M::decode(&corpus::read(&format!("newer/{name}"))[..]).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+#[test]
+fn a_newer_hello_is_understood_and_the_common_version_is_spoken() {
+    let Some(message::Kind::Hello(hello)) = newer::<Control>("control-hello").kind else {
+        panic!("it is a hello")
+    };
+    let mut features = values::hello().features;
+    features.push("a-feature-to-come".to_owned());
+    assert_eq!(hello, Hello { version_newest: 2, features, ..values::hello() });
+    assert_eq!(Versions::OURS.agree(hello.versions()), Ok(1));
+}
+
+#[test]
+fn a_kind_of_message_that_is_not_known_here_is_told_from_those_that_are() {
+    assert_eq!(newer::<Control>("control-unknown").kind, None);
+    assert_eq!(newer::<ToPublisher>("to-publisher-unknown").kind, None);
+    assert_eq!(newer::<ToSubscriber>("to-subscriber-unknown").kind, None);
+    assert_eq!(newer::<ToCloud>("to-cloud-unknown"), ToCloud { request: 7, kind: None });
+    let request: ToIdc = newer("to-idc-unknown");
+    assert_eq!((request.request, &request.kind, request.sequence), (7, &None, 3));
+
+    // Who asks for what is not known here is told so, and is not left without an answer.
+    let Received::Answer(reply) = Receiver::new(8).handle_message(LinkId(1), 0, request) else {
+        panic!("it is answered")
+    };
+    assert_eq!(reply.message.request, 7);
+    assert_eq!(reply.message.kind, Some(to_cloud::Kind::Refused(Refusal::Invalid.into())));
+}
+
+#[test]
+fn a_newer_order_is_taken_with_its_terms_and_its_seal_as_they_came() {
+    let request: ToIdc = newer("to-idc-place");
+    let Some(to_idc::Kind::Place(envelope)) = &request.kind else { panic!("it places an order") };
+    let terms = envelope.terms.clone();
+    assert_ne!(terms, values::envelope().terms, "the newer terms say more");
+    let Received::Deliver(_, Delivery::Place(received)) =
+        Receiver::new(8).handle_message(LinkId(1), 0, request)
+    else {
+        panic!("it is taken")
+    };
+    // The terms are bound by the seal as bytes: not one of those that nobody here understands may be lost.
+    assert_eq!(received.envelope().terms, terms);
+    let read = bridge_protocol::wire::order::Terms::decode(terms).unwrap();
+    assert_eq!(read, values::terms());
+}
+
+#[test]
+fn a_newer_payment_says_the_nearest_state_that_is_known_here() {
+    let Some(to_cloud::Kind::Payment(payment)) = newer::<ToCloud>("to-cloud-payment").kind else {
+        panic!("it is a payment")
+    };
+    assert_eq!(payment.exactly.as_deref(), Some("a_state_to_come"));
+    assert_eq!(payment.state_code(), "not_paid");
+}
+
+#[test]
+fn a_newer_refusal_is_one_without_a_known_reason() {
+    let Some(to_cloud::Kind::Refused(refused)) = newer::<ToCloud>("to-cloud-refused").kind else {
+        panic!("it is refused")
+    };
+    assert_eq!(refused.refusal, 99);
+    assert_eq!(refused.refusal(), Refusal::Unspecified);
+}
+
+#[test]
+fn a_newer_page_has_rows_that_are_passed_over_and_rows_with_more_in_them() {
+    let Some(to_subscriber::Kind::Page(page)) = newer::<ToSubscriber>("to-subscriber-page").kind else {
+        panic!("it is a page")
+    };
+    let kinds: Vec<_> = page.entries.iter().map(|entry| entry.key().map(|key| key.kind)).collect();
+    assert_eq!(kinds, [None, Some(EntityKind::Stock)]);
+    let row = page.entries[1].row.clone().unwrap();
+    assert_eq!(StockRow::decode(row).unwrap(), StockRow { available: 40 });
+}
+
+#[test]
+fn an_older_peer_says_less_and_the_rest_has_its_default() {
+    let read = |name: &str| corpus::read(&format!("older/{name}"));
+    let Some(message::Kind::Hello(hello)) = Control::decode(&read("control-hello")[..]).unwrap().kind else {
+        panic!("it is a hello")
+    };
+    assert_eq!(hello, Hello { payment_window: 0, heartbeat_millis: 0, ..values::hello() });
+    let Some(to_cloud::Kind::Payment(payment)) = ToCloud::decode(&read("to-cloud-payment")[..]).unwrap().kind
+    else {
+        panic!("it is a payment")
+    };
+    assert_eq!((payment.state_code(), payment.exactly.as_deref()), ("paid", None));
+    let Some(to_subscriber::Kind::Fresh(fresh)) =
+        ToSubscriber::decode(&read("to-subscriber-fresh")[..]).unwrap().kind
+    else {
+        panic!("it is the source's position")
+    };
+    assert_eq!((fresh.age_micros, fresh.heard), (2_500, None));
+    let request = ToIdc::decode(&read("to-idc-ask")[..]).unwrap();
+    assert_eq!(request.trace, None);
+    assert!(matches!(
+        Receiver::new(8).handle_message(LinkId(1), 0, request),
+        Received::Deliver(_, Delivery::Ask { key: None, .. })
+    ));
+}
