@@ -486,6 +486,26 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_kept_of_a_link_that_is_down() {
+        let mut receiver = Receiver::new(8);
+        let mut tokens = Vec::new();
+        for link in 1..=1_000 {
+            tokens.push(deliver(&mut receiver, link, cancel(1, 1, 7)));
+            // On another lane, and a frame that comes twice.
+            let Received::Answer(_) =
+                receiver.handle_message(LinkId(link), 1, ToIdc { kind: None, ..cancel(2, 1, 7) })
+            else {
+                panic!("it says nothing")
+            };
+            assert_eq!(receiver.handle_message(LinkId(link), 0, cancel(1, 1, 7)), Received::Duplicate);
+            receiver.handle_link_down(LinkId(link));
+            assert!(receiver.answer(tokens[tokens.len() - 1], busy()).is_empty());
+        }
+        assert_eq!(receiver.sequences.len(), 0, "frames of links that are gone are still counted");
+        assert_eq!((receiver.waiting.len(), receiver.writes.len()), (0, 0));
+    }
+
+    #[test]
     fn a_refund_under_the_key_of_its_payment_is_a_request_of_its_own() {
         let mut receiver = Receiver::new(8);
         let id = Bytes::copy_from_slice(OrderId::new(UnixMicros::new(1), [7; 10]).as_bytes());
