@@ -35,7 +35,7 @@ pub async fn run(options: &Options, program: &Path) -> Result<Report> {
     let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let mut stores = Vec::new();
     for store in options.stores() {
-        stores.push(Losses::new(store, options, seed).run(&recorder, program).await?);
+        stores.push(Box::pin(Losses::new(store, options, seed).run(&recorder, program)).await?);
     }
     Ok(Report { seed, stores })
 }

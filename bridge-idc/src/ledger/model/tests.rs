@@ -154,7 +154,7 @@ fn a_commit_that_is_lost_in_every_round_stays_in_doubt() {
         database.set_now(Duration::ZERO, fate, false);
     });
     assert!(matches!(end.ends[..], [End::Unknown]), "{end:?}");
-    assert!(database.ends().lost > 1 && database.effects().is_empty());
+    assert!(database.ends().lost > 1 && database.outcomes().is_empty());
 }
 
 #[test]

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use super::{Line, Offer, Order, Outcome, Terms};
 
+/// Units by the stock's row.
+type Units = Vec<(i64, i64)>;
+
 /// Stock by SKU, and orders.
 pub(super) struct Shop {
     /// By brand and SKU: the row's number, the price, the units available.
     stock: BTreeMap<(String, String), (i64, i64, i64)>,
     /// How each order stands, and its units by row.
-    pub(super) orders: BTreeMap<Order, (&'static str, Vec<(i64, i64)>)>,
+    pub(super) orders: BTreeMap<Order, (&'static str, Units)>,
 }
 
 impl Shop {
