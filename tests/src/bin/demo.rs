@@ -10,11 +10,11 @@ use clap::Parser;
 /// One thread: the callers share the processors with the agents and the database they call.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    end("demo", demo(&Options::parse()).await)
+    end("demo", Box::pin(demo(&Options::parse())).await)
 }
 
 async fn demo(options: &Options) -> Result<bool> {
-    let report = run(options).await?;
+    let report = Box::pin(run(options)).await?;
     tell(&report, options.json)?;
     Ok(report.passed())
 }
