@@ -16,6 +16,8 @@ pub(super) struct Clock {
     off_micros: i64,
     /// Parts in a million by which it is too fast.
     drift: i64,
+    /// How often it was set.
+    pub(super) steps: u32,
 }
 
 /// Whose clock.
@@ -32,7 +34,7 @@ impl Clock {
             return Self::default();
         }
         let drift = i64::try_from(dice.between(0..=1_000)).unwrap_or(0) - 500;
-        Self { off_micros: off(dice, Duration::from_secs(2)), drift }
+        Self { off_micros: off(dice, Duration::from_secs(2)), drift, steps: 0 }
     }
 
     fn read(self, now: Duration) -> UnixMicros {
@@ -61,15 +63,15 @@ impl World {
             Host::Cloud(cloud) => &mut self.clouds[cloud].clock,
             Host::Idc(idc) => &mut self.idcs[idc].clock,
         };
-        clock.off_micros = off_micros;
+        (clock.off_micros, clock.steps) = (off_micros, clock.steps + 1);
     }
 
     /// Every host keeps the time from here on.
     pub(super) fn set_clocks_right(&mut self) {
         let clouds = self.clouds.iter_mut().map(|cloud| &mut cloud.clock);
-        clouds
-            .chain(self.idcs.iter_mut().map(|idc| &mut idc.clock))
-            .for_each(|clock| *clock = Clock::default());
+        clouds.chain(self.idcs.iter_mut().map(|idc| &mut idc.clock)).for_each(|clock| {
+            *clock = Clock { steps: clock.steps + 1, ..Clock::default() };
+        });
     }
 }
 

@@ -25,8 +25,8 @@ use super::lines::Direction;
 use super::told::{Nothing, Told};
 use super::{Event, World, note, stored};
 
-/// How long a sealing session may be in use: a second by its agent's clock, which is set while it is.
-const SESSION_AGE_MAX: Duration = Duration::from_millis(2_500);
+/// How long a sealing session may be in use: a second by its agent's clock, which drifts.
+const SESSION_AGE_MAX: Duration = Duration::from_millis(1_001);
 
 /// One cloud agent.
 pub(super) struct Cloud {
@@ -42,8 +42,8 @@ pub(super) struct Cloud {
     pub(super) keys_version: u64,
     /// What each data centre's agent last told of its keys.
     pub(super) keys_of: BTreeMap<usize, Vec<SealingKey>>,
-    /// When its sealing session started.
-    session_began: Duration,
+    /// When its sealing session started, by a clock that is right and by its own, and how often that was set before.
+    session_began: (Duration, UnixMicros, u32),
     pub(super) log: CloudLog,
     pub(super) clock: Clock,
     receipts: Verifier,
@@ -72,7 +72,7 @@ impl Cloud {
             preferred: Vec::new(),
             keys_version: 0,
             keys_of: BTreeMap::new(),
-            session_began: Duration::ZERO,
+            session_began: Default::default(),
             log: CloudLog::default(),
             clock: Clock::default(),
             receipts: Verifier::new(vec![pinned.clone()]),
@@ -203,11 +203,13 @@ impl World {
         let session = &mut self.clouds[cloud].session;
         if session.as_ref().is_none_or(|session| session.is_spent(now) || *session.key() != key) {
             *session = SealingSession::start(&key, now, self.dice.rng());
-            self.clouds[cloud].session_began = self.now;
+            self.clouds[cloud].session_began = (self.now, now, self.clouds[cloud].clock.steps);
             self.counts.sealing_sessions += 1;
             self.judge_sealed(cloud, Some(key.id));
         }
-        if self.now > self.clouds[cloud].session_began + SESSION_AGE_MAX {
+        let (began, began_at, steps) = self.clouds[cloud].session_began;
+        let is_old = self.clouds[cloud].clock.steps == steps && self.now > began + SESSION_AGE_MAX;
+        if is_old || now < began_at {
             self.violate("P5", format!("cloud {cloud} goes on with a sealing session that is too old"));
         }
         let Intent::Place(bodies) = &self.writes[write].intent else { return None };
