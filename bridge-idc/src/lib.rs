@@ -47,6 +47,9 @@ pub mod catalogue;
 // Which storefront's trace an order belongs to.
 pub mod traces;
 
+// That an agent has had a ledger.
+pub mod served_before;
+
 // The shell around the agent.
 pub mod run;
 

@@ -40,6 +40,7 @@ use crate::payment::counter::{Counter, Service};
 use crate::payment::service::Payments;
 use crate::payment::webhook;
 use crate::run::{Load, Shell};
+use crate::served_before::ServedBefore;
 use crate::vault::current::CurrentKeys;
 use crate::vault::keyring::Keyring;
 
@@ -112,18 +113,18 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
             "ledger.allow_unprotected: whoever stands between here and the database reads and changes orders"
         );
     }
-    let ledger = Arc::new(open_ledger(&config.ledger).await?);
-    // Before the first connection, which is kept.
-    ledger.tells_sequencer();
-    match ledger_ready(&ledger, &keys.now(), config.ledger.migrate, &state, &shutdown).await {
-        Ok(true) => {}
+    let served = ServedBefore::in_dir(state_dir);
+    let first = keys.now();
+    let ledger = match ledger_ready(&config.ledger, &first, &served, &state, &shutdown).await {
+        Ok(Some(ledger)) => Arc::new(ledger),
         ended => {
             // Whether a signal or an obstacle ends it: its parts are not lost.
             shutdown.start(Duration::ZERO);
             audit_log::stopped(&audit, audit_end).await;
             return ended.map(drop);
         }
-    }
+    };
+    served.note().with_context(|| format!("write to agent.state_dir {}", state_dir.display()))?;
 
     let limits = Limits {
         window_max: config.orders.window_max,
@@ -296,18 +297,37 @@ pub async fn open_ledger(config: &LedgerConfig) -> anyhow::Result<Ledger> {
     Ledger::connect(&config.url, password, config.connections).await.context("open the ledger")
 }
 
-/// Waits until the ledger can take orders; false if the agent is to end before that. What no waiting mends is an error.
+/// Opens the ledger and waits until it can take orders; `None` if the agent is to end before that. What no waiting mends is an
+/// error.
 async fn ledger_ready(
-    ledger: &Ledger,
+    config: &LedgerConfig,
     keys: &Keyring,
-    migrate: bool,
+    served: &ServedBefore,
     state: &watch::Sender<Phase>,
     shutdown: &Shutdown,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<Option<Ledger>> {
+    let there = async || Ok(served.check_file(&config.url)?);
+    if wait_for(there, state, shutdown).await?.is_none() {
+        return Ok(None);
+    }
+    let ledger = open_ledger(config).await?;
+    // Before the first connection, which is kept.
+    ledger.tells_sequencer();
+    let ready =
+        wait_for(async || prepare(&ledger, keys, config.migrate, served).await, state, shutdown).await?;
+    Ok(ready.map(|()| ledger))
+}
+
+/// Tries until it is so; `None` if the agent is to end before that.
+async fn wait_for(
+    attempt: impl AsyncFn() -> anyhow::Result<()>,
+    state: &watch::Sender<Phase>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Option<()>> {
     let mut said = String::new();
     loop {
-        let obstacle = match prepare(ledger, keys, migrate).await {
-            Ok(()) => return Ok(true),
+        let obstacle = match attempt().await {
+            Ok(()) => return Ok(Some(())),
             Err(error)
                 if matches!(error.downcast_ref(), Some(NotReady::Pooled(_) | NotReady::OtherKeys(_))) =>
             {
@@ -322,14 +342,20 @@ async fn ledger_ready(
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_AGAIN_AFTER) => {}
-            _deadline = shutdown.started() => return Ok(false),
+            _deadline = shutdown.started() => return Ok(None),
         }
     }
 }
 
-async fn prepare(ledger: &Ledger, keys: &Keyring, migrate: bool) -> anyhow::Result<()> {
+async fn prepare(
+    ledger: &Ledger,
+    keys: &Keyring,
+    migrate: bool,
+    served: &ServedBefore,
+) -> anyhow::Result<()> {
     ledger.connections().await?;
     if migrate {
+        served.check_tables(ledger).await?;
         for applied in ledger.migrate().await? {
             tracing::info!(?applied, "migrated the ledger");
         }

@@ -4,14 +4,15 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bridge_tests::books::Books;
 use bridge_tests::site::Site;
-use common::{Shop, configure, metric, obstacles, postgres, site_on, until};
+use common::{Shop, configure, metric, obstacles, postgres, site, site_on, until};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -53,6 +54,88 @@ async fn orders_are_refused_while_the_database_is_down_at_the_start_and_taken_as
     let said = log.lines().filter(|line| line.contains("the ledger is not ready, waiting for it")).count();
     ensure!(said == 1, "said {said} times, not once:\n{log}");
     shop.close(&site, 1, [1, 0, 0]).await
+}
+
+#[tokio::test]
+async fn nothing_is_written_to_an_sqlite_file_that_was_moved_away() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["moved"]).await?;
+    let bridge = site.start().await?;
+    let mut shop = Shop::open(&site, "moved");
+    let order = shop.place_new(&[(0, 1)]).await?;
+    ensure!(order.status == 201, "{}", order.status);
+
+    let away = dir.path().join("away");
+    move_files(&ledger_files(&site)?, &away)?;
+    for _ in 0..3 {
+        let answer = shop.place_new(&[(0, 1)]).await?;
+        shop.problem(&answer, 503, "data-centre-unavailable")?;
+    }
+    ensure!(obstacles(site.idc.admin).await.is_some_and(|because| because[0].contains("does not work")));
+    let log = fs::read_to_string(bridge.idc.log())?;
+    ensure!(log.contains("the ledger's file is gone from"), "{log}");
+    ensure!(ledger_files(&site)?.is_empty(), "no other file takes its place");
+
+    move_files(&files_in(&away)?, &site.idc_dir())?;
+    until("orders pass again", async || Ok(shop.place_new(&[(0, 1)]).await?.status == 201)).await?;
+    shop.close(&site, 2, [2, 0, 0]).await
+}
+
+#[tokio::test]
+async fn a_start_makes_no_new_ledger_where_there_was_one() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["unmounted"]).await?;
+    let mut bridge = site.start().await?;
+    bridge.idc.terminate().await?;
+    let away = dir.path().join("away");
+    move_files(&ledger_files(&site)?, &away)?;
+
+    let mut idc = site.idc.spawn()?;
+    let lost = async |what: &str| {
+        until("it says why it does not serve", async || {
+            let because = obstacles(site.idc.admin).await.unwrap_or_default();
+            Ok(because.iter().any(|why| {
+                why.contains(what)
+                    && why.contains("has served with a ledger")
+                    && why.contains("bridge-idc migrate")
+            }))
+        })
+        .await
+    };
+    lost("ledger.db").await?;
+    ensure!(ledger_files(&site)?.is_empty(), "none is made");
+    // The volume is mounted.
+    move_files(&files_in(&away)?, &site.idc_dir())?;
+    idc.wait_until_ready().await?;
+    idc.terminate().await?;
+
+    // Neither does it take an empty file for a ledger, until somebody says that it is meant.
+    move_files(&ledger_files(&site)?, &away)?;
+    fs::write(site.idc_dir().join("ledger.db"), "")?;
+    let mut idc = site.idc.spawn()?;
+    lost("has no ledger in it").await?;
+    site.idc_command(&["migrate"]).await?;
+    idc.wait_until_ready().await
+}
+
+/// The ledger's file and what SQLite has beside it.
+fn ledger_files(site: &Site) -> Result<Vec<PathBuf>> {
+    let is_ledger = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"ledger.db"))
+    };
+    Ok(files_in(&site.idc_dir())?.into_iter().filter(is_ledger).collect())
+}
+
+fn files_in(dir: &Path) -> Result<Vec<PathBuf>> {
+    fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect()
+}
+
+fn move_files(files: &[PathBuf], to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for file in files {
+        fs::rename(file, to.join(file.file_name().context("a name")?))?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

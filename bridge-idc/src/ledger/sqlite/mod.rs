@@ -3,6 +3,9 @@
 //! A table of rows goes in as one text, `[[..], [..]]`, which `json_each` takes apart again: one statement a table
 //! whatever the batch's size, prepared once. Bytes travel in it as hexadecimal digits.
 
+/// Whether the file is still the one at its path.
+mod file;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,6 +17,7 @@ use sqlx::sqlite::{
 };
 use uuid::Uuid;
 
+use self::file::LedgerFile;
 use super::LedgerError;
 use super::error::Blame;
 use super::payments::{self, Tx};
@@ -30,6 +34,7 @@ pub(super) struct Sqlite {
     pub(super) writer: SqlitePool,
     /// Readers see the last commit and wait for nobody (WAL).
     pub(super) pool: SqlitePool,
+    file: LedgerFile,
 }
 
 impl Sqlite {
@@ -43,12 +48,20 @@ impl Sqlite {
             .foreign_keys(true)
             .busy_timeout(PATIENCE)
             .disable_statement_logging();
-        let writer = SqlitePoolOptions::new().max_connections(1).acquire_timeout(PATIENCE);
-        let readers = SqlitePoolOptions::new().max_connections(connections.saturating_sub(1).max(1));
-        Ok(Self {
-            writer: writer.connect_with(options.clone().create_if_missing(true)).await?,
-            pool: readers.acquire_timeout(PATIENCE).connect_lazy_with(options.read_only(true)),
-        })
+        let file = LedgerFile::at(path);
+        let pool = |connections| {
+            let file = file.clone();
+            let pool = SqlitePoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE);
+            pool.after_connect(move |_, _| {
+                let file = file.clone();
+                Box::pin(async move { file.check().await })
+            })
+        };
+        let writer = pool(1).connect_with(options.clone().create_if_missing(true)).await?;
+        // Only its first connection may make the file.
+        writer.set_connect_options(options.clone());
+        let readers = pool(connections.saturating_sub(1).max(1));
+        Ok(Self { writer, pool: readers.connect_lazy_with(options.read_only(true)), file })
     }
 }
 
@@ -75,6 +88,7 @@ impl Database for Sqlite {
     type Transaction = Transaction;
 
     async fn begin(&self) -> sqlx::Result<Transaction> {
+        self.file.check().await?;
         Open::begin(self.writer.acquire().await?, "BEGIN IMMEDIATE").await.map(Transaction)
     }
 
