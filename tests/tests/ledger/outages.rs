@@ -9,6 +9,7 @@ use bridge_idc::planner::Request;
 use bridge_protocol::domain::Outcome;
 use bridge_protocol::wire::order::Refusal;
 use bridge_tests::postgres::Postgres;
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -31,6 +32,47 @@ async fn a_database_that_is_down_is_said_to_be_and_is_used_once_it_is_up() {
     assert!(matches!(ledger.ready().await, Err(NotReady::Empty)));
     assert!(!ledger.migrate().await.unwrap().is_empty());
     ledger.ready().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_with_a_warning_is_told_to_nobody_before_a_standby_has_it() {
+    let cluster = Postgres::start().await.unwrap();
+    let url = LedgerUrl::Postgres(create(&cluster, "warned").await);
+    let ledger = Arc::new(connect(&url).await);
+    ledger.migrate().await.unwrap();
+    let shop = Shop::open(&ledger, "acme", &[("A", 10)]).await;
+    let mut dba = cluster.connect("warned").await.unwrap();
+    // Nobody is called so: whoever writes waits until that is cancelled.
+    stand_by(&mut dba, "nobody").await;
+    let order = shop.place("k1", &[("A", 1)]);
+    let committing = {
+        let (ledger, order) = (ledger.clone(), order.clone());
+        tokio::spawn(async move { ledger.commit(&batch(vec![order]), None).await })
+    };
+    while !committing.is_finished() {
+        let cancel =
+            "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        sqlx::query(cancel).execute(&mut dba).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let BatchEnd { ends, outage } = committing.await.unwrap();
+    assert!(matches!(ends[..], [End::Unknown]) && outage.is_some(), "{ends:?} {outage:?}");
+
+    stand_by(&mut dba, "").await;
+    assert_eq!(settled(&commit_one(&ledger, order).await), (Outcome::Placed, true));
+}
+
+/// Which standby the server waits for in every COMMIT; with an empty name, for none.
+async fn stand_by(dba: &mut PgConnection, name: &str) {
+    let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'");
+    dba.execute(AssertSqlSafe(set)).await.unwrap();
+    dba.execute("SELECT pg_reload_conf()").await.unwrap();
+    let shown = async |dba: &mut PgConnection| -> String {
+        sqlx::query_scalar("SHOW synchronous_standby_names").fetch_one(dba).await.unwrap()
+    };
+    while shown(dba).await != name {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// As an agent does: what was not committed again until all of it is; the answers in the order of the requests.

@@ -3,7 +3,11 @@
 /// What each connection is asked for, and whether it lasts.
 pub(crate) mod session;
 
+/// COMMITs that come with a warning.
+mod warned;
+
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bridge_protocol::domain::UnixMicros;
@@ -12,6 +16,7 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use uuid::Uuid;
 
+use self::warned::Warned;
 use super::error::{Blame, LedgerError};
 use super::payments::{self, Tx};
 use super::rows::{
@@ -63,6 +68,7 @@ pub(super) struct Postgres {
     pub(super) pool: PgPool,
     /// For batches of orders, and for nothing else: whatever is asked meanwhile, they wait for nobody's connection.
     pub(super) committer: PgPool,
+    warned: Arc<Warned>,
 }
 
 impl Postgres {
@@ -82,7 +88,8 @@ impl Postgres {
             let pool = pool.after_connect(|connection, _| Box::pin(session::make_durable(connection)));
             pool.connect_lazy_with(options.clone().options(own.iter().copied()))
         };
-        Ok(Self { pool: pool(connections, &PATIENT), committer: pool(COMMITTERS, &OF_BATCHES) })
+        let (pool, committer) = (pool(connections, &PATIENT), pool(COMMITTERS, &OF_BATCHES));
+        Ok(Self { pool, committer, warned: Arc::default() })
     }
 
     /// Whether what is set for the connections is in force in them.
@@ -144,21 +151,23 @@ impl Database for Postgres {
     type Transaction = Transaction;
 
     async fn begin(&self) -> sqlx::Result<Transaction> {
-        begin_on(&self.pool).await
+        begin_on(&self.pool, &self.warned).await
     }
 
     async fn begin_batch(&self) -> sqlx::Result<Transaction> {
-        begin_on(&self.committer).await
+        begin_on(&self.committer, &self.warned).await
     }
 }
 
 /// Each statement sees what was committed before it began: after a lock, also what its last holder wrote.
-async fn begin_on(pool: &PgPool) -> sqlx::Result<Transaction> {
-    Open::begin(pool.acquire().await?, "BEGIN ISOLATION LEVEL READ COMMITTED").await.map(Transaction)
+async fn begin_on(pool: &PgPool, warned: &Arc<Warned>) -> sqlx::Result<Transaction> {
+    warned.confirm(pool).await?;
+    let open = Open::begin(pool.acquire().await?, "BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+    Ok(Transaction(open, warned.clone()))
 }
 
 /// A transaction on PostgreSQL.
-pub(super) struct Transaction(Open<sqlx::Postgres>);
+pub(super) struct Transaction(Open<sqlx::Postgres>, Arc<Warned>);
 
 impl Transaction {
     /// For what happens to payments in this transaction.
@@ -350,7 +359,7 @@ impl transaction::Transaction for Transaction {
     }
 
     async fn commit(self) -> sqlx::Result<()> {
-        self.0.commit().await
+        self.1.commit(self.0).await
     }
 
     async fn rollback(self) -> sqlx::Result<()> {
