@@ -4,8 +4,9 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{ErrorKind, Read as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{OpenOptionsExt as _, chown};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -20,11 +21,13 @@ use bridge_tests::process::Programs;
 use bridge_tests::site::Site;
 use bridge_tests::tied;
 use common::{PATIENCE, Shared, Shop, Stage, configure, metric, obstacles, order_at, site, until};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use tokio::net::{TcpListener, UnixDatagram};
 use tokio::process::Command;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// Both agents write their logs as JSON.
 static BRIDGE: Shared = Shared::new(&["watched"], |site| {
@@ -304,6 +307,51 @@ async fn a_hang_up_has_the_certificates_read_again_and_ends_neither_agent() -> R
 }
 
 #[tokio::test]
+async fn a_log_that_nobody_reads_stops_no_order_and_its_end_comes_out_when_somebody_does() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut site = site(dir.path(), &["unread"]).await?;
+    let pipe = dir.path().join("log.pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let mut reader = fs::OpenOptions::new().read(true).custom_flags(flags).open(&pipe)?;
+    site.cloud.log = pipe;
+    // A few orders fill a pipe at this level.
+    configure(&cloud_config(&site), "log.level", "trace")?;
+    let (mut cloud, _idc) = (site.cloud.spawn()?, site.idc.start().await?);
+    until("it is ready", async || Ok(obstacles(site.cloud.admin).await.is_some_and(|why| why.is_empty())))
+        .await?;
+    let mut shop = Shop::open(&site, "unread");
+    let mut order = async || -> Result<()> {
+        let answer = timeout(PATIENCE, shop.place_new(&[(0, 1)])).await.context("an answer")??;
+        ensure!(answer.status == 201, "{}", answer.status);
+        Ok(())
+    };
+    loop {
+        for _ in 0..20 {
+            order().await?;
+        }
+        if metric(&cloud.metrics().await?, "bridge_log_lines_left_out_total")? > 0 {
+            break;
+        }
+    }
+
+    let mut log = Vec::new();
+    let mut read = || match reader.read_to_end(&mut log) {
+        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+        _ => Ok(String::from_utf8_lossy(&log).into_owned()),
+    };
+    until("it is said", async || Ok(read()?.contains("lines of the log were left out"))).await?;
+    let ended = async { cloud.terminate().await };
+    let reading = async {
+        until("the end is said", async || Ok(read()?.contains("bridge-cloud has ended in order"))).await
+    };
+    let (ended, said) = tokio::join!(ended, reading);
+    said?;
+    ensure!(ended?.success(), "it ends in order");
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_agent_counts_as_started_for_systemd_while_its_database_is_away() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["started"]).await?;
@@ -315,7 +363,7 @@ async fn an_agent_counts_as_started_for_systemd_while_its_database_is_away() -> 
         program.env("NOTIFY_SOCKET", &socket).stderr(Stdio::null()).stdout(Stdio::null());
         let _agent = tied::spawn(program)?;
         let mut told = [0; 32];
-        let length = tokio::time::timeout(PATIENCE, systemd.recv(&mut told)).await??;
+        let length = timeout(PATIENCE, systemd.recv(&mut told)).await??;
         ensure!(&told[..length] == b"READY=1", "{:?}", str::from_utf8(&told[..length]));
         let because = obstacles(agent.admin).await.context("the admin listener answers by then")?;
         ensure!(!because.is_empty(), "and says what is in the way");
@@ -512,9 +560,7 @@ async fn call(program: &Path, command: &[&str], config: &Path) -> Result<(i32, S
 
 async fn run(program: &Path, arguments: &[&str]) -> Result<(i32, String, String)> {
     let output = Command::new(program).args(arguments).kill_on_drop(true).output();
-    let output = tokio::time::timeout(PATIENCE, output)
-        .await
-        .with_context(|| format!("{arguments:?} does not end"))??;
+    let output = timeout(PATIENCE, output).await.with_context(|| format!("{arguments:?} does not end"))??;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok((output.status.code().context("a signal")?, text(output.stdout), text(output.stderr)))
 }

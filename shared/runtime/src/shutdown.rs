@@ -18,6 +18,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use crate::telemetry;
+
 /// What a process exits with that a second signal ended, or a part of it: 1, failed, since it did not finish what it had begun.
 const EXIT_NOT_DRAINED: i32 = 1;
 
@@ -95,7 +97,7 @@ impl Shutdown {
                         signal = name,
                         "a second signal: exiting without finishing what is under way"
                     );
-                    std::process::exit(EXIT_NOT_DRAINED);
+                    exit_not_drained();
                 }
                 tracing::info!(
                     signal = name,
@@ -128,7 +130,7 @@ impl Shutdown {
                     "a part without which this agent is none has ended by itself, and ends the process: it is to be started \
                      again. What was promised is kept; please report this with what stands above"
                 );
-                std::process::exit(EXIT_NOT_DRAINED);
+                exit_not_drained();
             }
         }
     }
@@ -195,6 +197,12 @@ impl Shutdown {
 
 fn ignore(signal: &'static str) {
     tracing::info!(signal, "means nothing to this agent: SIGHUP has files read again, SIGTERM ends it");
+}
+
+/// Ends the process once its last line is written.
+fn exit_not_drained() -> ! {
+    telemetry::flush();
+    std::process::exit(EXIT_NOT_DRAINED)
 }
 
 /// Notices a panic of what is [core](Shutdown::core), which drops it on its way.

@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::labelled::{Labelled, labels};
+use super::lines;
 use super::payments::PaymentMetrics;
 use crate::expiry::{self, Expiry};
 
@@ -249,6 +250,8 @@ pub struct Metrics {
     pub audit_rounds: Counter,
     /// Both: seconds until the first of a kind ends by itself; NaN while none is known.
     expires: Labelled<Expiring, Gauge<f64, AtomicU64>>,
+    /// Both: lines of the log that were left out, since nobody took them in time.
+    log_lines_left_out: Counter,
     /// Both: 1 while the audit log can be written, 0 while it cannot and nothing new is taken.
     pub audit_writable: Gauge,
     /// Both: 1 while the audit log can be published, 0 from a try that failed or hangs until one goes through.
@@ -413,6 +416,7 @@ impl Metrics {
             audit_writable: Gauge::default(),
             audit_publishable: Gauge::default(),
             expires: Labelled::default(),
+            log_lines_left_out: lines::left_out(),
             audit_unpublished: Gauge::default(),
             audit_publish_errors: Counter::default(),
             catalogue_position: Gauge::default(),
@@ -467,6 +471,8 @@ impl Metrics {
         registry.register("audit_publishable", help, metrics.audit_publishable.clone());
         let help = "Until the first of its kind ends by itself; NaN while none is known";
         registry.register_with_unit("expires_in", help, Unit::Seconds, metrics.expires.clone());
+        let help = "Lines of the log that were left out, since whoever reads it did not keep up";
+        registry.register("log_lines_left_out", help, metrics.log_lines_left_out.clone());
         let help = "Entries of the audit log that are durable and under no checkpoint yet";
         registry.register("audit_unpublished", help, metrics.audit_unpublished.clone());
         let help = "Tries to publish the audit log that failed or took too long";

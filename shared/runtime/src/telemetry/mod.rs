@@ -1,4 +1,4 @@
-//! Logs, traces and metrics: set up once, then handed down; nothing but `tracing`'s subscriber is global.
+//! Logs, traces and metrics: set up once, then handed down; nothing but `tracing`'s subscriber and its lines' way is global.
 //!
 //! Personal data and secrets never come here: metrics have only labels from closed lists, and of the log's events below
 //! INFO only those of crates that never print what passes through them get out.
@@ -9,6 +9,9 @@ pub mod payments;
 mod labelled;
 pub use labelled::{Label, Labelled};
 
+mod lines;
+pub use lines::flush;
+
 mod sparing;
 pub use sparing::Sparing;
 
@@ -16,7 +19,7 @@ pub use sparing::Sparing;
 mod otlp;
 pub use otlp::continue_trace;
 
-use std::io::{IsTerminal, stderr};
+use std::io::{self, IsTerminal, stderr};
 
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{EnvFilter, FilterExt as _, LevelFilter, ParseError, filter_fn};
@@ -25,6 +28,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{fmt, registry};
 
 use crate::config::{LogConfig, LogFormat};
+use lines::{FlushAtEnd, Lines};
 
 /// The log could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +39,9 @@ pub enum LogError {
     /// This process logs elsewhere already.
     #[error("the log is set up already: {0}")]
     AlreadySet(#[from] TryInitError),
+    /// Nothing writes its lines.
+    #[error("start the log's thread: {0}")]
+    Thread(#[from] io::Error),
     /// Nothing can be sent to `log.otlp`.
     #[error("start to send traces: {0}")]
     Traces(#[from] otlp::Error),
@@ -49,16 +56,18 @@ pub struct Service<'a> {
     pub instance: &'a str,
 }
 
-/// What works behind the log; to be dropped when the process has done its work, so that no trace is lost.
+/// What works behind the log; to be dropped when the process has done its work, so that no trace and no line is lost.
 #[must_use]
 #[derive(Debug)]
 pub struct Telemetry {
     _traces: Option<otlp::Exporter>,
+    /// Behind the traces, whose end has something to say.
+    _lines: FlushAtEnd,
 }
 
 /// Starts logging to standard error, and sending traces if `log.otlp` says where to. Not to be called within an async runtime.
 pub fn init(config: &LogConfig, service: &Service<'_>) -> Result<Telemetry, LogError> {
-    let lines = fmt::layer().with_writer(stderr);
+    let lines = fmt::layer().with_writer(Lines::to_stderr()?);
     let lines = match config.format {
         LogFormat::Human => lines.with_ansi(stderr().is_terminal()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
@@ -67,7 +76,7 @@ pub fn init(config: &LogConfig, service: &Service<'_>) -> Result<Telemetry, LogE
     let exporter = config.otlp.as_ref().map(|collector| otlp::Exporter::start(collector, service));
     let exporter = exporter.transpose()?;
     registry().with(lines).with(exporter.as_ref().map(|exporter| exporter.layer())).try_init()?;
-    Ok(Telemetry { _traces: exporter })
+    Ok(Telemetry { _traces: exporter, _lines: FlushAtEnd })
 }
 
 /// What of the wanted lines may be written. It is the lines' own filter: which traces go out is not a matter of `log.level`.
