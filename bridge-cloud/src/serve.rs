@@ -277,6 +277,10 @@ impl Report for Agent {
         obstacles
     }
 
+    fn notes(&self) -> Vec<String> {
+        self.tunnel.note().into_iter().collect()
+    }
+
     fn expiries(&self) -> Vec<Expiry> {
         let mut expiries = self.tunnel.expiries();
         expiries.extend(Expiry::of_sealing_keys(&self.sealing.borrow()));

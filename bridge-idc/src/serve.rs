@@ -175,12 +175,13 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     let agent = Agent::new(limits, keys.now());
     metrics.set_queue_limit(Queue::Held, agent.held_max());
     metrics.set_queue_limit(Queue::Questions, agent.questions_max());
-    let keys_of = ledger.clone();
+    let (keys_of, kept_metrics) = (ledger.clone(), metrics.clone());
     let (shell, results) = Shell::new(agent, ledger, audit.clone(), metrics, load, counter, keys_seen);
     let shell = tokio::spawn(shutdown.core("the orders' shell", shell.run(events, results, payment_ends)));
     let log = audit.clone();
     let check = async move |keys: &Keyring| keys_of.check_keys(&keys.checks(), clock::now()).await;
-    let kept = keys.keep(shutdown.clone(), check, move |keys| take_keys(keys, &greetings, &last, &log));
+    let taken = move |keys: &Keyring| take_keys(keys, &greetings, &last, &log);
+    let kept = keys.keep(shutdown.clone(), kept_metrics, check, taken);
     tokio::spawn(shutdown.core("the watch over the keys' folder", kept));
     tracing::info!(?listening, admin = %admin_address, "bridge-idc serves");
 
@@ -411,7 +412,11 @@ impl Report for Status {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.keys.mistake().into_iter().collect()
+        let certificates = match &*self.state.borrow() {
+            Phase::WaitingForLedger(_) => None,
+            Phase::Serving(tunnel, _) => tunnel.note(),
+        };
+        certificates.into_iter().chain(self.keys.note()).collect()
     }
 
     fn expiries(&self) -> Vec<Expiry> {

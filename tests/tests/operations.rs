@@ -17,8 +17,8 @@ use bridge_tests::audits;
 use bridge_tests::books::Books;
 use bridge_tests::http::Client;
 use bridge_tests::ports::free_address;
-use bridge_tests::process::Programs;
-use bridge_tests::site::Site;
+use bridge_tests::process::{Programs, Running};
+use bridge_tests::site::{Bridge, Site};
 use bridge_tests::tied;
 use common::{PATIENCE, Shared, Shop, Stage, configure, metric, obstacles, order_at, site, until};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
@@ -307,6 +307,41 @@ async fn a_hang_up_has_the_certificates_read_again_and_ends_neither_agent() -> R
 }
 
 #[tokio::test]
+async fn files_that_are_none_stop_neither_agent_and_are_noted_until_they_are_mended() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["piped"]).await?;
+    let Bridge { mut cloud, mut idc } = site.start().await?;
+    let mut shop = Shop::open(&site, "piped");
+    // A named pipe opens for no reader while nobody writes: it stands for a disk that does not answer.
+    let list = dir.path().join("pki").join("crl.pem");
+    let key = site.idc_dir().join("keys").join("sealing-9.key");
+    let good = fs::read(&list)?;
+    fs::remove_file(&list)?;
+    for pipe in [&list, &key] {
+        mknodat(CWD, pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+    }
+    let noted = async |agent: &Running, word: &str| notes(agent, |notes| notes.contains(word)).await;
+    for agent in [&cloud, &idc] {
+        noted(agent, "crl.pem is not a regular file").await?;
+    }
+    noted(&idc, "sealing-9.key is not a regular file").await?;
+    for files in ["certificates", "keys"] {
+        let name = format!("bridge_files_not_in_force{{files=\"{files}\"}}");
+        ensure!(metric(&idc.metrics().await?, &name)? == 1, "{name}");
+    }
+    ensure!(shop.place_new(&[(0, 1)]).await?.status == 201, "it goes on as ever");
+    for pipe in [&list, &key] {
+        fs::remove_file(pipe)?;
+    }
+    fs::write(&list, good)?;
+    for agent in [&cloud, &idc] {
+        notes(agent, |notes| notes == "[]").await?;
+    }
+    ensure!(cloud.terminate().await?.success() && idc.terminate().await?.success(), "both end in order");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_log_that_nobody_reads_stops_no_order_and_its_end_comes_out_when_somebody_does() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut site = site(dir.path(), &["unread"]).await?;
@@ -349,6 +384,16 @@ async fn a_log_that_nobody_reads_stops_no_order_and_its_end_comes_out_when_someb
     said?;
     ensure!(ended?.success(), "it ends in order");
     Ok(())
+}
+
+/// Waits until an agent's notes are such.
+async fn notes(agent: &Running, are: impl Fn(&str) -> bool) -> Result<()> {
+    let mut admin = Client::new(agent.admin());
+    until("the notes are such", async || {
+        let ready = admin.get("/readyz", None).await?.json();
+        Ok(are(&ready["notes"].to_string()))
+    })
+    .await
 }
 
 #[tokio::test]

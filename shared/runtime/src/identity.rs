@@ -5,27 +5,22 @@
 //! never looks inside. Material that cannot be used never replaces material that can.
 
 use std::fmt;
-use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
+use tokio::sync::watch;
 
 use crate::config::TunnelConfig;
 use crate::expiry::Expiry;
 use crate::private::{self, NotPrivate};
-use crate::telemetry::metrics::Expiring;
+use crate::reread::{self, Reread, Stamp};
+use crate::telemetry::metrics::{Expiring, FilesReread, Metrics};
 use crate::transport::credentials::{Credentials, Part, Pem, UnixSeconds, shown, unix_now};
 use crate::transport::judge::Judge;
 
 pub use crate::transport::credentials::CredentialsError;
-
-/// How often the files are looked at.
-const POLL: Duration = Duration::from_secs(5);
 
 /// Which of the two agents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -137,10 +132,10 @@ pub enum IdentityError {
         /// Why.
         error: io::Error,
     },
-    /// Others can read the private key.
+    /// It is no regular file, or others can read the private key.
     #[error("{} {error}", path.display())]
-    KeyExposed {
-        /// The key's file.
+    NotPrivate {
+        /// Which.
         path: PathBuf,
         /// Why, and what to do.
         error: NotPrivate,
@@ -153,11 +148,34 @@ pub enum IdentityError {
         /// What is wrong and what to do.
         error: CredentialsError,
     },
+    /// The certificate is for the other agent.
+    #[error(
+        "the certificate is that of {id}, and this agent is of the role {role}: set tunnel.certificate to one issued for it"
+    )]
+    WrongRole {
+        /// Whose certificate it is.
+        id: SpiffeId,
+        /// What runs here.
+        role: Role,
+    },
+    /// The new certificate is another agent's.
+    #[error(
+        "the certificate is that of {id}, and this agent runs as {runs_as}: put back its own; restart the agent if it is meant"
+    )]
+    Renamed {
+        /// Whose certificate it is.
+        id: SpiffeId,
+        /// Who the agent has been since its start.
+        runs_as: SpiffeId,
+    },
 }
 
-/// Where the four files are.
-#[derive(Debug, Clone)]
+/// Where the four files are, and whose they must be.
+#[derive(Debug)]
 struct Files {
+    role: Role,
+    /// Who the agent has been since its start; `None` before that.
+    runs_as: Option<SpiffeId>,
     certificate: PathBuf,
     key: PathBuf,
     ca: PathBuf,
@@ -167,23 +185,26 @@ struct Files {
 /// The agent's identity, current at any time.
 #[derive(Debug)]
 pub(crate) struct Identity {
-    files: Files,
+    files: Reread<Files>,
     current: watch::Sender<Arc<Credentials>>,
-    reload: Notify,
 }
 
 impl Identity {
     /// Reads the files that the configuration names; the errors are for whoever starts the agent.
-    pub(crate) fn load(config: &TunnelConfig) -> Result<Self, IdentityError> {
-        let files = Files {
+    pub(crate) fn load(config: &TunnelConfig, role: Role) -> Result<Self, IdentityError> {
+        let mut files = Files {
+            role,
+            runs_as: None,
             certificate: config.certificate.clone(),
             key: config.key.clone(),
             ca: config.ca.clone(),
             crl: config.crl.clone(),
         };
+        let stamps = reread::Files::stamps(&files);
         let credentials = Arc::new(files.read(unix_now())?);
+        files.runs_as = Some(credentials.id().clone());
         warn_if_refusable(&credentials);
-        Ok(Self { files, current: watch::Sender::new(credentials), reload: Notify::new() })
+        Ok(Self { files: Reread::new(files, stamps), current: watch::Sender::new(credentials) })
     }
 
     /// Who the material says we are.
@@ -198,7 +219,12 @@ impl Identity {
 
     /// Makes [`Self::keep_current`] look at the files now, changed or not.
     pub(crate) fn reload(&self) {
-        self.reload.notify_one();
+        self.files.reload();
+    }
+
+    /// Why what is in the files is not in force.
+    pub(crate) fn note(&self) -> Option<String> {
+        self.files.note()
     }
 
     /// When the material that is in force ends.
@@ -207,39 +233,28 @@ impl Identity {
         let file = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let ends = [
             (Expiring::Certificate, current.id().to_string(), current.not_after()),
-            (Expiring::Ca, file(&self.files.ca), current.cas_end()),
-            (Expiring::RevocationList, file(&self.files.crl), current.crls_end()),
+            (Expiring::Ca, file(&self.files.files().ca), current.cas_end()),
+            (Expiring::RevocationList, file(&self.files.files().crl), current.crls_end()),
         ];
         let ends = ends.into_iter().filter(|(.., ends_at)| *ends_at < UnixSeconds::MAX);
         ends.map(|(what, name, ends_at)| Expiry { what, name, ends_at }).collect()
     }
 
     /// Reads the files again whenever one changes. Runs until it is dropped.
-    pub(crate) async fn keep_current(&self) {
-        let mut stamps = self.files.stamps();
-        loop {
-            let asked = timeout(POLL, self.reload.notified()).await.is_ok();
-            let now = self.files.stamps();
-            if asked || now != stamps {
-                stamps = now;
-                self.read_again();
-            }
-        }
+    pub(crate) async fn keep_current(&self, metrics: &Metrics) {
+        let take = async |credentials| {
+            self.take(credentials);
+            Ok(())
+        };
+        self.files.keep(metrics, take).await;
     }
 
-    fn read_again(&self) {
-        match self.files.read(unix_now()) {
-            Ok(credentials) => {
-                let until = shown(credentials.not_after());
-                tracing::info!(identity = %credentials.id(), valid_until = %until, "certificate, CA and revocation list read again");
-                let credentials = Arc::new(credentials);
-                warn_if_refusable(&credentials);
-                self.current.send_replace(credentials);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "new certificate files cannot be used, the old ones stay in force")
-            }
-        }
+    fn take(&self, credentials: Credentials) {
+        let until = shown(credentials.not_after());
+        tracing::info!(identity = %credentials.id(), valid_until = %until, "certificate, CA and revocation list read again");
+        let credentials = Arc::new(credentials);
+        warn_if_refusable(&credentials);
+        self.current.send_replace(credentials);
     }
 }
 
@@ -251,19 +266,28 @@ fn warn_if_refusable(credentials: &Arc<Credentials>) {
     }
 }
 
-/// What tells that a file has changed: when, and how long it is; `None` while it cannot be looked at.
-type Stamp = Option<(SystemTime, u64)>;
+impl reread::Files for Files {
+    type Content = Credentials;
+    type Error = IdentityError;
+    const KIND: FilesReread = FilesReread::Certificates;
+
+    fn stamps(&self) -> Vec<Stamp> {
+        [&self.certificate, &self.key, &self.ca, &self.crl].map(|path| reread::stamp(path)).into()
+    }
+
+    fn read(&self) -> Result<Credentials, IdentityError> {
+        Self::read(self, unix_now())
+    }
+}
 
 impl Files {
+    /// Whatever is refused at a start is refused here as well.
     fn read(&self, now: UnixSeconds) -> Result<Credentials, IdentityError> {
-        private::open(&self.key).map_err(|error| match error {
-            NotPrivate::Unreadable(error) => IdentityError::Unreadable { path: self.key.clone(), error },
-            error => IdentityError::KeyExposed { path: self.key.clone(), error },
-        })?;
+        private::open(&self.key).map_err(|error| unusable(&self.key, error))?;
         let [certificate, key, ca, crl] =
             [read(&self.certificate)?, read(&self.key)?, read(&self.ca)?, read(&self.crl)?];
         let pem = Pem { certificate: &certificate, key: &key, ca: &ca, crl: &crl };
-        Credentials::from_pem(&pem, now).map_err(|(part, error)| {
+        let credentials = Credentials::from_pem(&pem, now).map_err(|(part, error)| {
             let path = match part {
                 Part::Certificate => &self.certificate,
                 Part::Key => &self.key,
@@ -271,19 +295,38 @@ impl Files {
                 Part::Crl => &self.crl,
             };
             IdentityError::Wrong { path: path.clone(), error }
-        })
+        })?;
+        self.check_owner(credentials.id())?;
+        Ok(credentials)
     }
 
-    fn stamps(&self) -> [Stamp; 4] {
-        [&self.certificate, &self.key, &self.ca, &self.crl].map(|path| {
-            let metadata = fs::metadata(path).ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
-        })
+    fn check_owner(&self, id: &SpiffeId) -> Result<(), IdentityError> {
+        if id.role() != self.role {
+            return Err(IdentityError::WrongRole { id: id.clone(), role: self.role });
+        }
+        match &self.runs_as {
+            Some(runs_as) if runs_as != id => {
+                Err(IdentityError::Renamed { id: id.clone(), runs_as: runs_as.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
-    fs::read(path).map_err(|error| IdentityError::Unreadable { path: path.to_owned(), error })
+    let (mut file, _) = private::open_regular(path).map_err(|error| unusable(path, error))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)
+        .map_err(|error| IdentityError::Unreadable { path: path.to_owned(), error })?;
+    Ok(bytes)
+}
+
+fn unusable(path: &Path, error: NotPrivate) -> IdentityError {
+    let path = path.to_owned();
+    match error {
+        NotPrivate::Unreadable(error) => IdentityError::Unreadable { path, error },
+        error => IdentityError::NotPrivate { path, error },
+    }
 }
 
 #[cfg(test)]

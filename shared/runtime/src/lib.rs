@@ -18,6 +18,9 @@ pub mod clock;
 // Logs and metrics.
 pub mod telemetry;
 
+// Files that are read again while the agent runs.
+pub mod reread;
+
 // Who this agent is: certificates, trust and revocation, read again when they change.
 pub mod identity;
 

@@ -6,7 +6,7 @@
 //! if the file is root's or its own. Everybody else is kept out everywhere.
 
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -46,16 +46,18 @@ pub fn open(path: &Path) -> Result<File, NotPrivate> {
     open_beside(path, std::env::var_os(CREDENTIALS).as_deref())
 }
 
-/// As [`open`], with the folder of credentials from elsewhere than the environment.
-pub(crate) fn open_beside(path: &Path, credentials: Option<&OsStr>) -> Result<File, NotPrivate> {
-    // A pipe without a writer would be waited for, and is no secret's place.
-    let without_a_wait = OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(without_a_wait).open(path)?;
+/// Opens a regular file to read it, whoever else may. Nothing else is waited for: a named pipe without a writer would never open.
+pub(crate) fn open_regular(path: &Path) -> Result<(File, Metadata), NotPrivate> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     // Of the opened file, not of its path: it cannot be swapped in between.
     let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(NotPrivate::NotAFile);
-    }
+    if metadata.is_file() { Ok((file, metadata)) } else { Err(NotPrivate::NotAFile) }
+}
+
+/// As [`open`], with the folder of credentials from elsewhere than the environment.
+pub(crate) fn open_beside(path: &Path, credentials: Option<&OsStr>) -> Result<File, NotPrivate> {
+    let (file, metadata) = open_regular(path)?;
     let is_credential = credentials.is_some_and(|folder| is_inside(path, Path::new(folder)));
     let (mode, owner, group) = (metadata.mode() & 0o7777, metadata.uid(), metadata.gid());
     if is_private(mode, owner, group, &Process::this()?, is_credential) {

@@ -219,6 +219,16 @@ labels! {
     }
 }
 
+labels! {
+    /// Files that are read again while the agent runs.
+    FilesReread as "files" {
+        /// The agent's certificate and key, the authority's certificate, the revocation list.
+        Certificates = "certificates",
+        /// IDC: the keys' folder.
+        Keys = "keys",
+    }
+}
+
 /// The instruments of one agent. Counting is an atomic addition; share it in an `Arc`.
 #[derive(Debug)]
 pub struct Metrics {
@@ -252,6 +262,8 @@ pub struct Metrics {
     expires: Labelled<Expiring, Gauge<f64, AtomicU64>>,
     /// Both: lines of the log that were left out, since nobody took them in time.
     log_lines_left_out: Counter,
+    /// Both: 1 while what is on the disk is not in force, since it cannot be read or used.
+    pub files_not_in_force: Labelled<FilesReread, Gauge>,
     /// Both: 1 while the audit log can be written, 0 while it cannot and nothing new is taken.
     pub audit_writable: Gauge,
     /// Both: 1 while the audit log can be published, 0 from a try that failed or hangs until one goes through.
@@ -416,6 +428,7 @@ impl Metrics {
             audit_writable: Gauge::default(),
             audit_publishable: Gauge::default(),
             expires: Labelled::default(),
+            files_not_in_force: Labelled::default(),
             log_lines_left_out: lines::left_out(),
             audit_unpublished: Gauge::default(),
             audit_publish_errors: Counter::default(),
@@ -471,6 +484,8 @@ impl Metrics {
         registry.register("audit_publishable", help, metrics.audit_publishable.clone());
         let help = "Until the first of its kind ends by itself; NaN while none is known";
         registry.register_with_unit("expires_in", help, Unit::Seconds, metrics.expires.clone());
+        let help = "1 while what is on the disk is not in force, since it cannot be read or used";
+        registry.register("files_not_in_force", help, metrics.files_not_in_force.clone());
         let help = "Lines of the log that were left out, since whoever reads it did not keep up";
         registry.register("log_lines_left_out", help, metrics.log_lines_left_out.clone());
         let help = "Entries of the audit log that are durable and under no checkpoint yet";

@@ -82,19 +82,9 @@ pub struct Greeting {
 /// Why the tunnel cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum TunnelError {
-    /// The certificate files cannot be used.
+    /// The certificate files cannot be used, or are another agent's.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The certificate is for the other agent.
-    #[error(
-        "the certificate is that of {id}, and this agent is of the role {role}: set tunnel.certificate to one issued for it"
-    )]
-    WrongRole {
-        /// Whose certificate it is.
-        id: SpiffeId,
-        /// What runs here.
-        role: Role,
-    },
     /// The allow-list names no agent.
     #[error("tunnel.allow: {entry:?} {error}")]
     Allow {
@@ -237,12 +227,7 @@ impl Tunnel {
 
 /// All that can be judged before a socket is opened.
 fn prepare(config: &TunnelConfig, role: Role) -> Result<(Identity, Arc<[SpiffeId]>), TunnelError> {
-    let identity = Identity::load(config)?;
-    let id = identity.id();
-    if id.role() != role {
-        return Err(TunnelError::WrongRole { id, role });
-    }
-    Ok((identity, allow_list(&config.allow)?))
+    Ok((Identity::load(config, role)?, allow_list(&config.allow)?))
 }
 
 fn allow_list(entries: &[String]) -> Result<Arc<[SpiffeId]>, TunnelError> {
@@ -262,7 +247,7 @@ async fn supervise(
     done: watch::Sender<bool>,
 ) {
     tokio::select! {
-        () = context.identity.keep_current() => {}
+        () = context.identity.keep_current(&context.metrics) => {}
         () = reload(&context.identity, &shutdown) => {}
         _deadline = shutdown.started() => {}
         () = context.reached(Phase::Closed) => {}
@@ -325,6 +310,11 @@ impl TunnelHandle {
     /// When certificates and revocation list end.
     pub fn expiries(&self) -> Vec<Expiry> {
         self.identity.expiries()
+    }
+
+    /// Why what is in the certificate files now is not in force, as a sentence; `None` if it is.
+    pub fn note(&self) -> Option<String> {
+        self.identity.note()
     }
 
     /// Reads the certificate files again now; they are looked at every five seconds anyway.

@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bridge_runtime::identity::Role;
+use bridge_runtime::identity::{IdentityError, Role};
 use bridge_runtime::tunnel::{Tunnel, TunnelError};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::agents::{Home, Log, ca, issue, span, write_key};
 
@@ -27,7 +28,10 @@ fn refusal(home: Home) -> String {
 fn a_check_needs_no_socket_and_says_whose_certificate_it_is() {
     let home = home();
     assert_eq!(Tunnel::check(&home.config, Role::Idc).unwrap().to_string(), "spiffe://bridge.test/idc/vault");
-    assert!(matches!(Tunnel::check(&home.config, Role::Cloud), Err(TunnelError::WrongRole { .. })));
+    assert!(matches!(
+        Tunnel::check(&home.config, Role::Cloud),
+        Err(TunnelError::Identity(IdentityError::WrongRole { .. }))
+    ));
 }
 
 #[tokio::test]
@@ -149,7 +153,66 @@ async fn new_files_that_cannot_be_used_leave_the_old_ones_in_force() {
     agent.handle.reload_identity();
     let told = || !log.lines(&["WARN", "the old ones stay in force", "ca.pem"]).is_empty();
     crate::agents::eventually("it is told", told).await;
+    let noted = || agent.handle.note().is_some_and(|note| note.contains("ca.pem"));
+    crate::agents::eventually("it is noted", noted).await;
     let mut cloud =
         Home::new(&ca, &issue(&ca, Role::Cloud, "shop")).dialling(agent.address()).start(Role::Cloud);
     cloud.up().await;
+    fs::write(&agent.home.config.ca, ca.certificate_pem()).unwrap();
+    agent.handle.reload_identity();
+    crate::agents::eventually("it is mended", || agent.handle.note().is_none()).await;
+}
+
+#[tokio::test]
+async fn what_a_start_refuses_never_comes_into_force_while_the_agent_runs() {
+    let ca = ca();
+    let own = issue(&ca, Role::Cloud, "shop");
+    let mut idc = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening().start(Role::Idc);
+    let mut cloud = Home::new(&ca, &own).dialling(idc.address()).start(Role::Cloud);
+    idc.up().await;
+    cloud.up().await;
+    let put = |issued: &bridge_certs::Issued| {
+        fs::write(&cloud.home.config.certificate, &issued.certificate_pem).unwrap();
+        write_key(&cloud.home.config.key, &issued.key_pem, 0o600);
+        cloud.handle.reload_identity();
+    };
+    for (issued, words) in [
+        (
+            issue(&ca, Role::Idc, "vault"),
+            "spiffe://bridge.test/idc/vault, and this agent is of the role cloud",
+        ),
+        (
+            issue(&ca, Role::Cloud, "other"),
+            "cloud/other, and this agent runs as spiffe://bridge.test/cloud/shop",
+        ),
+    ] {
+        put(&issued);
+        let noted = || cloud.handle.note().is_some_and(|note| note.contains(words));
+        crate::agents::eventually("it is noted", noted).await;
+        assert_eq!((cloud.handle.status().len(), idc.handle.status().len()), (1, 1), "the link stays");
+    }
+    put(&own);
+    crate::agents::eventually("it is its own again", || cloud.handle.note().is_none()).await;
+    assert_eq!((cloud.handle.status().len(), idc.handle.status().len()), (1, 1), "the link stays");
+}
+
+#[tokio::test]
+async fn a_named_pipe_in_a_file_s_place_is_noted_and_stops_nobody() {
+    let ca = ca();
+    let agent = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening().start(Role::Idc);
+    let files = [&agent.home.config.crl, &agent.home.config.key];
+    for path in files {
+        let (good, name) = (fs::read(path).unwrap(), path.file_name().unwrap().to_str().unwrap());
+        fs::remove_file(path).unwrap();
+        mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        agent.handle.reload_identity();
+        let words = format!("{name} is not a regular file");
+        // This runtime has one thread: it would never get here if that waited for the pipe.
+        let noted = || agent.handle.note().is_some_and(|note| note.contains(&words));
+        crate::agents::eventually("it is noted", noted).await;
+        fs::remove_file(path).unwrap();
+        write_key(path, std::str::from_utf8(&good).unwrap(), 0o600);
+        agent.handle.reload_identity();
+        crate::agents::eventually("it is mended", || agent.handle.note().is_none()).await;
+    }
 }
