@@ -58,10 +58,11 @@ impl CurrentKeys {
         check: impl AsyncFn(&Keyring) -> Result<(), NotReady>,
         taken: impl Fn(&Keyring),
     ) {
-        let take = async |keys: Keyring| {
+        let (check, current, taken) = (&check, &self.keys, &taken);
+        let take = |keys: Keyring| async move {
             check(&keys).await.map_err(|error| error.to_string())?;
             let keys = Arc::new(keys);
-            self.keys.send_replace(keys.clone());
+            current.send_replace(keys.clone());
             taken(&keys);
             Ok(())
         };

@@ -5,6 +5,7 @@
 //! never looks inside. Material that cannot be used never replaces material that can.
 
 use std::fmt;
+use std::future::ready;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -242,9 +243,9 @@ impl Identity {
 
     /// Reads the files again whenever one changes. Runs until it is dropped.
     pub(crate) async fn keep_current(&self, metrics: &Metrics) {
-        let take = async |credentials| {
+        let take = |credentials| {
             self.take(credentials);
-            Ok(())
+            ready(Ok(()))
         };
         self.files.keep(metrics, take).await;
     }

@@ -125,7 +125,11 @@ impl<F: Files> Reread<F> {
 
     /// Reads the files whenever they change, and as long as they are wrong; `take` brings into force what is right, or says why
     /// it must not be. Runs until it is dropped.
-    pub async fn keep(&self, metrics: &Metrics, mut take: impl AsyncFnMut(F::Content) -> Result<(), String>) {
+    pub async fn keep<T: Future<Output = Result<(), String>>>(
+        &self,
+        metrics: &Metrics,
+        mut take: impl FnMut(F::Content) -> T,
+    ) {
         let mut known = self.first.clone();
         loop {
             let is_asked = timeout(POLL, self.asked.notified()).await.is_ok();
@@ -182,6 +186,7 @@ impl FilesReread {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
     use std::sync::Mutex;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -231,9 +236,9 @@ mod tests {
         let gauge = || metrics.files_not_in_force.of(FilesReread::Keys).get();
         let keeping = {
             let (reread, metrics, taken) = (reread.clone(), metrics.clone(), taken.clone());
-            let take = async move |content| {
+            let take = move |content| {
                 taken.lock().unwrap().push(content);
-                Ok(())
+                ready(Ok(()))
             };
             tokio::spawn(async move { reread.keep(&metrics, take).await })
         };

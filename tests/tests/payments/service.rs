@@ -353,12 +353,12 @@ async fn what_nobody_waits_for_is_logged(database: Database) {
 
 #[tokio::test]
 async fn what_nobody_waits_for_is_logged_under_the_key_it_was_asked_under_on_sqlite() {
-    what_nobody_waits_for_is_logged(sqlite().await).await;
+    Box::pin(what_nobody_waits_for_is_logged(sqlite().await)).await;
 }
 
 #[tokio::test]
 async fn what_nobody_waits_for_is_logged_under_the_key_it_was_asked_under_on_postgres() {
-    what_nobody_waits_for_is_logged(postgres("logged").await).await;
+    Box::pin(what_nobody_waits_for_is_logged(postgres("logged").await)).await;
 }
 
 #[tokio::test]
