@@ -22,6 +22,9 @@ use prost::Message;
 /// 2026-11-22 10:31:25 UTC, in microseconds since 1970.
 pub(crate) const NOW: i64 = 1_795_343_485_000_000;
 
+/// Reads bytes as a message of one kind.
+type Reads<T> = Box<dyn Fn(&[u8]) -> Result<T, String>>;
+
 /// A value that a file of the corpus holds.
 pub(crate) struct Known {
     /// The file's, with the folder of its corpus.
@@ -30,9 +33,9 @@ pub(crate) struct Known {
     pub(crate) message: &'static str,
     pub(crate) written: Vec<u8>,
     /// Reads these bytes; an error unless they are this value.
-    pub(crate) reads_as_this: Box<dyn Fn(&[u8]) -> Result<(), String>>,
+    pub(crate) reads_as_this: Reads<()>,
     /// Reads these bytes, and writes what was read.
-    pub(crate) again: Box<dyn Fn(&[u8]) -> Result<Vec<u8>, String>>,
+    pub(crate) again: Reads<Vec<u8>>,
 }
 
 fn known<M>(name: &'static str, message: &'static str, value: M) -> Known
