@@ -23,12 +23,12 @@ async fn nothing_is_lost(store: &str, schedules: u64, each: u64) {
 
 #[tokio::test]
 async fn a_power_loss_takes_nothing_from_the_audit_log_with_tiles_and_checkpoint() {
-    nothing_is_lost("audit", 60, 12).await;
+    nothing_is_lost("audit", 50, 10).await;
 }
 
 #[tokio::test]
 async fn a_power_loss_takes_nothing_from_the_audit_log_s_journal() {
-    nothing_is_lost("journal", 60, 12).await;
+    nothing_is_lost("journal", 50, 10).await;
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn a_power_loss_takes_nothing_from_the_replica_s_snapshot() {
 
 #[tokio::test]
 async fn a_power_loss_takes_no_order_from_a_ledger_in_sqlite() {
-    nothing_is_lost("sqlite", 60, 12).await;
+    nothing_is_lost("sqlite", 50, 10).await;
 }
 
 #[tokio::test]

@@ -128,13 +128,16 @@ impl Recording {
     fn parse(log: Vec<u8>) -> Result<Self> {
         let mut recording = Self { log, events: Vec::new(), begin: 0 };
         let mut at = 0;
-        while at < recording.log.len() {
-            let head = recording.log.get(at..at + HEAD_BYTES).context("a record is cut short")?;
+        // The last record is cut short where its process ended in the middle of it: what it says was not done to its end.
+        while let Some(head) = recording.log.get(at..at + HEAD_BYTES) {
             let bytes = usize::try_from(number(head, 0, 4))?;
+            if recording.log.len() < at + bytes {
+                break;
+            }
             let (kind, flag, path_bytes) = (head[4], head[5], usize::try_from(number(head, 6, 2))?);
             let (node, a) = (number(head, 8, 8), number(head, 16, 8));
             let data = at + HEAD_BYTES + path_bytes..at + bytes;
-            ensure!(data.start <= data.end && data.end <= recording.log.len(), "a record is cut short");
+            ensure!(data.start <= data.end, "a record is shorter than its path");
             let path = text(&recording.log[at + HEAD_BYTES..data.start])?;
             at = data.end;
             if kind == b'S' {

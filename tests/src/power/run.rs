@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -120,7 +120,7 @@ impl<'o> Losses<'o> {
         let output =
             timeout(PATIENCE, driver.output()).await.context("the store does not come to an end")??;
         if let Some(server) = &mut self.server {
-            server.kill().await?;
+            server.stop().await?;
         }
         ensure!(
             output.status.success(),
@@ -163,7 +163,9 @@ impl<'o> Losses<'o> {
         let scratch = scratch()?;
         let root = scratch.path().join("disk");
         tree.write(&root)?;
-        self.store.check(&root, acknowledged).await
+        let checked = self.store.check(&root, acknowledged).await;
+        // The same words whenever it is repeated, whatever the folder is called.
+        checked.map_err(|lost| anyhow!(format!("{lost:#}").replace(&root.display().to_string(), "")))
     }
 
     /// Power losses of this store.

