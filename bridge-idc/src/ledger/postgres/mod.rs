@@ -161,7 +161,8 @@ impl Database for Postgres {
 
 /// Each statement sees what was committed before it began: after a lock, also what its last holder wrote.
 async fn begin_on(pool: &PgPool, warned: &Arc<Warned>) -> sqlx::Result<Transaction> {
-    warned.confirm(pool).await?;
+    // Boxed: its state is large, and there is hardly ever anything to confirm.
+    Box::pin(warned.confirm(pool)).await?;
     let open = Open::begin(pool.acquire().await?, "BEGIN ISOLATION LEVEL READ COMMITTED").await?;
     Ok(Transaction(open, warned.clone()))
 }
@@ -359,7 +360,8 @@ impl transaction::Transaction for Transaction {
     }
 
     async fn commit(self) -> sqlx::Result<()> {
-        self.1.commit(self.0).await
+        // Boxed, since what is around it would be that much larger.
+        Box::pin(self.1.commit(self.0)).await
     }
 
     async fn rollback(self) -> sqlx::Result<()> {
