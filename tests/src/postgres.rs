@@ -42,7 +42,7 @@ pub struct Postgres {
     dir: TempDir,
     port: u16,
     password: String,
-    more: More,
+    more: Box<More>,
     server: Child,
 }
 
@@ -68,7 +68,8 @@ impl Postgres {
     /// # Errors
     /// When PostgreSQL is missing and cannot be installed, or does not start.
     pub async fn start() -> Result<Postgres> {
-        Self::start_with(More::default()).await
+        // Boxed: whoever starts one holds its future in its own.
+        Box::pin(Self::start_with(More::default())).await
     }
 
     /// The same with settings and variables of its own.
@@ -85,7 +86,7 @@ impl Postgres {
         let password = template::fill(&programs, account, dir.path()).await?;
         let port = free_address().context("find a free port")?.port();
         let server = spawn(&programs, account, dir.path(), port, &more)?;
-        let mut cluster = Postgres { programs, account, dir, port, password, more, server };
+        let mut cluster = Postgres { programs, account, dir, port, password, more: Box::new(more), server };
         cluster.wait_until_ready().await?;
         Ok(cluster)
     }
@@ -183,7 +184,7 @@ impl Postgres {
     /// # Errors
     /// As [`Postgres::restart`].
     pub async fn restart_with(&mut self, more: More) -> Result<()> {
-        self.more = more;
+        *self.more = more;
         self.restart().await
     }
 

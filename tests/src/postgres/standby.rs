@@ -27,7 +27,7 @@ impl Postgres {
             String::from_utf8_lossy(&output.stderr)
         );
         let port = free_address().context("find a free port")?.port();
-        let more = More::default();
+        let more = Box::<More>::default();
         let server = spawn(&self.programs, self.account, dir.path(), port, &more)?;
         let (programs, password) = (self.programs.clone(), self.password.clone());
         let mut standby = Postgres { programs, account: self.account, dir, port, password, more, server };
