@@ -32,8 +32,9 @@ fn every_sabotage_is_found_and_told_with_the_command_that_repeats_it() {
                 "P1"
             }
             Sabotage::ForgetKeys => "P2",
-            Sabotage::OvertakingCancels => "P3",
+            Sabotage::OvertakingCancels | Sabotage::OverwriteStock => "P3",
             Sabotage::FinalRefusals | Sabotage::DenyLostCommits | Sabotage::ForgetUnsettled => "P4",
+            Sabotage::OverfillQueues => "P7",
             Sabotage::LoseEntries | Sabotage::ForgetLastRounds | Sabotage::SendUnlogged => "P8",
             Sabotage::PreferNewestKeys | Sabotage::SealOnce => "P11",
             Sabotage::NumberBeforeCommit | Sabotage::SkipReplay | Sabotage::ResumeAnyHistory => "P6",

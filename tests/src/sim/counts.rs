@@ -111,6 +111,16 @@ counts! {
     row_waits
     /// Stock rows that somebody beside the agents held.
     rows_held
+    /// Statements refused since they would have closed a circle of waiting transactions.
+    deadlocks
+    /// Statements refused since they waited for too long.
+    lock_timeouts
+    /// Transactions of DBAs that were committed.
+    dba_commits
+    /// Transactions of DBAs that were rolled back.
+    dba_rollbacks
+    /// Times that a DBA's statement waited for a row.
+    dba_waits
     /// Requests set apart because somebody held what they need.
     requests_set_apart
     /// Batches whose agent was killed before they ended.

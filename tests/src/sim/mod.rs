@@ -3,7 +3,7 @@
 //! Everything that decides is the real code: the order link's sender and receiver, sealing and opening, the IDC's agent
 //! with its planner, the flow that commits, receipts and their verification. What is made up is the world between them: time, lines
 //! that die and lose a suffix, a database whose statements interleave, rows that somebody holds, commits whose reply is lost,
-//! processes that end at any moment, an operator who rotates sealing keys. Two oracles watch: checkers of the
+//! processes that end at any moment, an operator who rotates sealing keys, a DBA who changes rows. Two oracles watch: checkers of the
 //! promises P1 to P4 at every step, and a small reference model at the end of each schedule.
 //!
 //! The feed of the catalogue follows in a world of its own (`feed`), whose oracles know the source's whole history.

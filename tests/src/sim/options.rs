@@ -58,6 +58,10 @@ pub enum Sabotage {
     ForgetUnsettled,
     /// P3: a cancellation that overtakes its order on another agent gives nothing back.
     OvertakingCancels,
+    /// P3: stock is written over with what was read of it, and nothing is locked.
+    OverwriteStock,
+    /// P7: a cloud agent takes more requests than its queue may have.
+    OverfillQueues,
     /// P8: the audit log says that it is durable what it could not write.
     LoseEntries,
     /// P11: orders are sealed to the newest key, although an agent does not have it yet.

@@ -19,6 +19,7 @@ pub(super) struct Weather {
     pub(super) idc_dies: u32,
     pub(super) database_dies: u32,
     pub(super) row_held: u32,
+    pub(super) dba_writes: u32,
     pub(super) cloud_disk_full: u32,
     pub(super) clock_steps: u32,
     // Of each statement, COMMIT or look-up.
@@ -54,6 +55,7 @@ impl Weather {
             idc_dies: often(120),
             database_dies: often(80),
             row_held: often(150),
+            dba_writes: often(2_000),
             cloud_disk_full: often(80),
             clock_steps: often(80),
             statement_cancelled: often(40),
@@ -66,7 +68,10 @@ impl Weather {
             cancels_unseen: often(2_000),
         };
         match sabotage {
-            Some(Sabotage::AcknowledgeBeforeCommit) => weather.database_dies = 200,
+            // A crash takes what a DBA was told as well, who is no caller.
+            Some(Sabotage::AcknowledgeBeforeCommit) => {
+                (weather.database_dies, weather.dba_writes) = (200, 0);
+            }
             Some(Sabotage::OvertakingCancels) => weather.cancels_at_once = 5_000,
             Some(Sabotage::DenyLostCommits) => weather.commit_reply_lost = 1_000,
             Some(Sabotage::SealOnce) => weather.link_dies = 400,

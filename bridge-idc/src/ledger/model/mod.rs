@@ -19,6 +19,9 @@ mod questions;
 /// Rows, as their columns have them.
 mod columns;
 
+/// Somebody beside the agents.
+mod shell;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -27,6 +30,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub use self::columns::{LineColumns, OrderColumns, OutcomeColumns, StoredOrder};
+pub use self::shell::{Change, Changed, Shell};
 use self::tables::{Lock, Rows, Stock, Tables, TransactionId};
 use super::memory::ForSale;
 use super::{Batch, BatchEnd, bisect};
@@ -59,6 +63,20 @@ pub struct Ends {
     pub late: u64,
 }
 
+/// What a COMMIT made durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// What is settled under a key.
+    Outcome {
+        /// Its row.
+        row: Rc<OutcomeColumns>,
+        /// Changes of others that were committed when its transaction began: what it read is as new as that, or newer.
+        began_after: u64,
+    },
+    /// What somebody beside the agents changed.
+    Changed(Change),
+}
+
 /// A transaction of somebody beside the agents, who holds a stock row.
 #[derive(Debug)]
 pub struct Holder(TransactionId);
@@ -83,7 +101,8 @@ impl ModelDatabase {
         tables.patience = [lock_timeout, awaited_for];
         for (sku_id, ForSale { brand, sku, price, units }) in (1..).zip(stock) {
             let brand = brand.as_str().to_owned();
-            tables.skus.insert((brand.clone(), sku.as_str().to_owned()), (sku_id, price.amount()));
+            tables.skus.insert((brand.clone(), sku.as_str().to_owned()), sku_id);
+            tables.committed.prices.insert(sku_id, price.amount());
             tables.brands.insert(brand, price.currency().to_string());
             tables.committed.stock.insert(sku_id, Stock { initial: units, available: units, sold: 0 });
         }
@@ -173,11 +192,28 @@ impl ModelDatabase {
         }
     }
 
-    /// The outcomes that were committed since this was last asked, in the order in which they were decided.
-    pub fn take_effects(&self) -> Vec<Rc<OutcomeColumns>> {
+    /// What was committed since this was last asked, outcomes in the order in which they were decided.
+    pub fn take_effects(&self) -> Vec<Effect> {
         let mut tables = self.tables.borrow_mut();
-        let keys = std::mem::take(&mut tables.effects);
-        keys.iter().filter_map(|key| tables.committed.outcomes.get(key)).cloned().collect()
+        let effects = std::mem::take(&mut tables.effects);
+        let read = |effect| match effect {
+            tables::Effect::Changed(change) => Some(Effect::Changed(change)),
+            tables::Effect::Outcome(key, began_after) => {
+                Some(Effect::Outcome { row: tables.committed.outcomes.get(&key)?.clone(), began_after })
+            }
+        };
+        effects.into_iter().filter_map(read).collect()
+    }
+
+    /// How many statements were refused since they would have closed a circle, and since they waited for too long.
+    pub fn refusals(&self) -> (u64, u64) {
+        let tables = self.tables.borrow();
+        (tables.deadlocks, tables.lock_timeouts)
+    }
+
+    /// Breaks promise P3: a batch writes over stock what it has read of it, and locks nothing.
+    pub fn overwrite_stock(&self) {
+        self.tables.borrow_mut().overwrites = true;
     }
 
     /// Every outcome.
@@ -207,7 +243,7 @@ impl ModelDatabase {
     /// The SKU of a row.
     pub fn sku(&self, sku_id: i64) -> Option<String> {
         let skus = &self.tables.borrow().skus;
-        skus.iter().find(|(_, (known, _))| *known == sku_id).map(|((_, sku), _)| sku.clone())
+        skus.iter().find(|(_, known)| **known == sku_id).map(|((_, sku), _)| sku.clone())
     }
 
     /// Checks P3: for every SKU, initial stock = available + sold, and what is sold is what placed orders hold.

@@ -58,7 +58,7 @@ impl Questions for ModelDatabase {
 
     async fn lines(&self, order: Uuid) -> sqlx::Result<Vec<LineRow>> {
         self.read(|tables| {
-            let sku = |sku_id| tables.skus.iter().find(|(_, (known, _))| *known == sku_id);
+            let sku = |sku_id| tables.skus.iter().find(|(_, known)| **known == sku_id);
             let mut lines = tables.committed.lines.get(&order).cloned().unwrap_or_default();
             lines.sort_by_key(|line| line.line_no);
             let line = |line: &super::LineColumns| {

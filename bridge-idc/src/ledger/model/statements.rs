@@ -1,5 +1,6 @@
 //! What the flow asks of a database, answered by the model.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -23,6 +24,8 @@ use crate::planner::Awaited;
 pub(in crate::ledger) struct ModelTransaction {
     database: ModelDatabase,
     id: TransactionId,
+    /// The stock that it has read.
+    read: BTreeMap<i64, Stock>,
 }
 
 impl Database for ModelDatabase {
@@ -34,7 +37,8 @@ impl Database for ModelDatabase {
         if tables.is_down() {
             return Err(gone());
         }
-        Ok(ModelTransaction { database: self.clone(), id: tables.begin(self.admitted.clone()) })
+        let id = tables.begin(self.admitted.clone());
+        Ok(ModelTransaction { database: self.clone(), id, read: BTreeMap::new() })
     }
 
     async fn begin_batch(&self) -> sqlx::Result<ModelTransaction> {
@@ -117,8 +121,7 @@ impl Transaction for ModelTransaction {
         let lock = match awaited {
             Awaited::Stock { brand, sku } => {
                 let named = (brand.as_str().to_owned(), sku.as_str().to_owned());
-                self.at_once(|tables, _| tables.skus.get(&named).map(|(sku_id, _)| Lock::Stock(*sku_id)))
-                    .await?
+                self.at_once(|tables, _| tables.skus.get(&named).copied().map(Lock::Stock)).await?
             }
             Awaited::Order(order) => Some(Lock::Order(order.as_uuid())),
             Awaited::Brand(_) => None,
@@ -134,6 +137,9 @@ impl Transaction for ModelTransaction {
         locking: Locking,
     ) -> sqlx::Result<Option<Vec<i64>>> {
         let wanted = wanted(&self.database.tables.borrow(), named, sku_ids);
+        if self.database.tables.borrow().overwrites {
+            return Ok(Some(wanted));
+        }
         self.lock(&wanted, |sku_id| Lock::Stock(*sku_id), patience(locking)).await.map(Some)
     }
 
@@ -152,21 +158,25 @@ impl Transaction for ModelTransaction {
         named: &[(&str, &str)],
         sku_ids: &[i64],
     ) -> sqlx::Result<Vec<OfferRow>> {
-        self.at_once(|tables, id| {
+        let mut read = std::mem::take(&mut self.read);
+        let offers = self.at_once(|tables, id| {
             let wanted = wanted(tables, named, sku_ids);
             let brand = |brand: &&str| {
                 Some(((*brand).to_owned(), tables.brands.get(*brand)?.clone(), None, None, None, None))
             };
-            let offer = |((brand, sku), (sku_id, price)): (&(String, String), &(i64, i64))| {
+            let offer = |((brand, sku), sku_id): (&(String, String), &i64)| {
                 wanted.binary_search(sku_id).ok()?;
                 let (currency, stock) = (tables.brands.get(brand)?.clone(), tables.stock(id, *sku_id)?);
+                read.insert(*sku_id, stock);
                 let (sku, available) = (Some(sku.clone()), Some(stock.available));
-                Some((brand.clone(), currency, Some(*sku_id), sku, Some(*price), available))
+                Some((brand.clone(), currency, Some(*sku_id), sku, tables.price(id, *sku_id), available))
             };
             let brands = brands.iter().filter_map(brand);
             brands.chain(tables.skus.iter().filter_map(offer)).collect()
-        })
-        .await
+        });
+        let offers = offers.await;
+        self.read = read;
+        offers
     }
 
     async fn settled(&mut self, keys: &[&[u8]]) -> sqlx::Result<Vec<SettledRow>> {
@@ -302,6 +312,7 @@ impl Transaction for ModelTransaction {
     }
 
     async fn move_stock(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64> {
+        let read = std::mem::take(&mut self.read);
         self.statement(|tables, id| {
             if tables.lock(id, moves.iter().map(|(sku_id, _)| Lock::Stock(*sku_id)), Patience::Lock)?
                 == Step::Waits
@@ -309,7 +320,9 @@ impl Transaction for ModelTransaction {
                 return Ok(Step::Waits);
             }
             let moved = moves.iter().filter_map(|(sku_id, units)| {
-                let Stock { initial, available, sold } = tables.stock(id, *sku_id)?;
+                let now = tables.stock(id, *sku_id)?;
+                let written_over = read.get(sku_id).copied().filter(|_| tables.overwrites);
+                let Stock { initial, available, sold } = written_over.unwrap_or(now);
                 let moved = Stock { initial, available: available - units, sold: sold + units };
                 (moved.available >= 0).then_some((*sku_id, moved))
             });
@@ -390,7 +403,7 @@ fn order_columns(row: &OrderRow<'_>) -> OrderColumns {
 /// The rows of these SKUs and these rows, sorted, each once.
 fn wanted(tables: &Tables, named: &[(&str, &str)], sku_ids: &[i64]) -> Vec<i64> {
     let row = |(brand, sku): &(&str, &str)| tables.skus.get(&((*brand).to_owned(), (*sku).to_owned()));
-    let mut wanted: Vec<i64> = named.iter().filter_map(row).map(|(sku_id, _)| *sku_id).collect();
+    let mut wanted: Vec<i64> = named.iter().filter_map(row).copied().collect();
     wanted.extend(sku_ids);
     wanted.sort_unstable();
     wanted.dedup();

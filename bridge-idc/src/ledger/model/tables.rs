@@ -7,7 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::refusal::Refusal;
-use super::{CommitFate, Ends, LineColumns, OrderColumns, OutcomeColumns};
+use super::{Change, CommitFate, Ends, LineColumns, OrderColumns, OutcomeColumns};
 use crate::vault::PersonalAtRest;
 
 /// An open transaction.
@@ -18,6 +18,8 @@ pub(super) struct TransactionId(u64);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Lock {
     Stock(i64),
+    /// A SKU with its price.
+    Sku(i64),
     Key(Vec<u8>),
     /// The unique index of orders that were placed or rejected.
     Placed(Uuid),
@@ -35,6 +37,7 @@ pub(super) struct Stock {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rows {
     pub(super) stock: BTreeMap<i64, Stock>,
+    pub(super) prices: BTreeMap<i64, i64>,
     pub(super) outcomes: BTreeMap<Vec<u8>, Rc<OutcomeColumns>>,
     /// The key of the outcome by which each order was placed or rejected.
     pub(super) placed: BTreeMap<Uuid, Vec<u8>>,
@@ -49,6 +52,7 @@ pub(super) struct Rows {
 impl Rows {
     fn take(&mut self, written: Self) {
         self.stock.extend(written.stock);
+        self.prices.extend(written.prices);
         self.outcomes.extend(written.outcomes);
         self.placed.extend(written.placed);
         self.states.extend(written.states);
@@ -58,10 +62,23 @@ impl Rows {
     }
 }
 
+/// What a COMMIT made durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// The outcome under a key, of a transaction that began after so many changes.
+    Outcome(Vec<u8>, u64),
+    /// A change of somebody beside the agents.
+    Changed(Change),
+}
+
 /// What a transaction has written, and whether its COMMIT is under way.
 #[derive(Debug)]
 struct Open {
     written: Rows,
+    /// Changes that were committed when it began.
+    began_after: u64,
+    /// Its changes, if it is of somebody beside the agents.
+    changes: Vec<Effect>,
     /// The keys of its batch, in the order in which they are decided.
     admitted: Rc<[Vec<u8>]>,
     orphan: Orphan,
@@ -108,6 +125,8 @@ pub(super) struct Tables {
     pub(super) cancels: bool,
     /// Whether an order that is not there reads as if it had allocated nothing.
     pub(super) misleads: bool,
+    /// Whether batches write over stock what they have read of it, and lock nothing.
+    pub(super) overwrites: bool,
     /// Whether a statement waited for a row since the time was last told.
     pub(super) waited: bool,
     /// How many COMMITs ended in each way.
@@ -116,8 +135,8 @@ pub(super) struct Tables {
     pub(super) commits_orphans: bool,
     /// Brands and their currencies.
     pub(super) brands: BTreeMap<String, String>,
-    /// SKU row and price by brand and SKU.
-    pub(super) skus: BTreeMap<(String, String), (i64, i64)>,
+    /// The row of each SKU, by brand and SKU.
+    pub(super) skus: BTreeMap<(String, String), i64>,
     pub(super) committed: Rows,
     /// What a crash leaves, if that is not all that is committed.
     pub(super) durable: Option<Box<Rows>>,
@@ -127,8 +146,12 @@ pub(super) struct Tables {
     waits: BTreeMap<TransactionId, (TransactionId, Duration)>,
     begun: u64,
     last_position: i64,
-    /// Keys that became durable since they were last asked for.
-    pub(super) effects: Vec<Vec<u8>>,
+    /// What became durable since it was last asked for.
+    pub(super) effects: Vec<Effect>,
+    /// Changes of somebody beside the agents that were committed so far.
+    changes: u64,
+    pub(super) deadlocks: u64,
+    pub(super) lock_timeouts: u64,
 }
 
 impl Tables {
@@ -139,7 +162,9 @@ impl Tables {
     pub(super) fn begin(&mut self, admitted: Rc<[Vec<u8>]>) -> TransactionId {
         self.begun += 1;
         let id = TransactionId(self.begun);
-        self.open.insert(id, Open { written: Rows::default(), admitted, orphan: Orphan::Open });
+        let (written, began_after) = (Rows::default(), self.changes);
+        let open = Open { written, began_after, changes: Vec::new(), admitted, orphan: Orphan::Open };
+        self.open.insert(id, open);
         id
     }
 
@@ -154,12 +179,21 @@ impl Tables {
             let mut told = BTreeSet::new();
             for key in open.admitted.iter().filter(|key| open.written.outcomes.contains_key(*key)) {
                 if told.insert(key) {
-                    self.effects.push(key.clone());
+                    self.effects.push(Effect::Outcome(key.clone(), open.began_after));
                 }
             }
+            self.changes += open.changes.len() as u64;
+            self.effects.extend(open.changes);
             self.committed.take(open.written);
         }
         self.let_go(id);
+    }
+
+    /// Notes what is durable once a transaction commits.
+    pub(super) fn tell(&mut self, id: TransactionId, effect: Effect) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.changes.push(effect);
+        }
     }
 
     pub(super) fn roll_back(&mut self, id: TransactionId) {
@@ -259,6 +293,8 @@ impl Tables {
         };
         match refusal {
             Some(refusal) => {
+                self.deadlocks += u64::from(refusal == Refusal::Deadlock);
+                self.lock_timeouts += u64::from(refusal == Refusal::LockTimeout);
                 self.waits.remove(&id);
                 Err(refusal)
             }
@@ -282,6 +318,11 @@ impl Tables {
     pub(super) fn stock(&self, id: TransactionId, sku_id: i64) -> Option<Stock> {
         let own = self.written(id).and_then(|written| written.stock.get(&sku_id));
         own.or_else(|| self.committed.stock.get(&sku_id)).copied()
+    }
+
+    pub(super) fn price(&self, id: TransactionId, sku_id: i64) -> Option<i64> {
+        let own = self.written(id).and_then(|written| written.prices.get(&sku_id));
+        own.or_else(|| self.committed.prices.get(&sku_id)).copied()
     }
 
     pub(super) fn outcome(&self, id: TransactionId, key: &[u8]) -> Option<&Rc<OutcomeColumns>> {

@@ -9,8 +9,8 @@ use super::{Body, Key, Offer, Order, Row, State, Terms};
 pub(in crate::sim) struct History {
     stock: Vec<Offer>,
     rows: BTreeMap<Key, Row>,
-    /// Their keys, in the order in which they were decided. Positions have another one within a batch.
-    decided: Vec<Key>,
+    /// Their keys and what DBAs changed, in the order in which they were decided. Positions have another one within a batch.
+    decided: Vec<Decided>,
     /// The key under which each order was placed or rejected.
     placed_under: BTreeMap<Order, Key>,
     cancelled: BTreeSet<Order>,
@@ -18,6 +18,17 @@ pub(in crate::sim) struct History {
 
 /// Which promise a difference breaks, and what differs.
 pub(in crate::sim) type Differs = (&'static str, String);
+
+/// Something that was committed.
+#[derive(Debug, Clone, Copy)]
+enum Decided {
+    /// What is settled under a key, by a transaction that began after so many changes.
+    Settled(Key, u64),
+    /// So many units more of a row.
+    Restocked(i64, i64),
+    /// Another price of a row.
+    Priced(i64, i64),
+}
 
 /// An order as the database has it.
 pub(in crate::sim) struct Stored {
@@ -47,14 +58,24 @@ impl History {
     }
 
     /// Adds a new outcome; returns the one that was there before, which must not be.
-    pub(in crate::sim) fn add(&mut self, row: Row, places: bool) -> Option<Row> {
+    pub(in crate::sim) fn add(&mut self, row: Row, places: bool, began_after: u64) -> Option<Row> {
         if places {
             self.placed_under.insert(row.order, row.key);
         } else if row.outcome.code == "cancelled" {
             self.cancelled.insert(row.order);
         }
-        self.decided.push(row.key);
+        self.decided.push(Decided::Settled(row.key, began_after));
         self.rows.insert(row.key, row)
+    }
+
+    /// Somebody brought units of a row in, or took them away.
+    pub(in crate::sim) fn restock(&mut self, row: i64, units: i64) {
+        self.decided.push(Decided::Restocked(row, units));
+    }
+
+    /// Somebody set the price of a row.
+    pub(in crate::sim) fn set_price(&mut self, row: i64, price: i64) {
+        self.decided.push(Decided::Priced(row, price));
     }
 
     /// Rows that the ledger does not have (any more), or has otherwise.
@@ -66,7 +87,7 @@ impl History {
     /// Forgets a row that a crash took.
     pub(in crate::sim) fn forget(&mut self, row: &Row) {
         self.rows.remove(&row.key);
-        self.decided.retain(|key| *key != row.key);
+        self.decided.retain(|decided| !matches!(decided, Decided::Settled(key, _) if *key == row.key));
         if self.placed_under.get(&row.order) == Some(&row.key) {
             self.placed_under.remove(&row.order);
         } else {
@@ -114,16 +135,28 @@ impl History {
             return differs(format!("the ledger has other outcomes than were committed; it lacks {lost:?}"));
         }
         let mut shop = Shop::open(&self.stock);
-        for row in self.decided.iter().filter_map(|key| self.rows.get(key)) {
+        for decided in &self.decided {
+            let (key, began_after) = match *decided {
+                Decided::Settled(key, began_after) => (key, began_after),
+                Decided::Restocked(row, units) => {
+                    shop.restock(row, units);
+                    continue;
+                }
+                Decided::Priced(row, price) => {
+                    shop.set_price(row, price);
+                    continue;
+                }
+            };
+            let Some(row) = self.rows.get(&key) else { continue };
             let expected = match self.placed_under.get(&row.order) == Some(&row.key) {
-                true => body(&row.order).map(|body| shop.place(&row.brand, row.order, &body.terms)),
+                true => body(&row.order).map(|body| shop.place(row, &body.terms, began_after)),
                 false => shop.cancel(&row.order),
             };
             if expected.as_ref() != Some(&row.outcome) {
                 return differs(format!("the reference model expects {expected:?} of {row:?}"));
             }
         }
-        if shop.available() != *available {
+        if shop.available() != available {
             return differs(format!("the ledger has other stock than {:?}", shop.available()));
         }
         let placed = shop.orders.values().filter(|(state, _)| *state != "rejected").count();

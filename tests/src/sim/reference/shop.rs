@@ -2,50 +2,86 @@
 
 use std::collections::BTreeMap;
 
-use super::{Line, Offer, Order, Outcome, Terms};
+use super::{Line, Offer, Order, Outcome, Row, Terms};
 
 /// Units by the stock's row.
 type Units = Vec<(i64, i64)>;
 
 /// Stock by SKU, and orders.
 pub(super) struct Shop {
-    /// By brand and SKU: the row's number, the price, the units available.
-    stock: BTreeMap<(String, String), (i64, i64, i64)>,
+    /// The row of each brand's SKU.
+    rows: BTreeMap<(String, String), i64>,
+    /// The units available of each row.
+    available: BTreeMap<i64, i64>,
+    /// The prices of each row, the newest last, and after how many changes each was set.
+    prices: BTreeMap<i64, Vec<(u64, i64)>>,
+    /// What was restocked or priced so far.
+    changes: u64,
     /// How each order stands, and its units by row.
     pub(super) orders: BTreeMap<Order, (&'static str, Units)>,
 }
 
 impl Shop {
     pub(super) fn open(stock: &[Offer]) -> Self {
-        let rows = (1..).zip(stock);
-        let rows =
-            rows.map(|(id, row)| ((row.brand.to_owned(), row.sku.clone()), (id, row.price, row.units)));
-        Self { stock: rows.collect(), orders: BTreeMap::new() }
+        let numbered = || (1..).zip(stock);
+        Self {
+            rows: numbered().map(|(row, offer)| ((offer.brand.to_owned(), offer.sku.clone()), row)).collect(),
+            available: numbered().map(|(row, offer)| (row, offer.units)).collect(),
+            prices: numbered().map(|(row, offer)| (row, vec![(0, offer.price)])).collect(),
+            changes: 0,
+            orders: BTreeMap::new(),
+        }
     }
 
-    pub(super) fn place(&mut self, brand: &str, order: Order, terms: &Terms) -> Outcome {
+    pub(super) fn restock(&mut self, row: i64, units: i64) {
+        self.changes += 1;
+        *self.available.entry(row).or_default() += units;
+    }
+
+    pub(super) fn set_price(&mut self, row: i64, price: i64) {
+        self.changes += 1;
+        self.prices.entry(row).or_default().push((self.changes, price));
+    }
+
+    /// Decides an order. Nothing locks a price: whoever began after so many changes may have read any price since then, and
+    /// `ended` tells which.
+    pub(super) fn place(&mut self, ended: &Row, terms: &Terms, began_after: u64) -> Outcome {
         let mut units = Vec::new();
         for Line { sku, quantity, unit_price } in &terms.lines {
             let about = |code: &str| Outcome { sku: Some(sku.clone()), ..Outcome::plain(code) };
-            let rejected = match self.stock.get(&(brand.to_owned(), sku.clone())) {
+            let rejected = match self.rows.get(&(ended.brand.clone(), sku.clone())) {
                 None => about("unknown-sku"),
-                Some((_, price, _)) if price != unit_price => Outcome {
-                    price: Some(*price),
-                    currency: Some(terms.currency.clone()),
-                    ..about("price-changed")
+                Some(row) => match self.price(*row, *unit_price, ended, sku, began_after) {
+                    price if price != *unit_price => Outcome {
+                        price: Some(price),
+                        currency: Some(terms.currency.clone()),
+                        ..about("price-changed")
+                    },
+                    _ if self.available.get(row) < Some(quantity) => about("sold-out"),
+                    _ => {
+                        units.push((*row, *quantity));
+                        continue;
+                    }
                 },
-                Some((_, _, available)) if available < quantity => about("sold-out"),
-                Some((id, ..)) => {
-                    units.push((*id, *quantity));
-                    continue;
-                }
             };
-            self.orders.insert(order, ("rejected", Vec::new()));
+            self.orders.insert(ended.order, ("rejected", Vec::new()));
             return rejected;
         }
         self.give(&units, -1);
-        self.orders.insert(order, ("placed", units));
+        self.orders.insert(ended.order, ("placed", units));
         Outcome::plain("placed")
+    }
+
+    /// The price that was read: of those that could be, the one that the outcome names or else the one that was ordered at, or
+    /// else the newest.
+    fn price(&self, row: i64, ordered_at: i64, ended: &Row, sku: &str, began_after: u64) -> i64 {
+        let prices = self.prices.get(&row).map_or(&[][..], Vec::as_slice);
+        // The price at the beginning, and every later one.
+        let first = prices.iter().rposition(|(since, _)| *since <= began_after).unwrap_or(0);
+        let could_be = |price: i64| prices.iter().skip(first).any(|(_, known)| *known == price);
+        let named = ended.outcome.price.filter(|_| ended.outcome.sku.as_deref() == Some(sku));
+        let told = named.unwrap_or(ordered_at);
+        if could_be(told) { told } else { prices.last().map_or(0, |(_, price)| *price) }
     }
 
     pub(super) fn cancel(&mut self, order: &Order) -> Option<Outcome> {
@@ -62,14 +98,13 @@ impl Shop {
     }
 
     fn give(&mut self, units: &[(i64, i64)], sign: i64) {
-        for (id, _, available) in self.stock.values_mut() {
-            *available +=
-                units.iter().filter(|(row, _)| row == id).map(|(_, units)| sign * units).sum::<i64>();
+        for (row, units) in units {
+            *self.available.entry(*row).or_default() += sign * units;
         }
     }
 
     /// The units available of each row.
-    pub(super) fn available(&self) -> BTreeMap<i64, i64> {
-        self.stock.values().map(|(id, _, available)| (*id, *available)).collect()
+    pub(super) fn available(&self) -> &BTreeMap<i64, i64> {
+        &self.available
     }
 }

@@ -61,6 +61,7 @@ impl Cloud {
     pub(super) fn new(limits: Limits, sabotage: Option<Sabotage>, pinned: &NoteVerifier) -> Self {
         let limits = match sabotage {
             Some(Sabotage::ForgetUnsettled) => Limits { settling_max: 0, ..limits },
+            Some(Sabotage::OverfillQueues) => Limits { queue_max: usize::MAX, ..limits },
             _ => limits,
         };
         Self {
@@ -99,8 +100,10 @@ impl World {
         }
         let (link_open, queued) = (agent.sender.has_open_link(), agent.sender.queued());
         let load = Load { link_open, queued, audit_writable: self.cloud_log_is_writable(cloud) };
+        let overfills = self.sabotage == Some(Sabotage::OverfillQueues);
+        let queue_max = if overfills { usize::MAX } else { self.sender_limits.queue_max };
         if !matches!(request, Request::Ask { .. })
-            && let Err(refused) = admission::admit_write(load, self.sender_limits.queue_max, false)
+            && let Err(refused) = admission::admit_write(load, queue_max, false)
         {
             return self.tell(attempt, Told::Nothing(Nothing::NotAdmitted(refused)));
         }

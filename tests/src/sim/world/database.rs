@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bridge_idc::agent::{Attempt, Ended};
-use bridge_idc::ledger::model::CommitFate;
+use bridge_idc::ledger::model::{Change, CommitFate, Effect};
 use bridge_idc::ledger::{Batch, BatchEnd, End};
 use bridge_idc::planner::Awaited;
 
@@ -106,13 +106,19 @@ impl World {
     }
 
     /// What became durable since this was last looked at.
-    fn judge_effects(&mut self) {
+    pub(super) fn judge_effects(&mut self) {
         let effects = self.ledger.take_effects();
         if effects.is_empty() {
             return;
         }
-        for effect in &effects {
-            self.judge_effect(stored::row(effect), effect.operation == "place");
+        for effect in effects {
+            match effect {
+                Effect::Outcome { row, began_after } => {
+                    self.judge_effect(stored::row(&row), row.operation == "place", began_after);
+                }
+                Effect::Changed(Change::Restock { sku_id, units }) => self.history.restock(sku_id, units),
+                Effect::Changed(Change::Price { sku_id, price }) => self.history.set_price(sku_id, price),
+            }
         }
         if let Err(broken) = self.ledger.invariants() {
             self.violate("P3", broken);

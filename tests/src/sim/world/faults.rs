@@ -47,6 +47,9 @@ impl World {
         if self.dice.happens(self.weather.row_held) {
             self.hold_row();
         }
+        if self.dice.happens(self.weather.dba_writes) {
+            self.dba_begins();
+        }
         if self.now < self.faults_until {
             self.after(TICK, Event::Tick);
         }

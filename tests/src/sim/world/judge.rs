@@ -64,13 +64,13 @@ impl World {
     }
 
     /// P2 and P4 at each effect: it must be the first under its key and not have been denied.
-    pub(super) fn judge_effect(&mut self, receipt: Row, places: bool) {
+    pub(super) fn judge_effect(&mut self, receipt: Row, places: bool, began_after: u64) {
         let write = self.keys_sent.get(&receipt.key).copied();
         let Some(id) = write.filter(|id| matches!(self.writes[*id].intent, Intent::Place(_)) == places)
         else {
             return self.violate("P2", format!("an effect under a key that nobody sent for it: {receipt:?}"));
         };
-        let first = self.history.add(receipt.clone(), places).or(self.writes[id].row.clone());
+        let first = self.history.add(receipt.clone(), places, began_after).or(self.writes[id].row.clone());
         if let Some(first) = first {
             let (one, two) = (first.position, receipt.position);
             return self.violate("P2", format!("caller {id}'s one key has two effects, at {one} and {two}"));

@@ -15,6 +15,9 @@ mod database;
 /// Look-ups in that database.
 mod look_ups;
 
+/// Who changes it beside the agents.
+mod dba;
+
 /// The lines between them.
 mod lines;
 
@@ -71,6 +74,7 @@ use clocks::Clock;
 use cloud::Cloud;
 use data_centre::DataCentre;
 use database::Commit;
+use dba::Dba;
 use keys::Keys;
 use lines::{Direction, Line, Slot};
 use look_ups::{LookUp, Question};
@@ -130,6 +134,8 @@ enum Event {
     LateCommits,
     /// Somebody beside the agents lets a row go.
     LetGo(u64),
+    /// The database gets to a DBA's next statement.
+    Dba(u64),
     /// The agent hears how a batch ended.
     BatchEnd { idc: usize, life: u32, ended: agent::Ended },
     /// A sealing session is decapsulated.
@@ -189,6 +195,9 @@ pub(super) struct World {
     /// Who holds rows beside the agents.
     holders: BTreeMap<u64, Holder>,
     holders_made: u64,
+    /// Who changes rows beside them.
+    dbas: BTreeMap<u64, Dba>,
+    dbas_made: u64,
     /// The database does not answer before this moment.
     database_down_until: Duration,
 
@@ -240,6 +249,7 @@ impl World {
         match sabotage {
             Some(Sabotage::AcknowledgeBeforeCommit) => ledger.acknowledge_before_commit(),
             Some(Sabotage::OvertakingCancels) => ledger.mislead(),
+            Some(Sabotage::OverwriteStock) => ledger.overwrite_stock(),
             _ => {}
         }
         let (clouds, idcs) = (dice.between(1..=3), dice.index(2) + 1);
@@ -274,6 +284,8 @@ impl World {
             look_ups_made: 0,
             holders: BTreeMap::new(),
             holders_made: 0,
+            dbas: BTreeMap::new(),
+            dbas_made: 0,
             database_down_until: Duration::ZERO,
             writes: Vec::new(),
             attempts: Vec::new(),
@@ -312,6 +324,7 @@ impl World {
         let Ends { reply_lost, lost, late, .. } = self.ledger.ends();
         let Self { violation, mut counts, trace, .. } = self;
         (counts.commits_reply_lost, counts.commits_lost, counts.commits_late) = (reply_lost, lost, late);
+        (counts.deadlocks, counts.lock_timeouts) = self.ledger.refusals();
         let (trace, story) = trace.end();
         Ended { orders, counts, violation, trace, story }
     }
@@ -347,6 +360,7 @@ impl World {
             Event::Statement(commit) => self.statement(commit),
             Event::LateCommits => self.end_late_commits(),
             Event::LetGo(holder) => self.let_go(holder),
+            Event::Dba(dba) => self.dba_goes(dba),
             Event::BatchEnd { idc, life, ended } => self.batch_ends(idc, life, ended),
             Event::Decapsulated { idc, life, link, session } => self.decapsulated(idc, life, link, session),
             Event::Audited { idc, life, entries, fails } => self.audited(idc, life, entries, fails),
