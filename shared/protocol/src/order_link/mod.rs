@@ -21,6 +21,9 @@ mod queue;
 /// What the sender knows of a link.
 mod link;
 
+/// Which orders the sender is not sure about.
+mod unsettled;
+
 /// The IDC's side.
 pub mod receiver;
 

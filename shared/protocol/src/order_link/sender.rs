@@ -13,13 +13,13 @@
 //! An agent whose database or audit log does not work refuses quickly, and so has the least on its links. What it refuses goes to
 //! another one, and for a moment the links of others are taken first.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::LinkId;
 use super::link::{Link, lane_of};
 use super::queue::Queue;
+use super::unsettled::Unsettled;
 use crate::domain::{KeyDigest, OrderId};
 use crate::seal::KeyId;
 use crate::wire::order::{Refusal, Refused, Settled, State, ToCloud, ToIdc, to_cloud, to_idc};
@@ -130,24 +130,14 @@ pub struct Sender {
     keys: HashMap<KeyDigest, RequestId>,
     /// Writes without a caller, the oldest first; at most `settling_max` after each timeout.
     settling: BTreeSet<RequestId>,
-    /// Writes that are not settled, by their order; each has some.
-    unsettled: HashMap<OrderId, Unsettled>,
+    /// Writes that are not settled, by their order.
+    unsettled: Unsettled,
     /// When each request is looked at next; exactly one entry a request.
     timers: BTreeSet<(Duration, RequestId)>,
     links: BTreeMap<LinkId, Link>,
     /// How often what open links can open has changed.
     keys_version: u64,
     outputs: VecDeque<Output>,
-}
-
-/// Writes about one order that are not settled.
-#[derive(Debug, Default)]
-struct Unsettled {
-    writes: usize,
-    /// Those of them that place it.
-    placings: usize,
-    /// Those that wait until none places it any more.
-    behind: BTreeSet<RequestId>,
 }
 
 #[derive(Debug)]
@@ -212,7 +202,7 @@ impl Sender {
             queue: Queue::default(),
             keys: HashMap::new(),
             settling: BTreeSet::new(),
-            unsettled: HashMap::new(),
+            unsettled: Unsettled::default(),
             timers: BTreeSet::new(),
             links: BTreeMap::new(),
             keys_version: 0,
@@ -250,7 +240,7 @@ impl Sender {
 
     /// Whether a write under this key, or for this order, is not settled yet.
     fn is_unsettled(&self, order: OrderId, key: Option<KeyDigest>) -> bool {
-        key.is_some_and(|key| self.keys.contains_key(&key)) || self.unsettled.contains_key(&order)
+        key.is_some_and(|key| self.keys.contains_key(&key)) || self.unsettled.has(order)
     }
 
     /// Takes a request about an order. Its mark tells whether what is under way under its key is the same.
@@ -274,7 +264,7 @@ impl Sender {
             return Err(Rejected::Full);
         }
         let mut doubtful = self.is_asked_too_early(order, &kind);
-        let early = matches!(kind, to_idc::Kind::Cancel(_)) && self.is_placing(order);
+        let early = matches!(kind, to_idc::Kind::Cancel(_)) && self.unsettled.is_placing(order);
         if let Some((id, earlier)) = earlier {
             // Nobody waits for the earlier one any more: this one, under the same key, settles both.
             doubtful = earlier.doubtful || earlier.is_out();
@@ -303,9 +293,7 @@ impl Sender {
         self.timers.insert((caller_until, id));
         if let Some(key) = key {
             self.keys.insert(key, id);
-            let unsettled = self.unsettled.entry(order).or_default();
-            unsettled.writes += 1;
-            unsettled.placings += usize::from(request.places());
+            self.unsettled.begin(order, request.places());
         }
         self.requests.insert(id, request);
         self.queue_back(id);
@@ -484,11 +472,6 @@ impl Sender {
         self.is_unsettled(order, key.as_deref().and_then(KeyDigest::from_bytes))
     }
 
-    /// Whether an order is being placed and that is not settled.
-    fn is_placing(&self, order: OrderId) -> bool {
-        self.unsettled.get(&order).is_some_and(|unsettled| unsettled.placings > 0)
-    }
-
     /// The agent of a link does not know the order of a cancellation or of a question. Another one may have it under way, and so
     /// may this sender: false if there is nobody left who may.
     fn looks_further(&mut self, now: Duration, link: LinkId, id: RequestId) -> bool {
@@ -515,7 +498,7 @@ impl Sender {
             self.send(now, id, other);
         } else if early {
             self.take_off_link(id);
-            if self.is_placing(order) {
+            if self.unsettled.is_placing(order) {
                 self.wait_behind(id, order);
             } else {
                 self.send_after_its_order(id);
@@ -553,7 +536,7 @@ impl Sender {
     fn wait_behind(&mut self, id: RequestId, order: OrderId) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.place = Place::Behind;
-        self.unsettled.entry(order).or_default().behind.insert(id);
+        self.unsettled.wait_behind(order, id);
         self.set_timer(id);
     }
 
@@ -718,23 +701,9 @@ impl Sender {
         }
         if let Some(key) = request.key {
             self.keys.remove(&key);
-            self.write_has_ended(id, &request);
+            let behind = self.unsettled.end(request.order, request.places(), id);
+            behind.into_iter().for_each(|id| self.send_after_its_order(id));
         }
-    }
-
-    /// A write about an order has ended, or is no longer settled from here.
-    fn write_has_ended(&mut self, id: RequestId, request: &Request) {
-        let Entry::Occupied(mut entry) = self.unsettled.entry(request.order) else { return };
-        let unsettled = entry.get_mut();
-        unsettled.writes -= 1;
-        unsettled.placings -= usize::from(request.places());
-        unsettled.behind.remove(&id);
-        let is_placing = unsettled.placings > 0;
-        let behind = if is_placing { BTreeSet::new() } else { std::mem::take(&mut unsettled.behind) };
-        if unsettled.writes == 0 {
-            entry.remove();
-        }
-        behind.into_iter().for_each(|id| self.send_after_its_order(id));
     }
 
     /// What is beyond the limit is no longer settled from here; its key and its order can still be asked about.
