@@ -15,6 +15,9 @@
 /// The cloud's side.
 pub mod sender;
 
+/// What the sender knows of a request.
+mod request;
+
 /// What the sender has not sent yet.
 mod queue;
 

@@ -19,6 +19,7 @@ use std::time::Duration;
 use super::LinkId;
 use super::link::{Link, lane_of};
 use super::queue::Queue;
+use super::request::{Place, Request, request_is_given_up, sealed_to, write_key};
 use super::unsettled::Unsettled;
 use crate::domain::{KeyDigest, OrderId};
 use crate::seal::KeyId;
@@ -138,58 +139,6 @@ pub struct Sender {
     /// How often what open links can open has changed.
     keys_version: u64,
     outputs: VecDeque<Output>,
-}
-
-#[derive(Debug)]
-struct Request {
-    order: OrderId,
-    kind: to_idc::Kind,
-    /// The idempotency key of a write.
-    key: Option<KeyDigest>,
-    /// What it asks for.
-    body: BodyMark,
-    /// What a sealed order is sealed to.
-    sealed_to: Option<KeyId>,
-    /// When the caller is told `Unknown` or `NotSent`; `None` once that has happened.
-    caller_until: Option<Duration>,
-    /// When settling is given up.
-    settle_until: Duration,
-    place: Place,
-    /// How often it was sent.
-    sent: u32,
-    /// For a write: a copy of it, or one that it took over from, was sent, and nobody knows what became of that. For a
-    /// question: it came while a write about its order was not settled, so the IDC may have answered before that write
-    /// and be heard after it.
-    doubtful: bool,
-    /// For a cancellation: it came while this sender was placing its order, so an agent that does not know the order may have
-    /// said so before that was committed.
-    early: bool,
-    /// The links whose agents do not know its order, by what they said to this copy and to those before it.
-    unknown_on: Vec<LinkId>,
-    /// The links whose agents could not commit it, since it was last sent from the queue.
-    down_on: Vec<LinkId>,
-    /// Its entry in `timers`.
-    timer: Duration,
-}
-
-/// Where a request is.
-#[derive(Debug)]
-enum Place {
-    /// In the queue.
-    Queued,
-    /// On a link, unanswered.
-    InFlight {
-        link: LinkId,
-        /// When it is sent again.
-        resend_at: Duration,
-        /// Whether it went without its session's encapsulation.
-        bare: bool,
-    },
-    /// With its caller, who seals it again; an answer that comes meanwhile is told when it is back.
-    Sealing(Option<Box<Answer>>),
-    /// On no link: it cancels an order that this sender is placing, and that no agent was found to know. It goes out again once
-    /// that has ended.
-    Behind,
 }
 
 impl Sender {
@@ -728,46 +677,6 @@ impl Sender {
         self.timers.remove(&(request.timer, id));
         request.timer = next;
         self.timers.insert((next, id));
-    }
-}
-
-impl Request {
-    /// Whether it places its order.
-    fn places(&self) -> bool {
-        matches!(self.kind, to_idc::Kind::Place(_))
-    }
-
-    /// Whether a copy of it is under way.
-    fn is_out(&self) -> bool {
-        matches!(self.place, Place::InFlight { .. })
-    }
-
-    /// Whether it is on that link, without its session's encapsulation.
-    fn is_bare_on(&self, link: LinkId) -> bool {
-        matches!(self.place, Place::InFlight { link: on, bare: true, .. } if on == link)
-    }
-}
-
-fn request_is_given_up(request: Option<&Request>, now: Duration) -> bool {
-    request.is_none_or(|request| request.settle_until <= now)
-}
-
-/// What a sealed order is sealed to.
-fn sealed_to(kind: &to_idc::Kind) -> Option<KeyId> {
-    match kind {
-        to_idc::Kind::Place(envelope) => KeyId::from_bytes(&envelope.key_id),
-        _ => None,
-    }
-}
-
-/// The idempotency key of a write; questions have none.
-fn write_key(kind: &to_idc::Kind) -> Option<KeyDigest> {
-    match kind {
-        to_idc::Kind::Place(envelope) => KeyDigest::from_bytes(&envelope.key),
-        to_idc::Kind::Cancel(cancel) => KeyDigest::from_bytes(&cancel.key),
-        to_idc::Kind::Pay(pay) => KeyDigest::from_bytes(&pay.key),
-        to_idc::Kind::Refund(refund) => KeyDigest::from_bytes(&refund.key),
-        to_idc::Kind::Ask(_) | to_idc::Kind::AskPayment(_) => None,
     }
 }
 

@@ -1,0 +1,102 @@
+//! One request of the sender: what it asks for, where it is, and what is known of its copies.
+
+use std::time::Duration;
+
+use super::LinkId;
+use super::sender::{Answer, BodyMark};
+use crate::domain::{KeyDigest, OrderId};
+use crate::seal::KeyId;
+use crate::wire::order::to_idc;
+
+/// A request that is not settled.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) order: OrderId,
+    pub(super) kind: to_idc::Kind,
+    /// The idempotency key of a write.
+    pub(super) key: Option<KeyDigest>,
+    /// What it asks for.
+    pub(super) body: BodyMark,
+    /// What a sealed order is sealed to.
+    pub(super) sealed_to: Option<KeyId>,
+    /// When the caller is told `Unknown` or `NotSent`; `None` once that has happened.
+    pub(super) caller_until: Option<Duration>,
+    /// When settling is given up.
+    pub(super) settle_until: Duration,
+    pub(super) place: Place,
+    /// How often it was sent.
+    pub(super) sent: u32,
+    /// For a write: a copy of it, or one that it took over from, was sent, and nobody knows what became of that. For a
+    /// question: it came while a write about its order was not settled, so the IDC may have answered before that write
+    /// and be heard after it.
+    pub(super) doubtful: bool,
+    /// For a cancellation: it came while this sender was placing its order, so an agent that does not know the order may have
+    /// said so before that was committed.
+    pub(super) early: bool,
+    /// The links whose agents do not know its order, by what they said to this copy and to those before it.
+    pub(super) unknown_on: Vec<LinkId>,
+    /// The links whose agents could not commit it, since it was last sent from the queue.
+    pub(super) down_on: Vec<LinkId>,
+    /// Its entry in `timers`.
+    pub(super) timer: Duration,
+}
+
+/// Where a request is.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// In the queue.
+    Queued,
+    /// On a link, unanswered.
+    InFlight {
+        link: LinkId,
+        /// When it is sent again.
+        resend_at: Duration,
+        /// Whether it went without its session's encapsulation.
+        bare: bool,
+    },
+    /// With its caller, who seals it again; an answer that comes meanwhile is told when it is back.
+    Sealing(Option<Box<Answer>>),
+    /// On no link: it cancels an order that this sender is placing, and that no agent was found to know. It goes out again once
+    /// that has ended.
+    Behind,
+}
+
+impl Request {
+    /// Whether it places its order.
+    pub(super) fn places(&self) -> bool {
+        matches!(self.kind, to_idc::Kind::Place(_))
+    }
+
+    /// Whether a copy of it is under way.
+    pub(super) fn is_out(&self) -> bool {
+        matches!(self.place, Place::InFlight { .. })
+    }
+
+    /// Whether it is on that link, without its session's encapsulation.
+    pub(super) fn is_bare_on(&self, link: LinkId) -> bool {
+        matches!(self.place, Place::InFlight { link: on, bare: true, .. } if on == link)
+    }
+}
+
+pub(super) fn request_is_given_up(request: Option<&Request>, now: Duration) -> bool {
+    request.is_none_or(|request| request.settle_until <= now)
+}
+
+/// What a sealed order is sealed to.
+pub(super) fn sealed_to(kind: &to_idc::Kind) -> Option<KeyId> {
+    match kind {
+        to_idc::Kind::Place(envelope) => KeyId::from_bytes(&envelope.key_id),
+        _ => None,
+    }
+}
+
+/// The idempotency key of a write; questions have none.
+pub(super) fn write_key(kind: &to_idc::Kind) -> Option<KeyDigest> {
+    match kind {
+        to_idc::Kind::Place(envelope) => KeyDigest::from_bytes(&envelope.key),
+        to_idc::Kind::Cancel(cancel) => KeyDigest::from_bytes(&cancel.key),
+        to_idc::Kind::Pay(pay) => KeyDigest::from_bytes(&pay.key),
+        to_idc::Kind::Refund(refund) => KeyDigest::from_bytes(&refund.key),
+        to_idc::Kind::Ask(_) | to_idc::Kind::AskPayment(_) => None,
+    }
+}
