@@ -359,6 +359,8 @@ impl Sender {
                 Refusal::NotFound if self.was_refused_for_want_of_a_database(id) => {
                     self.finish(id, Answer::Refused(Refusal::DatabaseDown));
                 }
+                // It has gone on to another agent since, which may commit it.
+                _ if self.is_on_another(id, link) => {}
                 refusal if !doubtful || is_question => self.finish(id, Answer::Refused(refusal)),
                 // Of the lost copies nobody knows: the timer sends it again, or tells the caller so.
                 _ => {}
@@ -475,6 +477,11 @@ impl Sender {
         self.take_off_link(id);
         self.send(now, id, other);
         true
+    }
+
+    fn is_on_another(&self, id: RequestId, link: LinkId) -> bool {
+        let place = self.requests.get(&id).map(|request| &request.place);
+        matches!(place, Some(Place::InFlight { link: on, .. }) if *on != link)
     }
 
     fn was_refused_for_want_of_a_database(&self, id: RequestId) -> bool {

@@ -339,8 +339,23 @@ fn what_an_agent_without_a_database_refuses_goes_to_another_one() {
     // After a moment it is tried again, and once it answers it is one of two.
     let id = submit(&mut sender, at(3), cancel(4));
     sender.handle_answer(at(3), A, settled(id));
-    [5, 6].map(|n| submit(&mut sender, at(3), cancel(n)));
+    for n in [5, 6] {
+        submit(&mut sender, at(3), cancel(n));
+    }
     assert_eq!(drain(&mut sender), ["link 1 <- 4", "4 settled", "link 1 <- 5", "link 2 <- 6"]);
+}
+
+#[test]
+fn a_refusal_that_comes_twice_says_nothing_of_the_copy_that_another_agent_has() {
+    for refusal in [Refusal::DatabaseDown, Refusal::Busy, Refusal::Failed] {
+        let mut sender = with_two_agents();
+        let id = submit(&mut sender, at(0), cancel(1));
+        sender.handle_answer(at(1), A, refused(id, Refusal::DatabaseDown));
+        sender.handle_answer(at(1), A, refused(id, refusal));
+        assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 2 <- 1"], "{refusal:?}");
+        sender.handle_answer(at(1), B, settled(id));
+        assert_eq!(drain(&mut sender), ["1 settled"]);
+    }
 }
 
 #[test]
