@@ -43,7 +43,12 @@ impl Link {
 
     /// Whether it has room for one more request, sealed to that key or not sealed.
     pub(super) fn takes(&self, key: Option<KeyId>) -> bool {
-        self.open && self.in_flight < self.window && key.is_none_or(|key| self.keys.contains(&key))
+        self.open && self.has_room() && key.is_none_or(|key| self.keys.contains(&key))
+    }
+
+    /// Whether its agent accepts one more.
+    pub(super) fn has_room(&self) -> bool {
+        self.in_flight < self.window
     }
 
     /// Whether its agent said a moment ago that it cannot commit.

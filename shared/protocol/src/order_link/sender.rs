@@ -159,12 +159,12 @@ impl Sender {
         }
     }
 
-    /// Requests that wait to be sent and that some link could take. What no link opens waits for one that does, at most as
-    /// long as it is settled, and takes no room from others.
+    /// Requests that wait to be sent and that some link could take, or for the end of another one. What no link opens waits for one
+    /// that does, at most as long as it is settled, and takes no room from others.
     pub fn queued(&self) -> usize {
         let lens = self.queue.lens();
         let takeable = lens.filter(|(key, _)| !key.is_some_and(|key| self.is_opened_nowhere(key)));
-        takeable.map(|(_, len)| len).sum()
+        takeable.map(|(_, len)| len).sum::<usize>() + self.unsettled.behind()
     }
 
     /// Requests that are not settled.
@@ -438,15 +438,20 @@ impl Sender {
             return true;
         }
         let (order, early) = (request.order, request.early);
+        let is_final = !request.doubtful || request.key.is_none();
         let Request { unknown_on, down_on, .. } = &*request;
         let others = self.links.iter();
         let others =
             others.filter(|(id, link)| link.open && !unknown_on.contains(id) && !down_on.contains(id));
-        // Whether that agent has room is its own to say: whatever waits for one link would keep back what others take.
-        if let Some((other, _)) = others.min_by_key(|(_, link)| link.in_flight) {
-            let other = *other;
-            self.take_off_link(id);
-            self.send(now, id, other);
+        if let Some((other, link)) = others.min_by_key(|(_, link)| (!link.has_room(), link.in_flight)) {
+            let (other, has_room) = (*other, link.has_room());
+            if has_room {
+                self.take_off_link(id);
+                self.send(now, id, other);
+            } else if is_final {
+                // Whatever waited for one link would keep back what others take.
+                self.finish(id, Answer::Refused(Refusal::Busy));
+            }
         } else if early {
             self.take_off_link(id);
             if self.unsettled.is_placing(order) {
@@ -460,7 +465,7 @@ impl Sender {
         true
     }
 
-    /// The agent of a link cannot commit, and has done nothing: another one may. False if no other is known to work.
+    /// The agent of a link cannot commit, and has done nothing: another one may. False if no other is known to work and has room.
     fn goes_elsewhere(&mut self, now: Duration, link: LinkId, id: RequestId) -> bool {
         let Some(request) = self.requests.get_mut(&id) else { return false };
         if !matches!(request.place, Place::InFlight { link: on, .. } if on == link) {
@@ -469,8 +474,7 @@ impl Sender {
         request.down_on.push(link);
         let Request { down_on, unknown_on, sealed_to, .. } = &*request;
         let others = self.links.iter().filter(|(id, link)| {
-            let opens = sealed_to.is_none_or(|key| link.keys.contains(&key));
-            link.open && opens && !link.is_away(now) && !down_on.contains(id) && !unknown_on.contains(id)
+            link.takes(*sealed_to) && !link.is_away(now) && !down_on.contains(id) && !unknown_on.contains(id)
         });
         let Some((other, _)) = others.min_by_key(|(_, link)| link.in_flight) else { return false };
         let other = *other;

@@ -6,9 +6,14 @@ use std::collections::{BTreeSet, HashMap};
 use super::sender::RequestId;
 use crate::domain::OrderId;
 
-/// Writes that are not settled, by their order; each has some.
+/// Writes that are not settled.
 #[derive(Debug, Default)]
-pub(super) struct Unsettled(HashMap<OrderId, Writes>);
+pub(super) struct Unsettled {
+    /// By their order; each has some.
+    orders: HashMap<OrderId, Writes>,
+    /// Those of them that wait behind others, of all orders.
+    behind: usize,
+}
 
 #[derive(Debug, Default)]
 struct Writes {
@@ -22,38 +27,44 @@ struct Writes {
 impl Unsettled {
     /// Whether an order has any.
     pub(super) fn has(&self, order: OrderId) -> bool {
-        self.0.contains_key(&order)
+        self.orders.contains_key(&order)
     }
 
     /// Whether it is being placed.
     pub(super) fn is_placing(&self, order: OrderId) -> bool {
-        self.0.get(&order).is_some_and(|writes| writes.placings > 0)
+        self.orders.get(&order).is_some_and(|writes| writes.placings > 0)
+    }
+
+    /// How many wait until their order is no longer being placed.
+    pub(super) fn behind(&self) -> usize {
+        self.behind
     }
 
     /// A write has begun.
     pub(super) fn begin(&mut self, order: OrderId, places: bool) {
-        let writes = self.0.entry(order).or_default();
+        let writes = self.orders.entry(order).or_default();
         writes.count += 1;
         writes.placings += usize::from(places);
     }
 
     /// One of them waits until its order is no longer being placed.
     pub(super) fn wait_behind(&mut self, order: OrderId, id: RequestId) {
-        self.0.entry(order).or_default().behind.insert(id);
+        self.behind += usize::from(self.orders.entry(order).or_default().behind.insert(id));
     }
 
     /// A write has ended; returns what need not wait any more.
     pub(super) fn end(&mut self, order: OrderId, places: bool, id: RequestId) -> BTreeSet<RequestId> {
-        let Entry::Occupied(mut entry) = self.0.entry(order) else { return BTreeSet::new() };
+        let Entry::Occupied(mut entry) = self.orders.entry(order) else { return BTreeSet::new() };
         let writes = entry.get_mut();
         writes.count -= 1;
         writes.placings -= usize::from(places);
-        writes.behind.remove(&id);
+        self.behind -= usize::from(writes.behind.remove(&id));
         let is_placing = writes.placings > 0;
         let behind = if is_placing { BTreeSet::new() } else { std::mem::take(&mut writes.behind) };
         if writes.count == 0 {
             entry.remove();
         }
+        self.behind -= behind.len();
         behind
     }
 }
