@@ -122,8 +122,8 @@ async fn what_waits_for_a_publication_that_hangs_holds_the_next_appends() {
 
     answer(hung).await;
     appending.await.unwrap();
-    closer.close().await;
-    other_closer.close().await;
+    closer.close().await.unwrap();
+    other_closer.close().await.unwrap();
     assert_eq!(verified(root.path()).checkpoint.size, many);
 }
 
