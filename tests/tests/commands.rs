@@ -14,6 +14,7 @@ fn program(name: &str) -> &'static str {
         "fuzz" => env!("CARGO_BIN_EXE_fuzz"),
         "measure" => env!("CARGO_BIN_EXE_measure"),
         "payment-sandbox" => env!("CARGO_BIN_EXE_payment-sandbox"),
+        "power-loss" => env!("CARGO_BIN_EXE_power-loss"),
         "simulate" => env!("CARGO_BIN_EXE_simulate"),
         _ => env!("CARGO_BIN_EXE_verify"),
     }
@@ -46,6 +47,7 @@ fn what_a_command_cannot_be_told_is_a_usage_error() -> Result<()> {
         ("faults", &["--sqlite", "--only", "kill-database"], "kill-database is left out"),
         ("faults", &["--rate", "0"], "--rate"),
         ("fuzz", &["--input", "zz"], "--input"),
+        ("power-loss", &["--store", "nothing"], "--store"),
         ("simulate", &["--sabotage", "nothing"], "--sabotage"),
         ("verify", &["--only", "test", "--skip", "test"], "skipped as well"),
         ("payment-sandbox", &["--rates", r#"{"hang": 1}"#], "--rates"),
