@@ -354,13 +354,13 @@ impl Sender {
                 // A busy IDC cannot tell either, or has the write itself and is not done with it.
                 Refusal::NotFound | Refusal::Busy if asked_too_early => self.finish(id, Answer::Pending),
                 Refusal::NotFound if self.looks_further(now, link, id) => {}
+                // It has gone on to another agent since, which may commit it.
+                _ if self.is_on_another(id, link) => {}
                 Refusal::DatabaseDown if self.goes_elsewhere(now, link, id) => {}
                 // Another agent, whose database does not work, may know it.
                 Refusal::NotFound if self.was_refused_for_want_of_a_database(id) => {
                     self.finish(id, Answer::Refused(Refusal::DatabaseDown));
                 }
-                // It has gone on to another agent since, which may commit it.
-                _ if self.is_on_another(id, link) => {}
                 refusal if !doubtful || is_question => self.finish(id, Answer::Refused(refusal)),
                 // Of the lost copies nobody knows: the timer sends it again, or tells the caller so.
                 _ => {}

@@ -347,14 +347,16 @@ fn what_an_agent_without_a_database_refuses_goes_to_another_one() {
 
 #[test]
 fn a_refusal_that_comes_twice_says_nothing_of_the_copy_that_another_agent_has() {
-    for refusal in [Refusal::DatabaseDown, Refusal::Busy, Refusal::Failed] {
-        let mut sender = with_two_agents();
-        let id = submit(&mut sender, at(0), cancel(1));
-        sender.handle_answer(at(1), A, refused(id, Refusal::DatabaseDown));
-        sender.handle_answer(at(1), A, refused(id, refusal));
-        assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 2 <- 1"], "{refusal:?}");
-        sender.handle_answer(at(1), B, settled(id));
-        assert_eq!(drain(&mut sender), ["1 settled"]);
+    for refusal in [Refusal::DatabaseDown, Refusal::Busy, Refusal::Failed, Refusal::NotFound] {
+        for write in [cancel(1), place(1, b"s")] {
+            let mut sender = with_two_agents();
+            let id = submit(&mut sender, at(0), write);
+            sender.handle_answer(at(1), A, refused(id, Refusal::DatabaseDown));
+            sender.handle_answer(at(1), A, refused(id, refusal));
+            assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 2 <- 1"], "{refusal:?}");
+            sender.handle_answer(at(1), B, settled(id));
+            assert_eq!(drain(&mut sender), ["1 settled"]);
+        }
     }
 }
 
