@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::payments::NotDone;
 use super::rows::{self, LineRow, OrderRow, OutcomeRow, PersonalRow};
-use super::transaction::{Database, Locking, Transaction};
+use super::transaction::{Database, Locking, Transaction, give_up};
 use super::{Answer, Committed, End, LedgerError};
 use crate::planner::{
     self, Action, Awaited, Decision, Facts, Placement, Plan, Request, Standing, StandingOrder,
@@ -30,9 +30,6 @@ const TRIES: u32 = 8;
 
 /// How long a batch's statements, and its COMMIT, may take before the database counts as gone.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long a ROLLBACK may take.
-const ROLLED_BACK_WITHIN: Duration = Duration::from_secs(1);
 
 /// Commits the requests in one transaction, all but those that wait for somebody; how each of them ended. With `awaited`, once
 /// that is free.
@@ -187,13 +184,6 @@ async fn prepare<T: Transaction>(
     let positions = write(transaction, requests, &plan, at).await?;
     let ends = End::of_plan(requests, at, &plan, &positions)?;
     Ok(Prepared { positions, ends })
-}
-
-/// Gives back what was locked, so that the next try does not meet it. If the database does not answer, the connection is closed.
-async fn give_up<T: Transaction>(transaction: T) {
-    if let Ok(Err(error)) = timeout(ROLLED_BACK_WITHIN, transaction.rollback()).await {
-        tracing::debug!(%error, "a transaction was not rolled back, its connection is closed");
-    }
 }
 
 /// Locks what the requests need, and reads it.

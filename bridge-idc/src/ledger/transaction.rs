@@ -2,8 +2,11 @@
 //!
 //! PostgreSQL and SQLite implement it by binding and decoding. They decide nothing.
 
+use std::time::Duration;
+
 use sqlx::pool::PoolConnection;
 use sqlx::{Database as Driver, Executor};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use bridge_protocol::domain::UnixMicros;
@@ -15,6 +18,9 @@ use super::rows::{
 };
 use crate::planner::Awaited;
 
+/// How long a ROLLBACK may take.
+const ROLLED_BACK_WITHIN: Duration = Duration::from_secs(1);
+
 /// A database that transactions are begun on.
 pub(super) trait Database {
     /// Its transactions.
@@ -25,6 +31,14 @@ pub(super) trait Database {
 
     /// Begins one of the committer's, on a connection that nothing else uses.
     async fn begin_batch(&self) -> sqlx::Result<Self::Transaction>;
+}
+
+/// Gives back what a transaction locked, so that the next try does not meet it. If the database does not answer, the connection
+/// is closed.
+pub(super) async fn give_up(transaction: impl Transaction) {
+    if let Ok(Err(error)) = timeout(ROLLED_BACK_WITHIN, transaction.rollback()).await {
+        tracing::debug!(%error, "a transaction was not rolled back, its connection is closed");
+    }
 }
 
 /// Whether to wait for a row that somebody else holds.

@@ -22,7 +22,7 @@ use bridge_protocol::wire::order::Refusal;
 use sqlx::{PgConnection, SqliteConnection};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::transaction::{Database as _, Transaction as _};
+use super::transaction::{Database as _, Transaction as _, give_up};
 use super::{Kind, Ledger, LedgerError, postgres, sqlite};
 use crate::payment::Payment;
 
@@ -119,14 +119,10 @@ impl OwnTx {
         }
     }
 
-    /// Gives its connection back. One that cannot be used any more is closed.
-    async fn rollback(self) {
-        let rolled_back = match self {
-            Self::Postgres(transaction) => transaction.rollback().await,
-            Self::Sqlite(transaction) => transaction.rollback().await,
-        };
-        if let Err(error) = rolled_back {
-            tracing::debug!(%error, "a transaction was not rolled back, its connection is closed");
+    async fn give_up(self) {
+        match self {
+            Self::Postgres(transaction) => give_up(transaction).await,
+            Self::Sqlite(transaction) => give_up(transaction).await,
         }
     }
 
@@ -209,7 +205,7 @@ macro_rules! in_transaction {
                 match worked {
                     Ok(value) => Ok((own, value)),
                     Err(error) => {
-                        own.rollback().await;
+                        own.give_up().await;
                         Err(error)
                     }
                 }
