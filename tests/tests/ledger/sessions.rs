@@ -109,6 +109,14 @@ async fn a_session_whose_commits_do_not_wait_is_refused() {
 /// A pooler whose sessions somebody else has had meanwhile, who does not wait for the disk and said so: before each question of
 /// what a session has, it is switched off.
 async fn shared_session(url: &str) -> LedgerUrl {
+    between(url, take_turns).await
+}
+
+/// A URL of PostgreSQL behind a program that handles each connection so: the client's, and its own to the server.
+async fn between<F>(url: &str, handle: fn(TcpStream, TcpStream) -> F) -> LedgerUrl
+where
+    F: Future<Output = std::io::Result<()>> + Send + 'static,
+{
     let (user, rest) = url.split_once('@').unwrap();
     let (server, database) = rest.split_once('/').unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -117,7 +125,8 @@ async fn shared_session(url: &str) -> LedgerUrl {
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
             let server = TcpStream::connect(&server).await.unwrap();
-            tokio::spawn(async move { take_turns(client, server).await.unwrap_or_default() });
+            let handled = handle(client, server);
+            tokio::spawn(async move { handled.await.unwrap_or_default() });
         }
     });
     LedgerUrl::Postgres(url)
@@ -173,18 +182,7 @@ async fn take_turns(mut client: TcpStream, mut server: TcpStream) -> std::io::Re
 /// Passes everything on but what a client sets for its session when it connects, as PgBouncer with
 /// `ignore_startup_parameters = options` does.
 async fn pooler(url: &str) -> LedgerUrl {
-    let (user, rest) = url.split_once('@').unwrap();
-    let (server, database) = rest.split_once('/').unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("{user}@{}/{database}?sslmode=disable", listener.local_addr().unwrap());
-    let server = server.to_owned();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let server = TcpStream::connect(&server).await.unwrap();
-            tokio::spawn(async move { pass(client, server).await.unwrap_or_default() });
-        }
-    });
-    LedgerUrl::Postgres(url)
+    between(url, pass).await
 }
 
 async fn pass(mut client: TcpStream, mut server: TcpStream) -> std::io::Result<()> {
