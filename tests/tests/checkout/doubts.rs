@@ -9,14 +9,19 @@ use serde_json::{Value, json};
 use crate::common::{configure, metric, until};
 use crate::{Checkout, TOTAL, amount, charged, place};
 
-#[tokio::test]
-async fn webhooks_that_are_forged_change_nothing_but_when_is_asked() -> Result<()> {
-    let mut at = Checkout::open_with(|site| {
+/// A shop whose agent asks the gateway by itself only in an hour: before that, a webhook or an operator has to end a doubt.
+async fn asking_in_an_hour() -> Result<Checkout> {
+    Checkout::open_with(|site| {
         let config = site.idc_dir().join("bridge-idc.toml");
         configure(&config, "payments.retry_first", "1h")?;
         configure(&config, "payments.retry_max", "2h")
     })
-    .await?;
+    .await
+}
+
+#[tokio::test]
+async fn webhooks_that_are_forged_change_nothing_but_when_is_asked() -> Result<()> {
+    let mut at = asking_in_an_hour().await?;
     let order = at.order().await?;
     at.sandbox.next([Mischief::HangBefore]);
     let doubt = at.pay(&order, "p").await?;
@@ -51,12 +56,7 @@ async fn webhooks_that_are_forged_change_nothing_but_when_is_asked() -> Result<(
 #[tokio::test]
 async fn the_gateway_s_own_webhooks_end_a_doubt_whatever_their_order_and_however_often_they_come()
 -> Result<()> {
-    let mut at = Checkout::open_with(|site| {
-        let config = site.idc_dir().join("bridge-idc.toml");
-        configure(&config, "payments.retry_first", "1h")?;
-        configure(&config, "payments.retry_max", "2h")
-    })
-    .await?;
+    let mut at = asking_in_an_hour().await?;
     at.sandbox.tell(Webhooks { to: at.webhooks, duplicate: true, reorder: true });
     let orders = [at.order().await?, at.order().await?];
     let mut doubts = Vec::new();
@@ -83,12 +83,7 @@ async fn the_gateway_s_own_webhooks_end_a_doubt_whatever_their_order_and_however
 
 #[tokio::test]
 async fn an_operator_ends_a_doubt_that_the_gateway_does_not_end() -> Result<()> {
-    let mut at = Checkout::open_with(|site| {
-        let config = site.idc_dir().join("bridge-idc.toml");
-        configure(&config, "payments.retry_first", "1h")?;
-        configure(&config, "payments.retry_max", "2h")
-    })
-    .await?;
+    let mut at = asking_in_an_hour().await?;
     let order = at.order().await?;
     at.sandbox.next([Mischief::HangBefore]);
     let doubt = at.pay(&order, "p").await?;
@@ -146,12 +141,7 @@ async fn an_operator_ends_a_doubt_that_the_gateway_does_not_end() -> Result<()> 
 
 #[tokio::test]
 async fn what_is_charged_after_it_was_given_up_goes_back_and_is_told_at_each_step() -> Result<()> {
-    let mut at = Checkout::open_with(|site| {
-        let config = site.idc_dir().join("bridge-idc.toml");
-        configure(&config, "payments.retry_first", "1h")?;
-        configure(&config, "payments.retry_max", "2h")
-    })
-    .await?;
+    let mut at = asking_in_an_hour().await?;
     let order = at.order().await?;
     at.sandbox.next([Mischief::Held]);
     let doubt = at.pay(&order, "p").await?;
@@ -191,12 +181,7 @@ async fn what_is_charged_after_it_was_given_up_goes_back_and_is_told_at_each_ste
 
 #[tokio::test]
 async fn an_operator_ends_what_was_charged_late_and_the_gateway_does_not_give_back() -> Result<()> {
-    let mut at = Checkout::open_with(|site| {
-        let config = site.idc_dir().join("bridge-idc.toml");
-        configure(&config, "payments.retry_first", "1h")?;
-        configure(&config, "payments.retry_max", "2h")
-    })
-    .await?;
+    let mut at = asking_in_an_hour().await?;
     let order = at.order().await?;
     at.sandbox.next([Mischief::Held]);
     let doubt = at.pay(&order, "p").await?;
