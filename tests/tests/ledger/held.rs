@@ -49,15 +49,25 @@ fn waits(end: BatchEnd) -> Vec<Option<Awaited>> {
     end.ends.into_iter().map(on).collect()
 }
 
+/// So many sessions of this database wait for a lock.
+pub(crate) async fn waiting(database: &Database) -> i64 {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    database.count(sql).await
+}
+
 /// Waits until some session of the ledger waits for a lock.
 pub(crate) async fn until_one_waits(database: &Database) {
-    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-    let waits = async {
-        while database.count(waiting).await == 0 {
+    until_so_many_wait(database, 1).await;
+}
+
+/// Waits until at least so many sessions of the ledger wait for a lock.
+pub(crate) async fn until_so_many_wait(database: &Database, sessions: i64) {
+    let wait = async {
+        while waiting(database).await < sessions {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, waits).await.expect("nobody waits");
+    tokio::time::timeout(PATIENCE, wait).await.expect("too few wait");
 }
 
 #[tokio::test]

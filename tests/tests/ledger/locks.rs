@@ -8,14 +8,8 @@ use bridge_protocol::wire::order::Refusal;
 use sqlx::PgConnection;
 
 use crate::database::{Database, postgres, value};
-use crate::held::{holds, psql, stock, until_one_waits};
+use crate::held::{holds, psql, stock, until_one_waits, until_so_many_wait, waiting};
 use crate::shop::{Shop, answers, batch, commit, is_placed, refused, settled};
-
-/// So many sessions of this database wait for a lock.
-async fn waiting(database: &Database) -> i64 {
-    let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-    database.count(sql).await
-}
 
 /// How often PostgreSQL has ended a deadlock here. A session tells it at its end at the latest, so that is waited for.
 async fn deadlocks(database: Database) -> i64 {
@@ -126,9 +120,7 @@ async fn two_batches_settle_the_same_keys_in_one_order_whatever_order_they_came_
     };
     let (one, two): (Ledger, Ledger) = (database.second_agent().await, database.second_agent().await);
     let go_on = async {
-        while waiting(&database).await < 2 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        until_so_many_wait(&database, 2).await;
         drop(pause);
     };
     let (first, second, ()) = tokio::join!(
