@@ -248,8 +248,11 @@ impl Shell {
             }
             say_waiting(awaited.as_ref(), &ends);
             let outage = outage.map(anyhow::Error::from);
-            if let Some(error) = &outage {
+            // Of one brand alone it is no outage, and somebody has to look all the same.
+            if outage.is_some() || ends.iter().any(|end| matches!(end, End::NotCommitted)) {
                 metrics.ledger_errors.inc();
+            }
+            if let Some(error) = &outage {
                 let unknown = ends.iter().filter(|end| matches!(end, End::Unknown)).count();
                 tracing::error!(requests = ends.len(), committed, unknown, "commit a batch: {error:#}");
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bridge_tests::books::Books;
+use bridge_tests::dba::Dba;
 use bridge_tests::site::Site;
 use common::{Shop, configure, metric, obstacles, postgres, site, site_on, until};
 use tokio::task::JoinSet;
@@ -189,6 +190,29 @@ async fn what_was_answered_holds_when_the_database_goes_away_and_comes_back() ->
     ensure!(metric(&bridge.idc.metrics().await?, "bridge_ledger_errors_total")? > 0);
     let sold = |sku: &str| books.stock[sku].sold;
     shop.close(&site, books.orders, [sold("SHOE-270"), sold("SHIRT-M"), 0]).await
+}
+
+#[tokio::test]
+async fn what_the_database_does_not_do_for_one_brand_is_counted_and_another_brand_is_served() -> Result<()> {
+    let (_cluster, database) = postgres().await?;
+    let dir = tempfile::tempdir()?;
+    let site = site_on(dir.path(), database, &["denied", "served"]).await?;
+    let bridge = site.start().await?;
+    let mut dba = Dba::connect(site.database()).await?;
+    let planted = "CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+        IF NEW.brand = 'denied' THEN RAISE EXCEPTION 'planted' USING ERRCODE = 'BX001'; END IF; RETURN NEW; END $$";
+    dba.execute(planted).await?;
+    dba.execute("CREATE TRIGGER planted BEFORE INSERT ON outcomes FOR EACH ROW EXECUTE FUNCTION planted()")
+        .await?;
+    let (mut denied, mut served) = (Shop::open(&site, "denied"), Shop::open(&site, "served"));
+    for _ in 0..3 {
+        let answer = denied.place_new(&[(0, 1)]).await?;
+        denied.problem(&answer, 503, "data-centre-unavailable")?;
+        ensure!(served.place_new(&[(0, 1)]).await?.status == 201);
+    }
+    ensure!(metric(&bridge.idc.metrics().await?, "bridge_ledger_errors_total")? == 3);
+    denied.close(&site, 0, [0, 0, 0]).await?;
+    served.close(&site, 3, [3, 0, 0]).await
 }
 
 /// What the callers have been answered so far.

@@ -363,7 +363,7 @@ impl Metrics {
         );
         registry.register(
             "ledger_errors",
-            "Failures of the ledger's database",
+            "Failures of the ledger's database, for one brand or for all",
             metrics.ledger_errors.clone(),
         );
         registry.register("batch_orders", "Orders in one transaction", metrics.batch_orders.clone());
