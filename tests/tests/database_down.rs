@@ -211,6 +211,7 @@ async fn what_the_database_does_not_do_for_one_brand_is_counted_and_another_bran
         ensure!(served.place_new(&[(0, 1)]).await?.status == 201);
     }
     ensure!(metric(&bridge.idc.metrics().await?, "bridge_ledger_errors_total")? == 3);
+    dba.execute("DROP TRIGGER planted ON outcomes").await?;
     denied.close(&site, 0, [0, 0, 0]).await?;
     served.close(&site, 3, [3, 0, 0]).await
 }
