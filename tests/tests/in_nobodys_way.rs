@@ -181,6 +181,9 @@ const ASKERS: usize = 8_000;
 /// Of them on one connection: fewer streams than a storefront may have open.
 const ON_ONE_CONNECTION: usize = 200;
 
+/// So many orders are placed beside them at most: half of what the shop has of the SKU.
+const ORDERS_MAX: i64 = 500;
+
 #[tokio::test]
 async fn look_ups_without_end_take_no_connection_from_the_orders() -> Result<()> {
     let (_cluster, database) = postgres().await?;
@@ -206,13 +209,16 @@ async fn look_ups_without_end_take_no_connection_from_the_orders() -> Result<()>
     }
     until("they all ask", async || Ok(asked.load(Ordering::Relaxed) >= ASKERS)).await?;
     let mut orders = 0;
-    while !askers.is_empty() {
+    while !askers.is_empty() && orders < ORDERS_MAX {
         let answer = shop.place_new(&[(0, 1)]).await?;
         ensure!(answer.status == 201, "order {orders} is answered {}: {}", answer.status, answer.json());
         orders += 1;
         while let Some(answered) = askers.try_join_next() {
             answered??;
         }
+    }
+    while let Some(answered) = askers.join_next().await {
+        answered??;
     }
     ensure!(orders >= 20, "all were answered beside {orders} orders: they were in nobody's way");
     let scrape = bridge.idc.metrics().await?;

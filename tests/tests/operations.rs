@@ -128,13 +128,14 @@ async fn a_storefront_s_trace_is_found_in_both_logs_up_to_the_commit() -> Result
     let answer =
         Client::new(site.storefront).send(request.body(http_body_util::Full::new(order.body))?).await?;
     ensure!(answer.status == 201, "{}", answer.status);
-    ensure!(fs::read_to_string(&site.cloud.log)?.contains(trace), "the cloud's log does not know the trace");
-    let log = fs::read_to_string(&site.idc.log)?;
-    let of_trace: Vec<&str> = log.lines().filter(|line| line.contains(trace)).collect();
-    ensure!(
-        of_trace.len() == 2 && of_trace[0].contains("received") && of_trace[1].contains("committed"),
-        "{of_trace:?}"
-    );
+    // The logs are written by threads of their own, which may come behind the answer.
+    let of_trace = |log: &Path| -> Result<Vec<String>> {
+        Ok(fs::read_to_string(log)?.lines().filter(|line| line.contains(trace)).map(str::to_owned).collect())
+    };
+    until("the cloud's log knows the trace", async || Ok(!of_trace(&site.cloud.log)?.is_empty())).await?;
+    until("the data centre's log knows the commit", async || Ok(of_trace(&site.idc.log)?.len() >= 2)).await?;
+    let lines = of_trace(&site.idc.log)?;
+    ensure!(lines.len() == 2 && lines[0].contains("received") && lines[1].contains("committed"), "{lines:?}");
     Ok(())
 }
 
