@@ -36,7 +36,7 @@ use crate::http::percent_encoded;
 use crate::load::{self, replay};
 use crate::made_up;
 use crate::payers::{self, Paid, Till};
-use crate::plan::{Plan, StockRow};
+use crate::plan::{Line, Plan, StockRow};
 use crate::postgres::Postgres;
 use crate::process::{Programs, Running};
 use crate::sandbox;
@@ -102,6 +102,8 @@ struct Show {
     again: load::Report,
     commits: Commits,
     rates: Rates,
+    /// The ledger behind it all.
+    books: Books,
     /// Between the ledger and what the callers were told.
     differences: Vec<String>,
     /// Between the ledger and what is served.
@@ -177,6 +179,7 @@ async fn play(options: &Options) -> Result<Show> {
         again,
         commits,
         rates,
+        books: actual,
         differences,
         replica_differences,
     })
@@ -224,11 +227,20 @@ impl Show {
         let [plan, ..] = &self.plans;
         let (brand, token, storefront) = (&plan.brand, self.site.token(&plan.brand), self.site.storefront);
         let order = self.dir.path().join("order.json");
-        let body = plan.places().next().map(|(_, place)| place.body.clone()).unwrap_or_default();
+        let left = |sku: &str| self.books.stock.get(sku).map_or(0, |shelf| shelf.available);
+        let is_left = |line: &Line| {
+            let units = plan.stock.get(line.stock).map_or(0, |row| left(&row.sku));
+            u64::try_from(units).is_ok_and(|units| units >= line.quantity)
+        };
+        let place = plan.places().find(|(_, place)| place.lines.iter().all(is_left));
+        let body = place.map(|(_, place)| place.body.clone()).unwrap_or_default();
         std::fs::write(&order, body).with_context(|| format!("write {}", order.display()))?;
-        let launched = self.shop.hot.first().and_then(|index| self.shop.products.get(*index));
-        let product = launched.map(|product| percent_encoded(&product.code)).unwrap_or_default();
-        let sku = launched.and_then(|product| product.skus.first()).cloned().unwrap_or_default();
+        // The launch may have sold out what it was about: what most units are left of can be ordered.
+        let skus =
+            self.shop.products.iter().flat_map(|product| product.skus.iter().map(move |sku| (product, sku)));
+        let most = skus.max_by_key(|(_, sku)| left(sku));
+        let (product, sku) =
+            most.map(|(product, sku)| (percent_encoded(&product.code), sku.clone())).unwrap_or_default();
         let price = plan.stock.iter().find(|row| row.sku == sku).map_or(0, |row| row.price_minor);
         let sku_in_query = percent_encoded(&sku);
         tell(&format!(
