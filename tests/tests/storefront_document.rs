@@ -1,4 +1,5 @@
-//! The storefront developer's document, as that developer would try it: every command, in its order, against a running bridge.
+//! The storefront developer's document and the examples, as that developer would try them: every command, in its order, against
+//! a running bridge.
 
 mod common;
 
@@ -6,13 +7,15 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use bridge_skips::{LANGUAGES, Lack, is_installed, skipped};
 use bridge_tests::http::Client;
 use bridge_tests::payers::Till;
 use bridge_tests::process::Programs;
 use bridge_tests::sandbox::Rates;
-use bridge_tests::site::Site;
+use bridge_tests::site::{Bridge, Site};
 use common::{PATIENCE, until};
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::process::Command;
 
 /// The commands of a document: its blocks of `sh`.
@@ -25,40 +28,60 @@ fn commands(document: &str) -> String {
     commands
 }
 
+/// A shop with one product, its gateway, and both agents.
+struct Shop {
+    dir: TempDir,
+    site: Site,
+    _till: Till,
+    _bridge: Bridge,
+}
+
+impl Shop {
+    async fn open() -> Result<Shop> {
+        let dir = tempfile::tempdir()?;
+        let database = bridge_tests::database::Database::Sqlite(dir.path().join("idc").join("ledger.db"));
+        let site = Site::prepare(dir.path(), Programs::build()?, database, &[("shoes", "KRW")], 1).await?;
+        let product = json!({"brand": "shoes", "product": "RUNNER", "names": {"en": "Runner"}, "variants": [
+            {"sku": "RUNNER-270", "price": {"amount": 219_000, "currency": "KRW"}, "quantity": 5}]});
+        let file = site.idc_dir().join("shoes.jsonl");
+        fs::write(&file, format!("{product}\n"))?;
+        site.idc_command(&["catalogue", "import", &file.display().to_string()]).await?;
+        let till = Till::open(&site, Rates::default()).await?;
+        let bridge = site.start().await?;
+        until("the catalogue is served", async || {
+            let answer = Client::new(site.storefront).get("/v1/shoes/products/RUNNER", None).await;
+            Ok(answer.is_ok_and(|answer| answer.status == 200))
+        })
+        .await?;
+        Ok(Shop { dir, site, _till: till, _bridge: bridge })
+    }
+
+    /// Runs a command with what `cargo demo --keep` prints; what it prints on standard output.
+    async fn run(&self, command: &mut Command) -> Result<String> {
+        let run = command
+            .current_dir(self.dir.path())
+            .env("BRIDGE", format!("http://{}", self.site.storefront))
+            .env("TOKEN", self.site.token("shoes"))
+            .env("PRODUCT", "RUNNER")
+            .env("SKU", "RUNNER-270")
+            .env("PRICE", "219000")
+            .kill_on_drop(true)
+            .output();
+        let run = tokio::time::timeout(PATIENCE, run).await.context("the commands do not end")??;
+        let out = String::from_utf8_lossy(&run.stdout).into_owned();
+        ensure!(run.status.success(), "{}\n{out}", String::from_utf8_lossy(&run.stderr));
+        Ok(out)
+    }
+}
+
 #[tokio::test]
 async fn every_command_of_the_storefront_s_document_succeeds() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let database = bridge_tests::database::Database::Sqlite(dir.path().join("idc").join("ledger.db"));
-    let site = Site::prepare(dir.path(), Programs::build()?, database, &[("shoes", "KRW")], 1).await?;
-    let product = json!({"brand": "shoes", "product": "RUNNER", "names": {"en": "Runner"}, "variants": [
-        {"sku": "RUNNER-270", "price": {"amount": 219_000, "currency": "KRW"}, "quantity": 5}]});
-    let file = site.idc_dir().join("shoes.jsonl");
-    fs::write(&file, format!("{product}\n"))?;
-    site.idc_command(&["catalogue", "import", &file.display().to_string()]).await?;
-    let _till = Till::open(&site, Rates::default()).await?;
-    let _bridge = site.start().await?;
-    until("the catalogue is served", async || {
-        let answer = Client::new(site.storefront).get("/v1/shoes/products/RUNNER", None).await;
-        Ok(answer.is_ok_and(|answer| answer.status == 200))
-    })
-    .await?;
-
+    let shop = Shop::open().await?;
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/storefront.md");
     let commands = commands(&fs::read_to_string(document)?);
     ensure!(commands.lines().count() > 15, "the document has no commands");
-    let run = Command::new("bash")
-        .args(["-euo", "pipefail", "-c", &format!("set -x\n{commands}")])
-        .current_dir(dir.path())
-        .env("BRIDGE", format!("http://{}", site.storefront))
-        .env("TOKEN", site.token("shoes"))
-        .env("PRODUCT", "RUNNER")
-        .env("SKU", "RUNNER-270")
-        .env("PRICE", "219000")
-        .kill_on_drop(true)
-        .output();
-    let run = tokio::time::timeout(PATIENCE, run).await.context("the commands do not end")??;
-    let (out, said) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    ensure!(run.status.success(), "{said}\n{out}");
+    let mut bash = Command::new("bash");
+    let out = shop.run(bash.args(["-euo", "pipefail", "-c", &format!("set -x\n{commands}")])).await?;
     for expected in [
         "\"state\":\"paid\"",
         "\"state\":\"done\"",
@@ -68,6 +91,29 @@ async fn every_command_of_the_storefront_s_document_succeeds() -> Result<()> {
         "RUNNER-270",
     ] {
         ensure!(out.contains(expected), "{expected} is not among the answers:\n{out}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_example_orders_once_and_pays() -> Result<()> {
+    let shop = Shop::open().await?;
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    for (program, example) in
+        LANGUAGES.into_iter().zip(["storefront.py", "storefront.mjs", "Storefront.java"])
+    {
+        if !is_installed(program) {
+            skipped(Lack::Languages, &format!("{program} is not installed"));
+            continue;
+        }
+        let file = examples.join(example);
+        ensure!(fs::read_to_string(&file)?.lines().count() <= 150, "{example} is too long to be read");
+        let out = shop.run(Command::new(program).arg(&file)).await?;
+        for expected in
+            ["chosen: RUNNER-270 ", "ordered: ", "the same order", "paid: ", "the order is placed"]
+        {
+            ensure!(out.contains(expected), "{example} does not say {expected:?}:\n{out}");
+        }
     }
     Ok(())
 }

@@ -31,6 +31,8 @@ pub enum Lack {
     Namespaces,
     /// The real data, which lie beside the workspace and are not in the repository.
     Data,
+    /// One of the languages that the examples are written in.
+    Languages,
 }
 
 /// What a machine has of the things that tests need.
@@ -42,6 +44,18 @@ pub struct Machine {
     pub loop_devices: bool,
     /// Whether the real data are there.
     pub data: bool,
+    /// Whether all of [`LANGUAGES`] are there.
+    pub languages: bool,
+}
+
+/// The programs that run the examples.
+pub const LANGUAGES: [&str; 3] = ["python3", "node", "java"];
+
+/// Whether a program is on the `PATH`.
+#[must_use]
+pub fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 /// One test that did not run.
@@ -79,8 +93,15 @@ pub fn skipped(lack: Lack, why: &str) {
 
 impl Lack {
     /// All of them.
-    pub const ALL: [Lack; 6] =
-        [Lack::Mounts, Lack::LoopDisks, Lack::Addresses, Lack::Owners, Lack::Namespaces, Lack::Data];
+    pub const ALL: [Lack; 7] = [
+        Lack::Mounts,
+        Lack::LoopDisks,
+        Lack::Addresses,
+        Lack::Owners,
+        Lack::Namespaces,
+        Lack::Data,
+        Lack::Languages,
+    ];
 
     /// Whether a machine really lacks it.
     #[must_use]
@@ -97,6 +118,7 @@ impl Lack {
             Lack::Owners => !may(CHOWN),
             Lack::Namespaces => !may(SYS_ADMIN) || !may(NET_ADMIN),
             Lack::Data => !machine.data,
+            Lack::Languages => !machine.languages,
         }
     }
 
@@ -114,6 +136,7 @@ impl Display for Lack {
             Lack::Owners => "the right to change owners",
             Lack::Namespaces => "the right to make namespaces",
             Lack::Data => "../shared/data",
+            Lack::Languages => "python3, node or java",
         })
     }
 }
@@ -132,6 +155,7 @@ impl Machine {
             capabilities,
             loop_devices: Path::new("/dev/loop-control").exists(),
             data: Path::new(ROOT).join("../shared/data").exists(),
+            languages: LANGUAGES.into_iter().all(is_installed),
         })
     }
 }
@@ -163,7 +187,8 @@ impl Skip {
 mod tests {
     use super::*;
 
-    const EVERYTHING: Machine = Machine { capabilities: u64::MAX, loop_devices: true, data: true };
+    const EVERYTHING: Machine =
+        Machine { capabilities: u64::MAX, loop_devices: true, data: true, languages: true };
 
     #[test]
     fn a_machine_that_has_everything_excuses_nothing() {
@@ -180,6 +205,7 @@ mod tests {
         let without = |bit: u32| Machine { capabilities: !(1 << bit), ..EVERYTHING };
         assert_eq!(excused(Machine { data: false, ..EVERYTHING }), [Lack::Data]);
         assert_eq!(excused(Machine { loop_devices: false, ..EVERYTHING }), [Lack::LoopDisks]);
+        assert_eq!(excused(Machine { languages: false, ..EVERYTHING }), [Lack::Languages]);
         assert_eq!(excused(without(0)), [Lack::Owners]);
         assert_eq!(excused(without(12)), [Lack::Addresses, Lack::Namespaces]);
         assert_eq!(excused(without(21)), [Lack::Mounts, Lack::LoopDisks, Lack::Namespaces]);
