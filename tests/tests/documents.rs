@@ -109,7 +109,8 @@ fn the_dashboard_and_the_alerts_ask_for_metrics_that_there_are() {
 
 #[test]
 fn no_link_of_the_documents_leads_nowhere() {
-    let mut pages = vec![root().join("README.md")];
+    let mut pages: Vec<_> =
+        ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(|page| root().join(page)).into();
     pages.extend(fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path()));
     for page in pages {
         let text = fs::read_to_string(&page).unwrap();
