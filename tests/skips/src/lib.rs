@@ -29,6 +29,10 @@ pub enum Lack {
     Owners,
     /// The right to make namespaces that stand for other hosts.
     Namespaces,
+    /// The right to read another process's memory.
+    Memory,
+    /// Core dumps: a limit above 0, and a place that the kernel writes them to.
+    CoreDumps,
     /// The real data, which lie beside the workspace and are not in the repository.
     Data,
     /// One of the languages that the examples are written in.
@@ -42,6 +46,8 @@ pub struct Machine {
     pub capabilities: u64,
     /// Whether there are loop devices.
     pub loop_devices: bool,
+    /// Whether the kernel writes a core dump of a process that crashes.
+    pub core_dumps: bool,
     /// Whether the real data are there.
     pub data: bool,
     /// Whether all of [`LANGUAGES`] are there.
@@ -93,12 +99,14 @@ pub fn skipped(lack: Lack, why: &str) {
 
 impl Lack {
     /// All of them.
-    pub const ALL: [Lack; 7] = [
+    pub const ALL: [Lack; 9] = [
         Lack::Mounts,
         Lack::LoopDisks,
         Lack::Addresses,
         Lack::Owners,
         Lack::Namespaces,
+        Lack::Memory,
+        Lack::CoreDumps,
         Lack::Data,
         Lack::Languages,
     ];
@@ -109,6 +117,7 @@ impl Lack {
         // The bits' numbers are in capabilities(7) and linux/capability.h.
         const CHOWN: u32 = 0;
         const NET_ADMIN: u32 = 12;
+        const SYS_PTRACE: u32 = 19;
         const SYS_ADMIN: u32 = 21;
         let may = |bit: u32| machine.capabilities & (1 << bit) != 0;
         match self {
@@ -117,6 +126,8 @@ impl Lack {
             Lack::Addresses => !may(NET_ADMIN),
             Lack::Owners => !may(CHOWN),
             Lack::Namespaces => !may(SYS_ADMIN) || !may(NET_ADMIN),
+            Lack::Memory => !may(SYS_PTRACE),
+            Lack::CoreDumps => !machine.core_dumps,
             Lack::Data => !machine.data,
             Lack::Languages => !machine.languages,
         }
@@ -135,6 +146,8 @@ impl Display for Lack {
             Lack::Addresses => "the right to add an address",
             Lack::Owners => "the right to change owners",
             Lack::Namespaces => "the right to make namespaces",
+            Lack::Memory => "the right to read another process's memory",
+            Lack::CoreDumps => "core dumps",
             Lack::Data => "../shared/data",
             Lack::Languages => "python3, node or java",
         })
@@ -151,8 +164,13 @@ impl Machine {
         let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
         let capabilities = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
         let capabilities = capabilities.ok_or_else(|| io::Error::other("no CapEff in /proc/self/status"))?;
+        let limits = fs::read_to_string("/proc/self/limits")?;
+        let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
+        let hard = core.and_then(|limits| limits.split_whitespace().nth(1));
+        let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern")?;
         Ok(Machine {
             capabilities,
+            core_dumps: hard.is_some_and(|limit| limit != "0") && !pattern.trim().is_empty(),
             loop_devices: Path::new("/dev/loop-control").exists(),
             data: Path::new(ROOT).join("../shared/data").exists(),
             languages: LANGUAGES.into_iter().all(is_installed),
@@ -188,7 +206,7 @@ mod tests {
     use super::*;
 
     const EVERYTHING: Machine =
-        Machine { capabilities: u64::MAX, loop_devices: true, data: true, languages: true };
+        Machine { capabilities: u64::MAX, loop_devices: true, core_dumps: true, data: true, languages: true };
 
     #[test]
     fn a_machine_that_has_everything_excuses_nothing() {
@@ -206,7 +224,9 @@ mod tests {
         assert_eq!(excused(Machine { data: false, ..EVERYTHING }), [Lack::Data]);
         assert_eq!(excused(Machine { loop_devices: false, ..EVERYTHING }), [Lack::LoopDisks]);
         assert_eq!(excused(Machine { languages: false, ..EVERYTHING }), [Lack::Languages]);
+        assert_eq!(excused(Machine { core_dumps: false, ..EVERYTHING }), [Lack::CoreDumps]);
         assert_eq!(excused(without(0)), [Lack::Owners]);
+        assert_eq!(excused(without(19)), [Lack::Memory]);
         assert_eq!(excused(without(12)), [Lack::Addresses, Lack::Namespaces]);
         assert_eq!(excused(without(21)), [Lack::Mounts, Lack::LoopDisks, Lack::Namespaces]);
         assert!(Machine::this().is_ok());

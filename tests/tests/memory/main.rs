@@ -7,6 +7,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 #[cfg(test)]
+mod cores;
+#[cfg(test)]
 mod http2;
 #[cfg(test)]
 mod ways;
@@ -17,15 +19,23 @@ mod wire;
 mod tests {
     use std::fs;
     use std::io::{self, ErrorKind, Write as _};
+    use std::sync::Arc;
+    use std::time::Duration;
 
     use anyhow::{Context, Result, ensure};
+    use bridge_skips::{Lack, skipped};
     use bridge_tests::memory::search;
     use bridge_tests::process::Running;
     use bridge_tests::search::Needles;
     use bridge_tests::site::configure;
+    use tokio::task::spawn_blocking;
+    use tokio::time::sleep;
 
     use crate::common::{postgres, site, site_on, until};
     use crate::ways::{self, WAYS};
+
+    /// From one half of an order to the next: shorter than the agent waits for its other half.
+    const SENT_AGAIN: Duration = Duration::from_millis(500);
 
     #[tokio::test]
     async fn no_way_of_an_order_leaves_anything_personal_in_memory_with_sqlite() -> Result<()> {
@@ -55,21 +65,22 @@ mod tests {
         let token = Needles::new([site.token(WAYS[0])]);
         match hits(&token, cloud) {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                writeln!(
-                    io::stderr(),
-                    "NOT SEARCHED: this user may not read the agents' memory (root may): {error}"
-                )?;
+                skipped(
+                    Lack::Memory,
+                    &format!("this user may not read the agents' memory (root may): {error}"),
+                );
                 return Ok(());
             }
             found => ensure!(found? > 0, "the search does not find the token that the cloud agent holds"),
         }
         let ledger = site.database().url();
         ensure!(hits(&Needles::new([ledger.as_str()]), idc)? > 0, "it does not find where the ledger is");
-        let half = ways::half_arrived(site).await?;
-        until("half an order is in the cloud agent's memory", async || Ok(hits(&half.needles, cloud)? > 0))
-            .await?;
-        drop(half.wire);
-        let is_gone = async || Ok(hits(&half.needles, cloud)? == 0);
+        let mut half = ways::Half::of(site);
+        let is_there = async || half_is_there(&mut half, cloud).await;
+        until("half an order is in the cloud agent's memory", is_there).await?;
+        let needles = Arc::clone(&half.needles);
+        drop(half);
+        let is_gone = async || Ok(hits(&needles, cloud)? == 0);
         until("an order that was cut off is gone from memory", is_gone).await?;
 
         let mut taken = ways::take_all(site, &bridge).await?;
@@ -92,6 +103,19 @@ mod tests {
         }
         ensure!(open == 3, "{open} ways are still open");
         Ok(())
+    }
+
+    /// Looks once, while the half is sent again and again: one that is given up while a slow look goes on is not found.
+    async fn half_is_there(half: &mut ways::Half<'_>, cloud: &Running) -> Result<bool> {
+        let (needles, process) = (Arc::clone(&half.needles), cloud.pid().context("it has ended")?);
+        half.send().await?;
+        let mut looking = spawn_blocking(move || search(&needles, process));
+        loop {
+            tokio::select! {
+                found = &mut looking => return Ok(found??.hits > 0),
+                () = sleep(SENT_AGAIN) => half.send().await?,
+            }
+        }
     }
 
     /// Neither the soft nor the hard limit lets the kernel write a core dump.

@@ -1,5 +1,7 @@
 //! The ways that an order can take, each with a brand of its own and values that nobody else sends.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, ensure};
 use bridge_tests::search::Needles;
 use bridge_tests::site::{Bridge, Site};
@@ -40,10 +42,31 @@ pub(crate) struct Taken {
     _others: Vec<Box<dyn Send>>,
 }
 
-/// An order that has half arrived.
-pub(crate) struct Half {
-    pub(crate) needles: Needles,
-    pub(crate) wire: Wire,
+/// An order of which all but the end arrives, as often as it is sent.
+pub(crate) struct Half<'a> {
+    pub(crate) needles: Arc<Needles>,
+    way: Way<'a>,
+    part: Bytes,
+    wires: Vec<Wire>,
+}
+
+impl<'a> Half<'a> {
+    pub(crate) fn of(site: &'a Site) -> Half<'a> {
+        let mut way = Way::new(site, WAYS[0]);
+        let body = way.order();
+        let head = way.head(&length(&body));
+        let part = [head.as_bytes(), &body[..body.len() - 20]].concat().into();
+        let needles = Arc::new(Needles::new(way.planted.iter().map(String::as_str)));
+        Half { needles, way, part, wires: Vec::new() }
+    }
+
+    /// Sends it on one more connection. The agent gives it up when its time is over, so who looks for it sends it again.
+    pub(crate) async fn send(&mut self) -> Result<()> {
+        let mut wire = self.way.wire().await?;
+        wire.send(&self.part).await?;
+        self.wires.push(wire);
+        Ok(())
+    }
 }
 
 /// One way's storefront.
@@ -72,15 +95,6 @@ impl Taken {
 /// All that was sent, to show that the search would find it.
 pub(crate) fn bodies(taken: &[Taken]) -> Vec<u8> {
     taken.iter().flat_map(|way| way.bodies.iter().copied()).collect()
-}
-
-/// Sends half an order and waits.
-pub(crate) async fn half_arrived(site: &Site) -> Result<Half> {
-    let mut way = Way::new(site, WAYS[0]);
-    let body = way.order();
-    let mut wire = Wire::open(site.storefront).await?;
-    wire.send(&[way.head(&length(&body)).as_bytes(), &body[..body.len() - 20]].concat()).await?;
-    Ok(Half { needles: Needles::new(way.planted.iter().map(String::as_str)), wire })
 }
 
 /// Takes every way.
