@@ -17,6 +17,7 @@ pub mod traffic;
 // What it runs on.
 pub mod database;
 pub mod dba;
+pub mod frame_tap;
 pub mod machine;
 pub mod ports;
 pub mod postgres;

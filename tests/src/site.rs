@@ -5,6 +5,7 @@
 //! DIR/cloud/    all that the cloud side has: configuration, tokens, state, log
 //! DIR/idc/      all that the IDC has: configuration, keys, SQLite ledger, state, log
 //! DIR/tunnel    every byte that crossed the tunnel
+//! DIR/frames/   what the agents handed to it, before TLS; only where a [`Setup`] says so
 //! ```
 //!
 //! The IDC dials, as IDC firewalls want it, unless a [`Setup`] says otherwise; it dials the [`Wiretap`], which stands for
@@ -21,10 +22,15 @@ use bridge_certs::{Authority, InitOptions, IssueOptions, Role};
 use serde_json::{Value, json};
 
 use crate::database::Database;
+use crate::frame_tap::{Credentials, FrameTap};
 use crate::plan::Plan;
 use crate::ports::free_address;
 use crate::process::{Agent, Programs, Running, run};
 use crate::wiretap::Wiretap;
+
+/// The two agents' names.
+const CLOUD: &str = "demo-cloud";
+const IDC: &str = "demo-idc";
 
 /// Everything that is set up before the first process starts.
 #[derive(Debug)]
@@ -44,6 +50,8 @@ pub struct Site {
     pub tunnel: SocketAddr,
     /// The line between the two.
     pub line: Wiretap,
+    /// Behind the line, where the frames are kept.
+    _frame_tap: Option<FrameTap>,
 }
 
 /// What a site can be told.
@@ -51,13 +59,16 @@ pub struct Site {
 pub struct Setup {
     /// Keep every byte that crosses the tunnel, in the file `tunnel`.
     pub tapped: bool,
+    /// Keep the frames that the agents hand to the tunnel, in the folder `frames`: a relay with both agents' own keys ends TLS
+    /// on either side.
+    pub frames: bool,
     /// Which side dials: IDC firewalls want it to be the IDC, a replica that has just been added knows it by itself.
     pub cloud_dials: bool,
 }
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { tapped: true, cloud_dials: false }
+        Setup { tapped: true, frames: false, cloud_dials: false }
     }
 }
 
@@ -107,8 +118,14 @@ impl Site {
         let verifier_key = make_keys(&programs, &idc_dir).await?;
         let (storefront, tunnel) = (free_address()?, free_address()?);
         let (cloud_admin, idc_admin) = (free_address()?, free_address()?);
+        for (role, name) in [(Role::Cloud, CLOUD), (Role::Idc, IDC)] {
+            let issued = authority.issue(role, name, &IssueOptions::default());
+            issued.with_context(|| format!("issue {name}"))?;
+        }
+        let frame_tap = setup.frames.then(|| frame_tap(&authority, tunnel, dir, setup)).transpose()?;
+        let target = frame_tap.as_ref().map_or(tunnel, FrameTap::address);
         let capture = dir.join("tunnel");
-        let line = Wiretap::start(tunnel, setup.tapped.then_some(capture.as_path()), seed);
+        let line = Wiretap::start(target, setup.tapped.then_some(capture.as_path()), seed);
         let line = line.context("start the line")?;
         let (listen, dial) = (json!({"listen": [tunnel]}), json!({"dial": [line.address()]}));
         let (cloud_way, idc_way) = if setup.cloud_dials { (dial, listen) } else { (listen, dial) };
@@ -122,9 +139,9 @@ impl Site {
             brand_sections.insert((*brand).to_owned(), json!({"token_file": file, "currency": currency}));
             tokens.insert((*brand).to_owned(), token);
         }
-        let cloud_tunnel = identity(&authority, Role::Cloud, "demo-cloud", cloud_way)?;
+        let cloud_tunnel = identity(&authority, Role::Cloud, CLOUD, cloud_way)?;
         let cloud_config = json!({
-            "agent": {"name": "demo-cloud", "state_dir": "state"},
+            "agent": {"name": CLOUD, "state_dir": "state"},
             "admin": {"listen": cloud_admin},
             "tunnel": cloud_tunnel,
             "storefront": {"listen": storefront},
@@ -136,9 +153,9 @@ impl Site {
             write_secret(&idc_dir.join("database.password"), password)?;
             ledger["password_file"] = json!("database.password");
         }
-        let idc_tunnel = identity(&authority, Role::Idc, "demo-idc", idc_way)?;
+        let idc_tunnel = identity(&authority, Role::Idc, IDC, idc_way)?;
         let idc_config = json!({
-            "agent": {"name": "demo-idc", "state_dir": "state"},
+            "agent": {"name": IDC, "state_dir": "state"},
             "admin": {"listen": idc_admin},
             "tunnel": idc_tunnel,
             "ledger": ledger,
@@ -146,8 +163,18 @@ impl Site {
         });
         let cloud = agent(&programs.cloud, &cloud_dir, "bridge-cloud", cloud_admin, &cloud_config)?;
         let idc = agent(&programs.idc, &idc_dir, "bridge-idc", idc_admin, &idc_config)?;
-        let site =
-            Site { dir: dir.to_owned(), tokens, database, programs, cloud, idc, storefront, tunnel, line };
+        let site = Site {
+            dir: dir.to_owned(),
+            tokens,
+            database,
+            programs,
+            cloud,
+            idc,
+            storefront,
+            tunnel,
+            line,
+            _frame_tap: frame_tap,
+        };
         site.idc_command(&["migrate"]).await.context("make the ledger's tables")?;
         Ok(site)
     }
@@ -194,6 +221,11 @@ impl Site {
         self.tokens.get(brand).map_or("", String::as_str)
     }
 
+    /// The brands that are served.
+    pub fn brands(&self) -> impl Iterator<Item = &str> {
+        self.tokens.keys().map(String::as_str)
+    }
+
     /// The ledger's database.
     #[must_use]
     pub fn database(&self) -> &Database {
@@ -221,6 +253,12 @@ impl Site {
         Ok(self.dir.join("tunnel"))
     }
 
+    /// The frames that the agents handed to the tunnel so far, if they are kept.
+    #[must_use]
+    pub fn frames(&self) -> Option<PathBuf> {
+        Some(self.dir.join("frames")).filter(|frames| frames.is_dir())
+    }
+
     /// Sets up one more IDC agent: a host of its own with a certificate of its own, a copy of the first one's keys, and the
     /// same ledger. Returns how to start it, and its folder.
     ///
@@ -237,6 +275,8 @@ impl Site {
         let first = self.idc_dir().join("bridge-idc.toml");
         let mut config: Value = toml::from_str(&fs::read_to_string(&first)?)?;
         let authority = Authority::open(self.dir.join("pki")).context("open the authority")?;
+        let issued = authority.issue(Role::Idc, name, &IssueOptions::default());
+        issued.with_context(|| format!("issue {name}"))?;
         config["tunnel"] = identity(&authority, Role::Idc, name, config["tunnel"].clone())?;
         let admin = free_address()?;
         config["agent"]["name"] = json!(name);
@@ -274,9 +314,19 @@ async fn make_keys(programs: &Programs, idc_dir: &Path) -> Result<String> {
     Ok(key.to_owned())
 }
 
-/// The `[tunnel]` section of an agent with a new certificate; `way` says who listens or dials.
+/// The relay that keeps the frames, in front of the agent that listens.
+fn frame_tap(authority: &Authority, tunnel: SocketAddr, dir: &Path, setup: Setup) -> Result<FrameTap> {
+    let credentials = |side, role, name| -> Result<Credentials> {
+        let (certificate, key) = (authority.certificate_path(role, name)?, authority.key_path(role, name)?);
+        Ok(Credentials { side, certificate, key })
+    };
+    let (cloud, idc) = (credentials("cloud", Role::Cloud, CLOUD)?, credentials("idc", Role::Idc, IDC)?);
+    let (dials, listens) = if setup.cloud_dials { (cloud, idc) } else { (idc, cloud) };
+    FrameTap::start(tunnel, dials, listens, &dir.join("frames")).context("start the relay that keeps frames")
+}
+
+/// The `[tunnel]` section of an agent that has a certificate; `way` says who listens or dials.
 fn identity(authority: &Authority, role: Role, name: &str, mut way: Value) -> Result<Value> {
-    authority.issue(role, name, &IssueOptions::default()).with_context(|| format!("issue {name}"))?;
     way["certificate"] = json!(authority.certificate_path(role, name)?);
     way["key"] = json!(authority.key_path(role, name)?);
     way["ca"] = json!(authority.ca_path());

@@ -36,7 +36,7 @@ struct Round {
 pub(super) async fn measure(dir: &Path, products: usize, rounds: usize) -> Result<Vec<Row>> {
     let cluster = Postgres::start().await?;
     let database = cluster.create_database(DATABASE).await?;
-    let setup = Setup { tapped: false, cloud_dials: true };
+    let setup = Setup { tapped: false, cloud_dials: true, ..Setup::default() };
     let site = bridge::site(dir, database, products, setup).await?;
     site.line.delay(ROUND_TRIP);
     let line = TcpLine::start(cluster.address(), ROUND_TRIP).context("start the standby's line")?;
