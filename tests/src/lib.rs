@@ -44,6 +44,7 @@ pub mod freshness;
 pub mod memory;
 pub mod metrics;
 pub mod plot;
+pub mod privacy;
 pub mod search;
 
 // The audit log's formats once more, from their texts alone.

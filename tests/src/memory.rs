@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt as _;
 
 use rustix::process::Pid;
 
-use crate::search::Needles;
+use crate::search::{Form, Needles, Seen};
 
 /// Pages asked about at once.
 const PAGES: u64 = 512;
@@ -23,8 +23,19 @@ pub struct Found {
     pub length: u64,
     /// Occurrences in them.
     pub hits: u64,
-    /// Where they were: the mapping's line in `/proc/PID/maps`, with how many.
-    pub places: Vec<(String, u64)>,
+    /// Where they were.
+    pub places: Vec<Region>,
+}
+
+/// A mapping that had something in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Its line in `/proc/PID/maps`.
+    pub mapping: String,
+    /// Occurrences in it.
+    pub hits: u64,
+    /// What was made of the first value there.
+    pub form: Option<Form>,
 }
 
 /// Searches everything that a process has in memory.
@@ -39,11 +50,13 @@ pub fn search(needles: &Needles, process: Pid) -> io::Result<Found> {
     let mut found = Found { length: 0, hits: 0, places: Vec::new() };
     for line in maps.lines() {
         let Some((start, end)) = readable(line) else { continue };
-        let (length, hits) = needles.search_stream(&mut Mapping::new(&memory, &pages, start, end))?;
+        let Seen { length, hits, first } =
+            needles.search_stream(&mut Mapping::new(&memory, &pages, start, end))?;
         found.length += length;
         found.hits += hits;
         if hits > 0 {
-            found.places.push((line.to_owned(), hits));
+            let form = first.first().map(|hit| hit.form);
+            found.places.push(Region { mapping: line.to_owned(), hits, form });
         }
     }
     Ok(found)

@@ -1,21 +1,27 @@
 //! Looks for planted personal values in files, in every form in which one leaks by accident.
 //!
-//! The demo and the privacy tests build [`Needles`] from a plan and search everything outside the IDC's database. A
-//! report says how often and in which file, and never shows the value itself.
+//! `privacy` builds [`Needles`] from a plan and searches everything with them. A report says where a value stood and in
+//! which form, and never shows the value itself.
+
+mod forms;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+pub use forms::Form;
+
 /// Bytes by which a needle is looked up; a needle is never shorter.
 const WINDOW: usize = 8;
 const CHUNK: usize = 1 << 20;
+/// Occurrences in one file that are told by their places; the others are only counted.
+const TOLD_MAX: usize = 8;
 
 /// The values to look for, in all their forms.
 pub struct Needles {
     bytes: Vec<u8>,
-    /// First bytes, and where the needle lies in `bytes`; sorted.
-    entries: Vec<(u64, u32, u32)>,
+    /// First bytes, where the needle lies in `bytes`, and in which form it is; sorted.
+    entries: Vec<(u64, u32, u32, Form)>,
     /// A bit for each hash of first bytes: nearly every position of a file is dismissed by one look here.
     filter: Vec<u64>,
     shift: u32,
@@ -27,10 +33,28 @@ pub struct Needles {
 pub struct Found {
     /// The file.
     pub path: PathBuf,
+    /// What stood in it.
+    pub seen: Seen,
+}
+
+/// What was found in what can be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
     /// Its length in bytes.
     pub length: u64,
     /// Occurrences in it.
     pub hits: u64,
+    /// The first of them.
+    pub first: Vec<Hit>,
+}
+
+/// One occurrence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// Where it begins, in bytes.
+    pub at: u64,
+    /// What was made of the value.
+    pub form: Form,
 }
 
 impl Needles {
@@ -38,13 +62,14 @@ impl Needles {
     #[must_use]
     pub fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> Needles {
         let (mut bytes, mut entries, mut longest) = (Vec::new(), Vec::new(), WINDOW);
-        for form in values.into_iter().filter(|value| value.len() >= WINDOW).flat_map(forms) {
-            let Some((first, _)) = form.split_first_chunk() else { continue };
-            let (start, length) = (bytes.len(), form.len());
+        let values = values.into_iter().filter(|value| value.len() >= WINDOW);
+        for (form, text) in values.flat_map(forms::of) {
+            let Some((first, _)) = text.split_first_chunk() else { continue };
+            let (start, length) = (bytes.len(), text.len());
             let (Ok(start), Ok(length)) = (u32::try_from(start), u32::try_from(length)) else { break };
-            entries.push((u64::from_le_bytes(*first), start, length));
-            longest = longest.max(form.len());
-            bytes.extend_from_slice(&form);
+            entries.push((u64::from_le_bytes(*first), start, length, form));
+            longest = longest.max(text.len());
+            bytes.extend_from_slice(&text);
         }
         entries.sort_unstable();
         // 32 bits an entry: one position in thirty or so passes the filter by accident.
@@ -66,7 +91,15 @@ impl Needles {
     /// How often any of the values stands in `text`.
     #[must_use]
     pub fn count(&self, text: &[u8]) -> u64 {
-        self.count_starting_before(text, text.len())
+        self.find(text).hits
+    }
+
+    /// Where any of the values stands in `text`.
+    #[must_use]
+    pub fn find(&self, text: &[u8]) -> Seen {
+        let mut seen = Seen { length: text.len() as u64, ..Seen::default() };
+        self.find_starting_before(text, text.len(), 0, &mut seen);
+        seen
     }
 
     /// Searches one file.
@@ -74,27 +107,28 @@ impl Needles {
     /// # Errors
     /// When it cannot be read.
     pub fn search_file(&self, path: &Path) -> io::Result<Found> {
-        let (length, hits) = self.search_stream(&mut File::open(path)?)?;
-        Ok(Found { path: path.to_owned(), length, hits })
+        let seen = self.search_stream(&mut File::open(path)?)?;
+        Ok(Found { path: path.to_owned(), seen })
     }
 
-    /// Searches what can be read: how many bytes that was, and how often a value stood in them.
+    /// Searches what can be read.
     ///
     /// # Errors
     /// When it cannot be read to its end.
-    pub fn search_stream(&self, stream: &mut impl Read) -> io::Result<(u64, u64)> {
-        let (mut length, mut hits) = (0, 0);
+    pub fn search_stream(&self, stream: &mut impl Read) -> io::Result<Seen> {
+        let mut seen = Seen::default();
         let mut text = Vec::new();
         loop {
             let kept = text.len();
+            let begins = seen.length - kept as u64;
             let read = stream.by_ref().take(CHUNK as u64).read_to_end(&mut text)?;
-            length += read as u64;
+            seen.length += read as u64;
             // What could run on into the next chunk is counted with that one.
             let complete =
                 if read == 0 { text.len() } else { (kept + read).saturating_sub(self.longest - 1) };
-            hits += self.count_starting_before(&text, complete);
+            self.find_starting_before(&text, complete, begins, &mut seen);
             if read == 0 {
-                return Ok((length, hits));
+                return Ok(seen);
             }
             text.drain(..complete);
         }
@@ -121,87 +155,42 @@ impl Needles {
         Ok(found)
     }
 
-    fn count_starting_before(&self, text: &[u8], end: usize) -> u64 {
-        let mut hits = 0;
+    /// Adds what begins before `end` of a text that itself begins at `begins`.
+    fn find_starting_before(&self, text: &[u8], end: usize, begins: u64, seen: &mut Seen) {
         for (start, window) in text.windows(WINDOW).enumerate().take(end) {
             let Ok(window) = window.try_into() else { continue };
             let window = u64::from_le_bytes(window);
             let (word, bit) = self.place(window);
-            if self.filter[word] & bit != 0 && self.stands_at(window, &text[start..]) {
-                hits += 1;
+            if self.filter[word] & bit == 0 {
+                continue;
+            }
+            let before = start.checked_sub(1).and_then(|index| text.get(index));
+            if let Some(form) = self.standing_at(window, before, &text[start..]) {
+                seen.hits += 1;
+                if seen.first.len() < TOLD_MAX {
+                    seen.first.push(Hit { at: begins + start as u64, form });
+                }
             }
         }
-        hits
     }
 
-    fn stands_at(&self, window: u64, text: &[u8]) -> bool {
+    fn standing_at(&self, window: u64, before: Option<&u8>, text: &[u8]) -> Option<Form> {
         let first = self.entries.partition_point(|entry| entry.0 < window);
-        self.entries[first..]
-            .iter()
-            .take_while(|entry| entry.0 == window)
-            .any(|&(_, start, length)| text.starts_with(&self.bytes[start as usize..][..length as usize]))
+        let of_window = self.entries[first..].iter().take_while(|entry| entry.0 == window);
+        let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
+        let mut standing = of_window.filter(|&&(_, start, length, form)| {
+            let is_there = text.starts_with(&self.bytes[start as usize..][..length as usize]);
+            // Within a longer number a phone's digits stand by accident.
+            let is_part = form == Form::Digits && (is_digit(before) || is_digit(text.get(length as usize)));
+            is_there && !is_part
+        });
+        standing.next().map(|entry| entry.3)
     }
 
     fn place(&self, window: u64) -> (usize, u64) {
         let hash = window.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> self.shift;
         ((hash / 64) as usize, 1 << (hash % 64))
     }
-}
-
-/// The value itself, and what encoders and careless log lines make of it.
-fn forms(value: &str) -> Vec<Vec<u8>> {
-    let bytes = value.as_bytes();
-    let mut forms = vec![bytes.to_vec(), hex(bytes, "0123456789abcdef"), hex(bytes, "0123456789ABCDEF")];
-    for alphabet in [STANDARD, URL_SAFE] {
-        forms.extend((0..3).map(|offset| base64_inside(bytes, offset, alphabet)));
-    }
-    // `{:?}` of a byte vector: [80, 69, ...]
-    let decimals: Vec<_> = bytes.iter().map(u8::to_string).collect();
-    forms.push(decimals.join(", ").into_bytes());
-    // What `serde_json` and `{:?}` of a string make of quotes, without the quotes around.
-    let quoted = format!("{value:?}");
-    forms.push(quoted.as_bytes()[1..quoted.len() - 1].to_vec());
-    if !value.is_ascii() {
-        forms.push(json_escaped(value, |unit| format!("\\u{unit:04x}")));
-        forms.push(json_escaped(value, |unit| format!("\\u{unit:04X}")));
-        // `{:?}` of `Bytes`: b"\xea\xb9\x80"
-        forms.push(bytes.escape_ascii().collect());
-    }
-    forms.sort();
-    forms.dedup();
-    forms
-}
-
-fn hex(bytes: &[u8], digits: &str) -> Vec<u8> {
-    let digits = digits.as_bytes();
-    bytes.iter().flat_map(|byte| [digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]).collect()
-}
-
-fn json_escaped(value: &str, escape: impl Fn(u16) -> String) -> Vec<u8> {
-    let units = value.encode_utf16().map(|unit| match u8::try_from(unit) {
-        Ok(quoted @ (b'"' | b'\\')) => format!("\\{}", char::from(quoted)),
-        Ok(ascii @ 0x20..0x7F) => char::from(ascii).to_string(),
-        _ => escape(unit),
-    });
-    units.collect::<String>().into_bytes()
-}
-
-const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-/// The base64 digits that depend on `bytes` alone when something of `offset` bytes (modulo 3) is encoded before them
-/// and anything after: the digits at the two ends that share bits with neighbours are cut off.
-fn base64_inside(bytes: &[u8], offset: usize, alphabet: &[u8; 64]) -> Vec<u8> {
-    let bit = |index: usize| bytes[index / 8] >> (7 - index % 8) & 1;
-    // A digit holds six bits; after `offset` bytes the next digit starts this many bits into our value.
-    let skipped = (6 - offset * 8 % 6) % 6;
-    let digits = (bytes.len() * 8 - skipped) / 6;
-    (0..digits)
-        .map(|digit| {
-            let start = skipped + digit * 6;
-            alphabet[usize::from((start..start + 6).fold(0, |value, index| value << 1 | bit(index)))]
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -223,9 +212,16 @@ mod tests {
             format!("body={:?}", bytes::Bytes::from(format!("x{NAME}"))),
             "2b38322d31302d313233342d35363738".to_owned(),
             "2B38322D31302D313233342D35363738".to_owned(),
+            "821012345678".to_owned(),
+            "phone=%2B82-10-1234-5678".to_owned(),
+            format!("body={:02x?}", PHONE.as_bytes()),
             known_base64.to_owned(),
         ] {
             assert_eq!(needles.count(leak.as_bytes()), 1, "{leak}");
+        }
+        for order in [u16::to_le_bytes, u16::to_be_bytes] {
+            let leak: Vec<u8> = format!("x{NAME}").encode_utf16().flat_map(order).collect();
+            assert_eq!(needles.find(&leak).first, [Hit { at: 2, form: Form::Utf16 }]);
         }
     }
 
@@ -242,19 +238,9 @@ mod tests {
     }
 
     #[test]
-    fn base64_is_found_at_each_of_its_three_alignments() {
-        let needles = Needles::new([NAME]);
-        for before in 0..6 {
-            let text = [vec![b'x'; before], NAME.as_bytes().to_vec(), b"yz".to_vec()].concat();
-            let encoded = base64_inside(&text, 0, STANDARD);
-            assert_eq!(needles.count(&encoded), 1, "after {before} bytes");
-        }
-    }
-
-    #[test]
     fn what_is_not_planted_is_not_found() {
         let needles = Needles::new([NAME, PHONE, "short"]);
-        let text = "남궁뷁휼 +82-10-1234-5679 short \u{0}\u{1} 남궁".repeat(100);
+        let text = "남궁뷁휼 +82-10-1234-5679 9821012345678 8210123456780 short \u{0}\u{1} 남궁".repeat(100);
         assert_eq!(needles.count(text.as_bytes()), 0);
         assert_eq!(Needles::new([]).count(text.as_bytes()), 0);
     }
@@ -267,11 +253,13 @@ mod tests {
             let path = dir.path().join(format!("log-{before}"));
             let text = [vec![b'.'; before], PHONE.as_bytes().to_vec(), vec![b'.'; 100]].concat();
             fs::write(&path, &text).expect("write");
-            let expected = Found { path: path.clone(), length: text.len() as u64, hits: 1 };
+            let first = vec![Hit { at: before as u64, form: Form::Plain }];
+            let seen = Seen { length: text.len() as u64, hits: 1, first };
+            let expected = Found { path: path.clone(), seen };
             assert_eq!(needles.search_file(&path).expect("readable"), expected);
         }
         let all = needles.search(dir.path()).expect("readable");
-        assert_eq!((all.len(), all.iter().map(|found| found.hits).sum::<u64>()), (5, 5));
+        assert_eq!((all.len(), all.iter().map(|found| found.seen.hits).sum::<u64>()), (5, 5));
     }
 
     #[test]

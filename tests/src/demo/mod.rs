@@ -1,14 +1,13 @@
 //! `cargo demo`: the whole bridge on this machine, a launch over it, and a report of what came of it.
 //!
 //! [`run`] is the story, one step after the other; `options` is what it is told, `shop` what is sold, `launch`,
-//! `measure`, `replica` and `privacy` are its longer steps, `report` what it says, shown in `text` and on a `page`. It
-//! sets up through [`Site`] with the commands that an operator uses.
+//! `measure` and `replica` are its longer steps, `report` what it says, shown in `text` and on a `page`. It sets up
+//! through [`Site`] with the commands that an operator uses.
 
 mod launch;
 mod measure;
 mod options;
 mod page;
-mod privacy;
 mod replica;
 mod report;
 mod shop;
@@ -38,9 +37,10 @@ use crate::made_up;
 use crate::payers::{self, Paid, Till};
 use crate::plan::{Line, Plan, StockRow};
 use crate::postgres::Postgres;
+use crate::privacy::Search;
 use crate::process::{Programs, Running};
 use crate::sandbox;
-use crate::site::{Bridge, Site};
+use crate::site::{Bridge, Setup, Site};
 
 pub use options::Options;
 pub use report::Report;
@@ -108,6 +108,8 @@ struct Show {
     differences: Vec<String>,
     /// Between the ledger and what is served.
     replica_differences: Vec<String>,
+    /// What was looked for while the agents ran; what they leave comes in the end.
+    privacy: Search,
 }
 
 async fn play(options: &Options) -> Result<Show> {
@@ -131,7 +133,8 @@ async fn play(options: &Options) -> Result<Show> {
         shop.brands.iter().map(|(brand, currency)| (brand.as_str(), currency.as_str())).collect();
     brands.extend([hot, spread, lonely].map(|plan| (plan.brand.as_str(), plan.currency)));
     brands.push((PROBE, "KRW"));
-    let site = Site::prepare(dir.path(), programs, database, &brands, options.seed).await?;
+    let setup = Setup { frames: true, ..Setup::default() };
+    let site = Site::set_up(dir.path(), programs, database, &brands, options.seed, setup).await?;
     let before = Books::read(site.database(), &plan.brand).await?;
     ensure!(
         before == Books::default(),
@@ -165,6 +168,9 @@ async fn play(options: &Options) -> Result<Show> {
     let actual = Books::read(site.database(), &plan.brand).await?;
     let differences = Books::expected(&launch.orders).differences(&actual);
     let replica_differences = replica::differences(&site, plan, &actual).await?;
+    tell("searching both agents' memory for the planted personal values");
+    let mut privacy = Search::of_plans(plans.iter().map(Arc::as_ref));
+    privacy.while_they_run(&site, &bridge).await?;
     Ok(Show {
         dir,
         cluster,
@@ -182,6 +188,7 @@ async fn play(options: &Options) -> Result<Show> {
         books: actual,
         differences,
         replica_differences,
+        privacy,
     })
 }
 
@@ -268,8 +275,8 @@ impl Show {
             (end(&mut self.bridge.cloud, options).await?, end(&mut self.bridge.idc, options).await?);
         tell("verifying and comparing both audit logs");
         let audits = Audits::of(&self.site).await?;
-        tell("searching for the planted personal values");
-        let privacy = privacy::search(&self.site, self.cluster.as_ref(), &self.plans)?;
+        tell("searching for them in the frames before TLS and in every file");
+        self.privacy.what_is_left(&self.site, self.cluster.as_ref())?;
         let html = options.html.clone().map_or_else(default_html, Ok)?;
         let timeline = page::Timeline::of(&self.launch);
         let report = Report::new(
@@ -285,7 +292,7 @@ impl Show {
                 rates: self.rates,
                 differences: self.differences,
                 replica_differences: self.replica_differences,
-                privacy,
+                privacy: self.privacy.end(),
                 audits,
                 ended_in_order: cloud.success() && idc.success(),
                 html: html.clone(),

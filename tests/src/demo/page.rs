@@ -317,7 +317,7 @@ fn tables(page: &mut String, report: &Report) {
             row("payments that nobody knows about", [String::new(), count(report.payments.unknown)]),
             row("both audit logs verify and say the same", [String::new(), yes(report.audit_verified)]),
             row(
-                "personal values found outside the IDC's memory",
+                "personal values found where none may be",
                 [String::new(), count(report.personal_values_found)],
             ),
         ],

@@ -12,11 +12,11 @@ use serde::Serialize;
 use super::Options;
 use super::launch::Launch;
 use super::measure::{Commits, Rates};
-use super::privacy::Privacy;
 use super::shop::{Input, Shop};
 use crate::audits::Audits;
 use crate::load::{self, Tally};
 use crate::payers::Paid;
+use crate::privacy::Searched;
 
 /// The demo's report; its fields are the keys of `--json`.
 #[derive(Debug, Serialize)]
@@ -83,7 +83,7 @@ pub struct Report {
     pub(super) audits: Audits,
     pub(super) personal_values_planted: u64,
     pub(super) personal_values_found: u64,
-    pub(super) privacy: Privacy,
+    pub(super) privacy: Searched,
     /// Both agents exited with 0 after SIGTERM.
     pub(super) ended_in_order: bool,
     /// Where the page with plots is.
@@ -118,7 +118,7 @@ pub(super) struct Findings {
     pub(super) rates: Rates,
     pub(super) differences: Vec<String>,
     pub(super) replica_differences: Vec<String>,
-    pub(super) privacy: Privacy,
+    pub(super) privacy: Searched,
     pub(super) audits: Audits,
     pub(super) ended_in_order: bool,
     pub(super) html: PathBuf,
@@ -223,7 +223,7 @@ impl Report {
             (self.payments.agrees(), "a payment stayed unknown, or the gateway's books say something else"),
             (self.stock_balanced, "the ledger is not what the callers were told"),
             (self.audit_verified, "the audit logs do not verify, or do not say the same"),
-            (self.personal_values_found == 0, "personal values were found outside the IDC's memory"),
+            (self.personal_values_found == 0, "personal values were found where none may be"),
             (self.privacy.can_find(), "the search for personal values could not have found one"),
             (self.ended_in_order, "an agent did not exit with 0 after SIGTERM"),
         ];
@@ -246,12 +246,12 @@ pub(super) mod tests {
 
     use clap::Parser;
 
-    use super::super::privacy::Place;
     use super::super::{launch, page};
     use super::*;
     use crate::histogram::Histogram;
     use crate::load::{Outcome, Settled};
     use crate::made_up;
+    use crate::privacy::Place;
     use crate::{freshness, views};
 
     /// What a good run would have found, with a wave where a launch would be.
@@ -311,10 +311,12 @@ pub(super) mod tests {
             rates: Rates::default(),
             differences: Vec::new(),
             replica_differences: Vec::new(),
-            privacy: Privacy {
+            privacy: Searched {
                 planted: 9,
                 found_in_the_orders: 9,
-                places: vec![Place { what: "files", files: 1, bytes: 1, found: 0 }],
+                orders_in_frames: Some(9),
+                places: vec![Place { what: "files".to_owned(), files: 1, bytes: 1, ..Place::default() }],
+                not_searched: Vec::new(),
             },
             audits: Audits { verified: true, entries: 9, agreed: 3, ..Audits::default() },
             ended_in_order: true,
@@ -331,13 +333,15 @@ pub(super) mod tests {
         assert!(report.reads_per_s > 8 * report.reads_per_s_calm, "{report}");
         assert!((5_500..6_500).contains(&report.reads_per_s_peak), "{report}");
 
-        let flaws: [fn(&mut Findings); 6] = [
+        let flaws: [fn(&mut Findings); 8] = [
             |found| found.paid.doubled = 1,
             |found| found.audits.differing = 1,
             |found| found.launch.views.flaw(Duration::ZERO, views::Flaw::Late),
             |found| found.launch.views.arrived(Duration::ZERO),
             |found| found.launch.freshness.missed = 1,
             |found| found.replica_differences.push("units of A available".to_owned()),
+            |found| found.privacy.places[0].found = 1,
+            |found| found.privacy.orders_in_frames = Some(0),
         ];
         for flaw in flaws {
             let mut found = findings(&options);

@@ -151,10 +151,14 @@ impl Report {
         }
         writeln!(
             f,
-            "  {:>10} in the orders themselves (so the search works)",
-            self.privacy.found_in_the_orders
+            "  {:>10} in the orders themselves, and {} orders among the frames (so the search works)",
+            self.privacy.found_in_the_orders,
+            self.privacy.orders_in_frames.unwrap_or_default()
         )?;
-        Ok(())
+        for what in &self.privacy.not_searched {
+            writeln!(f, "  NOT searched: {what}")?;
+        }
+        write_some(f, &self.privacy.leaks().collect::<Vec<_>>())
     }
 }
 

@@ -29,10 +29,10 @@ use crate::made_up;
 use crate::payers::{self, Till};
 use crate::plan::{Plan, StockRow};
 use crate::postgres::Postgres;
+use crate::privacy::Search;
 use crate::process::Programs;
 use crate::sandbox::Rates;
-use crate::search::Needles;
-use crate::site::{Bridge, Site, configure};
+use crate::site::{Bridge, Setup, Site, configure};
 
 pub use fault::Fault;
 pub use options::Options;
@@ -85,7 +85,8 @@ pub async fn run(options: &Options) -> Result<Report> {
         .chain(faults.iter().map(|fault| fault.name()))
         .chain(beside.iter().map(String::as_str));
     let brands: Vec<_> = brands.map(|brand| (brand, "KRW")).collect();
-    let site = Site::prepare(dir.path(), programs, database, &brands, options.seed).await?;
+    let setup = Setup { frames: true, ..Setup::default() };
+    let site = Site::set_up(dir.path(), programs, database, &brands, options.seed, setup).await?;
     let each = Duration::from_secs(60 * u64::from(options.minutes)) / u32::try_from(faults.len() + 1)?;
     let calm = Arc::new(plan(CALM, options, each));
     let plans: Vec<Arc<Plan>> =
@@ -117,10 +118,15 @@ pub async fn run(options: &Options) -> Result<Report> {
         let beside = beside::with(neighbour, site, load).await?;
         report.add(fault, Struck { beside, ..struck.context("a fault that ended")? });
     }
-    report.personal_values_found = personal_values(&site, &plans)?;
+    tell("searching memory, frames and files for the planted personal values");
+    let mut privacy = Search::of_plans(iter::once(&calm).chain(&plans).map(Arc::as_ref));
+    privacy.while_they_run(&site, &bridge).await?;
     for agent in [&mut bridge.cloud, &mut bridge.idc] {
         agent.terminate().await?;
     }
+    privacy.what_is_left(&site, cluster.as_ref())?;
+    report.privacy = privacy.end();
+    report.personal_values_found = report.privacy.found();
     tell("verifying and comparing both audit logs");
     report.audits = Audits::of(&site).await?;
     Ok(report)
@@ -200,16 +206,6 @@ async fn under_load(plan: &Arc<Plan>, options: &Options, mut breaker: Breaker<'_
     struck?;
     let books = Books::read(site.database(), name).await?;
     Ok(Struck::judge(breaker.times, &told, paid, &books))
-}
-
-/// Personal values of the orders in the cloud's files or among the bytes that crossed the line.
-fn personal_values(site: &Site, plans: &[Arc<Plan>]) -> Result<u64> {
-    let needles = Needles::new(plans.iter().flat_map(|plan| plan.planted()));
-    let mut hits = 0;
-    for place in [site.cloud_dir(), site.captured()?, site.idc.log.clone()] {
-        hits += needles.search(&place)?.iter().map(|found| found.hits).sum::<u64>();
-    }
-    Ok(hits)
 }
 
 fn tell(what: &str) {

@@ -11,6 +11,7 @@ use crate::audits::Audits;
 use crate::books::Books;
 use crate::load;
 use crate::payers::Paid;
+use crate::privacy::Searched;
 
 /// What a run of faults came to. Every number but `orders` should be 0.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -27,8 +28,10 @@ pub struct Report {
     pub unresolved: u64,
     /// Orders that the gateway charged twice, or otherwise than their payer was told.
     pub mischarged: u64,
-    /// Planted personal values found in the cloud's files or on the line.
+    /// Planted personal values found in an agent's memory, in the frames, or in any file.
     pub personal_values_found: u64,
+    /// Where they were looked for, and where they were.
+    pub privacy: Searched,
     /// Both audit logs.
     pub audits: Audits,
     /// What another brand met while nothing went wrong.
@@ -65,7 +68,7 @@ pub struct Struck {
 }
 
 impl Report {
-    /// Whether nothing was lost, doubled, oversold or left open.
+    /// Whether nothing was lost, doubled, oversold, left open or told to anybody.
     #[must_use]
     pub fn passed(&self) -> bool {
         let sums = [
@@ -79,6 +82,7 @@ impl Report {
         let agrees = |struck: &Struck| struck.differences.is_empty() && struck.times > 0;
         sums.iter().all(|sum| *sum == 0)
             && self.audits.agree()
+            && self.privacy.can_find()
             && !self.by_fault.is_empty()
             && self.by_fault.values().all(agrees)
             && self.by_fault.iter().all(|(fault, struck)| self.spares_others(*fault, struck))
@@ -169,8 +173,18 @@ impl fmt::Display for Report {
         let Audits { entries, agreed, differing, findings, .. } = &self.audits;
         writeln!(f, "audit logs: {entries} entries, {agreed} requests agree, {differing} differ")?;
         findings.iter().try_for_each(|finding| writeln!(f, "  {finding}"))?;
+        let Searched { planted, orders_in_frames, places, not_searched, .. } = &self.privacy;
+        let bytes: u64 = places.iter().map(|place| place.bytes).sum();
+        writeln!(
+            f,
+            "personal values: {planted} planted, {} found in {bytes} bytes of memory, frames and files; {} orders among the frames",
+            self.personal_values_found,
+            orders_in_frames.unwrap_or_default()
+        )?;
+        not_searched.iter().try_for_each(|what| writeln!(f, "  NOT searched: {what}"))?;
+        self.privacy.leaks().try_for_each(|leak| writeln!(f, "  {leak}"))?;
         let end = if self.passed() {
-            "Nothing was lost, doubled, oversold, mischarged or left open"
+            "Nothing was lost, doubled, oversold, mischarged, leaked or left open"
         } else {
             "FAILED"
         };

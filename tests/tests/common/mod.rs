@@ -18,7 +18,7 @@ use bridge_tests::postgres::Postgres;
 use bridge_tests::process::Programs;
 use bridge_tests::search::Needles;
 pub(crate) use bridge_tests::site::configure;
-use bridge_tests::site::{Bridge, Site};
+use bridge_tests::site::{Bridge, Setup, Site};
 use http::Method;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -39,8 +39,13 @@ pub(crate) async fn site(dir: &Path, brands: &[&str]) -> Result<Site> {
 
 /// The same on any database.
 pub(crate) async fn site_on(dir: &Path, database: Database, brands: &[&str]) -> Result<Site> {
+    site_of(dir, database, brands, Setup::default()).await
+}
+
+/// The same, as told.
+pub(crate) async fn site_of(dir: &Path, database: Database, brands: &[&str], setup: Setup) -> Result<Site> {
     let brands: Vec<_> = brands.iter().map(|brand| (*brand, "KRW")).collect();
-    let site = Site::prepare(dir, Programs::build()?, database, &brands, 1).await?;
+    let site = Site::set_up(dir, Programs::build()?, database, &brands, 1, setup).await?;
     for (brand, _) in brands {
         site.import(&plan(brand)).await?;
     }
@@ -289,7 +294,7 @@ impl Shop {
             ensure!(shelf.initial == shelf.available + shelf.sold, "{}: {shelf:?}", row.sku);
         }
         for log in [&site.cloud.log, &site.idc.log] {
-            let hits = self.needles().search_file(log)?.hits;
+            let hits = self.needles().search_file(log)?.seen.hits;
             ensure!(hits == 0, "{hits} planted values in {}", log.display());
         }
         let another = self.order(&[(1, 1)]);
