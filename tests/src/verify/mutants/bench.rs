@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::patch::Check;
 use crate::tied;
 use crate::verify::steps::{cargo, tied};
 
@@ -123,20 +124,28 @@ impl Bench {
         Ok(())
     }
 
-    /// Compiles and runs tests in the copy, and says how long they ran; `usual` is how long they run without a mutant.
-    pub(super) fn test(&self, arguments: &[String], usual: Duration) -> Result<(Ended, Duration)> {
-        let mut build = arguments.to_vec();
-        build.splice(behind_options(arguments), ["--no-run".to_owned()]);
-        let build = self.run(&build, None)?;
-        if build.0 != Some(true) {
+    /// Compiles and runs a test in the copy, and says how long it ran; `usual` is how long it runs without a mutant.
+    pub(super) fn test(&self, check: &Check, usual: Duration) -> Result<(Ended, Duration)> {
+        let build = match check {
+            Check::Test(_) => {
+                let mut build = check.arguments();
+                build.splice(behind_options(&build), ["--no-run".to_owned()]);
+                build
+            }
+            Check::Command(name, _) => {
+                ["build", "--quiet", "--package", "bridge-tests", "--bin", name].map(str::to_owned).into()
+            }
+        };
+        if self.run(&build, None)?.0 != Some(true) {
             return Ok((Ended::NotBuilt, Duration::ZERO));
         }
         let start = Instant::now();
-        let (success, said) = self.run(arguments, Some(usual * 5 + self.patience))?;
-        let ended = match success {
-            Some(true) => Ended::Passed(passed(&said)),
-            Some(false) => Ended::Failed,
-            None => Ended::Hung,
+        let (success, said) = self.run(&check.arguments(), Some(usual * 5 + self.patience))?;
+        let ended = match (success, check) {
+            (Some(true), Check::Test(_)) => Ended::Passed(passed(&said)),
+            (Some(true), Check::Command(..)) => Ended::Passed(1),
+            (Some(false), _) => Ended::Failed,
+            (None, _) => Ended::Hung,
         };
         Ok((ended, start.elapsed()))
     }
@@ -150,22 +159,21 @@ impl Bench {
         self.folder.join("log")
     }
 
-    /// Runs `cargo test`; whether it succeeded, `None` if it took too long.
+    /// Runs cargo; whether it succeeded, `None` if it took too long.
     fn run(&self, arguments: &[String], patience: Option<Duration>) -> Result<(Option<bool>, String)> {
-        let mut test =
-            tied(&cargo(["test", "--quiet"].into_iter().chain(arguments.iter().map(String::as_str))));
+        let mut test = tied(&cargo(arguments.iter().map(String::as_str)));
         let log = File::create(self.log()).context("make a log")?;
         test.current_dir(self.tree()).env("CARGO_TARGET_DIR", self.target());
         test.stdin(Stdio::null()).stdout(log.try_clone().context("share a log")?).stderr(log);
         let start = Instant::now();
-        let mut test = tied::start(test).context("run cargo test")?;
+        let mut test = tied::start(test).context("run cargo")?;
         loop {
-            if let Some(status) = test.try_wait().context("wait for cargo test")? {
+            if let Some(status) = test.try_wait().context("wait for cargo")? {
                 return Ok((Some(status.success()), self.said()));
             }
             if patience.is_some_and(|patience| start.elapsed() > patience) {
                 // What it started dies with it.
-                test.kill().and_then(|()| test.wait()).context("end cargo test")?;
+                test.kill().and_then(|()| test.wait()).context("end cargo")?;
                 return Ok((None, self.said()));
             }
             std::thread::sleep(Duration::from_millis(20));

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use bench::{Bench, Ended};
-use patch::Mutant;
+use patch::{Check, Mutant};
 
 pub(super) use tool::Part;
 
@@ -24,6 +24,8 @@ pub(super) use tool::Part;
 enum Verdict {
     Noticed,
     Passes,
+    /// Its test is red, and does not say what it has to.
+    SaysElse(String),
     /// The sources have changed under it; with what Git says.
     DoesNotApply(String),
     DoesNotCompile,
@@ -68,38 +70,49 @@ pub(super) fn run(choice: Choice<'_>) -> Result<()> {
 
 /// Each test first without any mutant, then each mutant.
 fn try_all(bench: &Bench, mutants: &[Mutant]) -> Result<Vec<Verdict>> {
-    let mut without: BTreeMap<&[String], (Ended, Duration)> = BTreeMap::new();
-    for mutant in mutants {
-        if !without.contains_key(&mutant.test[..]) {
-            say(&format!("without: cargo test {}", mutant.test.join(" ")))?;
-            without.insert(&mutant.test, bench.test(&mutant.test, Duration::from_secs(600))?);
+    let mut without: BTreeMap<&Check, (Ended, Duration)> = BTreeMap::new();
+    for check in mutants.iter().flat_map(|mutant| &mutant.checks) {
+        if !without.contains_key(check) {
+            say(&format!("without: {check}"))?;
+            without.insert(check, bench.test(check, Duration::from_secs(600))?);
         }
     }
     let mut verdicts = Vec::new();
     for mutant in mutants {
-        let verdict = match &without[&mutant.test[..]] {
-            (Ended::Passed(0), _) => Verdict::NoTest,
-            (Ended::Passed(_), usual) => attempt(bench, mutant, *usual)?,
-            (Ended::Failed | Ended::NotBuilt | Ended::Hung, _) => Verdict::RedWithout,
-        };
+        let verdict = attempt(bench, mutant, &without)?;
         say(&format!("{}: {}", mutant.name, verdict.text()))?;
         verdicts.push(verdict);
     }
     Ok(verdicts)
 }
 
-/// Tries one, and leaves the copy as it was.
-fn attempt(bench: &Bench, mutant: &Mutant, usual: Duration) -> Result<Verdict> {
+/// Tries one with each of its tests, and leaves the copy as it was; the first that does not notice it decides.
+fn attempt(bench: &Bench, mutant: &Mutant, without: &BTreeMap<&Check, (Ended, Duration)>) -> Result<Verdict> {
+    for check in &mutant.checks {
+        match &without[check].0 {
+            Ended::Passed(0) => return Ok(Verdict::NoTest),
+            Ended::Passed(_) => {}
+            Ended::Failed | Ended::NotBuilt | Ended::Hung => return Ok(Verdict::RedWithout),
+        }
+    }
     if let Err(error) = bench.apply(&mutant.file) {
         return Ok(Verdict::DoesNotApply(format!("{error:#}")));
     }
-    let ended = bench.test(&mutant.test, usual);
+    let judged = mutant.checks.iter().map(|check| judge(bench, mutant, check, without[check].1));
+    let first = judged.filter(|verdict| !matches!(verdict, Ok(Verdict::Noticed))).next();
     for path in &mutant.changes {
         bench.refresh(path)?;
     }
-    Ok(match ended?.0 {
+    first.unwrap_or(Ok(Verdict::Noticed))
+}
+
+fn judge(bench: &Bench, mutant: &Mutant, check: &Check, usual: Duration) -> Result<Verdict> {
+    Ok(match bench.test(check, usual)?.0 {
         Ended::Passed(_) => Verdict::Passes,
-        Ended::Failed => Verdict::Noticed,
+        Ended::Failed => match &mutant.says {
+            Some(says) if !bench.said().contains(says) => Verdict::SaysElse(check.to_string()),
+            _ => Verdict::Noticed,
+        },
         Ended::NotBuilt => Verdict::DoesNotCompile,
         Ended::Hung => Verdict::Hangs,
     })
@@ -110,6 +123,7 @@ impl Verdict {
         match self {
             Verdict::Noticed => "noticed".to_owned(),
             Verdict::Passes => "PASSES".to_owned(),
+            Verdict::SaysElse(check) => format!("IS RED FOR ANOTHER REASON: {check}"),
             Verdict::DoesNotApply(why) => {
                 format!("DOES NOT APPLY: {}", why.lines().next().unwrap_or_default())
             }
@@ -128,7 +142,9 @@ fn tell(mutants: &[Mutant], verdicts: &[Verdict]) -> io::Result<()> {
     for (mutant, verdict) in mutants.iter().zip(verdicts) {
         writeln!(out, "{:<width$}  {}", mutant.name, verdict.text())?;
         writeln!(out, "{:<width$}  breaks: {}", "", mutant.breaks)?;
-        writeln!(out, "{:<width$}  test:   cargo test {}", "", mutant.test.join(" "))?;
+        for check in &mutant.checks {
+            writeln!(out, "{:<width$}  test:   {check}", "")?;
+        }
     }
     Ok(())
 }
@@ -147,7 +163,7 @@ mod tests {
         "[package]\nname = \"tiny\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n";
     const SOURCE: &str = "//! Sums.\n\npub fn sum(a: u8, b: u8) -> u8 {\n    a + b\n}\n\n#[cfg(test)]\nmod tests {\n    \
                           #[test]\n    fn one_and_one_make_two() {\n        assert_eq!(super::sum(1, 1), 2);\n    }\n    #[test]\n    \
-                          fn one_and_one_make_three() {\n        assert_eq!(super::sum(1, 1), 3);\n    }\n}\n";
+                          fn one_and_one_make_three() {\n        assert_eq!(super::sum(1, 1), 3);\n    }\n    #[test]\n    fn always() {}\n}\n";
 
     fn patch(test: &str, from: &str, to: &str) -> String {
         format!(
@@ -177,6 +193,21 @@ mod tests {
                 Verdict::Noticed,
             ),
             ("7-hangs", patch("--lib make_two", "a + b", "loop { std::thread::park() }"), Verdict::Hangs),
+            (
+                "71-noticed-with-its-words",
+                patch("--lib make_two\n# says: one_and_one_make_two", "a + b", "a - b"),
+                Verdict::Noticed,
+            ),
+            (
+                "72-another-reason",
+                patch("--lib make_two\n# says: a leak", "a + b", "a - b"),
+                Verdict::SaysElse("cargo test --lib make_two".to_owned()),
+            ),
+            (
+                "73-one-of-two-passes",
+                patch("--lib make_two\n# test: --lib always", "a + b", "a - b"),
+                Verdict::Passes,
+            ),
         ];
         for (name, text, _) in &cases {
             fs::write(patches.join(format!("{name}.patch")), text)?;
@@ -191,11 +222,11 @@ mod tests {
             assert_eq!(verdict, expected, "{name}: {}", bench.said());
         }
         assert!(
-            matches!(&verdicts[7], Verdict::DoesNotApply(why) if why.contains("src/lib.rs")),
+            matches!(verdicts.last(), Some(Verdict::DoesNotApply(why)) if why.contains("src/lib.rs")),
             "{verdicts:?}"
         );
         assert_eq!(fs::read_to_string(bench.tree().join("src/lib.rs"))?, SOURCE);
-        assert_eq!(Mutant::all(&patches, "noticed")?.len(), 2);
+        assert_eq!(Mutant::all(&patches, "noticed")?.len(), 3);
 
         // What is gone from the sources is gone from the copy, and what is new is in it.
         fs::write(sources.join("src/other.rs"), "//! More.\n")?;

@@ -1,8 +1,10 @@
-//! A mutant as it lies in the repository: a patch, what it breaks, and the test that must notice it.
+//! A mutant as it lies in the repository: a patch, what it breaks, and what must notice it.
 //!
-//! The first lines of a file in `tests/mutants` are `# breaks: ...` and `# test: ...`, the arguments of `cargo test`. A
-//! unified diff from the workspace's folder follows.
+//! The first lines of a file in `tests/mutants` are `# breaks: ...` and `# test: ...`, the arguments of `cargo test`. Where
+//! several tests must notice it there is a line for each, and `# command: ...` for a command of the project's own, as
+//! `cargo demo`. `# says: ...` is what each of them must say then. A unified diff from the workspace's folder follows.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,12 +17,53 @@ pub(super) struct Mutant {
     pub(super) name: String,
     /// What it breaks, for the table.
     pub(super) breaks: String,
-    /// The arguments of `cargo test` that run the test which notices it.
-    pub(super) test: Vec<String>,
+    /// What must notice it, one or more.
+    pub(super) checks: Vec<Check>,
+    /// What each of them must say: being red for another reason is no notice.
+    pub(super) says: Option<String>,
     /// The files that it changes, by their paths from the workspace's folder.
     pub(super) changes: Vec<PathBuf>,
     /// The patch.
     pub(super) file: PathBuf,
+}
+
+/// Something that is green without a mutant and red with it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Check {
+    /// `cargo test` with these arguments.
+    Test(Vec<String>),
+    /// A command of the project's own, by its name, with these arguments.
+    Command(String, Vec<String>),
+}
+
+impl Check {
+    fn read(line: &str) -> Option<Check> {
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        if let Some(arguments) = line.strip_prefix("# test:") {
+            return Some(Check::Test(words(arguments))).filter(|check| *check != Check::Test(Vec::new()));
+        }
+        let mut words = words(line.strip_prefix("# command:")?).into_iter();
+        Some(Check::Command(words.next()?, words.collect()))
+    }
+
+    /// What cargo is told to run it.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let (first, rest) = match self {
+            Check::Test(arguments) => (vec!["test".to_owned(), "--quiet".to_owned()], arguments),
+            Check::Command(name, arguments) => (vec![name.clone()], arguments),
+        };
+        [&first[..], rest].concat()
+    }
+}
+
+/// As one would type it.
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Check::Test(arguments) => write!(f, "cargo test {}", arguments.join(" ")),
+            Check::Command(name, arguments) => write!(f, "cargo {name} {}", arguments.join(" ")),
+        }
+    }
 }
 
 impl Mutant {
@@ -47,18 +90,19 @@ impl Mutant {
     }
 
     fn parse(file: &Path, text: &str) -> Result<Mutant> {
+        let head = || text.lines().take_while(|line| line.starts_with('#'));
         let said = |what: &str| {
-            let head = text.lines().take_while(|line| line.starts_with('#'));
-            let mut lines = head.filter_map(|line| line.strip_prefix("# ")?.strip_prefix(what));
-            let line = lines.next().map(str::trim).filter(|line| !line.is_empty());
-            line.with_context(|| format!("no line \"# {what} ...\" at its head"))
+            let mut lines = head().filter_map(|line| line.strip_prefix("# ")?.strip_prefix(what));
+            lines.next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned)
         };
-        let test: Vec<_> = said("test:")?.split_whitespace().map(str::to_owned).collect();
+        let breaks = said("breaks:").context("no line \"# breaks: ...\" at its head")?;
+        let checks: Vec<_> = head().filter_map(Check::read).collect();
+        ensure!(!checks.is_empty(), "no line \"# test: ...\" at its head");
         let changed = text.lines().filter_map(|line| line.strip_prefix("+++ b/"));
         let changes: Vec<_> = changed.map(|path| PathBuf::from(path.trim_end())).collect();
         ensure!(!changes.is_empty(), "no line \"+++ b/PATH\": it is no diff from the workspace's folder");
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Mutant { name, breaks: said("breaks:")?.to_owned(), test, changes, file: file.to_owned() })
+        Ok(Mutant { name, breaks, checks, says: said("says:"), changes, file: file.to_owned() })
     }
 }
 
@@ -71,11 +115,23 @@ mod tests {
         let text = "# breaks: P8: an entry is told durable and is not\n# test: -p bridge-runtime --lib a_test\n\
                     --- a/src/lib.rs\n+++ b/src/lib.rs\n@@ -1 +1 @@\n-a\n+b\n";
         let mutant = Mutant::parse(Path::new("mutants/01-sync.patch"), text).expect("a mutant");
-        assert_eq!((&mutant.name[..], mutant.test.len()), ("01-sync", 4));
+        let test = ["-p", "bridge-runtime", "--lib", "a_test"].map(str::to_owned);
+        assert_eq!((&mutant.name[..], &mutant.checks[..]), ("01-sync", &[Check::Test(test.into())][..]));
         assert_eq!(mutant.breaks, "P8: an entry is told durable and is not");
         assert_eq!(mutant.changes, [PathBuf::from("src/lib.rs")]);
         for missing in ["# breaks", "# test", "+++ b"] {
             assert!(Mutant::parse(Path::new("a.patch"), &text.replace(missing, "")).is_err(), "{missing}");
         }
+    }
+
+    #[test]
+    fn several_checks_may_have_to_notice_it_and_say_so() {
+        let text = "# breaks: P5\n# test: -p tiny leak\n# command: demo --orders 2\n# says: in the frames\n\
+                    --- a/src/lib.rs\n+++ b/src/lib.rs\n@@ -1 +1 @@\n-a\n+b\n";
+        let mutant = Mutant::parse(Path::new("leak.patch"), text).expect("a mutant");
+        let typed: Vec<_> = mutant.checks.iter().map(Check::to_string).collect();
+        assert_eq!(typed, ["cargo test -p tiny leak", "cargo demo --orders 2"]);
+        assert_eq!(mutant.checks[1].arguments(), ["demo", "--orders", "2"]);
+        assert_eq!(mutant.says.as_deref(), Some("in the frames"));
     }
 }
