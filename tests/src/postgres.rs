@@ -139,6 +139,12 @@ impl Postgres {
         self.dir.path().join("data")
     }
 
+    /// What the server says.
+    #[must_use]
+    pub fn log_file(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
     /// The server's process, while it runs.
     #[must_use]
     pub fn server(&self) -> Option<Pid> {
@@ -239,7 +245,7 @@ impl Postgres {
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+        fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 }
 

@@ -21,7 +21,7 @@ use crate::memory::{self, Region};
 use crate::plan::Plan;
 use crate::postgres::Postgres;
 use crate::process::Running;
-use crate::search::{Found, Needles, Seen};
+use crate::search::{Found, Hit, Needles, Seen};
 use crate::site::{Bridge, Site};
 
 /// How long what is answered may stay in memory: a buffer is wiped when its owner next runs.
@@ -63,7 +63,16 @@ pub struct Place {
     /// Values in them.
     pub found: u64,
     /// Where the first of them are.
-    pub leaks: Vec<String>,
+    pub leaks: Vec<Leak>,
+}
+
+/// Where something was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Leak {
+    /// Lane, direction and frame, region of memory, or file and byte; and the form of the value.
+    pub at: String,
+    /// Values there.
+    pub values: u64,
 }
 
 impl Place {
@@ -72,7 +81,8 @@ impl Place {
         self.files += 1;
         self.bytes += seen.length;
         self.found += seen.hits;
-        self.leaks.extend(seen.first.iter().map(|hit| format!("{name}, byte {}, {}", hit.at, hit.form)));
+        let leak = |hit: &Hit| Leak { at: format!("{name}, byte {}, {}", hit.at, hit.form), values: 1 };
+        self.leaks.extend(seen.first.iter().map(leak));
     }
 }
 
@@ -96,9 +106,10 @@ impl Searched {
     /// Where values were found, a line each.
     pub fn leaks(&self) -> impl Iterator<Item = String> {
         self.places.iter().filter(|place| place.found > 0).flat_map(|place| {
-            let told = place.leaks.iter().take(LEAKS_TOLD).map(|leak| format!("in {}: {leak}", place.what));
-            let more = place.found.saturating_sub(place.leaks.len().min(LEAKS_TOLD) as u64);
-            told.chain((more > 0).then(|| format!("in {}: {more} more", place.what)))
+            let told = &place.leaks[..place.leaks.len().min(LEAKS_TOLD)];
+            let more = place.found.saturating_sub(told.iter().map(|leak| leak.values).sum());
+            let line = |Leak { at, values }: &Leak| format!("{values} in {}: {at}", place.what);
+            told.iter().map(line).chain((more > 0).then(|| format!("{more} more in {}", place.what)))
         })
     }
 
@@ -169,6 +180,7 @@ impl Search {
         self.files("files of the IDC", &site.idc_dir())?;
         if let Some(cluster) = cluster {
             self.files("files of PostgreSQL", &cluster.data_dir())?;
+            self.files("PostgreSQL's log", &cluster.log_file())?;
         }
         Ok(())
     }
@@ -209,7 +221,7 @@ impl Search {
             place.files += 1;
             place.bytes += kept.bytes;
             place.found += kept.found;
-            place.leaks.extend(kept.leaks);
+            place.leaks.extend(kept.leaks.into_iter().map(|at| Leak { at, values: 1 }));
         }
         self.searched.orders_in_frames = Some(orders);
         self.searched.places.push(place);
@@ -242,10 +254,10 @@ impl Search {
     }
 }
 
-fn region(region: &Region) -> String {
-    let Region { mapping, hits, form } = region;
+fn region(Region { mapping, hits, form }: &Region) -> Leak {
     let form = form.map(|form| format!(", the first {form}")).unwrap_or_default();
-    format!("{hits} in {}{form}", mapping.split_ascii_whitespace().collect::<Vec<_>>().join(" "))
+    let mapping: Vec<_> = mapping.split_ascii_whitespace().collect();
+    Leak { at: format!("{}{form}", mapping.join(" ")), values: *hits }
 }
 
 #[cfg(test)]
@@ -283,10 +295,14 @@ mod tests {
     #[test]
     fn what_was_found_is_told_by_its_place_and_the_rest_is_counted() {
         let mut found = searched();
-        found.places[0].found = 30;
-        found.places[0].leaks = (0..25).map(|index| format!("log, byte {index}, plain")).collect();
+        found.places[0].found = 40;
+        let leak = |index: u64| Leak { at: format!("log, byte {index}, plain"), values: 1 + index % 2 };
+        found.places[0].leaks = (0..25).map(leak).collect();
         let said = found.judge().expect_err("something was found").to_string();
-        assert!(said.starts_with("30 personal values were found:\nin files: log, byte 0, plain\n"), "{said}");
-        assert!(said.ends_with("byte 19, plain\nin files: 10 more"), "{said}");
+        assert!(
+            said.starts_with("40 personal values were found:\n1 in files: log, byte 0, plain\n2 in "),
+            "{said}"
+        );
+        assert!(said.ends_with("log, byte 19, plain\n10 more in files"), "{said}");
     }
 }
