@@ -3,16 +3,6 @@
 use bridge_protocol::domain::{Currency, Money};
 use serde_json::value::RawValue;
 
-/// Digits after the point, by ISO 4217 (list one, column "minor unit"); two where a currency is not named here.
-fn exponent(currency: Currency) -> usize {
-    match currency.as_str() {
-        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "VND"
-        | "VUV" | "XAF" | "XOF" | "XPF" => 0,
-        "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
-        _ => 2,
-    }
-}
-
 /// ISO 4217 list one: the codes of money that one can pay with, as of 2026. Funds, metals and test codes are none.
 const ASSIGNED: &str = "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF \
     CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG HUF \
@@ -32,7 +22,7 @@ pub(crate) fn currency(code: &str) -> Result<Currency, String> {
 
 /// Reads an amount; what is wrong with it otherwise.
 pub(crate) fn parse(text: &str, currency: Currency) -> Result<Money, String> {
-    let digits = exponent(currency);
+    let digits = currency.decimals();
     let wrong = || match digits {
         0 => format!("must be a whole number of {currency}, such as 19500"),
         _ => format!("must be an amount of {currency} with at most {digits} decimals, such as 19.50"),
@@ -50,11 +40,7 @@ pub(crate) fn parse(text: &str, currency: Currency) -> Result<Money, String> {
 
 /// An amount as a JSON number of the currency's own unit, as a gateway takes it.
 pub(crate) fn number(money: Money) -> Box<RawValue> {
-    let digits = exponent(money.currency());
-    let minor = format!("{:0>width$}", money.amount(), width = digits + 1);
-    let (whole, decimals) = minor.split_at(minor.len() - digits);
-    let text = if digits == 0 { minor.clone() } else { format!("{whole}.{decimals}") };
-    RawValue::from_string(text).unwrap_or_default()
+    RawValue::from_string(money.in_whole_units()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use bridge_protocol::domain::{PaymentId, PaymentState, ReasonCode, RefundId, RefundState};
+use bridge_protocol::domain::{Money, PaymentId, PaymentState, ReasonCode, RefundId, RefundState};
 use bridge_runtime::audit_log::account;
 use bridge_runtime::cli::{self, Outcome, out};
 use clap::{Subcommand, ValueEnum};
@@ -178,12 +178,11 @@ fn show(payment: &Payment, json: bool) -> Outcome {
         return Ok(());
     }
     let mut out = out();
-    let currency = payment.charge.amount.currency();
     writeln!(out, "payment    {}", payment.charge.payment)?;
     writeln!(out, "order      {} of {}", payment.charge.order, payment.brand)?;
     writeln!(out, "state      {}", payment.state.code())?;
     writeln!(out, "amount     {}", payment.charge.amount)?;
-    writeln!(out, "refunded   {} {currency}", payment.refunded)?;
+    writeln!(out, "refunded   {}", in_whole_units(payment.refunded, payment))?;
     writeln!(out, "begun      {}, asked about {} times since", payment.created_at, payment.asks)?;
     if let Some(code) = &payment.code {
         writeln!(out, "code       {code}")?;
@@ -192,12 +191,19 @@ fn show(payment: &Payment, json: bool) -> Outcome {
     Ok(())
 }
 
+/// An amount of the payment's currency, for people.
+fn in_whole_units(minor: i64, payment: &Payment) -> String {
+    let currency = payment.charge.amount.currency();
+    Money::new(minor, currency)
+        .map_or_else(|| format!("{minor} in minor units of {currency}"), |amount| amount.to_string())
+}
+
 fn refund(out: &mut impl io::Write, payment: &Payment, refund: &Refund) -> io::Result<()> {
     let by_itself = if refund.automatic { ", by itself" } else { "" };
     let code = refund.code.as_ref().map(|code| format!("  {code}")).unwrap_or_default();
-    let (id, amount, state) = (refund.refund, refund.amount, refund.state.code());
-    let currency = payment.charge.amount.currency();
-    writeln!(out, "refund     {id}  {amount} {currency}  {state}{by_itself}{code}")
+    let (id, state) = (refund.refund, refund.state.code());
+    let amount = in_whole_units(refund.amount, payment);
+    writeln!(out, "refund     {id}  {amount}  {state}{by_itself}{code}")
 }
 
 fn object(payment: &Payment) -> Value {

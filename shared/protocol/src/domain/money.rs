@@ -24,6 +24,16 @@ impl Currency {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("???")
     }
+
+    /// Digits after the point, by ISO 4217 (list one, column "minor unit"); two where a currency is not named here.
+    pub fn decimals(&self) -> usize {
+        match self.as_str() {
+            "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "VND"
+            | "VUV" | "XAF" | "XOF" | "XPF" => 0,
+            "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
+            _ => 2,
+        }
+    }
 }
 
 impl fmt::Display for Currency {
@@ -57,17 +67,42 @@ impl Money {
     pub const fn currency(self) -> Currency {
         self.currency
     }
+
+    /// The amount in the currency's own unit, with all its decimals: `19500` of KRW, `3.04` of GBP.
+    pub fn in_whole_units(self) -> String {
+        let digits = self.currency.decimals();
+        let minor = format!("{:0>width$}", self.amount, width = digits + 1);
+        match minor.split_at_checked(minor.len() - digits) {
+            Some((whole, decimals)) if digits > 0 => format!("{whole}.{decimals}"),
+            _ => minor,
+        }
+    }
 }
 
+/// For people: in the currency's own unit.
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.amount, self.currency)
+        write!(f, "{} {}", self.in_whole_units(), self.currency)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_read_an_amount_in_the_currency_s_own_unit() {
+        for (amount, currency, text) in [
+            (304, "GBP", "3.04 GBP"),
+            (4, "GBP", "0.04 GBP"),
+            (0, "GBP", "0.00 GBP"),
+            (19_500, "KRW", "19500 KRW"),
+            (1_000, "KWD", "1.000 KWD"),
+            (Money::AMOUNT_MAX, "USD", "10000000000000.00 USD"),
+        ] {
+            assert_eq!(Money::new(amount, Currency::new(currency).unwrap()).unwrap().to_string(), text);
+        }
+    }
 
     #[test]
     fn a_currency_is_three_capital_letters() {
