@@ -482,7 +482,7 @@ pub(super) fn refused(refusal: Refusal, order: OrderId) -> Problem {
             Problem::new(Kind::AlreadyPaid, "the order has been paid; no money moved now")
         }
         Refusal::PaymentInProgress => {
-            let detail = "another payment of this order has not ended; ask about that one";
+            let detail = "a payment of this order has not ended; ask about that one, and come back then";
             Problem::new(Kind::PaymentInProgress, detail).retry_after(ASK_AGAIN_AFTER)
         }
         Refusal::RefundTooLarge => {

@@ -33,6 +33,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Kind::UnknownPayment,
         Kind::UnknownOrder,
         Kind::RefundTooLarge,
+        Kind::PaymentInProgress,
         Kind::RefundRefused,
     ]);
     for operation in [&mut pay, &mut refund] {

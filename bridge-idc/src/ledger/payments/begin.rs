@@ -148,6 +148,9 @@ async fn begin_refund(
     let Some(mut payment) = found.filter(|payment| payment.charge.order == asked.order) else {
         return Ok(Begun::Refused(Refusal::NotFound));
     };
+    if payment.state.is_open() {
+        return Ok(Begun::Refused(Refusal::PaymentInProgress));
+    }
     let same_currency = asked.amount.currency() == payment.charge.amount.currency();
     if !same_currency || asked.amount.amount() > payment.left() {
         return Ok(Begun::Refused(Refusal::RefundTooLarge));
