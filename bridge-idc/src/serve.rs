@@ -355,8 +355,8 @@ async fn prepare(
     served: &ServedBefore,
 ) -> anyhow::Result<()> {
     ledger.connections().await?;
+    served.check_tables(ledger).await?;
     if migrate {
-        served.check_tables(ledger).await?;
         for applied in ledger.migrate().await? {
             tracing::info!(?applied, "migrated the ledger");
         }

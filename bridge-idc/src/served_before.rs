@@ -49,7 +49,7 @@ impl ServedBefore {
         }
     }
 
-    /// Refuses to go on where a migration would make the tables of a ledger that had some.
+    /// Refuses to go on with a database that has no ledger in it, whoever would make one.
     ///
     /// # Errors
     /// It has served, and the database has no ledger in it.

@@ -110,7 +110,8 @@ async fn a_start_makes_no_new_ledger_where_there_was_one() -> Result<()> {
     idc.wait_until_ready().await?;
     idc.terminate().await?;
 
-    // Neither does it take an empty file for a ledger, until somebody says that it is meant.
+    // Neither does it take an empty file for a ledger, until somebody says that it is meant; nor if others migrate.
+    configure(&site.idc_dir().join("bridge-idc.toml"), "ledger.migrate", false)?;
     move_files(&ledger_files(&site)?, &away)?;
     fs::write(site.idc_dir().join("ledger.db"), "")?;
     let mut idc = site.idc.spawn()?;
