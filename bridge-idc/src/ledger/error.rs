@@ -69,12 +69,23 @@ pub struct SqlState {
     pub code: String,
     /// The constraint that was violated, where the database names it.
     pub constraint: Option<String>,
+    /// Where a right is missing: PostgreSQL's own words, which name a table or a function and no value.
+    pub denied: Option<String>,
 }
+
+/// PostgreSQL: a right is missing ("insufficient_privilege").
+const NO_RIGHT: &str = "42501";
+
+/// How PostgreSQL begins to say so itself.
+const DENIED: &str = "permission denied for ";
 
 impl fmt::Display for SqlState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SQL state {}", self.code)?;
-        self.constraint.iter().try_for_each(|constraint| write!(f, ", constraint {constraint}"))
+        self.constraint.iter().try_for_each(|constraint| write!(f, ", constraint {constraint}"))?;
+        self.denied.iter().try_for_each(|denied| {
+            write!(f, ": {denied}; role.sql gives the rights, after each bridge-idc migrate")
+        })
     }
 }
 
@@ -104,8 +115,13 @@ impl From<sqlx::Error> for LedgerError {
         } else {
             postgres::blame(&code)
         };
-        let state =
-            || SqlState { code: code.to_string(), constraint: refusal.constraint().map(str::to_owned) };
+        let state = || SqlState {
+            code: code.to_string(),
+            constraint: refusal.constraint().map(str::to_owned),
+            // A trigger may raise this too, and quote what it likes.
+            denied: (code == NO_RIGHT && refusal.message().starts_with(DENIED))
+                .then(|| refusal.message().to_owned()),
+        };
         match blame {
             Blame::Request => Self::Refused(state()),
             Blame::Statement => Self::Denied(state()),

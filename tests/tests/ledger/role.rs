@@ -85,5 +85,7 @@ async fn each_command_works_with_its_own_role_and_that_role_can_do_nothing_else(
         let error = sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap_err();
         let state = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
         assert_eq!(state.as_deref(), Some("42501"), "{sql}: {error}");
+        let told = LedgerError::from(error).to_string();
+        assert!(told.contains("permission denied for ") && told.contains("role.sql"), "{sql}: {told}");
     }
 }

@@ -1,7 +1,7 @@
--- The rights that Bridge needs on its ledger, and no more. Run once by the owner of the tables, after
+-- The rights that Bridge needs on its ledger, and no more. Run after each
 --     bridge-idc migrate
--- as a superuser or with CREATEROLE:
---     psql --single-transaction --file role.sql DATABASE
+-- as a superuser, or as the owner of the tables with CREATEROLE; it is safe to run again:
+--     psql --set ON_ERROR_STOP=1 --single-transaction --file role.sql DATABASE
 -- It makes four roles without a login, which you grant to logins of your own:
 --     CREATE ROLE bridge_agent LOGIN PASSWORD '...' IN ROLE bridge_serve;
 -- With this set up, give the agent that login, set ledger.migrate = false, and migrate as the owner.
