@@ -46,7 +46,7 @@ pub enum NotAdmitted {
     #[error("the audit log cannot be written")]
     NoAuditLog,
     /// As many wait as may.
-    #[error("as many orders wait as this agent accepts")]
+    #[error("as many requests wait as are accepted")]
     Full,
     /// The agent is coming to its end.
     #[error("this agent is shutting down")]

@@ -110,7 +110,7 @@ kinds! {
     /// No such payment of that order.
     UnknownPayment = NOT_FOUND "unknown-payment" "There is no such payment";
     /// No room: come back.
-    Busy = SERVICE_UNAVAILABLE "busy" "As many orders wait as are accepted";
+    Busy = SERVICE_UNAVAILABLE "busy" "As many requests wait as are accepted";
     /// The data centre cannot be reached or cannot commit: come back.
     Unavailable = SERVICE_UNAVAILABLE "data-centre-unavailable" "The data centre cannot take this now";
     /// The agent is ending: come back.
