@@ -430,7 +430,11 @@ impl Owner {
         self.sealing.send_if_modified(|known| {
             let changed = known.as_ref() != preferred.as_slice();
             if changed {
-                tracing::info!(keys = preferred.len(), preferred = ?preferred.first().map(|key| key.id), "other sealing keys are in use");
+                tracing::info!(
+                    keys = preferred.len(),
+                    preferred = preferred.first().map(|key| key.id.to_string()),
+                    "other sealing keys are in use"
+                );
                 *known = preferred.into();
             }
             changed

@@ -71,7 +71,7 @@ impl Expiry {
     /// When the last of the sealing keys ends: nothing can be sealed after that.
     pub fn of_sealing_keys(keys: &[SealingKey]) -> Option<Self> {
         let last = keys.iter().max_by_key(|key| key.validity.not_after)?;
-        let name = last.id.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = last.id.to_string();
         let ends_at = last.validity.not_after.get().div_euclid(1_000_000);
         Some(Self { what: Expiring::SealingKey, name, ends_at })
     }

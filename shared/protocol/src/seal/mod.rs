@@ -17,6 +17,8 @@ pub mod sealing;
 /// The IDC's side: keys and cached sessions that open.
 pub mod opening;
 
+use std::fmt;
+
 use aes_gcm::aead::KeyInit;
 use aes_gcm::{Aes256Gcm, Key};
 use hpke::aead::ExportOnlyAead;
@@ -50,6 +52,13 @@ pub struct KeyId(pub [u8; 8]);
 /// A sealing session's name: the first 16 bytes of its encapsulation's SHA-256, so that it cannot stand for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub [u8; 16]);
+
+/// In hexadecimal, as `status` and an envelope's entry show it.
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
 
 impl KeyId {
     /// An id as an envelope has it; `None` if it is not 8 bytes.
