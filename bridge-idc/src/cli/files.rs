@@ -47,7 +47,7 @@ pub(super) fn given(bytes: &[u8], is_whole: bool) -> Given<'_> {
 /// Says on standard error what looks like a mistake.
 pub(super) fn warn(warned: &[Refusal]) {
     if !warned.is_empty() {
-        let text = format!("{} doubtful, and imported all the same:{}", warned.len(), first(warned));
+        let text = format!("{} doubtful, and taken as they are:{}", warned.len(), first(warned));
         let _nobody_listens = writeln!(io::stderr(), "warning: {text}");
     }
 }
