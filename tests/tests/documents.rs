@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bridge_cloud::storefront::problem::Kind;
 use bridge_runtime::telemetry::metrics::Metrics;
 
 fn root() -> PathBuf {
@@ -105,6 +106,22 @@ fn the_dashboard_and_the_alerts_ask_for_metrics_that_there_are() {
     let dashboard: serde_json::Value = serde_json::from_str(&text("deploy/grafana.json")).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     assert!(panels.iter().all(|panel| panel["title"].is_string() && panel["targets"][0]["expr"].is_string()));
+}
+
+#[test]
+fn every_problem_is_in_the_storefront_s_table_with_its_status() {
+    let page = text("docs/storefront.md");
+    let (_, table) = page.split_once("## Every problem").expect("the table");
+    let mut told: Vec<_> = table.lines().skip(4).filter(|line| line.starts_with("| ")).collect();
+    let row = |kind: &Kind| {
+        format!("| {} | `{}` |", kind.status().as_u16(), kind.uri().trim_start_matches("/problems/"))
+    };
+    for row in Kind::ALL.iter().map(row) {
+        let at = told.iter().position(|line| line.starts_with(&row));
+        assert!(at.is_some(), "docs/storefront.md has no row {row}");
+        told.remove(at.unwrap());
+    }
+    assert!(told.is_empty(), "docs/storefront.md tells of what there is not: {told:?}");
 }
 
 #[test]
