@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::config::IdcConfig;
 use crate::ledger::payments::{Resolved, Verdict};
-use crate::payment::audit::{Operator, Witness};
-use crate::payment::{Payment, Refund};
+use crate::payment::audit::Operator;
+use crate::payment::{Payment, Refund, operator};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -109,13 +109,13 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
             }
             let who = account::own();
             let operator = Operator { audit: &config.audit, who, reason: &reason, refund };
-            let (order, witness) = (found.charge.order, Witness::Operator(&operator));
             let verdict = Verdict { moved, reason: &reason };
-            let resolved = match refund {
-                Some(refund) => ledger.resolve_refund(order, id, refund, verdict, witness).await?,
-                None => ledger.resolve_payment(order, id, verdict, witness).await?,
-            };
-            match resolved {
+            let said = operator::resolve(&ledger, found.charge.order, id, verdict, &operator).await?;
+            if let Some(error) = said.unlogged {
+                let text = "it is committed; the audit log has that it was said (payment-resolved), and not that it is committed";
+                let _nobody_listens = writeln!(io::stderr(), "warning: {text}: {error}");
+            }
+            match said.resolved {
                 Resolved::Stands(payment) => show(&payment, json)?,
                 Resolved::Known => return Err(cli::failed("it is no longer unknown: look at it again")),
                 Resolved::NotLeft => {

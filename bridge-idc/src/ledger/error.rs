@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bridge_runtime::audit_log::DoorError;
+use bridge_runtime::audit_log::AuditError;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::SqliteError;
 
@@ -41,7 +41,7 @@ pub enum LedgerError {
     },
     /// What was to be committed is not in the audit log: rolled back.
     #[error("it cannot be logged, so it is not committed")]
-    Unlogged(#[source] DoorError),
+    Unlogged(#[source] AuditError),
     /// The tables could not be brought up to date.
     #[error("the ledger's tables cannot be migrated")]
     Migration(#[source] MigrateError),

@@ -1,11 +1,13 @@
 //! What the audit log has of a payment before the gateway is asked, of what becomes of it before the ledger has it, and of how
 //! a request ended before the cloud hears it (promise P8).
 
+use std::sync::{Mutex, PoisonError};
+
 use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event, Resolved, Word};
 use bridge_protocol::domain::{PaymentId, ReasonCode, RefundId};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::Refusal;
-use bridge_runtime::audit_log::{self, AuditLog, DoorError};
+use bridge_runtime::audit_log::{self, AuditError, AuditLog, DoorError};
 use bridge_runtime::clock;
 use bridge_runtime::config::AuditConfig;
 
@@ -19,13 +21,32 @@ pub enum Witness<'log> {
     Log(&'log AuditLog),
     /// The agent's own, which has that it comes to this: so no transaction is open while the log's disk is waited for.
     Logged(&'log AuditLog, &'static str),
-    /// An operator's command: the log that the agent has, or would have if it ran.
-    Operator(&'log Operator<'log>),
+    /// None: what it comes to is found out, and taken back again.
+    Rehearsal(&'log Mutex<Option<Conclusion>>),
+    /// An operator's word is in the log, which it is to come to; no transaction waits for whoever has the log.
+    Said(&'log Conclusion),
+}
+
+/// What a payment or a refund comes to, and under whose key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conclusion {
+    header: Header,
+    payment: PaymentId,
+    outcome: String,
+}
+
+/// Why what is to be committed has no witness.
+#[derive(Debug)]
+pub(crate) enum Unwitnessed {
+    /// It cannot be logged.
+    Unlogged(AuditError),
+    /// It comes to something else than was said before.
+    Otherwise,
 }
 
 /// Who ends a doubt by hand.
 pub struct Operator<'log> {
-    /// Where the log is.
+    /// Where the log is that the agent has, or would have if it ran.
     pub audit: &'log AuditConfig,
     /// The account on the host.
     pub who: Word,
@@ -78,31 +99,49 @@ impl Witness<'_> {
         header: &Header,
         payment: PaymentId,
         outcome: &str,
-    ) -> Result<(), DoorError> {
-        let event = Event::PaymentCommitted(Ended::new(header, outcome).about(payment, false));
-        let entry = Entry::new(clock::now(), event);
+    ) -> Result<(), Unwitnessed> {
+        let conclusion = || Conclusion { header: header.clone(), payment, outcome: outcome.to_owned() };
         match self {
             Self::Logged(_, known) if known == outcome => Ok(()),
-            Self::Log(log) | Self::Logged(log, _) => Ok(log.append(&[entry]).await.map(drop)?),
-            Self::Operator(operator) => {
-                let said = Entry::new(clock::now(), operator.says(header, payment, outcome));
-                audit_log::append_beside(operator.audit, &said).await?;
-                audit_log::append_beside(operator.audit, &entry).await
+            Self::Log(log) | Self::Logged(log, _) => {
+                let logged = log.append(&[conclusion().entry()]).await;
+                logged.map(drop).map_err(Unwitnessed::Unlogged)
             }
+            Self::Rehearsal(found) => {
+                *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(conclusion());
+                Ok(())
+            }
+            Self::Said(said) if *said == conclusion() => Ok(()),
+            Self::Said(_) => Err(Unwitnessed::Otherwise),
         }
     }
 }
 
+impl Conclusion {
+    /// That it is committed.
+    fn entry(&self) -> Entry {
+        let ended = Ended::new(&self.header, &self.outcome).about(self.payment, false);
+        Entry::new(clock::now(), Event::PaymentCommitted(ended))
+    }
+}
+
 impl Operator<'_> {
-    fn says(&self, header: &Header, payment: PaymentId, outcome: &str) -> Event {
-        Event::PaymentResolved(Resolved {
-            order: header.order,
-            outcome: Word::of(outcome),
-            payment: Word::of(&payment.to_string()),
+    /// Logs what the operator says, before any of it is done.
+    pub(super) async fn says(&self, conclusion: &Conclusion) -> Result<(), DoorError> {
+        let said = Event::PaymentResolved(Resolved {
+            order: conclusion.header.order,
+            outcome: Word::of(&conclusion.outcome),
+            payment: Word::of(&conclusion.payment.to_string()),
             reason: Word::of(self.reason.as_str()),
             refund: self.refund.map(|refund| Word::of(&refund.to_string())),
             who: self.who.clone(),
-        })
+        });
+        audit_log::append_beside(self.audit, &Entry::new(clock::now(), said)).await
+    }
+
+    /// Logs that it is committed.
+    pub(super) async fn committed(&self, conclusion: &Conclusion) -> Result<(), DoorError> {
+        audit_log::append_beside(self.audit, &conclusion.entry()).await
     }
 }
 

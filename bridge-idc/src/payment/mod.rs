@@ -34,6 +34,9 @@ pub mod audit;
 /// The shell around that.
 pub mod counter;
 
+/// An operator's word about what the gateway leaves in doubt.
+pub mod operator;
+
 /// A gateway's hints.
 pub mod webhook;
 

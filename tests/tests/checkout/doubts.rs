@@ -1,10 +1,15 @@
 //! What ends a doubt about a payment end to end: a hint after which the gateway is asked, or an operator's word; and what
 //! becomes of money that moves after a payment was given up.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
+use bridge_tests::dba::Dba;
 use bridge_tests::http::Client;
 use bridge_tests::sandbox::{Mischief, Webhooks};
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::common::{configure, metric, until};
 use crate::{Checkout, TOTAL, amount, charged, place};
@@ -138,6 +143,49 @@ async fn an_operator_ends_a_doubt_that_the_gateway_does_not_end() -> Result<()> 
     ensure!(facts["refund"] == *refund && facts["reason"] == "TICKET_4712", "{said}");
     let uid = format!("uid:{}", rustix::process::getuid().as_raw());
     ensure!(facts["who"].as_str().is_some_and(|who| who.starts_with(&uid)), "the kernel's word: {said}");
+    at.agree().await
+}
+
+/// The agent is there and says nothing, as one that is stopped: the command names it, holds nothing of the ledger meanwhile, and
+/// is not logged by the agent once that goes on.
+#[tokio::test]
+async fn an_operator_s_word_beside_an_agent_that_does_not_answer_holds_and_leaves_nothing() -> Result<()> {
+    let mut at = asking_in_an_hour().await?;
+    let order = at.order().await?;
+    at.sandbox.next([Mischief::HangBefore]);
+    let doubt = at.pay(&order, "p").await?;
+    let id = doubt.json()["payment"].as_str().context("no id")?.to_owned();
+    let resolve = |reason| ["payments", "resolve", &id, "--as", "not-paid", "--reason", reason];
+    let mut shell = Dba::connect(at.site.database()).await?;
+    shell.execute("PRAGMA busy_timeout = 1000").await?;
+
+    let agent = at.bridge.idc.pid().context("the agent has ended")?;
+    kill_process(agent, Signal::STOP)?;
+    let early = resolve("TOO_EARLY");
+    let mut command = Box::pin(at.site.idc_command(&early));
+    let said = loop {
+        tokio::select! {
+            said = &mut command => break said,
+            // Whoever writes beside it is never kept waiting.
+            () = sleep(Duration::from_millis(20)) => {
+                shell.execute("BEGIN IMMEDIATE; ROLLBACK").await.context("the command holds the ledger")?;
+            }
+        }
+    };
+    drop(command);
+    kill_process(agent, Signal::CONT)?;
+    let said = format!("{:#}", said.err().context("it is committed without a log")?);
+    ensure!(said.contains("audit log and does not answer") && !said.contains("database"), "{said}");
+    ensure!(at.shop.get(&place(&doubt)?).await?.json()["state"] == "unknown");
+
+    // Its turn at the agent comes before that of the next one.
+    at.site.idc_command(&resolve("TICKET_4711")).await?;
+    let said = at.site.idc_command(&["audit", "tail", "--json", "--kind", "payment-resolved"]).await?;
+    ensure!(
+        said.lines().count() == 1 && said.contains("TICKET_4711"),
+        "more is logged than was done: {said}"
+    );
+    ensure!(at.audited("payment-committed").await? == ["unknown", "not_paid"]);
     at.agree().await
 }
 

@@ -2,8 +2,10 @@
 //! nothing, since its order was cancelled or it was charged late.
 //!
 //! What is concluded is in the audit log before it is committed, so that there is no moment in which the ledger tells what
-//! the log does not have. If the commit then fails it is concluded, and logged, once more.
+//! the log does not have. If the commit then fails it is concluded, and logged, once more. Of what an operator says the log has
+//! that it was said, before; that it is committed is logged after it, since nobody does it once more.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bridge_protocol::domain::payment::PaymentEvent;
@@ -16,7 +18,7 @@ use uuid::Uuid;
 use super::begin::{NewRefund, add_refund};
 use super::rows::{clock, found, locked};
 use super::{Ledger, LedgerError, NotDone, Tx, common, in_transaction, on_connection};
-use crate::payment::audit::Witness;
+use crate::payment::audit::{Conclusion, Unwitnessed, Witness};
 use crate::payment::policy::look_again;
 use crate::payment::{Payment, Refund};
 
@@ -88,6 +90,24 @@ impl Ledger {
         witness: Witness<'_>,
     ) -> Result<Concluded, NotDone> {
         in_transaction!(self, writing tx => conclude_payment(&mut tx, order, id, told, held, witness).await)
+    }
+
+    /// What an operator's word about a payment, or a refund of it, would come to; nothing of it is kept. `None` beside what it
+    /// comes to if that is nothing.
+    pub async fn rehearse_resolution(
+        &self,
+        order: OrderId,
+        id: PaymentId,
+        refund: Option<RefundId>,
+        verdict: Verdict<'_>,
+    ) -> Result<(Resolved, Option<Conclusion>), NotDone> {
+        let found = Mutex::new(None);
+        let witness = Witness::Rehearsal(&found);
+        let resolved = in_transaction!(self, rehearsing tx => match refund {
+            Some(refund) => resolve_refund(&mut tx, order, id, refund, verdict, witness).await,
+            None => resolve_payment(&mut tx, order, id, verdict, witness).await,
+        })?;
+        Ok((resolved, found.into_inner().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// Ends the doubt about a payment by an operator's word, and keeps the reason.
@@ -366,7 +386,10 @@ async fn witnessed(
         LedgerError::Corrupt { table: "payment_requests", what: "a payment that nobody asked for" };
     let key = key.as_deref().and_then(KeyDigest::from_bytes).ok_or(nobody_s)?;
     let header = Header { brand: payment.brand.clone(), order: payment.charge.order, key };
-    witness.concluded(&header, id, outcome).await.map_err(LedgerError::Unlogged)
+    witness.concluded(&header, id, outcome).await.map_err(|why| match why {
+        Unwitnessed::Unlogged(error) => LedgerError::Unlogged(error),
+        Unwitnessed::Otherwise => LedgerError::Conflict,
+    })
 }
 
 /// Gives back what is left of the payments of cancelled orders, in the transaction that cancels them.

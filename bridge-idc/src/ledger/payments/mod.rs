@@ -93,6 +93,8 @@ pub(in crate::ledger) enum Tx<'t> {
 enum OwnTx {
     Postgres(postgres::Transaction),
     Sqlite(sqlite::Transaction),
+    /// One whose changes are taken back at its end.
+    Rehearsal(Box<OwnTx>),
 }
 
 impl OwnTx {
@@ -102,6 +104,11 @@ impl OwnTx {
             Kind::Postgres(database) => Self::Postgres(database.begin().await?),
             Kind::Sqlite(database) => Self::Sqlite(database.begin().await?),
         })
+    }
+
+    /// Begins one that shows what a writing one would come to.
+    async fn rehearsing(ledger: &Ledger) -> Result<Self, LedgerError> {
+        Self::writing(ledger).await.map(|own| Self::Rehearsal(Box::new(own)))
     }
 
     /// Begins one that only reads, and waits for no writer.
@@ -116,6 +123,7 @@ impl OwnTx {
         match self {
             Self::Postgres(transaction) => transaction.payments(),
             Self::Sqlite(transaction) => transaction.payments(),
+            Self::Rehearsal(own) => own.tx(),
         }
     }
 
@@ -123,6 +131,7 @@ impl OwnTx {
         match self {
             Self::Postgres(transaction) => give_up(transaction).await,
             Self::Sqlite(transaction) => give_up(transaction).await,
+            Self::Rehearsal(own) => Box::pin(own.give_up()).await,
         }
     }
 
@@ -130,6 +139,7 @@ impl OwnTx {
         match self {
             Self::Postgres(transaction) => transaction.commit().await?,
             Self::Sqlite(transaction) => transaction.commit().await?,
+            Self::Rehearsal(own) => own.give_up().await,
         }
         Ok(())
     }

@@ -20,12 +20,18 @@ use rustix::process::getuid;
 
 use super::{AuditError, AuditLog, Closer, OpenError, account, within};
 use crate::accept;
+use crate::clock;
 use crate::config::AuditConfig;
 use crate::owner::{self, NotOurs};
 use crate::telemetry::metrics::Metrics;
 
 /// Longer than an entry takes to become durable on any disk that works.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How old an entry may be that an agent takes from a command. A command that has waited for longer gives up soon: what it
+/// gave up is not logged later, when an agent goes on that was stopped.
+const TAKEN_WITHIN: Duration = Duration::from_secs(5);
+const _: () = assert!(TAKEN_WITHIN.as_secs() < ANSWER_WITHIN.as_secs());
 
 /// Opening a log is so many things asked of its disk, one after the other, each of which may take `audit.write_within`.
 const OPEN_TIMES: u32 = 6;
@@ -51,6 +57,12 @@ pub enum DoorError {
          give the command again; its entry may be in the log already", .0.display()
     )]
     Late(PathBuf),
+    /// An agent that has it is there, and says nothing.
+    #[error(
+        "the running agent has the audit log and does not answer, so nothing was done that the log must have first; once it goes on, \
+         it takes nothing of this command. Look whether the agent is stopped or its machine is busy, then give the command again"
+    )]
+    Silent,
     /// The agent that has it did not say that the entry is durable.
     #[error("the running agent did not log it: {0}")]
     Refused(String),
@@ -102,7 +114,7 @@ pub async fn append_beside(config: &AuditConfig, entry: &Entry) -> Result<(), Do
                 Ok(Ok(answer)) if answer == DURABLE => return Ok(()),
                 Ok(Ok(answer)) => String::from_utf8_lossy(&answer).trim().to_owned(),
                 Ok(Err(error)) => error.to_string(),
-                Err(_elapsed) => format!("no answer within {ANSWER_WITHIN:?}"),
+                Err(_elapsed) => return Err(DoorError::Silent),
             };
             Err(DoorError::Refused(refused))
         }
@@ -141,6 +153,9 @@ async fn answer(mut stream: UnixStream, log: &AuditLog) -> io::Result<()> {
     let mut bytes = Vec::new();
     (&mut stream).take(ENTRY_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await?;
     let said = match Entry::parse(&bytes) {
+        Ok(Entry { at, .. }) if clock::now().since(at) > TAKEN_WITHIN => {
+            "it was asked for too long ago, and the command has given up".to_owned()
+        }
         Ok(Entry { at, event }) if is_of_a_command(&event) => {
             match log.append(&[Entry::new(at, account::vouched(event, uid))]).await {
                 Ok(_) => return stream.write_all(DURABLE).await,
