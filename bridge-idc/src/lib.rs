@@ -50,6 +50,9 @@ pub mod traces;
 // That an agent has had a ledger.
 pub mod served_before;
 
+// Brands for which the database does nothing.
+mod denied;
+
 // The shell around the agent.
 pub mod run;
 

@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::agent::{Agent, Attempt, Ended, Input, Output};
 use crate::auditing::Round;
+use crate::denied::{Denied, DeniedBrand};
 use crate::ledger::{Answer, BatchEnd, End, Ledger, LedgerError};
 use crate::open::OpenFailure;
 use crate::payment::counter::{Counter, Ends};
@@ -43,7 +44,7 @@ const TAKEN_AT_ONCE: usize = 256;
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// What the outside may see of the agent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Load {
     /// Requests received and not yet answered.
     pub under_way: usize,
@@ -51,6 +52,8 @@ pub struct Load {
     pub doubtful: bool,
     /// Whether it did not work when it was last asked to commit.
     pub away: bool,
+    /// Brands for which it did nothing in their last batches.
+    pub denied: Arc<[DeniedBrand]>,
 }
 
 /// The shell's state.
@@ -67,6 +70,7 @@ pub struct Shell {
     /// What the log is told of orders that do not open.
     rejections: Sparing,
     keys: watch::Receiver<Arc<Keyring>>,
+    denied: Denied,
 }
 
 impl Shell {
@@ -83,8 +87,21 @@ impl Shell {
         let (results, received) = mpsc::channel(RESULTS);
         let links = HashMap::new();
         let (traces, rejections) = (Traces::new(TRACES), Sparing::new(REJECTIONS_LOGGED));
-        let shell =
-            Self { agent, ledger, audit, metrics, links, results, load, payments, traces, rejections, keys };
+        let denied = Denied::default();
+        let shell = Self {
+            agent,
+            ledger,
+            audit,
+            metrics,
+            links,
+            results,
+            load,
+            payments,
+            traces,
+            rejections,
+            keys,
+            denied,
+        };
         (shell, received)
     }
 
@@ -104,7 +121,12 @@ impl Shell {
                     let keys = self.keys.borrow_and_update().clone();
                     self.handle(Input::Keys(keys));
                 }
-                Some(result) = results.recv() => self.handle(result),
+                Some(result) = results.recv() => {
+                    if let Input::Batch(ended) = &result {
+                        self.denied.handle_batch(ended, clock::now());
+                    }
+                    self.handle(result);
+                }
                 Some(end) = payment_ends.recv() => {
                     self.payments.handle_end(end, |order| self.agent.log_is_behind(order), &self.links);
                 }
@@ -205,8 +227,13 @@ impl Shell {
             under_way: under_way + self.payments.under_way(),
             doubtful: self.agent.is_doubtful(),
             away: self.agent.is_away(),
+            denied: self.denied.told(),
         };
-        self.load.send_if_modified(|known| std::mem::replace(known, load) != load);
+        self.load.send_if_modified(|known| {
+            let is_new = *known != load;
+            *known = load;
+            is_new
+        });
     }
 
     fn audit(&self, Round { entries, again }: Round) {

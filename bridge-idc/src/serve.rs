@@ -34,6 +34,7 @@ use crate::agent::{Agent, Limits};
 use crate::catalogue::publish::Publishing;
 use crate::catalogue::{Catalogue, sequencer};
 use crate::config::{CatalogueConfig, IdcConfig, LedgerConfig};
+use crate::denied;
 use crate::ledger::{Ledger, NotReady};
 use crate::payment::config::PaymentsConfig;
 use crate::payment::counter::{Counter, Service};
@@ -416,7 +417,8 @@ impl Report for Status {
             Phase::WaitingForLedger(_) => None,
             Phase::Serving(tunnel, _) => tunnel.note(),
         };
-        certificates.into_iter().chain(self.keys.note()).collect()
+        let denied = denied::note(&self.load.borrow().denied, clock::now());
+        certificates.into_iter().chain(self.keys.note()).chain(denied).collect()
     }
 
     fn expiries(&self) -> Vec<Expiry> {
@@ -429,7 +431,7 @@ impl Report for Status {
     }
 
     fn status(&self) -> Value {
-        let load = *self.load.borrow();
+        let requests_under_way = self.load.borrow().under_way;
         let (identity, links, catalogue) = match &*self.state.borrow() {
             Phase::WaitingForLedger(_) => (Value::Null, json!([]), Value::Null),
             Phase::Serving(tunnel, head) => {
@@ -445,7 +447,7 @@ impl Report for Status {
             "build": env!("CARGO_PKG_VERSION"),
             "identity": identity,
             "ledger_unprotected": self.unprotected,
-            "requests_under_way": load.under_way,
+            "requests_under_way": requests_under_way,
             "sealing_keys": self.keys.now().manifest().told_at(clock::now()).keys.len(),
             "catalogue": catalogue,
             "audit": self.audit.status(),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bridge_tests::books::Books;
 use bridge_tests::dba::Dba;
+use bridge_tests::http::{Answer, Client};
 use bridge_tests::site::Site;
 use common::{Shop, configure, metric, obstacles, postgres, site, site_on, until};
 use tokio::task::JoinSet;
@@ -212,8 +213,18 @@ async fn what_the_database_does_not_do_for_one_brand_is_counted_and_another_bran
         ensure!(served.place_new(&[(0, 1)]).await?.status == 201);
     }
     ensure!(metric(&bridge.idc.metrics().await?, "bridge_ledger_errors_total")? == 3);
+    // Whoever looks sees which brand it is, until the database does something for it.
+    let mut admin = Client::new(bridge.idc.admin());
+    let names = |ready: &Answer| ready.json()["notes"].to_string().contains("what brand denied asked for");
+    let ready = admin.get("/readyz", None).await?;
+    ensure!(ready.status == 200 && names(&ready), "{} {}", ready.status, ready.json());
+    let status = site.idc_command(&["status"]).await?;
+    ensure!(status.starts_with("ready\n") && status.contains("note: since"), "{status}");
     dba.execute("DROP TRIGGER planted ON outcomes").await?;
-    denied.close(&site, 0, [0, 0, 0]).await?;
+    ensure!(denied.place_new(&[(0, 1)]).await?.status == 201);
+    let ready = admin.get("/readyz", None).await?;
+    ensure!(ready.status == 200 && !names(&ready), "{}", ready.json());
+    denied.close(&site, 1, [1, 0, 0]).await?;
     served.close(&site, 3, [3, 0, 0]).await
 }
 
