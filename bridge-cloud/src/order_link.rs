@@ -220,17 +220,25 @@ impl Line {
         (line, OrderLink { submissions, load: load_seen }, submitted)
     }
 
-    fn handle_submission(&mut self, now: Duration, submission: Submission) {
+    /// Takes what a serving thread hands over. `is_placed` says whether another line is placing that order.
+    fn handle_submission(
+        &mut self,
+        now: Duration,
+        submission: Submission,
+        is_placed: impl Fn(OrderId) -> bool,
+    ) {
         match submission {
-            Submission::New { order, kind, body, caller } => match self.sender.submit(now, order, kind, body)
-            {
-                Ok(request) => {
-                    self.callers.insert(request, caller);
+            Submission::New { order, kind, body, caller } => {
+                let submit = if is_placed(order) { Sender::submit_while_placed } else { Sender::submit };
+                match submit(&mut self.sender, now, order, kind, body) {
+                    Ok(request) => {
+                        self.callers.insert(request, caller);
+                    }
+                    Err(rejected) => {
+                        let _caller_gone = caller.answer.send(Err(rejected));
+                    }
                 }
-                Err(rejected) => {
-                    let _caller_gone = caller.answer.send(Err(rejected));
-                }
-            },
+            }
             Submission::Sealed { request, sealed, caller } => {
                 self.callers.insert(request, caller);
                 self.sender.handle_sealed(now, request, sealed);
@@ -325,10 +333,11 @@ impl Owner {
                 }
                 _ = orders.recv_many(&mut submissions, TAKEN_AT_ONCE) => {
                     let now = self.now();
-                    submissions.drain(..).for_each(|submission| self.orders.handle_submission(now, submission));
+                    submissions.drain(..).for_each(|submission| self.orders.handle_submission(now, submission, |_| false));
                 }
                 Some(submission) = payments.recv() => {
-                    self.payments.handle_submission(self.now(), submission);
+                    let (now, orders) = (self.now(), &self.orders.sender);
+                    self.payments.handle_submission(now, submission, |order| orders.is_placing(order));
                 }
                 () = sleep_until(self.started + timeout) => {
                     let now = self.now();

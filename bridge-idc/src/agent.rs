@@ -299,6 +299,11 @@ impl Agent {
         self.is_ahead_of_the_log(order.as_bytes())
     }
 
+    /// Whether a request about this order is under way.
+    pub fn is_writing(&self, order: OrderId) -> bool {
+        self.receiver.writes_of(order) > 0
+    }
+
     /// Takes one input. The order's way, in flow order.
     pub fn handle(&mut self, input: Input, now: UnixMicros, random: &mut impl Rng) {
         match input {
@@ -586,7 +591,7 @@ impl Agent {
         now: UnixMicros,
         random: &mut impl Rng,
     ) {
-        let entry = placed(&received, now);
+        let entry = log_entry::placed(now, &received);
         if self.away {
             return self.turn_away(token, entry, received.header(), Refusal::DatabaseDown);
         }
@@ -607,7 +612,7 @@ impl Agent {
         let header = received.header();
         self.outputs.push_back(Output::Rejected { order: header.order, failure });
         let refused = failure.refused(received.envelope());
-        self.turn_away(token, placed(received, now), header, refused);
+        self.turn_away(token, log_entry::placed(now, received), header, refused);
     }
 
     fn cancel(&mut self, token: Token, header: Header, now: UnixMicros) {
@@ -686,11 +691,6 @@ impl Agent {
     fn refuse(&mut self, token: Token, refusal: Refusal) {
         self.answer(token, to_cloud::Kind::Refused(refusal.into()));
     }
-}
-
-/// The entry that an order came.
-fn placed(received: &ReceivedOrder, now: UnixMicros) -> Entry {
-    log_entry::received(now, "place", received.header(), Some(&received.envelope().ciphertext))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event};
 use bridge_protocol::domain::UnixMicros;
+use bridge_protocol::order_link::receiver::ReceivedOrder;
 use bridge_protocol::seal::sealing::Header;
 use bytes::Bytes;
 
@@ -16,6 +17,11 @@ pub(crate) fn header_of(request: &Request) -> Header {
 /// The entry of a request that has come.
 pub(crate) fn received(at: UnixMicros, action: &str, header: &Header, ciphertext: Option<&Bytes>) -> Entry {
     Entry::new(at, Event::OrderReceived(Carried::new(header, action, ciphertext.map(|bytes| &bytes[..]))))
+}
+
+/// The entry of an order that has come.
+pub(crate) fn placed(at: UnixMicros, order: &ReceivedOrder) -> Entry {
+    received(at, "place", order.header(), Some(&order.envelope().ciphertext))
 }
 
 /// The entry of what a request came to.

@@ -167,7 +167,7 @@ impl Shell {
                 }
             },
             TunnelEvent::PaymentFrame { link, payload } => {
-                self.payments.handle_frame(link, payload, &self.links)
+                self.payments.handle_frame(link, payload, |order| self.agent.is_writing(order), &self.links)
             }
             TunnelEvent::Down { link, .. } => {
                 self.links.remove(&link);

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bridge_tests::dba::Dba;
-use bridge_tests::http::Client;
+use bridge_tests::http::{Answer, Client};
+use bridge_tests::payers::Till;
+use bridge_tests::sandbox::Rates;
 use bridge_tests::site::{Bridge, Site};
 use bytes::Bytes;
 use common::{Shop, metric, order_at, postgres, site_on, until};
@@ -18,7 +20,7 @@ use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -137,6 +139,68 @@ async fn a_cancellation_that_another_agent_gets_than_has_its_order_is_not_told_t
     })
     .await?;
     shop.close(&site, 0, [0, 0, 0]).await
+}
+
+/// Two orders wait, at an agent each. A payment of either comes to one of both.
+#[tokio::test]
+async fn a_payment_that_another_agent_gets_than_has_its_order_is_told_to_come_again() -> Result<()> {
+    let (_cluster, database) = postgres().await?;
+    let dir = tempfile::tempdir()?;
+    let site = site_on(dir.path(), database, &["a"]).await?;
+    common::configure(&site.cloud_dir().join("bridge-cloud.toml"), "storefront.answer_within", "2s")?;
+    let till = Till::open(&site, Rates::default()).await?;
+    let (second, dir_of_second) = site.add_idc("second-idc")?;
+    std::fs::copy(site.idc_dir().join("gateway.key"), dir_of_second.join("gateway.key"))?;
+    let mut bridge = site.start().await?;
+    let _second = second.start().await?;
+    both_links(&bridge).await?;
+    let mut dba = Dba::connect(site.database()).await?;
+    dba.execute(HELD).await?;
+
+    let agents = [site.idc.admin, second.admin];
+    let (mut shop, mut waiting) = (Shop::open(&site, "a"), Vec::new());
+    for number in 1..=agents.len() as u64 {
+        let (order, mut other) = (shop.order(&[(0, 1)]), Shop::open(&site, "a"));
+        waiting.push(tokio::spawn(async move { other.place(&order.key, order.body).await }));
+        until("the order waits", async || Ok(requests_under_way(&agents).await? == number)).await?;
+    }
+    for agent in agents {
+        ensure!(requests_under_way(&[agent]).await? == 1, "they do not wait at an agent each");
+    }
+    let mut orders = Vec::new();
+    for placed in waiting {
+        orders.push(order_at(&placed.await??)?);
+    }
+    for knows in ["the cloud agent places it", "no cloud agent knows of it"] {
+        for order in &orders {
+            let answer = pay(&site, &shop, order, knows).await?;
+            shop.problem(&answer, 503, "busy")?;
+            ensure!(answer.retry_after().is_some(), "{:?}", answer.headers);
+        }
+        bridge.cloud.kill9().await?;
+        bridge.cloud.restart().await?;
+        both_links(&bridge).await?;
+    }
+    let nowhere = pay(&site, &shop, "018f0000-0000-7000-8000-000000000000", "nowhere").await?;
+    shop.problem(&nowhere, 404, "unknown-order")?;
+    ensure!(till.sandbox.charges().is_empty(), "nothing was charged");
+    dba.execute("COMMIT").await?;
+    for order in &orders {
+        let place = format!("{}/{order}", shop.orders());
+        until("the order is placed", async || {
+            Ok(shop.settled(&place).await?.is_some_and(|state| state["state"] == "placed"))
+        })
+        .await?;
+        ensure!(pay(&site, &shop, order, order).await?.status == 201);
+    }
+    shop.close(&site, 2, [2, 0, 0]).await
+}
+
+async fn pay(site: &Site, shop: &Shop, order: &str, key: &str) -> Result<Answer> {
+    let amount = json!({ "amount": 222_000, "currency": "KRW" });
+    let body = json!({ "amount": amount, "payment_key": format!("tgen_{order}") }).to_string();
+    let (path, key) = (format!("{}/{order}/payments", shop.orders()), format!("{order} {key}"));
+    Ok(Client::new(site.storefront).post(&path, Some(shop.token()), Some(&key), body.into()).await?)
 }
 
 /// Cancels an order that waits, twice, the second time once the first one waits: it goes to the agent that has less to do, so one of

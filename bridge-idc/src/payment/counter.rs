@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span};
 
 use super::audit::{self, About};
-use super::desk::{Asked, Desk, Output};
+use super::desk::{Asked, Coming, Desk, Output};
 use super::service::{End, Payments};
 use super::toss::Toss;
 use crate::vault::keyring::Keyring;
@@ -60,8 +60,14 @@ impl Counter {
         self.desk.under_way()
     }
 
-    /// One frame came on the payment lane of a link.
-    pub fn handle_frame(&mut self, link: LinkId, payload: Bytes, links: &HashMap<LinkId, LinkSender>) {
+    /// One frame came on the payment lane of a link. `is_written` says whether an order is on its way into the ledger.
+    pub fn handle_frame(
+        &mut self,
+        link: LinkId,
+        payload: Bytes,
+        is_written: impl Fn(OrderId) -> bool,
+        links: &HashMap<LinkId, LinkSender>,
+    ) {
         let mut span = Span::none();
         match frame::decode::<ToIdc>(payload) {
             Ok(message) => {
@@ -69,7 +75,7 @@ impl Counter {
                     span = tracing::info_span!("payment", trace_id = trace.trace_id());
                     continue_trace(&span, trace);
                 }
-                self.desk.handle_message(link, message, &self.keys);
+                self.desk.handle_message(link, message, &self.keys, is_written);
             }
             // The link's end is logged and counted where it ends.
             Err(error) => {
@@ -113,29 +119,29 @@ impl Counter {
     fn do_outputs(&mut self, links: &HashMap<LinkId, LinkSender>, span: &Span) {
         while let Some(output) = self.desk.poll_output() {
             match output {
-                Output::Ask(token, asked) => self.ask(token, asked, span),
+                Output::Ask(token, asked, coming) => self.ask(token, asked, coming, span),
                 Output::Send(reply) => send(links, &reply),
             }
         }
         self.metrics.set_queue_depth(Queue::PaymentsInFlight, self.desk.under_way());
     }
 
-    fn ask(&self, token: Token, asked: Asked, span: &Span) {
+    fn ask(&self, token: Token, asked: Asked, coming: Coming, span: &Span) {
         let Some(service) = self.service.clone() else { return };
         let (ends, log) = (self.ends.clone(), self.audit.clone());
         let asking = async move {
             tracing::debug!("asked of the gateway");
             let end = match asked {
                 Asked::Pay(pay) => match audit::received(&log, About::of_payment(&pay)).await {
-                    Ok(logged) => logged.answered(&log, service.pay(&pay).await).await,
+                    Ok(logged) => logged.answered(&log, coming.judge(service.pay(&pay).await)).await,
                     Err(refused) => refused,
                 },
                 Asked::Refund(refund) => match audit::received(&log, About::of_refund(&refund)).await {
-                    Ok(logged) => logged.answered(&log, service.refund(&refund).await).await,
+                    Ok(logged) => logged.answered(&log, coming.judge(service.refund(&refund).await)).await,
                     Err(refused) => refused,
                 },
                 Asked::LookUp { brand, order, payment, key } => {
-                    service.look_up(&brand, order, payment, key).await
+                    coming.judge(service.look_up(&brand, order, payment, key).await)
                 }
             };
             let _agent_gone = ends.send((token, end)).await;

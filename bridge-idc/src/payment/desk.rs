@@ -38,10 +38,24 @@ pub enum Asked {
 /// What the shell does next.
 #[derive(Debug)]
 pub enum Output {
-    /// Ask the service and report the end.
-    Ask(Token, Asked),
+    /// Ask the service and report the end. What the ledger does not know is perhaps on its way there, if so it says.
+    Ask(Token, Asked, Coming),
     /// Send this on the payment lane of its link.
     Send(Reply),
+}
+
+/// Whether what a request is about may be on its way into the ledger: an order that waits there for a row, or a payment that does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coming(pub bool);
+
+impl Coming {
+    /// Nobody is told that there is no such thing while it may be coming: they are to ask again.
+    pub fn judge(self, end: End) -> End {
+        match end {
+            End::Refused(Refusal::NotFound) if self.0 => End::Refused(Refusal::Busy),
+            end => end,
+        }
+    }
 }
 
 /// The state: at most the window's size.
@@ -64,18 +78,27 @@ impl Desk {
         self.receiver.under_way()
     }
 
-    /// A message came on a payment lane.
-    pub fn handle_message(&mut self, link: LinkId, message: ToIdc, keys: &Keyring) {
+    /// A message came on a payment lane. `is_written` says whether an order is on its way into the ledger here.
+    pub fn handle_message(
+        &mut self,
+        link: LinkId,
+        message: ToIdc,
+        keys: &Keyring,
+        is_written: impl Fn(OrderId) -> bool,
+    ) {
         match self.receiver.handle_message(link, 0, message) {
             Received::Deliver(token, Delivery::Pay(pay)) => {
-                self.outputs.push_back(Output::Ask(token, Asked::Pay(Box::new(pay_asked(*pay, keys)))));
+                let coming = Coming(is_written(pay.order));
+                self.ask(token, Asked::Pay(Box::new(pay_asked(*pay, keys))), coming);
             }
             Received::Deliver(token, Delivery::Refund(refund)) => {
-                self.outputs
-                    .push_back(Output::Ask(token, Asked::Refund(Box::new(refund_asked(*refund, keys)))));
+                // It is one of its order's writes itself.
+                let coming = Coming(is_written(refund.order) || self.receiver.writes_of(refund.order) > 1);
+                self.ask(token, Asked::Refund(Box::new(refund_asked(*refund, keys))), coming);
             }
             Received::Deliver(token, Delivery::AskPayment { brand, order, payment, key }) => {
-                self.outputs.push_back(Output::Ask(token, Asked::LookUp { brand, order, payment, key }));
+                let coming = Coming(self.receiver.is_writing(order, key));
+                self.ask(token, Asked::LookUp { brand, order, payment, key }, coming);
             }
             // Orders have lanes of their own.
             Received::Deliver(token, Delivery::Place(_) | Delivery::Cancel(_) | Delivery::Ask { .. }) => {
@@ -107,6 +130,10 @@ impl Desk {
         for (token, end) in std::mem::take(&mut self.held) {
             self.handle_end(token, end, &log_is_behind);
         }
+    }
+
+    fn ask(&mut self, token: Token, asked: Asked, coming: Coming) {
+        self.outputs.push_back(Output::Ask(token, asked, coming));
     }
 
     fn answer(&mut self, token: Token, end: End) {
@@ -219,11 +246,11 @@ mod tests {
     fn a_payment_that_comes_twice_is_asked_for_once_and_other_bodies_have_other_fingerprints() {
         let keys = Keyring::for_tests(1);
         let mut desk = Desk::new(8);
-        desk.handle_message(LINK, pay(1, 7, 100), &keys);
-        desk.handle_message(LinkId(2), pay(1, 7, 100), &keys);
-        desk.handle_message(LINK, pay(2, 8, 101), &keys);
+        desk.handle_message(LINK, pay(1, 7, 100), &keys, |_| false);
+        desk.handle_message(LinkId(2), pay(1, 7, 100), &keys, |_| false);
+        desk.handle_message(LINK, pay(2, 8, 101), &keys, |_| false);
         let mut asked = Vec::new();
-        while let Some(Output::Ask(token, Asked::Pay(pay))) = desk.poll_output() {
+        while let Some(Output::Ask(token, Asked::Pay(pay), _)) = desk.poll_output() {
             asked.push((token, pay));
         }
         assert_eq!(asked.len(), 2);
@@ -243,10 +270,10 @@ mod tests {
     fn fingerprint(kind: to_idc::Kind) -> [u8; 32] {
         let mut desk = Desk::new(1);
         let message = ToIdc { request: 1, kind: Some(kind), sequence: 1, trace: None };
-        desk.handle_message(LINK, message, &Keyring::for_tests(1));
+        desk.handle_message(LINK, message, &Keyring::for_tests(1), |_| false);
         match desk.poll_output() {
-            Some(Output::Ask(_, Asked::Pay(asked))) => asked.fingerprint,
-            Some(Output::Ask(_, Asked::Refund(asked))) => asked.fingerprint,
+            Some(Output::Ask(_, Asked::Pay(asked), _)) => asked.fingerprint,
+            Some(Output::Ask(_, Asked::Refund(asked), _)) => asked.fingerprint,
             other => panic!("not asked: {other:?}"),
         }
     }
@@ -265,6 +292,48 @@ mod tests {
         ] {
             assert_ne!(of(&other), of(&pay), "{what}");
         }
+    }
+
+    fn coming(desk: &mut Desk) -> bool {
+        match desk.poll_output() {
+            Some(Output::Ask(_, _, Coming(coming))) => coming,
+            other => panic!("not asked: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_on_its_way_into_the_ledger_is_not_said_to_be_missing() {
+        let keys = Keyring::for_tests(1);
+        let mut desk = Desk::new(8);
+        let ask = |desk: &mut Desk, request, kind, order_is_written: bool| {
+            let message = ToIdc { request, kind: Some(kind), sequence: request, trace: None };
+            desk.handle_message(LINK, message, &keys, |_| order_is_written);
+            coming(desk)
+        };
+        let question = || AskPayment { brand: "shoes".into(), order: id(1), payment: id(1), key: None };
+        let refund = Refund {
+            brand: "shoes".into(),
+            order: id(1),
+            key: Bytes::copy_from_slice(&[8; 32]),
+            payment: id(1),
+            refund: id(1),
+            amount: 100,
+            currency: "KRW".into(),
+            reason: "it came back".into(),
+        };
+        let pay = |key| pay(1, key, 100).kind.unwrap();
+        assert!(!ask(&mut desk, 1, to_idc::Kind::AskPayment(question()), false));
+        assert!(ask(&mut desk, 2, to_idc::Kind::Refund(refund.clone()), true), "its order is coming");
+        let mut desk = Desk::new(8);
+        assert!(!ask(&mut desk, 1, to_idc::Kind::Refund(refund.clone()), false), "it is alone");
+        assert!(!ask(&mut desk, 2, pay(7), false) && ask(&mut desk, 3, pay(6), true));
+        let another = Refund { amount: 1, ..refund };
+        assert!(ask(&mut desk, 4, to_idc::Kind::Refund(another), false), "its payment may be coming");
+        assert!(ask(&mut desk, 5, to_idc::Kind::AskPayment(question()), false));
+
+        let missing = || End::Refused(Refusal::NotFound);
+        assert_eq!(Coming(true).judge(missing()), End::Refused(Refusal::Busy));
+        assert_eq!(Coming(false).judge(missing()), missing());
     }
 
     #[test]
@@ -297,10 +366,10 @@ mod tests {
     fn another_body_under_a_key_that_is_under_way_is_the_ledger_s_to_judge() {
         let keys = Keyring::for_tests(1);
         let mut desk = Desk::new(8);
-        desk.handle_message(LINK, pay(1, 7, 100), &keys);
-        desk.handle_message(LINK, pay(2, 7, 101), &keys);
+        desk.handle_message(LINK, pay(1, 7, 100), &keys, |_| false);
+        desk.handle_message(LINK, pay(2, 7, 101), &keys, |_| false);
         let mut asked = Vec::new();
-        while let Some(Output::Ask(token, Asked::Pay(pay))) = desk.poll_output() {
+        while let Some(Output::Ask(token, Asked::Pay(pay), _)) = desk.poll_output() {
             asked.push((token, pay));
         }
         assert_eq!((asked.len(), asked[0].1.key), (2, asked[1].1.key));
@@ -317,8 +386,9 @@ mod tests {
         let bytes = Bytes::copy_from_slice(id.as_bytes());
         let ask = AskPayment { brand: "shoes".into(), order: bytes.clone(), payment: bytes, key: None };
         let kind = Some(to_idc::Kind::AskPayment(ask));
-        desk.handle_message(LINK, ToIdc { request: 1, kind, sequence: 1, trace: None }, &keys);
-        let Some(Output::Ask(token, Asked::LookUp { order, payment, brand, .. })) = desk.poll_output() else {
+        desk.handle_message(LINK, ToIdc { request: 1, kind, sequence: 1, trace: None }, &keys, |_| false);
+        let Some(Output::Ask(token, Asked::LookUp { order, payment, brand, .. }, _)) = desk.poll_output()
+        else {
             panic!("it is looked up")
         };
         let charge = Charge {
@@ -360,12 +430,13 @@ mod tests {
                 LinkId(sequence + 9),
                 ToIdc { request: 1, kind: Some(kind), sequence, trace: None },
                 &keys,
+                |_| false,
             );
             assert_eq!(refused(&mut desk), Refusal::Invalid);
             desk.handle_link_down(LinkId(sequence + 9));
         }
-        desk.handle_message(LINK, pay(1, 7, 100), &keys);
-        desk.handle_message(LINK, pay(2, 8, 100), &keys);
+        desk.handle_message(LINK, pay(1, 7, 100), &keys, |_| false);
+        desk.handle_message(LINK, pay(2, 8, 100), &keys, |_| false);
         assert!(matches!(desk.poll_output(), Some(Output::Ask(..))));
         assert_eq!(refused(&mut desk), Refusal::Busy);
     }

@@ -193,6 +193,11 @@ impl Receiver {
         is_written(Written::Order(order)) || key.is_some_and(|key| is_written(Written::Key(key)))
     }
 
+    /// Writes about this order that are under way.
+    pub fn writes_of(&self, order: OrderId) -> usize {
+        self.written.get(&Written::Order(order)).copied().unwrap_or_default()
+    }
+
     /// Takes one message of one lane.
     pub fn handle_message(&mut self, link: LinkId, lane: u8, message: ToIdc) -> Received {
         let last = self.sequences.entry((link, lane)).or_default();

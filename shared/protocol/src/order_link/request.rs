@@ -3,10 +3,34 @@
 use std::time::Duration;
 
 use super::LinkId;
-use super::sender::{Answer, BodyMark};
+use super::sender::Answer;
 use crate::domain::{KeyDigest, OrderId};
 use crate::seal::KeyId;
 use crate::wire::order::to_idc;
+
+/// Why a request is not taken; it has had no effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// As many requests wait as may.
+    #[error("the order queue is full")]
+    Full,
+    /// A request under the same idempotency key is still waiting for its answer.
+    #[error("a request under this idempotency key is in progress")]
+    InProgress,
+    /// Another request under the same idempotency key is not settled yet.
+    #[error("another request under this idempotency key is not settled")]
+    KeyReused,
+}
+
+/// What a write asks for, as a number that tells two bodies apart without saying anything of either: a hash under a key that
+/// nobody but this process has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyMark(pub u64);
+
+impl BodyMark {
+    /// Of a question, which has no key.
+    pub const NONE: Self = Self(0);
+}
 
 /// A request that is not settled.
 #[derive(Debug)]
@@ -30,8 +54,8 @@ pub(super) struct Request {
     /// question: it came while a write about its order was not settled, so the IDC may have answered before that write
     /// and be heard after it.
     pub(super) doubtful: bool,
-    /// For a cancellation: it came while this sender was placing its order, so an agent that does not know the order may have
-    /// said so before that was committed.
+    /// For a cancellation or a payment: it came while its order was being placed from here, so an agent that does not know the
+    /// order may have said so before that was committed.
     pub(super) early: bool,
     /// The links whose agents do not know its order, by what they said to this copy and to those before it.
     pub(super) unknown_on: Vec<LinkId>,

@@ -8,7 +8,7 @@
 //!
 //! An agent that does not know an order says nothing for the others: one of them may have it under way, where it waits for a row
 //! that somebody holds. So each is asked before a caller is told that there is no such order; and while this sender itself
-//! is not sure about the order, a cancellation waits for its end.
+//! is not sure about the order, a cancellation waits for its end. A payment does not wait: whoever pays is told to come again.
 //!
 //! An agent whose database or audit log does not work refuses quickly, and so has the least on its links. What it refuses goes to
 //! another one, and for a moment the links of others are taken first.
@@ -19,6 +19,7 @@ use std::time::Duration;
 use super::LinkId;
 use super::link::{Link, lane_of};
 use super::queue::Queue;
+pub use super::request::{BodyMark, Rejected};
 use super::request::{Place, Request, request_is_given_up, sealed_to, write_key};
 use super::unsettled::Unsettled;
 use crate::domain::{KeyDigest, OrderId};
@@ -47,30 +48,6 @@ pub struct Limits {
 /// Names one request of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
-
-/// Why a request is not taken; it has had no effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Rejected {
-    /// As many requests wait as may.
-    #[error("the order queue is full")]
-    Full,
-    /// A request under the same idempotency key is still waiting for its answer.
-    #[error("a request under this idempotency key is in progress")]
-    InProgress,
-    /// Another request under the same idempotency key is not settled yet.
-    #[error("another request under this idempotency key is not settled")]
-    KeyReused,
-}
-
-/// What a write asks for, as a number that tells two bodies apart without saying anything of either: a hash under a key that
-/// nobody but this process has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BodyMark(pub u64);
-
-impl BodyMark {
-    /// Of a question, which has no key.
-    pub const NONE: Self = Self(0);
-}
 
 /// How a request ended for its caller.
 #[derive(Debug, Clone, PartialEq)]
@@ -250,6 +227,24 @@ impl Sender {
         Ok(id)
     }
 
+    /// As [`Self::submit`], of a payment whose order another sender is placing: nobody is told that there is no such order.
+    pub fn submit_while_placed(
+        &mut self,
+        now: Duration,
+        order: OrderId,
+        kind: to_idc::Kind,
+        body: BodyMark,
+    ) -> Result<RequestId, Rejected> {
+        let id = self.submit(now, order, kind, body)?;
+        self.requests.entry(id).and_modify(|request| request.early = true);
+        Ok(id)
+    }
+
+    /// Whether this sender is placing an order, as far as it knows.
+    pub fn is_placing(&self, order: OrderId) -> bool {
+        self.unsettled.is_placing(order)
+    }
+
     /// An order is sealed again, or cannot be (`None`): nothing can be sealed to, or it cannot be logged.
     pub fn handle_sealed(&mut self, now: Duration, id: RequestId, sealed: Option<to_idc::Kind>) {
         let sealing = self.requests.get_mut(&id).filter(|request| request.caller_until.is_some());
@@ -423,13 +418,14 @@ impl Sender {
         self.is_unsettled(order, key.as_deref().and_then(KeyDigest::from_bytes))
     }
 
-    /// The agent of a link does not know the order of a cancellation or of a question. Another one may have it under way, and so
-    /// may this sender: false if there is nobody left who may.
+    /// The agent of a link does not know the order, or the payment, that something is about. Another one may have it under way,
+    /// and so may this sender: false if there is nobody left who may.
     fn looks_further(&mut self, now: Duration, link: LinkId, id: RequestId) -> bool {
         let Some(request) = self.requests.get_mut(&id) else { return false };
-        if !matches!(request.kind, to_idc::Kind::Cancel(_) | to_idc::Kind::Ask(_)) {
+        if request.places() {
             return false;
         }
+        let waits = matches!(request.kind, to_idc::Kind::Cancel(_));
         if !request.unknown_on.contains(&link) {
             request.unknown_on.push(link);
         }
@@ -452,6 +448,11 @@ impl Sender {
                 // Whatever waited for one link would keep back what others take.
                 self.finish(id, Answer::Refused(Refusal::Busy));
             }
+        } else if early && !waits {
+            if !is_final {
+                return false;
+            }
+            self.finish(id, Answer::Refused(Refusal::Busy));
         } else if early {
             self.take_off_link(id);
             if self.unsettled.is_placing(order) {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::domain::UnixMicros;
 use crate::wire::order::{Ask, Cancel, Envelope};
+use crate::wire::payment::Pay;
 
 const A: LinkId = LinkId(1);
 const B: LinkId = LinkId(2);
@@ -44,6 +45,12 @@ fn place(number: u8, session: &'static [u8]) -> (OrderId, to_idc::Kind) {
 
 fn ask(number: u8) -> (OrderId, to_idc::Kind) {
     (order(number), to_idc::Kind::Ask(Ask::default()))
+}
+
+fn pay(number: u8) -> (OrderId, to_idc::Kind) {
+    let (id, key) = (order(number), Bytes::copy_from_slice(&[number; 32]));
+    let pay = Pay { order: Bytes::copy_from_slice(id.as_bytes()), key, ..Pay::default() };
+    (id, to_idc::Kind::Pay(pay))
 }
 
 fn at(secs: u64) -> Duration {
@@ -299,7 +306,7 @@ fn a_question_that_was_answered_before_a_write_and_heard_after_it_is_pending() {
 
 #[test]
 fn an_order_is_missing_only_once_no_agent_knows_it() {
-    for request in [cancel(1), ask(1)] {
+    for request in [cancel(1), ask(1), pay(1)] {
         let mut sender = connected(8);
         sender.handle_link_up(at(0), B, 1, 8);
         sender.handle_link_up(at(0), LinkId(3), 1, 8);
@@ -312,6 +319,18 @@ fn an_order_is_missing_only_once_no_agent_knows_it() {
         assert_eq!(drain(&mut sender), ["1 Refused(NotFound)"], "a silent agent is not waited for");
         assert_eq!((sender.unsettled(), sender.next_timeout()), (0, None));
     }
+}
+
+#[test]
+fn a_payment_of_an_order_that_is_being_placed_from_here_is_not_told_that_there_is_none() {
+    let mut sender = with_two_agents();
+    let (order, kind) = pay(1);
+    let id = sender.submit_while_placed(at(0), order, kind, BODY).unwrap();
+    for link in [A, B] {
+        sender.handle_answer(at(1), link, refused(id, Refusal::NotFound));
+    }
+    assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 2 <- 1", "1 Refused(Busy)"]);
+    assert_eq!((sender.unsettled(), sender.next_timeout()), (0, None));
 }
 
 /// A sender with links to two agents.
