@@ -9,6 +9,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
+use bridge_tests::database::Database;
+use bridge_tests::dba::Dba;
 use bridge_tests::process::Programs;
 use common::{PATIENCE, Shared, Stage, order_at, site};
 use serde_json::{Value, json};
@@ -79,6 +81,39 @@ async fn output_of(mut command: Command) -> Result<Ended> {
 }
 
 const HEADER: &str = "product,sku,price,units,text\n";
+
+#[tokio::test]
+async fn an_import_says_what_it_waits_for_and_ends_with_1_if_it_waited_in_vain() -> Result<()> {
+    let idc = Idc::new().await?;
+    let mut shell = Dba::connect(&Database::Sqlite(idc.dir.path().join("idc/ledger.db"))).await?;
+    shell.execute("BEGIN IMMEDIATE").await?;
+    idc.write("stock.csv", "brand,sku,unit_price,currency,quantity\ntea,P1-A,18000,KRW,4\n")?;
+    idc.write("given.jsonl", "{\"brand\": \"tea\", \"product\": \"P1\"}\n")?;
+    let held = "somebody else holds the ledger's SQLite file";
+    let (stock, products) =
+        (["stock", "import", "stock.csv", "--wait"], ["catalogue", "import", "given.jsonl", "--wait"]);
+    let with = |command: [&'static str; 4], wait| [&command[..], &[wait]].concat();
+    let (none, some) = ((with(stock, "0"), with(products, "0")), (with(stock, "1"), with(products, "1")));
+    let (a, b, c, d) =
+        tokio::try_join!(idc.run(&none.0), idc.run(&none.1), idc.run(&some.0), idc.run(&some.1))?;
+    for (at_once, later, left) in [
+        (a, c, "0 of 1 rows are in the database"),
+        (b, d, "no product of the file is known to be in the database"),
+    ] {
+        ensure!(
+            at_once.code == 1 && at_once.said.starts_with(held) && at_once.said.contains(left),
+            "{at_once:?}"
+        );
+        ensure!(
+            later.code == 1 && later.said.starts_with(&format!("waiting: {held}\n{held}, ")),
+            "{later:?}"
+        );
+    }
+    shell.execute("COMMIT").await?;
+    let ended = idc.run(&["stock", "import", "stock.csv"]).await?;
+    ensure!(ended.code == 0, "{ended:?}");
+    Ok(())
+}
 
 #[tokio::test]
 async fn a_catalogue_that_is_not_what_it_seems_is_refused_whole_with_what_to_do() -> Result<()> {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bridge_protocol::domain::Brand;
 use bridge_runtime::cli::{self, Access, Outcome, UserFile, out, shown};
@@ -13,6 +14,7 @@ use super::{files, load};
 use crate::catalogue::Catalogue;
 use crate::catalogue::import::mapping::Mapping;
 use crate::catalogue::import::{CatalogueFile, Imported, Options, Tally};
+use crate::import_file::parts::WAIT;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -49,7 +51,8 @@ commas; spaces around a value and rows without one do not count.
 What is refused is printed and written to FILE.refused.csv with line, field and reason; the rest is imported, and the exit code is 1.
 What is doubtful is imported and said: a SKU such as 8.80123E+12, a price 50 times what it was.
 
-Products are written 1,000 at a time, and no order waits for more than that. --dry-run only reads. --all-or-nothing judges all of
+Products are written 1,000 at a time, and no order waits for more than that. What somebody else holds, a DBA's open transaction for one,
+comes last: it is named, with who has it as far as the database tells, and waited for with nothing else in the import's hands. --dry-run only reads. --all-or-nothing judges all of
 the file, by itself and by the database, before the first is written; if the database fails in the middle then, it is said what is
 in, and the same command brings in the rest.
 
@@ -78,6 +81,9 @@ pub(super) struct Import {
     /// The file is whole, although its last line does not end.
     #[arg(long)]
     whole: bool,
+    /// How many seconds to wait for what somebody else holds, once everything else is written.
+    #[arg(long, value_name = "SECONDS", default_value_t = WAIT.as_secs(), value_parser = clap::value_parser!(u64).range(..=86_400))]
+    wait: u64,
     /// Where what is refused is written [default: FILE.refused.csv]
     #[arg(long, value_name = "FILE")]
     refused: Option<PathBuf>,
@@ -133,8 +139,9 @@ async fn run_import(catalogue: &Catalogue, import: Import) -> Outcome {
     };
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} products, {eta} left")?;
     let progress = ProgressBar::new(file.len() as u64).with_style(style);
-    let options = Options { dry_run: import.dry_run, all_or_nothing: import.all_or_nothing };
-    let imported = catalogue.import(file, options, |done| progress.set_position(done as u64)).await?;
+    let wait = Duration::from_secs(import.wait);
+    let options = Options { dry_run: import.dry_run, all_or_nothing: import.all_or_nothing, wait };
+    let imported = catalogue.import(file, options, |told| files::show(&progress, told)).await?;
     progress.finish_and_clear();
     files::warn(&imported.warned);
     let told = report(&imported, options);

@@ -5,7 +5,9 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use bridge_runtime::cli::{self, Access, Failure, UserFile, shown};
+use indicatif::ProgressBar;
 
+use crate::import_file::parts::Progress;
 use crate::import_file::{FILE_BYTES_MAX, Given, Refusal};
 
 /// Refusals, or doubts, that are printed; all refusals are in the file.
@@ -42,6 +44,17 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 /// Bytes as their owner speaks of them.
 pub(super) fn given(bytes: &[u8], is_whole: bool) -> Given<'_> {
     if is_whole { Given::whole(bytes) } else { Given::new(bytes) }
+}
+
+/// Shows how far an import has come; what it waits for is said on standard error.
+pub(super) fn show(bar: &ProgressBar, told: Progress<'_>) {
+    match told {
+        Progress::Done(rows) => bar.set_position(rows as u64),
+        Progress::Waits(held_up) => bar.suspend(|| {
+            let text = shown(&held_up.to_string()).to_string();
+            let _nobody_listens = writeln!(io::stderr(), "waiting: {text}");
+        }),
+    }
 }
 
 /// Says on standard error what looks like a mistake.

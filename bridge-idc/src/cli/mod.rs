@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use bridge_protocol::audit::entry::{Shown, Word};
 use bridge_protocol::audit::{Entry, Event};
@@ -22,6 +23,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::config::{IdcConfig, LedgerConfig, LedgerUrl};
+use crate::import_file::parts::WAIT;
 use crate::ledger::import::StockFile;
 use crate::ledger::{Ledger, NotReady};
 use crate::serve;
@@ -91,7 +93,7 @@ enum Stock {
                       A SKU that is there already gets the file's price, and its quantity as the units for sale now.\n\n\
                       The file is judged whole before anything is written: UTF-8, commas between its columns, and a line's end\n\
                       behind its last row, since a file that was cut looks just as whole. Rows are written 2,500 at a time, and\n\
-                      no order waits for more than that."
+                      no order waits for more than that. What somebody else holds comes last, and is named and waited for."
     )]
     Import {
         /// The CSV file, or - for standard input.
@@ -99,6 +101,9 @@ enum Stock {
         /// The file is whole, although its last line does not end.
         #[arg(long)]
         whole: bool,
+        /// How many seconds to wait for what somebody else holds, once everything else is written.
+        #[arg(long, value_name = "SECONDS", default_value_t = WAIT.as_secs(), value_parser = clap::value_parser!(u64).range(..=86_400))]
+        wait: u64,
     },
 }
 
@@ -187,8 +192,9 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
             cli::runtime()?.block_on(cli::status(load(&config)?.admin.listen, json))?
         }
         Command::Migrate => cli::runtime()?.block_on(migrate(&load(&config)?))?,
-        Command::Stock(Stock::Import { file, whole }) => {
-            cli::runtime()?.block_on(import_stock(&load(&config)?, &file, whole))?;
+        Command::Stock(Stock::Import { file, whole, wait }) => {
+            let wait = Duration::from_secs(wait);
+            cli::runtime()?.block_on(import_stock(&load(&config)?, &file, whole, wait))?;
         }
         Command::Catalogue(command) => cli::runtime()?.block_on(catalogue::run(&config, command))?,
         Command::Payments(command) => cli::runtime()?.block_on(payments::run(&load(&config)?, command))?,
@@ -235,7 +241,7 @@ async fn migrate(config: &IdcConfig) -> Outcome {
     Ok(())
 }
 
-async fn import_stock(config: &IdcConfig, path: &Path, is_whole: bool) -> Outcome {
+async fn import_stock(config: &IdcConfig, path: &Path, is_whole: bool, wait: Duration) -> Outcome {
     let bytes = files::read(path)?;
     let stock = StockFile::read(files::given(&bytes, is_whole));
     let stock = stock.map_err(|error| cli::failed(format!("{}: {error}", path.display())))?;
@@ -244,7 +250,7 @@ async fn import_stock(config: &IdcConfig, path: &Path, is_whole: bool) -> Outcom
     let ledger = open_ledger(&config.ledger).await?;
     // Before anything is written: a price is live at once.
     files::warn(&ledger.doubts(&stock).await?);
-    let imported = ledger.import_stock(&stock, |rows| progress.set_position(rows as u64)).await?;
+    let imported = ledger.import_stock(&stock, wait, |told| files::show(&progress, told)).await?;
     progress.finish_and_clear();
     writeln!(
         out(),

@@ -12,6 +12,9 @@ pub(crate) mod table;
 /// JSON that means one thing.
 pub(crate) mod strict_json;
 
+/// What is written when, and what waits for what somebody else holds.
+pub mod parts;
+
 use std::fmt;
 
 use self::kinds::Kind;

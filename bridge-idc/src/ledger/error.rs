@@ -7,6 +7,7 @@ use sqlx::migrate::MigrateError;
 use sqlx::sqlite::SqliteError;
 
 use super::{postgres, sqlite};
+use crate::import_file::parts::Held;
 
 /// What went wrong. What it left behind is not said here, but by where it happened: nothing before a COMMIT, whatever went wrong;
 /// in a COMMIT nobody can tell (see [`NotDone`](super::payments::NotDone)).
@@ -131,6 +132,18 @@ impl From<sqlx::Error> for LedgerError {
             Blame::Database => Self::Unavailable(error),
         }
     }
+}
+
+/// What somebody else holds, if that is what an error says; which row is not in it.
+pub(crate) fn held(error: &sqlx::Error) -> Option<Held> {
+    let refusal = error.as_database_error()?;
+    let code = refusal.code()?;
+    if refusal.try_downcast_ref::<SqliteError>().is_none() {
+        return (postgres::blame(&code) == Blame::Holder).then_some(Held::Unnamed);
+    }
+    // SQLITE_BUSY and SQLITE_LOCKED, with whatever more they say.
+    let code: i32 = code.parse().ok()?;
+    matches!(code & 0xff, 5 | 6).then_some(Held::File)
 }
 
 /// Why the ledger cannot take orders yet.

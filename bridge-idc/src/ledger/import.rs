@@ -1,7 +1,8 @@
 //! Brands, SKUs and stock from a CSV file with the header `brand,sku,unit_price,currency,quantity`.
 //!
 //! The whole file is checked before anything is written, by itself and by the database: every bad row is named, and nothing
-//! is imported if one is bad. Then it is written part by part, so that no order waits for more than one of them.
+//! is imported if one is bad. Then it is written part by part, so that no order waits for more than one of them. What somebody
+//! else holds comes last, and is waited for with nothing else in the import's hands.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -9,11 +10,13 @@ use std::time::Duration;
 use bridge_protocol::domain::{Brand, Currency, Money, Sku};
 use csv::StringRecord;
 use serde_json::json;
+use tokio::time::sleep;
 
 use super::rows::ForSaleRow;
-use super::transaction::{Database, Transaction};
-use super::{Ledger, LedgerError, Pools, on_database};
+use super::transaction::{Database, Transaction, give_up};
+use super::{Ledger, LedgerError, Pools, held, on_database};
 use crate::decimal;
+use crate::import_file::parts::{Held, HeldUp, LOOK_AGAIN_AFTER, Part, Parts, Patience, Progress};
 use crate::import_file::table::{Row as Fields, Table};
 use crate::import_file::{Given, Refusal, SPREADSHEET_S, is_spreadsheet_s, leap, suspicions};
 
@@ -68,10 +71,7 @@ pub enum ImportError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// The database is to blame, in the middle.
-    #[error(
-        "{written} of {of} rows are in the database, sorted by brand and SKU; the same command, given again, brings in the \
-         rest and does what is done once more"
-    )]
+    #[error("{written} of {of} rows are in the database; {AGAIN}")]
     Interrupted {
         /// Rows that are in.
         written: usize,
@@ -80,7 +80,27 @@ pub enum ImportError {
         /// What the database says.
         source: LedgerError,
     },
+    /// Somebody else holds what is still to be written, for longer than it was waited for.
+    #[error(
+        "{held_up}, and kept it for the {} s that were waited: nothing of the {rows} rows that need it, or are in its part, was \
+         written. {written} of {of} rows are in the database; {AGAIN}", waited.as_secs()
+    )]
+    HeldUp {
+        /// What, where in the file, and by whom.
+        held_up: Box<HeldUp>,
+        /// How long it was waited for.
+        waited: Duration,
+        /// Rows in its part.
+        rows: usize,
+        /// Rows that are in.
+        written: usize,
+        /// Rows of the file.
+        of: usize,
+    },
 }
+
+/// What to do about an import that ended in its middle.
+const AGAIN: &str = "the same command, given again, brings in the rest and does what is done once more";
 
 impl StockFile {
     /// Reads and checks a file.
@@ -147,60 +167,207 @@ impl Ledger {
     }
 
     /// Imports a file part by part. A SKU that is there already gets the file's price, and the file's quantity becomes what
-    /// is available from now on; what was sold stays sold.
+    /// is available from now on; what was sold stays sold. What somebody else holds is waited for, for so long.
     ///
-    /// `progress` is told how many SKUs have been written, now and then.
+    /// `progress` is told how many SKUs have been written, now and then, and what is waited for.
     pub async fn import_stock(
         &self,
         file: &StockFile,
-        mut progress: impl FnMut(usize) + Send,
+        wait: Duration,
+        mut progress: impl FnMut(Progress<'_>) + Send,
     ) -> Result<Imported, ImportError> {
-        let pause = matches!(self.pools(), Pools::Sqlite { .. }).then_some(TURN);
-        on_database!(self, database => import(database, file, pause, &mut progress).await)
+        let pools = self.pools();
+        on_database!(self, database => {
+            let import = Import { database, pools, file, waits: wait, patience: Patience::new(wait), written: 0 };
+            Box::pin(import.run(&mut progress)).await
+        })
     }
 }
 
-async fn import<D: Database>(
-    database: &D,
-    file: &StockFile,
-    pause: Option<Duration>,
-    progress: &mut (impl FnMut(usize) + Send),
-) -> Result<Imported, ImportError> {
-    let mut transaction = database.begin().await.map_err(LedgerError::from)?;
-    let brands: Vec<(&str, &str)> =
-        file.brands.iter().map(|(brand, (currency, _))| (brand.as_str(), currency.as_str())).collect();
-    let brands_new = transaction.add_brands(&brands).await.map_err(LedgerError::from)?;
-    // What is in another currency takes the new brands back with it.
-    check_currencies(&mut transaction, file).await?;
-    transaction.commit().await.map_err(LedgerError::from)?;
+/// An import under way.
+struct Import<'a, D> {
+    database: &'a D,
+    pools: Pools,
+    file: &'a StockFile,
+    waits: Duration,
+    patience: Patience,
+    /// Rows that are in.
+    written: usize,
+}
 
-    // By SKU, so that two imports add rows in the same order and never wait for each other in a circle.
-    let mut rows: Vec<ForSaleRow<'_>> = file.rows.iter().map(Row::for_sale).collect();
-    rows.sort_unstable_by_key(|row| (row.brand, row.sku));
-    let (mut written, mut skus_new) = (0, 0);
-    for part in rows.chunks(PART) {
-        skus_new += write(database, part).await.map_err(|error| ImportError::Interrupted {
-            written,
-            of: rows.len(),
-            source: error.into(),
-        })?;
-        written += part.len();
-        progress(written);
-        if let Some(pause) = pause.filter(|_| written < rows.len()) {
-            tokio::time::sleep(pause).await;
+/// What a part came to.
+struct Written<'a> {
+    /// Those that are in,
+    rows: usize,
+    /// of which so many are new,
+    new: u64,
+    /// and those that somebody else holds.
+    held: Vec<&'a Row>,
+}
+
+impl<'a, D: Database> Import<'a, D> {
+    async fn run(
+        mut self,
+        progress: &mut (impl FnMut(Progress<'_>) + Send),
+    ) -> Result<Imported, ImportError> {
+        let brands = loop {
+            match self.brands().await {
+                Err(Failed::Held(held)) => {
+                    self.wait(HeldUp { line: 0, what: held, by: None }, 0, progress).await?
+                }
+                Err(Failed::Import(error)) => return Err(error),
+                Ok(brands) => break brands,
+            }
+        };
+        self.patience.ends();
+        // By SKU, so that two imports add rows in the same order and never wait for each other in a circle.
+        let mut rows: Vec<&Row> = self.file.rows.iter().collect();
+        rows.sort_unstable_by_key(|row| (row.brand.as_str(), row.sku.as_str()));
+        let (all, mut skus_new, mut parts) = (rows.len(), 0, Parts::new(rows, PART));
+        while let Some(Part { rows, awaited }) = parts.next() {
+            if awaited.is_some() {
+                self.patience.begins();
+            }
+            match write(self.database, &rows, awaited.as_ref()).await {
+                Ok(Written { rows: written, new, held }) => {
+                    skus_new += new;
+                    if let Some(first) = held.first() {
+                        let on = first.held();
+                        if written == 0 && awaited.is_some() {
+                            self.wait_for(first, on.clone(), held.len(), progress).await?;
+                        }
+                        parts.set_apart(held, on);
+                    }
+                    self.wrote(written, parts.is_over(), progress).await;
+                }
+                Err(error) => match held(&error) {
+                    Some(Held::Unnamed)
+                        if rows.len() > 1 && !awaited.as_ref().is_some_and(Held::is_a_row) =>
+                    {
+                        parts.halve(rows)
+                    }
+                    Some(met) => {
+                        let on = awaited.filter(Held::is_a_row).unwrap_or(met);
+                        let row = rows.iter().find(|row| row.held() == on).or(rows.first());
+                        if let Some(row) = row {
+                            self.wait_for(row, on.clone(), rows.len(), progress).await?;
+                        }
+                        parts.set_apart(rows, on);
+                    }
+                    None => return Err(self.interrupted(error)),
+                },
+            }
+        }
+        Ok(Imported { brands, skus_new, skus_updated: all as u64 - skus_new })
+    }
+
+    /// Adds the brands; how many were new.
+    async fn brands(&self) -> Result<u64, Failed> {
+        let mut transaction = self.database.begin().await?;
+        let brands: Vec<(&str, &str)> = (self.file.brands.iter())
+            .map(|(brand, (currency, _))| (brand.as_str(), currency.as_str()))
+            .collect();
+        let new = transaction.add_brands(&brands).await?;
+        // What is in another currency takes the new brands back with it.
+        check_currencies(&mut transaction, self.file).await.map_err(Failed::Import)?;
+        transaction.commit().await?;
+        Ok(new)
+    }
+
+    /// So many more rows are in.
+    async fn wrote(&mut self, rows: usize, is_over: bool, progress: &mut (impl FnMut(Progress<'_>) + Send)) {
+        if rows == 0 {
+            return;
+        }
+        self.written += rows;
+        self.patience.ends();
+        progress(Progress::Done(self.written));
+        if matches!(self.pools, Pools::Sqlite { .. }) && !is_over {
+            sleep(TURN).await;
         }
     }
-    Ok(Imported { brands: brands_new, skus_new, skus_updated: rows.len() as u64 - skus_new })
+
+    /// Waits on for what this row needs, unless it has been for long enough.
+    async fn wait_for(
+        &mut self,
+        row: &Row,
+        what: Held,
+        rows: usize,
+        progress: &mut (impl FnMut(Progress<'_>) + Send),
+    ) -> Result<(), ImportError> {
+        let by = self.pools.holder(&what).await;
+        self.wait(HeldUp { line: row.line, what, by }, rows, progress).await
+    }
+
+    async fn wait(
+        &mut self,
+        held_up: HeldUp,
+        rows: usize,
+        progress: &mut (impl FnMut(Progress<'_>) + Send),
+    ) -> Result<(), ImportError> {
+        // What has a name was waited for behind its lock.
+        let pause = (!held_up.what.is_a_row()).then_some(LOOK_AGAIN_AFTER);
+        let (waited, written, of) = (self.waits, self.written, self.file.rows.len());
+        let over = |held_up| ImportError::HeldUp { held_up: Box::new(held_up), waited, rows, written, of };
+        self.patience.goes_on(held_up, progress).map_err(over)?;
+        if let Some(pause) = pause {
+            sleep(pause).await;
+        }
+        Ok(())
+    }
+
+    fn interrupted(&self, error: sqlx::Error) -> ImportError {
+        ImportError::Interrupted { written: self.written, of: self.file.rows.len(), source: error.into() }
+    }
 }
 
-/// Writes a part; how many of its SKUs were new.
-async fn write<D: Database>(database: &D, rows: &[ForSaleRow<'_>]) -> sqlx::Result<u64> {
+/// Why the brands are not in.
+enum Failed {
+    Held(Held),
+    Import(ImportError),
+}
+
+impl From<sqlx::Error> for Failed {
+    fn from(error: sqlx::Error) -> Self {
+        held(&error).map_or_else(|| Self::Import(LedgerError::from(error).into()), Self::Held)
+    }
+}
+
+/// Writes a part, but for what somebody else holds.
+async fn write<'a, D: Database>(
+    database: &D,
+    rows: &[&'a Row],
+    awaited: Option<&Held>,
+) -> sqlx::Result<Written<'a>> {
     let mut transaction = database.begin().await?;
-    let new = transaction.add_skus(rows).await?;
-    transaction.set_stock(rows).await?;
-    transaction.set_prices(rows).await?;
-    transaction.commit().await?;
-    Ok(new)
+    match write_in(&mut transaction, rows, awaited).await {
+        Ok(written) if written.rows > 0 => transaction.commit().await.map(|()| written),
+        ended => {
+            give_up(transaction).await;
+            ended
+        }
+    }
+}
+
+async fn write_in<'a, T: Transaction>(
+    transaction: &mut T,
+    rows: &[&'a Row],
+    awaited: Option<&Held>,
+) -> sqlx::Result<Written<'a>> {
+    transaction.wait_for_sale(awaited).await?;
+    let all: Vec<ForSaleRow<'_>> = rows.iter().map(|row| row.for_sale()).collect();
+    let held = transaction.lock_for_sale(&all).await?;
+    let is_held =
+        |row: &&'a Row| held.contains(&(row.brand.as_str().to_owned(), row.sku.as_str().to_owned()));
+    let (held, free): (Vec<&Row>, Vec<&Row>) = rows.iter().copied().partition(is_held);
+    if free.is_empty() {
+        return Ok(Written { rows: 0, new: 0, held });
+    }
+    let free: Vec<ForSaleRow<'_>> = free.into_iter().map(Row::for_sale).collect();
+    let new = transaction.add_skus(&free).await?;
+    transaction.set_stock(&free).await?;
+    transaction.set_prices(&free).await?;
+    Ok(Written { rows: free.len(), new, held })
 }
 
 /// A brand sells in one currency for ever: its orders are in it.
@@ -221,6 +388,11 @@ impl Row {
     fn for_sale(&self) -> ForSaleRow<'_> {
         let (brand, sku) = (self.brand.as_str(), self.sku.as_str());
         ForSaleRow { brand, sku, price: self.price.amount(), quantity: self.quantity }
+    }
+
+    /// What of it somebody else may hold.
+    fn held(&self) -> Held {
+        Held::Sku { brand: self.brand.as_str().to_owned(), sku: self.sku.as_str().to_owned() }
     }
 }
 

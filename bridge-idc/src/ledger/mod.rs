@@ -59,10 +59,13 @@ use sqlx::{PgPool, SqlitePool};
 use tokio::sync::Notify;
 
 use crate::config::LedgerUrl;
+use crate::import_file::parts::Held;
 use crate::planner::{Awaited, Request};
 
+pub(crate) use error::held;
 pub use error::{LedgerError, NotReady, SqlState};
 pub use migrate::Applied;
+pub(crate) use postgres::held as held_rows;
 pub(crate) use postgres::session::make_durable;
 pub(crate) use postgres::unprotected;
 pub use read::{StockSum, Totals};
@@ -98,6 +101,16 @@ pub(crate) enum Pools {
     Postgres(PgPool),
     /// SQLite's: the one that writes, and those that read.
     Sqlite { writer: SqlitePool, readers: SqlitePool },
+}
+
+impl Pools {
+    /// Who holds this, as far as the database tells.
+    pub(crate) async fn holder(&self, held: &Held) -> Option<String> {
+        match self {
+            Self::Postgres(pool) => held_rows::holder(pool, held).await,
+            Self::Sqlite { .. } => None,
+        }
+    }
 }
 
 /// Requests to be committed in one transaction, and when they were put together.

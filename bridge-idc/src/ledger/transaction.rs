@@ -2,6 +2,7 @@
 //!
 //! PostgreSQL and SQLite implement it by binding and decoding. They decide nothing.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -16,6 +17,7 @@ use super::rows::{
     BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
     StandingRow, UnitsRow,
 };
+use crate::import_file::parts::Held;
 use crate::planner::Awaited;
 
 /// How long a ROLLBACK may take.
@@ -102,6 +104,13 @@ pub(super) trait Transaction: Sized {
 
     /// Takes (SKU row, units newly sold); returns how many rows had the units.
     async fn move_stock(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64>;
+
+    /// Before an import's part: waits for what somebody else holds, with no stock in its hands, and takes it.
+    async fn wait_for_sale(&mut self, awaited: Option<&Held>) -> sqlx::Result<()>;
+
+    /// Locks what is there of these SKUs and changes; names those, by brand and SKU, that somebody else holds, which are not
+    /// waited for.
+    async fn lock_for_sale(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<HashSet<(String, String)>>;
 
     /// Returns how many of these (brand, currency) were new.
     async fn add_brands(&mut self, brands: &[(&str, &str)]) -> sqlx::Result<u64>;

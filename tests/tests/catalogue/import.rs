@@ -9,6 +9,7 @@ use bridge_idc::catalogue::Catalogue;
 use bridge_idc::catalogue::import::mapping::Mapping;
 use bridge_idc::catalogue::import::{CatalogueFile, ImportError, Imported, Options, Tally};
 use bridge_idc::config::LedgerUrl;
+use bridge_idc::import_file::parts::{Progress, WAIT};
 use bridge_idc::ledger::Ledger;
 use bridge_idc::ledger::import::StockFile;
 use bridge_protocol::domain::Brand;
@@ -98,7 +99,7 @@ pub(crate) async fn what_the_database_contradicts_is_refused_and_the_rest_import
     import(database, FILE, Options::default()).await;
     // A SKU without a product is adopted, whoever brought it in.
     let stock = "brand,sku,unit_price,currency,quantity\ntea,LOOSE,5,KRW,9\n";
-    database.ledger.import_stock(&StockFile::read(stock.as_bytes()).unwrap(), |_| ()).await.unwrap();
+    database.ledger.import_stock(&StockFile::read(stock.as_bytes()).unwrap(), WAIT, |_| ()).await.unwrap();
     let variant = |sku: &str, currency: &str| {
         format!(r#"{{"sku": "{sku}", "price": {{"amount": 5, "currency": "{currency}"}}}}"#)
     };
@@ -247,7 +248,7 @@ const TEAS: usize = 2_500;
 /// Runs an import as a process of its own would, and stops it each time it reports progress: `meanwhile` is done then.
 async fn stopped_at_each_part(
     url: &LedgerUrl,
-    import: impl AsyncFnOnce(&Ledger, &mut (dyn FnMut(usize) + Send)) + Send + 'static,
+    import: impl AsyncFnOnce(&Ledger, &mut (dyn FnMut(Progress<'_>) + Send)) + Send + 'static,
     mut meanwhile: impl AsyncFnMut(usize),
 ) {
     let (stopped, mut stops) = tokio::sync::mpsc::unbounded_channel();
@@ -257,9 +258,11 @@ async fn stopped_at_each_part(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let ledger = connect(&url).await;
-            let mut progress = move |done| {
-                stopped.send(done).unwrap();
-                goes_on.recv().unwrap();
+            let mut progress = move |told: Progress<'_>| {
+                if let Progress::Done(done) = told {
+                    stopped.send(done).unwrap();
+                    goes_on.recv().unwrap();
+                }
             };
             import(&ledger, &mut progress).await;
         });
@@ -274,7 +277,7 @@ async fn stopped_at_each_part(
 /// Places an order of the first and one of the last of the teas, and they are placed; how often it was asked to.
 async fn orders_go_on(
     database: &Database,
-    import: impl AsyncFnOnce(&Ledger, &mut (dyn FnMut(usize) + Send)) + Send + 'static,
+    import: impl AsyncFnOnce(&Ledger, &mut (dyn FnMut(Progress<'_>) + Send)) + Send + 'static,
     price: i64,
     run: &str,
 ) -> usize {
@@ -296,8 +299,11 @@ async fn orders_go_on(
 pub(crate) async fn orders_are_committed_while_an_import_stands_in_its_middle(database: &Database) {
     // Prices stay and units change, so that each part has stock to lock.
     import(database, &teas(TEAS, 900, 50), Options::default()).await;
-    let [dry, all] =
-        [(true, false), (false, true)].map(|(dry_run, all_or_nothing)| Options { dry_run, all_or_nothing });
+    let [dry, all] = [(true, false), (false, true)].map(|(dry_run, all_or_nothing)| Options {
+        dry_run,
+        all_or_nothing,
+        wait: WAIT,
+    });
     for (options, units) in [(dry, 60), (all, 70), (Options::default(), 80)] {
         let stops = orders_go_on(
             database,
@@ -333,7 +339,7 @@ pub(crate) async fn orders_are_committed_while_an_import_of_stock_stands_in_its_
         database,
         async move |ledger, progress| {
             let file = StockFile::read(file.as_bytes()).unwrap();
-            ledger.import_stock(&file, progress).await.unwrap();
+            ledger.import_stock(&file, WAIT, progress).await.unwrap();
         },
         900,
         "stock",
@@ -409,7 +415,7 @@ pub(crate) async fn a_price_that_changes_a_hundredfold_is_said(database: &Databa
     };
     let same = stock("a,A,3,GBP,1\na,B,3.50,GBP,1\n");
     assert_eq!(database.ledger.doubts(&same).await.unwrap(), []);
-    database.ledger.import_stock(&same, |_| ()).await.unwrap();
+    database.ledger.import_stock(&same, WAIT, |_| ()).await.unwrap();
     assert_eq!(database.count("SELECT CAST(sum(price) AS bigint) FROM skus").await, 650);
     let pence = database.ledger.doubts(&stock("a,A,300,GBP,1\na,B,3.80,GBP,1\n")).await.unwrap();
     assert_eq!(

@@ -10,6 +10,8 @@ mod changes;
 #[path = "../ledger/database.rs"]
 mod database;
 #[cfg(test)]
+mod held;
+#[cfg(test)]
 mod import;
 #[cfg(test)]
 mod interleaved;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use bridge_idc::import_file::parts::{Progress, WAIT};
 use bridge_idc::ledger::import::{ImportError, Imported, StockFile};
 use bridge_idc::ledger::{Answer, Ledger, NotReady, Totals};
 use bridge_idc::planner::Request;
@@ -417,7 +418,7 @@ pub(crate) async fn a_second_currency_for_a_brand_is_refused_and_nothing_is_impo
     let shop = Shop::open(ledger, "acme", &[("A", 10)]).await;
     let file = "brand,sku,unit_price,currency,quantity\nnew,N,1,GBP,1\nacme,B,1,USD,1\n";
     let file = StockFile::read(file.as_bytes()).unwrap();
-    let error = ledger.import_stock(&file, |_| {}).await.unwrap_err();
+    let error = ledger.import_stock(&file, WAIT, |_| {}).await.unwrap_err();
     assert!(matches!(error, ImportError::Mistakes(_)));
     assert!(
         error.to_string().ends_with("line 3: currency: is USD, but acme sells in KRW in this ledger"),
@@ -434,7 +435,12 @@ pub(crate) async fn a_hundred_thousand_skus_are_imported_at_once(database: &Data
         std::iter::once("brand,sku,unit_price,currency,quantity\n".to_owned()).chain(rows).collect();
     let file = StockFile::read(csv.as_bytes()).unwrap();
     let mut steps = Vec::new();
-    let imported = ledger.import_stock(&file, |done| steps.push(done)).await.unwrap();
+    let progress = |told: Progress<'_>| {
+        if let Progress::Done(done) = told {
+            steps.push(done);
+        }
+    };
+    let imported = ledger.import_stock(&file, WAIT, progress).await.unwrap();
     assert_eq!(imported, Imported { brands: 1, skus_new: 100_000, skus_updated: 0 });
     assert!(steps.is_sorted() && steps.last() == Some(&100_000));
     assert_eq!(import(ledger, &csv).await, Imported { brands: 0, skus_new: 0, skus_updated: 100_000 });

@@ -1,12 +1,16 @@
 //! The rights of `role.sql` are enough for each command, and are no more than that.
 
+use std::time::Duration;
+
 use bridge_idc::config::LedgerUrl;
 use bridge_idc::ledger::LedgerError;
+use bridge_idc::ledger::import::StockFile;
 use bridge_idc::vault::keyring::Keyring;
 use bridge_protocol::domain::Outcome;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::database::{connect, postgres};
+use crate::held::holds;
 use crate::payments;
 use crate::shop::{Shop, commit_one, import, is_placed, now, order_of, settled};
 
@@ -30,6 +34,13 @@ async fn each_command_works_with_its_own_role_and_that_role_can_do_nothing_else(
 
     let shop = Shop::open(&connect(stock).await, "acme", &[("A", 5)]).await;
     import(&connect(stock).await, "brand,sku,unit_price,currency,quantity\nacme,A,219000,KRW,5\n").await;
+    // Whoever imports stock is told who holds it, and may read nothing else for that.
+    let holder = holds(&database, "A").await;
+    let file =
+        StockFile::read("brand,sku,unit_price,currency,quantity\nacme,A,219000,KRW,5\n".as_bytes()).unwrap();
+    let error = connect(stock).await.import_stock(&file, Duration::ZERO, |_| ()).await.unwrap_err();
+    assert!(error.to_string().contains("(process "), "{error}");
+    drop(holder);
     let agent = connect(serve).await;
     agent.ready().await.unwrap();
     agent.check_keys(&Keyring::for_tests(1).checks(), now()).await.unwrap();

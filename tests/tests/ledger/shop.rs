@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use bridge_idc::import_file::parts::WAIT;
 use bridge_idc::ledger::import::{Imported, StockFile};
 use bridge_idc::ledger::{Answer, Batch, BatchEnd, Committed, End, Ledger};
 use bridge_idc::payment::{Charge, PayAsked, Payment, RefundAsked};
@@ -87,7 +88,7 @@ impl Shop {
 /// Imports a file, which is right.
 pub(crate) async fn import(ledger: &Ledger, csv: &str) -> Imported {
     let file = StockFile::read(csv.as_bytes()).unwrap();
-    ledger.import_stock(&file, |_| {}).await.unwrap()
+    ledger.import_stock(&file, WAIT, |_| {}).await.unwrap()
 }
 
 /// Commits requests as the agent does: what waits for somebody is committed again, by itself, until it is.

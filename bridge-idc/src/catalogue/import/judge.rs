@@ -16,6 +16,7 @@ use super::write::{CURRENCIES, Statement, category_rows, product_rows, statement
 use super::{Imported, Tally};
 use crate::import_file::leap;
 use crate::ledger::Pools;
+use crate::ledger::held_rows::Touched;
 
 /// Asks a database's readers.
 pub(super) struct Judge<'a> {
@@ -27,6 +28,21 @@ pub(super) struct Judge<'a> {
 pub(super) struct Found {
     pub(super) refused: Vec<Refusal>,
     pub(super) warned: Vec<Refusal>,
+}
+
+impl Found {
+    /// What comes again is judged again.
+    pub(super) fn forget_warnings_of(&mut self, products: &[Product]) {
+        let is_of = |line| products.iter().any(|of| of.variants.iter().any(|variant| variant.line == line));
+        self.warned.retain(|warning| !is_of(warning.line));
+    }
+}
+
+/// What a part would come to.
+pub(super) struct Judged {
+    pub(super) imported: Imported,
+    /// What it would change.
+    pub(super) touched: Touched,
 }
 
 /// `brand, sku, product, position, price, options, available`
@@ -91,7 +107,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Judges some products: leaves what can be imported of them, and says what that would come to.
-    pub(super) async fn part(&self, part: &mut Vec<Product>, found: &mut Found) -> sqlx::Result<Imported> {
+    pub(super) async fn part(&self, part: &mut Vec<Product>, found: &mut Found) -> sqlx::Result<Judged> {
         let skus = self.skus(part).await?;
         part.retain_mut(|product| {
             let is_another_s = |variant: &Variant| {
@@ -119,10 +135,13 @@ impl<'a> Judge<'a> {
             is_right
         });
 
-        let changes =
-            part.iter().filter_map(|product| products.get(&key(product))).map(|there| there.changes);
-        let products = tally(part.len() as u64, changes);
+        let there =
+            part.iter().filter_map(|product| Some((key(product), products.get(&key(product))?.changes)));
+        let there: Vec<((String, String), bool)> = there.collect();
+        let products = tally(part.len() as u64, there.iter().map(|(_, changes)| *changes));
         let mut imported = Imported { products, ..Imported::default() };
+        let products = there.into_iter().filter(|(_, changes)| *changes).map(|(key, _)| key).collect();
+        let mut touched = Touched { products, ..Touched::default() };
         for product in part {
             let places = product.variants.iter().map(|variant| {
                 let standing = skus.of(product, variant)?;
@@ -132,9 +151,14 @@ impl<'a> Judge<'a> {
             give_places(&mut product.variants, &places);
             for variant in &product.variants {
                 let standing = skus.of(product, variant);
-                imported.variants.add(&judge_variant(product, variant, standing));
+                let tally = judge_variant(product, variant, standing);
+                imported.variants.add(&tally);
                 let units = standing.and_then(|standing| standing.available);
-                imported.stock += u64::from(variant.quantity.is_some() && variant.quantity != units);
+                let sets_units = variant.quantity.is_some() && variant.quantity != units;
+                imported.stock += u64::from(sets_units);
+                let sku = || (product.brand.as_str().to_owned(), variant.sku.as_str().to_owned());
+                touched.skus.extend((tally.changed > 0).then(sku));
+                touched.stock.extend((sets_units && units.is_some()).then(sku));
                 let reason = standing.and_then(|standing| leap(standing.price, variant.price.amount()));
                 found.warned.extend(reason.map(|reason| Refusal {
                     line: variant.line,
@@ -143,7 +167,7 @@ impl<'a> Judge<'a> {
                 }));
             }
         }
-        Ok(imported)
+        Ok(Judged { imported, touched })
     }
 
     async fn skus(&self, part: &[Product]) -> sqlx::Result<Skus> {

@@ -24,16 +24,20 @@ mod write;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::time::Duration;
 
 use bridge_protocol::domain::catalogue::Code;
 use bridge_protocol::domain::{Brand, Sku};
+use tokio::time::sleep;
 
 use self::judge::{Found, Judge};
 use self::mapping::Mapping;
 use self::record::{Product, Records, Refusal};
-use self::write::{Failed, Writer};
+use self::write::{Apart, Failed, Writer, Written, line_of};
 use super::{Catalogue, CatalogueError};
+use crate::import_file::parts::{Held, HeldUp, LOOK_AGAIN_AFTER, Part, Parts, Patience, Progress, WAIT};
 use crate::import_file::{Given, suspicions};
+use crate::ledger::held;
 
 /// Products in one transaction: no order waits longer than for the part that is under way.
 const PRODUCTS_AT_ONCE: usize = 1_000;
@@ -45,13 +49,21 @@ const IMAGES_BYTES_MAX: usize = 65_536;
 const OPTIONS_BYTES_MAX: usize = 4_096;
 
 /// How a file is imported.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// Say what it would come to, and write nothing.
     pub dry_run: bool,
     /// Import nothing if anything is refused: the whole file is judged, by itself and by the database, before any of it is
     /// written.
     pub all_or_nothing: bool,
+    /// How long what somebody else holds is waited for.
+    pub wait: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { dry_run: false, all_or_nothing: false, wait: WAIT }
+    }
 }
 
 /// How many rows of a kind were new, changed, and the same as before.
@@ -133,9 +145,24 @@ pub enum ImportError {
         /// What is not.
         refused: Vec<Refusal>,
     },
+    /// Somebody else holds what is still to be written, for longer than it was waited for.
+    #[error(
+        "{held_up}, and kept it for the {} s that were waited: nothing of the {products} products that need it, or are in its part, \
+         was written. {left}", waited.as_secs()
+    )]
+    HeldUp {
+        /// What is in by now.
+        left: Left,
+        /// What, where in the file, and by whom.
+        held_up: Box<HeldUp>,
+        /// How long it was waited for.
+        waited: Duration,
+        /// Products in its part.
+        products: usize,
+    },
 }
 
-/// What an import that ended early leaves: the products before some place in the file, and none behind it.
+/// What an import that ended early leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Left {
     written: usize,
@@ -149,8 +176,8 @@ impl fmt::Display for Left {
             0 => f.write_str("no product of the file is known to be in the database"),
             _ => write!(
                 f,
-                "{written} of {of} products are in the database, in the order of the file; the same command, given again, brings in the \
-                 rest and changes nothing twice"
+                "{written} of {of} products are in the database; the same command, given again, brings in the rest and changes nothing \
+                 twice"
             ),
         }
     }
@@ -260,22 +287,17 @@ fn too_large(product: &Product) -> Option<(&'static str, usize)> {
     .find_map(|(field, bytes, max)| (bytes > max).then_some((field, max)))
 }
 
-/// The next part of a file; `None` behind the last one.
-fn take(products: &mut impl Iterator<Item = Product>) -> Option<Vec<Product>> {
-    let part: Vec<Product> = products.by_ref().take(PRODUCTS_AT_ONCE).collect();
-    (!part.is_empty()).then_some(part)
-}
-
 impl Catalogue {
     /// Imports a file. `progress` is told how many products have been judged, where that comes first, and then how many have
-    /// been written.
+    /// been written, and what somebody else holds.
     ///
-    /// Errors when the database does not answer; what was written before that stays, and importing again is safe.
+    /// Errors when the database does not answer, or somebody keeps what is needed; what was written before that stays, and
+    /// importing again is safe.
     pub async fn import(
         &self,
         file: CatalogueFile,
         options: Options,
-        mut progress: impl FnMut(usize),
+        mut progress: impl FnMut(Progress<'_>),
     ) -> Result<Imported, ImportError> {
         let CatalogueFile(mut records) = file;
         let of = records.products.len();
@@ -292,11 +314,11 @@ impl Catalogue {
         let mut products = std::mem::take(&mut records.products);
         if options.dry_run || options.all_or_nothing {
             let mut right = Vec::with_capacity(products.len());
-            let mut parts = products.into_iter();
-            while let Some(mut part) = take(&mut parts) {
-                imported.add(&judge.part(&mut part, &mut found).await.map_err(failed(0))?);
+            let mut parts = Parts::new(products, PRODUCTS_AT_ONCE);
+            while let Some(Part { rows: mut part, .. }) = parts.next() {
+                imported.add(&judge.part(&mut part, &mut found).await.map_err(failed(0))?.imported);
                 right.extend(part);
-                progress(right.len());
+                progress(Progress::Done(right.len()));
             }
             if options.dry_run || !found.refused.is_empty() {
                 return Ok(imported.with(found, false));
@@ -304,51 +326,144 @@ impl Catalogue {
             products = right;
         }
 
-        let (brands, categories) = writer.heads(&records).await.map_err(failed(0))?;
-        imported = Imported { brands, categories, ..Imported::default() };
-        let (mut written, mut parts) = (0, products.into_iter());
-        // Halves of a part in which a row breaks a rule, the first on top.
-        let mut halves: Vec<Vec<Product>> = Vec::new();
-        while let Some(mut part) = halves.pop().or_else(|| take(&mut parts)) {
+        let mut writing =
+            Writing { writer, judge, options, of, written: 0, patience: Patience::new(options.wait) };
+        let (brands, categories) = writing.heads(&records, &mut progress).await?;
+        let imported = Imported { brands, categories, ..Imported::default() };
+        // Boxed, since its state is large.
+        Box::pin(writing.products(products, imported, found, &mut progress)).await
+    }
+}
+
+/// An import that writes.
+struct Writing<'a> {
+    writer: Writer<'a>,
+    judge: Judge<'a>,
+    options: Options,
+    /// Products of the file.
+    of: usize,
+    /// Those that are in.
+    written: usize,
+    patience: Patience,
+}
+
+impl Writing<'_> {
+    async fn heads(
+        &mut self,
+        records: &Records,
+        progress: &mut impl FnMut(Progress<'_>),
+    ) -> Result<(u64, Tally), ImportError> {
+        loop {
+            match self.writer.heads(records).await {
+                Ok(heads) => {
+                    self.patience.ends();
+                    return Ok(heads);
+                }
+                Err(error) => match held(&error) {
+                    Some(what) => self.wait(&[], what, progress).await?,
+                    None => return Err(self.left().after()(error)),
+                },
+            }
+        }
+    }
+
+    async fn products(
+        mut self,
+        products: Vec<Product>,
+        mut imported: Imported,
+        mut found: Found,
+        progress: &mut impl FnMut(Progress<'_>),
+    ) -> Result<Imported, ImportError> {
+        let mut parts = Parts::new(products, PRODUCTS_AT_ONCE);
+        while let Some(Part { rows: mut part, awaited }) = parts.next() {
+            if awaited.is_some() {
+                self.patience.begins();
+            }
             // Behind a judgement of the whole file it is only looked for what changed since.
             let mut new = Found::default();
-            judge.part(&mut part, &mut new).await.map_err(failed(written))?;
-            let is_all = |new: &Found| !options.all_or_nothing || new.refused.is_empty();
-            if !is_all(&new) {
-                return Err(ImportError::Changed { left: Left { written, of }, refused: new.refused });
-            }
-            match writer.part(&part).await {
-                Ok(part_imported) => {
-                    imported.add(&part_imported);
-                    written += part.len();
-                    progress(written);
-                    if !options.all_or_nothing {
-                        found.warned.extend(new.warned);
+            let judged = self.judge.part(&mut part, &mut new).await.map_err(self.left().after())?;
+            self.allow(&new)?;
+            match self.writer.part(&mut part, &judged.touched, awaited.as_ref()).await {
+                Ok(Written { imported: of_part, apart: Apart { products, on } }) => {
+                    imported.add(&of_part);
+                    new.forget_warnings_of(&products);
+                    if !self.options.all_or_nothing {
+                        found.warned.append(&mut new.warned);
                     }
-                    if parts.len() + halves.len() > 0 {
-                        writer.give_way().await;
+                    if let Some(on) = on {
+                        if part.is_empty() && awaited.is_some() {
+                            self.wait(&products, on.clone(), progress).await?;
+                        }
+                        parts.set_apart(products, on);
                     }
+                    self.wrote(part.len(), parts.is_over(), progress).await;
                 }
-                Err(Failed::Database(error)) => return Err(failed(written)(error)),
-                Err(Failed::Rule) if part.len() > 1 => {
-                    let second = part.split_off(part.len() / 2);
-                    halves.extend([second, part]);
+                Err(Failed::Held(Held::Unnamed))
+                    if part.len() > 1 && !awaited.as_ref().is_some_and(Held::is_a_row) =>
+                {
+                    parts.halve(part);
                 }
+                Err(Failed::Held(met)) => {
+                    let on = awaited.filter(Held::is_a_row).unwrap_or(met);
+                    self.wait(&part, on.clone(), progress).await?;
+                    parts.set_apart(part, on);
+                }
+                Err(Failed::Rule) if part.len() > 1 => parts.halve(part),
                 Err(Failed::Rule) => {
                     let line = part.first().map_or(0, |product| product.line);
                     let reason = "breaks a rule of the database's tables".to_owned();
                     new.refused.push(Refusal { line, field: String::new(), reason });
-                    if !is_all(&new) {
-                        return Err(ImportError::Changed {
-                            left: Left { written, of },
-                            refused: new.refused,
-                        });
-                    }
+                    self.allow(&new)?;
                 }
+                Err(Failed::Database(error)) => return Err(self.left().after()(error)),
             }
             found.refused.extend(new.refused);
         }
         Ok(imported.with(found, true))
+    }
+
+    /// Whether what is refused now may be left out.
+    fn allow(&self, new: &Found) -> Result<(), ImportError> {
+        if self.options.all_or_nothing && !new.refused.is_empty() {
+            return Err(ImportError::Changed { left: self.left(), refused: new.refused.clone() });
+        }
+        Ok(())
+    }
+
+    /// So many more products are in.
+    async fn wrote(&mut self, products: usize, is_over: bool, progress: &mut impl FnMut(Progress<'_>)) {
+        if products > 0 {
+            self.written += products;
+            self.patience.ends();
+            progress(Progress::Done(self.written));
+            if !is_over {
+                self.writer.give_way().await;
+            }
+        }
+    }
+
+    /// Waits on for what somebody else holds, unless it has been for long enough.
+    async fn wait(
+        &mut self,
+        part: &[Product],
+        what: Held,
+        progress: &mut impl FnMut(Progress<'_>),
+    ) -> Result<(), ImportError> {
+        let by = self.writer.holder(&what).await;
+        // What has a name was waited for behind its lock.
+        let pause = (!what.is_a_row()).then_some(LOOK_AGAIN_AFTER);
+        let held_up = HeldUp { line: line_of(part, &what), what, by };
+        let (left, waited, products) = (self.left(), self.options.wait, part.len());
+        let over = |held_up| ImportError::HeldUp { left, held_up: Box::new(held_up), waited, products };
+        self.patience.goes_on(held_up, progress).map_err(over)?;
+        if let Some(pause) = pause {
+            sleep(pause).await;
+        }
+        Ok(())
+    }
+
+    fn left(&self) -> Left {
+        Left { written: self.written, of: self.of }
     }
 }
 

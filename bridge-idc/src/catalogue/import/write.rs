@@ -1,6 +1,9 @@
 //! Writes what a catalogue file says: some products a transaction, so that orders are not held up and what is refused is
 //! refused alone.
 //!
+//! What is changed is locked first, but for what somebody else holds: that is left for later, and nobody waits for it with
+//! anything in their hands.
+//!
 //! Each statement takes a table of rows as one JSON text. It inserts what is new, or changes what is otherwise; a row that is so
 //! already is not touched and does not enter the log of changes.
 
@@ -12,10 +15,13 @@ use bridge_protocol::domain::catalogue::Code;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::{Postgres, Sqlite};
+use tokio::time::timeout;
 
 use super::record::{Category, Document, Product, Records, Texts, Variant};
 use super::{Imported, Tally};
-use crate::ledger::{Open, Pools};
+use crate::import_file::parts::Held;
+use crate::ledger::held_rows::{self, HeldRows, Touched};
+use crate::ledger::{Open, Pools, held};
 
 /// A statement for either database.
 pub(super) struct Statement {
@@ -75,13 +81,36 @@ impl Transaction {
         })
     }
 
+    /// Waits for what somebody else holds, then locks what is to be changed; what of it somebody else holds.
+    async fn lock(&mut self, touched: &Touched, awaited: Option<&Held>) -> sqlx::Result<HeldRows> {
+        match self {
+            Self::Postgres(open) => {
+                held_rows::wait_for(open.connection(), awaited).await?;
+                held_rows::lock(open.connection(), touched).await
+            }
+            // Whoever has begun holds everything.
+            Self::Sqlite(_) => Ok(HeldRows::default()),
+        }
+    }
+
     async fn commit(self) -> sqlx::Result<()> {
         match self {
             Self::Postgres(open) => open.commit().await,
             Self::Sqlite(open) => open.commit().await,
         }
     }
+
+    async fn give_up(self) {
+        // If it cannot be rolled back its connection is closed, which does the same.
+        let _closed = match self {
+            Self::Postgres(open) => timeout(ROLLED_BACK_WITHIN, open.rollback()).await,
+            Self::Sqlite(open) => timeout(ROLLED_BACK_WITHIN, open.rollback()).await,
+        };
+    }
 }
+
+/// How long a ROLLBACK may take.
+const ROLLED_BACK_WITHIN: Duration = Duration::from_secs(1);
 
 /// Writes brands, categories and products, some at a time.
 pub(super) struct Writer<'a> {
@@ -96,6 +125,8 @@ const TURN: Duration = Duration::from_millis(120);
 pub(super) enum Failed {
     /// A rule of the tables, which one row of it breaks.
     Rule,
+    /// Somebody else holds what it needs; nothing of it was written.
+    Held(Held),
     /// The database.
     Database(sqlx::Error),
 }
@@ -103,6 +134,9 @@ pub(super) enum Failed {
 impl From<sqlx::Error> for Failed {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::error::ErrorKind;
+        if let Some(held) = held(&error) {
+            return Self::Held(held);
+        }
         let Some(refusal) = error.as_database_error() else { return Self::Database(error) };
         let is_rule = matches!(
             refusal.kind(),
@@ -123,6 +157,11 @@ impl<'a> Writer<'a> {
         Self { pools }
     }
 
+    /// Who holds this, as far as the database tells.
+    pub(super) async fn holder(&self, held: &Held) -> Option<String> {
+        self.pools.holder(held).await
+    }
+
     /// Adds the brands, then adds and changes categories. How many brands were new, and what became of the categories.
     pub(super) async fn heads(&self, records: &Records) -> sqlx::Result<(u64, Tally)> {
         let mut transaction = Transaction::begin(self.pools).await?;
@@ -140,12 +179,39 @@ impl<'a> Writer<'a> {
         Ok((brands, Tally { new, changed, unchanged: all.saturating_sub(new + changed) }))
     }
 
-    /// Writes these products; nothing of them if one breaks a rule.
-    pub(super) async fn part(&self, products: &[Product]) -> Result<Imported, Failed> {
+    /// Writes these products, once what is waited for is free; nothing of them if one breaks a rule. Those that somebody else
+    /// holds are taken out of the part and handed back.
+    pub(super) async fn part(
+        &self,
+        products: &mut Vec<Product>,
+        touched: &Touched,
+        awaited: Option<&Held>,
+    ) -> Result<Written, Failed> {
         let mut transaction = Transaction::begin(self.pools).await?;
-        let imported = rows(&mut transaction, products).await?;
-        transaction.commit().await?;
-        Ok(imported)
+        let locked = transaction.lock(touched, awaited).await;
+        let apart = locked.map(|held| {
+            let on = products.iter().find_map(|product| needs(product, &held));
+            Apart {
+                products: products.extract_if(.., |product| needs(product, &held).is_some()).collect(),
+                on,
+            }
+        });
+        let written = match apart {
+            Ok(apart) if products.is_empty() => Ok(Written { imported: Imported::default(), apart }),
+            Ok(apart) => match rows(&mut transaction, products).await {
+                Ok(imported) => {
+                    transaction.commit().await?;
+                    return Ok(Written { imported, apart });
+                }
+                Err(error) => {
+                    products.extend(apart.products);
+                    Err(error.into())
+                }
+            },
+            Err(error) => Err(error.into()),
+        };
+        transaction.give_up().await;
+        written
     }
 
     /// Lets whoever waits for SQLite's one lock have it.
@@ -154,6 +220,45 @@ impl<'a> Writer<'a> {
             tokio::time::sleep(TURN).await;
         }
     }
+}
+
+/// What a part came to.
+pub(super) struct Written {
+    pub(super) imported: Imported,
+    /// What was not written.
+    pub(super) apart: Apart,
+}
+
+/// Products that need what somebody else holds.
+pub(super) struct Apart {
+    pub(super) products: Vec<Product>,
+    /// What the first of them needs.
+    pub(super) on: Option<Held>,
+}
+
+/// What a product needs that somebody else holds.
+fn needs(product: &Product, held: &HeldRows) -> Option<Held> {
+    let key = |code: &str| (product.brand.as_str().to_owned(), code.to_owned());
+    let named = held.products.get(&key(product.product.as_str())).cloned();
+    let named = named.map(|(brand, product)| Held::Product { brand, product });
+    let sku = |variant: &Variant| held.skus.get(&key(variant.sku.as_str())).cloned();
+    let sku = || product.variants.iter().find_map(sku).map(|(brand, sku)| Held::Sku { brand, sku });
+    named.or_else(sku)
+}
+
+/// The line of a part that needs what somebody else holds.
+pub(super) fn line_of(part: &[Product], held: &Held) -> u64 {
+    let lines = part.iter().filter_map(|of| match held {
+        Held::Product { brand, product } => {
+            (of.brand.as_str() == brand && of.product.as_str() == product).then_some(of.line)
+        }
+        Held::Sku { brand, sku } if of.brand.as_str() == brand => {
+            of.variants.iter().find(|variant| variant.sku.as_str() == sku).map(|variant| variant.line)
+        }
+        Held::Sku { .. } => None,
+        Held::Unnamed | Held::File => Some(of.line),
+    });
+    lines.min().unwrap_or_default()
 }
 
 async fn rows(transaction: &mut Transaction, products: &[Product]) -> sqlx::Result<Imported> {

@@ -1,6 +1,6 @@
 //! What the flow asks of a database, answered by the model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::refusal::Refusal;
 use super::tables::{Lock, Orphan, Patience, Step, Stock, Tables, TransactionId};
 use super::{CommitFate, LineColumns, ModelDatabase, OrderColumns, OutcomeColumns};
+use crate::import_file::parts::Held;
 use crate::ledger::LedgerError;
 use crate::ledger::rows::{
     BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
@@ -335,6 +336,14 @@ impl Transaction for ModelTransaction {
     }
 
     async fn add_brands(&mut self, _brands: &[(&str, &str)]) -> sqlx::Result<u64> {
+        Err(unsupported())
+    }
+
+    async fn wait_for_sale(&mut self, _awaited: Option<&Held>) -> sqlx::Result<()> {
+        Err(unsupported())
+    }
+
+    async fn lock_for_sale(&mut self, _rows: &[ForSaleRow<'_>]) -> sqlx::Result<HashSet<(String, String)>> {
         Err(unsupported())
     }
 

@@ -6,6 +6,10 @@ pub(crate) mod session;
 /// COMMITs that come with a warning.
 mod warned;
 
+/// What somebody else holds and an import needs.
+pub(crate) mod held;
+
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +20,7 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use uuid::Uuid;
 
+use self::held::{Key, Touched};
 use self::warned::Warned;
 use super::error::{Blame, LedgerError};
 use super::payments::{self, Tx};
@@ -25,6 +30,7 @@ use super::rows::{
 };
 use super::transaction::{self, Database, Locking, Open};
 use super::{AWAITED_AT_ONCE, NotReady};
+use crate::import_file::parts::Held;
 use crate::planner::Awaited;
 
 /// Settings of each connection.
@@ -353,6 +359,30 @@ impl transaction::Transaction for Transaction {
             .bind(column(rows, |row| row.sku))
             .bind(column(rows, |row| row.quantity));
         upsert.execute(self.0.connection()).await.map(drop)
+    }
+
+    async fn wait_for_sale(&mut self, awaited: Option<&Held>) -> sqlx::Result<()> {
+        held::wait_for(self.0.connection(), awaited).await
+    }
+
+    async fn lock_for_sale(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<HashSet<Key>> {
+        let keys = |rows: &[ForSaleRow<'_>]| -> Vec<Key> {
+            rows.iter().map(|row| (row.brand.to_owned(), row.sku.to_owned())).collect()
+        };
+        let stock = keys(rows);
+        let named = stock.iter().map(|(brand, sku)| serde_json::json!([brand, sku]));
+        let named = serde_json::Value::from_iter(named).to_string();
+        let prices: Vec<(String, String, i64)> =
+            sqlx::query_as(include_str!("prices.sql")).bind(named).fetch_all(self.0.connection()).await?;
+        let prices: HashMap<Key, i64> =
+            prices.into_iter().map(|(brand, sku, price)| ((brand, sku), price)).collect();
+        let changes = rows
+            .iter()
+            .zip(&stock)
+            .filter(|(row, key)| prices.get(*key).is_some_and(|price| *price != row.price));
+        let skus = changes.map(|(_, key)| key.clone()).collect();
+        let touched = Touched { products: Vec::new(), skus, stock };
+        Ok(held::lock(self.0.connection(), &touched).await?.skus)
     }
 
     async fn refund_cancelled(&mut self, orders: &[Uuid]) -> Result<(), LedgerError> {

@@ -6,6 +6,7 @@
 /// Whether the file is still the one at its path.
 mod file;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use super::rows::{
     StandingRow, UnitsRow,
 };
 use super::transaction::{self, Database, Locking, Open};
+use crate::import_file::parts::Held;
 use crate::planner::Awaited;
 
 /// A ledger in an SQLite file.
@@ -247,6 +249,15 @@ impl transaction::Transaction for Transaction {
     async fn set_stock(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()> {
         let rows = table(rows, |row| (row.brand, row.sku, row.quantity))?;
         sqlx::query(include_str!("set_stock.sql")).bind(rows).execute(self.0.connection()).await.map(drop)
+    }
+
+    /// Whoever has begun holds everything.
+    async fn wait_for_sale(&mut self, _: Option<&Held>) -> sqlx::Result<()> {
+        Ok(())
+    }
+
+    async fn lock_for_sale(&mut self, _: &[ForSaleRow<'_>]) -> sqlx::Result<HashSet<(String, String)>> {
+        Ok(HashSet::new())
     }
 
     async fn refund_cancelled(&mut self, orders: &[Uuid]) -> Result<(), LedgerError> {

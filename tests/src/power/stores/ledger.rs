@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bridge_idc::config::LedgerUrl;
+use bridge_idc::import_file::parts::WAIT;
 use bridge_idc::ledger::import::StockFile;
 use bridge_idc::ledger::{Answer, Batch, End, Ledger};
 use bridge_idc::planner::{Action, Placement, Request};
@@ -125,7 +126,7 @@ async fn open_shop(ledger: &Ledger) -> Result<()> {
             writeln!(csv, "acme,SKU-{sku},{PRICE},KRW,{UNITS}")?;
         }
         let Ok(file) = StockFile::read(csv.as_bytes()) else { bail!("the stock file is refused") };
-        ledger.import_stock(&file, |_| {}).await?;
+        ledger.import_stock(&file, WAIT, |_| {}).await?;
     }
     Ok(())
 }

@@ -1,0 +1,227 @@
+//! A file's parts on their way into the database, and what of them has to wait for what somebody else holds.
+//!
+//! Nothing of a file waits for a held row but what needs it: that is set apart, and comes once everything else is written.
+//! Then it waits for the row alone, with nothing else in its hands, and not for ever.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// How long an import waits for what somebody else holds, unless it is said otherwise.
+pub const WAIT: Duration = Duration::from_secs(60);
+
+/// Between two looks at what cannot be waited for by its name.
+pub(crate) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// What an import tells while it runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Progress<'a> {
+    /// So many rows are done.
+    Done(usize),
+    /// It waits for this. Told once of each thing.
+    Waits(&'a HeldUp),
+}
+
+/// What holds an import up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldUp {
+    /// The line of the file that needs it; 0 for all of the file.
+    pub line: u64,
+    /// What it is.
+    pub what: Held,
+    /// Who has it, as far as the database tells.
+    pub by: Option<String>,
+}
+
+/// What somebody else holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// A SKU, or its stock.
+    Sku {
+        /// Whose.
+        brand: String,
+        /// Which.
+        sku: String,
+    },
+    /// A product.
+    Product {
+        /// Whose.
+        brand: String,
+        /// Which.
+        product: String,
+    },
+    /// Something that the database does not name: another row that it refers to, or a whole table.
+    Unnamed,
+    /// The one lock of an SQLite file.
+    File,
+}
+
+impl Held {
+    /// Whether it can be waited for by its name.
+    pub(crate) fn is_a_row(&self) -> bool {
+        matches!(self, Self::Sku { .. } | Self::Product { .. })
+    }
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sku { brand, sku } => write!(f, "the SKU {sku} of brand {brand}, or its stock"),
+            Self::Product { brand, product } => write!(f, "the product {product} of brand {brand}"),
+            Self::Unnamed => f.write_str("what this needs, a row or a table that the database does not name"),
+            Self::File => f.write_str("the ledger's SQLite file"),
+        }
+    }
+}
+
+impl fmt::Display for HeldUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, what, by } = self;
+        if *line > 0 {
+            write!(f, "line {line}: ")?;
+        }
+        write!(f, "somebody else holds {what}")?;
+        by.iter().try_for_each(|by| write!(f, " ({by})"))
+    }
+}
+
+/// Some rows of a file, to be written in one transaction.
+#[derive(Debug)]
+pub(crate) struct Part<T> {
+    pub(crate) rows: Vec<T>,
+    /// What is waited for before they are looked at.
+    pub(crate) awaited: Option<Held>,
+}
+
+/// The rows of a file that are not written yet.
+pub(crate) struct Parts<T> {
+    rest: std::vec::IntoIter<T>,
+    at_once: usize,
+    /// Pieces of a part that is tried in pieces, the next on top.
+    pieces: Vec<Vec<T>>,
+    /// What waits for something that somebody else holds.
+    held: VecDeque<Part<T>>,
+}
+
+impl<T> Parts<T> {
+    /// All rows of a file, so many in a transaction.
+    pub(crate) fn new(rows: Vec<T>, at_once: usize) -> Self {
+        Self { rest: rows.into_iter(), at_once, pieces: Vec::new(), held: VecDeque::new() }
+    }
+
+    /// The next part; what waits comes last.
+    pub(crate) fn next(&mut self) -> Option<Part<T>> {
+        let plain = |rows| Part { rows, awaited: None };
+        self.pieces.pop().map(plain).or_else(|| {
+            let rows: Vec<T> = self.rest.by_ref().take(self.at_once).collect();
+            if rows.is_empty() { self.held.pop_front() } else { Some(plain(rows)) }
+        })
+    }
+
+    /// Whether there is a next one.
+    pub(crate) fn is_over(&self) -> bool {
+        self.rest.len() == 0 && self.pieces.is_empty() && self.held.is_empty()
+    }
+
+    /// Has a part tried in two halves, the first one next.
+    pub(crate) fn halve(&mut self, mut rows: Vec<T>) {
+        let second = rows.split_off(rows.len() / 2);
+        self.pieces.extend([second, rows]);
+    }
+
+    /// Has these rows wait for what somebody else holds.
+    pub(crate) fn set_apart(&mut self, rows: Vec<T>, awaited: Held) {
+        self.held.push_back(Part { rows, awaited: Some(awaited) });
+    }
+}
+
+/// How long an import has waited since something of it was written.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    wait: Duration,
+    since: Option<Instant>,
+    told: Vec<Held>,
+}
+
+impl Patience {
+    pub(crate) fn new(wait: Duration) -> Self {
+        Self { wait, since: None, told: Vec::new() }
+    }
+
+    /// It begins to wait, unless it waits already.
+    pub(crate) fn begins(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// Something was written.
+    pub(crate) fn ends(&mut self) {
+        self.since = None;
+    }
+
+    /// Says what is waited for, once; an error if it has been for long enough.
+    pub(crate) fn goes_on(
+        &mut self,
+        held_up: HeldUp,
+        progress: &mut (impl FnMut(Progress<'_>) + ?Sized),
+    ) -> Result<(), HeldUp> {
+        self.begins();
+        if self.since.is_some_and(|since| since.elapsed() >= self.wait) {
+            return Err(held_up);
+        }
+        if !self.told.contains(&held_up.what) {
+            progress(Progress::Waits(&held_up));
+            self.told.push(held_up.what);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sku(sku: &str) -> Held {
+        Held::Sku { brand: "b".to_owned(), sku: sku.to_owned() }
+    }
+
+    #[test]
+    fn what_waits_comes_after_all_the_rest_and_names_what_it_waits_for() {
+        let mut parts = Parts::new((1..=7).collect(), 3);
+        let mut order = Vec::new();
+        while let Some(Part { rows, awaited }) = parts.next() {
+            match rows[..] {
+                [1, 2, 3] if awaited.is_none() => {
+                    parts.set_apart(vec![2], sku("B2"));
+                    order.push(vec![1, 3]);
+                }
+                [4, 5, 6] => parts.halve(rows),
+                _ => order.push(rows),
+            }
+            assert_eq!(awaited.is_some(), order.last() == Some(&vec![2]));
+        }
+        assert_eq!(order, [vec![1, 3], vec![4], vec![5, 6], vec![7], vec![2]]);
+        assert!(parts.is_over());
+    }
+
+    #[test]
+    fn each_thing_is_told_once_and_the_wait_ends() {
+        let mut told = Vec::new();
+        let held_up = |what| HeldUp { line: 2, what, by: Some("process 7 of PostgreSQL".to_owned()) };
+        let mut patience = Patience::new(Duration::from_secs(3_600));
+        for what in [sku("A"), sku("A"), Held::Unnamed] {
+            let told = &mut told;
+            let mut progress = |progress: Progress<'_>| {
+                if let Progress::Waits(held_up) = progress {
+                    told.push(held_up.to_string());
+                }
+            };
+            patience.goes_on(held_up(what), &mut progress).unwrap();
+        }
+        assert_eq!(told.len(), 2);
+        assert_eq!(
+            told[0],
+            "line 2: somebody else holds the SKU A of brand b, or its stock (process 7 of PostgreSQL)"
+        );
+        assert!(Patience::new(Duration::ZERO).goes_on(held_up(sku("A")), &mut |_| ()).is_err());
+    }
+}

@@ -1,0 +1,90 @@
+//! What somebody else holds and an import needs: left out where it is met, waited for by itself, and by whom it is held.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool};
+
+use super::{AWAITED_FOR, LOCK_TIMEOUT};
+use crate::import_file::parts::Held;
+
+/// A brand, and the code of a SKU or a product of it.
+pub(crate) type Key = (String, String);
+
+/// What of an import's part is there and is to be changed.
+#[derive(Debug, Default)]
+pub(crate) struct Touched {
+    /// Products.
+    pub(crate) products: Vec<Key>,
+    /// SKUs.
+    pub(crate) skus: Vec<Key>,
+    /// SKUs with their stock.
+    pub(crate) stock: Vec<Key>,
+}
+
+/// Those that somebody else holds.
+#[derive(Debug, Default)]
+pub(crate) struct HeldRows {
+    /// Products.
+    pub(crate) products: HashSet<Key>,
+    /// SKUs, or their stock.
+    pub(crate) skus: HashSet<Key>,
+}
+
+/// Waits for what somebody else holds, for as long as a turn takes, and takes it. No stock is held meanwhile, so no order waits
+/// behind it. From then on in this transaction nothing is waited for that could be left out, and the rest not for long.
+pub(crate) async fn wait_for(connection: &mut PgConnection, awaited: Option<&Held>) -> sqlx::Result<()> {
+    set_lock_timeout(connection, AWAITED_FOR).await?;
+    match awaited {
+        Some(Held::Sku { brand, sku }) => {
+            for sql in [include_str!("wait_for_sku.sql"), include_str!("wait_for_stock.sql")] {
+                sqlx::query(sql).bind(brand).bind(sku).execute(&mut *connection).await?;
+            }
+        }
+        Some(Held::Product { brand, product }) => {
+            let wait = sqlx::query(include_str!("wait_for_product.sql")).bind(brand).bind(product);
+            wait.execute(&mut *connection).await?;
+        }
+        Some(Held::Unnamed | Held::File) | None => {}
+    }
+    set_lock_timeout(connection, LOCK_TIMEOUT).await
+}
+
+async fn set_lock_timeout(connection: &mut PgConnection, time: &'static str) -> sqlx::Result<()> {
+    let set = sqlx::query("SELECT set_config('lock_timeout', $1, true)").bind(time);
+    set.execute(connection).await.map(drop)
+}
+
+/// Locks what is to be changed, but for what somebody else holds.
+pub(crate) async fn lock(connection: &mut PgConnection, touched: &Touched) -> sqlx::Result<HeldRows> {
+    let Touched { products, skus, stock } = touched;
+    let products = held(connection, include_str!("held_products.sql"), products).await?;
+    let mut held_skus = held(connection, include_str!("held_skus.sql"), skus).await?;
+    // Last, since orders wait for it.
+    held_skus.extend(held(connection, include_str!("held_stock.sql"), stock).await?);
+    Ok(HeldRows { products, skus: held_skus })
+}
+
+async fn held(connection: &mut PgConnection, sql: &'static str, keys: &[Key]) -> sqlx::Result<HashSet<Key>> {
+    if keys.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let keys = keys.iter().map(|(brand, code)| Value::from(vec![brand.as_str(), code.as_str()]));
+    let keys = Value::from_iter(keys).to_string();
+    Ok(HashSet::from_iter(sqlx::query_as(sql).bind(keys).fetch_all(connection).await?))
+}
+
+/// Who holds it, as far as the database tells.
+pub(crate) async fn holder(pool: &PgPool, held: &Held) -> Option<String> {
+    let (sql, brand, code) = match held {
+        Held::Sku { brand, sku } => (include_str!("who_holds_sku.sql"), brand, sku),
+        Held::Product { brand, product } => (include_str!("who_holds_product.sql"), brand, product),
+        Held::Unnamed | Held::File => return None,
+    };
+    let ask = sqlx::query_as(sql).bind(brand).bind(code);
+    // It is said beside what is known for certain: an error says no more than nothing.
+    let found: Option<(i32, String, String)> = ask.fetch_optional(pool).await.ok()?;
+    let (process, user, application) = found?;
+    let application = if application.is_empty() { "of no name".to_owned() } else { application };
+    Some(format!("process {process} of PostgreSQL, user {user}, program {application}"))
+}

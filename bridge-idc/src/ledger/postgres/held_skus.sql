@@ -1,0 +1,14 @@
+-- Locks these SKUs ($1: [[brand, sku], ..]) as a change of their price does, and names those that somebody else holds. None is
+-- waited for.
+WITH wanted AS MATERIALIZED (
+    SELECT skus.sku_id, skus.brand, skus.sku
+    FROM jsonb_array_elements(CAST($1::text AS jsonb)) AS named
+    JOIN skus ON skus.brand = named ->> 0 AND skus.sku = named ->> 1
+),
+locked AS MATERIALIZED (
+    SELECT skus.sku_id
+    FROM skus
+    WHERE skus.sku_id IN (SELECT wanted.sku_id FROM wanted)
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT wanted.brand, wanted.sku FROM wanted WHERE wanted.sku_id NOT IN (SELECT locked.sku_id FROM locked)
