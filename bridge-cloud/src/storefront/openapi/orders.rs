@@ -46,6 +46,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Kind::Unauthorized,
         Kind::UnknownBrand,
         Kind::UnknownOrder,
+        Kind::Busy,
         Kind::Unavailable,
     ]);
     vec![place, read, cancel]
