@@ -463,7 +463,7 @@ impl Agent {
         let answers = receipt::answers(&committed, self.keys.signer());
         for (((token, header), end), answer) in requests.into_iter().zip(&committed).zip(answers) {
             let entry = log_entry::ended(now, &header, end.answer());
-            self.auditing.wait([entry], Then::Answer(token, header.order, Box::new(answer)));
+            self.auditing.wait(entry, Then::Answer(token, header.order, Box::new(answer)));
         }
     }
 
@@ -597,7 +597,7 @@ impl Agent {
         }
         let lines_max = self.limits.lines_max;
         match open::open(link, &received, &self.opener, &self.keys, now, lines_max, random) {
-            Ok(Opening::Open(request)) => self.auditing.wait_along([entry], Then::Commit(token, request)),
+            Ok(Opening::Open(request)) => self.auditing.wait_along(entry, Then::Commit(token, request)),
             Ok(Opening::Needs(session)) => {
                 let header = received.header().clone();
                 if !self.unopened.hold(link, session, token, received) {
@@ -621,22 +621,23 @@ impl Agent {
             return self.turn_away(token, entry, &header, Refusal::DatabaseDown);
         }
         let request = open::cancellation(header, &self.keys);
-        self.auditing.wait_along([entry], Then::Commit(token, request.into()));
+        self.auditing.wait_along(entry, Then::Commit(token, request.into()));
     }
 
     /// Answers a request that has had no effect, once both that it came and that are in the audit log.
-    fn turn_away(&mut self, token: Token, received: Entry, header: &Header, refused: impl Into<Refused>) {
+    fn turn_away(&mut self, token: Token, came: Option<Entry>, header: &Header, refused: impl Into<Refused>) {
         let refused = refused.into();
-        let end = log_entry::ended(received.at, header, &ledger::Answer::Refused(refused.refusal()));
-        let kind = to_cloud::Kind::Refused(refused);
-        self.auditing.wait([received, end], Then::Answer(token, header.order, Box::new(kind)));
+        let refusal = ledger::Answer::Refused(refused.refusal());
+        let end = came.as_ref().and_then(|came| log_entry::ended(came.at, header, &refusal));
+        let then = Then::Answer(token, header.order, Box::new(to_cloud::Kind::Refused(refused)));
+        self.auditing.wait(came.into_iter().chain(end), then);
     }
 
     /// Refuses a request that is in the audit log, once that it is refused is there as well.
     fn refuse_logged(&mut self, now: UnixMicros, token: Token, header: Header, refusal: Refusal) {
         let end = log_entry::ended(now, &header, &ledger::Answer::Refused(refusal));
         let kind = to_cloud::Kind::Refused(refusal.into());
-        self.auditing.wait([end], Then::Answer(token, header.order, Box::new(kind)));
+        self.auditing.wait(end, Then::Answer(token, header.order, Box::new(kind)));
     }
 
     /// The audit log cannot be written. What has had no effect is refused; what is committed is not told before it is

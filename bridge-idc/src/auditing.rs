@@ -37,15 +37,16 @@ impl<T> Auditing<T> {
     }
 
     /// `then` is to be done once these entries are durable.
-    pub fn wait<const N: usize>(&mut self, entries: [Entry; N], then: T) {
+    pub fn wait(&mut self, entries: impl IntoIterator<Item = Entry>, then: T) {
         self.pressing = true;
         self.wait_along(entries, then);
     }
 
     /// As [`Self::wait`], of something that can wait for others: see [`Self::poll_round`].
-    pub fn wait_along<const N: usize>(&mut self, entries: [Entry; N], then: T) {
+    pub fn wait_along(&mut self, entries: impl IntoIterator<Item = Entry>, then: T) {
+        let before = self.entries.len();
         self.entries.extend(entries);
-        self.gathered.push((N, then));
+        self.gathered.push((self.entries.len() - before, then));
     }
 
     /// What is to be done once entries are durable that are not yet.
@@ -126,6 +127,16 @@ mod tests {
         assert_eq!(times(auditing.poll_round(false)), [3]);
         assert_eq!(auditing.handle_durable().collect::<String>(), "bc");
         assert!(auditing.poll_round(false).is_none());
+    }
+
+    #[test]
+    fn what_has_no_entry_is_a_round_all_the_same() {
+        let mut auditing = Auditing::new();
+        auditing.wait_along(None, 'a');
+        auditing.wait(None, 'b');
+        let round = auditing.poll_round(false).unwrap();
+        assert!(round.entries.is_empty());
+        assert_eq!(auditing.handle_durable().collect::<String>(), "ab");
     }
 
     #[test]

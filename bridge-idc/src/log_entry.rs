@@ -4,6 +4,7 @@ use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event};
 use bridge_protocol::domain::UnixMicros;
 use bridge_protocol::order_link::receiver::ReceivedOrder;
 use bridge_protocol::seal::sealing::Header;
+use bridge_runtime::audit_log::entry_of;
 use bytes::Bytes;
 
 use crate::ledger::Answer;
@@ -15,8 +16,19 @@ pub(crate) fn header_of(request: &Request) -> Header {
 }
 
 /// The entry of a request that has come.
-pub(crate) fn received(at: UnixMicros, action: &str, header: &Header, ciphertext: Option<&Bytes>) -> Entry {
-    Entry::new(at, Event::OrderReceived(Carried::new(header, action, ciphertext.map(|bytes| &bytes[..]))))
+pub(crate) fn received(
+    at: UnixMicros,
+    action: &str,
+    header: &Header,
+    ciphertext: Option<&Bytes>,
+) -> Option<Entry> {
+    let ciphertext = ciphertext.map(|bytes| &bytes[..]);
+    entry_of(|| Entry::new(at, Event::OrderReceived(Carried::new(header, action, ciphertext))))
+}
+
+/// The entry of an order that has come.
+pub(crate) fn placed(at: UnixMicros, order: &ReceivedOrder) -> Option<Entry> {
+    received(at, "place", order.header(), Some(&order.envelope().ciphertext))
 }
 
 /// The entry of an order that has come.
@@ -25,17 +37,18 @@ pub(crate) fn placed(at: UnixMicros, order: &ReceivedOrder) -> Entry {
 }
 
 /// The entry of what a request came to.
-pub(crate) fn ended(at: UnixMicros, header: &Header, end: &Answer) -> Entry {
-    Entry::new(
-        at,
-        match end {
-            Answer::Settled { receipt, replayed } => Event::OrderCommitted(Ended {
-                order: receipt.order,
-                position: Some(receipt.position),
-                replayed: *replayed,
-                ..Ended::new(header, receipt.outcome.code())
-            }),
-            Answer::Refused(refusal) => Event::OrderAnswered(Ended::new(header, refusal.code())),
-        },
-    )
+pub(crate) fn ended(at: UnixMicros, header: &Header, end: &Answer) -> Option<Entry> {
+    entry_of(|| Entry::new(at, came_to(header, end)))
+}
+
+fn came_to(header: &Header, end: &Answer) -> Event {
+    match end {
+        Answer::Settled { receipt, replayed } => Event::OrderCommitted(Ended {
+            order: receipt.order,
+            position: Some(receipt.position),
+            replayed: *replayed,
+            ..Ended::new(header, receipt.outcome.code())
+        }),
+        Answer::Refused(refusal) => Event::OrderAnswered(Ended::new(header, refusal.code())),
+    }
 }

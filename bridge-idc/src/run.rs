@@ -193,6 +193,8 @@ impl Shell {
                         let _agent_gone = results.blocking_send(Input::Decapsulated { link, session });
                     });
                 }
+                // Only a build that logs nothing has such a round.
+                Output::Audit(round) if round.entries.is_empty() => self.handle(Input::Audited(Ok(()))),
                 Output::Audit(round) => self.audit(round),
                 Output::Commit(attempt) => self.commit(attempt),
                 Output::LookUp { token, brand, order, key } => {

@@ -46,20 +46,7 @@ pub(super) async fn sent(
     payment: Option<PaymentId>,
     kind: to_idc::Kind,
 ) -> Result<LoggedWrite, AuditError> {
-    let (action, ciphertext) = match &kind {
-        to_idc::Kind::Place(envelope) => ("place", Some(&envelope.ciphertext[..])),
-        to_idc::Kind::Cancel(_) => ("cancel", None),
-        to_idc::Kind::Ask(_) => ("ask", None),
-        to_idc::Kind::Pay(_) => ("pay", None),
-        to_idc::Kind::Refund(_) => ("refund", None),
-        to_idc::Kind::AskPayment(_) => ("ask-payment", None),
-    };
-    let carried = Carried::new(header, action, ciphertext);
-    let event = match payment {
-        Some(payment) => Event::PaymentSent(carried.about(payment)),
-        None => Event::OrderSent(carried),
-    };
-    let durable = log.append(&Entry::new(clock::now(), event));
+    let durable = log.append(|| Entry::new(clock::now(), going(header, payment, &kind)));
     if let Err(error) = durable.await {
         if error == AuditError::Late {
             // That it was sent may be in the log once the disk answers again, and it is not.
@@ -74,10 +61,26 @@ pub(super) async fn sent(
     Ok(LoggedWrite(kind))
 }
 
+fn going(header: &Header, payment: Option<PaymentId>, kind: &to_idc::Kind) -> Event {
+    let (action, ciphertext) = match kind {
+        to_idc::Kind::Place(envelope) => ("place", Some(&envelope.ciphertext[..])),
+        to_idc::Kind::Cancel(_) => ("cancel", None),
+        to_idc::Kind::Ask(_) => ("ask", None),
+        to_idc::Kind::Pay(_) => ("pay", None),
+        to_idc::Kind::Refund(_) => ("refund", None),
+        to_idc::Kind::AskPayment(_) => ("ask-payment", None),
+    };
+    let carried = Carried::new(header, action, ciphertext);
+    match payment {
+        Some(payment) => Event::PaymentSent(carried.about(payment)),
+        None => Event::OrderSent(carried),
+    }
+}
+
 /// Logs what a write was answered. If that cannot be, its outcome is not told: nobody knows it yet, and it can be asked
 /// about; that this is so is logged as soon as it can be.
 pub(super) async fn answered(log: &Gathering, header: &Header, heard: Heard) -> LoggedAnswer {
-    let durable = log.append(&Entry::new(clock::now(), Event::OrderAnswered(ended(header, &heard))));
+    let durable = log.append(|| Entry::new(clock::now(), Event::OrderAnswered(ended(header, &heard))));
     if let Err(error) = durable.await {
         tracing::warn!(order = %header.order, %error, "log an answer: the caller is told that its outcome is unknown");
         let unknown = Heard::Other(Ok(Answer::Unknown));
@@ -126,7 +129,7 @@ pub(super) async fn payment_answered(
     payment: PaymentId,
     answer: Result<Answer, Rejected>,
 ) -> Result<Answer, Rejected> {
-    let durable = log.append(&Entry::new(clock::now(), payment_ended(header, payment, &answer)));
+    let durable = log.append(|| Entry::new(clock::now(), payment_ended(header, payment, &answer)));
     if let Err(error) = durable.await {
         tracing::warn!(%payment, %error, "log an answer: the caller is told that its outcome is unknown");
         let unknown = Ok(Answer::Unknown);

@@ -45,9 +45,12 @@ impl Gathering {
     }
 
     /// Makes an entry durable. It has its place in the log when this returns, and is durable when that is waited for: so whoever
-    /// waits need not keep the entry.
-    pub fn append(&self, entry: &Entry) -> impl Future<Output = Result<(), AuditError>> + Send + use<> {
-        let gathered = if WITHOUT_AUDIT { Ok(None) } else { self.gather(entry).map(Some) };
+    /// waits need not keep the entry. A build that logs nothing does not make it.
+    pub fn append<F: FnOnce() -> Entry>(
+        &self,
+        entry: F,
+    ) -> impl Future<Output = Result<(), AuditError>> + Send + use<F> {
+        let gathered = if WITHOUT_AUDIT { Ok(None) } else { self.gather(&entry()).map(Some) };
         async move {
             match gathered? {
                 Some(durable) => durable.await.unwrap_or(Err(AuditError::Closed)),

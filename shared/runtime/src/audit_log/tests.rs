@@ -195,7 +195,7 @@ async fn tasks_of_one_thread_go_to_the_log_together_and_each_is_told_of_its_own_
     let gathering = Gathering::new(log.clone());
     let append = |n: u64| {
         let gathering = gathering.clone();
-        tokio::spawn(async move { gathering.append(&entry(n)).await })
+        tokio::spawn(async move { gathering.append(|| entry(n)).await })
     };
     let first: Vec<_> = (0..100).map(append).collect();
     for task in first {
@@ -207,12 +207,12 @@ async fn tasks_of_one_thread_go_to_the_log_together_and_each_is_told_of_its_own_
         UnixMicros::new(0),
         Event::KeysChanged(Keys { keys: vec![Word::of(&"k".repeat(255)); 9], manifest: Digest::of(b"") }),
     );
-    let refused = gathering.append(&too_long);
+    let refused = gathering.append(|| too_long);
     assert_eq!(tokio::join!(append(100), refused).1, Err(AuditError::Entry(EntryError::TooLong)));
-    assert_eq!(gathering.append(&entry(101)).await, Ok(()), "who is refused is in nobody's way");
+    assert_eq!(gathering.append(|| entry(101)).await, Ok(()), "who is refused is in nobody's way");
     closer.close().await.unwrap();
-    assert_eq!(gathering.append(&entry(102)).await, Err(AuditError::Closed));
-    assert_eq!(gathering.append(&entry(103)).await, Err(AuditError::Closed));
+    assert_eq!(gathering.append(|| entry(102)).await, Err(AuditError::Closed));
+    assert_eq!(gathering.append(|| entry(103)).await, Err(AuditError::Closed));
     let expected: Vec<_> = (0..102).map(|n| entry(n).encode().unwrap()).collect();
     assert_eq!(journalled(root.path()), expected);
 }

@@ -215,7 +215,7 @@ async fn whoever_waits_for_a_disk_that_hangs_is_answered_and_nobody_waits_after_
     let gathering = Gathering::new(log.clone());
     for _ in 0..3 {
         assert_eq!(log.append(&[entry(1)]).await, Err(AuditError::Late));
-        assert_eq!(gathering.append(&entry(1)).await, Err(AuditError::Late));
+        assert_eq!(gathering.append(|| entry(1)).await, Err(AuditError::Late));
     }
     assert_eq!(log.waiting(), 0);
 
