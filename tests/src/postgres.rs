@@ -4,6 +4,7 @@
 //! install. `fsync` and `synchronous_commit` stay on: what is measured and what survives a kill is the real thing.
 
 mod standby;
+mod subscriber;
 mod template;
 
 use std::collections::BTreeMap;
