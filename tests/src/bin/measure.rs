@@ -6,6 +6,12 @@ use anyhow::{Context, Result};
 use bridge_tests::command::{end, tell};
 use bridge_tests::measure::{Options, inner, run};
 use clap::Parser;
+use mimalloc::MiMalloc;
+use zeroizing_alloc::ZeroAlloc;
+
+/// The agents': the bare server is this program, and is to have nothing that they have not.
+#[global_allocator]
+static MEMORY: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 fn main() -> ExitCode {
     end("measure", measure(&Options::parse()))
@@ -20,6 +26,9 @@ fn measure(options: &Options) -> Result<bool> {
     let report = runtime.block_on(run(options))?;
     if let Some(file) = &options.html {
         std::fs::write(file, report.page()).with_context(|| format!("write {}", file.display()))?;
+    }
+    if let Some(file) = &options.markdown {
+        std::fs::write(file, report.markdown()).with_context(|| format!("write {}", file.display()))?;
     }
     tell(&report, options.json)?;
     Ok(true)

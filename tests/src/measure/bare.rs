@@ -1,7 +1,8 @@
 //! The bare server: hyper's HTTP/1.1 on one current-thread runtime a core, with one answer to everything.
 //!
-//! What it takes for a read is what any server made of the same parts takes at least. It also stands behind the caches
-//! as the origin that fills them. `measure serve-bare` is this as a process of its own, so that its CPU time is its own.
+//! What it takes for a read is what any server made of the same parts takes at least: it is built in the same profile as
+//! the agents, and allocates as they do. It also stands behind the caches as the origin that fills them. `measure serve-bare`
+//! is this as a process of its own, so that its CPU time is its own.
 
 use std::convert::Infallible;
 use std::fs;
@@ -26,13 +27,15 @@ use tokio::runtime::Builder;
 
 /// Connections that wait to be accepted; more than are ever opened here.
 const BACKLOG: u32 = 1_024;
-/// What a server writes by itself, or what tells of one moment.
-const OF_THE_MOMENT: [HeaderName; 5] = [DATE, AGE, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
+/// What a server writes by itself.
+const WRITTEN_BY_ITSELF: [HeaderName; 4] = [DATE, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
 /// A cache may keep the answer for longer than any run, so that nothing but the cache is measured.
 const KEPT: &str = "public, max-age=3600";
 /// What the load may vary in. Bridge's own list also has a field of Bridge's, and HAProxy keeps no answer whose `Vary` names
 /// a field that it does not know.
 const VARIES_IN: &str = "accept-encoding";
+/// HAProxy keeps no answer that is no second old.
+const AGED: &str = "1";
 
 /// What `serve-bare` is told.
 #[derive(Clone, Debug, clap::Args)]
@@ -59,23 +62,32 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// What an agent answered, without what tells of the moment, and to be kept by caches.
+    /// What an agent answered, without what every server writes by itself.
     ///
     /// # Errors
     /// When it is not text.
     pub fn like(answer: &crate::http::Answer) -> Result<Answer> {
         let text = |value: &HeaderValue| value.to_str().map(ToOwned::to_owned);
         let mut headers = Vec::new();
-        for (name, value) in answer.headers.iter().filter(|(name, _)| !OF_THE_MOMENT.contains(name)) {
-            let value = match *name {
-                CACHE_CONTROL => KEPT.to_owned(),
-                VARY => VARIES_IN.to_owned(),
-                _ => text(value).context("read a header")?,
-            };
-            headers.push((name.as_str().to_owned(), value));
+        for (name, value) in answer.headers.iter().filter(|(name, _)| !WRITTEN_BY_ITSELF.contains(name)) {
+            headers.push((name.as_str().to_owned(), text(value).context("read a header")?));
         }
         let body = String::from_utf8(answer.body.to_vec()).context("read the answer")?;
         Ok(Answer { headers, body })
+    }
+
+    /// The same, to be kept by caches: three headers have another value then.
+    #[must_use]
+    pub fn for_caches(&self) -> Answer {
+        let mut kept = self.clone();
+        for (name, value) in &mut kept.headers {
+            for (other, kept) in [(CACHE_CONTROL, KEPT), (VARY, VARIES_IN), (AGE, AGED)] {
+                if *name == other.as_str() {
+                    kept.clone_into(value);
+                }
+            }
+        }
+        kept
     }
 
     /// A product that nobody sells, with a body of `bytes` bytes and the headers of a catalogue read.
@@ -86,9 +98,10 @@ impl Answer {
         let headers = [
             ("content-type", "application/json"),
             ("etag", "\"0123456789abcdef\""),
-            ("cache-control", KEPT),
+            ("cache-control", "public, no-cache"),
+            ("vary", "Accept-Encoding, Bridge-Min-Seq"),
             ("bridge-seq", "1"),
-            ("vary", VARIES_IN),
+            ("age", "0"),
         ];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Answer { headers: headers.into(), body }
@@ -108,7 +121,8 @@ impl Answer {
         serde_json::from_slice(&text).with_context(|| format!("{} is no answer", file.display()))
     }
 
-    fn headers(&self) -> Result<HeaderMap> {
+    /// Its headers, without what a server writes by itself.
+    pub(super) fn headers(&self) -> Result<HeaderMap> {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
             let name: HeaderName = name.parse().context("a header's name")?;
@@ -173,18 +187,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_copied_without_what_tells_of_the_moment() {
+    fn an_answer_is_copied_without_what_a_server_writes_by_itself_and_kept_by_caches_if_they_are_to() {
         let mut headers = HeaderMap::new();
-        for (name, value) in [("date", "now"), ("age", "1"), ("content-length", "2"), ("etag", "\"e\"")] {
+        for (name, value) in [("date", "now"), ("content-length", "2"), ("etag", "\"e\""), ("age", "0")] {
             headers.insert(name, HeaderValue::from_static(value));
         }
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=1"));
         headers.insert(VARY, HeaderValue::from_static("Accept-Encoding, Bridge-Min-Seq"));
         let answer = crate::http::Answer { status: StatusCode::OK, headers, body: Bytes::from_static(b"{}") };
         let copy = Answer::like(&answer).expect("text");
-        let expected = [("etag", "\"e\""), ("cache-control", KEPT), ("vary", VARIES_IN)];
-        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        assert_eq!(copy, Answer { headers: expected.into(), body: "{}".to_owned() });
+        let answer = |cache_control, vary, age| {
+            let headers = [("etag", "\"e\""), ("age", age), ("cache-control", cache_control), ("vary", vary)];
+            let headers = headers.map(|(name, value): (&str, &str)| (name.to_owned(), value.to_owned()));
+            Answer { headers: headers.into(), body: "{}".to_owned() }
+        };
+        assert_eq!(copy, answer("public, max-age=1", "Accept-Encoding, Bridge-Min-Seq", "0"));
+        assert_eq!(copy.for_caches(), answer(KEPT, VARIES_IN, AGED));
     }
 
     #[test]
@@ -196,6 +214,6 @@ mod tests {
         let file = dir.path().join("answer.json");
         answer.write(&file).expect("written");
         assert_eq!(Answer::read(&file).expect("read"), answer);
-        assert_eq!(answer.headers().expect("valid").len(), 5);
+        assert_eq!(answer.headers().expect("valid").len(), 6);
     }
 }

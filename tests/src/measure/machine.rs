@@ -58,11 +58,12 @@ pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The agents and this program are compiled in the same one, see the workspace's manifest.
-const PROFILE: &str = if cfg!(debug_assertions) {
-    "dev (dependencies at opt-level 3, agents at 2, with checks)"
+/// The agents and this program, and so the bare server, are compiled in the same one, see the workspace's manifest; their
+/// allocator is the same as well.
+pub(super) const PROFILE: &str = if cfg!(debug_assertions) {
+    "dev, with checks: its figures say nothing"
 } else {
-    "release"
+    "release (opt-level 3, as shipped; mimalloc that wipes on both sides)"
 };
 
 /// `name : value` of a file in `/proc`.

@@ -3,9 +3,15 @@
 //! [`run`] makes the machine ready, takes one bench after the other and gathers their [`Row`]s. An absolute time means
 //! nothing on a shared machine, so each row has both sides and their ratio. All load stays on this machine, and
 //! everything that a bench starts ends with it.
+//!
+//! Both sides are alike in all but what is measured: one profile (the one that is shipped) and one allocator for everything of
+//! ours, the same answers to the last header, each peer tuned as its manual says, each side with the load that suits it best,
+//! and turns in an order that is drawn anew each round.
 
 // What is asked for, and what is told.
+mod draw;
 mod machine;
+mod markdown;
 mod options;
 mod page;
 mod progress;
@@ -13,7 +19,9 @@ mod report;
 mod row;
 
 // What Bridge is compared with, and the load.
+mod alike;
 mod bare;
+mod peers;
 mod server;
 mod wrk;
 
@@ -38,10 +46,11 @@ use crate::machine::{Need, make_ready};
 use crate::site::Setup;
 
 pub use bare::Answer;
+pub use draw::Draw;
 pub use options::{Inner, Options};
 pub use report::Report;
-pub use row::{Middle, Pair, Row, Target, Thousandths};
-pub use server::{Files, Server, Subject};
+pub use row::{AtLoad, Better, Loads, Middle, Pair, Row, Target, Thousandths};
+pub use server::{Server, Subject, Tuning};
 
 use machine::{Machine, cores};
 use options::Bench;
@@ -58,6 +67,8 @@ pub const NEEDS: [Need; 3] = [
 const READ_BYTES: usize = 1_400;
 /// Products of the catalogue that is read from.
 const READ_PRODUCTS: usize = 1_000;
+/// Connections that are open at a time, each with one request on its way: few, some, and more than most front ends hold.
+const CONNECTIONS: [usize; 3] = [16, 64, 256];
 
 /// Measures what was asked for; progress goes to standard error.
 ///
@@ -80,6 +91,12 @@ pub fn inner(inner: &Inner) -> Result<()> {
 async fn measure(options: &Options) -> Result<Report> {
     options.check()?;
     let quick = |few: usize, many: usize| if options.quick { few } else { many };
+    let seed = options.seed.unwrap_or_else(rand::random);
+    progress::tell(&format!(
+        "compiled as {}; the order of turns is drawn from --seed {seed}",
+        machine::PROFILE
+    ));
+    let mut draw = Draw::from_seed(seed);
     let mut rows = Vec::new();
     for bench in options.chosen() {
         // Each with a folder of its own, which is deleted when its processes are gone.
@@ -87,29 +104,35 @@ async fn measure(options: &Options) -> Result<Report> {
         let dir = dir.context("make a temporary folder")?;
         rows.extend(match bench {
             Bench::Reads => {
-                let effort = Effort { rounds: quick(3, 5), seconds: quick(1, 3) as u64, workers: cores() };
-                read(dir.path(), effort).await.context("measure reads")?
+                let effort = Effort {
+                    rounds: quick(3, 5),
+                    seconds: quick(1, 2) as u64,
+                    workers: cores(),
+                    connections: &CONNECTIONS,
+                };
+                read(dir.path(), effort, &mut draw).await.context("measure reads")?
             }
-            Bench::Freshness => {
-                freshness::measure(dir.path(), quick(40, 200)).await.context("measure freshness")?
-            }
+            Bench::Freshness => freshness::measure(dir.path(), quick(40, 200), &mut draw)
+                .await
+                .context("measure freshness")?,
             Bench::Start => {
-                let start = start::measure(dir.path(), quick(10_000, 100_000), 3);
+                let start = start::measure(dir.path(), quick(10_000, 100_000), 3, &mut draw);
                 start.await.context("measure start")?
             }
             Bench::Orders => {
-                let with_and_without = orders::measure(dir.path(), quick(3, 25), quick(8_000, 20_000));
+                let (rounds, share) = (quick(3, 9), quick(4, 1));
+                let with_and_without = orders::measure(dir.path(), rounds, share, &mut draw);
                 with_and_without.await.context("measure orders")?
             }
             Bench::All => Vec::new(),
         });
     }
     // Asked last: by now everything is installed.
-    Ok(Report { machine: Machine::this(options.quick).await, rows })
+    Ok(Report { machine: Machine::this(options.quick).await, seed, rows })
 }
 
 /// Reads of one product, by everyone.
-async fn read(dir: &std::path::Path, effort: Effort) -> Result<Vec<Row>> {
+async fn read(dir: &std::path::Path, effort: Effort, draw: &mut Draw) -> Result<Vec<Row>> {
     make_ready(&NEEDS).await?;
     let program = std::env::current_exe().context("find this program")?;
     let database = Database::Sqlite(dir.join("idc").join("ledger.db"));
@@ -120,7 +143,7 @@ async fn read(dir: &std::path::Path, effort: Effort) -> Result<Vec<Row>> {
     progress::tell(&format!("reading a product of {} bytes", product.answer.body.len()));
     let answer = Answer::like(&product.answer)?;
     let subject = bridge::subject(&site, &agents.cloud, &product)?;
-    reads::measure(&program, dir, &subject, &answer, effort).await
+    reads::measure(&program, dir, &subject, &answer, effort, draw).await
 }
 
 /// Gives up on Ctrl-C or SIGTERM, so that its processes are ended and its folders are deleted.

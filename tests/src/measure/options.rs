@@ -24,6 +24,10 @@ pub struct Options {
     #[arg(long)]
     pub without_audit: bool,
 
+    /// Draw the order of turns from this number, as a run did that printed it; another one each time if there is none.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u32>,
+
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
     pub json: bool,
@@ -31,6 +35,10 @@ pub struct Options {
     /// Write a page with plots to this file as well.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+
+    /// Write a table for a document to this file as well.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
 
     /// What this program is instead when it is started by itself.
     #[command(subcommand)]
@@ -40,13 +48,15 @@ pub struct Options {
 /// A bench by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(super) enum Bench {
-    /// CPU time a catalogue read: nginx's cache, HAProxy's cache and a bare server against Bridge.
+    /// CPU time a catalogue read: nginx's cache, HAProxy's cache and a bare server against Bridge, each at its best of three
+    /// loads.
     Reads,
     /// From a commit to its being visible across a line of 10 ms: a PostgreSQL standby against Bridge.
     Freshness,
-    /// A new replica up to its first answer: pg_basebackup and a standby against Bridge, cold and warm.
+    /// A new replica up to its first answer: logical replication of the same tables, and a base backup of the whole cluster,
+    /// against Bridge, cold and warm.
     Start,
-    /// Placing orders: with the audit log, and with --without-audit a build that logs nothing as the baseline.
+    /// Placing orders at three loads: with the audit log, and with --without-audit a build that logs nothing as the baseline.
     Orders,
     /// All of these but orders.
     All,

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::report::{Report, decimal};
+use super::report::{Report, at_load, decimal};
 use super::row::{Middle, Row, Target};
 use crate::plot::{Plot, Scale, Series, Shape, escaped};
 
@@ -26,9 +26,11 @@ impl Report {
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width\"><title>cargo measure</title>\
              <style>{STYLE}</style></head><body><h1>What a user has today, and Bridge</h1>\
-             <p class=\"soft\">{}</p><p>Both sides of each row were taken in turns in one run. Each bar is the median of \
-             its rounds, or their p99 where it says so; the dashed line is where Bridge should be at most.</p>\n",
+             <p class=\"soft\">{}; the order of turns was drawn from seed {}</p><p>Both sides of each row were taken in turns in one run. Each bar is the median of \
+             its rounds at the load that suits its side best, or their p99 where it says so; the dashed line is where \
+             Bridge should be at most.</p>\n",
             escaped(&self.machine.to_string()),
+            self.seed,
         );
         for row in &self.rows {
             // Into a string nothing can fail.
@@ -51,6 +53,9 @@ fn section(page: &mut String, row: &Row) -> std::fmt::Result {
         write!(page, ", <span class=\"{class}\">target {reached}</span> ({target})")?;
     }
     write!(page, "; {} rounds, {}{p99}</p>", row.pairs.len(), escaped(&row.unit))?;
+    for at in row.loads.iter().flat_map(|loads| &loads.all) {
+        write!(page, "<p class=\"soft\">{}</p>", escaped(&at_load(at, row)))?;
+    }
     bars(page, row)?;
     writeln!(page, "{}</section>", rounds(row).svg())
 }
@@ -112,9 +117,14 @@ mod tests {
     #[test]
     fn a_page_shows_every_row_and_needs_nothing_from_anywhere() {
         let page = report().page();
-        for part in
-            ["read_cpu_vs_nginx_cache", "freshness_p99_ms", "target reached", "target not reached", "15.0"]
-        {
+        for part in [
+            "read_cpu_vs_nginx_cache",
+            "target reached",
+            "target not reached",
+            "15.0",
+            "64 callers",
+            "seed 42",
+        ] {
             assert!(page.contains(part), "{part}");
         }
         assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());

@@ -6,36 +6,71 @@ use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
 use super::machine::Machine;
-use super::row::{Middle, Row, Spread, Target};
+use super::row::{AtLoad, Loads, Middle, Row, Spread, Target};
 
 /// The report; its fields are the keys of `--json`.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub(super) machine: Machine,
+    /// What the order of turns was drawn from.
+    pub(super) seed: u32,
     pub(super) rows: Vec<Row>,
 }
 
 impl Serialize for Row {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut row = serializer.serialize_struct("Row", 6)?;
+        let both = |(low, high): Spread| [units(low), units(high)];
+        let (baseline, bridge) = self.spreads();
+        let mut row = serializer.serialize_struct("Row", 11)?;
         row.serialize_field("name", self.name)?;
         row.serialize_field("baseline", &units(self.baseline()))?;
         row.serialize_field("bridge", &units(self.bridge()))?;
         row.serialize_field("ratio", &units(self.ratio()))?;
         row.serialize_field("unit", &self.unit)?;
         row.serialize_field("rounds", &self.pairs.len())?;
+        row.serialize_field("against", self.against)?;
+        row.serialize_field("baseline_spread", &both(baseline))?;
+        row.serialize_field("bridge_spread", &both(bridge))?;
+        row.serialize_field("ratio_spread", &self.ratio_spread().map(both))?;
+        row.serialize_field("loads", &self.loads)?;
         row.end()
+    }
+}
+
+impl Serialize for Loads {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut loads = serializer.serialize_struct("Loads", 4)?;
+        loads.serialize_field("of", self.of)?;
+        loads.serialize_field("baseline_at", &self.baseline)?;
+        loads.serialize_field("bridge_at", &self.bridge)?;
+        loads.serialize_field("all", &self.all)?;
+        loads.end()
+    }
+}
+
+impl Serialize for AtLoad {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (baseline, bridge, ratio) = self.medians();
+        let mut at = serializer.serialize_struct("AtLoad", 4)?;
+        at.serialize_field("load", &self.load)?;
+        at.serialize_field("baseline", &units(baseline))?;
+        at.serialize_field("bridge", &units(bridge))?;
+        at.serialize_field("ratio", &units(ratio))?;
+        at.end()
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n{}", self.machine)?;
+        writeln!(f, "\n{}\nThe order of turns was drawn from --seed {}.", self.machine, self.seed)?;
         for row in &self.rows {
             let (baseline, bridge) = row.spreads();
             writeln!(f, "\n{}  ({}, {} rounds)", row.name, row.unit, row.pairs.len())?;
-            side(f, row.against, row.baseline(), baseline, row.middle)?;
-            side(f, "Bridge", row.bridge(), bridge, row.middle)?;
+            let at = |load: fn(&Loads) -> usize| {
+                row.loads.as_ref().map(|loads| format!("at {} {}", load(loads), loads.of))
+            };
+            side(f, row.against, row.baseline(), baseline, row.middle, at(|loads| loads.baseline))?;
+            side(f, "Bridge", row.bridge(), bridge, row.middle, at(|loads| loads.bridge))?;
             write!(f, "  {:<20} {:>12}", "ratio", decimal(row.ratio()))?;
             if let Some(spread) = row.ratio_spread() {
                 write!(f, "   {}", range(spread))?;
@@ -49,6 +84,9 @@ impl fmt::Display for Report {
                 write!(f, "   target: {what}at most {most}, {reached}")?;
             }
             writeln!(f)?;
+            for at in row.loads.iter().flat_map(|loads| &loads.all) {
+                writeln!(f, "  {}", at_load(at, row))?;
+            }
         }
         writeln!(
             f,
@@ -57,12 +95,29 @@ impl fmt::Display for Report {
     }
 }
 
-fn side(f: &mut fmt::Formatter<'_>, name: &str, value: u64, spread: Spread, middle: Middle) -> fmt::Result {
-    let note = if middle == Middle::P99 { "  (p99)" } else { "" };
+/// Both sides at one load, in a line.
+pub(super) fn at_load(at: &AtLoad, row: &Row) -> String {
+    let (baseline, bridge, ratio) = at.medians();
+    let of = row.loads.as_ref().map_or("", |loads| loads.of);
+    let (baseline, bridge, ratio) = (decimal(baseline), decimal(bridge), decimal(ratio));
+    format!("both at {} {of}: {baseline} and {bridge}, ratio {ratio}", at.load)
+}
+
+fn side(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    value: u64,
+    spread: Spread,
+    middle: Middle,
+    at: Option<String>,
+) -> fmt::Result {
+    let p99 = (middle == Middle::P99).then(|| "(p99)".to_owned());
+    let note: String = p99.into_iter().chain(at).map(|note| format!("  {note}")).collect();
     writeln!(f, "  {name:<20} {:>12}   {}{note}", decimal(value), range(spread))
 }
 
-fn range((low, high): Spread) -> String {
+/// From the lowest to the highest.
+pub(super) fn range((low, high): Spread) -> String {
     format!("{} to {}", decimal(low), decimal(high))
 }
 
@@ -99,7 +154,7 @@ fn units(thousandths: u64) -> f64 {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::row::Pair;
+    use super::super::row::{Better, Pair};
     use super::*;
 
     /// A report of two rows, one of which reaches its target.
@@ -112,12 +167,19 @@ pub(super) mod tests {
             middle,
             pairs: vec![pair(36_000, 15_000), pair(35_000, 14_400), pair(37_500, 15_500)],
             target: Some(target),
+            loads: None,
         };
+        let at = |load, baseline, bridge| AtLoad { load, pairs: vec![pair(baseline, bridge)] };
+        let loads = ("callers", vec![at(64, 500_000, 800_000), at(512, 250_000, 300_000)]);
+        let target = Some(Target::Ratio(1_050));
+        let orders = Row::at_best("order_time", "what <we> have", "us an order", loads, Better::Less, target);
         Report {
             machine: Machine::of_tests(),
+            seed: 42,
             rows: vec![
                 row("read_cpu_vs_nginx_cache", "us", Middle::Median, Target::Ratio(450)),
                 row("freshness_p99_ms", "ms", Middle::P99, Target::Bridge(9_000)),
+                orders,
             ],
         }
     }
@@ -127,11 +189,22 @@ pub(super) mod tests {
         let json = serde_json::to_value(report()).expect("JSON");
         let expected = serde_json::json!({
             "name": "read_cpu_vs_nginx_cache", "baseline": 36.0, "bridge": 15.0, "ratio": 0.417, "unit": "us", "rounds": 3,
+            "against": "what <we> have", "baseline_spread": [35.0, 37.5], "bridge_spread": [14.4, 15.5],
+            "ratio_spread": [0.411, 0.417], "loads": null,
         });
         assert_eq!(json["rows"][0], expected);
         assert_eq!(json["rows"][1]["bridge"], 15.5);
-        let keys: Vec<_> = json.as_object().expect("an object").keys().cloned().collect();
-        assert_eq!(keys, ["machine", "rows"]);
+        let mut keys: Vec<_> = json.as_object().expect("an object").keys().cloned().collect();
+        keys.sort_unstable();
+        assert_eq!(keys, ["machine", "rows", "seed"]);
+        assert_eq!(json["seed"], 42);
+        let loads = serde_json::json!({
+            "of": "callers", "baseline_at": 512, "bridge_at": 512, "all": [
+                {"load": 64, "baseline": 500.0, "bridge": 800.0, "ratio": 1.6},
+                {"load": 512, "baseline": 250.0, "bridge": 300.0, "ratio": 1.2},
+            ],
+        });
+        assert_eq!(json["rows"][2]["loads"], loads);
         for key in ["cores", "cpu", "kernel", "profile"] {
             assert!(!json["machine"][key].is_null(), "{key}");
         }
@@ -147,6 +220,9 @@ pub(super) mod tests {
             "  ratio                       0.417   0.411 to 0.417   target: at most 0.450, reached",
             "  Bridge                       15.5   15.0 to 15.5  (p99)",
             "  ratio                       0.413   target: Bridge at most 9.00 ms, NOT reached",
+            "  Bridge                      300.0   300.0 to 300.0  at 512 callers",
+            "  both at 64 callers: 500.0 and 800.0, ratio 1.60",
+            "The order of turns was drawn from --seed 42.",
         ] {
             assert!(text.lines().any(|it| it == line), "{line:?} is not in\n{text}");
         }

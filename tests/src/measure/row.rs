@@ -32,6 +32,37 @@ pub enum Target {
     Bridge(Thousandths),
 }
 
+/// What is the better of two numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Better {
+    /// CPU time, or time.
+    Less,
+    /// So many a second.
+    More,
+}
+
+/// Every round at one load.
+#[derive(Clone, Debug)]
+pub struct AtLoad {
+    /// How many connections or callers at a time.
+    pub load: usize,
+    /// All rounds, in their order.
+    pub pairs: Vec<Pair>,
+}
+
+/// The loads that both sides were put under, and which of them suits each side best.
+#[derive(Clone, Debug)]
+pub struct Loads {
+    /// What is counted: connections, callers.
+    pub of: &'static str,
+    /// Each of them.
+    pub all: Vec<AtLoad>,
+    /// Where the baseline is at its best.
+    pub baseline: usize,
+    /// Where Bridge is at its best.
+    pub bridge: usize,
+}
+
 /// Lowest and highest of the rounds between them, both included.
 pub(super) type Spread = (u64, u64);
 
@@ -50,9 +81,37 @@ pub struct Row {
     pub pairs: Vec<Pair>,
     /// What the design demands, if it demands something.
     pub target: Option<Target>,
+    /// Under which loads; of something that has no load there are none.
+    pub loads: Option<Loads>,
 }
 
 impl Row {
+    /// A row in which each side stands with the load that suits it best: that of its best median.
+    pub(super) fn at_best(
+        name: &'static str,
+        against: &'static str,
+        unit: &str,
+        (of, all): (&'static str, Vec<AtLoad>),
+        better: Better,
+        target: Option<Target>,
+    ) -> Row {
+        let best = |side: fn(&Pair) -> u64| {
+            let median = |at: &&AtLoad| middle_of(&at.pairs, side);
+            match better {
+                Better::Less => all.iter().min_by_key(median),
+                Better::More => all.iter().max_by_key(median),
+            }
+        };
+        let (baseline, bridge) = (best(|pair| pair.baseline), best(|pair| pair.bridge));
+        let rounds = |at: Option<&AtLoad>| at.map_or(Vec::new(), |at| at.pairs.clone());
+        let both = rounds(baseline).into_iter().zip(rounds(bridge));
+        let pairs = both.map(|(one, other)| Pair { baseline: one.baseline, bridge: other.bridge }).collect();
+        let load = |at: Option<&AtLoad>| at.map_or(0, |at| at.load);
+        let (baseline, bridge) = (load(baseline), load(bridge));
+        let loads = Some(Loads { of, all, baseline, bridge });
+        Row { name, against, unit: unit.to_owned(), middle: Middle::Median, pairs, target, loads }
+    }
+
     /// What stands for the baseline.
     #[must_use]
     pub fn baseline(&self) -> Thousandths {
@@ -109,6 +168,19 @@ impl Row {
     }
 }
 
+impl AtLoad {
+    /// The medians of both sides and their ratio, in thousandths.
+    pub(super) fn medians(&self) -> (Thousandths, Thousandths, u64) {
+        let baseline = middle_of(&self.pairs, |pair| pair.baseline);
+        let bridge = middle_of(&self.pairs, |pair| pair.bridge);
+        (baseline, bridge, ratio(bridge, baseline))
+    }
+}
+
+fn middle_of(pairs: &[Pair], side: impl Fn(&Pair) -> u64) -> u64 {
+    quantile(&pairs.iter().map(side).collect::<Vec<_>>(), Middle::Median.permille())
+}
+
 impl Middle {
     fn permille(self) -> usize {
         match self {
@@ -140,7 +212,15 @@ mod tests {
     fn row(middle: Middle, pairs: &[(u64, u64)]) -> Row {
         let pairs = pairs.iter().map(|(baseline, bridge)| Pair { baseline: *baseline, bridge: *bridge });
         let target = Some(Target::Ratio(450));
-        Row { name: "r", against: "b", unit: "us".to_owned(), middle, pairs: pairs.collect(), target }
+        Row {
+            name: "r",
+            against: "b",
+            unit: "us".to_owned(),
+            middle,
+            pairs: pairs.collect(),
+            target,
+            loads: None,
+        }
     }
 
     #[test]
@@ -170,6 +250,28 @@ mod tests {
         assert_eq!((row.baseline(), row.bridge(), row.ratio()), (0, 0, 0));
         assert_eq!(ratio(u64::MAX, 1), u64::MAX);
         assert_eq!(ratio(2, 3), 667);
+    }
+
+    #[test]
+    fn each_side_stands_with_the_load_that_suits_it_best() {
+        let at = |load, pairs: &[(u64, u64)]| {
+            let pairs = pairs.iter().map(|(baseline, bridge)| Pair { baseline: *baseline, bridge: *bridge });
+            AtLoad { load, pairs: pairs.collect() }
+        };
+        let all = vec![
+            at(16, &[(30, 19), (31, 20), (32, 99)]),
+            at(64, &[(40, 11), (1, 30), (41, 31)]),
+            at(256, &[(50, 12), (51, 13), (2, 14)]),
+        ];
+        let row = Row::at_best("r", "b", "us", ("callers", all.clone()), Better::Less, None);
+        let loads = row.loads.as_ref().expect("loads");
+        assert_eq!((loads.baseline, loads.bridge), (16, 256));
+        let pairs = [(30, 12), (31, 13), (32, 14)].map(|(baseline, bridge)| Pair { baseline, bridge });
+        assert_eq!(row.pairs, pairs);
+        assert_eq!(loads.all[1].medians(), (40, 30, 750));
+        let most = Row::at_best("r", "b", "/s", ("callers", all), Better::More, None);
+        let loads = most.loads.expect("loads");
+        assert_eq!((loads.baseline, loads.bridge), (256, 64));
     }
 
     #[test]

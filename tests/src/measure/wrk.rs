@@ -1,4 +1,4 @@
-//! The load: wrk, with a fixed number of connections, for a fixed time, at one address of this machine.
+//! The load: wrk, with so many connections, for a fixed time, at one address of this machine.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -10,8 +10,6 @@ use tokio::time::timeout;
 
 use crate::machine;
 
-/// Connections that are open at a time, each with one request on its way.
-const CONNECTIONS: usize = 64;
 /// How much longer than asked wrk may take until it is ended.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -28,14 +26,21 @@ pub(super) struct Load {
     pub(super) per_second: u64,
 }
 
-/// Asks `path` of the server at `to` for so many whole seconds; `threads` is wrk's own number of threads.
+/// Asks `path` of the server at `to` for so many whole seconds, over so many connections at a time, each with one request on
+/// its way; `threads` is wrk's own number of threads.
 ///
 /// # Errors
 /// When wrk cannot be run, when it got nothing, or when anything but good answers came back.
-pub(super) async fn load(to: SocketAddr, path: &str, seconds: u64, threads: usize) -> Result<Load> {
+pub(super) async fn load(
+    to: SocketAddr,
+    path: &str,
+    seconds: u64,
+    connections: usize,
+    threads: usize,
+) -> Result<Load> {
     ensure!(to.ip().is_loopback(), "only this machine is put under load");
     let mut wrk = Command::new(machine::find("wrk").context("wrk is not installed")?);
-    wrk.arg(format!("--threads={threads}")).arg(format!("--connections={CONNECTIONS}"));
+    wrk.arg(format!("--threads={threads}")).arg(format!("--connections={connections}"));
     wrk.arg(format!("--duration={seconds}s")).arg(format!("http://{to}{path}"));
     wrk.stdin(Stdio::null()).kill_on_drop(true);
     let output = timeout(Duration::from_secs(seconds) + GRACE, wrk.output()).await;
@@ -122,7 +127,7 @@ Transfer/sec:     85.51MB
     #[tokio::test]
     async fn no_other_machine_is_put_under_load() {
         let elsewhere = "192.0.2.1:80".parse().expect("an address");
-        let error = load(elsewhere, "/", 1, 1).await.expect_err("refused");
+        let error = load(elsewhere, "/", 1, 1, 1).await.expect_err("refused");
         assert_eq!(error.to_string(), "only this machine is put under load");
     }
 }
