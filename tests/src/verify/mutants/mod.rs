@@ -98,8 +98,8 @@ fn attempt(bench: &Bench, mutant: &Mutant, without: &BTreeMap<&Check, (Ended, Du
     if let Err(error) = bench.apply(&mutant.file) {
         return Ok(Verdict::DoesNotApply(format!("{error:#}")));
     }
-    let judged = mutant.checks.iter().map(|check| judge(bench, mutant, check, without[check].1));
-    let first = judged.filter(|verdict| !matches!(verdict, Ok(Verdict::Noticed))).next();
+    let mut judged = mutant.checks.iter().map(|check| judge(bench, mutant, check, without[check].1));
+    let first = judged.find(|verdict| !matches!(verdict, Ok(Verdict::Noticed)));
     for path in &mutant.changes {
         bench.refresh(path)?;
     }
