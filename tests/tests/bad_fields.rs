@@ -3,6 +3,7 @@
 mod common;
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,8 +12,11 @@ use bytes::Bytes;
 use common::{PATIENCE, Shared, Shop, Stage, head};
 use http::{Method, Request};
 use http_body_util::Full;
+use tokio::time::timeout;
 
 static BRIDGE: Shared = Shared::new(&["fields", "coding", "charset", "chunks"], |_| Ok(()));
+
+static FORM: Shared = Shared::new(&["form", "large"], |_| Ok(()));
 
 #[test]
 fn a_field_of_one_value_that_stands_twice_is_refused_wherever_it_is_read() -> Result<()> {
@@ -182,10 +186,117 @@ fn a_bare_line_feed_behind_a_body_in_chunks_smuggles_nothing_in() -> Result<()> 
 
         let smuggled = b"GET /v1/chunks/products HTTP/1.1\nhost: bridge\n\n";
         let request = [&chunked("c")[..], smuggled].concat();
-        let said = raw(site.storefront, &[&request], Duration::ZERO, PATIENCE).await?;
-        let said = String::from_utf8_lossy(&said);
-        // What came before it is an order, whose answer can be lost with the connection; what came with it is none.
-        ensure!(!said.contains("HTTP/1.1 200 ") && !said.contains("HTTP/1.1 503 "), "{said:?}");
+        ensure!(statuses(&refused(site.storefront, &[&request]).await?) == [201, 400]);
         shop.close(site, 3, [3, 0, 0]).await
+    })
+}
+
+/// What the agent says to these bytes until it ends the connection, which it does.
+async fn refused(storefront: SocketAddr, pieces: &[&[u8]]) -> Result<String> {
+    let said = raw(storefront, pieces, Duration::ZERO, PATIENCE);
+    let said = timeout(PATIENCE - Duration::from_secs(1), said).await.context("it is still open")??;
+    Ok(String::from_utf8_lossy(&said).into_owned())
+}
+
+/// The statuses of all answers in it.
+fn statuses(said: &str) -> Vec<u16> {
+    said.split("HTTP/1.1 ").skip(1).filter_map(|answer| answer.get(..3)?.parse().ok()).collect()
+}
+
+/// The last answer in it is this problem, whole.
+fn ends_with_problem(said: &str, status: u16, name: &str) -> Result<()> {
+    let last = said.rsplit("HTTP/1.1 ").next().unwrap_or_default();
+    let (head, body) = last.split_once("\r\n\r\n").with_context(|| format!("no answer: {said:?}"))?;
+    let head = head.to_ascii_lowercase();
+    ensure!(head.contains("content-type: application/problem+json"), "{said}");
+    ensure!(head.contains("\r\nconnection: close"), "{said}");
+    let body: serde_json::Value = serde_json::from_str(body)?;
+    ensure!(body["type"] == format!("/problems/{name}") && body["status"] == status, "{said}");
+    ensure!(head.contains(&format!("x-request-id: {}", body["request_id"].as_str().unwrap_or("none"))));
+    Ok(())
+}
+
+/// Heads of an order, without the empty line behind them, that are no good, and what each is answered.
+fn bad_heads(good: &str) -> Vec<(String, u16, &'static str)> {
+    let with = |more: &str| format!("{good}{more}\r\n");
+    let many: String = (0..400).map(|index| format!("x-{index}: {}\r\n", "y".repeat(500))).collect();
+    let few: String = (0..70).map(|index| format!("x-{index}: y\r\n")).collect();
+    let (bad, large, coding) = ("bad-request", "head-too-large", "transfer-coding");
+    vec![
+        (with("content-length: 5\r\ntransfer-encoding: chunked"), 400, bad),
+        (with("transfer-encoding: chunked\r\ncontent-length: 5"), 400, bad),
+        (with("content-length: 5\r\ncontent-length: 6"), 400, bad),
+        (with("content-length: +5"), 400, bad),
+        (with("transfer-encoding: chunked\r\ntransfer-encoding: chunked"), 400, bad),
+        (with("transfer-encoding: xchunked"), 501, coding),
+        (with("transfer-encoding: gzip, chunked"), 501, coding),
+        (with("x-a: b\r\n c"), 400, bad),
+        (with("x-a : b"), 400, bad),
+        (with("x-a"), 400, bad),
+        (with("x-a: \u{1}"), 400, bad),
+        (with("x-a: b\nx-c: d"), 400, bad),
+        (good.replace("\r\n", "\n"), 400, bad),
+        (good.replace("HTTP/1.1", "HTTP/9.1"), 400, bad),
+        (good.replace("HTTP/1.1", "HTTP/1.0") + "transfer-encoding: chunked\r\n", 400, bad),
+        (good.replace("POST", "P<ST"), 400, bad),
+        (good.replace("host", "host: a\r\nhost"), 400, bad),
+        (with(few.trim_end()), 431, large),
+        (with(many.trim_end()), 431, large),
+        (
+            with(&format!("x-a: {}", "y".repeat(12_000))) + "content-length: 5\r\ncontent-length: 6\r\n",
+            400,
+            bad,
+        ),
+    ]
+}
+
+#[test]
+fn a_request_that_is_refused_for_its_form_is_told_so_whatever_came_before_it() -> Result<()> {
+    FORM.play(async |Stage { site, .. }| {
+        let mut shop = Shop::open(site, "form");
+        let good = head(&shop, "never", "");
+        let read = "GET /v1/form/stock?sku=SHOE-270 HTTP/1.1\r\nhost: bridge\r\n\r\n";
+        let mut orders = 0;
+        for (bad, status, name) in bad_heads(&good[..good.len() - 2]) {
+            let bad = bad + "\r\n5\r\n{    \r\n0\r\n\r\n";
+            let about = || format!("{:?}", &bad[..bad.len().min(good.len() + 60)]);
+            let said = refused(site.storefront, &[bad.as_bytes()]).await.with_context(about)?;
+            ensure!(statuses(&said) == [status], "{}: {said}", about());
+            ends_with_problem(&said, status, name).with_context(about)?;
+
+            // Behind an order it gets its answer after that one has its own.
+            let body = shop.order(&[(0, 1)]).body;
+            let mut order = head(&shop, &format!("k{orders}"), "transfer-encoding: chunked\r\n").into_bytes();
+            order.extend(format!("{:x}\r\n", body.len()).as_bytes());
+            order.extend([&body[..], b"\r\n0\r\n\r\n", bad.as_bytes()].concat());
+            let said = refused(site.storefront, &[&order]).await.with_context(about)?;
+            ensure!(statuses(&said) == [201, status], "{}: {said}", about());
+            ends_with_problem(&said, status, name).with_context(about)?;
+            orders += 1;
+        }
+        // What the agent itself sees to be no good waits for the reads before it as well.
+        let bad = format!("{read}{read}{good}x-a: b\n\r\n");
+        let bad = bad.replace("\r\n\r\nx-a", "\r\nx-a");
+        let said = refused(site.storefront, &[bad.as_bytes()]).await?;
+        ensure!(statuses(&said).last() == Some(&400) && statuses(&said).len() == 3, "{said}");
+        shop.close(site, orders, [orders, 0, 0]).await
+    })
+}
+
+#[test]
+fn an_answer_before_the_end_of_a_body_is_read_whole() -> Result<()> {
+    FORM.play(async |Stage { site, .. }| {
+        let shop = Shop::open(site, "large");
+        let large = vec![b' '; 900 << 10];
+        let announced = head(&shop, "k", &format!("content-length: {}\r\n", large.len()));
+        let in_chunks = head(&shop, "k", "transfer-encoding: chunked\r\n").replace("Bearer ", "Bearer not-");
+        let chunks = b"5\r\n     \r\n".repeat(200);
+        for _ in 0..5 {
+            let said = refused(site.storefront, &[announced.as_bytes(), &large]).await?;
+            ensure!(statuses(&said) == [413], "{said}");
+            let said = refused(site.storefront, &[&[in_chunks.as_bytes(), &chunks].concat()]).await?;
+            ensure!(statuses(&said) == [401], "{said}");
+        }
+        shop.close(site, 0, [0, 0, 0]).await
     })
 }

@@ -2,14 +2,18 @@
 
 mod common;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use anyhow::{Context as _, Result, ensure};
 use bridge_tests::http::Client;
 use bytes::Bytes;
-use common::{PATIENCE, Shared, Shop, Stage, configure, metric, until};
+use common::{PATIENCE, Shared, Shop, Stage, configure, head, metric, until};
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Body, Frame};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -17,6 +21,17 @@ use tokio::time::timeout;
 
 /// Few places, and more time than any test takes until a connection is closed for its own sake.
 static SMALL: Shared = Shared::new(&["full"], |site| {
+    let config = site.cloud_dir().join("bridge-cloud.toml");
+    configure(&config, "storefront.workers", 1)?;
+    configure(&config, "storefront.connections_max", 20)?;
+    for deadline in ["header_timeout", "body_timeout", "idle_timeout", "stall_timeout"] {
+        configure(&config, &format!("storefront.{deadline}"), "5m")?;
+    }
+    Ok(())
+});
+
+/// The same for callers whose bodies do not come.
+static CROWDED: Shared = Shared::new(&["crowd"], |site| {
     let config = site.cloud_dir().join("bridge-cloud.toml");
     configure(&config, "storefront.workers", 1)?;
     configure(&config, "storefront.connections_max", 20)?;
@@ -107,6 +122,83 @@ fn silent_callers_of_either_version_keep_nobody_out_and_take_no_place_of_a_reque
         ensure!(said.starts_with("HTTP/1.1 201 "), "{said}");
         drop(silent);
         shop.close(site, 1, [1, 0, 0]).await
+    })
+}
+
+/// A body whose end does not come.
+struct Unfinished(Option<Bytes>);
+
+impl Body for Unfinished {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.0.take() {
+            Some(begin) => Poll::Ready(Some(Ok(Frame::data(begin)))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+#[test]
+fn bodies_that_do_not_come_keep_nobody_out_and_their_requests_are_told_so() -> Result<()> {
+    CROWDED.play(async |Stage { site, .. }| {
+        stocked(site.storefront, "crowd").await?;
+        let mut shop = Shop::open(site, "crowd");
+        let mut orders = 0;
+        let body = shop.order(&[(0, 1)]).body;
+        let (begin, _rest) = body.split_at(body.len() / 2);
+        let mut held = Vec::new();
+        for round in 0..60 {
+            let more = format!("content-length: {}\r\n", body.len());
+            let head = head(&shop, &format!("never-{round}"), &more);
+            let mut stream = TcpStream::connect(site.storefront).await?;
+            stream.write_all(&[head.as_bytes(), begin].concat()).await?;
+            held.push(stream);
+            if round % 10 == 9 {
+                is_served(site.storefront, "crowd").await.with_context(|| format!("beside {round}"))?;
+                let answer = timeout(PATIENCE, shop.place_new(&[(0, 1)])).await.context("no order")??;
+                ensure!(answer.status == 201, "{}", answer.json());
+                orders += 1;
+            }
+        }
+        let mut said = String::new();
+        timeout(PATIENCE, held[0].read_to_string(&mut said)).await.context("it is still open")??;
+        ensure!(said.starts_with("HTTP/1.1 408 ") && said.contains("/problems/body-too-slow"), "{said}");
+        ensure!(closed_for(site, "no_room").await? > 40);
+
+        // The same over HTTP/2, with several of them on a connection.
+        drop(held);
+        let mut held = Vec::new();
+        for round in 0..30 {
+            let stream = TcpStream::connect(site.storefront).await?;
+            let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+            let (mut connection, driver) = handshake.await?;
+            tokio::spawn(driver);
+            for part in 0..3 {
+                let request = Request::post(format!("http://bridge{}", shop.orders()))
+                    .header("authorization", format!("Bearer {}", shop.token()))
+                    .header("idempotency-key", format!("never-{round}-{part}"))
+                    .header("content-type", "application/json")
+                    .body(Unfinished(Some(Bytes::copy_from_slice(begin))))?;
+                held.push(tokio::spawn(connection.send_request(request)));
+            }
+            if round % 10 == 9 {
+                is_served(site.storefront, "crowd").await.with_context(|| format!("beside {round}"))?;
+                let answer = timeout(PATIENCE, shop.place_new(&[(0, 1)])).await.context("no order")??;
+                ensure!(answer.status == 201, "{}", answer.json());
+                orders += 1;
+            }
+        }
+        for answer in held.drain(..3) {
+            let answer = timeout(PATIENCE, answer).await.context("it is still open")???;
+            ensure!(answer.status() == 408, "{}", answer.status());
+        }
+        held.iter().for_each(tokio::task::JoinHandle::abort);
+        shop.close(site, orders, [orders, 0, 0]).await
     })
 }
 

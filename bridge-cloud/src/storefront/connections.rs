@@ -11,10 +11,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use axum::body::Body;
 use bridge_runtime::telemetry::metrics::{ConnectionEnd, Metrics};
+use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::lines::Refusal;
+use super::uploads::Uploads;
 use crate::config::StorefrontConfig;
 
 /// Sweeps in the shortest of the deadlines, each of which is so exact.
@@ -26,8 +30,11 @@ const SWEEP_MAX: Duration = Duration::from_secs(1);
 /// and no less.
 const SWEEP_MIN: Duration = Duration::from_millis(10);
 
-/// Bytes of answers that count as getting on: a caller that takes fewer in all of a deadline does not read.
+/// Bytes that count as getting on: a caller that takes fewer of its answers in all of a deadline does not read.
 const BYTES_THAT_COUNT: usize = 4 * 1024;
+
+/// Connections of a thread that have made room and are still telling their callers so; more of them are cut at once.
+const LEAVING_MAX: usize = 16;
 
 /// When a connection got on: the sweep it was in, and which mark of all.
 type Mark = (u64, u64);
@@ -38,6 +45,8 @@ type Sweeps = u64;
 /// All connections of one thread.
 pub(super) struct Connections {
     open: RefCell<BTreeMap<u64, Rc<Pulse>>>,
+    /// Those that had to make room and have not ended yet.
+    leaving: Cell<usize>,
     now: Rc<Cell<Mark>>,
     max: usize,
     deadlines: Deadlines,
@@ -59,6 +68,8 @@ struct Deadlines {
 pub(super) enum Order {
     /// To end once it has answered what was asked.
     Leave,
+    /// To end soon: its requests are given up, and its caller is told so.
+    GiveUp,
     /// To end.
     Cut,
 }
@@ -73,14 +84,29 @@ pub(super) struct Pulse {
     is_greeted: Cell<bool>,
     /// Requests that wait for somebody else than their caller, or for its body: each has a deadline of its own.
     under_way: Cell<usize>,
+    /// Those that wait for their body.
+    uploads: Uploads,
+    /// Bytes of bodies since the mark.
+    received: Cell<usize>,
     /// The caller takes no more of its answer for now.
     is_stuck: Cell<bool>,
     /// Bytes of answers since the mark.
     bytes: Cell<usize>,
+    /// Why a request of it is refused for its form; its caller is to be told.
+    refused: Cell<Option<Refusal>>,
     order: Cell<Option<Order>>,
     /// An order that its task has not heard, and whom to wake for it.
     unheard: Cell<Option<Order>>,
     waker: Cell<Option<Waker>>,
+}
+
+/// How a connection rests that nobody but its caller keeps from going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// It has no request.
+    Idle,
+    /// Each of its requests waits for the rest of its body.
+    Uploading,
 }
 
 impl Connections {
@@ -88,6 +114,7 @@ impl Connections {
     pub(super) fn new(config: &StorefrontConfig, max: usize, metrics: Arc<Metrics>) -> Self {
         Self {
             open: RefCell::default(),
+            leaving: Cell::default(),
             now: Rc::default(),
             max,
             deadlines: Deadlines::of(config),
@@ -104,8 +131,11 @@ impl Connections {
             mark: Cell::default(),
             is_greeted: Cell::default(),
             under_way: Cell::default(),
+            uploads: Uploads::default(),
+            received: Cell::default(),
             is_stuck: Cell::default(),
             bytes: Cell::default(),
+            refused: Cell::default(),
             order: Cell::default(),
             unheard: Cell::default(),
             waker: Cell::default(),
@@ -118,28 +148,44 @@ impl Connections {
 
     /// A connection has ended.
     pub(super) fn close(&self, number: u64) {
-        self.open.borrow_mut().remove(&number);
+        if self.open.borrow_mut().remove(&number).is_none() {
+            self.leaving.set(self.leaving.get().saturating_sub(1));
+        }
         self.moved.notify_one();
     }
 
     /// Waits until there is room for one more: at once, since the connection that got on the longest ago is closed for it. Only
-    /// where every one of them has a request under way, one of those is waited for.
+    /// where every one of them has a request under way whose body is whole, one of those is waited for.
     pub(super) async fn room(&self) {
         while self.open.borrow().len() >= self.max && !self.cut_longest_idle() {
             self.moved.notified().await;
         }
     }
 
-    /// Closes the connection that got on the longest ago and has no request under way; `false` if there is none.
+    /// Closes a connection that rests, the one that got on the longest ago; `false` if none does.
+    ///
+    /// It is one of the larger group, those without a request or those that wait for bodies: whoever fills all places with
+    /// either keeps out neither a new caller, which has not asked yet, nor a slow body, which is soon whole.
+    /// It has time to tell its caller, as long as not too many are leaving.
     pub(super) fn cut_longest_idle(&self) -> bool {
-        let mut open = self.open.borrow_mut();
-        let at_rest = open.iter().filter(|(_, pulse)| pulse.under_way.get() == 0);
-        let Some((number, _)) = at_rest.min_by_key(|(_, pulse)| pulse.mark.get()) else { return false };
-        let number = *number;
-        if let Some(pulse) = open.remove(&number) {
-            pulse.tell(Order::Cut);
-            self.metrics.connections_closed.of(ConnectionEnd::NoRoom).inc();
+        let (mut idle, mut uploading) = (Resting::default(), Resting::default());
+        for (number, pulse) in self.open.borrow().iter() {
+            match pulse.rest() {
+                Some(Rest::Idle) => idle.add(*number, pulse),
+                Some(Rest::Uploading) => uploading.add(*number, pulse),
+                None => {}
+            }
         }
+        let larger = if uploading.count > idle.count { uploading } else { idle };
+        let Some(pulse) = larger.longest.and_then(|(_, number)| self.open.borrow_mut().remove(&number))
+        else {
+            return false;
+        };
+        let has_time = pulse.rest() == Some(Rest::Uploading) && self.leaving.get() < LEAVING_MAX;
+        pulse.tell(if has_time { Order::GiveUp } else { Order::Cut });
+        pulse.uploads.give_up();
+        self.leaving.set(self.leaving.get() + 1);
+        self.metrics.connections_closed.of(ConnectionEnd::NoRoom).inc();
         true
     }
 
@@ -176,6 +222,22 @@ impl Connections {
     }
 }
 
+/// Connections that rest alike.
+#[derive(Default)]
+struct Resting {
+    count: usize,
+    /// Which of them got on the longest ago, and when.
+    longest: Option<(Mark, u64)>,
+}
+
+impl Resting {
+    fn add(&mut self, number: u64, pulse: &Pulse) {
+        let this = (pulse.mark.get(), number);
+        self.count += 1;
+        self.longest = Some(self.longest.map_or(this, |longest| longest.min(this)));
+    }
+}
+
 impl Deadlines {
     fn of(config: &StorefrontConfig) -> Self {
         let shortest = config.header_timeout.min(config.idle_timeout).min(config.stall_timeout);
@@ -201,6 +263,22 @@ impl Pulse {
         self.now.set((sweep, mark + 1));
         self.mark.set((sweep, mark + 1));
         self.bytes.set(0);
+        self.received.set(0);
+    }
+
+    /// A request of it is refused for its form.
+    pub(super) fn refuse(&self, why: Refusal) {
+        self.refused.set(Some(why));
+    }
+
+    /// Why a request of it is refused, as long as its caller is not told, and can be.
+    pub(super) fn refused(&self) -> Option<Refusal> {
+        self.refused.get().filter(|_| !self.is_stuck.get())
+    }
+
+    /// The same, and its caller is told.
+    pub(super) fn answer_refused(&self) -> Option<Refusal> {
+        self.refused.take()
     }
 
     /// It has said which HTTP it speaks.
@@ -215,6 +293,27 @@ impl Pulse {
         self.bytes.set(all);
         if all >= BYTES_THAT_COUNT {
             self.get_on();
+        }
+    }
+
+    /// Its caller sent so many bytes of a body.
+    pub(super) fn received(&self, bytes: usize) {
+        let all = self.received.get() + bytes;
+        self.received.set(all);
+        if all >= BYTES_THAT_COUNT && self.under_way.get() > 0 {
+            self.get_on();
+        }
+    }
+
+    /// The body of a request that is under way, watched until it is whole.
+    pub(super) fn upload(&self, body: Incoming) -> Body {
+        self.uploads.watch(body)
+    }
+
+    fn rest(&self) -> Option<Rest> {
+        match self.under_way.get() {
+            0 => Some(Rest::Idle),
+            under_way => (self.uploads.open() >= under_way).then_some(Rest::Uploading),
         }
     }
 
@@ -237,6 +336,11 @@ impl Pulse {
     /// It is to end once it has answered what was asked.
     pub(super) fn leave(&self) {
         self.tell(Order::Leave);
+    }
+
+    /// Whether its requests were given up, and it is still to tell so.
+    pub(super) fn gives_up(&self) -> bool {
+        self.order.get() == Some(Order::GiveUp)
     }
 
     /// Tells its task, unless it was told as much before.
@@ -290,12 +394,22 @@ mod tests {
     fn connections(max: usize) -> Connections {
         Connections {
             open: RefCell::default(),
+            leaving: Cell::default(),
             now: Rc::default(),
             max,
             deadlines: DEADLINES,
             metrics: Arc::new(Metrics::cloud()),
             moved: Rc::default(),
         }
+    }
+
+    /// A connection with a request whose body has begun.
+    fn uploading(connections: &Connections) -> (Rc<Pulse>, UnderWay, Body) {
+        let (_, pulse) = connections.open();
+        pulse.greeted();
+        let body = pulse.uploads.watch(Body::from("not read"));
+        let request = pulse.request();
+        (pulse, request, body)
     }
 
     fn sweep(connections: &Connections, times: u64) {
@@ -368,5 +482,39 @@ mod tests {
         let orders: Vec<_> = pulses.iter().map(|pulse| pulse.order.get()).collect();
         assert_eq!(orders, [None, Some(Order::Cut), None]);
         assert_eq!(connections.open.borrow().len(), 2);
+    }
+
+    #[test]
+    fn a_request_without_the_rest_of_its_body_is_given_up_where_most_are_such() {
+        let connections = connections(4);
+        let uploads: Vec<_> = (0..3).map(|_| uploading(&connections)).collect();
+        let (_, newcomer) = connections.open();
+        uploads[0].0.received(BYTES_THAT_COUNT);
+        assert!(room(&connections));
+        let told = || uploads.iter().map(|(pulse, ..)| pulse.order.get()).collect::<Vec<_>>();
+        assert_eq!(told(), [None, Some(Order::GiveUp), None], "the one that sent the least of late");
+        assert_eq!(newcomer.order.get(), None, "it has had no time to ask");
+
+        // Where most ask for nothing, one of those goes.
+        let silent: Vec<_> = (0..2).map(|_| connections.open().1).collect();
+        assert!(room(&connections));
+        assert_eq!((newcomer.order.get(), silent[0].order.get()), (Some(Order::Cut), None));
+        assert_eq!(told(), [None, Some(Order::GiveUp), None]);
+    }
+
+    #[test]
+    fn a_request_whose_body_is_whole_is_never_given_up_for_room() {
+        let connections = connections(1);
+        let (pulse, request, body) = uploading(&connections);
+        drop(body);
+        assert!(!room(&connections), "it is on its way to the data centre");
+        assert_eq!(pulse.order.get(), None);
+        let (_more, other) = (pulse.uploads.watch(Body::from("not read")), pulse.request());
+        assert!(!room(&connections), "one of its requests is");
+        drop(request);
+        connections.leaving.set(LEAVING_MAX);
+        assert!(room(&connections));
+        assert_eq!(pulse.order.get(), Some(Order::Cut), "as many as may are telling theirs");
+        drop(other);
     }
 }

@@ -31,6 +31,10 @@ pub(super) struct Frames {
     is_in_headers: bool,
     /// Something of a body has passed, and may still be in the receiver's buffer.
     is_dirty: bool,
+    /// What passes is of a body.
+    is_in_data: bool,
+    /// Bytes of bodies that have passed since they were asked for.
+    data: usize,
     filler: Option<Filler>,
 }
 
@@ -50,6 +54,8 @@ impl Default for Frames {
             head_length: 0,
             is_in_headers: false,
             is_dirty: false,
+            is_in_data: false,
+            data: 0,
             filler: None,
         }
     }
@@ -65,6 +71,7 @@ impl Frames {
             bytes = rest;
             if !is_head {
                 self.left -= here.len();
+                self.data += if self.is_in_data { here.len() } else { 0 };
                 continue;
             }
             let room = self.head.iter_mut().skip(self.head_length);
@@ -81,10 +88,16 @@ impl Frames {
         let [a, b, c, kind, flags, ..] = self.head;
         self.left = u32::from_be_bytes([0, a, b, c]) as usize;
         self.head_length = 0;
-        self.is_dirty |= kind == DATA && self.left > 0;
+        self.is_in_data = kind == DATA;
+        self.is_dirty |= self.is_in_data && self.left > 0;
         if matches!(kind, HEADERS | CONTINUATION) {
             self.is_in_headers = flags & END_HEADERS == 0;
         }
+    }
+
+    /// How many bytes of bodies have passed since this was asked.
+    pub(super) fn data(&mut self) -> usize {
+        std::mem::take(&mut self.data)
     }
 
     /// How many of the next `room` bytes are ours, while the caller says nothing: the head of a frame, then zeros.
@@ -165,6 +178,7 @@ mod tests {
             frames.take(&[PREFACE, &frame(4, 0, &[]), &frame(HEADERS, END_HEADERS, b"h")].concat());
             assert_eq!(filled(&mut frames, room, 8_192), [0_u8; 0]);
             frames.take(&body);
+            assert_eq!((frames.data(), frames.data()), (3, 0));
             let filler = filled(&mut frames, room, 8_192);
             assert!(filler.len() >= room, "{} of {room}", filler.len());
             let mut rest = &filler[..];

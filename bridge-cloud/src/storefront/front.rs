@@ -24,6 +24,8 @@ use tower::Service as _;
 
 use super::catalogue::{Catalogue, Place, READ_FIELDS, min_seq};
 use super::connections::{Pulse, UnderWay};
+use super::greeting::REFUSED_PATH;
+use super::lines::Refusal;
 use super::problem::{Kind, Problem};
 use super::streams::{Pieces, Streams, Taking};
 use super::{Storefront, router};
@@ -135,7 +137,12 @@ impl Service {
             return Answering::Ready(Some(response));
         }
         let Some(place) = Place::parse(request.uri().path()) else {
-            let answer = front.router.clone().call(request.map(Body::new));
+            if request.uri().path() == REFUSED_PATH
+                && let Some(why) = pulse.answer_refused()
+            {
+                return Answering::Ready(Some(front.refuse(&request, Route::Other, problem_of(why))));
+            }
+            let answer = front.router.clone().call(request.map(|body| pulse.upload(body)));
             return Answering::Routed { answer, _under_way: pulse.request() };
         };
         match min_seq(request.headers()) {
@@ -148,6 +155,26 @@ impl Service {
             Err(problem) => Answering::Ready(Some(front.refuse(&request, place.route(), problem))),
         }
     }
+}
+
+/// What a caller is told whose request is refused for its form.
+fn problem_of(refusal: Refusal) -> Problem {
+    let (kind, detail) = match refusal {
+        Refusal::BareLineFeed => {
+            (Kind::BadRequest, "a line of its head ends with LF alone; it must be CR LF")
+        }
+        Refusal::Length => {
+            (Kind::BadRequest, "send one `Content-Length` in digits, or `Transfer-Encoding: chunked`")
+        }
+        Refusal::TransferCoding => {
+            (Kind::TransferCoding, "send `Transfer-Encoding: chunked`, or a `Content-Length` instead")
+        }
+        Refusal::HeadTooLarge => (Kind::HeadTooLarge, "16 KiB and 64 fields are read at most"),
+        Refusal::Form => {
+            (Kind::BadRequest, "its method, its path, its version or a field is not in its form")
+        }
+    };
+    Problem::new(kind, detail)
 }
 
 /// An answer on its way, and who watches how it is taken.

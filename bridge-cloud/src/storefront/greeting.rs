@@ -1,5 +1,9 @@
-//! A connection's bytes as hyper gets them: each that moves is noted in the connection's pulse, lines that could be read in
-//! two ways do not get through, and what a body left in hyper's buffer is overwritten.
+//! A connection's bytes as hyper gets them: each that moves is noted in the connection's pulse, requests that could be read
+//! in two ways do not get through, and what a body left in hyper's buffer is overwritten.
+//!
+//! In the place of a request that is refused comes one of ours, which the front answers with the reason: so its answer has
+//! its turn behind those of the requests before. What hyper itself says to a request that it cannot read is kept back, since
+//! the same is said in its place.
 //!
 //! hyper reads into a buffer that it keeps, and of which it shows what is free whenever it reads. Over HTTP/1.1 that is all
 //! of it, as long as nothing in it waits for more and it was never made larger; so a head is handed over whole. Over HTTP/2
@@ -8,15 +12,17 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf, Take};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::connections::Pulse;
 use super::frames::{Frames, PREFACE};
-use super::lines::Lines;
+use super::lines::{Lines, Refusal, Refused};
 
 /// hyper's buffer for HTTP/1.1, until something does not fit into it.
 const BUFFER_BYTES: usize = 8 * 1024;
@@ -24,8 +30,29 @@ const BUFFER_BYTES: usize = 8 * 1024;
 /// Bytes that hyper gets at a time: it makes its buffer larger after a read that fills it.
 const READ_BYTES_MAX: usize = BUFFER_BYTES - 1;
 
-/// No line of a request may hold it, and hyper answers 400 where it stands.
-const NO_BYTE_OF_A_HEAD: u8 = 0;
+/// Where a request that is refused goes: no path of ours.
+pub(super) const REFUSED_PATH: &str = "/refused";
+
+/// What hyper gets in its place.
+const IN_PLACE_OF_REFUSED: &[u8] = b"GET /refused HTTP/1.1\r\nhost: bridge\r\nconnection: close\r\n\r\n";
+
+/// Where an answer's status begins.
+const STATUS_AT: usize = "HTTP/1.1 ".len();
+
+/// A line of an answer without a body.
+const NOTHING_MORE: &[u8] = b"content-length: 0\r\n";
+
+/// The end of a head, and the begin of a read.
+const NEXT_READ: &[u8] = b"\r\n\r\nGET ";
+
+/// A caller that begins with so many more reads than one, without waiting for their answers, has them written together.
+const PIPELINED_FROM: usize = 3;
+
+/// What a caller still sends after its last answer is read for so long,
+const LINGER_FOR: Duration = Duration::from_secs(2);
+
+/// and no more of it than this.
+const LINGER_BYTES_MAX: u64 = 1 << 20;
 
 /// Which HTTP a caller speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +81,25 @@ struct One {
     lines: Lines,
     /// The begin of a head, which is handed over with its end.
     open: Vec<u8>,
+    next: Next,
+    /// hyper has refused a request by itself.
+    has_refused: bool,
     /// hyper's buffer holds something of a body, or did.
     is_dirty: bool,
+}
+
+/// What hyper gets next.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// What comes.
+    #[default]
+    Requests,
+    /// The request in the place of the one that is refused.
+    Refused,
+    /// No more requests.
+    Nothing,
+    /// An error: it is in the middle of a request.
+    Error,
 }
 
 #[derive(Default)]
@@ -92,6 +136,57 @@ impl Greeting {
         }
         self.pulse.greeted();
         Ok(version)
+    }
+
+    /// Whether its caller asks for many reads at a time, without waiting for their answers.
+    pub(super) fn is_pipelined(&self) -> bool {
+        let ends = self.first.windows(NEXT_READ.len()).filter(|bytes| *bytes == NEXT_READ);
+        self.first.starts_with(&NEXT_READ[4..]) && ends.take(PIPELINED_FROM).count() == PIPELINED_FROM
+    }
+
+    /// Why the last request was refused, if hyper gave the connection up for that and its caller was not told.
+    pub(super) fn refusal(&self, error: &hyper::Error) -> Option<Refusal> {
+        match &self.speaks {
+            Speaks::One(one) if one.has_refused && error.is_parse_too_large() => Some(Refusal::HeadTooLarge),
+            Speaks::One(one) if one.has_refused => Some(Refusal::Form),
+            _ => self.pulse.refused(),
+        }
+    }
+
+    /// Has a request that hyper could not read answered with that reason, by whoever reads from here next.
+    pub(super) fn refuse(&mut self, why: Refusal) {
+        self.pulse.refuse(why);
+        if let Speaks::One(one) = &mut self.speaks {
+            one.next = Next::Refused;
+        }
+    }
+
+    /// Ends what is sent to the caller. A socket that is closed while something in it is unread takes back what the caller has
+    /// not read, so what comes of an unfinished request is read for a while.
+    pub(super) async fn end(self) {
+        let Self { stream, speaks, .. } = self;
+        let mut stream = stream.into_inner();
+        let is_at_rest = match &speaks {
+            Speaks::One(one) => one.next == Next::Requests && one.lines.is_between_requests(),
+            Speaks::Two(_) => true,
+        };
+        if stream.shutdown().await.is_err() || is_at_rest {
+            return;
+        }
+        let mut rest = stream.take(LINGER_BYTES_MAX);
+        let mut room = vec![0; BUFFER_BYTES];
+        let reading = async { while let Ok(1..) = rest.read(&mut room).await {} };
+        let _in_time_or_not = timeout(LINGER_FOR, reading).await;
+    }
+
+    /// Whether this is what hyper says by itself to a request that it cannot read, all of which it writes at once. No answer of
+    /// ours that begins so is empty.
+    fn keeps_back(&mut self, answer: &[u8]) -> bool {
+        let Speaks::One(one) = &mut self.speaks else { return false };
+        let mut lines = answer.split_inclusive(|byte| *byte == b'\n');
+        let is_its = lines.by_ref().take_while(|line| *line != b"\r\n").any(|line| line == NOTHING_MORE);
+        one.has_refused |= is_its;
+        is_its
     }
 
     fn note_written(&self, written: &Poll<io::Result<usize>>) {
@@ -133,6 +228,9 @@ impl Greeting {
             pulse.leave();
         }
         loop {
+            if one.next != Next::Requests {
+                return one.instead(into);
+            }
             let before = into.filled().len();
             if one.open.len() >= into.remaining().min(READ_BYTES_MAX) {
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
@@ -145,19 +243,23 @@ impl Greeting {
                 into.set_filled(before);
                 return read;
             }
-            let bytes = into.filled_mut().get_mut(known..).unwrap_or_default();
-            let is_end = bytes.is_empty();
+            let bytes = into.filled().get(known..).unwrap_or_default();
+            let length = bytes.len();
             one.open.clear();
             if let Err(refused) = one.lines.take(bytes) {
-                // What came before it is served; hyper refuses what it is in, and hangs up.
-                bytes.iter_mut().skip(refused.at).take(1).for_each(|byte| *byte = NO_BYTE_OF_A_HEAD);
-                into.set_filled(known + refused.at + 1);
-                return Poll::Ready(Ok(()));
+                one.refuse(pulse, refused, before, known, into);
+                if into.filled().len() > before {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
             }
-            one.is_dirty |= one.lines.had_body();
+            if one.lines.had_body() {
+                one.is_dirty = true;
+                pulse.received(length);
+            }
             let (all, open) = (into.filled().len() - before, one.lines.open_head());
             // One that is too long for that, or has begun to be handed over, is not kept.
-            if is_end || open == 0 || open > all || all >= READ_BYTES_MAX {
+            if length == 0 || open == 0 || open > all || all >= READ_BYTES_MAX {
                 return Poll::Ready(Ok(()));
             }
             let whole = into.filled().len() - open;
@@ -170,7 +272,7 @@ impl Greeting {
     }
 
     fn poll_two(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, first, speaks: Speaks::Two(two), .. } = self else { return Poll::Pending };
+        let Self { stream, first, speaks: Speaks::Two(two), pulse } = self else { return Poll::Pending };
         if std::mem::take(&mut two.is_full) {
             into.initialize_unfilled();
         }
@@ -181,10 +283,54 @@ impl Greeting {
         stream.set_limit(u64::MAX);
         let read = poll_next(stream, first, cx, into);
         two.frames.take(into.filled().get(before..).unwrap_or_default());
+        pulse.received(two.frames.data());
         if read.is_pending() && two.frames.is_due() {
             return two.fill(into);
         }
         read
+    }
+}
+
+impl One {
+    /// What hyper gets where no more requests come.
+    fn instead(&mut self, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.next {
+            Next::Refused if into.remaining() >= IN_PLACE_OF_REFUSED.len() => {
+                into.put_slice(IN_PLACE_OF_REFUSED);
+                self.next = Next::Nothing;
+                Poll::Ready(Ok(()))
+            }
+            // It is about to close, and need not be woken for that.
+            Next::Requests | Next::Nothing => Poll::Pending,
+            Next::Refused | Next::Error => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+        }
+    }
+
+    /// Hands over what came before the request that is refused, and nothing more of what was read.
+    fn refuse(
+        &mut self,
+        pulse: &Pulse,
+        refused: Refused,
+        before: usize,
+        known: usize,
+        into: &mut ReadBuf<'_>,
+    ) {
+        let end = known + refused.at + 1;
+        let is_in_head = refused.head > 0;
+        if is_in_head {
+            pulse.refuse(refused.why);
+        }
+        match end.checked_sub(refused.head).filter(|begin| is_in_head && *begin >= before) {
+            Some(begin) => {
+                into.set_filled(begin);
+                self.next = Next::Refused;
+            }
+            // hyper has the begin of it.
+            None => {
+                into.set_filled(end - 1);
+                self.next = Next::Error;
+            }
+        }
     }
 }
 
@@ -210,6 +356,9 @@ impl AsyncRead for Greeting {
 impl AsyncWrite for Greeting {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if from.get(STATUS_AT) == Some(&b'4') && this.keeps_back(from) {
+            return Poll::Ready(Ok(from.len()));
+        }
         let written = Pin::new(this.stream.get_mut()).poll_write(cx, from);
         this.note_written(&written);
         written
@@ -235,6 +384,17 @@ impl AsyncWrite for Greeting {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.get_mut().stream.get_mut()).poll_shutdown(cx)
+        let this = self.get_mut();
+        ready!(Pin::new(this.stream.get_mut()).poll_shutdown(cx))?;
+        // As in `end`. Whoever told it to give up sees to it that this ends.
+        while this.pulse.gives_up() {
+            let mut room = [0; 512];
+            let mut read = ReadBuf::new(&mut room);
+            ready!(Pin::new(this.stream.get_mut()).poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -5,11 +5,30 @@
 //! here. Bodies are passed over, those in chunks as well, so that this holds for every request of a connection.
 //! Pure: bytes come in as they were read, in whatever pieces.
 
-/// What is refused: a line that ends with a bare LF, or a body of no definite length.
+/// What is refused, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ambiguous {
-    /// The last byte of that line, counted from the begin of the piece that was taken.
+pub(super) struct Refused {
+    /// The last byte of the line that is refused, counted from the begin of the piece that was taken.
     pub(super) at: usize,
+    /// Bytes of its head up to there, that one included; 0 if it is not in a head.
+    pub(super) head: usize,
+    /// Why.
+    pub(super) why: Refusal,
+}
+
+/// Why a request is refused for its form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// A line ends with a bare LF.
+    BareLineFeed,
+    /// Its body has no length, or more than one.
+    Length,
+    /// Its body is in a transfer coding that is not known.
+    TransferCoding,
+    /// Its head is larger than is read.
+    HeadTooLarge,
+    /// It is not HTTP in another way.
+    Form,
 }
 
 /// The first bytes of a line that are kept, blanks left out: a name and a length.
@@ -72,12 +91,12 @@ impl Default for Line {
 
 impl Lines {
     /// Takes what was read.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Ambiguous> {
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Refused> {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             match &mut self.state {
                 State::Beyond => return Ok(()),
-                State::Refused => return Err(Ambiguous { at }),
+                State::Refused => return Err(Refused { at, head: 0, why: Refusal::Form }),
                 State::Body(left) | State::Chunk(left) => {
                     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
                     at += here;
@@ -98,9 +117,10 @@ impl Lines {
                     }
                     let Some(end) = end else { return Ok(()) };
                     at += end + 1;
-                    if !self.end_line() {
+                    let head = if is_head { self.head } else { 0 };
+                    if let Err(why) = self.end_line() {
                         self.state = State::Refused;
-                        return Err(Ambiguous { at: at - 1 });
+                        return Err(Refused { at: at - 1, head, why });
                     }
                 }
             }
@@ -113,62 +133,71 @@ impl Lines {
         if matches!(self.state, State::Head) { self.head } else { 0 }
     }
 
+    /// Whether all that was taken is whole requests.
+    pub(super) fn is_between_requests(&self) -> bool {
+        matches!(self.state, State::Head) && self.head == 0 && self.line.length == 0
+    }
+
     /// Whether something of a body was among what was taken since this was asked.
     pub(super) fn had_body(&mut self) -> bool {
         std::mem::take(&mut self.has_body)
     }
 
-    /// The line is over; whether it says something definite.
-    fn end_line(&mut self) -> bool {
+    /// The line is over; an error if it says nothing definite.
+    fn end_line(&mut self) -> Result<(), Refusal> {
         if self.line.length == 0 || self.line.last != b'\r' {
-            return false;
+            return Err(Refusal::BareLineFeed);
         }
         let is_empty = self.line.length == 1;
         let kept = &self.line.kept[..self.line.kept_length];
         let kept = kept.strip_suffix(b"\r").unwrap_or(kept);
-        let next = match self.state {
+        self.state = match self.state {
             State::Head if is_empty => {
                 self.head = 0;
                 std::mem::take(&mut self.framing).body()
             }
-            State::Head if kept == b"PRI*HTTP/2.0" => Some(State::Beyond),
-            State::Head => self.framing.learn(kept).then_some(State::Head),
-            State::Size => size(kept).and_then(|size| match size {
-                0 => Some(State::Trailer),
-                size => size.checked_add(2).map(State::Chunk),
-            }),
-            State::Trailer if is_empty => Some(State::Head),
-            State::Trailer => Some(State::Trailer),
-            State::Body(_) | State::Chunk(_) | State::Beyond | State::Refused => None,
+            State::Head if kept == b"PRI*HTTP/2.0" => State::Beyond,
+            State::Head => self.framing.learn(kept).map(|()| State::Head)?,
+            State::Size => match size(kept).ok_or(Refusal::Length)? {
+                0 => State::Trailer,
+                size => State::Chunk(size.checked_add(2).ok_or(Refusal::Length)?),
+            },
+            State::Trailer if is_empty => State::Head,
+            State::Trailer => State::Trailer,
+            State::Body(_) | State::Chunk(_) | State::Beyond | State::Refused => return Err(Refusal::Form),
         };
         (self.line.kept_length, self.line.length, self.line.last) = (0, 0, 0);
-        next.map(|next| self.state = next).is_some()
+        Ok(())
     }
 }
 
 impl Framing {
-    /// Learns from a line of a head; `false` if it contradicts itself or what was there before.
-    fn learn(&mut self, line: &[u8]) -> bool {
+    /// Learns from a line of a head; an error if it contradicts itself or what was there before.
+    fn learn(&mut self, line: &[u8]) -> Result<(), Refusal> {
         if let Some(value) = value(line, b"content-length:") {
             let is_first = self.length.is_none() && line.len() < KEPT_BYTES - 1;
             let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
             self.length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-            return is_first && is_number && self.length.is_some() && !self.is_chunked;
+            let is_definite = is_first && is_number && self.length.is_some() && !self.is_chunked;
+            return is_definite.then_some(()).ok_or(Refusal::Length);
         }
         if let Some(value) = value(line, b"transfer-encoding:") {
             let is_first = !std::mem::replace(&mut self.is_chunked, true);
-            return is_first && value.eq_ignore_ascii_case(b"chunked") && self.length.is_none();
+            if !is_first || value.is_empty() || self.length.is_some() {
+                return Err(Refusal::Length);
+            }
+            return value.eq_ignore_ascii_case(b"chunked").then_some(()).ok_or(Refusal::TransferCoding);
         }
-        true
+        Ok(())
     }
 
     /// What comes after the head.
-    fn body(self) -> Option<State> {
-        Some(match self {
+    fn body(self) -> State {
+        match self {
             Self { is_chunked: true, .. } => State::Size,
             Self { length: Some(length @ 1..), .. } => State::Body(length),
             Self { .. } => State::Head,
-        })
+        }
     }
 }
 
@@ -204,13 +233,17 @@ fn value<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
 
+    fn refused(text: &str) -> Option<Refused> {
+        Lines::default().take(text.as_bytes()).err()
+    }
+
     /// In one piece, and by the byte.
     fn takes(text: &str) -> bool {
-        let whole = Lines::default().take(text.as_bytes());
+        let refused = refused(text);
         let mut lines = Lines::default();
         let by_the_byte = text.bytes().position(|byte| lines.take(&[byte]).is_err());
-        assert_eq!(whole.err().map(|refused| refused.at), by_the_byte, "{text:?}");
-        whole.is_ok()
+        assert_eq!(refused.map(|refused| refused.at), by_the_byte, "{text:?}");
+        refused.is_none()
     }
 
     fn post(framing: &str, body: &str) -> String {
@@ -245,8 +278,11 @@ mod tests {
         let chunk: Vec<_> = told[third..].iter().map(|(_, body)| *body).collect();
         assert_eq!(chunk, [false, false, false, true, true, true, false, false, false, false, false]);
         let mut all = Lines::default();
-        all.take(&text.as_bytes()[..second + 9]).expect("it is right");
+        all.take(&text.as_bytes()[..second]).expect("it is right");
+        assert!(all.is_between_requests());
+        all.take(&text.as_bytes()[second..second + 9]).expect("it is right");
         assert_eq!((all.open_head(), all.had_body(), all.had_body()), (9, true, false));
+        assert!(!all.is_between_requests());
     }
 
     const NEXT: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -326,6 +362,25 @@ mod tests {
         }
         let zeros = format!("content-length: {}5", "0".repeat(100));
         assert!(!takes(&post(&zeros, "")));
+    }
+
+    #[test]
+    fn a_refusal_says_why_and_how_much_of_the_head_it_is_in_came_before_it() {
+        for (framing, why) in [
+            ("content-length: 5\r\ncontent-length: 5", Refusal::Length),
+            ("content-length: 5\r\ntransfer-encoding: chunked", Refusal::Length),
+            ("transfer-encoding:", Refusal::Length),
+            ("transfer-encoding: xchunked", Refusal::TransferCoding),
+            ("transfer-encoding: gzip, chunked", Refusal::TransferCoding),
+            ("a: b\nc: d", Refusal::BareLineFeed),
+        ] {
+            let text = format!("{NEXT}{}", post(framing, ""));
+            let refused = refused(&text).expect("it is wrong");
+            let line = text[refused.at - 4..=refused.at].to_owned();
+            assert_eq!((refused.why, refused.head), (why, refused.at + 1 - NEXT.len()), "{line:?}");
+        }
+        let in_a_body = refused(&post("transfer-encoding: chunked", "x\r\n")).expect("it is wrong");
+        assert_eq!((in_a_body.why, in_a_body.head), (Refusal::Length, 0));
     }
 
     #[test]

@@ -21,6 +21,9 @@ mod frames;
 /// Which answers of HTTP/2 are taken.
 mod streams;
 
+/// Bodies that are not whole.
+mod uploads;
+
 /// What every request meets first: reads are answered there, everything else is routed.
 mod front;
 
@@ -52,13 +55,13 @@ pub mod orders;
 mod payments;
 
 use std::collections::HashMap;
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -70,11 +73,12 @@ use bridge_runtime::audit_log::{AuditLog, Gathering};
 use bridge_runtime::config::Secret;
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::metrics::Metrics;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::LocalOptions;
 use tokio::sync::{RwLock, mpsc};
+use tokio::time::timeout;
 
 use crate::body_mark::BodyMarks;
 use crate::config::StorefrontConfig;
@@ -96,6 +100,9 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// After an error of accept (mostly too many open files) nothing is accepted for this long.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// A connection whose requests are given up has so long to answer them.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(1);
 
 /// What is lost when one of them ends by itself.
 const SERVING_THREAD: &str = "a serving thread";
@@ -273,30 +280,27 @@ async fn serve(
 
 /// Both versions of HTTP with their limits.
 struct Protocols {
-    one: auto::Builder<Streams>,
-    two: auto::Builder<Streams>,
+    one: http1::Builder,
+    /// The same for callers that ask for many reads at a time: hyper writes their answers together. It writes none before it has
+    /// read all that came, and drops them where that ends in the middle.
+    pipelined: http1::Builder,
+    two: http2::Builder<Streams>,
 }
 
 impl Protocols {
     fn new(config: &StorefrontConfig, streams: Streams) -> Self {
-        let mut one = auto::Builder::new(streams.clone()).http1_only();
-        one.http1()
-            .timer(TokioTimer::new())
+        let mut one = http1::Builder::new();
+        one.timer(TokioTimer::new())
             .header_read_timeout(config.header_timeout)
             .max_headers(64)
             .max_buf_size(HEAD_BYTES_MAX)
-            .pipeline_flush(true);
-        let mut two = auto::Builder::new(streams).http2_only();
-        two.http2().timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(16 * 1024);
-        Self { one, two }
-    }
-
-    /// Of the version that the caller speaks.
-    fn of(&self, version: Version) -> &auto::Builder<Streams> {
-        match version {
-            Version::One => &self.one,
-            Version::Two => &self.two,
-        }
+            // To copy an answer of ours behind its head costs less than to write the two as parts.
+            .writev(false);
+        let mut pipelined = one.clone();
+        pipelined.pipeline_flush(true);
+        let mut two = http2::Builder::new(streams);
+        two.timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(16 * 1024);
+        Self { one, pipelined, two }
     }
 }
 
@@ -306,20 +310,102 @@ async fn converse(http: &Protocols, service: front::Service, pulse: &Pulse, mut 
         version = stream.version() => version,
         _has_asked_for_nothing = poll_fn(|cx| pulse.poll_told(cx)) => return,
     };
-    let Ok(version) = version else { return };
-    let mut connection = pin!(http.of(version).serve_connection(TokioIo::new(stream), service));
-    loop {
-        tokio::select! {
-            biased;
+    match version {
+        Ok(Version::One) => converse_by_one(http, service, pulse, stream).await,
+        Ok(Version::Two) => {
+            let connection = pin!(http.two.serve_connection(TokioIo::new(stream), service));
             // A caller that cuts its connection or speaks no HTTP is its own business; hyper has answered what it could.
-            _ended = connection.as_mut() => return,
-            order = poll_fn(|cx| pulse.poll_told(cx)) => {
-                connection.as_mut().graceful_shutdown();
-                if order == Order::Cut {
-                    // Once more, so that a caller that listens is told.
-                    let _told_or_not = poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx))).await;
-                    return;
-                }
+            let _ended = to_its_end(connection, pulse).await;
+        }
+        Err(_has_hung_up) => {}
+    }
+}
+
+/// The same over HTTP/1.1. A request that hyper could not read is answered as well.
+async fn converse_by_one(http: &Protocols, service: front::Service, pulse: &Pulse, stream: Greeting) {
+    let is_pipelined = stream.is_pipelined();
+    let builder = if is_pipelined { &http.pipelined } else { &http.one };
+    let Some((ended, mut parts)) = serve_by_one(builder, service, pulse, stream).await else { return };
+    let why = ended.err().and_then(|error| parts.io.inner().refusal(&error));
+    // Where an answer before it may be lost, this one would be taken for that.
+    if let Some(why) = why.filter(|_| !is_pipelined) {
+        let mut stream = parts.io.into_inner();
+        stream.refuse(why);
+        let Some((_answered, rest)) = serve_by_one(&http.one, parts.service, pulse, stream).await else {
+            return;
+        };
+        parts = rest;
+    }
+    tokio::select! {
+        () = parts.io.into_inner().end() => {}
+        _is_in_the_way = poll_fn(|cx| pulse.poll_told(cx)) => {}
+    }
+}
+
+type ByOne = http1::Parts<TokioIo<Greeting>, front::Service>;
+
+/// What is left of a connection after its end; `None` if it was cut.
+async fn serve_by_one(
+    builder: &http1::Builder,
+    service: front::Service,
+    pulse: &Pulse,
+    stream: Greeting,
+) -> Option<(hyper::Result<()>, ByOne)> {
+    let mut connection = WithoutShutdown(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = to_its_end(Pin::new(&mut connection), pulse).await?;
+    Some((ended, connection.0.into_parts()))
+}
+
+/// A connection of hyper's, of either version.
+trait Served {
+    fn poll_served(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>;
+
+    /// It ends once it has answered what was asked.
+    fn leave(self: Pin<&mut Self>);
+}
+
+impl Served for http2::Connection<TokioIo<Greeting>, front::Service, Streams> {
+    fn poll_served(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        self.poll(cx)
+    }
+
+    fn leave(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// One whose stream is used once more after its end.
+struct WithoutShutdown(http1::Connection<TokioIo<Greeting>, front::Service>);
+
+impl Served for WithoutShutdown {
+    fn poll_served(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        self.0.poll_without_shutdown(cx)
+    }
+
+    fn leave(mut self: Pin<&mut Self>) {
+        Pin::new(&mut self.0).graceful_shutdown();
+    }
+}
+
+/// Serves until the connection ends, or is cut: `None`.
+async fn to_its_end(mut connection: Pin<&mut impl Served>, pulse: &Pulse) -> Option<hyper::Result<()>> {
+    loop {
+        let order = tokio::select! {
+            biased;
+            ended = poll_fn(|cx| connection.as_mut().poll_served(cx)) => return Some(ended),
+            order = poll_fn(|cx| pulse.poll_told(cx)) => order,
+        };
+        connection.as_mut().leave();
+        match order {
+            Order::Leave => {}
+            Order::GiveUp => {
+                let rest = poll_fn(|cx| connection.as_mut().poll_served(cx));
+                return timeout(GIVEN_UP_WITHIN, rest).await.ok();
+            }
+            Order::Cut => {
+                // Once more, so that a caller that listens is told.
+                let _told_or_not = poll_fn(|cx| Poll::Ready(connection.as_mut().poll_served(cx))).await;
+                return None;
             }
         }
     }

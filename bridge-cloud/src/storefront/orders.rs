@@ -36,7 +36,7 @@ use zeroize::Zeroizing;
 use super::audit::{self, Heard, LoggedAnswer};
 use super::problem::{Kind, Problem};
 use super::router::{self, InPath};
-use super::{Shop, Worker};
+use super::{Shop, Worker, uploads};
 use crate::admission::{self, NotAdmitted};
 use crate::order_link::Carried;
 
@@ -216,8 +216,12 @@ impl Worker {
         let mut read = Zeroizing::new(Vec::with_capacity(announced.unwrap_or(max)));
         let collect = async {
             while let Some(frame) = body.frame().await {
-                let incomplete =
-                    |_| Problem::new(Kind::BodyIncomplete, "the connection was cut or its framing broke");
+                let incomplete = |error| match uploads::is_given_up(error) {
+                    true => Problem::new(Kind::BodyTooSlow, "its connection was needed for another caller"),
+                    false => {
+                        Problem::new(Kind::BodyIncomplete, "the connection was cut or its framing broke")
+                    }
+                };
                 if let Ok(data) = frame.map_err(incomplete)?.into_data() {
                     if read.len() + data.len() > max {
                         return Err(too_large());

@@ -42,6 +42,10 @@ macro_rules! kinds {
 kinds! {
     /// Not HTTP as it should be.
     BadRequest = BAD_REQUEST "bad-request" "The request is not as HTTP wants it";
+    /// More than is read of a request's head.
+    HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE "head-too-large" "The request's head is larger than accepted";
+    /// A body in a coding that is not read.
+    TransferCoding = NOT_IMPLEMENTED "transfer-coding" "The body comes in an unknown transfer coding";
     /// No path of ours.
     NoSuchPath = NOT_FOUND "no-such-path" "There is nothing at this path";
     /// The path is ours, the method is not.

@@ -92,7 +92,7 @@ impl Operation {
             body: None,
             needs_token: false,
             responses: Map::new(),
-            problems: vec![Kind::BadRequest],
+            problems: vec![Kind::BadRequest, Kind::HeadTooLarge, Kind::TransferCoding],
         }
     }
 
