@@ -20,6 +20,7 @@ use bridge_runtime::audit_log::{self, AuditLog, Last};
 use bridge_runtime::clock;
 use bridge_runtime::expiry::Expiry;
 use bridge_runtime::identity::Role;
+use bridge_runtime::open_files;
 use bridge_runtime::owner;
 use bridge_runtime::shutdown::{self, ServiceState, Shutdown};
 use bridge_runtime::telemetry::metrics::Metrics;
@@ -28,7 +29,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{BrandConfig, CloudConfig};
+use crate::config::{BrandConfig, CloudConfig, StorefrontConfig};
 use crate::order_link::{self, KeysLog, KeysWatch, OrderLink};
 use crate::replica::compress::Compressor;
 use crate::replica::follow::{Follower, Snapshots, Standing};
@@ -58,6 +59,10 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
 
 async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::cloud());
+    let few_files = few_files(open_files::raise(), &config.storefront);
+    if let Some(note) = &few_files {
+        tracing::warn!(note, "fewer connections are taken than the configuration asks for");
+    }
     std::fs::create_dir_all(&config.agent.state_dir)
         .with_context(|| format!("create agent.state_dir {}", config.agent.state_dir.display()))?;
 
@@ -98,6 +103,7 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
     let (broadcast, inboxes) = Broadcast::to(storefront::workers(&config.storefront));
     let replica = Replica::restore(&config)?;
     let listen = config.storefront.listen;
+    let connections_max = storefront::connections_in_force(&config.storefront);
     let storefront = Storefront {
         max_age: config.catalogue.max_age,
         min_seq_wait: config.catalogue.min_seq_wait,
@@ -122,6 +128,8 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
     let report = Agent {
         name: config.agent.name,
         storefront: address,
+        connections_max,
+        few_files,
         tunnel: tunnel.clone(),
         link,
         audit: audit.clone(),
@@ -142,6 +150,17 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
     admin.abort();
     tracing::info!("bridge-cloud has ended in order");
     Ok(())
+}
+
+/// What an operator is told if this process has files for fewer connections than are asked for.
+fn few_files(may_open: usize, config: &StorefrontConfig) -> Option<String> {
+    let (asked, in_force) = (config.connections_max, storefront::connections_in_force(config));
+    (in_force < asked).then(|| {
+        format!(
+            "storefront.connections_max is {asked}, but this process may open {may_open} files, so {in_force} connections are \
+             taken at a time: raise LimitNOFILE= or `ulimit -n`"
+        )
+    })
 }
 
 /// What there is of the catalogue before the first link.
@@ -248,6 +267,9 @@ fn shop((brand, config): (Brand, BrandConfig)) -> (String, Shop) {
 struct Agent {
     name: String,
     storefront: SocketAddr,
+    connections_max: usize,
+    /// Why that is less than is asked for, if it is.
+    few_files: Option<String>,
     tunnel: TunnelHandle,
     link: OrderLink,
     audit: AuditLog,
@@ -278,7 +300,7 @@ impl Report for Agent {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.tunnel.note().into_iter().collect()
+        self.tunnel.note().into_iter().chain(self.few_files.clone()).collect()
     }
 
     fn expiries(&self) -> Vec<Expiry> {
@@ -297,6 +319,7 @@ impl Report for Agent {
             "build": env!("CARGO_PKG_VERSION"),
             "identity": self.tunnel.id().to_string(),
             "storefront": self.storefront.to_string(),
+            "connections_max": self.connections_max,
             "takes_orders": load.link_open && self.audit.is_writable(),
             "orders_queued": load.queued,
             "takes_payments": self.payments.load().link_open,

@@ -19,6 +19,7 @@ use bridge_runtime::clock;
 use bridge_runtime::config::Secret;
 use bridge_runtime::expiry::Expiry;
 use bridge_runtime::identity::Role;
+use bridge_runtime::open_files;
 use bridge_runtime::owner;
 use bridge_runtime::shutdown::{self, ServiceState, Shutdown};
 use bridge_runtime::telemetry::metrics::{Metrics, Queue};
@@ -69,6 +70,10 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
 
 async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::idc());
+    let few_files = open_files::note(open_files::raise(), Ledger::files_max(config.ledger.connections));
+    if let Some(note) = &few_files {
+        tracing::warn!(note, "connections to the database, or files of the audit log, may fail to open");
+    }
     let state_dir = &config.agent.state_dir;
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("create agent.state_dir {}", state_dir.display()))?;
@@ -102,6 +107,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
         audit: audit.clone(),
         unprotected: config.ledger.unprotected,
         webhooks: config.payments.webhook_listen,
+        few_files,
     };
     let admin = admin::serve(admin_listener, metrics.clone(), Arc::new(report), shutdown.clone());
     let admin = tokio::spawn(shutdown.core("the admin listener", admin));
@@ -386,6 +392,8 @@ struct Status {
     unprotected: Option<&'static str>,
     /// Where webhooks are taken.
     webhooks: Option<SocketAddr>,
+    /// That this process may open fewer files than it needs, if so.
+    few_files: Option<String>,
 }
 
 impl Report for Status {
@@ -418,7 +426,7 @@ impl Report for Status {
             Phase::Serving(tunnel, _) => tunnel.note(),
         };
         let denied = denied::note(&self.load.borrow().denied, clock::now());
-        certificates.into_iter().chain(self.keys.note()).chain(denied).collect()
+        certificates.into_iter().chain(self.keys.note()).chain(denied).chain(self.few_files.clone()).collect()
     }
 
     fn expiries(&self) -> Vec<Expiry> {

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use anyhow::{Context as _, Result, ensure};
 use bridge_tests::http::Client;
 use bytes::Bytes;
-use common::{PATIENCE, Shared, Shop, Stage, configure, head, metric, until};
+use common::{PATIENCE, Shared, Shop, Stage, configure, head, metric, site, until};
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body, Frame};
@@ -364,6 +364,53 @@ fn a_stream_that_takes_nothing_is_reset_alone_while_its_connection_goes_on() -> 
         let metrics = Client::new(site.cloud.admin).get("/metrics", None).await?;
         let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
         ensure!(metric(&metrics, "bridge_storefront_streams_stalled_total")? >= 2);
+        Ok(())
+    })
+}
+
+/// An agent that may open so few files that its own limit of connections is never reached.
+#[test]
+fn where_few_files_may_be_open_the_longest_idle_still_make_room_and_the_operator_is_told() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let dir = tempfile::tempdir()?;
+        let mut site = site(dir.path(), &["files"]).await?;
+        let config = site.cloud_dir().join("bridge-cloud.toml");
+        for deadline in ["header_timeout", "idle_timeout"] {
+            configure(&config, &format!("storefront.{deadline}"), "5m")?;
+        }
+        // What a shell or a container gives: less may be open than could be, and that is little.
+        let program = std::mem::replace(&mut site.cloud.program, "/bin/sh".into());
+        let command = "ulimit -S -n 64 && ulimit -H -n 250 && exec \"$0\" \"$@\"".to_owned();
+        let rest = std::mem::take(&mut site.cloud.arguments);
+        site.cloud.arguments = [vec!["-c".to_owned(), command, program.display().to_string()], rest].concat();
+        let mut bridge = site.start().await?;
+        stocked(site.storefront, "files").await?;
+
+        let mut silent = Vec::new();
+        for round in 0..300 {
+            let mut stream = TcpStream::connect(site.storefront).await?;
+            stream.write_all(b"GET /v1/files/categories HTTP/1.1\r\n").await?;
+            silent.push(stream);
+            if round % 50 == 49 {
+                is_served(site.storefront, "files").await.with_context(|| format!("beside {round}"))?;
+            }
+        }
+        ensure!(closed_for(&site, "no_room").await? > 100);
+        let log = std::fs::read_to_string(&site.cloud.log)?;
+        ensure!(!log.contains("Too many open files"), "the limit in force is too high");
+
+        let mut admin = Client::new(site.cloud.admin);
+        let ready = admin.get("/readyz", None).await?;
+        let note = ready.json()["notes"].to_string();
+        ensure!(ready.status == 200 && note.contains("may open 250 files"), "{note}");
+        let status = admin.get("/status", None).await?.json();
+        ensure!(status["notes"].to_string().contains("connections_max is 10000"), "{status}");
+        let in_force = status["connections_max"].as_u64().unwrap_or_default();
+        ensure!((60..250).contains(&in_force), "{status}");
+        drop(silent);
+        bridge.cloud.terminate().await?;
+        bridge.idc.terminate().await?;
         Ok(())
     })
 }

@@ -34,7 +34,7 @@ const SWEEP_MIN: Duration = Duration::from_millis(10);
 const BYTES_THAT_COUNT: usize = 4 * 1024;
 
 /// Connections of a thread that have made room and are still telling their callers so; more of them are cut at once.
-const LEAVING_MAX: usize = 16;
+pub(super) const LEAVING_MAX: usize = 16;
 
 /// When a connection got on: the sweep it was in, and which mark of all.
 type Mark = (u64, u64);
@@ -48,7 +48,7 @@ pub(super) struct Connections {
     /// Those that had to make room and have not ended yet.
     leaving: Cell<usize>,
     now: Rc<Cell<Mark>>,
-    max: usize,
+    max: Cell<usize>,
     deadlines: Deadlines,
     metrics: Arc<Metrics>,
     /// Told of every connection that ends or comes to rest.
@@ -116,7 +116,7 @@ impl Connections {
             open: RefCell::default(),
             leaving: Cell::default(),
             now: Rc::default(),
-            max,
+            max: Cell::new(max),
             deadlines: Deadlines::of(config),
             metrics,
             moved: Rc::default(),
@@ -157,17 +157,26 @@ impl Connections {
     /// Waits until there is room for one more: at once, since the connection that got on the longest ago is closed for it. Only
     /// where every one of them has a request under way whose body is whole, one of those is waited for.
     pub(super) async fn room(&self) {
-        while self.open.borrow().len() >= self.max && !self.cut_longest_idle() {
+        while self.open.borrow().len() >= self.max.get() && !self.cut_longest_idle(LEAVING_MAX) {
             self.moved.notified().await;
         }
+    }
+
+    /// Nobody can be accepted, for want of files: at most `max` connections may be open from now on, and one at least ends at once.
+    /// `false` if none can.
+    pub(super) fn shrink(&self, max: usize) -> bool {
+        self.max.set(self.max.get().min(max));
+        let has_ended = self.cut_longest_idle(0);
+        while self.open.borrow().len() > self.max.get() && self.cut_longest_idle(0) {}
+        has_ended
     }
 
     /// Closes a connection that rests, the one that got on the longest ago; `false` if none does.
     ///
     /// It is one of the larger group, those without a request or those that wait for bodies: whoever fills all places with
     /// either keeps out neither a new caller, which has not asked yet, nor a slow body, which is soon whole.
-    /// It has time to tell its caller, as long as not too many are leaving.
-    pub(super) fn cut_longest_idle(&self) -> bool {
+    /// As long as fewer than `leaving_max` are leaving, it has time to tell its caller.
+    fn cut_longest_idle(&self, leaving_max: usize) -> bool {
         let (mut idle, mut uploading) = (Resting::default(), Resting::default());
         for (number, pulse) in self.open.borrow().iter() {
             match pulse.rest() {
@@ -181,7 +190,7 @@ impl Connections {
         else {
             return false;
         };
-        let has_time = pulse.rest() == Some(Rest::Uploading) && self.leaving.get() < LEAVING_MAX;
+        let has_time = pulse.rest() == Some(Rest::Uploading) && self.leaving.get() < leaving_max;
         pulse.tell(if has_time { Order::GiveUp } else { Order::Cut });
         pulse.uploads.give_up();
         self.leaving.set(self.leaving.get() + 1);
@@ -396,7 +405,7 @@ mod tests {
             open: RefCell::default(),
             leaving: Cell::default(),
             now: Rc::default(),
-            max,
+            max: Cell::new(max),
             deadlines: DEADLINES,
             metrics: Arc::new(Metrics::cloud()),
             moved: Rc::default(),
@@ -417,7 +426,7 @@ mod tests {
     }
 
     fn room(connections: &Connections) -> bool {
-        connections.open.borrow().len() < connections.max || connections.cut_longest_idle()
+        connections.open.borrow().len() < connections.max.get() || connections.cut_longest_idle(LEAVING_MAX)
     }
 
     #[test]
@@ -516,5 +525,17 @@ mod tests {
         assert!(room(&connections));
         assert_eq!(pulse.order.get(), Some(Order::Cut), "as many as may are telling theirs");
         drop(other);
+    }
+
+    #[test]
+    fn where_no_file_can_be_opened_connections_end_at_once_until_there_is_room_for_others() {
+        let connections = connections(9);
+        let uploads: Vec<_> = (0..5).map(|_| uploading(&connections)).collect();
+        assert!(connections.shrink(9));
+        assert_eq!(uploads[0].0.order.get(), Some(Order::Cut));
+        assert!(connections.shrink(2));
+        assert_eq!((connections.open.borrow().len(), connections.max.get()), (2, 2));
+        assert!(connections.shrink(7));
+        assert_eq!((connections.open.borrow().len(), connections.max.get()), (1, 2));
     }
 }

@@ -71,6 +71,7 @@ use bridge_protocol::receipt::Verifier;
 use bridge_runtime::address;
 use bridge_runtime::audit_log::{AuditLog, Gathering};
 use bridge_runtime::config::Secret;
+use bridge_runtime::open_files;
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::metrics::Metrics;
 use hyper::server::conn::{http1, http2};
@@ -86,7 +87,7 @@ use crate::order_link::{KeysWatch, OrderLink};
 use crate::replica::update::Update;
 use crate::seal::Sealer;
 use catalogue::Catalogue;
-use connections::{Connections, Order, Pulse};
+use connections::{Connections, LEAVING_MAX, Order, Pulse};
 use front::Front;
 use greeting::{Greeting, Version};
 use reader::Reader;
@@ -97,6 +98,9 @@ const BACKLOG: i32 = 1_024;
 
 /// A request's head; a larger one is answered 431.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// What a serving thread keeps open beside its connections: its listener, and what wakes it.
+const FILES_OF_A_THREAD: usize = 8;
 
 /// After an error of accept (mostly too many open files) nothing is accepted for this long.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
@@ -167,6 +171,16 @@ pub fn workers(config: &StorefrontConfig) -> usize {
     if config.workers == 0 { cores() } else { config.workers }
 }
 
+/// How many connections are taken at a time: as many as are asked for, and as this process has files for.
+pub fn connections_in_force(config: &StorefrontConfig) -> usize {
+    let of_threads = workers(config) * (FILES_OF_A_THREAD + LEAVING_MAX);
+    config.connections_max.min(open_files::left_for_callers(open_files::may_open(), of_threads))
+}
+
+fn connections_of_a_thread(config: &StorefrontConfig) -> usize {
+    connections_in_force(config).div_ceil(workers(config))
+}
+
 /// Binds the listener's sockets, one for each inbox of the replica's updates, and starts as many serving threads.
 ///
 /// Returns the address (the system's choice where port 0 was configured) and the threads, which end after the drain.
@@ -181,7 +195,7 @@ pub fn start(
     for _ in 1..workers {
         listeners.push(bind(address)?);
     }
-    let connections_max = storefront.config.connections_max.div_ceil(workers);
+    let connections_max = connections_of_a_thread(&storefront.config);
     let marks = BodyMarks::default();
     let spawn = |(index, (listener, inbox)): (usize, (TcpListener, mpsc::Receiver<Update>))| {
         let worker = Worker {
@@ -243,10 +257,12 @@ async fn serve(
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "accept a storefront connection");
-                    if is_out_of_files(&error) {
-                        connections.cut_longest_idle();
+                    if is_out_of_files(&error) && connections.shrink(connections_of_a_thread(&shared.config)) {
+                        // It ends in its own task.
+                        tokio::task::yield_now().await;
+                    } else {
+                        tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
                     }
-                    tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
                     continue;
                 }
             },

@@ -193,6 +193,11 @@ impl Ledger {
         end
     }
 
+    /// How many files its connections take at most, of which so many are shared: an SQLite's have three each.
+    pub fn files_max(connections: u32) -> usize {
+        3 * usize::try_from(connections + postgres::COMMITTERS).unwrap_or(usize::MAX)
+    }
+
     /// Says on the connections of batches that whoever numbers the catalogue's changes is told of each commit by this process.
     pub(crate) fn tells_sequencer(&self) {
         if let Kind::Postgres(database) = &self.kind {

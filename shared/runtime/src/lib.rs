@@ -51,6 +51,9 @@ pub mod audit_log;
 // From a signal to an orderly end, and what systemd is told of it.
 pub mod shutdown;
 
+// How many files the process may have open.
+pub mod open_files;
+
 // What the process gives up at its start, so that no core dump holds personal data.
 pub mod hardening;
 

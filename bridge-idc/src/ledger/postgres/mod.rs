@@ -65,7 +65,7 @@ const AWAITED_FOR: &str = "2s";
 
 /// The committer's connections: one for the batch under way, one for each row that is waited for, and as many again while a
 /// connection that was lost is being closed.
-const COMMITTERS: u32 = 10;
+pub(super) const COMMITTERS: u32 = 10;
 const _: () = assert!(COMMITTERS as usize == 2 * (1 + AWAITED_AT_ONCE));
 
 /// A ledger in PostgreSQL.
