@@ -31,11 +31,6 @@ pub(crate) fn placed(at: UnixMicros, order: &ReceivedOrder) -> Option<Entry> {
     received(at, "place", order.header(), Some(&order.envelope().ciphertext))
 }
 
-/// The entry of an order that has come.
-pub(crate) fn placed(at: UnixMicros, order: &ReceivedOrder) -> Entry {
-    received(at, "place", order.header(), Some(&order.envelope().ciphertext))
-}
-
 /// The entry of what a request came to.
 pub(crate) fn ended(at: UnixMicros, header: &Header, end: &Answer) -> Option<Entry> {
     entry_of(|| Entry::new(at, came_to(header, end)))

@@ -75,7 +75,7 @@ const CONNECTIONS: [usize; 3] = [16, 64, 256];
 /// # Errors
 /// When something is missing on the machine and cannot be installed, a bench cannot be done, or it is interrupted.
 pub async fn run(options: &Options) -> Result<Report> {
-    unless_interrupted(measure(options)).await
+    Box::pin(unless_interrupted(measure(options))).await
 }
 
 /// Becomes what the benches start this program as.
