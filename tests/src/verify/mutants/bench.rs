@@ -113,15 +113,9 @@ impl Bench {
         fs::copy(&from, &to).map(drop).with_context(|| format!("copy {}", from.display()))
     }
 
-    /// Applies a patch to the copy: exactly, without a search for a place that is like its own.
+    /// Applies a patch to the copy.
     pub(super) fn apply(&self, patch: &Path) -> Result<()> {
-        let mut git = Command::new("git");
-        git.args(["apply", "--whitespace=nowarn"]).arg(std::path::absolute(patch)?).current_dir(self.tree());
-        // The copy may lie within a repository, and is to be taken for none of it.
-        git.env("GIT_CEILING_DIRECTORIES", std::path::absolute(&self.folder)?);
-        let output = git.output().context("run git")?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
-        Ok(())
+        git_apply(&self.tree(), patch, &[])
     }
 
     /// Compiles and runs a test in the copy, and says how long it ran; `usual` is how long it runs without a mutant.
@@ -188,6 +182,19 @@ impl Bench {
         }
         Ok(())
     }
+}
+
+/// Applies a patch to the sources in a folder, or only says whether it would with `--check` among the options: exactly, without
+/// a search for a place that is like its own.
+pub(super) fn git_apply(sources: &Path, patch: &Path, options: &[&str]) -> Result<()> {
+    let sources = fs::canonicalize(sources).with_context(|| format!("find {}", sources.display()))?;
+    let mut git = Command::new("git");
+    git.args(["apply", "--whitespace=nowarn"]).args(options).arg(std::path::absolute(patch)?);
+    // A copy may lie within a repository, and is to be taken for none of it.
+    git.current_dir(&sources).env("GIT_CEILING_DIRECTORIES", sources.parent().unwrap_or(&sources));
+    let output = git.output().context("run git")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
 }
 
 /// Where further options of cargo go: before `--`, behind which are those of the tests.

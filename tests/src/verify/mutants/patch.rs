@@ -109,6 +109,20 @@ impl Mutant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verify::mutants::bench::git_apply;
+
+    #[test]
+    fn every_patch_of_this_repository_applies_to_its_sources() -> Result<()> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mutants = Mutant::all(&root.join("tests/mutants"), "")?;
+        let stale: Vec<_> = mutants
+            .iter()
+            .filter_map(|mutant| Some((&mutant.name, git_apply(&root, &mutant.file, &["--check"]).err()?)))
+            .map(|(name, error)| format!("{name}: {error}"))
+            .collect();
+        ensure!(!mutants.is_empty() && stale.is_empty(), "made for other sources:\n{}", stale.join("\n"));
+        Ok(())
+    }
 
     #[test]
     fn a_patch_says_what_it_breaks_and_which_test_notices_it() {
