@@ -12,6 +12,7 @@ use std::path::Path;
 use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::catalogue::{EntityKey, Position};
 use bridge_protocol::wire::feed::{Entry, WirePosition};
+use bridge_runtime::folder;
 use bytes::{Buf as _, Bytes};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -72,7 +73,7 @@ pub fn write(path: &Path, brands: &BTreeSet<Brand>, image: &Image) -> io::Result
     }
     written?;
     // The new name is durable with its folder.
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    folder::sync(path)
 }
 
 fn write_beside(beside: &Path, brands: &BTreeSet<Brand>, image: &Image) -> io::Result<()> {

@@ -17,7 +17,7 @@ use bridge_runtime::cli::{self, Failure, Outcome, out};
 use bridge_runtime::identity::Role;
 use bridge_runtime::telemetry::{self, Service};
 use bridge_runtime::tunnel::Tunnel;
-use bridge_runtime::{audit_log, clock, config, hardening, owner};
+use bridge_runtime::{audit_log, clock, config, folder, hardening, owner};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -217,9 +217,9 @@ fn load(path: &Path) -> Result<IdcConfig, Failure> {
 /// owner.
 async fn open_ledger(config: &LedgerConfig) -> Result<Ledger, Failure> {
     if let LedgerUrl::Sqlite(path) = &config.url
-        && let Some(folder) = path.parent().filter(|_| !path.exists())
+        && !path.exists()
     {
-        owner::check(folder)?;
+        owner::check(folder::of(path))?;
     }
     let ledger = serve::open_ledger(config).await?;
     match ledger.connections().await {

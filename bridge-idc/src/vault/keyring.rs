@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,7 @@ use bridge_protocol::domain::UnixMicros;
 use bridge_protocol::note::{NoteSigner, NoteVerifier};
 use bridge_protocol::seal::manifest::{Manifest, Validity};
 use bridge_protocol::seal::opening::OpeningKey;
+use bridge_runtime::folder;
 use bridge_runtime::private::{self, NotPrivate};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use rand::Rng;
@@ -356,7 +357,7 @@ fn write_key(
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+        folder::sync(path)
     };
     write().map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => KeyringError::Exists(path.to_owned()),

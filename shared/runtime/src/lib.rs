@@ -12,6 +12,9 @@ pub mod private;
 // Whose folder a command writes to.
 pub mod owner;
 
+// The folder that a name stands in.
+pub mod folder;
+
 // The wall clock.
 pub mod clock;
 

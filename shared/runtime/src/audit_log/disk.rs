@@ -11,6 +11,8 @@ use bridge_protocol::audit::folder::Folder;
 use rustix::fs::{Advice, FlockOperation, fadvise, flock};
 use rustix::io::Errno;
 
+use crate::folder;
+
 /// Files are for the agent's user, and for its group to read.
 const FILE_MODE: u32 = 0o640;
 const DIR_MODE: u32 = 0o750;
@@ -63,7 +65,7 @@ impl Disk {
         // An earlier start may have made the folder itself and ended before this.
         let named = missing.chain([root]).collect::<BTreeSet<_>>();
         make_folder(root)?;
-        named.into_iter().filter_map(Path::parent).try_for_each(sync_folder)?;
+        named.into_iter().map(folder::of).try_for_each(sync_folder)?;
         Ok(Self::new(root))
     }
 
@@ -263,7 +265,6 @@ fn place(file: &Metadata) -> String {
 
 /// Makes the names in a folder durable. One that may not be read is not this agent's: whoever made it has answered for it.
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     match File::open(folder) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         opened => opened.and_then(|folder| folder.sync_all()).map_err(|error| of(folder, &error)),

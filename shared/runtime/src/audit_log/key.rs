@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use bridge_protocol::note::{NoteError, NoteSigner};
 use zeroize::Zeroizing;
 
+use crate::folder;
 use crate::private::{self, NotPrivate};
 
 /// More than the file has: its first line, a name of at most 100 characters, 64 digits.
@@ -76,18 +77,13 @@ fn make(path: &Path, name: &str) -> Result<NoteSigner, KeyError> {
     let signer = NoteSigner::new(name, &secret).map_err(KeyError::Name)?;
     let hex: Zeroizing<String> = Zeroizing::new(secret.iter().map(|byte| format!("{byte:02x}")).collect());
     let text = Zeroizing::new(format!("{FIRST_LINE}\n{name}\n{}\n", *hex));
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(io)?;
-    }
+    fs::create_dir_all(folder::of(path)).map_err(io)?;
     // Written beside and renamed, so that a crash in between leaves no half a key.
     let new = path.with_extension("new");
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(io)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
-    fs::rename(&new, path).map_err(io)?;
-    if let Some(folder) = path.parent() {
-        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
-    }
+    fs::rename(&new, path).and_then(|()| folder::sync(path)).map_err(io)?;
     Ok(signer)
 }
 

@@ -1,0 +1,39 @@
+//! The folder that a path's name stands in.
+//!
+//! `Path::parent` of a bare name is the empty path, which no system call opens: the folder is the one that the process runs in.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// The folder of a path.
+pub fn of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+        Some(folder) => folder,
+        // The root is in itself.
+        None => path,
+    }
+}
+
+/// Makes a path's name durable: that is in its folder, and not in the file.
+///
+/// # Errors
+/// The folder cannot be opened, or the disk fails.
+pub fn sync(path: &Path) -> io::Result<()> {
+    File::open(of(path))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_stands_in_the_folder_that_the_process_runs_in() {
+        for (path, folder) in [("audit.key", "."), ("./audit.key", "."), ("state/audit.key", "state"), ("/", "/")]
+        {
+            assert_eq!(of(Path::new(path)), Path::new(folder), "{path}");
+        }
+        assert!(sync(Path::new("a.key")).is_ok(), "its folder can be opened");
+    }
+}
