@@ -75,6 +75,20 @@ impl VerifierKey {
         let root = BASE64.decode(root)?;
         Ok((number, root[..].try_into()?))
     }
+
+    /// What the log was before, as its extension lines say.
+    fn earlier(&self, note: &str) -> Result<Vec<(usize, Hash)>> {
+        let lines = self.open(note)?.split_terminator('\n').skip(3);
+        lines
+            .map(|line| {
+                let (size, root) = line
+                    .strip_prefix("earlier ")
+                    .and_then(|line| line.split_once(' '))
+                    .context("no earlier")?;
+                Ok((size.parse()?, BASE64.decode(root)?[..].try_into()?))
+            })
+            .collect()
+    }
 }
 
 /// Reads and checks a whole log under its verifier key.
@@ -83,7 +97,8 @@ impl VerifierKey {
 /// When anything in it is not as the texts say, or not what was signed.
 pub fn check(dir: &Path, key: &str) -> Result<Log> {
     let key = VerifierKey::parse(key)?;
-    let (size, root) = key.checkpoint(&read_text(&dir.join("checkpoint"))?)?;
+    let note = read_text(&dir.join("checkpoint"))?;
+    let (size, root) = key.checkpoint(&note)?;
     let mut entries: Vec<Vec<u8>> = Vec::new();
     for index in 0..size.div_ceil(256) {
         let width = (size - index * 256).min(256);
@@ -103,6 +118,10 @@ pub fn check(dir: &Path, key: &str) -> Result<Log> {
     }
     let leaves: Vec<Hash> = entries.iter().map(|entry| leaf(entry)).collect();
     ensure!(tree(&leaves) == root, "the entries do not lead to the root that is signed");
+    for (size, root) in key.earlier(&note)? {
+        let before = leaves.get(..size).context("the log was larger before")?;
+        ensure!(tree(before) == root, "the log was another one when it had {size} entries");
+    }
     check_tiles(dir, &leaves)?;
     Ok(Log { entries })
 }

@@ -3,6 +3,9 @@
 
 mod common;
 
+#[path = "audit/folders.rs"]
+mod folders;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

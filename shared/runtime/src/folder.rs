@@ -30,7 +30,8 @@ mod tests {
 
     #[test]
     fn a_bare_name_stands_in_the_folder_that_the_process_runs_in() {
-        for (path, folder) in [("audit.key", "."), ("./audit.key", "."), ("state/audit.key", "state"), ("/", "/")]
+        for (path, folder) in
+            [("audit.key", "."), ("./audit.key", "."), ("state/audit.key", "state"), ("/", "/")]
         {
             assert_eq!(of(Path::new(path)), Path::new(folder), "{path}");
         }

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use super::earlier::History;
 use crate::merkle::Hash;
 use crate::note::{NoteError, NoteSigner, NoteVerifier, verify_note};
 
@@ -34,8 +35,18 @@ pub enum CheckpointError {
 impl Checkpoint {
     /// The checkpoint as a note signed by the log's key.
     pub fn sign(&self, signer: &NoteSigner) -> Result<String, CheckpointError> {
-        let text = format!("{}\n{}\n{}\n", self.origin, self.size, BASE64.encode(self.root));
-        Ok(signer.sign_note(&text)?)
+        self.sign_after(&History::default(), signer)
+    }
+
+    /// As [`Self::sign`], with what the log was before.
+    pub fn sign_after(&self, earlier: &History, signer: &NoteSigner) -> Result<String, CheckpointError> {
+        let (root, earlier) = (BASE64.encode(self.root), earlier.lines());
+        Ok(signer.sign_note(&format!("{}\n{}\n{root}\n{earlier}", self.origin, self.size))?)
+    }
+
+    /// What the log was before, as a note signed by its key says.
+    pub fn earlier(note: &[u8], key: &NoteVerifier) -> Result<History, CheckpointError> {
+        Ok(History::parse(verify_note(note, std::slice::from_ref(key))?))
     }
 
     /// Checks a note's signature and reads it.
@@ -51,7 +62,7 @@ impl Checkpoint {
         Self::parse(text)
     }
 
-    /// Lines after the third are for later versions, and not looked at.
+    /// Lines after the third are what the log was before, or for later versions, and not looked at.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let (origin, size, root) = (lines.next()?, lines.next()?, lines.next()?);

@@ -4,14 +4,20 @@
 //! checkpoint, a tile's beginning was removed before it was read, what is new is half there. Nothing of that is a sign of
 //! tampering. What the checkpoint covers is there all the same, in a tile or in the journal, and leads to the root that is signed,
 //! or it was changed. What lies beyond the checkpoint nobody vouches for.
+//!
+//! Where the checkpoint was copied last, the copy may end before it. Then an earlier size that the checkpoint names is
+//! the last that the copy has all of. Only an end may be missing so: a folder is listed before its files are copied, so what
+//! stands before a file that was copied was there as well.
 
 use std::collections::BTreeMap;
 
 use super::checkpoint::Checkpoint;
+use super::earlier::{Earlier, History};
 use super::finding::{Finding, NotRead, Unverified};
 use super::folder::{self, Folder, Segment};
 use super::growing::{File, Growing};
-use super::tile::{self, Content, Tile};
+use super::journal;
+use super::tile::{self, Content, FULL, Tile};
 use crate::merkle::leaf_hash;
 
 /// Gives every file that a log of the checkpoint's size has to `take`, made from its entries, which lead to its root.
@@ -59,16 +65,62 @@ fn entries<F: Folder>(folder: &F, journal: &[Segment], bundle: Tile) -> Result<V
     (first..first + u64::from(bundle.width)).map(journalled).collect::<Option<_>>().ok_or_else(missing)
 }
 
+/// What of a copy that ends before its checkpoint is all there.
+pub(super) enum End {
+    /// Up to one of the earlier sizes that the checkpoint names.
+    At(Checkpoint),
+    /// Nobody vouches for what is there.
+    Unknown,
+    /// It is not an end that is missing.
+    Gap,
+}
+
+/// Up to where a copy goes in which this is the first file that is missing.
+pub(super) fn end<F: Folder>(
+    folder: &F,
+    checkpoint: &Checkpoint,
+    earlier: &History,
+    missing: Tile,
+) -> Result<End, Unverified> {
+    let files = folder.list()?;
+    let after = |tile: Tile| tile.content == Content::Entries && tile.index > missing.index;
+    let is_end = missing.content == Content::Entries && was_written(&files);
+    if !is_end || files.iter().filter_map(|path| path.parse().ok()).any(after) {
+        return Ok(End::Gap);
+    }
+    let from = missing.first_entry();
+    let journal = folder::journal_so_far(folder, from)?;
+    let is_there = |size: u64| {
+        // In the missing file's place there may be a beginning of it.
+        let mut last = Tile::all_from(Content::Entries, size, missing.index);
+        size <= from || last.next().is_some_and(|last| entries(folder, &journal, last).is_ok())
+    };
+    let covers = |earlier: &&Earlier| earlier.size <= from + FULL && is_there(earlier.size);
+    Ok(match earlier.newest_first().find(covers) {
+        Some(Earlier { size, root }) => {
+            End::At(Checkpoint { origin: checkpoint.origin.clone(), size: *size, root: *root })
+        }
+        None => End::Unknown,
+    })
+}
+
+/// Whether an agent wrote the folder, or one that it was copied from: then it has a journal. What `audit copy` makes has none, and
+/// is of one moment.
+fn was_written(files: &[String]) -> bool {
+    files.iter().any(|path| journal::first_of(path).is_some())
+}
+
 /// A folder with what the checkpoint covers, whole. What is there in its full length stays as it is, so that a change is found.
 pub(super) struct Mended<'folder, F> {
     folder: &'folder F,
     files: BTreeMap<String, Vec<u8>>,
+    lacking: Vec<Tile>,
 }
 
 impl<'folder, F: Folder> Mended<'folder, F> {
     /// Of a folder that was copied, up to this checkpoint.
     pub(super) fn of(folder: &'folder F, checkpoint: &Checkpoint) -> Result<Self, Unverified> {
-        let mut missing = BTreeMap::new();
+        let mut mended = Self { folder, files: BTreeMap::new(), lacking: Vec::new() };
         let made = files(folder, checkpoint, |(tile, bytes)| -> Result<(), Unverified> {
             let is_whole = match folder::tile(folder, tile) {
                 Ok(stored) => stored.len() == bytes.len(),
@@ -76,14 +128,36 @@ impl<'folder, F: Folder> Mended<'folder, F> {
                 Err(Unverified::Found(_)) => false,
             };
             if !is_whole {
-                missing.insert(tile.to_string(), bytes);
+                mended.lacking.push(tile);
+                mended.files.insert(tile.to_string(), bytes);
             }
             Ok(())
         });
         match made {
             // Where the entries do not lead to the root, whoever compares them with the tiles can name the entry.
-            Ok(()) | Err(Unverified::Found(Finding::Root { .. })) => Ok(Self { folder, files: missing }),
+            Ok(()) | Err(Unverified::Found(Finding::Root { .. })) => Ok(mended),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The files that are not there, or not whole, since the folder was copied while they were written; or the first one for
+    /// which that is no reason.
+    pub(super) fn lacking(&self) -> Result<Vec<String>, Unverified> {
+        let files = self.folder.list()?;
+        let was_written = was_written(&files);
+        let tiles: Vec<Tile> = files.iter().filter_map(|path| path.parse().ok()).collect();
+        let is_at_the_end = |lacking: &Tile| {
+            let same = tiles.iter().filter(|tile| tile.content == lacking.content);
+            was_written && same.map(|tile| tile.index).max().is_none_or(|last| last <= lacking.index)
+        };
+        match self.lacking.iter().find(|lacking| !is_at_the_end(lacking)) {
+            Some(tile) => {
+                let (path, entry) = (tile.to_string(), tile.first_entry());
+                let is_there = folder::tile(self.folder, *tile).is_ok();
+                Err(if is_there { Finding::Tile { path, entry } } else { Finding::Missing { path, entry } }
+                    .into())
+            }
+            None => Ok(self.lacking.iter().map(Tile::to_string).collect()),
         }
     }
 }
@@ -100,3 +174,6 @@ impl<F: Folder> Folder for Mended<'_, F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,17 @@ pub enum Finding {
         /// The first entry it is about.
         entry: u64,
     },
+    /// A folder that was copied while it was written ends before its checkpoint, and before every earlier one that it names.
+    #[error(
+        "nothing of this copy can be verified: its entries from {entry} on are not in it, and its checkpoint says {size}. So it is where \
+         a log is copied file by file while it is written (`cp`, `tar`), or where its end was cut off. Copy it with `audit copy`"
+    )]
+    EndsEarly {
+        /// The first entry that is not there.
+        entry: u64,
+        /// What the checkpoint says.
+        size: u64,
+    },
     /// An entry is not what was logged.
     #[error("entry {entry} was changed")]
     Changed {
@@ -124,6 +135,7 @@ impl Finding {
             Self::PutBack { .. } => "put-back",
             Self::TwoHistories { .. } => "two-histories",
             Self::Missing { .. } => "missing",
+            Self::EndsEarly { .. } => "ends-early",
             Self::Changed { .. } => "changed",
             Self::Removed { .. } => "removed",
             Self::Added { .. } => "added",
@@ -141,6 +153,7 @@ impl Finding {
     pub fn entry(&self) -> Option<u64> {
         match self {
             Self::Missing { entry, .. }
+            | Self::EndsEarly { entry, .. }
             | Self::Changed { entry }
             | Self::Removed { entry }
             | Self::Added { entry }

@@ -19,6 +19,9 @@ pub mod growing;
 /// How many entries there are and what their root is, signed.
 pub mod checkpoint;
 
+/// What a log was before.
+pub mod earlier;
+
 /// Durable entries that no checkpoint covers yet.
 pub mod journal;
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::checkpoint::Checkpoint;
-use super::copied::Mended;
+use super::copied::{self, End, Mended};
 use super::entry::Entry;
 use super::finding::{Finding, Unverified};
 use super::folder::{self, Folder, Segment, checkpoint, nodes};
@@ -27,6 +27,12 @@ pub struct Verified {
     pub torn: bool,
     /// Whether the folder is of no single moment (see [`verify_copied`]): what lies beyond the checkpoint was not looked at.
     pub in_flight: bool,
+    /// What the folder's checkpoint says, where the folder ends before that: `checkpoint` is then an earlier one, which it
+    /// names.
+    pub ends_before: Option<u64>,
+    /// Files of the last entries that are not in the folder, or not whole, since it was copied meanwhile. They were made again from
+    /// the entries; proofs cannot be made without them.
+    pub lacks: Vec<String>,
 }
 
 /// Checks the log in `folder` under its key; `seen` is a checkpoint of it from before, kept elsewhere.
@@ -46,38 +52,81 @@ pub fn verify<F: Folder>(
     check.journal(&segments)?;
     let unpublished = segments.last().map_or(0, |last| last.end().saturating_sub(size));
     let torn = segments.last().is_some_and(|last| last.torn.is_some());
-    Ok(Verified { checkpoint, unpublished, torn, in_flight: false })
+    Ok(Verified { checkpoint, unpublished, torn, in_flight: false, ends_before: None, lacks: Vec::new() })
 }
 
-/// As [`verify`], of a folder that was copied while its agent wrote it, or is read so: what its checkpoint covers. Whether there
-/// was a later checkpoint such a folder cannot tell by itself; `seen` can.
+/// As [`verify`], of a folder that was copied while its agent wrote it: what its checkpoint covers, or an earlier one, where the
+/// copy ends before that. Whether there was a later checkpoint, and more entries, such a folder cannot tell by itself; `seen` can.
 pub fn verify_copied<F: Folder>(
     folder: &F,
     key: &NoteVerifier,
     seen: Option<&[u8]>,
 ) -> Result<Verified, Unverified> {
-    let checkpoint = checkpoint(folder, key)?;
-    let seen = seen.map(|note| Checkpoint::verify(note, key)).transpose().map_err(Finding::Seen)?;
+    let (checkpoint, seen) = signed(folder, key, seen)?;
     let size = checkpoint.size;
-    if let Some(seen) = seen.as_ref().filter(|seen| seen.size > size) {
-        return Err(Finding::PutBack { size, later: seen.size }.into());
+    let whole = verify_up_to(folder, checkpoint.clone(), seen.as_ref());
+    let Err(Unverified::Found(Finding::Missing { path, entry })) = &whole else { return whole };
+    let Ok(missing) = path.parse() else { return whole };
+    let note = folder.read(folder::CHECKPOINT)?.ok_or(Finding::NoCheckpoint)?;
+    let earlier = Checkpoint::earlier(&note, key).map_err(Finding::Checkpoint)?;
+    match copied::end(folder, &checkpoint, &earlier, missing)? {
+        // What was seen was there.
+        End::At(end) if seen.as_ref().is_none_or(|seen| seen.size <= end.size) => {
+            let verified = verify_up_to(folder, end, seen.as_ref())?;
+            Ok(Verified { ends_before: Some(size), lacks: Vec::new(), ..verified })
+        }
+        End::Unknown if seen.is_none() => Err(Finding::EndsEarly { entry: *entry, size }.into()),
+        End::At(_) | End::Unknown | End::Gap => whole,
     }
-    let mended = Mended::of(folder, &checkpoint)?;
-    let mut check = Check::new(&mended, &checkpoint, &[], seen.as_ref());
-    check.all(seen.as_ref())?;
-    Ok(Verified { checkpoint, unpublished: 0, torn: false, in_flight: true })
 }
 
-/// As [`verify_copied`], of the folder that an agent writes while this reads it; that nothing shows a later checkpoint
+/// As [`verify_copied`], of a folder that must have all that its checkpoint covers.
+pub fn verify_covered<F: Folder>(
+    folder: &F,
+    key: &NoteVerifier,
+    seen: Option<&[u8]>,
+) -> Result<Verified, Unverified> {
+    let (checkpoint, seen) = signed(folder, key, seen)?;
+    verify_up_to(folder, checkpoint, seen.as_ref())
+}
+
+/// As [`verify_covered`], of the folder that an agent writes while this reads it; that nothing shows a later checkpoint
 /// than the one it has at the end.
 pub fn verify_growing<F: Folder>(
     folder: &F,
     key: &NoteVerifier,
     seen: Option<&[u8]>,
 ) -> Result<Verified, Unverified> {
-    let verified = verify_copied(folder, key, seen)?;
+    let verified = verify_covered(folder, key, seen)?;
     not_put_back(folder, key)?;
     Ok(verified)
+}
+
+/// The folder's checkpoint and the one that was seen, which is not a later one.
+fn signed<F: Folder>(
+    folder: &F,
+    key: &NoteVerifier,
+    seen: Option<&[u8]>,
+) -> Result<(Checkpoint, Option<Checkpoint>), Unverified> {
+    let checkpoint = checkpoint(folder, key)?;
+    let seen = seen.map(|note| Checkpoint::verify(note, key)).transpose().map_err(Finding::Seen)?;
+    match seen.as_ref().filter(|seen| seen.size > checkpoint.size) {
+        Some(seen) => Err(Finding::PutBack { size: checkpoint.size, later: seen.size }.into()),
+        None => Ok((checkpoint, seen)),
+    }
+}
+
+/// What a checkpoint covers, and nothing beyond.
+fn verify_up_to<F: Folder>(
+    folder: &F,
+    checkpoint: Checkpoint,
+    seen: Option<&Checkpoint>,
+) -> Result<Verified, Unverified> {
+    let mended = Mended::of(folder, &checkpoint)?;
+    let mut check = Check::new(&mended, &checkpoint, &[], seen);
+    check.all(seen)?;
+    let lacks = mended.lacking()?;
+    Ok(Verified { checkpoint, unpublished: 0, torn: false, in_flight: true, ends_before: None, lacks })
 }
 
 /// Whether nothing in a folder shows a later checkpoint than its own. An agent may write it meanwhile: what is written

@@ -39,7 +39,7 @@ const LOOKS: usize = 5;
                   audit copy /srv/copy/audit               # of a log that is being written, too\n  \
                   audit prove 4711 > 4711.tlog-proof\n  audit check 4711.tlog-proof --key 'bridge.internal/...'\n  \
                   audit reconcile cloud/audit idc/audit\n\n\
-                  Exit codes: 0 done and nothing wrong, 1 something is wrong with the log, 2 usage or configuration."
+                  Exit codes: 0 done and nothing wrong, 1 something is wrong with the log, 2 usage or configuration, or a copy that says nothing."
 )]
 pub struct Audit {
     #[command(subcommand)]
@@ -330,11 +330,16 @@ fn check_log(place: &Place, key: &NoteVerifier, seen: Option<&[u8]>, json: bool)
     let mut checked = look(disk, || verify(disk, key, seen));
     let mut later = None;
     if let Err(Unverified::Found(_)) = checked {
-        if place.is_copy()
-            && let Ok(copied) = verify_copied(disk, key, seen)
-        {
-            later = later_checkpoint(disk, &copied.checkpoint);
-            checked = Ok(copied);
+        if place.is_copy() {
+            match verify_copied(disk, key, seen) {
+                Ok(copied) => {
+                    later = later_checkpoint(disk, &copied);
+                    checked = Ok(copied);
+                }
+                Err(Unverified::Found(ends @ Finding::EndsEarly { .. })) => checked = Err(ends.into()),
+                // What is wrong with it as with any log is the better sentence.
+                Err(_) => {}
+            }
         } else if stamp(disk) != before {
             checked = look(disk, || verify_growing(disk, key, seen));
         }
@@ -342,7 +347,7 @@ fn check_log(place: &Place, key: &NoteVerifier, seen: Option<&[u8]>, json: bool)
     let mut out = cli::out();
     match checked {
         Ok(verified) if json => writeln!(out, "{}", verified_json(&verified, later))?,
-        Ok(Verified { checkpoint, unpublished, torn, in_flight }) => {
+        Ok(Verified { checkpoint, unpublished, torn, in_flight, ends_before, lacks }) => {
             let origin = cli::shown(&checkpoint.origin);
             writeln!(out, "{origin}: {} entries are as they were logged", checkpoint.size)?;
             if unpublished > 0 {
@@ -353,6 +358,21 @@ fn check_log(place: &Place, key: &NoteVerifier, seen: Option<&[u8]>, json: bool)
                     out,
                     "it was copied while it was written, or is written now: what lies beyond its checkpoint was not looked at; \
                      `audit copy` makes a copy of one moment"
+                )?;
+            }
+            if let Some(newest) = ends_before {
+                writeln!(
+                    out,
+                    "it ends before its newest checkpoint, of {newest} entries, which was copied after the rest, or its end was cut off: \
+                     --seen with a checkpoint that you keep elsewhere tells whether all of that is in it"
+                )?;
+            }
+            if let Some(first) = lacks.first() {
+                writeln!(
+                    out,
+                    "{} files of its last entries are not in it, or not whole, such as {first}: the entries are there, and `audit prove` \
+                     needs the files",
+                    lacks.len()
                 )?;
             }
             if let Some(later) = later {
@@ -379,23 +399,28 @@ fn check_log(place: &Place, key: &NoteVerifier, seen: Option<&[u8]>, json: bool)
                 let found = json!({"verified": false, "finding": code, "entry": entry, "text": text});
                 let _read_or_not = writeln!(out, "{found}");
             }
-            return Err(cli::failed(unverified));
+            return Err(match unverified {
+                // It says nothing of the log, but how to copy it.
+                Unverified::Found(ends @ Finding::EndsEarly { .. }) => cli::usage(ends),
+                unverified => cli::failed(unverified),
+            });
         }
     }
     Ok(())
 }
 
 /// The entries under a later checkpoint than a copy's own, at least, if something in it shows one.
-fn later_checkpoint(copy: &Disk, checkpoint: &Checkpoint) -> Option<u64> {
-    let journal = folder::journal_so_far(copy, checkpoint.size).ok()?;
-    match is_newest(copy, checkpoint.size, None, &journal) {
+fn later_checkpoint(copy: &Disk, verified: &Verified) -> Option<u64> {
+    let newest = verified.ends_before.unwrap_or(verified.checkpoint.size);
+    let journal = folder::journal_so_far(copy, newest).ok()?;
+    match is_newest(copy, newest, None, &journal) {
         Err(Unverified::Found(Finding::PutBack { later, .. })) => Some(later),
         _ => None,
     }
 }
 
 fn verified_json(
-    Verified { checkpoint, unpublished, torn, in_flight }: &Verified,
+    Verified { checkpoint, unpublished, torn, in_flight, ends_before, lacks }: &Verified,
     later: Option<u64>,
 ) -> Value {
     let root: String = checkpoint.root.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -407,6 +432,8 @@ fn verified_json(
         "unpublished": unpublished,
         "torn": torn,
         "in_flight": in_flight,
+        "ends_before": ends_before,
+        "lacks": lacks,
         "later": later,
     })
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use bridge_protocol::audit::Checkpoint;
+use bridge_protocol::audit::earlier::{Earlier, History};
 use bridge_protocol::audit::finding::{Finding, Unverified};
 use bridge_protocol::audit::folder::{self, Folder as _, Segment};
 use bridge_protocol::audit::growing::{File, Growing};
@@ -43,6 +45,8 @@ pub(super) struct Recovered {
     pub(super) growing: Growing,
     /// Entries under the checkpoint.
     pub(super) published: u64,
+    /// What the log was under the checkpoints that came out.
+    pub(super) earlier: History,
     /// Full files of entries beyond the checkpoint.
     pub(super) full: Vec<File>,
     /// The journal's segments but the last: the first entry and the one after the last.
@@ -89,10 +93,18 @@ pub(super) fn recover(disk: &Disk, key: &NoteVerifier) -> Result<Recovered, Reco
 
 fn read(disk: &Disk, key: &NoteVerifier) -> Result<(Recovered, Vec<Segment>), Unverified> {
     let segments = folder::segments(disk)?;
-    let mut recovered =
-        Recovered { growing: Growing::new(), published: 0, full: Vec::new(), older: Vec::new(), last: None };
-    if disk.read(folder::CHECKPOINT)?.is_some() {
+    let mut recovered = Recovered {
+        growing: Growing::new(),
+        published: 0,
+        earlier: History::default(),
+        full: Vec::new(),
+        older: Vec::new(),
+        last: None,
+    };
+    if let Some(note) = disk.read(folder::CHECKPOINT)? {
         let checkpoint = folder::checkpoint(disk, key)?;
+        recovered.earlier = Checkpoint::earlier(&note, key).map_err(Finding::Checkpoint)?;
+        recovered.earlier.add(Earlier { size: checkpoint.size, root: checkpoint.root });
         let size = checkpoint.size;
         is_newest(disk, size, None, &segments)?;
         recovered.growing =

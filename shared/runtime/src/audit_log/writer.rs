@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bridge_protocol::audit::Checkpoint;
+use bridge_protocol::audit::earlier::{Earlier, History};
 use bridge_protocol::audit::growing::{Edge, File, Growing};
 use bridge_protocol::audit::journal::{self, Header, Reader};
 use bridge_protocol::merkle::{Hash, leaf_hash};
@@ -65,8 +66,10 @@ pub(super) struct Writer {
     /// Entries under the last checkpoint that is out.
     published: u64,
     publisher: Publisher,
-    /// The full files in the publication under way, if there is one.
-    publishing: Option<usize>,
+    /// The publication under way, if there is one.
+    publishing: Option<Publishing>,
+    /// What the log was under the checkpoints that are out.
+    earlier: History,
     pace: Pace,
     publish_at: Instant,
     /// When the publication under way takes too long; `None` if none is, or if that was told.
@@ -89,6 +92,14 @@ pub(super) struct Writer {
     metrics: Arc<Metrics>,
     busy: Arc<Busy>,
     _lock: Lock,
+}
+
+/// A publication under way.
+struct Publishing {
+    /// The full files in it.
+    full: usize,
+    /// What its checkpoint says.
+    is: Earlier,
 }
 
 /// How often it publishes, and how long the disk may take.
@@ -134,7 +145,7 @@ impl Writer {
         busy: Arc<Busy>,
         lock: Lock,
     ) -> io::Result<Self> {
-        let Recovered { growing, published, full, older, last } = recovered;
+        let Recovered { growing, published, earlier, full, older, last } = recovered;
         let segment = match last {
             Some((first, length, seals)) => {
                 Segment { first, file: disk.open(&journal::path(first))?, length, ahead: length, seals }
@@ -151,6 +162,7 @@ impl Writer {
             published,
             publisher,
             publishing: None,
+            earlier,
             pace,
             publish_at: Instant::now(),
             late_at: None,
@@ -299,19 +311,23 @@ impl Writer {
         let now = Instant::now();
         self.publish_at = now + self.pace.publish_every;
         let origin = self.signer.verifier().name().to_owned();
-        let Ok(checkpoint) = (Checkpoint { origin, size, root }).sign(&self.signer) else { return };
+        let checkpoint = Checkpoint { origin, size, root };
+        let Ok(checkpoint) = checkpoint.sign_after(&self.earlier, &self.signer) else { return };
         let publication = Publication { size, full: std::mem::take(&mut self.full), edge: files, checkpoint };
-        let full = publication.full.len();
-        self.publishing = self.publisher.publish.send(publication).ok().map(|()| full);
-        self.late_at = self.publishing.map(|_| now + self.pace.within);
+        let under_way = Publishing { full: publication.full.len(), is: Earlier { size, root } };
+        self.publishing = self.publisher.publish.send(publication).ok().map(|()| under_way);
+        self.late_at = self.publishing.as_ref().map(|_| now + self.pace.within);
     }
 
     fn take_published(&mut self, published: Published) {
-        self.publishing = None;
+        let publishing = self.publishing.take();
         self.late_at = None;
         match published {
             Ok(size) => {
                 self.published = size;
+                if let Some(Publishing { is, .. }) = publishing {
+                    self.earlier.add(is);
+                }
                 if self.stuck.take().is_some() {
                     tracing::info!("the audit log is published again");
                     self.tell();
@@ -373,7 +389,8 @@ impl Writer {
 
     /// Why nothing is taken now.
     fn obstacle(&self) -> Option<String> {
-        let stuck = self.full.len() + self.publishing.unwrap_or(0) >= FILES_STUCK;
+        let under_way = self.publishing.as_ref().map_or(0, |publishing| publishing.full);
+        let stuck = self.full.len() + under_way >= FILES_STUCK;
         match (&self.broken, &self.stuck) {
             (Some((_, why)), _) => Some(why.clone()),
             (None, Some(why)) if stuck => Some(format!("nothing of it can be published: {why}")),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::audit::checkpoint::CheckpointError;
+use crate::audit::earlier::{Earlier, History};
 use crate::audit::entry::{Event, Stopped, Word};
 use crate::audit::finding::NotRead;
 use crate::audit::journal::{self, Header};
@@ -28,7 +29,7 @@ pub(crate) fn signer() -> NoteSigner {
     NoteSigner::new("shop.example/idc", &[5; 32]).unwrap()
 }
 
-fn entry(n: u64) -> Vec<u8> {
+pub(crate) fn entry(n: u64) -> Vec<u8> {
     let reason = Word::of(&format!("test-{n}"));
     Entry::new(UnixMicros::new(n as i64), Event::AgentStopped(Stopped { reason })).encode().unwrap()
 }
@@ -37,7 +38,7 @@ fn entry(n: u64) -> Vec<u8> {
 pub(crate) fn log_of(entries: &[Vec<u8>], published: &[u64], kept_from: u64) -> Memory {
     let mut files = BTreeMap::new();
     let (mut growing, mut full) = (Growing::new(), Vec::new());
-    let mut journal = None;
+    let (mut journal, mut earlier) = (None, History::default());
     for size in 0..=entries.len() as u64 {
         if size == kept_from {
             journal = Some(Header { first: size, root: growing.root() }.encode());
@@ -47,8 +48,10 @@ pub(crate) fn log_of(entries: &[Vec<u8>], published: &[u64], kept_from: u64) -> 
                 files.insert(tile.to_string(), bytes);
             }
             let name = "shop.example/idc".to_owned();
-            let note = Checkpoint { origin: name, size, root: growing.root() }.sign(&signer()).unwrap();
-            files.insert("checkpoint".to_owned(), note.into_bytes());
+            let note =
+                Checkpoint { origin: name, size, root: growing.root() }.sign_after(&earlier, &signer());
+            files.insert("checkpoint".to_owned(), note.unwrap().into_bytes());
+            earlier.add(Earlier { size, root: growing.root() });
             if let Some((bytes, writer)) = &mut journal {
                 writer.round(Some(size), std::iter::empty(), bytes);
             }

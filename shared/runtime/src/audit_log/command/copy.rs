@@ -6,7 +6,7 @@ use std::path::Path;
 use bridge_protocol::audit::copied;
 use bridge_protocol::audit::finding::{Finding, NotRead, Unverified};
 use bridge_protocol::audit::folder::{self, Folder as _};
-use bridge_protocol::audit::verify::{not_put_back, verify_copied};
+use bridge_protocol::audit::verify::{not_put_back, verify_covered};
 use bridge_protocol::audit::{Checkpoint, growing};
 use bridge_protocol::note::NoteVerifier;
 
@@ -36,7 +36,7 @@ pub(super) fn copy(from: &Place, key: &NoteVerifier, to: &Path) -> Outcome {
     }
     if let Some(before) = copy.read(folder::CHECKPOINT).map_err(cli::failed)? {
         // That it is the same log, and has only grown.
-        verify_copied(from, key, Some(&before)).map_err(cli::failed)?;
+        verify_covered(from, key, Some(&before)).map_err(cli::failed)?;
     }
     let mut files = Vec::new();
     let mut written = 0;

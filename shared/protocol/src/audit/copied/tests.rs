@@ -1,0 +1,98 @@
+//! Copies whose checkpoint is newer than what is beside it, and folders whose end was cut off.
+
+use super::*;
+use crate::audit::verify::tests::{Memory, entry, log_of, signer};
+use crate::audit::verify::{Verified, verify, verify_copied, verify_covered, verify_growing};
+
+const PUBLISHED: [u64; 3] = [300, 512, 700];
+
+fn entries() -> Vec<Vec<u8>> {
+    (0..700).map(entry).collect()
+}
+
+/// A copy of what there was when so many entries were logged, but for the checkpoint, which was copied when there were 700. The
+/// journal is of that moment as well, or there were none of these entries in it any more.
+fn checkpoint_last(size: u64, kept_from: u64) -> Memory {
+    let mut copy = log_of(&entries()[..usize::try_from(size).unwrap()], &PUBLISHED, kept_from);
+    let later = log_of(&entries(), &PUBLISHED, u64::MAX);
+    copy.0.insert("checkpoint".to_owned(), later.0["checkpoint"].clone());
+    copy
+}
+
+fn copied(copy: &Memory, seen: Option<u64>) -> Result<Verified, Finding> {
+    let note = |size| log_of(&entries(), &[size], u64::MAX).0["checkpoint"].clone();
+    let seen = seen.map(note);
+    verify_copied(copy, signer().verifier(), seen.as_deref())
+        .map_err(|error| error.finding().unwrap().clone())
+}
+
+#[test]
+fn a_copy_that_ends_before_its_checkpoint_is_verified_as_far_as_an_earlier_one_covers() {
+    for (size, kept_from, covered) in
+        [(300, 0, 300), (301, 256, 300), (511, 0, 300), (512, 512, 512), (699, 512, 512), (600, 0, 512)]
+    {
+        let verified = copied(&checkpoint_last(size, kept_from), None).unwrap();
+        assert_eq!(
+            (verified.checkpoint.size, verified.ends_before, verified.in_flight),
+            (covered, Some(700), true),
+            "{size} {kept_from}"
+        );
+        assert_eq!(copied(&checkpoint_last(size, kept_from), Some(300)), Ok(verified));
+    }
+    let whole = copied(&checkpoint_last(700, 0), None).unwrap();
+    assert_eq!((whole.checkpoint.size, whole.ends_before), (700, None));
+}
+
+#[test]
+fn an_end_that_is_missing_is_an_alarm_where_it_was_seen_or_nothing_was_being_written() {
+    let missing = |entry: u64, file: &str| Finding::Missing { path: format!("tile/entries/{file}"), entry };
+    let copy = checkpoint_last(699, 512);
+    assert_eq!(copied(&copy, Some(700)), Err(missing(512, "002.p/188")), "it had all of them");
+    assert_eq!(copied(&checkpoint_last(300, 0), Some(512)), Err(missing(256, "001")));
+    // The agent's own folder.
+    for verified in [
+        verify(&copy, signer().verifier(), None),
+        verify_growing(&copy, signer().verifier(), None),
+        verify_covered(&copy, signer().verifier(), None),
+    ] {
+        assert_eq!(verified.unwrap_err().finding(), Some(&missing(512, "002.p/188")));
+    }
+    // Without a journal nothing was written while it was copied.
+    let mut of_one_moment = checkpoint_last(512, u64::MAX);
+    assert_eq!(copied(&of_one_moment, None), Err(missing(512, "002.p/188")));
+    of_one_moment.0.remove("tile/entries/001").unwrap();
+    assert_eq!(copied(&of_one_moment, None), Err(missing(256, "001")));
+}
+
+#[test]
+fn what_is_missing_in_the_middle_or_changed_is_found_in_a_copy_that_ends_before_its_checkpoint() {
+    for gone in ["tile/entries/000", "tile/0/000"] {
+        let mut copy = checkpoint_last(512, 512);
+        copy.0.remove(gone).unwrap();
+        assert_eq!(copied(&copy, None), Err(Finding::Missing { path: gone.to_owned(), entry: 0 }));
+    }
+    let mut copy = checkpoint_last(512, 512);
+    copy.0.get_mut("tile/entries/001").unwrap()[30] ^= 1;
+    assert_eq!(copied(&copy, None), Err(Finding::Changed { entry: 256 }));
+    copy.0.get_mut("tile/0/001").unwrap()[0] ^= 1;
+    assert!(copied(&copy, None).is_err());
+    // Two histories: the end was cut off, and what is before it is another.
+    let mut others = entries();
+    others[100] = entry(9_999);
+    let mut forged = log_of(&others[..600], &PUBLISHED, 512);
+    forged.0.insert("checkpoint".to_owned(), copy.0["checkpoint"].clone());
+    assert!(matches!(copied(&forged, None), Err(Finding::Root { .. })));
+}
+
+#[test]
+fn a_copy_before_which_no_earlier_checkpoint_is_known_says_nothing_and_is_no_alarm() {
+    let mut copy = checkpoint_last(600, 512);
+    // A version before named none.
+    let note =
+        Checkpoint::verify(&copy.0["checkpoint"], signer().verifier()).unwrap().sign(&signer()).unwrap();
+    copy.0.insert("checkpoint".to_owned(), note.into_bytes());
+    assert_eq!(copied(&copy, None), Err(Finding::EndsEarly { entry: 512, size: 700 }));
+    assert!(matches!(copied(&copy, Some(300)), Err(Finding::Missing { entry: 512, .. })));
+    // It ends before the first of them.
+    assert_eq!(copied(&checkpoint_last(200, 0), None), Err(Finding::EndsEarly { entry: 0, size: 700 }));
+}

@@ -1,0 +1,121 @@
+//! What a log was before: each checkpoint names some earlier sizes, with their roots.
+//!
+//! A folder that is copied file by file while it is written may get a checkpoint that is newer than the files beside it. What
+//! is in the copy then ends before that checkpoint, and one of the earlier sizes covers it. They lie the farther apart, the
+//! longer ago they were, so that there are few, and always one from just before a copy began, however long it took.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::merkle::Hash;
+
+/// What a line of a checkpoint begins with that names one.
+const LINE: &str = "earlier ";
+
+/// Between two that are kept there lies at most so many times what has come since the later one.
+const SPREAD: u64 = 4;
+
+/// So many entries, and the root over them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Earlier {
+    /// Entries.
+    pub size: u64,
+    /// The RFC 6962 root over them.
+    pub root: Hash,
+}
+
+/// Earlier sizes of a log, the oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History(Vec<Earlier>);
+
+impl History {
+    /// Those that a checkpoint's text names. A line that is in another form is a later version's.
+    pub fn parse(text: &str) -> Self {
+        let mut history = Self::default();
+        for earlier in text.lines().skip(3).filter_map(parse) {
+            if history.0.last().is_none_or(|last| last.size < earlier.size) {
+                history.0.push(earlier);
+            }
+        }
+        history
+    }
+
+    /// The lines that name them.
+    pub fn lines(&self) -> String {
+        let line = |earlier: &Earlier| format!("{LINE}{} {}\n", earlier.size, BASE64.encode(earlier.root));
+        self.0.iter().map(line).collect()
+    }
+
+    /// Adds the newest, and forgets some that lie close to one another for how long ago they were.
+    pub fn add(&mut self, newest: Earlier) {
+        self.0.retain(|earlier| earlier.size < newest.size);
+        let mut kept = vec![newest];
+        let mut since = 1;
+        while let Some(earlier) = self.0.pop() {
+            let before_it = self.0.last().map(|before| newest.size - before.size);
+            // The first is kept for good.
+            if before_it.is_none_or(|before| before > SPREAD * since) {
+                since = newest.size - earlier.size;
+                kept.push(earlier);
+            }
+        }
+        kept.reverse();
+        self.0 = kept;
+    }
+
+    /// From the newest to the oldest.
+    pub fn newest_first(&self) -> impl Iterator<Item = &Earlier> {
+        self.0.iter().rev()
+    }
+}
+
+fn parse(line: &str) -> Option<Earlier> {
+    let (size, root) = line.strip_prefix(LINE)?.split_once(' ')?;
+    let earlier = Earlier { size: size.parse().ok()?, root: BASE64.decode(root).ok()?.try_into().ok()? };
+    (earlier.size.to_string() == size).then_some(earlier)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn earlier(size: u64) -> Earlier {
+        Earlier { size, root: [u8::try_from(size % 251).unwrap(); 32] }
+    }
+
+    #[test]
+    fn there_are_few_and_always_one_from_just_before_any_moment() {
+        for step in [1, 256, 7_000] {
+            let mut history = History::default();
+            for round in 1..=4_000u64 {
+                let newest = round * step;
+                history.add(earlier(newest));
+                let count = history.newest_first().count() as u64;
+                assert!(count <= 3 + u64::from(newest.ilog2()), "{count} of {newest}");
+                for missing in [1, 2, 3, 10, 100, 1_000].map(|rounds| rounds * step) {
+                    let Some(reach) = newest.checked_sub(missing).filter(|reach| *reach >= step) else {
+                        continue;
+                    };
+                    let best = history.newest_first().find(|earlier| earlier.size <= reach).unwrap();
+                    let behind = newest - best.size;
+                    assert!(behind <= (SPREAD + 1) * missing, "{behind} behind {newest} without {missing}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_checkpoint_names_is_read_back_and_other_lines_are_not_looked_at() {
+        let mut history = History::default();
+        [1, 300, 5_000].into_iter().for_each(|size| history.add(earlier(size)));
+        let text = format!("shop.example/idc\n6000\nroot\n{}later version\n", history.lines());
+        assert_eq!(History::parse(&text), history);
+        let line = history.lines().lines().next().unwrap().to_owned();
+        for strange in ["earlier x y", "earlier 01 AAAA", "earlier 1", &line.replace('1', "+1")] {
+            assert_eq!(History::parse(&format!("o\n6\nr\n{strange}\n")), History::default(), "{strange}");
+        }
+        // None stands twice, or before an older one.
+        let twice = History::parse(&format!("o\n6000\nr\n{}{line}\n", history.lines()));
+        assert_eq!(twice, history);
+    }
+}

@@ -1,0 +1,58 @@
+//! Copies of a log's folder: what is wrong with one is named.
+
+use bridge_protocol::audit::verify::verify_copied;
+
+use super::*;
+
+async fn log_of(root: &Path, size: u64) {
+    let (log, closer) = open(root);
+    log.append(&(0..size).map(entry).collect::<Vec<_>>()).await.unwrap();
+    closer.close().await.unwrap();
+}
+
+/// What `audit copy` makes: tiles and a checkpoint.
+fn only_tiles(root: &Path) -> TempDir {
+    let copy = copy(root);
+    fs::remove_dir_all(copy.path().join("audit/journal")).unwrap();
+    fs::remove_file(copy.path().join("audit/lock")).unwrap();
+    copy
+}
+
+#[tokio::test]
+async fn a_tile_that_was_removed_from_a_copy_or_emptied_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    log_of(root.path(), 600).await;
+    let key = load_key(&root.path().join("audit.key")).unwrap();
+    let tiles = Disk::new(root.path().join("audit")).list().unwrap();
+    let tiles: Vec<_> = tiles.into_iter().filter(|path| path.starts_with("tile/")).collect();
+    let last = ["tile/entries/002.p/88", "tile/0/002.p/88", "tile/1/000.p/2"];
+    assert!(last.iter().all(|last| tiles.iter().any(|tile| tile == last)), "{tiles:?}");
+    for tile in tiles {
+        for emptied in [false, true] {
+            let spoil = |copy: &Path| {
+                let path = copy.join("audit").join(&tile);
+                if emptied { fs::write(path, "").unwrap() } else { fs::remove_file(path).unwrap() }
+            };
+            // Of one moment, where everything must be there.
+            let whole = only_tiles(root.path());
+            assert!(verify_copied(&Disk::new(whole.path().join("audit")), key.verifier(), None).is_ok());
+            spoil(whole.path());
+            let found =
+                verify_copied(&Disk::new(whole.path().join("audit")), key.verifier(), None).unwrap_err();
+            assert!(found.to_string().contains(&tile), "{tile} {emptied}: {found}");
+            // Copied while it was written: an end may be missing, and is told.
+            let live = copy(root.path());
+            spoil(live.path());
+            match verify_copied(&Disk::new(live.path().join("audit")), key.verifier(), None) {
+                Ok(verified) => {
+                    assert!(last.contains(&&tile[..]), "{tile} is not the last of its kind");
+                    assert_eq!((verified.checkpoint.size, verified.lacks), (600, vec![tile.clone()]));
+                }
+                Err(found) => {
+                    assert!(!last.contains(&&tile[..]), "{tile}: {found}");
+                    assert!(found.to_string().contains(&tile), "{tile} {emptied}: {found}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Audit folders that are copied, and a key's file in the folder that an agent runs in.
+
+use std::fs;
+use std::path::Path;
+
+use super::common::{Shop, configure, obstacles, site, until};
+use anyhow::{Context, Result, ensure};
+use bridge_tests::audits;
+use bridge_tests::process::Agent;
+use serde_json::Value;
+
+use super::{Logs, audit, end, text, walk};
+
+/// Copies all of a folder but its checkpoint, and that when `before_it` has come about.
+async fn copy_checkpoint_last(
+    from: &Path,
+    to: &Path,
+    before_it: impl AsyncFnOnce() -> Result<()>,
+) -> Result<()> {
+    for path in
+        walk(from)?.into_iter().chain([from.join("lock")]).filter(|path| !path.ends_with("checkpoint"))
+    {
+        let copy = to.join(path.strip_prefix(from)?);
+        fs::create_dir_all(copy.parent().context("a folder")?)?;
+        // What is gone meanwhile is not copied.
+        let _gone = fs::copy(&path, &copy);
+    }
+    before_it().await?;
+    fs::copy(from.join("checkpoint"), to.join("checkpoint"))?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_live_log_whose_checkpoint_was_copied_last_is_no_alarm_but_one_that_was_cut_off_is()
+-> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["last"]).await?;
+    configure(&site.idc_dir().join("bridge-idc.toml"), "audit.publish_every", "20ms")?;
+    let mut bridge = site.start().await?;
+    let mut shop = Shop::open(&site, "last");
+    let live = audits::folder(&site.idc_dir());
+    let (key, program) = (audits::key(&site.idc).await?, site.idc.program.clone());
+    let published = || fs::read_to_string(live.join("checkpoint")).unwrap_or_default();
+    for round in 0..3 {
+        for _ in 0..30 {
+            shop.place_new(&[(0, 1)]).await?;
+        }
+        until("a checkpoint is out", async || Ok(!published().is_empty())).await?;
+        let copy = dir.path().join(format!("copy-{round}"));
+        let goes_on = async || {
+            shop.place_new(&[(0, 1)]).await?;
+            // The first of them may have been begun before that.
+            for _ in 0..2 {
+                let before = published();
+                until("a later checkpoint is out", async || {
+                    shop.place_new(&[(0, 1)]).await?;
+                    Ok(published() != before)
+                })
+                .await?;
+            }
+            Ok(())
+        };
+        copy_checkpoint_last(&live, &copy, goes_on).await?;
+        let copy = text(&copy);
+        let verify = ["verify", "--json", "--dir", &copy, "--key", &key];
+        let (code, told) = audits::audit(&program, &verify).await?;
+        let verified: Value = serde_json::from_str(&told)?;
+        ensure!(code == Some(0) && verified["in_flight"] == true, "{code:?} {told}");
+        let (size, newest) = (verified["size"].as_u64(), verified["ends_before"].as_u64());
+        ensure!(size > Some(0) && size < newest, "{told}");
+        // Whoever has seen all of it is told.
+        let seen = dir.path().join("seen");
+        fs::copy(dir.path().join(format!("copy-{round}/checkpoint")), &seen)?;
+        let (code, told) =
+            audits::audit(&program, &[&verify[..], &["--seen", &text(&seen)]].concat()).await?;
+        ensure!(code == Some(1) && told.contains("missing"), "{code:?} {told}");
+    }
+    end(&mut bridge).await?;
+    // The agent's own folder without its end.
+    let live_folder = text(&live);
+    let verify = ["verify", "--json", "--dir", &live_folder, "--key", &key];
+    let told: Value = serde_json::from_str(&audit(&program, &verify).await?)?;
+    let size = told["size"].as_u64().context("a size")?;
+    fs::remove_file(live.join(format!("tile/entries/{:03}.p/{}", size / 256, size % 256)))?;
+    let (code, told) = audits::audit(&program, &verify).await?;
+    ensure!(code == Some(1) && told.contains("missing"), "{code:?} {told}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_file_without_a_folder_is_made_in_the_one_that_the_agent_runs_in() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["bare"]).await?;
+    for (folder, agent) in [(site.cloud_dir(), &site.cloud), (site.idc_dir(), &site.idc)] {
+        let config = Path::new(agent.arguments.last().context("a configuration")?);
+        configure(config, "audit.key_file", "bare.key")?;
+        let name = config.file_name().context("a name")?.to_string_lossy().into_owned();
+        let last = agent.arguments.len() - 1;
+        let program =
+            [vec!["-C".to_owned(), text(&folder), text(&agent.program)], agent.arguments[..last].to_vec()];
+        let arguments = [program.concat(), vec![name]].concat();
+        let agent = Agent { program: "env".into(), arguments, ..agent.clone() };
+        let mut running = agent.spawn()?;
+        until("it has made its key and serves", async || {
+            if let Some(ended) = running.ended_within(std::time::Duration::ZERO).await? {
+                anyhow::bail!("it ended with {ended}: {}", fs::read_to_string(&agent.log)?);
+            }
+            Ok(folder.join("bare.key").exists() && obstacles(agent.admin).await.is_some())
+        })
+        .await?;
+        ensure!(running.terminate().await?.success());
+    }
+    Ok(())
+}
