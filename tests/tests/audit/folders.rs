@@ -1,9 +1,10 @@
-//! Audit folders that are copied, and a key's file in the folder that an agent runs in.
+//! Audit folders that are copied or made by somebody else, and a key's file in the folder that an agent runs in.
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use super::common::{Shop, configure, obstacles, site, until};
+use super::common::{PATIENCE, Shop, configure, obstacles, site, until};
 use anyhow::{Context, Result, ensure};
 use bridge_tests::audits;
 use bridge_tests::process::Agent;
@@ -84,6 +85,37 @@ async fn a_copy_of_a_live_log_whose_checkpoint_was_copied_last_is_no_alarm_but_o
     fs::remove_file(live.join(format!("tile/entries/{:03}.p/{}", size / 256, size % 256)))?;
     let (code, told) = audits::audit(&program, &verify).await?;
     ensure!(code == Some(1) && told.contains("missing"), "{code:?} {told}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_with_a_pipe_in_it_keeps_no_auditor_waiting() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["piped"]).await?;
+    let mut bridge = site.start().await?;
+    Shop::open(&site, "piped").place_new(&[(0, 1)]).await?;
+    end(&mut bridge).await?;
+    let (logs, program) = (Logs::of(&site).await?, &site.idc.program);
+    let copy = dir.path().join("copy");
+    ensure!(Command::new("cp").arg("-a").args([&logs.idc, &copy]).status()?.success());
+    fs::remove_file(copy.join("checkpoint"))?;
+    ensure!(Command::new("mkfifo").arg(copy.join("checkpoint")).status()?.success());
+    let (copy, cloud, key) = (text(&copy), text(&logs.cloud), &logs.idc_key);
+    for arguments in [
+        &["verify", "--json", "--dir", &copy, "--key", key][..],
+        &["copy", &text(&dir.path().join("to")), "--dir", &copy, "--key", key],
+        &["tail", "--dir", &copy],
+        &["show", "0", "--dir", &copy],
+        &["prove", "0", "--dir", &copy, "--key", key],
+        &["reconcile", "--json", &cloud, &copy],
+    ] {
+        let (code, told) = tokio::time::timeout(PATIENCE, audits::audit(program, arguments))
+            .await
+            .with_context(|| format!("{arguments:?} waits"))??;
+        ensure!(code == Some(1), "{arguments:?}: {code:?} {told}");
+    }
+    let (_, told) = audits::audit(program, &["verify", "--json", "--dir", &copy, "--key", key]).await?;
+    ensure!(told.contains("checkpoint: is not a regular file"), "{told}");
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -30,6 +30,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// A log that its agent writes may change between two reads: what is found then is looked at again so often.
 const LOOKS: usize = 5;
+
+/// More than a checkpoint or a proof has.
+const NOTE_BYTES_MAX: u64 = 64 << 10;
 
 /// What can be asked of an audit log, by a command line of its own or an agent's.
 #[derive(Args)]
@@ -229,8 +232,16 @@ fn own_key(config: &AuditConfig) -> Result<NoteVerifier, Failure> {
     })
 }
 
+/// A checkpoint or a proof, which may come through a pipe.
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(|error| cli::usage(format!("{}: {error}", path.display())))
+    let usage = |what: &dyn std::fmt::Display| cli::usage(format!("{}: {what}", path.display()));
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(NOTE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    read.map_err(|error| usage(&error))?;
+    if bytes.len() as u64 > NOTE_BYTES_MAX {
+        return Err(usage(&"is neither a checkpoint nor a proof: it is too long"));
+    }
+    Ok(bytes)
 }
 
 /// When the log's checkpoint came out.

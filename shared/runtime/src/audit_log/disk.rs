@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use bridge_protocol::audit::finding::NotRead;
-use bridge_protocol::audit::folder::Folder;
+use bridge_protocol::audit::folder::{CHECKPOINT, Folder};
+use bridge_protocol::audit::journal;
 use rustix::fs::{Advice, FlockOperation, fadvise, flock};
 use rustix::io::Errno;
 
 use crate::folder;
+use crate::private::{self, NotPrivate};
 
 /// Files are for the agent's user, and for its group to read.
 const FILE_MODE: u32 = 0o640;
@@ -19,6 +21,18 @@ const DIR_MODE: u32 = 0o750;
 
 /// The file that is locked.
 const LOCK: &str = "lock";
+
+/// More than a lock's file has.
+const LOCK_BYTES_MAX: u64 = 256;
+
+/// More than a checkpoint has.
+const CHECKPOINT_BYTES_MAX: u64 = 64 << 10;
+
+/// Twice what a bundle has at most, so that whoever verifies tells what is wrong with one that is a little too long.
+const TILE_BYTES_MAX: u64 = 1 << 20;
+
+/// More than a segment of the journal has, whose writer sees to it.
+const SEGMENT_BYTES_MAX: u64 = 128 << 20;
 
 /// What a file is called until it is whole.
 const UNFINISHED: &str = ".new";
@@ -78,7 +92,7 @@ impl Disk {
             Err(error) => return Err(error.into()),
         }
         let place = place(&file.metadata()?);
-        if fs::read_to_string(self.path(LOCK)).is_ok_and(|written| written == place) {
+        if read_at_most(&self.path(LOCK), LOCK_BYTES_MAX).is_ok_and(|written| written == place.as_bytes()) {
             return Ok(Some(Lock(file)));
         }
         // A full disk has no room for it. What is written then counts as the original, as an older version's does.
@@ -97,9 +111,9 @@ impl Disk {
     /// Whether an agent writes this folder, or has written it.
     pub(super) fn is_an_agent_s(&self) -> bool {
         let path = self.path(LOCK);
-        match (fs::read_to_string(&path), fs::metadata(&path)) {
+        match (read_at_most(&path, LOCK_BYTES_MAX), fs::metadata(&path)) {
             // A version before wrote nothing into it.
-            (Ok(written), Ok(metadata)) => written.is_empty() || written == place(&metadata),
+            (Ok(written), Ok(metadata)) => written.is_empty() || written == place(&metadata).as_bytes(),
             _ => false,
         }
     }
@@ -240,12 +254,34 @@ impl Folder for Disk {
     }
 
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, NotRead> {
-        match fs::read(self.path(path)) {
+        let most = match path {
+            CHECKPOINT => CHECKPOINT_BYTES_MAX,
+            path if journal::first_of(path).is_some() => SEGMENT_BYTES_MAX,
+            _ => TILE_BYTES_MAX,
+        };
+        match read_at_most(&self.path(path), most) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(NotRead(format!("{}: {error}", self.path(path).display()))),
         }
     }
+}
+
+/// The bytes of a regular file, if they are so many at most. A folder may be somebody else's: what is called as a log's file
+/// may be a pipe, which is waited for, or have no end.
+fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let (file, metadata) = private::open_regular(path).map_err(|error| match error {
+        NotPrivate::Unreadable(cause) => cause,
+        error => io::Error::other(error.to_string()),
+    })?;
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(most)).unwrap_or(0));
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!(
+            "has more than the {most} bytes that such a file of a log can have"
+        )));
+    }
+    Ok(bytes)
 }
 
 /// An error that says which file it is about.

@@ -34,6 +34,9 @@ const ROUND_MAX: usize = 1_024;
 /// A segment that is longer is followed by another, so that what is published can be given up.
 const SEGMENT_BYTES: u64 = 8 << 20;
 
+/// A segment that is as long is not written on before the next one can be begun: whoever reads it has it in memory.
+const SEGMENT_BYTES_MAX: u64 = 2 * SEGMENT_BYTES;
+
 /// Zeros that are written ahead in a segment, some ten rounds of a busy log. A round over them changes no length and takes no
 /// new room: the disk writes it in one place, and cannot be full in between.
 const AHEAD_BYTES: usize = 256 << 10;
@@ -271,8 +274,14 @@ impl Writer {
         if self.stuck.is_some() {
             self.tell();
         }
-        if written.is_ok() && self.segment.length > SEGMENT_BYTES {
-            self.next_segment();
+        if written.is_ok()
+            && self.segment.length > SEGMENT_BYTES
+            && let Err(error) = self.next_segment()
+        {
+            tracing::warn!(%error, "begin a segment of the audit log's journal");
+            if self.segment.length > SEGMENT_BYTES_MAX {
+                self.break_down(&error);
+            }
         }
     }
 
@@ -289,15 +298,12 @@ impl Writer {
         Ok(())
     }
 
-    /// A new segment begins where the last one ends. If it cannot be made, the last one goes on.
-    fn next_segment(&mut self) {
-        match Segment::start(&self.disk, &self.growing) {
-            Ok(segment) => {
-                let ended = std::mem::replace(&mut self.segment, segment);
-                self.older.push((ended.first, self.segment.first));
-            }
-            Err(error) => tracing::warn!(%error, "begin a segment of the audit log's journal"),
-        }
+    /// A new segment begins where the last one ends. If it cannot be made, the last one goes on, up to a length.
+    fn next_segment(&mut self) -> io::Result<()> {
+        let segment = Segment::start(&self.disk, &self.growing)?;
+        let ended = std::mem::replace(&mut self.segment, segment);
+        self.older.push((ended.first, self.segment.first));
+        Ok(())
     }
 
     /// What is to be published now. Under load that is up to the last full bundle: the partial files of more would be written
@@ -365,7 +371,11 @@ impl Writer {
     }
 
     fn look_again(&mut self) {
-        match self.segment.cut_back(&self.disk) {
+        let looked = self.segment.cut_back(&self.disk).and_then(|()| match self.segment.length {
+            ..=SEGMENT_BYTES_MAX => Ok(()),
+            _ => self.next_segment(),
+        });
+        match looked {
             Ok(()) => {
                 self.broken = None;
                 self.tell();

@@ -1,6 +1,8 @@
-//! Copies of a log's folder: what is wrong with one is named.
+//! Copies of a log's folder, and folders that somebody else made: what is asked of them ends, and names what is wrong.
 
-use bridge_protocol::audit::verify::verify_copied;
+use std::os::unix::fs::symlink;
+
+use bridge_protocol::audit::verify::{verify_copied, verify_growing};
 
 use super::*;
 
@@ -8,6 +10,41 @@ async fn log_of(root: &Path, size: u64) {
     let (log, closer) = open(root);
     log.append(&(0..size).map(entry).collect::<Vec<_>>()).await.unwrap();
     closer.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_of_somebody_else_s_that_is_a_pipe_or_has_no_end_is_named_and_not_waited_for() {
+    let root = tempfile::tempdir().unwrap();
+    log_of(root.path(), 600).await;
+    let key = load_key(&root.path().join("audit.key")).unwrap();
+    for name in ["checkpoint", "tile/entries/001", "tile/0/000", "journal/00000000000000000000", "lock"] {
+        for kind in ["pipe", "device", "sparse"] {
+            let copy = copy(root.path());
+            let disk = Disk::new(copy.path().join("audit"));
+            let path = disk.path(name);
+            fs::remove_file(&path).unwrap();
+            match kind {
+                "pipe" => assert!(Command::new("mkfifo").arg(&path).status().unwrap().success()),
+                "device" => symlink("/dev/zero", &path).unwrap(),
+                _ => fs::File::create(&path).unwrap().set_len(1 << 40).unwrap(),
+            }
+            if name == "lock" {
+                assert!(disk.is_copy(), "{kind}");
+                continue;
+            }
+            let say =
+                |verified: Result<Verified, _>| verified.map_err(|error| format!("{error}")).unwrap_err();
+            for said in [
+                say(verify(&disk, key.verifier(), None)),
+                say(verify_copied(&disk, key.verifier(), None)),
+                say(verify_growing(&disk, key.verifier(), None)),
+            ] {
+                assert!(said.contains(name), "{kind}: {said}");
+                let why = if kind == "sparse" { "has more than" } else { "is not a regular file" };
+                assert!(said.contains(why), "{kind} {name}: {said}");
+            }
+        }
+    }
 }
 
 /// What `audit copy` makes: tiles and a checkpoint.

@@ -13,7 +13,7 @@ use super::*;
 const FAR_TOO_MANY: u64 = 200_000;
 
 /// Whatever opens this path to write waits until it is [`answer`]ed.
-fn hang_at(path: &Path) {
+pub(super) fn hang_at(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
@@ -173,7 +173,7 @@ async fn a_publication_that_failed_is_tried_again_soon_however_rarely_it_publish
 
 #[test]
 fn a_command_beside_no_agent_ends_in_time_with_an_error_whatever_of_the_disk_hangs() {
-    for hangs in ["checkpoint", "journal/00000000000000000000.new", "checkpoint.new"] {
+    for hangs in ["journal/00000000000000000000.new", "checkpoint.new"] {
         let root = tempfile::tempdir().unwrap();
         let config = AuditConfig { write_within: Duration::from_secs(1), ..config(root.path()) };
         let hung = config.dir.join(hangs);
@@ -273,4 +273,28 @@ fn a_file_that_is_there_is_never_written_in_its_place_and_stays_when_that_fails(
     let names: Vec<_> =
         fs::read_dir(disk.path("tile/0")).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert_eq!(names, ["000"], "nothing unfinished is left");
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_followed_by_another_is_not_written_without_end() {
+    let root = tempfile::tempdir().unwrap();
+    let (log, closer) = open(root.path());
+    let dir = config(root.path()).dir;
+    let in_the_way = |size: u64| dir.join(format!("{}.new", journal::path(size)));
+    let mut size = 0u64;
+    let refused = loop {
+        fs::create_dir(in_the_way(size + 4_000)).unwrap();
+        match log.append(&(size..size + 4_000).map(entry).collect::<Vec<_>>()).await {
+            Ok(first) => assert_eq!(first, size),
+            Err(error) => break error,
+        }
+        size += 4_000;
+        assert!(size < 500_000, "it is written without end");
+    };
+    assert!(matches!(refused, AuditError::Unwritable(_)), "{refused}");
+    fs::remove_dir(in_the_way(size)).unwrap();
+    log.standing().wait_for(|standing| standing.obstacle.is_none()).await.unwrap();
+    assert_eq!(log.append(&[entry(size)]).await, Ok(size));
+    closer.close().await.unwrap();
+    assert_eq!(verified(root.path()).checkpoint.size, size + 1);
 }
