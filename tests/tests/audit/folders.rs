@@ -1,16 +1,56 @@
-//! Audit folders that are copied or made by somebody else, and a key's file in the folder that an agent runs in.
+//! Audit folders that are moved, copied or made by somebody else, and a key's file in the folder that an agent runs in.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::common::{PATIENCE, Shop, configure, obstacles, site, until};
+use super::common::{PATIENCE, Shop, configure, obstacles, order_at, site, until};
 use anyhow::{Context, Result, ensure};
 use bridge_tests::audits;
 use bridge_tests::process::Agent;
 use serde_json::Value;
 
 use super::{Logs, audit, end, text, walk};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moved_audit_folder_on_either_side_refuses_orders_until_it_is_back() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["moved"]).await?;
+    let mut bridge = site.start().await?;
+    let mut shop = Shop::open(&site, "moved");
+    let mut orders = Vec::new();
+    for (folder, admin) in [(site.cloud_dir(), site.cloud.admin), (site.idc_dir(), site.idc.admin)] {
+        orders.push(order_at(&shop.place_new(&[(0, 1)]).await?)?);
+        let (folder, away) = (audits::folder(&folder), folder.join("away"));
+        fs::rename(&folder, &away)?;
+        for _ in 0..5 {
+            let answer = shop.place_new(&[(0, 1)]).await?;
+            ensure!([202, 503].contains(&answer.status.as_u16()), "{}", answer.status);
+        }
+        until("the agent says why", async || {
+            let because = obstacles(admin).await.unwrap_or_default();
+            Ok(because.iter().any(|said| said.contains("is not there") && said.contains("Put it back")))
+        })
+        .await?;
+        let refused = shop.place_new(&[(0, 1)]).await?;
+        shop.problem(&refused, 503, "data-centre-unavailable")?;
+        ensure!(!folder.exists(), "a folder was made in its place");
+        fs::rename(&away, &folder)?;
+        until("orders are taken again", async || Ok(shop.place_new(&[(0, 1)]).await?.status == 201)).await?;
+        until("nothing is in the way", async || Ok(obstacles(admin).await == Some(Vec::new()))).await?;
+    }
+    for order in &orders {
+        ensure!(shop.get(&format!("/v1/moved/orders/{order}")).await?.status == 200, "{order} is lost");
+    }
+    end(&mut bridge).await?;
+    let logs = Logs::of(&site).await?;
+    logs.verified(&site).await?;
+    let (code, told) =
+        audits::audit(&site.idc.program, &["reconcile", "--json", &text(&logs.cloud), &text(&logs.idc)])
+            .await?;
+    ensure!(code == Some(0), "{told}");
+    Ok(())
+}
 
 /// Copies all of a folder but its checkpoint, and that when `before_it` has come about.
 async fn copy_checkpoint_last(

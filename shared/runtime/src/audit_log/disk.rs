@@ -20,7 +20,7 @@ const FILE_MODE: u32 = 0o640;
 const DIR_MODE: u32 = 0o750;
 
 /// The file that is locked.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 /// More than a lock's file has.
 const LOCK_BYTES_MAX: u64 = 256;
@@ -153,7 +153,7 @@ impl Disk {
         for ((name, bytes), is_new) in files {
             let path = self.path(name);
             if let Some(folder) = path.parent().filter(|folder| !made.folders.contains(*folder)) {
-                make_folder(folder).map_err(|error| of(folder, &error))?;
+                self.make_inside(folder).map_err(|error| of(folder, &error))?;
                 let inside = folder.ancestors().take_while(|folder| folder.starts_with(&self.root));
                 made.folders.extend(inside.map(Path::to_owned));
             }
@@ -167,6 +167,25 @@ impl Disk {
         // Nobody reads them soon: the memory is better used for what is read.
         written.iter().for_each(write_out);
         Ok(())
+    }
+
+    /// Makes a folder in this one, which itself is made at the start and never again: what is gone was moved, or its volume is
+    /// not mounted, and the log's files are where it is now.
+    fn make_inside(&self, inside: &Path) -> io::Result<()> {
+        if inside == self.root {
+            return Ok(());
+        }
+        let make = || match DirBuilder::new().mode(DIR_MODE).create(inside) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        };
+        match make() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_inside(folder::of(inside))?;
+                make()
+            }
+            made => made,
+        }
     }
 
     /// A file of this name, or under another one until it is whole: nothing that is there is written in its place.
@@ -285,7 +304,7 @@ fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 }
 
 /// An error that says which file it is about.
-fn of(path: &Path, error: &io::Error) -> io::Error {
+pub(super) fn of(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 

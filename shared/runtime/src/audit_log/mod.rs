@@ -24,6 +24,10 @@ use crate::telemetry::metrics::Metrics;
 mod disk;
 pub use disk::Disk;
 
+// Whether the folder is still in its place.
+mod home;
+use home::Home;
+
 // The log's own key.
 mod key;
 pub use key::{KeyError, load as load_key};
@@ -188,9 +192,11 @@ impl AuditLog {
         let busy = Arc::new(Busy::new());
         let within = config.write_within;
         let late = late::look_after(&busy, within, standing_seen.clone(), metrics.clone()).map_err(io)?;
-        let publisher = publisher::start(disk.clone()).map_err(io)?;
+        let home = Home::of(&config.dir, disk.path(disk::LOCK), &lock).map_err(io)?;
+        let publisher = publisher::start(disk.clone(), home.clone()).map_err(io)?;
         let writer = writer::Writer::new(
             disk,
+            home,
             recovered,
             signer,
             publisher,

@@ -8,6 +8,7 @@ use bridge_protocol::audit::growing::File;
 use tokio::sync::mpsc;
 
 use super::disk::Disk;
+use super::home::Home;
 
 /// A checkpoint, and the files that it needs and that are not out yet.
 pub(super) struct Publication {
@@ -33,29 +34,34 @@ pub(super) struct Publisher {
 pub(super) type Published = Result<u64, (Publication, io::Error)>;
 
 /// Starts the thread.
-pub(super) fn start(disk: Disk) -> io::Result<Publisher> {
+pub(super) fn start(disk: Disk, home: Home) -> io::Result<Publisher> {
     let (publish, publications) = sync_channel(1);
     let (done, published) = mpsc::channel(1);
     std::thread::Builder::new()
         .name("audit-publish".to_owned())
-        .spawn(move || run(&disk, &publications, &done))?;
+        .spawn(move || run(&disk, &home, &publications, &done))?;
     Ok(Publisher { publish, published })
 }
 
-fn run(disk: &Disk, publications: &Receiver<Publication>, done: &mpsc::Sender<Published>) {
+fn run(disk: &Disk, home: &Home, publications: &Receiver<Publication>, done: &mpsc::Sender<Published>) {
     while let Ok(publication) = publications.recv() {
         let size = publication.size;
-        let published = publish(disk, &publication).map(|()| size).map_err(|error| (publication, error));
+        let published =
+            publish(disk, home, &publication).map(|()| size).map_err(|error| (publication, error));
         if done.blocking_send(published).is_err() {
             return;
         }
     }
 }
 
-/// First everything that the checkpoint covers, then the checkpoint: the folder verifies at every moment.
-fn publish(disk: &Disk, publication: &Publication) -> io::Result<()> {
+/// First everything that the checkpoint covers, then the checkpoint: the folder verifies at every moment. What went to another
+/// folder, since the log's own was moved meanwhile, is not published.
+fn publish(disk: &Disk, home: &Home, publication: &Publication) -> io::Result<()> {
+    home.check()?;
     disk.write(&named(&publication.full), &named(&publication.edge))?;
+    home.check()?;
     disk.write(&[], &[(CHECKPOINT.to_owned(), publication.checkpoint.as_bytes())])?;
+    home.check()?;
     // What was partial is now the beginning of what is full. The checkpoint is out, so what stays in its way does no harm.
     for (tile, _) in &publication.full {
         if let Err(error) = disk.remove_folder(&format!("{tile}.p")) {

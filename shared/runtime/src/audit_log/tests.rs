@@ -22,6 +22,9 @@ use super::*;
 /// Disks that fail, hang, and had more on them than they said.
 mod lying_disks;
 
+/// Folders that are moved.
+mod moved;
+
 /// Folders that somebody copied, or made.
 mod copies;
 

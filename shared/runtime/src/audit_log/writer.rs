@@ -6,7 +6,7 @@
 
 use std::fs::File as DiskFile;
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,8 @@ use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::disk::{Disk, Lock};
+use super::disk::{Disk, Lock, of};
+use super::home::{FileId, Home};
 use super::late::Busy;
 use super::publisher::{Publication, Published, Publisher};
 use super::recover::Recovered;
@@ -50,6 +51,9 @@ const FILES_STUCK: usize = 2 * FILES_WAITING;
 /// Between two looks at a disk that is full or broken.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
+/// Between two looks at whether the folder is in its place, while nothing is written to it.
+const LOOK_AROUND_EVERY: Duration = Duration::from_secs(1);
+
 /// The longest time between a publication that failed and the next try.
 const PUBLISH_AGAIN_WITHIN: Duration = Duration::from_secs(1);
 
@@ -62,6 +66,7 @@ const ROOM: u64 = 1 << 20;
 /// The thread's state.
 pub(super) struct Writer {
     disk: Disk,
+    home: Home,
     signer: NoteSigner,
     growing: Growing,
     /// Full files that are not out yet.
@@ -91,6 +96,8 @@ pub(super) struct Writer {
     mark: Option<u64>,
     /// When to look again at a journal that cannot be written, and why it cannot.
     broken: Option<(Instant, String)>,
+    /// When to look whether the folder is in its place.
+    look_around_at: Instant,
     standing: watch::Sender<Standing>,
     metrics: Arc<Metrics>,
     busy: Arc<Busy>,
@@ -118,6 +125,8 @@ pub(super) struct Pace {
 struct Segment {
     first: u64,
     file: DiskFile,
+    /// Which file that is.
+    id: FileId,
     /// Bytes of it that are durable; nothing after them counts.
     length: u64,
     /// The bytes up to here are there, and zeros after `length`.
@@ -132,6 +141,7 @@ enum Woken {
     PublishNow,
     PublishLate,
     LookAgain,
+    LookAround,
     Close,
 }
 
@@ -139,6 +149,7 @@ impl Writer {
     #[expect(clippy::too_many_arguments, reason = "each is one part of the log, put together in one place")]
     pub(super) fn new(
         disk: Disk,
+        home: Home,
         recovered: Recovered,
         signer: NoteSigner,
         publisher: Publisher,
@@ -151,7 +162,8 @@ impl Writer {
         let Recovered { growing, published, earlier, full, older, last } = recovered;
         let segment = match last {
             Some((first, length, seals)) => {
-                Segment { first, file: disk.open(&journal::path(first))?, length, ahead: length, seals }
+                let file = disk.open(&journal::path(first))?;
+                Segment { first, id: FileId::of(&file)?, file, length, ahead: length, seals }
             }
             None => Segment::start(&disk, &growing)?,
         };
@@ -159,6 +171,7 @@ impl Writer {
         metrics.audit_publishable.set(1);
         Ok(Self {
             disk,
+            home,
             signer,
             growing,
             full,
@@ -176,6 +189,7 @@ impl Writer {
             leaves: Vec::new(),
             mark: None,
             broken: None,
+            look_around_at: Instant::now() + LOOK_AROUND_EVERY,
             standing,
             metrics,
             busy,
@@ -209,6 +223,7 @@ impl Writer {
                 () = sleep_until(self.publish_at), if news && !publishing => Woken::PublishNow,
                 () = sleep_until(self.late_at.unwrap_or(self.publish_at)), if self.late_at.is_some() => Woken::PublishLate,
                 () = sleep_until(look_at.unwrap_or(self.publish_at)), if look_at.is_some() => Woken::LookAgain,
+                () = sleep_until(self.look_around_at), if look_at.is_none() => Woken::LookAround,
                 taken = queue.recv_many(&mut round, ROUND_MAX), if !hold => {
                     if taken == 0 { Woken::Close } else { Woken::Appends }
                 }
@@ -225,16 +240,23 @@ impl Writer {
                     self.round(&mut round);
                 }
                 Woken::Published(published) => self.take_published(published),
-                Woken::PublishNow if self.segment.is_gone() => {
-                    self.publish_at = Instant::now() + LOOK_AGAIN_AFTER;
-                    self.break_down(&io::Error::other("its folder was removed"));
-                }
-                Woken::PublishNow => self.publish(self.due()),
+                Woken::PublishNow => match self.in_place() {
+                    Ok(()) => self.publish(self.due()),
+                    Err(error) => {
+                        self.publish_at = Instant::now() + LOOK_AGAIN_AFTER;
+                        self.break_down(&error);
+                    }
+                },
                 Woken::PublishLate => {
                     self.late_at = None;
                     self.be_stuck(format!("the disk has not answered for {:?}", self.pace.within));
                 }
                 Woken::LookAgain => self.look_again(),
+                Woken::LookAround => {
+                    if let Err(error) = self.in_place() {
+                        self.break_down(&error);
+                    }
+                }
                 Woken::Close => break,
             }
             self.busy.end();
@@ -292,7 +314,8 @@ impl Writer {
         self.bytes.clear();
         let mut seals = self.segment.seals.clone();
         seals.round(self.mark, entries().zip(&self.leaves), &mut self.bytes);
-        self.segment.write(&mut self.bytes, seals)?;
+        self.segment.write(&mut self.bytes, seals, &self.disk, &self.home)?;
+        self.look_around_at = Instant::now() + LOOK_AROUND_EVERY;
         self.mark = None;
         self.metrics.audit_rounds.inc();
         Ok(())
@@ -301,9 +324,17 @@ impl Writer {
     /// A new segment begins where the last one ends. If it cannot be made, the last one goes on, up to a length.
     fn next_segment(&mut self) -> io::Result<()> {
         let segment = Segment::start(&self.disk, &self.growing)?;
+        // It was made by its path, which may lead elsewhere by now.
+        self.home.check()?;
         let ended = std::mem::replace(&mut self.segment, segment);
         self.older.push((ended.first, self.segment.first));
         Ok(())
+    }
+
+    /// Whether the folder and the journal are where the log's files are looked for.
+    fn in_place(&mut self) -> io::Result<()> {
+        self.look_around_at = Instant::now() + LOOK_AROUND_EVERY;
+        self.segment.in_place(&self.disk, &self.home)
     }
 
     /// What is to be published now. Under load that is up to the last full bundle: the partial files of more would be written
@@ -371,7 +402,8 @@ impl Writer {
     }
 
     fn look_again(&mut self) {
-        let looked = self.segment.cut_back(&self.disk).and_then(|()| match self.segment.length {
+        let looked = self.in_place().and_then(|()| self.segment.cut_back(&self.disk));
+        let looked = looked.and_then(|()| match self.segment.length {
             ..=SEGMENT_BYTES_MAX => Ok(()),
             _ => self.next_segment(),
         });
@@ -438,7 +470,7 @@ impl Writer {
         {
             self.take_published(published);
         }
-        if self.growing.size() > self.published && !self.segment.is_gone() {
+        if self.growing.size() > self.published && self.in_place().is_ok() {
             self.publish(self.growing.now());
             if let Some(published) = self.publisher.published.recv().await {
                 self.take_published(published);
@@ -472,21 +504,39 @@ impl Segment {
         let (head, seals) = Header { first, root: growing.root() }.encode();
         let file = disk.start(&journal::path(first), &head)?;
         let length = head.len() as u64;
-        Ok(Self { first, file, length, ahead: length, seals })
+        Ok(Self { first, id: FileId::of(&file)?, file, length, ahead: length, seals })
     }
 
-    /// Whether its file has no name any more: what is written to it is nowhere.
-    fn is_gone(&self) -> bool {
-        self.file.metadata().is_ok_and(|file| file.nlink() == 0)
+    /// Whether the folder is in its place, and this in it: what is written to a file without a name, or in a folder that was
+    /// moved away, is where nobody looks for it.
+    fn in_place(&self, disk: &Disk, home: &Home) -> io::Result<()> {
+        home.check()?;
+        let path = disk.path(&journal::path(self.first));
+        match self.id.is_at(&path) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(of(
+                &path,
+                &io::Error::other("is another file than the one that is written: put that back"),
+            )),
+            Err(error) => Err(of(&path, &error)),
+        }
     }
 
-    /// Writes a round, with zeros behind it if it comes to where there are none.
-    fn write(&mut self, bytes: &mut Vec<u8>, seals: journal::Writer) -> io::Result<()> {
+    /// Writes a round, with zeros behind it if it comes to where there are none. What is not where it is looked for afterwards
+    /// was not written.
+    fn write(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        seals: journal::Writer,
+        disk: &Disk,
+        home: &Home,
+    ) -> io::Result<()> {
         let length = self.length + bytes.len() as u64;
         if length > self.ahead {
             bytes.resize(bytes.len() + AHEAD_BYTES, 0);
         }
-        if let Err(error) = self.file.write_all_at(bytes, self.length).and_then(|()| self.file.sync_data()) {
+        let written = self.file.write_all_at(bytes, self.length).and_then(|()| self.file.sync_data());
+        if let Err(error) = written.and_then(|()| self.in_place(disk, home)) {
             // Nobody is told of it, so it is not to be there; if this fails too, `cut_back` comes before the next round.
             self.end();
             return Err(error);
