@@ -1,4 +1,4 @@
-//! Audit folders that are moved, copied or made by somebody else, and a key's file in the folder that an agent runs in.
+//! Audit folders that are moved, lost, copied or made by somebody else, and a key's file in the folder that an agent runs in.
 
 use std::fs;
 use std::path::Path;
@@ -49,6 +49,28 @@ async fn a_moved_audit_folder_on_either_side_refuses_orders_until_it_is_back() -
         audits::audit(&site.idc.program, &["reconcile", "--json", &text(&logs.cloud), &text(&logs.idc)])
             .await?;
     ensure!(code == Some(0), "{told}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_does_not_start_on_an_empty_audit_folder_under_its_old_key() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["lost"]).await?;
+    let mut bridge = site.start().await?;
+    Shop::open(&site, "lost").place_new(&[(0, 1)]).await?;
+    end(&mut bridge).await?;
+    for (folder, agent) in [(site.cloud_dir(), &site.cloud), (site.idc_dir(), &site.idc)] {
+        let (audit, kept) = (audits::folder(&folder), folder.join("kept"));
+        fs::rename(&audit, &kept)?;
+        let ended = agent.spawn()?.ended_within(PATIENCE).await?.context("it runs without its log")?;
+        ensure!(ended.code() == Some(1), "{ended}");
+        let said = fs::read_to_string(&agent.log)?;
+        ensure!(said.contains("its volume is not mounted") && said.contains("Mount the volume"), "{said}");
+        ensure!(!audit.exists(), "a folder was made in its place");
+        fs::rename(&kept, &audit)?;
+    }
+    end(&mut site.start().await?).await?;
+    Logs::of(&site).await?.verified(&site).await?;
     Ok(())
 }
 

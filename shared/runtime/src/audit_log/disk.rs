@@ -16,7 +16,7 @@ use crate::folder;
 use crate::private::{self, NotPrivate};
 
 /// Files are for the agent's user, and for its group to read.
-const FILE_MODE: u32 = 0o640;
+pub(super) const FILE_MODE: u32 = 0o640;
 const DIR_MODE: u32 = 0o750;
 
 /// The file that is locked.
@@ -26,7 +26,7 @@ pub(super) const LOCK: &str = "lock";
 const LOCK_BYTES_MAX: u64 = 256;
 
 /// More than a checkpoint has.
-const CHECKPOINT_BYTES_MAX: u64 = 64 << 10;
+pub(super) const CHECKPOINT_BYTES_MAX: u64 = 64 << 10;
 
 /// Twice what a bundle has at most, so that whoever verifies tells what is wrong with one that is a little too long.
 const TILE_BYTES_MAX: u64 = 1 << 20;
@@ -288,7 +288,7 @@ impl Folder for Disk {
 
 /// The bytes of a regular file, if they are so many at most. A folder may be somebody else's: what is called as a log's file
 /// may be a pipe, which is waited for, or have no end.
-fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let (file, metadata) = private::open_regular(path).map_err(|error| match error {
         NotPrivate::Unreadable(cause) => cause,
         error => io::Error::other(error.to_string()),

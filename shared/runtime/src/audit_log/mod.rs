@@ -24,6 +24,11 @@ use crate::telemetry::metrics::Metrics;
 mod disk;
 pub use disk::Disk;
 
+// How far the log had come.
+mod seen;
+pub use seen::Behind;
+use seen::Seen;
+
 // Whether the folder is still in its place.
 mod home;
 use home::Home;
@@ -181,9 +186,12 @@ impl AuditLog {
         let signer = key::load_or_make(&config.key_file, &config.origin)?;
         let verifier = Arc::new(signer.verifier().clone());
         let io = |cause| OpenError::Io { dir: config.dir.clone(), cause };
+        let mut seen = Seen::beside(&config.key_file, &verifier);
+        seen.check_is_there(&Disk::new(&config.dir)).map_err(RecoverError::from)?;
         let disk = Disk::make(&config.dir).map_err(io)?;
         let lock = disk.lock().map_err(io)?.ok_or_else(|| OpenError::Taken(config.dir.clone()))?;
-        let recovered = recover::recover(&disk, &verifier)?;
+        let recovered = recover::recover(&disk, &verifier, &seen)?;
+        seen.keep_up_with(&disk, recovered.published);
         let (appends, queue) = mpsc::channel(QUEUE);
         let (close, closed) = oneshot::channel();
         let size = recovered.growing.size();
@@ -193,7 +201,7 @@ impl AuditLog {
         let within = config.write_within;
         let late = late::look_after(&busy, within, standing_seen.clone(), metrics.clone()).map_err(io)?;
         let home = Home::of(&config.dir, disk.path(disk::LOCK), &lock).map_err(io)?;
-        let publisher = publisher::start(disk.clone(), home.clone()).map_err(io)?;
+        let publisher = publisher::start(disk.clone(), home.clone(), seen).map_err(io)?;
         let writer = writer::Writer::new(
             disk,
             home,

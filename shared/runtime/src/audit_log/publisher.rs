@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::disk::Disk;
 use super::home::Home;
+use super::seen::Seen;
 
 /// A checkpoint, and the files that it needs and that are not out yet.
 pub(super) struct Publication {
@@ -34,20 +35,29 @@ pub(super) struct Publisher {
 pub(super) type Published = Result<u64, (Publication, io::Error)>;
 
 /// Starts the thread.
-pub(super) fn start(disk: Disk, home: Home) -> io::Result<Publisher> {
+pub(super) fn start(disk: Disk, home: Home, seen: Seen) -> io::Result<Publisher> {
     let (publish, publications) = sync_channel(1);
     let (done, published) = mpsc::channel(1);
     std::thread::Builder::new()
         .name("audit-publish".to_owned())
-        .spawn(move || run(&disk, &home, &publications, &done))?;
+        .spawn(move || run(&disk, &home, seen, &publications, &done))?;
     Ok(Publisher { publish, published })
 }
 
-fn run(disk: &Disk, home: &Home, publications: &Receiver<Publication>, done: &mpsc::Sender<Published>) {
+fn run(
+    disk: &Disk,
+    home: &Home,
+    mut seen: Seen,
+    publications: &Receiver<Publication>,
+    done: &mpsc::Sender<Published>,
+) {
     while let Ok(publication) = publications.recv() {
         let size = publication.size;
-        let published =
-            publish(disk, home, &publication).map(|()| size).map_err(|error| (publication, error));
+        let published = publish(disk, home, &publication);
+        if published.is_ok() {
+            seen.keep(publication.checkpoint.as_bytes());
+        }
+        let published = published.map(|()| size).map_err(|error| (publication, error));
         if done.blocking_send(published).is_err() {
             return;
         }

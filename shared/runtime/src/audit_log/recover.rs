@@ -9,11 +9,13 @@ use bridge_protocol::audit::folder::{self, Folder as _, Segment};
 use bridge_protocol::audit::growing::{File, Growing};
 use bridge_protocol::audit::journal::{self, Reader, Writer};
 use bridge_protocol::audit::tile::Tile;
+use bridge_protocol::audit::tree;
 use bridge_protocol::audit::verify::is_newest;
 use bridge_protocol::merkle::leaf_hash;
 use bridge_protocol::note::NoteVerifier;
 
 use super::disk::Disk;
+use super::seen::{Behind, Seen};
 
 /// Why a log cannot be gone on with. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,9 @@ pub enum RecoverError {
         /// What is wrong.
         finding: Unverified,
     },
+    /// It was longer already.
+    #[error(transparent)]
+    Behind(#[from] Behind),
     /// It cannot be mended where it was cut short.
     #[error("the audit log in {}: {cause}", dir.display())]
     Io {
@@ -55,11 +60,15 @@ pub(super) struct Recovered {
     pub(super) last: Option<(u64, u64, Writer)>,
 }
 
-/// Reads the folder, and cuts off a round that was not written to its end.
-pub(super) fn recover(disk: &Disk, key: &NoteVerifier) -> Result<Recovered, RecoverError> {
+/// Reads the folder, which has what was seen of it, and cuts off a round that was not written to its end.
+pub(super) fn recover(disk: &Disk, key: &NoteVerifier, seen: &Seen) -> Result<Recovered, RecoverError> {
     let dir = disk.path("");
     let damaged = |finding| RecoverError::Damaged { dir: dir.clone(), finding };
     let (mut recovered, segments) = read(disk, key).map_err(damaged)?;
+    seen.check_size(disk, recovered.published)?;
+    if let Some(seen) = seen.checkpoint() {
+        begins_with(disk, recovered.published, seen).map_err(damaged)?;
+    }
     let io = |cause| RecoverError::Io { dir: dir.clone(), cause };
     for segment in &segments {
         let bytes = disk.read(&segment.path).map_err(Unverified::from).map_err(damaged)?.unwrap_or_default();
@@ -89,6 +98,12 @@ pub(super) fn recover(disk: &Disk, key: &NoteVerifier) -> Result<Recovered, Reco
         disk.remove(path).map_err(io)?;
     }
     Ok(recovered)
+}
+
+/// Whether the log under a checkpoint of this size begins with what was seen of it.
+fn begins_with(disk: &Disk, size: u64, seen: &Checkpoint) -> Result<(), Unverified> {
+    let root = tree::root(&folder::nodes(disk, size), seen.size).map_err(folder::of_node)?;
+    if root == seen.root { Ok(()) } else { Err(Finding::TwoHistories { size: seen.size }.into()) }
 }
 
 fn read(disk: &Disk, key: &NoteVerifier) -> Result<(Recovered, Vec<Segment>), Unverified> {

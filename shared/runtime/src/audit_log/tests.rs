@@ -22,7 +22,7 @@ use super::*;
 /// Disks that fail, hang, and had more on them than they said.
 mod lying_disks;
 
-/// Folders that are moved.
+/// Folders that are moved, lost, or older than they were.
 mod moved;
 
 /// Folders that somebody copied, or made.

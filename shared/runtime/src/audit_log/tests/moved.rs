@@ -1,4 +1,4 @@
-//! A folder that is moved while it is written, and what stands in its place.
+//! A folder that is moved while it is written, one that is lost or put back at a start, and what stands in its place.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -121,4 +121,119 @@ async fn a_publication_under_way_when_the_folder_is_moved_is_made_when_it_is_bac
         closer.close().await.unwrap();
         assert_eq!(verified(root.path()).checkpoint.size, 300, "{instead:?}");
     }
+}
+
+/// Why the log is not opened.
+fn refused(config: &AuditConfig) -> String {
+    AuditLog::open(config, Arc::new(Metrics::idc())).err().expect("it is opened").to_string()
+}
+
+#[tokio::test]
+async fn a_folder_that_is_empty_or_behind_what_was_published_is_refused_at_the_start() {
+    let root = tempfile::tempdir().unwrap();
+    let (dir, mut before) = (config(root.path()).dir, None);
+    for first in [0, 300] {
+        let (log, closer) = open(root.path());
+        log.append(&(first..first + 300).map(entry).collect::<Vec<_>>()).await.unwrap();
+        closer.close().await.unwrap();
+        before.get_or_insert_with(|| copy(root.path()));
+    }
+    // Not there, empty, and as it was before.
+    let away = move_away(&dir, InItsPlace::Nothing);
+    let said = refused(&config(root.path()));
+    assert!(said.contains("has 0 entries") && said.contains("there were 600 already"), "{said}");
+    assert!(
+        said.contains("Mount the volume") && said.contains("a new audit.dir and audit.key_file"),
+        "{said}"
+    );
+    assert!(!dir.exists(), "nothing is made in its place");
+    fs::create_dir(&dir).unwrap();
+    assert_eq!(refused(&config(root.path())), said);
+    assert_eq!(contents(&dir), []);
+    assert!(!dir.join("lock").exists());
+    fs::remove_dir(&dir).unwrap();
+    let before = before.unwrap();
+    let older = before.path().join("audit");
+    assert!(Command::new("cp").arg("-a").args([&older, &dir]).status().unwrap().success());
+    let said = refused(&config(root.path()));
+    assert!(said.contains("has 300 entries") && said.contains("there were 600 already"), "{said}");
+    assert_eq!(contents(&dir), contents(&older), "nothing is changed");
+
+    // What is there again is gone on with, and so is one without the note, which an older version left.
+    fs::remove_dir_all(&dir).unwrap();
+    fs::rename(&away, &dir).unwrap();
+    for size in [600, 601] {
+        let (log, closer) = open(root.path());
+        assert_eq!(log.append(&[entry(size)]).await, Ok(size));
+        closer.close().await.unwrap();
+        fs::remove_file(root.path().join("audit.seen")).unwrap();
+    }
+    // Its next start notes what is there.
+    let (_log, closer) = open(root.path());
+    closer.close().await.unwrap();
+    fs::remove_dir_all(&dir).unwrap();
+    assert!(refused(&config(root.path())).contains("there were 602 already"));
+}
+
+#[tokio::test]
+async fn a_new_log_under_a_new_key_is_begun_and_one_under_the_old_key_is_not() {
+    let root = tempfile::tempdir().unwrap();
+    let (log, closer) = open(root.path());
+    log.append(&[entry(0)]).await.unwrap();
+    closer.close().await.unwrap();
+    let config = config(root.path());
+    let new_dir = AuditConfig { dir: root.path().join("new"), ..config.clone() };
+    assert!(refused(&new_dir).contains("has 0 entries"));
+    assert!(!new_dir.dir.exists());
+    let both_new = AuditConfig { key_file: root.path().join("new.key"), ..new_dir.clone() };
+    let (log, closer) = AuditLog::open(&both_new, Arc::new(Metrics::idc())).unwrap();
+    assert_eq!(log.append(&[entry(0)]).await, Ok(0));
+    closer.close().await.unwrap();
+    // A new key at the old path: what the old one signed says nothing of its log.
+    fs::remove_dir_all(&config.dir).unwrap();
+    fs::remove_file(&config.key_file).unwrap();
+    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::idc())).unwrap();
+    assert_eq!(log.append(&[entry(0)]).await, Ok(0));
+    closer.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn another_history_under_the_same_key_is_refused_at_the_start_however_long_it_is() {
+    let (root, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (log, closer) = open(root.path());
+    log.append(&(0..300).map(entry).collect::<Vec<_>>()).await.unwrap();
+    closer.close().await.unwrap();
+    fs::copy(root.path().join("audit.key"), other.path().join("audit.key")).unwrap();
+    let (log, closer) = open(other.path());
+    log.append(&(1_000..1_700).map(entry).collect::<Vec<_>>()).await.unwrap();
+    closer.close().await.unwrap();
+    fs::rename(root.path().join("audit"), root.path().join("kept")).unwrap();
+    fs::rename(other.path().join("audit"), root.path().join("audit")).unwrap();
+    let said = refused(&config(root.path()));
+    assert!(said.contains("two histories of one log"), "{said}");
+}
+
+#[tokio::test]
+async fn a_note_of_how_far_it_had_come_that_is_cut_or_strange_is_no_reason_to_refuse() {
+    let root = tempfile::tempdir().unwrap();
+    let note = root.path().join("audit.seen");
+    let mut size = 0;
+    for strange in [None, Some(Vec::new()), Some(b"half a no".to_vec()), Some(vec![0; 4_096])] {
+        if let Some(strange) = strange {
+            fs::write(&note, strange).unwrap();
+        }
+        let (log, closer) = open(root.path());
+        assert_eq!(log.append(&[entry(size)]).await, Ok(size));
+        closer.close().await.unwrap();
+        size += 1;
+        let is = fs::read(&note).unwrap();
+        assert_eq!(is, fs::read(root.path().join("audit/checkpoint")).unwrap(), "it is written again");
+    }
+    // Where it cannot be written, the log goes on.
+    fs::remove_file(&note).unwrap();
+    fs::create_dir(root.path().join("audit.seen.new")).unwrap();
+    let (log, closer) = open(root.path());
+    assert_eq!(log.append(&[entry(size)]).await, Ok(size));
+    closer.close().await.unwrap();
+    assert_eq!(verified(root.path()).checkpoint.size, size + 1);
 }
