@@ -188,8 +188,7 @@ async fn what_is_planted_in_logs_is_named_and_nothing_else_is() -> Result<()> {
     for _ in 0..6 {
         orders.push(order_at(&shop.place_new(&[(0, 1)]).await?)?);
     }
-    let shown =
-        site.idc_command(&["personal", "show", &orders[0], "--purpose", "ticket-4711 of a test"]).await?;
+    let shown = site.idc_command(&["personal", "show", &orders[0], "--purpose", "TICKET_4711"]).await?;
     ensure!(!shown.is_empty());
     end(&mut bridge).await?;
     let logs = Logs::of(&site).await?;
@@ -199,7 +198,7 @@ async fn what_is_planted_in_logs_is_named_and_nothing_else_is() -> Result<()> {
     let tail = ["tail", "--kind", "personal-shown", "--json", "--dir", &text(&logs.idc)];
     let tail: Value = serde_json::from_str(&audit(program, &tail).await?)?;
     let facts = &tail["entry"]["facts"];
-    ensure!(facts["purpose"] == "ticket-4711" && facts["order"] == orders[0], "{tail}");
+    ensure!(facts["purpose"] == "TICKET_4711" && facts["order"] == orders[0], "{tail}");
     let needles: Needles = shop.needles();
     for file in [&logs.cloud, &logs.idc] {
         for bundle in walk(file)? {

@@ -156,8 +156,8 @@ enum PersonalData {
     Show {
         /// The order's id.
         order: String,
-        /// Why it must be read, a code such as a ticket's number first: the ledger records all of it, the audit log its
-        /// first word.
+        /// Why it must be read: one word, a code such as TICKET_4711. It stands in the ledger and in the audit log, which has no
+        /// free text.
         #[arg(long)]
         purpose: String,
         /// One JSON object instead of lines, for programs.
@@ -295,11 +295,12 @@ fn keys(config: &Path, command: Keys) -> Outcome {
 
 async fn show_personal(config: &IdcConfig, order: &str, purpose: &str, json: bool) -> Outcome {
     let order: OrderId = order.parse().map_err(cli::usage)?;
-    if purpose.trim().is_empty() {
-        return Err(cli::usage("--purpose must say why: it is recorded"));
-    }
-    // The ledger, which holds the data itself, has the purpose in full; the audit log has no free text.
-    let code = purpose.split_whitespace().next().map_or_else(|| Word::of(""), Word::of);
+    // Of a sentence the audit log could have a part only, and a part of it may say nothing.
+    let code = Word::new(purpose).map_err(|error| {
+        cli::usage(format!(
+            "--purpose must say why, in one word, such as TICKET_4711, which is recorded: it {error}"
+        ))
+    })?;
     let keys = Keyring::load(&config.keys.dir)?;
     let ledger = open_ledger(&config.ledger).await?;
     let found = ledger.personal(order).await?;

@@ -196,7 +196,7 @@ impl<'a> Way<'a> {
             ensure!(answer.status == 201, "{}", answer.status);
             if index == 0 {
                 let order = order_at(&answer)?;
-                self.site.idc_command(&["personal", "show", &order, "--purpose", "a test"]).await?;
+                self.site.idc_command(&["personal", "show", &order, "--purpose", "a-test"]).await?;
             }
         }
         Ok(())
