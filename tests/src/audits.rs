@@ -59,7 +59,7 @@ impl Audits {
         let (_, told) = audit(&site.idc.program, &["reconcile", "--json", &cloud, &idc]).await?;
         let told: Value = serde_json::from_str(&told).with_context(|| format!("audit reconcile: {told}"))?;
         audits.agreed = told["agreed"].as_u64().unwrap_or(0);
-        for kind in ["differences", "in_doubt"] {
+        for kind in ["differences", "in_doubt", "not_given"] {
             let list = told[kind].as_array().with_context(|| format!("audit reconcile: {told}"))?;
             audits.differing += list.len() as u64;
             audits.findings.extend(list.iter().take(TOLD).map(|one| format!("{kind}: {one}")));

@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bridge_certs::{Authority, IssueOptions, Role};
 use bridge_protocol::domain::{Brand, IdempotencyKey};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::receipt::{self, Receipt};
@@ -17,9 +16,9 @@ use bridge_tests::books::Books;
 use bridge_tests::http::Answer;
 use bridge_tests::load::{self, Outcome, replay};
 use bridge_tests::made_up;
-use bridge_tests::ports::free_address;
 use bridge_tests::process::{Programs, run};
-use bridge_tests::site::{Bridge, Site};
+use bridge_tests::site::Site;
+use common::twins::Twins;
 use common::{Shared, Shop, Stage, configure, metric, obstacles, order_at, postgres, site, until};
 use prost::Message as _;
 
@@ -282,20 +281,9 @@ async fn two_agents_on_each_side_have_one_effect_a_key_and_never_oversell() -> R
     let mut plan = made_up::hot(7, ORDERS);
     plan.stock[0].quantity = UNITS;
     site.import(&plan).await?;
-    let (second_cloud, second_idc, storefront) = twins(&site)?;
-    let Bridge { cloud: _cloud, idc: _idc } = site.start().await?;
-    let _cloud_2 = second_cloud.start().await?;
-    let _idc_2 = second_idc.start().await?;
-    until("both clouds have both links", async || {
-        for agent in [&site.cloud, &second_cloud] {
-            let text = bridge_tests::http::Client::new(agent.admin).get("/metrics", None).await?.body;
-            if metric(&String::from_utf8_lossy(&text), "bridge_links_up")? < 2 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    })
-    .await?;
+    let twins = Twins::beside(&site)?;
+    let storefront = twins.storefront;
+    let _running = twins.start(&site).await?;
 
     // The same keys at both clouds at the same time.
     let plan = std::sync::Arc::new(plan);
@@ -316,45 +304,6 @@ async fn two_agents_on_each_side_have_one_effect_a_key_and_never_oversell() -> R
     let differences = Books::expected(&here).differences(&Books::read(site.database(), "hot").await?);
     ensure!(differences.is_empty(), "{differences:?}");
     Ok(())
-}
-
-/// A second agent for each side of a site, beside the first ones: each cloud is linked with each data centre.
-fn twins(
-    site: &Site,
-) -> Result<(bridge_tests::process::Agent, bridge_tests::process::Agent, std::net::SocketAddr)> {
-    let pki = site.cloud_dir().with_file_name("pki");
-    let authority = Authority::open(&pki)?;
-    let (storefront, tunnel) = (free_address()?, free_address()?);
-    let cloud_config = site.cloud_dir().join("bridge-cloud.toml");
-    let idc_config = site.idc_dir().join("bridge-idc.toml");
-    let both = toml::Value::Array(vec![site.line.address().to_string().into(), tunnel.to_string().into()]);
-    configure(&idc_config, "tunnel.dial", both)?;
-    let twin =
-        |agent: &bridge_tests::process::Agent, config: &std::path::Path, role, name: &str| -> Result<_> {
-            authority.issue(role, name, &IssueOptions::default())?;
-            let (file, admin) = (config.with_file_name(format!("{name}.toml")), free_address()?);
-            fs::copy(config, &file)?;
-            configure(&file, "agent.name", name)?;
-            configure(&file, "agent.state_dir", format!("state-{name}"))?;
-            configure(&file, "admin.listen", admin.to_string())?;
-            configure(
-                &file,
-                "tunnel.certificate",
-                authority.certificate_path(role, name)?.display().to_string(),
-            )?;
-            configure(&file, "tunnel.key", authority.key_path(role, name)?.display().to_string())?;
-            let mut agent = agent.clone();
-            agent.name = name.to_owned();
-            agent.log = file.with_extension("log");
-            agent.admin = admin;
-            *agent.arguments.last_mut().context("arguments")? = file.display().to_string();
-            Ok((agent, file))
-        };
-    let (idc, _) = twin(&site.idc, &idc_config, Role::Idc, "second-idc")?;
-    let (cloud, file) = twin(&site.cloud, &cloud_config, Role::Cloud, "second-cloud")?;
-    configure(&file, "storefront.listen", storefront.to_string())?;
-    configure(&file, "tunnel.listen", toml::Value::Array(vec![tunnel.to_string().into()]))?;
-    Ok((cloud, idc, storefront))
 }
 
 /// The facts of an answer's receipt, checked as an auditor would: with the key that the cloud pins.

@@ -2,6 +2,9 @@
 //! questions asked of every answer. Everything else is the harness's.
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
+// Two agents a side.
+pub(crate) mod twins;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

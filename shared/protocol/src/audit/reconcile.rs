@@ -1,39 +1,38 @@
-//! Compares the logs of the two ends of a tunnel: what one says was sent, the other must say was received, and how it
-//! ended must be the same.
+//! Compares the logs of the two ends of a tunnel, any number of agents at each: what one side says was sent, the other must say
+//! was received, and how it ended must be the same.
 //!
 //! A link or a process that ends takes along what was on its way: that is told apart from a difference by what the cloud's
-//! log says after it. Where one log simply ends earlier than the other, what it would have said is merely in doubt.
+//! log says after it. Where one log simply ends earlier than the other, what it would have said is merely in doubt. Where an
+//! agent's log is not given that the others name, what it would have said is not known.
 //!
-//! A payment may be answered "unknown" and be concluded later, under the same key and with nobody waiting: any outcome that
-//! the IDC committed is one that a caller may have been told.
+//! A caller may try again under its key, through any cloud agent: each try is received as it was sent, and all of them have one
+//! end. A payment may be answered "unknown" and be concluded later, under the same key and with nobody waiting: any outcome that
+//! an IDC agent committed is one that a caller may have been told.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
-use super::entry::{Carried, Digest, Ended, Entry, Event, Word};
-use crate::domain::{Brand, KeyDigest, OrderId, UnixMicros};
+use super::entry::{Entry, Event, Word};
+use crate::domain::{Brand, KeyDigest, OrderId};
 
-/// What the cloud tells a caller whose request stayed where it was: without a link, without room, with another one under
-/// its key on the way, the same or not, or turned away at the IDC's door before it was looked at.
-const NOT_TAKEN: [&str; 5] = ["not-sent", "full", "in-progress", "key-in-use", "busy"];
+// One of the logs.
+mod log;
 
-/// How a payment or a refund ends, for certain.
-const MONEY: [&str; 9] = [
-    "paid",
-    "declined",
-    "not_paid",
-    "partially_refunded",
-    "refunded",
-    "charged_late",
-    "returned",
-    "done",
-    "refused",
-];
+// What they say of one request.
+mod request;
 
-/// What both logs say, put together.
+// What that comes to.
+mod judge;
+pub use log::Side;
+
+use judge::{Judge, Verdict};
+use log::Log;
+use request::{Request, Told};
+
+/// What all logs say, put together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reconciled {
-    /// Requests that both logs tell the same of.
+    /// Requests that the logs tell the same of.
     pub agreed: u64,
     /// Requests that were lost with a link or an agent before they were received, or whose answer was: the cloud's log
     /// says so, and told nobody otherwise.
@@ -42,6 +41,10 @@ pub struct Reconciled {
     pub differences: Vec<Difference>,
     /// Requests about which one log ends too early to tell.
     pub in_doubt: Vec<Difference>,
+    /// Requests of which an agent would tell whose log is not given.
+    pub not_given: Vec<Difference>,
+    /// All agents that the logs name and whose logs are not given, by their SPIFFE IDs.
+    pub missing: BTreeSet<Word>,
 }
 
 /// One request, and what is wrong with it.
@@ -53,15 +56,19 @@ pub struct Difference {
     pub order: OrderId,
     /// The digest of brand and idempotency key.
     pub key: KeyDigest,
-    /// The first entry about it in the cloud's log.
+    /// The first entry about it in a cloud agent's log.
     pub cloud_entry: Option<u64>,
-    /// The first entry about it in the IDC's log.
+    /// The first entry about it in an IDC agent's log.
     pub idc_entry: Option<u64>,
+    /// The first entry about it in each log that has one.
+    pub entries: Vec<(LogId, u64)>,
     /// What is wrong.
     pub what: What,
+    /// The agents of which one would tell, if its log were given.
+    pub agents: BTreeSet<Word>,
 }
 
-/// What two logs tell differently.
+/// What logs tell differently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
     /// The cloud sent it, and the IDC never received it.
@@ -119,50 +126,26 @@ impl fmt::Display for What {
     }
 }
 
-/// Takes the entries of both logs, each log in its order, then tells.
+/// Which of the logs: they count in the order in which [`Reconciler::log`] heard of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogId(usize);
+
+impl LogId {
+    /// Its place among the logs, from 0.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// Takes the entries of all logs, each log in its order, then tells.
 #[derive(Debug, Default)]
 pub struct Reconciler {
+    logs: Vec<Log>,
     requests: HashMap<KeyDigest, Request>,
     /// Keys in the order in which they came up, so that what is told has one order.
     order: Vec<KeyDigest>,
-    cloud: Side,
-    idc: Side,
-}
-
-/// How far a log goes.
-#[derive(Debug, Default)]
-struct Side {
-    entries: u64,
-    ends: Option<UnixMicros>,
-    /// The last entry that tells of a link's end, or of an agent's that was not in order.
-    cut: Option<u64>,
-    /// The last entry of an agent that started although none had ended in order.
-    crashed: Option<u64>,
-    /// Whether the agent has started and not ended.
-    runs: bool,
-}
-
-#[derive(Debug)]
-struct Request {
-    brand: Brand,
-    order: OrderId,
-    cloud: Told,
-    idc: Told,
-}
-
-/// What one log says of one request.
-#[derive(Debug, Default)]
-struct Told {
-    /// The first entry about it.
-    first: Option<u64>,
-    /// When the last one was that the other side had a part in.
-    last: Option<UnixMicros>,
-    /// Something was carried since anything ended.
-    awaited: bool,
-    /// The digests of what was carried, one for each time.
-    carried: Vec<Option<Digest>>,
-    /// The cloud: what callers were told. The IDC: what was committed.
-    ended: Vec<Ended>,
+    /// The logs of [`Self::cloud`] and [`Self::idc`].
+    pair: [Option<LogId>; 2],
 }
 
 impl Reconciler {
@@ -171,63 +154,79 @@ impl Reconciler {
         Self::default()
     }
 
-    /// Takes the next entry of the cloud's log.
+    /// Another log of this side, by its origin.
+    pub fn log(&mut self, side: Side, origin: &str) -> LogId {
+        self.logs.push(Log::new(side, origin));
+        LogId(self.logs.len() - 1)
+    }
+
+    /// Takes the next entry of the cloud's log, where there is one.
     pub fn cloud(&mut self, entry: &Entry) {
-        let index = self.cloud.take(entry);
-        self.cloud.take_end(index, &entry.event);
-        match &entry.event {
-            Event::OrderSent(sent) | Event::PaymentSent(sent) => {
-                let told = &mut self.request(&sent.brand, sent.key, sent.order).cloud;
-                told.carried(index, entry.at, sent);
-            }
-            Event::OrderAnswered(answered) | Event::PaymentAnswered(answered) => {
-                let told = &mut self.request(&answered.brand, answered.key, answered.order).cloud;
-                told.ended(index, entry.at, answered);
-            }
-            _ => {}
-        }
+        let log = self.of_a_pair(Side::Cloud);
+        self.take(log, entry);
     }
 
-    /// Takes the next entry of the IDC's log.
+    /// Takes the next entry of the IDC's log, where there is one.
     pub fn idc(&mut self, entry: &Entry) {
-        let index = self.idc.take(entry);
-        match &entry.event {
-            Event::OrderReceived(received) | Event::PaymentReceived(received) => {
-                let told = &mut self.request(&received.brand, received.key, received.order).idc;
-                told.carried(index, entry.at, received);
+        let log = self.of_a_pair(Side::Idc);
+        self.take(log, entry);
+    }
+
+    fn of_a_pair(&mut self, side: Side) -> LogId {
+        let at = usize::from(side == Side::Idc);
+        if let Some(log) = self.pair[at] {
+            return log;
+        }
+        let log = self.log(side, "");
+        self.pair[at] = Some(log);
+        log
+    }
+
+    /// Takes the next entry of a log.
+    pub fn take(&mut self, id: LogId, entry: &Entry) {
+        let Some(log) = self.logs.get_mut(id.0) else { return };
+        let (side, index, at) = (log.side, log.take(entry), entry.at);
+        match (side, &entry.event) {
+            (Side::Cloud, Event::OrderSent(carried) | Event::PaymentSent(carried))
+            | (Side::Idc, Event::OrderReceived(carried) | Event::PaymentReceived(carried)) => {
+                let request = self.request(&carried.brand, carried.key, carried.order);
+                request.told(side, id, index, at).carry(at, carried);
             }
-            Event::OrderCommitted(committed) | Event::PaymentCommitted(committed) => {
-                let told = &mut self.request(&committed.brand, committed.key, committed.order).idc;
-                let at = told.answered_at(entry.at);
-                told.ended(index, at, committed);
+            (Side::Cloud, Event::OrderAnswered(answered) | Event::PaymentAnswered(answered)) => {
+                let request = self.request(&answered.brand, answered.key, answered.order);
+                request.told(side, id, index, at).answer(at, answered);
+            }
+            (Side::Idc, Event::OrderCommitted(committed) | Event::PaymentCommitted(committed)) => {
+                let request = self.request(&committed.brand, committed.key, committed.order);
+                request.told(side, id, index, at).commit(at, committed);
             }
             _ => {}
         }
     }
 
-    /// What both logs come to.
+    /// The first entry of a log that only the other side's agents log, if there is one: then it is no log of one agent.
+    pub fn foreign_entry(&self, id: LogId) -> Option<u64> {
+        self.logs.get(id.0)?.foreign
+    }
+
+    /// What the logs come to.
     pub fn finish(self) -> Reconciled {
-        let mut reconciled = Reconciled::default();
+        let judge = Judge::new(&self.logs);
+        let missing = judge.missing().cloned().collect();
+        let mut reconciled = Reconciled { missing, ..Reconciled::default() };
         for key in &self.order {
             let Some(request) = self.requests.get(key) else { continue };
-            let Some(what) = self.judge(request) else {
-                reconciled.agreed += 1;
-                continue;
-            };
-            let difference = Difference {
-                brand: request.brand.clone(),
-                order: request.order,
-                key: *key,
-                cloud_entry: request.cloud.first,
-                idc_entry: request.idc.first,
-                what,
-            };
-            if self.is_lost(request, &difference.what) {
-                reconciled.lost += 1;
-            } else if self.is_in_doubt(request, &difference.what) {
-                reconciled.in_doubt.push(difference);
-            } else {
-                reconciled.differences.push(difference);
+            let difference = |what, agents| difference(*key, request, what, agents);
+            match judge.judge(request) {
+                None => reconciled.agreed += 1,
+                Some(Verdict::Lost) => reconciled.lost += 1,
+                Some(Verdict::InDoubt(what)) => {
+                    reconciled.in_doubt.push(difference(what, BTreeSet::new()));
+                }
+                Some(Verdict::NotGiven(what, agents)) => reconciled.not_given.push(difference(what, agents)),
+                Some(Verdict::Differs(what)) => {
+                    reconciled.differences.push(difference(what, BTreeSet::new()));
+                }
             }
         }
         reconciled
@@ -236,124 +235,24 @@ impl Reconciler {
     fn request(&mut self, brand: &Brand, key: KeyDigest, order: OrderId) -> &mut Request {
         self.requests.entry(key).or_insert_with(|| {
             self.order.push(key);
-            Request { brand: brand.clone(), order, cloud: Told::default(), idc: Told::default() }
+            Request { brand: brand.clone(), order, cloud: Vec::new(), idc: Vec::new() }
         })
     }
-
-    /// What is wrong with a request, the gravest thing first.
-    fn judge(&self, Request { cloud, idc, .. }: &Request) -> Option<What> {
-        let mut answers = cloud.ended.iter().filter(|answered| decides(answered));
-        let committed = idc.ended.iter().rfind(|committed| decides(committed));
-        let is_committed = |answered: &&Ended| idc.ended.iter().any(|is| same_end(is, answered));
-        if let Some(answered) = answers.find(|answered| !is_committed(answered)) {
-            let answered = answered.outcome.clone();
-            return Some(match committed {
-                None => What::NeverCommitted { answered },
-                Some(committed) => What::OtherOutcome { committed: committed.outcome.clone(), answered },
-            });
-        }
-        if idc.first.is_some() && cloud.carried.is_empty() {
-            return Some(What::NeverSent);
-        }
-        if idc.carried.iter().any(|received| !cloud.carried.contains(received)) {
-            return Some(What::OtherBytes);
-        }
-        if !idc.ended.is_empty() && idc.carried.is_empty() {
-            return Some(What::CommittedUnreceived);
-        }
-        if !cloud.carried.is_empty() && idc.carried.is_empty() {
-            return (!cloud.was_kept()).then_some(What::NeverReceived);
-        }
-        (!idc.ended.is_empty() && cloud.ended.is_empty()).then_some(What::NeverAnswered)
-    }
-
-    /// Whether it was on its way when a link ended, or its caller when the cloud agent died. A link's end is no reason to
-    /// tell a caller nothing: "unknown" is an answer.
-    fn is_lost(&self, Request { cloud, .. }: &Request, what: &What) -> bool {
-        let after = |end: Option<u64>| cloud.first.is_some_and(|sent| end.is_some_and(|end| end > sent));
-        match what {
-            What::NeverReceived => after(self.cloud.cut),
-            What::NeverAnswered => after(self.cloud.crashed),
-            _ => false,
-        }
-    }
-
-    /// Whether the log that says nothing of it ends before it would have.
-    fn is_in_doubt(&self, Request { cloud, idc, .. }: &Request, what: &What) -> bool {
-        let beyond =
-            |said: &Told, other: &Side| said.last.is_some_and(|at| other.ends.is_none_or(|ends| at >= ends));
-        match what {
-            What::NeverReceived | What::NeverCommitted { .. } => beyond(cloud, &self.idc),
-            What::NeverSent | What::NeverAnswered => beyond(idc, &self.cloud),
-            What::OtherBytes | What::CommittedUnreceived | What::OtherOutcome { .. } => false,
-        }
-    }
 }
 
-impl Side {
-    fn take(&mut self, entry: &Entry) -> u64 {
-        self.ends = self.ends.max(Some(entry.at));
-        self.entries += 1;
-        self.entries - 1
+fn difference(key: KeyDigest, request: &Request, what: What, agents: BTreeSet<Word>) -> Difference {
+    let first = |told: &[Told]| told.first().map(|told| told.first);
+    let both = request.cloud.iter().chain(&request.idc);
+    Difference {
+        brand: request.brand.clone(),
+        order: request.order(),
+        key,
+        cloud_entry: first(&request.cloud),
+        idc_entry: first(&request.idc),
+        entries: both.map(|told| (told.log, told.first)).collect(),
+        what,
+        agents,
     }
-
-    fn take_end(&mut self, index: u64, event: &Event) {
-        match event {
-            Event::AgentStarted(_) => {
-                if self.runs {
-                    (self.cut, self.crashed) = (Some(index), Some(index));
-                }
-                self.runs = true;
-            }
-            Event::AgentStopped(_) => self.runs = false,
-            Event::TunnelClosed(_) => self.cut = Some(index),
-            _ => {}
-        }
-    }
-}
-
-impl Told {
-    /// The cloud: whether it told its callers that nothing was taken, by itself or by the IDC's word.
-    fn was_kept(&self) -> bool {
-        let keeps = |answered: &Ended| NOT_TAKEN.contains(&answered.outcome.as_str());
-        !self.ended.is_empty() && self.ended.iter().all(keeps)
-    }
-
-    fn carried(&mut self, index: u64, at: UnixMicros, carried: &Carried) {
-        self.at(index, at);
-        self.awaited = true;
-        if !self.carried.contains(&carried.ciphertext) {
-            self.carried.push(carried.ciphertext);
-        }
-    }
-
-    fn ended(&mut self, index: u64, at: UnixMicros, ended: &Ended) {
-        self.at(index, at);
-        if !self.ended.contains(ended) {
-            self.ended.push(ended.clone());
-        }
-    }
-
-    /// When it was answered, by an entry of the IDC's at that time. What is concluded after an answer, by itself, gives the
-    /// cloud no reason to say anything.
-    fn answered_at(&mut self, at: UnixMicros) -> UnixMicros {
-        if std::mem::take(&mut self.awaited) { at } else { self.last.unwrap_or(at) }
-    }
-
-    fn at(&mut self, index: u64, at: UnixMicros) {
-        self.first.get_or_insert(index);
-        self.last = Some(at);
-    }
-}
-
-/// Whether an answer says how something ended: an order's has a place in the ledger, a payment's tells of money.
-fn decides(answered: &Ended) -> bool {
-    answered.position.is_some() || (answered.payment.is_some() && MONEY.contains(&answered.outcome.as_str()))
-}
-
-fn same_end(committed: &Ended, answered: &Ended) -> bool {
-    (&committed.outcome, committed.position, committed.order)
-        == (&answered.outcome, answered.position, answered.order)
 }
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ use std::time::{Duration, SystemTime};
 use bridge_protocol::audit::entry::Event;
 use bridge_protocol::audit::finding::{Finding, Unverified};
 use bridge_protocol::audit::folder::Folder as _;
-use bridge_protocol::audit::reconcile::{Difference, Reconciled, Reconciler};
 use bridge_protocol::audit::verify::{Verified, is_newest, verify, verify_copied, verify_growing};
 use bridge_protocol::audit::{Checkpoint, Entry, folder, prove};
+use bridge_protocol::domain::OrderId;
 use bridge_protocol::note::NoteVerifier;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -24,6 +24,12 @@ use crate::config::AuditConfig;
 
 // A copy of one moment.
 mod copy;
+
+// Both sides' logs beside one another.
+mod reconcile;
+
+// One entry, or all of an order.
+mod show;
 
 /// Between two looks at a log that is followed.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -37,11 +43,12 @@ const NOTE_BYTES_MAX: u64 = 64 << 10;
 /// What can be asked of an audit log, by a command line of its own or an agent's.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  audit tail --follow --kind order-sent\n  audit key                                # the line to give an auditor\n  \
+    after_help = "Examples:\n  audit tail --follow --kind order-sent\n  audit show --order 0193e4a2-0000-7000-8000-000000000001\n  \
+                  audit key                                # the line to give an auditor\n  \
                   audit verify --dir /srv/copy/audit --key 'bridge.internal/idc/seoul-1+1f2e3d4c+BASE64'\n  \
                   audit copy /srv/copy/audit               # of a log that is being written, too\n  \
                   audit prove 4711 > 4711.tlog-proof\n  audit check 4711.tlog-proof --key 'bridge.internal/...'\n  \
-                  audit reconcile cloud/audit idc/audit\n\n\
+                  audit reconcile cloud-1/audit cloud-2/audit idc-1/audit idc-2/audit --key '...' --key '...'\n\n\
                   Exit codes: 0 done and nothing wrong, 1 something is wrong with the log, 2 usage or configuration, or a copy that says nothing."
 )]
 pub struct Audit {
@@ -68,10 +75,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show one entry.
+    /// Show one entry, or all entries of an order.
     Show {
-        /// Its index, from 0.
-        entry: u64,
+        /// The entry's number in the log, from 0: what `tail` shows first in each line. It is no order's id.
+        entry: Option<u64>,
+        /// All entries of this order instead, and those of every other try under its idempotency keys. The whole log is read.
+        #[arg(long, value_name = "ID", conflicts_with = "entry")]
+        order: Option<OrderId>,
         #[command(flatten)]
         at: At,
         /// As a JSON object.
@@ -103,7 +113,7 @@ enum Command {
     },
     /// Print a proof (c2sp.org/tlog-proof) that an entry is in the log.
     Prove {
-        /// Its index, from 0.
+        /// The entry's number in the log, from 0, as `tail` and `show --order` tell it.
         entry: u64,
         #[command(flatten)]
         at: At,
@@ -120,16 +130,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Compare the logs of both ends of a tunnel.
-    Reconcile {
-        /// The cloud agent's folder.
-        cloud: PathBuf,
-        /// The IDC agent's folder.
-        idc: PathBuf,
-        /// As a JSON object.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Compare the logs of both ends of a tunnel, of all agents of both sides.
+    Reconcile(reconcile::Reconcile),
     /// Print the verifier key of this agent's log.
     Key,
 }
@@ -161,7 +163,9 @@ pub fn run(Audit { command }: Audit, config: impl Fn() -> Result<AuditConfig, Fa
         Command::Tail { at, lines, follow, kind, json } => {
             tail(&disk(at)?, lines, follow, kind.as_deref(), json)
         }
-        Command::Show { entry, at, json } => show(&disk(at)?, entry, json),
+        Command::Show { entry: Some(entry), at, json, .. } => show::entry(&disk(at)?, entry, json),
+        Command::Show { order: Some(order), at, json, .. } => show::order(&disk(at)?, order, json),
+        Command::Show { .. } => Err(cli::usage("give an entry's number, or --order with an order's id")),
         Command::Verify { at, key, seen, json } => {
             let seen = seen.map(|path| read(&path)).transpose()?;
             check_log(&place(at, &config)?, &verifier(key)?, seen.as_deref(), json)
@@ -190,7 +194,7 @@ pub fn run(Audit { command }: Audit, config: impl Fn() -> Result<AuditConfig, Fa
             print(&mut cli::out(), proven.index, &proven.entry, json)?;
             Ok(())
         }
-        Command::Reconcile { cloud, idc, json } => reconcile(&existing(cloud)?, &existing(idc)?, json),
+        Command::Reconcile(asked) => reconcile::reconcile(asked),
         Command::Key => {
             writeln!(cli::out(), "{}", own_key(&config()?)?)?;
             Ok(())
@@ -301,22 +305,6 @@ fn tail(disk: &Disk, lines: u64, follow: bool, kind: Option<&str>, json: bool) -
         std::thread::sleep(LOOK_EVERY);
         (entries, next) = from(next, u64::MAX)?;
     }
-}
-
-fn show(disk: &Disk, wanted: u64, json: bool) -> Outcome {
-    let read = || {
-        let mut found = None;
-        folder::entries(disk, wanted, |index, entry| {
-            if index == wanted {
-                found = Some(entry.to_vec());
-            }
-        })?;
-        Ok(found)
-    };
-    let entry = look(disk, read).map_err(cli::failed)?;
-    let entry = entry.ok_or_else(|| cli::failed(format!("the log has no entry {wanted} yet")))?;
-    print(&mut cli::out(), wanted, &entry, json)?;
-    Ok(())
 }
 
 /// One line an entry: index, time, kind, facts.
@@ -446,79 +434,5 @@ fn verified_json(
         "ends_before": ends_before,
         "lacks": lacks,
         "later": later,
-    })
-}
-
-fn reconcile(cloud: &Disk, idc: &Disk, json: bool) -> Outcome {
-    let mut reconciler = Reconciler::new();
-    let mut unread = 0u64;
-    let mut take = |disk: &Disk, side: fn(&mut Reconciler, &Entry)| {
-        folder::entries(disk, 0, |_, bytes| match Entry::parse(bytes) {
-            Ok(entry) => side(&mut reconciler, &entry),
-            Err(_) => unread += 1,
-        })
-        .map_err(cli::failed)
-    };
-    // The side that receives first: what it has, the other one has sent before.
-    take(idc, Reconciler::idc)?;
-    take(cloud, Reconciler::cloud)?;
-    let reconciled = reconciler.finish();
-    let told = tell(&reconciled, unread, json);
-    // The verdict does not depend on whether somebody reads it.
-    match reconciled.differences.len() {
-        0 => Ok(told?),
-        count => Err(cli::failed(format!("the logs differ about {count} requests"))),
-    }
-}
-
-fn tell(reconciled: &Reconciled, unread: u64, json: bool) -> io::Result<()> {
-    let mut out = cli::out();
-    if json {
-        return writeln!(out, "{}", reconciled_json(reconciled, unread));
-    }
-    let Reconciled { agreed, lost, differences, in_doubt } = reconciled;
-    writeln!(
-        out,
-        "{agreed} requests agree, {lost} were lost with a link or an agent and nobody was told otherwise"
-    )?;
-    for (title, list) in [("different", differences), ("in doubt, one log ends earlier", in_doubt)] {
-        for difference in list {
-            writeln!(out, "{title}: {}", cli::shown(&sentence(difference)))?;
-        }
-    }
-    if unread > 0 {
-        writeln!(out, "{unread} entries are in no form that this version reads")?;
-    }
-    Ok(())
-}
-
-fn sentence(difference: &Difference) -> String {
-    let entry = |index: Option<u64>| index.map_or("none".to_owned(), |index| index.to_string());
-    let Difference { brand, order, key, cloud_entry, idc_entry, what } = difference;
-    let (cloud, idc) = (entry(*cloud_entry), entry(*idc_entry));
-    format!("order {order} of {brand}, key {}: {what} (cloud entry {cloud}, IDC entry {idc})", key.to_hex())
-}
-
-fn reconciled_json(reconciled: &Reconciled, unread: u64) -> Value {
-    let list = |differences: &[Difference]| -> Vec<Value> {
-        let one = |difference: &Difference| {
-            json!({
-                "brand": difference.brand.as_str(),
-                "order": difference.order.to_string(),
-                "key": difference.key.to_hex(),
-                "cloud_entry": difference.cloud_entry,
-                "idc_entry": difference.idc_entry,
-                "what": difference.what.code(),
-                "text": difference.what.to_string(),
-            })
-        };
-        differences.iter().map(one).collect()
-    };
-    json!({
-        "agreed": reconciled.agreed,
-        "lost": reconciled.lost,
-        "differences": list(&reconciled.differences),
-        "in_doubt": list(&reconciled.in_doubt),
-        "unread": unread,
     })
 }

@@ -1,7 +1,11 @@
 //! Two logs: what agrees, what is lost, what differs, what is in doubt.
 
 use super::*;
-use crate::audit::entry::{Closed, Started, Stopped};
+use crate::audit::entry::{Carried, Closed, Digest, Ended, Started, Stopped};
+use crate::domain::UnixMicros;
+
+// Two agents and more on a side.
+mod several;
 
 fn key(n: u8) -> KeyDigest {
     KeyDigest::from_array([n; 32])
@@ -278,4 +282,17 @@ fn a_late_conclusion_hides_nothing_behind_the_other_log_s_end() {
         assert_eq!((told.in_doubt, told.differences.len()), (vec![], 1), "{what}");
         assert_eq!(told.differences[0].what, what);
     }
+}
+
+#[test]
+fn a_try_that_came_through_an_agent_whose_log_is_not_given_is_no_changed_byte() {
+    let told = with(|_, idc| {
+        for (link, peer) in [(1, "spiffe://shop.example/cloud/a"), (2, "spiffe://shop.example/cloud/b")] {
+            idc.insert(0, (20, several::link_to(link, peer)));
+        }
+        let order = OrderId::new(UnixMicros::new(9), [9; 10]);
+        idc.push((24, Event::OrderReceived(Carried { order, ..carried(2, b"sealed by another agent") })));
+        idc.push((25, Event::OrderCommitted(Ended { replayed: true, ..ended(2, "placed", Some(20)) })));
+    });
+    assert_eq!((told.agreed, told.lost, told.differences), (2, 0, vec![]));
 }

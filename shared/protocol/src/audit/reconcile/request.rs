@@ -1,0 +1,147 @@
+//! One request, and what each of the logs says of it.
+
+use super::{LogId, Side};
+use crate::audit::entry::{Carried, Digest, Ended};
+use crate::domain::{Brand, OrderId, UnixMicros};
+
+/// What the cloud tells a caller whose request stayed where it was: without a link, without room, with another one under
+/// its key on the way, the same or not, or turned away at the IDC's door before it was looked at.
+const NOT_TAKEN: [&str; 5] = ["not-sent", "full", "in-progress", "key-in-use", "busy"];
+
+/// How a payment or a refund ends, for certain.
+const MONEY: [&str; 9] = [
+    "paid",
+    "declined",
+    "not_paid",
+    "partially_refunded",
+    "refunded",
+    "charged_late",
+    "returned",
+    "done",
+    "refused",
+];
+
+/// A request, by its key: everything that was tried under it.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) brand: Brand,
+    /// The order, as the first entry has it.
+    pub(super) order: OrderId,
+    /// The cloud agents' logs: what was sent, and what callers were told.
+    pub(super) cloud: Vec<Told>,
+    /// The IDC agents' logs: what was received, and what was committed.
+    pub(super) idc: Vec<Told>,
+}
+
+/// What one log says of one request.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) log: LogId,
+    /// The first entry about it.
+    pub(super) first: u64,
+    pub(super) since: UnixMicros,
+    /// When the last one was that the other side had a part in.
+    pub(super) last: UnixMicros,
+    /// Something was carried since anything ended.
+    awaited: bool,
+    /// What was carried, each once.
+    pub(super) carried: Vec<Try>,
+    /// The cloud: what callers were told. The IDC: what was committed.
+    pub(super) ended: Vec<Ended>,
+}
+
+/// A request as it was carried once. A caller that tries again under its key gets another order id each time, and what is
+/// sealed again has other bytes: each of them is received as it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Try {
+    order: OrderId,
+    ciphertext: Option<Digest>,
+    /// Of all its facts.
+    facts: Digest,
+}
+
+impl Request {
+    /// What this log says of it, from this entry on if it has said nothing yet.
+    pub(super) fn told(&mut self, side: Side, log: LogId, index: u64, at: UnixMicros) -> &mut Told {
+        let all = match side {
+            Side::Cloud => &mut self.cloud,
+            Side::Idc => &mut self.idc,
+        };
+        let known = all.iter().position(|told| told.log == log).unwrap_or(all.len());
+        if known == all.len() {
+            all.push(Told::new(log, index, at));
+        }
+        &mut all[known]
+    }
+
+    /// The order as the ledger has it, where that is known.
+    pub(super) fn order(&self) -> OrderId {
+        let mut committed = self.idc.iter().flat_map(|told| &told.ended);
+        committed.find(|ended| ended.position.is_some()).map_or(self.order, |ended| ended.order)
+    }
+}
+
+impl Told {
+    pub(super) fn new(log: LogId, first: u64, at: UnixMicros) -> Self {
+        let (carried, ended) = (Vec::new(), Vec::new());
+        Self { log, first, since: at, last: at, awaited: false, carried, ended }
+    }
+
+    /// The cloud: whether it told its callers that nothing was taken, by itself or by the IDC's word.
+    pub(super) fn was_kept(&self) -> bool {
+        let keeps = |answered: &Ended| NOT_TAKEN.contains(&answered.outcome.as_str());
+        !self.ended.is_empty() && self.ended.iter().all(keeps)
+    }
+
+    pub(super) fn carry(&mut self, at: UnixMicros, carried: &Carried) {
+        self.last = at;
+        self.awaited = true;
+        let one = Try::of(carried);
+        if !self.carried.contains(&one) {
+            self.carried.push(one);
+        }
+    }
+
+    /// The cloud tells its caller.
+    pub(super) fn answer(&mut self, at: UnixMicros, ended: &Ended) {
+        self.last = at;
+        self.end(ended);
+    }
+
+    /// The IDC commits. What is concluded after an answer, by itself, gives the cloud no reason to say anything.
+    pub(super) fn commit(&mut self, at: UnixMicros, ended: &Ended) {
+        if std::mem::take(&mut self.awaited) {
+            self.last = at;
+        }
+        self.end(ended);
+    }
+
+    fn end(&mut self, ended: &Ended) {
+        if !self.ended.contains(ended) {
+            self.ended.push(ended.clone());
+        }
+    }
+}
+
+impl Try {
+    fn of(carried: &Carried) -> Self {
+        // Facts that could be read can be written.
+        let facts = Digest::of(&serde_json::to_vec(carried).unwrap_or_default());
+        Self { order: carried.order, ciphertext: carried.ciphertext, facts }
+    }
+
+    /// Whether both are of one try, though they may differ: a caller's order id is its own, and so are sealed bytes.
+    pub(super) fn is_kin(&self, other: &Self) -> bool {
+        self.order == other.order || (self.ciphertext.is_some() && self.ciphertext == other.ciphertext)
+    }
+}
+
+/// Whether an answer says how something ended: an order's has a place in the ledger, a payment's tells of money.
+pub(super) fn decides(answered: &Ended) -> bool {
+    answered.position.is_some() || (answered.payment.is_some() && MONEY.contains(&answered.outcome.as_str()))
+}
+
+pub(super) fn same_end(committed: &Ended, answered: &Ended) -> bool {
+    (&committed.outcome, committed.position, committed.order)
+        == (&answered.outcome, answered.position, answered.order)
+}
