@@ -192,6 +192,7 @@ mod tests {
     fn a_verifier_key_is_read_back_from_its_line_and_every_typing_error_is_found() {
         let line = signer(1).verifier().to_string();
         assert_eq!(NoteVerifier::parse(&line).unwrap(), *signer(1).verifier());
+        assert_eq!(format!("{:?}", signer(1).verifier()), line);
         for at in 0..line.len() {
             let mut typo = line.clone().into_bytes();
             typo[at] = if typo[at] == b'x' { b'y' } else { b'x' };

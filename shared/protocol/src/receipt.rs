@@ -218,6 +218,42 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_whole_hashes_and_no_longer_than_the_largest_batch_needs() {
+        let pinned = [signer(1).verifier().clone()];
+        let mut largest = sign_batch(&receipts(1), &signer(1)).remove(0);
+        let path = [[7; 32]; 64];
+        let leaf = merkle::leaf_hash(&largest.facts);
+        let root = merkle::root_from_path(leaf, 0, u64::MAX, &path).unwrap();
+        largest.signature = Bytes::copy_from_slice(&signer(1).sign(&signed_message(u64::MAX, &root)));
+        (largest.size, largest.path) = (u64::MAX, path.concat().into());
+        assert!(verify(&largest, &pinned).is_ok());
+        for more in [vec![0], vec![7; 32]] {
+            let path = [largest.path.as_ref(), &more].concat().into();
+            let longer = wire::order::Receipt { path, ..largest.clone() };
+            assert_eq!(verify(&longer, &pinned), Err(ReceiptError::BadPath));
+        }
+    }
+
+    #[test]
+    fn a_signed_receipt_with_a_sku_or_a_price_in_no_known_form_is_refused() {
+        let signed = |change: fn(&mut wire::order::ReceiptFacts)| {
+            let mut wire = prost::Message::decode(facts(&receipts(1)[0])).unwrap();
+            change(&mut wire);
+            let facts = Bytes::from(prost::Message::encode_to_vec(&wire));
+            let message = signed_message(1, &merkle::leaf_hash(&facts));
+            let signature = Bytes::copy_from_slice(&signer(1).sign(&message));
+            let receipt = wire::order::Receipt { facts, index: 0, size: 1, path: Bytes::new(), signature };
+            verify(&receipt, &[signer(1).verifier().clone()])
+        };
+        assert!(signed(|_| {}).is_ok());
+        let price = |wire: &mut wire::order::ReceiptFacts| {
+            (wire.price, wire.currency) = (Some(1), Some("won".to_owned()));
+        };
+        assert_eq!(signed(|wire| wire.sku = Some(String::new())), Err(ReceiptError::Malformed));
+        assert_eq!(signed(price), Err(ReceiptError::Malformed));
+    }
+
+    #[test]
     fn another_key_s_receipt_is_refused() {
         let signed = sign_batch(&receipts(1), &signer(1));
         assert_eq!(verify(&signed[0], &[signer(2).verifier().clone()]), Err(ReceiptError::BadSignature));

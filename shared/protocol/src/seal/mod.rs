@@ -121,6 +121,7 @@ fn cipher(record_secret: &Zeroizing<[u8; 32]>) -> Aes256Gcm {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use bytes::Bytes;
@@ -202,6 +203,28 @@ mod tests {
     }
 
     #[test]
+    fn no_two_records_of_a_session_are_encrypted_alike() {
+        let mut sealing = session(&key(1));
+        let blocks = |envelope: &Envelope| envelope.ciphertext[..PADDING_STEP_BYTES].to_vec();
+        let records: BTreeSet<_> = (0..300).map(|_| blocks(&seal(&mut sealing, 0))).collect();
+        assert_eq!(records.len(), 300);
+        assert_eq!(exporter_context(0x0102), *b"bridge record\0\0\0\0\0\0\0\x01\x02");
+    }
+
+    #[test]
+    fn what_is_sealed_grows_by_whole_steps_and_is_opened_whatever_its_length() {
+        let (mut sealing, mut opener) = (session(&key(1)), Opener::new(vec![key(1)], 1));
+        // The length takes 4 bytes, and a value's own head 5.
+        for (len, steps) in [(1, 1), (246, 1), (247, 1), (248, 2), (503, 2), (504, 3)] {
+            let mut personal = PersonalData::default();
+            personal.set(PersonalField::DeliveryNote, Personal::new("a".repeat(len)));
+            let envelope = sealing.seal(&header(0), Bytes::new(), &personal).unwrap();
+            assert_eq!(envelope.ciphertext.len(), steps * PADDING_STEP_BYTES + TAG_BYTES, "{len} bytes");
+            assert!(opener.open_at_once(LinkId(1), &envelope, NOW) == Ok(personal), "{len} bytes");
+        }
+    }
+
+    #[test]
     fn after_its_first_record_a_session_needs_no_encapsulation() {
         let mut sealing = session(&key(1));
         let mut opener = Opener::new(vec![key(1)], 4);
@@ -276,6 +299,7 @@ mod tests {
     #[test]
     fn a_key_that_is_unknown_expired_or_not_yet_valid_opens_nothing() {
         let envelope = seal(&mut session(&key(1)), 0);
+        assert!(session(&key(1)).is_spent(NOW.plus(DAY + Duration::from_secs(1))));
         let open =
             |key: OpeningKey, now| Opener::new(vec![key], 4).open_at_once(LinkId(1), &envelope, now).err();
         assert_eq!(open(key(2), NOW), Some(OpenError::UnknownKey));
@@ -305,12 +329,21 @@ mod tests {
         );
         assert!(opener.open_at_once(LinkId(1), &seal(&mut session(&key(3)), 0), NOW).is_ok());
         assert_eq!(opener.decapsulated(), 3);
+        opener.set_keys(vec![key(1), key(2)]);
+        let mut forgotten = seal(&mut leaving, 2);
+        forgotten.encapsulation = Bytes::new();
+        assert_eq!(
+            opener.open_at_once(LinkId(1), &forgotten, NOW).err(),
+            Some(OpenError::SessionUnknown),
+            "a key that comes back comes without its sessions"
+        );
     }
 
     #[test]
     fn a_session_ends_by_age_or_count() {
         let mut sealing = session(&key(1));
         assert!(!sealing.is_spent(NOW));
+        assert!(!sealing.is_spent(NOW.plus(sealing::AGE_MAX)));
         assert!(sealing.is_spent(NOW.plus(Duration::from_millis(1_001))));
         assert!(sealing.is_spent(UnixMicros::new(NOW.get() - 1)), "by a clock that was set back");
         for number in 0..sealing::RECORDS_MAX {

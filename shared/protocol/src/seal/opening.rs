@@ -286,3 +286,37 @@ fn unpadded(buffer: &[u8]) -> Result<PersonalData, OpenError> {
     }
     PersonalData::from_bytes(plain).map_err(|_| OpenError::Malformed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_a_length_the_data_and_fewer_zeros_than_a_step_is_personal_data() {
+        let name = [1, 0, 0, 0, 1, b'a'];
+        let padded = |len: u8, padding: &[u8]| [&[0, 0, 0, len], name.as_slice(), padding].concat();
+        let read = |buffer: &[u8]| unpadded(buffer).map(|personal| personal.iter().count());
+        assert_eq!(read(&padded(6, &[])), Ok(1));
+        assert_eq!(read(&padded(6, &[0; PADDING_STEP_BYTES - 1])), Ok(1));
+        for bad in [
+            padded(6, &[0; PADDING_STEP_BYTES]),
+            padded(6, &[0, 0, 1]),
+            padded(6, &[1; PADDING_STEP_BYTES]),
+            padded(7, &[]),
+            padded(5, &[0, 0]),
+            vec![0, 0, 0],
+        ] {
+            assert_eq!(read(&bad), Err(OpenError::Malformed), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_shows_its_name_and_no_secret() {
+        let validity = Validity { not_before: UnixMicros::new(0), not_after: UnixMicros::new(1) };
+        let key = Arc::new(OpeningKey::new(&[1; 32], validity).unwrap());
+        let encapsulated = Encapsulated { id: SessionId([7; 16]), key, encapsulation: Bytes::new() };
+        let name = format!("{:?}", SessionId([7; 16]));
+        assert_eq!(format!("{encapsulated:?}"), format!("Encapsulated({name})"));
+        assert_eq!(format!("{:?}", encapsulated.decapsulate()), format!("Decapsulated({name})"));
+    }
+}

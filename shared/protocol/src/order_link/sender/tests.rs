@@ -202,13 +202,24 @@ fn a_full_queue_rejects() {
 }
 
 #[test]
+fn that_a_key_is_another_request_s_is_final_whatever_became_of_lost_copies() {
+    let mut sender = connected(8);
+    sender.handle_link_up(at(0), B, 1, 8);
+    let id = submit(&mut sender, at(0), cancel(1));
+    sender.handle_link_down(at(1), A);
+    assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 2 <- 1"]);
+    sender.handle_answer(at(2), B, refused(id, Refusal::KeyReused));
+    assert_eq!(drain(&mut sender), ["1 Refused(KeyReused)"]);
+}
+
+#[test]
 fn a_silent_link_takes_no_new_requests_until_it_is_heard() {
     let mut sender = connected(8);
     sender.handle_link_open(at(0), A, false);
     submit(&mut sender, at(0), cancel(1));
     assert!(drain(&mut sender).is_empty() && !sender.has_open_link());
     sender.handle_link_open(at(1), A, true);
-    assert_eq!(drain(&mut sender), ["link 1 <- 1"]);
+    assert_eq!((drain(&mut sender), sender.has_open_link()), (vec!["link 1 <- 1".to_owned()], true));
 }
 
 #[test]
@@ -428,6 +439,7 @@ fn a_cancellation_that_no_agent_knows_waits_until_its_order_is_settled() {
         ["link 1 <- 1", "link 2 <- 2", "link 1 <- 2"],
         "and nobody is told anything"
     );
+    assert_eq!(sender.queued(), 1, "what waits for its order's end has a place in the queue");
     // It is sent again with its order only, and not by a timer of its own.
     sender.handle_timeout(at(3));
     assert_eq!(drain(&mut sender).len(), 0);
@@ -557,6 +569,23 @@ fn an_order_that_no_link_opens_any_more_is_sealed_again_and_its_lost_copy_stays_
     sender.handle_answer(at(2), B, settled(id));
     assert_eq!(drain(&mut sender), ["1 settled"]);
     assert_eq!((sender.unsettled(), sender.next_timeout()), (0, None));
+}
+
+#[test]
+fn whoever_looks_at_the_keys_sees_that_they_have_changed() {
+    let mut sender = connected(8);
+    let mut seen = BTreeSet::from([sender.keys_version()]);
+    let mut is_news = |sender: &Sender| seen.insert(sender.keys_version());
+    sender.handle_keys(at(0), A, vec![OLD]);
+    assert!(is_news(&sender));
+    sender.handle_link_open(at(1), A, false);
+    assert!(is_news(&sender));
+    sender.handle_link_open(at(2), A, true);
+    assert!(is_news(&sender));
+    sender.handle_link_down(at(3), A);
+    assert!(is_news(&sender));
+    sender.handle_link_up(at(4), A, 1, 8);
+    assert!(is_news(&sender) && !is_news(&sender));
 }
 
 #[test]
