@@ -5,8 +5,9 @@ use crate::audit::entry::{Carried, Digest, Ended};
 use crate::domain::{Brand, OrderId, UnixMicros};
 
 /// What the cloud tells a caller whose request stayed where it was: without a link, without room, with another one under
-/// its key on the way, the same or not, or turned away at the IDC's door before it was looked at.
-const NOT_TAKEN: [&str; 5] = ["not-sent", "full", "in-progress", "key-in-use", "busy"];
+/// its key on the way, the same or not, turned away at the IDC's door before it was looked at, or refused by an IDC whose log could
+/// not take it.
+const NOT_TAKEN: [&str; 6] = ["not-sent", "full", "in-progress", "key-in-use", "busy", "database-down"];
 
 /// How a payment or a refund ends, for certain.
 const MONEY: [&str; 9] = [

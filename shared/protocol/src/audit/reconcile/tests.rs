@@ -145,6 +145,15 @@ fn what_was_on_its_way_when_a_link_ended_is_lost_and_no_difference() {
 }
 
 #[test]
+fn what_the_idc_s_log_could_not_take_and_was_refused_is_no_difference() {
+    let reconciled = with(|cloud, idc| {
+        cloud[1] = (23, Event::OrderAnswered(ended(2, "database-down", None)));
+        idc.clear();
+    });
+    assert_eq!((reconciled.agreed, reconciled.differences), (3, Vec::new()));
+}
+
+#[test]
 fn what_a_log_that_ends_earlier_does_not_say_is_in_doubt() {
     let ((cloud, idc), (later_cloud, later_idc)) = (whole(1), whole(2));
     let told = reconcile([cloud.clone(), later_cloud].concat(), idc.clone());
