@@ -92,7 +92,7 @@ impl NoteVerifier {
 
     /// Reads the line that [`fmt::Display`] writes.
     pub fn parse(text: &str) -> Result<Self, NoteError> {
-        let mut parts = text.trim().splitn(3, '+');
+        let mut parts = text.trim_ascii().splitn(3, '+');
         let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(NoteError::NotAVerifierKey);
         };
@@ -193,6 +193,11 @@ mod tests {
         let line = signer(1).verifier().to_string();
         assert_eq!(NoteVerifier::parse(&line).unwrap(), *signer(1).verifier());
         assert_eq!(format!("{:?}", signer(1).verifier()), line);
+        // As it stands in a file, and nothing of what only looks like a space.
+        assert_eq!(NoteVerifier::parse(&format!(" {line}\r\n")).unwrap(), *signer(1).verifier());
+        assert!(
+            ["\u{b}", "\u{a0}"].iter().all(|sign| NoteVerifier::parse(&format!("{line}{sign}")).is_err())
+        );
         for at in 0..line.len() {
             let mut typo = line.clone().into_bytes();
             typo[at] = if typo[at] == b'x' { b'y' } else { b'x' };
