@@ -16,7 +16,6 @@ use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -31,8 +30,9 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
-use tokio::sync::oneshot;
 use tokio::time::timeout;
+
+use crate::relay_thread::RelayThread;
 
 /// As the agents name their protocol (RFC 7301).
 const ALPN: &[u8] = b"bridge/1";
@@ -62,9 +62,7 @@ pub struct Credentials {
 #[derive(Debug)]
 pub struct FrameTap {
     address: SocketAddr,
-    /// Dropped to end the relay.
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _relay: RelayThread,
 }
 
 impl FrameTap {
@@ -79,7 +77,7 @@ impl FrameTap {
         kept: &Path,
     ) -> Result<FrameTap> {
         fs::create_dir_all(kept).with_context(|| format!("make {}", kept.display()))?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = RelayThread::runtime()?;
         let (sides, kept) = ([dials.side, listens.side], kept.to_owned());
         let (server, client) = (server_config(&listens)?, client_config(&dials)?);
         // An endpoint belongs to the runtime that it is made in.
@@ -90,32 +88,15 @@ impl FrameTap {
             (near, far)
         };
         let address = near.local_addr()?;
-        let (stop, stopped) = oneshot::channel::<()>();
-        let thread = std::thread::Builder::new().name("frame tap".to_owned()).spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    () = relay(near, far, target, sides, kept) => {}
-                    _ = stopped => {}
-                }
-            });
-        })?;
-        Ok(FrameTap { address, stop: Some(stop), thread: Some(thread) })
+        let relay = move || relay(near, far, target, sides, kept);
+        let relay = RelayThread::start("frame tap", runtime, relay)?;
+        Ok(FrameTap { address, _relay: relay })
     }
 
     /// Where the agent that dials is led to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-}
-
-impl Drop for FrameTap {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic there was already printed; there is nothing to add to it here.
-            let _ended = thread.join();
-        }
     }
 }
 

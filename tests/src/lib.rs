@@ -23,6 +23,7 @@ pub mod ports;
 pub mod postgres;
 pub mod proc_stat;
 pub mod process;
+mod relay_thread;
 pub mod sandbox;
 pub mod site;
 pub mod tcp_line;

@@ -6,14 +6,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
+
+use crate::relay_thread::RelayThread;
 
 /// The most that is read at once.
 const CHUNK_BYTES: usize = 65_536;
@@ -24,9 +25,7 @@ const ON_THE_LINE_MAX: usize = 256;
 #[derive(Debug)]
 pub struct TcpLine {
     address: SocketAddr,
-    /// Dropped to end the relay.
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _relay: RelayThread,
 }
 
 impl TcpLine {
@@ -38,34 +37,15 @@ impl TcpLine {
         let front = std::net::TcpListener::bind("127.0.0.1:0")?;
         front.set_nonblocking(true)?;
         let address = front.local_addr()?;
-        let (stop, stopped) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("tcp-line".to_owned()).spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    // Only a socket that cannot be set up ends it early; who connects then says what it misses.
-                    _ = relay(front, target, round_trip / 2) => {}
-                    _ = stopped => {}
-                }
-            });
-        })?;
-        Ok(TcpLine { address, stop: Some(stop), thread: Some(thread) })
+        let relay = move || relay(front, target, round_trip / 2);
+        let relay = RelayThread::start("tcp-line", RelayThread::runtime()?, relay)?;
+        Ok(TcpLine { address, _relay: relay })
     }
 
     /// Where to connect to instead of the target.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-}
-
-impl Drop for TcpLine {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic there was already printed; there is nothing to add to it here.
-            let _ended = thread.join();
-        }
     }
 }
 

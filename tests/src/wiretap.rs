@@ -12,14 +12,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::net::UdpSocket;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::sleep_until;
+
+use crate::relay_thread::RelayThread;
 
 /// Larger than any datagram over UDP.
 const DATAGRAM_BYTES_MAX: usize = 65_536;
@@ -31,9 +32,7 @@ const ON_THE_LINE_MAX: usize = 8_192;
 pub struct Wiretap {
     address: SocketAddr,
     line: Arc<Line>,
-    /// Dropped to end the relay.
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    relay: RelayThread,
 }
 
 /// What the relay's owner sets and reads.
@@ -60,19 +59,10 @@ impl Wiretap {
         front.set_nonblocking(true)?;
         let address = front.local_addr()?;
         let line = Arc::new(Line { capture, ..Line::default() });
-        let (stop, stopped) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let shared = Arc::clone(&line);
-        let thread = std::thread::Builder::new().name("wiretap".to_owned()).spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    // Only a socket that cannot be set up ends it early; the tunnel then says what it misses.
-                    _ = relay(front, target, &shared, seed) => {}
-                    _ = stopped => {}
-                }
-            });
-        })?;
-        Ok(Wiretap { address, line, stop: Some(stop), thread: Some(thread) })
+        let relay = move || async move { relay(front, target, &shared, seed).await };
+        let relay = RelayThread::start("wiretap", RelayThread::runtime()?, relay)?;
+        Ok(Wiretap { address, line, relay })
     }
 
     /// Where the dialling agent sends to.
@@ -117,11 +107,7 @@ impl Wiretap {
 
 impl Drop for Wiretap {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic there was already printed; there is nothing to add to it here.
-            let _ended = thread.join();
-        }
+        self.relay.end();
         // The owner flushes before it reads; this is for those who only wanted the line.
         let _written = self.flush();
     }
