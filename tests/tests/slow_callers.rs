@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use anyhow::{Context as _, Result, ensure};
 use bridge_tests::http::Client;
+use bridge_tests::site::Site;
 use bytes::Bytes;
 use common::{PATIENCE, Shared, Shop, Stage, configure, head, metric, site, until};
 use http::Request;
@@ -20,18 +21,13 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// Few places, and more time than any test takes until a connection is closed for its own sake.
-static SMALL: Shared = Shared::new(&["full"], |site| {
-    let config = site.cloud_dir().join("bridge-cloud.toml");
-    configure(&config, "storefront.workers", 1)?;
-    configure(&config, "storefront.connections_max", 20)?;
-    for deadline in ["header_timeout", "body_timeout", "idle_timeout", "stall_timeout"] {
-        configure(&config, &format!("storefront.{deadline}"), "5m")?;
-    }
-    Ok(())
-});
+static SMALL: Shared = Shared::new(&["full"], few_places);
 
 /// The same for callers whose bodies do not come.
-static CROWDED: Shared = Shared::new(&["crowd"], |site| {
+static CROWDED: Shared = Shared::new(&["crowd"], few_places);
+
+/// One worker with 20 connections at most, and no deadline that a test reaches.
+fn few_places(site: &Site) -> Result<()> {
     let config = site.cloud_dir().join("bridge-cloud.toml");
     configure(&config, "storefront.workers", 1)?;
     configure(&config, "storefront.connections_max", 20)?;
@@ -39,7 +35,7 @@ static CROWDED: Shared = Shared::new(&["crowd"], |site| {
         configure(&config, &format!("storefront.{deadline}"), "5m")?;
     }
     Ok(())
-});
+}
 
 /// Many places, and short deadlines.
 static SHORT: Shared = Shared::new(&["short"], |site| {
@@ -57,7 +53,7 @@ const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 /// The begin of a request of a hundred bytes: type 1, neither its last frame nor its last header.
 const HALF_A_HEAD: &[u8] = &[0, 0, 100, 1, 0, 0, 0, 0, 1, 0x82];
 
-async fn closed_for(site: &bridge_tests::site::Site, reason: &str) -> Result<u64> {
+async fn closed_for(site: &Site, reason: &str) -> Result<u64> {
     let metrics = Client::new(site.cloud.admin).get("/metrics", None).await?;
     let name = format!("bridge_storefront_connections_closed_total{{reason=\"{reason}\"}}");
     metric(&String::from_utf8_lossy(&metrics.body), &name)
