@@ -277,7 +277,7 @@ impl Shell {
             }
             say_waiting(awaited.as_ref(), &ends);
             let outage = outage.map(anyhow::Error::from);
-            // Of one brand alone it is no outage, and somebody has to look all the same.
+            // If one brand alone fails, it is no outage, but an operator must still look.
             if outage.is_some() || ends.iter().any(|end| matches!(end, End::NotCommitted)) {
                 metrics.ledger_errors.inc();
             }

@@ -245,7 +245,7 @@ const ASKERS: usize = 8_000;
 /// Of them on one connection: fewer streams than a storefront may have open.
 const ON_ONE_CONNECTION: usize = 200;
 
-/// So many orders are placed beside them at most: half of what the shop has of the SKU.
+/// Orders that are placed beside them, at most: half of the SKU's units.
 const ORDERS_MAX: i64 = 500;
 
 #[tokio::test]

@@ -77,7 +77,7 @@ pub struct SqlState {
 /// PostgreSQL: a right is missing ("insufficient_privilege").
 const NO_RIGHT: &str = "42501";
 
-/// How PostgreSQL begins to say so itself.
+/// The beginning of PostgreSQL's own message for that code.
 const DENIED: &str = "permission denied for ";
 
 impl fmt::Display for SqlState {
@@ -119,7 +119,7 @@ impl From<sqlx::Error> for LedgerError {
         let state = || SqlState {
             code: code.to_string(),
             constraint: refusal.constraint().map(str::to_owned),
-            // A trigger may raise this too, and quote what it likes.
+            // A trigger can raise this code with any text, so only PostgreSQL's own message is kept.
             denied: (code == NO_RIGHT && refusal.message().starts_with(DENIED))
                 .then(|| refusal.message().to_owned()),
         };

@@ -242,7 +242,7 @@ impl Show {
         let place = plan.places().find(|(_, place)| place.lines.iter().all(is_left));
         let body = place.map(|(_, place)| place.body.clone()).unwrap_or_default();
         std::fs::write(&order, body).with_context(|| format!("write {}", order.display()))?;
-        // The launch may have sold out what it was about: what most units are left of can be ordered.
+        // The launch may have sold out its own SKUs, so the SKU with the most units left is named.
         let skus =
             self.shop.products.iter().flat_map(|product| product.skus.iter().map(move |sku| (product, sku)));
         let most = skus.max_by_key(|(_, sku)| left(sku));
