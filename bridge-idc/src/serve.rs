@@ -177,7 +177,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     let mut idle = load.subscribe();
     let service = payments.service.clone();
     let (counter, payment_ends) =
-        Counter::new(config.payments.window_max, keys.now(), service, audit.clone(), metrics.clone());
+        Counter::new(config.payments.window_max, keys.now(), service, metrics.clone());
     let keys_seen = keys.subscribe();
     let agent = Agent::new(limits, keys.now());
     metrics.set_queue_limit(Queue::Held, agent.held_max());

@@ -9,7 +9,7 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::config::IdcConfig;
-use crate::ledger::payments::{Resolved, Verdict};
+use crate::ledger::payments::{PaymentLedger as _, Resolved, Verdict};
 use crate::payment::audit::Operator;
 use crate::payment::{Payment, Refund, operator};
 

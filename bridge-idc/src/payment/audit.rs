@@ -1,6 +1,7 @@
 //! What the audit log has of a payment before the gateway is asked, of what becomes of it before the ledger has it, and of how
 //! a request ended before the cloud hears it (promise P8).
 
+use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 
 use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event, Resolved, Word};
@@ -14,13 +15,26 @@ use bridge_runtime::config::AuditConfig;
 use super::service::End;
 use super::{PayAsked, RefundAsked};
 
+/// An append-only log, in which something is durable before it goes on.
+pub trait Log: Send + Sync {
+    /// Logs what happened now; ends once it is durable.
+    fn append(&self, event: Event) -> Pin<Box<dyn Future<Output = Result<(), AuditError>> + Send + '_>>;
+}
+
+impl Log for AuditLog {
+    fn append(&self, event: Event) -> Pin<Box<dyn Future<Output = Result<(), AuditError>> + Send + '_>> {
+        let entry = Entry::new(clock::now(), event);
+        Box::pin(async move { self.append(&[entry]).await.map(drop) })
+    }
+}
+
 /// Which log has what is concluded of a payment or a refund, before it is committed.
 #[derive(Clone, Copy)]
 pub enum Witness<'log> {
     /// The agent's own.
-    Log(&'log AuditLog),
+    Log(&'log dyn Log),
     /// The agent's own, which has that it comes to this: so no transaction is open while the log's disk is waited for.
-    Logged(&'log AuditLog, &'static str),
+    Logged(&'log dyn Log, &'static str),
     /// None: what it comes to is found out, and taken back again.
     Rehearsal(&'log Mutex<Option<Conclusion>>),
     /// An operator's word is in the log, which it is to come to; no transaction waits for whoever has the log.
@@ -104,8 +118,7 @@ impl Witness<'_> {
         match self {
             Self::Logged(_, known) if known == outcome => Ok(()),
             Self::Log(log) | Self::Logged(log, _) => {
-                let logged = log.append(&[conclusion().entry()]).await;
-                logged.map(drop).map_err(Unwitnessed::Unlogged)
+                log.append(conclusion().committed()).await.map_err(Unwitnessed::Unlogged)
             }
             Self::Rehearsal(found) => {
                 *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(conclusion());
@@ -119,9 +132,8 @@ impl Witness<'_> {
 
 impl Conclusion {
     /// That it is committed.
-    fn entry(&self) -> Entry {
-        let ended = Ended::new(&self.header, &self.outcome).about(self.payment, false);
-        Entry::new(clock::now(), Event::PaymentCommitted(ended))
+    fn committed(&self) -> Event {
+        Event::PaymentCommitted(Ended::new(&self.header, &self.outcome).about(self.payment, false))
     }
 }
 
@@ -141,22 +153,22 @@ impl Operator<'_> {
 
     /// Logs that it is committed.
     pub(super) async fn committed(&self, conclusion: &Conclusion) -> Result<(), DoorError> {
-        audit_log::append_beside(self.audit, &conclusion.entry()).await
+        audit_log::append_beside(self.audit, &Entry::new(clock::now(), conclusion.committed())).await
     }
 }
 
 /// Logs that a request has come. Without that nothing is done about it.
-pub(super) async fn received(log: &AuditLog, about: About) -> Result<Logged, End> {
+pub(super) async fn received(log: &dyn Log, about: About) -> Result<Logged, End> {
     let carried = Carried::new(&about.header, about.action, None).about(about.payment);
-    match log.append(&[Entry::new(clock::now(), Event::PaymentReceived(carried))]).await {
-        Ok(_) => Ok(Logged(about)),
+    match log.append(Event::PaymentReceived(carried)).await {
+        Ok(()) => Ok(Logged(about)),
         Err(_) => Err(End::Refused(Refusal::DatabaseDown)),
     }
 }
 
 impl Logged {
     /// Logs how it ended; what may be told. If it cannot be logged nobody is told, and whoever asked asks again.
-    pub(super) async fn answered(self, log: &AuditLog, end: End) -> End {
+    pub(super) async fn answered(self, log: &dyn Log, end: End) -> End {
         let event = match &end {
             // That is what it was concluded as, by this very request.
             End::Stands { logged: true, .. } => return end,
@@ -170,8 +182,8 @@ impl Logged {
             }
             End::Unknown => return End::Unknown,
         };
-        match log.append(&[Entry::new(clock::now(), event)]).await {
-            Ok(_) => end.logged(),
+        match log.append(event).await {
+            Ok(()) => end.logged(),
             Err(error) => {
                 tracing::warn!(payment = %self.0.payment, %error, "log how a payment ended: nobody is told before it is asked about again");
                 End::Unknown

@@ -8,7 +8,6 @@ use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Reply, Token};
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::ToIdc;
-use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::telemetry::continue_trace;
 use bridge_runtime::telemetry::metrics::{Metrics, Queue};
 use bridge_runtime::tunnel::LinkSender;
@@ -16,7 +15,6 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span};
 
-use super::audit::{self, About};
 use super::desk::{Asked, Coming, Desk, Output};
 use super::service::{End, Payments};
 use super::toss::Toss;
@@ -31,7 +29,6 @@ pub struct Counter {
     /// As they were at the start: what is needed of them here does not change.
     keys: Arc<Keyring>,
     service: Option<Service>,
-    audit: AuditLog,
     ends: mpsc::Sender<(Token, End)>,
     metrics: Arc<Metrics>,
 }
@@ -45,14 +42,13 @@ impl Counter {
         window_max: usize,
         keys: Arc<Keyring>,
         service: Option<Service>,
-        audit: AuditLog,
         metrics: Arc<Metrics>,
     ) -> (Self, Ends) {
         let (ends, received) = mpsc::channel(window_max.max(1));
         if service.is_some() {
             metrics.set_queue_limit(Queue::PaymentsInFlight, window_max);
         }
-        (Self { desk: Desk::new(window_max), keys, service, audit, ends, metrics }, received)
+        (Self { desk: Desk::new(window_max), keys, service, ends, metrics }, received)
     }
 
     /// Requests received and not yet answered.
@@ -128,22 +124,10 @@ impl Counter {
 
     fn ask(&self, token: Token, asked: Asked, coming: Coming, span: &Span) {
         let Some(service) = self.service.clone() else { return };
-        let (ends, log) = (self.ends.clone(), self.audit.clone());
+        let ends = self.ends.clone();
         let asking = async move {
             tracing::debug!("asked of the gateway");
-            let end = match asked {
-                Asked::Pay(pay) => match audit::received(&log, About::of_payment(&pay)).await {
-                    Ok(logged) => logged.answered(&log, coming.judge(service.pay(&pay).await)).await,
-                    Err(refused) => refused,
-                },
-                Asked::Refund(refund) => match audit::received(&log, About::of_refund(&refund)).await {
-                    Ok(logged) => logged.answered(&log, coming.judge(service.refund(&refund).await)).await,
-                    Err(refused) => refused,
-                },
-                Asked::LookUp { brand, order, payment, key } => {
-                    coming.judge(service.look_up(&brand, order, payment, key).await)
-                }
-            };
+            let end = service.serve(asked, coming).await;
             let _agent_gone = ends.send((token, end)).await;
         };
         tokio::spawn(asking.instrument(span.clone()));

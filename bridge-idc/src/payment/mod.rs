@@ -23,7 +23,7 @@ pub mod policy;
 pub mod service;
 
 /// What is in doubt, asked about.
-mod reconcile;
+pub mod reconcile;
 
 /// Whom to answer on the payment lane.
 pub mod desk;

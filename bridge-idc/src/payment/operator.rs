@@ -8,7 +8,7 @@ use bridge_runtime::audit_log::DoorError;
 
 use super::audit::{Operator, Witness};
 use crate::ledger::Ledger;
-use crate::ledger::payments::{NotDone, Resolved, Verdict};
+use crate::ledger::payments::{NotDone, PaymentLedger as _, Resolved, Verdict};
 
 /// Why an operator's word came to nothing, or nobody can tell.
 #[derive(Debug, thiserror::Error)]

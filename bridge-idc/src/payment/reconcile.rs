@@ -14,8 +14,8 @@ use super::Payment;
 use super::audit::Witness;
 use super::gateway::{Answer, Gateway};
 use super::policy::{Known, Step, next_step};
-use super::service::{Payments, chain};
-use crate::ledger::payments::{DuePayment, DueRefund, NotDone, Told};
+use super::service::{Payments, Surroundings, chain};
+use crate::ledger::payments::{DuePayment, DueRefund, NotDone, PaymentLedger as _, Told};
 
 /// Calls of the gateway for one row.
 const CALLS_A_ROW: u32 = 2;
@@ -25,6 +25,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Between two looks at a ledger that does not answer.
 const DATABASE_IS_DOWN: Duration = Duration::from_secs(2);
+
+/// What is due to be asked about, and this agent's for so long.
+#[derive(Debug, Default)]
+pub struct Due {
+    /// Refunds to be asked for.
+    pub refunds: Vec<DueRefund>,
+    /// Payments to be asked about.
+    pub payments: Vec<DuePayment>,
+}
 
 impl<G: Gateway> Payments<G> {
     /// Asks about what is in doubt until the agent ends. What is being asked about then is due again later.
@@ -60,11 +69,7 @@ impl<G: Gateway> Payments<G> {
             if room == 0 {
                 return Ok(());
             }
-            let rows_max = i64::try_from(room.div_ceil(2)).unwrap_or(i64::MAX);
-            let hold = self.limits.timeout.saturating_mul(CALLS_A_ROW) + self.limits.margin;
-            // Refunds first: that money is somebody else's.
-            let refunds = self.ledger.take_due_refunds(hold, rows_max).await?;
-            let payments = self.ledger.take_due_payments(hold, rows_max).await?;
+            let Due { refunds, payments } = self.take_due(room).await?;
             if refunds.is_empty() && payments.is_empty() {
                 return Ok(());
             }
@@ -78,11 +83,24 @@ impl<G: Gateway> Payments<G> {
             }
         }
     }
+}
 
-    async fn ask_about(&self, DuePayment { payment, age, quiet, order_stands }: DuePayment) {
-        let started = Instant::now();
+impl<G: Gateway, S: Surroundings> Payments<G, S> {
+    /// Takes what is due, for as long as asking about it may take.
+    pub async fn take_due(&self, room: usize) -> Result<Due, NotDone> {
+        let rows_max = i64::try_from(room.div_ceil(2)).unwrap_or(i64::MAX);
+        let hold = self.limits.timeout.saturating_mul(CALLS_A_ROW) + self.limits.margin;
+        // Refunds first: that money is somebody else's.
+        let refunds = self.site.ledger().take_due_refunds(hold, rows_max).await?;
+        let payments = self.site.ledger().take_due_payments(hold, rows_max).await?;
+        Ok(Due { refunds, payments })
+    }
+
+    /// Asks about a payment, and writes what the gateway tells.
+    pub async fn ask_about(&self, DuePayment { payment, age, quiet, order_stands }: DuePayment) {
+        let started = self.site.now();
         let found = self.gateway.find(&payment.charge).await;
-        self.metrics.payments.gateway_answered(started.elapsed());
+        self.metrics.payments.gateway_answered(self.site.now().saturating_duration_since(started));
         let given_up = payment.state.is_given_up();
         let asks = payment.asks;
         let (payment, told, held) = match next_step(found, Known { age, quiet, order_stands, given_up }) {
@@ -94,14 +112,14 @@ impl<G: Gateway> Payments<G> {
         if !given_up && matches!(told, Told::Nothing { .. }) {
             self.warn_of_age(age, || payment.charge.payment.to_string());
         }
-        self.conclude_payment(payment, told, held, Witness::Log(&self.audit)).await;
+        self.conclude_payment(payment, told, held, Witness::Log(self.site.log())).await;
     }
 
     /// Asks the gateway to charge once more, under the same key, if the ledger says that it may be: what that tells.
     async fn confirm_again(&self, payment: Payment) -> (Payment, Told, Option<UnixMicros>) {
         let (turn, asks) = (self.turn(), payment.asks);
         let (order, id) = (payment.charge.order, payment.charge.payment);
-        match self.ledger.begin_again(order, id, turn.hold).await {
+        match self.site.ledger().begin_again(order, id, turn.hold).await {
             Ok(Some(payment)) => {
                 let answer = self.confirm(&payment.charge, turn).await;
                 let held = payment.confirm_until;
@@ -115,15 +133,16 @@ impl<G: Gateway> Payments<G> {
         }
     }
 
-    async fn ask_for_refund(&self, DueRefund { give_back, refund, age }: DueRefund) {
+    /// Asks for a refund once more, and writes what the gateway tells.
+    pub async fn ask_for_refund(&self, DueRefund { give_back, refund, age }: DueRefund) {
         let answer = self.give_back(&give_back).await;
         if matches!(answer, Answer::Unknown(_)) {
             self.warn_of_age(age, || refund.refund.to_string());
         }
-        match self.ledger.payment(give_back.charge.payment).await {
+        match self.site.ledger().payment(give_back.charge.payment).await {
             Ok(Some(payment)) => {
                 let told = self.told(answer, refund.asks);
-                self.conclude_refund(payment, &give_back, told, Witness::Log(&self.audit)).await;
+                self.conclude_refund(payment, &give_back, told, Witness::Log(self.site.log())).await;
             }
             Ok(None) => {}
             Err(error) => {
@@ -144,7 +163,7 @@ impl<G: Gateway> Payments<G> {
     }
 
     async fn count_doubts(&self) {
-        if let Ok(doubt) = self.ledger.doubt().await {
+        if let Ok(doubt) = self.site.ledger().doubt().await {
             let age = doubt.oldest.unwrap_or_default();
             self.metrics.payments.unknown.set(doubt.count);
             self.metrics.payments.charged_late.set(doubt.charged_late);

@@ -15,12 +15,13 @@ use bridge_runtime::telemetry::metrics::Metrics;
 use bridge_runtime::telemetry::payments::{PaymentOutcome, RefundOutcome};
 use tokio::sync::{Notify, Semaphore};
 
-use super::audit::{About, Witness};
+use super::audit::{self, About, Log, Witness};
+use super::desk::{Asked, Coming};
 use super::gateway::{Answer, Gateway, NoProof};
 use super::policy::back_off;
 use super::{Charge, GiveBack, PayAsked, Payment, RefundAsked};
 use crate::ledger::Ledger;
-use crate::ledger::payments::{Begun, Concluded, NotDone, Told};
+use crate::ledger::payments::{Begun, Concluded, NotDone, PaymentLedger, Told};
 
 /// Until what a hint names is asked about: the least time between two questions about one payment, whoever hints.
 const HINTED_AFTER: Duration = Duration::from_secs(1);
@@ -85,14 +86,56 @@ pub(super) struct Turn {
     ask_by: Instant,
 }
 
+/// What the service has around it, beside the gateway: an agent's site, or one that is made up.
+pub trait Surroundings {
+    /// The ledger.
+    type Ledger: PaymentLedger;
+
+    /// The ledger that it is over.
+    fn ledger(&self) -> &Self::Ledger;
+
+    /// The log for what is asked and what is concluded.
+    fn log(&self) -> &dyn Log;
+
+    /// Now, by a clock that nobody sets.
+    fn now(&self) -> Instant;
+
+    /// As [`back_off`], with chance of this site's.
+    fn back_off(&self, asks: u32, first: Duration, most: Duration) -> Duration;
+}
+
+/// An agent's site.
+pub struct Site {
+    ledger: Arc<Ledger>,
+    audit: AuditLog,
+}
+
+impl Surroundings for Site {
+    type Ledger = Ledger;
+
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn log(&self) -> &dyn Log {
+        &self.audit
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn back_off(&self, asks: u32, first: Duration, most: Duration) -> Duration {
+        back_off(asks, first, most, &mut rand::rng())
+    }
+}
+
 /// The service; one an agent.
-pub struct Payments<G> {
-    pub(super) ledger: Arc<Ledger>,
+pub struct Payments<G, S = Site> {
+    pub(super) site: S,
     pub(super) gateway: G,
     pub(super) limits: Limits,
     pub(super) metrics: Arc<Metrics>,
-    /// For what is concluded.
-    pub(super) audit: AuditLog,
     calls: Semaphore,
     /// Money is to go back at once.
     pub(super) hinted: Notify,
@@ -107,8 +150,38 @@ impl<G: Gateway> Payments<G> {
         metrics: Arc<Metrics>,
         audit: AuditLog,
     ) -> Self {
+        Self::at(Site { ledger, audit }, gateway, limits, metrics)
+    }
+}
+
+impl<G: Gateway, S: Surroundings> Payments<G, S> {
+    /// A service at that site.
+    pub fn at(site: S, gateway: G, limits: Limits, metrics: Arc<Metrics>) -> Self {
         let calls = Semaphore::new(limits.calls_max);
-        Self { ledger, gateway, limits, metrics, audit, calls, hinted: Notify::new() }
+        Self { site, gateway, limits, metrics, calls, hinted: Notify::new() }
+    }
+
+    /// What it has around it.
+    pub fn site(&self) -> &S {
+        &self.site
+    }
+
+    /// Does what the desk has it asked for: in the log before anything is done, and again before it is told.
+    pub async fn serve(&self, asked: Asked, coming: Coming) -> End {
+        let log = self.site.log();
+        match asked {
+            Asked::Pay(pay) => match audit::received(log, About::of_payment(&pay)).await {
+                Ok(logged) => logged.answered(log, coming.judge(self.pay(&pay).await)).await,
+                Err(refused) => refused,
+            },
+            Asked::Refund(refund) => match audit::received(log, About::of_refund(&refund)).await {
+                Ok(logged) => logged.answered(log, coming.judge(self.refund(&refund).await)).await,
+                Err(refused) => refused,
+            },
+            Asked::LookUp { brand, order, payment, key } => {
+                coming.judge(self.look_up(&brand, order, payment, key).await)
+            }
+        }
     }
 
     /// Charges for an order. Ends when the gateway has answered, or has not in time.
@@ -116,9 +189,9 @@ impl<G: Gateway> Payments<G> {
         // Never closed.
         let _turn = self.calls.acquire().await;
         let turn = self.turn();
-        let begun = match self.ledger.begin_payment(asked, turn.hold).await {
+        let begun = match self.site.ledger().begin_payment(asked, turn.hold).await {
             Err(NotDone::Perhaps(_)) => {
-                self.ledger.begin_payment(asked, turn.hold).await.map_err(NotDone::after_another)
+                self.site.ledger().begin_payment(asked, turn.hold).await.map_err(NotDone::after_another)
             }
             begun => begun,
         };
@@ -153,9 +226,9 @@ impl<G: Gateway> Payments<G> {
     pub async fn refund(&self, asked: &RefundAsked) -> End {
         let _turn = self.calls.acquire().await;
         let hold = self.turn().hold;
-        let begun = match self.ledger.begin_refund(asked, hold).await {
+        let begun = match self.site.ledger().begin_refund(asked, hold).await {
             Err(NotDone::Perhaps(_)) => {
-                self.ledger.begin_refund(asked, hold).await.map_err(NotDone::after_another)
+                self.site.ledger().begin_refund(asked, hold).await.map_err(NotDone::after_another)
             }
             begun => begun,
         };
@@ -186,7 +259,7 @@ impl<G: Gateway> Payments<G> {
 
     /// How a payment stands. The gateway is not asked.
     pub async fn look_up(&self, brand: &Brand, order: OrderId, id: PaymentId, key: Option<KeyDigest>) -> End {
-        match self.ledger.look_up_payment(brand, order, id, key).await {
+        match self.site.ledger().look_up_payment(brand, order, id, key).await {
             Ok(Some(payment)) => End::Stands { payment, refund: None, replayed: false, logged: false },
             Ok(None) => End::Refused(Refusal::NotFound),
             Err(error) => {
@@ -199,23 +272,23 @@ impl<G: Gateway> Payments<G> {
     /// Somebody says that the gateway knows more of an order's payment. It is asked soon, and nothing else is believed; so
     /// that any number of hints asks no more than once in that time.
     pub async fn hint(&self, order: OrderId) -> Result<bool, NotDone> {
-        self.ledger.hint_payment(order, HINTED_AFTER.min(self.limits.retry_first)).await
+        self.site.ledger().hint_payment(order, HINTED_AFTER.min(self.limits.retry_first)).await
     }
 
     /// A turn at asking the gateway to charge, which begins now.
     pub(super) fn turn(&self) -> Turn {
         let hold = self.limits.timeout + self.limits.margin;
-        Turn { hold, ask_by: Instant::now() + self.limits.margin }
+        Turn { hold, ask_by: self.site.now() + self.limits.margin }
     }
 
     /// Asks the gateway to charge, unless this agent was held up so long that another may take the request to be over.
     pub(super) async fn confirm(&self, charge: &Charge, turn: Turn) -> Answer {
-        let started = Instant::now();
+        let started = self.site.now();
         if started > turn.ask_by {
             return Answer::Unknown(NoProof::NotAsked);
         }
         let answer = self.gateway.confirm(charge).await;
-        self.metrics.payments.gateway_answered(started.elapsed());
+        self.metrics.payments.gateway_answered(self.site.now().saturating_duration_since(started));
         if let Answer::Unknown(no_proof) = &answer {
             tracing::warn!(payment = %charge.payment, %no_proof, "the gateway's answer to a payment proves nothing");
         }
@@ -224,9 +297,9 @@ impl<G: Gateway> Payments<G> {
 
     /// Asks the gateway to give back.
     pub(super) async fn give_back(&self, refund: &GiveBack) -> Answer {
-        let started = Instant::now();
+        let started = self.site.now();
         let answer = self.gateway.give_back(refund).await;
-        self.metrics.payments.gateway_answered(started.elapsed());
+        self.metrics.payments.gateway_answered(self.site.now().saturating_duration_since(started));
         if let Answer::Unknown(no_proof) = &answer {
             tracing::warn!(refund = %refund.refund, %no_proof, "the gateway's answer to a refund proves nothing");
         }
@@ -243,7 +316,7 @@ impl<G: Gateway> Payments<G> {
         witness: Witness<'_>,
     ) -> Concluded {
         let (order, id) = (payment.charge.order, payment.charge.payment);
-        match self.ledger.conclude_payment(order, id, &told, held, witness).await {
+        match self.site.ledger().conclude_payment(order, id, &told, held, witness).await {
             Ok(stands) => {
                 self.metrics.payments.outcomes.of(outcome(stands.payment.state)).inc();
                 if stands.payment.refunds.iter().any(|refund| refund.state.is_open()) {
@@ -268,7 +341,7 @@ impl<G: Gateway> Payments<G> {
         witness: Witness<'_>,
     ) -> Concluded {
         let (order, id) = (refund.charge.order, refund.charge.payment);
-        match self.ledger.conclude_refund(order, id, refund.refund, &told, witness).await {
+        match self.site.ledger().conclude_refund(order, id, refund.refund, &told, witness).await {
             Ok(stands) => {
                 self.metrics
                     .payments
@@ -300,10 +373,10 @@ impl<G: Gateway> Payments<G> {
         payment: PaymentId,
         comes_to: Option<&'static str>,
     ) -> Witness<'_> {
-        let witness = Witness::Log(&self.audit);
+        let witness = Witness::Log(self.site.log());
         let Some(outcome) = comes_to else { return witness };
         match witness.concluded(about.header(), payment, outcome).await {
-            Ok(()) => Witness::Logged(&self.audit, outcome),
+            Ok(()) => Witness::Logged(self.site.log(), outcome),
             // The transaction tries it again, and fails if it fails.
             Err(_) => witness,
         }
@@ -320,7 +393,7 @@ impl<G: Gateway> Payments<G> {
 
     /// Nothing was told; it is asked about later, the more patiently the oftener it was.
     pub(super) fn nothing(&self, asks: u32) -> Told {
-        let ask_after = back_off(asks, self.limits.retry_first, self.limits.retry_max, &mut rand::rng());
+        let ask_after = self.site.back_off(asks, self.limits.retry_first, self.limits.retry_max);
         Told::Nothing { ask_after }
     }
 

@@ -5,7 +5,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bridge_idc::config::LedgerUrl;
-use bridge_idc::ledger::payments::NotDone;
+use bridge_idc::ledger::payments::{NotDone, PaymentLedger as _};
 use bridge_idc::ledger::{BatchEnd, End, Ledger, LedgerError};
 use bridge_idc::planner::{Awaited, Request};
 use bridge_protocol::domain::{Outcome, Sku};

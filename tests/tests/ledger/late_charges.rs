@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{Begun, Resolved, Sums, Told};
+use bridge_idc::ledger::payments::{Begun, PaymentLedger as _, Resolved, Sums, Told};
 use bridge_idc::payment::{PayAsked, Payment};
 use bridge_protocol::domain::{OrderId, PaymentKey, PaymentState, ReasonCode, RefundId, RefundState};
 use bridge_protocol::wire::order::Refusal;

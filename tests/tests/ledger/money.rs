@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{Begun, Resolved, Told};
+use bridge_idc::ledger::payments::{Begun, PaymentLedger as _, Resolved, Told};
 use bridge_idc::payment::{Payment, RefundAsked};
 use bridge_protocol::domain::{Currency, Money, PaymentState, ReasonCode, RefundState};
 use bridge_protocol::wire::order::Refusal;

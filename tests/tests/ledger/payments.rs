@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{Begun, Doubt, Resolved, Sums, Told, Verdict};
+use bridge_idc::ledger::payments::{Begun, Doubt, PaymentLedger as _, Resolved, Sums, Told, Verdict};
 use bridge_idc::payment::audit::Witness;
 use bridge_idc::payment::{PayAsked, Payment, RefundAsked};
 use bridge_protocol::domain::{

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::Told;
+use bridge_idc::ledger::payments::{PaymentLedger as _, Told};
 use bridge_idc::payment::Payment;
 use bridge_protocol::domain::{OrderId, PaymentState, ReasonCode};
 

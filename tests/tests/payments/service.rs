@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bridge_idc::ledger::Ledger;
+use bridge_idc::ledger::payments::PaymentLedger as _;
 use bridge_idc::payment::service::{End, Limits, Payments};
 use bridge_idc::payment::toss::Toss;
 use bridge_idc::payment::{PayAsked, Payment};

@@ -6,14 +6,15 @@ use bridge_protocol::domain::{
     KeyDigest, OrderId, PaymentId, PaymentState, RefundId, RefundState, UnixMicros,
 };
 use bridge_protocol::wire::order::Refusal;
-use uuid::Uuid;
 
 use super::rows::{clock, lock_order, locked, payment};
-use super::{Begun, BegunRefund, Ledger, LedgerError, NotDone, Tx, common, in_transaction, on_connection};
+use super::statements::{NewPayment, Statements};
+use super::{Begun, BegunRefund, LedgerError};
 use crate::payment::{PayAsked, Payment, Refund, RefundAsked};
 
 /// A row for `refunds`.
-pub(in crate::ledger) struct NewRefund<'a> {
+#[derive(Debug)]
+pub struct NewRefund<'a> {
     pub(in crate::ledger) refund: RefundId,
     pub(in crate::ledger) payment: PaymentId,
     pub(in crate::ledger) amount: i64,
@@ -21,37 +22,8 @@ pub(in crate::ledger) struct NewRefund<'a> {
     pub(in crate::ledger) automatic: bool,
 }
 
-impl Ledger {
-    /// Takes a request to charge for an order: refused, known, or durable as `confirming`. For so long the request to the
-    /// gateway counts as on its way; should nobody conclude it before, it is asked about then.
-    pub async fn begin_payment(&self, asked: &PayAsked, hold: Duration) -> Result<Begun<Payment>, NotDone> {
-        in_transaction!(self, writing tx => begin_payment(&mut tx, asked, hold).await)
-    }
-
-    /// Before a gateway is asked to charge once more: the payment as it stands while that request is on its way, for so long.
-    /// `None` if it may not be asked: it is known what became of it, its order does not stand, or another request is on its
-    /// way.
-    pub async fn begin_again(
-        &self,
-        order: OrderId,
-        id: PaymentId,
-        hold: Duration,
-    ) -> Result<Option<Payment>, NotDone> {
-        in_transaction!(self, writing tx => begin_again(&mut tx, order, id, hold).await)
-    }
-
-    /// Takes a request to give back: refused, known, or durable and to be asked for again after so long.
-    pub async fn begin_refund(
-        &self,
-        asked: &RefundAsked,
-        hold: Duration,
-    ) -> Result<Begun<BegunRefund>, NotDone> {
-        in_transaction!(self, writing tx => begin_refund(&mut tx, asked, hold).await)
-    }
-}
-
-async fn begin_payment(
-    tx: &mut Tx<'_>,
+pub(super) async fn begin_payment(
+    tx: &mut impl Statements,
     asked: &PayAsked,
     hold: Duration,
 ) -> Result<Begun<Payment>, LedgerError> {
@@ -86,18 +58,9 @@ async fn begin_payment(
     add_request(tx, asked.key, &asked.fingerprint, charge.payment, None).await?;
     let at = clock(tx).await?;
     let until = at.plus(hold);
-    on_connection!(tx, connection =>
-        sqlx::query(common!("add_payment"))
-            .bind(charge.payment.as_uuid())
-            .bind(asked.brand.as_str())
-            .bind(charge.order.as_uuid())
-            .bind(charge.amount.amount())
-            .bind(charge.amount.currency().as_str())
-            .bind(charge.payment_key.as_str())
-            .bind(PaymentState::Confirming.code())
-            .bind(until.get())
-            .bind(at.get())
-            .execute(connection).await.map(drop)?);
+    let state = PaymentState::Confirming.code();
+    let row = NewPayment { brand: asked.brand.as_str(), charge, state, until: until.get(), at: at.get() };
+    tx.add_payment(row).await?;
     Ok(Begun::New(Payment {
         brand: asked.brand.clone(),
         charge: charge.clone(),
@@ -112,8 +75,8 @@ async fn begin_payment(
     }))
 }
 
-async fn begin_again(
-    tx: &mut Tx<'_>,
+pub(super) async fn begin_again(
+    tx: &mut impl Statements,
     order: OrderId,
     id: PaymentId,
     hold: Duration,
@@ -124,14 +87,12 @@ async fn begin_again(
         return Ok(None);
     }
     payment.confirm_until = now.plus(hold);
-    on_connection!(tx, connection =>
-        sqlx::query(common!("hold")).bind(id.as_uuid()).bind(payment.confirm_until.get())
-            .execute(connection).await.map(drop)?);
+    tx.hold(id.as_uuid(), payment.confirm_until.get()).await?;
     Ok(Some(payment))
 }
 
-async fn begin_refund(
-    tx: &mut Tx<'_>,
+pub(super) async fn begin_refund(
+    tx: &mut impl Statements,
     asked: &RefundAsked,
     hold: Duration,
 ) -> Result<Begun<BegunRefund>, LedgerError> {
@@ -170,22 +131,12 @@ async fn begin_refund(
 
 /// Inserts a refund that is to be asked for.
 pub(super) async fn add_refund(
-    tx: &mut Tx<'_>,
+    tx: &mut impl Statements,
     new: &NewRefund<'_>,
     at: UnixMicros,
     ask_at: UnixMicros,
 ) -> Result<Refund, LedgerError> {
-    on_connection!(tx, connection =>
-        sqlx::query(common!("add_refund"))
-            .bind(new.refund.as_uuid())
-            .bind(new.payment.as_uuid())
-            .bind(new.amount)
-            .bind(new.reason)
-            .bind(new.automatic)
-            .bind(RefundState::Confirming.code())
-            .bind(ask_at.get())
-            .bind(at.get())
-            .execute(connection).await.map(drop)?);
+    tx.add_refund(new, RefundState::Confirming.code(), ask_at.get(), at.get()).await?;
     Ok(Refund {
         refund: new.refund,
         amount: new.amount,
@@ -206,11 +157,14 @@ enum Earlier {
     Other,
 }
 
-async fn earlier(tx: &mut Tx<'_>, key: KeyDigest, fingerprint: &[u8; 32]) -> Result<Earlier, LedgerError> {
-    type Row = (Vec<u8>, Uuid, Option<Uuid>);
-    let found: Option<Row> = on_connection!(tx, connection =>
-        sqlx::query_as(common!("request")).bind(key.as_bytes().as_slice()).fetch_optional(connection).await?);
-    let Some((used_for, payment, refund)) = found else { return Ok(Earlier::None) };
+async fn earlier(
+    tx: &mut impl Statements,
+    key: KeyDigest,
+    fingerprint: &[u8; 32],
+) -> Result<Earlier, LedgerError> {
+    let Some((used_for, payment, refund)) = tx.request(key.as_bytes()).await? else {
+        return Ok(Earlier::None);
+    };
     if used_for != fingerprint {
         return Ok(Earlier::Other);
     }
@@ -219,41 +173,36 @@ async fn earlier(tx: &mut Tx<'_>, key: KeyDigest, fingerprint: &[u8; 32]) -> Res
     Ok(Earlier::Same(PaymentId::from_uuid(payment).map_err(corrupt)?, refund))
 }
 
-async fn known(tx: &mut Tx<'_>, id: PaymentId) -> Result<Payment, LedgerError> {
+async fn known(tx: &mut impl Statements, id: PaymentId) -> Result<Payment, LedgerError> {
     let missing = LedgerError::Corrupt { table: "payment_requests", what: "a payment that is not there" };
     payment(tx, id).await?.ok_or(missing)
 }
 
-async fn charging(tx: &mut Tx<'_>, order: OrderId) -> Result<Option<PaymentState>, LedgerError> {
-    let state: Option<String> = on_connection!(tx, connection =>
-        sqlx::query_scalar(common!("charging")).bind(order.as_uuid()).fetch_optional(connection).await?);
-    let Some(state) = state else { return Ok(None) };
+async fn charging(tx: &mut impl Statements, order: OrderId) -> Result<Option<PaymentState>, LedgerError> {
+    let Some(state) = tx.charging(order.as_uuid()).await? else { return Ok(None) };
     let unknown = LedgerError::Corrupt { table: "payments", what: "an unknown state" };
     PaymentState::from_code(&state).map(Some).ok_or(unknown)
 }
 
 async fn add_request(
-    tx: &mut Tx<'_>,
+    tx: &mut impl Statements,
     key: KeyDigest,
     fingerprint: &[u8; 32],
     payment: PaymentId,
     refund: Option<RefundId>,
 ) -> Result<(), LedgerError> {
-    let added = on_connection!(tx, connection =>
-        sqlx::query(common!("add_request"))
-            .bind(key.as_bytes().as_slice())
-            .bind(fingerprint.as_slice())
-            .bind(payment.as_uuid())
-            .bind(refund.map(|refund| refund.as_uuid()))
-            .execute(connection).await?.rows_affected());
+    let row = (fingerprint.to_vec(), payment.as_uuid(), refund.map(|refund| refund.as_uuid()));
+    let added = tx.add_request(key.as_bytes(), row).await?;
     // Another order's request under this key was faster: the next try finds it.
     if added == 1 { Ok(()) } else { Err(LedgerError::Conflict) }
 }
 
 /// Why an order that is not there, or another brand's, cannot be paid.
-async fn refusal_without_order(tx: &mut Tx<'_>, brand: &str, order: OrderId) -> Result<Refusal, LedgerError> {
-    let rejected: i64 = on_connection!(tx, connection =>
-        sqlx::query_scalar(common!("was_rejected"))
-            .bind(brand).bind(order.as_uuid()).fetch_one(connection).await?);
+async fn refusal_without_order(
+    tx: &mut impl Statements,
+    brand: &str,
+    order: OrderId,
+) -> Result<Refusal, LedgerError> {
+    let rejected = tx.was_rejected(brand, order.as_uuid()).await?;
     Ok(if rejected > 0 { Refusal::OrderNotPayable } else { Refusal::NotFound })
 }

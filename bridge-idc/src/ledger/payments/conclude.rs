@@ -5,7 +5,6 @@
 //! the log does not have. If the commit then fails it is concluded, and logged, once more. Of what an operator says the log has
 //! that it was said, before; that it is committed is logged after it, since nobody does it once more.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bridge_protocol::domain::payment::PaymentEvent;
@@ -15,10 +14,11 @@ use bridge_protocol::domain::{
 use bridge_protocol::seal::sealing::Header;
 use uuid::Uuid;
 
+use super::LedgerError;
 use super::begin::{NewRefund, add_refund};
 use super::rows::{clock, found, locked};
-use super::{Ledger, LedgerError, NotDone, Tx, common, in_transaction, on_connection};
-use crate::payment::audit::{Conclusion, Unwitnessed, Witness};
+use super::statements::{PaymentEnd, RefundEnd, Statements};
+use crate::payment::audit::{Unwitnessed, Witness};
 use crate::payment::policy::look_again;
 use crate::payment::{Payment, Refund};
 
@@ -77,78 +77,8 @@ pub enum Resolved {
     OnItsWay(UnixMicros),
 }
 
-impl Ledger {
-    /// Writes what was told about a payment. What contradicts what is known changes nothing, but for money that moved: that
-    /// is charged late, and goes back. `held` is the payment's `confirm_until` if this is the answer to the request that it
-    /// is about, which is on its way no longer.
-    pub async fn conclude_payment(
-        &self,
-        order: OrderId,
-        id: PaymentId,
-        told: &Told,
-        held: Option<UnixMicros>,
-        witness: Witness<'_>,
-    ) -> Result<Concluded, NotDone> {
-        in_transaction!(self, writing tx => conclude_payment(&mut tx, order, id, told, held, witness).await)
-    }
-
-    /// What an operator's word about a payment, or a refund of it, would come to; nothing of it is kept. `None` beside what it
-    /// comes to if that is nothing.
-    pub async fn rehearse_resolution(
-        &self,
-        order: OrderId,
-        id: PaymentId,
-        refund: Option<RefundId>,
-        verdict: Verdict<'_>,
-    ) -> Result<(Resolved, Option<Conclusion>), NotDone> {
-        let found = Mutex::new(None);
-        let witness = Witness::Rehearsal(&found);
-        let resolved = in_transaction!(self, rehearsing tx => match refund {
-            Some(refund) => resolve_refund(&mut tx, order, id, refund, verdict, witness).await,
-            None => resolve_payment(&mut tx, order, id, verdict, witness).await,
-        })?;
-        Ok((resolved, found.into_inner().unwrap_or_else(PoisonError::into_inner)))
-    }
-
-    /// Ends the doubt about a payment by an operator's word, and keeps the reason.
-    pub async fn resolve_payment(
-        &self,
-        order: OrderId,
-        id: PaymentId,
-        verdict: Verdict<'_>,
-        witness: Witness<'_>,
-    ) -> Result<Resolved, NotDone> {
-        in_transaction!(self, writing tx => resolve_payment(&mut tx, order, id, verdict, witness).await)
-    }
-
-    /// As [`Self::resolve_payment`], about a refund: whether the money went back. Of one that nobody asked for and the gateway
-    /// refused it can be said as well that its money went back, in another way.
-    pub async fn resolve_refund(
-        &self,
-        order: OrderId,
-        id: PaymentId,
-        refund: RefundId,
-        verdict: Verdict<'_>,
-        witness: Witness<'_>,
-    ) -> Result<Resolved, NotDone> {
-        in_transaction!(self, writing tx => resolve_refund(&mut tx, order, id, refund, verdict, witness).await)
-    }
-
-    /// Writes what was told about a refund; how its payment stands now.
-    pub async fn conclude_refund(
-        &self,
-        order: OrderId,
-        id: PaymentId,
-        refund: RefundId,
-        told: &Told,
-        witness: Witness<'_>,
-    ) -> Result<Concluded, NotDone> {
-        in_transaction!(self, writing tx => conclude_refund(&mut tx, order, id, refund, told, witness).await)
-    }
-}
-
-async fn conclude_payment(
-    tx: &mut Tx<'_>,
+pub(super) async fn conclude_payment(
+    tx: &mut impl Statements,
     order: OrderId,
     id: PaymentId,
     told: &Told,
@@ -200,13 +130,8 @@ async fn conclude_payment(
 
 /// Whether what the gateway shows as charged is another payment of the order: one by the same token, which it charges once
 /// and cannot tell apart.
-async fn is_another_s(tx: &mut Tx<'_>, payment: &Payment) -> Result<bool, LedgerError> {
-    let charge = &payment.charge;
-    let others: i64 = on_connection!(tx, connection =>
-        sqlx::query_scalar(common!("beside"))
-            .bind(charge.order.as_uuid()).bind(charge.payment_key.as_str()).bind(charge.payment.as_uuid())
-            .fetch_one(connection).await?);
-    Ok(others > 0)
+async fn is_another_s(tx: &mut impl Statements, payment: &Payment) -> Result<bool, LedgerError> {
+    Ok(tx.beside(&payment.charge).await? > 0)
 }
 
 /// When a payment that was given up after a doubt is asked about once more. What the gateway declined it has told itself.
@@ -215,8 +140,8 @@ fn asked_again_at(payment: &Payment, now: UnixMicros) -> Option<UnixMicros> {
     look_again(now.since(concluded_at)).map(|wait| now.plus(wait))
 }
 
-async fn resolve_payment(
-    tx: &mut Tx<'_>,
+pub(super) async fn resolve_payment(
+    tx: &mut impl Statements,
     order: OrderId,
     id: PaymentId,
     verdict: Verdict<'_>,
@@ -240,7 +165,7 @@ async fn resolve_payment(
 
 /// Writes a payment's new state. Money that moved for an order that does not stand, or late, goes back.
 async fn write(
-    tx: &mut Tx<'_>,
+    tx: &mut impl Statements,
     payment: &mut Payment,
     ask_at: Option<UnixMicros>,
     order_stands: bool,
@@ -262,8 +187,8 @@ fn goes_back(payment: &Payment, order_stands: bool) -> Option<&'static str> {
     if payment.state.is_late() { Some(LATE) } else { (!order_stands).then_some(CANCELLED) }
 }
 
-async fn conclude_refund(
-    tx: &mut Tx<'_>,
+pub(super) async fn conclude_refund(
+    tx: &mut impl Statements,
     order: OrderId,
     id: PaymentId,
     refund: RefundId,
@@ -290,8 +215,8 @@ async fn conclude_refund(
     Ok(Concluded { payment, logged })
 }
 
-async fn resolve_refund(
-    tx: &mut Tx<'_>,
+pub(super) async fn resolve_refund(
+    tx: &mut impl Statements,
     order: OrderId,
     id: PaymentId,
     refund: RefundId,
@@ -320,7 +245,7 @@ async fn resolve_refund(
 
 /// Writes a refund's new state and what it makes of its payment.
 async fn write_refund(
-    tx: &mut Tx<'_>,
+    tx: &mut impl Statements,
     payment: &mut Payment,
     refund: RefundId,
     ask_at: Option<UnixMicros>,
@@ -330,14 +255,14 @@ async fn write_refund(
 ) -> Result<(), LedgerError> {
     let &mut Refund { amount, automatic, state, ref code, .. } = refund_of(payment, refund)?;
     let ended = ask_at.is_none().then_some(at.get());
-    on_connection!(tx, connection =>
-        sqlx::query(common!("set_refund"))
-            .bind(refund.as_uuid())
-            .bind(state.code())
-            .bind(code.as_ref().map(ReasonCode::as_str))
-            .bind(ask_at.map(UnixMicros::get))
-            .bind(ended)
-            .execute(connection).await.map(drop)?);
+    tx.set_refund(RefundEnd {
+        refund: refund.as_uuid(),
+        state: state.code(),
+        code: code.as_ref().map(ReasonCode::as_str),
+        next_ask_at: ask_at.map(UnixMicros::get),
+        concluded_at: ended,
+    })
+    .await?;
     if state == RefundState::Done {
         payment.refunded += amount;
         let whole = payment.refunded >= payment.charge.amount.amount();
@@ -371,17 +296,14 @@ fn refund_of(payment: &mut Payment, refund: RefundId) -> Result<&mut Refund, Led
 
 /// Logs what became of a payment, or of a refund that was asked for; the last thing before the commit.
 async fn witnessed(
-    tx: &mut Tx<'_>,
+    tx: &mut impl Statements,
     payment: &Payment,
     refund: Option<RefundId>,
     outcome: &str,
     witness: Witness<'_>,
 ) -> Result<(), LedgerError> {
     let id = payment.charge.payment;
-    let key: Option<Vec<u8>> = on_connection!(tx, connection =>
-        sqlx::query_scalar(common!("key_of"))
-            .bind(id.as_uuid()).bind(refund.map(|refund| refund.as_uuid()))
-            .fetch_optional(connection).await?);
+    let key = tx.key_of(id.as_uuid(), refund.map(|refund| refund.as_uuid())).await?;
     let nobody_s =
         LedgerError::Corrupt { table: "payment_requests", what: "a payment that nobody asked for" };
     let key = key.as_deref().and_then(KeyDigest::from_bytes).ok_or(nobody_s)?;
@@ -393,11 +315,12 @@ async fn witnessed(
 }
 
 /// Gives back what is left of the payments of cancelled orders, in the transaction that cancels them.
-pub(in crate::ledger) async fn refund_cancelled(tx: &mut Tx<'_>, orders: &[Uuid]) -> Result<(), LedgerError> {
+pub(in crate::ledger) async fn refund_cancelled(
+    tx: &mut impl Statements,
+    orders: &[Uuid],
+) -> Result<(), LedgerError> {
     for order in orders {
-        let charged: Option<Uuid> = on_connection!(tx, connection =>
-            sqlx::query_scalar(common!("charged_of")).bind(*order).fetch_optional(connection).await?);
-        let Some(id) = charged else { continue };
+        let Some(id) = tx.charged_of(*order).await? else { continue };
         let corrupt = |_| LedgerError::Corrupt { table: "payments", what: "an id that is no UUIDv7" };
         let mut payment = found(tx, PaymentId::from_uuid(id).map_err(corrupt)?).await?;
         let now = clock(tx).await?;
@@ -408,7 +331,7 @@ pub(in crate::ledger) async fn refund_cancelled(tx: &mut Tx<'_>, orders: &[Uuid]
 
 /// Adds a refund, due at once, of what is left of a payment that moved money.
 async fn refund_the_rest(
-    tx: &mut Tx<'_>,
+    tx: &mut impl Statements,
     payment: &mut Payment,
     why: &str,
     at: UnixMicros,
@@ -430,22 +353,22 @@ async fn refund_the_rest(
 /// Writes how a payment stands. `ask_at` is when it is asked about, or looked at if it was given up: an agent of a version
 /// before takes whatever is to be asked about for a doubt, and may have it charged.
 async fn set_payment(
-    tx: &mut Tx<'_>,
+    tx: &mut impl Statements,
     payment: &Payment,
     ask_at: Option<UnixMicros>,
 ) -> Result<(), LedgerError> {
     let given_up = payment.state.is_given_up();
     let (next_ask_at, look_at) = if given_up { (None, ask_at) } else { (ask_at, None) };
-    on_connection!(tx, connection =>
-        sqlx::query(common!("set_payment"))
-            .bind(payment.charge.payment.as_uuid())
-            .bind(payment.state.code())
-            .bind(payment.refunded)
-            .bind(payment.code.as_ref().map(ReasonCode::as_str))
-            .bind(next_ask_at.map(UnixMicros::get))
-            .bind(payment.concluded_at.map(UnixMicros::get))
-            .bind(payment.confirm_until.get())
-            .bind(look_at.map(UnixMicros::get))
-            .execute(connection).await.map(drop)?);
+    tx.set_payment(PaymentEnd {
+        payment: payment.charge.payment.as_uuid(),
+        state: payment.state.code(),
+        refunded: payment.refunded,
+        code: payment.code.as_ref().map(ReasonCode::as_str),
+        next_ask_at: next_ask_at.map(UnixMicros::get),
+        concluded_at: payment.concluded_at.map(UnixMicros::get),
+        confirm_until: payment.confirm_until.get(),
+        look_at: look_at.map(UnixMicros::get),
+    })
+    .await?;
     Ok(())
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, UnixMicros};
 
-use super::rows::{PaymentRow, RefundRow, clock, payment, read_payment, read_refund, with_refunds};
-use super::{Ledger, LedgerError, NotDone, Tx, common, in_transaction, on_connection};
+use super::begins::{Begins as _, Ends as _, OwnTx};
+use super::rows::{PaymentRow, clock, payment, read_payment, read_refund, with_refunds};
+use super::statements::{Connected as _, Statements};
+use super::{Ledger, LedgerError, NotDone, common, in_transaction, on_connection};
 use crate::payment::{GiveBack, Payment, Refund};
 
 /// A payment that nobody can tell about, and that is to be asked about now.
@@ -55,114 +57,75 @@ pub struct Sums {
 }
 
 impl Ledger {
-    /// A payment of this order; with a key, the one that was asked for under it, whatever its id.
-    pub async fn look_up_payment(
-        &self,
-        brand: &Brand,
-        order: OrderId,
-        payment: PaymentId,
-        key: Option<KeyDigest>,
-    ) -> Result<Option<Payment>, NotDone> {
-        let look_up = async |tx: &mut Tx<'_>| {
-            let key = key.as_ref().map(|key| key.as_bytes().as_slice());
-            let found: Option<PaymentRow> = on_connection!(tx, connection =>
-                sqlx::query_as(common!("payment_of"))
-                    .bind(brand.as_str()).bind(order.as_uuid()).bind(payment.as_uuid()).bind(key)
-                    .fetch_optional(connection).await?);
-            match found {
-                Some(row) => with_refunds(tx, read_payment(row)?).await.map(Some),
-                None => Ok(None),
-            }
-        };
-        in_transaction!(self, reading tx => look_up(&mut tx).await)
-    }
-
-    /// Takes at most so many payments whose time has come. For so long nobody else takes them.
-    pub async fn take_due_payments(&self, hold: Duration, rows_max: i64) -> Result<Vec<DuePayment>, NotDone> {
-        in_transaction!(self, writing tx => take_due_payments(&mut tx, hold, rows_max).await)
-    }
-
-    /// Takes at most so many refunds whose time has come. For so long nobody else takes them.
-    pub async fn take_due_refunds(&self, hold: Duration, rows_max: i64) -> Result<Vec<DueRefund>, NotDone> {
-        in_transaction!(self, writing tx => take_due_refunds(&mut tx, hold, rows_max).await)
-    }
-
-    /// Somebody says that the gateway knows more of an order's payment: it is due after so long, unless it is due before.
-    /// True if one in doubt, or one that was given up, is due earlier now.
-    pub async fn hint_payment(&self, order: OrderId, ask_after: Duration) -> Result<bool, NotDone> {
-        let hint = async |tx: &mut Tx<'_>| -> Result<bool, LedgerError> {
-            let ask_at = clock(tx).await?.plus(ask_after);
-            let mut hinted = 0;
-            for statement in [common!("hint"), common!("hint_given_up")] {
-                hinted += on_connection!(tx, connection =>
-                    sqlx::query(statement).bind(order.as_uuid()).bind(ask_at.get())
-                        .execute(connection).await?.rows_affected());
-            }
-            Ok(hinted > 0)
-        };
-        in_transaction!(self, writing tx => hint(&mut tx).await)
-    }
-
-    /// A payment with its refunds, by its id alone.
-    pub async fn payment(&self, id: PaymentId) -> Result<Option<Payment>, NotDone> {
-        in_transaction!(self, reading tx => payment(&mut tx, id).await)
-    }
-
     /// The newest payments, or the newest of those in doubt or whose money is to be back and is not, with their refunds.
     pub async fn payments(&self, in_doubt: bool, rows_max: i64) -> Result<Vec<Payment>, NotDone> {
-        let list = async |tx: &mut Tx<'_>| -> Result<Vec<Payment>, LedgerError> {
-            let rows: Vec<PaymentRow> = on_connection!(tx, connection =>
-                sqlx::query_as(common!("list")).bind(i64::from(in_doubt)).bind(rows_max)
-                    .fetch_all(connection).await?);
-            let mut payments = Vec::with_capacity(rows.len());
-            for row in rows {
-                payments.push(with_refunds(tx, read_payment(row)?).await?);
-            }
-            Ok(payments)
-        };
-        in_transaction!(self, reading tx => list(&mut tx).await)
-    }
-
-    /// How much nobody can tell about.
-    pub async fn doubt(&self) -> Result<Doubt, NotDone> {
-        let doubt = async |tx: &mut Tx<'_>| -> Result<Doubt, LedgerError> {
-            let now = clock(tx).await?;
-            let (count, since, charged_late): (i64, Option<i64>, i64) = on_connection!(tx, connection =>
-                sqlx::query_as(common!("doubt")).fetch_one(connection).await?);
-            let oldest = since.map(|since| now.since(UnixMicros::new(since)));
-            Ok(Doubt { count, oldest, charged_late })
-        };
-        in_transaction!(self, reading tx => doubt(&mut tx).await)
+        in_transaction!(self, reading tx => list(tx, in_doubt, rows_max).await)
     }
 
     /// What was charged and given back.
     pub async fn payment_sums(&self) -> Result<Sums, NotDone> {
-        let sums = async |tx: &mut Tx<'_>| -> Result<Sums, LedgerError> {
-            let (charged, refunded, payments) = on_connection!(tx, connection =>
-                sqlx::query_as(common!("sums")).fetch_one(connection).await?);
-            Ok(Sums { charged, refunded, payments })
-        };
-        in_transaction!(self, reading tx => sums(&mut tx).await)
+        in_transaction!(self, reading tx => sums(tx).await)
     }
 }
 
-/// A statement that takes rows, for PostgreSQL and for SQLite.
-macro_rules! taken {
-    ($file:literal) => {
-        (include_str!(concat!("postgres/", $file, ".sql")), include_str!(concat!("sqlite/", $file, ".sql")))
-    };
+async fn list(tx: &mut OwnTx, in_doubt: bool, rows_max: i64) -> Result<Vec<Payment>, LedgerError> {
+    let rows: Vec<PaymentRow> = on_connection!(tx.tx(), connection =>
+        sqlx::query_as(common!("list")).bind(i64::from(in_doubt)).bind(rows_max)
+            .fetch_all(connection).await?);
+    let mut payments = Vec::with_capacity(rows.len());
+    for row in rows {
+        payments.push(with_refunds(tx, read_payment(row)?).await?);
+    }
+    Ok(payments)
 }
 
-async fn take_due_payments(
-    tx: &mut Tx<'_>,
+async fn sums(tx: &mut OwnTx) -> Result<Sums, LedgerError> {
+    let (charged, refunded, payments) = on_connection!(tx.tx(), connection =>
+        sqlx::query_as(common!("sums")).fetch_one(connection).await?);
+    Ok(Sums { charged, refunded, payments })
+}
+
+pub(super) async fn look_up(
+    tx: &mut impl Statements,
+    brand: &Brand,
+    order: OrderId,
+    payment: PaymentId,
+    key: Option<KeyDigest>,
+) -> Result<Option<Payment>, LedgerError> {
+    let key = key.as_ref().map(|key| key.as_bytes().as_slice());
+    match tx.payment_of(brand.as_str(), order.as_uuid(), payment.as_uuid(), key).await? {
+        Some(row) => with_refunds(tx, read_payment(row)?).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+pub(super) async fn hint(
+    tx: &mut impl Statements,
+    order: OrderId,
+    ask_after: Duration,
+) -> Result<bool, LedgerError> {
+    let (order, ask_at) = (order.as_uuid(), clock(tx).await?.plus(ask_after).get());
+    let hinted = tx.hint(order, ask_at).await? + tx.hint_given_up(order, ask_at).await?;
+    Ok(hinted > 0)
+}
+
+pub(super) async fn doubt(tx: &mut impl Statements) -> Result<Doubt, LedgerError> {
+    let now = clock(tx).await?;
+    let (count, since, charged_late) = tx.doubt().await?;
+    let oldest = since.map(|since| now.since(UnixMicros::new(since)));
+    Ok(Doubt { count, oldest, charged_late })
+}
+
+pub(super) async fn take_due_payments(
+    tx: &mut impl Statements,
     hold: Duration,
     rows_max: i64,
 ) -> Result<Vec<DuePayment>, LedgerError> {
     let now = clock(tx).await?;
     let until = now.plus(hold);
-    let mut rows = take(tx, taken!("take_payments"), now, until, rows_max).await?;
+    let mut rows = tx.take_payments(now.get(), until.get(), rows_max).await?;
     let room = rows_max.saturating_sub(i64::try_from(rows.len()).unwrap_or(i64::MAX));
-    rows.extend(take(tx, taken!("take_given_up"), now, until, room).await?);
+    rows.extend(tx.take_given_up(now.get(), until.get(), room).await?);
     let due = rows.into_iter().map(
         |(
             id,
@@ -190,42 +153,14 @@ async fn take_due_payments(
     due.collect()
 }
 
-async fn take(
-    tx: &mut Tx<'_>,
-    (postgres, sqlite): (&'static str, &'static str),
-    now: UnixMicros,
-    until: UnixMicros,
-    rows_max: i64,
-) -> Result<Vec<DueRow>, LedgerError> {
-    Ok(match tx {
-        Tx::Postgres(connection) => {
-            let take = sqlx::query_as(postgres).bind(now.get()).bind(until.get()).bind(rows_max);
-            take.fetch_all(&mut **connection).await?
-        }
-        Tx::Sqlite(connection) => {
-            let take = sqlx::query_as(sqlite).bind(now.get()).bind(until.get()).bind(rows_max);
-            take.fetch_all(&mut **connection).await?
-        }
-    })
-}
-
-async fn take_due_refunds(
-    tx: &mut Tx<'_>,
+pub(super) async fn take_due_refunds(
+    tx: &mut impl Statements,
     hold: Duration,
     rows_max: i64,
 ) -> Result<Vec<DueRefund>, LedgerError> {
     let now = clock(tx).await?;
     let until = now.plus(hold);
-    let rows: Vec<RefundRow> = match tx {
-        Tx::Postgres(connection) => {
-            let take = sqlx::query_as(include_str!("postgres/take_refunds.sql"));
-            take.bind(now.get()).bind(until.get()).bind(rows_max).fetch_all(&mut **connection).await?
-        }
-        Tx::Sqlite(connection) => {
-            let take = sqlx::query_as(include_str!("sqlite/take_refunds.sql"));
-            take.bind(now.get()).bind(until.get()).bind(rows_max).fetch_all(&mut **connection).await?
-        }
-    };
+    let rows = tx.take_refunds(now.get(), until.get(), rows_max).await?;
     let mut due = Vec::with_capacity(rows.len());
     for row in rows {
         let (of, refund) = read_refund(row)?;
@@ -236,20 +171,3 @@ async fn take_due_refunds(
     }
     Ok(due)
 }
-
-type DueRow = (
-    uuid::Uuid,
-    String,
-    uuid::Uuid,
-    i64,
-    String,
-    String,
-    String,
-    i64,
-    Option<String>,
-    i64,
-    i64,
-    Option<i64>,
-    i64,
-    Option<String>,
-);

@@ -7,16 +7,40 @@ use bridge_protocol::domain::{
 };
 use uuid::Uuid;
 
-use super::{LedgerError, Tx, common, on_connection};
+use super::{LedgerError, Statements};
 use crate::payment::{Charge, Payment, Refund};
 
 /// `payment_id, brand, order_id, amount, currency, payment_key, state, refunded, code, asks, created_at, concluded_at,
 /// confirm_until`
-pub(super) type PaymentRow =
+pub(in crate::ledger) type PaymentRow =
     (Uuid, String, Uuid, i64, String, String, String, i64, Option<String>, i64, i64, Option<i64>, i64);
 
 /// `refund_id, payment_id, amount, reason, automatic, state, code, asks, created_at`
-pub(super) type RefundRow = (Uuid, Uuid, i64, String, bool, String, Option<String>, i64, i64);
+pub(in crate::ledger) type RefundRow = (Uuid, Uuid, i64, String, bool, String, Option<String>, i64, i64);
+
+/// `fingerprint, payment_id, refund_id`
+pub(in crate::ledger) type RequestRow = (Vec<u8>, Uuid, Option<Uuid>);
+
+/// `brand, state, currency, total`
+pub(in crate::ledger) type OrderRow = (String, String, String, i64);
+
+/// As [`PaymentRow`], and the state of its order.
+pub(in crate::ledger) type DueRow = (
+    Uuid,
+    String,
+    Uuid,
+    i64,
+    String,
+    String,
+    String,
+    i64,
+    Option<String>,
+    i64,
+    i64,
+    Option<i64>,
+    i64,
+    Option<String>,
+);
 
 /// An order's row, locked.
 pub(super) struct Order {
@@ -27,31 +51,16 @@ pub(super) struct Order {
 }
 
 /// The database's clock. Whatever a payment's age decides is judged by it: two agents' clocks may differ.
-pub(super) async fn clock(tx: &mut Tx<'_>) -> Result<UnixMicros, LedgerError> {
-    let now: i64 = match tx {
-        Tx::Postgres(connection) => {
-            sqlx::query_scalar(include_str!("postgres/clock.sql")).fetch_one(&mut **connection).await?
-        }
-        Tx::Sqlite(connection) => {
-            sqlx::query_scalar(include_str!("sqlite/clock.sql")).fetch_one(&mut **connection).await?
-        }
-    };
-    Ok(UnixMicros::new(now))
+pub(super) async fn clock(tx: &mut impl Statements) -> Result<UnixMicros, LedgerError> {
+    Ok(UnixMicros::new(tx.clock().await?))
 }
 
 /// Locks an order; `None` if there is none that was placed.
-pub(super) async fn lock_order(tx: &mut Tx<'_>, order: OrderId) -> Result<Option<Order>, LedgerError> {
-    type Row = (String, String, String, i64);
-    let found: Option<Row> = match tx {
-        Tx::Postgres(connection) => {
-            let lock = sqlx::query_as(include_str!("postgres/lock_order.sql")).bind(order.as_uuid());
-            lock.fetch_optional(&mut **connection).await?
-        }
-        Tx::Sqlite(connection) => {
-            let lock = sqlx::query_as(include_str!("sqlite/lock_order.sql")).bind(order.as_uuid());
-            lock.fetch_optional(&mut **connection).await?
-        }
-    };
+pub(super) async fn lock_order(
+    tx: &mut impl Statements,
+    order: OrderId,
+) -> Result<Option<Order>, LedgerError> {
+    let found = tx.lock_order(order.as_uuid()).await?;
     Ok(found.map(|(brand, state, currency, total)| Order {
         brand,
         placed: state == "placed",
@@ -62,7 +71,7 @@ pub(super) async fn lock_order(tx: &mut Tx<'_>, order: OrderId) -> Result<Option
 
 /// A payment behind the lock of its order, and whether that order stands.
 pub(super) async fn locked(
-    tx: &mut Tx<'_>,
+    tx: &mut impl Statements,
     order: OrderId,
     id: PaymentId,
 ) -> Result<(Payment, bool), LedgerError> {
@@ -71,26 +80,28 @@ pub(super) async fn locked(
 }
 
 /// A payment that must be there.
-pub(super) async fn found(tx: &mut Tx<'_>, id: PaymentId) -> Result<Payment, LedgerError> {
+pub(super) async fn found(tx: &mut impl Statements, id: PaymentId) -> Result<Payment, LedgerError> {
     let missing = LedgerError::Corrupt { table: "payments", what: "a payment that is not there" };
     payment(tx, id).await?.ok_or(missing)
 }
 
 /// A payment with its refunds.
-pub(super) async fn payment(tx: &mut Tx<'_>, payment: PaymentId) -> Result<Option<Payment>, LedgerError> {
-    let found: Option<PaymentRow> = on_connection!(tx, connection =>
-        sqlx::query_as(common!("payment")).bind(payment.as_uuid()).fetch_optional(connection).await?);
-    match found {
+pub(super) async fn payment(
+    tx: &mut impl Statements,
+    payment: PaymentId,
+) -> Result<Option<Payment>, LedgerError> {
+    match tx.payment(payment.as_uuid()).await? {
         Some(row) => with_refunds(tx, read_payment(row)?).await.map(Some),
         None => Ok(None),
     }
 }
 
 /// Adds a payment's refunds to it.
-pub(super) async fn with_refunds(tx: &mut Tx<'_>, mut payment: Payment) -> Result<Payment, LedgerError> {
-    let id = payment.charge.payment.as_uuid();
-    let rows: Vec<RefundRow> = on_connection!(tx, connection =>
-        sqlx::query_as(common!("refunds")).bind(id).fetch_all(connection).await?);
+pub(super) async fn with_refunds(
+    tx: &mut impl Statements,
+    mut payment: Payment,
+) -> Result<Payment, LedgerError> {
+    let rows = tx.refunds(payment.charge.payment.as_uuid()).await?;
     payment.refunds =
         rows.into_iter().map(|row| read_refund(row).map(|(_, refund)| refund)).collect::<Result<_, _>>()?;
     Ok(payment)
