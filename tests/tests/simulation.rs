@@ -31,11 +31,24 @@ fn every_sabotage_is_found_and_told_with_the_command_that_repeats_it() {
             Sabotage::AcknowledgeBeforeCommit | Sabotage::SealAnothersData | Sabotage::LookUpByIdAlone => {
                 "P1"
             }
-            Sabotage::ForgetKeys => "P2",
+            Sabotage::ForgetKeys
+            | Sabotage::PayTwice
+            | Sabotage::CountRefundsTwice
+            | Sabotage::RefundForEver => "P2",
+            Sabotage::LetAnotherBrandRefund => "TENANCY",
+            Sabotage::NeverLookAgain | Sabotage::KeepMoney => "MONEY",
             Sabotage::OvertakingCancels | Sabotage::OverwriteStock => "P3",
-            Sabotage::FinalRefusals | Sabotage::DenyLostCommits | Sabotage::ForgetUnsettled => "P4",
+            Sabotage::FinalRefusals
+            | Sabotage::DenyLostCommits
+            | Sabotage::ForgetUnsettled
+            | Sabotage::ForgetPayments
+            | Sabotage::TakeSilenceForRefusal => "P4",
             Sabotage::OverfillQueues => "P7",
-            Sabotage::LoseEntries | Sabotage::ForgetLastRounds | Sabotage::SendUnlogged => "P8",
+            Sabotage::LoseEntries
+            | Sabotage::ForgetLastRounds
+            | Sabotage::SendUnlogged
+            | Sabotage::PayUnlogged
+            | Sabotage::LogOtherBytes => "P8",
             Sabotage::PreferNewestKeys | Sabotage::SealOnce => "P11",
             Sabotage::NumberBeforeCommit | Sabotage::SkipReplay | Sabotage::ResumeAnyHistory => "P6",
         };

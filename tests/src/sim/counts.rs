@@ -139,6 +139,40 @@ counts! {
     cloud_entries_refused
     /// Clocks that were set.
     clock_steps
+    /// Requests that payers made.
+    pay_calls
+    /// Requests to the gateway.
+    gateway_calls
+    /// Those that never came there.
+    gateway_calls_lost
+    /// Those that came late.
+    gateway_calls_late
+    /// Those that were held up for minutes or hours.
+    gateway_calls_held_up
+    /// Answers of the gateway that say nothing.
+    gateway_errors
+    /// Times that money moved.
+    charges
+    /// Times that the gateway declined a charge.
+    charges_declined
+    /// Times that money went back since somebody asked for it.
+    refunds
+    /// Times that money went back by itself.
+    refunds_automatic
+    /// Times that the gateway refused to give back.
+    refunds_refused
+    /// Payments charged after they had been given up.
+    charged_late
+    /// Payments and refunds in doubt that were asked about.
+    doubts
+    /// Hints of the gateway, and of whoever makes them up.
+    hints
+    /// Doubts that an operator ended.
+    resolved_by_hand
+    /// Pairs of logs that were compared.
+    logs_compared
+    /// Requests that both tell the same of.
+    requests_agreed
     /// Transactions on the catalogue.
     transactions
     /// Those committed after one that had written later.

@@ -44,6 +44,11 @@ impl Dice {
         self.micros(range.start() * 1_000..=range.end() * 1_000)
     }
 
+    /// Chance of its own, for whoever cannot ask here.
+    pub(super) fn fork(&mut self) -> ChaCha8Rng {
+        ChaCha8Rng::from_rng(&mut self.0)
+    }
+
     /// The random part of an order's id.
     pub(super) fn id(&mut self) -> [u8; 10] {
         self.0.random()

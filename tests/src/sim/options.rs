@@ -72,6 +72,26 @@ pub enum Sabotage {
     ForgetLastRounds,
     /// P8: a cloud agent sends and tells what its log does not take.
     SendUnlogged,
+    /// P2: no order is known to be charged, or being charged.
+    PayTwice,
+    /// P2: no key of a payment is known to have been used.
+    ForgetPayments,
+    /// P2: a refund that was done is taken for one in doubt, and told once more.
+    CountRefundsTwice,
+    /// P2: an automatic refund that the gateway refused is asked for again.
+    RefundForEver,
+    /// Tenancy: whoever asks for a refund is taken for the brand of the payment.
+    LetAnotherBrandRefund,
+    /// P4: a gateway that does not answer in time is taken for one that refuses.
+    TakeSilenceForRefusal,
+    /// Money: what was given up is not looked at again.
+    NeverLookAgain,
+    /// Money: what was paid for an order that is cancelled does not go back.
+    KeepMoney,
+    /// P8: payments go on although the data centre's log does not take their entries.
+    PayUnlogged,
+    /// P8: what a cloud agent logs as sent is not what it sends.
+    LogOtherBytes,
     /// P6: changes are numbered when they are written, and one that is committed late is passed over.
     NumberBeforeCommit,
     /// P6: a bootstrap is served without what changed while its rows were read.
@@ -81,6 +101,21 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
+    /// Whether it breaks what is about money.
+    pub(super) fn is_of_money(self) -> bool {
+        matches!(
+            self,
+            Self::PayTwice
+                | Self::ForgetPayments
+                | Self::CountRefundsTwice
+                | Self::RefundForEver
+                | Self::LetAnotherBrandRefund
+                | Self::TakeSilenceForRefusal
+                | Self::NeverLookAgain
+                | Self::KeepMoney
+        )
+    }
+
     /// As the command line spells it.
     pub fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()

@@ -31,6 +31,13 @@ pub(super) struct Weather {
     // Of each attempt at placing, and of each further one after a caller was told that nobody knows.
     pub(super) cancels_at_once: u32,
     pub(super) cancels_unseen: u32,
+    // Of each order that was placed.
+    pub(super) pays: u32,
+    // Of each request to the gateway, and of each of its answers.
+    pub(super) gateway_loses: u32,
+    pub(super) gateway_late: u32,
+    pub(super) gateway_holds_up: u32,
+    pub(super) gateway_errs: u32,
     // Of each round of a data centre's audit log.
     pub(super) audit_fails: u32,
 }
@@ -66,8 +73,18 @@ impl Weather {
             audit_fails: often(400),
             cancels_at_once: often(200),
             cancels_unseen: often(2_000),
+            pays: often(3_000),
+            gateway_loses: often(800),
+            gateway_late: often(500),
+            gateway_holds_up: often(1_200),
+            gateway_errs: often(1_000),
         };
+        if sabotage.is_some_and(|sabotage| !sabotage.is_of_money()) {
+            weather.pays = 0;
+        }
         match sabotage {
+            // A batch that writes over what a DBA changed leaves sums that add up.
+            Some(Sabotage::OverwriteStock) => weather.dba_writes = 0,
             // A crash takes what a DBA was told as well, who is no caller.
             Some(Sabotage::AcknowledgeBeforeCommit) => {
                 (weather.database_dies, weather.dba_writes) = (200, 0);
@@ -79,6 +96,10 @@ impl Weather {
             Some(Sabotage::SendUnlogged) => weather.cloud_disk_full = 80,
             Some(Sabotage::ForgetLastRounds) => weather.idc_dies = 120,
             Some(Sabotage::LoseEntries) => weather.audit_fails = 400,
+            Some(Sabotage::PayUnlogged) => (weather.audit_fails, weather.pays) = (400, 3_000),
+            Some(sabotage) if sabotage.is_of_money() => {
+                (weather.pays, weather.gateway_loses, weather.gateway_holds_up) = (3_000, 400, 300);
+            }
             _ => {}
         }
         weather

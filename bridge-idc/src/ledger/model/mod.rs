@@ -13,6 +13,9 @@ mod refusal;
 /// The statements of a transaction.
 mod statements;
 
+/// The statements of payments.
+mod payments;
+
 /// Questions outside any transaction.
 mod questions;
 
@@ -29,7 +32,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-pub use self::columns::{LineColumns, OrderColumns, OutcomeColumns, StoredOrder};
+pub use self::columns::{
+    LineColumns, OrderColumns, OutcomeColumns, PaymentColumns, RefundColumns, RequestColumns, StoredOrder,
+};
+pub use self::payments::Broken;
 pub use self::shell::{Change, Changed, Shell};
 use self::tables::{Lock, Rows, Stock, Tables, TransactionId};
 use super::memory::ForSale;
@@ -75,6 +81,10 @@ pub enum Effect {
     },
     /// What somebody beside the agents changed.
     Changed(Change),
+    /// How a payment stands.
+    Payment(Rc<PaymentColumns>),
+    /// How a refund stands.
+    Refund(Rc<RefundColumns>),
 }
 
 /// A transaction of somebody beside the agents, who holds a stock row.
@@ -120,6 +130,7 @@ impl ModelDatabase {
     pub fn set_now(&self, now: Duration, fate: CommitFate, cancels: bool) {
         let mut tables = self.tables.borrow_mut();
         (tables.now, tables.fate, tables.cancels, tables.waited) = (now, fate, cancels, false);
+        tables.pauses_until = None;
     }
 
     /// Ends the COMMITs that are late.
@@ -130,6 +141,50 @@ impl ModelDatabase {
     /// Whether a statement waited for a row since the time was last told.
     pub fn waited(&self) -> bool {
         self.tables.borrow().waited
+    }
+
+    /// Until when somebody pauses who was polled since the time was last told.
+    pub fn pauses_until(&self) -> Option<Duration> {
+        self.tables.borrow().pauses_until
+    }
+
+    /// Breaks something of payments.
+    pub fn break_payments(&self, broken: Broken) {
+        self.tables.borrow_mut().broken = broken;
+    }
+
+    /// Every payment.
+    pub fn payments(&self) -> Vec<Rc<PaymentColumns>> {
+        self.tables.borrow().committed.payments.values().cloned().collect()
+    }
+
+    /// A payment by its id.
+    pub fn payment_row(&self, payment: &Uuid) -> Option<Rc<PaymentColumns>> {
+        self.tables.borrow().committed.payments.get(payment).cloned()
+    }
+
+    /// Every request for a payment or a refund, by its key.
+    pub fn requests(&self) -> BTreeMap<Vec<u8>, Rc<RequestColumns>> {
+        self.tables.borrow().committed.requests.clone()
+    }
+
+    /// Every refund.
+    pub fn refunds(&self) -> Vec<Rc<RefundColumns>> {
+        self.tables.borrow().committed.refunds.values().cloned().collect()
+    }
+
+    /// How an order that was placed stands.
+    pub fn state_of(&self, order: &Uuid) -> Option<&'static str> {
+        self.tables.borrow().committed.states.get(order).copied()
+    }
+
+    /// When the next payment or refund is due, by the clock that whoever polls tells.
+    pub fn next_due(&self) -> Option<Duration> {
+        let Rows { payments, refunds, .. } = &self.tables.borrow().committed;
+        let looks = self.tables.borrow().broken != Broken::LooksAtNothing;
+        let payments = payments.values().filter_map(|row| row.next_ask_at.or(row.look_at.filter(|_| looks)));
+        let next = payments.chain(refunds.values().filter_map(|row| row.next_ask_at)).min()?;
+        Some(Duration::from_micros(u64::try_from(next).unwrap_or(0)))
     }
 
     /// How many COMMITs ended in each way.
@@ -198,6 +253,8 @@ impl ModelDatabase {
         let effects = std::mem::take(&mut tables.effects);
         let read = |effect| match effect {
             tables::Effect::Changed(change) => Some(Effect::Changed(change)),
+            tables::Effect::Payment(row) => Some(Effect::Payment(row)),
+            tables::Effect::Refund(row) => Some(Effect::Refund(row)),
             tables::Effect::Outcome(key, began_after) => {
                 Some(Effect::Outcome { row: tables.committed.outcomes.get(&key)?.clone(), began_after })
             }

@@ -14,6 +14,7 @@ use super::tables::{Lock, Orphan, Patience, Step, Stock, Tables, TransactionId};
 use super::{CommitFate, LineColumns, ModelDatabase, OrderColumns, OutcomeColumns};
 use crate::import_file::parts::Held;
 use crate::ledger::LedgerError;
+use crate::ledger::payments;
 use crate::ledger::rows::{
     BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
     StandingRow, UnitsRow,
@@ -22,7 +23,8 @@ use crate::ledger::transaction::{Database, Locking, Transaction};
 use crate::planner::Awaited;
 
 /// A transaction on the model.
-pub(in crate::ledger) struct ModelTransaction {
+#[derive(Debug)]
+pub struct ModelTransaction {
     database: ModelDatabase,
     id: TransactionId,
     /// The stock that it has read.
@@ -49,7 +51,7 @@ impl Database for ModelDatabase {
 
 impl ModelTransaction {
     /// One statement. Others go on before it, and while it waits for a row.
-    async fn statement<V>(
+    pub(super) async fn statement<V>(
         &mut self,
         mut run: impl FnMut(&mut Tables, TransactionId) -> Result<Step<V>, Refusal>,
     ) -> sqlx::Result<V> {
@@ -88,7 +90,10 @@ impl ModelTransaction {
     }
 
     /// A statement that waits for nobody.
-    async fn at_once<V>(&mut self, mut run: impl FnMut(&mut Tables, TransactionId) -> V) -> sqlx::Result<V> {
+    pub(super) async fn at_once<V>(
+        &mut self,
+        mut run: impl FnMut(&mut Tables, TransactionId) -> V,
+    ) -> sqlx::Result<V> {
         self.statement(|tables, id| Ok(Step::Done(run(tables, id)))).await
     }
 }
@@ -359,9 +364,8 @@ impl Transaction for ModelTransaction {
         Err(unsupported())
     }
 
-    async fn refund_cancelled(&mut self, _orders: &[Uuid]) -> Result<(), LedgerError> {
-        // Nothing is paid in the model.
-        Ok(())
+    async fn refund_cancelled(&mut self, orders: &[Uuid]) -> Result<(), LedgerError> {
+        payments::refund_cancelled(self, orders).await
     }
 
     async fn commit(self) -> sqlx::Result<()> {

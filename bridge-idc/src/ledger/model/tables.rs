@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::payments::Broken;
 use super::refusal::Refusal;
-use super::{Change, CommitFate, Ends, LineColumns, OrderColumns, OutcomeColumns};
+use super::{
+    Change, CommitFate, Ends, LineColumns, OrderColumns, OutcomeColumns, PaymentColumns, RefundColumns,
+    RequestColumns,
+};
 use crate::vault::PersonalAtRest;
 
 /// An open transaction.
@@ -24,6 +28,9 @@ pub(super) enum Lock {
     /// The unique index of orders that were placed or rejected.
     Placed(Uuid),
     Order(Uuid),
+    Payment(Uuid),
+    Refund(Uuid),
+    Request(Vec<u8>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +54,9 @@ pub(super) struct Rows {
     pub(super) orders: BTreeMap<Uuid, Rc<OrderColumns>>,
     pub(super) lines: BTreeMap<Uuid, Vec<LineColumns>>,
     pub(super) personal: BTreeMap<Uuid, Rc<PersonalAtRest>>,
+    pub(super) payments: BTreeMap<Uuid, Rc<PaymentColumns>>,
+    pub(super) refunds: BTreeMap<Uuid, Rc<RefundColumns>>,
+    pub(super) requests: BTreeMap<Vec<u8>, Rc<RequestColumns>>,
 }
 
 impl Rows {
@@ -59,6 +69,9 @@ impl Rows {
         self.orders.extend(written.orders);
         self.lines.extend(written.lines);
         self.personal.extend(written.personal);
+        self.payments.extend(written.payments);
+        self.refunds.extend(written.refunds);
+        self.requests.extend(written.requests);
     }
 }
 
@@ -69,6 +82,10 @@ pub(super) enum Effect {
     Outcome(Vec<u8>, u64),
     /// A change of somebody beside the agents.
     Changed(Change),
+    /// How a payment stands.
+    Payment(Rc<PaymentColumns>),
+    /// How a refund stands.
+    Refund(Rc<RefundColumns>),
 }
 
 /// What a transaction has written, and whether its COMMIT is under way.
@@ -129,6 +146,10 @@ pub(super) struct Tables {
     pub(super) overwrites: bool,
     /// Whether a statement waited for a row since the time was last told.
     pub(super) waited: bool,
+    /// Until when somebody pauses who was polled since the time was last told.
+    pub(super) pauses_until: Option<Duration>,
+    /// What of payments is broken on purpose.
+    pub(super) broken: Broken,
     /// How many COMMITs ended in each way.
     pub(super) ends: Ends,
     /// Whether a COMMIT that is under way is done although its client goes away.
@@ -182,6 +203,8 @@ impl Tables {
                     self.effects.push(Effect::Outcome(key.clone(), open.began_after));
                 }
             }
+            self.effects.extend(open.written.payments.values().cloned().map(Effect::Payment));
+            self.effects.extend(open.written.refunds.values().cloned().map(Effect::Refund));
             self.changes += open.changes.len() as u64;
             self.effects.extend(open.changes);
             self.committed.take(open.written);
@@ -348,6 +371,47 @@ impl Tables {
         own.or_else(|| self.committed.lines.get(order)).map_or(&[], Vec::as_slice)
     }
 
+    /// The database's clock: microseconds.
+    pub(super) fn clock(&self) -> i64 {
+        i64::try_from(self.now.as_micros()).unwrap_or(i64::MAX)
+    }
+
+    pub(super) fn payment(&self, id: TransactionId, payment: Uuid) -> Option<Rc<PaymentColumns>> {
+        let own = self.written(id).and_then(|written| written.payments.get(&payment));
+        own.or_else(|| self.committed.payments.get(&payment)).cloned()
+    }
+
+    /// The payments that are so, as a transaction sees them.
+    pub(super) fn payments(
+        &self,
+        id: TransactionId,
+        is_so: impl Fn(&PaymentColumns) -> bool,
+    ) -> Vec<Rc<PaymentColumns>> {
+        seen(&self.committed.payments, self.written(id).map(|written| &written.payments), |row| is_so(row))
+    }
+
+    /// The refunds that are so, as a transaction sees them.
+    pub(super) fn refunds(
+        &self,
+        id: TransactionId,
+        is_so: impl Fn(&RefundColumns) -> bool,
+    ) -> Vec<Rc<RefundColumns>> {
+        seen(&self.committed.refunds, self.written(id).map(|written| &written.refunds), |row| is_so(row))
+    }
+
+    pub(super) fn request(&self, id: TransactionId, key: &[u8]) -> Option<&RequestColumns> {
+        let own = self.written(id).and_then(|written| written.requests.get(key));
+        own.or_else(|| self.committed.requests.get(key)).map(Rc::as_ref)
+    }
+
+    /// The key of the request for a payment, or for a refund of it.
+    pub(super) fn key_of(&self, id: TransactionId, payment: Uuid, refund: Option<Uuid>) -> Option<Vec<u8>> {
+        let own = self.written(id).into_iter().flat_map(|written| &written.requests);
+        let mut all = own.chain(&self.committed.requests);
+        let found = all.find(|(_, request)| (request.payment, request.refund) == (payment, refund));
+        found.map(|(key, _)| key.clone())
+    }
+
     fn written(&self, id: TransactionId) -> Option<&Rows> {
         self.open.get(&id).map(|open| &open.written)
     }
@@ -364,4 +428,16 @@ impl Tables {
         self.last_position += 1;
         self.last_position
     }
+}
+
+/// The rows that are so: what is committed, and over it what one transaction wrote.
+fn seen<R>(
+    committed: &BTreeMap<Uuid, Rc<R>>,
+    written: Option<&BTreeMap<Uuid, Rc<R>>>,
+    is_so: impl Fn(&R) -> bool,
+) -> Vec<Rc<R>> {
+    let is_own = |id: &Uuid| written.is_some_and(|written| written.contains_key(id));
+    let others = committed.iter().filter(|(id, _)| !is_own(id)).map(|(_, row)| row);
+    let own = written.into_iter().flat_map(BTreeMap::values);
+    others.chain(own).filter(|row| is_so(row)).cloned().collect()
 }

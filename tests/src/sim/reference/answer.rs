@@ -1,8 +1,9 @@
 //! Answers, as they stand in a frame from the data centre.
 
+use super::bank::Id;
 use super::protobuf::{Value, fields};
 use super::receipt::{Signed, signed};
-use super::{Line, State, Terms};
+use super::{Line, Order, State, Terms};
 
 /// An answer that says how something stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,8 +13,23 @@ pub(in crate::sim) enum Answer {
         replayed: bool,
     },
     State(State),
+    Payment(Payment),
     /// A refusal, or a kind that is not looked at.
     Other,
+}
+
+/// How a payment stands, by an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(in crate::sim) struct Payment {
+    pub(in crate::sim) payment: Id,
+    pub(in crate::sim) order: Order,
+    pub(in crate::sim) state: String,
+    pub(in crate::sim) amount: i64,
+    pub(in crate::sim) currency: String,
+    pub(in crate::sim) refunded: i64,
+    /// The state of the refund that was asked for.
+    pub(in crate::sim) refund: Option<(Id, String)>,
+    pub(in crate::sim) replayed: bool,
 }
 
 /// Reads the answer in a frame's payload; `None` if it is none.
@@ -23,6 +39,7 @@ pub(in crate::sim) fn read(payload: &[u8]) -> Option<Answer> {
         match field? {
             (2, value) => answer = settled(value.bytes()?)?,
             (4, value) => answer = Answer::State(state(value.bytes()?)?),
+            (5, value) => answer = Answer::Payment(payment(value.bytes()?)?),
             _ => {}
         }
     }
@@ -54,6 +71,39 @@ fn state(bytes: &[u8]) -> Option<State> {
         }
     }
     Some(state)
+}
+
+fn payment(bytes: &[u8]) -> Option<Payment> {
+    let (mut payment, mut refunds, mut asked_for) = (Payment::default(), Vec::new(), None);
+    // The exact state, where the version before does not know it, comes after the nearest one.
+    for field in fields(bytes) {
+        match field? {
+            (1, value) => payment.payment = value.array()?,
+            (2, value) => payment.order = value.array()?,
+            (3 | 12, value) => payment.state = value.text()?,
+            (4, value) => payment.amount = value.integer()?,
+            (5, value) => payment.currency = value.text()?,
+            (6, value) => payment.refunded = value.integer()?,
+            (9, value) => refunds.push(refund(value)?),
+            (10, value) => asked_for = Some(value.array()?),
+            (11, value) => payment.replayed = value.number()? == 1,
+            _ => {}
+        }
+    }
+    payment.refund = refunds.into_iter().find(|(id, _)| Some(*id) == asked_for);
+    Some(payment)
+}
+
+fn refund(value: Value<'_>) -> Option<(Id, String)> {
+    let (mut id, mut state) = (Id::default(), String::new());
+    for field in fields(value.bytes()?) {
+        match field? {
+            (1, value) => id = value.array()?,
+            (2, value) => state = value.text()?,
+            _ => {}
+        }
+    }
+    Some((id, state))
 }
 
 fn terms(value: Value<'_>) -> Option<Terms> {

@@ -19,6 +19,9 @@ pub(super) mod vault;
 /// The ledger as it must be.
 pub(super) mod history;
 
+/// The payment gateway.
+pub(super) mod bank;
+
 /// How a request ends.
 mod shop;
 

@@ -204,6 +204,13 @@ impl World {
         self.after(delay, Event::Wake(number));
     }
 
+    /// A shopper who has paid has the order cancelled.
+    pub(super) fn cancels_paid(&mut self, order: OrderId, brand: usize, delay: Duration) {
+        let number = self.writes.len();
+        self.wants(Write::new(format!("cancel-paid-{number}"), brand, Intent::Cancel(order), 0));
+        self.after(delay, Event::Wake(number));
+    }
+
     /// An open attempt takes long: some callers hang up and try elsewhere.
     pub(super) fn impatient(&mut self, id: usize) {
         if self.writes[id].open > 0 && self.writes[id].receipt.is_none() {
@@ -311,6 +318,7 @@ impl World {
     pub(super) fn tell(&mut self, attempt: usize, told: Told) {
         note!(self, "attempt {attempt} is told {told:?}");
         self.judge_told(attempt, &told);
+        self.told_placed(attempt, &told);
         let Attempt { write: id, cloud, order, request, .. } = self.attempts[attempt];
         let asked = matches!(request, Request::Ask { .. });
         let write = &mut self.writes[id];
@@ -359,6 +367,20 @@ impl World {
             _ => self.dice.millis(1..=250),
         };
         self.after(delay, Event::Wake(id));
+    }
+
+    /// Who is told for the first time that its order is placed may pay for it.
+    fn told_placed(&mut self, attempt: usize, told: &Told) {
+        let write = &self.writes[self.attempts[attempt].write];
+        let (brand, first) = (write.brand, write.receipt.is_none());
+        if let Told::Receipt { receipt, .. } = told
+            && receipt.outcome.is_placed()
+            && first
+            && let Ok(order) = OrderId::from_bytes(&receipt.order)
+            && let Some(total) = self.body_of(&receipt.order).map(|body| body.terms.total)
+        {
+            self.may_pay(order, brand, total);
+        }
     }
 
     /// Whether the caller was told of every attempt that it did nothing.

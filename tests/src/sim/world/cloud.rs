@@ -1,6 +1,6 @@
 //! A cloud agent: the real sender and sealing session, real admission, and what the shell does around them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bridge_cloud::admission::{self, Load};
@@ -36,6 +36,11 @@ pub(super) struct Cloud {
     pub(super) sender: Sender,
     /// When the process started: its clock counts from here.
     born: Duration,
+    /// The order link of payments, whose attempt each request is, and what was heard of it.
+    pub(super) payments: Sender,
+    pub(super) paying: BTreeMap<RequestId, usize>,
+    pub(super) paid: BTreeMap<RequestId, reference::answer::Payment>,
+    pub(super) pay_timer: Option<Duration>,
     session: Option<SealingSession>,
     /// The keys to seal to, the preferred one first, by what its links opened at that version.
     pub(super) preferred: Vec<SealingKey>,
@@ -49,6 +54,8 @@ pub(super) struct Cloud {
     receipts: Verifier,
     /// Whose attempt each request is that somebody still waits for.
     pub(super) waiting: BTreeMap<RequestId, usize>,
+    /// Those of them that were given back to be sealed again.
+    pub(super) resealed: BTreeSet<RequestId>,
     /// What was last heard of each of them, as the reference model reads it.
     heard: BTreeMap<RequestId, reference::answer::Answer>,
     /// When its timer is set.
@@ -69,6 +76,10 @@ impl Cloud {
             up: true,
             sender: Sender::new(limits),
             born: Duration::ZERO,
+            payments: Sender::new(limits),
+            paying: BTreeMap::new(),
+            paid: BTreeMap::new(),
+            pay_timer: None,
             session: None,
             preferred: Vec::new(),
             keys_version: 0,
@@ -78,10 +89,17 @@ impl Cloud {
             clock: Clock::default(),
             receipts: Verifier::new(vec![pinned.clone()]),
             waiting: BTreeMap::new(),
+            resealed: BTreeSet::new(),
             heard: BTreeMap::new(),
             timer: None,
             overflowed_at: None,
         }
+    }
+}
+
+impl Cloud {
+    pub(super) fn born(&self) -> Duration {
+        self.born
     }
 }
 
@@ -176,6 +194,7 @@ impl World {
     /// The caller's order is at hand until it is answered: it is sealed to what the links open now.
     fn seal_again(&mut self, cloud: usize, request: RequestId) {
         self.counts.sealed_again += 1;
+        self.clouds[cloud].resealed.insert(request);
         let attempt = self.clouds[cloud].waiting.get(&request).copied();
         let Some(attempt) = attempt else { return self.sealed(cloud, request, None) };
         note!(self, "cloud {cloud} has attempt {attempt} sealed again");
@@ -267,6 +286,7 @@ impl World {
                     self.send(link, Direction::ToIdc, lane, &message);
                 }
                 Output::Answer { request, answer } => {
+                    self.clouds[cloud].resealed.remove(&request);
                     let heard = self.clouds[cloud].heard.remove(&request);
                     if let Some(attempt) = self.clouds[cloud].waiting.remove(&request) {
                         self.answer(attempt, answer, heard);
@@ -370,8 +390,14 @@ impl World {
         self.clouds[cloud].up = false;
         self.clouds[cloud].clock = dead.clock;
         self.clouds[cloud].log.refuses_until = dead.log.refuses_until;
-        for attempt in dead.waiting.into_values().chain(dead.log.into_callers()) {
+        let mut log = dead.log;
+        self.clouds[cloud].log.book = std::mem::take(&mut log.book);
+        let (callers, payers) = log.into_callers();
+        for attempt in dead.waiting.into_values().chain(callers) {
             self.tell(attempt, Told::Lost);
+        }
+        for attempt in dead.paying.into_values().chain(payers) {
+            self.tell_payer(attempt, &Told::Lost, None);
         }
         let delay = self.downtime();
         self.after(delay, Event::CloudStarts(cloud));
@@ -381,5 +407,6 @@ impl World {
         note!(self, "cloud {cloud} starts");
         self.clouds[cloud].up = true;
         self.clouds[cloud].born = self.now;
+        self.book_start(cloud);
     }
 }

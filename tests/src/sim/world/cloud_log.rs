@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bridge_protocol::audit::Entry;
 use bridge_protocol::order_link::sender::{BodyMark, RequestId};
 use bridge_protocol::wire::order::to_idc;
 
 use super::super::options::Sabotage;
 use super::super::reference::Key;
+use super::super::reference::answer::Payment;
 use super::told::{Nothing, Told};
 use super::{Event, World, note};
 
@@ -22,8 +24,11 @@ pub(super) struct CloudLog {
     sent: BTreeSet<Key>,
     /// The attempts whose ends are logged.
     answered: BTreeSet<usize>,
+    payers_answered: BTreeSet<usize>,
     waiting: BTreeMap<u64, Then>,
     entries: u64,
+    /// Its entries, of all processes of the agent.
+    pub(super) book: Vec<Entry>,
     /// Its disk takes nothing before this moment.
     pub(super) refuses_until: Duration,
 }
@@ -36,15 +41,24 @@ pub(super) enum Then {
     SendAgain { request: RequestId, attempt: usize, kind: Box<to_idc::Kind> },
     /// A caller is told.
     Tell { attempt: usize, told: Box<Told> },
+    /// A payer's request goes to the order link of payments.
+    Pay { attempt: usize, kind: Box<to_idc::Kind>, mark: BodyMark },
+    /// A payer is told, and how its payment stands.
+    TellPayer { attempt: usize, told: Box<Told>, stands: Option<Box<Payment>> },
 }
 
 impl CloudLog {
-    /// Whose callers wait for the log alone.
-    pub(super) fn into_callers(self) -> impl Iterator<Item = usize> {
-        self.waiting.into_values().filter_map(|then| match then {
-            Then::Send { attempt, .. } | Then::Tell { attempt, .. } => Some(attempt),
-            Then::SendAgain { .. } => None,
-        })
+    /// Which callers and payers wait for the log alone.
+    pub(super) fn into_callers(self) -> (Vec<usize>, Vec<usize>) {
+        let (mut callers, mut payers) = (Vec::new(), Vec::new());
+        for then in self.waiting.into_values() {
+            match then {
+                Then::Send { attempt, .. } | Then::Tell { attempt, .. } => callers.push(attempt),
+                Then::Pay { attempt, .. } | Then::TellPayer { attempt, .. } => payers.push(attempt),
+                Then::SendAgain { .. } => {}
+            }
+        }
+        (callers, payers)
     }
 }
 
@@ -89,6 +103,18 @@ impl World {
     }
 
     fn note_logged(&mut self, cloud: usize, then: &Then) {
+        let booked = match then {
+            Then::Send { kind, .. } | Then::SendAgain { kind, .. } | Then::Pay { kind, .. } => {
+                self.sent(kind)
+            }
+            Then::Tell { attempt, told } => self.answered(*attempt, told),
+            Then::TellPayer { attempt, told, stands } => {
+                self.payer_answered(*attempt, told, stands.as_deref())
+            }
+        };
+        if let Some(event) = booked {
+            self.book(cloud, event);
+        }
         let log = &mut self.clouds[cloud].log;
         match then {
             Then::Send { attempt, .. } | Then::SendAgain { attempt, .. } => {
@@ -96,6 +122,12 @@ impl World {
             }
             Then::Tell { attempt, .. } => {
                 log.answered.insert(*attempt);
+            }
+            Then::Pay { attempt, .. } => {
+                log.sent.insert(self.money.attempts[*attempt].key);
+            }
+            Then::TellPayer { attempt, .. } => {
+                log.payers_answered.insert(*attempt);
             }
         }
     }
@@ -113,6 +145,15 @@ impl World {
                 }
                 self.tell(attempt, *told);
             }
+            Then::Pay { attempt, kind, mark } => self.submit_payment(attempt, *kind, mark),
+            Then::TellPayer { attempt, told, stands } => {
+                if !self.clouds[cloud].log.payers_answered.contains(&attempt) {
+                    let what =
+                        format!("payment attempt {attempt} is told {told:?}, and the cloud's log lacks it");
+                    self.violate("P8", what);
+                }
+                self.tell_payer(attempt, &told, stands.map(|stands| *stands));
+            }
         }
     }
 
@@ -125,7 +166,18 @@ impl World {
                 self.attempts[attempt].sealable = false;
                 self.sealed(cloud, request, None);
             }
-            Then::Tell { attempt, .. } => self.tell(attempt, Told::Unknown),
+            Then::Tell { attempt, .. } => {
+                // That nobody knows is logged as soon as it can be.
+                let unknown = self.answered(attempt, &Told::Unknown);
+                unknown.into_iter().for_each(|event| self.book(cloud, event));
+                self.tell(attempt, Told::Unknown);
+            }
+            Then::Pay { attempt, .. } => self.tell_payer(attempt, &Told::Nothing(Nothing::NotLogged), None),
+            Then::TellPayer { attempt, .. } => {
+                let unknown = self.payer_answered(attempt, &Told::Unknown, None);
+                unknown.into_iter().for_each(|event| self.book(cloud, event));
+                self.tell_payer(attempt, &Told::Unknown, None);
+            }
         }
     }
 
@@ -134,6 +186,8 @@ impl World {
         let key = match kind {
             Some(to_idc::Kind::Place(envelope)) => &envelope.key,
             Some(to_idc::Kind::Cancel(cancel)) => &cancel.key,
+            Some(to_idc::Kind::Pay(pay)) => &pay.key,
+            Some(to_idc::Kind::Refund(refund)) => &refund.key,
             _ => return,
         };
         let key = Key::try_from(&key[..]);

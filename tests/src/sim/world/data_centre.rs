@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bridge_idc::agent::{Agent, Ended, Input, Limits, Output};
 use bridge_idc::open::OpenFailure;
+use bridge_idc::payment::desk::Desk;
 use bridge_idc::vault::keyring::Keyring;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::Reply;
@@ -13,6 +14,7 @@ use super::clocks::{Clock, Host};
 use super::lines::Direction;
 use super::logs::Log;
 use super::look_ups::Question;
+use super::till::Service;
 use super::{Event, World, note};
 
 /// One data centre's agent.
@@ -24,12 +26,23 @@ pub(super) struct DataCentre {
     /// Its audit log on its host's disk.
     pub(super) log: Log,
     pub(super) clock: Clock,
+    /// Its payments: whom to answer, and who does them.
+    pub(super) desk: Desk,
+    pub(super) service: Option<Service>,
 }
 
 impl DataCentre {
     pub(super) fn new(limits: Limits, keys: Arc<Keyring>) -> Self {
         let agent = Agent::new(limits, keys);
-        Self { life: 0, up: true, agent, log: Log::default(), clock: Clock::default() }
+        Self {
+            life: 0,
+            up: true,
+            agent,
+            log: Log::default(),
+            clock: Clock::default(),
+            desk: Desk::new(0),
+            service: None,
+        }
     }
 }
 
@@ -79,6 +92,7 @@ impl World {
                 }
             }
         }
+        self.tell_desk_of_log(idc);
     }
 
     /// The agent hears how its batch ended, if it is still the same process.
@@ -107,6 +121,7 @@ impl World {
             }
         }
         self.orphan_commits(idc);
+        self.close_till(idc);
         self.idcs[idc].log.crash(&mut self.dice);
         self.idcs[idc].life += 1;
         self.idcs[idc].up = false;
@@ -119,5 +134,6 @@ impl World {
         self.idcs[idc].agent = Agent::new(self.idc_limits, self.keys.folders[idc].ring.clone());
         self.recover_log(idc);
         self.idcs[idc].up = true;
+        self.open_till(idc);
     }
 }

@@ -61,7 +61,7 @@ impl World {
         }
     }
 
-    fn fate(&mut self) -> CommitFate {
+    pub(super) fn fate(&mut self) -> CommitFate {
         let weather = &self.weather;
         let fates = [
             (weather.commit_reply_lost, CommitFate::ReplyLost),
@@ -118,6 +118,8 @@ impl World {
                 }
                 Effect::Changed(Change::Restock { sku_id, units }) => self.history.restock(sku_id, units),
                 Effect::Changed(Change::Price { sku_id, price }) => self.history.set_price(sku_id, price),
+                Effect::Payment(row) => self.judge_payment(&row),
+                Effect::Refund(row) => self.judge_refund(&row),
             }
         }
         if let Err(broken) = self.ledger.invariants() {

@@ -68,7 +68,9 @@ impl World {
         note!(self, "link {} falls silent", link.0);
         let now = self.cloud_now(cloud);
         self.clouds[cloud].sender.handle_link_open(now, link, false);
+        self.clouds[cloud].payments.handle_link_open(now, link, false);
         self.do_cloud_outputs(cloud);
+        self.do_payment_outputs(cloud);
         let delay = self.dice.millis(10..=400);
         self.after(delay, Event::Heard(link));
     }
@@ -78,6 +80,8 @@ impl World {
         note!(self, "link {} is heard again", link.0);
         let now = self.cloud_now(cloud);
         self.clouds[cloud].sender.handle_link_open(now, link, true);
+        self.clouds[cloud].payments.handle_link_open(now, link, true);
+        self.do_payment_outputs(cloud);
         self.do_cloud_outputs(cloud);
     }
 

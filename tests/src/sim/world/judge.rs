@@ -21,7 +21,9 @@ impl World {
             let (queued, unsettled) = (cloud.sender.queued(), cloud.sender.unsettled());
             // What nobody waits for any more; with a key that goes, what no link opens waits beside the queue.
             let settling = unsettled - cloud.waiting.len();
-            let beside = if self.counts.rotations > 0 { settling } else { 0 };
+            // So does what was given back to be sealed again: others were admitted while it was away.
+            let resealed = cloud.resealed.len();
+            let beside = if self.counts.rotations > 0 { settling + resealed } else { 0 };
             if settling >= limits.settling_max {
                 cloud.overflowed_at = Some(self.now);
             }
@@ -191,7 +193,7 @@ impl World {
     }
 
     /// What the caller sent whose attempt an order's id was made for.
-    fn body_of(&self, order: &Order) -> Option<&Body> {
+    pub(super) fn body_of(&self, order: &Order) -> Option<&Body> {
         let Attempt { write, request, .. } = self.placed_by(order)?;
         match (&self.writes[*write].intent, request) {
             (Intent::Place(bodies), Request::Place { body }) => Some(&bodies.get(*body)?.sent),

@@ -13,6 +13,9 @@ use prost::Message;
 
 use super::{Event, World, note};
 
+/// The number of a link's payment lane, beside those of its order lanes.
+pub(super) const PAYMENTS: u8 = u8::MAX;
+
 /// Which way a frame goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
@@ -58,6 +61,18 @@ struct Lane {
 }
 
 impl Line {
+    /// One lane; that of payments is the last one.
+    fn lane(&mut self, direction: Direction, lane: u8) -> Option<&mut Lane> {
+        let lanes = self.lanes(direction);
+        match lane {
+            PAYMENTS => lanes.last_mut(),
+            lane => {
+                let orders = lanes.len() - 1;
+                lanes[..orders].get_mut(usize::from(lane))
+            }
+        }
+    }
+
     fn lanes(&mut self, direction: Direction) -> &mut Vec<Lane> {
         match direction {
             Direction::ToIdc => &mut self.to_idc,
@@ -98,7 +113,7 @@ impl World {
                 ended: false,
                 decoder: FrameDecoder::new(ORDER_FRAME_BYTES_MAX),
             };
-            std::iter::repeat_with(lane).take(lanes).collect()
+            std::iter::repeat_with(lane).take(lanes + 1).collect()
         };
         let (cloud_life, idc_life) = (self.clouds[cloud].life, self.idcs[idc].life);
         let line = Line {
@@ -119,6 +134,8 @@ impl World {
         let (now, window) = (self.cloud_now(cloud), self.window);
         let lanes = u8::try_from(lanes).unwrap_or(1);
         self.clouds[cloud].sender.handle_link_up(now, link, lanes, window);
+        self.clouds[cloud].payments.handle_link_up(now, link, 1, window);
+        self.do_payment_outputs(cloud);
         self.hello(link, idc);
     }
 
@@ -128,7 +145,7 @@ impl World {
             return self.violate("FRAMES", "a message does not fit into a frame".to_owned());
         };
         let Some(line) = self.lines.get_mut(&link) else { return };
-        let Some(track) = line.lanes(direction).get_mut(usize::from(lane)) else {
+        let Some(track) = line.lane(direction, lane) else {
             return self.violate("FRAMES", format!("link {} has no lane {lane}", link.0));
         };
         if track.cut.is_some() {
@@ -159,7 +176,7 @@ impl World {
     pub(super) fn frame_comes(&mut self, link: LinkId, direction: Direction, lane: u8, mut bytes: Bytes) {
         let Some(line) = self.lines.get_mut(&link) else { return };
         let (slot, cloud_life, idc_life) = (line.slot, line.cloud_life, line.idc_life);
-        let Some(track) = line.lanes(direction).get_mut(usize::from(lane)) else { return };
+        let Some(track) = line.lane(direction, lane) else { return };
         let cut_off = track.cut.is_some_and(|cut| self.now > cut);
         if cut_off {
             self.counts.frames_cut += 1;
@@ -193,12 +210,18 @@ impl World {
                         message.request,
                         link.0
                     );
-                    self.tell_idc(idc, Input::Message { link, lane, message });
+                    match lane {
+                        PAYMENTS => self.payment_comes(idc, link, message),
+                        lane => self.tell_idc(idc, Input::Message { link, lane, message }),
+                    }
                 }
                 Err(error) => self.violate("FRAMES", error.to_string()),
             },
             Direction::ToCloud if self.clouds[cloud].life == cloud_life => {
                 match frame::decode::<ToCloud>(payload.clone()) {
+                    Ok(message) if lane == PAYMENTS => {
+                        self.payment_answered(cloud, link, &payload, message);
+                    }
                     Ok(message) => self.cloud_answered(cloud, link, &payload, message),
                     Err(error) => self.violate("FRAMES", error.to_string()),
                 }
@@ -243,16 +266,20 @@ impl World {
             Direction::ToIdc => {
                 if self.idcs[idc].life == idc_life {
                     note!(self, "idc {idc} learns that link {} is down", link.0);
+                    self.idcs[idc].desk.handle_link_down(link);
                     self.tell_idc(idc, Input::LinkDown(link));
                 }
             }
             Direction::ToCloud => {
                 if self.clouds[cloud].life == cloud_life {
                     note!(self, "cloud {cloud} learns that link {} is down", link.0);
+                    self.book_link_down(cloud, link);
                     let now = self.cloud_now(cloud);
                     self.clouds[cloud].sender.handle_link_down(now, link);
+                    self.clouds[cloud].payments.handle_link_down(now, link);
                     self.redial(slot);
                     self.do_cloud_outputs(cloud);
+                    self.do_payment_outputs(cloud);
                 }
             }
         }

@@ -16,6 +16,7 @@ use bridge_protocol::wire::order::{ReceiptFacts, ToCloud, to_cloud};
 
 use super::super::dice::Dice;
 use super::super::options::Sabotage;
+use super::reconciled::entries_of;
 use super::{Event, World, note};
 
 /// What a disk writes whole or not at all.
@@ -37,6 +38,8 @@ pub(super) struct Log {
 struct Keys {
     received: BTreeSet<KeyDigest>,
     committed: BTreeSet<KeyDigest>,
+    /// Of payments: what was received, and what became of it.
+    payments: BTreeSet<(KeyDigest, String)>,
 }
 
 impl Keys {
@@ -44,12 +47,18 @@ impl Keys {
         match &entry.event {
             Logged::OrderReceived(carried) => self.received.insert(carried.key),
             Logged::OrderCommitted(ended) => self.committed.insert(ended.key),
+            Logged::PaymentReceived(carried) => self.payments.insert((carried.key, "received".to_owned())),
+            Logged::PaymentCommitted(ended) => {
+                self.payments.insert((ended.key, ended.outcome.as_str().to_owned()))
+            }
             _ => false,
         };
     }
 
     fn has_all(&self, others: &Self) -> bool {
-        self.received.is_superset(&others.received) && self.committed.is_superset(&others.committed)
+        self.received.is_superset(&others.received)
+            && self.committed.is_superset(&others.committed)
+            && self.payments.is_superset(&others.payments)
     }
 }
 
@@ -66,6 +75,17 @@ impl Log {
         let leaves: Vec<[u8; 32]> = lines.iter().map(|line| leaf_hash(line)).collect();
         let entries = lines.iter().map(Vec::as_slice).zip(&leaves);
         self.writer.round(None, entries, &mut self.segment);
+    }
+
+    /// Its entries as they lie on the disk.
+    pub(super) fn entries(&self) -> Result<Vec<Entry>, String> {
+        entries_of(&self.segment)
+    }
+
+    /// An entry is durable that is not of the orders' rounds.
+    pub(super) fn add(&mut self, entry: &Entry) {
+        self.append(std::slice::from_ref(entry));
+        self.acknowledged.add(entry);
     }
 
     /// The process ends: of the round that is being written, any sectors have come to the disk.

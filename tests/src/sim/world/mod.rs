@@ -45,6 +45,21 @@ mod told;
 /// The checkers: the promises, at every step.
 mod judge;
 
+/// The payment gateway behind its line, and whatever else payments have around them.
+mod gateway;
+
+/// A data centre's payments.
+mod till;
+
+/// Callers who pay.
+mod payers;
+
+/// The judge of money.
+mod money;
+
+/// Both ends' logs side by side.
+mod reconciled;
+
 /// What the database holds, as the reference model reads it.
 mod stored;
 
@@ -52,7 +67,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bridge_idc::agent;
-use bridge_idc::ledger::model::{Ends, Holder, ModelDatabase};
+use bridge_idc::ledger::model::{Broken, Ends, Holder, ModelDatabase};
 use bridge_protocol::audit::Entry;
 use bridge_protocol::domain::OrderId;
 use bridge_protocol::order_link::LinkId;
@@ -75,9 +90,11 @@ use cloud::Cloud;
 use data_centre::DataCentre;
 use database::Commit;
 use dba::Dba;
+use gateway::{Ask, Reply};
 use keys::Keys;
 use lines::{Direction, Line, Slot};
 use look_ups::{LookUp, Question};
+use till::Money;
 
 /// The first moment of every schedule by a clock that is right.
 const EPOCH_MICROS: i64 = 1_795_343_485_000_000;
@@ -154,6 +171,24 @@ enum Event {
     CloudStarts(usize),
     /// An IDC agent is started.
     IdcStarts(usize),
+    /// A task of a data centre's payments goes on.
+    Till(u64),
+    /// A request comes to the gateway.
+    Gateway { task: u64, ask: u64, what: Ask },
+    /// What a task asked is answered.
+    Replied { task: u64, ask: u64, reply: Reply },
+    /// The disk under a data centre's log has taken an entry about a payment, or refuses it.
+    PaymentLogged { task: u64, ask: u64, event: Box<bridge_protocol::audit::Event>, fails: bool },
+    /// A data centre looks for payments and refunds that are due.
+    Look { idc: usize, life: u32 },
+    /// Somebody says that the gateway knows more of an order's payment.
+    Hint(OrderId),
+    /// The timer of a sender of payments.
+    PayTimer { cloud: usize, at: Duration },
+    /// A payer does the next thing.
+    PayWake(usize),
+    /// A payer may run out of patience.
+    PayImpatient(usize),
     /// A caller does the next thing.
     Wake(usize),
     /// A caller may run out of patience.
@@ -168,6 +203,8 @@ pub(super) struct World {
     dice: Dice,
     weather: Weather,
     sabotage: Option<Sabotage>,
+    /// Whether single frames are lost on lanes that go on.
+    loses_frames: bool,
     /// When the last fault may happen.
     faults_until: Duration,
     /// Set once every caller is to find out how its order ended.
@@ -201,6 +238,9 @@ pub(super) struct World {
     /// The database does not answer before this moment.
     database_down_until: Duration,
 
+    money: Money,
+    /// Tokens that shoppers were given.
+    tokens_made: u64,
     writes: Vec<Write>,
     attempts: Vec<Attempt>,
     /// Which write each idempotency key that was sent stands for.
@@ -250,17 +290,25 @@ impl World {
             Some(Sabotage::AcknowledgeBeforeCommit) => ledger.acknowledge_before_commit(),
             Some(Sabotage::OvertakingCancels) => ledger.mislead(),
             Some(Sabotage::OverwriteStock) => ledger.overwrite_stock(),
+            Some(Sabotage::PayTwice) => ledger.break_payments(Broken::ForgetsCharges),
+            Some(Sabotage::ForgetPayments) => ledger.break_payments(Broken::ForgetsRequests),
+            Some(Sabotage::CountRefundsTwice) => ledger.break_payments(Broken::DoubtsRefunds),
+            Some(Sabotage::RefundForEver) => ledger.break_payments(Broken::AsksForRefused),
+            Some(Sabotage::NeverLookAgain) => ledger.break_payments(Broken::LooksAtNothing),
+            Some(Sabotage::KeepMoney) => ledger.break_payments(Broken::KeepsMoney),
             _ => {}
         }
         let (clouds, idcs) = (dice.between(1..=3), dice.index(2) + 1);
         let first_key_ends = Self::life(&mut dice);
         let keys = Keys::new(&mut dice, idcs, first_key_ends);
         let window = u32::try_from(dice.between(4..=300)).unwrap_or(4);
+        let money = Money::new(&mut dice);
         let mut world = Self {
             now: Duration::ZERO,
             events: BTreeMap::new(),
             events_made: 0,
             dice,
+            loses_frames: weather.frame_lost > 0,
             weather,
             sabotage,
             faults_until: Duration::ZERO,
@@ -287,6 +335,8 @@ impl World {
             dbas: BTreeMap::new(),
             dbas_made: 0,
             database_down_until: Duration::ZERO,
+            money,
+            tokens_made: 0,
             writes: Vec::new(),
             attempts: Vec::new(),
             keys_sent: BTreeMap::new(),
@@ -302,6 +352,8 @@ impl World {
         for idc in &mut world.idcs {
             idc.clock = Clock::drawn(&mut world.dice);
         }
+        (0..world.idcs.len()).for_each(|idc| world.open_till(idc));
+        (0..world.clouds.len()).for_each(|cloud| world.book_start(cloud));
         world.lay_lines();
         world.place_orders(orders);
         world.plan_rotations(first_key_ends);
@@ -318,8 +370,11 @@ impl World {
         self.run_until_quiet();
         self.find_out_all();
         self.run_until_quiet();
+        self.end_payments();
         if self.violation.is_none() {
             self.judge_end();
+            self.judge_money();
+            self.judge_both_logs();
         }
         let Ends { reply_lost, lost, late, .. } = self.ledger.ends();
         let Self { violation, mut counts, trace, .. } = self;
@@ -370,6 +425,15 @@ impl World {
             Event::Sync => self.ledger.sync(),
             Event::CloudStarts(cloud) => self.cloud_starts(cloud),
             Event::IdcStarts(idc) => self.idc_starts(idc),
+            Event::Till(task) => self.till_goes(task),
+            Event::Gateway { task, ask, what } => self.gateway_takes(task, ask, &what),
+            Event::Replied { task, ask, reply } => self.replied(task, ask, reply),
+            Event::PaymentLogged { task, ask, event, fails } => self.payment_logged(task, ask, *event, fails),
+            Event::Look { idc, life } => self.look(idc, life),
+            Event::Hint(order) => self.hint(order),
+            Event::PayTimer { cloud, at } => self.pay_timer(cloud, at),
+            Event::PayWake(write) => self.pay_wake(write),
+            Event::PayImpatient(write) => self.pay_impatient(write),
             Event::Wake(write) => self.wake(write),
             Event::Impatient(write) => self.impatient(write),
         }

@@ -1,0 +1,402 @@
+//! The judge of money: what the gateway's books, the ledger, the logs and what callers were told have to do with each other.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::super::reference::answer::Payment;
+use super::super::reference::bank::{Id, Said};
+use super::super::reference::{Key, Order};
+use super::World;
+use super::payers::{PayAttempt, PayEnd, PayIntent, PayRequest, PayWrite};
+use bridge_idc::ledger::model::{PaymentColumns, RefundColumns};
+use bridge_idc::payment::{Charge, GiveBack};
+use bridge_protocol::domain::{OrderId, PaymentId};
+use bridge_protocol::wire::order::{Refusal, ToCloud, to_cloud};
+
+/// How often the gateway may be asked again for what it has refused for certain: its answer may be lost that often.
+const ASKED_AFTER_REFUSAL_MAX: u32 = 12;
+
+/// A payment of which money moved.
+fn is_charged(row: &PaymentColumns) -> bool {
+    matches!(row.state.as_str(), "paid" | "partially_refunded" | "refunded") || is_late(row)
+}
+
+fn is_late(row: &PaymentColumns) -> bool {
+    matches!(row.state.as_str(), "charged_late" | "returned")
+}
+
+/// Its shop was told that no money moved.
+fn was_denied(row: &PaymentColumns) -> bool {
+    matches!(row.state.as_str(), "declined" | "not_paid") || is_late(row)
+}
+
+impl World {
+    fn attempt_of(&self, id: &Id) -> Option<(&PayAttempt, &PayWrite)> {
+        let attempt = &self.money.attempts[*self.money.made_for.get(id)?];
+        Some((attempt, &self.money.writes[attempt.write]))
+    }
+
+    fn key_of(&self, id: &Id) -> Option<Key> {
+        self.attempt_of(id).map(|(attempt, _)| attempt.key)
+    }
+
+    fn is_logged(&self, key: Option<Key>, what: &str) -> bool {
+        key.is_some_and(|key| self.money.logged.contains(&(key, what.to_owned())))
+    }
+
+    /// The payments that are known by a token.
+    fn known_by(&self, token: &str) -> Vec<Rc<PaymentColumns>> {
+        self.ledger.payments().into_iter().filter(|row| row.payment_key == token).collect()
+    }
+
+    /// P8, and no gateway is asked for what is not durable: before a charge.
+    pub(super) fn judge_asked_to_charge(&mut self, charge: &Charge) {
+        let id = charge.payment.as_bytes();
+        if self.ledger.payment_row(&charge.payment.as_uuid()).is_none() {
+            self.violate("P2", format!("the gateway is to charge {}, which is not durable", charge.payment));
+        }
+        if !self.is_logged(self.key_of(id), "received") {
+            self.violate("P8", format!("the gateway is to charge {}, which no log has", charge.payment));
+        }
+        let asked = self.attempt_of(id).is_some_and(|(attempt, write)| {
+            let same = attempt.request == PayRequest::Pay { token: charge.payment_key.as_str().to_owned() };
+            same && write.order == charge.order && write.brand == write.brand_of_order
+        });
+        let agreed = self.money.bank.agreed(charge.payment_key.as_str());
+        if !asked || agreed != Some((*charge.order.as_bytes(), charge.amount.amount())) {
+            self.violate("TENANCY", format!("{charge:?} is to be charged, and {agreed:?} was agreed to"));
+        }
+    }
+
+    /// P2 and P4 when money moves: once an order, and not where its caller was told that nothing happens.
+    pub(super) fn judge_charged(&mut self, charge: &Charge) {
+        let order = charge.order.as_bytes();
+        let own = was_any_denied(&self.known_by(charge.payment_key.as_str()));
+        let others = self.money.bank.charges_of(order).into_iter();
+        let others = others.filter(|(token, ..)| *token != charge.payment_key.as_str());
+        let twice = others.filter(|(token, ..)| !own && !was_any_denied(&self.known_by(token))).count();
+        if twice > 0 {
+            self.violate("P2", format!("order {} is charged twice", charge.order));
+        }
+        if self.money.denied.contains(charge.payment.as_bytes()) {
+            self.violate(
+                "P4",
+                format!("{} is charged, and its caller was told that nothing happened", charge.payment),
+            );
+        }
+        let row = self.ledger.payment_row(&charge.payment.as_uuid());
+        if row.is_some_and(|row| row.state == "declined") {
+            self.violate("P4", format!("{} is charged, and is called declined", charge.payment));
+        }
+    }
+
+    /// P2 when money goes back: never more than came, and only what somebody of the shop asked for or what pays for nothing.
+    pub(super) fn judge_given_back(&mut self, refund: &GiveBack) {
+        let (id, token) = (refund.refund.as_bytes(), refund.charge.payment_key.as_str());
+        let (amount, charged) = (refund.amount.amount(), refund.charge.amount.amount());
+        if self.money.bank.back(token) > charged {
+            self.violate("P2", format!("more goes back of {} than was paid", refund.charge.payment));
+        }
+        if self.money.bank.asked_after_refusal(id) > ASKED_AFTER_REFUSAL_MAX {
+            self.violate(
+                "P2",
+                format!("refund {} is asked for again and again, and was refused", refund.refund),
+            );
+        }
+        if refund.amount.currency() != refund.charge.amount.currency() {
+            self.violate("TENANCY", format!("refund {} is in another currency", refund.refund));
+        }
+        let asked_for = self.attempt_of(id).map(|(_, write)| {
+            let PayWrite { brand, brand_of_order, intent, .. } = write;
+            let same = matches!(intent, PayIntent::Refund { amount: asked, .. } if *asked == amount);
+            same && brand == brand_of_order
+        });
+        match asked_for {
+            Some(true) => {}
+            Some(false) => {
+                self.violate(
+                    "TENANCY",
+                    format!("refund {} is another brand's, or another amount", refund.refund),
+                );
+            }
+            None => self.judge_automatic(refund),
+        }
+        if self.money.denied.contains(id) {
+            self.violate(
+                "P4",
+                format!("refund {} is asked for, and its caller was told that it is not", refund.refund),
+            );
+        }
+    }
+
+    /// Money goes back by itself where its order does not stand or it came late, once, and once more for each refund that was refused.
+    fn judge_automatic(&mut self, refund: &GiveBack) {
+        let charge = &refund.charge;
+        let late = self.ledger.payment_row(&charge.payment.as_uuid()).is_some_and(|row| is_late(&row));
+        let cancelled = self.ledger.state_of(&charge.order.as_uuid()) == Some("cancelled");
+        if !late && !cancelled {
+            self.violate("P2", format!("money of {} goes back, and nobody asked for it", charge.payment));
+        }
+        let asked_back = self.money.bank.asked_back(charge.payment_key.as_str());
+        let (asked_for, automatic): (Vec<&Id>, Vec<&Id>) =
+            asked_back.partition(|id| self.money.made_for.contains_key(*id));
+        if automatic.len() > asked_for.len() + 1 {
+            self.violate("P2", format!("money of {} goes back by itself again and again", charge.payment));
+        }
+    }
+
+    /// A payment's row is durable.
+    pub(super) fn judge_payment(&mut self, row: &PaymentColumns) {
+        let (id, name) = (*row.payment.as_bytes(), row.payment);
+        let brand = self.attempt_of(&id).and_then(|(attempt, write)| {
+            let same = attempt.request == PayRequest::Pay { token: row.payment_key.clone() };
+            let fits = same && *write.order.as_bytes() == *row.order.as_bytes();
+            self.shop.brands().get(write.brand).filter(|_| fits && write.brand == write.brand_of_order)
+        });
+        if brand.is_none_or(|brand| brand.as_str() != row.brand) {
+            self.violate("TENANCY", format!("payment {name} is not as anybody asked: {row:?}"));
+        }
+        if self.money.denied.contains(&id) {
+            self.violate(
+                "P4",
+                format!("payment {name} is durable, and its caller was told that nothing happened"),
+            );
+        }
+        let pays = |other: &Rc<PaymentColumns>| {
+            let given_up = matches!(other.state.as_str(), "declined" | "not_paid");
+            other.order == row.order && !given_up && !is_late(other)
+        };
+        if self.ledger.payments().iter().filter(|other| pays(other)).count() > 1 {
+            self.violate("P2", format!("two payments pay for order {}", row.order));
+        }
+        let charged = self.money.bank.is_charged(&row.payment_key);
+        if row.refunded > self.money.bank.back(&row.payment_key) {
+            self.violate(
+                "P2",
+                format!("{} of payment {name} counts as back, which is more than is", row.refunded),
+            );
+        }
+        self.counts.charged_late += u64::from(row.state == "charged_late" && row.refunded == 0);
+        match row.state.as_str() {
+            "declined" if charged => {
+                self.violate("P4", format!("payment {name} is called declined, and is charged"))
+            }
+            "paid" | "charged_late" if !charged => {
+                self.violate("P1", format!("payment {name} is called {}, and no money moved", row.state));
+            }
+            "paid" | "charged_late" | "declined" | "not_paid"
+                if !self.is_logged(self.key_of(&id), &row.state) =>
+            {
+                self.violate("P8", format!("payment {name} is {}, and no log has it", row.state));
+            }
+            _ => {}
+        }
+    }
+
+    /// A refund's row is durable.
+    pub(super) fn judge_refund(&mut self, row: &RefundColumns) {
+        let (id, name) = (*row.refund.as_bytes(), row.refund);
+        if row.automatic == self.money.made_for.contains_key(&id) {
+            self.violate("P2", format!("refund {name} is automatic: {}, and was asked for", row.automatic));
+        }
+        if self.money.denied.contains(&id) {
+            self.violate(
+                "P4",
+                format!("refund {name} is durable, and its caller was told that nothing happened"),
+            );
+        }
+        let done = self.money.bank.answered(&id) == Some(Said::Done);
+        match (row.state.as_str(), row.automatic) {
+            ("done", true) => self.counts.refunds_automatic += 1,
+            ("done", false) => self.counts.refunds += 1,
+            _ => {}
+        }
+        match row.state.as_str() {
+            "done" if !done => self.violate("P1", format!("refund {name} is done, and no money went back")),
+            "refused" if done => {
+                self.violate("P4", format!("refund {name} is refused, and its money went back"))
+            }
+            "done" | "refused" if !self.is_refund_logged(row) => {
+                self.violate("P8", format!("refund {name} is {}, and no log has it", row.state));
+            }
+            _ => {}
+        }
+    }
+
+    /// What became of an automatic refund is logged as what became of its payment.
+    fn is_refund_logged(&self, row: &RefundColumns) -> bool {
+        let of_payment = |what| self.is_logged(self.key_of(row.payment.as_bytes()), what);
+        match (row.automatic, row.state.as_str()) {
+            (false, state) => self.is_logged(self.key_of(row.refund.as_bytes()), state),
+            (true, "refused") => of_payment("refused"),
+            (true, _) => {
+                ["partially_refunded", "refunded", "charged_late", "returned"].into_iter().any(of_payment)
+            }
+        }
+    }
+
+    /// P8 before an answer: what a payment came to is in a log.
+    pub(super) fn judge_payment_answer(&mut self, message: &ToCloud) {
+        let Some(to_cloud::Kind::Payment(stands)) = &message.kind else { return };
+        let Ok(id) = Id::try_from(&stands.payment[..]) else { return };
+        let state = stands.state_code();
+        if matches!(state, "paid" | "declined" | "not_paid" | "charged_late")
+            && !self.is_logged(self.key_of(&id), state)
+        {
+            self.violate("P8", format!("{state} is told of a payment before a log has it"));
+        }
+    }
+
+    /// What a payer is told of its payment must be so.
+    pub(super) fn judge_payment_told(&mut self, attempt: usize, stands: &Payment) {
+        let PayAttempt { write, .. } = self.money.attempts[attempt];
+        let PayWrite { brand, brand_of_order, order, .. } = &self.money.writes[write];
+        if brand != brand_of_order || stands.order != *order.as_bytes() {
+            self.violate(
+                "TENANCY",
+                format!("payer {write} is told of a payment that is not its own: {stands:?}"),
+            );
+            return;
+        }
+        let row = PaymentId::from_bytes(&stands.payment).ok();
+        let Some(row) = row.and_then(|id| self.ledger.payment_row(&id.as_uuid())) else {
+            return self
+                .violate("P1", format!("payer {write} is told of a payment that is not there: {stands:?}"));
+        };
+        let charged = self.money.bank.is_charged(&row.payment_key);
+        let told_paid = matches!(stands.state.as_str(), "paid" | "partially_refunded" | "refunded");
+        if told_paid && (!is_charged(&row) || is_late(&row) || !charged) {
+            self.violate(
+                "P1",
+                format!("payer {write} is told {}, and the ledger has {}", stands.state, row.state),
+            );
+        }
+        if matches!(stands.state.as_str(), "declined" | "not_paid") && !was_denied(&row) {
+            self.violate(
+                "P4",
+                format!("payer {write} is told {}, and the ledger has {}", stands.state, row.state),
+            );
+        }
+        if stands.amount != row.amount || stands.currency != row.currency || stands.refunded > row.refunded {
+            self.violate("P1", format!("payer {write} is told {stands:?}, and the ledger has {row:?}"));
+        }
+    }
+
+    /// A payer is told that nothing happened.
+    pub(super) fn judge_payment_denied(&mut self, attempt: usize, refusal: Option<Refusal>) {
+        let PayAttempt { write: id, id: made, key, .. } = self.money.attempts[attempt].clone();
+        self.money.denied.insert(made);
+        let is_payment = self.ledger.payments().iter().any(|row| *row.payment.as_bytes() == made);
+        if is_payment || self.ledger.refunds().iter().any(|row| *row.refund.as_bytes() == made) {
+            self.violate("P4", format!("payer {id} is told that nothing happened ({refusal:?}), and it did"));
+        }
+        let PayWrite { brand, brand_of_order, intent, order, .. } = &self.money.writes[id];
+        let (other_brand, order) = (brand != brand_of_order, order.as_uuid());
+        let rows = Vec::from_iter(self.ledger.payments().into_iter().filter(|row| row.order == order));
+        let fits = match (refusal, intent) {
+            (Some(Refusal::NotFound), _) => other_brand,
+            (Some(Refusal::WrongAmount), PayIntent::Pay { amount, .. }) => {
+                let agreed = self.money.bank.agreed_for(order.as_bytes());
+                agreed != Some(*amount)
+            }
+            (Some(Refusal::KeyReused), PayIntent::Pay { slips, .. }) => slips.is_some(),
+            (Some(Refusal::AlreadyPaid), PayIntent::Pay { .. }) => {
+                rows.iter().any(|row| is_charged(row) && self.key_of(row.payment.as_bytes()) != Some(key))
+            }
+            (Some(Refusal::OrderNotPayable), PayIntent::Pay { .. }) => {
+                self.ledger.state_of(&order) != Some("placed") || rows.iter().any(|row| is_late(row))
+            }
+            (Some(Refusal::PaymentInProgress), PayIntent::Pay { .. }) => {
+                rows.iter().any(|row| self.key_of(row.payment.as_bytes()) != Some(key))
+            }
+            (Some(Refusal::RefundTooLarge), PayIntent::Refund { amount, currency, .. }) => {
+                let of = self
+                    .ledger
+                    .refunds()
+                    .into_iter()
+                    .filter(|row| rows.iter().any(|of| of.payment == row.payment));
+                *currency != "KRW" || rows.iter().all(|row| *amount > row.amount) || of.count() > 0
+            }
+            (Some(Refusal::Busy | Refusal::DatabaseDown) | None, _) => true,
+            (Some(_), _) => false,
+        };
+        if !fits {
+            self.violate("P2", format!("payer {id} is refused as {refusal:?}, and the ledger has {rows:?}"));
+        }
+    }
+
+    /// The end: the gateway's books, the ledger and every payer agree, and nobody's money is where it does not belong.
+    pub(super) fn judge_money(&mut self) {
+        if let Err(what) = self.compare_books().and_then(|()| self.compare_payers()) {
+            self.violate("MONEY", what);
+        }
+    }
+
+    fn compare_books(&self) -> Result<(), String> {
+        let payments = self.ledger.payments();
+        let mut of_order: BTreeMap<Order, usize> = BTreeMap::new();
+        for (token, _, order, kept) in self.money.bank.charges() {
+            let charged = |row: &&Rc<PaymentColumns>| row.payment_key == token && is_charged(row);
+            let rows = Vec::from_iter(payments.iter().filter(charged));
+            let [row] = rows[..] else {
+                return Err(format!("the gateway charged {token}, and {} payments have that", rows.len()));
+            };
+            if row.amount - row.refunded != kept {
+                return Err(format!("the gateway keeps {kept} of {row:?}"));
+            }
+            let stands = self.ledger.state_of(&row.order) == Some("placed");
+            if kept != 0 && (!stands || is_late(row)) {
+                return Err(format!("{kept} of {row:?} pays for nothing, and is not back"));
+            }
+            *of_order.entry(order).or_default() += usize::from(kept > 0);
+        }
+        if let Some((order, _)) = of_order.iter().find(|(_, count)| **count > 1) {
+            return Err(format!("order {:?} is paid twice", OrderId::from_bytes(order)));
+        }
+        for row in &payments {
+            if is_charged(row) != self.money.bank.is_charged(&row.payment_key) && is_charged(row) {
+                return Err(format!("no money moved for {row:?}"));
+            }
+            let refunds = self.ledger.refunds().into_iter();
+            let done = refunds.filter(|refund| refund.payment == row.payment && refund.state == "done");
+            if done.map(|refund| refund.amount).sum::<i64>() != row.refunded {
+                return Err(format!("the refunds of {row:?} come to another sum"));
+            }
+            if matches!(row.state.as_str(), "confirming" | "unknown") {
+                return Err(format!("nobody can tell of {row:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_payers(&self) -> Result<(), String> {
+        let requests = self.ledger.requests();
+        let refunds = self.ledger.refunds();
+        for (number, write) in self.money.writes.iter().enumerate() {
+            let key = write.attempts.first().map(|attempt| self.money.attempts[*attempt].key);
+            let request = key.and_then(|key| requests.get(&key[..]));
+            let row = request.and_then(|request| self.ledger.payment_row(&request.payment));
+            let refund = request.and_then(|request| request.refund);
+            let refund = refund.and_then(|id| refunds.iter().find(|row| row.refund == id));
+            let fits = match write.end {
+                Some(PayEnd::Paid) => row.as_ref().is_some_and(|row| is_charged(row) && !is_late(row)),
+                Some(PayEnd::NotPaid) => row.as_ref().is_some_and(|row| was_denied(row)),
+                Some(PayEnd::GivenBack) => refund.is_some_and(|row| row.state == "done"),
+                Some(PayEnd::NotGivenBack) => refund.is_some_and(|row| row.state == "refused"),
+                Some(PayEnd::Refused(_)) => request.is_none(),
+                None => false,
+            };
+            if !fits {
+                return Err(format!(
+                    "payer {number} ended {:?}, and the ledger has {row:?}, {refund:?}",
+                    write.end
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn was_any_denied(rows: &[Rc<PaymentColumns>]) -> bool {
+    rows.iter().any(|row| was_denied(row))
+}

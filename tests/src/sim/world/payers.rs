@@ -1,0 +1,494 @@
+//! Callers who pay: each wants one thing about money under one idempotency key, and does about an answer what storefronts do; now
+//! and then with a mistake, or for another brand.
+
+use std::time::Duration;
+
+use bridge_cloud::admission::{self, Load};
+use bridge_idc::ledger::model::PaymentColumns;
+use bridge_protocol::domain::{IdempotencyKey, KeyDigest, OrderId, PaymentId};
+use bridge_protocol::order_link::sender::{Answer, BodyMark, Output, RequestId};
+use bridge_protocol::wire::order::{Refusal, ToCloud, to_idc};
+use bridge_protocol::wire::payment::{AskPayment, Pay, Refund};
+use bytes::Bytes;
+
+use super::super::reference;
+use super::super::reference::answer::Payment;
+use super::super::reference::bank::Id;
+use super::clocks::Host;
+use super::cloud_log::Then;
+use super::lines::{Direction, PAYMENTS};
+use super::told::{Nothing, Told};
+use super::{Event, World, note};
+
+/// Attempts that a payer makes before it waits for better times.
+const TRIES: u32 = 6;
+
+/// What one idempotency key stands for.
+pub(super) struct PayWrite {
+    key: String,
+    /// Whose storefront asks.
+    pub(super) brand: usize,
+    /// The brand that the order is of.
+    pub(super) brand_of_order: usize,
+    pub(super) order: OrderId,
+    pub(super) intent: PayIntent,
+    pub(super) attempts: Vec<usize>,
+    open: u32,
+    tries: u32,
+    /// What it came to, once that is known for good.
+    pub(super) end: Option<PayEnd>,
+}
+
+/// What a payer wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PayIntent {
+    /// To pay for an order; `slips` to that token under the same key now and then.
+    Pay { amount: i64, token: String, slips: Option<String> },
+    /// To get money back.
+    Refund { payment: PaymentId, amount: i64, currency: &'static str },
+}
+
+/// How a payer has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PayEnd {
+    Paid,
+    NotPaid,
+    GivenBack,
+    NotGivenBack,
+    /// It had no effect, for this reason.
+    Refused(Refusal),
+}
+
+/// One request of a payer.
+#[derive(Debug, Clone)]
+pub(super) struct PayAttempt {
+    pub(super) write: usize,
+    cloud: usize,
+    /// The id made for the payment, or the refund.
+    pub(super) id: Id,
+    pub(super) request: PayRequest,
+    pub(super) key: reference::Key,
+    denied: bool,
+}
+
+/// What an attempt is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PayRequest {
+    Pay { token: String },
+    Refund,
+    Ask,
+}
+
+impl World {
+    /// A caller whose order was placed may pay for it, now and then twice, wrongly, or not by its own brand.
+    pub(super) fn may_pay(&mut self, order: OrderId, brand: usize, total: i64) {
+        if !self.dice.happens(self.weather.pays) {
+            return;
+        }
+        let token = self.agree(order, total);
+        let slips = self.dice.happens(500).then(|| self.agree(order, total));
+        let amount = if self.dice.happens(300) { total + 1 } else { total };
+        let delay = self.dice.millis(0..=200);
+        self.pays(order, brand, brand, PayIntent::Pay { amount, token: token.clone(), slips }, delay);
+        if self.dice.happens(2_000) {
+            // Another window of the same shopper.
+            let other = if self.dice.happens(5_000) { token } else { self.agree(order, total) };
+            let delay = self.dice.millis(0..=400);
+            self.pays(
+                order,
+                brand,
+                brand,
+                PayIntent::Pay { amount: total, token: other, slips: None },
+                delay,
+            );
+        }
+        if self.dice.happens(200) {
+            let token = self.agree(order, total);
+            let delay = self.dice.millis(0..=1_000);
+            self.pays(order, 1 - brand, brand, PayIntent::Pay { amount: total, token, slips: None }, delay);
+        }
+    }
+
+    fn agree(&mut self, order: OrderId, total: i64) -> String {
+        self.tokens_made += 1;
+        let token = format!("tgen_{}", self.tokens_made);
+        let (shown, lasts) = (self.dice.happens(5_000), self.dice.happens(5_000));
+        self.money.bank.agree(&token, *order.as_bytes(), total, (shown, lasts), self.now);
+        token
+    }
+
+    fn pays(
+        &mut self,
+        order: OrderId,
+        brand: usize,
+        brand_of_order: usize,
+        intent: PayIntent,
+        delay: Duration,
+    ) {
+        let number = self.money.writes.len();
+        let (key, attempts) = (format!("money-{number}"), Vec::new());
+        let write =
+            PayWrite { key, brand, brand_of_order, order, intent, attempts, open: 0, tries: 0, end: None };
+        self.money.writes.push(write);
+        self.after(delay, Event::PayWake(number));
+    }
+
+    /// Whether every payer knows what became of it.
+    pub(super) fn all_payers_know(&self) -> bool {
+        self.money.writes.iter().all(|write| write.end.is_some())
+    }
+
+    /// Every payer is to find out what became of it.
+    pub(super) fn find_out_payers(&mut self) {
+        self.money.finding_out = true;
+        for write in 0..self.money.writes.len() {
+            self.money.writes[write].tries = 0;
+            let delay = self.dice.millis(0..=1_000);
+            self.after(delay, Event::PayWake(write));
+        }
+    }
+
+    pub(super) fn pay_wake(&mut self, id: usize) {
+        let write = &self.money.writes[id];
+        if write.end.is_some() || write.open > 0 {
+            return;
+        }
+        if write.tries >= TRIES {
+            return;
+        }
+        let asks =
+            write.tries > 0 && matches!(write.intent, PayIntent::Pay { .. }) && self.dice.happens(3_000);
+        let request = match &self.money.writes[id].intent {
+            PayIntent::Pay { .. } if asks => PayRequest::Ask,
+            PayIntent::Pay { token, slips, .. } => {
+                let slip = slips.clone().filter(|_| self.dice.happens(3_000));
+                PayRequest::Pay { token: slip.unwrap_or_else(|| token.clone()) }
+            }
+            PayIntent::Refund { .. } => PayRequest::Refund,
+        };
+        self.pay_once(id, request);
+        if self.money.writes[id].open > 0 && self.dice.happens(1_500) {
+            let delay = self.dice.millis(20..=800);
+            self.after(delay, Event::PayImpatient(id));
+        }
+    }
+
+    /// An open attempt takes long: some hang up and try elsewhere.
+    pub(super) fn pay_impatient(&mut self, id: usize) {
+        let PayWrite { open, end, intent, .. } = &self.money.writes[id];
+        if *open > 0 && end.is_none() {
+            let request = match intent {
+                PayIntent::Pay { token, .. } => PayRequest::Pay { token: token.clone() },
+                PayIntent::Refund { .. } => PayRequest::Refund,
+            };
+            self.pay_once(id, request);
+        }
+    }
+
+    fn pay_once(&mut self, id: usize, request: PayRequest) {
+        let cloud = self.dice.index(self.clouds.len());
+        let now = self.clock(Host::Cloud(cloud));
+        let made = *PaymentId::new(now, self.dice.id()).as_bytes();
+        let Some(key) = self.pay_key(id) else { return };
+        let attempt = self.money.attempts.len();
+        let made_for =
+            PayAttempt { write: id, cloud, id: made, request, key: *key.as_bytes(), denied: false };
+        note!(self, "payer {id} makes attempt {attempt}: {:?} at cloud {cloud}", made_for.request);
+        self.money.attempts.push(made_for);
+        self.money.made_for.insert(made, attempt);
+        let write = &mut self.money.writes[id];
+        write.attempts.push(attempt);
+        (write.open, write.tries) = (write.open + 1, write.tries + 1);
+        self.counts.pay_calls += 1;
+        self.pay_call(attempt);
+    }
+
+    fn pay_key(&self, id: usize) -> Option<KeyDigest> {
+        let PayWrite { key, brand, .. } = &self.money.writes[id];
+        Some(IdempotencyKey::parse(key.as_bytes()).ok()?.digest(self.shop.brands().get(*brand)?))
+    }
+
+    /// A payer's request reaches the agent: admitted, logged, and handed to the payments' order link.
+    fn pay_call(&mut self, attempt: usize) {
+        let PayAttempt { cloud, request, .. } = self.money.attempts[attempt].clone();
+        let agent = &self.clouds[cloud];
+        if !agent.up {
+            return self.tell_payer(attempt, &Told::Nothing(Nothing::NobodyThere), None);
+        }
+        let Some(kind) = self.pay_message(attempt) else { return };
+        if request == PayRequest::Ask {
+            return self.submit_payment(attempt, kind, BodyMark::NONE);
+        }
+        let load = Load {
+            link_open: agent.payments.has_open_link(),
+            queued: agent.payments.queued(),
+            audit_writable: self.cloud_log_is_writable(cloud),
+        };
+        if let Err(refused) = admission::admit_write(load, self.sender_limits.queue_max, false) {
+            return self.tell_payer(attempt, &Told::Nothing(Nothing::NotAdmitted(refused)), None);
+        }
+        let mark = match &request {
+            PayRequest::Pay { token } => token.bytes().fold(7, |mark, byte| mark * 31 + u64::from(byte)),
+            PayRequest::Refund | PayRequest::Ask => 3,
+        };
+        self.log_at_cloud(cloud, Then::Pay { attempt, kind: Box::new(kind), mark: BodyMark(mark) });
+    }
+
+    /// What an attempt says on the wire.
+    fn pay_message(&self, attempt: usize) -> Option<to_idc::Kind> {
+        let PayAttempt { write, id, request, key, .. } = &self.money.attempts[attempt];
+        let PayWrite { brand, order, intent, .. } = &self.money.writes[*write];
+        let brand = self.shop.brands().get(*brand)?.as_str().to_owned();
+        let (order, key) = (Bytes::copy_from_slice(order.as_bytes()), Bytes::copy_from_slice(key));
+        let id = Bytes::copy_from_slice(id);
+        Some(match (request, intent) {
+            (PayRequest::Pay { token }, PayIntent::Pay { amount, .. }) => to_idc::Kind::Pay(Pay {
+                brand,
+                order,
+                key,
+                payment: id,
+                amount: *amount,
+                currency: "KRW".to_owned(),
+                payment_key: token.clone(),
+            }),
+            (PayRequest::Refund, PayIntent::Refund { payment, amount, currency }) => {
+                to_idc::Kind::Refund(Refund {
+                    brand,
+                    order,
+                    key,
+                    payment: Bytes::copy_from_slice(payment.as_bytes()),
+                    refund: id,
+                    amount: *amount,
+                    currency: (*currency).to_owned(),
+                    reason: "it came back".to_owned(),
+                })
+            }
+            _ => to_idc::Kind::AskPayment(AskPayment { brand, order, payment: id, key: Some(key) }),
+        })
+    }
+
+    pub(super) fn submit_payment(&mut self, attempt: usize, kind: to_idc::Kind, mark: BodyMark) {
+        let PayAttempt { write, cloud, .. } = self.money.attempts[attempt];
+        let (now, order) = (self.cloud_now(cloud), self.money.writes[write].order);
+        match self.clouds[cloud].payments.submit(now, order, kind, mark) {
+            Ok(id) => {
+                self.clouds[cloud].paying.insert(id, attempt);
+            }
+            Err(rejected) => self.conclude_payer(attempt, Told::rejected(rejected), None),
+        }
+        self.do_payment_outputs(cloud);
+    }
+
+    /// An answer comes on a payment lane.
+    pub(super) fn payment_answered(
+        &mut self,
+        cloud: usize,
+        link: bridge_protocol::order_link::LinkId,
+        payload: &[u8],
+        message: ToCloud,
+    ) {
+        let request = RequestId(message.request);
+        if let Some(reference::answer::Answer::Payment(heard)) = reference::answer::read(payload)
+            && self.clouds[cloud].paying.contains_key(&request)
+        {
+            self.clouds[cloud].paid.insert(request, heard);
+        }
+        let now = self.cloud_now(cloud);
+        self.clouds[cloud].payments.handle_answer(now, link, message);
+        self.do_payment_outputs(cloud);
+    }
+
+    pub(super) fn pay_timer(&mut self, cloud: usize, at: Duration) {
+        if self.clouds[cloud].up && self.clouds[cloud].pay_timer == Some(at) {
+            self.clouds[cloud].pay_timer = None;
+            let now = self.cloud_now(cloud);
+            self.clouds[cloud].payments.handle_timeout(now);
+            self.do_payment_outputs(cloud);
+        }
+    }
+
+    /// Does what the payments' sender says, and sets its timer.
+    pub(super) fn do_payment_outputs(&mut self, cloud: usize) {
+        while let Some(output) = self.clouds[cloud].payments.poll_output() {
+            match output {
+                Output::Transmit { link, message, .. } => {
+                    self.judge_logged_send(cloud, message.kind.as_ref());
+                    self.send(link, Direction::ToIdc, PAYMENTS, &message);
+                }
+                Output::Answer { request, answer } => {
+                    let heard = self.clouds[cloud].paid.remove(&request);
+                    if let Some(attempt) = self.clouds[cloud].paying.remove(&request) {
+                        self.answer_payer(attempt, answer, heard);
+                    }
+                }
+                Output::SealAgain { .. } => self.violate("SEALING", "a payment is to be sealed".to_owned()),
+            }
+        }
+        let agent = &self.clouds[cloud];
+        if let Some(at) = agent.payments.next_timeout().map(|at| agent.born() + at)
+            && agent.pay_timer != Some(at)
+        {
+            self.clouds[cloud].pay_timer = Some(at);
+            self.at(at.max(self.now), Event::PayTimer { cloud, at });
+        }
+    }
+
+    fn answer_payer(&mut self, attempt: usize, answer: Answer, heard: Option<Payment>) {
+        let asks = self.money.attempts[attempt].request == PayRequest::Ask;
+        match answer {
+            Answer::Payment(stands) => {
+                let fits = heard.as_ref().is_some_and(|heard| {
+                    heard.state == stands.state_code() && heard.payment[..] == stands.payment[..]
+                });
+                if !fits {
+                    self.violate(
+                        "ANSWERS",
+                        format!("payment attempt {attempt} is told {stands:?} in place of {heard:?}"),
+                    );
+                }
+                self.conclude_payer(attempt, Told::Unknown, heard);
+            }
+            other => self.conclude_payer(attempt, Told::answer(other, asks), None),
+        }
+    }
+
+    /// A payer is told, of a write once that is in the log.
+    fn conclude_payer(&mut self, attempt: usize, told: Told, stands: Option<Payment>) {
+        let PayAttempt { cloud, request, .. } = &self.money.attempts[attempt];
+        match request {
+            PayRequest::Ask => self.tell_payer(attempt, &told, stands),
+            _ => {
+                let (cloud, told) = (*cloud, Box::new(told));
+                self.log_at_cloud(cloud, Then::TellPayer { attempt, told, stands: stands.map(Box::new) });
+            }
+        }
+    }
+
+    /// A payer is told something; how its payment stands, if that is known.
+    pub(super) fn tell_payer(&mut self, attempt: usize, told: &Told, stands: Option<Payment>) {
+        note!(self, "payment attempt {attempt} is told {told:?} {stands:?}");
+        let PayAttempt { write: id, request, .. } = self.money.attempts[attempt].clone();
+        self.money.writes[id].open -= 1;
+        let end = match stands {
+            Some(stands) => self.payment_stands(attempt, &stands),
+            None => self.payment_refused(attempt, told),
+        };
+        if let Some(end) = end {
+            self.money.writes[id].end.get_or_insert(end);
+            self.pays_again(id, end);
+        }
+        let delay = match request {
+            PayRequest::Ask => self.dice.millis(1..=100),
+            _ if self.money.finding_out => self.sender_limits.settle_for + self.dice.millis(1..=500),
+            _ => self.dice.millis(1..=400),
+        };
+        self.after(delay, Event::PayWake(id));
+    }
+
+    /// What the payer makes of how its payment stands.
+    fn payment_stands(&mut self, attempt: usize, stands: &Payment) -> Option<PayEnd> {
+        self.judge_payment_told(attempt, stands);
+        let refunds = self.money.attempts[attempt].request == PayRequest::Refund;
+        if refunds {
+            return match stands.refund.as_ref()?.1.as_str() {
+                "done" => Some(PayEnd::GivenBack),
+                "refused" => Some(PayEnd::NotGivenBack),
+                _ => None,
+            };
+        }
+        match stands.state.as_str() {
+            "paid" | "partially_refunded" | "refunded" => Some(PayEnd::Paid),
+            "declined" | "not_paid" | "charged_late" | "returned" => Some(PayEnd::NotPaid),
+            _ => None,
+        }
+    }
+
+    /// What it makes of anything else: of a refusal, once every attempt of it was told that it did nothing.
+    fn payment_refused(&mut self, attempt: usize, told: &Told) -> Option<PayEnd> {
+        let PayAttempt { write: id, request, .. } = self.money.attempts[attempt].clone();
+        let refusal = match told {
+            Told::Nothing(Nothing::Refused(refusal)) => Some(*refusal),
+            Told::KeyReused => Some(Refusal::KeyReused),
+            Told::NotFound => Some(Refusal::NotFound),
+            _ => None,
+        };
+        if matches!(told, Told::Unknown | Told::Lost | Told::Pending) || request == PayRequest::Ask {
+            return None;
+        }
+        self.judge_payment_denied(attempt, refusal);
+        self.money.attempts[attempt].denied = true;
+        let refusal = refusal.filter(|refusal| {
+            let for_now =
+                matches!(refusal, Refusal::Busy | Refusal::DatabaseDown | Refusal::PaymentInProgress);
+            // What the key was used for first is what it stands for.
+            !for_now && *refusal != Refusal::KeyReused
+        })?;
+        let denied = |attempt: &&usize| {
+            let PayAttempt { request, denied, .. } = &self.money.attempts[**attempt];
+            *request == PayRequest::Ask || *denied
+        };
+        let write = &self.money.writes[id];
+        let all = write.attempts.iter().filter(denied).count() == write.attempts.len();
+        // Where something else of it may still come, it tries again.
+        (all || self.money.finding_out).then_some(PayEnd::Refused(refusal))
+    }
+
+    /// A payer that knows goes on: asks for money back, pays otherwise, or has the order cancelled.
+    fn pays_again(&mut self, id: usize, end: PayEnd) {
+        if self.money.finding_out {
+            return;
+        }
+        let PayWrite { brand, brand_of_order, order, intent, .. } = &self.money.writes[id];
+        let (brand, brand_of_order, order) = (*brand, *brand_of_order, *order);
+        let PayIntent::Pay { amount, .. } = *intent else { return };
+        match end {
+            PayEnd::Paid => {
+                for _ in 0..self.dice.index(3) {
+                    self.asks_back(order, brand, amount);
+                }
+                if self.dice.happens(2_000) {
+                    let delay = self.dice.millis(0..=300);
+                    self.cancels_paid(order, brand, delay);
+                }
+            }
+            PayEnd::NotPaid if brand == brand_of_order && self.dice.happens(6_000) => {
+                let token = self.agree(order, amount);
+                let delay = self.dice.millis(0..=300);
+                self.pays(order, brand, brand, PayIntent::Pay { amount, token, slips: None }, delay);
+            }
+            _ => {}
+        }
+    }
+
+    /// The shop asks for what is left of a payment that pays for nothing.
+    pub(super) fn asks_for_the_rest(&mut self, row: &PaymentColumns) {
+        let left = row.amount - self.money.bank.back(&row.payment_key);
+        let brand = self.shop.brands().iter().position(|brand| brand.as_str() == row.brand);
+        if let (Some(brand), Ok(order), Ok(payment)) =
+            (brand, OrderId::from_uuid(row.order), PaymentId::from_uuid(row.payment))
+            && left > 0
+        {
+            let intent = PayIntent::Refund { payment, amount: left, currency: "KRW" };
+            self.pays(order, brand, brand, intent, Duration::ZERO);
+        }
+    }
+
+    /// Somebody wants money of an order's payment back: some of it, all, too much, in another currency, or for another brand.
+    fn asks_back(&mut self, order: OrderId, brand: usize, amount: i64) {
+        let found = self.ledger.payments().into_iter().find(|row| {
+            row.order == order.as_uuid() && matches!(row.state.as_str(), "paid" | "partially_refunded")
+        });
+        let Some(Ok(payment)) = found.map(|row| PaymentId::from_uuid(row.payment)) else { return };
+        let part = match self.dice.index(8) {
+            0..=2 => amount,
+            3 => amount + 1,
+            _ => {
+                1 + i64::try_from(self.dice.between(0..=u64::try_from(amount - 1).unwrap_or(0))).unwrap_or(0)
+            }
+        };
+        let currency = if self.dice.happens(400) { "JPY" } else { "KRW" };
+        let asks = if self.dice.happens(800) { 1 - brand } else { brand };
+        let delay = self.dice.millis(0..=400);
+        self.pays(order, asks, brand, PayIntent::Refund { payment, amount: part, currency }, delay);
+    }
+}
