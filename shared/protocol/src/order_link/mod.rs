@@ -15,6 +15,9 @@
 /// The cloud's side.
 pub mod sender;
 
+/// What the sender has its shell do.
+mod output;
+
 /// What the sender knows of a request.
 mod request;
 

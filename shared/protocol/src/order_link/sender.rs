@@ -18,14 +18,14 @@ use std::time::Duration;
 
 use super::LinkId;
 use super::link::{Link, lane_of};
+pub use super::output::{Answer, Output};
 use super::queue::Queue;
 pub use super::request::{BodyMark, Rejected};
 use super::request::{Place, Request, request_is_given_up, sealed_to, write_key};
 use super::unsettled::Unsettled;
 use crate::domain::{KeyDigest, OrderId};
 use crate::seal::KeyId;
-use crate::wire::order::{Refusal, Refused, Settled, State, ToCloud, ToIdc, to_cloud, to_idc};
-use crate::wire::payment::PaymentState;
+use crate::wire::order::{Refusal, Refused, ToCloud, ToIdc, to_cloud, to_idc};
 
 /// How long an agent that said that it cannot commit is taken to be unable to, until something else is heard of it.
 const AWAY_FOR: Duration = Duration::from_secs(1);
@@ -49,52 +49,6 @@ pub struct Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-/// How a request ended for its caller.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
-    /// Committed; the receipt is yet to be verified.
-    Settled(Settled),
-    /// Refused, with no effect.
-    Refused(Refusal),
-    /// How the order stands.
-    State(State),
-    /// How the payment stands.
-    Payment(PaymentState),
-    /// It may or may not have been committed; settling goes on.
-    Unknown,
-    /// It had no effect: it never left, or was sent back unopened.
-    NotSent,
-    /// The IDC knows no such order, and a write about it is not settled yet: ask again.
-    Pending,
-}
-
-/// What the shell does next.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Output {
-    /// Send this on a lane of a link.
-    Transmit {
-        /// Which link.
-        link: LinkId,
-        /// Which of the lanes that this sender was given.
-        lane: u8,
-        /// What.
-        message: ToIdc,
-    },
-    /// Answer the caller. A request may be answered a second time after [`Answer::Unknown`], once it has settled.
-    Answer {
-        /// Which request.
-        request: RequestId,
-        /// How it ended.
-        answer: Answer,
-    },
-    /// No link opens what this order is sealed to, and some link opens another key: have its caller seal it again, and
-    /// give it to [`Sender::handle_sealed`]. It does not end meanwhile.
-    SealAgain {
-        /// Which request.
-        request: RequestId,
-    },
-}
-
 /// The sender's state.
 #[derive(Debug)]
 pub struct Sender {
@@ -104,6 +58,8 @@ pub struct Sender {
     requests: HashMap<RequestId, Request>,
     /// Requests to be sent as soon as a link has room.
     queue: Queue,
+    /// How many are away to be sealed again.
+    sealing: usize,
     /// The request that stands for a key, of writes only.
     keys: HashMap<KeyDigest, RequestId>,
     /// Writes without a caller, the oldest first; at most `settling_max` after each timeout.
@@ -126,6 +82,7 @@ impl Sender {
             next_request: 0,
             requests: HashMap::new(),
             queue: Queue::default(),
+            sealing: 0,
             keys: HashMap::new(),
             settling: BTreeSet::new(),
             unsettled: Unsettled::default(),
@@ -136,12 +93,12 @@ impl Sender {
         }
     }
 
-    /// Requests that wait to be sent and that some link could take, or for the end of another one. What no link opens waits for one
-    /// that does, at most as long as it is settled, and takes no room from others.
+    /// Requests that wait to be sent and that some link could take, to be sealed again, or for the end of another one. What no link
+    /// opens waits for one that does, at most as long as it is settled, and takes no room from others.
     pub fn queued(&self) -> usize {
         let lens = self.queue.lens();
         let takeable = lens.filter(|(key, _)| !key.is_some_and(|key| self.is_opened_nowhere(key)));
-        takeable.map(|(_, len)| len).sum::<usize>() + self.unsettled.behind()
+        takeable.map(|(_, len)| len).sum::<usize>() + self.sealing + self.unsettled.behind()
     }
 
     /// Requests that are not settled.
@@ -253,6 +210,7 @@ impl Sender {
             return self.outputs.push_back(Output::Answer { request: id, answer: Answer::Unknown });
         };
         let answer = answer.take();
+        self.sealing -= 1;
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.place = Place::Queued;
         if let Some(answer) = answer {
@@ -540,6 +498,7 @@ impl Sender {
         let waited_for = self.requests.get_mut(&id).filter(|request| request.caller_until.is_some());
         let Some(request) = waited_for else { return false };
         request.place = Place::Sealing(None);
+        self.sealing += 1;
         self.outputs.push_back(Output::SealAgain { request: id });
         self.set_timer(id);
         true
@@ -657,8 +616,10 @@ impl Sender {
         let Some(request) = self.requests.remove(&id) else { return };
         self.timers.remove(&(request.timer, id));
         self.settling.remove(&id);
-        if matches!(request.place, Place::Queued) {
-            self.queue.remove(request.sealed_to, id);
+        match request.place {
+            Place::Queued => self.queue.remove(request.sealed_to, id),
+            Place::Sealing(_) => self.sealing -= 1,
+            Place::InFlight { .. } | Place::Behind => {}
         }
         if let Some(key) = request.key {
             self.keys.remove(&key);

@@ -1,6 +1,6 @@
 //! A cloud agent: the real sender and sealing session, real admission, and what the shell does around them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bridge_cloud::admission::{self, Load};
@@ -54,8 +54,6 @@ pub(super) struct Cloud {
     receipts: Verifier,
     /// Whose attempt each request is that somebody still waits for.
     pub(super) waiting: BTreeMap<RequestId, usize>,
-    /// Those of them that were given back to be sealed again.
-    pub(super) resealed: BTreeSet<RequestId>,
     /// What was last heard of each of them, as the reference model reads it.
     heard: BTreeMap<RequestId, reference::answer::Answer>,
     /// When its timer is set.
@@ -89,7 +87,6 @@ impl Cloud {
             clock: Clock::default(),
             receipts: Verifier::new(vec![pinned.clone()]),
             waiting: BTreeMap::new(),
-            resealed: BTreeSet::new(),
             heard: BTreeMap::new(),
             timer: None,
             overflowed_at: None,
@@ -194,7 +191,6 @@ impl World {
     /// The caller's order is at hand until it is answered: it is sealed to what the links open now.
     fn seal_again(&mut self, cloud: usize, request: RequestId) {
         self.counts.sealed_again += 1;
-        self.clouds[cloud].resealed.insert(request);
         let attempt = self.clouds[cloud].waiting.get(&request).copied();
         let Some(attempt) = attempt else { return self.sealed(cloud, request, None) };
         note!(self, "cloud {cloud} has attempt {attempt} sealed again");
@@ -286,7 +282,6 @@ impl World {
                     self.send(link, Direction::ToIdc, lane, &message);
                 }
                 Output::Answer { request, answer } => {
-                    self.clouds[cloud].resealed.remove(&request);
                     let heard = self.clouds[cloud].heard.remove(&request);
                     if let Some(attempt) = self.clouds[cloud].waiting.remove(&request) {
                         self.answer(attempt, answer, heard);

@@ -21,9 +21,7 @@ impl World {
             let (queued, unsettled) = (cloud.sender.queued(), cloud.sender.unsettled());
             // What nobody waits for any more; with a key that goes, what no link opens waits beside the queue.
             let settling = unsettled - cloud.waiting.len();
-            // So does what was given back to be sealed again: others were admitted while it was away.
-            let resealed = cloud.resealed.len();
-            let beside = if self.counts.rotations > 0 { settling + resealed } else { 0 };
+            let beside = if self.counts.rotations > 0 { settling } else { 0 };
             if settling >= limits.settling_max {
                 cloud.overflowed_at = Some(self.now);
             }

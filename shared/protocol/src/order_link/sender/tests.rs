@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::domain::UnixMicros;
-use crate::wire::order::{Ask, Cancel, Envelope};
+use crate::wire::order::{Ask, Cancel, Envelope, Settled};
 use crate::wire::payment::{AskPayment, Pay};
 
 const A: LinkId = LinkId(1);

@@ -131,6 +131,22 @@ fn an_answer_that_comes_while_an_order_is_sealed_again_is_told_when_it_is_back()
 }
 
 #[test]
+fn an_order_that_is_sealed_again_keeps_its_room_in_the_queue() {
+    let mut sender = rotated_on_one();
+    sender.handle_window(at(0), A, 0);
+    sender.handle_window(at(0), B, 0);
+    let ids = [1, 2].map(|n| submit(&mut sender, at(0), sealed(n, NEW)));
+    sender.handle_keys(at(1), A, vec![OLD]);
+    assert_eq!(drain(&mut sender), ["1 is to be sealed again", "2 is to be sealed again"]);
+    let (order, kind) = sealed(3, OLD);
+    assert_eq!(sender.submit(at(1), order, kind, BODY), Err(Rejected::Full), "both come back");
+    sender.handle_sealed(at(2), ids[0], Some(sealed(1, OLD).1));
+    assert_eq!(sender.queued(), limits().queue_max, "one is back, and one is away");
+    sender.handle_sealed(at(2), ids[1], None);
+    assert_eq!((drain(&mut sender), sender.queued()), (vec!["2 NotSent".to_owned()], 1));
+}
+
+#[test]
 fn an_order_whose_caller_never_comes_back_from_sealing_is_given_up() {
     let mut sender = rotated_on_one();
     let id = submit(&mut sender, at(0), sealed(1, NEW));
@@ -141,7 +157,7 @@ fn an_order_whose_caller_never_comes_back_from_sealing_is_given_up() {
     while let Some(next) = sender.next_timeout() {
         sender.handle_timeout(next);
     }
-    assert_eq!(sender.unsettled(), 0);
+    assert_eq!((sender.unsettled(), sender.queued()), (0, 0));
     drain(&mut sender);
     sender.handle_sealed(at(80), id, Some(sealed(1, OLD).1));
     assert_eq!(drain(&mut sender), ["1 Unknown"]);

@@ -1,0 +1,52 @@
+//! What the sender has its shell do.
+
+use super::LinkId;
+use super::sender::RequestId;
+use crate::wire::order::{Refusal, Settled, State, ToIdc};
+use crate::wire::payment::PaymentState;
+
+/// How a request ended for its caller.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// Committed; the receipt is yet to be verified.
+    Settled(Settled),
+    /// Refused, with no effect.
+    Refused(Refusal),
+    /// How the order stands.
+    State(State),
+    /// How the payment stands.
+    Payment(PaymentState),
+    /// It may or may not have been committed; settling goes on.
+    Unknown,
+    /// It had no effect: it never left, or was sent back unopened.
+    NotSent,
+    /// The IDC knows no such order, and a write about it is not settled yet: ask again.
+    Pending,
+}
+
+/// What the shell does next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Send this on a lane of a link.
+    Transmit {
+        /// Which link.
+        link: LinkId,
+        /// Which of the lanes that this sender was given.
+        lane: u8,
+        /// What.
+        message: ToIdc,
+    },
+    /// Answer the caller. A request may be answered a second time after [`Answer::Unknown`], once it has settled.
+    Answer {
+        /// Which request.
+        request: RequestId,
+        /// How it ended.
+        answer: Answer,
+    },
+    /// No link opens what this order is sealed to, and some link opens another key: have its caller seal it again, and
+    /// give it to [`Sender::handle_sealed`](super::sender::Sender::handle_sealed). It does not end meanwhile.
+    SealAgain {
+        /// Which request.
+        request: RequestId,
+    },
+}
