@@ -73,6 +73,8 @@ pub(super) struct Money {
     /// What data centres' logs have durable: under which key, and what.
     pub(super) logged: BTreeSet<(Key, String)>,
     pub(super) finding_out: bool,
+    /// Refunds of which an operator said that nothing went back.
+    pub(super) said_refused: BTreeSet<Id>,
 }
 
 /// Something under way at a data centre.
@@ -121,6 +123,7 @@ impl Money {
             denied: BTreeSet::new(),
             logged: BTreeSet::new(),
             finding_out: false,
+            said_refused: BTreeSet::new(),
         }
     }
 
@@ -401,17 +404,20 @@ impl World {
 
     /// An operator asks the gateway's people, and ends what is in doubt.
     fn resolve_doubts(&mut self) {
+        let refunds = self.ledger.refunds().into_iter().filter(|row| row.state == "unknown");
+        for row in Vec::from_iter(refunds) {
+            let moved = self.money.bank.answered(row.refund.as_bytes()) == Some(Said::Done);
+            self.resolve_refund(&row, moved);
+        }
+        // Of a refund that is on its way its people could tell nothing, and the ledger would take the operator's word. None is when
+        // this begins, and none is asked for before that word is in the ledger.
+        self.run_until_quiet();
         let payments = self.ledger.payments().into_iter().filter(|row| row.state == "unknown");
         for row in Vec::from_iter(payments) {
             let moved = self.money.bank.is_charged(&row.payment_key);
             if let (Ok(order), Ok(id)) = (OrderId::from_uuid(row.order), PaymentId::from_uuid(row.payment)) {
                 self.resolve(order, id, None, moved);
             }
-        }
-        let refunds = self.ledger.refunds().into_iter().filter(|row| row.state == "unknown");
-        for row in Vec::from_iter(refunds) {
-            let moved = self.money.bank.answered(row.refund.as_bytes()) == Some(Said::Done);
-            self.resolve_refund(&row, moved);
         }
     }
 
@@ -440,6 +446,9 @@ impl World {
             RefundId::from_uuid(row.refund),
         );
         if let (Ok(order), Ok(id), Ok(refund)) = ids {
+            if !moved {
+                self.money.said_refused.insert(*refund.as_bytes());
+            }
             self.resolve(order, id, Some(refund), moved);
         }
     }
