@@ -141,6 +141,8 @@ counts! {
     clock_steps
     /// Requests that payers made.
     pay_calls
+    /// Of payments, while their agent was still placing the order.
+    paid_early
     /// Requests to the gateway.
     gateway_calls
     /// Those that never came there.

@@ -320,6 +320,12 @@ impl World {
         self.judge_told(attempt, &told);
         self.told_placed(attempt, &told);
         let Attempt { write: id, cloud, order, request, .. } = self.attempts[attempt];
+        if let (Told::Unknown, Some(total)) =
+            (&told, self.body_of(order.as_bytes()).map(|body| body.terms.total))
+            && matches!(request, Request::Place { .. })
+        {
+            self.may_pay_early(order, self.writes[id].brand, total);
+        }
         let asked = matches!(request, Request::Ask { .. });
         let write = &mut self.writes[id];
         write.open -= 1;

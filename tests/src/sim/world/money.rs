@@ -291,7 +291,7 @@ impl World {
 
     /// A payer is told that nothing happened.
     pub(super) fn judge_payment_denied(&mut self, attempt: usize, refusal: Option<Refusal>) {
-        let PayAttempt { write: id, id: made, key, .. } = self.money.attempts[attempt].clone();
+        let PayAttempt { write: id, id: made, key, existed, .. } = self.money.attempts[attempt].clone();
         self.money.denied.insert(made);
         let is_payment = self.ledger.payments().iter().any(|row| *row.payment.as_bytes() == made);
         if is_payment || self.ledger.refunds().iter().any(|row| *row.refund.as_bytes() == made) {
@@ -301,7 +301,7 @@ impl World {
         let (other_brand, order) = (brand != brand_of_order, order.as_uuid());
         let rows = Vec::from_iter(self.ledger.payments().into_iter().filter(|row| row.order == order));
         let fits = match (refusal, intent) {
-            (Some(Refusal::NotFound), _) => other_brand,
+            (Some(Refusal::NotFound), _) => other_brand || !existed,
             (Some(Refusal::WrongAmount), PayIntent::Pay { amount, .. }) => {
                 let agreed = self.money.bank.agreed_for(order.as_bytes());
                 agreed != Some(*amount)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bridge_cloud::admission::{self, Load};
 use bridge_idc::ledger::model::PaymentColumns;
 use bridge_protocol::domain::{IdempotencyKey, KeyDigest, OrderId, PaymentId};
-use bridge_protocol::order_link::sender::{Answer, BodyMark, Output, RequestId};
+use bridge_protocol::order_link::sender::{Answer, BodyMark, Output, RequestId, Sender};
 use bridge_protocol::wire::order::{Refusal, ToCloud, to_idc};
 use bridge_protocol::wire::payment::{AskPayment, Pay, Refund};
 use bytes::Bytes;
@@ -69,6 +69,8 @@ pub(super) struct PayAttempt {
     pub(super) request: PayRequest,
     pub(super) key: reference::Key,
     denied: bool,
+    /// Its order was there when it was sent, or its agent was still placing it.
+    pub(super) existed: bool,
 }
 
 /// What an attempt is.
@@ -80,6 +82,15 @@ pub(super) enum PayRequest {
 }
 
 impl World {
+    /// A caller who cannot be told yet whether its order was placed may pay for it all the same.
+    pub(super) fn may_pay_early(&mut self, order: OrderId, brand: usize, total: i64) {
+        if self.dice.happens(self.weather.pays) {
+            let token = self.agree(order, total);
+            let delay = self.dice.millis(0..=200);
+            self.pays(order, brand, brand, PayIntent::Pay { amount: total, token, slips: None }, delay);
+        }
+    }
+
     /// A caller whose order was placed may pay for it, now and then twice, wrongly, or not by its own brand.
     pub(super) fn may_pay(&mut self, order: OrderId, brand: usize, total: i64) {
         if !self.dice.happens(self.weather.pays) {
@@ -191,8 +202,15 @@ impl World {
         let made = *PaymentId::new(now, self.dice.id()).as_bytes();
         let Some(key) = self.pay_key(id) else { return };
         let attempt = self.money.attempts.len();
-        let made_for =
-            PayAttempt { write: id, cloud, id: made, request, key: *key.as_bytes(), denied: false };
+        let made_for = PayAttempt {
+            write: id,
+            cloud,
+            id: made,
+            request,
+            key: *key.as_bytes(),
+            denied: false,
+            existed: false,
+        };
         note!(self, "payer {id} makes attempt {attempt}: {:?} at cloud {cloud}", made_for.request);
         self.money.attempts.push(made_for);
         self.money.made_for.insert(made, attempt);
@@ -270,7 +288,11 @@ impl World {
     pub(super) fn submit_payment(&mut self, attempt: usize, kind: to_idc::Kind, mark: BodyMark) {
         let PayAttempt { write, cloud, .. } = self.money.attempts[attempt];
         let (now, order) = (self.cloud_now(cloud), self.money.writes[write].order);
-        match self.clouds[cloud].payments.submit(now, order, kind, mark) {
+        let is_placing = self.clouds[cloud].sender.is_placing(order);
+        self.counts.paid_early += u64::from(is_placing);
+        self.money.attempts[attempt].existed = is_placing || self.ledger.state_of(&order.as_uuid()).is_some();
+        let submit = if is_placing { Sender::submit_while_placed } else { Sender::submit };
+        match submit(&mut self.clouds[cloud].payments, now, order, kind, mark) {
             Ok(id) => {
                 self.clouds[cloud].paying.insert(id, attempt);
             }
