@@ -5,6 +5,9 @@
 //! the kernel the parent is the thread that started it. Threads of tests and runtimes end early, so one thread that lasts
 //! as long as the process starts all of these programs.
 //!
+//! A parent that dies before `setpriv` has asked is not heard of any more. So a shell stands between the two: it compares its
+//! parent with the one that was to be, and becomes the program only if that one still lives.
+//!
 //! What such a program starts itself is not tied. PostgreSQL's processes end with their server. Where there is no such
 //! habit (a shell, a namespace) the caller has to see to it.
 
@@ -16,16 +19,23 @@ use std::sync::mpsc::{self, Sender};
 
 use tokio::runtime::Handle;
 
-/// The words that stand before a program's own, on a command line that runs it tied.
+/// The words that stand before a program's own on a command line that runs it tied, but for the moment before `setpriv`
+/// has asked. They are for who can give a list of words only.
 pub const WORDS: [&str; 4] = ["setpriv", "--pdeathsig", "KILL", "--"];
 
 type Work = Box<dyn FnOnce() + Send>;
 
 /// A command that runs `program` tied, once it is started by [`start`] or [`spawn`].
 pub fn command(program: impl AsRef<OsStr>) -> Command {
+    child_of(std::process::id(), program.as_ref())
+}
+
+/// Runs only as a child of the process `parent`: where that one has died, something else is its parent by then.
+fn child_of(parent: u32, program: &OsStr) -> Command {
     let [setpriv, arguments @ ..] = WORDS;
     let mut command = Command::new(setpriv);
-    command.args(arguments).arg(program);
+    command.args(arguments).args(["sh", "-c", r#"test "$PPID" = "$0" && exec "$@""#]);
+    command.arg(parent.to_string()).arg(program);
     command
 }
 
@@ -150,6 +160,16 @@ mod tests {
     #[test]
     fn a_program_dies_with_the_process_that_started_it_and_not_with_the_thread() {
         assert_eq!(lives_before_and_after_a_kill("program"), (1, 0));
+    }
+
+    #[test]
+    fn a_program_whose_parent_has_died_already_does_not_run() {
+        for (parent, told) in [(std::process::id(), "it runs\n"), (1, "")] {
+            let mut program = child_of(parent, "echo".as_ref());
+            program.arg("it runs").stdout(Stdio::piped());
+            let output = start(program).and_then(Child::wait_with_output).expect("it ends");
+            assert_eq!(String::from_utf8_lossy(&output.stdout), told, "a child of {parent}");
+        }
     }
 
     #[test]

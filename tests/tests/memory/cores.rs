@@ -23,7 +23,7 @@ async fn an_agent_that_crashes_leaves_no_core_dump_where_another_program_does() 
     let mut sleep = tied::command("sleep");
     sleep.arg("600").current_dir(dir.path());
     let mut sleep = tied::start(sleep)?;
-    // Until then it is setpriv, which dumps as well.
+    // Until then it is setpriv or a shell, which dump as well.
     kill_process(Pid::from_child(&sleep), Signal::ABORT)?;
     let control = sleep.wait()?;
     if !control.core_dumped() {
