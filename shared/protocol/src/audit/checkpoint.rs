@@ -58,8 +58,13 @@ impl Checkpoint {
 
     /// Reads a note without its key: what it says is not known to be true.
     pub fn unverified(note: &[u8]) -> Option<Self> {
+        Self::unverified_after(note).map(|(checkpoint, _)| checkpoint)
+    }
+
+    /// As [`Self::unverified`], with what the log was before.
+    pub fn unverified_after(note: &[u8]) -> Option<(Self, History)> {
         let (text, _signatures) = std::str::from_utf8(note).ok()?.split_once("\n\n")?;
-        Self::parse(text)
+        Some((Self::parse(text)?, History::parse(text)))
     }
 
     /// Lines after the third are what the log was before, or for later versions, and not looked at.

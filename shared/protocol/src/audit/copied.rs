@@ -65,8 +65,77 @@ fn entries<F: Folder>(folder: &F, journal: &[Segment], bundle: Tile) -> Result<V
     (first..first + u64::from(bundle.width)).map(journalled).collect::<Option<_>>().ok_or_else(missing)
 }
 
+/// What a folder that was copied while it was written has whole of a log. Whoever verifies such a folder, or only reads it, reads this.
+pub struct Whole<'folder, F> {
+    files: Mended<'folder, F>,
+    checkpoint: Checkpoint,
+    ends_before: Option<u64>,
+}
+
+impl<'folder, F: Folder> Whole<'folder, F> {
+    /// All that the checkpoint covers.
+    pub fn all(folder: &'folder F, checkpoint: Checkpoint) -> Result<Self, Unverified> {
+        Ok(Self { files: Mended::of(folder, &checkpoint)?, checkpoint, ends_before: None })
+    }
+
+    /// What the checkpoint covers, or an earlier one of its history, where the folder ends before that; then so many entries at
+    /// least, which were there when somebody looked before.
+    pub fn of(
+        folder: &'folder F,
+        checkpoint: Checkpoint,
+        earlier: &History,
+        seen: Option<u64>,
+    ) -> Result<Self, Unverified> {
+        let (path, entry) = match Self::all(folder, checkpoint.clone()) {
+            Err(Unverified::Found(Finding::Missing { path, entry })) => (path, entry),
+            all => return all,
+        };
+        let end = match path.parse() {
+            Ok(missing) => end(folder, &checkpoint, earlier, missing)?,
+            Err(_) => End::Gap,
+        };
+        let size = checkpoint.size;
+        match end {
+            // What was seen was there.
+            End::At(end) if seen.is_none_or(|seen| seen <= end.size) => {
+                Ok(Self { ends_before: Some(size), ..Self::all(folder, end)? })
+            }
+            End::Unknown if seen.is_none() => Err(Finding::EndsEarly { entry, size }.into()),
+            End::At(_) | End::Unknown | End::Gap => Err(Finding::Missing { path, entry }.into()),
+        }
+    }
+
+    /// The same by the folder's own checkpoint, whoever signed it: what is read then is not known to be true.
+    pub fn unverified(folder: &'folder F) -> Result<Self, Unverified> {
+        let note = folder.read(folder::CHECKPOINT)?;
+        let (checkpoint, earlier) =
+            note.and_then(|note| Checkpoint::unverified_after(&note)).ok_or(Finding::NoCheckpoint)?;
+        Self::of(folder, checkpoint, &earlier, None)
+    }
+
+    /// The checkpoint that covers it.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// How many entries the folder's own checkpoint says, where the folder ends before that.
+    pub fn ends_before(&self) -> Option<u64> {
+        self.ends_before
+    }
+
+    /// Gives its entries from this index on to `take`, in order; the index after the last one.
+    pub fn entries(&self, from: u64, take: impl FnMut(u64, &[u8])) -> Result<u64, Unverified> {
+        folder::covered(&self.files, self.checkpoint.size, from, take)
+    }
+
+    /// Its files.
+    pub(super) fn files(&self) -> &Mended<'folder, F> {
+        &self.files
+    }
+}
+
 /// What of a copy that ends before its checkpoint is all there.
-pub(super) enum End {
+enum End {
     /// Up to one of the earlier sizes that the checkpoint names.
     At(Checkpoint),
     /// Nobody vouches for what is there.
@@ -76,7 +145,7 @@ pub(super) enum End {
 }
 
 /// Up to where a copy goes in which this is the first file that is missing.
-pub(super) fn end<F: Folder>(
+fn end<F: Folder>(
     folder: &F,
     checkpoint: &Checkpoint,
     earlier: &History,
@@ -119,7 +188,7 @@ pub(super) struct Mended<'folder, F> {
 
 impl<'folder, F: Folder> Mended<'folder, F> {
     /// Of a folder that was copied, up to this checkpoint.
-    pub(super) fn of(folder: &'folder F, checkpoint: &Checkpoint) -> Result<Self, Unverified> {
+    fn of(folder: &'folder F, checkpoint: &Checkpoint) -> Result<Self, Unverified> {
         let mut mended = Self { folder, files: BTreeMap::new(), lacking: Vec::new() };
         let made = files(folder, checkpoint, |(tile, bytes)| -> Result<(), Unverified> {
             let is_whole = match folder::tile(folder, tile) {

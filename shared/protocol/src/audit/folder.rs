@@ -105,15 +105,7 @@ pub fn entries<F: Folder>(
         Some(note) => Checkpoint::unverified(&note).ok_or(Finding::NoCheckpoint)?.size,
         None => 0,
     };
-    let mut next = from;
-    while next < published {
-        for (index, entry) in (next / FULL * FULL..).zip(bundle(folder, published, next / FULL)?) {
-            if index >= next {
-                take(index, &entry);
-                next = index + 1;
-            }
-        }
-    }
+    let mut next = covered(folder, published, from, &mut take)?;
     for segment in segments(folder)? {
         // A journal that begins later belongs to a checkpoint that came meanwhile; the next call sees it.
         if segment.first > next {
@@ -122,6 +114,25 @@ pub fn entries<F: Folder>(
         for (index, entry) in (segment.first..).zip(&segment.entries) {
             if index >= next {
                 take(index, entry);
+                next = index + 1;
+            }
+        }
+    }
+    Ok(next)
+}
+
+/// The same of the entries in the tiles of a log of this size, and of no others.
+pub fn covered<F: Folder>(
+    folder: &F,
+    size: u64,
+    from: u64,
+    mut take: impl FnMut(u64, &[u8]),
+) -> Result<u64, Unverified> {
+    let mut next = from;
+    while next < size {
+        for (index, entry) in (next / FULL * FULL..).zip(bundle(folder, size, next / FULL)?) {
+            if index >= next {
+                take(index, &entry);
                 next = index + 1;
             }
         }

@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use super::entry::{Entry, Event, Word};
-use crate::domain::{Brand, KeyDigest, OrderId};
+use crate::domain::{Brand, KeyDigest, OrderId, UnixMicros};
 
 // One of the logs.
 mod log;
@@ -202,6 +202,18 @@ impl Reconciler {
             }
             _ => {}
         }
+    }
+
+    /// This log is given up to an early end: its agent has logged more.
+    pub fn ends_early(&mut self, id: LogId) {
+        if let Some(log) = self.logs.get_mut(id.0) {
+            log.ends_early = true;
+        }
+    }
+
+    /// How far a log goes that was taken so far: its entries, and the latest time of one.
+    pub fn reach(&self, id: LogId) -> (u64, Option<UnixMicros>) {
+        self.logs.get(id.0).map_or((0, None), |log| (log.entries, log.ends))
     }
 
     /// The first entry of a log that only the other side's agents log, if there is one: then it is no log of one agent.

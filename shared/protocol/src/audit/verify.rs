@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::checkpoint::Checkpoint;
-use super::copied::{self, End, Mended};
+use super::copied::Whole;
 use super::entry::Entry;
 use super::finding::{Finding, Unverified};
 use super::folder::{self, Folder, Segment, checkpoint, nodes};
@@ -63,21 +63,10 @@ pub fn verify_copied<F: Folder>(
     seen: Option<&[u8]>,
 ) -> Result<Verified, Unverified> {
     let (checkpoint, seen) = signed(folder, key, seen)?;
-    let size = checkpoint.size;
-    let whole = verify_up_to(folder, checkpoint.clone(), seen.as_ref());
-    let Err(Unverified::Found(Finding::Missing { path, entry })) = &whole else { return whole };
-    let Ok(missing) = path.parse() else { return whole };
     let note = folder.read(folder::CHECKPOINT)?.ok_or(Finding::NoCheckpoint)?;
     let earlier = Checkpoint::earlier(&note, key).map_err(Finding::Checkpoint)?;
-    match copied::end(folder, &checkpoint, &earlier, missing)? {
-        // What was seen was there.
-        End::At(end) if seen.as_ref().is_none_or(|seen| seen.size <= end.size) => {
-            let verified = verify_up_to(folder, end, seen.as_ref())?;
-            Ok(Verified { ends_before: Some(size), lacks: Vec::new(), ..verified })
-        }
-        End::Unknown if seen.is_none() => Err(Finding::EndsEarly { entry: *entry, size }.into()),
-        End::At(_) | End::Unknown | End::Gap => whole,
-    }
+    let whole = Whole::of(folder, checkpoint, &earlier, seen.as_ref().map(|seen| seen.size))?;
+    verify_whole(&whole, seen.as_ref())
 }
 
 /// As [`verify_copied`], of a folder that must have all that its checkpoint covers.
@@ -87,7 +76,7 @@ pub fn verify_covered<F: Folder>(
     seen: Option<&[u8]>,
 ) -> Result<Verified, Unverified> {
     let (checkpoint, seen) = signed(folder, key, seen)?;
-    verify_up_to(folder, checkpoint, seen.as_ref())
+    verify_whole(&Whole::all(folder, checkpoint)?, seen.as_ref())
 }
 
 /// As [`verify_covered`], of the folder that an agent writes while this reads it; that nothing shows a later checkpoint
@@ -117,16 +106,19 @@ fn signed<F: Folder>(
 }
 
 /// What a checkpoint covers, and nothing beyond.
-fn verify_up_to<F: Folder>(
-    folder: &F,
-    checkpoint: Checkpoint,
-    seen: Option<&Checkpoint>,
-) -> Result<Verified, Unverified> {
-    let mended = Mended::of(folder, &checkpoint)?;
-    let mut check = Check::new(&mended, &checkpoint, &[], seen);
+fn verify_whole<F: Folder>(whole: &Whole<'_, F>, seen: Option<&Checkpoint>) -> Result<Verified, Unverified> {
+    let (files, checkpoint, ends_before) = (whole.files(), whole.checkpoint(), whole.ends_before());
+    let mut check = Check::new(files, checkpoint, &[], seen);
     check.all(seen)?;
-    let lacks = mended.lacking()?;
-    Ok(Verified { checkpoint, unpublished: 0, torn: false, in_flight: true, ends_before: None, lacks })
+    let lacks = files.lacking()?;
+    Ok(Verified {
+        checkpoint: checkpoint.clone(),
+        unpublished: 0,
+        torn: false,
+        in_flight: true,
+        ends_before,
+        lacks: if ends_before.is_none() { lacks } else { Vec::new() },
+    })
 }
 
 /// Whether nothing in a folder shows a later checkpoint than its own. An agent may write it meanwhile: what is written

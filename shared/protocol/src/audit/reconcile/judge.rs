@@ -50,6 +50,13 @@ struct Others<'logs> {
     missing: BTreeSet<Word>,
 }
 
+impl Others<'_> {
+    /// Whether one of the logs ends early, before it could have what it would have of a request then.
+    fn are_cut_off(&self, at: UnixMicros) -> bool {
+        self.given.iter().any(|log| log.is_cut_off(at))
+    }
+}
+
 impl<'logs> Judge<'logs> {
     pub(super) fn new(logs: &'logs [Log]) -> Self {
         let missing = [Side::Cloud, Side::Idc].into_iter().flat_map(|side| missing(logs, side)).collect();
@@ -82,16 +89,23 @@ impl<'logs> Judge<'logs> {
             let answered = answers.find(|answered| !is_committed(answered))?;
             let others = self.idcs_of(told);
             let said = answered.outcome.clone();
+            let cut_off = others.are_cut_off(told.last);
             Some(match last {
                 None => {
-                    let ends = self.ends_before(told.last, &others);
+                    let ends = cut_off || self.ends_before(told.last, &others);
                     weigh(What::NeverCommitted { answered: said }, others.missing, ends, false)
                 }
                 Some(last) => {
                     // An order has one end. What else a payment came to, an agent may know that is not asked here.
-                    let missing = if last.position.is_some() { BTreeSet::new() } else { others.missing };
+                    let is_order = last.position.is_some();
+                    let missing = if is_order { BTreeSet::new() } else { others.missing };
                     let committed = last.outcome.clone();
-                    weigh(What::OtherOutcome { committed, answered: said }, missing, false, false)
+                    weigh(
+                        What::OtherOutcome { committed, answered: said },
+                        missing,
+                        cut_off && !is_order,
+                        false,
+                    )
                 }
             })
         });
@@ -103,15 +117,16 @@ impl<'logs> Judge<'logs> {
         let strange = |received: &&Try| !sent().any(|sent| sent == *received);
         let unsent = idc.iter().filter_map(|told| {
             let received = told.carried.iter().find(strange);
+            let others = self.others(told, Some(told.last));
+            let cut_off = others.are_cut_off(told.last);
             match received {
                 Some(received) if sent().any(|sent| sent.is_kin(received)) => {
-                    return Some(Verdict::Differs(What::OtherBytes));
+                    return Some(weigh(What::OtherBytes, BTreeSet::new(), cut_off, false));
                 }
                 None if sent().next().is_some() || !told.carried.is_empty() => return None,
                 _ => {}
             }
-            let others = self.others(told, Some(told.last));
-            let ends = self.ends_before(told.last, &others);
+            let ends = cut_off || self.ends_before(told.last, &others);
             Some(weigh(What::NeverSent, others.missing, ends, false))
         });
         gravest(unsent)
@@ -123,7 +138,11 @@ impl<'logs> Judge<'logs> {
             return None;
         }
         let missing = cloud.iter().flat_map(|told| self.idcs_of(told).missing).collect();
-        Some(weigh(What::CommittedUnreceived, missing, false, false))
+        // It may have been received at another agent than the one that committed it.
+        let committed = idc.iter().map(|told| told.last).max();
+        let mut others = self.logs.iter().filter(|log| log.side == Side::Idc);
+        let cut_off = committed.is_some_and(|at| others.any(|log| log.is_cut_off(at)));
+        Some(weigh(What::CommittedUnreceived, missing, cut_off, false))
     }
 
     fn sent_and_not_received(&self, Request { cloud, idc, .. }: &Request) -> Option<Verdict> {
@@ -134,8 +153,11 @@ impl<'logs> Judge<'logs> {
         gravest(unreceived.map(|told| {
             let others = self.idcs_of(told);
             // On its way when a link ended.
-            let lost = self.log(told.log).and_then(|log| log.cut).is_some_and(|cut| cut > told.first);
-            let ends = self.ends_before(told.last, &others);
+            let log = self.log(told.log);
+            let lost = log.and_then(|log| log.cut).is_some_and(|cut| cut > told.first);
+            // Behind its own early end it may say so.
+            let is_silent = told.ended.is_empty() && log.is_some_and(|log| log.is_cut_off(told.last));
+            let ends = is_silent || others.are_cut_off(told.last) || self.ends_before(told.last, &others);
             weigh(What::NeverReceived, others.missing, ends, lost)
         }))
     }
@@ -151,7 +173,7 @@ impl<'logs> Judge<'logs> {
             let last = received.map(|idc| idc.last).max()?;
             let log = self.log(told.log)?;
             let lost = log.crashed.is_some_and(|crashed| crashed > told.first);
-            let ends = self.goes_to(log).is_none_or(|ends| last >= ends);
+            let ends = log.is_cut_off(last) || self.goes_to(log).is_none_or(|ends| last >= ends);
             Some(weigh(What::NeverAnswered, BTreeSet::new(), ends, lost))
         }))
     }

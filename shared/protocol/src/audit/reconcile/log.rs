@@ -9,6 +9,10 @@ use crate::domain::UnixMicros;
 /// The end of a link and the entry of a request that came by it are logged by two tasks: so much may lie between them.
 const LINKS_ARE_TOLD_WITHIN: Duration = Duration::from_secs(10);
 
+/// What an agent did with a request, it has logged so long after the other side logged its part, by whichever clock: a link that does
+/// not answer is given up long before that.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
+
 /// Which end of a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
@@ -76,8 +80,10 @@ pub(super) struct Log {
     pub(super) side: Side,
     /// What its agent is called, by the log's origin and by its own word.
     names: BTreeSet<String>,
-    entries: u64,
+    pub(super) entries: u64,
     pub(super) ends: Option<UnixMicros>,
+    /// Whether its agent logged more than is given of it.
+    pub(super) ends_early: bool,
     /// The last entry that tells of a link's end, or of an agent's that was not in order.
     pub(super) cut: Option<u64>,
     /// The last entry of an agent that started although none had ended in order.
@@ -109,6 +115,7 @@ impl Log {
             names: name.map(str::to_owned).into_iter().collect(),
             entries: 0,
             ends: None,
+            ends_early: false,
             cut: None,
             crashed: None,
             runs: false,
@@ -182,6 +189,11 @@ impl Log {
     /// Whether this is the log of the agent with this SPIFFE ID.
     pub(super) fn is_of(&self, peer: &Word) -> bool {
         peer.as_str().rsplit('/').next().is_some_and(|name| self.names.contains(name))
+    }
+
+    /// Whether what it would have of a request lies behind its early end, which the other side had a part in then.
+    pub(super) fn is_cut_off(&self, at: UnixMicros) -> bool {
+        self.ends_early && self.ends.is_none_or(|ends| at.plus(TOLD_WITHIN) >= ends)
     }
 
     /// Whether both are logs of one agent, which may have begun a new one.

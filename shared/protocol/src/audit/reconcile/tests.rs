@@ -7,6 +7,9 @@ use crate::domain::UnixMicros;
 // Two agents and more on a side.
 mod several;
 
+// Logs that end early.
+mod early;
+
 fn key(n: u8) -> KeyDigest {
     KeyDigest::from_array([n; 32])
 }

@@ -1,0 +1,79 @@
+//! Logs that are given up to an early end, at every entry: what lies behind it is in doubt, and no difference.
+
+use super::*;
+
+const SECOND: i64 = 1_000_000;
+
+/// Requests of all kinds, two seconds apart, each of which is on its way for some of that time.
+fn logs() -> (Log, Log) {
+    let (mut cloud, mut idc) = (vec![(0, started())], vec![(0, started())]);
+    for n in 1..60u8 {
+        let at = i64::from(n) * 2 * SECOND;
+        cloud.push((at, Event::OrderSent(carried(n, b"sealed"))));
+        cloud.push((at + 900_000, Event::OrderAnswered(ended(n, "placed", Some(at)))));
+        idc.push((at + 300_000, Event::OrderReceived(carried(n, b"sealed"))));
+        idc.push((at + 600_000, Event::OrderCommitted(ended(n, "placed", Some(at)))));
+    }
+    cloud.push((1_000 * SECOND, stopped()));
+    idc.push((1_000 * SECOND, stopped()));
+    (cloud, idc)
+}
+
+/// Both logs, up to so many entries of them, and by other clocks. One that is cut says so.
+fn cut(keep: [usize; 2], skew: i64) -> Reconciled {
+    let (cloud, idc) = logs();
+    let mut reconciler = Reconciler::new();
+    for ((side, log), keep) in [(Side::Cloud, cloud), (Side::Idc, idc)].into_iter().zip(keep) {
+        let id = reconciler.log(side, "");
+        if keep < log.len() {
+            reconciler.ends_early(id);
+        }
+        let skew = if side == Side::Idc { skew } else { 0 };
+        for (at, event) in log.iter().take(keep) {
+            reconciler.take(id, &Entry::new(UnixMicros::new(at + skew), event.clone()));
+        }
+        let last = log.iter().take(keep).map(|(at, _)| UnixMicros::new(at + skew)).max();
+        assert_eq!(reconciler.reach(id), (keep as u64, last));
+    }
+    reconciler.finish()
+}
+
+#[test]
+fn no_entry_behind_an_early_end_becomes_a_difference_wherever_it_is_and_whatever_the_clocks_say() {
+    let whole = logs().0.len();
+    assert_eq!(cut([whole, whole], 0).agreed, 59);
+    for skew in [0, 20 * SECOND, -20 * SECOND] {
+        for keep in 1..whole {
+            for keeps in [[keep, whole], [whole, keep], [keep, keep], [keep, (keep + 7).min(whole)]] {
+                let told = cut(keeps, skew);
+                assert_eq!((told.differences, told.not_given), (vec![], vec![]), "{keeps:?} {skew}");
+                assert_eq!(
+                    told.agreed + told.in_doubt.len() as u64,
+                    59.min(keeps[0].max(keeps[1]) as u64 / 2)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_missing_long_before_an_early_end_is_a_difference_all_the_same() {
+    let (cloud, idc) = logs();
+    let mut reconciler = Reconciler::new();
+    for (side, log) in [(Side::Cloud, cloud), (Side::Idc, idc)] {
+        let id = reconciler.log(side, "");
+        reconciler.ends_early(id);
+        // The third request, of which the data centre's log has nothing.
+        let gone = |event: &Event| match event {
+            Event::OrderReceived(carried) => carried.key == key(3),
+            Event::OrderCommitted(ended) => ended.key == key(3),
+            _ => false,
+        };
+        for (at, event) in log.iter().take(100).filter(|(_, event)| !gone(event)) {
+            reconciler.take(id, &Entry::new(UnixMicros::new(*at), event.clone()));
+        }
+    }
+    let told = reconciler.finish();
+    assert_eq!(told.differences.len(), 1, "{told:?}");
+    assert_eq!(told.differences[0].key, key(3));
+}
