@@ -93,6 +93,59 @@ async fn copy_checkpoint_last(
     Ok(())
 }
 
+/// Runs `audit ...`; its exit code, and what it printed and said.
+fn said(program: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
+    let output = Command::new(program).arg("audit").args(arguments).output()?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok((output.status.code(), text(output.stdout), text(output.stderr)))
+}
+
+/// `tail` and `show` read a copy that ends early up to the same size as `verify`, and say so.
+fn reads_up_to(program: &Path, copy: &str, size: u64, newest: u64) -> Result<()> {
+    let (code, told, warned) = said(program, &["tail", "-n", "3", "--json", "--dir", copy])?;
+    let last: Vec<Value> = told.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let last: Vec<Option<u64>> = last.iter().map(|entry| entry["index"].as_u64()).collect();
+    ensure!(code == Some(0) && last == [Some(size - 3), Some(size - 2), Some(size - 1)], "{code:?} {told}");
+    let left_out = format!("of {newest} entries it has the first {size} whole");
+    ensure!(warned.contains(&left_out) && warned.contains("`audit copy`"), "{warned}");
+    let (code, told, _) = said(program, &["show", &(size - 1).to_string(), "--json", "--dir", copy])?;
+    ensure!(code == Some(0) && told.contains(&format!("\"index\":{}", size - 1)), "{code:?} {told}");
+    let (code, told, warned) = said(program, &["show", &size.to_string(), "--dir", copy])?;
+    ensure!(code == Some(2) && told.is_empty() && warned.contains(&left_out), "{code:?} {warned}");
+
+    // An order that is in it, and one that is not.
+    let (_, told, _) = said(program, &["tail", "--kind", "order-committed", "--json", "--dir", copy])?;
+    let committed: Value = serde_json::from_str(told.lines().next_back().context("an order")?)?;
+    let order = committed["entry"]["facts"]["order"].as_str().context("an id")?;
+    let (code, told, warned) = said(program, &["show", "--order", order, "--dir", copy])?;
+    ensure!(code == Some(0) && told.contains("order-committed") && warned.contains(&left_out), "{warned}");
+    let nobody_s = "01930000-0000-7000-8000-000000000000";
+    let (code, _, warned) = said(program, &["show", "--order", nobody_s, "--dir", copy])?;
+    ensure!(code == Some(2) && warned.contains(&left_out), "{code:?} {warned}");
+    Ok(())
+}
+
+/// So does `reconcile`, with the key and without: what is missing behind the end is no difference.
+async fn compares_up_to(site: &bridge_tests::site::Site, copy: &str, size: u64, key: &str) -> Result<()> {
+    let (program, cloud) = (&site.idc.program, text(&audits::folder(&site.cloud_dir())));
+    let cloud_key = audits::key(&site.cloud).await?;
+    for keys in [&[][..], &["--key", key, "--key", &cloud_key]] {
+        let arguments = [&["reconcile", "--json", &cloud, copy][..], keys].concat();
+        let (code, told, warned) = said(program, &arguments)?;
+        let told: Value = serde_json::from_str(&told).with_context(|| warned.clone())?;
+        ensure!(code == Some(0) && told["differences"] == Value::Array(vec![]), "{told}");
+        let idc = &told["logs"][1];
+        ensure!(idc["entries"].as_u64() == Some(size) && idc["ends_before"].as_u64() > Some(size), "{told}");
+        ensure!(idc["to"].is_string() && idc["verified"] == !keys.is_empty(), "{told}");
+        let (_, told, _) = said(program, &[&["reconcile", &cloud, copy][..], keys].concat())?;
+        ensure!(
+            told.contains("ends before its newest checkpoint") && told.contains("`audit copy`"),
+            "{told}"
+        );
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_a_live_log_whose_checkpoint_was_copied_last_is_no_alarm_but_one_that_was_cut_off_is()
 -> Result<()> {
@@ -131,6 +184,9 @@ async fn a_copy_of_a_live_log_whose_checkpoint_was_copied_last_is_no_alarm_but_o
         ensure!(code == Some(0) && verified["in_flight"] == true, "{code:?} {told}");
         let (size, newest) = (verified["size"].as_u64(), verified["ends_before"].as_u64());
         ensure!(size > Some(0) && size < newest, "{told}");
+        let size = size.context("a size")?;
+        reads_up_to(&program, &copy, size, newest.context("an end")?)?;
+        compares_up_to(&site, &copy, size, &key).await?;
         // Whoever has seen all of it is told.
         let seen = dir.path().join("seen");
         fs::copy(dir.path().join(format!("copy-{round}/checkpoint")), &seen)?;

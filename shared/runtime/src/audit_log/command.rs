@@ -10,9 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use bridge_protocol::audit::entry::Event;
 use bridge_protocol::audit::finding::{Finding, Unverified};
-use bridge_protocol::audit::folder::Folder as _;
 use bridge_protocol::audit::verify::{Verified, is_newest, verify, verify_copied, verify_growing};
-use bridge_protocol::audit::{Checkpoint, Entry, folder, prove};
+use bridge_protocol::audit::{Entry, folder, prove};
 use bridge_protocol::domain::OrderId;
 use bridge_protocol::note::NoteVerifier;
 use clap::{Args, Subcommand};
@@ -21,9 +20,16 @@ use serde_json::{Value, json};
 use super::{Disk, load_key};
 use crate::cli::{self, Failure, Outcome};
 use crate::config::AuditConfig;
+use reading::Entries;
 
 // A copy of one moment.
 mod copy;
+
+/// Logs that are given to be compared.
+pub mod logs;
+
+// Where entries are read from.
+mod reading;
 
 // Both sides' logs beside one another.
 mod reconcile;
@@ -40,24 +46,33 @@ const LOOKS: usize = 5;
 /// More than a checkpoint or a proof has.
 const NOTE_BYTES_MAX: u64 = 64 << 10;
 
-/// What can be asked of an audit log, by a command line of its own or an agent's.
-#[derive(Args)]
-#[command(
-    after_help = "Examples:\n  audit tail --follow --kind order-sent\n  audit show --order 0193e4a2-0000-7000-8000-000000000001\n  \
+/// What stands below the help of a command line of these commands, behind the first line.
+pub const HELP: &str = "  audit tail --follow --kind order-sent\n  audit show --order 0193e4a2-0000-7000-8000-000000000001\n  \
                   audit key                                # the line to give an auditor\n  \
                   audit verify --dir /srv/copy/audit --key 'bridge.internal/idc/seoul-1+1f2e3d4c+BASE64'\n  \
                   audit copy /srv/copy/audit               # of a log that is being written, too\n  \
                   audit prove 4711 > 4711.tlog-proof\n  audit check 4711.tlog-proof --key 'bridge.internal/...'\n  \
                   audit reconcile cloud-1/audit cloud-2/audit idc-1/audit idc-2/audit --key '...' --key '...'\n\n\
-                  Exit codes: 0 done and nothing wrong, 1 something is wrong with the log, 2 usage or configuration, or a copy that says nothing."
-)]
+                  Exit codes: 0 done and nothing wrong, 1 something is wrong with the log, 2 usage or configuration, or a copy that says nothing.";
+
+/// What can be asked of an audit log, by a command line of its own or an agent's.
+#[derive(Args)]
+#[command(after_help = format!("Examples:\n{HELP}"))]
 pub struct Audit {
     #[command(subcommand)]
     command: Command,
 }
 
+impl From<Audit> for Command {
+    fn from(Audit { command }: Audit) -> Self {
+        command
+    }
+}
+
+/// One question to an audit log.
 #[derive(Subcommand)]
-enum Command {
+#[expect(missing_docs, reason = "a comment at what several commands share would be the help of each")]
+pub enum Command {
     /// Show the last entries.
     Tail {
         #[command(flatten)]
@@ -138,7 +153,7 @@ enum Command {
 
 /// Which log.
 #[derive(Args)]
-struct At {
+pub struct At {
     /// The log's folder; without it, audit.dir of the configuration.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -146,25 +161,25 @@ struct At {
 
 /// Whose signature is believed.
 #[derive(Args)]
-struct Key {
+pub struct Key {
     /// The log's verifier key, as `audit key` prints it; without it, the key of the configuration.
     #[arg(long, value_name = "VKEY")]
     key: Option<String>,
 }
 
 /// Runs a command; `config` is asked only for what the command line leaves out.
-pub fn run(Audit { command }: Audit, config: impl Fn() -> Result<AuditConfig, Failure>) -> Outcome {
+pub fn run(asked: impl Into<Command>, config: impl Fn() -> Result<AuditConfig, Failure>) -> Outcome {
     let disk = |at: At| place(at, &config).map(|place| place.disk);
     let verifier = |key: Key| match key.key {
         Some(key) => NoteVerifier::parse(&key).map_err(cli::usage),
         None => own_key(&config()?),
     };
-    match command {
+    match asked.into() {
         Command::Tail { at, lines, follow, kind, json } => {
-            tail(&disk(at)?, lines, follow, kind.as_deref(), json)
+            tail(&place(at, &config)?, lines, follow, kind.as_deref(), json)
         }
-        Command::Show { entry: Some(entry), at, json, .. } => show::entry(&disk(at)?, entry, json),
-        Command::Show { order: Some(order), at, json, .. } => show::order(&disk(at)?, order, json),
+        Command::Show { entry: Some(entry), at, json, .. } => show::entry(&place(at, &config)?, entry, json),
+        Command::Show { order: Some(order), at, json, .. } => show::order(&place(at, &config)?, order, json),
         Command::Show { .. } => Err(cli::usage("give an entry's number, or --order with an order's id")),
         Command::Verify { at, key, seen, json } => {
             let seen = seen.map(|path| read(&path)).transpose()?;
@@ -269,41 +284,41 @@ fn look<T>(disk: &Disk, look: impl Fn() -> Result<T, Unverified>) -> Result<T, U
     }
 }
 
-fn tail(disk: &Disk, lines: u64, follow: bool, kind: Option<&str>, json: bool) -> Outcome {
+fn tail(place: &Place, lines: u64, follow: bool, kind: Option<&str>, json: bool) -> Outcome {
     let is_wanted = |entry: &[u8]| {
         kind.is_none_or(|kind| Entry::parse(entry).is_ok_and(|entry| entry.event.kind() == kind))
     };
-    let from = |first: u64, lines: u64| {
-        let read = || {
-            let mut last = VecDeque::new();
-            let next = folder::entries(disk, first, |index, entry| {
-                if is_wanted(entry) {
-                    last.push_back((index, entry.to_vec()));
-                    if last.len() as u64 > lines {
-                        last.pop_front();
-                    }
+    let from = |entries: &Entries<'_>, first: u64, lines: u64| {
+        let mut last = VecDeque::new();
+        let next = entries.each(first, |index, entry| {
+            if is_wanted(entry) {
+                last.push_back((index, entry.to_vec()));
+                if last.len() as u64 > lines {
+                    last.pop_front();
                 }
-            })?;
-            Ok((last, next))
-        };
-        look(disk, read).map_err(cli::failed)
+            }
+        })?;
+        Ok((last, next))
     };
-    // Entries of one kind may be anywhere; otherwise the last ones are enough to read.
-    let note = disk.read(folder::CHECKPOINT).map_err(cli::failed)?.unwrap_or_default();
-    let published = Checkpoint::unverified(&note).map_or(0, |checkpoint| checkpoint.size);
-    let first = if kind.is_none() { published.saturating_sub(lines) } else { 0 };
-    let (mut entries, mut next) = from(first, lines)?;
+    let read_last = |entries: &Entries<'_>| {
+        // Entries of one kind may be anywhere; otherwise the last ones are enough to read.
+        let first = if kind.is_none() { entries.published()?.saturating_sub(lines) } else { 0 };
+        from(entries, first, lines)
+    };
+    let ((mut last, mut next), entries) = reading::read(place, read_last)?;
     let mut out = cli::out();
     loop {
-        for (index, entry) in entries {
+        for (index, entry) in last {
             print(&mut out, index, &entry, json)?;
         }
-        if !follow {
+        if !follow || entries.left_out().is_some() {
+            out.flush()?;
+            entries.tell_left_out();
             return Ok(());
         }
         out.flush()?;
         std::thread::sleep(LOOK_EVERY);
-        (entries, next) = from(next, u64::MAX)?;
+        (last, next) = look(&place.disk, || from(&entries, next, u64::MAX)).map_err(cli::failed)?;
     }
 }
 

@@ -4,22 +4,20 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
+use bridge_protocol::audit::Entry;
 use bridge_protocol::audit::entry::Word;
-use bridge_protocol::audit::finding::{Finding, Unverified};
-use bridge_protocol::audit::folder::Folder as _;
 use bridge_protocol::audit::reconcile::{Difference, LogId, Reconciled, Reconciler, Side};
-use bridge_protocol::audit::verify::{verify, verify_copied};
-use bridge_protocol::audit::{Checkpoint, Entry, folder};
 use bridge_protocol::note::NoteVerifier;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Disk, existing, look};
-use crate::cli::{self, Failure, Outcome};
+use super::logs::{Folders, Given, Log, Reach, agent_of, named};
+use crate::cli::Failure;
+use crate::cli::{self, Outcome};
 
 /// What is compared.
 #[derive(Args)]
-pub(super) struct Reconcile {
+pub struct Reconcile {
     /// Their folders, of all agents of both sides, in any order: which side's a log is, it says itself.
     #[arg(required = true, num_args = 2.., value_name = "FOLDER")]
     folders: Vec<PathBuf>,
@@ -32,20 +30,9 @@ pub(super) struct Reconcile {
     json: bool,
 }
 
-/// One of the logs.
-struct Given {
-    folder: String,
-    disk: Disk,
-    /// The name in its checkpoint; none while it has no checkpoint.
-    origin: String,
-    side: Side,
-    /// Entries that its key signs, if it is verified.
-    signed: Option<u64>,
-}
-
 /// What came out.
-struct Compared {
-    logs: Vec<Given>,
+struct Compared<'place> {
+    logs: Vec<(Log<'place>, Reach)>,
     reconciled: Reconciled,
     /// Entries in no form that this version reads.
     unread: u64,
@@ -55,12 +42,11 @@ struct Compared {
 pub(super) fn reconcile(Reconcile { folders, keys, json }: Reconcile) -> Outcome {
     let keys: Vec<NoteVerifier> =
         keys.iter().map(|key| NoteVerifier::parse(key)).collect::<Result<_, _>>().map_err(cli::usage)?;
-    let disks = folders.into_iter().map(existing_log).collect::<Result<Vec<_>, _>>()?;
-    let logs: Vec<Given> = disks.into_iter().map(given).collect::<Result<_, _>>()?;
-    distinct(&logs)?;
+    let folders = Folders::existing(folders)?;
+    let logs = folders.given()?;
     both_sides(&logs)?;
-    let check = |log| if keys.is_empty() { Ok(log) } else { verified(log, &keys, json) };
-    let compared = compare(logs.into_iter().map(check).collect::<Result<_, _>>()?)?;
+    let logs = logs.into_iter().map(|log| log.read(&keys, json)).collect::<Result<_, _>>()?;
+    let compared = compare(logs)?;
     let told = tell(&compared, json);
     // The verdict does not depend on whether somebody reads it.
     let Reconciled { differences, not_given, .. } = &compared.reconciled;
@@ -74,194 +60,63 @@ pub(super) fn reconcile(Reconcile { folders, keys, json }: Reconcile) -> Outcome
     }
 }
 
-fn existing_log(folder: PathBuf) -> Result<(String, Disk), Failure> {
-    Ok((folder.display().to_string(), existing(folder)?))
-}
-
-/// Whose log this is, by its checkpoint, or by its entries where it is called otherwise.
-fn given((folder, disk): (String, Disk)) -> Result<Given, Failure> {
-    let note = disk.read(folder::CHECKPOINT).map_err(cli::failed)?;
-    let checkpoint = note.and_then(|note| Checkpoint::unverified(&note));
-    let origin = checkpoint.map(|checkpoint| checkpoint.origin).unwrap_or_default();
-    let side = match Side::of_origin(&origin) {
-        Some(side) => Some(side),
-        None => side_by_entries(&disk)?,
-    };
-    let unknown = || {
-        let origin = if origin.is_empty() { "none" } else { &origin };
-        cli::usage(format!(
-            "{folder}: whether it is the log of a cloud agent or of an IDC agent, neither its checkpoint (origin: {origin}) nor an \
-             entry says"
-        ))
-    };
-    let side = side.ok_or_else(unknown)?;
-    Ok(Given { folder, disk, origin, side, signed: None })
-}
-
-fn side_by_entries(disk: &Disk) -> Result<Option<Side>, Failure> {
-    let mut side = None;
-    let take = |_, bytes: &[u8]| {
-        if side.is_none() {
-            side = Entry::parse(bytes).ok().and_then(|entry| Side::of_event(&entry.event));
-        }
-    };
-    folder::entries(disk, 0, take).map_err(cli::failed)?;
-    Ok(side)
-}
-
-/// A log is given once: a second copy of it would be another agent's word. The first entry, with its time, tells.
-fn distinct(logs: &[Given]) -> Outcome {
-    let mut firsts: BTreeMap<Vec<u8>, &Given> = BTreeMap::new();
-    for log in logs {
-        let Some(first) = first_entry(&log.disk)? else { continue };
-        if let Some(known) = firsts.insert(first, log) {
-            return Err(cli::usage(format!(
-                "{} and {} are of one log ({}): give each log once",
-                known.folder, log.folder, log.origin
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn first_entry(disk: &Disk) -> Result<Option<Vec<u8>>, Failure> {
-    let note = disk.read(folder::CHECKPOINT).map_err(cli::failed)?;
-    let size = note.and_then(|note| Checkpoint::unverified(&note)).map_or(0, |checkpoint| checkpoint.size);
-    if size > 0 {
-        return Ok(folder::bundle(disk, size, 0).map_err(cli::failed)?.into_iter().next());
-    }
-    let mut first = None;
-    folder::entries(disk, 0, |_, bytes| {
-        first.get_or_insert_with(|| bytes.to_vec());
-    })
-    .map_err(cli::failed)?;
-    Ok(first)
-}
-
-fn both_sides(logs: &[Given]) -> Outcome {
+fn both_sides(logs: &[Given<'_>]) -> Outcome {
     let Some(first) = logs.first() else { return Ok(()) };
-    if logs.iter().any(|log| log.side != first.side) {
+    if logs.iter().any(|log| log.side() != first.side()) {
         return Ok(());
     }
-    let (these, others) = (agent_of(first.side), agent_of(first.side.other()));
+    let (these, others) = (agent_of(first.side()), agent_of(first.side().other()));
     let list: Vec<String> =
-        logs.iter().map(|log| format!("{} ({})", log.folder, named(&log.origin))).collect();
+        logs.iter().map(|log| format!("{} ({})", log.folder(), named(log.origin()))).collect();
     Err(cli::usage(format!(
         "all of these are logs of {these} agents: {}; give those of {others} agents as well",
         list.join(", ")
     )))
 }
 
-fn named(origin: &str) -> &str {
-    if origin.is_empty() { "without a checkpoint" } else { origin }
-}
-
-fn agent_of(side: Side) -> &'static str {
-    match side {
-        Side::Cloud => "cloud",
-        Side::Idc => "IDC",
-    }
-}
-
-/// A log by a key of its name. One that was begun anew has another key under the same name.
-fn verified(log: Given, keys: &[NoteVerifier], json: bool) -> Result<Given, Failure> {
-    let mut found = None;
-    let mut size = None;
-    for key in keys.iter().filter(|key| key.name() == log.origin) {
-        match signed(&log.disk, key) {
-            Ok(entries) => size = Some(entries),
-            Err(unverified) => found = Some(unverified),
-        }
-    }
-    if size.is_some() {
-        return Ok(Given { signed: size, ..log });
-    }
-    let Some(unverified) = found else {
-        return Err(cli::usage(format!(
-            "{}: no --key is of this log ({}): `audit key` prints it on its agent's host",
-            log.folder,
-            named(&log.origin)
-        )));
-    };
-    if json {
-        let finding = unverified.finding();
-        let code = finding.map_or("unreadable", Finding::code);
-        let (entry, text) = (finding.and_then(Finding::entry), unverified.to_string());
-        let found = json!({
-            "verified": false, "folder": log.folder, "finding": code, "entry": entry, "text": text,
-        });
-        // The verdict does not depend on whether somebody reads this.
-        let _read_or_not = writeln!(cli::out(), "{found}");
-    }
-    Err(cli::failed(format!("{}: {unverified}", log.folder)))
-}
-
-/// Entries under a checkpoint that this key signed, all of which are as they were logged.
-fn signed(disk: &Disk, key: &NoteVerifier) -> Result<u64, Unverified> {
-    let checked = look(disk, || verify(disk, key, None));
-    let verified = match checked {
-        // A copy that was made while the log was written: what its checkpoint covers.
-        Err(found @ Unverified::Found(_)) if disk.is_copy() => {
-            verify_copied(disk, key, None).map_err(|_| found)?
-        }
-        checked => checked?,
-    };
-    Ok(verified.checkpoint.size)
-}
-
-fn compare(logs: Vec<Given>) -> Result<Compared, Failure> {
+fn compare(logs: Vec<Log<'_>>) -> Result<Compared<'_>, Failure> {
     let mut reconciler = Reconciler::new();
-    let ids: Vec<LogId> = logs.iter().map(|log| reconciler.log(log.side, &log.origin)).collect();
+    let ids: Vec<LogId> =
+        logs.iter().map(|Log { given, .. }| reconciler.log(given.side(), given.origin())).collect();
     let mut unread = 0;
     // The side that receives first: what it has, the other one has sent before.
     for side in [Side::Idc, Side::Cloud] {
-        for (log, id) in logs.iter().zip(&ids).filter(|(log, _)| log.side == side) {
-            read(log, |bytes| match Entry::parse(bytes) {
+        for (log, id) in logs.iter().zip(&ids).filter(|(log, _)| log.given.side() == side) {
+            let folder = log.given.folder();
+            if log.ends_early {
+                reconciler.ends_early(*id);
+            }
+            let take = |_, bytes: &[u8]| match Entry::parse(bytes) {
                 Ok(entry) => reconciler.take(*id, &entry),
                 Err(_) => unread += 1,
-            })
-            .map_err(|error| cli::failed(format!("{}: {error}", log.folder)))?;
+            };
+            log.each(take).map_err(|error| cli::failed(format!("{folder}: {error}")))?;
             if let Some(entry) = reconciler.foreign_entry(*id) {
                 return Err(cli::usage(format!(
-                    "{}: it is called a log of the {} side ({}), and entry {entry} is one that only agents of the other side log",
-                    log.folder,
+                    "{folder}: it is called a log of the {} side ({}), and entry {entry} is one that only agents of the other side log",
                     agent_of(side),
-                    named(&log.origin)
+                    named(log.given.origin())
                 )));
             }
         }
     }
+    let reach = |id: &LogId| {
+        let (entries, to) = reconciler.reach(*id);
+        Reach { entries, to }
+    };
+    let reaches: Vec<Reach> = ids.iter().map(reach).collect();
+    let logs = logs.into_iter().zip(reaches).collect();
     Ok(Compared { logs, reconciled: reconciler.finish(), unread })
 }
 
-/// What is signed of a log that is verified, or all of one that is not.
-fn read(Given { disk, signed, .. }: &Given, mut take: impl FnMut(&[u8])) -> Result<(), Unverified> {
-    let Some(size) = *signed else {
-        return folder::entries(disk, 0, |_, bytes| take(bytes)).map(drop);
-    };
-    let (mut index, mut read) = (0, 0);
-    while read < size {
-        let entries = folder::bundle(disk, size, index)?;
-        entries.iter().for_each(|entry| take(entry));
-        read += entries.len() as u64;
-        index += 1;
-    }
-    Ok(())
-}
-
-fn tell(compared: &Compared, json: bool) -> io::Result<()> {
+fn tell(compared: &Compared<'_>, json: bool) -> io::Result<()> {
     let mut out = cli::out();
     if json {
         return writeln!(out, "{}", compared_json(compared));
     }
     let Compared { logs, reconciled, unread } = compared;
-    for log in logs {
-        let (side, origin) = (agent_of(log.side), cli::shown(named(&log.origin)));
-        let state = match log.signed {
-            Some(size) => format!("{size} entries verified"),
-            None => "not verified: give --key".to_owned(),
-        };
-        writeln!(out, "{side} log {} ({origin}): {state}", cli::shown(&log.folder))?;
+    for (log, reach) in logs {
+        log.describe(&mut out, reach)?;
     }
     let Reconciled { agreed, lost, differences, in_doubt, not_given, .. } = reconciled;
     writeln!(
@@ -302,10 +157,10 @@ fn agents(reconciled: &Reconciled) -> String {
     names.join(" and ")
 }
 
-fn sentence(difference: &Difference, logs: &[Given]) -> String {
+fn sentence(difference: &Difference, logs: &[(Log<'_>, Reach)]) -> String {
     let Difference { brand, order, key, entries, what, agents, .. } = difference;
     let places = entries.iter().filter_map(|(log, entry)| {
-        logs.get(log.index()).map(|log| format!("entry {entry} of {}", log.folder))
+        logs.get(log.index()).map(|(log, _)| format!("entry {entry} of {}", log.given.folder()))
     });
     let places = places.collect::<Vec<_>>().join(", ");
     let agents: Vec<&str> = agents.iter().map(Word::as_str).collect();
@@ -313,8 +168,8 @@ fn sentence(difference: &Difference, logs: &[Given]) -> String {
     format!("order {order} of {brand}, key {}: {what} ({places}{ask})", key.to_hex())
 }
 
-fn compared_json(Compared { logs, reconciled, unread }: &Compared) -> Value {
-    let folder = |log: &LogId| logs.get(log.index()).map(|log| log.folder.as_str());
+fn compared_json(Compared { logs, reconciled, unread }: &Compared<'_>) -> Value {
+    let folder = |log: &LogId| logs.get(log.index()).map(|(log, _)| log.given.folder());
     let list = |differences: &[Difference]| -> Vec<Value> {
         let one = |difference: &Difference| {
             let entries = difference.entries.iter();
@@ -333,15 +188,12 @@ fn compared_json(Compared { logs, reconciled, unread }: &Compared) -> Value {
         };
         differences.iter().map(one).collect()
     };
-    let log = |log: &Given| {
-        let verified = log.signed.is_some();
-        json!({"folder": log.folder, "side": log.side.code(), "origin": log.origin, "verified": verified})
-    };
+    let log = |(log, reach): &(Log<'_>, Reach)| log.object(reach);
     let missing = missing(reconciled);
     let missing =
         missing.iter().map(|(agent, requests)| json!({"agent": agent.as_str(), "requests": requests}));
     json!({
-        "verified": logs.iter().all(|log| log.signed.is_some()),
+        "verified": logs.iter().all(|(log, _)| log.is_verified),
         "logs": logs.iter().map(log).collect::<Vec<_>>(),
         "agreed": reconciled.agreed,
         "lost": reconciled.lost,

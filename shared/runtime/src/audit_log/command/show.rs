@@ -8,72 +8,84 @@ use bridge_protocol::audit::folder::{self, Folder as _};
 use bridge_protocol::audit::{Checkpoint, Entry, Event};
 use bridge_protocol::domain::{KeyDigest, OrderId};
 
-use super::{Disk, look, print};
+use super::reading::{self, Entries};
+use super::{Disk, Place, look, print};
 use crate::cli::{self, Failure, Outcome};
 
 /// Entries between two words about how far it is.
 const TOLD_EVERY: u64 = 8_192;
 
 /// Shows the entry of this number.
-pub(super) fn entry(disk: &Disk, wanted: u64, json: bool) -> Outcome {
-    let read = || {
+pub(super) fn entry(place: &Place, wanted: u64, json: bool) -> Outcome {
+    let (found, entries) = reading::read(place, |entries| {
         let mut found = None;
-        folder::entries(disk, wanted, |index, entry| {
+        entries.each(wanted, |index, entry| {
             if index == wanted {
                 found = Some(entry.to_vec());
             }
         })?;
         Ok(found)
-    };
-    let entry = look(disk, read).map_err(cli::failed)?;
-    let entry = entry.ok_or_else(|| cli::failed(format!("the log has no entry {wanted} yet")))?;
-    print(&mut cli::out(), wanted, &entry, json)?;
+    })?;
+    match (found, entries.left_out()) {
+        (Some(entry), _) => print(&mut cli::out(), wanted, &entry, json)?,
+        // The copy says nothing of it.
+        (None, Some(left_out)) => {
+            return Err(cli::usage(format!("entry {wanted} is not in what is read: {left_out}")));
+        }
+        (None, None) => return Err(cli::failed(format!("the log has no entry {wanted} yet"))),
+    }
     Ok(())
 }
 
 /// Shows all entries of an order: by its id, and by the keys of the requests about it. A caller that tries again under a key gets
 /// another order id, and the answer names the order that there is.
-pub(super) fn order(disk: &Disk, order: OrderId, json: bool) -> Outcome {
-    let progress = Progress::of(disk)?;
-    let read_keys = || {
+pub(super) fn order(place: &Place, order: OrderId, json: bool) -> Outcome {
+    let progress = Progress::of(&place.disk)?;
+    let read_keys = |entries: &Entries<'_>| {
         let mut keys = HashSet::new();
-        walk(disk, &progress, "look for the order's keys", |_, _, (about, key)| {
+        walk(entries, &progress, "look for the order's keys", |_, _, (about, key)| {
             if about == order {
                 keys.extend(key);
             }
         })?;
         Ok(keys)
     };
-    let keys = look(disk, read_keys).map_err(cli::failed)?;
+    let (keys, entries) = reading::read(place, read_keys)?;
     let read_entries = || {
-        let mut entries = Vec::new();
-        walk(disk, &progress, "look for its entries", |index, bytes, (about, key)| {
+        let mut found = Vec::new();
+        walk(&entries, &progress, "look for its entries", |index, bytes, (about, key)| {
             if about == order || key.is_some_and(|key| keys.contains(&key)) {
-                entries.push((index, bytes.to_vec()));
+                found.push((index, bytes.to_vec()));
             }
         })?;
-        Ok(entries)
+        Ok(found)
     };
-    let entries = look(disk, read_entries).map_err(cli::failed)?;
+    let found = look(&place.disk, read_entries).map_err(cli::failed)?;
     progress.end();
-    if entries.is_empty() {
-        return Err(cli::failed(format!("no entry of this log is about order {order}")));
+    if found.is_empty() {
+        let none = format!("no entry of this log is about order {order}");
+        return Err(match entries.left_out() {
+            Some(left_out) => cli::usage(format!("{none}, as far as it is read: {left_out}")),
+            None => cli::failed(none),
+        });
     }
     let mut out = cli::out();
-    for (index, entry) in entries {
+    for (index, entry) in found {
         print(&mut out, index, &entry, json)?;
     }
+    out.flush()?;
+    entries.tell_left_out();
     Ok(())
 }
 
 /// Gives every entry that is about an order, and which order that is, under which key.
 fn walk(
-    disk: &Disk,
+    entries: &Entries<'_>,
     progress: &Progress,
     what: &str,
     mut take: impl FnMut(u64, &[u8], (OrderId, Option<KeyDigest>)),
 ) -> Result<(), Unverified> {
-    folder::entries(disk, 0, |index, bytes| {
+    entries.each(0, |index, bytes| {
         progress.tell(what, index);
         if let Some(about) = Entry::parse(bytes).ok().and_then(|entry| about(&entry.event)) {
             take(index, bytes, about);

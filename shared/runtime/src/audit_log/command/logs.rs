@@ -1,0 +1,298 @@
+//! Logs as they are given to a command that compares: whose each is, whether it is verified, and how far it is read.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use bridge_protocol::audit::copied::Whole;
+use bridge_protocol::audit::finding::{Finding, Unverified};
+use bridge_protocol::audit::folder::{self, Folder as _};
+use bridge_protocol::audit::reconcile::Side;
+use bridge_protocol::audit::verify::{Verified, verify, verify_copied};
+use bridge_protocol::audit::{Checkpoint, Entry};
+use bridge_protocol::domain::UnixMicros;
+use bridge_protocol::note::NoteVerifier;
+use serde_json::{Value, json};
+
+use super::reading::{self, Entries, LeftOut};
+use super::{Place, existing, look};
+use crate::cli::{self, Failure, Outcome};
+
+/// One of the logs.
+pub struct Given<'place> {
+    folder: &'place str,
+    place: &'place Place,
+    /// The name in its checkpoint; none while it has no checkpoint.
+    origin: String,
+    side: Side,
+}
+
+/// One of the logs, and how it is read.
+pub struct Log<'place> {
+    /// Whose it is.
+    pub given: Given<'place>,
+    entries: Entries<'place>,
+    /// Whether its key signs them, as they were logged.
+    pub is_verified: bool,
+    /// What its checkpoint says, where it ends before that.
+    ends_before: Option<u64>,
+    /// Whether its agent logged more than is compared here.
+    pub ends_early: bool,
+}
+
+/// How far a log goes that is compared.
+pub struct Reach {
+    /// Its entries.
+    pub entries: u64,
+    /// The latest time of one of them.
+    pub to: Option<UnixMicros>,
+}
+
+/// The folders that a command line names.
+pub struct Folders(Vec<(String, Place)>);
+
+impl Folders {
+    /// Folders that are there.
+    ///
+    /// # Errors
+    /// When one is not.
+    pub fn existing(folders: Vec<PathBuf>) -> Result<Self, Failure> {
+        folders.into_iter().map(|folder| existing_log(folder, true)).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// An agent's own folder, as its configuration names it.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn own(folder: PathBuf) -> Result<Self, Failure> {
+        existing_log(folder, false).map(|own| Self(vec![own]))
+    }
+
+    /// Whose logs these are, each of them once.
+    ///
+    /// # Errors
+    /// When one does not say so, or is given twice.
+    pub fn given(&self) -> Result<Vec<Given<'_>>, Failure> {
+        let logs: Vec<Given<'_>> = self.0.iter().map(given).collect::<Result<_, _>>()?;
+        distinct(&logs)?;
+        Ok(logs)
+    }
+}
+
+impl<'place> Given<'place> {
+    /// The folder, as it was given.
+    pub fn folder(&self) -> &'place str {
+        self.folder
+    }
+
+    /// The name in its checkpoint; none while it has no checkpoint.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Whose it is.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// How it is read: with keys, verified by the one of its name.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not as it was logged. With `json`, standard output then tells what is wrong.
+    pub fn read(self, keys: &[NoteVerifier], json: bool) -> Result<Log<'place>, Failure> {
+        if keys.is_empty() { unverified(self) } else { verified(self, keys, json) }
+    }
+}
+
+impl Log<'_> {
+    /// Gives every entry of it to `take`, in order. An agent that writes it meanwhile may have this begun anew.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn each(&self, take: impl FnMut(u64, &[u8])) -> Result<u64, Unverified> {
+        self.entries.each(0, take)
+    }
+
+    /// About how many entries it has.
+    pub fn about(&self) -> u64 {
+        self.entries.published().unwrap_or(0)
+    }
+
+    /// What one line says of it for people, and one more where it ends early.
+    pub fn describe(&self, out: &mut impl io::Write, reach: &Reach) -> io::Result<()> {
+        tell_log(out, self, reach)
+    }
+
+    /// What `--json` says of it.
+    pub fn object(&self, reach: &Reach) -> Value {
+        let Given { folder, origin, side, .. } = &self.given;
+        json!({
+            "folder": folder,
+            "side": side.code(),
+            "origin": origin,
+            "verified": self.is_verified,
+            "entries": reach.entries,
+            "to": reach.to.map(|to| to.to_string()),
+            "ends_before": self.ends_before,
+        })
+    }
+}
+
+fn existing_log(folder: PathBuf, named: bool) -> Result<(String, Place), Failure> {
+    Ok((folder.display().to_string(), Place { disk: existing(folder)?, named }))
+}
+
+/// Whose log this is, by its checkpoint, or by its entries where it is called otherwise.
+fn given((folder, place): &(String, Place)) -> Result<Given<'_>, Failure> {
+    let note = place.disk.read(folder::CHECKPOINT).map_err(cli::failed)?;
+    let checkpoint = note.and_then(|note| Checkpoint::unverified(&note));
+    let origin = checkpoint.map(|checkpoint| checkpoint.origin).unwrap_or_default();
+    let side = match Side::of_origin(&origin) {
+        Some(side) => Some(side),
+        None => side_by_entries(place)?,
+    };
+    let unknown = || {
+        let origin = if origin.is_empty() { "none" } else { &origin };
+        cli::usage(format!(
+            "{folder}: whether it is the log of a cloud agent or of an IDC agent, neither its checkpoint (origin: {origin}) nor an \
+             entry says"
+        ))
+    };
+    let side = side.ok_or_else(unknown)?;
+    Ok(Given { folder, place, origin, side })
+}
+
+fn side_by_entries(place: &Place) -> Result<Option<Side>, Failure> {
+    let (side, _) = reading::read(place, |entries| {
+        let mut side = None;
+        entries.each(0, |_, bytes| {
+            if side.is_none() {
+                side = Entry::parse(bytes).ok().and_then(|entry| Side::of_event(&entry.event));
+            }
+        })?;
+        Ok(side)
+    })?;
+    Ok(side)
+}
+
+/// A log is given once: a second copy of it would be another agent's word. The first entry, with its time, tells.
+fn distinct(logs: &[Given<'_>]) -> Outcome {
+    let mut firsts: BTreeMap<Vec<u8>, &Given<'_>> = BTreeMap::new();
+    for log in logs {
+        let Some(first) = reading::read(log.place, Entries::first)?.0 else { continue };
+        if let Some(known) = firsts.insert(first, log) {
+            return Err(cli::usage(format!(
+                "{} and {} are of one log ({}): give each log once",
+                known.folder, log.folder, log.origin
+            )));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn named(origin: &str) -> &str {
+    if origin.is_empty() { "without a checkpoint" } else { origin }
+}
+
+pub(super) fn agent_of(side: Side) -> &'static str {
+    match side {
+        Side::Cloud => "cloud",
+        Side::Idc => "IDC",
+    }
+}
+
+/// A log as it is, and, where it is a copy that was made meanwhile, up to where it is whole.
+fn unverified(given: Given<'_>) -> Result<Log<'_>, Failure> {
+    let (_end, entries) = reading::read(given.place, |entries| entries.each(0, |_, _| ()))?;
+    let left_out = entries.left_out();
+    let (ends_before, ends_early) = (left_out.as_ref().and_then(LeftOut::newest), left_out.is_some());
+    Ok(Log { given, entries, is_verified: false, ends_before, ends_early })
+}
+
+/// A log by a key of its name. One that was begun anew has another key under the same name.
+fn verified<'place>(given: Given<'place>, keys: &[NoteVerifier], json: bool) -> Result<Log<'place>, Failure> {
+    let mut found = None;
+    for key in keys.iter().filter(|key| key.name() == given.origin) {
+        match signed(given.place, key) {
+            Ok(verified) => return signed_log(given, verified),
+            Err(unverified) => found = Some(unverified),
+        }
+    }
+    let Some(unverified) = found else {
+        return Err(cli::usage(format!(
+            "{}: no --key is of this log ({}): `audit key` prints it on its agent's host",
+            given.folder,
+            named(&given.origin)
+        )));
+    };
+    if json {
+        let finding = unverified.finding();
+        let code = finding.map_or("unreadable", Finding::code);
+        let (entry, text) = (finding.and_then(Finding::entry), unverified.to_string());
+        let found = json!({
+            "verified": false, "folder": given.folder, "finding": code, "entry": entry, "text": text,
+        });
+        // The verdict does not depend on whether somebody reads this.
+        let _read_or_not = writeln!(cli::out(), "{found}");
+    }
+    let said = format!("{}: {unverified}", given.folder);
+    Err(match unverified {
+        // It says nothing of the log, but how to copy it.
+        Unverified::Found(Finding::EndsEarly { .. }) => cli::usage(said),
+        _ => cli::failed(said),
+    })
+}
+
+/// A log under a checkpoint that this key signed, whose entries are all as they were logged.
+fn signed(place: &Place, key: &NoteVerifier) -> Result<Verified, Unverified> {
+    let disk = &place.disk;
+    match look(disk, || verify(disk, key, None)) {
+        // A copy that was made while the log was written: what its checkpoint covers.
+        Err(found @ Unverified::Found(_)) if place.is_copy() => {
+            verify_copied(disk, key, None).map_err(|copied| match copied {
+                Unverified::Found(Finding::EndsEarly { .. }) => copied,
+                _ => found,
+            })
+        }
+        checked => checked,
+    }
+}
+
+fn signed_log(given: Given<'_>, verified: Verified) -> Result<Log<'_>, Failure> {
+    let Verified { checkpoint, unpublished, in_flight, ends_before, .. } = verified;
+    let disk = &given.place.disk;
+    let entries = if in_flight {
+        let failed = |error: Unverified| cli::failed(format!("{}: {error}", given.folder));
+        Entries::Whole(Whole::all(disk, checkpoint).map_err(failed)?)
+    } else {
+        Entries::Signed(disk, checkpoint.size)
+    };
+    Ok(Log { given, entries, is_verified: true, ends_before, ends_early: in_flight || unpublished > 0 })
+}
+
+fn tell_log(out: &mut impl io::Write, log: &Log<'_>, Reach { entries, to }: &Reach) -> io::Result<()> {
+    let Given { folder, origin, side, .. } = &log.given;
+    let state = if log.is_verified { "verified" } else { "not verified: give --key" };
+    write!(
+        out,
+        "{} log {} ({}): {entries} entries {state}",
+        agent_of(*side),
+        cli::shown(folder),
+        cli::shown(named(origin))
+    )?;
+    if let Some(to) = to {
+        write!(out, "; it reaches to {to}")?;
+    }
+    writeln!(out)?;
+    if let Some(left_out) = log.entries.left_out().filter(|_| log.ends_before.is_none()) {
+        writeln!(out, "  {left_out}")?;
+    }
+    if let Some(newest) = log.ends_before {
+        writeln!(
+            out,
+            "  this copy ends before its newest checkpoint, of {newest} entries: those from {entries} on are left out, and are no \
+             difference. `audit copy` makes a copy that has all of them"
+        )?;
+    }
+    Ok(())
+}

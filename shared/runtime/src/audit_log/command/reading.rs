@@ -1,0 +1,141 @@
+//! A log's entries as `tail`, `show` and `reconcile` read them: all that are durable, or, of a copy that was made while its agent
+//! wrote it, those up to where it is whole. How far that is, `verify` asks of the same code.
+
+use std::fmt;
+use std::io::{self, Write as _};
+
+use bridge_protocol::audit::Checkpoint;
+use bridge_protocol::audit::copied::Whole;
+use bridge_protocol::audit::finding::{Finding, Unverified};
+use bridge_protocol::audit::folder::{self, Folder as _};
+
+use super::{Disk, Place, look};
+use crate::cli::{self, Failure};
+
+/// Where entries come from.
+pub(super) enum Entries<'disk> {
+    /// All that are durable, under a checkpoint or not.
+    Durable(&'disk Disk),
+    /// So many, which are signed.
+    Signed(&'disk Disk, u64),
+    /// What a copy has whole.
+    Whole(Whole<'disk, Disk>),
+}
+
+/// What of a copy is not read.
+pub(super) struct LeftOut {
+    /// Entries that are read.
+    size: u64,
+    /// What the copy's own checkpoint says, where the copy ends before that.
+    newest: Option<u64>,
+}
+
+impl Entries<'_> {
+    /// Gives every entry from this index on to `take`, in order; the index after the last one.
+    pub(super) fn each(&self, from: u64, take: impl FnMut(u64, &[u8])) -> Result<u64, Unverified> {
+        match self {
+            Self::Durable(disk) => folder::entries(*disk, from, take),
+            Self::Signed(disk, size) => folder::covered(*disk, *size, from, take),
+            Self::Whole(whole) => whole.entries(from, take),
+        }
+    }
+
+    /// Entries under a checkpoint, as far as this reads.
+    pub(super) fn published(&self) -> Result<u64, Unverified> {
+        match self {
+            Self::Durable(disk) => {
+                let note = disk.read(folder::CHECKPOINT)?.unwrap_or_default();
+                Ok(Checkpoint::unverified(&note).map_or(0, |checkpoint| checkpoint.size))
+            }
+            Self::Signed(_, size) => Ok(*size),
+            Self::Whole(whole) => Ok(whole.checkpoint().size),
+        }
+    }
+
+    /// The first entry, if there is one.
+    pub(super) fn first(&self) -> Result<Option<Vec<u8>>, Unverified> {
+        let mut first = None;
+        let mut take = |_, bytes: &[u8]| {
+            first.get_or_insert_with(|| bytes.to_vec());
+        };
+        match (self, self.published()?.min(1)) {
+            // Nothing is published: the journal has it, and is short.
+            (_, 0) => self.each(0, take)?,
+            (Self::Whole(_), _) => self.each(0, take)?,
+            (Self::Durable(disk) | Self::Signed(disk, _), _) => {
+                let bundle = folder::bundle(*disk, self.published()?, 0)?;
+                bundle.first().into_iter().for_each(|entry| take(0, entry));
+                0
+            }
+        };
+        Ok(first)
+    }
+
+    /// What is not read, if it is a copy that was made meanwhile.
+    pub(super) fn left_out(&self) -> Option<LeftOut> {
+        match self {
+            Self::Whole(whole) => {
+                Some(LeftOut { size: whole.checkpoint().size, newest: whole.ends_before() })
+            }
+            Self::Durable(_) | Self::Signed(..) => None,
+        }
+    }
+
+    /// Tells whoever waits at the terminal what is not read; what is read has standard output for itself.
+    pub(super) fn tell_left_out(&self) {
+        if let Some(left_out) = self.left_out() {
+            let _nobody_looks = writeln!(io::stderr(), "{left_out}");
+        }
+    }
+}
+
+impl LeftOut {
+    /// What the copy's own checkpoint says, where the copy ends before that.
+    pub(super) fn newest(&self) -> Option<u64> {
+        self.newest
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = self.size;
+        match self.newest {
+            Some(newest) => write!(
+                f,
+                "this copy ends before its newest checkpoint: of {newest} entries it has the first {size} whole. Those from {size} on are \
+                 left out. It was copied file by file while it was written (`cp`, `tar`), or its end was cut off: `audit copy` makes \
+                 a copy that has all of them"
+            ),
+            None => write!(
+                f,
+                "this copy was made file by file while it was written: the {size} entries under its checkpoint are read, and what is \
+                 beyond is left out. `audit copy` makes a copy of one moment"
+            ),
+        }
+    }
+}
+
+/// Reads a log, and says from where. A copy that does not read as its agent's own folder would is read up to where it is whole.
+pub(super) fn read<'disk, T>(
+    place: &'disk Place,
+    read: impl Fn(&Entries<'disk>) -> Result<T, Unverified>,
+) -> Result<(T, Entries<'disk>), Failure> {
+    let disk = &place.disk;
+    let durable = Entries::Durable(disk);
+    let found = match look(disk, || read(&durable)) {
+        Ok(done) => return Ok((done, durable)),
+        Err(found @ Unverified::Found(_)) if place.is_copy() => found,
+        Err(unverified) => return Err(cli::failed(unverified)),
+    };
+    match Whole::unverified(disk) {
+        Ok(whole) => {
+            let whole = Entries::Whole(whole);
+            let done = read(&whole).map_err(cli::failed)?;
+            Ok((done, whole))
+        }
+        // It says nothing of the log, but how to copy it.
+        Err(Unverified::Found(ends @ Finding::EndsEarly { .. })) => Err(cli::usage(ends)),
+        // What is wrong with it as with any log is the better sentence.
+        Err(_) => Err(cli::failed(found)),
+    }
+}
