@@ -9,14 +9,17 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use bridge_tests::http::{Client, raw};
 use bytes::Bytes;
-use common::{PATIENCE, Shared, Shop, Stage, head};
+use common::{PATIENCE, Shared, Shop, Stage, configure, head};
 use http::{Method, Request};
 use http_body_util::Full;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 static BRIDGE: Shared = Shared::new(&["fields", "coding", "charset", "chunks"], |_| Ok(()));
 
-static FORM: Shared = Shared::new(&["form", "large"], |_| Ok(()));
+static FORM: Shared = Shared::new(&["form", "large"], |site| {
+    configure(&site.cloud_dir().join("bridge-cloud.toml"), "catalogue.min_seq_wait", "1m")
+});
 
 #[test]
 fn a_field_of_one_value_that_stands_twice_is_refused_wherever_it_is_read() -> Result<()> {
@@ -273,6 +276,15 @@ fn a_request_that_is_refused_for_its_form_is_told_so_whatever_came_before_it() -
             ensure!(statuses(&said) == [201, status], "{}: {said}", about());
             ends_with_problem(&said, status, name).with_context(about)?;
             orders += 1;
+
+            // Behind reads that came together with it.
+            for reads in [1, 3, 4, 5, 20] {
+                let said = refused(site.storefront, &[(read.repeat(reads) + &bad).as_bytes()]).await;
+                let said = said.with_context(|| format!("{reads} reads before {}", about()))?;
+                let expected: Vec<u16> = vec![200; reads].into_iter().chain([status]).collect();
+                ensure!(statuses(&said) == expected, "{reads} reads before {}: {said}", about());
+                ends_with_problem(&said, status, name).with_context(about)?;
+            }
         }
         // What the agent itself sees to be no good waits for the reads before it as well.
         let bad = format!("{read}{read}{good}x-a: b\n\r\n");
@@ -280,6 +292,31 @@ fn a_request_that_is_refused_for_its_form_is_told_so_whatever_came_before_it() -
         let said = refused(site.storefront, &[bad.as_bytes()]).await?;
         ensure!(statuses(&said).last() == Some(&400) && statuses(&said).len() == 3, "{said}");
         shop.close(site, orders, [orders, 0, 0]).await
+    })
+}
+
+#[test]
+fn answers_before_one_that_takes_its_time_do_not_wait_for_it_although_they_were_asked_for_together()
+-> Result<()> {
+    FORM.play(async |Stage { site, .. }| {
+        let read = "GET /v1/form/stock?sku=SHOE-270 HTTP/1.1\r\nhost: bridge\r\n\r\n";
+        // Nobody ever comes to that position, and another request waits behind the one that asks for it.
+        let waits = read.replace("\r\n\r\n", "\r\nbridge-min-seq: 999999999\r\n\r\n");
+        let asked = format!("{}{waits}{read}", read.repeat(4));
+        let mut caller = tokio::net::TcpStream::connect(site.storefront).await?;
+        caller.write_all(asked.as_bytes()).await?;
+        let (mut said, mut room) = (Vec::new(), [0; 4096]);
+        let heard = async {
+            while statuses(&String::from_utf8_lossy(&said)).len() < 4 {
+                let bytes = caller.read(&mut room).await?;
+                ensure!(bytes > 0, "it is closed: {}", String::from_utf8_lossy(&said));
+                said.extend_from_slice(&room[..bytes]);
+            }
+            Ok(())
+        };
+        timeout(PATIENCE, heard).await.context("its answers are held back")??;
+        ensure!(statuses(&String::from_utf8_lossy(&said)) == [200; 4], "{said:?}");
+        Ok(())
     })
 }
 

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -92,12 +93,26 @@ pub(super) struct Pulse {
     is_stuck: Cell<bool>,
     /// Bytes of answers since the mark.
     bytes: Cell<usize>,
+    /// Whether answers of it are gathered.
+    gathered: Cell<Gathered>,
     /// Why a request of it is refused for its form; its caller is to be told.
     refused: Cell<Option<Refusal>>,
     order: Cell<Option<Order>>,
     /// An order that its task has not heard, and whom to wake for it.
     unheard: Cell<Option<Order>>,
     waker: Cell<Option<Waker>>,
+}
+
+/// Answers that are gathered to be written together.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Gathered {
+    /// There are none.
+    #[default]
+    Nothing,
+    /// They are held back for more.
+    Held,
+    /// They are to be written, since nothing more is ready.
+    Due,
 }
 
 /// How a connection rests that nobody but its caller keeps from going on.
@@ -135,6 +150,7 @@ impl Connections {
             received: Cell::default(),
             is_stuck: Cell::default(),
             bytes: Cell::default(),
+            gathered: Cell::default(),
             refused: Cell::default(),
             order: Cell::default(),
             unheard: Cell::default(),
@@ -303,6 +319,39 @@ impl Pulse {
         if all >= BYTES_THAT_COUNT {
             self.get_on();
         }
+    }
+
+    /// The same, as the socket has said it.
+    pub(super) fn note_written(&self, written: &Poll<io::Result<usize>>) {
+        match written {
+            Poll::Ready(Ok(bytes)) => self.wrote(Some(*bytes)),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.wrote(None),
+        }
+    }
+
+    /// Answers of it are held back, to be written together with the next ones.
+    pub(super) fn holds_back(&self) {
+        self.gathered.set(Gathered::Held);
+    }
+
+    /// None of its answers is held back.
+    pub(super) fn has_written(&self) {
+        self.gathered.set(Gathered::Nothing);
+    }
+
+    /// Nothing more is ready: what is held back is to be written. Whether there is something.
+    pub(super) fn write_held(&self) -> bool {
+        let is_held = self.gathered.get() == Gathered::Held;
+        if is_held {
+            self.gathered.set(Gathered::Due);
+        }
+        is_held
+    }
+
+    /// Whether what is held back is to be written.
+    pub(super) fn is_to_write(&self) -> bool {
+        self.gathered.get() == Gathered::Due
     }
 
     /// Its caller sent so many bytes of a body.

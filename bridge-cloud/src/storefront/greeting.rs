@@ -9,6 +9,7 @@
 //! of it, as long as nothing in it waits for more and it was never made larger; so a head is handed over whole. Over HTTP/2
 //! it is all of it once the rest was filled (`frames`). Whatever is freed instead is wiped by the allocator.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -23,6 +24,7 @@ use zeroize::Zeroizing;
 use super::connections::Pulse;
 use super::frames::{Frames, PREFACE};
 use super::lines::{Lines, Refusal, Refused};
+use super::together::Together;
 
 /// hyper's buffer for HTTP/1.1, until something does not fit into it.
 const BUFFER_BYTES: usize = 8 * 1024;
@@ -67,6 +69,8 @@ pub(super) struct Greeting {
     /// The first bytes, which nobody has looked at.
     first: Zeroizing<Vec<u8>>,
     speaks: Speaks,
+    /// For a caller that asks for many reads at a time, without waiting for their answers.
+    together: Option<Together>,
     pulse: Rc<Pulse>,
 }
 
@@ -113,7 +117,8 @@ impl Greeting {
     /// A stream that has said nothing so far.
     pub(super) fn of(stream: TcpStream, pulse: Rc<Pulse>) -> Self {
         let speaks = Speaks::One(One::default());
-        Self { stream: stream.take(READ_BYTES_MAX as u64), first: Zeroizing::default(), speaks, pulse }
+        let stream = stream.take(READ_BYTES_MAX as u64);
+        Self { stream, first: Zeroizing::default(), speaks, together: None, pulse }
     }
 
     /// Waits until it is clear what the caller speaks; an error if it hangs up before.
@@ -131,15 +136,16 @@ impl Greeting {
                 _ => {}
             }
         };
-        if version == Version::Two {
-            self.speaks = Speaks::Two(Two::default());
+        match version {
+            Version::One => self.together = self.is_pipelined().then(Together::default),
+            Version::Two => self.speaks = Speaks::Two(Two::default()),
         }
         self.pulse.greeted();
         Ok(version)
     }
 
     /// Whether its caller asks for many reads at a time, without waiting for their answers.
-    pub(super) fn is_pipelined(&self) -> bool {
+    fn is_pipelined(&self) -> bool {
         let ends = self.first.windows(NEXT_READ.len()).filter(|bytes| *bytes == NEXT_READ);
         self.first.starts_with(&NEXT_READ[4..]) && ends.take(PIPELINED_FROM).count() == PIPELINED_FROM
     }
@@ -163,7 +169,11 @@ impl Greeting {
 
     /// Ends what is sent to the caller. A socket that is closed while something in it is unread takes back what the caller has
     /// not read, so what comes of an unfinished request is read for a while.
-    pub(super) async fn end(self) {
+    pub(super) async fn end(mut self) {
+        if let Some(together) = &mut self.together {
+            let (stream, pulse) = (self.stream.get_mut(), &self.pulse);
+            let _has_hung_up = poll_fn(|cx| together.poll_write(stream, pulse, cx)).await;
+        }
         let Self { stream, speaks, .. } = self;
         let mut stream = stream.into_inner();
         let is_at_rest = match &speaks {
@@ -188,14 +198,6 @@ impl Greeting {
         one.has_refused |= is_its;
         is_its
     }
-
-    fn note_written(&self, written: &Poll<io::Result<usize>>) {
-        match written {
-            Poll::Ready(Ok(bytes)) => self.pulse.wrote(Some(*bytes)),
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.pulse.wrote(None),
-        }
-    }
 }
 
 /// Reads from the first bytes as long as there are some, then from the stream.
@@ -219,7 +221,7 @@ fn poll_next(
 
 impl Greeting {
     fn poll_one(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, first, speaks: Speaks::One(one), pulse } = self else { return Poll::Pending };
+        let Self { stream, first, speaks: Speaks::One(one), pulse, .. } = self else { return Poll::Pending };
         if one.is_dirty && into.remaining() <= BUFFER_BYTES {
             into.initialize_unfilled();
             one.is_dirty = false;
@@ -271,8 +273,21 @@ impl Greeting {
         }
     }
 
+    /// The same where answers are gathered: hyper reads once it has answered all that it got.
+    fn poll_many(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(together) = &mut self.together {
+            ready!(together.poll_write(self.stream.get_mut(), &self.pulse, cx))?;
+        }
+        let before = into.filled().len();
+        let read = self.poll_one(cx, into);
+        if let Some(together) = &mut self.together {
+            together.note_read(read.is_ready() && into.filled().len() > before);
+        }
+        read
+    }
+
     fn poll_two(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, first, speaks: Speaks::Two(two), pulse } = self else { return Poll::Pending };
+        let Self { stream, first, speaks: Speaks::Two(two), pulse, .. } = self else { return Poll::Pending };
         if std::mem::take(&mut two.is_full) {
             into.initialize_unfilled();
         }
@@ -346,9 +361,10 @@ impl Two {
 impl AsyncRead for Greeting {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match this.speaks {
-            Speaks::One(_) => this.poll_one(cx, into),
-            Speaks::Two(_) => this.poll_two(cx, into),
+        match (&this.speaks, &this.together) {
+            (Speaks::One(_), None) => this.poll_one(cx, into),
+            (Speaks::One(_), Some(_)) => this.poll_many(cx, into),
+            (Speaks::Two(_), _) => this.poll_two(cx, into),
         }
     }
 }
@@ -359,8 +375,12 @@ impl AsyncWrite for Greeting {
         if from.get(STATUS_AT) == Some(&b'4') && this.keeps_back(from) {
             return Poll::Ready(Ok(from.len()));
         }
-        let written = Pin::new(this.stream.get_mut()).poll_write(cx, from);
-        this.note_written(&written);
+        let stream = this.stream.get_mut();
+        if let Some(together) = &mut this.together {
+            return together.poll_take(stream, &this.pulse, cx, from);
+        }
+        let written = Pin::new(stream).poll_write(cx, from);
+        this.pulse.note_written(&written);
         written
     }
 
@@ -371,7 +391,7 @@ impl AsyncWrite for Greeting {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(this.stream.get_mut()).poll_write_vectored(cx, from);
-        this.note_written(&written);
+        this.pulse.note_written(&written);
         written
     }
 
@@ -380,7 +400,12 @@ impl AsyncWrite for Greeting {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.get_mut().stream.get_mut()).poll_flush(cx)
+        let this = self.get_mut();
+        match &mut this.together {
+            // What was written to the socket needs none.
+            None => Poll::Ready(Ok(())),
+            Some(together) => together.poll_flush(this.stream.get_mut(), &this.pulse, cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -12,6 +12,9 @@ mod connections;
 /// A connection's bytes, watched.
 mod greeting;
 
+/// Answers that are written together.
+mod together;
+
 /// Line ends and lengths in requests.
 mod lines;
 
@@ -297,9 +300,6 @@ async fn serve(
 /// Both versions of HTTP with their limits.
 struct Protocols {
     one: http1::Builder,
-    /// The same for callers that ask for many reads at a time: hyper writes their answers together. It writes none before it has
-    /// read all that came, and drops them where that ends in the middle.
-    pipelined: http1::Builder,
     two: http2::Builder<Streams>,
 }
 
@@ -312,11 +312,9 @@ impl Protocols {
             .max_buf_size(HEAD_BYTES_MAX)
             // To copy an answer of ours behind its head costs less than to write the two as parts.
             .writev(false);
-        let mut pipelined = one.clone();
-        pipelined.pipeline_flush(true);
         let mut two = http2::Builder::new(streams);
         two.timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(16 * 1024);
-        Self { one, pipelined, two }
+        Self { one, two }
     }
 }
 
@@ -339,12 +337,8 @@ async fn converse(http: &Protocols, service: front::Service, pulse: &Pulse, mut 
 
 /// The same over HTTP/1.1. A request that hyper could not read is answered as well.
 async fn converse_by_one(http: &Protocols, service: front::Service, pulse: &Pulse, stream: Greeting) {
-    let is_pipelined = stream.is_pipelined();
-    let builder = if is_pipelined { &http.pipelined } else { &http.one };
-    let Some((ended, mut parts)) = serve_by_one(builder, service, pulse, stream).await else { return };
-    let why = ended.err().and_then(|error| parts.io.inner().refusal(&error));
-    // Where an answer before it may be lost, this one would be taken for that.
-    if let Some(why) = why.filter(|_| !is_pipelined) {
+    let Some((ended, mut parts)) = serve_by_one(&http.one, service, pulse, stream).await else { return };
+    if let Some(why) = ended.err().and_then(|error| parts.io.inner().refusal(&error)) {
         let mut stream = parts.io.into_inner();
         stream.refuse(why);
         let Some((_answered, rest)) = serve_by_one(&http.one, parts.service, pulse, stream).await else {
@@ -367,9 +361,10 @@ async fn serve_by_one(
     pulse: &Pulse,
     stream: Greeting,
 ) -> Option<(hyper::Result<()>, ByOne)> {
-    let mut connection = WithoutShutdown(builder.serve_connection(TokioIo::new(stream), service));
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = WithoutShutdown { connection, pulse };
     let ended = to_its_end(Pin::new(&mut connection), pulse).await?;
-    Some((ended, connection.0.into_parts()))
+    Some((ended, connection.connection.into_parts()))
 }
 
 /// A connection of hyper's, of either version.
@@ -391,15 +386,24 @@ impl Served for http2::Connection<TokioIo<Greeting>, front::Service, Streams> {
 }
 
 /// One whose stream is used once more after its end.
-struct WithoutShutdown(http1::Connection<TokioIo<Greeting>, front::Service>);
+struct WithoutShutdown<'pulse> {
+    connection: http1::Connection<TokioIo<Greeting>, front::Service>,
+    pulse: &'pulse Pulse,
+}
 
-impl Served for WithoutShutdown {
-    fn poll_served(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        self.0.poll_without_shutdown(cx)
+impl Served for WithoutShutdown<'_> {
+    fn poll_served(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        let Self { connection, pulse } = self.get_mut();
+        let served = connection.poll_without_shutdown(cx);
+        // Behind the answers that are held back comes one that somebody else makes.
+        if served.is_pending() && pulse.write_held() {
+            return connection.poll_without_shutdown(cx);
+        }
+        served
     }
 
     fn leave(mut self: Pin<&mut Self>) {
-        Pin::new(&mut self.0).graceful_shutdown();
+        Pin::new(&mut self.connection).graceful_shutdown();
     }
 }
 
