@@ -47,6 +47,9 @@ pub mod catalogue;
 // Which storefront's trace an order belongs to.
 pub mod traces;
 
+// The ledger beside what the audit logs say was committed.
+pub mod compare;
+
 // That an agent has had a ledger.
 pub mod served_before;
 

@@ -1,6 +1,7 @@
 //! The command line of bridge-idc.
 
 mod catalogue;
+mod compare;
 mod files;
 mod payments;
 
@@ -78,10 +79,27 @@ enum Command {
     #[command(subcommand)]
     Personal(PersonalData),
     /// The append-only log of what passed the tunnel: read it, verify it, prove and compare what is in it.
-    Audit(audit_log::command::Audit),
+    Audit(Audit),
     /// Payments, and an end to what the gateway leaves in doubt.
     #[command(subcommand)]
     Payments(payments::Command),
+}
+
+/// What can be asked of an audit log, and of the ledger beside it.
+#[derive(Args)]
+#[command(after_help = format!("Examples:\n  audit compare                            # the ledger, after its database was put back\n{}", audit_log::command::HELP))]
+struct Audit {
+    #[command(subcommand)]
+    command: AuditCommand,
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    #[command(flatten)]
+    Log(audit_log::command::Command),
+    /// Compare the ledger with what was committed, as the IDC agents' logs tell it: what a database has lost that was put back
+    /// to an earlier time.
+    Compare(compare::Compare),
 }
 
 #[derive(Subcommand)]
@@ -199,7 +217,12 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
         Command::Catalogue(command) => cli::runtime()?.block_on(catalogue::run(&config, command))?,
         Command::Payments(command) => cli::runtime()?.block_on(payments::run(&load(&config)?, command))?,
         Command::Keys(command) => keys(&config, command)?,
-        Command::Audit(command) => audit_log::command::run(command, || Ok(load(&config)?.audit))?,
+        Command::Audit(Audit { command: AuditCommand::Log(command) }) => {
+            audit_log::command::run(command, || Ok(load(&config)?.audit))?;
+        }
+        Command::Audit(Audit { command: AuditCommand::Compare(asked) }) => {
+            compare::run(asked, || load(&config))?;
+        }
         Command::Personal(PersonalData::Show { order, purpose, json }) => {
             hardening::forbid_core_dumps()?;
             cli::runtime()?.block_on(show_personal(&load(&config)?, &order, &purpose, json))?;

@@ -34,6 +34,9 @@ mod look_up;
 /// Questions outside any batch.
 mod read;
 
+/// What it has under each key, in their order.
+pub mod by_key;
+
 /// Which keys it was written with.
 mod keys;
 

@@ -1,0 +1,248 @@
+//! `audit compare`: the ledger beside what the IDC agents' logs say was committed, after a database was put back.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use bridge_protocol::audit::finding::Unverified;
+use bridge_protocol::audit::reconcile::Side;
+use bridge_protocol::note::NoteVerifier;
+use bridge_runtime::audit_log::command::logs::{self, Folders, Log};
+use bridge_runtime::cli::{self, Failure, Outcome};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::compare::{Counts, Finding, Part, Reach, Span, What};
+use crate::config::{IdcConfig, LedgerUrl};
+use crate::ledger::Ledger;
+use crate::ledger::by_key::Keys;
+
+/// Requests whose keys are held in memory at a time, about.
+const REQUESTS_AT_ONCE: u64 = 200_000;
+
+/// A request has two entries at least.
+const ENTRIES_AT_ONCE: u64 = 2 * REQUESTS_AT_ONCE;
+
+/// Entries between two words about how far it is.
+const TOLD_EVERY: u64 = 8_192;
+
+/// What is compared.
+#[derive(Args)]
+pub(super) struct Compare {
+    /// The logs of all IDC agents of this ledger, or copies of them, those that were begun anew as well; without one, the log
+    /// in audit.dir of the configuration.
+    #[arg(value_name = "FOLDER")]
+    folders: Vec<PathBuf>,
+    /// A log's verifier key, as `audit key` prints it; one for each log. Then each log is verified first. Without keys nothing is
+    /// verified.
+    #[arg(long = "key", value_name = "VKEY")]
+    keys: Vec<String>,
+    /// As a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where findings go, one at a time: there may be more than memory has room for.
+struct Told {
+    json: bool,
+    is_first: bool,
+    progress: ProgressBar,
+    /// Standard output did not take one.
+    failed: Option<io::Error>,
+}
+
+/// Compares.
+pub(super) fn run(
+    Compare { folders, keys, json }: Compare,
+    config: impl FnOnce() -> Result<IdcConfig, Failure>,
+) -> Outcome {
+    let config = config()?;
+    let keys: Vec<NoteVerifier> =
+        keys.iter().map(|key| NoteVerifier::parse(key)).collect::<Result<_, _>>().map_err(cli::usage)?;
+    let folders = if folders.is_empty() {
+        Folders::own(config.audit.dir.clone())?
+    } else {
+        Folders::existing(folders)?
+    };
+    let given = folders.given()?;
+    if let Some(cloud_s) = given.iter().find(|log| log.side() != Side::Idc) {
+        return Err(cli::usage(format!(
+            "{}: it is the log of a cloud agent: give those of the IDC agents, which tell what was committed",
+            cloud_s.folder()
+        )));
+    }
+    let logs: Vec<Log<'_>> = given.into_iter().map(|log| log.read(&keys, json)).collect::<Result<_, _>>()?;
+    let counts = cli::runtime()?.block_on(compare(&config, &logs, json))?;
+    match counts.differ() {
+        0 => Ok(()),
+        requests => Err(cli::failed(format!("the ledger and the logs differ about {requests} requests"))),
+    }
+}
+
+async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Counts, Failure> {
+    if let LedgerUrl::Sqlite(path) = &config.ledger.url
+        && !path.exists()
+    {
+        // To open it would make an empty one.
+        return Err(cli::failed(format!("{}: there is no ledger", path.display())));
+    }
+    let ledger = super::open_ledger(&config.ledger).await?;
+    let about = logs.iter().map(Log::about).sum::<u64>();
+    let style = ProgressStyle::with_template("{msg} {bar:40} {percent}%, {eta} left")?;
+    let progress = ProgressBar::new(about).with_style(style).with_message("read the logs");
+    let reaches: Vec<Reach> = logs.iter().map(|log| reach(log, &progress)).collect::<Result<_, _>>()?;
+    let span_of =
+        |(log, reach): (&Log<'_>, &Reach)| (log.given.origin().to_owned(), reach.clone(), log.ends_early);
+    let spans: Vec<(String, Reach, bool)> = logs.iter().zip(&reaches).map(span_of).collect();
+    let span = Span::of(spans.iter().map(|(name, reach, early)| (name.as_str(), reach.clone(), *early)));
+    let entries = reaches.iter().map(|reach| reach.entries).sum::<u64>();
+    let mut told = Told { json, is_first: true, progress, failed: None };
+    told.begin(logs, &reaches)?;
+    let parts: Vec<Keys> = Keys::parts(entries / ENTRIES_AT_ONCE + 1).collect();
+    told.progress.set_length(entries * parts.len() as u64);
+    told.progress.set_position(0);
+    told.progress.set_message("compare them with the ledger");
+    let (mut counts, mut unread) = (Counts::default(), 0);
+    for keys in parts {
+        unread += compare_part(&ledger, logs, Part::new(keys, &span), &mut counts, &mut told).await?;
+    }
+    told.end(&counts, unread, &span)?;
+    Ok(counts)
+}
+
+/// How far a log goes.
+fn reach(log: &Log<'_>, progress: &ProgressBar) -> Result<Reach, Failure> {
+    let mut reach = Reach::default();
+    read(log, |bytes| {
+        reach.take(bytes);
+        if reach.entries.is_multiple_of(TOLD_EVERY) {
+            progress.inc(TOLD_EVERY);
+        }
+    })?;
+    Ok(reach)
+}
+
+fn read(log: &Log<'_>, mut take: impl FnMut(&[u8])) -> Result<(), Failure> {
+    let failed = |error: Unverified| cli::failed(format!("{}: {error}", log.given.folder()));
+    log.each(|_, bytes| take(bytes)).map(drop).map_err(failed)
+}
+
+/// Compares one range of keys: the logs first, so that what they say was committed is in the ledger by then. How many entries
+/// do not read.
+async fn compare_part(
+    ledger: &Ledger,
+    logs: &[Log<'_>],
+    mut part: Part<'_>,
+    counts: &mut Counts,
+    told: &mut Told,
+) -> Result<u64, Failure> {
+    let mut unread = 0;
+    for log in logs {
+        let mut entries = 0_u64;
+        read(log, |bytes| {
+            unread += u64::from(!part.take(bytes));
+            entries += 1;
+            if entries.is_multiple_of(TOLD_EVERY) {
+                told.progress.inc(TOLD_EVERY);
+            }
+        })?;
+    }
+    let keys = part.keys();
+    ledger.outcomes_by_key(keys, |row| part.outcome(row, counts, |finding| told.tell(&finding))).await?;
+    ledger.payments_by_key(keys, |row| part.payment(row, counts, |finding| told.tell(&finding))).await?;
+    part.finish(counts, |finding| told.tell(&finding));
+    match told.failed.take() {
+        Some(error) => Err(error.into()),
+        None => Ok(unread),
+    }
+}
+
+impl Told {
+    fn begin(&mut self, logs: &[Log<'_>], reaches: &[Reach]) -> io::Result<()> {
+        let mut out = cli::out();
+        let reach_of = |reach: &Reach| logs::Reach { entries: reach.entries, to: reach.to };
+        let both = logs.iter().zip(reaches).map(|(log, reach)| (log, reach_of(reach)));
+        if self.json {
+            let verified = logs.iter().all(|log| log.is_verified);
+            let logs: Vec<Value> = both.map(|(log, reach)| log.object(&reach)).collect();
+            return write!(out, "{{\"verified\":{verified},\"logs\":{},\"findings\":[", Value::from(logs));
+        }
+        for (log, reach) in both {
+            log.describe(&mut out, &reach)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, finding: &Finding) {
+        let told = if self.json { self.object(finding) } else { self.line(finding) };
+        if let Err(error) = told {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    fn object(&mut self, Finding { brand, order, about, log, ledger, what }: &Finding) -> io::Result<()> {
+        let comma = if std::mem::take(&mut self.is_first) { "" } else { "," };
+        let object = json!({
+            "brand": brand.as_str(),
+            "order": order.to_string(),
+            "about": about.code(),
+            "log": log,
+            "ledger": ledger,
+            "what": what.code(),
+        });
+        write!(cli::out(), "{comma}{object}")
+    }
+
+    fn line(&mut self, Finding { brand, order, about, log, ledger, what }: &Finding) -> io::Result<()> {
+        let title = match what {
+            What::Lost => "not in the ledger",
+            What::Otherwise => "otherwise in the ledger",
+            What::NotLogged => "in no log",
+            What::OnlyReceived => "in doubt, received by the log and not committed",
+            What::Open => "in doubt, the agent asks the gateway about it",
+        };
+        let nothing = || "nothing".to_owned();
+        let (log, ledger) = (log.clone().unwrap_or_else(nothing), ledger.clone().unwrap_or_else(nothing));
+        let about = about.code();
+        let line = format!("{title}: {about} of order {order} of {brand} (log: {log}; ledger: {ledger})");
+        self.progress.suspend(|| writeln!(cli::out(), "{}", cli::shown(&line)))
+    }
+
+    fn end(&mut self, counts: &Counts, unread: u64, span: &Span) -> io::Result<()> {
+        self.progress.finish_and_clear();
+        let mut out = cli::out();
+        let Counts { agreed, lost, otherwise, not_logged, in_doubt, before, after } = counts;
+        let to = span.to().map(|to| to.to_string());
+        if self.json {
+            let rest = json!({
+                "agreed": agreed,
+                "lost": lost,
+                "otherwise": otherwise,
+                "not_logged": not_logged,
+                "in_doubt": in_doubt,
+                "before": before,
+                "after": after,
+                "to": to,
+                "unread": unread,
+            });
+            let rest = rest.to_string();
+            return writeln!(out, "],{}", rest.strip_prefix('{').unwrap_or_default());
+        }
+        writeln!(
+            out,
+            "{agreed} requests are in the ledger as the logs say; {lost} are not in it, {otherwise} otherwise, {not_logged} in no \
+             log, {in_doubt} in doubt"
+        )?;
+        if before + after > 0 {
+            writeln!(
+                out,
+                "{before} are from before the logs begin, and {after} from after they end ({}): of these no log can tell",
+                to.unwrap_or_else(|| "they have no entry".to_owned())
+            )?;
+        }
+        if unread > 0 {
+            writeln!(out, "{unread} entries are in no form that this version reads")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,389 @@
+//! Compares the ledger with what the IDC agents' audit logs say was committed: what a ledger has lost that was put back to an
+//! earlier time, what it has otherwise, and what it has that no log tells.
+//!
+//! Both know a request by the digest of its brand and key. The keys are digests, so any range of them has its share of all
+//! requests: range by range, what the logs say of its keys is held in memory, and the ledger's rows are read beside it in the
+//! order of their keys. Nothing here is personal: ids, codes and digests.
+
+use std::collections::HashMap;
+
+use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event, Word};
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentState, UnixMicros};
+
+use crate::ledger::by_key::{Keys, OutcomeOfKey, PaymentOfKey};
+
+/// The time for which the logs tell everything.
+mod span;
+pub use span::{Reach, Span};
+
+/// What the ledger and the logs tell differently of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Whose shop.
+    pub brand: Brand,
+    /// The order.
+    pub order: OrderId,
+    /// What of it.
+    pub about: About,
+    /// What the logs say it came to, if they say so.
+    pub log: Option<String>,
+    /// What the ledger says, if it does.
+    pub ledger: Option<String>,
+    /// What is wrong.
+    pub what: What,
+}
+
+/// What of an order is told differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// The order itself.
+    Order,
+    /// That it was, or was not, cancelled.
+    Cancellation,
+    /// A payment.
+    Payment,
+    /// A refund.
+    Refund,
+}
+
+/// What is wrong with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// The logs say that it was committed, and the ledger has nothing of it.
+    Lost,
+    /// The ledger has it otherwise than the logs say.
+    Otherwise,
+    /// The ledger has it, and no log tells of it.
+    NotLogged,
+    /// The ledger has it, and the logs that it was received alone: its agent ended in between.
+    OnlyReceived,
+    /// The ledger has it in doubt, and the logs how it ended: the agent asks the gateway about it.
+    Open,
+}
+
+/// How many requests there are of each kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// The ledger has them as the logs say.
+    pub agreed: u64,
+    /// Of [`What::Lost`].
+    pub lost: u64,
+    /// Of [`What::Otherwise`].
+    pub otherwise: u64,
+    /// Of [`What::NotLogged`].
+    pub not_logged: u64,
+    /// Of the others: each settles itself, or may.
+    pub in_doubt: u64,
+    /// Of the ledger alone, from before the logs begin.
+    pub before: u64,
+    /// Of the ledger alone, from after the logs end.
+    pub after: u64,
+}
+
+/// A request about an order, or about a payment: one key may have been used for both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Request {
+    Order(KeyDigest),
+    Payment(KeyDigest),
+}
+
+/// What the logs say of one request.
+#[derive(Debug, Default)]
+struct Said {
+    /// What it came to, each once; of a payment the latest.
+    ended: Vec<End>,
+    is_refund: bool,
+}
+
+#[derive(Debug)]
+struct End {
+    brand: Brand,
+    order: OrderId,
+    outcome: Word,
+    position: Option<i64>,
+    at: UnixMicros,
+}
+
+/// One range of keys.
+pub struct Part<'span> {
+    keys: Keys,
+    span: &'span Span,
+    said: HashMap<Request, Said>,
+}
+
+impl About {
+    /// The code in `--json`.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Cancellation => "cancellation",
+            Self::Payment => "payment",
+            Self::Refund => "refund",
+        }
+    }
+
+    fn of_outcome(outcome: &str) -> Self {
+        if matches!(outcome, "cancelled" | "not-cancellable") { Self::Cancellation } else { Self::Order }
+    }
+
+    fn of_payment(said: &Said, outcome: &str) -> Self {
+        let is_refund = said.is_refund || matches!(outcome, "done" | "refused");
+        if is_refund { Self::Refund } else { Self::Payment }
+    }
+}
+
+impl What {
+    /// The code in `--json`.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Otherwise => "otherwise",
+            Self::NotLogged => "not-logged",
+            Self::OnlyReceived => "only-received",
+            Self::Open => "open",
+        }
+    }
+}
+
+impl Counts {
+    /// Requests that are told differently, for which nothing accounts.
+    pub fn differ(&self) -> u64 {
+        self.lost + self.otherwise + self.not_logged
+    }
+
+    fn count(&mut self, what: What) {
+        *match what {
+            What::Lost => &mut self.lost,
+            What::Otherwise => &mut self.otherwise,
+            What::NotLogged => &mut self.not_logged,
+            What::OnlyReceived | What::Open => &mut self.in_doubt,
+        } += 1;
+    }
+}
+
+/// The request that an entry is about, without reading all of it.
+fn key_of(bytes: &[u8]) -> Option<[u8; 32]> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    // The canonical form has no blanks, and no member of another kind is called so.
+    let (_, rest) = text.split_once("\"event\":\"")?;
+    let kinds = ["order-committed\"", "payment-committed\"", "order-received\"", "payment-received\""];
+    kinds.iter().find(|kind| rest.starts_with(**kind))?;
+    let (_, rest) = rest.split_once("\"key\":\"")?;
+    KeyDigest::from_hex(rest.get(..64)?).map(|key| *key.as_bytes())
+}
+
+impl<'span> Part<'span> {
+    /// Nothing is said yet of these keys.
+    pub fn new(keys: Keys, span: &'span Span) -> Self {
+        Self { keys, span, said: HashMap::new() }
+    }
+
+    /// Which keys.
+    pub fn keys(&self) -> Keys {
+        self.keys
+    }
+
+    /// Takes an entry of a log. `false` if it is in no form that this version reads.
+    pub fn take(&mut self, bytes: &[u8]) -> bool {
+        let Some(key) = key_of(bytes) else { return true };
+        if !self.keys.has(&key) {
+            return true;
+        }
+        let Ok(Entry { at, event }) = Entry::parse(bytes) else { return false };
+        match event {
+            Event::OrderReceived(Carried { key, .. }) => drop(self.said(Request::Order(key))),
+            Event::PaymentReceived(Carried { key, action, .. }) => {
+                self.said(Request::Payment(key)).is_refund |= action.as_str() == "refund";
+            }
+            Event::OrderCommitted(ended) => {
+                let said = self.said(Request::Order(ended.key));
+                let end = End::of(ended, at);
+                if !said.ended.iter().any(|known| known.is(end.order, end.outcome.as_str(), end.position)) {
+                    said.ended.push(end);
+                }
+            }
+            Event::PaymentCommitted(ended) => {
+                let said = self.said(Request::Payment(ended.key));
+                let end = End::of(ended, at);
+                if said.ended.first().is_none_or(|known| known.at <= end.at) {
+                    said.ended = vec![end];
+                }
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn said(&mut self, request: Request) -> &mut Said {
+        self.said.entry(request).or_default()
+    }
+
+    /// What the ledger has of a request about an order; `told` is given what is wrong with that.
+    pub fn outcome(&mut self, row: OutcomeOfKey, counts: &mut Counts, mut told: impl FnMut(Finding)) {
+        let said = self.said.remove(&Request::Order(row.key));
+        let is_logged = said.as_ref().is_some_and(|said| !said.ended.is_empty());
+        let about = About::of_outcome(&row.outcome);
+        let mut tell = |order, log: Option<String>, ledger: Option<String>, what| {
+            told(Finding { brand: row.brand.clone(), order, about, log, ledger, what });
+        };
+        if !is_logged {
+            if let Some(what) = self.unlogged(said.is_some(), row.committed_at, counts) {
+                tell(row.order, None, Some(row.outcome.clone()), what);
+            }
+            return;
+        }
+        let before = *counts;
+        let mut wrong = |order, log: &str, ledger: Option<&str>, what| {
+            counts.count(what);
+            tell(order, Some(log.to_owned()), ledger.map(str::to_owned), what);
+        };
+        for end in said.iter().flat_map(|said| &said.ended) {
+            let (said, now) = (end.outcome.as_str(), row.outcome.as_str());
+            if end.is(row.order, now, Some(row.position)) {
+                continue;
+            } else if end.order != row.order {
+                wrong(end.order, said, Some("another-order"), What::Otherwise);
+            } else if said != now {
+                wrong(end.order, said, Some(now), What::Otherwise);
+            } else {
+                wrong(
+                    end.order,
+                    &end.placed(),
+                    Some(&format!("{now} at position {}", row.position)),
+                    What::Otherwise,
+                );
+            }
+        }
+        match (row.outcome.as_str(), row.stands.as_deref()) {
+            ("placed", None) => wrong(row.order, "placed", None, What::Lost),
+            ("cancelled", None) => wrong(row.order, "cancelled", None, What::Lost),
+            ("cancelled", Some(state)) if state != "cancelled" => {
+                wrong(row.order, "cancelled", Some(state), What::Otherwise);
+            }
+            _ => {}
+        }
+        if *counts == before {
+            counts.agreed += 1;
+        }
+    }
+
+    /// The same of a request for a payment or a refund.
+    pub fn payment(&mut self, row: PaymentOfKey, counts: &mut Counts, mut told: impl FnMut(Finding)) {
+        let Some(said) = self.said.remove(&Request::Payment(row.key)) else {
+            let Some(asked) = row.asked else { return };
+            let about = if row.is_refund { About::Refund } else { About::Payment };
+            if let Some(what) = self.unlogged(false, asked.at, counts) {
+                let (brand, order, ledger) = (asked.brand, asked.order, Some(asked.state));
+                told(Finding { brand, order, about, log: None, ledger, what });
+            }
+            return;
+        };
+        let about = if row.is_refund { About::Refund } else { About::Payment };
+        let Some(end) = said.ended.into_iter().next() else {
+            // What was received is begun, and concluded once it is logged.
+            let Some(asked) = row.asked else { return };
+            if is_open(&asked.state) {
+                counts.agreed += 1;
+            } else if let Some(what) = self.unlogged(true, asked.at, counts) {
+                let (brand, order, ledger) = (asked.brand, asked.order, Some(asked.state));
+                told(Finding { brand, order, about, log: None, ledger, what });
+            }
+            return;
+        };
+        let outcome = end.outcome.as_str();
+        let what = match &row.asked {
+            None => Some(What::Lost),
+            Some(asked) if asked.order != end.order => Some(What::Otherwise),
+            Some(asked) if follows(outcome, &asked.state) => None,
+            Some(asked) if is_open(&asked.state) => Some(What::Open),
+            Some(_) => Some(What::Otherwise),
+        };
+        let Some(what) = what else {
+            counts.agreed += 1;
+            return;
+        };
+        counts.count(what);
+        let (log, ledger) = (Some(outcome.to_owned()), row.asked.map(|asked| asked.state));
+        told(Finding { brand: end.brand, order: end.order, about, log, ledger, what });
+    }
+
+    /// All of the ledger's rows of these keys were given: what the logs say was committed and was not among them is lost.
+    pub fn finish(self, counts: &mut Counts, mut told: impl FnMut(Finding)) {
+        for (request, said) in self.said {
+            for end in &said.ended {
+                let outcome = end.outcome.as_str();
+                let about = match request {
+                    Request::Order(_) => About::of_outcome(outcome),
+                    Request::Payment(_) => About::of_payment(&said, outcome),
+                };
+                counts.count(What::Lost);
+                told(Finding {
+                    brand: end.brand.clone(),
+                    order: end.order,
+                    about,
+                    log: Some(outcome.to_owned()),
+                    ledger: None,
+                    what: What::Lost,
+                });
+            }
+        }
+    }
+
+    /// What it is that the ledger alone has something; `None` if the logs are of another time.
+    fn unlogged(&self, was_received: bool, at: UnixMicros, counts: &mut Counts) -> Option<What> {
+        if self.span.begins_after(at) && !was_received {
+            counts.before += 1;
+            return None;
+        }
+        if self.span.ends_before(at) {
+            counts.after += 1;
+            return None;
+        }
+        let what = if was_received { What::OnlyReceived } else { What::NotLogged };
+        counts.count(what);
+        Some(what)
+    }
+}
+
+impl End {
+    fn of(Ended { brand, order, outcome, position, .. }: Ended, at: UnixMicros) -> Self {
+        Self { brand, order, outcome, position, at }
+    }
+
+    /// With its place in the ledger.
+    fn placed(&self) -> String {
+        format!("{} at position {}", self.outcome, self.position.unwrap_or_default())
+    }
+
+    fn is(&self, order: OrderId, outcome: &str, position: Option<i64>) -> bool {
+        (self.order, self.outcome.as_str(), self.position) == (order, outcome, position)
+    }
+}
+
+/// Whether nobody can tell yet.
+fn is_open(state: &str) -> bool {
+    matches!(state, "confirming" | "unknown")
+}
+
+/// Whether a payment or a refund that stood so may stand so now, by what is logged under other keys, or is not logged again.
+fn follows(said: &str, now: &str) -> bool {
+    if said == now || is_open(said) {
+        return true;
+    }
+    if (said, now) == ("refused", "done") {
+        // An operator says that the money went back in another way.
+        return true;
+    }
+    // A refund has a key of its own.
+    let state = PaymentState::from_code(said);
+    let is_part_back = state.is_some_and(|state| state.is_charged() && !state.is_late());
+    match now {
+        "partially_refunded" => said == "paid",
+        "refunded" => is_part_back,
+        "returned" => said == "charged_late",
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! What is told of each pair of a log and a ledger, with the keys in one part and in many.
+
+use bridge_protocol::audit::entry::{Started, Stopped};
+
+use super::*;
+use crate::ledger::by_key::AskedFor;
+
+const SECOND: i64 = 1_000_000;
+
+fn key(n: u8) -> KeyDigest {
+    // Spread over all parts.
+    KeyDigest::from_bytes(&[n.wrapping_mul(37); 32]).unwrap()
+}
+
+fn order(n: u8) -> OrderId {
+    OrderId::new(UnixMicros::new(1), [n; 10])
+}
+
+fn brand() -> Brand {
+    Brand::new("shoes").unwrap()
+}
+
+fn at(second: i64) -> UnixMicros {
+    UnixMicros::new(second * SECOND)
+}
+
+fn entry(second: i64, event: Event) -> Vec<u8> {
+    Entry::new(at(second), event).encode().unwrap()
+}
+
+fn carried(n: u8, action: &str) -> Carried {
+    Carried {
+        action: Word::of(action),
+        brand: brand(),
+        bytes: 0,
+        ciphertext: None,
+        key: key(n),
+        order: order(n),
+        payment: None,
+    }
+}
+
+fn ended(n: u8, outcome: &str, position: Option<i64>) -> Ended {
+    let (brand, key, order) = (brand(), key(n), order(n));
+    Ended { brand, key, order, outcome: Word::of(outcome), payment: None, position, replayed: false }
+}
+
+fn committed(second: i64, n: u8, outcome: &str) -> Vec<u8> {
+    entry(second, Event::OrderCommitted(ended(n, outcome, Some(i64::from(n)))))
+}
+
+fn concluded(second: i64, n: u8, outcome: &str) -> Vec<u8> {
+    entry(second, Event::PaymentCommitted(ended(n, outcome, None)))
+}
+
+fn outcome(n: u8, code: &str, stands: Option<&str>) -> OutcomeOfKey {
+    OutcomeOfKey {
+        key: key(n),
+        brand: brand(),
+        order: order(n),
+        outcome: code.to_owned(),
+        position: i64::from(n),
+        committed_at: at(500),
+        stands: stands.map(str::to_owned),
+    }
+}
+
+fn payment(n: u8, is_refund: bool, state: &str) -> PaymentOfKey {
+    let asked = AskedFor { brand: brand(), order: order(n), state: state.to_owned(), at: at(500) };
+    PaymentOfKey { key: key(n), is_refund, asked: Some(asked) }
+}
+
+/// A log from the first second to the thousandth.
+fn log(entries: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let began = Event::AgentStarted(Started { build: Word::of("0"), name: Word::of("a") });
+    let stopped = Event::AgentStopped(Stopped { reason: Word::of("signal") });
+    [entry(1, began)].into_iter().chain(entries).chain([entry(1_000, stopped)]).collect()
+}
+
+fn span(log: &[Vec<u8>]) -> Span {
+    let mut reach = Reach::default();
+    log.iter().for_each(|entry| reach.take(entry));
+    Span::of([("idc/one", reach, false)].into_iter())
+}
+
+type Told = (Counts, Vec<(OrderId, About, What)>);
+
+fn compare(log: &[Vec<u8>], outcomes: &[OutcomeOfKey], payments: &[PaymentOfKey]) -> Told {
+    let span = span(log);
+    let told = [1, 5].map(|parts| {
+        let (mut counts, mut found) = (Counts::default(), Vec::new());
+        for keys in Keys::parts(parts) {
+            let mut part = Part::new(keys, &span);
+            assert!(log.iter().all(|entry| part.take(entry)));
+            let mut tell = |finding: Finding| found.push((finding.order, finding.about, finding.what));
+            for row in outcomes.iter().filter(|row| keys.has(row.key.as_bytes())) {
+                part.outcome(row.clone(), &mut counts, &mut tell);
+            }
+            for row in payments.iter().filter(|row| keys.has(row.key.as_bytes())) {
+                part.payment(row.clone(), &mut counts, &mut tell);
+            }
+            part.finish(&mut counts, &mut tell);
+        }
+        found.sort_by_key(|(order, ..)| *order);
+        (counts, found)
+    });
+    assert_eq!(told[0], told[1], "in one part and in five");
+    told[0].clone()
+}
+
+#[test]
+fn what_is_in_both_agrees_and_what_either_has_alone_or_otherwise_is_named() {
+    let log = log(vec![
+        committed(10, 1, "placed"),
+        committed(11, 2, "sold-out"),
+        committed(12, 3, "cancelled"),
+        committed(13, 4, "placed"),
+        committed(14, 5, "cancelled"),
+        committed(15, 6, "placed"),
+        committed(16, 7, "cancelled"),
+        committed(17, 8, "placed"),
+        entry(18, Event::OrderReceived(carried(10, "place"))),
+        entry(19, Event::OrderReceived(carried(11, "place"))),
+    ]);
+    let mut moved = outcome(8, "placed", Some("placed"));
+    moved.position = 80;
+    let outcomes = [
+        outcome(1, "placed", Some("placed")),
+        outcome(2, "sold-out", None),
+        outcome(3, "cancelled", Some("cancelled")),
+        outcome(6, "placed", None),
+        outcome(7, "cancelled", Some("placed")),
+        moved,
+        outcome(9, "placed", Some("placed")),
+        outcome(10, "placed", Some("placed")),
+    ];
+    let (counts, found) = compare(&log, &outcomes, &[]);
+    let expected = [
+        (4, About::Order, What::Lost),
+        (5, About::Cancellation, What::Lost),
+        (6, About::Order, What::Lost),
+        (7, About::Cancellation, What::Otherwise),
+        (8, About::Order, What::Otherwise),
+        (9, About::Order, What::NotLogged),
+        (10, About::Order, What::OnlyReceived),
+    ];
+    assert_eq!(found, expected.map(|(n, about, what)| (order(n), about, what)));
+    let expected =
+        Counts { agreed: 3, lost: 3, otherwise: 2, not_logged: 1, in_doubt: 1, ..Counts::default() };
+    assert_eq!((counts, counts.differ()), (expected, 6));
+}
+
+#[test]
+fn an_order_that_was_placed_anew_under_its_key_is_named_by_both_of_its_ids() {
+    let again = Ended { order: order(9), position: Some(7), ..ended(1, "placed", None) };
+    let log = log(vec![committed(10, 1, "placed"), entry(900, Event::OrderCommitted(again))]);
+    let row = OutcomeOfKey { order: order(9), position: 7, ..outcome(1, "placed", Some("placed")) };
+    let (counts, found) = compare(&log, &[row], &[]);
+    assert_eq!(found, [(order(1), About::Order, What::Otherwise)]);
+    assert_eq!((counts.agreed, counts.otherwise), (0, 1));
+}
+
+#[test]
+fn a_payment_may_stand_as_later_requests_left_it_and_not_as_earlier_ones_did() {
+    let log = log(vec![
+        entry(9, Event::PaymentReceived(carried(1, "pay"))),
+        concluded(10, 1, "unknown"),
+        concluded(11, 1, "paid"),
+        concluded(12, 2, "paid"),
+        concluded(13, 3, "paid"),
+        concluded(14, 4, "paid"),
+        concluded(15, 5, "refunded"),
+        entry(16, Event::PaymentReceived(carried(6, "refund"))),
+        concluded(17, 6, "unknown"),
+        concluded(18, 7, "done"),
+        concluded(19, 8, "not_paid"),
+        entry(20, Event::PaymentReceived(carried(11, "pay"))),
+        entry(21, Event::PaymentReceived(carried(12, "pay"))),
+    ]);
+    let payments = [
+        payment(1, false, "paid"),
+        payment(2, false, "partially_refunded"),
+        payment(3, false, "unknown"),
+        payment(5, false, "paid"),
+        payment(7, true, "confirming"),
+        payment(8, false, "charged_late"),
+        payment(9, false, "paid"),
+        PaymentOfKey { asked: None, ..payment(10, true, "done") },
+        payment(11, false, "confirming"),
+        payment(12, false, "paid"),
+    ];
+    let (counts, found) = compare(&log, &[], &payments);
+    let expected = [
+        (3, About::Payment, What::Open),
+        (4, About::Payment, What::Lost),
+        (5, About::Payment, What::Otherwise),
+        (6, About::Refund, What::Lost),
+        (7, About::Refund, What::Open),
+        (8, About::Payment, What::Otherwise),
+        (9, About::Payment, What::NotLogged),
+        (12, About::Payment, What::OnlyReceived),
+    ];
+    assert_eq!(found, expected.map(|(n, about, what)| (order(n), about, what)));
+    assert_eq!((counts.agreed, counts.in_doubt, counts.differ()), (3, 3, 5));
+}
+
+#[test]
+fn what_the_ledger_has_from_before_or_after_the_logs_is_counted_and_no_difference() {
+    let log = log(vec![committed(10, 1, "placed")]);
+    let of = |n, second| OutcomeOfKey { committed_at: at(second), ..outcome(n, "placed", Some("placed")) };
+    let rows = [of(1, 0), of(2, 0), of(3, 1_001), of(4, 999)];
+    let (counts, found) = compare(&log, &rows, &[]);
+    assert_eq!(found, [(order(4), About::Order, What::NotLogged)]);
+    assert_eq!((counts.agreed, counts.before, counts.after, counts.not_logged), (1, 1, 1, 1));
+}
+
+#[test]
+fn logs_tell_everything_up_to_the_last_minute_of_an_agent_that_runs() {
+    let reach = |from, to, is_ended| Reach { entries: 9, from: Some(at(from)), to: Some(at(to)), is_ended };
+    let to = |logs: Vec<(&str, Reach, bool)>| Span::of(logs.into_iter()).to();
+    assert_eq!(to(vec![("a", reach(1, 900, true), false)]), Some(at(900)));
+    assert_eq!(to(vec![("a", reach(1, 900, false), false)]), Some(at(840)));
+    assert_eq!(to(vec![("a", reach(1, 900, true), true)]), Some(at(840)), "it is not given to its end");
+    // One that has ended keeps nobody; one log was begun anew.
+    let logs = vec![("a", reach(1, 300, true), false), ("b", reach(1, 900, false), false)];
+    assert_eq!(to(logs), Some(at(840)));
+    let logs = vec![("a", reach(1, 300, false), false), ("a", reach(301, 900, true), false)];
+    assert_eq!(to(logs), Some(at(900)));
+    let logs = vec![("", reach(1, 300, false), false), ("", reach(301, 900, true), false)];
+    assert_eq!(to(logs), Some(at(240)), "two agents without a name");
+    let nothing = Span::of([("a", Reach::default(), false)].into_iter());
+    assert!(nothing.begins_after(at(1)) && nothing.ends_before(at(1)));
+}
