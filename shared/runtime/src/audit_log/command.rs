@@ -339,25 +339,9 @@ fn print(out: &mut impl io::Write, index: u64, bytes: &[u8], json: bool) -> io::
 }
 
 fn check_log(place: &Place, key: &NoteVerifier, seen: Option<&[u8]>, json: bool) -> Outcome {
-    let disk = &place.disk;
-    let before = stamp(disk);
-    let mut checked = look(disk, || verify(disk, key, seen));
-    let mut later = None;
-    if let Err(Unverified::Found(_)) = checked {
-        if place.is_copy() {
-            match verify_copied(disk, key, seen) {
-                Ok(copied) => {
-                    later = later_checkpoint(disk, &copied);
-                    checked = Ok(copied);
-                }
-                Err(Unverified::Found(ends @ Finding::EndsEarly { .. })) => checked = Err(ends.into()),
-                // What is wrong with it as with any log is the better sentence.
-                Err(_) => {}
-            }
-        } else if stamp(disk) != before {
-            checked = look(disk, || verify_growing(disk, key, seen));
-        }
-    }
+    let checked = verified(place, key, seen);
+    let copied = checked.as_ref().ok().filter(|verified| verified.in_flight && place.is_copy());
+    let later = copied.and_then(|copied| later_checkpoint(&place.disk, copied));
     let mut out = cli::out();
     match checked {
         Ok(verified) if json => writeln!(out, "{}", verified_json(&verified, later))?,
@@ -421,6 +405,28 @@ fn check_log(place: &Place, key: &NoteVerifier, seen: Option<&[u8]>, json: bool)
         }
     }
     Ok(())
+}
+
+/// Checks a log as what it is: all of it, or, of a copy that was made while it was written, what its checkpoint covers.
+fn verified(place: &Place, key: &NoteVerifier, seen: Option<&[u8]>) -> Result<Verified, Unverified> {
+    let disk = &place.disk;
+    let before = stamp(disk);
+    let found = match look(disk, || verify(disk, key, seen)) {
+        Err(found @ Unverified::Found(_)) => found,
+        checked => return checked,
+    };
+    if place.is_copy() {
+        verify_copied(disk, key, seen).map_err(|copied| match copied {
+            // It says nothing of the log, but how to copy it.
+            Unverified::Found(Finding::EndsEarly { .. }) => copied,
+            // What is wrong with it as with any log is the better sentence.
+            _ => found,
+        })
+    } else if stamp(disk) != before {
+        look(disk, || verify_growing(disk, key, seen))
+    } else {
+        Err(found)
+    }
 }
 
 /// The entries under a later checkpoint than a copy's own, at least, if something in it shows one.

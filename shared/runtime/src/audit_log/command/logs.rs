@@ -8,14 +8,14 @@ use bridge_protocol::audit::copied::Whole;
 use bridge_protocol::audit::finding::{Finding, Unverified};
 use bridge_protocol::audit::folder::{self, Folder as _};
 use bridge_protocol::audit::reconcile::Side;
-use bridge_protocol::audit::verify::{Verified, verify, verify_copied};
+use bridge_protocol::audit::verify::Verified;
 use bridge_protocol::audit::{Checkpoint, Entry};
 use bridge_protocol::domain::UnixMicros;
 use bridge_protocol::note::NoteVerifier;
 use serde_json::{Value, json};
 
 use super::reading::{self, Entries, LeftOut};
-use super::{Place, existing, look};
+use super::{Place, existing};
 use crate::cli::{self, Failure, Outcome};
 
 /// One of the logs.
@@ -213,7 +213,7 @@ fn unverified(given: Given<'_>) -> Result<Log<'_>, Failure> {
 fn verified<'place>(given: Given<'place>, keys: &[NoteVerifier], json: bool) -> Result<Log<'place>, Failure> {
     let mut found = None;
     for key in keys.iter().filter(|key| key.name() == given.origin) {
-        match signed(given.place, key) {
+        match super::verified(given.place, key, None) {
             Ok(verified) => return signed_log(given, verified),
             Err(unverified) => found = Some(unverified),
         }
@@ -241,21 +241,6 @@ fn verified<'place>(given: Given<'place>, keys: &[NoteVerifier], json: bool) -> 
         Unverified::Found(Finding::EndsEarly { .. }) => cli::usage(said),
         _ => cli::failed(said),
     })
-}
-
-/// A log under a checkpoint that this key signed, whose entries are all as they were logged.
-fn signed(place: &Place, key: &NoteVerifier) -> Result<Verified, Unverified> {
-    let disk = &place.disk;
-    match look(disk, || verify(disk, key, None)) {
-        // A copy that was made while the log was written: what its checkpoint covers.
-        Err(found @ Unverified::Found(_)) if place.is_copy() => {
-            verify_copied(disk, key, None).map_err(|copied| match copied {
-                Unverified::Found(Finding::EndsEarly { .. }) => copied,
-                _ => found,
-            })
-        }
-        checked => checked,
-    }
 }
 
 fn signed_log(given: Given<'_>, verified: Verified) -> Result<Log<'_>, Failure> {
