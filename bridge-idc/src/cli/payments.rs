@@ -2,7 +2,9 @@
 
 use std::io::{self, Write as _};
 
-use bridge_protocol::domain::{Money, PaymentId, PaymentState, ReasonCode, RefundId, RefundState};
+use bridge_protocol::domain::{
+    Money, PaymentId, PaymentState, ReasonCode, RefundId, RefundState, UnixMicros,
+};
 use bridge_runtime::audit_log::account;
 use bridge_runtime::cli::{self, Outcome, out};
 use clap::{Subcommand, ValueEnum};
@@ -42,7 +44,10 @@ pub(super) enum Command {
         after_help = "What is unknown can be resolved, and a refund by itself that the gateway refused: --as paid, once the money\n\
                       went back in another way, at the gateway's console for one. Say `paid` only if the gateway's console shows the charge:\n\
                       a paid order that was cancelled meanwhile is then refunded by itself. Of a refund, `paid` says that\n\
-                      the money went back. Who says so, why, and of what is in the audit log before it is in the ledger.\n\n\
+                      the money went back.\n\
+                      `not-paid` can be said when no request to the gateway is on its way: if one is, the command says until when.\n\
+                      Look at the gateway's console after that, and say it then.\n\
+                      Who says so, why, and of what is in the audit log before it is in the ledger.\n\n\
                       Examples:\n  bridge-idc payments resolve 0193e4a2-0000-7000-8000-000000000001 --as not-paid --reason TICKET_4711\n  \
                       bridge-idc payments resolve 0193e4a2-0000-7000-8000-000000000001 --refund 0193e4a2-0000-7000-8000-000000000002 \\\n    \
                       --as paid --reason TICKET_4712"
@@ -123,15 +128,24 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
                         "less than this refund is left of the payment: that money is back by another refund, or on its way",
                     ));
                 }
-                Resolved::OnItsWay(until) => {
-                    return Err(cli::failed(format!(
-                        "the gateway is being asked to charge until {until}: say that it was not paid after that"
-                    )));
-                }
+                Resolved::OnItsWay(until) => return Err(cli::failed(on_its_way(refund, until))),
             }
         }
     }
     Ok(())
+}
+
+/// Why it cannot be said yet that no money moved, and what to do.
+fn on_its_way(refund: Option<RefundId>, until: UnixMicros) -> String {
+    if refund.is_none() {
+        return format!(
+            "the gateway is being asked to charge until {until}: say that it was not paid after that"
+        );
+    }
+    format!(
+        "a request to give back may be on its way to the gateway until {until}: look at the gateway's console after that, and if \
+         nothing went back say so then. Nothing was changed"
+    )
 }
 
 /// How a payment stands, or a refund of it, and whether nobody asked for that.

@@ -9,7 +9,7 @@ use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use super::{Kind, Ledger, LedgerError, NotReady, on_database};
 
 /// The version of the tables that this build reads and writes.
-const VERSION: i64 = 7;
+const VERSION: i64 = 8;
 
 const TABLE: &str = "schema_migrations";
 
@@ -40,6 +40,11 @@ impl Ledger {
                     migration(5, "payments charged late", include_str!("postgres/0005_charged_late.sql")),
                     migration(6, "payments given up", include_str!("postgres/0006_given_up.sql")),
                     migration(7, "key checks", include_str!("postgres/0007_key_checks.sql")),
+                    migration(
+                        8,
+                        "refunds on their way",
+                        include_str!("postgres/0008_refunds_on_their_way.sql"),
+                    ),
                 ];
                 apply(&mut *connection, migrations).await
             }
@@ -57,6 +62,11 @@ impl Ledger {
                     migration(5, "payments charged late", include_str!("sqlite/0005_charged_late.sql")),
                     migration(6, "payments given up", include_str!("sqlite/0006_given_up.sql")),
                     migration(7, "key checks", include_str!("sqlite/0007_key_checks.sql")),
+                    migration(
+                        8,
+                        "refunds on their way",
+                        include_str!("sqlite/0008_refunds_on_their_way.sql"),
+                    ),
                 ];
                 apply(&mut *connection, migrations).await
             }

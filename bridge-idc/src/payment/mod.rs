@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The one mechanism for doubt is a row's `next_ask_at`: it is set before the gateway is asked, so that a crash, a time-out
-//! and a lost answer all end in the same place. What was given up is looked at by a column of its own, `look_at`. The
+//! and a lost answer all end in the same place. It tells no request that is on its way from a pause: until when nobody may say that
+//! no money moved are columns of their own, `confirm_until` and `give_back_until`. What was given up is looked at by `look_at`. The
 //! transactions are the ledger's (`ledger::payments`).
 
 /// What a gateway is asked and what it can answer.
@@ -153,6 +154,9 @@ pub struct Refund {
     pub asks: u32,
     /// When it was committed.
     pub created_at: UnixMicros,
+    /// Until when a request to give back may be on its way to the gateway, by the database's clock, whatever was heard of it
+    /// meanwhile but an end. Before that no operator says that nothing went back.
+    pub give_back_until: UnixMicros,
 }
 
 impl Payment {

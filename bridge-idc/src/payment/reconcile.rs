@@ -14,7 +14,7 @@ use super::Payment;
 use super::audit::Witness;
 use super::gateway::{Answer, Gateway};
 use super::policy::{Known, Step, next_step};
-use super::service::{Payments, Surroundings, chain};
+use super::service::{Payments, Surroundings, Turn, chain};
 use crate::ledger::payments::{DuePayment, DueRefund, NotDone, PaymentLedger as _, Told};
 
 /// Calls of the gateway for one row.
@@ -23,6 +23,10 @@ const CALLS_A_ROW: u32 = 2;
 /// Between two looks for what is due, if nobody hints.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a refund that an operator has been warned of is left alone after a request for it is over: so that there is a time in
+/// which it can be said that nothing went back.
+const TIME_TO_SPEAK: Duration = Duration::from_secs(60);
+
 /// Between two looks at a ledger that does not answer.
 const DATABASE_IS_DOWN: Duration = Duration::from_secs(2);
 
@@ -30,9 +34,16 @@ const DATABASE_IS_DOWN: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub struct Due {
     /// Refunds to be asked for.
-    pub refunds: Vec<DueRefund>,
+    pub refunds: Vec<TakenRefund>,
     /// Payments to be asked about.
     pub payments: Vec<DuePayment>,
+}
+
+/// A refund to be asked for, as long as it is this agent's turn.
+#[derive(Debug)]
+pub struct TakenRefund {
+    due: DueRefund,
+    turn: Turn,
 }
 
 impl<G: Gateway> Payments<G> {
@@ -89,11 +100,18 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
     /// Takes what is due, for as long as asking about it may take.
     pub async fn take_due(&self, room: usize) -> Result<Due, NotDone> {
         let rows_max = i64::try_from(room.div_ceil(2)).unwrap_or(i64::MAX);
-        let hold = self.limits.timeout.saturating_mul(CALLS_A_ROW) + self.limits.margin;
+        let hold = self.hold();
         // Refunds first: that money is somebody else's.
+        let turn = self.turn();
         let refunds = self.site.ledger().take_due_refunds(hold, rows_max).await?;
+        let refunds = refunds.into_iter().map(|due| TakenRefund { due, turn }).collect();
         let payments = self.site.ledger().take_due_payments(hold, rows_max).await?;
         Ok(Due { refunds, payments })
+    }
+
+    /// For how long a row is this agent's.
+    fn hold(&self) -> Duration {
+        self.limits.timeout.saturating_mul(CALLS_A_ROW) + self.limits.margin
     }
 
     /// Asks about a payment, and writes what the gateway tells.
@@ -134,20 +152,32 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
     }
 
     /// Asks for a refund once more, and writes what the gateway tells.
-    pub async fn ask_for_refund(&self, DueRefund { give_back, refund, age }: DueRefund) {
-        let answer = self.give_back(&give_back).await;
+    pub async fn ask_for_refund(&self, TakenRefund { due, turn }: TakenRefund) {
+        let DueRefund { give_back, refund, age } = due;
+        let answer = self.give_back(&give_back, turn).await;
         if matches!(answer, Answer::Unknown(_)) {
             self.warn_of_age(age, || refund.refund.to_string());
         }
         match self.site.ledger().payment(give_back.charge.payment).await {
             Ok(Some(payment)) => {
-                let told = self.told(answer, refund.asks);
+                let told = self.leaves_time(self.told(answer, refund.asks), age);
                 self.conclude_refund(payment, &give_back, told, Witness::Log(self.site.log())).await;
             }
             Ok(None) => {}
             Err(error) => {
                 tracing::error!(refund = %refund.refund, error = %chain(error), "read a refund's payment")
             }
+        }
+    }
+
+    /// What was told of a refund of that age. One that an operator has been warned of is asked for again only when there was time
+    /// to speak of it.
+    fn leaves_time(&self, told: Told, age: Duration) -> Told {
+        match told {
+            Told::Nothing { ask_after } if age >= self.limits.alarm_after => {
+                Told::Nothing { ask_after: ask_after.max(self.hold() + TIME_TO_SPEAK) }
+            }
+            told => told,
         }
     }
 

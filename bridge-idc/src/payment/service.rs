@@ -77,7 +77,7 @@ impl End {
     }
 }
 
-/// A turn at asking the gateway to charge: nobody else does meanwhile, and nobody says that it was not paid.
+/// A turn at asking the gateway to charge or to give back: nobody else does meanwhile, and nobody says that no money moved.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Turn {
     /// How long the row is held: for the gateway's time-out, and what this agent needs beside.
@@ -225,10 +225,10 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
     /// Gives back. Ends when the gateway has answered, or has not in time.
     pub async fn refund(&self, asked: &RefundAsked) -> End {
         let _turn = self.calls.acquire().await;
-        let hold = self.turn().hold;
-        let begun = match self.site.ledger().begin_refund(asked, hold).await {
+        let turn = self.turn();
+        let begun = match self.site.ledger().begin_refund(asked, turn.hold).await {
             Err(NotDone::Perhaps(_)) => {
-                self.site.ledger().begin_refund(asked, hold).await.map_err(NotDone::after_another)
+                self.site.ledger().begin_refund(asked, turn.hold).await.map_err(NotDone::after_another)
             }
             begun => begun,
         };
@@ -237,7 +237,7 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
                 let mut stands = Concluded { payment, logged: false };
                 let refund = stands.payment.refund(id);
                 if let Some(give_back) = refund.and_then(|refund| stands.payment.give_back(refund)) {
-                    let told = self.told(self.give_back(&give_back).await, 0);
+                    let told = self.told(self.give_back(&give_back, turn).await, 0);
                     let comes_to = match told {
                         Told::Done => Some(RefundState::Done.code()),
                         Told::Refused(_) => Some(RefundState::Refused.code()),
@@ -275,7 +275,7 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
         self.site.ledger().hint_payment(order, HINTED_AFTER.min(self.limits.retry_first)).await
     }
 
-    /// A turn at asking the gateway to charge, which begins now.
+    /// A turn at asking the gateway, which begins now: before the ledger holds the row.
     pub(super) fn turn(&self) -> Turn {
         let hold = self.limits.timeout + self.limits.margin;
         Turn { hold, ask_by: self.site.now() + self.limits.margin }
@@ -295,9 +295,12 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
         answer
     }
 
-    /// Asks the gateway to give back.
-    pub(super) async fn give_back(&self, refund: &GiveBack) -> Answer {
+    /// Asks the gateway to give back, under the same condition.
+    pub(super) async fn give_back(&self, refund: &GiveBack, turn: Turn) -> Answer {
         let started = self.site.now();
+        if started > turn.ask_by {
+            return Answer::Unknown(NoProof::NotAsked);
+        }
         let answer = self.gateway.give_back(refund).await;
         self.metrics.payments.gateway_answered(self.site.now().saturating_duration_since(started));
         if let Answer::Unknown(no_proof) = &answer {

@@ -283,3 +283,47 @@ async fn an_operator_ends_what_was_charged_late_and_the_gateway_does_not_give_ba
     ensure!(facts["reason"] == "TICKET_4712" && facts["who"].is_string(), "{said}");
     at.agree().await
 }
+
+/// The gateway may still do what an agent has given up on: before that is over, nobody says that nothing went back.
+#[tokio::test]
+async fn no_refund_is_called_refused_while_a_request_for_it_may_be_on_its_way() -> Result<()> {
+    let mut at = asking_in_an_hour().await?;
+    let order = at.order().await?;
+    let paid = place(&at.pay(&order, "p").await?)?;
+    at.sandbox.next([Mischief::Held]);
+    ensure!(at.refund(&paid, "r", TOTAL).await?.status == 202, "the gateway does not answer");
+    let listed = at.site.idc_command(&["payments", "list", "--unknown", "--json"]).await?;
+    let listed: Value = serde_json::from_str(&listed)?;
+    let text = |value: &Value| Ok::<_, anyhow::Error>(value.as_str().context("no id")?.to_owned());
+    let payment = &listed["payments"][0];
+    let (id, refund) = (text(&payment["payment"])?, text(&payment["refunds"][0]["refund"])?);
+    let resolve = ["payments", "resolve", &id, "--refund", &refund, "--reason", "TICKET_4711", "--as"];
+    let early = at.site.idc_command(&[&resolve[..], &["not-paid"]].concat()).await;
+    let told = format!("{:#}", early.err().context("it is said to be refused")?);
+    ensure!(told.contains("may be on its way to the gateway until 20") && told.contains("console"), "{told}");
+    ensure!(at.audited("payment-resolved").await?.is_empty(), "nothing was said");
+    // So nothing takes its place, and when the gateway does it after all it goes back once.
+    let another = at.refund(&paid, "r2", TOTAL).await?;
+    at.shop.problem(&another, 409, "refund-too-large")?;
+    at.sandbox.let_go();
+    let resolved = at.site.idc_command(&[&resolve[..], &["paid"]].concat()).await?;
+    ensure!(resolved.contains("refunded") && resolved.contains("done  TICKET_4711"), "{resolved}");
+    ensure!(at.sandbox.charges()[0].cancels == [TOTAL], "{:?}", at.sandbox.charges());
+
+    // One that never came to the gateway is ended once its time is over.
+    let order = at.order().await?;
+    let paid = place(&at.pay(&order, "p2").await?)?;
+    at.sandbox.next([Mischief::HangBefore]);
+    ensure!(at.refund(&paid, "r3", 1_000).await?.status == 202);
+    let mut shell = Dba::connect(at.site.database()).await?;
+    shell.execute("UPDATE refunds SET give_back_until = 1").await?;
+    let listed = at.site.idc_command(&["payments", "list", "--unknown", "--json"]).await?;
+    let listed: Value = serde_json::from_str(&listed)?;
+    let payment = &listed["payments"][0];
+    let (id, refund) = (text(&payment["payment"])?, text(&payment["refunds"][0]["refund"])?);
+    let resolve = ["payments", "resolve", &id, "--refund", &refund, "--reason", "TICKET_4712", "--as"];
+    let resolved = at.site.idc_command(&[&resolve[..], &["not-paid"]].concat()).await?;
+    ensure!(resolved.contains("refused  TICKET_4712"), "{resolved}");
+    ensure!(at.refund(&paid, "r4", TOTAL).await?.status == 201, "and its money can go back again");
+    at.agree().await
+}

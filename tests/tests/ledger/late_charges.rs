@@ -14,6 +14,7 @@ use crate::payments::{
     another_order, begin, begin_refund, begun, cancel, declined, found, nothing, paid, read, refund_told,
     resolve, resolve_refund, seconds, shop_with_order, told,
 };
+use crate::refunds::none_is_on_its_way;
 use crate::shop::{Shop, TOTAL, order_id, pay, refund};
 
 fn no_trace() -> Told {
@@ -192,6 +193,7 @@ pub(crate) async fn a_refund_that_is_made_after_all_counts(database: &Database) 
     let payment = paid(ledger, &shop, "a", order).await;
     let (_, id) = begin_refund(ledger, &refund(&shop, "r1", &payment, 1_000)).await.unwrap();
     refund_told(ledger, &payment, id, nothing(seconds(1))).await;
+    none_is_on_its_way(database).await;
     assert!(matches!(resolve_refund(ledger, &payment, id, false).await, Resolved::Stands(_)));
     let stands = refund_told(ledger, &payment, id, Told::Done).await;
     assert_eq!((stands.refunds[0].state, stands.refunded), (RefundState::Done, 1_000));
@@ -240,7 +242,7 @@ pub(crate) async fn what_the_version_before_wrote_stays_as_it_was(database: &Dat
     let postgres = write(|id| format!("'{id}'"), "false");
     let sqlite = write(|id| format!("x'{}'", id.as_uuid().simple()), "0");
     database.run(&postgres, &sqlite).await;
-    assert_eq!(ledger.migrate().await.unwrap().len(), 3);
+    assert_eq!(ledger.migrate().await.unwrap().len(), 4);
     ledger.ready().await.unwrap();
     let stands = ledger.payments(false, 10).await.unwrap();
     let told: Vec<_> = stands.iter().map(|payment| (payment.state, payment.refunded, payment.asks)).collect();

@@ -19,6 +19,8 @@ mod outages;
 #[cfg(test)]
 mod payments;
 #[cfg(test)]
+mod refunds;
+#[cfg(test)]
 mod role;
 #[cfg(test)]
 mod sessions;
@@ -121,10 +123,20 @@ on_both_databases! {
 }
 
 on_both_databases! {
+    refunds as refunds_in_sqlite and refunds_in_postgres:
+    that_nothing_went_back_is_never_said_while_a_request_is_on_its_way
+    a_refund_that_is_asked_for_again_is_on_its_way_again
+    money_that_goes_back_by_itself_goes_once_whatever_an_operator_says
+    what_a_refund_leaves_goes_back_by_itself_only_once_none_is_on_its_way
+}
+
+on_both_databases! {
     side_by_side as side_by_side_in_sqlite and side_by_side_in_postgres:
     what_was_given_up_is_left_alone_by_agents_of_before
     a_doubt_is_taken_by_agents_of_both_versions
     what_version_5_writes_about_a_given_up_payment_is_taken_up
     what_version_4_begins_is_concluded_by_this_one
     what_version_5_kept_beside_doubts_moves_to_its_own_column
+    what_an_agent_of_before_asks_to_give_back_is_on_its_way
+    what_an_agent_of_before_was_asking_to_give_back_is_on_its_way_for_as_long_as_it_holds_a_row
 }

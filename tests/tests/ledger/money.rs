@@ -78,7 +78,7 @@ pub(crate) async fn a_partial_refund_that_is_told_twice_counts_once(database: &D
 }
 
 /// A payment whose money is to be back, and the refund that asks for it: of a cancelled order, and of one charged late.
-async fn to_be_back(database: &Database, shop: &Shop, late: bool) -> Payment {
+pub(crate) async fn to_be_back(database: &Database, shop: &Shop, late: bool) -> Payment {
     let ledger = &database.ledger;
     let key = if late { "late" } else { "cancelled" };
     let order = another_order(database, shop, key).await;

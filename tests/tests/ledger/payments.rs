@@ -17,6 +17,7 @@ use bridge_tests::audits;
 use tempfile::TempDir;
 
 use crate::database::Database;
+use crate::refunds::none_is_on_its_way;
 use crate::shop::{PRICE, Shop, TOTAL, commit_one, is_placed, krw, order_id, order_of, pay, refund, settled};
 
 /// A shop with an order of one unit.
@@ -449,6 +450,7 @@ pub(crate) async fn an_operator_s_word_ends_a_doubt_about_a_refund_and_nothing_e
             "it is being asked for"
         );
         refund_told(ledger, &payment, refund, nothing(seconds(1))).await;
+        none_is_on_its_way(database).await;
         let listed = ledger.payments(true, 10).await.unwrap();
         assert_eq!(listed, [read(ledger, &payment).await], "a refund in doubt is found by its payment");
         let stands = resolved(resolve_refund(ledger, &payment, refund, moved).await);

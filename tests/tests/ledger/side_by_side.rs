@@ -4,13 +4,17 @@
 use std::time::Duration;
 
 use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{PaymentLedger as _, Told};
+use bridge_idc::ledger::payments::{PaymentLedger as _, Resolved, Told};
 use bridge_idc::payment::Payment;
-use bridge_protocol::domain::{OrderId, PaymentState, ReasonCode};
+use bridge_protocol::domain::{OrderId, PaymentState, ReasonCode, RefundId, UnixMicros};
 
 use crate::database::Database;
-use crate::payments::{another_order, begun, declined, found, nothing, read, seconds, shop_with_order, told};
-use crate::shop::{TOTAL, order_id, pay};
+use crate::payments::{
+    another_order, begin_refund, begun, cancel, declined, found, nothing, paid, read, resolve_refund,
+    seconds, shop_with_order, told,
+};
+use crate::refunds::none_is_on_its_way;
+use crate::shop::{TOTAL, order_id, pay, refund};
 
 /// In versions 4 and 5 an agent takes what has a `next_ask_at`, asks the gateway about it, and may have it charged again.
 const TAKE: [&str; 2] = [
@@ -162,10 +166,86 @@ pub(crate) async fn what_version_5_kept_beside_doubts_moves_to_its_own_column(da
     };
     let sqlite = write(|id| format!("x'{}'", id.as_uuid().simple()));
     database.run(&write(|id| format!("'{id}'")), &sqlite).await;
-    assert_eq!(ledger.migrate().await.unwrap().len(), 2);
+    assert_eq!(ledger.migrate().await.unwrap().len(), 3);
     ledger.ready().await.unwrap();
     let moved = "SELECT count(*) FROM payments WHERE (state = 'not_paid' AND look_at = 7 AND next_ask_at IS NULL) \
                  OR (state = 'unknown' AND look_at IS NULL AND next_ask_at = 8)";
     assert_eq!(database.count(moved).await, 2);
     assert_eq!(due(ledger).await.len(), 2);
+}
+
+/// What version 7 does of refunds: it takes one to ask the gateway for it,
+const TAKE_REFUND: &str = "UPDATE refunds SET next_ask_at = 8000000000000000, asks = asks + 1";
+
+/// begins one and asks for it,
+fn begin_refund_of_before(refund: &str, payment: &str, not: &str) -> String {
+    format!(
+        "INSERT INTO refunds (refund_id, payment_id, amount, reason, automatic, state, next_ask_at, created_at) \
+         VALUES ({refund}, {payment}, 1, 'it came back', {not}, 'confirming', 9000000000000000, 1)"
+    )
+}
+
+/// and is told nothing, so that it pauses.
+const TOLD_NOTHING: &str =
+    "UPDATE refunds SET state = 'unknown', code = NULL, next_ask_at = 1, concluded_at = NULL";
+
+pub(crate) async fn what_an_agent_of_before_asks_to_give_back_is_on_its_way(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = paid(ledger, &shop, "a", order).await;
+    let (_, id) = begin_refund(ledger, &refund(&shop, "r", &payment, 1_000)).await.unwrap();
+    by_an_agent_of_before(database, TOLD_NOTHING).await;
+    none_is_on_its_way(database).await;
+    for statement in [TAKE_REFUND, TOLD_NOTHING] {
+        by_an_agent_of_before(database, statement).await;
+    }
+    let says = async |refund| resolve_refund(ledger, &payment, refund, false).await;
+    assert_eq!(says(id).await, Resolved::OnItsWay(UnixMicros::new(8_000_000_000_000_000)));
+
+    let begun = RefundId::from_uuid(order_id().as_uuid()).unwrap();
+    let id = payment.charge.payment;
+    let postgres = begin_refund_of_before(&format!("'{begun}'"), &format!("'{id}'"), "false");
+    let blobs = [begun.as_uuid(), id.as_uuid()].map(|id| format!("x'{}'", id.simple()));
+    let sqlite = begin_refund_of_before(&blobs[0], &blobs[1], "0");
+    database.run(&postgres, &sqlite).await;
+    by_an_agent_of_before(database, TOLD_NOTHING).await;
+    assert_eq!(says(begun).await, Resolved::OnItsWay(UnixMicros::new(9_000_000_000_000_000)));
+
+    // What nobody has asked for yet is not on its way.
+    cancel(ledger, &shop, order).await;
+    let stands = read(ledger, &payment).await;
+    let automatic = stands.refunds.iter().find(|refund| refund.automatic).unwrap();
+    assert_eq!(automatic.give_back_until, UnixMicros::new(0));
+}
+
+/// The refunds' table as version 7 had it.
+const VERSION_7: [&str; 2] = [
+    "DROP TRIGGER refunds_begun ON refunds; DROP TRIGGER refunds_taken ON refunds; \
+     ALTER TABLE refunds DROP COLUMN give_back_until; DELETE FROM schema_migrations WHERE version > 7;",
+    "DROP TRIGGER refunds_begun; DROP TRIGGER refunds_taken; \
+     ALTER TABLE refunds DROP COLUMN give_back_until; DELETE FROM schema_migrations WHERE version > 7;",
+];
+
+pub(crate) async fn what_an_agent_of_before_was_asking_to_give_back_is_on_its_way_for_as_long_as_it_holds_a_row(
+    database: &Database,
+) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = paid(ledger, &shop, "a", order).await;
+    for (key, amount) in [("r1", 1), ("r2", 2), ("r3", 3)] {
+        begin_refund(ledger, &refund(&shop, key, &payment, amount)).await.unwrap();
+    }
+    database.run(VERSION_7[0], VERSION_7[1]).await;
+    // One is being asked for, one is to be asked for again in a day, one is over.
+    let steps = "UPDATE refunds SET next_ask_at = created_at + 60000000; \
+                 UPDATE refunds SET state = 'unknown', next_ask_at = created_at + 86400000000 WHERE amount = 2; \
+                 UPDATE refunds SET state = 'refused', next_ask_at = NULL, concluded_at = 1 WHERE amount = 3";
+    database.run(steps, steps).await;
+    assert_eq!(ledger.migrate().await.unwrap().len(), 1);
+    ledger.ready().await.unwrap();
+    let of = "SELECT count(*) FROM refunds WHERE (state = 'confirming' AND give_back_until = next_ask_at) \
+              OR (state = 'unknown' AND give_back_until > created_at + 140000000 \
+                  AND give_back_until < next_ask_at) \
+              OR (state = 'refused' AND give_back_until = 0)";
+    assert_eq!(database.count(of).await, 3);
 }

@@ -3,12 +3,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use bridge_idc::config::LedgerUrl;
+use bridge_idc::ledger::Ledger;
+use bridge_idc::ledger::payments::{PaymentLedger as _, Told};
+use bridge_idc::payment::audit::{Log, Witness};
 use bridge_idc::payment::gateway::{Answer, Found, Gateway, NoProof};
-use bridge_idc::payment::service::{End, Limits, Payments};
+use bridge_idc::payment::service::{End, Limits, Payments, Surroundings};
 use bridge_idc::payment::{Charge, GiveBack, PayAsked};
+use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::metrics::Metrics;
 use bridge_tests::audits;
@@ -155,4 +160,74 @@ async fn a_refund_is_one_agent_s_for_all_its_calls_on_sqlite() {
 #[tokio::test]
 async fn a_refund_is_one_agent_s_for_all_its_calls_on_postgres() {
     a_refund_is_held(postgres("lease_of_refund").await).await;
+}
+
+/// The site of an agent that is held up for longer than it keeps a row for its own work, whenever it looks at its clock.
+struct HeldUp {
+    ledger: Ledger,
+    log: AuditLog,
+    began: Instant,
+    looks: AtomicU32,
+}
+
+impl Surroundings for HeldUp {
+    type Ledger = Ledger;
+
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn log(&self) -> &dyn Log {
+        &self.log
+    }
+
+    fn now(&self) -> Instant {
+        self.began + 2 * LIMITS.margin * self.looks.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn back_off(&self, _: u32, _: Duration, _: Duration) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// By then another agent may have the row, or an operator may have said that no money moved.
+#[tokio::test]
+async fn an_agent_that_was_held_up_for_too_long_asks_for_nothing() {
+    let (database, dir) = (sqlite().await, tempfile::tempdir().unwrap());
+    let (tell, mut seen) = mpsc::unbounded_channel();
+    let gateway = Watching { charges: true, url: database.url().clone(), seen: tell };
+    let (_, log, _closer) = audits::open(dir.path()).unwrap();
+    let ledger = connect(database.url()).await;
+    let site = HeldUp { ledger, log: log.clone(), began: Instant::now(), looks: AtomicU32::new(0) };
+    let payments = Payments::at(site, gateway, LIMITS, Arc::new(Metrics::idc()));
+    let shop = Shop::open(&database.ledger, "acme", &[("A", 1)]).await;
+    let order = shop.place("k", &[("A", 1)]);
+    commit_one(&database.ledger, order.clone()).await;
+    let End::Stands { payment, .. } = payments.pay(&pay(&shop, "p", order_of(&order))).await else {
+        panic!("it stands")
+    };
+    assert!(seen.try_recv().is_err(), "the gateway was asked to charge");
+    let (order, id, witness) = (payment.charge.order, payment.charge.payment, Witness::Log(&log));
+    database.ledger.conclude_payment(order, id, &Told::Done, None, witness).await.unwrap();
+    assert!(matches!(payments.refund(&refund(&shop, "r", &payment, 1_000)).await, End::Stands { .. }));
+    assert!(seen.try_recv().is_err(), "the gateway was asked to give back");
+    database.run(DUE[1], DUE[1]).await;
+    let ask_for_refunds = async || {
+        let due = payments.take_due(4).await.unwrap();
+        assert_eq!(due.refunds.len(), 1);
+        for due in due.refunds {
+            payments.ask_for_refund(due).await;
+        }
+    };
+    ask_for_refunds().await;
+    assert!(seen.try_recv().is_err(), "the gateway was asked to give back once more");
+
+    // An operator was warned of it long ago: before it is asked for again there is a time to say that nothing went back.
+    let soon = "SELECT count(*) FROM refunds WHERE next_ask_at < give_back_until";
+    assert_eq!(database.count(soon).await, 1, "while it is young it is asked for soon");
+    let old = "UPDATE refunds SET next_ask_at = 0, created_at = 0";
+    database.run(old, old).await;
+    ask_for_refunds().await;
+    let later = "SELECT count(*) FROM refunds WHERE next_ask_at >= give_back_until + 60000000";
+    assert_eq!(database.count(later).await, 1);
 }

@@ -123,6 +123,8 @@ pub struct RefundColumns {
     pub created_at: i64,
     /// When it was no longer in doubt.
     pub concluded_at: Option<i64>,
+    /// Until when a request to give back may be on its way.
+    pub give_back_until: i64,
 }
 
 /// A row of `payment_requests`, but for its key.

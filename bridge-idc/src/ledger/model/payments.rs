@@ -38,6 +38,8 @@ pub enum Broken {
     LooksAtNothing,
     /// Nobody has what is left of a cancelled order's payment given back.
     KeepsMoney,
+    /// No request to give back is known to be on its way.
+    ForgetsWhatIsOnItsWay,
 }
 
 impl Begins for ModelDatabase {
@@ -231,7 +233,14 @@ impl Statements for ModelTransaction {
         self.update(find, Written::lock).await.map(drop)
     }
 
-    async fn add_refund(&mut self, new: &NewRefund<'_>, state: &str, ask_at: i64, at: i64) -> Result<()> {
+    async fn add_refund(
+        &mut self,
+        new: &NewRefund<'_>,
+        state: &str,
+        ask_at: i64,
+        at: i64,
+        until: i64,
+    ) -> Result<()> {
         self.statement(|tables, id| {
             let refund = new.refund.as_uuid();
             if !tables.refunds(id, |row| row.refund == refund).is_empty() {
@@ -252,6 +261,7 @@ impl Statements for ModelTransaction {
                 next_ask_at: Some(ask_at),
                 created_at: at,
                 concluded_at: None,
+                give_back_until: until,
             };
             Written::Refund(row).write(tables, id);
             Ok(Step::Done(()))
@@ -268,10 +278,14 @@ impl Statements for ModelTransaction {
             let mut rows = tables.refunds(id, |row| row.payment == payment);
             rows.sort_by_key(|row| (row.created_at, row.refund));
             let doubts = tables.broken == Broken::DoubtsRefunds;
+            let forgets = tables.broken == Broken::ForgetsWhatIsOnItsWay;
             let row = |row: &Rc<RefundColumns>| {
                 let mut read = refund_row(row);
                 if doubts && row.state == "done" {
                     read.5 = "unknown".to_owned();
+                }
+                if forgets {
+                    read.9 = 0;
                 }
                 read
             };
@@ -339,7 +353,7 @@ impl Statements for ModelTransaction {
         self.update(find, Written::lock).await.map(drop)
     }
 
-    async fn set_refund(&mut self, end: RefundEnd<'_>) -> Result<()> {
+    async fn set_refund(&mut self, end: RefundEnd<'_>) -> Result<u64> {
         let find = |tables: &Tables, id| {
             let now = tables.clock();
             let asks_again = tables.broken == Broken::AsksForRefused && end.state == "refused";
@@ -358,9 +372,13 @@ impl Statements for ModelTransaction {
                     ..row.as_ref().clone()
                 })
             };
-            tables.refunds(id, |row| row.refund == end.refund).iter().map(set).collect()
+            let forgets = tables.broken == Broken::ForgetsWhatIsOnItsWay;
+            let as_read = |row: &RefundColumns| {
+                row.refund == end.refund && (forgets || row.give_back_until == end.give_back_until)
+            };
+            tables.refunds(id, as_read).iter().map(set).collect()
         };
-        self.update(find, Written::lock).await.map(drop)
+        self.update(find, Written::lock).await
     }
 
     async fn take_payments(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<DueRow>> {
@@ -403,7 +421,9 @@ impl Statements for ModelTransaction {
                     continue;
                 }
                 let asks = row.asks + 1;
-                let taken = RefundColumns { next_ask_at: Some(until), asks, ..row.as_ref().clone() };
+                let give_back_until = row.give_back_until.max(until);
+                let taken =
+                    RefundColumns { next_ask_at: Some(until), asks, give_back_until, ..row.as_ref().clone() };
                 rows.push(refund_row(&taken));
                 Written::Refund(taken).write(tables, id);
             }
@@ -511,7 +531,16 @@ fn payment_row(row: &PaymentColumns) -> PaymentRow {
 }
 
 fn refund_row(row: &RefundColumns) -> RefundRow {
-    let RefundColumns { refund, payment, amount, reason, automatic, state, code, asks, created_at, .. } = row;
-    let (reason, state, code) = (reason.clone(), state.clone(), code.clone());
-    (*refund, *payment, *amount, reason, *automatic, state, code, *asks, *created_at)
+    (
+        row.refund,
+        row.payment,
+        row.amount,
+        row.reason.clone(),
+        row.automatic,
+        row.state.clone(),
+        row.code.clone(),
+        row.asks,
+        row.created_at,
+        row.give_back_until,
+    )
 }

@@ -125,18 +125,21 @@ pub(super) async fn begin_refund(
         automatic: false,
     };
     let at = clock(tx).await?;
-    payment.refunds.push(add_refund(tx, &new, at, at.plus(hold)).await?);
+    payment.refunds.push(add_refund(tx, &new, at, Some(hold)).await?);
     Ok(Begun::New((payment, asked.refund)))
 }
 
-/// Inserts a refund that is to be asked for.
+/// Inserts a refund. With a hold, whoever begins it asks the gateway for it, for so long; without, it is due at once.
 pub(super) async fn add_refund(
     tx: &mut impl Statements,
     new: &NewRefund<'_>,
     at: UnixMicros,
-    ask_at: UnixMicros,
+    hold: Option<Duration>,
 ) -> Result<Refund, LedgerError> {
-    tx.add_refund(new, RefundState::Confirming.code(), ask_at.get(), at.get()).await?;
+    let ask_at = at.plus(hold.unwrap_or_default());
+    let give_back_until = hold.map_or(UnixMicros::new(0), |_| ask_at);
+    let state = RefundState::Confirming.code();
+    tx.add_refund(new, state, ask_at.get(), at.get(), give_back_until.get()).await?;
     Ok(Refund {
         refund: new.refund,
         amount: new.amount,
@@ -146,6 +149,7 @@ pub(super) async fn add_refund(
         code: None,
         asks: 0,
         created_at: at,
+        give_back_until,
     })
 }
 

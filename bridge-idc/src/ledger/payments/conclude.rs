@@ -73,7 +73,7 @@ pub enum Resolved {
     /// The refund was refused, and what is left of the payment is less than it: that money is back by another refund, or on
     /// its way.
     NotLeft,
-    /// That it was not paid cannot be said yet: until then a request to charge may be on its way to the gateway.
+    /// That no money moved cannot be said yet: until then a request for it may be on its way to the gateway.
     OnItsWay(UnixMicros),
 }
 
@@ -200,13 +200,20 @@ pub(super) async fn conclude_refund(
     let room = payment.charge.amount.amount() - payment.refunded;
     let known = refund_of(&mut payment, refund)?;
     // An operator said that it was refused, while it was being asked for: the money is back all the same.
-    let after_all = known.state == RefundState::Refused && *told == Told::Done && known.amount <= room;
+    let went_back = known.state == RefundState::Refused && *told == Told::Done;
+    let after_all = went_back && known.amount <= room;
+    if went_back && !after_all {
+        tracing::error!(refund = %refund, "it went back after it had been called refused, and so did another refund: more is back than was paid");
+    }
     if !known.state.is_open() && !after_all {
         return Ok(Concluded { payment, logged: false });
     }
     let ask_at;
     (known.state, known.code, ask_at) = match told {
         Told::Done => (RefundState::Done, None, None),
+        Told::NotDone(_) if known.give_back_until > now => {
+            (RefundState::Unknown, None, Some(known.give_back_until))
+        }
         Told::Refused(code) | Told::NotDone(code) => (RefundState::Refused, Some(code.clone()), None),
         Told::Nothing { ask_after } => (RefundState::Unknown, None, Some(now.plus(*ask_after))),
     };
@@ -228,6 +235,10 @@ pub(super) async fn resolve_refund(
     let left = payment.left();
     let known = refund_of(&mut payment, refund)?;
     match known.state {
+        // Should it go back after all, so would what takes its place: nobody can undo that.
+        RefundState::Unknown if !verdict.moved && known.give_back_until > now => {
+            return Ok(Resolved::OnItsWay(known.give_back_until));
+        }
         RefundState::Unknown => {}
         // What is under way counts as given back: should it be done after this, no more goes back than was paid.
         RefundState::Refused if known.automatic && verdict.moved && known.amount > left => {
@@ -253,16 +264,19 @@ async fn write_refund(
     at: UnixMicros,
     witness: Witness<'_>,
 ) -> Result<(), LedgerError> {
-    let &mut Refund { amount, automatic, state, ref code, .. } = refund_of(payment, refund)?;
+    let &mut Refund { amount, automatic, state, ref code, give_back_until, .. } = refund_of(payment, refund)?;
     let ended = ask_at.is_none().then_some(at.get());
-    tx.set_refund(RefundEnd {
+    let end = RefundEnd {
         refund: refund.as_uuid(),
         state: state.code(),
         code: code.as_ref().map(ReasonCode::as_str),
         next_ask_at: ask_at.map(UnixMicros::get),
         concluded_at: ended,
-    })
-    .await?;
+        give_back_until: give_back_until.get(),
+    };
+    if tx.set_refund(end).await? == 0 {
+        return Err(LedgerError::Conflict);
+    }
     if state == RefundState::Done {
         payment.refunded += amount;
         let whole = payment.refunded >= payment.charge.amount.amount();
@@ -345,7 +359,7 @@ async fn refund_the_rest(
     let id = payment.charge.payment;
     let refund = RefundId::automatic(id, nth);
     let new = NewRefund { refund, payment: id, amount, reason: why, automatic: true };
-    let refund = add_refund(tx, &new, at, at).await?;
+    let refund = add_refund(tx, &new, at, None).await?;
     payment.refunds.push(refund);
     Ok(())
 }

@@ -219,7 +219,8 @@ pub trait PaymentLedger: Begins {
         in_transaction!(self, writing tx => begin::begin_again(tx, order, id, hold).await)
     }
 
-    /// Takes a request to give back: refused, known, or durable and to be asked for again after so long.
+    /// Takes a request to give back: refused, known, or durable. For so long the request to the gateway counts as on its way;
+    /// should nobody conclude it before, it is asked for again then.
     async fn begin_refund(&self, asked: &RefundAsked, hold: Duration) -> Result<Begun<BegunRefund>, NotDone> {
         in_transaction!(self, writing tx => begin::begin_refund(tx, asked, hold).await)
     }
@@ -309,7 +310,8 @@ pub trait PaymentLedger: Begins {
         in_transaction!(self, writing tx => read::take_due_payments(tx, hold, rows_max).await)
     }
 
-    /// Takes at most so many refunds whose time has come. For so long nobody else takes them.
+    /// Takes at most so many refunds whose time has come. For so long nobody else takes them, and a request for each counts as on
+    /// its way.
     async fn take_due_refunds(&self, hold: Duration, rows_max: i64) -> Result<Vec<DueRefund>, NotDone> {
         in_transaction!(self, writing tx => read::take_due_refunds(tx, hold, rows_max).await)
     }

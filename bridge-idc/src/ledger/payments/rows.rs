@@ -15,8 +15,8 @@ use crate::payment::{Charge, Payment, Refund};
 pub(in crate::ledger) type PaymentRow =
     (Uuid, String, Uuid, i64, String, String, String, i64, Option<String>, i64, i64, Option<i64>, i64);
 
-/// `refund_id, payment_id, amount, reason, automatic, state, code, asks, created_at`
-pub(in crate::ledger) type RefundRow = (Uuid, Uuid, i64, String, bool, String, Option<String>, i64, i64);
+/// `refund_id, payment_id, amount, reason, automatic, state, code, asks, created_at, give_back_until`
+pub(in crate::ledger) type RefundRow = (Uuid, Uuid, i64, String, bool, String, Option<String>, i64, i64, i64);
 
 /// `fingerprint, payment_id, refund_id`
 pub(in crate::ledger) type RequestRow = (Vec<u8>, Uuid, Option<Uuid>);
@@ -149,7 +149,7 @@ pub(super) fn read_payment(row: PaymentRow) -> Result<Payment, LedgerError> {
 
 /// A refund, and whose it is.
 pub(super) fn read_refund(row: RefundRow) -> Result<(PaymentId, Refund), LedgerError> {
-    let (id, payment, amount, reason, automatic, state, code, asks, created_at) = row;
+    let (id, payment, amount, reason, automatic, state, code, asks, created_at, give_back_until) = row;
     let read = || {
         let refund = Refund {
             refund: RefundId::from_uuid(id).ok()?,
@@ -160,6 +160,7 @@ pub(super) fn read_refund(row: RefundRow) -> Result<(PaymentId, Refund), LedgerE
             code: read_code(code.as_deref())?,
             asks: u32::try_from(asks).ok()?,
             created_at: UnixMicros::new(created_at),
+            give_back_until: UnixMicros::new(give_back_until),
         };
         Some((PaymentId::from_uuid(payment).ok()?, refund))
     };

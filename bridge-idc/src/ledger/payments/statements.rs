@@ -42,6 +42,8 @@ pub struct RefundEnd<'a> {
     pub(in crate::ledger) code: Option<&'a str>,
     pub(in crate::ledger) next_ask_at: Option<i64>,
     pub(in crate::ledger) concluded_at: Option<i64>,
+    /// As it was read: what it comes to was decided by that.
+    pub(in crate::ledger) give_back_until: i64,
 }
 
 /// The statements of one transaction.
@@ -70,7 +72,15 @@ pub trait Statements {
     /// A request to charge is on its way until then.
     async fn hold(&mut self, payment: Uuid, until: i64) -> Result<()>;
 
-    async fn add_refund(&mut self, new: &NewRefund<'_>, state: &str, ask_at: i64, at: i64) -> Result<()>;
+    /// Inserts a refund, which is due at `ask_at` unless it is concluded before. A request for it is on its way until `until`.
+    async fn add_refund(
+        &mut self,
+        new: &NewRefund<'_>,
+        state: &str,
+        ask_at: i64,
+        at: i64,
+        until: i64,
+    ) -> Result<()>;
 
     async fn payment(&mut self, payment: Uuid) -> Result<Option<PaymentRow>>;
 
@@ -97,7 +107,8 @@ pub trait Statements {
 
     async fn set_payment(&mut self, end: PaymentEnd<'_>) -> Result<()>;
 
-    async fn set_refund(&mut self, end: RefundEnd<'_>) -> Result<()>;
+    /// Returns how many rows were written: none if somebody has taken it since it was read.
+    async fn set_refund(&mut self, end: RefundEnd<'_>) -> Result<u64>;
 
     /// Takes payments that are due by `now`, until `until`.
     async fn take_payments(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<DueRow>>;
@@ -105,7 +116,7 @@ pub trait Statements {
     /// Takes payments that were given up and are to be looked at by `now`, until `until`.
     async fn take_given_up(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<DueRow>>;
 
-    /// Takes refunds that are due by `now`, until `until`.
+    /// Takes refunds that are due by `now`, until `until`: so long a request for each is on its way.
     async fn take_refunds(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<RefundRow>>;
 
     /// Lets a payment in doubt be asked about then, unless that is sooner already; returns how many there are.
@@ -193,7 +204,14 @@ impl<C: Connected> Statements for C {
             sqlx::query(common!("hold")).bind(payment).bind(until).execute(connection).await.map(drop))
     }
 
-    async fn add_refund(&mut self, new: &NewRefund<'_>, state: &str, ask_at: i64, at: i64) -> Result<()> {
+    async fn add_refund(
+        &mut self,
+        new: &NewRefund<'_>,
+        state: &str,
+        ask_at: i64,
+        at: i64,
+        until: i64,
+    ) -> Result<()> {
         on_connection!(self.tx(), connection =>
             sqlx::query(common!("add_refund"))
                 .bind(new.refund.as_uuid())
@@ -204,6 +222,7 @@ impl<C: Connected> Statements for C {
                 .bind(state)
                 .bind(ask_at)
                 .bind(at)
+                .bind(until)
                 .execute(connection).await.map(drop))
     }
 
@@ -260,11 +279,16 @@ impl<C: Connected> Statements for C {
                 .execute(connection).await.map(drop))
     }
 
-    async fn set_refund(&mut self, end: RefundEnd<'_>) -> Result<()> {
+    async fn set_refund(&mut self, end: RefundEnd<'_>) -> Result<u64> {
         on_connection!(self.tx(), connection =>
             sqlx::query(common!("set_refund"))
-                .bind(end.refund).bind(end.state).bind(end.code).bind(end.next_ask_at).bind(end.concluded_at)
-                .execute(connection).await.map(drop))
+                .bind(end.refund)
+                .bind(end.state)
+                .bind(end.code)
+                .bind(end.next_ask_at)
+                .bind(end.concluded_at)
+                .bind(end.give_back_until)
+                .execute(connection).await.map(|set| set.rows_affected()))
     }
 
     async fn take_payments(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<DueRow>> {

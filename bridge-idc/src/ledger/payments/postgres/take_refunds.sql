@@ -1,5 +1,6 @@
--- Takes the refunds that are due by $1, $3 of them, until $2. Rows that another agent holds are that agent's.
-UPDATE refunds SET next_ask_at = $2, asks = asks + 1
+-- Takes the refunds that are due by $1, $3 of them, until $2: so long a request for each of them may be on its way. Rows that
+-- another agent holds are that agent's.
+UPDATE refunds SET next_ask_at = $2, give_back_until = greatest(give_back_until, $2), asks = asks + 1
 WHERE refund_id IN (
     SELECT refund_id
     FROM refunds
@@ -8,4 +9,4 @@ WHERE refund_id IN (
     LIMIT $3
     FOR UPDATE SKIP LOCKED
 )
-RETURNING refund_id, payment_id, amount, reason, automatic, state, code, asks, created_at
+RETURNING refund_id, payment_id, amount, reason, automatic, state, code, asks, created_at, give_back_until

@@ -1,0 +1,139 @@
+//! What the ledger promises about a request to give back while that is on its way to the gateway, whichever database it is in: nobody
+//! says meanwhile that nothing went back, since what that leaves would go back a second time.
+
+use std::time::Duration;
+
+use bridge_idc::ledger::Ledger;
+use bridge_idc::ledger::payments::{Begun, PaymentLedger as _, Resolved, Told, Verdict};
+use bridge_idc::payment::Payment;
+use bridge_protocol::domain::{PaymentState, ReasonCode, RefundId, RefundState, UnixMicros};
+use bridge_protocol::wire::order::Refusal;
+
+use crate::database::{Database, postgres};
+use crate::held::{psql, until_one_waits};
+use crate::money::to_be_back;
+use crate::payments::{
+    begin_refund, cancel, nothing, paid, read, refund_told, resolve_refund, seconds, shop_with_order,
+};
+use crate::shop::{TOTAL, refund};
+
+/// Lets so much time pass that no request to give back is on its way any more.
+pub(crate) async fn none_is_on_its_way(database: &Database) {
+    let over = "UPDATE refunds SET give_back_until = 1";
+    database.run(over, over).await;
+}
+
+/// Until when a request for it may be on its way.
+async fn on_its_way(ledger: &Ledger, payment: &Payment, refund: RefundId) -> Resolved {
+    Resolved::OnItsWay(read(ledger, payment).await.refund(refund).unwrap().give_back_until)
+}
+
+fn refused(resolved: Resolved, refund: RefundId) -> bool {
+    let Resolved::Stands(payment) = resolved else { return false };
+    payment.refund(refund).unwrap().state == RefundState::Refused
+}
+
+pub(crate) async fn that_nothing_went_back_is_never_said_while_a_request_is_on_its_way(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let other = database.second_agent().await;
+    let payment = paid(ledger, &shop, "a", order).await;
+    let (_, id) = begin_refund(ledger, &refund(&shop, "r", &payment, TOTAL)).await.unwrap();
+    // The gateway did not answer in time, which proves nothing: it may have the request all the same.
+    let stands = refund_told(ledger, &payment, id, nothing(Duration::ZERO)).await;
+    let until = on_its_way(&other, &payment, id).await;
+    assert_eq!(resolve_refund(&other, &payment, id, false).await, until);
+    let reason = ReasonCode::new("TICKET_4711").unwrap();
+    let verdict = Verdict { moved: false, reason: &reason };
+    let rehearsed = other.rehearse_resolution(order, payment.charge.payment, Some(id), verdict).await;
+    assert_eq!(rehearsed.unwrap(), (until, None), "nothing is logged either");
+    assert_eq!(read(ledger, &payment).await, stands);
+    let again = begin_refund(ledger, &refund(&shop, "r2", &payment, 1)).await;
+    assert_eq!(again, Err(Refusal::RefundTooLarge), "so no other refund takes its place");
+    // Asked about it, a gateway that has no trace proves as little.
+    let no_trace = Told::NotDone(ReasonCode::new("NO_TRACE").unwrap());
+    assert_eq!(refund_told(&other, &payment, id, no_trace).await.refunds[0].state, RefundState::Unknown);
+
+    none_is_on_its_way(database).await;
+    assert!(refused(resolve_refund(&other, &payment, id, false).await, id));
+    begin_refund(ledger, &refund(&shop, "r2", &payment, TOTAL)).await.unwrap();
+}
+
+pub(crate) async fn a_refund_that_is_asked_for_again_is_on_its_way_again(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let (one, two) = (&database.ledger, database.second_agent().await);
+    let payment = paid(one, &shop, "a", order).await;
+    let asked = refund(&shop, "r", &payment, 1_000);
+    let Begun::New((_, id)) = one.begin_refund(&asked, Duration::ZERO).await.unwrap() else {
+        panic!("it is new")
+    };
+    refund_told(one, &payment, id, nothing(Duration::ZERO)).await;
+    assert_eq!(two.take_due_refunds(seconds(60), 10).await.unwrap().len(), 1);
+    let until = on_its_way(one, &payment, id).await;
+    assert_eq!(resolve_refund(one, &payment, id, false).await, until);
+    // What the first agent hears late is about its own request. With shorter times than the other agent's, it then asks as well.
+    refund_told(one, &payment, id, nothing(Duration::ZERO)).await;
+    assert_eq!(one.take_due_refunds(Duration::ZERO, 10).await.unwrap().len(), 1);
+    assert_eq!(resolve_refund(one, &payment, id, false).await, until);
+    // Both are killed: what they have asked for is outlived, and may still be said to be back before that.
+    assert!(matches!(resolve_refund(one, &payment, id, true).await, Resolved::Stands(_)));
+}
+
+pub(crate) async fn money_that_goes_back_by_itself_goes_once_whatever_an_operator_says(database: &Database) {
+    let (shop, _) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    for late in [false, true] {
+        let payment = to_be_back(database, &shop, late).await;
+        let id = payment.refunds[0].refund;
+        assert_eq!(payment.refunds[0].give_back_until, UnixMicros::new(0), "nobody has asked for it yet");
+        assert_eq!(ledger.take_due_refunds(seconds(60), 10).await.unwrap().len(), 1);
+        refund_told(ledger, &payment, id, nothing(Duration::ZERO)).await;
+        let until = on_its_way(ledger, &payment, id).await;
+        assert_eq!(resolve_refund(ledger, &payment, id, false).await, until);
+        let shop_s = begin_refund(ledger, &refund(&shop, "shop's", &payment, 1)).await;
+        assert_eq!(shop_s, Err(Refusal::RefundTooLarge));
+        let ended = refund_told(ledger, &payment, id, Told::Done).await;
+        let state = if late { PaymentState::Returned } else { PaymentState::Refunded };
+        assert_eq!((ended.state, ended.refunded, ended.refunds.len()), (state, TOTAL, 1));
+    }
+}
+
+/// The one that a shop asked for is in doubt when its order is cancelled: what it leaves goes back only once that is sure.
+pub(crate) async fn what_a_refund_leaves_goes_back_by_itself_only_once_none_is_on_its_way(
+    database: &Database,
+) {
+    let (shop, order) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    let payment = paid(ledger, &shop, "a", order).await;
+    let (_, id) = begin_refund(ledger, &refund(&shop, "r", &payment, TOTAL)).await.unwrap();
+    refund_told(ledger, &payment, id, nothing(seconds(600))).await;
+    cancel(ledger, &shop, order).await;
+    let until = on_its_way(ledger, &payment, id).await;
+    assert_eq!(resolve_refund(ledger, &payment, id, false).await, until);
+    assert_eq!(read(ledger, &payment).await.refunds.len(), 1);
+    none_is_on_its_way(database).await;
+    assert!(refused(resolve_refund(ledger, &payment, id, false).await, id));
+    assert_eq!(read(ledger, &payment).await.refunds.len(), 2, "now it goes back by itself");
+}
+
+/// An agent takes a refund without its order's lock: here between what an operator's word is judged by, and its being written.
+#[tokio::test]
+async fn what_is_taken_while_an_operator_speaks_is_on_its_way() {
+    let database = postgres("taken_while_spoken").await;
+    let (shop, order) = shop_with_order(&database).await;
+    let ledger = &database.ledger;
+    let payment = paid(ledger, &shop, "a", order).await;
+    let (_, id) = begin_refund(ledger, &refund(&shop, "r", &payment, 1_000)).await.unwrap();
+    refund_told(ledger, &payment, id, nothing(seconds(600))).await;
+    none_is_on_its_way(&database).await;
+    let take = "UPDATE refunds SET asks = asks + 1, next_ask_at = 9000000000000000, give_back_until = 9000000000000000";
+    let mut agent = psql(&database, take).await;
+    let says = resolve_refund(ledger, &payment, id, false);
+    let commits = async {
+        until_one_waits(&database).await;
+        sqlx::raw_sql("COMMIT").execute(&mut agent).await.unwrap();
+    };
+    let (said, ()) = tokio::join!(says, commits);
+    assert_eq!(said, Resolved::OnItsWay(UnixMicros::new(9_000_000_000_000_000)));
+    assert_eq!(read(ledger, &payment).await.refunds[0].state, RefundState::Unknown);
+}
