@@ -44,7 +44,7 @@ pub(super) enum Command {
         after_help = "What is unknown can be resolved, and a refund by itself that the gateway refused: --as paid, once the money\n\
                       went back in another way, at the gateway's console for one. Say `paid` only if the gateway's console shows the charge:\n\
                       a paid order that was cancelled meanwhile is then refunded by itself. Of a refund, `paid` says that\n\
-                      the money went back.\n\
+                      the money went back. Where other refunds gave a part back meanwhile, --amount says what is left and went back.\n\
                       `not-paid` can be said when no request to the gateway is on its way: if one is, the command says until when.\n\
                       Look at the gateway's console after that, and say it then.\n\
                       Who says so, why, and of what is in the audit log before it is in the ledger.\n\n\
@@ -61,6 +61,10 @@ pub(super) enum Command {
         /// Whether money moved.
         #[arg(long = "as", value_name = "STATE")]
         resolution: Resolution,
+        /// How much went back in another way, in minor units: of a refund by itself that was refused, where less than that is left
+        /// of the payment. It must be all that is left.
+        #[arg(long, value_name = "AMOUNT", requires = "refund", value_parser = clap::value_parser!(i64).range(1..))]
+        amount: Option<i64>,
         /// Why that is known: a code of capital letters, digits and underscores, such as a ticket's number. It is kept.
         #[arg(long, value_name = "CODE")]
         reason: String,
@@ -95,7 +99,7 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
             let payment = found.ok_or_else(|| cli::failed("there is no such payment"))?;
             show(&payment, json)?;
         }
-        Command::Resolve { payment, refund, resolution, reason, json } => {
+        Command::Resolve { payment, refund, resolution, amount, reason, json } => {
             let id: PaymentId = payment.parse().map_err(cli::usage)?;
             let refund = refund.map(|refund| refund.parse()).transpose().map_err(cli::usage)?;
             let reason = ReasonCode::new(&reason).ok_or_else(|| {
@@ -112,9 +116,14 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
                      went back in another way (--refund REFUND --as paid)"
                 )));
             }
+            if amount.is_some() && !went_back {
+                return Err(cli::usage(
+                    "--amount is for a refund by itself that was refused and went back in another way (--as paid)",
+                ));
+            }
             let who = account::own();
             let operator = Operator { audit: &config.audit, who, reason: &reason, refund };
-            let verdict = Verdict { moved, reason: &reason };
+            let verdict = Verdict { moved, amount, reason: &reason };
             let said = operator::resolve(&ledger, found.charge.order, id, verdict, &operator).await?;
             if let Some(error) = said.unlogged {
                 let text = "it is committed; the audit log has that it was said (payment-resolved), and not that it is committed";
@@ -123,16 +132,25 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
             match said.resolved {
                 Resolved::Stands(payment) => show(&payment, json)?,
                 Resolved::Known => return Err(cli::failed("it is no longer unknown: look at it again")),
-                Resolved::NotLeft => {
-                    return Err(cli::failed(
-                        "less than this refund is left of the payment: that money is back by another refund, or on its way",
-                    ));
-                }
+                Resolved::NotLeft(left) => return Err(cli::failed(not_left(&found, left))),
                 Resolved::OnItsWay(until) => return Err(cli::failed(on_its_way(refund, until))),
             }
         }
     }
     Ok(())
+}
+
+/// Why a refund's money cannot be said to be back, with so much left of its payment.
+fn not_left(payment: &Payment, left: i64) -> String {
+    if left <= 0 {
+        return "nothing is left of the payment: that money is back by another refund, or on its way"
+            .to_owned();
+    }
+    let amount = in_whole_units(left, payment);
+    format!(
+        "{amount} is left of the payment, the rest is back by another refund or on its way: if just that went back in another way, \
+         say so with --amount {left}"
+    )
 }
 
 /// Why it cannot be said yet that no money moved, and what to do.

@@ -49,7 +49,7 @@ pub async fn resolve(
     let unlogged = match &resolved {
         Resolved::Stands(_) => operator.committed(&conclusion).await.err(),
         // Somebody else was faster: what was said was not done.
-        Resolved::Known | Resolved::NotLeft | Resolved::OnItsWay(_) => None,
+        Resolved::Known | Resolved::NotLeft(_) | Resolved::OnItsWay(_) => None,
     };
     Ok(Said { resolved, unlogged })
 }

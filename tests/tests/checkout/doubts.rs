@@ -327,3 +327,47 @@ async fn no_refund_is_called_refused_while_a_request_for_it_may_be_on_its_way() 
     ensure!(at.refund(&paid, "r4", TOTAL).await?.status == 201, "and its money can go back again");
     at.agree().await
 }
+
+#[tokio::test]
+async fn an_operator_ends_a_refused_refund_of_which_a_part_went_back_otherwise() -> Result<()> {
+    let mut at = asking_in_an_hour().await?;
+    let order = at.order().await?;
+    let paid = place(&at.pay(&order, "p").await?)?;
+    at.sandbox.next([Mischief::Decline]);
+    ensure!(at.shop.cancel(&order, "c").await?.status == 200);
+    let hint = json!({ "data": { "orderId": order } }).to_string();
+    Client::new(at.webhooks).post("/", None, None, hint.into()).await?;
+    until("the gateway to have refused", async || {
+        Ok(at.shop.get(&paid).await?.json()["refunds"][0]["state"] == "refused")
+    })
+    .await?;
+    ensure!(at.refund(&paid, "r", 22_000).await?.status == 201, "the shop gives a part of it back");
+    let listed = at.site.idc_command(&["payments", "list", "--unknown", "--json"]).await?;
+    let listed: Value = serde_json::from_str(&listed)?;
+    let payment = &listed["payments"][0];
+    let refund = payment["refunds"].as_array().context("no refunds")?;
+    let refused = refund.iter().find(|refund| refund["state"] == "refused").context("none is refused")?;
+    let text = |value: &Value| Ok::<_, anyhow::Error>(value.as_str().context("no id")?.to_owned());
+    let (id, refused) = (text(&payment["payment"])?, text(&refused["refund"])?);
+
+    let resolve =
+        ["payments", "resolve", &id, "--refund", &refused, "--as", "paid", "--reason", "TICKET_4711"];
+    for wrong in [&[][..], &["--amount", "199999"], &["--amount", "222000"]] {
+        let told = at.site.idc_command(&[&resolve[..], wrong].concat()).await;
+        ensure!(
+            told.as_ref().is_err_and(|error| format!("{error:#}").contains("--amount 200000")),
+            "{wrong:?} {told:?}"
+        );
+    }
+    let resolved = at.site.idc_command(&[&resolve[..], &["--amount", "200000"]].concat()).await?;
+    ensure!(resolved.contains("refunded") && resolved.contains("done, by itself  TICKET_4711"), "{resolved}");
+    let told = at.shop.get(&paid).await?.json();
+    ensure!(told["state"] == "refunded" && told["refunded"] == amount(TOTAL, "KRW"), "{told}");
+    let twice = at.site.idc_command(&[&resolve[..], &["--amount", "200000"]].concat()).await;
+    ensure!(twice.is_err_and(|error| format!("{error:#}").contains("nothing is left")));
+    let listed = at.site.idc_command(&["payments", "list", "--unknown", "--json"]).await?;
+    ensure!(listed.trim() == r#"{"payments":[]}"#, "{listed}");
+    ensure!(at.sandbox.charges()[0].cancels == [22_000], "nothing else was asked of the gateway");
+    ensure!(at.audited("payment-resolved").await? == ["refunded"]);
+    at.agree().await
+}

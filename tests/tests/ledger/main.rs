@@ -128,6 +128,7 @@ on_both_databases! {
     a_refund_that_is_asked_for_again_is_on_its_way_again
     money_that_goes_back_by_itself_goes_once_whatever_an_operator_says
     what_a_refund_leaves_goes_back_by_itself_only_once_none_is_on_its_way
+    what_other_refunds_left_of_a_refused_one_is_ended_by_an_operator
 }
 
 on_both_databases! {

@@ -81,7 +81,7 @@ async fn conclude(ledger: &Ledger, payment: &Payment, told: Told, held: Option<U
 pub(crate) async fn resolve(ledger: &Ledger, payment: &Payment, moved: bool) -> Resolved {
     let reason = ReasonCode::new("TICKET_4711").unwrap();
     let (order, id, verdict) =
-        (payment.charge.order, payment.charge.payment, Verdict { moved, reason: &reason });
+        (payment.charge.order, payment.charge.payment, Verdict { moved, amount: None, reason: &reason });
     ledger.resolve_payment(order, id, verdict, witness()).await.unwrap()
 }
 
@@ -93,7 +93,20 @@ pub(crate) async fn resolve_refund(
 ) -> Resolved {
     let reason = ReasonCode::new("TICKET_4711").unwrap();
     let (order, id, verdict) =
-        (payment.charge.order, payment.charge.payment, Verdict { moved, reason: &reason });
+        (payment.charge.order, payment.charge.payment, Verdict { moved, amount: None, reason: &reason });
+    ledger.resolve_refund(order, id, refund, verdict, witness()).await.unwrap()
+}
+
+/// As [`resolve_refund`], of one that was refused: so much went back in another way.
+pub(crate) async fn resolve_rest(
+    ledger: &Ledger,
+    payment: &Payment,
+    refund: RefundId,
+    amount: i64,
+) -> Resolved {
+    let reason = ReasonCode::new("TICKET_4711").unwrap();
+    let verdict = Verdict { moved: true, amount: Some(amount), reason: &reason };
+    let (order, id) = (payment.charge.order, payment.charge.payment);
     ledger.resolve_refund(order, id, refund, verdict, witness()).await.unwrap()
 }
 

@@ -13,7 +13,8 @@ use crate::database::{Database, postgres};
 use crate::held::{psql, until_one_waits};
 use crate::money::to_be_back;
 use crate::payments::{
-    begin_refund, cancel, nothing, paid, read, refund_told, resolve_refund, seconds, shop_with_order,
+    begin_refund, cancel, declined, nothing, paid, read, refund_told, resolve_refund, resolve_rest, seconds,
+    shop_with_order,
 };
 use crate::shop::{TOTAL, refund};
 
@@ -44,7 +45,7 @@ pub(crate) async fn that_nothing_went_back_is_never_said_while_a_request_is_on_i
     let until = on_its_way(&other, &payment, id).await;
     assert_eq!(resolve_refund(&other, &payment, id, false).await, until);
     let reason = ReasonCode::new("TICKET_4711").unwrap();
-    let verdict = Verdict { moved: false, reason: &reason };
+    let verdict = Verdict { moved: false, amount: None, reason: &reason };
     let rehearsed = other.rehearse_resolution(order, payment.charge.payment, Some(id), verdict).await;
     assert_eq!(rehearsed.unwrap(), (until, None), "nothing is logged either");
     assert_eq!(read(ledger, &payment).await, stands);
@@ -114,6 +115,42 @@ pub(crate) async fn what_a_refund_leaves_goes_back_by_itself_only_once_none_is_o
     none_is_on_its_way(database).await;
     assert!(refused(resolve_refund(ledger, &payment, id, false).await, id));
     assert_eq!(read(ledger, &payment).await.refunds.len(), 2, "now it goes back by itself");
+}
+
+pub(crate) async fn what_other_refunds_left_of_a_refused_one_is_ended_by_an_operator(database: &Database) {
+    let (shop, _) = shop_with_order(database).await;
+    let ledger = &database.ledger;
+    for (late, key) in [(false, "r"), (true, "r2")] {
+        let payment = to_be_back(database, &shop, late).await;
+        let id = payment.refunds[0].refund;
+        refund_told(ledger, &payment, id, declined()).await;
+        let (_, part) = begin_refund(ledger, &refund(&shop, key, &payment, 1_000)).await.unwrap();
+        let left = TOTAL - 1_000;
+        let not_left = Resolved::NotLeft(left);
+        assert_eq!(resolve_refund(ledger, &payment, id, true).await, not_left, "what is under way counts");
+        refund_told(ledger, &payment, part, Told::Done).await;
+        for wrong in [1, left - 1, left + 1, TOTAL + 1] {
+            assert_eq!(resolve_rest(ledger, &payment, id, wrong).await, not_left, "{wrong}");
+        }
+        let Resolved::Stands(stands) = resolve_rest(ledger, &payment, id, left).await else {
+            panic!("it is resolved")
+        };
+        let ended = if late { PaymentState::Returned } else { PaymentState::Refunded };
+        assert_eq!((stands.state, stands.refunded, stands.left()), (ended, TOTAL, 0));
+        let said = stands.refunds.iter().map(|refund| (refund.automatic, refund.state, refund.amount));
+        let expected = [
+            (true, RefundState::Refused, TOTAL),
+            (false, RefundState::Done, 1_000),
+            (true, RefundState::Done, left),
+        ];
+        assert_eq!(said.collect::<Vec<_>>(), expected, "the refused one stays as it was asked for");
+        assert_eq!(stands.refunds[2].code, ReasonCode::new("TICKET_4711"));
+        assert_eq!(read(ledger, &payment).await, *stands);
+        let again = resolve_rest(ledger, &payment, id, left).await;
+        assert_eq!(again, Resolved::NotLeft(0), "said twice, it counts once");
+        assert_eq!(ledger.payments(true, 10).await.unwrap(), []);
+        assert_eq!(ledger.take_due_refunds(Duration::ZERO, 10).await.unwrap(), [], "nobody asks for it");
+    }
 }
 
 /// An agent takes a refund without its order's lock: here between what an operator's word is judged by, and its being written.

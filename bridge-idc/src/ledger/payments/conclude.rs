@@ -28,6 +28,9 @@ const CANCELLED: &str = "the order was cancelled";
 /// or the shop was told before that it was not paid.
 const LATE: &str = "it was charged after it had been given up";
 
+/// Why money is back that no gateway was asked for: its people, or somebody else, gave it back.
+const BY_HAND: &str = "the gateway refused to give it back, and it went back in another way";
+
 /// What was told about a payment or a refund, by a gateway or by an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
@@ -59,6 +62,8 @@ pub struct Concluded {
 pub struct Verdict<'reason> {
     /// Whether it moved.
     pub moved: bool,
+    /// How much of a refund that the gateway refused went back, in minor units; `None`: all of it.
+    pub amount: Option<i64>,
     /// Why that is known.
     pub reason: &'reason ReasonCode,
 }
@@ -70,9 +75,9 @@ pub enum Resolved {
     Stands(Box<Payment>),
     /// There is no doubt (any more).
     Known,
-    /// The refund was refused, and what is left of the payment is less than it: that money is back by another refund, or on
-    /// its way.
-    NotLeft,
+    /// The refund was refused, and what is said to have gone back is not what can have: so much is left of the payment, in minor
+    /// units. The rest is back by another refund, or on its way.
+    NotLeft(i64),
     /// That no money moved cannot be said yet: until then a request for it may be on its way to the gateway.
     OnItsWay(UnixMicros),
 }
@@ -234,24 +239,45 @@ pub(super) async fn resolve_refund(
     let now = clock(tx).await?;
     let left = payment.left();
     let known = refund_of(&mut payment, refund)?;
-    match known.state {
+    let ended = match known.state {
         // Should it go back after all, so would what takes its place: nobody can undo that.
         RefundState::Unknown if !verdict.moved && known.give_back_until > now => {
             return Ok(Resolved::OnItsWay(known.give_back_until));
         }
-        RefundState::Unknown => {}
-        // What is under way counts as given back: should it be done after this, no more goes back than was paid.
-        RefundState::Refused if known.automatic && verdict.moved && known.amount > left => {
-            return Ok(Resolved::NotLeft);
-        }
+        RefundState::Unknown => refund,
         // Nobody asks for it again.
-        RefundState::Refused if known.automatic && verdict.moved => {}
+        RefundState::Refused if known.automatic && verdict.moved => {
+            match by_hand(known.amount, left, verdict.amount) {
+                Some(ByHand::All) => refund,
+                Some(ByHand::Rest) => add_automatic(tx, &mut payment, left, BY_HAND, now).await?,
+                None => return Ok(Resolved::NotLeft(left)),
+            }
+        }
         RefundState::Confirming | RefundState::Done | RefundState::Refused => return Ok(Resolved::Known),
-    }
+    };
+    let known = refund_of(&mut payment, ended)?;
     known.state = if verdict.moved { RefundState::Done } else { RefundState::Refused };
     known.code = Some(verdict.reason.clone());
-    write_refund(tx, &mut payment, refund, None, order_stands, now, witness).await?;
+    write_refund(tx, &mut payment, ended, None, order_stands, now, witness).await?;
     Ok(Resolved::Stands(Box::new(payment)))
+}
+
+/// What went back by hand in place of a refund that the gateway refused.
+enum ByHand {
+    /// All that it asked for.
+    All,
+    /// What other refunds left of the payment, which is less: a refund of its own, so that the refused one stays as it was asked for.
+    Rest,
+}
+
+/// What an operator's amount comes to, `None` if that cannot be. What is under way counts as given back: should it be done after
+/// this, no more goes back than was paid. A part of what is left is never said: said twice, it would count twice.
+fn by_hand(refused: i64, left: i64, said: Option<i64>) -> Option<ByHand> {
+    match said.unwrap_or(refused) {
+        amount if amount == refused && refused <= left => Some(ByHand::All),
+        amount if amount == left && (1..refused).contains(&left) => Some(ByHand::Rest),
+        _ => None,
+    }
 }
 
 /// Writes a refund's new state and what it makes of its payment.
@@ -351,17 +377,27 @@ async fn refund_the_rest(
     at: UnixMicros,
 ) -> Result<(), LedgerError> {
     let amount = payment.left();
-    if amount <= 0 {
-        return Ok(());
+    if amount > 0 {
+        add_automatic(tx, payment, amount, why, at).await?;
     }
+    Ok(())
+}
+
+/// Adds a refund, due at once, that nobody asked for.
+async fn add_automatic(
+    tx: &mut impl Statements,
+    payment: &mut Payment,
+    amount: i64,
+    why: &str,
+    at: UnixMicros,
+) -> Result<RefundId, LedgerError> {
     let earlier = payment.refunds.iter().filter(|refund| refund.automatic).count();
     let nth = u32::try_from(earlier).unwrap_or(u32::MAX);
     let id = payment.charge.payment;
     let refund = RefundId::automatic(id, nth);
     let new = NewRefund { refund, payment: id, amount, reason: why, automatic: true };
-    let refund = add_refund(tx, &new, at, None).await?;
-    payment.refunds.push(refund);
-    Ok(())
+    payment.refunds.push(add_refund(tx, &new, at, None).await?);
+    Ok(refund)
 }
 
 /// Writes how a payment stands. `ask_at` is when it is asked about, or looked at if it was given up: an agent of a version

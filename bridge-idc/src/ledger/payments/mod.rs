@@ -269,7 +269,7 @@ pub trait PaymentLedger: Begins {
     }
 
     /// As [`Self::resolve_payment`], about a refund: whether the money went back. Of one that nobody asked for and the gateway
-    /// refused it can be said as well that its money went back, in another way.
+    /// refused it can be said as well that its money went back in another way, or what is left of it.
     async fn resolve_refund(
         &self,
         order: OrderId,

@@ -460,7 +460,7 @@ impl World {
         note!(self, "an operator says of {id}, refund {refund:?}: moved {moved}");
         self.begin_task(idc, false, async move {
             let reason = code("TICKET_4711");
-            let verdict = Verdict { moved, reason: &reason };
+            let verdict = Verdict { moved, amount: None, reason: &reason };
             let (ledger, witness) = (service.site().ledger(), Witness::Log(service.site().log()));
             let resolved = match refund {
                 Some(refund) => ledger.resolve_refund(order, id, refund, verdict, witness).await,
