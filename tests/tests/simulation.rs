@@ -36,7 +36,7 @@ fn every_sabotage_is_found_and_told_with_the_command_that_repeats_it() {
             | Sabotage::CountRefundsTwice
             | Sabotage::RefundForEver => "P2",
             Sabotage::LetAnotherBrandRefund => "TENANCY",
-            Sabotage::NeverLookAgain | Sabotage::KeepMoney => "MONEY",
+            Sabotage::NeverLookAgain | Sabotage::KeepMoney | Sabotage::SpeakTooSoon => "MONEY",
             Sabotage::OvertakingCancels | Sabotage::OverwriteStock => "P3",
             Sabotage::FinalRefusals
             | Sabotage::DenyLostCommits

@@ -171,6 +171,8 @@ counts! {
     hints
     /// Doubts that an operator ended.
     resolved_by_hand
+    /// Times that an operator was told to wait, since a request was on its way.
+    told_to_wait
     /// Pairs of logs that were compared.
     logs_compared
     /// Requests that both tell the same of.

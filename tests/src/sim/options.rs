@@ -88,6 +88,8 @@ pub enum Sabotage {
     NeverLookAgain,
     /// Money: what was paid for an order that is cancelled does not go back.
     KeepMoney,
+    /// Money: an operator may say that nothing went back while a request to give back is on its way.
+    SpeakTooSoon,
     /// P8: payments go on although the data centre's log does not take their entries.
     PayUnlogged,
     /// P8: what a cloud agent logs as sent is not what it sends.
@@ -113,6 +115,7 @@ impl Sabotage {
                 | Self::TakeSilenceForRefusal
                 | Self::NeverLookAgain
                 | Self::KeepMoney
+                | Self::SpeakTooSoon
         )
     }
 

@@ -177,7 +177,12 @@ impl World {
         let mut comes = self.now + self.dice.millis(1..=30);
         if self.dice.happens(self.weather.gateway_late) {
             self.counts.gateway_calls_late += 1;
-            comes += timeout.mul_f64(0.5) + self.dice.millis(0..=3_000);
+            let late = timeout.mul_f64(0.5) + self.dice.millis(0..=3_000);
+            comes += match &what {
+                // For so long after its agent gave up the ledger has it be on its way, and nobody looks at it again.
+                Ask::GiveBack(_) => late.min(timeout + self.money.limits.margin / 2),
+                _ => late,
+            };
         } else if matches!(what, Ask::Charge(_)) && self.dice.happens(self.weather.gateway_holds_up) {
             self.counts.gateway_calls_held_up += 1;
             let minutes = self.dice.between(1..=300);

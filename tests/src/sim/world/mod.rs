@@ -296,13 +296,14 @@ impl World {
             Some(Sabotage::RefundForEver) => ledger.break_payments(Broken::AsksForRefused),
             Some(Sabotage::NeverLookAgain) => ledger.break_payments(Broken::LooksAtNothing),
             Some(Sabotage::KeepMoney) => ledger.break_payments(Broken::KeepsMoney),
+            Some(Sabotage::SpeakTooSoon) => ledger.break_payments(Broken::ForgetsWhatIsOnItsWay),
             _ => {}
         }
         let (clouds, idcs) = (dice.between(1..=3), dice.index(2) + 1);
         let first_key_ends = Self::life(&mut dice);
         let keys = Keys::new(&mut dice, idcs, first_key_ends);
         let window = u32::try_from(dice.between(4..=300)).unwrap_or(4);
-        let money = Money::new(&mut dice);
+        let money = Money::new(&mut dice, sabotage);
         let mut world = Self {
             now: Duration::ZERO,
             events: BTreeMap::new(),

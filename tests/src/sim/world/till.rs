@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bridge_idc::ledger::payments::{PaymentLedger as _, Verdict};
+use bridge_idc::ledger::model::{PaymentColumns, RefundColumns};
+use bridge_idc::ledger::payments::{PaymentLedger as _, Resolved, Verdict};
 use bridge_idc::payment::audit::Witness;
 use bridge_idc::payment::desk::{Asked, Desk, Output};
 use bridge_idc::payment::reconcile::Due;
@@ -90,11 +91,13 @@ struct Task {
 enum Out {
     Served(Token, End),
     Took(Due),
+    /// An operator: too soon, if so it is.
+    Spoke(bool),
     Nothing,
 }
 
 impl Money {
-    pub(super) fn new(dice: &mut Dice) -> Self {
+    pub(super) fn new(dice: &mut Dice, sabotage: Option<Sabotage>) -> Self {
         let limits = Limits {
             calls_max: 256,
             doubts_max: DOUBTS_MAX,
@@ -116,7 +119,7 @@ impl Money {
             held_up: Vec::new(),
             declines: [0, 300, 3_000][dice.index(3)],
             refuses_refunds: [0, 300, 3_000][dice.index(3)],
-            operator: dice.happens(3_000),
+            operator: dice.happens(3_000) || sabotage == Some(Sabotage::SpeakTooSoon),
             writes: Vec::new(),
             attempts: Vec::new(),
             made_for: BTreeMap::new(),
@@ -269,6 +272,7 @@ impl World {
                 self.do_desk_outputs(idc);
             }
             Out::Took(due) => self.ask_about(idc, due),
+            Out::Spoke(too_soon) => self.counts.told_to_wait += u64::from(too_soon),
             Out::Nothing => {}
         }
     }
@@ -280,6 +284,9 @@ impl World {
         }
         if self.now < self.faults_until {
             self.after(LOOK_EVERY, Event::Look { idc, life });
+            if self.money.operator && self.dice.happens(2_000) {
+                self.resolve_doubts();
+            }
         }
         let room = DOUBTS_MAX.saturating_sub(self.money.doubts(idc));
         let Some(service) = self.idcs[idc].service.clone().filter(|_| room > 0) else { return };
@@ -404,20 +411,17 @@ impl World {
 
     /// An operator asks the gateway's people, and ends what is in doubt.
     fn resolve_doubts(&mut self) {
-        let refunds = self.ledger.refunds().into_iter().filter(|row| row.state == "unknown");
-        for row in Vec::from_iter(refunds) {
-            let moved = self.money.bank.answered(row.refund.as_bytes()) == Some(Said::Done);
-            self.resolve_refund(&row, moved);
-        }
-        // Of a refund that is on its way its people could tell nothing, and the ledger would take the operator's word. None is when
-        // this begins, and none is asked for before that word is in the ledger.
-        self.run_until_quiet();
         let payments = self.ledger.payments().into_iter().filter(|row| row.state == "unknown");
         for row in Vec::from_iter(payments) {
             let moved = self.money.bank.is_charged(&row.payment_key);
             if let (Ok(order), Ok(id)) = (OrderId::from_uuid(row.order), PaymentId::from_uuid(row.payment)) {
-                self.resolve(order, id, None, moved);
+                self.resolve(order, id, None, (moved, None));
             }
+        }
+        let refunds = self.ledger.refunds().into_iter().filter(|row| row.state == "unknown");
+        for row in Vec::from_iter(refunds) {
+            let moved = self.money.bank.answered(row.refund.as_bytes()) == Some(Said::Done);
+            self.resolve_refund(&row, (moved, None));
         }
     }
 
@@ -429,16 +433,32 @@ impl World {
             let Some(payment) = self.ledger.payment_row(&row.payment) else { continue };
             let key = *row.refund.as_bytes();
             if self.money.bank.give_back_by_hand(key, &payment.payment_key, row.amount) {
-                self.resolve_refund(&row, true);
-            } else {
-                // A part of it went back otherwise: the shop asks for the rest.
+                self.resolve_refund(&row, (true, None));
+            } else if self.dice.happens(5_000) {
+                // A part of it went back otherwise: the shop asks for the rest,
                 self.asks_for_the_rest(&payment);
+            } else {
+                // or that goes back by hand as well.
+                self.run_until_quiet();
+                self.returns_the_rest(&row, &payment);
             }
+            self.run_until_quiet();
         }
-        self.run_until_quiet();
     }
 
-    fn resolve_refund(&mut self, row: &bridge_idc::ledger::model::RefundColumns, moved: bool) {
+    /// What is left of a payment goes back by hand, as a refund of its own.
+    fn returns_the_rest(&mut self, row: &RefundColumns, payment: &PaymentColumns) {
+        let left = payment.amount - self.money.bank.back(&payment.payment_key);
+        let refunds = self.ledger.refunds().into_iter();
+        let nth = refunds.filter(|other| other.payment == row.payment && other.automatic).count();
+        let Ok(id) = PaymentId::from_uuid(row.payment) else { return };
+        let key = *RefundId::automatic(id, u32::try_from(nth).unwrap_or(u32::MAX)).as_bytes();
+        if left > 0 && self.money.bank.give_back_by_hand(key, &payment.payment_key, left) {
+            self.resolve_refund(row, (true, Some(left)));
+        }
+    }
+
+    fn resolve_refund(&mut self, row: &RefundColumns, said: (bool, Option<i64>)) {
         let Some(payment) = self.ledger.payment_row(&row.payment) else { return };
         let ids = (
             OrderId::from_uuid(payment.order),
@@ -446,29 +466,35 @@ impl World {
             RefundId::from_uuid(row.refund),
         );
         if let (Ok(order), Ok(id), Ok(refund)) = ids {
-            if !moved {
+            if !said.0 {
                 self.money.said_refused.insert(*refund.as_bytes());
             }
-            self.resolve(order, id, Some(refund), moved);
+            self.resolve(order, id, Some(refund), said);
         }
     }
 
-    fn resolve(&mut self, order: OrderId, id: PaymentId, refund: Option<RefundId>, moved: bool) {
+    /// An operator says whether money moved, and how much of a refund that was refused.
+    fn resolve(
+        &mut self,
+        order: OrderId,
+        id: PaymentId,
+        refund: Option<RefundId>,
+        (moved, amount): (bool, Option<i64>),
+    ) {
         let idc = self.dice.index(self.idcs.len());
-        let Some(service) = self.idcs[idc].service.clone() else { return };
+        let Some(service) = self.idcs[idc].service.clone().filter(|_| self.idcs[idc].up) else { return };
         self.counts.resolved_by_hand += 1;
         note!(self, "an operator says of {id}, refund {refund:?}: moved {moved}");
         self.begin_task(idc, false, async move {
             let reason = code("TICKET_4711");
-            let verdict = Verdict { moved, amount: None, reason: &reason };
+            let verdict = Verdict { moved, amount, reason: &reason };
             let (ledger, witness) = (service.site().ledger(), Witness::Log(service.site().log()));
             let resolved = match refund {
                 Some(refund) => ledger.resolve_refund(order, id, refund, verdict, witness).await,
                 None => ledger.resolve_payment(order, id, verdict, witness).await,
             };
-            // It is asked about again, and the operator looks again.
-            let _resolved = resolved;
-            Out::Nothing
+            // Whatever that comes to, it is asked about again, and the operator looks again.
+            Out::Spoke(matches!(resolved, Ok(Resolved::OnItsWay(_))))
         });
     }
 }
