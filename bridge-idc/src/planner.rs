@@ -502,6 +502,78 @@ mod tests {
         assert_eq!((plan.sold.len(), plan.cancelled.len()), (0, 0));
     }
 
+    /// Facts of a brand with two SKUs and an order of both.
+    fn facts_of_an_order(state: Standing) -> Facts {
+        let offer = |sku_id| Offer { sku_id, price: money(PRICE, "KRW"), available: 4 };
+        let standing = StandingOrder { brand: brand(), state, units: vec![(1, 1), (2, 3)] };
+        Facts {
+            offers: HashMap::from([(brand(), HashMap::from([(sku(0), offer(1)), (sku(1), offer(2))]))]),
+            orders: HashMap::from([(order_id(1), standing)]),
+            ..facts(4)
+        }
+    }
+
+    fn cancelled(order: u8) -> Decision {
+        Decision::New { order: order_id(order), outcome: Outcome::Cancelled, sku_ids: Vec::new() }
+    }
+
+    #[test]
+    fn a_cancellation_waits_for_the_stock_that_it_gives_back_and_only_if_it_gives_any() {
+        let cancel = [Sketch::cancel(1, 1).request()];
+        let placed = || facts_of_an_order(Standing::Placed);
+        assert_eq!(plan(&cancel, placed()).decisions, [cancelled(1)]);
+        for (row, n) in [(1, 0), (2, 1)] {
+            let held = plan(&cancel, Facts { held: HashSet::from([row]), ..placed() });
+            let stock = Awaited::Stock { brand: brand(), sku: sku(n) };
+            assert_eq!(held.decisions, [Decision::Waits(stock)]);
+            assert_eq!((held.sold.len(), held.cancelled.len()), (0, 0));
+        }
+        // A row whose SKU nothing of the batch names: the brand stands for it.
+        let nameless = Facts { held: HashSet::from([2]), offers: HashMap::new(), ..placed() };
+        assert_eq!(plan(&cancel, nameless).decisions, [Decision::Waits(Awaited::Brand(brand()))]);
+        for (state, outcome) in
+            [(Standing::Cancelled, Outcome::Cancelled), (Standing::Rejected, Outcome::NotCancellable)]
+        {
+            let facts = Facts { held: HashSet::from([1, 2]), ..facts_of_an_order(state) };
+            assert_eq!(outcomes(&plan(&cancel, facts)), [Some(outcome)]);
+        }
+    }
+
+    #[test]
+    fn a_cancellation_waits_for_a_held_order_of_its_own_brand_and_for_no_other() {
+        let placed = |held| Facts {
+            held_orders: HashSet::from([order_id(held)]),
+            ..facts_of_an_order(Standing::Placed)
+        };
+        let cancel = [Sketch::cancel(1, 1).request()];
+        let waits = [Decision::Waits(Awaited::Order(order_id(1)))];
+        assert_eq!(plan(&cancel, placed(1)).decisions, waits);
+        assert_eq!(plan(&cancel, placed(2)).decisions, [cancelled(1)]);
+        assert_eq!(plan(&[Sketch::cancel(1, 2).request()], placed(2)).decisions, [Decision::NotFound]);
+        // Who asks for another brand's order learns nothing of it, not even that somebody holds it.
+        let other = Brand::new("other").unwrap();
+        let mut facts = placed(1);
+        facts.brands.insert(other.clone(), Currency::new("KRW").unwrap());
+        let theirs = [Request { brand: other, ..cancel[0].clone() }];
+        assert_eq!(plan(&theirs, facts).decisions, [Decision::NotFound]);
+    }
+
+    #[test]
+    fn what_a_cancellation_gives_back_is_for_sale_within_the_same_batch() {
+        let requests = [
+            Sketch::place(1, 2, &[(1, 7)]),
+            Sketch::cancel(2, 1),
+            Sketch::place(3, 3, &[(1, 7)]),
+            Sketch::place(4, 4, &[(0, 5)]),
+        ];
+        let plan = plan(&requests.map(|sketch| sketch.request()), facts_of_an_order(Standing::Placed));
+        let sold_out = Outcome::SoldOut { sku: sku(1) };
+        let placed = Some(Outcome::Placed);
+        assert_eq!(outcomes(&plan), [Some(sold_out), Some(Outcome::Cancelled), placed.clone(), placed]);
+        assert_eq!(plan.sold, BTreeMap::from([(1, 4), (2, 4)]));
+        assert_eq!(plan.cancelled, [order_id(1)]);
+    }
+
     #[test]
     fn a_row_that_ends_as_it_was_is_not_written() {
         let requests = [Sketch::place(1, 1, &[(0, 2)]).request(), Sketch::cancel(2, 1).request()];

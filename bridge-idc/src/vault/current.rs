@@ -104,3 +104,153 @@ fn stamps(dir: &Path) -> Vec<Stamp> {
     let files = keyring::key_files(dir).unwrap_or_default();
     files.iter().map(|path| reread::stamp(path)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use bridge_protocol::domain::UnixMicros;
+    use tempfile::TempDir;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const NOW: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
+
+    fn folder_of_keys() -> TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        keyring::init(dir.path(), "idc.example", NOW, &mut rand::rng()).unwrap();
+        dir
+    }
+
+    fn add_sealing(dir: &TempDir) {
+        keyring::add_sealing(dir.path(), NOW, 90, &mut rand::rng()).unwrap();
+    }
+
+    fn sealing_keys(keys: &Keyring) -> usize {
+        keys.manifest().keys.len()
+    }
+
+    /// Keeps the keys while the test does its part, and fails if they are no longer kept before that is over.
+    async fn while_kept(
+        keys: &CurrentKeys,
+        metrics: &Arc<Metrics>,
+        check: impl AsyncFn(&Keyring) -> Result<(), NotReady>,
+        part: impl AsyncFnOnce(&Shutdown),
+    ) {
+        let shutdown = Shutdown::new();
+        let taken = |taken: &Keyring| {
+            assert_eq!(keys.now().manifest(), taken.manifest(), "it hears before the others have got them");
+        };
+        tokio::select! {
+            biased;
+            () = keys.clone().keep(shutdown.clone(), metrics.clone(), check, taken) => panic!("not kept"),
+            () = part(&shutdown) => {}
+        }
+        // The drain ends it.
+        shutdown.start(Duration::ZERO);
+        keys.clone().keep(shutdown, metrics.clone(), async |_: &Keyring| Ok(()), |_| {}).await;
+    }
+
+    /// Waits until what is in the folder is in force, or is not, as the metrics have it.
+    async fn in_force(metrics: &Metrics, wanted: bool) {
+        while (metrics.files_not_in_force.of(FilesReread::Keys).get() == 0) != wanted {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_made_replaced_or_removed_is_seen_and_no_other_file_is() {
+        let dir = folder_of_keys();
+        let keys = CurrentKeys::load(dir.path()).unwrap();
+        let stamps = || keys.folder.files().stamps();
+        let mut before = stamps();
+        fs::write(dir.path().join("notes.txt"), "made for the launch").unwrap();
+        assert_eq!(stamps(), before);
+        let sealing = |n: u8| dir.path().join(format!("sealing-{n}.key"));
+        let changes: [&dyn Fn(); 3] =
+            [&|| add_sealing(&dir), &|| fs::rename(sealing(2), sealing(1)).unwrap(), &|| {
+                fs::remove_file(sealing(1)).unwrap()
+            }];
+        for change in changes {
+            change();
+            assert_ne!(stamps(), before);
+            before = stamps();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_was_added_is_taken_when_an_operator_asks_and_everybody_hears_of_it() {
+        let dir = folder_of_keys();
+        let keys = CurrentKeys::load(dir.path()).unwrap();
+        let mut heard = keys.subscribe();
+        add_sealing(&dir);
+        assert_eq!(sealing_keys(&keys.now()), 1);
+        let metrics = Arc::new(Metrics::idc());
+        while_kept(
+            &keys,
+            &metrics,
+            async |_| Ok(()),
+            async |shutdown| {
+                shutdown.reload();
+                heard.changed().await.unwrap();
+                assert_eq!(sealing_keys(&heard.borrow()), 2);
+                assert_eq!(sealing_keys(&keys.now()), 2);
+            },
+        )
+        .await;
+        assert_eq!(keys.note(), None);
+    }
+
+    #[tokio::test]
+    async fn what_may_not_be_used_is_said_and_the_old_keys_stay_until_it_is_right() {
+        let (dir, other) = (folder_of_keys(), folder_of_keys());
+        let keys = CurrentKeys::load(dir.path()).unwrap();
+        let verifier = keys.now().verifier().to_string();
+        let [ours, theirs] = [&dir, &other].map(|dir| dir.path().join("signing.key"));
+        let kept = fs::read(&ours).unwrap();
+        let metrics = Arc::new(Metrics::idc());
+        while_kept(
+            &keys,
+            &metrics,
+            async |_| Ok(()),
+            async |shutdown| {
+                fs::copy(&theirs, &ours).unwrap();
+                shutdown.reload();
+                in_force(&metrics, false).await;
+                let note = keys.note().unwrap();
+                assert!(
+                    note.contains("the old ones stay in force") && note.contains("signing.key"),
+                    "{note}"
+                );
+                assert_eq!(keys.now().verifier().to_string(), verifier);
+                fs::write(&ours, &kept).unwrap();
+                shutdown.reload();
+                in_force(&metrics, true).await;
+                assert_eq!(keys.note(), None);
+            },
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn keys_that_a_ledger_does_not_know_are_not_taken() {
+        let dir = folder_of_keys();
+        let keys = CurrentKeys::load(dir.path()).unwrap();
+        add_sealing(&dir);
+        let metrics = Arc::new(Metrics::idc());
+        while_kept(
+            &keys,
+            &metrics,
+            async |_| Err(NotReady::Empty),
+            async |shutdown| {
+                shutdown.reload();
+                in_force(&metrics, false).await;
+                assert!(keys.note().unwrap().contains(&NotReady::Empty.to_string()));
+                assert_eq!(sealing_keys(&keys.now()), 1);
+            },
+        )
+        .await;
+    }
+}

@@ -393,6 +393,7 @@ fn io_error(verb: &'static str, path: &Path, source: io::Error) -> KeyringError 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
@@ -434,6 +435,64 @@ mod tests {
         let after = Keyring::load(dir.path()).unwrap().manifest();
         assert_eq!(after.keys.len(), 2);
         assert_eq!(after.keys[1], before.keys[0]);
+    }
+
+    #[test]
+    fn a_sealing_key_is_valid_from_five_minutes_before_it_was_made_for_as_many_days_as_it_was_given() {
+        let dir = tempfile::tempdir().unwrap();
+        keys_in(dir.path()).unwrap();
+        add_sealing(dir.path(), NOW, 7, &mut rand::rng()).unwrap();
+        let manifest = Keyring::load(dir.path()).unwrap().manifest();
+        let not_before = UnixMicros::new(NOW.get() - 300_000_000);
+        for (key, days) in manifest.keys.iter().zip([7, 90]) {
+            let not_after = UnixMicros::new(NOW.get() + days * 86_400_000_000);
+            assert_eq!(key.validity, Validity { not_before, not_after });
+        }
+    }
+
+    #[test]
+    fn a_key_file_is_never_overwritten_even_if_two_make_it_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kek-1.key");
+        write_key(&path, "key-encryption", &[], &mut rand::rng()).unwrap();
+        let first = fs::read(&path).unwrap();
+        let refused = write_key(&path, "key-encryption", &[], &mut rand::rng()).unwrap_err();
+        assert!(matches!(&refused, KeyringError::Exists(there) if *there == path), "{refused}");
+        assert_eq!(fs::read(&path).unwrap(), first);
+    }
+
+    #[test]
+    fn a_key_of_no_known_kind_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = keys_in(dir.path()).unwrap();
+        for name in ["backup.key", "zone.key", "tls-1.key"] {
+            fs::write(dir.path().join(name), "not ours").unwrap();
+        }
+        let after = Keyring::load(dir.path()).unwrap();
+        assert_eq!((after.checks(), after.manifest()), (before.checks(), before.manifest()));
+        assert_eq!(after.verifier(), before.verifier());
+    }
+
+    #[test]
+    fn a_keyring_shows_none_of_its_keys() {
+        assert_eq!(format!("{:?}", Keyring::for_tests(1)), "Keyring { .. }");
+    }
+
+    #[test]
+    fn a_keyring_from_a_seed_has_four_keys_and_shares_none_with_that_of_another_seed() {
+        let secrets = |seed: u8| {
+            let keys = Keyring::for_tests(seed);
+            let (_, encryption) = keys.newest_encryption_key();
+            [keys.sealing[0].0.clone(), encryption.clone(), keys.fingerprint.clone()].map(|secret| *secret)
+        };
+        for kind in 0..3 {
+            let all: BTreeSet<_> = (0..=u8::MAX).map(|seed| secrets(seed)[kind]).collect();
+            assert_eq!(all.len(), 256);
+        }
+        assert_eq!(BTreeSet::from(secrets(1)).len(), 3);
+        let signers: BTreeSet<_> =
+            (0..=u8::MAX).map(|seed| Keyring::for_tests(seed).verifier().to_string()).collect();
+        assert_eq!(signers.len(), 256);
     }
 
     #[test]
