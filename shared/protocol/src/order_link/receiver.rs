@@ -371,14 +371,36 @@ mod tests {
     use crate::domain::UnixMicros;
     use crate::wire::payment::{Pay, Refund};
 
+    fn order(n: u8) -> OrderId {
+        OrderId::new(UnixMicros::new(1), [n; 10])
+    }
+
+    fn key(n: u8) -> KeyDigest {
+        KeyDigest::from_bytes(&[n; 32]).unwrap()
+    }
+
     fn cancel(request: u64, sequence: u64, key: u8) -> ToIdc {
-        let order = OrderId::new(UnixMicros::new(1), [key; 10]);
         let kind = to_idc::Kind::Cancel(Cancel {
             brand: "shoes".into(),
-            order: Bytes::copy_from_slice(order.as_bytes()),
+            order: Bytes::copy_from_slice(order(key).as_bytes()),
             key: Bytes::copy_from_slice(&[key; 32]),
         });
         ToIdc { request, kind: Some(kind), sequence, trace: None }
+    }
+
+    fn envelope(n: u8) -> Envelope {
+        Envelope {
+            brand: "shoes".into(),
+            order: Bytes::copy_from_slice(order(n).as_bytes()),
+            key: Bytes::copy_from_slice(&[n; 32]),
+            ..Envelope::default()
+        }
+    }
+
+    /// An order as the `n`th message of its lane.
+    fn place(n: u8, envelope: Envelope) -> ToIdc {
+        let n = u64::from(n);
+        ToIdc { request: n, kind: Some(to_idc::Kind::Place(envelope)), sequence: n, trace: None }
     }
 
     fn deliver(receiver: &mut Receiver, link: u64, message: ToIdc) -> Token {
@@ -477,8 +499,95 @@ mod tests {
             placed +=
                 usize::from(matches!(receiver.handle_message(LinkId(1), 0, message), Received::Deliver(..)));
         }
-        assert_eq!(placed, shares::alone(BYTES_MAX) >> 20);
+        // Of 128 MiB, an eighth is kept for another link.
+        assert_eq!(placed, 112);
         deliver(&mut receiver, 1, cancel(201, 201, 201));
+    }
+
+    #[test]
+    fn the_bytes_of_an_order_are_those_of_all_its_parts() {
+        let half = Bytes::from(vec![0; shares::alone(BYTES_MAX) / 2]);
+        let parts: [fn(&mut Envelope) -> &mut Bytes; 3] =
+            [|order| &mut order.terms, |order| &mut order.ciphertext, |order| &mut order.encapsulation];
+        for part in parts {
+            let mut receiver = Receiver::new(8);
+            let mut send = |n: u8| {
+                let mut envelope = envelope(n);
+                *part(&mut envelope) = half.clone();
+                receiver.handle_message(LinkId(1), 0, place(n, envelope))
+            };
+            assert!(matches!([send(1), send(2)], [Received::Deliver(..), Received::Deliver(..)]));
+            assert!(
+                matches!(send(3), Received::Answer(Reply { message, .. }) if message.kind == Some(busy()))
+            );
+        }
+    }
+
+    #[test]
+    fn an_order_is_handed_over_as_it_came() {
+        let sent = Envelope { terms: Bytes::from_static(b"terms"), ..envelope(7) };
+        let received = Receiver::new(8).handle_message(LinkId(1), 0, place(1, sent.clone()));
+        let Received::Deliver(_, Delivery::Place(received)) = received else {
+            panic!("not delivered: {received:?}")
+        };
+        assert_eq!(received.envelope(), &sent);
+        let header = Header { brand: Brand::new("shoes").unwrap(), order: order(7), key: key(7) };
+        assert_eq!(received.header(), &header);
+    }
+
+    #[test]
+    fn a_question_is_handed_over_with_its_key_without_one_and_not_with_what_is_none() {
+        let (brand, id) = (Brand::new("shoes").unwrap(), Bytes::copy_from_slice(order(7).as_bytes()));
+        let payment = PaymentId::from_bytes(&id).unwrap();
+        let keys = [(None, Some(None)), (Some(32), Some(Some(key(7)))), (Some(31), None)];
+        for (bytes, expected) in keys {
+            let asked = bytes.map(|bytes| Bytes::from(vec![7; bytes]));
+            let ask = Ask { brand: "shoes".into(), order: id.clone(), key: asked.clone() };
+            let (brand, order) = (brand.clone(), order(7));
+            let expected_of_payment =
+                expected.map(|key| Delivery::AskPayment { brand: brand.clone(), order, payment, key });
+            assert_eq!(
+                delivery(to_idc::Kind::Ask(ask)),
+                expected.map(|key| Delivery::Ask { brand: brand.clone(), order, key })
+            );
+            let (order, payment) = (id.clone(), id.clone());
+            let ask = AskPayment { brand: "shoes".into(), order, payment, key: asked };
+            assert_eq!(delivery(to_idc::Kind::AskPayment(ask)), expected_of_payment);
+        }
+    }
+
+    #[test]
+    fn a_write_is_known_by_its_order_and_by_its_key_until_it_has_ended() {
+        let mut receiver = Receiver::new(8);
+        let none = |receiver: &Receiver| {
+            (receiver.writes_of(order(7)), receiver.is_writing(order(7), Some(key(7)))) == (0, false)
+        };
+        assert!(none(&receiver));
+        let placing = deliver(&mut receiver, 1, place(1, envelope(7)));
+        let cancelling = deliver(&mut receiver, 1, cancel(2, 2, 7));
+        assert_eq!(receiver.writes_of(order(7)), 2);
+        for n in 7..9 {
+            assert_eq!(receiver.is_writing(order(n), None), n == 7);
+            assert_eq!(receiver.is_writing(order(9), Some(key(n))), n == 7);
+        }
+        assert!(receiver.is_writing(order(7), Some(key(8))));
+        receiver.answer(placing, busy());
+        assert_eq!((receiver.writes_of(order(7)), receiver.under_way()), (1, 1));
+        assert!(receiver.is_writing(order(7), None));
+        receiver.answer(cancelling, busy());
+        assert!(none(&receiver));
+        assert!(receiver.written.is_empty(), "a count of none is kept");
+    }
+
+    #[test]
+    fn what_is_abandoned_is_answered_to_nobody_and_delivered_when_it_is_asked_for_again() {
+        let mut receiver = Receiver::new(1);
+        let token = deliver(&mut receiver, 1, cancel(10, 1, 7));
+        receiver.abandon(token);
+        assert_eq!(receiver.under_way(), 0);
+        let again = deliver(&mut receiver, 1, cancel(11, 2, 7));
+        assert!(receiver.answer(token, busy()).is_empty());
+        assert_eq!(receiver.answer(again, busy()).len(), 1);
     }
 
     #[test]

@@ -226,6 +226,27 @@ fn a_silent_link_takes_no_new_requests_until_it_is_heard() {
 }
 
 #[test]
+fn what_goes_out_on_a_lane_is_numbered_from_one_and_in_order() {
+    let mut sender = Sender::new(limits());
+    for link in [A, B] {
+        sender.handle_link_up(at(0), link, 2, 2);
+    }
+    for n in 1..=4 {
+        submit(&mut sender, at(0), cancel(n));
+    }
+    sender.handle_window(at(1), A, 8);
+    for n in 5..=6 {
+        submit(&mut sender, at(1), cancel(n));
+    }
+    let mut sent = BTreeMap::<_, Vec<u64>>::new();
+    while let Some(Output::Transmit { link, lane, message }) = sender.poll_output() {
+        sent.entry((link, lane)).or_default().push(message.sequence);
+    }
+    let lanes = [((A, 0), vec![1]), ((A, 1), vec![1, 2, 3]), ((B, 0), vec![1, 2])];
+    assert_eq!(sent, BTreeMap::from(lanes));
+}
+
+#[test]
 fn an_encapsulation_travels_once_a_lane_and_again_when_the_idc_asks() {
     let mut sender = connected(8);
     let carried = |sender: &mut Sender| match sender.poll_output() {
@@ -346,6 +367,17 @@ fn a_payment_of_an_order_that_is_being_placed_from_here_is_not_told_that_there_i
     }
     assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 2 <- 1", "1 Refused(Busy)"]);
     assert_eq!((sender.unsettled(), sender.next_timeout()), (0, None));
+}
+
+#[test]
+fn an_order_is_being_placed_until_its_placing_has_ended() {
+    let mut sender = connected(8);
+    assert!(!sender.is_placing(order(0)));
+    let placing = submit(&mut sender, at(0), place(1, b"s"));
+    submit(&mut sender, at(0), cancel(2));
+    assert!(sender.is_placing(order(0)) && !sender.is_placing(order(2)), "what is cancelled is not placed");
+    sender.handle_answer(at(1), A, settled(placing));
+    assert!(!sender.is_placing(order(0)));
 }
 
 /// A sender with links to two agents.

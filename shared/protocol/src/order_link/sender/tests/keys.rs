@@ -164,6 +164,19 @@ fn an_order_whose_caller_never_comes_back_from_sealing_is_given_up() {
 }
 
 #[test]
+fn a_caller_that_comes_back_from_sealing_too_late_is_told_so_once() {
+    let mut sender = rotated_on_one();
+    let id = submit(&mut sender, at(0), sealed(1, NEW));
+    sender.handle_link_down(at(1), A);
+    assert_eq!(drain(&mut sender), ["link 1 <- 1", "1 is to be sealed again"]);
+    sender.handle_timeout(at(80));
+    assert!(drain(&mut sender).is_empty(), "it is given up, and nobody is there to hear it");
+    assert_eq!((sender.unsettled(), sender.next_timeout()), (0, None));
+    sender.handle_sealed(at(81), id, Some(sealed(1, OLD).1));
+    assert_eq!(drain(&mut sender), ["1 Unknown"]);
+}
+
+#[test]
 fn what_no_link_opens_any_more_takes_no_room_from_what_another_takes() {
     let mut sender = rotated_on_one();
     for n in 1..=2 {
