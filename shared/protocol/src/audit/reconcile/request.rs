@@ -1,7 +1,7 @@
 //! One request, and what each of the logs says of it.
 
 use super::{LogId, Side};
-use crate::audit::entry::{Carried, Digest, Ended};
+use crate::audit::entry::{Carried, Digest, Ended, Word};
 use crate::domain::{Brand, OrderId, UnixMicros};
 
 /// What the cloud tells a caller whose request stayed where it was: without a link, without room, with another one under
@@ -51,11 +51,13 @@ pub(super) struct Told {
     pub(super) ended: Vec<Ended>,
 }
 
-/// A request as it was carried once. A caller that tries again under its key gets another order id each time, and what is
-/// sealed again has other bytes: each of them is received as it was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A request as it was carried once. A caller that tries again under its key gets another id each time, of the order that it places or
+/// of the payment, and what is sealed again has other bytes: each of them is received as it was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Try {
+    action: Word,
     order: OrderId,
+    payment: Option<Word>,
     ciphertext: Option<Digest>,
     /// Of all its facts.
     facts: Digest,
@@ -128,12 +130,16 @@ impl Try {
     fn of(carried: &Carried) -> Self {
         // Facts that could be read can be written.
         let facts = Digest::of(&serde_json::to_vec(carried).unwrap_or_default());
-        Self { order: carried.order, ciphertext: carried.ciphertext, facts }
+        let Carried { action, order, payment, ciphertext, .. } = carried;
+        let (action, payment) = (action.clone(), payment.clone());
+        Self { action, order: *order, payment, ciphertext: *ciphertext, facts }
     }
 
-    /// Whether both are of one try, though they may differ: a caller's order id is its own, and so are sealed bytes.
+    /// Whether both are of one try, though they may differ: a try's ids are its own, and so are sealed bytes. Another try for the
+    /// same order may be another payment of it, or its cancellation by mistake under the key that placed it.
     pub(super) fn is_kin(&self, other: &Self) -> bool {
-        self.order == other.order || (self.ciphertext.is_some() && self.ciphertext == other.ciphertext)
+        let ids = (&self.action, self.order, &self.payment) == (&other.action, other.order, &other.payment);
+        ids || (self.ciphertext.is_some() && self.ciphertext == other.ciphertext)
     }
 }
 

@@ -173,6 +173,26 @@ fn each_try_is_received_as_it_was_sent() {
     assert_eq!(received(strange), What::NeverSent);
 }
 
+/// Another try under its key, of the same order.
+#[test]
+fn another_payment_or_a_cancellation_by_an_agent_whose_log_is_not_given_is_no_changed_byte() {
+    let pay = |payment: &str| Carried {
+        action: Word::of("pay"),
+        ciphertext: None,
+        payment: Some(Word::of(payment)),
+        ..carried(7, b"")
+    };
+    let cancel = Carried { action: Word::of("cancel"), ciphertext: None, ..carried(7, b"") };
+    for (by_one, by_two) in [(pay("first"), pay("second")), (carried(7, b"sealed"), cancel)] {
+        let one = agent(Side::Cloud, "one", vec![(70 * SECOND, Event::OrderSent(by_one.clone()))]);
+        let received =
+            vec![(71 * SECOND, Event::OrderReceived(by_one)), (72 * SECOND, Event::OrderReceived(by_two))];
+        let told = compare(&[&one, &agent(Side::Idc, "one", received), &agent(Side::Idc, "two", vec![])]);
+        assert_eq!(told.differences, vec![]);
+        assert!(told.missing.contains(&Word::of(&id("cloud/two"))), "{told:?}");
+    }
+}
+
 #[test]
 fn an_order_that_is_sealed_again_agrees_and_a_third_sealing_does_not() {
     let sealed_again = |received: &[u8]| {
