@@ -48,7 +48,8 @@ fn every_sabotage_is_found_and_told_with_the_command_that_repeats_it() {
             | Sabotage::ForgetLastRounds
             | Sabotage::SendUnlogged
             | Sabotage::PayUnlogged
-            | Sabotage::LogOtherBytes => "P8",
+            | Sabotage::LogOtherBytes
+            | Sabotage::LogOtherEnds => "P8",
             Sabotage::PreferNewestKeys | Sabotage::SealOnce => "P11",
             Sabotage::NumberBeforeCommit | Sabotage::SkipReplay | Sabotage::ResumeAnyHistory => "P6",
         };

@@ -173,9 +173,11 @@ counts! {
     resolved_by_hand
     /// Times that an operator was told to wait, since a request was on its way.
     told_to_wait
-    /// Pairs of logs that were compared.
+    /// Times that the logs of all agents were compared.
     logs_compared
-    /// Requests that both tell the same of.
+    /// Times that one of them was not given.
+    logs_left_out
+    /// Requests that both sides tell the same of.
     requests_agreed
     /// Transactions on the catalogue.
     transactions

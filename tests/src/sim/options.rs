@@ -92,6 +92,8 @@ pub enum Sabotage {
     SpeakTooSoon,
     /// P8: payments go on although the data centre's log does not take their entries.
     PayUnlogged,
+    /// P8: what a cloud agent logs as told is not what its callers are told.
+    LogOtherEnds,
     /// P8: what a cloud agent logs as sent is not what it sends.
     LogOtherBytes,
     /// P6: changes are numbered when they are written, and one that is committed late is passed over.

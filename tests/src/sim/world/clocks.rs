@@ -57,6 +57,7 @@ impl World {
     pub(super) fn step_clock(&mut self, host: Host) {
         self.counts.clock_steps += 1;
         let far = self.dice.happens(3_000);
+        self.clocks_jumped |= far;
         let off_micros = off(&mut self.dice, if far { OFF_MAX } else { Duration::from_secs(2) });
         note!(self, "the clock of {host:?} is set {off_micros} us off");
         let clock = match host {

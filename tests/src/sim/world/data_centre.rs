@@ -133,6 +133,7 @@ impl World {
         note!(self, "idc {idc} starts");
         self.idcs[idc].agent = Agent::new(self.idc_limits, self.keys.folders[idc].ring.clone());
         self.recover_log(idc);
+        self.book_idc_start(idc);
         self.idcs[idc].up = true;
         self.open_till(idc);
     }

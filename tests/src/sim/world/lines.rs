@@ -131,6 +131,7 @@ impl World {
         self.slots[slot].link = Some(link);
         self.counts.links_up += 1;
         note!(self, "link {} comes up: cloud {cloud} to idc {idc}, {lanes} lanes", link.0);
+        self.book_link_up(cloud, idc, link);
         let (now, window) = (self.cloud_now(cloud), self.window);
         let lanes = u8::try_from(lanes).unwrap_or(1);
         self.clouds[cloud].sender.handle_link_up(now, link, lanes, window);
@@ -266,6 +267,7 @@ impl World {
             Direction::ToIdc => {
                 if self.idcs[idc].life == idc_life {
                     note!(self, "idc {idc} learns that link {} is down", link.0);
+                    self.book_link_down_at_idc(cloud, idc, link);
                     self.idcs[idc].desk.handle_link_down(link);
                     self.tell_idc(idc, Input::LinkDown(link));
                 }
@@ -273,7 +275,7 @@ impl World {
             Direction::ToCloud => {
                 if self.clouds[cloud].life == cloud_life {
                     note!(self, "cloud {cloud} learns that link {} is down", link.0);
-                    self.book_link_down(cloud, link);
+                    self.book_link_down(cloud, idc, link);
                     let now = self.cloud_now(cloud);
                     self.clouds[cloud].sender.handle_link_down(now, link);
                     self.clouds[cloud].payments.handle_link_down(now, link);

@@ -237,6 +237,8 @@ pub(super) struct World {
     dbas_made: u64,
     /// The database does not answer before this moment.
     database_down_until: Duration,
+    /// Whether any clock was set far off.
+    clocks_jumped: bool,
 
     money: Money,
     /// Tokens that shoppers were given.
@@ -336,6 +338,7 @@ impl World {
             dbas: BTreeMap::new(),
             dbas_made: 0,
             database_down_until: Duration::ZERO,
+            clocks_jumped: false,
             money,
             tokens_made: 0,
             writes: Vec::new(),
@@ -355,6 +358,7 @@ impl World {
         }
         (0..world.idcs.len()).for_each(|idc| world.open_till(idc));
         (0..world.clouds.len()).for_each(|cloud| world.book_start(cloud));
+        (0..world.idcs.len()).for_each(|idc| world.book_idc_start(idc));
         world.lay_lines();
         world.place_orders(orders);
         world.plan_rotations(first_key_ends);

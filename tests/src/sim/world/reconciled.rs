@@ -1,8 +1,11 @@
-//! Both ends' logs side by side, as an auditor compares them at the end: each as it lies on its disk, whatever crashed meanwhile.
+//! Both ends' logs side by side, as an auditor compares them at the end: those of all agents, each as it lies on its disk, whatever
+//! crashed meanwhile; and once more without one of them.
 
-use bridge_protocol::audit::entry::{Carried, Closed, Ended, Started, Stopped, Word};
+use std::time::Duration;
+
+use bridge_protocol::audit::entry::{Carried, Closed, Digest, Ended, Opened, Started, Stopped, Word};
 use bridge_protocol::audit::journal::Reader;
-use bridge_protocol::audit::reconcile::{Difference, Reconciler, What};
+use bridge_protocol::audit::reconcile::{Difference, Reconciled, Reconciler, Side, What};
 use bridge_protocol::audit::{Entry, Event as Logged};
 use bridge_protocol::domain::{KeyDigest, OrderId, PaymentId};
 use bridge_protocol::order_link::LinkId;
@@ -15,8 +18,11 @@ use super::clocks::Host;
 use super::told::{Nothing, Told};
 use super::{World, note};
 
-/// The peer, as entries of links name it.
-const PEER: &str = "spiffe://shop.example/idc/simulated";
+/// How long after everything else the agents end in order: later than any clock ever was ahead.
+const ENDS_AFTER: Duration = Duration::from_secs(600);
+
+/// One of the logs that are compared: whose it is, and its entries.
+type Book = (Host, Vec<Entry>);
 
 impl World {
     /// Adds to a cloud agent's log, as it lies on its disk.
@@ -27,14 +33,39 @@ impl World {
 
     /// A process of a cloud agent starts.
     pub(super) fn book_start(&mut self, cloud: usize) {
-        let (build, name) = (Word::of("simulated"), Word::of("cloud"));
+        let (build, name) = (Word::of("simulated"), Word::of(&called(Host::Cloud(cloud))));
         self.book(cloud, Logged::AgentStarted(Started { build, name }));
     }
 
+    /// A process of a data centre's agent starts.
+    pub(super) fn book_idc_start(&mut self, idc: usize) {
+        let (build, name) = (Word::of("simulated"), Word::of(&called(Host::Idc(idc))));
+        self.book_at_idc(idc, Logged::AgentStarted(Started { build, name }));
+    }
+
+    fn book_at_idc(&mut self, idc: usize, event: Logged) {
+        let entry = Entry::new(self.clock(Host::Idc(idc)), event);
+        self.idcs[idc].log.add(&entry);
+    }
+
+    /// Both agents learn that a link is up.
+    pub(super) fn book_link_up(&mut self, cloud: usize, idc: usize, link: LinkId) {
+        let opened = |host| {
+            let (certificate, group, suite) = (Digest::of(b"simulated"), Word::of("none"), Word::of("none"));
+            Logged::TunnelOpened(Opened { certificate, group, link: link.0, peer: peer(host), suite })
+        };
+        self.book(cloud, opened(Host::Idc(idc)));
+        self.book_at_idc(idc, opened(Host::Cloud(cloud)));
+    }
+
     /// A cloud agent learns that a link is down.
-    pub(super) fn book_link_down(&mut self, cloud: usize, link: LinkId) {
-        let (peer, reason) = (Word::of(PEER), Word::of("lost"));
-        self.book(cloud, Logged::TunnelClosed(Closed { link: link.0, peer, reason }));
+    pub(super) fn book_link_down(&mut self, cloud: usize, idc: usize, link: LinkId) {
+        self.book(cloud, closed(Host::Idc(idc), link));
+    }
+
+    /// A data centre's agent learns it.
+    pub(super) fn book_link_down_at_idc(&mut self, cloud: usize, idc: usize, link: LinkId) {
+        self.book_at_idc(idc, closed(Host::Cloud(cloud), link));
     }
 
     /// What a write is sent with.
@@ -75,7 +106,7 @@ impl World {
         Some(Logged::OrderAnswered(match told {
             Told::Receipt { receipt, replayed } => Ended {
                 order: OrderId::from_bytes(&receipt.order).ok()?,
-                position: Some(receipt.position),
+                position: Some(receipt.position + i64::from(self.sabotage == Some(Sabotage::LogOtherEnds))),
                 replayed: *replayed,
                 ..Ended::new(&header, &receipt.outcome.code)
             },
@@ -105,31 +136,58 @@ impl World {
         Some(Logged::PaymentAnswered(Ended::new(&header, outcome).about(payment, replayed)))
     }
 
-    /// P8: an auditor finds nothing that the two logs tell differently. Only a pair's logs are compared, as the command does.
+    /// P8: an auditor finds nothing that the logs tell differently, whoever tried what by which agents. Without one of the logs
+    /// nothing is called different either, and it is said whose log would tell.
     pub(super) fn judge_both_logs(&mut self) {
-        let ([cloud], [idc]) = (&self.clouds[..], &self.idcs[..]) else { return };
-        let mut reconciler = Reconciler::new();
-        match idc.log.entries() {
-            Ok(entries) => entries.iter().for_each(|entry| reconciler.idc(entry)),
+        let books = match self.books() {
+            Ok(books) => books,
             Err(what) => {
-                return self.violate("P8", format!("the data centre's log is not to be read: {what}"));
+                return self.violate("P8", format!("a data centre's log is not to be read: {what}"));
             }
-        }
-        // Both agents have ended in order, long after: neither log ends too early to tell.
-        let end = Entry::new(
-            self.clock(Host::Cloud(0)),
-            Logged::AgentStopped(Stopped { reason: Word::of("order") }),
-        );
-        reconciler.idc(&end);
-        cloud.log.book.iter().chain([&end]).for_each(|entry| reconciler.cloud(entry));
-        let told = reconciler.finish();
+        };
+        let told = compared(books.iter());
         self.counts.logs_compared += 1;
         self.counts.requests_agreed += told.agreed;
-        note!(self, "both logs agree on {}, {} are lost", told.agreed, told.lost);
+        note!(self, "{} logs agree on {}, {} are lost", books.len(), told.agreed, told.lost);
+        if !told.not_given.is_empty() || !told.missing.is_empty() {
+            self.violate("P8", format!("all logs are given, and {:?} are missed", told.missing));
+        }
+        self.judge_differences(told.differences.iter().chain(&told.in_doubt));
+        self.judge_without_one(&books);
+    }
+
+    /// Which log an auditor is not given is drawn; of what that agent was linked to, some is missed.
+    fn judge_without_one(&mut self, books: &[Book]) {
+        let left_out = self.dice.index(books.len());
+        let (host, _) = &books[left_out];
+        let of_a_side = |(other, _): &&Book| is_cloud(*other) == is_cloud(*host);
+        if books.iter().filter(of_a_side).count() == 1 {
+            return;
+        }
+        let (one, linked) = (peer(*host), books.iter().any(|(_, entries)| names(entries, *host)));
+        let told = compared(books.iter().enumerate().filter(|(at, _)| *at != left_out).map(|(_, book)| book));
+        self.counts.logs_left_out += 1;
+        note!(self, "without that of {host:?}, {} cannot be told", told.not_given.len());
+        if linked != told.missing.contains(&one) || told.missing.len() > 1 {
+            self.violate(
+                "P8",
+                format!("the log of {host:?} is not given, and {:?} are missed", told.missing),
+            );
+        }
+        let stranger = told.not_given.iter().any(|not| not.agents.iter().any(|agent| *agent != one));
+        if stranger {
+            self.violate("P8", format!("without the log of {host:?} another one would tell"));
+        }
+        // By a clock that is set far back it cannot be told who was linked when.
+        if !self.clocks_jumped {
+            self.judge_differences(told.differences.iter());
+        }
+    }
+
+    fn judge_differences<'a>(&mut self, mut all: impl Iterator<Item = &'a Difference>) {
         // A single frame that is lost on a lane that goes on is no link's end: real lanes lose none.
         let loses = self.loses_frames;
         let differs = |difference: &&Difference| difference.what != What::NeverReceived || !loses;
-        let mut all = told.differences.iter().chain(&told.in_doubt);
         if let Some(difference) = all.find(differs) {
             let (what, order, key) = (&difference.what, difference.order, difference.key.to_hex());
             let (here, there) = (difference.cloud_entry, difference.idc_entry);
@@ -139,6 +197,61 @@ impl World {
             );
         }
     }
+
+    /// The logs of all agents. Each has ended in order, long after: no log ends too early to tell.
+    fn books(&self) -> Result<Vec<Book>, String> {
+        let mut books = Vec::new();
+        for (number, cloud) in self.clouds.iter().enumerate() {
+            books.push((Host::Cloud(number), cloud.log.book.clone()));
+        }
+        for (number, idc) in self.idcs.iter().enumerate() {
+            books.push((Host::Idc(number), idc.log.entries()?));
+        }
+        for (host, entries) in &mut books {
+            let stopped = Logged::AgentStopped(Stopped { reason: Word::of("order") });
+            entries.push(Entry::new(self.clock(*host).plus(ENDS_AFTER), stopped));
+        }
+        Ok(books)
+    }
+}
+
+/// What the command says of these logs.
+fn compared<'a>(books: impl Iterator<Item = &'a Book>) -> Reconciled {
+    let mut reconciler = Reconciler::new();
+    for (host, entries) in books {
+        let side = if is_cloud(*host) { Side::Cloud } else { Side::Idc };
+        let log = reconciler.log(side, &format!("shop.example/{}/{}", side.code(), called(*host)));
+        entries.iter().for_each(|entry| reconciler.take(log, entry));
+    }
+    reconciler.finish()
+}
+
+fn is_cloud(host: Host) -> bool {
+    matches!(host, Host::Cloud(_))
+}
+
+/// What an agent is called.
+fn called(host: Host) -> String {
+    match host {
+        Host::Cloud(number) => format!("front-{number}"),
+        Host::Idc(number) => format!("seoul-{number}"),
+    }
+}
+
+/// An agent, as its peers' entries of links name it.
+fn peer(host: Host) -> Word {
+    let side = if is_cloud(host) { Side::Cloud } else { Side::Idc };
+    Word::of(&format!("spiffe://shop.example/{}/{}", side.code(), called(host)))
+}
+
+/// Whether a log names an agent.
+fn names(entries: &[Entry], host: Host) -> bool {
+    let one = peer(host);
+    entries.iter().any(|entry| matches!(&entry.event, Logged::TunnelOpened(opened) if opened.peer == one))
+}
+
+fn closed(host: Host, link: LinkId) -> Logged {
+    Logged::TunnelClosed(Closed { link: link.0, peer: peer(host), reason: Word::of("lost") })
 }
 
 /// What an answer without a receipt is logged as.
