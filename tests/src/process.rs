@@ -46,17 +46,6 @@ impl Programs {
             .map_err(anyhow::Error::msg)
     }
 
-    /// Builds both programs with the feature `otlp`, which `cargo verify` has done before the tests: then this only looks.
-    ///
-    /// # Errors
-    /// When they do not compile.
-    pub fn build_with_otlp() -> Result<Programs> {
-        let this = std::env::current_exe().context("find this program")?;
-        let profile = this.ancestors().find(|folder| folder.join("deps").is_dir());
-        let target = profile.and_then(Path::parent).context("find the target folder")?;
-        Programs::build_with("otlp", &target.join("otlp"))
-    }
-
     /// Builds both programs with a feature that both have and puts them below `folder`. What is compiled is shared with
     /// [`Programs::build`], and the programs in the target folder stay what they are: whoever starts those by hand, or in a test
     /// beside this one, must not get these.

@@ -200,7 +200,7 @@ async fn order_and_pay(site: &Site, shop: &mut Shop, trace_parent: Option<&str>)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recorded_trace_goes_on_as_spans_of_both_agents_and_no_other_request_leaves_one() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let programs = Programs::build_with_otlp()?;
+    let programs = Programs::build()?;
     let database = Database::Sqlite(dir.path().join("idc").join("ledger.db"));
     let site = Site::prepare(dir.path(), programs, database, &[("traced", "KRW")], 1).await?;
     site.import(&plan("traced")).await?;

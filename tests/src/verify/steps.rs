@@ -114,9 +114,8 @@ fn build() -> Result<Done> {
 
 /// What tests start, so that none of them compiles anything.
 fn build_agents() -> Result<Done> {
-    say("and the agents, without and with traces")?;
+    say("and the agents")?;
     Programs::build()?;
-    Programs::build_with_otlp()?;
     Ok(Done::Whole)
 }
 

@@ -138,9 +138,6 @@ impl LogConfig {
             level: section.or("level", "info"),
             otlp: section.optional("otlp"),
         };
-        if config.otlp.is_some() && !cfg!(feature = "otlp") {
-            section.refuse("otlp", "this program cannot send traces: build it with `--features otlp`");
-        }
         if let Err(error) = EnvFilter::try_new(&config.level) {
             section.refuse(
                 "level",

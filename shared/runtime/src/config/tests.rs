@@ -298,19 +298,6 @@ fn a_collector_of_traces_is_an_address_without_tls() {
 }
 
 #[test]
-fn traces_are_refused_by_a_program_that_cannot_send_them_and_off_if_left_out() {
-    let read = |toml: &str| {
-        Fixture::new(toml).mistakes(&[], |reader| {
-            let _: LogConfig = LogConfig::read(reader);
-        })
-    };
-    assert!(read("[log]\nlevel = \"info\"\n").is_empty());
-    let refused = "agent.toml:2: log.otlp: this program cannot send traces: build it with `--features otlp`";
-    let expected: &[&str] = if cfg!(feature = "otlp") { &[] } else { &[refused] };
-    assert_eq!(read("[log]\notlp = \"http://127.0.0.1:4318\"\n"), expected);
-}
-
-#[test]
 fn whom_to_dial_is_a_name_or_an_address_with_a_port() {
     let fixture = Fixture::new("a.dial = [\"bridge.example.com:7443\", \"[::1]:7443\", \"10.0.0.1:7443\"]\n");
     let mut reader = fixture.open(&[]).unwrap();

@@ -15,7 +15,6 @@ pub use lines::flush;
 mod sparing;
 pub use sparing::Sparing;
 
-#[cfg_attr(not(feature = "otlp"), path = "no_otlp.rs")]
 mod otlp;
 pub use otlp::continue_trace;
 
