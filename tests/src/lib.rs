@@ -11,7 +11,6 @@ pub mod made_up;
 pub mod personal;
 pub mod plan;
 pub mod retail;
-pub mod shapes;
 pub mod traffic;
 
 // What it runs on.
@@ -40,7 +39,6 @@ pub mod views;
 // What came of it.
 pub mod audits;
 pub mod books;
-pub mod contract;
 pub mod freshness;
 pub mod memory;
 pub mod metrics;

@@ -3,12 +3,12 @@
 mod common;
 
 use anyhow::{Context as _, Result, ensure};
+use bridge_contract::Contract;
+use bridge_contract::shapes::{allowed, breaks};
 use bridge_protocol::domain::body::OrderRequest;
 use bridge_protocol::domain::order::FieldError;
 use bridge_protocol::domain::payment_body::{PayRequest, RefundRequest};
-use bridge_tests::contract::Contract;
 use bridge_tests::http::Client;
-use bridge_tests::shapes::{allowed, breaks};
 use bytes::Bytes;
 use common::{Shared, Shop, Stage, judged};
 use http::{Method, Request};

@@ -328,13 +328,63 @@ fn every_command_of_the_project_is_a_program_of_it() {
 }
 
 #[test]
-fn the_commands_share_every_crate_that_they_build() {
-    // Cargo unites the features of what it builds at once: a crate with others is built again, which takes minutes.
+fn what_is_built_alone_finds_every_crate_compiled_by_the_demo_or_the_tests() {
+    // Cargo compiles a crate again for another set of features, which takes minutes. `shared/features` names what they agree on.
     let all = crates(&["--workspace", "--edges", "normal,build,dev"]);
-    let commands = crates(&["--package", "bridge-tests", "--edges", "normal,build"]);
-    assert!(commands.len() > 100, "only {} crates are compared", commands.len());
-    let others: Vec<_> = commands.difference(&all).collect();
-    assert!(others.is_empty(), "`cargo demo` builds what `cargo test --workspace` does not have: {others:?}");
+    assert!(all.len() > 100, "only {} crates are compared", all.len());
+    for package in members() {
+        let with_tests: &[&str] = &["normal,build,dev"];
+        let edges = if is_tested_rather_than_built(&package) {
+            with_tests
+        } else {
+            &["normal,build", "normal,build,dev"]
+        };
+        for edges in edges {
+            let alone = crates(&["--package", &package, "--edges", edges]);
+            let others: Vec<_> = alone.difference(&all).collect();
+            assert!(others.is_empty(), "{package} alone ({edges}) is built with other features: {others:?}");
+        }
+    }
+}
+
+#[test]
+fn every_dependency_is_used() {
+    let files = files();
+    for manifest in files.iter().filter(|path| path.ends_with("/Cargo.toml")) {
+        let folder = manifest.trim_end_matches("Cargo.toml");
+        let parts = ["src/", "tests/"].map(|part| format!("{folder}{part}"));
+        let sources = files.iter().filter(|path| within(path, &parts.each_ref().map(String::as_str)));
+        let sources: String = sources.map(|path| read(path)).collect();
+        for library in libraries(manifest) {
+            let used = sources.lines().any(|line| names(line, &library));
+            assert!(used, "{manifest}: nothing uses {library}");
+        }
+    }
+}
+
+/// What a package's code may name, by its manifest; nothing of `shared/features`, whose dependencies are there for their features.
+fn libraries(manifest: &str) -> Vec<String> {
+    let manifest: toml::Table = read(manifest).parse().expect("TOML");
+    if manifest["package"]["name"].as_str() == Some("bridge-features") {
+        return Vec::new();
+    }
+    let kinds =
+        ["dependencies", "dev-dependencies"].map(|kind| manifest.get(kind).and_then(toml::Value::as_table));
+    let crates =
+        kinds.into_iter().flatten().flat_map(toml::Table::keys).filter(|name| *name != "bridge-features");
+    // One crate's library has a name of its own.
+    crates.map(|name| name.replace("rustls-webpki", "webpki").replace('-', "_")).collect()
+}
+
+/// Libraries that nobody builds by themselves, and whose dependencies are not to grow by what the programs agree on.
+fn is_tested_rather_than_built(package: &str) -> bool {
+    ["bridge-protocol", "bridge-console", "bridge-contract", "bridge-skips"].contains(&package)
+}
+
+/// The workspace's packages.
+fn members() -> Vec<String> {
+    let ours = packages().into_iter().filter(|package| package.get("source").is_none());
+    ours.map(|package| package["name"].as_str().expect("a text").to_owned()).collect()
 }
 
 fn is_rust(path: &str) -> bool {

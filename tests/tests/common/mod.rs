@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use bridge_contract::Contract;
 use bridge_tests::books::Books;
-use bridge_tests::contract::Contract;
 use bridge_tests::database::Database;
 use bridge_tests::http::{Answer, Client};
 use bridge_tests::personal::Person;

@@ -1,4 +1,6 @@
 //! The API's document as a judge: whether an answer of the storefront's listener is one that `/openapi.json` tells of.
+//!
+//! A package of its own, since a checker of JSON Schema takes minutes to compile, and the demo needs none.
 
 use std::net::SocketAddr;
 
@@ -7,8 +9,11 @@ use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::http::{Answer, Client};
-use crate::shapes::Shapes;
+use bridge_tests::http::{Answer, Client};
+
+pub mod shapes;
+
+use shapes::Shapes;
 
 /// The document of one agent.
 #[derive(Debug, Clone)]
