@@ -169,9 +169,7 @@ pub(super) async fn read_order(
         }
         Ok(Answer::Refused(refusal)) => Err(refused(refusal, order)),
         Ok(Answer::Settled(_) | Answer::Payment(_) | Answer::Unknown | Answer::NotSent)
-        | Err(Rejected::Full | Rejected::InProgress | Rejected::KeyReused) => {
-            Err(unavailable(NotAdmitted::NoLink))
-        }
+        | Err(Rejected::Full | Rejected::InProgress | Rejected::KeyReused) => Err(not_told()),
     }
 }
 
@@ -461,6 +459,12 @@ pub(super) fn unavailable(refused: NotAdmitted) -> Problem {
         NotAdmitted::Draining => Kind::ShuttingDown,
     };
     Problem::new(kind, format!("{refused}; nothing happened, try again")).retry_after(refused.retry_after())
+}
+
+/// A question that nobody could answer: that says nothing of what was asked about.
+pub(super) fn not_told() -> Problem {
+    let detail = "the data centre cannot be reached, so nobody can tell now; ask again";
+    Problem::new(Kind::Unavailable, detail).retry_after(NotAdmitted::NoLink.retry_after())
 }
 
 pub(super) fn refused(refusal: Refusal, order: OrderId) -> Problem {

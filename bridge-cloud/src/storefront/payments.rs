@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use super::Worker;
 use super::audit;
 use super::orders::{
-    AskBy, idempotency_key, in_progress, mark_replayed, order_id, refused, to_its_end, unavailable,
+    AskBy, idempotency_key, in_progress, mark_replayed, not_told, order_id, refused, to_its_end, unavailable,
 };
 use super::problem::{Kind, Problem};
 use super::router::{self, InPath};
@@ -134,10 +134,10 @@ pub(super) async fn read_payment(
     match worker.shared.payments.submit(order, kind, BodyMark::NONE, trace).await {
         Ok(Answer::Pending) => Ok(Json(place.unknown()).into_response()),
         Ok(Answer::Refused(Refusal::NotFound)) => Err(unknown_payment()),
-        Ok(Answer::Unknown) => Err(unavailable(NotAdmitted::NoLink)),
+        Ok(Answer::Unknown | Answer::NotSent) => Err(not_told()),
         answer => match stands(answer, &place)? {
             Some(stands) => Ok(Json(stands.json()).into_response()),
-            None => Err(unavailable(NotAdmitted::NoLink)),
+            None => Err(not_told()),
         },
     }
 }

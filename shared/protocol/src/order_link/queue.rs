@@ -37,6 +37,11 @@ impl Queue {
         self.by_key.keys().filter_map(|key| *key).collect()
     }
 
+    /// Everything that is not sealed.
+    pub(super) fn unsealed(&self) -> Vec<RequestId> {
+        self.by_key.get(&None).into_iter().flatten().copied().collect()
+    }
+
     /// Everything that waits for that key.
     pub(super) fn of_key(&self, key: KeyId) -> Vec<RequestId> {
         self.by_key.get(&Some(key)).into_iter().flatten().copied().collect()

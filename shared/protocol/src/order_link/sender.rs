@@ -69,6 +69,8 @@ pub struct Sender {
     /// When each request is looked at next; exactly one entry a request.
     timers: BTreeSet<(Duration, RequestId)>,
     links: BTreeMap<LinkId, Link>,
+    /// Since when there is no link; `None` while there is one.
+    cut_off_since: Option<Duration>,
     /// How often what open links can open has changed.
     keys_version: u64,
     outputs: VecDeque<Output>,
@@ -88,6 +90,7 @@ impl Sender {
             unsettled: Unsettled::default(),
             timers: BTreeSet::new(),
             links: BTreeMap::new(),
+            cut_off_since: Some(Duration::ZERO),
             keys_version: 0,
             outputs: VecDeque::new(),
         }
@@ -181,6 +184,7 @@ impl Sender {
         self.requests.insert(id, request);
         self.queue_back(id);
         self.send_queued(now);
+        self.end_unreachable(now, id);
         Ok(id)
     }
 
@@ -332,6 +336,9 @@ impl Sender {
     pub fn handle_timeout(&mut self, now: Duration) {
         while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
+            if self.end_unreachable(now, id) {
+                continue;
+            }
             let Some(request) = self.requests.get_mut(&id) else { continue };
             let is_waited_for = request.caller_until.is_some() && !matches!(request.place, Place::Sealing(_));
             if is_waited_for && request.caller_until.is_some_and(|until| until <= now) {
@@ -364,16 +371,6 @@ impl Sender {
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
-    }
-
-    /// Whether this is a question about an order that this sender is still settling.
-    fn is_asked_too_early(&self, order: OrderId, kind: &to_idc::Kind) -> bool {
-        let key = match kind {
-            to_idc::Kind::Ask(ask) => &ask.key,
-            to_idc::Kind::AskPayment(ask) => &ask.key,
-            _ => return false,
-        };
-        self.is_unsettled(order, key.as_deref().and_then(KeyDigest::from_bytes))
     }
 
     /// The agent of a link does not know the order, or the payment, that something is about. Another one may have it under way,
@@ -470,6 +467,7 @@ impl Sender {
     /// Which links are there, open, or have which keys, has changed.
     fn links_changed(&mut self, now: Duration) {
         self.keys_version += 1;
+        self.note_reach(now);
         for key in self.queue.keys() {
             let waiting = if self.is_opened_nowhere(key) { self.queue.of_key(key) } else { continue };
             for id in waiting {
@@ -639,8 +637,10 @@ impl Sender {
 
     /// Sets the request's one timer to whatever comes first.
     fn set_timer(&mut self, id: RequestId) {
+        let reachable_until = self.reachable_until(id);
         let Some(request) = self.requests.get_mut(&id) else { return };
         let ends = request.caller_until.unwrap_or(request.settle_until);
+        let ends = reachable_until.map_or(ends, |until| ends.min(until));
         let next = match request.place {
             Place::Queued | Place::Behind => ends,
             Place::InFlight { resend_at, .. } => ends.min(resend_at),
@@ -652,6 +652,8 @@ impl Sender {
         self.timers.insert((next, id));
     }
 }
+
+mod questions;
 
 #[cfg(test)]
 mod tests;

@@ -296,6 +296,48 @@ fn a_question_is_not_settled_after_its_caller_has_gone() {
 }
 
 #[test]
+fn a_question_waits_for_a_link_for_a_second_and_no_longer() {
+    let mut sender = connected(10);
+    sender.handle_link_down(at(10), A);
+    submit(&mut sender, at(10), ask(1));
+    let write = submit(&mut sender, at(10), cancel(2));
+    assert_eq!((drain(&mut sender), sender.next_timeout()), (Vec::new(), Some(at(11))));
+    // A link that comes back in time takes it.
+    sender.handle_link_up(at(10), B, 1, 10);
+    assert_eq!(drain(&mut sender), ["link 2 <- 1", "link 2 <- 2"]);
+    sender.handle_timeout(at(11));
+    assert_eq!(drain(&mut sender), Vec::<String>::new());
+    // One that was on a link waits for the next one no longer than any other, and a write as long as ever.
+    sender.handle_link_down(at(12), B);
+    assert_eq!(sender.next_timeout(), Some(at(13)));
+    sender.handle_timeout(at(13));
+    assert_eq!(drain(&mut sender), ["1 NotSent"]);
+    // Once there has been no link for so long, nobody waits for one.
+    let late = submit(&mut sender, at(14), ask(3));
+    assert_eq!(drain(&mut sender), [format!("{} NotSent", late.0)]);
+    assert_eq!(sender.unsettled(), 1);
+    sender.handle_link_up(at(15), A, 1, 10);
+    assert_eq!(drain(&mut sender), [format!("link 1 <- {}", write.0)]);
+    // A link that is silent may be heard again.
+    sender.handle_link_open(at(16), A, false);
+    let silent = submit(&mut sender, at(18), ask(4));
+    sender.handle_timeout(at(20));
+    assert_eq!(drain(&mut sender), ["2 Unknown"]);
+    sender.handle_link_open(at(20), A, true);
+    assert_eq!(drain(&mut sender), [format!("link 1 <- {}", silent.0)]);
+}
+
+#[test]
+fn a_question_without_a_link_about_what_is_not_settled_here_is_pending() {
+    let mut sender = connected(10);
+    submit(&mut sender, at(0), cancel(1));
+    sender.handle_link_down(at(1), A);
+    drain(&mut sender);
+    submit(&mut sender, at(5), ask(1));
+    assert_eq!(drain(&mut sender), ["2 Pending"]);
+}
+
+#[test]
 fn a_write_that_takes_over_from_a_sent_one_is_as_unsettled_as_that_was() {
     for (number, link_again) in [(1, true), (2, false)] {
         let mut sender = connected(8);
