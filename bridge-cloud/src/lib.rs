@@ -20,6 +20,9 @@ pub mod body_mark;
 // Closes an order's personal data; nothing on this side can open it again.
 pub mod seal;
 
+// What is known of the data centre's agents.
+pub mod data_centre;
+
 // The task that owns the order link, and the handle by which requests reach it.
 pub mod order_link;
 

@@ -4,7 +4,7 @@
 //! else touches it, so nothing is locked. Payments have a `Sender` of their own, on a lane of their own: a gateway that
 //! hangs takes no order's place.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +15,13 @@ use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::sender::{Answer, BodyMark, Limits, Output, Rejected, RequestId, Sender};
 use bridge_protocol::seal::manifest::{Manifest, SealingKey};
 use bridge_protocol::seal::preference;
+use bridge_protocol::wire::control::Obstacle;
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::{ToCloud, to_idc};
 use bridge_runtime::audit_log::{AuditLog, Last};
 use bridge_runtime::clock;
 use bridge_runtime::identity::SpiffeId;
+use bridge_runtime::telemetry::Sparing;
 use bridge_runtime::telemetry::metrics::{Metrics, Queue};
 use bridge_runtime::tunnel::{Events, LinkSender, LinkUp, TunnelEvent};
 use bytes::Bytes;
@@ -27,9 +29,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::admission::Load;
+use crate::data_centre::{DataCentre, Moment};
 
 /// Inputs of a kind taken at a time.
 const TAKEN_AT_ONCE: usize = 256;
+
+/// Lines of the log about what is in the way of the data centre's agents, in ten seconds.
+const READINESS_LOGGED: u32 = 20;
 
 /// Reaches the order link from any thread, for orders or for payments.
 #[derive(Clone)]
@@ -163,6 +169,8 @@ pub struct Started {
     pub payments: OrderLink,
     /// The keys to seal to.
     pub sealing: KeysWatch,
+    /// What is known of the data centre's agents.
+    pub data_centre: watch::Receiver<DataCentre>,
 }
 
 /// Starts an order link over a tunnel: how it is reached, and the future that runs it until the tunnel ends.
@@ -171,9 +179,12 @@ pub fn start(
     pinned: Vec<NoteVerifier>,
     keys: KeysLog,
     tunnel: Events,
+    data_centre: DataCentre,
     metrics: Arc<Metrics>,
 ) -> (Started, impl Future<Output = ()>) {
     let (sealing, sealing_seen) = watch::channel(Arc::default());
+    metrics.set_idc_agents(|standing| data_centre.count(standing));
+    let (data_centre, data_centre_seen) = watch::channel(data_centre);
     metrics.set_queue_limit(Queue::Orders, orders.queue_max);
     metrics.set_queue_limit(Queue::Settling, orders.settling_max);
     metrics.set_queue_limit(Queue::Payments, payments.queue_max);
@@ -190,9 +201,16 @@ pub fn start(
         keys_of: HashMap::new(),
         sealing,
         sealing_version: 0,
+        data_centre,
+        readiness_told: Sparing::new(READINESS_LOGGED),
         metrics,
     };
-    let started = Started { orders: orders_reached, payments: payments_reached, sealing: sealing_seen };
+    let started = Started {
+        orders: orders_reached,
+        payments: payments_reached,
+        sealing: sealing_seen,
+        data_centre: data_centre_seen,
+    };
     (started, owner.run(tunnel, orders_submitted, payments_submitted))
 }
 
@@ -307,6 +325,9 @@ struct Owner {
     sealing: watch::Sender<Arc<[SealingKey]>>,
     /// Of what the sender says about keys, what `sealing` is made of.
     sealing_version: u64,
+    data_centre: watch::Sender<DataCentre>,
+    /// What the log is told of what is in the way of the data centre's agents.
+    readiness_told: Sparing,
     metrics: Arc<Metrics>,
 }
 
@@ -343,6 +364,7 @@ impl Owner {
                     let now = self.now();
                     self.orders.sender.handle_timeout(now);
                     self.payments.sender.handle_timeout(now);
+                    self.see(|centre, now| centre.forget(now.at));
                 }
             }
             self.prefer_keys();
@@ -359,7 +381,8 @@ impl Owner {
     fn handle_event(&mut self, event: TunnelEvent) {
         let now = self.now();
         match event {
-            TunnelEvent::Up(LinkUp { link, peer, hello, lanes, payments, sender, .. }) => {
+            TunnelEvent::Up(LinkUp { link, peer, target, hello, lanes, payments, sender, .. }) => {
+                self.see(|centre, now| centre.handle_up(link, &peer, target.as_deref(), now));
                 self.links.insert(link, Link { sender, peer, keys: Vec::new() });
                 self.orders.sender.handle_link_up(now, link, lanes, hello.window);
                 self.take_manifest(link, &hello.manifest);
@@ -379,15 +402,19 @@ impl Owner {
             }
             TunnelEvent::Window { link, window } => self.orders.sender.handle_window(now, link, window),
             TunnelEvent::Manifest { link, note } => self.take_manifest(link, &note),
+            TunnelEvent::Readiness { link, obstacles } => self.take_readiness(link, &obstacles),
             TunnelEvent::Silent { link } | TunnelEvent::Goodbye { link } => {
+                self.see(|centre, now| centre.handle_open(link, false, now));
                 self.orders.sender.handle_link_open(now, link, false);
                 self.payments.sender.handle_link_open(now, link, false);
             }
             TunnelEvent::Heard { link } => {
+                self.see(|centre, now| centre.handle_open(link, true, now));
                 self.orders.sender.handle_link_open(now, link, true);
                 self.payments.sender.handle_link_open(now, link, true);
             }
             TunnelEvent::Down { link, .. } => {
+                self.see(|centre, now| centre.handle_down(link, now));
                 self.links.remove(&link);
                 self.orders.sender.handle_link_down(now, link);
                 self.payments.sender.handle_link_down(now, link);
@@ -418,6 +445,28 @@ impl Owner {
         link.keys = self.keys_of.get(&link.peer).cloned().unwrap_or_default();
         let ids = link.keys.iter().map(|key| key.id).collect();
         self.orders.sender.handle_keys(self.started.elapsed(), id, ids);
+    }
+
+    /// Notes what an agent of the data centre says is in its way.
+    fn take_readiness(&self, id: LinkId, obstacles: &BTreeSet<Obstacle>) {
+        self.see(|centre, now| centre.handle_readiness(id, obstacles, now));
+        let Some(Link { peer, .. }) = self.links.get(&id) else { return };
+        let Some(left_out) = self.readiness_told.due("readiness", std::time::Instant::now()) else { return };
+        let left_out = (left_out > 0).then_some(left_out);
+        let codes: Vec<&str> = obstacles.iter().map(|obstacle| obstacle.code()).collect();
+        if codes.is_empty() {
+            tracing::info!(%peer, left_out, "nothing is in the way of an agent of the data centre");
+        } else {
+            tracing::warn!(%peer, ?codes, left_out, "an agent of the data centre says what is in its way");
+        }
+    }
+
+    /// Has what is known of the data centre's agents changed.
+    fn see(&self, change: impl FnOnce(&mut DataCentre, Moment)) {
+        let now = Moment { at: std::time::Instant::now(), clock: clock::now() };
+        self.data_centre.send_modify(|centre| change(centre, now));
+        let centre = self.data_centre.borrow();
+        self.metrics.set_idc_agents(|standing| centre.count(standing));
     }
 
     /// Which key to seal to, whenever what the links open has changed.

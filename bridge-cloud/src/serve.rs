@@ -18,6 +18,7 @@ use bridge_runtime::address;
 use bridge_runtime::admin::{self, Report};
 use bridge_runtime::audit_log::{self, AuditLog, Last};
 use bridge_runtime::clock;
+use bridge_runtime::config::TunnelConfig;
 use bridge_runtime::expiry::Expiry;
 use bridge_runtime::identity::Role;
 use bridge_runtime::open_files;
@@ -30,6 +31,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{BrandConfig, CloudConfig, StorefrontConfig};
+use crate::data_centre::{DataCentre, Moment};
 use crate::order_link::{self, KeysLog, KeysWatch, OrderLink};
 use crate::replica::compress::Compressor;
 use crate::replica::follow::{Follower, Snapshots, Standing};
@@ -91,8 +93,15 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
 
     let pinned = pinned_keys(&config.sealing.verifier_keys)?;
     let keys = KeysLog { log: audit.clone(), last };
-    let (reached, owner) = order_link::start(limits(&config), pinned.clone(), keys, events, metrics.clone());
-    let order_link::Started { orders: link, payments, sealing } = reached;
+    let (reached, owner) = order_link::start(
+        limits(&config),
+        pinned.clone(),
+        keys,
+        events,
+        expected(&config.tunnel),
+        metrics.clone(),
+    );
+    let order_link::Started { orders: link, payments, sealing, data_centre } = reached;
     let owner = tokio::spawn(shutdown.core("the order link's owner", owner));
 
     let admin_listener = TcpListener::bind(config.admin.listen)
@@ -135,6 +144,7 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
         audit: audit.clone(),
         payments,
         sealing,
+        data_centre,
         replica: standing_seen,
     };
     let admin = admin::serve(admin_listener, metrics, Arc::new(report), shutdown.clone());
@@ -240,6 +250,12 @@ pub fn pinned_keys(lines: &[String]) -> anyhow::Result<Vec<NoteVerifier>> {
     Ok(keys.into_iter().filter_map(Result::ok).collect())
 }
 
+/// The data centre's agents that the configuration names, none of them there yet.
+fn expected(config: &TunnelConfig) -> DataCentre {
+    let dialled: Vec<String> = config.dial.iter().map(ToString::to_string).collect();
+    DataCentre::expecting(&config.allow, &dialled, Moment { at: Instant::now(), clock: clock::now() })
+}
+
 /// Of orders, and of payments.
 fn limits(config: &CloudConfig) -> [Limits; 2] {
     let orders = Limits {
@@ -275,6 +291,7 @@ struct Agent {
     audit: AuditLog,
     payments: OrderLink,
     sealing: KeysWatch,
+    data_centre: watch::Receiver<DataCentre>,
     replica: watch::Receiver<Standing>,
 }
 
@@ -285,6 +302,7 @@ impl Report for Agent {
             obstacles
                 .push("no link to an IDC takes orders: see /status, and the log for refusals".to_owned());
         }
+        obstacles.extend(self.data_centre.borrow().said(Instant::now()).obstacles);
         obstacles.extend(self.audit.obstacle());
         obstacles.extend(address::obstacles("tunnel.listen", self.tunnel.listening()));
         obstacles.extend(address::obstacles("storefront.listen", &[self.storefront]));
@@ -300,7 +318,8 @@ impl Report for Agent {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.tunnel.note().into_iter().chain(self.few_files.clone()).collect()
+        let agents = self.data_centre.borrow().said(Instant::now()).notes;
+        self.tunnel.note().into_iter().chain(self.few_files.clone()).chain(agents).collect()
     }
 
     fn expiries(&self) -> Vec<Expiry> {
@@ -331,6 +350,7 @@ impl Report for Agent {
                 "bootstrapping": replica.bootstrapping,
             },
             "audit": self.audit.status(),
+            "data_centre": self.data_centre.borrow().table(),
             "links": self.tunnel.status(),
         })
     }

@@ -56,6 +56,9 @@ pub mod served_before;
 // Brands for which the database does nothing.
 mod denied;
 
+// What is in the agent's way, told to the cloud.
+mod readiness;
+
 // The shell around the agent.
 pub mod run;
 

@@ -174,9 +174,10 @@ impl Shell {
                 self.payments.handle_link_down(link);
                 self.handle(Input::LinkDown(link));
             }
-            // A cloud agent's window and manifest are empty, and an IDC asks for nothing by itself.
+            // A cloud agent's window and manifest are empty, it says nothing of its readiness, and an IDC asks for nothing by itself.
             TunnelEvent::Window { .. }
             | TunnelEvent::Manifest { .. }
+            | TunnelEvent::Readiness { .. }
             | TunnelEvent::Silent { .. }
             | TunnelEvent::Heard { .. }
             | TunnelEvent::Goodbye { .. } => {}

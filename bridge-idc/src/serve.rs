@@ -41,6 +41,7 @@ use crate::payment::config::PaymentsConfig;
 use crate::payment::counter::{Counter, Service};
 use crate::payment::service::Payments;
 use crate::payment::webhook;
+use crate::readiness::{self, Readiness};
 use crate::run::{Load, Shell};
 use crate::served_before::ServedBefore;
 use crate::vault::current::CurrentKeys;
@@ -154,8 +155,11 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
         payment_window: window_of_a_link(config.payments.window_max),
         manifest,
         features,
+        // Before anything was looked at nothing is said.
+        readiness: None,
     };
     let (greetings, greeting) = watch::channel(greeting);
+    let told = greetings.clone();
     let Started { handle: tunnel, events, feed } = Tunnel::start(
         &config.tunnel,
         Role::Idc,
@@ -169,6 +173,9 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     let catalogue = Catalogue::of(&ledger);
     let (heads, head_seen) = watch::channel(None);
     state.send_replace(Phase::Serving(tunnel.clone(), head_seen.clone()));
+    let readiness = Readiness { load: load.subscribe(), head: head_seen.clone(), audit: audit.clone() };
+    let readiness = readiness.keep_telling(told, shutdown.clone());
+    tokio::spawn(shutdown.core("what is told of this agent's readiness", readiness));
     let sequencer = sequencer::run(catalogue.clone(), log_limits(&config.catalogue), heads, shutdown.clone());
     tokio::spawn(shutdown.core("the catalogue's sequencer", sequencer));
     let publishing = publishing(catalogue, &config.catalogue, metrics.clone());
@@ -421,12 +428,13 @@ impl Report for Status {
     }
 
     fn notes(&self) -> Vec<String> {
-        let certificates = match &*self.state.borrow() {
-            Phase::WaitingForLedger(_) => None,
-            Phase::Serving(tunnel, _) => tunnel.note(),
+        let (certificates, catalogue) = match &*self.state.borrow() {
+            Phase::WaitingForLedger(_) => (None, None),
+            Phase::Serving(tunnel, head) => (tunnel.note(), readiness::catalogue_note(*head.borrow())),
         };
         let denied = denied::note(&self.load.borrow().denied, clock::now());
-        certificates.into_iter().chain(self.keys.note()).chain(denied).chain(self.few_files.clone()).collect()
+        let notes = certificates.into_iter().chain(self.keys.note()).chain(denied).chain(catalogue);
+        notes.chain(self.few_files.clone()).collect()
     }
 
     fn expiries(&self) -> Vec<Expiry> {

@@ -1,7 +1,10 @@
 //! One thing goes wrong in the ledger's database, and costs only those whom it touches: a row that somebody holds, with one agent
-//! or two, look-ups without end.
+//! or two, look-ups without end, an agent that is away or cannot work.
 
 mod common;
+
+#[path = "in_nobodys_way/readiness.rs"]
+mod readiness;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! The control lane's messages: hello first, then heartbeats, at the end perhaps a goodbye.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::version::{self, Versions};
@@ -8,7 +10,7 @@ use super::version::{self, Versions};
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Control {
     /// What it says; `None` is a kind that a later version added, to be ignored.
-    #[prost(oneof = "message::Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "message::Kind", tags = "1, 2, 3, 4, 5, 6")]
     pub kind: Option<message::Kind>,
 }
 
@@ -32,6 +34,9 @@ pub mod message {
         /// A new sealing-key manifest, before its keys are needed.
         #[prost(message, tag = "5")]
         Manifest(super::Manifest),
+        /// What is in the way of an IDC agent now. An agent of an earlier release says and hears nothing of it.
+        #[prost(message, tag = "6")]
+        Readiness(super::Readiness),
     }
 }
 
@@ -108,6 +113,63 @@ pub struct Manifest {
     pub note: Bytes,
 }
 
+/// What is in the way of an IDC agent: said once a link is up, and again whenever it changes.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Readiness {
+    /// Numbers of [`Obstacle`]s; none if nothing is in the way.
+    #[prost(enumeration = "Obstacle", repeated, tag = "1")]
+    pub obstacles: Vec<i32>,
+}
+
+/// What can be in the way of an IDC agent. A closed list: nothing that a peer writes is ever shown to an operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum Obstacle {
+    /// One that this build has no word for.
+    Other = 0,
+    /// The ledger's database does not work: nothing is committed.
+    Database = 1,
+    /// The audit log cannot be written: nothing is taken.
+    AuditLog = 2,
+    /// The database does nothing of what some brand asks for, and works for others.
+    Brand = 3,
+    /// The database tells nothing of the catalogue's changes.
+    Catalogue = 4,
+    /// The audit log cannot be published: soon nothing is taken.
+    AuditUnpublished = 5,
+}
+
+impl Obstacle {
+    /// Its stable code, in `status` and in the metrics.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Database => "database",
+            Self::AuditLog => "audit_log",
+            Self::Brand => "brand",
+            Self::Catalogue => "catalogue",
+            Self::AuditUnpublished => "audit_unpublished",
+        }
+    }
+
+    /// Whether the agent takes no order while this is in its way.
+    pub const fn stops_orders(self) -> bool {
+        matches!(self, Self::Database | Self::AuditLog)
+    }
+}
+
+impl Readiness {
+    /// Says that these are in the way.
+    pub fn of(obstacles: &BTreeSet<Obstacle>) -> Self {
+        Self { obstacles: obstacles.iter().map(|obstacle| i32::from(*obstacle)).collect() }
+    }
+
+    /// What is in the way, each once, however often it was said.
+    pub fn known(&self) -> BTreeSet<Obstacle> {
+        self.obstacles.iter().map(|number| Obstacle::try_from(*number).unwrap_or(Obstacle::Other)).collect()
+    }
+}
+
 impl Hello {
     /// A hello with this build's versions; the caller fills in the rest.
     pub fn of_this_build(agent: &str) -> Self {
@@ -135,4 +197,4 @@ macro_rules! control_from {
         }
     )* };
 }
-control_from!(Hello, Heartbeat, Goodbye, Refused, Manifest);
+control_from!(Hello, Heartbeat, Goodbye, Refused, Manifest, Readiness);

@@ -29,6 +29,7 @@ use std::collections::BTreeSet;
 
 use bridge_protocol::domain::catalogue::EntityKind;
 use bridge_protocol::domain::{Outcome, PaymentState, RefundState};
+use bridge_protocol::wire::control::{Obstacle, Readiness};
 use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX, FrameDecoder};
 use bridge_protocol::wire::lane::Lane;
 use bridge_protocol::wire::order::{Refusal, Refused};
@@ -41,11 +42,14 @@ use crate::tree::{Node, Value};
 
 /// Every corpus: the version of the protocol that it belongs to, its folder, and what its list of digests comes to. None of
 /// them is ever edited; what is new gets a folder of its own.
-const CORPORA: [(u32, &str, &str); 1] =
-    [(1, "v1", "931a63a2d47987dd4f63b8faebe2e8df13103f3411ce1ea6e61b547b453ca896")];
+const CORPORA: [(u32, &str, &str); 2] = [
+    (1, "v1", "931a63a2d47987dd4f63b8faebe2e8df13103f3411ce1ea6e61b547b453ca896"),
+    (1, "v1.1", "9ca339d029918a4d791c11cfcc04738bab4be694fcb2f34aab498c2765c566b1"),
+];
 
 /// Files of a corpus that hold no message.
-const NO_MESSAGES: [&str; 5] = ["codes.txt", "entity-kinds.txt", "frame.txt", "lanes.txt", "refusals.txt"];
+const NO_MESSAGES: [&str; 6] =
+    ["codes.txt", "entity-kinds.txt", "frame.txt", "lanes.txt", "obstacles.txt", "refusals.txt"];
 
 #[test]
 fn every_version_that_is_spoken_has_a_corpus() {
@@ -177,6 +181,20 @@ fn every_refusal_has_the_number_and_the_code_that_the_corpus_has() {
     }
     let next = i32::try_from(table.len()).unwrap() + 1;
     assert!(Refusal::try_from(next).is_err(), "refusal {next} is not in the corpus");
+}
+
+#[test]
+fn every_obstacle_has_the_number_and_the_code_that_the_corpus_has() {
+    let table = table("obstacles.txt");
+    for (number, (bytes, code)) in (0..).zip(&table) {
+        let obstacle = Obstacle::try_from(number).unwrap();
+        assert_eq!(obstacle.code(), code);
+        let readiness = Readiness::decode(&bytes[..]).unwrap();
+        assert_eq!(readiness.known(), [obstacle].into());
+        assert_eq!(Readiness::of(&[obstacle].into()).encode_to_vec(), *bytes);
+    }
+    let next = i32::try_from(table.len()).unwrap();
+    assert!(Obstacle::try_from(next).is_err(), "obstacle {next} is not in the corpus");
 }
 
 #[test]

@@ -6,7 +6,9 @@ use bridge_protocol::domain::{OrderId, UnixMicros};
 use bridge_protocol::wire::catalogue::{
     BrandRow, CategoryRow, Localised, ProductRow, StockRow, Variant, VariantOption,
 };
-use bridge_protocol::wire::control::{self, Control, Goodbye, Heartbeat, Hello, Manifest};
+use bridge_protocol::wire::control::{
+    self, Control, Goodbye, Heartbeat, Hello, Manifest, Obstacle, Readiness,
+};
 use bridge_protocol::wire::feed::{
     Applied, AskSums, Begin, Entry, Fresh, Heard, Page, Subscribe, Sums, ToPublisher, ToSubscriber,
     WirePosition,
@@ -42,8 +44,10 @@ fn known<M>(name: &'static str, message: &'static str, value: M) -> Known
 where
     M: Message + Default + PartialEq + Debug + 'static,
 {
+    // Of a later corpus than the first it has the folder with it.
+    let name = if name.contains('/') { name.to_owned() } else { format!("v1/{name}") };
     Known {
-        name: format!("v1/{name}"),
+        name,
         message,
         written: value.encode_to_vec(),
         reads_as_this: Box::new(move |bytes| match M::decode(bytes) {
@@ -70,7 +74,12 @@ fn control() -> Vec<Known> {
         of("control-goodbye", Goodbye { reason: "it is upgraded".to_owned() }.into()),
         of("control-refused", control::Refused { reason: "upgrade the peer".to_owned() }.into()),
         of("control-manifest", Manifest { note: Bytes::from_static(b"bridge sealing keys\n") }.into()),
+        of("v1.1/control-readiness", readiness().into()),
     ]
+}
+
+pub(crate) fn readiness() -> Readiness {
+    Readiness::of(&[Obstacle::Database, Obstacle::Brand].into())
 }
 
 pub(crate) fn hello() -> Hello {

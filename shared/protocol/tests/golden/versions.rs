@@ -6,7 +6,7 @@ use bridge_protocol::domain::catalogue::EntityKind;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Delivery, Received, Receiver};
 use bridge_protocol::wire::catalogue::StockRow;
-use bridge_protocol::wire::control::{Control, Hello, message};
+use bridge_protocol::wire::control::{Control, Hello, Obstacle, Readiness, message};
 use bridge_protocol::wire::feed::{ToPublisher, ToSubscriber, to_subscriber};
 use bridge_protocol::wire::order::{Refusal, ToCloud, ToIdc, to_cloud, to_idc};
 use bridge_protocol::wire::version::Versions;
@@ -70,6 +70,24 @@ fn a_kind_of_message_that_is_not_known_here_is_told_from_those_that_are() {
     };
     assert_eq!(reply.message.request, 7);
     assert_eq!(reply.message.kind, Some(to_cloud::Kind::Refused(Refusal::Invalid.into())));
+}
+
+#[test]
+fn a_newer_agent_s_readiness_is_what_is_known_of_it_here_and_something_else() {
+    let Some(message::Kind::Readiness(readiness)) = newer::<Control>("control-readiness").kind else {
+        panic!("it says what is in its way")
+    };
+    assert_eq!(readiness.known(), [Obstacle::AuditLog, Obstacle::Other].into());
+}
+
+#[test]
+fn a_readiness_that_repeats_itself_to_a_frame_s_end_is_as_small_as_any() {
+    let obstacles = (0..40_000).map(|number| number % 1_000).collect();
+    let bytes = Control::from(Readiness { obstacles }).encode_to_vec();
+    let Some(message::Kind::Readiness(readiness)) = Control::decode(&bytes[..]).unwrap().kind else {
+        panic!("it says what is in its way")
+    };
+    assert_eq!(readiness.known().len(), 6);
 }
 
 #[test]

@@ -220,6 +220,28 @@ labels! {
 }
 
 labels! {
+    /// How an agent of the data centre stands, as a cloud agent sees it.
+    AgentStanding as "standing" {
+        /// It is linked, and says of nothing that keeps it from taking orders.
+        TakesOrders = "takes_orders",
+        /// It was linked or is expected, and no link to it takes requests.
+        Away = "away",
+        /// Its database does not work.
+        Database = "database",
+        /// Its audit log cannot be written.
+        AuditLog = "audit_log",
+        /// Its database refuses what a brand asks for.
+        Brand = "brand",
+        /// Its database tells nothing of the catalogue's changes.
+        Catalogue = "catalogue",
+        /// Its audit log cannot be published.
+        AuditUnpublished = "audit_unpublished",
+        /// Something is in its way that only a later version has a word for.
+        Other = "other",
+    }
+}
+
+labels! {
     /// Files that are read again while the agent runs.
     FilesReread as "files" {
         /// The agent's certificate and key, the authority's certificate, the revocation list.
@@ -278,6 +300,8 @@ pub struct Metrics {
     /// Both: bootstraps begun, each of which sends the whole catalogue to a replica.
     pub catalogue_bootstraps: Counter,
 
+    /// Cloud: agents of the data centre by how they stand; one of them may stand in several ways.
+    idc_agents: Labelled<AgentStanding, Gauge>,
     /// Cloud: rows that the replica serves.
     pub catalogue_rows: Gauge,
     /// Cloud: seconds since the replica was last known to equal its source.
@@ -319,6 +343,8 @@ impl Metrics {
     pub fn cloud() -> Self {
         let mut metrics = Self::shared();
         let registry = &mut metrics.registry;
+        let help = "Agents of the data centre by how they stand: each that is away or takes orders, and what is in its way";
+        registry.register("idc_agents", help, metrics.idc_agents.clone());
         registry.register("catalogue_rows", "Rows that the replica serves", metrics.catalogue_rows.clone());
         let help = "Since the replica was last known to equal its source";
         registry.register_with_unit(
@@ -392,6 +418,13 @@ impl Metrics {
         }
     }
 
+    /// How many agents of the data centre stand so, for each way to stand.
+    pub fn set_idc_agents(&self, count: impl Fn(AgentStanding) -> usize) {
+        for standing in AgentStanding::ALL {
+            self.idc_agents.of(*standing).set(i64::try_from(count(*standing)).unwrap_or(i64::MAX));
+        }
+    }
+
     /// How many entries of the audit log are durable and under no checkpoint yet.
     pub fn set_audit_unpublished(&self, entries: u64) {
         self.audit_unpublished.set(i64::try_from(entries).unwrap_or(i64::MAX));
@@ -434,6 +467,7 @@ impl Metrics {
             audit_publish_errors: Counter::default(),
             catalogue_position: Gauge::default(),
             catalogue_bootstraps: Counter::default(),
+            idc_agents: Labelled::default(),
             catalogue_rows: Gauge::default(),
             catalogue_age_seconds: Gauge::default(),
             catalogue_drifted: Counter::default(),

@@ -1,12 +1,15 @@
 //! The control lane of a link that is up: our heartbeat and news one way, the peer's the other, and its silence.
 
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bridge_protocol::wire::control::{Control, Goodbye, Heartbeat, Hello, Manifest, Refused, message};
+use bridge_protocol::wire::control::{
+    Control, Goodbye, Heartbeat, Hello, Manifest, Obstacle, Readiness, Refused, message,
+};
 use bridge_protocol::wire::frame::{self, CONTROL_FRAME_BYTES_MAX};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -22,38 +25,37 @@ use crate::clock;
 use crate::transport::refusal::printable;
 
 impl Link {
-    /// Says what is to be said: a heartbeat, a new window or manifest, a goodbye.
+    /// Says what is to be said: a heartbeat, a new window, manifest or readiness, a goodbye.
     ///
     /// `manifest` is the one our hello had; a newer one since then is news.
     pub(super) async fn write_control(
         &self,
         mut writer: impl AsyncWrite + Unpin,
-        mut manifest: Bytes,
+        manifest: Bytes,
     ) -> LinkEnd {
         let mut greeting = self.context.greeting.clone();
         greeting.mark_changed();
+        let mut said = Said { manifest, readiness: None };
         let mut beat = interval(self.context.heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut said_goodbye = false;
         loop {
-            let message = tokio::select! {
-                _ = beat.tick() => self.heartbeat(),
+            let messages = tokio::select! {
+                _ = beat.tick() => vec![self.heartbeat()],
                 () = self.context.reached(Phase::Draining), if !said_goodbye => {
                     said_goodbye = true;
-                    Goodbye { reason: "this agent is stopping".to_owned() }.into()
+                    vec![Goodbye { reason: "this agent is stopping".to_owned() }.into()]
                 }
                 () = changed(&mut greeting) => {
-                    let note = greeting.borrow_and_update().manifest.clone();
-                    if note == manifest {
-                        self.heartbeat()
-                    } else {
-                        manifest.clone_from(&note);
-                        Manifest { note }.into()
-                    }
+                    let news = said.news(&greeting.borrow_and_update());
+                    // What is no news of these is a new window, which a heartbeat has.
+                    if news.is_empty() { vec![self.heartbeat()] } else { news }
                 }
             };
-            if let Err(end) = self.write(&mut writer, &message).await {
-                return end;
+            for message in messages {
+                if let Err(end) = self.write(&mut writer, &message).await {
+                    return end;
+                }
             }
         }
     }
@@ -80,6 +82,30 @@ impl Link {
             Ok(Err(error)) => Err(self.cut(error.into()).await),
             Err(_) => Err(LinkEnd::NotReading),
         }
+    }
+}
+
+/// What the peer was told of this agent's greeting, beside what each heartbeat has.
+struct Said {
+    manifest: Bytes,
+    readiness: Option<BTreeSet<Obstacle>>,
+}
+
+impl Said {
+    /// What of a greeting the peer was not told yet, which it is told now.
+    fn news(&mut self, greeting: &Greeting) -> Vec<Control> {
+        let mut news = Vec::new();
+        if greeting.manifest != self.manifest {
+            self.manifest.clone_from(&greeting.manifest);
+            news.push(Manifest { note: greeting.manifest.clone() }.into());
+        }
+        if let Some(obstacles) = &greeting.readiness
+            && greeting.readiness != self.readiness
+        {
+            news.push(Readiness::of(obstacles).into());
+            self.readiness.clone_from(&greeting.readiness);
+        }
+        news
     }
 }
 
@@ -116,6 +142,8 @@ pub(super) struct ControlReader {
     link: Arc<Link>,
     /// As the peer last said it.
     window: u32,
+    /// The same; `None` before it has said anything of it.
+    readiness: Option<BTreeSet<Obstacle>>,
     /// After how much silence it is told of.
     patience: Duration,
     silent: bool,
@@ -129,7 +157,8 @@ impl ControlReader {
     pub(super) fn new(link: Arc<Link>, hello: &Hello) -> Self {
         let patience = patience(link.context.silent_after, hello.heartbeat_millis);
         let now = Instant::now();
-        Self { link, window: hello.window, patience, silent: false, heard: now, rested_at: now }
+        let window = hello.window;
+        Self { link, window, readiness: None, patience, silent: false, heard: now, rested_at: now }
     }
 
     /// Reads until the link ends.
@@ -163,6 +192,7 @@ impl ControlReader {
         match frame::decode::<Control>(payload)?.kind {
             Some(message::Kind::Heartbeat(heartbeat)) => self.on_heartbeat(heartbeat).await,
             Some(message::Kind::Manifest(Manifest { note })) => self.manifest(note).await,
+            Some(message::Kind::Readiness(readiness)) => self.on_readiness(&readiness).await,
             Some(message::Kind::Goodbye(Goodbye { reason })) => {
                 tracing::info!(link = %id, reason = printable(&reason), "the peer says goodbye");
                 self.link.send_event(TunnelEvent::Goodbye { link: id }, None).await
@@ -177,6 +207,15 @@ impl ControlReader {
     async fn manifest(&self, note: Bytes) -> Result<(), LinkEnd> {
         let share = self.link.room.share(note.len()).await;
         self.link.send_event(TunnelEvent::Manifest { link: self.link.id, note }, share).await
+    }
+
+    async fn on_readiness(&mut self, readiness: &Readiness) -> Result<(), LinkEnd> {
+        let obstacles = readiness.known();
+        if self.readiness.as_ref() == Some(&obstacles) {
+            return Ok(());
+        }
+        self.readiness = Some(obstacles.clone());
+        self.link.send_event(TunnelEvent::Readiness { link: self.link.id, obstacles }, None).await
     }
 
     async fn on_heartbeat(&mut self, heartbeat: Heartbeat) -> Result<(), LinkEnd> {

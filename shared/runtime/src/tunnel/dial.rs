@@ -29,6 +29,7 @@ const HEALTHY: Duration = Duration::from_secs(5);
 
 /// Keeps links to every address of a target until the tunnel drains, and returns when the last of them has ended.
 pub(super) async fn keep_dialling(context: Arc<Context>, target: DialTarget) {
+    let named: Arc<str> = target.to_string().into();
     let mut addresses: BTreeMap<SocketAddr, watch::Sender<()>> = BTreeMap::new();
     let mut links = JoinSet::new();
     let mut complaint: Option<String> = None;
@@ -46,7 +47,12 @@ pub(super) async fn keep_dialling(context: Arc<Context>, target: DialTarget) {
                     addresses.entry(address).or_insert_with(|| {
                         let (wanted, watched) = watch::channel(());
                         for _ in 0..context.links_per_peer {
-                            links.spawn(keep_linked(context.clone(), address, watched.clone()));
+                            links.spawn(keep_linked(
+                                context.clone(),
+                                named.clone(),
+                                address,
+                                watched.clone(),
+                            ));
                         }
                         wanted
                     });
@@ -74,8 +80,13 @@ async fn resolve(target: &DialTarget) -> io::Result<BTreeSet<SocketAddr>> {
     if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }
 }
 
-/// One link to one address, again and again.
-async fn keep_linked(context: Arc<Context>, address: SocketAddr, wanted: watch::Receiver<()>) {
+/// One link to one address of a target, again and again.
+async fn keep_linked(
+    context: Arc<Context>,
+    target: Arc<str>,
+    address: SocketAddr,
+    wanted: watch::Receiver<()>,
+) {
     let mut backoff = Backoff::default();
     let mut complaint = None;
     loop {
@@ -86,7 +97,7 @@ async fn keep_linked(context: Arc<Context>, address: SocketAddr, wanted: watch::
         match connected {
             Ok(connection) => {
                 complaint = None;
-                let lived = link::run(&context, connection, true, Arc::default()).await;
+                let lived = link::run(&context, connection, Some(target.clone()), Arc::default()).await;
                 if lived.is_some_and(|lived| lived >= HEALTHY) {
                     backoff = Backoff::default();
                 }

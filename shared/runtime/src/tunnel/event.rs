@@ -1,6 +1,9 @@
 //! What the tunnel tells its owner.
 
-use bridge_protocol::wire::control::Hello;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bridge_protocol::wire::control::{Hello, Obstacle};
 pub use bridge_protocol::wire::lane::LinkId;
 use bytes::Bytes;
 
@@ -35,6 +38,14 @@ pub enum TunnelEvent {
         link: LinkId,
         /// That number.
         window: u32,
+    },
+    /// The peer says what is in its way: once after the link is up, and whenever that changes. One of an earlier release never
+    /// does.
+    Readiness {
+        /// Of which link.
+        link: LinkId,
+        /// What; nothing if the peer has all that it needs.
+        obstacles: BTreeSet<Obstacle>,
     },
     /// The peer has a new sealing-key manifest.
     Manifest {
@@ -103,8 +114,10 @@ pub struct LinkUp {
     pub peer: SpiffeId,
     /// What the peer calls itself.
     pub agent: String,
+    /// What this side dialled, as its configuration has it; `None` if the peer dialled.
+    pub target: Option<Arc<str>>,
     /// The peer's hello, its window and manifest among it.
-    pub hello: Hello,
+    pub hello: Box<Hello>,
     /// The protocol version that both sides speak on it.
     pub version: u32,
     /// How many order lanes it has.

@@ -31,21 +31,21 @@ const EXPIRY_CHECK_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How long an owner that has closed the tunnel gets to take the last events.
 const DOWN_TIME: Duration = Duration::from_secs(1);
 
-/// Runs a link until it ends; how long it was up, or `None` if it never was.
+/// Runs a link until it ends; how long it was up, or `None` if it never was. `target` is what this side dialled, if it did.
 pub(super) async fn run(
     context: &Arc<Context>,
     connection: Arc<dyn Connection>,
-    dialled: bool,
+    target: Option<Arc<str>>,
     presence: Arc<Presence>,
 ) -> Option<Duration> {
     let greeted = tokio::select! {
-        greeted = hello::exchange(context, &*connection, dialled) => greeted,
+        greeted = hello::exchange(context, &*connection, target.is_some()) => greeted,
         () = context.reached(Phase::Closed) => return None,
     };
     match greeted {
         Ok(agreed) => {
             let up = Instant::now();
-            Link::new(context.clone(), connection, dialled, presence, &agreed).live(agreed).await;
+            Link::new(context.clone(), connection, target, presence, &agreed).live(agreed).await;
             Some(up.elapsed())
         }
         Err(error) => {
@@ -81,7 +81,7 @@ impl Link {
     fn new(
         context: Arc<Context>,
         connection: Arc<dyn Connection>,
-        dialled: bool,
+        target: Option<Arc<str>>,
         presence: Arc<Presence>,
         agreed: &Agreed,
     ) -> Arc<Self> {
@@ -89,7 +89,7 @@ impl Link {
         let record = Arc::new(Record {
             connection,
             agent: printable(&agreed.hello.agent),
-            dialled,
+            target,
             version: agreed.version,
             lanes,
             feed: agreed.feed.is_some(),
@@ -178,7 +178,8 @@ impl Link {
             link: self.id,
             peer: self.record.connection.peer().id().clone(),
             agent: self.record.agent.clone(),
-            hello: hello.clone(),
+            target: self.record.target.clone(),
+            hello: Box::new(hello.clone()),
             version: self.record.version,
             lanes: self.record.lanes,
             payments: self.record.payments,

@@ -82,7 +82,8 @@ impl Presence {
 pub(super) struct Record {
     pub(super) connection: Arc<dyn Connection>,
     pub(super) agent: String,
-    pub(super) dialled: bool,
+    /// What this side dialled; `None` if the peer dialled.
+    pub(super) target: Option<Arc<str>>,
     pub(super) version: u32,
     pub(super) lanes: u8,
     pub(super) feed: bool,
@@ -131,7 +132,7 @@ impl Record {
             agent: self.agent.clone(),
             address: self.connection.remote().to_string(),
             transport: self.connection.transport(),
-            dialled: self.dialled,
+            dialled: self.target.is_some(),
             version: self.version,
             lanes: self.lanes,
             feed: self.feed,

@@ -131,7 +131,7 @@ impl Entrance {
         let (context, presence) = (self.context.clone(), Arc::<Presence>::default());
         let seen = presence.clone();
         let link = self.links.spawn(async move {
-            let _lived = link::run(&context, connection, false, seen).await;
+            let _lived = link::run(&context, connection, None, seen).await;
         });
         self.holders.insert(link.id(), Holder { peer, presence, since });
     }

@@ -4,11 +4,13 @@
 //! [`LinkSender`]. Below is `transport`, which carries lanes; beside it `identity`, whose changes have live peers judged
 //! again. The tunnel knows frames and the control lane; what an order lane's frames mean it never learns.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bridge_protocol::wire::control::Obstacle;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -77,6 +79,8 @@ pub struct Greeting {
     pub manifest: Bytes,
     /// Optional abilities beyond the protocol version, by name.
     pub features: Vec<String>,
+    /// What is in the way of this agent; `None` for one that says nothing of it, as a cloud agent.
+    pub readiness: Option<BTreeSet<Obstacle>>,
 }
 
 /// Why the tunnel cannot start.

@@ -112,8 +112,9 @@ pub(super) fn no_link(context: &Context, connection: &dyn Connection, error: &He
 
 /// A link came up.
 pub(super) fn up(context: &Context, link: LinkId, record: &Record, hello: &Hello) {
-    let Record { connection, agent, dialled, version, lanes, .. } = record;
+    let Record { connection, agent, target, version, lanes, .. } = record;
     let (address, peer, build) = (connection.remote(), connection.peer().id(), &hello.build);
+    let dialled = target.is_some();
     tracing::info!(%link, %peer, %address, agent, build, version, lanes, dialled, transport = connection.transport(), "link up");
     let skew = record.skew.load(Ordering::Relaxed);
     if u128::from(skew.unsigned_abs()) > SKEW_WARNING.as_micros() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bridge_protocol::wire::control::{Heartbeat, Manifest};
+use bridge_protocol::wire::control::{Heartbeat, Manifest, Obstacle, Readiness};
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_runtime::config::{BitRate, DialTarget, PostQuantum};
 use bridge_runtime::identity::Role;
@@ -158,6 +158,49 @@ async fn a_new_window_and_a_new_manifest_reach_a_live_link() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_in_an_agent_s_way_is_told_on_each_link_and_when_it_changes() {
+    let ca = ca();
+    let mut idc = idc(&ca).listening().start(Role::Idc);
+    let tell = |obstacles: &[Obstacle]| {
+        let readiness = Some(obstacles.iter().copied().collect());
+        idc.greeting.send_modify(|greeting| greeting.readiness = readiness);
+    };
+    tell(&[Obstacle::Database]);
+    let target = idc.address();
+    let mut cloud = cloud(&ca).dialling(target).start(Role::Cloud);
+    assert_eq!(cloud.up().await.target.as_deref(), Some(&*target.to_string()));
+    for said in [&[Obstacle::Database][..], &[], &[Obstacle::AuditLog, Obstacle::Brand]] {
+        tell(said);
+        let heard = cloud.next(|event| match event {
+            TunnelEvent::Readiness { obstacles, .. } => Some(obstacles),
+            _ => None,
+        });
+        assert_eq!(heard.await, said.iter().copied().collect());
+    }
+    assert_eq!(idc.up().await.target, None);
+}
+
+#[tokio::test]
+async fn an_agent_that_says_nothing_of_its_way_is_linked_as_ever_and_one_that_repeats_itself_is_heard_once() {
+    let ca = ca();
+    let peer = issue(&ca, Role::Idc, "old");
+    let mut cloud = cloud(&ca).listening().start(Role::Cloud);
+    let connection = Stranger::with(&peer).dial(cloud.address()).await.unwrap();
+    let (mut control, _orders) = stranger::link(&connection, 1).await;
+    cloud.up().await;
+    control.write(Heartbeat { clock_micros: 0, window: 5 }).await;
+    assert!(matches!(cloud.event().await, TunnelEvent::Window { window: 5, .. }));
+    // The same each time, with what nobody knows, many times over.
+    for _ in 0..20 {
+        control.write(Readiness { obstacles: (0..1_000).map(|number| 1_000 + number % 7).collect() }).await;
+    }
+    control.write(Heartbeat { clock_micros: 0, window: 6 }).await;
+    let TunnelEvent::Readiness { obstacles, .. } = cloud.event().await else { panic!("it is heard") };
+    assert_eq!(obstacles, [Obstacle::Other].into());
+    assert!(matches!(cloud.event().await, TunnelEvent::Window { window: 6, .. }));
 }
 
 #[tokio::test]

@@ -1,0 +1,162 @@
+//! Agents that come, go, say what is in their way, and say nothing, with the time as the test has it.
+
+use super::*;
+
+const A: &str = "spiffe://bridge.test/idc/a";
+const B: &str = "spiffe://bridge.test/idc/b";
+
+/// The tests' clock: seconds.
+struct Clock(Instant);
+
+impl Clock {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn at(&self, seconds: u64) -> Moment {
+        let clock = UnixMicros::new(1_795_343_485_000_000 + i64::try_from(seconds).unwrap() * 1_000_000);
+        Moment { at: self.0 + Duration::from_secs(seconds), clock }
+    }
+
+    /// How many obstacles and notes there are then.
+    fn told(&self, centre: &DataCentre, seconds: u64) -> (usize, usize) {
+        let said = centre.said(self.at(seconds).at);
+        (said.obstacles.len(), said.notes.len())
+    }
+}
+
+fn id(text: &str) -> SpiffeId {
+    text.parse().unwrap()
+}
+
+fn link(number: u64) -> LinkId {
+    LinkId(number)
+}
+
+/// Two agents that are linked since the clock's start.
+fn both(clock: &Clock) -> DataCentre {
+    let mut centre = DataCentre::default();
+    centre.handle_up(link(1), &id(A), None, clock.at(0));
+    centre.handle_up(link(2), &id(B), None, clock.at(0));
+    centre
+}
+
+#[test]
+fn one_agent_that_is_away_is_a_note_after_the_grace_and_two_are_in_the_way() {
+    let clock = Clock::start();
+    let mut centre = both(&clock);
+    centre.handle_down(link(2), clock.at(100));
+    assert_eq!(clock.told(&centre, 109), (0, 0), "a restart is no news");
+    let said = centre.said(clock.at(110).at);
+    assert!(said.obstacles.is_empty() && said.notes.len() == 1, "{said:?}");
+    let since = clock.at(100).clock.to_string();
+    assert!(said.notes[0].contains(B) && said.notes[0].contains(&since), "{said:?}");
+    centre.handle_open(link(1), false, clock.at(200));
+    assert_eq!(clock.told(&centre, 201), (1, 0), "nobody takes orders");
+    assert_eq!(clock.told(&centre, 210), (2, 0));
+    centre.handle_open(link(1), true, clock.at(211));
+    assert_eq!(clock.told(&centre, 211), (0, 1));
+    centre.handle_up(link(3), &id(B), None, clock.at(212));
+    assert_eq!(clock.told(&centre, 212), (0, 0), "at once");
+    assert_eq!((centre.count(AgentStanding::TakesOrders), centre.count(AgentStanding::Away)), (2, 0));
+}
+
+#[test]
+fn what_an_agent_says_is_told_once_it_lasts_and_no_longer() {
+    let clock = Clock::start();
+    let mut centre = both(&clock);
+    let mut say = |number, obstacles: &[Obstacle], seconds| {
+        centre.handle_readiness(link(number), &obstacles.iter().copied().collect(), clock.at(seconds));
+        let table = centre.table().to_string();
+        (clock.told(&centre, seconds + 9), clock.told(&centre, seconds + 10), table)
+    };
+    let (before, after, table) = say(2, &[Obstacle::Database], 20);
+    assert_eq!((before, after), ((0, 0), (0, 1)));
+    assert!(
+        table.contains(r#""obstacles":["database"]"#) && table.contains(r#""obstacles":null"#),
+        "{table}"
+    );
+    // Its beginning stays what it was, whatever comes to it.
+    let (before, after, _) = say(2, &[Obstacle::Brand, Obstacle::Database], 25);
+    assert_eq!((before, after), ((0, 1), (0, 2)));
+    // Refusing a brand keeps nobody else from ordering.
+    let (_, after, _) = say(1, &[Obstacle::Brand], 40);
+    assert_eq!(after, (0, 3));
+    let (before, after, _) = say(1, &[Obstacle::AuditLog], 60);
+    assert_eq!((before, after), ((0, 2), (2, 1)));
+    let (before, _, table) = say(1, &[], 80);
+    assert_eq!(before, (0, 2), "at once");
+    assert!(table.contains(r#""obstacles":[]"#), "{table}");
+}
+
+#[test]
+fn an_agent_of_an_earlier_release_says_nothing_and_is_not_worried_about() {
+    let clock = Clock::start();
+    let mut centre = both(&clock);
+    assert_eq!(clock.told(&centre, 1_000), (0, 0));
+    // It was of this release before it came back.
+    centre.handle_readiness(link(1), &[Obstacle::Database].into(), clock.at(1_000));
+    centre.handle_down(link(1), clock.at(1_001));
+    centre.handle_up(link(3), &id(A), None, clock.at(1_002));
+    assert_eq!(clock.told(&centre, 2_000), (0, 0));
+    assert_eq!(centre.count(AgentStanding::TakesOrders), 2);
+}
+
+#[test]
+fn an_agent_with_a_second_link_is_there_while_one_of_them_is() {
+    let clock = Clock::start();
+    let mut centre = both(&clock);
+    centre.handle_up(link(3), &id(B), None, clock.at(1));
+    centre.handle_readiness(link(3), &[Obstacle::AuditLog].into(), clock.at(2));
+    centre.handle_down(link(3), clock.at(3));
+    assert_eq!(clock.told(&centre, 20), (0, 1), "it has said so, on whichever link");
+    centre.handle_down(link(2), clock.at(30));
+    // Of a link that is gone nothing more is heard.
+    centre.handle_readiness(link(2), &[].into(), clock.at(31));
+    centre.handle_open(link(2), true, clock.at(31));
+    assert_eq!(centre.count(AgentStanding::Away), 1);
+    assert_eq!((clock.told(&centre, 39), clock.told(&centre, 40)), ((0, 0), (0, 1)));
+}
+
+#[test]
+fn who_is_expected_is_missed_until_it_comes() {
+    let clock = Clock::start();
+    let dialled = ["idc-a.example:7443".to_owned(), "idc-b.example:7443".to_owned()];
+    let mut centre = DataCentre::expecting(&[], &dialled, clock.at(0));
+    assert_eq!((clock.told(&centre, 9), clock.told(&centre, 10)), ((0, 0), (2, 0)));
+    centre.handle_up(link(1), &id(A), Some(&dialled[0]), clock.at(11));
+    let said = centre.said(clock.at(12).at);
+    assert!(said.notes.len() == 1 && said.notes[0].contains(&dialled[1]), "{said:?}");
+    centre.handle_up(link(2), &id(B), Some(&dialled[1]), clock.at(13));
+    assert_eq!(clock.told(&centre, 1_000), (0, 0));
+    assert_eq!(centre.agents.len(), 2, "each stands there once");
+
+    let allowed = [A, B, "spiffe://bridge.test/cloud/c"].map(str::to_owned);
+    let mut centre = DataCentre::expecting(&allowed, &dialled, clock.at(0));
+    centre.handle_up(link(1), &id(A), Some(&dialled[0]), clock.at(1));
+    let said = centre.said(clock.at(20).at);
+    assert!(said.notes.len() == 1 && said.notes[0].contains(B), "{said:?}");
+}
+
+#[test]
+fn agents_without_end_are_not_remembered_without_end() {
+    let clock = Clock::start();
+    let mut centre = DataCentre::expecting(&[], &["idc.example:7443".to_owned()], clock.at(0));
+    for number in 0..1_000 {
+        let peer = id(&format!("spiffe://bridge.test/idc/{number}"));
+        centre.handle_up(link(number), &peer, None, clock.at(number));
+        centre.handle_readiness(link(number), &[Obstacle::Other].into(), clock.at(number));
+        centre.handle_down(link(number), clock.at(number));
+    }
+    assert_eq!((centre.agents.len(), centre.links.len()), (REMEMBERED_MAX + 1, 0));
+    assert!(centre.agents.contains_key("spiffe://bridge.test/idc/999"));
+    // Whoever is linked is not forgotten for a newcomer.
+    for number in 0..100 {
+        let peer = id(&format!("spiffe://bridge.test/idc/linked-{number}"));
+        centre.handle_up(link(2_000 + number), &peer, None, clock.at(2_000));
+    }
+    assert_eq!((centre.agents.len(), centre.links.len()), (REMEMBERED_MAX + 1, REMEMBERED_MAX));
+    (0..100).for_each(|number| centre.handle_down(link(2_000 + number), clock.at(3_000)));
+    centre.forget(clock.at(3_000 + REMEMBERED_FOR.as_secs()).at);
+    assert_eq!(centre.agents.len(), 1, "whom the configuration names is missed for ever");
+}

@@ -1,0 +1,109 @@
+//! What is in this agent's way, for the cloud agents that are linked with it, and for its own operator.
+//!
+//! The tunnel tells each link of it, and again when it changes. It names kinds, and never a brand, an order or a text: a cloud
+//! agent need not know whose shop is concerned, and this agent's `/readyz` has the sentence.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bridge_protocol::wire::control::Obstacle;
+use bridge_runtime::audit_log::AuditLog;
+use bridge_runtime::clock;
+use bridge_runtime::shutdown::Shutdown;
+use bridge_runtime::tunnel::Greeting;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::catalogue::sequencer::Head;
+use crate::denied;
+use crate::run::Load;
+
+/// How often is looked for what nobody is woken for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Between two looks, however much changes: cloud agents are told of what lasts.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// For so long the database need not tell of the catalogue's changes: more than it takes another agent to number them.
+const CATALOGUE_STANDS_AFTER: Duration = Duration::from_secs(5);
+
+/// Where to look.
+pub(crate) struct Readiness {
+    /// How the last batches ended.
+    pub(crate) load: watch::Receiver<Load>,
+    /// How far the catalogue's changes are numbered; `None` before the first time.
+    pub(crate) head: watch::Receiver<Option<Head>>,
+    /// Whether it can be written and published.
+    pub(crate) audit: AuditLog,
+}
+
+impl Readiness {
+    /// What is in the way now.
+    pub(crate) fn obstacles(&self) -> BTreeSet<Obstacle> {
+        let load = self.load.borrow();
+        let is_writable = self.audit.is_writable();
+        let found = [
+            (Obstacle::Database, load.doubtful || load.away),
+            (Obstacle::AuditLog, !is_writable),
+            (Obstacle::AuditUnpublished, is_writable && self.audit.obstacle().is_some()),
+            (Obstacle::Brand, denied::note(&load.denied, clock::now()).is_some()),
+            (Obstacle::Catalogue, stands_still(*self.head.borrow())),
+        ];
+        found.into_iter().filter_map(|(obstacle, is_there)| is_there.then_some(obstacle)).collect()
+    }
+
+    /// Has the tunnel tell each link, until the agent ends.
+    pub(crate) async fn keep_telling(mut self, greetings: watch::Sender<Greeting>, shutdown: Shutdown) {
+        let mut audit = self.audit.standing();
+        loop {
+            let readiness = Some(self.obstacles());
+            greetings.send_if_modified(|greeting| {
+                let is_news = greeting.readiness != readiness;
+                greeting.readiness = readiness;
+                is_news
+            });
+            tokio::select! {
+                Ok(()) = self.load.changed() => {}
+                Ok(()) = audit.changed() => {}
+                () = sleep(LOOK_EVERY) => {}
+                _deadline = shutdown.started() => return,
+            }
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Whether the database has told nothing of the catalogue's changes for a while.
+fn stands_still(head: Option<Head>) -> bool {
+    head.is_some_and(|head| head.swept.elapsed() > CATALOGUE_STANDS_AFTER)
+}
+
+/// What an operator of this agent is told of that.
+pub(crate) fn catalogue_note(head: Option<Head>) -> Option<String> {
+    let head = head.filter(|_| stands_still(head))?;
+    let seconds = head.swept.elapsed().as_secs();
+    Some(format!(
+        "the database has told nothing of the catalogue's changes for {seconds} s, and what the cloud shows gets old: see the \
+         log, and whether the database is there and who holds its tables"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use bridge_protocol::domain::catalogue::Position;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_catalogue_that_is_not_numbered_for_a_while_is_told_of_and_one_that_never_was_is_not() {
+        let head = |seconds| {
+            let swept = Instant::now().checked_sub(Duration::from_secs(seconds));
+            swept.map(|swept| Head { position: Position { seq: 1, mark: 0 }, swept })
+        };
+        assert!(!stands_still(None) && catalogue_note(None).is_none());
+        assert!(!stands_still(head(2)) && catalogue_note(head(2)).is_none());
+        assert!(stands_still(head(6)));
+        assert!(catalogue_note(head(600)).is_some_and(|note| note.contains("for 600 s")));
+    }
+}
