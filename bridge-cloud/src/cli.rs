@@ -11,6 +11,7 @@ use bridge_runtime::{audit_log, config, hardening};
 use clap::{Parser, Subcommand};
 
 use crate::config::CloudConfig;
+use crate::currencies;
 use crate::serve;
 
 #[derive(Parser)]
@@ -65,9 +66,13 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
         }
         Command::Check { print_config } => {
             let loaded = load(&config)?;
-            serve::pinned_keys(&loaded.sealing.verifier_keys).map_err(cli::usage)?;
-            audit_log::check(&loaded.audit).map_err(cli::usage)?;
-            Tunnel::check(&loaded.tunnel, Role::Cloud).map_err(cli::usage)?;
+            let (brands, snapshot) = (&loaded.brands, serve::snapshot_file(&loaded.agent.state_dir));
+            cli::together([
+                serve::pinned_keys(&loaded.sealing.verifier_keys).map(drop).map_err(cli::usage),
+                audit_log::check(&loaded.audit).map(drop).map_err(cli::usage),
+                Tunnel::check(&loaded.tunnel, Role::Cloud).map(drop).map_err(cli::usage),
+                currencies::check(&config, &serve::currencies_of(brands), &snapshot).map_err(cli::usage),
+            ])?;
             cli::checked(&config, print_config.then_some(loaded.effective.as_str()))?;
         }
         Command::Status { json } => {

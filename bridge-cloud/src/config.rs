@@ -64,11 +64,15 @@ impl CloudConfig {
         if brands.is_empty() {
             reader.refuse("brands", "has none: add a section [brands.NAME] for each brand this agent serves");
         }
+        refuse_shared_tokens(&mut reader, &brands);
         let bounds = reader.bounds();
         let effective = reader.finish()?;
         // Nothing is left out here: a brand or name that is none was a mistake.
-        let brands =
-            brands.into_iter().filter_map(|(name, brand)| Some((Brand::new(&name).ok()?, brand?))).collect();
+        let brand = |(name, (token, currency)): (String, (Secret, Option<Currency>))| {
+            let config = BrandConfig { token, currency: currency?, when_idc_is_down: WhenIdcIsDown::Refuse };
+            Some((Brand::new(&name).ok()?, config))
+        };
+        let brands = brands.into_iter().filter_map(brand).collect();
         Ok(Self {
             agent,
             admin,
@@ -244,8 +248,8 @@ pub enum WhenIdcIsDown {
 }
 
 impl BrandConfig {
-    /// `None` if its currency is none, which is a mistake by then.
-    fn read(section: &mut Section<'_>) -> Option<Self> {
+    /// Its token, and its currency; `None` if that is none, which is a mistake by then.
+    fn read(section: &mut Section<'_>) -> (Secret, Option<Currency>) {
         let token: Secret = section.required("token_file");
         // RFC 9110 section 5.5 keeps everything else out of a field's value, so such a token could never arrive.
         if !token.expose().iter().all(u8::is_ascii_graphic) {
@@ -267,7 +271,25 @@ impl BrandConfig {
             ),
             other => section.refuse("when_idc_is_down", format!("must be \"refuse\", is {other:?}")),
         }
-        Some(Self { token, currency: currency.ok()?, when_idc_is_down: WhenIdcIsDown::Refuse })
+        (token, currency.ok())
+    }
+}
+
+/// A token is all that tells whose orders a caller places and sees, so that each brand needs its own.
+fn refuse_shared_tokens(reader: &mut Reader, brands: &BTreeMap<String, (Secret, Option<Currency>)>) {
+    let mut owners: BTreeMap<&[u8], &str> = BTreeMap::new();
+    // One that could not be read is empty, and a mistake by then.
+    let tokens = brands.iter().map(|(name, (token, _))| (name, token.expose()));
+    for (name, token) in tokens.filter(|(_, token)| !token.is_empty()) {
+        match owners.get(token) {
+            Some(first) => reader.refuse(
+                &format!("brands.{name}.token_file"),
+                format!(
+                    "must name a file with a token of this brand alone: brands.{first}.token_file has the same one, and whoever                      shows it could order and look up orders of both; write another one into a file of its own"
+                ),
+            ),
+            None => drop(owners.insert(token, name)),
+        }
     }
 }
 
@@ -354,6 +376,34 @@ mod tests {
         assert!(mistakes.contains("sealing.verifier_keys: must hold at least one key"), "{mistakes}");
         assert!(mistakes.contains("brands: has none"), "{mistakes}");
         assert_eq!(mistakes.lines().count(), 2, "{mistakes}");
+    }
+
+    #[test]
+    fn brands_that_share_a_token_are_refused_each_at_its_line_and_with_every_other_mistake() {
+        let brand = "[brands.NAME]\ntoken_file = \"secrets/my-brand.token\"\ncurrency = \"KRW\"\n";
+        let other = |name: &str| brand.replace("NAME", name);
+        // The last one has a file of its own, with the same in it.
+        let copied = other("tea").replace("secrets/my-brand.token", "certs/ca.pem");
+        let hats = other("hats").replace("KRW", "Won");
+        let toml = format!("{SAMPLE}\n{hats}{}{copied}", other("shoes"));
+        let mistakes = load(&toml).err().unwrap();
+        let line = |text: &str| 2 + toml.lines().position(|line| line == text).unwrap();
+        for (name, section) in
+            [("shoes", "[brands.shoes]"), ("tea", "[brands.tea]"), ("my-brand", "[brands.my-brand]")]
+        {
+            let at = if name == "my-brand" {
+                String::new()
+            } else {
+                format!("bridge-cloud.toml:{}: ", line(section))
+            };
+            let expected =
+                format!("{at}brands.{name}.token_file: must name a file with a token of this brand alone");
+            assert!(mistakes.contains(&expected), "{expected} in {mistakes}");
+        }
+        assert!(mistakes.contains("brands.hats.token_file has the same one"), "{mistakes}");
+        assert!(mistakes.contains("brands.hats.currency: must be an ISO 4217 code"), "{mistakes}");
+        assert!(!mistakes.contains("hunter2"), "{mistakes}");
+        assert_eq!(mistakes.lines().count(), 4, "{mistakes}");
     }
 
     #[test]

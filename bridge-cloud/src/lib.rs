@@ -11,6 +11,9 @@ pub mod storefront;
 // The catalogue in memory, from which reads are answered.
 pub mod replica;
 
+// Whether this agent and the ledger mean the same money.
+pub mod currencies;
+
 // Whether there is room for one more: pure.
 pub mod admission;
 

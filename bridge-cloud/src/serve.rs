@@ -3,8 +3,9 @@
 //! The end: no new connection, what was begun is answered, then the tunnel is closed. What is still unknown then can be
 //! asked about, or sent again under its key, at whichever agent comes after.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{BrandConfig, CloudConfig, StorefrontConfig};
+use crate::currencies::{self, Currencies};
 use crate::data_centre::{DataCentre, Moment};
 use crate::order_link::{self, KeysLog, KeysWatch, OrderLink};
 use crate::replica::compress::Compressor;
@@ -113,6 +115,7 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
     let replica = Replica::restore(&config)?;
     let listen = config.storefront.listen;
     let connections_max = storefront::connections_in_force(&config.storefront);
+    let currencies = currencies_of(&config.brands);
     let storefront = Storefront {
         max_age: config.catalogue.max_age,
         min_seq_wait: config.catalogue.min_seq_wait,
@@ -145,6 +148,7 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
         payments,
         sealing,
         data_centre,
+        currencies,
         replica: standing_seen,
     };
     let admin = admin::serve(admin_listener, metrics, Arc::new(report), shutdown.clone());
@@ -173,6 +177,16 @@ fn few_files(may_open: usize, config: &StorefrontConfig) -> Option<String> {
     })
 }
 
+/// Where the catalogue's snapshot is.
+pub fn snapshot_file(state_dir: &Path) -> PathBuf {
+    state_dir.join("catalogue.snapshot")
+}
+
+/// What each brand sells in, by the configuration.
+pub fn currencies_of(brands: &BTreeMap<Brand, BrandConfig>) -> Currencies {
+    brands.iter().map(|(brand, config)| (brand.clone(), config.currency)).collect()
+}
+
 /// What there is of the catalogue before the first link.
 struct Replica {
     master: Master,
@@ -185,7 +199,7 @@ impl Replica {
     /// Reads the snapshot; one that cannot be used is said to be so, and the catalogue is then fetched from its source.
     fn restore(config: &CloudConfig) -> anyhow::Result<Self> {
         let brands: BTreeSet<Brand> = config.brands.keys().cloned().collect();
-        let path = config.agent.state_dir.join("catalogue.snapshot");
+        let path = snapshot_file(&config.agent.state_dir);
         let mut master = Master::new(Compressor::start().context("start the compressing thread")?);
         let started = Instant::now();
         let updates = match snapshot::read(&path, &brands) {
@@ -232,7 +246,8 @@ impl Replica {
             readers.send(update).await;
         }
         let (position, rows) = (master.position(), master.rows());
-        standing.send_replace(Standing { position, fresh, rows, bootstrapping: false });
+        let currencies = master.currencies(&snapshots.brands);
+        standing.send_replace(Standing { position, fresh, rows, bootstrapping: false, currencies });
         let brands = snapshots.brands.iter().cloned().collect();
         let subscriber = Subscriber::new(limits, brands, position);
         Follower::new(subscriber, master, readers, snapshots, metrics, standing).run(feed).await;
@@ -292,6 +307,8 @@ struct Agent {
     payments: OrderLink,
     sealing: KeysWatch,
     data_centre: watch::Receiver<DataCentre>,
+    /// As the configuration has them.
+    currencies: Currencies,
     replica: watch::Receiver<Standing>,
 }
 
@@ -319,7 +336,9 @@ impl Report for Agent {
 
     fn notes(&self) -> Vec<String> {
         let agents = self.data_centre.borrow().said(Instant::now()).notes;
-        self.tunnel.note().into_iter().chain(self.few_files.clone()).chain(agents).collect()
+        let currencies = currencies::notes(&self.currencies, &self.replica.borrow().currencies);
+        let notes = self.tunnel.note().into_iter().chain(self.few_files.clone());
+        notes.chain(agents).chain(currencies).collect()
     }
 
     fn expiries(&self) -> Vec<Expiry> {
@@ -330,7 +349,7 @@ impl Report for Agent {
 
     fn status(&self) -> Value {
         let load = self.link.load();
-        let replica = *self.replica.borrow();
+        let replica = self.replica.borrow().clone();
         let keys = self.sealing.borrow().len();
         json!({
             "agent": self.name,

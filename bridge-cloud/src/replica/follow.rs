@@ -3,13 +3,13 @@
 //! Frames and timers come in as inputs of the sans-IO `Subscriber`; what it puts out is sent, applied or told. Nothing else
 //! touches the rows, so nothing is locked. When the serving threads cannot keep up, the feed waits for them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::catalogue::Position;
+use bridge_protocol::domain::{Brand, Currency};
 use bridge_protocol::feed::subscriber::{Output, Subscriber};
 use bridge_protocol::wire::feed::ToSubscriber;
 use bridge_protocol::wire::frame::{self, FEED_FRAME_BYTES_MAX};
@@ -32,7 +32,7 @@ const LAST_SNAPSHOT_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the outside may see of the replica.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
     /// How far it is; `None` while it has nothing to serve.
     pub position: Option<Position>,
@@ -42,6 +42,8 @@ pub struct Standing {
     pub rows: usize,
     /// Whether a bootstrap is under way.
     pub bootstrapping: bool,
+    /// What each brand sells in, by its source.
+    pub currencies: BTreeMap<Brand, Currency>,
 }
 
 /// Where snapshots go, and how often.
@@ -215,8 +217,10 @@ impl Follower {
         if complete {
             tracing::info!(rows, position = position.map(|at| at.seq), "the catalogue is replicated");
         }
+        let currencies = self.master.currencies(&self.snapshots.brands);
         self.standing.send_modify(|standing| {
             standing.position = position;
+            standing.currencies = currencies;
             standing.rows = rows;
             standing.bootstrapping &= !complete;
         });

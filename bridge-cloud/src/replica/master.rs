@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::catalogue::{Code, EntityKey, EntityKind, Position};
+use bridge_protocol::domain::{Brand, Currency};
 use bridge_protocol::feed::Row;
 use bridge_protocol::feed::sums::{RowSum, Sums};
-use bridge_protocol::wire::catalogue::CategoryRow;
+use bridge_protocol::wire::catalogue::{BrandRow, CategoryRow};
 use bytes::Bytes;
 use prost::Message as _;
 
@@ -37,6 +37,13 @@ pub struct Master {
 struct Rows {
     rows: BTreeMap<EntityKey, Bytes>,
     sums: Sums,
+}
+
+/// Each brand's currency in these rows.
+pub fn currencies<'a>(rows: impl Iterator<Item = (&'a EntityKey, &'a Bytes)>) -> BTreeMap<Brand, Currency> {
+    let currency = |row: &Bytes| Currency::new(&BrandRow::decode(row.clone()).ok()?.currency).ok();
+    let brands = rows.filter(|(key, _)| key.kind == EntityKind::Brand);
+    brands.filter_map(|(key, row)| Some((key.brand.clone(), currency(row)?))).collect()
 }
 
 impl Master {
@@ -72,6 +79,16 @@ impl Master {
     /// Rows that are served.
     pub fn rows(&self) -> usize {
         self.served.rows.len()
+    }
+
+    /// The currency of each of these brands that is served.
+    pub fn currencies(&self, brands: &BTreeSet<Brand>) -> BTreeMap<Brand, Currency> {
+        let key = |brand: &Brand| {
+            let code = Code::new(brand.as_str()).ok()?;
+            Some(EntityKey { kind: EntityKind::Brand, brand: brand.clone(), code })
+        };
+        let keys: Vec<EntityKey> = brands.iter().filter_map(key).collect();
+        currencies(keys.iter().filter_map(|key| Some((key, self.served.rows.get(key)?))))
     }
 
     /// The sums of what is served.

@@ -97,6 +97,15 @@ fn write_beside(beside: &Path, brands: &BTreeSet<Brand>, image: &Image) -> io::R
 
 /// Reads the snapshot of a replica of these brands; `None` if there is none.
 pub fn read(path: &Path, brands: &BTreeSet<Brand>) -> Result<Option<Image>, SnapshotError> {
+    read_if(path, |head| head.brands.iter().map(String::as_str).eq(brands.iter().map(Brand::as_str)))
+}
+
+/// The same, whatever brands it is of.
+pub fn read_of_any_brands(path: &Path) -> Result<Option<Image>, SnapshotError> {
+    read_if(path, |_| true)
+}
+
+fn read_if(path: &Path, is_wanted: impl Fn(&Head) -> bool) -> Result<Option<Image>, SnapshotError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -112,7 +121,7 @@ pub fn read(path: &Path, brands: &BTreeSet<Brand>) -> Result<Option<Image>, Snap
     // From here on it is as somebody of this version wrote it.
     let mut left = &content[MAGIC.len()..];
     let head = Head::decode_length_delimited(&mut left).map_err(|_| SnapshotError::NotASnapshot)?;
-    if !head.brands.iter().map(String::as_str).eq(brands.iter().map(Brand::as_str)) {
+    if !is_wanted(&head) {
         return Err(SnapshotError::OtherBrands);
     }
     let position = head.position.ok_or(SnapshotError::NotASnapshot)?.into();

@@ -200,10 +200,12 @@ fn execute(Arguments { config, command }: Arguments) -> Outcome {
         }
         Command::Check { print_config } => {
             let loaded = load(&config)?;
-            Keyring::load(&loaded.keys.dir).map_err(cli::usage)?;
-            audit_log::check(&loaded.audit).map_err(cli::usage)?;
-            loaded.payments.adapter().map_err(cli::usage)?;
-            Tunnel::check(&loaded.tunnel, Role::Idc).map_err(cli::usage)?;
+            cli::together([
+                Keyring::load(&loaded.keys.dir).map(drop).map_err(cli::usage),
+                audit_log::check(&loaded.audit).map(drop).map_err(cli::usage),
+                loaded.payments.adapter().map(drop).map_err(cli::usage),
+                Tunnel::check(&loaded.tunnel, Role::Idc).map(drop).map_err(cli::usage),
+            ])?;
             cli::checked(&config, print_config.then_some(loaded.effective.as_str()))?;
         }
         Command::Status { json } => {

@@ -62,6 +62,18 @@ impl Display for Chain {
     }
 }
 
+/// All mistakes of several looks at once, each in lines of its own: nobody has to mend one to hear of the next.
+pub fn together(looks: impl IntoIterator<Item = Outcome>) -> Outcome {
+    let mut mistakes = Vec::new();
+    for look in looks {
+        match look {
+            Err(Failure::Usage(what)) => mistakes.push(what.to_string()),
+            other => other?,
+        }
+    }
+    if mistakes.is_empty() { Ok(()) } else { Err(usage(mistakes.join("\n"))) }
+}
+
 /// Says what went wrong on standard error, and gives the exit code.
 pub fn exit(outcome: Outcome) -> ExitCode {
     // What is left in the buffer is part of the result: a disk that is full by now is told.

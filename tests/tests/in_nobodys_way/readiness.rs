@@ -9,7 +9,7 @@ use bridge_tests::database::Database;
 use bridge_tests::dba::Dba;
 use bridge_tests::http::Client;
 use bridge_tests::payers::Till;
-use bridge_tests::process::Running;
+use bridge_tests::process::{Programs, Running, run};
 use bridge_tests::sandbox::Rates;
 use bridge_tests::site::Site;
 use bridge_tests::tcp_line::TcpLine;
@@ -224,4 +224,46 @@ async fn a_question_without_any_link_is_answered_long_before_an_answer_is_given_
         ensure!(shop.get(place).await?.status == 200);
     }
     shop.close(&site, 1, [1, 0, 0]).await
+}
+
+#[tokio::test]
+async fn a_brand_whose_currency_is_not_the_ledger_s_is_told_of_before_its_orders_are_refused() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["a", "b"]).await?;
+    let config = site.cloud_dir().join("bridge-cloud.toml");
+    let mut settings: toml::Table = fs::read_to_string(&config)?.parse()?;
+    settings["brands"]["b"]["currency"] = "JPY".into();
+    fs::write(&config, settings.to_string())?;
+    let mut bridge = site.start().await?;
+    until("the other currency is noted", async || {
+        let Told { ready, because, notes } = told(&bridge.cloud).await?;
+        ensure!(ready, "one brand's setting is that brand's: {because}");
+        Ok(notes.contains("brands.b.currency") && !notes.contains("brands.a.currency"))
+    })
+    .await?;
+    ensure!(Shop::open(&site, "a").place_new(&[(0, 1)]).await?.status == 201);
+
+    bridge.cloud.terminate().await?;
+    // And two brands may not have one token, which is told together with whatever else is wrong.
+    let check = async || {
+        let config = config.display().to_string();
+        run(&Programs::build()?.cloud, &["check", "--config", &config]).await
+    };
+    let said = format!("{:#}", check().await.err().context("check finds nothing")?);
+    ensure!(
+        said.contains("brands.b.currency: must be \"KRW\", which the data centre's ledger has"),
+        "{said}"
+    );
+    settings["brands"]["b"]["token_file"] = "a.token".into();
+    fs::write(&config, settings.to_string())?;
+    let said = format!("{:#}", check().await.err().context("check finds nothing")?);
+    ensure!(
+        said.contains("brands.b.token_file: must name a file with a token of this brand alone"),
+        "{said}"
+    );
+    settings["brands"]["b"]["token_file"] = "b.token".into();
+    settings["brands"]["b"]["currency"] = "KRW".into();
+    fs::write(&config, settings.to_string())?;
+    check().await?;
+    Ok(())
 }

@@ -1,0 +1,104 @@
+//! Each brand's currency, here and in the ledger: two settings that must say the same, since an order in another one is refused.
+//!
+//! What the ledger has comes with the catalogue. `check` looks at its last snapshot, a running agent at what it serves.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bridge_protocol::domain::{Brand, Currency};
+
+use crate::replica::master;
+use crate::replica::snapshot;
+
+/// By brand.
+pub type Currencies = BTreeMap<Brand, Currency>;
+
+/// What an operator of a running agent is told; one sentence a brand.
+pub fn notes(configured: &Currencies, ledger: &Currencies) -> Vec<String> {
+    let note = |(brand, here, there): (&Brand, &Currency, &Currency)| {
+        format!(
+            "brand {brand} sells in {here} by this agent's configuration, and in {there} by the data centre's ledger, so each \
+             of its orders is refused: put the right one into brands.{brand}.currency and restart, or have the ledger mended"
+        )
+    };
+    differences(configured, ledger).map(note).collect()
+}
+
+/// Compares a configuration with the catalogue that was served last; all differences at once. Of a snapshot that is not there, or
+/// cannot be read, nothing is known.
+pub fn check(config: &Path, configured: &Currencies, snapshot: &Path) -> Result<(), String> {
+    let Ok(Some(image)) = snapshot::read_of_any_brands(snapshot) else { return Ok(()) };
+    let ledger = master::currencies(image.rows.iter().map(|(key, row)| (key, row)));
+    let mistake = |(brand, here, there): (&Brand, &Currency, &Currency)| {
+        format!(
+            "{}: brands.{brand}.currency: must be {:?}, which the data centre's ledger has for this brand, is {:?}; if the ledger was \
+             changed since this agent ended, remove {}",
+            config.display(),
+            there.as_str(),
+            here.as_str(),
+            snapshot.display()
+        )
+    };
+    let mistakes: Vec<String> = differences(configured, &ledger).map(mistake).collect();
+    if mistakes.is_empty() { Ok(()) } else { Err(mistakes.join("\n")) }
+}
+
+fn differences<'a>(
+    configured: &'a Currencies,
+    ledger: &'a Currencies,
+) -> impl Iterator<Item = (&'a Brand, &'a Currency, &'a Currency)> {
+    let both = configured.iter().filter_map(|(brand, here)| Some((brand, here, ledger.get(brand)?)));
+    both.filter(|(_, here, there)| here != there)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use bridge_protocol::domain::catalogue::{Code, EntityKey, EntityKind, Position};
+    use bridge_protocol::wire::catalogue::BrandRow;
+    use prost::Message as _;
+
+    use super::*;
+    use crate::replica::snapshot::Image;
+
+    fn brand(name: &str) -> Brand {
+        Brand::new(name).unwrap()
+    }
+
+    fn of(currencies: &[(&str, &str)]) -> Currencies {
+        currencies.iter().map(|(name, code)| (brand(name), Currency::new(code).unwrap())).collect()
+    }
+
+    #[test]
+    fn every_brand_whose_currency_differs_is_told_and_one_that_the_ledger_does_not_know_is_not() {
+        let configured = of(&[("hats", "KRW"), ("new", "USD"), ("shoes", "KRW"), ("tea", "KRW")]);
+        let ledger = of(&[("hats", "JPY"), ("shoes", "KRW"), ("tea", "GBP")]);
+        let notes = notes(&configured, &ledger);
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        assert!(notes[0].contains("brands.hats.currency") && notes[1].contains("in GBP"), "{notes:?}");
+    }
+
+    #[test]
+    fn check_compares_with_what_was_served_last_whatever_brands_are_configured_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("catalogue.snapshot");
+        let row = |name: &str, code: &str| {
+            let key =
+                EntityKey { kind: EntityKind::Brand, brand: brand(name), code: Code::new(name).unwrap() };
+            (key, BrandRow { currency: code.to_owned() }.encode_to_vec().into())
+        };
+        let rows = vec![row("hats", "JPY"), row("shoes", "KRW"), row("tea", "GBP")];
+        let image = Image { position: Position { seq: 1, mark: 0 }, fresh_micros: 0, rows };
+        let brands = ["hats", "shoes", "tea"].map(brand).into_iter().collect::<BTreeSet<_>>();
+        let configured = of(&[("hats", "KRW"), ("new", "USD"), ("shoes", "KRW"), ("tea", "KRW")]);
+        let config = Path::new("bridge-cloud.toml");
+        assert_eq!(check(config, &configured, &path), Ok(()), "there is none");
+        snapshot::write(&path, &brands, &image).unwrap();
+        let mistakes = check(config, &configured, &path).unwrap_err();
+        let expected = "bridge-cloud.toml: brands.hats.currency: must be \"JPY\"";
+        assert!(mistakes.starts_with(expected) && mistakes.lines().count() == 2, "{mistakes}");
+        assert!(mistakes.contains("catalogue.snapshot"), "{mistakes}");
+        assert_eq!(check(config, &of(&[("shoes", "KRW")]), &path), Ok(()));
+    }
+}
