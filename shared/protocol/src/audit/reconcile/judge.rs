@@ -50,13 +50,6 @@ struct Others<'logs> {
     missing: BTreeSet<Word>,
 }
 
-impl Others<'_> {
-    /// Whether one of the logs ends early, before it could have what it would have of a request then.
-    fn are_cut_off(&self, at: UnixMicros) -> bool {
-        self.given.iter().any(|log| log.is_cut_off(at))
-    }
-}
-
 impl<'logs> Judge<'logs> {
     pub(super) fn new(logs: &'logs [Log]) -> Self {
         let missing = [Side::Cloud, Side::Idc].into_iter().flat_map(|side| missing(logs, side)).collect();
@@ -66,6 +59,10 @@ impl<'logs> Judge<'logs> {
     /// Agents without a log here.
     pub(super) fn missing(&self) -> impl Iterator<Item = &Word> {
         self.missing.iter().copied()
+    }
+
+    fn missing_of(&self, side: Side) -> impl Iterator<Item = &Word> {
+        self.missing().filter(move |agent| Side::of_origin(agent.as_str()) == Some(side))
     }
 
     /// `None` if the logs agree.
@@ -89,23 +86,16 @@ impl<'logs> Judge<'logs> {
             let answered = answers.find(|answered| !is_committed(answered))?;
             let others = self.idcs_of(told);
             let said = answered.outcome.clone();
-            let cut_off = others.are_cut_off(told.last);
+            let ends = self.ends_before(told.last, &others);
             Some(match last {
-                None => {
-                    let ends = cut_off || self.ends_before(told.last, &others);
-                    weigh(What::NeverCommitted { answered: said }, others.missing, ends, false)
-                }
+                None => weigh(What::NeverCommitted { answered: said }, others.missing, ends, false),
                 Some(last) => {
-                    // An order has one end. What else a payment came to, an agent may know that is not asked here.
-                    let is_order = last.position.is_some();
+                    let (committed, is_order) = (last.outcome.clone(), last.position.is_some());
+                    let what = What::OtherOutcome { committed, answered: said };
+                    // An order has one end. What else a payment came to, an agent may know that is not asked here, or may
+                    // have logged after its log ends here.
                     let missing = if is_order { BTreeSet::new() } else { others.missing };
-                    let committed = last.outcome.clone();
-                    weigh(
-                        What::OtherOutcome { committed, answered: said },
-                        missing,
-                        cut_off && !is_order,
-                        false,
-                    )
+                    weigh(what, missing, ends && !is_order, false)
                 }
             })
         });
@@ -117,32 +107,40 @@ impl<'logs> Judge<'logs> {
         let strange = |received: &&Try| !sent().any(|sent| sent == *received);
         let unsent = idc.iter().filter_map(|told| {
             let received = told.carried.iter().find(strange);
-            let others = self.others(told, Some(told.last));
-            let cut_off = others.are_cut_off(told.last);
-            match received {
+            let (what, at) = match received {
+                // Another try of the same order may have come by an agent whose log is not here, or ends earlier.
                 Some(received) if sent().any(|sent| sent.is_kin(received)) => {
-                    return Some(weigh(What::OtherBytes, BTreeSet::new(), cut_off, false));
+                    (What::OtherBytes, told.carried_at(received))
                 }
+                Some(received) => (What::NeverSent, told.carried_at(received)),
                 None if sent().next().is_some() || !told.carried.is_empty() => return None,
-                _ => {}
-            }
-            let ends = cut_off || self.ends_before(told.last, &others);
-            Some(weigh(What::NeverSent, others.missing, ends, false))
+                None => (What::NeverSent, told.last),
+            };
+            let others = self.others(told, Some(told.last));
+            let ends = self.ends_before(at, &others);
+            Some(weigh(what, others.missing, ends, false))
         });
         gravest(unsent)
     }
 
     fn committed_and_not_received(&self, Request { cloud, idc, .. }: &Request) -> Option<Verdict> {
-        let is_committed = idc.iter().any(|told| !told.ended.is_empty());
-        if !is_committed || idc.iter().any(|told| !told.carried.is_empty()) {
+        let committed = idc.iter().filter(|told| !told.ended.is_empty());
+        let first = committed.map(|told| told.since).min()?;
+        if idc.iter().any(|told| !told.carried.is_empty()) {
             return None;
         }
-        let missing = cloud.iter().flat_map(|told| self.idcs_of(told).missing).collect();
-        // It may have been received at another agent than the one that committed it.
-        let committed = idc.iter().map(|told| told.last).max();
-        let mut others = self.logs.iter().filter(|log| log.side == Side::Idc);
-        let cut_off = committed.is_some_and(|at| others.any(|log| log.is_cut_off(at)));
-        Some(weigh(What::CommittedUnreceived, missing, cut_off, false))
+        // Which IDC agents it was sent to, the cloud agents' logs say, if all of them are here.
+        let is_known = !cloud.is_empty() && self.missing_of(Side::Cloud).next().is_none();
+        let missing = if is_known {
+            cloud.iter().flat_map(|told| self.idcs_of(told).missing).collect()
+        } else {
+            self.missing_of(Side::Idc).cloned().collect()
+        };
+        // One agent may have received what another one concludes.
+        let is_own = |log: &Log| idc.iter().any(|told| self.log(told.log).is_some_and(|own| own.is_kin(log)));
+        let mut others = self.logs.iter().filter(|log| log.side == Side::Idc && !is_own(log));
+        let ends = others.any(|log| self.ends_by(log, first));
+        Some(weigh(What::CommittedUnreceived, missing, ends, false))
     }
 
     fn sent_and_not_received(&self, Request { cloud, idc, .. }: &Request) -> Option<Verdict> {
@@ -156,8 +154,8 @@ impl<'logs> Judge<'logs> {
             let log = self.log(told.log);
             let lost = log.and_then(|log| log.cut).is_some_and(|cut| cut > told.first);
             // Behind its own early end it may say so.
-            let is_silent = told.ended.is_empty() && log.is_some_and(|log| log.is_cut_off(told.last));
-            let ends = is_silent || others.are_cut_off(told.last) || self.ends_before(told.last, &others);
+            let is_silent = told.ended.is_empty() && log.is_some_and(|log| self.ends_by(log, told.last));
+            let ends = is_silent || self.ends_before(told.last, &others);
             weigh(What::NeverReceived, others.missing, ends, lost)
         }))
     }
@@ -173,7 +171,7 @@ impl<'logs> Judge<'logs> {
             let last = received.map(|idc| idc.last).max()?;
             let log = self.log(told.log)?;
             let lost = log.crashed.is_some_and(|crashed| crashed > told.first);
-            let ends = log.is_cut_off(last) || self.goes_to(log).is_none_or(|ends| last >= ends);
+            let ends = self.ends_by(log, last);
             Some(weigh(What::NeverAnswered, BTreeSet::new(), ends, lost))
         }))
     }
@@ -199,14 +197,15 @@ impl<'logs> Judge<'logs> {
 
     /// Whether one of these logs ends before it could have what the other side logged then.
     fn ends_before(&self, at: UnixMicros, others: &Others<'_>) -> bool {
-        let ends = |log: &&Log| self.goes_to(log).is_none_or(|ends| at >= ends);
-        others.given.is_empty() || others.given.iter().any(ends)
+        others.given.is_empty() || others.given.iter().any(|log| self.ends_by(log, at))
     }
 
-    /// How far an agent's logs go, one of which this is.
-    fn goes_to(&self, log: &Log) -> Option<UnixMicros> {
-        let kin = self.logs.iter().filter(|other| other.is_kin(log)).filter_map(|other| other.ends).max();
-        kin.max(log.ends)
+    /// Whether an agent's log, and each other one that it has begun, ends before it could have what the other side logged then.
+    /// What lies behind an early end, a log that was begun later has not.
+    fn ends_by(&self, log: &Log, at: UnixMicros) -> bool {
+        let goes_on = |kin: &Log| !kin.ends_by(at);
+        let is_followed = self.logs.iter().any(|other| other.is_kin(log) && goes_on(other));
+        log.ends_by(at) && (log.ends_early || !is_followed)
     }
 
     fn log(&self, id: LogId) -> Option<&'logs Log> {

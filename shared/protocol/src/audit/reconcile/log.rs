@@ -191,9 +191,10 @@ impl Log {
         peer.as_str().rsplit('/').next().is_some_and(|name| self.names.contains(name))
     }
 
-    /// Whether what it would have of a request lies behind its early end, which the other side had a part in then.
-    pub(super) fn is_cut_off(&self, at: UnixMicros) -> bool {
-        self.ends_early && self.ends.is_none_or(|ends| at.plus(TOLD_WITHIN) >= ends)
+    /// Whether what it would have of a request that the other side had a part in then may lie behind its end.
+    pub(super) fn ends_by(&self, at: UnixMicros) -> bool {
+        let at = if self.ends_early { at.plus(TOLD_WITHIN) } else { at };
+        self.ends.is_none_or(|ends| at >= ends)
     }
 
     /// Whether both are logs of one agent, which may have begun a new one.

@@ -47,6 +47,8 @@ pub(super) struct Told {
     awaited: bool,
     /// What was carried, each once.
     pub(super) carried: Vec<Try>,
+    /// When each of them was carried first.
+    carried_at: Vec<UnixMicros>,
     /// The cloud: what callers were told. The IDC: what was committed.
     pub(super) ended: Vec<Ended>,
 }
@@ -86,8 +88,8 @@ impl Request {
 
 impl Told {
     pub(super) fn new(log: LogId, first: u64, at: UnixMicros) -> Self {
-        let (carried, ended) = (Vec::new(), Vec::new());
-        Self { log, first, since: at, last: at, awaited: false, carried, ended }
+        let (carried, carried_at, ended) = (Vec::new(), Vec::new(), Vec::new());
+        Self { log, first, since: at, last: at, awaited: false, carried, carried_at, ended }
     }
 
     /// The cloud: whether it told its callers that nothing was taken, by itself or by the IDC's word.
@@ -102,7 +104,14 @@ impl Told {
         let one = Try::of(carried);
         if !self.carried.contains(&one) {
             self.carried.push(one);
+            self.carried_at.push(at);
         }
+    }
+
+    /// When this was carried first.
+    pub(super) fn carried_at(&self, one: &Try) -> UnixMicros {
+        let known = self.carried.iter().zip(&self.carried_at).find(|(known, _)| *known == one);
+        known.map_or(self.last, |(_, at)| *at)
     }
 
     /// The cloud tells its caller.

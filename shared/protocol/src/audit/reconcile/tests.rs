@@ -10,6 +10,9 @@ mod several;
 // Logs that end early.
 mod early;
 
+// Requests about one order, through several agents.
+mod elsewhere;
+
 fn key(n: u8) -> KeyDigest {
     KeyDigest::from_array([n; 32])
 }

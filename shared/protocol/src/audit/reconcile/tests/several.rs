@@ -7,7 +7,7 @@ use crate::audit::entry::Opened;
 const SECOND: i64 = 1_000_000;
 
 /// What an agent logs, and what it is called.
-type Agent = (Side, &'static str, Log);
+pub(super) type Agent = (Side, &'static str, Log);
 
 fn opened(link: u64, peer: &str) -> Event {
     link_to(link, &id(peer))
@@ -43,7 +43,7 @@ fn agent(side: Side, name: &'static str, entries: Log) -> Agent {
     (side, name, log.chain([(1_000 * SECOND, stopped())]).collect())
 }
 
-fn compare(agents: &[&Agent]) -> Reconciled {
+pub(super) fn compare(agents: &[&Agent]) -> Reconciled {
     let mut reconciler = Reconciler::new();
     for (side, name, log) in agents {
         let id = reconciler.log(*side, &format!("bridge.internal/{}/{name}", side.code()));
@@ -66,7 +66,7 @@ fn replayed(n: u8) -> Ended {
 
 /// A key that is sent to the first cloud agent and then, as a storefront may, to the second one; each try comes to another IDC
 /// agent. Beside it each pair of agents has a request of its own.
-fn retried() -> [Agent; 4] {
+pub(super) fn retried() -> [Agent; 4] {
     let at = |second: i64, event| (second * SECOND, event);
     let placed = |n| ended(n, "placed", Some(1));
     let mut logs: [Log; 4] = [
@@ -87,7 +87,7 @@ fn retried() -> [Agent; 4] {
     [agent(cloud, "one", a), agent(cloud, "two", b), agent(idc, "one", c), agent(idc, "two", d)]
 }
 
-fn keys(list: &[Difference]) -> Vec<KeyDigest> {
+pub(super) fn keys(list: &[Difference]) -> Vec<KeyDigest> {
     let mut keys: Vec<KeyDigest> = list.iter().map(|difference| difference.key).collect();
     keys.sort();
     keys

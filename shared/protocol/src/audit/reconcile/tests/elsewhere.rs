@@ -1,0 +1,121 @@
+//! Requests about one order through several agents: what an agent did whose log is not given, or ends earlier, is no difference.
+
+use super::several::{Agent, compare, keys, retried};
+use super::*;
+
+const SECOND: i64 = 1_000_000;
+
+/// A try to pay: each has a payment's id of its own, and all of them name the order.
+fn pays(n: u8, try_: &str) -> Carried {
+    Carried { action: Word::of("pay"), ciphertext: None, payment: Some(Word::of(try_)), ..carried(n, b"") }
+}
+
+fn paid(n: u8, outcome: &str) -> Ended {
+    Ended { payment: Some(Word::of("first")), ..ended(n, outcome, None) }
+}
+
+/// A payment that is tried through both cloud agents, each of which comes to another IDC agent.
+fn paid_twice() -> [Agent; 4] {
+    let mut agents = retried();
+    let at = |second: i64, event| (second * SECOND, event);
+    for (agent, entries) in agents.iter_mut().zip([
+        [at(300, Event::PaymentSent(pays(30, "first"))), at(303, Event::PaymentAnswered(paid(30, "paid")))],
+        [at(320, Event::PaymentSent(pays(30, "second"))), at(323, Event::PaymentAnswered(paid(30, "paid")))],
+        [
+            at(301, Event::PaymentReceived(pays(30, "first"))),
+            at(302, Event::PaymentCommitted(paid(30, "paid"))),
+        ],
+        [
+            at(321, Event::PaymentReceived(pays(30, "second"))),
+            at(322, Event::PaymentCommitted(paid(30, "paid"))),
+        ],
+    ]) {
+        let end = agent.2.len() - 1;
+        agent.2.splice(end..end, entries);
+    }
+    agents
+}
+
+#[test]
+fn a_payment_that_is_tried_through_two_agents_agrees() {
+    let agents = paid_twice();
+    let told = compare(&agents.each_ref());
+    assert_eq!((told.agreed, told.differences, told.in_doubt), (6, vec![], vec![]));
+}
+
+#[test]
+fn a_try_of_the_same_order_through_an_agent_whose_log_is_not_given_is_not_of_other_bytes() {
+    let [a, b, c, d] = paid_twice();
+    for agents in [[&a, &c, &d], [&b, &c, &d]] {
+        let told = compare(&agents);
+        assert_eq!((told.differences, told.in_doubt), (vec![], vec![]));
+        assert!(keys(&told.not_given).contains(&key(30)));
+    }
+}
+
+#[test]
+fn a_try_of_the_same_order_through_an_agent_whose_log_ends_earlier_is_in_doubt() {
+    let [a, mut b, c, d] = paid_twice();
+    b.2.retain(|(at, _)| *at < 320 * SECOND);
+    let told = compare(&[&a, &b, &c, &d]);
+    assert_eq!((told.differences, keys(&told.in_doubt)), (vec![], vec![key(30)]));
+    // One that came long before the log ends differs, however late its key is used once more.
+    let [a, b, mut c, d] = paid_twice();
+    let end = c.2.len() - 1;
+    c.2.insert(end, (302 * SECOND, Event::PaymentReceived(pays(30, "by somebody else"))));
+    c.2.insert(end + 1, (2_000 * SECOND, Event::PaymentReceived(pays(30, "first"))));
+    let told = compare(&[&a, &b, &c, &d]);
+    assert_eq!((keys(&told.differences), &told.differences[0].what), (vec![key(30)], &What::NeverSent));
+}
+
+/// A payment that one IDC agent receives, whose cloud agent's log may not be given, and that another one concludes.
+fn concluded_elsewhere() -> [Agent; 4] {
+    let mut agents = retried();
+    let at = |second: i64, event| (second * SECOND, event);
+    for (of, entry) in [
+        (1, at(300, Event::PaymentSent(pays(30, "first")))),
+        (1, at(303, Event::PaymentAnswered(paid(30, "unknown")))),
+        (3, at(301, Event::PaymentReceived(pays(30, "first")))),
+        (3, at(302, Event::PaymentCommitted(paid(30, "unknown")))),
+        (2, at(400, Event::PaymentCommitted(paid(30, "paid")))),
+    ] {
+        let end = agents[of].2.len() - 1;
+        agents[of].2.insert(end, entry);
+    }
+    agents
+}
+
+#[test]
+fn what_one_agent_received_and_another_one_concluded_needs_the_log_of_the_first() {
+    let [a, b, c, d] = concluded_elsewhere();
+    let told = compare(&[&a, &b, &c, &d]);
+    assert_eq!((told.agreed, told.differences), (6, vec![]));
+    for agents in [vec![&a, &c], vec![&b, &c], vec![&a, &b, &c]] {
+        let told = compare(&agents);
+        assert_eq!((told.differences, told.in_doubt), (vec![], vec![]));
+        assert!(keys(&told.not_given).contains(&key(30)));
+    }
+    // Where that log is given and ends before, it may say so later.
+    let mut early = d.clone();
+    early.2.retain(|(at, _)| *at < 300 * SECOND);
+    let told = compare(&[&a, &b, &c, &early]);
+    assert_eq!((told.differences, keys(&told.in_doubt)), (vec![], vec![key(30)]));
+    // Where it says that it has not received it, nobody has.
+    let mut without = d;
+    without.2.retain(|(at, _)| !(300 * SECOND..400 * SECOND).contains(at));
+    let told = compare(&[&a, &b, &c, &without]);
+    assert_eq!(told.differences[0].what, What::CommittedUnreceived);
+}
+
+#[test]
+fn what_a_payment_came_to_after_the_log_of_its_agent_ends_is_in_doubt() {
+    let [mut a, b, mut c, d] = paid_twice();
+    let end = a.2.len() - 1;
+    a.2.insert(end, (900 * SECOND, Event::PaymentAnswered(paid(30, "refunded"))));
+    let told = compare(&[&a, &b, &c, &d]);
+    let other = What::OtherOutcome { committed: Word::of("paid"), answered: Word::of("refunded") };
+    assert_eq!((keys(&told.differences), &told.differences[0].what), (vec![key(30)], &other));
+    c.2.retain(|(at, _)| *at < 800 * SECOND);
+    let told = compare(&[&a, &b, &c, &d]);
+    assert_eq!((told.differences, keys(&told.in_doubt)), (vec![], vec![key(30)]));
+}
