@@ -193,7 +193,10 @@ impl Log {
 
     /// Whether what it would have of a request that the other side had a part in then may lie behind its end.
     pub(super) fn ends_by(&self, at: UnixMicros) -> bool {
-        let at = if self.ends_early { at.plus(TOLD_WITHIN) } else { at };
+        // What an agent that has ended in order logged last is the end. Where it goes on, entries may follow that are older: each has
+        // the time at which it began to wait for its turn.
+        let is_open = self.ends_early || self.runs;
+        let at = if is_open { at.plus(TOLD_WITHIN) } else { at };
         self.ends.is_none_or(|ends| at >= ends)
     }
 

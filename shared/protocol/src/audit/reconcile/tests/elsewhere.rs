@@ -1,6 +1,6 @@
 //! Requests about one order through several agents: what an agent did whose log is not given, or ends earlier, is no difference.
 
-use super::several::{Agent, compare, keys, retried};
+use super::several::{Agent, compare, keys, link_to, retried};
 use super::*;
 
 const SECOND: i64 = 1_000_000;
@@ -118,4 +118,24 @@ fn what_a_payment_came_to_after_the_log_of_its_agent_ends_is_in_doubt() {
     c.2.retain(|(at, _)| *at < 800 * SECOND);
     let told = compare(&[&a, &b, &c, &d]);
     assert_eq!((told.differences, keys(&told.in_doubt)), (vec![], vec![key(30)]));
+}
+
+#[test]
+fn an_entry_that_waits_for_its_turn_where_the_log_of_a_running_agent_ends_is_in_doubt() {
+    // The answer of an order is not in the log yet, and something is that came later.
+    let [a, b, c, d] = retried();
+    let cut = |mut agent: Agent, runs: bool| {
+        agent.2.retain(|(at, _)| *at != 113 * SECOND && *at < 114 * SECOND);
+        agent.2.push((114 * SECOND, link_to(9, "spiffe://shop.example/idc/one")));
+        if !runs {
+            agent.2.push((114 * SECOND, stopped()));
+        }
+        agent
+    };
+    let told = compare(&[&cut(a.clone(), true), &b, &c, &d]);
+    assert_eq!(told.differences, vec![]);
+    assert!(keys(&told.in_doubt).contains(&key(11)));
+    // An agent that has ended has logged what it had to say.
+    let told = compare(&[&cut(a, false), &b, &c, &d]);
+    assert!(keys(&told.differences).contains(&key(11)));
 }
