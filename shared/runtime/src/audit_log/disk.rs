@@ -34,6 +34,9 @@ const TILE_BYTES_MAX: u64 = 1 << 20;
 /// More than a segment of the journal has, whose writer sees to it.
 const SEGMENT_BYTES_MAX: u64 = 128 << 20;
 
+/// The folders in it.
+const FOLDERS: [&str; 2] = ["journal", "tile"];
+
 /// What a file is called until it is whole.
 const UNFINISHED: &str = ".new";
 
@@ -252,7 +255,10 @@ impl Disk {
         for entry in entries {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
-                self.list_into(&entry.path(), found)?;
+                // A volume's own root has more in it, such as `lost+found`, which root alone may read.
+                if folder != self.root || FOLDERS.iter().any(|name| entry.file_name() == *name) {
+                    self.list_into(&entry.path(), found)?;
+                }
             } else if let Ok(path) = entry.path().strip_prefix(&self.root)
                 && let Some(path) = path.to_str().filter(|path| *path != LOCK && !path.ends_with(UNFINISHED))
             {

@@ -93,3 +93,19 @@ async fn a_tile_that_was_removed_from_a_copy_or_emptied_is_named() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_a_volume_s_own_root_has_beside_the_log_is_not_looked_into() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = config(root.path()).dir;
+    let strange = dir.join("lost+found/deep");
+    fs::create_dir_all(&strange).unwrap();
+    fs::write(strange.join("#12"), "a file that a repair has found").unwrap();
+    fs::set_permissions(dir.join("lost+found"), fs::Permissions::from_mode(0)).unwrap();
+    log_of(root.path(), 300).await;
+    log_of(root.path(), 1).await;
+    let files = Disk::new(&dir).list().unwrap();
+    assert!(files.iter().all(|path| !path.contains("lost+found")), "{files:?}");
+    assert_eq!(verified(root.path()).checkpoint.size, 301);
+    fs::set_permissions(dir.join("lost+found"), fs::Permissions::from_mode(0o700)).unwrap();
+}
