@@ -69,7 +69,21 @@ async fn an_agent_does_not_start_on_an_empty_audit_folder_under_its_old_key() ->
         ensure!(!audit.exists(), "a folder was made in its place");
         fs::rename(&kept, &audit)?;
     }
+    let older = dir.path().join("older");
+    let own = audits::folder(&site.idc_dir());
+    ensure!(Command::new("cp").arg("-a").args([&own, &older]).status()?.success());
     end(&mut site.start().await?).await?;
+    // An older folder in the place of a stopped agent's is found by what stands beside the key.
+    let newer = dir.path().join("newer");
+    fs::rename(&own, &newer)?;
+    fs::rename(&older, &own)?;
+    let (config, program) = (site.idc.arguments.last().context("a configuration")?, &site.idc.program);
+    let (code, told) = audits::audit(program, &["verify", "--json", "--config", config]).await?;
+    ensure!(code == Some(1) && told.contains("put-back"), "{code:?} {told}");
+    fs::remove_dir_all(&own)?;
+    fs::rename(&newer, &own)?;
+    let (code, told) = audits::audit(program, &["verify", "--json", "--config", config]).await?;
+    ensure!(code == Some(0), "{code:?} {told}");
     Logs::of(&site).await?.verified(&site).await?;
     Ok(())
 }

@@ -17,6 +17,7 @@ use bridge_protocol::note::NoteVerifier;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::seen::note_beside;
 use super::{Disk, load_key};
 use crate::cli::{self, Failure, Outcome};
 use crate::config::AuditConfig;
@@ -183,7 +184,13 @@ pub fn run(asked: impl Into<Command>, config: impl Fn() -> Result<AuditConfig, F
         Command::Show { .. } => Err(cli::usage("give an entry's number, or --order with an order's id")),
         Command::Verify { at, key, seen, json } => {
             let seen = seen.map(|path| read(&path)).transpose()?;
-            check_log(&place(at, &config)?, &verifier(key)?, seen.as_deref(), json)
+            let (is_own, key) = (at.dir.is_none(), verifier(key)?);
+            // Read before the log is: what stands beside its key is never ahead of it.
+            let seen = match seen {
+                None if is_own => note_beside(&config()?.key_file, &key),
+                seen => seen,
+            };
+            check_log(&place(at, &config)?, &key, seen.as_deref(), json)
         }
         Command::Copy { to, at, key } => copy::copy(&place(at, &config)?, &verifier(key)?, &to),
         Command::Prove { entry, at, key } => {

@@ -42,10 +42,20 @@ pub(super) struct Seen {
     is_failing: bool,
 }
 
+/// What stands beside a log's key, if that signed it.
+pub(super) fn note_beside(key_file: &Path, key: &NoteVerifier) -> Option<Vec<u8>> {
+    let note = read_at_most(&beside(key_file), CHECKPOINT_BYTES_MAX).ok()?;
+    Checkpoint::verify(&note, key).is_ok().then_some(note)
+}
+
+fn beside(key_file: &Path) -> PathBuf {
+    key_file.with_extension("seen")
+}
+
 impl Seen {
     /// Beside the log's key, as far as it is signed by that.
     pub(super) fn beside(key_file: &Path, key: &NoteVerifier) -> Self {
-        let path = key_file.with_extension("seen");
+        let path = beside(key_file);
         let checkpoint = match read_at_most(&path, CHECKPOINT_BYTES_MAX) {
             Ok(note) => Checkpoint::verify(&note, key).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
