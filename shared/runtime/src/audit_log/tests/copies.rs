@@ -101,7 +101,7 @@ async fn what_a_volume_s_own_root_has_beside_the_log_is_not_looked_into() {
     let strange = dir.join("lost+found/deep");
     fs::create_dir_all(&strange).unwrap();
     fs::write(strange.join("#12"), "a file that a repair has found").unwrap();
-    fs::set_permissions(dir.join("lost+found"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(dir.join("lost+found"), fs::Permissions::from_mode(0o000)).unwrap();
     log_of(root.path(), 300).await;
     log_of(root.path(), 1).await;
     let files = Disk::new(&dir).list().unwrap();
