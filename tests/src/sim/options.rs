@@ -54,7 +54,7 @@ pub enum Sabotage {
     SealAnothersData,
     /// P1: an order that is asked about by its key is looked up by its id alone.
     LookUpByIdAlone,
-    /// P4: a cloud agent gives up what nobody waits for before its room is full.
+    /// P4, P8: a cloud agent gives up what nobody waits for before its room is full.
     ForgetUnsettled,
     /// P3: a cancellation that overtakes its order on another agent gives nothing back.
     OvertakingCancels,
