@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::refusal::Refusal;
 use super::statements::ModelTransaction;
 use super::tables::{Lock, Patience, Step, Tables, TransactionId};
-use super::{ModelDatabase, PaymentColumns, RefundColumns, RequestColumns};
+use super::{ModelDatabase, OutcomeColumns, PaymentColumns, RefundColumns, RequestColumns};
 use crate::ledger::LedgerError;
 use crate::ledger::payments::{
     Begins, DueRow, Ends, NewPayment, NewRefund, OrderRow, PaymentEnd, PaymentRow, RefundEnd, RefundRow,
@@ -182,7 +182,8 @@ impl Statements for ModelTransaction {
 
     async fn was_rejected(&mut self, brand: &str, order: Uuid) -> Result<i64> {
         self.at_once(|tables, id| {
-            i64::from(tables.placing(id, &order).is_some_and(|placing| placing.brand == brand))
+            let is_rejected = |placing: &OutcomeColumns| placing.brand == brand && placing.outcome != "placed";
+            i64::from(tables.placing(id, &order).is_some_and(|placing| is_rejected(placing)))
         })
         .await
     }
