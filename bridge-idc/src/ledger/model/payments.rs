@@ -182,7 +182,8 @@ impl Statements for ModelTransaction {
 
     async fn was_rejected(&mut self, brand: &str, order: Uuid) -> Result<i64> {
         self.at_once(|tables, id| {
-            let is_rejected = |placing: &OutcomeColumns| placing.brand == brand && placing.outcome != "placed";
+            let is_rejected =
+                |placing: &OutcomeColumns| placing.brand == brand && placing.outcome != "placed";
             i64::from(tables.placing(id, &order).is_some_and(|placing| is_rejected(placing)))
         })
         .await
