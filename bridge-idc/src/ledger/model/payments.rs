@@ -491,25 +491,9 @@ fn take_payments(
     let take = |row: Rc<PaymentColumns>| {
         let row = taken(&row);
         let order_state = tables.state(id, &row.order).map(str::to_owned);
-        let (payment, brand, order, amount, currency, key, state, refunded, code, asks, at, end, held) =
-            payment_row(&row);
+        let payment = payment_row(&row);
         Written::Payment(row).write(tables, id);
-        (
-            payment,
-            brand,
-            order,
-            amount,
-            currency,
-            key,
-            state,
-            refunded,
-            code,
-            asks,
-            at,
-            end,
-            held,
-            order_state,
-        )
+        DueRow { payment, order_state }
     };
     found.into_iter().map(take).collect()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, UnixMicros};
 
 use super::begins::{Begins as _, Ends as _, OwnTx};
-use super::rows::{PaymentRow, clock, payment, read_payment, read_refund, with_refunds};
+use super::rows::{DueRow, PaymentRow, clock, payment, read_payment, read_refund, with_refunds};
 use super::statements::{Connected as _, Statements};
 use super::{Ledger, LedgerError, NotDone, common, in_transaction, on_connection};
 use crate::payment::{GiveBack, Payment, Refund};
@@ -126,30 +126,11 @@ pub(super) async fn take_due_payments(
     let mut rows = tx.take_payments(now.get(), until.get(), rows_max).await?;
     let room = rows_max.saturating_sub(i64::try_from(rows.len()).unwrap_or(i64::MAX));
     rows.extend(tx.take_given_up(now.get(), until.get(), room).await?);
-    let due = rows.into_iter().map(
-        |(
-            id,
-            brand,
-            order,
-            amount,
-            currency,
-            key,
-            state,
-            refunded,
-            code,
-            asks,
-            at,
-            end,
-            held,
-            order_state,
-        )| {
-            let payment = read_payment((
-                id, brand, order, amount, currency, key, state, refunded, code, asks, at, end, held,
-            ))?;
-            let (age, quiet) = (now.since(payment.created_at), now.since(payment.confirm_until));
-            Ok(DuePayment { payment, age, quiet, order_stands: order_state.as_deref() == Some("placed") })
-        },
-    );
+    let due = rows.into_iter().map(|DueRow { payment, order_state }| {
+        let payment = read_payment(payment)?;
+        let (age, quiet) = (now.since(payment.created_at), now.since(payment.confirm_until));
+        Ok(DuePayment { payment, age, quiet, order_stands: order_state.as_deref() == Some("placed") })
+    });
     due.collect()
 }
 

@@ -5,6 +5,7 @@ use bridge_protocol::domain::{
     Brand, Currency, Money, OrderId, PaymentId, PaymentKey, PaymentState, ReasonCode, RefundId, RefundState,
     UnixMicros,
 };
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 use uuid::Uuid;
 
 use super::{LedgerError, Statements};
@@ -24,23 +25,25 @@ pub(in crate::ledger) type RequestRow = (Vec<u8>, Uuid, Option<Uuid>);
 /// `brand, state, currency, total`
 pub(in crate::ledger) type OrderRow = (String, String, String, i64);
 
-/// As [`PaymentRow`], and the state of its order.
-pub(in crate::ledger) type DueRow = (
-    Uuid,
-    String,
-    Uuid,
-    i64,
-    String,
-    String,
-    String,
-    i64,
-    Option<String>,
-    i64,
-    i64,
-    Option<i64>,
-    i64,
-    Option<String>,
-);
+/// A payment that is due, and the state of its order: the columns of [`PaymentRow`], and one behind them.
+pub(in crate::ledger) struct DueRow {
+    pub(in crate::ledger) payment: PaymentRow,
+    pub(in crate::ledger) order_state: Option<String>,
+}
+
+impl<'r, R: Row> FromRow<'r, R> for DueRow
+where
+    PaymentRow: FromRow<'r, R>,
+    usize: ColumnIndex<R>,
+    Option<String>: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> sqlx::Result<Self> {
+        Ok(Self { payment: PaymentRow::from_row(row)?, order_state: row.try_get(ORDER_STATE_AT)? })
+    }
+}
+
+/// The place of the order's state in a [`DueRow`], from 0.
+const ORDER_STATE_AT: usize = 13;
 
 /// An order's row, locked.
 pub(super) struct Order {
