@@ -333,12 +333,8 @@ fn what_is_built_alone_finds_every_crate_compiled_by_the_demo_or_the_tests() {
     let all = crates(&["--workspace", "--edges", "normal,build,dev"]);
     assert!(all.len() > 100, "only {} crates are compared", all.len());
     for package in members() {
-        let with_tests: &[&str] = &["normal,build,dev"];
-        let edges = if is_tested_rather_than_built(&package) {
-            with_tests
-        } else {
-            &["normal,build", "normal,build,dev"]
-        };
+        let is_built = !is_tested_rather_than_built(&package);
+        let edges = is_built.then_some("normal,build").into_iter().chain(["normal,build,dev"]);
         for edges in edges {
             let alone = crates(&["--package", &package, "--edges", edges]);
             let others: Vec<_> = alone.difference(&all).collect();
