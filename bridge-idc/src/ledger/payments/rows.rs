@@ -26,7 +26,7 @@ pub(in crate::ledger) type RequestRow = (Vec<u8>, Uuid, Option<Uuid>);
 pub(in crate::ledger) type OrderRow = (String, String, String, i64);
 
 /// A payment that is due, and the state of its order: the columns of [`PaymentRow`], and one behind them.
-pub(in crate::ledger) struct DueRow {
+pub struct DueRow {
     pub(in crate::ledger) payment: PaymentRow,
     pub(in crate::ledger) order_state: Option<String>,
 }
