@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bridge_protocol::domain::UnixMicros;
 use bridge_protocol::order_link::sender::BodyMark;
 use bridge_protocol::seal::sealing::{Header, SealingSession};
+use bridge_protocol::stack::wiped;
 use bridge_protocol::wire::order::{Envelope, Terms};
 use bridge_runtime::telemetry::metrics::Metrics;
 use prost::Message as _;
@@ -78,11 +79,13 @@ impl Sealer {
             self.metrics.seal_sessions.inc();
         }
         let terms = Terms::from(admitted.request().terms()).encode_to_vec();
-        let body = self.marks.of_order(&terms, admitted.request().personal());
         let session = session.as_mut().ok_or(NoSealingKey)?;
-        let envelope = session
-            .seal(admitted.header(), terms.into(), admitted.request().personal())
-            .ok_or(NoSealingKey)?;
+        let personal = admitted.request().personal();
+        let (body, envelope) = wiped(|| {
+            let body = self.marks.of_order(&terms, personal);
+            (body, session.seal(admitted.header(), terms.into(), personal))
+        });
+        let envelope = envelope.ok_or(NoSealingKey)?;
         Ok(SealedOrder { header: admitted.header().clone(), envelope, body })
     }
 }

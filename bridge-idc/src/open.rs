@@ -7,6 +7,7 @@ use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::ReceivedOrder;
 use bridge_protocol::seal::opening::{Encapsulated, OpenError, Opened, Opener};
 use bridge_protocol::seal::sealing::Header;
+use bridge_protocol::stack::wiped;
 use bridge_protocol::wire::order::{Envelope, Refusal, Refused, Terms};
 use prost::Message as _;
 use rand::Rng;
@@ -51,8 +52,20 @@ pub enum Opening {
     Needs(Encapsulated),
 }
 
-/// Opens one order that came on this link.
+/// Opens one order that came on this link, and wipes what that leaves on the stack.
 pub fn open(
+    link: LinkId,
+    received: &ReceivedOrder,
+    opener: &Opener,
+    keys: &Keyring,
+    now: UnixMicros,
+    lines_max: usize,
+    random: &mut impl Rng,
+) -> Result<Opening, OpenFailure> {
+    wiped(|| open_in_clear(link, received, opener, keys, now, lines_max, random))
+}
+
+fn open_in_clear(
     link: LinkId,
     received: &ReceivedOrder,
     opener: &Opener,

@@ -38,6 +38,13 @@ pub struct Region {
     pub form: Option<Form>,
 }
 
+impl Region {
+    /// Whether this address, such as one on a stack, lies in it.
+    pub fn holds(&self, address: u64) -> bool {
+        readable(&self.mapping).is_some_and(|(start, end)| (start..end).contains(&address))
+    }
+}
+
 /// Searches everything that a process has in memory.
 ///
 /// # Errors

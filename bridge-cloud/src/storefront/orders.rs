@@ -18,6 +18,7 @@ use bridge_protocol::domain::{Brand, IdempotencyKey, KeyDigest, OrderId, Outcome
 use bridge_protocol::order_link::sender::{Answer, BodyMark, Rejected};
 use bridge_protocol::receipt::{Receipt, VerifiedReceipt};
 use bridge_protocol::seal::sealing::Header;
+use bridge_protocol::stack::wiped;
 use bridge_protocol::wire::order::{Ask, Cancel, Refusal, Settled, State as OrderState, to_idc};
 use bridge_runtime::clock;
 use bridge_runtime::fields;
@@ -236,7 +237,7 @@ impl Worker {
     }
 
     fn parse(&self, shop: &Shop, body: &[u8]) -> Result<OrderRequest, Problem> {
-        let request = OrderRequest::parse(body, self.shared.config.lines_max);
+        let request = wiped(|| OrderRequest::parse(body, self.shared.config.lines_max));
         let request = request.map_err(|errors| Problem::of_fields(Kind::InvalidOrder, &errors))?;
         if request.terms().currency() != shop.currency {
             let error = FieldError::new("/total/currency", format!("this brand sells in {}", shop.currency));

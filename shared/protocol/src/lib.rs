@@ -13,6 +13,9 @@ pub mod wire;
 /// Envelopes that the cloud can close and only the IDC can open.
 pub mod seal;
 
+/// Clear text is wiped from the stack of whoever handled it.
+pub mod stack;
+
 /// Delivery of requests over links that die: sender and receiver as sans-IO state machines.
 pub mod order_link;
 

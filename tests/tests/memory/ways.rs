@@ -97,6 +97,15 @@ pub(crate) fn bodies(taken: &[Taken]) -> Vec<u8> {
     taken.iter().flat_map(|way| way.bodies.iter().copied()).collect()
 }
 
+/// Takes the plainest way once, so that nothing comes behind it: what would only be overwritten is still there.
+pub(crate) async fn take_one(site: &Site) -> Result<Taken> {
+    let mut way = Way::new(site, WAYS[0]);
+    let body = way.order();
+    let answer = way.shop.place("the-only-one", body).await?;
+    ensure!(answer.status == 201, "{}", answer.status);
+    Ok(way.taken())
+}
+
 /// Takes every way.
 pub(crate) async fn take_all(site: &Site, bridge: &Bridge) -> Result<Vec<Taken>> {
     let mut taken = Vec::new();
@@ -116,9 +125,7 @@ pub(crate) async fn take_all(site: &Site, bridge: &Bridge) -> Result<Vec<Taken>>
             _ => way.no_line(bridge).await,
         };
         went.with_context(|| format!("the way {name}"))?;
-        let Way { name, shop, planted, bodies, wires, mut others, .. } = way;
-        others.push(Box::new(shop));
-        taken.push(Taken { name, planted, bodies, wires, _others: others });
+        taken.push(way.taken());
     }
     Ok(taken)
 }
@@ -136,6 +143,12 @@ impl<'a> Way<'a> {
             others: Vec::new(),
             keys: 0,
         }
+    }
+
+    fn taken(self) -> Taken {
+        let Way { name, shop, planted, bodies, wires, mut others, .. } = self;
+        others.push(Box::new(shop));
+        Taken { name, planted, bodies, wires, _others: others }
     }
 
     /// An order whose values are made of words, so that what is left of one is found as well.
