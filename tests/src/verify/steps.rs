@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -17,6 +18,10 @@ use super::mutants;
 use super::skips::Skips;
 use crate::process::{BUILT, Programs};
 use crate::tied;
+
+/// How many tests of a binary run at once.
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
+const TESTS_A_CORE: usize = 3;
 
 /// One thing that must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -94,7 +99,7 @@ impl Step {
                 pass(cargo(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
             }
             Step::Build => build(),
-            Step::Test => test(cargo(["test", "--workspace", "--no-fail-fast"])),
+            Step::Test => test(side_by_side(cargo(["test", "--workspace", "--no-fail-fast"]))),
             Step::Doc => pass(doc()),
             Step::Deny => deny(),
             Step::Ring => no_ring(),
@@ -132,6 +137,15 @@ fn test(mut tests: Command) -> Result<Done> {
     passed?;
     skips.judge(&Machine::this().context("ask what this machine has")?)?;
     Ok(if skips.count() == 0 { Done::Whole } else { Done::Skipped(skips) })
+}
+
+/// More tests at once than there are cores: most of the time a test waits, for processes, lines and locks.
+fn side_by_side(mut tests: Command) -> Command {
+    if std::env::var_os(TEST_THREADS).is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        tests.env(TEST_THREADS, (cores * TESTS_A_CORE).to_string());
+    }
+    tests
 }
 
 /// The test of kills, which otherwise replays a made-up launch.
