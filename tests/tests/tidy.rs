@@ -29,14 +29,49 @@ struct Rule {
 
 const RULES: &[Rule] = &[
     Rule {
-        name: "only the ledger and the catalogue speak SQL",
+        name: "only the ledger, the catalogue and the database below them speak SQL",
         why: "an order's effect is decided in one place, what may be published in another, and nowhere else",
         covers: |path| {
-            is_rust(path) && !within(path, &["bridge-idc/src/ledger/", "bridge-idc/src/catalogue/", "tests/"])
+            let may = ["database/", "ledger/", "catalogue/"].map(|room| format!("bridge-idc/src/{room}"));
+            is_rust(path) && !may.iter().any(|room| path.starts_with(room)) && !path.starts_with("tests/")
         },
         broken: |text| code_lines(text, |line| names(line, "sqlx")),
         planted: ("bridge-idc/src/vault/mod.rs", "use sqlx::Row;"),
         fine: ("bridge-idc/src/ledger/mod.rs", "use sqlx::Row;"),
+    },
+    Rule {
+        name: "the database is the floor: it knows nothing of the rooms above it",
+        why: "connections, transactions and errors are the same for orders, payments and the catalogue, and a circle is two rooms in one",
+        covers: |path| is_rust(path) && path.starts_with("bridge-idc/src/database/"),
+        broken: |text| {
+            code_lines(text, |line| {
+                line.match_indices("crate::").any(|(at, _)| !line[at..].starts_with("crate::database"))
+            })
+        },
+        planted: ("bridge-idc/src/database/error.rs", "use crate::payment::audit::Witness;"),
+        fine: ("bridge-idc/src/database/error.rs", "use crate::database::Held;"),
+    },
+    Rule {
+        name: "only the floor chooses between databases by a type of its own",
+        why: "a third database is then one more folder, and no second list of databases to be found and kept equal",
+        covers: |path| {
+            let own = "bridge-idc/src/database/";
+            is_rust(path) && path.starts_with("bridge-idc/src/") && !path.starts_with(own)
+        },
+        broken: |text| {
+            let variant = |line: &str| {
+                ["Postgres(", "Postgres {", "Postgres,"].iter().any(|one| line.trim_start().starts_with(one))
+            };
+            code_lines(text, variant)
+        },
+        planted: (
+            "bridge-idc/src/catalogue/source.rs",
+            "enum Reader {\n    Postgres(Open<Postgres>),\n    Sqlite(Open<Sqlite>),\n}",
+        ),
+        fine: (
+            "bridge-idc/src/catalogue/source.rs",
+            "        match database {\n            Database::Postgres(pool) => {}\n        }",
+        ),
     },
     Rule {
         name: "the reference model shares no code with what it judges",

@@ -7,7 +7,8 @@ use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
 use uuid::Uuid;
 
 use super::rows::order_id;
-use super::{Ledger, LedgerError, on_database};
+use super::{Ledger, LedgerError};
+use crate::database::on_database;
 
 /// Rows of a batch.
 pub const BATCH_ROWS: usize = 1_000;
@@ -113,7 +114,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let mut after = keys.before();
         loop {
-            let rows: Vec<OutcomeRow> = on_database!(self, database =>
+            let rows: Vec<OutcomeRow> = on_database!(self.database, database =>
                 sqlx::query_as(include_str!("common/outcomes_by_key.sql"))
                     .bind(&after).bind(keys.to.as_slice()).bind(BATCH_ROWS as i64)
                     .fetch_all(&database.pool).await?);
@@ -136,7 +137,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let mut after = keys.before();
         loop {
-            let rows: Vec<PaymentRow> = on_database!(self, database =>
+            let rows: Vec<PaymentRow> = on_database!(self.database, database =>
                 sqlx::query_as(include_str!("common/payments_by_key.sql"))
                     .bind(&after).bind(keys.to.as_slice()).bind(BATCH_ROWS as i64)
                     .fetch_all(&database.pool).await?);

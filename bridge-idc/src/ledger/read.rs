@@ -7,7 +7,8 @@ use bridge_protocol::wire::order::State;
 use uuid::Uuid;
 
 use super::look_up::{self, LineRow, OrderRow, Questions};
-use super::{Kind, Ledger, LedgerError, on_database};
+use super::{Ledger, LedgerError};
+use crate::database::on_database;
 use crate::vault::PersonalAtRest;
 
 /// A SKU's units: `initial = available + sold`.
@@ -52,7 +53,7 @@ impl Ledger {
 
     /// An order's personal data as ciphertext, and whose order it is.
     pub async fn personal(&self, order: OrderId) -> Result<Option<(Brand, PersonalAtRest)>, LedgerError> {
-        let found: Option<PersonalColumns> = on_database!(self, database =>
+        let found: Option<PersonalColumns> = on_database!(self.database, database =>
             sqlx::query_as(include_str!("common/personal.sql"))
                 .bind(order.as_uuid()).fetch_optional(&database.pool).await?);
         let Some((brand, key_version, wrapped_key, f1, f2, f3, f4, f5, f6, f7, f8, f9)) = found else {
@@ -73,22 +74,16 @@ impl Ledger {
         at: UnixMicros,
     ) -> Result<(), LedgerError> {
         let sql = include_str!("common/record_personal_access.sql");
-        match &self.kind {
-            Kind::Postgres(database) => {
-                let insert = sqlx::query(sql).bind(order.as_uuid()).bind(purpose).bind(who).bind(at.get());
-                insert.execute(&database.pool).await.map(drop)?;
-            }
-            Kind::Sqlite(database) => {
-                let insert = sqlx::query(sql).bind(order.as_uuid()).bind(purpose).bind(who).bind(at.get());
-                insert.execute(&database.writer).await.map(drop)?;
-            }
-        }
+        on_database!(self.database, database => {
+            let insert = sqlx::query(sql).bind(order.as_uuid()).bind(purpose).bind(who).bind(at.get());
+            insert.execute(database.writer()).await.map(drop)?;
+        });
         Ok(())
     }
 
     /// A brand's stock, SKU by SKU.
     pub async fn stock_sums(&self, brand: &Brand) -> Result<Vec<StockSum>, LedgerError> {
-        let rows: Vec<(String, i64, i64, i64)> = on_database!(self, database =>
+        let rows: Vec<(String, i64, i64, i64)> = on_database!(self.database, database =>
             sqlx::query_as(include_str!("common/stock_sums.sql"))
                 .bind(brand.as_str()).fetch_all(&database.pool).await?);
         let sums = rows.into_iter().map(|(sku, initial, available, sold)| {
@@ -100,7 +95,7 @@ impl Ledger {
 
     /// Counts over all brands.
     pub async fn totals(&self) -> Result<Totals, LedgerError> {
-        let (placed, cancelled, rejected, lines, units) = on_database!(self, database =>
+        let (placed, cancelled, rejected, lines, units) = on_database!(self.database, database =>
             sqlx::query_as(include_str!("common/totals.sql")).fetch_one(&database.pool).await?);
         Ok(Totals { placed, cancelled, rejected, lines, units })
     }
@@ -108,13 +103,13 @@ impl Ledger {
 
 impl Questions for Ledger {
     async fn order(&self, brand: &str, order: Uuid, key: Option<&[u8]>) -> sqlx::Result<Option<OrderRow>> {
-        on_database!(self, database =>
+        on_database!(self.database, database =>
             sqlx::query_as(include_str!("common/look_up.sql"))
                 .bind(brand).bind(order).bind(key).fetch_optional(&database.pool).await)
     }
 
     async fn lines(&self, order: Uuid) -> sqlx::Result<Vec<LineRow>> {
-        on_database!(self, database =>
+        on_database!(self.database, database =>
             sqlx::query_as(include_str!("common/lines.sql")).bind(order).fetch_all(&database.pool).await)
     }
 }

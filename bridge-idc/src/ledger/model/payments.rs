@@ -1,9 +1,6 @@
 //! What the flow of payments asks of a database, answered by the model.
 
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
-use std::time::Duration;
 
 use sqlx::Result;
 use uuid::Uuid;
@@ -11,13 +8,11 @@ use uuid::Uuid;
 use super::refusal::Refusal;
 use super::statements::ModelTransaction;
 use super::tables::{Lock, Patience, Step, Tables, TransactionId};
-use super::{ModelDatabase, OutcomeColumns, PaymentColumns, RefundColumns, RequestColumns};
-use crate::ledger::LedgerError;
+use super::{OutcomeColumns, PaymentColumns, RefundColumns, RequestColumns};
 use crate::ledger::payments::{
-    Begins, DueRow, Ends, NewPayment, NewRefund, OrderRow, PaymentEnd, PaymentRow, RefundEnd, RefundRow,
-    RequestRow, Statements,
+    DueRow, NewPayment, NewRefund, OrderRow, PaymentEnd, PaymentRow, RefundEnd, RefundRow, RequestRow,
+    Statements,
 };
-use crate::ledger::transaction::{Database as _, Transaction as _};
 use crate::payment::Charge;
 
 /// What of payments is broken on purpose.
@@ -40,42 +35,6 @@ pub enum Broken {
     KeepsMoney,
     /// No request to give back is known to be on its way.
     ForgetsWhatIsOnItsWay,
-}
-
-impl Begins for ModelDatabase {
-    type Own = ModelTransaction;
-
-    async fn writing(&self) -> std::result::Result<ModelTransaction, LedgerError> {
-        Ok(self.begin().await?)
-    }
-
-    async fn reading(&self) -> std::result::Result<ModelTransaction, LedgerError> {
-        Ok(self.begin().await?)
-    }
-
-    async fn pause(&self, time: Duration) {
-        let until = self.tables.borrow().now + time;
-        poll_fn(|_| {
-            let mut tables = self.tables.borrow_mut();
-            if tables.now >= until {
-                return Poll::Ready(());
-            }
-            tables.pauses_until = Some(until);
-            Poll::Pending
-        })
-        .await;
-    }
-}
-
-impl Ends for ModelTransaction {
-    async fn give_up(self) {
-        // A connection that is gone has nothing to roll back.
-        let _rolled_back = self.rollback().await;
-    }
-
-    async fn commit(self) -> std::result::Result<(), LedgerError> {
-        Ok(crate::ledger::transaction::Transaction::commit(self).await?)
-    }
 }
 
 impl ModelTransaction {

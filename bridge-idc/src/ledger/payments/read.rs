@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, UnixMicros};
 
-use super::begins::{Begins as _, Ends as _, OwnTx};
 use super::rows::{DueRow, PaymentRow, clock, payment, read_payment, read_refund, with_refunds};
-use super::statements::{Connected as _, Statements};
-use super::{Ledger, LedgerError, NotDone, common, in_transaction, on_connection};
+use super::statements::Statements;
+use super::{Ledger, LedgerError, NotDone};
+use crate::database::{Transaction, common, in_transaction, on_connection};
 use crate::payment::{GiveBack, Payment, Refund};
 
 /// A payment that nobody can tell about, and that is to be asked about now.
@@ -68,8 +68,8 @@ impl Ledger {
     }
 }
 
-async fn list(tx: &mut OwnTx, in_doubt: bool, rows_max: i64) -> Result<Vec<Payment>, LedgerError> {
-    let rows: Vec<PaymentRow> = on_connection!(tx.tx(), connection =>
+async fn list(tx: &mut Transaction, in_doubt: bool, rows_max: i64) -> Result<Vec<Payment>, LedgerError> {
+    let rows: Vec<PaymentRow> = on_connection!(tx, connection =>
         sqlx::query_as(common!("list")).bind(i64::from(in_doubt)).bind(rows_max)
             .fetch_all(connection).await?);
     let mut payments = Vec::with_capacity(rows.len());
@@ -79,8 +79,8 @@ async fn list(tx: &mut OwnTx, in_doubt: bool, rows_max: i64) -> Result<Vec<Payme
     Ok(payments)
 }
 
-async fn sums(tx: &mut OwnTx) -> Result<Sums, LedgerError> {
-    let (charged, refunded, payments) = on_connection!(tx.tx(), connection =>
+async fn sums(tx: &mut Transaction) -> Result<Sums, LedgerError> {
+    let (charged, refunded, payments) = on_connection!(tx, connection =>
         sqlx::query_as(common!("sums")).fetch_one(connection).await?);
     Ok(Sums { charged, refunded, payments })
 }
