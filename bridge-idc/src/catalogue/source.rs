@@ -14,13 +14,21 @@ use sqlx::SqlStr;
 use super::columns::Select;
 use super::rows::{self, Found};
 use super::{Catalogue, CatalogueError};
-use crate::database::{AnyRow, Ends as _, Transaction, common, on_connection, soon};
+use crate::database::{AnyRow, Ends as _, Transaction, common, on_connection, row, soon};
 
 /// Rows that one statement reads.
 const ROWS_MAX: usize = 1_000;
 
-/// `seq, mark, kind, brand, code`
-type ChangeColumns = (i64, i64, i16, String, String);
+row! {
+    /// A change of the log.
+    struct ChangeColumns {
+        seq: i64,
+        mark: i64,
+        kind: i16,
+        brand: String,
+        code: String,
+    }
+}
 
 impl Catalogue {
     /// How far the log of changes has come, and for how many microseconds it may have lagged behind the tables: whatever
@@ -148,7 +156,7 @@ impl Catalogue {
         let Some(log) = continued(&log, seq, after.mark) else { return Ok(None) };
         let mut keys: BTreeMap<EntityKind, BTreeSet<EntityKey>> = BTreeMap::new();
         let mut position = after;
-        for (seq, mark, kind, brand, code) in log {
+        for ChangeColumns { seq, mark, kind, brand, code } in log {
             position = Position { seq: seq.unsigned_abs(), mark: *mark };
             if let Some(key) = log_key(*kind, brand, code, brands) {
                 keys.entry(key.kind).or_default().insert(key);
@@ -185,11 +193,11 @@ impl Catalogue {
 
 /// The changes behind a position, if the log still holds that position and goes on from there without a gap.
 fn continued(log: &[ChangeColumns], seq: i64, mark: i64) -> Option<&[ChangeColumns]> {
-    let is_dense = log.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1);
+    let is_dense = log.windows(2).all(|pair| pair[1].seq == pair[0].seq + 1);
     let follows = match (log.first(), seq) {
         // Before the first change: everything ever logged must still be there.
-        (first, 0) => first.is_none_or(|first| first.0 == 1).then_some(log),
-        (Some(first), _) => ((first.0, first.1) == (seq, mark)).then_some(&log[1..]),
+        (first, 0) => first.is_none_or(|first| first.seq == 1).then_some(log),
+        (Some(first), _) => ((first.seq, first.mark) == (seq, mark)).then_some(&log[1..]),
         (None, _) => None,
     };
     follows.filter(|_| is_dense)
@@ -261,7 +269,7 @@ impl Reader {
                 let (Some(first), Some(last)) = (products.first(), products.last()) else {
                     return Ok(Vec::new());
                 };
-                let below = wanted.below(&first.1, &last.1);
+                let below = wanted.below(&first.product, &last.product);
                 let stand_in = self.read(stands_in, below).await?;
                 let variants = self.read(variants, below).await?;
                 rows::products(products, stand_in, variants)
@@ -331,7 +339,11 @@ mod tests {
     use super::*;
 
     fn log(numbers: &[(i64, i64)]) -> Vec<ChangeColumns> {
-        numbers.iter().map(|(seq, mark)| (*seq, *mark, 3, "acme".to_owned(), "A".to_owned())).collect()
+        let change = |(seq, mark): &(i64, i64)| {
+            let (brand, code) = ("acme".to_owned(), "A".to_owned());
+            ChangeColumns { seq: *seq, mark: *mark, kind: 3, brand, code }
+        };
+        numbers.iter().map(change).collect()
     }
 
     #[test]

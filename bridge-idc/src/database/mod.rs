@@ -45,7 +45,7 @@ pub use held::Held;
 pub(crate) use held::{HeldRows, Key, Touched};
 pub use migrate::Applied;
 use postgres::Postgres;
-pub(crate) use row::AnyRow;
+pub(crate) use row::{AnyRow, row};
 use sqlite::Sqlite;
 pub(crate) use statement::{Statement, common, each};
 pub(crate) use transaction::{Again, commit, in_transaction, on_connection, soon, take_back};

@@ -4,11 +4,12 @@
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PersonalField, Sku, UnixMicros};
 use bridge_protocol::wire::order::State;
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 use uuid::Uuid;
 
 use super::look_up::{self, LineRow, OrderRow, Questions};
 use super::{Ledger, LedgerError};
-use crate::database::on_database;
+use crate::database::{on_database, row};
 use crate::vault::PersonalAtRest;
 
 /// A SKU's units: `initial = available + sold`.
@@ -24,19 +25,21 @@ pub struct StockSum {
     pub sold: i64,
 }
 
-/// What the ledger holds of all brands together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Totals {
-    /// Orders that stand.
-    pub placed: i64,
-    /// Orders that were placed and cancelled later.
-    pub cancelled: i64,
-    /// Orders that were decided and not placed: sold out, another price.
-    pub rejected: i64,
-    /// Lines of the orders that stand.
-    pub lines: i64,
-    /// Units of the orders that stand.
-    pub units: i64,
+row! {
+    /// What the ledger holds of all brands together.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Totals {
+        /// Orders that stand.
+        pub placed: i64,
+        /// Orders that were placed and cancelled later.
+        pub cancelled: i64,
+        /// Orders that were decided and not placed: sold out, another price.
+        pub rejected: i64,
+        /// Lines of the orders that stand.
+        pub lines: i64,
+        /// Units of the orders that stand.
+        pub units: i64,
+    }
 }
 
 impl Ledger {
@@ -53,16 +56,13 @@ impl Ledger {
 
     /// An order's personal data as ciphertext, and whose order it is.
     pub async fn personal(&self, order: OrderId) -> Result<Option<(Brand, PersonalAtRest)>, LedgerError> {
-        let found: Option<PersonalColumns> = on_database!(self.database, database =>
+        let found: Option<PersonalRow> = on_database!(self.database, database =>
             sqlx::query_as(include_str!("common/personal.sql"))
                 .bind(order.as_uuid()).fetch_optional(&database.pool).await?);
-        let Some((brand, key_version, wrapped_key, f1, f2, f3, f4, f5, f6, f7, f8, f9)) = found else {
-            return Ok(None);
-        };
+        let Some(PersonalRow { brand, personal }) = found else { return Ok(None) };
         let corrupt = LedgerError::Corrupt { table: "orders", what: "a name that is no brand's" };
         let brand = Brand::new(&brand).map_err(|_| corrupt)?;
-        let fields = [f1, f2, f3, f4, f5, f6, f7, f8, f9];
-        Ok(Some((brand, PersonalAtRest { key_version, wrapped_key, fields })))
+        Ok(Some((brand, personal)))
     }
 
     /// Notes that somebody has an order's personal data decrypted. To be durable before they see any of it.
@@ -95,9 +95,8 @@ impl Ledger {
 
     /// Counts over all brands.
     pub async fn totals(&self) -> Result<Totals, LedgerError> {
-        let (placed, cancelled, rejected, lines, units) = on_database!(self.database, database =>
-            sqlx::query_as(include_str!("common/totals.sql")).fetch_one(&database.pool).await?);
-        Ok(Totals { placed, cancelled, rejected, lines, units })
+        Ok(on_database!(self.database, database =>
+            sqlx::query_as(include_str!("common/totals.sql")).fetch_one(&database.pool).await?))
     }
 }
 
@@ -114,22 +113,28 @@ impl Questions for Ledger {
     }
 }
 
-type Ciphertext = Option<Vec<u8>>;
-
 /// `brand, key_version, wrapped_key`, and the values by the order of [`PersonalField::ALL`].
-type PersonalColumns = (
-    String,
-    i32,
-    Vec<u8>,
-    Ciphertext,
-    Ciphertext,
-    Ciphertext,
-    Ciphertext,
-    Ciphertext,
-    Ciphertext,
-    Ciphertext,
-    Ciphertext,
-    Ciphertext,
-);
+struct PersonalRow {
+    brand: String,
+    personal: PersonalAtRest,
+}
 
-const _: () = assert!(PersonalField::ALL.len() == 9, "PersonalColumns and the statements name nine values");
+impl<'r, R: Row> FromRow<'r, R> for PersonalRow
+where
+    usize: ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    i32: Decode<'r, R::Database> + Type<R::Database>,
+    Vec<u8>: Decode<'r, R::Database> + Type<R::Database>,
+    Option<Vec<u8>>: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> sqlx::Result<Self> {
+        let mut fields = [const { None }; PersonalField::ALL.len()];
+        for (field, column) in fields.iter_mut().zip(3_usize..) {
+            *field = row.try_get(column)?;
+        }
+        let personal = PersonalAtRest { key_version: row.try_get(1)?, wrapped_key: row.try_get(2)?, fields };
+        Ok(Self { brand: row.try_get(0)?, personal })
+    }
+}
+
+const _: () = assert!(PersonalField::ALL.len() == 9, "the statements name nine values");

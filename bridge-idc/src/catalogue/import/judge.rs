@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::record::{Product, Records, Refusal, Texts, Variant};
 use super::write::{CURRENCIES, category_rows, product_rows, variant_rows};
 use super::{Imported, Tally};
-use crate::database::{AnyRow, Database, Statement, Touched, each, on_database};
+use crate::database::{AnyRow, Database, Statement, Touched, each, on_database, row};
 use crate::import_file::leap;
 use bridge_protocol::domain::Brand;
 use serde_json::{Value, json};
@@ -40,22 +40,32 @@ pub(super) struct Judged {
     pub(super) touched: Touched,
 }
 
-/// `brand, sku, product, position, price, options, available`
-type SkuRow = (String, String, Option<String>, i32, i64, String, Option<i64>);
+row! {
+    /// How a SKU stands in the database.
+    struct Standing {
+        brand: String,
+        sku: String,
+        product: Option<String>,
+        position: i32,
+        price: i64,
+        options: String,
+        available: Option<i64>,
+    }
+}
 
-/// `brand, product, changes, published_from, published_until`
-type ProductRow = (String, String, i32, Option<i64>, Option<i64>);
+row! {
+    /// A product that is there, and whether it changes.
+    struct ProductRow {
+        brand: String,
+        product: String,
+        changes: i32,
+        from: Option<i64>,
+        until: Option<i64>,
+    }
+}
 
 /// How SKUs stand in the database, by brand and SKU.
 struct Skus(HashMap<(String, String), Standing>);
-
-struct Standing {
-    product: Option<String>,
-    position: i32,
-    price: i64,
-    options: String,
-    available: Option<i64>,
-}
 
 impl Skus {
     fn of(&self, product: &Product, variant: &Variant) -> Option<&Standing> {
@@ -166,16 +176,15 @@ impl<'a> Judge<'a> {
     }
 
     async fn skus(&self, part: &[Product]) -> sqlx::Result<Skus> {
-        let rows: Vec<SkuRow> = self.ask(&each!("standing"), &variant_rows(part)).await?;
-        let rows = rows.into_iter().map(|(brand, sku, product, position, price, options, available)| {
-            ((brand, sku), Standing { product, position, price, options, available })
-        });
+        let rows: Vec<Standing> = self.ask(&each!("standing"), &variant_rows(part)).await?;
+        let rows =
+            rows.into_iter().map(|standing| ((standing.brand.clone(), standing.sku.clone()), standing));
         Ok(Skus(rows.collect()))
     }
 
     async fn products(&self, part: &[Product]) -> sqlx::Result<HashMap<(String, String), There>> {
         let rows: Vec<ProductRow> = self.ask(&each!("judge_products"), &product_rows(part)).await?;
-        let rows = rows.into_iter().map(|(brand, product, changes, from, until)| {
+        let rows = rows.into_iter().map(|ProductRow { brand, product, changes, from, until }| {
             ((brand, product), There { changes: changes != 0, from, until })
         });
         Ok(rows.collect())

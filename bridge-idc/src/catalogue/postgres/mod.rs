@@ -8,8 +8,8 @@ use sqlx::{Connection as _, PgConnection, SqlStr};
 use super::columns::Dialect;
 use super::round::{FORGET_MAX, Limits, PENDING_MAX, Round, micros};
 use super::source::{Statements, texts};
-use crate::database::AnyRow;
 use crate::database::postgres::{Postgres, make_durable};
+use crate::database::{AnyRow, row};
 
 pub(super) const DIALECT: Dialect = Dialect {
     json_cast: "::text",
@@ -28,8 +28,17 @@ impl Statements for PgConnection {
     }
 }
 
-/// `held, numbered, emptied, last_seq, last_mark, swept_ago`, and the setting's value.
-type RoundColumns = (bool, i64, bool, i64, i64, i64, String);
+row! {
+    /// What a round came to.
+    struct RoundColumns {
+        held: bool,
+        numbered: i64,
+        emptied: bool,
+        last_seq: i64,
+        last_mark: i64,
+        swept_ago: i64,
+    }
+}
 
 /// A connection of the sequencer's own, so that a round never waits behind orders for one of the pool's. It is taken out for each
 /// statement: one that was not answered is closed.
@@ -43,16 +52,22 @@ pub(super) async fn round(
     lease: Duration,
 ) -> sqlx::Result<Round> {
     let mut connection = take(database, own).await?;
-    let round = sqlx::query_as(include_str!("round.sql"))
+    let round: RoundColumns = sqlx::query_as(include_str!("round.sql"))
         .bind(agent)
         .bind(micros(lease))
         .bind(i32::try_from(PENDING_MAX).unwrap_or(i32::MAX))
         .fetch_one(&mut connection)
         .await?;
     *own = Some(connection);
-    let (held, numbered, emptied, seq, mark, lag, _): RoundColumns = round;
-    let position = Position { seq: seq.unsigned_abs(), mark };
-    Ok(Round { held, numbered, emptied, position, lag: Duration::from_micros(lag.unsigned_abs()) })
+    let RoundColumns { held, numbered, emptied, .. } = round;
+    let position = Position { seq: round.last_seq.unsigned_abs(), mark: round.last_mark };
+    Ok(Round {
+        held,
+        numbered,
+        emptied,
+        position,
+        lag: Duration::from_micros(round.swept_ago.unsigned_abs()),
+    })
 }
 
 /// Wakes the agent that holds the lease, which may be another process.

@@ -12,8 +12,8 @@ use sqlx::{SqlStr, SqliteConnection};
 use super::columns::Dialect;
 use super::round::{FORGET_MAX, Limits, PENDING_MAX, Round, micros};
 use super::source::{Statements, texts};
-use crate::database::AnyRow;
 use crate::database::sqlite::Sqlite;
+use crate::database::{AnyRow, row};
 
 pub(super) const DIALECT: Dialect = Dialect {
     json_cast: "",
@@ -37,8 +37,17 @@ impl Statements for SqliteConnection {
     }
 }
 
-/// `last_seq, last_mark, swept_at, holder, expires_at`, and whether something is pending.
-type StateColumns = (i64, i64, i64, String, i64, bool);
+row! {
+    /// How far the log has come, who has the lease, and whether something is pending.
+    struct StateColumns {
+        seq: i64,
+        mark: i64,
+        swept: i64,
+        holder: String,
+        expires_at: i64,
+        is_pending: bool,
+    }
+}
 
 /// The steps of `catalogue_sequence()` in 0002_catalogue.sql.
 pub(super) async fn round(database: &Sqlite, agent: &str, lease: Duration) -> sqlx::Result<Round> {
@@ -47,7 +56,7 @@ pub(super) async fn round(database: &Sqlite, agent: &str, lease: Duration) -> sq
     // Before the first look at what is pending: what is committed by now will be seen.
     let started = clock::now().get();
     let state: StateColumns = sqlx::query_as(state_sql).fetch_one(&database.pool).await?;
-    let (seq, mark, swept, holder, expires_at, is_pending) = &state;
+    let StateColumns { seq, mark, swept, holder, expires_at, is_pending } = &state;
     let held = holds(agent, holder, *expires_at, started);
     let is_fresh = holder == agent && (started + lease / 3 * 2..=started + lease).contains(expires_at);
     if !held || (!is_pending && is_fresh && lease > 0) {
@@ -58,7 +67,7 @@ pub(super) async fn round(database: &Sqlite, agent: &str, lease: Duration) -> sq
     // From here on no other agent numbers anything.
     let mut open = database.begin().await?;
     let state: StateColumns = sqlx::query_as(state_sql).fetch_one(open.connection()).await?;
-    let (seq, mark, swept, holder, expires_at, is_pending) = state;
+    let StateColumns { seq, mark, swept, holder, expires_at, is_pending } = state;
     if !holds(agent, &holder, expires_at, started) {
         open.commit().await?;
         return Ok(came_to(false, 0, !is_pending, (seq, mark), started - swept));

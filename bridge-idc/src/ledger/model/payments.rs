@@ -10,7 +10,7 @@ use super::statements::ModelTransaction;
 use super::tables::{Lock, Patience, Step, Tables, TransactionId};
 use super::{OutcomeColumns, PaymentColumns, RefundColumns, RequestColumns};
 use crate::ledger::payments::{
-    DueRow, NewPayment, NewRefund, OrderRow, PaymentEnd, PaymentRow, RefundEnd, RefundRow, RequestRow,
+    DueRow, NewPayment, OrderRow, PaymentEnd, PaymentRow, RefundBegin, RefundEnd, RefundRow, RequestRow,
     Statements,
 };
 use crate::payment::Charge;
@@ -94,8 +94,11 @@ impl Statements for ModelTransaction {
             }
             let state = tables.state(id, &order).unwrap_or_default().to_owned();
             let columns = tables.committed.orders.get(&order);
-            let row = |row: &Rc<super::OrderColumns>| {
-                (row.brand.clone(), state.clone(), row.currency.clone(), row.total)
+            let row = |row: &Rc<super::OrderColumns>| OrderRow {
+                brand: row.brand.clone(),
+                state: state.clone(),
+                currency: row.currency.clone(),
+                total: row.total,
             };
             Ok(Step::Done(columns.map(row)))
         })
@@ -194,14 +197,8 @@ impl Statements for ModelTransaction {
         self.update(find, Written::lock).await.map(drop)
     }
 
-    async fn add_refund(
-        &mut self,
-        new: &NewRefund<'_>,
-        state: &str,
-        ask_at: i64,
-        at: i64,
-        until: i64,
-    ) -> Result<()> {
+    async fn add_refund(&mut self, row: RefundBegin<'_>) -> Result<()> {
+        let RefundBegin { new, state, ask_at, at, until } = row;
         self.statement(|tables, id| {
             let refund = new.refund.as_uuid();
             if !tables.refunds(id, |row| row.refund == refund).is_empty() {
@@ -243,10 +240,10 @@ impl Statements for ModelTransaction {
             let row = |row: &Rc<RefundColumns>| {
                 let mut read = refund_row(row);
                 if doubts && row.state == "done" {
-                    read.5 = "unknown".to_owned();
+                    read.state = "unknown".to_owned();
                 }
                 if forgets {
-                    read.9 = 0;
+                    read.give_back_until = 0;
                 }
                 read
             };
@@ -458,34 +455,34 @@ fn take_payments(
 }
 
 fn payment_row(row: &PaymentColumns) -> PaymentRow {
-    (
-        row.payment,
-        row.brand.clone(),
-        row.order,
-        row.amount,
-        row.currency.clone(),
-        row.payment_key.clone(),
-        row.state.clone(),
-        row.refunded,
-        row.code.clone(),
-        row.asks,
-        row.created_at,
-        row.concluded_at,
-        row.confirm_until,
-    )
+    PaymentRow {
+        payment: row.payment,
+        brand: row.brand.clone(),
+        order: row.order,
+        amount: row.amount,
+        currency: row.currency.clone(),
+        payment_key: row.payment_key.clone(),
+        state: row.state.clone(),
+        refunded: row.refunded,
+        code: row.code.clone(),
+        asks: row.asks,
+        created_at: row.created_at,
+        concluded_at: row.concluded_at,
+        confirm_until: row.confirm_until,
+    }
 }
 
 fn refund_row(row: &RefundColumns) -> RefundRow {
-    (
-        row.refund,
-        row.payment,
-        row.amount,
-        row.reason.clone(),
-        row.automatic,
-        row.state.clone(),
-        row.code.clone(),
-        row.asks,
-        row.created_at,
-        row.give_back_until,
-    )
+    RefundRow {
+        refund: row.refund,
+        payment: row.payment,
+        amount: row.amount,
+        reason: row.reason.clone(),
+        automatic: row.automatic,
+        state: row.state.clone(),
+        code: row.code.clone(),
+        asks: row.asks,
+        created_at: row.created_at,
+        give_back_until: row.give_back_until,
+    }
 }

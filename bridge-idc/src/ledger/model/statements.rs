@@ -176,14 +176,22 @@ impl Statements for ModelTransaction {
         let offers = self.at_once(|tables, id| {
             let wanted = wanted(tables, named, sku_ids);
             let brand = |brand: &&str| {
-                Some(((*brand).to_owned(), tables.brands.get(*brand)?.clone(), None, None, None, None))
+                let currency = tables.brands.get(*brand)?.clone();
+                let brand = (*brand).to_owned();
+                Some(OfferRow { brand, currency, sku_id: None, sku: None, price: None, available: None })
             };
             let offer = |((brand, sku), sku_id): (&(String, String), &i64)| {
                 wanted.binary_search(sku_id).ok()?;
                 let (currency, stock) = (tables.brands.get(brand)?.clone(), tables.stock(id, *sku_id)?);
                 read.insert(*sku_id, stock);
-                let (sku, available) = (Some(sku.clone()), Some(stock.available));
-                Some((brand.clone(), currency, Some(*sku_id), sku, tables.price(id, *sku_id), available))
+                Some(OfferRow {
+                    brand: brand.clone(),
+                    currency,
+                    sku_id: Some(*sku_id),
+                    sku: Some(sku.clone()),
+                    price: tables.price(id, *sku_id),
+                    available: Some(stock.available),
+                })
             };
             let brands = brands.iter().filter_map(brand);
             brands.chain(tables.skus.iter().filter_map(offer)).collect()
@@ -197,17 +205,17 @@ impl Statements for ModelTransaction {
         self.at_once(|tables, id| {
             let row = |key: &&[u8]| {
                 let found = tables.outcome(id, key)?;
-                Some((
-                    key.to_vec(),
-                    found.order,
-                    found.fingerprint.clone(),
-                    found.outcome.clone(),
-                    found.sku.clone(),
-                    found.price,
-                    found.currency.clone(),
-                    found.position,
-                    found.committed_at,
-                ))
+                Some(SettledRow {
+                    key: key.to_vec(),
+                    order: found.order,
+                    fingerprint: found.fingerprint.clone(),
+                    outcome: found.outcome.clone(),
+                    sku: found.sku.clone(),
+                    price: found.price,
+                    currency: found.currency.clone(),
+                    position: found.position,
+                    committed_at: found.committed_at,
+                })
             };
             keys.iter().filter_map(row).collect()
         })

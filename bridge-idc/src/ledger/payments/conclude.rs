@@ -15,9 +15,9 @@ use bridge_protocol::seal::sealing::Header;
 use uuid::Uuid;
 
 use super::LedgerError;
-use super::begin::{NewRefund, add_refund};
+use super::begin::add_refund;
 use super::rows::{clock, found, locked};
-use super::statements::{PaymentEnd, RefundEnd, Statements};
+use super::statements::{NewRefund, PaymentEnd, RefundEnd, Statements};
 use crate::payment::audit::{Unwitnessed, Witness};
 use crate::payment::policy::look_again;
 use crate::payment::{Payment, Refund};

@@ -30,12 +30,11 @@ use crate::database::{Begins, in_transaction};
 use crate::payment::audit::{Conclusion, Witness};
 use crate::payment::{PayAsked, Payment, RefundAsked};
 
-pub(super) use begin::NewRefund;
 pub(super) use conclude::refund_cancelled;
 pub use conclude::{Concluded, Resolved, Told, Verdict};
 pub use read::{Doubt, DuePayment, DueRefund, Sums};
 pub(super) use rows::{DueRow, OrderRow, PaymentRow, RefundRow, RequestRow};
-pub(super) use statements::{NewPayment, PaymentEnd, RefundEnd, Statements};
+pub(super) use statements::{NewPayment, PaymentEnd, RefundBegin, RefundEnd, Statements};
 
 /// What a request to charge or to give back comes to at first.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -74,7 +74,7 @@ async fn list(tx: &mut Transaction, in_doubt: bool, rows_max: i64) -> Result<Vec
             .fetch_all(connection).await?);
     let mut payments = Vec::with_capacity(rows.len());
     for row in rows {
-        payments.push(with_refunds(tx, read_payment(row)?).await?);
+        payments.push(with_refunds(tx, read_payment(&row)?).await?);
     }
     Ok(payments)
 }
@@ -94,7 +94,7 @@ pub(super) async fn look_up(
 ) -> Result<Option<Payment>, LedgerError> {
     let key = key.as_ref().map(|key| key.as_bytes().as_slice());
     match tx.payment_of(brand.as_str(), order.as_uuid(), payment.as_uuid(), key).await? {
-        Some(row) => with_refunds(tx, read_payment(row)?).await.map(Some),
+        Some(row) => with_refunds(tx, read_payment(&row)?).await.map(Some),
         None => Ok(None),
     }
 }
@@ -127,7 +127,7 @@ pub(super) async fn take_due_payments(
     let room = rows_max.saturating_sub(i64::try_from(rows.len()).unwrap_or(i64::MAX));
     rows.extend(tx.take_given_up(now.get(), until.get(), room).await?);
     let due = rows.into_iter().map(|DueRow { payment, order_state }| {
-        let payment = read_payment(payment)?;
+        let payment = read_payment(&payment)?;
         let (age, quiet) = (now.since(payment.created_at), now.since(payment.confirm_until));
         Ok(DuePayment { payment, age, quiet, order_stands: order_state.as_deref() == Some("placed") })
     });

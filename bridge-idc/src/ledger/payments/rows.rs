@@ -9,21 +9,56 @@ use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 use uuid::Uuid;
 
 use super::{LedgerError, Statements};
+use crate::database::row;
 use crate::payment::{Charge, Payment, Refund};
 
-/// `payment_id, brand, order_id, amount, currency, payment_key, state, refunded, code, asks, created_at, concluded_at,
-/// confirm_until`
-pub(in crate::ledger) type PaymentRow =
-    (Uuid, String, Uuid, i64, String, String, String, i64, Option<String>, i64, i64, Option<i64>, i64);
+row! {
+    /// A payment.
+    pub struct PaymentRow {
+        pub(in crate::ledger) payment: Uuid,
+        pub(in crate::ledger) brand: String,
+        pub(in crate::ledger) order: Uuid,
+        pub(in crate::ledger) amount: i64,
+        pub(in crate::ledger) currency: String,
+        pub(in crate::ledger) payment_key: String,
+        pub(in crate::ledger) state: String,
+        pub(in crate::ledger) refunded: i64,
+        pub(in crate::ledger) code: Option<String>,
+        pub(in crate::ledger) asks: i64,
+        pub(in crate::ledger) created_at: i64,
+        pub(in crate::ledger) concluded_at: Option<i64>,
+        pub(in crate::ledger) confirm_until: i64,
+    }
+}
 
-/// `refund_id, payment_id, amount, reason, automatic, state, code, asks, created_at, give_back_until`
-pub(in crate::ledger) type RefundRow = (Uuid, Uuid, i64, String, bool, String, Option<String>, i64, i64, i64);
+row! {
+    /// A refund.
+    pub struct RefundRow {
+        pub(in crate::ledger) refund: Uuid,
+        pub(in crate::ledger) payment: Uuid,
+        pub(in crate::ledger) amount: i64,
+        pub(in crate::ledger) reason: String,
+        pub(in crate::ledger) automatic: bool,
+        pub(in crate::ledger) state: String,
+        pub(in crate::ledger) code: Option<String>,
+        pub(in crate::ledger) asks: i64,
+        pub(in crate::ledger) created_at: i64,
+        pub(in crate::ledger) give_back_until: i64,
+    }
+}
 
 /// `fingerprint, payment_id, refund_id`
 pub(in crate::ledger) type RequestRow = (Vec<u8>, Uuid, Option<Uuid>);
 
-/// `brand, state, currency, total`
-pub(in crate::ledger) type OrderRow = (String, String, String, i64);
+row! {
+    /// An order that was placed.
+    pub struct OrderRow {
+        pub(in crate::ledger) brand: String,
+        pub(in crate::ledger) state: String,
+        pub(in crate::ledger) currency: String,
+        pub(in crate::ledger) total: i64,
+    }
+}
 
 /// A payment that is due, and the state of its order: the columns of [`PaymentRow`], and one behind them.
 pub struct DueRow {
@@ -64,7 +99,7 @@ pub(super) async fn lock_order(
     order: OrderId,
 ) -> Result<Option<Order>, LedgerError> {
     let found = tx.lock_order(order.as_uuid()).await?;
-    Ok(found.map(|(brand, state, currency, total)| Order {
+    Ok(found.map(|OrderRow { brand, state, currency, total }| Order {
         brand,
         placed: state == "placed",
         currency,
@@ -94,7 +129,7 @@ pub(super) async fn payment(
     payment: PaymentId,
 ) -> Result<Option<Payment>, LedgerError> {
     match tx.payment(payment.as_uuid()).await? {
-        Some(row) => with_refunds(tx, read_payment(row)?).await.map(Some),
+        Some(row) => with_refunds(tx, read_payment(&row)?).await.map(Some),
         None => Ok(None),
     }
 }
@@ -111,39 +146,24 @@ pub(super) async fn with_refunds(
 }
 
 /// A payment, without its refunds.
-pub(super) fn read_payment(row: PaymentRow) -> Result<Payment, LedgerError> {
-    let (
-        id,
-        brand,
-        order,
-        amount,
-        currency,
-        key,
-        state,
-        refunded,
-        code,
-        asks,
-        created_at,
-        concluded_at,
-        confirm_until,
-    ) = row;
+pub(super) fn read_payment(row: &PaymentRow) -> Result<Payment, LedgerError> {
     let read = || {
         let charge = Charge {
-            payment: PaymentId::from_uuid(id).ok()?,
-            order: OrderId::from_uuid(order).ok()?,
-            amount: Money::new(amount, Currency::new(&currency).ok()?)?,
-            payment_key: PaymentKey::new(&key)?,
+            payment: PaymentId::from_uuid(row.payment).ok()?,
+            order: OrderId::from_uuid(row.order).ok()?,
+            amount: Money::new(row.amount, Currency::new(&row.currency).ok()?)?,
+            payment_key: PaymentKey::new(&row.payment_key)?,
         };
         Some(Payment {
-            brand: Brand::new(&brand).ok()?,
+            brand: Brand::new(&row.brand).ok()?,
             charge,
-            state: PaymentState::from_code(&state)?,
-            refunded,
-            code: read_code(code.as_deref())?,
-            asks: u32::try_from(asks).ok()?,
-            created_at: UnixMicros::new(created_at),
-            concluded_at: concluded_at.map(UnixMicros::new),
-            confirm_until: UnixMicros::new(confirm_until),
+            state: PaymentState::from_code(&row.state)?,
+            refunded: row.refunded,
+            code: read_code(row.code.as_deref())?,
+            asks: u32::try_from(row.asks).ok()?,
+            created_at: UnixMicros::new(row.created_at),
+            concluded_at: row.concluded_at.map(UnixMicros::new),
+            confirm_until: UnixMicros::new(row.confirm_until),
             refunds: Vec::new(),
         })
     };
@@ -152,20 +172,19 @@ pub(super) fn read_payment(row: PaymentRow) -> Result<Payment, LedgerError> {
 
 /// A refund, and whose it is.
 pub(super) fn read_refund(row: RefundRow) -> Result<(PaymentId, Refund), LedgerError> {
-    let (id, payment, amount, reason, automatic, state, code, asks, created_at, give_back_until) = row;
     let read = || {
         let refund = Refund {
-            refund: RefundId::from_uuid(id).ok()?,
-            amount,
-            reason,
-            automatic,
-            state: RefundState::from_code(&state)?,
-            code: read_code(code.as_deref())?,
-            asks: u32::try_from(asks).ok()?,
-            created_at: UnixMicros::new(created_at),
-            give_back_until: UnixMicros::new(give_back_until),
+            refund: RefundId::from_uuid(row.refund).ok()?,
+            amount: row.amount,
+            reason: row.reason,
+            automatic: row.automatic,
+            state: RefundState::from_code(&row.state)?,
+            code: read_code(row.code.as_deref())?,
+            asks: u32::try_from(row.asks).ok()?,
+            created_at: UnixMicros::new(row.created_at),
+            give_back_until: UnixMicros::new(row.give_back_until),
         };
-        Some((PaymentId::from_uuid(payment).ok()?, refund))
+        Some((PaymentId::from_uuid(row.payment).ok()?, refund))
     };
     read().ok_or(LedgerError::Corrupt { table: "refunds", what: "a refund that does not fit together" })
 }

@@ -2,10 +2,10 @@
 //!
 //! The files in `common/`, `postgres/` and `sqlite/` are those statements; the simulation answers them from a model.
 
+use bridge_protocol::domain::{PaymentId, RefundId};
 use sqlx::Result;
 use uuid::Uuid;
 
-use super::begin::NewRefund;
 use super::rows::{DueRow, OrderRow, PaymentRow, RefundRow, RequestRow};
 use crate::database::{Transaction, common, each, on_connection};
 use crate::payment::Charge;
@@ -19,6 +19,28 @@ pub struct NewPayment<'a> {
     /// Until when the gateway is being asked to charge.
     pub(in crate::ledger) until: i64,
     pub(in crate::ledger) at: i64,
+}
+
+/// A refund that is asked for.
+#[derive(Debug)]
+pub(crate) struct NewRefund<'a> {
+    pub(in crate::ledger) refund: RefundId,
+    pub(in crate::ledger) payment: PaymentId,
+    pub(in crate::ledger) amount: i64,
+    pub(in crate::ledger) reason: &'a str,
+    pub(in crate::ledger) automatic: bool,
+}
+
+/// A refund's row to be inserted.
+#[derive(Debug, Clone, Copy)]
+pub struct RefundBegin<'a> {
+    pub(in crate::ledger) new: &'a NewRefund<'a>,
+    pub(in crate::ledger) state: &'static str,
+    /// When it is due, unless it is concluded before.
+    pub(in crate::ledger) ask_at: i64,
+    pub(in crate::ledger) at: i64,
+    /// Until when a request for it is on its way.
+    pub(in crate::ledger) until: i64,
 }
 
 /// What a payment's row comes to.
@@ -72,15 +94,7 @@ pub trait Statements {
     /// A request to charge is on its way until then.
     async fn hold(&mut self, payment: Uuid, until: i64) -> Result<()>;
 
-    /// Inserts a refund, which is due at `ask_at` unless it is concluded before. A request for it is on its way until `until`.
-    async fn add_refund(
-        &mut self,
-        new: &NewRefund<'_>,
-        state: &str,
-        ask_at: i64,
-        at: i64,
-        until: i64,
-    ) -> Result<()>;
+    async fn add_refund(&mut self, row: RefundBegin<'_>) -> Result<()>;
 
     async fn payment(&mut self, payment: Uuid) -> Result<Option<PaymentRow>>;
 
@@ -184,14 +198,8 @@ impl Statements for Transaction {
             sqlx::query(common!("hold")).bind(payment).bind(until).execute(connection).await.map(drop))
     }
 
-    async fn add_refund(
-        &mut self,
-        new: &NewRefund<'_>,
-        state: &str,
-        ask_at: i64,
-        at: i64,
-        until: i64,
-    ) -> Result<()> {
+    async fn add_refund(&mut self, row: RefundBegin<'_>) -> Result<()> {
+        let RefundBegin { new, state, ask_at, at, until } = row;
         on_connection!(self, connection =>
             sqlx::query(common!("add_refund"))
                 .bind(new.refund.as_uuid())
