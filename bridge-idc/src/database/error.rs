@@ -6,8 +6,8 @@ use bridge_runtime::audit_log::AuditError;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::SqliteError;
 
-use super::Held;
 use super::blame::Blame;
+use super::held::Held;
 use super::{postgres, sqlite};
 
 /// What went wrong. What it left behind is not said here, but by where it happened: nothing before a COMMIT, whatever went wrong;

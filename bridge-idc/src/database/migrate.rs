@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 
-use super::{Database, LedgerError, NotReady, on_database};
+use super::error::{LedgerError, NotReady};
+use super::pools::{Database, on_database};
 
 /// The version of the tables that this build reads and writes.
 const VERSION: i64 = 8;

@@ -8,7 +8,11 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::{Database, Held, HeldRows, LedgerError, Statement, Touched, postgres, sqlite};
+use super::error::LedgerError;
+use super::held::{Held, HeldRows, Touched};
+use super::pools::Database;
+use super::statement::Statement;
+use super::{postgres, sqlite};
 
 /// Rounds against other writers.
 pub(crate) const TRIES: u32 = 8;

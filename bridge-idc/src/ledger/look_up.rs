@@ -5,8 +5,7 @@ use bridge_protocol::wire::order::{Line, State, Terms};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::LedgerError;
-use crate::database::row;
+use crate::database::{LedgerError, row};
 
 row! {
     /// An order, and its terms if it was placed.

@@ -7,8 +7,7 @@ use bridge_protocol::domain::{
 };
 use uuid::Uuid;
 
-use super::LedgerError;
-use crate::database::row;
+use crate::database::{LedgerError, row};
 use crate::planner::{Offer, Settled, Standing};
 use crate::vault::PersonalAtRest;
 

@@ -6,8 +6,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 
 use super::{AWAITED_FOR, LOCK_TIMEOUT};
-use crate::database::Held;
-use crate::database::held::{HeldRows, Key, Touched};
+use crate::database::held::{Held, HeldRows, Key, Touched};
 
 /// Waits for a SKU's stock, by brand and SKU, and takes it.
 pub(crate) const WAIT_FOR_STOCK: &str = include_str!("wait_for_stock.sql");

@@ -20,8 +20,9 @@ use bridge_runtime::config::Secret;
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSslMode};
 
+use super::error::{LedgerError, NotReady};
 use super::open::Open;
-use super::{LedgerError, NotReady, Statement};
+use super::statement::Statement;
 pub(crate) use session::make_durable;
 use warned::Warned;
 

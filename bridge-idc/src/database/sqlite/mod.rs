@@ -15,8 +15,8 @@ use sqlx::sqlite::{
 };
 
 use self::file::LedgerFile;
-use super::Statement;
 use super::open::Open;
+use super::statement::Statement;
 
 /// Connections to an SQLite file. Clones share them.
 #[derive(Clone)]

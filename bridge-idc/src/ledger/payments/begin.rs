@@ -7,9 +7,10 @@ use bridge_protocol::domain::{
 };
 use bridge_protocol::wire::order::Refusal;
 
-use super::rows::{clock, lock_order, locked, payment};
+use super::found::{clock, lock_order, locked, payment};
 use super::statements::{NewPayment, NewRefund, RefundBegin, Statements};
-use super::{Begun, BegunRefund, LedgerError};
+use super::{Begun, BegunRefund};
+use crate::database::LedgerError;
 use crate::payment::{PayAsked, Payment, Refund, RefundAsked};
 
 pub(super) async fn begin_payment(

@@ -14,10 +14,10 @@ use bridge_protocol::domain::{
 use bridge_protocol::seal::sealing::Header;
 use uuid::Uuid;
 
-use super::LedgerError;
 use super::begin::add_refund;
-use super::rows::{clock, found, locked};
+use super::found::{clock, found, locked};
 use super::statements::{NewRefund, PaymentEnd, RefundEnd, Statements};
+use crate::database::LedgerError;
 use crate::payment::audit::{Unwitnessed, Witness};
 use crate::payment::policy::look_again;
 use crate::payment::{Payment, Refund};

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, UnixMicros};
 
-use super::rows::{DueRow, PaymentRow, clock, payment, read_payment, read_refund, with_refunds};
+use super::Ledger;
+use super::found::{clock, payment, with_refunds};
+use super::rows::{DueRow, PaymentRow, read_payment, read_refund};
 use super::statements::Statements;
-use super::{Ledger, LedgerError, NotDone};
-use crate::database::{Transaction, common, in_transaction, on_connection};
+use crate::database::{LedgerError, NotDone, Transaction, common, in_transaction, on_connection};
 use crate::payment::{GiveBack, Payment, Refund};
 
 /// A payment that nobody can tell about, and that is to be asked about now.
