@@ -29,10 +29,11 @@ struct Rule {
 
 const RULES: &[Rule] = &[
     Rule {
-        name: "only the ledger, the catalogue and the database below them speak SQL",
+        name: "only the ledger, the payments' store, the catalogue and the database below them speak SQL",
         why: "an order's effect is decided in one place, what may be published in another, and nowhere else",
         covers: |path| {
-            let may = ["database/", "ledger/", "catalogue/"].map(|room| format!("bridge-idc/src/{room}"));
+            let may = ["database/", "ledger/", "payment/store/", "catalogue/"]
+                .map(|room| format!("bridge-idc/src/{room}"));
             is_rust(path) && !may.iter().any(|room| path.starts_with(room)) && !path.starts_with("tests/")
         },
         broken: |text| code_lines(text, |line| names(line, "sqlx")),
@@ -296,6 +297,23 @@ fn every_rule_finds_what_is_planted_and_nothing_else() {
 }
 
 #[test]
+fn no_room_of_the_idc_agent_imports_what_imports_it() {
+    let root = "bridge-idc/src/";
+    let paths = files().into_iter().filter(|path| path.starts_with(root) && is_rust(path));
+    let rooms = imports(paths.map(|path| (path[root.len()..].to_owned(), read(&path))));
+    assert!(rooms.len() > 15 && rooms["ledger"].contains("database"), "the imports are not read: {rooms:?}");
+    assert_eq!(in_a_circle(rooms), BTreeMap::new(), "a circle is two rooms in one");
+    let planted =
+        [("ledger/mod.rs", "use crate::payment::store;"), ("payment/mod.rs", "use crate::ledger::Ledger;")];
+    let planted = imports(planted.map(|(path, text)| (path.to_owned(), text.to_owned())).into_iter());
+    assert_eq!(in_a_circle(planted).len(), 2);
+    let fine =
+        [("ledger/mod.rs", "use crate::payment::store;"), ("payment.rs", "#[cfg(test)]\nuse crate::ledger;")];
+    let fine = imports(fine.map(|(path, text)| (path.to_owned(), text.to_owned())).into_iter());
+    assert_eq!(in_a_circle(fine).len(), 0);
+}
+
+#[test]
 fn every_place_that_the_pages_name_is_there() {
     for page in ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/decisions.md"] {
         let gone: Vec<_> =
@@ -424,6 +442,34 @@ fn is_rust(path: &str) -> bool {
 
 fn within(path: &str, folders: &[&str]) -> bool {
     folders.iter().any(|folder| path.starts_with(folder))
+}
+
+/// Which rooms of a crate, by its root's folders and files, each of them imports; its tests may import any.
+fn imports(files: impl Iterator<Item = (String, String)>) -> BTreeMap<String, BTreeSet<String>> {
+    let mut rooms: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (path, text) in files.filter(|(path, _)| !path.ends_with("tests.rs")) {
+        let room = path.split(['/', '.']).next().unwrap_or_default().to_owned();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let code = code.lines().map(|line| line.split("//").next().unwrap_or_default());
+        let named = code.flat_map(|line| line.split("crate::").skip(1)).map(|behind| {
+            behind.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_owned()
+        });
+        let named: BTreeSet<String> = named.filter(|named| *named != room).collect();
+        rooms.entry(room).or_default().extend(named);
+    }
+    rooms
+}
+
+/// The rooms that import what imports them, and whoever imports those.
+fn in_a_circle(mut rooms: BTreeMap<String, BTreeSet<String>>) -> BTreeMap<String, BTreeSet<String>> {
+    loop {
+        let before = rooms.len();
+        let left: BTreeSet<String> = rooms.keys().cloned().collect();
+        rooms.retain(|_, named| !named.is_disjoint(&left));
+        if rooms.len() == before {
+            return rooms;
+        }
+    }
 }
 
 fn lines(text: &str, mut breaks: impl FnMut(&str) -> bool) -> Vec<usize> {

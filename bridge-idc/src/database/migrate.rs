@@ -23,6 +23,13 @@ pub struct Applied {
     pub description: String,
 }
 
+/// The text of one.
+macro_rules! sql {
+    ($database:literal, $name:literal) => {
+        include_str!(concat!("migrations/", $database, "/", $name, ".sql"))
+    };
+}
+
 /// All of them, of one database.
 macro_rules! migrations {
     ($database:literal) => {
@@ -36,12 +43,6 @@ macro_rules! migrations {
             migration(7, "key checks", sql!($database, "0007_key_checks")),
             migration(8, "refunds on their way", sql!($database, "0008_refunds_on_their_way")),
         ]
-    };
-}
-
-macro_rules! sql {
-    ($database:literal, $name:literal) => {
-        include_str!(concat!("migrations/", $database, "/", $name, ".sql"))
     };
 }
 

@@ -11,7 +11,7 @@ use super::url::LedgerUrl;
 
 /// Connections to the database that a URL names. Clones share them.
 #[derive(Clone)]
-pub(crate) enum Database {
+pub enum Database {
     /// PostgreSQL.
     Postgres(Postgres),
     /// SQLite.

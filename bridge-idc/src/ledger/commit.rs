@@ -16,17 +16,18 @@ use uuid::Uuid;
 
 use super::rows::{self, LineRow, OrderRow, OutcomeRow, PersonalRow};
 use super::statements::{Locking, Statements};
-use super::{Answer, Committed, End, LedgerError, payments};
+use super::{Answer, Committed, End, LedgerError};
 use crate::database::transaction::{TRIES, is_late};
 use crate::database::{self, Begins, Ends as _, NotDone, soon};
+use crate::payment::store;
 use crate::planner::{
     self, Action, Awaited, Decision, Facts, Placement, Plan, Request, Standing, StandingOrder,
 };
 
 /// The statements of orders, and of the payments of orders that are cancelled.
-pub(super) trait Both: Statements + payments::Statements {}
+pub(super) trait Both: Statements + store::Statements {}
 
-impl<T: Statements + payments::Statements> Both for T {}
+impl<T: Statements + store::Statements> Both for T {}
 
 /// Commits the requests in one transaction, all but those that wait for somebody; how each of them ended. With `awaited`, once
 /// that is free.
@@ -278,7 +279,7 @@ async fn write<T: Both>(
     if !cancelled.is_empty() && transaction.cancel_orders(&cancelled, at).await? != cancelled.len() as u64 {
         return Err(LedgerError::Conflict);
     }
-    payments::refund_cancelled(transaction, &cancelled).await?;
+    store::refund_cancelled(transaction, &cancelled).await?;
     // Last, so that the hot SKU's row changes as late as possible.
     let moves: Vec<(i64, i64)> = plan.sold.iter().map(|(sku_id, units)| (*sku_id, *units)).collect();
     if !moves.is_empty() && transaction.move_stock(&moves).await? != moves.len() as u64 {

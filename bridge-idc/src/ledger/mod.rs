@@ -34,9 +34,6 @@ pub mod by_key;
 /// Which keys it was written with.
 mod keys;
 
-/// What is charged and given back.
-pub mod payments;
-
 /// Brands, SKUs and stock from a CSV file.
 pub mod import;
 
@@ -60,6 +57,7 @@ pub use crate::database::{Applied, LedgerError, NotReady, SqlState};
 use crate::database::{Begins, Database, LedgerUrl, Transaction};
 use crate::planner::{Awaited, Request};
 
+pub use crate::payment::store as payments;
 pub use read::{StockSum, Totals};
 
 /// A ledger in the database that its URL names.
@@ -209,6 +207,13 @@ impl Begins for Ledger {
 
     async fn pause(&self, time: Duration) {
         self.database.pause(time).await;
+    }
+}
+
+impl From<Arc<Ledger>> for Database {
+    /// For who needs no more of a ledger than its connections.
+    fn from(ledger: Arc<Ledger>) -> Self {
+        ledger.database.clone()
     }
 }
 

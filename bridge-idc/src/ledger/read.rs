@@ -10,6 +10,8 @@ use uuid::Uuid;
 use super::look_up::{self, LineRow, OrderRow, Questions};
 use super::{Ledger, LedgerError};
 use crate::database::{on_database, row};
+use crate::payment::Payment;
+use crate::payment::store::{self, NotDone, Sums};
 use crate::vault::PersonalAtRest;
 
 /// A SKU's units: `initial = available + sold`.
@@ -91,6 +93,16 @@ impl Ledger {
             Ok(StockSum { sku, initial, available, sold })
         });
         sums.collect()
+    }
+
+    /// The newest payments, or the newest of those in doubt or whose money is to be back and is not, with their refunds.
+    pub async fn payments(&self, in_doubt: bool, rows_max: i64) -> Result<Vec<Payment>, NotDone> {
+        store::payments(&self.database, in_doubt, rows_max).await
+    }
+
+    /// What was charged and given back.
+    pub async fn payment_sums(&self) -> Result<Sums, NotDone> {
+        store::sums(&self.database).await
     }
 
     /// Counts over all brands.

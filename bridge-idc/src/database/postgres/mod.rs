@@ -62,7 +62,7 @@ pub(crate) const COMMITTERS: u32 = 10;
 
 /// Connections to a PostgreSQL. Clones share them.
 #[derive(Clone)]
-pub(crate) struct Postgres {
+pub struct Postgres {
     /// For everybody's questions, payments, the catalogue.
     pub(crate) pool: PgPool,
     /// For batches of orders, and for nothing else: whatever is asked meanwhile, they wait for nobody's connection.

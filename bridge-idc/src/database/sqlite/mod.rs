@@ -20,7 +20,7 @@ use super::statement::Statement;
 
 /// Connections to an SQLite file. Clones share them.
 #[derive(Clone)]
-pub(crate) struct Sqlite {
+pub struct Sqlite {
     /// SQLite has one writer at a time; a second connection would only wait for the first.
     pub(crate) writer: SqlitePool,
     /// Readers see the last commit and wait for nobody (WAL).

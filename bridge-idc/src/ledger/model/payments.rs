@@ -9,11 +9,11 @@ use super::refusal::Refusal;
 use super::statements::ModelTransaction;
 use super::tables::{Lock, Patience, Step, Tables, TransactionId};
 use super::{OutcomeColumns, PaymentColumns, RefundColumns, RequestColumns};
-use crate::ledger::payments::{
+use crate::payment::Charge;
+use crate::payment::store::{
     DueRow, NewPayment, OrderRow, PaymentEnd, PaymentRow, RefundBegin, RefundEnd, RefundRow, RequestRow,
     Statements,
 };
-use crate::payment::Charge;
 
 /// What of payments is broken on purpose.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, UnixMicros};
 
-use super::Ledger;
 use super::found::{clock, payment, with_refunds};
 use super::rows::{DueRow, PaymentRow, read_payment, read_refund};
 use super::statements::Statements;
-use crate::database::{LedgerError, NotDone, Transaction, common, in_transaction, on_connection};
+use crate::database::{Database, LedgerError, NotDone, Transaction, common, in_transaction, on_connection};
 use crate::payment::{GiveBack, Payment, Refund};
 
 /// A payment that nobody can tell about, and that is to be asked about now.
@@ -57,16 +56,18 @@ pub struct Sums {
     pub payments: i64,
 }
 
-impl Ledger {
-    /// The newest payments, or the newest of those in doubt or whose money is to be back and is not, with their refunds.
-    pub async fn payments(&self, in_doubt: bool, rows_max: i64) -> Result<Vec<Payment>, NotDone> {
-        in_transaction!(self, reading tx => list(tx, in_doubt, rows_max).await)
-    }
+/// The newest payments, or the newest of those in doubt or whose money is to be back and is not, with their refunds.
+pub(crate) async fn payments(
+    database: &Database,
+    in_doubt: bool,
+    rows_max: i64,
+) -> Result<Vec<Payment>, NotDone> {
+    in_transaction!(database, reading tx => list(tx, in_doubt, rows_max).await)
+}
 
-    /// What was charged and given back.
-    pub async fn payment_sums(&self) -> Result<Sums, NotDone> {
-        in_transaction!(self, reading tx => sums(tx).await)
-    }
+/// What was charged and given back.
+pub(crate) async fn sums(database: &Database) -> Result<Sums, NotDone> {
+    in_transaction!(database, reading tx => sum(tx).await)
 }
 
 async fn list(tx: &mut Transaction, in_doubt: bool, rows_max: i64) -> Result<Vec<Payment>, LedgerError> {
@@ -80,7 +81,7 @@ async fn list(tx: &mut Transaction, in_doubt: bool, rows_max: i64) -> Result<Vec
     Ok(payments)
 }
 
-async fn sums(tx: &mut Transaction) -> Result<Sums, LedgerError> {
+async fn sum(tx: &mut Transaction) -> Result<Sums, LedgerError> {
     let (charged, refunded, payments) = on_connection!(tx, connection =>
         sqlx::query_as(common!("sums")).fetch_one(connection).await?);
     Ok(Sums { charged, refunded, payments })

@@ -355,10 +355,7 @@ async fn witnessed(
 }
 
 /// Gives back what is left of the payments of cancelled orders, in the transaction that cancels them.
-pub(in crate::ledger) async fn refund_cancelled(
-    tx: &mut impl Statements,
-    orders: &[Uuid],
-) -> Result<(), LedgerError> {
+pub(crate) async fn refund_cancelled(tx: &mut impl Statements, orders: &[Uuid]) -> Result<(), LedgerError> {
     for order in orders {
         let Some(id) = tx.charged_of(*order).await? else { continue };
         let corrupt = |_| LedgerError::Corrupt { table: "payments", what: "an id that is no UUIDv7" };

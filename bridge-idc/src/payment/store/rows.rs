@@ -14,55 +14,55 @@ use crate::payment::{Charge, Payment, Refund};
 row! {
     /// A payment.
     pub struct PaymentRow {
-        pub(in crate::ledger) payment: Uuid,
-        pub(in crate::ledger) brand: String,
-        pub(in crate::ledger) order: Uuid,
-        pub(in crate::ledger) amount: i64,
-        pub(in crate::ledger) currency: String,
-        pub(in crate::ledger) payment_key: String,
-        pub(in crate::ledger) state: String,
-        pub(in crate::ledger) refunded: i64,
-        pub(in crate::ledger) code: Option<String>,
-        pub(in crate::ledger) asks: i64,
-        pub(in crate::ledger) created_at: i64,
-        pub(in crate::ledger) concluded_at: Option<i64>,
-        pub(in crate::ledger) confirm_until: i64,
+        pub(crate) payment: Uuid,
+        pub(crate) brand: String,
+        pub(crate) order: Uuid,
+        pub(crate) amount: i64,
+        pub(crate) currency: String,
+        pub(crate) payment_key: String,
+        pub(crate) state: String,
+        pub(crate) refunded: i64,
+        pub(crate) code: Option<String>,
+        pub(crate) asks: i64,
+        pub(crate) created_at: i64,
+        pub(crate) concluded_at: Option<i64>,
+        pub(crate) confirm_until: i64,
     }
 }
 
 row! {
     /// A refund.
     pub struct RefundRow {
-        pub(in crate::ledger) refund: Uuid,
-        pub(in crate::ledger) payment: Uuid,
-        pub(in crate::ledger) amount: i64,
-        pub(in crate::ledger) reason: String,
-        pub(in crate::ledger) automatic: bool,
-        pub(in crate::ledger) state: String,
-        pub(in crate::ledger) code: Option<String>,
-        pub(in crate::ledger) asks: i64,
-        pub(in crate::ledger) created_at: i64,
-        pub(in crate::ledger) give_back_until: i64,
+        pub(crate) refund: Uuid,
+        pub(crate) payment: Uuid,
+        pub(crate) amount: i64,
+        pub(crate) reason: String,
+        pub(crate) automatic: bool,
+        pub(crate) state: String,
+        pub(crate) code: Option<String>,
+        pub(crate) asks: i64,
+        pub(crate) created_at: i64,
+        pub(crate) give_back_until: i64,
     }
 }
 
 /// `fingerprint, payment_id, refund_id`
-pub(in crate::ledger) type RequestRow = (Vec<u8>, Uuid, Option<Uuid>);
+pub(crate) type RequestRow = (Vec<u8>, Uuid, Option<Uuid>);
 
 row! {
     /// An order that was placed.
     pub struct OrderRow {
-        pub(in crate::ledger) brand: String,
-        pub(in crate::ledger) state: String,
-        pub(in crate::ledger) currency: String,
-        pub(in crate::ledger) total: i64,
+        pub(crate) brand: String,
+        pub(crate) state: String,
+        pub(crate) currency: String,
+        pub(crate) total: i64,
     }
 }
 
 /// A payment that is due, and the state of its order: the columns of [`PaymentRow`], and one behind them.
 pub struct DueRow {
-    pub(in crate::ledger) payment: PaymentRow,
-    pub(in crate::ledger) order_state: Option<String>,
+    pub(crate) payment: PaymentRow,
+    pub(crate) order_state: Option<String>,
 }
 
 impl<'r, R: Row> FromRow<'r, R> for DueRow

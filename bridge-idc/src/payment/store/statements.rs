@@ -13,59 +13,59 @@ use crate::payment::Charge;
 /// A payment's row to be inserted.
 #[derive(Debug, Clone, Copy)]
 pub struct NewPayment<'a> {
-    pub(in crate::ledger) brand: &'a str,
-    pub(in crate::ledger) charge: &'a Charge,
-    pub(in crate::ledger) state: &'static str,
+    pub(crate) brand: &'a str,
+    pub(crate) charge: &'a Charge,
+    pub(crate) state: &'static str,
     /// Until when the gateway is being asked to charge.
-    pub(in crate::ledger) until: i64,
-    pub(in crate::ledger) at: i64,
+    pub(crate) until: i64,
+    pub(crate) at: i64,
 }
 
 /// A refund that is asked for.
 #[derive(Debug)]
 pub(crate) struct NewRefund<'a> {
-    pub(in crate::ledger) refund: RefundId,
-    pub(in crate::ledger) payment: PaymentId,
-    pub(in crate::ledger) amount: i64,
-    pub(in crate::ledger) reason: &'a str,
-    pub(in crate::ledger) automatic: bool,
+    pub(crate) refund: RefundId,
+    pub(crate) payment: PaymentId,
+    pub(crate) amount: i64,
+    pub(crate) reason: &'a str,
+    pub(crate) automatic: bool,
 }
 
 /// A refund's row to be inserted.
 #[derive(Debug, Clone, Copy)]
 pub struct RefundBegin<'a> {
-    pub(in crate::ledger) new: &'a NewRefund<'a>,
-    pub(in crate::ledger) state: &'static str,
+    pub(crate) new: &'a NewRefund<'a>,
+    pub(crate) state: &'static str,
     /// When it is due, unless it is concluded before.
-    pub(in crate::ledger) ask_at: i64,
-    pub(in crate::ledger) at: i64,
+    pub(crate) ask_at: i64,
+    pub(crate) at: i64,
     /// Until when a request for it is on its way.
-    pub(in crate::ledger) until: i64,
+    pub(crate) until: i64,
 }
 
 /// What a payment's row comes to.
 #[derive(Debug, Clone, Copy)]
 pub struct PaymentEnd<'a> {
-    pub(in crate::ledger) payment: Uuid,
-    pub(in crate::ledger) state: &'static str,
-    pub(in crate::ledger) refunded: i64,
-    pub(in crate::ledger) code: Option<&'a str>,
-    pub(in crate::ledger) next_ask_at: Option<i64>,
-    pub(in crate::ledger) concluded_at: Option<i64>,
-    pub(in crate::ledger) confirm_until: i64,
-    pub(in crate::ledger) look_at: Option<i64>,
+    pub(crate) payment: Uuid,
+    pub(crate) state: &'static str,
+    pub(crate) refunded: i64,
+    pub(crate) code: Option<&'a str>,
+    pub(crate) next_ask_at: Option<i64>,
+    pub(crate) concluded_at: Option<i64>,
+    pub(crate) confirm_until: i64,
+    pub(crate) look_at: Option<i64>,
 }
 
 /// What a refund's row comes to.
 #[derive(Debug, Clone, Copy)]
 pub struct RefundEnd<'a> {
-    pub(in crate::ledger) refund: Uuid,
-    pub(in crate::ledger) state: &'static str,
-    pub(in crate::ledger) code: Option<&'a str>,
-    pub(in crate::ledger) next_ask_at: Option<i64>,
-    pub(in crate::ledger) concluded_at: Option<i64>,
+    pub(crate) refund: Uuid,
+    pub(crate) state: &'static str,
+    pub(crate) code: Option<&'a str>,
+    pub(crate) next_ask_at: Option<i64>,
+    pub(crate) concluded_at: Option<i64>,
     /// As it was read: what it comes to was decided by that.
-    pub(in crate::ledger) give_back_until: i64,
+    pub(crate) give_back_until: i64,
 }
 
 /// The statements of one transaction.

@@ -27,17 +27,17 @@ use std::time::Duration;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, RefundId, UnixMicros};
 use bridge_protocol::wire::order::Refusal;
 
-use super::{Ledger, LedgerError};
 pub use crate::database::NotDone;
 use crate::database::{Begins, in_transaction};
 use crate::payment::audit::{Conclusion, Witness};
 use crate::payment::{PayAsked, Payment, RefundAsked};
 
-pub(super) use conclude::refund_cancelled;
+pub(crate) use conclude::refund_cancelled;
 pub use conclude::{Concluded, Resolved, Told, Verdict};
 pub use read::{Doubt, DuePayment, DueRefund, Sums};
-pub(super) use rows::{DueRow, OrderRow, PaymentRow, RefundRow, RequestRow};
-pub(super) use statements::{NewPayment, PaymentEnd, RefundBegin, RefundEnd, Statements};
+pub(crate) use read::{payments, sums};
+pub(crate) use rows::{DueRow, OrderRow, PaymentRow, RefundRow, RequestRow};
+pub(crate) use statements::{NewPayment, PaymentEnd, RefundBegin, RefundEnd, Statements};
 
 /// What a request to charge or to give back comes to at first.
 #[derive(Debug, Clone, PartialEq, Eq)]
