@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bridge_runtime::config::{
-    AdminConfig, AgentConfig, AuditConfig, Bounds, Kind, LogConfig, Mistakes, Place, Reader, Secret, Setting,
-    TunnelConfig,
+    AdminConfig, AgentConfig, AuditConfig, Bounds, LogConfig, Mistakes, Reader, Secret, TunnelConfig,
 };
 use bridge_runtime::identity::Role;
 
-use crate::ledger;
+pub use crate::database::LedgerUrl;
 use crate::payment::config::PaymentsConfig;
 
 /// Everything that bridge-idc is told.
@@ -101,9 +100,7 @@ impl LedgerConfig {
             unprotected: None,
         };
         let allowed: bool = section.or("allow_unprotected", "false");
-        if let LedgerUrl::Postgres(url) = &config.url {
-            config.unprotected = ledger::unprotected(url);
-        }
+        config.unprotected = config.url.unprotected();
         if let Some(why) = config.unprotected.filter(|_| !allowed) {
             section.refuse(
                 "url",
@@ -114,54 +111,6 @@ impl LedgerConfig {
             );
         }
         config
-    }
-}
-
-/// The database, by the scheme of its URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LedgerUrl {
-    /// `sqlite:PATH`, a file beside the configuration or at an absolute path.
-    Sqlite(PathBuf),
-    /// `postgres://USER@HOST:PORT/DATABASE`, without a password.
-    Postgres(String),
-}
-
-impl Setting for LedgerUrl {
-    const KIND: Kind = Kind::Text;
-    const EXPECTED: &'static str = "\"sqlite:PATH\" or \"postgres://USER@HOST/DATABASE\"";
-
-    fn placeholder() -> Self {
-        Self::Sqlite(PathBuf::new())
-    }
-
-    /// No message here repeats the text: it may hold a password.
-    fn parse(text: &str, place: &Place) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("sqlite:") {
-            return match path {
-                "" | ":memory:" => {
-                    Err("must name a file after \"sqlite:\": the ledger outlives the process".to_owned())
-                }
-                path => place.resolve(path.strip_prefix("//").unwrap_or(path)).map(Self::Sqlite),
-            };
-        }
-        let Some(rest) = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"))
-        else {
-            return Err(format!("must be {}", Self::EXPECTED));
-        };
-        let (authority, parameters) = rest.split_once('?').unwrap_or((rest, ""));
-        let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
-        let names_password = |parameter: &str| {
-            // A percent sign could spell any name.
-            let name = parameter.split('=').next().unwrap_or_default();
-            name.contains("password") || name.contains('%')
-        };
-        if user.contains(':') || parameters.split('&').any(names_password) {
-            return Err(
-                "must not hold the password: write that into a file and name it in ledger.password_file"
-                    .to_owned(),
-            );
-        }
-        Ok(Self::Postgres(text.to_owned()))
     }
 }
 

@@ -26,6 +26,9 @@ pub mod vault;
 // What a batch of orders comes to, as a pure function.
 pub mod planner;
 
+// The database under orders, payments and the catalogue.
+pub mod database;
+
 // Where orders become durable.
 pub mod ledger;
 

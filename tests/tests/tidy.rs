@@ -29,14 +29,50 @@ struct Rule {
 
 const RULES: &[Rule] = &[
     Rule {
-        name: "only the ledger and the catalogue speak SQL",
+        name: "only the ledger, the payments' store, the catalogue and the database below them speak SQL",
         why: "an order's effect is decided in one place, what may be published in another, and nowhere else",
         covers: |path| {
-            is_rust(path) && !within(path, &["bridge-idc/src/ledger/", "bridge-idc/src/catalogue/", "tests/"])
+            let may = ["database/", "ledger/", "payment/store/", "catalogue/"]
+                .map(|room| format!("bridge-idc/src/{room}"));
+            is_rust(path) && !may.iter().any(|room| path.starts_with(room)) && !path.starts_with("tests/")
         },
         broken: |text| code_lines(text, |line| names(line, "sqlx")),
         planted: ("bridge-idc/src/vault/mod.rs", "use sqlx::Row;"),
         fine: ("bridge-idc/src/ledger/mod.rs", "use sqlx::Row;"),
+    },
+    Rule {
+        name: "the database is the floor: it knows nothing of the rooms above it",
+        why: "connections, transactions and errors are the same for orders, payments and the catalogue, and a circle is two rooms in one",
+        covers: |path| is_rust(path) && path.starts_with("bridge-idc/src/database/"),
+        broken: |text| {
+            code_lines(text, |line| {
+                line.match_indices("crate::").any(|(at, _)| !line[at..].starts_with("crate::database"))
+            })
+        },
+        planted: ("bridge-idc/src/database/error.rs", "use crate::payment::audit::Witness;"),
+        fine: ("bridge-idc/src/database/error.rs", "use crate::database::Held;"),
+    },
+    Rule {
+        name: "only the floor chooses between databases by a type of its own",
+        why: "a third database is then one more folder, and no second list of databases to be found and kept equal",
+        covers: |path| {
+            let own = "bridge-idc/src/database/";
+            is_rust(path) && path.starts_with("bridge-idc/src/") && !path.starts_with(own)
+        },
+        broken: |text| {
+            let variant = |line: &str| {
+                ["Postgres(", "Postgres {", "Postgres,"].iter().any(|one| line.trim_start().starts_with(one))
+            };
+            code_lines(text, variant)
+        },
+        planted: (
+            "bridge-idc/src/catalogue/source.rs",
+            "enum Reader {\n    Postgres(Open<Postgres>),\n    Sqlite(Open<Sqlite>),\n}",
+        ),
+        fine: (
+            "bridge-idc/src/catalogue/source.rs",
+            "        match database {\n            Database::Postgres(pool) => {}\n        }",
+        ),
     },
     Rule {
         name: "the reference model shares no code with what it judges",
@@ -261,6 +297,23 @@ fn every_rule_finds_what_is_planted_and_nothing_else() {
 }
 
 #[test]
+fn no_room_of_the_idc_agent_imports_what_imports_it() {
+    let root = "bridge-idc/src/";
+    let paths = files().into_iter().filter(|path| path.starts_with(root) && is_rust(path));
+    let rooms = imports(paths.map(|path| (path[root.len()..].to_owned(), read(&path))));
+    assert!(rooms.len() > 15 && rooms["ledger"].contains("database"), "the imports are not read: {rooms:?}");
+    assert_eq!(in_a_circle(rooms), BTreeMap::new(), "a circle is two rooms in one");
+    let planted =
+        [("ledger/mod.rs", "use crate::payment::store;"), ("payment/mod.rs", "use crate::ledger::Ledger;")];
+    let planted = imports(planted.map(|(path, text)| (path.to_owned(), text.to_owned())).into_iter());
+    assert_eq!(in_a_circle(planted).len(), 2);
+    let fine =
+        [("ledger/mod.rs", "use crate::payment::store;"), ("payment.rs", "#[cfg(test)]\nuse crate::ledger;")];
+    let fine = imports(fine.map(|(path, text)| (path.to_owned(), text.to_owned())).into_iter());
+    assert_eq!(in_a_circle(fine).len(), 0);
+}
+
+#[test]
 fn every_place_that_the_pages_name_is_there() {
     for page in ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/decisions.md"] {
         let gone: Vec<_> =
@@ -389,6 +442,34 @@ fn is_rust(path: &str) -> bool {
 
 fn within(path: &str, folders: &[&str]) -> bool {
     folders.iter().any(|folder| path.starts_with(folder))
+}
+
+/// Which rooms of a crate, by its root's folders and files, each of them imports; its tests may import any.
+fn imports(files: impl Iterator<Item = (String, String)>) -> BTreeMap<String, BTreeSet<String>> {
+    let mut rooms: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (path, text) in files.filter(|(path, _)| !path.ends_with("tests.rs")) {
+        let room = path.split(['/', '.']).next().unwrap_or_default().to_owned();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let code = code.lines().map(|line| line.split("//").next().unwrap_or_default());
+        let named = code.flat_map(|line| line.split("crate::").skip(1)).map(|behind| {
+            behind.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_owned()
+        });
+        let named: BTreeSet<String> = named.filter(|named| *named != room).collect();
+        rooms.entry(room).or_default().extend(named);
+    }
+    rooms
+}
+
+/// The rooms that import what imports them, and whoever imports those.
+fn in_a_circle(mut rooms: BTreeMap<String, BTreeSet<String>>) -> BTreeMap<String, BTreeSet<String>> {
+    loop {
+        let before = rooms.len();
+        let left: BTreeSet<String> = rooms.keys().cloned().collect();
+        rooms.retain(|_, named| !named.is_disjoint(&left));
+        if rooms.len() == before {
+            return rooms;
+        }
+    }
 }
 
 fn lines(text: &str, mut breaks: impl FnMut(&str) -> bool) -> Vec<usize> {

@@ -110,11 +110,14 @@ impl Column {
     }
 }
 
-/// Whose SQL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dialect {
-    Postgres,
-    Sqlite,
+/// What a database says in its own way.
+pub(super) struct Dialect {
+    /// What makes text of JSON.
+    pub(super) json_cast: &'static str,
+    /// A join that is read in the order in which it is written.
+    pub(super) join: &'static str,
+    /// Keys that were asked for, as a table.
+    pub(super) wanted: &'static str,
 }
 
 /// A statement in its two forms.
@@ -128,7 +131,7 @@ pub(super) struct Select {
 
 /// What reads the rows of one kind: the statement of the rows themselves, then those of what lies below them, in the
 /// order of [`ALLOWED`].
-pub(super) fn selects(kind: EntityKind, dialect: Dialect) -> Vec<Select> {
+pub(super) fn selects(kind: EntityKind, dialect: &Dialect) -> Vec<Select> {
     let parts = || ALLOWED.iter().filter(|part| part.kind == kind);
     let (mut list, mut joins) = (Vec::new(), String::new());
     for part in parts() {
@@ -136,7 +139,7 @@ pub(super) fn selects(kind: EntityKind, dialect: Dialect) -> Vec<Select> {
             list.push(part.list(dialect));
         }
         if let Rows::Beside { on } = part.rows {
-            joins.push_str(&format!(" {} {} ON {on}", dialect.join(), part.table));
+            joins.push_str(&format!(" {} {} ON {on}", dialect.join, part.table));
         }
     }
     let list = list.join(", ");
@@ -149,18 +152,18 @@ pub(super) fn selects(kind: EntityKind, dialect: Dialect) -> Vec<Select> {
 }
 
 impl Part {
-    fn list(&self, dialect: Dialect) -> String {
+    fn list(&self, dialect: &Dialect) -> String {
         let column = |column: &Column| {
-            let cast = match (column, dialect) {
-                (Json(_), Dialect::Postgres) => "::text",
-                _ => "",
+            let cast = match column {
+                Json(_) => dialect.json_cast,
+                Plain(_) => "",
             };
             format!("{}.{}{cast}", self.table, column.name())
         };
         self.columns.iter().map(column).collect::<Vec<_>>().join(", ")
     }
 
-    fn select(&self, list: &str, joins: &str, below: Option<&str>, dialect: Dialect) -> Select {
+    fn select(&self, list: &str, joins: &str, below: Option<&str>, dialect: &Dialect) -> Select {
         let (table, key) = (self.table, self.columns.get(1).map_or("", Column::name));
         let page = match below {
             None => format!(
@@ -176,33 +179,15 @@ impl Part {
         let keyed = format!(
             "SELECT {list} FROM {} {} {table} \
              ON {table}.brand = wanted.brand AND {table}.{key} = wanted.code{joins}{order}",
-            dialect.wanted(),
-            dialect.join()
+            dialect.wanted, dialect.join
         );
         Select { page: AssertSqlSafe(page).into_sql_str(), keyed: AssertSqlSafe(keyed).into_sql_str() }
     }
 }
 
-impl Dialect {
-    fn join(self) -> &'static str {
-        match self {
-            Self::Postgres => "JOIN",
-            // The planner takes this as the order to read in.
-            Self::Sqlite => "CROSS JOIN",
-        }
-    }
-
-    /// Keys that were asked for, as a table.
-    fn wanted(self) -> &'static str {
-        match self {
-            Self::Postgres => "UNNEST($1::text[], $2::text[]) AS wanted (brand, code)",
-            Self::Sqlite => "(SELECT value ->> 0 AS brand, value ->> 1 AS code FROM json_each($1)) AS wanted",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::{postgres, sqlite};
     use super::*;
 
     #[test]
@@ -220,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_statement_selects_columns_of_the_list_and_nothing_else() {
-        for dialect in [Dialect::Postgres, Dialect::Sqlite] {
+        for dialect in [&postgres::DIALECT, &sqlite::DIALECT] {
             for kind in EntityKind::ALL {
                 let allowed: Vec<String> = ALLOWED
                     .iter()
@@ -245,7 +230,7 @@ mod tests {
 
     #[test]
     fn stock_is_read_by_brand_and_sku() {
-        let select = &selects(EntityKind::Stock, Dialect::Postgres)[0];
+        let select = &selects(EntityKind::Stock, &postgres::DIALECT)[0];
         assert_eq!(
             select.page.as_str(),
             "SELECT skus.brand, skus.sku, stock.available FROM skus JOIN stock ON stock.sku_id = skus.sku_id \

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::{Catalogue, CatalogueError};
-use crate::ledger::Pools;
+use crate::database::on_database;
 
 const BRANDS: &str = "SELECT brand FROM brands ORDER BY brand";
 
@@ -34,10 +34,8 @@ pub enum ExportError {
 impl Catalogue {
     /// The brands that there are.
     pub async fn brands(&self) -> Result<Vec<Brand>, CatalogueError> {
-        let names: Vec<String> = match &self.pools {
-            Pools::Postgres(pool) => sqlx::query_scalar(BRANDS).fetch_all(pool).await?,
-            Pools::Sqlite { readers, .. } => sqlx::query_scalar(BRANDS).fetch_all(readers).await?,
-        };
+        let names: Vec<String> = on_database!(self.database, database =>
+            sqlx::query_scalar(BRANDS).fetch_all(&database.pool).await?);
         Ok(names.iter().filter_map(|name| Brand::new(name).ok()).collect())
     }
 

@@ -4,7 +4,7 @@
 //! a row changes ─> trigger notes its key ─> sequencer numbers it once committed ─> source reads its last state ─> feed
 //! ```
 //!
-//! Its neighbours are the tables (`ledger/*/0002_catalogue.sql`), which notice every change, and the feed's publisher,
+//! Its neighbours are the tables (`database/migrations/*/0002_catalogue.sql`), which notice every change, and the feed's publisher,
 //! which asks [`Catalogue`] for rows. It reads only the columns on a list, and no table of the orders.
 
 /// The columns that may leave, and the statements made of them.
@@ -13,11 +13,20 @@ pub mod columns;
 /// Gives committed changes their numbers.
 pub mod sequencer;
 
-/// One round of the sequencer as one transaction, on either database.
+/// What a round of the sequencer is told, and what it comes to.
+mod round;
+
+/// One round as one transaction, on whichever database.
 mod numbers;
 
 /// Reads rows and changes for the feed.
 mod source;
+
+/// What reads alike in no two databases, on PostgreSQL.
+mod postgres;
+
+/// The same on SQLite.
+mod sqlite;
 
 /// From SQL's rows to the feed's.
 mod rows;
@@ -31,22 +40,20 @@ pub mod import;
 /// And back into a file.
 pub mod export;
 
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bridge_protocol::domain::catalogue::EntityKind;
 use tokio::sync::Notify;
-use tokio::time::timeout;
 
-use self::columns::{Dialect, Select, selects};
+use self::columns::{Select, selects};
 use self::rows::Unreadable;
-use crate::ledger::{Ledger, Pools};
+use crate::database::Database;
+use crate::ledger::Ledger;
 
 /// The catalogue of a ledger's database. Clones share its connections with the ledger.
 #[derive(Clone)]
 pub struct Catalogue {
-    pools: Pools,
+    database: Database,
     /// By the order of [`EntityKind::ALL`].
     selects: Arc<[Vec<Select>; EntityKind::ALL.len()]>,
     unreadable: Unreadable,
@@ -65,13 +72,13 @@ pub enum CatalogueError {
 impl Catalogue {
     /// The catalogue that lies in a ledger's database.
     pub fn of(ledger: &Ledger) -> Self {
-        let pools = ledger.pools();
-        let dialect = match pools {
-            Pools::Postgres(_) => Dialect::Postgres,
-            Pools::Sqlite { .. } => Dialect::Sqlite,
+        let database = ledger.database().clone();
+        let dialect = match database {
+            Database::Postgres(_) => &postgres::DIALECT,
+            Database::Sqlite(_) => &sqlite::DIALECT,
         };
         let selects = Arc::new(EntityKind::ALL.map(|kind| selects(kind, dialect)));
-        Self { pools, selects, unreadable: Unreadable::default(), committed: ledger.committed() }
+        Self { database, selects, unreadable: Unreadable::default(), committed: ledger.committed() }
     }
 
     /// Rows that could not be read when they were last looked at, and are published as gone.
@@ -83,12 +90,4 @@ impl Catalogue {
         // Kinds are numbered from 1, without a gap.
         &self.selects[usize::from(kind.number()) - 1]
     }
-}
-
-/// How long one statement may take before the database counts as gone.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A database that does not answer in time is one that does not answer.
-async fn soon<V>(work: impl Future<Output = sqlx::Result<V>>) -> sqlx::Result<V> {
-    timeout(PATIENCE, work).await.map_err(|_| sqlx::Error::Io(io::ErrorKind::TimedOut.into()))?
 }

@@ -18,21 +18,50 @@ use prost::Message;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::database::row;
+
 /// `brand, brand, currency`
 pub(super) type BrandColumns = (String, String, String);
 
-/// `brand, category, parent, names, position`
-pub(super) type CategoryColumns = (String, String, Option<String>, String, i32);
+row! {
+    /// A category.
+    pub(super) struct CategoryColumns {
+        brand: String,
+        category: String,
+        parent: Option<String>,
+        names: String,
+        position: i32,
+    }
+}
 
-/// `brand, product, names, descriptions, document, images, published_from, published_until`, and the brand's `currency`
-pub(super) type ProductColumns =
-    (String, String, String, String, String, String, Option<i64>, Option<i64>, String);
+row! {
+    /// A product, and what its brand sells in.
+    pub(super) struct ProductColumns {
+        brand: String,
+        pub(super) product: String,
+        names: String,
+        descriptions: String,
+        document: String,
+        images: String,
+        published_from: Option<i64>,
+        published_until: Option<i64>,
+        currency: String,
+    }
+}
 
 /// Of a product: `brand, product, category`
 pub(super) type StandsInColumns = (String, String, String);
 
-/// Of a product: `brand, product, sku, price, options`
-pub(super) type VariantColumns = (String, String, String, i64, String);
+row! {
+    /// A variant of a product.
+    pub(super) struct VariantColumns {
+        brand: String,
+        product: String,
+        sku: String,
+        price: i64,
+        options: String,
+    }
+}
 
 /// `brand, sku, available`
 pub(super) type StockColumns = (String, String, i64);
@@ -58,7 +87,8 @@ pub(super) fn brand((brand, code, currency): BrandColumns) -> Found {
     Found::new(brand, code, brand_row(currency))
 }
 
-pub(super) fn category((brand, category, parent, names, position): CategoryColumns) -> Found {
+pub(super) fn category(columns: CategoryColumns) -> Found {
+    let CategoryColumns { brand, category, parent, names, position } = columns;
     let row = localised(&names).map(|names| CategoryRow { parent, names, position });
     Found::new(brand, category, row)
 }
@@ -73,11 +103,11 @@ pub(super) fn products(
     for (brand, product, category) in stand_in {
         below.entry((brand, product)).or_default().categories.push(category);
     }
-    for (brand, product, sku, price, options) in variants {
+    for VariantColumns { brand, product, sku, price, options } in variants {
         below.entry((brand, product)).or_default().variants.push((sku, price, options));
     }
     let found = products.into_iter().map(|mut columns| {
-        let key = (std::mem::take(&mut columns.0), std::mem::take(&mut columns.1));
+        let key = (std::mem::take(&mut columns.brand), std::mem::take(&mut columns.product));
         let row = product_row(columns, below.remove(&key).unwrap_or_default());
         Found::new(key.0, key.1, row)
     });
@@ -102,7 +132,8 @@ fn brand_row(currency: String) -> Result<BrandRow, &'static str> {
 }
 
 fn product_row(columns: ProductColumns, below: Below) -> Result<ProductRow, &'static str> {
-    let (_, _, names, descriptions, document, images, from, until, currency) = columns;
+    let ProductColumns { names, descriptions, document, images, currency, .. } = columns;
+    let (from, until) = (columns.published_from, columns.published_until);
     let code = Currency::new(&currency).map_err(|_| "its brand's currency is no ISO 4217 code")?;
     let variants = below.variants.into_iter().map(|(sku, price, options)| {
         Sku::new(&sku).ok_or("a variant's SKU is not printable ASCII")?;
@@ -198,17 +229,17 @@ mod tests {
     use super::*;
 
     fn product(names: &str, options: &str) -> Result<ProductRow, &'static str> {
-        let columns = (
-            String::new(),
-            String::new(),
-            names.to_owned(),
-            r#"{"en": "Grips."}"#.to_owned(),
-            r#"{"weight_g": 310}"#.to_owned(),
-            r#"["https://img/1.jpg"]"#.to_owned(),
-            None,
-            Some(7),
-            "KRW".to_owned(),
-        );
+        let columns = ProductColumns {
+            brand: String::new(),
+            product: String::new(),
+            names: names.to_owned(),
+            descriptions: r#"{"en": "Grips."}"#.to_owned(),
+            document: r#"{"weight_g": 310}"#.to_owned(),
+            images: r#"["https://img/1.jpg"]"#.to_owned(),
+            published_from: None,
+            published_until: Some(7),
+            currency: "KRW".to_owned(),
+        };
         let below = Below {
             categories: vec!["men".to_owned(), "shoes".to_owned()],
             variants: vec![("A-270".to_owned(), 219_000, options.to_owned())],

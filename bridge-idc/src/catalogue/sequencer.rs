@@ -13,25 +13,11 @@ use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::numbers::{Numbers, Round};
-use super::{Catalogue, soon};
-use crate::ledger::Pools;
-
-/// How much of the log is kept. A replica that was away for longer starts anew, with whole rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// The most changes.
-    pub changes_kept: u64,
-    /// For how long at most; the newest change stays in any case.
-    pub changes_kept_for: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        // About 100 MB; a week, so that a replica may be away over a holiday.
-        Self { changes_kept: 1_000_000, changes_kept_for: Duration::from_secs(7 * 24 * 60 * 60) }
-    }
-}
+use super::Catalogue;
+use super::numbers::Numbers;
+pub use super::round::Limits;
+use super::round::Round;
+use crate::database::{Database, soon};
 
 /// How far the log has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,11 +50,11 @@ struct Pace {
 }
 
 impl Pace {
-    fn of(pools: &Pools) -> Self {
-        let (poll_every, pause) = match pools {
-            Pools::Postgres(_) => (250, 10),
+    fn of(database: &Database) -> Self {
+        let (poll_every, pause) = match database {
+            Database::Postgres(_) => (250, 10),
             // Nothing wakes it when another process commits; and each round waits for the disk.
-            Pools::Sqlite { .. } => (50, 25),
+            Database::Sqlite(_) => (50, 25),
         };
         Self { poll_every: Duration::from_millis(poll_every), pause: Duration::from_millis(pause) }
     }
@@ -98,17 +84,18 @@ pub async fn run(
     heads: watch::Sender<Option<Head>>,
     shutdown: Shutdown,
 ) {
-    if let Pools::Postgres(pool) = &catalogue.pools {
+    if let Database::Postgres(database) = &catalogue.database {
         // From now on commits of this process need no NOTIFY, which would make them wait for each other.
+        let pool = &database.pool;
         let told = (*pool.connect_options()).clone().options([("bridge.tells_sequencer", "on")]);
         pool.set_connect_options(told);
     }
     let heard = Heard::default();
     let sequencer = Sequencer {
         // Nobody needs to know who it is, only that it is another one.
-        numbers: Numbers::new(&catalogue.pools, format!("{:032x}", rand::random::<u128>())),
+        numbers: Numbers::new(catalogue.database.clone(), format!("{:032x}", rand::random::<u128>())),
         catalogue: &catalogue,
-        pace: Pace::of(&catalogue.pools),
+        pace: Pace::of(&catalogue.database),
         limits,
         heads,
         held: false,
@@ -117,7 +104,7 @@ pub async fn run(
     };
     tokio::select! {
         () = sequencer.run(&heard, &shutdown) => {}
-        () = listen(&catalogue.pools, &heard) => {}
+        () = listen(&catalogue.database, &heard) => {}
     }
 }
 
@@ -218,10 +205,10 @@ impl Sequencer<'_> {
 }
 
 /// Hears what PostgreSQL says, on a connection of its own, for ever.
-async fn listen(pools: &Pools, heard: &Heard) {
-    let Pools::Postgres(pool) = pools else { return std::future::pending().await };
+async fn listen(database: &Database, heard: &Heard) {
+    let Database::Postgres(database) = database else { return std::future::pending().await };
     let own = PgPoolOptions::new().max_connections(1).acquire_timeout(LEASE);
-    let own = own.connect_lazy_with((*pool.connect_options()).clone());
+    let own = own.connect_lazy_with((*database.pool.connect_options()).clone());
     loop {
         if let Err(error) = hear(&own, heard).await {
             tracing::debug!(%error, "nothing is heard from PostgreSQL, polling goes on");

@@ -9,21 +9,26 @@ use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::catalogue::{EntityKey, EntityKind, Position};
 use bridge_protocol::feed::Row;
 use bridge_protocol::feed::sums::{self, RowSum, Sums};
-use bridge_runtime::clock;
-use sqlx::postgres::PgRow;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Postgres, SqlStr, Sqlite};
+use sqlx::SqlStr;
 
 use super::columns::Select;
 use super::rows::{self, Found};
-use super::{Catalogue, CatalogueError, soon};
-use crate::ledger::{Open, Pools};
+use super::{Catalogue, CatalogueError};
+use crate::database::{AnyRow, Ends as _, Transaction, common, on_connection, row, soon};
 
 /// Rows that one statement reads.
 const ROWS_MAX: usize = 1_000;
 
-/// `seq, mark, kind, brand, code`
-type ChangeColumns = (i64, i64, i16, String, String);
+row! {
+    /// A change of the log.
+    struct ChangeColumns {
+        seq: i64,
+        mark: i64,
+        kind: i16,
+        brand: String,
+        code: String,
+    }
+}
 
 impl Catalogue {
     /// How far the log of changes has come, and for how many microseconds it may have lagged behind the tables: whatever
@@ -151,7 +156,7 @@ impl Catalogue {
         let Some(log) = continued(&log, seq, after.mark) else { return Ok(None) };
         let mut keys: BTreeMap<EntityKind, BTreeSet<EntityKey>> = BTreeMap::new();
         let mut position = after;
-        for (seq, mark, kind, brand, code) in log {
+        for ChangeColumns { seq, mark, kind, brand, code } in log {
             position = Position { seq: seq.unsigned_abs(), mark: *mark };
             if let Some(key) = log_key(*kind, brand, code, brands) {
                 keys.entry(key.kind).or_default().insert(key);
@@ -182,25 +187,17 @@ impl Catalogue {
 
     /// A connection whose statements see one moment.
     async fn snapshot(&self) -> sqlx::Result<Reader> {
-        Ok(match &self.pools {
-            Pools::Postgres(pool) => {
-                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-                Reader::Postgres(Open::begin(pool.acquire().await?, begin).await?)
-            }
-            Pools::Sqlite { readers, .. } => {
-                Reader::Sqlite(Open::begin(readers.acquire().await?, "BEGIN").await?)
-            }
-        })
+        Ok(Reader(self.database.snapshot().await?))
     }
 }
 
 /// The changes behind a position, if the log still holds that position and goes on from there without a gap.
 fn continued(log: &[ChangeColumns], seq: i64, mark: i64) -> Option<&[ChangeColumns]> {
-    let is_dense = log.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1);
+    let is_dense = log.windows(2).all(|pair| pair[1].seq == pair[0].seq + 1);
     let follows = match (log.first(), seq) {
         // Before the first change: everything ever logged must still be there.
-        (first, 0) => first.is_none_or(|first| first.0 == 1).then_some(log),
-        (Some(first), _) => ((first.0, first.1) == (seq, mark)).then_some(&log[1..]),
+        (first, 0) => first.is_none_or(|first| first.seq == 1).then_some(log),
+        (Some(first), _) => ((first.seq, first.mark) == (seq, mark)).then_some(&log[1..]),
         (None, _) => None,
     };
     follows.filter(|_| is_dense)
@@ -215,51 +212,37 @@ fn log_key(kind: i16, brand: &str, code: &str, brands: &[Brand]) -> Option<Entit
     rows::key(kind, brand, code)
 }
 
-/// A connection to either database: binds and decodes, and decides nothing.
-enum Reader {
-    Postgres(Open<Postgres>),
-    Sqlite(Open<Sqlite>),
+/// What each database is asked in its own way.
+pub(super) trait Statements {
+    /// The log's last number, its mark, and for how many microseconds it may have lagged.
+    async fn head(&mut self) -> sqlx::Result<(i64, i64, i64)>;
+
+    /// The rows of these keys.
+    async fn keyed<C: AnyRow>(&mut self, sql: SqlStr, keys: &[EntityKey]) -> sqlx::Result<Vec<C>>;
 }
+
+/// A transaction that sees one moment: binds and decodes, and decides nothing.
+struct Reader(Transaction);
 
 impl Reader {
     async fn head(&mut self) -> sqlx::Result<(Position, i64)> {
-        let (seq, mark, lag): (i64, i64, i64) = soon(async {
-            match self {
-                Self::Postgres(open) => {
-                    sqlx::query_as(include_str!("postgres/head.sql")).fetch_one(open.connection()).await
-                }
-                Self::Sqlite(open) => {
-                    let head = sqlx::query_as(include_str!("sqlite/head.sql")).bind(clock::now().get());
-                    head.fetch_one(open.connection()).await
-                }
-            }
-        })
-        .await?;
+        let head = soon(async { on_connection!(self.0, connection => connection.head().await) });
+        let (seq, mark, lag) = head.await?;
         Ok((Position { seq: seq.unsigned_abs(), mark }, lag))
     }
 
     async fn changes(&mut self, from: i64, limit: usize) -> sqlx::Result<Vec<ChangeColumns>> {
-        let (sql, limit) = (include_str!("common/changes.sql"), bound(limit));
         soon(async {
-            match self {
-                Self::Postgres(open) => {
-                    sqlx::query_as(sql).bind(from).bind(limit).fetch_all(open.connection()).await
-                }
-                Self::Sqlite(open) => {
-                    sqlx::query_as(sql).bind(from).bind(limit).fetch_all(open.connection()).await
-                }
-            }
+            on_connection!(self.0, connection =>
+                sqlx::query_as(common!("changes")).bind(from).bind(bound(limit)).fetch_all(connection).await)
         })
         .await
     }
 
     async fn pending(&mut self) -> sqlx::Result<Vec<(i16, String, String)>> {
-        let sql = include_str!("common/pending.sql");
         soon(async {
-            match self {
-                Self::Postgres(open) => sqlx::query_as(sql).fetch_all(open.connection()).await,
-                Self::Sqlite(open) => sqlx::query_as(sql).fetch_all(open.connection()).await,
-            }
+            on_connection!(self.0, connection =>
+                sqlx::query_as(common!("pending")).fetch_all(connection).await)
         })
         .await
     }
@@ -286,7 +269,7 @@ impl Reader {
                 let (Some(first), Some(last)) = (products.first(), products.last()) else {
                     return Ok(Vec::new());
                 };
-                let below = wanted.below(&first.1, &last.1);
+                let below = wanted.below(&first.product, &last.product);
                 let stand_in = self.read(stands_in, below).await?;
                 let variants = self.read(variants, below).await?;
                 rows::products(products, stand_in, variants)
@@ -299,54 +282,25 @@ impl Reader {
         })
     }
 
-    async fn read<C>(&mut self, select: &Select, wanted: Wanted<'_>) -> sqlx::Result<Vec<C>>
-    where
-        C: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
-    {
-        let sql: SqlStr = match wanted {
-            Wanted::Page { .. } | Wanted::Range { .. } => select.page.clone(),
-            Wanted::Keys(_) => select.keyed.clone(),
-        };
+    async fn read<C: AnyRow>(&mut self, select: &Select, wanted: Wanted<'_>) -> sqlx::Result<Vec<C>> {
         soon(async {
-            match self {
-                Self::Postgres(open) => {
-                    let query = sqlx::query_as(sql);
-                    let query = match wanted {
-                        Wanted::Page { brand, behind, limit } => {
-                            query.bind(brand).bind(behind).bind(bound(limit))
-                        }
-                        Wanted::Range { brand, first, last } => query.bind(brand).bind(first).bind(last),
-                        Wanted::Keys(keys) => {
-                            let (brands, codes): (Vec<&str>, Vec<&str>) = keys.iter().map(texts).unzip();
-                            query.bind(brands).bind(codes)
-                        }
-                    };
-                    query.fetch_all(open.connection()).await
+            on_connection!(self.0, connection => match wanted {
+                Wanted::Page { brand, behind, limit } => {
+                    let page = sqlx::query_as(select.page.clone()).bind(brand).bind(behind).bind(bound(limit));
+                    page.fetch_all(connection).await
                 }
-                Self::Sqlite(open) => {
-                    let query = sqlx::query_as(sql);
-                    let query = match wanted {
-                        Wanted::Page { brand, behind, limit } => {
-                            query.bind(brand).bind(behind).bind(bound(limit))
-                        }
-                        Wanted::Range { brand, first, last } => query.bind(brand).bind(first).bind(last),
-                        Wanted::Keys(keys) => {
-                            let keys = serde_json::to_string(&keys.iter().map(texts).collect::<Vec<_>>());
-                            query.bind(keys.map_err(|error| sqlx::Error::Encode(error.into()))?)
-                        }
-                    };
-                    query.fetch_all(open.connection()).await
+                Wanted::Range { brand, first, last } => {
+                    let range = sqlx::query_as(select.page.clone()).bind(brand).bind(first).bind(last);
+                    range.fetch_all(connection).await
                 }
-            }
+                Wanted::Keys(keys) => connection.keyed(select.keyed.clone(), keys).await,
+            })
         })
         .await
     }
 
     async fn commit(self) -> sqlx::Result<()> {
-        match self {
-            Self::Postgres(open) => soon(open.commit()).await,
-            Self::Sqlite(open) => soon(open.commit()).await,
-        }
+        soon(self.0.commit()).await
     }
 }
 
@@ -371,7 +325,7 @@ impl<'a> Wanted<'a> {
     }
 }
 
-fn texts(key: &EntityKey) -> (&str, &str) {
+pub(super) fn texts(key: &EntityKey) -> (&str, &str) {
     (key.brand.as_str(), key.code.as_str())
 }
 
@@ -385,7 +339,11 @@ mod tests {
     use super::*;
 
     fn log(numbers: &[(i64, i64)]) -> Vec<ChangeColumns> {
-        numbers.iter().map(|(seq, mark)| (*seq, *mark, 3, "acme".to_owned(), "A".to_owned())).collect()
+        let change = |(seq, mark): &(i64, i64)| {
+            let (brand, code) = ("acme".to_owned(), "A".to_owned());
+            ChangeColumns { seq: *seq, mark: *mark, kind: 3, brand, code }
+        };
+        numbers.iter().map(change).collect()
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+pub use crate::database::Held;
+
 /// How long an import waits for what somebody else holds, unless it is said otherwise.
 pub const WAIT: Duration = Duration::from_secs(60);
 
@@ -31,47 +33,6 @@ pub struct HeldUp {
     pub what: Held,
     /// Who has it, as far as the database tells.
     pub by: Option<String>,
-}
-
-/// What somebody else holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Held {
-    /// A SKU, or its stock.
-    Sku {
-        /// Whose.
-        brand: String,
-        /// Which.
-        sku: String,
-    },
-    /// A product.
-    Product {
-        /// Whose.
-        brand: String,
-        /// Which.
-        product: String,
-    },
-    /// Something that the database does not name: another row that it refers to, or a whole table.
-    Unnamed,
-    /// The one lock of an SQLite file.
-    File,
-}
-
-impl Held {
-    /// Whether it can be waited for by its name.
-    pub(crate) fn is_a_row(&self) -> bool {
-        matches!(self, Self::Sku { .. } | Self::Product { .. })
-    }
-}
-
-impl fmt::Display for Held {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sku { brand, sku } => write!(f, "the SKU {sku} of brand {brand}, or its stock"),
-            Self::Product { brand, product } => write!(f, "the product {product} of brand {brand}"),
-            Self::Unnamed => f.write_str("what this needs, a row or a table that the database does not name"),
-            Self::File => f.write_str("the ledger's SQLite file"),
-        }
-    }
 }
 
 impl fmt::Display for HeldUp {

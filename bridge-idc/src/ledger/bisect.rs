@@ -9,16 +9,20 @@ use std::collections::BTreeSet;
 use bridge_protocol::domain::Brand;
 use bridge_protocol::wire::order::Refusal;
 
-use super::payments::NotDone;
-use super::transaction::Database;
+use super::commit::Both;
 use super::{Answer, Batch, BatchEnd, Committed, End, LedgerError, SqlState, commit};
+use crate::database::{Begins, NotDone};
 use crate::planner::{Awaited, Request};
 
 /// Requests of one brand that the database does not do alone, and nothing of that brand committed beside them, until the rest of
 /// that brand's is not tried.
 const DENIED_MAX: usize = 3;
 
-pub(super) async fn commit<D: Database>(database: &D, batch: &Batch, awaited: Option<&Awaited>) -> BatchEnd {
+pub(super) async fn commit<D: Begins<Own: Both>>(
+    database: &D,
+    batch: &Batch,
+    awaited: Option<&Awaited>,
+) -> BatchEnd {
     let ends = batch.requests.iter().map(|_| None).collect();
     let mut halving = Halving { batch, awaited, ends, denied: Vec::new(), outage: None };
     let mut waiting: Vec<Vec<usize>> = vec![(0..batch.requests.len()).collect()];

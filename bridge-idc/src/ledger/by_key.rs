@@ -7,7 +7,8 @@ use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
 use uuid::Uuid;
 
 use super::rows::order_id;
-use super::{Ledger, LedgerError, on_database};
+use super::{Ledger, LedgerError};
+use crate::database::{on_database, row};
 
 /// Rows of a batch.
 pub const BATCH_ROWS: usize = 1_000;
@@ -64,12 +65,32 @@ pub struct AskedFor {
     pub at: UnixMicros,
 }
 
-/// `key, brand, order_id, outcome, position, committed_at`, and the order's state
-type OutcomeRow = (Vec<u8>, String, Uuid, String, i64, i64, Option<String>);
+row! {
+    /// An outcome, and the order's state.
+    struct OutcomeRow {
+        key: Vec<u8>,
+        brand: String,
+        order: Uuid,
+        outcome: String,
+        position: i64,
+        committed_at: i64,
+        stands: Option<String>,
+    }
+}
 
-/// `key`, the payment's `brand, order_id`, `payment_id, refund_id`, both states, and when it ended
-type PaymentRow =
-    (Vec<u8>, Option<String>, Option<Uuid>, Uuid, Option<Uuid>, Option<String>, Option<String>, Option<i64>);
+row! {
+    /// A request, its payment, both states, and when it ended.
+    struct PaymentRow {
+        key: Vec<u8>,
+        brand: Option<String>,
+        order: Option<Uuid>,
+        _payment: Uuid,
+        refund: Option<Uuid>,
+        state: Option<String>,
+        refund_state: Option<String>,
+        at: Option<i64>,
+    }
+}
 
 impl Keys {
     /// All of them in so many parts, in order.
@@ -113,13 +134,13 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let mut after = keys.before();
         loop {
-            let rows: Vec<OutcomeRow> = on_database!(self, database =>
+            let rows: Vec<OutcomeRow> = on_database!(self.database, database =>
                 sqlx::query_as(include_str!("common/outcomes_by_key.sql"))
                     .bind(&after).bind(keys.to.as_slice()).bind(BATCH_ROWS as i64)
                     .fetch_all(&database.pool).await?);
             let is_last = rows.len() < BATCH_ROWS;
             for row in rows {
-                after.clone_from(&row.0);
+                after.clone_from(&row.key);
                 take(outcome(row)?);
             }
             if is_last {
@@ -136,13 +157,13 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let mut after = keys.before();
         loop {
-            let rows: Vec<PaymentRow> = on_database!(self, database =>
+            let rows: Vec<PaymentRow> = on_database!(self.database, database =>
                 sqlx::query_as(include_str!("common/payments_by_key.sql"))
                     .bind(&after).bind(keys.to.as_slice()).bind(BATCH_ROWS as i64)
                     .fetch_all(&database.pool).await?);
             let is_last = rows.len() < BATCH_ROWS;
             for row in rows {
-                after.clone_from(&row.0);
+                after.clone_from(&row.key);
                 take(payment(row)?);
             }
             if is_last {
@@ -152,9 +173,8 @@ impl Ledger {
     }
 }
 
-fn outcome(
-    (key, brand, order, outcome, position, committed_at, stands): OutcomeRow,
-) -> Result<OutcomeOfKey, LedgerError> {
+fn outcome(row: OutcomeRow) -> Result<OutcomeOfKey, LedgerError> {
+    let OutcomeRow { key, brand, order, outcome, position, committed_at, stands } = row;
     let corrupt = |what| LedgerError::Corrupt { table: "outcomes", what };
     Ok(OutcomeOfKey {
         key: KeyDigest::from_bytes(&key).ok_or_else(|| corrupt("a key that is no digest"))?,
@@ -167,9 +187,8 @@ fn outcome(
     })
 }
 
-fn payment(
-    (key, brand, order, _payment, refund, state, refund_state, at): PaymentRow,
-) -> Result<PaymentOfKey, LedgerError> {
+fn payment(row: PaymentRow) -> Result<PaymentOfKey, LedgerError> {
+    let PaymentRow { key, brand, order, refund, state, refund_state, at, .. } = row;
     let corrupt = |what| LedgerError::Corrupt { table: "payment_requests", what };
     let is_refund = refund.is_some();
     let state = if is_refund { refund_state } else { state };

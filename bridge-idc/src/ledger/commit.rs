@@ -1,6 +1,6 @@
 //! The one flow that commits a batch, over any database: lock, read, let the planner decide, write, commit.
 //!
-//! Its neighbours are the planner, which decides, and `transaction`, which is SQL. A batch is committed whole or not at
+//! Its neighbours are the planner, which decides, and `statements`, which are SQL. A batch is committed whole or not at
 //! all, but for requests that need what somebody else holds: those are set apart before anything is written, and nobody waits
 //! for them. `bisect` finds the request that a database refuses.
 //!
@@ -8,32 +8,30 @@
 //! waits for a row only while it holds nothing; and what it decides from is read behind the locks.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::io;
-use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, Outcome, UnixMicros};
 use bridge_protocol::receipt::Receipt;
 use bridge_protocol::wire::order::Refusal;
-use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::payments::NotDone;
 use super::rows::{self, LineRow, OrderRow, OutcomeRow, PersonalRow};
-use super::transaction::{Database, Locking, Transaction, give_up};
+use super::statements::{Locking, Statements};
 use super::{Answer, Committed, End, LedgerError};
+use crate::database::transaction::{TRIES, is_late};
+use crate::database::{self, Begins, Ends as _, NotDone, soon};
+use crate::payment::store;
 use crate::planner::{
     self, Action, Awaited, Decision, Facts, Placement, Plan, Request, Standing, StandingOrder,
 };
 
-/// Rounds against other writers.
-const TRIES: u32 = 8;
+/// The statements of orders, and of the payments of orders that are cancelled.
+pub(super) trait Both: Statements + store::Statements {}
 
-/// How long a batch's statements, and its COMMIT, may take before the database counts as gone.
-const PATIENCE: Duration = Duration::from_secs(10);
+impl<T: Statements + store::Statements> Both for T {}
 
 /// Commits the requests in one transaction, all but those that wait for somebody; how each of them ended. With `awaited`, once
 /// that is free.
-pub(super) async fn commit<D: Database>(
+pub(super) async fn commit<D: Begins<Own: Both>>(
     database: &D,
     requests: &[Request],
     at: UnixMicros,
@@ -68,7 +66,7 @@ pub(super) async fn commit<D: Database>(
 
 /// Tries once more who waited for one thing and met another that somebody holds: for all that it needs, in the one order of
 /// locks, and not for long. Two such turns would else pass by each other for ever, each with what the other one needs.
-async fn those_who_met_another<D: Database>(
+async fn those_who_met_another<D: Begins<Own: Both>>(
     database: &D,
     requests: &[Request],
     at: UnixMicros,
@@ -115,40 +113,42 @@ impl From<LedgerError> for Missed {
     }
 }
 
-async fn attempt<D: Database>(
+async fn attempt<D: Begins<Own: Both>>(
     database: &D,
     requests: &[Request],
     at: UnixMicros,
     awaited: Option<&Awaited>,
     locking: Locking,
 ) -> Result<Vec<End>, Missed> {
-    let mut transaction = soon(async { Ok(database.begin_batch().await?) }).await?;
+    let mut transaction = soon(database.batch()).await?;
     let prepared = soon(prepare(&mut transaction, requests, at, awaited, locking)).await;
     let Prepared { positions, ends } = match prepared {
         Ok(prepared) if prepared.positions.is_empty() => {
             // Nothing to make durable.
-            give_up(transaction).await;
+            transaction.give_up().await;
             return Ok(prepared.ends);
         }
         Ok(prepared) => prepared,
         Err(gone) if is_late(&gone) => return Err(Missed::Nothing(gone)),
         Err(gone @ LedgerError::Unavailable(_)) => return Err(Missed::Cut(gone)),
         Err(error) => {
-            give_up(transaction).await;
+            transaction.give_up().await;
             return Err(error.into());
         }
     };
-    match soon(async { Ok(transaction.commit().await?) }).await {
+    match database::commit(transaction).await {
         Ok(()) => Ok(ends),
-        Err(refused @ (LedgerError::Refused(_) | LedgerError::Denied(_) | LedgerError::Conflict)) => {
-            Err(refused.into())
-        }
+        Err(NotDone::Nothing(
+            refused @ (LedgerError::Refused(_) | LedgerError::Denied(_) | LedgerError::Conflict),
+        )) => Err(refused.into()),
         // Whether it was committed is not known. Another connection knows: every key is there, or none.
-        Err(lost) => match soon(has_committed(database, &positions)).await {
-            Ok(true) => Ok(ends),
-            Ok(false) => Err(Missed::Lost(lost)),
-            Err(_) => Err(Missed::Unknown(lost)),
-        },
+        Err(NotDone::Nothing(lost) | NotDone::Perhaps(lost)) => {
+            match soon(has_committed(database, &positions)).await {
+                Ok(true) => Ok(ends),
+                Ok(false) => Err(Missed::Lost(lost)),
+                Err(_) => Err(Missed::Unknown(lost)),
+            }
+        }
     }
 }
 
@@ -161,7 +161,7 @@ struct Prepared {
 }
 
 /// All of a batch but its COMMIT.
-async fn prepare<T: Transaction>(
+async fn prepare<T: Both>(
     transaction: &mut T,
     requests: &[Request],
     at: UnixMicros,
@@ -187,7 +187,7 @@ async fn prepare<T: Transaction>(
 }
 
 /// Locks what the requests need, and reads it.
-async fn read<T: Transaction>(
+async fn read<T: Both>(
     transaction: &mut T,
     requests: &[Request],
     locking: Locking,
@@ -251,7 +251,7 @@ async fn read<T: Transaction>(
 }
 
 /// Writes what was planned; returns the position of each new outcome by its key.
-async fn write<T: Transaction>(
+async fn write<T: Both>(
     transaction: &mut T,
     requests: &[Request],
     plan: &Plan,
@@ -279,7 +279,7 @@ async fn write<T: Transaction>(
     if !cancelled.is_empty() && transaction.cancel_orders(&cancelled, at).await? != cancelled.len() as u64 {
         return Err(LedgerError::Conflict);
     }
-    transaction.refund_cancelled(&cancelled).await?;
+    store::refund_cancelled(transaction, &cancelled).await?;
     // Last, so that the hot SKU's row changes as late as possible.
     let moves: Vec<(i64, i64)> = plan.sold.iter().map(|(sku_id, units)| (*sku_id, *units)).collect();
     if !moves.is_empty() && transaction.move_stock(&moves).await? != moves.len() as u64 {
@@ -289,12 +289,12 @@ async fn write<T: Transaction>(
 }
 
 /// Whether the outcomes are in the ledger at the positions that this writer was given.
-async fn has_committed<D: Database>(
+async fn has_committed<D: Begins<Own: Both>>(
     database: &D,
     positions: &HashMap<KeyDigest, i64>,
 ) -> Result<bool, LedgerError> {
     let keys: Vec<&[u8]> = positions.keys().map(|key| key.as_bytes().as_slice()).collect();
-    let mut transaction = database.begin_batch().await?;
+    let mut transaction = database.batch().await?;
     let mut found = 0;
     for row in transaction.settled(&keys).await? {
         let (key, settled) = rows::settled(row)?;
@@ -302,17 +302,6 @@ async fn has_committed<D: Database>(
     }
     transaction.commit().await?;
     Ok(found == keys.len())
-}
-
-/// A database that does not answer in time is one that does not answer.
-async fn soon<V>(work: impl Future<Output = Result<V, LedgerError>>) -> Result<V, LedgerError> {
-    let late = |_| LedgerError::Unavailable(sqlx::Error::Io(io::ErrorKind::TimedOut.into()));
-    timeout(PATIENCE, work).await.map_err(late)?
-}
-
-/// Whether it is what [`soon`] says of a database that does not answer.
-fn is_late(error: &LedgerError) -> bool {
-    matches!(error, LedgerError::Unavailable(sqlx::Error::Io(error)) if error.kind() == io::ErrorKind::TimedOut)
 }
 
 impl End {

@@ -13,8 +13,9 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::rows::ForSaleRow;
-use super::transaction::{Database, Transaction, give_up};
-use super::{Ledger, LedgerError, Pools, held, on_database};
+use super::statements::SaleStatements as _;
+use super::{Ledger, LedgerError};
+use crate::database::{Database, Ends as _, Statement, Transaction, each, held, on_database};
 use crate::decimal;
 use crate::import_file::parts::{Held, HeldUp, LOOK_AGAIN_AFTER, Part, Parts, Patience, Progress};
 use crate::import_file::table::{Row as Fields, Table};
@@ -27,9 +28,6 @@ const QUANTITY_MAX: i64 = 1_000_000_000_000;
 
 /// Rows in one transaction: no order waits longer than for the part that is under way.
 const PART: usize = 2_500;
-
-/// Longer than whoever waits for SQLite's one lock sleeps between two looks at it; see the catalogue's import.
-const TURN: Duration = Duration::from_millis(120);
 
 /// A file's rows, each of them right.
 #[derive(Debug)]
@@ -135,6 +133,8 @@ impl StockFile {
     }
 }
 
+const PRICES: Statement = each!("prices");
+
 /// `brand, sku, price`
 type PriceRow = (String, String, i64);
 
@@ -146,14 +146,8 @@ impl Ledger {
             let keys = part.iter().map(|row| json!([row.brand.as_str(), row.sku.as_str()]));
             let keys = serde_json::Value::from_iter(keys).to_string();
             // Reads alone: nothing is locked.
-            let prices: Vec<PriceRow> = match self.pools() {
-                Pools::Postgres(pool) => {
-                    sqlx::query_as(include_str!("postgres/prices.sql")).bind(keys).fetch_all(&pool).await?
-                }
-                Pools::Sqlite { readers, .. } => {
-                    sqlx::query_as(include_str!("sqlite/prices.sql")).bind(keys).fetch_all(&readers).await?
-                }
-            };
+            let prices: Vec<PriceRow> = on_database!(self.database, database =>
+                sqlx::query_as(database.text(&PRICES)).bind(keys).fetch_all(&database.pool).await?);
             let prices = prices.into_iter().map(|(brand, sku, price)| ((brand, sku), price));
             let prices: HashMap<(String, String), i64> = prices.collect();
             warned.extend(part.iter().filter_map(|row| {
@@ -176,18 +170,15 @@ impl Ledger {
         wait: Duration,
         mut progress: impl FnMut(Progress<'_>) + Send,
     ) -> Result<Imported, ImportError> {
-        let pools = self.pools();
-        on_database!(self, database => {
-            let import = Import { database, pools, file, waits: wait, patience: Patience::new(wait), written: 0 };
-            Box::pin(import.run(&mut progress)).await
-        })
+        let database = &self.database;
+        let import = Import { database, file, waits: wait, patience: Patience::new(wait), written: 0 };
+        Box::pin(import.run(&mut progress)).await
     }
 }
 
 /// An import under way.
-struct Import<'a, D> {
-    database: &'a D,
-    pools: Pools,
+struct Import<'a> {
+    database: &'a Database,
     file: &'a StockFile,
     waits: Duration,
     patience: Patience,
@@ -205,7 +196,7 @@ struct Written<'a> {
     held: Vec<&'a Row>,
 }
 
-impl<'a, D: Database> Import<'a, D> {
+impl<'a> Import<'a> {
     async fn run(
         mut self,
         progress: &mut (impl FnMut(Progress<'_>) + Send),
@@ -282,8 +273,8 @@ impl<'a, D: Database> Import<'a, D> {
         self.written += rows;
         self.patience.ends();
         progress(Progress::Done(self.written));
-        if matches!(self.pools, Pools::Sqlite { .. }) && !is_over {
-            sleep(TURN).await;
+        if !is_over {
+            self.database.give_way().await;
         }
     }
 
@@ -295,7 +286,7 @@ impl<'a, D: Database> Import<'a, D> {
         rows: usize,
         progress: &mut (impl FnMut(Progress<'_>) + Send),
     ) -> Result<(), ImportError> {
-        let by = self.pools.holder(&what).await;
+        let by = self.database.holder(&what).await;
         self.wait(HeldUp { line: row.line, what, by }, rows, progress).await
     }
 
@@ -334,8 +325,8 @@ impl From<sqlx::Error> for Failed {
 }
 
 /// Writes a part, but for what somebody else holds.
-async fn write<'a, D: Database>(
-    database: &D,
+async fn write<'a>(
+    database: &Database,
     rows: &[&'a Row],
     awaited: Option<&Held>,
 ) -> sqlx::Result<Written<'a>> {
@@ -343,14 +334,14 @@ async fn write<'a, D: Database>(
     match write_in(&mut transaction, rows, awaited).await {
         Ok(written) if written.rows > 0 => transaction.commit().await.map(|()| written),
         ended => {
-            give_up(transaction).await;
+            transaction.give_up().await;
             ended
         }
     }
 }
 
-async fn write_in<'a, T: Transaction>(
-    transaction: &mut T,
+async fn write_in<'a>(
+    transaction: &mut Transaction,
     rows: &[&'a Row],
     awaited: Option<&Held>,
 ) -> sqlx::Result<Written<'a>> {
@@ -371,7 +362,7 @@ async fn write_in<'a, T: Transaction>(
 }
 
 /// A brand sells in one currency for ever: its orders are in it.
-async fn check_currencies<T: Transaction>(transaction: &mut T, file: &StockFile) -> Result<(), ImportError> {
+async fn check_currencies(transaction: &mut Transaction, file: &StockFile) -> Result<(), ImportError> {
     let names: Vec<&str> = file.brands.keys().map(Brand::as_str).collect();
     let mut mistakes = Vec::new();
     for row in transaction.brands(&names).await.map_err(LedgerError::from)? {

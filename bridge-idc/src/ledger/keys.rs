@@ -5,7 +5,8 @@
 
 use bridge_protocol::domain::UnixMicros;
 
-use super::{Kind, Ledger, LedgerError, NotReady, on_database};
+use super::{Ledger, LedgerError, NotReady};
+use crate::database::on_database;
 use crate::vault::KeyCheck;
 
 /// What a comparison found.
@@ -36,7 +37,7 @@ impl Ledger {
     async fn compare<'checks>(&self, checks: &'checks [KeyCheck]) -> Result<Compared<'checks>, LedgerError> {
         let mut compared = Compared::default();
         for check in checks {
-            let known: Option<Vec<u8>> = on_database!(self, database =>
+            let known: Option<Vec<u8>> = on_database!(self.database, database =>
                 sqlx::query_scalar(include_str!("common/known_key.sql"))
                     .bind(&check.name).fetch_optional(&database.pool).await?);
             match known {
@@ -50,16 +51,10 @@ impl Ledger {
 
     async fn note(&self, check: &KeyCheck, at: UnixMicros) -> Result<(), LedgerError> {
         let (sql, value) = (include_str!("common/note_key.sql"), check.value.as_slice());
-        match &self.kind {
-            Kind::Postgres(database) => {
-                let insert = sqlx::query(sql).bind(&check.name).bind(value).bind(at.get());
-                insert.execute(&database.pool).await.map(drop)?;
-            }
-            Kind::Sqlite(database) => {
-                let insert = sqlx::query(sql).bind(&check.name).bind(value).bind(at.get());
-                insert.execute(&database.writer).await.map(drop)?;
-            }
-        }
+        on_database!(self.database, database => {
+            let insert = sqlx::query(sql).bind(&check.name).bind(value).bind(at.get());
+            insert.execute(database.writer()).await.map(drop)?;
+        });
         Ok(())
     }
 }

@@ -5,10 +5,21 @@ use bridge_protocol::wire::order::{Line, State, Terms};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::LedgerError;
+use crate::database::{LedgerError, row};
 
-/// `order_id, state, position, committed_at`, and `customer_reference, currency, shipping_fee, total` if it was placed.
-pub(super) type OrderRow = (Uuid, String, i64, i64, Option<String>, Option<String>, Option<i64>, Option<i64>);
+row! {
+    /// An order, and its terms if it was placed.
+    pub(super) struct OrderRow {
+        pub(super) order: Uuid,
+        pub(super) state: String,
+        pub(super) position: i64,
+        pub(super) committed_at: i64,
+        pub(super) customer_reference: Option<String>,
+        pub(super) currency: Option<String>,
+        pub(super) shipping_fee: Option<i64>,
+        pub(super) total: Option<i64>,
+    }
+}
 
 /// `sku, quantity, unit_price`
 pub(super) type LineRow = (String, i64, i64);
@@ -31,10 +42,10 @@ pub(super) async fn look_up(
 ) -> Result<Option<State>, LedgerError> {
     let key = key.as_ref().map(|key| key.as_bytes().as_slice());
     let found = database.order(brand.as_str(), order.as_uuid(), key).await?;
-    let Some((order, state, position, committed_at_micros, reference, currency, fee, total)) = found else {
-        return Ok(None);
-    };
-    let terms = match (reference, currency, fee, total) {
+    let Some(found) = found else { return Ok(None) };
+    let OrderRow { order, state, position, committed_at, customer_reference, currency, shipping_fee, total } =
+        found;
+    let terms = match (customer_reference, currency, shipping_fee, total) {
         (Some(customer_reference), Some(currency), Some(shipping_fee), Some(total)) => {
             let lines = database.lines(order).await?.into_iter();
             let line = |(sku, quantity, unit_price)| Line { sku, quantity, unit_price };
@@ -49,5 +60,5 @@ pub(super) async fn look_up(
         _ => None,
     };
     let order = Bytes::copy_from_slice(order.as_bytes());
-    Ok(Some(State { order, state, terms, position, committed_at_micros }))
+    Ok(Some(State { order, state, terms, position, committed_at_micros: committed_at }))
 }

@@ -1,8 +1,8 @@
 //! The ledger: where orders become durable. Brands, SKUs, stock, outcomes and orders in SQL.
 //!
 //! One flow (`commit`) over any database: read what the batch mentions under lock, let the pure planner decide, write,
-//! commit. A database's own folder holds its SQL and nothing that decides. Beside this module only the catalogue names
-//! sqlx, which publishes what lies in the same database.
+//! commit. A database's own folder holds its SQL and nothing that decides. Connections, transactions and errors are those of
+//! `database`, the floor below.
 
 /// The one flow that commits a batch.
 mod commit;
@@ -11,22 +11,16 @@ mod commit;
 mod bisect;
 
 /// What the flow asks of a database.
-mod transaction;
+mod statements;
 
-/// PostgreSQL.
+/// Its statements on PostgreSQL.
 mod postgres;
 
-/// SQLite, the embedded default.
+/// Its statements on SQLite.
 mod sqlite;
 
 /// Rows, between the domain's types and SQL's.
 mod rows;
-
-/// What can go wrong, by whose fault.
-mod error;
-
-/// Migrations, one list a database, in the binary.
-mod migrate;
 
 /// How an order stands, over any database.
 mod look_up;
@@ -40,9 +34,6 @@ pub mod by_key;
 /// Which keys it was written with.
 mod keys;
 
-/// What is charged and given back.
-pub mod payments;
-
 /// Brands, SKUs and stock from a CSV file.
 pub mod import;
 
@@ -53,67 +44,27 @@ pub mod memory;
 pub mod model;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bridge_protocol::domain::UnixMicros;
 use bridge_protocol::receipt::Receipt;
 use bridge_protocol::wire::order::Refusal;
 use bridge_runtime::config::Secret;
-use sqlx::{PgPool, SqlitePool};
 use tokio::sync::Notify;
 
-use crate::config::LedgerUrl;
-use crate::import_file::parts::Held;
+use crate::database::postgres::COMMITTERS;
+pub use crate::database::{Applied, LedgerError, NotReady, SqlState};
+use crate::database::{Begins, Database, LedgerUrl, Transaction};
 use crate::planner::{Awaited, Request};
 
-pub(crate) use error::held;
-pub use error::{LedgerError, NotReady, SqlState};
-pub use migrate::Applied;
-pub(crate) use postgres::held as held_rows;
-pub(crate) use postgres::session::make_durable;
-pub(crate) use postgres::unprotected;
+pub use crate::payment::store as payments;
 pub use read::{StockSum, Totals};
-pub(crate) use transaction::Open;
 
 /// A ledger in the database that its URL names.
 pub struct Ledger {
-    kind: Kind,
+    database: Database,
     /// Told of each commit, which may have moved stock: whoever numbers the catalogue's changes need not wait for more.
     committed: Arc<Notify>,
-}
-
-enum Kind {
-    Postgres(postgres::Postgres),
-    Sqlite(sqlite::Sqlite),
-}
-
-/// Runs the same expression on whichever database a ledger is in.
-macro_rules! on_database {
-    ($ledger:expr, $database:ident => $run:expr) => {
-        match &$ledger.kind {
-            $crate::ledger::Kind::Postgres($database) => $run,
-            $crate::ledger::Kind::Sqlite($database) => $run,
-        }
-    };
-}
-use on_database;
-
-/// A ledger's connections.
-#[derive(Clone)]
-pub(crate) enum Pools {
-    /// PostgreSQL's.
-    Postgres(PgPool),
-    /// SQLite's: the one that writes, and those that read.
-    Sqlite { writer: SqlitePool, readers: SqlitePool },
-}
-
-impl Pools {
-    /// Who holds this, as far as the database tells.
-    pub(crate) async fn holder(&self, held: &Held) -> Option<String> {
-        match self {
-            Self::Postgres(pool) => held_rows::holder(pool, held).await,
-            Self::Sqlite { .. } => None,
-        }
-    }
 }
 
 /// Requests to be committed in one transaction, and when they were put together.
@@ -155,6 +106,7 @@ pub struct Committed {
 
 /// Things that somebody else holds and that are waited for at a time, each on a connection of its own.
 pub const AWAITED_AT_ONCE: usize = 4;
+const _: () = assert!(COMMITTERS as usize == 2 * (1 + AWAITED_AT_ONCE));
 
 /// What one request came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,11 +130,28 @@ impl Ledger {
         password: Option<&Secret>,
         connections: u32,
     ) -> Result<Self, LedgerError> {
-        let kind = match url {
-            LedgerUrl::Postgres(url) => Kind::Postgres(postgres::Postgres::open(url, password, connections)?),
-            LedgerUrl::Sqlite(path) => Kind::Sqlite(sqlite::Sqlite::open(path, connections).await?),
-        };
-        Ok(Self { kind, committed: Arc::default() })
+        Ok(Self { database: Database::open(url, password, connections).await?, committed: Arc::default() })
+    }
+
+    /// Brings the tables up to date; returns what had to be applied. Several agents may do so at once.
+    pub async fn migrate(&self) -> Result<Vec<Applied>, LedgerError> {
+        self.database.migrate().await
+    }
+
+    /// Asks the database for nothing, to see that it answers.
+    pub async fn ping(&self) -> Result<(), LedgerError> {
+        self.database.ping().await
+    }
+
+    /// Whether what is set for its connections is in force in them, and what they commit is durable.
+    pub async fn connections(&self) -> Result<(), NotReady> {
+        self.database.connections().await
+    }
+
+    /// Whether orders can be committed, in words: it answers, its tables are those that this build needs, and what it
+    /// acknowledges is durable.
+    pub async fn ready(&self) -> Result<(), NotReady> {
+        self.database.ready().await
     }
 
     /// Commits a batch; how each request of it ended. A request that the database refuses is found, and refused alone. One that
@@ -190,7 +159,7 @@ impl Ledger {
     /// the requests which wait for that, and begins once it is free or has been waited for long enough.
     pub async fn commit(&self, batch: &Batch, awaited: Option<&Awaited>) -> BatchEnd {
         // Boxed: the flow's state is too large to be moved about inside every caller's.
-        let end = on_database!(self, database => Box::pin(bisect::commit(database, batch, awaited)).await);
+        let end = Box::pin(bisect::commit(&self.database, batch, awaited)).await;
         // Also where nothing is known to be in: it may be.
         self.committed.notify_one();
         end
@@ -198,12 +167,12 @@ impl Ledger {
 
     /// How many files its connections take at most, of which so many are shared: an SQLite's have three each.
     pub fn files_max(connections: u32) -> usize {
-        3 * usize::try_from(connections + postgres::COMMITTERS).unwrap_or(usize::MAX)
+        3 * usize::try_from(connections + COMMITTERS).unwrap_or(usize::MAX)
     }
 
     /// Says on the connections of batches that whoever numbers the catalogue's changes is told of each commit by this process.
     pub(crate) fn tells_sequencer(&self) {
-        if let Kind::Postgres(database) = &self.kind {
+        if let Database::Postgres(database) = &self.database {
             let pool = &database.committer;
             let told = (*pool.connect_options()).clone().options([("bridge.tells_sequencer", "on")]);
             pool.set_connect_options(told);
@@ -211,18 +180,40 @@ impl Ledger {
     }
 
     /// Its connections, for the catalogue, which lies in the same database.
-    pub(crate) fn pools(&self) -> Pools {
-        match &self.kind {
-            Kind::Postgres(database) => Pools::Postgres(database.pool.clone()),
-            Kind::Sqlite(database) => {
-                Pools::Sqlite { writer: database.writer.clone(), readers: database.pool.clone() }
-            }
-        }
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Told of each commit, for one listener.
     pub(crate) fn committed(&self) -> Arc<Notify> {
         self.committed.clone()
+    }
+}
+
+impl Begins for Ledger {
+    type Own = Transaction;
+
+    async fn writing(&self) -> Result<Transaction, LedgerError> {
+        self.database.writing().await
+    }
+
+    async fn reading(&self) -> Result<Transaction, LedgerError> {
+        self.database.reading().await
+    }
+
+    async fn batch(&self) -> Result<Transaction, LedgerError> {
+        self.database.batch().await
+    }
+
+    async fn pause(&self, time: Duration) {
+        self.database.pause(time).await;
+    }
+}
+
+impl From<Arc<Ledger>> for Database {
+    /// For who needs no more of a ledger than its connections.
+    fn from(ledger: Arc<Ledger>) -> Self {
+        ledger.database.clone()
     }
 }
 

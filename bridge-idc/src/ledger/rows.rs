@@ -7,7 +7,7 @@ use bridge_protocol::domain::{
 };
 use uuid::Uuid;
 
-use super::LedgerError;
+use crate::database::{LedgerError, row};
 use crate::planner::{Offer, Settled, Standing};
 use crate::vault::PersonalAtRest;
 
@@ -17,12 +17,32 @@ pub(super) type BrandRow = (String, String);
 /// `order_id, sku_id, quantity`
 pub(super) type UnitsRow = (Uuid, i64, i64);
 
-/// `brand, currency`, and `sku_id, sku, price, available` of one of its SKUs, or nothing in a brand's own row.
-pub(super) type OfferRow = (String, String, Option<i64>, Option<String>, Option<i64>, Option<i64>);
+row! {
+    /// A brand, and one of its SKUs, or nothing in a brand's own row.
+    pub(super) struct OfferRow {
+        pub(super) brand: String,
+        pub(super) currency: String,
+        pub(super) sku_id: Option<i64>,
+        pub(super) sku: Option<String>,
+        pub(super) price: Option<i64>,
+        pub(super) available: Option<i64>,
+    }
+}
 
-/// `key, order_id, fingerprint, outcome, sku, price, currency, position, committed_at`
-pub(super) type SettledRow =
-    (Vec<u8>, Uuid, Vec<u8>, String, Option<String>, Option<i64>, Option<String>, i64, i64);
+row! {
+    /// What is settled under a key.
+    pub(super) struct SettledRow {
+        pub(super) key: Vec<u8>,
+        pub(super) order: Uuid,
+        pub(super) fingerprint: Vec<u8>,
+        pub(super) outcome: String,
+        pub(super) sku: Option<String>,
+        pub(super) price: Option<i64>,
+        pub(super) currency: Option<String>,
+        pub(super) position: i64,
+        pub(super) committed_at: i64,
+    }
+}
 
 /// `order_id, brand, state`
 pub(super) type StandingRow = (Uuid, String, String);
@@ -81,7 +101,7 @@ pub(super) fn brand((brand, currency): BrandRow) -> Result<(Brand, Currency), Le
 pub(super) type Offered = (Brand, Currency, Option<(Sku, Offer)>);
 
 pub(super) fn offer(row: OfferRow) -> Result<Offered, LedgerError> {
-    let (name, currency, sku_id, sku, price, available) = row;
+    let OfferRow { brand: name, currency, sku_id, sku, price, available } = row;
     let (brand, currency) = brand((name, currency))?;
     let (Some(sku_id), Some(sku), Some(price), Some(available)) = (sku_id, sku, price, available) else {
         return Ok((brand, currency, None));
@@ -93,7 +113,8 @@ pub(super) fn offer(row: OfferRow) -> Result<Offered, LedgerError> {
 }
 
 pub(super) fn settled(row: SettledRow) -> Result<(KeyDigest, Settled), LedgerError> {
-    let (key, order, fingerprint, code, sku, price, currency, position, committed_at) = row;
+    let SettledRow { key, order, fingerprint, outcome: code, sku, price, currency, position, committed_at } =
+        row;
     let read = || {
         let sku = sku.as_deref().map(Sku::new);
         let price = price.zip(currency).map(|(price, code)| Money::new(price, Currency::new(&code).ok()?));

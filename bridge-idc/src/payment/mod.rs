@@ -9,7 +9,7 @@
 //! The one mechanism for doubt is a row's `next_ask_at`: it is set before the gateway is asked, so that a crash, a time-out
 //! and a lost answer all end in the same place. It tells no request that is on its way from a pause: until when nobody may say that
 //! no money moved are columns of their own, `confirm_until` and `give_back_until`. What was given up is looked at by `look_at`. The
-//! transactions are the ledger's (`ledger::payments`).
+//! transactions are the [`store`]'s.
 
 /// What a gateway is asked and what it can answer.
 pub mod gateway;
@@ -19,6 +19,9 @@ pub mod toss;
 
 /// What is done about a payment in doubt.
 pub mod policy;
+
+/// Payments and refunds in the database: one transaction a step, behind the lock of the order's row.
+pub mod store;
 
 /// Payments as they are asked for.
 pub mod service;

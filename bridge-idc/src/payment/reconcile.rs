@@ -15,7 +15,7 @@ use super::audit::Witness;
 use super::gateway::{Answer, Gateway};
 use super::policy::{Known, Step, next_step};
 use super::service::{Payments, Surroundings, Turn, chain};
-use crate::ledger::payments::{DuePayment, DueRefund, NotDone, PaymentLedger as _, Told};
+use super::store::{DuePayment, DueRefund, NotDone, PaymentLedger as _, Told};
 
 /// Calls of the gateway for one row.
 const CALLS_A_ROW: u32 = 2;

@@ -19,9 +19,9 @@ use super::audit::{self, About, Log, Witness};
 use super::desk::{Asked, Coming};
 use super::gateway::{Answer, Gateway, NoProof};
 use super::policy::back_off;
+use super::store::{Begun, Concluded, NotDone, PaymentLedger, Told};
 use super::{Charge, GiveBack, PayAsked, Payment, RefundAsked};
-use crate::ledger::Ledger;
-use crate::ledger::payments::{Begun, Concluded, NotDone, PaymentLedger, Told};
+use crate::database::Database;
 
 /// Until what a hint names is asked about: the least time between two questions about one payment, whoever hints.
 const HINTED_AFTER: Duration = Duration::from_secs(1);
@@ -106,15 +106,15 @@ pub trait Surroundings {
 
 /// An agent's site.
 pub struct Site {
-    ledger: Arc<Ledger>,
+    database: Database,
     audit: AuditLog,
 }
 
 impl Surroundings for Site {
-    type Ledger = Ledger;
+    type Ledger = Database;
 
-    fn ledger(&self) -> &Ledger {
-        &self.ledger
+    fn ledger(&self) -> &Database {
+        &self.database
     }
 
     fn log(&self) -> &dyn Log {
@@ -144,13 +144,13 @@ pub struct Payments<G, S = Site> {
 impl<G: Gateway> Payments<G> {
     /// A service over a ledger and a gateway.
     pub fn new(
-        ledger: Arc<Ledger>,
+        ledger: impl Into<Database>,
         gateway: G,
         limits: Limits,
         metrics: Arc<Metrics>,
         audit: AuditLog,
     ) -> Self {
-        Self::at(Site { ledger, audit }, gateway, limits, metrics)
+        Self::at(Site { database: ledger.into(), audit }, gateway, limits, metrics)
     }
 }
 

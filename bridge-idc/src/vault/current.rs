@@ -10,7 +10,7 @@ use bridge_runtime::telemetry::metrics::{FilesReread, Metrics};
 use tokio::sync::watch;
 
 use super::keyring::{self, Keyring, KeyringError};
-use crate::ledger::NotReady;
+use crate::database::NotReady;
 
 /// The keys of a running agent.
 #[derive(Clone)]

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use crate::database::{connect, postgres};
 use crate::source::{Replica, SHOP, Source, brands};
 
-const ROLE_SQL: &str = include_str!("../../../bridge-idc/src/ledger/postgres/role.sql");
+const ROLE_SQL: &str = include_str!("../../../bridge-idc/src/database/postgres/role.sql");
 
 /// The logins belong to the whole cluster, which the tests share: so this is one test.
 #[tokio::test]

@@ -205,14 +205,14 @@ pub(crate) async fn a_refund_that_is_made_after_all_counts(database: &Database) 
 const BEFORE: [&str; 2] = [
     concat!(
         "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; DROP TABLE key_checks; ",
-        include_str!("../../../bridge-idc/src/ledger/postgres/0003_payments.sql"),
-        include_str!("../../../bridge-idc/src/ledger/postgres/0004_requests_of_payment.sql"),
+        include_str!("../../../bridge-idc/src/database/migrations/postgres/0003_payments.sql"),
+        include_str!("../../../bridge-idc/src/database/migrations/postgres/0004_requests_of_payment.sql"),
         "DELETE FROM schema_migrations WHERE version >= 5;",
     ),
     concat!(
         "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; DROP TABLE key_checks; ",
-        include_str!("../../../bridge-idc/src/ledger/sqlite/0003_payments.sql"),
-        include_str!("../../../bridge-idc/src/ledger/sqlite/0004_requests_of_payment.sql"),
+        include_str!("../../../bridge-idc/src/database/migrations/sqlite/0003_payments.sql"),
+        include_str!("../../../bridge-idc/src/database/migrations/sqlite/0004_requests_of_payment.sql"),
         "DELETE FROM schema_migrations WHERE version >= 5;",
     ),
 ];

@@ -14,7 +14,7 @@ use crate::held::holds;
 use crate::payments;
 use crate::shop::{Shop, commit_one, import, is_placed, now, order_of, settled};
 
-const ROLE_SQL: &str = include_str!("../../../bridge-idc/src/ledger/postgres/role.sql");
+const ROLE_SQL: &str = include_str!("../../../bridge-idc/src/database/postgres/role.sql");
 
 /// The logins belong to the whole cluster, which the tests share: so this is one test.
 #[tokio::test]

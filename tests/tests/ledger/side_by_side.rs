@@ -136,16 +136,16 @@ pub(crate) async fn what_version_4_begins_is_concluded_by_this_one(database: &Da
 const VERSION_5: [&str; 2] = [
     concat!(
         "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; DROP TABLE key_checks; ",
-        include_str!("../../../bridge-idc/src/ledger/postgres/0003_payments.sql"),
-        include_str!("../../../bridge-idc/src/ledger/postgres/0004_requests_of_payment.sql"),
-        include_str!("../../../bridge-idc/src/ledger/postgres/0005_charged_late.sql"),
+        include_str!("../../../bridge-idc/src/database/migrations/postgres/0003_payments.sql"),
+        include_str!("../../../bridge-idc/src/database/migrations/postgres/0004_requests_of_payment.sql"),
+        include_str!("../../../bridge-idc/src/database/migrations/postgres/0005_charged_late.sql"),
         "DELETE FROM schema_migrations WHERE version > 5;",
     ),
     concat!(
         "DROP TABLE refunds; DROP TABLE payments; DROP TABLE payment_requests; DROP TABLE key_checks; ",
-        include_str!("../../../bridge-idc/src/ledger/sqlite/0003_payments.sql"),
-        include_str!("../../../bridge-idc/src/ledger/sqlite/0004_requests_of_payment.sql"),
-        include_str!("../../../bridge-idc/src/ledger/sqlite/0005_charged_late.sql"),
+        include_str!("../../../bridge-idc/src/database/migrations/sqlite/0003_payments.sql"),
+        include_str!("../../../bridge-idc/src/database/migrations/sqlite/0004_requests_of_payment.sql"),
+        include_str!("../../../bridge-idc/src/database/migrations/sqlite/0005_charged_late.sql"),
         "DELETE FROM schema_migrations WHERE version > 5;",
     ),
 ];

@@ -52,9 +52,9 @@ impl Watching {
         let held_until: i64 = crate::database::value(&self.url, sql).await;
         let clock = match &self.url {
             LedgerUrl::Postgres(_) => {
-                include_str!("../../../bridge-idc/src/ledger/payments/postgres/clock.sql")
+                include_str!("../../../bridge-idc/src/payment/store/postgres/clock.sql")
             }
-            LedgerUrl::Sqlite(_) => include_str!("../../../bridge-idc/src/ledger/payments/sqlite/clock.sql"),
+            LedgerUrl::Sqlite(_) => include_str!("../../../bridge-idc/src/payment/store/sqlite/clock.sql"),
         };
         let now = crate::database::value(&self.url, clock).await;
         let held = Duration::from_micros(u64::try_from(held_until - now).unwrap_or(0));

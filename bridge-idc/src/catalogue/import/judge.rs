@@ -5,22 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::record::{Product, Records, Refusal, Texts, Variant};
+use super::write::{CURRENCIES, category_rows, product_rows, variant_rows};
+use super::{Imported, Tally};
+use crate::database::{AnyRow, Database, Statement, Touched, each, on_database, row};
+use crate::import_file::leap;
 use bridge_protocol::domain::Brand;
 use serde_json::{Value, json};
-use sqlx::FromRow;
-use sqlx::postgres::PgRow;
-use sqlx::sqlite::SqliteRow;
-
-use super::record::{Product, Records, Refusal, Texts, Variant};
-use super::write::{CURRENCIES, Statement, category_rows, product_rows, statement, variant_rows};
-use super::{Imported, Tally};
-use crate::import_file::leap;
-use crate::ledger::Pools;
-use crate::ledger::held_rows::Touched;
 
 /// Asks a database's readers.
 pub(super) struct Judge<'a> {
-    pools: &'a Pools,
+    database: &'a Database,
 }
 
 /// What was found on the way.
@@ -45,22 +40,32 @@ pub(super) struct Judged {
     pub(super) touched: Touched,
 }
 
-/// `brand, sku, product, position, price, options, available`
-type SkuRow = (String, String, Option<String>, i32, i64, String, Option<i64>);
+row! {
+    /// How a SKU stands in the database.
+    struct Standing {
+        brand: String,
+        sku: String,
+        product: Option<String>,
+        position: i32,
+        price: i64,
+        options: String,
+        available: Option<i64>,
+    }
+}
 
-/// `brand, product, changes, published_from, published_until`
-type ProductRow = (String, String, i32, Option<i64>, Option<i64>);
+row! {
+    /// A product that is there, and whether it changes.
+    struct ProductRow {
+        brand: String,
+        product: String,
+        changes: i32,
+        from: Option<i64>,
+        until: Option<i64>,
+    }
+}
 
 /// How SKUs stand in the database, by brand and SKU.
 struct Skus(HashMap<(String, String), Standing>);
-
-struct Standing {
-    product: Option<String>,
-    position: i32,
-    price: i64,
-    options: String,
-    available: Option<i64>,
-}
 
 impl Skus {
     fn of(&self, product: &Product, variant: &Variant) -> Option<&Standing> {
@@ -89,8 +94,8 @@ fn key(product: &Product) -> (String, String) {
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(pools: &'a Pools) -> Self {
-        Self { pools }
+    pub(super) fn new(database: &'a Database) -> Self {
+        Self { database }
     }
 
     /// Judges brands and categories: refuses what is of a brand that sells in another currency, or of none.
@@ -100,7 +105,7 @@ impl<'a> Judge<'a> {
         refuse_other_currencies(records, &known);
         refuse_unknown_brands(records, &known);
         let rows = category_rows(&records.categories);
-        let there: Vec<(String, String, i32)> = self.ask(&statement!("judge_categories.sql"), &rows).await?;
+        let there: Vec<(String, String, i32)> = self.ask(&each!("judge_categories"), &rows).await?;
         let all = records.categories.len() as u64;
         let categories = tally(all, there.iter().map(|(_, _, changes)| *changes != 0));
         Ok(Imported { brands, categories, ..Imported::default() })
@@ -171,16 +176,15 @@ impl<'a> Judge<'a> {
     }
 
     async fn skus(&self, part: &[Product]) -> sqlx::Result<Skus> {
-        let rows: Vec<SkuRow> = self.ask(&statement!("standing.sql"), &variant_rows(part)).await?;
-        let rows = rows.into_iter().map(|(brand, sku, product, position, price, options, available)| {
-            ((brand, sku), Standing { product, position, price, options, available })
-        });
+        let rows: Vec<Standing> = self.ask(&each!("standing"), &variant_rows(part)).await?;
+        let rows =
+            rows.into_iter().map(|standing| ((standing.brand.clone(), standing.sku.clone()), standing));
         Ok(Skus(rows.collect()))
     }
 
     async fn products(&self, part: &[Product]) -> sqlx::Result<HashMap<(String, String), There>> {
-        let rows: Vec<ProductRow> = self.ask(&statement!("judge_products.sql"), &product_rows(part)).await?;
-        let rows = rows.into_iter().map(|(brand, product, changes, from, until)| {
+        let rows: Vec<ProductRow> = self.ask(&each!("judge_products"), &product_rows(part)).await?;
+        let rows = rows.into_iter().map(|ProductRow { brand, product, changes, from, until }| {
             ((brand, product), There { changes: changes != 0, from, until })
         });
         Ok(rows.collect())
@@ -192,17 +196,14 @@ impl<'a> Judge<'a> {
         Ok(known.into_iter().collect())
     }
 
-    async fn ask<V>(&self, statement: &Statement, rows: &impl serde::Serialize) -> sqlx::Result<Vec<V>>
-    where
-        V: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
-    {
+    async fn ask<V: AnyRow>(
+        &self,
+        statement: &Statement,
+        rows: &impl serde::Serialize,
+    ) -> sqlx::Result<Vec<V>> {
         let rows = serde_json::to_string(rows).map_err(|error| sqlx::Error::Encode(error.into()))?;
-        match self.pools {
-            Pools::Postgres(pool) => sqlx::query_as(statement.postgres).bind(rows).fetch_all(pool).await,
-            Pools::Sqlite { readers, .. } => {
-                sqlx::query_as(statement.sqlite).bind(rows).fetch_all(readers).await
-            }
-        }
+        on_database!(*self.database, database =>
+            sqlx::query_as(database.text(statement)).bind(rows).fetch_all(&database.pool).await)
     }
 }
 

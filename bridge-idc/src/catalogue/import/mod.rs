@@ -35,9 +35,9 @@ use self::mapping::Mapping;
 use self::record::{Product, Records, Refusal};
 use self::write::{Apart, Failed, Writer, Written, line_of};
 use super::{Catalogue, CatalogueError};
+use crate::database::held;
 use crate::import_file::parts::{Held, HeldUp, LOOK_AGAIN_AFTER, Part, Parts, Patience, Progress, WAIT};
 use crate::import_file::{Given, suspicions};
-use crate::ledger::held;
 
 /// Products in one transaction: no order waits longer than for the part that is under way.
 const PRODUCTS_AT_ONCE: usize = 1_000;
@@ -305,7 +305,7 @@ impl Catalogue {
         if records.refused_whole {
             return Ok(Imported { refused: records.refused, ..Imported::default() });
         }
-        let (judge, writer) = (Judge::new(&self.pools), Writer::new(&self.pools));
+        let (judge, writer) = (Judge::new(&self.database), Writer::new(&self.database));
         let mut imported = judge.heads(&mut records).await.map_err(failed(0))?;
         let mut found = Found {
             refused: std::mem::take(&mut records.refused),
@@ -437,7 +437,7 @@ impl Writing<'_> {
             self.patience.ends();
             progress(Progress::Done(self.written));
             if !is_over {
-                self.writer.give_way().await;
+                self.writer.database.give_way().await;
             }
         }
     }

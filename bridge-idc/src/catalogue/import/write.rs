@@ -8,36 +8,17 @@
 //! already is not touched and does not enter the log of changes.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::catalogue::Code;
 use serde::Serialize;
 use serde_json::{Value, json};
-use sqlx::{Postgres, Sqlite};
-use tokio::time::timeout;
 
 use super::record::{Category, Document, Product, Records, Texts, Variant};
 use super::{Imported, Tally};
-use crate::import_file::parts::Held;
-use crate::ledger::held_rows::{self, HeldRows, Touched};
-use crate::ledger::{Open, Pools, held};
-
-/// A statement for either database.
-pub(super) struct Statement {
-    pub(super) postgres: &'static str,
-    pub(super) sqlite: &'static str,
-}
-
-macro_rules! statement {
-    ($file:literal) => {
-        $crate::catalogue::import::write::Statement {
-            postgres: include_str!(concat!("postgres/", $file)),
-            sqlite: include_str!(concat!("sqlite/", $file)),
-        }
-    };
-}
-pub(super) use statement;
+use crate::database::{
+    Database, Ends as _, Held, HeldRows, Statement, Touched, Transaction, each, held, on_connection,
+};
 
 const ADD_BRANDS: Statement = Statement {
     postgres: "INSERT INTO brands (brand, currency) SELECT new.brand, new.currency
@@ -52,74 +33,22 @@ pub(super) const CURRENCIES: Statement = Statement {
     sqlite: "SELECT brand, currency FROM brands WHERE brand IN (SELECT value ->> 'brand' FROM json_each($1))",
 };
 
-/// A connection with a transaction open on it.
-enum Transaction {
-    Postgres(Open<Postgres>),
-    Sqlite(Open<Sqlite>),
+/// Runs a statement over these rows; how many it changed.
+async fn run(
+    transaction: &mut Transaction,
+    statement: &Statement,
+    rows: &impl Serialize,
+) -> sqlx::Result<u64> {
+    let rows = serde_json::to_string(rows).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    let sql = transaction.text(statement);
+    on_connection!(transaction, connection =>
+        Ok(sqlx::query(sql).bind(rows).execute(connection).await?.rows_affected()))
 }
-
-impl Transaction {
-    async fn begin(pools: &Pools) -> sqlx::Result<Self> {
-        Ok(match pools {
-            Pools::Postgres(pool) => Self::Postgres(Open::begin(pool.acquire().await?, "BEGIN").await?),
-            Pools::Sqlite { writer, .. } => {
-                Self::Sqlite(Open::begin(writer.acquire().await?, "BEGIN IMMEDIATE").await?)
-            }
-        })
-    }
-
-    /// Runs a statement over these rows; how many it changed.
-    async fn run(&mut self, statement: &Statement, rows: &impl Serialize) -> sqlx::Result<u64> {
-        let rows = serde_json::to_string(rows).map_err(|error| sqlx::Error::Encode(error.into()))?;
-        Ok(match self {
-            Self::Postgres(open) => {
-                sqlx::query(statement.postgres).bind(rows).execute(open.connection()).await?.rows_affected()
-            }
-            Self::Sqlite(open) => {
-                sqlx::query(statement.sqlite).bind(rows).execute(open.connection()).await?.rows_affected()
-            }
-        })
-    }
-
-    /// Waits for what somebody else holds, then locks what is to be changed; what of it somebody else holds.
-    async fn lock(&mut self, touched: &Touched, awaited: Option<&Held>) -> sqlx::Result<HeldRows> {
-        match self {
-            Self::Postgres(open) => {
-                held_rows::wait_for(open.connection(), awaited).await?;
-                held_rows::lock(open.connection(), touched).await
-            }
-            // Whoever has begun holds everything.
-            Self::Sqlite(_) => Ok(HeldRows::default()),
-        }
-    }
-
-    async fn commit(self) -> sqlx::Result<()> {
-        match self {
-            Self::Postgres(open) => open.commit().await,
-            Self::Sqlite(open) => open.commit().await,
-        }
-    }
-
-    async fn give_up(self) {
-        // If it cannot be rolled back its connection is closed, which does the same.
-        let _closed = match self {
-            Self::Postgres(open) => timeout(ROLLED_BACK_WITHIN, open.rollback()).await,
-            Self::Sqlite(open) => timeout(ROLLED_BACK_WITHIN, open.rollback()).await,
-        };
-    }
-}
-
-/// How long a ROLLBACK may take.
-const ROLLED_BACK_WITHIN: Duration = Duration::from_secs(1);
 
 /// Writes brands, categories and products, some at a time.
 pub(super) struct Writer<'a> {
-    pools: &'a Pools,
+    pub(super) database: &'a Database,
 }
-
-/// Whoever waits for SQLite's lock looks again after 100 ms at most (`sqliteDefaultBusyCallback`). Without a pause longer
-/// than that, an import would take it again before an order sees that it was free.
-const TURN: Duration = Duration::from_millis(120);
 
 /// Why a part could not be written.
 pub(super) enum Failed {
@@ -153,27 +82,27 @@ impl From<sqlx::Error> for Failed {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(pools: &'a Pools) -> Self {
-        Self { pools }
+    pub(super) fn new(database: &'a Database) -> Self {
+        Self { database }
     }
 
     /// Who holds this, as far as the database tells.
     pub(super) async fn holder(&self, held: &Held) -> Option<String> {
-        self.pools.holder(held).await
+        self.database.holder(held).await
     }
 
     /// Adds the brands, then adds and changes categories. How many brands were new, and what became of the categories.
     pub(super) async fn heads(&self, records: &Records) -> sqlx::Result<(u64, Tally)> {
-        let mut transaction = Transaction::begin(self.pools).await?;
+        let mut transaction = self.database.begin().await?;
         let brands: Vec<Value> = records
             .brands
             .iter()
             .map(|(brand, (currency, _))| json!({"brand": brand.as_str(), "currency": currency.as_str()}))
             .collect();
-        let brands = transaction.run(&ADD_BRANDS, &brands).await?;
+        let brands = run(&mut transaction, &ADD_BRANDS, &brands).await?;
         let categories = category_rows(&records.categories);
-        let new = transaction.run(&statement!("add_categories.sql"), &categories).await?;
-        let changed = transaction.run(&statement!("change_categories.sql"), &categories).await?;
+        let new = run(&mut transaction, &each!("add_categories"), &categories).await?;
+        let changed = run(&mut transaction, &each!("change_categories"), &categories).await?;
         transaction.commit().await?;
         let all = records.categories.len() as u64;
         Ok((brands, Tally { new, changed, unchanged: all.saturating_sub(new + changed) }))
@@ -187,7 +116,7 @@ impl<'a> Writer<'a> {
         touched: &Touched,
         awaited: Option<&Held>,
     ) -> Result<Written, Failed> {
-        let mut transaction = Transaction::begin(self.pools).await?;
+        let mut transaction = self.database.begin().await?;
         let locked = transaction.lock(touched, awaited).await;
         let apart = locked.map(|held| {
             let on = products.iter().find_map(|product| needs(product, &held));
@@ -212,13 +141,6 @@ impl<'a> Writer<'a> {
         };
         transaction.give_up().await;
         written
-    }
-
-    /// Lets whoever waits for SQLite's one lock have it.
-    pub(super) async fn give_way(&self) {
-        if let Pools::Sqlite { .. } = self.pools {
-            tokio::time::sleep(TURN).await;
-        }
     }
 }
 
@@ -264,20 +186,20 @@ pub(super) fn line_of(part: &[Product], held: &Held) -> u64 {
 async fn rows(transaction: &mut Transaction, products: &[Product]) -> sqlx::Result<Imported> {
     let mut imported = Imported::default();
     let rows = product_rows(products);
-    let new = transaction.run(&statement!("add_products.sql"), &rows).await?;
-    let changed = transaction.run(&statement!("change_products.sql"), &rows).await?;
+    let new = run(transaction, &each!("add_products"), &rows).await?;
+    let changed = run(transaction, &each!("change_products"), &rows).await?;
     imported.products =
         Tally { new, changed, unchanged: (products.len() as u64).saturating_sub(new + changed) };
     let rows = membership_rows(products);
-    transaction.run(&statement!("leave_categories.sql"), &rows).await?;
-    transaction.run(&statement!("enter_categories.sql"), &rows).await?;
+    run(transaction, &each!("leave_categories"), &rows).await?;
+    run(transaction, &each!("enter_categories"), &rows).await?;
     let rows = variant_rows(products);
     let all = rows.as_array().map_or(0, Vec::len) as u64;
-    let new = transaction.run(&statement!("add_variants.sql"), &rows).await?;
-    let changed = transaction.run(&statement!("change_variants.sql"), &rows).await?;
+    let new = run(transaction, &each!("add_variants"), &rows).await?;
+    let changed = run(transaction, &each!("change_variants"), &rows).await?;
     imported.variants = Tally { new, changed, unchanged: all.saturating_sub(new + changed) };
-    imported.stock = transaction.run(&statement!("set_units.sql"), &rows).await?;
-    transaction.run(&statement!("open_units.sql"), &rows).await?;
+    imported.stock = run(transaction, &each!("set_units"), &rows).await?;
+    run(transaction, &each!("open_units"), &rows).await?;
     Ok(imported)
 }
 

@@ -1,9 +1,6 @@
 //! What the flow of payments asks of a database, answered by the model.
 
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
-use std::time::Duration;
 
 use sqlx::Result;
 use uuid::Uuid;
@@ -11,14 +8,12 @@ use uuid::Uuid;
 use super::refusal::Refusal;
 use super::statements::ModelTransaction;
 use super::tables::{Lock, Patience, Step, Tables, TransactionId};
-use super::{ModelDatabase, OutcomeColumns, PaymentColumns, RefundColumns, RequestColumns};
-use crate::ledger::LedgerError;
-use crate::ledger::payments::{
-    Begins, DueRow, Ends, NewPayment, NewRefund, OrderRow, PaymentEnd, PaymentRow, RefundEnd, RefundRow,
-    RequestRow, Statements,
-};
-use crate::ledger::transaction::{Database as _, Transaction as _};
+use super::{OutcomeColumns, PaymentColumns, RefundColumns, RequestColumns};
 use crate::payment::Charge;
+use crate::payment::store::{
+    DueRow, NewPayment, OrderRow, PaymentEnd, PaymentRow, RefundBegin, RefundEnd, RefundRow, RequestRow,
+    Statements,
+};
 
 /// What of payments is broken on purpose.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,42 +35,6 @@ pub enum Broken {
     KeepsMoney,
     /// No request to give back is known to be on its way.
     ForgetsWhatIsOnItsWay,
-}
-
-impl Begins for ModelDatabase {
-    type Own = ModelTransaction;
-
-    async fn writing(&self) -> std::result::Result<ModelTransaction, LedgerError> {
-        Ok(self.begin().await?)
-    }
-
-    async fn reading(&self) -> std::result::Result<ModelTransaction, LedgerError> {
-        Ok(self.begin().await?)
-    }
-
-    async fn pause(&self, time: Duration) {
-        let until = self.tables.borrow().now + time;
-        poll_fn(|_| {
-            let mut tables = self.tables.borrow_mut();
-            if tables.now >= until {
-                return Poll::Ready(());
-            }
-            tables.pauses_until = Some(until);
-            Poll::Pending
-        })
-        .await;
-    }
-}
-
-impl Ends for ModelTransaction {
-    async fn give_up(self) {
-        // A connection that is gone has nothing to roll back.
-        let _rolled_back = self.rollback().await;
-    }
-
-    async fn commit(self) -> std::result::Result<(), LedgerError> {
-        Ok(crate::ledger::transaction::Transaction::commit(self).await?)
-    }
 }
 
 impl ModelTransaction {
@@ -135,8 +94,11 @@ impl Statements for ModelTransaction {
             }
             let state = tables.state(id, &order).unwrap_or_default().to_owned();
             let columns = tables.committed.orders.get(&order);
-            let row = |row: &Rc<super::OrderColumns>| {
-                (row.brand.clone(), state.clone(), row.currency.clone(), row.total)
+            let row = |row: &Rc<super::OrderColumns>| OrderRow {
+                brand: row.brand.clone(),
+                state: state.clone(),
+                currency: row.currency.clone(),
+                total: row.total,
             };
             Ok(Step::Done(columns.map(row)))
         })
@@ -235,14 +197,8 @@ impl Statements for ModelTransaction {
         self.update(find, Written::lock).await.map(drop)
     }
 
-    async fn add_refund(
-        &mut self,
-        new: &NewRefund<'_>,
-        state: &str,
-        ask_at: i64,
-        at: i64,
-        until: i64,
-    ) -> Result<()> {
+    async fn add_refund(&mut self, row: RefundBegin<'_>) -> Result<()> {
+        let RefundBegin { new, state, ask_at, at, until } = row;
         self.statement(|tables, id| {
             let refund = new.refund.as_uuid();
             if !tables.refunds(id, |row| row.refund == refund).is_empty() {
@@ -284,10 +240,10 @@ impl Statements for ModelTransaction {
             let row = |row: &Rc<RefundColumns>| {
                 let mut read = refund_row(row);
                 if doubts && row.state == "done" {
-                    read.5 = "unknown".to_owned();
+                    read.state = "unknown".to_owned();
                 }
                 if forgets {
-                    read.9 = 0;
+                    read.give_back_until = 0;
                 }
                 read
             };
@@ -499,34 +455,34 @@ fn take_payments(
 }
 
 fn payment_row(row: &PaymentColumns) -> PaymentRow {
-    (
-        row.payment,
-        row.brand.clone(),
-        row.order,
-        row.amount,
-        row.currency.clone(),
-        row.payment_key.clone(),
-        row.state.clone(),
-        row.refunded,
-        row.code.clone(),
-        row.asks,
-        row.created_at,
-        row.concluded_at,
-        row.confirm_until,
-    )
+    PaymentRow {
+        payment: row.payment,
+        brand: row.brand.clone(),
+        order: row.order,
+        amount: row.amount,
+        currency: row.currency.clone(),
+        payment_key: row.payment_key.clone(),
+        state: row.state.clone(),
+        refunded: row.refunded,
+        code: row.code.clone(),
+        asks: row.asks,
+        created_at: row.created_at,
+        concluded_at: row.concluded_at,
+        confirm_until: row.confirm_until,
+    }
 }
 
 fn refund_row(row: &RefundColumns) -> RefundRow {
-    (
-        row.refund,
-        row.payment,
-        row.amount,
-        row.reason.clone(),
-        row.automatic,
-        row.state.clone(),
-        row.code.clone(),
-        row.asks,
-        row.created_at,
-        row.give_back_until,
-    )
+    RefundRow {
+        refund: row.refund,
+        payment: row.payment,
+        amount: row.amount,
+        reason: row.reason.clone(),
+        automatic: row.automatic,
+        state: row.state.clone(),
+        code: row.code.clone(),
+        asks: row.asks,
+        created_at: row.created_at,
+        give_back_until: row.give_back_until,
+    }
 }

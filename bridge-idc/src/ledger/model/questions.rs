@@ -40,17 +40,15 @@ impl Questions for ModelDatabase {
             let outcome = rows.outcomes.get(rows.placed.get(&order)?)?;
             let state = rows.states.get(&order).map_or(outcome.outcome.as_str(), |state| state);
             let columns = rows.orders.get(&order);
-            (outcome.brand == brand).then(|| {
-                (
-                    order,
-                    state.to_owned(),
-                    outcome.position,
-                    outcome.committed_at,
-                    columns.map(|columns| columns.customer_reference.clone()),
-                    columns.map(|columns| columns.currency.clone()),
-                    columns.map(|columns| columns.shipping_fee),
-                    columns.map(|columns| columns.total),
-                )
+            (outcome.brand == brand).then(|| OrderRow {
+                order,
+                state: state.to_owned(),
+                position: outcome.position,
+                committed_at: outcome.committed_at,
+                customer_reference: columns.map(|columns| columns.customer_reference.clone()),
+                currency: columns.map(|columns| columns.currency.clone()),
+                shipping_fee: columns.map(|columns| columns.shipping_fee),
+                total: columns.map(|columns| columns.total),
             })
         })
         .await

@@ -1,10 +1,11 @@
 //! What the flow asks of a database, answered by the model.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bridge_protocol::domain::UnixMicros;
 use uuid::Uuid;
@@ -12,14 +13,12 @@ use uuid::Uuid;
 use super::refusal::Refusal;
 use super::tables::{Lock, Orphan, Patience, Step, Stock, Tables, TransactionId};
 use super::{CommitFate, LineColumns, ModelDatabase, OrderColumns, OutcomeColumns};
-use crate::import_file::parts::Held;
+use crate::database::{Begins, Ends};
 use crate::ledger::LedgerError;
-use crate::ledger::payments;
 use crate::ledger::rows::{
-    BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
-    StandingRow, UnitsRow,
+    LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow, StandingRow, UnitsRow,
 };
-use crate::ledger::transaction::{Database, Locking, Transaction};
+use crate::ledger::statements::{Locking, Statements};
 use crate::planner::Awaited;
 
 /// A transaction on the model.
@@ -31,21 +30,38 @@ pub struct ModelTransaction {
     read: BTreeMap<i64, Stock>,
 }
 
-impl Database for ModelDatabase {
-    type Transaction = ModelTransaction;
+impl Begins for ModelDatabase {
+    type Own = ModelTransaction;
 
-    async fn begin(&self) -> sqlx::Result<ModelTransaction> {
+    async fn writing(&self) -> Result<ModelTransaction, LedgerError> {
         turn().await;
         let mut tables = self.tables.borrow_mut();
         if tables.is_down() {
-            return Err(gone());
+            return Err(gone().into());
         }
         let id = tables.begin(self.admitted.clone());
         Ok(ModelTransaction { database: self.clone(), id, read: BTreeMap::new() })
     }
 
-    async fn begin_batch(&self) -> sqlx::Result<ModelTransaction> {
-        self.begin().await
+    async fn reading(&self) -> Result<ModelTransaction, LedgerError> {
+        self.writing().await
+    }
+
+    async fn batch(&self) -> Result<ModelTransaction, LedgerError> {
+        self.writing().await
+    }
+
+    async fn pause(&self, time: Duration) {
+        let until = self.tables.borrow().now + time;
+        poll_fn(|_| {
+            let mut tables = self.tables.borrow_mut();
+            if tables.now >= until {
+                return Poll::Ready(());
+            }
+            tables.pauses_until = Some(until);
+            Poll::Pending
+        })
+        .await;
     }
 }
 
@@ -98,15 +114,7 @@ impl ModelTransaction {
     }
 }
 
-impl Transaction for ModelTransaction {
-    async fn brands(&mut self, brands: &[&str]) -> sqlx::Result<Vec<BrandRow>> {
-        self.at_once(|tables, _| {
-            let row = |brand: &&str| Some(((*brand).to_owned(), tables.brands.get(*brand)?.clone()));
-            brands.iter().filter_map(row).collect()
-        })
-        .await
-    }
-
+impl Statements for ModelTransaction {
     async fn units(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<UnitsRow>> {
         self.at_once(|tables, id| {
             let rows = |order: &Uuid| {
@@ -168,14 +176,22 @@ impl Transaction for ModelTransaction {
         let offers = self.at_once(|tables, id| {
             let wanted = wanted(tables, named, sku_ids);
             let brand = |brand: &&str| {
-                Some(((*brand).to_owned(), tables.brands.get(*brand)?.clone(), None, None, None, None))
+                let currency = tables.brands.get(*brand)?.clone();
+                let brand = (*brand).to_owned();
+                Some(OfferRow { brand, currency, sku_id: None, sku: None, price: None, available: None })
             };
             let offer = |((brand, sku), sku_id): (&(String, String), &i64)| {
                 wanted.binary_search(sku_id).ok()?;
                 let (currency, stock) = (tables.brands.get(brand)?.clone(), tables.stock(id, *sku_id)?);
                 read.insert(*sku_id, stock);
-                let (sku, available) = (Some(sku.clone()), Some(stock.available));
-                Some((brand.clone(), currency, Some(*sku_id), sku, tables.price(id, *sku_id), available))
+                Some(OfferRow {
+                    brand: brand.clone(),
+                    currency,
+                    sku_id: Some(*sku_id),
+                    sku: Some(sku.clone()),
+                    price: tables.price(id, *sku_id),
+                    available: Some(stock.available),
+                })
             };
             let brands = brands.iter().filter_map(brand);
             brands.chain(tables.skus.iter().filter_map(offer)).collect()
@@ -189,17 +205,17 @@ impl Transaction for ModelTransaction {
         self.at_once(|tables, id| {
             let row = |key: &&[u8]| {
                 let found = tables.outcome(id, key)?;
-                Some((
-                    key.to_vec(),
-                    found.order,
-                    found.fingerprint.clone(),
-                    found.outcome.clone(),
-                    found.sku.clone(),
-                    found.price,
-                    found.currency.clone(),
-                    found.position,
-                    found.committed_at,
-                ))
+                Some(SettledRow {
+                    key: key.to_vec(),
+                    order: found.order,
+                    fingerprint: found.fingerprint.clone(),
+                    outcome: found.outcome.clone(),
+                    sku: found.sku.clone(),
+                    price: found.price,
+                    currency: found.currency.clone(),
+                    position: found.position,
+                    committed_at: found.committed_at,
+                })
             };
             keys.iter().filter_map(row).collect()
         })
@@ -339,35 +355,9 @@ impl Transaction for ModelTransaction {
         })
         .await
     }
+}
 
-    async fn add_brands(&mut self, _brands: &[(&str, &str)]) -> sqlx::Result<u64> {
-        Err(unsupported())
-    }
-
-    async fn wait_for_sale(&mut self, _awaited: Option<&Held>) -> sqlx::Result<()> {
-        Err(unsupported())
-    }
-
-    async fn lock_for_sale(&mut self, _rows: &[ForSaleRow<'_>]) -> sqlx::Result<HashSet<(String, String)>> {
-        Err(unsupported())
-    }
-
-    async fn add_skus(&mut self, _rows: &[ForSaleRow<'_>]) -> sqlx::Result<u64> {
-        Err(unsupported())
-    }
-
-    async fn set_prices(&mut self, _rows: &[ForSaleRow<'_>]) -> sqlx::Result<()> {
-        Err(unsupported())
-    }
-
-    async fn set_stock(&mut self, _rows: &[ForSaleRow<'_>]) -> sqlx::Result<()> {
-        Err(unsupported())
-    }
-
-    async fn refund_cancelled(&mut self, orders: &[Uuid]) -> Result<(), LedgerError> {
-        payments::refund_cancelled(self, orders).await
-    }
-
+impl Ends for ModelTransaction {
     async fn commit(self) -> sqlx::Result<()> {
         self.database.tables.borrow_mut().set_committing(self.id);
         turn().await;
@@ -434,11 +424,6 @@ fn patience(locking: Locking) -> Option<Patience> {
 pub(super) async fn turn() {
     let mut waited = false;
     poll_fn(|_| if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }).await;
-}
-
-/// Nothing is imported into the model.
-fn unsupported() -> sqlx::Error {
-    sqlx::Error::Io(io::ErrorKind::Unsupported.into())
 }
 
 /// The connection is cut.

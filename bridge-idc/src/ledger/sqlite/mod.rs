@@ -3,120 +3,24 @@
 //! A table of rows goes in as one text, `[[..], [..]]`, which `json_each` takes apart again: one statement a table
 //! whatever the batch's size, prepared once. Bytes travel in it as hexadecimal digits.
 
-/// Whether the file is still the one at its path.
-mod file;
-
 use std::collections::HashSet;
-use std::path::Path;
-use std::time::Duration;
 
 use bridge_protocol::domain::UnixMicros;
 use serde::Serialize;
-use sqlx::ConnectOptions;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use self::file::LedgerFile;
-use super::LedgerError;
-use super::error::Blame;
-use super::payments::{self, Tx};
 use super::rows::{
     BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
     StandingRow, UnitsRow,
 };
-use super::transaction::{self, Database, Locking, Open};
-use crate::import_file::parts::Held;
+use super::statements::{Locking, SaleStatements, Statements};
+use crate::database::Held;
 use crate::planner::Awaited;
 
-/// A ledger in an SQLite file.
-pub(super) struct Sqlite {
-    /// SQLite has one writer at a time; a second connection would only wait for the first.
-    pub(super) writer: SqlitePool,
-    /// Readers see the last commit and wait for nobody (WAL).
-    pub(super) pool: SqlitePool,
-    file: LedgerFile,
-}
-
-impl Sqlite {
-    /// Opens the file; makes it if there is none.
-    pub(super) async fn open(path: &Path, connections: u32) -> sqlx::Result<Self> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            // A commit is on the disk before it is answered.
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(PATIENCE)
-            .disable_statement_logging();
-        let file = LedgerFile::at(path);
-        let pool = |connections| {
-            let file = file.clone();
-            let pool = SqlitePoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE);
-            pool.after_connect(move |_, _| {
-                let file = file.clone();
-                Box::pin(async move { file.check().await })
-            })
-        };
-        let writer = pool(1).connect_with(options.clone().create_if_missing(true)).await?;
-        // Only its first connection may make the file.
-        writer.set_connect_options(options.clone());
-        let readers = pool(connections.saturating_sub(1).max(1));
-        Ok(Self { writer, pool: readers.connect_lazy_with(options.read_only(true)), file })
-    }
-}
-
-impl Sqlite {
-    /// Begins a transaction that sees one moment and cannot write.
-    pub(super) async fn begin_reading(&self) -> sqlx::Result<Transaction> {
-        Open::begin(self.pool.acquire().await?, "BEGIN").await.map(Transaction)
-    }
-}
-
-/// How long another process (a DBA's shell) may hold the file.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Whose fault a refusal is, by its result code (sqlite.org/rescode.html).
-pub(super) fn blame(code: i32) -> Blame {
-    match code & 0xff {
-        // SQLITE_TOOBIG, SQLITE_CONSTRAINT (also raised by a trigger), SQLITE_MISMATCH
-        18..=20 => Blame::Request,
-        _ => Blame::Database,
-    }
-}
-
-impl Database for Sqlite {
-    type Transaction = Transaction;
-
-    async fn begin(&self) -> sqlx::Result<Transaction> {
-        self.file.check().await?;
-        Open::begin(self.writer.acquire().await?, "BEGIN IMMEDIATE").await.map(Transaction)
-    }
-
-    /// Whoever writes waits for its turn at the one connection that does, and is served in the order of asking.
-    async fn begin_batch(&self) -> sqlx::Result<Transaction> {
-        self.begin().await
-    }
-}
-
-/// A transaction on SQLite.
-pub(super) struct Transaction(Open<sqlx::Sqlite>);
-
-impl Transaction {
-    /// For what happens to payments in this transaction.
-    pub(super) fn payments(&mut self) -> Tx<'_> {
-        Tx::Sqlite(self.0.connection())
-    }
-}
-
-impl transaction::Transaction for Transaction {
-    async fn brands(&mut self, brands: &[&str]) -> sqlx::Result<Vec<BrandRow>> {
-        sqlx::query_as(include_str!("brands.sql")).bind(json(brands)?).fetch_all(self.0.connection()).await
-    }
-
+impl Statements for SqliteConnection {
     async fn units(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<UnitsRow>> {
-        sqlx::query_as(include_str!("units.sql")).bind(ids(orders)?).fetch_all(self.0.connection()).await
+        sqlx::query_as(include_str!("units.sql")).bind(ids(orders)?).fetch_all(self).await
     }
 
     /// Whoever has begun holds everything.
@@ -147,17 +51,17 @@ impl transaction::Transaction for Transaction {
             .bind(json(brands)?)
             .bind(json(named)?)
             .bind(json(sku_ids)?)
-            .fetch_all(self.0.connection())
+            .fetch_all(self)
             .await
     }
 
     async fn settled(&mut self, keys: &[&[u8]]) -> sqlx::Result<Vec<SettledRow>> {
         let keys = table(keys, |key| hex(key))?;
-        sqlx::query_as(include_str!("settled.sql")).bind(keys).fetch_all(self.0.connection()).await
+        sqlx::query_as(include_str!("settled.sql")).bind(keys).fetch_all(self).await
     }
 
     async fn standing(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<StandingRow>> {
-        sqlx::query_as(include_str!("standing.sql")).bind(ids(orders)?).fetch_all(self.0.connection()).await
+        sqlx::query_as(include_str!("standing.sql")).bind(ids(orders)?).fetch_all(self).await
     }
 
     async fn insert_outcomes(
@@ -180,7 +84,7 @@ impl transaction::Transaction for Transaction {
             )
         })?;
         let insert = sqlx::query_as(include_str!("insert_outcomes.sql")).bind(rows).bind(at.get());
-        insert.fetch_all(self.0.connection()).await
+        insert.fetch_all(self).await
     }
 
     async fn insert_orders(&mut self, rows: &[OrderRow<'_>], at: UnixMicros) -> sqlx::Result<()> {
@@ -196,14 +100,14 @@ impl transaction::Transaction for Transaction {
             )
         })?;
         let insert = sqlx::query(include_str!("insert_orders.sql")).bind(rows).bind(at.get());
-        insert.execute(self.0.connection()).await.map(drop)
+        insert.execute(self).await.map(drop)
     }
 
     async fn insert_lines(&mut self, rows: &[LineRow]) -> sqlx::Result<()> {
         let rows = table(rows, |row| {
             (hex(row.order.as_bytes()), row.line_no, row.sku_id, row.quantity, row.unit_price)
         })?;
-        sqlx::query(include_str!("insert_lines.sql")).bind(rows).execute(self.0.connection()).await.map(drop)
+        sqlx::query(include_str!("insert_lines.sql")).bind(rows).execute(self).await.map(drop)
     }
 
     async fn insert_personal(&mut self, rows: &[PersonalRow<'_>]) -> sqlx::Result<()> {
@@ -213,42 +117,44 @@ impl transaction::Transaction for Transaction {
             let (version, wrapped) = (row.personal.key_version, hex(&row.personal.wrapped_key));
             (hex(row.order.as_bytes()), version, wrapped, f1, f2, f3, f4, f5, f6, f7, f8, f9)
         })?;
-        sqlx::query(include_str!("insert_personal.sql"))
-            .bind(rows)
-            .execute(self.0.connection())
-            .await
-            .map(drop)
+        sqlx::query(include_str!("insert_personal.sql")).bind(rows).execute(self).await.map(drop)
     }
 
     async fn cancel_orders(&mut self, orders: &[Uuid], at: UnixMicros) -> sqlx::Result<u64> {
         let update = sqlx::query(include_str!("cancel_orders.sql")).bind(ids(orders)?).bind(at.get());
-        Ok(update.execute(self.0.connection()).await?.rows_affected())
+        Ok(update.execute(self).await?.rows_affected())
     }
 
     async fn move_stock(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64> {
         let update = sqlx::query(include_str!("move_stock.sql")).bind(json(moves)?);
-        Ok(update.execute(self.0.connection()).await?.rows_affected())
+        Ok(update.execute(self).await?.rows_affected())
+    }
+}
+
+impl SaleStatements for SqliteConnection {
+    async fn brands(&mut self, brands: &[&str]) -> sqlx::Result<Vec<BrandRow>> {
+        sqlx::query_as(include_str!("brands.sql")).bind(json(brands)?).fetch_all(self).await
     }
 
     async fn add_brands(&mut self, brands: &[(&str, &str)]) -> sqlx::Result<u64> {
         let insert = sqlx::query(include_str!("add_brands.sql")).bind(json(brands)?);
-        Ok(insert.execute(self.0.connection()).await?.rows_affected())
+        Ok(insert.execute(self).await?.rows_affected())
     }
 
     async fn add_skus(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<u64> {
         let rows = table(rows, |row| (row.brand, row.sku, row.price))?;
         let insert = sqlx::query(include_str!("add_skus.sql")).bind(rows);
-        Ok(insert.execute(self.0.connection()).await?.rows_affected())
+        Ok(insert.execute(self).await?.rows_affected())
     }
 
     async fn set_prices(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()> {
         let rows = table(rows, |row| (row.brand, row.sku, row.price))?;
-        sqlx::query(include_str!("set_prices.sql")).bind(rows).execute(self.0.connection()).await.map(drop)
+        sqlx::query(include_str!("set_prices.sql")).bind(rows).execute(self).await.map(drop)
     }
 
     async fn set_stock(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()> {
         let rows = table(rows, |row| (row.brand, row.sku, row.quantity))?;
-        sqlx::query(include_str!("set_stock.sql")).bind(rows).execute(self.0.connection()).await.map(drop)
+        sqlx::query(include_str!("set_stock.sql")).bind(rows).execute(self).await.map(drop)
     }
 
     /// Whoever has begun holds everything.
@@ -258,18 +164,6 @@ impl transaction::Transaction for Transaction {
 
     async fn lock_for_sale(&mut self, _: &[ForSaleRow<'_>]) -> sqlx::Result<HashSet<(String, String)>> {
         Ok(HashSet::new())
-    }
-
-    async fn refund_cancelled(&mut self, orders: &[Uuid]) -> Result<(), LedgerError> {
-        payments::refund_cancelled(&mut self.payments(), orders).await
-    }
-
-    async fn commit(self) -> sqlx::Result<()> {
-        self.0.commit().await
-    }
-
-    async fn rollback(self) -> sqlx::Result<()> {
-        self.0.rollback().await
     }
 }
 

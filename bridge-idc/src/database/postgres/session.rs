@@ -2,7 +2,7 @@
 
 use sqlx::{PgConnection, Row as _};
 
-use crate::ledger::{LedgerError, NotReady};
+use crate::database::error::{LedgerError, NotReady};
 
 /// Has the session's commits wait for the disk, and for a standby where one is configured: never less than what the server was
 /// set to, whatever a role or a database was.

@@ -1,4 +1,4 @@
-//! What can go wrong between the ledger and its database, by whose fault it is. No message holds a value of a row.
+//! What can go wrong between Bridge and its database, by whose fault it is. No message holds a value of a row.
 
 use std::fmt;
 
@@ -6,11 +6,12 @@ use bridge_runtime::audit_log::AuditError;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::SqliteError;
 
+use super::blame::Blame;
+use super::held::Held;
 use super::{postgres, sqlite};
-use crate::import_file::parts::Held;
 
 /// What went wrong. What it left behind is not said here, but by where it happened: nothing before a COMMIT, whatever went wrong;
-/// in a COMMIT nobody can tell (see [`NotDone`](super::payments::NotDone)).
+/// in a COMMIT nobody can tell (see [`NotDone`](super::NotDone)).
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The database cannot be reached, went away or cannot write: nobody is served.
@@ -58,7 +59,7 @@ impl LedgerError {
     }
 
     /// Whether it may be one request's doing, so that the others can be committed without it.
-    pub(super) fn may_be_one_request_s(&self) -> bool {
+    pub(crate) fn may_be_one_request_s(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Denied(_) | Self::Cancelled(_) | Self::Conflict)
     }
 }
@@ -90,31 +91,14 @@ impl fmt::Display for SqlState {
     }
 }
 
-/// Whose fault a database's error is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Blame {
-    /// What was to be written breaks a rule.
-    Request,
-    /// What the statement needs is missing or broken: a right, a function, a page of a table.
-    Statement,
-    /// The statement was ended by somebody.
-    Cancel,
-    /// Another transaction holds what was needed.
-    Holder,
-    /// Another transaction was in the way; the same may work now.
-    Contention,
-    /// The database itself: gone, full, read-only, shutting down.
-    Database,
-}
-
 impl From<sqlx::Error> for LedgerError {
     fn from(error: sqlx::Error) -> Self {
         let Some(refusal) = error.as_database_error() else { return Self::Unavailable(error) };
         let code = refusal.code().unwrap_or_default();
         let blame = if refusal.try_downcast_ref::<SqliteError>().is_some() {
-            sqlite::blame(code.parse().unwrap_or_default())
+            sqlite::blame::of(code.parse().unwrap_or_default())
         } else {
-            postgres::blame(&code)
+            postgres::blame::of(&code)
         };
         let state = || SqlState {
             code: code.to_string(),
@@ -139,7 +123,7 @@ pub(crate) fn held(error: &sqlx::Error) -> Option<Held> {
     let refusal = error.as_database_error()?;
     let code = refusal.code()?;
     if refusal.try_downcast_ref::<SqliteError>().is_none() {
-        return (postgres::blame(&code) == Blame::Holder).then_some(Held::Unnamed);
+        return (postgres::blame::of(&code) == Blame::Holder).then_some(Held::Unnamed);
     }
     // SQLITE_BUSY and SQLITE_LOCKED, with whatever more they say.
     let code: i32 = code.parse().ok()?;

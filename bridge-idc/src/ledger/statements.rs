@@ -3,45 +3,16 @@
 //! PostgreSQL and SQLite implement it by binding and decoding. They decide nothing.
 
 use std::collections::HashSet;
-use std::time::Duration;
-
-use sqlx::pool::PoolConnection;
-use sqlx::{Database as Driver, Executor};
-use tokio::time::timeout;
-use uuid::Uuid;
 
 use bridge_protocol::domain::UnixMicros;
+use uuid::Uuid;
 
-use super::LedgerError;
 use super::rows::{
     BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
     StandingRow, UnitsRow,
 };
-use crate::import_file::parts::Held;
+use crate::database::{Held, Transaction, on_connection};
 use crate::planner::Awaited;
-
-/// How long a ROLLBACK may take.
-const ROLLED_BACK_WITHIN: Duration = Duration::from_secs(1);
-
-/// A database that transactions are begun on.
-pub(super) trait Database {
-    /// Its transactions.
-    type Transaction: Transaction;
-
-    /// Begins one that may write.
-    async fn begin(&self) -> sqlx::Result<Self::Transaction>;
-
-    /// Begins one of the committer's, on a connection that nothing else uses.
-    async fn begin_batch(&self) -> sqlx::Result<Self::Transaction>;
-}
-
-/// Gives back what a transaction locked, so that the next try does not meet it. If the database does not answer, the connection
-/// is closed.
-pub(super) async fn give_up(transaction: impl Transaction) {
-    if let Ok(Err(error)) = timeout(ROLLED_BACK_WITHIN, transaction.rollback()).await {
-        tracing::debug!(%error, "a transaction was not rolled back, its connection is closed");
-    }
-}
 
 /// Whether to wait for a row that somebody else holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,10 +23,8 @@ pub(super) enum Locking {
     Waits,
 }
 
-/// One transaction. Dropped without a commit, it is rolled back.
-pub(super) trait Transaction: Sized {
-    async fn brands(&mut self, brands: &[&str]) -> sqlx::Result<Vec<BrandRow>>;
-
+/// The statements of one transaction.
+pub(super) trait Statements {
     /// What these orders allocated.
     async fn units(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<UnitsRow>>;
 
@@ -104,6 +73,11 @@ pub(super) trait Transaction: Sized {
 
     /// Takes (SKU row, units newly sold); returns how many rows had the units.
     async fn move_stock(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64>;
+}
+
+/// The statements of an import's transaction.
+pub(super) trait SaleStatements {
+    async fn brands(&mut self, brands: &[&str]) -> sqlx::Result<Vec<BrandRow>>;
 
     /// Before an import's part: waits for what somebody else holds, with no stock in its hands, and takes it.
     async fn wait_for_sale(&mut self, awaited: Option<&Held>) -> sqlx::Result<()>;
@@ -122,56 +96,43 @@ pub(super) trait Transaction: Sized {
 
     /// Makes so many units available from now on.
     async fn set_stock(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()>;
-
-    /// Has what is left of the payments of cancelled orders given back.
-    async fn refund_cancelled(&mut self, orders: &[Uuid]) -> Result<(), LedgerError>;
-
-    async fn commit(self) -> sqlx::Result<()>;
-
-    /// Gives back every lock at once; the connection of a transaction that is dropped does so when the server notices.
-    async fn rollback(self) -> sqlx::Result<()>;
 }
 
-/// A pool's connection with a transaction open on it.
-///
-/// sqlx's own returns its connection to the pool whatever happened, and waits there without limit if the line is dead;
-/// this one closes a connection whose transaction did not end, which rolls it back.
-pub(crate) struct Open<D: Driver> {
-    connection: PoolConnection<D>,
-    ended: bool,
+/// Hands each statement to the connection that a transaction is on.
+macro_rules! handed_over {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $returns:ty;)*) => {
+        $(async fn $name(&mut self, $($argument: $type),*) -> sqlx::Result<$returns> {
+            on_connection!(self, connection => connection.$name($($argument),*).await)
+        })*
+    };
 }
 
-impl<D: Driver> Open<D>
-where
-    for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
-{
-    pub(crate) async fn begin(connection: PoolConnection<D>, statement: &'static str) -> sqlx::Result<Self> {
-        let mut open = Self { connection, ended: false };
-        open.connection().execute(statement).await?;
-        Ok(open)
-    }
-
-    pub(crate) async fn commit(mut self) -> sqlx::Result<()> {
-        self.connection().execute("COMMIT").await?;
-        self.ended = true;
-        Ok(())
-    }
-
-    pub(crate) async fn rollback(mut self) -> sqlx::Result<()> {
-        self.connection().execute("ROLLBACK").await?;
-        self.ended = true;
-        Ok(())
-    }
-
-    pub(crate) fn connection(&mut self) -> &mut D::Connection {
-        &mut self.connection
+impl Statements for Transaction {
+    handed_over! {
+        fn units(orders: &[Uuid]) -> Vec<UnitsRow>;
+        fn wait_for(awaited: &Awaited) -> ();
+        fn lock_stock(named: &[(&str, &str)], sku_ids: &[i64], locking: Locking) -> Option<Vec<i64>>;
+        fn lock_orders(orders: &[Uuid], locking: Locking) -> Option<Vec<Uuid>>;
+        fn offers(brands: &[&str], named: &[(&str, &str)], sku_ids: &[i64]) -> Vec<OfferRow>;
+        fn settled(keys: &[&[u8]]) -> Vec<SettledRow>;
+        fn standing(orders: &[Uuid]) -> Vec<StandingRow>;
+        fn insert_outcomes(rows: &[OutcomeRow<'_>], at: UnixMicros) -> Vec<PositionRow>;
+        fn insert_orders(rows: &[OrderRow<'_>], at: UnixMicros) -> ();
+        fn insert_lines(rows: &[LineRow]) -> ();
+        fn insert_personal(rows: &[PersonalRow<'_>]) -> ();
+        fn cancel_orders(orders: &[Uuid], at: UnixMicros) -> u64;
+        fn move_stock(moves: &[(i64, i64)]) -> u64;
     }
 }
 
-impl<D: Driver> Drop for Open<D> {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.connection.close_on_drop();
-        }
+impl SaleStatements for Transaction {
+    handed_over! {
+        fn brands(brands: &[&str]) -> Vec<BrandRow>;
+        fn wait_for_sale(awaited: Option<&Held>) -> ();
+        fn lock_for_sale(rows: &[ForSaleRow<'_>]) -> HashSet<(String, String)>;
+        fn add_brands(brands: &[(&str, &str)]) -> u64;
+        fn add_skus(rows: &[ForSaleRow<'_>]) -> u64;
+        fn set_prices(rows: &[ForSaleRow<'_>]) -> ();
+        fn set_stock(rows: &[ForSaleRow<'_>]) -> ();
     }
 }

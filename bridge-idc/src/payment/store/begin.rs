@@ -7,20 +7,11 @@ use bridge_protocol::domain::{
 };
 use bridge_protocol::wire::order::Refusal;
 
-use super::rows::{clock, lock_order, locked, payment};
-use super::statements::{NewPayment, Statements};
-use super::{Begun, BegunRefund, LedgerError};
+use super::found::{clock, lock_order, locked, payment};
+use super::statements::{NewPayment, NewRefund, RefundBegin, Statements};
+use super::{Begun, BegunRefund};
+use crate::database::LedgerError;
 use crate::payment::{PayAsked, Payment, Refund, RefundAsked};
-
-/// A row for `refunds`.
-#[derive(Debug)]
-pub struct NewRefund<'a> {
-    pub(in crate::ledger) refund: RefundId,
-    pub(in crate::ledger) payment: PaymentId,
-    pub(in crate::ledger) amount: i64,
-    pub(in crate::ledger) reason: &'a str,
-    pub(in crate::ledger) automatic: bool,
-}
 
 pub(super) async fn begin_payment(
     tx: &mut impl Statements,
@@ -139,7 +130,8 @@ pub(super) async fn add_refund(
     let ask_at = at.plus(hold.unwrap_or_default());
     let give_back_until = hold.map_or(UnixMicros::new(0), |_| ask_at);
     let state = RefundState::Confirming.code();
-    tx.add_refund(new, state, ask_at.get(), at.get(), give_back_until.get()).await?;
+    let (ask_at, at_micros, until) = (ask_at.get(), at.get(), give_back_until.get());
+    tx.add_refund(RefundBegin { new, state, ask_at, at: at_micros, until }).await?;
     Ok(Refund {
         refund: new.refund,
         amount: new.amount,

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, UnixMicros};
 
-use super::begins::{Begins as _, Ends as _, OwnTx};
-use super::rows::{DueRow, PaymentRow, clock, payment, read_payment, read_refund, with_refunds};
-use super::statements::{Connected as _, Statements};
-use super::{Ledger, LedgerError, NotDone, common, in_transaction, on_connection};
+use super::found::{clock, payment, with_refunds};
+use super::rows::{DueRow, PaymentRow, read_payment, read_refund};
+use super::statements::Statements;
+use crate::database::{Database, LedgerError, NotDone, Transaction, common, in_transaction, on_connection};
 use crate::payment::{GiveBack, Payment, Refund};
 
 /// A payment that nobody can tell about, and that is to be asked about now.
@@ -56,31 +56,33 @@ pub struct Sums {
     pub payments: i64,
 }
 
-impl Ledger {
-    /// The newest payments, or the newest of those in doubt or whose money is to be back and is not, with their refunds.
-    pub async fn payments(&self, in_doubt: bool, rows_max: i64) -> Result<Vec<Payment>, NotDone> {
-        in_transaction!(self, reading tx => list(tx, in_doubt, rows_max).await)
-    }
-
-    /// What was charged and given back.
-    pub async fn payment_sums(&self) -> Result<Sums, NotDone> {
-        in_transaction!(self, reading tx => sums(tx).await)
-    }
+/// The newest payments, or the newest of those in doubt or whose money is to be back and is not, with their refunds.
+pub(crate) async fn payments(
+    database: &Database,
+    in_doubt: bool,
+    rows_max: i64,
+) -> Result<Vec<Payment>, NotDone> {
+    in_transaction!(database, reading tx => list(tx, in_doubt, rows_max).await)
 }
 
-async fn list(tx: &mut OwnTx, in_doubt: bool, rows_max: i64) -> Result<Vec<Payment>, LedgerError> {
-    let rows: Vec<PaymentRow> = on_connection!(tx.tx(), connection =>
+/// What was charged and given back.
+pub(crate) async fn sums(database: &Database) -> Result<Sums, NotDone> {
+    in_transaction!(database, reading tx => sum(tx).await)
+}
+
+async fn list(tx: &mut Transaction, in_doubt: bool, rows_max: i64) -> Result<Vec<Payment>, LedgerError> {
+    let rows: Vec<PaymentRow> = on_connection!(tx, connection =>
         sqlx::query_as(common!("list")).bind(i64::from(in_doubt)).bind(rows_max)
             .fetch_all(connection).await?);
     let mut payments = Vec::with_capacity(rows.len());
     for row in rows {
-        payments.push(with_refunds(tx, read_payment(row)?).await?);
+        payments.push(with_refunds(tx, read_payment(&row)?).await?);
     }
     Ok(payments)
 }
 
-async fn sums(tx: &mut OwnTx) -> Result<Sums, LedgerError> {
-    let (charged, refunded, payments) = on_connection!(tx.tx(), connection =>
+async fn sum(tx: &mut Transaction) -> Result<Sums, LedgerError> {
+    let (charged, refunded, payments) = on_connection!(tx, connection =>
         sqlx::query_as(common!("sums")).fetch_one(connection).await?);
     Ok(Sums { charged, refunded, payments })
 }
@@ -94,7 +96,7 @@ pub(super) async fn look_up(
 ) -> Result<Option<Payment>, LedgerError> {
     let key = key.as_ref().map(|key| key.as_bytes().as_slice());
     match tx.payment_of(brand.as_str(), order.as_uuid(), payment.as_uuid(), key).await? {
-        Some(row) => with_refunds(tx, read_payment(row)?).await.map(Some),
+        Some(row) => with_refunds(tx, read_payment(&row)?).await.map(Some),
         None => Ok(None),
     }
 }
@@ -127,7 +129,7 @@ pub(super) async fn take_due_payments(
     let room = rows_max.saturating_sub(i64::try_from(rows.len()).unwrap_or(i64::MAX));
     rows.extend(tx.take_given_up(now.get(), until.get(), room).await?);
     let due = rows.into_iter().map(|DueRow { payment, order_state }| {
-        let payment = read_payment(payment)?;
+        let payment = read_payment(&payment)?;
         let (age, quiet) = (now.since(payment.created_at), now.since(payment.confirm_until));
         Ok(DuePayment { payment, age, quiet, order_stands: order_state.as_deref() == Some("placed") })
     });

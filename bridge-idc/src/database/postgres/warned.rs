@@ -19,7 +19,7 @@ use tracing::instrument::WithSubscriber as _;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
-use crate::ledger::transaction::Open;
+use crate::database::open::Open;
 
 /// Where the driver logs what the server says beside its answers.
 const NOTICES: &str = "sqlx::postgres::notice";

@@ -14,10 +14,10 @@ use bridge_protocol::domain::{
 use bridge_protocol::seal::sealing::Header;
 use uuid::Uuid;
 
-use super::LedgerError;
-use super::begin::{NewRefund, add_refund};
-use super::rows::{clock, found, locked};
-use super::statements::{PaymentEnd, RefundEnd, Statements};
+use super::begin::add_refund;
+use super::found::{clock, found, locked};
+use super::statements::{NewRefund, PaymentEnd, RefundEnd, Statements};
+use crate::database::LedgerError;
 use crate::payment::audit::{Unwitnessed, Witness};
 use crate::payment::policy::look_again;
 use crate::payment::{Payment, Refund};
@@ -355,10 +355,7 @@ async fn witnessed(
 }
 
 /// Gives back what is left of the payments of cancelled orders, in the transaction that cancels them.
-pub(in crate::ledger) async fn refund_cancelled(
-    tx: &mut impl Statements,
-    orders: &[Uuid],
-) -> Result<(), LedgerError> {
+pub(crate) async fn refund_cancelled(tx: &mut impl Statements, orders: &[Uuid]) -> Result<(), LedgerError> {
     for order in orders {
         let Some(id) = tx.charged_of(*order).await? else { continue };
         let corrupt = |_| LedgerError::Corrupt { table: "payments", what: "an id that is no UUIDv7" };

@@ -2,48 +2,70 @@
 //!
 //! The files in `common/`, `postgres/` and `sqlite/` are those statements; the simulation answers them from a model.
 
+use bridge_protocol::domain::{PaymentId, RefundId};
 use sqlx::Result;
 use uuid::Uuid;
 
-use super::begin::NewRefund;
 use super::rows::{DueRow, OrderRow, PaymentRow, RefundRow, RequestRow};
-use super::{Tx, common, on_connection};
+use crate::database::{Transaction, common, each, on_connection};
 use crate::payment::Charge;
 
 /// A payment's row to be inserted.
 #[derive(Debug, Clone, Copy)]
 pub struct NewPayment<'a> {
-    pub(in crate::ledger) brand: &'a str,
-    pub(in crate::ledger) charge: &'a Charge,
-    pub(in crate::ledger) state: &'static str,
+    pub(crate) brand: &'a str,
+    pub(crate) charge: &'a Charge,
+    pub(crate) state: &'static str,
     /// Until when the gateway is being asked to charge.
-    pub(in crate::ledger) until: i64,
-    pub(in crate::ledger) at: i64,
+    pub(crate) until: i64,
+    pub(crate) at: i64,
+}
+
+/// A refund that is asked for.
+#[derive(Debug)]
+pub(crate) struct NewRefund<'a> {
+    pub(crate) refund: RefundId,
+    pub(crate) payment: PaymentId,
+    pub(crate) amount: i64,
+    pub(crate) reason: &'a str,
+    pub(crate) automatic: bool,
+}
+
+/// A refund's row to be inserted.
+#[derive(Debug, Clone, Copy)]
+pub struct RefundBegin<'a> {
+    pub(crate) new: &'a NewRefund<'a>,
+    pub(crate) state: &'static str,
+    /// When it is due, unless it is concluded before.
+    pub(crate) ask_at: i64,
+    pub(crate) at: i64,
+    /// Until when a request for it is on its way.
+    pub(crate) until: i64,
 }
 
 /// What a payment's row comes to.
 #[derive(Debug, Clone, Copy)]
 pub struct PaymentEnd<'a> {
-    pub(in crate::ledger) payment: Uuid,
-    pub(in crate::ledger) state: &'static str,
-    pub(in crate::ledger) refunded: i64,
-    pub(in crate::ledger) code: Option<&'a str>,
-    pub(in crate::ledger) next_ask_at: Option<i64>,
-    pub(in crate::ledger) concluded_at: Option<i64>,
-    pub(in crate::ledger) confirm_until: i64,
-    pub(in crate::ledger) look_at: Option<i64>,
+    pub(crate) payment: Uuid,
+    pub(crate) state: &'static str,
+    pub(crate) refunded: i64,
+    pub(crate) code: Option<&'a str>,
+    pub(crate) next_ask_at: Option<i64>,
+    pub(crate) concluded_at: Option<i64>,
+    pub(crate) confirm_until: i64,
+    pub(crate) look_at: Option<i64>,
 }
 
 /// What a refund's row comes to.
 #[derive(Debug, Clone, Copy)]
 pub struct RefundEnd<'a> {
-    pub(in crate::ledger) refund: Uuid,
-    pub(in crate::ledger) state: &'static str,
-    pub(in crate::ledger) code: Option<&'a str>,
-    pub(in crate::ledger) next_ask_at: Option<i64>,
-    pub(in crate::ledger) concluded_at: Option<i64>,
+    pub(crate) refund: Uuid,
+    pub(crate) state: &'static str,
+    pub(crate) code: Option<&'a str>,
+    pub(crate) next_ask_at: Option<i64>,
+    pub(crate) concluded_at: Option<i64>,
     /// As it was read: what it comes to was decided by that.
-    pub(in crate::ledger) give_back_until: i64,
+    pub(crate) give_back_until: i64,
 }
 
 /// The statements of one transaction.
@@ -72,15 +94,7 @@ pub trait Statements {
     /// A request to charge is on its way until then.
     async fn hold(&mut self, payment: Uuid, until: i64) -> Result<()>;
 
-    /// Inserts a refund, which is due at `ask_at` unless it is concluded before. A request for it is on its way until `until`.
-    async fn add_refund(
-        &mut self,
-        new: &NewRefund<'_>,
-        state: &str,
-        ask_at: i64,
-        at: i64,
-        until: i64,
-    ) -> Result<()>;
+    async fn add_refund(&mut self, row: RefundBegin<'_>) -> Result<()>;
 
     async fn payment(&mut self, payment: Uuid) -> Result<Option<PaymentRow>>;
 
@@ -129,63 +143,43 @@ pub trait Statements {
     async fn doubt(&mut self) -> Result<(i64, Option<i64>, i64)>;
 }
 
-/// Something on a connection to a real database.
-pub(in crate::ledger) trait Connected {
-    /// That connection.
-    fn tx(&mut self) -> Tx<'_>;
-}
-
-/// Runs a statement that differs between the databases.
-macro_rules! on_each {
-    ($tx:expr, $file:literal, $statement:ident, $connection:ident => $run:expr) => {
-        match $tx {
-            Tx::Postgres($connection) => {
-                let $statement = include_str!(concat!("postgres/", $file, ".sql"));
-                $run
-            }
-            Tx::Sqlite($connection) => {
-                let $statement = include_str!(concat!("sqlite/", $file, ".sql"));
-                $run
-            }
-        }
-    };
-}
-
-impl<C: Connected> Statements for C {
+impl Statements for Transaction {
     async fn clock(&mut self) -> Result<i64> {
-        on_each!(self.tx(), "clock", statement, connection =>
+        let statement = self.text(&each!("clock"));
+        on_connection!(self, connection =>
             sqlx::query_scalar(statement).fetch_one(connection).await)
     }
 
     async fn lock_order(&mut self, order: Uuid) -> Result<Option<OrderRow>> {
-        on_each!(self.tx(), "lock_order", statement, connection =>
+        let statement = self.text(&each!("lock_order"));
+        on_connection!(self, connection =>
             sqlx::query_as(statement).bind(order).fetch_optional(connection).await)
     }
 
     async fn request(&mut self, key: &[u8]) -> Result<Option<RequestRow>> {
-        on_connection!(self.tx(), connection =>
+        on_connection!(self, connection =>
             sqlx::query_as(common!("request")).bind(key).fetch_optional(connection).await)
     }
 
     async fn add_request(&mut self, key: &[u8], (used_for, payment, refund): RequestRow) -> Result<u64> {
-        on_connection!(self.tx(), connection =>
+        on_connection!(self, connection =>
             sqlx::query(common!("add_request")).bind(key).bind(used_for).bind(payment).bind(refund)
                 .execute(connection).await.map(|added| added.rows_affected()))
     }
 
     async fn charging(&mut self, order: Uuid) -> Result<Option<String>> {
-        on_connection!(self.tx(), connection =>
+        on_connection!(self, connection =>
             sqlx::query_scalar(common!("charging")).bind(order).fetch_optional(connection).await)
     }
 
     async fn was_rejected(&mut self, brand: &str, order: Uuid) -> Result<i64> {
-        on_connection!(self.tx(), connection =>
+        on_connection!(self, connection =>
             sqlx::query_scalar(common!("was_rejected")).bind(brand).bind(order).fetch_one(connection).await)
     }
 
     async fn add_payment(&mut self, row: NewPayment<'_>) -> Result<()> {
         let NewPayment { brand, charge, state, until, at } = row;
-        on_connection!(self.tx(), connection =>
+        on_connection!(self, connection =>
             sqlx::query(common!("add_payment"))
                 .bind(charge.payment.as_uuid())
                 .bind(brand)
@@ -200,19 +194,13 @@ impl<C: Connected> Statements for C {
     }
 
     async fn hold(&mut self, payment: Uuid, until: i64) -> Result<()> {
-        on_connection!(self.tx(), connection =>
+        on_connection!(self, connection =>
             sqlx::query(common!("hold")).bind(payment).bind(until).execute(connection).await.map(drop))
     }
 
-    async fn add_refund(
-        &mut self,
-        new: &NewRefund<'_>,
-        state: &str,
-        ask_at: i64,
-        at: i64,
-        until: i64,
-    ) -> Result<()> {
-        on_connection!(self.tx(), connection =>
+    async fn add_refund(&mut self, row: RefundBegin<'_>) -> Result<()> {
+        let RefundBegin { new, state, ask_at, at, until } = row;
+        on_connection!(self, connection =>
             sqlx::query(common!("add_refund"))
                 .bind(new.refund.as_uuid())
                 .bind(new.payment.as_uuid())
@@ -227,12 +215,12 @@ impl<C: Connected> Statements for C {
     }
 
     async fn payment(&mut self, payment: Uuid) -> Result<Option<PaymentRow>> {
-        on_connection!(self.tx(), connection =>
+        on_connection!(self, connection =>
             sqlx::query_as(common!("payment")).bind(payment).fetch_optional(connection).await)
     }
 
     async fn refunds(&mut self, payment: Uuid) -> Result<Vec<RefundRow>> {
-        on_connection!(self.tx(), connection =>
+        on_connection!(self, connection =>
             sqlx::query_as(common!("refunds")).bind(payment).fetch_all(connection).await)
     }
 
@@ -243,30 +231,30 @@ impl<C: Connected> Statements for C {
         payment: Uuid,
         key: Option<&[u8]>,
     ) -> Result<Option<PaymentRow>> {
-        on_connection!(self.tx(), connection =>
+        on_connection!(self, connection =>
             sqlx::query_as(common!("payment_of")).bind(brand).bind(order).bind(payment).bind(key)
                 .fetch_optional(connection).await)
     }
 
     async fn beside(&mut self, charge: &Charge) -> Result<i64> {
-        on_connection!(self.tx(), connection =>
+        on_connection!(self, connection =>
             sqlx::query_scalar(common!("beside"))
                 .bind(charge.order.as_uuid()).bind(charge.payment_key.as_str()).bind(charge.payment.as_uuid())
                 .fetch_one(connection).await)
     }
 
     async fn key_of(&mut self, payment: Uuid, refund: Option<Uuid>) -> Result<Option<Vec<u8>>> {
-        on_connection!(self.tx(), connection =>
+        on_connection!(self, connection =>
             sqlx::query_scalar(common!("key_of")).bind(payment).bind(refund).fetch_optional(connection).await)
     }
 
     async fn charged_of(&mut self, order: Uuid) -> Result<Option<Uuid>> {
-        on_connection!(self.tx(), connection =>
+        on_connection!(self, connection =>
             sqlx::query_scalar(common!("charged_of")).bind(order).fetch_optional(connection).await)
     }
 
     async fn set_payment(&mut self, end: PaymentEnd<'_>) -> Result<()> {
-        on_connection!(self.tx(), connection =>
+        on_connection!(self, connection =>
             sqlx::query(common!("set_payment"))
                 .bind(end.payment)
                 .bind(end.state)
@@ -280,7 +268,7 @@ impl<C: Connected> Statements for C {
     }
 
     async fn set_refund(&mut self, end: RefundEnd<'_>) -> Result<u64> {
-        on_connection!(self.tx(), connection =>
+        on_connection!(self, connection =>
             sqlx::query(common!("set_refund"))
                 .bind(end.refund)
                 .bind(end.state)
@@ -292,34 +280,37 @@ impl<C: Connected> Statements for C {
     }
 
     async fn take_payments(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<DueRow>> {
-        on_each!(self.tx(), "take_payments", statement, connection =>
+        let statement = self.text(&each!("take_payments"));
+        on_connection!(self, connection =>
             sqlx::query_as(statement).bind(now).bind(until).bind(rows_max).fetch_all(connection).await)
     }
 
     async fn take_given_up(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<DueRow>> {
-        on_each!(self.tx(), "take_given_up", statement, connection =>
+        let statement = self.text(&each!("take_given_up"));
+        on_connection!(self, connection =>
             sqlx::query_as(statement).bind(now).bind(until).bind(rows_max).fetch_all(connection).await)
     }
 
     async fn take_refunds(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<RefundRow>> {
-        on_each!(self.tx(), "take_refunds", statement, connection =>
+        let statement = self.text(&each!("take_refunds"));
+        on_connection!(self, connection =>
             sqlx::query_as(statement).bind(now).bind(until).bind(rows_max).fetch_all(connection).await)
     }
 
     async fn hint(&mut self, order: Uuid, ask_at: i64) -> Result<u64> {
-        on_connection!(self.tx(), connection =>
+        on_connection!(self, connection =>
             sqlx::query(common!("hint")).bind(order).bind(ask_at)
                 .execute(connection).await.map(|hinted| hinted.rows_affected()))
     }
 
     async fn hint_given_up(&mut self, order: Uuid, ask_at: i64) -> Result<u64> {
-        on_connection!(self.tx(), connection =>
+        on_connection!(self, connection =>
             sqlx::query(common!("hint_given_up")).bind(order).bind(ask_at)
                 .execute(connection).await.map(|hinted| hinted.rows_affected()))
     }
 
     async fn doubt(&mut self) -> Result<(i64, Option<i64>, i64)> {
-        on_connection!(self.tx(), connection =>
+        on_connection!(self, connection =>
             sqlx::query_as(common!("doubt")).fetch_one(connection).await)
     }
 }

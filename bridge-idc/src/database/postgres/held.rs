@@ -6,30 +6,10 @@ use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 
 use super::{AWAITED_FOR, LOCK_TIMEOUT};
-use crate::import_file::parts::Held;
+use crate::database::held::{Held, HeldRows, Key, Touched};
 
-/// A brand, and the code of a SKU or a product of it.
-pub(crate) type Key = (String, String);
-
-/// What of an import's part is there and is to be changed.
-#[derive(Debug, Default)]
-pub(crate) struct Touched {
-    /// Products.
-    pub(crate) products: Vec<Key>,
-    /// SKUs.
-    pub(crate) skus: Vec<Key>,
-    /// SKUs with their stock.
-    pub(crate) stock: Vec<Key>,
-}
-
-/// Those that somebody else holds.
-#[derive(Debug, Default)]
-pub(crate) struct HeldRows {
-    /// Products.
-    pub(crate) products: HashSet<Key>,
-    /// SKUs, or their stock.
-    pub(crate) skus: HashSet<Key>,
-}
+/// Waits for a SKU's stock, by brand and SKU, and takes it.
+pub(crate) const WAIT_FOR_STOCK: &str = include_str!("wait_for_stock.sql");
 
 /// Waits for what somebody else holds, for as long as a turn takes, and takes it. No stock is held meanwhile, so no order waits
 /// behind it. From then on in this transaction nothing is waited for that could be left out, and the rest not for long.
@@ -37,7 +17,7 @@ pub(crate) async fn wait_for(connection: &mut PgConnection, awaited: Option<&Hel
     set_lock_timeout(connection, AWAITED_FOR).await?;
     match awaited {
         Some(Held::Sku { brand, sku }) => {
-            for sql in [include_str!("wait_for_sku.sql"), include_str!("wait_for_stock.sql")] {
+            for sql in [include_str!("wait_for_sku.sql"), WAIT_FOR_STOCK] {
                 sqlx::query(sql).bind(brand).bind(sku).execute(&mut *connection).await?;
             }
         }
@@ -50,7 +30,8 @@ pub(crate) async fn wait_for(connection: &mut PgConnection, awaited: Option<&Hel
     set_lock_timeout(connection, LOCK_TIMEOUT).await
 }
 
-async fn set_lock_timeout(connection: &mut PgConnection, time: &'static str) -> sqlx::Result<()> {
+/// For what follows in its transaction.
+pub(crate) async fn set_lock_timeout(connection: &mut PgConnection, time: &'static str) -> sqlx::Result<()> {
     let set = sqlx::query("SELECT set_config('lock_timeout', $1, true)").bind(time);
     set.execute(connection).await.map(drop)
 }

@@ -1,0 +1,106 @@
+//! What the catalogue asks of SQLite in its own way: rows by their keys, and rounds of the sequencer.
+//!
+//! A statement costs no round trip here, so the steps of `catalogue_sequence()` in PostgreSQL's `0002_catalogue.sql` are run one
+//! by one.
+
+use std::time::Duration;
+
+use bridge_protocol::domain::catalogue::{EntityKey, Position};
+use bridge_runtime::clock;
+use sqlx::{SqlStr, SqliteConnection};
+
+use super::columns::Dialect;
+use super::round::{FORGET_MAX, Limits, PENDING_MAX, Round, micros};
+use super::source::{Statements, texts};
+use crate::database::sqlite::Sqlite;
+use crate::database::{AnyRow, row};
+
+pub(super) const DIALECT: Dialect = Dialect {
+    json_cast: "",
+    // The planner takes this as the order to read in.
+    join: "CROSS JOIN",
+    wanted: "(SELECT value ->> 0 AS brand, value ->> 1 AS code FROM json_each($1)) AS wanted",
+};
+
+/// A lease that ends later than this was written before the clock was set back. As in 0002_catalogue.sql.
+const LEASE_MICROS_MAX: i64 = 60_000_000;
+
+impl Statements for SqliteConnection {
+    async fn head(&mut self) -> sqlx::Result<(i64, i64, i64)> {
+        sqlx::query_as(include_str!("head.sql")).bind(clock::now().get()).fetch_one(self).await
+    }
+
+    async fn keyed<C: AnyRow>(&mut self, sql: SqlStr, keys: &[EntityKey]) -> sqlx::Result<Vec<C>> {
+        let keys = serde_json::to_string(&keys.iter().map(texts).collect::<Vec<_>>());
+        let keys = keys.map_err(|error| sqlx::Error::Encode(error.into()))?;
+        sqlx::query_as(sql).bind(keys).fetch_all(self).await
+    }
+}
+
+row! {
+    /// How far the log has come, who has the lease, and whether something is pending.
+    struct StateColumns {
+        seq: i64,
+        mark: i64,
+        swept: i64,
+        holder: String,
+        expires_at: i64,
+        is_pending: bool,
+    }
+}
+
+/// The steps of `catalogue_sequence()` in 0002_catalogue.sql.
+pub(super) async fn round(database: &Sqlite, agent: &str, lease: Duration) -> sqlx::Result<Round> {
+    let lease = micros(lease);
+    let state_sql = include_str!("state.sql");
+    // Before the first look at what is pending: what is committed by now will be seen.
+    let started = clock::now().get();
+    let state: StateColumns = sqlx::query_as(state_sql).fetch_one(&database.pool).await?;
+    let StateColumns { seq, mark, swept, holder, expires_at, is_pending } = &state;
+    let held = holds(agent, holder, *expires_at, started);
+    let is_fresh = holder == agent && (started + lease / 3 * 2..=started + lease).contains(expires_at);
+    if !held || (!is_pending && is_fresh && lease > 0) {
+        let swept = if held { started } else { *swept };
+        return Ok(came_to(held, 0, !is_pending, (*seq, *mark), started - swept));
+    }
+
+    // From here on no other agent numbers anything.
+    let mut open = database.begin().await?;
+    let state: StateColumns = sqlx::query_as(state_sql).fetch_one(open.connection()).await?;
+    let StateColumns { seq, mark, swept, holder, expires_at, is_pending } = state;
+    if !holds(agent, &holder, expires_at, started) {
+        open.commit().await?;
+        return Ok(came_to(false, 0, !is_pending, (seq, mark), started - swept));
+    }
+    // A moment of its own for each round, whatever the clock does.
+    let new_mark = started.max(mark + 1);
+    let number = sqlx::query(include_str!("number.sql")).bind(seq).bind(new_mark).bind(PENDING_MAX);
+    let numbered = number.execute(open.connection()).await?.rows_affected().cast_signed();
+    let take = sqlx::query(include_str!("take.sql")).bind(PENDING_MAX);
+    let taken = take.execute(open.connection()).await?.rows_affected().cast_signed();
+    let emptied = taken < PENDING_MAX;
+    let (seq, mark) = (seq + numbered, if numbered > 0 { new_mark } else { mark });
+    let swept = if emptied { started } else { swept };
+    let advance = sqlx::query(include_str!("advance.sql"));
+    let advance = advance.bind(seq).bind(mark).bind(swept).bind(agent).bind(started + lease);
+    advance.execute(open.connection()).await?;
+    open.commit().await?;
+    Ok(came_to(true, numbered, emptied, (seq, mark), started - swept))
+}
+
+/// Forgets some of the log's oldest changes; returns how many.
+pub(super) async fn forget(database: &Sqlite, limits: &Limits) -> sqlx::Result<u64> {
+    let kept = i64::try_from(limits.changes_kept).unwrap_or(i64::MAX);
+    let oldest = clock::now().get().saturating_sub(micros(limits.changes_kept_for));
+    let forget = sqlx::query(include_str!("forget.sql")).bind(kept).bind(oldest).bind(FORGET_MAX);
+    Ok(forget.execute(database.writer()).await?.rows_affected())
+}
+
+fn holds(agent: &str, holder: &str, expires_at: i64, now: i64) -> bool {
+    holder == agent || expires_at <= now || expires_at > now + LEASE_MICROS_MAX
+}
+
+fn came_to(held: bool, numbered: i64, emptied: bool, (seq, mark): (i64, i64), lag: i64) -> Round {
+    let position = Position { seq: seq.unsigned_abs(), mark };
+    Round { held, numbered, emptied, position, lag: Duration::from_micros(lag.max(0).unsigned_abs()) }
+}

@@ -1,0 +1,128 @@
+//! Migrations, one list a database, in the binary. What was applied stands in the table `schema_migrations`.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
+
+use super::error::{LedgerError, NotReady};
+use super::pools::{Database, on_database};
+
+/// The version of the tables that this build reads and writes.
+const VERSION: i64 = 8;
+
+const TABLE: &str = "schema_migrations";
+
+/// A migration that was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Its number.
+    pub version: i64,
+    /// What it brings.
+    pub description: String,
+}
+
+/// The text of one.
+macro_rules! sql {
+    ($database:literal, $name:literal) => {
+        include_str!(concat!("migrations/", $database, "/", $name, ".sql"))
+    };
+}
+
+/// All of them, of one database.
+macro_rules! migrations {
+    ($database:literal) => {
+        vec![
+            migration(1, "orders", sql!($database, "0001_orders")),
+            migration(2, "catalogue", sql!($database, "0002_catalogue")),
+            migration(3, "payments", sql!($database, "0003_payments")),
+            migration(4, "requests of a payment", sql!($database, "0004_requests_of_payment")),
+            migration(5, "payments charged late", sql!($database, "0005_charged_late")),
+            migration(6, "payments given up", sql!($database, "0006_given_up")),
+            migration(7, "key checks", sql!($database, "0007_key_checks")),
+            migration(8, "refunds on their way", sql!($database, "0008_refunds_on_their_way")),
+        ]
+    };
+}
+
+impl Database {
+    /// Brings the tables up to date; returns what had to be applied. Several agents may do so at once.
+    pub(crate) async fn migrate(&self) -> Result<Vec<Applied>, LedgerError> {
+        let applied = match self {
+            Self::Postgres(database) => {
+                apply(&mut *database.writer().acquire().await?, migrations!("postgres")).await
+            }
+            Self::Sqlite(database) => {
+                apply(&mut *database.writer().acquire().await?, migrations!("sqlite")).await
+            }
+        };
+        applied.map_err(|error| match error {
+            MigrateError::Execute(error) => error.into(),
+            error => LedgerError::Migration(error),
+        })
+    }
+
+    /// Asks the database for nothing, to see that it answers.
+    pub(crate) async fn ping(&self) -> Result<(), LedgerError> {
+        on_database!(*self, database => sqlx::query("SELECT 1").execute(&database.pool).await.map(drop)?);
+        Ok(())
+    }
+
+    /// Whether what is set for its connections is in force in them, and what they commit is durable. To be asked before
+    /// anything else, since a pooler that shares sessions breaks more than that.
+    pub(crate) async fn connections(&self) -> Result<(), NotReady> {
+        match self {
+            Self::Postgres(database) => database.check().await,
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// Whether orders can be committed, in words: it answers, its tables are those that this build needs, and what it
+    /// acknowledges is durable.
+    pub(crate) async fn ready(&self) -> Result<(), NotReady> {
+        self.connections().await?;
+        self.ping().await?;
+        let version: Result<i64, _> = on_database!(*self, database =>
+            sqlx::query_scalar(include_str!("schema_version.sql")).fetch_one(&database.pool).await);
+        let found = match version {
+            Ok(version) => version,
+            Err(error) if is_unknown_table(&error) => return Err(NotReady::Empty),
+            Err(error) => return Err(LedgerError::from(error).into()),
+        };
+        match found {
+            0 => return Err(NotReady::Empty),
+            ..VERSION => return Err(NotReady::Old { found, needed: VERSION }),
+            VERSION => {}
+            _ => return Err(NotReady::New { found, needed: VERSION }),
+        }
+        Ok(())
+    }
+}
+
+/// PostgreSQL's SQLSTATE for an undefined table; SQLite has nothing more precise than SQLITE_ERROR.
+fn is_unknown_table(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(code.as_deref(), Some("42P01" | "1"))
+}
+
+fn migration(version: i64, description: &'static str, sql: &'static str) -> Migration {
+    Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
+}
+
+async fn apply<C: Migrate>(
+    connection: &mut C,
+    migrations: Vec<Migration>,
+) -> Result<Vec<Applied>, MigrateError> {
+    connection.ensure_migrations_table(TABLE).await?;
+    let before = connection.list_applied_migrations(TABLE).await?;
+    let before: BTreeSet<i64> = before.into_iter().map(|migration| migration.version).collect();
+    let migrator = Migrator {
+        migrations: Cow::Owned(migrations),
+        table_name: Cow::Borrowed(TABLE),
+        ..Migrator::DEFAULT
+    };
+    migrator.run_direct(None, connection, false).await?;
+    let new = migrator.iter().filter(|migration| !before.contains(&migration.version));
+    Ok(new.map(|new| Applied { version: new.version, description: new.description.to_string() }).collect())
+}

@@ -1,0 +1,53 @@
+//! The database: connections, transactions, what went wrong and what it left behind, migrations.
+//!
+//! The one floor under orders, payments and the catalogue, whose statements are theirs. A database's own folder says how it is
+//! connected to, how its transactions begin, and whose fault its errors are. Nothing here knows an order.
+
+/// Which database, by its URL.
+mod url;
+
+/// Its connections.
+mod pools;
+
+/// PostgreSQL.
+pub(crate) mod postgres;
+
+/// SQLite, the embedded default.
+pub(crate) mod sqlite;
+
+/// Whose fault a database's error is.
+mod blame;
+
+/// What can go wrong, by whose fault.
+mod error;
+
+/// What somebody else holds.
+mod held;
+
+/// A connection with a transaction open on it.
+mod open;
+
+/// Transactions: how one begins, is tried again, and ends.
+pub(crate) mod transaction;
+
+/// A statement in each database's SQL.
+mod statement;
+
+/// Rows as structs.
+mod row;
+
+/// Migrations, one list a database, in the binary.
+mod migrate;
+
+pub(crate) use error::held;
+pub use error::{LedgerError, NotReady, SqlState};
+pub use held::Held;
+pub(crate) use held::{HeldRows, Key, Touched};
+pub use migrate::Applied;
+pub use pools::Database;
+pub(crate) use pools::on_database;
+pub(crate) use row::{AnyRow, row};
+pub(crate) use statement::{Statement, common, each};
+pub(crate) use transaction::{Again, commit, in_transaction, on_connection, soon, take_back};
+pub use transaction::{Begins, Ends, NotDone, Transaction};
+pub use url::LedgerUrl;

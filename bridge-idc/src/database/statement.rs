@@ -1,0 +1,29 @@
+//! A statement in each database's SQL. Its text lies in files beside the room that it is of.
+
+/// A statement: its text for each database.
+#[derive(Clone, Copy)]
+pub(crate) struct Statement {
+    /// PostgreSQL's.
+    pub(crate) postgres: &'static str,
+    /// SQLite's.
+    pub(crate) sqlite: &'static str,
+}
+
+/// A statement with a text of its own for each database: `postgres/NAME.sql` and `sqlite/NAME.sql`, beside the file that names it.
+macro_rules! each {
+    ($name:literal) => {
+        $crate::database::Statement {
+            postgres: include_str!(concat!("postgres/", $name, ".sql")),
+            sqlite: include_str!(concat!("sqlite/", $name, ".sql")),
+        }
+    };
+}
+pub(crate) use each;
+
+/// The text of a statement that reads alike in every database: `common/NAME.sql`, beside the file that names it.
+macro_rules! common {
+    ($name:literal) => {
+        include_str!(concat!("common/", $name, ".sql"))
+    };
+}
+pub(crate) use common;
