@@ -22,13 +22,14 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower::Service as _;
 
-use super::catalogue::{Catalogue, Place, READ_FIELDS, min_seq};
-use super::connections::{Pulse, UnderWay};
-use super::greeting::REFUSED_PATH;
-use super::lines::Refusal;
+use super::connection::connections::{Pulse, UnderWay};
+use super::connection::greeting::REFUSED_PATH;
+use super::connection::lines::Refusal;
+use super::connection::streams::{Pieces, Streams, Taking};
 use super::problem::{Kind, Problem};
-use super::streams::{Pieces, Streams, Taking};
-use super::{Storefront, router};
+use super::reads::catalogue::{Catalogue, Place, READ_FIELDS, min_seq};
+use super::router;
+use super::state::Storefront;
 
 /// A read that waits for the replica in vain may come again after this.
 const BEHIND_RETRY_AFTER: Duration = Duration::from_secs(1);

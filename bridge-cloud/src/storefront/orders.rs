@@ -35,9 +35,10 @@ use tokio::sync::RwLock;
 use zeroize::Zeroizing;
 
 use super::audit::{self, Heard, LoggedAnswer};
+use super::connection::uploads;
 use super::problem::{Kind, Problem};
 use super::router::{self, InPath};
-use super::{Shop, Worker, uploads};
+use super::state::{Shop, Worker};
 use crate::admission::{self, NotAdmitted};
 use crate::order_link::Carried;
 

@@ -24,13 +24,13 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use rand::RngExt as _;
 use serde_json::{Value, json};
 
-use super::Worker;
 use super::audit;
 use super::orders::{
     AskBy, idempotency_key, in_progress, mark_replayed, not_told, order_id, refused, to_its_end, unavailable,
 };
 use super::problem::{Kind, Problem};
 use super::router::{self, InPath};
+use super::state::Worker;
 use crate::admission::{self, NotAdmitted};
 
 /// When a payment in doubt may be asked about.

@@ -19,7 +19,8 @@ use serde::de::DeserializeOwned;
 use tracing::Instrument as _;
 
 use super::problem::{Kind, Problem};
-use super::{Worker, openapi, orders, payments};
+use super::state::Worker;
+use super::{openapi, orders, payments};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");

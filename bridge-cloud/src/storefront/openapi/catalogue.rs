@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::super::problem::Kind;
-use super::super::query::COUNT_MAX;
+use super::super::reads::query::COUNT_MAX;
 use super::{Operation, optional, schema, text};
 
 pub(super) fn operations() -> Vec<Operation> {
