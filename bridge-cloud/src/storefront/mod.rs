@@ -18,6 +18,12 @@ mod reads;
 /// Which path is whose, and what every other request passes.
 mod router;
 
+/// What every request passes.
+mod request;
+
+/// Where writes and their states are found.
+mod paths;
+
 /// The document of all that is answered here.
 mod openapi;
 

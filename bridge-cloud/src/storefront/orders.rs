@@ -14,35 +14,28 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bridge_protocol::domain::body::OrderRequest;
 use bridge_protocol::domain::order::FieldError;
-use bridge_protocol::domain::{Brand, IdempotencyKey, KeyDigest, OrderId, Outcome, TraceParent, UnixMicros};
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId, Outcome, TraceParent, UnixMicros};
 use bridge_protocol::order_link::sender::{Answer, BodyMark, Rejected};
 use bridge_protocol::receipt::{Receipt, VerifiedReceipt};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::stack::wiped;
 use bridge_protocol::wire::order::{Ask, Cancel, Refusal, Settled, State as OrderState, to_idc};
 use bridge_runtime::clock;
-use bridge_runtime::fields;
 use bridge_runtime::telemetry::metrics::OrderOutcome;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use http_body_util::BodyExt as _;
-use hyper::body::Body as _;
 use rand::RngExt as _;
-use serde::Deserialize;
 use serde_json::{Value, json};
-use subtle::ConstantTimeEq as _;
 use tokio::sync::RwLock;
-use zeroize::Zeroizing;
 
 use super::audit::{self, Heard, LoggedAnswer};
-use super::connection::uploads;
 use super::problem::{Kind, Problem};
-use super::router::{self, InPath};
+use super::request::extractors::{AskBy, InPath, idempotency_key, order_id, unknown_order};
+use super::request::trace::trace;
 use super::state::{Shop, Worker};
 use crate::admission::{self, NotAdmitted};
 use crate::order_link::Carried;
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// When an unknown outcome may be asked about, or a key in progress tried again.
@@ -62,7 +55,7 @@ pub(super) async fn submit_order(
     let header = Header { brand: shop.brand.clone(), order: new_order_id(), key };
     let admitted = worker.admit(header, request)?;
     let sealed = worker.seal(&admitted)?;
-    let (header, mark, trace) = (sealed.header().clone(), sealed.body(), router::trace(&headers));
+    let (header, mark, trace) = (sealed.header().clone(), sealed.body(), trace(&headers));
     let kind = to_idc::Kind::Place(sealed.into_envelope());
     carry(worker.clone(), header, kind, mark, Some(admitted), trace).await
 }
@@ -134,14 +127,7 @@ pub(super) async fn cancel_order(
         key: Bytes::copy_from_slice(key.as_bytes()),
     };
     let mark = worker.marks.of_cancellation(header.order);
-    carry(worker.clone(), header, to_idc::Kind::Cancel(cancel), mark, None, router::trace(&headers)).await
-}
-
-/// What may stand behind the `?` of a place to ask.
-#[derive(Deserialize)]
-pub(super) struct AskBy {
-    /// The digest of the idempotency key, as a `Location` has it.
-    pub(super) key: Option<String>,
+    carry(worker.clone(), header, to_idc::Kind::Cancel(cancel), mark, None, trace(&headers)).await
 }
 
 /// `GET /v1/{brand}/orders/{order}`: 200 with state and lines, never personal data.
@@ -163,7 +149,7 @@ pub(super) async fn read_order(
         order: Bytes::copy_from_slice(order.as_bytes()),
         key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
     };
-    let (kind, trace) = (to_idc::Kind::Ask(ask), router::trace(&headers));
+    let (kind, trace) = (to_idc::Kind::Ask(ask), trace(&headers));
     match worker.shared.link.submit(order, kind, BodyMark::NONE, trace).await {
         Ok(Answer::State(state)) => Ok(Json(state_json(&state)).into_response()),
         Ok(Answer::Pending) => {
@@ -176,67 +162,6 @@ pub(super) async fn read_order(
 }
 
 impl Worker {
-    /// Who calls: the brand must be served here, and the token be its own.
-    pub(super) fn authenticate(&self, brand: &str, headers: &HeaderMap) -> Result<&Shop, Problem> {
-        let shop = self.shared.brands.get(brand);
-        let shop = shop.ok_or_else(|| Problem::new(Kind::UnknownBrand, "check the brand in the path"))?;
-        let shown = router::single(headers, &header::AUTHORIZATION)?;
-        match shown.and_then(|value| bearer(value.as_bytes())) {
-            Some(token) if bool::from(token.ct_eq(shop.token.expose())) => Ok(shop),
-            _ => Err(Problem::new(Kind::Unauthorized, "send `Authorization: Bearer <the brand's token>`")),
-        }
-    }
-
-    /// Reads a body within its limits of size and time, before anything looks at it.
-    pub(super) async fn read_body(
-        &self,
-        headers: &HeaderMap,
-        mut body: Body,
-    ) -> Result<Zeroizing<Vec<u8>>, Problem> {
-        let config = &self.shared.config;
-        let media_type = router::single(headers, &header::CONTENT_TYPE)?;
-        let media_type = media_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if !is_json(media_type) {
-            let detail = "send `Content-Type: application/json`, and the body in UTF-8";
-            return Err(Problem::new(Kind::UnsupportedMediaType, detail));
-        }
-        let mut codings = fields::members(headers, &header::CONTENT_ENCODING);
-        if !codings.all(|coding| coding.eq_ignore_ascii_case(b"identity")) {
-            let detail = "send the body as it is, without `Content-Encoding`";
-            return Err(Problem::new(Kind::UnsupportedMediaType, detail).takes_no_coding());
-        }
-        let max = config.body_max.bytes();
-        let too_large = || Problem::new(Kind::BodyTooLarge, format!("at most {max} bytes are accepted"));
-        let announced = body.size_hint().upper();
-        let announced = announced.map(|announced| usize::try_from(announced).unwrap_or(usize::MAX));
-        if announced.is_some_and(|announced| announced > max) {
-            return Err(too_large());
-        }
-        // Room for all of it at once: a buffer that grows leaves copies behind that nobody zeroises.
-        let mut read = Zeroizing::new(Vec::with_capacity(announced.unwrap_or(max)));
-        let collect = async {
-            while let Some(frame) = body.frame().await {
-                let incomplete = |error| match uploads::is_given_up(error) {
-                    true => Problem::new(Kind::BodyTooSlow, "its connection was needed for another caller"),
-                    false => {
-                        Problem::new(Kind::BodyIncomplete, "the connection was cut or its framing broke")
-                    }
-                };
-                if let Ok(data) = frame.map_err(incomplete)?.into_data() {
-                    if read.len() + data.len() > max {
-                        return Err(too_large());
-                    }
-                    read.extend_from_slice(&data);
-                }
-            }
-            Ok(())
-        };
-        let too_slow =
-            |_| Problem::new(Kind::BodyTooSlow, format!("it is waited for {:?}", config.body_timeout));
-        tokio::time::timeout(config.body_timeout, collect).await.map_err(too_slow)??;
-        Ok(read)
-    }
-
     fn parse(&self, shop: &Shop, body: &[u8]) -> Result<OrderRequest, Problem> {
         let request = wiped(|| OrderRequest::parse(body, self.shared.config.lines_max));
         let request = request.map_err(|errors| Problem::of_fields(Kind::InvalidOrder, &errors))?;
@@ -402,43 +327,8 @@ impl Worker {
     }
 }
 
-pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
-    let detail = "send one `Idempotency-Key` header of 1 to 255 printable ASCII characters";
-    let bad = || Problem::new(Kind::BadIdempotencyKey, detail);
-    let value = fields::single(headers, &IDEMPOTENCY_KEY).map_err(|_twice| bad())?.ok_or_else(bad)?;
-    IdempotencyKey::parse(value.as_bytes()).map_err(|_| bad())
-}
-
-pub(super) fn order_id(text: &str) -> Result<OrderId, Problem> {
-    text.parse().map_err(|_| unknown_order())
-}
-
-/// The token of `Authorization: Bearer TOKEN`; RFC 9110 section 11.4 lets any number of blanks stand before it.
-fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = value.split_first_chunk::<7>()?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii_start())
-}
-
-/// Whether a body of this media type is JSON in UTF-8, which is all that JSON between systems is in (RFC 8259 section 8.1).
-fn is_json(media_type: &str) -> bool {
-    let mut parts = media_type.split(';').map(str::trim);
-    let kind = parts.next().unwrap_or_default();
-    let is_utf_8 = |parameter: &str| match parameter.split_once('=') {
-        Some((name, charset)) if name.trim().eq_ignore_ascii_case("charset") => {
-            let charset = charset.trim().trim_matches('"');
-            ["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known))
-        }
-        _ => true,
-    };
-    kind.eq_ignore_ascii_case("application/json") && parts.all(is_utf_8)
-}
-
 fn new_order_id() -> OrderId {
     OrderId::new(clock::now(), rand::rng().random())
-}
-
-fn unknown_order() -> Problem {
-    Problem::new(Kind::UnknownOrder, "check the order's id; an order is found in its own brand's shop only")
 }
 
 /// Says of an answer that it was given before.

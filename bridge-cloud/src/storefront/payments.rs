@@ -25,11 +25,10 @@ use rand::RngExt as _;
 use serde_json::{Value, json};
 
 use super::audit;
-use super::orders::{
-    AskBy, idempotency_key, in_progress, mark_replayed, not_told, order_id, refused, to_its_end, unavailable,
-};
+use super::orders::{in_progress, mark_replayed, not_told, refused, to_its_end, unavailable};
 use super::problem::{Kind, Problem};
-use super::router::{self, InPath};
+use super::request::extractors::{AskBy, InPath, idempotency_key, order_id};
+use super::request::trace::trace;
 use super::state::Worker;
 use crate::admission::{self, NotAdmitted};
 
@@ -72,7 +71,7 @@ pub(super) async fn submit_payment(
     let header = Header { brand: shop.brand.clone(), order, key };
     let mark = worker.marks.of_payment(order, request.amount, request.payment_key.as_str());
     let kind = to_idc::Kind::Pay(pay);
-    let answer = carry(worker.clone(), header, payment, kind, mark, router::trace(&headers)).await?;
+    let answer = carry(worker.clone(), header, payment, kind, mark, trace(&headers)).await?;
     let place = Place { brand: &shop.brand, order, payment, key: Some(key) };
     let Some(stands) = stands(answer, &place)? else { return Ok(unknown(&place)) };
     let place = Place { payment: stands.payment, key: None, ..place };
@@ -130,7 +129,7 @@ pub(super) async fn read_payment(
         key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
     };
     let place = Place { brand: &shop.brand, order, payment, key };
-    let (kind, trace) = (to_idc::Kind::AskPayment(ask), router::trace(&headers));
+    let (kind, trace) = (to_idc::Kind::AskPayment(ask), trace(&headers));
     match worker.shared.payments.submit(order, kind, BodyMark::NONE, trace).await {
         Ok(Answer::Pending) => Ok(Json(place.unknown()).into_response()),
         Ok(Answer::Refused(Refusal::NotFound)) => Err(unknown_payment()),
@@ -170,7 +169,7 @@ pub(super) async fn submit_refund(
     };
     let header = Header { brand: shop.brand.clone(), order, key };
     let kind = to_idc::Kind::Refund(refund);
-    let answer = carry(worker.clone(), header, payment, kind, mark, router::trace(&headers)).await?;
+    let answer = carry(worker.clone(), header, payment, kind, mark, trace(&headers)).await?;
     let place = Place { brand: &shop.brand, order, payment, key: None };
     if matches!(answer, Ok(Answer::Refused(Refusal::NotFound))) {
         return Err(unknown_payment());
