@@ -33,6 +33,12 @@ pub mod orders;
 /// Payments: from a request to how it stands.
 mod payments;
 
+/// Refunds, the same.
+mod refunds;
+
+/// What is common to writes: room, the way there and back, answers, refusals.
+mod write;
+
 /// What of a write is in the audit log before it goes on.
 mod audit;
 

@@ -19,7 +19,7 @@ use super::problem::{Kind, Problem};
 use super::request::id::{name, request_id};
 use super::request::trace::trace;
 use super::state::Worker;
-use super::{openapi, orders, payments};
+use super::{openapi, orders, payments, refunds};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -34,7 +34,7 @@ pub(super) fn router(worker: Worker) -> Router {
         .route(openapi::PATH, get(async move || ([(CONTENT_TYPE, JSON)], document)))
         .route(PAY, post(payments::submit_payment))
         .route(PAYMENT, get(payments::read_payment))
-        .route(REFUND, post(payments::submit_refund))
+        .route(REFUND, post(refunds::submit_refund))
         .fallback(async || Problem::new(Kind::NoSuchPath, "see the API's table of paths"))
         .method_not_allowed_fallback(async || Problem::new(Kind::MethodNotAllowed, "see the `Allow` header"))
         .layer(middleware::from_fn_with_state(worker.clone(), around))
