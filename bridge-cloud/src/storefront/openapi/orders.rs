@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::super::paths;
 use super::super::problem::Kind;
-use super::{Operation, by_key, schema, text};
+use super::operation::{Operation, by_key, schema, text};
 
 pub(super) fn operations() -> Vec<Operation> {
     let mut place = write("post", paths::PLACE, "placeOrder", "Place an order");

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::super::paths;
 use super::super::problem::Kind;
+use super::operation::{Operation, by_key, schema, text};
 use super::orders::write;
-use super::{Operation, by_key, schema, text};
 
 pub(super) fn operations() -> Vec<Operation> {
     let mut pay = write("post", paths::PAY, "payOrder", "Charge for an order");
