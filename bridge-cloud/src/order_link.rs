@@ -9,6 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bridge_protocol::domain::identity::SpiffeId;
 use bridge_protocol::domain::{OrderId, TraceParent};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
@@ -20,7 +21,6 @@ use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::{ToCloud, to_idc};
 use bridge_runtime::audit_log::{AuditLog, Last};
 use bridge_runtime::clock;
-use bridge_runtime::identity::SpiffeId;
 use bridge_runtime::telemetry::Sparing;
 use bridge_runtime::telemetry::metrics::{Metrics, Queue};
 use bridge_runtime::tunnel::{Events, LinkSender, LinkUp, TunnelEvent};

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bridge_protocol::domain::Brand;
+use bridge_protocol::domain::identity::Role;
 use bridge_protocol::feed::subscriber::{self, Subscriber};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::sender::Limits;
@@ -21,7 +22,6 @@ use bridge_runtime::audit_log::{self, AuditLog, Last};
 use bridge_runtime::clock;
 use bridge_runtime::config::TunnelConfig;
 use bridge_runtime::expiry::Expiry;
-use bridge_runtime::identity::Role;
 use bridge_runtime::open_files;
 use bridge_runtime::owner;
 use bridge_runtime::shutdown::{self, ServiceState, Shutdown};

@@ -6,11 +6,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bridge_protocol::domain::identity::Role;
 use bridge_runtime::config::{
     AdminConfig, AgentConfig, AuditConfig, Bounds, Kind, LogConfig, Mistakes, Place, Reader, Secret, Setting,
     TunnelConfig,
 };
-use bridge_runtime::identity::Role;
 
 use crate::ledger;
 use crate::payment::config::PaymentsConfig;

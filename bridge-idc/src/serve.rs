@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bridge_protocol::domain::identity::Role;
 use bridge_protocol::feed::publisher;
 use bridge_protocol::order_link::receiver::Receiver;
 use bridge_protocol::seal::manifest::{Manifest, ManifestError};
@@ -18,7 +19,6 @@ use bridge_runtime::audit_log::{self, AuditLog, Door, Last};
 use bridge_runtime::clock;
 use bridge_runtime::config::Secret;
 use bridge_runtime::expiry::Expiry;
-use bridge_runtime::identity::Role;
 use bridge_runtime::open_files;
 use bridge_runtime::owner;
 use bridge_runtime::shutdown::{self, ServiceState, Shutdown};

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bridge_protocol::domain::identity::{SpiffeId, SpiffeIdError};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, TrustAnchor, UnixTime};
 use rustls::sign::CertifiedKey;
@@ -13,7 +14,6 @@ use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::prelude::{ASN1Time, CertificateRevocationList, FromDer, GeneralName, X509Certificate};
 
 use super::tls;
-use crate::identity::{SpiffeId, SpiffeIdError};
 
 /// The four files' contents, PEM.
 pub(crate) struct Pem<'a> {

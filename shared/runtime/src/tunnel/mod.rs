@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bridge_protocol::domain::identity::{Role, SpiffeId, SpiffeIdError};
 use bridge_protocol::wire::control::Obstacle;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -18,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::audit_log::AuditLog;
 use crate::config::TunnelConfig;
 use crate::expiry::Expiry;
-use crate::identity::{Identity, IdentityError, Role, SpiffeId};
+use crate::identity::{Identity, IdentityError};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Sparing;
 use crate::telemetry::metrics::Metrics;
@@ -95,7 +96,7 @@ pub enum TunnelError {
         /// The entry.
         entry: String,
         /// What is wrong with it.
-        error: crate::identity::SpiffeIdError,
+        error: SpiffeIdError,
     },
     /// QUIC cannot start.
     #[error(transparent)]
