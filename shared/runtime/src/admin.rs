@@ -22,11 +22,11 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::interval;
 
+use crate::clock::unix_now;
 use crate::expiry::{self, Expiry, Warner};
 use crate::fields;
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::Metrics;
-use crate::transport::credentials::unix_now;
 
 /// Longer than a loopback round trip ever takes.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bridge_protocol::seal::manifest::SealingKey;
 use serde_json::{Value, json};
 
+use crate::clock::{UnixSeconds, shown};
 use crate::telemetry::metrics::Expiring;
-use crate::transport::credentials::{UnixSeconds, shown};
 
 const DAY_SECONDS: i64 = 24 * 3_600;
 

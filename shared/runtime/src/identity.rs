@@ -12,12 +12,13 @@ use std::sync::Arc;
 use bridge_protocol::domain::identity::{Role, SpiffeId};
 use tokio::sync::watch;
 
+use crate::clock::{UnixSeconds, shown, unix_now};
 use crate::config::TunnelConfig;
 use crate::expiry::Expiry;
 use crate::private::{self, NotPrivate};
 use crate::reread::{self, Reread, Stamp};
 use crate::telemetry::metrics::{Expiring, FilesReread, Metrics};
-use crate::transport::credentials::{Credentials, Part, Pem, UnixSeconds, shown, unix_now};
+use crate::transport::credentials::{Credentials, Part, Pem};
 use crate::transport::judge::Judge;
 
 pub use crate::transport::credentials::CredentialsError;

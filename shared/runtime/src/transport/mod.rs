@@ -23,6 +23,9 @@ pub(crate) mod refusal;
 /// Judging a peer's certificate.
 pub(crate) mod judge;
 
+/// The cryptography of every handshake.
+mod provider;
+
 /// TLS 1.3 as Bridge uses it.
 pub(crate) mod tls;
 

@@ -19,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout, timeout_at
 use super::end::LinkEnd;
 use super::hello;
 use super::lanes::{FrameReader, ReadError};
-use super::link::Link;
+use super::live_link::Link;
 use super::{Greeting, Phase, TunnelEvent};
 use crate::clock;
 use crate::transport::refusal::printable;

@@ -44,6 +44,8 @@ mod hello;
 
 mod control;
 
+mod live_link;
+
 mod link;
 
 mod end;
