@@ -14,7 +14,6 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::future::RouteFuture;
 use bridge_runtime::fields;
-use bridge_runtime::telemetry::metrics::Route;
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, VARY};
 use http::{HeaderValue, Request, Response, Version};
@@ -30,6 +29,7 @@ use super::problem::{Kind, Problem};
 use super::reads::catalogue::{Catalogue, Place, READ_FIELDS, min_seq};
 use super::request::id::{REQUEST_ID, name, request_id};
 use super::state::Storefront;
+use crate::metrics::Route;
 
 /// A read that waits for the replica in vain may come again after this.
 const BEHIND_RETRY_AFTER: Duration = Duration::from_secs(1);

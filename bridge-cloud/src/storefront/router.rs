@@ -9,7 +9,6 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use bridge_protocol::domain::TraceParent;
 use bridge_runtime::telemetry::continue_trace;
-use bridge_runtime::telemetry::metrics::Route;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
 use http::{HeaderValue, Method};
 use tracing::Instrument as _;
@@ -20,6 +19,7 @@ use super::request::id::{name, request_id};
 use super::request::trace::trace;
 use super::state::Worker;
 use super::{openapi, orders, payments, refunds};
+use crate::metrics::Route;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 

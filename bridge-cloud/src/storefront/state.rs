@@ -10,11 +10,11 @@ use bridge_protocol::receipt::Verifier;
 use bridge_runtime::audit_log::{AuditLog, Gathering};
 use bridge_runtime::config::Secret;
 use bridge_runtime::shutdown::Shutdown;
-use bridge_runtime::telemetry::metrics::Metrics;
 use tokio::sync::RwLock;
 
 use crate::body_mark::BodyMarks;
 use crate::config::StorefrontConfig;
+use crate::metrics::Metrics;
 use crate::order_link::{KeysWatch, OrderLink};
 use crate::seal::Sealer;
 

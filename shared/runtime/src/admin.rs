@@ -117,7 +117,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 
 async fn metrics_text(State(admin): State<Admin>) -> Response {
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    admin.metrics.set_expiries(&admin.report.expiries(), unix_now());
+    expiry::measure(&admin.metrics, &admin.report.expiries(), unix_now());
     ([(header::CONTENT_TYPE, kind)], admin.metrics.encode()).into_response()
 }
 
@@ -228,7 +228,7 @@ mod tests {
         let shutdown = Shutdown::new();
         let obstacles = obstacles.iter().map(|o| (*o).to_owned()).collect();
         let report = Arc::new(Agent { obstacles, expiries });
-        tokio::spawn(serve(listener, Arc::new(Metrics::cloud()), report, shutdown.clone()));
+        tokio::spawn(serve(listener, Arc::new(Metrics::default()), report, shutdown.clone()));
         (address, shutdown)
     }
 

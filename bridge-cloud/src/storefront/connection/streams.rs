@@ -14,12 +14,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
-use bridge_runtime::telemetry::metrics::Metrics;
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::time::{Sleep, sleep};
+
+use crate::metrics::Metrics;
 
 /// What a caller has to take of a stream within the deadline: as much as a frame holds unless it allows more.
 const PIECE_BYTES: usize = 16 * 1024;

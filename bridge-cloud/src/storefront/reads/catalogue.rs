@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bridge_runtime::clock;
 use bridge_runtime::fields;
-use bridge_runtime::telemetry::metrics::Route;
 use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
@@ -22,6 +21,7 @@ use http_body_util::Full;
 use super::escape;
 use super::query::{self, PageQuery, Products};
 use super::thread_view::Reader;
+use crate::metrics::Route;
 use crate::replica::answer::{Answer, Packed};
 use crate::replica::listing::PageSize;
 use crate::replica::view::{BrandView, View};

@@ -2,7 +2,7 @@
 
 use bridge_protocol::domain::body::OrderRequest;
 use bridge_protocol::seal::sealing::Header;
-use bridge_runtime::telemetry::metrics::OrderOutcome;
+use bridge_runtime::telemetry::shared::OrderOutcome;
 
 use super::refusals::unavailable;
 use crate::admission::{self, NotAdmitted};

@@ -9,7 +9,7 @@ use bridge_protocol::order_link::sender::{Answer, Rejected};
 use bridge_protocol::receipt::{Receipt, VerifiedReceipt};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Refusal, Settled};
-use bridge_runtime::telemetry::metrics::OrderOutcome;
+use bridge_runtime::telemetry::shared::OrderOutcome;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 

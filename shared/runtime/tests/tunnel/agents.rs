@@ -149,7 +149,7 @@ impl Home {
             features: self.features.clone(),
             ..Greeting::default()
         });
-        let metrics = Arc::new(Metrics::idc());
+        let metrics = Arc::new(Metrics::default());
         let shutdown = Shutdown::new();
         let state = self.dir.path().join("state");
         let Started { handle, events, feed } =
