@@ -12,13 +12,15 @@ use tokio::io::AsyncRead;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
+use super::context::{Context, Phase};
 use super::control::ControlReader;
 use super::end::LinkEnd;
+use super::event::{FeedEvent, LinkUp, TunnelEvent};
 use super::hello::{self, Agreed, HelloError};
 use super::lanes::FrameReader;
 use super::links::Presence;
 use super::live_link::Link;
-use super::{Context, FeedEvent, LinkUp, Phase, TunnelEvent, report};
+use super::report;
 use crate::clock::unix_now;
 use crate::transport::judge::Judge;
 use crate::transport::{self, CloseCode, Connection, Refusal};

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Instant;
 
+use super::context::Context;
 use super::end::LinkEnd;
+use super::event::{FeedEvent, LinkId, TunnelEvent};
 use super::hello::Agreed;
 use super::inbox::{Room, Share};
 use super::lanes::{Queues, ReadError, Traffic};
 use super::links::{Presence, Record};
-use super::{Context, FeedEvent, LinkId, TunnelEvent};
 use crate::transport::Connection;
 use crate::transport::refusal::printable;
 
