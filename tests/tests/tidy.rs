@@ -11,6 +11,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Who imports whom.
+#[path = "tidy/imports.rs"]
+mod imports;
+
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const LINES_MAX: usize = 700;
 
@@ -397,10 +401,13 @@ fn lines(text: &str, mut breaks: impl FnMut(&str) -> bool) -> Vec<usize> {
 
 /// As [`lines`], without comments and without what stands in quotation marks on one line.
 fn code_lines(text: &str, breaks: impl Fn(&str) -> bool) -> Vec<usize> {
-    lines(text, |line| {
-        let unquoted: String = line.split('"').step_by(2).collect::<Vec<_>>().join("\"\"");
-        breaks(unquoted.split("//").next().unwrap_or_default())
-    })
+    lines(text, |line| breaks(&code_of(line)))
+}
+
+/// A line without its comment and without what stands in quotation marks.
+fn code_of(line: &str) -> String {
+    let unquoted = line.split('"').step_by(2).collect::<Vec<_>>().join("\"\"");
+    unquoted.split("//").next().unwrap_or_default().to_owned()
 }
 
 /// Whether `word` stands in the line as a whole word.
