@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use bridge_protocol::domain::identity::Role;
 use bridge_runtime::cli::{self, Outcome};
-use bridge_runtime::identity::Role;
 use bridge_runtime::telemetry::{self, Service};
 use bridge_runtime::tunnel::Tunnel;
 use bridge_runtime::{audit_log, config, hardening};

@@ -8,13 +8,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use bridge_protocol::domain::identity::Role;
 use bridge_protocol::domain::{Brand, Currency};
 use bridge_protocol::wire::frame::ORDER_BODY_BYTES_MAX;
 use bridge_runtime::config::{
     AdminConfig, AgentConfig, AuditConfig, Bounds, ByteSize, LogConfig, Mistakes, Reader, Secret, Section,
     TunnelConfig,
 };
-use bridge_runtime::identity::Role;
 
 /// Everything that bridge-cloud is told.
 pub struct CloudConfig {

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use bridge_protocol::domain::UnixMicros;
+use bridge_protocol::domain::identity::{Role, SpiffeId};
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::wire::control::Obstacle;
-use bridge_runtime::identity::{Role, SpiffeId};
-use bridge_runtime::telemetry::metrics::AgentStanding;
 use serde_json::{Value, json};
+
+use crate::metrics::AgentStanding;
 
 /// How long something lasts before an operator is told: longer than a restart, or than a link takes to come back.
 pub const GRACE: Duration = Duration::from_secs(10);

@@ -5,6 +5,9 @@
 // Every setting, with its default.
 pub mod config;
 
+// What is counted.
+pub mod metrics;
+
 // HTTP: from a request's bytes to a typed request, and from an answer to a response.
 pub mod storefront;
 

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bridge_protocol::domain::identity::SpiffeId;
 use bridge_protocol::domain::{OrderId, TraceParent};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
@@ -20,9 +21,8 @@ use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::{ToCloud, to_idc};
 use bridge_runtime::audit_log::{AuditLog, Last};
 use bridge_runtime::clock;
-use bridge_runtime::identity::SpiffeId;
 use bridge_runtime::telemetry::Sparing;
-use bridge_runtime::telemetry::metrics::{Metrics, Queue};
+use bridge_runtime::telemetry::shared::Queue;
 use bridge_runtime::tunnel::{Events, LinkSender, LinkUp, TunnelEvent};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -30,6 +30,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::admission::Load;
 use crate::data_centre::{DataCentre, Moment};
+use crate::metrics::Metrics;
 
 /// Inputs of a kind taken at a time.
 const TAKEN_AT_ONCE: usize = 256;
@@ -185,9 +186,9 @@ pub fn start(
     let (sealing, sealing_seen) = watch::channel(Arc::default());
     metrics.set_idc_agents(|standing| data_centre.count(standing));
     let (data_centre, data_centre_seen) = watch::channel(data_centre);
-    metrics.set_queue_limit(Queue::Orders, orders.queue_max);
-    metrics.set_queue_limit(Queue::Settling, orders.settling_max);
-    metrics.set_queue_limit(Queue::Payments, payments.queue_max);
+    metrics.queues.set_limit(Queue::Orders, orders.queue_max);
+    metrics.queues.set_limit(Queue::Settling, orders.settling_max);
+    metrics.queues.set_limit(Queue::Payments, payments.queue_max);
     let (orders, orders_reached, orders_submitted) = Line::new(orders, Lane::Orders);
     let (payments, payments_reached, payments_submitted) = Line::new(payments, Lane::Payments);
     let started = Instant::now();
@@ -501,12 +502,12 @@ impl Owner {
 
     fn report_load(&self) {
         let load = self.orders.report_load();
-        self.metrics.set_queue_depth(Queue::Orders, load.queued);
-        self.metrics.set_queue_depth(Queue::InFlight, self.orders.callers.len());
+        self.metrics.queues.set_depth(Queue::Orders, load.queued);
+        self.metrics.queues.set_depth(Queue::InFlight, self.orders.callers.len());
         let settling = self.orders.sender.unsettled().saturating_sub(self.orders.callers.len());
-        self.metrics.set_queue_depth(Queue::Settling, settling);
+        self.metrics.queues.set_depth(Queue::Settling, settling);
         let load = self.payments.report_load();
-        self.metrics.set_queue_depth(Queue::Payments, load.queued);
-        self.metrics.set_queue_depth(Queue::PaymentsInFlight, self.payments.callers.len());
+        self.metrics.queues.set_depth(Queue::Payments, load.queued);
+        self.metrics.queues.set_depth(Queue::PaymentsInFlight, self.payments.callers.len());
     }
 }

@@ -9,12 +9,12 @@ use bridge_protocol::order_link::sender::BodyMark;
 use bridge_protocol::seal::sealing::{Header, SealingSession};
 use bridge_protocol::stack::wiped;
 use bridge_protocol::wire::order::{Envelope, Terms};
-use bridge_runtime::telemetry::metrics::Metrics;
 use prost::Message as _;
 use rand::CryptoRng;
 
 use crate::admission::AdmittedOrder;
 use crate::body_mark::BodyMarks;
+use crate::metrics::Metrics;
 use crate::order_link::KeysWatch;
 
 /// An order whose personal data nobody on this side can read any more.

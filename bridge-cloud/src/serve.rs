@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bridge_protocol::domain::Brand;
+use bridge_protocol::domain::identity::Role;
 use bridge_protocol::feed::subscriber::{self, Subscriber};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::sender::Limits;
@@ -21,11 +22,9 @@ use bridge_runtime::audit_log::{self, AuditLog, Last};
 use bridge_runtime::clock;
 use bridge_runtime::config::TunnelConfig;
 use bridge_runtime::expiry::Expiry;
-use bridge_runtime::identity::Role;
 use bridge_runtime::open_files;
 use bridge_runtime::owner;
 use bridge_runtime::shutdown::{self, ServiceState, Shutdown};
-use bridge_runtime::telemetry::metrics::Metrics;
 use bridge_runtime::tunnel::{FeedEvent, Greeting, Started, Tunnel, TunnelHandle};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -34,6 +33,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::{BrandConfig, CloudConfig, StorefrontConfig};
 use crate::currencies::{self, Currencies};
 use crate::data_centre::{DataCentre, Moment};
+use crate::metrics::Metrics;
 use crate::order_link::{self, KeysLog, KeysWatch, OrderLink};
 use crate::replica::compress::Compressor;
 use crate::replica::follow::{Follower, Snapshots, Standing};
@@ -62,7 +62,7 @@ pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
 }
 
 async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::Result<()> {
-    let metrics = Arc::new(Metrics::cloud());
+    let metrics = Arc::new(Metrics::default());
     let few_files = few_files(open_files::raise(), &config.storefront);
     if let Some(note) = &few_files {
         tracing::warn!(note, "fewer connections are taken than the configuration asks for");
@@ -74,7 +74,7 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
         tracing::warn!(%theirs, "what this agent writes, an agent of its folder's owner cannot open");
     }
 
-    let (audit, audit_end) = AuditLog::open(&config.audit, metrics.clone())?;
+    let (audit, audit_end) = AuditLog::open(&config.audit, metrics.runtime.clone())?;
     tokio::spawn(shutdown.core("the audit log", audit.ended()));
     audit_log::started(&audit, &config.agent.name, env!("CARGO_PKG_VERSION"));
     let last = Last::beside(&config.audit.key_file);
@@ -88,7 +88,7 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
         Role::Cloud,
         &config.agent.state_dir,
         greeting,
-        metrics.clone(),
+        metrics.runtime.clone(),
         Some(audit.clone()),
         shutdown.clone(),
     )?;
@@ -151,7 +151,7 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
         currencies,
         replica: standing_seen,
     };
-    let admin = admin::serve(admin_listener, metrics, Arc::new(report), shutdown.clone());
+    let admin = admin::serve(admin_listener, metrics.runtime.clone(), Arc::new(report), shutdown.clone());
     let admin = tokio::spawn(shutdown.core("the admin listener", admin));
     shutdown::tell_systemd(ServiceState::Ready);
 

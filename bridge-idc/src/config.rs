@@ -6,10 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bridge_protocol::domain::identity::Role;
 use bridge_runtime::config::{
     AdminConfig, AgentConfig, AuditConfig, Bounds, LogConfig, Mistakes, Reader, Secret, TunnelConfig,
 };
-use bridge_runtime::identity::Role;
 
 pub use crate::database::LedgerUrl;
 use crate::payment::config::PaymentsConfig;

@@ -5,6 +5,9 @@
 // Every setting, with its default.
 pub mod config;
 
+// What is counted.
+pub mod metrics;
+
 // The owner of all state: received, opened, committed, certified, answered.
 pub mod agent;
 

@@ -14,7 +14,7 @@ use bridge_protocol::wire::order::{Refusal, ToIdc};
 use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::clock;
 use bridge_runtime::telemetry::Sparing;
-use bridge_runtime::telemetry::metrics::{EnvelopeRejection, Metrics, OrderOutcome, Queue};
+use bridge_runtime::telemetry::shared::{OrderOutcome, Queue};
 use bridge_runtime::tunnel::{Events, LinkSender, TunnelEvent};
 use tokio::sync::{mpsc, watch};
 
@@ -22,6 +22,7 @@ use crate::agent::{Agent, Attempt, Ended, Input, Output};
 use crate::auditing::Round;
 use crate::denied::{Denied, DeniedBrand};
 use crate::ledger::{Answer, BatchEnd, End, Ledger, LedgerError};
+use crate::metrics::{EnvelopeRejection, Metrics};
 use crate::open::OpenFailure;
 use crate::payment::counter::{Counter, Ends};
 use crate::planner::Awaited;

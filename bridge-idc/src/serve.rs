@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bridge_protocol::domain::identity::Role;
 use bridge_protocol::feed::publisher;
 use bridge_protocol::order_link::receiver::Receiver;
 use bridge_protocol::seal::manifest::{Manifest, ManifestError};
@@ -18,11 +19,10 @@ use bridge_runtime::audit_log::{self, AuditLog, Door, Last};
 use bridge_runtime::clock;
 use bridge_runtime::config::Secret;
 use bridge_runtime::expiry::Expiry;
-use bridge_runtime::identity::Role;
 use bridge_runtime::open_files;
 use bridge_runtime::owner;
 use bridge_runtime::shutdown::{self, ServiceState, Shutdown};
-use bridge_runtime::telemetry::metrics::{Metrics, Queue};
+use bridge_runtime::telemetry::shared::Queue;
 use bridge_runtime::tunnel::{Greeting, Started, Tunnel, TunnelHandle};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -37,6 +37,7 @@ use crate::catalogue::{Catalogue, sequencer};
 use crate::config::{CatalogueConfig, IdcConfig, LedgerConfig};
 use crate::denied;
 use crate::ledger::{Ledger, NotReady};
+use crate::metrics::Metrics;
 use crate::payment::config::PaymentsConfig;
 use crate::payment::counter::{Counter, Service};
 use crate::payment::service::Payments;
@@ -70,7 +71,7 @@ pub async fn serve(config: IdcConfig) -> anyhow::Result<()> {
 }
 
 async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Result<()> {
-    let metrics = Arc::new(Metrics::idc());
+    let metrics = Arc::new(Metrics::default());
     let few_files = open_files::note(open_files::raise(), Ledger::files_max(config.ledger.connections));
     if let Some(note) = &few_files {
         tracing::warn!(note, "connections to the database, or files of the audit log, may fail to open");
@@ -83,7 +84,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     }
     let keys = CurrentKeys::load(&config.keys.dir)?;
     let (manifest, told) = manifest(&keys.now())?;
-    let (audit, audit_end) = AuditLog::open(&config.audit, metrics.clone())?;
+    let (audit, audit_end) = AuditLog::open(&config.audit, metrics.runtime.clone())?;
     tokio::spawn(shutdown.core("the audit log", audit.ended()));
     let door = Door::open(&config.audit, &audit);
     if let Err(error) = &door {
@@ -110,7 +111,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
         webhooks: config.payments.webhook_listen,
         few_files,
     };
-    let admin = admin::serve(admin_listener, metrics.clone(), Arc::new(report), shutdown.clone());
+    let admin = admin::serve(admin_listener, metrics.runtime.clone(), Arc::new(report), shutdown.clone());
     let admin = tokio::spawn(shutdown.core("the admin listener", admin));
     // Started is not ready: what is still in the way, `/readyz` says from here on.
     shutdown::tell_systemd(ServiceState::Ready);
@@ -165,7 +166,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
         Role::Idc,
         state_dir,
         greeting,
-        metrics.clone(),
+        metrics.runtime.clone(),
         Some(audit.clone()),
         shutdown.clone(),
     )?;
@@ -189,7 +190,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     let agent = Agent::new(limits, keys.now());
     metrics.set_queue_limit(Queue::Held, agent.held_max());
     metrics.set_queue_limit(Queue::Questions, agent.questions_max());
-    let (keys_of, kept_metrics) = (ledger.clone(), metrics.clone());
+    let (keys_of, kept_metrics) = (ledger.clone(), metrics.runtime.clone());
     let (shell, results) = Shell::new(agent, ledger, audit.clone(), metrics, load, counter, keys_seen);
     let shell = tokio::spawn(shutdown.core("the orders' shell", shell.run(events, results, payment_ends)));
     let log = audit.clone();

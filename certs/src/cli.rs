@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use bridge_console::{out, reader_is_gone, shown, shown_lines};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, value_parser};
 
 use crate::{
@@ -105,6 +106,7 @@ enum Command {
 #[derive(Args)]
 struct AgentArgs {
     /// Which of the two agents it is
+    #[arg(value_parser = role())]
     role: Role,
     /// Its name: 1 to 63 of a-z, 0-9 and '-'
     name: String,
@@ -115,6 +117,16 @@ struct ValidityArgs {
     /// Days it is valid
     #[arg(long, default_value_t = DEFAULT_AGENT_DAYS, value_parser = value_parser!(u32).range(1..))]
     days: u32,
+}
+
+/// Reads which of the two agents is meant; a cloud agent accepts only IDC identities, and the reverse.
+fn role() -> impl TypedValueParser<Value = Role> {
+    let value = |role: Role, help: &'static str| PossibleValue::new(role.as_str()).help(help);
+    let values = [
+        value(Role::Cloud, "`bridge-cloud`, beside the storefront"),
+        value(Role::Idc, "`bridge-idc`, beside the database"),
+    ];
+    PossibleValuesParser::new(values).try_map(|text| Role::parse(&text).ok_or("it is neither of them"))
 }
 
 /// Why a command failed.

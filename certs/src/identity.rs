@@ -5,25 +5,9 @@
 
 use std::fmt;
 
+use bridge_protocol::domain::identity::Role;
+
 use crate::CertsError;
-
-/// Which of the two agents a certificate is for; a cloud agent accepts only IDC identities, and the reverse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Role {
-    /// `bridge-cloud`, beside the storefront.
-    Cloud,
-    /// `bridge-idc`, beside the database.
-    Idc,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cloud => "cloud",
-            Self::Idc => "idc",
-        })
-    }
-}
 
 /// The name of the trust root that all identities of one bridge share, such as `bridge.internal`.
 ///
@@ -108,6 +92,8 @@ impl fmt::Display for Agent {
 
 #[cfg(test)]
 mod tests {
+    use bridge_protocol::domain::identity::SpiffeId;
+
     use super::*;
 
     #[test]
@@ -138,10 +124,10 @@ mod tests {
     #[test]
     fn an_agent_s_spiffe_id_is_trust_domain_role_and_name() {
         let domain = TrustDomain::parse("shop.example").unwrap();
-        assert_eq!(
-            Agent::new(Role::Idc, "pangyo").unwrap().spiffe_id(&domain),
-            "spiffe://shop.example/idc/pangyo"
-        );
+        let id = Agent::new(Role::Idc, "pangyo").unwrap().spiffe_id(&domain);
+        assert_eq!(id, "spiffe://shop.example/idc/pangyo");
+        let read: SpiffeId = id.parse().unwrap();
+        assert_eq!((read.trust_domain(), read.role(), read.name()), ("shop.example", Role::Idc, "pangyo"));
         assert_eq!(TrustDomain::from_spiffe_id("spiffe://shop.example"), Some(domain));
         assert_eq!(TrustDomain::from_spiffe_id("spiffe://shop.example/idc/pangyo"), None);
     }

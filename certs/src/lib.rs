@@ -33,10 +33,11 @@ pub mod cli;
 mod error;
 
 pub use authority::{Authority, InitOptions, IssueOptions, Renewal, Revocation};
+pub use bridge_protocol::domain::identity::Role;
 pub use ca::{Ca, Issued};
 pub use crl::{Crl, Revoked};
 pub use error::CertsError;
-pub use identity::{Role, TrustDomain};
+pub use identity::TrustDomain;
 pub use inspection::{Inspection, RevocationStatus, inspect, inspect_pem};
 pub use serial::Serial;
 pub use validity::Validity;

@@ -92,7 +92,7 @@ pub fn open(dir: &Path) -> Result<(AuditConfig, AuditLog, Closer)> {
         publish_every: Duration::from_millis(10),
         write_within: Duration::from_secs(5),
     };
-    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::idc()))?;
+    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::default()))?;
     Ok((config, log, closer))
 }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bridge_cloud::metrics::Metrics as CloudMetrics;
 use bridge_cloud::storefront::problem::Kind;
-use bridge_runtime::telemetry::metrics::Metrics;
+use bridge_idc::metrics::Metrics as IdcMetrics;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -27,10 +28,15 @@ struct Family {
     agents: Vec<&'static str>,
 }
 
+/// What each agent shows, cloud and IDC.
+fn scrapes() -> [String; 2] {
+    [CloudMetrics::default().runtime.encode(), IdcMetrics::default().runtime.encode()]
+}
+
 /// Every family of both agents, by its name.
 fn families() -> BTreeMap<String, Family> {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
-    for (agent, scrape) in [("cloud", Metrics::cloud().encode()), ("IDC", Metrics::idc().encode())] {
+    for (agent, scrape) in ["cloud", "IDC"].into_iter().zip(scrapes()) {
         for line in scrape.lines() {
             let mut words = line.splitn(4, ' ');
             match (words.next(), words.next(), words.next(), words.next()) {
@@ -78,6 +84,13 @@ fn table() -> String {
 fn every_metric_is_in_the_table_of_the_documents() {
     let (document, table) = (text("docs/metrics.md"), table());
     assert!(document.contains(&table), "docs/metrics.md should have this table:\n{table}");
+}
+
+#[test]
+fn each_agent_shows_only_what_it_has() {
+    let [cloud, idc] = scrapes();
+    assert!(cloud.contains("bridge_storefront_responses") && !idc.contains("bridge_storefront_responses"));
+    assert!(idc.contains("bridge_commit_seconds") && !cloud.contains("bridge_commit_seconds"));
 }
 
 /// Names of metrics in a text.

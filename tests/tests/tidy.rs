@@ -11,6 +11,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Who imports whom.
+#[path = "tidy/imports.rs"]
+mod imports;
+
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const LINES_MAX: usize = 700;
 
@@ -147,11 +151,11 @@ const RULES: &[Rule] = &[
         why: "time and random bytes come in as arguments: what the standard library offers is no exception",
         covers: |path| is_rust(path) && path.starts_with("shared/protocol/src/"),
         broken: |text| {
-            const WORLDLY: [&str; 6] =
-                ["std::fs", "std::net", "std::env", "std::thread", "std::process", "SystemTime"];
+            const WORLDLY: [&str; 7] =
+                ["std::fs", "std::net", "std::env", "std::thread", "std::process", "SystemTime", "::now("];
             code_lines(text, |line| WORLDLY.iter().any(|name| line.contains(name)) || names(line, "Instant"))
         },
-        planted: ("shared/protocol/src/merkle.rs", "let now = std::time::Instant::now();"),
+        planted: ("shared/protocol/src/merkle.rs", "let now = jiff::Timestamp::now();"),
         fine: ("shared/protocol/src/merkle.rs", "/// Unlike std::time::Instant.\nuse std::time::Duration;"),
     },
     Rule {
@@ -478,10 +482,13 @@ fn lines(text: &str, mut breaks: impl FnMut(&str) -> bool) -> Vec<usize> {
 
 /// As [`lines`], without comments and without what stands in quotation marks on one line.
 fn code_lines(text: &str, breaks: impl Fn(&str) -> bool) -> Vec<usize> {
-    lines(text, |line| {
-        let unquoted: String = line.split('"').step_by(2).collect::<Vec<_>>().join("\"\"");
-        breaks(unquoted.split("//").next().unwrap_or_default())
-    })
+    lines(text, |line| breaks(&code_of(line)))
+}
+
+/// A line without its comment and without what stands in quotation marks.
+fn code_of(line: &str) -> String {
+    let unquoted = line.split('"').step_by(2).collect::<Vec<_>>().join("\"\"");
+    unquoted.split("//").next().unwrap_or_default().to_owned()
 }
 
 /// Whether `word` stands in the line as a whole word.

@@ -15,7 +15,6 @@ use bridge_protocol::wire::feed::ToSubscriber;
 use bridge_protocol::wire::frame::{self, FEED_FRAME_BYTES_MAX};
 use bridge_protocol::wire::lane::LinkId;
 use bridge_runtime::clock;
-use bridge_runtime::telemetry::metrics::Metrics;
 use bridge_runtime::tunnel::{FeedEvent, FeedSender};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -24,6 +23,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::master::Master;
 use super::snapshot;
 use super::update::{Broadcast, Freshness, Update};
+use crate::metrics::Metrics;
 
 /// How long the last snapshot may take.
 const LAST_SNAPSHOT_WITHIN: Duration = Duration::from_secs(10);

@@ -1,7 +1,7 @@
 //! The replica: the catalogue of the served brands, in memory, beside the storefront.
 //!
 //! ```text
-//! feed ─> follow (owns the rows, one task) ─> update ─> view, one a serving thread ─> storefront::catalogue
+//! feed ─> follow (owns the rows, one task) ─> update ─> view, one a serving thread ─> storefront::reads
 //!            └─> snapshot on disk                  └─> compress
 //! ```
 //!

@@ -14,7 +14,6 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::future::RouteFuture;
 use bridge_runtime::fields;
-use bridge_runtime::telemetry::metrics::Route;
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, VARY};
 use http::{HeaderValue, Request, Response, Version};
@@ -22,13 +21,15 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower::Service as _;
 
-use super::catalogue::{Catalogue, Place, READ_FIELDS, min_seq};
-use super::connections::{Pulse, UnderWay};
-use super::greeting::REFUSED_PATH;
-use super::lines::Refusal;
+use super::connection::connections::{Pulse, UnderWay};
+use super::connection::greeting::REFUSED_PATH;
+use super::connection::lines::Refusal;
+use super::connection::streams::{Pieces, Streams, Taking};
 use super::problem::{Kind, Problem};
-use super::streams::{Pieces, Streams, Taking};
-use super::{Storefront, router};
+use super::reads::catalogue::{Catalogue, Place, READ_FIELDS, min_seq};
+use super::request::id::{REQUEST_ID, name, request_id};
+use super::state::Storefront;
+use crate::metrics::Route;
 
 /// A read that waits for the replica in vain may come again after this.
 const BEHIND_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -88,9 +89,9 @@ impl Front {
     }
 
     fn refuse(&self, request: &Request<Incoming>, route: Route, problem: Problem) -> Response<FrontBody> {
-        let id = router::request_id(request.headers());
+        let id = request_id(request.headers());
         let mut response = problem.respond(&id);
-        router::name(&mut response, &id);
+        name(&mut response, &id);
         response.headers_mut().insert(VARY, HeaderValue::from_static(READ_FIELDS));
         self.count(route, &response);
         response.map(Either::Right)
@@ -129,7 +130,7 @@ impl Service {
     fn answer(&self, request: Request<Incoming>) -> Answering {
         let Self { front, pulse } = self;
         pulse.get_on();
-        if let Err(error) = fields::check(request.version(), request.headers(), &[router::REQUEST_ID]) {
+        if let Err(error) = fields::check(request.version(), request.headers(), &[REQUEST_ID]) {
             let problem = Problem::new(Kind::BadRequest, error.to_string());
             let mut response = front.refuse(&request, Route::Other, problem);
             // Who sends such a head may see another end of it than this agent does.

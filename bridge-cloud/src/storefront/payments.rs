@@ -10,39 +10,37 @@ use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
-use bridge_protocol::domain::payment_body::{PayRequest, RefundRequest};
-use bridge_protocol::domain::{
-    Brand, KeyDigest, OrderId, PaymentId, PaymentState, RefundId, RefundState, TraceParent, UnixMicros,
-};
+use bridge_protocol::domain::payment_body::PayRequest;
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, PaymentState, RefundId, UnixMicros};
 use bridge_protocol::order_link::sender::{Answer, BodyMark, Rejected};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Refusal, to_idc};
-use bridge_protocol::wire::payment::{self, AskPayment, Pay, Refund};
+use bridge_protocol::wire::payment::{self, AskPayment, Pay};
 use bridge_runtime::clock;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use rand::RngExt as _;
 use serde_json::{Value, json};
 
-use super::Worker;
-use super::audit;
-use super::orders::{
-    AskBy, idempotency_key, in_progress, mark_replayed, not_told, order_id, refused, to_its_end, unavailable,
-};
 use super::problem::{Kind, Problem};
-use super::router::{self, InPath};
-use crate::admission::{self, NotAdmitted};
+use super::request::extractors::{AskBy, InPath, idempotency_key, order_id};
+use super::request::trace::trace;
+use super::state::Worker;
+use super::write::answer::mark_replayed;
+use super::write::carry::carry_payment;
+use super::write::refusals::{in_progress, not_told, refused, unavailable};
+use crate::admission::NotAdmitted;
 
 /// When a payment in doubt may be asked about.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// Which payment of which order, as an answer names it.
-struct Place<'a> {
-    brand: &'a Brand,
-    order: OrderId,
-    payment: PaymentId,
+pub(super) struct Place<'a> {
+    pub(super) brand: &'a Brand,
+    pub(super) order: OrderId,
+    pub(super) payment: PaymentId,
     /// By which it is found whatever its id is.
-    key: Option<KeyDigest>,
+    pub(super) key: Option<KeyDigest>,
 }
 
 /// `POST /v1/{brand}/orders/{order}/payments`: 201 paid, 202 if nobody can tell yet, 402 declined, or another problem.
@@ -72,7 +70,7 @@ pub(super) async fn submit_payment(
     let header = Header { brand: shop.brand.clone(), order, key };
     let mark = worker.marks.of_payment(order, request.amount, request.payment_key.as_str());
     let kind = to_idc::Kind::Pay(pay);
-    let answer = carry(worker.clone(), header, payment, kind, mark, router::trace(&headers)).await?;
+    let answer = carry_payment(worker.clone(), header, payment, kind, mark, trace(&headers)).await?;
     let place = Place { brand: &shop.brand, order, payment, key: Some(key) };
     let Some(stands) = stands(answer, &place)? else { return Ok(unknown(&place)) };
     let place = Place { payment: stands.payment, key: None, ..place };
@@ -130,7 +128,7 @@ pub(super) async fn read_payment(
         key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
     };
     let place = Place { brand: &shop.brand, order, payment, key };
-    let (kind, trace) = (to_idc::Kind::AskPayment(ask), router::trace(&headers));
+    let (kind, trace) = (to_idc::Kind::AskPayment(ask), trace(&headers));
     match worker.shared.payments.submit(order, kind, BodyMark::NONE, trace).await {
         Ok(Answer::Pending) => Ok(Json(place.unknown()).into_response()),
         Ok(Answer::Refused(Refusal::NotFound)) => Err(unknown_payment()),
@@ -142,102 +140,15 @@ pub(super) async fn read_payment(
     }
 }
 
-/// `POST /v1/{brand}/orders/{order}/payments/{payment}/refunds`: 201 given back, 202 if nobody can tell yet, or a problem.
-pub(super) async fn submit_refund(
-    State(worker): State<Arc<Worker>>,
-    InPath((brand, order, payment)): InPath<(String, String, String)>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let shop = worker.authenticate(&brand, &headers)?;
-    let key = idempotency_key(&headers)?.digest(&shop.brand);
-    let (order, payment) = (order_id(&order)?, payment_id(&payment)?);
-    let body = worker.read_body(&headers, body).await?;
-    let request =
-        RefundRequest::parse(&body).map_err(|errors| Problem::of_fields(Kind::InvalidPayment, &errors))?;
-    worker.admit_payment()?;
-    let id = RefundId::new(clock::now(), rand::rng().random());
-    let mark = worker.marks.of_refund(order, payment, request.amount, &request.reason);
-    let refund = Refund {
-        brand: shop.brand.as_str().to_owned(),
-        order: Bytes::copy_from_slice(order.as_bytes()),
-        key: Bytes::copy_from_slice(key.as_bytes()),
-        payment: Bytes::copy_from_slice(payment.as_bytes()),
-        refund: Bytes::copy_from_slice(id.as_bytes()),
-        amount: request.amount.amount(),
-        currency: request.amount.currency().to_string(),
-        reason: request.reason,
-    };
-    let header = Header { brand: shop.brand.clone(), order, key };
-    let kind = to_idc::Kind::Refund(refund);
-    let answer = carry(worker.clone(), header, payment, kind, mark, router::trace(&headers)).await?;
-    let place = Place { brand: &shop.brand, order, payment, key: None };
-    if matches!(answer, Ok(Answer::Refused(Refusal::NotFound))) {
-        return Err(unknown_payment());
-    }
-    let Some(stands) = stands(answer, &place)? else { return Ok(unknown(&place)) };
-    let asked_for = stands.wire.refund.as_ref();
-    let Some(refund) = stands.wire.refunds.iter().find(|refund| Some(&refund.refund) == asked_for) else {
-        return Ok(unknown(&place));
-    };
-    let mut body = stands.json();
-    body["refund"] = refund_json(refund, &stands.wire.currency);
-    let mut response = match RefundState::from_code(&refund.state) {
-        Some(RefundState::Done) => {
-            (StatusCode::CREATED, [(header::LOCATION, place.location())], Json(body)).into_response()
-        }
-        Some(RefundState::Confirming | RefundState::Unknown) | None => in_doubt(&place, body),
-        Some(RefundState::Refused) => {
-            let code = refund.code.as_deref().unwrap_or("OTHER");
-            let detail = "the gateway gave nothing back; another refund needs a new key";
-            Problem::new(Kind::RefundRefused, detail).order(order).payment(payment).code(code).into_response()
-        }
-    };
-    mark_replayed(&mut response, stands.wire.replayed);
-    Ok(response)
-}
-
-impl Worker {
-    fn admit_payment(&self) -> Result<(), Problem> {
-        let shared = &self.shared;
-        admission::admit_write(
-            admission::Load { audit_writable: shared.audit.is_writable(), ..shared.payments.load() },
-            shared.payments_queue_max,
-            shared.shutdown.is_draining(),
-        )
-        .map_err(unavailable)
-    }
-}
-
-/// A write's way to the data centre and back: in the audit log before it is sent, and again before its answer is told.
-async fn carry(
-    worker: Arc<Worker>,
-    header: Header,
-    payment: PaymentId,
-    kind: to_idc::Kind,
-    body: BodyMark,
-    trace: Option<TraceParent>,
-) -> Result<Result<Answer, Rejected>, Problem> {
-    let under_way = worker.under_way.clone();
-    let way = async move {
-        let shared = &worker.shared;
-        let logged = audit::sent(&worker.audit, &header, Some(payment), kind).await;
-        let logged = logged.map_err(|_| unavailable(NotAdmitted::NoAuditLog))?;
-        let answer = shared.payments.submit(header.order, logged.into_kind(), body, trace).await;
-        Ok(audit::payment_answered(&worker.audit, &header, payment, answer).await)
-    };
-    to_its_end(under_way, way).await
-}
-
 /// How a payment stands, by an answer whose parts fit together.
-struct Stands {
+pub(super) struct Stands {
     payment: PaymentId,
     state: PaymentState,
-    wire: payment::PaymentState,
+    pub(super) wire: payment::PaymentState,
 }
 
 /// What an answer says of a payment; `None` if nobody can tell.
-fn stands(answer: Result<Answer, Rejected>, place: &Place<'_>) -> Result<Option<Stands>, Problem> {
+pub(super) fn stands(answer: Result<Answer, Rejected>, place: &Place<'_>) -> Result<Option<Stands>, Problem> {
     match answer {
         Ok(Answer::Payment(wire)) => {
             let parts = (PaymentId::from_bytes(&wire.payment), PaymentState::from_code(wire.state_code()));
@@ -255,7 +166,7 @@ fn stands(answer: Result<Answer, Rejected>, place: &Place<'_>) -> Result<Option<
 }
 
 impl Stands {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let wire = &self.wire;
         let order = OrderId::from_bytes(&wire.order).map(|order| order.to_string()).unwrap_or_default();
         let refunds: Vec<Value> =
@@ -276,7 +187,7 @@ impl Stands {
     }
 }
 
-fn refund_json(refund: &payment::RefundState, currency: &str) -> Value {
+pub(super) fn refund_json(refund: &payment::RefundState, currency: &str) -> Value {
     let id = RefundId::from_bytes(&refund.refund).map(|id| id.to_string()).unwrap_or_default();
     let mut body = json!({
         "refund": id,
@@ -292,7 +203,7 @@ fn refund_json(refund: &payment::RefundState, currency: &str) -> Value {
 }
 
 impl Place<'_> {
-    fn location(&self) -> HeaderValue {
+    pub(super) fn location(&self) -> HeaderValue {
         let Self { brand, order, payment, .. } = self;
         let query = self.key.map(|key| format!("?key={}", key.to_hex())).unwrap_or_default();
         let place = format!("/v1/{brand}/orders/{order}/payments/{payment}{query}");
@@ -305,21 +216,21 @@ impl Place<'_> {
 }
 
 /// 202 without knowing anything: whether the request arrived is not known either.
-fn unknown(place: &Place<'_>) -> Response {
+pub(super) fn unknown(place: &Place<'_>) -> Response {
     in_doubt(place, place.unknown())
 }
 
 /// 202: neither success nor failure, and a place to ask.
-fn in_doubt(place: &Place<'_>, body: Value) -> Response {
+pub(super) fn in_doubt(place: &Place<'_>, body: Value) -> Response {
     let again = HeaderValue::from(ASK_AGAIN_AFTER.as_secs());
     let headers = [(header::LOCATION, place.location()), (header::RETRY_AFTER, again)];
     (StatusCode::ACCEPTED, headers, Json(body)).into_response()
 }
 
-fn payment_id(text: &str) -> Result<PaymentId, Problem> {
+pub(super) fn payment_id(text: &str) -> Result<PaymentId, Problem> {
     text.parse().map_err(|_| unknown_payment())
 }
 
-fn unknown_payment() -> Problem {
+pub(super) fn unknown_payment() -> Problem {
     Problem::new(Kind::UnknownPayment, "check the payment's id; it is found under its own order only")
 }

@@ -248,6 +248,15 @@ impl Problem {
     }
 }
 
+/// A problem on its way to becoming a response; the middleware adds the request's id.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = Response::default();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
 /// Money as the API has it.
 pub fn money(money: Money) -> Value {
     json!({ "amount": money.amount(), "currency": money.currency().as_str() })

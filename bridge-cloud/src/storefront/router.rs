@@ -3,56 +3,25 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, MatchedPath, Path, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use bridge_protocol::domain::TraceParent;
-use bridge_runtime::fields;
 use bridge_runtime::telemetry::continue_trace;
-use bridge_runtime::telemetry::metrics::Route;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use rand::RngExt;
-use serde::de::DeserializeOwned;
+use http::{HeaderValue, Method};
 use tracing::Instrument as _;
 
+use super::paths::{CANCEL, PAY, PAYMENT, PLACE, READ, REFUND};
 use super::problem::{Kind, Problem};
-use super::{Worker, openapi, orders, payments};
+use super::request::id::{name, request_id};
+use super::request::trace::trace;
+use super::state::Worker;
+use super::{openapi, orders, payments, refunds};
+use crate::metrics::Route;
 
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
-pub(super) const PLACE: &str = "/v1/{brand}/orders";
-pub(super) const READ: &str = "/v1/{brand}/orders/{order}";
-pub(super) const CANCEL: &str = "/v1/{brand}/orders/{order}/cancel";
-pub(super) const PAY: &str = "/v1/{brand}/orders/{order}/payments";
-pub(super) const PAYMENT: &str = "/v1/{brand}/orders/{order}/payments/{payment}";
-pub(super) const REFUND: &str = "/v1/{brand}/orders/{order}/payments/{payment}/refunds";
-
-/// A problem on its way to becoming a response; the middleware adds the request's id.
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let mut response = Response::default();
-        response.extensions_mut().insert(self);
-        response
-    }
-}
-
-/// The variable parts of a path of ours.
-pub(super) struct InPath<T>(pub(super) T);
-
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<T> {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let read = Path::from_request_parts(parts, state).await;
-        let not_text = |_| Problem::new(Kind::NoSuchPath, "what its percent signs stand for is not UTF-8");
-        read.map(|Path(parts)| Self(parts)).map_err(not_text)
-    }
-}
 
 pub(super) fn router(worker: Worker) -> Router {
     let worker = Arc::new(worker);
@@ -65,7 +34,7 @@ pub(super) fn router(worker: Worker) -> Router {
         .route(openapi::PATH, get(async move || ([(CONTENT_TYPE, JSON)], document)))
         .route(PAY, post(payments::submit_payment))
         .route(PAYMENT, get(payments::read_payment))
-        .route(REFUND, post(payments::submit_refund))
+        .route(REFUND, post(refunds::submit_refund))
         .fallback(async || Problem::new(Kind::NoSuchPath, "see the API's table of paths"))
         .method_not_allowed_fallback(async || Problem::new(Kind::MethodNotAllowed, "see the `Allow` header"))
         .layer(middleware::from_fn_with_state(worker.clone(), around))
@@ -113,37 +82,4 @@ async fn around(State(worker): State<Arc<Worker>>, request: Request, next: Next)
     worker.shared.metrics.responses.of((route, response.status().into())).inc();
     name(&mut response, &id);
     response
-}
-
-/// The value of a field that has one, if it is there.
-pub(super) fn single<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> Result<Option<&'a HeaderValue>, Problem> {
-    let twice = |_twice| Problem::new(Kind::BadRequest, format!("`{name}` stands more than once"));
-    fields::single(headers, name).map_err(twice)
-}
-
-/// The trace that a request belongs to, if the storefront says one: `traceparent`, once and in its form. Another one is
-/// ignored and not refused, as the standard wants it (W3C Trace Context, section 4.3).
-pub(super) fn trace(headers: &HeaderMap) -> Option<TraceParent> {
-    TraceParent::parse(fields::single(headers, &TRACE_PARENT).ok()??.to_str().ok()?)
-}
-
-/// Puts a request's id on its response.
-pub(super) fn name<B>(response: &mut http::Response<B>, id: &str) {
-    if let Ok(value) = HeaderValue::from_str(id) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
-}
-
-/// The storefront's own id for the request if it is short and plain, else a random one.
-pub(super) fn request_id(headers: &HeaderMap) -> String {
-    let plain = |value: &str| {
-        (1..=64).contains(&value.len())
-            && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-    };
-    let own = fields::single(headers, &REQUEST_ID).ok().flatten();
-    let own = own.and_then(|value| value.to_str().ok()).filter(|value| plain(value));
-    own.map_or_else(|| format!("{:016x}", rand::rng().random::<u64>()), str::to_owned)
 }

@@ -13,13 +13,13 @@ use bridge_protocol::feed::publisher::{Found, Limits, Output, Publisher, Read, R
 use bridge_protocol::wire::feed::{ToPublisher, to_subscriber};
 use bridge_protocol::wire::frame::{self, FEED_FRAME_BYTES_MAX};
 use bridge_protocol::wire::lane::LinkId;
-use bridge_runtime::telemetry::metrics::Metrics;
 use bridge_runtime::tunnel::{FeedEvent, FeedSender};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::sequencer::Head as LogHead;
 use super::{Catalogue, CatalogueError};
+use crate::metrics::Metrics;
 
 /// What the database answered and the owner has not taken yet; each subscription waits for one answer at most.
 const ANSWERS: usize = 64;

@@ -21,8 +21,8 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        // About 100 MB; a week, so that a replica may be away over a holiday.
-        Self { changes_kept: 1_000_000, changes_kept_for: Duration::from_secs(7 * 24 * 60 * 60) }
+        // About 100 MB; a day, as the configuration has it.
+        Self { changes_kept: 1_000_000, changes_kept_for: Duration::from_secs(24 * 60 * 60) }
     }
 }
 

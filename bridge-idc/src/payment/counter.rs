@@ -9,7 +9,7 @@ use bridge_protocol::order_link::receiver::{Reply, Token};
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::ToIdc;
 use bridge_runtime::telemetry::continue_trace;
-use bridge_runtime::telemetry::metrics::{Metrics, Queue};
+use bridge_runtime::telemetry::shared::Queue;
 use bridge_runtime::tunnel::LinkSender;
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -18,6 +18,7 @@ use tracing::{Instrument as _, Span};
 use super::desk::{Asked, Coming, Desk, Output};
 use super::service::{End, Payments};
 use super::toss::Toss;
+use crate::metrics::Metrics;
 use crate::vault::keyring::Keyring;
 
 /// The service over the gateway that there is.

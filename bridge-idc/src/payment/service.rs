@@ -11,8 +11,6 @@ use bridge_protocol::domain::{
 };
 use bridge_protocol::wire::order::Refusal;
 use bridge_runtime::audit_log::AuditLog;
-use bridge_runtime::telemetry::metrics::Metrics;
-use bridge_runtime::telemetry::payments::{PaymentOutcome, RefundOutcome};
 use tokio::sync::{Notify, Semaphore};
 
 use super::audit::{self, About, Log, Witness};
@@ -22,6 +20,8 @@ use super::policy::back_off;
 use super::store::{Begun, Concluded, NotDone, PaymentLedger, Told};
 use super::{Charge, GiveBack, PayAsked, Payment, RefundAsked};
 use crate::database::Database;
+use crate::metrics::Metrics;
+use crate::metrics::payments::{PaymentOutcome, RefundOutcome};
 
 /// Until what a hint names is asked about: the least time between two questions about one payment, whoever hints.
 const HINTED_AFTER: Duration = Duration::from_secs(1);

@@ -8,7 +8,6 @@ use bridge_protocol::domain::OrderId;
 use bridge_runtime::accept;
 use bridge_runtime::fields;
 use bridge_runtime::shutdown::Shutdown;
-use bridge_runtime::telemetry::payments::WebhookUse;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
@@ -23,6 +22,7 @@ use tokio::time::timeout;
 
 use super::gateway::Gateway;
 use super::service::Payments;
+use crate::metrics::payments::WebhookUse;
 
 /// Bytes read of a webhook. A payment object has some kilobytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;

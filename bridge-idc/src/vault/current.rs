@@ -187,7 +187,7 @@ mod tests {
         let mut heard = keys.subscribe();
         add_sealing(&dir);
         assert_eq!(sealing_keys(&keys.now()), 1);
-        let metrics = Arc::new(Metrics::idc());
+        let metrics = Arc::new(Metrics::default());
         while_kept(
             &keys,
             &metrics,
@@ -210,7 +210,7 @@ mod tests {
         let verifier = keys.now().verifier().to_string();
         let [ours, theirs] = [&dir, &other].map(|dir| dir.path().join("signing.key"));
         let kept = fs::read(&ours).unwrap();
-        let metrics = Arc::new(Metrics::idc());
+        let metrics = Arc::new(Metrics::default());
         while_kept(
             &keys,
             &metrics,
@@ -239,7 +239,7 @@ mod tests {
         let dir = folder_of_keys();
         let keys = CurrentKeys::load(dir.path()).unwrap();
         add_sealing(&dir);
-        let metrics = Arc::new(Metrics::idc());
+        let metrics = Arc::new(Metrics::default());
         while_kept(
             &keys,
             &metrics,

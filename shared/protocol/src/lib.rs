@@ -1,8 +1,9 @@
 //! What both agents of Bridge must agree on, as pure code.
 //!
-//! Nothing in this crate reads a clock, draws randomness, opens a file or a socket, or speaks SQL: its manifest has
-//! no crate that could. Time and random bytes come in as arguments, so the same code runs in the agents, under the
-//! fuzzer and in the simulation, where one seed decides everything.
+//! Nothing in this crate reads a clock, draws randomness, opens a file or a socket, or speaks SQL. Its manifest
+//! has no crate for that; what the standard library and `jiff` could do, `tests/tests/tidy.rs` forbids. Time and random
+//! bytes come in as arguments, so the same code runs in the agents, under the fuzzer and in the simulation, where one seed
+//! decides everything.
 
 /// Ids, brands, money, orders: newtypes with one checked constructor each.
 pub mod domain;

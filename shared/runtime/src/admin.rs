@@ -22,11 +22,11 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::interval;
 
+use crate::clock::unix_now;
 use crate::expiry::{self, Expiry, Warner};
 use crate::fields;
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::Metrics;
-use crate::transport::credentials::unix_now;
 
 /// Longer than a loopback round trip ever takes.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -117,7 +117,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 
 async fn metrics_text(State(admin): State<Admin>) -> Response {
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    admin.metrics.set_expiries(&admin.report.expiries(), unix_now());
+    expiry::measure(&admin.metrics, &admin.report.expiries(), unix_now());
     ([(header::CONTENT_TYPE, kind)], admin.metrics.encode()).into_response()
 }
 
@@ -228,7 +228,7 @@ mod tests {
         let shutdown = Shutdown::new();
         let obstacles = obstacles.iter().map(|o| (*o).to_owned()).collect();
         let report = Arc::new(Agent { obstacles, expiries });
-        tokio::spawn(serve(listener, Arc::new(Metrics::cloud()), report, shutdown.clone()));
+        tokio::spawn(serve(listener, Arc::new(Metrics::default()), report, shutdown.clone()));
         (address, shutdown)
     }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bridge_protocol::seal::manifest::SealingKey;
 use serde_json::{Value, json};
 
-use crate::telemetry::metrics::Expiring;
-use crate::transport::credentials::{UnixSeconds, shown};
+use crate::clock::{UnixSeconds, shown};
+use crate::telemetry::metrics::{Expiring, Metrics};
 
 const DAY_SECONDS: i64 = 24 * 3_600;
 
@@ -127,8 +127,17 @@ pub(crate) fn table(expiries: &[Expiry], now: UnixSeconds) -> Value {
     expiries.iter().map(row).collect()
 }
 
+/// Shows how long the first of each kind has left.
+pub(crate) fn measure(metrics: &Metrics, expiries: &[Expiry], now: UnixSeconds) {
+    for what in Expiring::ALL {
+        let left = first_left(expiries, *what, now);
+        #[expect(clippy::cast_precision_loss, reason = "a time in seconds is far below 2^53")]
+        metrics.expires.of(*what).set(left.map_or(f64::NAN, |left| left as f64));
+    }
+}
+
 /// Seconds left of the first of a kind to end, if there is one.
-pub(crate) fn first_left(expiries: &[Expiry], what: Expiring, now: UnixSeconds) -> Option<i64> {
+fn first_left(expiries: &[Expiry], what: Expiring, now: UnixSeconds) -> Option<i64> {
     expiries.iter().filter(|expiry| expiry.what == what).map(|expiry| expiry.left(now)).min()
 }
 

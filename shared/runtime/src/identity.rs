@@ -4,123 +4,24 @@
 //! the tunnel judges its live links again when it changes. What is in the files is parsed by `transport`; this file
 //! never looks inside. Material that cannot be used never replaces material that can.
 
-use std::fmt;
 use std::future::ready;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 
+use bridge_protocol::domain::identity::{Role, SpiffeId};
 use tokio::sync::watch;
 
+use crate::clock::{UnixSeconds, shown, unix_now};
 use crate::config::TunnelConfig;
 use crate::expiry::Expiry;
 use crate::private::{self, NotPrivate};
 use crate::reread::{self, Reread, Stamp};
 use crate::telemetry::metrics::{Expiring, FilesReread, Metrics};
-use crate::transport::credentials::{Credentials, Part, Pem, UnixSeconds, shown, unix_now};
+use crate::transport::credentials::{Credentials, Part, Pem};
 use crate::transport::judge::Judge;
 
 pub use crate::transport::credentials::CredentialsError;
-
-/// Which of the two agents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Beside the storefront.
-    Cloud,
-    /// Beside the database.
-    Idc,
-}
-
-impl Role {
-    /// As it stands in a SPIFFE ID.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Cloud => "cloud",
-            Self::Idc => "idc",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// An agent's name as its certificate has it: `spiffe://<trust-domain>/cloud|idc/<name>`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SpiffeId {
-    trust_domain: String,
-    role: Role,
-    name: String,
-}
-
-impl SpiffeId {
-    /// Under whose CA.
-    pub fn trust_domain(&self) -> &str {
-        &self.trust_domain
-    }
-
-    /// Which agent.
-    pub fn role(&self) -> Role {
-        self.role
-    }
-
-    /// Its name among those of its role.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-}
-
-impl fmt::Display for SpiffeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "spiffe://{}/{}/{}", self.trust_domain, self.role, self.name)
-    }
-}
-
-impl FromStr for SpiffeId {
-    type Err = SpiffeIdError;
-
-    fn from_str(text: &str) -> Result<Self, SpiffeIdError> {
-        let rest = text.strip_prefix("spiffe://").ok_or(SpiffeIdError::NotAnAgent)?;
-        let mut parts = rest.split('/');
-        let (Some(trust_domain), Some(role), Some(name), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(SpiffeIdError::NotAnAgent);
-        };
-        let role = match role {
-            "cloud" => Role::Cloud,
-            "idc" => Role::Idc,
-            _ => return Err(SpiffeIdError::NotAnAgent),
-        };
-        if !is_segment(trust_domain) || !is_segment(name) {
-            return Err(SpiffeIdError::NotAnAgent);
-        }
-        Ok(Self { trust_domain: trust_domain.to_owned(), role, name: name.to_owned() })
-    }
-}
-
-/// What the SPIFFE specification (SPIFFE-ID sections 2.1 and 2.2) allows in a trust domain and in a path segment.
-fn is_segment(text: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    (1..=255).contains(&text.len()) && text.bytes().all(allowed) && text != "." && text != ".."
-}
-
-/// Why a certificate names no agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SpiffeIdError {
-    /// No URI SAN.
-    #[error("names no agent, it has no SPIFFE ID")]
-    Missing,
-    /// More than one URI SAN.
-    #[error("names no agent, it has more than one URI")]
-    Several,
-    /// Another URI.
-    #[error("names no agent, its URI is not spiffe://<trust-domain>/cloud|idc/<name>")]
-    NotAnAgent,
-}
 
 /// Why there is no identity to start with, or no new one to change to.
 #[derive(Debug, thiserror::Error)]
@@ -327,35 +228,5 @@ fn unusable(path: &Path, error: NotPrivate) -> IdentityError {
     match error {
         NotPrivate::Unreadable(error) => IdentityError::Unreadable { path, error },
         error => IdentityError::NotPrivate { path, error },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_spiffe_id_is_read_and_written_back() {
-        let text = "spiffe://bridge.example/idc/seoul-1";
-        let id: SpiffeId = text.parse().unwrap();
-        assert_eq!((id.trust_domain(), id.role(), id.name()), ("bridge.example", Role::Idc, "seoul-1"));
-        assert_eq!(id.to_string(), text);
-    }
-
-    #[test]
-    fn what_names_no_agent_is_refused() {
-        for text in [
-            "",
-            "https://bridge.example/idc/a",
-            "spiffe://bridge.example/idc",
-            "spiffe://bridge.example/idc/a/b",
-            "spiffe://bridge.example/dba/a",
-            "spiffe:///idc/a",
-            "spiffe://bridge.example/idc/",
-            "spiffe://bridge.example/idc/..",
-            "spiffe://bridge.example/idc/a\nb",
-        ] {
-            assert_eq!(text.parse::<SpiffeId>(), Err(SpiffeIdError::NotAnAgent), "{text:?}");
-        }
     }
 }

@@ -232,7 +232,7 @@ mod tests {
     #[tokio::test]
     async fn a_disk_that_does_not_answer_is_noted_and_keeps_nobody_waiting() {
         let (reread, answers) = disk();
-        let (metrics, taken) = (Arc::new(Metrics::idc()), Arc::new(Mutex::new(Vec::new())));
+        let (metrics, taken) = (Arc::new(Metrics::default()), Arc::new(Mutex::new(Vec::new())));
         let gauge = || metrics.files_not_in_force.of(FilesReread::Keys).get();
         let keeping = {
             let (reread, metrics, taken) = (reread.clone(), metrics.clone(), taken.clone());

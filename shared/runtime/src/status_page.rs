@@ -6,8 +6,6 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use crate::cli;
-
 /// The page: what stands in the way first, then scalars, then a section for each object and a table for each list.
 pub fn page(status: &Value, obstacles: &[String], notes: &[String]) -> String {
     let mut page = String::new();
@@ -15,7 +13,7 @@ pub fn page(status: &Value, obstacles: &[String], notes: &[String]) -> String {
         [] => page.push_str("ready\n"),
         obstacles => {
             page.push_str("NOT READY\n");
-            let obstacles = obstacles.iter().map(|obstacle| cli::shown(obstacle));
+            let obstacles = obstacles.iter().map(|obstacle| bridge_console::shown(obstacle));
             obstacles.for_each(|obstacle| line(&mut page, format_args!("  - {obstacle}")));
         }
     }
@@ -80,7 +78,7 @@ fn shown(name: &str, value: &Value) -> String {
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
         // Some of it is a peer's: its name, its build.
-        Value::String(text) => cli::shown(text).to_string(),
+        Value::String(text) => bridge_console::shown(text).to_string(),
         Value::Number(number) if name.ends_with("_seconds") => format!("{number} s"),
         Value::Number(number) if name.ends_with("_millis") || name.ends_with("_ms") => format!("{number} ms"),
         Value::Number(number) => number.to_string(),

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use bridge_idc::config::LedgerUrl;
 use bridge_idc::ledger::Ledger;
 use bridge_idc::ledger::payments::{PaymentLedger as _, Told};
+use bridge_idc::metrics::Metrics;
 use bridge_idc::payment::audit::{Log, Witness};
 use bridge_idc::payment::gateway::{Answer, Found, Gateway, NoProof};
 use bridge_idc::payment::service::{End, Limits, Payments, Surroundings};
 use bridge_idc::payment::{Charge, GiveBack, PayAsked};
 use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::shutdown::Shutdown;
-use bridge_runtime::telemetry::metrics::Metrics;
 use bridge_tests::audits;
 use tokio::sync::mpsc;
 
@@ -94,7 +94,7 @@ impl Agent {
         let gateway = Watching { charges, url: database.url().clone(), seen: tell };
         let (_, log, closer) = audits::open(log).unwrap();
         let ledger = Arc::new(connect(database.url()).await);
-        let payments = Arc::new(Payments::new(ledger, gateway, LIMITS, Arc::new(Metrics::idc()), log));
+        let payments = Arc::new(Payments::new(ledger, gateway, LIMITS, Arc::new(Metrics::default()), log));
         let shop = Shop::open(&database.ledger, "acme", &[("A", 1)]).await;
         let order = shop.place("k", &[("A", 1)]);
         commit_one(&database.ledger, order.clone()).await;
@@ -199,7 +199,7 @@ async fn an_agent_that_was_held_up_for_too_long_asks_for_nothing() {
     let (_, log, _closer) = audits::open(dir.path()).unwrap();
     let ledger = connect(database.url()).await;
     let site = HeldUp { ledger, log: log.clone(), began: Instant::now(), looks: AtomicU32::new(0) };
-    let payments = Payments::at(site, gateway, LIMITS, Arc::new(Metrics::idc()));
+    let payments = Payments::at(site, gateway, LIMITS, Arc::new(Metrics::default()));
     let shop = Shop::open(&database.ledger, "acme", &[("A", 1)]).await;
     let order = shop.place("k", &[("A", 1)]);
     commit_one(&database.ledger, order.clone()).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bridge_idc::ledger::Ledger;
 use bridge_idc::ledger::payments::PaymentLedger as _;
+use bridge_idc::metrics::Metrics;
 use bridge_idc::payment::service::{End, Limits, Payments};
 use bridge_idc::payment::toss::Toss;
 use bridge_idc::payment::{PayAsked, Payment};
@@ -16,7 +17,6 @@ use bridge_protocol::domain::{KeyDigest, OrderId, PaymentId, PaymentState, Refun
 use bridge_protocol::wire::order::Refusal;
 use bridge_runtime::audit_log::Closer;
 use bridge_runtime::shutdown::Shutdown;
-use bridge_runtime::telemetry::metrics::Metrics;
 use bridge_tests::sandbox::{Mischief, Rates, SECRET_KEY, Sandbox};
 use bridge_tests::{audits, tlog};
 use tempfile::TempDir;
@@ -56,7 +56,7 @@ impl Agent {
         let dir = tempfile::tempdir().unwrap();
         let (config, log, closer) = audits::open(dir.path()).unwrap();
         let key = log.verifier().to_string();
-        let payments = Arc::new(Payments::new(ledger, toss, LIMITS, Arc::new(Metrics::idc()), log));
+        let payments = Arc::new(Payments::new(ledger, toss, LIMITS, Arc::new(Metrics::default()), log));
         let (shutdown, reconciler, closer) = (Shutdown::new(), None, Some(closer));
         Self { payments, shutdown, reconciler, log: config.dir, key, closer, _dir: dir }
     }

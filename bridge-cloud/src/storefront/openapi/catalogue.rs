@@ -4,8 +4,8 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::super::problem::Kind;
-use super::super::query::COUNT_MAX;
-use super::{Operation, optional, schema, text};
+use super::super::reads::query::COUNT_MAX;
+use super::operation::{Operation, optional, schema, text};
 
 pub(super) fn operations() -> Vec<Operation> {
     let page_or_batch = json!({"oneOf": [schema("ProductPage"), schema("ProductBatch")]});

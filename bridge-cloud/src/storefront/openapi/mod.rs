@@ -15,11 +15,14 @@ mod payments;
 /// The shapes of bodies.
 mod schemas;
 
+/// One method of one path.
+mod operation;
+
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::problem::Kind;
+use operation::{Operation, schema};
 
 /// Where the document is found.
 pub(super) const PATH: &str = "/openapi.json";
@@ -67,99 +70,6 @@ fn this_one() -> Operation {
     operation
 }
 
-/// One method of one path.
-struct Operation {
-    method: &'static str,
-    path: &'static str,
-    id: &'static str,
-    summary: &'static str,
-    parameters: Vec<Value>,
-    body: Option<Value>,
-    needs_token: bool,
-    responses: Map<String, Value>,
-    problems: Vec<Kind>,
-}
-
-impl Operation {
-    /// One that answers nothing yet but what every request may be answered.
-    fn new(method: &'static str, path: &'static str, id: &'static str, summary: &'static str) -> Self {
-        Self {
-            method,
-            path,
-            id,
-            summary,
-            parameters: Vec::new(),
-            body: None,
-            needs_token: false,
-            responses: Map::new(),
-            problems: vec![Kind::BadRequest, Kind::HeadTooLarge, Kind::TransferCoding],
-        }
-    }
-
-    /// It answers this status with JSON of this schema, and with headers that are told by `header`.
-    fn answer(&mut self, status: StatusCode, description: &str, schema: Value) {
-        let content = json!({"application/json": {"schema": schema}});
-        let response = json!({"description": description, "headers": {}, "content": content});
-        self.responses.insert(status.as_str().to_owned(), response);
-    }
-
-    /// An answer of this status has this header.
-    fn header(&mut self, status: StatusCode, name: &str, description: &str, schema: Value) {
-        let headers =
-            self.responses.get_mut(status.as_str()).and_then(|response| response.get_mut("headers"));
-        if let Some(headers) = headers.and_then(Value::as_object_mut) {
-            headers.insert(name.to_owned(), json!({"description": description, "schema": schema}));
-        }
-    }
-
-    /// The answer of this status names what that operation is called with.
-    fn link(&mut self, status: StatusCode, operation: &str, parameters: Value) {
-        if let Some(response) = self.responses.get_mut(status.as_str()).and_then(Value::as_object_mut) {
-            let links = response.entry("links").or_insert_with(|| json!({}));
-            if let Some(links) = links.as_object_mut() {
-                links.insert(
-                    operation.to_owned(),
-                    json!({"operationId": operation, "parameters": parameters}),
-                );
-            }
-        }
-    }
-
-    fn to_json(&self) -> Value {
-        let mut responses = self.responses.clone();
-        let mut statuses: Vec<StatusCode> = self.problems.iter().map(|kind| kind.status()).collect();
-        statuses.sort_unstable();
-        statuses.dedup();
-        for status in statuses {
-            let kinds = || self.problems.iter().filter(|kind| kind.status() == status);
-            let types: Vec<String> = kinds().map(|kind| kind.uri()).collect();
-            let titles: Vec<&str> = kinds().map(|kind| kind.title()).collect();
-            let schema = json!({"allOf": [schema("Problem"), {"properties": {"type": {"enum": types}}}]});
-            let response = json!({
-                "description": titles.join(" · "),
-                "content": {"application/problem+json": {"schema": schema}},
-            });
-            responses.insert(status.as_str().to_owned(), response);
-        }
-        let mut operation = json!({
-            "operationId": self.id,
-            "summary": self.summary,
-            "parameters": self.parameters,
-            "responses": responses,
-        });
-        if let Some(operation) = operation.as_object_mut() {
-            if let Some(body) = &self.body {
-                let content = json!({"application/json": {"schema": body}});
-                operation.insert("requestBody".to_owned(), json!({"required": true, "content": content}));
-            }
-            if self.needs_token {
-                operation.insert("security".to_owned(), json!([{"brand": []}]));
-            }
-        }
-        operation
-    }
-}
-
 /// What a variable part of a path holds.
 fn parameter_of_path(part: &str, brands: &[&str]) -> Option<Value> {
     let name = part.strip_prefix('{')?.strip_suffix('}')?;
@@ -169,27 +79,6 @@ fn parameter_of_path(part: &str, brands: &[&str]) -> Option<Value> {
         _ => json!({"type": "string", "format": "uuid"}),
     };
     Some(json!({"name": name, "in": "path", "required": true, "schema": schema}))
-}
-
-/// A parameter of a query or a header that may be left out.
-fn optional(place: &str, name: &str, description: &str, schema: Value) -> Value {
-    json!({"name": name, "in": place, "required": false, "description": description, "schema": schema})
-}
-
-/// The parameter by which an order or a payment is found whatever its id is.
-fn by_key() -> Value {
-    let digest = json!({"type": "string", "pattern": "^[0-9a-f]{64}$"});
-    optional("query", "key", "The idempotency key's digest, as a Location has it", digest)
-}
-
-/// Any text.
-fn text() -> Value {
-    json!({"type": "string"})
-}
-
-/// A shape by its name.
-fn schema(name: &str) -> Value {
-    json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
 #[cfg(test)]

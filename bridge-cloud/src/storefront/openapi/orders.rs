@@ -3,12 +3,12 @@
 use http::StatusCode;
 use serde_json::json;
 
+use super::super::paths;
 use super::super::problem::Kind;
-use super::super::router;
-use super::{Operation, by_key, schema, text};
+use super::operation::{Operation, by_key, schema, text};
 
 pub(super) fn operations() -> Vec<Operation> {
-    let mut place = write("post", router::PLACE, "placeOrder", "Place an order");
+    let mut place = write("post", paths::PLACE, "placeOrder", "Place an order");
     place.body = Some(schema("Order"));
     place.answer(StatusCode::CREATED, "Committed, and durable", schema("Receipt"));
     place.header(StatusCode::CREATED, "Location", "The order", text());
@@ -27,7 +27,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Kind::SoldOut,
         Kind::PriceChanged,
     ]);
-    let mut cancel = write("post", router::CANCEL, "cancelOrder", "Cancel an order");
+    let mut cancel = write("post", paths::CANCEL, "cancelOrder", "Cancel an order");
     cancel.answer(StatusCode::OK, "Its units are for sale again", schema("Receipt"));
     cancel.problems.extend([Kind::UnknownOrder, Kind::NotCancellable]);
     for operation in [&mut place, &mut cancel] {
@@ -37,7 +37,7 @@ pub(super) fn operations() -> Vec<Operation> {
     }
 
     let mut read =
-        Operation::new("get", router::READ, "readOrder", "How an order stands, without personal data");
+        Operation::new("get", paths::READ, "readOrder", "How an order stands, without personal data");
     read.needs_token = true;
     read.parameters.push(by_key());
     read.answer(StatusCode::OK, "Its state and lines", schema("OrderState"));

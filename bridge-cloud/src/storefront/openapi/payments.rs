@@ -3,13 +3,13 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::super::paths;
 use super::super::problem::Kind;
-use super::super::router;
+use super::operation::{Operation, by_key, schema, text};
 use super::orders::write;
-use super::{Operation, by_key, schema, text};
 
 pub(super) fn operations() -> Vec<Operation> {
-    let mut pay = write("post", router::PAY, "payOrder", "Charge for an order");
+    let mut pay = write("post", paths::PAY, "payOrder", "Charge for an order");
     pay.body = Some(schema("Pay"));
     pay.answer(StatusCode::CREATED, "Money moved, for certain", schema("Payment"));
     pay.problems.extend([
@@ -26,7 +26,7 @@ pub(super) fn operations() -> Vec<Operation> {
         });
         pay.link(StatusCode::CREATED, operation, parameters);
     }
-    let mut refund = write("post", router::REFUND, "refundPayment", "Give money back, all of it or a part");
+    let mut refund = write("post", paths::REFUND, "refundPayment", "Give money back, all of it or a part");
     refund.body = Some(schema("RefundOf"));
     refund.answer(StatusCode::CREATED, "It is given back", schema("Refunded"));
     refund.problems.extend([
@@ -56,7 +56,7 @@ pub(super) fn operations() -> Vec<Operation> {
     }
 
     let mut read =
-        Operation::new("get", router::PAYMENT, "readPayment", "How a payment stands, and its refunds");
+        Operation::new("get", paths::PAYMENT, "readPayment", "How a payment stands, and its refunds");
     read.needs_token = true;
     read.parameters.push(by_key());
     let stands: Value = json!({"anyOf": [schema("Payment"), schema("PaymentUnknown")]});

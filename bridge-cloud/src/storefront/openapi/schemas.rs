@@ -10,7 +10,7 @@ use bridge_protocol::domain::{Money, Outcome, PaymentKey, PaymentState, RefundSt
 use serde_json::{Value, json};
 
 use super::super::problem::Kind;
-use super::schema;
+use super::operation::schema;
 
 /// Printable ASCII, blanks only within.
 const PRINTABLE: &str = "^[!-~]([ -~]*[!-~])?$";

@@ -6,6 +6,9 @@ pub mod time;
 /// Order ids and idempotency keys.
 pub mod id;
 
+/// Who an agent is, as its certificate has it.
+pub mod identity;
+
 /// A tenant.
 pub mod brand;
 

@@ -1,9 +1,12 @@
 //! What the sender has its shell do.
 
 use super::LinkId;
-use super::sender::RequestId;
 use crate::wire::order::{Refusal, Settled, State, ToIdc};
 use crate::wire::payment::PaymentState;
+
+/// Names one request of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
 
 /// How a request ended for its caller.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::sender::RequestId;
+use super::output::RequestId;
 use crate::seal::KeyId;
 
 /// Requests in order, those of each key by themselves; `None` is for requests that are not sealed.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::LinkId;
-use super::sender::Answer;
+use super::output::Answer;
 use crate::domain::{KeyDigest, OrderId};
 use crate::seal::KeyId;
 use crate::wire::order::to_idc;

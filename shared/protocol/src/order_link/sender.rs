@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::LinkId;
 use super::link::{Link, lane_of};
-pub use super::output::{Answer, Output};
+pub use super::output::{Answer, Output, RequestId};
 use super::queue::Queue;
 pub use super::request::{BodyMark, Rejected};
 use super::request::{Place, Request, request_is_given_up, sealed_to, write_key};
@@ -44,10 +44,6 @@ pub struct Limits {
     /// After how long without an answer a request is sent again; doubles with each time.
     pub resend_after: Duration,
 }
-
-/// Names one request of this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RequestId(pub u64);
 
 /// The sender's state.
 #[derive(Debug)]

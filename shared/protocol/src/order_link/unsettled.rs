@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
-use super::sender::RequestId;
+use super::output::RequestId;
 use crate::domain::OrderId;
 
 /// Writes that are not settled.

@@ -145,7 +145,7 @@ fn open_alone(config: &AuditConfig) -> Result<(AuditLog, Closer), DoorError> {
     if !config.key_file.exists() {
         owner::check(&config.key_file)?;
     }
-    Ok(AuditLog::open(config, Arc::new(Metrics::idc()))?)
+    Ok(AuditLog::open(config, Arc::new(Metrics::default()))?)
 }
 
 async fn answer(mut stream: UnixStream, log: &AuditLog) -> io::Result<()> {

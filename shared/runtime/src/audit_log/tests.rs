@@ -39,7 +39,7 @@ fn config(root: &Path) -> AuditConfig {
 }
 
 fn open(root: &Path) -> (AuditLog, Closer) {
-    AuditLog::open(&config(root), Arc::new(Metrics::idc())).unwrap()
+    AuditLog::open(&config(root), Arc::new(Metrics::default())).unwrap()
 }
 
 fn entry(n: u64) -> Entry {
@@ -86,7 +86,7 @@ async fn what_was_appended_is_verified_after_the_end_and_gone_on_with() {
 #[tokio::test]
 async fn entries_of_many_callers_stand_in_the_order_in_which_they_were_told() {
     let root = tempfile::tempdir().unwrap();
-    let metrics = Arc::new(Metrics::idc());
+    let metrics = Arc::new(Metrics::default());
     let (log, closer) = AuditLog::open(&config(root.path()), metrics.clone()).unwrap();
     let callers: Vec<_> = (0..50u64)
         .map(|caller| {
@@ -121,7 +121,7 @@ async fn a_second_writer_is_refused_and_a_reader_is_not() {
     let root = tempfile::tempdir().unwrap();
     let (log, closer) = open(root.path());
     log.append(&[entry(1)]).await.unwrap();
-    let refused = AuditLog::open(&config(root.path()), Arc::new(Metrics::idc())).err().unwrap();
+    let refused = AuditLog::open(&config(root.path()), Arc::new(Metrics::default())).err().unwrap();
     assert!(matches!(refused, OpenError::Taken(_)), "{refused}");
     assert_eq!(journalled(root.path()).len(), 1);
     closer.close().await.unwrap();
@@ -196,7 +196,7 @@ async fn what_is_full_is_published_without_what_is_partial_and_the_rest_at_the_e
 #[tokio::test]
 async fn tasks_of_one_thread_go_to_the_log_together_and_each_is_told_of_its_own_entry() {
     let root = tempfile::tempdir().unwrap();
-    let metrics = Arc::new(Metrics::cloud());
+    let metrics = Arc::new(Metrics::default());
     let (log, closer) = AuditLog::open(&config(root.path()), metrics.clone()).unwrap();
     let gathering = Gathering::new(log.clone());
     let append = |n: u64| {
@@ -239,7 +239,8 @@ async fn a_flipped_bit_anywhere_is_found_and_nothing_is_appended_to_a_damaged_jo
             fs::write(disk.path(&path), &changed).unwrap();
             assert!(verify(&disk, key.verifier(), None).is_err(), "byte {at} of {path} can be changed");
             if path.starts_with("journal") {
-                let refused = AuditLog::open(&config(root.path()), Arc::new(Metrics::idc())).err().unwrap();
+                let refused =
+                    AuditLog::open(&config(root.path()), Arc::new(Metrics::default())).err().unwrap();
                 assert!(matches!(refused, OpenError::Recover(_)), "byte {at}: {refused}");
                 assert_eq!(fs::read(disk.path(&path)).unwrap(), changed, "evidence stays as it is");
             }
@@ -255,7 +256,7 @@ async fn a_log_without_its_checkpoint_or_with_another_key_is_not_gone_on_with() 
     let (log, closer) = open(root.path());
     log.append(&[entry(1)]).await.unwrap();
     closer.close().await.unwrap();
-    let refused = |root: &Path| AuditLog::open(&config(root), Arc::new(Metrics::idc())).err().unwrap();
+    let refused = |root: &Path| AuditLog::open(&config(root), Arc::new(Metrics::default())).err().unwrap();
 
     let without = copy(root.path());
     fs::remove_file(without.path().join("audit/checkpoint")).unwrap();
@@ -291,7 +292,7 @@ async fn a_hundred_thousand_entries_are_verified_and_the_journal_does_not_grow_w
     let root = tempfile::tempdir().unwrap();
     let (log, closer) = {
         let config = AuditConfig { publish_every: Duration::from_millis(50), ..config(root.path()) };
-        AuditLog::open(&config, Arc::new(Metrics::idc())).unwrap()
+        AuditLog::open(&config, Arc::new(Metrics::default())).unwrap()
     };
     for first in (0..100_000u64).step_by(500) {
         let entries: Vec<Entry> = (first..first + 500).map(entry).collect();
@@ -338,7 +339,7 @@ async fn a_full_disk_refuses_entries_keeps_every_durable_one_and_goes_on_when_th
         return skipped(Lack::Mounts, "only root can mount a small disk");
     };
     let root = disk.0.path();
-    let metrics = Arc::new(Metrics::idc());
+    let metrics = Arc::new(Metrics::default());
     let config = AuditConfig { publish_every: Duration::from_millis(10), ..config(root) };
     let (log, closer) = AuditLog::open(&config, metrics.clone()).unwrap();
     let filler = root.join("filler");

@@ -6,10 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bridge_protocol::domain::identity::Role;
 use bridge_protocol::wire::lane::ORDER_LANES_MAX;
 use tracing_subscriber::EnvFilter;
-
-use crate::identity::Role;
 
 use super::reader::Reader;
 use super::secret::SecretFile;

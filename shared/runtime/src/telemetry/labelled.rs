@@ -42,6 +42,7 @@ impl<A: Label, B: Label> Label for (A, B) {
 }
 
 /// Makes an enum whose variants are the values of one label.
+#[macro_export]
 macro_rules! labels {
     ($(#[$about:meta])* $name:ident as $label:literal { $($(#[$what:meta])* $variant:ident = $value:literal,)+ }) => {
         $(#[$about])*
@@ -51,7 +52,8 @@ macro_rules! labels {
         }
 
         impl $name {
-            const ALL: &[Self] = &[$(Self::$variant,)+];
+            /// Every value.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
             /// As a scrape shows it.
             pub const fn as_str(self) -> &'static str {
@@ -78,7 +80,6 @@ macro_rules! labels {
         }
     };
 }
-pub(super) use labels;
 
 /// One `M` for each value of `L`. Clones share them.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 //! INFO only those of crates that never print what passes through them get out.
 
 pub mod metrics;
-pub mod payments;
+pub mod shared;
 
 mod labelled;
 pub use labelled::{Label, Labelled};

@@ -6,14 +6,15 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bridge_protocol::domain::identity::{SpiffeId, SpiffeIdError};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, TrustAnchor, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, TrustAnchor};
 use rustls::sign::CertifiedKey;
 use webpki::{CertRevocationList, OwnedCertRevocationList};
-use x509_parser::prelude::{ASN1Time, CertificateRevocationList, FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, GeneralName, X509Certificate};
 
-use super::tls;
-use crate::identity::{SpiffeId, SpiffeIdError};
+use super::provider::provider;
+use crate::clock::{UnixSeconds, shown};
 
 /// The four files' contents, PEM.
 pub(crate) struct Pem<'a> {
@@ -144,20 +145,6 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Seconds since 1970-01-01 UTC.
-pub(crate) type UnixSeconds = i64;
-
-/// The clock of this machine.
-pub(crate) fn unix_now() -> UnixSeconds {
-    i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX)
-}
-
-/// A time as people read it.
-pub(crate) fn shown(seconds: UnixSeconds) -> String {
-    ASN1Time::from_timestamp(seconds)
-        .map_or_else(|_| format!("{seconds} s after 1970"), |time| time.to_string())
-}
-
 /// The SPIFFE ID in a certificate's URI SAN: exactly one, as X.509-SVID section 2 has it.
 pub(super) fn spiffe_id(certificate: &CertificateDer<'_>) -> Result<SpiffeId, CredentialsError> {
     let parsed = parse(certificate)?;
@@ -205,7 +192,7 @@ fn certified(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<CertifiedKey, CredentialsError> {
-    CertifiedKey::from_der(chain, key, &tls::provider()).map_err(|error| match error {
+    CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => CredentialsError::KeyMismatch,
         _ => CredentialsError::Unreadable("private key"),
     })

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use bridge_protocol::audit::entry::Digest;
+use bridge_protocol::domain::identity::SpiffeId;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, ExpirationPolicy, KeyUsage, RevocationOptionsBuilder};
 
-use super::Refusal;
-use super::credentials::{self, Credentials, UnixSeconds, shown, unix_now};
-use crate::identity::SpiffeId;
+use super::credentials::{self, Credentials};
+use super::refusal::Refusal;
+use crate::clock::{UnixSeconds, shown, unix_now};
 use crate::telemetry::metrics::RefusalReason;
 
 /// Which part the peer plays in the TLS handshake.

@@ -1,4 +1,5 @@
-//! Secured connections between agents, behind one small trait: QUIC now, TLS over TCP beside it.
+//! Secured connections between agents, behind three small traits. QUIC is the one transport there is; the traits are there for
+//! TLS over TCP, which is to come beside it.
 //!
 //! A transport hands out connections whose peer has proved who it is, and carries lanes on them as plain byte streams;
 //! `tunnel` above it speaks frames and never learns what carries them. Only the files in this folder name quinn, rustls
@@ -22,6 +23,9 @@ pub(crate) mod refusal;
 
 /// Judging a peer's certificate.
 pub(crate) mod judge;
+
+/// The cryptography of every handshake.
+mod provider;
 
 /// TLS 1.3 as Bridge uses it.
 pub(crate) mod tls;
@@ -82,7 +86,7 @@ pub(crate) trait Knock: Send {
 
 /// A connection to a peer that has proved who it is. Dropping the last handle closes it.
 pub(crate) trait Connection: Send + Sync + 'static {
-    /// What carries it: `quic` or `tcp`.
+    /// What carries it: `quic`.
     fn transport(&self) -> &'static str;
 
     /// Who the peer has proved to be.

@@ -8,17 +8,18 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs, verify_tls13_signature};
+use rustls::crypto::{aws_lc_rs, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
-    SignatureScheme, SupportedCipherSuite, version,
+    SignatureScheme, version,
 };
 
-use super::Refusal;
 use super::judge::{Judge, Peer, PeerSide};
+use super::provider::provider_for;
+use super::refusal::Refusal;
 use crate::config::PostQuantum;
 use crate::telemetry::metrics::RefusalReason;
 
@@ -27,11 +28,6 @@ pub(crate) const ALPN: &[u8] = b"bridge/1";
 
 /// Where a handshake's verdict on the peer is left; empty if the handshake never came to it.
 pub(crate) type Slot = Arc<OnceLock<Result<Peer, Refusal>>>;
-
-/// The cryptography, with every group.
-pub(crate) fn provider() -> CryptoProvider {
-    CryptoProvider { cipher_suites: cipher_suites(), ..aws_lc_rs::default_provider() }
-}
 
 /// The configuration of one handshake that we start.
 pub(crate) fn client_config(
@@ -70,21 +66,6 @@ pub(crate) fn server_config(
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Ok(config)
-}
-
-/// TLS 1.3's AES suites: AES-128 as well, since QUIC's Initial packets are sealed with it (RFC 9001 section 5.2).
-fn cipher_suites() -> Vec<SupportedCipherSuite> {
-    vec![aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384, aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256]
-}
-
-fn provider_for(post_quantum: PostQuantum) -> Arc<CryptoProvider> {
-    use aws_lc_rs::kx_group::{SECP256R1, X25519, X25519MLKEM768};
-    let kx_groups: Vec<&'static dyn SupportedKxGroup> = match post_quantum {
-        PostQuantum::Require => vec![X25519MLKEM768],
-        PostQuantum::Prefer => vec![X25519MLKEM768, X25519, SECP256R1],
-        PostQuantum::Off => vec![X25519, SECP256R1],
-    };
-    Arc::new(CryptoProvider { kx_groups, ..provider() })
 }
 
 /// Judges the peer in a handshake, whichever side it is on, and leaves the verdict in the slot.

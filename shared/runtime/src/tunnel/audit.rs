@@ -8,8 +8,8 @@ use std::time::Instant;
 use bridge_protocol::audit::Event;
 use bridge_protocol::audit::entry::{Closed, Opened, Refused, Word};
 
-use super::LinkId;
 use super::end::LinkEnd;
+use super::event::LinkId;
 use crate::audit_log::AuditLog;
 use crate::config::PostQuantum;
 use crate::telemetry::Sparing;

@@ -16,11 +16,12 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
 
+use super::context::{Greeting, Phase};
 use super::end::LinkEnd;
+use super::event::TunnelEvent;
 use super::hello;
 use super::lanes::{FrameReader, ReadError};
-use super::link::Link;
-use super::{Greeting, Phase, TunnelEvent};
+use super::live_link::Link;
 use crate::clock;
 use crate::transport::refusal::printable;
 

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::{Context, Phase, link, report};
+use super::context::{Context, Phase};
+use super::{link, report};
 use crate::config::DialTarget;
 
 /// How often a name is resolved; an autoscaled fleet is found that fast.

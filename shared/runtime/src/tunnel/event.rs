@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bridge_protocol::domain::identity::SpiffeId;
 use bridge_protocol::wire::control::{Hello, Obstacle};
 pub use bridge_protocol::wire::lane::LinkId;
 use bytes::Bytes;
 
 use super::end::LinkEnd;
 use super::lanes::{FeedSender, LinkSender};
-use crate::identity::SpiffeId;
 
 /// What happens on the tunnel. For each link: `Up`, then anything of the others, then `Down` once and nothing more.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use bridge_protocol::wire::{feed, payment};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::Context;
+use super::context::Context;
 use super::lanes::{FrameReader, ReadError};
 use crate::clock;
 use crate::transport::refusal::printable;

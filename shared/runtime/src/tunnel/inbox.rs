@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use bridge_protocol::domain::identity::SpiffeId;
 use bridge_protocol::wire::frame::ORDER_FRAME_BYTES_MAX;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::TunnelEvent;
-use crate::identity::SpiffeId;
+use super::event::TunnelEvent;
 
 /// Events that the owner has not taken yet, of all peers together: more than the rooms of some peers hold.
 const EVENTS_MAX: usize = 8_192;

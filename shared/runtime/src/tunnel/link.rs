@@ -3,7 +3,6 @@
 //! `hello` brings it up, `control` beats and listens for the peer's heart, `lanes` moves frames.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 
 use bridge_protocol::wire::control::Hello;
@@ -13,16 +12,17 @@ use tokio::io::AsyncRead;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
+use super::context::{Context, Phase};
 use super::control::ControlReader;
 use super::end::LinkEnd;
+use super::event::{FeedEvent, LinkUp, TunnelEvent};
 use super::hello::{self, Agreed, HelloError};
-use super::inbox::{Room, Share};
-use super::lanes::{FrameReader, Queues, ReadError, Traffic};
-use super::links::{Presence, Record};
-use super::{Context, FeedEvent, LinkId, LinkUp, Phase, TunnelEvent, report};
-use crate::transport::credentials::unix_now;
+use super::lanes::FrameReader;
+use super::links::Presence;
+use super::live_link::Link;
+use super::report;
+use crate::clock::unix_now;
 use crate::transport::judge::Judge;
-use crate::transport::refusal::printable;
 use crate::transport::{self, CloseCode, Connection, Refusal};
 
 /// A peer's certificate is looked at again at its end, and at least this often before.
@@ -66,49 +66,7 @@ fn give_up(context: &Context, connection: &dyn Connection, error: &HelloError) {
     connection.close(code, &error.to_string());
 }
 
-/// A link that is up, as its tasks share it.
-pub(super) struct Link {
-    pub(super) context: Arc<Context>,
-    pub(super) id: LinkId,
-    pub(super) record: Arc<Record>,
-    pub(super) traffic: Traffic,
-    /// What of its frames may wait for the owner.
-    pub(super) room: Room,
-    queues: Arc<Queues>,
-}
-
 impl Link {
-    fn new(
-        context: Arc<Context>,
-        connection: Arc<dyn Connection>,
-        target: Option<Arc<str>>,
-        presence: Arc<Presence>,
-        agreed: &Agreed,
-    ) -> Arc<Self> {
-        let lanes = u8::try_from(agreed.orders.len()).unwrap_or(u8::MAX);
-        let record = Arc::new(Record {
-            connection,
-            agent: printable(&agreed.hello.agent),
-            target,
-            version: agreed.version,
-            lanes,
-            feed: agreed.feed.is_some(),
-            payments: agreed.payments.is_some(),
-            since: Instant::now(),
-            presence,
-            skew: AtomicI64::new(agreed.skew),
-        });
-        let traffic = Traffic::of(&context.metrics);
-        Arc::new(Self {
-            id: context.links.new_id(),
-            room: context.rooms.of(record.connection.peer().id()),
-            queues: Queues::new(lanes, context.idle_timeout, traffic.clone()),
-            traffic,
-            record,
-            context,
-        })
-    }
-
     /// Up, life, down.
     async fn live(self: &Arc<Self>, agreed: Agreed) {
         report::up(&self.context, self.id, &self.record, &agreed.hello);
@@ -254,25 +212,6 @@ impl Link {
                 None => LinkEnd::Here,
             },
         }
-    }
-
-    /// What it means that a lane brings or takes nothing more.
-    pub(super) async fn cut(&self, error: ReadError) -> LinkEnd {
-        match error {
-            ReadError::Frame(error) => error.into(),
-            ReadError::Stream(_) => {
-                let lane_only = || LinkEnd::Violation("a lane ended while the link was up".to_owned());
-                self.record.connection.cut().await.map_or_else(lane_only, LinkEnd::from)
-            }
-        }
-    }
-
-    pub(super) async fn send_event(&self, event: TunnelEvent, share: Option<Share>) -> Result<(), LinkEnd> {
-        self.context.events.send(event, share).await.map_err(|_| LinkEnd::Here)
-    }
-
-    async fn send_feed(&self, event: FeedEvent) -> Result<(), LinkEnd> {
-        self.context.feed.send(event).await.map_err(|_| LinkEnd::Here)
     }
 
     /// Reads a lane of requests and answers: each frame is an event of its kind.

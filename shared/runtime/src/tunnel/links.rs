@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use super::LinkId;
+use super::event::LinkId;
 use crate::transport::Connection;
 
 /// One live link as `/status` shows it.

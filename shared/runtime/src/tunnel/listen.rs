@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bridge_protocol::domain::identity::SpiffeId;
 use tokio::task::{self, AbortHandle, JoinSet};
 
+use super::context::{Context, Phase};
 use super::gate::{Gate, Place, Verdict};
 use super::links::Presence;
 use super::peers::{Begun, Peers};
-use super::{Context, Phase, link, report};
-use crate::identity::SpiffeId;
+use super::{link, report};
 use crate::transport::{CloseCode, ConnectError, Connection, Knock};
 
 /// Accepts until the tunnel drains, and returns when the last link has ended.

@@ -4,25 +4,21 @@
 //! [`LinkSender`]. Below is `transport`, which carries lanes; beside it `identity`, whose changes have live peers judged
 //! again. The tunnel knows frames and the control lane; what an order lane's frames mean it never learns.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bridge_protocol::wire::control::Obstacle;
-use bytes::Bytes;
+use bridge_protocol::domain::identity::{Role, SpiffeId, SpiffeIdError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::audit_log::AuditLog;
 use crate::config::TunnelConfig;
 use crate::expiry::Expiry;
-use crate::identity::{Identity, IdentityError, Role, SpiffeId};
+use crate::identity::{Identity, IdentityError};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Sparing;
 use crate::telemetry::metrics::Metrics;
-use crate::transport::Transport;
 use crate::transport::quic::Quic;
 
 mod event;
@@ -30,6 +26,10 @@ pub use event::{FeedEvent, LinkId, LinkUp, TunnelEvent};
 
 mod inbox;
 pub use inbox::Events;
+
+mod context;
+pub use context::Greeting;
+use context::{Context, Phase};
 
 mod dial;
 
@@ -42,6 +42,8 @@ mod listen;
 mod hello;
 
 mod control;
+
+mod live_link;
 
 mod link;
 
@@ -66,23 +68,6 @@ const FEED_EVENTS: usize = 16;
 /// Lines of the log about refusals for one reason, in ten seconds.
 const REFUSALS_LOGGED: u32 = 5;
 
-/// What this agent says of itself on every link; when it changes, live links are told.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Greeting {
-    /// The agent's configured name, for people.
-    pub agent: String,
-    /// Unanswered requests that this agent accepts on a link; 0 from a cloud agent.
-    pub window: u32,
-    /// The same on the payment lane.
-    pub payment_window: u32,
-    /// The signed sealing-key manifest; empty from a cloud agent.
-    pub manifest: Bytes,
-    /// Optional abilities beyond the protocol version, by name.
-    pub features: Vec<String>,
-    /// What is in the way of this agent; `None` for one that says nothing of it, as a cloud agent.
-    pub readiness: Option<BTreeSet<Obstacle>>,
-}
-
 /// Why the tunnel cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum TunnelError {
@@ -95,55 +80,11 @@ pub enum TunnelError {
         /// The entry.
         entry: String,
         /// What is wrong with it.
-        error: crate::identity::SpiffeIdError,
+        error: SpiffeIdError,
     },
     /// QUIC cannot start.
     #[error(transparent)]
     Quic(#[from] QuicError),
-}
-
-/// How far the tunnel's end has come; it only moves forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    /// Links come and go.
-    Running,
-    /// No new links; the peers have been told goodbye.
-    Draining,
-    /// All links end now.
-    Closed,
-}
-
-/// What every task of the tunnel shares.
-struct Context {
-    transport: Arc<dyn Transport>,
-    identity: Arc<Identity>,
-    allow: Arc<[SpiffeId]>,
-    greeting: watch::Receiver<Greeting>,
-    events: inbox::EventSender,
-    rooms: inbox::Rooms,
-    feed: mpsc::Sender<FeedEvent>,
-    links: Arc<links::Links>,
-    phase: watch::Receiver<Phase>,
-    metrics: Arc<Metrics>,
-    audit: audit::Auditor,
-    /// What the log is told of refusals.
-    refusals: Sparing,
-    order_lanes: u8,
-    links_per_peer: u8,
-    links_from_peer_max: usize,
-    heartbeat: Duration,
-    silent_after: Duration,
-    /// A lane that takes nothing for so long is as dead as a link that says nothing.
-    idle_timeout: Duration,
-}
-
-impl Context {
-    /// Waits until the tunnel is at least that far.
-    async fn reached(&self, phase: Phase) {
-        // An error means that the handle and the supervisor are gone: the end as well.
-        let mut seen = self.phase.clone();
-        let _gone = seen.wait_for(|now| *now >= phase).await;
-    }
 }
 
 /// A tunnel that runs.

@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use bridge_protocol::domain::identity::SpiffeId;
+
 use crate::config::LINKS_PER_PEER_MAX;
-use crate::identity::SpiffeId;
 
 /// Beyond those that a peer may hold at a time, it begins another one so often: what a peer with every link broken needs.
 const ONE_EVERY: Duration = Duration::from_millis(1_000 / LINKS_PER_PEER_MAX as u64);

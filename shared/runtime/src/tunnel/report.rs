@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use bridge_protocol::wire::control::Hello;
 
+use super::context::Context;
 use super::end::LinkEnd;
+use super::event::LinkId;
 use super::hello::HelloError;
 use super::links::Record;
 use super::peers::TooMany;
-use super::{Context, LinkId};
 use crate::telemetry::metrics::RefusalReason;
 use crate::transport::{Closed, ConnectError, Connection, Refusal};
 

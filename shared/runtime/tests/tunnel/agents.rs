@@ -9,8 +9,8 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bridge_certs::{Ca, Issued, Revoked, Validity};
+use bridge_protocol::domain::identity::Role;
 use bridge_runtime::config::{ByteSize, DialTarget, PostQuantum, TunnelConfig};
-use bridge_runtime::identity::Role;
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::metrics::{Metrics, RefusalReason};
 use bridge_runtime::tunnel::{
@@ -66,10 +66,6 @@ pub(crate) fn span(from: i64, to: i64) -> Validity {
 }
 
 pub(crate) fn issue(ca: &Ca, role: Role, name: &str) -> Issued {
-    let role = match role {
-        Role::Cloud => bridge_certs::Role::Cloud,
-        Role::Idc => bridge_certs::Role::Idc,
-    };
     ca.issue(role, name, days(30)).unwrap()
 }
 
@@ -153,7 +149,7 @@ impl Home {
             features: self.features.clone(),
             ..Greeting::default()
         });
-        let metrics = Arc::new(Metrics::idc());
+        let metrics = Arc::new(Metrics::default());
         let shutdown = Shutdown::new();
         let state = self.dir.path().join("state");
         let Started { handle, events, feed } =

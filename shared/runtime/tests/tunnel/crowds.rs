@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bridge_certs::Ca;
-use bridge_runtime::identity::Role;
+use bridge_protocol::domain::identity::Role;
 use bridge_runtime::telemetry::metrics::RefusalReason;
 use bridge_runtime::tunnel::{LinkEnd, LinkUp, TunnelEvent};
 use bytes::Bytes;
@@ -159,7 +159,7 @@ async fn strangers_whose_address_is_not_their_own_take_no_room() {
 async fn strangers_who_are_refused_all_day_are_counted_and_told_of_a_few_times() {
     let (log, ca) = (Log::capture(), ca());
     let idc = idc(&ca);
-    let late = ca.issue(bridge_certs::Role::Cloud, "late", span(-7_200, -3_600)).unwrap();
+    let late = ca.issue(Role::Cloud, "late", span(-7_200, -3_600)).unwrap();
     for _ in 0..40 {
         if let Ok(connection) = Stranger::with(&late).dial(idc.address()).await {
             end(&connection).await;

@@ -1,10 +1,10 @@
 //! The feed lane: there between two agents that both know it, on a channel of its own, gone with its link.
 
+use bridge_protocol::domain::identity::Role;
 use bridge_protocol::wire::control::Hello;
 use bridge_protocol::wire::feed::{Applied, FEATURE, ToPublisher};
 use bridge_protocol::wire::frame::{self, FEED_FRAME_BYTES_MAX};
 use bridge_protocol::wire::lane::Lane;
-use bridge_runtime::identity::Role;
 use bridge_runtime::telemetry::metrics::RefusalReason;
 use bridge_runtime::tunnel::{Closed, FeedEvent, FeedSender, LinkEnd, TunnelEvent};
 

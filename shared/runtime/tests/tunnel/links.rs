@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use bridge_protocol::domain::identity::Role;
 use bridge_protocol::wire::control::{Heartbeat, Manifest, Obstacle, Readiness};
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_runtime::config::{BitRate, DialTarget, PostQuantum};
-use bridge_runtime::identity::Role;
 use bridge_runtime::tunnel::{Greeting, LinkEnd, TunnelEvent};
 use bytes::Bytes;
 

@@ -2,9 +2,9 @@
 //! one line.
 
 use bridge_certs::Ca;
+use bridge_protocol::domain::identity::Role;
 use bridge_protocol::wire::control::{Control, Hello, message};
 use bridge_protocol::wire::lane::Lane;
-use bridge_runtime::identity::Role;
 use bridge_runtime::telemetry::metrics::RefusalReason;
 use bridge_runtime::tunnel::{LinkEnd, TunnelEvent};
 use quinn::{Connection, ConnectionError};

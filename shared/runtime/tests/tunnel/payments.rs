@@ -1,10 +1,10 @@
 //! The payment lane: there between two agents that both know payments, and no other peer ever sees it.
 
+use bridge_protocol::domain::identity::Role;
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::lane::ORDER_LANES_MAX;
 use bridge_protocol::wire::order::ToCloud;
 use bridge_protocol::wire::payment::FEATURE;
-use bridge_runtime::identity::Role;
 use bridge_runtime::tunnel::{LinkUp, TunnelEvent};
 
 use crate::agents::{Agent, Home, ca, issue};

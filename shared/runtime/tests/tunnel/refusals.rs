@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 
 use bridge_certs::{Ca, Issued};
-use bridge_runtime::identity::Role;
+use bridge_protocol::domain::identity::Role;
 use bridge_runtime::telemetry::metrics::RefusalReason;
 use bridge_runtime::tunnel::{LinkEnd, TunnelEvent};
 use rustls::crypto::aws_lc_rs::kx_group::X25519;
@@ -64,7 +64,7 @@ fn unchecked(ca: &Ca, uri: &str) -> Issued {
 }
 
 fn lasting(ca: &Ca, from: i64, to: i64) -> Issued {
-    ca.issue(bridge_certs::Role::Cloud, "there", span(from, to)).unwrap()
+    ca.issue(Role::Cloud, "there", span(from, to)).unwrap()
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn an_expired_certificate_is_refused_with_both_clocks_in_the_line() {
     let words = ["was valid until", "the clock here says", "bridge-certs renew", "cloud/there"];
     let peer = lasting(&ca, -2 * HOUR, -HOUR);
     listener_refuses(&ca, Stranger::with(&peer), RefusalReason::Expired, &words).await;
-    let peer = ca.issue(bridge_certs::Role::Idc, "there", span(-2 * HOUR, -HOUR)).unwrap();
+    let peer = ca.issue(Role::Idc, "there", span(-2 * HOUR, -HOUR)).unwrap();
     dialler_refuses(&ca, Stranger::with(&peer), RefusalReason::Expired, &["idc/there"]).await;
 }
 

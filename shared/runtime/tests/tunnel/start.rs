@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bridge_runtime::identity::{IdentityError, Role};
+use bridge_protocol::domain::identity::Role;
+use bridge_runtime::identity::IdentityError;
 use bridge_runtime::tunnel::{Tunnel, TunnelError};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
@@ -80,7 +81,7 @@ async fn a_key_that_everybody_can_read_is_refused() {
 async fn an_own_certificate_that_is_over_or_not_begun_is_refused() {
     let ca = ca();
     for (validity, words) in [(span(-2 * HOUR, -HOUR), "renew"), (span(HOUR, 2 * HOUR), "is valid from")] {
-        let issued = ca.issue(bridge_certs::Role::Idc, "vault", validity).unwrap();
+        let issued = ca.issue(Role::Idc, "vault", validity).unwrap();
         let said = refusal(Home::new(&ca, &issued).listening());
         assert!(
             said.contains("agent.pem") && said.contains(words) && said.contains("the clock here says"),
@@ -115,7 +116,7 @@ async fn a_listen_address_in_use_is_named() {
 #[tokio::test]
 async fn when_certificates_and_revocation_list_end_is_known_and_follows_their_files() {
     let ca = ca();
-    let issued = ca.issue(bridge_certs::Role::Idc, "vault", span(-HOUR, 48 * HOUR)).unwrap();
+    let issued = ca.issue(Role::Idc, "vault", span(-HOUR, 48 * HOUR)).unwrap();
     let home = Home::new(&ca, &issued).listening();
     let put =
         |hours| fs::write(&home.config.crl, ca.sign_crl(2, &[], span(-48 * HOUR, hours * HOUR)).unwrap());

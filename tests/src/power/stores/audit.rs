@@ -74,7 +74,7 @@ struct Callers {
 }
 
 pub(super) async fn drive(root: &Path, publish: Publish, mut dice: StdRng) -> Result<()> {
-    let (log, closer) = AuditLog::open(&config(root, publish), Arc::new(Metrics::idc()))?;
+    let (log, closer) = AuditLog::open(&config(root, publish), Arc::new(Metrics::default()))?;
     let acknowledged = Acknowledged::open()?;
     // Numbers that no earlier recording of this disk has given.
     let next = AtomicU64::new(u64::from(dice.random::<u32>()) << 20);
@@ -152,7 +152,7 @@ pub(super) async fn check(root: &Path, acknowledged: &[String]) -> Result<()> {
         let size = verified.checkpoint.size;
         ensure!(size >= published, "a checkpoint of {published} entries was out, and is one of {size} now");
     }
-    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::idc()))?;
+    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::default()))?;
     let goes_on = log.append(&[entry(0)]).await;
     closer.close().await?;
     let disk = Disk::new(&config.dir);

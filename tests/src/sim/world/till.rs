@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bridge_idc::ledger::model::{PaymentColumns, RefundColumns};
 use bridge_idc::ledger::payments::{PaymentLedger as _, Resolved, Verdict};
+use bridge_idc::metrics::Metrics;
 use bridge_idc::payment::audit::Witness;
 use bridge_idc::payment::desk::{Asked, Desk, Output};
 use bridge_idc::payment::reconcile::Due;
@@ -19,7 +20,6 @@ use bridge_protocol::domain::{OrderId, PaymentId, RefundId};
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Reply as Sent, Token};
 use bridge_protocol::wire::order::ToIdc;
-use bridge_runtime::telemetry::metrics::Metrics;
 
 use super::super::dice::Dice;
 use super::super::options::Sabotage;
@@ -111,7 +111,7 @@ impl Money {
             bank: Bank::default(),
             outside: Outside::new(dice.fork()),
             limits,
-            metrics: Arc::new(Metrics::idc()),
+            metrics: Arc::new(Metrics::default()),
             began: Instant::now(),
             tasks: BTreeMap::new(),
             tasks_made: 0,

@@ -44,7 +44,7 @@ async fn append_until_refused(log: &AuditLog, mut taken: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_a_publication_that_fails_is_bounded_and_published_when_it_can_be() {
     let root = tempfile::tempdir().unwrap();
-    let metrics = Arc::new(Metrics::idc());
+    let metrics = Arc::new(Metrics::default());
     let config = AuditConfig { publish_every: Duration::from_millis(10), ..config(root.path()) };
     let (log, closer) = AuditLog::open(&config, metrics.clone()).unwrap();
     // Neither root nor anybody else makes a folder in it.
@@ -75,7 +75,7 @@ async fn a_publication_that_hangs_is_told_and_what_waits_for_it_is_bounded() {
     let root = tempfile::tempdir().unwrap();
     let (publish_every, write_within) = (Duration::from_millis(100), Duration::from_secs(2));
     let config = AuditConfig { publish_every, write_within, ..config(root.path()) };
-    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::idc())).unwrap();
+    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::default())).unwrap();
     let hung = config.dir.join("checkpoint.new");
     hang_at(&hung);
     log.append(&[entry(0)]).await.unwrap();
@@ -106,7 +106,7 @@ async fn append_all(log: AuditLog, of: u64, durable: Arc<AtomicU64>) {
 async fn what_waits_for_a_publication_that_hangs_holds_the_next_appends() {
     let root = tempfile::tempdir().unwrap();
     let config = AuditConfig { publish_every: Duration::from_millis(10), ..config(root.path()) };
-    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::idc())).unwrap();
+    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::default())).unwrap();
     let hung = config.dir.join("checkpoint.new");
     hang_at(&hung);
     let durable = Arc::new(AtomicU64::new(0));
@@ -130,7 +130,7 @@ async fn what_waits_for_a_publication_that_hangs_holds_the_next_appends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publication_that_hangs_is_an_obstacle_until_it_goes_through_also_after_one_that_failed() {
     let root = tempfile::tempdir().unwrap();
-    let metrics = Arc::new(Metrics::idc());
+    let metrics = Arc::new(Metrics::default());
     let (publish_every, write_within) = (Duration::from_millis(10), Duration::from_secs(1));
     let config = AuditConfig { publish_every, write_within, ..config(root.path()) };
     let (log, closer) = AuditLog::open(&config, metrics.clone()).unwrap();
@@ -158,7 +158,7 @@ async fn a_publication_that_hangs_is_an_obstacle_until_it_goes_through_also_afte
 async fn a_publication_that_failed_is_tried_again_soon_however_rarely_it_publishes() {
     let root = tempfile::tempdir().unwrap();
     let config = AuditConfig { publish_every: Duration::from_secs(3_600), ..config(root.path()) };
-    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::idc())).unwrap();
+    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::default())).unwrap();
     let in_the_way = config.dir.join("checkpoint.new");
     fs::create_dir(&in_the_way).unwrap();
     log.append(&[entry(0)]).await.unwrap();
@@ -193,7 +193,7 @@ fn a_command_beside_no_agent_ends_in_time_with_an_error_whatever_of_the_disk_han
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_waits_for_a_disk_that_hangs_is_answered_and_nobody_waits_after_that() {
     let root = tempfile::tempdir().unwrap();
-    let metrics = Arc::new(Metrics::idc());
+    let metrics = Arc::new(Metrics::default());
     let config = AuditConfig { write_within: Duration::from_secs(2), ..config(root.path()) };
     let (log, closer) = AuditLog::open(&config, metrics.clone()).unwrap();
     // The journal's next segment cannot be begun: nobody knows before which round that is tried.
@@ -241,7 +241,7 @@ async fn whoever_waits_for_a_disk_that_hangs_is_answered_and_nobody_waits_after_
 async fn a_log_whose_folder_is_removed_takes_nothing_more() {
     let root = tempfile::tempdir().unwrap();
     let config = AuditConfig { publish_every: Duration::from_millis(10), ..config(root.path()) };
-    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::idc())).unwrap();
+    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::default())).unwrap();
     log.append(&[entry(0)]).await.unwrap();
     log.standing().wait_for(|standing| standing.published == 1).await.unwrap();
     fs::remove_dir_all(&config.dir).unwrap();

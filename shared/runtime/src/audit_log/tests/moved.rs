@@ -48,7 +48,7 @@ async fn a_folder_that_is_moved_away_takes_nothing_and_goes_on_when_it_is_back()
     {
         let root = tempfile::tempdir().unwrap();
         let config = AuditConfig { publish_every: Duration::from_millis(10), ..config(root.path()) };
-        let metrics = Arc::new(Metrics::idc());
+        let metrics = Arc::new(Metrics::default());
         let (log, closer) = AuditLog::open(&config, metrics.clone()).unwrap();
         log.append(&[entry(0)]).await.unwrap();
         log.standing().wait_for(|standing| standing.published == 1).await.unwrap();
@@ -98,7 +98,7 @@ async fn a_publication_under_way_when_the_folder_is_moved_is_made_when_it_is_bac
     for instead in [InItsPlace::Nothing, InItsPlace::EmptyFolder] {
         let root = tempfile::tempdir().unwrap();
         let config = AuditConfig { publish_every: Duration::from_millis(10), ..config(root.path()) };
-        let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::idc())).unwrap();
+        let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::default())).unwrap();
         // It waits behind its tiles, before its checkpoint.
         hang_at(&config.dir.join("checkpoint.new"));
         log.append(&(0..300).map(entry).collect::<Vec<_>>()).await.unwrap();
@@ -125,7 +125,7 @@ async fn a_publication_under_way_when_the_folder_is_moved_is_made_when_it_is_bac
 
 /// Why the log is not opened.
 fn refused(config: &AuditConfig) -> String {
-    AuditLog::open(config, Arc::new(Metrics::idc())).err().expect("it is opened").to_string()
+    AuditLog::open(config, Arc::new(Metrics::default())).err().expect("it is opened").to_string()
 }
 
 #[tokio::test]
@@ -186,13 +186,13 @@ async fn a_new_log_under_a_new_key_is_begun_and_one_under_the_old_key_is_not() {
     assert!(refused(&new_dir).contains("has 0 entries"));
     assert!(!new_dir.dir.exists());
     let both_new = AuditConfig { key_file: root.path().join("new.key"), ..new_dir.clone() };
-    let (log, closer) = AuditLog::open(&both_new, Arc::new(Metrics::idc())).unwrap();
+    let (log, closer) = AuditLog::open(&both_new, Arc::new(Metrics::default())).unwrap();
     assert_eq!(log.append(&[entry(0)]).await, Ok(0));
     closer.close().await.unwrap();
     // A new key at the old path: what the old one signed says nothing of its log.
     fs::remove_dir_all(&config.dir).unwrap();
     fs::remove_file(&config.key_file).unwrap();
-    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::idc())).unwrap();
+    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::default())).unwrap();
     assert_eq!(log.append(&[entry(0)]).await, Ok(0));
     closer.close().await.unwrap();
 }

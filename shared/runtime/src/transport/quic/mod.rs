@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bridge_protocol::domain::identity::SpiffeId;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{Endpoint, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use tokio::sync::{Mutex, mpsc, watch};
@@ -21,7 +22,6 @@ use super::tls::{self, Slot};
 use super::udp;
 use super::{BoxFuture, CloseCode, ConnectError, Connection, Knock, Transport};
 use crate::config::{PostQuantum, TunnelConfig};
-use crate::identity::SpiffeId;
 
 mod connection;
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use bridge_runtime::labels;
+use bridge_runtime::telemetry::Labelled;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-
-use super::labelled::{Labelled, labels};
 
 labels! {
     /// What was learned of a payment; one in doubt counts each time it is asked about.

@@ -18,7 +18,7 @@ pub(super) struct Refused {
 
 /// Why a request is refused for its form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(in crate::storefront) enum Refusal {
     /// A line ends with a bare LF.
     BareLineFeed,
     /// Its body has no length, or more than one.

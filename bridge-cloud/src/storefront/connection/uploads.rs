@@ -133,6 +133,6 @@ impl fmt::Display for GivenUp {
 impl Error for GivenUp {}
 
 /// Whether a body did not come to its end for that reason.
-pub(super) fn is_given_up(error: axum::Error) -> bool {
+pub(in crate::storefront) fn is_given_up(error: axum::Error) -> bool {
     error.into_inner().is::<GivenUp>()
 }

@@ -14,12 +14,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
-use bridge_runtime::telemetry::metrics::Metrics;
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::time::{Sleep, sleep};
+
+use crate::metrics::Metrics;
 
 /// What a caller has to take of a stream within the deadline: as much as a frame holds unless it allows more.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -27,7 +28,7 @@ const PIECE_BYTES: usize = 16 * 1024;
 /// Runs the streams of one thread's connections, and whatever else hyper spawns, on that thread: a connection's futures hold
 /// its view of the catalogue.
 #[derive(Clone)]
-pub(super) struct Streams {
+pub(in crate::storefront) struct Streams {
     /// The stream whose request hyper has just shown, and whose task comes next.
     begun: Rc<Cell<Option<Rc<Taking>>>>,
     deadline: Duration,
@@ -36,7 +37,7 @@ pub(super) struct Streams {
 
 /// How an answer is taken by its caller.
 #[derive(Debug, Default)]
-pub(super) struct Taking {
+pub(in crate::storefront) struct Taking {
     /// The answer is there.
     is_answered: Cell<bool>,
     /// A piece was taken since this was looked at.
@@ -44,7 +45,7 @@ pub(super) struct Taking {
 }
 
 /// An answer's body, in pieces where somebody watches how it is taken.
-pub(super) struct Pieces {
+pub(in crate::storefront) struct Pieces {
     body: Either<Full<Bytes>, Body>,
     /// Of the body's last frame, what is not handed over yet.
     rest: Bytes,
@@ -53,12 +54,12 @@ pub(super) struct Pieces {
 
 impl Streams {
     /// Streams that take nothing for so long are reset.
-    pub(super) fn new(deadline: Duration, metrics: Arc<Metrics>) -> Self {
+    pub(in crate::storefront) fn new(deadline: Duration, metrics: Arc<Metrics>) -> Self {
         Self { begun: Rc::default(), deadline, metrics }
     }
 
     /// A request of HTTP/2 has come, whose task hyper spawns next.
-    pub(super) fn begin(&self) -> Rc<Taking> {
+    pub(in crate::storefront) fn begin(&self) -> Rc<Taking> {
         let taking = Rc::<Taking>::default();
         self.begun.set(Some(taking.clone()));
         taking
@@ -106,7 +107,7 @@ impl Taking {
 
 impl Pieces {
     /// A body, watched by whoever waits for its stream.
-    pub(super) fn of(body: Either<Full<Bytes>, Body>, taking: Option<Rc<Taking>>) -> Self {
+    pub(in crate::storefront) fn of(body: Either<Full<Bytes>, Body>, taking: Option<Rc<Taking>>) -> Self {
         if let Some(taking) = &taking {
             taking.is_answered.set(true);
         }

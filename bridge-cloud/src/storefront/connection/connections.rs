@@ -13,7 +13,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::body::Body;
-use bridge_runtime::telemetry::metrics::{ConnectionEnd, Metrics};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
@@ -21,6 +20,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::lines::Refusal;
 use super::uploads::Uploads;
 use crate::config::StorefrontConfig;
+use crate::metrics::{ConnectionEnd, Metrics};
 
 /// Sweeps in the shortest of the deadlines, each of which is so exact.
 const SWEEPS_A_DEADLINE: u32 = 8;
@@ -35,7 +35,7 @@ const SWEEP_MIN: Duration = Duration::from_millis(10);
 const BYTES_THAT_COUNT: usize = 4 * 1024;
 
 /// Connections of a thread that have made room and are still telling their callers so; more of them are cut at once.
-pub(super) const LEAVING_MAX: usize = 16;
+pub(in crate::storefront) const LEAVING_MAX: usize = 16;
 
 /// When a connection got on: the sweep it was in, and which mark of all.
 type Mark = (u64, u64);
@@ -44,7 +44,7 @@ type Mark = (u64, u64);
 type Sweeps = u64;
 
 /// All connections of one thread.
-pub(super) struct Connections {
+pub(in crate::storefront) struct Connections {
     open: RefCell<BTreeMap<u64, Rc<Pulse>>>,
     /// Those that had to make room and have not ended yet.
     leaving: Cell<usize>,
@@ -66,7 +66,7 @@ struct Deadlines {
 
 /// What a connection's task is told to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Order {
+pub(in crate::storefront) enum Order {
     /// To end once it has answered what was asked.
     Leave,
     /// To end soon: its requests are given up, and its caller is told so.
@@ -76,7 +76,7 @@ pub(super) enum Order {
 }
 
 /// What one connection shows of itself.
-pub(super) struct Pulse {
+pub(in crate::storefront) struct Pulse {
     now: Rc<Cell<Mark>>,
     moved: Rc<Notify>,
     /// When it got on last.
@@ -126,7 +126,7 @@ enum Rest {
 
 impl Connections {
     /// At most `max` at a time.
-    pub(super) fn new(config: &StorefrontConfig, max: usize, metrics: Arc<Metrics>) -> Self {
+    pub(in crate::storefront) fn new(config: &StorefrontConfig, max: usize, metrics: Arc<Metrics>) -> Self {
         Self {
             open: RefCell::default(),
             leaving: Cell::default(),
@@ -139,7 +139,7 @@ impl Connections {
     }
 
     /// Takes a connection in; its number.
-    pub(super) fn open(&self) -> (u64, Rc<Pulse>) {
+    pub(in crate::storefront) fn open(&self) -> (u64, Rc<Pulse>) {
         let pulse = Pulse {
             now: self.now.clone(),
             moved: self.moved.clone(),
@@ -163,7 +163,7 @@ impl Connections {
     }
 
     /// A connection has ended.
-    pub(super) fn close(&self, number: u64) {
+    pub(in crate::storefront) fn close(&self, number: u64) {
         if self.open.borrow_mut().remove(&number).is_none() {
             self.leaving.set(self.leaving.get().saturating_sub(1));
         }
@@ -172,7 +172,7 @@ impl Connections {
 
     /// Waits until there is room for one more: at once, since the connection that got on the longest ago is closed for it. Only
     /// where every one of them has a request under way whose body is whole, one of those is waited for.
-    pub(super) async fn room(&self) {
+    pub(in crate::storefront) async fn room(&self) {
         while self.open.borrow().len() >= self.max.get() && !self.cut_longest_idle(LEAVING_MAX) {
             self.moved.notified().await;
         }
@@ -180,7 +180,7 @@ impl Connections {
 
     /// Nobody can be accepted, for want of files: at most `max` connections may be open from now on, and one at least ends at once.
     /// `false` if none can.
-    pub(super) fn shrink(&self, max: usize) -> bool {
+    pub(in crate::storefront) fn shrink(&self, max: usize) -> bool {
         self.max.set(self.max.get().min(max));
         let has_ended = self.cut_longest_idle(0);
         while self.open.borrow().len() > self.max.get() && self.cut_longest_idle(0) {}
@@ -215,7 +215,7 @@ impl Connections {
     }
 
     /// Tells all of them to end, and waits until they have.
-    pub(super) async fn end(&self) {
+    pub(in crate::storefront) async fn end(&self) {
         self.open.borrow().values().for_each(|pulse| pulse.tell(Order::Leave));
         while !self.open.borrow().is_empty() {
             self.moved.notified().await;
@@ -223,7 +223,7 @@ impl Connections {
     }
 
     /// Looks after all of them, for ever.
-    pub(super) async fn watch(&self) {
+    pub(in crate::storefront) async fn watch(&self) {
         let mut sweeps = interval(self.deadlines.sweep);
         // Never two at once: a thread that was busy does not hold its delay against its callers.
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -283,7 +283,7 @@ impl Deadlines {
 
 impl Pulse {
     /// It got on: something was asked for, answered or taken.
-    pub(super) fn get_on(&self) {
+    pub(in crate::storefront) fn get_on(&self) {
         let (sweep, mark) = self.now.get();
         self.now.set((sweep, mark + 1));
         self.mark.set((sweep, mark + 1));
@@ -302,7 +302,7 @@ impl Pulse {
     }
 
     /// The same, and its caller is told.
-    pub(super) fn answer_refused(&self) -> Option<Refusal> {
+    pub(in crate::storefront) fn answer_refused(&self) -> Option<Refusal> {
         self.refused.take()
     }
 
@@ -341,7 +341,7 @@ impl Pulse {
     }
 
     /// Nothing more is ready: what is held back is to be written. Whether there is something.
-    pub(super) fn write_held(&self) -> bool {
+    pub(in crate::storefront) fn write_held(&self) -> bool {
         let is_held = self.gathered.get() == Gathered::Held;
         if is_held {
             self.gathered.set(Gathered::Due);
@@ -364,7 +364,7 @@ impl Pulse {
     }
 
     /// The body of a request that is under way, watched until it is whole.
-    pub(super) fn upload(&self, body: Incoming) -> Body {
+    pub(in crate::storefront) fn upload(&self, body: Incoming) -> Body {
         self.uploads.watch(body)
     }
 
@@ -376,13 +376,13 @@ impl Pulse {
     }
 
     /// A request of it waits for somebody else, as long as what is returned lives.
-    pub(super) fn request(self: &Rc<Self>) -> UnderWay {
+    pub(in crate::storefront) fn request(self: &Rc<Self>) -> UnderWay {
         self.under_way.set(self.under_way.get() + 1);
         UnderWay(self.clone())
     }
 
     /// What its task is told to do, once.
-    pub(super) fn poll_told(&self, cx: &Context<'_>) -> Poll<Order> {
+    pub(in crate::storefront) fn poll_told(&self, cx: &Context<'_>) -> Poll<Order> {
         if let Some(order) = self.unheard.take() {
             return Poll::Ready(order);
         }
@@ -432,7 +432,7 @@ impl Pulse {
 }
 
 /// A request that waits for somebody else than its caller.
-pub(super) struct UnderWay(Rc<Pulse>);
+pub(in crate::storefront) struct UnderWay(Rc<Pulse>);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
@@ -456,7 +456,7 @@ mod tests {
             now: Rc::default(),
             max: Cell::new(max),
             deadlines: DEADLINES,
-            metrics: Arc::new(Metrics::cloud()),
+            metrics: Arc::new(Metrics::default()),
             moved: Rc::default(),
         }
     }

@@ -5,11 +5,11 @@
 use std::borrow::Cow;
 
 use super::escape;
-use super::problem::{Kind, Problem};
 use crate::replica::listing::{Place, Sort};
+use crate::storefront::problem::{Kind, Problem};
 
 /// Codes in one request, and products on one page.
-pub(super) const COUNT_MAX: usize = 100;
+pub(in crate::storefront) const COUNT_MAX: usize = 100;
 
 /// Products on a page that does not say how many.
 const LIMIT: usize = 20;

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bridge_runtime::clock;
 use bridge_runtime::fields;
-use bridge_runtime::telemetry::metrics::Route;
 use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
@@ -20,19 +19,20 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri
 use http_body_util::Full;
 
 use super::escape;
-use super::problem::{Kind, Problem};
 use super::query::{self, PageQuery, Products};
-use super::reader::Reader;
+use super::thread_view::Reader;
+use crate::metrics::Route;
 use crate::replica::answer::{Answer, Packed};
 use crate::replica::listing::PageSize;
 use crate::replica::view::{BrandView, View};
+use crate::storefront::problem::{Kind, Problem};
 
 const BRIDGE_SEQ: HeaderName = HeaderName::from_static("bridge-seq");
 const BRIDGE_MIN_SEQ: HeaderName = HeaderName::from_static("bridge-min-seq");
 
 /// The fields of a request that a read's answer depends on: what `Vary` says, so that a cache in front gives nobody the
 /// answer to another question (RFC 9110 section 12.5.5).
-pub(super) const READ_FIELDS: &str = "Accept-Encoding, Bridge-Min-Seq";
+pub(in crate::storefront) const READ_FIELDS: &str = "Accept-Encoding, Bridge-Min-Seq";
 
 /// Bytes of an answer that is put together of several products; a single one may be larger.
 pub(super) const ANSWER_BYTES_MAX: usize = 4 << 20;
@@ -41,7 +41,7 @@ pub(super) const ANSWER_BYTES_MAX: usize = 4 << 20;
 const NOT_READY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// One serving thread's way to the catalogue.
-pub(super) struct Catalogue {
+pub(in crate::storefront) struct Catalogue {
     reader: Rc<Reader>,
     cache_control: HeaderValue,
     seq: Numeral,
@@ -50,7 +50,7 @@ pub(super) struct Catalogue {
 
 /// A path of the catalogue.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Place<'a> {
+pub(in crate::storefront) struct Place<'a> {
     brand: &'a str,
     what: What<'a>,
 }
@@ -65,7 +65,7 @@ enum What<'a> {
 
 impl<'a> Place<'a> {
     /// Reads a path; `None` for one that is not the catalogue's. What its percent signs stand for is not looked at yet.
-    pub(super) fn parse(path: &'a str) -> Option<Self> {
+    pub(in crate::storefront) fn parse(path: &'a str) -> Option<Self> {
         let (brand, rest) = path.strip_prefix("/v1/")?.split_once('/')?;
         let what = match rest.split_once('/') {
             None if rest == "products" => What::Products,
@@ -80,7 +80,7 @@ impl<'a> Place<'a> {
     }
 
     /// What it is counted as.
-    pub(super) fn route(&self) -> Route {
+    pub(in crate::storefront) fn route(&self) -> Route {
         match self.what {
             What::Product(_) => Route::ProductRead,
             What::Products => Route::ProductList,
@@ -91,7 +91,7 @@ impl<'a> Place<'a> {
 }
 
 /// The position that a read must not be behind of, if it says one.
-pub(super) fn min_seq(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+pub(in crate::storefront) fn min_seq(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let wrong = || {
         Problem::new(Kind::InvalidMinSeq, "`Bridge-Min-Seq` must be one whole number, as `Bridge-Seq` has it")
     };
@@ -105,7 +105,7 @@ pub(super) fn min_seq(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 
 impl Catalogue {
     /// Over a thread's view.
-    pub(super) fn new(reader: Rc<Reader>, max_age: Duration) -> Self {
+    pub(in crate::storefront) fn new(reader: Rc<Reader>, max_age: Duration) -> Self {
         let cache_control = format!("public, max-age={}", max_age.as_secs());
         let cache_control = HeaderValue::try_from(cache_control);
         Self {
@@ -117,17 +117,17 @@ impl Catalogue {
     }
 
     /// Whether the view has come to `seq`.
-    pub(super) fn has_reached(&self, seq: u64) -> bool {
+    pub(in crate::storefront) fn has_reached(&self, seq: u64) -> bool {
         self.reader.view().position().is_some_and(|position| position.seq >= seq)
     }
 
     /// The view, for whoever must wait for it.
-    pub(super) fn reader(&self) -> Rc<Reader> {
+    pub(in crate::storefront) fn reader(&self) -> Rc<Reader> {
         self.reader.clone()
     }
 
     /// Answers a read of a brand that is served here.
-    pub(super) fn read(
+    pub(in crate::storefront) fn read(
         &self,
         place: &Place<'_>,
         method: &Method,

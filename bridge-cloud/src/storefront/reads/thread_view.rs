@@ -19,7 +19,7 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// A view, and whoever waits for it to come further. It never leaves its thread.
 #[derive(Default)]
-pub(super) struct Reader {
+pub(in crate::storefront) struct Reader {
     view: RefCell<View>,
     moved: Notify,
 }
@@ -32,7 +32,7 @@ impl Reader {
 
     /// Takes updates until nobody sends any more, and has products appear and disappear at their moments. Between two of
     /// these requests have their turn.
-    pub(super) async fn keep_current(&self, mut inbox: mpsc::Receiver<Update>) {
+    pub(in crate::storefront) async fn keep_current(&self, mut inbox: mpsc::Receiver<Update>) {
         loop {
             let due = self.view().next_due();
             let update = match due {
@@ -54,7 +54,7 @@ impl Reader {
     }
 
     /// Waits until the view is at `seq`, or the time is over.
-    pub(super) async fn reach(&self, seq: u64, patience: Duration) {
+    pub(in crate::storefront) async fn reach(&self, seq: u64, patience: Duration) {
         let reached = async {
             loop {
                 let moved = self.moved.notified();

@@ -33,7 +33,7 @@ const BUFFER_BYTES: usize = 8 * 1024;
 const READ_BYTES_MAX: usize = BUFFER_BYTES - 1;
 
 /// Where a request that is refused goes: no path of ours.
-pub(super) const REFUSED_PATH: &str = "/refused";
+pub(in crate::storefront) const REFUSED_PATH: &str = "/refused";
 
 /// What hyper gets in its place.
 const IN_PLACE_OF_REFUSED: &[u8] = b"GET /refused HTTP/1.1\r\nhost: bridge\r\nconnection: close\r\n\r\n";
@@ -58,13 +58,13 @@ const LINGER_BYTES_MAX: u64 = 1 << 20;
 
 /// Which HTTP a caller speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
+pub(in crate::storefront) enum Version {
     One,
     Two,
 }
 
 /// A stream whose callers are watched.
-pub(super) struct Greeting {
+pub(in crate::storefront) struct Greeting {
     stream: Take<TcpStream>,
     /// The first bytes, which nobody has looked at.
     first: Zeroizing<Vec<u8>>,
@@ -115,14 +115,14 @@ struct Two {
 
 impl Greeting {
     /// A stream that has said nothing so far.
-    pub(super) fn of(stream: TcpStream, pulse: Rc<Pulse>) -> Self {
+    pub(in crate::storefront) fn of(stream: TcpStream, pulse: Rc<Pulse>) -> Self {
         let speaks = Speaks::One(One::default());
         let stream = stream.take(READ_BYTES_MAX as u64);
         Self { stream, first: Zeroizing::default(), speaks, together: None, pulse }
     }
 
     /// Waits until it is clear what the caller speaks; an error if it hangs up before.
-    pub(super) async fn version(&mut self) -> io::Result<Version> {
+    pub(in crate::storefront) async fn version(&mut self) -> io::Result<Version> {
         // Room for all of it at once: a buffer that grows leaves copies behind.
         self.first.reserve_exact(READ_BYTES_MAX);
         let version = loop {
@@ -151,7 +151,7 @@ impl Greeting {
     }
 
     /// Why the last request was refused, if hyper gave the connection up for that and its caller was not told.
-    pub(super) fn refusal(&self, error: &hyper::Error) -> Option<Refusal> {
+    pub(in crate::storefront) fn refusal(&self, error: &hyper::Error) -> Option<Refusal> {
         match &self.speaks {
             Speaks::One(one) if one.has_refused && error.is_parse_too_large() => Some(Refusal::HeadTooLarge),
             Speaks::One(one) if one.has_refused => Some(Refusal::Form),
@@ -160,7 +160,7 @@ impl Greeting {
     }
 
     /// Has a request that hyper could not read answered with that reason, by whoever reads from here next.
-    pub(super) fn refuse(&mut self, why: Refusal) {
+    pub(in crate::storefront) fn refuse(&mut self, why: Refusal) {
         self.pulse.refuse(why);
         if let Speaks::One(one) = &mut self.speaks {
             one.next = Next::Refused;
@@ -169,7 +169,7 @@ impl Greeting {
 
     /// Ends what is sent to the caller. A socket that is closed while something in it is unread takes back what the caller has
     /// not read, so what comes of an unfinished request is read for a while.
-    pub(super) async fn end(mut self) {
+    pub(in crate::storefront) async fn end(mut self) {
         if let Some(together) = &mut self.together {
             let (stream, pulse) = (self.stream.get_mut(), &self.pulse);
             let _has_hung_up = poll_fn(|cx| together.poll_write(stream, pulse, cx)).await;

@@ -1,0 +1,224 @@
+//! The metrics of bridge-cloud, with the closed lists of their labels.
+
+use std::sync::Arc;
+
+use bridge_runtime::labels;
+use bridge_runtime::telemetry::Labelled;
+use bridge_runtime::telemetry::metrics::{self as telemetry, entered};
+use bridge_runtime::telemetry::shared::{OrderOutcome, Queues, SharedMetrics};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Unit;
+
+labels! {
+    /// Which of the storefront's paths was asked for.
+    Route as "route" {
+        /// `POST /v1/{brand}/orders`
+        OrderPlace = "order_place",
+        /// `GET /v1/{brand}/orders/{order}`
+        OrderRead = "order_read",
+        /// `POST /v1/{brand}/orders/{order}/cancel`
+        OrderCancel = "order_cancel",
+        /// `POST /v1/{brand}/orders/{order}/payments`
+        PaymentPlace = "payment_place",
+        /// `GET /v1/{brand}/orders/{order}/payments/{payment}`
+        PaymentRead = "payment_read",
+        /// `POST /v1/{brand}/orders/{order}/payments/{payment}/refunds`
+        RefundPlace = "refund_place",
+        /// `GET /v1/{brand}/products/{product}`
+        ProductRead = "product_read",
+        /// `GET /v1/{brand}/products`
+        ProductList = "product_list",
+        /// `GET /v1/{brand}/categories`
+        CategoriesRead = "categories_read",
+        /// `GET /v1/{brand}/stock`
+        StockRead = "stock_read",
+        /// No path of ours.
+        Other = "other",
+    }
+}
+
+labels! {
+    /// The first digit of a status code.
+    StatusClass as "status" {
+        /// 1xx
+        Informational = "1xx",
+        /// 2xx
+        Success = "2xx",
+        /// 3xx
+        Redirection = "3xx",
+        /// 4xx
+        ClientError = "4xx",
+        /// 5xx
+        ServerError = "5xx",
+    }
+}
+
+impl From<http::StatusCode> for StatusClass {
+    fn from(status: http::StatusCode) -> Self {
+        match status.as_u16() {
+            ..200 => Self::Informational,
+            200..300 => Self::Success,
+            300..400 => Self::Redirection,
+            400..500 => Self::ClientError,
+            _ => Self::ServerError,
+        }
+    }
+}
+
+labels! {
+    /// Why a connection of the storefront was closed by this agent.
+    ConnectionEnd as "reason" {
+        /// It asked for nothing.
+        Idle = "idle",
+        /// Its caller did not take its answer.
+        Stalled = "stalled",
+        /// Another one needed its place.
+        NoRoom = "no_room",
+    }
+}
+
+labels! {
+    /// How an agent of the data centre stands, as a cloud agent sees it.
+    AgentStanding as "standing" {
+        /// It is linked, and says of nothing that keeps it from taking orders.
+        TakesOrders = "takes_orders",
+        /// It was linked or is expected, and no link to it takes requests.
+        Away = "away",
+        /// Its database does not work.
+        Database = "database",
+        /// Its audit log cannot be written.
+        AuditLog = "audit_log",
+        /// Its database refuses what a brand asks for.
+        Brand = "brand",
+        /// Its database tells nothing of the catalogue's changes.
+        Catalogue = "catalogue",
+        /// Its audit log cannot be published.
+        AuditUnpublished = "audit_unpublished",
+        /// Something is in its way that only a later version has a word for.
+        Other = "other",
+    }
+}
+
+/// The instruments of one agent. Counting is an atomic addition; share it in an `Arc`.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Those of links, the audit log and files, and the registry of all.
+    pub runtime: Arc<telemetry::Metrics>,
+    /// Orders by outcome, as this agent saw it.
+    pub orders: Labelled<OrderOutcome, Counter>,
+    /// What waits in each queue, and what fits into it.
+    pub queues: Queues,
+    /// Sealing sessions begun.
+    pub seal_sessions: Counter,
+    /// The last number of the catalogue's change log that is served.
+    pub catalogue_position: Gauge,
+    /// Bootstraps begun, each of which brings the whole catalogue.
+    pub catalogue_bootstraps: Counter,
+    /// Agents of the data centre by how they stand; one of them may stand in several ways.
+    idc_agents: Labelled<AgentStanding, Gauge>,
+    /// Rows that the replica serves.
+    pub catalogue_rows: Gauge,
+    /// Seconds since the replica was last known to equal its source.
+    pub catalogue_age_seconds: Gauge,
+    /// Buckets in which the replica was found not to equal its source; a bootstrap follows.
+    pub catalogue_drifted: Counter,
+    /// Snapshots of the replica that could not be written; each is tried again.
+    pub catalogue_snapshot_errors: Counter,
+    /// Answers to the storefront.
+    pub responses: Labelled<(Route, StatusClass), Counter>,
+    /// Connections of the storefront that were closed here, by reason.
+    pub connections_closed: Labelled<ConnectionEnd, Counter>,
+    /// Streams of HTTP/2 that were reset, since their caller took nothing of an answer.
+    pub streams_stalled: Counter,
+    /// Receipts whose signature or content was wrong.
+    pub receipts_rejected: Counter,
+    /// Orders that were sealed again, since no link opened what they were sealed to.
+    pub orders_sealed_again: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut runtime = telemetry::Metrics::default();
+        let registry = runtime.registry();
+        let SharedMetrics { orders, queues, seal_sessions, catalogue_position, catalogue_bootstraps } =
+            SharedMetrics::entered(registry);
+        let catalogue_age_seconds: Gauge = Gauge::default();
+        let age = "Since the replica was last known to equal its source";
+        registry.register_with_unit("catalogue_age", age, Unit::Seconds, catalogue_age_seconds.clone());
+        let mut counter = |name, help| entered(registry, name, help);
+        let catalogue_drifted =
+            counter("catalogue_drifted", "Buckets in which the replica did not equal its source");
+        let catalogue_snapshot_errors =
+            counter("catalogue_snapshot_errors", "Snapshots of the replica that could not be written");
+        let streams_stalled = counter(
+            "storefront_streams_stalled",
+            "Streams of HTTP/2 that were reset, since their caller took nothing of an answer",
+        );
+        let receipts_rejected = counter("receipts_rejected", "Receipts with a wrong signature or content");
+        let orders_sealed_again = counter("orders_sealed_again", "Orders sealed again to another key");
+        let agents = "Agents of the data centre by how they stand: each that is away or takes orders, and what is in its way";
+        let closed = "Connections of the storefront that were closed here";
+        Self {
+            orders,
+            queues,
+            seal_sessions,
+            catalogue_position,
+            catalogue_bootstraps,
+            idc_agents: entered(registry, "idc_agents", agents),
+            catalogue_rows: entered(registry, "catalogue_rows", "Rows that the replica serves"),
+            catalogue_age_seconds,
+            catalogue_drifted,
+            catalogue_snapshot_errors,
+            responses: entered(registry, "storefront_responses", "Answers to the storefront"),
+            connections_closed: entered(registry, "storefront_connections_closed", closed),
+            streams_stalled,
+            receipts_rejected,
+            orders_sealed_again,
+            runtime: Arc::new(runtime),
+        }
+    }
+}
+
+impl Metrics {
+    /// How many agents of the data centre stand so, for each way to stand.
+    pub fn set_idc_agents(&self, count: impl Fn(AgentStanding) -> usize) {
+        for standing in AgentStanding::ALL {
+            self.idc_agents.of(*standing).set(i64::try_from(count(*standing)).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_label_is_there_from_the_start_with_zero() {
+        let text = Metrics::default().runtime.encode();
+        assert!(text.contains("bridge_links_refused_total{reason=\"wrong_role\"} 0\n"), "{text}");
+        assert!(text.contains("bridge_links_refused_total{reason=\"other\"} 0\n"), "{text}");
+        assert!(text.contains("bridge_queue_limit{queue=\"commit\"} 0\n"), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn a_pair_of_labels_counts_where_it_says() {
+        let metrics = Metrics::default();
+        metrics.responses.of((Route::OrderRead, http::StatusCode::NOT_FOUND.into())).inc();
+        metrics.responses.of((Route::Other, StatusClass::ServerError)).inc_by(2);
+        let text = metrics.runtime.encode();
+        assert!(
+            text.contains("bridge_storefront_responses_total{route=\"order_read\",status=\"4xx\"} 1\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("bridge_storefront_responses_total{route=\"other\",status=\"5xx\"} 2\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("bridge_storefront_responses_total{route=\"order_place\",status=\"4xx\"} 0\n"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! One connection from its first byte to its end: over HTTP/1.1 or HTTP/2, within the limits of a head's size and time.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::timeout;
+
+use crate::config::StorefrontConfig;
+use crate::storefront::connection::connections::{Order, Pulse};
+use crate::storefront::connection::greeting::{Greeting, Version};
+use crate::storefront::connection::streams::Streams;
+use crate::storefront::front::Service;
+
+/// A request's head; a larger one is answered 431.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// A connection whose requests are given up has so long to answer them.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(1);
+
+/// Both versions of HTTP with their limits.
+pub(super) struct Protocols {
+    one: http1::Builder,
+    two: http2::Builder<Streams>,
+}
+
+impl Protocols {
+    pub(super) fn new(config: &StorefrontConfig, streams: Streams) -> Self {
+        let mut one = http1::Builder::new();
+        one.timer(TokioTimer::new())
+            .header_read_timeout(config.header_timeout)
+            .max_headers(64)
+            .max_buf_size(HEAD_BYTES_MAX)
+            // To copy an answer of ours behind its head costs less than to write the two as parts.
+            .writev(false);
+        let mut two = http2::Builder::new(streams);
+        two.timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(16 * 1024);
+        Self { one, two }
+    }
+}
+
+/// Serves one connection to its end.
+pub(super) async fn converse(http: &Protocols, service: Service, pulse: &Pulse, mut stream: Greeting) {
+    let version = tokio::select! {
+        version = stream.version() => version,
+        _has_asked_for_nothing = poll_fn(|cx| pulse.poll_told(cx)) => return,
+    };
+    match version {
+        Ok(Version::One) => converse_by_one(http, service, pulse, stream).await,
+        Ok(Version::Two) => {
+            let connection = pin!(http.two.serve_connection(TokioIo::new(stream), service));
+            // A caller that cuts its connection or speaks no HTTP is its own business; hyper has answered what it could.
+            let _ended = to_its_end(connection, pulse).await;
+        }
+        Err(_has_hung_up) => {}
+    }
+}
+
+/// The same over HTTP/1.1. A request that hyper could not read is answered as well.
+async fn converse_by_one(http: &Protocols, service: Service, pulse: &Pulse, stream: Greeting) {
+    let Some((ended, mut parts)) = serve_by_one(&http.one, service, pulse, stream).await else { return };
+    if let Some(why) = ended.err().and_then(|error| parts.io.inner().refusal(&error)) {
+        let mut stream = parts.io.into_inner();
+        stream.refuse(why);
+        let Some((_answered, rest)) = serve_by_one(&http.one, parts.service, pulse, stream).await else {
+            return;
+        };
+        parts = rest;
+    }
+    tokio::select! {
+        () = parts.io.into_inner().end() => {}
+        _is_in_the_way = poll_fn(|cx| pulse.poll_told(cx)) => {}
+    }
+}
+
+type ByOne = http1::Parts<TokioIo<Greeting>, Service>;
+
+/// What is left of a connection after its end; `None` if it was cut.
+async fn serve_by_one(
+    builder: &http1::Builder,
+    service: Service,
+    pulse: &Pulse,
+    stream: Greeting,
+) -> Option<(hyper::Result<()>, ByOne)> {
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = WithoutShutdown { connection, pulse };
+    let ended = to_its_end(Pin::new(&mut connection), pulse).await?;
+    Some((ended, connection.connection.into_parts()))
+}
+
+/// A connection of hyper's, of either version.
+trait Served {
+    fn poll_served(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>;
+
+    /// It ends once it has answered what was asked.
+    fn leave(self: Pin<&mut Self>);
+}
+
+impl Served for http2::Connection<TokioIo<Greeting>, Service, Streams> {
+    fn poll_served(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        self.poll(cx)
+    }
+
+    fn leave(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// One whose stream is used once more after its end.
+struct WithoutShutdown<'pulse> {
+    connection: http1::Connection<TokioIo<Greeting>, Service>,
+    pulse: &'pulse Pulse,
+}
+
+impl Served for WithoutShutdown<'_> {
+    fn poll_served(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        let Self { connection, pulse } = self.get_mut();
+        let served = connection.poll_without_shutdown(cx);
+        // Behind the answers that are held back comes one that somebody else makes.
+        if served.is_pending() && pulse.write_held() {
+            return connection.poll_without_shutdown(cx);
+        }
+        served
+    }
+
+    fn leave(mut self: Pin<&mut Self>) {
+        Pin::new(&mut self.connection).graceful_shutdown();
+    }
+}
+
+/// Serves until the connection ends, or is cut: `None`.
+async fn to_its_end(mut connection: Pin<&mut impl Served>, pulse: &Pulse) -> Option<hyper::Result<()>> {
+    loop {
+        let order = tokio::select! {
+            biased;
+            ended = poll_fn(|cx| connection.as_mut().poll_served(cx)) => return Some(ended),
+            order = poll_fn(|cx| pulse.poll_told(cx)) => order,
+        };
+        connection.as_mut().leave();
+        match order {
+            Order::Leave => {}
+            Order::GiveUp => {
+                let rest = poll_fn(|cx| connection.as_mut().poll_served(cx));
+                return timeout(GIVEN_UP_WITHIN, rest).await.ok();
+            }
+            Order::Cut => {
+                // Once more, so that a caller that listens is told.
+                let _told_or_not = poll_fn(|cx| Poll::Ready(connection.as_mut().poll_served(cx))).await;
+                return None;
+            }
+        }
+    }
+}

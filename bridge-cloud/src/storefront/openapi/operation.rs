@@ -1,0 +1,125 @@
+//! One method of one path, as the document describes it.
+
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::super::problem::Kind;
+
+/// One method of one path.
+pub(super) struct Operation {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    pub(super) id: &'static str,
+    pub(super) summary: &'static str,
+    pub(super) parameters: Vec<Value>,
+    pub(super) body: Option<Value>,
+    pub(super) needs_token: bool,
+    pub(super) responses: Map<String, Value>,
+    pub(super) problems: Vec<Kind>,
+}
+
+impl Operation {
+    /// One that answers nothing yet but what every request may be answered.
+    pub(super) fn new(
+        method: &'static str,
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+    ) -> Self {
+        Self {
+            method,
+            path,
+            id,
+            summary,
+            parameters: Vec::new(),
+            body: None,
+            needs_token: false,
+            responses: Map::new(),
+            problems: vec![Kind::BadRequest, Kind::HeadTooLarge, Kind::TransferCoding],
+        }
+    }
+
+    /// It answers this status with JSON of this schema, and with headers that are told by `header`.
+    pub(super) fn answer(&mut self, status: StatusCode, description: &str, schema: Value) {
+        let content = json!({"application/json": {"schema": schema}});
+        let response = json!({"description": description, "headers": {}, "content": content});
+        self.responses.insert(status.as_str().to_owned(), response);
+    }
+
+    /// An answer of this status has this header.
+    pub(super) fn header(&mut self, status: StatusCode, name: &str, description: &str, schema: Value) {
+        let headers =
+            self.responses.get_mut(status.as_str()).and_then(|response| response.get_mut("headers"));
+        if let Some(headers) = headers.and_then(Value::as_object_mut) {
+            headers.insert(name.to_owned(), json!({"description": description, "schema": schema}));
+        }
+    }
+
+    /// The answer of this status names what that operation is called with.
+    pub(super) fn link(&mut self, status: StatusCode, operation: &str, parameters: Value) {
+        if let Some(response) = self.responses.get_mut(status.as_str()).and_then(Value::as_object_mut) {
+            let links = response.entry("links").or_insert_with(|| json!({}));
+            if let Some(links) = links.as_object_mut() {
+                links.insert(
+                    operation.to_owned(),
+                    json!({"operationId": operation, "parameters": parameters}),
+                );
+            }
+        }
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        let mut responses = self.responses.clone();
+        let mut statuses: Vec<StatusCode> = self.problems.iter().map(|kind| kind.status()).collect();
+        statuses.sort_unstable();
+        statuses.dedup();
+        for status in statuses {
+            let kinds = || self.problems.iter().filter(|kind| kind.status() == status);
+            let types: Vec<String> = kinds().map(|kind| kind.uri()).collect();
+            let titles: Vec<&str> = kinds().map(|kind| kind.title()).collect();
+            let schema = json!({"allOf": [schema("Problem"), {"properties": {"type": {"enum": types}}}]});
+            let response = json!({
+                "description": titles.join(" · "),
+                "content": {"application/problem+json": {"schema": schema}},
+            });
+            responses.insert(status.as_str().to_owned(), response);
+        }
+        let mut operation = json!({
+            "operationId": self.id,
+            "summary": self.summary,
+            "parameters": self.parameters,
+            "responses": responses,
+        });
+        if let Some(operation) = operation.as_object_mut() {
+            if let Some(body) = &self.body {
+                let content = json!({"application/json": {"schema": body}});
+                operation.insert("requestBody".to_owned(), json!({"required": true, "content": content}));
+            }
+            if self.needs_token {
+                operation.insert("security".to_owned(), json!([{"brand": []}]));
+            }
+        }
+        operation
+    }
+}
+
+/// A parameter of a query or a header that may be left out.
+pub(super) fn optional(place: &str, name: &str, description: &str, schema: Value) -> Value {
+    json!({"name": name, "in": place, "required": false, "description": description, "schema": schema})
+}
+
+/// The parameter by which an order or a payment is found whatever its id is.
+pub(super) fn by_key() -> Value {
+    let digest = json!({"type": "string", "pattern": "^[0-9a-f]{64}$"});
+    optional("query", "key", "The idempotency key's digest, as a Location has it", digest)
+}
+
+/// Any text.
+pub(super) fn text() -> Value {
+    json!({"type": "string"})
+}
+
+/// A shape by its name.
+pub(super) fn schema(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}

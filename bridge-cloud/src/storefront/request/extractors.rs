@@ -1,0 +1,57 @@
+//! What a request says in its path, its query and the fields of its head.
+
+use axum::extract::{FromRequestParts, Path};
+use bridge_protocol::domain::{IdempotencyKey, OrderId};
+use bridge_runtime::fields;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::storefront::problem::{Kind, Problem};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The variable parts of a path of ours.
+pub(in crate::storefront) struct InPath<T>(pub(in crate::storefront) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let read = Path::from_request_parts(parts, state).await;
+        let not_text = |_| Problem::new(Kind::NoSuchPath, "what its percent signs stand for is not UTF-8");
+        read.map(|Path(parts)| Self(parts)).map_err(not_text)
+    }
+}
+
+/// What may stand behind the `?` of a place to ask.
+#[derive(Deserialize)]
+pub(in crate::storefront) struct AskBy {
+    /// The digest of the idempotency key, as a `Location` has it.
+    pub(in crate::storefront) key: Option<String>,
+}
+
+/// The value of a field that has one, if it is there.
+pub(in crate::storefront) fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, Problem> {
+    let twice = |_twice| Problem::new(Kind::BadRequest, format!("`{name}` stands more than once"));
+    fields::single(headers, name).map_err(twice)
+}
+
+pub(in crate::storefront) fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
+    let detail = "send one `Idempotency-Key` header of 1 to 255 printable ASCII characters";
+    let bad = || Problem::new(Kind::BadIdempotencyKey, detail);
+    let value = fields::single(headers, &IDEMPOTENCY_KEY).map_err(|_twice| bad())?.ok_or_else(bad)?;
+    IdempotencyKey::parse(value.as_bytes()).map_err(|_| bad())
+}
+
+pub(in crate::storefront) fn order_id(text: &str) -> Result<OrderId, Problem> {
+    text.parse().map_err(|_| unknown_order())
+}
+
+pub(in crate::storefront) fn unknown_order() -> Problem {
+    Problem::new(Kind::UnknownOrder, "check the order's id; an order is found in its own brand's shop only")
+}

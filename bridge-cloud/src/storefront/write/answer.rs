@@ -1,0 +1,142 @@
+//! How the answer to a write of an order reads.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId, Outcome};
+use bridge_protocol::order_link::sender::{Answer, Rejected};
+use bridge_protocol::receipt::{Receipt, VerifiedReceipt};
+use bridge_protocol::seal::sealing::Header;
+use bridge_protocol::wire::order::{Refusal, Settled};
+use bridge_runtime::telemetry::shared::OrderOutcome;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::refusals::{ASK_AGAIN_AFTER, in_progress, refused};
+use crate::admission::NotAdmitted;
+use crate::storefront::audit::{Heard, LoggedAnswer};
+use crate::storefront::problem::{Kind, Problem};
+use crate::storefront::state::Worker;
+
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+impl Worker {
+    /// The answer to a write as a response. 201 is said here and nowhere else, with a verified receipt in hand.
+    pub(super) fn respond(&self, header: &Header, answer: LoggedAnswer) -> Result<Response, Problem> {
+        let answer = match answer.into_heard() {
+            Heard::Settled(settled, verified) => return self.settled(&settled, &verified),
+            Heard::Distrusted(why) => return Ok(self.distrust(header, &why)),
+            Heard::Other(answer) => answer,
+        };
+        match answer {
+            Ok(Answer::Refused(refusal)) => {
+                self.count(match refusal {
+                    Refusal::KeyReused => OrderOutcome::KeyReused,
+                    _ => OrderOutcome::Refused,
+                });
+                Err(refused(refusal, header.order))
+            }
+            Ok(
+                Answer::Settled(_)
+                | Answer::Unknown
+                | Answer::State(_)
+                | Answer::Payment(_)
+                | Answer::Pending,
+            ) => Ok(self.unknown(header)),
+            Ok(Answer::NotSent) => Err(self.not_admitted(NotAdmitted::NoLink)),
+            Err(Rejected::Full) => Err(self.not_admitted(NotAdmitted::Full)),
+            Err(Rejected::InProgress) => Err(in_progress(ASK_AGAIN_AFTER)),
+            Err(Rejected::KeyReused) => {
+                self.count(OrderOutcome::KeyReused);
+                Err(refused(Refusal::KeyReused, header.order))
+            }
+        }
+    }
+
+    fn settled(&self, settled: &Settled, verified: &VerifiedReceipt) -> Result<Response, Problem> {
+        let receipt = verified.receipt();
+        let signed = settled.receipt.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
+        let order = receipt.order;
+        let (outcome, response) = match &receipt.outcome {
+            Outcome::Placed => {
+                let body = Json(receipt_json(receipt, &signed));
+                let place = [(header::LOCATION, place_to_ask(&receipt.brand, order, None))];
+                (OrderOutcome::Placed, Ok((StatusCode::CREATED, place, body).into_response()))
+            }
+            Outcome::Cancelled => {
+                let body = Json(receipt_json(receipt, &signed));
+                (OrderOutcome::Cancelled, Ok(body.into_response()))
+            }
+            Outcome::SoldOut { sku } => {
+                let problem = Problem::new(Kind::SoldOut, "nothing of this order was allocated").sku(sku);
+                (OrderOutcome::SoldOut, Err(problem))
+            }
+            Outcome::PriceChanged { sku, price } => {
+                let detail = format!("one unit costs {price} now; nothing of this order was allocated");
+                (
+                    OrderOutcome::PriceChanged,
+                    Err(Problem::new(Kind::PriceChanged, detail).sku(sku).price(*price)),
+                )
+            }
+            Outcome::UnknownSku { sku } => {
+                let problem = Problem::new(Kind::UnknownSku, "nothing of this order was allocated").sku(sku);
+                (OrderOutcome::UnknownSku, Err(problem))
+            }
+            Outcome::WrongCurrency => {
+                let detail = "the data centre has another currency for this brand than this agent";
+                (OrderOutcome::Refused, Err(Problem::new(Kind::WrongCurrency, detail)))
+            }
+            Outcome::NotCancellable => {
+                let detail = "it was rejected when it was placed, so no units were allocated to it";
+                (OrderOutcome::Refused, Err(Problem::new(Kind::NotCancellable, detail)))
+            }
+        };
+        self.count(if settled.replayed { OrderOutcome::Replayed } else { outcome });
+        let mut response = response.unwrap_or_else(|problem| problem.order(order).into_response());
+        mark_replayed(&mut response, settled.replayed);
+        Ok(response)
+    }
+
+    /// A receipt that proves nothing says nothing about the order: its outcome stays unknown.
+    fn distrust(&self, header: &Header, why: &str) -> Response {
+        self.shared.metrics.receipts_rejected.inc();
+        tracing::error!(order = %header.order, why, "a receipt was not accepted: check the pinned verifier keys");
+        self.unknown(header)
+    }
+
+    /// 202: neither success nor failure, and a place to ask.
+    fn unknown(&self, header: &Header) -> Response {
+        self.count(OrderOutcome::Unknown);
+        let place = place_to_ask(&header.brand, header.order, Some(header.key));
+        let headers =
+            [(header::LOCATION, place), (header::RETRY_AFTER, HeaderValue::from(ASK_AGAIN_AFTER.as_secs()))];
+        let body = json!({ "order": header.order.to_string(), "state": "unknown" });
+        (StatusCode::ACCEPTED, headers, Json(body)).into_response()
+    }
+}
+
+/// Says of an answer that it was given before.
+pub(in crate::storefront) fn mark_replayed(response: &mut Response, replayed: bool) {
+    if replayed {
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+}
+
+/// Where an order is asked about. With the key's digest it is found even if an earlier attempt, whose answer was lost,
+/// had it committed under another id.
+fn place_to_ask(brand: &Brand, order: OrderId, key: Option<KeyDigest>) -> HeaderValue {
+    let query = key.map(|key| format!("?key={}", key.to_hex())).unwrap_or_default();
+    let place = format!("/v1/{brand}/orders/{order}{query}");
+    HeaderValue::try_from(place).unwrap_or_else(|_| HeaderValue::from_static("/"))
+}
+
+fn receipt_json(receipt: &Receipt, signed: &[u8]) -> Value {
+    json!({
+        "order": receipt.order.to_string(),
+        "state": receipt.outcome.code(),
+        "position": receipt.position,
+        "committed_at": receipt.committed_at.to_string(),
+        "receipt": BASE64.encode(signed),
+    })
+}

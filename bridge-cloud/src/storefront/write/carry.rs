@@ -1,0 +1,126 @@
+//! A write's way to the data centre and back: it is in the audit log before it is sent, and its answer before it is told.
+
+use std::future::Future;
+use std::sync::{Arc, PoisonError};
+
+use axum::response::Response;
+use bridge_protocol::domain::{PaymentId, TraceParent};
+use bridge_protocol::order_link::sender::{Answer, BodyMark, Rejected};
+use bridge_protocol::seal::sealing::Header;
+use bridge_protocol::wire::order::to_idc;
+use bridge_runtime::clock;
+use tokio::sync::RwLock;
+
+use super::refusals::unavailable;
+use crate::admission::{self, NotAdmitted};
+use crate::order_link::Carried;
+use crate::storefront::audit::{self, Heard};
+use crate::storefront::problem::Problem;
+use crate::storefront::state::Worker;
+
+/// A write's way to the data centre and back: in the audit log before it is sent, and again before its answer is told.
+/// `sealed` is what was sealed, where something was: it is kept until the answer, should it have to be sealed again.
+pub(in crate::storefront) async fn carry(
+    worker: Arc<Worker>,
+    header: Header,
+    kind: to_idc::Kind,
+    body: BodyMark,
+    sealed: Option<admission::AdmittedOrder>,
+    trace: Option<TraceParent>,
+) -> Result<Response, Problem> {
+    let under_way = worker.under_way.clone();
+    let way = async move {
+        let shared = &worker.shared;
+        let logged = audit::sent(&worker.audit, &header, None, kind).await;
+        let logged = logged.map_err(|_| worker.not_admitted(NotAdmitted::NoAuditLog))?;
+        let mut carried = shared.link.carry(header.order, logged.into_kind(), body, trace).await;
+        while let Ok(Carried::SealAgain(waiting)) = carried {
+            let again = match &sealed {
+                Some(admitted) => worker.seal_again(admitted).await,
+                None => None,
+            };
+            carried = Ok(waiting.sealed(again).await);
+        }
+        drop(sealed);
+        let answer = carried.map(|carried| match carried {
+            Carried::Ended(answer) => answer,
+            Carried::SealAgain(_) => Answer::Unknown,
+        });
+        let heard = worker.hear(&header, answer);
+        let answer = audit::answered(&worker.audit, &header, heard).await;
+        worker.respond(&header, answer)
+    };
+    to_its_end(under_way, way).await
+}
+
+/// Goes a write's way to its end, whoever goes away meanwhile: a task of its own, which the agent waits for before it ends, so
+/// that neither a caller that cuts its connection nor a shutdown takes an answer out of the log.
+async fn to_its_end<T: Send + 'static>(
+    under_way: Arc<RwLock<()>>,
+    way: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    let under_way = under_way.read_owned().await;
+    let way = tokio::spawn(async move {
+        let answer = way.await;
+        drop(under_way);
+        answer
+    });
+    // It ends early only with the process, and then nobody can tell what became of it.
+    way.await.unwrap_or_else(|_| Err(unavailable(NotAdmitted::Draining)))
+}
+
+/// The same for a payment or a refund: in the audit log before it is sent, and again before its answer is told.
+pub(in crate::storefront) async fn carry_payment(
+    worker: Arc<Worker>,
+    header: Header,
+    payment: PaymentId,
+    kind: to_idc::Kind,
+    body: BodyMark,
+    trace: Option<TraceParent>,
+) -> Result<Result<Answer, Rejected>, Problem> {
+    let under_way = worker.under_way.clone();
+    let way = async move {
+        let shared = &worker.shared;
+        let logged = audit::sent(&worker.audit, &header, Some(payment), kind).await;
+        let logged = logged.map_err(|_| unavailable(NotAdmitted::NoAuditLog))?;
+        let answer = shared.payments.submit(header.order, logged.into_kind(), body, trace).await;
+        Ok(audit::payment_answered(&worker.audit, &header, payment, answer).await)
+    };
+    to_its_end(under_way, way).await
+}
+
+impl Worker {
+    pub(in crate::storefront) fn seal(
+        &self,
+        admitted: &admission::AdmittedOrder,
+    ) -> Result<crate::seal::SealedOrder, Problem> {
+        self.sealer.seal(admitted, clock::now(), &mut rand::rng()).map_err(|error| {
+            tracing::warn!(%error, "refused an order: nothing to seal to");
+            unavailable(NotAdmitted::NoLink)
+        })
+    }
+
+    /// Seals an order to the key that is preferred now, and logs that it is sent so; `None` if one of them cannot be.
+    async fn seal_again(&self, admitted: &admission::AdmittedOrder) -> Option<to_idc::Kind> {
+        let sealed = self.seal(admitted).ok()?;
+        self.shared.metrics.orders_sealed_again.inc();
+        let kind = to_idc::Kind::Place(sealed.into_envelope());
+        Some(audit::sent(&self.audit, admitted.header(), None, kind).await.ok()?.into_kind())
+    }
+
+    /// What an answer says: a receipt says something once it is verified, and is this request's.
+    fn hear(&self, header: &Header, answer: Result<Answer, Rejected>) -> Heard {
+        let Ok(Answer::Settled(settled)) = answer else { return Heard::Other(answer) };
+        let Some(wire) = &settled.receipt else { return Heard::Distrusted("there is none".to_owned()) };
+        let verified = self.receipts.lock().unwrap_or_else(PoisonError::into_inner).verify(wire);
+        match verified {
+            Ok(verified)
+                if verified.receipt().brand == header.brand && verified.receipt().key == header.key =>
+            {
+                Heard::Settled(settled, verified)
+            }
+            Ok(_) => Heard::Distrusted("it is another request's".to_owned()),
+            Err(error) => Heard::Distrusted(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What every task of the tunnel shares, and what each link is told of this agent.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bridge_protocol::domain::identity::SpiffeId;
+use bridge_protocol::wire::control::Obstacle;
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+
+use super::audit::Auditor;
+use super::event::FeedEvent;
+use super::inbox::{EventSender, Rooms};
+use super::links::Links;
+use crate::identity::Identity;
+use crate::telemetry::Sparing;
+use crate::telemetry::metrics::Metrics;
+use crate::transport::Transport;
+
+/// What this agent says of itself on every link; when it changes, live links are told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Greeting {
+    /// The agent's configured name, for people.
+    pub agent: String,
+    /// Unanswered requests that this agent accepts on a link; 0 from a cloud agent.
+    pub window: u32,
+    /// The same on the payment lane.
+    pub payment_window: u32,
+    /// The signed sealing-key manifest; empty from a cloud agent.
+    pub manifest: Bytes,
+    /// Optional abilities beyond the protocol version, by name.
+    pub features: Vec<String>,
+    /// What is in the way of this agent; `None` for one that says nothing of it, as a cloud agent.
+    pub readiness: Option<BTreeSet<Obstacle>>,
+}
+
+/// How far the tunnel's end has come; it only moves forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Links come and go.
+    Running,
+    /// No new links; the peers have been told goodbye.
+    Draining,
+    /// All links end now.
+    Closed,
+}
+
+/// What every task of the tunnel shares.
+pub(super) struct Context {
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) identity: Arc<Identity>,
+    pub(super) allow: Arc<[SpiffeId]>,
+    pub(super) greeting: watch::Receiver<Greeting>,
+    pub(super) events: EventSender,
+    pub(super) rooms: Rooms,
+    pub(super) feed: mpsc::Sender<FeedEvent>,
+    pub(super) links: Arc<Links>,
+    pub(super) phase: watch::Receiver<Phase>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) audit: Auditor,
+    /// What the log is told of refusals.
+    pub(super) refusals: Sparing,
+    pub(super) order_lanes: u8,
+    pub(super) links_per_peer: u8,
+    pub(super) links_from_peer_max: usize,
+    pub(super) heartbeat: Duration,
+    pub(super) silent_after: Duration,
+    /// A lane that takes nothing for so long is as dead as a link that says nothing.
+    pub(super) idle_timeout: Duration,
+}
+
+impl Context {
+    /// Waits until the tunnel is at least that far.
+    pub(super) async fn reached(&self, phase: Phase) {
+        // An error means that the handle and the supervisor are gone: the end as well.
+        let mut seen = self.phase.clone();
+        let _gone = seen.wait_for(|now| *now >= phase).await;
+    }
+}
