@@ -285,7 +285,8 @@ fn refuse_shared_tokens(reader: &mut Reader, brands: &BTreeMap<String, (Secret, 
             Some(first) => reader.refuse(
                 &format!("brands.{name}.token_file"),
                 format!(
-                    "must name a file with a token of this brand alone: brands.{first}.token_file has the same one, and whoever                      shows it could order and look up orders of both; write another one into a file of its own"
+                    "must name a file with a token of this brand alone: brands.{first}.token_file has the same one, and whoever \
+                     shows it could order and look up orders of both; write another one into a file of its own"
                 ),
             ),
             None => drop(owners.insert(token, name)),

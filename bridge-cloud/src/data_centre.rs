@@ -1,7 +1,9 @@
 //! What is known of the data centre's agents: who is linked, who is away since when, and what each says is in its way.
 //!
 //! Sans-IO: the order link's owner brings what happens on the tunnel, the admin listener asks. What lasts for less than
-//! [`GRACE`] is told to nobody, and what is over is told no more: a restart or a new link is no news, and nothing flickers.
+//! [`GRACE`] is told to nobody, and what is over is told no more: a restart or a new link is no news, and nothing flickers. What comes
+//! back before it was away for so long lasts on since it first came: so an agent that dies again and again, or whose database works
+//! for a moment at a time, is told of.
 //! Of what a peer sends only a closed list is kept, and only for the agent that proved to be it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -50,8 +52,27 @@ struct Agent {
     links: BTreeMap<LinkId, bool>,
     /// Since when it is linked, or away.
     since: Moment,
+    /// When it was away last.
+    was_away: Option<Lasted>,
     /// What it says is in its way, and since when; `None` while it says nothing of it, as an earlier release does.
     told: Option<BTreeMap<Obstacle, Moment>>,
+    /// What was in its way.
+    was_told: BTreeMap<Obstacle, Lasted>,
+}
+
+/// Something that was, and may come back.
+#[derive(Debug, Clone, Copy)]
+struct Lasted {
+    since: Moment,
+    until: Instant,
+}
+
+impl Lasted {
+    /// Since when it is, if it has come back now.
+    fn comes_back(last: Option<Self>, now: Moment) -> Moment {
+        last.filter(|last| now.at.saturating_duration_since(last.until) < GRACE)
+            .map_or(now, |last| last.since)
+    }
 }
 
 /// What an operator is told, each as a sentence.
@@ -101,7 +122,7 @@ impl DataCentre {
             agent.change(now, |links| links.remove(&link));
             if agent.links.is_empty() {
                 // Whoever comes back may be of a release that says nothing.
-                agent.told = None;
+                agent.set_told(None, now);
             }
         }
         self.links.remove(&link);
@@ -109,10 +130,9 @@ impl DataCentre {
 
     /// The agent at the other end of a link says what is in its way.
     pub fn handle_readiness(&mut self, link: LinkId, obstacles: &BTreeSet<Obstacle>, now: Moment) {
-        let Some(agent) = self.agent(link) else { return };
-        let before = agent.told.take().unwrap_or_default();
-        let since = |obstacle: &Obstacle| before.get(obstacle).copied().unwrap_or(now);
-        agent.told = Some(obstacles.iter().map(|obstacle| (*obstacle, since(obstacle))).collect());
+        if let Some(agent) = self.agent(link) {
+            agent.set_told(Some(obstacles), now);
+        }
     }
 
     /// Forgets agents that have been away for long, and that the configuration does not name.
@@ -173,7 +193,14 @@ impl DataCentre {
 
 impl Agent {
     fn away(is_expected: bool, since: Moment) -> Self {
-        Self { is_expected, links: BTreeMap::new(), since, told: None }
+        Self {
+            is_expected,
+            links: BTreeMap::new(),
+            since,
+            was_away: None,
+            told: None,
+            was_told: BTreeMap::new(),
+        }
     }
 
     fn is_linked(&self) -> bool {
@@ -183,9 +210,35 @@ impl Agent {
     fn change<T>(&mut self, now: Moment, change: impl FnOnce(&mut BTreeMap<LinkId, bool>) -> T) {
         let before = self.is_linked();
         change(&mut self.links);
-        if self.is_linked() != before {
-            self.since = now;
+        match (before, self.is_linked()) {
+            (false, true) => {
+                // One that is heard of for the first time was not away.
+                let was_there = self.since.at < now.at;
+                self.was_away = was_there.then_some(Lasted { since: self.since, until: now.at });
+                self.since = now;
+            }
+            (true, false) => self.since = Lasted::comes_back(self.was_away, now),
+            _ => {}
         }
+    }
+
+    /// It says that this is in its way, or says nothing of it.
+    fn set_told(&mut self, obstacles: Option<&BTreeSet<Obstacle>>, now: Moment) {
+        let before = self.told.take().unwrap_or_default();
+        let since = |obstacle: &Obstacle| {
+            let is_new = || Lasted::comes_back(self.was_told.get(obstacle).copied(), now);
+            before.get(obstacle).copied().unwrap_or_else(is_new)
+        };
+        let of = |obstacles: &BTreeSet<Obstacle>| {
+            obstacles.iter().map(|obstacle| (*obstacle, since(obstacle))).collect::<BTreeMap<_, _>>()
+        };
+        let told = obstacles.map(of);
+        for (obstacle, since) in before {
+            if !told.as_ref().is_some_and(|told| told.contains_key(&obstacle)) {
+                self.was_told.insert(obstacle, Lasted { since, until: now.at });
+            }
+        }
+        self.told = told;
     }
 
     fn is_away_for(&self, long: Duration, now: Instant) -> bool {

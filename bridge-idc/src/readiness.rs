@@ -12,7 +12,7 @@ use bridge_runtime::clock;
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::tunnel::Greeting;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::catalogue::sequencer::Head;
 use crate::denied;
@@ -27,6 +27,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// For so long the database need not tell of the catalogue's changes: more than it takes another agent to number them.
 const CATALOGUE_STANDS_AFTER: Duration = Duration::from_secs(5);
 
+/// A database that fails again is believed after this, and not as soon as an empty batch shows that it answers: that says nothing of
+/// its disk.
+const BELIEVED_AFTER: Duration = Duration::from_secs(5);
+
 /// Where to look.
 pub(crate) struct Readiness {
     /// How the last batches ended.
@@ -39,11 +43,11 @@ pub(crate) struct Readiness {
 
 impl Readiness {
     /// What is in the way now.
-    pub(crate) fn obstacles(&self) -> BTreeSet<Obstacle> {
+    fn obstacles(&self, database: &mut Failing) -> BTreeSet<Obstacle> {
         let load = self.load.borrow();
         let is_writable = self.audit.is_writable();
         let found = [
-            (Obstacle::Database, load.doubtful || load.away),
+            (Obstacle::Database, database.is_failing(load.doubtful || load.away, Instant::now())),
             (Obstacle::AuditLog, !is_writable),
             (Obstacle::AuditUnpublished, is_writable && self.audit.obstacle().is_some()),
             (Obstacle::Brand, denied::note(&load.denied, clock::now()).is_some()),
@@ -55,8 +59,9 @@ impl Readiness {
     /// Has the tunnel tell each link, until the agent ends.
     pub(crate) async fn keep_telling(mut self, greetings: watch::Sender<Greeting>, shutdown: Shutdown) {
         let mut audit = self.audit.standing();
+        let mut database = Failing::default();
         loop {
-            let readiness = Some(self.obstacles());
+            let readiness = Some(self.obstacles(&mut database));
             greetings.send_if_modified(|greeting| {
                 let is_news = greeting.readiness != readiness;
                 greeting.readiness = readiness;
@@ -70,6 +75,31 @@ impl Readiness {
             }
             sleep(PAUSE).await;
         }
+    }
+}
+
+/// Whether the database fails: now, or again and again.
+#[derive(Default)]
+struct Failing {
+    now_fails: bool,
+    /// When it failed last.
+    last: Option<Instant>,
+    /// It did so lately, and worked in between.
+    again: bool,
+}
+
+impl Failing {
+    /// `now_fails`: its last batch has failed.
+    fn is_failing(&mut self, now_fails: bool, now: Instant) -> bool {
+        let lately = self.last.is_some_and(|last| now.saturating_duration_since(last) < BELIEVED_AFTER);
+        if now_fails {
+            self.again |= lately && !self.now_fails;
+            self.last = Some(now);
+        } else {
+            self.again &= lately;
+        }
+        self.now_fails = now_fails;
+        now_fails || self.again
     }
 }
 
@@ -91,9 +121,26 @@ pub(crate) fn catalogue_note(head: Option<Head>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use bridge_protocol::domain::catalogue::Position;
-    use tokio::time::Instant;
 
     use super::*;
+
+    #[test]
+    fn a_database_that_answers_and_writes_nothing_fails_all_the_time() {
+        let start = Instant::now();
+        let mut database = Failing::default();
+        let mut told =
+            |seconds, now_fails| database.is_failing(now_fails, start + Duration::from_secs(seconds));
+        assert!(!told(0, false));
+        assert!(told(1, true) && told(5, true) && !told(6, false), "it was away, and is back");
+        for second in (20..60).step_by(2) {
+            assert!(told(second, true));
+            let expected = second > 20;
+            assert_eq!(told(second + 1, false), expected, "an empty batch was committed in between");
+        }
+        assert!(told(62, false));
+        assert!(!told(63, false) && !told(600, false));
+        assert!(told(601, true) && !told(602, false));
+    }
 
     #[test]
     fn a_catalogue_that_is_not_numbered_for_a_while_is_told_of_and_one_that_never_was_is_not() {

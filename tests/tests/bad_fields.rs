@@ -13,11 +13,12 @@ use common::{PATIENCE, Shared, Shop, Stage, configure, head};
 use http::{Method, Request};
 use http_body_util::Full;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 static BRIDGE: Shared = Shared::new(&["fields", "coding", "charset", "chunks"], |_| Ok(()));
 
-static FORM: Shared = Shared::new(&["form", "large"], |site| {
+static FORM: Shared = Shared::new(&["form", "large", "rest"], |site| {
     configure(&site.cloud_dir().join("bridge-cloud.toml"), "catalogue.min_seq_wait", "1m")
 });
 
@@ -296,6 +297,27 @@ fn a_request_that_is_refused_for_its_form_is_told_so_whatever_came_before_it() -
 }
 
 #[test]
+fn who_still_sends_a_head_that_is_too_large_behind_an_order_is_read_and_not_cut_off() -> Result<()> {
+    FORM.play(async |Stage { site, .. }| {
+        let mut shop = Shop::open(site, "rest");
+        let body = shop.order(&[(0, 1)]).body;
+        let order = head(&shop, "before-it", &format!("content-length: {}\r\n", body.len()));
+        let large = head(&shop, "never", &format!("x-a: {}", "y".repeat(40_000)));
+        let mut stream = TcpStream::connect(site.storefront).await?;
+        stream.write_all(&[order.as_bytes(), &body, large.as_bytes()].concat()).await?;
+        let mut said = Vec::new();
+        timeout(PATIENCE, stream.read_to_end(&mut said)).await.context("it is still open")??;
+        let said = String::from_utf8_lossy(&said);
+        ensure!(statuses(&said) == [201, 431], "{said}");
+        // A socket that is closed answers the first of these with a reset, and takes back what its caller has not read.
+        for _ in 0..2 {
+            stream.write_all(b"yyyy").await.context("it was cut off")?;
+        }
+        shop.close(site, 1, [1, 0, 0]).await
+    })
+}
+
+#[test]
 fn answers_before_one_that_takes_its_time_do_not_wait_for_it_although_they_were_asked_for_together()
 -> Result<()> {
     FORM.play(async |Stage { site, .. }| {
@@ -303,7 +325,7 @@ fn answers_before_one_that_takes_its_time_do_not_wait_for_it_although_they_were_
         // Nobody ever comes to that position, and another request waits behind the one that asks for it.
         let waits = read.replace("\r\n\r\n", "\r\nbridge-min-seq: 999999999\r\n\r\n");
         let asked = format!("{}{waits}{read}", read.repeat(4));
-        let mut caller = tokio::net::TcpStream::connect(site.storefront).await?;
+        let mut caller = TcpStream::connect(site.storefront).await?;
         caller.write_all(asked.as_bytes()).await?;
         let (mut said, mut room) = (Vec::new(), [0; 4096]);
         let heard = async {

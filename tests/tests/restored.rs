@@ -272,3 +272,31 @@ async fn what_a_dba_changed_is_named(customer: &Customer, order: &str) -> Result
     ensure!(more == expected, "{more:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_ledger_that_cannot_be_read_differs_from_nothing() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("idc").join("ledger.db");
+    let site = site_on(dir.path(), Database::Sqlite(file.clone()), &["shoes"]).await?;
+    let mut bridge = site.start().await?;
+    ensure!(Shop::open(&site, "shoes").place_new(&[(0, 1)]).await?.status == 201);
+    end(&mut bridge).await?;
+    ensure!(compare(&site, &[])?.code == Some(0));
+
+    fs::rename(&file, file.with_file_name("moved"))?;
+    let told = compare(&site, &[])?;
+    ensure!(
+        told.code == Some(2) && told.error.contains("there is no ledger"),
+        "{:?} {}",
+        told.code,
+        told.error
+    );
+    ensure!(!file.exists(), "it made one");
+    fs::write(&file, "")?;
+    let told = compare(&site, &[])?;
+    ensure!(told.code == Some(2) && told.error.contains("no such table"), "{:?} {}", told.code, told.error);
+    fs::write(&file, "this is no database, and it is long enough to be looked at as one: ".repeat(100))?;
+    let told = compare(&site, &[])?;
+    ensure!(told.code == Some(2), "{:?} {}", told.code, told.error);
+    Ok(())
+}

@@ -160,3 +160,38 @@ fn agents_without_end_are_not_remembered_without_end() {
     centre.forget(clock.at(3_000 + REMEMBERED_FOR.as_secs()).at);
     assert_eq!(centre.agents.len(), 1, "whom the configuration names is missed for ever");
 }
+
+#[test]
+fn what_comes_back_again_and_again_is_told_although_none_of_it_lasts() {
+    let clock = Clock::start();
+    let mut centre = both(&clock);
+    // It dies every eight seconds, and is back after five.
+    for (nth, start) in (100..148).step_by(8).enumerate() {
+        centre.handle_down(link(10 + nth as u64), clock.at(start));
+        centre.handle_down(link(2), clock.at(start));
+        let expected = if start == 100 { 0 } else { 1 };
+        assert_eq!(clock.told(&centre, start + 4), (0, expected), "{start}");
+        centre.handle_up(link(11 + nth as u64), &id(B), None, clock.at(start + 5));
+        assert_eq!(clock.told(&centre, start + 5), (0, 0), "it is there");
+    }
+    // After a while it is an agent like any other.
+    centre.handle_down(link(16), clock.at(200));
+    assert_eq!(clock.told(&centre, 209), (0, 0));
+    assert_eq!(clock.told(&centre, 210), (0, 1));
+
+    let mut centre = both(&clock);
+    for start in (100..130).step_by(2) {
+        centre.handle_readiness(link(2), &[Obstacle::Database].into(), clock.at(start));
+        let expected = if start < 110 { 0 } else { 1 };
+        assert_eq!(clock.told(&centre, start), (0, expected), "{start}");
+        centre.handle_readiness(link(2), &[].into(), clock.at(start + 1));
+        assert_eq!(clock.told(&centre, start + 1), (0, 0), "its database works now");
+    }
+    let since = clock.at(100).clock.to_string();
+    centre.handle_readiness(link(2), &[Obstacle::Database].into(), clock.at(131));
+    let notes = centre.said(clock.at(131).at).notes;
+    assert!(notes.len() == 1 && notes[0].contains(&since), "{notes:?}");
+    centre.handle_readiness(link(2), &[].into(), clock.at(132));
+    centre.handle_readiness(link(2), &[Obstacle::Database].into(), clock.at(142));
+    assert_eq!(clock.told(&centre, 151), (0, 0), "it is another time");
+}

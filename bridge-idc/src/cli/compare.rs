@@ -75,8 +75,20 @@ pub(super) fn run(
     let counts = cli::runtime()?.block_on(compare(&config, &logs, json))?;
     match counts.differ() {
         0 => Ok(()),
-        requests => Err(cli::failed(format!("the ledger and the logs differ about {requests} requests"))),
+        requests => Err(cli::failed(differ(requests, counts.not_logged))),
     }
+}
+
+/// What an operator is told of differences, and what may account for them.
+fn differ(requests: u64, not_logged: u64) -> String {
+    let differ = format!("the ledger and the logs differ about {requests} requests");
+    if not_logged == 0 {
+        return differ;
+    }
+    format!(
+        "{differ}; {not_logged} of them are in no log that is given: give those of all IDC agents that write to this ledger, and those \
+         that were begun anew"
+    )
 }
 
 async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Counts, Failure> {
@@ -84,9 +96,9 @@ async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Cou
         && !path.exists()
     {
         // To open it would make an empty one.
-        return Err(cli::failed(format!("{}: there is no ledger", path.display())));
+        return Err(cli::usage(format!("{}: there is no ledger", path.display())));
     }
-    let ledger = super::open_ledger(&config.ledger).await?;
+    let ledger = super::open_ledger(&config.ledger).await.map_err(not_compared)?;
     let about = logs.iter().map(Log::about).sum::<u64>();
     let style = ProgressStyle::with_template("{msg} {bar:40} {percent}%, {eta} left")?;
     let progress = ProgressBar::new(about).with_style(style).with_message("read the logs");
@@ -108,6 +120,14 @@ async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Cou
     }
     told.end(&counts, unread, &span)?;
     Ok(counts)
+}
+
+/// A ledger that cannot be read differs from nothing.
+fn not_compared(failure: Failure) -> Failure {
+    match failure {
+        Failure::Failed(why) => Failure::Usage(why),
+        other => other,
+    }
 }
 
 /// How far a log goes.
@@ -148,8 +168,10 @@ async fn compare_part(
         })?;
     }
     let keys = part.keys();
-    ledger.outcomes_by_key(keys, |row| part.outcome(row, counts, |finding| told.tell(&finding))).await?;
-    ledger.payments_by_key(keys, |row| part.payment(row, counts, |finding| told.tell(&finding))).await?;
+    let outcomes = ledger.outcomes_by_key(keys, |row| part.outcome(row, counts, |found| told.tell(&found)));
+    outcomes.await.map_err(|error| not_compared(error.into()))?;
+    let payments = ledger.payments_by_key(keys, |row| part.payment(row, counts, |found| told.tell(&found)));
+    payments.await.map_err(|error| not_compared(error.into()))?;
     part.finish(counts, |finding| told.tell(&finding));
     match told.failed.take() {
         Some(error) => Err(error.into()),

@@ -90,7 +90,7 @@ enum Request {
 /// What the logs say of one request.
 #[derive(Debug, Default)]
 struct Said {
-    /// What it came to, each once; of a payment the latest.
+    /// What it came to, each once; of a payment the latest that tells how it stands.
     ended: Vec<End>,
     is_refund: bool,
 }
@@ -205,7 +205,7 @@ impl<'span> Part<'span> {
             Event::PaymentCommitted(ended) => {
                 let said = self.said(Request::Payment(ended.key));
                 let end = End::of(ended, at);
-                if said.ended.first().is_none_or(|known| known.at <= end.at) {
+                if said.ended.first().is_none_or(|known| end.is_newer_than(known)) {
                     said.ended = vec![end];
                 }
             }
@@ -358,6 +358,30 @@ impl End {
     fn is(&self, order: OrderId, outcome: &str, position: Option<i64>) -> bool {
         (self.order, self.outcome.as_str(), self.position) == (order, outcome, position)
     }
+
+    /// Whether it is what a payment's request came to, and not the other one. A refund by itself that the gateway refused is
+    /// logged under its payment's key as well, and leaves the payment as it stands.
+    fn is_newer_than(&self, other: &Self) -> bool {
+        match (self.is_refused_and_charged(), other.is_refused_and_charged()) {
+            ((true, _), (_, true)) => false,
+            ((_, true), (true, _)) => true,
+            _ => other.at <= self.at,
+        }
+    }
+
+    /// Whether a refund was refused, and whether money moved.
+    fn is_refused_and_charged(&self) -> (bool, bool) {
+        let outcome = self.outcome.as_str();
+        (outcome == REFUSED, is_charged(outcome))
+    }
+}
+
+/// How a refund ends that the gateway refuses.
+const REFUSED: &str = "refused";
+
+/// Whether a payment stands so that moved money.
+fn is_charged(state: &str) -> bool {
+    PaymentState::from_code(state).is_some_and(PaymentState::is_charged)
 }
 
 /// Whether nobody can tell yet.
@@ -370,9 +394,9 @@ fn follows(said: &str, now: &str) -> bool {
     if said == now || is_open(said) {
         return true;
     }
-    if (said, now) == ("refused", "done") {
-        // An operator says that the money went back in another way.
-        return true;
+    if said == REFUSED {
+        // An operator says that the money went back in another way; or it was a refund by itself, and this is its payment.
+        return now == "done" || is_charged(now);
     }
     // A refund has a key of its own.
     let state = PaymentState::from_code(said);

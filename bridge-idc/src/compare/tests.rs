@@ -231,3 +231,40 @@ fn logs_tell_everything_up_to_the_last_minute_of_an_agent_that_runs() {
     let nothing = Span::of([("a", Reach::default(), false)].into_iter());
     assert!(nothing.begins_after(at(1)) && nothing.ends_before(at(1)));
 }
+
+#[test]
+fn a_refund_by_itself_that_was_refused_is_logged_under_its_payment_and_changes_nothing_of_that() {
+    let log = log(vec![
+        concluded(10, 1, "paid"),
+        concluded(11, 1, "refused"),
+        concluded(12, 2, "refused"),
+        // Of another agent, whose clock is behind.
+        concluded(11, 2, "paid"),
+        concluded(13, 3, "charged_late"),
+        concluded(14, 3, "refused"),
+        concluded(15, 4, "paid"),
+        concluded(16, 4, "refused"),
+        concluded(17, 4, "refunded"),
+        concluded(18, 5, "paid"),
+        concluded(19, 5, "refused"),
+        concluded(20, 6, "paid"),
+        concluded(21, 6, "refused"),
+        // The log of the agent that had it charged is not given.
+        concluded(22, 7, "refused"),
+        concluded(23, 8, "unknown"),
+        concluded(24, 8, "refused"),
+    ]);
+    let payments = [
+        payment(1, false, "paid"),
+        payment(2, false, "partially_refunded"),
+        payment(3, false, "charged_late"),
+        payment(4, false, "refunded"),
+        payment(5, false, "unknown"),
+        payment(7, false, "paid"),
+        payment(8, true, "refused"),
+    ];
+    let (counts, found) = compare(&log, &[], &payments);
+    let expected = [(5, About::Payment, What::Open), (6, About::Payment, What::Lost)];
+    assert_eq!(found, expected.map(|(n, about, what)| (order(n), about, what)));
+    assert_eq!((counts.agreed, counts.in_doubt, counts.lost), (6, 1, 1));
+}

@@ -100,8 +100,11 @@ impl Toss {
             HeaderValue::try_from(format!("Basic {credentials}")).map_err(|_| BadSecretKey)?;
         authorization.set_sensitive(true);
         // Plain HTTP is for a loopback address alone, which the configuration sees to.
-        let connector =
-            HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().build();
+        let connector = HttpsConnectorBuilder::new()
+            .with_webpki_roots()
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector(timeout));
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Ok(Self { client, base_url: base_url.trim_end_matches('/').to_owned(), authorization, timeout })
     }
@@ -139,6 +142,15 @@ impl Toss {
         };
         timeout(self.timeout, exchange).await.map_err(|_| NoProof::TimedOut)?
     }
+}
+
+/// Connections to the gateway. What it has not acknowledged after `timeout` is given up by the kernel as well, which else sends it
+/// again for minutes, also when the agent has closed the connection: a request that was over by every clock would come then.
+fn connector(timeout: Duration) -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_tcp_user_timeout(Some(timeout));
+    connector
 }
 
 impl Gateway for Toss {
@@ -321,7 +333,11 @@ fn path_segment(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::Uri;
     use serde_json::json;
+    use socket2::SockRef;
+    use tokio::net::TcpListener;
+    use tower::ServiceExt as _;
 
     use super::*;
 
@@ -337,6 +353,16 @@ mod tests {
 
     fn error(code: &str) -> Bytes {
         Bytes::from(json!({ "code": code, "message": "..." }).to_string())
+    }
+
+    #[tokio::test]
+    async fn what_the_gateway_did_not_get_in_time_is_not_sent_to_it_later() {
+        let gateway = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri: Uri = format!("http://{}", gateway.local_addr().unwrap()).parse().unwrap();
+        let timeout = Duration::from_secs(7);
+        let connection = connector(timeout).oneshot(uri).await.unwrap();
+        let socket = SockRef::from(connection.inner());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(timeout));
     }
 
     #[test]

@@ -56,6 +56,9 @@ const LINGER_FOR: Duration = Duration::from_secs(2);
 /// and no more of it than this.
 const LINGER_BYTES_MAX: u64 = 1 << 20;
 
+/// Bytes of that at a time, where it may be read only as it comes.
+const LEFT_BYTES: usize = 512;
+
 /// Which HTTP a caller speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::storefront) enum Version {
@@ -411,9 +414,10 @@ impl AsyncWrite for Greeting {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(this.stream.get_mut()).poll_shutdown(cx))?;
-        // As in `end`. Whoever told it to give up sees to it that this ends.
+        // As in `end`. Whoever told it to give up sees to it that this ends. What comes is a part of somebody's order: nothing wipes
+        // a stack.
         while this.pulse.gives_up() {
-            let mut room = [0; 512];
+            let mut room = vec![0; LEFT_BYTES];
             let mut read = ReadBuf::new(&mut room);
             ready!(Pin::new(this.stream.get_mut()).poll_read(cx, &mut read))?;
             if read.filled().is_empty() {

@@ -72,8 +72,14 @@ async fn converse_by_one(http: &Protocols, service: Service, pulse: &Pulse, stre
     }
     tokio::select! {
         () = parts.io.into_inner().end() => {}
-        _is_in_the_way = poll_fn(|cx| pulse.poll_told(cx)) => {}
+        () = is_in_the_way(pulse) => {}
     }
+}
+
+/// Waits until a connection that is ending has to end now. One that is to leave does so already, and its caller is read to the end of
+/// what it sends: else it may lose its answer.
+async fn is_in_the_way(pulse: &Pulse) {
+    while poll_fn(|cx| pulse.poll_told(cx)).await == Order::Leave {}
 }
 
 type ByOne = http1::Parts<TokioIo<Greeting>, Service>;
