@@ -45,7 +45,8 @@ fn every_sabotage_is_found_and_told_with_the_command_that_repeats_it() {
             | Sabotage::SendUnlogged
             | Sabotage::PayUnlogged
             | Sabotage::LogOtherBytes
-            | Sabotage::LogOtherEnds => &["P8"],
+            | Sabotage::LogOtherEnds
+            | Sabotage::ResolveUnsaid => &["P8"],
             // Which of the two is seen first, the dice decide.
             Sabotage::ForgetPayments => &["P2", "P4"],
             Sabotage::ForgetUnsettled => &["P4", "P8"],

@@ -7,8 +7,7 @@ use bridge_protocol::domain::{OrderId, PaymentId};
 use bridge_runtime::audit_log::DoorError;
 
 use super::audit::{Operator, Witness};
-use crate::ledger::Ledger;
-use crate::ledger::payments::{NotDone, PaymentLedger as _, Resolved, Verdict};
+use crate::ledger::payments::{NotDone, PaymentLedger, Resolved, Verdict};
 
 /// Why an operator's word came to nothing, or nobody can tell.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +31,7 @@ pub struct Said {
 
 /// Ends a doubt about a payment, or about the operator's refund of it.
 pub async fn resolve(
-    ledger: &Ledger,
+    ledger: &impl PaymentLedger,
     order: OrderId,
     id: PaymentId,
     verdict: Verdict<'_>,

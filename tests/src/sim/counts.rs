@@ -173,6 +173,8 @@ counts! {
     resolved_by_hand
     /// Times that an operator was told to wait, since a request was on its way.
     told_to_wait
+    /// Commands of operators that were killed before they ended.
+    operators_killed
     /// Times that the logs of all agents were compared.
     logs_compared
     /// Times that one of them was not given.

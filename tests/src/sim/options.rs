@@ -92,6 +92,8 @@ pub enum Sabotage {
     SpeakTooSoon,
     /// P8: payments go on although the data centre's log does not take their entries.
     PayUnlogged,
+    /// P8: what an operator says of money is done although no log has it.
+    ResolveUnsaid,
     /// P8: what a cloud agent logs as told is not what its callers are told.
     LogOtherEnds,
     /// P8: what a cloud agent logs as sent is not what it sends.
@@ -118,6 +120,7 @@ impl Sabotage {
                 | Self::NeverLookAgain
                 | Self::KeepMoney
                 | Self::SpeakTooSoon
+                | Self::ResolveUnsaid
         )
     }
 

@@ -38,6 +38,8 @@ pub(super) struct Weather {
     pub(super) gateway_late: u32,
     pub(super) gateway_holds_up: u32,
     pub(super) gateway_errs: u32,
+    // Of each tick, where there is an operator.
+    pub(super) operator_speaks: u32,
     // Of each round of a data centre's audit log.
     pub(super) audit_fails: u32,
 }
@@ -78,6 +80,7 @@ impl Weather {
             gateway_late: often(500),
             gateway_holds_up: often(1_200),
             gateway_errs: often(1_000),
+            operator_speaks: often(1_000).max(50),
         };
         if sabotage.is_some_and(|sabotage| !sabotage.is_of_money()) {
             weather.pays = 0;
@@ -98,6 +101,7 @@ impl Weather {
             Some(Sabotage::LoseEntries) => weather.audit_fails = 400,
             Some(Sabotage::PayUnlogged) => (weather.audit_fails, weather.pays) = (400, 3_000),
             Some(sabotage) if sabotage.is_of_money() => {
+                weather.operator_speaks = 1_000;
                 (weather.pays, weather.gateway_loses, weather.gateway_holds_up) = (3_000, 400, 300);
             }
             _ => {}
