@@ -22,6 +22,8 @@ pub(super) struct Weather {
     pub(super) dba_writes: u32,
     pub(super) cloud_disk_full: u32,
     pub(super) clock_steps: u32,
+    /// Restores of the database in a schedule.
+    pub(super) restores: u32,
     // Of each statement, COMMIT or look-up.
     pub(super) statement_cancelled: u32,
     pub(super) commit_reply_lost: u32,
@@ -81,8 +83,17 @@ impl Weather {
             gateway_holds_up: often(1_200),
             gateway_errs: often(1_000),
             operator_speaks: often(1_000).max(50),
+            restores: 0,
         };
+        weather.restores = [0, 0, 0, 0, 1, 2][dice.index(6)];
         if sabotage.is_some_and(|sabotage| !sabotage.is_of_money()) {
+            weather.pays = 0;
+        }
+        if let Some(sabotage) = sabotage {
+            weather.restores = if sabotage.is_of_restores() { 2 } else { 0 };
+        }
+        // What the gateway did no restore takes back: whoever restores settles that by its books, which nobody does here.
+        if weather.restores > 0 {
             weather.pays = 0;
         }
         match sabotage {

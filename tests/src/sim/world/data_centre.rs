@@ -130,6 +130,10 @@ impl World {
     }
 
     pub(super) fn idc_starts(&mut self, idc: usize) {
+        if self.now < self.restored_at {
+            let delay = self.dice.millis(1..=300);
+            return self.at(self.restored_at + delay, Event::IdcStarts(idc));
+        }
         note!(self, "idc {idc} starts");
         self.idcs[idc].agent = Agent::new(self.idc_limits, self.keys.folders[idc].ring.clone());
         self.recover_log(idc);

@@ -179,6 +179,7 @@ impl World {
     /// A task ends in the middle: a COMMIT that is under way may be done all the same.
     fn kill_task(&mut self, id: u64) {
         let commits = self.dice.happens(5_000);
+        self.tell_ledger_the_time();
         self.ledger.set_commits_orphans(commits);
         self.money.tasks.remove(&id);
         self.judge_effects();
