@@ -21,7 +21,6 @@ use super::super::reference;
 use super::callers::{Attempt, Intent, Request};
 use super::clocks::{Clock, Host};
 use super::cloud_log::{CloudLog, Then};
-use super::lines::Direction;
 use super::told::{Nothing, Told};
 use super::{Event, World, note, stored};
 
@@ -293,7 +292,7 @@ impl World {
             match output {
                 Output::Transmit { link, lane, message } => {
                     self.judge_logged_send(cloud, message.kind.as_ref());
-                    self.send(link, Direction::ToIdc, lane, &message);
+                    self.send_request(link, lane, &message);
                 }
                 Output::Answer { request, answer } => {
                     let heard = self.clouds[cloud].heard.remove(&request);

@@ -11,7 +11,6 @@ use bridge_protocol::order_link::receiver::Reply;
 use bridge_protocol::seal::opening::{Decapsulated, OpenError};
 
 use super::clocks::{Clock, Host};
-use super::lines::Direction;
 use super::logs::Log;
 use super::look_ups::Question;
 use super::till::Service;
@@ -79,7 +78,7 @@ impl World {
                 }
                 Output::Send(Reply { link, lane, message }) => {
                     self.judge_logged_answer(idc, &message);
-                    self.send(link, Direction::ToCloud, lane, &message);
+                    self.send_answer(link, lane, &message);
                 }
                 Output::Rejected { failure: OpenFailure::Envelope(OpenError::SessionUnknown), .. } => {
                     self.counts.sessions_unknown += 1;

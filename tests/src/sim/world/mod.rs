@@ -211,8 +211,10 @@ pub(super) struct World {
     dice: Dice,
     weather: Weather,
     sabotage: Option<Sabotage>,
-    /// Whether single frames are lost on lanes that go on.
-    loses_frames: bool,
+    /// The key of each write that a link carried, by its number there, which payments have of their own.
+    keys_carried: BTreeMap<(LinkId, bool, u64), reference::Key>,
+    /// Keys of which a single frame was lost, or came after later ones, on a lane that goes on.
+    spoilt: BTreeSet<reference::Key>,
     /// When the last fault may happen.
     faults_until: Duration,
     /// Set once every caller is to find out how its order ended.
@@ -323,7 +325,8 @@ impl World {
             events: BTreeMap::new(),
             events_made: 0,
             dice,
-            loses_frames: weather.frame_lost > 0,
+            keys_carried: BTreeMap::new(),
+            spoilt: BTreeSet::new(),
             weather,
             sabotage,
             faults_until: Duration::ZERO,

@@ -186,9 +186,10 @@ impl World {
     }
 
     fn judge_differences<'a>(&mut self, mut all: impl Iterator<Item = &'a Difference>) {
-        // A single frame that is lost on a lane that goes on is no link's end: real lanes lose none.
-        let loses = self.loses_frames;
-        let differs = |difference: &&Difference| difference.what != What::NeverReceived || !loses;
+        // A single frame that is lost, or late, on a lane that goes on is no link's end: real lanes lose none, and keep their order.
+        let spoilt = |difference: &Difference| self.spoilt.contains(difference.key.as_bytes());
+        let differs =
+            |difference: &&Difference| difference.what != What::NeverReceived || !spoilt(difference);
         if let Some(difference) = all.find(differs) {
             let (what, order, key) = (&difference.what, difference.order, difference.key.to_hex());
             let (here, there) = (difference.cloud_entry, difference.idc_entry);

@@ -29,7 +29,7 @@ use super::super::reference::Key;
 use super::super::reference::bank::{Bank, Id, Said};
 use super::clocks::Host;
 use super::gateway::{Ask, Outside, Reply, Site, code};
-use super::lines::{Direction, PAYMENTS};
+use super::lines::PAYMENTS;
 use super::payers::{PayAttempt, PayWrite};
 use super::{Event, World, note};
 
@@ -205,7 +205,7 @@ impl World {
                 }
                 Output::Send(Sent { link, message, .. }) => {
                     self.judge_payment_answer(&message);
-                    self.send(link, Direction::ToCloud, PAYMENTS, &message);
+                    self.send_answer(link, PAYMENTS, &message);
                 }
             }
         }
