@@ -28,9 +28,11 @@ fn the_same_seed_is_the_same_run_to_the_last_event() {
 fn every_sabotage_is_found_and_told_with_the_command_that_repeats_it() {
     for sabotage in Sabotage::value_variants() {
         let promises: &[&str] = match sabotage {
-            Sabotage::AcknowledgeBeforeCommit | Sabotage::SealAnothersData | Sabotage::LookUpByIdAlone => {
-                &["P1"]
-            }
+            Sabotage::AcknowledgeBeforeCommit
+            | Sabotage::SealAnothersData
+            | Sabotage::LookUpByIdAlone
+            | Sabotage::RestoreTooEarly
+            | Sabotage::RememberAnswers => &["P1"],
             Sabotage::ForgetKeys
             | Sabotage::PayTwice
             | Sabotage::CountRefundsTwice
@@ -45,7 +47,8 @@ fn every_sabotage_is_found_and_told_with_the_command_that_repeats_it() {
             | Sabotage::SendUnlogged
             | Sabotage::PayUnlogged
             | Sabotage::LogOtherBytes
-            | Sabotage::LogOtherEnds => &["P8"],
+            | Sabotage::LogOtherEnds
+            | Sabotage::ResolveUnsaid => &["P8"],
             // Which of the two is seen first, the dice decide.
             Sabotage::ForgetPayments => &["P2", "P4"],
             Sabotage::ForgetUnsettled => &["P4", "P8"],

@@ -29,7 +29,7 @@ pub(super) enum Heard {
     Other(Result<Answer, Rejected>),
 }
 
-/// An answer that is in the audit log; only [`answered`] makes one, and only it is told.
+/// An answer that is in the audit log, or that tells no outcome; only [`answered`] makes one, and only it is told.
 pub(super) struct LoggedAnswer(Heard);
 
 impl LoggedAnswer {
@@ -78,16 +78,20 @@ fn going(header: &Header, payment: Option<PaymentId>, kind: &to_idc::Kind) -> Ev
 }
 
 /// Logs what a write was answered. If that cannot be, its outcome is not told: nobody knows it yet, and it can be asked
-/// about; that this is so is logged as soon as it can be.
+/// about. That nothing was taken is no outcome, and is told: the data centre's log need not have such a request, and misses one
+/// that is called unknown. What is told is logged as soon as it can be.
 pub(super) async fn answered(log: &Gathering, header: &Header, heard: Heard) -> LoggedAnswer {
     let durable = log.append(|| Entry::new(clock::now(), Event::OrderAnswered(ended(header, &heard))));
-    if let Err(error) = durable.await {
-        tracing::warn!(order = %header.order, %error, "log an answer: the caller is told that its outcome is unknown");
-        let unknown = Heard::Other(Ok(Answer::Unknown));
-        log.record(Event::OrderAnswered(ended(header, &unknown)));
-        return LoggedAnswer(unknown);
-    }
-    LoggedAnswer(heard)
+    let Err(error) = durable.await else { return LoggedAnswer(heard) };
+    let told = match ended(header, &heard) {
+        kept if kept.says_not_taken() => heard,
+        _ => {
+            tracing::warn!(order = %header.order, %error, "log an answer: the caller is told that its outcome is unknown");
+            Heard::Other(Ok(Answer::Unknown))
+        }
+    };
+    log.record(Event::OrderAnswered(ended(header, &told)));
+    LoggedAnswer(told)
 }
 
 fn ended(header: &Header, heard: &Heard) -> Ended {
@@ -129,17 +133,21 @@ pub(super) async fn payment_answered(
     payment: PaymentId,
     answer: Result<Answer, Rejected>,
 ) -> Result<Answer, Rejected> {
-    let durable = log.append(|| Entry::new(clock::now(), payment_ended(header, payment, &answer)));
-    if let Err(error) = durable.await {
-        tracing::warn!(%payment, %error, "log an answer: the caller is told that its outcome is unknown");
-        let unknown = Ok(Answer::Unknown);
-        log.record(payment_ended(header, payment, &unknown));
-        return unknown;
-    }
-    answer
+    let ended = |answer: &_| payment_ended(header, payment, answer);
+    let durable = log.append(|| Entry::new(clock::now(), Event::PaymentAnswered(ended(&answer))));
+    let Err(error) = durable.await else { return answer };
+    let told = match ended(&answer) {
+        kept if kept.says_not_taken() => answer,
+        _ => {
+            tracing::warn!(%payment, %error, "log an answer: the caller is told that its outcome is unknown");
+            Ok(Answer::Unknown)
+        }
+    };
+    log.record(Event::PaymentAnswered(ended(&told)));
+    told
 }
 
-fn payment_ended(header: &Header, payment: PaymentId, answer: &Result<Answer, Rejected>) -> Event {
+fn payment_ended(header: &Header, payment: PaymentId, answer: &Result<Answer, Rejected>) -> Ended {
     let (outcome, payment, replayed) = match answer {
         Ok(Answer::Payment(stands)) => {
             let refund = stands.refunds.iter().find(|refund| stands.refund.as_ref() == Some(&refund.refund));
@@ -149,5 +157,90 @@ fn payment_ended(header: &Header, payment: PaymentId, answer: &Result<Answer, Re
         }
         answer => (plain(answer), payment, false),
     };
-    Event::PaymentAnswered(Ended::new(header, outcome).about(payment, replayed))
+    Ended::new(header, outcome).about(payment, replayed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bridge_protocol::audit::journal::Reader;
+    use bridge_protocol::domain::{Brand, KeyDigest, OrderId};
+    use bridge_protocol::wire::order::Refusal;
+    use bridge_runtime::audit_log::AuditLog;
+    use bridge_runtime::config::AuditConfig;
+    use bridge_runtime::telemetry::metrics::Metrics;
+
+    use super::*;
+
+    /// Generous: a condition ends the wait long before.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn header() -> Header {
+        let (brand, key) = (Brand::new("shoes").unwrap(), KeyDigest::from_bytes(&[1; 32]).unwrap());
+        Header { brand, order: OrderId::new(clock::now(), [1; 10]), key }
+    }
+
+    /// What a log says that callers were told.
+    fn told_by(log: &Path) -> Vec<String> {
+        let mut told = Vec::new();
+        for file in std::fs::read_dir(log.join("journal")).unwrap() {
+            let segment = std::fs::read(file.unwrap().path()).unwrap();
+            let (_, mut reader) = Reader::open(&segment).unwrap();
+            while let Ok(Some(round)) = reader.next_round() {
+                told.extend(round.entries.into_iter().filter_map(|entry| {
+                    match Entry::parse(entry).unwrap().event {
+                        Event::OrderAnswered(ended) | Event::PaymentAnswered(ended) => {
+                            Some(ended.outcome.as_str().to_owned())
+                        }
+                        _ => None,
+                    }
+                }));
+            }
+        }
+        told.sort();
+        told
+    }
+
+    /// The data centre's log has nothing of such a request: called unknown, it would be one that was sent and never received.
+    #[tokio::test]
+    async fn that_nothing_was_taken_is_told_and_logged_as_that_although_the_log_is_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = AuditConfig {
+            dir: dir.path().join("audit"),
+            key_file: dir.path().join("audit.key"),
+            origin: "bridge.internal/cloud/test".to_owned(),
+            publish_every: Duration::from_millis(10),
+            write_within: PATIENCE,
+        };
+        let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::default())).unwrap();
+        let gathering = Gathering::new(log);
+        let (header, away) = (header(), dir.path().join("away"));
+        let payment = PaymentId::new(clock::now(), [1; 10]);
+        std::fs::rename(&config.dir, &away).unwrap();
+        for (answer, is_told) in [
+            (Ok(Answer::NotSent), true),
+            (Err(Rejected::Full), true),
+            (Ok(Answer::Refused(Refusal::DatabaseDown)), true),
+            // That it is another request's the ledger says.
+            (Ok(Answer::Refused(Refusal::KeyReused)), false),
+        ] {
+            let expected = if is_told { answer.clone() } else { Ok(Answer::Unknown) };
+            let told = answered(&gathering, &header, Heard::Other(answer.clone())).await.into_heard();
+            assert!(matches!(told, Heard::Other(told) if told == expected), "{answer:?}");
+            assert_eq!(payment_answered(&gathering, &header, payment, answer).await, expected);
+        }
+        std::fs::rename(&away, &config.dir).unwrap();
+        let logged = async {
+            while told_by(&config.dir).len() < 8 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, logged).await.unwrap();
+        let expected = ["database-down", "full", "not-sent", "unknown"].map(|told| [told; 2]).concat();
+        assert_eq!(told_by(&config.dir), expected);
+        closer.close().await.unwrap();
+    }
 }

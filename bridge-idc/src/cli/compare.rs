@@ -222,6 +222,9 @@ impl Told {
             What::NotLogged => "in no log",
             What::OnlyReceived => "in doubt, received by the log and not committed",
             What::Open => "in doubt, the agent asks the gateway about it",
+            What::Unaccounted => {
+                "in doubt, received by the log and neither there nor in the ledger how it ended"
+            }
         };
         let nothing = || "nothing".to_owned();
         let (log, ledger) = (log.clone().unwrap_or_else(nothing), ledger.clone().unwrap_or_else(nothing));

@@ -59,6 +59,9 @@ pub enum What {
     OnlyReceived,
     /// The ledger has it in doubt, and the logs how it ended: the agent asks the gateway about it.
     Open,
+    /// The logs have that a payment, a refund or a cancellation was received, and neither they nor the ledger what became of it. Its
+    /// agent ended right then; or the ledger was put back to before it, and money that moved is known to the gateway alone.
+    Unaccounted,
 }
 
 /// How many requests there are of each kind.
@@ -90,9 +93,19 @@ enum Request {
 /// What the logs say of one request.
 #[derive(Debug, Default)]
 struct Said {
-    /// What it came to, each once; of a payment the latest that tells how it stands.
+    /// What it came to, each once; of a payment how far it came.
     ended: Vec<End>,
     is_refund: bool,
+    /// Tries at something about money that were received, and of which nothing else is said yet.
+    open: Vec<Received>,
+}
+
+/// A try that was received.
+#[derive(Debug)]
+struct Received {
+    brand: Brand,
+    order: OrderId,
+    payment: Option<Word>,
 }
 
 #[derive(Debug)]
@@ -141,6 +154,7 @@ impl What {
             Self::NotLogged => "not-logged",
             Self::OnlyReceived => "only-received",
             Self::Open => "open",
+            Self::Unaccounted => "unaccounted",
         }
     }
 }
@@ -156,7 +170,7 @@ impl Counts {
             What::Lost => &mut self.lost,
             What::Otherwise => &mut self.otherwise,
             What::NotLogged => &mut self.not_logged,
-            What::OnlyReceived | What::Open => &mut self.in_doubt,
+            What::OnlyReceived | What::Open | What::Unaccounted => &mut self.in_doubt,
         } += 1;
     }
 }
@@ -166,8 +180,9 @@ fn key_of(bytes: &[u8]) -> Option<[u8; 32]> {
     let text = std::str::from_utf8(bytes).ok()?;
     // The canonical form has no blanks, and no member of another kind is called so.
     let (_, rest) = text.split_once("\"event\":\"")?;
-    let kinds = ["order-committed\"", "payment-committed\"", "order-received\"", "payment-received\""];
-    kinds.iter().find(|kind| rest.starts_with(**kind))?;
+    let (about, rest) = rest.split_once('-')?;
+    let kinds = ["received\"", "committed\"", "answered\""];
+    kinds.iter().find(|kind| matches!(about, "order" | "payment") && rest.starts_with(**kind))?;
     let (_, rest) = rest.split_once("\"key\":\"")?;
     KeyDigest::from_hex(rest.get(..64)?).map(|key| *key.as_bytes())
 }
@@ -191,9 +206,22 @@ impl<'span> Part<'span> {
         }
         let Ok(Entry { at, event }) = Entry::parse(bytes) else { return false };
         match event {
-            Event::OrderReceived(Carried { key, .. }) => drop(self.said(Request::Order(key))),
-            Event::PaymentReceived(Carried { key, action, .. }) => {
-                self.said(Request::Payment(key)).is_refund |= action.as_str() == "refund";
+            Event::OrderReceived(carried) => {
+                let said = self.said(Request::Order(carried.key));
+                // An order that was not committed has had no effect; what is cancelled goes back by itself.
+                if carried.action.as_str() == "cancel" {
+                    said.open.push(Received::of(carried));
+                }
+            }
+            Event::PaymentReceived(carried) => {
+                let said = self.said(Request::Payment(carried.key));
+                said.is_refund |= carried.action.as_str() == "refund";
+                said.open.push(Received::of(carried));
+            }
+            // What was refused has had no effect.
+            Event::OrderAnswered(Ended { key, .. }) => self.said(Request::Order(key)).refused(None),
+            Event::PaymentAnswered(Ended { key, payment, .. }) => {
+                self.said(Request::Payment(key)).refused(payment.as_ref());
             }
             Event::OrderCommitted(ended) => {
                 let said = self.said(Request::Order(ended.key));
@@ -205,7 +233,7 @@ impl<'span> Part<'span> {
             Event::PaymentCommitted(ended) => {
                 let said = self.said(Request::Payment(ended.key));
                 let end = End::of(ended, at);
-                if said.ended.first().is_none_or(|known| end.is_newer_than(known)) {
+                if said.ended.first().is_none_or(|known| known.place() <= end.place()) {
                     said.ended = vec![end];
                 }
             }
@@ -295,6 +323,8 @@ impl<'span> Part<'span> {
             None => Some(What::Lost),
             Some(asked) if asked.order != end.order => Some(What::Otherwise),
             Some(asked) if follows(outcome, &asked.state) => None,
+            // What would have gone back by itself was refused.
+            Some(_) if outcome == "refused" && !row.is_refund => None,
             Some(asked) if is_open(&asked.state) => Some(What::Open),
             Some(_) => Some(What::Otherwise),
         };
@@ -307,9 +337,27 @@ impl<'span> Part<'span> {
         told(Finding { brand: end.brand, order: end.order, about, log, ledger, what });
     }
 
-    /// All of the ledger's rows of these keys were given: what the logs say was committed and was not among them is lost.
+    /// All of the ledger's rows of these keys were given: what the logs say was committed and was not among them is lost, and what
+    /// was received and may have moved money is unaccounted for.
     pub fn finish(self, counts: &mut Counts, mut told: impl FnMut(Finding)) {
         for (request, said) in self.said {
+            if said.ended.is_empty()
+                && let Some(received) = said.open.last()
+            {
+                let about = match request {
+                    Request::Order(_) => About::Cancellation,
+                    Request::Payment(_) => About::of_payment(&said, "received"),
+                };
+                counts.count(What::Unaccounted);
+                told(Finding {
+                    brand: received.brand.clone(),
+                    order: received.order,
+                    about,
+                    log: Some("received".to_owned()),
+                    ledger: None,
+                    what: What::Unaccounted,
+                });
+            }
             for end in &said.ended {
                 let outcome = end.outcome.as_str();
                 let about = match request {
@@ -345,9 +393,37 @@ impl<'span> Part<'span> {
     }
 }
 
+impl Said {
+    /// One try was refused: the payment's that this is about, where it is about one.
+    fn refused(&mut self, payment: Option<&Word>) {
+        if let Some(at) = self.open.iter().position(|received| received.payment.as_ref() == payment) {
+            self.open.swap_remove(at);
+        }
+    }
+}
+
+impl Received {
+    fn of(Carried { brand, order, payment, .. }: Carried) -> Self {
+        Self { brand, order, payment }
+    }
+}
+
 impl End {
     fn of(Ended { brand, order, outcome, position, .. }: Ended, at: UnixMicros) -> Self {
         Self { brand, order, outcome, position, at }
+    }
+
+    /// Where it stands among all that became of a payment or a refund: agents' clocks differ, and what became of it has one order.
+    fn place(&self) -> (u8, UnixMicros) {
+        let rank = match self.outcome.as_str() {
+            "confirming" | "unknown" => 0,
+            "paid" | "declined" | "not_paid" | "done" => 2,
+            "partially_refunded" | "charged_late" => 3,
+            "refunded" | "returned" => 4,
+            // A refund, which may be the automatic one of a payment: that stands as before.
+            _ => 1,
+        };
+        (rank, self.at)
     }
 
     /// With its place in the ledger.
@@ -358,30 +434,6 @@ impl End {
     fn is(&self, order: OrderId, outcome: &str, position: Option<i64>) -> bool {
         (self.order, self.outcome.as_str(), self.position) == (order, outcome, position)
     }
-
-    /// Whether it is what a payment's request came to, and not the other one. A refund by itself that the gateway refused is
-    /// logged under its payment's key as well, and leaves the payment as it stands.
-    fn is_newer_than(&self, other: &Self) -> bool {
-        match (self.is_refused_and_charged(), other.is_refused_and_charged()) {
-            ((true, _), (_, true)) => false,
-            ((_, true), (true, _)) => true,
-            _ => other.at <= self.at,
-        }
-    }
-
-    /// Whether a refund was refused, and whether money moved.
-    fn is_refused_and_charged(&self) -> (bool, bool) {
-        let outcome = self.outcome.as_str();
-        (outcome == REFUSED, is_charged(outcome))
-    }
-}
-
-/// How a refund ends that the gateway refuses.
-const REFUSED: &str = "refused";
-
-/// Whether a payment stands so that moved money.
-fn is_charged(state: &str) -> bool {
-    PaymentState::from_code(state).is_some_and(PaymentState::is_charged)
 }
 
 /// Whether nobody can tell yet.
@@ -394,9 +446,9 @@ fn follows(said: &str, now: &str) -> bool {
     if said == now || is_open(said) {
         return true;
     }
-    if said == REFUSED {
-        // An operator says that the money went back in another way; or it was a refund by itself, and this is its payment.
-        return now == "done" || is_charged(now);
+    if (said, now) == ("refused", "done") {
+        // An operator says that the money went back in another way.
+        return true;
     }
     // A refund has a key of its own.
     let state = PaymentState::from_code(said);

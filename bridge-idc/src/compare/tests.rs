@@ -204,6 +204,61 @@ fn a_payment_may_stand_as_later_requests_left_it_and_not_as_earlier_ones_did() {
     assert_eq!((counts.agreed, counts.in_doubt, counts.differ()), (3, 3, 5));
 }
 
+/// A ledger that was put back to before a payment was begun has no row by which an agent would ask the gateway.
+#[test]
+fn what_may_have_moved_money_and_is_neither_ended_by_the_log_nor_in_the_ledger_is_named() {
+    let refused = |n, code| Event::PaymentAnswered(ended(n, code, None));
+    let log = log(vec![
+        entry(10, Event::PaymentReceived(carried(1, "pay"))),
+        entry(11, Event::PaymentReceived(carried(2, "refund"))),
+        entry(12, Event::OrderReceived(carried(3, "cancel"))),
+        entry(13, Event::OrderReceived(carried(4, "place"))),
+        entry(14, Event::PaymentReceived(carried(5, "pay"))),
+        entry(15, refused(5, "already-paid")),
+        entry(16, Event::OrderReceived(carried(6, "cancel"))),
+        entry(17, Event::OrderAnswered(ended(6, "not-found", None))),
+        // Its agent died; whoever asked again was refused.
+        entry(18, Event::PaymentReceived(carried(7, "pay"))),
+        entry(19, Event::PaymentReceived(carried(7, "pay"))),
+        entry(20, refused(7, "not-found")),
+        entry(21, Event::PaymentReceived(carried(8, "pay"))),
+    ]);
+    let (counts, found) = compare(&log, &[], &[payment(8, false, "confirming")]);
+    let expected = [(1, About::Payment), (2, About::Refund), (3, About::Cancellation), (7, About::Payment)];
+    assert_eq!(found, expected.map(|(n, about)| (order(n), about, What::Unaccounted)));
+    assert_eq!((counts.agreed, counts.in_doubt, counts.differ()), (1, 4, 0));
+    // An agent that was killed a moment ago says nothing of its end.
+    let (counts, _) = compare(&log[..log.len() - 1], &[], &[]);
+    assert_eq!((counts.in_doubt, counts.after), (5, 0));
+}
+
+/// Two agents' clocks differ: what became of a payment last is no matter of their times.
+#[test]
+fn how_far_a_payment_came_is_told_by_what_became_of_it_and_not_by_clocks() {
+    let log = log(vec![
+        concluded(20, 1, "paid"),
+        concluded(10, 1, "refunded"),
+        concluded(20, 2, "not_paid"),
+        concluded(10, 2, "charged_late"),
+        // The automatic refund of a payment is refused: the payment stands.
+        concluded(30, 3, "paid"),
+        concluded(31, 3, "refused"),
+        concluded(32, 4, "refused"),
+        entry(33, Event::PaymentReceived(carried(5, "refund"))),
+        concluded(34, 5, "refused"),
+    ]);
+    let states = [(1, "paid"), (2, "not_paid"), (3, "paid"), (4, "charged_late")];
+    let payments = states.map(|(n, state)| payment(n, false, state));
+    let (counts, found) = compare(&log, &[], &[&payments[..], &[payment(5, true, "confirming")]].concat());
+    let expected = [
+        (1, About::Payment, What::Otherwise),
+        (2, About::Payment, What::Otherwise),
+        (5, About::Refund, What::Open),
+    ];
+    assert_eq!(found, expected.map(|(n, about, what)| (order(n), about, what)));
+    assert_eq!((counts.agreed, counts.otherwise), (2, 2));
+}
+
 #[test]
 fn what_the_ledger_has_from_before_or_after_the_logs_is_counted_and_no_difference() {
     let log = log(vec![committed(10, 1, "placed")]);

@@ -58,10 +58,23 @@ pub(crate) enum Unwitnessed {
     Otherwise,
 }
 
+/// The log that the agent has, or would have if it ran: who appends to it is another process.
+pub trait Beside: Send + Sync {
+    /// Logs what happened now; ends once it is durable.
+    fn append(&self, event: Event) -> Pin<Box<dyn Future<Output = Result<(), DoorError>> + Send + '_>>;
+}
+
+impl Beside for AuditConfig {
+    fn append(&self, event: Event) -> Pin<Box<dyn Future<Output = Result<(), DoorError>> + Send + '_>> {
+        let entry = Entry::new(clock::now(), event);
+        Box::pin(async move { audit_log::append_beside(self, &entry).await })
+    }
+}
+
 /// Who ends a doubt by hand.
 pub struct Operator<'log> {
-    /// Where the log is that the agent has, or would have if it ran.
-    pub audit: &'log AuditConfig,
+    /// Where what is said is logged.
+    pub audit: &'log dyn Beside,
     /// The account on the host.
     pub who: Word,
     /// Why it is known what became of it.
@@ -148,12 +161,12 @@ impl Operator<'_> {
             refund: self.refund.map(|refund| Word::of(&refund.to_string())),
             who: self.who.clone(),
         });
-        audit_log::append_beside(self.audit, &Entry::new(clock::now(), said)).await
+        self.audit.append(said).await
     }
 
     /// Logs that it is committed.
     pub(super) async fn committed(&self, conclusion: &Conclusion) -> Result<(), DoorError> {
-        audit_log::append_beside(self.audit, &Entry::new(clock::now(), conclusion.committed())).await
+        self.audit.append(conclusion.committed()).await
     }
 }
 

@@ -119,6 +119,12 @@ counts! {
     dba_commits
     /// Transactions of DBAs that were rolled back.
     dba_rollbacks
+    /// Restores of the ledger to an earlier moment.
+    ledger_restores
+    /// Outcomes that they took.
+    outcomes_taken
+    /// Those among them of which a caller had a receipt.
+    receipts_taken
     /// Times that a DBA's statement waited for a row.
     dba_waits
     /// Requests set apart because somebody held what they need.
@@ -173,6 +179,8 @@ counts! {
     resolved_by_hand
     /// Times that an operator was told to wait, since a request was on its way.
     told_to_wait
+    /// Commands of operators that were killed before they ended.
+    operators_killed
     /// Times that the logs of all agents were compared.
     logs_compared
     /// Times that one of them was not given.

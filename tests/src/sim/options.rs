@@ -92,6 +92,12 @@ pub enum Sabotage {
     SpeakTooSoon,
     /// P8: payments go on although the data centre's log does not take their entries.
     PayUnlogged,
+    /// P1: a restore of the database leaves out the last transaction before its moment.
+    RestoreTooEarly,
+    /// P1: a cloud agent answers a key that comes again by what it answered before, whatever was restored since.
+    RememberAnswers,
+    /// P8: what an operator says of money is done although no log has it.
+    ResolveUnsaid,
     /// P8: what a cloud agent logs as told is not what its callers are told.
     LogOtherEnds,
     /// P8: what a cloud agent logs as sent is not what it sends.
@@ -118,7 +124,13 @@ impl Sabotage {
                 | Self::NeverLookAgain
                 | Self::KeepMoney
                 | Self::SpeakTooSoon
+                | Self::ResolveUnsaid
         )
+    }
+
+    /// Whether it breaks what holds after a restore.
+    pub(super) fn is_of_restores(self) -> bool {
+        matches!(self, Self::RestoreTooEarly | Self::RememberAnswers)
     }
 
     /// As the command line spells it.

@@ -22,6 +22,8 @@ pub(super) struct Weather {
     pub(super) dba_writes: u32,
     pub(super) cloud_disk_full: u32,
     pub(super) clock_steps: u32,
+    /// Restores of the database in a schedule.
+    pub(super) restores: u32,
     // Of each statement, COMMIT or look-up.
     pub(super) statement_cancelled: u32,
     pub(super) commit_reply_lost: u32,
@@ -38,6 +40,8 @@ pub(super) struct Weather {
     pub(super) gateway_late: u32,
     pub(super) gateway_holds_up: u32,
     pub(super) gateway_errs: u32,
+    // Of each tick, where there is an operator.
+    pub(super) operator_speaks: u32,
     // Of each round of a data centre's audit log.
     pub(super) audit_fails: u32,
 }
@@ -78,8 +82,18 @@ impl Weather {
             gateway_late: often(500),
             gateway_holds_up: often(1_200),
             gateway_errs: often(1_000),
+            operator_speaks: often(1_000).max(50),
+            restores: 0,
         };
+        weather.restores = [0, 0, 0, 0, 1, 2][dice.index(6)];
         if sabotage.is_some_and(|sabotage| !sabotage.is_of_money()) {
+            weather.pays = 0;
+        }
+        if let Some(sabotage) = sabotage {
+            weather.restores = if sabotage.is_of_restores() { 2 } else { 0 };
+        }
+        // What the gateway did no restore takes back: whoever restores settles that by its books, which nobody does here.
+        if weather.restores > 0 {
             weather.pays = 0;
         }
         match sabotage {
@@ -98,6 +112,7 @@ impl Weather {
             Some(Sabotage::LoseEntries) => weather.audit_fails = 400,
             Some(Sabotage::PayUnlogged) => (weather.audit_fails, weather.pays) = (400, 3_000),
             Some(sabotage) if sabotage.is_of_money() => {
+                weather.operator_speaks = 1_000;
                 (weather.pays, weather.gateway_loses, weather.gateway_holds_up) = (3_000, 400, 300);
             }
             _ => {}

@@ -5,7 +5,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bridge_idc::config::LedgerUrl;
-use bridge_idc::ledger::payments::{NotDone, PaymentLedger as _};
+use bridge_idc::ledger::payments::{Begun, NotDone, PaymentLedger as _};
 use bridge_idc::ledger::{BatchEnd, End, Ledger, LedgerError};
 use bridge_idc::planner::{Awaited, Request};
 use bridge_protocol::domain::{Outcome, Sku};
@@ -13,7 +13,7 @@ use bridge_protocol::wire::order::Refusal;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use crate::database::{Database, postgres, sqlite};
-use crate::payments::{another_order, begin, seconds, shop_with_order};
+use crate::payments::{another_order, begin, begun, seconds, shop_with_order};
 use crate::shop::{Shop, answers, batch, commit_one, is_placed, order_of, pay, refused, settled};
 
 /// Generous: a condition ends every wait long before.
@@ -376,6 +376,28 @@ async fn an_order_that_is_placed_between_two_statements_of_its_cancellation_give
     let cancel = requests.requests[0].clone();
     assert_eq!(settled(&commit_one(ledger, cancel).await).0, Outcome::Cancelled);
     assert_eq!(shop.stock(ledger, "A").await, (5, 0), "whole again");
+}
+
+/// Between two statements of its payment an order is committed: the payment had looked for it before that, and asks after it whether it
+/// was rejected. To be told so would be final.
+#[tokio::test]
+async fn an_order_that_is_placed_between_two_statements_of_its_payment_is_not_called_rejected() {
+    let database = postgres("placed_beside_its_payment").await;
+    let ledger = &database.ledger;
+    let shop = Shop::open(ledger, "acme", &[("A", 5)]).await;
+    let order = shop.place("k", &[("A", 1)]);
+    let charge = pay(&shop, "p", order_of(&order));
+    // The payment waits to read its key, having found no order.
+    let holder = psql(&database, "LOCK TABLE payment_requests IN ACCESS EXCLUSIVE MODE").await;
+    let pays = begin(ledger, &charge);
+    let places = async {
+        until_one_waits(&database).await;
+        assert!(is_placed(&commit_one(ledger, order.clone()).await));
+        drop(holder);
+    };
+    let (early, ()) = tokio::join!(pays, places);
+    assert_eq!(early, Begun::Refused(Refusal::NotFound), "whoever is told so asks again");
+    assert_eq!(begun(ledger, &charge).await.charge, charge.charge);
 }
 
 /// A price that is changed together with the stock is not mixed with the stock that it came with.

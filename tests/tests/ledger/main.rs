@@ -129,6 +129,7 @@ on_both_databases! {
     money_that_goes_back_by_itself_goes_once_whatever_an_operator_says
     what_a_refund_leaves_goes_back_by_itself_only_once_none_is_on_its_way
     what_other_refunds_left_of_a_refused_one_is_ended_by_an_operator
+    what_is_taken_while_an_operator_s_word_is_logged_is_on_its_way
 }
 
 on_both_databases! {

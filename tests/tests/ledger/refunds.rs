@@ -6,6 +6,7 @@ use std::time::Duration;
 use bridge_idc::ledger::Ledger;
 use bridge_idc::ledger::payments::{Begun, PaymentLedger as _, Resolved, Told, Verdict};
 use bridge_idc::payment::Payment;
+use bridge_idc::payment::audit::Witness;
 use bridge_protocol::domain::{PaymentState, ReasonCode, RefundId, RefundState, UnixMicros};
 use bridge_protocol::wire::order::Refusal;
 
@@ -151,6 +152,32 @@ pub(crate) async fn what_other_refunds_left_of_a_refused_one_is_ended_by_an_oper
         assert_eq!(ledger.payments(true, 10).await.unwrap(), []);
         assert_eq!(ledger.take_due_refunds(Duration::ZERO, 10).await.unwrap(), [], "nobody asks for it");
     }
+}
+
+/// Between finding out what an operator's word comes to and doing it the log is waited for, maybe longer than a request to give back is on
+/// its way: what counts is how it stands when it is done.
+pub(crate) async fn what_is_taken_while_an_operator_s_word_is_logged_is_on_its_way(database: &Database) {
+    let (shop, order) = shop_with_order(database).await;
+    let (ledger, agent) = (&database.ledger, database.second_agent().await);
+    let payment = paid(ledger, &shop, "a", order).await;
+    let (_, id) = begin_refund(ledger, &refund(&shop, "r", &payment, 1_000)).await.unwrap();
+    refund_told(ledger, &payment, id, nothing(Duration::ZERO)).await;
+    none_is_on_its_way(database).await;
+    let reason = ReasonCode::new("TICKET_4711").unwrap();
+    let verdict = Verdict { moved: false, amount: None, reason: &reason };
+    let of = payment.charge.payment;
+    let rehearsed = ledger.rehearse_resolution(order, of, Some(id), verdict).await.unwrap();
+    let (Resolved::Stands(_), Some(conclusion)) = rehearsed else { panic!("{rehearsed:?}") };
+    let does =
+        async || ledger.resolve_refund(order, of, id, verdict, Witness::Said(&conclusion)).await.unwrap();
+
+    assert_eq!(agent.take_due_refunds(seconds(60), 10).await.unwrap().len(), 1);
+    let stands = read(ledger, &payment).await;
+    assert_eq!(does().await, on_its_way(ledger, &payment, id).await);
+    assert_eq!(read(ledger, &payment).await, stands, "nothing is done");
+    // That request is over as well before the log has the word.
+    none_is_on_its_way(database).await;
+    assert!(refused(does().await, id));
 }
 
 /// An agent takes a refund without its order's lock: here between what an operator's word is judged by, and its being written.

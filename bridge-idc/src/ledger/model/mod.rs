@@ -25,6 +25,9 @@ mod columns;
 /// Somebody beside the agents.
 mod shell;
 
+/// What a restore needs.
+mod archive;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;

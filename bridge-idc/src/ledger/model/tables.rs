@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::archive::Archive;
 use super::payments::Broken;
 use super::refusal::Refusal;
 use super::{
@@ -60,7 +61,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    fn take(&mut self, written: Self) {
+    pub(super) fn take(&mut self, written: Self) {
         self.stock.extend(written.stock);
         self.prices.extend(written.prices);
         self.outcomes.extend(written.outcomes);
@@ -161,6 +162,8 @@ pub(super) struct Tables {
     pub(super) committed: Rows,
     /// What a crash leaves, if that is not all that is committed.
     pub(super) durable: Option<Box<Rows>>,
+    /// What a restore needs, if there may be one.
+    pub(super) archive: Option<Archive>,
     open: BTreeMap<TransactionId, Open>,
     locks: BTreeMap<Lock, TransactionId>,
     /// Whom each transaction waits for, and since when.
@@ -207,6 +210,9 @@ impl Tables {
             self.effects.extend(open.written.refunds.values().cloned().map(Effect::Refund));
             self.changes += open.changes.len() as u64;
             self.effects.extend(open.changes);
+            if let Some(archive) = &mut self.archive {
+                archive.add(self.now, open.written.clone(), self.changes);
+            }
             self.committed.take(open.written);
         }
         self.let_go(id);
@@ -421,6 +427,11 @@ impl Tables {
         if let Some(open) = self.open.get_mut(&id) {
             write(&mut open.written);
         }
+    }
+
+    /// Goes on from rows that were restored.
+    pub(super) fn go_on_from(&mut self, rows: Rows, changes: u64, last_position: i64) {
+        (self.committed, self.changes, self.last_position) = (rows, changes, last_position);
     }
 
     /// The next number of the ledger. Numbers of transactions that are rolled back leave gaps.

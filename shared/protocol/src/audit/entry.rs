@@ -274,6 +274,11 @@ impl Carried {
     }
 }
 
+/// What the cloud tells a caller whose request stayed where it was: without a link, without room, with another one under
+/// its key on the way, the same or not, turned away at the IDC's door before it was looked at, or refused by an IDC whose log could
+/// not take it.
+const NOT_TAKEN: [&str; 6] = ["not-sent", "full", "in-progress", "key-in-use", "busy", "database-down"];
+
 impl Ended {
     /// A request's end by its code, that is not in the ledger.
     pub fn new(header: &Header, outcome: &str) -> Self {
@@ -286,6 +291,11 @@ impl Ended {
     #[must_use]
     pub fn about(self, payment: PaymentId, replayed: bool) -> Self {
         Self { payment: Some(Word::of(&payment.to_string())), replayed, ..self }
+    }
+
+    /// Whether it says that nothing of the request was taken, so that the other side need not know of it.
+    pub fn says_not_taken(&self) -> bool {
+        NOT_TAKEN.contains(&self.outcome.as_str())
     }
 }
 

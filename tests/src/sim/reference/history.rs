@@ -1,6 +1,7 @@
 //! The ledger as it must be: every outcome that was committed, in its order, and at the end what each of them had to be.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::shop::Shop;
 use super::{Body, Key, Offer, Order, Row, State, Terms};
@@ -11,6 +12,9 @@ pub(in crate::sim) struct History {
     rows: BTreeMap<Key, Row>,
     /// Their keys and what DBAs changed, in the order in which they were decided. Positions have another one within a batch.
     decided: Vec<Decided>,
+    /// When each of them was committed.
+    committed_at: Vec<Duration>,
+    now: Duration,
     /// The key under which each order was placed or rejected.
     placed_under: BTreeMap<Order, Key>,
     cancelled: BTreeSet<Order>,
@@ -47,6 +51,8 @@ impl History {
             stock: stock.to_vec(),
             rows: BTreeMap::new(),
             decided: Vec::new(),
+            committed_at: Vec::new(),
+            now: Duration::ZERO,
             placed_under: BTreeMap::new(),
             cancelled: BTreeSet::new(),
         }
@@ -57,6 +63,16 @@ impl History {
         self.rows.get(key)
     }
 
+    /// When what is added from here on was committed.
+    pub(in crate::sim) fn set_now(&mut self, now: Duration) {
+        self.now = now;
+    }
+
+    fn decide(&mut self, decided: Decided) {
+        self.decided.push(decided);
+        self.committed_at.push(self.now);
+    }
+
     /// Adds a new outcome; returns the one that was there before, which must not be.
     pub(in crate::sim) fn add(&mut self, row: Row, places: bool, began_after: u64) -> Option<Row> {
         if places {
@@ -64,18 +80,18 @@ impl History {
         } else if row.outcome.code == "cancelled" {
             self.cancelled.insert(row.order);
         }
-        self.decided.push(Decided::Settled(row.key, began_after));
+        self.decide(Decided::Settled(row.key, began_after));
         self.rows.insert(row.key, row)
     }
 
     /// Somebody brought units of a row in, or took them away.
     pub(in crate::sim) fn restock(&mut self, row: i64, units: i64) {
-        self.decided.push(Decided::Restocked(row, units));
+        self.decide(Decided::Restocked(row, units));
     }
 
     /// Somebody set the price of a row.
     pub(in crate::sim) fn set_price(&mut self, row: i64, price: i64) {
-        self.decided.push(Decided::Priced(row, price));
+        self.decide(Decided::Priced(row, price));
     }
 
     /// Rows that the ledger does not have (any more), or has otherwise.
@@ -87,12 +103,33 @@ impl History {
     /// Forgets a row that a crash took.
     pub(in crate::sim) fn forget(&mut self, row: &Row) {
         self.rows.remove(&row.key);
-        self.decided.retain(|decided| !matches!(decided, Decided::Settled(key, _) if *key == row.key));
+        let is_it = |decided: &Decided| matches!(decided, Decided::Settled(key, _) if *key == row.key);
+        if let Some(index) = self.decided.iter().position(is_it) {
+            self.decided.remove(index);
+            self.committed_at.remove(index);
+        }
         if self.placed_under.get(&row.order) == Some(&row.key) {
             self.placed_under.remove(&row.order);
         } else {
             self.cancelled.remove(&row.order);
         }
+    }
+
+    /// A restore takes what was committed after that moment, and nothing else: these rows.
+    pub(in crate::sim) fn restore(&mut self, to: Duration) -> Vec<Row> {
+        let kept = self.committed_at.partition_point(|at| *at <= to);
+        self.committed_at.truncate(kept);
+        let taken = self.decided.split_off(kept);
+        let key = |decided: Decided| match decided {
+            Decided::Settled(key, _) => Some(key),
+            Decided::Restocked(..) | Decided::Priced(..) => None,
+        };
+        let taken =
+            Vec::from_iter(taken.into_iter().filter_map(key).filter_map(|key| self.rows.remove(&key)));
+        self.placed_under.retain(|_, key| self.rows.contains_key(key));
+        let cancelled = self.rows.values().filter(|row| row.outcome.code == "cancelled");
+        self.cancelled = cancelled.map(|row| row.order).collect();
+        taken
     }
 
     /// How an order stands.

@@ -126,6 +126,11 @@ impl Write {
             end: End::Open,
         }
     }
+
+    /// What its receipt says is gone: it may try again, and has so many tries as at first.
+    pub(super) fn forget_receipt(&mut self) {
+        (self.receipt, self.tries) = (None, 0);
+    }
 }
 
 impl World {

@@ -21,7 +21,6 @@ use super::super::reference;
 use super::callers::{Attempt, Intent, Request};
 use super::clocks::{Clock, Host};
 use super::cloud_log::{CloudLog, Then};
-use super::lines::Direction;
 use super::told::{Nothing, Told};
 use super::{Event, World, note, stored};
 
@@ -54,6 +53,8 @@ pub(super) struct Cloud {
     receipts: Verifier,
     /// Whose attempt each request is that somebody still waits for.
     pub(super) waiting: BTreeMap<RequestId, usize>,
+    /// Receipts that were told, by their keys: nobody looks at them but a sabotaged agent.
+    remembers: BTreeMap<reference::Key, reference::Row>,
     /// What was last heard of each of them, as the reference model reads it.
     heard: BTreeMap<RequestId, reference::answer::Answer>,
     /// When its timer is set.
@@ -87,6 +88,7 @@ impl Cloud {
             clock: Clock::default(),
             receipts: Verifier::new(vec![pinned.clone()]),
             waiting: BTreeMap::new(),
+            remembers: BTreeMap::new(),
             heard: BTreeMap::new(),
             timer: None,
             overflowed_at: None,
@@ -125,6 +127,9 @@ impl World {
         let Some(kind) = self.message(attempt) else {
             return self.tell(attempt, Told::Nothing(Nothing::NoSealingKey));
         };
+        if let Some(receipt) = self.remembered(attempt) {
+            return self.conclude(attempt, Told::Receipt { receipt, replayed: true });
+        }
         match request {
             Request::Ask { .. } => self.submit(attempt, kind, BodyMark::NONE),
             Request::Place { .. } | Request::Cancel | Request::CancelUnderPlacingKey => {
@@ -133,6 +138,14 @@ impl World {
                 self.log_at_cloud(cloud, Then::Send { attempt, kind, mark });
             }
         }
+    }
+
+    /// What a sabotaged agent answers by itself.
+    fn remembered(&self, attempt: usize) -> Option<reference::Row> {
+        let Attempt { cloud, key, request, .. } = self.attempts[attempt];
+        let remembers = self.sabotage == Some(Sabotage::RememberAnswers);
+        let writes = remembers && matches!(request, Request::Place { .. } | Request::Cancel);
+        self.clouds[cloud].remembers.get(&key?).filter(|_| writes).cloned()
     }
 
     /// Hands a request to the order link.
@@ -279,7 +292,7 @@ impl World {
             match output {
                 Output::Transmit { link, lane, message } => {
                     self.judge_logged_send(cloud, message.kind.as_ref());
-                    self.send(link, Direction::ToIdc, lane, &message);
+                    self.send_request(link, lane, &message);
                 }
                 Output::Answer { request, answer } => {
                     let heard = self.clouds[cloud].heard.remove(&request);
@@ -338,6 +351,7 @@ impl World {
         };
         match verified {
             Some(receipt) if read.as_ref() == Some(&receipt) && Some(receipt.key) == key => {
+                self.clouds[cloud].remembers.insert(receipt.key, receipt.clone());
                 Told::Receipt { receipt, replayed: settled.replayed }
             }
             verified => {

@@ -11,6 +11,7 @@ use bridge_protocol::wire::order::to_idc;
 use super::super::options::Sabotage;
 use super::super::reference::Key;
 use super::super::reference::answer::Payment;
+use super::lines::key_of;
 use super::told::{Nothing, Told};
 use super::{Event, World, note};
 
@@ -183,15 +184,8 @@ impl World {
 
     /// P8 before a frame leaves.
     pub(super) fn judge_logged_send(&mut self, cloud: usize, kind: Option<&to_idc::Kind>) {
-        let key = match kind {
-            Some(to_idc::Kind::Place(envelope)) => &envelope.key,
-            Some(to_idc::Kind::Cancel(cancel)) => &cancel.key,
-            Some(to_idc::Kind::Pay(pay)) => &pay.key,
-            Some(to_idc::Kind::Refund(refund)) => &refund.key,
-            _ => return,
-        };
-        let key = Key::try_from(&key[..]);
-        if !key.is_ok_and(|key| self.clouds[cloud].log.sent.contains(&key)) {
+        let Some(key) = kind.and_then(key_of) else { return };
+        if !self.clouds[cloud].log.sent.contains(&key) {
             self.violate("P8", format!("cloud {cloud} sends a write that its log does not have as sent"));
         }
     }

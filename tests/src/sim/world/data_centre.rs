@@ -11,7 +11,6 @@ use bridge_protocol::order_link::receiver::Reply;
 use bridge_protocol::seal::opening::{Decapsulated, OpenError};
 
 use super::clocks::{Clock, Host};
-use super::lines::Direction;
 use super::logs::Log;
 use super::look_ups::Question;
 use super::till::Service;
@@ -79,7 +78,7 @@ impl World {
                 }
                 Output::Send(Reply { link, lane, message }) => {
                     self.judge_logged_answer(idc, &message);
-                    self.send(link, Direction::ToCloud, lane, &message);
+                    self.send_answer(link, lane, &message);
                 }
                 Output::Rejected { failure: OpenFailure::Envelope(OpenError::SessionUnknown), .. } => {
                     self.counts.sessions_unknown += 1;
@@ -130,6 +129,10 @@ impl World {
     }
 
     pub(super) fn idc_starts(&mut self, idc: usize) {
+        if self.now < self.restored_at {
+            let delay = self.dice.millis(1..=300);
+            return self.at(self.restored_at + delay, Event::IdcStarts(idc));
+        }
         note!(self, "idc {idc} starts");
         self.idcs[idc].agent = Agent::new(self.idc_limits, self.keys.folders[idc].ring.clone());
         self.recover_log(idc);

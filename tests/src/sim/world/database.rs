@@ -105,12 +105,18 @@ impl World {
         self.after(delay, Event::BatchEnd { idc, life, ended });
     }
 
+    /// What is committed now, and by no statement, is committed at this moment.
+    pub(super) fn tell_ledger_the_time(&self) {
+        self.ledger.set_now(self.now, CommitFate::Done, false);
+    }
+
     /// What became durable since this was last looked at.
     pub(super) fn judge_effects(&mut self) {
         let effects = self.ledger.take_effects();
         if effects.is_empty() {
             return;
         }
+        self.history.set_now(self.now);
         for effect in effects {
             match effect {
                 Effect::Outcome { row, began_after } => {
@@ -134,6 +140,7 @@ impl World {
     /// COMMITs of which nobody heard are done at last, or never.
     pub(super) fn end_late_commits(&mut self) {
         let commits = self.dice.happens(5_000);
+        self.tell_ledger_the_time();
         self.ledger.end_late(commits);
         self.judge_effects();
     }
@@ -144,6 +151,7 @@ impl World {
         for id in Vec::from_iter(orphans.map(|(id, _)| *id)) {
             self.counts.commits_orphaned += 1;
             let commits = self.dice.happens(5_000);
+            self.tell_ledger_the_time();
             self.ledger.set_commits_orphans(commits);
             self.commits.remove(&id);
         }

@@ -50,6 +50,9 @@ impl World {
         if self.dice.happens(self.weather.dba_writes) {
             self.dba_begins();
         }
+        if self.money.operator && self.dice.happens(self.weather.operator_speaks) {
+            self.resolve_doubts();
+        }
         if self.now < self.faults_until {
             self.after(TICK, Event::Tick);
         }

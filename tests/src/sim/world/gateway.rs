@@ -9,14 +9,14 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bridge_idc::ledger::model::ModelDatabase;
-use bridge_idc::payment::audit::Log;
+use bridge_idc::payment::audit::{Beside, Log};
 use bridge_idc::payment::gateway::{Answer, Found, Gateway, NoProof};
 use bridge_idc::payment::policy;
 use bridge_idc::payment::service::Surroundings;
 use bridge_idc::payment::{Charge, GiveBack};
 use bridge_protocol::audit::Event as Logged;
 use bridge_protocol::domain::ReasonCode;
-use bridge_runtime::audit_log::AuditError;
+use bridge_runtime::audit_log::{AuditError, DoorError};
 use rand_chacha::ChaCha8Rng;
 
 use super::super::options::Sabotage;
@@ -131,6 +131,18 @@ impl Log for Outside {
             match self.ask(Ask::Log(Box::new(event))).await {
                 Reply::Logged(true) => Ok(()),
                 _ => Err(AuditError::Unwritable("the disk is full".to_owned())),
+            }
+        })
+    }
+}
+
+/// As whoever is no agent reaches the log.
+impl Beside for Outside {
+    fn append(&self, event: Logged) -> Pin<Box<dyn Future<Output = Result<(), DoorError>> + Send + '_>> {
+        Box::pin(async move {
+            match self.ask(Ask::Log(Box::new(event))).await {
+                Reply::Logged(true) => Ok(()),
+                _ => Err(DoorError::Refused("the disk is full".to_owned())),
             }
         })
     }

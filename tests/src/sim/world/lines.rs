@@ -7,10 +7,11 @@ use bridge_idc::agent::Input;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::seal::manifest::SealingKey;
 use bridge_protocol::wire::frame::{self, FrameDecoder, ORDER_FRAME_BYTES_MAX};
-use bridge_protocol::wire::order::{ToCloud, ToIdc};
+use bridge_protocol::wire::order::{ToCloud, ToIdc, to_idc};
 use bytes::{BufMut as _, Bytes};
 use prost::Message;
 
+use super::super::reference::Key;
 use super::{Event, World, note};
 
 /// The number of a link's payment lane, beside those of its order lanes.
@@ -140,27 +141,53 @@ impl World {
         self.hello(link, idc);
     }
 
-    /// Sends a message on a lane, if its link is still there.
-    pub(super) fn send(&mut self, link: LinkId, direction: Direction, lane: u8, message: &impl Message) {
+    /// Sends a request, of which it is noted whether its frame keeps its place on a lane that goes on.
+    pub(super) fn send_request(&mut self, link: LinkId, lane: u8, message: &ToIdc) {
+        if let Some(key) = message.kind.as_ref().and_then(key_of) {
+            self.keys_carried.insert((link, lane == PAYMENTS, message.request), key);
+        }
+        if !self.send(link, Direction::ToIdc, lane, message) {
+            self.spoil(link, lane, message.request);
+        }
+    }
+
+    /// The same of an answer.
+    pub(super) fn send_answer(&mut self, link: LinkId, lane: u8, message: &ToCloud) {
+        if !self.send(link, Direction::ToCloud, lane, message) {
+            self.spoil(link, lane, message.request);
+        }
+    }
+
+    /// A frame of this request was lost, or came after later ones and was taken for one that came twice: on real lanes neither is.
+    fn spoil(&mut self, link: LinkId, lane: u8, request: u64) {
+        self.spoilt.extend(self.keys_carried.get(&(link, lane == PAYMENTS, request)));
+    }
+
+    /// Sends a message on a lane, if its link is still there; whether its lane is a real one for it, as far as that goes.
+    fn send(&mut self, link: LinkId, direction: Direction, lane: u8, message: &impl Message) -> bool {
         let Ok(bytes) = frame::to_bytes(message, ORDER_FRAME_BYTES_MAX) else {
-            return self.violate("FRAMES", "a message does not fit into a frame".to_owned());
+            self.violate("FRAMES", "a message does not fit into a frame".to_owned());
+            return true;
         };
-        let Some(line) = self.lines.get_mut(&link) else { return };
+        let Some(line) = self.lines.get_mut(&link) else { return true };
         let Some(track) = line.lane(direction, lane) else {
-            return self.violate("FRAMES", format!("link {} has no lane {lane}", link.0));
+            self.violate("FRAMES", format!("link {} has no lane {lane}", link.0));
+            return true;
         };
         if track.cut.is_some() {
             self.counts.frames_cut += 1;
-            return;
+            return true;
         }
         if self.dice.happens(self.weather.frame_lost) {
             self.counts.frames_lost += 1;
             note!(self, "a frame on lane {lane} of link {} is lost ({direction:?})", link.0);
-            return;
+            return false;
         }
+        let mut is_late = false;
         let mut comes = track.last.max(self.now + self.dice.micros(500..=4_000));
         if self.dice.happens(self.weather.frame_late) {
             self.counts.frames_late += 1;
+            is_late = true;
             comes += self.dice.millis(5..=150);
         } else {
             track.last = comes;
@@ -171,6 +198,7 @@ impl World {
             self.at(again, Event::Frame { link, direction, lane, bytes: bytes.clone() });
         }
         self.at(comes, Event::Frame { link, direction, lane, bytes });
+        !is_late
     }
 
     /// A frame comes to the end of its lane, if its link got it that far and the process there still lives.
@@ -334,5 +362,41 @@ impl World {
         let line = self.lines.get(&link)?;
         let Slot { cloud, link: current, .. } = self.slots[line.slot];
         (current == Some(link)).then_some(cloud)
+    }
+}
+
+/// The key of a write.
+pub(super) fn key_of(kind: &to_idc::Kind) -> Option<Key> {
+    let key = match kind {
+        to_idc::Kind::Place(envelope) => &envelope.key,
+        to_idc::Kind::Cancel(cancel) => &cancel.key,
+        to_idc::Kind::Pay(pay) => &pay.key,
+        to_idc::Kind::Refund(refund) => &refund.key,
+        to_idc::Kind::Ask(_) | to_idc::Kind::AskPayment(_) => return None,
+    };
+    // A key of another length is one that nobody sent.
+    Some(Key::try_from(&key[..]).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use bridge_protocol::wire::order::Cancel;
+
+    use super::*;
+
+    /// The receiver takes what comes after later frames of its lane for a frame that came twice.
+    #[test]
+    fn a_frame_that_comes_out_of_its_order_counts_as_one_that_is_lost() {
+        for (late, lost, expected) in [(10_000, 0, true), (0, 10_000, true), (0, 0, false)] {
+            let mut world = World::new(1, None, 0);
+            (world.weather.frame_late, world.weather.frame_lost) = (late, lost);
+            world.dial(0);
+            let link = *world.lines.keys().next().unwrap();
+            let key = [7; 32];
+            let cancel = Cancel { key: Bytes::copy_from_slice(&key), ..Cancel::default() };
+            let kind = Some(to_idc::Kind::Cancel(cancel));
+            world.send_request(link, 0, &ToIdc { request: 1, kind, sequence: 1, trace: None });
+            assert_eq!(world.spoilt.contains(&key), expected, "late {late}, lost {lost}");
+        }
     }
 }

@@ -82,6 +82,23 @@ impl Log {
         entries_of(&self.segment)
     }
 
+    /// Those before a round that is torn.
+    pub(super) fn whole_entries(&self) -> Result<Vec<Entry>, String> {
+        let (_, mut reader) = Reader::open(&self.segment).map_err(|error| error.to_string())?;
+        let mut entries = Vec::new();
+        loop {
+            match reader.next_round() {
+                Ok(Some(round)) => {
+                    for line in round.entries {
+                        entries.push(Entry::parse(line).map_err(|error| error.to_string())?);
+                    }
+                }
+                Ok(None) | Err(JournalError::Torn(_)) => return Ok(entries),
+                Err(damaged) => return Err(damaged.to_string()),
+            }
+        }
+    }
+
     /// An entry is durable that is not of the orders' rounds.
     pub(super) fn add(&mut self, entry: &Entry) {
         self.append(std::slice::from_ref(entry));

@@ -36,6 +36,9 @@ mod clocks;
 /// What goes wrong, and when.
 mod faults;
 
+/// Restores of the database to an earlier moment.
+mod restores;
+
 /// Callers: what they want, and what they do about an answer.
 mod callers;
 
@@ -94,6 +97,7 @@ use gateway::{Ask, Reply};
 use keys::Keys;
 use lines::{Direction, Line, Slot};
 use look_ups::{LookUp, Question};
+use restores::Named;
 use till::Money;
 
 /// The first moment of every schedule by a clock that is right.
@@ -151,6 +155,10 @@ enum Event {
     LateCommits,
     /// Somebody beside the agents lets a row go.
     LetGo(u64),
+    /// A DBA stops the agents, to restore the database.
+    StopForRestore,
+    /// The database is as it was at that moment.
+    Restored { to: Duration },
     /// The database gets to a DBA's next statement.
     Dba(u64),
     /// The agent hears how a batch ended.
@@ -203,8 +211,10 @@ pub(super) struct World {
     dice: Dice,
     weather: Weather,
     sabotage: Option<Sabotage>,
-    /// Whether single frames are lost on lanes that go on.
-    loses_frames: bool,
+    /// The key of each write that a link carried, by its number there, which payments have of their own.
+    keys_carried: BTreeMap<(LinkId, bool, u64), reference::Key>,
+    /// Keys of which a single frame was lost, or came after later ones, on a lane that goes on.
+    spoilt: BTreeSet<reference::Key>,
     /// When the last fault may happen.
     faults_until: Duration,
     /// Set once every caller is to find out how its order ended.
@@ -237,8 +247,12 @@ pub(super) struct World {
     dbas_made: u64,
     /// The database does not answer before this moment.
     database_down_until: Duration,
+    /// No data centre's agent is started before this moment: a DBA restores the database.
+    restored_at: Duration,
     /// Whether any clock was set far off.
     clocks_jumped: bool,
+    /// What restores took, as the logs name it.
+    taken: BTreeSet<Named>,
 
     money: Money,
     /// Tokens that shoppers were given.
@@ -311,7 +325,8 @@ impl World {
             events: BTreeMap::new(),
             events_made: 0,
             dice,
-            loses_frames: weather.frame_lost > 0,
+            keys_carried: BTreeMap::new(),
+            spoilt: BTreeSet::new(),
             weather,
             sabotage,
             faults_until: Duration::ZERO,
@@ -338,7 +353,9 @@ impl World {
             dbas: BTreeMap::new(),
             dbas_made: 0,
             database_down_until: Duration::ZERO,
+            restored_at: Duration::ZERO,
             clocks_jumped: false,
+            taken: BTreeSet::new(),
             money,
             tokens_made: 0,
             writes: Vec::new(),
@@ -362,6 +379,7 @@ impl World {
         world.lay_lines();
         world.place_orders(orders);
         world.plan_rotations(first_key_ends);
+        world.plan_restores();
         world.at(Duration::ZERO, Event::Tick);
         world
     }
@@ -420,6 +438,8 @@ impl World {
             Event::Statement(commit) => self.statement(commit),
             Event::LateCommits => self.end_late_commits(),
             Event::LetGo(holder) => self.let_go(holder),
+            Event::StopForRestore => self.stop_for_restore(),
+            Event::Restored { to } => self.restored(to),
             Event::Dba(dba) => self.dba_goes(dba),
             Event::BatchEnd { idc, life, ended } => self.batch_ends(idc, life, ended),
             Event::Decapsulated { idc, life, link, session } => self.decapsulated(idc, life, link, session),

@@ -36,7 +36,7 @@ impl World {
         Some((attempt, &self.money.writes[attempt.write]))
     }
 
-    fn key_of(&self, id: &Id) -> Option<Key> {
+    pub(super) fn key_of(&self, id: &Id) -> Option<Key> {
         self.attempt_of(id).map(|(attempt, _)| attempt.key)
     }
 

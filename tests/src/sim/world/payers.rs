@@ -16,7 +16,7 @@ use super::super::reference::answer::Payment;
 use super::super::reference::bank::Id;
 use super::clocks::Host;
 use super::cloud_log::Then;
-use super::lines::{Direction, PAYMENTS};
+use super::lines::PAYMENTS;
 use super::told::{Nothing, Told};
 use super::{Event, World, note};
 
@@ -335,7 +335,7 @@ impl World {
             match output {
                 Output::Transmit { link, message, .. } => {
                     self.judge_logged_send(cloud, message.kind.as_ref());
-                    self.send(link, Direction::ToIdc, PAYMENTS, &message);
+                    self.send_request(link, PAYMENTS, &message);
                 }
                 Output::Answer { request, answer } => {
                     let heard = self.clouds[cloud].paid.remove(&request);

@@ -9,12 +9,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bridge_idc::ledger::model::{PaymentColumns, RefundColumns};
-use bridge_idc::ledger::payments::{PaymentLedger as _, Resolved, Verdict};
+use bridge_idc::ledger::payments::{Resolved, Verdict};
 use bridge_idc::metrics::Metrics;
-use bridge_idc::payment::audit::Witness;
+use bridge_idc::payment::audit::Operator;
 use bridge_idc::payment::desk::{Asked, Desk, Output};
+use bridge_idc::payment::operator;
 use bridge_idc::payment::reconcile::Due;
-use bridge_idc::payment::service::{End, Limits, Payments, Surroundings as _};
+use bridge_idc::payment::service::{End, Limits, Payments};
+use bridge_protocol::audit::entry::Word;
 use bridge_protocol::audit::{Entry, Event as Logged};
 use bridge_protocol::domain::{OrderId, PaymentId, RefundId};
 use bridge_protocol::order_link::LinkId;
@@ -27,7 +29,7 @@ use super::super::reference::Key;
 use super::super::reference::bank::{Bank, Id, Said};
 use super::clocks::Host;
 use super::gateway::{Ask, Outside, Reply, Site, code};
-use super::lines::{Direction, PAYMENTS};
+use super::lines::PAYMENTS;
 use super::payers::{PayAttempt, PayWrite};
 use super::{Event, World, note};
 
@@ -39,6 +41,9 @@ const LOOKS_MAX: u32 = 10_000;
 
 /// Times that payers try to find out, when nothing goes wrong any more.
 const ROUNDS_TO_FIND_OUT: u32 = 12;
+
+/// Times that an operator says what went back by hand, at most; nobody kills the last one's command.
+const SAID_MAX: u32 = 6;
 
 /// Calls of the gateway about what is in doubt, at a time and data centre.
 const DOUBTS_MAX: usize = 8;
@@ -63,7 +68,9 @@ pub(super) struct Money {
     pub(super) declines: u32,
     pub(super) refuses_refunds: u32,
     /// Whether an operator ends doubts by hand.
-    operator: bool,
+    pub(super) operator: bool,
+    /// In 10,000, at each of its steps: the operator's command is killed.
+    operator_dies: u32,
 
     pub(super) writes: Vec<PayWrite>,
     pub(super) attempts: Vec<PayAttempt>,
@@ -83,8 +90,19 @@ struct Task {
     idc: usize,
     /// Which process of it.
     life: u32,
-    doubt: bool,
+    kind: Kind,
     work: Pin<Box<dyn Future<Output = Out>>>,
+}
+
+/// Whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The agent's, for somebody who asked.
+    Asked,
+    /// The agent's, about what is in doubt.
+    Doubt,
+    /// An operator's command beside the agent: it outlives the agent's process.
+    Operator,
 }
 
 /// What a task came to.
@@ -119,7 +137,8 @@ impl Money {
             held_up: Vec::new(),
             declines: [0, 300, 3_000][dice.index(3)],
             refuses_refunds: [0, 300, 3_000][dice.index(3)],
-            operator: dice.happens(3_000) || sabotage == Some(Sabotage::SpeakTooSoon),
+            operator: dice.happens(5_000) || sabotage == Some(Sabotage::SpeakTooSoon),
+            operator_dies: [0, 100, 600][dice.index(3)],
             writes: Vec::new(),
             attempts: Vec::new(),
             made_for: BTreeMap::new(),
@@ -132,7 +151,7 @@ impl Money {
 
     /// Tasks that ask about what is in doubt.
     fn doubts(&self, idc: usize) -> usize {
-        self.tasks.values().filter(|task| task.idc == idc && task.doubt).count()
+        self.tasks.values().filter(|task| task.idc == idc && task.kind == Kind::Doubt).count()
     }
 }
 
@@ -150,12 +169,19 @@ impl World {
 
     /// The process is killed: what it does for payments ends in the middle, but for a COMMIT that is under way.
     pub(super) fn close_till(&mut self, idc: usize) {
-        let orphans = self.money.tasks.iter().filter(|(_, task)| task.idc == idc);
+        let of_agent = |task: &Task| task.idc == idc && task.kind != Kind::Operator;
+        let orphans = self.money.tasks.iter().filter(|(_, task)| of_agent(task));
         for id in Vec::from_iter(orphans.map(|(id, _)| *id)) {
-            let commits = self.dice.happens(5_000);
-            self.ledger.set_commits_orphans(commits);
-            self.money.tasks.remove(&id);
+            self.kill_task(id);
         }
+    }
+
+    /// A task ends in the middle: a COMMIT that is under way may be done all the same.
+    fn kill_task(&mut self, id: u64) {
+        let commits = self.dice.happens(5_000);
+        self.tell_ledger_the_time();
+        self.ledger.set_commits_orphans(commits);
+        self.money.tasks.remove(&id);
         self.judge_effects();
     }
 
@@ -175,11 +201,11 @@ impl World {
                     let asked = self.brand_of(asked);
                     let Some(service) = self.idcs[idc].service.clone() else { continue };
                     let work = async move { Out::Served(token, service.serve(asked, coming).await) };
-                    self.begin_task(idc, false, work);
+                    self.begin_task(idc, Kind::Asked, work);
                 }
                 Output::Send(Sent { link, message, .. }) => {
                     self.judge_payment_answer(&message);
-                    self.send(link, Direction::ToCloud, PAYMENTS, &message);
+                    self.send_answer(link, PAYMENTS, &message);
                 }
             }
         }
@@ -206,10 +232,10 @@ impl World {
         }
     }
 
-    fn begin_task(&mut self, idc: usize, doubt: bool, work: impl Future<Output = Out> + 'static) {
+    fn begin_task(&mut self, idc: usize, kind: Kind, work: impl Future<Output = Out> + 'static) {
         self.money.tasks_made += 1;
         let (id, life) = (self.money.tasks_made, self.idcs[idc].life);
-        self.money.tasks.insert(id, Task { idc, life, doubt, work: Box::pin(work) });
+        self.money.tasks.insert(id, Task { idc, life, kind, work: Box::pin(work) });
         self.till_goes(id);
     }
 
@@ -217,6 +243,11 @@ impl World {
     pub(super) fn till_goes(&mut self, id: u64) {
         let (fate, cancels) = (self.fate(), self.dice.happens(self.weather.statement_cancelled));
         let Some(task) = self.money.tasks.get_mut(&id) else { return };
+        if task.kind == Kind::Operator && self.dice.happens(self.money.operator_dies) {
+            self.counts.operators_killed += 1;
+            note!(self, "an operator's command is killed");
+            return self.kill_task(id);
+        }
         self.ledger.set_now(self.now, fate, cancels);
         self.money.outside.set_now(self.now);
         let before = self.ledger.ends();
@@ -262,17 +293,17 @@ impl World {
     }
 
     fn task_ends(&mut self, idc: usize, life: u32, out: Out) {
-        if self.idcs[idc].life != life {
-            return;
-        }
+        let lives = self.idcs[idc].life == life;
         match out {
+            Out::Spoke(too_soon) => self.counts.told_to_wait += u64::from(too_soon),
+            // Nobody is there to hear it.
+            _ if !lives => {}
             Out::Served(token, end) => {
                 let here = &mut self.idcs[idc];
                 here.desk.handle_end(token, end, |order| here.agent.log_is_behind(order));
                 self.do_desk_outputs(idc);
             }
             Out::Took(due) => self.ask_about(idc, due),
-            Out::Spoke(too_soon) => self.counts.told_to_wait += u64::from(too_soon),
             Out::Nothing => {}
         }
     }
@@ -284,25 +315,21 @@ impl World {
         }
         if self.now < self.faults_until {
             self.after(LOOK_EVERY, Event::Look { idc, life });
-            if self.money.operator && self.dice.happens(2_000) {
-                self.resolve_doubts();
-            }
         }
         let room = DOUBTS_MAX.saturating_sub(self.money.doubts(idc));
         let Some(service) = self.idcs[idc].service.clone().filter(|_| room > 0) else { return };
-        self.begin_task(
-            idc,
-            false,
-            async move { Out::Took(service.take_due(room).await.unwrap_or_default()) },
-        );
+        self.begin_task(idc, Kind::Asked, async move {
+            Out::Took(service.take_due(room).await.unwrap_or_default())
+        });
     }
 
     fn ask_about(&mut self, idc: usize, due: Due) {
         let Some(service) = self.idcs[idc].service.clone() else { return };
+        let asks_for_refunds = !due.refunds.is_empty();
         for due in due.refunds {
             self.counts.doubts += 1;
             let service = service.clone();
-            self.begin_task(idc, true, async move {
+            self.begin_task(idc, Kind::Doubt, async move {
                 service.ask_for_refund(due).await;
                 Out::Nothing
             });
@@ -310,10 +337,14 @@ impl World {
         for due in due.payments {
             self.counts.doubts += 1;
             let service = service.clone();
-            self.begin_task(idc, true, async move {
+            self.begin_task(idc, Kind::Doubt, async move {
                 service.ask_about(due).await;
                 Out::Nothing
             });
+        }
+        // An operator who looks at the same refunds speaks while they are on their way.
+        if asks_for_refunds && self.money.operator && self.dice.happens(2_000) {
+            self.resolve_doubts();
         }
     }
 
@@ -332,7 +363,7 @@ impl World {
         }
         let Some(service) = self.idcs[idc].service.clone() else { return };
         self.counts.hints += 1;
-        self.begin_task(idc, false, async move {
+        self.begin_task(idc, Kind::Asked, async move {
             // Whoever hints is told nothing.
             let _hinted = service.hint(order).await;
             Out::Nothing
@@ -350,7 +381,13 @@ impl World {
     pub(super) fn payment_logged(&mut self, task: u64, ask: u64, event: Logged, fails: bool) {
         let Some(Task { idc, .. }) = self.money.tasks.get(&task) else { return };
         let idc = *idc;
-        if !fails {
+        let unsaid =
+            self.sabotage == Some(Sabotage::ResolveUnsaid) && matches!(event, Logged::PaymentResolved(_));
+        if !self.idcs[idc].up {
+            // Where no agent runs the command opens the log itself.
+            self.recover_log(idc);
+        }
+        if !fails && !unsaid {
             let entry = Entry::new(self.clock(Host::Idc(idc)), event);
             self.idcs[idc].log.add(&entry);
             match &entry.event {
@@ -360,11 +397,22 @@ impl World {
                 Logged::PaymentCommitted(ended) => {
                     self.money.logged.insert((*ended.key.as_bytes(), ended.outcome.as_str().to_owned()));
                 }
+                Logged::PaymentResolved(said) => {
+                    let key = self.key_of_said(&said.payment, said.refund.as_ref());
+                    self.money.logged.extend(key.map(|key| (key, said.outcome.as_str().to_owned())));
+                }
                 _ => {}
             }
         }
         let durable = !fails || self.sabotage == Some(Sabotage::PayUnlogged);
         self.replied(task, ask, Reply::Logged(durable));
+    }
+
+    /// The key of the request for what an operator speaks of. Of what goes back by itself it is the payment's.
+    fn key_of_said(&self, payment: &Word, refund: Option<&Word>) -> Option<Key> {
+        let refund = refund.and_then(|refund| refund.as_str().parse::<RefundId>().ok());
+        let of_refund = refund.and_then(|refund| self.key_of(refund.as_bytes()));
+        of_refund.or_else(|| self.key_of(payment.as_str().parse::<PaymentId>().ok()?.as_bytes()))
     }
 
     /// Every payer finds out what became of its money, and none is where it does not belong. What a payer asks for once more may
@@ -410,7 +458,7 @@ impl World {
     }
 
     /// An operator asks the gateway's people, and ends what is in doubt.
-    fn resolve_doubts(&mut self) {
+    pub(super) fn resolve_doubts(&mut self) {
         let payments = self.ledger.payments().into_iter().filter(|row| row.state == "unknown");
         for row in Vec::from_iter(payments) {
             let moved = self.money.bank.is_charged(&row.payment_key);
@@ -433,7 +481,7 @@ impl World {
             let Some(payment) = self.ledger.payment_row(&row.payment) else { continue };
             let key = *row.refund.as_bytes();
             if self.money.bank.give_back_by_hand(key, &payment.payment_key, row.amount) {
-                self.resolve_refund(&row, (true, None));
+                self.says_until_it_is_so(&row, &payment, None);
             } else if self.dice.happens(5_000) {
                 // A part of it went back otherwise: the shop asks for the rest,
                 self.asks_for_the_rest(&payment);
@@ -454,7 +502,22 @@ impl World {
         let Ok(id) = PaymentId::from_uuid(row.payment) else { return };
         let key = *RefundId::automatic(id, u32::try_from(nth).unwrap_or(u32::MAX)).as_bytes();
         if left > 0 && self.money.bank.give_back_by_hand(key, &payment.payment_key, left) {
-            self.resolve_refund(row, (true, Some(left)));
+            self.says_until_it_is_so(row, payment, Some(left));
+        }
+    }
+
+    /// An operator says what went back by hand. Whoever's command was killed before it was done gives it again.
+    fn says_until_it_is_so(&mut self, row: &RefundColumns, payment: &PaymentColumns, amount: Option<i64>) {
+        let back = self.money.bank.back(&payment.payment_key);
+        for time in 1..=SAID_MAX {
+            if time == SAID_MAX {
+                self.money.operator_dies = 0;
+            }
+            self.resolve_refund(row, (true, amount));
+            self.run_until_quiet();
+            if self.ledger.payment_row(&row.payment).is_some_and(|payment| payment.refunded == back) {
+                return;
+            }
         }
     }
 
@@ -473,7 +536,8 @@ impl World {
         }
     }
 
-    /// An operator says whether money moved, and how much of a refund that was refused.
+    /// An operator gives the command that says whether money moved, and how much of a refund that was refused: it is rehearsed, said
+    /// in the log of some data centre's host, and committed, and other things happen between these, also to the command itself.
     fn resolve(
         &mut self,
         order: OrderId,
@@ -482,19 +546,17 @@ impl World {
         (moved, amount): (bool, Option<i64>),
     ) {
         let idc = self.dice.index(self.idcs.len());
-        let Some(service) = self.idcs[idc].service.clone().filter(|_| self.idcs[idc].up) else { return };
+        let (ledger, outside) = (self.ledger.clone(), self.money.outside.clone());
         self.counts.resolved_by_hand += 1;
         note!(self, "an operator says of {id}, refund {refund:?}: moved {moved}");
-        self.begin_task(idc, false, async move {
+        self.begin_task(idc, Kind::Operator, async move {
             let reason = code("TICKET_4711");
             let verdict = Verdict { moved, amount, reason: &reason };
-            let (ledger, witness) = (service.site().ledger(), Witness::Log(service.site().log()));
-            let resolved = match refund {
-                Some(refund) => ledger.resolve_refund(order, id, refund, verdict, witness).await,
-                None => ledger.resolve_payment(order, id, verdict, witness).await,
-            };
-            // Whatever that comes to, it is asked about again, and the operator looks again.
-            Out::Spoke(matches!(resolved, Ok(Resolved::OnItsWay(_))))
+            let operator =
+                Operator { audit: &outside, who: Word::of("uid:1000/op"), reason: &reason, refund };
+            let said = operator::resolve(&ledger, order, id, verdict, &operator).await;
+            // What came to nothing is asked about again, and the operator looks again.
+            Out::Spoke(said.is_ok_and(|said| matches!(said.resolved, Resolved::OnItsWay(_))))
         });
     }
 }

@@ -4,11 +4,6 @@ use super::{LogId, Side};
 use crate::audit::entry::{Carried, Digest, Ended, Word};
 use crate::domain::{Brand, OrderId, UnixMicros};
 
-/// What the cloud tells a caller whose request stayed where it was: without a link, without room, with another one under
-/// its key on the way, the same or not, turned away at the IDC's door before it was looked at, or refused by an IDC whose log could
-/// not take it.
-const NOT_TAKEN: [&str; 6] = ["not-sent", "full", "in-progress", "key-in-use", "busy", "database-down"];
-
 /// How a payment or a refund ends, for certain.
 const MONEY: [&str; 9] = [
     "paid",
@@ -94,8 +89,7 @@ impl Told {
 
     /// The cloud: whether it told its callers that nothing was taken, by itself or by the IDC's word.
     pub(super) fn was_kept(&self) -> bool {
-        let keeps = |answered: &Ended| NOT_TAKEN.contains(&answered.outcome.as_str());
-        !self.ended.is_empty() && self.ended.iter().all(keeps)
+        !self.ended.is_empty() && self.ended.iter().all(Ended::says_not_taken)
     }
 
     pub(super) fn carry(&mut self, at: UnixMicros, carried: &Carried) {
