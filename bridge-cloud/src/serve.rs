@@ -77,7 +77,7 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
     let (audit, audit_end) = AuditLog::open(&config.audit, metrics.runtime.clone())?;
     tokio::spawn(shutdown.core("the audit log", audit.ended()));
     audit_log::started(&audit, &config.agent.name, env!("CARGO_PKG_VERSION"));
-    let last = Last::beside(&config.audit.key_file);
+    let last = Last::beside(&config.audit.key_file)?;
     last.configuration(&audit, &config.effective);
 
     let features = vec![feed::FEATURE.to_owned(), payment::FEATURE.to_owned()];
@@ -338,7 +338,7 @@ impl Report for Agent {
         let agents = self.data_centre.borrow().said(Instant::now()).notes;
         let currencies = currencies::notes(&self.currencies, &self.replica.borrow().currencies);
         let notes = self.tunnel.note().into_iter().chain(self.few_files.clone());
-        notes.chain(agents).chain(currencies).collect()
+        notes.chain(self.audit.note()).chain(agents).chain(currencies).collect()
     }
 
     fn expiries(&self) -> Vec<Expiry> {

@@ -91,7 +91,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
         tracing::warn!(%error, "open the socket beside the audit log's key: `personal show` is refused while this agent runs");
     }
     audit_log::started(&audit, &config.agent.name, env!("CARGO_PKG_VERSION"));
-    let last = Last::beside(&config.audit.key_file);
+    let last = Last::beside(&config.audit.key_file)?;
     last.configuration(&audit, &config.effective);
     last.keys(&audit, &manifest, told.keys.iter().map(|key| key.id.0.as_slice()));
 
@@ -435,7 +435,7 @@ impl Report for Status {
         };
         let denied = denied::note(&self.load.borrow().denied, clock::now());
         let notes = certificates.into_iter().chain(self.keys.note()).chain(denied).chain(catalogue);
-        notes.chain(self.few_files.clone()).collect()
+        notes.chain(self.few_files.clone()).chain(self.audit.note()).collect()
     }
 
     fn expiries(&self) -> Vec<Expiry> {

@@ -4,9 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::common::{PATIENCE, Shop, configure, obstacles, order_at, site, until};
+use super::common::{PATIENCE, Shop, configure, metric, obstacles, order_at, site, until};
 use anyhow::{Context, Result, ensure};
+use bridge_skips::{Lack, skipped};
 use bridge_tests::audits;
+use bridge_tests::http::Client;
+use bridge_tests::lying_disk::HangingDisk;
 use bridge_tests::process::Agent;
 use serde_json::Value;
 
@@ -274,5 +277,57 @@ async fn a_key_file_without_a_folder_is_made_in_the_one_that_the_agent_runs_in()
         .await?;
         ensure!(running.terminate().await?.success());
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hanging_volume_of_the_audit_key_on_either_side_is_noted_and_holds_up_no_order() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let site = site(dir.path(), &["keys"]).await?;
+    let mut disks = Vec::new();
+    for (folder, name) in [(site.cloud_dir(), "bridge-cloud"), (site.idc_dir(), "bridge-idc")] {
+        let Some(disk) = HangingDisk::mount(&folder.join("beside"), 64 << 20)? else {
+            skipped(Lack::LoopDisks, "only root can mount a disk that hangs");
+            return Ok(());
+        };
+        disks.push(disk);
+        let config = folder.join(format!("{name}.toml"));
+        configure(&config, "audit.key_file", text(&folder.join("beside/audit.key")))?;
+        configure(&config, "audit.write_within", "3s")?;
+    }
+    let mut bridge = site.start().await?;
+    let mut shop = Shop::open(&site, "keys");
+    for (disk, agent) in disks.iter().zip([&bridge.cloud, &bridge.idc]) {
+        disk.hang()?;
+        let published = async || {
+            let status = Client::new(agent.admin()).get("/status", None).await?.json();
+            anyhow::Ok((status["audit"]["published"].as_u64().unwrap_or(0), status["audit"]["noted"] == true))
+        };
+        until("the agent notes it", async || {
+            ensure!(shop.place_new(&[(0, 1)]).await?.status == 201, "an order waits for the key's volume");
+            let ready = Client::new(agent.admin()).get("/readyz", None).await?.json();
+            ensure!(ready["ready"] == true, "{ready}");
+            Ok(ready["notes"].to_string().contains("how far the audit log has come cannot be noted"))
+        })
+        .await?;
+        ensure!(metric(&agent.metrics().await?, "bridge_audit_noted")? == 0);
+        let (before, is_noted) = published().await?;
+        ensure!(!is_noted, "the status says nothing of it");
+        until("the log is published meanwhile", async || {
+            ensure!(shop.place_new(&[(0, 1)]).await?.status == 201, "an order waits for the key's volume");
+            Ok(published().await?.0 > before)
+        })
+        .await?;
+        disk.answer()?;
+        until("it is noted", async || Ok(published().await?.1)).await?;
+        ensure!(metric(&agent.metrics().await?, "bridge_audit_noted")? == 1);
+    }
+    end(&mut bridge).await?;
+    for folder in [site.cloud_dir(), site.idc_dir()] {
+        let (noted, out) =
+            (fs::read(folder.join("beside/audit.seen"))?, audits::folder(&folder).join("checkpoint"));
+        ensure!(noted == fs::read(out)?, "the end has not waited for the note");
+    }
+    drop(disks);
     Ok(())
 }

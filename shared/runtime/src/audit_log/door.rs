@@ -33,6 +33,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const TAKEN_WITHIN: Duration = Duration::from_secs(5);
 const _: () = assert!(TAKEN_WITHIN.as_secs() < ANSWER_WITHIN.as_secs());
 
+/// How long the end waits for the volume of the log's key to remove the socket.
+const REMOVE_WITHIN: Duration = Duration::from_secs(1);
+
 /// Opening a log is so many things asked of its disk, one after the other, each of which may take `audit.write_within`.
 const OPEN_TIMES: u32 = 6;
 
@@ -101,7 +104,14 @@ impl Door {
 impl Drop for Door {
     fn drop(&mut self) {
         self.task.abort();
-        let _gone = std::fs::remove_file(&self.path);
+        let path = self.path.clone();
+        let (removed, is_removed) = std::sync::mpsc::channel();
+        // By a thread of its own, since the key's volume may not answer. A socket that is left is in nobody's way.
+        let _left = std::thread::Builder::new().name("audit-door".to_owned()).spawn(move || {
+            let _gone = std::fs::remove_file(path);
+            let _nobody_waits = removed.send(());
+        });
+        let _left = is_removed.recv_timeout(REMOVE_WITHIN);
     }
 }
 

@@ -2,23 +2,40 @@
 //!
 //! What was logged last stands in a small file beside the log's key. If it is lost, the next start logs both once more.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use bridge_protocol::audit::Event;
 use bridge_protocol::audit::entry::{Configuration, Digest};
 
 use super::AuditLog;
+use super::disk::read_at_most;
+use super::noted::{self, Notes};
+
+/// More than the file has: a line for each peer.
+const BYTES_MAX: u64 = 4 << 20;
 
 /// What was logged last.
-pub struct Last {
-    path: PathBuf,
-}
+pub struct Last(Notes);
 
 impl Last {
     /// Beside the log's key.
-    pub fn beside(key_file: &Path) -> Self {
-        Self { path: key_file.with_extension("last") }
+    ///
+    /// # Errors
+    /// When the system has no thread for it.
+    pub fn beside(key_file: &Path) -> io::Result<Self> {
+        let path = key_file.with_extension("last");
+        // One that is lost or strange says nothing.
+        let known = read_at_most(&path, BYTES_MAX).unwrap_or_default();
+        let told = path.display().to_string();
+        let mut was_failing = false;
+        let (notes, _) = noted::start("audit-last", path, known, move |written| {
+            if let (Err(error), false) = (written, was_failing) {
+                tracing::warn!(%error, path = told, "remember what was logged last: the next start logs it again");
+            }
+            was_failing = written.is_err();
+        })?;
+        Ok(Self(notes))
     }
 
     /// Logs the configuration, if it is another one than before.
@@ -46,15 +63,18 @@ impl Last {
 
     fn changed(&self, log: &AuditLog, what: &str, digest: Digest, event: Event) {
         let line = format!("{what} {}", digest.to_hex());
-        let known = fs::read_to_string(&self.path).unwrap_or_default();
-        if known.lines().any(|known| known == line) {
-            return;
-        }
-        log.record(event);
-        let others = known.lines().filter(|known| known.split(' ').next() != Some(what));
-        let text: String = others.chain([line.as_str()]).flat_map(|line| [line, "\n"]).collect();
-        if let Err(error) = fs::write(&self.path, text) {
-            tracing::warn!(%error, path = %self.path.display(), "remember what was logged last: it is logged again");
+        let is_news = |text: &mut Vec<u8>| {
+            let known = String::from_utf8_lossy(text).into_owned();
+            if known.lines().any(|known| known == line) {
+                return false;
+            }
+            let others = known.lines().filter(|known| known.split(' ').next() != Some(what));
+            *text =
+                others.chain([line.as_str()]).flat_map(|line| [line, "\n"]).collect::<String>().into_bytes();
+            true
+        };
+        if self.0.change(is_news) {
+            log.record(event);
         }
     }
 }

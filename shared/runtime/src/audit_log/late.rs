@@ -10,9 +10,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::Standing;
-use crate::telemetry::metrics::Metrics;
-
 /// Between two looks, unless the time that is allowed is short itself.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -50,42 +47,26 @@ impl Busy {
     }
 }
 
-/// Looks after a thread until that has ended, and tells whether it is about one thing for longer than it may be.
+/// Looks after a thread until that has ended, and tells whether it is about one thing for longer than it may be. `tell` hears of
+/// each change before whoever waits for it does.
 pub(super) fn look_after(
     busy: &Arc<Busy>,
     within: Duration,
-    standing: watch::Receiver<Standing>,
-    metrics: Arc<Metrics>,
+    tell: impl Fn(bool) + Send + 'static,
 ) -> io::Result<watch::Receiver<bool>> {
     let (late, seen) = watch::channel(false);
     let busy = Arc::downgrade(busy);
     std::thread::Builder::new()
         .name("audit-late".to_owned())
-        .spawn(move || run(&busy, within, &late, &standing, &metrics))?;
+        .spawn(move || run(&busy, within, &late, &tell))?;
     Ok(seen)
 }
 
-fn run(
-    busy: &Weak<Busy>,
-    within: Duration,
-    late: &watch::Sender<bool>,
-    standing: &watch::Receiver<Standing>,
-    metrics: &Metrics,
-) {
+fn run(busy: &Weak<Busy>, within: Duration, late: &watch::Sender<bool>, tell: &impl Fn(bool)) {
     while let Some(is_late) = busy.upgrade().map(|busy| busy.is_for_longer_than(within)) {
         if *late.borrow() != is_late {
-            // Whoever is told finds the metric as it is.
-            let is_writable = !is_late && standing.borrow().obstacle.is_none();
-            metrics.audit_writable.set(i64::from(is_writable));
+            tell(is_late);
             late.send_replace(is_late);
-            if is_late {
-                tracing::error!(
-                    ?within,
-                    "the audit log's disk does not answer: nothing new is taken until it does"
-                );
-            } else {
-                tracing::info!("the audit log's disk answers again");
-            }
         }
         std::thread::sleep(LOOK_EVERY.min(within / 4));
     }

@@ -24,10 +24,13 @@ use crate::telemetry::metrics::Metrics;
 mod disk;
 pub use disk::Disk;
 
+// Small files beside the key.
+mod noted;
+
 // How far the log had come.
 mod seen;
 pub use seen::Behind;
-use seen::Seen;
+use seen::{Lateness, Seen};
 
 // Whether the folder is still in its place.
 mod home;
@@ -90,6 +93,9 @@ const RECORD_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long the end may take: what is durable is in the journal, and the next start publishes it.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long the end waits after that until how far the log has come is noted beside its key: the next start catches up.
+const NOTED_WITHIN: Duration = Duration::from_secs(5);
+
 /// What the log looks like from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -149,6 +155,8 @@ pub struct AuditLog {
     standing: watch::Receiver<Standing>,
     /// Whether the disk does not answer.
     late: watch::Receiver<bool>,
+    /// Whether how far it has come is noted beside its key.
+    noted: Lateness,
     /// Entries that gather or wait, of all threads.
     waiting: Arc<AtomicUsize>,
     verifier: Arc<NoteVerifier>,
@@ -158,6 +166,8 @@ pub struct AuditLog {
 pub struct Closer {
     close: oneshot::Sender<()>,
     thread: std::thread::JoinHandle<()>,
+    /// Notes how far the log has come, beside its key.
+    noting: std::thread::JoinHandle<()>,
 }
 
 /// Entries of one caller, and where it waits.
@@ -186,12 +196,11 @@ impl AuditLog {
         let signer = key::load_or_make(&config.key_file, &config.origin)?;
         let verifier = Arc::new(signer.verifier().clone());
         let io = |cause| OpenError::Io { dir: config.dir.clone(), cause };
-        let mut seen = Seen::beside(&config.key_file, &verifier);
+        let seen = Seen::beside(&config.key_file, &verifier);
         seen.check_is_there(&Disk::new(&config.dir)).map_err(RecoverError::from)?;
         let disk = Disk::make(&config.dir).map_err(io)?;
         let lock = disk.lock().map_err(io)?.ok_or_else(|| OpenError::Taken(config.dir.clone()))?;
         let recovered = recover::recover(&disk, &verifier, &seen)?;
-        seen.keep_up_with(&disk, recovered.published);
         let (appends, queue) = mpsc::channel(QUEUE);
         let (close, closed) = oneshot::channel();
         let size = recovered.growing.size();
@@ -199,9 +208,12 @@ impl AuditLog {
             watch::channel(Standing { size, published: recovered.published, ..Standing::default() });
         let busy = Arc::new(Busy::new());
         let within = config.write_within;
-        let late = late::look_after(&busy, within, standing_seen.clone(), metrics.clone()).map_err(io)?;
+        let late = late::look_after(&busy, within, hanging(within, standing_seen.clone(), metrics.clone()));
+        let late = late.map_err(io)?;
         let home = Home::of(&config.dir, disk.path(disk::LOCK), &lock).map_err(io)?;
-        let publisher = publisher::start(disk.clone(), home.clone(), seen).map_err(io)?;
+        let (notes, noted, noting) =
+            seen.keep_up(&disk, recovered.published, within, &metrics).map_err(io)?;
+        let publisher = publisher::start(disk.clone(), home.clone(), notes).map_err(io)?;
         let writer = writer::Writer::new(
             disk,
             home,
@@ -220,7 +232,8 @@ impl AuditLog {
             .spawn(move || writer.run(queue, closed))
             .map_err(io)?;
         let waiting = Arc::default();
-        Ok((Self { appends, standing: standing_seen, late, waiting, verifier }, Closer { close, thread }))
+        let log = Self { appends, standing: standing_seen, late, noted, waiting, verifier };
+        Ok((log, Closer { close, thread, noting }))
     }
 
     /// Makes entries durable, in this order and next to each other; the index of the first one. Whoever waits is answered,
@@ -320,6 +333,11 @@ impl AuditLog {
         }
     }
 
+    /// What is late beside it and in nobody's way, as a sentence.
+    pub fn note(&self) -> Option<String> {
+        self.noted.note()
+    }
+
     /// Its state for `/status`.
     pub fn status(&self) -> Value {
         let (writable, obstacle) = (self.is_writable(), self.obstacle());
@@ -328,6 +346,7 @@ impl AuditLog {
             "origin": self.verifier.name(),
             "entries": size,
             "published": published,
+            "noted": self.note().is_none(),
             "writable": writable,
             "obstacle": obstacle,
         })
@@ -366,13 +385,40 @@ pub async fn stopped(log: &AuditLog, closer: Closer) {
 }
 
 impl Closer {
-    /// Makes durable what has queued, publishes it, and ends the threads.
+    /// Makes durable what has queued, publishes it, notes beside the key how far it has come, and ends the threads.
     ///
     /// # Errors
     /// When the disk does not answer: the log is left as it is, its thread waits on, and the next start goes on from it.
     pub async fn close(self) -> Result<(), AuditError> {
-        drop(self.close);
-        within(CLOSE_WITHIN, move || drop(self.thread.join())).await
+        let Self { close, thread, noting } = self;
+        drop(close);
+        within(CLOSE_WITHIN, move || drop(thread.join())).await?;
+        if within(NOTED_WITHIN, move || drop(noting.join())).await.is_err() {
+            tracing::warn!(
+                "the volume of the audit log's key does not answer: the next start notes how far the log has come"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Tells that the log's disk does not answer.
+fn hanging(
+    within: Duration,
+    standing: watch::Receiver<Standing>,
+    metrics: Arc<Metrics>,
+) -> impl Fn(bool) + Send + 'static {
+    move |is_late| {
+        let is_writable = !is_late && standing.borrow().obstacle.is_none();
+        metrics.audit_writable.set(i64::from(is_writable));
+        if is_late {
+            tracing::error!(
+                ?within,
+                "the audit log's disk does not answer: nothing new is taken until it does"
+            );
+        } else {
+            tracing::info!("the audit log's disk answers again");
+        }
     }
 }
 

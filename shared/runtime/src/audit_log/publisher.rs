@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::disk::Disk;
 use super::home::Home;
-use super::seen::Seen;
+use super::noted::Notes;
 
 /// A checkpoint, and the files that it needs and that are not out yet.
 pub(super) struct Publication {
@@ -34,20 +34,20 @@ pub(super) struct Publisher {
 /// What came of a publication: its size, or itself and what the disk said.
 pub(super) type Published = Result<u64, (Publication, io::Error)>;
 
-/// Starts the thread.
-pub(super) fn start(disk: Disk, home: Home, seen: Seen) -> io::Result<Publisher> {
+/// Starts the thread. What it has published it hands on to be noted, and does not wait for that.
+pub(super) fn start(disk: Disk, home: Home, notes: Notes) -> io::Result<Publisher> {
     let (publish, publications) = sync_channel(1);
     let (done, published) = mpsc::channel(1);
     std::thread::Builder::new()
         .name("audit-publish".to_owned())
-        .spawn(move || run(&disk, &home, seen, &publications, &done))?;
+        .spawn(move || run(&disk, &home, &notes, &publications, &done))?;
     Ok(Publisher { publish, published })
 }
 
 fn run(
     disk: &Disk,
     home: &Home,
-    mut seen: Seen,
+    notes: &Notes,
     publications: &Receiver<Publication>,
     done: &mpsc::Sender<Published>,
 ) {
@@ -55,7 +55,7 @@ fn run(
         let size = publication.size;
         let published = publish(disk, home, &publication);
         if published.is_ok() {
-            seen.keep(publication.checkpoint.as_bytes());
+            notes.keep(publication.checkpoint.as_bytes().to_vec());
         }
         let published = published.map(|()| size).map_err(|error| (publication, error));
         if done.blocking_send(published).is_err() {

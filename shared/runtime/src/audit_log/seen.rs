@@ -3,19 +3,25 @@
 //! Where a volume is not mounted, the folder is an empty one, and where a backup was put back, one of before. A log that went on
 //! there would be a second history under one key. So a start compares, and refuses.
 //!
-//! The file is written after the checkpoint is durable in the folder, so that it is never ahead of that. One that is lost, cut or
-//! signed by another key says nothing: then the log is gone on with as it is found.
+//! The file is written after the checkpoint is durable in the folder, so that it is never ahead of that. It may be late: nothing
+//! waits for the key's volume, but the end of an agent that is stopped, for a while. One that is lost, cut or signed by another
+//! key says nothing: then the log is gone on with as it is found.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bridge_protocol::audit::Checkpoint;
 use bridge_protocol::audit::folder::{CHECKPOINT, Folder as _};
 use bridge_protocol::note::NoteVerifier;
+use tokio::sync::watch;
 
-use super::disk::{CHECKPOINT_BYTES_MAX, Disk, FILE_MODE, read_at_most};
+use super::disk::{CHECKPOINT_BYTES_MAX, Disk, read_at_most};
+use super::late;
+use super::noted::{self, Keeper, Notes};
+use crate::telemetry::metrics::Metrics;
 
 /// The log is not what it was.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +44,18 @@ pub(super) struct Seen {
     path: PathBuf,
     /// What it says.
     checkpoint: Option<Checkpoint>,
-    /// Whether it could not be written the last time, which is told once.
-    is_failing: bool,
+}
+
+/// Whether the file is up to date.
+#[derive(Clone)]
+pub(super) struct Lateness {
+    path: PathBuf,
+    /// How long its volume may take.
+    within: Duration,
+    /// Whether its volume does not answer.
+    late: watch::Receiver<bool>,
+    /// Why it could not be written the last time.
+    failure: watch::Receiver<Option<String>>,
 }
 
 /// What stands beside a log's key, if that signed it.
@@ -63,7 +79,7 @@ impl Seen {
         if let (Err(error), true) = (&checkpoint, path.exists()) {
             tracing::warn!(path = %path.display(), error, "how far the audit log had come is not known: it is taken as it is found");
         }
-        Self { path, checkpoint: checkpoint.ok(), is_failing: false }
+        Self { path, checkpoint: checkpoint.ok() }
     }
 
     /// What the log was seen to be.
@@ -93,38 +109,82 @@ impl Seen {
         }
     }
 
-    /// Notes a checkpoint of this size that is durable in the folder, unless it is noted.
-    pub(super) fn keep_up_with(&mut self, disk: &Disk, size: u64) {
-        let known = self.checkpoint.as_ref().map_or(0, |seen| seen.size);
+    /// Starts the thread that keeps the file from now on, and has it catch up with a checkpoint of this size, which is durable in
+    /// the folder.
+    pub(super) fn keep_up(
+        self,
+        disk: &Disk,
+        size: u64,
+        within: Duration,
+        metrics: &Arc<Metrics>,
+    ) -> io::Result<(Notes, Lateness, JoinHandle<()>)> {
+        let Self { path, checkpoint } = self;
+        let (notes, Keeper { thread, busy, failure }) =
+            noted::start("audit-seen", path.clone(), Vec::new(), reporter(path.clone(), metrics.clone()))?;
+        let late = late::look_after(&busy, within, hanging(&path, within, failure.clone(), metrics.clone()))?;
+        metrics.audit_noted.set(1);
+        let known = checkpoint.map_or(0, |seen| seen.size);
         if size > known
             && let Ok(Some(note)) = disk.read(CHECKPOINT)
         {
-            self.keep(&note);
+            notes.keep(note);
         }
+        Ok((notes, Lateness { path, within, late, failure }, thread))
     }
+}
 
-    /// Notes a checkpoint that is durable in the folder.
-    pub(super) fn keep(&mut self, note: &[u8]) {
-        let kept = self.write(note);
-        match &kept {
-            Err(error) if !self.is_failing => {
-                tracing::warn!(
-                    %error, path = %self.path.display(),
-                    "note how far the audit log has come: a folder that is behind that would not be found at the next start"
-                );
-            }
+impl Lateness {
+    /// Why the file is not up to date, as a sentence; `None` while it is.
+    pub(super) fn note(&self) -> Option<String> {
+        let why = if *self.late.borrow() {
+            format!("its volume has not answered for {:?}", self.within)
+        } else {
+            self.failure.borrow().clone()?
+        };
+        Some(format!(
+            "how far the audit log has come cannot be noted in {}: {why}. The log goes on, and it is noted as soon as it can be. If \
+             this agent is killed before that, its next start does not refuse an older copy of audit.dir that was made since the \
+             last note",
+            self.path.display()
+        ))
+    }
+}
+
+/// Tells, once, that the file cannot be written.
+fn reporter(path: PathBuf, metrics: Arc<Metrics>) -> impl FnMut(&io::Result<()>) + Send + 'static {
+    let mut was_failing = false;
+    move |written| {
+        metrics.audit_noted.set(i64::from(written.is_ok()));
+        match written {
+            Err(error) if !was_failing => tracing::warn!(
+                %error, path = %path.display(),
+                "note how far the audit log has come: a folder that is behind that would not be found at the next start"
+            ),
+            Ok(()) if was_failing => tracing::info!("how far the audit log has come is noted again"),
             _ => {}
         }
-        self.is_failing = kept.is_err();
+        was_failing = written.is_err();
     }
+}
 
-    /// The old one or the new one is there after a power loss, and either was true.
-    fn write(&self, note: &[u8]) -> io::Result<()> {
-        let new = self.path.with_extension("seen.new");
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&new)?;
-        file.write_all(note)?;
-        file.sync_data()?;
-        fs::rename(&new, &self.path)
+/// Tells that the file's volume does not answer.
+fn hanging(
+    path: &Path,
+    within: Duration,
+    failure: watch::Receiver<Option<String>>,
+    metrics: Arc<Metrics>,
+) -> impl Fn(bool) + Send + 'static {
+    let path = path.display().to_string();
+    move |is_late| {
+        metrics.audit_noted.set(i64::from(!is_late && failure.borrow().is_none()));
+        if is_late {
+            tracing::warn!(
+                path,
+                ?within,
+                "the volume of the audit log's key does not answer: the log goes on, and how far it has come is noted later"
+            );
+        } else {
+            tracing::info!(path, "the volume of the audit log's key answers again");
+        }
     }
 }

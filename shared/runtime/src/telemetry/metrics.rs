@@ -116,6 +116,9 @@ pub struct Metrics {
     pub audit_writable: Gauge,
     /// 1 while the audit log can be published, 0 from a try that failed or hangs until one goes through.
     pub audit_publishable: Gauge,
+    /// 1 while how far the audit log has come is noted beside its key, 0 from a try that failed or hangs until one goes
+    /// through.
+    pub audit_noted: Gauge,
     /// Entries of the audit log that are durable and under no checkpoint yet.
     audit_unpublished: Gauge,
     /// Tries to publish the audit log that failed, or took too long.

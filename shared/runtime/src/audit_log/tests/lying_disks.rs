@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bridge_protocol::audit::Checkpoint;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::*;
@@ -151,6 +152,90 @@ async fn a_publication_that_hangs_is_an_obstacle_until_it_goes_through_also_afte
     answer(hung).await;
     log.standing().wait_for(|standing| standing.published == 1).await.unwrap();
     assert_eq!((metrics.audit_publishable.get(), log.obstacle()), (1, None));
+    closer.close().await.unwrap();
+}
+
+/// How far the log has come, as the file beside its key says.
+fn noted(root: &Path) -> Option<u64> {
+    let note = fs::read(root.join("audit.seen")).ok()?;
+    let key = load_key(&root.join("audit.key")).unwrap();
+    Some(Checkpoint::verify(&note, key.verifier()).unwrap().size)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_beside_the_key_that_hangs_is_late_and_holds_up_neither_entries_nor_publications() {
+    let root = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(Metrics::idc());
+    let (publish_every, write_within) = (Duration::from_millis(10), Duration::from_secs(4));
+    let config = AuditConfig { publish_every, write_within, ..config(root.path()) };
+    let (log, closer) = AuditLog::open(&config, metrics.clone()).unwrap();
+    assert_eq!((metrics.audit_noted.get(), log.note()), (1, None));
+    let hung = root.path().join("audit.seen.new");
+    hang_at(&hung);
+    log.append(&[entry(0)]).await.unwrap();
+    log.standing().wait_for(|standing| standing.published == 1).await.unwrap();
+    // More than may wait for a publication.
+    append_all(log.clone(), FAR_TOO_MANY / 2, Arc::default()).await;
+    let size = FAR_TOO_MANY / 2 + 1;
+    log.standing().wait_for(|standing| standing.published == size).await.unwrap();
+    assert_eq!((log.is_writable(), log.obstacle(), metrics.audit_publishable.get()), (true, None, 1));
+    until(|| log.note().is_some()).await;
+    let said = log.note().unwrap();
+    assert!(said.contains("audit.seen") && said.contains("has not answered"), "{said}");
+    assert_eq!((metrics.audit_noted.get(), log.status()["noted"].as_bool()), (0, Some(false)));
+    assert_eq!(noted(root.path()), None);
+
+    answer(hung).await;
+    until(|| log.note().is_none() && noted(root.path()) == Some(size)).await;
+    assert_eq!((metrics.audit_noted.get(), log.status()["noted"].as_bool()), (1, Some(true)));
+    closer.close().await.unwrap();
+    assert_eq!(verified(root.path()).checkpoint.size, size);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_beside_the_key_is_never_ahead_of_the_log_and_the_end_waits_for_it() {
+    let root = tempfile::tempdir().unwrap();
+    let config = AuditConfig { publish_every: Duration::from_millis(10), ..config(root.path()) };
+    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::idc())).unwrap();
+    log.append(&[entry(0)]).await.unwrap();
+    until(|| noted(root.path()) == Some(1)).await;
+    // Its checkpoint is not out, however much of it lies in the folder.
+    let hung = config.dir.join("checkpoint.new");
+    hang_at(&hung);
+    log.append(&(1..300).map(entry).collect::<Vec<_>>()).await.unwrap();
+    until(|| config.dir.join("tile/entries/000").exists()).await;
+    assert_eq!(noted(root.path()), Some(1));
+    answer(hung).await;
+    until(|| noted(root.path()) == Some(300)).await;
+
+    // The volume that hangs when the agent is stopped answers a moment later.
+    let hung = root.path().join("audit.seen.new");
+    hang_at(&hung);
+    log.append(&[entry(300)]).await.unwrap();
+    log.standing().wait_for(|standing| standing.published == 301).await.unwrap();
+    let ends = tokio::spawn(closer.close());
+    answer(hung).await;
+    ends.await.unwrap().unwrap();
+    assert_eq!(noted(root.path()), Some(301));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_and_the_next_start_wait_for_no_note_that_hangs_for_good() {
+    let root = tempfile::tempdir().unwrap();
+    let hung = root.path().join("audit.seen.new");
+    for size in [1, 2] {
+        let (log, closer) = open(root.path());
+        if size == 1 {
+            hang_at(&hung);
+        }
+        assert_eq!(log.append(&[entry(size)]).await, Ok(size - 1));
+        closer.close().await.unwrap();
+        assert_eq!(verified(root.path()).checkpoint.size, size);
+        assert_eq!(noted(root.path()), None);
+    }
+    fs::rename(&hung, root.path().join("pipe")).unwrap();
+    let (_log, closer) = open(root.path());
+    until(|| noted(root.path()) == Some(2)).await;
     closer.close().await.unwrap();
 }
 
