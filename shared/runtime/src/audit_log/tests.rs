@@ -381,12 +381,45 @@ async fn a_full_disk_refuses_entries_keeps_every_durable_one_and_goes_on_when_th
     assert_eq!(verified(root).checkpoint.size, durable.len() as u64);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_room_of_a_disk_is_for_the_tiles_as_well_as_for_the_journal() {
+    let Some(disk) = SmallDisk::mount() else {
+        return skipped(Lack::Mounts, "only root can mount a small disk");
+    };
+    let root = disk.0.path();
+    let (log, closer) = open(root);
+    log.append(&[entry(0)]).await.unwrap();
+    log.standing().wait_for(|standing| standing.published == 1).await.unwrap();
+    // They wait for the end to be published, and their tiles are more than what is left beside 1 MiB.
+    let long = |n| Event::AgentStopped(Stopped { reason: Word::of(&format!("{n:0>250}")) });
+    let entries: Vec<Entry> = (0..2_000).map(|n| Entry::new(UnixMicros::new(n), long(n))).collect();
+    log.append(&entries).await.unwrap();
+    let filler = root.join("filler");
+    let length = fill_whole(&filler);
+    let mut size = 2_001;
+    while log.append(&[entry(size)]).await.is_ok() {
+        size += 1;
+    }
+    let file = fs::OpenOptions::new().write(true).open(&filler).unwrap();
+    file.set_len(length - (1 << 20) - (64 << 10)).unwrap();
+    log.standing().wait_for(|standing| standing.obstacle.is_none()).await.unwrap();
+    closer.close().await.unwrap();
+    let verified = verified(root);
+    assert_eq!((verified.checkpoint.size, verified.unpublished), (size, 0), "the tiles found no room");
+}
+
 /// Leaves 768 KiB free: some rounds with what is written ahead of them, and the first tiles.
 fn fill(path: &Path) {
-    let mut file = fs::File::create(path).unwrap();
-    while file.write_all(&[1; 64 << 10]).is_ok() {}
-    let length = file.metadata().unwrap().len();
+    let length = fill_whole(path);
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
     file.set_len(length - (768 << 10)).unwrap();
+}
+
+/// Leaves nothing free; how long the file is.
+fn fill_whole(path: &Path) -> u64 {
+    let mut file = fs::File::create(path).unwrap();
+    while file.write_all(&[1; 4 << 10]).is_ok() {}
+    file.metadata().unwrap().len()
 }
 
 fn verified_with_rest(root: &Path) -> u64 {

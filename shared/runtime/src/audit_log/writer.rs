@@ -553,7 +553,7 @@ impl Segment {
         let _later = self.file.set_len(self.length);
     }
 
-    /// Back to what is known to be durable, with room to go on. Opened again: after a failed fsync the old handle would
+    /// Back to what is known to be durable, where there is room to go on. Opened again: after a failed fsync the old handle would
     /// not tell of what it lost. And the sectors that the last durable round shares with the lost one are written again, since
     /// the system takes them for written and the disk may have them half.
     fn cut_back(&mut self, disk: &Disk) -> io::Result<()> {
@@ -562,8 +562,10 @@ impl Segment {
         file.set_len(self.length)?;
         self.ahead = self.length;
         match fallocate(&file, FallocateFlags::KEEP_SIZE, self.length, ROOM) {
+            // It is there. What it was asked for with is given back: the tiles need their part of it.
+            Ok(()) => file.set_len(self.length)?,
             // A file system that cannot promise room: the next round finds out.
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
             Err(error) => return Err(error.into()),
         }
         file.sync_data()?;
