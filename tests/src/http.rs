@@ -211,6 +211,19 @@ pub async fn raw(
     Ok(answer)
 }
 
+/// Sends bytes as they are, ends what it sends, and returns what came back until the other side closed.
+///
+/// # Errors
+/// When the connection cannot be opened, or what came back ends in an error.
+pub async fn raw_and_end(to: SocketAddr, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(to).await?;
+    stream.write_all(bytes).await?;
+    stream.shutdown().await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(answer)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

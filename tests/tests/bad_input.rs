@@ -8,7 +8,7 @@ mod common;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bridge_tests::http::{Client, raw};
+use bridge_tests::http::{Client, raw, raw_and_end};
 use bytes::Bytes;
 use common::{PATIENCE, Shared, Shop, Stage, configure, head, order_at};
 use http::{Method, Request};
@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 static BRIDGE: Shared = Shared::new(
     &[
         "caller", "rules", "size", "shelf", "cancel", "form", "wire", "slow", "cut", "smuggler", "two",
-        "fields", "coding", "chunks",
+        "fields", "coding", "chunks", "half",
     ],
     |site| {
         let config = site.cloud_dir().join("bridge-cloud.toml");
@@ -466,6 +466,43 @@ fn a_request_that_is_cut_in_the_middle_has_no_effect() -> Result<()> {
             answer.headers
         );
         shop.close(site, 1, [1, 0, 0]).await
+    })
+}
+
+#[test]
+fn a_caller_that_ends_what_it_sends_behind_whole_requests_gets_their_answers() -> Result<()> {
+    BRIDGE.play(async |Stage { site, .. }| {
+        let mut shop = Shop::open(site, "half");
+        let read = b"GET /v1/half/stock?sku=SHOE-270 HTTP/1.1\r\nhost: bridge\r\n\r\n".to_vec();
+        // It waits for a position that never comes.
+        let waits =
+            String::from_utf8_lossy(&read).replace("bridge\r\n", "bridge\r\nbridge-min-seq: 999999999\r\n");
+        let mut orders = Vec::new();
+        for number in 0..6 {
+            let body = shop.order(&[(0, 1)]).body;
+            let more = format!("content-length: {}\r\n", body.len());
+            orders.push([head(&shop, &format!("half-{number}"), &more).into_bytes(), body.to_vec()].concat());
+        }
+        let [order, second, third, fourth, fifth, unfinished] = &orders[..] else { unreachable!() };
+        let cases: [(Vec<u8>, &[u16]); 6] = [
+            (order.clone(), &[201]),
+            (read.clone(), &[200]),
+            (waits.into_bytes(), &[412]),
+            ([&second[..], third].concat(), &[201, 201]),
+            ([&read[..], &read, &read, &read, fourth].concat(), &[200, 200, 200, 200, 201]),
+            ([&fifth[..], &read, &unfinished[..unfinished.len() - 1]].concat(), &[201, 200]),
+        ];
+        for (index, (bytes, expected)) in cases.iter().enumerate() {
+            let said = tokio::time::timeout(PATIENCE, raw_and_end(site.storefront, bytes)).await??;
+            let said = String::from_utf8_lossy(&said);
+            let statuses: Vec<u16> =
+                said.split("HTTP/1.1 ").skip(1).filter_map(|answer| answer.get(..3)?.parse().ok()).collect();
+            ensure!(statuses.starts_with(expected), "case {index}: {said}");
+            // Of what is cut in the middle nothing comes, but for being told so.
+            let rest = &statuses[expected.len()..];
+            ensure!(rest.is_empty() || index == 5 && rest == [400], "case {index}: {said}");
+        }
+        shop.close(site, 5, [5, 0, 0]).await
     })
 }
 

@@ -21,7 +21,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower::Service as _;
 
-use super::connection::connections::{Pulse, UnderWay};
+use super::connection::connections::{Asked, Pulse, UnderWay};
 use super::connection::greeting::REFUSED_PATH;
 use super::connection::lines::Refusal;
 use super::connection::streams::{Pieces, Streams, Taking};
@@ -121,8 +121,11 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Future = Answered;
 
     fn call(&self, request: Request<Incoming>) -> Answered {
-        let taking = (request.version() == Version::HTTP_2).then(|| self.front.streams.begin());
-        Answered { answering: self.answer(request), taking }
+        let (taking, asked) = match request.version() {
+            Version::HTTP_2 => (Some(self.front.streams.begin()), None),
+            _ => (None, Some(self.pulse.asked())),
+        };
+        Answered { answering: self.answer(request), taking, _asked: asked }
     }
 }
 
@@ -182,6 +185,7 @@ fn problem_of(refusal: Refusal) -> Problem {
 pub(super) struct Answered {
     answering: Answering,
     taking: Option<Rc<Taking>>,
+    _asked: Option<Asked>,
 }
 
 impl Future for Answered {

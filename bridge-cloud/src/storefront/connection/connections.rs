@@ -87,6 +87,10 @@ pub(in crate::storefront) struct Pulse {
     under_way: Cell<usize>,
     /// Those that wait for their body.
     uploads: Uploads,
+    /// Requests over HTTP/1.1 whose answer is not there yet.
+    unanswered: Cell<usize>,
+    /// There is one, or something of an answer that the socket has not got.
+    owes: Cell<bool>,
     /// Bytes of bodies since the mark.
     received: Cell<usize>,
     /// The caller takes no more of its answer for now.
@@ -147,6 +151,8 @@ impl Connections {
             is_greeted: Cell::default(),
             under_way: Cell::default(),
             uploads: Uploads::default(),
+            unanswered: Cell::default(),
+            owes: Cell::default(),
             received: Cell::default(),
             is_stuck: Cell::default(),
             bytes: Cell::default(),
@@ -381,6 +387,23 @@ impl Pulse {
         UnderWay(self.clone())
     }
 
+    /// A request of it came over HTTP/1.1; it is answered once what is returned is dropped.
+    pub(super) fn asked(self: &Rc<Self>) -> Asked {
+        self.unanswered.set(self.unanswered.get() + 1);
+        self.owes.set(true);
+        Asked(self.clone())
+    }
+
+    /// Its caller is owed an answer, or a part of one.
+    pub(super) fn owes_an_answer(&self) -> bool {
+        self.owes.get()
+    }
+
+    /// The socket has got all there is of its answers. Whether that was the last one that its caller was owed.
+    pub(super) fn flushed(&self) -> bool {
+        self.unanswered.get() == 0 && self.owes.replace(false)
+    }
+
     /// What its task is told to do, once.
     pub(in crate::storefront) fn poll_told(&self, cx: &Context<'_>) -> Poll<Order> {
         if let Some(order) = self.unheard.take() {
@@ -440,6 +463,16 @@ impl Drop for UnderWay {
         pulse.under_way.set(pulse.under_way.get().saturating_sub(1));
         pulse.get_on();
         pulse.moved.notify_one();
+    }
+}
+
+/// A request over HTTP/1.1 whose answer is not there yet.
+pub(super) struct Asked(Rc<Pulse>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let Self(pulse) = self;
+        pulse.unanswered.set(pulse.unanswered.get().saturating_sub(1));
     }
 }
 

@@ -1,6 +1,10 @@
 //! A connection's bytes as hyper gets them: each that moves is noted in the connection's pulse, requests that could be read
 //! in two ways do not get through, and what a body left in hyper's buffer is overwritten.
 //!
+//! A caller may end what it sends behind its last request, and wait for the answer (`shutdown`, as `nc -N` and some clients in
+//! C do). hyper would take that for a caller that has gone, so it hears of it once the last answer is written. Who has really
+//! gone looks alike until something is written to it; what it asked for goes on in either case.
+//!
 //! In the place of a request that is refused comes one of ours, which the front answers with the reason: so its answer has
 //! its turn behind those of the requests before. What hyper itself says to a request that it cannot read is kept back, since
 //! the same is said in its place.
@@ -93,6 +97,8 @@ struct One {
     has_refused: bool,
     /// hyper's buffer holds something of a body, or did.
     is_dirty: bool,
+    /// The caller sends nothing more, and hyper has not heard of it.
+    has_ended: bool,
 }
 
 /// What hyper gets next.
@@ -236,6 +242,10 @@ impl Greeting {
             if one.next != Next::Requests {
                 return one.instead(into);
             }
+            if one.has_ended && pulse.owes_an_answer() {
+                // Who writes the last of it has this read again.
+                return Poll::Pending;
+            }
             let before = into.filled().len();
             if one.open.len() >= into.remaining().min(READ_BYTES_MAX) {
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
@@ -250,6 +260,10 @@ impl Greeting {
             }
             let bytes = into.filled().get(known..).unwrap_or_default();
             let length = bytes.len();
+            one.has_ended = length == 0 && one.lines.is_between_requests();
+            if one.has_ended && pulse.owes_an_answer() {
+                continue;
+            }
             one.open.clear();
             if let Err(refused) = one.lines.take(bytes) {
                 one.refuse(pulse, refused, before, known, into);
@@ -404,11 +418,14 @@ impl AsyncWrite for Greeting {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match &mut this.together {
-            // What was written to the socket needs none.
-            None => Poll::Ready(Ok(())),
-            Some(together) => together.poll_flush(this.stream.get_mut(), &this.pulse, cx),
+        if let Some(together) = &mut this.together {
+            ready!(together.poll_flush(this.stream.get_mut(), &this.pulse, cx))?;
         }
+        // What was written to the socket needs no flush.
+        if this.pulse.flushed() && matches!(&this.speaks, Speaks::One(one) if one.has_ended) {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -145,6 +145,7 @@ impl Default for Metrics {
             audit_rounds: Counter::default(),
             audit_writable: Gauge::default(),
             audit_publishable: Gauge::default(),
+            audit_noted: Gauge::default(),
             audit_unpublished: Gauge::default(),
             audit_publish_errors: Counter::default(),
             expires: Labelled::default(),
@@ -192,6 +193,8 @@ impl Metrics {
         registry.register("audit_writable", help, self.audit_writable.clone());
         let help = "1 while the audit log can be published, 0 from a try that failed or hangs until one goes through";
         registry.register("audit_publishable", help, self.audit_publishable.clone());
+        let help = "1 while how far the audit log has come is noted beside its key, 0 from a try that failed or hangs until one goes through";
+        registry.register("audit_noted", help, self.audit_noted.clone());
         let help = "Until the first of its kind ends by itself; NaN while none is known";
         registry.register_with_unit("expires_in", help, Unit::Seconds, self.expires.clone());
         let help = "1 while what is on the disk is not in force, since it cannot be read or used";
