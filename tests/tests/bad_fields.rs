@@ -11,12 +11,13 @@ use bridge_tests::http::{Client, raw};
 use bytes::Bytes;
 use common::{PATIENCE, Shared, Shop, Stage, configure, head};
 use http::{Method, Request};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-static BRIDGE: Shared = Shared::new(&["fields", "coding", "charset", "chunks"], |_| Ok(()));
+static BRIDGE: Shared = Shared::new(&["fields", "hosts", "coding", "charset", "chunks"], |_| Ok(()));
 
 static FORM: Shared = Shared::new(&["form", "large", "rest"], |site| {
     configure(&site.cloud_dir().join("bridge-cloud.toml"), "catalogue.min_seq_wait", "1m")
@@ -32,7 +33,7 @@ fn a_field_of_one_value_that_stands_twice_is_refused_wherever_it_is_read() -> Re
         let json = "application/json";
         let mut client = Client::new(site.storefront);
         type Case<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], &'a str);
-        let cases: [Case<'_>; 12] = [
+        let cases: [Case<'_>; 13] = [
             (
                 Method::POST,
                 &orders,
@@ -51,6 +52,7 @@ fn a_field_of_one_value_that_stands_twice_is_refused_wherever_it_is_read() -> Re
             (Method::POST, &orders, &[("content-type", json), ("content-type", json)], "bad-request"),
             (Method::POST, &orders, &[("x-request-id", "a"), ("x-request-id", "b")], "bad-request"),
             (Method::GET, &products, &[("x-request-id", "a"), ("x-request-id", "b")], "bad-request"),
+            (Method::GET, &products, &[("authorization", &good), ("authorization", &good)], "bad-request"),
             (Method::GET, &products, &[("bridge-min-seq", "0"), ("bridge-min-seq", "0")], "invalid-min-seq"),
             (Method::HEAD, &products, &[("bridge-min-seq", "0"), ("bridge-min-seq", "9")], ""),
             (Method::GET, &products, &[("host", "bridge"), ("host", "bridge")], "bad-request"),
@@ -90,6 +92,70 @@ fn a_field_of_one_value_that_stands_twice_is_refused_wherever_it_is_read() -> Re
         let answer = client.send(request.body(Full::new(body))?).await?;
         ensure!(answer.status == 201, "{}", answer.json());
         shop.close(site, 1, [1, 0, 0]).await
+    })
+}
+
+/// A request over HTTP/2: method, path, fields.
+type Asked = (Method, String, Vec<(&'static str, String)>);
+
+/// The answers over one connection of HTTP/2, at one authority: status and problem.
+async fn over_http_2(storefront: SocketAddr, requests: Vec<Asked>) -> Result<Vec<(u16, String)>> {
+    let stream = TcpStream::connect(storefront).await?;
+    let (mut connection, driver) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+    tokio::spawn(driver);
+    let mut answers = Vec::new();
+    for (method, path, fields) in requests {
+        let mut request = Request::builder().method(method).uri(format!("http://bridge{path}"));
+        for (name, value) in fields {
+            request = request.header(name, value);
+        }
+        let (head, body) =
+            connection.send_request(request.body(Full::new(Bytes::new()))?).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        answers.push((head.status.as_u16(), body["type"].as_str().unwrap_or_default().to_owned()));
+    }
+    Ok(answers)
+}
+
+#[test]
+fn over_http_2_another_host_and_a_second_authorization_are_refused_on_reads_and_writes_alike() -> Result<()> {
+    BRIDGE.play(async |Stage { site, .. }| {
+        let shop = Shop::open(site, "hosts");
+        let good = format!("Bearer {}", shop.token());
+        let (read, order) = ("/v1/hosts/stock?sku=SHOE-270".to_owned(), shop.orders());
+        let cases = [
+            (Method::GET, &read, vec![("host", "bridge")], 200, ""),
+            (Method::GET, &read, vec![("host", "BRIDGE:80")], 200, ""),
+            (Method::GET, &read, vec![("host", "other")], 400, "/problems/bad-request"),
+            (Method::POST, &order, vec![("host", "other")], 400, "/problems/bad-request"),
+            (Method::GET, &read, vec![("authorization", "Bearer x")], 200, ""),
+            (
+                Method::GET,
+                &read,
+                vec![("authorization", &good), ("authorization", "Bearer x")],
+                400,
+                "/problems/bad-request",
+            ),
+            (
+                Method::POST,
+                &order,
+                vec![("authorization", &good), ("authorization", &good)],
+                400,
+                "/problems/bad-request",
+            ),
+        ];
+        let requests = cases.iter().map(|(method, path, fields, ..)| {
+            let fields = fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+            (method.clone(), (*path).clone(), fields)
+        });
+        let answers = over_http_2(site.storefront, requests.collect()).await?;
+        for (answer, (method, path, fields, status, name)) in answers.iter().zip(&cases) {
+            let expected = (*status, (*name).to_owned());
+            ensure!(*answer == expected, "{method} {path} {fields:?}: {answer:?}, not {expected:?}");
+        }
+        shop.close(site, 0, [0, 0, 0]).await
     })
 }
 
@@ -246,6 +312,8 @@ fn bad_heads(good: &str) -> Vec<(String, u16, &'static str)> {
         (good.replace("host", "host: a\r\nhost"), 400, bad),
         (with(few.trim_end()), 431, large),
         (with(many.trim_end()), 431, large),
+        // A little more than is read, so that it finds room in any buffer.
+        (with(&format!("x-a: {}", "y".repeat(17_000))), 431, large),
         (
             with(&format!("x-a: {}", "y".repeat(12_000))) + "content-length: 5\r\ncontent-length: 6\r\n",
             400,

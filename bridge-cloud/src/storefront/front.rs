@@ -15,7 +15,7 @@ use axum::body::Body;
 use axum::routing::future::RouteFuture;
 use bridge_runtime::fields;
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, VARY};
+use http::header::{ALLOW, AUTHORIZATION, CONNECTION, VARY};
 use http::{HeaderValue, Request, Response, Version};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -133,7 +133,8 @@ impl Service {
     fn answer(&self, request: Request<Incoming>) -> Answering {
         let Self { front, pulse } = self;
         pulse.get_on();
-        if let Err(error) = fields::check(request.version(), request.headers(), &[REQUEST_ID]) {
+        let once = &[REQUEST_ID, AUTHORIZATION];
+        if let Err(error) = fields::check(request.version(), request.uri(), request.headers(), once) {
             let problem = Problem::new(Kind::BadRequest, error.to_string());
             let mut response = front.refuse(&request, Route::Other, problem);
             // Who sends such a head may see another end of it than this agent does.

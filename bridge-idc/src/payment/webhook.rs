@@ -94,7 +94,7 @@ async fn answer<G: Gateway>(payments: &Payments<G>, request: Request<Incoming>) 
 }
 
 async fn judge<G: Gateway>(payments: &Payments<G>, request: Request<Incoming>) -> (StatusCode, WebhookUse) {
-    if fields::check(request.version(), request.headers(), &[]).is_err() {
+    if fields::check(request.version(), request.uri(), request.headers(), &[]).is_err() {
         return (StatusCode::BAD_REQUEST, WebhookUse::Ignored);
     }
     if request.method() != Method::POST {

@@ -94,7 +94,7 @@ async fn keep_warning(report: &dyn Report) {
 
 /// Refuses a request whose head says nothing definite.
 async fn of_one_meaning(request: AxumRequest, next: Next) -> Response {
-    match fields::check(request.version(), request.headers(), &[]) {
+    match fields::check(request.version(), request.uri(), request.headers(), &[]) {
         Ok(()) => next.run(request).await,
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     }

@@ -5,7 +5,7 @@
 //! see two values. Everything that reads a field of a request reads it here.
 
 use http::header::HOST;
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 
 /// A field that has one value stands in more than one line: which of them is meant, nobody can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +39,9 @@ pub enum BadHead {
     /// RFC 9112 section 3.2.
     #[error("it must have one `Host`")]
     Host,
+    /// RFC 9113 section 8.3.1.
+    #[error("its `Host` is another one than its `:authority`")]
+    Authority,
     /// A field of one value.
     #[error("`{0}` stands more than once")]
     Twice(HeaderName),
@@ -46,7 +49,7 @@ pub enum BadHead {
 
 /// What a request must be before anybody looks at its path: of one host, and with each of these fields at most once. It
 /// costs nothing where no field stands twice.
-pub fn check(version: Version, headers: &HeaderMap, once: &[HeaderName]) -> Result<(), BadHead> {
+pub fn check(version: Version, uri: &Uri, headers: &HeaderMap, once: &[HeaderName]) -> Result<(), BadHead> {
     if headers.len() != headers.keys_len() {
         single(headers, &HOST).map_err(|_twice| BadHead::Host)?;
         for name in once {
@@ -56,7 +59,18 @@ pub fn check(version: Version, headers: &HeaderMap, once: &[HeaderName]) -> Resu
     if version == Version::HTTP_11 && !headers.contains_key(HOST) {
         return Err(BadHead::Host);
     }
+    if version == Version::HTTP_2
+        && let (Some(authority), Some(host)) = (uri.authority(), headers.get(HOST))
+        && !without_port(host.as_bytes()).eq_ignore_ascii_case(without_port(authority.as_str().as_bytes()))
+    {
+        return Err(BadHead::Authority);
+    }
     Ok(())
+}
+
+/// A host as it is without the port that is meant where none is named.
+fn without_port(host: &[u8]) -> &[u8] {
+    host.strip_suffix(b":80").unwrap_or(host)
 }
 
 #[cfg(test)]
@@ -97,12 +111,36 @@ mod tests {
     #[test]
     fn a_head_has_one_host_and_no_field_of_one_value_twice() {
         let once = [AUTHORIZATION];
-        let ok = |version, lines: &[(&HeaderName, &'static str)]| check(version, &headers(lines), &once);
+        let path = Uri::from_static("/v1/tea/products");
+        let ok =
+            |version, lines: &[(&HeaderName, &'static str)]| check(version, &path, &headers(lines), &once);
         assert_eq!(ok(Version::HTTP_11, &[(&HOST, "a"), (&ACCEPT, "b"), (&ACCEPT, "c")]), Ok(()));
         assert_eq!(ok(Version::HTTP_11, &[]), Err(BadHead::Host));
         assert_eq!(ok(Version::HTTP_2, &[]), Ok(()));
         assert_eq!(ok(Version::HTTP_2, &[(&HOST, "a"), (&HOST, "a")]), Err(BadHead::Host));
         let twice = [(&HOST, "a"), (&AUTHORIZATION, "b"), (&AUTHORIZATION, "c")];
         assert_eq!(ok(Version::HTTP_11, &twice), Err(BadHead::Twice(AUTHORIZATION)));
+    }
+
+    #[test]
+    fn a_host_beside_another_authority_is_no_request_of_one_host() {
+        let check = |version, uri: &'static str, host: &'static str| {
+            check(version, &Uri::from_static(uri), &headers(&[(&HOST, host)]), &[])
+        };
+        for (uri, host) in [
+            ("http://bridge/v1", "bridge"),
+            ("http://Bridge/v1", "bridge:80"),
+            ("http://bridge:9080/v1", "bridge:9080"),
+            ("/v1", "bridge"),
+        ] {
+            assert_eq!(check(Version::HTTP_2, uri, host), Ok(()), "{uri} {host}");
+        }
+        for (uri, host) in
+            [("http://bridge/v1", "other"), ("http://bridge:9080/v1", "bridge"), ("http://bridge/v1", "")]
+        {
+            assert_eq!(check(Version::HTTP_2, uri, host), Err(BadHead::Authority), "{uri} {host}");
+            // RFC 9112 section 3.2.2: a target with a host of its own counts.
+            assert_eq!(check(Version::HTTP_11, uri, host), Ok(()), "{uri} {host}");
+        }
     }
 }

@@ -2,13 +2,17 @@
 //!
 //! hyper takes a bare LF for a line's end, as RFC 9112 section 2.2 allows, settles by itself which of two lengths counts,
 //! and says nothing of either. A proxy in front that reads them otherwise would see other requests, so both are refused
-//! here. Bodies are passed over, those in chunks as well, so that this holds for every request of a connection.
+//! here. So is a head that is too large: hyper's own limit is that of its buffer, which depends on what else is in it. Bodies
+//! are passed over, those in chunks as well, so that this holds for every request of a connection.
 //! Pure: bytes come in as they were read, in whatever pieces.
+
+use super::HEAD_BYTES_MAX;
 
 /// What is refused, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refused {
-    /// The last byte of the line that is refused, counted from the begin of the piece that was taken.
+    /// The last byte of the line that is refused, or the first one that is too many, counted from the begin of the piece that
+    /// was taken.
     pub(super) at: usize,
     /// Bytes of its head up to there, that one included; 0 if it is not in a head.
     pub(super) head: usize,
@@ -113,7 +117,14 @@ impl Lines {
                     let is_head = matches!(self.state, State::Head);
                     self.line.add(&rest[..end.unwrap_or(rest.len())], is_head);
                     if is_head {
-                        self.head += end.map_or(rest.len(), |end| end + 1);
+                        let (room, here) =
+                            (HEAD_BYTES_MAX - self.head, end.map_or(rest.len(), |end| end + 1));
+                        if here > room {
+                            self.state = State::Refused;
+                            let (at, head) = (at + room, HEAD_BYTES_MAX + 1);
+                            return Err(Refused { at, head, why: Refusal::HeadTooLarge });
+                        }
+                        self.head += here;
                     }
                     let Some(end) = end else { return Ok(()) };
                     at += end + 1;
@@ -248,6 +259,21 @@ mod tests {
 
     fn post(framing: &str, body: &str) -> String {
         format!("POST / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n{body}")
+    }
+
+    #[test]
+    fn a_head_is_too_large_at_one_byte_whatever_came_before_it() {
+        let head = |bytes: usize| {
+            let rest = "GET / HTTP/1.1\r\nhost: a\r\nx: \r\n\r\n".len();
+            format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(bytes - rest))
+        };
+        for before in [String::new(), NEXT.repeat(3), post("content-length: 3", "abc")] {
+            assert!(takes(&(before.clone() + &head(HEAD_BYTES_MAX))));
+            let text = before.clone() + &head(HEAD_BYTES_MAX + 1);
+            assert!(!takes(&text));
+            let (at, head) = (before.len() + HEAD_BYTES_MAX, HEAD_BYTES_MAX + 1);
+            assert_eq!(refused(&text), Some(Refused { at, head, why: Refusal::HeadTooLarge }));
+        }
     }
 
     #[test]
