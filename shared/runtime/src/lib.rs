@@ -16,6 +16,9 @@ pub mod owner;
 // The folder that a name stands in.
 pub mod folder;
 
+// What stands beside the audit log's key.
+pub mod beside;
+
 // The wall clock.
 pub mod clock;
 

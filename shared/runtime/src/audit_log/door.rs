@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use rustix::process::getuid;
 
 use super::{AuditError, AuditLog, Closer, OpenError, account, within};
 use crate::accept;
+use crate::beside::Beside;
 use crate::clock;
 use crate::config::AuditConfig;
 use crate::owner::{self, NotOurs};
@@ -192,6 +193,5 @@ async fn ask(mut stream: UnixStream, entry: &Entry) -> io::Result<Vec<u8>> {
 }
 
 fn path(config: &AuditConfig) -> PathBuf {
-    let beside: &Path = &config.key_file;
-    beside.with_extension("sock")
+    Beside::Socket.of(&config.key_file)
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use bridge_protocol::note::{NoteError, NoteSigner};
 use zeroize::Zeroizing;
 
+use crate::beside::{self, Beside};
 use crate::folder;
 use crate::private::{self, NotPrivate};
 
@@ -44,6 +45,27 @@ pub enum KeyError {
     /// The name cannot be a key's.
     #[error("audit.origin: {0}")]
     Name(NoteError),
+    /// Another key has the same files beside it.
+    #[error(
+        "the audit log's key {} shares what stands beside it, such as {}, with {}: rename one of the two keys", key.display(),
+        Beside::Seen.of(key).display(), other.display()
+    )]
+    Shares {
+        /// The file.
+        key: PathBuf,
+        /// The other one.
+        other: PathBuf,
+    },
+}
+
+/// Refuses a key beside which another one has its files under the same names: `log` beside `log.key`.
+pub(super) fn check_is_alone(key_file: &Path) -> Result<(), KeyError> {
+    let other = beside::shared_with(key_file);
+    let is_a_key = private::open(&other).is_ok_and(|mut file| {
+        let mut first = [0; FIRST_LINE.len()];
+        file.read_exact(&mut first).is_ok() && first == FIRST_LINE.as_bytes()
+    });
+    if is_a_key { Err(KeyError::Shares { key: key_file.to_owned(), other }) } else { Ok(()) }
 }
 
 /// Reads the key.
@@ -79,7 +101,7 @@ fn make(path: &Path, name: &str) -> Result<NoteSigner, KeyError> {
     let text = Zeroizing::new(format!("{FIRST_LINE}\n{name}\n{}\n", *hex));
     fs::create_dir_all(folder::of(path)).map_err(io)?;
     // Written beside and renamed, so that a crash in between leaves no half a key.
-    let new = path.with_extension("new");
+    let new = Beside::Unfinished.of(path);
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(io)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
@@ -98,4 +120,24 @@ fn read(text: &str) -> Option<NoteSigner> {
         *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
     }
     NoteSigner::new(name, &secret).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_keys_whose_files_would_share_a_name_each_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = |name: &str| dir.path().join(name);
+        make(&key("log"), "a").unwrap();
+        assert!(check_is_alone(&key("log")).is_ok() && check_is_alone(&key("log.idc")).is_ok());
+        make(&key("log.key"), "b").unwrap();
+        for (name, other) in [("log", "log.key"), ("log.key", "log")] {
+            let said = check_is_alone(&key(name)).unwrap_err().to_string();
+            assert!(said.contains("log.seen") && said.contains(other), "{said}");
+        }
+        fs::write(key("log"), "notes of somebody\n").unwrap();
+        assert!(check_is_alone(&key("log.key")).is_ok(), "it is no key");
+    }
 }

@@ -11,6 +11,7 @@ use bridge_protocol::audit::entry::{Configuration, Digest};
 use super::AuditLog;
 use super::disk::read_at_most;
 use super::noted::{self, Notes};
+use crate::beside::Beside;
 
 /// More than the file has: a line for each peer.
 const BYTES_MAX: u64 = 4 << 20;
@@ -24,7 +25,7 @@ impl Last {
     /// # Errors
     /// When the system has no thread for it.
     pub fn beside(key_file: &Path) -> io::Result<Self> {
-        let path = key_file.with_extension("last");
+        let path = Beside::Last.of(key_file);
         // One that is lost or strange says nothing.
         let known = read_at_most(&path, BYTES_MAX).unwrap_or_default();
         let told = path.display().to_string();

@@ -194,6 +194,9 @@ impl AuditLog {
     /// Opens the log, goes on from what its folder holds, and starts its threads.
     pub fn open(config: &AuditConfig, metrics: Arc<Metrics>) -> Result<(Self, Closer), OpenError> {
         let signer = key::load_or_make(&config.key_file, &config.origin)?;
+        if let Err(shares) = key::check_is_alone(&config.key_file) {
+            tracing::warn!(%shares, "what stands beside the key may be overwritten by another agent");
+        }
         let verifier = Arc::new(signer.verifier().clone());
         let io = |cause| OpenError::Io { dir: config.dir.clone(), cause };
         let seen = Seen::beside(&config.key_file, &verifier);
@@ -358,8 +361,9 @@ impl AuditLog {
     }
 }
 
-/// What `check` can say of a log before it is opened: a key that is there can be used.
+/// What `check` can say of a log before it is opened: a key that is there can be used, and shares nothing with another one.
 pub fn check(config: &AuditConfig) -> Result<(), KeyError> {
+    key::check_is_alone(&config.key_file)?;
     if config.key_file.exists() { load_key(&config.key_file).map(drop) } else { Ok(()) }
 }
 

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use super::disk::{CHECKPOINT_BYTES_MAX, Disk, read_at_most};
 use super::late;
 use super::noted::{self, Keeper, Notes};
+use crate::beside::Beside;
 use crate::telemetry::metrics::Metrics;
 
 /// The log is not what it was.
@@ -60,26 +61,33 @@ pub(super) struct Lateness {
 
 /// What stands beside a log's key, if that signed it.
 pub(super) fn note_beside(key_file: &Path, key: &NoteVerifier) -> Option<Vec<u8>> {
-    let note = read_at_most(&beside(key_file), CHECKPOINT_BYTES_MAX).ok()?;
-    Checkpoint::verify(&note, key).is_ok().then_some(note)
-}
-
-fn beside(key_file: &Path) -> PathBuf {
-    key_file.with_extension("seen")
+    let noted = [Some(Beside::Seen.of(key_file)), Beside::Seen.before(key_file)];
+    let noted = noted.into_iter().flatten().filter_map(|path| {
+        let note = read_at_most(&path, CHECKPOINT_BYTES_MAX).ok()?;
+        let size = Checkpoint::verify(&note, key).ok()?.size;
+        Some((size, note))
+    });
+    noted.max_by_key(|(size, _)| *size).map(|(_, note)| note)
 }
 
 impl Seen {
     /// Beside the log's key, as far as it is signed by that.
     pub(super) fn beside(key_file: &Path, key: &NoteVerifier) -> Self {
-        let path = beside(key_file);
+        let path = Beside::Seen.of(key_file);
         let checkpoint = match read_at_most(&path, CHECKPOINT_BYTES_MAX) {
             Ok(note) => Checkpoint::verify(&note, key).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        if let (Err(error), true) = (&checkpoint, path.exists()) {
+        // Where a version before wrote it, another key's may stand: that says nothing of this log.
+        let before = Beside::Seen.before(key_file).and_then(|path| {
+            let note = read_at_most(&path, CHECKPOINT_BYTES_MAX).ok()?;
+            Checkpoint::verify(&note, key).ok()
+        });
+        if let (Err(error), None, true) = (&checkpoint, &before, path.exists()) {
             tracing::warn!(path = %path.display(), error, "how far the audit log had come is not known: it is taken as it is found");
         }
-        Self { path, checkpoint: checkpoint.ok() }
+        let checkpoint = checkpoint.ok().into_iter().chain(before).max_by_key(|seen| seen.size);
+        Self { path, checkpoint }
     }
 
     /// What the log was seen to be.

@@ -2,13 +2,16 @@
 //!
 //! One line a key, with its default. What these mean together with an agent's own sections is told by its sample file.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bridge_protocol::domain::identity::Role;
 use bridge_protocol::wire::lane::ORDER_LANES_MAX;
 use tracing_subscriber::EnvFilter;
+
+use crate::beside::Beside;
 
 use super::reader::Reader;
 use super::secret::SecretFile;
@@ -91,6 +94,16 @@ impl AuditConfig {
             section.refuse(
                 "origin",
                 "must be 1 to 100 characters without spaces and plus signs, such as \"shop.example/audit/seoul-1\"",
+            );
+        }
+        let is_taken = |key: &Path| {
+            let ending = key.extension().and_then(OsStr::to_str);
+            Beside::ALL.iter().any(|beside| Some(beside.ending()) == ending)
+        };
+        if key_file.as_deref().is_some_and(is_taken) {
+            section.refuse(
+                "key_file",
+                "must not end in .seen, .last, .sock or .new, which is what stands beside such keys; \"audit.key\" is usual",
             );
         }
         Self {

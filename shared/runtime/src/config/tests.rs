@@ -336,6 +336,27 @@ fn an_admin_listener_for_the_world_is_refused() {
 }
 
 #[test]
+fn an_audit_key_that_is_called_as_what_stands_beside_one_is_refused() {
+    for (name, is_refused) in [
+        ("log.seen", true),
+        ("log.last", true),
+        ("log.sock", true),
+        ("log.new", true),
+        ("audit.key", false),
+        ("log.idc", false),
+        ("seen", false),
+    ] {
+        let fixture = Fixture::new(&format!("[agent]\nname = \"a\"\n[audit]\nkey_file = \"{name}\"\n"));
+        let mistakes = fixture.mistakes(&[], |reader| {
+            let agent = AgentConfig::read(reader);
+            let _ = AuditConfig::read(reader, crate::identity::Role::Idc, &agent);
+        });
+        let refused = "agent.toml:4: audit.key_file: must not end in .seen";
+        assert_eq!(mistakes.iter().any(|mistake| mistake.starts_with(refused)), is_refused, "{mistakes:?}");
+    }
+}
+
+#[test]
 fn a_tunnel_nobody_dials_and_nobody_listens_to_is_refused() {
     let fixture = Fixture::new(
         "[tunnel]\ncertificate = \"pem\"\nkey = \"key\"\nca = \"pem\"\ncrl = \"pem\"\nheartbeat = \"5s\"\nidle_timeout = \"3s\"\n",

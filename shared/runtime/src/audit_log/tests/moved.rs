@@ -176,6 +176,32 @@ async fn a_folder_that_is_empty_or_behind_what_was_published_is_refused_at_the_s
 }
 
 #[tokio::test]
+async fn two_keys_that_differ_only_in_their_endings_have_a_note_each_and_what_was_before_is_found() {
+    let root = tempfile::tempdir().unwrap();
+    let of = |side: &str| AuditConfig {
+        dir: root.path().join(side),
+        key_file: root.path().join(format!("log.{side}")),
+        ..config(root.path())
+    };
+    for (side, entries) in [("cloud", 3), ("idc", 5)] {
+        let (log, closer) = AuditLog::open(&of(side), Arc::new(Metrics::idc())).unwrap();
+        log.append(&(0..entries).map(entry).collect::<Vec<_>>()).await.unwrap();
+        closer.close().await.unwrap();
+    }
+    for side in ["cloud", "idc"] {
+        let note = fs::read(root.path().join(format!("log.{side}.seen"))).unwrap();
+        assert_eq!(note, fs::read(of(side).dir.join("checkpoint")).unwrap());
+        // A version before had it elsewhere, and the one that wrote last overwrote the other's.
+        fs::rename(root.path().join(format!("log.{side}.seen")), root.path().join("log.seen")).unwrap();
+        fs::rename(of(side).dir, root.path().join(format!("{side}-away"))).unwrap();
+    }
+    assert!(refused(&of("idc")).contains("there were 5 already"));
+    let (log, closer) = AuditLog::open(&of("cloud"), Arc::new(Metrics::idc())).unwrap();
+    assert_eq!(log.append(&[entry(0)]).await, Ok(0), "another key's note says nothing of it");
+    closer.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_new_log_under_a_new_key_is_begun_and_one_under_the_old_key_is_not() {
     let root = tempfile::tempdir().unwrap();
     let (log, closer) = open(root.path());
