@@ -142,6 +142,19 @@ fn reads_up_to(program: &Path, copy: &str, size: u64, newest: u64) -> Result<()>
     Ok(())
 }
 
+/// What needs all that is signed is refused, as what says nothing of the log, with where the copy ends.
+fn neither_proves_nor_copies(program: &Path, copy: &str, size: u64, newest: u64, key: &str) -> Result<()> {
+    let left_out = format!("of {newest} entries it has the first {size} whole");
+    let to = format!("{copy}-again");
+    for asked in [&["prove", &(newest - 1).to_string()][..], &["copy", &to]] {
+        let (code, told, warned) = said(program, &[asked, &["--dir", copy, "--key", key]].concat())?;
+        ensure!(code == Some(2) && told.is_empty(), "{asked:?}: {code:?} {told} {warned}");
+        ensure!(warned.contains(&left_out) && warned.contains("`audit copy`"), "{asked:?}: {warned}");
+        ensure!(!Path::new(&to).join("checkpoint").exists(), "what is not whole looks whole");
+    }
+    Ok(())
+}
+
 /// So does `reconcile`, with the key and without: what is missing behind the end is no difference.
 async fn compares_up_to(site: &bridge_tests::site::Site, copy: &str, size: u64, key: &str) -> Result<()> {
     let (program, cloud) = (&site.idc.program, text(&audits::folder(&site.cloud_dir())));
@@ -204,6 +217,7 @@ async fn a_copy_of_a_live_log_whose_checkpoint_was_copied_last_is_no_alarm_but_o
         let size = size.context("a size")?;
         reads_up_to(&program, &copy, size, newest.context("an end")?)?;
         compares_up_to(&site, &copy, size, &key).await?;
+        neither_proves_nor_copies(&program, &copy, size, newest.context("an end")?, &key)?;
         // Whoever has seen all of it is told.
         let seen = dir.path().join("seen");
         fs::copy(dir.path().join(format!("copy-{round}/checkpoint")), &seen)?;

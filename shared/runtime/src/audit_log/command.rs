@@ -170,7 +170,6 @@ pub struct Key {
 
 /// Runs a command; `config` is asked only for what the command line leaves out.
 pub fn run(asked: impl Into<Command>, config: impl Fn() -> Result<AuditConfig, Failure>) -> Outcome {
-    let disk = |at: At| place(at, &config).map(|place| place.disk);
     let verifier = |key: Key| match key.key {
         Some(key) => NoteVerifier::parse(&key).map_err(cli::usage),
         None => own_key(&config()?),
@@ -194,8 +193,9 @@ pub fn run(asked: impl Into<Command>, config: impl Fn() -> Result<AuditConfig, F
         }
         Command::Copy { to, at, key } => copy::copy(&place(at, &config)?, &verifier(key)?, &to),
         Command::Prove { entry, at, key } => {
-            let (disk, key) = (disk(at)?, verifier(key)?);
-            let proof = look(&disk, || prove::prove(&disk, &key, entry)).map_err(cli::failed)?;
+            let (place, key) = (place(at, &config)?, verifier(key)?);
+            let proof = look(&place.disk, || prove::prove(&place.disk, &key, entry));
+            let proof = proof.map_err(|found| reading::needs_its_end(&place, found))?;
             let none =
                 || cli::failed(format!("entry {entry} is under no checkpoint yet: ask again in a second"));
             cli::out().write_all(proof.ok_or_else(none)?.as_bytes())?;

@@ -10,6 +10,7 @@ use bridge_protocol::audit::verify::{not_put_back, verify_covered};
 use bridge_protocol::audit::{Checkpoint, growing};
 use bridge_protocol::note::NoteVerifier;
 
+use super::reading::needs_its_end;
 use super::{Disk, Place, look};
 use crate::cli::{self, Outcome};
 
@@ -17,11 +18,11 @@ use crate::cli::{self, Outcome};
 const FILES_AT_ONCE: usize = 128;
 
 /// Copies the log up to its newest checkpoint into a folder, which may hold a copy of before.
-pub(super) fn copy(from: &Place, key: &NoteVerifier, to: &Path) -> Outcome {
-    if !from.is_copy() {
-        look(&from.disk, || not_put_back(&from.disk, key)).map_err(cli::failed)?;
+pub(super) fn copy(place: &Place, key: &NoteVerifier, to: &Path) -> Outcome {
+    if !place.is_copy() {
+        look(&place.disk, || not_put_back(&place.disk, key)).map_err(cli::failed)?;
     }
-    let from = &from.disk;
+    let from = &place.disk;
     let failed = |error: io::Error| cli::failed(format!("{}: {error}", to.display()));
     let note = from.read(folder::CHECKPOINT).map_err(cli::failed)?;
     let note = note.ok_or_else(|| cli::failed(Finding::NoCheckpoint))?;
@@ -36,7 +37,7 @@ pub(super) fn copy(from: &Place, key: &NoteVerifier, to: &Path) -> Outcome {
     }
     if let Some(before) = copy.read(folder::CHECKPOINT).map_err(cli::failed)? {
         // That it is the same log, and has only grown.
-        verify_covered(from, key, Some(&before)).map_err(cli::failed)?;
+        verify_covered(from, key, Some(&before)).map_err(|found| needs_its_end(place, found))?;
     }
     let mut files = Vec::new();
     let mut written = 0;
@@ -56,7 +57,7 @@ pub(super) fn copy(from: &Place, key: &NoteVerifier, to: &Path) -> Outcome {
         if files.len() < FILES_AT_ONCE { Ok(()) } else { flush(&mut files) }
     })
     .and_then(|()| flush(&mut files))
-    .map_err(cli::failed)?;
+    .map_err(|found| needs_its_end(place, found))?;
     // Last, so that the copy verifies at every moment.
     copy.write(&[], &[(folder::CHECKPOINT.to_owned(), &note)]).map_err(failed)?;
     let (origin, size) = (cli::shown(&checkpoint.origin), checkpoint.size);

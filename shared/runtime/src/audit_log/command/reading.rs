@@ -115,6 +115,24 @@ impl fmt::Display for LeftOut {
     }
 }
 
+/// What is wrong with a log that is needed up to its checkpoint, the only one that is signed. Of a copy that ends before it there is
+/// no proof and no copy, which says nothing of the log.
+pub(super) fn needs_its_end(place: &Place, found: Unverified) -> Failure {
+    let whole = matches!(found, Unverified::Found(_)).then(|| Whole::unverified(&place.disk));
+    match whole.filter(|_| place.is_copy()) {
+        Some(Ok(whole)) if whole.ends_before().is_some() => {
+            let left_out = Entries::Whole(whole).left_out().map(|left_out| left_out.to_string());
+            let left_out = left_out.unwrap_or_default();
+            cli::usage(format!(
+                "{left_out}. Nothing is proven and nothing copied of what is before that either: it is under no checkpoint of \
+                 its own that is signed"
+            ))
+        }
+        Some(Err(Unverified::Found(ends @ Finding::EndsEarly { .. }))) => cli::usage(ends),
+        _ => cli::failed(found),
+    }
+}
+
 /// Reads a log, and says from where. A copy that does not read as its agent's own folder would is read up to where it is whole.
 pub(super) fn read<'disk, T>(
     place: &'disk Place,
