@@ -41,7 +41,7 @@ use tokio::time::timeout;
 
 use self::columns::{Dialect, Select, selects};
 use self::rows::Unreadable;
-use crate::ledger::{Ledger, Pools};
+use crate::ledger::{Ledger, Pools, SqlState, missing_right};
 
 /// The catalogue of a ledger's database. Clones share its connections with the ledger.
 #[derive(Clone)]
@@ -59,7 +59,16 @@ pub struct Catalogue {
 pub enum CatalogueError {
     /// The database cannot be reached, went away, or refuses.
     #[error("the database does not answer, or cannot work")]
-    Unavailable(#[from] sqlx::Error),
+    Unavailable(#[source] sqlx::Error),
+    /// The login has no right to what was asked for.
+    #[error("the database does not do it: {0}")]
+    Denied(SqlState),
+}
+
+impl From<sqlx::Error> for CatalogueError {
+    fn from(error: sqlx::Error) -> Self {
+        missing_right(&error).map_or(Self::Unavailable(error), Self::Denied)
+    }
 }
 
 impl Catalogue {

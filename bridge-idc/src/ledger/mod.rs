@@ -65,8 +65,8 @@ use crate::config::LedgerUrl;
 use crate::import_file::parts::Held;
 use crate::planner::{Awaited, Request};
 
-pub(crate) use error::held;
 pub use error::{LedgerError, NotReady, SqlState};
+pub(crate) use error::{held, missing_right};
 pub use migrate::Applied;
 pub(crate) use postgres::held as held_rows;
 pub(crate) use postgres::session::make_durable;
