@@ -4,6 +4,7 @@
 //! left over, so a batch ends exactly as its requests would one by one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 
 use bridge_protocol::domain::{
     Brand, Currency, KeyDigest, Money, OrderId, OrderTerms, Outcome, Sku, UnixMicros,
@@ -88,6 +89,16 @@ pub enum Awaited {
     Order(OrderId),
     /// Something that the database does not name, met by a request of this brand.
     Brand(Brand),
+}
+
+impl fmt::Display for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stock { brand, sku } => write!(f, "the stock of SKU {sku} of brand {brand}"),
+            Self::Order(order) => write!(f, "order {order}"),
+            Self::Brand(brand) => write!(f, "something that brand {brand} needs"),
+        }
+    }
 }
 
 /// An outcome that the ledger holds under an idempotency key.

@@ -341,7 +341,7 @@ fn say_waiting(awaited: Option<&Awaited>, ends: &[End]) {
     let requests = ends.iter().filter(waits).count();
     if let Some(awaited) = awaited.filter(|_| requests > 0) {
         tracing::warn!(
-            ?awaited,
+            %awaited,
             requests,
             "somebody else holds what these requests need; they wait, others do not"
         );

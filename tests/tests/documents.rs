@@ -24,13 +24,32 @@ fn text(path: &str) -> String {
 struct Family {
     kind: String,
     help: String,
-    labels: Vec<String>,
+    /// Each label with its values, in the order of the scrape.
+    labels: Vec<(String, Vec<String>)>,
     agents: Vec<&'static str>,
 }
 
 /// What each agent shows, cloud and IDC.
 fn scrapes() -> [String; 2] {
     [CloudMetrics::default().runtime.encode(), IdcMetrics::default().runtime.encode()]
+}
+
+impl Family {
+    fn note(&mut self, label: &str, value: &str) {
+        if !self.labels.iter().any(|(known, _)| known == label) {
+            self.labels.push((label.to_owned(), Vec::new()));
+        }
+        for (known, values) in &mut self.labels {
+            if known == label && !values.iter().any(|known| known == value) {
+                values.push(value.to_owned());
+            }
+        }
+    }
+
+    /// How a counter's name ends.
+    fn suffix(&self) -> &'static str {
+        if self.kind == "counter" { "_total" } else { "" }
+    }
 }
 
 /// Every family of both agents, by its name.
@@ -52,14 +71,11 @@ fn families() -> BTreeMap<String, Family> {
             }
             if let Some((sample, labels)) = line.split_once('{') {
                 let labels = labels.split('}').next().unwrap_or_default();
-                let labels =
-                    labels.split(',').filter_map(|label| label.split_once('=')).map(|(name, _)| name);
+                let labels = labels.split(',').filter_map(|label| label.split_once('='));
                 let family = families.iter_mut().rev().find(|(name, _)| sample.starts_with(name.as_str()));
                 if let Some((_, family)) = family {
-                    for label in labels.filter(|label| *label != "le") {
-                        if !family.labels.iter().any(|known| known == label) {
-                            family.labels.push(label.to_owned());
-                        }
+                    for (label, value) in labels.filter(|(label, _)| *label != "le") {
+                        family.note(label, value.trim_matches('"'));
                     }
                 }
             }
@@ -72,18 +88,33 @@ fn families() -> BTreeMap<String, Family> {
 fn table() -> String {
     let row = |(name, family): (&String, &Family)| {
         let Family { kind, help, labels, agents } = family;
-        let suffix = if kind == "counter" { "_total" } else { "" };
-        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+        let suffix = family.suffix();
+        let labels: Vec<String> = labels.iter().map(|(label, _)| format!("`{label}`")).collect();
         format!("| `{name}{suffix}` | {kind} | {} | {} | {help} |\n", labels.join(", "), agents.join(", "))
     };
     let head = "| metric | type | labels | agent | what |\n|---|---|---|---|---|\n";
     format!("{head}{}", families().iter().map(row).collect::<String>())
 }
 
+/// The table of all labels in `docs/metrics.md`, as it should be.
+fn table_of_labels() -> String {
+    let mut table = String::from("| metric | label | values |\n|---|---|---|\n");
+    for (name, family) in families() {
+        let suffix = family.suffix();
+        for (label, values) in &family.labels {
+            let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
+            table += &format!("| `{name}{suffix}` | `{label}` | {} |\n", values.join(", "));
+        }
+    }
+    table
+}
+
 #[test]
-fn every_metric_is_in_the_table_of_the_documents() {
-    let (document, table) = (text("docs/metrics.md"), table());
-    assert!(document.contains(&table), "docs/metrics.md should have this table:\n{table}");
+fn every_metric_and_every_label_is_in_the_tables_of_the_documents() {
+    let document = text("docs/metrics.md");
+    for table in [table(), table_of_labels()] {
+        assert!(document.contains(&table), "docs/metrics.md should have this table:\n{table}");
+    }
 }
 
 #[test]

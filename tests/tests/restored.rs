@@ -237,7 +237,8 @@ async fn lost_is_named(customer: &Customer, lost: &Lost, requests: u64) -> Resul
     }
     let told = compare(site, &[])?;
     for (order, about) in lost {
-        let line = format!("not in the ledger: {about} of order {order} of shoes");
+        let about = if about == "order" { String::new() } else { format!("{about} of ") };
+        let line = format!("not in the ledger: {about}order {order} of shoes");
         ensure!(told.out.contains(&line), "{line}: {}", told.out);
     }
     let cloud_s = audits::folder(&site.cloud_dir()).display().to_string();

@@ -47,7 +47,7 @@ use tokio::sync::Notify;
 
 use self::columns::{Select, selects};
 use self::rows::Unreadable;
-use crate::database::Database;
+use crate::database::{Database, SqlState, missing_right};
 use crate::ledger::Ledger;
 
 /// The catalogue of a ledger's database. Clones share its connections with the ledger.
@@ -66,7 +66,16 @@ pub struct Catalogue {
 pub enum CatalogueError {
     /// The database cannot be reached, went away, or refuses.
     #[error("the database does not answer, or cannot work")]
-    Unavailable(#[from] sqlx::Error),
+    Unavailable(#[source] sqlx::Error),
+    /// The login has no right to what was asked for.
+    #[error("the database does not do it: {0}")]
+    Denied(SqlState),
+}
+
+impl From<sqlx::Error> for CatalogueError {
+    fn from(error: sqlx::Error) -> Self {
+        missing_right(&error).map_or(Self::Unavailable(error), Self::Denied)
+    }
 }
 
 impl Catalogue {

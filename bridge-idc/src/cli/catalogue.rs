@@ -28,38 +28,43 @@ pub(super) enum Command {
     Export(Export),
 }
 
+/// A paragraph is one line, which the command line breaks where the terminal wants it.
 const IMPORT_HELP: &str = "\
-A file that ends in .csv is CSV with a header, one row a variant; every other file is JSON Lines, one object a line. Standard
+A file that ends in .csv is CSV with a header, one row a variant; every other file is JSON Lines, one object a line. Standard \
 input (-) and a pipe are CSV where there is a mapping:
   {\"brand\": \"tea\", \"currency\": \"KRW\"}
-  {\"brand\": \"tea\", \"category\": \"green\", \"parent\": \"all\", \"names\": {\"en\": \"Green\", \"ko\": \"녹차\"}, \"position\": 1}
-  {\"brand\": \"tea\", \"product\": \"SEJAK\", \"names\": {\"ko\": \"세작\"}, \"descriptions\": {}, \"document\": {}, \"images\": [],
-   \"categories\": [\"green\"], \"published_from\": \"2026-12-01T10:00:00+09:00\", \"published_until\": null,
-   \"variants\": [{\"sku\": \"SEJAK-50\", \"options\": {\"weight\": \"50 g\"}, \"price\": {\"amount\": 18000, \"currency\": \"KRW\"}, \"quantity\": 40}]}
+  {\"brand\": \"tea\", \"category\": \"green\", \"parent\": \"all\", \"names\": {\"en\": \"Green\"}, \"position\": 1}
+  {\"brand\": \"tea\", \"product\": \"SEJAK\", \"names\": {\"ko\": \"세작\"}, \"descriptions\": {},
+   \"document\": {}, \"images\": [], \"categories\": [\"green\"],
+   \"published_from\": \"2026-12-01T10:00:00+09:00\", \"published_until\": null,
+   \"variants\": [{\"sku\": \"SEJAK-50\", \"options\": {\"weight\": \"50 g\"},
+                 \"price\": {\"amount\": 18000, \"currency\": \"KRW\"}, \"quantity\": 40}]}
+An object is one line of the file; the last one is broken here to be read.
 
-Fields of a mapping: brand, currency, product, sku (else the product's code), price (in the currency's own unit: 3 and 3.00 of
-GBP are 300 pence; an amount of JSON is in minor units, as in the API), quantity, category and image (several between |), published_from, published_until, name.LANGUAGE, description.LANGUAGE, option.NAME,
-document.NAME. FIELD=@TEXT is the same text for every row.
+Fields of a mapping: brand, currency, product, sku (else the product's code), price (in the currency's own unit: 3 and 3.00 of \
+GBP are 300 pence; an amount of JSON is in minor units, as in the API), quantity, category and image (several between |), \
+published_from, published_until, name.LANGUAGE, description.LANGUAGE, option.NAME, document.NAME. FIELD=@TEXT is the same text \
+for every row.
 
-What a file does not speak of stays as it is. Categories that are only mentioned are made. A quantity is what is for sale from now
-on; without one a SKU keeps its units, and a new one has none. An empty name is left out, a price of 0 is a price.
+What a file does not speak of stays as it is. Categories that are only mentioned are made. A quantity is what is for sale from \
+now on; without one a SKU keeps its units, and a new one has none. An empty name is left out, a price of 0 is a price.
 
-The file is judged whole first. It must be UTF-8, and its last row must end with a line's end (LF, CRLF or CR; an object of JSON
-shows by itself that it is whole): a file that was cut in a number looks just as whole. --whole says that it is. Columns are between
-commas; spaces around a value and rows without one do not count.
+The file is judged whole first. It must be UTF-8, and its last row must end with a line's end (LF, CRLF or CR; an object of JSON \
+shows by itself that it is whole): a file that was cut in a number looks just as whole. --whole says that it is. Columns are \
+between commas; spaces around a value and rows without one do not count.
 
-What is refused is printed and written to FILE.refused.csv with line, field and reason; the rest is imported, and the exit code is 1.
-What is doubtful is imported and said: a SKU such as 8.80123E+12, a price 50 times what it was.
+What is refused is printed and written to FILE.refused.csv with line, field and reason; the rest is imported, and the exit code \
+is 1. What is doubtful is imported and said: a SKU such as 8.80123E+12, a price 50 times what it was.
 
-Products are written 1,000 at a time, and no order waits for more than that. What somebody else holds, a DBA's open transaction for one,
-comes last: it is named, with who has it as far as the database tells, and waited for with nothing else in the import's hands. --dry-run only reads. --all-or-nothing judges all of
-the file, by itself and by the database, before the first is written; if the database fails in the middle then, it is said what is
-in, and the same command brings in the rest.
+Products are written 1,000 at a time, and no order waits for more than that. What somebody else holds, a DBA's open transaction \
+for one, comes last: it is named, with who has it as far as the database tells, and waited for with nothing else in the import's \
+hands. --dry-run only reads. --all-or-nothing judges all of the file, by itself and by the database, before the first is \
+written; if the database fails in the middle then, it is said what is in, and the same command brings in the rest.
 
 Examples:
   bridge-idc catalogue import catalogue.jsonl
-  bridge-idc catalogue import ../shared/data/online-retail/catalogue.csv \\
-    --map brand=@retail,currency=@GBP,product=stock_code,name.en=description,price=unit_price_gbp,quantity=units_sold
+  bridge-idc catalogue import retail.csv --dry-run --map brand=@retail,currency=@GBP \\
+    --map product=stock_code,name.en=description,price=unit_price_gbp,quantity=units_sold
   bridge-idc catalogue import shoes.csv --map-file shoes.toml --dry-run";
 
 #[derive(Args)]

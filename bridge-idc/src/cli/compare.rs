@@ -12,7 +12,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::compare::{Counts, Finding, Part, Reach, Span, What};
+use crate::compare::{About, Counts, Finding, Part, Reach, Span, What};
 use crate::config::{IdcConfig, LedgerUrl};
 use crate::ledger::Ledger;
 use crate::ledger::by_key::Keys;
@@ -228,8 +228,11 @@ impl Told {
         };
         let nothing = || "nothing".to_owned();
         let (log, ledger) = (log.clone().unwrap_or_else(nothing), ledger.clone().unwrap_or_else(nothing));
-        let about = about.code();
-        let line = format!("{title}: {about} of order {order} of {brand} (log: {log}; ledger: {ledger})");
+        let about = match about {
+            About::Order => String::new(),
+            about => format!("{} of ", about.code()),
+        };
+        let line = format!("{title}: {about}order {order} of {brand} (log: {log}; ledger: {ledger})");
         self.progress.suspend(|| writeln!(cli::out(), "{}", cli::shown(&line)))
     }
 
@@ -258,6 +261,12 @@ impl Told {
             "{agreed} requests are in the ledger as the logs say; {lost} are not in it, {otherwise} otherwise, {not_logged} in no \
              log, {in_doubt} in doubt"
         )?;
+        if *not_logged > 0 {
+            writeln!(
+                out,
+                "what is in no log may be in one that is not given: give the logs of all IDC agents of this ledger"
+            )?;
+        }
         if before + after > 0 {
             writeln!(
                 out,

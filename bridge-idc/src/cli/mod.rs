@@ -106,11 +106,11 @@ enum AuditCommand {
 enum Stock {
     /// Import brands, SKUs, prices and stock: all of the file, or nothing if a row is wrong.
     #[command(
-        after_help = "The header is brand,sku,unit_price,currency,quantity. Prices are in the currency's own unit, as in a catalogue's CSV:\n\
-                      3 and 3.00 of GBP are 300 pence, 18000 of KRW is 18000 won; one that is 50 times what it was is warned of.\n\
+        after_help = "The header is brand,sku,unit_price,currency,quantity. Prices are in the currency's own unit, as in a catalogue's CSV: \
+                      3 and 3.00 of GBP are 300 pence, 18000 of KRW is 18000 won; one that is 50 times what it was is warned of. \
                       A SKU that is there already gets the file's price, and its quantity as the units for sale now.\n\n\
-                      The file is judged whole before anything is written: UTF-8, commas between its columns, and a line's end\n\
-                      behind its last row, since a file that was cut looks just as whole. Rows are written 2,500 at a time, and\n\
+                      The file is judged whole before anything is written: UTF-8, commas between its columns, and a line's end \
+                      behind its last row, since a file that was cut looks just as whole. Rows are written 2,500 at a time, and \
                       no order waits for more than that. What somebody else holds comes last, and is named and waited for."
     )]
     Import {

@@ -41,16 +41,19 @@ pub(super) enum Command {
     /// End the doubt about a payment or a refund by what the gateway's people or its console say, or say that money went back
     /// which the gateway would not give back by itself.
     #[command(
-        after_help = "What is unknown can be resolved, and a refund by itself that the gateway refused: --as paid, once the money\n\
-                      went back in another way, at the gateway's console for one. Say `paid` only if the gateway's console shows the charge:\n\
-                      a paid order that was cancelled meanwhile is then refunded by itself. Of a refund, `paid` says that\n\
-                      the money went back. Where other refunds gave a part back meanwhile, --amount says what is left and went back.\n\
-                      `not-paid` can be said when no request to the gateway is on its way: if one is, the command says until when.\n\
-                      Look at the gateway's console after that, and say it then.\n\
+        after_help = "Two things can be resolved. What is unknown, a payment or a refund: say what the gateway's console shows. And a refund that \
+                      the agent asked for by itself (its order was cancelled, or it was charged late) and that the gateway refused: \
+                      --as paid, once the money went back in another way.\n\n\
+                      Of a payment, `paid` says that the gateway's console shows the charge; if its order was cancelled meanwhile, it is \
+                      then refunded by itself. Of a refund, `paid` says that the money went back. Where other refunds gave a part \
+                      back meanwhile, --amount says what is left and went back.\n\n\
+                      `not-paid` can be said when no request to the gateway is on its way: if one is, the command says until when. \
+                      Look at the gateway's console after that, and say it then.\n\n\
                       Who says so, why, and of what is in the audit log before it is in the ledger.\n\n\
-                      Examples:\n  bridge-idc payments resolve 0193e4a2-0000-7000-8000-000000000001 --as not-paid --reason TICKET_4711\n  \
-                      bridge-idc payments resolve 0193e4a2-0000-7000-8000-000000000001 --refund 0193e4a2-0000-7000-8000-000000000002 \\\n    \
-                      --as paid --reason TICKET_4712"
+                      Examples:\n  bridge-idc payments resolve 0193e4a2-0000-7000-8000-000000000001 \\\n    \
+                      --as not-paid --reason TICKET_4711\n  \
+                      bridge-idc payments resolve 0193e4a2-0000-7000-8000-000000000001 \\\n    \
+                      --refund 0193e4a2-0000-7000-8000-000000000002 --as paid --reason TICKET_4712"
     )]
     Resolve {
         /// The payment's id.
@@ -61,7 +64,7 @@ pub(super) enum Command {
         /// Whether money moved.
         #[arg(long = "as", value_name = "STATE")]
         resolution: Resolution,
-        /// How much went back in another way, in minor units: of a refund by itself that was refused, where less than that is left
+        /// How much went back in another way, in minor units: of an automatic refund that was refused, where less than that is left
         /// of the payment. It must be all that is left.
         #[arg(long, value_name = "AMOUNT", requires = "refund", value_parser = clap::value_parser!(i64).range(1..))]
         amount: Option<i64>,
@@ -112,13 +115,13 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
             let went_back = automatic && moved && state == RefundState::Refused.code();
             if state != PaymentState::Unknown.code() && !went_back {
                 return Err(cli::failed(format!(
-                    "its state is {state}: only what is unknown can be resolved, or a refund by itself that was refused and \
+                    "its state is {state}: only what is unknown can be resolved, or an automatic refund that was refused and \
                      went back in another way (--refund REFUND --as paid)"
                 )));
             }
             if amount.is_some() && !went_back {
                 return Err(cli::usage(
-                    "--amount is for a refund by itself that was refused and went back in another way (--as paid)",
+                    "--amount is for an automatic refund that was refused and went back in another way (--as paid)",
                 ));
             }
             let who = account::own();
@@ -157,7 +160,8 @@ fn not_left(payment: &Payment, left: i64) -> String {
 fn on_its_way(refund: Option<RefundId>, until: UnixMicros) -> String {
     if refund.is_none() {
         return format!(
-            "the gateway is being asked to charge until {until}: say that it was not paid after that"
+            "a request to charge may be on its way to the gateway until {until}: look at the gateway's console after that, and if \
+             nothing was charged say so then. Nothing was changed"
         );
     }
     format!(
@@ -231,11 +235,11 @@ fn in_whole_units(minor: i64, payment: &Payment) -> String {
 }
 
 fn refund(out: &mut impl io::Write, payment: &Payment, refund: &Refund) -> io::Result<()> {
-    let by_itself = if refund.automatic { ", by itself" } else { "" };
+    let automatic = if refund.automatic { "automatic, " } else { "" };
     let code = refund.code.as_ref().map(|code| format!("  {code}")).unwrap_or_default();
     let (id, state) = (refund.refund, refund.state.code());
     let amount = in_whole_units(refund.amount, payment);
-    writeln!(out, "refund     {id}  {amount}  {state}{by_itself}{code}")
+    writeln!(out, "refund     {id}  {amount}  {automatic}{state}{code}")
 }
 
 fn object(payment: &Payment) -> Value {

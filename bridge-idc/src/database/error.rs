@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bridge_runtime::audit_log::AuditError;
+use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::SqliteError;
 
@@ -100,13 +101,7 @@ impl From<sqlx::Error> for LedgerError {
         } else {
             postgres::blame::of(&code)
         };
-        let state = || SqlState {
-            code: code.to_string(),
-            constraint: refusal.constraint().map(str::to_owned),
-            // A trigger can raise this code with any text, so only PostgreSQL's own message is kept.
-            denied: (code == NO_RIGHT && refusal.message().starts_with(DENIED))
-                .then(|| refusal.message().to_owned()),
-        };
+        let state = || state_of(refusal);
         match blame {
             Blame::Request => Self::Refused(state()),
             Blame::Statement => Self::Denied(state()),
@@ -116,6 +111,22 @@ impl From<sqlx::Error> for LedgerError {
             Blame::Database => Self::Unavailable(error),
         }
     }
+}
+
+fn state_of(refusal: &dyn DatabaseError) -> SqlState {
+    let code = refusal.code().unwrap_or_default();
+    // A trigger can raise this code with any text, so only PostgreSQL's own message is kept.
+    let is_denied = code == NO_RIGHT && refusal.message().starts_with(DENIED);
+    SqlState {
+        code: code.to_string(),
+        constraint: refusal.constraint().map(str::to_owned),
+        denied: is_denied.then(|| refusal.message().to_owned()),
+    }
+}
+
+/// The right that is missing, if that is what an error says.
+pub(crate) fn missing_right(error: &sqlx::Error) -> Option<SqlState> {
+    error.as_database_error().map(state_of).filter(|state| state.denied.is_some())
 }
 
 /// What somebody else holds, if that is what an error says; which row is not in it.

@@ -47,15 +47,20 @@ impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Failure {
     }
 }
 
-/// An error with its causes, on one line.
+/// An error with its causes, on one line; a cause whose words its effect ends with is not said twice (sqlx does).
 struct Chain(Box<dyn Error + Send + Sync>);
 
 impl Display for Chain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut said = self.0.to_string();
+        f.write_str(&said)?;
         let mut cause = self.0.source();
         while let Some(next) = cause {
-            write!(f, ": {next}")?;
+            let text = next.to_string();
+            if !said.ends_with(&text) {
+                write!(f, ": {text}")?;
+                said = text;
+            }
             cause = next.source();
         }
         Ok(())
@@ -125,4 +130,25 @@ pub async fn status(address: SocketAddr, as_json: bool) -> Outcome {
     let page = status_page::page(&status, &sentences("because"), &sentences("notes"));
     write!(out(), "{page}")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says its own words and, as sqlx does, those of its cause.
+    #[derive(Debug, thiserror::Error)]
+    #[error("error returned from database: {0}")]
+    struct SaysItsCause(#[source] io::Error);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the database does not answer")]
+    struct Outer(#[source] SaysItsCause);
+
+    #[test]
+    fn no_cause_is_said_twice() {
+        let error = Outer(SaysItsCause(io::Error::other("no such password")));
+        let said = Chain(Box::new(error)).to_string();
+        assert_eq!(said, "the database does not answer: error returned from database: no such password");
+    }
 }

@@ -9,13 +9,27 @@ use bridge_tests::command::end;
 use bridge_tests::sandbox::{Rates, SECRET_KEY, Sandbox};
 use clap::Parser;
 
+const CONTROL: &str = "\
+While it runs it is told what to do at its own address, by POST with JSON:
+  /sandbox/next       [\"fail_after\", \"decline\"]: what is done to the next requests
+  /sandbox/rates      {\"fail_after\": 200}: as --rates, for all others
+  /sandbox/status     {\"order\": \"...\", \"status\": \"EXPIRED\"}: how a charge stands
+  /sandbox/authorise  {\"order\": \"...\", \"payment_key\": \"...\", \"amount\": 1000}: the shopper agreed
+GET /sandbox/charges shows its books, which are forgotten when it ends.
+
+Example, for bridge-idc with payments.gateway = \"sandbox\" and the key that it prints in payments.secret_key_file:
+  payment-sandbox --listen 127.0.0.1:9090
+  curl --data '[\"fail_after\"]' http://127.0.0.1:9090/sandbox/next";
+
 /// Speaks Toss Payments' protocol on this machine, keeps books, and misbehaves when told to.
 #[derive(Parser)]
+#[command(after_help = CONTROL)]
 struct Options {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:9090")]
     listen: SocketAddr,
-    /// How often it misbehaves, of a thousand requests each, as in {"fail_after": 200, "hang_after": 50}.
+    /// How often it misbehaves, of a thousand requests each, as in {"fail_after": 200, "hang_after": 50}: `decline`, `hang_before`,
+    /// `hang_after`, `fail_before` and `fail_after` (before or after money moved); `seed` decides which requests.
     #[arg(long, default_value = "{}", value_parser = |text: &str| serde_json::from_str::<Rates>(text))]
     rates: Rates,
 }

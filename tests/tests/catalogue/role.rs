@@ -1,8 +1,10 @@
 //! The rights of `role.sql` are enough to publish and to import the catalogue, and are no more than that.
 
 use std::collections::BTreeSet;
+use std::error::Error as _;
 
 use bridge_idc::catalogue::columns::{ALLOWED, Column};
+use bridge_idc::catalogue::import::{CatalogueFile, Options};
 use bridge_idc::config::LedgerUrl;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
@@ -73,6 +75,12 @@ async fn the_agent_reads_the_allowed_columns_and_numbers_changes_and_can_do_noth
         let state = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
         assert_eq!(state.as_deref(), Some("42501"), "{sql}: {error}");
     }
+
+    // Who imports with the agent's login is told of the right, and not that the database is away.
+    let file = CatalogueFile::json_lines(br#"{"brand": "new", "currency": "KRW"}"#.as_slice());
+    let error = source.catalogue.import(file, Options::default(), |_| ()).await.unwrap_err();
+    let told = error.source().map(ToString::to_string).unwrap_or_default();
+    assert!(told.contains("permission denied for ") && told.contains("role.sql"), "{error}: {told}");
 
     // A column that a DBA adds is neither readable for the agent nor in a row, until both lists name it.
     let add = "ALTER TABLE products ADD COLUMN supplier_price bigint DEFAULT 1; \

@@ -314,7 +314,7 @@ async fn an_operator_ends_what_was_charged_late_and_the_gateway_does_not_give_ba
     }
     let resolved =
         at.site.idc_command(&[&resolve[..], &["--refund", &refund, "--as", "paid"]].concat()).await?;
-    ensure!(resolved.contains("returned") && resolved.contains("done, by itself  TICKET_4712"), "{resolved}");
+    ensure!(resolved.contains("returned") && resolved.contains("automatic, done  TICKET_4712"), "{resolved}");
     let told = at.shop.get(&place).await?.json();
     ensure!(told["state"] == "returned" && told["refunded"] == amount(TOTAL, "KRW"), "{told}");
     let listed = at.site.idc_command(&["payments", "list", "--unknown", "--json"]).await?;
@@ -411,7 +411,7 @@ async fn an_operator_ends_a_refused_refund_of_which_a_part_went_back_otherwise()
         );
     }
     let resolved = at.site.idc_command(&[&resolve[..], &["--amount", "200000"]].concat()).await?;
-    ensure!(resolved.contains("refunded") && resolved.contains("done, by itself  TICKET_4711"), "{resolved}");
+    ensure!(resolved.contains("refunded") && resolved.contains("automatic, done  TICKET_4711"), "{resolved}");
     let told = at.shop.get(&paid).await?.json();
     ensure!(told["state"] == "refunded" && told["refunded"] == amount(TOTAL, "KRW"), "{told}");
     let twice = at.site.idc_command(&[&resolve[..], &["--amount", "200000"]].concat()).await;

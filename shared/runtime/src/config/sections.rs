@@ -123,7 +123,7 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// A filter as `tracing_subscriber::EnvFilter` has it.
     pub level: String,
-    /// The OpenTelemetry collector that traces are sent to; only in a build with the feature `otlp`.
+    /// The OpenTelemetry collector that traces are sent to, if any.
     pub otlp: Option<CollectorUrl>,
 }
 

@@ -30,6 +30,9 @@ pub struct Reconcile {
     json: bool,
 }
 
+/// Requests of logs that are not given which are named to a person: there may be as many as that agent ever had.
+const NOT_GIVEN_NAMED: usize = 20;
+
 /// What came out.
 struct Compared<'place> {
     logs: Vec<(Log<'place>, Reach)>,
@@ -123,11 +126,16 @@ fn tell(compared: &Compared<'_>, json: bool) -> io::Result<()> {
         out,
         "{agreed} requests agree, {lost} were lost with a link or an agent and nobody was told otherwise"
     )?;
+    let named = &not_given[..not_given.len().min(NOT_GIVEN_NAMED)];
     let titles = ["different", "in doubt, one log ends earlier", "not known, a log is not given"];
-    for (title, list) in titles.into_iter().zip([differences, in_doubt, not_given]) {
+    for (title, list) in titles.into_iter().zip([differences, in_doubt, named]) {
         for difference in list {
             writeln!(out, "{title}: {}", cli::shown(&sentence(difference, logs)))?;
         }
+    }
+    if named.len() < not_given.len() {
+        let more = not_given.len() - named.len();
+        writeln!(out, "and {more} more that are not known for want of a log; --json names them all")?;
     }
     for (agent, requests) in missing(reconciled) {
         writeln!(
