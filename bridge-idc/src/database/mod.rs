@@ -39,8 +39,8 @@ mod row;
 /// Migrations, one list a database, in the binary.
 mod migrate;
 
-pub(crate) use error::held;
 pub use error::{LedgerError, NotReady, SqlState};
+pub(crate) use error::{held, missing_right};
 pub use held::Held;
 pub(crate) use held::{HeldRows, Key, Touched};
 pub use migrate::Applied;

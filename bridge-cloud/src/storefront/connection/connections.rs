@@ -388,7 +388,7 @@ impl Pulse {
     }
 
     /// A request of it came over HTTP/1.1; it is answered once what is returned is dropped.
-    pub(super) fn asked(self: &Rc<Self>) -> Asked {
+    pub(in crate::storefront) fn asked(self: &Rc<Self>) -> Asked {
         self.unanswered.set(self.unanswered.get() + 1);
         self.owes.set(true);
         Asked(self.clone())
@@ -467,7 +467,7 @@ impl Drop for UnderWay {
 }
 
 /// A request over HTTP/1.1 whose answer is not there yet.
-pub(super) struct Asked(Rc<Pulse>);
+pub(in crate::storefront) struct Asked(Rc<Pulse>);
 
 impl Drop for Asked {
     fn drop(&mut self) {

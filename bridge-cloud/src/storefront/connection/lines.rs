@@ -6,7 +6,8 @@
 //! are passed over, those in chunks as well, so that this holds for every request of a connection.
 //! Pure: bytes come in as they were read, in whatever pieces.
 
-use super::HEAD_BYTES_MAX;
+/// A request's head; a larger one is answered 431.
+pub(in crate::storefront) const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// What is refused, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

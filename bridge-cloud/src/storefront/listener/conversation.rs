@@ -12,11 +12,9 @@ use tokio::time::timeout;
 use crate::config::StorefrontConfig;
 use crate::storefront::connection::connections::{Order, Pulse};
 use crate::storefront::connection::greeting::{Greeting, Version};
+use crate::storefront::connection::lines::HEAD_BYTES_MAX;
 use crate::storefront::connection::streams::Streams;
 use crate::storefront::front::Service;
-
-/// A request's head; a larger one is answered 431.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// A connection whose requests are given up has so long to answer them.
 const GIVEN_UP_WITHIN: Duration = Duration::from_secs(1);

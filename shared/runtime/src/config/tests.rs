@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bridge_protocol::domain::identity::Role;
 use tempfile::TempDir;
 
 use super::*;
@@ -349,7 +350,7 @@ fn an_audit_key_that_is_called_as_what_stands_beside_one_is_refused() {
         let fixture = Fixture::new(&format!("[agent]\nname = \"a\"\n[audit]\nkey_file = \"{name}\"\n"));
         let mistakes = fixture.mistakes(&[], |reader| {
             let agent = AgentConfig::read(reader);
-            let _ = AuditConfig::read(reader, crate::identity::Role::Idc, &agent);
+            let _ = AuditConfig::read(reader, Role::Idc, &agent);
         });
         let refused = "agent.toml:4: audit.key_file: must not end in .seen";
         assert_eq!(mistakes.iter().any(|mistake| mistake.starts_with(refused)), is_refused, "{mistakes:?}");

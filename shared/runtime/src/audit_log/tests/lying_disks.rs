@@ -165,7 +165,7 @@ fn noted(root: &Path) -> Option<u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_note_beside_the_key_that_hangs_is_late_and_holds_up_neither_entries_nor_publications() {
     let root = tempfile::tempdir().unwrap();
-    let metrics = Arc::new(Metrics::idc());
+    let metrics = Arc::new(Metrics::default());
     let (publish_every, write_within) = (Duration::from_millis(10), Duration::from_secs(4));
     let config = AuditConfig { publish_every, write_within, ..config(root.path()) };
     let (log, closer) = AuditLog::open(&config, metrics.clone()).unwrap();
@@ -196,7 +196,7 @@ async fn a_note_beside_the_key_that_hangs_is_late_and_holds_up_neither_entries_n
 async fn a_note_beside_the_key_is_never_ahead_of_the_log_and_the_end_waits_for_it() {
     let root = tempfile::tempdir().unwrap();
     let config = AuditConfig { publish_every: Duration::from_millis(10), ..config(root.path()) };
-    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::idc())).unwrap();
+    let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::default())).unwrap();
     log.append(&[entry(0)]).await.unwrap();
     until(|| noted(root.path()) == Some(1)).await;
     // Its checkpoint is not out, however much of it lies in the folder.
