@@ -36,11 +36,12 @@ fn every_sabotage_is_found_and_told_with_the_command_that_repeats_it() {
             Sabotage::ForgetKeys
             | Sabotage::PayTwice
             | Sabotage::CountRefundsTwice
-            | Sabotage::RefundForEver => &["P2"],
+            | Sabotage::RefundForEver
+            | Sabotage::CompareEndsAlone => &["P2"],
             Sabotage::LetAnotherBrandRefund => &["TENANCY"],
-            Sabotage::NeverLookAgain | Sabotage::KeepMoney | Sabotage::SpeakTooSoon => &["MONEY"],
+            Sabotage::NeverLookAgain | Sabotage::KeepMoney => &["MONEY"],
             Sabotage::OvertakingCancels | Sabotage::OverwriteStock => &["P3"],
-            Sabotage::FinalRefusals | Sabotage::DenyLostCommits | Sabotage::TakeSilenceForRefusal => &["P4"],
+            Sabotage::DenyLostCommits | Sabotage::TakeSilenceForRefusal => &["P4"],
             Sabotage::OverfillQueues => &["P7"],
             Sabotage::LoseEntries
             | Sabotage::ForgetLastRounds
@@ -52,6 +53,9 @@ fn every_sabotage_is_found_and_told_with_the_command_that_repeats_it() {
             // Which of the two is seen first, the dice decide.
             Sabotage::ForgetPayments => &["P2", "P4"],
             Sabotage::ForgetUnsettled => &["P4", "P8"],
+            Sabotage::SpeakTooSoon => &["MONEY", "P2"],
+            // A refusal that the sender alone is to hear comes to a caller, or one that another copy makes wrong.
+            Sabotage::FinalRefusals => &["P4", "ANSWERS"],
             Sabotage::PreferNewestKeys | Sabotage::SealOnce => &["P11"],
             Sabotage::NumberBeforeCommit | Sabotage::SkipReplay | Sabotage::ResumeAnyHistory => &["P6"],
         };

@@ -125,6 +125,12 @@ counts! {
     outcomes_taken
     /// Those among them of which a caller had a receipt.
     receipts_taken
+    /// Times that somebody looked what a restore at that moment would lack.
+    put_backs
+    /// Requests about money that such a ledger and the logs leave in doubt.
+    unaccounted
+    /// Orders whose money was settled by hand after a restore.
+    settled_by_hand
     /// Times that a DBA's statement waited for a row.
     dba_waits
     /// Requests set apart because somebody held what they need.

@@ -96,6 +96,8 @@ pub enum Sabotage {
     RestoreTooEarly,
     /// P1: a cloud agent answers a key that comes again by what it answered before, whatever was restored since.
     RememberAnswers,
+    /// P2: what a log has as received of a payment, and not as ended, is not compared with a ledger that was put back.
+    CompareEndsAlone,
     /// P8: what an operator says of money is done although no log has it.
     ResolveUnsaid,
     /// P8: what a cloud agent logs as told is not what its callers are told.
@@ -125,6 +127,7 @@ impl Sabotage {
                 | Self::KeepMoney
                 | Self::SpeakTooSoon
                 | Self::ResolveUnsaid
+                | Self::CompareEndsAlone
         )
     }
 

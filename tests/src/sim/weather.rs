@@ -92,10 +92,6 @@ impl Weather {
         if let Some(sabotage) = sabotage {
             weather.restores = if sabotage.is_of_restores() { 2 } else { 0 };
         }
-        // What the gateway did no restore takes back: whoever restores settles that by its books, which nobody does here.
-        if weather.restores > 0 {
-            weather.pays = 0;
-        }
         match sabotage {
             // A batch that writes over what a DBA changed leaves sums that add up.
             Some(Sabotage::OverwriteStock) => weather.dba_writes = 0,

@@ -205,6 +205,13 @@ impl Bank {
         })
     }
 
+    /// What went back: of which token, for which order, under which key.
+    pub(in crate::sim) fn given_back(&self) -> impl Iterator<Item = (&str, Order, Id)> {
+        self.agreements.iter().flat_map(|(token, agreement)| {
+            agreement.cancels.iter().map(move |(id, _)| (token.as_str(), agreement.order, *id))
+        })
+    }
+
     /// What is back of a token's charge.
     pub(in crate::sim) fn back(&self, token: &str) -> i64 {
         self.agreements.get(token).map_or(0, Agreement::back)

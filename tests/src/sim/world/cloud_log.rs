@@ -158,7 +158,8 @@ impl World {
         }
     }
 
-    /// What is not logged is not sent; what is not logged of an outcome is not told, and can be asked about.
+    /// What is not logged is not sent; what is not logged of an outcome is not told, and can be asked about. That nothing was taken is
+    /// told all the same. What is told is logged as soon as it can be.
     fn do_unlogged(&mut self, cloud: usize, then: Then) {
         match then {
             Then::Send { attempt, .. } => self.tell(attempt, Told::Nothing(Nothing::NotLogged)),
@@ -167,17 +168,18 @@ impl World {
                 self.attempts[attempt].sealable = false;
                 self.sealed(cloud, request, None);
             }
-            Then::Tell { attempt, .. } => {
-                // That nobody knows is logged as soon as it can be.
-                let unknown = self.answered(attempt, &Told::Unknown);
-                unknown.into_iter().for_each(|event| self.book(cloud, event));
-                self.tell(attempt, Told::Unknown);
+            Then::Tell { attempt, told } => {
+                let told = if told.says_not_taken() { *told } else { Told::Unknown };
+                let booked = self.answered(attempt, &told);
+                booked.into_iter().for_each(|event| self.book(cloud, event));
+                self.tell(attempt, told);
             }
             Then::Pay { attempt, .. } => self.tell_payer(attempt, &Told::Nothing(Nothing::NotLogged), None),
-            Then::TellPayer { attempt, .. } => {
-                let unknown = self.payer_answered(attempt, &Told::Unknown, None);
-                unknown.into_iter().for_each(|event| self.book(cloud, event));
-                self.tell_payer(attempt, &Told::Unknown, None);
+            Then::TellPayer { attempt, told, .. } => {
+                let told = if told.says_not_taken() { *told } else { Told::Unknown };
+                let booked = self.payer_answered(attempt, &told, None);
+                booked.into_iter().for_each(|event| self.book(cloud, event));
+                self.tell_payer(attempt, &told, None);
             }
         }
     }

@@ -39,6 +39,9 @@ mod faults;
 /// Restores of the database to an earlier moment.
 mod restores;
 
+/// A ledger that would be put back, beside the logs and the gateway's books.
+mod put_back;
+
 /// Callers: what they want, and what they do about an answer.
 mod callers;
 
@@ -159,6 +162,8 @@ enum Event {
     StopForRestore,
     /// The database is as it was at that moment.
     Restored { to: Duration },
+    /// Somebody looks what a restore at this moment would lack.
+    PutBack,
     /// The database gets to a DBA's next statement.
     Dba(u64),
     /// The agent hears how a batch ended.
@@ -380,6 +385,7 @@ impl World {
         world.place_orders(orders);
         world.plan_rotations(first_key_ends);
         world.plan_restores();
+        world.plan_put_backs();
         world.at(Duration::ZERO, Event::Tick);
         world
     }
@@ -398,6 +404,9 @@ impl World {
             self.judge_end();
             self.judge_money();
             self.judge_both_logs();
+            if self.counts.ledger_restores == 0 {
+                self.judge_compared();
+            }
         }
         let Ends { reply_lost, lost, late, .. } = self.ledger.ends();
         let Self { violation, mut counts, trace, .. } = self;
@@ -440,6 +449,7 @@ impl World {
             Event::LetGo(holder) => self.let_go(holder),
             Event::StopForRestore => self.stop_for_restore(),
             Event::Restored { to } => self.restored(to),
+            Event::PutBack => self.judge_put_back(),
             Event::Dba(dba) => self.dba_goes(dba),
             Event::BatchEnd { idc, life, ended } => self.batch_ends(idc, life, ended),
             Event::Decapsulated { idc, life, link, session } => self.decapsulated(idc, life, link, session),

@@ -51,6 +51,9 @@ impl World {
 
     /// P8, and no gateway is asked for what is not durable: before a charge.
     pub(super) fn judge_asked_to_charge(&mut self, charge: &Charge) {
+        if self.money.settled.contains(charge.order.as_bytes()) {
+            return;
+        }
         let id = charge.payment.as_bytes();
         if self.ledger.payment_row(&charge.payment.as_uuid()).is_none() {
             self.violate("P2", format!("the gateway is to charge {}, which is not durable", charge.payment));
@@ -71,6 +74,9 @@ impl World {
     /// P2 and P4 when money moves: once an order, and not where its caller was told that nothing happens.
     pub(super) fn judge_charged(&mut self, charge: &Charge) {
         let order = charge.order.as_bytes();
+        if self.money.settled.contains(order) {
+            return;
+        }
         let own = was_any_denied(&self.known_by(charge.payment_key.as_str()));
         let others = self.money.bank.charges_of(order).into_iter();
         let others = others.filter(|(token, ..)| *token != charge.payment_key.as_str());
@@ -94,6 +100,9 @@ impl World {
     pub(super) fn judge_given_back(&mut self, refund: &GiveBack) {
         let (id, token) = (refund.refund.as_bytes(), refund.charge.payment_key.as_str());
         let (amount, charged) = (refund.amount.amount(), refund.charge.amount.amount());
+        if self.money.settled.contains(refund.charge.order.as_bytes()) {
+            return;
+        }
         if self.money.bank.back(token) > charged {
             self.violate("P2", format!("more goes back of {} than was paid", refund.charge.payment));
         }
@@ -155,6 +164,9 @@ impl World {
     /// A payment's row is durable.
     pub(super) fn judge_payment(&mut self, row: &PaymentColumns) {
         let (id, name) = (*row.payment.as_bytes(), row.payment);
+        if self.money.settled.contains(row.order.as_bytes()) {
+            return;
+        }
         let brand = self.attempt_of(&id).and_then(|(attempt, write)| {
             let same = attempt.request == PayRequest::Pay { token: row.payment_key.clone() };
             let fits = same && *write.order.as_bytes() == *row.order.as_bytes();
@@ -203,6 +215,10 @@ impl World {
     /// A refund's row is durable.
     pub(super) fn judge_refund(&mut self, row: &RefundColumns) {
         let (id, name) = (*row.refund.as_bytes(), row.refund);
+        let payment = self.ledger.payment_row(&row.payment);
+        if payment.is_some_and(|payment| self.money.settled.contains(payment.order.as_bytes())) {
+            return;
+        }
         if row.automatic == self.money.made_for.contains_key(&id) {
             self.violate("P2", format!("refund {name} is automatic: {}, and was asked for", row.automatic));
         }
@@ -258,6 +274,10 @@ impl World {
     pub(super) fn judge_payment_told(&mut self, attempt: usize, stands: &Payment) {
         let PayAttempt { write, .. } = self.money.attempts[attempt];
         let PayWrite { brand, brand_of_order, order, .. } = &self.money.writes[write];
+        // It may have been answered before the ledger was put back.
+        if self.money.named.contains(order.as_bytes()) {
+            return;
+        }
         if brand != brand_of_order || stands.order != *order.as_bytes() {
             self.violate(
                 "TENANCY",
@@ -292,6 +312,9 @@ impl World {
     /// A payer is told that nothing happened.
     pub(super) fn judge_payment_denied(&mut self, attempt: usize, refusal: Option<Refusal>) {
         let PayAttempt { write: id, id: made, key, existed, .. } = self.money.attempts[attempt].clone();
+        if self.money.named.contains(self.money.writes[id].order.as_bytes()) {
+            return;
+        }
         self.money.denied.insert(made);
         let is_payment = self.ledger.payments().iter().any(|row| *row.payment.as_bytes() == made);
         if is_payment || self.ledger.refunds().iter().any(|row| *row.refund.as_bytes() == made) {
@@ -340,9 +363,12 @@ impl World {
     }
 
     fn compare_books(&self) -> Result<(), String> {
-        let payments = self.ledger.payments();
+        let is_settled = |order: &Order| self.money.settled.contains(order);
+        let mut payments = self.ledger.payments();
+        payments.retain(|row| !is_settled(row.order.as_bytes()));
         let mut of_order: BTreeMap<Order, usize> = BTreeMap::new();
-        for (token, _, order, kept) in self.money.bank.charges() {
+        let charges = self.money.bank.charges().filter(|(_, _, order, _)| !is_settled(order));
+        for (token, _, order, kept) in charges {
             let charged = |row: &&Rc<PaymentColumns>| row.payment_key == token && is_charged(row);
             let rows = Vec::from_iter(payments.iter().filter(charged));
             let [row] = rows[..] else {
@@ -379,7 +405,9 @@ impl World {
     fn compare_payers(&self) -> Result<(), String> {
         let requests = self.ledger.requests();
         let refunds = self.ledger.refunds();
-        for (number, write) in self.money.writes.iter().enumerate() {
+        let is_settled = |write: &PayWrite| self.money.settled.contains(write.order.as_bytes());
+        let all = self.money.writes.iter().enumerate();
+        for (number, write) in all.filter(|(_, write)| !is_settled(write)) {
             let key = write.attempts.first().map(|attempt| self.money.attempts[*attempt].key);
             let request = key.and_then(|key| requests.get(&key[..]));
             let row = request.and_then(|request| self.ledger.payment_row(&request.payment));

@@ -146,7 +146,8 @@ impl World {
 
     /// Whether every payer knows what became of it.
     pub(super) fn all_payers_know(&self) -> bool {
-        self.money.writes.iter().all(|write| write.end.is_some())
+        let is_settled = |write: &PayWrite| self.money.settled.contains(write.order.as_bytes());
+        self.money.writes.iter().all(|write| write.end.is_some() || is_settled(write))
     }
 
     /// Every payer is to find out what became of it.

@@ -84,6 +84,7 @@ impl World {
         }
         self.judge_names(&names);
         self.look_again_what_existed();
+        self.settle_by_hand(to);
     }
 
     fn judge_restored(&mut self) {

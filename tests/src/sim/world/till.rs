@@ -25,8 +25,8 @@ use bridge_protocol::wire::order::ToIdc;
 
 use super::super::dice::Dice;
 use super::super::options::Sabotage;
-use super::super::reference::Key;
 use super::super::reference::bank::{Bank, Id, Said};
+use super::super::reference::{Key, Order};
 use super::clocks::Host;
 use super::gateway::{Ask, Outside, Reply, Site, code};
 use super::lines::PAYMENTS;
@@ -44,6 +44,9 @@ const ROUNDS_TO_FIND_OUT: u32 = 12;
 
 /// Times that an operator says what went back by hand, at most; nobody kills the last one's command.
 const SAID_MAX: u32 = 6;
+
+/// Milliseconds for which an operator's command waits for whoever has the log: longer than a request to give back is on its way.
+const BESIDE_WITHIN: u64 = 10_000;
 
 /// Calls of the gateway about what is in doubt, at a time and data centre.
 const DOUBTS_MAX: usize = 8;
@@ -83,6 +86,9 @@ pub(super) struct Money {
     pub(super) finding_out: bool,
     /// Refunds of which an operator said that nothing went back.
     pub(super) said_refused: BTreeSet<Id>,
+    /// Orders of which something was named when the ledger had been put back, and those of them whose money a DBA settled by hand.
+    pub(super) named: BTreeSet<Order>,
+    pub(super) settled: BTreeSet<Order>,
 }
 
 /// Something under way at a data centre.
@@ -146,6 +152,8 @@ impl Money {
             logged: BTreeSet::new(),
             finding_out: false,
             said_refused: BTreeSet::new(),
+            named: BTreeSet::new(),
+            settled: BTreeSet::new(),
         }
     }
 
@@ -343,7 +351,7 @@ impl World {
             });
         }
         // An operator who looks at the same refunds speaks while they are on their way.
-        if asks_for_refunds && self.money.operator && self.dice.happens(2_000) {
+        if asks_for_refunds && self.money.operator && self.dice.happens(6_000) {
             self.resolve_doubts();
         }
     }
@@ -373,7 +381,11 @@ impl World {
     /// An entry about a payment goes to the disk, which may be full.
     fn log_payment(&mut self, task: u64, ask: u64, event: Logged) {
         let fails = self.dice.happens(self.weather.audit_fails);
-        let delay = self.dice.micros(100..=2_000);
+        let is_operator = self.money.tasks.get(&task).is_some_and(|task| task.kind == Kind::Operator);
+        let delay = match is_operator && self.dice.happens(3_000) {
+            true => self.dice.millis(0..=BESIDE_WITHIN),
+            false => self.dice.micros(100..=2_000),
+        };
         self.money.open_asks.insert(ask);
         self.after(delay, Event::PaymentLogged { task, ask, event: Box::new(event), fails });
     }
@@ -451,6 +463,9 @@ impl World {
             if self.money.operator && self.dice.happens(1_000) {
                 self.resolve_doubts();
             }
+            if !self.money.writes.is_empty() && self.dice.happens(500) {
+                self.judge_put_back();
+            }
             let idc = self.dice.index(self.idcs.len());
             self.look(idc, self.idcs[idc].life);
         }
@@ -479,6 +494,9 @@ impl World {
         self.money.refuses_refunds = 0;
         for row in Vec::from_iter(refused) {
             let Some(payment) = self.ledger.payment_row(&row.payment) else { continue };
+            if self.money.settled.contains(payment.order.as_bytes()) {
+                continue;
+            }
             let key = *row.refund.as_bytes();
             if self.money.bank.give_back_by_hand(key, &payment.payment_key, row.amount) {
                 self.says_until_it_is_so(&row, &payment, None);

@@ -49,6 +49,17 @@ pub(super) enum Nothing {
 }
 
 impl Told {
+    /// Whether nothing of the request was taken, by the cloud agent itself or by a data centre that turned it away.
+    pub(super) fn says_not_taken(&self) -> bool {
+        match self {
+            Self::Nothing(Nothing::Refused(refusal)) => {
+                matches!(refusal, Refusal::Busy | Refusal::DatabaseDown)
+            }
+            Self::Nothing(Nothing::NotSent | Nothing::QueueFull) | Self::InProgress | Self::KeyTaken => true,
+            _ => false,
+        }
+    }
+
     pub(super) fn rejected(rejected: Rejected) -> Self {
         match rejected {
             Rejected::Full => Self::Nothing(Nothing::QueueFull),

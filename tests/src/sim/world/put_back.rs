@@ -1,0 +1,227 @@
+//! What a DBA finds who puts the database back to an earlier moment, and compares it with the logs before an agent starts. No restore takes
+//! back what the gateway did: so all money that moved, or that a request on its way may move, is in the ledger by which the agents ask
+//! the gateway, or it is named. Nothing is restored here: another database is looked at, as this one would be.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bridge_idc::compare::{Counts, Finding, Part, Reach, Span};
+use bridge_idc::ledger::by_key::{AskedFor, Keys, OutcomeOfKey, PaymentOfKey};
+use bridge_idc::ledger::model::{ModelDatabase, OutcomeColumns, PaymentColumns, RequestColumns};
+use bridge_protocol::audit::{Entry, Event as Logged};
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
+
+use super::super::options::Sabotage;
+use super::super::reference::Order;
+use super::super::reference::bank::Id;
+use super::data_centre::DataCentre;
+use super::gateway::Ask;
+use super::{Event, World, note};
+
+/// Looks in a schedule, while things go wrong.
+const LOOKS: usize = 3;
+
+const ALL_KEYS: Keys = Keys { from: [0; 32], to: [0xff; 32] };
+
+/// An order, what of it is named, and what is wrong with that.
+type NamedMoney = BTreeSet<(Order, &'static str, &'static str)>;
+
+impl World {
+    /// When somebody looks.
+    pub(super) fn plan_put_backs(&mut self) {
+        if self.weather.pays == 0 {
+            return;
+        }
+        self.ledger.archive();
+        for _ in 0..LOOKS {
+            let until = u64::try_from(self.faults_until.as_micros()).unwrap_or(0);
+            let at = self.dice.micros(0..=until);
+            self.at(at, Event::PutBack);
+        }
+    }
+
+    /// P8 and P2 for a ledger that is put back: no money moved of which nobody is told.
+    pub(super) fn judge_put_back(&mut self) {
+        let back = match self.dice.index(2) {
+            0 => self.dice.millis(0..=300),
+            _ => self.dice.micros(0..=u64::try_from(self.now.as_micros()).unwrap_or(0)),
+        };
+        let to = self.now.saturating_sub(back);
+        let ledger = self.ledger.restored_beside(to);
+        let (named, counts) = match self.compared_with(&ledger) {
+            Ok(compared) => compared,
+            Err(what) => return self.violate("P8", format!("a log is not to be read: {what}")),
+        };
+        note!(self, "put back to {to:?}, the ledger would lack what {} findings name", named.len());
+        self.counts.put_backs += 1;
+        self.counts.unaccounted += counts.in_doubt;
+        if let Some(what) = self.not_named(&ledger, &named) {
+            self.violate("P2", format!("were the ledger put back to {to:?}, {what}, and nothing names it"));
+        }
+    }
+
+    /// The ledger was put back, and no agent has started: the DBA settles by hand what is named, with the gateway's people and the
+    /// shop's. All other money is as promised, whatever happens from here on.
+    pub(super) fn settle_by_hand(&mut self, to: Duration) {
+        if self.money.writes.is_empty() {
+            return;
+        }
+        let (named, _) = match self.compared_with(&self.ledger) {
+            Ok(compared) => compared,
+            Err(what) => return self.violate("P8", format!("a log is not to be read: {what}")),
+        };
+        if let Some(what) = self.not_named(&self.ledger, &named) {
+            self.violate("P2", format!("the ledger is put back to {to:?}, {what}, and nothing names it"));
+        }
+        // What the agents ask the gateway about by themselves they settle themselves.
+        let by_hand = named.iter().filter(|(.., what)| *what != "open");
+        self.money.settled.extend(by_hand.map(|(order, ..)| *order));
+        self.money.named.extend(named.iter().map(|(order, ..)| *order));
+        self.counts.settled_by_hand += self.money.settled.len() as u64;
+        // Of a charge of which a part is back the gateway shows nothing that proves anything.
+        self.money.operator = true;
+    }
+
+    /// P8: beside the ledger as it is, the logs tell nothing otherwise.
+    pub(super) fn judge_compared(&mut self) {
+        match self.compared_with(&self.ledger) {
+            Ok((_, counts)) if counts.differ() == 0 => {}
+            Ok((named, counts)) => {
+                let named = Vec::from_iter(named.iter().filter_map(|(order, about, what)| {
+                    Some(format!("{about} of {}: {what}", OrderId::from_bytes(order).ok()?))
+                }));
+                self.violate("P8", format!("the ledger and the logs differ: {counts:?}, {named:?}"));
+            }
+            Err(what) => self.violate("P8", format!("a log is not to be read: {what}")),
+        }
+    }
+
+    /// Money that a ledger does not account for, and that no finding names.
+    fn not_named(&self, ledger: &ModelDatabase, named: &NamedMoney) -> Option<String> {
+        let (payments, refunds) = (ledger.payments(), ledger.refunds());
+        let is_named = |order: Order, abouts: &[&'static str]| {
+            named.iter().any(|(known, about, _)| *known == order && abouts.contains(about))
+        };
+        let row_of = |token: &str| payments.iter().find(|row| row.payment_key == token && is_known(row));
+        let lost =
+            |(token, order): &(String, Order)| row_of(token).is_none() && !is_named(*order, &["payment"]);
+        if let Some((token, order)) = self.may_be_charged().into_iter().find(lost) {
+            return Some(format!("{token} of {:?} may be charged", OrderId::from_bytes(&order)));
+        }
+        let lost = |(token, order, id): &(&str, Order, Id)| {
+            let row = refunds.iter().find(|row| row.refund.as_bytes() == id);
+            if row.is_some_and(|row| row.state != "refused") {
+                return false;
+            }
+            if self.money.made_for.contains_key(id) {
+                return !is_named(*order, &["refund"]);
+            }
+            // It goes back once it is known that it was charged, or once its order is cancelled, under the same key.
+            let is_doubtful = row_of(token).is_some_and(|row| !is_charged(row));
+            !is_doubtful && !is_named(*order, &["payment", "cancellation"])
+        };
+        let (token, order, _) = self.money.bank.given_back().find(lost)?;
+        Some(format!("a part of {token} of {:?} is back", OrderId::from_bytes(&order)))
+    }
+
+    /// What was charged, and what requests that are on their way may charge: by which token, for which order.
+    fn may_be_charged(&self) -> Vec<(String, Order)> {
+        let charged = self.money.bank.charges().map(|(token, _, order, _)| (token.to_owned(), order));
+        let asked = |what: &Ask| match what {
+            Ask::Charge(charge) => Some((charge.payment_key.as_str().to_owned(), *charge.order.as_bytes())),
+            _ => None,
+        };
+        let coming = self.events.values().filter_map(|event| match event {
+            Event::Gateway { what, .. } => asked(what),
+            _ => None,
+        });
+        let held_up = self.money.held_up.iter().filter_map(|(_, what)| asked(what));
+        charged.chain(coming).chain(held_up).collect()
+    }
+
+    /// What `audit compare` names, and what it counts, of that ledger and the logs of all data centres as they lie on their disks.
+    fn compared_with(&self, ledger: &ModelDatabase) -> Result<(NamedMoney, Counts), String> {
+        let logs = self.idc_logs()?;
+        let reaches = logs.iter().map(|log| {
+            let mut reach = Reach::default();
+            log.iter().for_each(|entry| reach.take(entry));
+            ("", Reach { is_ended: true, ..reach }, false)
+        });
+        let span = Span::of(reaches);
+        let mut part = Part::new(ALL_KEYS, &span);
+        if !logs.iter().flatten().all(|entry| part.take(entry)) {
+            return Err("an entry is in no form that is known".to_owned());
+        }
+        let (mut named, mut counts) = (NamedMoney::new(), Counts::default());
+        let mut told = |finding: Finding| {
+            named.insert((*finding.order.as_bytes(), finding.about.code(), finding.what.code()));
+        };
+        for row in ledger.outcomes() {
+            let stands = ledger.state_of(&row.order);
+            outcome(&row, stands).into_iter().for_each(|row| part.outcome(row, &mut counts, &mut told));
+        }
+        for (key, request) in ledger.requests() {
+            let row = payment(ledger, &key, &request);
+            row.into_iter().for_each(|row| part.payment(row, &mut counts, &mut told));
+        }
+        part.finish(&mut counts, &mut told);
+        Ok((named, counts))
+    }
+
+    /// The entries of all data centres' logs, as the command is given them.
+    fn idc_logs(&self) -> Result<Vec<Vec<Vec<u8>>>, String> {
+        let entries = |idc: &DataCentre| -> Result<Vec<Vec<u8>>, String> {
+            let mut entries = idc.log.whole_entries()?;
+            if self.sabotage == Some(Sabotage::CompareEndsAlone) {
+                entries.retain(|entry| !matches!(entry.event, Logged::PaymentReceived(_)));
+            }
+            let encoded: Result<_, _> = entries.iter().map(Entry::encode).collect();
+            encoded.map_err(|error| error.to_string())
+        };
+        self.idcs.iter().map(entries).collect()
+    }
+}
+
+/// An agent asks the gateway about it, or knows what became of it. What the gateway declined it charges never.
+fn is_known(row: &PaymentColumns) -> bool {
+    let is_asked_about = matches!(row.state.as_str(), "confirming" | "unknown") || row.look_at.is_some();
+    is_charged(row) || is_asked_about || row.state == "declined"
+}
+
+fn is_charged(row: &PaymentColumns) -> bool {
+    matches!(row.state.as_str(), "paid" | "partially_refunded" | "refunded" | "charged_late" | "returned")
+}
+
+/// A row as the command reads it.
+fn outcome(row: &OutcomeColumns, stands: Option<&'static str>) -> Option<OutcomeOfKey> {
+    Some(OutcomeOfKey {
+        key: KeyDigest::from_bytes(&row.key)?,
+        brand: Brand::new(&row.brand).ok()?,
+        order: OrderId::from_uuid(row.order).ok()?,
+        outcome: row.outcome.clone(),
+        position: row.position,
+        committed_at: UnixMicros::new(row.committed_at),
+        stands: stands.map(str::to_owned),
+    })
+}
+
+fn payment(ledger: &ModelDatabase, key: &[u8], request: &RequestColumns) -> Option<PaymentOfKey> {
+    let payment = ledger.payment_row(&request.payment);
+    let refund =
+        request.refund.and_then(|id| ledger.refunds().into_iter().find(|refund| refund.refund == id));
+    let asked = payment.and_then(|payment| {
+        let (state, at) = match &refund {
+            Some(refund) => (&refund.state, refund.concluded_at.unwrap_or(refund.created_at)),
+            None => (&payment.state, payment.concluded_at.unwrap_or(payment.created_at)),
+        };
+        let epoch = Duration::from_micros(u64::try_from(super::EPOCH_MICROS).unwrap_or(0));
+        Some(AskedFor {
+            brand: Brand::new(&payment.brand).ok()?,
+            order: OrderId::from_uuid(payment.order).ok()?,
+            state: state.clone(),
+            // The model's clock counts from the schedule's first moment.
+            at: UnixMicros::new(at).plus(epoch),
+        })
+    });
+    Some(PaymentOfKey { key: KeyDigest::from_bytes(key)?, is_refund: request.refund.is_some(), asked })
+}
