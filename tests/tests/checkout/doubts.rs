@@ -7,7 +7,6 @@ use anyhow::{Context, Result, ensure};
 use bridge_tests::dba::Dba;
 use bridge_tests::http::Client;
 use bridge_tests::sandbox::{Mischief, Webhooks};
-use bridge_tests::tcp_line::TcpLine;
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -188,56 +187,6 @@ async fn an_operator_s_word_beside_an_agent_that_does_not_answer_holds_and_leave
     );
     ensure!(at.audited("payment-committed").await? == ["unknown", "not_paid"]);
     at.agree().await
-}
-
-/// The agent has asked the gateway, whose answer is on its way, when an operator says what it came to: whoever is first, no money
-/// stays with the gateway that the ledger does not have, and both logs agree.
-#[tokio::test]
-async fn an_operator_s_word_while_the_agent_asks_the_gateway_loses_no_money() -> Result<()> {
-    for (says, ends) in [("not-paid", "returned"), ("paid", "paid")] {
-        let mut line = None;
-        let mut at = Checkout::open_with(|site| {
-            let config = site.idc_dir().join("bridge-idc.toml");
-            configure(&config, "payments.retry_first", "1h")?;
-            configure(&config, "payments.retry_max", "2h")?;
-            configure(&config, "payments.timeout", "5s")?;
-            let text: toml::Table = std::fs::read_to_string(&config)?.parse()?;
-            let url = text["payments"]["base_url"].as_str().context("no gateway")?;
-            let gateway = url.trim_start_matches("http://").trim_end_matches('/').parse()?;
-            // Long enough for a whole command meanwhile.
-            let slow = TcpLine::start(gateway, Duration::from_secs(1))?;
-            configure(&config, "payments.base_url", format!("http://{}", slow.address()))?;
-            line = Some(slow);
-            Ok(())
-        })
-        .await?;
-        let order = at.order().await?;
-        at.sandbox.next([Mischief::HangAfter]);
-        let doubt = at.pay(&order, "p").await?;
-        ensure!(doubt.status == 202, "{:?}", doubt.json());
-        let id = doubt.json()["payment"].as_str().context("no id")?.to_owned();
-        let hint = json!({ "data": { "orderId": order } }).to_string();
-        Client::new(at.webhooks).post("/", None, None, hint.into()).await?;
-        let resolve = ["payments", "resolve", &id, "--as", says, "--reason", "TICKET_4711"];
-        let said = at.site.idc_command(&resolve).await;
-        // The agent may have been faster, on a machine that is busy.
-        let ends = if said.is_ok() { ends } else { "paid" };
-        if let Err(late) = said {
-            ensure!(format!("{late:#}").contains("unknown"), "{late:#}");
-        }
-        at.stands(&place(&doubt)?, ends).await?;
-        ensure!(charged(&at.sandbox, &order) == 1);
-        let kept: i64 = at
-            .sandbox
-            .charges()
-            .iter()
-            .map(|charge| charge.amount - charge.cancels.iter().sum::<i64>())
-            .sum();
-        ensure!(kept == if ends == "paid" { TOTAL } else { 0 }, "{says}: {:?}", at.sandbox.charges());
-        at.agree().await?;
-        drop(line);
-    }
-    Ok(())
 }
 
 #[tokio::test]
