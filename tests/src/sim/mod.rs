@@ -51,6 +51,11 @@ use world::{Ended, World};
 /// Runs below this many orders are too short to demand every kind of fault of them.
 const ORDERS_FOR_EVERY_FAULT: u64 = 20_000;
 
+/// What happens in so few schedules that only runs of as many orders must have it: an operator who speaks of a refund while a request
+/// for that is on its way.
+const RARE: &str = "told_to_wait";
+const ORDERS_FOR_WHAT_IS_RARE: u64 = 100_000;
+
 /// Runs schedules until as many orders were simulated as asked for, time is over, or a violation is found.
 pub fn run(options: &Options, progress: &mut impl Write) -> io::Result<Report> {
     // The ledger's flow sets timers, which nobody drives here: the model tells when a row was waited for too long.
@@ -78,6 +83,8 @@ pub fn run(options: &Options, progress: &mut impl Write) -> io::Result<Report> {
     report.per_second = u128::from(report.orders) * 1_000 / started.elapsed().as_millis().max(1);
     if report.found.is_none() && report.orders >= ORDERS_FOR_EVERY_FAULT {
         report.missing = report.counts.zeros();
+        let demands_all = report.orders >= ORDERS_FOR_WHAT_IS_RARE;
+        report.missing.retain(|name| demands_all || *name != RARE);
     }
     Ok(report)
 }
