@@ -99,8 +99,10 @@ impl World {
     /// Money that a ledger does not account for, and that no finding names.
     fn not_named(&self, ledger: &ModelDatabase, named: &NamedMoney) -> Option<String> {
         let (payments, refunds) = (ledger.payments(), ledger.refunds());
+        // What was settled by hand after an earlier restore is known to the people who settled it.
         let is_named = |order: Order, abouts: &[&'static str]| {
-            named.iter().any(|(known, about, _)| *known == order && abouts.contains(about))
+            self.money.settled.contains(&order)
+                || named.iter().any(|(known, about, _)| *known == order && abouts.contains(about))
         };
         let row_of = |token: &str| payments.iter().find(|row| row.payment_key == token && is_known(row));
         let lost =
