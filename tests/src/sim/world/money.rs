@@ -405,9 +405,10 @@ impl World {
     fn compare_payers(&self) -> Result<(), String> {
         let requests = self.ledger.requests();
         let refunds = self.ledger.refunds();
-        let is_settled = |write: &PayWrite| self.money.settled.contains(write.order.as_bytes());
+        // What a payer was told before the ledger was put back may have become otherwise: the agents ask the gateway once more.
+        let is_named = |write: &PayWrite| self.money.named.contains(write.order.as_bytes());
         let all = self.money.writes.iter().enumerate();
-        for (number, write) in all.filter(|(_, write)| !is_settled(write)) {
+        for (number, write) in all.filter(|(_, write)| !is_named(write)) {
             let key = write.attempts.first().map(|attempt| self.money.attempts[*attempt].key);
             let request = key.and_then(|key| requests.get(&key[..]));
             let row = request.and_then(|request| self.ledger.payment_row(&request.payment));
