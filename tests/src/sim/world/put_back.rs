@@ -77,6 +77,11 @@ impl World {
         let by_hand = named.iter().filter(|(.., what)| *what != "open");
         self.money.settled.extend(by_hand.map(|(order, ..)| *order));
         self.money.named.extend(named.iter().map(|(order, ..)| *order));
+        // What an operator said is gone, and the command does not name it: until it is said again the agents ask the gateway.
+        match self.spoken_of() {
+            Ok(spoken_of) => self.money.named.extend(spoken_of),
+            Err(what) => self.violate("P8", format!("a log is not to be read: {what}")),
+        }
         self.counts.settled_by_hand += self.money.settled.len() as u64;
         // Of a charge of which a part is back the gateway shows nothing that proves anything.
         self.money.operator = true;
@@ -168,6 +173,18 @@ impl World {
         }
         part.finish(&mut counts, &mut told);
         Ok((named, counts))
+    }
+
+    /// The orders of which an operator said how a payment or a refund of theirs stands.
+    fn spoken_of(&self) -> Result<Vec<Order>, String> {
+        let mut orders = Vec::new();
+        for idc in &self.idcs {
+            orders.extend(idc.log.whole_entries()?.iter().filter_map(|entry| match &entry.event {
+                Logged::PaymentResolved(said) => Some(*said.order.as_bytes()),
+                _ => None,
+            }));
+        }
+        Ok(orders)
     }
 
     /// The entries of all data centres' logs, as the command is given them.
