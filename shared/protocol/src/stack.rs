@@ -1,18 +1,18 @@
-//! What a computation on clear text leaves behind on its thread's stack.
+//! Wipes the clear text that a computation leaves on its thread's stack.
 //!
-//! Memory that is freed is wiped by the agents' allocator; nothing wipes a stack. A cipher works on copies of its blocks there
-//! (1 KiB at a time, where the processor has wide registers), and they stay until another call happens to reach as deep. So
-//! who handles clear text runs here: a wipe of the same stretch follows.
+//! The agents' allocator wipes memory that is freed; nothing wipes a stack. A cipher copies its blocks to the stack (1 KiB at a
+//! time, where the processor has wide registers), and the copies stay until another call overwrites them. Code that handles
+//! clear text runs inside `wiped`, which overwrites that part of the stack afterwards.
 
 use std::hint::black_box;
 
-/// Bytes that are wiped below the caller's frame: several times what reading, sealing or opening an order takes.
+/// Bytes that are wiped below the caller's frame. Reading, sealing or opening an order uses several times less.
 const DEPTH_BYTES: usize = 32 << 10;
 
 /// Runs `work`, then overwrites the stack that it has used, up to 32 KiB.
 ///
-/// The result moves through the caller's frame, which is not wiped: values on the heap may be in it, clear text in an array
-/// may not. `work` is synchronous: what an `async` function keeps over a wait lies on the heap.
+/// The caller's frame is not wiped, and the result moves through it. So the result may own values on the heap, but no array with
+/// clear text. `work` is synchronous: an `async` function keeps its values on the heap while it waits.
 pub fn wiped<T>(work: impl FnOnce() -> T) -> T {
     let result = run(work);
     wipe();
