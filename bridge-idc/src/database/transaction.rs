@@ -163,9 +163,7 @@ impl Transaction {
             On::Sqlite(_) => statement.sqlite,
         }
     }
-}
 
-impl Transaction {
     /// Waits for what somebody else holds, and takes it; then locks what is to be changed. What of it somebody else holds, which is
     /// not waited for.
     pub(crate) async fn lock(&mut self, touched: &Touched, awaited: Option<&Held>) -> sqlx::Result<HeldRows> {
