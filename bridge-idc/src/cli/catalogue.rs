@@ -146,7 +146,8 @@ async fn run_import(catalogue: &Catalogue, import: Import) -> Outcome {
     let progress = ProgressBar::new(file.len() as u64).with_style(style);
     let wait = Duration::from_secs(import.wait);
     let options = Options { dry_run: import.dry_run, all_or_nothing: import.all_or_nothing, wait };
-    let imported = catalogue.import(file, options, |told| files::show(&progress, told)).await?;
+    // Boxed, since its state is large.
+    let imported = Box::pin(catalogue.import(file, options, |told| files::show(&progress, told))).await?;
     progress.finish_and_clear();
     files::warn(&imported.warned);
     let told = report(&imported, options);

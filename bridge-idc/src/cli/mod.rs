@@ -274,7 +274,7 @@ async fn import_stock(config: &IdcConfig, path: &Path, is_whole: bool, wait: Dur
     let progress = ProgressBar::new(stock.len() as u64).with_style(style);
     let ledger = open_ledger(&config.ledger).await?;
     // Before anything is written: a price is live at once.
-    files::warn(&ledger.doubts(&stock).await?);
+    files::warn(&ledger.doubts(&stock, wait, |told| files::show(&progress, told)).await?);
     let imported = ledger.import_stock(&stock, wait, |told| files::show(&progress, told)).await?;
     progress.finish_and_clear();
     writeln!(

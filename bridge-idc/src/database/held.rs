@@ -20,7 +20,12 @@ pub enum Held {
         /// Which.
         product: String,
     },
-    /// Something that the database does not name: another row that it refers to, or a whole table.
+    /// A table as a whole.
+    Table(
+        /// Its name.
+        String,
+    ),
+    /// Something that the database does not name, such as another row that it refers to.
     Unnamed,
     /// The one lock of an SQLite file.
     File,
@@ -38,6 +43,7 @@ impl fmt::Display for Held {
         match self {
             Self::Sku { brand, sku } => write!(f, "the SKU {sku} of brand {brand}, or its stock"),
             Self::Product { brand, product } => write!(f, "the product {product} of brand {brand}"),
+            Self::Table(table) => write!(f, "the table {table} as a whole"),
             Self::Unnamed => f.write_str("what this needs, a row or a table that the database does not name"),
             Self::File => f.write_str("the ledger's SQLite file"),
         }

@@ -1,7 +1,7 @@
 //! A pool's connection with a transaction open on it, of one database.
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Database as Driver, Executor};
+use sqlx::{Database as Driver, Executor, SqlSafeStr};
 
 /// A pool's connection with a transaction open on it.
 ///
@@ -16,7 +16,10 @@ impl<D: Driver> Open<D>
 where
     for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
 {
-    pub(super) async fn begin(connection: PoolConnection<D>, statement: &'static str) -> sqlx::Result<Self> {
+    pub(super) async fn begin(
+        connection: PoolConnection<D>,
+        statement: impl SqlSafeStr + Send + 'static,
+    ) -> sqlx::Result<Self> {
         let mut open = Self { connection, ended: false };
         open.connection().execute(statement).await?;
         Ok(open)

@@ -51,6 +51,16 @@ impl Database {
         }
     }
 
+    /// What that is which somebody else holds: a table as a whole, where the database tells.
+    pub(crate) async fn named(&self, held: Held) -> Held {
+        match (self, held) {
+            (Self::Postgres(database), Held::Unnamed) => {
+                postgres::held::locked_table(&database.pool).await.unwrap_or(Held::Unnamed)
+            }
+            (_, held) => held,
+        }
+    }
+
     /// Who holds this, as far as the database tells.
     pub(crate) async fn holder(&self, held: &Held) -> Option<String> {
         match self {

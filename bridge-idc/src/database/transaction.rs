@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::error::LedgerError;
 use super::held::{Held, HeldRows, Touched};
 use super::pools::Database;
+use super::row::AnyRow;
 use super::statement::Statement;
 use super::{postgres, sqlite};
 
@@ -114,6 +115,31 @@ impl Database {
             Self::Sqlite(database) => On::Sqlite(database.begin().await?),
         };
         Ok(Transaction { on })
+    }
+
+    /// Begins one of an import's. What somebody else holds as a whole, a table or a file, it waits for no longer than this.
+    pub(crate) async fn begin_import(&self, within: Duration) -> sqlx::Result<Transaction> {
+        let on = match self {
+            // However long it may wait: it looks again and again, with nothing in its hands meanwhile.
+            Self::Postgres(database) => On::Postgres(database.begin_import().await?),
+            Self::Sqlite(database) => On::Sqlite(database.begin_import(within).await?),
+        };
+        Ok(Transaction { on })
+    }
+
+    /// Asks an import's question about these rows. It locks nothing, and waits no longer than a batch for a table that somebody
+    /// has locked.
+    pub(crate) async fn ask<V: AnyRow>(&self, statement: &Statement, rows: String) -> sqlx::Result<Vec<V>> {
+        let on = match self {
+            Self::Postgres(database) => On::Postgres(database.begin_import().await?),
+            Self::Sqlite(database) => On::Sqlite(database.begin_reading().await?),
+        };
+        let mut transaction = Transaction { on };
+        let sql = transaction.text(statement);
+        let found: sqlx::Result<Vec<V>> = on_connection!(transaction, connection =>
+            sqlx::query_as(sql).bind(rows).fetch_all(connection).await);
+        transaction.give_up().await;
+        found
     }
 
     /// Begins one that only reads. It waits for no writer.

@@ -101,12 +101,20 @@ impl<T> Parts<T> {
 pub(crate) struct Patience {
     wait: Duration,
     since: Option<Instant>,
+    /// When the try began that is under way: it waits as well.
+    tried: Option<Instant>,
     told: Vec<Held>,
 }
 
 impl Patience {
     pub(crate) fn new(wait: Duration) -> Self {
-        Self { wait, since: None, told: Vec::new() }
+        Self { wait, since: None, tried: None, told: Vec::new() }
+    }
+
+    /// Something is tried that may have to wait; for how long it may.
+    pub(crate) fn tries(&mut self) -> Duration {
+        self.tried = Some(Instant::now());
+        self.wait.saturating_sub(self.since.map_or(Duration::ZERO, |since| since.elapsed()))
     }
 
     /// It begins to wait, unless it waits already.
@@ -125,6 +133,7 @@ impl Patience {
         held_up: HeldUp,
         progress: &mut (impl FnMut(Progress<'_>) + ?Sized),
     ) -> Result<(), HeldUp> {
+        self.since = self.since.or(self.tried);
         self.begins();
         if self.since.is_some_and(|since| since.elapsed() >= self.wait) {
             return Err(held_up);
@@ -184,5 +193,19 @@ mod tests {
             "line 2: somebody else holds the SKU A of brand b, or its stock (process 7 of PostgreSQL)"
         );
         assert!(Patience::new(Duration::ZERO).goes_on(held_up(sku("A")), &mut |_| ()).is_err());
+    }
+
+    #[test]
+    fn what_a_try_has_waited_counts_and_the_next_one_may_wait_for_the_rest() {
+        let table = || HeldUp { line: 0, what: Held::Table("skus".to_owned()), by: None };
+        assert_eq!(table().to_string(), "somebody else holds the table skus as a whole");
+        let wait = Duration::from_millis(50);
+        let mut patience = Patience::new(wait);
+        assert_eq!(patience.tries(), wait);
+        std::thread::sleep(wait);
+        assert!(patience.goes_on(table(), &mut |_| ()).is_err(), "the try itself has waited so long");
+        assert_eq!(patience.tries(), Duration::ZERO);
+        patience.ends();
+        assert_eq!(patience.tries(), wait);
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::rows::ForSaleRow;
 use super::statements::SaleStatements as _;
 use super::{Ledger, LedgerError};
-use crate::database::{Database, Ends as _, Statement, Transaction, each, held, on_database};
+use crate::database::{Database, Ends as _, Statement, Transaction, each, held};
 use crate::decimal;
 use crate::import_file::parts::{Held, HeldUp, LOOK_AGAIN_AFTER, Part, Parts, Patience, Progress};
 use crate::import_file::table::{Row as Fields, Table};
@@ -139,15 +139,28 @@ const PRICES: Statement = each!("prices");
 type PriceRow = (String, String, i64);
 
 impl Ledger {
-    /// What of a file looks like a mistake, also by what the database has.
-    pub async fn doubts(&self, file: &StockFile) -> Result<Vec<Refusal>, LedgerError> {
+    /// What of a file looks like a mistake, also by what the database has. A table that somebody has locked is waited for, for so
+    /// long.
+    pub async fn doubts(
+        &self,
+        file: &StockFile,
+        wait: Duration,
+        mut progress: impl FnMut(Progress<'_>) + Send,
+    ) -> Result<Vec<Refusal>, ImportError> {
+        let mut waiting = Waiting::of(&self.database, file, wait);
         let mut warned = file.warned.clone();
         for part in file.rows.chunks(PART) {
             let keys = part.iter().map(|row| json!([row.brand.as_str(), row.sku.as_str()]));
             let keys = serde_json::Value::from_iter(keys).to_string();
             // Reads alone: nothing is locked.
-            let prices: Vec<PriceRow> = on_database!(self.database, database =>
-                sqlx::query_as(database.text(&PRICES)).bind(keys).fetch_all(&database.pool).await?);
+            let prices = loop {
+                waiting.patience.tries();
+                match self.database.ask::<PriceRow>(&PRICES, keys.clone()).await {
+                    Ok(prices) => break prices,
+                    Err(error) => waiting.for_all(error, &mut progress).await?,
+                }
+            };
+            waiting.patience.ends();
             let prices = prices.into_iter().map(|(brand, sku, price)| ((brand, sku), price));
             let prices: HashMap<(String, String), i64> = prices.collect();
             warned.extend(part.iter().filter_map(|row| {
@@ -170,20 +183,26 @@ impl Ledger {
         wait: Duration,
         mut progress: impl FnMut(Progress<'_>) + Send,
     ) -> Result<Imported, ImportError> {
-        let database = &self.database;
-        let import = Import { database, file, waits: wait, patience: Patience::new(wait), written: 0 };
-        Box::pin(import.run(&mut progress)).await
+        let waiting = Waiting::of(&self.database, file, wait);
+        Box::pin(Import { file, waiting }.run(&mut progress)).await
     }
 }
 
 /// An import under way.
 struct Import<'a> {
-    database: &'a Database,
     file: &'a StockFile,
+    waiting: Waiting<'a>,
+}
+
+/// How far an import has come, and how long it has waited.
+struct Waiting<'a> {
+    database: &'a Database,
     waits: Duration,
     patience: Patience,
     /// Rows that are in.
     written: usize,
+    /// Rows of the file.
+    of: usize,
 }
 
 /// What a part came to.
@@ -202,50 +221,51 @@ impl<'a> Import<'a> {
         progress: &mut (impl FnMut(Progress<'_>) + Send),
     ) -> Result<Imported, ImportError> {
         let brands = loop {
-            match self.brands().await {
-                Err(Failed::Held(held)) => {
-                    self.wait(HeldUp { line: 0, what: held, by: None }, 0, progress).await?
-                }
+            let within = self.waiting.patience.tries();
+            match self.brands(within).await {
+                Err(Failed::Database(error)) => self.waiting.for_all(error, progress).await?,
                 Err(Failed::Import(error)) => return Err(error),
                 Ok(brands) => break brands,
             }
         };
-        self.patience.ends();
+        self.waiting.patience.ends();
         // By SKU, so that two imports add rows in the same order and never wait for each other in a circle.
         let mut rows: Vec<&Row> = self.file.rows.iter().collect();
         rows.sort_unstable_by_key(|row| (row.brand.as_str(), row.sku.as_str()));
         let (all, mut skus_new, mut parts) = (rows.len(), 0, Parts::new(rows, PART));
         while let Some(Part { rows, awaited }) = parts.next() {
             if awaited.is_some() {
-                self.patience.begins();
+                self.waiting.patience.begins();
             }
-            match write(self.database, &rows, awaited.as_ref()).await {
+            let within = self.waiting.patience.tries();
+            match write(self.waiting.database, &rows, awaited.as_ref(), within).await {
                 Ok(Written { rows: written, new, held }) => {
                     skus_new += new;
                     if let Some(first) = held.first() {
                         let on = first.held();
                         if written == 0 && awaited.is_some() {
-                            self.wait_for(first, on.clone(), held.len(), progress).await?;
+                            self.waiting.wait_for(first.line, on.clone(), held.len(), progress).await?;
                         }
                         parts.set_apart(held, on);
                     }
-                    self.wrote(written, parts.is_over(), progress).await;
+                    self.waiting.wrote(written, parts.is_over(), progress).await;
                 }
-                Err(error) => match held(&error) {
-                    Some(Held::Unnamed)
-                        if rows.len() > 1 && !awaited.as_ref().is_some_and(Held::is_a_row) =>
-                    {
+                Err(error) => match self.waiting.met(error).await? {
+                    Held::Unnamed if rows.len() > 1 && !awaited.as_ref().is_some_and(Held::is_a_row) => {
                         parts.halve(rows)
                     }
-                    Some(met) => {
+                    table @ Held::Table(_) => {
+                        self.waiting.wait_for(0, table.clone(), rows.len(), progress).await?;
+                        parts.set_apart(rows, table);
+                    }
+                    met => {
                         let on = awaited.filter(Held::is_a_row).unwrap_or(met);
                         let row = rows.iter().find(|row| row.held() == on).or(rows.first());
                         if let Some(row) = row {
-                            self.wait_for(row, on.clone(), rows.len(), progress).await?;
+                            self.waiting.wait_for(row.line, on.clone(), rows.len(), progress).await?;
                         }
                         parts.set_apart(rows, on);
                     }
-                    None => return Err(self.interrupted(error)),
                 },
             }
         }
@@ -253,16 +273,22 @@ impl<'a> Import<'a> {
     }
 
     /// Adds the brands; how many were new.
-    async fn brands(&self) -> Result<u64, Failed> {
-        let mut transaction = self.database.begin().await?;
+    async fn brands(&self, within: Duration) -> Result<u64, Failed> {
+        let mut transaction = self.waiting.database.begin_import(within).await?;
         let brands: Vec<(&str, &str)> = (self.file.brands.iter())
             .map(|(brand, (currency, _))| (brand.as_str(), currency.as_str()))
             .collect();
         let new = transaction.add_brands(&brands).await?;
         // What is in another currency takes the new brands back with it.
-        check_currencies(&mut transaction, self.file).await.map_err(Failed::Import)?;
+        check_currencies(&mut transaction, self.file).await?;
         transaction.commit().await?;
         Ok(new)
+    }
+}
+
+impl<'a> Waiting<'a> {
+    fn of(database: &'a Database, file: &StockFile, wait: Duration) -> Self {
+        Self { database, waits: wait, patience: Patience::new(wait), written: 0, of: file.rows.len() }
     }
 
     /// So many more rows are in.
@@ -278,27 +304,38 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Waits on for what this row needs, unless it has been for long enough.
+    /// What somebody else holds, if that is what an error says.
+    async fn met(&self, error: sqlx::Error) -> Result<Held, ImportError> {
+        match held(&error) {
+            Some(held) => Ok(self.database.named(held).await),
+            None => Err(self.interrupted(error)),
+        }
+    }
+
+    /// Waits on for what all of the file needs, if that is what an error says.
+    async fn for_all(
+        &mut self,
+        error: sqlx::Error,
+        progress: &mut (impl FnMut(Progress<'_>) + Send),
+    ) -> Result<(), ImportError> {
+        let met = held(&error).ok_or_else(|| LedgerError::from(error))?;
+        let what = self.database.named(met).await;
+        self.wait_for(0, what, self.of, progress).await
+    }
+
+    /// Waits on for what this line needs, or all of the file, unless it has been for long enough.
     async fn wait_for(
         &mut self,
-        row: &Row,
+        line: u64,
         what: Held,
         rows: usize,
         progress: &mut (impl FnMut(Progress<'_>) + Send),
     ) -> Result<(), ImportError> {
         let by = self.database.holder(&what).await;
-        self.wait(HeldUp { line: row.line, what, by }, rows, progress).await
-    }
-
-    async fn wait(
-        &mut self,
-        held_up: HeldUp,
-        rows: usize,
-        progress: &mut (impl FnMut(Progress<'_>) + Send),
-    ) -> Result<(), ImportError> {
         // What has a name was waited for behind its lock.
-        let pause = (!held_up.what.is_a_row()).then_some(LOOK_AGAIN_AFTER);
-        let (waited, written, of) = (self.waits, self.written, self.file.rows.len());
+        let pause = (!what.is_a_row()).then_some(LOOK_AGAIN_AFTER);
+        let held_up = HeldUp { line, what, by };
+        let (waited, written, of) = (self.waits, self.written, self.of);
         let over = |held_up| ImportError::HeldUp { held_up: Box::new(held_up), waited, rows, written, of };
         self.patience.goes_on(held_up, progress).map_err(over)?;
         if let Some(pause) = pause {
@@ -308,19 +345,19 @@ impl<'a> Import<'a> {
     }
 
     fn interrupted(&self, error: sqlx::Error) -> ImportError {
-        ImportError::Interrupted { written: self.written, of: self.file.rows.len(), source: error.into() }
+        ImportError::Interrupted { written: self.written, of: self.of, source: error.into() }
     }
 }
 
 /// Why the brands are not in.
 enum Failed {
-    Held(Held),
+    Database(sqlx::Error),
     Import(ImportError),
 }
 
 impl From<sqlx::Error> for Failed {
     fn from(error: sqlx::Error) -> Self {
-        held(&error).map_or_else(|| Self::Import(LedgerError::from(error).into()), Self::Held)
+        Self::Database(error)
     }
 }
 
@@ -329,8 +366,9 @@ async fn write<'a>(
     database: &Database,
     rows: &[&'a Row],
     awaited: Option<&Held>,
+    within: Duration,
 ) -> sqlx::Result<Written<'a>> {
-    let mut transaction = database.begin().await?;
+    let mut transaction = database.begin_import(within).await?;
     match write_in(&mut transaction, rows, awaited).await {
         Ok(written) if written.rows > 0 => transaction.commit().await.map(|()| written),
         ended => {
@@ -362,17 +400,17 @@ async fn write_in<'a>(
 }
 
 /// A brand sells in one currency for ever: its orders are in it.
-async fn check_currencies(transaction: &mut Transaction, file: &StockFile) -> Result<(), ImportError> {
+async fn check_currencies(transaction: &mut Transaction, file: &StockFile) -> Result<(), Failed> {
     let names: Vec<&str> = file.brands.keys().map(Brand::as_str).collect();
     let mut mistakes = Vec::new();
-    for row in transaction.brands(&names).await.map_err(LedgerError::from)? {
-        let (brand, known) = super::rows::brand(row)?;
+    for row in transaction.brands(&names).await? {
+        let (brand, known) = super::rows::brand(row).map_err(|error| Failed::Import(error.into()))?;
         if let Some((currency, line)) = file.brands.get(&brand).filter(|(currency, _)| *currency != known) {
             let reason = format!("is {currency}, but {brand} sells in {known} in this ledger");
             mistakes.push(Refusal { line: *line, field: HEADER[3].to_owned(), reason });
         }
     }
-    if mistakes.is_empty() { Ok(()) } else { Err(ImportError::Mistakes(mistakes)) }
+    if mistakes.is_empty() { Ok(()) } else { Err(Failed::Import(ImportError::Mistakes(mistakes))) }
 }
 
 impl Row {

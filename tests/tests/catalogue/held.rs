@@ -194,6 +194,108 @@ async fn what_cannot_be_named_is_found_and_keeps_nothing_else_out() {
     orders_of_the_rest_are_placed(&database, "unnamed").await;
 }
 
+/// Whole tables, as maintenance locks them.
+const LOCKED: [(&str, &str); 4] = [
+    ("skus", "ACCESS EXCLUSIVE"),
+    ("brands", "SHARE ROW EXCLUSIVE"),
+    ("stock", "EXCLUSIVE"),
+    ("catalogue_pending", "SHARE"),
+];
+
+#[tokio::test]
+async fn an_import_waits_for_a_table_that_somebody_locks_as_a_whole_and_names_it() {
+    let database = postgres("whole_tables").await;
+    let ledger = &database.ledger;
+    ledger.import_stock(&stock_file(5), WAIT, |_| ()).await.unwrap();
+    Catalogue::of(ledger).import(catalogue_file(5), Options::default(), |_| ()).await.unwrap();
+    for (units, (table, mode)) in (10..).step_by(2).zip(LOCKED) {
+        for is_catalogue in [false, true] {
+            let holder = shell(&database, &format!("LOCK TABLE {table} IN {mode} MODE")).await;
+            let importer = database.second_agent().await;
+            let (mut progress, mut waits) = listener();
+            let import = async {
+                if is_catalogue {
+                    let importer = Catalogue::of(&importer);
+                    importer.import(catalogue_file(units + 1), Options::default(), progress).await.unwrap();
+                } else {
+                    let file = stock_file(units);
+                    importer.doubts(&file, WAIT, &mut progress).await.unwrap();
+                    importer.import_stock(&file, WAIT, progress).await.unwrap();
+                }
+            };
+            let meanwhile = async {
+                let told = next(&mut waits).await;
+                let named = format!("somebody else holds the table {table} as a whole (process ");
+                assert!(told.starts_with(&named) && told.ends_with("program dba-shell)"), "{told}");
+                holder.close().await.unwrap();
+            };
+            tokio::join!(import, meanwhile);
+            assert!(waits.recv().await.is_none(), "each thing is told once");
+            let b = Shop { brand: Brand::new("b").unwrap() };
+            assert_eq!(b.stock(ledger, "B9").await.0, units + i64::from(is_catalogue), "{table}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_import_that_waited_for_a_locked_table_in_vain_says_which_and_who_has_it() {
+    let database = postgres("whole_table_in_vain").await;
+    let ledger = &database.ledger;
+    ledger.import_stock(&stock_file(5), WAIT, |_| ()).await.unwrap();
+    let catalogue = Catalogue::of(ledger);
+    for (table, mode) in LOCKED {
+        let holder = shell(&database, &format!("LOCK TABLE {table} IN {mode} MODE")).await;
+        let file = stock_file(20);
+        let stock = async {
+            ledger.doubts(&file, Duration::ZERO, |_| ()).await?;
+            ledger.import_stock(&file, Duration::ZERO, |_| ()).await
+        };
+        let options = Options { wait: Duration::ZERO, ..Options::default() };
+        let (stock, catalogue) = tokio::join!(stock, catalogue.import(catalogue_file(20), options, |_| ()));
+        for said in [stock.unwrap_err().to_string(), catalogue.unwrap_err().to_string()] {
+            let named = format!("somebody else holds the table {table} as a whole (process ");
+            assert!(said.starts_with(&named) && said.contains("program dba-shell), and kept it"), "{said}");
+        }
+        // Who only looks is told the same.
+        let dry = Options { dry_run: true, ..options };
+        let looked = Catalogue::of(ledger).import(catalogue_file(20), dry, |_| ()).await;
+        assert_eq!(looked.is_err(), table == "skus", "{table}");
+        holder.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_import_that_may_not_wait_long_does_not_wait_as_long_as_others_for_an_sqlite_file() {
+    let database = sqlite().await;
+    let LedgerUrl::Sqlite(path) = database.url() else { unreachable!() };
+    let mut shell = SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut shell).await.unwrap();
+    for is_catalogue in [false, true] {
+        let other = database.second_agent().await;
+        let brief = Duration::from_millis(10);
+        let import = async {
+            if is_catalogue {
+                let options = Options { wait: brief, ..Options::default() };
+                let catalogue = Catalogue::of(&database.ledger);
+                catalogue.import(catalogue_file(20), options, |_| ()).await.unwrap_err().to_string()
+            } else {
+                database.ledger.import_stock(&stock_file(20), brief, |_| ()).await.unwrap_err().to_string()
+            }
+        };
+        let patient = async {
+            // An agent's own write, which waits as long as the file may be held.
+            let place = Shop { brand: Brand::new("a").unwrap() };
+            let order = place.place_at("patient", order_id(), 900, "KRW", &[("A0", 1)]);
+            other.commit(&batch(vec![order]), None).await
+        };
+        tokio::select! {
+            biased;
+            said = import => assert!(said.contains("holds the ledger's SQLite file"), "{said}"),
+            _ = patient => panic!("the import waits as long as an order may"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_import_waits_for_whoever_holds_an_sqlite_file_and_says_so() {
     let database = sqlite().await;

@@ -414,10 +414,11 @@ pub(crate) async fn a_price_that_changes_a_hundredfold_is_said(database: &Databa
         StockFile::read(file.as_bytes()).unwrap()
     };
     let same = stock("a,A,3,GBP,1\na,B,3.50,GBP,1\n");
-    assert_eq!(database.ledger.doubts(&same).await.unwrap(), []);
+    assert_eq!(database.ledger.doubts(&same, WAIT, |_| ()).await.unwrap(), []);
     database.ledger.import_stock(&same, WAIT, |_| ()).await.unwrap();
     assert_eq!(database.count("SELECT CAST(sum(price) AS bigint) FROM skus").await, 650);
-    let pence = database.ledger.doubts(&stock("a,A,300,GBP,1\na,B,3.80,GBP,1\n")).await.unwrap();
+    let pence =
+        database.ledger.doubts(&stock("a,A,300,GBP,1\na,B,3.80,GBP,1\n"), WAIT, |_| ()).await.unwrap();
     assert_eq!(
         pence.iter().map(|one| (one.line, one.field.as_str())).collect::<Vec<_>>(),
         [(2, "unit_price")]

@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::record::{Product, Records, Refusal, Texts, Variant};
 use super::write::{CURRENCIES, category_rows, product_rows, variant_rows};
 use super::{Imported, Tally};
-use crate::database::{AnyRow, Database, Statement, Touched, each, on_database, row};
+use crate::database::{AnyRow, Database, Statement, Touched, each, row};
 use crate::import_file::leap;
 use bridge_protocol::domain::Brand;
 use serde_json::{Value, json};
 
 /// Asks a database's readers.
+#[derive(Clone, Copy)]
 pub(super) struct Judge<'a> {
     database: &'a Database,
 }
@@ -202,8 +203,7 @@ impl<'a> Judge<'a> {
         rows: &impl serde::Serialize,
     ) -> sqlx::Result<Vec<V>> {
         let rows = serde_json::to_string(rows).map_err(|error| sqlx::Error::Encode(error.into()))?;
-        on_database!(*self.database, database =>
-            sqlx::query_as(database.text(statement)).bind(rows).fetch_all(&database.pool).await)
+        self.database.ask(statement, rows).await
     }
 }
 

@@ -301,12 +301,14 @@ impl Catalogue {
     ) -> Result<Imported, ImportError> {
         let CatalogueFile(mut records) = file;
         let of = records.products.len();
-        let failed = |written| Left { written, of }.after();
         if records.refused_whole {
             return Ok(Imported { refused: records.refused, ..Imported::default() });
         }
         let (judge, writer) = (Judge::new(&self.database), Writer::new(&self.database));
-        let mut imported = judge.heads(&mut records).await.map_err(failed(0))?;
+        let patience = Patience::new(options.wait);
+        let mut writing = Writing { writer, judge, options, of, written: 0, patience };
+        let judged = writing.asked(&mut progress, async || judge.heads(&mut records).await);
+        let mut imported = judged.await?;
         let mut found = Found {
             refused: std::mem::take(&mut records.refused),
             warned: std::mem::take(&mut records.warned),
@@ -316,7 +318,9 @@ impl Catalogue {
             let mut right = Vec::with_capacity(products.len());
             let mut parts = Parts::new(products, PRODUCTS_AT_ONCE);
             while let Some(Part { rows: mut part, .. }) = parts.next() {
-                imported.add(&judge.part(&mut part, &mut found).await.map_err(failed(0))?.imported);
+                let judged = writing.asked(&mut progress, async || judge.part(&mut part, &mut found).await);
+                imported.add(&judged.await?.imported);
+                writing.patience.ends();
                 right.extend(part);
                 progress(Progress::Done(right.len()));
             }
@@ -326,8 +330,6 @@ impl Catalogue {
             products = right;
         }
 
-        let mut writing =
-            Writing { writer, judge, options, of, written: 0, patience: Patience::new(options.wait) };
         let (brands, categories) = writing.heads(&records, &mut progress).await?;
         let imported = Imported { brands, categories, ..Imported::default() };
         // Boxed, since its state is large.
@@ -348,21 +350,48 @@ struct Writing<'a> {
 }
 
 impl Writing<'_> {
+    /// Asks the database, and waits on while somebody keeps a table that is to be read.
+    async fn asked<T>(
+        &mut self,
+        progress: &mut impl FnMut(Progress<'_>),
+        mut ask: impl AsyncFnMut() -> sqlx::Result<T>,
+    ) -> Result<T, ImportError> {
+        loop {
+            self.patience.tries();
+            match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => {
+                    let met = self.met(error).await?;
+                    self.wait(&[], met, progress).await?;
+                }
+            }
+        }
+    }
+
+    /// What somebody else holds, if that is what an error says.
+    async fn met(&self, error: sqlx::Error) -> Result<Held, ImportError> {
+        match held(&error) {
+            Some(held) => Ok(self.writer.named(held).await),
+            None => Err(self.left().after()(error)),
+        }
+    }
+
     async fn heads(
         &mut self,
         records: &Records,
         progress: &mut impl FnMut(Progress<'_>),
     ) -> Result<(u64, Tally), ImportError> {
         loop {
-            match self.writer.heads(records).await {
+            let within = self.patience.tries();
+            match self.writer.heads(records, within).await {
                 Ok(heads) => {
                     self.patience.ends();
                     return Ok(heads);
                 }
-                Err(error) => match held(&error) {
-                    Some(what) => self.wait(&[], what, progress).await?,
-                    None => return Err(self.left().after()(error)),
-                },
+                Err(error) => {
+                    let met = self.met(error).await?;
+                    self.wait(&[], met, progress).await?;
+                }
             }
         }
     }
@@ -381,9 +410,16 @@ impl Writing<'_> {
             }
             // Behind a judgement of the whole file it is only looked for what changed since.
             let mut new = Found::default();
-            let judged = self.judge.part(&mut part, &mut new).await.map_err(self.left().after())?;
+            let judge = self.judge;
+            let judged = self.asked(progress, async || judge.part(&mut part, &mut new).await).await?;
             self.allow(&new)?;
-            match self.writer.part(&mut part, &judged.touched, awaited.as_ref()).await {
+            let within = self.patience.tries();
+            let written = self.writer.part(&mut part, &judged.touched, awaited.as_ref(), within).await;
+            let written = match written {
+                Err(Failed::Held(met)) => Err(Failed::Held(self.writer.named(met).await)),
+                written => written,
+            };
+            match written {
                 Ok(Written { imported: of_part, apart: Apart { products, on } }) => {
                     imported.add(&of_part);
                     new.forget_warnings_of(&products);
@@ -404,7 +440,8 @@ impl Writing<'_> {
                     parts.halve(part);
                 }
                 Err(Failed::Held(met)) => {
-                    let on = awaited.filter(Held::is_a_row).unwrap_or(met);
+                    let named = awaited.filter(|_| !matches!(met, Held::Table(_)));
+                    let on = named.filter(Held::is_a_row).unwrap_or(met);
                     self.wait(&part, on.clone(), progress).await?;
                     parts.set_apart(part, on);
                 }
@@ -453,7 +490,9 @@ impl Writing<'_> {
         // What has a name was waited for behind its lock.
         let pause = (!what.is_a_row()).then_some(LOOK_AGAIN_AFTER);
         let held_up = HeldUp { line: line_of(part, &what), what, by };
-        let (left, waited, products) = (self.left(), self.options.wait, part.len());
+        let (left, waited) = (self.left(), self.options.wait);
+        // Without a part it is all of the file that needs it.
+        let products = if part.is_empty() { self.of } else { part.len() };
         let over = |held_up| ImportError::HeldUp { left, held_up: Box::new(held_up), waited, products };
         self.patience.goes_on(held_up, progress).map_err(over)?;
         if let Some(pause) = pause {

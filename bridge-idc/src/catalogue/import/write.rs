@@ -8,6 +8,7 @@
 //! already is not touched and does not enter the log of changes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::catalogue::Code;
@@ -86,14 +87,19 @@ impl<'a> Writer<'a> {
         Self { database }
     }
 
+    /// What that is which somebody else holds, as far as the database tells.
+    pub(super) async fn named(&self, held: Held) -> Held {
+        self.database.named(held).await
+    }
+
     /// Who holds this, as far as the database tells.
     pub(super) async fn holder(&self, held: &Held) -> Option<String> {
         self.database.holder(held).await
     }
 
     /// Adds the brands, then adds and changes categories. How many brands were new, and what became of the categories.
-    pub(super) async fn heads(&self, records: &Records) -> sqlx::Result<(u64, Tally)> {
-        let mut transaction = self.database.begin().await?;
+    pub(super) async fn heads(&self, records: &Records, within: Duration) -> sqlx::Result<(u64, Tally)> {
+        let mut transaction = self.database.begin_import(within).await?;
         let brands: Vec<Value> = records
             .brands
             .iter()
@@ -115,8 +121,9 @@ impl<'a> Writer<'a> {
         products: &mut Vec<Product>,
         touched: &Touched,
         awaited: Option<&Held>,
+        within: Duration,
     ) -> Result<Written, Failed> {
-        let mut transaction = self.database.begin().await?;
+        let mut transaction = self.database.begin_import(within).await?;
         let locked = transaction.lock(touched, awaited).await;
         let apart = locked.map(|held| {
             let on = products.iter().find_map(|product| needs(product, &held));
@@ -178,6 +185,7 @@ pub(super) fn line_of(part: &[Product], held: &Held) -> u64 {
             of.variants.iter().find(|variant| variant.sku.as_str() == sku).map(|variant| variant.line)
         }
         Held::Sku { .. } => None,
+        Held::Table(_) => Some(0),
         Held::Unnamed | Held::File => Some(of.line),
     });
     lines.min().unwrap_or_default()

@@ -25,7 +25,7 @@ pub(crate) async fn wait_for(connection: &mut PgConnection, awaited: Option<&Hel
             let wait = sqlx::query(include_str!("wait_for_product.sql")).bind(brand).bind(product);
             wait.execute(&mut *connection).await?;
         }
-        Some(Held::Unnamed | Held::File) | None => {}
+        Some(Held::Table(_) | Held::Unnamed | Held::File) | None => {}
     }
     set_lock_timeout(connection, LOCK_TIMEOUT).await
 }
@@ -55,17 +55,38 @@ async fn held(connection: &mut PgConnection, sql: &'static str, keys: &[Key]) ->
     Ok(HashSet::from_iter(sqlx::query_as(sql).bind(keys).fetch_all(connection).await?))
 }
 
+/// The table that somebody has locked as a whole, if that is what an import met.
+pub(crate) async fn locked_table(pool: &PgPool) -> Option<Held> {
+    locked(pool, None).await.map(|(table, ..)| Held::Table(table))
+}
+
+/// `table, process, user, application`
+type LockRow = (String, i32, String, String);
+
+async fn locked(pool: &PgPool, table: Option<&str>) -> Option<LockRow> {
+    let ask = sqlx::query_as(include_str!("who_holds_table.sql")).bind(table);
+    // It is said beside what is known for certain: an error says no more than nothing.
+    ask.fetch_optional(pool).await.ok()?
+}
+
 /// Who holds it, as far as the database tells.
 pub(crate) async fn holder(pool: &PgPool, held: &Held) -> Option<String> {
     let (sql, brand, code) = match held {
         Held::Sku { brand, sku } => (include_str!("who_holds_sku.sql"), brand, sku),
         Held::Product { brand, product } => (include_str!("who_holds_product.sql"), brand, product),
+        Held::Table(table) => {
+            let (_, process, user, application) = locked(pool, Some(table)).await?;
+            return Some(named((process, user, application)));
+        }
         Held::Unnamed | Held::File => return None,
     };
     let ask = sqlx::query_as(sql).bind(brand).bind(code);
     // It is said beside what is known for certain: an error says no more than nothing.
     let found: Option<(i32, String, String)> = ask.fetch_optional(pool).await.ok()?;
-    let (process, user, application) = found?;
+    found.map(named)
+}
+
+fn named((process, user, application): (i32, String, String)) -> String {
     let application = if application.is_empty() { "of no name".to_owned() } else { application };
-    Some(format!("process {process} of PostgreSQL, user {user}, program {application}"))
+    format!("process {process} of PostgreSQL, user {user}, program {application}")
 }

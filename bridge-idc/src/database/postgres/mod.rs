@@ -22,7 +22,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSs
 
 use super::error::{LedgerError, NotReady};
 use super::open::Open;
-use super::statement::Statement;
+use held::set_lock_timeout;
 pub(crate) use session::make_durable;
 use warned::Warned;
 
@@ -100,11 +100,6 @@ impl Postgres {
         Ok(())
     }
 
-    /// A statement's text for this database.
-    pub(crate) fn text(&self, statement: &Statement) -> &'static str {
-        statement.postgres
-    }
-
     /// For a statement that writes.
     pub(crate) fn writer(&self) -> &PgPool {
         &self.pool
@@ -118,6 +113,13 @@ impl Postgres {
     /// Begins one of the committer's, on a connection that nothing else uses.
     pub(super) async fn begin_batch(&self) -> sqlx::Result<Transaction> {
         self.begin_on(&self.committer).await
+    }
+
+    /// Begins one of an import's, which waits no longer than a batch for what it cannot leave out.
+    pub(super) async fn begin_import(&self) -> sqlx::Result<Transaction> {
+        let mut transaction = self.begin().await?;
+        set_lock_timeout(transaction.connection(), LOCK_TIMEOUT).await?;
+        Ok(transaction)
     }
 
     /// Begins one that only reads, and sees one moment.

@@ -9,14 +9,13 @@ mod file;
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::ConnectOptions;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor as _};
 
 use self::file::LedgerFile;
 use super::open::Open;
-use super::statement::Statement;
 
 /// Connections to an SQLite file. Clones share them.
 #[derive(Clone)]
@@ -55,11 +54,6 @@ impl Sqlite {
         Ok(Self { writer, pool: readers.connect_lazy_with(options.read_only(true)), file })
     }
 
-    /// A statement's text for this database.
-    pub(crate) fn text(&self, statement: &Statement) -> &'static str {
-        statement.sqlite
-    }
-
     /// For a statement that writes.
     pub(crate) fn writer(&self) -> &SqlitePool {
         &self.writer
@@ -69,6 +63,16 @@ impl Sqlite {
     pub(crate) async fn begin(&self) -> sqlx::Result<Transaction> {
         self.file.check().await?;
         Open::begin(self.writer.acquire().await?, "BEGIN IMMEDIATE").await
+    }
+
+    /// Begins one of an import's, which waits no longer than this for whoever holds the file.
+    pub(super) async fn begin_import(&self, within: Duration) -> sqlx::Result<Transaction> {
+        self.file.check().await?;
+        let within = within.clamp(LEAST_PATIENCE, PATIENCE);
+        let begin = AssertSqlSafe(format!("{}; BEGIN IMMEDIATE", busy_timeout(within)));
+        let mut open = Open::begin(self.writer.acquire().await?, begin).await?;
+        open.connection().execute(AssertSqlSafe(busy_timeout(PATIENCE))).await?;
+        Ok(open)
     }
 
     /// Begins one that sees one moment and cannot write.
@@ -82,6 +86,14 @@ pub(crate) type Transaction = Open<sqlx::Sqlite>;
 
 /// How long another process (a DBA's shell) may hold the file.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The least that an import waits for the file: an order holds it now and then.
+const LEAST_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Has a connection wait so long for whoever holds the file.
+fn busy_timeout(time: Duration) -> String {
+    format!("PRAGMA busy_timeout = {}", time.as_millis())
+}
 
 /// Whoever waits for SQLite's lock looks again after 100 ms at most (`sqliteDefaultBusyCallback`). Without a pause longer
 /// than that, an import would take it again before an order sees that it was free.
