@@ -54,8 +54,17 @@ pub struct Load {
     pub doubtful: bool,
     /// Whether it did not work when it was last asked to commit.
     pub away: bool,
+    /// How often it has ceased to work.
+    pub outages: u64,
     /// Brands for which it did nothing in their last batches.
     pub denied: Arc<[DeniedBrand]>,
+}
+
+impl Load {
+    /// Whether the database does not work, as far as its last batches tell.
+    pub(crate) fn fails(&self) -> bool {
+        self.doubtful || self.away
+    }
 }
 
 /// The shell's state.
@@ -108,6 +117,11 @@ impl Shell {
             outages: Arc::default(),
         };
         (shell, received)
+    }
+
+    /// For who has the agent ask its database: [`Input::AskDatabase`].
+    pub fn inputs(&self) -> mpsc::Sender<Input> {
+        self.results.clone()
     }
 
     /// Runs until the tunnel has ended.
@@ -231,13 +245,15 @@ impl Shell {
         self.metrics.set_queue_depth(Queue::Commit, self.agent.waiting());
         self.metrics.set_queue_depth(Queue::Held, self.agent.held());
         self.metrics.set_queue_depth(Queue::Questions, self.agent.questions());
-        let load = Load {
+        let mut load = Load {
             under_way: under_way + self.payments.under_way(),
             doubtful: self.agent.is_doubtful(),
             away: self.agent.is_away(),
+            outages: 0,
             denied: self.denied.told(),
         };
         self.load.send_if_modified(|known| {
+            load.outages = known.outages + u64::from(load.fails() && !known.fails());
             let is_new = *known != load;
             *known = load;
             is_new
