@@ -260,6 +260,21 @@ async fn a_database_that_answers_and_cannot_write_is_told_all_the_time() -> Resu
 }
 
 #[tokio::test]
+async fn a_wrong_password_of_the_database_is_told_with_where_to_look_and_without_itself() -> Result<()> {
+    let (_cluster, database) = postgres().await?;
+    let dir = tempfile::tempdir()?;
+    let site = site_on(dir.path(), database, &["login"]).await?;
+    fs::write(site.idc_dir().join("database.password"), "not-this-one-4711")?;
+    let said = site.idc_command(&["migrate"]).await.err().context("it migrates")?;
+    let said = format!("{said:#}");
+    for part in ["ledger.url", "ledger.password_file", "password authentication failed for user"] {
+        ensure!(said.contains(part), "no word of {part}: {said}");
+    }
+    ensure!(!said.contains("4711") && !said.contains("does not answer"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_the_database_does_not_do_for_one_brand_is_counted_and_another_brand_is_served() -> Result<()> {
     let (_cluster, database) = postgres().await?;
     let dir = tempfile::tempdir()?;
