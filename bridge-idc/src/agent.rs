@@ -228,12 +228,11 @@ impl Agent {
     /// An agent with nothing under way.
     pub fn new(limits: Limits, keys: impl Into<Arc<Keyring>>) -> Self {
         let keys = keys.into();
-        let opener = Opener::new(keys.opening_keys(), SESSIONS_MAX);
         Self {
             limits,
+            opener: Opener::new(keys.opening_keys(), SESSIONS_MAX),
             keys,
             receiver: Receiver::new(limits.window_max),
-            opener,
             unopened: Unopened::new(),
             auditing: Auditing::new(),
             waiting: VecDeque::new(),
@@ -356,12 +355,8 @@ impl Agent {
                 for then in self.auditing.handle_durable() {
                     match then {
                         Then::Commit(token, request) if self.away => {
-                            self.refuse_logged(
-                                now,
-                                token,
-                                log_entry::header_of(&request),
-                                Refusal::DatabaseDown,
-                            );
+                            let header = log_entry::header_of(&request);
+                            self.refuse_logged(now, token, header, Refusal::DatabaseDown);
                         }
                         Then::Commit(token, request) => {
                             self.waiting.push_back(Pending { token, request: *request, doubtful: false });
@@ -547,8 +542,8 @@ impl Agent {
             }
         }
         // While the database does not work, an empty one is to show when it does.
-        let asks = std::mem::take(&mut self.asks) || self.away;
-        (asks || !batch.is_empty()).then(|| self.attempt(None, self.away, batch, at))
+        (std::mem::take(&mut self.asks) || self.away || !batch.is_empty())
+            .then(|| self.attempt(None, self.away, batch, at))
     }
 
     /// The next batch of what somebody else holds.
