@@ -48,16 +48,25 @@ pub struct DataCentre {
 struct Agent {
     /// Whether the configuration names it, so that it is missed until it is there.
     is_expected: bool,
-    /// Its links, and whether each takes requests.
-    links: BTreeMap<LinkId, bool>,
+    /// Its links, the newest last.
+    links: BTreeMap<LinkId, Link>,
     /// Since when it is linked, or away.
     since: Moment,
     /// When it was away last.
     was_away: Option<Lasted>,
-    /// What it says is in its way, and since when; `None` while it says nothing of it, as an earlier release does.
+    /// What it says is in its way on its newest link, and since when; `None` while it says nothing of it, as an earlier release does.
     told: Option<BTreeMap<Obstacle, Moment>>,
     /// What was in its way.
     was_told: BTreeMap<Obstacle, Lasted>,
+}
+
+/// One link to an agent. Its process may be another one than that of an older link whose end is not known yet.
+#[derive(Debug, Default)]
+struct Link {
+    /// Whether it takes requests.
+    is_open: bool,
+    /// What was said on it to be in the agent's way.
+    told: Option<BTreeSet<Obstacle>>,
 }
 
 /// Something that was, and may come back.
@@ -105,14 +114,14 @@ impl DataCentre {
             return;
         }
         let agent = self.agents.entry(id.clone()).or_insert_with(|| Agent::away(false, now));
-        agent.change(now, |links| links.insert(link, true));
+        agent.change(now, |links| links.insert(link, Link { is_open: true, told: None }));
         self.links.insert(link, id);
     }
 
     /// A link takes requests from now on, or does not: its agent is silent, or is ending.
     pub fn handle_open(&mut self, link: LinkId, is_open: bool, now: Moment) {
         if let Some(agent) = self.agent(link) {
-            agent.change(now, |links| links.insert(link, is_open));
+            agent.change(now, |links| links.entry(link).or_default().is_open = is_open);
         }
     }
 
@@ -120,10 +129,6 @@ impl DataCentre {
     pub fn handle_down(&mut self, link: LinkId, now: Moment) {
         if let Some(agent) = self.agent(link) {
             agent.change(now, |links| links.remove(&link));
-            if agent.links.is_empty() {
-                // Whoever comes back may be of a release that says nothing.
-                agent.set_told(None, now);
-            }
         }
         self.links.remove(&link);
     }
@@ -131,7 +136,7 @@ impl DataCentre {
     /// The agent at the other end of a link says what is in its way.
     pub fn handle_readiness(&mut self, link: LinkId, obstacles: &BTreeSet<Obstacle>, now: Moment) {
         if let Some(agent) = self.agent(link) {
-            agent.set_told(Some(obstacles), now);
+            agent.change(now, |links| links.entry(link).or_default().told = Some(obstacles.clone()));
         }
     }
 
@@ -204,10 +209,10 @@ impl Agent {
     }
 
     fn is_linked(&self) -> bool {
-        self.links.values().any(|is_open| *is_open)
+        self.links.values().any(|link| link.is_open)
     }
 
-    fn change<T>(&mut self, now: Moment, change: impl FnOnce(&mut BTreeMap<LinkId, bool>) -> T) {
+    fn change<T>(&mut self, now: Moment, change: impl FnOnce(&mut BTreeMap<LinkId, Link>) -> T) {
         let before = self.is_linked();
         change(&mut self.links);
         match (before, self.is_linked()) {
@@ -220,6 +225,10 @@ impl Agent {
             (true, false) => self.since = Lasted::comes_back(self.was_away, now),
             _ => {}
         }
+        // What an older link said holds until it is silent: what is said on the newest one comes a moment after it is up.
+        let mut open = self.links.values().rev().filter(|link| link.is_open);
+        let told = open.find_map(|link| link.told.clone());
+        self.set_told(told.as_ref(), now);
     }
 
     /// It says that this is in its way, or says nothing of it.

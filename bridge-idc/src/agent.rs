@@ -91,6 +91,8 @@ pub enum Input {
     LinkDown(LinkId),
     /// The data centre's keys are others from now on.
     Keys(Arc<Keyring>),
+    /// Nothing tells whether the database works: an empty batch is to ask it, unless another one tells.
+    AskDatabase,
 }
 
 /// A batch to be committed.
@@ -215,6 +217,8 @@ pub struct Agent {
     asked: Vec<(Token, State)>,
     /// Set while the database does not work: what nobody can tell about is tried again, and nothing new taken.
     away: bool,
+    /// Set while the database is to be asked whether it works.
+    asks: bool,
     /// Requests that wait, or are in a batch, and that an earlier batch may have committed.
     doubtful: usize,
     outputs: VecDeque<Output>,
@@ -224,12 +228,11 @@ impl Agent {
     /// An agent with nothing under way.
     pub fn new(limits: Limits, keys: impl Into<Arc<Keyring>>) -> Self {
         let keys = keys.into();
-        let opener = Opener::new(keys.opening_keys(), SESSIONS_MAX);
         Self {
             limits,
+            opener: Opener::new(keys.opening_keys(), SESSIONS_MAX),
             keys,
             receiver: Receiver::new(limits.window_max),
-            opener,
             unopened: Unopened::new(),
             auditing: Auditing::new(),
             waiting: VecDeque::new(),
@@ -239,6 +242,7 @@ impl Agent {
             looked_up: HashMap::new(),
             asked: Vec::new(),
             away: false,
+            asks: false,
             doubtful: 0,
             outputs: VecDeque::new(),
         }
@@ -351,12 +355,8 @@ impl Agent {
                 for then in self.auditing.handle_durable() {
                     match then {
                         Then::Commit(token, request) if self.away => {
-                            self.refuse_logged(
-                                now,
-                                token,
-                                log_entry::header_of(&request),
-                                Refusal::DatabaseDown,
-                            );
+                            let header = log_entry::header_of(&request);
+                            self.refuse_logged(now, token, header, Refusal::DatabaseDown);
                         }
                         Then::Commit(token, request) => {
                             self.waiting.push_back(Pending { token, request: *request, doubtful: false });
@@ -401,6 +401,7 @@ impl Agent {
                 self.opener.set_keys(keys.opening_keys());
                 self.keys = keys;
             }
+            Input::AskDatabase => self.asks = !self.is_committing(),
         }
     }
 
@@ -528,7 +529,7 @@ impl Agent {
     }
 
     fn next_batch(&mut self, at: UnixMicros) -> Option<Attempt> {
-        if self.is_committing() || (self.waiting.is_empty() && !self.away) {
+        if self.is_committing() || (self.waiting.is_empty() && !self.away && !self.asks) {
             return None;
         }
         let mut batch = Vec::with_capacity(self.waiting.len().min(self.limits.batch_max));
@@ -541,7 +542,8 @@ impl Agent {
             }
         }
         // While the database does not work, an empty one is to show when it does.
-        (self.away || !batch.is_empty()).then(|| self.attempt(None, self.away, batch, at))
+        (std::mem::take(&mut self.asks) || self.away || !batch.is_empty())
+            .then(|| self.attempt(None, self.away, batch, at))
     }
 
     /// The next batch of what somebody else holds.

@@ -62,6 +62,9 @@ pub mod served_before;
 // Brands for which the database does nothing.
 mod denied;
 
+// What the log is told of a database that does not work.
+mod outage;
+
 // What is in the agent's way, told to the cloud.
 mod readiness;
 

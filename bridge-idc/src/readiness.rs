@@ -11,9 +11,10 @@ use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::clock;
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::tunnel::Greeting;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
+use crate::agent::Input;
 use crate::catalogue::sequencer::Head;
 use crate::denied;
 use crate::run::Load;
@@ -31,6 +32,9 @@ const CATALOGUE_STANDS_AFTER: Duration = Duration::from_secs(5);
 /// its disk.
 const BELIEVED_AFTER: Duration = Duration::from_secs(5);
 
+/// Between two questions to a database of which nothing else tells.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+
 /// Where to look.
 pub(crate) struct Readiness {
     /// How the last batches ended.
@@ -39,6 +43,10 @@ pub(crate) struct Readiness {
     pub(crate) head: watch::Receiver<Option<Head>>,
     /// Whether it can be written and published.
     pub(crate) audit: AuditLog,
+    /// Has the agent ask its database.
+    pub(crate) agent: mpsc::Sender<Input>,
+    /// Whether the database fails, now or again and again, for this agent's own `/readyz`.
+    pub(crate) failing: watch::Sender<bool>,
 }
 
 impl Readiness {
@@ -46,8 +54,9 @@ impl Readiness {
     fn obstacles(&self, database: &mut Failing) -> BTreeSet<Obstacle> {
         let load = self.load.borrow();
         let is_writable = self.audit.is_writable();
+        let fails = database.is_failing(load.fails(), load.outages, Instant::now());
         let found = [
-            (Obstacle::Database, database.is_failing(load.doubtful || load.away, Instant::now())),
+            (Obstacle::Database, fails),
             (Obstacle::AuditLog, !is_writable),
             (Obstacle::AuditUnpublished, is_writable && self.audit.obstacle().is_some()),
             (Obstacle::Brand, denied::note(&load.denied, clock::now()).is_some()),
@@ -59,14 +68,21 @@ impl Readiness {
     /// Has the tunnel tell each link, until the agent ends.
     pub(crate) async fn keep_telling(mut self, greetings: watch::Sender<Greeting>, shutdown: Shutdown) {
         let mut audit = self.audit.standing();
-        let mut database = Failing::default();
+        let (mut database, mut silence) = (Failing::default(), Silence::since(Instant::now()));
         loop {
-            let readiness = Some(self.obstacles(&mut database));
+            let obstacles = self.obstacles(&mut database);
+            tell(&self.failing, obstacles.contains(&Obstacle::Database));
+            let readiness = Some(obstacles);
             greetings.send_if_modified(|greeting| {
                 let is_news = greeting.readiness != readiness;
                 greeting.readiness = readiness;
                 is_news
             });
+            let heard = self.head.borrow().map(|head| head.swept);
+            if silence.is_question_due(heard, Instant::now()) {
+                // What the agent does not take now is asked again soon.
+                let _full = self.agent.try_send(Input::AskDatabase);
+            }
             tokio::select! {
                 Ok(()) = self.load.changed() => {}
                 Ok(()) = audit.changed() => {}
@@ -78,10 +94,40 @@ impl Readiness {
     }
 }
 
+fn tell(failing: &watch::Sender<bool>, fails: bool) {
+    failing.send_if_modified(|known| std::mem::replace(known, fails) != fails);
+}
+
+/// A database that tells nothing: without orders only the numbering of the catalogue's changes tells that it works.
+struct Silence {
+    /// When this agent began.
+    since: Instant,
+    /// When the database was asked last.
+    asked: Option<Instant>,
+}
+
+impl Silence {
+    fn since(start: Instant) -> Self {
+        Self { since: start, asked: None }
+    }
+
+    /// Whether the database is to be asked now; `heard` is when it told something last.
+    fn is_question_due(&mut self, heard: Option<Instant>, now: Instant) -> bool {
+        let is_past = |then: Instant, after| now.saturating_duration_since(then) >= after;
+        let is_due = is_past(heard.unwrap_or(self.since), CATALOGUE_STANDS_AFTER)
+            && self.asked.is_none_or(|asked| is_past(asked, ASK_EVERY));
+        if is_due {
+            self.asked = Some(now);
+        }
+        is_due
+    }
+}
+
 /// Whether the database fails: now, or again and again.
 #[derive(Default)]
 struct Failing {
-    now_fails: bool,
+    /// How often it had ceased to work when last looked.
+    outages: u64,
     /// When it failed last.
     last: Option<Instant>,
     /// It did so lately, and worked in between.
@@ -89,16 +135,17 @@ struct Failing {
 }
 
 impl Failing {
-    /// `now_fails`: its last batch has failed.
-    fn is_failing(&mut self, now_fails: bool, now: Instant) -> bool {
+    /// `now_fails`: its last batch has failed. `outages`: how often it has ceased to work, also between two looks.
+    fn is_failing(&mut self, now_fails: bool, outages: u64, now: Instant) -> bool {
         let lately = self.last.is_some_and(|last| now.saturating_duration_since(last) < BELIEVED_AFTER);
-        if now_fails {
-            self.again |= lately && !self.now_fails;
+        let has_failed = now_fails || outages > self.outages;
+        if has_failed {
+            self.again |= lately && outages > self.outages;
             self.last = Some(now);
         } else {
             self.again &= lately;
         }
-        self.now_fails = now_fails;
+        self.outages = outages;
         now_fails || self.again
     }
 }
@@ -128,8 +175,12 @@ mod tests {
     fn a_database_that_answers_and_writes_nothing_fails_all_the_time() {
         let start = Instant::now();
         let mut database = Failing::default();
-        let mut told =
-            |seconds, now_fails| database.is_failing(now_fails, start + Duration::from_secs(seconds));
+        let (mut outages, mut failed) = (0, false);
+        let mut told = |seconds, now_fails| {
+            outages += u64::from(now_fails && !failed);
+            failed = now_fails;
+            database.is_failing(now_fails, outages, start + Duration::from_secs(seconds))
+        };
         assert!(!told(0, false));
         assert!(told(1, true) && told(5, true) && !told(6, false), "it was away, and is back");
         for second in (20..60).step_by(2) {
@@ -140,6 +191,27 @@ mod tests {
         assert!(told(62, false));
         assert!(!told(63, false) && !told(600, false));
         assert!(told(601, true) && !told(602, false));
+    }
+
+    #[test]
+    fn an_outage_between_two_looks_is_one_more() {
+        let (start, mut database) = (Instant::now(), Failing::default());
+        assert!(database.is_failing(true, 1, start));
+        assert!(database.is_failing(true, 2, start + LOOK_EVERY), "it worked in between, which nobody saw");
+        assert!(database.is_failing(false, 2, start + 2 * LOOK_EVERY));
+        assert!(!database.is_failing(false, 2, start + 60 * LOOK_EVERY));
+    }
+
+    #[test]
+    fn a_database_of_which_nothing_tells_is_asked_now_and_then() {
+        let start = Instant::now();
+        let mut silence = Silence::since(start);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut due = |heard, seconds| silence.is_question_due(heard, at(seconds));
+        assert!(!due(None, 1) && due(None, 5), "it has told nothing since the start");
+        assert!(!due(Some(at(59)), 60), "the catalogue's changes are numbered");
+        let asked: Vec<_> = (60..70).filter(|second| due(Some(at(59)), *second)).collect();
+        assert_eq!(asked, [64, 66, 68]);
     }
 
     #[test]

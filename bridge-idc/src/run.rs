@@ -24,6 +24,7 @@ use crate::denied::{Denied, DeniedBrand};
 use crate::ledger::{Answer, BatchEnd, End, Ledger, LedgerError};
 use crate::metrics::{EnvelopeRejection, Metrics};
 use crate::open::OpenFailure;
+use crate::outage::Outages;
 use crate::payment::counter::{Counter, Ends};
 use crate::planner::Awaited;
 use crate::traces::Traces;
@@ -53,8 +54,17 @@ pub struct Load {
     pub doubtful: bool,
     /// Whether it did not work when it was last asked to commit.
     pub away: bool,
+    /// How often it has ceased to work.
+    pub outages: u64,
     /// Brands for which it did nothing in their last batches.
     pub denied: Arc<[DeniedBrand]>,
+}
+
+impl Load {
+    /// Whether the database does not work, as far as its last batches tell.
+    pub(crate) fn fails(&self) -> bool {
+        self.doubtful || self.away
+    }
 }
 
 /// The shell's state.
@@ -72,6 +82,8 @@ pub struct Shell {
     rejections: Sparing,
     keys: watch::Receiver<Arc<Keyring>>,
     denied: Denied,
+    /// What the log is told of a database that does not work.
+    outages: Arc<Outages>,
 }
 
 impl Shell {
@@ -102,8 +114,14 @@ impl Shell {
             rejections,
             keys,
             denied,
+            outages: Arc::default(),
         };
         (shell, received)
+    }
+
+    /// For who has the agent ask its database: [`Input::AskDatabase`].
+    pub fn inputs(&self) -> mpsc::Sender<Input> {
+        self.results.clone()
     }
 
     /// Runs until the tunnel has ended.
@@ -227,13 +245,15 @@ impl Shell {
         self.metrics.set_queue_depth(Queue::Commit, self.agent.waiting());
         self.metrics.set_queue_depth(Queue::Held, self.agent.held());
         self.metrics.set_queue_depth(Queue::Questions, self.agent.questions());
-        let load = Load {
+        let mut load = Load {
             under_way: under_way + self.payments.under_way(),
             doubtful: self.agent.is_doubtful(),
             away: self.agent.is_away(),
+            outages: 0,
             denied: self.denied.told(),
         };
         self.load.send_if_modified(|known| {
+            load.outages = known.outages + u64::from(load.fails() && !known.fails());
             let is_new = *known != load;
             *known = load;
             is_new
@@ -260,6 +280,7 @@ impl Shell {
     fn commit(&mut self, Attempt { awaited, again, batch }: Attempt) {
         let spans = self.traces.begin_commit(&batch);
         let (ledger, metrics, results) = (self.ledger.clone(), self.metrics.clone(), self.results.clone());
+        let outages = self.outages.clone();
         tokio::spawn(async move {
             if again {
                 tokio::time::sleep(TRY_AGAIN_AFTER).await;
@@ -283,9 +304,15 @@ impl Shell {
             if outage.is_some() || ends.iter().any(|end| matches!(end, End::NotCommitted)) {
                 metrics.ledger_errors.inc();
             }
-            if let Some(error) = &outage {
-                let unknown = ends.iter().filter(|end| matches!(end, End::Unknown)).count();
-                tracing::error!(requests = ends.len(), committed, unknown, "commit a batch: {error:#}");
+            match &outage {
+                // Who waits may have lost its connection for that alone, which says nothing of the database.
+                Some(error) if awaited.is_some() => say_outage(&ends, committed, error, 0),
+                Some(error) => {
+                    let due = outages.failed(Instant::now());
+                    due.into_iter().for_each(|left_out| say_outage(&ends, committed, error, left_out));
+                }
+                None if awaited.is_some() => {}
+                None => outages.worked(Instant::now()).into_iter().for_each(say_back),
             }
             let requests = batch.requests.into_iter().zip(ends).collect();
             let ended = Ended { awaited, requests, outage: outage.is_some() };
@@ -333,6 +360,18 @@ fn count(metrics: &Metrics, ends: &[End]) -> usize {
         counted += 1;
     }
     counted
+}
+
+/// Why a batch could not be committed; an empty one is there to see whether the database works.
+fn say_outage(ends: &[End], committed: usize, error: &anyhow::Error, left_out: u64) {
+    let unknown = ends.iter().filter(|end| matches!(end, End::Unknown)).count();
+    let (requests, left_out) = (ends.len(), (left_out > 0).then_some(left_out));
+    let what = if ends.is_empty() { "ask the database whether it works" } else { "commit a batch" };
+    tracing::error!(requests, committed, unknown, left_out, "{what}: {error:#}");
+}
+
+fn say_back(away: Duration) {
+    tracing::info!(?away, "the ledger's database answers again");
 }
 
 /// Names what is held for so long that somebody should look who holds it.

@@ -173,16 +173,15 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     let listening = tunnel.listening().to_vec();
     let catalogue = Catalogue::of(&ledger);
     let (heads, head_seen) = watch::channel(None);
-    state.send_replace(Phase::Serving(tunnel.clone(), head_seen.clone()));
-    let readiness = Readiness { load: load.subscribe(), head: head_seen.clone(), audit: audit.clone() };
-    let readiness = readiness.keep_telling(told, shutdown.clone());
-    tokio::spawn(shutdown.core("what is told of this agent's readiness", readiness));
+    let head_told = head_seen.clone();
+    let (failing, failing_seen) = watch::channel(false);
+    state.send_replace(Phase::Serving(tunnel.clone(), head_seen.clone(), failing_seen));
     let sequencer = sequencer::run(catalogue.clone(), log_limits(&config.catalogue), heads, shutdown.clone());
     tokio::spawn(shutdown.core("the catalogue's sequencer", sequencer));
     let publishing = publishing(catalogue, &config.catalogue, metrics.clone());
     let publishing =
         tokio::spawn(shutdown.core("the catalogue's publication", publishing.run(feed, head_seen)));
-    let mut idle = load.subscribe();
+    let (mut idle, load_told) = (load.subscribe(), load.subscribe());
     let service = payments.service.clone();
     let (counter, payment_ends) =
         Counter::new(config.payments.window_max, keys.now(), service, metrics.clone());
@@ -192,6 +191,10 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     metrics.set_queue_limit(Queue::Questions, agent.questions_max());
     let (keys_of, kept_metrics) = (ledger.clone(), metrics.runtime.clone());
     let (shell, results) = Shell::new(agent, ledger, audit.clone(), metrics, load, counter, keys_seen);
+    let agent = shell.inputs();
+    let readiness = Readiness { load: load_told, head: head_told, audit: audit.clone(), agent, failing };
+    let readiness = readiness.keep_telling(told, shutdown.clone());
+    tokio::spawn(shutdown.core("what is told of this agent's readiness", readiness));
     let shell = tokio::spawn(shutdown.core("the orders' shell", shell.run(events, results, payment_ends)));
     let log = audit.clone();
     let check = async move |keys: &Keyring| keys_of.check_keys(&keys.checks(), clock::now()).await;
@@ -385,8 +388,15 @@ async fn prepare(
 enum Phase {
     /// The tunnel is not up: what could not be committed is not taken.
     WaitingForLedger(String),
-    /// The tunnel is up, and the catalogue's log is numbered up to here.
-    Serving(TunnelHandle, watch::Receiver<Option<sequencer::Head>>),
+    /// The tunnel is up, and the catalogue's log is numbered up to here; and whether the database fails, now or again and again.
+    Serving(TunnelHandle, watch::Receiver<Option<sequencer::Head>>, watch::Receiver<bool>),
+}
+
+impl Phase {
+    /// Whether the database fails, also where an empty batch has gone through meanwhile.
+    fn is_failing(&self) -> bool {
+        matches!(self, Self::Serving(_, _, failing) if *failing.borrow())
+    }
 }
 
 /// What the admin listener tells.
@@ -412,11 +422,11 @@ impl Report for Status {
         }
         if self.load.borrow().doubtful {
             obstacles.push("the ledger does not tell how its last batch ended; it is tried again".to_owned());
-        } else if self.load.borrow().away {
+        } else if self.load.borrow().away || self.state.borrow().is_failing() {
             obstacles.push("the ledger's database does not work; it is tried again".to_owned());
         }
         obstacles.extend(self.audit.obstacle());
-        if let Phase::Serving(tunnel, _) = &*self.state.borrow() {
+        if let Phase::Serving(tunnel, ..) = &*self.state.borrow() {
             obstacles.extend(address::obstacles("tunnel.listen", tunnel.listening()));
         }
         obstacles.extend(address::obstacles("payments.webhook_listen", self.webhooks.as_slice()));
@@ -431,7 +441,7 @@ impl Report for Status {
     fn notes(&self) -> Vec<String> {
         let (certificates, catalogue) = match &*self.state.borrow() {
             Phase::WaitingForLedger(_) => (None, None),
-            Phase::Serving(tunnel, head) => (tunnel.note(), readiness::catalogue_note(*head.borrow())),
+            Phase::Serving(tunnel, head, _) => (tunnel.note(), readiness::catalogue_note(*head.borrow())),
         };
         let denied = denied::note(&self.load.borrow().denied, clock::now());
         let notes = certificates.into_iter().chain(self.keys.note()).chain(denied).chain(catalogue);
@@ -441,7 +451,7 @@ impl Report for Status {
     fn expiries(&self) -> Vec<Expiry> {
         let mut expiries = match &*self.state.borrow() {
             Phase::WaitingForLedger(_) => Vec::new(),
-            Phase::Serving(tunnel, _) => tunnel.expiries(),
+            Phase::Serving(tunnel, ..) => tunnel.expiries(),
         };
         expiries.extend(Expiry::of_sealing_keys(&self.keys.now().manifest().keys));
         expiries
@@ -451,7 +461,7 @@ impl Report for Status {
         let requests_under_way = self.load.borrow().under_way;
         let (identity, links, catalogue) = match &*self.state.borrow() {
             Phase::WaitingForLedger(_) => (Value::Null, json!([]), Value::Null),
-            Phase::Serving(tunnel, head) => {
+            Phase::Serving(tunnel, head, _) => {
                 let head = head.borrow().map(|head| {
                     json!({"position": head.position.seq, "age_seconds": head.swept.elapsed().as_secs()})
                 });

@@ -227,7 +227,8 @@ async fn what_cannot_be_paid_is_refused_with_its_reason_and_moves_nothing() -> R
     let paid = at.pay(&order, "p4").await?;
     ensure!(paid.status == 201);
     let answer = at.pay(&order, "p5").await?;
-    at.shop.problem(&answer, 409, "already-paid")?;
+    let problem = at.shop.problem(&answer, 409, "already-paid")?;
+    ensure!(problem["payment"] == paid.json()["payment"], "the one that paid is named: {problem}");
     let other = at.pay_with(&order, "p4", &amount(1, "KRW")).await?;
     at.shop.problem(&other, 422, "idempotency-key-reused")?;
     let nowhere = place(&paid)?.replace(&order, &cancelled);

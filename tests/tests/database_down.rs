@@ -195,6 +195,86 @@ async fn what_was_answered_holds_when_the_database_goes_away_and_comes_back() ->
 }
 
 #[tokio::test]
+async fn an_agent_without_orders_finds_by_itself_that_its_database_is_away_and_back() -> Result<()> {
+    let (mut cluster, database) = postgres().await?;
+    let dir = tempfile::tempdir()?;
+    let site = site_on(dir.path(), database, &["idle"]).await?;
+    let bridge = site.start().await?;
+    cluster.kill9().await?;
+    until("the agent says that its database does not work", async || Ok(is_said_away(&site).await)).await?;
+    let standing = "bridge_idc_agents{standing=\"database\"}";
+    until("the cloud agent has heard of it", async || {
+        Ok(metric(&bridge.cloud.metrics().await?, standing)? == 1)
+    })
+    .await?;
+    cluster.restart().await?;
+    until("it is back", async || {
+        Ok(obstacles(site.idc.admin).await.is_some_and(|because| because.is_empty()))
+    })
+    .await?;
+    let log = fs::read_to_string(bridge.idc.log())?;
+    let lines = |what: &str| log.lines().filter(|line| line.contains(what)).count();
+    ensure!(lines("ask the database whether it works") >= 1 && lines("commit a batch") == 0, "{log}");
+    ensure!(lines("the ledger's database answers again") == 1, "{log}");
+    Ok(())
+}
+
+/// Whether the agent says that its database does not work.
+async fn is_said_away(site: &Site) -> bool {
+    let because = obstacles(site.idc.admin).await.unwrap_or_default();
+    because.iter().any(|why| why.contains("the ledger's database does not work"))
+}
+
+/// As a disk that is full: what is to be written fails, and nothing else does.
+const FULL: &str = "CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+    RAISE EXCEPTION 'planted' USING ERRCODE = 'disk_full'; END $$; \
+    CREATE TRIGGER planted BEFORE INSERT ON outcomes FOR EACH ROW EXECUTE FUNCTION planted()";
+
+#[tokio::test]
+async fn a_database_that_answers_and_cannot_write_is_told_all_the_time() -> Result<()> {
+    let (_cluster, database) = postgres().await?;
+    let dir = tempfile::tempdir()?;
+    let site = site_on(dir.path(), database, &["full"]).await?;
+    let bridge = site.start().await?;
+    let mut dba = Dba::connect(site.database()).await?;
+    dba.execute(FULL).await?;
+    let mut shop = Shop::open(&site, "full");
+    let mut refused = async || {
+        let answer = shop.place_new(&[(0, 1)]).await?;
+        shop.problem(&answer, 503, "data-centre-unavailable").map(drop)
+    };
+    let failed = async || metric(&bridge.idc.metrics().await?, "bridge_ledger_errors_total");
+    until("it has failed again and again", async || {
+        refused().await?;
+        Ok(failed().await? >= 4)
+    })
+    .await?;
+    // Whatever the empty batches say, which are committed in between.
+    let enough = failed().await? + 4;
+    until("it has failed more", async || {
+        refused().await?;
+        ensure!(is_said_away(&site).await, "it says that it is ready");
+        Ok(failed().await? >= enough)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_wrong_password_of_the_database_is_told_with_where_to_look_and_without_itself() -> Result<()> {
+    let (_cluster, database) = postgres().await?;
+    let dir = tempfile::tempdir()?;
+    let site = site_on(dir.path(), database, &["login"]).await?;
+    fs::write(site.idc_dir().join("database.password"), "not-this-one-4711")?;
+    let said = site.idc_command(&["migrate"]).await.err().context("it migrates")?;
+    let said = format!("{said:#}");
+    for part in ["ledger.url", "ledger.password_file", "password authentication failed for user"] {
+        ensure!(said.contains(part), "no word of {part}: {said}");
+    }
+    ensure!(!said.contains("4711") && !said.contains("does not answer"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_the_database_does_not_do_for_one_brand_is_counted_and_another_brand_is_served() -> Result<()> {
     let (_cluster, database) = postgres().await?;
     let dir = tempfile::tempdir()?;

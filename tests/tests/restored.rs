@@ -226,6 +226,9 @@ async fn lost_is_named(customer: &Customer, lost: &Lost, requests: u64) -> Resul
         let told = compare(site, more)?;
         let json = told.json()?;
         ensure!(told.code == Some(1) && json["verified"] == (more.len() > 1), "{json} {}", told.error);
+        let orders: Vec<_> =
+            json["findings"].as_array().context("a list")?.iter().map(|one| &one["order"]).collect();
+        ensure!(orders.is_sorted_by_key(|order| order.as_str()), "{json}");
         let found = told.found("lost")?;
         ensure!(lost.is_subset(&found), "{lost:?} {json}");
         let more: Vec<_> = found.difference(lost).collect();
@@ -271,6 +274,39 @@ async fn what_a_dba_changed_is_named(customer: &Customer, order: &str) -> Result
     ensure!(told.found("otherwise")?.is_empty(), "{}", told.out);
     let more: Lost = told.found("lost")?.difference(&before.found("lost")?).cloned().collect();
     ensure!(more == expected, "{more:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_comparison_that_cannot_go_on_tells_that_it_is_cut() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("idc").join("ledger.db");
+    let site = site_on(dir.path(), Database::Sqlite(file), &["shoes"]).await?;
+    let mut bridge = site.start().await?;
+    ensure!(Shop::open(&site, "shoes").place_new(&[(0, 1)]).await?.status == 201);
+    end(&mut bridge).await?;
+    let mut dba = Dba::connect(site.database()).await?;
+    dba.execute("UPDATE outcomes SET outcome = 'sold-out'").await?;
+    // Orders are read first, and payments then.
+    dba.execute("ALTER TABLE payment_requests RENAME TO moved").await?;
+    dba.close().await?;
+
+    let told = compare(&site, &["--json"])?;
+    let json = told.json()?;
+    ensure!(
+        told.code == Some(2) && json["cut"] == true && json["agreed"].is_null(),
+        "{:?} {json}",
+        told.code
+    );
+    ensure!(json["findings"].as_array().is_some_and(|findings| findings.len() == 1), "{json}");
+    let told = compare(&site, &[])?;
+    ensure!(
+        told.code == Some(2) && told.out.contains("otherwise in the ledger"),
+        "{:?} {}",
+        told.code,
+        told.out
+    );
+    ensure!(told.error.contains("what is told so far is not all"), "{}", told.error);
     Ok(())
 }
 

@@ -107,15 +107,44 @@ fn an_agent_with_a_second_link_is_there_while_one_of_them_is() {
     let clock = Clock::start();
     let mut centre = both(&clock);
     centre.handle_up(link(3), &id(B), None, clock.at(1));
+    // It says so on each.
+    centre.handle_readiness(link(2), &[Obstacle::AuditLog].into(), clock.at(2));
     centre.handle_readiness(link(3), &[Obstacle::AuditLog].into(), clock.at(2));
     centre.handle_down(link(3), clock.at(3));
-    assert_eq!(clock.told(&centre, 20), (0, 1), "it has said so, on whichever link");
+    assert_eq!(clock.told(&centre, 20), (0, 1));
     centre.handle_down(link(2), clock.at(30));
     // Of a link that is gone nothing more is heard.
     centre.handle_readiness(link(2), &[].into(), clock.at(31));
     centre.handle_open(link(2), true, clock.at(31));
     assert_eq!(centre.count(AgentStanding::Away), 1);
     assert_eq!((clock.told(&centre, 39), clock.told(&centre, 40)), ((0, 0), (0, 1)));
+}
+
+#[test]
+fn what_a_killed_process_said_is_told_no_more_of_an_earlier_release_in_its_place() {
+    let clock = Clock::start();
+    let mut centre = both(&clock);
+    centre.handle_readiness(link(1), &[Obstacle::Database].into(), clock.at(10));
+    assert_eq!(clock.told(&centre, 30), (0, 1));
+    // It is killed, and the one that is started says nothing, while the end of the link before is not known yet.
+    centre.handle_up(link(3), &id(A), None, clock.at(31));
+    assert_eq!(clock.told(&centre, 31), (0, 1), "what is in its way may be said in a moment");
+    centre.handle_open(link(1), false, clock.at(33));
+    assert_eq!(clock.told(&centre, 33), (0, 0));
+    assert_eq!(centre.count(AgentStanding::TakesOrders), 2);
+    centre.handle_down(link(1), clock.at(43));
+    assert_eq!(clock.told(&centre, 1_000), (0, 0));
+}
+
+#[test]
+fn what_is_said_on_an_older_link_is_not_taken_for_the_newest_one_s() {
+    let clock = Clock::start();
+    let mut centre = both(&clock);
+    centre.handle_up(link(3), &id(A), None, clock.at(1));
+    centre.handle_readiness(link(3), &[].into(), clock.at(2));
+    centre.handle_readiness(link(1), &[Obstacle::Database].into(), clock.at(3));
+    assert_eq!(clock.told(&centre, 60), (0, 0));
+    assert_eq!(centre.count(AgentStanding::Database), 0);
 }
 
 #[test]

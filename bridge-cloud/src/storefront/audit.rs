@@ -114,7 +114,7 @@ fn ended(header: &Header, heard: &Heard) -> Ended {
 /// What an answer without a receipt comes to.
 fn plain(answer: &Result<Answer, Rejected>) -> &'static str {
     match answer {
-        Ok(Answer::Refused(refusal)) => refusal.code(),
+        Ok(Answer::Refused(refusal) | Answer::InTheWay(refusal, _)) => refusal.code(),
         Ok(Answer::NotSent) => "not-sent",
         Ok(
             Answer::Settled(_) | Answer::State(_) | Answer::Payment(_) | Answer::Unknown | Answer::Pending,

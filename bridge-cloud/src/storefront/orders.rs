@@ -91,7 +91,7 @@ pub(super) async fn read_order(
         Ok(Answer::Pending) => {
             Ok(Json(json!({ "order": order.to_string(), "state": "unknown" })).into_response())
         }
-        Ok(Answer::Refused(refusal)) => Err(refused(refusal, order)),
+        Ok(Answer::Refused(refusal) | Answer::InTheWay(refusal, _)) => Err(refused(refusal, order)),
         Ok(Answer::Settled(_) | Answer::Payment(_) | Answer::Unknown | Answer::NotSent)
         | Err(Rejected::Full | Rejected::InProgress | Rejected::KeyReused) => Err(not_told()),
     }

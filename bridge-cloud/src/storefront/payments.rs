@@ -157,6 +157,7 @@ pub(super) fn stands(answer: Result<Answer, Rejected>, place: &Place<'_>) -> Res
             Ok(fits.then_some(Stands { payment, state, wire }))
         }
         Ok(Answer::Refused(refusal)) => Err(refused(refusal, place.order)),
+        Ok(Answer::InTheWay(refusal, payment)) => Err(refused(refusal, place.order).payment(payment)),
         Ok(Answer::Unknown | Answer::Pending | Answer::State(_) | Answer::Settled(_)) => Ok(None),
         Ok(Answer::NotSent) => Err(unavailable(NotAdmitted::NoLink)),
         Err(Rejected::Full) => Err(unavailable(NotAdmitted::Full)),

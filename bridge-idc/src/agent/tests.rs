@@ -598,6 +598,16 @@ fn a_database_that_does_not_work_is_tried_with_nothing_until_it_does() {
 }
 
 #[test]
+fn a_database_of_which_nothing_tells_is_asked_and_is_away_if_it_does_not_answer() {
+    let mut world = world();
+    world.input(Input::AskDatabase);
+    let probe = world.attempt();
+    assert!(probe.batch.requests.is_empty() && !probe.again);
+    world.end_of(None, &probe.batch, Vec::new(), true);
+    assert!(world.agent.is_away() && world.attempt().again);
+}
+
+#[test]
 fn questions_are_looked_up_few_at_a_time_and_what_is_not_there_yet_is_not_said_to_be_missing() {
     let mut world = world();
     let ask = |key: &str| {

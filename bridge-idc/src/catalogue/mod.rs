@@ -47,7 +47,7 @@ use tokio::sync::Notify;
 
 use self::columns::{Select, selects};
 use self::rows::Unreadable;
-use crate::database::{Database, SqlState, missing_right};
+use crate::database::{Database, SqlState, missing_right, unavailable};
 use crate::ledger::Ledger;
 
 /// The catalogue of a ledger's database. Clones share its connections with the ledger.
@@ -65,7 +65,7 @@ pub struct Catalogue {
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogueError {
     /// The database cannot be reached, went away, or refuses.
-    #[error("the database does not answer, or cannot work")]
+    #[error("{}", unavailable(.0))]
     Unavailable(#[source] sqlx::Error),
     /// The login has no right to what was asked for.
     #[error("the database does not do it: {0}")]

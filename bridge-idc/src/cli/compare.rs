@@ -26,8 +26,17 @@ const ENTRIES_AT_ONCE: u64 = 2 * REQUESTS_AT_ONCE;
 /// Entries between two words about how far it is.
 const TOLD_EVERY: u64 = 8_192;
 
+/// Findings that are held in memory at a time, to be sorted.
+const SORTED_MAX: usize = 100_000;
+
 /// What is compared.
 #[derive(Args)]
+#[command(
+    after_help = "Findings are sorted by brand and order. Of more than 100,000 each 100,000 are sorted by themselves, since memory is not \
+                  to grow with the log: `sort` them, or the list of --json by a program, where that matters. Where it cannot go on, it \
+                  says on standard error that what it has told is not all, and ends with 2; the object of --json is whole then, with \
+                  \"cut\": true and without counts."
+)]
 pub(super) struct Compare {
     /// The logs of all IDC agents of this ledger, or copies of them, those that were begun anew as well; without one, the log
     /// in audit.dir of the configuration.
@@ -42,9 +51,11 @@ pub(super) struct Compare {
     json: bool,
 }
 
-/// Where findings go, one at a time: there may be more than memory has room for.
+/// Where findings go: there may be more than memory has room for.
 struct Told {
     json: bool,
+    /// Those that are to be sorted.
+    held: Vec<Finding>,
     is_first: bool,
     progress: ProgressBar,
     /// Standard output did not take one.
@@ -108,7 +119,7 @@ async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Cou
     let spans: Vec<(String, Reach, bool)> = logs.iter().zip(&reaches).map(span_of).collect();
     let span = Span::of(spans.iter().map(|(name, reach, early)| (name.as_str(), reach.clone(), *early)));
     let entries = reaches.iter().map(|reach| reach.entries).sum::<u64>();
-    let mut told = Told { json, is_first: true, progress, failed: None };
+    let mut told = Told { json, held: Vec::new(), is_first: true, progress, failed: None };
     told.begin(logs, &reaches)?;
     let parts: Vec<Keys> = Keys::parts(entries / ENTRIES_AT_ONCE + 1).collect();
     told.progress.set_length(entries * parts.len() as u64);
@@ -116,7 +127,10 @@ async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Cou
     told.progress.set_message("compare them with the ledger");
     let (mut counts, mut unread) = (Counts::default(), 0);
     for keys in parts {
-        unread += compare_part(&ledger, logs, Part::new(keys, &span), &mut counts, &mut told).await?;
+        match compare_part(&ledger, logs, Part::new(keys, &span), &mut counts, &mut told).await {
+            Ok(more) => unread += more,
+            Err(failure) => return Err(told.cut(failure)),
+        }
     }
     told.end(&counts, unread, &span)?;
     Ok(counts)
@@ -168,11 +182,11 @@ async fn compare_part(
         })?;
     }
     let keys = part.keys();
-    let outcomes = ledger.outcomes_by_key(keys, |row| part.outcome(row, counts, |found| told.tell(&found)));
+    let outcomes = ledger.outcomes_by_key(keys, |row| part.outcome(row, counts, |found| told.tell(found)));
     outcomes.await.map_err(|error| not_compared(error.into()))?;
-    let payments = ledger.payments_by_key(keys, |row| part.payment(row, counts, |found| told.tell(&found)));
+    let payments = ledger.payments_by_key(keys, |row| part.payment(row, counts, |found| told.tell(found)));
     payments.await.map_err(|error| not_compared(error.into()))?;
-    part.finish(counts, |finding| told.tell(&finding));
+    part.finish(counts, |finding| told.tell(finding));
     match told.failed.take() {
         Some(error) => Err(error.into()),
         None => Ok(unread),
@@ -195,10 +209,39 @@ impl Told {
         Ok(())
     }
 
-    fn tell(&mut self, finding: &Finding) {
-        let told = if self.json { self.object(finding) } else { self.line(finding) };
-        if let Err(error) = told {
+    fn tell(&mut self, finding: Finding) {
+        self.held.push(finding);
+        if self.held.len() >= SORTED_MAX
+            && let Err(error) = self.write_held()
+        {
             self.failed.get_or_insert(error);
+        }
+    }
+
+    /// Writes the findings that are held, by brand and order.
+    fn write_held(&mut self) -> io::Result<()> {
+        let mut held = std::mem::take(&mut self.held);
+        held.sort_by(|one, other| {
+            let place = |finding: &Finding| (finding.order, finding.about.code(), finding.what.code());
+            one.brand.cmp(&other.brand).then_with(|| place(one).cmp(&place(other)))
+        });
+        held.iter().try_for_each(|finding| if self.json { self.object(finding) } else { self.line(finding) })
+    }
+
+    /// It cannot go on: what is known is told, and that it is not all.
+    fn cut(&mut self, failure: Failure) -> Failure {
+        self.progress.finish_and_clear();
+        let why = match failure {
+            Failure::Failed(why) | Failure::Usage(why) => why,
+            Failure::ReaderGone => return failure,
+        };
+        let mut written = self.write_held();
+        if self.json {
+            written = written.and_then(|()| writeln!(cli::out(), "],\"cut\":true}}"));
+        }
+        match written {
+            Ok(()) => cli::usage(format!("what is told so far is not all: {why}")),
+            Err(error) => error.into(),
         }
     }
 
@@ -238,6 +281,7 @@ impl Told {
 
     fn end(&mut self, counts: &Counts, unread: u64, span: &Span) -> io::Result<()> {
         self.progress.finish_and_clear();
+        self.write_held()?;
         let mut out = cli::out();
         let Counts { agreed, lost, otherwise, not_logged, in_doubt, before, after } = counts;
         let to = span.to().map(|to| to.to_string());

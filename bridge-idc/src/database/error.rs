@@ -16,7 +16,7 @@ use super::{postgres, sqlite};
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The database cannot be reached, went away or cannot write: nobody is served.
-    #[error("the database does not answer, or cannot work")]
+    #[error("{}", unavailable(.0))]
     Unavailable(#[source] sqlx::Error),
     /// The database refused what was asked; some request in it is to blame.
     #[error("the database refused the batch: {0}")]
@@ -121,6 +121,20 @@ fn state_of(refusal: &dyn DatabaseError) -> SqlState {
         code: code.to_string(),
         constraint: refusal.constraint().map(str::to_owned),
         denied: is_denied.then(|| refusal.message().to_owned()),
+    }
+}
+
+/// PostgreSQL lets the login in no further: its password is wrong, or there is no such role, or none from there.
+const NOT_LET_IN: [&str; 2] = ["28P01", "28000"];
+
+/// What an operator is to look at where the database does nothing. The driver's error follows it, and names the login.
+pub(crate) fn unavailable(error: &sqlx::Error) -> &'static str {
+    let code = error.as_database_error().and_then(|refusal| refusal.code());
+    if code.is_some_and(|code| NOT_LET_IN.contains(&code.as_ref())) {
+        "the database does not let this login in: look at the user of ledger.url, and at the password in the file that \
+         ledger.password_file names"
+    } else {
+        "the database does not answer, or cannot work"
     }
 }
 

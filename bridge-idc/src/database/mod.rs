@@ -40,7 +40,7 @@ mod row;
 mod migrate;
 
 pub use error::{LedgerError, NotReady, SqlState};
-pub(crate) use error::{held, missing_right};
+pub(crate) use error::{held, missing_right, unavailable};
 pub use held::Held;
 pub(crate) use held::{HeldRows, Key, Touched};
 pub use migrate::Applied;

@@ -190,7 +190,7 @@ impl Logged {
                 let outcome = refund.map_or(payment.state.code(), |refund| refund.state.code());
                 Event::PaymentCommitted(self.0.ended(outcome, payment.charge.payment, *replayed))
             }
-            End::Refused(refusal) => {
+            End::Refused(refusal) | End::InTheWay(refusal, _) => {
                 Event::PaymentAnswered(self.0.ended(refusal.code(), self.0.payment, false))
             }
             End::Unknown => return End::Unknown,

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId};
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::{Delivery, Received, Receiver, Reply, Token};
-use bridge_protocol::wire::order::{Refusal, ToIdc, to_cloud};
+use bridge_protocol::wire::order::{Refusal, Refused, ToIdc, to_cloud};
 use bridge_protocol::wire::payment::{PayOrder, PaymentState, RefundPayment, RefundState};
 use bytes::Bytes;
 
@@ -143,6 +143,9 @@ impl Desk {
                 to_cloud::Kind::Payment(PaymentState { refund, replayed, ..wire(&payment) })
             }
             End::Refused(refusal) => to_cloud::Kind::Refused(refusal.into()),
+            End::InTheWay(refusal, payment) => {
+                to_cloud::Kind::Refused(Refused::for_payment(refusal, payment))
+            }
             End::Unknown => return self.receiver.abandon(token),
         };
         self.outputs.extend(self.receiver.answer(token, kind).into_iter().map(Output::Send));

@@ -61,6 +61,8 @@ pub enum End {
     },
     /// It had no effect.
     Refused(Refusal),
+    /// It had no effect, for this payment of the same order.
+    InTheWay(Refusal, PaymentId),
     /// The database does not tell whether the request was taken: whoever asks again learns it.
     Unknown,
 }
@@ -218,6 +220,10 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
                 self.metrics.payments.outcomes.of(PaymentOutcome::Refused).inc();
                 End::Refused(refusal)
             }
+            Ok(Begun::InTheWay(refusal, payment)) => {
+                self.metrics.payments.outcomes.of(PaymentOutcome::Refused).inc();
+                End::InTheWay(refusal, payment)
+            }
             Err(not_done) => self.not_done(not_done, "take a payment"),
         }
     }
@@ -253,6 +259,7 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
                 End::Stands { payment, refund: Some(id), replayed: true, logged: false }
             }
             Ok(Begun::Refused(refusal)) => End::Refused(refusal),
+            Ok(Begun::InTheWay(refusal, payment)) => End::InTheWay(refusal, payment),
             Err(not_done) => self.not_done(not_done, "take a refund"),
         }
     }

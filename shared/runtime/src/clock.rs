@@ -3,7 +3,6 @@
 use std::time::SystemTime;
 
 use bridge_protocol::domain::UnixMicros;
-use x509_parser::time::ASN1Time;
 
 /// Now. A clock that is set before 1970 reads as 1970.
 pub fn now() -> UnixMicros {
@@ -19,8 +18,19 @@ pub(crate) fn unix_now() -> UnixSeconds {
     now().get().div_euclid(1_000_000)
 }
 
-/// A time as people read it.
+/// A time as people and programs read it: RFC 3339, as everywhere else.
 pub(crate) fn shown(seconds: UnixSeconds) -> String {
-    ASN1Time::from_timestamp(seconds)
-        .map_or_else(|_| format!("{seconds} s after 1970"), |time| time.to_string())
+    let time = UnixMicros::new(seconds.saturating_mul(1_000_000)).to_string();
+    time.replace(".000000Z", "Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_s_end_is_shown_in_rfc_3339() {
+        assert_eq!(shown(1_798_484_321), "2026-12-28T18:58:41Z");
+        assert_eq!(shown(i64::MAX), format!("{} us", i64::MAX), "of no calendar");
+    }
 }

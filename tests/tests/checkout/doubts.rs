@@ -95,7 +95,10 @@ async fn an_operator_ends_a_doubt_that_the_gateway_does_not_end() -> Result<()> 
     ensure!(doubt.status == 202);
     let id = doubt.json()["payment"].as_str().context("no id")?.to_owned();
     let early = at.refund(&place(&doubt)?, "early", 1).await?;
-    at.shop.problem(&early, 409, "payment-in-progress")?;
+    ensure!(at.shop.problem(&early, 409, "payment-in-progress")?["payment"] == id);
+    let another = at.pay(&order, "another").await?;
+    let problem = at.shop.problem(&another, 409, "payment-in-progress")?;
+    ensure!(problem["payment"] == id, "the one that may pay is named: {problem}");
     let listed = at.site.idc_command(&["payments", "list", "--unknown"]).await?;
     ensure!(listed.contains(&id), "{listed}");
     let wrong = at

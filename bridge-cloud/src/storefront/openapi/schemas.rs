@@ -31,6 +31,8 @@ pub(super) fn all(lines_max: usize) -> Value {
     let moment_or_null = json!({"type": ["string", "null"], "format": "date-time"});
     let order = json!({"type": "string", "format": "uuid"});
     let id = json!({"type": "string", "format": "uuid"});
+    let about = "The payment that was refused, or the one that paid or may pay for the order: ask about it";
+    let about_payment = json!({"type": "string", "format": "uuid", "description": about});
     let positive = json!({"allOf": [schema("Money"), {"properties": {"amount": {"minimum": 1}}}]});
     let payment_states: Vec<&str> = PaymentState::ALL.iter().map(|state| state.code()).collect();
     let refund_states: Vec<&str> = RefundState::ALL.iter().map(|state| state.code()).collect();
@@ -154,7 +156,8 @@ pub(super) fn all(lines_max: usize) -> Value {
             "status": {"type": "integer"}, "detail": text("What is particular to this one; never a value that was sent"),
             "request_id": text("Names the request in logs"),
             "errors": {"type": "array", "items": schema("FieldError")},
-            "sku": schema("Sku"), "unit_price": schema("Money"), "order": order, "payment": id,
+            "sku": schema("Sku"), "unit_price": schema("Money"), "order": order,
+            "payment": about_payment,
             "code": text("The gateway's own code, where it has one that is known"),
         }), &["type", "title", "status", "detail", "request_id"]),
         "FieldError": closed(json!({

@@ -30,7 +30,7 @@ impl Worker {
             Heard::Other(answer) => answer,
         };
         match answer {
-            Ok(Answer::Refused(refusal)) => {
+            Ok(Answer::Refused(refusal) | Answer::InTheWay(refusal, _)) => {
                 self.count(match refusal {
                     Refusal::KeyReused => OrderOutcome::KeyReused,
                     _ => OrderOutcome::Refused,

@@ -131,13 +131,14 @@ impl Statements for ModelTransaction {
         .await
     }
 
-    async fn charging(&mut self, order: Uuid) -> Result<Option<String>> {
+    async fn charging(&mut self, order: Uuid) -> Result<Option<(Uuid, String)>> {
         self.at_once(|tables, id| {
             if tables.broken == Broken::ForgetsCharges {
                 return None;
             }
             let payments = tables.payments(id, |row| row.order == order && !row.is_given_up());
-            payments.into_iter().min_by_key(|row| row.is_late()).map(|row| row.state.clone())
+            let charging = payments.into_iter().min_by_key(|row| row.is_late());
+            charging.map(|row| (row.payment, row.state.clone()))
         })
         .await
     }

@@ -32,13 +32,13 @@ pub(super) async fn begin_payment(
         return Ok(Begun::Refused(Refusal::OrderNotPayable));
     }
     // Whoever pays a second time is told so, rather than that the amount is another.
-    if let Some(state) = charging(tx, charge.order).await? {
-        return Ok(Begun::Refused(match state {
+    if let Some((payment, state)) = charging(tx, charge.order).await? {
+        return Ok(match state {
             // The gateway knows the order as one that was charged, and charges it no second time.
-            late if late.is_late() => Refusal::OrderNotPayable,
-            charged if charged.is_charged() => Refusal::AlreadyPaid,
-            _ => Refusal::PaymentInProgress,
-        }));
+            late if late.is_late() => Begun::Refused(Refusal::OrderNotPayable),
+            charged if charged.is_charged() => Begun::InTheWay(Refusal::AlreadyPaid, payment),
+            _ => Begun::InTheWay(Refusal::PaymentInProgress, payment),
+        });
     }
     if order.total == 0 {
         return Ok(Begun::Refused(Refusal::OrderNotPayable));
@@ -101,7 +101,7 @@ pub(super) async fn begin_refund(
         return Ok(Begun::Refused(Refusal::NotFound));
     };
     if payment.state.is_open() {
-        return Ok(Begun::Refused(Refusal::PaymentInProgress));
+        return Ok(Begun::InTheWay(Refusal::PaymentInProgress, asked.payment));
     }
     let same_currency = asked.amount.currency() == payment.charge.amount.currency();
     if !same_currency || asked.amount.amount() > payment.left() {
@@ -174,10 +174,16 @@ async fn known(tx: &mut impl Statements, id: PaymentId) -> Result<Payment, Ledge
     payment(tx, id).await?.ok_or(missing)
 }
 
-async fn charging(tx: &mut impl Statements, order: OrderId) -> Result<Option<PaymentState>, LedgerError> {
-    let Some(state) = tx.charging(order.as_uuid()).await? else { return Ok(None) };
-    let unknown = LedgerError::Corrupt { table: "payments", what: "an unknown state" };
-    PaymentState::from_code(&state).map(Some).ok_or(unknown)
+/// The payment that an order is, or may be, charged by, and how it stands.
+async fn charging(
+    tx: &mut impl Statements,
+    order: OrderId,
+) -> Result<Option<(PaymentId, PaymentState)>, LedgerError> {
+    let Some((payment, state)) = tx.charging(order.as_uuid()).await? else { return Ok(None) };
+    let corrupt = |what| LedgerError::Corrupt { table: "payments", what };
+    let payment = PaymentId::from_uuid(payment).map_err(|_| corrupt("an id that is no UUIDv7"))?;
+    let state = PaymentState::from_code(&state).ok_or_else(|| corrupt("an unknown state"))?;
+    Ok(Some((payment, state)))
 }
 
 async fn add_request(

@@ -48,6 +48,8 @@ pub enum Begun<T> {
     Known(T),
     /// It had no effect.
     Refused(Refusal),
+    /// It had no effect, for this payment of the same order.
+    InTheWay(Refusal, PaymentId),
 }
 
 /// A refund that was begun: its payment with all refunds, and which of them it is.

@@ -83,8 +83,8 @@ pub trait Statements {
     /// Returns how many rows were new: none if the key is there already.
     async fn add_request(&mut self, key: &[u8], row: RequestRow) -> Result<u64>;
 
-    /// The state of the payment that an order is, or may be, charged by.
-    async fn charging(&mut self, order: Uuid) -> Result<Option<String>>;
+    /// The payment that an order is, or may be, charged by, and its state.
+    async fn charging(&mut self, order: Uuid) -> Result<Option<(Uuid, String)>>;
 
     /// How many orders of this brand and id were decided and not placed.
     async fn was_rejected(&mut self, brand: &str, order: Uuid) -> Result<i64>;
@@ -167,9 +167,9 @@ impl Statements for Transaction {
                 .execute(connection).await.map(|added| added.rows_affected()))
     }
 
-    async fn charging(&mut self, order: Uuid) -> Result<Option<String>> {
+    async fn charging(&mut self, order: Uuid) -> Result<Option<(Uuid, String)>> {
         on_connection!(self, connection =>
-            sqlx::query_scalar(common!("charging")).bind(order).fetch_optional(connection).await)
+            sqlx::query_as(common!("charging")).bind(order).fetch_optional(connection).await)
     }
 
     async fn was_rejected(&mut self, brand: &str, order: Uuid) -> Result<i64> {

@@ -1,7 +1,8 @@
 //! What the sender has its shell do.
 
 use super::LinkId;
-use crate::wire::order::{Refusal, Settled, State, ToIdc};
+use crate::domain::PaymentId;
+use crate::wire::order::{Refusal, Refused, Settled, State, ToIdc};
 use crate::wire::payment::PaymentState;
 
 /// Names one request of this process.
@@ -15,6 +16,8 @@ pub enum Answer {
     Settled(Settled),
     /// Refused, with no effect.
     Refused(Refusal),
+    /// Refused, with no effect, for this payment of the same order.
+    InTheWay(Refusal, PaymentId),
     /// How the order stands.
     State(State),
     /// How the payment stands.
@@ -25,6 +28,16 @@ pub enum Answer {
     NotSent,
     /// The IDC knows no such order, and a write about it is not settled yet: ask again.
     Pending,
+}
+
+impl Answer {
+    /// What a refusal is to its caller.
+    pub(super) fn refused(refused: &Refused) -> Self {
+        let refusal = refused.refusal();
+        refused
+            .payment_in_the_way()
+            .map_or(Self::Refused(refusal), |payment| Self::InTheWay(refusal, payment))
+    }
 }
 
 /// What the shell does next.

@@ -314,7 +314,7 @@ impl Sender {
                 Refusal::NotFound if self.was_refused_for_want_of_a_database(id) => {
                     self.finish(id, Answer::Refused(Refusal::DatabaseDown));
                 }
-                refusal if !doubtful || is_question => self.finish(id, Answer::Refused(refusal)),
+                _ if !doubtful || is_question => self.finish(id, Answer::refused(&refused)),
                 // Of the lost copies nobody knows: the timer sends it again, or tells the caller so.
                 _ => {}
             },

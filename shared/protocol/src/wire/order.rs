@@ -4,6 +4,8 @@
 
 use bytes::Bytes;
 
+use crate::domain::PaymentId;
+
 /// One frame from the cloud to the IDC.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ToIdc {
@@ -248,11 +250,28 @@ pub struct Refused {
     /// With [`Refusal::UnknownKey`], which sealing key that is: 8 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub key_id: Bytes,
+    /// With [`Refusal::AlreadyPaid`] and [`Refusal::PaymentInProgress`], the order's payment that stands in the way: 16 bytes;
+    /// none from an agent of before there was this field.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub payment: Bytes,
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal: refusal.into(), key_id: Bytes::new() }
+        Self { refusal: refusal.into(), ..Self::default() }
+    }
+}
+
+impl Refused {
+    /// A refusal for a payment of the same order.
+    pub fn for_payment(refusal: Refusal, payment: PaymentId) -> Self {
+        Self { payment: Bytes::copy_from_slice(payment.as_bytes()), ..refusal.into() }
+    }
+
+    /// The payment that stands in the way, if the refusal is for one that is named.
+    pub fn payment_in_the_way(&self) -> Option<PaymentId> {
+        let is_for_one = matches!(self.refusal(), Refusal::AlreadyPaid | Refusal::PaymentInProgress);
+        PaymentId::from_bytes(&self.payment).ok().filter(|_| is_for_one)
     }
 }
 

@@ -42,9 +42,10 @@ use crate::tree::{Node, Value};
 
 /// Every corpus: the version of the protocol that it belongs to, its folder, and what its list of digests comes to. None of
 /// them is ever edited; what is new gets a folder of its own.
-const CORPORA: [(u32, &str, &str); 2] = [
+const CORPORA: [(u32, &str, &str); 3] = [
     (1, "v1", "931a63a2d47987dd4f63b8faebe2e8df13103f3411ce1ea6e61b547b453ca896"),
     (1, "v1.1", "9ca339d029918a4d791c11cfcc04738bab4be694fcb2f34aab498c2765c566b1"),
+    (1, "v1.2", "4f4c840a9f485a8db8b05729ef5e06dab160e7f49ccae7d29897ddbe23fb3e63"),
 ];
 
 /// Files of a corpus that hold no message.

@@ -197,7 +197,8 @@ fn to_cloud() -> Vec<Known> {
         path: Bytes::from_static(&[0xe5; 32]),
         signature: Bytes::from_static(&[0xf6; 64]),
     };
-    let refused = Refused { refusal: Refusal::UnknownKey.into(), key_id: Bytes::from_static(&[0xa1; 8]) };
+    let refused = Refused { key_id: Bytes::from_static(&[0xa1; 8]), ..Refusal::UnknownKey.into() };
+    let in_the_way = Refused { payment: id(2), ..Refusal::AlreadyPaid.into() };
     let state = State {
         order: id(1),
         state: "placed".to_owned(),
@@ -208,6 +209,7 @@ fn to_cloud() -> Vec<Known> {
     vec![
         of("to-cloud-settled", to_cloud::Kind::Settled(Settled { receipt: Some(receipt), replayed: true })),
         of("to-cloud-refused", to_cloud::Kind::Refused(refused)),
+        of("v1.2/to-cloud-refused", to_cloud::Kind::Refused(in_the_way)),
         of("to-cloud-state", to_cloud::Kind::State(state)),
         of("to-cloud-payment", to_cloud::Kind::Payment(payment_state())),
     ]

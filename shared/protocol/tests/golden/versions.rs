@@ -148,6 +148,11 @@ fn an_older_peer_says_less_and_the_rest_has_its_default() {
         panic!("it is a payment")
     };
     assert_eq!((payment.state_code(), payment.exactly.as_deref()), ("paid", None));
+    let Some(to_cloud::Kind::Refused(refused)) = ToCloud::decode(&read("to-cloud-refused")[..]).unwrap().kind
+    else {
+        panic!("it is refused")
+    };
+    assert_eq!((refused.refusal(), refused.payment_in_the_way()), (Refusal::AlreadyPaid, None));
     let Some(to_subscriber::Kind::Fresh(fresh)) =
         ToSubscriber::decode(&read("to-subscriber-fresh")[..]).unwrap().kind
     else {

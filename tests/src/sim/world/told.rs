@@ -73,7 +73,9 @@ impl Told {
         match answer {
             Answer::Refused(Refusal::KeyReused) => Self::KeyReused,
             Answer::Refused(Refusal::NotFound) if asked => Self::NotFound,
-            Answer::Refused(refusal) => Self::Nothing(Nothing::Refused(refusal)),
+            Answer::Refused(refusal) | Answer::InTheWay(refusal, _) => {
+                Self::Nothing(Nothing::Refused(refusal))
+            }
             Answer::NotSent => Self::Nothing(Nothing::NotSent),
             Answer::Pending => Self::Pending,
             Answer::Unknown | Answer::State(_) | Answer::Settled(_) | Answer::Payment(_) => Self::Unknown,

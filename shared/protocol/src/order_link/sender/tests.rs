@@ -6,7 +6,7 @@ mod keys;
 use bytes::Bytes;
 
 use super::*;
-use crate::domain::UnixMicros;
+use crate::domain::{PaymentId, UnixMicros};
 use crate::wire::order::{Ask, Cancel, Envelope, Settled};
 use crate::wire::payment::{AskPayment, Pay};
 
@@ -213,6 +213,27 @@ fn that_a_key_is_another_request_s_is_final_whatever_became_of_lost_copies() {
     assert_eq!(drain(&mut sender), ["link 1 <- 1", "link 2 <- 1"]);
     sender.handle_answer(at(2), B, refused(id, Refusal::KeyReused));
     assert_eq!(drain(&mut sender), ["1 Refused(KeyReused)"]);
+}
+
+#[test]
+fn a_refusal_for_another_payment_names_it_where_the_data_centre_does() {
+    let mut sender = connected(8);
+    let payment = PaymentId::new(UnixMicros::new(1), [7; 10]);
+    let named = |refusal| Refused::for_payment(refusal, payment);
+    let garbled = Refused { payment: Bytes::from_static(b"?"), ..Refusal::AlreadyPaid.into() };
+    for (refused, expected) in [
+        (named(Refusal::AlreadyPaid), Answer::InTheWay(Refusal::AlreadyPaid, payment)),
+        (named(Refusal::PaymentInProgress), Answer::InTheWay(Refusal::PaymentInProgress, payment)),
+        (Refusal::AlreadyPaid.into(), Answer::Refused(Refusal::AlreadyPaid)),
+        (garbled, Answer::Refused(Refusal::AlreadyPaid)),
+        (named(Refusal::WrongAmount), Answer::Refused(Refusal::WrongAmount)),
+    ] {
+        let id = submit(&mut sender, at(0), cancel(1));
+        drain(&mut sender);
+        let message = ToCloud { request: id.0, kind: Some(to_cloud::Kind::Refused(refused)) };
+        sender.handle_answer(at(1), A, message);
+        assert_eq!(sender.poll_output(), Some(Output::Answer { request: id, answer: expected }));
+    }
 }
 
 #[test]
