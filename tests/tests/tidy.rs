@@ -53,7 +53,7 @@ const RULES: &[Rule] = &[
                 line.match_indices("crate::").any(|(at, _)| !line[at..].starts_with("crate::database"))
             })
         },
-        planted: ("bridge-idc/src/database/error.rs", "use crate::payment::audit::Witness;"),
+        planted: ("bridge-idc/src/database/error.rs", "use crate::payment::audit::Log;"),
         fine: ("bridge-idc/src/database/error.rs", "use crate::database::Held;"),
     },
     Rule {

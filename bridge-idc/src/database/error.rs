@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use bridge_runtime::audit_log::AuditError;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::SqliteError;
@@ -42,9 +41,6 @@ pub enum LedgerError {
         /// What is wrong; no value of the row.
         what: &'static str,
     },
-    /// What was to be committed is not in the audit log: rolled back.
-    #[error("it cannot be logged, so it is not committed")]
-    Unlogged(#[source] AuditError),
     /// The tables could not be brought up to date.
     #[error("the ledger's tables cannot be migrated")]
     Migration(#[source] MigrateError),

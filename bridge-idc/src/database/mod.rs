@@ -48,6 +48,6 @@ pub use pools::Database;
 pub(crate) use pools::on_database;
 pub(crate) use row::{AnyRow, row};
 pub(crate) use statement::{Statement, common, each};
-pub(crate) use transaction::{Again, commit, in_transaction, on_connection, soon, take_back};
-pub use transaction::{Begins, Ends, NotDone, Transaction};
+pub(crate) use transaction::{Again, commit, commit_all, commit_logged, in_transaction, on_connection, soon};
+pub use transaction::{Attempt, Begins, Ends, NotDone, Transaction};
 pub use url::LedgerUrl;

@@ -253,10 +253,32 @@ pub(crate) async fn commit(transaction: impl Ends) -> Result<(), NotDone> {
     }
 }
 
-/// Ends a transaction that was to show what it would come to.
-pub(crate) async fn take_back(transaction: impl Ends) -> Result<(), NotDone> {
-    transaction.give_up().await;
-    Ok(())
+/// What a transaction came to that commits only what was logged before it began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attempt<V, L> {
+    /// It is committed.
+    Committed(V),
+    /// Nothing is kept: this is to be logged first.
+    ToLog(L),
+}
+
+/// Commits what a transaction came to.
+pub(crate) async fn commit_all<V>(transaction: impl Ends, value: V) -> Result<V, NotDone> {
+    commit(transaction).await.map(|()| value)
+}
+
+/// Commits what a transaction came to, unless something of it is to be logged first.
+pub(crate) async fn commit_logged<V, L>(
+    transaction: impl Ends,
+    attempt: Attempt<V, L>,
+) -> Result<Attempt<V, L>, NotDone> {
+    match attempt {
+        Attempt::Committed(_) => commit_all(transaction, attempt).await,
+        Attempt::ToLog(_) => {
+            transaction.give_up().await;
+            Ok(attempt)
+        }
+    }
 }
 
 /// A database that does not answer in time is one that does not answer.
@@ -301,12 +323,15 @@ impl Again {
 
 /// Runs an expression in a transaction of its own, and again while other writers are in the way, or somebody holds what it needs.
 /// Between two tries it has no connection: those who wait for one row leave the others to everybody else.
+///
+/// With `logging` the expression comes to an [`Attempt`], and is committed only if nothing is to be logged first. Whoever began it logs
+/// that when no transaction is open, and begins it anew with what the log has: no lock is held while a disk is waited for.
 macro_rules! in_transaction {
-    ($database:expr, rehearsing $tx:ident => $work:expr) => {
-        $crate::database::in_transaction!($database, writing $tx => $work, and take_back)
+    ($database:expr, logging $tx:ident => $work:expr) => {
+        $crate::database::in_transaction!($database, writing $tx => $work, and commit_logged)
     };
     ($database:expr, $begin:ident $tx:ident => $work:expr) => {
-        $crate::database::in_transaction!($database, $begin $tx => $work, and commit)
+        $crate::database::in_transaction!($database, $begin $tx => $work, and commit_all)
     };
     ($database:expr, $begin:ident $tx:ident => $work:expr, and $end:ident) => {{
         let mut again = $crate::database::Again::new();
@@ -327,8 +352,8 @@ macro_rules! in_transaction {
                 }
             });
             let error = match $crate::database::soon(work).await {
-                Ok((own, value)) => match $crate::database::$end(own).await {
-                    Ok(()) => break Ok(value),
+                Ok((own, value)) => match $crate::database::$end(own, value).await {
+                    Ok(value) => break Ok(value),
                     Err($crate::database::NotDone::Nothing(error)) => error,
                     Err(perhaps @ $crate::database::NotDone::Perhaps(_)) => break Err(perhaps),
                 },

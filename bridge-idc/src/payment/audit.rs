@@ -2,18 +2,22 @@
 //! a request ended before the cloud hears it (promise P8).
 
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
 
 use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event, Resolved, Word};
-use bridge_protocol::domain::{PaymentId, ReasonCode, RefundId};
+use bridge_protocol::domain::{OrderId, PaymentId, ReasonCode, RefundId, UnixMicros};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::Refusal;
 use bridge_runtime::audit_log::{self, AuditError, AuditLog, DoorError};
 use bridge_runtime::clock;
 use bridge_runtime::config::AuditConfig;
 
-use super::service::End;
+use super::end::End;
+use super::store::{Attempt, Concluded, Conclusion, NotDone, PaymentLedger, Told, outcome};
 use super::{PayAsked, RefundAsked};
+use crate::database::LedgerError;
+
+/// How often something else may come to be logged before a conclusion is given up, and what it is about is asked about again.
+const ROUNDS_MAX: u32 = 8;
 
 /// An append-only log, in which something is durable before it goes on.
 pub trait Log: Send + Sync {
@@ -28,34 +32,23 @@ impl Log for AuditLog {
     }
 }
 
-/// Which log has what is concluded of a payment or a refund, before it is committed.
-#[derive(Clone, Copy)]
-pub enum Witness<'log> {
-    /// The agent's own.
-    Log(&'log dyn Log),
-    /// The agent's own, which has that it comes to this: so no transaction is open while the log's disk is waited for.
-    Logged(&'log dyn Log, &'static str),
-    /// None: what it comes to is found out, and taken back again.
-    Rehearsal(&'log Mutex<Option<Conclusion>>),
-    /// An operator's word is in the log, which it is to come to; no transaction waits for whoever has the log.
-    Said(&'log Conclusion),
+/// What is to be committed of a payment or a refund, and what the agent's log has of it. No transaction is open while the log's
+/// disk is waited for.
+pub struct LogFirst<'log> {
+    log: &'log dyn Log,
+    logged: Option<Conclusion>,
+    rounds: u32,
 }
 
-/// What a payment or a refund comes to, and under whose key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Conclusion {
-    header: Header,
-    payment: PaymentId,
-    outcome: String,
-}
-
-/// Why what is to be committed has no witness.
-#[derive(Debug)]
-pub(crate) enum Unwitnessed {
-    /// It cannot be logged.
-    Unlogged(AuditError),
-    /// It comes to something else than was said before.
-    Otherwise,
+/// Why what was told is not in the ledger.
+#[derive(Debug, thiserror::Error)]
+pub enum Unconcluded {
+    /// It is not in the log.
+    #[error("it cannot be logged, so it is not committed")]
+    Unlogged(#[source] AuditError),
+    /// The ledger did not do it.
+    #[error(transparent)]
+    NotDone(#[from] NotDone),
 }
 
 /// The log that the agent has, or would have if it ran: who appends to it is another process.
@@ -109,9 +102,9 @@ impl About {
         Self { action: "refund", header, payment: *payment }
     }
 
-    /// Whose request under which key.
-    pub(super) fn header(&self) -> &Header {
-        &self.header
+    /// What it comes to if that is how it ends.
+    pub(super) fn comes_to(&self, outcome: &'static str) -> Conclusion {
+        Conclusion { header: self.header.clone(), payment: self.payment, outcome }
     }
 
     fn ended(&self, outcome: &str, payment: PaymentId, replayed: bool) -> Ended {
@@ -119,35 +112,96 @@ impl About {
     }
 }
 
-impl Witness<'_> {
-    /// Makes durable what became of a payment or a refund, under the key of the request for it.
-    pub(crate) async fn concluded(
-        self,
-        header: &Header,
-        payment: PaymentId,
-        outcome: &str,
-    ) -> Result<(), Unwitnessed> {
-        let conclusion = || Conclusion { header: header.clone(), payment, outcome: outcome.to_owned() };
-        match self {
-            Self::Logged(_, known) if known == outcome => Ok(()),
-            Self::Log(log) | Self::Logged(log, _) => {
-                log.append(conclusion().committed()).await.map_err(Unwitnessed::Unlogged)
+impl<'log> LogFirst<'log> {
+    /// The log has nothing of it yet.
+    pub fn new(log: &'log dyn Log) -> Self {
+        Self { log, logged: None, rounds: 0 }
+    }
+
+    /// Logs what it is expected to come to, so that the first transaction can commit it. If that cannot be logged, it is tried
+    /// once more when the transaction says what it comes to.
+    pub(super) async fn foretell(mut self, conclusion: Conclusion) -> Self {
+        if self.log.append(committed(&conclusion)).await.is_ok() {
+            self.logged = Some(conclusion);
+        }
+        self
+    }
+
+    /// What a transaction came to, or `None` if it is to be begun anew, since the log has now what it would have committed.
+    async fn unless_logged<V>(&mut self, attempt: Attempt<V>) -> Result<Option<V>, Unconcluded> {
+        let conclusion = match attempt {
+            Attempt::Committed(value) => return Ok(Some(value)),
+            Attempt::ToLog(conclusion) => conclusion,
+        };
+        if self.rounds == ROUNDS_MAX {
+            return Err(NotDone::Nothing(LedgerError::Conflict).into());
+        }
+        self.rounds += 1;
+        self.log.append(committed(&conclusion)).await.map_err(Unconcluded::Unlogged)?;
+        self.logged = Some(conclusion);
+        Ok(None)
+    }
+
+    /// The log has that it comes to something, and somebody else was faster: logs how it stands instead.
+    async fn set_right(self, stands: Concluded, refund: Option<RefundId>) -> Concluded {
+        let outcome = outcome(&stands.payment, refund.and_then(|refund| stands.payment.refund(refund)));
+        let Some(logged) = self.logged.filter(|logged| !stands.logged && logged.outcome != outcome) else {
+            return stands;
+        };
+        let logged = match self.log.append(committed(&Conclusion { outcome, ..logged })).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(payment = %stands.payment.charge.payment, %error, "log how a payment stands that somebody else has concluded");
+                false
             }
-            Self::Rehearsal(found) => {
-                *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(conclusion());
-                Ok(())
-            }
-            Self::Said(said) if *said == conclusion() => Ok(()),
-            Self::Said(_) => Err(Unwitnessed::Otherwise),
+        };
+        Concluded { logged, ..stands }
+    }
+}
+
+/// Commits what a gateway told of a payment, once the log has what that comes to. `held` as in the ledger.
+///
+/// # Errors
+/// If the log or the ledger does not take it: nothing is concluded, or nobody can tell.
+pub async fn conclude_payment(
+    ledger: &impl PaymentLedger,
+    mut first: LogFirst<'_>,
+    order: OrderId,
+    id: PaymentId,
+    told: &Told,
+    held: Option<UnixMicros>,
+) -> Result<Concluded, Unconcluded> {
+    loop {
+        let attempt = ledger.conclude_payment(order, id, told, held, first.logged.as_ref()).await?;
+        if let Some(stands) = first.unless_logged(attempt).await? {
+            return Ok(first.set_right(stands, None).await);
         }
     }
 }
 
-impl Conclusion {
-    /// That it is committed.
-    fn committed(&self) -> Event {
-        Event::PaymentCommitted(Ended::new(&self.header, &self.outcome).about(self.payment, false))
+/// As [`conclude_payment`], of a refund.
+///
+/// # Errors
+/// As there.
+pub async fn conclude_refund(
+    ledger: &impl PaymentLedger,
+    mut first: LogFirst<'_>,
+    order: OrderId,
+    id: PaymentId,
+    refund: RefundId,
+    told: &Told,
+) -> Result<Concluded, Unconcluded> {
+    loop {
+        let attempt = ledger.conclude_refund(order, id, refund, told, first.logged.as_ref()).await?;
+        if let Some(stands) = first.unless_logged(attempt).await? {
+            return Ok(first.set_right(stands, Some(refund)).await);
+        }
     }
+}
+
+/// That it is committed, or about to be.
+fn committed(Conclusion { header, payment, outcome }: &Conclusion) -> Event {
+    Event::PaymentCommitted(Ended::new(header, outcome).about(*payment, false))
 }
 
 impl Operator<'_> {
@@ -155,7 +209,7 @@ impl Operator<'_> {
     pub(super) async fn says(&self, conclusion: &Conclusion) -> Result<(), DoorError> {
         let said = Event::PaymentResolved(Resolved {
             order: conclusion.header.order,
-            outcome: Word::of(&conclusion.outcome),
+            outcome: Word::of(conclusion.outcome),
             payment: Word::of(&conclusion.payment.to_string()),
             reason: Word::of(self.reason.as_str()),
             refund: self.refund.map(|refund| Word::of(&refund.to_string())),
@@ -166,7 +220,7 @@ impl Operator<'_> {
 
     /// Logs that it is committed.
     pub(super) async fn committed(&self, conclusion: &Conclusion) -> Result<(), DoorError> {
-        self.audit.append(conclusion.committed()).await
+        self.audit.append(committed(conclusion)).await
     }
 }
 

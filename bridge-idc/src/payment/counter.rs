@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span};
 
 use super::desk::{Asked, Coming, Desk, Output};
-use super::service::{End, Payments};
+use super::end::End;
+use super::service::Payments;
 use super::toss::Toss;
 use crate::metrics::Metrics;
 use crate::vault::keyring::Keyring;

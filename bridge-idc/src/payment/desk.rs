@@ -11,7 +11,7 @@ use bridge_protocol::wire::order::{Refusal, Refused, ToIdc, to_cloud};
 use bridge_protocol::wire::payment::{PayOrder, PaymentState, RefundPayment, RefundState};
 use bytes::Bytes;
 
-use super::service::End;
+use super::end::End;
 use super::{Charge, PayAsked, Payment, RefundAsked};
 use crate::vault::keyring::Keyring;
 

@@ -23,6 +23,9 @@ pub mod policy;
 /// Payments and refunds in the database: one transaction a step, behind the lock of the order's row.
 pub mod store;
 
+/// How a request ended for now.
+pub mod end;
+
 /// Payments as they are asked for.
 pub mod service;
 

@@ -6,8 +6,9 @@
 use bridge_protocol::domain::{OrderId, PaymentId};
 use bridge_runtime::audit_log::DoorError;
 
-use super::audit::{Operator, Witness};
-use super::store::{NotDone, PaymentLedger, Resolved, Verdict};
+use super::audit::Operator;
+use super::store::{Attempt, Conclusion, NotDone, PaymentLedger, Resolved, Verdict};
+use crate::database::LedgerError;
 
 /// Why an operator's word came to nothing, or nobody can tell.
 #[derive(Debug, thiserror::Error)]
@@ -37,13 +38,19 @@ pub async fn resolve(
     verdict: Verdict<'_>,
     operator: &Operator<'_>,
 ) -> Result<Said, Unresolved> {
-    let (resolved, conclusion) = ledger.rehearse_resolution(order, id, operator.refund, verdict).await?;
-    let Some(conclusion) = conclusion else { return Ok(Said { resolved, unlogged: None }) };
+    let resolve = async |said: Option<&Conclusion>| match operator.refund {
+        Some(refund) => ledger.resolve_refund(order, id, refund, verdict, said).await,
+        None => ledger.resolve_payment(order, id, verdict, said).await,
+    };
+    // Nothing is written before it is said, so nothing can be in doubt.
+    let conclusion = match resolve(None).await.map_err(|error| NotDone::Nothing(error.into()))? {
+        Attempt::Committed(resolved) => return Ok(Said { resolved, unlogged: None }),
+        Attempt::ToLog(conclusion) => conclusion,
+    };
     operator.says(&conclusion).await.map_err(Unresolved::Unsaid)?;
-    let witness = Witness::Said(&conclusion);
-    let resolved = match operator.refund {
-        Some(refund) => ledger.resolve_refund(order, id, refund, verdict, witness).await?,
-        None => ledger.resolve_payment(order, id, verdict, witness).await?,
+    let Attempt::Committed(resolved) = resolve(Some(&conclusion)).await? else {
+        // It would come to something else than was said.
+        return Err(NotDone::Nothing(LedgerError::Conflict).into());
     };
     let unlogged = match &resolved {
         Resolved::Stands(_) => operator.committed(&conclusion).await.err(),

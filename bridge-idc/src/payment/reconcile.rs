@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::Payment;
-use super::audit::Witness;
+use super::audit::LogFirst;
 use super::gateway::{Answer, Gateway};
 use super::policy::{Known, Step, next_step};
 use super::service::{Payments, Surroundings, Turn, chain};
@@ -130,7 +130,7 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
         if !given_up && matches!(told, Told::Nothing { .. }) {
             self.warn_of_age(age, || payment.charge.payment.to_string());
         }
-        self.conclude_payment(payment, told, held, Witness::Log(self.site.log())).await;
+        self.conclude_payment(payment, told, held, LogFirst::new(self.site.log())).await;
     }
 
     /// Asks the gateway to charge once more, under the same key, if the ledger says that it may be: what that tells.
@@ -161,7 +161,7 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
         match self.site.ledger().payment(give_back.charge.payment).await {
             Ok(Some(payment)) => {
                 let told = self.leaves_time(self.told(answer, refund.asks), age);
-                self.conclude_refund(payment, &give_back, told, Witness::Log(self.site.log())).await;
+                self.conclude_refund(payment, &give_back, told, LogFirst::new(self.site.log())).await;
             }
             Ok(None) => {}
             Err(error) => {

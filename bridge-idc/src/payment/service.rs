@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bridge_protocol::domain::payment::PaymentEvent;
-use bridge_protocol::domain::{
-    Brand, KeyDigest, OrderId, PaymentId, PaymentState, RefundId, RefundState, UnixMicros,
-};
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, PaymentState, RefundState, UnixMicros};
 use bridge_protocol::wire::order::Refusal;
 use bridge_runtime::audit_log::AuditLog;
 use tokio::sync::{Notify, Semaphore};
 
-use super::audit::{self, About, Log, Witness};
+use super::audit::{self, About, Log, LogFirst};
 use super::desk::{Asked, Coming};
+use super::end::End;
 use super::gateway::{Answer, Gateway, NoProof};
 use super::policy::back_off;
 use super::store::{Begun, Concluded, NotDone, PaymentLedger, Told};
@@ -43,40 +42,6 @@ pub struct Limits {
     pub retry_max: Duration,
     /// How long something may be in doubt before it is warned of.
     pub alarm_after: Duration,
-}
-
-/// How a request ended for now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
-    /// This is how the payment stands in the ledger.
-    Stands {
-        /// The payment.
-        payment: Payment,
-        /// The refund that was asked for, if one was.
-        refund: Option<RefundId>,
-        /// An earlier request under the same key had been taken.
-        replayed: bool,
-        /// That it stands so is in the audit log, as what this request came to.
-        logged: bool,
-    },
-    /// It had no effect.
-    Refused(Refusal),
-    /// It had no effect, for this payment of the same order.
-    InTheWay(Refusal, PaymentId),
-    /// The database does not tell whether the request was taken: whoever asks again learns it.
-    Unknown,
-}
-
-impl End {
-    /// The same, which is in the audit log now.
-    pub(super) fn logged(self) -> Self {
-        match self {
-            Self::Stands { payment, refund, replayed, .. } => {
-                Self::Stands { payment, refund, replayed, logged: true }
-            }
-            other => other,
-        }
-    }
 }
 
 /// A turn at asking the gateway to charge or to give back: nobody else does meanwhile, and nobody says that no money moved.
@@ -206,10 +171,9 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
                     Told::Refused(_) => payment.state.after(PaymentEvent::Refused),
                     Told::NotDone(_) | Told::Nothing { .. } => None,
                 };
-                let (about, id) = (About::of_payment(asked), payment.charge.payment);
-                let witness = self.log_first(&about, id, comes_to.map(PaymentState::code)).await;
+                let first = self.log_first(&About::of_payment(asked), comes_to.map(PaymentState::code)).await;
                 let Concluded { payment, logged } =
-                    self.conclude_payment(payment, told, Some(held), witness).await;
+                    self.conclude_payment(payment, told, Some(held), first).await;
                 End::Stands { payment, refund: None, replayed: false, logged }
             }
             Ok(Begun::Known(payment)) => {
@@ -249,8 +213,8 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
                         Told::Refused(_) => Some(RefundState::Refused.code()),
                         Told::NotDone(_) | Told::Nothing { .. } => None,
                     };
-                    let witness = self.log_first(&About::of_refund(asked), asked.payment, comes_to).await;
-                    stands = self.conclude_refund(stands.payment, &give_back, told, witness).await;
+                    let first = self.log_first(&About::of_refund(asked), comes_to).await;
+                    stands = self.conclude_refund(stands.payment, &give_back, told, first).await;
                 }
                 let Concluded { payment, logged } = stands;
                 End::Stands { payment, refund: Some(id), replayed: false, logged }
@@ -323,10 +287,10 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
         mut payment: Payment,
         told: Told,
         held: Option<UnixMicros>,
-        witness: Witness<'_>,
+        first: LogFirst<'_>,
     ) -> Concluded {
         let (order, id) = (payment.charge.order, payment.charge.payment);
-        match self.site.ledger().conclude_payment(order, id, &told, held, witness).await {
+        match audit::conclude_payment(self.site.ledger(), first, order, id, &told, held).await {
             Ok(stands) => {
                 self.metrics.payments.outcomes.of(outcome(stands.payment.state)).inc();
                 if stands.payment.refunds.iter().any(|refund| refund.state.is_open()) {
@@ -348,10 +312,12 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
         mut payment: Payment,
         refund: &GiveBack,
         told: Told,
-        witness: Witness<'_>,
+        first: LogFirst<'_>,
     ) -> Concluded {
         let (order, id) = (refund.charge.order, refund.charge.payment);
-        match self.site.ledger().conclude_refund(order, id, refund.refund, &told, witness).await {
+        let concluded =
+            audit::conclude_refund(self.site.ledger(), first, order, id, refund.refund, &told).await;
+        match concluded {
             Ok(stands) => {
                 self.metrics
                     .payments
@@ -376,19 +342,12 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
     }
 
     /// Logs what a request comes to before the transaction that writes it. Its row is held, so nobody comes between; if somebody
-    /// does all the same, the transaction logs what it comes to then.
-    async fn log_first(
-        &self,
-        about: &About,
-        payment: PaymentId,
-        comes_to: Option<&'static str>,
-    ) -> Witness<'_> {
-        let witness = Witness::Log(self.site.log());
-        let Some(outcome) = comes_to else { return witness };
-        match witness.concluded(about.header(), payment, outcome).await {
-            Ok(()) => Witness::Logged(self.site.log(), outcome),
-            // The transaction tries it again, and fails if it fails.
-            Err(_) => witness,
+    /// does all the same, what it comes to then is logged as well.
+    async fn log_first(&self, about: &About, comes_to: Option<&'static str>) -> LogFirst<'_> {
+        let first = LogFirst::new(self.site.log());
+        match comes_to {
+            Some(outcome) => first.foretell(about.comes_to(outcome)).await,
+            None => first,
         }
     }
 
@@ -429,6 +388,6 @@ fn outcome(state: PaymentState) -> PaymentOutcome {
 }
 
 /// An error with its causes, in one line.
-pub(super) fn chain(error: NotDone) -> String {
-    format!("{:#}", anyhow::Error::from(error))
+pub(super) fn chain(error: impl Into<anyhow::Error>) -> String {
+    format!("{:#}", error.into())
 }

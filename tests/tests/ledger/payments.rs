@@ -4,8 +4,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{Begun, Doubt, PaymentLedger as _, Resolved, Sums, Told, Verdict};
-use bridge_idc::payment::audit::Witness;
+use bridge_idc::ledger::payments::{
+    Attempt, Begun, Conclusion, Doubt, NotDone, PaymentLedger as _, Resolved, Sums, Told, Verdict,
+};
+use bridge_idc::payment::audit::{LogFirst, conclude_payment, conclude_refund};
 use bridge_idc::payment::{PayAsked, Payment, RefundAsked};
 use bridge_protocol::domain::{
     Brand, Currency, Money, OrderId, Outcome, PaymentId, PaymentState, ReasonCode, RefundId, RefundState,
@@ -43,13 +45,24 @@ pub(crate) fn nothing(ask_after: Duration) -> Told {
 }
 
 /// The log that the agents here have.
-fn witness() -> Witness<'static> {
+fn log_first() -> LogFirst<'static> {
     static LOG: LazyLock<(TempDir, AuditLog, Closer)> = LazyLock::new(|| {
         let dir = tempfile::tempdir().unwrap();
         let (_, log, closer) = audits::open(dir.path()).unwrap();
         (dir, log, closer)
     });
-    Witness::Log(&LOG.1)
+    LogFirst::new(&LOG.1)
+}
+
+/// What a transaction comes to that is told again and again what it would commit, as if that were logged.
+async fn once_logged<V>(attempt: impl AsyncFn(Option<&Conclusion>) -> Result<Attempt<V>, NotDone>) -> V {
+    let mut logged = None;
+    loop {
+        match attempt(logged.as_ref()).await.unwrap() {
+            Attempt::Committed(value) => return value,
+            Attempt::ToLog(conclusion) => logged = Some(conclusion),
+        }
+    }
 }
 
 pub(crate) async fn begin(ledger: &Ledger, asked: &PayAsked) -> Begun<Payment> {
@@ -75,14 +88,14 @@ pub(crate) async fn found(ledger: &Ledger, payment: &Payment, told: Told) -> Pay
 
 async fn conclude(ledger: &Ledger, payment: &Payment, told: Told, held: Option<UnixMicros>) -> Payment {
     let (order, id) = (payment.charge.order, payment.charge.payment);
-    ledger.conclude_payment(order, id, &told, held, witness()).await.unwrap().payment
+    conclude_payment(ledger, log_first(), order, id, &told, held).await.unwrap().payment
 }
 
 pub(crate) async fn resolve(ledger: &Ledger, payment: &Payment, moved: bool) -> Resolved {
     let reason = ReasonCode::new("TICKET_4711").unwrap();
     let (order, id, verdict) =
         (payment.charge.order, payment.charge.payment, Verdict { moved, amount: None, reason: &reason });
-    ledger.resolve_payment(order, id, verdict, witness()).await.unwrap()
+    once_logged(async |said| ledger.resolve_payment(order, id, verdict, said).await).await
 }
 
 pub(crate) async fn resolve_refund(
@@ -94,7 +107,7 @@ pub(crate) async fn resolve_refund(
     let reason = ReasonCode::new("TICKET_4711").unwrap();
     let (order, id, verdict) =
         (payment.charge.order, payment.charge.payment, Verdict { moved, amount: None, reason: &reason });
-    ledger.resolve_refund(order, id, refund, verdict, witness()).await.unwrap()
+    once_logged(async |said| ledger.resolve_refund(order, id, refund, verdict, said).await).await
 }
 
 /// As [`resolve_refund`], of one that was refused: so much went back in another way.
@@ -107,7 +120,7 @@ pub(crate) async fn resolve_rest(
     let reason = ReasonCode::new("TICKET_4711").unwrap();
     let verdict = Verdict { moved: true, amount: Some(amount), reason: &reason };
     let (order, id) = (payment.charge.order, payment.charge.payment);
-    ledger.resolve_refund(order, id, refund, verdict, witness()).await.unwrap()
+    once_logged(async |said| ledger.resolve_refund(order, id, refund, verdict, said).await).await
 }
 
 fn resolved(resolved: Resolved) -> Payment {
@@ -137,7 +150,7 @@ pub(crate) async fn begin_refund(
 
 pub(crate) async fn refund_told(ledger: &Ledger, payment: &Payment, refund: RefundId, told: Told) -> Payment {
     let (order, id) = (payment.charge.order, payment.charge.payment);
-    ledger.conclude_refund(order, id, refund, &told, witness()).await.unwrap().payment
+    conclude_refund(ledger, log_first(), order, id, refund, &told).await.unwrap().payment
 }
 
 pub(crate) fn declined() -> Told {

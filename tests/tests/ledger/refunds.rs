@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{Begun, PaymentLedger as _, Resolved, Told, Verdict};
+use bridge_idc::ledger::payments::{Attempt, Begun, PaymentLedger as _, Resolved, Told, Verdict};
 use bridge_idc::payment::Payment;
-use bridge_idc::payment::audit::Witness;
 use bridge_protocol::domain::{PaymentState, ReasonCode, RefundId, RefundState, UnixMicros};
 use bridge_protocol::wire::order::Refusal;
 
@@ -47,8 +46,8 @@ pub(crate) async fn that_nothing_went_back_is_never_said_while_a_request_is_on_i
     assert_eq!(resolve_refund(&other, &payment, id, false).await, until);
     let reason = ReasonCode::new("TICKET_4711").unwrap();
     let verdict = Verdict { moved: false, amount: None, reason: &reason };
-    let rehearsed = other.rehearse_resolution(order, payment.charge.payment, Some(id), verdict).await;
-    assert_eq!(rehearsed.unwrap(), (until, None), "nothing is logged either");
+    let rehearsed = other.resolve_refund(order, payment.charge.payment, id, verdict, None).await;
+    assert_eq!(rehearsed.unwrap(), Attempt::Committed(until), "nothing is logged either");
     assert_eq!(read(ledger, &payment).await, stands);
     let again = begin_refund(ledger, &refund(&shop, "r2", &payment, 1)).await;
     assert_eq!(again, Err(Refusal::RefundTooLarge), "so no other refund takes its place");
@@ -166,10 +165,13 @@ pub(crate) async fn what_is_taken_while_an_operator_s_word_is_logged_is_on_its_w
     let reason = ReasonCode::new("TICKET_4711").unwrap();
     let verdict = Verdict { moved: false, amount: None, reason: &reason };
     let of = payment.charge.payment;
-    let rehearsed = ledger.rehearse_resolution(order, of, Some(id), verdict).await.unwrap();
-    let (Resolved::Stands(_), Some(conclusion)) = rehearsed else { panic!("{rehearsed:?}") };
-    let does =
-        async || ledger.resolve_refund(order, of, id, verdict, Witness::Said(&conclusion)).await.unwrap();
+    let rehearsed = ledger.resolve_refund(order, of, id, verdict, None).await.unwrap();
+    let Attempt::ToLog(conclusion) = rehearsed else { panic!("{rehearsed:?}") };
+    let does = async || {
+        let attempt = ledger.resolve_refund(order, of, id, verdict, Some(&conclusion)).await.unwrap();
+        let Attempt::Committed(resolved) = attempt else { panic!("{attempt:?}") };
+        resolved
+    };
 
     assert_eq!(agent.take_due_refunds(seconds(60), 10).await.unwrap().len(), 1);
     let stands = read(ledger, &payment).await;

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use bridge_idc::config::LedgerUrl;
 use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{PaymentLedger as _, Told};
+use bridge_idc::ledger::payments::Told;
 use bridge_idc::metrics::Metrics;
-use bridge_idc::payment::audit::{Log, Witness};
+use bridge_idc::payment::audit::{Log, LogFirst, conclude_payment};
+use bridge_idc::payment::end::End;
 use bridge_idc::payment::gateway::{Answer, Found, Gateway, NoProof};
-use bridge_idc::payment::service::{End, Limits, Payments, Surroundings};
+use bridge_idc::payment::service::{Limits, Payments, Surroundings};
 use bridge_idc::payment::{Charge, GiveBack, PayAsked};
 use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::shutdown::Shutdown;
@@ -23,7 +24,7 @@ use crate::database::{Database, connect, postgres, sqlite};
 use crate::shop::{Shop, commit_one, order_of, pay, refund};
 
 /// Far apart, so that a time says which of them went into it.
-const LIMITS: Limits = Limits {
+pub(crate) const LIMITS: Limits = Limits {
     calls_max: 4,
     doubts_max: 4,
     timeout: Duration::from_secs(1_000),
@@ -112,7 +113,7 @@ impl Agent {
 }
 
 /// So that what is in doubt is asked about now.
-const DUE: [&str; 2] = [
+pub(crate) const DUE: [&str; 2] = [
     "UPDATE payments SET next_ask_at = 0 WHERE next_ask_at IS NOT NULL",
     "UPDATE refunds SET next_ask_at = 0 WHERE next_ask_at IS NOT NULL",
 ];
@@ -207,8 +208,8 @@ async fn an_agent_that_was_held_up_for_too_long_asks_for_nothing() {
         panic!("it stands")
     };
     assert!(seen.try_recv().is_err(), "the gateway was asked to charge");
-    let (order, id, witness) = (payment.charge.order, payment.charge.payment, Witness::Log(&log));
-    database.ledger.conclude_payment(order, id, &Told::Done, None, witness).await.unwrap();
+    let (order, id, first) = (payment.charge.order, payment.charge.payment, LogFirst::new(&log));
+    conclude_payment(&database.ledger, first, order, id, &Told::Done, None).await.unwrap();
     assert!(matches!(payments.refund(&refund(&shop, "r", &payment, 1_000)).await, End::Stands { .. }));
     assert!(seen.try_recv().is_err(), "the gateway was asked to give back");
     database.run(DUE[1], DUE[1]).await;

@@ -10,6 +10,8 @@ mod gateway;
 #[cfg(test)]
 mod leases;
 #[cfg(test)]
+mod log_first;
+#[cfg(test)]
 mod service;
 #[cfg(test)]
 #[path = "../ledger/shop.rs"]

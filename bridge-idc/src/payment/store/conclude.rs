@@ -2,8 +2,10 @@
 //! nothing, since its order was cancelled or it was charged late.
 //!
 //! What is concluded is in the audit log before it is committed, so that there is no moment in which the ledger tells what
-//! the log does not have. If the commit then fails it is concluded, and logged, once more. Of what an operator says the log has
-//! that it was said, before; that it is committed is logged after it, since nobody does it once more.
+//! the log does not have. A transaction here is told what the log has, and commits nothing else: it says what is to be logged
+//! and ends, and after that a new one decides anew, behind the lock. If the commit then fails it is concluded, and logged, once
+//! more. Of what an operator says the log has that it was said, before; that it is committed is logged after it, since nobody
+//! does it once more.
 
 use std::time::Duration;
 
@@ -17,8 +19,7 @@ use uuid::Uuid;
 use super::begin::add_refund;
 use super::found::{clock, found, locked};
 use super::statements::{NewRefund, PaymentEnd, RefundEnd, Statements};
-use crate::database::LedgerError;
-use crate::payment::audit::{Unwitnessed, Witness};
+use crate::database::{self, LedgerError};
 use crate::payment::policy::look_again;
 use crate::payment::{Payment, Refund};
 
@@ -57,6 +58,20 @@ pub struct Concluded {
     pub logged: bool,
 }
 
+/// What a payment or a refund comes to, and under whose key: what the audit log has before it is committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conclusion {
+    /// The request for it.
+    pub header: Header,
+    /// The payment.
+    pub payment: PaymentId,
+    /// How the payment, or the refund, stands then.
+    pub outcome: &'static str,
+}
+
+/// What a transaction came to that commits only what the audit log has.
+pub type Attempt<V> = database::Attempt<V, Conclusion>;
+
 /// What an operator says of money that nobody could tell about.
 #[derive(Debug, Clone, Copy)]
 pub struct Verdict<'reason> {
@@ -88,8 +103,8 @@ pub(super) async fn conclude_payment(
     id: PaymentId,
     told: &Told,
     held: Option<UnixMicros>,
-    witness: Witness<'_>,
-) -> Result<Concluded, LedgerError> {
+    logged: Option<&Conclusion>,
+) -> Result<Attempt<Concluded>, LedgerError> {
     let (mut payment, order_stands) = locked(tx, order, id).await?;
     let now = clock(tx).await?;
     if held == Some(payment.confirm_until) {
@@ -110,27 +125,32 @@ pub(super) async fn conclude_payment(
         _ if before.is_given_up() => {
             let ask_at = asked_again_at(&payment, now);
             set_payment(tx, &payment, ask_at).await?;
-            return Ok(Concluded { payment, logged: false });
+            return Ok(as_before(payment));
         }
-        Some(_) => return Ok(Concluded { payment, logged: false }),
+        Some(_) => return Ok(as_before(payment)),
         None => {
             if event == PaymentEvent::Refused {
                 tracing::error!(payment = %id, state = before.code(), "the gateway refused what it had charged before");
             }
-            return Ok(Concluded { payment, logged: false });
+            return Ok(as_before(payment));
         }
     };
     payment.state = after;
     payment.code = code.cloned().or(payment.code);
-    write(tx, &mut payment, ask_at, order_stands, now).await?;
-    let logged = !after.is_open();
-    if logged {
-        witnessed(tx, &payment, None, after.code(), witness).await?;
+    let ended = !after.is_open();
+    if ended && let Some(conclusion) = to_log(tx, &payment, None, logged).await? {
+        return Ok(Attempt::ToLog(conclusion));
     }
+    write(tx, &mut payment, ask_at, order_stands, now).await?;
     if after == PaymentState::ChargedLate {
         tracing::error!(payment = %id, state = before.code(), "charged after it had been given up: the money goes back by itself");
     }
-    Ok(Concluded { payment, logged })
+    Ok(Attempt::Committed(Concluded { payment, logged: ended }))
+}
+
+/// What was told concludes nothing.
+fn as_before(payment: Payment) -> Attempt<Concluded> {
+    Attempt::Committed(Concluded { payment, logged: false })
 }
 
 /// Whether what the gateway shows as charged is another payment of the order: one by the same token, which it charges once
@@ -150,22 +170,24 @@ pub(super) async fn resolve_payment(
     order: OrderId,
     id: PaymentId,
     verdict: Verdict<'_>,
-    witness: Witness<'_>,
-) -> Result<Resolved, LedgerError> {
+    logged: Option<&Conclusion>,
+) -> Result<Attempt<Resolved>, LedgerError> {
     let (mut payment, order_stands) = locked(tx, order, id).await?;
     let event = if verdict.moved { PaymentEvent::Charged } else { PaymentEvent::Refused };
     let now = clock(tx).await?;
     match payment.state.after(event) {
         Some(after) if payment.state == PaymentState::Unknown => payment.state = after,
-        _ => return Ok(Resolved::Known),
+        _ => return Ok(Attempt::Committed(Resolved::Known)),
     }
     if !verdict.moved && payment.confirm_until > now {
-        return Ok(Resolved::OnItsWay(payment.confirm_until));
+        return Ok(Attempt::Committed(Resolved::OnItsWay(payment.confirm_until)));
     }
     payment.code = Some(verdict.reason.clone());
+    if let Some(conclusion) = to_log(tx, &payment, None, logged).await? {
+        return Ok(Attempt::ToLog(conclusion));
+    }
     write(tx, &mut payment, None, order_stands, now).await?;
-    witnessed(tx, &payment, None, payment.state.code(), witness).await?;
-    Ok(Resolved::Stands(Box::new(payment)))
+    Ok(Attempt::Committed(Resolved::Stands(Box::new(payment))))
 }
 
 /// Writes a payment's new state. Money that moved for an order that does not stand, or late, goes back.
@@ -198,8 +220,8 @@ pub(super) async fn conclude_refund(
     id: PaymentId,
     refund: RefundId,
     told: &Told,
-    witness: Witness<'_>,
-) -> Result<Concluded, LedgerError> {
+    logged: Option<&Conclusion>,
+) -> Result<Attempt<Concluded>, LedgerError> {
     let (mut payment, order_stands) = locked(tx, order, id).await?;
     let now = clock(tx).await?;
     let room = payment.charge.amount.amount() - payment.refunded;
@@ -211,7 +233,7 @@ pub(super) async fn conclude_refund(
         tracing::error!(refund = %refund, "it went back after it had been called refused, and so did another refund: more is back than was paid");
     }
     if !known.state.is_open() && !after_all {
-        return Ok(Concluded { payment, logged: false });
+        return Ok(as_before(payment));
     }
     let ask_at;
     (known.state, known.code, ask_at) = match told {
@@ -222,9 +244,13 @@ pub(super) async fn conclude_refund(
         Told::Refused(code) | Told::NotDone(code) => (RefundState::Refused, Some(code.clone()), None),
         Told::Nothing { ask_after } => (RefundState::Unknown, None, Some(now.plus(*ask_after))),
     };
-    let logged = !known.state.is_open();
-    write_refund(tx, &mut payment, refund, ask_at, order_stands, now, witness).await?;
-    Ok(Concluded { payment, logged })
+    let ended = !known.state.is_open();
+    count_back(&mut payment, refund)?;
+    if ended && let Some(conclusion) = to_log(tx, &payment, Some(refund), logged).await? {
+        return Ok(Attempt::ToLog(conclusion));
+    }
+    write_refund(tx, &mut payment, refund, ask_at, order_stands, now).await?;
+    Ok(Attempt::Committed(Concluded { payment, logged: ended }))
 }
 
 pub(super) async fn resolve_refund(
@@ -233,8 +259,8 @@ pub(super) async fn resolve_refund(
     id: PaymentId,
     refund: RefundId,
     verdict: Verdict<'_>,
-    witness: Witness<'_>,
-) -> Result<Resolved, LedgerError> {
+    logged: Option<&Conclusion>,
+) -> Result<Attempt<Resolved>, LedgerError> {
     let (mut payment, order_stands) = locked(tx, order, id).await?;
     let now = clock(tx).await?;
     let left = payment.left();
@@ -242,7 +268,7 @@ pub(super) async fn resolve_refund(
     let ended = match known.state {
         // Should it go back after all, so would what takes its place: nobody can undo that.
         RefundState::Unknown if !verdict.moved && known.give_back_until > now => {
-            return Ok(Resolved::OnItsWay(known.give_back_until));
+            return Ok(Attempt::Committed(Resolved::OnItsWay(known.give_back_until)));
         }
         RefundState::Unknown => refund,
         // Nobody asks for it again.
@@ -250,16 +276,22 @@ pub(super) async fn resolve_refund(
             match by_hand(known.amount, left, verdict.amount) {
                 Some(ByHand::All) => refund,
                 Some(ByHand::Rest) => add_automatic(tx, &mut payment, left, BY_HAND, now).await?,
-                None => return Ok(Resolved::NotLeft(left)),
+                None => return Ok(Attempt::Committed(Resolved::NotLeft(left))),
             }
         }
-        RefundState::Confirming | RefundState::Done | RefundState::Refused => return Ok(Resolved::Known),
+        RefundState::Confirming | RefundState::Done | RefundState::Refused => {
+            return Ok(Attempt::Committed(Resolved::Known));
+        }
     };
     let known = refund_of(&mut payment, ended)?;
     known.state = if verdict.moved { RefundState::Done } else { RefundState::Refused };
     known.code = Some(verdict.reason.clone());
-    write_refund(tx, &mut payment, ended, None, order_stands, now, witness).await?;
-    Ok(Resolved::Stands(Box::new(payment)))
+    count_back(&mut payment, ended)?;
+    if let Some(conclusion) = to_log(tx, &payment, Some(ended), logged).await? {
+        return Ok(Attempt::ToLog(conclusion));
+    }
+    write_refund(tx, &mut payment, ended, None, order_stands, now).await?;
+    Ok(Attempt::Committed(Resolved::Stands(Box::new(payment))))
 }
 
 /// What went back by hand in place of a refund that the gateway refused.
@@ -280,7 +312,20 @@ fn by_hand(refused: i64, left: i64, said: Option<i64>) -> Option<ByHand> {
     }
 }
 
-/// Writes a refund's new state and what it makes of its payment.
+/// What a refund that is done makes of its payment.
+fn count_back(payment: &mut Payment, refund: RefundId) -> Result<(), LedgerError> {
+    let &mut Refund { amount, state, .. } = refund_of(payment, refund)?;
+    if state == RefundState::Done {
+        payment.refunded += amount;
+        let whole = payment.refunded >= payment.charge.amount.amount();
+        let event = if whole { PaymentEvent::GivenBackWhole } else { PaymentEvent::GivenBackInPart };
+        let uncharged = LedgerError::Corrupt { table: "refunds", what: "a refund of what was not paid" };
+        payment.state = payment.state.after(event).ok_or(uncharged)?;
+    }
+    Ok(())
+}
+
+/// Writes a refund's new state and what it made of its payment.
 async fn write_refund(
     tx: &mut impl Statements,
     payment: &mut Payment,
@@ -288,9 +333,8 @@ async fn write_refund(
     ask_at: Option<UnixMicros>,
     order_stands: bool,
     at: UnixMicros,
-    witness: Witness<'_>,
 ) -> Result<(), LedgerError> {
-    let &mut Refund { amount, automatic, state, ref code, give_back_until, .. } = refund_of(payment, refund)?;
+    let &mut Refund { automatic, state, ref code, give_back_until, .. } = refund_of(payment, refund)?;
     let ended = ask_at.is_none().then_some(at.get());
     let end = RefundEnd {
         refund: refund.as_uuid(),
@@ -304,11 +348,6 @@ async fn write_refund(
         return Err(LedgerError::Conflict);
     }
     if state == RefundState::Done {
-        payment.refunded += amount;
-        let whole = payment.refunded >= payment.charge.amount.amount();
-        let event = if whole { PaymentEvent::GivenBackWhole } else { PaymentEvent::GivenBackInPart };
-        let uncharged = LedgerError::Corrupt { table: "refunds", what: "a refund of what was not paid" };
-        payment.state = payment.state.after(event).ok_or(uncharged)?;
         set_payment(tx, payment, None).await?;
     } else if state == RefundState::Refused
         && !automatic
@@ -316,15 +355,6 @@ async fn write_refund(
     {
         // The order was cancelled while this one was under way: what it leaves goes back all the same.
         refund_the_rest(tx, payment, why, at).await?;
-    }
-    if !state.is_open() {
-        // Nobody asked for an automatic one: it is what became of the payment, under the payment's key.
-        let (asked_for, outcome) = match (automatic, state) {
-            (false, _) => (Some(refund), state.code()),
-            (true, RefundState::Done) => (None, payment.state.code()),
-            (true, _) => (None, state.code()),
-        };
-        witnessed(tx, payment, asked_for, outcome, witness).await?;
     }
     Ok(())
 }
@@ -334,24 +364,33 @@ fn refund_of(payment: &mut Payment, refund: RefundId) -> Result<&mut Refund, Led
     payment.refunds.iter_mut().find(|known| known.refund == refund).ok_or(missing)
 }
 
-/// Logs what became of a payment, or of a refund that was asked for; the last thing before the commit.
-async fn witnessed(
+/// What is to be logged before a payment, or a refund of it, may stand as it does here: nothing if that is what the log has.
+async fn to_log(
     tx: &mut impl Statements,
     payment: &Payment,
     refund: Option<RefundId>,
-    outcome: &str,
-    witness: Witness<'_>,
-) -> Result<(), LedgerError> {
+    logged: Option<&Conclusion>,
+) -> Result<Option<Conclusion>, LedgerError> {
+    let refund = refund.and_then(|refund| payment.refund(refund));
     let id = payment.charge.payment;
-    let key = tx.key_of(id.as_uuid(), refund.map(|refund| refund.as_uuid())).await?;
+    // Nobody asked for an automatic one: it is what became of the payment, under the payment's key.
+    let asked_for = refund.filter(|refund| !refund.automatic).map(|refund| refund.refund.as_uuid());
+    let key = tx.key_of(id.as_uuid(), asked_for).await?;
     let nobody_s =
         LedgerError::Corrupt { table: "payment_requests", what: "a payment that nobody asked for" };
     let key = key.as_deref().and_then(KeyDigest::from_bytes).ok_or(nobody_s)?;
     let header = Header { brand: payment.brand.clone(), order: payment.charge.order, key };
-    witness.concluded(&header, id, outcome).await.map_err(|why| match why {
-        Unwitnessed::Unlogged(error) => LedgerError::Unlogged(error),
-        Unwitnessed::Otherwise => LedgerError::Conflict,
-    })
+    let conclusion = Conclusion { header, payment: id, outcome: outcome(payment, refund) };
+    Ok((logged != Some(&conclusion)).then_some(conclusion))
+}
+
+/// How a payment stands, or a refund of it, by the word that the log has for it.
+pub(crate) fn outcome(payment: &Payment, refund: Option<&Refund>) -> &'static str {
+    match refund {
+        None => payment.state.code(),
+        Some(Refund { automatic: true, state: RefundState::Done, .. }) => payment.state.code(),
+        Some(refund) => refund.state.code(),
+    }
 }
 
 /// Gives back what is left of the payments of cancelled orders, in the transaction that cancels them.

@@ -2,6 +2,9 @@
 //!
 //! What happens to an order's payments and refunds, its cancellation included, waits for that one lock: so an order is
 //! charged once, refunds never exceed what was paid, and money that comes in for a cancelled order is seen to.
+//!
+//! Nothing here logs. What is to be in the audit log before it is committed is an argument (`logged`), and the answer where it
+//! is missing: whoever asks logs it, when no transaction is open, and asks again.
 
 /// What the flow asks of a database.
 mod statements;
@@ -21,7 +24,6 @@ mod found;
 /// Questions, and rows that are due.
 mod read;
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, RefundId, UnixMicros};
@@ -29,11 +31,10 @@ use bridge_protocol::wire::order::Refusal;
 
 pub use crate::database::NotDone;
 use crate::database::{Begins, in_transaction};
-use crate::payment::audit::{Conclusion, Witness};
 use crate::payment::{PayAsked, Payment, RefundAsked};
 
-pub(crate) use conclude::refund_cancelled;
-pub use conclude::{Concluded, Resolved, Told, Verdict};
+pub use conclude::{Attempt, Concluded, Conclusion, Resolved, Told, Verdict};
+pub(crate) use conclude::{outcome, refund_cancelled};
 pub use read::{Doubt, DuePayment, DueRefund, Sums};
 pub(crate) use read::{payments, sums};
 pub(crate) use rows::{DueRow, OrderRow, PaymentRow, RefundRow, RequestRow};
@@ -84,45 +85,27 @@ pub trait PaymentLedger: Begins<Own: Statements> {
 
     /// Writes what was told about a payment. What contradicts what is known changes nothing, but for money that moved: that
     /// is charged late, and goes back. `held` is the payment's `confirm_until` if this is the answer to the request that it
-    /// is about, which is on its way no longer.
+    /// is about, which is on its way no longer. What it comes to is committed only if that is what is logged.
     async fn conclude_payment(
         &self,
         order: OrderId,
         id: PaymentId,
         told: &Told,
         held: Option<UnixMicros>,
-        witness: Witness<'_>,
-    ) -> Result<Concluded, NotDone> {
-        in_transaction!(self, writing tx => conclude::conclude_payment(tx, order, id, told, held, witness).await)
+        logged: Option<&Conclusion>,
+    ) -> Result<Attempt<Concluded>, NotDone> {
+        in_transaction!(self, logging tx => conclude::conclude_payment(tx, order, id, told, held, logged).await)
     }
 
-    /// What an operator's word about a payment, or a refund of it, would come to; nothing of it is kept. `None` beside what it
-    /// comes to if that is nothing.
-    async fn rehearse_resolution(
-        &self,
-        order: OrderId,
-        id: PaymentId,
-        refund: Option<RefundId>,
-        verdict: Verdict<'_>,
-    ) -> Result<(Resolved, Option<Conclusion>), NotDone> {
-        let found = Mutex::new(None);
-        let witness = Witness::Rehearsal(&found);
-        let resolved = in_transaction!(self, rehearsing tx => match refund {
-            Some(refund) => conclude::resolve_refund(tx, order, id, refund, verdict, witness).await,
-            None => conclude::resolve_payment(tx, order, id, verdict, witness).await,
-        })?;
-        Ok((resolved, found.into_inner().unwrap_or_else(PoisonError::into_inner)))
-    }
-
-    /// Ends the doubt about a payment by an operator's word, and keeps the reason.
+    /// Ends the doubt about a payment by an operator's word, and keeps the reason; if what that comes to is what is logged.
     async fn resolve_payment(
         &self,
         order: OrderId,
         id: PaymentId,
         verdict: Verdict<'_>,
-        witness: Witness<'_>,
-    ) -> Result<Resolved, NotDone> {
-        in_transaction!(self, writing tx => conclude::resolve_payment(tx, order, id, verdict, witness).await)
+        logged: Option<&Conclusion>,
+    ) -> Result<Attempt<Resolved>, NotDone> {
+        in_transaction!(self, logging tx => conclude::resolve_payment(tx, order, id, verdict, logged).await)
     }
 
     /// As [`Self::resolve_payment`], about a refund: whether the money went back. Of one that nobody asked for and the gateway
@@ -133,22 +116,22 @@ pub trait PaymentLedger: Begins<Own: Statements> {
         id: PaymentId,
         refund: RefundId,
         verdict: Verdict<'_>,
-        witness: Witness<'_>,
-    ) -> Result<Resolved, NotDone> {
-        in_transaction!(self, writing tx =>
-            conclude::resolve_refund(tx, order, id, refund, verdict, witness).await)
+        logged: Option<&Conclusion>,
+    ) -> Result<Attempt<Resolved>, NotDone> {
+        in_transaction!(self, logging tx =>
+            conclude::resolve_refund(tx, order, id, refund, verdict, logged).await)
     }
 
-    /// Writes what was told about a refund; how its payment stands now.
+    /// Writes what was told about a refund, if what that comes to is what is logged; how its payment stands now.
     async fn conclude_refund(
         &self,
         order: OrderId,
         id: PaymentId,
         refund: RefundId,
         told: &Told,
-        witness: Witness<'_>,
-    ) -> Result<Concluded, NotDone> {
-        in_transaction!(self, writing tx => conclude::conclude_refund(tx, order, id, refund, told, witness).await)
+        logged: Option<&Conclusion>,
+    ) -> Result<Attempt<Concluded>, NotDone> {
+        in_transaction!(self, logging tx => conclude::conclude_refund(tx, order, id, refund, told, logged).await)
     }
 
     /// A payment of this order; with a key, the one that was asked for under it, whatever its id.

@@ -1,0 +1,256 @@
+//! What is concluded is logged first, and the log's disk may hang: nothing of the ledger is held meanwhile, and what somebody
+//! else concludes then counts.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bridge_idc::config::LedgerUrl;
+use bridge_idc::ledger::Ledger;
+use bridge_idc::ledger::payments::{Attempt, PaymentLedger as _, Resolved, Verdict};
+use bridge_idc::metrics::Metrics;
+use bridge_idc::payment::audit::Log;
+use bridge_idc::payment::end::End;
+use bridge_idc::payment::gateway::{Answer, Found, Gateway, NoProof};
+use bridge_idc::payment::service::{Payments, Surroundings};
+use bridge_idc::payment::{Charge, GiveBack, Payment};
+use bridge_protocol::audit::Event;
+use bridge_protocol::domain::{PaymentState, ReasonCode, RefundState};
+use bridge_runtime::audit_log::AuditError;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::database::{Database, connect, postgres, sqlite};
+use crate::leases::{DUE, LIMITS};
+use crate::shop::{Shop, commit_one, order_of, pay, refund};
+
+/// A log whose disk answers only when it is let go, and what it was asked to log.
+struct Hanging {
+    outcomes: Mutex<Vec<String>>,
+    asked: Notify,
+    answers: Semaphore,
+}
+
+impl Log for Hanging {
+    fn append(&self, event: Event) -> Pin<Box<dyn Future<Output = Result<(), AuditError>> + Send + '_>> {
+        let Event::PaymentCommitted(ended) = event else { panic!("{event:?}") };
+        self.outcomes.lock().unwrap().push(ended.outcome.to_string());
+        self.asked.notify_one();
+        Box::pin(async {
+            self.answers.acquire().await.unwrap().forget();
+            Ok(())
+        })
+    }
+}
+
+impl Hanging {
+    /// Does something while the log hangs, and lets it go.
+    async fn meanwhile(&self, work: impl Future<Output = ()>) {
+        self.asked.notified().await;
+        work.await;
+        self.answers.add_permits(1);
+    }
+
+    fn outcomes(&self) -> Vec<String> {
+        self.outcomes.lock().unwrap().clone()
+    }
+}
+
+struct Site {
+    ledger: Ledger,
+    log: Hanging,
+}
+
+impl Surroundings for Site {
+    type Ledger = Ledger;
+
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn log(&self) -> &dyn Log {
+        &self.log
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn back_off(&self, _: u32, _: Duration, _: Duration) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// A gateway that answers nothing at first, and what it shows when it is asked about that.
+struct Late {
+    shows: Found,
+    answers: Arc<AtomicBool>,
+}
+
+impl Late {
+    fn answer(&self) -> Answer {
+        let answers = self.answers.load(Ordering::Relaxed);
+        if answers { Answer::Done } else { Answer::Unknown(NoProof::TimedOut) }
+    }
+}
+
+impl Gateway for Late {
+    async fn confirm(&self, _: &Charge) -> Answer {
+        self.answer()
+    }
+
+    async fn find(&self, _: &Charge) -> Found {
+        self.shows.clone()
+    }
+
+    async fn give_back(&self, _: &GiveBack) -> Answer {
+        self.answer()
+    }
+}
+
+/// An agent's payments, and one that is in doubt.
+struct Doubt {
+    database: Database,
+    answers: Arc<AtomicBool>,
+    payments: Payments<Late, Site>,
+    shop: Shop,
+    payment: Payment,
+}
+
+impl Doubt {
+    async fn of(database: Database, shows: Found) -> Self {
+        let log = Hanging { outcomes: Mutex::default(), asked: Notify::new(), answers: Semaphore::new(0) };
+        let site = Site { ledger: connect(database.url()).await, log };
+        let answers = Arc::new(AtomicBool::new(false));
+        let gateway = Late { shows, answers: answers.clone() };
+        let payments = Payments::at(site, gateway, LIMITS, Arc::new(Metrics::default()));
+        let shop = Shop::open(&database.ledger, "acme", &[("A", 1)]).await;
+        let order = shop.place("k", &[("A", 1)]);
+        commit_one(&database.ledger, order.clone()).await;
+        let End::Stands { payment, .. } = payments.pay(&pay(&shop, "p", order_of(&order))).await else {
+            panic!("it stands")
+        };
+        assert_eq!(payment.state, PaymentState::Unknown);
+        Self { database, answers, payments, shop, payment }
+    }
+
+    fn log(&self) -> &Hanging {
+        &self.payments.site().log
+    }
+
+    async fn read(&self) -> Payment {
+        self.database.ledger.payment(self.payment.charge.payment).await.unwrap().unwrap()
+    }
+
+    /// The agent asks about the payment now.
+    async fn is_asked_about(&self) {
+        self.database.run(DUE[0], DUE[0]).await;
+        for due in self.payments.take_due(4).await.unwrap().payments {
+            self.payments.ask_about(due).await;
+        }
+    }
+
+    /// The agent asks for the refund now.
+    async fn is_asked_for_again(&self) {
+        self.database.run(DUE[1], DUE[1]).await;
+        for due in self.payments.take_due(4).await.unwrap().refunds {
+            self.payments.ask_for_refund(due).await;
+        }
+    }
+
+    /// Somebody else can take every row that this is about, and no transaction is open.
+    async fn nothing_is_held(&self) {
+        let take = "BEGIN; SELECT 1 FROM orders FOR UPDATE NOWAIT; SELECT 1 FROM payments FOR UPDATE NOWAIT; \
+                    SELECT 1 FROM refunds FOR UPDATE NOWAIT; ROLLBACK";
+        self.database.run(take, "BEGIN IMMEDIATE; ROLLBACK").await;
+        if let LedgerUrl::Postgres(_) = self.database.url() {
+            let open = "SELECT count(*) FROM pg_stat_activity \
+                        WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+            assert_eq!(self.database.count(open).await, 0, "a transaction is open while the log hangs");
+        }
+    }
+
+    /// Somebody ends the doubt by hand.
+    async fn is_ended_by_hand(&self, moved: bool) {
+        let reason = ReasonCode::new("TICKET_4711").unwrap();
+        let verdict = Verdict { moved, amount: None, reason: &reason };
+        let (order, id) = (self.payment.charge.order, self.payment.charge.payment);
+        let ledger = &self.database.ledger;
+        let Attempt::ToLog(said) = ledger.resolve_payment(order, id, verdict, None).await.unwrap() else {
+            panic!("it is committed, and nobody has logged it")
+        };
+        let resolved = ledger.resolve_payment(order, id, verdict, Some(&said)).await.unwrap();
+        assert!(matches!(resolved, Attempt::Committed(Resolved::Stands(_))), "{resolved:?}");
+    }
+}
+
+async fn nothing_is_held_while_the_log_hangs(database: Database) {
+    let doubt = Doubt::of(database, Found::Charged).await;
+    let free = doubt.log().meanwhile(doubt.nothing_is_held());
+    tokio::join!(doubt.is_asked_about(), free);
+    assert_eq!(doubt.read().await.state, PaymentState::Paid);
+
+    let asked = refund(&doubt.shop, "r", &doubt.read().await, 1_000);
+    assert!(matches!(doubt.payments.refund(&asked).await, End::Stands { .. }));
+    assert_eq!(doubt.read().await.refunds[0].state, RefundState::Unknown);
+    doubt.answers.store(true, Ordering::Relaxed);
+    let free = doubt.log().meanwhile(doubt.nothing_is_held());
+    tokio::join!(doubt.is_asked_for_again(), free);
+    assert_eq!(doubt.read().await.refunds[0].state, RefundState::Done);
+
+    // Here the answer comes to whoever asked.
+    let asked = refund(&doubt.shop, "r2", &doubt.read().await, 1_000);
+    let free = doubt.log().meanwhile(doubt.nothing_is_held());
+    let (end, ()) = tokio::join!(doubt.payments.refund(&asked), free);
+    assert!(matches!(end, End::Stands { logged: true, .. }), "{end:?}");
+    assert_eq!(doubt.log().outcomes(), ["paid", "done", "done"], "each once");
+}
+
+#[tokio::test]
+async fn nothing_of_the_ledger_is_held_while_the_log_hangs_on_sqlite() {
+    Box::pin(nothing_is_held_while_the_log_hangs(sqlite().await)).await;
+}
+
+#[tokio::test]
+async fn nothing_of_the_ledger_is_held_while_the_log_hangs_on_postgres() {
+    Box::pin(nothing_is_held_while_the_log_hangs(postgres("log_hangs").await)).await;
+}
+
+/// What is committed is what was logged, and what somebody else did while it was logged is what it is decided by.
+async fn what_is_concluded_meanwhile_counts(database: Database) {
+    let doubt = Doubt::of(database, Found::Charged).await;
+    let ended = doubt.log().meanwhile(doubt.is_ended_by_hand(false));
+    let late = async {
+        ended.await;
+        let unchanged = async { assert_eq!(doubt.read().await.state, PaymentState::NotPaid) };
+        doubt.log().meanwhile(unchanged).await;
+    };
+    tokio::join!(doubt.is_asked_about(), late);
+    let payment = doubt.read().await;
+    assert_eq!((payment.state, payment.refunds.len()), (PaymentState::ChargedLate, 1));
+    assert_eq!(doubt.log().outcomes(), ["paid", "charged_late"]);
+}
+
+#[tokio::test]
+async fn what_is_concluded_while_the_log_hangs_is_decided_by_on_sqlite() {
+    Box::pin(what_is_concluded_meanwhile_counts(sqlite().await)).await;
+}
+
+#[tokio::test]
+async fn what_is_concluded_while_the_log_hangs_is_decided_by_on_postgres() {
+    Box::pin(what_is_concluded_meanwhile_counts(postgres("log_hangs_meanwhile").await)).await;
+}
+
+#[tokio::test]
+async fn a_log_that_has_what_was_not_committed_gets_how_the_payment_stands() {
+    let shows = Found::NotCharged(ReasonCode::new("EXPIRED").unwrap());
+    let doubt = Doubt::of(sqlite().await, shows).await;
+    let ended = doubt.log().meanwhile(doubt.is_ended_by_hand(true));
+    let right = async {
+        ended.await;
+        doubt.log().meanwhile(async {}).await;
+    };
+    tokio::join!(doubt.is_asked_about(), right);
+    assert_eq!(doubt.read().await.state, PaymentState::Paid);
+    assert_eq!(doubt.log().outcomes(), ["not_paid", "paid"]);
+}
