@@ -96,10 +96,10 @@ fn a_field_of_one_value_that_stands_twice_is_refused_wherever_it_is_read() -> Re
 }
 
 /// A request over HTTP/2: method, path, fields.
-type Asked = (Method, String, Vec<(&'static str, String)>);
+type RequestParts = (Method, String, Vec<(&'static str, String)>);
 
 /// The answers over one connection of HTTP/2, at one authority: status and problem.
-async fn over_http_2(storefront: SocketAddr, requests: Vec<Asked>) -> Result<Vec<(u16, String)>> {
+async fn over_http_2(storefront: SocketAddr, requests: Vec<RequestParts>) -> Result<Vec<(u16, String)>> {
     let stream = TcpStream::connect(storefront).await?;
     let (mut connection, driver) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
@@ -365,7 +365,7 @@ fn a_request_that_is_refused_for_its_form_is_told_so_whatever_came_before_it() -
 }
 
 #[test]
-fn who_still_sends_a_head_that_is_too_large_behind_an_order_is_read_and_not_cut_off() -> Result<()> {
+fn a_too_large_head_behind_an_order_is_read_to_its_end() -> Result<()> {
     FORM.play(async |Stage { site, .. }| {
         let mut shop = Shop::open(site, "rest");
         let body = shop.order(&[(0, 1)]).body;

@@ -191,7 +191,7 @@ fn agents_without_end_are_not_remembered_without_end() {
 }
 
 #[test]
-fn what_comes_back_again_and_again_is_told_although_none_of_it_lasts() {
+fn an_obstacle_that_comes_and_goes_is_told_from_its_first_time() {
     let clock = Clock::start();
     let mut centre = both(&clock);
     // It dies every eight seconds, and is back after five.

@@ -21,7 +21,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower::Service as _;
 
-use super::connection::connections::{Asked, Pulse, UnderWay};
+use super::connection::connections::{Pulse, UnansweredRequest, UnderWay};
 use super::connection::greeting::REFUSED_PATH;
 use super::connection::lines::Refusal;
 use super::connection::streams::{Pieces, Streams, Taking};
@@ -186,7 +186,7 @@ fn problem_of(refusal: Refusal) -> Problem {
 pub(super) struct Answered {
     answering: Answering,
     taking: Option<Rc<Taking>>,
-    _asked: Option<Asked>,
+    _asked: Option<UnansweredRequest>,
 }
 
 impl Future for Answered {

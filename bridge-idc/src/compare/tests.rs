@@ -288,7 +288,7 @@ fn logs_tell_everything_up_to_the_last_minute_of_an_agent_that_runs() {
 }
 
 #[test]
-fn a_refund_by_itself_that_was_refused_is_logged_under_its_payment_and_changes_nothing_of_that() {
+fn a_refused_automatic_refund_leaves_its_payment_as_it_stands() {
     let log = log(vec![
         concluded(10, 1, "paid"),
         concluded(11, 1, "refused"),

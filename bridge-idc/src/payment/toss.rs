@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_gateway_did_not_get_in_time_is_not_sent_to_it_later() {
+    async fn the_kernel_drops_what_the_gateway_did_not_get_in_time() {
         let gateway = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri: Uri = format!("http://{}", gateway.local_addr().unwrap()).parse().unwrap();
         let timeout = Duration::from_secs(7);

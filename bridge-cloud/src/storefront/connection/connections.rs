@@ -388,10 +388,10 @@ impl Pulse {
     }
 
     /// A request of it came over HTTP/1.1; it is answered once what is returned is dropped.
-    pub(in crate::storefront) fn asked(self: &Rc<Self>) -> Asked {
+    pub(in crate::storefront) fn asked(self: &Rc<Self>) -> UnansweredRequest {
         self.unanswered.set(self.unanswered.get() + 1);
         self.owes.set(true);
-        Asked(self.clone())
+        UnansweredRequest(self.clone())
     }
 
     /// Its caller is owed an answer, or a part of one.
@@ -467,9 +467,9 @@ impl Drop for UnderWay {
 }
 
 /// A request over HTTP/1.1 whose answer is not there yet.
-pub(in crate::storefront) struct Asked(Rc<Pulse>);
+pub(in crate::storefront) struct UnansweredRequest(Rc<Pulse>);
 
-impl Drop for Asked {
+impl Drop for UnansweredRequest {
     fn drop(&mut self) {
         let Self(pulse) = self;
         pulse.unanswered.set(pulse.unanswered.get().saturating_sub(1));

@@ -386,7 +386,7 @@ mod tests {
 
     /// The receiver takes what comes after later frames of its lane for a frame that came twice.
     #[test]
-    fn a_frame_that_comes_out_of_its_order_counts_as_one_that_is_lost() {
+    fn a_frame_out_of_its_order_counts_as_lost() {
         for (late, lost, expected) in [(10_000, 0, true), (0, 10_000, true), (0, 0, false)] {
             let mut world = World::new(1, None, 0);
             (world.weather.frame_late, world.weather.frame_lost) = (late, lost);
