@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_told_when_it_begins_once_a_minute_and_when_it_is_over() {
+    fn an_outage_is_logged_first_once_a_minute_and_last() {
         let (outages, start) = (Outages::default(), Instant::now());
         assert_eq!(outages.worked(start), None);
         let told = (0..50).map(|number| outages.failed(start + seconds(2.5) * number));

@@ -195,7 +195,7 @@ async fn what_was_answered_holds_when_the_database_goes_away_and_comes_back() ->
 }
 
 #[tokio::test]
-async fn an_agent_without_orders_finds_by_itself_that_its_database_is_away_and_back() -> Result<()> {
+async fn an_idle_agent_finds_by_itself_that_its_database_is_away_and_back() -> Result<()> {
     let (mut cluster, database) = postgres().await?;
     let dir = tempfile::tempdir()?;
     let site = site_on(dir.path(), database, &["idle"]).await?;
@@ -260,7 +260,7 @@ async fn a_database_that_answers_and_cannot_write_is_told_all_the_time() -> Resu
 }
 
 #[tokio::test]
-async fn a_wrong_password_of_the_database_is_told_with_where_to_look_and_without_itself() -> Result<()> {
+async fn a_wrong_database_password_is_told_with_where_to_look() -> Result<()> {
     let (_cluster, database) = postgres().await?;
     let dir = tempfile::tempdir()?;
     let site = site_on(dir.path(), database, &["login"]).await?;

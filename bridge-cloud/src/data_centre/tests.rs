@@ -121,7 +121,7 @@ fn an_agent_with_a_second_link_is_there_while_one_of_them_is() {
 }
 
 #[test]
-fn what_a_killed_process_said_is_told_no_more_of_an_earlier_release_in_its_place() {
+fn what_a_killed_process_said_is_dropped_when_an_earlier_release_follows() {
     let clock = Clock::start();
     let mut centre = both(&clock);
     centre.handle_readiness(link(1), &[Obstacle::Database].into(), clock.at(10));
@@ -137,7 +137,7 @@ fn what_a_killed_process_said_is_told_no_more_of_an_earlier_release_in_its_place
 }
 
 #[test]
-fn what_is_said_on_an_older_link_is_not_taken_for_the_newest_one_s() {
+fn a_statement_on_an_older_link_is_not_the_newest_one_s() {
     let clock = Clock::start();
     let mut centre = both(&clock);
     centre.handle_up(link(3), &id(A), None, clock.at(1));

@@ -598,7 +598,7 @@ fn a_database_that_does_not_work_is_tried_with_nothing_until_it_does() {
 }
 
 #[test]
-fn a_database_of_which_nothing_tells_is_asked_and_is_away_if_it_does_not_answer() {
+fn a_silent_database_is_asked_and_is_away_if_it_does_not_answer() {
     let mut world = world();
     world.input(Input::AskDatabase);
     let probe = world.attempt();

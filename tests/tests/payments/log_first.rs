@@ -242,7 +242,7 @@ async fn what_is_concluded_while_the_log_hangs_is_decided_by_on_postgres() {
 }
 
 #[tokio::test]
-async fn a_log_that_has_what_was_not_committed_gets_how_the_payment_stands() {
+async fn a_log_with_an_uncommitted_end_gets_how_the_payment_stands() {
     let shows = Found::NotCharged(ReasonCode::new("EXPIRED").unwrap());
     let doubt = Doubt::of(sqlite().await, shows).await;
     let ended = doubt.log().meanwhile(doubt.is_ended_by_hand(true));
