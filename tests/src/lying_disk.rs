@@ -72,17 +72,27 @@ impl Drop for HangingDisk {
 pub struct ReadOnly(PathBuf);
 
 impl ReadOnly {
-    /// Makes a folder so; `None` for a user who may not.
+    /// Makes a folder so; `None` for a user who may not. It is mounted elsewhere first, and read-only from there on its own place:
+    /// a mount is not made read-only while somebody writes on it.
     #[must_use]
     pub fn make(folder: &Path) -> Option<ReadOnly> {
-        let mount = |options: [&str; 2]| {
-            let mounted = Command::new("mount").args(options).arg(folder).arg(folder).output();
-            mounted.is_ok_and(|output| output.status.success())
-        };
-        mount(["--bind", "--"]).then_some(())?;
-        let read_only = ReadOnly(folder.to_owned());
-        mount(["-o", "remount,ro,bind"]).then_some(read_only)
+        let elsewhere = tempfile::tempdir().ok()?;
+        mount("--bind", &[folder, elsewhere.path()]).then_some(())?;
+        let _elsewhere = ReadOnly(elsewhere.path().to_owned());
+        let made =
+            mount("-oremount,ro,bind", &[elsewhere.path()]) && mount("--bind", &[elsewhere.path(), folder]);
+        made.then(|| ReadOnly(folder.to_owned()))
     }
+}
+
+/// Whether `mount` could do so.
+fn mount(option: &str, folders: &[&Path]) -> bool {
+    Command::new("mount")
+        .arg(option)
+        .arg("--")
+        .args(folders)
+        .output()
+        .is_ok_and(|output| output.status.success())
 }
 
 impl Drop for ReadOnly {
