@@ -13,7 +13,9 @@ use bridge_protocol::domain::identity::SpiffeId;
 use bridge_protocol::domain::{OrderId, TraceParent};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
-use bridge_protocol::order_link::sender::{Answer, BodyMark, Limits, Output, Rejected, RequestId, Sender};
+use bridge_protocol::order_link::sender::{
+    BodyMark, CallerAnswer, Output, Rejected, RequestId, Sender, SenderLimits,
+};
 use bridge_protocol::seal::manifest::{Manifest, SealingKey};
 use bridge_protocol::seal::preference;
 use bridge_protocol::wire::control::Obstacle;
@@ -74,7 +76,7 @@ struct Caller {
 )]
 enum Reply {
     /// How its request ended.
-    Ended(Answer),
+    Ended(CallerAnswer),
     /// It is to be sealed again.
     SealAgain(RequestId),
 }
@@ -82,7 +84,7 @@ enum Reply {
 /// Where a request has come.
 pub enum Carried {
     /// To its end.
-    Ended(Answer),
+    Ended(CallerAnswer),
     /// No link opens what this order is sealed to: its caller seals it again, to the key that is preferred now.
     SealAgain(SealAgain),
 }
@@ -108,12 +110,12 @@ impl OrderLink {
         kind: to_idc::Kind,
         body: BodyMark,
         trace: Option<TraceParent>,
-    ) -> Result<Answer, Rejected> {
+    ) -> Result<CallerAnswer, Rejected> {
         match self.carry(order, kind, body, trace).await? {
             Carried::Ended(answer) => Ok(answer),
             Carried::SealAgain(waiting) => match waiting.sealed(None).await {
                 Carried::Ended(answer) => Ok(answer),
-                Carried::SealAgain(_) => Ok(Answer::Unknown),
+                Carried::SealAgain(_) => Ok(CallerAnswer::Unknown),
             },
         }
     }
@@ -140,7 +142,7 @@ impl OrderLink {
         trace: Option<TraceParent>,
     ) -> Result<Carried, Rejected> {
         // The owner ends only with the process, and then nobody can tell what became of it.
-        Ok(match answered.await.unwrap_or(Ok(Reply::Ended(Answer::Unknown)))? {
+        Ok(match answered.await.unwrap_or(Ok(Reply::Ended(CallerAnswer::Unknown)))? {
             Reply::Ended(answer) => Carried::Ended(answer),
             Reply::SealAgain(request) => Carried::SealAgain(SealAgain { link: self.clone(), request, trace }),
         })
@@ -155,7 +157,7 @@ impl SealAgain {
         let caller = Caller { answer, trace };
         // The room that it had is still its own, so it waits for its turn, should there be a crowd.
         let _owner_gone = link.submissions.send(Submission::Sealed { request, sealed, caller }).await;
-        link.answer(answered, trace).await.unwrap_or(Carried::Ended(Answer::Unknown))
+        link.answer(answered, trace).await.unwrap_or(Carried::Ended(CallerAnswer::Unknown))
     }
 }
 
@@ -176,7 +178,7 @@ pub struct Started {
 
 /// Starts an order link over a tunnel: how it is reached, and the future that runs it until the tunnel ends.
 pub fn start(
-    [orders, payments]: [Limits; 2],
+    [orders, payments]: [SenderLimits; 2],
     pinned: Vec<NoteVerifier>,
     keys: KeysLog,
     tunnel: Events,
@@ -232,7 +234,7 @@ enum Lane {
 }
 
 impl Line {
-    fn new(limits: Limits, lane: Lane) -> (Self, OrderLink, mpsc::Receiver<Submission>) {
+    fn new(limits: SenderLimits, lane: Lane) -> (Self, OrderLink, mpsc::Receiver<Submission>) {
         let (submissions, submitted) = mpsc::channel(limits.queue_max);
         let (load, load_seen) = watch::channel(Load::default());
         let line = Self { sender: Sender::new(limits), lane, callers: HashMap::new(), load };

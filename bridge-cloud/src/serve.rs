@@ -14,7 +14,7 @@ use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::identity::Role;
 use bridge_protocol::feed::subscriber::{self, Subscriber};
 use bridge_protocol::note::NoteVerifier;
-use bridge_protocol::order_link::sender::Limits;
+use bridge_protocol::order_link::sender::SenderLimits;
 use bridge_protocol::wire::{feed, payment};
 use bridge_runtime::address;
 use bridge_runtime::admin::{self, Report};
@@ -192,7 +192,7 @@ struct Replica {
     master: Master,
     updates: Vec<Update>,
     snapshots: Snapshots,
-    limits: subscriber::Limits,
+    limits: subscriber::SubscriberLimits,
 }
 
 impl Replica {
@@ -220,7 +220,7 @@ impl Replica {
                 Vec::new()
             }
         };
-        let limits = subscriber::Limits {
+        let limits = subscriber::SubscriberLimits {
             window: FEED_WINDOW,
             silent_after: FEED_SILENT_AFTER,
             sums_every: config.catalogue.sums_every,
@@ -272,15 +272,15 @@ fn expected(config: &TunnelConfig) -> DataCentre {
 }
 
 /// Of orders, and of payments.
-fn limits(config: &CloudConfig) -> [Limits; 2] {
-    let orders = Limits {
+fn limits(config: &CloudConfig) -> [SenderLimits; 2] {
+    let orders = SenderLimits {
         queue_max: config.orders.queue_max,
         settling_max: config.orders.settling_max,
         answer_within: config.storefront.answer_within,
         settle_for: config.orders.settle_for,
         resend_after: RESEND_AFTER,
     };
-    let payments = Limits {
+    let payments = SenderLimits {
         queue_max: config.payments.queue_max,
         settling_max: config.payments.settling_max,
         answer_within: config.payments.answer_within,

@@ -290,7 +290,7 @@ fn log_limits(config: &CatalogueConfig) -> sequencer::Limits {
 }
 
 fn publishing(catalogue: Catalogue, config: &CatalogueConfig, metrics: Arc<Metrics>) -> Publishing {
-    let limits = publisher::Limits {
+    let limits = publisher::PublisherLimits {
         rows_max: ROWS_READ_AT_ONCE,
         window_max: PAGES_UNDER_WAY,
         fresh_every: config.heartbeat,

@@ -2,7 +2,7 @@
 
 use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event};
 use bridge_protocol::domain::PaymentId;
-use bridge_protocol::order_link::sender::{Answer, Rejected};
+use bridge_protocol::order_link::sender::{CallerAnswer, Rejected};
 use bridge_protocol::receipt::VerifiedReceipt;
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Settled, to_idc};
@@ -26,7 +26,7 @@ pub(super) enum Heard {
     /// A receipt that proves nothing came, so nobody can tell.
     Distrusted(String),
     /// Anything else.
-    Other(Result<Answer, Rejected>),
+    Other(Result<CallerAnswer, Rejected>),
 }
 
 /// An answer that is in the audit log, or that tells no outcome; only [`answered`] makes one, and only it is told.
@@ -87,7 +87,7 @@ pub(super) async fn answered(log: &Gathering, header: &Header, heard: Heard) -> 
         kept if kept.says_not_taken() => heard,
         _ => {
             tracing::warn!(order = %header.order, %error, "log an answer: the caller is told that its outcome is unknown");
-            Heard::Other(Ok(Answer::Unknown))
+            Heard::Other(Ok(CallerAnswer::Unknown))
         }
     };
     log.record(Event::OrderAnswered(ended(header, &told)));
@@ -112,12 +112,16 @@ fn ended(header: &Header, heard: &Heard) -> Ended {
 }
 
 /// What an answer without a receipt comes to.
-fn plain(answer: &Result<Answer, Rejected>) -> &'static str {
+fn plain(answer: &Result<CallerAnswer, Rejected>) -> &'static str {
     match answer {
-        Ok(Answer::Refused(refusal) | Answer::InTheWay(refusal, _)) => refusal.code(),
-        Ok(Answer::NotSent) => "not-sent",
+        Ok(CallerAnswer::Refused(refusal) | CallerAnswer::InTheWay(refusal, _)) => refusal.code(),
+        Ok(CallerAnswer::NotSent) => "not-sent",
         Ok(
-            Answer::Settled(_) | Answer::State(_) | Answer::Payment(_) | Answer::Unknown | Answer::Pending,
+            CallerAnswer::Settled(_)
+            | CallerAnswer::State(_)
+            | CallerAnswer::Payment(_)
+            | CallerAnswer::Unknown
+            | CallerAnswer::Pending,
         ) => "unknown",
         Err(Rejected::Full) => "full",
         Err(Rejected::InProgress) => "in-progress",
@@ -131,8 +135,8 @@ pub(super) async fn payment_answered(
     log: &Gathering,
     header: &Header,
     payment: PaymentId,
-    answer: Result<Answer, Rejected>,
-) -> Result<Answer, Rejected> {
+    answer: Result<CallerAnswer, Rejected>,
+) -> Result<CallerAnswer, Rejected> {
     let ended = |answer: &_| payment_ended(header, payment, answer);
     let durable = log.append(|| Entry::new(clock::now(), Event::PaymentAnswered(ended(&answer))));
     let Err(error) = durable.await else { return answer };
@@ -140,16 +144,16 @@ pub(super) async fn payment_answered(
         kept if kept.says_not_taken() => answer,
         _ => {
             tracing::warn!(%payment, %error, "log an answer: the caller is told that its outcome is unknown");
-            Ok(Answer::Unknown)
+            Ok(CallerAnswer::Unknown)
         }
     };
     log.record(Event::PaymentAnswered(ended(&told)));
     told
 }
 
-fn payment_ended(header: &Header, payment: PaymentId, answer: &Result<Answer, Rejected>) -> Ended {
+fn payment_ended(header: &Header, payment: PaymentId, answer: &Result<CallerAnswer, Rejected>) -> Ended {
     let (outcome, payment, replayed) = match answer {
-        Ok(Answer::Payment(stands)) => {
+        Ok(CallerAnswer::Payment(stands)) => {
             let refund = stands.refunds.iter().find(|refund| stands.refund.as_ref() == Some(&refund.refund));
             let outcome = refund.map_or(stands.state_code(), |refund| refund.state.as_str());
             let payment = PaymentId::from_bytes(&stands.payment).unwrap_or(payment);
@@ -221,13 +225,13 @@ mod tests {
         let payment = PaymentId::new(clock::now(), [1; 10]);
         std::fs::rename(&config.dir, &away).unwrap();
         for (answer, is_told) in [
-            (Ok(Answer::NotSent), true),
+            (Ok(CallerAnswer::NotSent), true),
             (Err(Rejected::Full), true),
-            (Ok(Answer::Refused(Refusal::DatabaseDown)), true),
+            (Ok(CallerAnswer::Refused(Refusal::DatabaseDown)), true),
             // That it is another request's the ledger says.
-            (Ok(Answer::Refused(Refusal::KeyReused)), false),
+            (Ok(CallerAnswer::Refused(Refusal::KeyReused)), false),
         ] {
-            let expected = if is_told { answer.clone() } else { Ok(Answer::Unknown) };
+            let expected = if is_told { answer.clone() } else { Ok(CallerAnswer::Unknown) };
             let told = answered(&gathering, &header, Heard::Other(answer.clone())).await.into_heard();
             assert!(matches!(told, Heard::Other(told) if told == expected), "{answer:?}");
             assert_eq!(payment_answered(&gathering, &header, payment, answer).await, expected);

@@ -11,7 +11,7 @@ use axum::{Json, body::Body};
 use bridge_protocol::domain::body::OrderRequest;
 use bridge_protocol::domain::order::FieldError;
 use bridge_protocol::domain::{KeyDigest, OrderId, UnixMicros};
-use bridge_protocol::order_link::sender::{Answer, BodyMark, Rejected};
+use bridge_protocol::order_link::sender::{BodyMark, CallerAnswer, Rejected};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::stack::wiped;
 use bridge_protocol::wire::order::{Ask, Cancel, State as OrderState, to_idc};
@@ -87,12 +87,19 @@ pub(super) async fn read_order(
     };
     let (kind, trace) = (to_idc::Kind::Ask(ask), trace(&headers));
     match worker.shared.link.submit(order, kind, BodyMark::NONE, trace).await {
-        Ok(Answer::State(state)) => Ok(Json(state_json(&state)).into_response()),
-        Ok(Answer::Pending) => {
+        Ok(CallerAnswer::State(state)) => Ok(Json(state_json(&state)).into_response()),
+        Ok(CallerAnswer::Pending) => {
             Ok(Json(json!({ "order": order.to_string(), "state": "unknown" })).into_response())
         }
-        Ok(Answer::Refused(refusal) | Answer::InTheWay(refusal, _)) => Err(refused(refusal, order)),
-        Ok(Answer::Settled(_) | Answer::Payment(_) | Answer::Unknown | Answer::NotSent)
+        Ok(CallerAnswer::Refused(refusal) | CallerAnswer::InTheWay(refusal, _)) => {
+            Err(refused(refusal, order))
+        }
+        Ok(
+            CallerAnswer::Settled(_)
+            | CallerAnswer::Payment(_)
+            | CallerAnswer::Unknown
+            | CallerAnswer::NotSent,
+        )
         | Err(Rejected::Full | Rejected::InProgress | Rejected::KeyReused) => Err(not_told()),
     }
 }

@@ -12,7 +12,7 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use bridge_protocol::domain::payment_body::PayRequest;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, PaymentState, RefundId, UnixMicros};
-use bridge_protocol::order_link::sender::{Answer, BodyMark, Rejected};
+use bridge_protocol::order_link::sender::{BodyMark, CallerAnswer, Rejected};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Refusal, to_idc};
 use bridge_protocol::wire::payment::{self, AskPayment, Pay};
@@ -130,9 +130,9 @@ pub(super) async fn read_payment(
     let place = Place { brand: &shop.brand, order, payment, key };
     let (kind, trace) = (to_idc::Kind::AskPayment(ask), trace(&headers));
     match worker.shared.payments.submit(order, kind, BodyMark::NONE, trace).await {
-        Ok(Answer::Pending) => Ok(Json(place.unknown()).into_response()),
-        Ok(Answer::Refused(Refusal::NotFound)) => Err(unknown_payment()),
-        Ok(Answer::Unknown | Answer::NotSent) => Err(not_told()),
+        Ok(CallerAnswer::Pending) => Ok(Json(place.unknown()).into_response()),
+        Ok(CallerAnswer::Refused(Refusal::NotFound)) => Err(unknown_payment()),
+        Ok(CallerAnswer::Unknown | CallerAnswer::NotSent) => Err(not_told()),
         answer => match stands(answer, &place)? {
             Some(stands) => Ok(Json(stands.json()).into_response()),
             None => Err(not_told()),
@@ -148,18 +148,23 @@ pub(super) struct Stands {
 }
 
 /// What an answer says of a payment; `None` if nobody can tell.
-pub(super) fn stands(answer: Result<Answer, Rejected>, place: &Place<'_>) -> Result<Option<Stands>, Problem> {
+pub(super) fn stands(
+    answer: Result<CallerAnswer, Rejected>,
+    place: &Place<'_>,
+) -> Result<Option<Stands>, Problem> {
     match answer {
-        Ok(Answer::Payment(wire)) => {
+        Ok(CallerAnswer::Payment(wire)) => {
             let parts = (PaymentId::from_bytes(&wire.payment), PaymentState::from_code(wire.state_code()));
             let (Ok(payment), Some(state)) = parts else { return Ok(None) };
             let fits = wire.order == place.order.as_bytes().as_slice();
             Ok(fits.then_some(Stands { payment, state, wire }))
         }
-        Ok(Answer::Refused(refusal)) => Err(refused(refusal, place.order)),
-        Ok(Answer::InTheWay(refusal, payment)) => Err(refused(refusal, place.order).payment(payment)),
-        Ok(Answer::Unknown | Answer::Pending | Answer::State(_) | Answer::Settled(_)) => Ok(None),
-        Ok(Answer::NotSent) => Err(unavailable(NotAdmitted::NoLink)),
+        Ok(CallerAnswer::Refused(refusal)) => Err(refused(refusal, place.order)),
+        Ok(CallerAnswer::InTheWay(refusal, payment)) => Err(refused(refusal, place.order).payment(payment)),
+        Ok(
+            CallerAnswer::Unknown | CallerAnswer::Pending | CallerAnswer::State(_) | CallerAnswer::Settled(_),
+        ) => Ok(None),
+        Ok(CallerAnswer::NotSent) => Err(unavailable(NotAdmitted::NoLink)),
         Err(Rejected::Full) => Err(unavailable(NotAdmitted::Full)),
         Err(Rejected::InProgress) => Err(in_progress(ASK_AGAIN_AFTER)),
         Err(Rejected::KeyReused) => Err(refused(Refusal::KeyReused, place.order)),

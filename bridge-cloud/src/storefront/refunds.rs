@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bridge_protocol::domain::payment_body::RefundRequest;
 use bridge_protocol::domain::{RefundId, RefundState};
-use bridge_protocol::order_link::sender::Answer;
+use bridge_protocol::order_link::sender::CallerAnswer;
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Refusal, to_idc};
 use bridge_protocol::wire::payment::Refund;
@@ -55,7 +55,7 @@ pub(super) async fn submit_refund(
     let kind = to_idc::Kind::Refund(refund);
     let answer = carry_payment(worker.clone(), header, payment, kind, mark, trace(&headers)).await?;
     let place = Place { brand: &shop.brand, order, payment, key: None };
-    if matches!(answer, Ok(Answer::Refused(Refusal::NotFound))) {
+    if matches!(answer, Ok(CallerAnswer::Refused(Refusal::NotFound))) {
         return Err(unknown_payment());
     }
     let Some(stands) = stands(answer, &place)? else { return Ok(unknown(&place)) };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bridge_protocol::domain::Brand;
 use bridge_protocol::feed::Head;
-use bridge_protocol::feed::publisher::{Found, Limits, Output, Publisher, Read, ReadFailed};
+use bridge_protocol::feed::publisher::{Output, Publisher, PublisherLimits, Read, ReadFailed, ReadResult};
 use bridge_protocol::wire::feed::{ToPublisher, to_subscriber};
 use bridge_protocol::wire::frame::{self, FEED_FRAME_BYTES_MAX};
 use bridge_protocol::wire::lane::LinkId;
@@ -27,7 +27,7 @@ const ANSWERS: usize = 64;
 /// The publishers and their links.
 pub struct Publishing {
     catalogue: Catalogue,
-    limits: Limits,
+    limits: PublisherLimits,
     /// Reads of the database at a time.
     reads: Arc<Semaphore>,
     metrics: Arc<Metrics>,
@@ -45,12 +45,17 @@ struct Subscription {
 
 struct Answer {
     link: LinkId,
-    found: Result<Found, ReadFailed>,
+    found: Result<ReadResult, ReadFailed>,
 }
 
 impl Publishing {
     /// Nobody follows yet.
-    pub fn new(catalogue: Catalogue, limits: Limits, reads_max: usize, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        catalogue: Catalogue,
+        limits: PublisherLimits,
+        reads_max: usize,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let (answers, answered) = mpsc::channel(ANSWERS);
         Self {
             catalogue,
@@ -202,21 +207,21 @@ impl Reading {
         let _owner_gone = self.answers.send(Answer { link, found }).await;
     }
 
-    async fn read(&self, brands: &[Brand], read: Read) -> Result<Found, CatalogueError> {
+    async fn read(&self, brands: &[Brand], read: Read) -> Result<ReadResult, CatalogueError> {
         Ok(match read {
             Read::Page { after, rows_max } => {
                 let (rows, last) = self.catalogue.page(brands, after.as_ref(), rows_max).await?;
-                Found::Page { rows, last }
+                ReadResult::Page { rows, last }
             }
             Read::Changes { after, rows_max } => {
                 match self.catalogue.changes(brands, after, rows_max).await? {
-                    Some((rows, position)) => Found::Changes { rows, position },
-                    None => Found::Lost,
+                    Some((rows, position)) => ReadResult::Changes { rows, position },
+                    None => ReadResult::Lost,
                 }
             }
             Read::Sums => {
                 let (head, sums, unsettled) = self.catalogue.sums(brands).await?;
-                Found::Sums { head, sums, unsettled }
+                ReadResult::Sums { head, sums, unsettled }
             }
         })
     }

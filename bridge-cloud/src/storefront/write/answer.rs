@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, Outcome};
-use bridge_protocol::order_link::sender::{Answer, Rejected};
+use bridge_protocol::order_link::sender::{CallerAnswer, Rejected};
 use bridge_protocol::receipt::{Receipt, VerifiedReceipt};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Refusal, Settled};
@@ -30,7 +30,7 @@ impl Worker {
             Heard::Other(answer) => answer,
         };
         match answer {
-            Ok(Answer::Refused(refusal) | Answer::InTheWay(refusal, _)) => {
+            Ok(CallerAnswer::Refused(refusal) | CallerAnswer::InTheWay(refusal, _)) => {
                 self.count(match refusal {
                     Refusal::KeyReused => OrderOutcome::KeyReused,
                     _ => OrderOutcome::Refused,
@@ -38,13 +38,13 @@ impl Worker {
                 Err(refused(refusal, header.order))
             }
             Ok(
-                Answer::Settled(_)
-                | Answer::Unknown
-                | Answer::State(_)
-                | Answer::Payment(_)
-                | Answer::Pending,
+                CallerAnswer::Settled(_)
+                | CallerAnswer::Unknown
+                | CallerAnswer::State(_)
+                | CallerAnswer::Payment(_)
+                | CallerAnswer::Pending,
             ) => Ok(self.unknown(header)),
-            Ok(Answer::NotSent) => Err(self.not_admitted(NotAdmitted::NoLink)),
+            Ok(CallerAnswer::NotSent) => Err(self.not_admitted(NotAdmitted::NoLink)),
             Err(Rejected::Full) => Err(self.not_admitted(NotAdmitted::Full)),
             Err(Rejected::InProgress) => Err(in_progress(ASK_AGAIN_AFTER)),
             Err(Rejected::KeyReused) => {

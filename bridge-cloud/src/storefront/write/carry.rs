@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use axum::response::Response;
 use bridge_protocol::domain::{PaymentId, TraceParent};
-use bridge_protocol::order_link::sender::{Answer, BodyMark, Rejected};
+use bridge_protocol::order_link::sender::{BodyMark, CallerAnswer, Rejected};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::to_idc;
 use bridge_runtime::clock;
@@ -44,7 +44,7 @@ pub(in crate::storefront) async fn carry(
         drop(sealed);
         let answer = carried.map(|carried| match carried {
             Carried::Ended(answer) => answer,
-            Carried::SealAgain(_) => Answer::Unknown,
+            Carried::SealAgain(_) => CallerAnswer::Unknown,
         });
         let heard = worker.hear(&header, answer);
         let answer = audit::answered(&worker.audit, &header, heard).await;
@@ -77,7 +77,7 @@ pub(in crate::storefront) async fn carry_payment(
     kind: to_idc::Kind,
     body: BodyMark,
     trace: Option<TraceParent>,
-) -> Result<Result<Answer, Rejected>, Problem> {
+) -> Result<Result<CallerAnswer, Rejected>, Problem> {
     let under_way = worker.under_way.clone();
     let way = async move {
         let shared = &worker.shared;
@@ -109,8 +109,8 @@ impl Worker {
     }
 
     /// What an answer says: a receipt says something once it is verified, and is this request's.
-    fn hear(&self, header: &Header, answer: Result<Answer, Rejected>) -> Heard {
-        let Ok(Answer::Settled(settled)) = answer else { return Heard::Other(answer) };
+    fn hear(&self, header: &Header, answer: Result<CallerAnswer, Rejected>) -> Heard {
+        let Ok(CallerAnswer::Settled(settled)) = answer else { return Heard::Other(answer) };
         let Some(wire) = &settled.receipt else { return Heard::Distrusted("there is none".to_owned()) };
         let verified = self.receipts.lock().unwrap_or_else(PoisonError::into_inner).verify(wire);
         match verified {

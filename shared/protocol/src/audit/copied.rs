@@ -12,10 +12,10 @@
 use std::collections::BTreeMap;
 
 use super::checkpoint::Checkpoint;
-use super::earlier::{Earlier, History};
+use super::earlier::{EarlierRoot, History};
 use super::finding::{Finding, NotRead, Unverified};
 use super::folder::{self, Folder, Segment};
-use super::growing::{File, Growing};
+use super::growing_tree::{File, GrowingTree};
 use super::journal;
 use super::tile::{self, Content, FULL, Tile};
 use crate::merkle::leaf_hash;
@@ -28,7 +28,7 @@ pub fn files<F: Folder, E: From<Unverified>>(
 ) -> Result<(), E> {
     let size = checkpoint.size;
     let journal = folder::journal_so_far(folder, size)?;
-    let (mut growing, mut full) = (Growing::new(), Vec::new());
+    let (mut growing, mut full) = (GrowingTree::new(), Vec::new());
     for bundle in Tile::all(Content::Entries, size) {
         for entry in entries(folder, &journal, bundle)? {
             growing.append(&entry, leaf_hash(&entry), &mut full);
@@ -66,16 +66,16 @@ fn entries<F: Folder>(folder: &F, journal: &[Segment], bundle: Tile) -> Result<V
 }
 
 /// What a folder that was copied while it was written has whole of a log. Whoever verifies such a folder, or only reads it, reads this.
-pub struct Whole<'folder, F> {
-    files: Mended<'folder, F>,
+pub struct CoveredPart<'folder, F> {
+    files: CompletedFolder<'folder, F>,
     checkpoint: Checkpoint,
     ends_before: Option<u64>,
 }
 
-impl<'folder, F: Folder> Whole<'folder, F> {
+impl<'folder, F: Folder> CoveredPart<'folder, F> {
     /// All that the checkpoint covers.
     pub fn all(folder: &'folder F, checkpoint: Checkpoint) -> Result<Self, Unverified> {
-        Ok(Self { files: Mended::of(folder, &checkpoint)?, checkpoint, ends_before: None })
+        Ok(Self { files: CompletedFolder::of(folder, &checkpoint)?, checkpoint, ends_before: None })
     }
 
     /// What the checkpoint covers, or an earlier one of its history, where the folder ends before that; then so many entries at
@@ -92,16 +92,18 @@ impl<'folder, F: Folder> Whole<'folder, F> {
         };
         let end = match path.parse() {
             Ok(missing) => end(folder, &checkpoint, earlier, missing)?,
-            Err(_) => End::Gap,
+            Err(_) => MissingEnd::Gap,
         };
         let size = checkpoint.size;
         match end {
             // What was seen was there.
-            End::At(end) if seen.is_none_or(|seen| seen <= end.size) => {
+            MissingEnd::At(end) if seen.is_none_or(|seen| seen <= end.size) => {
                 Ok(Self { ends_before: Some(size), ..Self::all(folder, end)? })
             }
-            End::Unknown if seen.is_none() => Err(Finding::EndsEarly { entry, size }.into()),
-            End::At(_) | End::Unknown | End::Gap => Err(Finding::Missing { path, entry }.into()),
+            MissingEnd::Unknown if seen.is_none() => Err(Finding::EndsEarly { entry, size }.into()),
+            MissingEnd::At(_) | MissingEnd::Unknown | MissingEnd::Gap => {
+                Err(Finding::Missing { path, entry }.into())
+            }
         }
     }
 
@@ -129,13 +131,13 @@ impl<'folder, F: Folder> Whole<'folder, F> {
     }
 
     /// Its files.
-    pub(super) fn files(&self) -> &Mended<'folder, F> {
+    pub(super) fn files(&self) -> &CompletedFolder<'folder, F> {
         &self.files
     }
 }
 
 /// What of a copy that ends before its checkpoint is all there.
-enum End {
+enum MissingEnd {
     /// Up to one of the earlier sizes that the checkpoint names.
     At(Checkpoint),
     /// Nobody vouches for what is there.
@@ -150,12 +152,12 @@ fn end<F: Folder>(
     checkpoint: &Checkpoint,
     earlier: &History,
     missing: Tile,
-) -> Result<End, Unverified> {
+) -> Result<MissingEnd, Unverified> {
     let files = folder.list()?;
     let after = |tile: Tile| tile.content == Content::Entries && tile.index > missing.index;
     let is_end = missing.content == Content::Entries && was_written(&files);
     if !is_end || files.iter().filter_map(|path| path.parse().ok()).any(after) {
-        return Ok(End::Gap);
+        return Ok(MissingEnd::Gap);
     }
     let from = missing.first_entry();
     let journal = folder::journal_so_far(folder, from)?;
@@ -164,12 +166,12 @@ fn end<F: Folder>(
         let mut last = Tile::all_from(Content::Entries, size, missing.index);
         size <= from || last.next().is_some_and(|last| entries(folder, &journal, last).is_ok())
     };
-    let covers = |earlier: &&Earlier| earlier.size <= from + FULL && is_there(earlier.size);
+    let covers = |earlier: &&EarlierRoot| earlier.size <= from + FULL && is_there(earlier.size);
     Ok(match earlier.newest_first().find(covers) {
-        Some(Earlier { size, root }) => {
-            End::At(Checkpoint { origin: checkpoint.origin.clone(), size: *size, root: *root })
+        Some(EarlierRoot { size, root }) => {
+            MissingEnd::At(Checkpoint { origin: checkpoint.origin.clone(), size: *size, root: *root })
         }
-        None => End::Unknown,
+        None => MissingEnd::Unknown,
     })
 }
 
@@ -180,13 +182,13 @@ fn was_written(files: &[String]) -> bool {
 }
 
 /// A folder with what the checkpoint covers, whole. What is there in its full length stays as it is, so that a change is found.
-pub(super) struct Mended<'folder, F> {
+pub(super) struct CompletedFolder<'folder, F> {
     folder: &'folder F,
     files: BTreeMap<String, Vec<u8>>,
     lacking: Vec<Tile>,
 }
 
-impl<'folder, F: Folder> Mended<'folder, F> {
+impl<'folder, F: Folder> CompletedFolder<'folder, F> {
     /// Of a folder that was copied, up to this checkpoint.
     fn of(folder: &'folder F, checkpoint: &Checkpoint) -> Result<Self, Unverified> {
         let mut mended = Self { folder, files: BTreeMap::new(), lacking: Vec::new() };
@@ -231,7 +233,7 @@ impl<'folder, F: Folder> Mended<'folder, F> {
     }
 }
 
-impl<F: Folder> Folder for Mended<'_, F> {
+impl<F: Folder> Folder for CompletedFolder<'_, F> {
     fn list(&self) -> Result<Vec<String>, NotRead> {
         self.folder.list()
     }

@@ -17,7 +17,7 @@ const SPREAD: u64 = 4;
 
 /// So many entries, and the root over them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Earlier {
+pub struct EarlierRoot {
     /// Entries.
     pub size: u64,
     /// The RFC 6962 root over them.
@@ -26,7 +26,7 @@ pub struct Earlier {
 
 /// Earlier sizes of a log, the oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct History(Vec<Earlier>);
+pub struct History(Vec<EarlierRoot>);
 
 impl History {
     /// Those that a checkpoint's text names. A line that is in another form is a later version's.
@@ -42,12 +42,13 @@ impl History {
 
     /// The lines that name them.
     pub fn lines(&self) -> String {
-        let line = |earlier: &Earlier| format!("{LINE}{} {}\n", earlier.size, BASE64.encode(earlier.root));
+        let line =
+            |earlier: &EarlierRoot| format!("{LINE}{} {}\n", earlier.size, BASE64.encode(earlier.root));
         self.0.iter().map(line).collect()
     }
 
     /// Adds the newest, and forgets some that lie close to one another for how long ago they were.
-    pub fn add(&mut self, newest: Earlier) {
+    pub fn add(&mut self, newest: EarlierRoot) {
         self.0.retain(|earlier| earlier.size < newest.size);
         let mut kept = vec![newest];
         let mut since = 1;
@@ -64,14 +65,14 @@ impl History {
     }
 
     /// From the newest to the oldest.
-    pub fn newest_first(&self) -> impl Iterator<Item = &Earlier> {
+    pub fn newest_first(&self) -> impl Iterator<Item = &EarlierRoot> {
         self.0.iter().rev()
     }
 }
 
-fn parse(line: &str) -> Option<Earlier> {
+fn parse(line: &str) -> Option<EarlierRoot> {
     let (size, root) = line.strip_prefix(LINE)?.split_once(' ')?;
-    let earlier = Earlier { size: size.parse().ok()?, root: BASE64.decode(root).ok()?.try_into().ok()? };
+    let earlier = EarlierRoot { size: size.parse().ok()?, root: BASE64.decode(root).ok()?.try_into().ok()? };
     (earlier.size.to_string() == size).then_some(earlier)
 }
 
@@ -79,8 +80,8 @@ fn parse(line: &str) -> Option<Earlier> {
 mod tests {
     use super::*;
 
-    fn earlier(size: u64) -> Earlier {
-        Earlier { size, root: [u8::try_from(size % 251).unwrap(); 32] }
+    fn earlier(size: u64) -> EarlierRoot {
+        EarlierRoot { size, root: [u8::try_from(size % 251).unwrap(); 32] }
     }
 
     #[test]

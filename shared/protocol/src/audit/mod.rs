@@ -14,7 +14,7 @@ pub mod tree;
 pub mod tile;
 
 /// A log while entries are appended: its root and its files.
-pub mod growing;
+pub mod growing_tree;
 
 /// How many entries there are and what their root is, signed.
 pub mod checkpoint;

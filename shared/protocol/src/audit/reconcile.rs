@@ -22,12 +22,12 @@ mod log;
 mod request;
 
 // What that comes to.
-mod judge;
+mod comparer;
 pub use log::Side;
 
-use judge::{Judge, Verdict};
+use comparer::{Comparer, Verdict};
 use log::Log;
-use request::{Request, Told};
+use request::{LoggedRequest, Request};
 
 /// What all logs say, put together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,14 +63,14 @@ pub struct Difference {
     /// The first entry about it in each log that has one.
     pub entries: Vec<(LogId, u64)>,
     /// What is wrong.
-    pub what: What,
+    pub what: DifferenceKind,
     /// The agents of which one would tell, if its log were given.
     pub agents: BTreeSet<Word>,
 }
 
 /// What logs tell differently.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum DifferenceKind {
     /// The cloud sent it, and the IDC never received it.
     NeverReceived,
     /// The IDC received it, and the cloud never sent it.
@@ -95,7 +95,7 @@ pub enum What {
     },
 }
 
-impl What {
+impl DifferenceKind {
     /// The code in `--json`.
     pub fn code(&self) -> &'static str {
         match self {
@@ -110,7 +110,7 @@ impl What {
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for DifferenceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NeverReceived => f.write_str("sent and never received"),
@@ -223,7 +223,7 @@ impl Reconciler {
 
     /// What the logs come to.
     pub fn finish(self) -> Reconciled {
-        let judge = Judge::new(&self.logs);
+        let judge = Comparer::new(&self.logs);
         let missing = judge.missing().cloned().collect();
         let mut reconciled = Reconciled { missing, ..Reconciled::default() };
         for key in &self.order {
@@ -252,8 +252,8 @@ impl Reconciler {
     }
 }
 
-fn difference(key: KeyDigest, request: &Request, what: What, agents: BTreeSet<Word>) -> Difference {
-    let first = |told: &[Told]| told.first().map(|told| told.first);
+fn difference(key: KeyDigest, request: &Request, what: DifferenceKind, agents: BTreeSet<Word>) -> Difference {
+    let first = |told: &[LoggedRequest]| told.first().map(|told| told.first);
     let both = request.cloud.iter().chain(&request.idc);
     Difference {
         brand: request.brand.clone(),

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use super::checkpoint::Checkpoint;
-use super::copied::Whole;
+use super::copied::CoveredPart;
 use super::entry::Entry;
 use super::finding::{Finding, Unverified};
 use super::folder::{self, Folder, Segment, checkpoint, nodes};
-use super::growing::{File, Growing};
+use super::growing_tree::{File, GrowingTree};
 use super::tile::{self, Content, FULL, Tile};
 use super::tree;
 use crate::merkle::{Hash, leaf_hash};
@@ -65,7 +65,7 @@ pub fn verify_copied<F: Folder>(
     let (checkpoint, seen) = signed(folder, key, seen)?;
     let note = folder.read(folder::CHECKPOINT)?.ok_or(Finding::NoCheckpoint)?;
     let earlier = Checkpoint::earlier(&note, key).map_err(Finding::Checkpoint)?;
-    let whole = Whole::of(folder, checkpoint, &earlier, seen.as_ref().map(|seen| seen.size))?;
+    let whole = CoveredPart::of(folder, checkpoint, &earlier, seen.as_ref().map(|seen| seen.size))?;
     verify_whole(&whole, seen.as_ref())
 }
 
@@ -76,7 +76,7 @@ pub fn verify_covered<F: Folder>(
     seen: Option<&[u8]>,
 ) -> Result<Verified, Unverified> {
     let (checkpoint, seen) = signed(folder, key, seen)?;
-    verify_whole(&Whole::all(folder, checkpoint)?, seen.as_ref())
+    verify_whole(&CoveredPart::all(folder, checkpoint)?, seen.as_ref())
 }
 
 /// As [`verify_covered`], of the folder that an agent writes while this reads it; that nothing shows a later checkpoint
@@ -106,7 +106,10 @@ fn signed<F: Folder>(
 }
 
 /// What a checkpoint covers, and nothing beyond.
-fn verify_whole<F: Folder>(whole: &Whole<'_, F>, seen: Option<&Checkpoint>) -> Result<Verified, Unverified> {
+fn verify_whole<F: Folder>(
+    whole: &CoveredPart<'_, F>,
+    seen: Option<&Checkpoint>,
+) -> Result<Verified, Unverified> {
     let (files, checkpoint, ends_before) = (whole.files(), whole.checkpoint(), whole.ends_before());
     let mut check = Check::new(files, checkpoint, &[], seen);
     check.all(seen)?;
@@ -169,7 +172,7 @@ struct Check<'log, F> {
     folder: &'log F,
     checkpoint: &'log Checkpoint,
     /// The log, made again from its entries.
-    growing: Growing,
+    growing: GrowingTree,
     /// The first place where entries and tiles differ.
     difference: Option<Finding>,
     /// The first tile above the lowest level that is not what the entries make it.
@@ -200,7 +203,7 @@ impl<'log, F: Folder> Check<'log, F> {
         let mut check = Self {
             folder,
             checkpoint,
-            growing: Growing::new(),
+            growing: GrowingTree::new(),
             difference: None,
             tile: None,
             stranger: None,

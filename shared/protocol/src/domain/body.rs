@@ -275,7 +275,7 @@ pub(super) fn money(
 fn personal(customer: BodyCustomer, delivery: BodyDelivery, errors: &mut Vec<FieldError>) -> PersonalData {
     use PersonalField as Field;
     let address = address(&delivery.address, errors);
-    check_text(&delivery.name.0, Must::Tell, "/delivery/name", errors);
+    check_text(&delivery.name.0, TextRule::Tell, "/delivery/name", errors);
     if !is_country(delivery.country.0.expose()) {
         let detail = "must be a country's ISO 3166-1 alpha-2 code in capital letters, such as KR";
         errors.push(FieldError::new("/delivery/country", detail));
@@ -295,7 +295,7 @@ fn personal(customer: BodyCustomer, delivery: BodyDelivery, errors: &mut Vec<Fie
         let Some(PersonalText(value)) = value else { continue };
         // These have been looked at already.
         if !matches!(field, Field::DeliveryName | Field::DeliveryAddress | Field::DeliveryCountry) {
-            check_text(&value, Must::Fit, pointer, errors);
+            check_text(&value, TextRule::Fit, pointer, errors);
         }
         refuse_card_number(value.expose(), &cards, pointer, errors);
         data.set(field, value);
@@ -313,7 +313,7 @@ fn address(lines: &[PersonalText], errors: &mut Vec<FieldError>) -> Personal {
     for (index, line) in lines.iter().enumerate() {
         // Beyond the limit lines are counted, not examined.
         if index < ADDRESS_LINES_MAX {
-            check_text(&line.0, Must::Tell, &format!("/delivery/address/{index}"), errors);
+            check_text(&line.0, TextRule::Tell, &format!("/delivery/address/{index}"), errors);
         }
         if index > 0 {
             address.push('\n');
@@ -325,20 +325,20 @@ fn address(lines: &[PersonalText], errors: &mut Vec<FieldError>) -> Personal {
 
 /// What is asked of a personal value.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Must {
+enum TextRule {
     /// Not to be too long.
     Fit,
     /// And to say something: without it nothing can be delivered.
     Tell,
 }
 
-fn check_text(value: &Personal, must: Must, pointer: &str, errors: &mut Vec<FieldError>) {
+fn check_text(value: &Personal, must: TextRule, pointer: &str, errors: &mut Vec<FieldError>) {
     let value = value.expose();
     let fits = !value.contains('\0') && value.chars().count() <= PERSONAL_CHARS_MAX;
     if !fits {
         let detail = format!("must be at most {PERSONAL_CHARS_MAX} characters, none of them NUL");
         errors.push(FieldError::new(pointer, detail));
-    } else if must == Must::Tell && is_blank(value) {
+    } else if must == TextRule::Tell && is_blank(value) {
         errors.push(FieldError::new(pointer, "must not be empty, or of characters alone that nobody sees"));
     }
 }

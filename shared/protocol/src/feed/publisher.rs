@@ -28,7 +28,7 @@ const WINDOW_MAX: u32 = 64;
 
 /// The publisher's limits.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct PublisherLimits {
     /// Rows, or changes, in one read.
     pub rows_max: usize,
     /// Pages that are sent and not yet applied, whatever the subscriber asks for.
@@ -83,7 +83,7 @@ pub enum Read {
 
 /// What was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum ReadResult {
     /// Rows by key.
     Page {
         /// In the order of their keys.
@@ -130,7 +130,7 @@ pub enum Output {
 /// The publisher's state.
 #[derive(Debug)]
 pub struct Publisher {
-    limits: Limits,
+    limits: PublisherLimits,
     head: Option<Head>,
     subscription: Option<Subscription>,
     /// Subscriptions so far: a read belongs to one.
@@ -180,7 +180,7 @@ enum Stage {
 
 impl Publisher {
     /// For one feed lane; nobody has subscribed yet.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: PublisherLimits) -> Self {
         Self {
             limits,
             head: None,
@@ -228,7 +228,7 @@ impl Publisher {
     }
 
     /// Takes the answer to the read under way.
-    pub fn handle_found(&mut self, now: Duration, found: Result<Found, ReadFailed>) {
+    pub fn handle_found(&mut self, now: Duration, found: Result<ReadResult, ReadFailed>) {
         let belongs = self.reading.take() == Some(self.subscriptions);
         if let (true, Some(subscription)) = (belongs, &mut self.subscription) {
             match found {
@@ -330,26 +330,26 @@ impl Subscription {
         at.seq > head.seq || (at.seq == head.seq && at.mark != head.mark)
     }
 
-    fn take(&mut self, found: Found, head: Option<Head>, outputs: &mut VecDeque<Output>) {
+    fn take(&mut self, found: ReadResult, head: Option<Head>, outputs: &mut VecDeque<Output>) {
         match (&mut self.stage, found) {
-            (Stage::Resuming(_), Found::Changes { rows, position }) => {
+            (Stage::Resuming(_), ReadResult::Changes { rows, position }) => {
                 self.begin(false, outputs);
                 self.stage = Stage::Following { at: position };
                 self.cut(rows, Some(position), false, outputs);
             }
-            (Stage::Rows { s0, .. }, Found::Page { rows, last: true }) => {
+            (Stage::Rows { s0, .. }, ReadResult::Page { rows, last: true }) => {
                 // Even when nothing changed meanwhile, as far as is known: the read also tells whether S0 is still there.
                 let (s0, s1) = (*s0, head.map_or(*s0, |head| head.position));
                 self.stage = Stage::Replaying { at: s0, s1 };
                 self.cut(rows, None, false, outputs);
             }
-            (Stage::Rows { after, .. }, Found::Page { rows, last: false }) => {
+            (Stage::Rows { after, .. }, ReadResult::Page { rows, last: false }) => {
                 if let Some(row) = rows.last() {
                     *after = Some(row.key.clone());
                 }
                 self.cut(rows, None, false, outputs);
             }
-            (Stage::Replaying { s1, .. }, Found::Changes { rows, position }) => {
+            (Stage::Replaying { s1, .. }, ReadResult::Changes { rows, position }) => {
                 let (s1, complete) = (*s1, position.seq >= s1.seq);
                 self.stage = if complete {
                     Stage::Following { at: position }
@@ -358,7 +358,7 @@ impl Subscription {
                 };
                 self.cut(rows, complete.then_some(position), complete, outputs);
             }
-            (Stage::Following { at }, Found::Changes { rows, position }) => {
+            (Stage::Following { at }, ReadResult::Changes { rows, position }) => {
                 let moved = *at != position;
                 *at = position;
                 // It was found where it was left, so the head is merely late.
@@ -367,14 +367,14 @@ impl Subscription {
                     self.cut(rows, Some(position), false, outputs);
                 }
             }
-            (_, Found::Lost) => self.begin_anew(outputs),
-            (_, Found::Sums { head, sums, unsettled }) => {
+            (_, ReadResult::Lost) => self.begin_anew(outputs),
+            (_, ReadResult::Sums { head, sums, unsettled }) => {
                 self.sums_asked = false;
                 let sums = WireSums { head: Some(head.into()), buckets: sums.as_slice().to_vec(), unsettled };
                 outputs.push_back(Output::Send(sums.into()));
             }
             // The stage began anew since: what was read is of no use.
-            (_, Found::Page { .. } | Found::Changes { .. }) => {}
+            (_, ReadResult::Page { .. } | ReadResult::Changes { .. }) => {}
         }
     }
 

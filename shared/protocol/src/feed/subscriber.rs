@@ -28,7 +28,7 @@ const COMPARE_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// The subscriber's limits.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct SubscriberLimits {
     /// Pages that may be under way.
     pub window: u32,
     /// A publisher that says nothing for so long is left for another.
@@ -109,7 +109,7 @@ pub enum Output {
 /// The subscriber's state.
 #[derive(Debug)]
 pub struct Subscriber {
-    limits: Limits,
+    limits: SubscriberLimits,
     brands: BTreeSet<Brand>,
     /// Of what is applied and served.
     held: Option<Position>,
@@ -117,7 +117,7 @@ pub struct Subscriber {
     anew: bool,
     /// Links with a feed lane, the one that was tried last at the end.
     links: VecDeque<LinkId>,
-    following: Option<Following>,
+    following: Option<ActiveSubscription>,
     /// Numbers subscriptions.
     subscriptions: u64,
     /// Numbers pages over all subscriptions: the shell may still be applying one of an earlier subscription.
@@ -128,13 +128,13 @@ pub struct Subscriber {
     on_the_way: VecDeque<(u64, Position)>,
     sums_at: Duration,
     /// What the source told, until it is compared.
-    told: Option<Told>,
+    told: Option<SourceSums>,
     outputs: VecDeque<Output>,
 }
 
 /// A subscription.
 #[derive(Debug)]
-struct Following {
+struct ActiveSubscription {
     link: LinkId,
     subscription: u64,
     /// Whether its answer has come; what comes before is of an earlier one.
@@ -154,7 +154,7 @@ struct Following {
 
 /// The source's sums as it told them.
 #[derive(Debug)]
-struct Told {
+struct SourceSums {
     head: Position,
     /// The page that it came behind: before that one is applied, what is held may be of another history.
     behind: u64,
@@ -165,7 +165,7 @@ struct Told {
 
 impl Subscriber {
     /// For a replica of these brands that holds what it has up to a position, if it has anything.
-    pub fn new(limits: Limits, brands: Vec<Brand>, held: Option<Position>) -> Self {
+    pub fn new(limits: SubscriberLimits, brands: Vec<Brand>, held: Option<Position>) -> Self {
         Self {
             limits,
             brands: brands.into_iter().collect(),
@@ -317,7 +317,7 @@ impl Subscriber {
             subscription: self.subscriptions,
         };
         self.say(now, link, subscribe);
-        self.following = Some(Following {
+        self.following = Some(ActiveSubscription {
             link,
             subscription: self.subscriptions,
             begun: false,
@@ -430,7 +430,7 @@ impl Subscriber {
         }
         let unsettled =
             sums.unsettled.into_iter().filter_map(|bucket| usize::try_from(bucket).ok()).collect();
-        self.told = Some(Told { head, behind: self.pages, sums: told, unsettled });
+        self.told = Some(SourceSums { head, behind: self.pages, sums: told, unsettled });
         self.compare();
         Ok(())
     }
@@ -448,7 +448,7 @@ impl Subscriber {
     }
 }
 
-impl Told {
+impl SourceSums {
     /// The buckets that are drifted, by the rule at the top of this file.
     fn drifted(&self, own: &Sums) -> Vec<usize> {
         let sums = self.sums.as_slice().iter().zip(own.as_slice()).enumerate();

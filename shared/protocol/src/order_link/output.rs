@@ -11,7 +11,7 @@ pub struct RequestId(pub u64);
 
 /// How a request ended for its caller.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
+pub enum CallerAnswer {
     /// Committed; the receipt is yet to be verified.
     Settled(Settled),
     /// Refused, with no effect.
@@ -30,7 +30,7 @@ pub enum Answer {
     Pending,
 }
 
-impl Answer {
+impl CallerAnswer {
     /// What a refusal is to its caller.
     pub(super) fn refused(refused: &Refused) -> Self {
         let refusal = refused.refusal();
@@ -52,12 +52,12 @@ pub enum Output {
         /// What.
         message: ToIdc,
     },
-    /// Answer the caller. A request may be answered a second time after [`Answer::Unknown`], once it has settled.
+    /// Answer the caller. A request may be answered a second time after [`CallerAnswer::Unknown`], once it has settled.
     Answer {
         /// Which request.
         request: RequestId,
         /// How it ended.
-        answer: Answer,
+        answer: CallerAnswer,
     },
     /// No link opens what this order is sealed to, and some link opens another key: have its caller seal it again, and
     /// give it to [`Sender::handle_sealed`](super::sender::Sender::handle_sealed). It does not end meanwhile.

@@ -105,11 +105,11 @@ pub struct Receiver {
     bytes: Shares,
     next_token: u64,
     /// Whom to answer, by token; at most the window's tokens.
-    waiting: HashMap<Token, Waiting>,
+    waiting: HashMap<Token, PendingRequest>,
     /// Writes under way.
     writes: HashMap<WriteId, Token>,
     /// How many there are of each order and of each key; none of them 0.
-    written: HashMap<Written, usize>,
+    written: HashMap<WriteLookup, usize>,
     /// The last sequence number taken on each lane of each link.
     sequences: HashMap<(LinkId, u8), u64>,
 }
@@ -118,14 +118,14 @@ pub struct Receiver {
 /// cancellation under the key of the order's placing is not that placing, and a payment of another amount not that payment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct WriteId {
-    asked: Asked,
+    asked: WriteContent,
     key: KeyDigest,
     order: OrderId,
 }
 
 /// The id of an attempt is no part of what is asked: whoever asks again has another one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Asked {
+enum WriteContent {
     /// An order's id is one attempt's, and so is what is in it.
     Place,
     Cancel,
@@ -142,13 +142,13 @@ enum Asked {
 
 /// What a write can be asked about by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Written {
+enum WriteLookup {
     Order(OrderId),
     Key(KeyDigest),
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct PendingRequest {
     write: Option<WriteId>,
     askers: Vec<Asker>,
     /// Whose share of the window and of the bytes it takes up: that of the link it came on.
@@ -190,12 +190,12 @@ impl Receiver {
     /// Whether a write about this order, or under this key, is under way.
     pub fn is_writing(&self, order: OrderId, key: Option<KeyDigest>) -> bool {
         let is_written = |written| self.written.contains_key(&written);
-        is_written(Written::Order(order)) || key.is_some_and(|key| is_written(Written::Key(key)))
+        is_written(WriteLookup::Order(order)) || key.is_some_and(|key| is_written(WriteLookup::Key(key)))
     }
 
     /// Writes about this order that are under way.
     pub fn writes_of(&self, order: OrderId) -> usize {
-        self.written.get(&Written::Order(order)).copied().unwrap_or_default()
+        self.written.get(&WriteLookup::Order(order)).copied().unwrap_or_default()
     }
 
     /// Takes one message of one lane.
@@ -234,7 +234,7 @@ impl Receiver {
             write.written().into_iter().for_each(|written| *self.written.entry(written).or_default() += 1);
             self.writes.insert(write, token);
         }
-        self.waiting.insert(token, Waiting { write, askers: vec![asker], link, bytes });
+        self.waiting.insert(token, PendingRequest { write, askers: vec![asker], link, bytes });
         Received::Deliver(token, delivery)
     }
 
@@ -257,7 +257,7 @@ impl Receiver {
         let _nobody_hears = self.end(token);
     }
 
-    fn end(&mut self, token: Token) -> Option<Waiting> {
+    fn end(&mut self, token: Token) -> Option<PendingRequest> {
         let waiting = self.waiting.remove(&token)?;
         self.window.give_back(waiting.link, 1);
         self.bytes.give_back(waiting.link, waiting.bytes);
@@ -276,8 +276,8 @@ impl Receiver {
 }
 
 impl WriteId {
-    fn written(&self) -> [Written; 2] {
-        [Written::Order(self.order), Written::Key(self.key)]
+    fn written(&self) -> [WriteLookup; 2] {
+        [WriteLookup::Order(self.order), WriteLookup::Key(self.key)]
     }
 }
 
@@ -306,17 +306,20 @@ impl Delivery {
 
     fn write(&self) -> Option<WriteId> {
         let (asked, key, order) = match self {
-            Self::Place(received) => (Asked::Place, received.header.key, received.header.order),
-            Self::Cancel(header) => (Asked::Cancel, header.key, header.order),
+            Self::Place(received) => (WriteContent::Place, received.header.key, received.header.order),
+            Self::Cancel(header) => (WriteContent::Cancel, header.key, header.order),
             Self::Pay(pay) => {
                 let PayOrder { amount, payment_key, .. } = pay.as_ref();
-                let asked = Asked::Pay { amount: *amount, payment_key: payment_key.as_str().into() };
+                let asked = WriteContent::Pay { amount: *amount, payment_key: payment_key.as_str().into() };
                 (asked, pay.key, pay.order)
             }
             Self::Refund(refund) => {
                 let RefundPayment { payment, amount, reason, .. } = refund.as_ref();
-                let asked =
-                    Asked::Refund { payment: *payment, amount: *amount, reason: reason.as_str().into() };
+                let asked = WriteContent::Refund {
+                    payment: *payment,
+                    amount: *amount,
+                    reason: reason.as_str().into(),
+                };
                 (asked, refund.key, refund.order)
             }
             Self::Ask { .. } | Self::AskPayment { .. } => return None,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::LinkId;
-use super::output::Answer;
+use super::output::CallerAnswer;
 use crate::domain::{KeyDigest, OrderId};
 use crate::seal::KeyId;
 use crate::wire::order::to_idc;
@@ -47,7 +47,7 @@ pub(super) struct Request {
     pub(super) caller_until: Option<Duration>,
     /// When settling is given up.
     pub(super) settle_until: Duration,
-    pub(super) place: Place,
+    pub(super) place: RequestState,
     /// How often it was sent.
     pub(super) sent: u32,
     /// For a write: a copy of it, or one that it took over from, was sent, and nobody knows what became of that. For a
@@ -67,7 +67,7 @@ pub(super) struct Request {
 
 /// Where a request is.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum RequestState {
     /// In the queue.
     Queued,
     /// On a link, unanswered.
@@ -79,7 +79,7 @@ pub(super) enum Place {
         bare: bool,
     },
     /// With its caller, who seals it again; an answer that comes meanwhile is told when it is back.
-    Sealing(Option<Box<Answer>>),
+    Sealing(Option<Box<CallerAnswer>>),
     /// On no link: it cancels an order that this sender is placing, and that no agent was found to know. It goes out again once
     /// that has ended.
     Behind,
@@ -93,12 +93,12 @@ impl Request {
 
     /// Whether a copy of it is under way.
     pub(super) fn is_out(&self) -> bool {
-        matches!(self.place, Place::InFlight { .. })
+        matches!(self.place, RequestState::InFlight { .. })
     }
 
     /// Whether it is on that link, without its session's encapsulation.
     pub(super) fn is_bare_on(&self, link: LinkId) -> bool {
-        matches!(self.place, Place::InFlight { link: on, bare: true, .. } if on == link)
+        matches!(self.place, RequestState::InFlight { link: on, bare: true, .. } if on == link)
     }
 }
 

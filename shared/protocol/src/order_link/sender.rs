@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use super::LinkId;
 use super::link::{Link, lane_of};
-pub use super::output::{Answer, Output, RequestId};
+pub use super::output::{CallerAnswer, Output, RequestId};
 use super::queue::Queue;
 pub use super::request::{BodyMark, Rejected};
-use super::request::{Place, Request, request_is_given_up, sealed_to, write_key};
+use super::request::{Request, RequestState, request_is_given_up, sealed_to, write_key};
 use super::unsettled::Unsettled;
 use crate::domain::{KeyDigest, OrderId};
 use crate::seal::KeyId;
@@ -32,7 +32,7 @@ const AWAY_FOR: Duration = Duration::from_secs(1);
 
 /// The sender's limits.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct SenderLimits {
     /// Requests that wait to be sent.
     pub queue_max: usize,
     /// Requests that nobody waits for any more and that are still being settled.
@@ -48,7 +48,7 @@ pub struct Limits {
 /// The sender's state.
 #[derive(Debug)]
 pub struct Sender {
-    limits: Limits,
+    limits: SenderLimits,
     next_request: u64,
     /// Every request that is not settled.
     requests: HashMap<RequestId, Request>,
@@ -74,7 +74,7 @@ pub struct Sender {
 
 impl Sender {
     /// A sender without links.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: SenderLimits) -> Self {
         Self {
             limits,
             next_request: 0,
@@ -164,7 +164,7 @@ impl Sender {
             body,
             caller_until: Some(caller_until),
             settle_until,
-            place: Place::Queued,
+            place: RequestState::Queued,
             sent: 0,
             doubtful,
             early,
@@ -205,14 +205,14 @@ impl Sender {
     /// An order is sealed again, or cannot be (`None`): nothing can be sealed to, or it cannot be logged.
     pub fn handle_sealed(&mut self, now: Duration, id: RequestId, sealed: Option<to_idc::Kind>) {
         let sealing = self.requests.get_mut(&id).filter(|request| request.caller_until.is_some());
-        let Some(Request { place: Place::Sealing(answer), .. }) = sealing else {
+        let Some(Request { place: RequestState::Sealing(answer), .. }) = sealing else {
             // It took so long that it was given up.
-            return self.outputs.push_back(Output::Answer { request: id, answer: Answer::Unknown });
+            return self.outputs.push_back(Output::Answer { request: id, answer: CallerAnswer::Unknown });
         };
         let answer = answer.take();
         self.sealing -= 1;
         let Some(request) = self.requests.get_mut(&id) else { return };
-        request.place = Place::Queued;
+        request.place = RequestState::Queued;
         if let Some(answer) = answer {
             self.finish(id, *answer);
             return self.send_queued(now);
@@ -265,8 +265,7 @@ impl Sender {
     /// A link is gone: what it carried is unknown, and sent again.
     pub fn handle_link_down(&mut self, now: Duration, link: LinkId) {
         self.links.remove(&link);
-        let is_lost =
-            |request: &Request| matches!(request.place, Place::InFlight { link: on, .. } if on == link);
+        let is_lost = |request: &Request| matches!(request.place, RequestState::InFlight { link: on, .. } if on == link);
         let lost = self.requests.iter().filter(|(_, request)| is_lost(request));
         let mut lost: Vec<RequestId> = lost.map(|(id, _)| *id).collect();
         lost.sort_unstable();
@@ -289,9 +288,9 @@ impl Sender {
         let asked_too_early =
             is_question && (doubtful || self.is_asked_too_early(request.order, &request.kind));
         match message.kind {
-            Some(to_cloud::Kind::Settled(settled)) => self.finish(id, Answer::Settled(settled)),
-            Some(to_cloud::Kind::State(state)) => self.finish(id, Answer::State(state)),
-            Some(to_cloud::Kind::Payment(payment)) => self.finish(id, Answer::Payment(payment)),
+            Some(to_cloud::Kind::Settled(settled)) => self.finish(id, CallerAnswer::Settled(settled)),
+            Some(to_cloud::Kind::State(state)) => self.finish(id, CallerAnswer::State(state)),
+            Some(to_cloud::Kind::Payment(payment)) => self.finish(id, CallerAnswer::Payment(payment)),
             Some(to_cloud::Kind::Refused(refused)) => match refused.refusal() {
                 // Of a copy that had its encapsulation this is said of the one before it, and said twice.
                 Refusal::SessionUnknown if is_bare => {
@@ -303,18 +302,20 @@ impl Sender {
                 Refusal::SessionUnknown => {}
                 Refusal::UnknownKey => self.handle_unknown_key(now, link, id, &refused),
                 // The ledger itself says that the key is another request's, so no copy of this one has an effect.
-                refusal @ Refusal::KeyReused => self.finish(id, Answer::Refused(refusal)),
+                refusal @ Refusal::KeyReused => self.finish(id, CallerAnswer::Refused(refusal)),
                 // A busy IDC cannot tell either, or has the write itself and is not done with it.
-                Refusal::NotFound | Refusal::Busy if asked_too_early => self.finish(id, Answer::Pending),
+                Refusal::NotFound | Refusal::Busy if asked_too_early => {
+                    self.finish(id, CallerAnswer::Pending)
+                }
                 Refusal::NotFound if self.looks_further(now, link, id) => {}
                 // It has gone on to another agent since, which may commit it.
                 _ if self.is_on_another(id, link) => {}
                 Refusal::DatabaseDown if self.goes_elsewhere(now, link, id) => {}
                 // Another agent, whose database does not work, may know it.
                 Refusal::NotFound if self.was_refused_for_want_of_a_database(id) => {
-                    self.finish(id, Answer::Refused(Refusal::DatabaseDown));
+                    self.finish(id, CallerAnswer::Refused(Refusal::DatabaseDown));
                 }
-                _ if !doubtful || is_question => self.finish(id, Answer::refused(&refused)),
+                _ if !doubtful || is_question => self.finish(id, CallerAnswer::refused(&refused)),
                 // Of the lost copies nobody knows: the timer sends it again, or tells the caller so.
                 _ => {}
             },
@@ -336,14 +337,15 @@ impl Sender {
                 continue;
             }
             let Some(request) = self.requests.get_mut(&id) else { continue };
-            let is_waited_for = request.caller_until.is_some() && !matches!(request.place, Place::Sealing(_));
+            let is_waited_for =
+                request.caller_until.is_some() && !matches!(request.place, RequestState::Sealing(_));
             if is_waited_for && request.caller_until.is_some_and(|until| until <= now) {
                 request.caller_until = None;
-                if !request.doubtful && matches!(request.place, Place::Queued) {
-                    self.finish(id, Answer::NotSent);
+                if !request.doubtful && matches!(request.place, RequestState::Queued) {
+                    self.finish(id, CallerAnswer::NotSent);
                     continue;
                 }
-                self.outputs.push_back(Output::Answer { request: id, answer: Answer::Unknown });
+                self.outputs.push_back(Output::Answer { request: id, answer: CallerAnswer::Unknown });
                 if request.key.is_none() {
                     self.forget(id);
                     continue;
@@ -354,7 +356,7 @@ impl Sender {
                 self.forget(id);
                 continue;
             }
-            let is_overdue = |request: &Request| matches!(request.place, Place::InFlight { resend_at, .. } if resend_at <= now);
+            let is_overdue = |request: &Request| matches!(request.place, RequestState::InFlight { resend_at, .. } if resend_at <= now);
             if self.requests.get(&id).is_some_and(is_overdue) {
                 self.lose(id);
             }
@@ -380,7 +382,7 @@ impl Sender {
         if !request.unknown_on.contains(&link) {
             request.unknown_on.push(link);
         }
-        if !matches!(request.place, Place::InFlight { link: on, .. } if on == link) {
+        if !matches!(request.place, RequestState::InFlight { link: on, .. } if on == link) {
             // That was an earlier copy; the last one has not been answered.
             return true;
         }
@@ -397,13 +399,13 @@ impl Sender {
                 self.send(now, id, other);
             } else if is_final {
                 // Whatever waited for one link would keep back what others take.
-                self.finish(id, Answer::Refused(Refusal::Busy));
+                self.finish(id, CallerAnswer::Refused(Refusal::Busy));
             }
         } else if early && !waits {
             if !is_final {
                 return false;
             }
-            self.finish(id, Answer::Refused(Refusal::Busy));
+            self.finish(id, CallerAnswer::Refused(Refusal::Busy));
         } else if early {
             self.take_off_link(id);
             if self.unsettled.is_placing(order) {
@@ -420,7 +422,7 @@ impl Sender {
     /// The agent of a link cannot commit, and has done nothing: another one may. False if no other is known to work and has room.
     fn goes_elsewhere(&mut self, now: Duration, link: LinkId, id: RequestId) -> bool {
         let Some(request) = self.requests.get_mut(&id) else { return false };
-        if !matches!(request.place, Place::InFlight { link: on, .. } if on == link) {
+        if !matches!(request.place, RequestState::InFlight { link: on, .. } if on == link) {
             return false;
         }
         request.down_on.push(link);
@@ -437,7 +439,7 @@ impl Sender {
 
     fn is_on_another(&self, id: RequestId, link: LinkId) -> bool {
         let place = self.requests.get(&id).map(|request| &request.place);
-        matches!(place, Some(Place::InFlight { link: on, .. }) if *on != link)
+        matches!(place, Some(RequestState::InFlight { link: on, .. }) if *on != link)
     }
 
     fn was_refused_for_want_of_a_database(&self, id: RequestId) -> bool {
@@ -447,7 +449,7 @@ impl Sender {
     /// Has a cancellation wait until its order is no longer being placed.
     fn wait_behind(&mut self, id: RequestId, order: OrderId) {
         let Some(request) = self.requests.get_mut(&id) else { return };
-        request.place = Place::Behind;
+        request.place = RequestState::Behind;
         self.unsettled.wait_behind(order, id);
         self.set_timer(id);
     }
@@ -491,7 +493,7 @@ impl Sender {
     fn has_sealed_again(&mut self, id: RequestId) -> bool {
         let waited_for = self.requests.get_mut(&id).filter(|request| request.caller_until.is_some());
         let Some(request) = waited_for else { return false };
-        request.place = Place::Sealing(None);
+        request.place = RequestState::Sealing(None);
         self.sealing += 1;
         self.outputs.push_back(Output::SealAgain { request: id });
         self.set_timer(id);
@@ -501,7 +503,7 @@ impl Sender {
     /// Puts a request into the queue, unless it has to be sealed again before.
     fn queue_at(&mut self, id: RequestId, push: fn(&mut Queue, Option<KeyId>, RequestId)) {
         let Some(request) = self.requests.get_mut(&id) else { return };
-        request.place = Place::Queued;
+        request.place = RequestState::Queued;
         let key = request.sealed_to;
         if !(key.is_some_and(|key| self.is_opened_nowhere(key)) && self.has_sealed_again(id)) {
             push(&mut self.queue, key, id);
@@ -550,7 +552,7 @@ impl Sender {
             let lane = u8::try_from(index).unwrap_or(0);
             self.outputs.push_back(Output::Transmit { link: link_id, lane, message });
         }
-        request.place = Place::InFlight { link: link_id, resend_at, bare };
+        request.place = RequestState::InFlight { link: link_id, resend_at, bare };
         self.set_timer(id);
     }
 
@@ -562,7 +564,7 @@ impl Sender {
         }
         let is_that_copy = |request: &Request| {
             request.sealed_to == key
-                && matches!(request.place, Place::InFlight { link: on, .. } if on == link)
+                && matches!(request.place, RequestState::InFlight { link: on, .. } if on == link)
         };
         if self.requests.get(&id).is_some_and(is_that_copy) {
             self.requeue(id);
@@ -587,7 +589,7 @@ impl Sender {
 
     /// Gives its place on its link to another; false if it is on none. Where it goes instead is to be said next.
     fn take_off_link(&mut self, id: RequestId) -> bool {
-        let Some(Request { place: Place::InFlight { link, .. }, .. }) = self.requests.get(&id) else {
+        let Some(Request { place: RequestState::InFlight { link, .. }, .. }) = self.requests.get(&id) else {
             return false;
         };
         if let Some(link) = self.links.get_mut(link) {
@@ -596,8 +598,8 @@ impl Sender {
         true
     }
 
-    fn finish(&mut self, id: RequestId, answer: Answer) {
-        if let Some(Request { place: Place::Sealing(told), .. }) = self.requests.get_mut(&id) {
+    fn finish(&mut self, id: RequestId, answer: CallerAnswer) {
+        if let Some(Request { place: RequestState::Sealing(told), .. }) = self.requests.get_mut(&id) {
             *told = Some(Box::new(answer));
             return;
         }
@@ -611,9 +613,9 @@ impl Sender {
         self.timers.remove(&(request.timer, id));
         self.settling.remove(&id);
         match request.place {
-            Place::Queued => self.queue.remove(request.sealed_to, id),
-            Place::Sealing(_) => self.sealing -= 1,
-            Place::InFlight { .. } | Place::Behind => {}
+            RequestState::Queued => self.queue.remove(request.sealed_to, id),
+            RequestState::Sealing(_) => self.sealing -= 1,
+            RequestState::InFlight { .. } | RequestState::Behind => {}
         }
         if let Some(key) = request.key {
             self.keys.remove(&key);
@@ -638,10 +640,10 @@ impl Sender {
         let ends = request.caller_until.unwrap_or(request.settle_until);
         let ends = reachable_until.map_or(ends, |until| ends.min(until));
         let next = match request.place {
-            Place::Queued | Place::Behind => ends,
-            Place::InFlight { resend_at, .. } => ends.min(resend_at),
+            RequestState::Queued | RequestState::Behind => ends,
+            RequestState::InFlight { resend_at, .. } => ends.min(resend_at),
             // Nobody can be told anything before it is back; should its caller be gone for good, it ends with settling.
-            Place::Sealing(_) => request.settle_until,
+            RequestState::Sealing(_) => request.settle_until,
         };
         self.timers.remove(&(request.timer, id));
         request.timer = next;

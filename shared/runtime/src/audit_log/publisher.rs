@@ -4,7 +4,7 @@ use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use bridge_protocol::audit::folder::CHECKPOINT;
-use bridge_protocol::audit::growing::File;
+use bridge_protocol::audit::growing_tree::File;
 use tokio::sync::mpsc;
 
 use super::disk::Disk;

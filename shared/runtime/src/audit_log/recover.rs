@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use bridge_protocol::audit::Checkpoint;
-use bridge_protocol::audit::earlier::{Earlier, History};
+use bridge_protocol::audit::earlier::{EarlierRoot, History};
 use bridge_protocol::audit::finding::{Finding, Unverified};
 use bridge_protocol::audit::folder::{self, Folder as _, Segment};
-use bridge_protocol::audit::growing::{File, Growing};
+use bridge_protocol::audit::growing_tree::{File, GrowingTree};
 use bridge_protocol::audit::journal::{self, Reader, Writer};
 use bridge_protocol::audit::tile::Tile;
 use bridge_protocol::audit::tree;
@@ -47,7 +47,7 @@ pub enum RecoverError {
 /// Where to go on.
 pub(super) struct Recovered {
     /// The log with everything that is durable.
-    pub(super) growing: Growing,
+    pub(super) growing: GrowingTree,
     /// Entries under the checkpoint.
     pub(super) published: u64,
     /// What the log was under the checkpoints that came out.
@@ -109,7 +109,7 @@ fn begins_with(disk: &Disk, size: u64, seen: &Checkpoint) -> Result<(), Unverifi
 fn read(disk: &Disk, key: &NoteVerifier) -> Result<(Recovered, Vec<Segment>), Unverified> {
     let segments = folder::segments(disk)?;
     let mut recovered = Recovered {
-        growing: Growing::new(),
+        growing: GrowingTree::new(),
         published: 0,
         earlier: History::default(),
         full: Vec::new(),
@@ -119,11 +119,11 @@ fn read(disk: &Disk, key: &NoteVerifier) -> Result<(Recovered, Vec<Segment>), Un
     if let Some(note) = disk.read(folder::CHECKPOINT)? {
         let checkpoint = folder::checkpoint(disk, key)?;
         recovered.earlier = Checkpoint::earlier(&note, key).map_err(Finding::Checkpoint)?;
-        recovered.earlier.add(Earlier { size: checkpoint.size, root: checkpoint.root });
+        recovered.earlier.add(EarlierRoot { size: checkpoint.size, root: checkpoint.root });
         let size = checkpoint.size;
         is_newest(disk, size, None, &segments)?;
         recovered.growing =
-            Growing::resume(size, |tile| folder::tile(disk, tile)).map_err(folder::of_node)?;
+            GrowingTree::resume(size, |tile| folder::tile(disk, tile)).map_err(folder::of_node)?;
         recovered.published = size;
         if recovered.growing.root() != checkpoint.root {
             return Err(Finding::Root { from: 0, to: size.saturating_sub(1) }.into());

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bridge_protocol::audit::Checkpoint;
-use bridge_protocol::audit::earlier::{Earlier, History};
-use bridge_protocol::audit::growing::{Edge, File, Growing};
+use bridge_protocol::audit::earlier::{EarlierRoot, History};
+use bridge_protocol::audit::growing_tree::{Edge, File, GrowingTree};
 use bridge_protocol::audit::journal::{self, Header, Reader};
 use bridge_protocol::merkle::{Hash, leaf_hash};
 use bridge_protocol::note::NoteSigner;
@@ -68,7 +68,7 @@ pub(super) struct Writer {
     disk: Disk,
     home: Home,
     signer: NoteSigner,
-    growing: Growing,
+    growing: GrowingTree,
     /// Full files that are not out yet.
     full: Vec<File>,
     /// Entries under the last checkpoint that is out.
@@ -109,7 +109,7 @@ struct Publishing {
     /// The full files in it.
     full: usize,
     /// What its checkpoint says.
-    is: Earlier,
+    is: EarlierRoot,
 }
 
 /// How often it publishes, and how long the disk may take.
@@ -351,7 +351,7 @@ impl Writer {
         let checkpoint = Checkpoint { origin, size, root };
         let Ok(checkpoint) = checkpoint.sign_after(&self.earlier, &self.signer) else { return };
         let publication = Publication { size, full: std::mem::take(&mut self.full), edge: files, checkpoint };
-        let under_way = Publishing { full: publication.full.len(), is: Earlier { size, root } };
+        let under_way = Publishing { full: publication.full.len(), is: EarlierRoot { size, root } };
         self.publishing = self.publisher.publish.send(publication).ok().map(|()| under_way);
         self.late_at = self.publishing.as_ref().map(|_| now + self.pace.within);
     }
@@ -499,7 +499,7 @@ fn wait_for_others(queue: &mut mpsc::Receiver<Append>, round: &mut Vec<Append>) 
 
 impl Segment {
     /// Begins where the log has come to.
-    fn start(disk: &Disk, growing: &Growing) -> io::Result<Self> {
+    fn start(disk: &Disk, growing: &GrowingTree) -> io::Result<Self> {
         let first = growing.size();
         let (head, seals) = Header { first, root: growing.root() }.encode();
         let file = disk.start(&journal::path(first), &head)?;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bridge_protocol::feed::Head;
-use bridge_protocol::feed::publisher::{Found, Output, Publisher, Read, ReadFailed};
+use bridge_protocol::feed::publisher::{Output, Publisher, Read, ReadFailed, ReadResult};
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::wire::feed::{ToPublisher, ToSubscriber, to_publisher, to_subscriber};
 
@@ -222,11 +222,11 @@ impl World {
             && s0.is_some()
             && matches!(read, Read::Changes { .. })
         {
-            Ok(Found::Changes { rows: Vec::new(), position: self.source.kept.last })
+            Ok(ReadResult::Changes { rows: Vec::new(), position: self.source.kept.last })
         } else {
             Ok(self.source.read(brands, read))
         };
-        if let (Ok(Found::Lost), Read::Changes { .. }) = (&found, read) {
+        if let (Ok(ReadResult::Lost), Read::Changes { .. }) = (&found, read) {
             self.counts.positions_lost += 1;
         }
         let slow = self.now < self.idcs[idc].slow_until;
@@ -234,7 +234,7 @@ impl World {
         self.after(delay, Event::Found { link, found });
     }
 
-    pub(super) fn found(&mut self, link: LinkId, found: Result<Found, ReadFailed>) {
+    pub(super) fn found(&mut self, link: LinkId, found: Result<ReadResult, ReadFailed>) {
         let now = self.now;
         if let Some(publisher) = self.lines.get_mut(&link).and_then(|line| line.publisher.as_mut()) {
             publisher.handle_found(now, found);

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::catalogue::{Code, EntityKey, EntityKind};
 use bridge_protocol::feed::Head;
-use bridge_protocol::feed::publisher::{self, Found, Read, ReadFailed};
+use bridge_protocol::feed::publisher::{self, Read, ReadFailed, ReadResult};
 use bridge_protocol::feed::subscriber;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::wire::feed::{ToPublisher, ToSubscriber};
@@ -70,7 +70,7 @@ enum Event {
     SubscriberDown(LinkId),
     PublisherTimer(LinkId),
     Read { link: LinkId, brands: Arc<[Brand]>, read: Read },
-    Found { link: LinkId, found: Result<Found, ReadFailed> },
+    Found { link: LinkId, found: Result<ReadResult, ReadFailed> },
     ReplicaTimer { index: usize, life: u32 },
     Applied { index: usize, life: u32 },
     ReplicaStarts(usize),
@@ -101,8 +101,8 @@ pub(super) struct World {
     read_fails: u32,
 
     brands: Vec<Brand>,
-    publisher_limits: publisher::Limits,
-    subscriber_limits: subscriber::Limits,
+    publisher_limits: publisher::PublisherLimits,
+    subscriber_limits: subscriber::SubscriberLimits,
     replicas: Vec<Replica>,
     idcs: Vec<DataCentre>,
     slots: Vec<Slot>,
@@ -142,7 +142,7 @@ impl World {
         };
         let read_fails = often(500);
         let mut some = |range| usize::try_from(dice.between(range)).unwrap_or(1);
-        let publisher_limits = publisher::Limits {
+        let publisher_limits = publisher::PublisherLimits {
             rows_max: some(2..=30),
             window_max: u32::try_from(some(1..=6)).unwrap_or(1),
             fresh_every: Duration::from_millis(some(40..=200) as u64),
@@ -150,7 +150,7 @@ impl World {
         let window = u32::try_from(some(1..=6)).unwrap_or(1);
         let (changes_max, sequenced_max, keys) = (some(60..=2_000), some(3..=60), some(20..=60));
         let (replicas, idcs) = (some(1..=2), some(1..=2));
-        let subscriber_limits = subscriber::Limits {
+        let subscriber_limits = subscriber::SubscriberLimits {
             window,
             silent_after: dice.millis(500..=1_500),
             sums_every: dice.millis(300..=1_500),

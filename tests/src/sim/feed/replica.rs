@@ -6,7 +6,7 @@ use std::time::Duration;
 use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::catalogue::{EntityKey, Position};
 use bridge_protocol::feed::Row;
-use bridge_protocol::feed::subscriber::{Limits, Output, Subscriber};
+use bridge_protocol::feed::subscriber::{Output, Subscriber, SubscriberLimits};
 
 use super::source::{Rows, sums};
 use super::{Event, World, note};
@@ -50,7 +50,7 @@ impl Replica {
         self.collected.is_some() || self.steps.iter().any(|step| matches!(step, Step::StartAnew))
     }
 
-    pub(super) fn new(limits: Limits, brands: &[Brand]) -> Self {
+    pub(super) fn new(limits: SubscriberLimits, brands: &[Brand]) -> Self {
         Self {
             subscriber: Subscriber::new(limits, brands.to_vec(), None),
             up: true,

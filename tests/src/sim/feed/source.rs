@@ -7,7 +7,7 @@ use std::time::Duration;
 use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::catalogue::{EntityKey, Position};
 use bridge_protocol::feed::Row;
-use bridge_protocol::feed::publisher::{Found, Read};
+use bridge_protocol::feed::publisher::{Read, ReadResult};
 use bridge_protocol::feed::sums::{RowSum, Sums, bucket};
 use bytes::Bytes;
 
@@ -147,7 +147,7 @@ impl Source {
     }
 
     /// What a read finds now.
-    pub(super) fn read(&self, brands: &[Brand], read: &Read) -> Found {
+    pub(super) fn read(&self, brands: &[Brand], read: &Read) -> ReadResult {
         let of_brands = |key: &EntityKey| brands.contains(&key.brand);
         match read {
             Read::Page { after, rows_max } => {
@@ -155,19 +155,19 @@ impl Source {
                 let mut rows = self.kept.rows.iter().filter(|(key, _)| of_brands(key) && behind(key));
                 let page = rows.by_ref().take(*rows_max);
                 let page = page.map(|(key, row)| Row { key: key.clone(), row: Some(row.clone()) }).collect();
-                Found::Page { rows: page, last: rows.next().is_none() }
+                ReadResult::Page { rows: page, last: rows.next().is_none() }
             }
             Read::Changes { after, rows_max } => self.changes(brands, *after, *rows_max),
             Read::Sums => {
                 let mut unsettled: Vec<u32> =
                     self.kept.pending.values().filter_map(|key| u32::try_from(bucket(key)).ok()).collect();
                 unsettled.sort_unstable();
-                Found::Sums { head: self.kept.last, sums: self.sums(brands), unsettled }
+                ReadResult::Sums { head: self.kept.last, sums: self.sums(brands), unsettled }
             }
         }
     }
 
-    fn changes(&self, brands: &[Brand], after: Position, most: usize) -> Found {
+    fn changes(&self, brands: &[Brand], after: Position, most: usize) -> ReadResult {
         let changes = &self.kept.changes;
         let kept = changes.iter().position(|(position, _)| *position == after);
         let from = match self.sabotage {
@@ -177,7 +177,7 @@ impl Source {
             }
             _ => match kept {
                 Some(index) => index + 1,
-                None => return Found::Lost,
+                None => return ReadResult::Lost,
             },
         };
         let some: Vec<_> = changes.iter().skip(from).take(most).collect();
@@ -187,7 +187,7 @@ impl Source {
         keys.sort_unstable();
         keys.dedup();
         let row = |key: &EntityKey| Row { key: key.clone(), row: self.kept.rows.get(key).cloned() };
-        Found::Changes { rows: keys.into_iter().map(row).collect(), position }
+        ReadResult::Changes { rows: keys.into_iter().map(row).collect(), position }
     }
 
     pub(super) fn sums(&self, brands: &[Brand]) -> Sums {

@@ -7,7 +7,7 @@ use bridge_cloud::admission::{self, Load};
 use bridge_protocol::domain::{IdempotencyKey, KeyDigest, UnixMicros};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::order_link::LinkId;
-use bridge_protocol::order_link::sender::{Answer, BodyMark, Limits, Output, RequestId, Sender};
+use bridge_protocol::order_link::sender::{BodyMark, CallerAnswer, Output, RequestId, Sender, SenderLimits};
 use bridge_protocol::receipt::Verifier;
 use bridge_protocol::seal::manifest::SealingKey;
 use bridge_protocol::seal::sealing::{Header, SealingSession};
@@ -64,10 +64,10 @@ pub(super) struct Cloud {
 }
 
 impl Cloud {
-    pub(super) fn new(limits: Limits, sabotage: Option<Sabotage>, pinned: &NoteVerifier) -> Self {
+    pub(super) fn new(limits: SenderLimits, sabotage: Option<Sabotage>, pinned: &NoteVerifier) -> Self {
         let limits = match sabotage {
-            Some(Sabotage::ForgetUnsettled) => Limits { settling_max: 0, ..limits },
-            Some(Sabotage::OverfillQueues) => Limits { queue_max: usize::MAX, ..limits },
+            Some(Sabotage::ForgetUnsettled) => SenderLimits { settling_max: 0, ..limits },
+            Some(Sabotage::OverfillQueues) => SenderLimits { queue_max: usize::MAX, ..limits },
             _ => limits,
         };
         Self {
@@ -269,7 +269,7 @@ impl World {
             && refused.refusal() != Refusal::SessionUnknown
             && let Some(attempt) = self.clouds[cloud].waiting.remove(&RequestId(message.request))
         {
-            self.answer(attempt, Answer::Refused(refused.refusal()), None);
+            self.answer(attempt, CallerAnswer::Refused(refused.refusal()), None);
         }
         let now = self.cloud_now(cloud);
         self.clouds[cloud].sender.handle_answer(now, link, message);
@@ -313,10 +313,10 @@ impl World {
     }
 
     /// What the order link said, as the storefront tells it; what was heard is the same by the reference model's reading.
-    fn answer(&mut self, attempt: usize, answer: Answer, heard: Option<reference::answer::Answer>) {
+    fn answer(&mut self, attempt: usize, answer: CallerAnswer, heard: Option<reference::answer::Answer>) {
         let told = match answer {
-            Answer::Settled(settled) => self.verified(attempt, &settled, heard),
-            Answer::State(state) => self.read_state(attempt, &state, heard),
+            CallerAnswer::Settled(settled) => self.verified(attempt, &settled, heard),
+            CallerAnswer::State(state) => self.read_state(attempt, &state, heard),
             other => Told::answer(other, matches!(self.attempts[attempt].request, Request::Ask { .. })),
         };
         self.conclude(attempt, told);

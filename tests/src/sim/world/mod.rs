@@ -227,7 +227,7 @@ pub(super) struct World {
 
     shop: Shop,
     keys: Keys,
-    sender_limits: sender::Limits,
+    sender_limits: sender::SenderLimits,
     idc_limits: agent::Limits,
     /// What a link accepts unanswered when nothing is wrong.
     window: u32,
@@ -293,7 +293,7 @@ impl World {
         let orders = dice.between(200..=1_000);
         #[expect(clippy::expect_used, reason = "the shop's names and prices stand in its file")]
         let shop = Shop::open(&mut dice, orders).expect("a shop of good names");
-        let sender_limits = sender::Limits {
+        let sender_limits = sender::SenderLimits {
             queue_max: usize::try_from(dice.between(8..=200)).unwrap_or(8),
             settling_max: usize::try_from(dice.between(5..=1_000)).unwrap_or(5),
             answer_within: dice.millis(300..=1_500),

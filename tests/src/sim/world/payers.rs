@@ -6,7 +6,7 @@ use std::time::Duration;
 use bridge_cloud::admission::{self, Load};
 use bridge_idc::ledger::model::PaymentColumns;
 use bridge_protocol::domain::{IdempotencyKey, KeyDigest, OrderId, PaymentId};
-use bridge_protocol::order_link::sender::{Answer, BodyMark, Output, RequestId, Sender};
+use bridge_protocol::order_link::sender::{BodyMark, CallerAnswer, Output, RequestId, Sender};
 use bridge_protocol::wire::order::{Refusal, ToCloud, to_idc};
 use bridge_protocol::wire::payment::{AskPayment, Pay, Refund};
 use bytes::Bytes;
@@ -356,10 +356,10 @@ impl World {
         }
     }
 
-    fn answer_payer(&mut self, attempt: usize, answer: Answer, heard: Option<Payment>) {
+    fn answer_payer(&mut self, attempt: usize, answer: CallerAnswer, heard: Option<Payment>) {
         let asks = self.money.attempts[attempt].request == PayRequest::Ask;
         match answer {
-            Answer::Payment(stands) => {
+            CallerAnswer::Payment(stands) => {
                 let fits = heard.as_ref().is_some_and(|heard| {
                     heard.state == stands.state_code() && heard.payment[..] == stands.payment[..]
                 });

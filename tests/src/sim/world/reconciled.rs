@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bridge_protocol::audit::entry::{Carried, Closed, Digest, Ended, Opened, Started, Stopped, Word};
 use bridge_protocol::audit::journal::Reader;
-use bridge_protocol::audit::reconcile::{Difference, Reconciled, Reconciler, Side, What};
+use bridge_protocol::audit::reconcile::{Difference, DifferenceKind, Reconciled, Reconciler, Side};
 use bridge_protocol::audit::{Entry, Event as Logged};
 use bridge_protocol::domain::{KeyDigest, OrderId, PaymentId};
 use bridge_protocol::order_link::LinkId;
@@ -188,8 +188,9 @@ impl World {
     fn judge_differences<'a>(&mut self, mut all: impl Iterator<Item = &'a Difference>) {
         // A single frame that is lost, or late, on a lane that goes on is no link's end: real lanes lose none, and keep their order.
         let spoilt = |difference: &Difference| self.spoilt.contains(difference.key.as_bytes());
-        let differs =
-            |difference: &&Difference| difference.what != What::NeverReceived || !spoilt(difference);
+        let differs = |difference: &&Difference| {
+            difference.what != DifferenceKind::NeverReceived || !spoilt(difference)
+        };
         if let Some(difference) = all.find(differs) {
             let (what, order, key) = (&difference.what, difference.order, difference.key.to_hex());
             let (here, there) = (difference.cloud_entry, difference.idc_entry);

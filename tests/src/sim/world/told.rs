@@ -1,7 +1,7 @@
 //! What a caller makes of an answer: the storefront's statuses without HTTP.
 
 use bridge_cloud::admission::NotAdmitted;
-use bridge_protocol::order_link::sender::{Answer, Rejected};
+use bridge_protocol::order_link::sender::{CallerAnswer, Rejected};
 use bridge_protocol::wire::order::Refusal;
 
 use super::super::reference::{Row, State};
@@ -69,16 +69,19 @@ impl Told {
     }
 
     /// Every answer but a receipt and a state, which are read first.
-    pub(super) fn answer(answer: Answer, asked: bool) -> Self {
+    pub(super) fn answer(answer: CallerAnswer, asked: bool) -> Self {
         match answer {
-            Answer::Refused(Refusal::KeyReused) => Self::KeyReused,
-            Answer::Refused(Refusal::NotFound) if asked => Self::NotFound,
-            Answer::Refused(refusal) | Answer::InTheWay(refusal, _) => {
+            CallerAnswer::Refused(Refusal::KeyReused) => Self::KeyReused,
+            CallerAnswer::Refused(Refusal::NotFound) if asked => Self::NotFound,
+            CallerAnswer::Refused(refusal) | CallerAnswer::InTheWay(refusal, _) => {
                 Self::Nothing(Nothing::Refused(refusal))
             }
-            Answer::NotSent => Self::Nothing(Nothing::NotSent),
-            Answer::Pending => Self::Pending,
-            Answer::Unknown | Answer::State(_) | Answer::Settled(_) | Answer::Payment(_) => Self::Unknown,
+            CallerAnswer::NotSent => Self::Nothing(Nothing::NotSent),
+            CallerAnswer::Pending => Self::Pending,
+            CallerAnswer::Unknown
+            | CallerAnswer::State(_)
+            | CallerAnswer::Settled(_)
+            | CallerAnswer::Payment(_) => Self::Unknown,
         }
     }
 }

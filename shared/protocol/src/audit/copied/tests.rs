@@ -101,7 +101,7 @@ fn a_copy_before_which_no_earlier_checkpoint_is_known_says_nothing_and_is_no_ala
 fn whoever_reads_a_copy_without_a_key_gets_what_verify_covers_and_no_more() {
     for (size, kept_from) in [(300, 0), (301, 256), (511, 0), (512, 512), (699, 512), (600, 0), (700, 0)] {
         let copy = checkpoint_last(size, kept_from);
-        let (verified, whole) = (copied(&copy, None).unwrap(), Whole::unverified(&copy).unwrap());
+        let (verified, whole) = (copied(&copy, None).unwrap(), CoveredPart::unverified(&copy).unwrap());
         assert_eq!((whole.checkpoint(), whole.ends_before()), (&verified.checkpoint, verified.ends_before));
         for from in [0, 1, 255, 256, 290] {
             let mut read = Vec::new();
@@ -114,6 +114,6 @@ fn whoever_reads_a_copy_without_a_key_gets_what_verify_covers_and_no_more() {
             assert_eq!(read, entries()[from as usize..end as usize]);
         }
     }
-    let nothing = Whole::unverified(&checkpoint_last(200, 0)).map(drop);
+    let nothing = CoveredPart::unverified(&checkpoint_last(200, 0)).map(drop);
     assert_eq!(nothing, Err(Finding::EndsEarly { entry: 0, size: 700 }.into()));
 }

@@ -24,14 +24,14 @@ pub(super) struct Request {
     /// The order, as the first entry has it.
     pub(super) order: OrderId,
     /// The cloud agents' logs: what was sent, and what callers were told.
-    pub(super) cloud: Vec<Told>,
+    pub(super) cloud: Vec<LoggedRequest>,
     /// The IDC agents' logs: what was received, and what was committed.
-    pub(super) idc: Vec<Told>,
+    pub(super) idc: Vec<LoggedRequest>,
 }
 
 /// What one log says of one request.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct LoggedRequest {
     pub(super) log: LogId,
     /// The first entry about it.
     pub(super) first: u64,
@@ -41,7 +41,7 @@ pub(super) struct Told {
     /// Something was carried since anything ended.
     awaited: bool,
     /// What was carried, each once.
-    pub(super) carried: Vec<Try>,
+    pub(super) carried: Vec<Attempt>,
     /// When each of them was carried first.
     carried_at: Vec<UnixMicros>,
     /// The cloud: what callers were told. The IDC: what was committed.
@@ -51,7 +51,7 @@ pub(super) struct Told {
 /// A request as it was carried once. A caller that tries again under its key gets another id each time, of the order that it places or
 /// of the payment, and what is sealed again has other bytes: each of them is received as it was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Try {
+pub(super) struct Attempt {
     action: Word,
     order: OrderId,
     payment: Option<Word>,
@@ -62,14 +62,14 @@ pub(super) struct Try {
 
 impl Request {
     /// What this log says of it, from this entry on if it has said nothing yet.
-    pub(super) fn told(&mut self, side: Side, log: LogId, index: u64, at: UnixMicros) -> &mut Told {
+    pub(super) fn told(&mut self, side: Side, log: LogId, index: u64, at: UnixMicros) -> &mut LoggedRequest {
         let all = match side {
             Side::Cloud => &mut self.cloud,
             Side::Idc => &mut self.idc,
         };
         let known = all.iter().position(|told| told.log == log).unwrap_or(all.len());
         if known == all.len() {
-            all.push(Told::new(log, index, at));
+            all.push(LoggedRequest::new(log, index, at));
         }
         &mut all[known]
     }
@@ -81,7 +81,7 @@ impl Request {
     }
 }
 
-impl Told {
+impl LoggedRequest {
     pub(super) fn new(log: LogId, first: u64, at: UnixMicros) -> Self {
         let (carried, carried_at, ended) = (Vec::new(), Vec::new(), Vec::new());
         Self { log, first, since: at, last: at, awaited: false, carried, carried_at, ended }
@@ -95,7 +95,7 @@ impl Told {
     pub(super) fn carry(&mut self, at: UnixMicros, carried: &Carried) {
         self.last = at;
         self.awaited = true;
-        let one = Try::of(carried);
+        let one = Attempt::of(carried);
         if !self.carried.contains(&one) {
             self.carried.push(one);
             self.carried_at.push(at);
@@ -103,7 +103,7 @@ impl Told {
     }
 
     /// When this was carried first.
-    pub(super) fn carried_at(&self, one: &Try) -> UnixMicros {
+    pub(super) fn carried_at(&self, one: &Attempt) -> UnixMicros {
         let known = self.carried.iter().zip(&self.carried_at).find(|(known, _)| *known == one);
         known.map_or(self.last, |(_, at)| *at)
     }
@@ -129,7 +129,7 @@ impl Told {
     }
 }
 
-impl Try {
+impl Attempt {
     fn of(carried: &Carried) -> Self {
         // Facts that could be read can be written.
         let facts = Digest::of(&serde_json::to_vec(carried).unwrap_or_default());

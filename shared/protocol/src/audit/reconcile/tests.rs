@@ -94,23 +94,23 @@ fn logs_that_tell_the_same_agree() {
 fn each_planted_difference_is_named_and_nothing_else_is() {
     type Change = fn(&mut Log, &mut Log);
     let placed = Word::of("placed");
-    let cases: [(Change, What); 8] = [
+    let cases: [(Change, DifferenceKind); 8] = [
         (
             |cloud, idc| {
                 cloud.pop();
                 idc.clear()
             },
-            What::NeverReceived,
+            DifferenceKind::NeverReceived,
         ),
-        (|cloud, _| cloud.clear(), What::NeverSent),
-        (|cloud, _| drop(cloud.remove(0)), What::NeverSent),
-        (|_, idc| idc[0].1 = Event::OrderReceived(carried(2, b"other")), What::OtherBytes),
-        (|_, idc| drop(idc.remove(0)), What::CommittedUnreceived),
-        (|cloud, _| drop(cloud.pop()), What::NeverAnswered),
-        (|_, idc| drop(idc.pop()), What::NeverCommitted { answered: placed.clone() }),
+        (|cloud, _| cloud.clear(), DifferenceKind::NeverSent),
+        (|cloud, _| drop(cloud.remove(0)), DifferenceKind::NeverSent),
+        (|_, idc| idc[0].1 = Event::OrderReceived(carried(2, b"other")), DifferenceKind::OtherBytes),
+        (|_, idc| drop(idc.remove(0)), DifferenceKind::CommittedUnreceived),
+        (|cloud, _| drop(cloud.pop()), DifferenceKind::NeverAnswered),
+        (|_, idc| drop(idc.pop()), DifferenceKind::NeverCommitted { answered: placed.clone() }),
         (
             |_, idc| idc[1].1 = Event::OrderCommitted(ended(2, "sold-out", Some(20))),
-            What::OtherOutcome { committed: Word::of("sold-out"), answered: placed.clone() },
+            DifferenceKind::OtherOutcome { committed: Word::of("sold-out"), answered: placed.clone() },
         ),
     ];
     for (change, expected) in cases {
@@ -130,7 +130,7 @@ fn what_was_on_its_way_when_a_link_ended_is_lost_and_no_difference() {
     assert_eq!((lost.agreed, lost.lost, lost.differences), (2, 1, vec![]));
     // A caller hears nothing only of an agent that died.
     let silent = with(|cloud, _| cloud[1] = (23, closed()));
-    assert_eq!(silent.differences[0].what, What::NeverAnswered);
+    assert_eq!(silent.differences[0].what, DifferenceKind::NeverAnswered);
     let died = with(|cloud, _| cloud[1] = (23, started()));
     assert_eq!((died.agreed, died.lost, died.differences), (2, 1, vec![]));
     // And who was told that nothing was taken need not be known to the IDC.
@@ -147,7 +147,7 @@ fn what_was_on_its_way_when_a_link_ended_is_lost_and_no_difference() {
         cloud.push((24, closed()));
         idc.clear();
     });
-    assert!(matches!(lied.differences[0].what, What::NeverCommitted { .. }));
+    assert!(matches!(lied.differences[0].what, DifferenceKind::NeverCommitted { .. }));
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn what_a_log_that_ends_earlier_does_not_say_is_in_doubt() {
     assert_eq!((told.differences, told.in_doubt.len()), (vec![], 1));
     let told = reconcile(cloud, [idc, later_idc].concat());
     assert_eq!((told.differences, told.in_doubt.len()), (vec![], 1));
-    assert_eq!(told.in_doubt[0].what, What::NeverSent);
+    assert_eq!(told.in_doubt[0].what, DifferenceKind::NeverSent);
 }
 
 #[test]
@@ -246,7 +246,8 @@ fn a_payment_that_is_charged_late_and_goes_back_agrees_with_what_was_told_each_t
         idc.push((500, Event::PaymentCommitted(payment("not_paid"))));
         cloud.push((503, Event::PaymentAnswered(payment("charged_late"))));
     });
-    let other = What::OtherOutcome { committed: Word::of("not_paid"), answered: Word::of("charged_late") };
+    let other =
+        DifferenceKind::OtherOutcome { committed: Word::of("not_paid"), answered: Word::of("charged_late") };
     assert_eq!(reconciled.differences[0].what, other);
 }
 
@@ -258,20 +259,20 @@ fn what_was_told_of_a_payment_is_what_was_concluded_sooner_or_later() {
         cloud.push((501, Event::PaymentAnswered(payment("paid"))));
         idc.push((500, Event::PaymentCommitted(payment("not_paid"))));
     });
-    let other = What::OtherOutcome { committed: Word::of("not_paid"), answered: paid() };
+    let other = DifferenceKind::OtherOutcome { committed: Word::of("not_paid"), answered: paid() };
     assert_eq!((told.agreed, &told.differences[0].what), (2, &other));
     let told = with(|cloud, idc| {
         doubtful(cloud, idc);
         cloud.push((501, Event::PaymentAnswered(payment("paid"))));
     });
-    let never = What::NeverCommitted { answered: paid() };
+    let never = DifferenceKind::NeverCommitted { answered: paid() };
     assert_eq!((told.agreed, &told.differences[0].what), (2, &never), "unknown is no outcome");
     // Concluded or not, it had to be received.
     let told = with(|cloud, idc| {
         doubtful(cloud, idc);
         *idc = vec![(500, Event::PaymentCommitted(payment("paid")))];
     });
-    assert_eq!(told.differences[0].what, What::CommittedUnreceived);
+    assert_eq!(told.differences[0].what, DifferenceKind::CommittedUnreceived);
 }
 
 #[test]
@@ -286,8 +287,8 @@ fn a_conclusion_that_the_idc_s_log_ends_too_early_to_have_is_in_doubt() {
 #[test]
 fn a_late_conclusion_hides_nothing_behind_the_other_log_s_end() {
     for (change, what) in [
-        (Log::clear as fn(&mut Log), What::NeverSent),
-        ((|cloud| drop(cloud.pop())) as fn(&mut Log), What::NeverAnswered),
+        (Log::clear as fn(&mut Log), DifferenceKind::NeverSent),
+        ((|cloud| drop(cloud.pop())) as fn(&mut Log), DifferenceKind::NeverAnswered),
     ] {
         let told = with(|cloud, idc| {
             doubtful(cloud, idc);

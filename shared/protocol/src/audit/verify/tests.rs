@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::audit::checkpoint::CheckpointError;
-use crate::audit::earlier::{Earlier, History};
+use crate::audit::earlier::{EarlierRoot, History};
 use crate::audit::entry::{Event, Stopped, Word};
 use crate::audit::finding::NotRead;
 use crate::audit::journal::{self, Header};
@@ -37,7 +37,7 @@ pub(crate) fn entry(n: u64) -> Vec<u8> {
 /// A log of these entries: `published` sizes have checkpoints, and the journal holds everything from `kept_from` on.
 pub(crate) fn log_of(entries: &[Vec<u8>], published: &[u64], kept_from: u64) -> Memory {
     let mut files = BTreeMap::new();
-    let (mut growing, mut full) = (Growing::new(), Vec::new());
+    let (mut growing, mut full) = (GrowingTree::new(), Vec::new());
     let (mut journal, mut earlier) = (None, History::default());
     for size in 0..=entries.len() as u64 {
         if size == kept_from {
@@ -51,7 +51,7 @@ pub(crate) fn log_of(entries: &[Vec<u8>], published: &[u64], kept_from: u64) -> 
             let note =
                 Checkpoint { origin: name, size, root: growing.root() }.sign_after(&earlier, &signer());
             files.insert("checkpoint".to_owned(), note.unwrap().into_bytes());
-            earlier.add(Earlier { size, root: growing.root() });
+            earlier.add(EarlierRoot { size, root: growing.root() });
             if let Some((bytes, writer)) = &mut journal {
                 writer.round(Some(size), std::iter::empty(), bytes);
             }

@@ -7,7 +7,7 @@ use crate::wire::frame::FEED_FRAME_BYTES_MAX;
 use prost::Message as _;
 
 fn publisher() -> Publisher {
-    Publisher::new(Limits { rows_max: 10, window_max: 2, fresh_every: Duration::from_secs(1) })
+    Publisher::new(PublisherLimits { rows_max: 10, window_max: 2, fresh_every: Duration::from_secs(1) })
 }
 
 fn at(millis: u64) -> Duration {
@@ -36,12 +36,12 @@ fn subscribe(held: Option<Position>, subscription: u64) -> ToPublisher {
     Subscribe { brands, position, window: 8, subscription }.into()
 }
 
-fn page(codes: &[&str], last: bool) -> Result<Found, ReadFailed> {
-    Ok(Found::Page { rows: codes.iter().map(|code| row(code)).collect(), last })
+fn page(codes: &[&str], last: bool) -> Result<ReadResult, ReadFailed> {
+    Ok(ReadResult::Page { rows: codes.iter().map(|code| row(code)).collect(), last })
 }
 
-fn changes(codes: &[&str], seq: u64) -> Result<Found, ReadFailed> {
-    Ok(Found::Changes { rows: codes.iter().map(|code| row(code)).collect(), position: position(seq) })
+fn changes(codes: &[&str], seq: u64) -> Result<ReadResult, ReadFailed> {
+    Ok(ReadResult::Changes { rows: codes.iter().map(|code| row(code)).collect(), position: position(seq) })
 }
 
 /// Drains the outputs: `page 1: A B =5 complete` is a page with two rows that leads to 5 and ends a bootstrap.
@@ -147,18 +147,18 @@ fn whatever_is_lost_begins_anew_at_any_time() {
     let anew = ["begin 1 anew", "read rows after -"];
     let mut resuming = subscribed(Some(position(3)), 5);
     drain(&mut resuming);
-    resuming.handle_found(at(0), Ok(Found::Lost));
+    resuming.handle_found(at(0), Ok(ReadResult::Lost));
     assert_eq!(drain(&mut resuming), anew);
 
     resuming.handle_found(at(0), page(&[], true));
     assert_eq!(drain(&mut resuming), ["read changes after 5"]);
-    resuming.handle_found(at(0), Ok(Found::Lost));
+    resuming.handle_found(at(0), Ok(ReadResult::Lost));
     assert_eq!(drain(&mut resuming), anew, "between the rows and the changes");
 
     let mut following = following(5);
     following.handle_head(at(0), head(6));
     drain(&mut following);
-    following.handle_found(at(0), Ok(Found::Lost));
+    following.handle_found(at(0), Ok(ReadResult::Lost));
     assert_eq!(drain(&mut following), anew);
 }
 
@@ -167,7 +167,7 @@ fn no_more_pages_are_under_way_than_the_window_allows() {
     let mut publisher = subscribed(Some(position(3)), 5);
     drain(&mut publisher);
     let rows = ["A", "B", "C"].map(|code| sized(code, FEED_PAGE_BYTES)).to_vec();
-    publisher.handle_found(at(0), Ok(Found::Changes { rows, position: position(5) }));
+    publisher.handle_found(at(0), Ok(ReadResult::Changes { rows, position: position(5) }));
     assert_eq!(drain(&mut publisher), ["begin 1 on", "page 1: A", "page 2: B"]);
     publisher.handle_head(at(0), head(6));
     assert!(drain(&mut publisher).is_empty(), "and nothing is read meanwhile");
@@ -186,7 +186,7 @@ fn a_row_that_is_too_large_counts_as_gone() {
     let mut publisher = following(5);
     publisher.handle_head(at(0), head(6));
     let rows = vec![sized("A", FEED_ROW_BYTES_MAX + 1), sized("B", FEED_ROW_BYTES_MAX)];
-    publisher.handle_found(at(0), Ok(Found::Changes { rows, position: position(6) }));
+    publisher.handle_found(at(0), Ok(ReadResult::Changes { rows, position: position(6) }));
     let outputs: Vec<_> = std::iter::from_fn(|| publisher.poll_output()).collect();
     let text: Vec<_> = outputs.iter().map(told).collect();
     assert_eq!(
@@ -261,7 +261,7 @@ fn sums_are_read_once_the_changes_are() {
     assert_eq!(drain(&mut publisher), ["read changes after 5"]);
     publisher.handle_found(at(0), changes(&["A"], 6));
     assert_eq!(drain(&mut publisher), ["page 2: A =6", "head 6 0 ms ago", "read sums"]);
-    let sums = Found::Sums { head: position(6), sums: Sums::default(), unsettled: vec![] };
+    let sums = ReadResult::Sums { head: position(6), sums: Sums::default(), unsettled: vec![] };
     publisher.handle_found(at(0), Ok(sums));
     assert_eq!(drain(&mut publisher), ["sums at 6"]);
 }
@@ -299,7 +299,7 @@ fn a_head_of_another_history_is_looked_into_and_begins_anew_if_it_is() {
         publisher.handle_timeout(at(5_000));
         assert!(drain(&mut publisher).is_empty(), "a head that is in doubt is not told");
         assert!(publisher.next_timeout() > Some(at(5_000)));
-        publisher.handle_found(at(5_000), Ok(Found::Lost));
+        publisher.handle_found(at(5_000), Ok(ReadResult::Lost));
         assert_eq!(drain(&mut publisher)[0], "begin 1 anew");
     }
 }

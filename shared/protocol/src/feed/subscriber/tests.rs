@@ -19,7 +19,7 @@ fn position(seq: u64) -> Position {
 }
 
 fn holding(seq: Option<u64>) -> Subscriber {
-    let limits = Limits { window: 2, silent_after: at(5), sums_every: at(60) };
+    let limits = SubscriberLimits { window: 2, silent_after: at(5), sums_every: at(60) };
     Subscriber::new(limits, vec![Brand::new("shoes").unwrap()], seq.map(position))
 }
 

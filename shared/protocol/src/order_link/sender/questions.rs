@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::super::request::Place;
-use super::{Answer, RequestId, Sender};
+use super::super::request::RequestState;
+use super::{CallerAnswer, RequestId, Sender};
 use crate::domain::{KeyDigest, OrderId};
 use crate::wire::order::to_idc;
 
@@ -40,7 +40,7 @@ impl Sender {
         let Some(request) = self.requests.get(&id) else { return false };
         // Of a write that is not settled here it is known that nobody can tell.
         let is_early = request.doubtful || self.is_asked_too_early(request.order, &request.kind);
-        self.finish(id, if is_early { Answer::Pending } else { Answer::NotSent });
+        self.finish(id, if is_early { CallerAnswer::Pending } else { CallerAnswer::NotSent });
         true
     }
 
@@ -48,7 +48,7 @@ impl Sender {
     pub(super) fn reachable_until(&self, id: RequestId) -> Option<Duration> {
         let since = self.cut_off_since?;
         let request = self.requests.get(&id)?;
-        let waits = request.key.is_none() && matches!(request.place, Place::Queued);
+        let waits = request.key.is_none() && matches!(request.place, RequestState::Queued);
         waits.then(|| since + LINK_WITHIN)
     }
 }

@@ -16,8 +16,8 @@ const B: LinkId = LinkId(2);
 /// What every request here asks for.
 const BODY: BodyMark = BodyMark(1);
 
-fn limits() -> Limits {
-    Limits {
+fn limits() -> SenderLimits {
+    SenderLimits {
         queue_max: 2,
         settling_max: 2,
         answer_within: Duration::from_secs(10),
@@ -84,7 +84,7 @@ fn drain(sender: &mut Sender) -> Vec<String> {
     std::iter::from_fn(|| sender.poll_output())
         .map(|output| match output {
             Output::Transmit { link, message, .. } => format!("link {} <- {}", link.0, message.request),
-            Output::Answer { request, answer: Answer::Settled(_) } => format!("{} settled", request.0),
+            Output::Answer { request, answer: CallerAnswer::Settled(_) } => format!("{} settled", request.0),
             Output::Answer { request, answer } => format!("{} {answer:?}", request.0),
             Output::SealAgain { request } => format!("{} is to be sealed again", request.0),
         })
@@ -222,11 +222,11 @@ fn a_refusal_for_another_payment_names_it_where_the_data_centre_does() {
     let named = |refusal| Refused::for_payment(refusal, payment);
     let garbled = Refused { payment: Bytes::from_static(b"?"), ..Refusal::AlreadyPaid.into() };
     for (refused, expected) in [
-        (named(Refusal::AlreadyPaid), Answer::InTheWay(Refusal::AlreadyPaid, payment)),
-        (named(Refusal::PaymentInProgress), Answer::InTheWay(Refusal::PaymentInProgress, payment)),
-        (Refusal::AlreadyPaid.into(), Answer::Refused(Refusal::AlreadyPaid)),
-        (garbled, Answer::Refused(Refusal::AlreadyPaid)),
-        (named(Refusal::WrongAmount), Answer::Refused(Refusal::WrongAmount)),
+        (named(Refusal::AlreadyPaid), CallerAnswer::InTheWay(Refusal::AlreadyPaid, payment)),
+        (named(Refusal::PaymentInProgress), CallerAnswer::InTheWay(Refusal::PaymentInProgress, payment)),
+        (Refusal::AlreadyPaid.into(), CallerAnswer::Refused(Refusal::AlreadyPaid)),
+        (garbled, CallerAnswer::Refused(Refusal::AlreadyPaid)),
+        (named(Refusal::WrongAmount), CallerAnswer::Refused(Refusal::WrongAmount)),
     ] {
         let id = submit(&mut sender, at(0), cancel(1));
         drain(&mut sender);

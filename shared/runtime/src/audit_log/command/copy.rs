@@ -7,7 +7,7 @@ use bridge_protocol::audit::copied;
 use bridge_protocol::audit::finding::{Finding, NotRead, Unverified};
 use bridge_protocol::audit::folder::{self, Folder as _};
 use bridge_protocol::audit::verify::{not_put_back, verify_covered};
-use bridge_protocol::audit::{Checkpoint, growing};
+use bridge_protocol::audit::{Checkpoint, growing_tree};
 use bridge_protocol::note::NoteVerifier;
 
 use super::reading::needs_its_end;
@@ -41,7 +41,7 @@ pub(super) fn copy(place: &Place, key: &NoteVerifier, to: &Path) -> Outcome {
     }
     let mut files = Vec::new();
     let mut written = 0;
-    let mut flush = |files: &mut Vec<growing::File>| -> Result<(), Unverified> {
+    let mut flush = |files: &mut Vec<growing_tree::File>| -> Result<(), Unverified> {
         let named: Vec<(String, &[u8])> =
             files.iter().map(|(tile, bytes)| (tile.to_string(), &bytes[..])).collect();
         copy.write(&[], &named).map_err(|error| NotRead(format!("{}: {error}", to.display())))?;

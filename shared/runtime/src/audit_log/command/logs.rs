@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use bridge_protocol::audit::copied::Whole;
+use bridge_protocol::audit::copied::CoveredPart;
 use bridge_protocol::audit::finding::{Finding, Unverified};
 use bridge_protocol::audit::folder::{self, Folder as _};
 use bridge_protocol::audit::reconcile::Side;
@@ -248,7 +248,7 @@ fn signed_log(given: Given<'_>, verified: Verified) -> Result<Log<'_>, Failure> 
     let disk = &given.place.disk;
     let entries = if in_flight {
         let failed = |error: Unverified| cli::failed(format!("{}: {error}", given.folder));
-        Entries::Whole(Whole::all(disk, checkpoint).map_err(failed)?)
+        Entries::Whole(CoveredPart::all(disk, checkpoint).map_err(failed)?)
     } else {
         Entries::Signed(disk, checkpoint.size)
     };

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, Write as _};
 
 use bridge_protocol::audit::Checkpoint;
-use bridge_protocol::audit::copied::Whole;
+use bridge_protocol::audit::copied::CoveredPart;
 use bridge_protocol::audit::finding::{Finding, Unverified};
 use bridge_protocol::audit::folder::{self, Folder as _};
 
@@ -19,7 +19,7 @@ pub(super) enum Entries<'disk> {
     /// So many, which are signed.
     Signed(&'disk Disk, u64),
     /// What a copy has whole.
-    Whole(Whole<'disk, Disk>),
+    Whole(CoveredPart<'disk, Disk>),
 }
 
 /// What of a copy is not read.
@@ -118,7 +118,7 @@ impl fmt::Display for LeftOut {
 /// What is wrong with a log that is needed up to its checkpoint, the only one that is signed. Of a copy that ends before it there is
 /// no proof and no copy, which says nothing of the log.
 pub(super) fn needs_its_end(place: &Place, found: Unverified) -> Failure {
-    let whole = matches!(found, Unverified::Found(_)).then(|| Whole::unverified(&place.disk));
+    let whole = matches!(found, Unverified::Found(_)).then(|| CoveredPart::unverified(&place.disk));
     match whole.filter(|_| place.is_copy()) {
         Some(Ok(whole)) if whole.ends_before().is_some() => {
             let left_out = Entries::Whole(whole).left_out().map(|left_out| left_out.to_string());
@@ -145,7 +145,7 @@ pub(super) fn read<'disk, T>(
         Err(found @ Unverified::Found(_)) if place.is_copy() => found,
         Err(unverified) => return Err(cli::failed(unverified)),
     };
-    match Whole::unverified(disk) {
+    match CoveredPart::unverified(disk) {
         Ok(whole) => {
             let whole = Entries::Whole(whole);
             let done = read(&whole).map_err(cli::failed)?;

@@ -1,6 +1,6 @@
 //! Requests about one order through several agents: what an agent did whose log is not given, or ends earlier, is no difference.
 
-use super::several::{Agent, compare, keys, link_to, retried};
+use super::several::{AgentLog, compare, keys, link_to, retried};
 use super::*;
 
 const SECOND: i64 = 1_000_000;
@@ -15,7 +15,7 @@ fn paid(n: u8, outcome: &str) -> Ended {
 }
 
 /// A payment that is tried through both cloud agents, each of which comes to another IDC agent.
-fn paid_twice() -> [Agent; 4] {
+fn paid_twice() -> [AgentLog; 4] {
     let mut agents = retried();
     let at = |second: i64, event| (second * SECOND, event);
     for (agent, entries) in agents.iter_mut().zip([
@@ -65,11 +65,14 @@ fn a_try_of_the_same_order_through_an_agent_whose_log_ends_earlier_is_in_doubt()
     c.2.insert(end, (302 * SECOND, Event::PaymentReceived(pays(30, "by somebody else"))));
     c.2.insert(end + 1, (2_000 * SECOND, Event::PaymentReceived(pays(30, "first"))));
     let told = compare(&[&a, &b, &c, &d]);
-    assert_eq!((keys(&told.differences), &told.differences[0].what), (vec![key(30)], &What::NeverSent));
+    assert_eq!(
+        (keys(&told.differences), &told.differences[0].what),
+        (vec![key(30)], &DifferenceKind::NeverSent)
+    );
 }
 
 /// A payment that one IDC agent receives, whose cloud agent's log may not be given, and that another one concludes.
-fn concluded_elsewhere() -> [Agent; 4] {
+fn concluded_elsewhere() -> [AgentLog; 4] {
     let mut agents = retried();
     let at = |second: i64, event| (second * SECOND, event);
     for (of, entry) in [
@@ -104,7 +107,7 @@ fn what_one_agent_received_and_another_one_concluded_needs_the_log_of_the_first(
     let mut without = d;
     without.2.retain(|(at, _)| !(300 * SECOND..400 * SECOND).contains(at));
     let told = compare(&[&a, &b, &c, &without]);
-    assert_eq!(told.differences[0].what, What::CommittedUnreceived);
+    assert_eq!(told.differences[0].what, DifferenceKind::CommittedUnreceived);
 }
 
 #[test]
@@ -113,7 +116,7 @@ fn what_a_payment_came_to_after_the_log_of_its_agent_ends_is_in_doubt() {
     let end = a.2.len() - 1;
     a.2.insert(end, (900 * SECOND, Event::PaymentAnswered(paid(30, "refunded"))));
     let told = compare(&[&a, &b, &c, &d]);
-    let other = What::OtherOutcome { committed: Word::of("paid"), answered: Word::of("refunded") };
+    let other = DifferenceKind::OtherOutcome { committed: Word::of("paid"), answered: Word::of("refunded") };
     assert_eq!((keys(&told.differences), &told.differences[0].what), (vec![key(30)], &other));
     c.2.retain(|(at, _)| *at < 800 * SECOND);
     let told = compare(&[&a, &b, &c, &d]);
@@ -124,7 +127,7 @@ fn what_a_payment_came_to_after_the_log_of_its_agent_ends_is_in_doubt() {
 fn an_entry_that_waits_for_its_turn_where_the_log_of_a_running_agent_ends_is_in_doubt() {
     // The answer of an order is not in the log yet, and something is that came later.
     let [a, b, c, d] = retried();
-    let cut = |mut agent: Agent, runs: bool| {
+    let cut = |mut agent: AgentLog, runs: bool| {
         agent.2.retain(|(at, _)| *at != 113 * SECOND && *at < 114 * SECOND);
         agent.2.push((114 * SECOND, link_to(9, "spiffe://shop.example/idc/one")));
         if !runs {

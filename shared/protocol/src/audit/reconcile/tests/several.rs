@@ -7,7 +7,7 @@ use crate::audit::entry::Opened;
 const SECOND: i64 = 1_000_000;
 
 /// What an agent logs, and what it is called.
-pub(super) type Agent = (Side, &'static str, Log);
+pub(super) type AgentLog = (Side, &'static str, Log);
 
 fn opened(link: u64, peer: &str) -> Event {
     link_to(link, &id(peer))
@@ -32,7 +32,7 @@ fn id(peer: &str) -> String {
 }
 
 /// An agent that serves until the 1,000th second, with links to all of the other side.
-fn agent(side: Side, name: &'static str, entries: Log) -> Agent {
+fn agent(side: Side, name: &'static str, entries: Log) -> AgentLog {
     let peers = match side {
         Side::Cloud => ["idc/one", "idc/two"],
         Side::Idc => ["cloud/one", "cloud/two"],
@@ -43,7 +43,7 @@ fn agent(side: Side, name: &'static str, entries: Log) -> Agent {
     (side, name, log.chain([(1_000 * SECOND, stopped())]).collect())
 }
 
-pub(super) fn compare(agents: &[&Agent]) -> Reconciled {
+pub(super) fn compare(agents: &[&AgentLog]) -> Reconciled {
     let mut reconciler = Reconciler::new();
     for (side, name, log) in agents {
         let id = reconciler.log(*side, &format!("bridge.internal/{}/{name}", side.code()));
@@ -66,7 +66,7 @@ fn replayed(n: u8) -> Ended {
 
 /// A key that is sent to the first cloud agent and then, as a storefront may, to the second one; each try comes to another IDC
 /// agent. Beside it each pair of agents has a request of its own.
-pub(super) fn retried() -> [Agent; 4] {
+pub(super) fn retried() -> [AgentLog; 4] {
     let at = |second: i64, event| (second * SECOND, event);
     let placed = |n| ended(n, "placed", Some(1));
     let mut logs: [Log; 4] = [
@@ -131,12 +131,12 @@ fn what_is_taken_out_of_one_of_four_logs_is_named_and_nothing_else_is() {
         }
     };
     for (at, n, what) in [
-        (3, 12, What::NeverCommitted { answered: Word::of("placed") }),
-        (2, 21, What::NeverCommitted { answered: Word::of("placed") }),
-        (1, 22, What::NeverSent),
-        (0, 11, What::NeverSent),
+        (3, 12, DifferenceKind::NeverCommitted { answered: Word::of("placed") }),
+        (2, 21, DifferenceKind::NeverCommitted { answered: Word::of("placed") }),
+        (1, 22, DifferenceKind::NeverSent),
+        (0, 11, DifferenceKind::NeverSent),
         // The second try has its answer; the first was received all the same.
-        (0, 1, What::NeverSent),
+        (0, 1, DifferenceKind::NeverSent),
     ] {
         let mut agents = retried();
         agents[at].2.retain(about(n));
@@ -152,7 +152,7 @@ fn an_answer_that_one_of_two_cloud_agents_did_not_log_is_named() {
     agents[1].2.retain(|(at, _)| *at != 23 * SECOND);
     let told = compare(&agents.each_ref());
     assert_eq!((told.agreed, told.differences.len()), (4, 1));
-    assert_eq!(told.differences[0].what, What::NeverAnswered);
+    assert_eq!(told.differences[0].what, DifferenceKind::NeverAnswered);
 }
 
 #[test]
@@ -165,12 +165,15 @@ fn each_try_is_received_as_it_was_sent() {
         assert_eq!((told.agreed, told.differences.len()), (4, 1), "{told:?}");
         told.differences[0].what.clone()
     };
-    assert_eq!(received(again(1, b"changed")), What::OtherBytes);
+    assert_eq!(received(again(1, b"changed")), DifferenceKind::OtherBytes);
     // Of another order, brand or kind than was sent.
-    assert_eq!(received(carried(1, b"b")), What::OtherBytes);
-    assert_eq!(received(Carried { action: Word::of("cancel"), ..again(1, b"b") }), What::OtherBytes);
+    assert_eq!(received(carried(1, b"b")), DifferenceKind::OtherBytes);
+    assert_eq!(
+        received(Carried { action: Word::of("cancel"), ..again(1, b"b") }),
+        DifferenceKind::OtherBytes
+    );
     let strange = Carried { order: OrderId::new(UnixMicros::new(1), [0x7f; 10]), ..again(1, b"c") };
-    assert_eq!(received(strange), What::NeverSent);
+    assert_eq!(received(strange), DifferenceKind::NeverSent);
 }
 
 /// Another try under its key, of the same order.
@@ -203,7 +206,7 @@ fn an_order_that_is_sealed_again_agrees_and_a_third_sealing_does_not() {
     };
     let told = sealed_again(b"sealed again");
     assert_eq!((told.agreed, told.differences), (5, vec![]));
-    assert_eq!(sealed_again(b"by somebody else").differences[0].what, What::OtherBytes);
+    assert_eq!(sealed_again(b"by somebody else").differences[0].what, DifferenceKind::OtherBytes);
 }
 
 #[test]
@@ -222,7 +225,7 @@ fn an_agent_that_is_taken_out_of_service_leaves_no_request_of_later_in_doubt() {
     }
     let told = compare(&[&a, &b, &c, &d]);
     assert_eq!((told.agreed, told.lost, told.in_doubt), (5, 0, vec![]), "{:?}", told.differences);
-    assert_eq!(told.differences[0].what, What::NeverReceived);
+    assert_eq!(told.differences[0].what, DifferenceKind::NeverReceived);
     // And while it has not ended, its log may end too early.
     let [a, b, c, mut d] = retried();
     d.2.truncate(d.2.len() - 3);

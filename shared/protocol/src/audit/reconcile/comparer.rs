@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use super::log::{Log, Side};
-use super::request::{Request, Told, Try, decides, same_end};
-use super::{LogId, What};
+use super::request::{Attempt, LoggedRequest, Request, decides, same_end};
+use super::{DifferenceKind, LogId};
 use crate::audit::entry::{Ended, Word};
 use crate::domain::UnixMicros;
 
@@ -15,11 +15,11 @@ use crate::domain::UnixMicros;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// They tell it differently.
-    Differs(What),
+    Differs(DifferenceKind),
     /// The log of one of these agents would say it, and is not given.
-    NotGiven(What, BTreeSet<Word>),
+    NotGiven(DifferenceKind, BTreeSet<Word>),
     /// One log ends too early to tell.
-    InDoubt(What),
+    InDoubt(DifferenceKind),
     /// It was lost with a link or an agent.
     Lost,
 }
@@ -36,21 +36,21 @@ impl Verdict {
 }
 
 /// Judges requests by logs.
-pub(super) struct Judge<'logs> {
+pub(super) struct Comparer<'logs> {
     logs: &'logs [Log],
     /// Agents that the logs name, and that no log here is of.
     missing: BTreeSet<&'logs Word>,
 }
 
 /// The other side of what a log says.
-struct Others<'logs> {
+struct OtherSide<'logs> {
     /// Logs that may have it.
     given: Vec<&'logs Log>,
     /// Agents without a log here that may have it.
     missing: BTreeSet<Word>,
 }
 
-impl<'logs> Judge<'logs> {
+impl<'logs> Comparer<'logs> {
     pub(super) fn new(logs: &'logs [Log]) -> Self {
         let missing = [Side::Cloud, Side::Idc].into_iter().flat_map(|side| missing(logs, side)).collect();
         Self { logs, missing }
@@ -88,10 +88,10 @@ impl<'logs> Judge<'logs> {
             let said = answered.outcome.clone();
             let ends = self.ends_before(told.last, &others);
             Some(match last {
-                None => weigh(What::NeverCommitted { answered: said }, others.missing, ends, false),
+                None => weigh(DifferenceKind::NeverCommitted { answered: said }, others.missing, ends, false),
                 Some(last) => {
                     let (committed, is_order) = (last.outcome.clone(), last.position.is_some());
-                    let what = What::OtherOutcome { committed, answered: said };
+                    let what = DifferenceKind::OtherOutcome { committed, answered: said };
                     // An order has one end. What else a payment came to, an agent may know that is not asked here, or may
                     // have logged after its log ends here.
                     let missing = if is_order { BTreeSet::new() } else { others.missing };
@@ -104,17 +104,17 @@ impl<'logs> Judge<'logs> {
 
     fn received_and_not_sent(&self, Request { cloud, idc, .. }: &Request) -> Option<Verdict> {
         let sent = || cloud.iter().flat_map(|told| &told.carried);
-        let strange = |received: &&Try| !sent().any(|sent| sent == *received);
+        let strange = |received: &&Attempt| !sent().any(|sent| sent == *received);
         let unsent = idc.iter().filter_map(|told| {
             let received = told.carried.iter().find(strange);
             let (what, at) = match received {
                 // Another try of the same order may have come by an agent whose log is not here, or ends earlier.
                 Some(received) if sent().any(|sent| sent.is_kin(received)) => {
-                    (What::OtherBytes, told.carried_at(received))
+                    (DifferenceKind::OtherBytes, told.carried_at(received))
                 }
-                Some(received) => (What::NeverSent, told.carried_at(received)),
+                Some(received) => (DifferenceKind::NeverSent, told.carried_at(received)),
                 None if sent().next().is_some() || !told.carried.is_empty() => return None,
-                None => (What::NeverSent, told.last),
+                None => (DifferenceKind::NeverSent, told.last),
             };
             let others = self.others(told, Some(told.last));
             let ends = self.ends_before(at, &others);
@@ -140,7 +140,7 @@ impl<'logs> Judge<'logs> {
         let is_own = |log: &Log| idc.iter().any(|told| self.log(told.log).is_some_and(|own| own.is_kin(log)));
         let mut others = self.logs.iter().filter(|log| log.side == Side::Idc && !is_own(log));
         let ends = others.any(|log| self.ends_by(log, first));
-        Some(weigh(What::CommittedUnreceived, missing, ends, false))
+        Some(weigh(DifferenceKind::CommittedUnreceived, missing, ends, false))
     }
 
     fn sent_and_not_received(&self, Request { cloud, idc, .. }: &Request) -> Option<Verdict> {
@@ -156,7 +156,7 @@ impl<'logs> Judge<'logs> {
             // Behind its own early end it may say so.
             let is_silent = told.ended.is_empty() && log.is_some_and(|log| self.ends_by(log, told.last));
             let ends = is_silent || self.ends_before(told.last, &others);
-            weigh(What::NeverReceived, others.missing, ends, lost)
+            weigh(DifferenceKind::NeverReceived, others.missing, ends, lost)
         }))
     }
 
@@ -172,19 +172,19 @@ impl<'logs> Judge<'logs> {
             let log = self.log(told.log)?;
             let lost = log.crashed.is_some_and(|crashed| crashed > told.first);
             let ends = self.ends_by(log, last);
-            Some(weigh(What::NeverAnswered, BTreeSet::new(), ends, lost))
+            Some(weigh(DifferenceKind::NeverAnswered, BTreeSet::new(), ends, lost))
         }))
     }
 
     /// The IDC agents to whom a cloud agent may have sent something: until it was answered for good, it is sent again.
-    fn idcs_of(&self, told: &Told) -> Others<'logs> {
+    fn idcs_of(&self, told: &LoggedRequest) -> OtherSide<'logs> {
         let is_decided = told.ended.iter().any(decides);
         self.others(told, is_decided.then_some(told.last))
     }
 
-    fn others(&self, told: &Told, to: Option<UnixMicros>) -> Others<'logs> {
+    fn others(&self, told: &LoggedRequest, to: Option<UnixMicros>) -> OtherSide<'logs> {
         let Some(log) = self.log(told.log) else {
-            return Others { given: Vec::new(), missing: BTreeSet::new() };
+            return OtherSide { given: Vec::new(), missing: BTreeSet::new() };
         };
         let peers = log.peers_between(told.since, to);
         let missing = peers.iter().filter(|peer| self.missing.contains(**peer)).map(|peer| (*peer).clone());
@@ -192,11 +192,11 @@ impl<'logs> Judge<'logs> {
         let all = || self.logs.iter().filter(|other| other.side != log.side);
         let of_peers: Vec<&Log> = all().filter(|other| peers.iter().any(|peer| other.is_of(peer))).collect();
         let given = if of_peers.is_empty() { all().collect() } else { of_peers };
-        Others { given, missing }
+        OtherSide { given, missing }
     }
 
     /// Whether one of these logs ends before it could have what the other side logged then.
-    fn ends_before(&self, at: UnixMicros, others: &Others<'_>) -> bool {
+    fn ends_before(&self, at: UnixMicros, others: &OtherSide<'_>) -> bool {
         others.given.is_empty() || others.given.iter().any(|log| self.ends_by(log, at))
     }
 
@@ -223,7 +223,7 @@ fn missing(logs: &[Log], side: Side) -> Vec<&Word> {
     if missing.len() > nobodys { missing } else { Vec::new() }
 }
 
-fn weigh(what: What, missing: BTreeSet<Word>, ends_early: bool, lost: bool) -> Verdict {
+fn weigh(what: DifferenceKind, missing: BTreeSet<Word>, ends_early: bool, lost: bool) -> Verdict {
     match (missing.is_empty(), lost, ends_early) {
         (false, ..) => Verdict::NotGiven(what, missing),
         (true, true, _) => Verdict::Lost,

@@ -11,7 +11,7 @@ pub type File = (Tile, Vec<u8>);
 
 /// The log's right edge.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Growing {
+pub struct GrowingTree {
     size: u64,
     /// The hashes of each level's last tile; fewer than 256 each.
     levels: Vec<Vec<Hash>>,
@@ -30,7 +30,7 @@ pub struct Edge {
     pub files: Vec<File>,
 }
 
-impl Growing {
+impl GrowingTree {
     /// A log without entries.
     pub fn new() -> Self {
         Self::default()
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn its_root_files_and_proofs_are_those_of_the_whole_tree_at_every_size() {
         let leaves: Vec<Hash> = (0..66_000).map(|n| leaf_hash(&entry(n))).collect();
-        let (mut growing, mut files) = (Growing::new(), HashMap::new());
+        let (mut growing, mut files) = (GrowingTree::new(), HashMap::new());
         assert_eq!(growing.root(), tree::empty_root());
         let (mut full, mut when_full) = (Vec::new(), growing.now());
         for size in 1..=66_000u64 {
@@ -168,7 +168,7 @@ mod tests {
             let read = |tile: Tile| files.get(&tile).cloned().ok_or(tile);
             let root = Tree::new(leaves[..size as usize].to_vec()).unwrap().root();
             assert_eq!(growing.root(), root, "size {size}");
-            assert_eq!(Growing::resume(size, read), Ok(growing.clone()), "size {size}");
+            assert_eq!(GrowingTree::resume(size, read), Ok(growing.clone()), "size {size}");
             let nodes = TileNodes { size, read };
             assert_eq!(tree::root(&nodes, size), Ok(root));
             for index in [0, size / 2, size - 1] {
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn an_edge_that_is_not_as_wide_as_it_must_be_is_refused() {
-        let mut growing = Growing::new();
+        let mut growing = GrowingTree::new();
         (0..300).for_each(|n| growing.append(&entry(n), leaf_hash(&entry(n)), &mut Vec::new()));
         let files: HashMap<Tile, Vec<u8>> = growing.now().files.into_iter().collect();
         for tile in files.keys() {
@@ -191,7 +191,7 @@ mod tests {
                 let bytes = &files[&wanted];
                 Ok(if wanted == *tile { bytes[..bytes.len() - 1].to_vec() } else { bytes.clone() })
             };
-            assert_eq!(Growing::resume(300, read), Err(NodeError::Width(*tile)));
+            assert_eq!(GrowingTree::resume(300, read), Err(NodeError::Width(*tile)));
         }
     }
 }
