@@ -21,9 +21,9 @@ use bridge_protocol::seal::preference;
 use bridge_protocol::wire::control::Obstacle;
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::{ToCloud, to_idc};
-use bridge_runtime::audit_log::{AuditLog, Last};
+use bridge_runtime::audit_log::{AuditLog, LastLogged};
 use bridge_runtime::clock;
-use bridge_runtime::telemetry::Sparing;
+use bridge_runtime::telemetry::LogRateLimit;
 use bridge_runtime::telemetry::shared::Queue;
 use bridge_runtime::tunnel::{Events, LinkSender, LinkUp, TunnelEvent};
 use bytes::Bytes;
@@ -52,7 +52,7 @@ pub struct KeysLog {
     /// The audit log.
     pub log: AuditLog,
     /// What it was told last.
-    pub last: Last,
+    pub last: LastLogged,
 }
 
 /// What comes from a serving thread.
@@ -205,7 +205,7 @@ pub fn start(
         sealing,
         sealing_version: 0,
         data_centre,
-        readiness_told: Sparing::new(READINESS_LOGGED),
+        readiness_told: LogRateLimit::new(READINESS_LOGGED),
         metrics,
     };
     let started = Started {
@@ -330,7 +330,7 @@ struct Owner {
     sealing_version: u64,
     data_centre: watch::Sender<DataCentre>,
     /// What the log is told of what is in the way of the data centre's agents.
-    readiness_told: Sparing,
+    readiness_told: LogRateLimit,
     metrics: Arc<Metrics>,
 }
 

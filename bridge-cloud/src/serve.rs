@@ -18,7 +18,7 @@ use bridge_protocol::order_link::sender::SenderLimits;
 use bridge_protocol::wire::{feed, payment};
 use bridge_runtime::address;
 use bridge_runtime::admin::{self, Report};
-use bridge_runtime::audit_log::{self, AuditLog, Last};
+use bridge_runtime::audit_log::{self, AuditLog, LastLogged};
 use bridge_runtime::clock;
 use bridge_runtime::config::TunnelConfig;
 use bridge_runtime::expiry::Expiry;
@@ -77,7 +77,7 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
     let (audit, audit_end) = AuditLog::open(&config.audit, metrics.runtime.clone())?;
     tokio::spawn(shutdown.core("the audit log", audit.ended()));
     audit_log::started(&audit, &config.agent.name, env!("CARGO_PKG_VERSION"));
-    let last = Last::beside(&config.audit.key_file)?;
+    let last = LastLogged::beside(&config.audit.key_file)?;
     last.configuration(&audit, &config.effective);
 
     let features = vec![feed::FEATURE.to_owned(), payment::FEATURE.to_owned()];

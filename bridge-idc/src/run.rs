@@ -13,7 +13,7 @@ use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::{Refusal, ToIdc};
 use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::clock;
-use bridge_runtime::telemetry::Sparing;
+use bridge_runtime::telemetry::LogRateLimit;
 use bridge_runtime::telemetry::shared::{OrderOutcome, Queue};
 use bridge_runtime::tunnel::{Events, LinkSender, TunnelEvent};
 use tokio::sync::{mpsc, watch};
@@ -79,7 +79,7 @@ pub struct Shell {
     payments: Counter,
     traces: Traces,
     /// What the log is told of orders that do not open.
-    rejections: Sparing,
+    rejections: LogRateLimit,
     keys: watch::Receiver<Arc<Keyring>>,
     denied: Denied,
     /// What the log is told of a database that does not work.
@@ -99,7 +99,7 @@ impl Shell {
     ) -> (Self, mpsc::Receiver<Input>) {
         let (results, received) = mpsc::channel(RESULTS);
         let links = HashMap::new();
-        let (traces, rejections) = (Traces::new(TRACES), Sparing::new(REJECTIONS_LOGGED));
+        let (traces, rejections) = (Traces::new(TRACES), LogRateLimit::new(REJECTIONS_LOGGED));
         let denied = Denied::default();
         let shell = Self {
             agent,

@@ -15,7 +15,7 @@ use bridge_protocol::seal::manifest::{Manifest, ManifestError};
 use bridge_protocol::wire::{self, feed};
 use bridge_runtime::address;
 use bridge_runtime::admin::{self, Report};
-use bridge_runtime::audit_log::{self, AuditLog, Door, Last};
+use bridge_runtime::audit_log::{self, AuditLog, CommandSocket, LastLogged};
 use bridge_runtime::clock;
 use bridge_runtime::config::Secret;
 use bridge_runtime::expiry::Expiry;
@@ -86,12 +86,12 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     let (manifest, told) = manifest(&keys.now())?;
     let (audit, audit_end) = AuditLog::open(&config.audit, metrics.runtime.clone())?;
     tokio::spawn(shutdown.core("the audit log", audit.ended()));
-    let door = Door::open(&config.audit, &audit);
-    if let Err(error) = &door {
+    let command_socket = CommandSocket::open(&config.audit, &audit);
+    if let Err(error) = &command_socket {
         tracing::warn!(%error, "open the socket beside the audit log's key: `personal show` is refused while this agent runs");
     }
     audit_log::started(&audit, &config.agent.name, env!("CARGO_PKG_VERSION"));
-    let last = Last::beside(&config.audit.key_file)?;
+    let last = LastLogged::beside(&config.audit.key_file)?;
     last.configuration(&audit, &config.effective);
     last.keys(&audit, &manifest, told.keys.iter().map(|key| key.id.0.as_slice()));
 
@@ -225,7 +225,7 @@ fn manifest(keys: &Keyring) -> Result<(Bytes, Manifest), ManifestError> {
 }
 
 /// Tells live links of new keys; the agent has them already.
-fn take_keys(keys: &Keyring, greetings: &watch::Sender<Greeting>, last: &Last, log: &AuditLog) {
+fn take_keys(keys: &Keyring, greetings: &watch::Sender<Greeting>, last: &LastLogged, log: &AuditLog) {
     match manifest(keys) {
         Ok((manifest, told)) => {
             tracing::info!(

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::files::{self, Readers};
-use crate::identity::Agent;
+use crate::identity::AgentIdentity;
 use crate::validity::{backdated, days_after, rfc3339};
 use crate::{
     Ca, CertsError, Crl, DEFAULT_AGENT_DAYS, DEFAULT_CA_DAYS, DEFAULT_CRL_DAYS, DEFAULT_TRUST_DOMAIN,
@@ -123,7 +123,7 @@ impl Authority {
 
     /// Issues an agent's certificate with a new key, and writes both.
     pub fn issue(&self, role: Role, name: &str, options: &IssueOptions) -> Result<Issued, CertsError> {
-        let agent = Agent::new(role, name)?;
+        let agent = AgentIdentity::new(role, name)?;
         let _lock = files::lock(&self.dir)?;
         self.issue_to(&agent, options)
     }
@@ -132,7 +132,7 @@ impl Authority {
     /// valid until it ends, so that the agent may change over when it likes. Does not renew what is revoked.
     pub fn renew(&self, role: Role, name: &str, options: &IssueOptions) -> Result<Renewal, CertsError> {
         let now = SystemTime::now();
-        let agent = Agent::new(role, name)?;
+        let agent = AgentIdentity::new(role, name)?;
         let _lock = files::lock(&self.dir)?;
         let crl = self.crl()?;
         let mut unrevoked = self.issued_to(&agent)?;
@@ -148,7 +148,7 @@ impl Authority {
     /// Revokes every certificate an agent ever got, and signs the list that says so.
     pub fn revoke(&self, role: Role, name: &str) -> Result<Revocation, CertsError> {
         let now = SystemTime::now();
-        let agent = Agent::new(role, name)?;
+        let agent = AgentIdentity::new(role, name)?;
         let _lock = files::lock(&self.dir)?;
         let Crl { number, mut revoked, .. } = self.crl()?;
         let mut newly_revoked: Vec<Serial> =
@@ -194,15 +194,15 @@ impl Authority {
 
     /// Where an agent's newest certificate lies.
     pub fn certificate_path(&self, role: Role, name: &str) -> Result<PathBuf, CertsError> {
-        Ok(self.agent_file(&Agent::new(role, name)?, "pem"))
+        Ok(self.agent_file(&AgentIdentity::new(role, name)?, "pem"))
     }
 
     /// Where an agent's newest private key lies.
     pub fn key_path(&self, role: Role, name: &str) -> Result<PathBuf, CertsError> {
-        Ok(self.agent_file(&Agent::new(role, name)?, "key"))
+        Ok(self.agent_file(&AgentIdentity::new(role, name)?, "key"))
     }
 
-    fn issue_to(&self, agent: &Agent, options: &IssueOptions) -> Result<Issued, CertsError> {
+    fn issue_to(&self, agent: &AgentIdentity, options: &IssueOptions) -> Result<Issued, CertsError> {
         let now = SystemTime::now();
         if self.ca.validity().not_after() < now {
             return Err(CertsError::AuthorityExpired { end: rfc3339(self.ca.validity().not_after_utc()) });
@@ -219,7 +219,7 @@ impl Authority {
     }
 
     /// All that this authority ever issued to an agent, oldest first; never empty.
-    fn issued_to(&self, agent: &Agent) -> Result<Vec<Inspection>, CertsError> {
+    fn issued_to(&self, agent: &AgentIdentity) -> Result<Vec<Inspection>, CertsError> {
         let spiffe_id = agent.spiffe_id(self.ca.trust_domain());
         let now = SystemTime::now();
         let issued_dir = self.issued_dir();
@@ -257,7 +257,7 @@ impl Authority {
         self.dir.join("issued")
     }
 
-    fn agent_file(&self, agent: &Agent, extension: &str) -> PathBuf {
+    fn agent_file(&self, agent: &AgentIdentity, extension: &str) -> PathBuf {
         self.dir.join(format!("{}.{extension}", agent.file_stem()))
     }
 }

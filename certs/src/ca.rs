@@ -14,7 +14,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
-use crate::identity::Agent;
+use crate::identity::AgentIdentity;
 use crate::inspection::{self, Names};
 use crate::{CertsError, Revoked, Role, Serial, TrustDomain, Validity};
 
@@ -86,7 +86,7 @@ impl Ca {
 
     /// Signs a certificate, for a new key, that names an agent.
     pub fn issue(&self, role: Role, name: &str, validity: Validity) -> Result<Issued, CertsError> {
-        self.issue_to(&Agent::new(role, name)?, validity)
+        self.issue_to(&AgentIdentity::new(role, name)?, validity)
     }
 
     /// Signs a certificate, for a new key, with any URI or none: what an agent must be seen to refuse. For tests.
@@ -139,7 +139,7 @@ impl Ca {
         self.validity
     }
 
-    pub(crate) fn issue_to(&self, agent: &Agent, validity: Validity) -> Result<Issued, CertsError> {
+    pub(crate) fn issue_to(&self, agent: &AgentIdentity, validity: Validity) -> Result<Issued, CertsError> {
         let subject =
             [(DnType::OrganizationalUnitName, &*agent.role.to_string()), (DnType::CommonName, agent.name())];
         self.sign(&subject, Some(&agent.spiffe_id(&self.trust_domain)), validity)

@@ -48,12 +48,12 @@ impl fmt::Display for TrustDomain {
 
 /// One agent: its role, and a name that is unique within the role.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Agent {
+pub(crate) struct AgentIdentity {
     pub(crate) role: Role,
     name: String,
 }
 
-impl Agent {
+impl AgentIdentity {
     /// A DNS label's length, and one that still fits a certificate's common name (RFC 5280, `ub-common-name`).
     const NAME_LENGTH_MAX: usize = 63;
 
@@ -84,7 +84,7 @@ impl Agent {
     }
 }
 
-impl fmt::Display for Agent {
+impl fmt::Display for AgentIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.role, self.name)
     }
@@ -100,11 +100,11 @@ mod tests {
     fn an_agent_name_is_1_to_63_lower_case_letters_digits_and_inner_dashes() {
         let long = "a".repeat(63);
         for good in ["a", "0", "seoul-1", "a-", &long] {
-            assert!(Agent::new(Role::Cloud, good).is_ok(), "{good:?} is refused");
+            assert!(AgentIdentity::new(Role::Cloud, good).is_ok(), "{good:?} is refused");
         }
         let too_long = "a".repeat(64);
         for bad in ["", "-a", "Seoul", "a b", "a/b", "..", "a.b", "서울", "a\n", "a\0", &too_long] {
-            let error = Agent::new(Role::Idc, bad).unwrap_err();
+            let error = AgentIdentity::new(Role::Idc, bad).unwrap_err();
             assert!(matches!(error, CertsError::AgentName { .. }), "{bad:?} gives {error:?}");
         }
     }
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn an_agent_s_spiffe_id_is_trust_domain_role_and_name() {
         let domain = TrustDomain::parse("shop.example").unwrap();
-        let id = Agent::new(Role::Idc, "pangyo").unwrap().spiffe_id(&domain);
+        let id = AgentIdentity::new(Role::Idc, "pangyo").unwrap().spiffe_id(&domain);
         assert_eq!(id, "spiffe://shop.example/idc/pangyo");
         let read: SpiffeId = id.parse().unwrap();
         assert_eq!((read.trust_domain(), read.role(), read.name()), ("shop.example", Role::Idc, "pangyo"));

@@ -6,7 +6,7 @@ use bridge_protocol::order_link::sender::{CallerAnswer, Rejected};
 use bridge_protocol::receipt::VerifiedReceipt;
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Settled, to_idc};
-use bridge_runtime::audit_log::{AuditError, Gathering};
+use bridge_runtime::audit_log::{AuditError, Batcher};
 use bridge_runtime::clock;
 
 /// A write that is in the audit log; only [`sent`] makes one, and only it is sent.
@@ -41,7 +41,7 @@ impl LoggedAnswer {
 
 /// Logs that a write is sent, one about a payment as such.
 pub(super) async fn sent(
-    log: &Gathering,
+    log: &Batcher,
     header: &Header,
     payment: Option<PaymentId>,
     kind: to_idc::Kind,
@@ -80,7 +80,7 @@ fn going(header: &Header, payment: Option<PaymentId>, kind: &to_idc::Kind) -> Ev
 /// Logs what a write was answered. If that cannot be, its outcome is not told: nobody knows it yet, and it can be asked
 /// about. That nothing was taken is no outcome, and is told: the data centre's log need not have such a request, and misses one
 /// that is called unknown. What is told is logged as soon as it can be.
-pub(super) async fn answered(log: &Gathering, header: &Header, heard: Heard) -> LoggedAnswer {
+pub(super) async fn answered(log: &Batcher, header: &Header, heard: Heard) -> LoggedAnswer {
     let durable = log.append(|| Entry::new(clock::now(), Event::OrderAnswered(ended(header, &heard))));
     let Err(error) = durable.await else { return LoggedAnswer(heard) };
     let told = match ended(header, &heard) {
@@ -132,7 +132,7 @@ fn plain(answer: &Result<CallerAnswer, Rejected>) -> &'static str {
 
 /// As [`answered`], of a payment or a refund: what may be told of it.
 pub(super) async fn payment_answered(
-    log: &Gathering,
+    log: &Batcher,
     header: &Header,
     payment: PaymentId,
     answer: Result<CallerAnswer, Rejected>,
@@ -220,7 +220,7 @@ mod tests {
             write_within: PATIENCE,
         };
         let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::default())).unwrap();
-        let gathering = Gathering::new(log);
+        let gathering = Batcher::new(log);
         let (header, away) = (header(), dir.path().join("away"));
         let payment = PaymentId::new(clock::now(), [1; 10]);
         std::fs::rename(&config.dir, &away).unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bridge_protocol::domain::{Brand, Currency};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::receipt::Verifier;
-use bridge_runtime::audit_log::{AuditLog, Gathering};
+use bridge_runtime::audit_log::{AuditLog, Batcher};
 use bridge_runtime::config::Secret;
 use bridge_runtime::shutdown::Shutdown;
 use tokio::sync::RwLock;
@@ -65,7 +65,7 @@ pub(crate) struct Worker {
     /// The same for all threads: a request may come again on another one.
     pub(crate) marks: BodyMarks,
     /// Its way into the audit log.
-    pub(crate) audit: Gathering,
+    pub(crate) audit: Batcher,
     /// Locked by its own thread alone, and never across an await.
     pub(crate) receipts: Mutex<Verifier>,
     /// Read by each write under way, whether or not its caller is still there: the thread ends after the last of them.

@@ -334,7 +334,7 @@ async fn show_personal(config: &IdcConfig, order: &str, purpose: &str, json: boo
     ledger.record_personal_access(order, purpose, who.as_str(), clock::now()).await?;
     let shown = Shown { order, purpose: code, who };
     let entry = Entry::new(clock::now(), Event::PersonalShown(shown));
-    audit_log::append_beside(&config.audit, &entry).await?;
+    audit_log::append_for_command(&config.audit, &entry).await?;
     let personal = vault::decrypt(order, &at_rest, &keys)?;
     let mut out = out();
     if json {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bridge_runtime::config::{Kind, Place, Setting};
+use bridge_runtime::config::{BasePaths, Kind, Setting};
 
 use super::postgres;
 
@@ -34,7 +34,7 @@ impl Setting for LedgerUrl {
     }
 
     /// No message here repeats the text: it may hold a password.
-    fn parse(text: &str, place: &Place) -> Result<Self, String> {
+    fn parse(text: &str, place: &BasePaths) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("sqlite:") {
             return match path {
                 "" | ":memory:" => {

@@ -7,7 +7,7 @@ use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event, Resolved, Word
 use bridge_protocol::domain::{OrderId, PaymentId, ReasonCode, RefundId, UnixMicros};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::Refusal;
-use bridge_runtime::audit_log::{self, AuditError, AuditLog, DoorError};
+use bridge_runtime::audit_log::{self, AuditError, AuditLog, CommandSocketError};
 use bridge_runtime::clock;
 use bridge_runtime::config::AuditConfig;
 
@@ -54,13 +54,19 @@ pub enum Unconcluded {
 /// The log that the agent has, or would have if it ran: who appends to it is another process.
 pub trait Beside: Send + Sync {
     /// Logs what happened now; ends once it is durable.
-    fn append(&self, event: Event) -> Pin<Box<dyn Future<Output = Result<(), DoorError>> + Send + '_>>;
+    fn append(
+        &self,
+        event: Event,
+    ) -> Pin<Box<dyn Future<Output = Result<(), CommandSocketError>> + Send + '_>>;
 }
 
 impl Beside for AuditConfig {
-    fn append(&self, event: Event) -> Pin<Box<dyn Future<Output = Result<(), DoorError>> + Send + '_>> {
+    fn append(
+        &self,
+        event: Event,
+    ) -> Pin<Box<dyn Future<Output = Result<(), CommandSocketError>> + Send + '_>> {
         let entry = Entry::new(clock::now(), event);
-        Box::pin(async move { audit_log::append_beside(self, &entry).await })
+        Box::pin(async move { audit_log::append_for_command(self, &entry).await })
     }
 }
 
@@ -206,7 +212,7 @@ fn committed(Conclusion { header, payment, outcome }: &Conclusion) -> Event {
 
 impl Operator<'_> {
     /// Logs what the operator says, before any of it is done.
-    pub(super) async fn says(&self, conclusion: &Conclusion) -> Result<(), DoorError> {
+    pub(super) async fn says(&self, conclusion: &Conclusion) -> Result<(), CommandSocketError> {
         let said = Event::PaymentResolved(Resolved {
             order: conclusion.header.order,
             outcome: Word::of(conclusion.outcome),
@@ -219,7 +225,7 @@ impl Operator<'_> {
     }
 
     /// Logs that it is committed.
-    pub(super) async fn committed(&self, conclusion: &Conclusion) -> Result<(), DoorError> {
+    pub(super) async fn committed(&self, conclusion: &Conclusion) -> Result<(), CommandSocketError> {
         self.audit.append(committed(conclusion)).await
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bridge_runtime::config::{Kind, Place, Reader, Secret, Setting};
+use bridge_runtime::config::{BasePaths, Kind, Reader, Secret, Setting};
 use http::Uri;
 
 use super::service::Limits;
@@ -106,7 +106,7 @@ impl Setting for GatewayUrl {
     }
 
     /// No message repeats the text: somebody may have put a key into it.
-    fn parse(text: &str, _: &Place) -> Result<Self, String> {
+    fn parse(text: &str, _: &BasePaths) -> Result<Self, String> {
         let wrong = || format!("must be {}", Self::EXPECTED);
         let url: Uri = text.parse().map_err(|_| wrong())?;
         let host = url.host().ok_or_else(wrong)?;

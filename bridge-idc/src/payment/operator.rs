@@ -4,7 +4,7 @@
 //! then logged as what was said, and only then done. What the log says of a command that failed is that somebody said it.
 
 use bridge_protocol::domain::{OrderId, PaymentId};
-use bridge_runtime::audit_log::DoorError;
+use bridge_runtime::audit_log::CommandSocketError;
 
 use super::audit::Operator;
 use super::store::{Attempt, Conclusion, NotDone, PaymentLedger, Resolved, Verdict};
@@ -15,7 +15,7 @@ use crate::database::LedgerError;
 pub enum Unresolved {
     /// It is not in the log.
     #[error("nothing was committed")]
-    Unsaid(#[source] DoorError),
+    Unsaid(#[source] CommandSocketError),
     /// The ledger did not do it.
     #[error(transparent)]
     NotDone(#[from] NotDone),
@@ -27,7 +27,7 @@ pub struct Said {
     /// In the ledger.
     pub resolved: Resolved,
     /// Why the log has that it was said, and not that it is committed.
-    pub unlogged: Option<DoorError>,
+    pub unlogged: Option<CommandSocketError>,
 }
 
 /// Ends a doubt about a payment, or about the operator's refund of it.

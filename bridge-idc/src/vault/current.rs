@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bridge_runtime::reread::{self, Files, Reread, Stamp};
+use bridge_runtime::reloaded_files::{self, Files, ReloadedFiles, Stamp};
 use bridge_runtime::shutdown::Shutdown;
 use bridge_runtime::telemetry::metrics::{FilesReread, Metrics};
 use tokio::sync::watch;
@@ -15,7 +15,7 @@ use crate::database::NotReady;
 /// The keys of a running agent.
 #[derive(Clone)]
 pub struct CurrentKeys {
-    folder: Arc<Reread<Folder>>,
+    folder: Arc<ReloadedFiles<Folder>>,
     keys: watch::Sender<Arc<Keyring>>,
 }
 
@@ -31,7 +31,7 @@ impl CurrentKeys {
         let first = stamps(dir);
         let keys = watch::Sender::new(Arc::new(Keyring::load(dir)?));
         let folder = Folder { dir: dir.to_owned(), keys: keys.clone() };
-        Ok(Self { folder: Arc::new(Reread::new(folder, first)), keys })
+        Ok(Self { folder: Arc::new(ReloadedFiles::new(folder, first)), keys })
     }
 
     /// As they are now.
@@ -102,7 +102,7 @@ impl Files for Folder {
 /// The key files' stamps, in the order of their names.
 fn stamps(dir: &Path) -> Vec<Stamp> {
     let files = keyring::key_files(dir).unwrap_or_default();
-    files.iter().map(|path| reread::stamp(path)).collect()
+    files.iter().map(|path| reloaded_files::stamp(path)).collect()
 }
 
 #[cfg(test)]

@@ -41,12 +41,12 @@ enum Way {
     /// It is there already.
     Through,
     /// From a file beside it.
-    Beside { scratch: PathBuf, target: PathBuf, found: Option<Found> },
+    Beside { scratch: PathBuf, target: PathBuf, found: Option<ExistingFile> },
 }
 
 /// A plain file that is there, and what its name is to have in the end.
 #[derive(Debug)]
-struct Found {
+struct ExistingFile {
     mode: u32,
     /// Open for writing if it keeps its inode, since a new one would not be the same file.
     in_place: Option<File>,
@@ -84,7 +84,7 @@ impl UserFile {
                 } else {
                     Some(file.or_else(|refused| fs::remove_file(&scratch).and(Err(refused)))?)
                 };
-                (made, Some(Found { mode, in_place }))
+                (made, Some(ExistingFile { mode, in_place }))
             }
             (Ok(made), None) => (made, None),
             // A folder that takes no new file, with a file in it that may be written.
@@ -110,7 +110,7 @@ impl UserFile {
             let _synced_where_it_can_be = file.sync_all();
             return Ok(());
         };
-        if let Some(Found { mode, in_place: Some(old) }) = found {
+        if let Some(ExistingFile { mode, in_place: Some(old) }) = found {
             file.rewind()?;
             old.set_len(0)?;
             io::copy(file, old)?;

@@ -199,12 +199,12 @@ mod tests {
     use super::*;
     use crate::telemetry::metrics::Expiring;
 
-    struct Agent {
+    struct FixedReport {
         obstacles: Vec<String>,
         expiries: Vec<Expiry>,
     }
 
-    impl Report for Agent {
+    impl Report for FixedReport {
         fn obstacles(&self) -> Vec<String> {
             self.obstacles.clone()
         }
@@ -227,7 +227,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
         let obstacles = obstacles.iter().map(|o| (*o).to_owned()).collect();
-        let report = Arc::new(Agent { obstacles, expiries });
+        let report = Arc::new(FixedReport { obstacles, expiries });
         tokio::spawn(serve(listener, Arc::new(Metrics::default()), report, shutdown.clone()));
         (address, shutdown)
     }

@@ -10,14 +10,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 /// A field that has one value stands in more than one line: which of them is meant, nobody can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it stands more than once")]
-pub struct Twice;
+pub struct DuplicateField;
 
 /// The value of a field that has one; `None` if it is not there.
-pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Twice> {
+pub fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, DuplicateField> {
     let mut lines = headers.get_all(name).iter();
     match (lines.next(), lines.next()) {
         (value, None) => Ok(value),
-        (_, Some(_)) => Err(Twice),
+        (_, Some(_)) => Err(DuplicateField),
     }
 }
 
@@ -95,7 +98,7 @@ mod tests {
         assert_eq!(single(&one, &AUTHORIZATION), Ok(Some(&HeaderValue::from_static("a"))));
         assert_eq!(single(&one, &HOST), Ok(None));
         let two = headers(&[(&AUTHORIZATION, "a"), (&ACCEPT, "b"), (&AUTHORIZATION, "a")]);
-        assert_eq!(single(&two, &AUTHORIZATION), Err(Twice));
+        assert_eq!(single(&two, &AUTHORIZATION), Err(DuplicateField));
     }
 
     #[test]

@@ -16,10 +16,10 @@ use crate::clock::{UnixSeconds, shown, unix_now};
 use crate::config::TunnelConfig;
 use crate::expiry::Expiry;
 use crate::private::{self, NotPrivate};
-use crate::reread::{self, Reread, Stamp};
+use crate::reloaded_files::{self, ReloadedFiles, Stamp};
 use crate::telemetry::metrics::{Expiring, FilesReread, Metrics};
 use crate::transport::credentials::{Credentials, Part, Pem};
-use crate::transport::judge::Judge;
+use crate::transport::peer_verifier::PeerVerifier;
 
 pub use crate::transport::credentials::CredentialsError;
 
@@ -87,7 +87,7 @@ struct Files {
 /// The agent's identity, current at any time.
 #[derive(Debug)]
 pub(crate) struct Identity {
-    files: Reread<Files>,
+    files: ReloadedFiles<Files>,
     current: watch::Sender<Arc<Credentials>>,
 }
 
@@ -102,11 +102,11 @@ impl Identity {
             ca: config.ca.clone(),
             crl: config.crl.clone(),
         };
-        let stamps = reread::Files::stamps(&files);
+        let stamps = reloaded_files::Files::stamps(&files);
         let credentials = Arc::new(files.read(unix_now())?);
         files.runs_as = Some(credentials.id().clone());
         warn_if_refusable(&credentials);
-        Ok(Self { files: Reread::new(files, stamps), current: watch::Sender::new(credentials) })
+        Ok(Self { files: ReloadedFiles::new(files, stamps), current: watch::Sender::new(credentials) })
     }
 
     /// Who the material says we are.
@@ -162,19 +162,19 @@ impl Identity {
 
 /// An agent whose certificate peers will refuse may run, since they may know another CA; most often it is a mistake.
 fn warn_if_refusable(credentials: &Arc<Credentials>) {
-    if let Err(refusal) = Judge::judge_own(credentials.clone()) {
+    if let Err(refusal) = PeerVerifier::verify_own(credentials.clone()) {
         let identity = credentials.id();
         tracing::warn!(%identity, reason = ?refusal.reason, "under tunnel.ca and tunnel.crl this agent itself would be refused: {refusal}");
     }
 }
 
-impl reread::Files for Files {
+impl reloaded_files::Files for Files {
     type Content = Credentials;
     type Error = IdentityError;
     const KIND: FilesReread = FilesReread::Certificates;
 
     fn stamps(&self) -> Vec<Stamp> {
-        [&self.certificate, &self.key, &self.ca, &self.crl].map(|path| reread::stamp(path)).into()
+        [&self.certificate, &self.key, &self.ca, &self.crl].map(|path| reloaded_files::stamp(path)).into()
     }
 
     fn read(&self) -> Result<Credentials, IdentityError> {

@@ -26,7 +26,7 @@ pub mod clock;
 pub mod telemetry;
 
 // Files that are read again while the agent runs.
-pub mod reread;
+pub mod reloaded_files;
 
 // Who this agent is: certificates, trust and revocation, read again when they change.
 pub mod identity;

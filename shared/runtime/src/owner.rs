@@ -22,7 +22,7 @@ const ROOT: u32 = 0;
     "{} belongs to {owner}, and {process} runs this: what it left there, the agent could not open. Run it as {owner}, such as \
      with `runuser -u {owner} -- ...`", path.display()
 )]
-pub struct NotOurs {
+pub struct WrongOwner {
     path: PathBuf,
     owner: User,
     process: User,
@@ -34,11 +34,11 @@ struct User(u32);
 
 /// Refuses to write into a folder (or to a file) that is another user's. One that is not there would be made in the
 /// nearest folder that is.
-pub fn check(path: &Path) -> Result<(), NotOurs> {
+pub fn check(path: &Path) -> Result<(), WrongOwner> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let found = absolute.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)));
     let Some((path, metadata)) = found else { return Ok(()) };
-    judge(metadata.uid(), geteuid().as_raw()).map_err(|(owner, process)| NotOurs {
+    judge(metadata.uid(), geteuid().as_raw()).map_err(|(owner, process)| WrongOwner {
         path: path.to_owned(),
         owner,
         process,

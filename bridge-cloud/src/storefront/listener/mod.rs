@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bridge_protocol::receipt::Verifier;
 use bridge_runtime::address;
-use bridge_runtime::audit_log::Gathering;
+use bridge_runtime::audit_log::Batcher;
 use bridge_runtime::open_files;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::LocalOptions;
@@ -82,7 +82,7 @@ pub fn start(
         let worker = Worker {
             sealer: Sealer::new(storefront.sealing.clone(), marks.clone(), storefront.metrics.clone()),
             marks: marks.clone(),
-            audit: Gathering::new(storefront.audit.clone()),
+            audit: Batcher::new(storefront.audit.clone()),
             receipts: Mutex::new(Verifier::new(storefront.pinned.clone())),
             shared: storefront.clone(),
             under_way: Arc::default(),

@@ -11,7 +11,7 @@ pub fn own() -> Word {
 }
 
 /// An entry's event as one that this account has given: whatever it says of who gave it, the number is the kernel's.
-pub(super) fn vouched(event: Event, uid: u32) -> Event {
+pub(super) fn given_by(event: Event, uid: u32) -> Event {
     match event {
         Event::PersonalShown(mut shown) => {
             shown.who = account(uid, hint(shown.who.as_str()));
@@ -56,7 +56,7 @@ mod tests {
             ("DOMAIN/kim", "uid:7/DOMAIN/kim"),
         ] {
             let shown = Shown { order, purpose: Word::of("ticket"), who: Word::of(said) };
-            match vouched(Event::PersonalShown(shown), 7) {
+            match given_by(Event::PersonalShown(shown), 7) {
                 Event::PersonalShown(shown) => assert_eq!(shown.who.as_str(), logged, "{said}"),
                 other => panic!("{other:?}"),
             }

@@ -17,7 +17,7 @@ use bridge_protocol::note::NoteVerifier;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::seen::note_beside;
+use super::seen_checkpoint::note_beside;
 use super::{Disk, load_key};
 use crate::cli::{self, Failure, Outcome};
 use crate::config::AuditConfig;
@@ -77,7 +77,7 @@ pub enum Command {
     /// Show the last entries.
     Tail {
         #[command(flatten)]
-        at: At,
+        at: LogChoice,
         /// How many.
         #[arg(short = 'n', long, default_value_t = 10)]
         lines: u64,
@@ -99,7 +99,7 @@ pub enum Command {
         #[arg(long, value_name = "ID", conflicts_with = "entry")]
         order: Option<OrderId>,
         #[command(flatten)]
-        at: At,
+        at: LogChoice,
         /// As a JSON object.
         #[arg(long)]
         json: bool,
@@ -107,7 +107,7 @@ pub enum Command {
     /// Check the whole log; name the first entry that was changed, removed, reordered or cut off.
     Verify {
         #[command(flatten)]
-        at: At,
+        at: LogChoice,
         #[command(flatten)]
         key: Key,
         /// A checkpoint of this log from before, kept elsewhere: shows whether the log still begins as it did.
@@ -123,7 +123,7 @@ pub enum Command {
         /// Where to; made if it is missing.
         to: PathBuf,
         #[command(flatten)]
-        at: At,
+        at: LogChoice,
         #[command(flatten)]
         key: Key,
     },
@@ -132,7 +132,7 @@ pub enum Command {
         /// The entry's number in the log, from 0, as `tail` and `show --order` tell it.
         entry: u64,
         #[command(flatten)]
-        at: At,
+        at: LogChoice,
         #[command(flatten)]
         key: Key,
     },
@@ -154,7 +154,7 @@ pub enum Command {
 
 /// Which log.
 #[derive(Args)]
-pub struct At {
+pub struct LogChoice {
     /// The log's folder; without it, audit.dir of the configuration.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -225,23 +225,23 @@ pub fn run(asked: impl Into<Command>, config: impl Fn() -> Result<AuditConfig, F
 }
 
 /// A log's folder, and what it may be.
-struct Place {
+struct LogFolder {
     disk: Disk,
     /// Whether the user named it. Only then may it be a copy: whoever can write to the agent's own folder can make it
     /// look like one, and so hide that its checkpoint was put back.
     named: bool,
 }
 
-impl Place {
+impl LogFolder {
     fn is_copy(&self) -> bool {
         self.named && self.disk.is_copy()
     }
 }
 
-fn place(at: At, config: impl Fn() -> Result<AuditConfig, Failure>) -> Result<Place, Failure> {
+fn place(at: LogChoice, config: impl Fn() -> Result<AuditConfig, Failure>) -> Result<LogFolder, Failure> {
     let named = at.dir.is_some();
     let dir = at.dir.map_or_else(|| config().map(|config| config.dir), Ok)?;
-    Ok(Place { disk: existing(dir)?, named })
+    Ok(LogFolder { disk: existing(dir)?, named })
 }
 
 fn existing(dir: PathBuf) -> Result<Disk, Failure> {
@@ -291,7 +291,7 @@ fn look<T>(disk: &Disk, look: impl Fn() -> Result<T, Unverified>) -> Result<T, U
     }
 }
 
-fn tail(place: &Place, lines: u64, follow: bool, kind: Option<&str>, json: bool) -> Outcome {
+fn tail(place: &LogFolder, lines: u64, follow: bool, kind: Option<&str>, json: bool) -> Outcome {
     let is_wanted = |entry: &[u8]| {
         kind.is_none_or(|kind| Entry::parse(entry).is_ok_and(|entry| entry.event.kind() == kind))
     };
@@ -345,7 +345,7 @@ fn print(out: &mut impl io::Write, index: u64, bytes: &[u8], json: bool) -> io::
     writeln!(out, "{index:>8}  {}  {}{}", entry.at, entry.event.kind(), facts.collect::<String>())
 }
 
-fn check_log(place: &Place, key: &NoteVerifier, seen: Option<&[u8]>, json: bool) -> Outcome {
+fn check_log(place: &LogFolder, key: &NoteVerifier, seen: Option<&[u8]>, json: bool) -> Outcome {
     let checked = verified(place, key, seen);
     let copied = checked.as_ref().ok().filter(|verified| verified.in_flight && place.is_copy());
     let later = copied.and_then(|copied| later_checkpoint(&place.disk, copied));
@@ -415,7 +415,7 @@ fn check_log(place: &Place, key: &NoteVerifier, seen: Option<&[u8]>, json: bool)
 }
 
 /// Checks a log as what it is: all of it, or, of a copy that was made while it was written, what its checkpoint covers.
-fn verified(place: &Place, key: &NoteVerifier, seen: Option<&[u8]>) -> Result<Verified, Unverified> {
+fn verified(place: &LogFolder, key: &NoteVerifier, seen: Option<&[u8]>) -> Result<Verified, Unverified> {
     let disk = &place.disk;
     let before = stamp(disk);
     let found = match look(disk, || verify(disk, key, seen)) {

@@ -59,7 +59,7 @@ impl Drop for Lock {
 
 /// What a write has made so far.
 #[derive(Default)]
-struct Made {
+struct UnfinishedWrite {
     /// The folders with names in them that are to be durable.
     folders: BTreeSet<PathBuf>,
     /// Files under their own names, that were not there before.
@@ -130,7 +130,7 @@ impl Disk {
     /// there; each of the others is there whole or not at all. So is one that is called new and was there before: a checkpoint
     /// may have come out over it although that was taken for failed.
     pub(super) fn write(&self, new: &[(String, &[u8])], others: &[(String, &[u8])]) -> io::Result<()> {
-        let mut made = Made::default();
+        let mut made = UnfinishedWrite::default();
         let written = self.write_all(new, others, &mut made).and_then(|()| {
             let mut renamed = made.unfinished.iter();
             renamed.try_for_each(|(from, to)| fs::rename(from, to).map_err(|error| of(to, &error)))?;
@@ -149,7 +149,7 @@ impl Disk {
         &self,
         new: &[(String, &[u8])],
         others: &[(String, &[u8])],
-        made: &mut Made,
+        made: &mut UnfinishedWrite,
     ) -> io::Result<()> {
         let mut written = Vec::with_capacity(new.len() + others.len());
         let files = new.iter().map(|file| (file, true)).chain(others.iter().map(|file| (file, false)));
@@ -192,7 +192,7 @@ impl Disk {
     }
 
     /// A file of this name, or under another one until it is whole: nothing that is there is written in its place.
-    fn make_file(&self, path: PathBuf, is_new: bool, made: &mut Made) -> io::Result<File> {
+    fn make_file(&self, path: PathBuf, is_new: bool, made: &mut UnfinishedWrite) -> io::Result<File> {
         if is_new {
             match self.options().write(true).create_new(true).open(&path) {
                 Ok(file) => {

@@ -28,13 +28,13 @@ pub use disk::Disk;
 mod noted;
 
 // How far the log had come.
-mod seen;
-pub use seen::Behind;
-use seen::{Lateness, Seen};
+mod seen_checkpoint;
+pub use seen_checkpoint::BehindSeen;
+use seen_checkpoint::{Lateness, SeenCheckpoint};
 
 // Whether the folder is still in its place.
-mod home;
-use home::Home;
+mod opened_folder;
+use opened_folder::OpenedFolder;
 
 // The log's own key.
 mod key;
@@ -45,30 +45,30 @@ mod recover;
 pub use recover::RecoverError;
 
 // What was logged last of things that are logged when they change.
-mod last;
-pub use last::Last;
+mod last_logged;
+pub use last_logged::LastLogged;
 
 // Who gives a command.
 pub mod account;
 
 // Entries from commands that run beside the agent.
-mod door;
-pub use door::{Door, DoorError, append_beside};
+mod command_socket;
+pub use command_socket::{CommandSocket, CommandSocketError, append_for_command};
 
 // The command line.
 pub mod command;
 
 // Entries as the thread takes them.
-mod lines;
-use lines::Lines;
+mod entry_buffer;
+use entry_buffer::EntryBuffer;
 
 // Appends of one thread's tasks, together.
-mod gathering;
-pub use gathering::Gathering;
+mod batcher;
+pub use batcher::Batcher;
 
 // A disk that does not come back.
-mod late;
-use late::Busy;
+mod watchdog;
+use watchdog::Watchdog;
 
 // The thread that makes entries durable.
 mod writer;
@@ -98,7 +98,7 @@ const NOTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the log looks like from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct LogState {
     /// Entries that are durable.
     pub size: u64,
     /// Entries under the last checkpoint that is out.
@@ -152,7 +152,7 @@ pub enum OpenError {
 #[derive(Clone)]
 pub struct AuditLog {
     appends: mpsc::Sender<Append>,
-    standing: watch::Receiver<Standing>,
+    standing: watch::Receiver<LogState>,
     /// Whether the disk does not answer.
     late: watch::Receiver<bool>,
     /// Whether how far it has come is noted beside its key.
@@ -172,7 +172,7 @@ pub struct Closer {
 
 /// Entries of one caller, and where it waits.
 struct Append {
-    entries: Lines,
+    entries: EntryBuffer,
     durable: oneshot::Sender<Logged>,
 }
 
@@ -181,12 +181,12 @@ struct Logged {
     /// The index of its first entry.
     end: Result<u64, AuditError>,
     /// The entries, so that their buffer can be used again.
-    entries: Lines,
+    entries: EntryBuffer,
 }
 
 impl Default for Logged {
     fn default() -> Self {
-        Self { end: Err(AuditError::Closed), entries: Lines::default() }
+        Self { end: Err(AuditError::Closed), entries: EntryBuffer::default() }
     }
 }
 
@@ -199,7 +199,7 @@ impl AuditLog {
         }
         let verifier = Arc::new(signer.verifier().clone());
         let io = |cause| OpenError::Io { dir: config.dir.clone(), cause };
-        let seen = Seen::beside(&config.key_file, &verifier);
+        let seen = SeenCheckpoint::beside(&config.key_file, &verifier);
         seen.check_is_there(&Disk::new(&config.dir)).map_err(RecoverError::from)?;
         let disk = Disk::make(&config.dir).map_err(io)?;
         let lock = disk.lock().map_err(io)?.ok_or_else(|| OpenError::Taken(config.dir.clone()))?;
@@ -208,12 +208,13 @@ impl AuditLog {
         let (close, closed) = oneshot::channel();
         let size = recovered.growing.size();
         let (standing, standing_seen) =
-            watch::channel(Standing { size, published: recovered.published, ..Standing::default() });
-        let busy = Arc::new(Busy::new());
+            watch::channel(LogState { size, published: recovered.published, ..LogState::default() });
+        let busy = Arc::new(Watchdog::new());
         let within = config.write_within;
-        let late = late::look_after(&busy, within, hanging(within, standing_seen.clone(), metrics.clone()));
+        let late =
+            watchdog::look_after(&busy, within, hanging(within, standing_seen.clone(), metrics.clone()));
         let late = late.map_err(io)?;
-        let home = Home::of(&config.dir, disk.path(disk::LOCK), &lock).map_err(io)?;
+        let home = OpenedFolder::of(&config.dir, disk.path(disk::LOCK), &lock).map_err(io)?;
         let (notes, noted, noting) =
             seen.keep_up(&disk, recovered.published, within, &metrics).map_err(io)?;
         let publisher = publisher::start(disk.clone(), home.clone(), notes).map_err(io)?;
@@ -223,7 +224,7 @@ impl AuditLog {
             recovered,
             signer,
             publisher,
-            writer::Pace { publish_every: config.publish_every, within },
+            writer::WriterIntervals { publish_every: config.publish_every, within },
             standing,
             metrics,
             busy,
@@ -245,10 +246,10 @@ impl AuditLog {
         if WITHOUT_AUDIT {
             return Ok(0);
         }
-        self.append_lines(Lines::of(entries)?).await.end
+        self.append_lines(EntryBuffer::of(entries)?).await.end
     }
 
-    async fn append_lines(&self, entries: Lines) -> Logged {
+    async fn append_lines(&self, entries: EntryBuffer) -> Logged {
         if self.is_late() {
             return Logged { end: Err(AuditError::Late), entries };
         }
@@ -257,12 +258,12 @@ impl AuditLog {
             biased;
             logged = self.append_however_late(entries) => logged,
             Ok(_) = late.wait_for(|late| *late) => {
-                Logged { end: Err(AuditError::Late), entries: Lines::default() }
+                Logged { end: Err(AuditError::Late), entries: EntryBuffer::default() }
             }
         }
     }
 
-    async fn append_however_late(&self, entries: Lines) -> Logged {
+    async fn append_however_late(&self, entries: EntryBuffer) -> Logged {
         let (durable, waits) = oneshot::channel();
         match self.appends.send(Append { entries, durable }).await {
             Ok(()) => waits.await.unwrap_or_default(),
@@ -277,7 +278,7 @@ impl AuditLog {
             return;
         }
         let entry = Entry::new(clock::now(), event);
-        let Ok(entries) = Lines::of(std::slice::from_ref(&entry)) else { return };
+        let Ok(entries) = EntryBuffer::of(std::slice::from_ref(&entry)) else { return };
         let (durable, waits) = oneshot::channel();
         // Without a wait, so that it stands before whatever its caller appends next.
         let queued = self.appends.try_send(Append { entries, durable }).is_ok();
@@ -286,7 +287,7 @@ impl AuditLog {
             if queued && !matches!(waits.await, Ok(Logged { end: Err(AuditError::Unwritable(_)), .. })) {
                 return;
             }
-            while let Ok(lines) = Lines::of(std::slice::from_ref(&entry))
+            while let Ok(lines) = EntryBuffer::of(std::slice::from_ref(&entry))
                 && let Err(AuditError::Unwritable(_)) = log.append_however_late(lines).await.end
             {
                 tokio::time::sleep(RECORD_AGAIN_AFTER).await;
@@ -301,7 +302,7 @@ impl AuditLog {
     }
 
     /// How far it is and whether it can be written.
-    pub fn standing(&self) -> watch::Receiver<Standing> {
+    pub fn standing(&self) -> watch::Receiver<LogState> {
         self.standing.clone()
     }
 
@@ -321,7 +322,7 @@ impl AuditLog {
 
     /// What is in its way now, as a sentence.
     pub fn obstacle(&self) -> Option<String> {
-        let Standing { obstacle, unpublished, .. } = &*self.standing.borrow();
+        let LogState { obstacle, unpublished, .. } = &*self.standing.borrow();
         match (self.is_late(), obstacle, unpublished) {
             (true, ..) => {
                 Some("the audit log's disk does not answer, and nothing is taken before it does".to_owned())
@@ -344,7 +345,7 @@ impl AuditLog {
     /// Its state for `/status`.
     pub fn status(&self) -> Value {
         let (writable, obstacle) = (self.is_writable(), self.obstacle());
-        let Standing { size, published, .. } = &*self.standing.borrow();
+        let LogState { size, published, .. } = &*self.standing.borrow();
         json!({
             "origin": self.verifier.name(),
             "entries": size,
@@ -409,7 +410,7 @@ impl Closer {
 /// Tells that the log's disk does not answer.
 fn hanging(
     within: Duration,
-    standing: watch::Receiver<Standing>,
+    standing: watch::Receiver<LogState>,
     metrics: Arc<Metrics>,
 ) -> impl Fn(bool) + Send + 'static {
     move |is_late| {

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::disk::FILE_MODE;
-use super::late::Busy;
+use super::watchdog::Watchdog;
 
 /// Between two tries to write what could not be written.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ pub(super) struct Notes(watch::Sender<Vec<u8>>);
 pub(super) struct Keeper {
     pub(super) thread: JoinHandle<()>,
     /// What it is about, for whoever looks after it.
-    pub(super) busy: Arc<Busy>,
+    pub(super) busy: Arc<Watchdog>,
     /// Why the last try failed; `None` after one that went through.
     pub(super) failure: watch::Receiver<Option<String>>,
 }
@@ -59,7 +59,7 @@ pub(super) fn start(
 ) -> io::Result<(Notes, Keeper)> {
     let (notes, newest) = watch::channel(text);
     let (failed, failure) = watch::channel(None);
-    let busy = Arc::new(Busy::new());
+    let busy = Arc::new(Watchdog::new());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let about = busy.clone();
     let thread = std::thread::Builder::new()
@@ -71,7 +71,7 @@ pub(super) fn start(
 async fn run(
     path: &Path,
     mut newest: watch::Receiver<Vec<u8>>,
-    busy: &Busy,
+    busy: &Watchdog,
     failed: &watch::Sender<Option<String>>,
     mut report: impl FnMut(&io::Result<()>),
 ) {

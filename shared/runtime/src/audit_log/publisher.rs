@@ -8,8 +8,8 @@ use bridge_protocol::audit::growing_tree::File;
 use tokio::sync::mpsc;
 
 use super::disk::Disk;
-use super::home::Home;
 use super::noted::Notes;
+use super::opened_folder::OpenedFolder;
 
 /// A checkpoint, and the files that it needs and that are not out yet.
 pub(super) struct Publication {
@@ -35,7 +35,7 @@ pub(super) struct Publisher {
 pub(super) type Published = Result<u64, (Publication, io::Error)>;
 
 /// Starts the thread. What it has published it hands on to be noted, and does not wait for that.
-pub(super) fn start(disk: Disk, home: Home, notes: Notes) -> io::Result<Publisher> {
+pub(super) fn start(disk: Disk, home: OpenedFolder, notes: Notes) -> io::Result<Publisher> {
     let (publish, publications) = sync_channel(1);
     let (done, published) = mpsc::channel(1);
     std::thread::Builder::new()
@@ -46,7 +46,7 @@ pub(super) fn start(disk: Disk, home: Home, notes: Notes) -> io::Result<Publishe
 
 fn run(
     disk: &Disk,
-    home: &Home,
+    home: &OpenedFolder,
     notes: &Notes,
     publications: &Receiver<Publication>,
     done: &mpsc::Sender<Published>,
@@ -66,7 +66,7 @@ fn run(
 
 /// First everything that the checkpoint covers, then the checkpoint: the folder verifies at every moment. What went to another
 /// folder, since the log's own was moved meanwhile, is not published.
-fn publish(disk: &Disk, home: &Home, publication: &Publication) -> io::Result<()> {
+fn publish(disk: &Disk, home: &OpenedFolder, publication: &Publication) -> io::Result<()> {
     home.check()?;
     disk.write(&named(&publication.full), &named(&publication.edge))?;
     home.check()?;

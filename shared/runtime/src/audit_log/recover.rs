@@ -15,7 +15,7 @@ use bridge_protocol::merkle::leaf_hash;
 use bridge_protocol::note::NoteVerifier;
 
 use super::disk::Disk;
-use super::seen::{Behind, Seen};
+use super::seen_checkpoint::{BehindSeen, SeenCheckpoint};
 
 /// Why a log cannot be gone on with. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,7 @@ pub enum RecoverError {
     },
     /// It was longer already.
     #[error(transparent)]
-    Behind(#[from] Behind),
+    Behind(#[from] BehindSeen),
     /// It cannot be mended where it was cut short.
     #[error("the audit log in {}: {cause}", dir.display())]
     Io {
@@ -61,7 +61,11 @@ pub(super) struct Recovered {
 }
 
 /// Reads the folder, which has what was seen of it, and cuts off a round that was not written to its end.
-pub(super) fn recover(disk: &Disk, key: &NoteVerifier, seen: &Seen) -> Result<Recovered, RecoverError> {
+pub(super) fn recover(
+    disk: &Disk,
+    key: &NoteVerifier,
+    seen: &SeenCheckpoint,
+) -> Result<Recovered, RecoverError> {
     let dir = disk.path("");
     let damaged = |finding| RecoverError::Damaged { dir: dir.clone(), finding };
     let (mut recovered, segments) = read(disk, key).map_err(damaged)?;

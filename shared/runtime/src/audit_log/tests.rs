@@ -198,7 +198,7 @@ async fn tasks_of_one_thread_go_to_the_log_together_and_each_is_told_of_its_own_
     let root = tempfile::tempdir().unwrap();
     let metrics = Arc::new(Metrics::default());
     let (log, closer) = AuditLog::open(&config(root.path()), metrics.clone()).unwrap();
-    let gathering = Gathering::new(log.clone());
+    let gathering = Batcher::new(log.clone());
     let append = |n: u64| {
         let gathering = gathering.clone();
         tokio::spawn(async move { gathering.append(|| entry(n)).await })

@@ -22,11 +22,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::disk::{Disk, Lock, of};
-use super::home::{FileId, Home};
-use super::late::Busy;
+use super::opened_folder::{FileId, OpenedFolder};
 use super::publisher::{Publication, Published, Publisher};
 use super::recover::Recovered;
-use super::{Append, AuditError, Logged, Standing};
+use super::watchdog::Watchdog;
+use super::{Append, AuditError, LogState, Logged};
 use crate::telemetry::metrics::Metrics;
 
 /// Appends in one round.
@@ -66,7 +66,7 @@ const ROOM: u64 = 1 << 20;
 /// The thread's state.
 pub(super) struct Writer {
     disk: Disk,
-    home: Home,
+    home: OpenedFolder,
     signer: NoteSigner,
     growing: GrowingTree,
     /// Full files that are not out yet.
@@ -78,7 +78,7 @@ pub(super) struct Writer {
     publishing: Option<Publishing>,
     /// What the log was under the checkpoints that are out.
     earlier: History,
-    pace: Pace,
+    pace: WriterIntervals,
     publish_at: Instant,
     /// When the publication under way takes too long; `None` if none is, or if that was told.
     late_at: Option<Instant>,
@@ -98,9 +98,9 @@ pub(super) struct Writer {
     broken: Option<(Instant, String)>,
     /// When to look whether the folder is in its place.
     look_around_at: Instant,
-    standing: watch::Sender<Standing>,
+    standing: watch::Sender<LogState>,
     metrics: Arc<Metrics>,
-    busy: Arc<Busy>,
+    busy: Arc<Watchdog>,
     _lock: Lock,
 }
 
@@ -114,7 +114,7 @@ struct Publishing {
 
 /// How often it publishes, and how long the disk may take.
 #[derive(Clone, Copy)]
-pub(super) struct Pace {
+pub(super) struct WriterIntervals {
     /// Between two checkpoints while there is something new.
     pub(super) publish_every: Duration,
     /// For what is asked of the disk.
@@ -135,7 +135,7 @@ struct Segment {
 }
 
 /// What the thread wakes up for.
-enum Woken {
+enum WakeReason {
     Appends,
     Published(Published),
     PublishNow,
@@ -149,14 +149,14 @@ impl Writer {
     #[expect(clippy::too_many_arguments, reason = "each is one part of the log, put together in one place")]
     pub(super) fn new(
         disk: Disk,
-        home: Home,
+        home: OpenedFolder,
         recovered: Recovered,
         signer: NoteSigner,
         publisher: Publisher,
-        pace: Pace,
-        standing: watch::Sender<Standing>,
+        pace: WriterIntervals,
+        standing: watch::Sender<LogState>,
         metrics: Arc<Metrics>,
-        busy: Arc<Busy>,
+        busy: Arc<Watchdog>,
         lock: Lock,
     ) -> io::Result<Self> {
         let Recovered { growing, published, earlier, full, older, last } = recovered;
@@ -216,16 +216,16 @@ impl Writer {
             let woken = tokio::select! {
                 biased;
                 published = self.publisher.published.recv() => match published {
-                    Some(published) => Woken::Published(published),
+                    Some(published) => WakeReason::Published(published),
                     // Without it memory would grow: the agent ends with its log, and is started again.
                     None => return tracing::error!("the thread that publishes the audit log has ended"),
                 },
-                () = sleep_until(self.publish_at), if news && !publishing => Woken::PublishNow,
-                () = sleep_until(self.late_at.unwrap_or(self.publish_at)), if self.late_at.is_some() => Woken::PublishLate,
-                () = sleep_until(look_at.unwrap_or(self.publish_at)), if look_at.is_some() => Woken::LookAgain,
-                () = sleep_until(self.look_around_at), if look_at.is_none() => Woken::LookAround,
+                () = sleep_until(self.publish_at), if news && !publishing => WakeReason::PublishNow,
+                () = sleep_until(self.late_at.unwrap_or(self.publish_at)), if self.late_at.is_some() => WakeReason::PublishLate,
+                () = sleep_until(look_at.unwrap_or(self.publish_at)), if look_at.is_some() => WakeReason::LookAgain,
+                () = sleep_until(self.look_around_at), if look_at.is_none() => WakeReason::LookAround,
                 taken = queue.recv_many(&mut round, ROUND_MAX), if !hold => {
-                    if taken == 0 { Woken::Close } else { Woken::Appends }
+                    if taken == 0 { WakeReason::Close } else { WakeReason::Appends }
                 }
                 _ = &mut closed, if !closing => {
                     closing = true;
@@ -235,29 +235,29 @@ impl Writer {
             };
             self.busy.begin();
             match woken {
-                Woken::Appends => {
+                WakeReason::Appends => {
                     wait_for_others(&mut queue, &mut round);
                     self.round(&mut round);
                 }
-                Woken::Published(published) => self.take_published(published),
-                Woken::PublishNow => match self.in_place() {
+                WakeReason::Published(published) => self.take_published(published),
+                WakeReason::PublishNow => match self.in_place() {
                     Ok(()) => self.publish(self.due()),
                     Err(error) => {
                         self.publish_at = Instant::now() + LOOK_AGAIN_AFTER;
                         self.break_down(&error);
                     }
                 },
-                Woken::PublishLate => {
+                WakeReason::PublishLate => {
                     self.late_at = None;
                     self.be_stuck(format!("the disk has not answered for {:?}", self.pace.within));
                 }
-                Woken::LookAgain => self.look_again(),
-                Woken::LookAround => {
+                WakeReason::LookAgain => self.look_again(),
+                WakeReason::LookAround => {
                     if let Err(error) = self.in_place() {
                         self.break_down(&error);
                     }
                 }
-                Woken::Close => break,
+                WakeReason::Close => break,
             }
             self.busy.end();
         }
@@ -509,7 +509,7 @@ impl Segment {
 
     /// Whether the folder is in its place, and this in it: what is written to a file without a name, or in a folder that was
     /// moved away, is where nobody looks for it.
-    fn in_place(&self, disk: &Disk, home: &Home) -> io::Result<()> {
+    fn in_place(&self, disk: &Disk, home: &OpenedFolder) -> io::Result<()> {
         home.check()?;
         let path = disk.path(&journal::path(self.first));
         match self.id.is_at(&path) {
@@ -529,7 +529,7 @@ impl Segment {
         bytes: &mut Vec<u8>,
         seals: journal::Writer,
         disk: &Disk,
-        home: &Home,
+        home: &OpenedFolder,
     ) -> io::Result<()> {
         let length = self.length + bytes.len() as u64;
         if length > self.ahead {

@@ -8,7 +8,7 @@
 mod source;
 
 mod values;
-pub use values::{BitRate, ByteSize, CollectorUrl, DialTarget, InputFile, Kind, Place, Setting};
+pub use values::{BasePaths, BitRate, ByteSize, CollectorUrl, DialTarget, InputFile, Kind, Setting};
 
 mod secret;
 pub use secret::{Secret, SecretFile};

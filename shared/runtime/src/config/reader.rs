@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::mistakes::{Mistakes, Origin};
 use super::source::{Entry, Raw, Source, join};
-use super::values::{Kind, NAME_RULE, Place, Setting, is_name};
+use super::values::{BasePaths, Kind, NAME_RULE, Setting, is_name};
 use crate::private;
 
 /// A hint is a guess unless at most one letter in this many is different.
@@ -19,13 +19,13 @@ const LETTERS_PER_SLIP: usize = 3;
 /// A configuration being read.
 pub struct Reader {
     source: Source,
-    place: Place,
+    place: BasePaths,
     /// Every key asked for, in that order.
-    asked: Vec<Asked>,
+    asked: Vec<ReadSetting>,
     mistakes: Mistakes,
 }
 
-struct Asked {
+struct ReadSetting {
     path: String,
     origin: Origin,
     /// The effective value as TOML; `None` for an optional one that is not set.
@@ -60,7 +60,7 @@ impl Reader {
         });
         let environment: Vec<_> = environment.collect();
         let credentials = environment.iter().find(|(name, _)| name == private::CREDENTIALS);
-        let place = Place {
+        let place = BasePaths {
             folder: file.parent().map(Path::to_owned).unwrap_or_default(),
             credentials: credentials.map(|(_, value)| PathBuf::from(value)),
         };
@@ -139,7 +139,7 @@ impl Reader {
     fn effective(&self) -> String {
         let mut text = String::new();
         let mut current = "";
-        for Asked { path, shown, .. } in &self.asked {
+        for ReadSetting { path, shown, .. } in &self.asked {
             let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
             if section != current {
                 let gap = if text.is_empty() { "" } else { "\n" };
@@ -274,7 +274,7 @@ impl Section<'_> {
     }
 
     /// Where relative paths start, for a setting that hides a path in its text.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &BasePaths {
         &self.reader.place
     }
 
@@ -302,7 +302,7 @@ impl Section<'_> {
         entry: &Entry,
     ) -> T {
         self.record(key, entry.origin.clone(), Some(shown(&entry.raw)));
-        let place = Place::default();
+        let place = BasePaths::default();
         let [least, most] = [bounds.start(), bounds.end()].map(|text| T::parse(text, &place).ok());
         let said = format!("must be {:?} to {:?}", bounds.start(), bounds.end());
         self.bound(key, &text_bounds(bounds));
@@ -344,7 +344,7 @@ impl Section<'_> {
     }
 
     fn record(&mut self, key: &str, origin: Origin, shown: Option<String>) {
-        self.reader.asked.push(Asked { path: join(&self.path, key), origin, shown, bounds: None });
+        self.reader.asked.push(ReadSetting { path: join(&self.path, key), origin, shown, bounds: None });
     }
 
     /// Notes the bounds of the setting that was recorded last, as TOML.

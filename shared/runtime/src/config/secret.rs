@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::values::{Kind, Place, Setting};
+use super::values::{BasePaths, Kind, Setting};
 use crate::private::{self, NotPrivate};
 
 /// No token, password or key of ours is longer.
@@ -49,7 +49,7 @@ impl Setting for SecretFile {
         Self(PathBuf::new())
     }
 
-    fn parse(text: &str, place: &Place) -> Result<Self, String> {
+    fn parse(text: &str, place: &BasePaths) -> Result<Self, String> {
         let path = locate(text, place)?;
         open_private(&path, place)?;
         Ok(Self(path))
@@ -65,7 +65,7 @@ impl Setting for Secret {
         Self::new(Vec::new())
     }
 
-    fn parse(text: &str, place: &Place) -> Result<Self, String> {
+    fn parse(text: &str, place: &BasePaths) -> Result<Self, String> {
         let file = open_private(&locate(text, place)?, place)?;
         // Room for all of it beforehand: a vector that grows leaves copies behind which nobody wipes.
         let mut bytes =
@@ -88,7 +88,7 @@ impl Setting for Secret {
 }
 
 /// The file behind a path or a systemd credential (systemd.exec(5), `LoadCredential=`).
-fn locate(text: &str, place: &Place) -> Result<PathBuf, String> {
+fn locate(text: &str, place: &BasePaths) -> Result<PathBuf, String> {
     let Some(name) = text.strip_prefix("credential:") else { return place.resolve(text) };
     if name.is_empty() || name.contains('/') {
         return Err("must name a credential without any \"/\" after \"credential:\"".to_owned());
@@ -99,7 +99,7 @@ fn locate(text: &str, place: &Place) -> Result<PathBuf, String> {
     Ok(folder.join(name))
 }
 
-fn open_private(path: &Path, place: &Place) -> Result<File, String> {
+fn open_private(path: &Path, place: &BasePaths) -> Result<File, String> {
     let credentials = place.credentials.as_ref().map(|folder| folder.as_os_str());
     private::open_beside(path, credentials).map_err(|error| match error {
         NotPrivate::NotAFile => "must name a regular file".to_owned(),

@@ -275,7 +275,7 @@ fn amounts_that_are_none_are_refused() {
 
 #[test]
 fn a_collector_of_traces_is_an_address_without_tls() {
-    let place = Place::default();
+    let place = BasePaths::default();
     for text in
         ["http://127.0.0.1:4318", "http://127.0.0.1:4318/", "http://[::1]:4318", "http://collector/otlp"]
     {

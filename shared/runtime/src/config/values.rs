@@ -24,14 +24,14 @@ pub enum Kind {
 
 /// What a relative path and a credential are relative to.
 #[derive(Default)]
-pub struct Place {
+pub struct BasePaths {
     /// The folder of the configuration file.
     pub(super) folder: PathBuf,
     /// systemd's `$CREDENTIALS_DIRECTORY`.
     pub(super) credentials: Option<PathBuf>,
 }
 
-impl Place {
+impl BasePaths {
     /// A path as the configuration means it: relative to the folder of its file.
     pub fn resolve(&self, text: &str) -> Result<PathBuf, String> {
         if text.is_empty() {
@@ -54,7 +54,7 @@ pub trait Setting: Sized {
     fn placeholder() -> Self;
 
     /// Reads it, or says what is wrong: `must be ..., is ...`.
-    fn parse(text: &str, place: &Place) -> Result<Self, String>;
+    fn parse(text: &str, place: &BasePaths) -> Result<Self, String>;
 }
 
 fn expected<T: Setting>(text: &str) -> String {
@@ -69,7 +69,7 @@ impl Setting for String {
         Self::new()
     }
 
-    fn parse(text: &str, _: &Place) -> Result<Self, String> {
+    fn parse(text: &str, _: &BasePaths) -> Result<Self, String> {
         if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
     }
 }
@@ -82,7 +82,7 @@ impl Setting for bool {
         false
     }
 
-    fn parse(text: &str, _: &Place) -> Result<Self, String> {
+    fn parse(text: &str, _: &BasePaths) -> Result<Self, String> {
         text.parse().map_err(|_| expected::<Self>(text))
     }
 }
@@ -95,7 +95,7 @@ impl Setting for SocketAddr {
         Self::from(([0, 0, 0, 0], 0))
     }
 
-    fn parse(text: &str, _: &Place) -> Result<Self, String> {
+    fn parse(text: &str, _: &BasePaths) -> Result<Self, String> {
         text.parse().map_err(|_| expected::<Self>(text))
     }
 }
@@ -109,7 +109,7 @@ impl Setting for PathBuf {
         Self::new()
     }
 
-    fn parse(text: &str, place: &Place) -> Result<Self, String> {
+    fn parse(text: &str, place: &BasePaths) -> Result<Self, String> {
         place.resolve(text)
     }
 }
@@ -133,7 +133,7 @@ impl Setting for InputFile {
         Self(PathBuf::new())
     }
 
-    fn parse(text: &str, place: &Place) -> Result<Self, String> {
+    fn parse(text: &str, place: &BasePaths) -> Result<Self, String> {
         let path = place.resolve(text)?;
         readable(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         Ok(Self(path))
@@ -155,7 +155,7 @@ impl Setting for Duration {
         Self::ZERO
     }
 
-    fn parse(text: &str, _: &Place) -> Result<Self, String> {
+    fn parse(text: &str, _: &BasePaths) -> Result<Self, String> {
         let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
         let milliseconds = scaled(text, &units).filter(|value| (1..=24 * 3_600_000).contains(value));
         milliseconds.map(Self::from_millis).ok_or_else(|| expected::<Self>(text))
@@ -189,7 +189,7 @@ impl Setting for BitRate {
         Self::from_bits_per_second(0)
     }
 
-    fn parse(text: &str, _: &Place) -> Result<Self, String> {
+    fn parse(text: &str, _: &BasePaths) -> Result<Self, String> {
         let units = [("kbit/s", 1_000), ("Mbit/s", 1_000_000), ("Gbit/s", 1_000_000_000)];
         let bits = scaled(text, &units).filter(|bits| (1_000..=1_000_000_000_000).contains(bits));
         bits.map(Self::from_bits_per_second).ok_or_else(|| expected::<Self>(text))
@@ -223,7 +223,7 @@ impl Setting for ByteSize {
         Self::from_bytes(0)
     }
 
-    fn parse(text: &str, _: &Place) -> Result<Self, String> {
+    fn parse(text: &str, _: &BasePaths) -> Result<Self, String> {
         let bytes = scaled(text, &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)])
             .filter(|bytes| (1 << 10..=1 << 40).contains(bytes));
         let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
@@ -258,7 +258,7 @@ impl Setting for DialTarget {
         Self { host: String::new(), port: 0 }
     }
 
-    fn parse(text: &str, _: &Place) -> Result<Self, String> {
+    fn parse(text: &str, _: &BasePaths) -> Result<Self, String> {
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(Self { host: address.ip().to_string(), port: address.port() });
         }
@@ -293,7 +293,7 @@ impl Setting for CollectorUrl {
         Self(String::new())
     }
 
-    fn parse(text: &str, _: &Place) -> Result<Self, String> {
+    fn parse(text: &str, _: &BasePaths) -> Result<Self, String> {
         let url: Uri = text.parse().map_err(|_| expected::<Self>(text))?;
         let is_plain = url.scheme_str() == Some("http") && url.query().is_none();
         // Neither a password nor half an address: what stands there is shown by `check --print-config`.

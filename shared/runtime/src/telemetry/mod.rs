@@ -12,8 +12,8 @@ pub use labelled::{Label, Labelled};
 mod lines;
 pub use lines::flush;
 
-mod sparing;
-pub use sparing::Sparing;
+mod log_rate_limit;
+pub use log_rate_limit::LogRateLimit;
 
 mod otlp;
 pub use otlp::continue_trace;

@@ -167,7 +167,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let collector = CollectorUrl::parse(
             &format!("http://{}", listener.local_addr().unwrap()),
-            &crate::config::Place::default(),
+            &crate::config::BasePaths::default(),
         )
         .unwrap();
         let collecting = thread::spawn(move || receive(&listener));

@@ -22,7 +22,7 @@ pub(crate) mod credentials;
 pub(crate) mod refusal;
 
 /// Judging a peer's certificate.
-pub(crate) mod judge;
+pub(crate) mod peer_verifier;
 
 /// The cryptography of every handshake.
 mod provider;
@@ -42,7 +42,7 @@ mod reset_key;
 /// The congestion controller.
 mod floor;
 
-pub(crate) use judge::Peer;
+pub(crate) use peer_verifier::VerifiedPeer;
 pub(crate) use refusal::Refusal;
 
 /// A future that a trait object can return.
@@ -57,7 +57,7 @@ pub(crate) trait Transport: Send + Sync + 'static {
     fn dial(&self, to: SocketAddr) -> BoxFuture<'_, Result<Arc<dyn Connection>, ConnectError>>;
 
     /// The next peer that connects; `None` once the transport is closed.
-    fn accept(&self) -> BoxFuture<'_, Option<Box<dyn Knock>>>;
+    fn accept(&self) -> BoxFuture<'_, Option<Box<dyn Incoming>>>;
 
     /// Where this transport listens, with the port the system chose where 0 was configured.
     fn listening(&self) -> Vec<SocketAddr>;
@@ -66,15 +66,15 @@ pub(crate) trait Transport: Send + Sync + 'static {
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
-/// A peer that has knocked. Nothing was spent on it yet. Dropping it turns it away.
-pub(crate) trait Knock: Send {
+/// A peer that asks for a connection. Nothing was spent on it yet. Dropping it turns it away.
+pub(crate) trait Incoming: Send {
     /// Where from.
     fn from(&self) -> SocketAddr;
 
     /// Whether the address is its own: what it is sent there, it has received.
     fn is_proved(&self) -> bool;
 
-    /// Has it prove that, and knock again.
+    /// Has it prove that, and connect again.
     fn prove(self: Box<Self>);
 
     /// Leaves it without an answer.
@@ -90,7 +90,7 @@ pub(crate) trait Connection: Send + Sync + 'static {
     fn transport(&self) -> &'static str;
 
     /// Who the peer has proved to be.
-    fn peer(&self) -> &Peer;
+    fn peer(&self) -> &VerifiedPeer;
 
     /// The peer's address now; a QUIC peer may move.
     fn remote(&self) -> SocketAddr;

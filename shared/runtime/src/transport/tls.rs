@@ -1,6 +1,6 @@
 //! TLS 1.3 as Bridge uses it, both sides: mutual, one provider, no tickets, no 0-RTT, post-quantum unless told otherwise.
 //!
-//! Every handshake gets a configuration of its own. That gives each its own [`Slot`] for the verdict, and it makes new
+//! Every handshake gets a configuration of its own. That gives each its own [`VerdictSlot`] for the verdict, and it makes new
 //! certificates and revocation lists count from the next handshake on. A resumed session would skip the certificate
 //! check and let a revoked agent back in, so there is none.
 
@@ -17,7 +17,7 @@ use rustls::{
     SignatureScheme, version,
 };
 
-use super::judge::{Judge, Peer, PeerSide};
+use super::peer_verifier::{PeerSide, PeerVerifier, VerifiedPeer};
 use super::provider::provider_for;
 use super::refusal::Refusal;
 use crate::config::PostQuantum;
@@ -27,13 +27,13 @@ use crate::telemetry::metrics::RefusalReason;
 pub(crate) const ALPN: &[u8] = b"bridge/1";
 
 /// Where a handshake's verdict on the peer is left; empty if the handshake never came to it.
-pub(crate) type Slot = Arc<OnceLock<Result<Peer, Refusal>>>;
+pub(crate) type VerdictSlot = Arc<OnceLock<Result<VerifiedPeer, Refusal>>>;
 
 /// The configuration of one handshake that we start.
 pub(crate) fn client_config(
-    judge: Judge,
+    judge: PeerVerifier,
     post_quantum: PostQuantum,
-    slot: Slot,
+    slot: VerdictSlot,
 ) -> Result<ClientConfig, Error> {
     let certified = judge.credentials().certified.clone();
     let verifier = Arc::new(AgentVerifier { judge, slot });
@@ -52,9 +52,9 @@ pub(crate) fn client_config(
 
 /// The configuration of one handshake that a peer starts.
 pub(crate) fn server_config(
-    judge: Judge,
+    judge: PeerVerifier,
     post_quantum: PostQuantum,
-    slot: Slot,
+    slot: VerdictSlot,
 ) -> Result<ServerConfig, Error> {
     let certified = judge.credentials().certified.clone();
     let verifier = Arc::new(AgentVerifier { judge, slot });
@@ -71,8 +71,8 @@ pub(crate) fn server_config(
 /// Judges the peer in a handshake, whichever side it is on, and leaves the verdict in the slot.
 #[derive(Debug)]
 struct AgentVerifier {
-    judge: Judge,
-    slot: Slot,
+    judge: PeerVerifier,
+    slot: VerdictSlot,
 }
 
 impl AgentVerifier {

@@ -12,7 +12,7 @@ use super::end::LinkEnd;
 use super::event::LinkId;
 use crate::audit_log::AuditLog;
 use crate::config::PostQuantum;
-use crate::telemetry::Sparing;
+use crate::telemetry::LogRateLimit;
 use crate::telemetry::metrics::RefusalReason;
 use crate::transport::Connection;
 
@@ -24,7 +24,7 @@ pub(super) struct Auditor {
     log: Option<AuditLog>,
     /// What a link's key exchange can have been.
     group: &'static str,
-    refusals: Sparing,
+    refusals: LogRateLimit,
 }
 
 impl Auditor {
@@ -34,7 +34,7 @@ impl Auditor {
             PostQuantum::Prefer => "X25519MLKEM768-or-classical",
             PostQuantum::Off => "classical",
         };
-        Self { log, group, refusals: Sparing::new(1) }
+        Self { log, group, refusals: LogRateLimit::new(1) }
     }
 
     pub(super) fn opened(&self, link: LinkId, connection: &dyn Connection) {

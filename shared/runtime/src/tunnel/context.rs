@@ -11,10 +11,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::audit::Auditor;
 use super::event::FeedEvent;
-use super::inbox::{EventSender, Rooms};
+use super::inbox::{EventSender, PeerBudgets};
 use super::links::Links;
 use crate::identity::Identity;
-use crate::telemetry::Sparing;
+use crate::telemetry::LogRateLimit;
 use crate::telemetry::metrics::Metrics;
 use crate::transport::Transport;
 
@@ -53,14 +53,14 @@ pub(super) struct Context {
     pub(super) allow: Arc<[SpiffeId]>,
     pub(super) greeting: watch::Receiver<Greeting>,
     pub(super) events: EventSender,
-    pub(super) rooms: Rooms,
+    pub(super) rooms: PeerBudgets,
     pub(super) feed: mpsc::Sender<FeedEvent>,
     pub(super) links: Arc<Links>,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) audit: Auditor,
     /// What the log is told of refusals.
-    pub(super) refusals: Sparing,
+    pub(super) refusals: LogRateLimit,
     pub(super) order_lanes: u8,
     pub(super) links_per_peer: u8,
     pub(super) links_from_peer_max: usize,

@@ -36,7 +36,7 @@ impl Link {
     ) -> LinkEnd {
         let mut greeting = self.context.greeting.clone();
         greeting.mark_changed();
-        let mut said = Said { manifest, readiness: None };
+        let mut said = SentState { manifest, readiness: None };
         let mut beat = interval(self.context.heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut said_goodbye = false;
@@ -87,12 +87,12 @@ impl Link {
 }
 
 /// What the peer was told of this agent's greeting, beside what each heartbeat has.
-struct Said {
+struct SentState {
     manifest: Bytes,
     readiness: Option<BTreeSet<Obstacle>>,
 }
 
-impl Said {
+impl SentState {
     /// What of a greeting the peer was not told yet, which it is told now.
     fn news(&mut self, greeting: &Greeting) -> Vec<Control> {
         let mut news = Vec::new();

@@ -35,7 +35,7 @@ pub(super) struct ControlLane {
 }
 
 /// What both sides agreed upon.
-pub(super) struct Agreed {
+pub(super) struct Negotiated {
     /// What the peer said.
     pub(super) hello: Hello,
     /// What we said.
@@ -93,13 +93,13 @@ pub(super) async fn exchange(
     context: &Context,
     connection: &dyn Connection,
     dialled: bool,
-) -> Result<Agreed, HelloError> {
+) -> Result<Negotiated, HelloError> {
     let exchanged =
         async { if dialled { dial(context, connection).await } else { listen(context, connection).await } };
     timeout(HELLO_TIME, exchanged).await.unwrap_or(Err(HelloError::TooSlow))
 }
 
-async fn dial(context: &Context, connection: &dyn Connection) -> Result<Agreed, HelloError> {
+async fn dial(context: &Context, connection: &dyn Connection) -> Result<Negotiated, HelloError> {
     let LaneStream { reader, mut writer, .. } = connection.open_lane(Lane::Control).await?;
     let ours = our_hello(context, context.order_lanes);
     write(connection, &mut writer, &ours.clone().into()).await?;
@@ -116,7 +116,7 @@ async fn dial(context: &Context, connection: &dyn Connection) -> Result<Agreed, 
         open.push(connection.open_lane(lane).await?);
     }
     let [payments, feed] = by_kind(open);
-    Ok(Agreed {
+    Ok(Negotiated {
         hello,
         said: ours,
         version,
@@ -128,7 +128,7 @@ async fn dial(context: &Context, connection: &dyn Connection) -> Result<Agreed, 
     })
 }
 
-async fn listen(context: &Context, connection: &dyn Connection) -> Result<Agreed, HelloError> {
+async fn listen(context: &Context, connection: &dyn Connection) -> Result<Negotiated, HelloError> {
     let first = connection.accept_lane().await?;
     let LaneStream { lane: Lane::Control, reader, mut writer } = first else {
         return Err(HelloError::Violation("the first lane is not the control lane".to_owned()));
@@ -142,7 +142,7 @@ async fn listen(context: &Context, connection: &dyn Connection) -> Result<Agreed
     let ours = our_hello(context, count);
     write(connection, &mut writer, &ours.clone().into()).await?;
     let [payments, feed] = by_kind(accept_optional(connection, optional_lanes(&ours, &hello)).await?);
-    Ok(Agreed {
+    Ok(Negotiated {
         hello,
         said: ours,
         version,

@@ -27,13 +27,13 @@ pub(super) type Share = OwnedSemaphorePermit;
 /// The owner's end.
 #[derive(Debug)]
 pub struct Events {
-    waiting: mpsc::Receiver<Waiting>,
+    waiting: mpsc::Receiver<QueuedEvent>,
     /// Empty but within [`Self::recv_many`].
-    taken: Vec<Waiting>,
+    taken: Vec<QueuedEvent>,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct QueuedEvent {
     event: TunnelEvent,
     _share: Option<Share>,
 }
@@ -41,7 +41,7 @@ struct Waiting {
 /// The tunnel's end.
 #[derive(Debug, Clone)]
 pub(super) struct EventSender {
-    events: mpsc::Sender<Waiting>,
+    events: mpsc::Sender<QueuedEvent>,
 }
 
 /// The owner is gone.
@@ -71,37 +71,37 @@ impl Events {
 impl EventSender {
     /// Tells the owner, with what the event takes up of its peer's room.
     pub(super) async fn send(&self, event: TunnelEvent, share: Option<Share>) -> Result<(), OwnerGone> {
-        self.events.send(Waiting { event, _share: share }).await.map_err(|_| OwnerGone)
+        self.events.send(QueuedEvent { event, _share: share }).await.map_err(|_| OwnerGone)
     }
 }
 
 /// One room for each peer that has links.
 #[derive(Debug, Default)]
-pub(super) struct Rooms {
+pub(super) struct PeerBudgets {
     peers: Mutex<HashMap<SpiffeId, Weak<Semaphore>>>,
 }
 
 /// What a peer's frames share.
 #[derive(Debug, Clone)]
-pub(super) struct Room {
+pub(super) struct PeerBudget {
     free: Arc<Semaphore>,
 }
 
-impl Rooms {
+impl PeerBudgets {
     /// The room of a peer, whichever of its links asks.
-    pub(super) fn of(&self, peer: &SpiffeId) -> Room {
+    pub(super) fn of(&self, peer: &SpiffeId) -> PeerBudget {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(free) = peers.get(peer).and_then(Weak::upgrade) {
-            return Room { free };
+            return PeerBudget { free };
         }
         peers.retain(|_, free| free.strong_count() > 0);
         let free = Arc::new(Semaphore::new(ROOM_BYTES));
         peers.insert(peer.clone(), Arc::downgrade(&free));
-        Room { free }
+        PeerBudget { free }
     }
 }
 
-impl Room {
+impl PeerBudget {
     /// Waits until a frame of so many bytes, at most [`ORDER_FRAME_BYTES_MAX`], has its share.
     pub(super) async fn share(&self, bytes: usize) -> Option<Share> {
         let bytes = u32::try_from(bytes.clamp(FRAME_BYTES_MIN, ROOM_BYTES)).unwrap_or(u32::MAX);
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_peer_s_frames_wait_for_the_owner_by_bytes_and_no_other_peer_waits_for_them() {
-        let (rooms, (sender, mut events)) = (Rooms::default(), channel());
+        let (rooms, (sender, mut events)) = (PeerBudgets::default(), channel());
         let (hostile, other) = (rooms.of(&peer("hostile")), rooms.of(&peer("other")));
         let mut sent = 0;
         while let Some(share) = now(hostile.share(ORDER_FRAME_BYTES_MAX)) {
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn small_frames_are_bounded_by_their_number() {
-        let (rooms, mut shares) = (Rooms::default(), Vec::new());
+        let (rooms, mut shares) = (PeerBudgets::default(), Vec::new());
         let room = rooms.of(&peer("a"));
         while let Some(share) = now(room.share(1)) {
             shares.push(share);
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn many_events_are_taken_at_once_and_make_room_at_once() {
-        let (rooms, (sender, mut events)) = (Rooms::default(), channel());
+        let (rooms, (sender, mut events)) = (PeerBudgets::default(), channel());
         let room = rooms.of(&peer("a"));
         for _ in 0..3 {
             now(sender.send(frame(), now(room.share(ROOM_BYTES / 4)).unwrap())).unwrap().unwrap();

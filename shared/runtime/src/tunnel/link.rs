@@ -16,13 +16,13 @@ use super::context::{Context, Phase};
 use super::control::ControlReader;
 use super::end::LinkEnd;
 use super::event::{FeedEvent, LinkUp, TunnelEvent};
-use super::hello::{self, Agreed, HelloError};
+use super::hello::{self, HelloError, Negotiated};
 use super::lanes::FrameReader;
 use super::links::Presence;
 use super::live_link::Link;
 use super::report;
 use crate::clock::unix_now;
-use crate::transport::judge::Judge;
+use crate::transport::peer_verifier::PeerVerifier;
 use crate::transport::{self, CloseCode, Connection, Refusal};
 
 /// A peer's certificate is looked at again at its end, and at least this often before.
@@ -68,7 +68,7 @@ fn give_up(context: &Context, connection: &dyn Connection, error: &HelloError) {
 
 impl Link {
     /// Up, life, down.
-    async fn live(self: &Arc<Self>, agreed: Agreed) {
+    async fn live(self: &Arc<Self>, agreed: Negotiated) {
         report::up(&self.context, self.id, &self.record, &agreed.hello);
         self.context.links.insert(self.id, self.record.clone());
         let announced = tokio::select! {
@@ -146,7 +146,7 @@ impl Link {
     }
 
     /// A task for everything that goes on; the first to end decides why the link is over.
-    fn start(self: &Arc<Self>, agreed: Agreed) -> JoinSet<LinkEnd> {
+    fn start(self: &Arc<Self>, agreed: Negotiated) -> JoinSet<LinkEnd> {
         let mut tasks = JoinSet::new();
         for (lane, stream) in (0..self.record.lanes).zip(agreed.orders) {
             let link = self.clone();
@@ -280,8 +280,9 @@ impl Link {
                 changed = credentials.changed() => if changed.is_err() { return LinkEnd::Here },
                 () = sleep_until(look) => {}
             }
-            let judge = Judge::new(credentials.borrow_and_update().clone(), self.context.allow.clone());
-            if let Err(Refusal { reason, sentence, .. }) = judge.judge_again(peer) {
+            let judge =
+                PeerVerifier::new(credentials.borrow_and_update().clone(), self.context.allow.clone());
+            if let Err(Refusal { reason, sentence, .. }) = judge.verify_again(peer) {
                 return LinkEnd::Identity { reason, sentence };
             }
         }

@@ -46,7 +46,7 @@ pub struct LinkStatus {
 /// The register.
 #[derive(Default)]
 pub(super) struct Links {
-    live: Mutex<BTreeMap<LinkId, Arc<Record>>>,
+    live: Mutex<BTreeMap<LinkId, Arc<LinkRecord>>>,
     next: AtomicU64,
 }
 
@@ -79,7 +79,7 @@ impl Presence {
 }
 
 /// One link in the register.
-pub(super) struct Record {
+pub(super) struct LinkRecord {
     pub(super) connection: Arc<dyn Connection>,
     pub(super) agent: String,
     /// What this side dialled; `None` if the peer dialled.
@@ -100,7 +100,7 @@ impl Links {
         LinkId(1 + self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    pub(super) fn insert(&self, link: LinkId, record: Arc<Record>) {
+    pub(super) fn insert(&self, link: LinkId, record: Arc<LinkRecord>) {
         self.lock().insert(link, record);
     }
 
@@ -112,7 +112,7 @@ impl Links {
         self.lock().iter().map(|(link, record)| record.status(*link)).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<LinkId, Arc<Record>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<LinkId, Arc<LinkRecord>>> {
         // Nobody panics between taking it and giving it back, and a register half a link old does no harm.
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -124,7 +124,7 @@ impl std::fmt::Debug for Links {
     }
 }
 
-impl Record {
+impl LinkRecord {
     fn status(&self, link: LinkId) -> LinkStatus {
         LinkStatus {
             link: link.0,

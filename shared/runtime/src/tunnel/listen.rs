@@ -1,4 +1,4 @@
-//! The accepting side: the one owner of who knocks, whose handshake is under way, and how many links each peer holds.
+//! The accepting side: the one owner of who connects, whose handshake is under way, and how many links each peer holds.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -9,57 +9,57 @@ use bridge_protocol::domain::identity::SpiffeId;
 use tokio::task::{self, AbortHandle, JoinSet};
 
 use super::context::{Context, Phase};
-use super::gate::{Gate, Place, Verdict};
+use super::handshake_limiter::{HandshakeDecision, HandshakeId, HandshakeLimiter};
 use super::links::Presence;
-use super::peers::{Begun, Peers};
+use super::peers::{LinkStart, Peers};
 use super::{link, report};
-use crate::transport::{CloseCode, ConnectError, Connection, Knock};
+use crate::transport::{CloseCode, ConnectError, Connection, Incoming};
 
 /// Accepts until the tunnel drains, and returns when the last link has ended.
 pub(super) async fn keep_accepting(context: Arc<Context>) {
-    let mut entrance = Entrance::new(context.clone());
+    let mut acceptor = Acceptor::new(context.clone());
     loop {
         tokio::select! {
-            knock = context.transport.accept() => match knock {
-                Some(knock) => entrance.handle_knock(knock),
+            incoming = context.transport.accept() => match incoming {
+                Some(incoming) => acceptor.handle_incoming(incoming),
                 None => break,
             },
-            Some(ended) = entrance.handshakes.join_next() => {
+            Some(ended) = acceptor.handshakes.join_next() => {
                 // One that was ended to make room has nothing to tell.
                 if let Ok(ended) = ended {
-                    entrance.handle_handshake(ended);
+                    acceptor.handle_handshake(ended);
                 }
             }
-            Some(ended) = entrance.links.join_next_with_id() => {
-                entrance.handle_link_end(ended.map_or_else(|error| error.id(), |(id, ())| id));
+            Some(ended) = acceptor.links.join_next_with_id() => {
+                acceptor.handle_link_end(ended.map_or_else(|error| error.id(), |(id, ())| id));
             }
             () = context.reached(Phase::Draining) => break,
         }
     }
-    // Who is not let in by now, or knocks now, is turned away at once, by dropping it, and tries elsewhere.
-    entrance.handshakes.shutdown().await;
+    // Who is not let in by now, or connects now, is turned away at once, by dropping it, and tries elsewhere.
+    acceptor.handshakes.shutdown().await;
     loop {
         tokio::select! {
-            ended = entrance.links.join_next() => if ended.is_none() { break },
+            ended = acceptor.links.join_next() => if ended.is_none() { break },
             Some(_turned_away) = context.transport.accept() => {}
         }
     }
 }
 
-struct Entrance {
+struct Acceptor {
     context: Arc<Context>,
-    gate: Gate,
+    limiter: HandshakeLimiter,
     peers: Peers,
     handshakes: JoinSet<Handshake>,
-    /// How each unfinished one is ended; as many as the gate has.
-    unfinished: HashMap<Place, AbortHandle>,
+    /// How each unfinished one is ended; as many as the limiter has.
+    unfinished: HashMap<HandshakeId, AbortHandle>,
     links: JoinSet<()>,
     /// Whose link each task of `links` is; those that were replaced are ending and stand here no more.
-    holders: HashMap<task::Id, Holder>,
+    holders: HashMap<task::Id, HeldLink>,
 }
 
 /// A link that counts as its peer's.
-struct Holder {
+struct HeldLink {
     peer: SpiffeId,
     presence: Arc<Presence>,
     since: Instant,
@@ -67,15 +67,15 @@ struct Holder {
 
 /// What a handshake came to.
 struct Handshake {
-    place: Place,
+    place: HandshakeId,
     from: SocketAddr,
     connected: Result<Arc<dyn Connection>, ConnectError>,
 }
 
-impl Entrance {
+impl Acceptor {
     fn new(context: Arc<Context>) -> Self {
         Self {
-            gate: Gate::default(),
+            limiter: HandshakeLimiter::default(),
             peers: Peers::new(context.links_from_peer_max),
             handshakes: JoinSet::new(),
             unfinished: HashMap::new(),
@@ -85,32 +85,32 @@ impl Entrance {
         }
     }
 
-    fn handle_knock(&mut self, knock: Box<dyn Knock>) {
-        let from = knock.from();
-        match self.gate.knock(from.ip(), knock.is_proved(), Instant::now()) {
-            Verdict::Begin(place, makes_room) => {
+    fn handle_incoming(&mut self, incoming: Box<dyn Incoming>) {
+        let from = incoming.from();
+        match self.limiter.admit(from.ip(), incoming.is_proved(), Instant::now()) {
+            HandshakeDecision::Begin(place, makes_room) => {
                 if let Some(ended) = makes_room.and_then(|place| self.unfinished.remove(&place)) {
                     ended.abort();
                     report::crowded_out(&self.context, from);
                 }
-                let handshake = knock.handshake();
+                let handshake = incoming.handshake();
                 let handle = self
                     .handshakes
                     .spawn(async move { Handshake { place, from, connected: handshake.await } });
                 self.unfinished.insert(place, handle);
             }
-            Verdict::Prove => knock.prove(),
-            Verdict::Wait => knock.ignore(),
-            Verdict::Ignore => {
+            HandshakeDecision::Prove => incoming.prove(),
+            HandshakeDecision::Wait => incoming.ignore(),
+            HandshakeDecision::Ignore => {
                 report::ignored(&self.context, from);
-                knock.ignore();
+                incoming.ignore();
             }
         }
     }
 
     fn handle_handshake(&mut self, Handshake { place, from, connected }: Handshake) {
         self.unfinished.remove(&place);
-        self.gate.handle_end(place, connected.is_ok());
+        self.limiter.handle_end(place, connected.is_ok());
         let connection = match connected {
             Ok(connection) => connection,
             Err(error) => return report::not_admitted(&self.context, from, &error),
@@ -118,8 +118,8 @@ impl Entrance {
         let (peer, since) = (connection.peer().id().clone(), Instant::now());
         let silent = self.oldest_silent(&peer);
         match self.peers.begin(&peer, silent.is_some(), since) {
-            Ok(Begun::Beside) => {}
-            Ok(Begun::InPlaceOfSilent) => {
+            Ok(LinkStart::Beside) => {}
+            Ok(LinkStart::InPlaceOfSilent) => {
                 if let Some(replaced) = silent.and_then(|link| self.holders.remove(&link)) {
                     replaced.presence.replace();
                 }
@@ -134,7 +134,7 @@ impl Entrance {
         let link = self.links.spawn(async move {
             let _lived = link::run(&context, connection, None, seen).await;
         });
-        self.holders.insert(link.id(), Holder { peer, presence, since });
+        self.holders.insert(link.id(), HeldLink { peer, presence, since });
     }
 
     /// Of the peer's links whose heartbeat is missing, the one that it has held the longest: a peer that crashed comes back

@@ -7,10 +7,10 @@ use std::time::Instant;
 use super::context::Context;
 use super::end::LinkEnd;
 use super::event::{FeedEvent, LinkId, TunnelEvent};
-use super::hello::Agreed;
-use super::inbox::{Room, Share};
+use super::hello::Negotiated;
+use super::inbox::{PeerBudget, Share};
 use super::lanes::{Queues, ReadError, Traffic};
-use super::links::{Presence, Record};
+use super::links::{LinkRecord, Presence};
 use crate::transport::Connection;
 use crate::transport::refusal::printable;
 
@@ -18,10 +18,10 @@ use crate::transport::refusal::printable;
 pub(super) struct Link {
     pub(super) context: Arc<Context>,
     pub(super) id: LinkId,
-    pub(super) record: Arc<Record>,
+    pub(super) record: Arc<LinkRecord>,
     pub(super) traffic: Traffic,
     /// What of its frames may wait for the owner.
-    pub(super) room: Room,
+    pub(super) room: PeerBudget,
     pub(super) queues: Arc<Queues>,
 }
 
@@ -31,10 +31,10 @@ impl Link {
         connection: Arc<dyn Connection>,
         target: Option<Arc<str>>,
         presence: Arc<Presence>,
-        agreed: &Agreed,
+        agreed: &Negotiated,
     ) -> Arc<Self> {
         let lanes = u8::try_from(agreed.orders.len()).unwrap_or(u8::MAX);
-        let record = Arc::new(Record {
+        let record = Arc::new(LinkRecord {
             connection,
             agent: printable(&agreed.hello.agent),
             target,

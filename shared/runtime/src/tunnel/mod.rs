@@ -17,7 +17,7 @@ use crate::config::TunnelConfig;
 use crate::expiry::Expiry;
 use crate::identity::{Identity, IdentityError};
 use crate::shutdown::Shutdown;
-use crate::telemetry::Sparing;
+use crate::telemetry::LogRateLimit;
 use crate::telemetry::metrics::Metrics;
 use crate::transport::quic::Quic;
 
@@ -33,7 +33,7 @@ use context::{Context, Phase};
 
 mod dial;
 
-mod gate;
+mod handshake_limiter;
 
 mod peers;
 
@@ -132,14 +132,14 @@ impl Tunnel {
             allow,
             greeting,
             events,
-            rooms: inbox::Rooms::default(),
+            rooms: inbox::PeerBudgets::default(),
             feed,
             links: Arc::default(),
             phase: phase_seen,
             metrics,
             audit: audit::Auditor::new(audit, config.post_quantum),
             order_lanes: config.order_lanes,
-            refusals: Sparing::new(REFUSALS_LOGGED),
+            refusals: LogRateLimit::new(REFUSALS_LOGGED),
             links_per_peer: config.links_per_peer,
             links_from_peer_max: config.links_from_peer_max,
             heartbeat: config.heartbeat,

@@ -26,7 +26,7 @@ pub(super) enum TooMany {
 
 /// How a link begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Begun {
+pub(super) enum LinkStart {
     /// There is room for it.
     Beside,
     /// The peer holds as many as it may. One of them is silent, and is to be ended for this one.
@@ -38,11 +38,11 @@ pub(super) enum Begun {
 pub(super) struct Peers {
     links_max: usize,
     /// As many as there are certificates, at most.
-    peers: HashMap<SpiffeId, Held>,
+    peers: HashMap<SpiffeId, PeerLinks>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct PeerLinks {
     links: usize,
     /// From here on it may begin as many at once as it may hold.
     rested_at: Instant,
@@ -61,8 +61,8 @@ impl Peers {
         peer: &SpiffeId,
         has_silent: bool,
         now: Instant,
-    ) -> Result<Begun, TooMany> {
-        let held = self.peers.entry(peer.clone()).or_insert(Held { links: 0, rested_at: now });
+    ) -> Result<LinkStart, TooMany> {
+        let held = self.peers.entry(peer.clone()).or_insert(PeerLinks { links: 0, rested_at: now });
         let is_full = held.links >= self.links_max;
         if is_full && !has_silent {
             return Err(TooMany::AtATime(held.links));
@@ -74,10 +74,10 @@ impl Peers {
         }
         held.rested_at = rested_at;
         if is_full {
-            return Ok(Begun::InPlaceOfSilent);
+            return Ok(LinkStart::InPlaceOfSilent);
         }
         held.links += 1;
-        Ok(Begun::Beside)
+        Ok(LinkStart::Beside)
     }
 
     /// One of its links has ended.
@@ -102,12 +102,12 @@ mod tests {
         let (mut peers, now) = (Peers::new(3), Instant::now());
         let (a, b) = (peer("a"), peer("b"));
         for _ in 0..3 {
-            assert_eq!(peers.begin(&a, false, now), Ok(Begun::Beside));
+            assert_eq!(peers.begin(&a, false, now), Ok(LinkStart::Beside));
         }
         assert_eq!(peers.begin(&a, false, now), Err(TooMany::AtATime(3)));
-        assert_eq!(peers.begin(&b, false, now), Ok(Begun::Beside));
+        assert_eq!(peers.begin(&b, false, now), Ok(LinkStart::Beside));
         peers.handle_end(&a, now);
-        assert_eq!(peers.begin(&a, false, now + ONE_EVERY), Ok(Begun::Beside));
+        assert_eq!(peers.begin(&a, false, now + ONE_EVERY), Ok(LinkStart::Beside));
     }
 
     #[test]
@@ -115,11 +115,11 @@ mod tests {
         let (mut peers, now) = (Peers::new(2), Instant::now());
         let a = peer("a");
         for _ in 0..2 {
-            assert_eq!(peers.begin(&a, true, now), Ok(Begun::Beside));
+            assert_eq!(peers.begin(&a, true, now), Ok(LinkStart::Beside));
         }
         assert_eq!(peers.begin(&a, true, now), Err(TooMany::TooOften), "which ends no silent one");
         let later = now + ONE_EVERY * 2;
-        assert_eq!(peers.begin(&a, true, later), Ok(Begun::InPlaceOfSilent));
+        assert_eq!(peers.begin(&a, true, later), Ok(LinkStart::InPlaceOfSilent));
         assert_eq!(peers.begin(&a, false, later), Err(TooMany::AtATime(2)));
         peers.handle_end(&a, later);
         peers.handle_end(&a, later);

@@ -13,7 +13,7 @@ use super::context::Context;
 use super::end::LinkEnd;
 use super::event::LinkId;
 use super::hello::HelloError;
-use super::links::Record;
+use super::links::LinkRecord;
 use super::peers::TooMany;
 use crate::telemetry::metrics::RefusalReason;
 use crate::transport::{Closed, ConnectError, Connection, Refusal};
@@ -39,7 +39,7 @@ pub(super) fn not_reached(
     }
 }
 
-/// A peer knocked and there is no connection.
+/// A peer tried to connect and there is no connection.
 pub(super) fn not_admitted(context: &Context, address: SocketAddr, error: &ConnectError) {
     if !refusal(context, address, error)
         && let Some(left_out) = count(context, RefusalReason::Handshake, None)
@@ -48,7 +48,7 @@ pub(super) fn not_admitted(context: &Context, address: SocketAddr, error: &Conne
     }
 }
 
-/// Somebody's handshake was ended, since another one knocks and there is no room for both.
+/// Somebody's handshake was ended, since another one connects and there is no room for both.
 pub(super) fn crowded_out(context: &Context, newcomer: SocketAddr) {
     if let Some(left_out) = count(context, RefusalReason::Crowded, None) {
         tracing::warn!(
@@ -60,7 +60,7 @@ pub(super) fn crowded_out(context: &Context, newcomer: SocketAddr) {
     }
 }
 
-/// Somebody knocks too often, and is not answered.
+/// Somebody connects too often, and is not answered.
 pub(super) fn ignored(context: &Context, address: SocketAddr) {
     if let Some(left_out) = count(context, RefusalReason::TooOften, None) {
         tracing::warn!(%address, reason = ?RefusalReason::TooOften, left_out, "too many handshakes from one source: it is not answered for now");
@@ -112,8 +112,8 @@ pub(super) fn no_link(context: &Context, connection: &dyn Connection, error: &He
 }
 
 /// A link came up.
-pub(super) fn up(context: &Context, link: LinkId, record: &Record, hello: &Hello) {
-    let Record { connection, agent, target, version, lanes, .. } = record;
+pub(super) fn up(context: &Context, link: LinkId, record: &LinkRecord, hello: &Hello) {
+    let LinkRecord { connection, agent, target, version, lanes, .. } = record;
     let (address, peer, build) = (connection.remote(), connection.peer().id(), &hello.build);
     let dialled = target.is_some();
     tracing::info!(%link, %peer, %address, agent, build, version, lanes, dialled, transport = connection.transport(), "link up");

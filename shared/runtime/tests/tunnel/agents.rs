@@ -142,7 +142,7 @@ impl Home {
         self
     }
 
-    pub(crate) fn try_start(self, role: Role) -> Result<Agent, TunnelError> {
+    pub(crate) fn try_start(self, role: Role) -> Result<RunningTunnel, TunnelError> {
         let (greeting, greeted) = watch::channel(Greeting {
             agent: format!("test-{role}"),
             window: if role == Role::Idc { 100 } else { 0 },
@@ -154,10 +154,10 @@ impl Home {
         let state = self.dir.path().join("state");
         let Started { handle, events, feed } =
             Tunnel::start(&self.config, role, &state, greeted, metrics.clone(), None, shutdown.clone())?;
-        Ok(Agent { home: self, handle, events, feed, greeting, metrics, shutdown })
+        Ok(RunningTunnel { home: self, handle, events, feed, greeting, metrics, shutdown })
     }
 
-    pub(crate) fn start(self, role: Role) -> Agent {
+    pub(crate) fn start(self, role: Role) -> RunningTunnel {
         self.try_start(role).unwrap()
     }
 }
@@ -168,7 +168,7 @@ pub(crate) fn write_key(path: &Path, pem: &str, mode: u32) {
 }
 
 /// A running tunnel.
-pub(crate) struct Agent {
+pub(crate) struct RunningTunnel {
     pub(crate) home: Home,
     pub(crate) handle: TunnelHandle,
     pub(crate) events: Events,
@@ -178,7 +178,7 @@ pub(crate) struct Agent {
     pub(crate) shutdown: Shutdown,
 }
 
-impl Agent {
+impl RunningTunnel {
     pub(crate) fn address(&self) -> SocketAddr {
         self.handle.listening()[0]
     }

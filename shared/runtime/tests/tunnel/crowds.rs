@@ -16,7 +16,7 @@ use quinn::{Connecting, Connection, ConnectionError, Endpoint};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
-use crate::agents::{Agent, Home, Log, ca, eventually, issue, span};
+use crate::agents::{Home, Log, RunningTunnel, ca, eventually, issue, span};
 use crate::stranger::{self, Stranger, end};
 
 /// The agent's own address, and one that it is not.
@@ -88,16 +88,16 @@ impl Drop for Silent {
     }
 }
 
-fn idc(ca: &Ca) -> Agent {
+fn idc(ca: &Ca) -> RunningTunnel {
     Home::new(ca, &issue(ca, Role::Idc, "vault")).listening().start(Role::Idc)
 }
 
-fn cloud(ca: &Ca, name: &str, to: SocketAddr) -> Agent {
+fn cloud(ca: &Ca, name: &str, to: SocketAddr) -> RunningTunnel {
     Home::new(ca, &issue(ca, Role::Cloud, name)).dialling(to).start(Role::Cloud)
 }
 
 /// The link carries a frame of the cloud's.
-async fn carries(cloud: &LinkUp, idc: &mut Agent) {
+async fn carries(cloud: &LinkUp, idc: &mut RunningTunnel) {
     cloud.sender.send(0, Bytes::from_static(&[0, 0, 0, 2, 7, 7])).unwrap();
     let frame = |event| match event {
         TunnelEvent::Frame { payload, .. } => Some(payload),

@@ -8,12 +8,12 @@ use bridge_protocol::wire::lane::Lane;
 use bridge_runtime::telemetry::metrics::RefusalReason;
 use bridge_runtime::tunnel::{Closed, FeedEvent, FeedSender, LinkEnd, TunnelEvent};
 
-use crate::agents::{Agent, Home, ca, issue};
+use crate::agents::{Home, RunningTunnel, ca, issue};
 use crate::stranger::{Stranger, Stream, hello};
 
 struct Pair {
-    cloud: Agent,
-    idc: Agent,
+    cloud: RunningTunnel,
+    idc: RunningTunnel,
 }
 
 /// A cloud agent that listens and an IDC agent that dials it.
@@ -30,7 +30,7 @@ async fn pair(cloud_feeds: bool, idc_feeds: bool) -> Pair {
     Pair { cloud, idc }
 }
 
-async fn feed_up(agent: &mut Agent) -> FeedSender {
+async fn feed_up(agent: &mut RunningTunnel) -> FeedSender {
     match agent.feed_event().await {
         FeedEvent::Up { sender, .. } => sender,
         other => panic!("{other:?}"),

@@ -9,7 +9,7 @@ use bridge_runtime::config::{BitRate, DialTarget, PostQuantum};
 use bridge_runtime::tunnel::{Greeting, LinkEnd, TunnelEvent};
 use bytes::Bytes;
 
-use crate::agents::{Agent, Home, Log, ca, eventually, issue};
+use crate::agents::{Home, Log, RunningTunnel, ca, eventually, issue};
 use crate::stranger::{self, Stranger};
 
 fn cloud(ca: &bridge_certs::Ca) -> Home {
@@ -29,7 +29,7 @@ fn framed(number: u32) -> Bytes {
     frame::to_bytes(&payload(number), ORDER_FRAME_BYTES_MAX).unwrap()
 }
 
-async fn down(agent: &mut Agent) -> LinkEnd {
+async fn down(agent: &mut RunningTunnel) -> LinkEnd {
     agent
         .next(|event| match event {
             TunnelEvent::Down { why, .. } => Some(why),
@@ -38,7 +38,7 @@ async fn down(agent: &mut Agent) -> LinkEnd {
         .await
 }
 
-async fn received(agent: &mut Agent) -> (u8, Bytes) {
+async fn received(agent: &mut RunningTunnel) -> (u8, Bytes) {
     agent
         .next(|event| match event {
             TunnelEvent::Frame { lane, payload, .. } => Some((lane, payload)),

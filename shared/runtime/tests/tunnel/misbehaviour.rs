@@ -9,12 +9,12 @@ use bridge_runtime::telemetry::metrics::RefusalReason;
 use bridge_runtime::tunnel::{LinkEnd, TunnelEvent};
 use quinn::{Connection, ConnectionError};
 
-use crate::agents::{Agent, Home, Log, ca, issue};
+use crate::agents::{Home, Log, RunningTunnel, ca, issue};
 use crate::stranger::{self, Stranger, Stream, end, hello};
 
 struct Scene {
     log: Log,
-    idc: Agent,
+    idc: RunningTunnel,
     connection: Connection,
 }
 

@@ -7,10 +7,10 @@ use bridge_protocol::wire::order::ToCloud;
 use bridge_protocol::wire::payment::FEATURE;
 use bridge_runtime::tunnel::{LinkUp, TunnelEvent};
 
-use crate::agents::{Agent, Home, ca, issue};
+use crate::agents::{Home, RunningTunnel, ca, issue};
 
 /// A cloud agent that listens and an IDC agent that dials it, each with its features, and their link.
-async fn pair(cloud: &[&str], idc: &[&str]) -> ([Agent; 2], [LinkUp; 2]) {
+async fn pair(cloud: &[&str], idc: &[&str]) -> ([RunningTunnel; 2], [LinkUp; 2]) {
     let ca = ca();
     let home = |role, name, features: &[&str]| {
         let home = Home::new(&ca, &issue(&ca, role, name));

@@ -16,7 +16,7 @@ use bridge_idc::payment::service::Surroundings;
 use bridge_idc::payment::{Charge, GiveBack};
 use bridge_protocol::audit::Event as Logged;
 use bridge_protocol::domain::ReasonCode;
-use bridge_runtime::audit_log::{AuditError, DoorError};
+use bridge_runtime::audit_log::{AuditError, CommandSocketError};
 use rand_chacha::ChaCha8Rng;
 
 use super::super::options::Sabotage;
@@ -138,11 +138,14 @@ impl Log for Outside {
 
 /// As whoever is no agent reaches the log.
 impl Beside for Outside {
-    fn append(&self, event: Logged) -> Pin<Box<dyn Future<Output = Result<(), DoorError>> + Send + '_>> {
+    fn append(
+        &self,
+        event: Logged,
+    ) -> Pin<Box<dyn Future<Output = Result<(), CommandSocketError>> + Send + '_>> {
         Box::pin(async move {
             match self.ask(Ask::Log(Box::new(event))).await {
                 Reply::Logged(true) => Ok(()),
-                _ => Err(DoorError::Refused("the disk is full".to_owned())),
+                _ => Err(CommandSocketError::Refused("the disk is full".to_owned())),
             }
         })
     }

@@ -11,14 +11,14 @@ use bridge_protocol::audit::{Checkpoint, growing_tree};
 use bridge_protocol::note::NoteVerifier;
 
 use super::reading::needs_its_end;
-use super::{Disk, Place, look};
+use super::{Disk, LogFolder, look};
 use crate::cli::{self, Outcome};
 
 /// Files that are written before they are waited for.
 const FILES_AT_ONCE: usize = 128;
 
 /// Copies the log up to its newest checkpoint into a folder, which may hold a copy of before.
-pub(super) fn copy(place: &Place, key: &NoteVerifier, to: &Path) -> Outcome {
+pub(super) fn copy(place: &LogFolder, key: &NoteVerifier, to: &Path) -> Outcome {
     if !place.is_copy() {
         look(&place.disk, || not_put_back(&place.disk, key)).map_err(cli::failed)?;
     }

@@ -14,14 +14,14 @@ use bridge_protocol::domain::UnixMicros;
 use bridge_protocol::note::NoteVerifier;
 use serde_json::{Value, json};
 
-use super::reading::{self, Entries, LeftOut};
-use super::{Place, existing};
+use super::reading::{self, Entries, UnreadPart};
+use super::{LogFolder, existing};
 use crate::cli::{self, Failure, Outcome};
 
 /// One of the logs.
-pub struct Given<'place> {
+pub struct GivenLog<'place> {
     folder: &'place str,
-    place: &'place Place,
+    place: &'place LogFolder,
     /// The name in its checkpoint; none while it has no checkpoint.
     origin: String,
     side: Side,
@@ -30,7 +30,7 @@ pub struct Given<'place> {
 /// One of the logs, and how it is read.
 pub struct Log<'place> {
     /// Whose it is.
-    pub given: Given<'place>,
+    pub given: GivenLog<'place>,
     entries: Entries<'place>,
     /// Whether its key signs them, as they were logged.
     pub is_verified: bool,
@@ -49,7 +49,7 @@ pub struct Reach {
 }
 
 /// The folders that a command line names.
-pub struct Folders(Vec<(String, Place)>);
+pub struct Folders(Vec<(String, LogFolder)>);
 
 impl Folders {
     /// Folders that are there.
@@ -72,14 +72,14 @@ impl Folders {
     ///
     /// # Errors
     /// When one does not say so, or is given twice.
-    pub fn given(&self) -> Result<Vec<Given<'_>>, Failure> {
-        let logs: Vec<Given<'_>> = self.0.iter().map(given).collect::<Result<_, _>>()?;
+    pub fn given(&self) -> Result<Vec<GivenLog<'_>>, Failure> {
+        let logs: Vec<GivenLog<'_>> = self.0.iter().map(given).collect::<Result<_, _>>()?;
         distinct(&logs)?;
         Ok(logs)
     }
 }
 
-impl<'place> Given<'place> {
+impl<'place> GivenLog<'place> {
     /// The folder, as it was given.
     pub fn folder(&self) -> &'place str {
         self.folder
@@ -125,7 +125,7 @@ impl Log<'_> {
 
     /// What `--json` says of it.
     pub fn object(&self, reach: &Reach) -> Value {
-        let Given { folder, origin, side, .. } = &self.given;
+        let GivenLog { folder, origin, side, .. } = &self.given;
         json!({
             "folder": folder,
             "side": side.code(),
@@ -138,12 +138,12 @@ impl Log<'_> {
     }
 }
 
-fn existing_log(folder: PathBuf, named: bool) -> Result<(String, Place), Failure> {
-    Ok((folder.display().to_string(), Place { disk: existing(folder)?, named }))
+fn existing_log(folder: PathBuf, named: bool) -> Result<(String, LogFolder), Failure> {
+    Ok((folder.display().to_string(), LogFolder { disk: existing(folder)?, named }))
 }
 
 /// Whose log this is, by its checkpoint, or by its entries where it is called otherwise.
-fn given((folder, place): &(String, Place)) -> Result<Given<'_>, Failure> {
+fn given((folder, place): &(String, LogFolder)) -> Result<GivenLog<'_>, Failure> {
     let note = place.disk.read(folder::CHECKPOINT).map_err(cli::failed)?;
     let checkpoint = note.and_then(|note| Checkpoint::unverified(&note));
     let origin = checkpoint.map(|checkpoint| checkpoint.origin).unwrap_or_default();
@@ -159,10 +159,10 @@ fn given((folder, place): &(String, Place)) -> Result<Given<'_>, Failure> {
         ))
     };
     let side = side.ok_or_else(unknown)?;
-    Ok(Given { folder, place, origin, side })
+    Ok(GivenLog { folder, place, origin, side })
 }
 
-fn side_by_entries(place: &Place) -> Result<Option<Side>, Failure> {
+fn side_by_entries(place: &LogFolder) -> Result<Option<Side>, Failure> {
     let (side, _) = reading::read(place, |entries| {
         let mut side = None;
         entries.each(0, |_, bytes| {
@@ -176,8 +176,8 @@ fn side_by_entries(place: &Place) -> Result<Option<Side>, Failure> {
 }
 
 /// A log is given once: a second copy of it would be another agent's word. The first entry, with its time, tells.
-fn distinct(logs: &[Given<'_>]) -> Outcome {
-    let mut firsts: BTreeMap<Vec<u8>, &Given<'_>> = BTreeMap::new();
+fn distinct(logs: &[GivenLog<'_>]) -> Outcome {
+    let mut firsts: BTreeMap<Vec<u8>, &GivenLog<'_>> = BTreeMap::new();
     for log in logs {
         let Some(first) = reading::read(log.place, Entries::first)?.0 else { continue };
         if let Some(known) = firsts.insert(first, log) {
@@ -202,15 +202,19 @@ pub(super) fn agent_of(side: Side) -> &'static str {
 }
 
 /// A log as it is, and, where it is a copy that was made meanwhile, up to where it is whole.
-fn unverified(given: Given<'_>) -> Result<Log<'_>, Failure> {
+fn unverified(given: GivenLog<'_>) -> Result<Log<'_>, Failure> {
     let (_end, entries) = reading::read(given.place, |entries| entries.each(0, |_, _| ()))?;
     let left_out = entries.left_out();
-    let (ends_before, ends_early) = (left_out.as_ref().and_then(LeftOut::newest), left_out.is_some());
+    let (ends_before, ends_early) = (left_out.as_ref().and_then(UnreadPart::newest), left_out.is_some());
     Ok(Log { given, entries, is_verified: false, ends_before, ends_early })
 }
 
 /// A log by a key of its name. One that was begun anew has another key under the same name.
-fn verified<'place>(given: Given<'place>, keys: &[NoteVerifier], json: bool) -> Result<Log<'place>, Failure> {
+fn verified<'place>(
+    given: GivenLog<'place>,
+    keys: &[NoteVerifier],
+    json: bool,
+) -> Result<Log<'place>, Failure> {
     let mut found = None;
     for key in keys.iter().filter(|key| key.name() == given.origin) {
         match super::verified(given.place, key, None) {
@@ -243,7 +247,7 @@ fn verified<'place>(given: Given<'place>, keys: &[NoteVerifier], json: bool) -> 
     })
 }
 
-fn signed_log(given: Given<'_>, verified: Verified) -> Result<Log<'_>, Failure> {
+fn signed_log(given: GivenLog<'_>, verified: Verified) -> Result<Log<'_>, Failure> {
     let Verified { checkpoint, unpublished, in_flight, ends_before, .. } = verified;
     let disk = &given.place.disk;
     let entries = if in_flight {
@@ -256,7 +260,7 @@ fn signed_log(given: Given<'_>, verified: Verified) -> Result<Log<'_>, Failure> 
 }
 
 fn tell_log(out: &mut impl io::Write, log: &Log<'_>, Reach { entries, to }: &Reach) -> io::Result<()> {
-    let Given { folder, origin, side, .. } = &log.given;
+    let GivenLog { folder, origin, side, .. } = &log.given;
     let state = if log.is_verified { "verified" } else { "not verified: give --key" };
     write!(
         out,

@@ -9,7 +9,7 @@ use bridge_protocol::audit::copied::CoveredPart;
 use bridge_protocol::audit::finding::{Finding, Unverified};
 use bridge_protocol::audit::folder::{self, Folder as _};
 
-use super::{Disk, Place, look};
+use super::{Disk, LogFolder, look};
 use crate::cli::{self, Failure};
 
 /// Where entries come from.
@@ -23,7 +23,7 @@ pub(super) enum Entries<'disk> {
 }
 
 /// What of a copy is not read.
-pub(super) struct LeftOut {
+pub(super) struct UnreadPart {
     /// Entries that are read.
     size: u64,
     /// What the copy's own checkpoint says, where the copy ends before that.
@@ -72,10 +72,10 @@ impl Entries<'_> {
     }
 
     /// What is not read, if it is a copy that was made meanwhile.
-    pub(super) fn left_out(&self) -> Option<LeftOut> {
+    pub(super) fn left_out(&self) -> Option<UnreadPart> {
         match self {
             Self::Whole(whole) => {
-                Some(LeftOut { size: whole.checkpoint().size, newest: whole.ends_before() })
+                Some(UnreadPart { size: whole.checkpoint().size, newest: whole.ends_before() })
             }
             Self::Durable(_) | Self::Signed(..) => None,
         }
@@ -89,14 +89,14 @@ impl Entries<'_> {
     }
 }
 
-impl LeftOut {
+impl UnreadPart {
     /// What the copy's own checkpoint says, where the copy ends before that.
     pub(super) fn newest(&self) -> Option<u64> {
         self.newest
     }
 }
 
-impl fmt::Display for LeftOut {
+impl fmt::Display for UnreadPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = self.size;
         match self.newest {
@@ -117,7 +117,7 @@ impl fmt::Display for LeftOut {
 
 /// What is wrong with a log that is needed up to its checkpoint, the only one that is signed. Of a copy that ends before it there is
 /// no proof and no copy, which says nothing of the log.
-pub(super) fn needs_its_end(place: &Place, found: Unverified) -> Failure {
+pub(super) fn needs_its_end(place: &LogFolder, found: Unverified) -> Failure {
     let whole = matches!(found, Unverified::Found(_)).then(|| CoveredPart::unverified(&place.disk));
     match whole.filter(|_| place.is_copy()) {
         Some(Ok(whole)) if whole.ends_before().is_some() => {
@@ -135,7 +135,7 @@ pub(super) fn needs_its_end(place: &Place, found: Unverified) -> Failure {
 
 /// Reads a log, and says from where. A copy that does not read as its agent's own folder would is read up to where it is whole.
 pub(super) fn read<'disk, T>(
-    place: &'disk Place,
+    place: &'disk LogFolder,
     read: impl Fn(&Entries<'disk>) -> Result<T, Unverified>,
 ) -> Result<(T, Entries<'disk>), Failure> {
     let disk = &place.disk;

@@ -11,7 +11,7 @@ use bridge_protocol::note::NoteVerifier;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::logs::{Folders, Given, Log, Reach, agent_of, named};
+use super::logs::{Folders, GivenLog, Log, Reach, agent_of, named};
 use crate::cli::Failure;
 use crate::cli::{self, Outcome};
 
@@ -34,7 +34,7 @@ pub struct Reconcile {
 const NOT_GIVEN_NAMED: usize = 20;
 
 /// What came out.
-struct Compared<'place> {
+struct Comparison<'place> {
     logs: Vec<(Log<'place>, Reach)>,
     reconciled: Reconciled,
     /// Entries in no form that this version reads.
@@ -63,7 +63,7 @@ pub(super) fn reconcile(Reconcile { folders, keys, json }: Reconcile) -> Outcome
     }
 }
 
-fn both_sides(logs: &[Given<'_>]) -> Outcome {
+fn both_sides(logs: &[GivenLog<'_>]) -> Outcome {
     let Some(first) = logs.first() else { return Ok(()) };
     if logs.iter().any(|log| log.side() != first.side()) {
         return Ok(());
@@ -77,7 +77,7 @@ fn both_sides(logs: &[Given<'_>]) -> Outcome {
     )))
 }
 
-fn compare(logs: Vec<Log<'_>>) -> Result<Compared<'_>, Failure> {
+fn compare(logs: Vec<Log<'_>>) -> Result<Comparison<'_>, Failure> {
     let mut reconciler = Reconciler::new();
     let ids: Vec<LogId> =
         logs.iter().map(|Log { given, .. }| reconciler.log(given.side(), given.origin())).collect();
@@ -109,15 +109,15 @@ fn compare(logs: Vec<Log<'_>>) -> Result<Compared<'_>, Failure> {
     };
     let reaches: Vec<Reach> = ids.iter().map(reach).collect();
     let logs = logs.into_iter().zip(reaches).collect();
-    Ok(Compared { logs, reconciled: reconciler.finish(), unread })
+    Ok(Comparison { logs, reconciled: reconciler.finish(), unread })
 }
 
-fn tell(compared: &Compared<'_>, json: bool) -> io::Result<()> {
+fn tell(compared: &Comparison<'_>, json: bool) -> io::Result<()> {
     let mut out = cli::out();
     if json {
         return writeln!(out, "{}", compared_json(compared));
     }
-    let Compared { logs, reconciled, unread } = compared;
+    let Comparison { logs, reconciled, unread } = compared;
     for (log, reach) in logs {
         log.describe(&mut out, reach)?;
     }
@@ -176,7 +176,7 @@ fn sentence(difference: &Difference, logs: &[(Log<'_>, Reach)]) -> String {
     format!("order {order} of {brand}, key {}: {what} ({places}{ask})", key.to_hex())
 }
 
-fn compared_json(Compared { logs, reconciled, unread }: &Compared<'_>) -> Value {
+fn compared_json(Comparison { logs, reconciled, unread }: &Comparison<'_>) -> Value {
     let folder = |log: &LogId| logs.get(log.index()).map(|(log, _)| log.given.folder());
     let list = |differences: &[Difference]| -> Vec<Value> {
         let one = |difference: &Difference| {

@@ -9,14 +9,14 @@ use bridge_protocol::audit::{Checkpoint, Entry, Event};
 use bridge_protocol::domain::{KeyDigest, OrderId};
 
 use super::reading::{self, Entries};
-use super::{Disk, Place, look, print};
+use super::{Disk, LogFolder, look, print};
 use crate::cli::{self, Failure, Outcome};
 
 /// Entries between two words about how far it is.
 const TOLD_EVERY: u64 = 8_192;
 
 /// Shows the entry of this number.
-pub(super) fn entry(place: &Place, wanted: u64, json: bool) -> Outcome {
+pub(super) fn entry(place: &LogFolder, wanted: u64, json: bool) -> Outcome {
     let (found, entries) = reading::read(place, |entries| {
         let mut found = None;
         entries.each(wanted, |index, entry| {
@@ -39,7 +39,7 @@ pub(super) fn entry(place: &Place, wanted: u64, json: bool) -> Outcome {
 
 /// Shows all entries of an order: by its id, and by the keys of the requests about it. A caller that tries again under a key gets
 /// another order id, and the answer names the order that there is.
-pub(super) fn order(place: &Place, order: OrderId, json: bool) -> Outcome {
+pub(super) fn order(place: &LogFolder, order: OrderId, json: bool) -> Outcome {
     let progress = Progress::of(&place.disk)?;
     let read_keys = |entries: &Entries<'_>| {
         let mut keys = HashSet::new();

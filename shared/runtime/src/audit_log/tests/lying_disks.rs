@@ -267,7 +267,7 @@ fn a_command_beside_no_agent_ends_in_time_with_an_error_whatever_of_the_disk_han
         // As a command runs it, which ends with its runtime.
         let (told, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            let appended = crate::cli::runtime().unwrap().block_on(append_beside(&config, &entry(0)));
+            let appended = crate::cli::runtime().unwrap().block_on(append_for_command(&config, &entry(0)));
             told.send(appended.map_err(|error| error.to_string())).unwrap();
         });
         let said = ended.recv_timeout(Duration::from_secs(120)).expect("it waits for ever").unwrap_err();
@@ -297,7 +297,7 @@ async fn whoever_waits_for_a_disk_that_hangs_is_answered_and_nobody_waits_after_
     let hung = config.dir.join(format!("{}.new", journal::path(size)));
     assert!(!log.is_writable() && log.obstacle().unwrap().contains("does not answer"));
     assert_eq!(metrics.audit_writable.get(), 0);
-    let gathering = Gathering::new(log.clone());
+    let gathering = Batcher::new(log.clone());
     for _ in 0..3 {
         assert_eq!(log.append(&[entry(1)]).await, Err(AuditError::Late));
         assert_eq!(gathering.append(|| entry(1)).await, Err(AuditError::Late));

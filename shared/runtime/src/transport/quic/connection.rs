@@ -8,15 +8,15 @@ use quinn::{ConnectionError, RecvStream, SendStream, TransportErrorCode, VarInt}
 
 use super::HANDSHAKE_TIME;
 use crate::transport::refusal::printable;
-use crate::transport::tls::Slot;
+use crate::transport::tls::VerdictSlot;
 use crate::transport::{
-    BoxFuture, CloseCode, Closed, ConnectError, Connection, LaneError, LaneStream, Peer, Refusal,
+    BoxFuture, CloseCode, Closed, ConnectError, Connection, LaneError, LaneStream, Refusal, VerifiedPeer,
 };
 
 /// A QUIC connection with a peer that was found good.
 pub(super) struct QuicConnection {
     pub(super) quic: quinn::Connection,
-    pub(super) peer: Peer,
+    pub(super) peer: VerifiedPeer,
 }
 
 impl Connection for QuicConnection {
@@ -24,7 +24,7 @@ impl Connection for QuicConnection {
         "quic"
     }
 
-    fn peer(&self) -> &Peer {
+    fn peer(&self) -> &VerifiedPeer {
         &self.peer
     }
 
@@ -93,7 +93,7 @@ fn alert(code: TransportErrorCode) -> Option<u8> {
 }
 
 /// Why a handshake came to nothing; the slot knows if it was our own verdict.
-pub(super) fn connect_error(error: ConnectionError, slot: &Slot) -> ConnectError {
+pub(super) fn connect_error(error: ConnectionError, slot: &VerdictSlot) -> ConnectError {
     if let Some(Err(refusal)) = slot.get() {
         return ConnectError::Refused(refusal.clone());
     }

@@ -28,7 +28,7 @@ const KEEP_ALIVE_MAX: Duration = Duration::from_secs(3);
 /// Packets that must be lost one after the other before an idle link is taken for dead.
 const KEEP_ALIVES_IN_IDLE_TIMEOUT: u32 = 3;
 
-/// Peers that knocked and wait in quinn, and the bytes of theirs that it keeps meanwhile.
+/// Peers that connected and wait in quinn, and the bytes of theirs that it keeps meanwhile.
 const INCOMING_MAX: usize = 1024;
 const INCOMING_BYTES_MAX: u64 = 16 * 1024 * 1024;
 

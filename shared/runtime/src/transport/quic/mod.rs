@@ -16,11 +16,11 @@ use tokio::time::timeout;
 
 use self::connection::{QuicConnection, connect_error};
 use super::credentials::Credentials;
-use super::judge::Judge;
+use super::peer_verifier::PeerVerifier;
 use super::reset_key::ResetKey;
-use super::tls::{self, Slot};
+use super::tls::{self, VerdictSlot};
 use super::udp;
-use super::{BoxFuture, CloseCode, ConnectError, Connection, Knock, Transport};
+use super::{BoxFuture, CloseCode, ConnectError, Connection, Incoming, Transport};
 use crate::config::{PostQuantum, TunnelConfig};
 
 mod connection;
@@ -34,7 +34,7 @@ const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// The same for one that a peer begins, which takes one round trip less and holds a place meanwhile.
 const ACCEPT_TIME: Duration = Duration::from_secs(3);
 
-/// Peers that knocked and were not yet asked for by the tunnel; beyond it quinn's own queue holds them.
+/// Peers that connected and were not yet asked for by the tunnel; beyond it quinn's own queue holds them.
 const KNOCKS: usize = 16;
 
 /// How long closing waits for the peers to have been told.
@@ -46,7 +46,7 @@ pub(crate) struct Quic {
     listeners: Vec<Endpoint>,
     dial_v4: OnceLock<Endpoint>,
     dial_v6: OnceLock<Endpoint>,
-    knocks: Mutex<mpsc::Receiver<quinn::Incoming>>,
+    arrivals: Mutex<mpsc::Receiver<quinn::Incoming>>,
 }
 
 struct Shared {
@@ -77,13 +77,13 @@ impl Quic {
             reset_key,
             udp_buffer: config.udp_buffer.bytes(),
         });
-        let (knocks, waiting) = mpsc::channel(KNOCKS);
+        let (arrivals, waiting) = mpsc::channel(KNOCKS);
         let mut listeners = Vec::new();
         for address in &config.listen {
             let endpoint = shared
                 .endpoint(*address, true)
                 .map_err(|error| QuicError::Listen { address: *address, error })?;
-            tokio::spawn(forward(endpoint.clone(), knocks.clone()));
+            tokio::spawn(forward(endpoint.clone(), arrivals.clone()));
             listeners.push(endpoint);
         }
         Ok(Self {
@@ -91,7 +91,7 @@ impl Quic {
             listeners,
             dial_v4: OnceLock::new(),
             dial_v6: OnceLock::new(),
-            knocks: Mutex::new(waiting),
+            arrivals: Mutex::new(waiting),
         })
     }
 
@@ -132,21 +132,21 @@ pub enum QuicError {
 }
 
 /// All endpoints' peers in one queue.
-async fn forward(endpoint: Endpoint, knocks: mpsc::Sender<quinn::Incoming>) {
+async fn forward(endpoint: Endpoint, arrivals: mpsc::Sender<quinn::Incoming>) {
     while let Some(incoming) = endpoint.accept().await {
-        if knocks.send(incoming).await.is_err() {
+        if arrivals.send(incoming).await.is_err() {
             return;
         }
     }
 }
 
 /// A peer that sent its first packet.
-struct QuicKnock {
+struct QuicIncoming {
     incoming: quinn::Incoming,
     shared: Arc<Shared>,
 }
 
-impl Knock for QuicKnock {
+impl Incoming for QuicIncoming {
     fn from(&self) -> SocketAddr {
         self.incoming.remote_address()
     }
@@ -174,18 +174,18 @@ impl Shared {
         let socket = udp::bind(address, self.udp_buffer)?;
         // Only its transport and limits count: every handshake brings a TLS configuration of its own.
         let server = if listens {
-            Some(self.server_config(Slot::default()).map_err(std::io::Error::other)?)
+            Some(self.server_config(VerdictSlot::default()).map_err(std::io::Error::other)?)
         } else {
             None
         };
         Endpoint::new(self.reset_key.endpoint_config(), server, socket, Arc::new(TokioRuntime))
     }
 
-    fn judge(&self) -> Judge {
-        Judge::new(self.credentials.borrow().clone(), self.allow.clone())
+    fn judge(&self) -> PeerVerifier {
+        PeerVerifier::new(self.credentials.borrow().clone(), self.allow.clone())
     }
 
-    fn server_config(&self, slot: Slot) -> Result<ServerConfig, ConnectError> {
+    fn server_config(&self, slot: VerdictSlot) -> Result<ServerConfig, ConnectError> {
         let tls = tls::server_config(self.judge(), self.post_quantum, slot).map_err(local)?;
         let crypto = QuicServerConfig::try_from(tls).map_err(local)?;
         let mut config = ServerConfig::with_crypto(Arc::new(crypto));
@@ -194,7 +194,7 @@ impl Shared {
         Ok(config)
     }
 
-    fn client_config(&self, slot: Slot) -> Result<quinn::ClientConfig, ConnectError> {
+    fn client_config(&self, slot: VerdictSlot) -> Result<quinn::ClientConfig, ConnectError> {
         let tls = tls::client_config(self.judge(), self.post_quantum, slot).map_err(local)?;
         let crypto = QuicClientConfig::try_from(tls).map_err(local)?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
@@ -203,7 +203,7 @@ impl Shared {
     }
 
     async fn accept(&self, incoming: quinn::Incoming) -> Result<Arc<dyn Connection>, ConnectError> {
-        let slot = Slot::default();
+        let slot = VerdictSlot::default();
         let config = self.server_config(slot.clone())?;
         let connecting =
             incoming.accept_with(Arc::new(config)).map_err(|error| connect_error(error, &slot))?;
@@ -217,7 +217,7 @@ fn local(error: impl std::fmt::Display) -> ConnectError {
 
 async fn established(
     connecting: quinn::Connecting,
-    slot: Slot,
+    slot: VerdictSlot,
     time: Duration,
 ) -> Result<Arc<dyn Connection>, ConnectError> {
     let connected = timeout(time, connecting).await.map_err(|_| ConnectError::NoAnswer(time))?;
@@ -232,7 +232,7 @@ async fn established(
 impl Transport for Quic {
     fn dial(&self, to: SocketAddr) -> BoxFuture<'_, Result<Arc<dyn Connection>, ConnectError>> {
         Box::pin(async move {
-            let slot = Slot::default();
+            let slot = VerdictSlot::default();
             let config = self.shared.client_config(slot.clone())?;
             // The name goes nowhere (no SNI) and is compared with nothing: peers are known by their SPIFFE ID.
             let connecting = self.dialler(to)?.connect_with(config, to, "bridge");
@@ -242,10 +242,10 @@ impl Transport for Quic {
         })
     }
 
-    fn accept(&self) -> BoxFuture<'_, Option<Box<dyn Knock>>> {
+    fn accept(&self) -> BoxFuture<'_, Option<Box<dyn Incoming>>> {
         Box::pin(async {
-            let incoming = self.knocks.lock().await.recv().await?;
-            let knock: Box<dyn Knock> = Box::new(QuicKnock { incoming, shared: self.shared.clone() });
+            let incoming = self.arrivals.lock().await.recv().await?;
+            let knock: Box<dyn Incoming> = Box::new(QuicIncoming { incoming, shared: self.shared.clone() });
             Some(knock)
         })
     }

@@ -23,7 +23,7 @@ use crate::accept;
 use crate::beside::Beside;
 use crate::clock;
 use crate::config::AuditConfig;
-use crate::owner::{self, NotOurs};
+use crate::owner::{self, WrongOwner};
 use crate::telemetry::metrics::Metrics;
 
 /// Longer than an entry takes to become durable on any disk that works.
@@ -45,13 +45,13 @@ const DURABLE: &[u8] = b"durable\n";
 
 /// Why an entry of a command is not in the log.
 #[derive(Debug, thiserror::Error)]
-pub enum DoorError {
+pub enum CommandSocketError {
     /// The log cannot be opened, and no agent that has it answers.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// No agent that has the log answers, and the log is another user's.
     #[error(transparent)]
-    NotOurs(#[from] NotOurs),
+    NotOurs(#[from] WrongOwner),
     /// It cannot be written.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -73,13 +73,13 @@ pub enum DoorError {
 }
 
 /// The agent's end. The socket is removed when it is dropped.
-pub struct Door {
+pub struct CommandSocket {
     path: PathBuf,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Door {
-    /// Opens the door of a log. Without one, commands beside the agent are refused what they must log.
+impl CommandSocket {
+    /// Opens the command socket of a log. Without one, commands beside the agent are refused what they must log.
     pub fn open(config: &AuditConfig, log: &AuditLog) -> io::Result<Self> {
         let path = path(config);
         match std::fs::remove_file(&path) {
@@ -102,7 +102,7 @@ impl Door {
     }
 }
 
-impl Drop for Door {
+impl Drop for CommandSocket {
     fn drop(&mut self) {
         self.task.abort();
         let path = self.path.clone();
@@ -117,7 +117,7 @@ impl Drop for Door {
 }
 
 /// Appends a command's entry: through the agent that runs, or directly if none does.
-pub async fn append_beside(config: &AuditConfig, entry: &Entry) -> Result<(), DoorError> {
+pub async fn append_for_command(config: &AuditConfig, entry: &Entry) -> Result<(), CommandSocketError> {
     match UnixStream::connect(path(config)).await {
         Ok(stream) => {
             let asked = timeout(ANSWER_WITHIN, ask(stream, entry)).await;
@@ -125,21 +125,21 @@ pub async fn append_beside(config: &AuditConfig, entry: &Entry) -> Result<(), Do
                 Ok(Ok(answer)) if answer == DURABLE => return Ok(()),
                 Ok(Ok(answer)) => String::from_utf8_lossy(&answer).trim().to_owned(),
                 Ok(Err(error)) => error.to_string(),
-                Err(_elapsed) => return Err(DoorError::Silent),
+                Err(_elapsed) => return Err(CommandSocketError::Silent),
             };
-            Err(DoorError::Refused(refused))
+            Err(CommandSocketError::Refused(refused))
         }
         Err(_nobody_there) => append_alone(config, entry).await,
     }
 }
 
 /// Appends where no agent runs, and ends in time, whatever the disk does.
-async fn append_alone(config: &AuditConfig, entry: &Entry) -> Result<(), DoorError> {
-    let late = |_| DoorError::Late(config.dir.clone());
+async fn append_alone(config: &AuditConfig, entry: &Entry) -> Result<(), CommandSocketError> {
+    let late = |_| CommandSocketError::Late(config.dir.clone());
     let at = config.clone();
     let opened = within(OPEN_TIMES * config.write_within, move || open_alone(&at)).await;
     let (log, closer) = opened.map_err(late)??;
-    let event = account::vouched(entry.event.clone(), getuid().as_raw());
+    let event = account::given_by(entry.event.clone(), getuid().as_raw());
     let appended = log.append(&[Entry::new(entry.at, event)]).await;
     closer.close().await.map_err(late)?;
     match appended {
@@ -150,7 +150,7 @@ async fn append_alone(config: &AuditConfig, entry: &Entry) -> Result<(), DoorErr
 }
 
 /// Opens the log, unless that would make a file which the agent could not open.
-fn open_alone(config: &AuditConfig) -> Result<(AuditLog, Closer), DoorError> {
+fn open_alone(config: &AuditConfig) -> Result<(AuditLog, Closer), CommandSocketError> {
     let folders = ["", "journal", "tile"].map(|folder| config.dir.join(folder));
     folders.iter().try_for_each(|folder| owner::check(folder))?;
     if !config.key_file.exists() {
@@ -168,7 +168,7 @@ async fn answer(mut stream: UnixStream, log: &AuditLog) -> io::Result<()> {
             "it was asked for too long ago, and the command has given up".to_owned()
         }
         Ok(Entry { at, event }) if is_of_a_command(&event) => {
-            match log.append(&[Entry::new(at, account::vouched(event, uid))]).await {
+            match log.append(&[Entry::new(at, account::given_by(event, uid))]).await {
                 Ok(_) => return stream.write_all(DURABLE).await,
                 Err(error) => error.to_string(),
             }

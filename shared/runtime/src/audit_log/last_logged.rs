@@ -17,9 +17,9 @@ use crate::beside::Beside;
 const BYTES_MAX: u64 = 4 << 20;
 
 /// What was logged last.
-pub struct Last(Notes);
+pub struct LastLogged(Notes);
 
-impl Last {
+impl LastLogged {
     /// Beside the log's key.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use bridge_protocol::audit::entry::{Entry, EntryError};
 
 /// Entries in their canonical bytes, one behind the other.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(super) struct EntryBuffer {
     bytes: Vec<u8>,
     /// Where each of them ends.
     ends: Vec<usize>,
@@ -13,7 +13,7 @@ pub(super) struct Lines {
 /// Most entries of an order have fewer.
 const BYTES_EXPECTED: usize = 384;
 
-impl Lines {
+impl EntryBuffer {
     /// These entries; an error if one of them is none.
     pub(super) fn of(entries: &[Entry]) -> Result<Self, EntryError> {
         let (bytes, ends) = (entries.len() * BYTES_EXPECTED, entries.len());

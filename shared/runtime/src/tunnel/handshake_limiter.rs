@@ -1,6 +1,6 @@
 //! Who may begin a handshake, and whose unfinished one makes room for it.
 //!
-//! Pure: it is told of knocks and of ends, with the time. A handshake costs a signature and a key encapsulation, and a
+//! Pure: it is told of arrivals and of ends, with the time. A handshake costs a signature and a key encapsulation, and a
 //! stranger can begin one and be silent. So unfinished ones are bounded. Once there is no room, the source that has the most of
 //! them gives up its oldest one. A source may take all the room that nobody else wants, so a fleet behind one address is let in
 //! at once; and a source with fewer always finds room. A source makes room for itself only with a handshake that is older than a
@@ -20,7 +20,7 @@ const UNFINISHED_MAX: usize = 64;
 /// time of a busy machine.
 const ROUND_TRIP: Duration = Duration::from_millis(500);
 
-/// With so many of them unfinished, whoever knocks must first prove that its address is its own.
+/// With so many of them unfinished, whoever connects must first prove that its address is its own.
 const PROOF_FROM: usize = UNFINISHED_MAX / 4;
 
 /// The same for those of one source: all the links of one peer may come without.
@@ -37,9 +37,9 @@ const SOURCES_MAX: usize = 4_096;
 
 /// Where somebody comes from: an IPv4 address, or the /64 that one subscriber of IPv6 is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Source(IpAddr);
+struct SourceAddress(IpAddr);
 
-impl Source {
+impl SourceAddress {
     fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self(address.into()),
@@ -53,47 +53,47 @@ impl Source {
 
 /// One handshake under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Place(u64);
+pub(super) struct HandshakeId(u64);
 
-/// What is to be done with somebody who knocks.
+/// What is to be done with an incoming handshake.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum HandshakeDecision {
     /// The handshake begins here, and the other one, if any, ends.
-    Begin(Place, Option<Place>),
+    Begin(HandshakeId, Option<HandshakeId>),
     /// It is to prove its address first.
     Prove,
     /// Its own source has all the room it can have. It is not answered for now: QUIC sends a first packet again by itself.
     Wait,
-    /// It knocks too often, and is not answered.
+    /// It connects too often, and is not answered.
     Ignore,
 }
 
-/// The gate's state.
+/// The limiter's state.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(super) struct HandshakeLimiter {
     /// Oldest first; at most [`UNFINISHED_MAX`] of strangers and as many of known sources.
-    unfinished: BTreeMap<Place, Begun>,
+    unfinished: BTreeMap<HandshakeId, UnfinishedHandshake>,
     next: u64,
     /// At most [`SOURCES_MAX`].
-    sources: HashMap<Source, Seen>,
+    sources: HashMap<SourceAddress, SourceRecord>,
 }
 
 #[derive(Debug)]
-struct Begun {
-    knock: Knock,
+struct UnfinishedHandshake {
+    origin: Origin,
     at: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Knock {
-    source: Source,
+struct Origin {
+    source: SourceAddress,
     /// Whether it stands in the room of those who authenticated before.
     known: bool,
 }
 
 /// What is remembered of a source.
 #[derive(Debug)]
-struct Seen {
+struct SourceRecord {
     /// Whether a peer from there has authenticated.
     known: bool,
     last: Instant,
@@ -101,66 +101,69 @@ struct Seen {
     rested_at: Instant,
 }
 
-impl Gate {
-    /// Somebody knocks from this address, which it has `proved` to be its own, or not yet.
-    pub(super) fn knock(&mut self, from: IpAddr, proved: bool, now: Instant) -> Verdict {
-        let source = Source::of(from);
+impl HandshakeLimiter {
+    /// Somebody connects from this address, which it has `proved` to be its own, or not yet.
+    pub(super) fn admit(&mut self, from: IpAddr, proved: bool, now: Instant) -> HandshakeDecision {
+        let source = SourceAddress::of(from);
         let known = self.sources.get(&source).is_some_and(|seen| seen.known);
-        let knock = Knock { source, known };
+        let origin = Origin { source, known };
         let in_room = self.of_room(known).count();
-        let of_source = self.of_room(known).filter(|other| other.knock == knock).count();
+        let of_source = self.of_room(known).filter(|other| other.origin == origin).count();
         if !proved && (in_room >= PROOF_FROM || of_source >= PROOF_FROM_A_SOURCE) {
-            return Verdict::Prove;
+            return HandshakeDecision::Prove;
         }
         let makes_room = if in_room < UNFINISHED_MAX { None } else { self.most_crowded(known) };
-        if makes_room.is_some_and(|(_, begun)| begun.knock == knock && now < begun.at + ROUND_TRIP) {
-            return Verdict::Wait;
+        if makes_room.is_some_and(|(_, begun)| begun.origin == origin && now < begun.at + ROUND_TRIP) {
+            return HandshakeDecision::Wait;
         }
         let makes_room = makes_room.map(|(place, _)| place);
         if !self.may_begin(source, now) {
-            return Verdict::Ignore;
+            return HandshakeDecision::Ignore;
         }
         if let Some(place) = makes_room {
             self.unfinished.remove(&place);
         }
         self.next += 1;
-        let place = Place(self.next);
-        self.unfinished.insert(place, Begun { knock, at: now });
-        Verdict::Begin(place, makes_room)
+        let place = HandshakeId(self.next);
+        self.unfinished.insert(place, UnfinishedHandshake { origin, at: now });
+        HandshakeDecision::Begin(place, makes_room)
     }
 
     /// A handshake has ended, with a peer that is who it says, or without.
-    pub(super) fn handle_end(&mut self, place: Place, authenticated: bool) {
-        let Some(Begun { knock, .. }) = self.unfinished.remove(&place) else { return };
-        if let Some(seen) = self.sources.get_mut(&knock.source) {
+    pub(super) fn handle_end(&mut self, place: HandshakeId, authenticated: bool) {
+        let Some(UnfinishedHandshake { origin, .. }) = self.unfinished.remove(&place) else { return };
+        if let Some(seen) = self.sources.get_mut(&origin.source) {
             seen.known |= authenticated;
         }
     }
 
     /// Those that stand in one of the two rooms.
-    fn of_room(&self, known: bool) -> impl Iterator<Item = &Begun> {
-        self.unfinished.values().filter(move |begun| begun.knock.known == known)
+    fn of_room(&self, known: bool) -> impl Iterator<Item = &UnfinishedHandshake> {
+        self.unfinished.values().filter(move |begun| begun.origin.known == known)
     }
 
     /// The oldest one of the source that has the most in this room; of several such sources, of the one whose is oldest.
-    fn most_crowded(&self, known: bool) -> Option<(Place, &Begun)> {
-        let mut counts: HashMap<Source, usize> = HashMap::new();
+    fn most_crowded(&self, known: bool) -> Option<(HandshakeId, &UnfinishedHandshake)> {
+        let mut counts: HashMap<SourceAddress, usize> = HashMap::new();
         for begun in self.of_room(known) {
-            *counts.entry(begun.knock.source).or_default() += 1;
+            *counts.entry(begun.origin.source).or_default() += 1;
         }
         let most = *counts.values().max()?;
         self.unfinished
             .iter()
-            .find(|(_, Begun { knock, .. })| knock.known == known && counts.get(&knock.source) == Some(&most))
+            .find(|(_, UnfinishedHandshake { origin, .. })| {
+                origin.known == known && counts.get(&origin.source) == Some(&most)
+            })
             .map(|(place, begun)| (*place, begun))
     }
 
     /// Whether a source has not begun too many of late; counts this one.
-    fn may_begin(&mut self, source: Source, now: Instant) -> bool {
+    fn may_begin(&mut self, source: SourceAddress, now: Instant) -> bool {
         if !self.sources.contains_key(&source) && self.sources.len() >= SOURCES_MAX {
             self.forget_one();
         }
-        let seen = self.sources.entry(source).or_insert(Seen { known: false, last: now, rested_at: now });
+        let seen =
+            self.sources.entry(source).or_insert(SourceRecord { known: false, last: now, rested_at: now });
         seen.last = now;
         let rested_at = seen.rested_at.max(now) + ONE_EVERY;
         if rested_at.saturating_duration_since(now) > ONE_EVERY * BURST {
@@ -187,29 +190,33 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
-    fn begin(gate: &mut Gate, from: IpAddr, now: Instant) -> (Place, Option<Place>) {
-        match gate.knock(from, true, now) {
-            Verdict::Begin(place, makes_room) => (place, makes_room),
+    fn begin(
+        limiter: &mut HandshakeLimiter,
+        from: IpAddr,
+        now: Instant,
+    ) -> (HandshakeId, Option<HandshakeId>) {
+        match limiter.admit(from, true, now) {
+            HandshakeDecision::Begin(place, makes_room) => (place, makes_room),
             other => panic!("{from}: {other:?}"),
         }
     }
 
     #[test]
     fn a_fleet_behind_one_address_ends_none_of_its_own_handshakes() {
-        let (mut gate, mut now) = (Gate::default(), Instant::now());
+        let (mut limiter, mut now) = (HandshakeLimiter::default(), Instant::now());
         // All of them come at once, and each comes again until it is let in.
         let (mut outside, mut under_way) = (200, Vec::new());
         while outside > 0 {
-            match gate.knock(v4(1), true, now) {
-                Verdict::Begin(place, makes_room) => {
+            match limiter.admit(v4(1), true, now) {
+                HandshakeDecision::Begin(place, makes_room) => {
                     assert_eq!(makes_room, None, "{outside} are outside");
                     under_way.push(place);
                     outside -= 1;
                 }
-                Verdict::Wait => {
+                HandshakeDecision::Wait => {
                     assert_eq!(under_way.len(), UNFINISHED_MAX);
                     now += Duration::from_millis(100);
-                    under_way.drain(..).for_each(|place| gate.handle_end(place, false));
+                    under_way.drain(..).for_each(|place| limiter.handle_end(place, false));
                 }
                 other => panic!("{other:?}"),
             }
@@ -218,84 +225,91 @@ mod tests {
 
     #[test]
     fn a_source_that_is_silent_makes_room_for_itself_after_a_round_trip_and_for_others_at_once() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
-        let (other, _) = begin(&mut gate, v4(2), now);
-        let places: Vec<_> = (1..UNFINISHED_MAX).map(|_| begin(&mut gate, v4(1), now).0).collect();
-        assert_eq!(gate.knock(v4(1), true, now), Verdict::Wait);
-        assert_eq!(begin(&mut gate, v4(3), now).1, Some(places[0]));
+        let (mut limiter, now) = (HandshakeLimiter::default(), Instant::now());
+        let (other, _) = begin(&mut limiter, v4(2), now);
+        let places: Vec<_> = (1..UNFINISHED_MAX).map(|_| begin(&mut limiter, v4(1), now).0).collect();
+        assert_eq!(limiter.admit(v4(1), true, now), HandshakeDecision::Wait);
+        assert_eq!(begin(&mut limiter, v4(3), now).1, Some(places[0]));
         for place in &places[1..10] {
-            assert_eq!(begin(&mut gate, v4(1), now + ROUND_TRIP).1, Some(*place));
+            assert_eq!(begin(&mut limiter, v4(1), now + ROUND_TRIP).1, Some(*place));
         }
-        assert!(gate.unfinished.contains_key(&other));
+        assert!(limiter.unfinished.contains_key(&other));
     }
 
     #[test]
     fn whoever_waits_uses_up_nothing_of_what_its_source_may_begin() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
-        let places: Vec<_> = (0..UNFINISHED_MAX).map(|_| begin(&mut gate, v4(1), now).0).collect();
-        (0..1_000).for_each(|_| assert_eq!(gate.knock(v4(1), true, now), Verdict::Wait));
-        places.iter().for_each(|place| gate.handle_end(*place, false));
-        begin(&mut gate, v4(1), now);
+        let (mut limiter, now) = (HandshakeLimiter::default(), Instant::now());
+        let places: Vec<_> = (0..UNFINISHED_MAX).map(|_| begin(&mut limiter, v4(1), now).0).collect();
+        (0..1_000).for_each(|_| assert_eq!(limiter.admit(v4(1), true, now), HandshakeDecision::Wait));
+        places.iter().for_each(|place| limiter.handle_end(*place, false));
+        begin(&mut limiter, v4(1), now);
     }
 
     #[test]
     fn a_full_room_is_made_smaller_where_it_is_most_crowded() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
-        let single = begin(&mut gate, v4(1), now).0;
-        let crowd = begin(&mut gate, v4(2), now).0;
-        begin(&mut gate, v4(2), now);
+        let (mut limiter, now) = (HandshakeLimiter::default(), Instant::now());
+        let single = begin(&mut limiter, v4(1), now).0;
+        let crowd = begin(&mut limiter, v4(2), now).0;
+        begin(&mut limiter, v4(2), now);
         for last in 3..u8::try_from(UNFINISHED_MAX).unwrap() {
-            assert_eq!(begin(&mut gate, v4(last), now).1, None);
+            assert_eq!(begin(&mut limiter, v4(last), now).1, None);
         }
-        assert_eq!(begin(&mut gate, v4(200), now).1, Some(crowd));
-        assert_eq!(begin(&mut gate, v4(201), now).1, Some(single), "then all have one, and the oldest goes");
+        assert_eq!(begin(&mut limiter, v4(200), now).1, Some(crowd));
+        assert_eq!(
+            begin(&mut limiter, v4(201), now).1,
+            Some(single),
+            "then all have one, and the oldest goes"
+        );
     }
 
     #[test]
     fn a_source_that_authenticated_before_has_room_that_strangers_cannot_take() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
-        let (place, _) = begin(&mut gate, v4(1), now);
-        gate.handle_end(place, true);
+        let (mut limiter, now) = (HandshakeLimiter::default(), Instant::now());
+        let (place, _) = begin(&mut limiter, v4(1), now);
+        limiter.handle_end(place, true);
         for last in 2..200 {
-            begin(&mut gate, v4(last), now);
+            begin(&mut limiter, v4(last), now);
         }
-        assert_eq!(gate.knock(v4(200), false, now), Verdict::Prove);
-        assert!(matches!(gate.knock(v4(1), false, now), Verdict::Begin(_, None)), "without a proof even");
-        let (mine, _) = begin(&mut gate, v4(1), now);
+        assert_eq!(limiter.admit(v4(200), false, now), HandshakeDecision::Prove);
+        assert!(
+            matches!(limiter.admit(v4(1), false, now), HandshakeDecision::Begin(_, None)),
+            "without a proof even"
+        );
+        let (mine, _) = begin(&mut limiter, v4(1), now);
         for last in 2..200 {
-            begin(&mut gate, v4(last), now);
+            begin(&mut limiter, v4(last), now);
         }
-        assert!(gate.unfinished.contains_key(&mine));
-        assert_eq!(gate.unfinished.len(), UNFINISHED_MAX + 2);
+        assert!(limiter.unfinished.contains_key(&mine));
+        assert_eq!(limiter.unfinished.len(), UNFINISHED_MAX + 2);
     }
 
     #[test]
     fn a_v6_subscriber_is_one_source_and_a_mapped_v4_address_is_that_address() {
-        let v6 = |text: &str| Source::of(text.parse().unwrap());
+        let v6 = |text: &str| SourceAddress::of(text.parse().unwrap());
         assert_eq!(v6("2001:db8::1"), v6("2001:db8::ffff:0:0:1"));
         assert_ne!(v6("2001:db8::1"), v6("2001:db8:0:1::1"));
-        assert_eq!(v6("::ffff:192.0.2.1"), Source::of(v4(1)));
+        assert_eq!(v6("::ffff:192.0.2.1"), SourceAddress::of(v4(1)));
     }
 
     #[test]
     fn whoever_knocks_without_end_is_heard_so_often_and_forgotten_in_time() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
-        let heard = |gate: &mut Gate, now| {
-            let hear = |_: &u32| match gate.knock(v4(1), true, now) {
-                Verdict::Begin(place, _) => {
-                    gate.handle_end(place, false);
+        let (mut limiter, now) = (HandshakeLimiter::default(), Instant::now());
+        let heard = |limiter: &mut HandshakeLimiter, now| {
+            let hear = |_: &u32| match limiter.admit(v4(1), true, now) {
+                HandshakeDecision::Begin(place, _) => {
+                    limiter.handle_end(place, false);
                     true
                 }
-                other => other != Verdict::Ignore,
+                other => other != HandshakeDecision::Ignore,
             };
             (0..10_000).filter(hear).count()
         };
-        assert_eq!(heard(&mut gate, now), BURST as usize);
-        assert_eq!(heard(&mut gate, now + Duration::from_secs(1)), 62);
-        assert_eq!(heard(&mut gate, now + Duration::from_secs(3_600)), BURST as usize);
+        assert_eq!(heard(&mut limiter, now), BURST as usize);
+        assert_eq!(heard(&mut limiter, now + Duration::from_secs(1)), 62);
+        assert_eq!(heard(&mut limiter, now + Duration::from_secs(3_600)), BURST as usize);
         for n in 0..2 * u32::try_from(SOURCES_MAX).unwrap() {
-            gate.knock(std::net::Ipv4Addr::from_bits(n).into(), true, now);
+            limiter.admit(std::net::Ipv4Addr::from_bits(n).into(), true, now);
         }
-        assert_eq!(gate.sources.len(), SOURCES_MAX);
+        assert_eq!(limiter.sources.len(), SOURCES_MAX);
     }
 }

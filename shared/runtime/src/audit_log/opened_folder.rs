@@ -37,13 +37,13 @@ impl From<&Metadata> for FileId {
 
 /// The folder that was opened.
 #[derive(Debug, Clone)]
-pub(super) struct Home {
+pub(super) struct OpenedFolder {
     dir: PathBuf,
     lock_path: PathBuf,
     lock: FileId,
 }
 
-impl Home {
+impl OpenedFolder {
     /// The folder in which this lock is.
     pub(super) fn of(dir: &Path, lock_path: PathBuf, lock: &Lock) -> io::Result<Self> {
         Ok(Self { dir: dir.to_owned(), lock_path, lock: FileId::of(&lock.0)? })

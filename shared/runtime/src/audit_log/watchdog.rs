@@ -15,13 +15,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What a thread is about, for whoever looks after it.
 #[derive(Debug)]
-pub(super) struct Busy {
+pub(super) struct Watchdog {
     epoch: Instant,
     /// When it began with what it is about, in milliseconds of `epoch` and one more; 0 while it waits for something to do.
     since: AtomicU64,
 }
 
-impl Busy {
+impl Watchdog {
     /// About nothing.
     pub(super) fn new() -> Self {
         Self { epoch: Instant::now(), since: AtomicU64::new(0) }
@@ -50,7 +50,7 @@ impl Busy {
 /// Looks after a thread until that has ended, and tells whether it is about one thing for longer than it may be. `tell` hears of
 /// each change before whoever waits for it does.
 pub(super) fn look_after(
-    busy: &Arc<Busy>,
+    busy: &Arc<Watchdog>,
     within: Duration,
     tell: impl Fn(bool) + Send + 'static,
 ) -> io::Result<watch::Receiver<bool>> {
@@ -62,7 +62,7 @@ pub(super) fn look_after(
     Ok(seen)
 }
 
-fn run(busy: &Weak<Busy>, within: Duration, late: &watch::Sender<bool>, tell: &impl Fn(bool)) {
+fn run(busy: &Weak<Watchdog>, within: Duration, late: &watch::Sender<bool>, tell: &impl Fn(bool)) {
     while let Some(is_late) = busy.upgrade().map(|busy| busy.is_for_longer_than(within)) {
         if *late.borrow() != is_late {
             tell(is_late);

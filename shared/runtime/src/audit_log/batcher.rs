@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bridge_protocol::audit::{Entry, Event};
 use tokio::sync::oneshot;
 
-use super::lines::Lines;
+use super::entry_buffer::EntryBuffer;
 use super::{AuditError, AuditLog, Logged, WITHOUT_AUDIT};
 
 /// Where a task waits for its entry.
@@ -20,25 +20,25 @@ type Durable = oneshot::Receiver<Result<(), AuditError>>;
 
 /// A thread's way to the log.
 #[derive(Clone)]
-pub struct Gathering {
+pub struct Batcher {
     log: AuditLog,
     /// Locked for a few instructions, by this thread alone.
-    gathered: Arc<Mutex<Gathered>>,
+    gathered: Arc<Mutex<PendingBatch>>,
 }
 
 /// What has gathered; bounded by the tasks that wait.
 #[derive(Default)]
-struct Gathered {
-    lines: Lines,
+struct PendingBatch {
+    lines: EntryBuffer,
     /// Who waits for each of them.
     callers: Vec<Caller>,
     /// The last round's buffer, for the next one.
-    spare: Lines,
+    spare: EntryBuffer,
     /// Whether a task takes what gathers.
     taken_care_of: bool,
 }
 
-impl Gathering {
+impl Batcher {
     /// Nothing has gathered.
     pub fn new(log: AuditLog) -> Self {
         Self { log, gathered: Arc::default() }
@@ -89,7 +89,7 @@ impl Gathering {
         }
     }
 
-    fn take(&self) -> Option<(Lines, Vec<Caller>)> {
+    fn take(&self) -> Option<(EntryBuffer, Vec<Caller>)> {
         let gathered = &mut *self.lock();
         gathered.taken_care_of = !gathered.callers.is_empty();
         if !gathered.taken_care_of {
@@ -104,7 +104,7 @@ impl Gathering {
         ))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Gathered> {
+    fn lock(&self) -> MutexGuard<'_, PendingBatch> {
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -26,14 +26,14 @@ pub(crate) enum PeerSide {
 
 /// A peer that was found good: who it is, and enough to judge it again.
 #[derive(Debug, Clone)]
-pub(crate) struct Peer {
+pub(crate) struct VerifiedPeer {
     id: SpiffeId,
     side: PeerSide,
     not_after: UnixSeconds,
     chain: Arc<[CertificateDer<'static>]>,
 }
 
-impl Peer {
+impl VerifiedPeer {
     /// Who it has proved to be.
     pub(crate) fn id(&self) -> &SpiffeId {
         &self.id
@@ -52,12 +52,12 @@ impl Peer {
 
 /// What peers are judged by: our own credentials at one moment, and the allow-list.
 #[derive(Debug, Clone)]
-pub(crate) struct Judge {
+pub(crate) struct PeerVerifier {
     credentials: Arc<Credentials>,
     allow: Arc<[SpiffeId]>,
 }
 
-impl Judge {
+impl PeerVerifier {
     /// A judge with these credentials; an empty `allow` admits any peer of the other role under the CA.
     pub(crate) fn new(credentials: Arc<Credentials>, allow: Arc<[SpiffeId]>) -> Self {
         Self { credentials, allow }
@@ -74,7 +74,7 @@ impl Judge {
         chain: &[CertificateDer<'_>],
         side: PeerSide,
         now: UnixTime,
-    ) -> Result<Peer, Refusal> {
+    ) -> Result<VerifiedPeer, Refusal> {
         let Some((leaf, intermediates)) = chain.split_first() else {
             return Err(Refusal::new(RefusalReason::NoCertificate, "it shows no certificate"));
         };
@@ -91,13 +91,13 @@ impl Judge {
                     Refusal::new(RefusalReason::BadCertificate, format!("its certificate {error}"))
                 })?;
                 let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-                Ok(Peer { id, side, not_after, chain })
+                Ok(VerifiedPeer { id, side, not_after, chain })
             })
             .map_err(|refusal| Refusal { claimed: claimed.ok().map(|id| id.to_string()), ..refusal })
     }
 
     /// Judges our own chain as a peer under the same CA and revocation list would.
-    pub(crate) fn judge_own(credentials: Arc<Credentials>) -> Result<(), Refusal> {
+    pub(crate) fn verify_own(credentials: Arc<Credentials>) -> Result<(), Refusal> {
         let judge = Self::new(credentials, Arc::default());
         let Some((leaf, intermediates)) = judge.credentials.certified.cert.split_first() else {
             return Ok(());
@@ -108,7 +108,7 @@ impl Judge {
     }
 
     /// Judges a peer again that was found good before.
-    pub(crate) fn judge_again(&self, peer: &Peer) -> Result<(), Refusal> {
+    pub(crate) fn verify_again(&self, peer: &VerifiedPeer) -> Result<(), Refusal> {
         self.judge(&peer.chain, peer.side, UnixTime::now()).map(drop)
     }
 

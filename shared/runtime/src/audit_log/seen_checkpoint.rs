@@ -19,8 +19,8 @@ use bridge_protocol::note::NoteVerifier;
 use tokio::sync::watch;
 
 use super::disk::{CHECKPOINT_BYTES_MAX, Disk, read_at_most};
-use super::late;
 use super::noted::{self, Keeper, Notes};
+use super::watchdog;
 use crate::beside::Beside;
 use crate::telemetry::metrics::Metrics;
 
@@ -32,7 +32,7 @@ use crate::telemetry::metrics::Metrics;
      back. If that is lost for good, give the agent a new audit.dir and audit.key_file: a second log under the same key would be \
      taken for a forged one", dir.display(), file.display()
 )]
-pub struct Behind {
+pub struct BehindSeen {
     dir: PathBuf,
     file: PathBuf,
     size: u64,
@@ -41,7 +41,7 @@ pub struct Behind {
 
 /// The file.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct SeenCheckpoint {
     path: PathBuf,
     /// What it says.
     checkpoint: Option<Checkpoint>,
@@ -70,7 +70,7 @@ pub(super) fn note_beside(key_file: &Path, key: &NoteVerifier) -> Option<Vec<u8>
     noted.max_by_key(|(size, _)| *size).map(|(_, note)| note)
 }
 
-impl Seen {
+impl SeenCheckpoint {
     /// Beside the log's key, as far as it is signed by that.
     pub(super) fn beside(key_file: &Path, key: &NoteVerifier) -> Self {
         let path = Beside::Seen.of(key_file);
@@ -99,7 +99,7 @@ impl Seen {
     ///
     /// # Errors
     /// There was a log.
-    pub(super) fn check_is_there(&self, disk: &Disk) -> Result<(), Behind> {
+    pub(super) fn check_is_there(&self, disk: &Disk) -> Result<(), BehindSeen> {
         let is_empty = !disk.path("").exists() || disk.list().is_ok_and(|files| files.is_empty());
         if is_empty { self.check_size(disk, 0) } else { Ok(()) }
     }
@@ -108,10 +108,10 @@ impl Seen {
     ///
     /// # Errors
     /// It was longer.
-    pub(super) fn check_size(&self, disk: &Disk, size: u64) -> Result<(), Behind> {
+    pub(super) fn check_size(&self, disk: &Disk, size: u64) -> Result<(), BehindSeen> {
         match &self.checkpoint {
             Some(Checkpoint { size: seen, .. }) if size < *seen => {
-                Err(Behind { dir: disk.path(""), file: self.path.clone(), size, seen: *seen })
+                Err(BehindSeen { dir: disk.path(""), file: self.path.clone(), size, seen: *seen })
             }
             _ => Ok(()),
         }
@@ -129,7 +129,8 @@ impl Seen {
         let Self { path, checkpoint } = self;
         let (notes, Keeper { thread, busy, failure }) =
             noted::start("audit-seen", path.clone(), Vec::new(), reporter(path.clone(), metrics.clone()))?;
-        let late = late::look_after(&busy, within, hanging(&path, within, failure.clone(), metrics.clone()))?;
+        let late =
+            watchdog::look_after(&busy, within, hanging(&path, within, failure.clone(), metrics.clone()))?;
         metrics.audit_noted.set(1);
         let known = checkpoint.map_or(0, |seen| seen.size);
         if size > known

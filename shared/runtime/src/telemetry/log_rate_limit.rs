@@ -12,21 +12,21 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// How often each reason may be said.
 #[derive(Debug)]
-pub struct Sparing {
+pub struct LogRateLimit {
     /// In each window.
     at_once: u32,
     /// By reason, of which there are few.
-    reasons: Mutex<HashMap<&'static str, Said>>,
+    reasons: Mutex<HashMap<&'static str, WindowCount>>,
 }
 
 #[derive(Debug)]
-struct Said {
+struct WindowCount {
     since: Instant,
     said: u32,
     left_out: u64,
 }
 
-impl Sparing {
+impl LogRateLimit {
     /// Each reason is said this often in ten seconds.
     pub fn new(at_once: u32) -> Self {
         Self { at_once, reasons: Mutex::default() }
@@ -35,7 +35,7 @@ impl Sparing {
     /// It has happened once more: how often it was left out since it was last said, if it is to be said now.
     pub fn due(&self, reason: &'static str, now: Instant) -> Option<u64> {
         let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = reasons.entry(reason).or_insert(Said { since: now, said: 0, left_out: 0 });
+        let said = reasons.entry(reason).or_insert(WindowCount { since: now, said: 0, left_out: 0 });
         if now.saturating_duration_since(said.since) >= WINDOW {
             (said.since, said.said) = (now, 0);
         }
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn each_reason_is_said_so_often_and_then_with_how_often_it_was_not() {
-        let (sparing, start) = (Sparing::new(2), Instant::now());
+        let (sparing, start) = (LogRateLimit::new(2), Instant::now());
         let said: Vec<_> = (0..5).map(|_| sparing.due("expired", start)).collect();
         assert_eq!(said, [Some(0), Some(0), None, None, None]);
         assert_eq!(sparing.due("revoked", start), Some(0));

@@ -1,7 +1,7 @@
 //! Files that are read again while an agent runs: certificates, keys. What cannot be used never replaces what can.
 //!
 //! A disk may not answer: the files are looked at on a thread of their own, one look at a time, and no part of the agent waits for
-//! it. While what is on the disk is not in force, [`Reread::note`] says why, for `/readyz`, and the metrics count it.
+//! it. While what is on the disk is not in force, [`ReloadedFiles::note`] says why, for `/readyz`, and the metrics count it.
 
 use std::fmt::Display;
 use std::fs;
@@ -67,18 +67,18 @@ pub fn stamp(path: &Path) -> Stamp {
 
 /// Files that an agent has read, and reads again when they change.
 #[derive(Debug)]
-pub struct Reread<F> {
+pub struct ReloadedFiles<F> {
     files: Arc<F>,
     /// As they were when they were read first.
     first: Vec<Stamp>,
     asked: Notify,
-    standing: watch::Sender<Standing>,
+    standing: watch::Sender<FileState>,
     late_after: Duration,
 }
 
 /// Whether what is on the disk is in force.
 #[derive(Debug, Default)]
-struct Standing {
+struct FileState {
     /// The disk does not answer.
     late: bool,
     /// Why what was read last is not used.
@@ -86,7 +86,7 @@ struct Standing {
 }
 
 /// What one look at the files found.
-struct Look<C> {
+struct ReadAttempt<C> {
     stamps: Vec<Stamp>,
     /// Something has changed since the last look, or somebody wants to know.
     is_news: bool,
@@ -94,7 +94,7 @@ struct Look<C> {
     read: Option<Result<C, String>>,
 }
 
-impl<F: Files> Reread<F> {
+impl<F: Files> ReloadedFiles<F> {
     /// Goes on from files that were read, and had these stamps before that.
     pub fn new(files: F, first: Vec<Stamp>) -> Self {
         let (files, standing) = (Arc::new(files), watch::Sender::default());
@@ -148,14 +148,19 @@ impl<F: Files> Reread<F> {
     }
 
     /// One look, on a thread that may wait for the disk. There is never a second one beside it.
-    async fn look(&self, known: Vec<Stamp>, is_asked: bool, metrics: &Metrics) -> Option<Look<F::Content>> {
+    async fn look(
+        &self,
+        known: Vec<Stamp>,
+        is_asked: bool,
+        metrics: &Metrics,
+    ) -> Option<ReadAttempt<F::Content>> {
         let is_wrong = self.standing.borrow().mistake.is_some();
         let files = self.files.clone();
         let mut look = spawn_blocking(move || {
             let stamps = files.stamps();
             let is_news = is_asked || stamps != known;
             let read = (is_news || is_wrong).then(|| files.read().map_err(|error| error.to_string()));
-            Look { stamps, is_news, read }
+            ReadAttempt { stamps, is_news, read }
         });
         if let Ok(look) = timeout(self.late_after, &mut look).await {
             return look.ok();
@@ -168,7 +173,7 @@ impl<F: Files> Reread<F> {
         look.ok()
     }
 
-    fn tell(&self, metrics: &Metrics, change: impl FnOnce(&mut Standing)) {
+    fn tell(&self, metrics: &Metrics, change: impl FnOnce(&mut FileState)) {
         self.standing.send_modify(change);
         metrics.files_not_in_force.of(F::KIND).set(i64::from(self.note().is_some()));
     }
@@ -211,15 +216,15 @@ mod tests {
         }
     }
 
-    fn disk() -> (Arc<Reread<Disk>>, Sender<Result<u8, &'static str>>) {
+    fn disk() -> (Arc<ReloadedFiles<Disk>>, Sender<Result<u8, &'static str>>) {
         let (answers, answered) = channel();
-        let mut reread = Reread::new(Disk(Mutex::new(answered)), Vec::new());
+        let mut reread = ReloadedFiles::new(Disk(Mutex::new(answered)), Vec::new());
         reread.late_after = Duration::from_millis(10);
         (Arc::new(reread), answers)
     }
 
     /// Waits until the note has this in it; `None` for no note.
-    async fn noted(reread: &Reread<Disk>, wanted: Option<&str>) {
+    async fn noted(reread: &ReloadedFiles<Disk>, wanted: Option<&str>) {
         let is_so = || match (reread.note(), wanted) {
             (Some(note), Some(wanted)) => note.contains(wanted),
             (note, wanted) => note.is_none() && wanted.is_none(),
