@@ -7,7 +7,7 @@ use std::path::Path;
 
 use bridge_protocol::domain::{Brand, Currency};
 
-use crate::replica::master;
+use crate::replica::replica_rows;
 use crate::replica::snapshot;
 
 /// By brand.
@@ -28,7 +28,7 @@ pub fn notes(configured: &Currencies, ledger: &Currencies) -> Vec<String> {
 /// cannot be read, nothing is known.
 pub fn check(config: &Path, configured: &Currencies, snapshot: &Path) -> Result<(), String> {
     let Ok(Some(image)) = snapshot::read_of_any_brands(snapshot) else { return Ok(()) };
-    let ledger = master::currencies(image.rows.iter().map(|(key, row)| (key, row)));
+    let ledger = replica_rows::currencies(image.rows.iter().map(|(key, row)| (key, row)));
     let mistake = |(brand, here, there): (&Brand, &Currency, &Currency)| {
         format!(
             "{}: brands.{brand}.currency: must be {:?}, which the data centre's ledger has for this brand, is {:?}; if the ledger was \

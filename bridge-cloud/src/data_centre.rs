@@ -39,13 +39,13 @@ pub struct Moment {
 #[derive(Debug, Default)]
 pub struct DataCentre {
     /// By SPIFFE ID; by configured address those that were never reached.
-    agents: BTreeMap<String, Agent>,
+    agents: BTreeMap<String, AgentRecord>,
     /// Whose link it is.
     links: HashMap<LinkId, String>,
 }
 
 #[derive(Debug)]
-struct Agent {
+struct AgentRecord {
     /// Whether the configuration names it, so that it is missed until it is there.
     is_expected: bool,
     /// Its links, the newest last.
@@ -86,7 +86,7 @@ impl Lasted {
 
 /// What an operator is told, each as a sentence.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct DataCentreReport {
     /// What keeps this agent from passing on orders: nobody in the data centre takes any.
     pub obstacles: Vec<String>,
     /// What somebody should see to, although orders pass.
@@ -100,7 +100,7 @@ impl DataCentre {
         let ids = allowed.iter().filter_map(|id| id.parse::<SpiffeId>().ok());
         let ids = ids.filter(|id| id.role() == Role::Idc).map(|id| id.to_string());
         let expected: Vec<String> = if allowed.is_empty() { dialled.to_vec() } else { ids.collect() };
-        let agents = expected.into_iter().map(|name| (name, Agent::away(true, now))).collect();
+        let agents = expected.into_iter().map(|name| (name, AgentRecord::away(true, now))).collect();
         Self { agents, links: HashMap::new() }
     }
 
@@ -113,7 +113,7 @@ impl DataCentre {
         if !self.agents.contains_key(&id) && !self.has_room() {
             return;
         }
-        let agent = self.agents.entry(id.clone()).or_insert_with(|| Agent::away(false, now));
+        let agent = self.agents.entry(id.clone()).or_insert_with(|| AgentRecord::away(false, now));
         agent.change(now, |links| links.insert(link, Link { is_open: true, told: None }));
         self.links.insert(link, id);
     }
@@ -146,20 +146,20 @@ impl DataCentre {
     }
 
     /// What an operator is to know now.
-    pub fn said(&self, now: Instant) -> Said {
+    pub fn said(&self, now: Instant) -> DataCentreReport {
         let is_in_the_way = |(stops_orders, _): &(bool, String)| *stops_orders;
         let lines = || self.agents.iter().flat_map(|(name, agent)| agent.lines(name, now));
         let (in_the_way, notes): (Vec<_>, Vec<_>) = lines().partition(is_in_the_way);
         let texts = |lines: Vec<(bool, String)>| lines.into_iter().map(|(_, line)| line).collect();
         if self.agents.values().any(|agent| agent.takes_orders(now)) {
-            return Said { obstacles: Vec::new(), notes: texts([in_the_way, notes].concat()) };
+            return DataCentreReport { obstacles: Vec::new(), notes: texts([in_the_way, notes].concat()) };
         }
-        Said { obstacles: texts(in_the_way), notes: texts(notes) }
+        DataCentreReport { obstacles: texts(in_the_way), notes: texts(notes) }
     }
 
     /// One row an agent, for `status`.
     pub fn table(&self) -> Value {
-        let row = |(name, agent): (&String, &Agent)| {
+        let row = |(name, agent): (&String, &AgentRecord)| {
             let told = agent.told.as_ref();
             let obstacles = told.map(|told| told.keys().map(|obstacle| obstacle.code()).collect::<Vec<_>>());
             json!({
@@ -178,7 +178,7 @@ impl DataCentre {
         self.agents.values().filter(|agent| agent.stands(standing)).count()
     }
 
-    fn agent(&mut self, link: LinkId) -> Option<&mut Agent> {
+    fn agent(&mut self, link: LinkId) -> Option<&mut AgentRecord> {
         self.agents.get_mut(self.links.get(&link)?)
     }
 
@@ -196,7 +196,7 @@ impl DataCentre {
     }
 }
 
-impl Agent {
+impl AgentRecord {
     fn away(is_expected: bool, since: Moment) -> Self {
         Self {
             is_expected,

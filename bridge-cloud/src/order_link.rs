@@ -82,7 +82,7 @@ enum Reply {
 }
 
 /// Where a request has come.
-pub enum Carried {
+pub enum CarryResult {
     /// To its end.
     Ended(CallerAnswer),
     /// No link opens what this order is sealed to: its caller seals it again, to the key that is preferred now.
@@ -112,10 +112,10 @@ impl OrderLink {
         trace: Option<TraceParent>,
     ) -> Result<CallerAnswer, Rejected> {
         match self.carry(order, kind, body, trace).await? {
-            Carried::Ended(answer) => Ok(answer),
-            Carried::SealAgain(waiting) => match waiting.sealed(None).await {
-                Carried::Ended(answer) => Ok(answer),
-                Carried::SealAgain(_) => Ok(CallerAnswer::Unknown),
+            CarryResult::Ended(answer) => Ok(answer),
+            CarryResult::SealAgain(waiting) => match waiting.sealed(None).await {
+                CarryResult::Ended(answer) => Ok(answer),
+                CarryResult::SealAgain(_) => Ok(CallerAnswer::Unknown),
             },
         }
     }
@@ -127,7 +127,7 @@ impl OrderLink {
         kind: to_idc::Kind,
         body: BodyMark,
         trace: Option<TraceParent>,
-    ) -> Result<Carried, Rejected> {
+    ) -> Result<CarryResult, Rejected> {
         let (answer, answered) = oneshot::channel();
         let caller = Caller { answer, trace };
         self.submissions
@@ -140,24 +140,26 @@ impl OrderLink {
         &self,
         answered: oneshot::Receiver<Result<Reply, Rejected>>,
         trace: Option<TraceParent>,
-    ) -> Result<Carried, Rejected> {
+    ) -> Result<CarryResult, Rejected> {
         // The owner ends only with the process, and then nobody can tell what became of it.
         Ok(match answered.await.unwrap_or(Ok(Reply::Ended(CallerAnswer::Unknown)))? {
-            Reply::Ended(answer) => Carried::Ended(answer),
-            Reply::SealAgain(request) => Carried::SealAgain(SealAgain { link: self.clone(), request, trace }),
+            Reply::Ended(answer) => CarryResult::Ended(answer),
+            Reply::SealAgain(request) => {
+                CarryResult::SealAgain(SealAgain { link: self.clone(), request, trace })
+            }
         })
     }
 }
 
 impl SealAgain {
     /// Goes on with the order as it was sealed again; `None` if it cannot be, which ends it for its caller.
-    pub async fn sealed(self, sealed: Option<to_idc::Kind>) -> Carried {
+    pub async fn sealed(self, sealed: Option<to_idc::Kind>) -> CarryResult {
         let Self { link, request, trace } = self;
         let (answer, answered) = oneshot::channel();
         let caller = Caller { answer, trace };
         // The room that it had is still its own, so it waits for its turn, should there be a crowd.
         let _owner_gone = link.submissions.send(Submission::Sealed { request, sealed, caller }).await;
-        link.answer(answered, trace).await.unwrap_or(Carried::Ended(CallerAnswer::Unknown))
+        link.answer(answered, trace).await.unwrap_or(CarryResult::Ended(CallerAnswer::Unknown))
     }
 }
 
@@ -191,10 +193,10 @@ pub fn start(
     metrics.queues.set_limit(Queue::Orders, orders.queue_max);
     metrics.queues.set_limit(Queue::Settling, orders.settling_max);
     metrics.queues.set_limit(Queue::Payments, payments.queue_max);
-    let (orders, orders_reached, orders_submitted) = Line::new(orders, Lane::Orders);
-    let (payments, payments_reached, payments_submitted) = Line::new(payments, Lane::Payments);
+    let (orders, orders_reached, orders_submitted) = LaneDriver::new(orders, Lane::Orders);
+    let (payments, payments_reached, payments_submitted) = LaneDriver::new(payments, Lane::Payments);
     let started = Instant::now();
-    let owner = Owner {
+    let owner = OrderLinkDriver {
         orders,
         payments,
         started,
@@ -218,7 +220,7 @@ pub fn start(
 }
 
 /// Requests of one kind: their state, and who waits for them.
-struct Line {
+struct LaneDriver {
     sender: Sender,
     lane: Lane,
     /// Who waits for a request; at most those that are not settled.
@@ -233,7 +235,7 @@ enum Lane {
     Payments,
 }
 
-impl Line {
+impl LaneDriver {
     fn new(limits: SenderLimits, lane: Lane) -> (Self, OrderLink, mpsc::Receiver<Submission>) {
         let (submissions, submitted) = mpsc::channel(limits.queue_max);
         let (load, load_seen) = watch::channel(Load::default());
@@ -309,13 +311,13 @@ impl Line {
 struct Link {
     sender: LinkSender,
     peer: SpiffeId,
-    /// Those of `Owner::keys_of` that were its peer's when it last said so.
+    /// Those of `OrderLinkDriver::keys_of` that were its peer's when it last said so.
     keys: Vec<SealingKey>,
 }
 
-struct Owner {
-    orders: Line,
-    payments: Line,
+struct OrderLinkDriver {
+    orders: LaneDriver,
+    payments: LaneDriver,
     /// The senders' clock counts from here.
     started: Instant,
     links: HashMap<LinkId, Link>,
@@ -334,7 +336,7 @@ struct Owner {
     metrics: Arc<Metrics>,
 }
 
-impl Owner {
+impl OrderLinkDriver {
     async fn run(
         mut self,
         mut tunnel: Events,

@@ -36,8 +36,8 @@ use crate::data_centre::{DataCentre, Moment};
 use crate::metrics::Metrics;
 use crate::order_link::{self, KeysLog, KeysWatch, OrderLink};
 use crate::replica::compress::Compressor;
-use crate::replica::follow::{Follower, Snapshots, Standing};
-use crate::replica::master::Master;
+use crate::replica::follow::{Follower, ReplicaState, Snapshots};
+use crate::replica::replica_rows::ReplicaRows;
 use crate::replica::snapshot;
 use crate::replica::update::{Broadcast, Freshness, Update};
 use crate::storefront::{self, Shop, Storefront};
@@ -110,7 +110,7 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
         .await
         .with_context(|| format!("listen on admin.listen {}", config.admin.listen))?;
     let admin_address = admin_listener.local_addr()?;
-    let (standing, standing_seen) = watch::channel(Standing::default());
+    let (standing, standing_seen) = watch::channel(ReplicaState::default());
     let (broadcast, inboxes) = Broadcast::to(storefront::workers(&config.storefront));
     let replica = Replica::restore(&config)?;
     let listen = config.storefront.listen;
@@ -137,7 +137,7 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
 
     let follower = replica.follow(broadcast, metrics.clone(), standing, feed);
     let follower = tokio::spawn(shutdown.core("the replica's follower", follower));
-    let report = Agent {
+    let report = CloudReport {
         name: config.agent.name,
         storefront: address,
         connections_max,
@@ -189,7 +189,7 @@ pub fn currencies_of(brands: &BTreeMap<Brand, BrandConfig>) -> Currencies {
 
 /// What there is of the catalogue before the first link.
 struct Replica {
-    master: Master,
+    master: ReplicaRows,
     updates: Vec<Update>,
     snapshots: Snapshots,
     limits: subscriber::SubscriberLimits,
@@ -200,7 +200,7 @@ impl Replica {
     fn restore(config: &CloudConfig) -> anyhow::Result<Self> {
         let brands: BTreeSet<Brand> = config.brands.keys().cloned().collect();
         let path = snapshot_file(&config.agent.state_dir);
-        let mut master = Master::new(Compressor::start().context("start the compressing thread")?);
+        let mut master = ReplicaRows::new(Compressor::start().context("start the compressing thread")?);
         let started = Instant::now();
         let updates = match snapshot::read(&path, &brands) {
             Ok(Some(image)) => {
@@ -234,7 +234,7 @@ impl Replica {
         self,
         readers: Broadcast,
         metrics: Arc<Metrics>,
-        standing: watch::Sender<Standing>,
+        standing: watch::Sender<ReplicaState>,
         feed: mpsc::Receiver<FeedEvent>,
     ) {
         let Self { master, updates, snapshots, limits } = self;
@@ -247,7 +247,7 @@ impl Replica {
         }
         let (position, rows) = (master.position(), master.rows());
         let currencies = master.currencies(&snapshots.brands);
-        standing.send_replace(Standing { position, fresh, rows, bootstrapping: false, currencies });
+        standing.send_replace(ReplicaState { position, fresh, rows, bootstrapping: false, currencies });
         let brands = snapshots.brands.iter().cloned().collect();
         let subscriber = Subscriber::new(limits, brands, position);
         Follower::new(subscriber, master, readers, snapshots, metrics, standing).run(feed).await;
@@ -295,7 +295,7 @@ fn shop((brand, config): (Brand, BrandConfig)) -> (String, Shop) {
 }
 
 /// What the admin listener tells.
-struct Agent {
+struct CloudReport {
     name: String,
     storefront: SocketAddr,
     connections_max: usize,
@@ -309,10 +309,10 @@ struct Agent {
     data_centre: watch::Receiver<DataCentre>,
     /// As the configuration has them.
     currencies: Currencies,
-    replica: watch::Receiver<Standing>,
+    replica: watch::Receiver<ReplicaState>,
 }
 
-impl Report for Agent {
+impl Report for CloudReport {
     fn obstacles(&self) -> Vec<String> {
         let mut obstacles = Vec::new();
         if !self.link.load().link_open {

@@ -20,15 +20,15 @@ const SORTED_CHARS: usize = 64;
 
 /// A body with its entity tag, and its compressed forms once they are made.
 #[derive(Debug)]
-pub struct Answer {
+pub struct CachedAnswer {
     body: Bytes,
     tag: HeaderValue,
-    packed: OnceLock<Packed>,
+    packed: OnceLock<CompressedForms>,
 }
 
 /// The compressed forms of a body; each only if it is smaller.
 #[derive(Debug, Default)]
-pub struct Packed {
+pub struct CompressedForms {
     /// RFC 1952.
     pub gzip: Option<Form>,
     /// RFC 7932.
@@ -44,7 +44,7 @@ pub struct Form {
     pub tag: HeaderValue,
 }
 
-impl Answer {
+impl CachedAnswer {
     /// An answer with this body.
     pub fn new(body: Vec<u8>) -> Self {
         let tag = tag(&body, "");
@@ -62,7 +62,7 @@ impl Answer {
     }
 
     /// Its compressed forms, if they are made yet.
-    pub fn packed(&self) -> Option<&Packed> {
+    pub fn packed(&self) -> Option<&CompressedForms> {
         self.packed.get()
     }
 
@@ -73,7 +73,8 @@ impl Answer {
             Some(Form { tag: tag(&self.body, name), body: body.into() })
         };
         // Whoever was first made the same.
-        let _made_before = self.packed.set(Packed { gzip: form(gzip, "-gz"), brotli: form(brotli, "-br") });
+        let _made_before =
+            self.packed.set(CompressedForms { gzip: form(gzip, "-gz"), brotli: form(brotli, "-br") });
     }
 }
 
@@ -86,7 +87,7 @@ fn tag(body: &[u8], form: &str) -> HeaderValue {
 
 /// A row as serving threads need it.
 #[derive(Debug, Clone)]
-pub struct Prepared {
+pub struct PreparedRow {
     /// Which row.
     pub key: EntityKey,
     /// What it is now; `None` when it is gone.
@@ -97,7 +98,7 @@ pub struct Prepared {
 #[derive(Debug, Clone)]
 pub enum Item {
     /// A brand's tree of categories, under the brand's own key.
-    Tree(Arc<Answer>),
+    Tree(Arc<CachedAnswer>),
     /// A category: the one above it.
     Category(Option<Code>),
     /// A product.
@@ -112,7 +113,7 @@ pub struct Product {
     /// Its code.
     pub code: Code,
     /// What is answered for it.
-    pub answer: Answer,
+    pub answer: CachedAnswer,
     /// What stands for it in a list: a JSON object.
     pub summary: Bytes,
     /// Codes of its categories.
@@ -139,13 +140,13 @@ impl Product {
 pub struct Stock {
     /// `{"sku": .., "available": ..}`
     pub item: Bytes,
-    answer: OnceLock<Answer>,
+    answer: OnceLock<CachedAnswer>,
 }
 
 impl Stock {
     /// What is answered for this SKU alone: made when it is first asked for, since most SKUs never are.
-    pub fn answer(&self) -> &Answer {
-        let make = || Answer::new([&br#"{"items":["#[..], &self.item, br#"],"missing":[]}"#].concat());
+    pub fn answer(&self) -> &CachedAnswer {
+        let make = || CachedAnswer::new([&br#"{"items":["#[..], &self.item, br#"],"missing":[]}"#].concat());
         self.answer.get_or_init(make)
     }
 }
@@ -165,7 +166,7 @@ pub enum Unreadable {
 }
 
 /// Makes of a row what serving threads need; `None` in it for a row that is gone, cannot be read or is of no use to them.
-pub fn prepare(row: &Row) -> Prepared {
+pub fn prepare(row: &Row) -> PreparedRow {
     let Row { key, row } = row;
     let item = row.as_ref().and_then(|row| {
         item(key, row).unwrap_or_else(|error| {
@@ -173,7 +174,7 @@ pub fn prepare(row: &Row) -> Prepared {
             None
         })
     });
-    Prepared { key: key.clone(), item }
+    PreparedRow { key: key.clone(), item }
 }
 
 fn item(key: &EntityKey, row: &Bytes) -> Result<Option<Item>, Unreadable> {
@@ -231,7 +232,7 @@ fn product(key: &EntityKey, row: &ProductRow) -> Result<Product, Unreadable> {
     let categories: Result<Vec<Code>, _> = row.categories.iter().map(|code| Code::new(code)).collect();
     Ok(Product {
         code: key.code.clone(),
-        answer: Answer::new(json(&body)?),
+        answer: CachedAnswer::new(json(&body)?),
         summary: json(&summary)?.into(),
         categories: categories.map_err(|_| Unreadable::Category)?,
         visible: (
@@ -419,11 +420,11 @@ mod tests {
 
     #[test]
     fn each_form_of_a_body_has_a_tag_of_its_own_and_only_smaller_forms_are_kept() {
-        let answer = Answer::new(b"hello hello".to_vec());
+        let answer = CachedAnswer::new(b"hello hello".to_vec());
         answer.pack(Some(vec![1, 2]), Some(vec![0; 100]));
         let packed = answer.packed().unwrap();
         assert!(packed.brotli.is_none());
         assert_ne!(packed.gzip.as_ref().unwrap().tag, *answer.tag());
-        assert_eq!(Answer::new(b"hello hello".to_vec()).tag(), answer.tag());
+        assert_eq!(CachedAnswer::new(b"hello hello".to_vec()).tag(), answer.tag());
     }
 }

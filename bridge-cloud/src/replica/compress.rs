@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::answer::{Answer, Item, Prepared};
+use super::answer::{CachedAnswer, Item, PreparedRow};
 
 /// Pages of the feed that wait. What comes beyond is served as it is, until it changes again.
 const WAITING_MAX: usize = 4_096;
@@ -27,7 +27,7 @@ const BUFFER_BYTES: usize = 4_096;
 
 /// Hands rows to the compressing thread, which ends when this is dropped.
 #[derive(Debug)]
-pub struct Compressor(SyncSender<Arc<[Prepared]>>);
+pub struct Compressor(SyncSender<Arc<[PreparedRow]>>);
 
 impl Compressor {
     /// Starts the thread.
@@ -38,15 +38,15 @@ impl Compressor {
     }
 
     /// Has the answers among these rows compressed, some time.
-    pub fn compress(&self, rows: &Arc<[Prepared]>) {
-        let wants = |row: &Prepared| matches!(row.item, Some(Item::Product(_) | Item::Tree(_)));
+    pub fn compress(&self, rows: &Arc<[PreparedRow]>) {
+        let wants = |row: &PreparedRow| matches!(row.item, Some(Item::Product(_) | Item::Tree(_)));
         if rows.iter().any(wants) {
             let _served_as_it_is = self.0.try_send(rows.clone());
         }
     }
 }
 
-fn work(pages: &Receiver<Arc<[Prepared]>>) {
+fn work(pages: &Receiver<Arc<[PreparedRow]>>) {
     // On Linux this is the calling thread's own. A thread at the usual priority works just as well.
     let _as_it_is = rustix::process::setpriority_process(None, 19);
     for page in pages {
@@ -60,7 +60,7 @@ fn work(pages: &Receiver<Arc<[Prepared]>>) {
     }
 }
 
-fn pack(answer: &Answer) {
+fn pack(answer: &CachedAnswer) {
     if answer.body().len() >= BYTES_MIN {
         answer.pack(gzip(answer.body()).ok(), brotli(answer.body()).ok());
     }
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn both_forms_read_back_as_the_body() {
         let body = "신발 shoes ".repeat(200).into_bytes();
-        let answer = Answer::new(body.clone());
+        let answer = CachedAnswer::new(body.clone());
         pack(&answer);
         let packed = answer.packed().unwrap();
         let mut unpacked = Vec::new();
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_body_that_fits_a_packet_stays_as_it_is() {
-        let answer = Answer::new(vec![b' '; BYTES_MIN - 1]);
+        let answer = CachedAnswer::new(vec![b' '; BYTES_MIN - 1]);
         pack(&answer);
         assert!(answer.packed().is_none());
     }

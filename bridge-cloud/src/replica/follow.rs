@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::master::Master;
+use super::replica_rows::ReplicaRows;
 use super::snapshot;
 use super::update::{Broadcast, Freshness, Update};
 use crate::metrics::Metrics;
@@ -33,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the outside may see of the replica.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct ReplicaState {
     /// How far it is; `None` while it has nothing to serve.
     pub position: Option<Position>,
     /// When it was last known to equal its source.
@@ -60,11 +60,11 @@ pub struct Snapshots {
 /// The replica's owner.
 pub struct Follower {
     subscriber: Subscriber,
-    master: Master,
+    master: ReplicaRows,
     readers: Broadcast,
     snapshots: Snapshots,
     metrics: Arc<Metrics>,
-    standing: watch::Sender<Standing>,
+    standing: watch::Sender<ReplicaState>,
     links: HashMap<LinkId, FeedSender>,
     /// The subscriber's clock counts from here.
     started: Instant,
@@ -79,11 +79,11 @@ impl Follower {
     /// An owner of these rows, which the serving threads have been told already.
     pub fn new(
         subscriber: Subscriber,
-        master: Master,
+        master: ReplicaRows,
         readers: Broadcast,
         snapshots: Snapshots,
         metrics: Arc<Metrics>,
-        standing: watch::Sender<Standing>,
+        standing: watch::Sender<ReplicaState>,
     ) -> Self {
         let now = Instant::now();
         Self {

@@ -59,13 +59,13 @@ impl Sort {
 
 /// A product's place in an order: by number, then by text, then by code.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct SortKey {
     number: i64,
     text: Option<Arc<str>>,
     code: Code,
 }
 
-impl Place {
+impl SortKey {
     fn of(product: &Product, sort: Sort) -> Self {
         let (number, text) = match sort {
             Sort::Newest => (product.published.saturating_neg(), None),
@@ -110,7 +110,7 @@ pub struct Page {
     /// In their order.
     pub products: Vec<Arc<Product>>,
     /// Where the next page goes on; `None` after the last one.
-    pub next: Option<Place>,
+    pub next: Option<SortKey>,
 }
 
 /// A brand's lists.
@@ -126,9 +126,9 @@ pub struct Listing {
 /// The same products in each order.
 #[derive(Debug, Default)]
 struct Orders {
-    newest: BTreeMap<Place, Arc<Product>>,
-    price: BTreeMap<Place, Arc<Product>>,
-    name: BTreeMap<Place, Arc<Product>>,
+    newest: BTreeMap<SortKey, Arc<Product>>,
+    price: BTreeMap<SortKey, Arc<Product>>,
+    name: BTreeMap<SortKey, Arc<Product>>,
 }
 
 impl Listing {
@@ -213,7 +213,7 @@ impl Listing {
         &self,
         category: Option<&str>,
         sort: Sort,
-        behind: Option<&Place>,
+        behind: Option<&SortKey>,
         size: PageSize,
         now: UnixMicros,
     ) -> Page {
@@ -222,12 +222,12 @@ impl Listing {
         };
         let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
         match sort {
-            Sort::Newest => take(orders.newest.range::<Place, _>((from, Bound::Unbounded)), size, now),
-            Sort::Price => take(orders.price.range::<Place, _>((from, Bound::Unbounded)), size, now),
+            Sort::Newest => take(orders.newest.range::<SortKey, _>((from, Bound::Unbounded)), size, now),
+            Sort::Price => take(orders.price.range::<SortKey, _>((from, Bound::Unbounded)), size, now),
             Sort::PriceDown => {
-                take(orders.price.range::<Place, _>((Bound::Unbounded, from)).rev(), size, now)
+                take(orders.price.range::<SortKey, _>((Bound::Unbounded, from)).rev(), size, now)
             }
-            Sort::Name => take(orders.name.range::<Place, _>((from, Bound::Unbounded)), size, now),
+            Sort::Name => take(orders.name.range::<SortKey, _>((from, Bound::Unbounded)), size, now),
         }
     }
 
@@ -250,25 +250,25 @@ impl Listing {
 
 impl Orders {
     fn insert(&mut self, product: &Arc<Product>) {
-        self.newest.insert(Place::of(product, Sort::Newest), product.clone());
-        self.price.insert(Place::of(product, Sort::Price), product.clone());
-        self.name.insert(Place::of(product, Sort::Name), product.clone());
+        self.newest.insert(SortKey::of(product, Sort::Newest), product.clone());
+        self.price.insert(SortKey::of(product, Sort::Price), product.clone());
+        self.name.insert(SortKey::of(product, Sort::Name), product.clone());
     }
 
     fn remove(&mut self, product: &Product) {
-        self.newest.remove(&Place::of(product, Sort::Newest));
-        self.price.remove(&Place::of(product, Sort::Price));
-        self.name.remove(&Place::of(product, Sort::Name));
+        self.newest.remove(&SortKey::of(product, Sort::Newest));
+        self.price.remove(&SortKey::of(product, Sort::Price));
+        self.name.remove(&SortKey::of(product, Sort::Name));
     }
 }
 
 fn take<'a>(
-    list: impl Iterator<Item = (&'a Place, &'a Arc<Product>)>,
+    list: impl Iterator<Item = (&'a SortKey, &'a Arc<Product>)>,
     size: PageSize,
     now: UnixMicros,
 ) -> Page {
     let mut page = Page::default();
-    let (mut last, mut bytes): (Option<&Place>, usize) = (None, 0);
+    let (mut last, mut bytes): (Option<&SortKey>, usize) = (None, 0);
     // What is listed and not visible has its turn within moments.
     for (place, product) in list.filter(|(_, product)| product.is_visible(now)) {
         bytes += product.summary.len() + 1;
@@ -285,7 +285,7 @@ fn take<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replica::answer::Answer;
+    use crate::replica::answer::CachedAnswer;
 
     const NOW: UnixMicros = UnixMicros::new(1_000);
 
@@ -296,7 +296,7 @@ mod tests {
     fn product(name: &str, price: i64, categories: &[&str]) -> Arc<Product> {
         Arc::new(Product {
             code: code(name),
-            answer: Answer::new(Vec::new()),
+            answer: CachedAnswer::new(Vec::new()),
             summary: Default::default(),
             categories: categories.iter().map(|category| code(category)).collect(),
             visible: (i64::MIN, i64::MAX),
@@ -327,7 +327,7 @@ mod tests {
             found.extend(codes(&page).into_iter().map(str::to_owned));
             // As a caller does: through the text.
             let Some(next) = page.next else { return found };
-            behind = Place::from_cursor(&next.cursor(category, sort), category, sort);
+            behind = SortKey::from_cursor(&next.cursor(category, sort), category, sort);
             assert!(behind.is_some());
         }
     }
@@ -447,13 +447,13 @@ mod tests {
 
     #[test]
     fn a_cursor_of_another_list_or_of_nobody_is_none() {
-        let place = Place { number: i64::MIN, text: Some("\u{ac00}".into()), code: code("A") };
+        let place = SortKey { number: i64::MIN, text: Some("\u{ac00}".into()), code: code("A") };
         let cursor = place.cursor(Some("tea"), Sort::Name);
-        assert_eq!(Place::from_cursor(&cursor, Some("tea"), Sort::Name), Some(place));
-        assert_eq!(Place::from_cursor(&cursor, None, Sort::Name), None);
-        assert_eq!(Place::from_cursor(&cursor, Some("tea"), Sort::Price), None);
+        assert_eq!(SortKey::from_cursor(&cursor, Some("tea"), Sort::Name), Some(place));
+        assert_eq!(SortKey::from_cursor(&cursor, None, Sort::Name), None);
+        assert_eq!(SortKey::from_cursor(&cursor, Some("tea"), Sort::Price), None);
         for text in ["", "AAAA", "!", &cursor[1..], &"A".repeat(CURSOR_BYTES_MAX + 4)] {
-            assert_eq!(Place::from_cursor(text, Some("tea"), Sort::Name), None, "{text}");
+            assert_eq!(SortKey::from_cursor(text, Some("tea"), Sort::Name), None, "{text}");
         }
     }
 }

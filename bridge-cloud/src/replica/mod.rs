@@ -12,7 +12,7 @@
 pub mod follow;
 
 // All rows, as the feed brought them.
-pub mod master;
+pub mod replica_rows;
 
 // From a row to the answers that need it.
 pub mod answer;

@@ -6,7 +6,7 @@ use bridge_protocol::domain::catalogue::Code;
 use bridge_protocol::wire::catalogue::CategoryRow;
 use serde::Serialize;
 
-use super::answer::{Answer, Texts, json};
+use super::answer::{CachedAnswer, Texts, json};
 
 /// Deeper than any shop's tree; what lies below is not shown.
 const DEPTH_MAX: usize = 32;
@@ -25,7 +25,7 @@ struct Node<'a> {
 }
 
 /// The tree of these categories. One whose parent is not there stands at the root, and so does one of each circle.
-pub(super) fn answer(categories: &BTreeMap<Code, CategoryRow>) -> Answer {
+pub(super) fn answer(categories: &BTreeMap<Code, CategoryRow>) -> CachedAnswer {
     let mut children: BTreeMap<Option<&str>, Vec<(i32, &Code)>> = BTreeMap::new();
     for (code, row) in categories {
         let parent = row.parent.as_deref().filter(|parent| categories.contains_key(*parent));
@@ -41,7 +41,7 @@ pub(super) fn answer(categories: &BTreeMap<Code, CategoryRow>) -> Answer {
     while let Some(code) = left.keys().next().copied() {
         roots.extend(node(code, &children, &mut left, 0));
     }
-    Answer::new(json(&Tree { categories: roots }).unwrap_or_default())
+    CachedAnswer::new(json(&Tree { categories: roots }).unwrap_or_default())
 }
 
 fn node<'a>(

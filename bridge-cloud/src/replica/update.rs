@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bridge_protocol::domain::catalogue::Position;
 use tokio::sync::mpsc;
 
-use super::answer::Prepared;
+use super::answer::PreparedRow;
 
 /// Updates that a serving thread has not taken yet. When it is full, the feed waits.
 const WAITING_MAX: usize = 64;
@@ -19,7 +19,7 @@ pub enum Update {
     /// Rows, a page of the feed at most.
     Rows {
         /// The rows.
-        rows: Arc<[Prepared]>,
+        rows: Arc<[PreparedRow]>,
         /// How far the replica is with them.
         position: Option<Position>,
         /// The collected rows take the place of those served.

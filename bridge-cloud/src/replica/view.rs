@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bridge_protocol::domain::UnixMicros;
 use bridge_protocol::domain::catalogue::{Code, EntityKind, Position};
 
-use super::answer::{Answer, Item, Prepared, Product, Stock};
+use super::answer::{CachedAnswer, Item, PreparedRow, Product, Stock};
 use super::listing::Listing;
 use super::update::{Freshness, Update};
 
@@ -31,7 +31,7 @@ type Brands = HashMap<String, BrandView>;
 pub struct BrandView {
     products: HashMap<Code, Arc<Product>>,
     stock: HashMap<Code, Arc<Stock>>,
-    tree: Option<Arc<Answer>>,
+    tree: Option<Arc<CachedAnswer>>,
     listing: Listing,
 }
 
@@ -97,7 +97,7 @@ impl BrandView {
     }
 
     /// The tree of categories; `None` while the brand has none.
-    pub fn tree(&self) -> Option<&Arc<Answer>> {
+    pub fn tree(&self) -> Option<&Arc<CachedAnswer>> {
         self.tree.as_ref()
     }
 
@@ -106,7 +106,7 @@ impl BrandView {
         &self.listing
     }
 
-    fn apply(&mut self, Prepared { key, item }: &Prepared, now: UnixMicros) {
+    fn apply(&mut self, PreparedRow { key, item }: &PreparedRow, now: UnixMicros) {
         match (key.kind, item) {
             (EntityKind::Product, Some(Item::Product(product))) => {
                 if let Some(before) = self.products.insert(key.code.clone(), product.clone()) {

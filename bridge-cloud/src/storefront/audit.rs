@@ -20,7 +20,7 @@ impl LoggedWrite {
 }
 
 /// What became of a write, as far as it is known; a receipt only once it is verified.
-pub(super) enum Heard {
+pub(super) enum WriteResult {
     /// It is committed.
     Settled(Settled, VerifiedReceipt),
     /// A receipt that proves nothing came, so nobody can tell.
@@ -30,11 +30,11 @@ pub(super) enum Heard {
 }
 
 /// An answer that is in the audit log, or that tells no outcome; only [`answered`] makes one, and only it is told.
-pub(super) struct LoggedAnswer(Heard);
+pub(super) struct LoggedAnswer(WriteResult);
 
 impl LoggedAnswer {
     /// What the storefront hears.
-    pub(super) fn into_heard(self) -> Heard {
+    pub(super) fn into_write_result(self) -> WriteResult {
         self.0
     }
 }
@@ -80,24 +80,24 @@ fn going(header: &Header, payment: Option<PaymentId>, kind: &to_idc::Kind) -> Ev
 /// Logs what a write was answered. If that cannot be, its outcome is not told: nobody knows it yet, and it can be asked
 /// about. That nothing was taken is no outcome, and is told: the data centre's log need not have such a request, and misses one
 /// that is called unknown. What is told is logged as soon as it can be.
-pub(super) async fn answered(log: &Batcher, header: &Header, heard: Heard) -> LoggedAnswer {
+pub(super) async fn answered(log: &Batcher, header: &Header, heard: WriteResult) -> LoggedAnswer {
     let durable = log.append(|| Entry::new(clock::now(), Event::OrderAnswered(ended(header, &heard))));
     let Err(error) = durable.await else { return LoggedAnswer(heard) };
     let told = match ended(header, &heard) {
         kept if kept.says_not_taken() => heard,
         _ => {
             tracing::warn!(order = %header.order, %error, "log an answer: the caller is told that its outcome is unknown");
-            Heard::Other(Ok(CallerAnswer::Unknown))
+            WriteResult::Other(Ok(CallerAnswer::Unknown))
         }
     };
     log.record(Event::OrderAnswered(ended(header, &told)));
     LoggedAnswer(told)
 }
 
-fn ended(header: &Header, heard: &Heard) -> Ended {
+fn ended(header: &Header, heard: &WriteResult) -> Ended {
     let ended = |outcome| Ended::new(header, outcome);
     match heard {
-        Heard::Settled(settled, verified) => {
+        WriteResult::Settled(settled, verified) => {
             let receipt = verified.receipt();
             Ended {
                 order: receipt.order,
@@ -106,8 +106,8 @@ fn ended(header: &Header, heard: &Heard) -> Ended {
                 ..ended(receipt.outcome.code())
             }
         }
-        Heard::Distrusted(_) => ended("receipt-rejected"),
-        Heard::Other(answer) => ended(plain(answer)),
+        WriteResult::Distrusted(_) => ended("receipt-rejected"),
+        WriteResult::Other(answer) => ended(plain(answer)),
     }
 }
 
@@ -232,8 +232,9 @@ mod tests {
             (Ok(CallerAnswer::Refused(Refusal::KeyReused)), false),
         ] {
             let expected = if is_told { answer.clone() } else { Ok(CallerAnswer::Unknown) };
-            let told = answered(&gathering, &header, Heard::Other(answer.clone())).await.into_heard();
-            assert!(matches!(told, Heard::Other(told) if told == expected), "{answer:?}");
+            let told =
+                answered(&gathering, &header, WriteResult::Other(answer.clone())).await.into_write_result();
+            assert!(matches!(told, WriteResult::Other(told) if told == expected), "{answer:?}");
             assert_eq!(payment_answered(&gathering, &header, payment, answer).await, expected);
         }
         std::fs::rename(&away, &config.dir).unwrap();

@@ -21,12 +21,12 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower::Service as _;
 
-use super::connection::connections::{Pulse, UnansweredRequest, UnderWay};
+use super::connection::connections::{ConnectionActivity, InFlight, UnansweredRequest};
 use super::connection::greeting::REFUSED_PATH;
 use super::connection::lines::Refusal;
-use super::connection::streams::{Pieces, Streams, Taking};
+use super::connection::streams::{DeliveryProgress, PiecewiseBody, Streams};
 use super::problem::{Kind, Problem};
-use super::reads::catalogue::{Catalogue, Place, READ_FIELDS, min_seq};
+use super::reads::catalogue::{Catalogue, CataloguePath, READ_FIELDS, min_seq};
 use super::request::id::{REQUEST_ID, name, request_id};
 use super::state::Storefront;
 use crate::metrics::Route;
@@ -47,7 +47,7 @@ pub(super) struct Front {
 #[derive(Clone)]
 pub(super) struct Service {
     front: Front,
-    pulse: Rc<Pulse>,
+    activity: Rc<ConnectionActivity>,
 }
 
 /// A read's body, or what the router has answered.
@@ -64,12 +64,12 @@ impl Front {
     }
 
     /// The service of a connection.
-    pub(super) fn of(self, pulse: Rc<Pulse>) -> Service {
-        Service { front: self, pulse }
+    pub(super) fn of(self, activity: Rc<ConnectionActivity>) -> Service {
+        Service { front: self, activity }
     }
 
     /// A read's answer, and a problem's, counted.
-    fn read(&self, request: &Request<Incoming>, place: &Place<'_>) -> Response<FrontBody> {
+    fn read(&self, request: &Request<Incoming>, place: &CataloguePath<'_>) -> Response<FrontBody> {
         let is_served = |brand: &str| self.shared.brands.contains_key(brand);
         let (method, uri, headers) = (request.method(), request.uri(), request.headers());
         match self.catalogue.read(place, method, uri, headers, is_served) {
@@ -104,7 +104,7 @@ impl Front {
     /// Waits for the replica to come to `seq`, then reads.
     async fn read_from(self, request: Request<Incoming>, route: Route, seq: u64) -> Response<FrontBody> {
         self.catalogue.reader().reach(seq, self.shared.min_seq_wait).await;
-        match Place::parse(request.uri().path()).filter(|_| self.catalogue.has_reached(seq)) {
+        match CataloguePath::parse(request.uri().path()).filter(|_| self.catalogue.has_reached(seq)) {
             Some(place) => self.read(&request, &place),
             None => {
                 let detail = "it has not come to the position that `Bridge-Min-Seq` asks for";
@@ -116,23 +116,23 @@ impl Front {
 }
 
 impl hyper::service::Service<Request<Incoming>> for Service {
-    type Response = Response<Pieces>;
+    type Response = Response<PiecewiseBody>;
     type Error = Infallible;
-    type Future = Answered;
+    type Future = WatchedAnswer;
 
-    fn call(&self, request: Request<Incoming>) -> Answered {
+    fn call(&self, request: Request<Incoming>) -> WatchedAnswer {
         let (taking, asked) = match request.version() {
             Version::HTTP_2 => (Some(self.front.streams.begin()), None),
-            _ => (None, Some(self.pulse.asked())),
+            _ => (None, Some(self.activity.asked())),
         };
-        Answered { answering: self.answer(request), taking, _asked: asked }
+        WatchedAnswer { answering: self.answer(request), taking, _asked: asked }
     }
 }
 
 impl Service {
     fn answer(&self, request: Request<Incoming>) -> Answering {
-        let Self { front, pulse } = self;
-        pulse.get_on();
+        let Self { front, activity } = self;
+        activity.get_on();
         let once = &[REQUEST_ID, AUTHORIZATION];
         if let Err(error) = fields::check(request.version(), request.uri(), request.headers(), once) {
             let problem = Problem::new(Kind::BadRequest, error.to_string());
@@ -141,20 +141,20 @@ impl Service {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             return Answering::Ready(Some(response));
         }
-        let Some(place) = Place::parse(request.uri().path()) else {
+        let Some(place) = CataloguePath::parse(request.uri().path()) else {
             if request.uri().path() == REFUSED_PATH
-                && let Some(why) = pulse.answer_refused()
+                && let Some(why) = activity.answer_refused()
             {
                 return Answering::Ready(Some(front.refuse(&request, Route::Other, problem_of(why))));
             }
-            let answer = front.router.clone().call(request.map(|body| pulse.upload(body)));
-            return Answering::Routed { answer, _under_way: pulse.request() };
+            let answer = front.router.clone().call(request.map(|body| activity.upload(body)));
+            return Answering::Routed { answer, _under_way: activity.request() };
         };
         match min_seq(request.headers()) {
             Ok(Some(seq)) if !front.catalogue.has_reached(seq) => {
                 let route = place.route();
                 let answer = Box::pin(front.clone().read_from(request, route, seq));
-                Answering::Waiting { answer, _under_way: pulse.request() }
+                Answering::Waiting { answer, _under_way: activity.request() }
             }
             Ok(_) => Answering::Ready(Some(front.read(&request, &place))),
             Err(problem) => Answering::Ready(Some(front.refuse(&request, place.route(), problem))),
@@ -183,19 +183,19 @@ fn problem_of(refusal: Refusal) -> Problem {
 }
 
 /// An answer on its way, and who watches how it is taken.
-pub(super) struct Answered {
+pub(super) struct WatchedAnswer {
     answering: Answering,
-    taking: Option<Rc<Taking>>,
+    taking: Option<Rc<DeliveryProgress>>,
     _asked: Option<UnansweredRequest>,
 }
 
-impl Future for Answered {
-    type Output = Result<Response<Pieces>, Infallible>;
+impl Future for WatchedAnswer {
+    type Output = Result<Response<PiecewiseBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = ready!(Pin::new(&mut self.answering).poll(cx));
         let taking = self.taking.take();
-        Poll::Ready(answer.map(|answer| answer.map(|body| Pieces::of(body, taking))))
+        Poll::Ready(answer.map(|answer| answer.map(|body| PiecewiseBody::of(body, taking))))
     }
 }
 
@@ -204,9 +204,9 @@ enum Answering {
     /// It is here.
     Ready(Option<Response<FrontBody>>),
     /// It waits for the replica.
-    Waiting { answer: Pin<Box<dyn Future<Output = Response<FrontBody>>>>, _under_way: UnderWay },
+    Waiting { answer: Pin<Box<dyn Future<Output = Response<FrontBody>>>>, _under_way: InFlight },
     /// The router makes it.
-    Routed { answer: RouteFuture<Infallible>, _under_way: UnderWay },
+    Routed { answer: RouteFuture<Infallible>, _under_way: InFlight },
 }
 
 impl Future for Answering {

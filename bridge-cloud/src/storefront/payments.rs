@@ -35,7 +35,7 @@ use crate::admission::NotAdmitted;
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// Which payment of which order, as an answer names it.
-pub(super) struct Place<'a> {
+pub(super) struct PaymentReference<'a> {
     pub(super) brand: &'a Brand,
     pub(super) order: OrderId,
     pub(super) payment: PaymentId,
@@ -71,9 +71,9 @@ pub(super) async fn submit_payment(
     let mark = worker.marks.of_payment(order, request.amount, request.payment_key.as_str());
     let kind = to_idc::Kind::Pay(pay);
     let answer = carry_payment(worker.clone(), header, payment, kind, mark, trace(&headers)).await?;
-    let place = Place { brand: &shop.brand, order, payment, key: Some(key) };
+    let place = PaymentReference { brand: &shop.brand, order, payment, key: Some(key) };
     let Some(stands) = stands(answer, &place)? else { return Ok(unknown(&place)) };
-    let place = Place { payment: stands.payment, key: None, ..place };
+    let place = PaymentReference { payment: stands.payment, key: None, ..place };
     let mut response = match stands.state {
         PaymentState::Paid | PaymentState::PartiallyRefunded | PaymentState::Refunded => {
             let location = [(header::LOCATION, place.location())];
@@ -127,7 +127,7 @@ pub(super) async fn read_payment(
         payment: Bytes::copy_from_slice(payment.as_bytes()),
         key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
     };
-    let place = Place { brand: &shop.brand, order, payment, key };
+    let place = PaymentReference { brand: &shop.brand, order, payment, key };
     let (kind, trace) = (to_idc::Kind::AskPayment(ask), trace(&headers));
     match worker.shared.payments.submit(order, kind, BodyMark::NONE, trace).await {
         Ok(CallerAnswer::Pending) => Ok(Json(place.unknown()).into_response()),
@@ -141,7 +141,7 @@ pub(super) async fn read_payment(
 }
 
 /// How a payment stands, by an answer whose parts fit together.
-pub(super) struct Stands {
+pub(super) struct CheckedPayment {
     payment: PaymentId,
     state: PaymentState,
     pub(super) wire: payment::PaymentState,
@@ -150,14 +150,14 @@ pub(super) struct Stands {
 /// What an answer says of a payment; `None` if nobody can tell.
 pub(super) fn stands(
     answer: Result<CallerAnswer, Rejected>,
-    place: &Place<'_>,
-) -> Result<Option<Stands>, Problem> {
+    place: &PaymentReference<'_>,
+) -> Result<Option<CheckedPayment>, Problem> {
     match answer {
         Ok(CallerAnswer::Payment(wire)) => {
             let parts = (PaymentId::from_bytes(&wire.payment), PaymentState::from_code(wire.state_code()));
             let (Ok(payment), Some(state)) = parts else { return Ok(None) };
             let fits = wire.order == place.order.as_bytes().as_slice();
-            Ok(fits.then_some(Stands { payment, state, wire }))
+            Ok(fits.then_some(CheckedPayment { payment, state, wire }))
         }
         Ok(CallerAnswer::Refused(refusal)) => Err(refused(refusal, place.order)),
         Ok(CallerAnswer::InTheWay(refusal, payment)) => Err(refused(refusal, place.order).payment(payment)),
@@ -171,7 +171,7 @@ pub(super) fn stands(
     }
 }
 
-impl Stands {
+impl CheckedPayment {
     pub(super) fn json(&self) -> Value {
         let wire = &self.wire;
         let order = OrderId::from_bytes(&wire.order).map(|order| order.to_string()).unwrap_or_default();
@@ -208,7 +208,7 @@ pub(super) fn refund_json(refund: &payment::RefundState, currency: &str) -> Valu
     body
 }
 
-impl Place<'_> {
+impl PaymentReference<'_> {
     pub(super) fn location(&self) -> HeaderValue {
         let Self { brand, order, payment, .. } = self;
         let query = self.key.map(|key| format!("?key={}", key.to_hex())).unwrap_or_default();
@@ -222,12 +222,12 @@ impl Place<'_> {
 }
 
 /// 202 without knowing anything: whether the request arrived is not known either.
-pub(super) fn unknown(place: &Place<'_>) -> Response {
+pub(super) fn unknown(place: &PaymentReference<'_>) -> Response {
     in_doubt(place, place.unknown())
 }
 
 /// 202: neither success nor failure, and a place to ask.
-pub(super) fn in_doubt(place: &Place<'_>, body: Value) -> Response {
+pub(super) fn in_doubt(place: &PaymentReference<'_>, body: Value) -> Response {
     let again = HeaderValue::from(ASK_AGAIN_AFTER.as_secs());
     let headers = [(header::LOCATION, place.location()), (header::RETRY_AFTER, again)];
     (StatusCode::ACCEPTED, headers, Json(body)).into_response()

@@ -17,7 +17,9 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use rand::RngExt as _;
 
-use super::payments::{Place, in_doubt, payment_id, refund_json, stands, unknown, unknown_payment};
+use super::payments::{
+    PaymentReference, in_doubt, payment_id, refund_json, stands, unknown, unknown_payment,
+};
 use super::problem::{Kind, Problem};
 use super::request::extractors::{InPath, idempotency_key, order_id};
 use super::request::trace::trace;
@@ -54,7 +56,7 @@ pub(super) async fn submit_refund(
     let header = Header { brand: shop.brand.clone(), order, key };
     let kind = to_idc::Kind::Refund(refund);
     let answer = carry_payment(worker.clone(), header, payment, kind, mark, trace(&headers)).await?;
-    let place = Place { brand: &shop.brand, order, payment, key: None };
+    let place = PaymentReference { brand: &shop.brand, order, payment, key: None };
     if matches!(answer, Ok(CallerAnswer::Refused(Refusal::NotFound))) {
         return Err(unknown_payment());
     }

@@ -45,7 +45,7 @@ type Sweeps = u64;
 
 /// All connections of one thread.
 pub(in crate::storefront) struct Connections {
-    open: RefCell<BTreeMap<u64, Rc<Pulse>>>,
+    open: RefCell<BTreeMap<u64, Rc<ConnectionActivity>>>,
     /// Those that had to make room and have not ended yet.
     leaving: Cell<usize>,
     now: Rc<Cell<Mark>>,
@@ -76,7 +76,7 @@ pub(in crate::storefront) enum Order {
 }
 
 /// What one connection shows of itself.
-pub(in crate::storefront) struct Pulse {
+pub(in crate::storefront) struct ConnectionActivity {
     now: Rc<Cell<Mark>>,
     moved: Rc<Notify>,
     /// When it got on last.
@@ -98,7 +98,7 @@ pub(in crate::storefront) struct Pulse {
     /// Bytes of answers since the mark.
     bytes: Cell<usize>,
     /// Whether answers of it are gathered.
-    gathered: Cell<Gathered>,
+    gathered: Cell<GatheredAnswers>,
     /// Why a request of it is refused for its form; its caller is to be told.
     refused: Cell<Option<Refusal>>,
     order: Cell<Option<Order>>,
@@ -109,7 +109,7 @@ pub(in crate::storefront) struct Pulse {
 
 /// Answers that are gathered to be written together.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Gathered {
+enum GatheredAnswers {
     /// There are none.
     #[default]
     Nothing,
@@ -121,7 +121,7 @@ enum Gathered {
 
 /// How a connection rests that nobody but its caller keeps from going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rest {
+enum RestReason {
     /// It has no request.
     Idle,
     /// Each of its requests waits for the rest of its body.
@@ -143,8 +143,8 @@ impl Connections {
     }
 
     /// Takes a connection in; its number.
-    pub(in crate::storefront) fn open(&self) -> (u64, Rc<Pulse>) {
-        let pulse = Pulse {
+    pub(in crate::storefront) fn open(&self) -> (u64, Rc<ConnectionActivity>) {
+        let activity = ConnectionActivity {
             now: self.now.clone(),
             moved: self.moved.clone(),
             mark: Cell::default(),
@@ -162,10 +162,10 @@ impl Connections {
             unheard: Cell::default(),
             waker: Cell::default(),
         };
-        pulse.get_on();
-        let (pulse, (_, number)) = (Rc::new(pulse), self.now.get());
-        self.open.borrow_mut().insert(number, pulse.clone());
-        (number, pulse)
+        activity.get_on();
+        let (activity, (_, number)) = (Rc::new(activity), self.now.get());
+        self.open.borrow_mut().insert(number, activity.clone());
+        (number, activity)
     }
 
     /// A connection has ended.
@@ -199,22 +199,22 @@ impl Connections {
     /// either keeps out neither a new caller, which has not asked yet, nor a slow body, which is soon whole.
     /// As long as fewer than `leaving_max` are leaving, it has time to tell its caller.
     fn cut_longest_idle(&self, leaving_max: usize) -> bool {
-        let (mut idle, mut uploading) = (Resting::default(), Resting::default());
-        for (number, pulse) in self.open.borrow().iter() {
-            match pulse.rest() {
-                Some(Rest::Idle) => idle.add(*number, pulse),
-                Some(Rest::Uploading) => uploading.add(*number, pulse),
+        let (mut idle, mut uploading) = (RestingGroup::default(), RestingGroup::default());
+        for (number, activity) in self.open.borrow().iter() {
+            match activity.rest() {
+                Some(RestReason::Idle) => idle.add(*number, activity),
+                Some(RestReason::Uploading) => uploading.add(*number, activity),
                 None => {}
             }
         }
         let larger = if uploading.count > idle.count { uploading } else { idle };
-        let Some(pulse) = larger.longest.and_then(|(_, number)| self.open.borrow_mut().remove(&number))
+        let Some(activity) = larger.longest.and_then(|(_, number)| self.open.borrow_mut().remove(&number))
         else {
             return false;
         };
-        let has_time = pulse.rest() == Some(Rest::Uploading) && self.leaving.get() < leaving_max;
-        pulse.tell(if has_time { Order::GiveUp } else { Order::Cut });
-        pulse.uploads.give_up();
+        let has_time = activity.rest() == Some(RestReason::Uploading) && self.leaving.get() < leaving_max;
+        activity.tell(if has_time { Order::GiveUp } else { Order::Cut });
+        activity.uploads.give_up();
         self.leaving.set(self.leaving.get() + 1);
         self.metrics.connections_closed.of(ConnectionEnd::NoRoom).inc();
         true
@@ -222,7 +222,7 @@ impl Connections {
 
     /// Tells all of them to end, and waits until they have.
     pub(in crate::storefront) async fn end(&self) {
-        self.open.borrow().values().for_each(|pulse| pulse.tell(Order::Leave));
+        self.open.borrow().values().for_each(|activity| activity.tell(Order::Leave));
         while !self.open.borrow().is_empty() {
             self.moved.notified().await;
         }
@@ -242,12 +242,12 @@ impl Connections {
     fn sweep(&self) {
         let (sweep, mark) = self.now.get();
         self.now.set((sweep + 1, mark));
-        for pulse in self.open.borrow().values() {
-            if let Some((order, end)) = pulse.overdue(sweep + 1, self.deadlines) {
-                if pulse.order.get().is_none() {
+        for activity in self.open.borrow().values() {
+            if let Some((order, end)) = activity.overdue(sweep + 1, self.deadlines) {
+                if activity.order.get().is_none() {
                     self.metrics.connections_closed.of(end).inc();
                 }
-                pulse.tell(order);
+                activity.tell(order);
             }
         }
     }
@@ -255,15 +255,15 @@ impl Connections {
 
 /// Connections that rest alike.
 #[derive(Default)]
-struct Resting {
+struct RestingGroup {
     count: usize,
     /// Which of them got on the longest ago, and when.
     longest: Option<(Mark, u64)>,
 }
 
-impl Resting {
-    fn add(&mut self, number: u64, pulse: &Pulse) {
-        let this = (pulse.mark.get(), number);
+impl RestingGroup {
+    fn add(&mut self, number: u64, activity: &ConnectionActivity) {
+        let this = (activity.mark.get(), number);
         self.count += 1;
         self.longest = Some(self.longest.map_or(this, |longest| longest.min(this)));
     }
@@ -287,7 +287,7 @@ impl Deadlines {
     }
 }
 
-impl Pulse {
+impl ConnectionActivity {
     /// It got on: something was asked for, answered or taken.
     pub(in crate::storefront) fn get_on(&self) {
         let (sweep, mark) = self.now.get();
@@ -338,26 +338,26 @@ impl Pulse {
 
     /// Answers of it are held back, to be written together with the next ones.
     pub(super) fn holds_back(&self) {
-        self.gathered.set(Gathered::Held);
+        self.gathered.set(GatheredAnswers::Held);
     }
 
     /// None of its answers is held back.
     pub(super) fn has_written(&self) {
-        self.gathered.set(Gathered::Nothing);
+        self.gathered.set(GatheredAnswers::Nothing);
     }
 
     /// Nothing more is ready: what is held back is to be written. Whether there is something.
     pub(in crate::storefront) fn write_held(&self) -> bool {
-        let is_held = self.gathered.get() == Gathered::Held;
+        let is_held = self.gathered.get() == GatheredAnswers::Held;
         if is_held {
-            self.gathered.set(Gathered::Due);
+            self.gathered.set(GatheredAnswers::Due);
         }
         is_held
     }
 
     /// Whether what is held back is to be written.
     pub(super) fn is_to_write(&self) -> bool {
-        self.gathered.get() == Gathered::Due
+        self.gathered.get() == GatheredAnswers::Due
     }
 
     /// Its caller sent so many bytes of a body.
@@ -374,17 +374,17 @@ impl Pulse {
         self.uploads.watch(body)
     }
 
-    fn rest(&self) -> Option<Rest> {
+    fn rest(&self) -> Option<RestReason> {
         match self.under_way.get() {
-            0 => Some(Rest::Idle),
-            under_way => (self.uploads.open() >= under_way).then_some(Rest::Uploading),
+            0 => Some(RestReason::Idle),
+            under_way => (self.uploads.open() >= under_way).then_some(RestReason::Uploading),
         }
     }
 
     /// A request of it waits for somebody else, as long as what is returned lives.
-    pub(in crate::storefront) fn request(self: &Rc<Self>) -> UnderWay {
+    pub(in crate::storefront) fn request(self: &Rc<Self>) -> InFlight {
         self.under_way.set(self.under_way.get() + 1);
-        UnderWay(self.clone())
+        InFlight(self.clone())
     }
 
     /// A request of it came over HTTP/1.1; it is answered once what is returned is dropped.
@@ -405,7 +405,7 @@ impl Pulse {
     }
 
     /// What its task is told to do, once.
-    pub(in crate::storefront) fn poll_told(&self, cx: &Context<'_>) -> Poll<Order> {
+    pub(in crate::storefront) fn poll_order(&self, cx: &Context<'_>) -> Poll<Order> {
         if let Some(order) = self.unheard.take() {
             return Poll::Ready(order);
         }
@@ -455,24 +455,24 @@ impl Pulse {
 }
 
 /// A request that waits for somebody else than its caller.
-pub(in crate::storefront) struct UnderWay(Rc<Pulse>);
+pub(in crate::storefront) struct InFlight(Rc<ConnectionActivity>);
 
-impl Drop for UnderWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        let Self(pulse) = self;
-        pulse.under_way.set(pulse.under_way.get().saturating_sub(1));
-        pulse.get_on();
-        pulse.moved.notify_one();
+        let Self(activity) = self;
+        activity.under_way.set(activity.under_way.get().saturating_sub(1));
+        activity.get_on();
+        activity.moved.notify_one();
     }
 }
 
 /// A request over HTTP/1.1 whose answer is not there yet.
-pub(in crate::storefront) struct UnansweredRequest(Rc<Pulse>);
+pub(in crate::storefront) struct UnansweredRequest(Rc<ConnectionActivity>);
 
 impl Drop for UnansweredRequest {
     fn drop(&mut self) {
-        let Self(pulse) = self;
-        pulse.unanswered.set(pulse.unanswered.get().saturating_sub(1));
+        let Self(activity) = self;
+        activity.unanswered.set(activity.unanswered.get().saturating_sub(1));
     }
 }
 
@@ -495,12 +495,12 @@ mod tests {
     }
 
     /// A connection with a request whose body has begun.
-    fn uploading(connections: &Connections) -> (Rc<Pulse>, UnderWay, Body) {
-        let (_, pulse) = connections.open();
-        pulse.greeted();
-        let body = pulse.uploads.watch(Body::from("not read"));
-        let request = pulse.request();
-        (pulse, request, body)
+    fn uploading(connections: &Connections) -> (Rc<ConnectionActivity>, InFlight, Body) {
+        let (_, activity) = connections.open();
+        activity.greeted();
+        let body = activity.uploads.watch(Body::from("not read"));
+        let request = activity.request();
+        (activity, request, body)
     }
 
     fn sweep(connections: &Connections, times: u64) {
@@ -533,10 +533,10 @@ mod tests {
         let connections = connections(9);
         let pulses: Vec<_> = (0..2).map(|_| connections.open().1).collect();
         for _ in 0..40 {
-            for (pulse, bytes) in pulses.iter().zip([100, BYTES_THAT_COUNT]) {
-                pulse.greeted();
-                pulse.wrote(Some(bytes));
-                pulse.wrote(None);
+            for (activity, bytes) in pulses.iter().zip([100, BYTES_THAT_COUNT]) {
+                activity.greeted();
+                activity.wrote(Some(bytes));
+                activity.wrote(None);
             }
             sweep(&connections, 1);
         }
@@ -570,7 +570,7 @@ mod tests {
         let pulses: Vec<_> = (0..3).map(|_| connections.open().1).collect();
         pulses[0].get_on();
         assert!(room(&connections));
-        let orders: Vec<_> = pulses.iter().map(|pulse| pulse.order.get()).collect();
+        let orders: Vec<_> = pulses.iter().map(|activity| activity.order.get()).collect();
         assert_eq!(orders, [None, Some(Order::Cut), None]);
         assert_eq!(connections.open.borrow().len(), 2);
     }
@@ -582,7 +582,7 @@ mod tests {
         let (_, newcomer) = connections.open();
         uploads[0].0.received(BYTES_THAT_COUNT);
         assert!(room(&connections));
-        let told = || uploads.iter().map(|(pulse, ..)| pulse.order.get()).collect::<Vec<_>>();
+        let told = || uploads.iter().map(|(activity, ..)| activity.order.get()).collect::<Vec<_>>();
         assert_eq!(told(), [None, Some(Order::GiveUp), None], "the one that sent the least of late");
         assert_eq!(newcomer.order.get(), None, "it has had no time to ask");
 
@@ -596,16 +596,16 @@ mod tests {
     #[test]
     fn a_request_whose_body_is_whole_is_never_given_up_for_room() {
         let connections = connections(1);
-        let (pulse, request, body) = uploading(&connections);
+        let (activity, request, body) = uploading(&connections);
         drop(body);
         assert!(!room(&connections), "it is on its way to the data centre");
-        assert_eq!(pulse.order.get(), None);
-        let (_more, other) = (pulse.uploads.watch(Body::from("not read")), pulse.request());
+        assert_eq!(activity.order.get(), None);
+        let (_more, other) = (activity.uploads.watch(Body::from("not read")), activity.request());
         assert!(!room(&connections), "one of its requests is");
         drop(request);
         connections.leaving.set(LEAVING_MAX);
         assert!(room(&connections));
-        assert_eq!(pulse.order.get(), Some(Order::Cut), "as many as may are telling theirs");
+        assert_eq!(activity.order.get(), Some(Order::Cut), "as many as may are telling theirs");
         drop(other);
     }
 

@@ -25,10 +25,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::connections::Pulse;
+use super::answer_batcher::AnswerBatcher;
+use super::connections::ConnectionActivity;
 use super::frames::{Frames, PREFACE};
 use super::lines::{Lines, Refusal, Refused};
-use super::together::Together;
 
 /// hyper's buffer for HTTP/1.1, until something does not fit into it.
 const BUFFER_BYTES: usize = 8 * 1024;
@@ -71,28 +71,28 @@ pub(in crate::storefront) enum Version {
 }
 
 /// A stream whose callers are watched.
-pub(in crate::storefront) struct Greeting {
+pub(in crate::storefront) struct WatchedStream {
     stream: Take<TcpStream>,
     /// The first bytes, which nobody has looked at.
     first: Zeroizing<Vec<u8>>,
-    speaks: Speaks,
+    speaks: HttpState,
     /// For a caller that asks for many reads at a time, without waiting for their answers.
-    together: Option<Together>,
-    pulse: Rc<Pulse>,
+    together: Option<AnswerBatcher>,
+    activity: Rc<ConnectionActivity>,
 }
 
 /// What its requests are made of.
-enum Speaks {
-    One(One),
-    Two(Two),
+enum HttpState {
+    One(Http1State),
+    Two(Http2State),
 }
 
 #[derive(Default)]
-struct One {
+struct Http1State {
     lines: Lines,
     /// The begin of a head, which is handed over with its end.
     open: Vec<u8>,
-    next: Next,
+    next: NextBytes,
     /// hyper has refused a request by itself.
     has_refused: bool,
     /// hyper's buffer holds something of a body, or did.
@@ -103,7 +103,7 @@ struct One {
 
 /// What hyper gets next.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Next {
+enum NextBytes {
     /// What comes.
     #[default]
     Requests,
@@ -116,18 +116,18 @@ enum Next {
 }
 
 #[derive(Default)]
-struct Two {
+struct Http2State {
     frames: Frames,
     /// The buffer was filled to its end: the next one holds nothing that is still read.
     is_full: bool,
 }
 
-impl Greeting {
+impl WatchedStream {
     /// A stream that has said nothing so far.
-    pub(in crate::storefront) fn of(stream: TcpStream, pulse: Rc<Pulse>) -> Self {
-        let speaks = Speaks::One(One::default());
+    pub(in crate::storefront) fn of(stream: TcpStream, activity: Rc<ConnectionActivity>) -> Self {
+        let speaks = HttpState::One(Http1State::default());
         let stream = stream.take(READ_BYTES_MAX as u64);
-        Self { stream, first: Zeroizing::default(), speaks, together: None, pulse }
+        Self { stream, first: Zeroizing::default(), speaks, together: None, activity }
     }
 
     /// Waits until it is clear what the caller speaks; an error if it hangs up before.
@@ -146,10 +146,10 @@ impl Greeting {
             }
         };
         match version {
-            Version::One => self.together = self.is_pipelined().then(Together::default),
-            Version::Two => self.speaks = Speaks::Two(Two::default()),
+            Version::One => self.together = self.is_pipelined().then(AnswerBatcher::default),
+            Version::Two => self.speaks = HttpState::Two(Http2State::default()),
         }
-        self.pulse.greeted();
+        self.activity.greeted();
         Ok(version)
     }
 
@@ -162,17 +162,19 @@ impl Greeting {
     /// Why the last request was refused, if hyper gave the connection up for that and its caller was not told.
     pub(in crate::storefront) fn refusal(&self, error: &hyper::Error) -> Option<Refusal> {
         match &self.speaks {
-            Speaks::One(one) if one.has_refused && error.is_parse_too_large() => Some(Refusal::HeadTooLarge),
-            Speaks::One(one) if one.has_refused => Some(Refusal::Form),
-            _ => self.pulse.refused(),
+            HttpState::One(one) if one.has_refused && error.is_parse_too_large() => {
+                Some(Refusal::HeadTooLarge)
+            }
+            HttpState::One(one) if one.has_refused => Some(Refusal::Form),
+            _ => self.activity.refused(),
         }
     }
 
     /// Has a request that hyper could not read answered with that reason, by whoever reads from here next.
     pub(in crate::storefront) fn refuse(&mut self, why: Refusal) {
-        self.pulse.refuse(why);
-        if let Speaks::One(one) = &mut self.speaks {
-            one.next = Next::Refused;
+        self.activity.refuse(why);
+        if let HttpState::One(one) = &mut self.speaks {
+            one.next = NextBytes::Refused;
         }
     }
 
@@ -180,14 +182,14 @@ impl Greeting {
     /// not read, so what comes of an unfinished request is read for a while.
     pub(in crate::storefront) async fn end(mut self) {
         if let Some(together) = &mut self.together {
-            let (stream, pulse) = (self.stream.get_mut(), &self.pulse);
-            let _has_hung_up = poll_fn(|cx| together.poll_write(stream, pulse, cx)).await;
+            let (stream, activity) = (self.stream.get_mut(), &self.activity);
+            let _has_hung_up = poll_fn(|cx| together.poll_write(stream, activity, cx)).await;
         }
         let Self { stream, speaks, .. } = self;
         let mut stream = stream.into_inner();
         let is_at_rest = match &speaks {
-            Speaks::One(one) => one.next == Next::Requests && one.lines.is_between_requests(),
-            Speaks::Two(_) => true,
+            HttpState::One(one) => one.next == NextBytes::Requests && one.lines.is_between_requests(),
+            HttpState::Two(_) => true,
         };
         if stream.shutdown().await.is_err() || is_at_rest {
             return;
@@ -201,7 +203,7 @@ impl Greeting {
     /// Whether this is what hyper says by itself to a request that it cannot read, all of which it writes at once. No answer of
     /// ours that begins so is empty.
     fn keeps_back(&mut self, answer: &[u8]) -> bool {
-        let Speaks::One(one) = &mut self.speaks else { return false };
+        let HttpState::One(one) = &mut self.speaks else { return false };
         let mut lines = answer.split_inclusive(|byte| *byte == b'\n');
         let is_its = lines.by_ref().take_while(|line| *line != b"\r\n").any(|line| line == NOTHING_MORE);
         one.has_refused |= is_its;
@@ -228,21 +230,23 @@ fn poll_next(
     Poll::Ready(Ok(()))
 }
 
-impl Greeting {
+impl WatchedStream {
     fn poll_one(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, first, speaks: Speaks::One(one), pulse, .. } = self else { return Poll::Pending };
+        let Self { stream, first, speaks: HttpState::One(one), activity, .. } = self else {
+            return Poll::Pending;
+        };
         if one.is_dirty && into.remaining() <= BUFFER_BYTES {
             into.initialize_unfilled();
             one.is_dirty = false;
         } else if one.is_dirty {
             // It was made larger for a long head, and shows only a part of itself from then on.
-            pulse.leave();
+            activity.leave();
         }
         loop {
-            if one.next != Next::Requests {
+            if one.next != NextBytes::Requests {
                 return one.instead(into);
             }
-            if one.has_ended && pulse.owes_an_answer() {
+            if one.has_ended && activity.owes_an_answer() {
                 // Who writes the last of it has this read again.
                 return Poll::Pending;
             }
@@ -261,12 +265,12 @@ impl Greeting {
             let bytes = into.filled().get(known..).unwrap_or_default();
             let length = bytes.len();
             one.has_ended = length == 0 && one.lines.is_between_requests();
-            if one.has_ended && pulse.owes_an_answer() {
+            if one.has_ended && activity.owes_an_answer() {
                 continue;
             }
             one.open.clear();
             if let Err(refused) = one.lines.take(bytes) {
-                one.refuse(pulse, refused, before, known, into);
+                one.refuse(activity, refused, before, known, into);
                 if into.filled().len() > before {
                     return Poll::Ready(Ok(()));
                 }
@@ -274,7 +278,7 @@ impl Greeting {
             }
             if one.lines.had_body() {
                 one.is_dirty = true;
-                pulse.received(length);
+                activity.received(length);
             }
             let (all, open) = (into.filled().len() - before, one.lines.open_head());
             // One that is too long for that, or has begun to be handed over, is not kept.
@@ -293,7 +297,7 @@ impl Greeting {
     /// The same where answers are gathered: hyper reads once it has answered all that it got.
     fn poll_many(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if let Some(together) = &mut self.together {
-            ready!(together.poll_write(self.stream.get_mut(), &self.pulse, cx))?;
+            ready!(together.poll_write(self.stream.get_mut(), &self.activity, cx))?;
         }
         let before = into.filled().len();
         let read = self.poll_one(cx, into);
@@ -304,7 +308,9 @@ impl Greeting {
     }
 
     fn poll_two(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, first, speaks: Speaks::Two(two), pulse, .. } = self else { return Poll::Pending };
+        let Self { stream, first, speaks: HttpState::Two(two), activity, .. } = self else {
+            return Poll::Pending;
+        };
         if std::mem::take(&mut two.is_full) {
             into.initialize_unfilled();
         }
@@ -315,7 +321,7 @@ impl Greeting {
         stream.set_limit(u64::MAX);
         let read = poll_next(stream, first, cx, into);
         two.frames.take(into.filled().get(before..).unwrap_or_default());
-        pulse.received(two.frames.data());
+        activity.received(two.frames.data());
         if read.is_pending() && two.frames.is_due() {
             return two.fill(into);
         }
@@ -323,25 +329,25 @@ impl Greeting {
     }
 }
 
-impl One {
+impl Http1State {
     /// What hyper gets where no more requests come.
     fn instead(&mut self, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.next {
-            Next::Refused if into.remaining() >= IN_PLACE_OF_REFUSED.len() => {
+            NextBytes::Refused if into.remaining() >= IN_PLACE_OF_REFUSED.len() => {
                 into.put_slice(IN_PLACE_OF_REFUSED);
-                self.next = Next::Nothing;
+                self.next = NextBytes::Nothing;
                 Poll::Ready(Ok(()))
             }
             // It is about to close, and need not be woken for that.
-            Next::Requests | Next::Nothing => Poll::Pending,
-            Next::Refused | Next::Error => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+            NextBytes::Requests | NextBytes::Nothing => Poll::Pending,
+            NextBytes::Refused | NextBytes::Error => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
         }
     }
 
     /// Hands over what came before the request that is refused, and nothing more of what was read.
     fn refuse(
         &mut self,
-        pulse: &Pulse,
+        activity: &ConnectionActivity,
         refused: Refused,
         before: usize,
         known: usize,
@@ -350,23 +356,23 @@ impl One {
         let end = known + refused.at + 1;
         let is_in_head = refused.head > 0;
         if is_in_head {
-            pulse.refuse(refused.why);
+            activity.refuse(refused.why);
         }
         match end.checked_sub(refused.head).filter(|begin| is_in_head && *begin >= before) {
             Some(begin) => {
                 into.set_filled(begin);
-                self.next = Next::Refused;
+                self.next = NextBytes::Refused;
             }
             // hyper has the begin of it.
             None => {
                 into.set_filled(end - 1);
-                self.next = Next::Error;
+                self.next = NextBytes::Error;
             }
         }
     }
 }
 
-impl Two {
+impl Http2State {
     fn fill(&mut self, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let filled = self.frames.fill(into.initialize_unfilled());
         into.advance(filled);
@@ -375,18 +381,18 @@ impl Two {
     }
 }
 
-impl AsyncRead for Greeting {
+impl AsyncRead for WatchedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         match (&this.speaks, &this.together) {
-            (Speaks::One(_), None) => this.poll_one(cx, into),
-            (Speaks::One(_), Some(_)) => this.poll_many(cx, into),
-            (Speaks::Two(_), _) => this.poll_two(cx, into),
+            (HttpState::One(_), None) => this.poll_one(cx, into),
+            (HttpState::One(_), Some(_)) => this.poll_many(cx, into),
+            (HttpState::Two(_), _) => this.poll_two(cx, into),
         }
     }
 }
 
-impl AsyncWrite for Greeting {
+impl AsyncWrite for WatchedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if from.get(STATUS_AT) == Some(&b'4') && this.keeps_back(from) {
@@ -394,10 +400,10 @@ impl AsyncWrite for Greeting {
         }
         let stream = this.stream.get_mut();
         if let Some(together) = &mut this.together {
-            return together.poll_take(stream, &this.pulse, cx, from);
+            return together.poll_take(stream, &this.activity, cx, from);
         }
         let written = Pin::new(stream).poll_write(cx, from);
-        this.pulse.note_written(&written);
+        this.activity.note_written(&written);
         written
     }
 
@@ -408,7 +414,7 @@ impl AsyncWrite for Greeting {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(this.stream.get_mut()).poll_write_vectored(cx, from);
-        this.pulse.note_written(&written);
+        this.activity.note_written(&written);
         written
     }
 
@@ -419,10 +425,10 @@ impl AsyncWrite for Greeting {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if let Some(together) = &mut this.together {
-            ready!(together.poll_flush(this.stream.get_mut(), &this.pulse, cx))?;
+            ready!(together.poll_flush(this.stream.get_mut(), &this.activity, cx))?;
         }
         // What was written to the socket needs no flush.
-        if this.pulse.flushed() && matches!(&this.speaks, Speaks::One(one) if one.has_ended) {
+        if this.activity.flushed() && matches!(&this.speaks, HttpState::One(one) if one.has_ended) {
             cx.waker().wake_by_ref();
         }
         Poll::Ready(Ok(()))
@@ -433,7 +439,7 @@ impl AsyncWrite for Greeting {
         ready!(Pin::new(this.stream.get_mut()).poll_shutdown(cx))?;
         // As in `end`. Whoever told it to give up sees to it that this ends. What comes is a part of somebody's order: nothing wipes
         // a stack.
-        while this.pulse.gives_up() {
+        while this.activity.gives_up() {
             let mut room = vec![0; LEFT_BYTES];
             let mut read = ReadBuf::new(&mut room);
             ready!(Pin::new(this.stream.get_mut()).poll_read(cx, &mut read))?;

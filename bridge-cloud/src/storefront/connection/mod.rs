@@ -7,7 +7,7 @@ pub(super) mod connections;
 pub(super) mod greeting;
 
 /// Answers that are written together.
-mod together;
+mod answer_batcher;
 
 /// Line ends and lengths in requests.
 pub(super) mod lines;

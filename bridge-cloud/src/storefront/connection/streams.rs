@@ -30,14 +30,14 @@ const PIECE_BYTES: usize = 16 * 1024;
 #[derive(Clone)]
 pub(in crate::storefront) struct Streams {
     /// The stream whose request hyper has just shown, and whose task comes next.
-    begun: Rc<Cell<Option<Rc<Taking>>>>,
+    begun: Rc<Cell<Option<Rc<DeliveryProgress>>>>,
     deadline: Duration,
     metrics: Arc<Metrics>,
 }
 
 /// How an answer is taken by its caller.
 #[derive(Debug, Default)]
-pub(in crate::storefront) struct Taking {
+pub(in crate::storefront) struct DeliveryProgress {
     /// The answer is there.
     is_answered: Cell<bool>,
     /// A piece was taken since this was looked at.
@@ -45,11 +45,11 @@ pub(in crate::storefront) struct Taking {
 }
 
 /// An answer's body, in pieces where somebody watches how it is taken.
-pub(in crate::storefront) struct Pieces {
+pub(in crate::storefront) struct PiecewiseBody {
     body: Either<Full<Bytes>, Body>,
     /// Of the body's last frame, what is not handed over yet.
     rest: Bytes,
-    taking: Option<Rc<Taking>>,
+    taking: Option<Rc<DeliveryProgress>>,
 }
 
 impl Streams {
@@ -59,8 +59,8 @@ impl Streams {
     }
 
     /// A request of HTTP/2 has come, whose task hyper spawns next.
-    pub(in crate::storefront) fn begin(&self) -> Rc<Taking> {
-        let taking = Rc::<Taking>::default();
+    pub(in crate::storefront) fn begin(&self) -> Rc<DeliveryProgress> {
+        let taking = Rc::<DeliveryProgress>::default();
         self.begun.set(Some(taking.clone()));
         taking
     }
@@ -81,7 +81,7 @@ impl<F: Future + 'static> Executor<F> for Streams {
     }
 }
 
-impl Taking {
+impl DeliveryProgress {
     /// Runs a stream's task to its end; `None` if its answer is there and nothing of it was taken for a deadline.
     async fn watch<F: Future>(&self, task: F, deadline: Duration) -> Option<F::Output> {
         let (mut task, mut timer) = (pin!(task), pin!(None::<Sleep>));
@@ -105,9 +105,12 @@ impl Taking {
     }
 }
 
-impl Pieces {
+impl PiecewiseBody {
     /// A body, watched by whoever waits for its stream.
-    pub(in crate::storefront) fn of(body: Either<Full<Bytes>, Body>, taking: Option<Rc<Taking>>) -> Self {
+    pub(in crate::storefront) fn of(
+        body: Either<Full<Bytes>, Body>,
+        taking: Option<Rc<DeliveryProgress>>,
+    ) -> Self {
         if let Some(taking) = &taking {
             taking.is_answered.set(true);
         }
@@ -121,7 +124,7 @@ impl Pieces {
     }
 }
 
-impl HttpBody for Pieces {
+impl HttpBody for PiecewiseBody {
     type Data = Bytes;
     type Error = <Either<Full<Bytes>, Body> as HttpBody>::Error;
 
@@ -165,8 +168,8 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_millis(20);
 
-    fn pieces(length: usize) -> Pieces {
-        Pieces::of(Either::Left(Full::new(Bytes::from(vec![7; length]))), Some(Rc::default()))
+    fn pieces(length: usize) -> PiecewiseBody {
+        PiecewiseBody::of(Either::Left(Full::new(Bytes::from(vec![7; length]))), Some(Rc::default()))
     }
 
     #[tokio::test]
@@ -187,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_that_is_taken_now_and_then_goes_on_and_one_that_is_not_is_given_up() {
-        let taking = Taking::default();
+        let taking = DeliveryProgress::default();
         // One that has no answer yet is not the caller's doing. What is due at once with the deadline comes before it.
         let late = async {
             sleep(DEADLINE * 3).await;

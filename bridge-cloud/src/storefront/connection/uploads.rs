@@ -14,14 +14,14 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 /// The bodies of one connection that are not whole. Each is shared with its request, which another thread may hold.
 #[derive(Default)]
-pub(super) struct Uploads(RefCell<Vec<Arc<Waiting>>>);
+pub(super) struct Uploads(RefCell<Vec<Arc<SharedUpload>>>);
 
 /// What a request and its connection know of a body.
 #[derive(Default)]
-struct Waiting(Mutex<Standing>);
+struct SharedUpload(Mutex<UploadState>);
 
 #[derive(Default)]
-struct Standing {
+struct UploadState {
     is_given_up: bool,
     /// Who waits for the next part of it.
     reader: Option<Waker>,
@@ -31,7 +31,7 @@ struct Standing {
 struct Upload<B> {
     body: B,
     /// `None` once it is whole.
-    waiting: Option<Arc<Waiting>>,
+    waiting: Option<Arc<SharedUpload>>,
 }
 
 /// Why a body did not come to its end: its connection had to make room.
@@ -48,7 +48,7 @@ impl Uploads {
         if body.is_end_stream() {
             return Body::new(body);
         }
-        let waiting = Arc::<Waiting>::default();
+        let waiting = Arc::<SharedUpload>::default();
         let mut uploads = self.0.borrow_mut();
         uploads.retain(is_open);
         uploads.push(waiting.clone());
@@ -67,11 +67,11 @@ impl Uploads {
 }
 
 /// Its request has not let go of it.
-fn is_open(waiting: &Arc<Waiting>) -> bool {
+fn is_open(waiting: &Arc<SharedUpload>) -> bool {
     Arc::strong_count(waiting) > 1
 }
 
-impl Waiting {
+impl SharedUpload {
     fn give_up(&self) {
         let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         standing.is_given_up = true;

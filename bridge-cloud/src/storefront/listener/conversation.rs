@@ -10,8 +10,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::timeout;
 
 use crate::config::StorefrontConfig;
-use crate::storefront::connection::connections::{Order, Pulse};
-use crate::storefront::connection::greeting::{Greeting, Version};
+use crate::storefront::connection::connections::{ConnectionActivity, Order};
+use crate::storefront::connection::greeting::{Version, WatchedStream};
 use crate::storefront::connection::lines::HEAD_BYTES_MAX;
 use crate::storefront::connection::streams::Streams;
 use crate::storefront::front::Service;
@@ -41,57 +41,67 @@ impl Protocols {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn converse(http: &Protocols, service: Service, pulse: &Pulse, mut stream: Greeting) {
+pub(super) async fn converse(
+    http: &Protocols,
+    service: Service,
+    activity: &ConnectionActivity,
+    mut stream: WatchedStream,
+) {
     let version = tokio::select! {
         version = stream.version() => version,
-        _has_asked_for_nothing = poll_fn(|cx| pulse.poll_told(cx)) => return,
+        _has_asked_for_nothing = poll_fn(|cx| activity.poll_order(cx)) => return,
     };
     match version {
-        Ok(Version::One) => converse_by_one(http, service, pulse, stream).await,
+        Ok(Version::One) => converse_by_one(http, service, activity, stream).await,
         Ok(Version::Two) => {
             let connection = pin!(http.two.serve_connection(TokioIo::new(stream), service));
             // A caller that cuts its connection or speaks no HTTP is its own business; hyper has answered what it could.
-            let _ended = to_its_end(connection, pulse).await;
+            let _ended = to_its_end(connection, activity).await;
         }
         Err(_has_hung_up) => {}
     }
 }
 
 /// The same over HTTP/1.1. A request that hyper could not read is answered as well.
-async fn converse_by_one(http: &Protocols, service: Service, pulse: &Pulse, stream: Greeting) {
-    let Some((ended, mut parts)) = serve_by_one(&http.one, service, pulse, stream).await else { return };
+async fn converse_by_one(
+    http: &Protocols,
+    service: Service,
+    activity: &ConnectionActivity,
+    stream: WatchedStream,
+) {
+    let Some((ended, mut parts)) = serve_by_one(&http.one, service, activity, stream).await else { return };
     if let Some(why) = ended.err().and_then(|error| parts.io.inner().refusal(&error)) {
         let mut stream = parts.io.into_inner();
         stream.refuse(why);
-        let Some((_answered, rest)) = serve_by_one(&http.one, parts.service, pulse, stream).await else {
+        let Some((_answered, rest)) = serve_by_one(&http.one, parts.service, activity, stream).await else {
             return;
         };
         parts = rest;
     }
     tokio::select! {
         () = parts.io.into_inner().end() => {}
-        () = is_in_the_way(pulse) => {}
+        () = is_in_the_way(activity) => {}
     }
 }
 
 /// Waits until a connection that is ending has to end now. One that is to leave does so already, and its caller is read to the end of
 /// what it sends: else it may lose its answer.
-async fn is_in_the_way(pulse: &Pulse) {
-    while poll_fn(|cx| pulse.poll_told(cx)).await == Order::Leave {}
+async fn is_in_the_way(activity: &ConnectionActivity) {
+    while poll_fn(|cx| activity.poll_order(cx)).await == Order::Leave {}
 }
 
-type ByOne = http1::Parts<TokioIo<Greeting>, Service>;
+type ByOne = http1::Parts<TokioIo<WatchedStream>, Service>;
 
 /// What is left of a connection after its end; `None` if it was cut.
 async fn serve_by_one(
     builder: &http1::Builder,
     service: Service,
-    pulse: &Pulse,
-    stream: Greeting,
+    activity: &ConnectionActivity,
+    stream: WatchedStream,
 ) -> Option<(hyper::Result<()>, ByOne)> {
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut connection = WithoutShutdown { connection, pulse };
-    let ended = to_its_end(Pin::new(&mut connection), pulse).await?;
+    let mut connection = WithoutShutdown { connection, activity };
+    let ended = to_its_end(Pin::new(&mut connection), activity).await?;
     Some((ended, connection.connection.into_parts()))
 }
 
@@ -103,7 +113,7 @@ trait Served {
     fn leave(self: Pin<&mut Self>);
 }
 
-impl Served for http2::Connection<TokioIo<Greeting>, Service, Streams> {
+impl Served for http2::Connection<TokioIo<WatchedStream>, Service, Streams> {
     fn poll_served(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         self.poll(cx)
     }
@@ -115,16 +125,16 @@ impl Served for http2::Connection<TokioIo<Greeting>, Service, Streams> {
 
 /// One whose stream is used once more after its end.
 struct WithoutShutdown<'pulse> {
-    connection: http1::Connection<TokioIo<Greeting>, Service>,
-    pulse: &'pulse Pulse,
+    connection: http1::Connection<TokioIo<WatchedStream>, Service>,
+    activity: &'pulse ConnectionActivity,
 }
 
 impl Served for WithoutShutdown<'_> {
     fn poll_served(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        let Self { connection, pulse } = self.get_mut();
+        let Self { connection, activity } = self.get_mut();
         let served = connection.poll_without_shutdown(cx);
         // Behind the answers that are held back comes one that somebody else makes.
-        if served.is_pending() && pulse.write_held() {
+        if served.is_pending() && activity.write_held() {
             return connection.poll_without_shutdown(cx);
         }
         served
@@ -136,12 +146,15 @@ impl Served for WithoutShutdown<'_> {
 }
 
 /// Serves until the connection ends, or is cut: `None`.
-async fn to_its_end(mut connection: Pin<&mut impl Served>, pulse: &Pulse) -> Option<hyper::Result<()>> {
+async fn to_its_end(
+    mut connection: Pin<&mut impl Served>,
+    activity: &ConnectionActivity,
+) -> Option<hyper::Result<()>> {
     loop {
         let order = tokio::select! {
             biased;
             ended = poll_fn(|cx| connection.as_mut().poll_served(cx)) => return Some(ended),
-            order = poll_fn(|cx| pulse.poll_told(cx)) => order,
+            order = poll_fn(|cx| activity.poll_order(cx)) => order,
         };
         connection.as_mut().leave();
         match order {

@@ -21,7 +21,7 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
 
 use super::connection::connections::{Connections, LEAVING_MAX};
-use super::connection::greeting::Greeting;
+use super::connection::greeting::WatchedStream;
 use super::connection::streams::Streams;
 use super::front::Front;
 use super::reads::catalogue::Catalogue;
@@ -156,7 +156,7 @@ async fn serve(
         let _slower_at_worst = stream.set_nodelay(true);
         // Taken in here and not by its task, which has its turn later: what is accepted counts.
         let (number, pulse) = connections.open();
-        let stream = Greeting::of(stream, pulse.clone());
+        let stream = WatchedStream::of(stream, pulse.clone());
         let (http, service, connections) =
             (http.clone(), front.clone().of(pulse.clone()), connections.clone());
         tokio::task::spawn_local(async move {

@@ -22,7 +22,7 @@ use super::escape;
 use super::query::{self, PageQuery, Products};
 use super::thread_view::Reader;
 use crate::metrics::Route;
-use crate::replica::answer::{Answer, Packed};
+use crate::replica::answer::{CachedAnswer, CompressedForms};
 use crate::replica::listing::PageSize;
 use crate::replica::view::{BrandView, View};
 use crate::storefront::problem::{Kind, Problem};
@@ -50,29 +50,29 @@ pub(in crate::storefront) struct Catalogue {
 
 /// A path of the catalogue.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::storefront) struct Place<'a> {
+pub(in crate::storefront) struct CataloguePath<'a> {
     brand: &'a str,
-    what: What<'a>,
+    what: CatalogueResource<'a>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum What<'a> {
+enum CatalogueResource<'a> {
     Product(&'a str),
     Products,
     Categories,
     Stock,
 }
 
-impl<'a> Place<'a> {
+impl<'a> CataloguePath<'a> {
     /// Reads a path; `None` for one that is not the catalogue's. What its percent signs stand for is not looked at yet.
     pub(in crate::storefront) fn parse(path: &'a str) -> Option<Self> {
         let (brand, rest) = path.strip_prefix("/v1/")?.split_once('/')?;
         let what = match rest.split_once('/') {
-            None if rest == "products" => What::Products,
-            None if rest == "categories" => What::Categories,
-            None if rest == "stock" => What::Stock,
+            None if rest == "products" => CatalogueResource::Products,
+            None if rest == "categories" => CatalogueResource::Categories,
+            None if rest == "stock" => CatalogueResource::Stock,
             Some(("products", product)) if !product.is_empty() && !product.contains('/') => {
-                What::Product(product)
+                CatalogueResource::Product(product)
             }
             _ => return None,
         };
@@ -82,10 +82,10 @@ impl<'a> Place<'a> {
     /// What it is counted as.
     pub(in crate::storefront) fn route(&self) -> Route {
         match self.what {
-            What::Product(_) => Route::ProductRead,
-            What::Products => Route::ProductList,
-            What::Categories => Route::CategoriesRead,
-            What::Stock => Route::StockRead,
+            CatalogueResource::Product(_) => Route::ProductRead,
+            CatalogueResource::Products => Route::ProductList,
+            CatalogueResource::Categories => Route::CategoriesRead,
+            CatalogueResource::Stock => Route::StockRead,
         }
     }
 }
@@ -129,7 +129,7 @@ impl Catalogue {
     /// Answers a read of a brand that is served here.
     pub(in crate::storefront) fn read(
         &self,
-        place: &Place<'_>,
+        place: &CataloguePath<'_>,
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
@@ -147,10 +147,10 @@ impl Catalogue {
         }
         let nothing = BrandView::default();
         let brand_view = view.brand(&brand).unwrap_or(&nothing);
-        let asked = Asked { method, headers };
+        let asked = ReadRequest { method, headers };
         let query = uri.query();
         match &place.what {
-            What::Product(code) => {
+            CatalogueResource::Product(code) => {
                 query::none(query)?;
                 let found = escape::decode(code).and_then(|code| visible(brand_view, &code));
                 let product = found.ok_or_else(|| {
@@ -158,7 +158,7 @@ impl Catalogue {
                 })?;
                 Ok(self.prebuilt(&view, asked, &product.answer))
             }
-            What::Products => match query::products(query)? {
+            CatalogueResource::Products => match query::products(query)? {
                 Products::Batch(codes) => {
                     let body =
                         collect(&codes, |code| Some(visible(brand_view, code)?.answer.body().clone()))?;
@@ -166,14 +166,14 @@ impl Catalogue {
                 }
                 Products::Page(page) => Ok(self.page(&view, brand_view, asked, &brand, &page)),
             },
-            What::Categories => {
+            CatalogueResource::Categories => {
                 query::none(query)?;
                 match brand_view.tree() {
                     Some(tree) => Ok(self.prebuilt(&view, asked, tree)),
                     None => Ok(self.composed(&view, asked, br#"{"categories":[]}"#.to_vec())),
                 }
             }
-            What::Stock => {
+            CatalogueResource::Stock => {
                 let skus = query::stock(query)?;
                 if let [sku] = &skus[..]
                     && let Some(stock) = brand_view.stock(sku)
@@ -190,7 +190,7 @@ impl Catalogue {
         &self,
         view: &View,
         brand_view: &BrandView,
-        asked: Asked<'_>,
+        asked: ReadRequest<'_>,
         brand: &str,
         query: &PageQuery<'_>,
     ) -> Response<Full<Bytes>> {
@@ -222,12 +222,12 @@ impl Catalogue {
     }
 
     /// An answer made for this request alone.
-    fn composed(&self, view: &View, asked: Asked<'_>, body: Vec<u8>) -> Response<Full<Bytes>> {
-        self.prebuilt(view, asked, &Answer::new(body))
+    fn composed(&self, view: &View, asked: ReadRequest<'_>, body: Vec<u8>) -> Response<Full<Bytes>> {
+        self.prebuilt(view, asked, &CachedAnswer::new(body))
     }
 
     /// An answer in the form that the caller takes.
-    fn prebuilt(&self, view: &View, asked: Asked<'_>, answer: &Answer) -> Response<Full<Bytes>> {
+    fn prebuilt(&self, view: &View, asked: ReadRequest<'_>, answer: &CachedAnswer) -> Response<Full<Bytes>> {
         let (body, tag, encoding) = asked.form(answer);
         let is_known = fields::members(asked.headers, &IF_NONE_MATCH).any(|known| matches(known, tag));
         let mut response = Response::new(Full::default());
@@ -260,16 +260,16 @@ impl Catalogue {
 
 /// How the caller asks.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
+struct ReadRequest<'a> {
     method: &'a Method,
     headers: &'a HeaderMap,
 }
 
-impl Asked<'_> {
+impl ReadRequest<'_> {
     /// The form that the caller likes best, the smallest of several, with its tag and the name of its coding.
-    fn form(self, answer: &Answer) -> (&Bytes, &HeaderValue, Option<&'static str>) {
+    fn form(self, answer: &CachedAnswer) -> (&Bytes, &HeaderValue, Option<&'static str>) {
         let plain = (answer.body(), answer.tag(), None);
-        let Some(Packed { gzip, brotli }) = answer.packed() else { return plain };
+        let Some(CompressedForms { gzip, brotli }) = answer.packed() else { return plain };
         let liked = Codings::of(self.headers);
         let (mut best, mut form) = (liked.identity, plain);
         for (packed, name, weight) in [(brotli, "br", liked.brotli), (gzip, "gzip", liked.gzip)] {
@@ -387,11 +387,11 @@ mod tests {
 
     #[test]
     fn a_path_of_the_catalogue_is_told_from_every_other() {
-        let what = |path| Place::parse(path).map(|place| place.what);
-        assert_eq!(what("/v1/tea/products"), Some(What::Products));
-        assert_eq!(what("/v1/tea/products/A%2FB"), Some(What::Product("A%2FB")));
-        assert_eq!(what("/v1/tea/categories"), Some(What::Categories));
-        assert_eq!(what("/v1/tea/stock"), Some(What::Stock));
+        let what = |path| CataloguePath::parse(path).map(|place| place.what);
+        assert_eq!(what("/v1/tea/products"), Some(CatalogueResource::Products));
+        assert_eq!(what("/v1/tea/products/A%2FB"), Some(CatalogueResource::Product("A%2FB")));
+        assert_eq!(what("/v1/tea/categories"), Some(CatalogueResource::Categories));
+        assert_eq!(what("/v1/tea/stock"), Some(CatalogueResource::Stock));
         for path in [
             "/v1/tea/orders",
             "/v1/tea/products/",
@@ -430,11 +430,11 @@ mod tests {
 
     #[test]
     fn the_form_that_the_caller_likes_best_is_given_and_the_smallest_of_equals() {
-        let answer = Answer::new(vec![b'a'; 100]);
+        let answer = CachedAnswer::new(vec![b'a'; 100]);
         answer.pack(Some(vec![1; 20]), Some(vec![2; 10]));
         let form = |line: &'static str| {
             let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(line))]);
-            Asked { method: &Method::GET, headers: &headers }.form(&answer).2
+            ReadRequest { method: &Method::GET, headers: &headers }.form(&answer).2
         };
         for (line, expected) in [
             ("gzip, br", Some("br")),

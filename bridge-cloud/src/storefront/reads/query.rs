@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::escape;
-use crate::replica::listing::{Place, Sort};
+use crate::replica::listing::{Sort, SortKey};
 use crate::storefront::problem::{Kind, Problem};
 
 /// Codes in one request, and products on one page.
@@ -77,7 +77,7 @@ pub(super) struct PageQuery<'a> {
     /// As it was said, for the link to the next page.
     pub(super) sort_text: Option<&'a str>,
     pub(super) limit: usize,
-    pub(super) behind: Option<Place>,
+    pub(super) behind: Option<SortKey>,
 }
 
 /// Reads the query of `/products`.
@@ -99,7 +99,7 @@ pub(super) fn products(query: Option<&str>) -> Result<Products<'_>, Problem> {
     };
     let behind = match parameters.raw("cursor") {
         None => None,
-        Some(text) => Some(Place::from_cursor(text, category.as_deref(), sort).ok_or_else(|| {
+        Some(text) => Some(SortKey::from_cursor(text, category.as_deref(), sort).ok_or_else(|| {
             bad("`cursor` must be the `next_cursor` of the page before, with the same `category` and `sort`")
         })?),
     };

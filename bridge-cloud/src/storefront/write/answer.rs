@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::refusals::{ASK_AGAIN_AFTER, in_progress, refused};
 use crate::admission::NotAdmitted;
-use crate::storefront::audit::{Heard, LoggedAnswer};
+use crate::storefront::audit::{LoggedAnswer, WriteResult};
 use crate::storefront::problem::{Kind, Problem};
 use crate::storefront::state::Worker;
 
@@ -24,10 +24,10 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 impl Worker {
     /// The answer to a write as a response. 201 is said here and nowhere else, with a verified receipt in hand.
     pub(super) fn respond(&self, header: &Header, answer: LoggedAnswer) -> Result<Response, Problem> {
-        let answer = match answer.into_heard() {
-            Heard::Settled(settled, verified) => return self.settled(&settled, &verified),
-            Heard::Distrusted(why) => return Ok(self.distrust(header, &why)),
-            Heard::Other(answer) => answer,
+        let answer = match answer.into_write_result() {
+            WriteResult::Settled(settled, verified) => return self.settled(&settled, &verified),
+            WriteResult::Distrusted(why) => return Ok(self.distrust(header, &why)),
+            WriteResult::Other(answer) => answer,
         };
         match answer {
             Ok(CallerAnswer::Refused(refusal) | CallerAnswer::InTheWay(refusal, _)) => {

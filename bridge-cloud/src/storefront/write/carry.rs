@@ -13,8 +13,8 @@ use tokio::sync::RwLock;
 
 use super::refusals::unavailable;
 use crate::admission::{self, NotAdmitted};
-use crate::order_link::Carried;
-use crate::storefront::audit::{self, Heard};
+use crate::order_link::CarryResult;
+use crate::storefront::audit::{self, WriteResult};
 use crate::storefront::problem::Problem;
 use crate::storefront::state::Worker;
 
@@ -34,7 +34,7 @@ pub(in crate::storefront) async fn carry(
         let logged = audit::sent(&worker.audit, &header, None, kind).await;
         let logged = logged.map_err(|_| worker.not_admitted(NotAdmitted::NoAuditLog))?;
         let mut carried = shared.link.carry(header.order, logged.into_kind(), body, trace).await;
-        while let Ok(Carried::SealAgain(waiting)) = carried {
+        while let Ok(CarryResult::SealAgain(waiting)) = carried {
             let again = match &sealed {
                 Some(admitted) => worker.seal_again(admitted).await,
                 None => None,
@@ -43,8 +43,8 @@ pub(in crate::storefront) async fn carry(
         }
         drop(sealed);
         let answer = carried.map(|carried| match carried {
-            Carried::Ended(answer) => answer,
-            Carried::SealAgain(_) => CallerAnswer::Unknown,
+            CarryResult::Ended(answer) => answer,
+            CarryResult::SealAgain(_) => CallerAnswer::Unknown,
         });
         let heard = worker.hear(&header, answer);
         let answer = audit::answered(&worker.audit, &header, heard).await;
@@ -109,18 +109,18 @@ impl Worker {
     }
 
     /// What an answer says: a receipt says something once it is verified, and is this request's.
-    fn hear(&self, header: &Header, answer: Result<CallerAnswer, Rejected>) -> Heard {
-        let Ok(CallerAnswer::Settled(settled)) = answer else { return Heard::Other(answer) };
-        let Some(wire) = &settled.receipt else { return Heard::Distrusted("there is none".to_owned()) };
+    fn hear(&self, header: &Header, answer: Result<CallerAnswer, Rejected>) -> WriteResult {
+        let Ok(CallerAnswer::Settled(settled)) = answer else { return WriteResult::Other(answer) };
+        let Some(wire) = &settled.receipt else { return WriteResult::Distrusted("there is none".to_owned()) };
         let verified = self.receipts.lock().unwrap_or_else(PoisonError::into_inner).verify(wire);
         match verified {
             Ok(verified)
                 if verified.receipt().brand == header.brand && verified.receipt().key == header.key =>
             {
-                Heard::Settled(settled, verified)
+                WriteResult::Settled(settled, verified)
             }
-            Ok(_) => Heard::Distrusted("it is another request's".to_owned()),
-            Err(error) => Heard::Distrusted(error.to_string()),
+            Ok(_) => WriteResult::Distrusted("it is another request's".to_owned()),
+            Err(error) => WriteResult::Distrusted(error.to_string()),
         }
     }
 }

@@ -10,14 +10,14 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 
-use super::connections::Pulse;
+use super::connections::ConnectionActivity;
 
 /// More than this is not gathered: a caller that reads none of it is written to, and its socket is full.
 const GATHERED_MAX: usize = 64 << 10;
 
 /// The answers that are gathered, or are being written.
 #[derive(Default)]
-pub(super) struct Together {
+pub(super) struct AnswerBatcher {
     bytes: Vec<u8>,
     /// So many of them are written.
     written: usize,
@@ -25,17 +25,17 @@ pub(super) struct Together {
     has_more: bool,
 }
 
-impl Together {
+impl AnswerBatcher {
     /// Takes an answer, or a part of one.
     pub(super) fn poll_take(
         &mut self,
         stream: &mut TcpStream,
-        pulse: &Pulse,
+        activity: &ConnectionActivity,
         cx: &mut Context<'_>,
         from: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.bytes.len() + from.len() > GATHERED_MAX {
-            ready!(self.poll_write(stream, pulse, cx))?;
+            ready!(self.poll_write(stream, activity, cx))?;
         }
         let taken = from.len().min(GATHERED_MAX);
         self.bytes.extend_from_slice(&from[..taken]);
@@ -46,28 +46,28 @@ impl Together {
     pub(super) fn poll_flush(
         &mut self,
         stream: &mut TcpStream,
-        pulse: &Pulse,
+        activity: &ConnectionActivity,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.has_more && !pulse.is_to_write() {
+        if self.has_more && !activity.is_to_write() {
             if !self.bytes.is_empty() {
-                pulse.holds_back();
+                activity.holds_back();
             }
             return Poll::Ready(Ok(()));
         }
-        self.poll_write(stream, pulse, cx)
+        self.poll_write(stream, activity, cx)
     }
 
     /// Writes what is gathered.
     pub(super) fn poll_write(
         &mut self,
         stream: &mut TcpStream,
-        pulse: &Pulse,
+        activity: &ConnectionActivity,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         while let Some(rest) = self.bytes.get(self.written..).filter(|rest| !rest.is_empty()) {
             let written = Pin::new(&mut *stream).poll_write(cx, rest);
-            pulse.note_written(&written);
+            activity.note_written(&written);
             match ready!(written)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 bytes => self.written += bytes,
@@ -75,7 +75,7 @@ impl Together {
         }
         self.bytes.clear();
         self.written = 0;
-        pulse.has_written();
+        activity.has_written();
         Poll::Ready(Ok(()))
     }
 

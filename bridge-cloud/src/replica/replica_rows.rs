@@ -14,7 +14,7 @@ use bridge_protocol::wire::catalogue::{BrandRow, CategoryRow};
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::answer::{Item, Prepared, prepare};
+use super::answer::{Item, PreparedRow, prepare};
 use super::compress::Compressor;
 use super::snapshot::Image;
 use super::tree;
@@ -25,7 +25,7 @@ const ROWS_AT_ONCE: usize = 256;
 
 /// The replica's rows.
 #[derive(Debug)]
-pub struct Master {
+pub struct ReplicaRows {
     served: Rows,
     /// Collected by a bootstrap that is not complete.
     next: Option<Rows>,
@@ -46,7 +46,7 @@ pub fn currencies<'a>(rows: impl Iterator<Item = (&'a EntityKey, &'a Bytes)>) ->
     brands.filter_map(|(key, row)| Some((key.brand.clone(), currency(row)?))).collect()
 }
 
-impl Master {
+impl ReplicaRows {
     /// With nothing in it.
     pub fn new(compressor: Compressor) -> Self {
         Self { served: Rows::default(), next: None, position: None, compressor }
@@ -59,7 +59,7 @@ impl Master {
         let rows: Vec<Row> = image.rows.into_iter().map(|(key, row)| Row { key, row: Some(row) }).collect();
         let pages = || rows.chunks(ROWS_AT_ONCE).map(|page| page.iter().map(prepare).collect());
         // Half of the work each, since every caller waits for both.
-        let prepared: Vec<Vec<Prepared>> = std::thread::scope(|scope| {
+        let prepared: Vec<Vec<PreparedRow>> = std::thread::scope(|scope| {
             let prepared = scope.spawn(|| pages().collect());
             rows.iter().for_each(|row| self.served.set(row.clone()));
             prepared.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -104,7 +104,7 @@ impl Master {
 
     /// Applies a page; what the views are told of it. While a bootstrap is not complete, its rows are only collected.
     pub fn apply(&mut self, rows: Vec<Row>, position: Option<Position>, complete: bool) -> Update {
-        let mut prepared: Vec<Prepared> = rows.iter().map(prepare).collect();
+        let mut prepared: Vec<PreparedRow> = rows.iter().map(prepare).collect();
         let mut changed: BTreeSet<Brand> = BTreeSet::new();
         let target = self.next.as_mut().unwrap_or(&mut self.served);
         for row in rows {
@@ -133,20 +133,20 @@ impl Master {
         Some(Image { position: self.position?, fresh_micros, rows })
     }
 
-    fn update(&self, rows: Vec<Prepared>, position: Option<Position>, complete: bool) -> Update {
-        let rows: Arc<[Prepared]> = rows.into();
+    fn update(&self, rows: Vec<PreparedRow>, position: Option<Position>, complete: bool) -> Update {
+        let rows: Arc<[PreparedRow]> = rows.into();
         self.compressor.compress(&rows);
         Update::Rows { rows, position, complete }
     }
 
     /// The trees of these brands' categories.
-    fn trees(&self, brands: &BTreeSet<Brand>) -> Vec<Prepared> {
+    fn trees(&self, brands: &BTreeSet<Brand>) -> Vec<PreparedRow> {
         let tree = |brand: &Brand| {
             let code = Code::new(brand.as_str()).ok()?;
             let categories = self.served.categories(brand);
             let item = Item::Tree(Arc::new(tree::answer(&categories)));
             let key = EntityKey { kind: EntityKind::Brand, brand: brand.clone(), code };
-            Some(Prepared { key, item: Some(item) })
+            Some(PreparedRow { key, item: Some(item) })
         };
         brands.iter().filter_map(tree).collect()
     }
@@ -195,7 +195,7 @@ mod tests {
         };
         let position = Position { seq: 7, mark: 1 };
         let image = Image { position, fresh_micros: 0, rows: (0..1_000).map(row).collect() };
-        let mut master = Master::new(Compressor::start().unwrap());
+        let mut master = ReplicaRows::new(Compressor::start().unwrap());
         let mut updates = master.restore(image);
         let last = updates.pop().unwrap();
         let mut view = View::default();
