@@ -147,7 +147,7 @@ impl Ledger {
         wait: Duration,
         mut progress: impl FnMut(Progress<'_>) + Send,
     ) -> Result<Vec<Refusal>, ImportError> {
-        let mut waiting = Waiting::of(&self.database, file, wait);
+        let mut waiting = ImportWait::of(&self.database, file, wait);
         let mut warned = file.warned.clone();
         for part in file.rows.chunks(PART) {
             let keys = part.iter().map(|row| json!([row.brand.as_str(), row.sku.as_str()]));
@@ -183,7 +183,7 @@ impl Ledger {
         wait: Duration,
         mut progress: impl FnMut(Progress<'_>) + Send,
     ) -> Result<Imported, ImportError> {
-        let waiting = Waiting::of(&self.database, file, wait);
+        let waiting = ImportWait::of(&self.database, file, wait);
         Box::pin(Import { file, waiting }.run(&mut progress)).await
     }
 }
@@ -191,11 +191,11 @@ impl Ledger {
 /// An import under way.
 struct Import<'a> {
     file: &'a StockFile,
-    waiting: Waiting<'a>,
+    waiting: ImportWait<'a>,
 }
 
 /// How far an import has come, and how long it has waited.
-struct Waiting<'a> {
+struct ImportWait<'a> {
     database: &'a Database,
     waits: Duration,
     patience: Patience,
@@ -286,7 +286,7 @@ impl<'a> Import<'a> {
     }
 }
 
-impl<'a> Waiting<'a> {
+impl<'a> ImportWait<'a> {
     fn of(database: &'a Database, file: &StockFile, wait: Duration) -> Self {
         Self { database, waits: wait, patience: Patience::new(wait), written: 0, of: file.rows.len() }
     }
