@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, UnixMicros};
 
-use crate::agent::Ended;
-use crate::ledger::{Answer, End};
+use crate::ledger::{RequestEnd, RequestOutcome};
+use crate::order_core::AttemptEnd;
 
 /// Batches one after the other of which the database did nothing, until it is told: one may have met something that is over.
 const BATCHES: u32 = 2;
@@ -43,12 +43,12 @@ pub(crate) struct Denied {
 
 impl Denied {
     /// A batch has ended.
-    pub(crate) fn handle_batch(&mut self, ended: &Ended, now: UnixMicros) {
-        let is_denied = |end: &End| matches!(end, End::NotCommitted) && !ended.outage;
+    pub(crate) fn handle_batch(&mut self, ended: &AttemptEnd, now: UnixMicros) {
+        let is_denied = |end: &RequestEnd| matches!(end, RequestEnd::NotCommitted) && !ended.outage;
         if self.brands.is_empty() && !ended.requests.iter().any(|(_, end)| is_denied(end)) {
             return;
         }
-        let of = |judge: &dyn Fn(&End) -> bool| -> BTreeSet<Brand> {
+        let of = |judge: &dyn Fn(&RequestEnd) -> bool| -> BTreeSet<Brand> {
             let those = ended.requests.iter().filter(|(_, end)| judge(end));
             those.map(|(request, _)| request.brand.clone()).collect()
         };
@@ -72,10 +72,12 @@ impl Denied {
 }
 
 /// Whether the database wrote something for a request. What it only read it may do for a brand for which it writes nothing.
-fn is_written(end: &End) -> bool {
+fn is_written(end: &RequestEnd) -> bool {
     match end {
-        End::Committed(committed) => matches!(committed.answer(), Answer::Settled { replayed: false, .. }),
-        End::Waits(_) | End::NotCommitted | End::Unknown => false,
+        RequestEnd::Committed(committed) => {
+            matches!(committed.answer(), RequestOutcome::Settled { replayed: false, .. })
+        }
+        RequestEnd::Waits(_) | RequestEnd::NotCommitted | RequestEnd::Unknown => false,
     }
 }
 
@@ -114,9 +116,9 @@ mod tests {
         Request { brand, key, fingerprint: [0; 32], action }
     }
 
-    fn ended(ends: impl IntoIterator<Item = (&'static str, End)>, outage: bool) -> Ended {
+    fn ended(ends: impl IntoIterator<Item = (&'static str, RequestEnd)>, outage: bool) -> AttemptEnd {
         let requests = ends.into_iter().map(|(brand, end)| (request(brand), end)).collect();
-        Ended { awaited: None, requests, outage }
+        AttemptEnd { awaited: None, requests, outage }
     }
 
     fn told(denied: &Denied, now: UnixMicros) -> Option<String> {
@@ -126,12 +128,18 @@ mod tests {
     #[test]
     fn a_brand_is_named_after_its_second_batch_and_no_longer_than_it_asks() {
         let mut denied = Denied::default();
-        denied.handle_batch(&ended([("a", End::NotCommitted), ("a", End::NotCommitted)], false), at(0));
+        denied.handle_batch(
+            &ended([("a", RequestEnd::NotCommitted), ("a", RequestEnd::NotCommitted)], false),
+            at(0),
+        );
         assert_eq!(told(&denied, at(0)), None);
-        denied.handle_batch(&ended([("b", End::NotCommitted)], true), at(1));
-        denied.handle_batch(&ended([("b", End::NotCommitted)], true), at(1));
+        denied.handle_batch(&ended([("b", RequestEnd::NotCommitted)], true), at(1));
+        denied.handle_batch(&ended([("b", RequestEnd::NotCommitted)], true), at(1));
         assert_eq!(told(&denied, at(1)), None, "an outage is everybody's");
-        denied.handle_batch(&ended([("a", End::NotCommitted), ("b", End::Unknown)], false), at(2));
+        denied.handle_batch(
+            &ended([("a", RequestEnd::NotCommitted), ("b", RequestEnd::Unknown)], false),
+            at(2),
+        );
         let note = told(&denied, at(3)).unwrap();
         assert!(note.contains("what brand a asked for") && note.contains(&at(0).to_string()), "{note}");
         assert_eq!(told(&denied, at(12)), None);
@@ -146,11 +154,11 @@ mod tests {
             ledger
                 .commit(&batch)
                 .into_iter()
-                .map(|committed| ("a", End::Committed(committed)))
+                .map(|committed| ("a", RequestEnd::Committed(committed)))
                 .collect::<Vec<_>>()
         };
         for _ in 0..2 {
-            denied.handle_batch(&ended([("a", End::NotCommitted)], false), at(0));
+            denied.handle_batch(&ended([("a", RequestEnd::NotCommitted)], false), at(0));
             denied.handle_batch(&ended(read(&mut ledger), false), at(0));
         }
         assert!(told(&denied, at(0)).is_some());

@@ -1,6 +1,6 @@
 //! bridge-idc: stands beside the ledger, opens what the cloud sealed and commits it there.
 //!
-//! Modules stand in the order an order meets them; [`agent::Agent::handle`] is its whole way.
+//! Modules stand in the order an order meets them; [`order_core::OrderCore::handle`] is its whole way.
 
 // Every setting, with its default.
 pub mod config;
@@ -8,14 +8,14 @@ pub mod config;
 // What is counted.
 pub mod metrics;
 
-// The owner of all state: received, opened, committed, certified, answered.
-pub mod agent;
+// The core of all orders: received, opened, committed, certified, answered.
+pub mod order_core;
 
 // Orders whose sealing session is not decapsulated yet.
 pub mod unopened;
 
 // What waits for the audit log: the receipt of a request before its commit, its outcome before its answer.
-pub mod auditing;
+pub mod audit_gate;
 
 // The entries themselves.
 mod log_entry;
@@ -68,8 +68,8 @@ mod outage;
 // What is in the agent's way, told to the cloud.
 mod readiness;
 
-// The shell around the agent.
-pub mod run;
+// The driver of the order core.
+pub mod order_driver;
 
 // The process: what it starts, watches and ends.
 pub mod serve;

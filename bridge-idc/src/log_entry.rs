@@ -7,7 +7,7 @@ use bridge_protocol::seal::sealing::Header;
 use bridge_runtime::audit_log::entry_of;
 use bytes::Bytes;
 
-use crate::ledger::Answer;
+use crate::ledger::RequestOutcome;
 use crate::planner::Request;
 
 /// Whose request under which key.
@@ -32,18 +32,18 @@ pub(crate) fn placed(at: UnixMicros, order: &ReceivedOrder) -> Option<Entry> {
 }
 
 /// The entry of what a request came to.
-pub(crate) fn ended(at: UnixMicros, header: &Header, end: &Answer) -> Option<Entry> {
+pub(crate) fn ended(at: UnixMicros, header: &Header, end: &RequestOutcome) -> Option<Entry> {
     entry_of(|| Entry::new(at, came_to(header, end)))
 }
 
-fn came_to(header: &Header, end: &Answer) -> Event {
+fn came_to(header: &Header, end: &RequestOutcome) -> Event {
     match end {
-        Answer::Settled { receipt, replayed } => Event::OrderCommitted(Ended {
+        RequestOutcome::Settled { receipt, replayed } => Event::OrderCommitted(Ended {
             order: receipt.order,
             position: Some(receipt.position),
             replayed: *replayed,
             ..Ended::new(header, receipt.outcome.code())
         }),
-        Answer::Refused(refusal) => Event::OrderAnswered(Ended::new(header, refusal.code())),
+        RequestOutcome::Refused(refusal) => Event::OrderAnswered(Ended::new(header, refusal.code())),
     }
 }

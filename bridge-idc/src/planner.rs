@@ -370,7 +370,7 @@ mod tests {
 
     use super::*;
     use crate::ledger::memory::{ForSale, MemoryLedger};
-    use crate::ledger::{Answer, Batch};
+    use crate::ledger::{Batch, RequestOutcome};
 
     const PRICE: i64 = 10;
     const AT: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
@@ -464,7 +464,7 @@ mod tests {
         MemoryLedger::new((0..).zip(stock).map(for_sale))
     }
 
-    fn commit(ledger: &mut MemoryLedger, sketches: &[Sketch]) -> Vec<Answer> {
+    fn commit(ledger: &mut MemoryLedger, sketches: &[Sketch]) -> Vec<RequestOutcome> {
         let requests = sketches.iter().map(Sketch::request).collect();
         ledger.commit(&Batch { requests, at: AT }).iter().map(|one| one.answer().clone()).collect()
     }
@@ -662,7 +662,7 @@ mod tests {
                 commit(&mut single, std::slice::from_ref(sketch));
             }
             let answers = commit(&mut whole, &batch);
-            let one_by_one: Vec<Answer> =
+            let one_by_one: Vec<RequestOutcome> =
                 batch.iter().flat_map(|sketch| commit(&mut single, std::slice::from_ref(sketch))).collect();
             prop_assert_eq!(answers, one_by_one);
             prop_assert!(whole.outcomes().eq(single.outcomes()));

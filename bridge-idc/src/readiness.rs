@@ -14,10 +14,10 @@ use bridge_runtime::tunnel::Greeting;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
-use crate::agent::Input;
 use crate::catalogue::sequencer::Head;
 use crate::denied;
-use crate::run::Load;
+use crate::order_core::Input;
+use crate::order_driver::DriverState;
 
 /// How often is looked for what nobody is woken for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ const ASK_EVERY: Duration = Duration::from_secs(2);
 /// Where to look.
 pub(crate) struct Readiness {
     /// How the last batches ended.
-    pub(crate) load: watch::Receiver<Load>,
+    pub(crate) load: watch::Receiver<DriverState>,
     /// How far the catalogue's changes are numbered; `None` before the first time.
     pub(crate) head: watch::Receiver<Option<Head>>,
     /// Whether it can be written and published.
@@ -66,7 +66,7 @@ impl Readiness {
     }
 
     /// Has the tunnel tell each link, until the agent ends.
-    pub(crate) async fn keep_telling(mut self, greetings: watch::Sender<Greeting>, shutdown: Shutdown) {
+    pub(crate) async fn keep_reporting(mut self, greetings: watch::Sender<Greeting>, shutdown: Shutdown) {
         let mut audit = self.audit.standing();
         let (mut database, mut silence) = (Failing::default(), Silence::since(Instant::now()));
         loop {

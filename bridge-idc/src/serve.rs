@@ -1,4 +1,4 @@
-//! The process: waits for the ledger, starts the tunnel, the agent's shell, the catalogue's sequencer and its publication,
+//! The process: waits for the ledger, starts the tunnel, the orders' driver, the catalogue's sequencer and its publication,
 //! and ends them in order.
 //!
 //! The end: the peers are told goodbye, what was received is committed and answered, then the tunnel is closed.
@@ -31,19 +31,19 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::agent::{Agent, Limits};
-use crate::catalogue::publish::Publishing;
+use crate::catalogue::publish::FeedDriver;
 use crate::catalogue::{Catalogue, sequencer};
 use crate::config::{CatalogueConfig, IdcConfig, LedgerConfig};
 use crate::denied;
 use crate::ledger::{Ledger, NotReady};
 use crate::metrics::Metrics;
+use crate::order_core::{OrderCore, OrderLimits};
+use crate::order_driver::{DriverState, OrderDriver};
 use crate::payment::config::PaymentsConfig;
-use crate::payment::counter::{Counter, Service};
+use crate::payment::driver::{PaymentDriver, Service};
 use crate::payment::service::Payments;
 use crate::payment::webhook;
 use crate::readiness::{self, Readiness};
-use crate::run::{Load, Shell};
 use crate::served_before::ServedBefore;
 use crate::vault::current::CurrentKeys;
 use crate::vault::keyring::Keyring;
@@ -96,7 +96,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     last.keys(&audit, &manifest, told.keys.iter().map(|key| key.id.0.as_slice()));
 
     let (state, state_seen) = watch::channel(Phase::WaitingForLedger("it has not been looked at".to_owned()));
-    let (load, load_seen) = watch::channel(Load::default());
+    let (load, load_seen) = watch::channel(DriverState::default());
     let admin_listener = TcpListener::bind(config.admin.listen)
         .await
         .with_context(|| format!("listen on admin.listen {}", config.admin.listen))?;
@@ -135,7 +135,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     };
     served.note().with_context(|| format!("write to agent.state_dir {}", state_dir.display()))?;
 
-    let limits = Limits {
+    let limits = OrderLimits {
         window_max: config.orders.window_max,
         batch_max: config.orders.batch_max,
         lines_max: config.orders.lines_max,
@@ -146,7 +146,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
     metrics.set_queue_limit(Queue::Unopened, limits.window_max);
     metrics.set_queue_limit(Queue::Commit, limits.window_max);
     let mut features = vec![feed::FEATURE.to_owned()];
-    let payments = Money::start(&config.payments, &ledger, &audit, &metrics, &shutdown).await?;
+    let payments = PaymentTasks::start(&config.payments, &ledger, &audit, &metrics, &shutdown).await?;
     if payments.service.is_some() {
         features.push(wire::payment::FEATURE.to_owned());
     }
@@ -183,19 +183,20 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
         tokio::spawn(shutdown.core("the catalogue's publication", publishing.run(feed, head_seen)));
     let (mut idle, load_told) = (load.subscribe(), load.subscribe());
     let service = payments.service.clone();
-    let (counter, payment_ends) =
-        Counter::new(config.payments.window_max, keys.now(), service, metrics.clone());
+    let (payment_driver, payment_ends) =
+        PaymentDriver::new(config.payments.window_max, keys.now(), service, metrics.clone());
     let keys_seen = keys.subscribe();
-    let agent = Agent::new(limits, keys.now());
+    let agent = OrderCore::new(limits, keys.now());
     metrics.set_queue_limit(Queue::Held, agent.held_max());
     metrics.set_queue_limit(Queue::Questions, agent.questions_max());
     let (keys_of, kept_metrics) = (ledger.clone(), metrics.runtime.clone());
-    let (shell, results) = Shell::new(agent, ledger, audit.clone(), metrics, load, counter, keys_seen);
-    let agent = shell.inputs();
+    let (driver, results) =
+        OrderDriver::new(agent, ledger, audit.clone(), metrics, load, payment_driver, keys_seen);
+    let agent = driver.inputs();
     let readiness = Readiness { load: load_told, head: head_told, audit: audit.clone(), agent, failing };
-    let readiness = readiness.keep_telling(told, shutdown.clone());
+    let readiness = readiness.keep_reporting(told, shutdown.clone());
     tokio::spawn(shutdown.core("what is told of this agent's readiness", readiness));
-    let shell = tokio::spawn(shutdown.core("the orders' shell", shell.run(events, results, payment_ends)));
+    let driver = tokio::spawn(shutdown.core("the orders' shell", driver.run(events, results, payment_ends)));
     let log = audit.clone();
     let check = async move |keys: &Keyring| keys_of.check_keys(&keys.checks(), clock::now()).await;
     let taken = move |keys: &Keyring| take_keys(keys, &greetings, &last, &log);
@@ -209,7 +210,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
         () = shutdown.overdue() => {}
     }
     tunnel.close().await;
-    shell.await?;
+    driver.await?;
     publishing.await?;
     payments.end().await?;
     audit_log::stopped(&audit, audit_end).await;
@@ -242,12 +243,12 @@ fn take_keys(keys: &Keyring, greetings: &watch::Sender<Greeting>, last: &LastLog
 }
 
 /// What moves money: the service, and the tasks that ask about what is in doubt and take the gateway's hints.
-struct Money {
+struct PaymentTasks {
     service: Option<Service>,
     tasks: Vec<JoinHandle<()>>,
 }
 
-impl Money {
+impl PaymentTasks {
     async fn start(
         config: &PaymentsConfig,
         ledger: &Arc<Ledger>,
@@ -285,24 +286,27 @@ fn window_of_a_link(window_max: usize) -> u32 {
     u32::try_from(Receiver::window_of_a_link(window_max)).unwrap_or(u32::MAX)
 }
 
-fn log_limits(config: &CatalogueConfig) -> sequencer::Limits {
-    sequencer::Limits { changes_kept: config.changes_kept, changes_kept_for: config.changes_kept_for }
+fn log_limits(config: &CatalogueConfig) -> sequencer::ChangeLogLimits {
+    sequencer::ChangeLogLimits {
+        changes_kept: config.changes_kept,
+        changes_kept_for: config.changes_kept_for,
+    }
 }
 
-fn publishing(catalogue: Catalogue, config: &CatalogueConfig, metrics: Arc<Metrics>) -> Publishing {
+fn publishing(catalogue: Catalogue, config: &CatalogueConfig, metrics: Arc<Metrics>) -> FeedDriver {
     let limits = publisher::PublisherLimits {
         rows_max: ROWS_READ_AT_ONCE,
         window_max: PAGES_UNDER_WAY,
         fresh_every: config.heartbeat,
     };
-    Publishing::new(catalogue, limits, config.reads_max, metrics)
+    FeedDriver::new(catalogue, limits, config.reads_max, metrics)
 }
 
 /// Waits until everything is answered and nothing more has come for a while: what was on the line when the peers were
 /// told goodbye is committed and answered as well.
-async fn quiet(load: &mut watch::Receiver<Load>) {
+async fn quiet(load: &mut watch::Receiver<DriverState>) {
     loop {
-        // Without the shell there is nothing left to wait for, as `changed` says next.
+        // Without the driver there is nothing left to wait for, as `changed` says next.
         drop(load.wait_for(|load| load.under_way == 0).await);
         if !matches!(timeout(LINGER, load.changed()).await, Ok(Ok(()))) {
             return;
@@ -331,7 +335,7 @@ async fn ledger_ready(
     }
     let ledger = open_ledger(config).await?;
     // Before the first connection, which is kept.
-    ledger.tells_sequencer();
+    ledger.notifies_sequencer();
     let ready =
         wait_for(async || prepare(&ledger, keys, config.migrate, served).await, state, shutdown).await?;
     Ok(ready.map(|()| ledger))
@@ -404,7 +408,7 @@ struct Status {
     name: String,
     keys: CurrentKeys,
     state: watch::Receiver<Phase>,
-    load: watch::Receiver<Load>,
+    load: watch::Receiver<DriverState>,
     audit: AuditLog,
     /// Why what goes to the database is not protected, if the configuration takes that risk.
     unprotected: Option<&'static str>,

@@ -18,7 +18,7 @@ pub const SESSIONS_WAITING_MAX: usize = 256;
 
 /// A request that waits.
 #[derive(Debug)]
-pub enum Held {
+pub enum HeldRequest {
     /// To be opened.
     Place(Token, Box<ReceivedOrder>),
     /// To be cancelled after that.
@@ -29,7 +29,7 @@ pub enum Held {
 #[derive(Debug, Default)]
 pub struct Unopened {
     /// Those on which something waits.
-    links: HashMap<LinkId, Waiting>,
+    links: HashMap<LinkId, LinkSessions>,
     /// Those with work that is not handed out, each once, the next one first.
     turns: VecDeque<LinkId>,
     /// Whether work is handed out that has not come back.
@@ -40,11 +40,11 @@ pub struct Unopened {
 
 /// What waits on one link.
 #[derive(Debug, Default)]
-struct Waiting {
+struct LinkSessions {
     /// Not handed out, oldest first.
     next: VecDeque<Encapsulated>,
     /// By the session that is needed, handed out or not; at most [`SESSIONS_WAITING_MAX`] sessions.
-    held: HashMap<SessionId, Vec<Held>>,
+    held: HashMap<SessionId, Vec<HeldRequest>>,
 }
 
 impl Unopened {
@@ -83,7 +83,7 @@ impl Unopened {
             }
             waiting.next.push_back(session);
         }
-        waiting.held.entry(id).or_default().push(Held::Place(token, received));
+        waiting.held.entry(id).or_default().push(HeldRequest::Place(token, received));
         self.orders.insert(order, (link, id));
         true
     }
@@ -93,7 +93,7 @@ impl Unopened {
         let place = self.orders.get(&header.order);
         let held = place.and_then(|(link, id)| self.links.get_mut(link)?.held.get_mut(id));
         match held {
-            Some(held) => held.push(Held::Cancel(token, header)),
+            Some(held) => held.push(HeldRequest::Cancel(token, header)),
             None => return Err(header),
         }
         Ok(())
@@ -115,7 +115,7 @@ impl Unopened {
     }
 
     /// The work has come back: who waited for it, in order. Nobody, if the link is gone.
-    pub fn handle_done(&mut self, link: LinkId, session: SessionId) -> Vec<Held> {
+    pub fn handle_done(&mut self, link: LinkId, session: SessionId) -> Vec<HeldRequest> {
         self.under_way = false;
         let Some(waiting) = self.links.get_mut(&link) else { return Vec::new() };
         let held = waiting.held.remove(&session).unwrap_or_default();
@@ -127,7 +127,7 @@ impl Unopened {
     }
 
     /// A link is gone, and so is what waited on it.
-    pub fn handle_link_down(&mut self, link: LinkId) -> Vec<Held> {
+    pub fn handle_link_down(&mut self, link: LinkId) -> Vec<HeldRequest> {
         self.turns.retain(|known| *known != link);
         let Some(waiting) = self.links.remove(&link) else { return Vec::new() };
         let held: Vec<_> = waiting.held.into_values().flatten().collect();
@@ -135,9 +135,9 @@ impl Unopened {
         held
     }
 
-    fn forget(&mut self, held: &[Held], waited: impl Fn((LinkId, SessionId)) -> bool) {
+    fn forget(&mut self, held: &[HeldRequest], waited: impl Fn((LinkId, SessionId)) -> bool) {
         for held in held {
-            if let Held::Place(_, received) = held
+            if let HeldRequest::Place(_, received) = held
                 && self.orders.get(&received.header().order).is_some_and(|place| waited(*place))
             {
                 self.orders.remove(&received.header().order);

@@ -180,8 +180,8 @@ const RULES: &[Rule] = &[
             let macros = ["println!", "eprintln!", "print!", "eprint!", "dbg!"];
             code_lines(text, |line| macros.iter().any(|name| line.trim_start().starts_with(name)))
         },
-        planted: ("bridge-idc/src/run.rs", "    println!(\"{order}\");"),
-        fine: ("bridge-idc/src/run.rs", "    /// println!(\"{order}\");\n    writeln!(out)?;"),
+        planted: ("bridge-idc/src/order_driver.rs", "    println!(\"{order}\");"),
+        fine: ("bridge-idc/src/order_driver.rs", "    /// println!(\"{order}\");\n    writeln!(out)?;"),
     },
     Rule {
         name: "a command writes to one standard output",

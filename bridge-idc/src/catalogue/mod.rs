@@ -31,7 +31,7 @@ mod sqlite;
 /// From SQL's rows to the feed's.
 mod rows;
 
-/// The shell around the feed's publishers.
+/// The driver of the feed's publishers.
 pub mod publish;
 
 /// From a file into the tables.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::round::{Limits, Round};
+use super::round::{ChangeLogLimits, Round};
 use super::{postgres, sqlite};
 use crate::database::Database;
 
@@ -37,7 +37,7 @@ impl Numbers {
     }
 
     /// Forgets some of the log's oldest changes; returns how many.
-    pub(super) async fn forget(&mut self, limits: &Limits) -> sqlx::Result<u64> {
+    pub(super) async fn forget(&mut self, limits: &ChangeLogLimits) -> sqlx::Result<u64> {
         match &self.database {
             Database::Postgres(database) => postgres::forget(database, &mut self.own, limits).await,
             Database::Sqlite(database) => sqlite::forget(database, limits).await,

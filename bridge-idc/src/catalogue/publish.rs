@@ -1,4 +1,4 @@
-//! The shell around the feed's publishers: one for each replica that follows the catalogue, on the feed lane of its link.
+//! The driver of the feed's publishers: one for each replica that follows the catalogue, on the feed lane of its link.
 //!
 //! Frames, heads and what the database answered come in as inputs; what a publisher puts out is sent or read. One task owns
 //! all of them, reads run beside it and come back as inputs; nothing here decides.
@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 const ANSWERS: usize = 64;
 
 /// The publishers and their links.
-pub struct Publishing {
+pub struct FeedDriver {
     catalogue: Catalogue,
     limits: PublisherLimits,
     /// Reads of the database at a time.
@@ -34,8 +34,8 @@ pub struct Publishing {
     /// The publishers' clock counts from here.
     started: Instant,
     subscriptions: HashMap<LinkId, Subscription>,
-    answers: mpsc::Sender<Answer>,
-    answered: mpsc::Receiver<Answer>,
+    answers: mpsc::Sender<ReadAnswer>,
+    answered: mpsc::Receiver<ReadAnswer>,
 }
 
 struct Subscription {
@@ -43,12 +43,12 @@ struct Subscription {
     sender: FeedSender,
 }
 
-struct Answer {
+struct ReadAnswer {
     link: LinkId,
     found: Result<ReadResult, ReadFailed>,
 }
 
-impl Publishing {
+impl FeedDriver {
     /// Nobody follows yet.
     pub fn new(
         catalogue: Catalogue,
@@ -84,7 +84,7 @@ impl Publishing {
                     Some(event) => self.handle_event(event, *heads.borrow()),
                     None => break,
                 },
-                Some(Answer { link, found }) = self.answered.recv() => {
+                Some(ReadAnswer { link, found }) = self.answered.recv() => {
                     let now = self.now();
                     if let Some(subscription) = self.subscriptions.get_mut(&link) {
                         subscription.publisher.handle_found(now, found);
@@ -189,7 +189,7 @@ struct Reading {
     catalogue: Catalogue,
     reads: Arc<Semaphore>,
     metrics: Arc<Metrics>,
-    answers: mpsc::Sender<Answer>,
+    answers: mpsc::Sender<ReadAnswer>,
 }
 
 impl Reading {
@@ -204,7 +204,7 @@ impl Reading {
         });
         let unreadable = i64::try_from(self.catalogue.unreadable()).unwrap_or(i64::MAX);
         self.metrics.catalogue_unreadable.set(unreadable);
-        let _owner_gone = self.answers.send(Answer { link, found }).await;
+        let _owner_gone = self.answers.send(ReadAnswer { link, found }).await;
     }
 
     async fn read(&self, brands: &[Brand], read: Read) -> Result<ReadResult, CatalogueError> {

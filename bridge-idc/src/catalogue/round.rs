@@ -12,14 +12,14 @@ pub(super) const FORGET_MAX: i64 = 5_000;
 
 /// How much of the log is kept. A replica that was away for longer starts anew, with whole rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ChangeLogLimits {
     /// The most changes.
     pub changes_kept: u64,
     /// For how long at most; the newest change stays in any case.
     pub changes_kept_for: Duration,
 }
 
-impl Default for Limits {
+impl Default for ChangeLogLimits {
     fn default() -> Self {
         // About 100 MB; a day, as the configuration has it.
         Self { changes_kept: 1_000_000, changes_kept_for: Duration::from_secs(24 * 60 * 60) }

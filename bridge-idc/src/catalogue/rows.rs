@@ -67,13 +67,13 @@ row! {
 pub(super) type StockColumns = (String, String, i64);
 
 /// A row that was read: whose, which, and its message or why it has none.
-pub(super) struct Found {
+pub(super) struct ReadRow {
     pub(super) brand: String,
     pub(super) code: String,
     pub(super) row: Result<Bytes, &'static str>,
 }
 
-impl Found {
+impl ReadRow {
     fn new(brand: String, code: String, row: Result<impl Message, &'static str>) -> Self {
         let row = row.and_then(|row| match row.encode_to_vec() {
             row if row.len() > FEED_ROW_BYTES_MAX => Err("it is larger than 1 MiB"),
@@ -83,14 +83,14 @@ impl Found {
     }
 }
 
-pub(super) fn brand((brand, code, currency): BrandColumns) -> Found {
-    Found::new(brand, code, brand_row(currency))
+pub(super) fn brand((brand, code, currency): BrandColumns) -> ReadRow {
+    ReadRow::new(brand, code, brand_row(currency))
 }
 
-pub(super) fn category(columns: CategoryColumns) -> Found {
+pub(super) fn category(columns: CategoryColumns) -> ReadRow {
     let CategoryColumns { brand, category, parent, names, position } = columns;
     let row = localised(&names).map(|names| CategoryRow { parent, names, position });
-    Found::new(brand, category, row)
+    ReadRow::new(brand, category, row)
 }
 
 /// Products with what lies below them: the lists are in the order of their statements, mixed over all products.
@@ -98,8 +98,8 @@ pub(super) fn products(
     products: Vec<ProductColumns>,
     stand_in: Vec<StandsInColumns>,
     variants: Vec<VariantColumns>,
-) -> Vec<Found> {
-    let mut below: HashMap<(String, String), Below> = HashMap::with_capacity(products.len());
+) -> Vec<ReadRow> {
+    let mut below: HashMap<(String, String), ProductChildren> = HashMap::with_capacity(products.len());
     for (brand, product, category) in stand_in {
         below.entry((brand, product)).or_default().categories.push(category);
     }
@@ -109,21 +109,21 @@ pub(super) fn products(
     let found = products.into_iter().map(|mut columns| {
         let key = (std::mem::take(&mut columns.brand), std::mem::take(&mut columns.product));
         let row = product_row(columns, below.remove(&key).unwrap_or_default());
-        Found::new(key.0, key.1, row)
+        ReadRow::new(key.0, key.1, row)
     });
     found.collect()
 }
 
 /// What lies below a product.
 #[derive(Default)]
-struct Below {
+struct ProductChildren {
     categories: Vec<String>,
     /// `sku, price, options`
     variants: Vec<(String, i64, String)>,
 }
 
-pub(super) fn stock((brand, sku, available): StockColumns) -> Found {
-    Found::new(brand, sku, Ok(StockRow { available }))
+pub(super) fn stock((brand, sku, available): StockColumns) -> ReadRow {
+    ReadRow::new(brand, sku, Ok(StockRow { available }))
 }
 
 fn brand_row(currency: String) -> Result<BrandRow, &'static str> {
@@ -131,7 +131,7 @@ fn brand_row(currency: String) -> Result<BrandRow, &'static str> {
     Ok(BrandRow { currency })
 }
 
-fn product_row(columns: ProductColumns, below: Below) -> Result<ProductRow, &'static str> {
+fn product_row(columns: ProductColumns, below: ProductChildren) -> Result<ProductRow, &'static str> {
     let ProductColumns { names, descriptions, document, images, currency, .. } = columns;
     let (from, until) = (columns.published_from, columns.published_until);
     let code = Currency::new(&currency).map_err(|_| "its brand's currency is no ISO 4217 code")?;
@@ -240,7 +240,7 @@ mod tests {
             published_until: Some(7),
             currency: "KRW".to_owned(),
         };
-        let below = Below {
+        let below = ProductChildren {
             categories: vec!["men".to_owned(), "shoes".to_owned()],
             variants: vec![("A-270".to_owned(), 219_000, options.to_owned())],
         };

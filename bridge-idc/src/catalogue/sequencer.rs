@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Catalogue;
 use super::numbers::Numbers;
-pub use super::round::Limits;
+pub use super::round::ChangeLogLimits;
 use super::round::Round;
 use crate::database::{Database, soon};
 
@@ -42,14 +42,14 @@ const PENDING: &str = "bridge_catalogue_pending";
 const SEQUENCED: &str = "bridge_catalogue_sequenced";
 
 /// How often to look.
-struct Pace {
+struct PollIntervals {
     /// Without having been woken.
     poll_every: Duration,
     /// From the begin of a round that found something to the next one: under load more goes into a round instead.
     pause: Duration,
 }
 
-impl Pace {
+impl PollIntervals {
     fn of(database: &Database) -> Self {
         let (poll_every, pause) = match database {
             Database::Postgres(_) => (250, 10),
@@ -62,14 +62,14 @@ impl Pace {
 
 /// What PostgreSQL said.
 #[derive(Default)]
-struct Heard {
+struct Notifications {
     pending: Notify,
     sequenced: Notify,
 }
 
 /// Why to look now.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Wake {
+enum WakeReason {
     /// This process committed.
     Committed,
     /// Somebody else did, or time has passed.
@@ -80,7 +80,7 @@ enum Wake {
 /// A database that is away is waited for.
 pub async fn run(
     catalogue: Catalogue,
-    limits: Limits,
+    limits: ChangeLogLimits,
     heads: watch::Sender<Option<Head>>,
     shutdown: Shutdown,
 ) {
@@ -90,12 +90,12 @@ pub async fn run(
         let told = (*pool.connect_options()).clone().options([("bridge.tells_sequencer", "on")]);
         pool.set_connect_options(told);
     }
-    let heard = Heard::default();
+    let heard = Notifications::default();
     let sequencer = Sequencer {
         // Nobody needs to know who it is, only that it is another one.
         numbers: Numbers::new(catalogue.database.clone(), format!("{:032x}", rand::random::<u128>())),
         catalogue: &catalogue,
-        pace: Pace::of(&catalogue.database),
+        pace: PollIntervals::of(&catalogue.database),
         limits,
         heads,
         held: false,
@@ -111,8 +111,8 @@ pub async fn run(
 struct Sequencer<'a> {
     numbers: Numbers,
     catalogue: &'a Catalogue,
-    pace: Pace,
-    limits: Limits,
+    pace: PollIntervals,
+    limits: ChangeLogLimits,
     heads: watch::Sender<Option<Head>>,
     /// Whether the lease was this agent's when last looked.
     held: bool,
@@ -121,8 +121,8 @@ struct Sequencer<'a> {
 }
 
 impl Sequencer<'_> {
-    async fn run(mut self, heard: &Heard, shutdown: &Shutdown) {
-        let mut wake = Wake::Other;
+    async fn run(mut self, heard: &Notifications, shutdown: &Shutdown) {
+        let mut wake = WakeReason::Other;
         loop {
             let not_before = self.sequence(wake).await;
             if self.held && Instant::now() >= self.forget_at {
@@ -131,11 +131,11 @@ impl Sequencer<'_> {
             let poll = sleep(self.pace.poll_every);
             wake = tokio::select! {
                 _deadline = shutdown.started() => break,
-                () = self.catalogue.committed.notified() => Wake::Committed,
+                () = self.catalogue.committed.notified() => WakeReason::Committed,
                 // The holder numbers what is pending; the others hear from it when it has.
-                () = heard.pending.notified(), if self.held => Wake::Other,
-                () = heard.sequenced.notified(), if !self.held => Wake::Other,
-                () = poll => Wake::Other,
+                () = heard.pending.notified(), if self.held => WakeReason::Other,
+                () = heard.sequenced.notified(), if !self.held => WakeReason::Other,
+                () = poll => WakeReason::Other,
             };
             if let Some(not_before) = not_before {
                 sleep_until(not_before).await;
@@ -150,7 +150,7 @@ impl Sequencer<'_> {
     }
 
     /// Rounds until nothing is pending; returns before which moment the next one would be too soon.
-    async fn sequence(&mut self, wake: Wake) -> Option<Instant> {
+    async fn sequence(&mut self, wake: WakeReason) -> Option<Instant> {
         loop {
             let began = Instant::now();
             let round = match soon(self.numbers.round(LEASE)).await {
@@ -170,7 +170,7 @@ impl Sequencer<'_> {
             }
             self.held = round.held;
             self.publish(began, &round);
-            if !round.held && wake == Wake::Committed {
+            if !round.held && wake == WakeReason::Committed {
                 // An agent that cannot be told finds out by looking.
                 if let Err(error) = soon(self.numbers.tell()).await {
                     tracing::debug!(%error, "the agent that holds the sequencer's lease is not told");
@@ -205,7 +205,7 @@ impl Sequencer<'_> {
 }
 
 /// Hears what PostgreSQL says, on a connection of its own, for ever.
-async fn listen(database: &Database, heard: &Heard) {
+async fn listen(database: &Database, heard: &Notifications) {
     let Database::Postgres(database) = database else { return std::future::pending().await };
     let own = PgPoolOptions::new().max_connections(1).acquire_timeout(LEASE);
     let own = own.connect_lazy_with((*database.pool.connect_options()).clone());
@@ -218,7 +218,7 @@ async fn listen(database: &Database, heard: &Heard) {
 }
 
 /// Hears until the connection is lost.
-async fn hear(pool: &PgPool, heard: &Heard) -> sqlx::Result<()> {
+async fn hear(pool: &PgPool, heard: &Notifications) -> sqlx::Result<()> {
     let mut listener = PgListener::connect_with(pool).await?;
     listener.eager_reconnect(false);
     listener.listen_all([PENDING, SEQUENCED]).await?;

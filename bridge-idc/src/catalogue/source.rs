@@ -12,7 +12,7 @@ use bridge_protocol::feed::sums::{self, RowSum, Sums};
 use sqlx::SqlStr;
 
 use super::columns::Select;
-use super::rows::{self, Found};
+use super::rows::{self, ReadRow};
 use super::{Catalogue, CatalogueError};
 use crate::database::{AnyRow, Ends as _, Transaction, common, on_connection, row, soon};
 
@@ -125,7 +125,7 @@ impl Catalogue {
                 };
                 loop {
                     let limit = (rows_max - page.len()).min(ROWS_MAX);
-                    let wanted = Wanted::Page { brand: brand.as_str(), behind: &behind, limit };
+                    let wanted = RowSelection::Page { brand: brand.as_str(), behind: &behind, limit };
                     let found = reader.found(kind, self.selects(kind), wanted).await?;
                     let (read, next) = (found.len(), found.last().map(|row| row.code.clone()));
                     page.extend(found.into_iter().filter_map(|found| self.row(kind, found)));
@@ -166,7 +166,7 @@ impl Catalogue {
         for (kind, keys) in keys {
             let keys: Vec<EntityKey> = keys.into_iter().collect();
             for keys in keys.chunks(ROWS_MAX) {
-                let found = reader.found(kind, self.selects(kind), Wanted::Keys(keys)).await?;
+                let found = reader.found(kind, self.selects(kind), RowSelection::Keys(keys)).await?;
                 let found = found.into_iter().filter_map(|found| self.row(kind, found));
                 let mut found: BTreeMap<EntityKey, Row> = found.map(|row| (row.key.clone(), row)).collect();
                 changed.extend(keys.iter().map(|key| {
@@ -180,7 +180,7 @@ impl Catalogue {
         Ok(Some((changed, position)))
     }
 
-    fn row(&self, kind: EntityKind, found: Found) -> Option<Row> {
+    fn row(&self, kind: EntityKind, found: ReadRow) -> Option<Row> {
         let key = rows::key(kind, &found.brand, &found.code)?;
         Some(self.unreadable.judge(key, found.row))
     }
@@ -252,8 +252,8 @@ impl Reader {
         &mut self,
         kind: EntityKind,
         selects: &[Select],
-        wanted: Wanted<'_>,
-    ) -> sqlx::Result<Vec<Found>> {
+        wanted: RowSelection<'_>,
+    ) -> sqlx::Result<Vec<ReadRow>> {
         Ok(match (kind, selects) {
             (EntityKind::Brand, [own]) => {
                 self.read(own, wanted).await?.into_iter().map(rows::brand).collect()
@@ -282,18 +282,18 @@ impl Reader {
         })
     }
 
-    async fn read<C: AnyRow>(&mut self, select: &Select, wanted: Wanted<'_>) -> sqlx::Result<Vec<C>> {
+    async fn read<C: AnyRow>(&mut self, select: &Select, wanted: RowSelection<'_>) -> sqlx::Result<Vec<C>> {
         soon(async {
             on_connection!(self.0, connection => match wanted {
-                Wanted::Page { brand, behind, limit } => {
+                RowSelection::Page { brand, behind, limit } => {
                     let page = sqlx::query_as(select.page.clone()).bind(brand).bind(behind).bind(bound(limit));
                     page.fetch_all(connection).await
                 }
-                Wanted::Range { brand, first, last } => {
+                RowSelection::Range { brand, first, last } => {
                     let range = sqlx::query_as(select.page.clone()).bind(brand).bind(first).bind(last);
                     range.fetch_all(connection).await
                 }
-                Wanted::Keys(keys) => connection.keyed(select.keyed.clone(), keys).await,
+                RowSelection::Keys(keys) => connection.keyed(select.keyed.clone(), keys).await,
             })
         })
         .await
@@ -306,7 +306,7 @@ impl Reader {
 
 /// Which rows to read.
 #[derive(Clone, Copy)]
-enum Wanted<'a> {
+enum RowSelection<'a> {
     /// A brand's first ones behind a code.
     Page { brand: &'a str, behind: &'a str, limit: usize },
     /// What lies below a brand's rows, from one code to another.
@@ -315,7 +315,7 @@ enum Wanted<'a> {
     Keys(&'a [EntityKey]),
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> RowSelection<'a> {
     /// What lies below the rows that were read, of which these are the first and the last code.
     fn below(self, first: &'a str, last: &'a str) -> Self {
         match self {

@@ -12,7 +12,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::compare::{About, Counts, Finding, Part, Reach, Span, What};
+use crate::compare::{ComparedItem, Counts, Finding, FindingKind, Part, Reach, Span};
 use crate::config::{IdcConfig, LedgerUrl};
 use crate::ledger::Ledger;
 use crate::ledger::by_key::Keys;
@@ -52,7 +52,7 @@ pub(super) struct Compare {
 }
 
 /// Where findings go: there may be more than memory has room for.
-struct Told {
+struct FindingPrinter {
     json: bool,
     /// Those that are to be sorted.
     held: Vec<Finding>,
@@ -119,7 +119,7 @@ async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Cou
     let spans: Vec<(String, Reach, bool)> = logs.iter().zip(&reaches).map(span_of).collect();
     let span = Span::of(spans.iter().map(|(name, reach, early)| (name.as_str(), reach.clone(), *early)));
     let entries = reaches.iter().map(|reach| reach.entries).sum::<u64>();
-    let mut told = Told { json, held: Vec::new(), is_first: true, progress, failed: None };
+    let mut told = FindingPrinter { json, held: Vec::new(), is_first: true, progress, failed: None };
     told.begin(logs, &reaches)?;
     let parts: Vec<Keys> = Keys::parts(entries / ENTRIES_AT_ONCE + 1).collect();
     told.progress.set_length(entries * parts.len() as u64);
@@ -168,7 +168,7 @@ async fn compare_part(
     logs: &[Log<'_>],
     mut part: Part<'_>,
     counts: &mut Counts,
-    told: &mut Told,
+    told: &mut FindingPrinter,
 ) -> Result<u64, Failure> {
     let mut unread = 0;
     for log in logs {
@@ -193,7 +193,7 @@ async fn compare_part(
     }
 }
 
-impl Told {
+impl FindingPrinter {
     fn begin(&mut self, logs: &[Log<'_>], reaches: &[Reach]) -> io::Result<()> {
         let mut out = cli::out();
         let reach_of = |reach: &Reach| logs::Reach { entries: reach.entries, to: reach.to };
@@ -260,19 +260,19 @@ impl Told {
 
     fn line(&mut self, Finding { brand, order, about, log, ledger, what }: &Finding) -> io::Result<()> {
         let title = match what {
-            What::Lost => "not in the ledger",
-            What::Otherwise => "otherwise in the ledger",
-            What::NotLogged => "in no log",
-            What::OnlyReceived => "in doubt, received by the log and not committed",
-            What::Open => "in doubt, the agent asks the gateway about it",
-            What::Unaccounted => {
+            FindingKind::Lost => "not in the ledger",
+            FindingKind::Otherwise => "otherwise in the ledger",
+            FindingKind::NotLogged => "in no log",
+            FindingKind::OnlyReceived => "in doubt, received by the log and not committed",
+            FindingKind::Open => "in doubt, the agent asks the gateway about it",
+            FindingKind::Unaccounted => {
                 "in doubt, received by the log and neither there nor in the ledger how it ended"
             }
         };
         let nothing = || "nothing".to_owned();
         let (log, ledger) = (log.clone().unwrap_or_else(nothing), ledger.clone().unwrap_or_else(nothing));
         let about = match about {
-            About::Order => String::new(),
+            ComparedItem::Order => String::new(),
             about => format!("{} of ", about.code()),
         };
         let line = format!("{title}: {about}order {order} of {brand} (log: {log}; ledger: {ledger})");

@@ -8,7 +8,7 @@ use bridge_runtime::cli::{self, Access, Failure, UserFile, shown};
 use indicatif::ProgressBar;
 
 use crate::import_file::parts::Progress;
-use crate::import_file::{FILE_BYTES_MAX, Given, Refusal};
+use crate::import_file::{FILE_BYTES_MAX, GivenFile, Refusal};
 
 /// Refusals, or doubts, that are printed; all refusals are in the file.
 const SHOWN: usize = 10;
@@ -42,8 +42,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// Bytes as their owner speaks of them.
-pub(super) fn given(bytes: &[u8], is_whole: bool) -> Given<'_> {
-    if is_whole { Given::whole(bytes) } else { Given::new(bytes) }
+pub(super) fn given(bytes: &[u8], is_whole: bool) -> GivenFile<'_> {
+    if is_whole { GivenFile::whole(bytes) } else { GivenFile::new(bytes) }
 }
 
 /// Shows how far an import has come; what it waits for is said on standard error.

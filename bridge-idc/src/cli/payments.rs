@@ -11,7 +11,7 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::config::IdcConfig;
-use crate::ledger::payments::{PaymentLedger as _, Resolved, Verdict};
+use crate::ledger::payments::{OperatorDecision, PaymentLedger as _, ResolveResult};
 use crate::payment::audit::Operator;
 use crate::payment::{Payment, Refund, operator};
 
@@ -126,17 +126,17 @@ pub(super) async fn run(config: &IdcConfig, command: Command) -> Outcome {
             }
             let who = account::own();
             let operator = Operator { audit: &config.audit, who, reason: &reason, refund };
-            let verdict = Verdict { moved, amount, reason: &reason };
+            let verdict = OperatorDecision { moved, amount, reason: &reason };
             let said = operator::resolve(&ledger, found.charge.order, id, verdict, &operator).await?;
             if let Some(error) = said.unlogged {
                 let text = "it is committed; the audit log has that it was said (payment-resolved), and not that it is committed";
                 let _nobody_listens = writeln!(io::stderr(), "warning: {text}: {error}");
             }
             match said.resolved {
-                Resolved::Stands(payment) => show(&payment, json)?,
-                Resolved::Known => return Err(cli::failed("it is no longer unknown: look at it again")),
-                Resolved::NotLeft(left) => return Err(cli::failed(not_left(&found, left))),
-                Resolved::OnItsWay(until) => return Err(cli::failed(on_its_way(refund, until))),
+                ResolveResult::Stands(payment) => show(&payment, json)?,
+                ResolveResult::Known => return Err(cli::failed("it is no longer unknown: look at it again")),
+                ResolveResult::NotLeft(left) => return Err(cli::failed(not_left(&found, left))),
+                ResolveResult::OnItsWay(until) => return Err(cli::failed(on_its_way(refund, until))),
             }
         }
     }

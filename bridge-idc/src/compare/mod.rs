@@ -24,18 +24,18 @@ pub struct Finding {
     /// The order.
     pub order: OrderId,
     /// What of it.
-    pub about: About,
+    pub about: ComparedItem,
     /// What the logs say it came to, if they say so.
     pub log: Option<String>,
     /// What the ledger says, if it does.
     pub ledger: Option<String>,
     /// What is wrong.
-    pub what: What,
+    pub what: FindingKind,
 }
 
 /// What of an order is told differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum About {
+pub enum ComparedItem {
     /// The order itself.
     Order,
     /// That it was, or was not, cancelled.
@@ -48,7 +48,7 @@ pub enum About {
 
 /// What is wrong with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub enum FindingKind {
     /// The logs say that it was committed, and the ledger has nothing of it.
     Lost,
     /// The ledger has it otherwise than the logs say.
@@ -69,11 +69,11 @@ pub enum What {
 pub struct Counts {
     /// The ledger has them as the logs say.
     pub agreed: u64,
-    /// Of [`What::Lost`].
+    /// Of [`FindingKind::Lost`].
     pub lost: u64,
-    /// Of [`What::Otherwise`].
+    /// Of [`FindingKind::Otherwise`].
     pub otherwise: u64,
-    /// Of [`What::NotLogged`].
+    /// Of [`FindingKind::NotLogged`].
     pub not_logged: u64,
     /// Of the others: each settles itself, or may.
     pub in_doubt: u64,
@@ -92,9 +92,9 @@ enum Request {
 
 /// What the logs say of one request.
 #[derive(Debug, Default)]
-struct Said {
+struct LoggedRequest {
     /// What it came to, each once; of a payment how far it came.
-    ended: Vec<End>,
+    ended: Vec<LoggedEnd>,
     is_refund: bool,
     /// Tries at something about money that were received, and of which nothing else is said yet.
     open: Vec<Received>,
@@ -109,7 +109,7 @@ struct Received {
 }
 
 #[derive(Debug)]
-struct End {
+struct LoggedEnd {
     brand: Brand,
     order: OrderId,
     outcome: Word,
@@ -121,10 +121,10 @@ struct End {
 pub struct Part<'span> {
     keys: Keys,
     span: &'span Span,
-    said: HashMap<Request, Said>,
+    said: HashMap<Request, LoggedRequest>,
 }
 
-impl About {
+impl ComparedItem {
     /// The code in `--json`.
     pub fn code(self) -> &'static str {
         match self {
@@ -139,13 +139,13 @@ impl About {
         if matches!(outcome, "cancelled" | "not-cancellable") { Self::Cancellation } else { Self::Order }
     }
 
-    fn of_payment(said: &Said, outcome: &str) -> Self {
+    fn of_payment(said: &LoggedRequest, outcome: &str) -> Self {
         let is_refund = said.is_refund || matches!(outcome, "done" | "refused");
         if is_refund { Self::Refund } else { Self::Payment }
     }
 }
 
-impl What {
+impl FindingKind {
     /// The code in `--json`.
     pub fn code(self) -> &'static str {
         match self {
@@ -165,12 +165,12 @@ impl Counts {
         self.lost + self.otherwise + self.not_logged
     }
 
-    fn count(&mut self, what: What) {
+    fn count(&mut self, what: FindingKind) {
         *match what {
-            What::Lost => &mut self.lost,
-            What::Otherwise => &mut self.otherwise,
-            What::NotLogged => &mut self.not_logged,
-            What::OnlyReceived | What::Open | What::Unaccounted => &mut self.in_doubt,
+            FindingKind::Lost => &mut self.lost,
+            FindingKind::Otherwise => &mut self.otherwise,
+            FindingKind::NotLogged => &mut self.not_logged,
+            FindingKind::OnlyReceived | FindingKind::Open | FindingKind::Unaccounted => &mut self.in_doubt,
         } += 1;
     }
 }
@@ -225,14 +225,14 @@ impl<'span> Part<'span> {
             }
             Event::OrderCommitted(ended) => {
                 let said = self.said(Request::Order(ended.key));
-                let end = End::of(ended, at);
+                let end = LoggedEnd::of(ended, at);
                 if !said.ended.iter().any(|known| known.is(end.order, end.outcome.as_str(), end.position)) {
                     said.ended.push(end);
                 }
             }
             Event::PaymentCommitted(ended) => {
                 let said = self.said(Request::Payment(ended.key));
-                let end = End::of(ended, at);
+                let end = LoggedEnd::of(ended, at);
                 if said.ended.first().is_none_or(|known| known.place() <= end.place()) {
                     said.ended = vec![end];
                 }
@@ -242,7 +242,7 @@ impl<'span> Part<'span> {
         true
     }
 
-    fn said(&mut self, request: Request) -> &mut Said {
+    fn said(&mut self, request: Request) -> &mut LoggedRequest {
         self.said.entry(request).or_default()
     }
 
@@ -250,7 +250,7 @@ impl<'span> Part<'span> {
     pub fn outcome(&mut self, row: OutcomeOfKey, counts: &mut Counts, mut told: impl FnMut(Finding)) {
         let said = self.said.remove(&Request::Order(row.key));
         let is_logged = said.as_ref().is_some_and(|said| !said.ended.is_empty());
-        let about = About::of_outcome(&row.outcome);
+        let about = ComparedItem::of_outcome(&row.outcome);
         let mut tell = |order, log: Option<String>, ledger: Option<String>, what| {
             told(Finding { brand: row.brand.clone(), order, about, log, ledger, what });
         };
@@ -270,23 +270,23 @@ impl<'span> Part<'span> {
             if end.is(row.order, now, Some(row.position)) {
                 continue;
             } else if end.order != row.order {
-                wrong(end.order, said, Some("another-order"), What::Otherwise);
+                wrong(end.order, said, Some("another-order"), FindingKind::Otherwise);
             } else if said != now {
-                wrong(end.order, said, Some(now), What::Otherwise);
+                wrong(end.order, said, Some(now), FindingKind::Otherwise);
             } else {
                 wrong(
                     end.order,
                     &end.placed(),
                     Some(&format!("{now} at position {}", row.position)),
-                    What::Otherwise,
+                    FindingKind::Otherwise,
                 );
             }
         }
         match (row.outcome.as_str(), row.stands.as_deref()) {
-            ("placed", None) => wrong(row.order, "placed", None, What::Lost),
-            ("cancelled", None) => wrong(row.order, "cancelled", None, What::Lost),
+            ("placed", None) => wrong(row.order, "placed", None, FindingKind::Lost),
+            ("cancelled", None) => wrong(row.order, "cancelled", None, FindingKind::Lost),
             ("cancelled", Some(state)) if state != "cancelled" => {
-                wrong(row.order, "cancelled", Some(state), What::Otherwise);
+                wrong(row.order, "cancelled", Some(state), FindingKind::Otherwise);
             }
             _ => {}
         }
@@ -299,14 +299,14 @@ impl<'span> Part<'span> {
     pub fn payment(&mut self, row: PaymentOfKey, counts: &mut Counts, mut told: impl FnMut(Finding)) {
         let Some(said) = self.said.remove(&Request::Payment(row.key)) else {
             let Some(asked) = row.asked else { return };
-            let about = if row.is_refund { About::Refund } else { About::Payment };
+            let about = if row.is_refund { ComparedItem::Refund } else { ComparedItem::Payment };
             if let Some(what) = self.unlogged(false, asked.at, counts) {
                 let (brand, order, ledger) = (asked.brand, asked.order, Some(asked.state));
                 told(Finding { brand, order, about, log: None, ledger, what });
             }
             return;
         };
-        let about = if row.is_refund { About::Refund } else { About::Payment };
+        let about = if row.is_refund { ComparedItem::Refund } else { ComparedItem::Payment };
         let Some(end) = said.ended.into_iter().next() else {
             // What was received is begun, and concluded once it is logged.
             let Some(asked) = row.asked else { return };
@@ -320,13 +320,13 @@ impl<'span> Part<'span> {
         };
         let outcome = end.outcome.as_str();
         let what = match &row.asked {
-            None => Some(What::Lost),
-            Some(asked) if asked.order != end.order => Some(What::Otherwise),
+            None => Some(FindingKind::Lost),
+            Some(asked) if asked.order != end.order => Some(FindingKind::Otherwise),
             Some(asked) if follows(outcome, &asked.state) => None,
             // What would have gone back by itself was refused.
             Some(_) if outcome == "refused" && !row.is_refund => None,
-            Some(asked) if is_open(&asked.state) => Some(What::Open),
-            Some(_) => Some(What::Otherwise),
+            Some(asked) if is_open(&asked.state) => Some(FindingKind::Open),
+            Some(_) => Some(FindingKind::Otherwise),
         };
         let Some(what) = what else {
             counts.agreed += 1;
@@ -345,40 +345,40 @@ impl<'span> Part<'span> {
                 && let Some(received) = said.open.last()
             {
                 let about = match request {
-                    Request::Order(_) => About::Cancellation,
-                    Request::Payment(_) => About::of_payment(&said, "received"),
+                    Request::Order(_) => ComparedItem::Cancellation,
+                    Request::Payment(_) => ComparedItem::of_payment(&said, "received"),
                 };
-                counts.count(What::Unaccounted);
+                counts.count(FindingKind::Unaccounted);
                 told(Finding {
                     brand: received.brand.clone(),
                     order: received.order,
                     about,
                     log: Some("received".to_owned()),
                     ledger: None,
-                    what: What::Unaccounted,
+                    what: FindingKind::Unaccounted,
                 });
             }
             for end in &said.ended {
                 let outcome = end.outcome.as_str();
                 let about = match request {
-                    Request::Order(_) => About::of_outcome(outcome),
-                    Request::Payment(_) => About::of_payment(&said, outcome),
+                    Request::Order(_) => ComparedItem::of_outcome(outcome),
+                    Request::Payment(_) => ComparedItem::of_payment(&said, outcome),
                 };
-                counts.count(What::Lost);
+                counts.count(FindingKind::Lost);
                 told(Finding {
                     brand: end.brand.clone(),
                     order: end.order,
                     about,
                     log: Some(outcome.to_owned()),
                     ledger: None,
-                    what: What::Lost,
+                    what: FindingKind::Lost,
                 });
             }
         }
     }
 
     /// What it is that the ledger alone has something; `None` if the logs are of another time.
-    fn unlogged(&self, was_received: bool, at: UnixMicros, counts: &mut Counts) -> Option<What> {
+    fn unlogged(&self, was_received: bool, at: UnixMicros, counts: &mut Counts) -> Option<FindingKind> {
         if self.span.begins_after(at) && !was_received {
             counts.before += 1;
             return None;
@@ -387,13 +387,13 @@ impl<'span> Part<'span> {
             counts.after += 1;
             return None;
         }
-        let what = if was_received { What::OnlyReceived } else { What::NotLogged };
+        let what = if was_received { FindingKind::OnlyReceived } else { FindingKind::NotLogged };
         counts.count(what);
         Some(what)
     }
 }
 
-impl Said {
+impl LoggedRequest {
     /// One try was refused: the payment's that this is about, where it is about one.
     fn refused(&mut self, payment: Option<&Word>) {
         if let Some(at) = self.open.iter().position(|received| received.payment.as_ref() == payment) {
@@ -408,7 +408,7 @@ impl Received {
     }
 }
 
-impl End {
+impl LoggedEnd {
     fn of(Ended { brand, order, outcome, position, .. }: Ended, at: UnixMicros) -> Self {
         Self { brand, order, outcome, position, at }
     }

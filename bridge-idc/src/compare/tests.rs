@@ -83,9 +83,9 @@ fn span(log: &[Vec<u8>]) -> Span {
     Span::of([("idc/one", reach, false)].into_iter())
 }
 
-type Told = (Counts, Vec<(OrderId, About, What)>);
+type Comparison = (Counts, Vec<(OrderId, ComparedItem, FindingKind)>);
 
-fn compare(log: &[Vec<u8>], outcomes: &[OutcomeOfKey], payments: &[PaymentOfKey]) -> Told {
+fn compare(log: &[Vec<u8>], outcomes: &[OutcomeOfKey], payments: &[PaymentOfKey]) -> Comparison {
     let span = span(log);
     let told = [1, 5].map(|parts| {
         let (mut counts, mut found) = (Counts::default(), Vec::new());
@@ -136,13 +136,13 @@ fn what_is_in_both_agrees_and_what_either_has_alone_or_otherwise_is_named() {
     ];
     let (counts, found) = compare(&log, &outcomes, &[]);
     let expected = [
-        (4, About::Order, What::Lost),
-        (5, About::Cancellation, What::Lost),
-        (6, About::Order, What::Lost),
-        (7, About::Cancellation, What::Otherwise),
-        (8, About::Order, What::Otherwise),
-        (9, About::Order, What::NotLogged),
-        (10, About::Order, What::OnlyReceived),
+        (4, ComparedItem::Order, FindingKind::Lost),
+        (5, ComparedItem::Cancellation, FindingKind::Lost),
+        (6, ComparedItem::Order, FindingKind::Lost),
+        (7, ComparedItem::Cancellation, FindingKind::Otherwise),
+        (8, ComparedItem::Order, FindingKind::Otherwise),
+        (9, ComparedItem::Order, FindingKind::NotLogged),
+        (10, ComparedItem::Order, FindingKind::OnlyReceived),
     ];
     assert_eq!(found, expected.map(|(n, about, what)| (order(n), about, what)));
     let expected =
@@ -156,7 +156,7 @@ fn an_order_that_was_placed_anew_under_its_key_is_named_by_both_of_its_ids() {
     let log = log(vec![committed(10, 1, "placed"), entry(900, Event::OrderCommitted(again))]);
     let row = OutcomeOfKey { order: order(9), position: 7, ..outcome(1, "placed", Some("placed")) };
     let (counts, found) = compare(&log, &[row], &[]);
-    assert_eq!(found, [(order(1), About::Order, What::Otherwise)]);
+    assert_eq!(found, [(order(1), ComparedItem::Order, FindingKind::Otherwise)]);
     assert_eq!((counts.agreed, counts.otherwise), (0, 1));
 }
 
@@ -191,14 +191,14 @@ fn a_payment_may_stand_as_later_requests_left_it_and_not_as_earlier_ones_did() {
     ];
     let (counts, found) = compare(&log, &[], &payments);
     let expected = [
-        (3, About::Payment, What::Open),
-        (4, About::Payment, What::Lost),
-        (5, About::Payment, What::Otherwise),
-        (6, About::Refund, What::Lost),
-        (7, About::Refund, What::Open),
-        (8, About::Payment, What::Otherwise),
-        (9, About::Payment, What::NotLogged),
-        (12, About::Payment, What::OnlyReceived),
+        (3, ComparedItem::Payment, FindingKind::Open),
+        (4, ComparedItem::Payment, FindingKind::Lost),
+        (5, ComparedItem::Payment, FindingKind::Otherwise),
+        (6, ComparedItem::Refund, FindingKind::Lost),
+        (7, ComparedItem::Refund, FindingKind::Open),
+        (8, ComparedItem::Payment, FindingKind::Otherwise),
+        (9, ComparedItem::Payment, FindingKind::NotLogged),
+        (12, ComparedItem::Payment, FindingKind::OnlyReceived),
     ];
     assert_eq!(found, expected.map(|(n, about, what)| (order(n), about, what)));
     assert_eq!((counts.agreed, counts.in_doubt, counts.differ()), (3, 3, 5));
@@ -224,8 +224,13 @@ fn what_may_have_moved_money_and_is_neither_ended_by_the_log_nor_in_the_ledger_i
         entry(21, Event::PaymentReceived(carried(8, "pay"))),
     ]);
     let (counts, found) = compare(&log, &[], &[payment(8, false, "confirming")]);
-    let expected = [(1, About::Payment), (2, About::Refund), (3, About::Cancellation), (7, About::Payment)];
-    assert_eq!(found, expected.map(|(n, about)| (order(n), about, What::Unaccounted)));
+    let expected = [
+        (1, ComparedItem::Payment),
+        (2, ComparedItem::Refund),
+        (3, ComparedItem::Cancellation),
+        (7, ComparedItem::Payment),
+    ];
+    assert_eq!(found, expected.map(|(n, about)| (order(n), about, FindingKind::Unaccounted)));
     assert_eq!((counts.agreed, counts.in_doubt, counts.differ()), (1, 4, 0));
     // An agent that was killed a moment ago says nothing of its end.
     let (counts, _) = compare(&log[..log.len() - 1], &[], &[]);
@@ -251,9 +256,9 @@ fn how_far_a_payment_came_is_told_by_what_became_of_it_and_not_by_clocks() {
     let payments = states.map(|(n, state)| payment(n, false, state));
     let (counts, found) = compare(&log, &[], &[&payments[..], &[payment(5, true, "confirming")]].concat());
     let expected = [
-        (1, About::Payment, What::Otherwise),
-        (2, About::Payment, What::Otherwise),
-        (5, About::Refund, What::Open),
+        (1, ComparedItem::Payment, FindingKind::Otherwise),
+        (2, ComparedItem::Payment, FindingKind::Otherwise),
+        (5, ComparedItem::Refund, FindingKind::Open),
     ];
     assert_eq!(found, expected.map(|(n, about, what)| (order(n), about, what)));
     assert_eq!((counts.agreed, counts.otherwise), (2, 2));
@@ -265,7 +270,7 @@ fn what_the_ledger_has_from_before_or_after_the_logs_is_counted_and_no_differenc
     let of = |n, second| OutcomeOfKey { committed_at: at(second), ..outcome(n, "placed", Some("placed")) };
     let rows = [of(1, 0), of(2, 0), of(3, 1_001), of(4, 999)];
     let (counts, found) = compare(&log, &rows, &[]);
-    assert_eq!(found, [(order(4), About::Order, What::NotLogged)]);
+    assert_eq!(found, [(order(4), ComparedItem::Order, FindingKind::NotLogged)]);
     assert_eq!((counts.agreed, counts.before, counts.after, counts.not_logged), (1, 1, 1, 1));
 }
 
@@ -319,7 +324,8 @@ fn a_refused_automatic_refund_leaves_its_payment_as_it_stands() {
         payment(8, true, "refused"),
     ];
     let (counts, found) = compare(&log, &[], &payments);
-    let expected = [(5, About::Payment, What::Open), (6, About::Payment, What::Lost)];
+    let expected =
+        [(5, ComparedItem::Payment, FindingKind::Open), (6, ComparedItem::Payment, FindingKind::Lost)];
     assert_eq!(found, expected.map(|(n, about, what)| (order(n), about, what)));
     assert_eq!((counts.agreed, counts.in_doubt, counts.lost), (6, 1, 1));
 }

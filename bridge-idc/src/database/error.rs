@@ -7,7 +7,7 @@ use sqlx::migrate::MigrateError;
 use sqlx::sqlite::SqliteError;
 
 use super::blame::Blame;
-use super::held::Held;
+use super::held::HeldItem;
 use super::{postgres, sqlite};
 
 /// What went wrong. What it left behind is not said here, but by where it happened: nothing before a COMMIT, whatever went wrong;
@@ -140,15 +140,15 @@ pub(crate) fn missing_right(error: &sqlx::Error) -> Option<SqlState> {
 }
 
 /// What somebody else holds, if that is what an error says; which row is not in it.
-pub(crate) fn held(error: &sqlx::Error) -> Option<Held> {
+pub(crate) fn held(error: &sqlx::Error) -> Option<HeldItem> {
     let refusal = error.as_database_error()?;
     let code = refusal.code()?;
     if refusal.try_downcast_ref::<SqliteError>().is_none() {
-        return (postgres::blame::of(&code) == Blame::Holder).then_some(Held::Unnamed);
+        return (postgres::blame::of(&code) == Blame::Holder).then_some(HeldItem::Unnamed);
     }
     // SQLITE_BUSY and SQLITE_LOCKED, with whatever more they say.
     let code: i32 = code.parse().ok()?;
-    matches!(code & 0xff, 5 | 6).then_some(Held::File)
+    matches!(code & 0xff, 5 | 6).then_some(HeldItem::File)
 }
 
 /// Why the ledger cannot take orders yet.

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// What somebody else holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Held {
+pub enum HeldItem {
     /// A SKU, or its stock.
     Sku {
         /// Whose.
@@ -31,14 +31,14 @@ pub enum Held {
     File,
 }
 
-impl Held {
+impl HeldItem {
     /// Whether it can be waited for by its name.
     pub(crate) fn is_a_row(&self) -> bool {
         matches!(self, Self::Sku { .. } | Self::Product { .. })
     }
 }
 
-impl fmt::Display for Held {
+impl fmt::Display for HeldItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sku { brand, sku } => write!(f, "the SKU {sku} of brand {brand}, or its stock"),

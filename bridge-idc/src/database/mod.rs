@@ -41,7 +41,7 @@ mod migrate;
 
 pub use error::{LedgerError, NotReady, SqlState};
 pub(crate) use error::{held, missing_right, unavailable};
-pub use held::Held;
+pub use held::HeldItem;
 pub(crate) use held::{HeldRows, Key, Touched};
 pub use migrate::Applied;
 pub use pools::Database;

@@ -4,7 +4,7 @@ use bridge_runtime::config::Secret;
 use tokio::time::sleep;
 
 use super::error::LedgerError;
-use super::held::Held;
+use super::held::HeldItem;
 use super::postgres::{self, Postgres};
 use super::sqlite::{self, Sqlite};
 use super::url::LedgerUrl;
@@ -52,17 +52,17 @@ impl Database {
     }
 
     /// What that is which somebody else holds: a table as a whole, where the database tells.
-    pub(crate) async fn named(&self, held: Held) -> Held {
+    pub(crate) async fn named(&self, held: HeldItem) -> HeldItem {
         match (self, held) {
-            (Self::Postgres(database), Held::Unnamed) => {
-                postgres::held::locked_table(&database.pool).await.unwrap_or(Held::Unnamed)
+            (Self::Postgres(database), HeldItem::Unnamed) => {
+                postgres::held::locked_table(&database.pool).await.unwrap_or(HeldItem::Unnamed)
             }
             (_, held) => held,
         }
     }
 
     /// Who holds this, as far as the database tells.
-    pub(crate) async fn holder(&self, held: &Held) -> Option<String> {
+    pub(crate) async fn holder(&self, held: &HeldItem) -> Option<String> {
         match self {
             Self::Postgres(database) => postgres::held::holder(&database.pool, held).await,
             Self::Sqlite(_) => None,

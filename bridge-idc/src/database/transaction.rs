@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::error::LedgerError;
-use super::held::{Held, HeldRows, Touched};
+use super::held::{HeldItem, HeldRows, Touched};
 use super::pools::Database;
 use super::row::AnyRow;
 use super::statement::Statement;
@@ -192,7 +192,11 @@ impl Transaction {
 
     /// Waits for what somebody else holds, and takes it; then locks what is to be changed. What of it somebody else holds, which is
     /// not waited for.
-    pub(crate) async fn lock(&mut self, touched: &Touched, awaited: Option<&Held>) -> sqlx::Result<HeldRows> {
+    pub(crate) async fn lock(
+        &mut self,
+        touched: &Touched,
+        awaited: Option<&HeldItem>,
+    ) -> sqlx::Result<HeldRows> {
         match &mut self.on {
             On::Postgres(transaction) => {
                 postgres::held::wait_for(transaction.connection(), awaited).await?;

@@ -27,12 +27,12 @@ pub(crate) const RECORD_BYTES_MAX: usize = 4 << 20;
 
 /// A file's bytes, and what its owner says about them.
 #[derive(Debug, Clone, Copy)]
-pub struct Given<'a> {
+pub struct GivenFile<'a> {
     bytes: &'a [u8],
     is_whole: bool,
 }
 
-impl<'a> Given<'a> {
+impl<'a> GivenFile<'a> {
     /// Bytes that must show by themselves that they are whole: their last line ends.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, is_whole: false }
@@ -75,13 +75,13 @@ impl<'a> Given<'a> {
 const CONVERT: &str = "save it as UTF-8, or convert it from what it is, such as Korean Windows' encoding: \
     iconv -f CP949 -t UTF-8 FILE > FILE.utf8";
 
-impl<'a> From<&'a [u8]> for Given<'a> {
+impl<'a> From<&'a [u8]> for GivenFile<'a> {
     fn from(bytes: &'a [u8]) -> Self {
         Self::new(bytes)
     }
 }
 
-impl<'a> From<&'a Vec<u8>> for Given<'a> {
+impl<'a> From<&'a Vec<u8>> for GivenFile<'a> {
     fn from(bytes: &'a Vec<u8>) -> Self {
         Self::new(bytes)
     }
@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     fn refused(bytes: &[u8]) -> (u64, String) {
-        let refusal = Given::new(bytes).text(|_| false).unwrap_err();
+        let refusal = GivenFile::new(bytes).text(|_| false).unwrap_err();
         (refusal.line, refusal.reason)
     }
 
@@ -325,11 +325,11 @@ mod tests {
         let (line, reason) = refused(bytes);
         assert_eq!(line, 2);
         assert!(reason.contains("may be cut") && reason.contains("--whole"), "{reason}");
-        assert_eq!(Given::whole(bytes).text(|_| false).unwrap(), "sku,quantity\r\nA,4");
+        assert_eq!(GivenFile::whole(bytes).text(|_| false).unwrap(), "sku,quantity\r\nA,4");
         for ended in [&b"a\n"[..], b"a\r\n", b"a\r"] {
-            assert!(Given::new(ended).text(|_| false).is_ok());
+            assert!(GivenFile::new(ended).text(|_| false).is_ok());
         }
-        assert!(Given::new(b"{}\n{}").text(|last| last == "{}").is_ok(), "an object closes");
+        assert!(GivenFile::new(b"{}\n{}").text(|last| last == "{}").is_ok(), "an object closes");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-pub use crate::database::Held;
+pub use crate::database::HeldItem;
 
 /// How long an import waits for what somebody else holds, unless it is said otherwise.
 pub const WAIT: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ pub struct HeldUp {
     /// The line of the file that needs it; 0 for all of the file.
     pub line: u64,
     /// What it is.
-    pub what: Held,
+    pub what: HeldItem,
     /// Who has it, as far as the database tells.
     pub by: Option<String>,
 }
@@ -51,7 +51,7 @@ impl fmt::Display for HeldUp {
 pub(crate) struct Part<T> {
     pub(crate) rows: Vec<T>,
     /// What is waited for before they are looked at.
-    pub(crate) awaited: Option<Held>,
+    pub(crate) awaited: Option<HeldItem>,
 }
 
 /// The rows of a file that are not written yet.
@@ -91,7 +91,7 @@ impl<T> Parts<T> {
     }
 
     /// Has these rows wait for what somebody else holds.
-    pub(crate) fn set_apart(&mut self, rows: Vec<T>, awaited: Held) {
+    pub(crate) fn set_apart(&mut self, rows: Vec<T>, awaited: HeldItem) {
         self.held.push_back(Part { rows, awaited: Some(awaited) });
     }
 }
@@ -103,7 +103,7 @@ pub(crate) struct Patience {
     since: Option<Instant>,
     /// When the try began that is under way: it waits as well.
     tried: Option<Instant>,
-    told: Vec<Held>,
+    told: Vec<HeldItem>,
 }
 
 impl Patience {
@@ -150,8 +150,8 @@ impl Patience {
 mod tests {
     use super::*;
 
-    fn sku(sku: &str) -> Held {
-        Held::Sku { brand: "b".to_owned(), sku: sku.to_owned() }
+    fn sku(sku: &str) -> HeldItem {
+        HeldItem::Sku { brand: "b".to_owned(), sku: sku.to_owned() }
     }
 
     #[test]
@@ -178,7 +178,7 @@ mod tests {
         let mut told = Vec::new();
         let held_up = |what| HeldUp { line: 2, what, by: Some("process 7 of PostgreSQL".to_owned()) };
         let mut patience = Patience::new(Duration::from_secs(3_600));
-        for what in [sku("A"), sku("A"), Held::Unnamed] {
+        for what in [sku("A"), sku("A"), HeldItem::Unnamed] {
             let told = &mut told;
             let mut progress = |progress: Progress<'_>| {
                 if let Progress::Waits(held_up) = progress {
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn what_a_try_has_waited_counts_and_the_next_one_may_wait_for_the_rest() {
-        let table = || HeldUp { line: 0, what: Held::Table("skus".to_owned()), by: None };
+        let table = || HeldUp { line: 0, what: HeldItem::Table("skus".to_owned()), by: None };
         assert_eq!(table().to_string(), "somebody else holds the table skus as a whole");
         let wait = Duration::from_millis(50);
         let mut patience = Patience::new(wait);

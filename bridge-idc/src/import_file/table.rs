@@ -184,10 +184,10 @@ fn quotes(row: &[u8]) -> Quotes {
 mod tests {
     use super::*;
 
-    type Told = (Vec<(u64, String)>, Vec<(u64, String)>);
+    type RowsAndRefusals = (Vec<(u64, String)>, Vec<(u64, String)>);
 
     /// The rows by their first field, and what is refused.
-    fn read(text: &str) -> Result<Told, Refusal> {
+    fn read(text: &str) -> Result<RowsAndRefusals, Refusal> {
         let (mut rows, mut refused) = (Vec::new(), Vec::new());
         Table::of(text)?.read(
             |row| rows.push((row.line, row.fields[0].to_owned())),

@@ -10,7 +10,7 @@ use bridge_protocol::domain::Brand;
 use bridge_protocol::wire::order::Refusal;
 
 use super::commit::Both;
-use super::{Answer, Batch, BatchEnd, Committed, End, LedgerError, SqlState, commit};
+use super::{Batch, BatchEnd, Committed, LedgerError, RequestEnd, RequestOutcome, SqlState, commit};
 use crate::database::{Begins, NotDone};
 use crate::planner::{Awaited, Request};
 
@@ -32,7 +32,7 @@ pub(super) async fn commit<D: Begins<Own: Both>>(
         match commit::commit(database, &requests, batch.at, awaited).await {
             Ok(ends) => places.iter().zip(ends).for_each(|(place, end)| halving.ends[*place] = Some(end)),
             Err(NotDone::Perhaps(error)) => {
-                places.iter().for_each(|place| halving.ends[*place] = Some(End::Unknown));
+                places.iter().for_each(|place| halving.ends[*place] = Some(RequestEnd::Unknown));
                 halving.outage = Some(error);
             }
             Err(NotDone::Nothing(error)) if places.len() > 1 && halving.halves(&error) => {
@@ -50,7 +50,7 @@ struct Halving<'a> {
     batch: &'a Batch,
     awaited: Option<&'a Awaited>,
     /// One a place; `None` where it has not come to.
-    ends: Vec<Option<End>>,
+    ends: Vec<Option<RequestEnd>>,
     /// What the database did not do of a request alone, by its place.
     denied: Vec<(usize, SqlState)>,
     outage: Option<LedgerError>,
@@ -91,9 +91,8 @@ impl Halving<'_> {
 
     /// Whether the database has done for other requests of this brand what it does not for some.
     fn has_committed(&self, brand: &Brand) -> bool {
-        let refused = Answer::Refused(Refusal::Failed);
-        let is_done =
-            |end: &Option<End>| matches!(end, Some(End::Committed(committed)) if committed.answer != refused);
+        let refused = RequestOutcome::Refused(Refusal::Failed);
+        let is_done = |end: &Option<RequestEnd>| matches!(end, Some(RequestEnd::Committed(committed)) if committed.answer != refused);
         self.ends.iter().enumerate().any(|(place, end)| self.brand(place) == brand && is_done(end))
     }
 
@@ -117,18 +116,18 @@ impl Halving<'_> {
             let end = match &error {
                 LedgerError::Refused(state) => {
                     say_refused(request, state);
-                    End::Committed(Committed { answer: Answer::Refused(Refusal::Failed) })
+                    RequestEnd::Committed(Committed { answer: RequestOutcome::Refused(Refusal::Failed) })
                 }
-                LedgerError::Held(_) => End::Waits(Awaited::Brand(request.brand.clone())),
+                LedgerError::Held(_) => RequestEnd::Waits(Awaited::Brand(request.brand.clone())),
                 // It waits for what nobody can name, in whichever of its statements: that was ended, and not the request.
                 LedgerError::Cancelled(_) if matches!(self.awaited, Some(Awaited::Brand(_))) => {
-                    End::Waits(Awaited::Brand(request.brand.clone()))
+                    RequestEnd::Waits(Awaited::Brand(request.brand.clone()))
                 }
                 LedgerError::Denied(state) => {
                     self.denied.push((*place, state.clone()));
-                    End::NotCommitted
+                    RequestEnd::NotCommitted
                 }
-                _ => End::NotCommitted,
+                _ => RequestEnd::NotCommitted,
             };
             self.ends[*place] = Some(end);
         }
@@ -143,14 +142,15 @@ impl Halving<'_> {
             let request = &self.batch.requests[place];
             if self.has_committed(&request.brand) {
                 say_refused(request, &state);
-                self.ends[place] =
-                    Some(End::Committed(Committed { answer: Answer::Refused(Refusal::Failed) }));
+                self.ends[place] = Some(RequestEnd::Committed(Committed {
+                    answer: RequestOutcome::Refused(Refusal::Failed),
+                }));
             } else if out.insert(&request.brand) {
                 // Whose fault it is nobody can tell: they are told that nothing happened, and other brands are served.
                 tracing::error!(brand = %request.brand, %state, "the database did nothing of what this brand asks");
             }
         }
-        let ends = self.ends.into_iter().map(|end| end.unwrap_or(End::NotCommitted)).collect();
+        let ends = self.ends.into_iter().map(|end| end.unwrap_or(RequestEnd::NotCommitted)).collect();
         BatchEnd { ends, outage: self.outage }
     }
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::rows::{self, LineRow, OrderRow, OutcomeRow, PersonalRow};
 use super::statements::{Locking, Statements};
-use super::{Answer, Committed, End, LedgerError};
+use super::{Committed, LedgerError, RequestEnd, RequestOutcome};
 use crate::database::transaction::{TRIES, is_late};
 use crate::database::{self, Begins, Ends as _, NotDone, soon};
 use crate::payment::store;
@@ -36,7 +36,7 @@ pub(super) async fn commit<D: Begins<Own: Both>>(
     requests: &[Request],
     at: UnixMicros,
     awaited: Option<&Awaited>,
-) -> Result<Vec<End>, NotDone> {
+) -> Result<Vec<RequestEnd>, NotDone> {
     // Set once an earlier round's COMMIT was lost: from then on nobody can say that nothing was left behind.
     let mut lost = None;
     let mut was_cut = false;
@@ -47,13 +47,13 @@ pub(super) async fn commit<D: Begins<Own: Both>>(
             Ok(ends) if lost.is_none() => {
                 return Ok(those_who_met_another(database, requests, at, awaited, ends).await);
             }
-            Ok(ends) => return Ok(ends.into_iter().map(End::after_a_lost_one).collect()),
-            Err(Missed::Again) => {}
+            Ok(ends) => return Ok(ends.into_iter().map(RequestEnd::after_a_lost_one).collect()),
+            Err(AttemptFailure::Again) => {}
             // The next connection shows whether it was the only one.
-            Err(Missed::Cut(_)) if !was_cut => was_cut = true,
-            Err(Missed::Lost(error)) => lost = Some(error),
-            Err(Missed::Unknown(error)) => return Err(NotDone::Perhaps(error)),
-            Err(Missed::Cut(error) | Missed::Nothing(error)) => {
+            Err(AttemptFailure::Cut(_)) if !was_cut => was_cut = true,
+            Err(AttemptFailure::Lost(error)) => lost = Some(error),
+            Err(AttemptFailure::Unknown(error)) => return Err(NotDone::Perhaps(error)),
+            Err(AttemptFailure::Cut(error) | AttemptFailure::Nothing(error)) => {
                 return Err(if lost.is_none() { NotDone::Nothing(error) } else { NotDone::Perhaps(error) });
             }
         }
@@ -71,9 +71,11 @@ async fn those_who_met_another<D: Begins<Own: Both>>(
     requests: &[Request],
     at: UnixMicros,
     awaited: Option<&Awaited>,
-    mut ends: Vec<End>,
-) -> Vec<End> {
-    let met = |end: &End| awaited.is_some_and(|awaited| matches!(end, End::Waits(on) if on != awaited));
+    mut ends: Vec<RequestEnd>,
+) -> Vec<RequestEnd> {
+    let met = |end: &RequestEnd| {
+        awaited.is_some_and(|awaited| matches!(end, RequestEnd::Waits(on) if on != awaited))
+    };
     let places: Vec<usize> = (0..ends.len()).filter(|place| met(&ends[*place])).collect();
     if places.is_empty() {
         return ends;
@@ -81,16 +83,16 @@ async fn those_who_met_another<D: Begins<Own: Both>>(
     let again: Vec<Request> = places.iter().map(|place| requests[*place].clone()).collect();
     match Box::pin(attempt(database, &again, at, None, Locking::Waits)).await {
         Ok(now) => places.into_iter().zip(now).for_each(|(place, end)| ends[place] = end),
-        Err(Missed::Again | Missed::Cut(_) | Missed::Nothing(_)) => {}
-        Err(Missed::Lost(_) | Missed::Unknown(_)) => {
-            places.into_iter().for_each(|place| ends[place] = End::Unknown);
+        Err(AttemptFailure::Again | AttemptFailure::Cut(_) | AttemptFailure::Nothing(_)) => {}
+        Err(AttemptFailure::Lost(_) | AttemptFailure::Unknown(_)) => {
+            places.into_iter().for_each(|place| ends[place] = RequestEnd::Unknown);
         }
     }
     ends
 }
 
 /// How an attempt ended that did not commit, for all that is known.
-enum Missed {
+enum AttemptFailure {
     /// Nothing was left behind, and another attempt may do better.
     Again,
     /// Its connection was lost, or cannot be used, before its COMMIT; nothing was left behind.
@@ -103,7 +105,7 @@ enum Missed {
     Unknown(LedgerError),
 }
 
-impl From<LedgerError> for Missed {
+impl From<LedgerError> for AttemptFailure {
     /// Before the COMMIT.
     fn from(error: LedgerError) -> Self {
         match error {
@@ -119,18 +121,18 @@ async fn attempt<D: Begins<Own: Both>>(
     at: UnixMicros,
     awaited: Option<&Awaited>,
     locking: Locking,
-) -> Result<Vec<End>, Missed> {
+) -> Result<Vec<RequestEnd>, AttemptFailure> {
     let mut transaction = soon(database.batch()).await?;
     let prepared = soon(prepare(&mut transaction, requests, at, awaited, locking)).await;
-    let Prepared { positions, ends } = match prepared {
+    let PreparedCommit { positions, ends } = match prepared {
         Ok(prepared) if prepared.positions.is_empty() => {
             // Nothing to make durable.
             transaction.give_up().await;
             return Ok(prepared.ends);
         }
         Ok(prepared) => prepared,
-        Err(gone) if is_late(&gone) => return Err(Missed::Nothing(gone)),
-        Err(gone @ LedgerError::Unavailable(_)) => return Err(Missed::Cut(gone)),
+        Err(gone) if is_late(&gone) => return Err(AttemptFailure::Nothing(gone)),
+        Err(gone @ LedgerError::Unavailable(_)) => return Err(AttemptFailure::Cut(gone)),
         Err(error) => {
             transaction.give_up().await;
             return Err(error.into());
@@ -145,19 +147,19 @@ async fn attempt<D: Begins<Own: Both>>(
         Err(NotDone::Nothing(lost) | NotDone::Perhaps(lost)) => {
             match soon(has_committed(database, &positions)).await {
                 Ok(true) => Ok(ends),
-                Ok(false) => Err(Missed::Lost(lost)),
-                Err(_) => Err(Missed::Unknown(lost)),
+                Ok(false) => Err(AttemptFailure::Lost(lost)),
+                Err(_) => Err(AttemptFailure::Unknown(lost)),
             }
         }
     }
 }
 
 /// What a COMMIT makes true.
-struct Prepared {
+struct PreparedCommit {
     /// Of each new outcome, by its key.
     positions: HashMap<KeyDigest, i64>,
     /// Of each request.
-    ends: Vec<End>,
+    ends: Vec<RequestEnd>,
 }
 
 /// All of a batch but its COMMIT.
@@ -167,14 +169,14 @@ async fn prepare<T: Both>(
     at: UnixMicros,
     awaited: Option<&Awaited>,
     locking: Locking,
-) -> Result<Prepared, LedgerError> {
+) -> Result<PreparedCommit, LedgerError> {
     if let Some(awaited) = awaited {
         match transaction.wait_for(awaited).await.map_err(LedgerError::from) {
             Ok(()) => {}
             // Whoever ends the statement that waits, a DBA or a time-out of theirs, ends this turn and not the request.
             Err(LedgerError::Held(_) | LedgerError::Cancelled(_)) => {
-                let ends = requests.iter().map(|_| End::Waits(awaited.clone())).collect();
-                return Ok(Prepared { positions: HashMap::new(), ends });
+                let ends = requests.iter().map(|_| RequestEnd::Waits(awaited.clone())).collect();
+                return Ok(PreparedCommit { positions: HashMap::new(), ends });
             }
             Err(error) => return Err(error),
         }
@@ -182,8 +184,8 @@ async fn prepare<T: Both>(
     let facts = read(transaction, requests, locking).await?;
     let plan = planner::plan(requests, facts);
     let positions = write(transaction, requests, &plan, at).await?;
-    let ends = End::of_plan(requests, at, &plan, &positions)?;
-    Ok(Prepared { positions, ends })
+    let ends = RequestEnd::of_plan(requests, at, &plan, &positions)?;
+    Ok(PreparedCommit { positions, ends })
 }
 
 /// Locks what the requests need, and reads it.
@@ -304,7 +306,7 @@ async fn has_committed<D: Begins<Own: Both>>(
     Ok(found == keys.len())
 }
 
-impl End {
+impl RequestEnd {
     /// How each request ended, once what was decided is durable: with the positions that the new outcomes were given. A key
     /// without one was settled by another writer meanwhile.
     pub(super) fn of_plan(
@@ -318,7 +320,7 @@ impl End {
             let settled = |order, outcome, position, committed_at, replayed| {
                 let (brand, key) = (request.brand.clone(), request.key);
                 let receipt = Receipt { brand, key, order, outcome, position, committed_at };
-                Answer::Settled { receipt, replayed }
+                RequestOutcome::Settled { receipt, replayed }
             };
             let answer = match decision {
                 Decision::New { order, outcome, .. } => {
@@ -333,14 +335,14 @@ impl End {
                     true,
                 ),
                 Decision::SameAs(earlier) => match ends.get(*earlier) {
-                    Some(Self::Committed(Committed { answer: Answer::Settled { receipt, .. } })) => {
-                        Answer::Settled { receipt: receipt.clone(), replayed: true }
+                    Some(Self::Committed(Committed { answer: RequestOutcome::Settled { receipt, .. } })) => {
+                        RequestOutcome::Settled { receipt: receipt.clone(), replayed: true }
                     }
                     _ => return Err(LedgerError::Conflict),
                 },
-                Decision::KeyReused => Answer::Refused(Refusal::KeyReused),
-                Decision::NotFound => Answer::Refused(Refusal::NotFound),
-                Decision::UnknownBrand => Answer::Refused(Refusal::UnknownBrand),
+                Decision::KeyReused => RequestOutcome::Refused(Refusal::KeyReused),
+                Decision::NotFound => RequestOutcome::Refused(Refusal::NotFound),
+                Decision::UnknownBrand => RequestOutcome::Refused(Refusal::UnknownBrand),
                 Decision::Waits(awaited) => {
                     ends.push(Self::Waits(awaited.clone()));
                     continue;

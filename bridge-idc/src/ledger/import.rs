@@ -17,9 +17,9 @@ use super::statements::SaleStatements as _;
 use super::{Ledger, LedgerError};
 use crate::database::{Database, Ends as _, Statement, Transaction, each, held};
 use crate::decimal;
-use crate::import_file::parts::{Held, HeldUp, LOOK_AGAIN_AFTER, Part, Parts, Patience, Progress};
+use crate::import_file::parts::{HeldItem, HeldUp, LOOK_AGAIN_AFTER, Part, Parts, Patience, Progress};
 use crate::import_file::table::{Row as Fields, Table};
-use crate::import_file::{Given, Refusal, SPREADSHEET_S, is_spreadsheet_s, leap, suspicions};
+use crate::import_file::{GivenFile, Refusal, SPREADSHEET_S, is_spreadsheet_s, leap, suspicions};
 
 const HEADER: [&str; 5] = ["brand", "sku", "unit_price", "currency", "quantity"];
 
@@ -102,7 +102,7 @@ const AGAIN: &str = "the same command, given again, brings in the rest and does 
 
 impl StockFile {
     /// Reads and checks a file.
-    pub fn read<'a>(given: impl Into<Given<'a>>) -> Result<Self, ImportError> {
+    pub fn read<'a>(given: impl Into<GivenFile<'a>>) -> Result<Self, ImportError> {
         let wrong = |refusal| ImportError::Mistakes(vec![refusal]);
         let text = given.into().text(|_| false).map_err(wrong)?;
         let table = Table::of(text).map_err(wrong)?;
@@ -251,15 +251,17 @@ impl<'a> Import<'a> {
                     self.waiting.wrote(written, parts.is_over(), progress).await;
                 }
                 Err(error) => match self.waiting.met(error).await? {
-                    Held::Unnamed if rows.len() > 1 && !awaited.as_ref().is_some_and(Held::is_a_row) => {
+                    HeldItem::Unnamed
+                        if rows.len() > 1 && !awaited.as_ref().is_some_and(HeldItem::is_a_row) =>
+                    {
                         parts.halve(rows)
                     }
-                    table @ Held::Table(_) => {
+                    table @ HeldItem::Table(_) => {
                         self.waiting.wait_for(0, table.clone(), rows.len(), progress).await?;
                         parts.set_apart(rows, table);
                     }
                     met => {
-                        let on = awaited.filter(Held::is_a_row).unwrap_or(met);
+                        let on = awaited.filter(HeldItem::is_a_row).unwrap_or(met);
                         let row = rows.iter().find(|row| row.held() == on).or(rows.first());
                         if let Some(row) = row {
                             self.waiting.wait_for(row.line, on.clone(), rows.len(), progress).await?;
@@ -305,7 +307,7 @@ impl<'a> ImportWait<'a> {
     }
 
     /// What somebody else holds, if that is what an error says.
-    async fn met(&self, error: sqlx::Error) -> Result<Held, ImportError> {
+    async fn met(&self, error: sqlx::Error) -> Result<HeldItem, ImportError> {
         match held(&error) {
             Some(held) => Ok(self.database.named(held).await),
             None => Err(self.interrupted(error)),
@@ -327,7 +329,7 @@ impl<'a> ImportWait<'a> {
     async fn wait_for(
         &mut self,
         line: u64,
-        what: Held,
+        what: HeldItem,
         rows: usize,
         progress: &mut (impl FnMut(Progress<'_>) + Send),
     ) -> Result<(), ImportError> {
@@ -365,7 +367,7 @@ impl From<sqlx::Error> for Failed {
 async fn write<'a>(
     database: &Database,
     rows: &[&'a Row],
-    awaited: Option<&Held>,
+    awaited: Option<&HeldItem>,
     within: Duration,
 ) -> sqlx::Result<Written<'a>> {
     let mut transaction = database.begin_import(within).await?;
@@ -381,7 +383,7 @@ async fn write<'a>(
 async fn write_in<'a>(
     transaction: &mut Transaction,
     rows: &[&'a Row],
-    awaited: Option<&Held>,
+    awaited: Option<&HeldItem>,
 ) -> sqlx::Result<Written<'a>> {
     transaction.wait_for_sale(awaited).await?;
     let all: Vec<ForSaleRow<'_>> = rows.iter().map(|row| row.for_sale()).collect();
@@ -420,8 +422,8 @@ impl Row {
     }
 
     /// What of it somebody else may hold.
-    fn held(&self) -> Held {
-        Held::Sku { brand: self.brand.as_str().to_owned(), sku: self.sku.as_str().to_owned() }
+    fn held(&self) -> HeldItem {
+        HeldItem::Sku { brand: self.brand.as_str().to_owned(), sku: self.sku.as_str().to_owned() }
     }
 }
 
@@ -563,7 +565,7 @@ mod tests {
         // One that is cut, one of another encoding, one between semicolons: each as a whole.
         assert_eq!(mistakes(&format!("{HEADED}acme,A,1,KRW,4")), [(2, String::new())]);
         let whole = format!("{HEADED}acme,A,1,KRW,4");
-        assert_eq!(StockFile::read(Given::whole(whole.as_bytes())).unwrap().len(), 1);
+        assert_eq!(StockFile::read(GivenFile::whole(whole.as_bytes())).unwrap().len(), 1);
         let encoded = [HEADED.as_bytes(), b"acme,\xbc\xbc,1,KRW,1\nacme,B,x,KRW,1\n"].concat();
         let error = StockFile::read(&encoded[..]).unwrap_err().to_string();
         assert!(error.contains("line 2: is not UTF-8") && !error.contains("line 3"), "{error}");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use bridge_protocol::domain::{Brand, Currency, KeyDigest, Money, OrderId, Sku, UnixMicros};
 use bridge_protocol::wire::order::Refusal;
 
-use super::{Answer, Batch, Committed, End};
+use super::{Batch, Committed, RequestEnd, RequestOutcome};
 use crate::planner::{self, Action, Decision, Facts, Offer, Plan, Request, Settled, Standing, StandingOrder};
 
 /// A SKU that the model sells.
@@ -91,12 +91,12 @@ struct Stock {
 }
 
 impl State {
-    fn commit(&mut self, requests: &[Request], at: UnixMicros, answers: &mut Vec<Answer>) {
+    fn commit(&mut self, requests: &[Request], at: UnixMicros, answers: &mut Vec<RequestOutcome>) {
         let plan = planner::plan(requests, self.read(requests));
         if !self.breaks_a_key(requests, &plan) {
             answers.extend(self.write(requests, plan, at));
         } else if let [_] = requests {
-            answers.push(Answer::Refused(Refusal::Failed));
+            answers.push(RequestOutcome::Refused(Refusal::Failed));
         } else {
             let (first, second) = requests.split_at(requests.len() / 2);
             self.commit(first, at, answers);
@@ -139,7 +139,7 @@ impl State {
         })
     }
 
-    fn write(&mut self, requests: &[Request], plan: Plan, at: UnixMicros) -> Vec<Answer> {
+    fn write(&mut self, requests: &[Request], plan: Plan, at: UnixMicros) -> Vec<RequestOutcome> {
         let mut positions = HashMap::new();
         for (request, decision) in requests.iter().zip(&plan.decisions) {
             let Decision::New { order, outcome, sku_ids } = decision else { continue };
@@ -174,11 +174,11 @@ impl State {
             }
         }
         #[expect(clippy::expect_used, reason = "every new outcome was given its position above")]
-        let ends = End::of_plan(requests, at, &plan, &positions).expect("a position for every key");
+        let ends = RequestEnd::of_plan(requests, at, &plan, &positions).expect("a position for every key");
         let answer = |end| match end {
-            End::Committed(committed) => committed.answer,
+            RequestEnd::Committed(committed) => committed.answer,
             // Nobody else is there to wait for.
-            _ => Answer::Refused(Refusal::Failed),
+            _ => RequestOutcome::Refused(Refusal::Failed),
         };
         ends.into_iter().map(answer).collect()
     }

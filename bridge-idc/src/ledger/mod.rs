@@ -80,14 +80,14 @@ pub struct Batch {
 #[derive(Debug)]
 pub struct BatchEnd {
     /// One a request, in the batch's order.
-    pub ends: Vec<End>,
+    pub ends: Vec<RequestEnd>,
     /// Why the database could not work, if it could not; whatever came before that is committed.
     pub outage: Option<LedgerError>,
 }
 
 /// What became of one request of a batch.
 #[derive(Debug)]
-pub enum End {
+pub enum RequestEnd {
     /// It is answered, durably.
     Committed(Committed),
     /// Nothing of it was left behind: somebody else holds this. To be committed again once that is free.
@@ -101,7 +101,7 @@ pub enum End {
 /// What one request came to, durable. Only a commit makes one, and receipts are made only from such.
 #[derive(Debug)]
 pub struct Committed {
-    answer: Answer,
+    answer: RequestOutcome,
 }
 
 /// Things that somebody else holds and that are waited for at a time, each on a connection of its own.
@@ -110,7 +110,7 @@ const _: () = assert!(COMMITTERS as usize == 2 * (1 + AWAITED_AT_ONCE));
 
 /// What one request came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum RequestOutcome {
     /// Its outcome is committed.
     Settled {
         /// What a receipt will certify.
@@ -171,7 +171,7 @@ impl Ledger {
     }
 
     /// Says on the connections of batches that whoever numbers the catalogue's changes is told of each commit by this process.
-    pub(crate) fn tells_sequencer(&self) {
+    pub(crate) fn notifies_sequencer(&self) {
         if let Database::Postgres(database) = &self.database {
             let pool = &database.committer;
             let told = (*pool.connect_options()).clone().options([("bridge.tells_sequencer", "on")]);
@@ -219,7 +219,7 @@ impl From<Arc<Ledger>> for Database {
 
 impl Committed {
     /// What it came to.
-    pub fn answer(&self) -> &Answer {
+    pub fn answer(&self) -> &RequestOutcome {
         &self.answer
     }
 }

@@ -11,7 +11,7 @@ use super::rows::{
     BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
     StandingRow, UnitsRow,
 };
-use crate::database::{Held, Transaction, on_connection};
+use crate::database::{HeldItem, Transaction, on_connection};
 use crate::planner::Awaited;
 
 /// Whether to wait for a row that somebody else holds.
@@ -80,7 +80,7 @@ pub(super) trait SaleStatements {
     async fn brands(&mut self, brands: &[&str]) -> sqlx::Result<Vec<BrandRow>>;
 
     /// Before an import's part: waits for what somebody else holds, with no stock in its hands, and takes it.
-    async fn wait_for_sale(&mut self, awaited: Option<&Held>) -> sqlx::Result<()>;
+    async fn wait_for_sale(&mut self, awaited: Option<&HeldItem>) -> sqlx::Result<()>;
 
     /// Locks what is there of these SKUs and changes; names those, by brand and SKU, that somebody else holds, which are not
     /// waited for.
@@ -128,7 +128,7 @@ impl Statements for Transaction {
 impl SaleStatements for Transaction {
     handed_over! {
         fn brands(brands: &[&str]) -> Vec<BrandRow>;
-        fn wait_for_sale(awaited: Option<&Held>) -> ();
+        fn wait_for_sale(awaited: Option<&HeldItem>) -> ();
         fn lock_for_sale(rows: &[ForSaleRow<'_>]) -> HashSet<(String, String)>;
         fn add_brands(brands: &[(&str, &str)]) -> u64;
         fn add_skus(rows: &[ForSaleRow<'_>]) -> u64;

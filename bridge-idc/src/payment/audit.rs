@@ -11,9 +11,9 @@ use bridge_runtime::audit_log::{self, AuditError, AuditLog, CommandSocketError};
 use bridge_runtime::clock;
 use bridge_runtime::config::AuditConfig;
 
-use super::end::End;
-use super::store::{Attempt, Concluded, Conclusion, NotDone, PaymentLedger, Told, outcome};
-use super::{PayAsked, RefundAsked};
+use super::end::ServiceEnd;
+use super::store::{Attempt, Concluded, Conclusion, NotDone, PaymentLedger, ReportedOutcome, outcome};
+use super::{ChargeRequest, GiveBackRequest};
 use crate::database::LedgerError;
 
 /// How often something else may come to be logged before a conclusion is given up, and what it is about is asked about again.
@@ -42,7 +42,7 @@ pub struct LogFirst<'log> {
 
 /// Why what was told is not in the ledger.
 #[derive(Debug, thiserror::Error)]
-pub enum Unconcluded {
+pub enum NotConcluded {
     /// It is not in the log.
     #[error("it cannot be logged, so it is not committed")]
     Unlogged(#[source] AuditError),
@@ -84,26 +84,26 @@ pub struct Operator<'log> {
 
 /// What a request is about.
 #[derive(Debug, Clone)]
-pub(super) struct About {
+pub(super) struct PaymentSubject {
     action: &'static str,
     header: Header,
     payment: PaymentId,
 }
 
 /// A request that is in the audit log; only [`received`] makes one.
-pub(super) struct Logged(About);
+pub(super) struct Logged(PaymentSubject);
 
-impl About {
+impl PaymentSubject {
     /// A charge.
-    pub(super) fn of_payment(asked: &PayAsked) -> Self {
-        let PayAsked { brand, key, charge, .. } = asked;
+    pub(super) fn of_payment(asked: &ChargeRequest) -> Self {
+        let ChargeRequest { brand, key, charge, .. } = asked;
         let header = Header { brand: brand.clone(), order: charge.order, key: *key };
         Self { action: "pay", header, payment: charge.payment }
     }
 
     /// A refund.
-    pub(super) fn of_refund(asked: &RefundAsked) -> Self {
-        let RefundAsked { brand, key, order, payment, .. } = asked;
+    pub(super) fn of_refund(asked: &GiveBackRequest) -> Self {
+        let GiveBackRequest { brand, key, order, payment, .. } = asked;
         let header = Header { brand: brand.clone(), order: *order, key: *key };
         Self { action: "refund", header, payment: *payment }
     }
@@ -134,7 +134,7 @@ impl<'log> LogFirst<'log> {
     }
 
     /// What a transaction came to, or `None` if it is to be begun anew, since the log has now what it would have committed.
-    async fn unless_logged<V>(&mut self, attempt: Attempt<V>) -> Result<Option<V>, Unconcluded> {
+    async fn unless_logged<V>(&mut self, attempt: Attempt<V>) -> Result<Option<V>, NotConcluded> {
         let conclusion = match attempt {
             Attempt::Committed(value) => return Ok(Some(value)),
             Attempt::ToLog(conclusion) => conclusion,
@@ -143,7 +143,7 @@ impl<'log> LogFirst<'log> {
             return Err(NotDone::Nothing(LedgerError::Conflict).into());
         }
         self.rounds += 1;
-        self.log.append(committed(&conclusion)).await.map_err(Unconcluded::Unlogged)?;
+        self.log.append(committed(&conclusion)).await.map_err(NotConcluded::Unlogged)?;
         self.logged = Some(conclusion);
         Ok(None)
     }
@@ -174,9 +174,9 @@ pub async fn conclude_payment(
     mut first: LogFirst<'_>,
     order: OrderId,
     id: PaymentId,
-    told: &Told,
+    told: &ReportedOutcome,
     held: Option<UnixMicros>,
-) -> Result<Concluded, Unconcluded> {
+) -> Result<Concluded, NotConcluded> {
     loop {
         let attempt = ledger.conclude_payment(order, id, told, held, first.logged.as_ref()).await?;
         if let Some(stands) = first.unless_logged(attempt).await? {
@@ -195,8 +195,8 @@ pub async fn conclude_refund(
     order: OrderId,
     id: PaymentId,
     refund: RefundId,
-    told: &Told,
-) -> Result<Concluded, Unconcluded> {
+    told: &ReportedOutcome,
+) -> Result<Concluded, NotConcluded> {
     loop {
         let attempt = ledger.conclude_refund(order, id, refund, told, first.logged.as_ref()).await?;
         if let Some(stands) = first.unless_logged(attempt).await? {
@@ -231,35 +231,35 @@ impl Operator<'_> {
 }
 
 /// Logs that a request has come. Without that nothing is done about it.
-pub(super) async fn received(log: &dyn Log, about: About) -> Result<Logged, End> {
+pub(super) async fn received(log: &dyn Log, about: PaymentSubject) -> Result<Logged, ServiceEnd> {
     let carried = Carried::new(&about.header, about.action, None).about(about.payment);
     match log.append(Event::PaymentReceived(carried)).await {
         Ok(()) => Ok(Logged(about)),
-        Err(_) => Err(End::Refused(Refusal::DatabaseDown)),
+        Err(_) => Err(ServiceEnd::Refused(Refusal::DatabaseDown)),
     }
 }
 
 impl Logged {
     /// Logs how it ended; what may be told. If it cannot be logged nobody is told, and whoever asked asks again.
-    pub(super) async fn answered(self, log: &dyn Log, end: End) -> End {
+    pub(super) async fn answered(self, log: &dyn Log, end: ServiceEnd) -> ServiceEnd {
         let event = match &end {
             // That is what it was concluded as, by this very request.
-            End::Stands { logged: true, .. } => return end,
-            End::Stands { payment, refund, replayed, .. } => {
+            ServiceEnd::Stands { logged: true, .. } => return end,
+            ServiceEnd::Stands { payment, refund, replayed, .. } => {
                 let refund = refund.and_then(|id| payment.refund(id));
                 let outcome = refund.map_or(payment.state.code(), |refund| refund.state.code());
                 Event::PaymentCommitted(self.0.ended(outcome, payment.charge.payment, *replayed))
             }
-            End::Refused(refusal) | End::InTheWay(refusal, _) => {
+            ServiceEnd::Refused(refusal) | ServiceEnd::InTheWay(refusal, _) => {
                 Event::PaymentAnswered(self.0.ended(refusal.code(), self.0.payment, false))
             }
-            End::Unknown => return End::Unknown,
+            ServiceEnd::Unknown => return ServiceEnd::Unknown,
         };
         match log.append(event).await {
             Ok(()) => end.logged(),
             Err(error) => {
                 tracing::warn!(payment = %self.0.payment, %error, "log how a payment ended: nobody is told before it is asked about again");
-                End::Unknown
+                ServiceEnd::Unknown
             }
         }
     }

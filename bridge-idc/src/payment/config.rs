@@ -6,7 +6,7 @@ use std::time::Duration;
 use bridge_runtime::config::{BasePaths, Kind, Reader, Secret, Setting};
 use http::Uri;
 
-use super::service::Limits;
+use super::service::PaymentLimits;
 use super::toss::{BadSecretKey, Toss};
 
 /// What an agent needs beyond the gateway's time-out, until what it has begun is taken to be nobody's: more than its
@@ -36,7 +36,7 @@ pub struct PaymentsConfig {
     /// Payments received and not yet answered, all links together.
     pub window_max: usize,
     /// How much is asked at a time, and how often.
-    pub limits: Limits,
+    pub limits: PaymentLimits,
     /// Where the gateway's webhooks are taken, if there is a gateway.
     pub webhook_listen: Option<SocketAddr>,
 }
@@ -52,7 +52,7 @@ impl PaymentsConfig {
             base_url: section.or("base_url", "https://api.tosspayments.com"),
             secret_key: section.optional("secret_key_file"),
             window_max: section.number("window", 1..=65_536, 256),
-            limits: Limits {
+            limits: PaymentLimits {
                 calls_max: section.number("calls_max", 1..=4_096, 64),
                 doubts_max: section.number("doubts_max", 1..=1_024, 16),
                 timeout: section.within("timeout", "100ms"..="60s", "10s"),

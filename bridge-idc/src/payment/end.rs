@@ -7,7 +7,7 @@ use super::Payment;
 
 /// How a request ended for now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
+pub enum ServiceEnd {
     /// This is how the payment stands in the ledger.
     Stands {
         /// The payment.
@@ -27,7 +27,7 @@ pub enum End {
     Unknown,
 }
 
-impl End {
+impl ServiceEnd {
     /// The same, which is in the audit log now.
     pub(super) fn logged(self) -> Self {
         match self {

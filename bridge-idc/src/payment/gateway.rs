@@ -7,18 +7,18 @@ use super::{Charge, GiveBack};
 /// A payment gateway. Each call ends by itself, within the gateway's own time-out, and never panics on an answer.
 pub trait Gateway: Send + Sync + 'static {
     /// Charges. The payment's id is the idempotency key: asked any number of times, it charges once.
-    fn confirm(&self, charge: &Charge) -> impl Future<Output = Answer> + Send;
+    fn confirm(&self, charge: &Charge) -> impl Future<Output = GatewayAnswer> + Send;
 
     /// Asks by our own order id whether this was charged. Changes nothing.
-    fn find(&self, charge: &Charge) -> impl Future<Output = Found> + Send;
+    fn find(&self, charge: &Charge) -> impl Future<Output = ChargeStatus> + Send;
 
     /// Gives back. The refund's id is the idempotency key: asked any number of times, it gives back once.
-    fn give_back(&self, refund: &GiveBack) -> impl Future<Output = Answer> + Send;
+    fn give_back(&self, refund: &GiveBack) -> impl Future<Output = GatewayAnswer> + Send;
 }
 
 /// What a gateway's answer to a request comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum GatewayAnswer {
     /// It is done.
     Done,
     /// It is refused, for certain and for ever.
@@ -29,7 +29,7 @@ pub enum Answer {
 
 /// What a gateway knows of a charge.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum ChargeStatus {
     /// Money moved.
     Charged,
     /// None moved, and none will.

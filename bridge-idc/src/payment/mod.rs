@@ -33,13 +33,13 @@ pub mod service;
 pub mod reconcile;
 
 /// Whom to answer on the payment lane.
-pub mod desk;
+pub mod core;
 
 /// What of a payment is in the audit log before it goes on.
 pub mod audit;
 
-/// The shell around that.
-pub mod counter;
+/// The driver of the core.
+pub mod driver;
 
 /// An operator's word about what the gateway leaves in doubt.
 pub mod operator;
@@ -57,7 +57,7 @@ use bridge_protocol::domain::{
 
 /// A request to charge for an order, as the ledger takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PayAsked {
+pub struct ChargeRequest {
     /// Whose shop.
     pub brand: Brand,
     /// The request's idempotency key, as its digest.
@@ -70,7 +70,7 @@ pub struct PayAsked {
 
 /// A request to give back, as the ledger takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefundAsked {
+pub struct GiveBackRequest {
     /// Whose shop.
     pub brand: Brand,
     /// The request's idempotency key, as its digest.

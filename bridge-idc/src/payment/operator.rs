@@ -7,7 +7,7 @@ use bridge_protocol::domain::{OrderId, PaymentId};
 use bridge_runtime::audit_log::CommandSocketError;
 
 use super::audit::Operator;
-use super::store::{Attempt, Conclusion, NotDone, PaymentLedger, Resolved, Verdict};
+use super::store::{Attempt, Conclusion, NotDone, OperatorDecision, PaymentLedger, ResolveResult};
 use crate::database::LedgerError;
 
 /// Why an operator's word came to nothing, or nobody can tell.
@@ -23,9 +23,9 @@ pub enum Unresolved {
 
 /// What an operator's word came to.
 #[derive(Debug)]
-pub struct Said {
+pub struct OperatorResult {
     /// In the ledger.
-    pub resolved: Resolved,
+    pub resolved: ResolveResult,
     /// Why the log has that it was said, and not that it is committed.
     pub unlogged: Option<CommandSocketError>,
 }
@@ -35,16 +35,16 @@ pub async fn resolve(
     ledger: &impl PaymentLedger,
     order: OrderId,
     id: PaymentId,
-    verdict: Verdict<'_>,
+    verdict: OperatorDecision<'_>,
     operator: &Operator<'_>,
-) -> Result<Said, Unresolved> {
+) -> Result<OperatorResult, Unresolved> {
     let resolve = async |said: Option<&Conclusion>| match operator.refund {
         Some(refund) => ledger.resolve_refund(order, id, refund, verdict, said).await,
         None => ledger.resolve_payment(order, id, verdict, said).await,
     };
     // Nothing is written before it is said, so nothing can be in doubt.
     let conclusion = match resolve(None).await.map_err(|error| NotDone::Nothing(error.into()))? {
-        Attempt::Committed(resolved) => return Ok(Said { resolved, unlogged: None }),
+        Attempt::Committed(resolved) => return Ok(OperatorResult { resolved, unlogged: None }),
         Attempt::ToLog(conclusion) => conclusion,
     };
     operator.says(&conclusion).await.map_err(Unresolved::Unsaid)?;
@@ -53,9 +53,9 @@ pub async fn resolve(
         return Err(NotDone::Nothing(LedgerError::Conflict).into());
     };
     let unlogged = match &resolved {
-        Resolved::Stands(_) => operator.committed(&conclusion).await.err(),
+        ResolveResult::Stands(_) => operator.committed(&conclusion).await.err(),
         // Somebody else was faster: what was said was not done.
-        Resolved::Known | Resolved::NotLeft(_) | Resolved::OnItsWay(_) => None,
+        ResolveResult::Known | ResolveResult::NotLeft(_) | ResolveResult::OnItsWay(_) => None,
     };
-    Ok(Said { resolved, unlogged })
+    Ok(OperatorResult { resolved, unlogged })
 }

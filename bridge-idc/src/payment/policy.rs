@@ -6,7 +6,7 @@ use std::time::Duration;
 use bridge_protocol::domain::ReasonCode;
 use rand::{Rng, RngExt as _};
 
-use super::gateway::Found;
+use super::gateway::ChargeStatus;
 
 /// The shopper's agreement is valid this long at most (Toss Payments: ten minutes): after that nothing is confirmed for a
 /// payment that the gateway has no trace of.
@@ -53,18 +53,18 @@ pub enum Step {
 /// What follows from what the gateway knows of a payment.
 ///
 /// An order that does not stand is never charged again; it is asked about until the gateway tells.
-pub fn next_step(found: Found, known: Known) -> Step {
+pub fn next_step(found: ChargeStatus, known: Known) -> Step {
     let Known { age, quiet, order_stands, given_up } = known;
     match found {
-        Found::Charged => Step::Charged,
+        ChargeStatus::Charged => Step::Charged,
         _ if given_up => Step::AskLater,
-        Found::NotCharged(code) => Step::NotCharged(code),
-        Found::NoTrace if age >= NO_TRACE_IS_FINAL_AFTER && quiet >= QUIET_BEFORE_FINAL => {
+        ChargeStatus::NotCharged(code) => Step::NotCharged(code),
+        ChargeStatus::NoTrace if age >= NO_TRACE_IS_FINAL_AFTER && quiet >= QUIET_BEFORE_FINAL => {
             Step::NotCharged(ReasonCode::new("NO_TRACE").unwrap_or_else(ReasonCode::other))
         }
-        Found::NoTrace if order_stands && age < CONFIRM_FOR => Step::ConfirmAgain,
-        Found::NotConcluded if order_stands => Step::ConfirmAgain,
-        Found::NoTrace | Found::NotConcluded | Found::Unknown(_) => Step::AskLater,
+        ChargeStatus::NoTrace if order_stands && age < CONFIRM_FOR => Step::ConfirmAgain,
+        ChargeStatus::NotConcluded if order_stands => Step::ConfirmAgain,
+        ChargeStatus::NoTrace | ChargeStatus::NotConcluded | ChargeStatus::Unknown(_) => Step::AskLater,
     }
 }
 
@@ -100,16 +100,16 @@ mod tests {
     fn what_the_gateway_knows_for_certain_is_written_whatever_the_order_does() {
         for stands in [true, false] {
             let young = known(0, 0, stands);
-            assert_eq!(next_step(Found::Charged, young), Step::Charged);
-            let step = next_step(Found::NotCharged(code("EXPIRED")), young);
+            assert_eq!(next_step(ChargeStatus::Charged, young), Step::Charged);
+            let step = next_step(ChargeStatus::NotCharged(code("EXPIRED")), young);
             assert_eq!(step, Step::NotCharged(code("EXPIRED")));
-            assert_eq!(next_step(Found::Unknown(NoProof::TimedOut), young), Step::AskLater);
+            assert_eq!(next_step(ChargeStatus::Unknown(NoProof::TimedOut), young), Step::AskLater);
         }
     }
 
     #[test]
     fn what_is_not_concluded_is_confirmed_again_only_while_its_order_stands() {
-        for found in [Found::NotConcluded, Found::NoTrace] {
+        for found in [ChargeStatus::NotConcluded, ChargeStatus::NoTrace] {
             assert_eq!(next_step(found.clone(), known(0, 0, true)), Step::ConfirmAgain);
             assert_eq!(next_step(found, known(0, 0, false)), Step::AskLater);
         }
@@ -119,9 +119,13 @@ mod tests {
     fn a_payment_without_a_trace_is_over_once_no_request_of_ours_can_be_on_its_way() {
         let over = Step::NotCharged(code("NO_TRACE"));
         for stands in [true, false] {
-            assert_eq!(next_step(Found::NoTrace, known(45, 45, stands)), Step::AskLater);
-            assert_eq!(next_step(Found::NoTrace, known(60, 29, stands)), Step::AskLater, "asked lately");
-            assert_eq!(next_step(Found::NoTrace, known(60, 30, stands)), over);
+            assert_eq!(next_step(ChargeStatus::NoTrace, known(45, 45, stands)), Step::AskLater);
+            assert_eq!(
+                next_step(ChargeStatus::NoTrace, known(60, 29, stands)),
+                Step::AskLater,
+                "asked lately"
+            );
+            assert_eq!(next_step(ChargeStatus::NoTrace, known(60, 30, stands)), over);
         }
         assert!(NO_TRACE_IS_FINAL_AFTER > CONFIRM_FOR + Duration::from_secs(10 * 60));
     }
@@ -129,10 +133,12 @@ mod tests {
     #[test]
     fn one_that_was_given_up_is_only_looked_at_and_less_and_less_often() {
         let given_up = Known { given_up: true, ..known(0, 0, true) };
-        for found in [Found::NoTrace, Found::NotConcluded, Found::NotCharged(code("EXPIRED"))] {
+        for found in
+            [ChargeStatus::NoTrace, ChargeStatus::NotConcluded, ChargeStatus::NotCharged(code("EXPIRED"))]
+        {
             assert_eq!(next_step(found, given_up), Step::AskLater);
         }
-        assert_eq!(next_step(Found::Charged, given_up), Step::Charged);
+        assert_eq!(next_step(ChargeStatus::Charged, given_up), Step::Charged);
         let (mut ago, mut looks) = (Duration::ZERO, 0);
         while let Some(wait) = look_again(ago) {
             assert!(wait >= ago && wait >= LOOK_AGAIN_FIRST);

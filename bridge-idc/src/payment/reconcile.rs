@@ -12,10 +12,10 @@ use tokio::time::sleep;
 
 use super::Payment;
 use super::audit::LogFirst;
-use super::gateway::{Answer, Gateway};
+use super::gateway::{Gateway, GatewayAnswer};
 use super::policy::{Known, Step, next_step};
-use super::service::{Payments, Surroundings, Turn, chain};
-use super::store::{DuePayment, DueRefund, NotDone, PaymentLedger as _, Told};
+use super::service::{Environment, GatewayTurn, Payments, chain};
+use super::store::{DuePayment, DueRefund, NotDone, PaymentLedger as _, ReportedOutcome};
 
 /// Calls of the gateway for one row.
 const CALLS_A_ROW: u32 = 2;
@@ -43,7 +43,7 @@ pub struct Due {
 #[derive(Debug)]
 pub struct TakenRefund {
     due: DueRefund,
-    turn: Turn,
+    turn: GatewayTurn,
 }
 
 impl<G: Gateway> Payments<G> {
@@ -96,7 +96,7 @@ impl<G: Gateway> Payments<G> {
     }
 }
 
-impl<G: Gateway, S: Surroundings> Payments<G, S> {
+impl<G: Gateway, S: Environment> Payments<G, S> {
     /// Takes what is due, for as long as asking about it may take.
     pub async fn take_due(&self, room: usize) -> Result<Due, NotDone> {
         let rows_max = i64::try_from(room.div_ceil(2)).unwrap_or(i64::MAX);
@@ -122,19 +122,19 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
         let given_up = payment.state.is_given_up();
         let asks = payment.asks;
         let (payment, told, held) = match next_step(found, Known { age, quiet, order_stands, given_up }) {
-            Step::Charged => (payment, Told::Done, None),
-            Step::NotCharged(code) => (payment, Told::NotDone(code), None),
+            Step::Charged => (payment, ReportedOutcome::Done, None),
+            Step::NotCharged(code) => (payment, ReportedOutcome::NotDone(code), None),
             Step::ConfirmAgain => self.confirm_again(payment).await,
             Step::AskLater => (payment, self.nothing(asks), None),
         };
-        if !given_up && matches!(told, Told::Nothing { .. }) {
+        if !given_up && matches!(told, ReportedOutcome::Nothing { .. }) {
             self.warn_of_age(age, || payment.charge.payment.to_string());
         }
         self.conclude_payment(payment, told, held, LogFirst::new(self.site.log())).await;
     }
 
     /// Asks the gateway to charge once more, under the same key, if the ledger says that it may be: what that tells.
-    async fn confirm_again(&self, payment: Payment) -> (Payment, Told, Option<UnixMicros>) {
+    async fn confirm_again(&self, payment: Payment) -> (Payment, ReportedOutcome, Option<UnixMicros>) {
         let (turn, asks) = (self.turn(), payment.asks);
         let (order, id) = (payment.charge.order, payment.charge.payment);
         match self.site.ledger().begin_again(order, id, turn.hold).await {
@@ -155,7 +155,7 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
     pub async fn ask_for_refund(&self, TakenRefund { due, turn }: TakenRefund) {
         let DueRefund { give_back, refund, age } = due;
         let answer = self.give_back(&give_back, turn).await;
-        if matches!(answer, Answer::Unknown(_)) {
+        if matches!(answer, GatewayAnswer::Unknown(_)) {
             self.warn_of_age(age, || refund.refund.to_string());
         }
         match self.site.ledger().payment(give_back.charge.payment).await {
@@ -172,10 +172,10 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
 
     /// What was told of a refund of that age. One that an operator has been warned of is asked for again only when there was time
     /// to speak of it.
-    fn leaves_time(&self, told: Told, age: Duration) -> Told {
+    fn leaves_time(&self, told: ReportedOutcome, age: Duration) -> ReportedOutcome {
         match told {
-            Told::Nothing { ask_after } if age >= self.limits.alarm_after => {
-                Told::Nothing { ask_after: ask_after.max(self.hold() + TIME_TO_SPEAK) }
+            ReportedOutcome::Nothing { ask_after } if age >= self.limits.alarm_after => {
+                ReportedOutcome::Nothing { ask_after: ask_after.max(self.hold() + TIME_TO_SPEAK) }
             }
             told => told,
         }

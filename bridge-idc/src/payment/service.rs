@@ -11,13 +11,13 @@ use bridge_protocol::wire::order::Refusal;
 use bridge_runtime::audit_log::AuditLog;
 use tokio::sync::{Notify, Semaphore};
 
-use super::audit::{self, About, Log, LogFirst};
-use super::desk::{Asked, Coming};
-use super::end::End;
-use super::gateway::{Answer, Gateway, NoProof};
+use super::audit::{self, Log, LogFirst, PaymentSubject};
+use super::core::{MayBeArriving, ServiceRequest};
+use super::end::ServiceEnd;
+use super::gateway::{Gateway, GatewayAnswer, NoProof};
 use super::policy::back_off;
-use super::store::{Begun, Concluded, NotDone, PaymentLedger, Told};
-use super::{Charge, GiveBack, PayAsked, Payment, RefundAsked};
+use super::store::{Begun, Concluded, NotDone, PaymentLedger, ReportedOutcome};
+use super::{Charge, ChargeRequest, GiveBack, GiveBackRequest, Payment};
 use crate::database::Database;
 use crate::metrics::Metrics;
 use crate::metrics::payments::{PaymentOutcome, RefundOutcome};
@@ -27,7 +27,7 @@ const HINTED_AFTER: Duration = Duration::from_secs(1);
 
 /// How much is asked at a time, and how often.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct PaymentLimits {
     /// Calls of the gateway for callers at a time.
     pub calls_max: usize,
     /// Payments and refunds in doubt that are asked about at a time.
@@ -46,7 +46,7 @@ pub struct Limits {
 
 /// A turn at asking the gateway to charge or to give back: nobody else does meanwhile, and nobody says that no money moved.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Turn {
+pub(super) struct GatewayTurn {
     /// How long the row is held: for the gateway's time-out, and what this agent needs beside.
     pub(super) hold: Duration,
     /// Until then the gateway may be asked, so that its answer comes, or is given up, while the row is held.
@@ -54,7 +54,7 @@ pub(super) struct Turn {
 }
 
 /// What the service has around it, beside the gateway: an agent's site, or one that is made up.
-pub trait Surroundings {
+pub trait Environment {
     /// The ledger.
     type Ledger: PaymentLedger;
 
@@ -72,12 +72,12 @@ pub trait Surroundings {
 }
 
 /// An agent's site.
-pub struct Site {
+pub struct AgentEnvironment {
     database: Database,
     audit: AuditLog,
 }
 
-impl Surroundings for Site {
+impl Environment for AgentEnvironment {
     type Ledger = Database;
 
     fn ledger(&self) -> &Database {
@@ -98,10 +98,10 @@ impl Surroundings for Site {
 }
 
 /// The service; one an agent.
-pub struct Payments<G, S = Site> {
+pub struct Payments<G, S = AgentEnvironment> {
     pub(super) site: S,
     pub(super) gateway: G,
-    pub(super) limits: Limits,
+    pub(super) limits: PaymentLimits,
     pub(super) metrics: Arc<Metrics>,
     calls: Semaphore,
     /// Money is to go back at once.
@@ -113,17 +113,17 @@ impl<G: Gateway> Payments<G> {
     pub fn new(
         ledger: impl Into<Database>,
         gateway: G,
-        limits: Limits,
+        limits: PaymentLimits,
         metrics: Arc<Metrics>,
         audit: AuditLog,
     ) -> Self {
-        Self::at(Site { database: ledger.into(), audit }, gateway, limits, metrics)
+        Self::at(AgentEnvironment { database: ledger.into(), audit }, gateway, limits, metrics)
     }
 }
 
-impl<G: Gateway, S: Surroundings> Payments<G, S> {
+impl<G: Gateway, S: Environment> Payments<G, S> {
     /// A service at that site.
-    pub fn at(site: S, gateway: G, limits: Limits, metrics: Arc<Metrics>) -> Self {
+    pub fn at(site: S, gateway: G, limits: PaymentLimits, metrics: Arc<Metrics>) -> Self {
         let calls = Semaphore::new(limits.calls_max);
         Self { site, gateway, limits, metrics, calls, hinted: Notify::new() }
     }
@@ -133,26 +133,28 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
         &self.site
     }
 
-    /// Does what the desk has it asked for: in the log before anything is done, and again before it is told.
-    pub async fn serve(&self, asked: Asked, coming: Coming) -> End {
+    /// Does what the core has it asked for: in the log before anything is done, and again before it is told.
+    pub async fn serve(&self, asked: ServiceRequest, coming: MayBeArriving) -> ServiceEnd {
         let log = self.site.log();
         match asked {
-            Asked::Pay(pay) => match audit::received(log, About::of_payment(&pay)).await {
+            ServiceRequest::Pay(pay) => match audit::received(log, PaymentSubject::of_payment(&pay)).await {
                 Ok(logged) => logged.answered(log, coming.judge(self.pay(&pay).await)).await,
                 Err(refused) => refused,
             },
-            Asked::Refund(refund) => match audit::received(log, About::of_refund(&refund)).await {
-                Ok(logged) => logged.answered(log, coming.judge(self.refund(&refund).await)).await,
-                Err(refused) => refused,
-            },
-            Asked::LookUp { brand, order, payment, key } => {
+            ServiceRequest::Refund(refund) => {
+                match audit::received(log, PaymentSubject::of_refund(&refund)).await {
+                    Ok(logged) => logged.answered(log, coming.judge(self.refund(&refund).await)).await,
+                    Err(refused) => refused,
+                }
+            }
+            ServiceRequest::LookUp { brand, order, payment, key } => {
                 coming.judge(self.look_up(&brand, order, payment, key).await)
             }
         }
     }
 
     /// Charges for an order. Ends when the gateway has answered, or has not in time.
-    pub async fn pay(&self, asked: &PayAsked) -> End {
+    pub async fn pay(&self, asked: &ChargeRequest) -> ServiceEnd {
         // Never closed.
         let _turn = self.calls.acquire().await;
         let turn = self.turn();
@@ -167,33 +169,35 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
                 let answer = self.confirm(&payment.charge, turn).await;
                 let (told, held) = (self.told(answer, 0), payment.confirm_until);
                 let comes_to = match told {
-                    Told::Done => payment.state.after(PaymentEvent::Charged),
-                    Told::Refused(_) => payment.state.after(PaymentEvent::Refused),
-                    Told::NotDone(_) | Told::Nothing { .. } => None,
+                    ReportedOutcome::Done => payment.state.after(PaymentEvent::Charged),
+                    ReportedOutcome::Refused(_) => payment.state.after(PaymentEvent::Refused),
+                    ReportedOutcome::NotDone(_) | ReportedOutcome::Nothing { .. } => None,
                 };
-                let first = self.log_first(&About::of_payment(asked), comes_to.map(PaymentState::code)).await;
+                let first = self
+                    .log_first(&PaymentSubject::of_payment(asked), comes_to.map(PaymentState::code))
+                    .await;
                 let Concluded { payment, logged } =
                     self.conclude_payment(payment, told, Some(held), first).await;
-                End::Stands { payment, refund: None, replayed: false, logged }
+                ServiceEnd::Stands { payment, refund: None, replayed: false, logged }
             }
             Ok(Begun::Known(payment)) => {
                 self.metrics.payments.outcomes.of(PaymentOutcome::Replayed).inc();
-                End::Stands { payment, refund: None, replayed: true, logged: false }
+                ServiceEnd::Stands { payment, refund: None, replayed: true, logged: false }
             }
             Ok(Begun::Refused(refusal)) => {
                 self.metrics.payments.outcomes.of(PaymentOutcome::Refused).inc();
-                End::Refused(refusal)
+                ServiceEnd::Refused(refusal)
             }
             Ok(Begun::InTheWay(refusal, payment)) => {
                 self.metrics.payments.outcomes.of(PaymentOutcome::Refused).inc();
-                End::InTheWay(refusal, payment)
+                ServiceEnd::InTheWay(refusal, payment)
             }
             Err(not_done) => self.not_done(not_done, "take a payment"),
         }
     }
 
     /// Gives back. Ends when the gateway has answered, or has not in time.
-    pub async fn refund(&self, asked: &RefundAsked) -> End {
+    pub async fn refund(&self, asked: &GiveBackRequest) -> ServiceEnd {
         let _turn = self.calls.acquire().await;
         let turn = self.turn();
         let begun = match self.site.ledger().begin_refund(asked, turn.hold).await {
@@ -209,33 +213,39 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
                 if let Some(give_back) = refund.and_then(|refund| stands.payment.give_back(refund)) {
                     let told = self.told(self.give_back(&give_back, turn).await, 0);
                     let comes_to = match told {
-                        Told::Done => Some(RefundState::Done.code()),
-                        Told::Refused(_) => Some(RefundState::Refused.code()),
-                        Told::NotDone(_) | Told::Nothing { .. } => None,
+                        ReportedOutcome::Done => Some(RefundState::Done.code()),
+                        ReportedOutcome::Refused(_) => Some(RefundState::Refused.code()),
+                        ReportedOutcome::NotDone(_) | ReportedOutcome::Nothing { .. } => None,
                     };
-                    let first = self.log_first(&About::of_refund(asked), comes_to).await;
+                    let first = self.log_first(&PaymentSubject::of_refund(asked), comes_to).await;
                     stands = self.conclude_refund(stands.payment, &give_back, told, first).await;
                 }
                 let Concluded { payment, logged } = stands;
-                End::Stands { payment, refund: Some(id), replayed: false, logged }
+                ServiceEnd::Stands { payment, refund: Some(id), replayed: false, logged }
             }
             Ok(Begun::Known((payment, id))) => {
-                End::Stands { payment, refund: Some(id), replayed: true, logged: false }
+                ServiceEnd::Stands { payment, refund: Some(id), replayed: true, logged: false }
             }
-            Ok(Begun::Refused(refusal)) => End::Refused(refusal),
-            Ok(Begun::InTheWay(refusal, payment)) => End::InTheWay(refusal, payment),
+            Ok(Begun::Refused(refusal)) => ServiceEnd::Refused(refusal),
+            Ok(Begun::InTheWay(refusal, payment)) => ServiceEnd::InTheWay(refusal, payment),
             Err(not_done) => self.not_done(not_done, "take a refund"),
         }
     }
 
     /// How a payment stands. The gateway is not asked.
-    pub async fn look_up(&self, brand: &Brand, order: OrderId, id: PaymentId, key: Option<KeyDigest>) -> End {
+    pub async fn look_up(
+        &self,
+        brand: &Brand,
+        order: OrderId,
+        id: PaymentId,
+        key: Option<KeyDigest>,
+    ) -> ServiceEnd {
         match self.site.ledger().look_up_payment(brand, order, id, key).await {
-            Ok(Some(payment)) => End::Stands { payment, refund: None, replayed: false, logged: false },
-            Ok(None) => End::Refused(Refusal::NotFound),
+            Ok(Some(payment)) => ServiceEnd::Stands { payment, refund: None, replayed: false, logged: false },
+            Ok(None) => ServiceEnd::Refused(Refusal::NotFound),
             Err(error) => {
                 tracing::error!(error = %chain(error), "look up a payment");
-                End::Refused(Refusal::DatabaseDown)
+                ServiceEnd::Refused(Refusal::DatabaseDown)
             }
         }
     }
@@ -247,34 +257,34 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
     }
 
     /// A turn at asking the gateway, which begins now: before the ledger holds the row.
-    pub(super) fn turn(&self) -> Turn {
+    pub(super) fn turn(&self) -> GatewayTurn {
         let hold = self.limits.timeout + self.limits.margin;
-        Turn { hold, ask_by: self.site.now() + self.limits.margin }
+        GatewayTurn { hold, ask_by: self.site.now() + self.limits.margin }
     }
 
     /// Asks the gateway to charge, unless this agent was held up so long that another may take the request to be over.
-    pub(super) async fn confirm(&self, charge: &Charge, turn: Turn) -> Answer {
+    pub(super) async fn confirm(&self, charge: &Charge, turn: GatewayTurn) -> GatewayAnswer {
         let started = self.site.now();
         if started > turn.ask_by {
-            return Answer::Unknown(NoProof::NotAsked);
+            return GatewayAnswer::Unknown(NoProof::NotAsked);
         }
         let answer = self.gateway.confirm(charge).await;
         self.metrics.payments.gateway_answered(self.site.now().saturating_duration_since(started));
-        if let Answer::Unknown(no_proof) = &answer {
+        if let GatewayAnswer::Unknown(no_proof) = &answer {
             tracing::warn!(payment = %charge.payment, %no_proof, "the gateway's answer to a payment proves nothing");
         }
         answer
     }
 
     /// Asks the gateway to give back, under the same condition.
-    pub(super) async fn give_back(&self, refund: &GiveBack, turn: Turn) -> Answer {
+    pub(super) async fn give_back(&self, refund: &GiveBack, turn: GatewayTurn) -> GatewayAnswer {
         let started = self.site.now();
         if started > turn.ask_by {
-            return Answer::Unknown(NoProof::NotAsked);
+            return GatewayAnswer::Unknown(NoProof::NotAsked);
         }
         let answer = self.gateway.give_back(refund).await;
         self.metrics.payments.gateway_answered(self.site.now().saturating_duration_since(started));
-        if let Answer::Unknown(no_proof) = &answer {
+        if let GatewayAnswer::Unknown(no_proof) = &answer {
             tracing::warn!(refund = %refund.refund, %no_proof, "the gateway's answer to a refund proves nothing");
         }
         answer
@@ -285,7 +295,7 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
     pub(super) async fn conclude_payment(
         &self,
         mut payment: Payment,
-        told: Told,
+        told: ReportedOutcome,
         held: Option<UnixMicros>,
         first: LogFirst<'_>,
     ) -> Concluded {
@@ -311,7 +321,7 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
         &self,
         mut payment: Payment,
         refund: &GiveBack,
-        told: Told,
+        told: ReportedOutcome,
         first: LogFirst<'_>,
     ) -> Concluded {
         let (order, id) = (refund.charge.order, refund.charge.payment);
@@ -323,9 +333,9 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
                     .payments
                     .refunds
                     .of(match told {
-                        Told::Done => RefundOutcome::Done,
-                        Told::Refused(_) | Told::NotDone(_) => RefundOutcome::Refused,
-                        Told::Nothing { .. } => RefundOutcome::Unknown,
+                        ReportedOutcome::Done => RefundOutcome::Done,
+                        ReportedOutcome::Refused(_) | ReportedOutcome::NotDone(_) => RefundOutcome::Refused,
+                        ReportedOutcome::Nothing { .. } => RefundOutcome::Unknown,
                     })
                     .inc();
                 stands
@@ -343,7 +353,7 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
 
     /// Logs what a request comes to before the transaction that writes it. Its row is held, so nobody comes between; if somebody
     /// does all the same, what it comes to then is logged as well.
-    async fn log_first(&self, about: &About, comes_to: Option<&'static str>) -> LogFirst<'_> {
+    async fn log_first(&self, about: &PaymentSubject, comes_to: Option<&'static str>) -> LogFirst<'_> {
         let first = LogFirst::new(self.site.log());
         match comes_to {
             Some(outcome) => first.foretell(about.comes_to(outcome)).await,
@@ -352,25 +362,25 @@ impl<G: Gateway, S: Surroundings> Payments<G, S> {
     }
 
     /// What an answer to a request tells, which was put so many times before.
-    pub(super) fn told(&self, answer: Answer, asks: u32) -> Told {
+    pub(super) fn told(&self, answer: GatewayAnswer, asks: u32) -> ReportedOutcome {
         match answer {
-            Answer::Done => Told::Done,
-            Answer::Refused(code) => Told::Refused(code),
-            Answer::Unknown(_) => self.nothing(asks),
+            GatewayAnswer::Done => ReportedOutcome::Done,
+            GatewayAnswer::Refused(code) => ReportedOutcome::Refused(code),
+            GatewayAnswer::Unknown(_) => self.nothing(asks),
         }
     }
 
     /// Nothing was told; it is asked about later, the more patiently the oftener it was.
-    pub(super) fn nothing(&self, asks: u32) -> Told {
+    pub(super) fn nothing(&self, asks: u32) -> ReportedOutcome {
         let ask_after = self.site.back_off(asks, self.limits.retry_first, self.limits.retry_max);
-        Told::Nothing { ask_after }
+        ReportedOutcome::Nothing { ask_after }
     }
 
-    fn not_done(&self, not_done: NotDone, what: &str) -> End {
+    fn not_done(&self, not_done: NotDone, what: &str) -> ServiceEnd {
         self.metrics.ledger_errors.inc();
         let end = match not_done {
-            NotDone::Nothing(_) => End::Refused(Refusal::DatabaseDown),
-            NotDone::Perhaps(_) => End::Unknown,
+            NotDone::Nothing(_) => ServiceEnd::Refused(Refusal::DatabaseDown),
+            NotDone::Perhaps(_) => ServiceEnd::Unknown,
         };
         tracing::error!(error = %chain(not_done), "{what}");
         end

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
-use super::gateway::{Answer, Found, Gateway, NoProof};
+use super::gateway::{ChargeStatus, Gateway, GatewayAnswer, NoProof};
 use super::{Charge, GiveBack};
 use crate::decimal;
 
@@ -154,7 +154,7 @@ fn connector(timeout: Duration) -> HttpConnector {
 }
 
 impl Gateway for Toss {
-    async fn confirm(&self, charge: &Charge) -> Answer {
+    async fn confirm(&self, charge: &Charge) -> GatewayAnswer {
         let body = json(&Confirm {
             payment_key: charge.payment_key.as_str(),
             order_id: charge.order.to_string(),
@@ -163,29 +163,31 @@ impl Gateway for Toss {
         let key = Some(charge.payment.to_string());
         match self.send(Method::POST, "/v1/payments/confirm", key, body).await {
             Ok((status, body)) if status.is_success() => match payment(&body, charge) {
-                Ok(payment) if payment.status == "DONE" => Answer::Done,
-                Ok(_) => Answer::Unknown(NoProof::Mismatch),
-                Err(no_proof) => Answer::Unknown(no_proof),
+                Ok(payment) if payment.status == "DONE" => GatewayAnswer::Done,
+                Ok(_) => GatewayAnswer::Unknown(NoProof::Mismatch),
+                Err(no_proof) => GatewayAnswer::Unknown(no_proof),
             },
             Ok((status, body)) => refused(status, &body, &DECLINED),
-            Err(no_proof) => Answer::Unknown(no_proof),
+            Err(no_proof) => GatewayAnswer::Unknown(no_proof),
         }
     }
 
-    async fn find(&self, charge: &Charge) -> Found {
+    async fn find(&self, charge: &Charge) -> ChargeStatus {
         let path = format!("/v1/payments/orders/{}", charge.order);
         match self.send(Method::GET, &path, None, None).await {
             Ok((status, body)) if status.is_success() => found(&body, charge),
             Ok((status, body)) => match code(status, &body) {
-                Ok(code) if status == StatusCode::NOT_FOUND && code.as_str() == NOT_FOUND => Found::NoTrace,
-                Ok(code) => Found::Unknown(NoProof::Code(code)),
-                Err(no_proof) => Found::Unknown(no_proof),
+                Ok(code) if status == StatusCode::NOT_FOUND && code.as_str() == NOT_FOUND => {
+                    ChargeStatus::NoTrace
+                }
+                Ok(code) => ChargeStatus::Unknown(NoProof::Code(code)),
+                Err(no_proof) => ChargeStatus::Unknown(no_proof),
             },
-            Err(no_proof) => Found::Unknown(no_proof),
+            Err(no_proof) => ChargeStatus::Unknown(no_proof),
         }
     }
 
-    async fn give_back(&self, refund: &GiveBack) -> Answer {
+    async fn give_back(&self, refund: &GiveBack) -> GatewayAnswer {
         let charge = &refund.charge;
         let body = json(&CancelRequest {
             cancel_reason: &refund.reason,
@@ -195,12 +197,12 @@ impl Gateway for Toss {
         let key = Some(refund.refund.to_string());
         match self.send(Method::POST, &path, key, body).await {
             Ok((status, body)) if status.is_success() => match payment(&body, charge) {
-                Ok(payment) if payment.has_cancelled(refund.amount) => Answer::Done,
-                Ok(_) => Answer::Unknown(NoProof::Mismatch),
-                Err(no_proof) => Answer::Unknown(no_proof),
+                Ok(payment) if payment.has_cancelled(refund.amount) => GatewayAnswer::Done,
+                Ok(_) => GatewayAnswer::Unknown(NoProof::Mismatch),
+                Err(no_proof) => GatewayAnswer::Unknown(no_proof),
             },
             Ok((status, body)) => refused(status, &body, &NOT_CANCELLED),
-            Err(no_proof) => Answer::Unknown(no_proof),
+            Err(no_proof) => GatewayAnswer::Unknown(no_proof),
         }
     }
 }
@@ -276,36 +278,36 @@ fn payment<'a>(body: &'a Bytes, charge: &Charge) -> Result<TossPayment<'a>, NoPr
 
 /// What a payment object says that was found by the order's id. The order may have an earlier payment, which was declined:
 /// that one says nothing of this one, and one that moved money is nothing that could be charged beside.
-fn found(body: &Bytes, charge: &Charge) -> Found {
+fn found(body: &Bytes, charge: &Charge) -> ChargeStatus {
     let Ok(other) = serde_json::from_slice::<TossPayment<'_>>(body) else {
-        return Found::Unknown(NoProof::Unreadable);
+        return ChargeStatus::Unknown(NoProof::Unreadable);
     };
     let is_over = matches!(other.status.as_str(), "ABORTED" | "EXPIRED");
     if other.order_id == charge.order.to_string()
         && other.payment_key != charge.payment_key.as_str()
         && is_over
     {
-        return Found::NoTrace;
+        return ChargeStatus::NoTrace;
     }
     match payment(body, charge) {
         Ok(payment) => match payment.status.as_str() {
-            "DONE" => Found::Charged,
-            "READY" | "IN_PROGRESS" => Found::NotConcluded,
+            "DONE" => ChargeStatus::Charged,
+            "READY" | "IN_PROGRESS" => ChargeStatus::NotConcluded,
             status @ ("ABORTED" | "EXPIRED") => {
-                Found::NotCharged(ReasonCode::new(status).unwrap_or_else(ReasonCode::other))
+                ChargeStatus::NotCharged(ReasonCode::new(status).unwrap_or_else(ReasonCode::other))
             }
             // Somebody cancelled it past this agent, or a deposit is waited for: for people to see.
-            _ => Found::Unknown(NoProof::Mismatch),
+            _ => ChargeStatus::Unknown(NoProof::Mismatch),
         },
-        Err(no_proof) => Found::Unknown(no_proof),
+        Err(no_proof) => ChargeStatus::Unknown(no_proof),
     }
 }
 
-fn refused(status: StatusCode, body: &Bytes, proofs: &[&str]) -> Answer {
+fn refused(status: StatusCode, body: &Bytes, proofs: &[&str]) -> GatewayAnswer {
     match code(status, body) {
-        Ok(code) if proofs.contains(&code.as_str()) => Answer::Refused(code),
-        Ok(code) => Answer::Unknown(NoProof::Code(code)),
-        Err(no_proof) => Answer::Unknown(no_proof),
+        Ok(code) if proofs.contains(&code.as_str()) => GatewayAnswer::Refused(code),
+        Ok(code) => GatewayAnswer::Unknown(NoProof::Code(code)),
+        Err(no_proof) => GatewayAnswer::Unknown(no_proof),
     }
 }
 
@@ -369,11 +371,11 @@ mod tests {
     fn only_a_code_on_the_list_is_a_refusal() {
         for code in DECLINED {
             let answer = refused(StatusCode::FORBIDDEN, &error(code), &DECLINED);
-            assert!(matches!(answer, Answer::Refused(found) if found.as_str() == code));
+            assert!(matches!(answer, GatewayAnswer::Refused(found) if found.as_str() == code));
         }
         for code in NO_PROOF.into_iter().chain(["NEVER_HEARD_OF", "not a code", ""]) {
             let answer = refused(StatusCode::BAD_REQUEST, &error(code), &DECLINED);
-            assert!(matches!(answer, Answer::Unknown(NoProof::Code(_))), "{code}: {answer:?}");
+            assert!(matches!(answer, GatewayAnswer::Unknown(NoProof::Code(_))), "{code}: {answer:?}");
         }
     }
 
@@ -382,7 +384,7 @@ mod tests {
         for status in [500, 502, 503, 302] {
             let status = StatusCode::from_u16(status).unwrap();
             let answer = refused(status, &error("REJECT_CARD_COMPANY"), &DECLINED);
-            assert_eq!(answer, Answer::Unknown(NoProof::Status(status.as_u16())));
+            assert_eq!(answer, GatewayAnswer::Unknown(NoProof::Status(status.as_u16())));
         }
     }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::*;
-use crate::agent::{Agent, Input, Limits, Output};
+use crate::order_core::{Input, OrderCore, OrderLimits, Output};
 use crate::vault::keyring::Keyring;
 
 const NOW: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
@@ -17,7 +17,7 @@ const HOSTILE: LinkId = LinkId(1);
 const HONEST: LinkId = LinkId(2);
 
 struct World {
-    agent: Agent,
+    agent: OrderCore,
     sent: u64,
 }
 
@@ -34,8 +34,8 @@ fn session() -> SealingSession {
 }
 
 fn world() -> World {
-    let limits = Limits { window_max: 1_000, batch_max: 4, lines_max: 10, look_ups_at_once: 1 };
-    World { agent: Agent::new(limits, Keyring::for_tests(1)), sent: 0 }
+    let limits = OrderLimits { window_max: 1_000, batch_max: 4, lines_max: 10, look_ups_at_once: 1 };
+    World { agent: OrderCore::new(limits, Keyring::for_tests(1)), sent: 0 }
 }
 
 impl World {

@@ -80,7 +80,7 @@ pub fn encrypt(
     random: &mut impl Rng,
 ) -> PersonalAtRest {
     let (key_version, key) = keys.newest_encryption_key();
-    let place = Place { order, key_version };
+    let place = CiphertextOwner { order, key_version };
     let mut data_key = Secret::default();
     random.fill_bytes(data_key.as_mut());
     let mut wrapped_key = vec![0; SALT_BYTES];
@@ -100,7 +100,7 @@ pub fn encrypt(
 
 /// Decrypts an order's personal data.
 pub fn decrypt(order: OrderId, at_rest: &PersonalAtRest, keys: &Keyring) -> Result<PersonalData, VaultError> {
-    let place = Place { order, key_version: at_rest.key_version };
+    let place = CiphertextOwner { order, key_version: at_rest.key_version };
     let key = keys.encryption_key(at_rest.key_version).ok_or(VaultError::NoSuchKey(at_rest.key_version))?;
     let tampered = || VaultError::Tampered("wrapped_key");
     let (salt, wrapped) = at_rest.wrapped_key.split_at_checked(SALT_BYTES).ok_or_else(tampered)?;
@@ -123,12 +123,12 @@ fn slot(fields: &mut [Option<Vec<u8>>; 9], field: PersonalField) -> Option<&mut 
 }
 
 /// Where a ciphertext belongs.
-struct Place {
+struct CiphertextOwner {
     order: OrderId,
     key_version: i32,
 }
 
-impl Place {
+impl CiphertextOwner {
     fn bind(&self, column: &str) -> Vec<u8> {
         let version = self.key_version.to_be_bytes();
         [TABLE.as_bytes(), b"\0", column.as_bytes(), b"\0", self.order.as_bytes(), &version].concat()

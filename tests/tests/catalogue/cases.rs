@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bridge_idc::catalogue::Catalogue;
-use bridge_idc::catalogue::sequencer::Limits;
+use bridge_idc::catalogue::sequencer::ChangeLogLimits;
 use bridge_idc::config::LedgerUrl;
 use bridge_protocol::domain::catalogue::{Code, EntityKey, EntityKind, Position};
 use bridge_protocol::feed::sums;
@@ -202,7 +202,7 @@ async fn wait_for_count(database: &Database, sql: &'static str, count: i64) {
 
 pub(crate) async fn the_log_forgets_by_rows(database: &Database) {
     let brands = brands(&["acme"]);
-    let limits = Limits { changes_kept: 3, ..Limits::default() };
+    let limits = ChangeLogLimits { changes_kept: 3, ..ChangeLogLimits::default() };
     let mut source = Source::with_limits(&database.ledger, limits);
     let empty = source.settled().await;
     database.run(SHOP, SHOP).await;
@@ -219,7 +219,7 @@ pub(crate) async fn the_log_forgets_by_rows(database: &Database) {
 }
 
 pub(crate) async fn the_log_forgets_by_age_and_keeps_the_newest(database: &Database) {
-    let limits = Limits { changes_kept_for: Duration::ZERO, ..Limits::default() };
+    let limits = ChangeLogLimits { changes_kept_for: Duration::ZERO, ..ChangeLogLimits::default() };
     let mut source = Source::with_limits(&database.ledger, limits);
     database.run(SHOP, SHOP).await;
     let newest = source.settled().await;

@@ -446,7 +446,7 @@ pub(crate) async fn a_file_that_is_refused_whole_leaves_the_database_alone(datab
     let imported = import(database, std::str::from_utf8(cut_json).unwrap(), Options::default()).await;
     assert_eq!((imported.refused.len(), imported.kept), (1, false));
     assert_eq!(database.count("SELECT count(*) FROM brands").await, 0);
-    let whole = CatalogueFile::csv(bridge_idc::import_file::Given::whole(cut.as_bytes()), &mapping);
+    let whole = CatalogueFile::csv(bridge_idc::import_file::GivenFile::whole(cut.as_bytes()), &mapping);
     let imported = Catalogue::of(&database.ledger).import(whole, Options::default(), |_| ()).await.unwrap();
     assert_eq!((imported.refused, imported.products), (vec![], tally(2, 0, 0)));
 }

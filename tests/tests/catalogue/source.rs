@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bridge_idc::catalogue::Catalogue;
-use bridge_idc::catalogue::sequencer::{self, Head, Limits};
+use bridge_idc::catalogue::sequencer::{self, ChangeLogLimits, Head};
 use bridge_idc::ledger::Ledger;
 use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::catalogue::{EntityKey, Position};
@@ -28,10 +28,10 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn of(ledger: &Ledger) -> Self {
-        Self::with_limits(ledger, Limits::default())
+        Self::with_limits(ledger, ChangeLogLimits::default())
     }
 
-    pub(crate) fn with_limits(ledger: &Ledger, limits: Limits) -> Self {
+    pub(crate) fn with_limits(ledger: &Ledger, limits: ChangeLogLimits) -> Self {
         let catalogue = Catalogue::of(ledger);
         let (sender, heads) = watch::channel(None);
         let shutdown = Shutdown::new();

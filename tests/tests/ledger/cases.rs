@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bridge_idc::import_file::parts::{Progress, WAIT};
 use bridge_idc::ledger::import::{ImportError, Imported, StockFile};
-use bridge_idc::ledger::{Answer, Ledger, NotReady, Totals};
+use bridge_idc::ledger::{Ledger, NotReady, RequestOutcome, Totals};
 use bridge_idc::planner::Request;
 use bridge_idc::vault::KeyCheck;
 use bridge_idc::vault::keyring::Keyring;
@@ -23,7 +23,8 @@ pub(crate) async fn an_order_is_placed_and_can_be_looked_up(database: &Database)
     let request = shop.place("k", &[("SHOE-270", 2), ("BAG \"L\"", 1)]);
     let order = order_of(&request);
 
-    let Answer::Settled { receipt, replayed: false } = commit_one(ledger, request.clone()).await else {
+    let RequestOutcome::Settled { receipt, replayed: false } = commit_one(ledger, request.clone()).await
+    else {
         panic!()
     };
     assert_eq!((&receipt.brand, receipt.key, receipt.order), (&shop.brand, request.key, order));
@@ -54,12 +55,14 @@ pub(crate) async fn the_same_request_again_is_replayed_and_changes_nothing(datab
     let ledger = &database.ledger;
     let shop = Shop::open(ledger, "acme", &[("A", 10)]).await;
     let request = shop.place("k", &[("A", 3)]);
-    let Answer::Settled { receipt: first, .. } = commit_one(ledger, request.clone()).await else { panic!() };
+    let RequestOutcome::Settled { receipt: first, .. } = commit_one(ledger, request.clone()).await else {
+        panic!()
+    };
 
     // A second attempt may have been given another id by the cloud.
     let again = shop.place("k", &[("A", 3)]);
     assert_ne!(order_of(&again), order_of(&request));
-    let Answer::Settled { receipt, replayed } = commit_one(ledger, again).await else { panic!() };
+    let RequestOutcome::Settled { receipt, replayed } = commit_one(ledger, again).await else { panic!() };
     assert_eq!((receipt, replayed), (first, true));
     assert_eq!(shop.stock(ledger, "A").await, (7, 3));
     assert_eq!(ledger.totals().await.unwrap().placed, 1);
@@ -183,8 +186,8 @@ pub(crate) async fn cancelling_gives_the_units_back_once_under_any_number_of_key
 
     let state = ledger.look_up(&shop.brand, order, None).await.unwrap().unwrap();
     assert_eq!((state.state.as_str(), state.terms.unwrap().lines.len()), ("cancelled", 2));
-    let Answer::Settled { receipt: first, .. } = placed else { panic!() };
-    let Answer::Settled { receipt, replayed } = commit_one(ledger, request).await else { panic!() };
+    let RequestOutcome::Settled { receipt: first, .. } = placed else { panic!() };
+    let RequestOutcome::Settled { receipt, replayed } = commit_one(ledger, request).await else { panic!() };
     assert_eq!((receipt, replayed), (first, true), "the outcome of placing it never changes");
     let totals = Totals { placed: 0, cancelled: 1, rejected: 0, lines: 0, units: 0 };
     assert_eq!(ledger.totals().await.unwrap(), totals);
@@ -494,13 +497,13 @@ pub(crate) async fn of_two_agents_that_begin_at_once_with_other_keys_one_begins(
     assert_eq!(database.count("SELECT count(*) FROM key_checks").await, 2);
 }
 
-fn receipt(answer: &Answer) -> &bridge_protocol::receipt::Receipt {
+fn receipt(answer: &RequestOutcome) -> &bridge_protocol::receipt::Receipt {
     match answer {
-        Answer::Settled { receipt, .. } => receipt,
-        Answer::Refused(refusal) => panic!("refused: {refusal:?}"),
+        RequestOutcome::Settled { receipt, .. } => receipt,
+        RequestOutcome::Refused(refusal) => panic!("refused: {refusal:?}"),
     }
 }
 
-fn position(answer: &Answer) -> i64 {
+fn position(answer: &RequestOutcome) -> i64 {
     receipt(answer).position
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bridge_idc::config::LedgerUrl;
 use bridge_idc::ledger::payments::{Begun, NotDone, PaymentLedger as _};
-use bridge_idc::ledger::{BatchEnd, End, Ledger, LedgerError};
+use bridge_idc::ledger::{BatchEnd, Ledger, LedgerError, RequestEnd};
 use bridge_idc::planner::{Awaited, Request};
 use bridge_protocol::domain::{Outcome, Sku};
 use bridge_protocol::wire::order::Refusal;
@@ -45,7 +45,7 @@ pub(crate) fn stock(shop: &Shop, sku: &str) -> Awaited {
 /// What each request waits for.
 fn waits(end: BatchEnd) -> Vec<Option<Awaited>> {
     assert!(end.outage.is_none(), "{:?}", end.outage);
-    let on = |end| if let End::Waits(awaited) = end { Some(awaited) } else { None };
+    let on = |end| if let RequestEnd::Waits(awaited) = end { Some(awaited) } else { None };
     end.ends.into_iter().map(on).collect()
 }
 
@@ -158,7 +158,7 @@ async fn who_has_waited_for_one_thing_and_meets_another_waits_for_both_and_decid
         for _ in 0..50 {
             let end = ledger.commit(&both, Some(&a)).await;
             match &end.ends[..] {
-                [End::Waits(on)] => assert_eq!(*on, b),
+                [RequestEnd::Waits(on)] => assert_eq!(*on, b),
                 _ => return settled(&answers(end)[0]).0,
             }
         }
@@ -327,7 +327,7 @@ async fn a_cancellation_that_overtakes_its_order_gives_back_what_that_took() {
 
     // What needs nothing that C holds is decided at once: the order is not there yet.
     let mut end = b.commit(&batch(requests.to_vec()), None).await;
-    let End::Committed(early) = end.ends.remove(1) else { panic!("{end:?}") };
+    let RequestEnd::Committed(early) = end.ends.remove(1) else { panic!("{end:?}") };
     assert_eq!(*early.answer(), refused(Refusal::NotFound));
 
     // Those who wait for S2 look for what they need once they have it.
@@ -430,7 +430,7 @@ async fn a_shell_that_holds_an_sqlite_file_keeps_every_order_out_and_none_is_lef
     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut shell).await.unwrap();
     let order = shop.place("k", &[("A", 1)]);
     let end = database.ledger.commit(&batch(vec![order.clone()]), None).await;
-    assert!(matches!(end.ends[..], [End::NotCommitted]) && end.outage.is_some(), "{end:?}");
+    assert!(matches!(end.ends[..], [RequestEnd::NotCommitted]) && end.outage.is_some(), "{end:?}");
     assert_eq!(database.count("SELECT count(*) FROM outcomes").await, 0);
     sqlx::raw_sql("COMMIT").execute(&mut shell).await.unwrap();
     assert!(is_placed(&commit_one(&database.ledger, order).await));
@@ -464,11 +464,11 @@ async fn take_turns(ledger: &Ledger, shop: &Shop, skus: [&str; 2]) -> usize {
         loop {
             let BatchEnd { ends, outage } = ledger.commit(&order, awaited.as_ref()).await;
             match &ends[..] {
-                [End::Waits(on)] => {
+                [RequestEnd::Waits(on)] => {
                     passed_by += usize::from(awaited.is_some_and(|known| known != *on));
                     awaited = Some(on.clone());
                 }
-                [End::Committed(committed)] if is_placed(committed.answer()) => break,
+                [RequestEnd::Committed(committed)] if is_placed(committed.answer()) => break,
                 other => panic!("refused: {other:?} {outage:?}"),
             }
         }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{Begun, PaymentLedger as _, Resolved, Sums, Told};
-use bridge_idc::payment::{PayAsked, Payment};
+use bridge_idc::ledger::payments::{Begun, PaymentLedger as _, ReportedOutcome, ResolveResult, Sums};
+use bridge_idc::payment::{ChargeRequest, Payment};
 use bridge_protocol::domain::{OrderId, PaymentKey, PaymentState, ReasonCode, RefundId, RefundState};
 use bridge_protocol::wire::order::Refusal;
 
@@ -17,8 +17,8 @@ use crate::payments::{
 use crate::refunds::none_is_on_its_way;
 use crate::shop::{Shop, TOTAL, order_id, pay, refund};
 
-fn no_trace() -> Told {
-    Told::NotDone(ReasonCode::new("NO_TRACE").unwrap())
+fn no_trace() -> ReportedOutcome {
+    ReportedOutcome::NotDone(ReasonCode::new("NO_TRACE").unwrap())
 }
 
 /// A payment of which the ledger says that it was not paid.
@@ -31,7 +31,7 @@ async fn given_up(ledger: &Ledger, shop: &Shop, key: &str, order: OrderId) -> Pa
 }
 
 /// As [`pay`], by a token of its own.
-fn pay_otherwise(shop: &Shop, key: &str, order: OrderId) -> PayAsked {
+fn pay_otherwise(shop: &Shop, key: &str, order: OrderId) -> ChargeRequest {
     let mut asked = pay(shop, key, order);
     asked.charge.payment_key = PaymentKey::new(&format!("tgen_{key}")).unwrap();
     asked
@@ -47,7 +47,10 @@ pub(crate) async fn money_that_moves_after_it_was_given_up_is_a_state_of_its_own
     let refused = begun(ledger, &pay(&shop, "d", refused)).await;
     for payment in [given_up(ledger, &shop, "a", order).await, told(ledger, &refused, declined()).await] {
         let code = payment.code.clone();
-        let (a, b) = tokio::join!(found(&one, &payment, Told::Done), told(&two, &payment, Told::Done));
+        let (a, b) = tokio::join!(
+            found(&one, &payment, ReportedOutcome::Done),
+            told(&two, &payment, ReportedOutcome::Done)
+        );
         let stands = read(ledger, &payment).await;
         assert_eq!((stands.state, &stands.code), (PaymentState::ChargedLate, &code));
         assert_eq!((stands.refunds.len(), stands.left()), (1, 0), "once, whoever hears of it: {a:?} {b:?}");
@@ -64,10 +67,14 @@ pub(crate) async fn money_that_moves_after_it_was_given_up_is_a_state_of_its_own
         );
         let due = ledger.take_due_refunds(seconds(30), 10).await.unwrap();
         assert_eq!(due.iter().map(|due| due.give_back.refund).collect::<Vec<_>>(), [automatic], "at once");
-        let ended = refund_told(&one, &payment, automatic, Told::Done).await;
+        let ended = refund_told(&one, &payment, automatic, ReportedOutcome::Done).await;
         assert_eq!((ended.state, ended.refunded), (PaymentState::Returned, TOTAL));
-        assert_eq!(refund_told(&two, &payment, automatic, Told::Done).await, ended);
-        assert_eq!(found(ledger, &payment, Told::Done).await, ended, "told again, it goes back once");
+        assert_eq!(refund_told(&two, &payment, automatic, ReportedOutcome::Done).await, ended);
+        assert_eq!(
+            found(ledger, &payment, ReportedOutcome::Done).await,
+            ended,
+            "told again, it goes back once"
+        );
         assert_eq!(ledger.doubt().await.unwrap().charged_late, 0);
     }
     let sums = Sums { charged: 2 * TOTAL, refunded: 2 * TOTAL, payments: 2 };
@@ -79,8 +86,8 @@ pub(crate) async fn a_late_charge_touches_no_other_payment_of_its_order(database
     let ledger = &database.ledger;
     let late = given_up(ledger, &shop, "a", order).await;
     let other = begun(ledger, &pay_otherwise(&shop, "b", order)).await;
-    let other = told(ledger, &other, Told::Done).await;
-    let stands = found(ledger, &late, Told::Done).await;
+    let other = told(ledger, &other, ReportedOutcome::Done).await;
+    let stands = found(ledger, &late, ReportedOutcome::Done).await;
     assert_eq!((stands.state, stands.refunds.len()), (PaymentState::ChargedLate, 1));
     assert_eq!(read(ledger, &other).await, other, "it pays for the order");
     let paid = Begun::InTheWay(Refusal::AlreadyPaid, other.charge.payment);
@@ -95,7 +102,7 @@ pub(crate) async fn what_was_charged_by_one_token_is_one_payment_s(database: &Da
     let ledger = &database.ledger;
     let first = given_up(ledger, &shop, "a", order).await;
     let second = paid(ledger, &shop, "b", order).await;
-    let stands = found(ledger, &first, Told::Done).await;
+    let stands = found(ledger, &first, ReportedOutcome::Done).await;
     assert_eq!(stands.state, PaymentState::NotPaid, "the gateway shows the second one's charge");
     assert_eq!((stands.refunds.len(), read(ledger, &second).await), (0, second));
 }
@@ -108,7 +115,7 @@ pub(crate) async fn that_it_was_not_paid_is_never_said_while_a_request_is_on_its
     let stands = found(&other, &payment, no_trace()).await;
     assert_eq!(stands.state, PaymentState::Unknown);
     assert!(other.take_due_payments(seconds(1), 10).await.unwrap().is_empty(), "asked about after that");
-    let on_its_way = Resolved::OnItsWay(payment.confirm_until);
+    let on_its_way = ResolveResult::OnItsWay(payment.confirm_until);
     assert_eq!(resolve(&other, &payment, false).await, on_its_way, "nor by an operator");
     // Its agent says that its request is over; what the gateway has then is all that it will have.
     told(ledger, &payment, nothing(seconds(600))).await;
@@ -195,11 +202,11 @@ pub(crate) async fn a_refund_that_is_made_after_all_counts(database: &Database) 
     let (_, id) = begin_refund(ledger, &refund(&shop, "r1", &payment, 1_000)).await.unwrap();
     refund_told(ledger, &payment, id, nothing(seconds(1))).await;
     none_is_on_its_way(database).await;
-    assert!(matches!(resolve_refund(ledger, &payment, id, false).await, Resolved::Stands(_)));
-    let stands = refund_told(ledger, &payment, id, Told::Done).await;
+    assert!(matches!(resolve_refund(ledger, &payment, id, false).await, ResolveResult::Stands(_)));
+    let stands = refund_told(ledger, &payment, id, ReportedOutcome::Done).await;
     assert_eq!((stands.refunds[0].state, stands.refunded), (RefundState::Done, 1_000));
     assert_eq!((stands.state, stands.left()), (PaymentState::PartiallyRefunded, TOTAL - 1_000));
-    assert_eq!(refund_told(ledger, &payment, id, Told::Done).await, stands, "once");
+    assert_eq!(refund_told(ledger, &payment, id, ReportedOutcome::Done).await, stands, "once");
 }
 
 /// The payments' tables as they were before money that moves late had a state.

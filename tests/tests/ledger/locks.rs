@@ -1,7 +1,7 @@
 //! Writers take rows and keys in one order, so that none of them waits in a circle. The database would end such a circle, and
 //! the flow would try again: so what is looked at is who holds what, and not what the requests come to.
 
-use bridge_idc::ledger::{End, Ledger};
+use bridge_idc::ledger::{Ledger, RequestEnd};
 use bridge_idc::planner::Request;
 use bridge_protocol::domain::{Brand, Outcome};
 use bridge_protocol::wire::order::Refusal;
@@ -91,7 +91,7 @@ async fn what_a_batch_met_on_its_way_is_sold_as_it_stands_once_the_batch_has_it(
         let (end, changed) = tokio::join!(wait, change);
         changed.unwrap();
         // It waits for a bounded time: on a slow machine that may be over before the change.
-        if !matches!(end.ends[..], [End::Waits(_)]) {
+        if !matches!(end.ends[..], [RequestEnd::Waits(_)]) {
             break end;
         }
     };

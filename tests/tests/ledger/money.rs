@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{Begun, PaymentLedger as _, Resolved, Told};
-use bridge_idc::payment::{Payment, RefundAsked};
+use bridge_idc::ledger::payments::{Begun, PaymentLedger as _, ReportedOutcome, ResolveResult};
+use bridge_idc::payment::{GiveBackRequest, Payment};
 use bridge_protocol::domain::{Currency, Money, PaymentState, ReasonCode, RefundState};
 use bridge_protocol::wire::order::Refusal;
 
@@ -32,7 +32,7 @@ pub(crate) async fn another_brand_neither_sees_nor_pays_nor_gives_back_a_payment
 
     let asked = refund(&other, "r", &payment, 1_000);
     assert_eq!(begin_refund(ledger, &asked).await, Err(Refusal::NotFound), "another brand's order");
-    let by_its_own_order = RefundAsked { order: order_of(&own), ..asked.clone() };
+    let by_its_own_order = GiveBackRequest { order: order_of(&own), ..asked.clone() };
     assert_eq!(begin_refund(ledger, &by_its_own_order).await, Err(Refusal::NotFound), "and payment");
     assert_eq!(begin(ledger, &pay(&other, "p", order)).await, Begun::Refused(Refusal::NotFound));
     let id = payment.charge.payment;
@@ -56,7 +56,7 @@ pub(crate) async fn nothing_is_given_back_in_another_currency(database: &Databas
     let payment = paid(ledger, &shop, "a", order).await;
     for currency in ["USD", "JPY"] {
         let amount = Money::new(1_000, Currency::new(currency).unwrap()).unwrap();
-        let asked = RefundAsked { amount, ..refund(&shop, currency, &payment, 1) };
+        let asked = GiveBackRequest { amount, ..refund(&shop, currency, &payment, 1) };
         assert_eq!(begin_refund(ledger, &asked).await, Err(Refusal::RefundTooLarge), "{amount}");
     }
     assert_eq!(read(ledger, &payment).await, payment);
@@ -68,9 +68,9 @@ pub(crate) async fn a_partial_refund_that_is_told_twice_counts_once(database: &D
     let (one, two) = (&database.ledger, database.second_agent().await);
     let payment = paid(one, &shop, "a", order).await;
     let (_, id) = begin_refund(one, &refund(&shop, "r", &payment, 1_000)).await.unwrap();
-    let stands = refund_told(one, &payment, id, Told::Done).await;
+    let stands = refund_told(one, &payment, id, ReportedOutcome::Done).await;
     assert_eq!((stands.state, stands.refunded), (PaymentState::PartiallyRefunded, 1_000));
-    for again in [Told::Done, nothing(Duration::ZERO), declined(), Told::Done] {
+    for again in [ReportedOutcome::Done, nothing(Duration::ZERO), declined(), ReportedOutcome::Done] {
         assert_eq!(refund_told(&two, &payment, id, again.clone()).await, stands, "{again:?}");
     }
     assert_eq!(read(one, &payment).await, stands);
@@ -89,9 +89,9 @@ pub(crate) async fn to_be_back(database: &Database, shop: &Shop, late: bool) -> 
     }
     let payment = begun(ledger, &pay(shop, key, order)).await;
     told(ledger, &payment, nothing(seconds(600))).await;
-    let no_trace = Told::NotDone(ReasonCode::new("NO_TRACE").unwrap());
+    let no_trace = ReportedOutcome::NotDone(ReasonCode::new("NO_TRACE").unwrap());
     assert_eq!(found(ledger, &payment, no_trace).await.state, PaymentState::NotPaid);
-    found(ledger, &payment, Told::Done).await
+    found(ledger, &payment, ReportedOutcome::Done).await
 }
 
 pub(crate) async fn an_automatic_refund_that_the_gateway_refuses_is_asked_for_once(database: &Database) {
@@ -116,12 +116,20 @@ pub(crate) async fn a_refused_refund_whose_money_is_back_all_the_same_is_ended_b
     for late in [false, true] {
         let payment = to_be_back(database, &shop, late).await;
         let id = payment.refunds[0].refund;
-        assert_eq!(resolve_refund(ledger, &payment, id, true).await, Resolved::Known, "it is asked for");
+        assert_eq!(resolve_refund(ledger, &payment, id, true).await, ResolveResult::Known, "it is asked for");
         let refused = refund_told(ledger, &payment, id, declined()).await;
         assert_eq!(ledger.payments(true, 10).await.unwrap(), [refused], "somebody has to see to it");
-        assert_eq!(resolve(ledger, &payment, true).await, Resolved::Known, "the payment itself is known");
-        assert_eq!(resolve_refund(ledger, &payment, id, false).await, Resolved::Known, "it is so already");
-        let Resolved::Stands(stands) = resolve_refund(ledger, &payment, id, true).await else {
+        assert_eq!(
+            resolve(ledger, &payment, true).await,
+            ResolveResult::Known,
+            "the payment itself is known"
+        );
+        assert_eq!(
+            resolve_refund(ledger, &payment, id, false).await,
+            ResolveResult::Known,
+            "it is so already"
+        );
+        let ResolveResult::Stands(stands) = resolve_refund(ledger, &payment, id, true).await else {
             panic!("it is resolved")
         };
         let ended = if late { PaymentState::Returned } else { PaymentState::Refunded };
@@ -129,7 +137,7 @@ pub(crate) async fn a_refused_refund_whose_money_is_back_all_the_same_is_ended_b
         let said = (stands.refunds[0].state, stands.refunds[0].code.clone());
         assert_eq!(said, (RefundState::Done, ReasonCode::new("TICKET_4711")));
         assert_eq!(read(ledger, &payment).await, *stands);
-        assert_eq!(resolve_refund(ledger, &payment, id, true).await, Resolved::Known, "once");
+        assert_eq!(resolve_refund(ledger, &payment, id, true).await, ResolveResult::Known, "once");
         assert_eq!(ledger.payments(true, 10).await.unwrap(), []);
         assert_eq!(ledger.doubt().await.unwrap().charged_late, 0);
         assert_eq!(due_refunds(ledger).await, []);
@@ -144,9 +152,9 @@ pub(crate) async fn no_operator_gives_back_more_than_was_paid(database: &Databas
     refund_told(ledger, &payment, refused, declined()).await;
     let (_, other) = begin_refund(ledger, &refund(&shop, "r", &payment, 1)).await.unwrap();
     let said = async || resolve_refund(ledger, &payment, refused, true).await;
-    assert_eq!(said().await, Resolved::NotLeft(TOTAL - 1), "what is under way counts");
-    refund_told(ledger, &payment, other, Told::Done).await;
-    assert_eq!(said().await, Resolved::NotLeft(TOTAL - 1));
+    assert_eq!(said().await, ResolveResult::NotLeft(TOTAL - 1), "what is under way counts");
+    refund_told(ledger, &payment, other, ReportedOutcome::Done).await;
+    assert_eq!(said().await, ResolveResult::NotLeft(TOTAL - 1));
     assert_eq!(read(ledger, &payment).await.refunded, 1);
 }
 
@@ -158,7 +166,7 @@ pub(crate) async fn a_refused_refund_that_a_shop_asked_for_is_the_shop_s_to_ask_
     let payment = paid(ledger, &shop, "a", order).await;
     let (_, id) = begin_refund(ledger, &refund(&shop, "r", &payment, 1_000)).await.unwrap();
     let stands = refund_told(ledger, &payment, id, declined()).await;
-    assert_eq!(resolve_refund(ledger, &payment, id, true).await, Resolved::Known);
+    assert_eq!(resolve_refund(ledger, &payment, id, true).await, ResolveResult::Known);
     assert_eq!((read(ledger, &payment).await, ledger.payments(true, 10).await.unwrap()), (stands, vec![]));
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bridge_idc::config::LedgerUrl;
-use bridge_idc::ledger::{Answer, BatchEnd, End, Ledger, LedgerError, NotReady, Totals};
+use bridge_idc::ledger::{BatchEnd, Ledger, LedgerError, NotReady, RequestEnd, RequestOutcome, Totals};
 use bridge_idc::planner::Request;
 use bridge_protocol::domain::Outcome;
 use bridge_protocol::wire::order::Refusal;
@@ -56,7 +56,7 @@ async fn a_commit_with_a_warning_is_told_to_nobody_before_a_standby_has_it() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let BatchEnd { ends, outage } = committing.await.unwrap();
-    assert!(matches!(ends[..], [End::Unknown]) && outage.is_some(), "{ends:?} {outage:?}");
+    assert!(matches!(ends[..], [RequestEnd::Unknown]) && outage.is_some(), "{ends:?} {outage:?}");
 
     stand_by(&mut dba, "").await;
     assert_eq!(settled(&commit_one(&ledger, order).await), (Outcome::Placed, true));
@@ -76,7 +76,7 @@ async fn stand_by(dba: &mut PgConnection, name: &str) {
 }
 
 /// As an agent does: what was not committed again until all of it is; the answers in the order of the requests.
-async fn commit_at_last(ledger: &Ledger, requests: Vec<Request>) -> Vec<Answer> {
+async fn commit_at_last(ledger: &Ledger, requests: Vec<Request>) -> Vec<RequestOutcome> {
     let mut answers = vec![None; requests.len()];
     for _ in 0..10_000 {
         let open: Vec<usize> = (0..answers.len()).filter(|n| answers[*n].is_none()).collect();
@@ -87,10 +87,10 @@ async fn commit_at_last(ledger: &Ledger, requests: Vec<Request>) -> Vec<Answer> 
         let BatchEnd { ends, outage } = ledger.commit(&batch(again), None).await;
         for (n, end) in open.iter().zip(ends) {
             match end {
-                End::Committed(committed) => answers[*n] = Some(committed.answer().clone()),
+                RequestEnd::Committed(committed) => answers[*n] = Some(committed.answer().clone()),
                 // The other writer's, in the middle of its batch.
-                End::Waits(_) => {}
-                End::NotCommitted | End::Unknown => assert!(outage.is_some()),
+                RequestEnd::Waits(_) => {}
+                RequestEnd::NotCommitted | RequestEnd::Unknown => assert!(outage.is_some()),
             }
         }
         if outage.is_some() {
@@ -197,9 +197,9 @@ async fn a_commit_that_is_lost_and_overtaken_is_answered_with_what_the_other_age
     };
     let (BatchEnd { ends, outage }, theirs) = tokio::join!(ledger.commit(&ours, None), overtake);
     assert!(outage.is_none(), "{outage:?}");
-    let Answer::Settled { receipt: theirs, replayed: false } = theirs else { panic!("{theirs:?}") };
-    let [End::Committed(committed)] = &ends[..] else { panic!("{ends:?}") };
-    let replayed = Answer::Settled { receipt: theirs, replayed: true };
+    let RequestOutcome::Settled { receipt: theirs, replayed: false } = theirs else { panic!("{theirs:?}") };
+    let [RequestEnd::Committed(committed)] = &ends[..] else { panic!("{ends:?}") };
+    let replayed = RequestOutcome::Settled { receipt: theirs, replayed: true };
     assert_eq!(*committed.answer(), replayed, "no receipt has a position that is not there");
     assert_eq!(shop.stock(&other, "A").await, (99, 1));
 }
@@ -320,13 +320,13 @@ async fn whatever_fails_one_request_s_statement_fails_that_request_alone_and_lea
         [1, 13, 1, 7, 1, 8, 1, 9, 1, 10].into_iter().enumerate().map(place).collect();
     let BatchEnd { ends, outage } = database.ledger.commit(&batch(requests.clone()), None).await;
     assert!(outage.is_none(), "{outage:?}");
-    let end = |end: &End| match end {
-        End::Committed(committed) => match committed.answer() {
-            Answer::Settled { receipt, .. } => receipt.outcome.code(),
-            Answer::Refused(refusal) => refusal.code(),
+    let end = |end: &RequestEnd| match end {
+        RequestEnd::Committed(committed) => match committed.answer() {
+            RequestOutcome::Settled { receipt, .. } => receipt.outcome.code(),
+            RequestOutcome::Refused(refusal) => refusal.code(),
         },
-        End::NotCommitted => "not committed",
-        End::Waits(_) | End::Unknown => "unknown",
+        RequestEnd::NotCommitted => "not committed",
+        RequestEnd::Waits(_) | RequestEnd::Unknown => "unknown",
     };
     let failed = Refusal::Failed.code();
     let told: Vec<&str> = ends.iter().map(end).collect();
@@ -349,7 +349,7 @@ async fn whatever_fails_one_request_s_statement_fails_that_request_alone_and_lea
     // A right that nobody has is no request's fault, and is soon known not to be.
     let requests = (0..100).map(|n| shop.place(&format!("right-{n}"), &[("A", 8)])).collect();
     let BatchEnd { ends, outage } = database.ledger.commit(&batch(requests), None).await;
-    assert!(ends.iter().all(|end| matches!(end, End::NotCommitted)), "{ends:?}");
+    assert!(ends.iter().all(|end| matches!(end, RequestEnd::NotCommitted)), "{ends:?}");
     assert!(outage.is_none(), "others may do better: {outage:?}");
 }
 
@@ -381,7 +381,10 @@ async fn what_fails_for_one_brand_is_done_for_another_in_the_same_batch() {
         assert!(outage.is_none(), "{state}: {outage:?}");
         for (n, end) in ends.iter().enumerate() {
             let is_acme_s = n.is_multiple_of(2);
-            let is_right = matches!((is_acme_s, end), (true, End::NotCommitted) | (false, End::Committed(_)));
+            let is_right = matches!(
+                (is_acme_s, end),
+                (true, RequestEnd::NotCommitted) | (false, RequestEnd::Committed(_))
+            );
             assert!(is_right, "{state}, request {n}: {end:?}");
         }
     }
@@ -403,6 +406,6 @@ async fn a_connection_that_is_ended_under_a_batch_costs_nobody_anything() {
     let requests = (0..10).map(|n| shop.place(&n.to_string(), &[("A", 1)])).collect();
     let BatchEnd { ends, outage } = database.ledger.commit(&batch(requests), None).await;
     assert!(outage.is_none(), "{outage:?}");
-    assert!(ends.iter().all(|end| matches!(end, End::Committed(_))), "{ends:?}");
+    assert!(ends.iter().all(|end| matches!(end, RequestEnd::Committed(_))), "{ends:?}");
     assert_eq!(shop.stock(&database.ledger, "A").await, (990, 10));
 }

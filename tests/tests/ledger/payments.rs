@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bridge_idc::ledger::Ledger;
 use bridge_idc::ledger::payments::{
-    Attempt, Begun, Conclusion, Doubt, NotDone, PaymentLedger as _, Resolved, Sums, Told, Verdict,
+    Attempt, Begun, Conclusion, Doubt, NotDone, OperatorDecision, PaymentLedger as _, ReportedOutcome,
+    ResolveResult, Sums,
 };
 use bridge_idc::payment::audit::{LogFirst, conclude_payment, conclude_refund};
-use bridge_idc::payment::{PayAsked, Payment, RefundAsked};
+use bridge_idc::payment::{ChargeRequest, GiveBackRequest, Payment};
 use bridge_protocol::domain::{
     Brand, Currency, Money, OrderId, Outcome, PaymentId, PaymentState, ReasonCode, RefundId, RefundState,
     UnixMicros,
@@ -40,8 +41,8 @@ pub(crate) fn seconds(count: u64) -> Duration {
 }
 
 /// Nothing that proves anything; to be asked about after so long.
-pub(crate) fn nothing(ask_after: Duration) -> Told {
-    Told::Nothing { ask_after }
+pub(crate) fn nothing(ask_after: Duration) -> ReportedOutcome {
+    ReportedOutcome::Nothing { ask_after }
 }
 
 /// The log that the agents here have.
@@ -65,11 +66,11 @@ async fn once_logged<V>(attempt: impl AsyncFn(Option<&Conclusion>) -> Result<Att
     }
 }
 
-pub(crate) async fn begin(ledger: &Ledger, asked: &PayAsked) -> Begun<Payment> {
+pub(crate) async fn begin(ledger: &Ledger, asked: &ChargeRequest) -> Begun<Payment> {
     ledger.begin_payment(asked, seconds(60)).await.unwrap()
 }
 
-pub(crate) async fn begun(ledger: &Ledger, asked: &PayAsked) -> Payment {
+pub(crate) async fn begun(ledger: &Ledger, asked: &ChargeRequest) -> Payment {
     match begin(ledger, asked).await {
         Begun::New(payment) => payment,
         other => panic!("not new: {other:?}"),
@@ -77,24 +78,32 @@ pub(crate) async fn begun(ledger: &Ledger, asked: &PayAsked) -> Payment {
 }
 
 /// What the gateway answered to the request that the payment is held for.
-pub(crate) async fn told(ledger: &Ledger, payment: &Payment, told: Told) -> Payment {
+pub(crate) async fn told(ledger: &Ledger, payment: &Payment, told: ReportedOutcome) -> Payment {
     conclude(ledger, payment, told, Some(payment.confirm_until)).await
 }
 
 /// What the gateway said to an agent that only asked about it.
-pub(crate) async fn found(ledger: &Ledger, payment: &Payment, told: Told) -> Payment {
+pub(crate) async fn found(ledger: &Ledger, payment: &Payment, told: ReportedOutcome) -> Payment {
     conclude(ledger, payment, told, None).await
 }
 
-async fn conclude(ledger: &Ledger, payment: &Payment, told: Told, held: Option<UnixMicros>) -> Payment {
+async fn conclude(
+    ledger: &Ledger,
+    payment: &Payment,
+    told: ReportedOutcome,
+    held: Option<UnixMicros>,
+) -> Payment {
     let (order, id) = (payment.charge.order, payment.charge.payment);
     conclude_payment(ledger, log_first(), order, id, &told, held).await.unwrap().payment
 }
 
-pub(crate) async fn resolve(ledger: &Ledger, payment: &Payment, moved: bool) -> Resolved {
+pub(crate) async fn resolve(ledger: &Ledger, payment: &Payment, moved: bool) -> ResolveResult {
     let reason = ReasonCode::new("TICKET_4711").unwrap();
-    let (order, id, verdict) =
-        (payment.charge.order, payment.charge.payment, Verdict { moved, amount: None, reason: &reason });
+    let (order, id, verdict) = (
+        payment.charge.order,
+        payment.charge.payment,
+        OperatorDecision { moved, amount: None, reason: &reason },
+    );
     once_logged(async |said| ledger.resolve_payment(order, id, verdict, said).await).await
 }
 
@@ -103,10 +112,13 @@ pub(crate) async fn resolve_refund(
     payment: &Payment,
     refund: RefundId,
     moved: bool,
-) -> Resolved {
+) -> ResolveResult {
     let reason = ReasonCode::new("TICKET_4711").unwrap();
-    let (order, id, verdict) =
-        (payment.charge.order, payment.charge.payment, Verdict { moved, amount: None, reason: &reason });
+    let (order, id, verdict) = (
+        payment.charge.order,
+        payment.charge.payment,
+        OperatorDecision { moved, amount: None, reason: &reason },
+    );
     once_logged(async |said| ledger.resolve_refund(order, id, refund, verdict, said).await).await
 }
 
@@ -116,30 +128,30 @@ pub(crate) async fn resolve_rest(
     payment: &Payment,
     refund: RefundId,
     amount: i64,
-) -> Resolved {
+) -> ResolveResult {
     let reason = ReasonCode::new("TICKET_4711").unwrap();
-    let verdict = Verdict { moved: true, amount: Some(amount), reason: &reason };
+    let verdict = OperatorDecision { moved: true, amount: Some(amount), reason: &reason };
     let (order, id) = (payment.charge.order, payment.charge.payment);
     once_logged(async |said| ledger.resolve_refund(order, id, refund, verdict, said).await).await
 }
 
-fn resolved(resolved: Resolved) -> Payment {
+fn resolved(resolved: ResolveResult) -> Payment {
     match resolved {
-        Resolved::Stands(payment) => *payment,
+        ResolveResult::Stands(payment) => *payment,
         other => panic!("not resolved: {other:?}"),
     }
 }
 
 pub(crate) async fn paid(ledger: &Ledger, shop: &Shop, key: &str, order: OrderId) -> Payment {
     let payment = begun(ledger, &pay(shop, key, order)).await;
-    let payment = told(ledger, &payment, Told::Done).await;
+    let payment = told(ledger, &payment, ReportedOutcome::Done).await;
     assert_eq!(payment.state, PaymentState::Paid);
     payment
 }
 
 pub(crate) async fn begin_refund(
     ledger: &Ledger,
-    asked: &RefundAsked,
+    asked: &GiveBackRequest,
 ) -> Result<(Payment, RefundId), Refusal> {
     match ledger.begin_refund(asked, seconds(60)).await.unwrap() {
         Begun::New(begun) => Ok(begun),
@@ -148,13 +160,18 @@ pub(crate) async fn begin_refund(
     }
 }
 
-pub(crate) async fn refund_told(ledger: &Ledger, payment: &Payment, refund: RefundId, told: Told) -> Payment {
+pub(crate) async fn refund_told(
+    ledger: &Ledger,
+    payment: &Payment,
+    refund: RefundId,
+    told: ReportedOutcome,
+) -> Payment {
     let (order, id) = (payment.charge.order, payment.charge.payment);
     conclude_refund(ledger, log_first(), order, id, refund, &told).await.unwrap().payment
 }
 
-pub(crate) fn declined() -> Told {
-    Told::Refused(ReasonCode::new("REJECT_CARD_COMPANY").unwrap())
+pub(crate) fn declined() -> ReportedOutcome {
+    ReportedOutcome::Refused(ReasonCode::new("REJECT_CARD_COMPANY").unwrap())
 }
 
 pub(crate) async fn cancel(ledger: &Ledger, shop: &Shop, order: OrderId) {
@@ -175,13 +192,13 @@ pub(crate) async fn goes_all_the_way(ledger: &Ledger, shop: &Shop, order: OrderI
     assert!(ledger.hint_payment(order, Duration::ZERO).await.unwrap());
     assert_eq!(ledger.take_due_payments(seconds(1), 10).await.unwrap().len(), 1);
     let again = ledger.begin_again(order, payment.charge.payment, seconds(60)).await.unwrap().unwrap();
-    let payment = told(ledger, &again, Told::Done).await;
+    let payment = told(ledger, &again, ReportedOutcome::Done).await;
     let asked = refund(shop, "r", &payment, 1_000);
     let Begun::New((_, id)) = ledger.begin_refund(&asked, Duration::ZERO).await.unwrap() else {
         panic!("it is new")
     };
     assert_eq!(ledger.take_due_refunds(seconds(60), 10).await.unwrap().len(), 1);
-    let stands = refund_told(ledger, &payment, id, Told::Done).await;
+    let stands = refund_told(ledger, &payment, id, ReportedOutcome::Done).await;
     assert_eq!((stands.state, stands.refunded), (PaymentState::PartiallyRefunded, 1_000));
     assert_eq!(ledger.payments(false, 10).await.unwrap().len(), 1);
     assert_eq!(ledger.doubt().await.unwrap(), Doubt::default());
@@ -242,10 +259,10 @@ pub(crate) async fn an_order_is_charged_once_under_any_number_of_keys(database: 
     assert_eq!(begin(ledger, &pay(&shop, "b", order)).await, in_progress);
     told(ledger, &payment, nothing(seconds(1))).await;
     assert_eq!(begin(ledger, &pay(&shop, "b", order)).await, in_progress, "unknown may be paid");
-    told(ledger, &payment, Told::Done).await;
+    told(ledger, &payment, ReportedOutcome::Done).await;
     assert_eq!(begin(ledger, &pay(&shop, "b", order)).await, paid);
     let (_, id) = begin_refund(ledger, &refund(&shop, "r", &payment, TOTAL)).await.unwrap();
-    assert_eq!(refund_told(ledger, &payment, id, Told::Done).await.state, PaymentState::Refunded);
+    assert_eq!(refund_told(ledger, &payment, id, ReportedOutcome::Done).await.state, PaymentState::Refunded);
     assert_eq!(begin(ledger, &pay(&shop, "b", order)).await, paid);
     let sums = Sums { charged: TOTAL, refunded: TOTAL, payments: 1 };
     assert_eq!(ledger.payment_sums().await.unwrap(), sums);
@@ -288,7 +305,7 @@ pub(crate) async fn the_same_key_again_is_told_how_the_payment_stands(database: 
     let again = pay(&shop, "a", order);
     assert_ne!(again.charge.payment, payment.charge.payment, "a second attempt has an id of its own");
     assert_eq!(begin(ledger, &again).await, Begun::Known(payment.clone()));
-    let payment = told(ledger, &payment, Told::Done).await;
+    let payment = told(ledger, &payment, ReportedOutcome::Done).await;
     assert_eq!(begin(ledger, &again).await, Begun::Known(payment.clone()));
     let asked = refund(&shop, "r", &payment, 1_000);
     let (_, first) = begin_refund(ledger, &asked).await.unwrap();
@@ -304,15 +321,15 @@ pub(crate) async fn the_same_key_with_another_body_or_for_a_refund_is_refused(da
     let ledger = &database.ledger;
     let payment = paid(ledger, &shop, "a", order).await;
     let reused = Begun::Refused(Refusal::KeyReused);
-    let other = PayAsked { fingerprint: [9; 32], ..pay(&shop, "a", order) };
+    let other = ChargeRequest { fingerprint: [9; 32], ..pay(&shop, "a", order) };
     assert_eq!(begin(ledger, &other).await, reused);
     let other_order = another_order(database, &shop, "k2").await;
-    let other = PayAsked { fingerprint: [9; 32], ..pay(&shop, "a", other_order) };
+    let other = ChargeRequest { fingerprint: [9; 32], ..pay(&shop, "a", other_order) };
     assert_eq!(begin(ledger, &other).await, reused);
     let of_payment = refund(&shop, "a", &payment, 1);
     assert_eq!(begin_refund(ledger, &of_payment).await.unwrap_err(), Refusal::KeyReused);
     begin_refund(ledger, &refund(&shop, "r", &payment, 1)).await.unwrap();
-    let larger = RefundAsked { fingerprint: [9; 32], ..refund(&shop, "r", &payment, 2) };
+    let larger = GiveBackRequest { fingerprint: [9; 32], ..refund(&shop, "r", &payment, 2) };
     assert_eq!(begin_refund(ledger, &larger).await.unwrap_err(), Refusal::KeyReused);
 }
 
@@ -323,19 +340,19 @@ pub(crate) async fn refunds_never_exceed_what_was_paid(database: &Database) {
     let too_large = Err(Refusal::RefundTooLarge);
     let early = begin_refund(ledger, &refund(&shop, "r0", &payment, 1)).await;
     assert_eq!(early, Err(Refusal::PaymentInProgress), "nobody knows yet whether it is paid");
-    let payment = told(ledger, &payment, Told::Done).await;
+    let payment = told(ledger, &payment, ReportedOutcome::Done).await;
     assert_eq!(begin_refund(ledger, &refund(&shop, "r1", &payment, TOTAL + 1)).await, too_large);
     let (_, part) = begin_refund(ledger, &refund(&shop, "r2", &payment, 1_000)).await.unwrap();
     let rest = refund(&shop, "r3", &payment, TOTAL - 999);
     assert_eq!(begin_refund(ledger, &rest).await, too_large, "what is under way counts");
-    let stands = refund_told(ledger, &payment, part, Told::Done).await;
+    let stands = refund_told(ledger, &payment, part, ReportedOutcome::Done).await;
     assert_eq!((stands.state, stands.refunded), (PaymentState::PartiallyRefunded, 1_000));
     assert_eq!(begin_refund(ledger, &rest).await, too_large);
     let (_, rest) = begin_refund(ledger, &refund(&shop, "r4", &payment, TOTAL - 1_000)).await.unwrap();
-    let stands = refund_told(ledger, &payment, rest, Told::Done).await;
+    let stands = refund_told(ledger, &payment, rest, ReportedOutcome::Done).await;
     assert_eq!((stands.state, stands.refunded, stands.left()), (PaymentState::Refunded, TOTAL, 0));
     assert_eq!(read(ledger, &payment).await, stands);
-    let stranger = RefundAsked { order: order_id(), ..refund(&shop, "r5", &payment, 1) };
+    let stranger = GiveBackRequest { order: order_id(), ..refund(&shop, "r5", &payment, 1) };
     assert_eq!(begin_refund(ledger, &stranger).await, Err(Refusal::NotFound));
 }
 
@@ -395,12 +412,12 @@ pub(crate) async fn money_that_comes_in_after_the_cancellation_goes_back(databas
     assert_eq!(unknown.refunds, [], "nothing moved yet");
     let due = ledger.take_due_payments(seconds(30), 10).await.unwrap();
     assert!(matches!(due.as_slice(), [due] if !due.order_stands), "{due:?}");
-    let stands = told(ledger, &payment, Told::Done).await;
+    let stands = told(ledger, &payment, ReportedOutcome::Done).await;
     assert_eq!((stands.state, stands.left(), stands.refunds.len()), (PaymentState::Paid, 0, 1));
     let automatic = &stands.refunds[0];
-    let ended = refund_told(ledger, &payment, automatic.refund, Told::Done).await;
+    let ended = refund_told(ledger, &payment, automatic.refund, ReportedOutcome::Done).await;
     assert_eq!(ended.state, PaymentState::Refunded);
-    assert_eq!(told(ledger, &payment, Told::Done).await, ended, "told again, it goes back once");
+    assert_eq!(told(ledger, &payment, ReportedOutcome::Done).await, ended, "told again, it goes back once");
 }
 
 pub(crate) async fn what_is_due_is_taken_by_one_agent_alone(database: &Database) {
@@ -440,7 +457,7 @@ pub(crate) async fn a_hint_makes_a_doubt_due_at_once_and_nothing_else(database: 
     assert!(ledger.hint_payment(order, Duration::ZERO).await.unwrap());
     assert_eq!(ledger.take_due_payments(seconds(1), 10).await.unwrap().len(), 1);
     assert!(!ledger.hint_payment(order_id(), Duration::ZERO).await.unwrap());
-    let stands = told(ledger, &payment, Told::Done).await;
+    let stands = told(ledger, &payment, ReportedOutcome::Done).await;
     assert!(!ledger.hint_payment(order, Duration::ZERO).await.unwrap());
     assert_eq!(read(ledger, &payment).await.state, stands.state);
     assert_eq!(ledger.doubt().await.unwrap(), Doubt::default());
@@ -450,13 +467,13 @@ pub(crate) async fn an_operator_s_word_ends_a_doubt_and_nothing_else(database: &
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
     let payment = begun(ledger, &pay(&shop, "a", order)).await;
-    assert_eq!(resolve(ledger, &payment, true).await, Resolved::Known, "it is being asked about");
+    assert_eq!(resolve(ledger, &payment, true).await, ResolveResult::Known, "it is being asked about");
     told(ledger, &payment, nothing(seconds(1))).await;
     cancel(ledger, &shop, order).await;
     let stands = resolved(resolve(ledger, &payment, true).await);
     assert_eq!((stands.state, stands.code.as_ref().unwrap().as_str()), (PaymentState::Paid, "TICKET_4711"));
     assert!(stands.refunds[0].automatic && stands.left() == 0, "its order was cancelled meanwhile");
-    assert_eq!(resolve(ledger, &payment, false).await, Resolved::Known, "it is known now");
+    assert_eq!(resolve(ledger, &payment, false).await, ResolveResult::Known, "it is known now");
     assert_eq!(read(ledger, &payment).await, stands);
 }
 
@@ -472,7 +489,7 @@ pub(crate) async fn an_operator_s_word_ends_a_doubt_about_a_refund_and_nothing_e
         let (payment, refund) = begin_refund(ledger, &refund(&shop, key, &payment, 1)).await.unwrap();
         assert_eq!(
             resolve_refund(ledger, &payment, refund, true).await,
-            Resolved::Known,
+            ResolveResult::Known,
             "it is being asked for"
         );
         refund_told(ledger, &payment, refund, nothing(seconds(1))).await;
@@ -485,7 +502,7 @@ pub(crate) async fn an_operator_s_word_ends_a_doubt_about_a_refund_and_nothing_e
         assert_eq!(stands.refunded, if moved { 1 } else { 0 });
         assert_eq!(
             resolve_refund(ledger, &payment, refund, !moved).await,
-            Resolved::Known,
+            ResolveResult::Known,
             "it is known now"
         );
         assert_eq!(read(ledger, &payment).await, stands);

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{Attempt, Begun, PaymentLedger as _, Resolved, Told, Verdict};
+use bridge_idc::ledger::payments::{
+    Attempt, Begun, OperatorDecision, PaymentLedger as _, ReportedOutcome, ResolveResult,
+};
 use bridge_idc::payment::Payment;
 use bridge_protocol::domain::{PaymentState, ReasonCode, RefundId, RefundState, UnixMicros};
 use bridge_protocol::wire::order::Refusal;
@@ -25,12 +27,12 @@ pub(crate) async fn none_is_on_its_way(database: &Database) {
 }
 
 /// Until when a request for it may be on its way.
-async fn on_its_way(ledger: &Ledger, payment: &Payment, refund: RefundId) -> Resolved {
-    Resolved::OnItsWay(read(ledger, payment).await.refund(refund).unwrap().give_back_until)
+async fn on_its_way(ledger: &Ledger, payment: &Payment, refund: RefundId) -> ResolveResult {
+    ResolveResult::OnItsWay(read(ledger, payment).await.refund(refund).unwrap().give_back_until)
 }
 
-fn refused(resolved: Resolved, refund: RefundId) -> bool {
-    let Resolved::Stands(payment) = resolved else { return false };
+fn refused(resolved: ResolveResult, refund: RefundId) -> bool {
+    let ResolveResult::Stands(payment) = resolved else { return false };
     payment.refund(refund).unwrap().state == RefundState::Refused
 }
 
@@ -45,14 +47,14 @@ pub(crate) async fn that_nothing_went_back_is_never_said_while_a_request_is_on_i
     let until = on_its_way(&other, &payment, id).await;
     assert_eq!(resolve_refund(&other, &payment, id, false).await, until);
     let reason = ReasonCode::new("TICKET_4711").unwrap();
-    let verdict = Verdict { moved: false, amount: None, reason: &reason };
+    let verdict = OperatorDecision { moved: false, amount: None, reason: &reason };
     let rehearsed = other.resolve_refund(order, payment.charge.payment, id, verdict, None).await;
     assert_eq!(rehearsed.unwrap(), Attempt::Committed(until), "nothing is logged either");
     assert_eq!(read(ledger, &payment).await, stands);
     let again = begin_refund(ledger, &refund(&shop, "r2", &payment, 1)).await;
     assert_eq!(again, Err(Refusal::RefundTooLarge), "so no other refund takes its place");
     // Asked about it, a gateway that has no trace proves as little.
-    let no_trace = Told::NotDone(ReasonCode::new("NO_TRACE").unwrap());
+    let no_trace = ReportedOutcome::NotDone(ReasonCode::new("NO_TRACE").unwrap());
     assert_eq!(refund_told(&other, &payment, id, no_trace).await.refunds[0].state, RefundState::Unknown);
 
     none_is_on_its_way(database).await;
@@ -77,7 +79,7 @@ pub(crate) async fn a_refund_that_is_asked_for_again_is_on_its_way_again(databas
     assert_eq!(one.take_due_refunds(Duration::ZERO, 10).await.unwrap().len(), 1);
     assert_eq!(resolve_refund(one, &payment, id, false).await, until);
     // Both are killed: what they have asked for is outlived, and may still be said to be back before that.
-    assert!(matches!(resolve_refund(one, &payment, id, true).await, Resolved::Stands(_)));
+    assert!(matches!(resolve_refund(one, &payment, id, true).await, ResolveResult::Stands(_)));
 }
 
 pub(crate) async fn money_that_goes_back_by_itself_goes_once_whatever_an_operator_says(database: &Database) {
@@ -93,7 +95,7 @@ pub(crate) async fn money_that_goes_back_by_itself_goes_once_whatever_an_operato
         assert_eq!(resolve_refund(ledger, &payment, id, false).await, until);
         let shop_s = begin_refund(ledger, &refund(&shop, "shop's", &payment, 1)).await;
         assert_eq!(shop_s, Err(Refusal::RefundTooLarge));
-        let ended = refund_told(ledger, &payment, id, Told::Done).await;
+        let ended = refund_told(ledger, &payment, id, ReportedOutcome::Done).await;
         let state = if late { PaymentState::Returned } else { PaymentState::Refunded };
         assert_eq!((ended.state, ended.refunded, ended.refunds.len()), (state, TOTAL, 1));
     }
@@ -126,13 +128,13 @@ pub(crate) async fn what_other_refunds_left_of_a_refused_one_is_ended_by_an_oper
         refund_told(ledger, &payment, id, declined()).await;
         let (_, part) = begin_refund(ledger, &refund(&shop, key, &payment, 1_000)).await.unwrap();
         let left = TOTAL - 1_000;
-        let not_left = Resolved::NotLeft(left);
+        let not_left = ResolveResult::NotLeft(left);
         assert_eq!(resolve_refund(ledger, &payment, id, true).await, not_left, "what is under way counts");
-        refund_told(ledger, &payment, part, Told::Done).await;
+        refund_told(ledger, &payment, part, ReportedOutcome::Done).await;
         for wrong in [1, left - 1, left + 1, TOTAL + 1] {
             assert_eq!(resolve_rest(ledger, &payment, id, wrong).await, not_left, "{wrong}");
         }
-        let Resolved::Stands(stands) = resolve_rest(ledger, &payment, id, left).await else {
+        let ResolveResult::Stands(stands) = resolve_rest(ledger, &payment, id, left).await else {
             panic!("it is resolved")
         };
         let ended = if late { PaymentState::Returned } else { PaymentState::Refunded };
@@ -147,7 +149,7 @@ pub(crate) async fn what_other_refunds_left_of_a_refused_one_is_ended_by_an_oper
         assert_eq!(stands.refunds[2].code, ReasonCode::new("TICKET_4711"));
         assert_eq!(read(ledger, &payment).await, *stands);
         let again = resolve_rest(ledger, &payment, id, left).await;
-        assert_eq!(again, Resolved::NotLeft(0), "said twice, it counts once");
+        assert_eq!(again, ResolveResult::NotLeft(0), "said twice, it counts once");
         assert_eq!(ledger.payments(true, 10).await.unwrap(), []);
         assert_eq!(ledger.take_due_refunds(Duration::ZERO, 10).await.unwrap(), [], "nobody asks for it");
     }
@@ -163,7 +165,7 @@ pub(crate) async fn what_is_taken_while_an_operator_s_word_is_logged_is_on_its_w
     refund_told(ledger, &payment, id, nothing(Duration::ZERO)).await;
     none_is_on_its_way(database).await;
     let reason = ReasonCode::new("TICKET_4711").unwrap();
-    let verdict = Verdict { moved: false, amount: None, reason: &reason };
+    let verdict = OperatorDecision { moved: false, amount: None, reason: &reason };
     let of = payment.charge.payment;
     let rehearsed = ledger.resolve_refund(order, of, id, verdict, None).await.unwrap();
     let Attempt::ToLog(conclusion) = rehearsed else { panic!("{rehearsed:?}") };
@@ -200,6 +202,6 @@ async fn what_is_taken_while_an_operator_speaks_is_on_its_way() {
         sqlx::raw_sql("COMMIT").execute(&mut agent).await.unwrap();
     };
     let (said, ()) = tokio::join!(says, commits);
-    assert_eq!(said, Resolved::OnItsWay(UnixMicros::new(9_000_000_000_000_000)));
+    assert_eq!(said, ResolveResult::OnItsWay(UnixMicros::new(9_000_000_000_000_000)));
     assert_eq!(read(ledger, &payment).await.refunds[0].state, RefundState::Unknown);
 }

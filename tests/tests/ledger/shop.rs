@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use bridge_idc::import_file::parts::WAIT;
 use bridge_idc::ledger::import::{Imported, StockFile};
-use bridge_idc::ledger::{Answer, Batch, BatchEnd, Committed, End, Ledger};
-use bridge_idc::payment::{Charge, PayAsked, Payment, RefundAsked};
+use bridge_idc::ledger::{Batch, BatchEnd, Committed, Ledger, RequestEnd, RequestOutcome};
+use bridge_idc::payment::{Charge, ChargeRequest, GiveBackRequest, Payment};
 use bridge_idc::planner::{Action, Awaited, Placement, Request};
 use bridge_idc::vault::PersonalAtRest;
 use bridge_protocol::domain::{
@@ -92,8 +92,8 @@ pub(crate) async fn import(ledger: &Ledger, csv: &str) -> Imported {
 }
 
 /// Commits requests as the agent does: what waits for somebody is committed again, by itself, until it is.
-pub(crate) async fn commit(ledger: &Ledger, requests: Vec<Request>) -> Vec<Answer> {
-    let mut answers: Vec<Option<Answer>> = vec![None; requests.len()];
+pub(crate) async fn commit(ledger: &Ledger, requests: Vec<Request>) -> Vec<RequestOutcome> {
+    let mut answers: Vec<Option<RequestOutcome>> = vec![None; requests.len()];
     let mut open: Vec<(Option<Awaited>, Vec<usize>)> = vec![(None, (0..requests.len()).collect())];
     while let Some((awaited, places)) = open.pop() {
         let again = places.iter().map(|place| requests[*place].clone()).collect();
@@ -101,11 +101,13 @@ pub(crate) async fn commit(ledger: &Ledger, requests: Vec<Request>) -> Vec<Answe
         assert!(outage.is_none(), "{outage:?}");
         for (place, end) in places.into_iter().zip(ends) {
             match end {
-                End::Committed(committed) => answers[place] = Some(committed.answer().clone()),
-                End::Waits(on) => match open.iter_mut().find(|(known, _)| *known == Some(on.clone())) {
-                    Some((_, places)) => places.push(place),
-                    None => open.push((Some(on), vec![place])),
-                },
+                RequestEnd::Committed(committed) => answers[place] = Some(committed.answer().clone()),
+                RequestEnd::Waits(on) => {
+                    match open.iter_mut().find(|(known, _)| *known == Some(on.clone())) {
+                        Some((_, places)) => places.push(place),
+                        None => open.push((Some(on), vec![place])),
+                    }
+                }
                 end => panic!("not committed: {end:?}"),
             }
         }
@@ -114,16 +116,16 @@ pub(crate) async fn commit(ledger: &Ledger, requests: Vec<Request>) -> Vec<Answe
 }
 
 /// What each request came to, each of which did.
-pub(crate) fn answers(BatchEnd { ends, outage }: BatchEnd) -> Vec<Answer> {
+pub(crate) fn answers(BatchEnd { ends, outage }: BatchEnd) -> Vec<RequestOutcome> {
     assert!(outage.is_none(), "{outage:?}");
     let answer = |end| match end {
-        End::Committed(committed) => Committed::answer(&committed).clone(),
+        RequestEnd::Committed(committed) => Committed::answer(&committed).clone(),
         end => panic!("not committed: {end:?}"),
     };
     ends.into_iter().map(answer).collect()
 }
 
-pub(crate) async fn commit_one(ledger: &Ledger, request: Request) -> Answer {
+pub(crate) async fn commit_one(ledger: &Ledger, request: Request) -> RequestOutcome {
     commit(ledger, vec![request]).await.remove(0)
 }
 
@@ -159,14 +161,14 @@ pub(crate) fn order_of(request: &Request) -> OrderId {
 }
 
 /// How it ended, and whether that is an earlier request's outcome.
-pub(crate) fn settled(answer: &Answer) -> (Outcome, bool) {
+pub(crate) fn settled(answer: &RequestOutcome) -> (Outcome, bool) {
     match answer {
-        Answer::Settled { receipt, replayed } => (receipt.outcome.clone(), *replayed),
-        Answer::Refused(refusal) => panic!("refused: {refusal:?}"),
+        RequestOutcome::Settled { receipt, replayed } => (receipt.outcome.clone(), *replayed),
+        RequestOutcome::Refused(refusal) => panic!("refused: {refusal:?}"),
     }
 }
 
-pub(crate) fn is_placed(answer: &Answer) -> bool {
+pub(crate) fn is_placed(answer: &RequestOutcome) -> bool {
     settled(answer) == (Outcome::Placed, false)
 }
 
@@ -174,8 +176,8 @@ pub(crate) fn sold_out(sku: &str) -> Outcome {
     Outcome::SoldOut { sku: Sku::new(sku).unwrap() }
 }
 
-pub(crate) fn refused(refusal: Refusal) -> Answer {
-    Answer::Refused(refusal)
+pub(crate) fn refused(refusal: Refusal) -> RequestOutcome {
+    RequestOutcome::Refused(refusal)
 }
 
 /// What an order of one unit comes to.
@@ -187,16 +189,16 @@ pub(crate) fn krw(amount: i64) -> Money {
 }
 
 /// "Charge for this order", under a key.
-pub(crate) fn pay(shop: &Shop, key: &str, order: OrderId) -> PayAsked {
+pub(crate) fn pay(shop: &Shop, key: &str, order: OrderId) -> ChargeRequest {
     let payment = PaymentId::from_uuid(order_id().as_uuid()).unwrap();
     let payment_key = PaymentKey::new(&format!("tgen_{order}")).unwrap();
     let charge = Charge { payment, order, amount: krw(TOTAL), payment_key };
-    PayAsked { brand: shop.brand.clone(), key: shop.key(key), fingerprint: [1; 32], charge }
+    ChargeRequest { brand: shop.brand.clone(), key: shop.key(key), fingerprint: [1; 32], charge }
 }
 
 /// "Give so much back", under a key.
-pub(crate) fn refund(shop: &Shop, key: &str, payment: &Payment, amount: i64) -> RefundAsked {
-    RefundAsked {
+pub(crate) fn refund(shop: &Shop, key: &str, payment: &Payment, amount: i64) -> GiveBackRequest {
+    GiveBackRequest {
         brand: shop.brand.clone(),
         key: shop.key(key),
         fingerprint: [2; 32],

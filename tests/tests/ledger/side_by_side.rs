@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{PaymentLedger as _, Resolved, Told};
+use bridge_idc::ledger::payments::{PaymentLedger as _, ReportedOutcome, ResolveResult};
 use bridge_idc::payment::Payment;
 use bridge_protocol::domain::{OrderId, PaymentState, ReasonCode, RefundId, UnixMicros};
 
@@ -37,8 +37,8 @@ async fn by_an_agent_of_before(database: &Database, statement: &str) {
     database.run(statement, statement).await;
 }
 
-fn no_trace() -> Told {
-    Told::NotDone(ReasonCode::new("NO_TRACE").unwrap())
+fn no_trace() -> ReportedOutcome {
+    ReportedOutcome::NotDone(ReasonCode::new("NO_TRACE").unwrap())
 }
 
 async fn due(ledger: &Ledger) -> Vec<Payment> {
@@ -128,7 +128,7 @@ pub(crate) async fn what_version_4_begins_is_concluded_by_this_one(database: &Da
     database.run(&postgres, &sqlite).await;
     let taken = due(ledger).await;
     assert_eq!(taken.iter().map(|payment| payment.state).collect::<Vec<_>>(), [PaymentState::Confirming]);
-    let stands = found(ledger, &taken[0], Told::Done).await;
+    let stands = found(ledger, &taken[0], ReportedOutcome::Done).await;
     assert_eq!((stands.state, due(ledger).await), (PaymentState::Paid, vec![]));
 }
 
@@ -200,7 +200,7 @@ pub(crate) async fn what_an_agent_of_before_asks_to_give_back_is_on_its_way(data
         by_an_agent_of_before(database, statement).await;
     }
     let says = async |refund| resolve_refund(ledger, &payment, refund, false).await;
-    assert_eq!(says(id).await, Resolved::OnItsWay(UnixMicros::new(8_000_000_000_000_000)));
+    assert_eq!(says(id).await, ResolveResult::OnItsWay(UnixMicros::new(8_000_000_000_000_000)));
 
     let begun = RefundId::from_uuid(order_id().as_uuid()).unwrap();
     let id = payment.charge.payment;
@@ -209,7 +209,7 @@ pub(crate) async fn what_an_agent_of_before_asks_to_give_back_is_on_its_way(data
     let sqlite = begin_refund_of_before(&blobs[0], &blobs[1], "0");
     database.run(&postgres, &sqlite).await;
     by_an_agent_of_before(database, TOLD_NOTHING).await;
-    assert_eq!(says(begun).await, Resolved::OnItsWay(UnixMicros::new(9_000_000_000_000_000)));
+    assert_eq!(says(begun).await, ResolveResult::OnItsWay(UnixMicros::new(9_000_000_000_000_000)));
 
     // What nobody has asked for yet is not on its way.
     cancel(ledger, &shop, order).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bridge_idc::payment::gateway::{Answer, Found, Gateway, NoProof};
+use bridge_idc::payment::gateway::{ChargeStatus, Gateway, GatewayAnswer, NoProof};
 use bridge_idc::payment::toss::Toss;
 use bridge_idc::payment::{Charge, GiveBack};
 use bridge_protocol::domain::{
@@ -51,13 +51,13 @@ fn code(text: &str) -> ReasonCode {
 async fn a_charge_is_confirmed_found_and_given_back_in_parts() {
     let (sandbox, toss) = gateway().await;
     let charge = charge(1);
-    assert_eq!(toss.find(&charge).await, Found::NoTrace);
-    assert_eq!(toss.confirm(&charge).await, Answer::Done);
-    assert_eq!(toss.find(&charge).await, Found::Charged);
-    assert_eq!(toss.give_back(&refund(1, 22_000, &charge)).await, Answer::Done);
+    assert_eq!(toss.find(&charge).await, ChargeStatus::NoTrace);
+    assert_eq!(toss.confirm(&charge).await, GatewayAnswer::Done);
+    assert_eq!(toss.find(&charge).await, ChargeStatus::Charged);
+    assert_eq!(toss.give_back(&refund(1, 22_000, &charge)).await, GatewayAnswer::Done);
     let too_much = toss.give_back(&refund(2, 200_001, &charge)).await;
-    assert_eq!(too_much, Answer::Refused(code("NOT_CANCELABLE_AMOUNT")));
-    assert_eq!(toss.give_back(&refund(3, 200_000, &charge)).await, Answer::Done);
+    assert_eq!(too_much, GatewayAnswer::Refused(code("NOT_CANCELABLE_AMOUNT")));
+    assert_eq!(toss.give_back(&refund(3, 200_000, &charge)).await, GatewayAnswer::Done);
     let books = sandbox.charges();
     assert_eq!(
         (books[0].status.as_str(), books[0].cancels.as_slice()),
@@ -70,11 +70,11 @@ async fn asked_again_under_the_same_key_it_charges_and_gives_back_once() {
     let (sandbox, toss) = gateway().await;
     let charge = charge(1);
     for _ in 0..3 {
-        assert_eq!(toss.confirm(&charge).await, Answer::Done);
+        assert_eq!(toss.confirm(&charge).await, GatewayAnswer::Done);
     }
     let back = refund(1, 1_000, &charge);
     for _ in 0..3 {
-        assert_eq!(toss.give_back(&back).await, Answer::Done);
+        assert_eq!(toss.give_back(&back).await, GatewayAnswer::Done);
     }
     assert_eq!((charged(&sandbox), sandbox.charges()[0].cancels.len()), (vec![1], 1));
 }
@@ -84,12 +84,15 @@ async fn a_decline_is_one_and_a_later_payment_of_the_order_is_told_apart_from_it
     let (sandbox, toss) = gateway().await;
     sandbox.next([Mischief::Decline]);
     let first = charge(1);
-    assert_eq!(toss.confirm(&first).await, Answer::Refused(code("REJECT_CARD_COMPANY")));
-    assert_eq!(toss.find(&first).await, Found::NotCharged(code("ABORTED")));
+    assert_eq!(toss.confirm(&first).await, GatewayAnswer::Refused(code("REJECT_CARD_COMPANY")));
+    assert_eq!(toss.find(&first).await, ChargeStatus::NotCharged(code("ABORTED")));
     let second = Charge { order: first.order, ..charge(2) };
-    assert_eq!(toss.find(&second).await, Found::NoTrace, "what is found is the first one's");
-    assert_eq!(toss.confirm(&second).await, Answer::Done);
-    assert!(matches!(toss.find(&first).await, Found::Unknown(NoProof::Mismatch)), "another one moved money");
+    assert_eq!(toss.find(&second).await, ChargeStatus::NoTrace, "what is found is the first one's");
+    assert_eq!(toss.confirm(&second).await, GatewayAnswer::Done);
+    assert!(
+        matches!(toss.find(&first).await, ChargeStatus::Unknown(NoProof::Mismatch)),
+        "another one moved money"
+    );
 }
 
 #[tokio::test]
@@ -97,11 +100,11 @@ async fn what_the_shopper_has_not_finished_is_not_concluded_and_what_has_run_out
     let (sandbox, toss) = gateway().await;
     let charge = charge(1);
     sandbox.authorise(&charge.order.to_string(), charge.payment_key.as_str(), 222_000);
-    assert_eq!(toss.find(&charge).await, Found::NotConcluded);
+    assert_eq!(toss.find(&charge).await, ChargeStatus::NotConcluded);
     sandbox.set_status(&charge.order.to_string(), "EXPIRED");
-    assert_eq!(toss.find(&charge).await, Found::NotCharged(code("EXPIRED")));
+    assert_eq!(toss.find(&charge).await, ChargeStatus::NotCharged(code("EXPIRED")));
     sandbox.set_status(&charge.order.to_string(), "WAITING_FOR_DEPOSIT");
-    assert_eq!(toss.find(&charge).await, Found::Unknown(NoProof::Mismatch));
+    assert_eq!(toss.find(&charge).await, ChargeStatus::Unknown(NoProof::Mismatch));
 }
 
 #[tokio::test]
@@ -123,19 +126,19 @@ async fn whatever_proves_nothing_is_unknown_and_asking_again_tells_the_truth() {
     ] {
         let charge = charge(n);
         sandbox.next([mischief]);
-        assert_eq!(toss.confirm(&charge).await, Answer::Unknown(expected.clone()), "{mischief:?}");
+        assert_eq!(toss.confirm(&charge).await, GatewayAnswer::Unknown(expected.clone()), "{mischief:?}");
         if mischief != Mischief::FailBefore {
             sandbox.next([mischief]);
             let found = toss.find(&charge).await;
-            assert_eq!(found, Found::Unknown(expected.clone()), "{mischief:?}, asked about");
+            assert_eq!(found, ChargeStatus::Unknown(expected.clone()), "{mischief:?}, asked about");
         }
         let moved = !matches!(mischief, Mischief::FailBefore | Mischief::HangBefore);
-        assert_eq!(toss.find(&charge).await == Found::Charged, moved, "{mischief:?}");
-        assert_eq!(toss.confirm(&charge).await, Answer::Done, "{mischief:?}, confirmed again");
+        assert_eq!(toss.find(&charge).await == ChargeStatus::Charged, moved, "{mischief:?}");
+        assert_eq!(toss.confirm(&charge).await, GatewayAnswer::Done, "{mischief:?}, confirmed again");
         let back = refund(n, 1_000, &charge);
         sandbox.next([mischief]);
-        assert_eq!(toss.give_back(&back).await, Answer::Unknown(expected), "{mischief:?}, given back");
-        assert_eq!(toss.give_back(&back).await, Answer::Done, "{mischief:?}, given back again");
+        assert_eq!(toss.give_back(&back).await, GatewayAnswer::Unknown(expected), "{mischief:?}, given back");
+        assert_eq!(toss.give_back(&back).await, GatewayAnswer::Done, "{mischief:?}, given back again");
     }
     let books = sandbox.charges();
     assert!(books.iter().all(|charge| charge.charged == 1 && charge.cancels == [1_000]), "{books:?}");
@@ -147,10 +150,10 @@ async fn a_gateway_that_is_not_there_or_refuses_the_key_proves_nothing() {
     let charge = charge(1);
     let stranger = Toss::new(&sandbox.url(), b"test_sk_other", TIMEOUT).unwrap();
     let unauthorized = NoProof::Code(code("UNAUTHORIZED_KEY"));
-    assert_eq!(stranger.confirm(&charge).await, Answer::Unknown(unauthorized));
+    assert_eq!(stranger.confirm(&charge).await, GatewayAnswer::Unknown(unauthorized));
     let url = sandbox.url();
     let gone = Toss::new(&url, SECRET_KEY.as_bytes(), TIMEOUT).unwrap();
     drop(sandbox);
     tokio::task::yield_now().await;
-    assert!(matches!(gone.confirm(&charge).await, Answer::Unknown(_)));
+    assert!(matches!(gone.confirm(&charge).await, GatewayAnswer::Unknown(_)));
 }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use bridge_idc::config::LedgerUrl;
 use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::Told;
+use bridge_idc::ledger::payments::ReportedOutcome;
 use bridge_idc::metrics::Metrics;
 use bridge_idc::payment::audit::{Log, LogFirst, conclude_payment};
-use bridge_idc::payment::end::End;
-use bridge_idc::payment::gateway::{Answer, Found, Gateway, NoProof};
-use bridge_idc::payment::service::{Limits, Payments, Surroundings};
-use bridge_idc::payment::{Charge, GiveBack, PayAsked};
+use bridge_idc::payment::end::ServiceEnd;
+use bridge_idc::payment::gateway::{ChargeStatus, Gateway, GatewayAnswer, NoProof};
+use bridge_idc::payment::service::{Environment, PaymentLimits, Payments};
+use bridge_idc::payment::{Charge, ChargeRequest, GiveBack};
 use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::shutdown::Shutdown;
 use bridge_tests::audits;
@@ -24,7 +24,7 @@ use crate::database::{Database, connect, postgres, sqlite};
 use crate::shop::{Shop, commit_one, order_of, pay, refund};
 
 /// Far apart, so that a time says which of them went into it.
-pub(crate) const LIMITS: Limits = Limits {
+pub(crate) const LIMITS: PaymentLimits = PaymentLimits {
     calls_max: 4,
     doubts_max: 4,
     timeout: Duration::from_secs(1_000),
@@ -64,19 +64,19 @@ impl Watching {
 }
 
 impl Gateway for Watching {
-    async fn confirm(&self, _: &Charge) -> Answer {
+    async fn confirm(&self, _: &Charge) -> GatewayAnswer {
         self.look("payments").await;
-        if self.charges { Answer::Done } else { Answer::Unknown(NoProof::TimedOut) }
+        if self.charges { GatewayAnswer::Done } else { GatewayAnswer::Unknown(NoProof::TimedOut) }
     }
 
-    async fn find(&self, _: &Charge) -> Found {
+    async fn find(&self, _: &Charge) -> ChargeStatus {
         self.look("payments").await;
-        Found::Unknown(NoProof::TimedOut)
+        ChargeStatus::Unknown(NoProof::TimedOut)
     }
 
-    async fn give_back(&self, _: &GiveBack) -> Answer {
+    async fn give_back(&self, _: &GiveBack) -> GatewayAnswer {
         self.look("refunds").await;
-        Answer::Unknown(NoProof::TimedOut)
+        GatewayAnswer::Unknown(NoProof::TimedOut)
     }
 }
 
@@ -84,7 +84,7 @@ impl Gateway for Watching {
 struct Agent {
     payments: Arc<Payments<Watching>>,
     seen: mpsc::UnboundedReceiver<Seen>,
-    asked: PayAsked,
+    asked: ChargeRequest,
     shop: Shop,
     _log: bridge_runtime::audit_log::Closer,
 }
@@ -121,7 +121,7 @@ pub(crate) const DUE: [&str; 2] = [
 async fn a_payment_is_held(database: Database) {
     let dir = tempfile::tempdir().unwrap();
     let mut agent = Agent::start(&database, dir.path(), false).await;
-    assert!(matches!(agent.payments.pay(&agent.asked).await, End::Stands { .. }));
+    assert!(matches!(agent.payments.pay(&agent.asked).await, ServiceEnd::Stands { .. }));
     agent.is_held("payments", 1).await;
     database.run(DUE[0], DUE[0]).await;
     let reconciler = tokio::spawn(agent.payments.clone().reconcile(Shutdown::new()));
@@ -132,10 +132,12 @@ async fn a_payment_is_held(database: Database) {
 async fn a_refund_is_held(database: Database) {
     let dir = tempfile::tempdir().unwrap();
     let mut agent = Agent::start(&database, dir.path(), true).await;
-    let End::Stands { payment, .. } = agent.payments.pay(&agent.asked).await else { panic!("it stands") };
+    let ServiceEnd::Stands { payment, .. } = agent.payments.pay(&agent.asked).await else {
+        panic!("it stands")
+    };
     agent.is_held("payments", 1).await;
     let asked = refund(&agent.shop, "r", &payment, 1_000);
-    assert!(matches!(agent.payments.refund(&asked).await, End::Stands { .. }));
+    assert!(matches!(agent.payments.refund(&asked).await, ServiceEnd::Stands { .. }));
     agent.is_held("refunds", 1).await;
     database.run(DUE[1], DUE[1]).await;
     let reconciler = tokio::spawn(agent.payments.clone().reconcile(Shutdown::new()));
@@ -171,7 +173,7 @@ struct HeldUp {
     looks: AtomicU32,
 }
 
-impl Surroundings for HeldUp {
+impl Environment for HeldUp {
     type Ledger = Ledger;
 
     fn ledger(&self) -> &Ledger {
@@ -204,13 +206,13 @@ async fn an_agent_that_was_held_up_for_too_long_asks_for_nothing() {
     let shop = Shop::open(&database.ledger, "acme", &[("A", 1)]).await;
     let order = shop.place("k", &[("A", 1)]);
     commit_one(&database.ledger, order.clone()).await;
-    let End::Stands { payment, .. } = payments.pay(&pay(&shop, "p", order_of(&order))).await else {
+    let ServiceEnd::Stands { payment, .. } = payments.pay(&pay(&shop, "p", order_of(&order))).await else {
         panic!("it stands")
     };
     assert!(seen.try_recv().is_err(), "the gateway was asked to charge");
     let (order, id, first) = (payment.charge.order, payment.charge.payment, LogFirst::new(&log));
-    conclude_payment(&database.ledger, first, order, id, &Told::Done, None).await.unwrap();
-    assert!(matches!(payments.refund(&refund(&shop, "r", &payment, 1_000)).await, End::Stands { .. }));
+    conclude_payment(&database.ledger, first, order, id, &ReportedOutcome::Done, None).await.unwrap();
+    assert!(matches!(payments.refund(&refund(&shop, "r", &payment, 1_000)).await, ServiceEnd::Stands { .. }));
     assert!(seen.try_recv().is_err(), "the gateway was asked to give back");
     database.run(DUE[1], DUE[1]).await;
     let ask_for_refunds = async || {

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use bridge_idc::config::LedgerUrl;
 use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{Attempt, PaymentLedger as _, Resolved, Verdict};
+use bridge_idc::ledger::payments::{Attempt, OperatorDecision, PaymentLedger as _, ResolveResult};
 use bridge_idc::metrics::Metrics;
 use bridge_idc::payment::audit::Log;
-use bridge_idc::payment::end::End;
-use bridge_idc::payment::gateway::{Answer, Found, Gateway, NoProof};
-use bridge_idc::payment::service::{Payments, Surroundings};
+use bridge_idc::payment::end::ServiceEnd;
+use bridge_idc::payment::gateway::{ChargeStatus, Gateway, GatewayAnswer, NoProof};
+use bridge_idc::payment::service::{Environment, Payments};
 use bridge_idc::payment::{Charge, GiveBack, Payment};
 use bridge_protocol::audit::Event;
 use bridge_protocol::domain::{PaymentState, ReasonCode, RefundState};
@@ -61,7 +61,7 @@ struct Site {
     log: Hanging,
 }
 
-impl Surroundings for Site {
+impl Environment for Site {
     type Ledger = Ledger;
 
     fn ledger(&self) -> &Ledger {
@@ -83,27 +83,27 @@ impl Surroundings for Site {
 
 /// A gateway that answers nothing at first, and what it shows when it is asked about that.
 struct Late {
-    shows: Found,
+    shows: ChargeStatus,
     answers: Arc<AtomicBool>,
 }
 
 impl Late {
-    fn answer(&self) -> Answer {
+    fn answer(&self) -> GatewayAnswer {
         let answers = self.answers.load(Ordering::Relaxed);
-        if answers { Answer::Done } else { Answer::Unknown(NoProof::TimedOut) }
+        if answers { GatewayAnswer::Done } else { GatewayAnswer::Unknown(NoProof::TimedOut) }
     }
 }
 
 impl Gateway for Late {
-    async fn confirm(&self, _: &Charge) -> Answer {
+    async fn confirm(&self, _: &Charge) -> GatewayAnswer {
         self.answer()
     }
 
-    async fn find(&self, _: &Charge) -> Found {
+    async fn find(&self, _: &Charge) -> ChargeStatus {
         self.shows.clone()
     }
 
-    async fn give_back(&self, _: &GiveBack) -> Answer {
+    async fn give_back(&self, _: &GiveBack) -> GatewayAnswer {
         self.answer()
     }
 }
@@ -118,7 +118,7 @@ struct Doubt {
 }
 
 impl Doubt {
-    async fn of(database: Database, shows: Found) -> Self {
+    async fn of(database: Database, shows: ChargeStatus) -> Self {
         let log = Hanging { outcomes: Mutex::default(), asked: Notify::new(), answers: Semaphore::new(0) };
         let site = Site { ledger: connect(database.url()).await, log };
         let answers = Arc::new(AtomicBool::new(false));
@@ -127,7 +127,8 @@ impl Doubt {
         let shop = Shop::open(&database.ledger, "acme", &[("A", 1)]).await;
         let order = shop.place("k", &[("A", 1)]);
         commit_one(&database.ledger, order.clone()).await;
-        let End::Stands { payment, .. } = payments.pay(&pay(&shop, "p", order_of(&order))).await else {
+        let ServiceEnd::Stands { payment, .. } = payments.pay(&pay(&shop, "p", order_of(&order))).await
+        else {
             panic!("it stands")
         };
         assert_eq!(payment.state, PaymentState::Unknown);
@@ -173,25 +174,25 @@ impl Doubt {
     /// Somebody ends the doubt by hand.
     async fn is_ended_by_hand(&self, moved: bool) {
         let reason = ReasonCode::new("TICKET_4711").unwrap();
-        let verdict = Verdict { moved, amount: None, reason: &reason };
+        let verdict = OperatorDecision { moved, amount: None, reason: &reason };
         let (order, id) = (self.payment.charge.order, self.payment.charge.payment);
         let ledger = &self.database.ledger;
         let Attempt::ToLog(said) = ledger.resolve_payment(order, id, verdict, None).await.unwrap() else {
             panic!("it is committed, and nobody has logged it")
         };
         let resolved = ledger.resolve_payment(order, id, verdict, Some(&said)).await.unwrap();
-        assert!(matches!(resolved, Attempt::Committed(Resolved::Stands(_))), "{resolved:?}");
+        assert!(matches!(resolved, Attempt::Committed(ResolveResult::Stands(_))), "{resolved:?}");
     }
 }
 
 async fn nothing_is_held_while_the_log_hangs(database: Database) {
-    let doubt = Doubt::of(database, Found::Charged).await;
+    let doubt = Doubt::of(database, ChargeStatus::Charged).await;
     let free = doubt.log().meanwhile(doubt.nothing_is_held());
     tokio::join!(doubt.is_asked_about(), free);
     assert_eq!(doubt.read().await.state, PaymentState::Paid);
 
     let asked = refund(&doubt.shop, "r", &doubt.read().await, 1_000);
-    assert!(matches!(doubt.payments.refund(&asked).await, End::Stands { .. }));
+    assert!(matches!(doubt.payments.refund(&asked).await, ServiceEnd::Stands { .. }));
     assert_eq!(doubt.read().await.refunds[0].state, RefundState::Unknown);
     doubt.answers.store(true, Ordering::Relaxed);
     let free = doubt.log().meanwhile(doubt.nothing_is_held());
@@ -202,7 +203,7 @@ async fn nothing_is_held_while_the_log_hangs(database: Database) {
     let asked = refund(&doubt.shop, "r2", &doubt.read().await, 1_000);
     let free = doubt.log().meanwhile(doubt.nothing_is_held());
     let (end, ()) = tokio::join!(doubt.payments.refund(&asked), free);
-    assert!(matches!(end, End::Stands { logged: true, .. }), "{end:?}");
+    assert!(matches!(end, ServiceEnd::Stands { logged: true, .. }), "{end:?}");
     assert_eq!(doubt.log().outcomes(), ["paid", "done", "done"], "each once");
 }
 
@@ -218,7 +219,7 @@ async fn nothing_of_the_ledger_is_held_while_the_log_hangs_on_postgres() {
 
 /// What is committed is what was logged, and what somebody else did while it was logged is what it is decided by.
 async fn what_is_concluded_meanwhile_counts(database: Database) {
-    let doubt = Doubt::of(database, Found::Charged).await;
+    let doubt = Doubt::of(database, ChargeStatus::Charged).await;
     let ended = doubt.log().meanwhile(doubt.is_ended_by_hand(false));
     let late = async {
         ended.await;
@@ -243,7 +244,7 @@ async fn what_is_concluded_while_the_log_hangs_is_decided_by_on_postgres() {
 
 #[tokio::test]
 async fn a_log_with_an_uncommitted_end_gets_how_the_payment_stands() {
-    let shows = Found::NotCharged(ReasonCode::new("EXPIRED").unwrap());
+    let shows = ChargeStatus::NotCharged(ReasonCode::new("EXPIRED").unwrap());
     let doubt = Doubt::of(sqlite().await, shows).await;
     let ended = doubt.log().meanwhile(doubt.is_ended_by_hand(true));
     let right = async {

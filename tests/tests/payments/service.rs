@@ -9,10 +9,10 @@ use std::time::Duration;
 use bridge_idc::ledger::Ledger;
 use bridge_idc::ledger::payments::PaymentLedger as _;
 use bridge_idc::metrics::Metrics;
-use bridge_idc::payment::end::End;
-use bridge_idc::payment::service::{Limits, Payments};
+use bridge_idc::payment::end::ServiceEnd;
+use bridge_idc::payment::service::{PaymentLimits, Payments};
 use bridge_idc::payment::toss::Toss;
-use bridge_idc::payment::{PayAsked, Payment};
+use bridge_idc::payment::{ChargeRequest, Payment};
 use bridge_protocol::audit::entry::Event;
 use bridge_protocol::domain::{KeyDigest, OrderId, PaymentId, PaymentState, RefundState};
 use bridge_protocol::wire::order::Refusal;
@@ -29,7 +29,7 @@ use crate::shop::{self, Shop, TOTAL, batch, commit_one, order_id, order_of, refu
 
 /// Short times, so that what is hung and asked about again ends soon; long enough for a commit and a call of the gateway, on a
 /// slow machine as well.
-const LIMITS: Limits = Limits {
+const LIMITS: PaymentLimits = PaymentLimits {
     calls_max: 64,
     doubts_max: 64,
     timeout: Duration::from_secs(2),
@@ -88,9 +88,9 @@ impl Agent {
         self
     }
 
-    async fn pay(&self, asked: &PayAsked) -> Payment {
+    async fn pay(&self, asked: &ChargeRequest) -> Payment {
         match self.payments.pay(asked).await {
-            End::Stands { payment, .. } => payment,
+            ServiceEnd::Stands { payment, .. } => payment,
             other => panic!("{other:?}"),
         }
     }
@@ -105,7 +105,7 @@ impl Drop for Agent {
 }
 
 /// "Charge for this order", under a key that is the order's own.
-fn pay(shop: &Shop, order: OrderId) -> PayAsked {
+fn pay(shop: &Shop, order: OrderId) -> ChargeRequest {
     shop::pay(shop, &format!("pay {order}"), order)
 }
 
@@ -162,7 +162,7 @@ async fn every_order_is_charged_once_or_not_at_all(database: Database, seed: u64
         }
     }
     while let Some(end) = callers.join_next().await {
-        assert!(matches!(end.unwrap(), End::Stands { .. }));
+        assert!(matches!(end.unwrap(), ServiceEnd::Stands { .. }));
     }
     while !database.ledger.payments(true, 1).await.unwrap().is_empty() {
         sleep(Duration::from_millis(50)).await;
@@ -284,7 +284,7 @@ async fn a_refund_whose_answer_is_lost_is_asked_for_again_and_made_once() {
     let payment = agent.pay(&pay(&shop, order(&database, &shop).await)).await;
     sandbox.next([Mischief::HangAfter, Mischief::FailAfter]);
     let asked = refund(&shop, "r", &payment, 1_000);
-    let End::Stands { payment, refund: Some(id), replayed: false, logged: false } =
+    let ServiceEnd::Stands { payment, refund: Some(id), replayed: false, logged: false } =
         agent.payments.refund(&asked).await
     else {
         panic!("it stands")
@@ -292,14 +292,14 @@ async fn a_refund_whose_answer_is_lost_is_asked_for_again_and_made_once() {
     let of = |payment: &Payment| payment.refunds.iter().find(|refund| refund.refund == id).unwrap().state;
     assert_eq!(of(&payment), RefundState::Unknown);
     let too_much = agent.payments.refund(&refund(&shop, "r2", &payment, TOTAL)).await;
-    assert_eq!(too_much, End::Refused(Refusal::RefundTooLarge), "what is in doubt counts");
+    assert_eq!(too_much, ServiceEnd::Refused(Refusal::RefundTooLarge), "what is in doubt counts");
     let ended =
         until(&database.ledger, payment.charge.payment, |payment| of(payment) == RefundState::Done).await;
     assert_eq!((ended.state, ended.refunded), (PaymentState::PartiallyRefunded, 1_000));
     assert_eq!(sandbox.charges()[0].cancels, [1_000]);
     sandbox.next([Mischief::Decline]);
     let asked = refund(&shop, "r3", &payment, 1_000);
-    let End::Stands { payment, refund: Some(id), .. } = agent.payments.refund(&asked).await else {
+    let ServiceEnd::Stands { payment, refund: Some(id), .. } = agent.payments.refund(&asked).await else {
         panic!("it stands")
     };
     let refused = payment.refunds.iter().find(|refund| refund.refund == id).unwrap();
@@ -337,7 +337,7 @@ async fn what_nobody_waits_for_is_logged(database: Database) {
 
     let given_back = refund(&shop, "r", &payment, 1_000);
     sandbox.next([Mischief::FailAfter]);
-    assert!(matches!(agent.payments.refund(&given_back).await, End::Stands { .. }));
+    assert!(matches!(agent.payments.refund(&given_back).await, ServiceEnd::Stands { .. }));
     until(&database.ledger, id, |payment| payment.refunded == 1_000).await;
 
     // This one's answer comes; what becomes of it by itself is nobody's answer.

@@ -6,7 +6,7 @@ use bridge_protocol::domain::catalogue::Code;
 use bridge_protocol::domain::{Brand, Sku};
 use jiff::Timestamp;
 
-use super::mapping::{Mapping, Place};
+use super::mapping::{Mapping, ValueSource};
 use super::record::{Document, Product, QUANTITY_MAX, Records, Texts, Variant};
 use crate::decimal;
 use crate::import_file::table::{Row, Table};
@@ -39,8 +39,8 @@ pub(super) fn read(text: &str, mapping: &Mapping) -> Records {
         let fields: BTreeMap<&str, &str> = places
             .iter()
             .map(|(field, place)| match place {
-                Place::Column(index) => (*field, row.get(*index).unwrap_or_default()),
-                Place::Constant(constant) => (*field, *constant),
+                ValueSource::Column(index) => (*field, row.get(*index).unwrap_or_default()),
+                ValueSource::Constant(constant) => (*field, *constant),
             })
             .collect();
         match product(line, &fields) {
@@ -169,7 +169,7 @@ fn column(field: &str, mapping: &Mapping, header: &csv::StringRecord) -> String 
     let places = mapping.places(header).unwrap_or_default();
     let place = places.into_iter().find(|(name, _)| *name == field);
     match place {
-        Some((_, Place::Column(index))) => header.get(index).unwrap_or_default().to_owned(),
+        Some((_, ValueSource::Column(index))) => header.get(index).unwrap_or_default().to_owned(),
         _ => field.to_owned(),
     }
 }

@@ -162,7 +162,7 @@ fn take(records: &mut Records, line: u64, object: &Map<String, Value>, text_of: 
 
 /// The document of a line as it is written there.
 #[derive(Deserialize)]
-struct Written<'a> {
+struct RawDocument<'a> {
     #[serde(borrow)]
     document: Option<&'a RawValue>,
 }
@@ -189,7 +189,7 @@ fn product(line: u64, brand: &Brand, object: &Map<String, Value>, text_of: &str)
     let document = match document {
         None => None,
         Some(_) => {
-            let written: Written<'_> = serde_json::from_str(text_of)
+            let written: RawDocument<'_> = serde_json::from_str(text_of)
                 .map_err(|_| wrong("document", "must be there once, or not at all"))?;
             written.document.map(|document| Document(document.get().to_owned()))
         }

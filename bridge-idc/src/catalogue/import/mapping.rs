@@ -93,19 +93,19 @@ impl Mapping {
     pub(super) fn places<'a>(
         &'a self,
         header: &csv::StringRecord,
-    ) -> Result<Vec<(&'a str, Place<'a>)>, Vec<String>> {
+    ) -> Result<Vec<(&'a str, ValueSource<'a>)>, Vec<String>> {
         let mut mistakes = Vec::new();
         let mut places = Vec::new();
         for (field, source) in &self.0 {
             match source {
-                Source::Constant(constant) => places.push((field.as_str(), Place::Constant(constant))),
+                Source::Constant(constant) => places.push((field.as_str(), ValueSource::Constant(constant))),
                 Source::Column(column) if header.iter().filter(|name| is_same(name, column)).count() > 1 => {
                     mistakes.push(format!(
                         "the file has more than one column {column:?}, which {field:?} is mapped to"
                     ));
                 }
                 Source::Column(column) => match header.iter().position(|name| is_same(name, column)) {
-                    Some(index) => places.push((field.as_str(), Place::Column(index))),
+                    Some(index) => places.push((field.as_str(), ValueSource::Column(index))),
                     None => mistakes
                         .push(format!("the file has no column {column:?}, which {field:?} is mapped to")),
                 },
@@ -122,7 +122,7 @@ fn is_same(name: &str, column: &str) -> bool {
 
 /// Where a value stands.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Place<'a> {
+pub(super) enum ValueSource<'a> {
     Column(usize),
     Constant(&'a str),
 }

@@ -17,7 +17,7 @@ mod json_lines;
 mod csv_rows;
 
 /// What it would come to.
-mod judge;
+mod preview;
 
 /// Into the database.
 mod write;
@@ -30,14 +30,14 @@ use bridge_protocol::domain::catalogue::Code;
 use bridge_protocol::domain::{Brand, Sku};
 use tokio::time::sleep;
 
-use self::judge::{Found, Judge};
 use self::mapping::Mapping;
+use self::preview::{ImportFindings, Previewer};
 use self::record::{Product, Records, Refusal};
-use self::write::{Apart, Failed, Writer, Written, line_of};
+use self::write::{Failed, SetAside, Writer, Written, line_of};
 use super::{Catalogue, CatalogueError};
 use crate::database::held;
-use crate::import_file::parts::{Held, HeldUp, LOOK_AGAIN_AFTER, Part, Parts, Patience, Progress, WAIT};
-use crate::import_file::{Given, suspicions};
+use crate::import_file::parts::{HeldItem, HeldUp, LOOK_AGAIN_AFTER, Part, Parts, Patience, Progress, WAIT};
+use crate::import_file::{GivenFile, suspicions};
 
 /// Products in one transaction: no order waits longer than for the part that is under way.
 const PRODUCTS_AT_ONCE: usize = 1_000;
@@ -108,8 +108,8 @@ impl Tally {
 
 impl Imported {
     /// What it came to, with what was found on the way.
-    fn with(self, found: Found, kept: bool) -> Self {
-        let Found { mut refused, mut warned } = found;
+    fn with(self, found: ImportFindings, kept: bool) -> Self {
+        let ImportFindings { mut refused, mut warned } = found;
         refused.sort_by_key(|refusal| refusal.line);
         warned.sort_by_key(|warning| warning.line);
         Self { refused, warned, kept, ..self }
@@ -129,7 +129,7 @@ pub enum ImportError {
     #[error("{left}")]
     Database {
         /// What is in by now.
-        left: Left,
+        left: ImportRemainder,
         /// What the database says.
         source: CatalogueError,
     },
@@ -141,7 +141,7 @@ pub enum ImportError {
     )]
     Changed {
         /// What is in by now.
-        left: Left,
+        left: ImportRemainder,
         /// What is not.
         refused: Vec<Refusal>,
     },
@@ -152,7 +152,7 @@ pub enum ImportError {
     )]
     HeldUp {
         /// What is in by now.
-        left: Left,
+        left: ImportRemainder,
         /// What, where in the file, and by whom.
         held_up: Box<HeldUp>,
         /// How long it was waited for.
@@ -164,12 +164,12 @@ pub enum ImportError {
 
 /// What an import that ended early leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Left {
+pub struct ImportRemainder {
     written: usize,
     of: usize,
 }
 
-impl fmt::Display for Left {
+impl fmt::Display for ImportRemainder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { written, of } = self;
         match written {
@@ -183,7 +183,7 @@ impl fmt::Display for Left {
     }
 }
 
-impl Left {
+impl ImportRemainder {
     fn after(self) -> impl Fn(sqlx::Error) -> ImportError {
         move |error| ImportError::Database { left: self, source: error.into() }
     }
@@ -199,16 +199,16 @@ pub struct CatalogueFile(Records);
 
 impl CatalogueFile {
     /// Reads JSON Lines.
-    pub fn json_lines<'a>(given: impl Into<Given<'a>>) -> Self {
+    pub fn json_lines<'a>(given: impl Into<GivenFile<'a>>) -> Self {
         Self::read(given.into(), json_lines::closes, json_lines::read)
     }
 
     /// Reads CSV with a header.
-    pub fn csv<'a>(given: impl Into<Given<'a>>, mapping: &Mapping) -> Self {
+    pub fn csv<'a>(given: impl Into<GivenFile<'a>>, mapping: &Mapping) -> Self {
         Self::read(given.into(), |_| false, |text| csv_rows::read(text, mapping))
     }
 
-    fn read(given: Given<'_>, closes: impl Fn(&str) -> bool, read: impl Fn(&str) -> Records) -> Self {
+    fn read(given: GivenFile<'_>, closes: impl Fn(&str) -> bool, read: impl Fn(&str) -> Records) -> Self {
         match given.text(closes) {
             Err(refusal) => Self(Records::none(vec![refusal])),
             Ok(text) => {
@@ -304,12 +304,12 @@ impl Catalogue {
         if records.refused_whole {
             return Ok(Imported { refused: records.refused, ..Imported::default() });
         }
-        let (judge, writer) = (Judge::new(&self.database), Writer::new(&self.database));
+        let (previewer, writer) = (Previewer::new(&self.database), Writer::new(&self.database));
         let patience = Patience::new(options.wait);
-        let mut writing = Writing { writer, judge, options, of, written: 0, patience };
-        let judged = writing.asked(&mut progress, async || judge.heads(&mut records).await);
+        let mut writing = Writing { writer, previewer, options, of, written: 0, patience };
+        let judged = writing.asked(&mut progress, async || previewer.heads(&mut records).await);
         let mut imported = judged.await?;
-        let mut found = Found {
+        let mut found = ImportFindings {
             refused: std::mem::take(&mut records.refused),
             warned: std::mem::take(&mut records.warned),
         };
@@ -318,7 +318,8 @@ impl Catalogue {
             let mut right = Vec::with_capacity(products.len());
             let mut parts = Parts::new(products, PRODUCTS_AT_ONCE);
             while let Some(Part { rows: mut part, .. }) = parts.next() {
-                let judged = writing.asked(&mut progress, async || judge.part(&mut part, &mut found).await);
+                let judged =
+                    writing.asked(&mut progress, async || previewer.part(&mut part, &mut found).await);
                 imported.add(&judged.await?.imported);
                 writing.patience.ends();
                 right.extend(part);
@@ -340,7 +341,7 @@ impl Catalogue {
 /// An import that writes.
 struct Writing<'a> {
     writer: Writer<'a>,
-    judge: Judge<'a>,
+    previewer: Previewer<'a>,
     options: Options,
     /// Products of the file.
     of: usize,
@@ -369,7 +370,7 @@ impl Writing<'_> {
     }
 
     /// What somebody else holds, if that is what an error says.
-    async fn met(&self, error: sqlx::Error) -> Result<Held, ImportError> {
+    async fn met(&self, error: sqlx::Error) -> Result<HeldItem, ImportError> {
         match held(&error) {
             Some(held) => Ok(self.writer.named(held).await),
             None => Err(self.left().after()(error)),
@@ -400,7 +401,7 @@ impl Writing<'_> {
         mut self,
         products: Vec<Product>,
         mut imported: Imported,
-        mut found: Found,
+        mut found: ImportFindings,
         progress: &mut impl FnMut(Progress<'_>),
     ) -> Result<Imported, ImportError> {
         let mut parts = Parts::new(products, PRODUCTS_AT_ONCE);
@@ -409,9 +410,9 @@ impl Writing<'_> {
                 self.patience.begins();
             }
             // Behind a judgement of the whole file it is only looked for what changed since.
-            let mut new = Found::default();
-            let judge = self.judge;
-            let judged = self.asked(progress, async || judge.part(&mut part, &mut new).await).await?;
+            let mut new = ImportFindings::default();
+            let previewer = self.previewer;
+            let judged = self.asked(progress, async || previewer.part(&mut part, &mut new).await).await?;
             self.allow(&new)?;
             let within = self.patience.tries();
             let written = self.writer.part(&mut part, &judged.touched, awaited.as_ref(), within).await;
@@ -420,7 +421,7 @@ impl Writing<'_> {
                 written => written,
             };
             match written {
-                Ok(Written { imported: of_part, apart: Apart { products, on } }) => {
+                Ok(Written { imported: of_part, apart: SetAside { products, on } }) => {
                     imported.add(&of_part);
                     new.forget_warnings_of(&products);
                     if !self.options.all_or_nothing {
@@ -434,14 +435,14 @@ impl Writing<'_> {
                     }
                     self.wrote(part.len(), parts.is_over(), progress).await;
                 }
-                Err(Failed::Held(Held::Unnamed))
-                    if part.len() > 1 && !awaited.as_ref().is_some_and(Held::is_a_row) =>
+                Err(Failed::Held(HeldItem::Unnamed))
+                    if part.len() > 1 && !awaited.as_ref().is_some_and(HeldItem::is_a_row) =>
                 {
                     parts.halve(part);
                 }
                 Err(Failed::Held(met)) => {
-                    let named = awaited.filter(|_| !matches!(met, Held::Table(_)));
-                    let on = named.filter(Held::is_a_row).unwrap_or(met);
+                    let named = awaited.filter(|_| !matches!(met, HeldItem::Table(_)));
+                    let on = named.filter(HeldItem::is_a_row).unwrap_or(met);
                     self.wait(&part, on.clone(), progress).await?;
                     parts.set_apart(part, on);
                 }
@@ -460,7 +461,7 @@ impl Writing<'_> {
     }
 
     /// Whether what is refused now may be left out.
-    fn allow(&self, new: &Found) -> Result<(), ImportError> {
+    fn allow(&self, new: &ImportFindings) -> Result<(), ImportError> {
         if self.options.all_or_nothing && !new.refused.is_empty() {
             return Err(ImportError::Changed { left: self.left(), refused: new.refused.clone() });
         }
@@ -483,7 +484,7 @@ impl Writing<'_> {
     async fn wait(
         &mut self,
         part: &[Product],
-        what: Held,
+        what: HeldItem,
         progress: &mut impl FnMut(Progress<'_>),
     ) -> Result<(), ImportError> {
         let by = self.writer.holder(&what).await;
@@ -501,8 +502,8 @@ impl Writing<'_> {
         Ok(())
     }
 
-    fn left(&self) -> Left {
-        Left { written: self.written, of: self.of }
+    fn left(&self) -> ImportRemainder {
+        ImportRemainder { written: self.written, of: self.of }
     }
 }
 

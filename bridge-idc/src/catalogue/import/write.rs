@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::record::{Category, Document, Product, Records, Texts, Variant};
 use super::{Imported, Tally};
 use crate::database::{
-    Database, Ends as _, Held, HeldRows, Statement, Touched, Transaction, each, held, on_connection,
+    Database, Ends as _, HeldItem, HeldRows, Statement, Touched, Transaction, each, held, on_connection,
 };
 
 const ADD_BRANDS: Statement = Statement {
@@ -56,7 +56,7 @@ pub(super) enum Failed {
     /// A rule of the tables, which one row of it breaks.
     Rule,
     /// Somebody else holds what it needs; nothing of it was written.
-    Held(Held),
+    Held(HeldItem),
     /// The database.
     Database(sqlx::Error),
 }
@@ -88,12 +88,12 @@ impl<'a> Writer<'a> {
     }
 
     /// What that is which somebody else holds, as far as the database tells.
-    pub(super) async fn named(&self, held: Held) -> Held {
+    pub(super) async fn named(&self, held: HeldItem) -> HeldItem {
         self.database.named(held).await
     }
 
     /// Who holds this, as far as the database tells.
-    pub(super) async fn holder(&self, held: &Held) -> Option<String> {
+    pub(super) async fn holder(&self, held: &HeldItem) -> Option<String> {
         self.database.holder(held).await
     }
 
@@ -120,14 +120,14 @@ impl<'a> Writer<'a> {
         &self,
         products: &mut Vec<Product>,
         touched: &Touched,
-        awaited: Option<&Held>,
+        awaited: Option<&HeldItem>,
         within: Duration,
     ) -> Result<Written, Failed> {
         let mut transaction = self.database.begin_import(within).await?;
         let locked = transaction.lock(touched, awaited).await;
         let apart = locked.map(|held| {
             let on = products.iter().find_map(|product| needs(product, &held));
-            Apart {
+            SetAside {
                 products: products.extract_if(.., |product| needs(product, &held).is_some()).collect(),
                 on,
             }
@@ -155,38 +155,38 @@ impl<'a> Writer<'a> {
 pub(super) struct Written {
     pub(super) imported: Imported,
     /// What was not written.
-    pub(super) apart: Apart,
+    pub(super) apart: SetAside,
 }
 
 /// Products that need what somebody else holds.
-pub(super) struct Apart {
+pub(super) struct SetAside {
     pub(super) products: Vec<Product>,
     /// What the first of them needs.
-    pub(super) on: Option<Held>,
+    pub(super) on: Option<HeldItem>,
 }
 
 /// What a product needs that somebody else holds.
-fn needs(product: &Product, held: &HeldRows) -> Option<Held> {
+fn needs(product: &Product, held: &HeldRows) -> Option<HeldItem> {
     let key = |code: &str| (product.brand.as_str().to_owned(), code.to_owned());
     let named = held.products.get(&key(product.product.as_str())).cloned();
-    let named = named.map(|(brand, product)| Held::Product { brand, product });
+    let named = named.map(|(brand, product)| HeldItem::Product { brand, product });
     let sku = |variant: &Variant| held.skus.get(&key(variant.sku.as_str())).cloned();
-    let sku = || product.variants.iter().find_map(sku).map(|(brand, sku)| Held::Sku { brand, sku });
+    let sku = || product.variants.iter().find_map(sku).map(|(brand, sku)| HeldItem::Sku { brand, sku });
     named.or_else(sku)
 }
 
 /// The line of a part that needs what somebody else holds.
-pub(super) fn line_of(part: &[Product], held: &Held) -> u64 {
+pub(super) fn line_of(part: &[Product], held: &HeldItem) -> u64 {
     let lines = part.iter().filter_map(|of| match held {
-        Held::Product { brand, product } => {
+        HeldItem::Product { brand, product } => {
             (of.brand.as_str() == brand && of.product.as_str() == product).then_some(of.line)
         }
-        Held::Sku { brand, sku } if of.brand.as_str() == brand => {
+        HeldItem::Sku { brand, sku } if of.brand.as_str() == brand => {
             of.variants.iter().find(|variant| variant.sku.as_str() == sku).map(|variant| variant.line)
         }
-        Held::Sku { .. } => None,
-        Held::Table(_) => Some(0),
-        Held::Unnamed | Held::File => Some(of.line),
+        HeldItem::Sku { .. } => None,
+        HeldItem::Table(_) => Some(0),
+        HeldItem::Unnamed | HeldItem::File => Some(of.line),
     });
     lines.min().unwrap_or_default()
 }

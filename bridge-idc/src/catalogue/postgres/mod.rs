@@ -6,7 +6,7 @@ use bridge_protocol::domain::catalogue::{EntityKey, Position};
 use sqlx::{Connection as _, PgConnection, SqlStr};
 
 use super::columns::Dialect;
-use super::round::{FORGET_MAX, Limits, PENDING_MAX, Round, micros};
+use super::round::{ChangeLogLimits, FORGET_MAX, PENDING_MAX, Round, micros};
 use super::source::{Statements, texts};
 use crate::database::postgres::{Postgres, make_durable};
 use crate::database::{AnyRow, row};
@@ -79,7 +79,11 @@ pub(super) async fn tell(database: &Postgres, own: &mut Own) -> sqlx::Result<()>
 }
 
 /// Forgets some of the log's oldest changes; returns how many.
-pub(super) async fn forget(database: &Postgres, own: &mut Own, limits: &Limits) -> sqlx::Result<u64> {
+pub(super) async fn forget(
+    database: &Postgres,
+    own: &mut Own,
+    limits: &ChangeLogLimits,
+) -> sqlx::Result<u64> {
     let mut connection = take(database, own).await?;
     let forgotten: i64 = sqlx::query_scalar(include_str!("forget.sql"))
         .bind(i64::try_from(limits.changes_kept).unwrap_or(i64::MAX))

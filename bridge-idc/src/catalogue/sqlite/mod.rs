@@ -10,7 +10,7 @@ use bridge_runtime::clock;
 use sqlx::{SqlStr, SqliteConnection};
 
 use super::columns::Dialect;
-use super::round::{FORGET_MAX, Limits, PENDING_MAX, Round, micros};
+use super::round::{ChangeLogLimits, FORGET_MAX, PENDING_MAX, Round, micros};
 use super::source::{Statements, texts};
 use crate::database::sqlite::Sqlite;
 use crate::database::{AnyRow, row};
@@ -89,7 +89,7 @@ pub(super) async fn round(database: &Sqlite, agent: &str, lease: Duration) -> sq
 }
 
 /// Forgets some of the log's oldest changes; returns how many.
-pub(super) async fn forget(database: &Sqlite, limits: &Limits) -> sqlx::Result<u64> {
+pub(super) async fn forget(database: &Sqlite, limits: &ChangeLogLimits) -> sqlx::Result<u64> {
     let kept = i64::try_from(limits.changes_kept).unwrap_or(i64::MAX);
     let oldest = clock::now().get().saturating_sub(micros(limits.changes_kept_for));
     let forget = sqlx::query(include_str!("forget.sql")).bind(kept).bind(oldest).bind(FORGET_MAX);

@@ -6,26 +6,26 @@ use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 
 use super::{AWAITED_FOR, LOCK_TIMEOUT};
-use crate::database::held::{Held, HeldRows, Key, Touched};
+use crate::database::held::{HeldItem, HeldRows, Key, Touched};
 
 /// Waits for a SKU's stock, by brand and SKU, and takes it.
 pub(crate) const WAIT_FOR_STOCK: &str = include_str!("wait_for_stock.sql");
 
 /// Waits for what somebody else holds, for as long as a turn takes, and takes it. No stock is held meanwhile, so no order waits
 /// behind it. From then on in this transaction nothing is waited for that could be left out, and the rest not for long.
-pub(crate) async fn wait_for(connection: &mut PgConnection, awaited: Option<&Held>) -> sqlx::Result<()> {
+pub(crate) async fn wait_for(connection: &mut PgConnection, awaited: Option<&HeldItem>) -> sqlx::Result<()> {
     set_lock_timeout(connection, AWAITED_FOR).await?;
     match awaited {
-        Some(Held::Sku { brand, sku }) => {
+        Some(HeldItem::Sku { brand, sku }) => {
             for sql in [include_str!("wait_for_sku.sql"), WAIT_FOR_STOCK] {
                 sqlx::query(sql).bind(brand).bind(sku).execute(&mut *connection).await?;
             }
         }
-        Some(Held::Product { brand, product }) => {
+        Some(HeldItem::Product { brand, product }) => {
             let wait = sqlx::query(include_str!("wait_for_product.sql")).bind(brand).bind(product);
             wait.execute(&mut *connection).await?;
         }
-        Some(Held::Table(_) | Held::Unnamed | Held::File) | None => {}
+        Some(HeldItem::Table(_) | HeldItem::Unnamed | HeldItem::File) | None => {}
     }
     set_lock_timeout(connection, LOCK_TIMEOUT).await
 }
@@ -56,8 +56,8 @@ async fn held(connection: &mut PgConnection, sql: &'static str, keys: &[Key]) ->
 }
 
 /// The table that somebody has locked as a whole, if that is what an import met.
-pub(crate) async fn locked_table(pool: &PgPool) -> Option<Held> {
-    locked(pool, None).await.map(|(table, ..)| Held::Table(table))
+pub(crate) async fn locked_table(pool: &PgPool) -> Option<HeldItem> {
+    locked(pool, None).await.map(|(table, ..)| HeldItem::Table(table))
 }
 
 /// `table, process, user, application`
@@ -70,15 +70,15 @@ async fn locked(pool: &PgPool, table: Option<&str>) -> Option<LockRow> {
 }
 
 /// Who holds it, as far as the database tells.
-pub(crate) async fn holder(pool: &PgPool, held: &Held) -> Option<String> {
+pub(crate) async fn holder(pool: &PgPool, held: &HeldItem) -> Option<String> {
     let (sql, brand, code) = match held {
-        Held::Sku { brand, sku } => (include_str!("who_holds_sku.sql"), brand, sku),
-        Held::Product { brand, product } => (include_str!("who_holds_product.sql"), brand, product),
-        Held::Table(table) => {
+        HeldItem::Sku { brand, sku } => (include_str!("who_holds_sku.sql"), brand, sku),
+        HeldItem::Product { brand, product } => (include_str!("who_holds_product.sql"), brand, product),
+        HeldItem::Table(table) => {
             let (_, process, user, application) = locked(pool, Some(table)).await?;
             return Some(named((process, user, application)));
         }
-        Held::Unnamed | Held::File => return None,
+        HeldItem::Unnamed | HeldItem::File => return None,
     };
     let ask = sqlx::query_as(sql).bind(brand).bind(code);
     // It is said beside what is known for certain: an error says no more than nothing.

@@ -7,7 +7,7 @@ pub(super) mod blame;
 mod session;
 
 /// COMMITs that come with a warning.
-mod warned;
+mod commit_warnings;
 
 /// What somebody else holds and an import needs.
 pub(crate) mod held;
@@ -22,9 +22,9 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSs
 
 use super::error::{LedgerError, NotReady};
 use super::open::Open;
+use commit_warnings::CommitWarnings;
 use held::set_lock_timeout;
 pub(crate) use session::make_durable;
-use warned::Warned;
 
 /// Settings of each connection.
 const SETTINGS: [(&str, &str); 5] = [
@@ -67,7 +67,7 @@ pub struct Postgres {
     pub(crate) pool: PgPool,
     /// For batches of orders, and for nothing else: whatever is asked meanwhile, they wait for nobody's connection.
     pub(crate) committer: PgPool,
-    warned: Arc<Warned>,
+    warned: Arc<CommitWarnings>,
 }
 
 impl Postgres {
@@ -141,7 +141,7 @@ impl Postgres {
 /// A transaction on PostgreSQL.
 pub(crate) struct Transaction {
     open: Open<sqlx::Postgres>,
-    warned: Arc<Warned>,
+    warned: Arc<CommitWarnings>,
 }
 
 impl Transaction {

@@ -9,7 +9,7 @@ use bridge_protocol::domain::{
 };
 
 use super::*;
-use crate::ledger::{Answer, End};
+use crate::ledger::{RequestEnd, RequestOutcome};
 use crate::planner::{Action, Placement, Request};
 use crate::vault::PersonalAtRest;
 
@@ -70,8 +70,8 @@ fn commit(database: &ModelDatabase, batch: &Batch) -> BatchEnd {
     }
 }
 
-fn answer(end: &BatchEnd) -> &Answer {
-    let [End::Committed(committed)] = &end.ends[..] else { panic!("{end:?}") };
+fn answer(end: &BatchEnd) -> &RequestOutcome {
+    let [RequestEnd::Committed(committed)] = &end.ends[..] else { panic!("{end:?}") };
     committed.answer()
 }
 
@@ -83,7 +83,7 @@ fn what_is_committed_survives_a_crash_and_what_is_only_acknowledged_does_not() {
     assert_eq!(database.outcomes().len(), 1);
     database.acknowledge_before_commit();
     let end = commit(&database, &place(2));
-    assert!(matches!(answer(&end), Answer::Settled { replayed: false, .. }));
+    assert!(matches!(answer(&end), RequestOutcome::Settled { replayed: false, .. }));
     database.crash();
     assert_eq!((database.outcomes().len(), database.invariants()), (1, Ok(())));
     commit(&database, &place(2));
@@ -97,9 +97,9 @@ fn a_row_that_somebody_holds_sets_its_requests_apart_until_it_is_let_go() {
     let database = database();
     let holder = database.hold(1).unwrap();
     assert!(database.hold(1).is_none());
-    assert!(matches!(commit(&database, &place(1)).ends[..], [End::Waits(_)]));
+    assert!(matches!(commit(&database, &place(1)).ends[..], [RequestEnd::Waits(_)]));
     database.let_go(holder);
-    assert!(matches!(answer(&commit(&database, &place(1))), Answer::Settled { replayed: false, .. }));
+    assert!(matches!(answer(&commit(&database, &place(1))), RequestOutcome::Settled { replayed: false, .. }));
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_commit_whose_reply_is_lost_is_found_and_one_that_is_lost_is_done_again() {
                 break end;
             }
         };
-        assert!(matches!(answer(&end), Answer::Settled { .. }), "{end:?}");
+        assert!(matches!(answer(&end), RequestOutcome::Settled { .. }), "{end:?}");
     }
     assert_eq!((database.outcomes().len(), database.invariants()), (2, Ok(())));
 }
@@ -153,7 +153,7 @@ fn a_commit_that_is_lost_in_every_round_stays_in_doubt() {
         let fate = if lost > done { CommitFate::Done } else { CommitFate::Lost };
         database.set_now(Duration::ZERO, fate, false);
     });
-    assert!(matches!(end.ends[..], [End::Unknown]), "{end:?}");
+    assert!(matches!(end.ends[..], [RequestEnd::Unknown]), "{end:?}");
     assert!(database.ends().lost > 1 && database.outcomes().is_empty());
 }
 
@@ -173,7 +173,7 @@ fn what_fails_or_waits_in_a_round_behind_a_lost_commit_stays_in_doubt() {
             database.set_now(now, fate, is_second && !is_held);
         });
         assert_eq!(holder.is_some(), is_held);
-        assert!(matches!(end.ends[..], [End::Unknown]), "{end:?}");
+        assert!(matches!(end.ends[..], [RequestEnd::Unknown]), "{end:?}");
     }
 }
 
@@ -191,7 +191,7 @@ fn a_statement_that_is_cancelled_leaves_nothing_behind() {
             break end;
         }
     };
-    assert!(matches!(end.ends[..], [End::NotCommitted]), "{end:?}");
+    assert!(matches!(end.ends[..], [RequestEnd::NotCommitted]), "{end:?}");
     assert!(database.outcomes().is_empty());
 }
 

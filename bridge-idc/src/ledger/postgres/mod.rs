@@ -13,7 +13,7 @@ use super::rows::{
 use super::statements::{Locking, SaleStatements, Statements};
 use crate::database::postgres::held::{self, WAIT_FOR_STOCK, set_lock_timeout};
 use crate::database::postgres::{AWAITED_FOR, LOCK_TIMEOUT};
-use crate::database::{Held, Key, Touched};
+use crate::database::{HeldItem, Key, Touched};
 use crate::planner::Awaited;
 
 impl Statements for PgConnection {
@@ -190,7 +190,7 @@ impl SaleStatements for PgConnection {
         upsert.execute(self).await.map(drop)
     }
 
-    async fn wait_for_sale(&mut self, awaited: Option<&Held>) -> sqlx::Result<()> {
+    async fn wait_for_sale(&mut self, awaited: Option<&HeldItem>) -> sqlx::Result<()> {
         held::wait_for(self, awaited).await
     }
 

@@ -15,7 +15,7 @@ use super::rows::{
     StandingRow, UnitsRow,
 };
 use super::statements::{Locking, SaleStatements, Statements};
-use crate::database::Held;
+use crate::database::HeldItem;
 use crate::planner::Awaited;
 
 impl Statements for SqliteConnection {
@@ -158,7 +158,7 @@ impl SaleStatements for SqliteConnection {
     }
 
     /// Whoever has begun holds everything.
-    async fn wait_for_sale(&mut self, _: Option<&Held>) -> sqlx::Result<()> {
+    async fn wait_for_sale(&mut self, _: Option<&HeldItem>) -> sqlx::Result<()> {
         Ok(())
     }
 

@@ -11,19 +11,19 @@ use super::found::{clock, lock_order, locked, payment};
 use super::statements::{NewPayment, NewRefund, RefundBegin, Statements};
 use super::{Begun, BegunRefund};
 use crate::database::LedgerError;
-use crate::payment::{PayAsked, Payment, Refund, RefundAsked};
+use crate::payment::{ChargeRequest, GiveBackRequest, Payment, Refund};
 
 pub(super) async fn begin_payment(
     tx: &mut impl Statements,
-    asked: &PayAsked,
+    asked: &ChargeRequest,
     hold: Duration,
 ) -> Result<Begun<Payment>, LedgerError> {
     let charge = &asked.charge;
     let order = lock_order(tx, charge.order).await?;
     match earlier(tx, asked.key, &asked.fingerprint).await? {
-        Earlier::None => {}
-        Earlier::Same(id, None) => return known(tx, id).await.map(Begun::Known),
-        Earlier::Same(_, Some(_)) | Earlier::Other => return Ok(Begun::Refused(Refusal::KeyReused)),
+        EarlierUse::None => {}
+        EarlierUse::Same(id, None) => return known(tx, id).await.map(Begun::Known),
+        EarlierUse::Same(_, Some(_)) | EarlierUse::Other => return Ok(Begun::Refused(Refusal::KeyReused)),
     }
     let Some(order) = order.filter(|order| order.brand == asked.brand.as_str()) else {
         return Ok(Begun::Refused(refusal_without_order(tx, asked.brand.as_str(), charge.order).await?));
@@ -84,14 +84,14 @@ pub(super) async fn begin_again(
 
 pub(super) async fn begin_refund(
     tx: &mut impl Statements,
-    asked: &RefundAsked,
+    asked: &GiveBackRequest,
     hold: Duration,
 ) -> Result<Begun<BegunRefund>, LedgerError> {
     let order = lock_order(tx, asked.order).await?;
     match earlier(tx, asked.key, &asked.fingerprint).await? {
-        Earlier::None => {}
-        Earlier::Same(id, Some(refund)) => return Ok(Begun::Known((known(tx, id).await?, refund))),
-        Earlier::Same(_, None) | Earlier::Other => return Ok(Begun::Refused(Refusal::KeyReused)),
+        EarlierUse::None => {}
+        EarlierUse::Same(id, Some(refund)) => return Ok(Begun::Known((known(tx, id).await?, refund))),
+        EarlierUse::Same(_, None) | EarlierUse::Other => return Ok(Begun::Refused(Refusal::KeyReused)),
     }
     let found = match order.filter(|order| order.brand == asked.brand.as_str()) {
         Some(_) => payment(tx, asked.payment).await?,
@@ -146,7 +146,7 @@ pub(super) async fn add_refund(
 }
 
 /// What a key was used for.
-enum Earlier {
+enum EarlierUse {
     None,
     /// The same request: its payment, and the refund that it asked for.
     Same(PaymentId, Option<RefundId>),
@@ -157,16 +157,16 @@ async fn earlier(
     tx: &mut impl Statements,
     key: KeyDigest,
     fingerprint: &[u8; 32],
-) -> Result<Earlier, LedgerError> {
+) -> Result<EarlierUse, LedgerError> {
     let Some((used_for, payment, refund)) = tx.request(key.as_bytes()).await? else {
-        return Ok(Earlier::None);
+        return Ok(EarlierUse::None);
     };
     if used_for != fingerprint {
-        return Ok(Earlier::Other);
+        return Ok(EarlierUse::Other);
     }
     let corrupt = |_| LedgerError::Corrupt { table: "payment_requests", what: "an id that is no UUIDv7" };
     let refund = refund.map(RefundId::from_uuid).transpose().map_err(corrupt)?;
-    Ok(Earlier::Same(PaymentId::from_uuid(payment).map_err(corrupt)?, refund))
+    Ok(EarlierUse::Same(PaymentId::from_uuid(payment).map_err(corrupt)?, refund))
 }
 
 async fn known(tx: &mut impl Statements, id: PaymentId) -> Result<Payment, LedgerError> {

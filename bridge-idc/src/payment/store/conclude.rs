@@ -34,7 +34,7 @@ const BY_HAND: &str = "the gateway refused to give it back, and it went back in 
 
 /// What was told about a payment or a refund, by a gateway or by an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
+pub enum ReportedOutcome {
     /// It was done: charged, or given back.
     Done,
     /// The request itself was refused: it was not done, and will not be.
@@ -74,7 +74,7 @@ pub type Attempt<V> = database::Attempt<V, Conclusion>;
 
 /// What an operator says of money that nobody could tell about.
 #[derive(Debug, Clone, Copy)]
-pub struct Verdict<'reason> {
+pub struct OperatorDecision<'reason> {
     /// Whether it moved.
     pub moved: bool,
     /// How much of a refund that the gateway refused went back, in minor units; `None`: all of it.
@@ -85,7 +85,7 @@ pub struct Verdict<'reason> {
 
 /// What an operator's word came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Resolved {
+pub enum ResolveResult {
     /// The doubt is over.
     Stands(Box<Payment>),
     /// There is no doubt (any more).
@@ -101,7 +101,7 @@ pub(super) async fn conclude_payment(
     tx: &mut impl Statements,
     order: OrderId,
     id: PaymentId,
-    told: &Told,
+    told: &ReportedOutcome,
     held: Option<UnixMicros>,
     logged: Option<&Conclusion>,
 ) -> Result<Attempt<Concluded>, LedgerError> {
@@ -112,10 +112,14 @@ pub(super) async fn conclude_payment(
     }
     let on_its_way = payment.confirm_until > now;
     let (event, code, ask_at) = match told {
-        Told::Done => (PaymentEvent::Charged, None, None),
-        Told::NotDone(_) if on_its_way => (PaymentEvent::Doubtful, None, Some(payment.confirm_until)),
-        Told::Refused(code) | Told::NotDone(code) => (PaymentEvent::Refused, Some(code), None),
-        Told::Nothing { ask_after } => (PaymentEvent::Doubtful, None, Some(now.plus(*ask_after))),
+        ReportedOutcome::Done => (PaymentEvent::Charged, None, None),
+        ReportedOutcome::NotDone(_) if on_its_way => {
+            (PaymentEvent::Doubtful, None, Some(payment.confirm_until))
+        }
+        ReportedOutcome::Refused(code) | ReportedOutcome::NotDone(code) => {
+            (PaymentEvent::Refused, Some(code), None)
+        }
+        ReportedOutcome::Nothing { ask_after } => (PaymentEvent::Doubtful, None, Some(now.plus(*ask_after))),
     };
     let before = payment.state;
     let after = match before.after(event) {
@@ -169,25 +173,25 @@ pub(super) async fn resolve_payment(
     tx: &mut impl Statements,
     order: OrderId,
     id: PaymentId,
-    verdict: Verdict<'_>,
+    verdict: OperatorDecision<'_>,
     logged: Option<&Conclusion>,
-) -> Result<Attempt<Resolved>, LedgerError> {
+) -> Result<Attempt<ResolveResult>, LedgerError> {
     let (mut payment, order_stands) = locked(tx, order, id).await?;
     let event = if verdict.moved { PaymentEvent::Charged } else { PaymentEvent::Refused };
     let now = clock(tx).await?;
     match payment.state.after(event) {
         Some(after) if payment.state == PaymentState::Unknown => payment.state = after,
-        _ => return Ok(Attempt::Committed(Resolved::Known)),
+        _ => return Ok(Attempt::Committed(ResolveResult::Known)),
     }
     if !verdict.moved && payment.confirm_until > now {
-        return Ok(Attempt::Committed(Resolved::OnItsWay(payment.confirm_until)));
+        return Ok(Attempt::Committed(ResolveResult::OnItsWay(payment.confirm_until)));
     }
     payment.code = Some(verdict.reason.clone());
     if let Some(conclusion) = to_log(tx, &payment, None, logged).await? {
         return Ok(Attempt::ToLog(conclusion));
     }
     write(tx, &mut payment, None, order_stands, now).await?;
-    Ok(Attempt::Committed(Resolved::Stands(Box::new(payment))))
+    Ok(Attempt::Committed(ResolveResult::Stands(Box::new(payment))))
 }
 
 /// Writes a payment's new state. Money that moved for an order that does not stand, or late, goes back.
@@ -219,7 +223,7 @@ pub(super) async fn conclude_refund(
     order: OrderId,
     id: PaymentId,
     refund: RefundId,
-    told: &Told,
+    told: &ReportedOutcome,
     logged: Option<&Conclusion>,
 ) -> Result<Attempt<Concluded>, LedgerError> {
     let (mut payment, order_stands) = locked(tx, order, id).await?;
@@ -227,7 +231,7 @@ pub(super) async fn conclude_refund(
     let room = payment.charge.amount.amount() - payment.refunded;
     let known = refund_of(&mut payment, refund)?;
     // An operator said that it was refused, while it was being asked for: the money is back all the same.
-    let went_back = known.state == RefundState::Refused && *told == Told::Done;
+    let went_back = known.state == RefundState::Refused && *told == ReportedOutcome::Done;
     let after_all = went_back && known.amount <= room;
     if went_back && !after_all {
         tracing::error!(refund = %refund, "it went back after it had been called refused, and so did another refund: more is back than was paid");
@@ -237,12 +241,14 @@ pub(super) async fn conclude_refund(
     }
     let ask_at;
     (known.state, known.code, ask_at) = match told {
-        Told::Done => (RefundState::Done, None, None),
-        Told::NotDone(_) if known.give_back_until > now => {
+        ReportedOutcome::Done => (RefundState::Done, None, None),
+        ReportedOutcome::NotDone(_) if known.give_back_until > now => {
             (RefundState::Unknown, None, Some(known.give_back_until))
         }
-        Told::Refused(code) | Told::NotDone(code) => (RefundState::Refused, Some(code.clone()), None),
-        Told::Nothing { ask_after } => (RefundState::Unknown, None, Some(now.plus(*ask_after))),
+        ReportedOutcome::Refused(code) | ReportedOutcome::NotDone(code) => {
+            (RefundState::Refused, Some(code.clone()), None)
+        }
+        ReportedOutcome::Nothing { ask_after } => (RefundState::Unknown, None, Some(now.plus(*ask_after))),
     };
     let ended = !known.state.is_open();
     count_back(&mut payment, refund)?;
@@ -258,9 +264,9 @@ pub(super) async fn resolve_refund(
     order: OrderId,
     id: PaymentId,
     refund: RefundId,
-    verdict: Verdict<'_>,
+    verdict: OperatorDecision<'_>,
     logged: Option<&Conclusion>,
-) -> Result<Attempt<Resolved>, LedgerError> {
+) -> Result<Attempt<ResolveResult>, LedgerError> {
     let (mut payment, order_stands) = locked(tx, order, id).await?;
     let now = clock(tx).await?;
     let left = payment.left();
@@ -268,7 +274,7 @@ pub(super) async fn resolve_refund(
     let ended = match known.state {
         // Should it go back after all, so would what takes its place: nobody can undo that.
         RefundState::Unknown if !verdict.moved && known.give_back_until > now => {
-            return Ok(Attempt::Committed(Resolved::OnItsWay(known.give_back_until)));
+            return Ok(Attempt::Committed(ResolveResult::OnItsWay(known.give_back_until)));
         }
         RefundState::Unknown => refund,
         // Nobody asks for it again.
@@ -276,11 +282,11 @@ pub(super) async fn resolve_refund(
             match by_hand(known.amount, left, verdict.amount) {
                 Some(ByHand::All) => refund,
                 Some(ByHand::Rest) => add_automatic(tx, &mut payment, left, BY_HAND, now).await?,
-                None => return Ok(Attempt::Committed(Resolved::NotLeft(left))),
+                None => return Ok(Attempt::Committed(ResolveResult::NotLeft(left))),
             }
         }
         RefundState::Confirming | RefundState::Done | RefundState::Refused => {
-            return Ok(Attempt::Committed(Resolved::Known));
+            return Ok(Attempt::Committed(ResolveResult::Known));
         }
     };
     let known = refund_of(&mut payment, ended)?;
@@ -291,7 +297,7 @@ pub(super) async fn resolve_refund(
         return Ok(Attempt::ToLog(conclusion));
     }
     write_refund(tx, &mut payment, ended, None, order_stands, now).await?;
-    Ok(Attempt::Committed(Resolved::Stands(Box::new(payment))))
+    Ok(Attempt::Committed(ResolveResult::Stands(Box::new(payment))))
 }
 
 /// What went back by hand in place of a refund that the gateway refused.

@@ -31,9 +31,9 @@ use bridge_protocol::wire::order::Refusal;
 
 pub use crate::database::NotDone;
 use crate::database::{Begins, in_transaction};
-use crate::payment::{PayAsked, Payment, RefundAsked};
+use crate::payment::{ChargeRequest, GiveBackRequest, Payment};
 
-pub use conclude::{Attempt, Concluded, Conclusion, Resolved, Told, Verdict};
+pub use conclude::{Attempt, Concluded, Conclusion, OperatorDecision, ReportedOutcome, ResolveResult};
 pub(crate) use conclude::{outcome, refund_cancelled};
 pub use read::{Doubt, DuePayment, DueRefund, Sums};
 pub(crate) use read::{payments, sums};
@@ -61,7 +61,7 @@ pub type BegunRefund = (Payment, RefundId);
 pub trait PaymentLedger: Begins<Own: Statements> {
     /// Takes a request to charge for an order: refused, known, or durable as `confirming`. For so long the request to the
     /// gateway counts as on its way; should nobody conclude it before, it is asked about then.
-    async fn begin_payment(&self, asked: &PayAsked, hold: Duration) -> Result<Begun<Payment>, NotDone> {
+    async fn begin_payment(&self, asked: &ChargeRequest, hold: Duration) -> Result<Begun<Payment>, NotDone> {
         in_transaction!(self, writing tx => begin::begin_payment(tx, asked, hold).await)
     }
 
@@ -79,7 +79,11 @@ pub trait PaymentLedger: Begins<Own: Statements> {
 
     /// Takes a request to give back: refused, known, or durable. For so long the request to the gateway counts as on its way;
     /// should nobody conclude it before, it is asked for again then.
-    async fn begin_refund(&self, asked: &RefundAsked, hold: Duration) -> Result<Begun<BegunRefund>, NotDone> {
+    async fn begin_refund(
+        &self,
+        asked: &GiveBackRequest,
+        hold: Duration,
+    ) -> Result<Begun<BegunRefund>, NotDone> {
         in_transaction!(self, writing tx => begin::begin_refund(tx, asked, hold).await)
     }
 
@@ -90,7 +94,7 @@ pub trait PaymentLedger: Begins<Own: Statements> {
         &self,
         order: OrderId,
         id: PaymentId,
-        told: &Told,
+        told: &ReportedOutcome,
         held: Option<UnixMicros>,
         logged: Option<&Conclusion>,
     ) -> Result<Attempt<Concluded>, NotDone> {
@@ -102,9 +106,9 @@ pub trait PaymentLedger: Begins<Own: Statements> {
         &self,
         order: OrderId,
         id: PaymentId,
-        verdict: Verdict<'_>,
+        verdict: OperatorDecision<'_>,
         logged: Option<&Conclusion>,
-    ) -> Result<Attempt<Resolved>, NotDone> {
+    ) -> Result<Attempt<ResolveResult>, NotDone> {
         in_transaction!(self, logging tx => conclude::resolve_payment(tx, order, id, verdict, logged).await)
     }
 
@@ -115,9 +119,9 @@ pub trait PaymentLedger: Begins<Own: Statements> {
         order: OrderId,
         id: PaymentId,
         refund: RefundId,
-        verdict: Verdict<'_>,
+        verdict: OperatorDecision<'_>,
         logged: Option<&Conclusion>,
-    ) -> Result<Attempt<Resolved>, NotDone> {
+    ) -> Result<Attempt<ResolveResult>, NotDone> {
         in_transaction!(self, logging tx =>
             conclude::resolve_refund(tx, order, id, refund, verdict, logged).await)
     }
@@ -128,7 +132,7 @@ pub trait PaymentLedger: Begins<Own: Statements> {
         order: OrderId,
         id: PaymentId,
         refund: RefundId,
-        told: &Told,
+        told: &ReportedOutcome,
         logged: Option<&Conclusion>,
     ) -> Result<Attempt<Concluded>, NotDone> {
         in_transaction!(self, logging tx => conclude::conclude_refund(tx, order, id, refund, told, logged).await)

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use bridge_idc::config::LedgerUrl;
 use bridge_idc::import_file::parts::WAIT;
 use bridge_idc::ledger::import::StockFile;
-use bridge_idc::ledger::{Answer, Batch, End, Ledger};
+use bridge_idc::ledger::{Batch, Ledger, RequestEnd, RequestOutcome};
 use bridge_idc::planner::{Action, Placement, Request};
 use bridge_idc::vault::PersonalAtRest;
 use bridge_protocol::domain::{
@@ -143,8 +143,10 @@ impl Writers {
                 let mut again = Vec::new();
                 for (number, end) in open.into_iter().zip(ended.ends) {
                     match end {
-                        End::Committed(committed) => self.acknowledge(number, committed.answer())?,
-                        End::Waits(_) | End::NotCommitted | End::Unknown => again.push(number),
+                        RequestEnd::Committed(committed) => self.acknowledge(number, committed.answer())?,
+                        RequestEnd::Waits(_) | RequestEnd::NotCommitted | RequestEnd::Unknown => {
+                            again.push(number)
+                        }
                     }
                 }
                 open = again;
@@ -159,9 +161,9 @@ impl Writers {
         Ok(())
     }
 
-    fn acknowledge(&self, number: u64, answer: &Answer) -> Result<()> {
+    fn acknowledge(&self, number: u64, answer: &RequestOutcome) -> Result<()> {
         match answer {
-            Answer::Settled { receipt, .. } if receipt.outcome == Outcome::Placed => {
+            RequestOutcome::Settled { receipt, .. } if receipt.outcome == Outcome::Placed => {
                 self.acknowledged.say(&format!("order {number} {}", receipt.position))
             }
             other => bail!("order {number} is not placed: {other:?}"),
@@ -196,7 +198,7 @@ pub(super) async fn check(url: &LedgerUrl, acknowledged: &[String]) -> Result<()
     // It goes on.
     open_shop(&ledger).await?;
     let ended = ledger.commit(&Batch { requests: vec![place(1)?], at: now() }, None).await;
-    ensure!(matches!(ended.ends[..], [End::Committed(_)]), "the ledger does not go on: {ended:?}");
+    ensure!(matches!(ended.ends[..], [RequestEnd::Committed(_)]), "the ledger does not go on: {ended:?}");
     let (sums, totals) = (ledger.stock_sums(&brand()?).await?, ledger.totals().await?);
     let fits = |initial: i64, available: i64, sold: i64| initial == available + sold && available >= 0;
     ensure!(sums.iter().all(|sum| fits(sum.initial, sum.available, sum.sold)), "the stock does not add up");

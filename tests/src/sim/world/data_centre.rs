@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use bridge_idc::agent::{Agent, Ended, Input, Limits, Output};
 use bridge_idc::open::OpenFailure;
-use bridge_idc::payment::desk::Desk;
+use bridge_idc::order_core::{AttemptEnd, Input, OrderCore, OrderLimits, Output};
+use bridge_idc::payment::core::PaymentCore;
 use bridge_idc::vault::keyring::Keyring;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::Reply;
@@ -21,25 +21,25 @@ pub(super) struct DataCentre {
     /// Which process of it this is.
     pub(super) life: u32,
     pub(super) up: bool,
-    pub(super) agent: Agent,
+    pub(super) agent: OrderCore,
     /// Its audit log on its host's disk.
     pub(super) log: Log,
     pub(super) clock: Clock,
     /// Its payments: whom to answer, and who does them.
-    pub(super) desk: Desk,
+    pub(super) payment_core: PaymentCore,
     pub(super) service: Option<Service>,
 }
 
 impl DataCentre {
-    pub(super) fn new(limits: Limits, keys: Arc<Keyring>) -> Self {
-        let agent = Agent::new(limits, keys);
+    pub(super) fn new(limits: OrderLimits, keys: Arc<Keyring>) -> Self {
+        let agent = OrderCore::new(limits, keys);
         Self {
             life: 0,
             up: true,
             agent,
             log: Log::default(),
             clock: Clock::default(),
-            desk: Desk::new(0),
+            payment_core: PaymentCore::new(0),
             service: None,
         }
     }
@@ -95,7 +95,7 @@ impl World {
     }
 
     /// The agent hears how its batch ended, if it is still the same process.
-    pub(super) fn batch_ends(&mut self, idc: usize, life: u32, ended: Ended) {
+    pub(super) fn batch_ends(&mut self, idc: usize, life: u32, ended: AttemptEnd) {
         if self.idcs[idc].life == life {
             self.tell_idc(idc, Input::Batch(ended));
         }
@@ -134,7 +134,7 @@ impl World {
             return self.at(self.restored_at + delay, Event::IdcStarts(idc));
         }
         note!(self, "idc {idc} starts");
-        self.idcs[idc].agent = Agent::new(self.idc_limits, self.keys.folders[idc].ring.clone());
+        self.idcs[idc].agent = OrderCore::new(self.idc_limits, self.keys.folders[idc].ring.clone());
         self.recover_log(idc);
         self.book_idc_start(idc);
         self.idcs[idc].up = true;

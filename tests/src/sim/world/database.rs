@@ -4,9 +4,9 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use bridge_idc::agent::{Attempt, Ended};
 use bridge_idc::ledger::model::{Change, CommitFate, Effect};
-use bridge_idc::ledger::{Batch, BatchEnd, End};
+use bridge_idc::ledger::{Batch, BatchEnd, RequestEnd};
+use bridge_idc::order_core::{Attempt, AttemptEnd};
 use bridge_idc::planner::Awaited;
 
 use super::super::options::Sabotage;
@@ -79,14 +79,16 @@ impl World {
         let (mut committed, mut unknown, mut waiting) = (0, 0, 0);
         for (request, end) in batch.requests.iter().zip(&mut ends) {
             match end {
-                End::Committed(answer) => {
+                RequestEnd::Committed(answer) => {
                     committed += 1;
                     self.judge_answer(request.key.as_bytes(), &answer.answer().clone());
                 }
-                End::Unknown if self.sabotage == Some(Sabotage::DenyLostCommits) => *end = End::NotCommitted,
-                End::Unknown => unknown += 1,
-                End::Waits(_) => waiting += 1,
-                End::NotCommitted => {}
+                RequestEnd::Unknown if self.sabotage == Some(Sabotage::DenyLostCommits) => {
+                    *end = RequestEnd::NotCommitted
+                }
+                RequestEnd::Unknown => unknown += 1,
+                RequestEnd::Waits(_) => waiting += 1,
+                RequestEnd::NotCommitted => {}
             }
         }
         let all = ends.len();
@@ -100,7 +102,7 @@ impl World {
         self.counts.commits_denied += u64::from(outage.is_some() && unknown == 0);
         self.counts.requests_set_apart += waiting as u64;
         let requests = batch.requests.into_iter().zip(ends).collect();
-        let ended = Ended { awaited, requests, outage: outage.is_some() };
+        let ended = AttemptEnd { awaited, requests, outage: outage.is_some() };
         let delay = self.dice.micros(50..=1_000);
         self.after(delay, Event::BatchEnd { idc, life, ended });
     }

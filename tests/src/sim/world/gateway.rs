@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use bridge_idc::ledger::model::ModelDatabase;
 use bridge_idc::payment::audit::{Beside, Log};
-use bridge_idc::payment::gateway::{Answer, Found, Gateway, NoProof};
+use bridge_idc::payment::gateway::{ChargeStatus, Gateway, GatewayAnswer, NoProof};
 use bridge_idc::payment::policy;
-use bridge_idc::payment::service::Surroundings;
+use bridge_idc::payment::service::Environment;
 use bridge_idc::payment::{Charge, GiveBack};
 use bridge_protocol::audit::Event as Logged;
 use bridge_protocol::domain::ReasonCode;
@@ -35,8 +35,8 @@ pub(super) enum Ask {
 /// What the world answers.
 #[derive(Debug, Clone)]
 pub(super) enum Reply {
-    Answer(Answer),
-    Found(Found),
+    Answer(GatewayAnswer),
+    Found(ChargeStatus),
     Logged(bool),
 }
 
@@ -94,26 +94,26 @@ impl Outside {
 }
 
 impl Gateway for Outside {
-    async fn confirm(&self, charge: &Charge) -> Answer {
+    async fn confirm(&self, charge: &Charge) -> GatewayAnswer {
         answer(self.ask(Ask::Charge(charge.clone())).await)
     }
 
-    async fn find(&self, charge: &Charge) -> Found {
+    async fn find(&self, charge: &Charge) -> ChargeStatus {
         match self.ask(Ask::Find(charge.clone())).await {
             Reply::Found(found) => found,
-            Reply::Answer(_) | Reply::Logged(_) => Found::Unknown(NoProof::TimedOut),
+            Reply::Answer(_) | Reply::Logged(_) => ChargeStatus::Unknown(NoProof::TimedOut),
         }
     }
 
-    async fn give_back(&self, refund: &GiveBack) -> Answer {
+    async fn give_back(&self, refund: &GiveBack) -> GatewayAnswer {
         answer(self.ask(Ask::GiveBack(refund.clone())).await)
     }
 }
 
-fn answer(reply: Reply) -> Answer {
+fn answer(reply: Reply) -> GatewayAnswer {
     match reply {
         Reply::Answer(answer) => answer,
-        Reply::Found(_) | Reply::Logged(_) => Answer::Unknown(NoProof::TimedOut),
+        Reply::Found(_) | Reply::Logged(_) => GatewayAnswer::Unknown(NoProof::TimedOut),
     }
 }
 
@@ -151,7 +151,7 @@ impl Beside for Outside {
     }
 }
 
-impl Surroundings for Site {
+impl Environment for Site {
     type Ledger = ModelDatabase;
 
     fn ledger(&self) -> &ModelDatabase {
@@ -178,11 +178,11 @@ impl World {
         self.money.open_asks.insert(ask);
         let timeout = self.money.limits.timeout;
         let given_up = match &what {
-            Ask::Find(_) => Reply::Found(Found::Unknown(NoProof::TimedOut)),
+            Ask::Find(_) => Reply::Found(ChargeStatus::Unknown(NoProof::TimedOut)),
             _ if self.sabotage == Some(Sabotage::TakeSilenceForRefusal) => {
-                Reply::Answer(Answer::Refused(code("TIMED_OUT")))
+                Reply::Answer(GatewayAnswer::Refused(code("TIMED_OUT")))
             }
-            _ => Reply::Answer(Answer::Unknown(NoProof::TimedOut)),
+            _ => Reply::Answer(GatewayAnswer::Unknown(NoProof::TimedOut)),
         };
         self.after(timeout, Event::Replied { task, ask, reply: given_up });
         if self.dice.happens(self.weather.gateway_loses) {
@@ -213,10 +213,10 @@ impl World {
         let reply = match reply {
             Reply::Answer(_) if self.dice.happens(self.weather.gateway_errs) => {
                 self.counts.gateway_errors += 1;
-                Reply::Answer(Answer::Unknown(NoProof::Status(500)))
+                Reply::Answer(GatewayAnswer::Unknown(NoProof::Status(500)))
             }
             Reply::Found(_) if self.dice.happens(self.weather.gateway_errs) => {
-                Reply::Found(Found::Unknown(NoProof::Status(502)))
+                Reply::Found(ChargeStatus::Unknown(NoProof::Status(502)))
             }
             reply => reply,
         };
@@ -257,11 +257,11 @@ impl World {
                 let shows = self.money.bank.shows(charge.payment_key.as_str(), self.now);
                 note!(self, "the gateway shows {shows:?} of {}", charge.payment_key.as_str());
                 Reply::Found(match shows {
-                    Shows::Charged => Found::Charged,
-                    Shows::NotCharged(why) => Found::NotCharged(code(why)),
-                    Shows::NotConcluded => Found::NotConcluded,
-                    Shows::NoTrace => Found::NoTrace,
-                    Shows::NoProof => Found::Unknown(NoProof::Mismatch),
+                    Shows::Charged => ChargeStatus::Charged,
+                    Shows::NotCharged(why) => ChargeStatus::NotCharged(code(why)),
+                    Shows::NotConcluded => ChargeStatus::NotConcluded,
+                    Shows::NoTrace => ChargeStatus::NoTrace,
+                    Shows::NoProof => ChargeStatus::Unknown(NoProof::Mismatch),
                 })
             }
             Ask::Log(_) => Reply::Logged(false),
@@ -269,11 +269,11 @@ impl World {
     }
 }
 
-fn answered(said: Said) -> Answer {
+fn answered(said: Said) -> GatewayAnswer {
     match said {
-        Said::Done => Answer::Done,
-        Said::Refused(why) => Answer::Refused(code(why)),
-        Said::NoProof(why) => Answer::Unknown(NoProof::Code(code(why))),
+        Said::Done => GatewayAnswer::Done,
+        Said::Refused(why) => GatewayAnswer::Refused(code(why)),
+        Said::NoProof(why) => GatewayAnswer::Unknown(NoProof::Code(code(why))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The checkers: each promise, looked at whenever something could have broken it.
 
-use bridge_idc::ledger::{Answer, Batch};
+use bridge_idc::ledger::{Batch, RequestOutcome};
 use bridge_protocol::domain::OrderId;
 use bridge_protocol::wire::order::Refusal;
 
@@ -55,8 +55,8 @@ impl World {
     }
 
     /// P2 at each answer of the ledger: it is what was committed under the key.
-    pub(super) fn judge_answer(&mut self, key: &Key, answer: &Answer) {
-        if let Answer::Settled { receipt, .. } = answer
+    pub(super) fn judge_answer(&mut self, key: &Key, answer: &RequestOutcome) {
+        if let RequestOutcome::Settled { receipt, .. } = answer
             && self.history.row(key) != Some(&stored::certified(receipt))
         {
             self.violate("P2", format!("an answer differs from what is committed: {receipt:?}"));

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bridge_idc::agent::Input;
+use bridge_idc::order_core::Input;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::seal::manifest::SealingKey;
 use bridge_protocol::wire::frame::{self, FrameDecoder, ORDER_FRAME_BYTES_MAX};
@@ -296,7 +296,7 @@ impl World {
                 if self.idcs[idc].life == idc_life {
                     note!(self, "idc {idc} learns that link {} is down", link.0);
                     self.book_link_down_at_idc(cloud, idc, link);
-                    self.idcs[idc].desk.handle_link_down(link);
+                    self.idcs[idc].payment_core.handle_link_down(link);
                     self.tell_idc(idc, Input::LinkDown(link));
                 }
             }

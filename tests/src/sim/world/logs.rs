@@ -4,9 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use bridge_idc::agent::Input;
-use bridge_idc::auditing::Round;
+use bridge_idc::audit_gate::AuditRound;
 use bridge_idc::ledger::Batch;
+use bridge_idc::order_core::Input;
 use bridge_protocol::audit::journal::{Header, JournalError, Reader, Writer};
 use bridge_protocol::audit::{Entry, Event as Logged};
 use bridge_protocol::domain::KeyDigest;
@@ -154,7 +154,7 @@ impl Log {
 
 impl World {
     /// A round goes to the disk, which may be full.
-    pub(super) fn audit(&mut self, idc: usize, Round { entries, again }: Round) {
+    pub(super) fn audit(&mut self, idc: usize, AuditRound { entries, again }: AuditRound) {
         let fails = self.dice.happens(self.weather.audit_fails);
         self.counts.audit_rounds_failed += u64::from(fails);
         // The agent's shell waits before it tries again.

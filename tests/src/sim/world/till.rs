@@ -9,14 +9,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bridge_idc::ledger::model::{PaymentColumns, RefundColumns};
-use bridge_idc::ledger::payments::{Resolved, Verdict};
+use bridge_idc::ledger::payments::{OperatorDecision, ResolveResult};
 use bridge_idc::metrics::Metrics;
 use bridge_idc::payment::audit::Operator;
-use bridge_idc::payment::desk::{Asked, Desk, Output};
-use bridge_idc::payment::end::End;
+use bridge_idc::payment::core::{Output, PaymentCore, ServiceRequest};
+use bridge_idc::payment::end::ServiceEnd;
 use bridge_idc::payment::operator;
 use bridge_idc::payment::reconcile::Due;
-use bridge_idc::payment::service::{Limits, Payments};
+use bridge_idc::payment::service::{PaymentLimits, Payments};
 use bridge_protocol::audit::entry::Word;
 use bridge_protocol::audit::{Entry, Event as Logged};
 use bridge_protocol::domain::{OrderId, PaymentId, RefundId};
@@ -59,7 +59,7 @@ pub(super) type Service = Rc<Payments<Outside, Site>>;
 pub(super) struct Money {
     pub(super) bank: Bank,
     pub(super) outside: Outside,
-    pub(super) limits: Limits,
+    pub(super) limits: PaymentLimits,
     metrics: Arc<Metrics>,
     began: Instant,
     tasks: BTreeMap<u64, Task>,
@@ -114,7 +114,7 @@ enum Kind {
 
 /// What a task came to.
 enum Out {
-    Served(Token, End),
+    Served(Token, ServiceEnd),
     Took(Due),
     /// An operator: too soon, if so it is.
     Spoke(bool),
@@ -123,7 +123,7 @@ enum Out {
 
 impl Money {
     pub(super) fn new(dice: &mut Dice, sabotage: Option<Sabotage>) -> Self {
-        let limits = Limits {
+        let limits = PaymentLimits {
             calls_max: 256,
             doubts_max: DOUBTS_MAX,
             timeout: dice.millis(200..=1_500),
@@ -171,7 +171,7 @@ impl World {
         let site = Site { ledger, outside: outside.clone(), began };
         let service = Payments::at(site, outside, self.money.limits, self.money.metrics.clone());
         self.idcs[idc].service = Some(Rc::new(service));
-        self.idcs[idc].desk = Desk::new(self.idc_limits.window_max);
+        self.idcs[idc].payment_core = PaymentCore::new(self.idc_limits.window_max);
         let life = self.idcs[idc].life;
         self.after(LOOK_EVERY, Event::Look { idc, life });
     }
@@ -198,13 +198,13 @@ impl World {
     pub(super) fn payment_comes(&mut self, idc: usize, link: LinkId, message: ToIdc) {
         let keys = self.keys.folders[idc].ring.clone();
         let here = &mut self.idcs[idc];
-        here.desk.handle_message(link, message, &keys, |order| here.agent.is_writing(order));
+        here.payment_core.handle_message(link, message, &keys, |order| here.agent.is_writing(order));
         self.do_desk_outputs(idc);
     }
 
     /// Does what the desk says.
     pub(super) fn do_desk_outputs(&mut self, idc: usize) {
-        while let Some(output) = self.idcs[idc].desk.poll_output() {
+        while let Some(output) = self.idcs[idc].payment_core.poll_output() {
             match output {
                 Output::Ask(token, asked, coming) => {
                     let asked = self.brand_of(asked);
@@ -221,9 +221,9 @@ impl World {
     }
 
     /// What the agent heard, unless it takes everybody for the order's own brand.
-    fn brand_of(&self, mut asked: Asked) -> Asked {
+    fn brand_of(&self, mut asked: ServiceRequest) -> ServiceRequest {
         if self.sabotage == Some(Sabotage::LetAnotherBrandRefund)
-            && let Asked::Refund(refund) = &mut asked
+            && let ServiceRequest::Refund(refund) = &mut asked
             && let Some(payment) = self.ledger.payment_row(&refund.payment.as_uuid())
             && let Some(brand) = self.shop.brands().iter().find(|brand| brand.as_str() == payment.brand)
         {
@@ -234,9 +234,9 @@ impl World {
 
     /// Orders went on, and so did the log.
     pub(super) fn tell_desk_of_log(&mut self, idc: usize) {
-        if self.idcs[idc].desk.holds_back() {
+        if self.idcs[idc].payment_core.holds_back() {
             let here = &mut self.idcs[idc];
-            here.desk.handle_log(|order| here.agent.log_is_behind(order));
+            here.payment_core.handle_log(|order| here.agent.log_is_behind(order));
             self.do_desk_outputs(idc);
         }
     }
@@ -309,7 +309,7 @@ impl World {
             _ if !lives => {}
             Out::Served(token, end) => {
                 let here = &mut self.idcs[idc];
-                here.desk.handle_end(token, end, |order| here.agent.log_is_behind(order));
+                here.payment_core.handle_end(token, end, |order| here.agent.log_is_behind(order));
                 self.do_desk_outputs(idc);
             }
             Out::Took(due) => self.ask_about(idc, due),
@@ -570,12 +570,12 @@ impl World {
         note!(self, "an operator says of {id}, refund {refund:?}: moved {moved}");
         self.begin_task(idc, Kind::Operator, async move {
             let reason = code("TICKET_4711");
-            let verdict = Verdict { moved, amount, reason: &reason };
+            let verdict = OperatorDecision { moved, amount, reason: &reason };
             let operator =
                 Operator { audit: &outside, who: Word::of("uid:1000/op"), reason: &reason, refund };
             let said = operator::resolve(&ledger, order, id, verdict, &operator).await;
             // What came to nothing is asked about again, and the operator looks again.
-            Out::Spoke(said.is_ok_and(|said| matches!(said.resolved, Resolved::OnItsWay(_))))
+            Out::Spoke(said.is_ok_and(|said| matches!(said.resolved, ResolveResult::OnItsWay(_))))
         });
     }
 }

@@ -11,17 +11,17 @@ use bridge_protocol::wire::order::{Refusal, Refused, ToIdc, to_cloud};
 use bridge_protocol::wire::payment::{PayOrder, PaymentState, RefundPayment, RefundState};
 use bytes::Bytes;
 
-use super::end::End;
-use super::{Charge, PayAsked, Payment, RefundAsked};
+use super::end::ServiceEnd;
+use super::{Charge, ChargeRequest, GiveBackRequest, Payment};
 use crate::vault::keyring::Keyring;
 
 /// What is asked of the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Asked {
+pub enum ServiceRequest {
     /// Charge.
-    Pay(Box<PayAsked>),
+    Pay(Box<ChargeRequest>),
     /// Give back.
-    Refund(Box<RefundAsked>),
+    Refund(Box<GiveBackRequest>),
     /// Say how a payment stands.
     LookUp {
         /// Whose shop.
@@ -35,24 +35,24 @@ pub enum Asked {
     },
 }
 
-/// What the shell does next.
+/// What the driver does next.
 #[derive(Debug)]
 pub enum Output {
     /// Ask the service and report the end. What the ledger does not know is perhaps on its way there, if so it says.
-    Ask(Token, Asked, Coming),
+    Ask(Token, ServiceRequest, MayBeArriving),
     /// Send this on the payment lane of its link.
     Send(Reply),
 }
 
 /// Whether what a request is about may be on its way into the ledger: an order that waits there for a row, or a payment that does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Coming(pub bool);
+pub struct MayBeArriving(pub bool);
 
-impl Coming {
+impl MayBeArriving {
     /// Nobody is told that there is no such thing while it may be coming: they are to ask again.
-    pub fn judge(self, end: End) -> End {
+    pub fn judge(self, end: ServiceEnd) -> ServiceEnd {
         match end {
-            End::Refused(Refusal::NotFound) if self.0 => End::Refused(Refusal::Busy),
+            ServiceEnd::Refused(Refusal::NotFound) if self.0 => ServiceEnd::Refused(Refusal::Busy),
             end => end,
         }
     }
@@ -60,15 +60,15 @@ impl Coming {
 
 /// The state: at most the window's size.
 #[derive(Debug)]
-pub struct Desk {
+pub struct PaymentCore {
     receiver: Receiver,
     /// How payments stand that were asked about, where the log does not have yet what became of their order.
-    held: Vec<(Token, End)>,
+    held: Vec<(Token, ServiceEnd)>,
     outputs: VecDeque<Output>,
 }
 
-impl Desk {
-    /// A desk that has at most `window_max` requests under way.
+impl PaymentCore {
+    /// A core that has at most `window_max` requests under way.
     pub fn new(window_max: usize) -> Self {
         Self { receiver: Receiver::new(window_max), held: Vec::new(), outputs: VecDeque::new() }
     }
@@ -88,21 +88,22 @@ impl Desk {
     ) {
         match self.receiver.handle_message(link, 0, message) {
             Received::Deliver(token, Delivery::Pay(pay)) => {
-                let coming = Coming(is_written(pay.order));
-                self.ask(token, Asked::Pay(Box::new(pay_asked(*pay, keys))), coming);
+                let coming = MayBeArriving(is_written(pay.order));
+                self.ask(token, ServiceRequest::Pay(Box::new(pay_asked(*pay, keys))), coming);
             }
             Received::Deliver(token, Delivery::Refund(refund)) => {
                 // It is one of its order's writes itself.
-                let coming = Coming(is_written(refund.order) || self.receiver.writes_of(refund.order) > 1);
-                self.ask(token, Asked::Refund(Box::new(refund_asked(*refund, keys))), coming);
+                let coming =
+                    MayBeArriving(is_written(refund.order) || self.receiver.writes_of(refund.order) > 1);
+                self.ask(token, ServiceRequest::Refund(Box::new(refund_asked(*refund, keys))), coming);
             }
             Received::Deliver(token, Delivery::AskPayment { brand, order, payment, key }) => {
-                let coming = Coming(self.receiver.is_writing(order, key));
-                self.ask(token, Asked::LookUp { brand, order, payment, key }, coming);
+                let coming = MayBeArriving(self.receiver.is_writing(order, key));
+                self.ask(token, ServiceRequest::LookUp { brand, order, payment, key }, coming);
             }
             // Orders have lanes of their own.
             Received::Deliver(token, Delivery::Place(_) | Delivery::Cancel(_) | Delivery::Ask { .. }) => {
-                self.answer(token, End::Refused(Refusal::Invalid));
+                self.answer(token, ServiceEnd::Refused(Refusal::Invalid));
             }
             Received::Answer(reply) => self.outputs.push_back(Output::Send(reply)),
             Received::Duplicate => {}
@@ -111,9 +112,9 @@ impl Desk {
 
     /// The service has ended a request. What nobody has logged waits while the log is behind about its order: a payment that
     /// goes back tells that the order was cancelled.
-    pub fn handle_end(&mut self, token: Token, end: End, log_is_behind: impl Fn(OrderId) -> bool) {
+    pub fn handle_end(&mut self, token: Token, end: ServiceEnd, log_is_behind: impl Fn(OrderId) -> bool) {
         match &end {
-            End::Stands { payment, logged: false, .. } if log_is_behind(payment.charge.order) => {
+            ServiceEnd::Stands { payment, logged: false, .. } if log_is_behind(payment.charge.order) => {
                 self.held.push((token, end));
             }
             _ => self.answer(token, end),
@@ -132,21 +133,21 @@ impl Desk {
         }
     }
 
-    fn ask(&mut self, token: Token, asked: Asked, coming: Coming) {
+    fn ask(&mut self, token: Token, asked: ServiceRequest, coming: MayBeArriving) {
         self.outputs.push_back(Output::Ask(token, asked, coming));
     }
 
-    fn answer(&mut self, token: Token, end: End) {
+    fn answer(&mut self, token: Token, end: ServiceEnd) {
         let kind = match end {
-            End::Stands { payment, refund, replayed, .. } => {
+            ServiceEnd::Stands { payment, refund, replayed, .. } => {
                 let refund = refund.map(|refund| Bytes::copy_from_slice(refund.as_bytes()));
                 to_cloud::Kind::Payment(PaymentState { refund, replayed, ..wire(&payment) })
             }
-            End::Refused(refusal) => to_cloud::Kind::Refused(refusal.into()),
-            End::InTheWay(refusal, payment) => {
+            ServiceEnd::Refused(refusal) => to_cloud::Kind::Refused(refusal.into()),
+            ServiceEnd::InTheWay(refusal, payment) => {
                 to_cloud::Kind::Refused(Refused::for_payment(refusal, payment))
             }
-            End::Unknown => return self.receiver.abandon(token),
+            ServiceEnd::Unknown => return self.receiver.abandon(token),
         };
         self.outputs.extend(self.receiver.answer(token, kind).into_iter().map(Output::Send));
     }
@@ -162,7 +163,7 @@ impl Desk {
     }
 }
 
-fn pay_asked(pay: PayOrder, keys: &Keyring) -> PayAsked {
+fn pay_asked(pay: PayOrder, keys: &Keyring) -> ChargeRequest {
     let PayOrder { brand, order, key, payment, amount, payment_key } = pay;
     let fingerprint = keys.fingerprint(&[
         b"pay",
@@ -171,10 +172,10 @@ fn pay_asked(pay: PayOrder, keys: &Keyring) -> PayAsked {
         amount.currency().as_str().as_bytes(),
         payment_key.as_str().as_bytes(),
     ]);
-    PayAsked { brand, key, fingerprint, charge: Charge { payment, order, amount, payment_key } }
+    ChargeRequest { brand, key, fingerprint, charge: Charge { payment, order, amount, payment_key } }
 }
 
-fn refund_asked(asked: RefundPayment, keys: &Keyring) -> RefundAsked {
+fn refund_asked(asked: RefundPayment, keys: &Keyring) -> GiveBackRequest {
     let RefundPayment { brand, order, key, payment, refund, amount, reason } = asked;
     let fingerprint = keys.fingerprint(&[
         b"refund",
@@ -184,7 +185,7 @@ fn refund_asked(asked: RefundPayment, keys: &Keyring) -> RefundAsked {
         amount.currency().as_str().as_bytes(),
         reason.as_bytes(),
     ]);
-    RefundAsked { brand, key, fingerprint, order, payment, refund, amount, reason }
+    GiveBackRequest { brand, key, fingerprint, order, payment, refund, amount, reason }
 }
 
 /// How a payment stands, as it travels.
@@ -235,8 +236,8 @@ mod tests {
         ToIdc { request, kind: Some(kind), sequence: request, trace: None }
     }
 
-    fn refused(desk: &mut Desk) -> Refusal {
-        match desk.poll_output() {
+    fn refused(core: &mut PaymentCore) -> Refusal {
+        match core.poll_output() {
             Some(Output::Send(Reply { message, .. })) => match message.kind {
                 Some(to_cloud::Kind::Refused(refused)) => refused.refusal(),
                 other => panic!("not refused: {other:?}"),
@@ -248,21 +249,21 @@ mod tests {
     #[test]
     fn a_payment_that_comes_twice_is_asked_for_once_and_other_bodies_have_other_fingerprints() {
         let keys = Keyring::for_tests(1);
-        let mut desk = Desk::new(8);
-        desk.handle_message(LINK, pay(1, 7, 100), &keys, |_| false);
-        desk.handle_message(LinkId(2), pay(1, 7, 100), &keys, |_| false);
-        desk.handle_message(LINK, pay(2, 8, 101), &keys, |_| false);
+        let mut core = PaymentCore::new(8);
+        core.handle_message(LINK, pay(1, 7, 100), &keys, |_| false);
+        core.handle_message(LinkId(2), pay(1, 7, 100), &keys, |_| false);
+        core.handle_message(LINK, pay(2, 8, 101), &keys, |_| false);
         let mut asked = Vec::new();
-        while let Some(Output::Ask(token, Asked::Pay(pay), _)) = desk.poll_output() {
+        while let Some(Output::Ask(token, ServiceRequest::Pay(pay), _)) = core.poll_output() {
             asked.push((token, pay));
         }
         assert_eq!(asked.len(), 2);
         assert_ne!(asked[0].1.fingerprint, asked[1].1.fingerprint);
-        desk.handle_end(asked[0].0, End::Refused(Refusal::AlreadyPaid), |_| true);
-        assert_eq!((refused(&mut desk), refused(&mut desk)), (Refusal::AlreadyPaid, Refusal::AlreadyPaid));
-        desk.handle_end(asked[1].0, End::Unknown, |_| true);
-        assert!(desk.poll_output().is_none(), "whoever asked hears nothing, and asks again");
-        assert_eq!(desk.under_way(), 0);
+        core.handle_end(asked[0].0, ServiceEnd::Refused(Refusal::AlreadyPaid), |_| true);
+        assert_eq!((refused(&mut core), refused(&mut core)), (Refusal::AlreadyPaid, Refusal::AlreadyPaid));
+        core.handle_end(asked[1].0, ServiceEnd::Unknown, |_| true);
+        assert!(core.poll_output().is_none(), "whoever asked hears nothing, and asks again");
+        assert_eq!(core.under_way(), 0);
     }
 
     fn id(byte: u8) -> Bytes {
@@ -271,12 +272,12 @@ mod tests {
 
     /// By what the ledger tells a request under a known key from the one before.
     fn fingerprint(kind: to_idc::Kind) -> [u8; 32] {
-        let mut desk = Desk::new(1);
+        let mut core = PaymentCore::new(1);
         let message = ToIdc { request: 1, kind: Some(kind), sequence: 1, trace: None };
-        desk.handle_message(LINK, message, &Keyring::for_tests(1), |_| false);
-        match desk.poll_output() {
-            Some(Output::Ask(_, Asked::Pay(asked), _)) => asked.fingerprint,
-            Some(Output::Ask(_, Asked::Refund(asked), _)) => asked.fingerprint,
+        core.handle_message(LINK, message, &Keyring::for_tests(1), |_| false);
+        match core.poll_output() {
+            Some(Output::Ask(_, ServiceRequest::Pay(asked), _)) => asked.fingerprint,
+            Some(Output::Ask(_, ServiceRequest::Refund(asked), _)) => asked.fingerprint,
             other => panic!("not asked: {other:?}"),
         }
     }
@@ -297,9 +298,9 @@ mod tests {
         }
     }
 
-    fn coming(desk: &mut Desk) -> bool {
-        match desk.poll_output() {
-            Some(Output::Ask(_, _, Coming(coming))) => coming,
+    fn coming(core: &mut PaymentCore) -> bool {
+        match core.poll_output() {
+            Some(Output::Ask(_, _, MayBeArriving(coming))) => coming,
             other => panic!("not asked: {other:?}"),
         }
     }
@@ -307,11 +308,11 @@ mod tests {
     #[test]
     fn what_is_on_its_way_into_the_ledger_is_not_said_to_be_missing() {
         let keys = Keyring::for_tests(1);
-        let mut desk = Desk::new(8);
-        let ask = |desk: &mut Desk, request, kind, order_is_written: bool| {
+        let mut core = PaymentCore::new(8);
+        let ask = |core: &mut PaymentCore, request, kind, order_is_written: bool| {
             let message = ToIdc { request, kind: Some(kind), sequence: request, trace: None };
-            desk.handle_message(LINK, message, &keys, |_| order_is_written);
-            coming(desk)
+            core.handle_message(LINK, message, &keys, |_| order_is_written);
+            coming(core)
         };
         let question = || AskPayment { brand: "shoes".into(), order: id(1), payment: id(1), key: None };
         let refund = Refund {
@@ -325,18 +326,18 @@ mod tests {
             reason: "it came back".into(),
         };
         let pay = |key| pay(1, key, 100).kind.unwrap();
-        assert!(!ask(&mut desk, 1, to_idc::Kind::AskPayment(question()), false));
-        assert!(ask(&mut desk, 2, to_idc::Kind::Refund(refund.clone()), true), "its order is coming");
-        let mut desk = Desk::new(8);
-        assert!(!ask(&mut desk, 1, to_idc::Kind::Refund(refund.clone()), false), "it is alone");
-        assert!(!ask(&mut desk, 2, pay(7), false) && ask(&mut desk, 3, pay(6), true));
+        assert!(!ask(&mut core, 1, to_idc::Kind::AskPayment(question()), false));
+        assert!(ask(&mut core, 2, to_idc::Kind::Refund(refund.clone()), true), "its order is coming");
+        let mut core = PaymentCore::new(8);
+        assert!(!ask(&mut core, 1, to_idc::Kind::Refund(refund.clone()), false), "it is alone");
+        assert!(!ask(&mut core, 2, pay(7), false) && ask(&mut core, 3, pay(6), true));
         let another = Refund { amount: 1, ..refund };
-        assert!(ask(&mut desk, 4, to_idc::Kind::Refund(another), false), "its payment may be coming");
-        assert!(ask(&mut desk, 5, to_idc::Kind::AskPayment(question()), false));
+        assert!(ask(&mut core, 4, to_idc::Kind::Refund(another), false), "its payment may be coming");
+        assert!(ask(&mut core, 5, to_idc::Kind::AskPayment(question()), false));
 
-        let missing = || End::Refused(Refusal::NotFound);
-        assert_eq!(Coming(true).judge(missing()), End::Refused(Refusal::Busy));
-        assert_eq!(Coming(false).judge(missing()), missing());
+        let missing = || ServiceEnd::Refused(Refusal::NotFound);
+        assert_eq!(MayBeArriving(true).judge(missing()), ServiceEnd::Refused(Refusal::Busy));
+        assert_eq!(MayBeArriving(false).judge(missing()), missing());
     }
 
     #[test]
@@ -368,29 +369,30 @@ mod tests {
     #[test]
     fn another_body_under_a_key_that_is_under_way_is_the_ledger_s_to_judge() {
         let keys = Keyring::for_tests(1);
-        let mut desk = Desk::new(8);
-        desk.handle_message(LINK, pay(1, 7, 100), &keys, |_| false);
-        desk.handle_message(LINK, pay(2, 7, 101), &keys, |_| false);
+        let mut core = PaymentCore::new(8);
+        core.handle_message(LINK, pay(1, 7, 100), &keys, |_| false);
+        core.handle_message(LINK, pay(2, 7, 101), &keys, |_| false);
         let mut asked = Vec::new();
-        while let Some(Output::Ask(token, Asked::Pay(pay), _)) = desk.poll_output() {
+        while let Some(Output::Ask(token, ServiceRequest::Pay(pay), _)) = core.poll_output() {
             asked.push((token, pay));
         }
         assert_eq!((asked.len(), asked[0].1.key), (2, asked[1].1.key));
-        desk.handle_end(asked[1].0, End::Refused(Refusal::KeyReused), |_| true);
-        assert_eq!(refused(&mut desk), Refusal::KeyReused);
-        assert_eq!(desk.under_way(), 1, "the first goes on");
+        core.handle_end(asked[1].0, ServiceEnd::Refused(Refusal::KeyReused), |_| true);
+        assert_eq!(refused(&mut core), Refusal::KeyReused);
+        assert_eq!(core.under_way(), 1, "the first goes on");
     }
 
     #[test]
     fn how_a_payment_stands_is_told_once_the_log_has_what_became_of_its_order() {
         let keys = Keyring::for_tests(1);
-        let mut desk = Desk::new(8);
+        let mut core = PaymentCore::new(8);
         let id = OrderId::new(UnixMicros::new(1), [1; 10]);
         let bytes = Bytes::copy_from_slice(id.as_bytes());
         let ask = AskPayment { brand: "shoes".into(), order: bytes.clone(), payment: bytes, key: None };
         let kind = Some(to_idc::Kind::AskPayment(ask));
-        desk.handle_message(LINK, ToIdc { request: 1, kind, sequence: 1, trace: None }, &keys, |_| false);
-        let Some(Output::Ask(token, Asked::LookUp { order, payment, brand, .. }, _)) = desk.poll_output()
+        core.handle_message(LINK, ToIdc { request: 1, kind, sequence: 1, trace: None }, &keys, |_| false);
+        let Some(Output::Ask(token, ServiceRequest::LookUp { order, payment, brand, .. }, _)) =
+            core.poll_output()
         else {
             panic!("it is looked up")
         };
@@ -412,12 +414,12 @@ mod tests {
             confirm_until: UnixMicros::new(1),
             refunds: Vec::new(),
         };
-        let end = End::Stands { payment, refund: None, replayed: false, logged: false };
-        desk.handle_end(token, end, |order| order == id);
-        desk.handle_log(|order| order == id);
-        assert!(desk.poll_output().is_none(), "the log is behind");
-        desk.handle_log(|_| false);
-        let Some(Output::Send(Reply { message, .. })) = desk.poll_output() else { panic!("it is told") };
+        let end = ServiceEnd::Stands { payment, refund: None, replayed: false, logged: false };
+        core.handle_end(token, end, |order| order == id);
+        core.handle_log(|order| order == id);
+        assert!(core.poll_output().is_none(), "the log is behind");
+        core.handle_log(|_| false);
+        let Some(Output::Send(Reply { message, .. })) = core.poll_output() else { panic!("it is told") };
         let Some(to_cloud::Kind::Payment(stands)) = message.kind else { panic!("{message:?}") };
         assert_eq!((stands.state.as_str(), stands.state_code()), ("not_paid", "charged_late"));
     }
@@ -425,22 +427,22 @@ mod tests {
     #[test]
     fn what_exceeds_the_window_or_is_no_payment_is_refused() {
         let keys = Keyring::for_tests(1);
-        let mut desk = Desk::new(1);
+        let mut core = PaymentCore::new(1);
         let ask = Ask { brand: "shoes".into(), order: Bytes::copy_from_slice(&[0; 16]), key: None };
         for kind in [to_idc::Kind::Ask(ask), pay(1, 7, 0).kind.unwrap(), pay(1, 7, -5).kind.unwrap()] {
-            let sequence = desk.outputs.len() as u64 + 1;
-            desk.handle_message(
+            let sequence = core.outputs.len() as u64 + 1;
+            core.handle_message(
                 LinkId(sequence + 9),
                 ToIdc { request: 1, kind: Some(kind), sequence, trace: None },
                 &keys,
                 |_| false,
             );
-            assert_eq!(refused(&mut desk), Refusal::Invalid);
-            desk.handle_link_down(LinkId(sequence + 9));
+            assert_eq!(refused(&mut core), Refusal::Invalid);
+            core.handle_link_down(LinkId(sequence + 9));
         }
-        desk.handle_message(LINK, pay(1, 7, 100), &keys, |_| false);
-        desk.handle_message(LINK, pay(2, 8, 100), &keys, |_| false);
-        assert!(matches!(desk.poll_output(), Some(Output::Ask(..))));
-        assert_eq!(refused(&mut desk), Refusal::Busy);
+        core.handle_message(LINK, pay(1, 7, 100), &keys, |_| false);
+        core.handle_message(LINK, pay(2, 8, 100), &keys, |_| false);
+        assert!(matches!(core.poll_output(), Some(Output::Ask(..))));
+        assert_eq!(refused(&mut core), Refusal::Busy);
     }
 }

@@ -1,4 +1,4 @@
-//! The shell around the agent: brings what happens to [`Agent::handle`] and does what its outputs say.
+//! The driver of the order core: brings what happens to [`OrderCore::handle`] and does what its outputs say.
 //!
 //! One task owns the agent. The database works beside it and its results come back as inputs; nothing here decides.
 
@@ -18,14 +18,14 @@ use bridge_runtime::telemetry::shared::{OrderOutcome, Queue};
 use bridge_runtime::tunnel::{Events, LinkSender, TunnelEvent};
 use tokio::sync::{mpsc, watch};
 
-use crate::agent::{Agent, Attempt, Ended, Input, Output};
-use crate::auditing::Round;
+use crate::audit_gate::AuditRound;
 use crate::denied::{Denied, DeniedBrand};
-use crate::ledger::{Answer, BatchEnd, End, Ledger, LedgerError};
+use crate::ledger::{BatchEnd, Ledger, LedgerError, RequestEnd, RequestOutcome};
 use crate::metrics::{EnvelopeRejection, Metrics};
 use crate::open::OpenFailure;
+use crate::order_core::{Attempt, AttemptEnd, Input, OrderCore, Output};
 use crate::outage::Outages;
-use crate::payment::counter::{Counter, Ends};
+use crate::payment::driver::{Ends, PaymentDriver};
 use crate::planner::Awaited;
 use crate::traces::Traces;
 use crate::vault::keyring::Keyring;
@@ -47,7 +47,7 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// What the outside may see of the agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Load {
+pub struct DriverState {
     /// Requests received and not yet answered.
     pub under_way: usize,
     /// Whether the database does not tell how the last batch ended.
@@ -60,23 +60,23 @@ pub struct Load {
     pub denied: Arc<[DeniedBrand]>,
 }
 
-impl Load {
+impl DriverState {
     /// Whether the database does not work, as far as its last batches tell.
     pub(crate) fn fails(&self) -> bool {
         self.doubtful || self.away
     }
 }
 
-/// The shell's state.
-pub struct Shell {
-    agent: Agent,
+/// The driver's state.
+pub struct OrderDriver {
+    core: OrderCore,
     ledger: Arc<Ledger>,
     audit: AuditLog,
     metrics: Arc<Metrics>,
     links: HashMap<LinkId, LinkSender>,
     results: mpsc::Sender<Input>,
-    load: watch::Sender<Load>,
-    payments: Counter,
+    load: watch::Sender<DriverState>,
+    payments: PaymentDriver,
     traces: Traces,
     /// What the log is told of orders that do not open.
     rejections: LogRateLimit,
@@ -86,23 +86,23 @@ pub struct Shell {
     outages: Arc<Outages>,
 }
 
-impl Shell {
-    /// A shell without links, and the receiver of what its database work comes to.
+impl OrderDriver {
+    /// A driver without links, and the receiver of what its database work comes to.
     pub fn new(
-        agent: Agent,
+        core: OrderCore,
         ledger: Arc<Ledger>,
         audit: AuditLog,
         metrics: Arc<Metrics>,
-        load: watch::Sender<Load>,
-        payments: Counter,
+        load: watch::Sender<DriverState>,
+        payments: PaymentDriver,
         keys: watch::Receiver<Arc<Keyring>>,
     ) -> (Self, mpsc::Receiver<Input>) {
         let (results, received) = mpsc::channel(RESULTS);
         let links = HashMap::new();
         let (traces, rejections) = (Traces::new(TRACES), LogRateLimit::new(REJECTIONS_LOGGED));
         let denied = Denied::default();
-        let shell = Self {
-            agent,
+        let driver = Self {
+            core,
             ledger,
             audit,
             metrics,
@@ -116,7 +116,7 @@ impl Shell {
             denied,
             outages: Arc::default(),
         };
-        (shell, received)
+        (driver, received)
     }
 
     /// For who has the agent ask its database: [`Input::AskDatabase`].
@@ -147,7 +147,7 @@ impl Shell {
                     self.handle(result);
                 }
                 Some(end) = payment_ends.recv() => {
-                    self.payments.handle_end(end, |order| self.agent.log_is_behind(order), &self.links);
+                    self.payments.handle_end(end, |order| self.core.log_is_behind(order), &self.links);
                 }
                 taken = tunnel.recv_many(&mut events, TAKEN_AT_ONCE) => {
                     if taken == 0 {
@@ -159,13 +159,13 @@ impl Shell {
                 }
             }
             // First, so that what is told of the load counts what is answered here.
-            self.payments.handle_log(|order| self.agent.log_is_behind(order), &self.links);
+            self.payments.handle_log(|order| self.core.log_is_behind(order), &self.links);
             self.do_outputs();
         }
     }
 
     fn handle(&mut self, input: Input) {
-        self.agent.handle(input, clock::now(), &mut rand::rng());
+        self.core.handle(input, clock::now(), &mut rand::rng());
     }
 
     fn handle_event(&mut self, event: TunnelEvent) {
@@ -186,7 +186,7 @@ impl Shell {
                 }
             },
             TunnelEvent::PaymentFrame { link, payload } => {
-                self.payments.handle_frame(link, payload, |order| self.agent.is_writing(order), &self.links)
+                self.payments.handle_frame(link, payload, |order| self.core.is_writing(order), &self.links)
             }
             TunnelEvent::Down { link, .. } => {
                 self.links.remove(&link);
@@ -204,7 +204,7 @@ impl Shell {
     }
 
     fn do_outputs(&mut self) {
-        while let Some(output) = self.agent.poll_output(clock::now()) {
+        while let Some(output) = self.core.poll_output(clock::now()) {
             match output {
                 Output::Decapsulate { link, session } => {
                     let results = self.results.clone();
@@ -238,17 +238,17 @@ impl Shell {
             }
         }
         let sessions = &self.metrics.seal_sessions;
-        sessions.inc_by(self.agent.sealing_sessions() - sessions.get());
-        let under_way = self.agent.under_way();
+        sessions.inc_by(self.core.sealing_sessions() - sessions.get());
+        let under_way = self.core.under_way();
         self.metrics.set_queue_depth(Queue::InFlight, under_way);
-        self.metrics.set_queue_depth(Queue::Unopened, self.agent.unopened());
-        self.metrics.set_queue_depth(Queue::Commit, self.agent.waiting());
-        self.metrics.set_queue_depth(Queue::Held, self.agent.held());
-        self.metrics.set_queue_depth(Queue::Questions, self.agent.questions());
-        let mut load = Load {
+        self.metrics.set_queue_depth(Queue::Unopened, self.core.unopened());
+        self.metrics.set_queue_depth(Queue::Commit, self.core.waiting());
+        self.metrics.set_queue_depth(Queue::Held, self.core.held());
+        self.metrics.set_queue_depth(Queue::Questions, self.core.questions());
+        let mut load = DriverState {
             under_way: under_way + self.payments.under_way(),
-            doubtful: self.agent.is_doubtful(),
-            away: self.agent.is_away(),
+            doubtful: self.core.is_doubtful(),
+            away: self.core.is_away(),
             outages: 0,
             denied: self.denied.told(),
         };
@@ -260,7 +260,7 @@ impl Shell {
         });
     }
 
-    fn audit(&self, Round { entries, again }: Round) {
+    fn audit(&self, AuditRound { entries, again }: AuditRound) {
         let (audit, results) = (self.audit.clone(), self.results.clone());
         tokio::spawn(async move {
             if again {
@@ -301,7 +301,7 @@ impl Shell {
             say_waiting(awaited.as_ref(), &ends);
             let outage = outage.map(anyhow::Error::from);
             // If one brand alone fails, it is no outage, but an operator must still look.
-            if outage.is_some() || ends.iter().any(|end| matches!(end, End::NotCommitted)) {
+            if outage.is_some() || ends.iter().any(|end| matches!(end, RequestEnd::NotCommitted)) {
                 metrics.ledger_errors.inc();
             }
             match &outage {
@@ -315,7 +315,7 @@ impl Shell {
                 None => outages.worked(Instant::now()).into_iter().for_each(say_back),
             }
             let requests = batch.requests.into_iter().zip(ends).collect();
-            let ended = Ended { awaited, requests, outage: outage.is_some() };
+            let ended = AttemptEnd { awaited, requests, outage: outage.is_some() };
             let _agent_gone = results.send(Input::Batch(ended)).await;
         });
     }
@@ -339,13 +339,13 @@ fn refusal(error: &LedgerError) -> Refusal {
 }
 
 /// Counts what each request came to; how many did.
-fn count(metrics: &Metrics, ends: &[End]) -> usize {
+fn count(metrics: &Metrics, ends: &[RequestEnd]) -> usize {
     let mut counted = 0;
     for end in ends {
-        let End::Committed(committed) = end else { continue };
+        let RequestEnd::Committed(committed) = end else { continue };
         let outcome = match committed.answer() {
-            Answer::Settled { replayed: true, .. } => OrderOutcome::Replayed,
-            Answer::Settled { receipt, .. } => match receipt.outcome.code() {
+            RequestOutcome::Settled { replayed: true, .. } => OrderOutcome::Replayed,
+            RequestOutcome::Settled { receipt, .. } => match receipt.outcome.code() {
                 "placed" => OrderOutcome::Placed,
                 "sold-out" => OrderOutcome::SoldOut,
                 "price-changed" => OrderOutcome::PriceChanged,
@@ -353,8 +353,8 @@ fn count(metrics: &Metrics, ends: &[End]) -> usize {
                 "cancelled" => OrderOutcome::Cancelled,
                 _ => OrderOutcome::Refused,
             },
-            Answer::Refused(Refusal::KeyReused) => OrderOutcome::KeyReused,
-            Answer::Refused(_) => OrderOutcome::Refused,
+            RequestOutcome::Refused(Refusal::KeyReused) => OrderOutcome::KeyReused,
+            RequestOutcome::Refused(_) => OrderOutcome::Refused,
         };
         metrics.orders.of(outcome).inc();
         counted += 1;
@@ -363,8 +363,8 @@ fn count(metrics: &Metrics, ends: &[End]) -> usize {
 }
 
 /// Why a batch could not be committed; an empty one is there to see whether the database works.
-fn say_outage(ends: &[End], committed: usize, error: &anyhow::Error, left_out: u64) {
-    let unknown = ends.iter().filter(|end| matches!(end, End::Unknown)).count();
+fn say_outage(ends: &[RequestEnd], committed: usize, error: &anyhow::Error, left_out: u64) {
+    let unknown = ends.iter().filter(|end| matches!(end, RequestEnd::Unknown)).count();
     let (requests, left_out) = (ends.len(), (left_out > 0).then_some(left_out));
     let what = if ends.is_empty() { "ask the database whether it works" } else { "commit a batch" };
     tracing::error!(requests, committed, unknown, left_out, "{what}: {error:#}");
@@ -375,8 +375,8 @@ fn say_back(away: Duration) {
 }
 
 /// Names what is held for so long that somebody should look who holds it.
-fn say_waiting(awaited: Option<&Awaited>, ends: &[End]) {
-    let waits = |end: &&End| matches!(end, End::Waits(on) if Some(on) == awaited);
+fn say_waiting(awaited: Option<&Awaited>, ends: &[RequestEnd]) {
+    let waits = |end: &&RequestEnd| matches!(end, RequestEnd::Waits(on) if Some(on) == awaited);
     let requests = ends.iter().filter(waits).count();
     if let Some(awaited) = awaited.filter(|_| requests > 0) {
         tracing::warn!(

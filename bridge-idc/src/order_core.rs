@@ -1,7 +1,7 @@
 //! The agent itself, sans-IO: one owner of all state, one `handle`, outputs polled.
 //!
-//! An order's whole way through the IDC stands in [`Agent::handle`], in the order of its arms: received, opened, logged,
-//! committed with its neighbours, certified, logged again, answered. The shell in `run` does what the outputs say and nothing else;
+//! An order's whole way through the IDC stands in [`OrderCore::handle`], in the order of its arms: received, opened, logged,
+//! committed with its neighbours, certified, logged again, answered. The driver in `order_driver` does what the outputs say and nothing else;
 //! the simulation runs this same code.
 
 /// Requests that wait for what somebody else holds.
@@ -21,13 +21,13 @@ use bridge_protocol::wire::order::{Refusal, Refused, State, ToIdc, to_cloud};
 use rand::Rng;
 
 use self::held::Queues;
-use crate::auditing::{Auditing, Round};
-use crate::ledger::{self, Batch, Committed, End};
+use crate::audit_gate::{AuditGate, AuditRound};
+use crate::ledger::{self, Batch, Committed, RequestEnd};
 use crate::log_entry;
 use crate::open::{self, OpenFailure, Opening};
 use crate::planner::{Awaited, Request};
 use crate::receipt;
-use crate::unopened::{Held, Unopened};
+use crate::unopened::{HeldRequest, Unopened};
 use crate::vault::keyring::Keyring;
 
 /// Sealing sessions remembered of each link: more than a cloud agent uses at a time.
@@ -46,7 +46,7 @@ const HELD_SHARE: usize = 4;
 
 /// The agent's limits.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct OrderLimits {
     /// Requests received and not yet answered.
     pub window_max: usize,
     /// Requests in one transaction.
@@ -79,7 +79,7 @@ pub enum Input {
     /// The audit log's round under way has ended: its entries are durable, or come back because they are not.
     Audited(Result<(), Vec<Entry>>),
     /// A batch under way has ended.
-    Batch(Ended),
+    Batch(AttemptEnd),
     /// An order was looked up.
     LookedUp {
         /// Who asked.
@@ -109,11 +109,11 @@ pub struct Attempt {
 
 /// How an [`Attempt`] ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct AttemptEnd {
     /// What it waited for.
     pub awaited: Option<Awaited>,
     /// Its requests, and how each ended, in its order.
-    pub requests: Vec<(Request, End)>,
+    pub requests: Vec<(Request, RequestEnd)>,
     /// Whether the database could not work.
     pub outage: bool,
 }
@@ -129,7 +129,7 @@ struct Pending {
 
 /// A request of a batch under way.
 #[derive(Debug)]
-struct Member {
+struct BatchMember {
     token: Token,
     header: Header,
     doubtful: bool,
@@ -137,7 +137,7 @@ struct Member {
 
 /// A question that was not answered yet.
 #[derive(Debug, Clone)]
-struct Question {
+struct PendingQuestion {
     token: Token,
     brand: Brand,
     order: OrderId,
@@ -146,7 +146,7 @@ struct Question {
     since: UnixMicros,
 }
 
-/// What the shell does next.
+/// What the driver does next.
 #[derive(Debug)]
 pub enum Output {
     /// Decapsulate this session beside everything else, and report what it came to. The next one comes only after that.
@@ -157,7 +157,7 @@ pub enum Output {
         session: Encapsulated,
     },
     /// Make these entries durable and report the end. The next round comes only after that.
-    Audit(Round),
+    Audit(AuditRound),
     /// Commit this batch and report its end. Until then comes at most one for each other thing that is waited for.
     Commit(Attempt),
     /// Look an order up, beside at most so many others as the limit says.
@@ -184,7 +184,7 @@ pub enum Output {
 
 /// What waits until the audit log has it durable.
 #[derive(Debug)]
-enum Then {
+enum After {
     /// A request may be committed.
     Commit(Token, Box<Request>),
     /// A request about this order is answered.
@@ -192,26 +192,26 @@ enum Then {
 }
 
 /// The agent's state.
-pub struct Agent {
-    limits: Limits,
+pub struct OrderCore {
+    limits: OrderLimits,
     keys: Arc<Keyring>,
     receiver: Receiver,
     opener: Opener,
     /// What waits for its sealing session; at most the receiver's window.
     unopened: Unopened,
     /// What waits for the audit log; at most the receiver's window.
-    auditing: Auditing<Then>,
+    auditing: AuditGate<After>,
     /// Opened requests that wait for the next batch; with `batches` and `held`, at most the receiver's window.
     waiting: VecDeque<Pending>,
     /// Those that wait for what somebody else holds.
     held: Queues,
     /// The batches under way, by what they wait for: one that waits for nothing, and some that do.
-    batches: Vec<(Option<Awaited>, Vec<Member>)>,
+    batches: Vec<(Option<Awaited>, Vec<BatchMember>)>,
     /// Questions that wait for their look-up.
-    questions: VecDeque<Question>,
+    questions: VecDeque<PendingQuestion>,
     /// What is being looked up, and whether a write about it was under way when that began: it may be committed since the
     /// database has looked.
-    looked_up: HashMap<Token, (Question, bool)>,
+    looked_up: HashMap<Token, (PendingQuestion, bool)>,
     /// How orders stand that were asked about, where the log does not have yet what made them stand so; at most the receiver's
     /// window.
     asked: Vec<(Token, State)>,
@@ -224,9 +224,9 @@ pub struct Agent {
     outputs: VecDeque<Output>,
 }
 
-impl Agent {
+impl OrderCore {
     /// An agent with nothing under way.
-    pub fn new(limits: Limits, keys: impl Into<Arc<Keyring>>) -> Self {
+    pub fn new(limits: OrderLimits, keys: impl Into<Arc<Keyring>>) -> Self {
         let keys = keys.into();
         Self {
             limits,
@@ -234,7 +234,7 @@ impl Agent {
             keys,
             receiver: Receiver::new(limits.window_max),
             unopened: Unopened::new(),
-            auditing: Auditing::new(),
+            auditing: AuditGate::new(),
             waiting: VecDeque::new(),
             held: Queues::default(),
             batches: Vec::new(),
@@ -325,7 +325,7 @@ impl Agent {
                     if self.questions.len() >= QUESTIONS_MAX {
                         return self.refuse(token, Refusal::Busy);
                     }
-                    self.questions.push_back(Question { token, brand, order, key, since: now });
+                    self.questions.push_back(PendingQuestion { token, brand, order, key, since: now });
                 }
                 // Payments have a lane of their own.
                 Received::Deliver(
@@ -341,27 +341,27 @@ impl Agent {
                 let failed = if held.is_empty() { None } else { self.opener.remember(link, session).err() };
                 for held in held {
                     match (held, failed) {
-                        (Held::Place(token, received), None) => {
+                        (HeldRequest::Place(token, received), None) => {
                             self.place(link, token, received, now, random)
                         }
-                        (Held::Place(token, received), Some(error)) => {
+                        (HeldRequest::Place(token, received), Some(error)) => {
                             self.reject(token, &received, error.into(), now);
                         }
-                        (Held::Cancel(token, header), _) => self.cancel(token, header, now),
+                        (HeldRequest::Cancel(token, header), _) => self.cancel(token, header, now),
                     }
                 }
             }
             Input::Audited(Ok(())) => {
                 for then in self.auditing.handle_durable() {
                     match then {
-                        Then::Commit(token, request) if self.away => {
+                        After::Commit(token, request) if self.away => {
                             let header = log_entry::header_of(&request);
                             self.refuse_logged(now, token, header, Refusal::DatabaseDown);
                         }
-                        Then::Commit(token, request) => {
+                        After::Commit(token, request) => {
                             self.waiting.push_back(Pending { token, request: *request, doubtful: false });
                         }
-                        Then::Answer(token, _, kind) => self.answer(token, *kind),
+                        After::Answer(token, _, kind) => self.answer(token, *kind),
                     }
                 }
                 self.answer_asked();
@@ -392,8 +392,8 @@ impl Agent {
                 for held in self.unopened.handle_link_down(link) {
                     match held {
                         // As if it had been lost on the line: whoever asks again on another link brings it once more.
-                        Held::Place(token, _) => self.receiver.abandon(token),
-                        Held::Cancel(token, header) => self.cancel(token, header, now),
+                        HeldRequest::Place(token, _) => self.receiver.abandon(token),
+                        HeldRequest::Cancel(token, header) => self.cancel(token, header, now),
                     }
                 }
             }
@@ -406,23 +406,23 @@ impl Agent {
     }
 
     /// A batch has ended: every request of it is answered, or waits on.
-    fn batch_ended(&mut self, Ended { awaited, requests, outage }: Ended, now: UnixMicros) {
+    fn batch_ended(&mut self, AttemptEnd { awaited, requests, outage }: AttemptEnd, now: UnixMicros) {
         let Some(at) = self.batches.iter().position(|(known, _)| *known == awaited) else { return };
         let (_, members) = self.batches.swap_remove(at);
         let (mut committed, mut unknown) = (Vec::new(), Vec::new());
         let (mut again, mut elsewhere) = (Vec::new(), Vec::new());
-        for (Member { token, header, doubtful }, (request, end)) in members.into_iter().zip(requests) {
+        for (BatchMember { token, header, doubtful }, (request, end)) in members.into_iter().zip(requests) {
             match end {
-                End::Committed(_) | End::NotCommitted => self.doubtful -= usize::from(doubtful),
-                End::Unknown => self.doubtful += usize::from(!doubtful),
-                End::Waits(_) => {}
+                RequestEnd::Committed(_) | RequestEnd::NotCommitted => self.doubtful -= usize::from(doubtful),
+                RequestEnd::Unknown => self.doubtful += usize::from(!doubtful),
+                RequestEnd::Waits(_) => {}
             }
             match end {
-                End::Committed(answer) => committed.push(((token, header), answer)),
-                End::Waits(on) if Some(&on) == awaited.as_ref() => {
+                RequestEnd::Committed(answer) => committed.push(((token, header), answer)),
+                RequestEnd::Waits(on) if Some(&on) == awaited.as_ref() => {
                     again.push(Pending { token, request, doubtful });
                 }
-                End::Waits(on) => {
+                RequestEnd::Waits(on) => {
                     let pending = Pending { token, request, doubtful };
                     match &awaited {
                         // It has its place among those who wait already.
@@ -431,9 +431,9 @@ impl Agent {
                     }
                 }
                 // Only this try is known to have failed: an earlier one may have been committed.
-                End::NotCommitted if doubtful => self.receiver.abandon(token),
-                End::NotCommitted => self.refuse_logged(now, token, header, Refusal::DatabaseDown),
-                End::Unknown => unknown.push(Pending { token, request, doubtful: true }),
+                RequestEnd::NotCommitted if doubtful => self.receiver.abandon(token),
+                RequestEnd::NotCommitted => self.refuse_logged(now, token, header, Refusal::DatabaseDown),
+                RequestEnd::Unknown => unknown.push(Pending { token, request, doubtful: true }),
             }
         }
         self.answer_committed(committed, now);
@@ -464,7 +464,7 @@ impl Agent {
         let answers = receipt::answers(&committed, self.keys.signer());
         for (((token, header), end), answer) in requests.into_iter().zip(&committed).zip(answers) {
             let entry = log_entry::ended(now, &header, end.answer());
-            self.auditing.wait(entry, Then::Answer(token, header.order, Box::new(answer)));
+            self.auditing.wait(entry, After::Answer(token, header.order, Box::new(answer)));
         }
     }
 
@@ -509,14 +509,14 @@ impl Agent {
             }
             let was_written = self.is_written(&question);
             self.looked_up.insert(question.token, (question.clone(), was_written));
-            let Question { token, brand, order, key, .. } = question;
+            let PendingQuestion { token, brand, order, key, .. } = question;
             return Some(Output::LookUp { token, brand, order, key });
         }
         self.outputs.pop_front()
     }
 
     /// Whether a write about what is asked is under way.
-    fn is_written(&self, question: &Question) -> bool {
+    fn is_written(&self, question: &PendingQuestion) -> bool {
         self.receiver.is_writing(question.order, question.key)
     }
 
@@ -551,7 +551,7 @@ impl Agent {
         if self.away {
             return None;
         }
-        let held::Turn { awaited, requests, again } = self.held.next_turn(self.limits.batch_max)?;
+        let held::QueueTurn { awaited, requests, again } = self.held.next_turn(self.limits.batch_max)?;
         Some(self.attempt(Some(awaited), again, requests, at))
     }
 
@@ -564,7 +564,7 @@ impl Agent {
     ) -> Attempt {
         let (mut members, mut requests) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for Pending { token, request, doubtful } in batch {
-            members.push(Member { token, header: log_entry::header_of(&request), doubtful });
+            members.push(BatchMember { token, header: log_entry::header_of(&request), doubtful });
             requests.push(request);
         }
         self.batches.push((awaited.clone(), members));
@@ -580,7 +580,7 @@ impl Agent {
     }
 
     /// The requests of all batches under way.
-    fn members(&self) -> impl Iterator<Item = &Member> {
+    fn members(&self) -> impl Iterator<Item = &BatchMember> {
         self.batches.iter().flat_map(|(_, members)| members)
     }
 
@@ -599,7 +599,7 @@ impl Agent {
         }
         let lines_max = self.limits.lines_max;
         match open::open(link, &received, &self.opener, &self.keys, now, lines_max, random) {
-            Ok(Opening::Open(request)) => self.auditing.wait_along(entry, Then::Commit(token, request)),
+            Ok(Opening::Open(request)) => self.auditing.wait_along(entry, After::Commit(token, request)),
             Ok(Opening::Needs(session)) => {
                 let header = received.header().clone();
                 if !self.unopened.hold(link, session, token, received) {
@@ -623,23 +623,23 @@ impl Agent {
             return self.turn_away(token, entry, &header, Refusal::DatabaseDown);
         }
         let request = open::cancellation(header, &self.keys);
-        self.auditing.wait_along(entry, Then::Commit(token, request.into()));
+        self.auditing.wait_along(entry, After::Commit(token, request.into()));
     }
 
     /// Answers a request that has had no effect, once both that it came and that are in the audit log.
     fn turn_away(&mut self, token: Token, came: Option<Entry>, header: &Header, refused: impl Into<Refused>) {
         let refused = refused.into();
-        let refusal = ledger::Answer::Refused(refused.refusal());
+        let refusal = ledger::RequestOutcome::Refused(refused.refusal());
         let end = came.as_ref().and_then(|came| log_entry::ended(came.at, header, &refusal));
-        let then = Then::Answer(token, header.order, Box::new(to_cloud::Kind::Refused(refused)));
+        let then = After::Answer(token, header.order, Box::new(to_cloud::Kind::Refused(refused)));
         self.auditing.wait(came.into_iter().chain(end), then);
     }
 
     /// Refuses a request that is in the audit log, once that it is refused is there as well.
     fn refuse_logged(&mut self, now: UnixMicros, token: Token, header: Header, refusal: Refusal) {
-        let end = log_entry::ended(now, &header, &ledger::Answer::Refused(refusal));
+        let end = log_entry::ended(now, &header, &ledger::RequestOutcome::Refused(refusal));
         let kind = to_cloud::Kind::Refused(refusal.into());
-        self.auditing.wait(end, Then::Answer(token, header.order, Box::new(kind)));
+        self.auditing.wait(end, After::Answer(token, header.order, Box::new(kind)));
     }
 
     /// The audit log cannot be written. What has had no effect is refused; what is committed is not told before it is
@@ -647,14 +647,14 @@ impl Agent {
     fn not_audited(&mut self, entries: Vec<Entry>) {
         let mut refused = Vec::new();
         self.auditing.handle_failed(entries, |then| match then {
-            Then::Answer(token, order, kind) => match *kind {
-                to_cloud::Kind::Settled(_) => Some(Then::Answer(token, order, kind)),
+            After::Answer(token, order, kind) => match *kind {
+                to_cloud::Kind::Settled(_) => Some(After::Answer(token, order, kind)),
                 kind => {
                     refused.push((token, kind));
                     None
                 }
             },
-            Then::Commit(token, _) => {
+            After::Commit(token, _) => {
                 refused.push((token, to_cloud::Kind::Refused(Refusal::DatabaseDown.into())));
                 None
             }
@@ -684,7 +684,7 @@ impl Agent {
             waiting.filter(|pending| pending.doubtful).map(|pending| pending.request.action.order());
         self.members().any(|member| is_it(member.header.order))
             || (self.doubtful > 0 && in_doubt.any(is_it))
-            || self.auditing.waiting().any(|then| matches!(then, Then::Answer(_, about, _) if is_it(*about)))
+            || self.auditing.waiting().any(|then| matches!(then, After::Answer(_, about, _) if is_it(*about)))
     }
 
     fn answer(&mut self, token: Token, kind: to_cloud::Kind) {

@@ -5,11 +5,11 @@
 //! their order. Whether a new request does is found in the same time however many wait.
 
 /// In which queue a request is that another one concerns.
-mod whereabouts;
+mod queue_index;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use self::whereabouts::{About, Whereabouts};
+use self::queue_index::{QueueIndex, RequestSubject};
 use super::Pending;
 use crate::ledger::AWAITED_AT_ONCE;
 use crate::planner::{Action, Awaited, Request};
@@ -29,7 +29,7 @@ pub(super) struct Queues {
     /// Requests in all queues together, and those of them that are being tried: they take up the window all the same.
     requests: usize,
     /// In which queue each of them is, and those that are being tried.
-    whereabouts: Whereabouts,
+    whereabouts: QueueIndex,
 }
 
 #[derive(Debug, Default)]
@@ -37,13 +37,13 @@ struct Queue {
     /// In the order of admission.
     waiting: VecDeque<Pending>,
     /// Its first requests, while they are being committed; it has a turn if there are none.
-    tried: Option<Vec<About>>,
+    tried: Option<Vec<RequestSubject>>,
     /// Whether it was waited for in vain.
     in_vain: bool,
 }
 
 /// The first requests of a queue, and whether it was waited for in vain before.
-pub(super) struct Turn {
+pub(super) struct QueueTurn {
     pub(super) awaited: Awaited,
     pub(super) requests: Vec<Pending>,
     pub(super) again: bool,
@@ -67,7 +67,7 @@ impl Queues {
 
     /// What a request needs that others wait for already, if it does.
     pub(super) fn needed_by(&self, request: &Request) -> Option<Awaited> {
-        if let Some(awaited) = self.whereabouts.find(About::of(request)) {
+        if let Some(awaited) = self.whereabouts.find(RequestSubject::of(request)) {
             return Some(awaited.clone());
         }
         let brand = Awaited::Brand(request.brand.clone());
@@ -89,7 +89,7 @@ impl Queues {
     /// Puts a request behind those that wait for the same.
     pub(super) fn push(&mut self, awaited: Awaited, pending: Pending) {
         self.requests += 1;
-        self.whereabouts.enter(&awaited, About::of(&pending.request));
+        self.whereabouts.enter(&awaited, RequestSubject::of(&pending.request));
         self.queue(awaited).waiting.push_back(pending);
     }
 
@@ -114,7 +114,7 @@ impl Queues {
         }
         self.requests += again.len();
         for pending in again.into_iter().rev() {
-            self.whereabouts.enter(&awaited, About::of(&pending.request));
+            self.whereabouts.enter(&awaited, RequestSubject::of(&pending.request));
             self.queue(awaited.clone()).waiting.push_front(pending);
         }
         let Queue { waiting, in_vain, .. } = self.queue(awaited.clone());
@@ -126,25 +126,25 @@ impl Queues {
 
     /// A request that was tried waits for something else: whatever concerns it goes with it, so that nothing comes before it.
     fn move_over(&mut self, from: &Awaited, to: Awaited, pending: Pending) {
-        let about = About::of(&pending.request);
+        let about = RequestSubject::of(&pending.request);
         self.push(to.clone(), pending);
         if !self.whereabouts.is_in(from, about) {
             return;
         }
         let Some(left) = self.queues.get_mut(from) else { return };
-        let concerns = |other: &Pending| About::of(&other.request).concerns(about);
+        let concerns = |other: &Pending| RequestSubject::of(&other.request).concerns(about);
         let (follow, stay): (VecDeque<_>, VecDeque<_>) = left.waiting.drain(..).partition(concerns);
         left.waiting = stay;
         for pending in follow {
             self.requests -= 1;
-            self.whereabouts.leave(from, About::of(&pending.request));
+            self.whereabouts.leave(from, RequestSubject::of(&pending.request));
             self.push(to.clone(), pending);
         }
     }
 
     /// Whose turn it is, and at most so many of its requests. One place is kept for what was not waited for in vain yet, so
     /// that what is free soon does not stand behind what is held for long.
-    pub(super) fn next_turn(&mut self, requests_max: usize) -> Option<Turn> {
+    pub(super) fn next_turn(&mut self, requests_max: usize) -> Option<QueueTurn> {
         let (fresh, known) = (0, 1);
         let in_vain = self.tried[known];
         let awaited = match self.tried[fresh] + in_vain < AWAITED_AT_ONCE {
@@ -163,9 +163,9 @@ impl Queues {
         let queue = self.queues.get_mut(&awaited)?;
         let size = queue.waiting.len().min(requests_max);
         let requests: Vec<Pending> = queue.waiting.drain(..size).collect();
-        queue.tried = Some(requests.iter().map(|pending| About::of(&pending.request)).collect());
+        queue.tried = Some(requests.iter().map(|pending| RequestSubject::of(&pending.request)).collect());
         self.tried[usize::from(queue.in_vain)] += 1;
-        Some(Turn { awaited, requests, again: queue.in_vain })
+        Some(QueueTurn { awaited, requests, again: queue.in_vain })
     }
 
     fn queue(&mut self, awaited: Awaited) -> &mut Queue {

@@ -8,7 +8,7 @@ use bridge_protocol::audit::Entry;
 
 /// Entries on their way into the log, and what is to be done once they are durable.
 #[derive(Debug)]
-pub struct Auditing<T> {
+pub struct AuditGate<T> {
     /// Not handed out yet, in order; bounded by what is under way in the agent.
     entries: Vec<Entry>,
     /// What they are to lead to, in order: how many of them, and to what.
@@ -23,14 +23,14 @@ pub struct Auditing<T> {
 
 /// Entries for the log.
 #[derive(Debug)]
-pub struct Round {
+pub struct AuditRound {
     /// To be made durable in this order.
     pub entries: Vec<Entry>,
     /// Whether the last round was not written: to be tried after a pause.
     pub again: bool,
 }
 
-impl<T> Auditing<T> {
+impl<T> AuditGate<T> {
     /// Nothing waits.
     pub fn new() -> Self {
         Self { entries: Vec::new(), gathered: Vec::new(), round: Vec::new(), pressing: false, failed: false }
@@ -56,13 +56,13 @@ impl<T> Auditing<T> {
 
     /// The next round: everything that has gathered, unless one is under way. If `busy`, nothing could be done yet for those
     /// who wait along, so they make no round of their own.
-    pub fn poll_round(&mut self, busy: bool) -> Option<Round> {
+    pub fn poll_round(&mut self, busy: bool) -> Option<AuditRound> {
         if !self.round.is_empty() || self.gathered.is_empty() || (busy && !self.pressing) {
             return None;
         }
         self.pressing = false;
         self.round = std::mem::take(&mut self.gathered);
-        Some(Round { entries: std::mem::take(&mut self.entries), again: self.failed })
+        Some(AuditRound { entries: std::mem::take(&mut self.entries), again: self.failed })
     }
 
     /// The round is durable: what is to be done now.
@@ -93,7 +93,7 @@ impl<T> Auditing<T> {
     }
 }
 
-impl<T> Default for Auditing<T> {
+impl<T> Default for AuditGate<T> {
     fn default() -> Self {
         Self::new()
     }
@@ -111,13 +111,13 @@ mod tests {
         Entry::new(UnixMicros::new(n), Event::AgentStopped(Stopped { reason: Word::of("test") }))
     }
 
-    fn times(round: Option<Round>) -> Vec<i64> {
+    fn times(round: Option<AuditRound>) -> Vec<i64> {
         round.into_iter().flat_map(|round| round.entries).map(|entry| entry.at.get()).collect()
     }
 
     #[test]
     fn what_comes_while_a_round_is_written_is_the_next_one() {
-        let mut auditing = Auditing::new();
+        let mut auditing = AuditGate::new();
         auditing.wait([entry(1), entry(2)], 'a');
         assert_eq!(times(auditing.poll_round(false)), [1, 2]);
         auditing.wait([entry(3)], 'b');
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_has_no_entry_is_a_round_all_the_same() {
-        let mut auditing = Auditing::new();
+        let mut auditing = AuditGate::new();
         auditing.wait_along(None, 'a');
         auditing.wait(None, 'b');
         let round = auditing.poll_round(false).unwrap();
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_can_wait_makes_no_round_while_nothing_could_be_done_for_it_and_goes_with_what_cannot() {
-        let mut auditing = Auditing::new();
+        let mut auditing = AuditGate::new();
         auditing.wait_along([entry(1)], 'a');
         assert!(auditing.poll_round(true).is_none());
         auditing.wait([entry(2)], 'b');
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_given_up_is_written_again_first_with_its_own_entries() {
-        let mut auditing = Auditing::new();
+        let mut auditing = AuditGate::new();
         for (at, then) in [(1, 'a'), (2, 'b'), (3, 'c')] {
             auditing.wait([entry(at)], then);
         }

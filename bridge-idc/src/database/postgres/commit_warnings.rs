@@ -29,13 +29,13 @@ const MARK: &str = "SELECT pg_logical_emit_message(true, 'bridge', 'confirmed')"
 
 /// COMMITs of one ledger that came with a warning.
 #[derive(Debug, Default)]
-pub(super) struct Warned {
+pub(super) struct CommitWarnings {
     seen: AtomicU64,
     /// So many of them were confirmed since.
     confirmed: AtomicU64,
 }
 
-impl Warned {
+impl CommitWarnings {
     /// Commits.
     ///
     /// # Errors

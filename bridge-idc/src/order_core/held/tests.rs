@@ -93,12 +93,12 @@ fn one_of_four_places_is_kept_for_what_was_not_waited_for_in_vain() {
     for (number, sku) in (0..).zip(skus) {
         queues.push(stock(sku), pending(sku, number));
     }
-    let turns: Vec<Turn> = std::iter::from_fn(|| queues.next_turn(8)).collect();
+    let turns: Vec<QueueTurn> = std::iter::from_fn(|| queues.next_turn(8)).collect();
     assert_eq!(turns.len(), 4);
     for turn in turns {
         queues.end_turn(turn.awaited, turn.requests, Vec::new());
     }
-    let turns: Vec<Turn> = std::iter::from_fn(|| queues.next_turn(8)).collect();
+    let turns: Vec<QueueTurn> = std::iter::from_fn(|| queues.next_turn(8)).collect();
     let again = turns.iter().filter(|turn| turn.again).count();
     assert_eq!((turns.len(), again), (4, 2), "two were never tried, and go before a third that was");
     queues.push(stock("G"), pending("G", 9));

@@ -15,18 +15,18 @@ use serde_json::{Value, json};
 
 /// Asks a database's readers.
 #[derive(Clone, Copy)]
-pub(super) struct Judge<'a> {
+pub(super) struct Previewer<'a> {
     database: &'a Database,
 }
 
 /// What was found on the way.
 #[derive(Default)]
-pub(super) struct Found {
+pub(super) struct ImportFindings {
     pub(super) refused: Vec<Refusal>,
     pub(super) warned: Vec<Refusal>,
 }
 
-impl Found {
+impl ImportFindings {
     /// What comes again is judged again.
     pub(super) fn forget_warnings_of(&mut self, products: &[Product]) {
         let is_of = |line| products.iter().any(|of| of.variants.iter().any(|variant| variant.line == line));
@@ -35,7 +35,7 @@ impl Found {
 }
 
 /// What a part would come to.
-pub(super) struct Judged {
+pub(super) struct Preview {
     pub(super) imported: Imported,
     /// What it would change.
     pub(super) touched: Touched,
@@ -43,7 +43,7 @@ pub(super) struct Judged {
 
 row! {
     /// How a SKU stands in the database.
-    struct Standing {
+    struct ExistingSku {
         brand: String,
         sku: String,
         product: Option<String>,
@@ -66,22 +66,22 @@ row! {
 }
 
 /// How SKUs stand in the database, by brand and SKU.
-struct Skus(HashMap<(String, String), Standing>);
+struct Skus(HashMap<(String, String), ExistingSku>);
 
 impl Skus {
-    fn of(&self, product: &Product, variant: &Variant) -> Option<&Standing> {
+    fn of(&self, product: &Product, variant: &Variant) -> Option<&ExistingSku> {
         self.0.get(&(product.brand.as_str().to_owned(), variant.sku.as_str().to_owned()))
     }
 }
 
 /// A product that is there.
-struct There {
+struct ExistingProduct {
     changes: bool,
     from: Option<i64>,
     until: Option<i64>,
 }
 
-impl There {
+impl ExistingProduct {
     /// Whether a product would still be shown before it is hidden.
     fn window_fits(&self, new: &Product) -> bool {
         let (from, until) =
@@ -94,7 +94,7 @@ fn key(product: &Product) -> (String, String) {
     (product.brand.as_str().to_owned(), product.product.as_str().to_owned())
 }
 
-impl<'a> Judge<'a> {
+impl<'a> Previewer<'a> {
     pub(super) fn new(database: &'a Database) -> Self {
         Self { database }
     }
@@ -113,7 +113,11 @@ impl<'a> Judge<'a> {
     }
 
     /// Judges some products: leaves what can be imported of them, and says what that would come to.
-    pub(super) async fn part(&self, part: &mut Vec<Product>, found: &mut Found) -> sqlx::Result<Judged> {
+    pub(super) async fn part(
+        &self,
+        part: &mut Vec<Product>,
+        found: &mut ImportFindings,
+    ) -> sqlx::Result<Preview> {
         let skus = self.skus(part).await?;
         part.retain_mut(|product| {
             let is_another_s = |variant: &Variant| {
@@ -173,20 +177,20 @@ impl<'a> Judge<'a> {
                 }));
             }
         }
-        Ok(Judged { imported, touched })
+        Ok(Preview { imported, touched })
     }
 
     async fn skus(&self, part: &[Product]) -> sqlx::Result<Skus> {
-        let rows: Vec<Standing> = self.ask(&each!("standing"), &variant_rows(part)).await?;
+        let rows: Vec<ExistingSku> = self.ask(&each!("standing"), &variant_rows(part)).await?;
         let rows =
             rows.into_iter().map(|standing| ((standing.brand.clone(), standing.sku.clone()), standing));
         Ok(Skus(rows.collect()))
     }
 
-    async fn products(&self, part: &[Product]) -> sqlx::Result<HashMap<(String, String), There>> {
+    async fn products(&self, part: &[Product]) -> sqlx::Result<HashMap<(String, String), ExistingProduct>> {
         let rows: Vec<ProductRow> = self.ask(&each!("judge_products"), &product_rows(part)).await?;
         let rows = rows.into_iter().map(|ProductRow { brand, product, changes, from, until }| {
-            ((brand, product), There { changes: changes != 0, from, until })
+            ((brand, product), ExistingProduct { changes: changes != 0, from, until })
         });
         Ok(rows.collect())
     }
@@ -214,7 +218,7 @@ fn tally(all: u64, there: impl Iterator<Item = bool>) -> Tally {
     Tally { new: all.saturating_sub(changed + unchanged), changed, unchanged }
 }
 
-fn judge_variant(product: &Product, variant: &Variant, standing: Option<&Standing>) -> Tally {
+fn judge_variant(product: &Product, variant: &Variant, standing: Option<&ExistingSku>) -> Tally {
     let Some(standing) = standing else { return Tally { new: 1, ..Tally::default() } };
     let is_same_options = variant.options.as_ref().is_none_or(|options| {
         serde_json::from_str::<Texts>(&standing.options).is_ok_and(|before| before == *options)

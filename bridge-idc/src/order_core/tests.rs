@@ -18,7 +18,7 @@ const LINK: LinkId = LinkId(1);
 /// An agent, its ledger with five shoes, and a cloud that seals to it.
 struct World {
     log: Vec<Entry>,
-    agent: Agent,
+    agent: OrderCore,
     ledger: MemoryLedger,
     session: SealingSession,
     sequence: u64,
@@ -33,10 +33,10 @@ fn world() -> World {
     let session = SealingSession::start(&keys.manifest().keys[0], NOW, &mut rand::rng()).unwrap();
     let price = Money::new(100, Currency::new("KRW").unwrap()).unwrap();
     let stock = ForSale { brand: brand(), sku: Sku::new("SHOE").unwrap(), price, units: 5 };
-    let limits = Limits { window_max: 8, batch_max: 4, lines_max: 10, look_ups_at_once: 2 };
+    let limits = OrderLimits { window_max: 8, batch_max: 4, lines_max: 10, look_ups_at_once: 2 };
     World {
         log: Vec::new(),
-        agent: Agent::new(limits, keys),
+        agent: OrderCore::new(limits, keys),
         ledger: MemoryLedger::new([stock]),
         session,
         sequence: 0,
@@ -126,20 +126,20 @@ impl World {
     }
 
     fn commit(&mut self, batch: &Batch) {
-        let ends = self.ledger.commit(batch).into_iter().map(End::Committed).collect();
+        let ends = self.ledger.commit(batch).into_iter().map(RequestEnd::Committed).collect();
         self.end(batch, ends);
     }
 
     /// The batch that waits for nothing ends so; with an outage if nobody can tell.
-    fn end(&mut self, batch: &Batch, ends: Vec<End>) {
-        let outage = ends.iter().any(|end| matches!(end, End::Unknown));
+    fn end(&mut self, batch: &Batch, ends: Vec<RequestEnd>) {
+        let outage = ends.iter().any(|end| matches!(end, RequestEnd::Unknown));
         self.end_of(None, batch, ends, outage);
     }
 
-    fn end_of(&mut self, awaited: Option<Awaited>, batch: &Batch, ends: Vec<End>, outage: bool) {
+    fn end_of(&mut self, awaited: Option<Awaited>, batch: &Batch, ends: Vec<RequestEnd>, outage: bool) {
         assert_eq!(batch.requests.len(), ends.len());
         let requests = batch.requests.iter().cloned().zip(ends).collect();
-        self.input(Input::Batch(Ended { awaited, requests, outage }));
+        self.input(Input::Batch(AttemptEnd { awaited, requests, outage }));
     }
 
     fn answer(&mut self) -> ToCloud {
@@ -234,7 +234,7 @@ fn what_is_refused_is_logged_as_received_and_as_answered() {
     world.refusal();
     world.place("k2", 1);
     let lost = world.batch();
-    world.end(&lost, vec![End::NotCommitted]);
+    world.end(&lost, vec![RequestEnd::NotCommitted]);
     world.refusal();
     let refused = ["order-received", "order-answered envelope-rejected"];
     assert_eq!(world.logged()[..2], refused);
@@ -308,7 +308,7 @@ fn how_an_order_stands_is_told_only_once_the_log_has_what_made_it_stand_so() {
     world.place("k1", 1);
     let batch = world.batch();
     world.ledger.commit(&batch);
-    world.end(&batch, vec![End::Unknown]);
+    world.end(&batch, vec![RequestEnd::Unknown]);
     let again = world.batch();
     let order = Bytes::copy_from_slice(header("k1").order.as_bytes());
     world.send(to_idc::Kind::Ask(Ask {
@@ -331,7 +331,7 @@ fn a_batch_whose_end_is_unknown_is_committed_again_and_nothing_new_taken_meanwhi
     let batch = world.batch();
     world.place("k2", 1);
     world.ledger.commit(&batch);
-    world.end(&batch, vec![End::Unknown]);
+    world.end(&batch, vec![RequestEnd::Unknown]);
     assert_eq!(world.refusal(), Refusal::DatabaseDown, "k2 has had no effect and can be told so");
     let again = world.batch();
     world.place("k3", 1);
@@ -348,7 +348,7 @@ fn a_batch_that_was_not_committed_is_refused_without_effect() {
     let mut world = world();
     world.place("k1", 1);
     let lost = world.batch();
-    world.end(&lost, vec![End::NotCommitted]);
+    world.end(&lost, vec![RequestEnd::NotCommitted]);
     assert_eq!(world.refusal(), Refusal::DatabaseDown);
     assert_eq!(world.agent.under_way(), 0);
 }
@@ -359,9 +359,9 @@ fn a_batch_that_was_not_committed_at_a_second_try_may_have_been_at_the_first() {
     world.place("k1", 1);
     let batch = world.batch();
     world.ledger.commit(&batch);
-    world.end(&batch, vec![End::Unknown]);
+    world.end(&batch, vec![RequestEnd::Unknown]);
     let again = world.batch();
-    world.end(&again, vec![End::NotCommitted]);
+    world.end(&again, vec![RequestEnd::NotCommitted]);
     assert!(world.poll().is_none(), "nobody is told that nothing happened");
     assert_eq!(world.agent.under_way(), 0);
     world.place("k1", 1);
@@ -459,7 +459,7 @@ fn what_somebody_else_holds_is_waited_for_apart_and_answered_by_itself() {
     let mut world = world();
     world.place("k1", 1);
     let batch = world.batch();
-    world.end(&batch, vec![End::Waits(shoe())]);
+    world.end(&batch, vec![RequestEnd::Waits(shoe())]);
     let Attempt { awaited, again, batch: held } = world.attempt();
     assert_eq!((awaited, again, held.requests.len()), (Some(shoe()), false, 1));
     assert!(world.poll().is_none(), "nobody is told that nothing happened");
@@ -472,10 +472,10 @@ fn what_somebody_else_holds_is_waited_for_apart_and_answered_by_itself() {
     world.commit(&batch);
     assert_eq!(world.refusal(), Refusal::NotFound);
 
-    world.end_of(Some(shoe()), &held, vec![End::Waits(shoe())], false);
+    world.end_of(Some(shoe()), &held, vec![RequestEnd::Waits(shoe())], false);
     let Attempt { awaited, again, batch: held } = world.attempt();
     assert_eq!((awaited, again, held.requests.len()), (Some(shoe()), true, 2), "in the order of admission");
-    let ends = world.ledger.commit(&held).into_iter().map(End::Committed).collect();
+    let ends = world.ledger.commit(&held).into_iter().map(RequestEnd::Committed).collect();
     world.end_of(Some(shoe()), &held, ends, false);
     assert_eq!(world.receipt().0.outcome.code(), "placed");
     assert_eq!(world.receipt().0.outcome.code(), "cancelled");
@@ -489,11 +489,11 @@ fn what_concerns_an_order_that_waits_for_something_else_by_now_goes_with_it() {
     let mut world = world();
     world.place("k1", 1);
     let batch = world.batch();
-    world.end(&batch, vec![End::Waits(shoe())]);
+    world.end(&batch, vec![RequestEnd::Waits(shoe())]);
     let Attempt { batch: held, .. } = world.attempt();
     world.send(cancel(header("k1").order, "c1"));
     let sock = Awaited::Stock { brand: brand(), sku: Sku::new("SOCK").unwrap() };
-    world.end_of(Some(shoe()), &held, vec![End::Waits(sock.clone())], false);
+    world.end_of(Some(shoe()), &held, vec![RequestEnd::Waits(sock.clone())], false);
     let Attempt { awaited, batch, .. } = world.attempt();
     assert_eq!((awaited, batch.requests.len()), (Some(sock), 2), "its cancellation is not decided before it");
     assert_eq!(world.agent.held(), 2, "those that are tried count as well");
@@ -502,7 +502,7 @@ fn what_concerns_an_order_that_waits_for_something_else_by_now_goes_with_it() {
 #[test]
 fn a_flood_for_what_is_held_takes_up_no_more_than_its_share_however_many_turns_it_lasts() {
     let mut world = world();
-    let waits = |batch: &Batch| batch.requests.iter().map(|_| End::Waits(shoe())).collect();
+    let waits = |batch: &Batch| batch.requests.iter().map(|_| RequestEnd::Waits(shoe())).collect();
     let mut turn = None;
     for number in 0..20 {
         world.place(&format!("k{number}"), 1);
@@ -528,7 +528,7 @@ fn those_who_wait_take_up_no_more_than_their_share_and_the_rest_is_refused_witho
         world.place(key, 1);
     }
     let batch = world.batch();
-    world.end(&batch, batch.requests.iter().map(|_| End::Waits(shoe())).collect());
+    world.end(&batch, batch.requests.iter().map(|_| RequestEnd::Waits(shoe())).collect());
     assert_eq!(world.refusal(), Refusal::Busy, "a window of eight has room for two");
     assert_eq!((world.agent.held_max(), world.agent.under_way()), (2, 2));
 }
@@ -540,23 +540,28 @@ fn what_may_be_committed_is_never_refused_however_many_wait() {
     world.place("s1", 1);
     world.place("s2", 1);
     let batch = world.batch();
-    world.end(&batch, vec![End::Waits(sock()), End::Waits(sock())]);
+    world.end(&batch, vec![RequestEnd::Waits(sock()), RequestEnd::Waits(sock())]);
     let waits = world.attempt();
     assert_eq!((waits.awaited, waits.batch.requests.len()), (Some(sock()), 2));
-    world.end_of(Some(sock()), &waits.batch, vec![End::Waits(sock()), End::Waits(sock())], false);
+    world.end_of(
+        Some(sock()),
+        &waits.batch,
+        vec![RequestEnd::Waits(sock()), RequestEnd::Waits(sock())],
+        false,
+    );
     assert_eq!(world.agent.held(), world.agent.held_max());
 
     world.place("k1", 1);
     let batch = world.batch();
-    world.end(&batch, vec![End::Unknown]);
+    world.end(&batch, vec![RequestEnd::Unknown]);
     let again = world.batch();
-    world.end(&again, vec![End::Waits(shoe())]);
+    world.end(&again, vec![RequestEnd::Waits(shoe())]);
     assert!(world.agent.is_doubtful());
     let mut attempts = [world.attempt(), world.attempt()];
     attempts.sort_by_key(|attempt| attempt.awaited == Some(sock()));
     let [held, _] = attempts;
     assert_eq!(held.awaited, Some(shoe()), "there was no room, and it waits");
-    world.end_of(held.awaited.clone(), &held.batch, vec![End::NotCommitted], false);
+    world.end_of(held.awaited.clone(), &held.batch, vec![RequestEnd::NotCommitted], false);
     assert!(world.poll().is_none(), "nobody is told that nothing happened");
     assert_eq!(world.agent.under_way(), 2);
 }
@@ -569,8 +574,13 @@ fn a_part_of_a_batch_that_was_not_committed_is_refused_and_the_rest_is_answered(
     world.place("k3", 1);
     let batch = world.batch();
     let first = Batch { requests: batch.requests[..1].to_vec(), at: batch.at };
-    let committed = world.ledger.commit(&first).into_iter().map(End::Committed);
-    world.end_of(None, &batch, committed.chain([End::Unknown, End::NotCommitted]).collect(), true);
+    let committed = world.ledger.commit(&first).into_iter().map(RequestEnd::Committed);
+    world.end_of(
+        None,
+        &batch,
+        committed.chain([RequestEnd::Unknown, RequestEnd::NotCommitted]).collect(),
+        true,
+    );
     assert_eq!(world.refusal(), Refusal::DatabaseDown);
     assert_eq!(world.receipt().0.key, header("k1").key);
     let again = world.attempt();
@@ -583,7 +593,7 @@ fn a_database_that_does_not_work_is_tried_with_nothing_until_it_does() {
     let mut world = world();
     world.place("k1", 1);
     let batch = world.batch();
-    world.end_of(None, &batch, vec![End::NotCommitted], true);
+    world.end_of(None, &batch, vec![RequestEnd::NotCommitted], true);
     assert_eq!(world.refusal(), Refusal::DatabaseDown);
     assert!(world.agent.is_away() && !world.agent.is_doubtful());
     let probe = world.attempt();
@@ -616,7 +626,7 @@ fn questions_are_looked_up_few_at_a_time_and_what_is_not_there_yet_is_not_said_t
     };
     world.place("k1", 1);
     let batch = world.batch();
-    world.end(&batch, vec![End::Waits(shoe())]);
+    world.end(&batch, vec![RequestEnd::Waits(shoe())]);
     world.attempt();
     for key in ["k1", "k2", "k3"] {
         world.send(ask(key));

@@ -8,12 +8,12 @@ use crate::planner::{Awaited, Request};
 
 /// What a request is about: two requests concern one another if they have the key or the order in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct About {
+pub(super) struct RequestSubject {
     key: KeyDigest,
     order: OrderId,
 }
 
-impl About {
+impl RequestSubject {
     /// What this request is about.
     pub(super) fn of(request: &Request) -> Self {
         Self { key: request.key, order: request.action.order() }
@@ -27,52 +27,52 @@ impl About {
 
 /// Counts the requests of each key and of each order in each queue.
 #[derive(Debug, Default)]
-pub(super) struct Whereabouts {
-    keys: HashMap<KeyDigest, Places>,
-    orders: HashMap<OrderId, Places>,
+pub(super) struct QueueIndex {
+    keys: HashMap<KeyDigest, QueueCounts>,
+    orders: HashMap<OrderId, QueueCounts>,
 }
 
 /// Requests by their queue, the latest queue last; no count is 0. There is nearly always one: more only where a key was used
 /// for two orders.
-type Places = Vec<(Awaited, usize)>;
+type QueueCounts = Vec<(Awaited, usize)>;
 
-impl Whereabouts {
+impl QueueIndex {
     /// A request has come into a queue.
-    pub(super) fn enter(&mut self, queue: &Awaited, about: About) {
+    pub(super) fn enter(&mut self, queue: &Awaited, about: RequestSubject) {
         count(self.keys.entry(about.key).or_default(), queue);
         count(self.orders.entry(about.order).or_default(), queue);
     }
 
     /// A request has left a queue.
-    pub(super) fn leave(&mut self, queue: &Awaited, about: About) {
+    pub(super) fn leave(&mut self, queue: &Awaited, about: RequestSubject) {
         discount(&mut self.keys, about.key, queue);
         discount(&mut self.orders, about.order, queue);
     }
 
     /// Where requests are that concern this one: by its key, or else by its order.
-    pub(super) fn find(&self, about: About) -> Option<&Awaited> {
+    pub(super) fn find(&self, about: RequestSubject) -> Option<&Awaited> {
         let (queue, _) = self.places(about).find_map(|places| places.last())?;
         Some(queue)
     }
 
     /// Whether requests that concern this one are in that queue.
-    pub(super) fn is_in(&self, queue: &Awaited, about: About) -> bool {
+    pub(super) fn is_in(&self, queue: &Awaited, about: RequestSubject) -> bool {
         self.places(about).flatten().any(|(known, _)| known == queue)
     }
 
-    fn places(&self, about: About) -> impl Iterator<Item = &Places> {
+    fn places(&self, about: RequestSubject) -> impl Iterator<Item = &QueueCounts> {
         self.keys.get(&about.key).into_iter().chain(self.orders.get(&about.order))
     }
 }
 
-fn count(places: &mut Places, queue: &Awaited) {
+fn count(places: &mut QueueCounts, queue: &Awaited) {
     match places.iter_mut().find(|(known, _)| known == queue) {
         Some((_, requests)) => *requests += 1,
         None => places.push((queue.clone(), 1)),
     }
 }
 
-fn discount<T: Eq + std::hash::Hash>(all: &mut HashMap<T, Places>, of: T, queue: &Awaited) {
+fn discount<T: Eq + std::hash::Hash>(all: &mut HashMap<T, QueueCounts>, of: T, queue: &Awaited) {
     let Some(places) = all.get_mut(&of) else { return };
     if let Some(at) = places.iter().position(|(known, _)| known == queue) {
         places[at].1 -= 1;
@@ -91,10 +91,10 @@ mod tests {
 
     use super::*;
 
-    fn about(key: &str, order: u8) -> About {
+    fn about(key: &str, order: u8) -> RequestSubject {
         let brand = Brand::new("shoes").unwrap();
         let key = IdempotencyKey::parse(key.as_bytes()).unwrap().digest(&brand);
-        About { key, order: OrderId::new(UnixMicros::new(1), [order; 10]) }
+        RequestSubject { key, order: OrderId::new(UnixMicros::new(1), [order; 10]) }
     }
 
     fn stock(sku: &str) -> Awaited {
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn requests_of_a_key_or_an_order_are_found_until_the_last_of_them_has_left() {
-        let mut whereabouts = Whereabouts::default();
+        let mut whereabouts = QueueIndex::default();
         let shoe = stock("SHOE");
         for _ in 0..2 {
             whereabouts.enter(&shoe, about("place", 1));
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_key_says_it_before_the_order_and_of_two_queues_the_latest() {
-        let mut whereabouts = Whereabouts::default();
+        let mut whereabouts = QueueIndex::default();
         let (shoe, sock) = (stock("SHOE"), stock("SOCK"));
         whereabouts.enter(&shoe, about("place", 1));
         whereabouts.enter(&sock, about("cancel", 2));

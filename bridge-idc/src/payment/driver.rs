@@ -1,4 +1,4 @@
-//! The shell around the payment desk: does what its outputs say, each request in a task of its own.
+//! The driver of the payment core: does what its outputs say, each request in a task of its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span};
 
-use super::desk::{Asked, Coming, Desk, Output};
-use super::end::End;
+use super::core::{MayBeArriving, Output, PaymentCore, ServiceRequest};
+use super::end::ServiceEnd;
 use super::service::Payments;
 use super::toss::Toss;
 use crate::metrics::Metrics;
@@ -25,21 +25,21 @@ use crate::vault::keyring::Keyring;
 /// The service over the gateway that there is.
 pub type Service = Arc<Payments<Toss>>;
 
-/// The desk with what it needs of the world. Without a gateway nothing reaches it, since no link has a payment lane.
-pub struct Counter {
-    desk: Desk,
+/// The core with what it needs of the world. Without a gateway nothing reaches it, since no link has a payment lane.
+pub struct PaymentDriver {
+    core: PaymentCore,
     /// As they were at the start: what is needed of them here does not change.
     keys: Arc<Keyring>,
     service: Option<Service>,
-    ends: mpsc::Sender<(Token, End)>,
+    ends: mpsc::Sender<(Token, ServiceEnd)>,
     metrics: Arc<Metrics>,
 }
 
 /// What the service came to.
-pub type Ends = mpsc::Receiver<(Token, End)>;
+pub type Ends = mpsc::Receiver<(Token, ServiceEnd)>;
 
-impl Counter {
-    /// A counter with at most that many requests under way, and the receiver of how they end.
+impl PaymentDriver {
+    /// A driver with at most that many requests under way, and the receiver of how they end.
     pub fn new(
         window_max: usize,
         keys: Arc<Keyring>,
@@ -50,12 +50,12 @@ impl Counter {
         if service.is_some() {
             metrics.set_queue_limit(Queue::PaymentsInFlight, window_max);
         }
-        (Self { desk: Desk::new(window_max), keys, service, ends, metrics }, received)
+        (Self { core: PaymentCore::new(window_max), keys, service, ends, metrics }, received)
     }
 
     /// Requests received and not yet answered.
     pub fn under_way(&self) -> usize {
-        self.desk.under_way()
+        self.core.under_way()
     }
 
     /// One frame came on the payment lane of a link. `is_written` says whether an order is on its way into the ledger.
@@ -73,7 +73,7 @@ impl Counter {
                     span = tracing::info_span!("payment", trace_id = trace.trace_id());
                     continue_trace(&span, trace);
                 }
-                self.desk.handle_message(link, message, &self.keys, is_written);
+                self.core.handle_message(link, message, &self.keys, is_written);
             }
             // The link's end is logged and counted where it ends.
             Err(error) => {
@@ -88,11 +88,11 @@ impl Counter {
     /// The service has ended a request.
     pub fn handle_end(
         &mut self,
-        (token, end): (Token, End),
+        (token, end): (Token, ServiceEnd),
         log_is_behind: impl Fn(OrderId) -> bool,
         links: &HashMap<LinkId, LinkSender>,
     ) {
-        self.desk.handle_end(token, end, log_is_behind);
+        self.core.handle_end(token, end, log_is_behind);
         self.do_outputs(links, &Span::none());
     }
 
@@ -102,29 +102,29 @@ impl Counter {
         log_is_behind: impl Fn(OrderId) -> bool,
         links: &HashMap<LinkId, LinkSender>,
     ) {
-        if self.desk.holds_back() {
-            self.desk.handle_log(log_is_behind);
+        if self.core.holds_back() {
+            self.core.handle_log(log_is_behind);
             self.do_outputs(links, &Span::none());
         }
     }
 
     /// A link is gone.
     pub fn handle_link_down(&mut self, link: LinkId) {
-        self.desk.handle_link_down(link);
+        self.core.handle_link_down(link);
     }
 
-    /// Does what the desk wants; what it asks of the service is asked within the span.
+    /// Does what the core wants; what it asks of the service is asked within the span.
     fn do_outputs(&mut self, links: &HashMap<LinkId, LinkSender>, span: &Span) {
-        while let Some(output) = self.desk.poll_output() {
+        while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Ask(token, asked, coming) => self.ask(token, asked, coming, span),
                 Output::Send(reply) => send(links, &reply),
             }
         }
-        self.metrics.set_queue_depth(Queue::PaymentsInFlight, self.desk.under_way());
+        self.metrics.set_queue_depth(Queue::PaymentsInFlight, self.core.under_way());
     }
 
-    fn ask(&self, token: Token, asked: Asked, coming: Coming, span: &Span) {
+    fn ask(&self, token: Token, asked: ServiceRequest, coming: MayBeArriving, span: &Span) {
         let Some(service) = self.service.clone() else { return };
         let ends = self.ends.clone();
         let asking = async move {
