@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::process::Agent;
+use crate::process::AgentCommand;
 use crate::site::Site;
 use crate::tlog;
 
@@ -108,7 +108,7 @@ pub fn entries(log: &tlog::Log) -> Result<Vec<Entry>> {
 ///
 /// # Errors
 /// When it prints none.
-pub async fn key(agent: &Agent) -> Result<String> {
+pub async fn key(agent: &AgentCommand) -> Result<String> {
     let config = agent.arguments.last().context("an agent without a configuration")?;
     let (code, key) = audit(&agent.program, &["key", "--config", config]).await?;
     ensure!(code == Some(0), "{} prints no verifier key: {code:?}", agent.name);

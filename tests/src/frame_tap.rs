@@ -107,13 +107,13 @@ async fn relay(near: Endpoint, far: Endpoint, target: SocketAddr, sides: [&'stat
     let mut number = 0;
     while let Some(incoming) = near.accept().await {
         number += 1;
-        let kept = Kept { folder: folder.clone(), link: number, sides };
+        let kept = FrameFiles { folder: folder.clone(), link: number, sides };
         tokio::spawn(link(incoming, far.clone(), target, kept));
     }
 }
 
 /// One link: it stands once the agent behind the relay has answered, and ends as soon as either half does.
-async fn link(incoming: Incoming, endpoint: Endpoint, target: SocketAddr, kept: Kept) {
+async fn link(incoming: Incoming, endpoint: Endpoint, target: SocketAddr, kept: FrameFiles) {
     let dialled = async { endpoint.connect(target, "bridge").ok()?.await.ok() };
     let Ok(Some(far)) = timeout(ANSWERS_WITHIN, dialled).await else {
         // As if nobody listened there.
@@ -145,7 +145,7 @@ fn close(half: &Connection, why: &ConnectionError) {
 }
 
 /// Carries every lane that the dialling agent opens.
-async fn lanes(near: &Connection, far: &Connection, kept: &Kept) {
+async fn lanes(near: &Connection, far: &Connection, kept: &FrameFiles) {
     while let Ok((back, mut there)) = near.accept_bi().await {
         let (far, kept) = (far.clone(), kept.clone());
         tokio::spawn(async move {
@@ -208,13 +208,13 @@ async fn carry(mut from: RecvStream, mut to: SendStream, mut kept: File) {
 
 /// Where the frames of one link go.
 #[derive(Clone, Debug)]
-struct Kept {
+struct FrameFiles {
     folder: PathBuf,
     link: u32,
     sides: [&'static str; 2],
 }
 
-impl Kept {
+impl FrameFiles {
     fn file(&self, lane: Lane, from: &str, to: &str) -> std::io::Result<File> {
         let lane = match lane {
             Lane::Control => "control".to_owned(),
@@ -254,7 +254,7 @@ fn client_config(dials: &Credentials) -> Result<quinn::ClientConfig> {
     let mut tls = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody(provider())))
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())))
         .with_client_auth_cert(chain, key)?;
     tls.alpn_protocols = vec![ALPN.to_vec()];
     tls.enable_sni = false;
@@ -281,9 +281,9 @@ fn transport() -> Arc<TransportConfig> {
 
 /// Takes whoever answers for the agent that listens.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

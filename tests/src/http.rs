@@ -26,7 +26,7 @@ pub struct Client {
 
 /// An answer, read whole.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpAnswer {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
@@ -60,7 +60,7 @@ impl Client {
     ///
     /// # Errors
     /// When there is no answer.
-    pub async fn get(&mut self, path: &str, token: Option<&str>) -> Result<Answer, CallError> {
+    pub async fn get(&mut self, path: &str, token: Option<&str>) -> Result<HttpAnswer, CallError> {
         self.call(Method::GET, path, token, None, Bytes::new()).await
     }
 
@@ -74,7 +74,7 @@ impl Client {
         token: Option<&str>,
         key: Option<&str>,
         body: Bytes,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<HttpAnswer, CallError> {
         self.call(Method::POST, path, token, key, body).await
     }
 
@@ -85,7 +85,7 @@ impl Client {
         token: Option<&str>,
         key: Option<&str>,
         body: Bytes,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<HttpAnswer, CallError> {
         let mut request = Request::builder().method(method).uri(path).header(HOST, "bridge");
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
@@ -103,13 +103,13 @@ impl Client {
     ///
     /// # Errors
     /// When there is no answer.
-    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, CallError> {
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<HttpAnswer, CallError> {
         let mut connection = self.connection().await?;
         let (head, body) = connection.send_request(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
         // Only a connection whose last exchange went well is used again.
         self.connection = Some(connection);
-        Ok(Answer { status: head.status, headers: head.headers, body })
+        Ok(HttpAnswer { status: head.status, headers: head.headers, body })
     }
 
     async fn connection(&mut self) -> Result<SendRequest<Full<Bytes>>, CallError> {
@@ -128,7 +128,7 @@ impl Client {
     }
 }
 
-impl Answer {
+impl HttpAnswer {
     /// The value of a header, if it is there and text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -7,7 +7,7 @@
 pub mod command;
 
 // What a run does, made up or real.
-pub mod made_up;
+pub mod generated;
 pub mod personal;
 pub mod plan;
 pub mod retail;
@@ -38,8 +38,8 @@ pub mod views;
 
 // What came of it.
 pub mod audits;
-pub mod books;
 pub mod freshness;
+pub mod ledger_totals;
 pub mod memory;
 pub mod metrics;
 pub mod plot;

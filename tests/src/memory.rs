@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt as _;
 
 use rustix::process::Pid;
 
-use crate::search::{Form, Needles, Seen};
+use crate::search::{Form, Needles, SearchHits};
 
 /// Pages asked about at once.
 const PAGES: u64 = 512;
@@ -18,7 +18,7 @@ const THERE: u64 = 1 << 63 | 1 << 62;
 
 /// What was found in a process's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct MemoryHits {
     /// Bytes that were searched.
     pub length: u64,
     /// Occurrences in them.
@@ -49,15 +49,15 @@ impl Region {
 ///
 /// # Errors
 /// When it may not be read, which is `PermissionDenied`, or is not there.
-pub fn search(needles: &Needles, process: Pid) -> io::Result<Found> {
+pub fn search(needles: &Needles, process: Pid) -> io::Result<MemoryHits> {
     let proc = format!("/proc/{}", process.as_raw_nonzero());
     let maps = fs::read_to_string(format!("{proc}/maps"))?;
     let memory = File::open(format!("{proc}/mem"))?;
     let pages = File::open(format!("{proc}/pagemap"))?;
-    let mut found = Found { length: 0, hits: 0, places: Vec::new() };
+    let mut found = MemoryHits { length: 0, hits: 0, places: Vec::new() };
     for line in maps.lines() {
         let Some((start, end)) = readable(line) else { continue };
-        let Seen { length, hits, first } =
+        let SearchHits { length, hits, first } =
             needles.search_stream(&mut Mapping::new(&memory, &pages, start, end))?;
         found.length += length;
         found.hits += hits;

@@ -60,14 +60,14 @@ pub struct Paid {
 }
 
 /// The gateway, and the bridge's way to it.
-pub struct Till {
+pub struct TestGateway {
     /// The gateway.
     pub sandbox: Sandbox,
 }
 
 /// How one bill ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum BillEnd {
     Paid,
     NotPaid,
     Unknown,
@@ -93,12 +93,12 @@ pub fn bills(told: &load::Report) -> Vec<Bill> {
     bills.into_iter().flatten().collect()
 }
 
-impl Till {
+impl TestGateway {
     /// Starts a gateway and tells the IDC's configuration of it; before the agents start.
     ///
     /// # Errors
     /// When it cannot be started or the configuration not be written.
-    pub async fn open(site: &Site, rates: Rates) -> Result<Till> {
+    pub async fn open(site: &Site, rates: Rates) -> Result<TestGateway> {
         let sandbox = Sandbox::start(rates).await.context("start the gateway")?;
         let key = site.idc_dir().join("gateway.key");
         std::fs::write(&key, SECRET_KEY)?;
@@ -115,7 +115,7 @@ impl Till {
         ] {
             configure(&config, &format!("payments.{name}"), value)?;
         }
-        Ok(Till { sandbox })
+        Ok(TestGateway { sandbox })
     }
 
     /// Lets everyone pay, `payers` at a time, each with so much patience; then compares with the gateway's books.
@@ -149,7 +149,7 @@ impl Till {
         self.judge(&bills, ends)
     }
 
-    fn judge(&self, bills: &[Bill], ends: Vec<(String, End, u32)>) -> Paid {
+    fn judge(&self, bills: &[Bill], ends: Vec<(String, BillEnd, u32)>) -> Paid {
         let charges: HashMap<String, (u32, i64)> =
             self.sandbox.charges().into_iter().map(|one| (one.order, (one.charged, one.amount))).collect();
         let amounts: HashMap<&str, u64> =
@@ -161,18 +161,18 @@ impl Till {
             paid.retried += u64::from(requests > 1);
             paid.doubled += u64::from(charged > 1);
             let agrees = match end {
-                End::Paid => charged == 1 && amount == owed,
-                End::NotPaid => charged == 0,
-                End::Unknown => true,
+                BillEnd::Paid => charged == 1 && amount == owed,
+                BillEnd::NotPaid => charged == 0,
+                BillEnd::Unknown => true,
             };
             if !agrees && paid.differences.len() < TOLD {
                 paid.differences
                     .push(format!("order {order}: told {end:?}, charged {charged} times {amount}"));
             }
             *match end {
-                End::Paid => &mut paid.paid,
-                End::NotPaid => &mut paid.declined,
-                End::Unknown => &mut paid.unknown,
+                BillEnd::Paid => &mut paid.paid,
+                BillEnd::NotPaid => &mut paid.declined,
+                BillEnd::Unknown => &mut paid.unknown,
             } += 1;
         }
         paid
@@ -188,7 +188,13 @@ impl Paid {
 }
 
 /// Pays one bill; how it ended and how many requests that took.
-async fn pay(client: &mut Client, token: &str, orders: &str, bill: &Bill, patience: Duration) -> (End, u32) {
+async fn pay(
+    client: &mut Client,
+    token: &str,
+    orders: &str,
+    bill: &Bill,
+    patience: Duration,
+) -> (BillEnd, u32) {
     let Bill { order, amount, currency } = bill;
     let (path, key) = (format!("{orders}/{order}/payments"), format!("pay-{order}"));
     let body =
@@ -203,9 +209,9 @@ async fn pay(client: &mut Client, token: &str, orders: &str, bill: &Bill, patien
         if let Ok(answer) = answer {
             let state = answer.json()["state"].as_str().unwrap_or_default().to_owned();
             match (answer.status, state.as_str()) {
-                (StatusCode::PAYMENT_REQUIRED, _) => return (End::NotPaid, requests),
-                (_, "paid") => return (End::Paid, requests),
-                (_, "declined" | "not_paid") => return (End::NotPaid, requests),
+                (StatusCode::PAYMENT_REQUIRED, _) => return (BillEnd::NotPaid, requests),
+                (_, "paid") => return (BillEnd::Paid, requests),
+                (_, "declined" | "not_paid") => return (BillEnd::NotPaid, requests),
                 (StatusCode::ACCEPTED, _) => place = answer.header("location").map(str::to_owned),
                 // There is no such payment after all: it may be asked for again.
                 (StatusCode::NOT_FOUND, _) => place = None,
@@ -214,5 +220,5 @@ async fn pay(client: &mut Client, token: &str, orders: &str, bill: &Bill, patien
         }
         sleep(PAUSE).await;
     }
-    (End::Unknown, requests)
+    (BillEnd::Unknown, requests)
 }

@@ -37,7 +37,7 @@ pub struct StockRow {
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Post an order.
-    Place(Place),
+    Place(OrderStep),
     /// Cancel an order that an earlier step placed.
     Cancel {
         /// The idempotency key of the cancellation itself.
@@ -49,7 +49,7 @@ pub enum Step {
 
 /// One order, ready to be posted.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct OrderStep {
     /// Its idempotency key.
     pub key: String,
     /// The JSON body.
@@ -95,7 +95,7 @@ impl Plan {
     }
 
     /// The orders among the steps, with their index.
-    pub fn places(&self) -> impl Iterator<Item = (usize, &Place)> {
+    pub fn places(&self) -> impl Iterator<Item = (usize, &OrderStep)> {
         self.steps.iter().enumerate().filter_map(|(index, step)| match step {
             Step::Place(place) => Some((index, place)),
             Step::Cancel { .. } => None,
@@ -127,7 +127,7 @@ impl Plan {
         };
         #[expect(clippy::expect_used, reason = "strings and integers always become JSON")]
         let body = serde_json::to_vec(&body).expect("an order body is plain JSON").into();
-        Step::Place(Place { key, body, lines, total_minor, planted: person.planted() })
+        Step::Place(OrderStep { key, body, lines, total_minor, planted: person.planted() })
     }
 }
 

@@ -102,7 +102,7 @@ fn compile(variant: Option<(&str, &Path)>, target: &Path, release: bool) -> Resu
 
 /// How to start one agent.
 #[derive(Clone, Debug)]
-pub struct Agent {
+pub struct AgentCommand {
     /// Its name in messages.
     pub name: String,
     /// The program.
@@ -118,11 +118,11 @@ pub struct Agent {
 /// An agent that runs; it is killed when this is dropped.
 #[derive(Debug)]
 pub struct Running {
-    agent: Agent,
+    agent: AgentCommand,
     child: Child,
 }
 
-impl Agent {
+impl AgentCommand {
     /// Starts it and waits until it is ready.
     ///
     /// # Errors
@@ -255,7 +255,7 @@ impl Running {
     /// Starts it again after it was killed or terminated, and waits until it is ready.
     ///
     /// # Errors
-    /// As [`Agent::start`].
+    /// As [`AgentCommand::start`].
     pub async fn restart(&mut self) -> Result<()> {
         *self = self.agent.spawn()?;
         self.wait_until_ready().await

@@ -30,16 +30,16 @@ pub struct Needles {
 
 /// What was found in one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct FileHits {
     /// The file.
     pub path: PathBuf,
     /// What stood in it.
-    pub seen: Seen,
+    pub seen: SearchHits,
 }
 
 /// What was found in what can be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct SearchHits {
     /// Its length in bytes.
     pub length: u64,
     /// Occurrences in it.
@@ -96,8 +96,8 @@ impl Needles {
 
     /// Where any of the values stands in `text`.
     #[must_use]
-    pub fn find(&self, text: &[u8]) -> Seen {
-        let mut seen = Seen { length: text.len() as u64, ..Seen::default() };
+    pub fn find(&self, text: &[u8]) -> SearchHits {
+        let mut seen = SearchHits { length: text.len() as u64, ..SearchHits::default() };
         self.find_starting_before(text, text.len(), 0, &mut seen);
         seen
     }
@@ -106,17 +106,17 @@ impl Needles {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn search_file(&self, path: &Path) -> io::Result<Found> {
+    pub fn search_file(&self, path: &Path) -> io::Result<FileHits> {
         let seen = self.search_stream(&mut File::open(path)?)?;
-        Ok(Found { path: path.to_owned(), seen })
+        Ok(FileHits { path: path.to_owned(), seen })
     }
 
     /// Searches what can be read.
     ///
     /// # Errors
     /// When it cannot be read to its end.
-    pub fn search_stream(&self, stream: &mut impl Read) -> io::Result<Seen> {
-        let mut seen = Seen::default();
+    pub fn search_stream(&self, stream: &mut impl Read) -> io::Result<SearchHits> {
+        let mut seen = SearchHits::default();
         let mut text = Vec::new();
         loop {
             let kept = text.len();
@@ -138,7 +138,7 @@ impl Needles {
     ///
     /// # Errors
     /// When something in it cannot be read: then nothing can be said of it.
-    pub fn search(&self, root: &Path) -> io::Result<Vec<Found>> {
+    pub fn search(&self, root: &Path) -> io::Result<Vec<FileHits>> {
         let kind = fs::symlink_metadata(root)?.file_type();
         if kind.is_file() {
             return Ok(vec![self.search_file(root)?]);
@@ -156,7 +156,7 @@ impl Needles {
     }
 
     /// Adds what begins before `end` of a text that itself begins at `begins`.
-    fn find_starting_before(&self, text: &[u8], end: usize, begins: u64, seen: &mut Seen) {
+    fn find_starting_before(&self, text: &[u8], end: usize, begins: u64, seen: &mut SearchHits) {
         for (start, window) in text.windows(WINDOW).enumerate().take(end) {
             let Ok(window) = window.try_into() else { continue };
             let window = u64::from_le_bytes(window);
@@ -254,8 +254,8 @@ mod tests {
             let text = [vec![b'.'; before], PHONE.as_bytes().to_vec(), vec![b'.'; 100]].concat();
             fs::write(&path, &text).expect("write");
             let first = vec![Hit { at: before as u64, form: Form::Plain }];
-            let seen = Seen { length: text.len() as u64, hits: 1, first };
-            let expected = Found { path: path.clone(), seen };
+            let seen = SearchHits { length: text.len() as u64, hits: 1, first };
+            let expected = FileHits { path: path.clone(), seen };
             assert_eq!(needles.search_file(&path).expect("readable"), expected);
         }
         let all = needles.search(dir.path()).expect("readable");

@@ -25,7 +25,7 @@ use crate::database::Database;
 use crate::frame_tap::{Credentials, FrameTap};
 use crate::plan::Plan;
 use crate::ports::free_address;
-use crate::process::{Agent, Programs, Running, run};
+use crate::process::{AgentCommand, Programs, Running, run};
 use crate::wiretap::Wiretap;
 
 /// The two agents' names.
@@ -41,9 +41,9 @@ pub struct Site {
     database: Database,
     programs: Programs,
     /// How to start the cloud agent.
-    pub cloud: Agent,
+    pub cloud: AgentCommand,
     /// How to start the IDC agent.
-    pub idc: Agent,
+    pub idc: AgentCommand,
     /// Where storefronts call.
     pub storefront: SocketAddr,
     /// Where the side that does not dial listens for the tunnel, behind the line.
@@ -264,7 +264,7 @@ impl Site {
     ///
     /// # Errors
     /// When a step fails; the error says which.
-    pub fn add_idc(&self, name: &str) -> Result<(Agent, PathBuf)> {
+    pub fn add_idc(&self, name: &str) -> Result<(AgentCommand, PathBuf)> {
         let dir = self.dir.join(name);
         let keys = dir.join("keys");
         fs::create_dir_all(&keys).with_context(|| format!("make {}", keys.display()))?;
@@ -335,12 +335,12 @@ fn identity(authority: &Authority, role: Role, name: &str, mut way: Value) -> Re
 }
 
 /// Writes an agent's configuration and says how to start it.
-fn agent(program: &Path, dir: &Path, name: &str, admin: SocketAddr, config: &Value) -> Result<Agent> {
+fn agent(program: &Path, dir: &Path, name: &str, admin: SocketAddr, config: &Value) -> Result<AgentCommand> {
     let path = dir.join(format!("{name}.toml"));
     let text = toml::to_string(config).with_context(|| format!("put {name}'s configuration into TOML"))?;
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     let arguments = vec!["serve".to_owned(), "--config".to_owned(), path.display().to_string()];
-    Ok(Agent {
+    Ok(AgentCommand {
         name: name.to_owned(),
         program: program.to_owned(),
         arguments,

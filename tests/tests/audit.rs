@@ -17,10 +17,10 @@ use bridge_protocol::audit::entry::Event;
 use bridge_skips::{Lack, skipped};
 use bridge_tests::audits;
 use bridge_tests::database::Database;
+use bridge_tests::generated;
 use bridge_tests::http::Client;
 use bridge_tests::load::{Options, Tally, replay_watched};
 use bridge_tests::lying_disk::{HangingDisk, ReadOnly};
-use bridge_tests::made_up;
 use bridge_tests::process::{Programs, run};
 use bridge_tests::search::Needles;
 use bridge_tests::site::{Bridge, Site};
@@ -84,7 +84,7 @@ async fn end(bridge: &mut Bridge) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn both_logs_verify_and_reconcile_after_kills_and_cuts() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let mut plan = made_up::launch(23, ORDERS);
+    let mut plan = generated::launch(23, ORDERS);
     plan.stock[0].quantity = ORDERS as u64;
     let plan = Arc::new(plan);
     let database = Database::Sqlite(dir.path().join("idc").join("ledger.db"));

@@ -7,7 +7,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bridge_tests::http::{Answer, Client, raw};
+use bridge_tests::http::{Client, HttpAnswer, raw};
 use bridge_tests::site::Site;
 use common::{PATIENCE, Shared, Shop, Stage, until};
 use serde_json::json;
@@ -36,7 +36,7 @@ async fn stocked(site: &Site) -> Result<()> {
     .await
 }
 
-async fn get(site: &Site, path: &str) -> Result<Answer> {
+async fn get(site: &Site, path: &str) -> Result<HttpAnswer> {
     Ok(Client::new(site.storefront).get(path, None).await?)
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bridge_protocol::domain::{Brand, IdempotencyKey};
 use bridge_tests::audits::Audits;
-use bridge_tests::http::{Answer, Client};
-use bridge_tests::payers::Till;
+use bridge_tests::http::{Client, HttpAnswer};
+use bridge_tests::payers::TestGateway;
 use bridge_tests::ports::free_address;
 use bridge_tests::sandbox::{Mischief, Rates, SECRET_KEY, Sandbox};
 use bridge_tests::site::{Bridge, Site};
@@ -43,7 +43,7 @@ impl Checkout {
     async fn open_with(adjust: impl FnOnce(&Site) -> Result<()>) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let site = site(dir.path(), &["shoes"]).await?;
-        let Till { sandbox } = Till::open(&site, Rates::default()).await?;
+        let TestGateway { sandbox } = TestGateway::open(&site, Rates::default()).await?;
         let webhooks = free_address()?;
         let config = site.idc_dir().join("bridge-idc.toml");
         configure(&config, "payments.webhook_listen", webhooks.to_string())?;
@@ -59,23 +59,23 @@ impl Checkout {
         order_at(&answer)
     }
 
-    async fn post(&mut self, path: &str, key: &str, body: &Value) -> Result<Answer> {
+    async fn post(&mut self, path: &str, key: &str, body: &Value) -> Result<HttpAnswer> {
         let token = self.shop.token().to_owned();
         let answer = self.client.post(path, Some(&token), Some(key), body.to_string().into()).await?;
         judged(self.site.storefront, Method::POST, path, answer).await
     }
 
-    async fn pay(&mut self, order: &str, key: &str) -> Result<Answer> {
+    async fn pay(&mut self, order: &str, key: &str) -> Result<HttpAnswer> {
         self.pay_with(order, key, &amount(TOTAL, "KRW")).await
     }
 
-    async fn pay_with(&mut self, order: &str, key: &str, amount: &Value) -> Result<Answer> {
+    async fn pay_with(&mut self, order: &str, key: &str, amount: &Value) -> Result<HttpAnswer> {
         let body = json!({ "amount": amount, "payment_key": format!("tgen_{order}") });
         self.post(&format!("{}/{order}/payments", self.shop.orders()), key, &body).await
     }
 
     /// A payment of a new order, for a client of its own.
-    async fn pay_meanwhile(&mut self) -> Result<impl Future<Output = Result<Answer>> + 'static> {
+    async fn pay_meanwhile(&mut self) -> Result<impl Future<Output = Result<HttpAnswer>> + 'static> {
         let order = self.order().await?;
         let (mut client, token) = (Client::new(self.site.storefront), self.shop.token().to_owned());
         let path = format!("{}/{order}/payments", self.shop.orders());
@@ -83,7 +83,7 @@ impl Checkout {
         Ok(async move { Ok(client.post(&path, Some(&token), Some(&order), body.to_string().into()).await?) })
     }
 
-    async fn refund(&mut self, payment: &str, key: &str, minor: i64) -> Result<Answer> {
+    async fn refund(&mut self, payment: &str, key: &str, minor: i64) -> Result<HttpAnswer> {
         let body = json!({ "amount": amount(minor, "KRW"), "reason": "it came back" });
         self.post(&format!("{payment}/refunds"), key, &body).await
     }
@@ -128,7 +128,7 @@ fn amount(minor: i64, currency: &str) -> Value {
     json!({ "amount": minor, "currency": currency })
 }
 
-fn place(answer: &Answer) -> Result<String> {
+fn place(answer: &HttpAnswer) -> Result<String> {
     Ok(answer.header("location").context("no Location")?.to_owned())
 }
 

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bridge_tests::books::Books;
 use bridge_tests::dba::Dba;
-use bridge_tests::http::{Answer, Client};
+use bridge_tests::http::{Client, HttpAnswer};
+use bridge_tests::ledger_totals::LedgerTotals;
 use bridge_tests::site::Site;
 use common::{Shop, configure, metric, obstacles, postgres, site, site_on, until};
 use tokio::task::JoinSet;
@@ -171,7 +171,7 @@ async fn what_was_answered_holds_when_the_database_goes_away_and_comes_back() ->
 
     let mut shop = Shop::open(&site, "shaky");
     let mut standing = 0;
-    for Told { status, location } in &answers {
+    for OrderReply { status, location } in &answers {
         let found = match location {
             Some(location) => shop.settled(location).await?,
             None => None,
@@ -187,7 +187,7 @@ async fn what_was_answered_holds_when_the_database_goes_away_and_comes_back() ->
         ensure!(holds, "was answered {status} and is {found:?}");
         standing += i64::from(is_placed);
     }
-    let books = Books::read(site.database(), "shaky").await?;
+    let books = LedgerTotals::read(site.database(), "shaky").await?;
     ensure!(books.orders == standing, "{} orders stand, {standing} are found", books.orders);
     ensure!(metric(&bridge.idc.metrics().await?, "bridge_ledger_errors_total")? > 0);
     let sold = |sku: &str| books.stock[sku].sold;
@@ -295,7 +295,8 @@ async fn what_the_database_does_not_do_for_one_brand_is_counted_and_another_bran
     ensure!(metric(&bridge.idc.metrics().await?, "bridge_ledger_errors_total")? == 3);
     // Whoever looks sees which brand it is, until the database does something for it.
     let mut admin = Client::new(bridge.idc.admin());
-    let names = |ready: &Answer| ready.json()["notes"].to_string().contains("what brand denied asked for");
+    let names =
+        |ready: &HttpAnswer| ready.json()["notes"].to_string().contains("what brand denied asked for");
     let ready = admin.get("/readyz", None).await?;
     ensure!(ready.status == 200 && names(&ready), "{} {}", ready.status, ready.json());
     let status = site.idc_command(&["status"]).await?;
@@ -330,12 +331,12 @@ impl Seen {
 
 /// What a caller was told of one order.
 #[derive(Clone, Debug)]
-struct Told {
+struct OrderReply {
     status: u16,
     location: Option<String>,
 }
 
-async fn order_until_over(site: Arc<Site>, caller: usize, seen: Arc<Seen>) -> Result<Vec<Told>> {
+async fn order_until_over(site: Arc<Site>, caller: usize, seen: Arc<Seen>) -> Result<Vec<OrderReply>> {
     let mut shop = Shop::open(&site, "shaky");
     let mut told = Vec::new();
     while !seen.over.load(Ordering::Relaxed) {
@@ -347,7 +348,7 @@ async fn order_until_over(site: Arc<Site>, caller: usize, seen: Arc<Seen>) -> Re
             ensure!(answer.retry_after().is_some(), "{:?}", answer.headers);
         }
         *seen.by_status.lock().unwrap_or_else(PoisonError::into_inner).entry(status).or_default() += 1;
-        told.push(Told { status, location: answer.header("location").map(str::to_owned) });
+        told.push(OrderReply { status, location: answer.header("location").map(str::to_owned) });
         // Between launch and attack: the stock is to last.
         sleep(Duration::from_millis(10)).await;
     }

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bridge_tests::dba::Dba;
-use bridge_tests::http::{Answer, Client};
-use bridge_tests::payers::Till;
+use bridge_tests::http::{Client, HttpAnswer};
+use bridge_tests::payers::TestGateway;
 use bridge_tests::sandbox::Rates;
 use bridge_tests::site::{Bridge, Site};
 use bytes::Bytes;
@@ -151,7 +151,7 @@ async fn a_payment_that_another_agent_gets_than_has_its_order_is_told_to_come_ag
     let dir = tempfile::tempdir()?;
     let site = site_on(dir.path(), database, &["a"]).await?;
     common::configure(&site.cloud_dir().join("bridge-cloud.toml"), "storefront.answer_within", "2s")?;
-    let till = Till::open(&site, Rates::default()).await?;
+    let gateway = TestGateway::open(&site, Rates::default()).await?;
     let (second, dir_of_second) = site.add_idc("second-idc")?;
     std::fs::copy(site.idc_dir().join("gateway.key"), dir_of_second.join("gateway.key"))?;
     let mut bridge = site.start().await?;
@@ -186,7 +186,7 @@ async fn a_payment_that_another_agent_gets_than_has_its_order_is_told_to_come_ag
     }
     let nowhere = pay(&site, &shop, "018f0000-0000-7000-8000-000000000000", "nowhere").await?;
     shop.problem(&nowhere, 404, "unknown-order")?;
-    ensure!(till.sandbox.charges().is_empty(), "nothing was charged");
+    ensure!(gateway.sandbox.charges().is_empty(), "nothing was charged");
     dba.execute("COMMIT").await?;
     for order in &orders {
         let place = format!("{}/{order}", shop.orders());
@@ -199,7 +199,7 @@ async fn a_payment_that_another_agent_gets_than_has_its_order_is_told_to_come_ag
     shop.close(&site, 2, [2, 0, 0]).await
 }
 
-async fn pay(site: &Site, shop: &Shop, order: &str, key: &str) -> Result<Answer> {
+async fn pay(site: &Site, shop: &Shop, order: &str, key: &str) -> Result<HttpAnswer> {
     let amount = json!({ "amount": 222_000, "currency": "KRW" });
     let body = json!({ "amount": amount, "payment_key": format!("tgen_{order}") }).to_string();
     let (path, key) = (format!("{}/{order}/payments", shop.orders()), format!("{order} {key}"));

@@ -10,11 +10,11 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use bridge_certs::{Authority, Validity};
-use bridge_tests::books::Books;
 use bridge_tests::database::Database;
 use bridge_tests::dba::Dba;
 use bridge_tests::http::Client;
-use bridge_tests::process::{Agent, Programs, Running, run};
+use bridge_tests::ledger_totals::LedgerTotals;
+use bridge_tests::process::{AgentCommand, Programs, Running, run};
 use bridge_tests::site::{Bridge, Site};
 use common::{PATIENCE, Shop, metric, notice_soon, obstacles, plan, postgres, site, site_on, until};
 use serde_json::Value;
@@ -90,7 +90,7 @@ impl Stage {
         let mut plenty = plan("sealed");
         plenty.stock.iter_mut().for_each(|row| row.quantity = 1_000_000);
         site.import(&plenty).await?;
-        let (second, second_dir): (Agent, PathBuf) = site.add_idc("second-idc")?;
+        let (second, second_dir): (AgentCommand, PathBuf) = site.add_idc("second-idc")?;
         let keys = [site.idc_dir().join("keys"), second_dir.join("keys")];
         let bridge = site.start().await?;
         let second = second.start().await?;
@@ -125,7 +125,7 @@ impl Stage {
         let others: Vec<_> = answers.iter().filter(|status| **status != 201).collect();
         ensure!(others.is_empty(), "{} answers, of which not 201: {others:?}", answers.len());
         ensure!(answers.len() >= minimum, "only {} answers", answers.len());
-        let books = Books::read(self.site.database(), "sealed").await?;
+        let books = LedgerTotals::read(self.site.database(), "sealed").await?;
         ensure!(books.orders == i64::try_from(answers.len())?, "{} orders", books.orders);
         Ok(self.bridge)
     }
@@ -283,7 +283,7 @@ async fn serves_only_with_the_ledger_s_keys(dir: &Path, database: Database) -> R
 }
 
 /// The agent ends by itself, and its log says why.
-async fn ends_for(agent: &Agent, why: &str) -> Result<()> {
+async fn ends_for(agent: &AgentCommand, why: &str) -> Result<()> {
     let mut running = agent.spawn()?;
     let ended = running.ended_within(PATIENCE).await?.context("it goes on")?;
     let log = fs::read_to_string(running.log())?;

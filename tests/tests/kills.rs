@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use bridge_skips::{Lack, skipped};
-use bridge_tests::books::Books;
 use bridge_tests::database::Database;
+use bridge_tests::generated;
 use bridge_tests::http::Client;
+use bridge_tests::ledger_totals::LedgerTotals;
 use bridge_tests::load::{Options, Outcome, Tally, replay, replay_watched};
-use bridge_tests::made_up;
 use bridge_tests::plan::Plan;
 use bridge_tests::postgres::Postgres;
 use bridge_tests::process::{Programs, Running};
@@ -115,8 +115,8 @@ async fn ends_as_if_undisturbed(dir: &Path, database: Database, mut cluster: Opt
     let tally = Tally { replayed: 0, ..disturbed.tally() };
     ensure!(tally == undisturbed, "{tally:?}, not {undisturbed:?}: {:?}", disturbed.refusals());
     let agree = async || {
-        let books = Books::read(site.database(), &plan.brand).await?;
-        let differences = Books::expected(&disturbed).differences(&books);
+        let books = LedgerTotals::read(site.database(), &plan.brand).await?;
+        let differences = LedgerTotals::expected(&disturbed).differences(&books);
         ensure!(differences.is_empty(), "{differences:?}");
         Ok(())
     };
@@ -145,7 +145,7 @@ fn ample_plan() -> Result<Option<Plan>> {
         let retail = retail::read(invoices, &Days::All)?;
         return Ok(Some(retail::plan(&retail, &Book::of(&retail), "retail", 1)));
     }
-    let mut plan = made_up::launch(11, ORDERS);
+    let mut plan = generated::launch(11, ORDERS);
     plan.stock[0].quantity = ORDERS as u64;
     Ok(Some(plan))
 }

@@ -6,13 +6,13 @@ use std::path::Path;
 use anyhow::Result;
 use bridge_tests::machine::make_ready;
 use bridge_tests::measure::reads::{self, Effort};
-use bridge_tests::measure::{Answer, Draw, NEEDS, Server, Tuning};
+use bridge_tests::measure::{Draw, FixedAnswer, NEEDS, Server, Tuning};
 
 #[tokio::test]
 async fn every_server_answers_under_load_and_stands_in_its_rows() -> Result<()> {
     make_ready(&NEEDS).await?;
     let program = Path::new(env!("CARGO_BIN_EXE_measure"));
-    let answer = Answer::made_up(1_400);
+    let answer = FixedAnswer::made_up(1_400);
     let (dir, bridge_dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let bridge = Server::bare(program, bridge_dir.path(), &answer, 1).await?;
     let effort = Effort { rounds: 1, seconds: 1, workers: 1, connections: &[64] };
@@ -47,9 +47,9 @@ async fn every_server_answers_under_load_and_stands_in_its_rows() -> Result<()> 
 async fn a_server_that_leaves_a_header_out_is_not_measured() -> Result<()> {
     make_ready(&NEEDS).await?;
     let program = Path::new(env!("CARGO_BIN_EXE_measure"));
-    let (answer, dirs) = (Answer::made_up(1_400), [tempfile::tempdir()?, tempfile::tempdir()?]);
+    let (answer, dirs) = (FixedAnswer::made_up(1_400), [tempfile::tempdir()?, tempfile::tempdir()?]);
     let origin = Server::bare(program, dirs[0].path(), &answer.for_caches(), 1).await?;
-    let other = Answer::made_up(1_400).for_caches();
+    let other = FixedAnswer::made_up(1_400).for_caches();
     let nginx = Server::nginx(dirs[1].path(), &origin, &other, 1, Tuning::Tuned).await?;
     // The cache varies in something else than Bridge does, and may be kept for longer.
     let error = nginx.asked_for("/v1/shop/products/one").answers(&answer).await.expect_err("other headers");

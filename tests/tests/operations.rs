@@ -14,8 +14,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use bridge_skips::{Lack, skipped};
 use bridge_tests::audits;
-use bridge_tests::books::Books;
 use bridge_tests::http::Client;
+use bridge_tests::ledger_totals::LedgerTotals;
 use bridge_tests::ports::free_address;
 use bridge_tests::process::{Programs, Running};
 use bridge_tests::site::{Bridge, Site};
@@ -276,7 +276,7 @@ async fn a_terminated_agent_answers_what_it_took_and_ends_with_0() -> Result<()>
         let answers = callers.join_all().await.concat();
         let count = |status: u16| answers.iter().filter(|answer| **answer == status).count();
         ensure!(count(201) >= 90 && count(201) + count(503) == answers.len(), "{victim}: {answers:?}");
-        let books = Books::read(site.database(), "last").await?;
+        let books = LedgerTotals::read(site.database(), "last").await?;
         ensure!(
             books.orders == count(201) as i64,
             "{victim}: {} orders, {} answers",

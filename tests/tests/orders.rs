@@ -12,10 +12,10 @@ use bridge_protocol::domain::{Brand, IdempotencyKey};
 use bridge_protocol::note::NoteVerifier;
 use bridge_protocol::receipt::{self, Receipt};
 use bridge_protocol::wire;
-use bridge_tests::books::Books;
-use bridge_tests::http::Answer;
+use bridge_tests::generated;
+use bridge_tests::http::HttpAnswer;
+use bridge_tests::ledger_totals::LedgerTotals;
 use bridge_tests::load::{self, Outcome, replay};
-use bridge_tests::made_up;
 use bridge_tests::process::{Programs, run};
 use bridge_tests::site::Site;
 use common::twins::Twins;
@@ -278,7 +278,7 @@ async fn two_agents_on_each_side_have_one_effect_a_key_and_never_oversell() -> R
     let (_cluster, database) = postgres().await?;
     let dir = tempfile::tempdir()?;
     let site = Site::prepare(dir.path(), Programs::build()?, database, &[("hot", "KRW")], 1).await?;
-    let mut plan = made_up::hot(7, ORDERS);
+    let mut plan = generated::hot(7, ORDERS);
     plan.stock[0].quantity = UNITS;
     site.import(&plan).await?;
     let twins = Twins::beside(&site)?;
@@ -301,13 +301,14 @@ async fn two_agents_on_each_side_have_one_effect_a_key_and_never_oversell() -> R
         ensure!(matches!(a.outcome, Outcome::Placed { .. } | Outcome::SoldOut), "order {index}: {a:?}");
     }
     ensure!(here.tally().committed == UNITS, "{:?}", here.tally());
-    let differences = Books::expected(&here).differences(&Books::read(site.database(), "hot").await?);
+    let differences =
+        LedgerTotals::expected(&here).differences(&LedgerTotals::read(site.database(), "hot").await?);
     ensure!(differences.is_empty(), "{differences:?}");
     Ok(())
 }
 
 /// The facts of an answer's receipt, checked as an auditor would: with the key that the cloud pins.
-fn verified(site: &Site, answer: &Answer) -> Result<Receipt> {
+fn verified(site: &Site, answer: &HttpAnswer) -> Result<Receipt> {
     let config: toml::Table = fs::read_to_string(site.cloud_dir().join("bridge-cloud.toml"))?.parse()?;
     let pinned = config["sealing"]["verifier_keys"][0].as_str().context("a pinned key")?;
     let receipt = answer.json()["receipt"].as_str().context("no receipt")?.to_owned();

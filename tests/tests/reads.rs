@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use bridge_skips::{Lack, skipped};
 use bridge_tests::database::Database;
 use bridge_tests::dba::Dba;
-use bridge_tests::http::{Answer, Client};
+use bridge_tests::http::{Client, HttpAnswer};
 use bridge_tests::process::Programs;
 use bridge_tests::site::Site;
 use bytes::Bytes;
@@ -54,12 +54,12 @@ fn sqlite(dir: &Path) -> Database {
     Database::Sqlite(dir.join("idc").join("ledger.db"))
 }
 
-async fn get(site: &Site, path: &str) -> Result<Answer> {
+async fn get(site: &Site, path: &str) -> Result<HttpAnswer> {
     let answer = Client::new(site.storefront).get(path, None).await?;
     judged(site.storefront, Method::GET, path, answer).await
 }
 
-async fn get_with(site: &Site, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+async fn get_with(site: &Site, path: &str, headers: &[(&str, &str)]) -> Result<HttpAnswer> {
     let mut request = Request::get(path).header("host", "bridge");
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -97,7 +97,7 @@ async fn price(site: &Site) -> Result<i64> {
     product["variants"][0]["price"]["amount"].as_i64().with_context(|| format!("no price in {product}"))
 }
 
-fn number(answer: &Answer, header: &str) -> Result<u64> {
+fn number(answer: &HttpAnswer, header: &str) -> Result<u64> {
     let value = answer.header(header).with_context(|| format!("no {header} in {:?}", answer.headers))?;
     Ok(value.parse()?)
 }
@@ -282,7 +282,7 @@ async fn a_cache_in_front_gives_nobody_the_answer_to_another_question() -> Resul
     served(&site).await?;
     let path = "/v1/tea/products/SEJAK";
     let stored = get(&site, path).await?;
-    let named = |answer: &Answer, field: &str| {
+    let named = |answer: &HttpAnswer, field: &str| {
         let vary = answer.header("vary").unwrap_or_default();
         vary.split(',').any(|name| name.trim().eq_ignore_ascii_case(field))
     };

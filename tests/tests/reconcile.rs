@@ -13,9 +13,9 @@ use anyhow::{Context, Result, ensure};
 use bridge_protocol::audit::Entry;
 use bridge_protocol::audit::entry::Event;
 use bridge_tests::audits;
+use bridge_tests::generated;
 use bridge_tests::load::{self, replay};
-use bridge_tests::made_up;
-use bridge_tests::process::Agent;
+use bridge_tests::process::AgentCommand;
 use bridge_tests::site::Site;
 use bridge_tests::tlog;
 use common::twins::{Four, Twins};
@@ -48,7 +48,7 @@ impl Logs {
     async fn make() -> Result<Logs> {
         let dir = tempfile::tempdir()?;
         let site = site(dir.path(), &["demo", "retries"]).await?;
-        let plan = made_up::launch(11, ORDERS);
+        let plan = generated::launch(11, ORDERS);
         site.import(&plan).await?;
         let twins = Twins::beside(&site)?;
         let running = twins.start(&site).await?;
@@ -65,7 +65,7 @@ impl Logs {
         ensure!(here.refusals().is_empty() && there.refusals().is_empty(), "{:?}", here.refusals());
         let retried = retry(&site, &twins).await?;
         end(running).await?;
-        let agents: [&Agent; 4] = [&site.cloud, &twins.cloud, &site.idc, &twins.idc];
+        let agents: [&AgentCommand; 4] = [&site.cloud, &twins.cloud, &site.idc, &twins.idc];
         let mut keys = Vec::new();
         for agent in agents {
             keys.push(audits::key(agent).await?);
@@ -86,12 +86,12 @@ impl Logs {
     }
 
     /// Runs `audit reconcile` over some of them.
-    fn reconcile(&self, which: &[usize], more: &[&str]) -> Result<Told> {
+    fn reconcile(&self, which: &[usize], more: &[&str]) -> Result<CommandEnd> {
         let folders: Vec<String> = which.iter().map(|log| text(&self.folders[*log])).collect();
         self.run(&folders, more)
     }
 
-    fn run(&self, folders: &[String], more: &[&str]) -> Result<Told> {
+    fn run(&self, folders: &[String], more: &[&str]) -> Result<CommandEnd> {
         let folders = folders.iter().map(String::as_str);
         let arguments = ["reconcile", "--json"].into_iter().chain(folders).chain(more.iter().copied());
         audit(&self.program, &arguments.collect::<Vec<_>>())
@@ -100,22 +100,22 @@ impl Logs {
 
 /// How a command ended, and what it said.
 #[derive(Debug)]
-struct Told {
+struct CommandEnd {
     code: Option<i32>,
     out: String,
     error: String,
 }
 
-impl Told {
+impl CommandEnd {
     fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.out).with_context(|| format!("{self:?}"))
     }
 }
 
-fn audit(program: &Path, arguments: &[&str]) -> Result<Told> {
+fn audit(program: &Path, arguments: &[&str]) -> Result<CommandEnd> {
     let output = Command::new(program).arg("audit").args(arguments).output()?;
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(Told { code: output.status.code(), out: said(&output.stdout), error: said(&output.stderr) })
+    Ok(CommandEnd { code: output.status.code(), out: said(&output.stdout), error: said(&output.stderr) })
 }
 
 fn text(path: &Path) -> String {

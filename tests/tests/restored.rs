@@ -12,8 +12,8 @@ use anyhow::{Context, Result, ensure};
 use bridge_tests::audits;
 use bridge_tests::database::Database;
 use bridge_tests::dba::Dba;
-use bridge_tests::http::Answer;
-use bridge_tests::payers::Till;
+use bridge_tests::http::HttpAnswer;
+use bridge_tests::payers::TestGateway;
 use bridge_tests::postgres::Postgres;
 use bridge_tests::sandbox::Rates;
 use bridge_tests::site::{Bridge, Site};
@@ -27,13 +27,13 @@ const TOTAL: i64 = 222_000;
 type Lost = BTreeSet<(String, String)>;
 
 /// How a command ended, and what it said.
-struct Told {
+struct CommandEnd {
     code: Option<i32>,
     out: String,
     error: String,
 }
 
-impl Told {
+impl CommandEnd {
     fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.out).with_context(|| format!("{} {}", self.out, self.error))
     }
@@ -48,12 +48,12 @@ impl Told {
     }
 }
 
-fn compare(site: &Site, more: &[&str]) -> Result<Told> {
+fn compare(site: &Site, more: &[&str]) -> Result<CommandEnd> {
     let config = site.idc.arguments.last().context("a configuration")?;
     let mut command = Command::new(&site.idc.program);
     let output = command.args(["audit", "compare", "--config", config]).args(more).output()?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Told { code: output.status.code(), out: text(output.stdout), error: text(output.stderr) })
+    Ok(CommandEnd { code: output.status.code(), out: text(output.stdout), error: text(output.stderr) })
 }
 
 async fn end(bridge: &mut Bridge) -> Result<()> {
@@ -77,7 +77,7 @@ impl Customer {
         order_at(&answer)
     }
 
-    async fn post(&mut self, path: &str, key: &str, body: Value) -> Result<Answer> {
+    async fn post(&mut self, path: &str, key: &str, body: Value) -> Result<HttpAnswer> {
         let token = self.site.token("shoes").to_owned();
         Ok(self.client.post(path, Some(&token), Some(key), body.to_string().into()).await?)
     }
@@ -167,7 +167,7 @@ async fn what_a_postgresql_lacks_that_was_put_back_is_named() -> Result<()> {
 
 async fn put_back(dir: &Path, database: Database, backup: &impl Backup) -> Result<()> {
     let site = site_on(dir, database, &["shoes"]).await?;
-    let _till = Till::open(&site, Rates::default()).await?;
+    let _gateway = TestGateway::open(&site, Rates::default()).await?;
     let (shop, client) = (Shop::open(&site, "shoes"), bridge_tests::http::Client::new(site.storefront));
     let mut customer = Customer { site, shop, client };
 

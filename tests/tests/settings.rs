@@ -13,8 +13,8 @@ use bridge_cloud::config::CloudConfig;
 use bridge_idc::config::IdcConfig;
 use bridge_runtime::config::Bounds;
 use bridge_tests::database::Database;
-use bridge_tests::http::{Answer, Client};
-use bridge_tests::payers::Till;
+use bridge_tests::http::{Client, HttpAnswer};
+use bridge_tests::payers::TestGateway;
 use bridge_tests::sandbox::Rates;
 use bridge_tests::site::Site;
 use bytes::Bytes;
@@ -76,12 +76,12 @@ struct Stand {
     /// Each agent's file and what it held at first.
     files: [(PathBuf, String); 2],
     bounds: Vec<(bool, Bounds)>,
-    _gateway: Till,
+    _gateway: TestGateway,
 }
 
 impl Stand {
     async fn new(site: Site) -> Result<Self> {
-        let gateway = Till::open(&site, Rates::default()).await?;
+        let gateway = TestGateway::open(&site, Rates::default()).await?;
         let paths = [site.cloud_dir().join("bridge-cloud.toml"), site.idc_dir().join("bridge-idc.toml")];
         let cloud = check_cloud(&paths[0]).map_err(anyhow::Error::msg)?;
         let idc = check_idc(&paths[1]).map_err(anyhow::Error::msg)?;
@@ -169,7 +169,7 @@ impl Stand {
     }
 
     /// Posts it until it is done: a caller that is told to come again does, as the smallest queue holds one request.
-    async fn created(&self, path: &str, body: Bytes) -> Result<Answer> {
+    async fn created(&self, path: &str, body: Bytes) -> Result<HttpAnswer> {
         let (token, key) = (self.site.token("edges"), format!("{:032x}", rand::random::<u128>()));
         let mut created = None;
         until(path, async || {

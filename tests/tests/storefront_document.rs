@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use bridge_skips::{LANGUAGES, Lack, is_installed, skipped};
 use bridge_tests::http::Client;
-use bridge_tests::payers::Till;
+use bridge_tests::payers::TestGateway;
 use bridge_tests::process::Programs;
 use bridge_tests::sandbox::Rates;
 use bridge_tests::site::{Bridge, Site};
@@ -32,7 +32,7 @@ fn commands(document: &str) -> String {
 struct Shop {
     dir: TempDir,
     site: Site,
-    _till: Till,
+    _gateway: TestGateway,
     _bridge: Bridge,
 }
 
@@ -46,14 +46,14 @@ impl Shop {
         let file = site.idc_dir().join("shoes.jsonl");
         fs::write(&file, format!("{product}\n"))?;
         site.idc_command(&["catalogue", "import", &file.display().to_string()]).await?;
-        let till = Till::open(&site, Rates::default()).await?;
+        let gateway = TestGateway::open(&site, Rates::default()).await?;
         let bridge = site.start().await?;
         until("the catalogue is served", async || {
             let answer = Client::new(site.storefront).get("/v1/shoes/products/RUNNER", None).await;
             Ok(answer.is_ok_and(|answer| answer.status == 200))
         })
         .await?;
-        Ok(Shop { dir, site, _till: till, _bridge: bridge })
+        Ok(Shop { dir, site, _gateway: gateway, _bridge: bridge })
     }
 
     /// Runs a command with what `cargo demo --keep` prints; what it prints on standard output.

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
 use bridge_tests::database::Database;
-use bridge_tests::http::{Answer, Client};
-use bridge_tests::payers::Till;
+use bridge_tests::http::{Client, HttpAnswer};
+use bridge_tests::payers::TestGateway;
 use bridge_tests::process::Programs;
 use bridge_tests::sandbox::{Rates, SECRET_KEY};
 use bridge_tests::site::Site;
@@ -174,7 +174,7 @@ async fn order_and_pay(site: &Site, shop: &mut Shop, trace_parent: Option<&str>)
     let mut client = Client::new(site.storefront);
     let placed = shop.order(&[(0, 1)]);
     let (orders, token) = (shop.orders(), shop.token().to_owned());
-    let mut post = async |path: &str, key: &str, body: Bytes| -> Result<Answer> {
+    let mut post = async |path: &str, key: &str, body: Bytes| -> Result<HttpAnswer> {
         let mut request = Request::post(path)
             .header("host", "bridge")
             .header("authorization", format!("Bearer {token}"))
@@ -204,7 +204,7 @@ async fn a_recorded_trace_goes_on_as_spans_of_both_agents_and_no_other_request_l
     let database = Database::Sqlite(dir.path().join("idc").join("ledger.db"));
     let site = Site::prepare(dir.path(), programs, database, &[("traced", "KRW")], 1).await?;
     site.import(&plan("traced")).await?;
-    let _till = Till::open(&site, Rates::default()).await?;
+    let _gateway = TestGateway::open(&site, Rates::default()).await?;
     let collector = Collector::start().await?;
     for config in [site.cloud_dir().join("bridge-cloud.toml"), site.idc_dir().join("bridge-idc.toml")] {
         configure(&config, "log.otlp", format!("http://{}", collector.address))?;

@@ -9,7 +9,7 @@ use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use bridge_tests::http::{Answer, Client};
+use bridge_tests::http::{Client, HttpAnswer};
 
 pub mod shapes;
 
@@ -52,7 +52,7 @@ impl Contract {
     /// # Errors
     /// When the document does not tell of it, or tells something else. A path or method that the API does not have must be
     /// answered with a problem that says so.
-    pub fn check(&self, method: &Method, target: &str, answer: &Answer) -> Result<()> {
+    pub fn check(&self, method: &Method, target: &str, answer: &HttpAnswer) -> Result<()> {
         let path = target.split('?').next().unwrap_or_default();
         let told = || format!("{method} {path}: {}", answer.status);
         let Some(operation) = self.operation(method, path) else {

@@ -4,6 +4,7 @@
 //! `measure` and `replica` are its longer steps, `report` what it says, shown in `text` and on a `page`. It sets up
 //! through [`Site`] with the commands that an operator uses.
 
+mod demo_catalogue;
 mod launch;
 mod measure;
 mod options;
@@ -12,7 +13,6 @@ mod replica;
 mod report;
 mod shop;
 mod text;
-mod wares;
 
 use std::future::Future;
 use std::io::Write;
@@ -28,13 +28,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::audits::Audits;
-use crate::books::Books;
 use crate::database::Database;
 use crate::freshness::Probe;
+use crate::generated;
 use crate::http::percent_encoded;
+use crate::ledger_totals::LedgerTotals;
 use crate::load::{self, replay};
-use crate::made_up;
-use crate::payers::{self, Paid, Till};
+use crate::payers::{self, Paid, TestGateway};
 use crate::plan::{Line, Plan, StockRow};
 use crate::postgres::Postgres;
 use crate::privacy::Search;
@@ -98,12 +98,12 @@ struct Show {
     launch: Launch,
     paid: Paid,
     /// The gateway, which `--keep` goes on to answer.
-    _till: Till,
+    _gateway: TestGateway,
     again: load::Report,
     commits: Commits,
     rates: Rates,
     /// The ledger behind it all.
-    books: Books,
+    books: LedgerTotals,
     /// Between the ledger and what the callers were told.
     differences: Vec<String>,
     /// Between the ledger and what is served.
@@ -121,9 +121,9 @@ async fn play(options: &Options) -> Result<Show> {
     let dir = tempfile::Builder::new().prefix("bridge-demo-").tempdir().context("make a temporary folder")?;
 
     let orders = options.orders as usize;
-    let hot = made_up::hot(options.seed, orders);
-    let spread = made_up::spread("spread", options.seed, orders);
-    let lonely = made_up::spread("lonely", options.seed, LONELY_ORDERS);
+    let hot = generated::hot(options.seed, orders);
+    let spread = generated::spread("spread", options.seed, orders);
+    let lonely = generated::spread("lonely", options.seed, LONELY_ORDERS);
     let plans = [plan, hot, spread, lonely].map(Arc::new);
     let [plan, hot, spread, lonely] = &plans;
 
@@ -135,9 +135,9 @@ async fn play(options: &Options) -> Result<Show> {
     brands.push((PROBE, "KRW"));
     let setup = Setup { frames: true, ..Setup::default() };
     let site = Site::set_up(dir.path(), programs, database, &brands, options.seed, setup).await?;
-    let before = Books::read(site.database(), &plan.brand).await?;
+    let before = LedgerTotals::read(site.database(), &plan.brand).await?;
     ensure!(
-        before == Books::default(),
+        before == LedgerTotals::default(),
         "the database holds orders or stock already: give the demo an empty one"
     );
     tell(&format!("importing {} products with {} SKUs", shop.products.len(), shop.skus()));
@@ -146,7 +146,7 @@ async fn play(options: &Options) -> Result<Show> {
         site.import(plan).await?;
     }
 
-    let till = Till::open(&site, sandbox::Rates { seed: options.seed, ..MISBEHAVING }).await?;
+    let gateway = TestGateway::open(&site, sandbox::Rates { seed: options.seed, ..MISBEHAVING }).await?;
 
     tell("starting both agents");
     let bridge = site.start().await?;
@@ -157,7 +157,7 @@ async fn play(options: &Options) -> Result<Show> {
     // On the heap: with all that goes on at the same time it is a large future.
     let launch = Box::pin(launch::run(options, &site, &shop, plan, probe)).await?;
     let commits = measure::commits(&bridge.idc).await?.since(&idle);
-    let paid = Box::pin(paying(&till, &site, &bridge.cloud, plan, &launch.orders)).await?;
+    let paid = Box::pin(paying(&gateway, &site, &bridge.cloud, plan, &launch.orders)).await?;
     tell("the same steps again, under the same keys");
     let again = replay(plan, &callers(&site, plan, options.callers, "again")).await;
 
@@ -165,8 +165,8 @@ async fn play(options: &Options) -> Result<Show> {
     let rates = measure::rates(&site, &bridge, [hot, spread, lonely], options.callers).await?;
 
     tell("comparing the ledger with what the callers were told, and with what is served");
-    let actual = Books::read(site.database(), &plan.brand).await?;
-    let differences = Books::expected(&launch.orders).differences(&actual);
+    let actual = LedgerTotals::read(site.database(), &plan.brand).await?;
+    let differences = LedgerTotals::expected(&launch.orders).differences(&actual);
     let replica_differences = replica::differences(&site, plan, &actual).await?;
     tell("searching both agents' memory for the planted personal values");
     let mut privacy = Search::of_plans(plans.iter().map(Arc::as_ref));
@@ -181,7 +181,7 @@ async fn play(options: &Options) -> Result<Show> {
         input,
         launch,
         paid,
-        _till: till,
+        _gateway: gateway,
         again,
         commits,
         rates,
@@ -193,7 +193,13 @@ async fn play(options: &Options) -> Result<Show> {
 }
 
 /// Lets the launch's orders be paid at a gateway that misbehaves, while the line is cut in the middle.
-async fn paying(till: &Till, site: &Site, cloud: &Running, plan: &Plan, told: &load::Report) -> Result<Paid> {
+async fn paying(
+    gateway: &TestGateway,
+    site: &Site,
+    cloud: &Running,
+    plan: &Plan,
+    told: &load::Report,
+) -> Result<Paid> {
     let mut bills = payers::bills(told);
     bills.truncate(PAYMENTS);
     let all = bills.len();
@@ -207,7 +213,7 @@ async fn paying(till: &Till, site: &Site, cloud: &Running, plan: &Plan, told: &l
         site.cut_line(cloud).await
     };
     let (paid, cut) =
-        tokio::join!(till.pay(site, &plan.brand, bills, PAYERS, PATIENCE, progress.clone()), cut);
+        tokio::join!(gateway.pay(site, &plan.brand, bills, PAYERS, PATIENCE, progress.clone()), cut);
     cut?;
     Ok(paid)
 }

@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use crate::books::Books;
 use crate::http::{Client, percent_encoded};
+use crate::ledger_totals::LedgerTotals;
 use crate::plan::Plan;
 use crate::site::Site;
 
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const BATCH: usize = 100;
 
 /// Where the replica differs from the ledger; empty when both agree.
-pub(super) async fn differences(site: &Site, plan: &Plan, ledger: &Books) -> Result<Vec<String>> {
+pub(super) async fn differences(site: &Site, plan: &Plan, ledger: &LedgerTotals) -> Result<Vec<String>> {
     let mut storefront = Client::new(site.storefront);
     let give_up = Instant::now() + PATIENCE;
     loop {
@@ -60,7 +60,7 @@ async fn served(storefront: &mut Client, plan: &Plan) -> Result<BTreeMap<String,
     Ok(served)
 }
 
-fn compare(plan: &Plan, ledger: &Books, served: &BTreeMap<String, i64>) -> Vec<String> {
+fn compare(plan: &Plan, ledger: &LedgerTotals, served: &BTreeMap<String, i64>) -> Vec<String> {
     let mut found = Vec::new();
     for row in &plan.stock {
         let held = ledger.stock.get(&row.sku).map(|shelf| shelf.available);
@@ -81,17 +81,17 @@ fn compare(plan: &Plan, ledger: &Books, served: &BTreeMap<String, i64>) -> Vec<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::books::Shelf;
-    use crate::made_up;
+    use crate::generated;
+    use crate::ledger_totals::SkuTotals;
 
     #[test]
     fn a_sku_that_is_served_otherwise_or_not_at_all_is_told() {
-        let mut plan = made_up::hot(1, 1);
+        let mut plan = generated::hot(1, 1);
         plan.stock.truncate(3);
         let skus: Vec<_> = plan.stock.iter().map(|row| row.sku.clone()).collect();
-        let shelf = Shelf { initial: 9, available: 7, sold: 2, ordered: 2 };
+        let shelf = SkuTotals { initial: 9, available: 7, sold: 2, ordered: 2 };
         let stock = skus.iter().map(|sku| (sku.clone(), shelf)).collect();
-        let ledger = Books { stock, ..Books::default() };
+        let ledger = LedgerTotals { stock, ..LedgerTotals::default() };
         let mut served: BTreeMap<_, _> = skus.iter().map(|sku| (sku.clone(), 7)).collect();
         assert_eq!(compare(&plan, &ledger, &served), Vec::<String>::new());
         served.insert(skus[0].clone(), 8);

@@ -248,15 +248,15 @@ pub(super) mod tests {
 
     use super::super::{launch, page};
     use super::*;
+    use crate::generated;
     use crate::histogram::Histogram;
     use crate::load::{Outcome, Settled};
-    use crate::made_up;
-    use crate::privacy::Place;
+    use crate::privacy::SearchedPlace;
     use crate::{freshness, views};
 
     /// What a good run would have found, with a wave where a launch would be.
     fn findings(options: &Options) -> Findings {
-        let plan = Arc::new(made_up::hot(1, 900));
+        let plan = Arc::new(generated::hot(1, 900));
         let (course, _) = launch::course(options).expect("a course");
         let due = course.moments(900, 1);
         let took = course.length();
@@ -315,7 +315,12 @@ pub(super) mod tests {
                 planted: 9,
                 found_in_the_orders: 9,
                 orders_in_frames: Some(9),
-                places: vec![Place { what: "files".to_owned(), files: 1, bytes: 1, ..Place::default() }],
+                places: vec![SearchedPlace {
+                    what: "files".to_owned(),
+                    files: 1,
+                    bytes: 1,
+                    ..SearchedPlace::default()
+                }],
                 not_searched: Vec::new(),
             },
             audits: Audits { verified: true, entries: 9, agreed: 3, ..Audits::default() },

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Options, wares};
+use super::{Options, demo_catalogue};
 use crate::command::Usage;
-use crate::made_up;
+use crate::generated;
 use crate::plan::{Plan, StockRow};
 use crate::retail::{self, Book};
 use crate::site::Site;
@@ -95,11 +95,15 @@ pub(super) fn open(options: &Options) -> Result<(Shop, Plan, Input)> {
 }
 
 fn made_up(options: &Options) -> Result<(Shop, Plan, Input)> {
-    let wares = wares::wares(options.seed);
-    let launched = wares::brands().next().context("the demo's catalogue has no brand")?;
+    let wares = demo_catalogue::wares(options.seed);
+    let launched = demo_catalogue::brands().next().context("the demo's catalogue has no brand")?;
     let mut shop = Shop {
-        imports: vec![Import { name: "catalogue.jsonl", text: wares::json_lines(&wares), arguments: &[] }],
-        brands: wares::brands().map(|brand| (brand.to_owned(), "KRW".to_owned())).collect(),
+        imports: vec![Import {
+            name: "catalogue.jsonl",
+            text: demo_catalogue::json_lines(&wares),
+            arguments: &[],
+        }],
+        brands: demo_catalogue::brands().map(|brand| (brand.to_owned(), "KRW".to_owned())).collect(),
         ..Shop::default()
     };
     let (mut stock, mut hot) = (Vec::new(), Vec::new());
@@ -119,7 +123,7 @@ fn made_up(options: &Options) -> Result<(Shop, Plan, Input)> {
             quantity: UNSOLD,
         }));
     }
-    let plan = made_up::launch_of(launched, stock, &hot, options.seed, options.orders as usize);
+    let plan = generated::launch_of(launched, stock, &hot, options.seed, options.orders as usize);
     let source = format!("a made-up launch of {} orders", options.orders);
     Ok((shop, plan, Input { source, ..Input::default() }))
 }

@@ -12,7 +12,7 @@ use super::{HOT_SKU, ballast, crowds};
 use crate::audits;
 use crate::dba::Dba;
 use crate::lying_disk::{HangingDisk, ReadOnly};
-use crate::payers::Till;
+use crate::payers::TestGateway;
 use crate::postgres::Postgres;
 use crate::process::{Running, run};
 use crate::sandbox::Rates;
@@ -128,7 +128,7 @@ impl Fault {
     pub(super) async fn strike(
         self,
         site: &Site,
-        till: &Till,
+        gateway: &TestGateway,
         bridge: &mut Bridge,
         disks: &[HangingDisk],
         cluster: Option<&mut Postgres>,
@@ -162,9 +162,9 @@ impl Fault {
                 signal(&bridge.idc, Signal::CONT)
             }
             Fault::HangingGateway => {
-                till.sandbox.set_rates(Rates { hang_after: 1_000, ..Rates::default() });
+                gateway.sandbox.set_rates(Rates { hang_after: 1_000, ..Rates::default() });
                 sleep(Duration::from_secs(2)).await;
-                till.sandbox.set_rates(Rates::default());
+                gateway.sandbox.set_rates(Rates::default());
                 Ok(())
             }
             Fault::FullAuditDisk => {

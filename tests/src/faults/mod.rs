@@ -4,9 +4,9 @@
 //! and again while they are placed. A caller does what a careful storefront does, and asks again under the same key.
 
 mod ballast;
-mod beside;
 mod crowds;
 mod fault;
+mod neighbour;
 mod options;
 mod report;
 
@@ -20,13 +20,13 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::audits::{self, Audits};
-use crate::books::Books;
 use crate::command::Usage;
 use crate::database::Database;
+use crate::generated;
+use crate::ledger_totals::LedgerTotals;
 use crate::load::{self, Pace, replay_paced};
 use crate::lying_disk::HangingDisk;
-use crate::made_up;
-use crate::payers::{self, Till};
+use crate::payers::{self, TestGateway};
 use crate::plan::{Plan, StockRow};
 use crate::postgres::Postgres;
 use crate::privacy::Search;
@@ -36,7 +36,7 @@ use crate::site::{Bridge, Setup, Site, configure};
 
 pub use fault::Fault;
 pub use options::Options;
-pub use report::{Report, Struck};
+pub use report::{FaultResult, Report};
 
 /// The name of the time in which nothing goes wrong, and of its brand.
 const CALM: &str = "calm";
@@ -80,7 +80,7 @@ pub async fn run(options: &Options) -> Result<Report> {
         faults.retain(|fault| !fault.is_of_a_disk());
     }
     let beside: Vec<String> =
-        iter::once(CALM).chain(faults.iter().map(|fault| fault.name())).map(beside::brand).collect();
+        iter::once(CALM).chain(faults.iter().map(|fault| fault.name())).map(neighbour::brand).collect();
     let brands = iter::once(CALM)
         .chain(faults.iter().map(|fault| fault.name()))
         .chain(beside.iter().map(String::as_str));
@@ -92,7 +92,7 @@ pub async fn run(options: &Options) -> Result<Report> {
     let plans: Vec<Arc<Plan>> =
         faults.iter().map(|fault| Arc::new(plan(fault.name(), options, each))).collect();
     let neighbours: Vec<Arc<Plan>> =
-        beside.iter().map(|brand| Arc::new(beside::plan(brand, options.seed, each))).collect();
+        beside.iter().map(|brand| Arc::new(neighbour::plan(brand, options.seed, each))).collect();
     for plan in iter::once(&calm).chain(&plans).chain(&neighbours) {
         site.import(plan).await?;
     }
@@ -100,23 +100,23 @@ pub async fn run(options: &Options) -> Result<Report> {
     for configuration in &configurations {
         configure(configuration, "audit.write_within", format!("{}ms", fault::WRITE_WITHIN.as_millis()))?;
     }
-    let till = Till::open(&site, Rates::default()).await?;
+    let gateway = TestGateway::open(&site, Rates::default()).await?;
     let mut bridge = site.start().await?;
     let mut report = Report { seed: options.seed, ..Report::default() };
     let (first, neighbours) = neighbours.split_first().context("a neighbour for the calm")?;
     tell(&format!("{CALM}: {} orders, to compare with", calm.places().count()));
-    report.calm = beside::with(first, &site, under_calm(&calm, options, &site)).await?;
+    report.calm = neighbour::with(first, &site, under_calm(&calm, options, &site)).await?;
     for ((fault, plan), neighbour) in faults.into_iter().zip(&plans).zip(neighbours) {
         tell(&format!("{}: {} orders", fault.name(), plan.places().count()));
-        let (site, till, bridge, cluster) = (&site, &till, &mut bridge, cluster.as_mut());
-        let breaker = Breaker { fault, site, till, bridge, disks: &disks, cluster, times: 0 };
+        let (site, gateway, bridge, cluster) = (&site, &gateway, &mut bridge, cluster.as_mut());
+        let breaker = FaultInjector { fault, site, gateway, bridge, disks: &disks, cluster, times: 0 };
         let mut struck = None;
         let load = async {
             struck = Some(Box::pin(under_load(plan, options, breaker)).await?);
             Ok(())
         };
-        let beside = beside::with(neighbour, site, load).await?;
-        report.add(fault, Struck { beside, ..struck.context("a fault that ended")? });
+        let beside = neighbour::with(neighbour, site, load).await?;
+        report.add(fault, FaultResult { beside, ..struck.context("a fault that ended")? });
     }
     tell("searching memory, frames and files for the planted personal values");
     let mut privacy = Search::of_plans(iter::once(&calm).chain(&plans).map(Arc::as_ref));
@@ -137,7 +137,7 @@ fn plan(brand: &str, options: &Options, each: Duration) -> Plan {
     let orders = (u64::from(options.rate) * each.as_secs()).max(1);
     let row = |index: usize| StockRow { sku: format!("SKU-{index}"), price_minor: 1_000, quantity: orders };
     let stock = (0..10).map(row).collect();
-    made_up::launch_of(brand, stock, &[0], options.seed, usize::try_from(orders).unwrap_or(usize::MAX))
+    generated::launch_of(brand, stock, &[0], options.seed, usize::try_from(orders).unwrap_or(usize::MAX))
 }
 
 /// Places a plan's orders while nothing goes wrong.
@@ -163,24 +163,24 @@ fn load_of(plan: &Plan, rate: u32, site: &Site) -> (load::Options, Pace) {
 }
 
 /// What is broken, and how.
-struct Breaker<'a> {
+struct FaultInjector<'a> {
     fault: Fault,
     site: &'a Site,
-    till: &'a Till,
+    gateway: &'a TestGateway,
     bridge: &'a mut Bridge,
     disks: &'a [HangingDisk],
     cluster: Option<&'a mut Postgres>,
     times: u32,
 }
 
-impl Breaker<'_> {
+impl FaultInjector<'_> {
     /// Strikes again and again until nearly all is settled: the last ones end undisturbed, so that nothing is left open for
     /// want of time.
     async fn strike(&mut self, settled: watch::Receiver<usize>, all: usize) -> Result<()> {
         while *settled.borrow() < all - all / 10 {
             sleep(BETWEEN).await;
-            let Breaker { fault, site, till, bridge, disks, cluster, .. } = self;
-            let struck = fault.strike(site, till, bridge, disks, cluster.as_deref_mut()).await;
+            let FaultInjector { fault, site, gateway, bridge, disks, cluster, .. } = self;
+            let struck = fault.strike(site, gateway, bridge, disks, cluster.as_deref_mut()).await;
             struck.with_context(|| fault.name())?;
             self.times += 1;
         }
@@ -189,8 +189,12 @@ impl Breaker<'_> {
 }
 
 /// Places a plan's orders while a fault strikes again and again, has some of them paid under the same, then opens the books.
-async fn under_load(plan: &Arc<Plan>, options: &Options, mut breaker: Breaker<'_>) -> Result<Struck> {
-    let (site, till, name) = (breaker.site, breaker.till, breaker.fault.name());
+async fn under_load(
+    plan: &Arc<Plan>,
+    options: &Options,
+    mut breaker: FaultInjector<'_>,
+) -> Result<FaultResult> {
+    let (site, gateway, name) = (breaker.site, breaker.gateway, breaker.fault.name());
     let (callers, pace) = load_of(plan, options.rate, site);
     let progress = watch::Sender::new(0);
     let strikes = breaker.strike(progress.subscribe(), plan.steps.len());
@@ -201,11 +205,11 @@ async fn under_load(plan: &Arc<Plan>, options: &Options, mut breaker: Breaker<'_
     bills.truncate(PAYMENTS);
     let (progress, all) = (watch::Sender::new(0), bills.len());
     let strikes = breaker.strike(progress.subscribe(), all);
-    let payments = till.pay(site, name, bills, PAYERS, PATIENCE, progress.clone());
+    let payments = gateway.pay(site, name, bills, PAYERS, PATIENCE, progress.clone());
     let (paid, struck) = tokio::join!(payments, strikes);
     struck?;
-    let books = Books::read(site.database(), name).await?;
-    Ok(Struck::judge(breaker.times, &told, paid, &books))
+    let books = LedgerTotals::read(site.database(), name).await?;
+    Ok(FaultResult::judge(breaker.times, &told, paid, &books))
 }
 
 fn tell(what: &str) {

@@ -5,10 +5,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::beside::Beside;
 use super::fault::Fault;
+use super::neighbour::NeighbourReport;
 use crate::audits::Audits;
-use crate::books::Books;
+use crate::ledger_totals::LedgerTotals;
 use crate::load;
 use crate::payers::Paid;
 use crate::privacy::Searched;
@@ -35,16 +35,16 @@ pub struct Report {
     /// Both audit logs.
     pub audits: Audits,
     /// What another brand met while nothing went wrong.
-    pub calm: Beside,
+    pub calm: NeighbourReport,
     /// The same by fault.
-    pub by_fault: BTreeMap<Fault, Struck>,
+    pub by_fault: BTreeMap<Fault, FaultResult>,
     /// Decides the run; prints with it so that it can be repeated.
     pub seed: u64,
 }
 
 /// What one fault came to.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Struck {
+pub struct FaultResult {
     /// How often it struck.
     pub times: u32,
     /// Orders posted meanwhile.
@@ -62,7 +62,7 @@ pub struct Struck {
     /// See [`Report::unresolved`].
     pub unresolved: u64,
     /// What another brand met beside it.
-    pub beside: Beside,
+    pub beside: NeighbourReport,
     /// Where the ledger is not what the callers' answers add up to.
     pub differences: Vec<String>,
 }
@@ -79,7 +79,7 @@ impl Report {
             self.mischarged,
             self.personal_values_found,
         ];
-        let agrees = |struck: &Struck| struck.differences.is_empty() && struck.times > 0;
+        let agrees = |struck: &FaultResult| struck.differences.is_empty() && struck.times > 0;
         sums.iter().all(|sum| *sum == 0)
             && self.audits.agree()
             && self.privacy.can_find()
@@ -90,12 +90,12 @@ impl Report {
 
     /// Whether another brand felt nothing of a fault that concerns its own alone: no order was refused or left open, and the
     /// 99th percentile is at most 1.5 times that of the calm.
-    fn spares_others(&self, fault: Fault, struck: &Struck) -> bool {
+    fn spares_others(&self, fault: Fault, struck: &FaultResult) -> bool {
         let felt = struck.beside.disturbed > 0 || struck.beside.p99_in_hundredths_of(&self.calm) > 150;
         !(fault.spares_others() && felt)
     }
 
-    pub(super) fn add(&mut self, fault: Fault, struck: Struck) {
+    pub(super) fn add(&mut self, fault: Fault, struck: FaultResult) {
         self.orders += struck.orders;
         self.lost += struck.lost;
         self.doubled += struck.doubled;
@@ -106,10 +106,15 @@ impl Report {
     }
 }
 
-impl Struck {
+impl FaultResult {
     /// Holds the ledger's books against what the callers were told.
-    pub(super) fn judge(times: u32, told: &load::Report, payments: Paid, books: &Books) -> Struck {
-        let expected = Books::expected(told);
+    pub(super) fn judge(
+        times: u32,
+        told: &load::Report,
+        payments: Paid,
+        books: &LedgerTotals,
+    ) -> FaultResult {
+        let expected = LedgerTotals::expected(told);
         let tally = told.tally();
         let (standing, found) = (expected.orders + expected.cancelled, books.orders + books.cancelled);
         let count = |number: i64| u64::try_from(number).unwrap_or(0);
@@ -119,7 +124,7 @@ impl Struck {
         });
         // What is still open may have had its effect or not: then books cannot agree, and "unresolved" says so already.
         let differences = if tally.unknown == 0 { expected.differences(books) } else { Vec::new() };
-        Struck {
+        FaultResult {
             times,
             orders: tally.placed,
             retried: told.settled.iter().filter(|settled| settled.attempts > 1).count() as u64,
@@ -128,7 +133,7 @@ impl Struck {
             doubled: count(found - standing).saturating_sub(tally.unknown),
             oversold: unbalanced.sum(),
             unresolved: tally.unknown,
-            beside: Beside::default(),
+            beside: NeighbourReport::default(),
             differences,
         }
     }
@@ -151,8 +156,9 @@ impl fmt::Display for Report {
             "mischarged"
         )?;
         for (fault, struck) in &self.by_fault {
-            let Struck { times, orders, retried, lost, doubled, oversold, payments, differences, .. } =
-                struck;
+            let FaultResult {
+                times, orders, retried, lost, doubled, oversold, payments, differences, ..
+            } = struck;
             let unresolved = struck.unresolved + payments.unknown;
             let mischarged = payments.doubled + payments.differences.len() as u64;
             let (fault, paid) = (fault.name(), payments.paid);
@@ -198,14 +204,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::generated;
     use crate::histogram::Histogram;
     use crate::load::{Outcome, Settled};
-    use crate::made_up;
 
     fn told(outcomes: &[Outcome]) -> load::Report {
         let settled =
             outcomes.iter().map(|outcome| Settled { outcome: outcome.clone(), replayed: false, attempts: 1 });
-        let plan = Arc::new(made_up::hot(1, outcomes.len()));
+        let plan = Arc::new(generated::hot(1, outcomes.len()));
         load::Report { plan, settled: settled.collect(), latency: Histogram::default(), took: Duration::ZERO }
     }
 
@@ -213,18 +219,20 @@ mod tests {
     fn an_order_that_is_missing_or_too_many_is_counted() {
         let placed = || Outcome::Placed { order: "o".to_owned() };
         let all = told(&[placed(), placed(), placed()]);
-        let books = Books::expected(&all);
-        assert_eq!(Struck::judge(1, &all, Paid::default(), &books).differences, Vec::<String>::new());
+        let books = LedgerTotals::expected(&all);
+        assert_eq!(FaultResult::judge(1, &all, Paid::default(), &books).differences, Vec::<String>::new());
 
-        let fewer = Struck::judge(1, &all, Paid::default(), &Books { orders: 2, ..books.clone() });
+        let fewer =
+            FaultResult::judge(1, &all, Paid::default(), &LedgerTotals { orders: 2, ..books.clone() });
         assert_eq!((fewer.lost, fewer.doubled, fewer.differences.is_empty()), (1, 0, false));
-        let more = Struck::judge(1, &all, Paid::default(), &Books { orders: 4, ..books.clone() });
+        let more = FaultResult::judge(1, &all, Paid::default(), &LedgerTotals { orders: 4, ..books.clone() });
         assert_eq!((more.lost, more.doubled), (0, 1));
-        let open = Struck::judge(1, &told(&[placed(), placed(), Outcome::Unknown]), Paid::default(), &books);
+        let open =
+            FaultResult::judge(1, &told(&[placed(), placed(), Outcome::Unknown]), Paid::default(), &books);
         assert_eq!((open.lost, open.doubled, open.unresolved), (0, 0, 1));
 
         let mut oversold = books;
         oversold.stock.values_mut().for_each(|shelf| shelf.available = -2);
-        assert!(Struck::judge(1, &all, Paid::default(), &oversold).oversold > 2);
+        assert!(FaultResult::judge(1, &all, Paid::default(), &oversold).oversold > 2);
     }
 }

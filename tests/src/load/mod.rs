@@ -235,7 +235,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::made_up;
+    use crate::generated;
 
     /// A storefront that answers every request with the next of `answers`, and the last one for ever.
     async fn scripted(answers: &'static [&'static str]) -> SocketAddr {
@@ -275,7 +275,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_open_is_asked_again_until_it_is_known() {
         let storefront = scripted(&[LATER, ACCEPTED, "", REPLAYED]).await;
-        let report = replay_at(storefront, made_up::hot(1, 1), 1).await;
+        let report = replay_at(storefront, generated::hot(1, 1), 1).await;
         let [Settled { outcome: Outcome::Placed { order }, replayed: false, attempts: 4 }] =
             &report.settled[..]
         else {
@@ -287,7 +287,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_first_answer_that_says_so_is_counted_as_replayed() {
-        let report = replay_at(scripted(&[REPLAYED]).await, made_up::hot(1, 10), 3).await;
+        let report = replay_at(scripted(&[REPLAYED]).await, generated::hot(1, 10), 3).await;
         let expected = Tally { placed: 10, committed: 10, replayed: 10, ..Tally::default() };
         assert_eq!(report.tally(), expected);
     }
@@ -301,7 +301,7 @@ mod tests {
         let started = Instant::now();
         let moments = vec![Duration::ZERO, Duration::from_millis(120)];
         let progress = watch::Sender::new(0);
-        let plan = Arc::new(made_up::hot(1, 2));
+        let plan = Arc::new(generated::hot(1, 2));
         let report =
             replay_paced(&plan, &options, Pace { started, moments: moments.clone() }, progress).await;
         assert!(report.took >= Duration::from_millis(120), "{:?}", report.took);
@@ -313,16 +313,16 @@ mod tests {
 
     #[tokio::test]
     async fn an_outcome_that_stays_open_is_unknown_and_one_never_tried_is_refused() {
-        let report = replay_at(scripted(&[ACCEPTED]).await, made_up::hot(1, 1), 1).await;
+        let report = replay_at(scripted(&[ACCEPTED]).await, generated::hot(1, 1), 1).await;
         assert_eq!(report.settled[0].outcome, Outcome::Unknown);
-        let report = replay_at(scripted(&[LATER]).await, made_up::hot(1, 1), 1).await;
+        let report = replay_at(scripted(&[LATER]).await, generated::hot(1, 1), 1).await;
         assert_eq!(report.settled[0].outcome, Outcome::Refused { problem: "503".to_owned() });
     }
 
     #[tokio::test]
     async fn a_cancellation_waits_for_its_order() {
         let storefront = scripted(&[ACCEPTED, CREATED, CANCELLED]).await;
-        let mut plan = made_up::hot(1, 1);
+        let mut plan = generated::hot(1, 1);
         plan.steps.push(Step::Cancel { key: "c".to_owned(), of: 0 });
         let report = replay_at(storefront, plan, 2).await;
         assert_eq!(report.settled[1].outcome, Outcome::Cancelled);

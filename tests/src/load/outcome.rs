@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use crate::histogram::Histogram;
-use crate::http::Answer;
+use crate::http::HttpAnswer;
 use crate::plan::{Plan, Step};
 
 /// What one step came to.
@@ -139,7 +139,7 @@ pub(super) enum Reading {
     NotNow(String),
 }
 
-pub(super) fn read(answer: &Answer) -> Reading {
+pub(super) fn read(answer: &HttpAnswer) -> Reading {
     let problem = || answer.problem().unwrap_or_else(|| answer.status.as_str().to_owned());
     match answer.status {
         StatusCode::CREATED => {
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn answers_are_told_apart_by_status_and_problem() {
-        let answer = |status: u16, problem: &str| Answer {
+        let answer = |status: u16, problem: &str| HttpAnswer {
             status: StatusCode::from_u16(status).expect("a status"),
             headers: HeaderMap::new(),
             body: format!("{{\"type\":\"/problems/{problem}\"}}").into(),

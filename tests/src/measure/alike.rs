@@ -6,7 +6,7 @@
 use http::header::{AGE, CONNECTION, CONTENT_LENGTH, DATE, HeaderName, SERVER};
 use http::{HeaderMap, StatusCode};
 
-use crate::http::Answer as Got;
+use crate::http::HttpAnswer as Got;
 
 /// What may be there or not, with any value.
 const OF_ITS_OWN: [HeaderName; 2] = [CONNECTION, SERVER];

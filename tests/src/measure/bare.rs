@@ -55,30 +55,30 @@ pub struct Options {
 
 /// An answer that never changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct FixedAnswer {
     headers: Vec<(String, String)>,
     /// Its body.
     pub body: String,
 }
 
-impl Answer {
+impl FixedAnswer {
     /// What an agent answered, without what every server writes by itself.
     ///
     /// # Errors
     /// When it is not text.
-    pub fn like(answer: &crate::http::Answer) -> Result<Answer> {
+    pub fn like(answer: &crate::http::HttpAnswer) -> Result<FixedAnswer> {
         let text = |value: &HeaderValue| value.to_str().map(ToOwned::to_owned);
         let mut headers = Vec::new();
         for (name, value) in answer.headers.iter().filter(|(name, _)| !WRITTEN_BY_ITSELF.contains(name)) {
             headers.push((name.as_str().to_owned(), text(value).context("read a header")?));
         }
         let body = String::from_utf8(answer.body.to_vec()).context("read the answer")?;
-        Ok(Answer { headers, body })
+        Ok(FixedAnswer { headers, body })
     }
 
     /// The same, to be kept by caches: three headers have another value then.
     #[must_use]
-    pub fn for_caches(&self) -> Answer {
+    pub fn for_caches(&self) -> FixedAnswer {
         let mut kept = self.clone();
         for (name, value) in &mut kept.headers {
             for (other, kept) in [(CACHE_CONTROL, KEPT), (VARY, VARIES_IN), (AGE, AGED)] {
@@ -92,7 +92,7 @@ impl Answer {
 
     /// A product that nobody sells, with a body of `bytes` bytes and the headers of a catalogue read.
     #[must_use]
-    pub fn made_up(bytes: usize) -> Answer {
+    pub fn made_up(bytes: usize) -> FixedAnswer {
         let (start, end) = ("{\"product\":\"made-up\",\"descriptions\":{\"en\":\"", "\"}}");
         let body = format!("{start}{}{end}", "x".repeat(bytes.saturating_sub(start.len() + end.len())));
         let headers = [
@@ -104,7 +104,7 @@ impl Answer {
             ("age", "0"),
         ];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Answer { headers: headers.into(), body }
+        FixedAnswer { headers: headers.into(), body }
     }
 
     /// Writes it for `serve-bare --answer FILE`.
@@ -116,7 +116,7 @@ impl Answer {
         fs::write(file, text).with_context(|| format!("write {}", file.display()))
     }
 
-    fn read(file: &Path) -> Result<Answer> {
+    fn read(file: &Path) -> Result<FixedAnswer> {
         let text = fs::read(file).with_context(|| format!("read {}", file.display()))?;
         serde_json::from_slice(&text).with_context(|| format!("{} is no answer", file.display()))
     }
@@ -137,7 +137,7 @@ impl Answer {
 /// # Errors
 /// When it cannot listen.
 pub(super) fn serve(options: &Options) -> Result<()> {
-    let answer = Answer::read(&options.answer)?;
+    let answer = FixedAnswer::read(&options.answer)?;
     let headers = answer.headers()?;
     let mut workers = Vec::new();
     for _ in 0..options.workers.get() {
@@ -194,12 +194,13 @@ mod tests {
         }
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=1"));
         headers.insert(VARY, HeaderValue::from_static("Accept-Encoding, Bridge-Min-Seq"));
-        let answer = crate::http::Answer { status: StatusCode::OK, headers, body: Bytes::from_static(b"{}") };
-        let copy = Answer::like(&answer).expect("text");
+        let answer =
+            crate::http::HttpAnswer { status: StatusCode::OK, headers, body: Bytes::from_static(b"{}") };
+        let copy = FixedAnswer::like(&answer).expect("text");
         let answer = |cache_control, vary, age| {
             let headers = [("etag", "\"e\""), ("age", age), ("cache-control", cache_control), ("vary", vary)];
             let headers = headers.map(|(name, value): (&str, &str)| (name.to_owned(), value.to_owned()));
-            Answer { headers: headers.into(), body: "{}".to_owned() }
+            FixedAnswer { headers: headers.into(), body: "{}".to_owned() }
         };
         assert_eq!(copy, answer("public, max-age=1", "Accept-Encoding, Bridge-Min-Seq", "0"));
         assert_eq!(copy.for_caches(), answer(KEPT, VARIES_IN, AGED));
@@ -207,13 +208,13 @@ mod tests {
 
     #[test]
     fn a_made_up_answer_is_as_long_as_asked_and_survives_its_file() {
-        let answer = Answer::made_up(1_400);
+        let answer = FixedAnswer::made_up(1_400);
         assert_eq!(answer.body.len(), 1_400);
         assert!(serde_json::from_str::<serde_json::Value>(&answer.body).is_ok());
         let dir = tempfile::tempdir().expect("temporary folder");
         let file = dir.path().join("answer.json");
         answer.write(&file).expect("written");
-        assert_eq!(Answer::read(&file).expect("read"), answer);
+        assert_eq!(FixedAnswer::read(&file).expect("read"), answer);
         assert_eq!(answer.headers().expect("valid").len(), 6);
     }
 }

@@ -13,7 +13,7 @@ use super::catalogue::{self, SEED};
 use super::progress::tell;
 use super::server::Subject;
 use crate::database::Database;
-use crate::http::{Answer, Client};
+use crate::http::{Client, HttpAnswer};
 use crate::process::{Programs, Running};
 use crate::site::{Setup, Site};
 
@@ -43,7 +43,7 @@ pub(super) async fn site(dir: &Path, database: Database, products: usize, setup:
 
 /// Waits until `path` is answered well, which is when the replica has everything; returns that answer. Asked again and
 /// again without a pause longer than 2 ms.
-pub(super) async fn first_answer(site: &Site, cloud: &mut Running, path: &str) -> Result<Answer> {
+pub(super) async fn first_answer(site: &Site, cloud: &mut Running, path: &str) -> Result<HttpAnswer> {
     let deadline = Instant::now() + PATIENCE;
     let mut client = Client::new(site.storefront);
     loop {
@@ -68,7 +68,7 @@ pub(super) struct Product {
     /// One of its variants.
     pub(super) sku: String,
     /// What it answers without a token, encodings or conditions.
-    pub(super) answer: Answer,
+    pub(super) answer: HttpAnswer,
 }
 
 /// The product whose answer is nearest to `bytes` bytes, of the first hundred that are listed.

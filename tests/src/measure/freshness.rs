@@ -44,7 +44,7 @@ const STOCK: &str = "SELECT available FROM stock JOIN skus USING (sku_id) WHERE 
 
 /// What is changed.
 #[derive(Clone, Copy, Debug)]
-enum What {
+enum ChangedColumn {
     Price,
     Stock,
 }
@@ -59,7 +59,7 @@ struct Writer {
 
 /// A change that the database has said is committed.
 struct Change {
-    what: What,
+    what: ChangedColumn,
     /// What shows it: the new price, or the new stock.
     value: i64,
     committed: Instant,
@@ -118,7 +118,7 @@ impl Sides {
         let progress = Progress::of("freshness", changes);
         let mut pairs = Vec::new();
         for round in 0..FIRST + changes {
-            let what = if round % 2 == 0 { What::Price } else { What::Stock };
+            let what = if round % 2 == 0 { ChangedColumn::Price } else { ChangedColumn::Stock };
             let pair = if draw.first_of_two() {
                 let baseline = self.on_the_standby(what).await?;
                 Pair { baseline, bridge: self.in_the_cloud(what).await? }
@@ -134,12 +134,12 @@ impl Sides {
         Ok(pairs)
     }
 
-    async fn on_the_standby(&mut self, what: What) -> Result<u64> {
+    async fn on_the_standby(&mut self, what: ChangedColumn) -> Result<u64> {
         let change = self.writer.change(what).await?;
         change.on_the_standby(&mut self.standby, &self.product.sku).await
     }
 
-    async fn in_the_cloud(&mut self, what: What) -> Result<u64> {
+    async fn in_the_cloud(&mut self, what: ChangedColumn) -> Result<u64> {
         let change = self.writer.change(what).await?;
         change.in_the_cloud(&mut self.storefront, &self.product).await
     }
@@ -147,18 +147,18 @@ impl Sides {
 
 impl Writer {
     /// Changes a row after a while.
-    async fn change(&mut self, what: What) -> Result<Change> {
+    async fn change(&mut self, what: ChangedColumn) -> Result<Change> {
         // Timers tick by milliseconds, here and in the lines: what is less than that is slept away outside them, so that
         // changes do not fall on the same part of a tick.
         let (ticks, rest) = (rand::rng().random_range(20..120), rand::rng().random_range(0..1_000));
         sleep(Duration::from_millis(ticks)).await;
         std::thread::sleep(Duration::from_micros(rest));
         let (sql, value) = match what {
-            What::Price => {
+            ChangedColumn::Price => {
                 self.price += 1;
                 (SET_PRICE, self.price)
             }
-            What::Stock => (ADD_STOCK, 1),
+            ChangedColumn::Stock => (ADD_STOCK, 1),
         };
         let update = sqlx::query_scalar(sql).bind(BRAND).bind(&self.sku).bind(value);
         let value = update.fetch_one(&mut self.primary).await.context("change a row")?;
@@ -170,8 +170,8 @@ impl Change {
     /// Microseconds, which are thousandths of a millisecond, until it shows on the standby.
     async fn on_the_standby(&self, standby: &mut PgConnection, sku: &str) -> Result<u64> {
         let query = match self.what {
-            What::Price => PRICE,
-            What::Stock => STOCK,
+            ChangedColumn::Price => PRICE,
+            ChangedColumn::Stock => STOCK,
         };
         loop {
             let query = sqlx::query_scalar::<_, i64>(query).bind(BRAND).bind(sku);
@@ -185,8 +185,8 @@ impl Change {
     /// The same in Bridge's cloud.
     async fn in_the_cloud(&self, storefront: &mut Client, product: &Product) -> Result<u64> {
         let (path, pointer) = match self.what {
-            What::Price => (product.path.clone(), "/variants/0/price/amount"),
-            What::Stock => (format!("/v1/{BRAND}/stock?sku={}", product.sku), "/items/0/available"),
+            ChangedColumn::Price => (product.path.clone(), "/variants/0/price/amount"),
+            ChangedColumn::Stock => (format!("/v1/{BRAND}/stock?sku={}", product.sku), "/items/0/available"),
         };
         loop {
             let answer = storefront.get(&path, None).await.context("ask the cloud")?;
@@ -221,7 +221,12 @@ mod tests {
         let standby = cluster.standby(line.address(), peers::replica()).await?;
         let mut standby = standby.connect(DATABASE).await?;
         let mut writer = Writer { primary, sku: "s".to_owned(), price: 5 };
-        for (what, value) in [(What::Price, 6), (What::Stock, 8), (What::Price, 7), (What::Stock, 9)] {
+        for (what, value) in [
+            (ChangedColumn::Price, 6),
+            (ChangedColumn::Stock, 8),
+            (ChangedColumn::Price, 7),
+            (ChangedColumn::Stock, 9),
+        ] {
             let change = writer.change(what).await?;
             assert_eq!(change.value, value);
             change.on_the_standby(&mut standby, "s").await?;

@@ -45,7 +45,7 @@ use crate::database::Database;
 use crate::machine::{Need, make_ready};
 use crate::site::Setup;
 
-pub use bare::Answer;
+pub use bare::FixedAnswer;
 pub use draw::Draw;
 pub use options::{Inner, Options};
 pub use report::Report;
@@ -141,7 +141,7 @@ async fn read(dir: &std::path::Path, effort: Effort, draw: &mut Draw) -> Result<
     let mut agents = site.start().await?;
     let product = bridge::product_of(&site, &mut agents.cloud, READ_BYTES).await?;
     progress::tell(&format!("reading a product of {} bytes", product.answer.body.len()));
-    let answer = Answer::like(&product.answer)?;
+    let answer = FixedAnswer::like(&product.answer)?;
     let subject = bridge::subject(&site, &agents.cloud, &product)?;
     reads::measure(&program, dir, &subject, &answer, effort, draw).await
 }

@@ -18,9 +18,9 @@ use super::draw::Draw;
 use super::peers;
 use super::progress::{Progress, tell};
 use super::row::{AtLoad, Better, Pair, Row, Target, Thousandths};
+use crate::generated;
 use crate::http::Client;
 use crate::load::{Options, replay};
-use crate::made_up;
 use crate::postgres::Postgres;
 use crate::process::Programs;
 use crate::site::{Bridge, Setup, Site};
@@ -106,7 +106,7 @@ fn apart(dir: &Path) -> Result<TempDir> {
 impl Side {
     async fn start(dir: &Path, programs: Programs, cluster: &Postgres, name: &str) -> Result<Side> {
         let database = cluster.create_database(name).await?;
-        let plan = made_up::hot(SEED, 1);
+        let plan = generated::hot(SEED, 1);
         let setup = Setup { tapped: false, ..Setup::default() };
         let brands = [(plan.brand.as_str(), plan.currency)];
         let site = Site::set_up(dir, programs, database, &brands, SEED, setup).await?;
@@ -118,7 +118,7 @@ impl Side {
     /// How long an order takes, of so many that all callers place together.
     async fn round(&mut self, callers: usize, orders: usize) -> Result<Thousandths> {
         self.rounds += 1;
-        let plan = Arc::new(made_up::hot(SEED + self.rounds, orders));
+        let plan = Arc::new(generated::hot(SEED + self.rounds, orders));
         self.site.import(&plan).await?;
         let options = Options {
             storefront: self.site.storefront,

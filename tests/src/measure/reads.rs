@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::bare::Answer;
+use super::bare::FixedAnswer;
 use super::draw::Draw;
 use super::progress::Progress;
 use super::row::{AtLoad, Better, Pair, Row, Target};
@@ -59,7 +59,7 @@ pub async fn measure(
     program: &Path,
     dir: &Path,
     bridge: &Subject,
-    answer: &Answer,
+    answer: &FixedAnswer,
     effort: Effort,
     draw: &mut Draw,
 ) -> Result<Vec<Row>> {

@@ -19,7 +19,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 use super::alike::differences;
-use super::bare::Answer;
+use super::bare::FixedAnswer;
 use crate::http::Client;
 use crate::machine;
 use crate::ports::free_address;
@@ -55,7 +55,7 @@ impl Subject {
     ///
     /// # Errors
     /// When it answers something else, if only in a header, or with `NoAnswer` in it when nothing comes back.
-    pub async fn answers(&self, answer: &Answer) -> Result<()> {
+    pub async fn answers(&self, answer: &FixedAnswer) -> Result<()> {
         let Subject { address, path, .. } = self;
         let request = Request::get(path).header(HOST, address.to_string()).body(Full::default())?;
         let got = Client::new(*address).send(request).await.context(NoAnswer)?;
@@ -100,7 +100,7 @@ impl Server {
     ///
     /// # Errors
     /// When it does not start, or answers something else.
-    pub async fn bare(program: &Path, dir: &Path, answer: &Answer, workers: usize) -> Result<Server> {
+    pub async fn bare(program: &Path, dir: &Path, answer: &FixedAnswer, workers: usize) -> Result<Server> {
         let address = free_address().context("find a free port")?;
         let file = dir.join("answer.json");
         answer.write(&file)?;
@@ -119,7 +119,7 @@ impl Server {
     pub async fn nginx(
         dir: &Path,
         origin: &Server,
-        answer: &Answer,
+        answer: &FixedAnswer,
         workers: usize,
         tuning: Tuning,
     ) -> Result<Server> {
@@ -142,7 +142,12 @@ impl Server {
     ///
     /// # Errors
     /// When it does not start, or answers something else.
-    pub async fn haproxy(dir: &Path, origin: &Server, answer: &Answer, workers: usize) -> Result<Server> {
+    pub async fn haproxy(
+        dir: &Path,
+        origin: &Server,
+        answer: &FixedAnswer,
+        workers: usize,
+    ) -> Result<Server> {
         let address = free_address().context("find a free port")?;
         let config = dir.join("haproxy.cfg");
         fs::write(&config, haproxy_config(address, origin.address, workers))
@@ -162,7 +167,7 @@ impl Server {
     }
 
     /// Waits until it answers as it should. What a cache does not have yet may be answered a little otherwise, but not twice.
-    async fn wait_for(&mut self, path: &str, answer: &Answer) -> Result<()> {
+    async fn wait_for(&mut self, path: &str, answer: &FixedAnswer) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut otherwise = 0;
         loop {
@@ -211,7 +216,7 @@ fn nginx_config(
     address: SocketAddr,
     origin: SocketAddr,
     workers: usize,
-    answer: &Answer,
+    answer: &FixedAnswer,
     tuning: Tuning,
 ) -> Result<String> {
     let ((clock, files), static_headers) = (nginx_tuning(tuning), static_headers(answer)?);
@@ -271,7 +276,7 @@ timer_resolution 100ms;",
 }
 
 /// The headers of the answer on a static file, in place of those that nginx makes of the file.
-fn static_headers(answer: &Answer) -> Result<String> {
+fn static_headers(answer: &FixedAnswer) -> Result<String> {
     let mut lines =
         vec!["etag off;".to_owned(), "max_ranges 0;".to_owned(), "add_header Last-Modified '';".to_owned()];
     for (name, value) in &answer.headers()? {

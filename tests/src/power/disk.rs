@@ -36,11 +36,11 @@ const ROOT: Node = 0;
 
 /// What is left.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Tree(BTreeMap<String, Left>);
+pub struct Tree(BTreeMap<String, LeftPath>);
 
 /// What is left of one path.
 #[derive(Debug, PartialEq, Eq)]
-enum Left {
+enum LeftPath {
     Folder { mode: u32 },
     File { mode: u32, bytes: Vec<u8> },
 }
@@ -105,8 +105,8 @@ impl Tree {
         for (path, left) in &self.0 {
             let place = root.join(path.trim_start_matches('/'));
             let mode = match left {
-                Left::Folder { mode } => fs::create_dir_all(&place).map(|()| mode),
-                Left::File { mode, bytes } => fs::write(&place, bytes).map(|()| mode),
+                LeftPath::Folder { mode } => fs::create_dir_all(&place).map(|()| mode),
+                LeftPath::File { mode, bytes } => fs::write(&place, bytes).map(|()| mode),
             };
             let mode = mode.with_context(|| format!("write {}", place.display()))?;
             fs::set_permissions(&place, Permissions::from_mode(*mode))?;
@@ -118,7 +118,7 @@ impl Tree {
     #[must_use]
     pub fn file(&self, path: &str) -> Option<&[u8]> {
         match self.0.get(path) {
-            Some(Left::File { bytes, .. }) => Some(bytes),
+            Some(LeftPath::File { bytes, .. }) => Some(bytes),
             _ => None,
         }
     }
@@ -257,13 +257,13 @@ impl<'r> Disk<'r> {
     ) {
         let NodeState { is_folder, mode, .. } = self.nodes[node];
         if !is_folder {
-            tree.0.insert(path, Left::File { mode, bytes: self.content(node, fate) });
+            tree.0.insert(path, LeftPath::File { mode, bytes: self.content(node, fate) });
             return;
         }
         for (name, inside) in names.get(&node).into_iter().flatten() {
             self.gather(*inside, format!("{path}/{name}"), names, fate, tree);
         }
-        tree.0.insert(path, Left::Folder { mode });
+        tree.0.insert(path, LeftPath::Folder { mode });
     }
 
     /// What is left in a file.

@@ -50,7 +50,7 @@ mod report;
 mod run;
 
 pub use options::{Command, Options, Part};
-pub use report::{Found, Report, StoreReport};
+pub use report::{Loss, Report, StoreReport};
 pub use run::run;
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub struct Behaviour {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
     /// What.
-    pub what: What,
+    pub what: SyncFault,
     /// The first one, counted from 1 among those of such paths.
     pub from: u32,
     /// How many of them.
@@ -49,7 +49,7 @@ pub struct Fault {
 
 /// How an fsync goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub enum SyncFault {
     /// It fails.
     Fail,
     /// It does not come back before [`answer`].
@@ -141,9 +141,9 @@ impl Disk {
         ];
         if let Some(Fault { what, from, times, about }) = behaviour.fault {
             let what = match what {
-                What::Fail => "fail",
-                What::Hang => "hang",
-                What::Lie => "lie",
+                SyncFault::Fail => "fail",
+                SyncFault::Hang => "hang",
+                SyncFault::Lie => "lie",
             };
             let fault = format!("{what} {from} {} {about}", from.saturating_add(times));
             variables.push(("BRIDGE_DISK_FAULT", fault.into()));

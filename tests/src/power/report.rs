@@ -30,12 +30,12 @@ pub struct StoreReport {
     pub seconds: u64,
     /// The first of them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub found: Option<Found>,
+    pub found: Option<Loss>,
 }
 
 /// A power loss after which something was lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Found {
+pub struct Loss {
     /// What is lost.
     pub what: String,
     /// When the power was lost, and what of the rest was left.
@@ -62,7 +62,7 @@ impl fmt::Display for Report {
                 "{store:<9} {schedules:>5} power losses in {recordings} recordings: {lost} lost something, of \
                  {acknowledged} acknowledgements looked for ({seconds} s)"
             )?;
-            if let Some(Found { what, fate, repeat, .. }) = found {
+            if let Some(Loss { what, fate, repeat, .. }) = found {
                 writeln!(f, "  LOST: {what}\n  power was lost {fate}\n  repeat it with: {repeat}")?;
             }
         }

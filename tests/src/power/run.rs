@@ -14,7 +14,7 @@ use super::fate::Fate;
 use super::options::Options;
 use super::record::Recording;
 use super::recorder::{Disk, Recorder, scratch};
-use super::report::{Found, Report, StoreReport};
+use super::report::{Loss, Report, StoreReport};
 use super::stores::{Server, Store};
 
 /// How long a store may run for a recording.
@@ -51,7 +51,7 @@ struct Losses<'o> {
 }
 
 /// A disk that lost power, for the next recording to begin with.
-struct Left {
+struct LeftDisk {
     tree: Tree,
     acknowledged: Vec<String>,
 }
@@ -94,7 +94,12 @@ impl<'o> Losses<'o> {
     }
 
     /// Has the store work on a disk.
-    async fn record(&mut self, recorder: &Recorder, program: &Path, before: Option<Left>) -> Result<Disk> {
+    async fn record(
+        &mut self,
+        recorder: &Recorder,
+        program: &Path,
+        before: Option<LeftDisk>,
+    ) -> Result<Disk> {
         let scratch = scratch()?;
         let root = match &self.server {
             Some(server) => server.folder(),
@@ -102,8 +107,10 @@ impl<'o> Losses<'o> {
         };
         fs::create_dir_all(&root)?;
         let acknowledged = match (before, &self.server) {
-            (Some(Left { tree, acknowledged }), Some(server)) => server.lay(&tree).map(|()| acknowledged)?,
-            (Some(Left { tree, acknowledged }), None) => tree.write(&root).map(|()| acknowledged)?,
+            (Some(LeftDisk { tree, acknowledged }), Some(server)) => {
+                server.lay(&tree).map(|()| acknowledged)?
+            }
+            (Some(LeftDisk { tree, acknowledged }), None) => tree.write(&root).map(|()| acknowledged)?,
             (None, _) => Vec::new(),
         };
         let (number, seed) = (self.report.recordings, self.seed + self.report.schedules);
@@ -133,7 +140,7 @@ impl<'o> Losses<'o> {
     }
 
     /// Loses power in a recording; what one of them has left.
-    async fn lose(&mut self, recording: &Recording, disk: Option<&Disk>) -> Result<Option<Left>> {
+    async fn lose(&mut self, recording: &Recording, disk: Option<&Disk>) -> Result<Option<LeftDisk>> {
         let mut left = None;
         let is_large = recording.bytes() > LARGE && self.server.is_none();
         let each = if is_large { self.options.each.div_ceil(5) } else { self.options.each };
@@ -147,10 +154,10 @@ impl<'o> Losses<'o> {
             if let Err(lost) = self.check(&tree, &acknowledged).await {
                 self.report.lost += 1;
                 let (what, fate) = (format!("{lost:#}"), fate.to_string());
-                self.report.found = Some(Found { what, fate, seed, repeat: self.repeat(seed, disk)? });
+                self.report.found = Some(Loss { what, fate, seed, repeat: self.repeat(seed, disk)? });
                 return Ok(None);
             }
-            left = Some(Left { tree, acknowledged });
+            left = Some(LeftDisk { tree, acknowledged });
         }
         Ok(left)
     }

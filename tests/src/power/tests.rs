@@ -9,7 +9,7 @@ use std::process::Command;
 use super::disk::{Names, Tree};
 use super::fate::Fate;
 use super::record::{Recording, record};
-use super::recorder::{Behaviour, Disk, Fault, Recorder, What, scratch};
+use super::recorder::{Behaviour, Disk, Fault, Recorder, SyncFault, scratch};
 
 /// Runs a shell on a disk in this folder.
 fn shell(root: &Path, behaviour: &Behaviour, script: &str) -> Recording {
@@ -196,7 +196,7 @@ fn an_fsync_covers_what_came_before_it_began() {
 #[test]
 fn an_fsync_fails_as_planned_and_its_handle_lies_from_then_on() {
     let root = scratch().expect("a folder");
-    let fault = Fault { what: What::Fail, from: 2, times: 1, about: "file" };
+    let fault = Fault { what: SyncFault::Fail, from: 2, times: 1, about: "file" };
     let behaviour = Behaviour { fault: Some(fault), lies: true, ..Behaviour::default() };
     let script = "echo one > file; sync file; sync .; echo two >> file; if sync file; then exit 1; fi; echo three >> file; sync file";
     let recording = shell(root.path(), &behaviour, script);

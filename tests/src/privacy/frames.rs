@@ -15,7 +15,7 @@ use crate::search::{Hit, Needles};
 
 /// What the frames of one lane and direction hold.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Kept {
+pub(super) struct LaneFrames {
     pub(super) bytes: u64,
     /// Orders on their way to the data centre.
     pub(super) orders: u64,
@@ -32,7 +32,7 @@ struct Frame {
 }
 
 /// Searches the frames in a file, whose name says which link, lane and direction they are of.
-pub(super) fn search(needles: &Needles, path: &Path) -> io::Result<Kept> {
+pub(super) fn search(needles: &Needles, path: &Path) -> io::Result<LaneFrames> {
     let text = Bytes::from(fs::read(path)?);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // Link, lane, direction.
@@ -42,7 +42,7 @@ pub(super) fn search(needles: &Needles, path: &Path) -> io::Result<Kept> {
     let orders = if is_asked { frames.iter().filter(|frame| frame.order().is_some()).count() } else { 0 };
     let seen = needles.find(&text);
     let leaks = seen.first.iter().map(|hit| place(&name, &frames, *hit)).collect();
-    Ok(Kept { bytes: seen.length, orders: orders as u64, found: seen.hits, leaks })
+    Ok(LaneFrames { bytes: seen.length, orders: orders as u64, found: seen.hits, leaks })
 }
 
 /// The frames of a lane: four bytes of length, big-endian, and so many bytes. A last one that was cut short is one as well.
@@ -180,7 +180,7 @@ mod tests {
         fs::write(&path, b"").expect("written");
         assert_eq!(
             search(&Needles::new(["Ada of Lovelace Road"]), &path).expect("readable"),
-            Kept::default()
+            LaneFrames::default()
         );
     }
 }

@@ -21,7 +21,7 @@ use crate::memory::{self, Region};
 use crate::plan::Plan;
 use crate::postgres::Postgres;
 use crate::process::Running;
-use crate::search::{Found, Hit, Needles, Seen};
+use crate::search::{FileHits, Hit, Needles, SearchHits};
 use crate::site::{Bridge, Site};
 
 /// How long what is answered may stay in memory: a buffer is wiped when its owner next runs.
@@ -46,14 +46,14 @@ pub struct Searched {
     /// Orders that it read among the frames; `None` where no frames were kept.
     pub orders_in_frames: Option<u64>,
     /// Where they must not be.
-    pub places: Vec<Place>,
+    pub places: Vec<SearchedPlace>,
     /// What this user may not look into.
     pub not_searched: Vec<String>,
 }
 
 /// A place that was searched.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Place {
+pub struct SearchedPlace {
     /// Its name.
     pub what: String,
     /// Files, mappings or texts in it.
@@ -75,9 +75,9 @@ pub struct Leak {
     pub values: u64,
 }
 
-impl Place {
+impl SearchedPlace {
     /// Adds one of its files or texts.
-    fn add(&mut self, name: &str, seen: &Seen) {
+    fn add(&mut self, name: &str, seen: &SearchHits) {
         self.files += 1;
         self.bytes += seen.length;
         self.found += seen.hits;
@@ -154,8 +154,10 @@ impl Search {
         for (agent, name, secret) in [(&bridge.cloud, "cloud", token), (&bridge.idc, "IDC", &ledger)] {
             self.memory(agent, name, secret).await?;
             let mut admin = Client::new(agent.admin());
-            let mut said =
-                Place { what: format!("what the {name} agent's admin listener says"), ..Place::default() };
+            let mut said = SearchedPlace {
+                what: format!("what the {name} agent's admin listener says"),
+                ..SearchedPlace::default()
+            };
             for path in ["/metrics", "/status", "/readyz", "/healthz"] {
                 let answer = admin.get(path, None).await.with_context(|| format!("ask for {path}"))?;
                 said.add(path, &self.needles.find(&answer.body));
@@ -190,8 +192,8 @@ impl Search {
     /// # Errors
     /// As [`Search::what_is_left`].
     pub fn files(&mut self, what: &str, path: &Path) -> Result<()> {
-        let mut place = Place { what: what.to_owned(), ..Place::default() };
-        for Found { path: file, seen } in
+        let mut place = SearchedPlace { what: what.to_owned(), ..SearchedPlace::default() };
+        for FileHits { path: file, seen } in
             self.needles.search(path).with_context(|| format!("search {}", path.display()))?
         {
             let name = file.strip_prefix(path).unwrap_or(&file);
@@ -212,7 +214,8 @@ impl Search {
         let mut paths: Vec<_> =
             fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
         paths.sort();
-        let mut place = Place { what: "the frames before TLS".to_owned(), ..Place::default() };
+        let mut place =
+            SearchedPlace { what: "the frames before TLS".to_owned(), ..SearchedPlace::default() };
         let mut orders = 0;
         for path in &paths {
             let kept = frames::search(&self.needles, path);
@@ -249,7 +252,7 @@ impl Search {
         }
         let leaks = found.places.iter().map(region).collect();
         let (files, bytes, found) = (1, found.length, found.hits);
-        self.searched.places.push(Place { what, files, bytes, found, leaks });
+        self.searched.places.push(SearchedPlace { what, files, bytes, found, leaks });
         Ok(())
     }
 }
@@ -265,7 +268,8 @@ mod tests {
     use super::*;
 
     fn searched() -> Searched {
-        let place = Place { what: "files".to_owned(), files: 1, bytes: 9, ..Place::default() };
+        let place =
+            SearchedPlace { what: "files".to_owned(), files: 1, bytes: 9, ..SearchedPlace::default() };
         Searched {
             planted: 9,
             found_in_the_orders: 9,

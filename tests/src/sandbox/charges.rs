@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// An answer: a status and a JSON body.
-pub(super) type Answer = (StatusCode, Value);
+pub(super) type SandboxAnswer = (StatusCode, Value);
 
 /// A payment as the sandbox has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,22 +27,22 @@ pub struct Charge {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Books {
+pub(super) struct SandboxCharges {
     /// By order and token.
     charges: BTreeMap<(String, String), Charge>,
     /// The token that was last used for an order.
     latest: HashMap<String, String>,
     /// What was answered under each idempotency key.
-    answered: HashMap<String, Answer>,
+    answered: HashMap<String, SandboxAnswer>,
 }
 
-impl Books {
+impl SandboxCharges {
     pub(super) fn charges(&self) -> Vec<Charge> {
         self.charges.values().cloned().collect()
     }
 
     /// What was done under this key before.
-    pub(super) fn replay(&self, key: Option<&str>) -> Option<Answer> {
+    pub(super) fn replay(&self, key: Option<&str>) -> Option<SandboxAnswer> {
         key.and_then(|key| self.answered.get(key)).cloned()
     }
 
@@ -73,7 +73,7 @@ impl Books {
         order: &str,
         payment_key: &str,
         amount: i64,
-    ) -> Answer {
+    ) -> SandboxAnswer {
         if let Some(answer) = self.replay(key) {
             return answer;
         }
@@ -100,7 +100,7 @@ impl Books {
         order: &str,
         payment_key: &str,
         amount: i64,
-    ) -> Answer {
+    ) -> SandboxAnswer {
         if let Some(answer) = self.replay(key) {
             return answer;
         }
@@ -110,7 +110,7 @@ impl Books {
         answer
     }
 
-    pub(super) fn cancel(&mut self, key: Option<&str>, payment_key: &str, amount: i64) -> Answer {
+    pub(super) fn cancel(&mut self, key: Option<&str>, payment_key: &str, amount: i64) -> SandboxAnswer {
         if let Some(answer) = self.replay(key) {
             return answer;
         }
@@ -129,7 +129,7 @@ impl Books {
         answer
     }
 
-    pub(super) fn refuse_cancel(&mut self, key: Option<&str>) -> Answer {
+    pub(super) fn refuse_cancel(&mut self, key: Option<&str>) -> SandboxAnswer {
         if let Some(answer) = self.replay(key) {
             return answer;
         }
@@ -138,7 +138,7 @@ impl Books {
         answer
     }
 
-    pub(super) fn find(&self, order: &str) -> Answer {
+    pub(super) fn find(&self, order: &str) -> SandboxAnswer {
         let latest = self.latest.get(order).map(|key| (order.to_owned(), key.clone()));
         // One that moved money is what is shown, whatever was tried after it.
         let moved = self.charges.values().find(|charge| charge.order == order && charge.charged > 0);
@@ -148,14 +148,14 @@ impl Books {
         }
     }
 
-    fn keep(&mut self, key: Option<&str>, answer: &Answer) {
+    fn keep(&mut self, key: Option<&str>, answer: &SandboxAnswer) {
         if let Some(key) = key {
             self.answered.insert(key.to_owned(), answer.clone());
         }
     }
 }
 
-pub(super) fn error(status: StatusCode, code: &str) -> Answer {
+pub(super) fn error(status: StatusCode, code: &str) -> SandboxAnswer {
     (status, json!({ "code": code, "message": "sandbox" }))
 }
 

@@ -34,7 +34,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
-use self::charges::{Answer, Books, error};
+use self::charges::{SandboxAnswer, SandboxCharges, error};
 use self::mischief::Mischiefs;
 use self::webhooks::Change;
 
@@ -59,11 +59,11 @@ pub struct Sandbox {
 }
 
 struct Shared {
-    books: Mutex<Books>,
+    books: Mutex<SandboxCharges>,
     mischiefs: Mutex<Mischiefs>,
     changes: Mutex<Option<mpsc::Sender<Change>>>,
     /// Requests that came and were not looked at yet, with their idempotency keys.
-    held: Mutex<Vec<(Option<String>, Asked)>>,
+    held: Mutex<Vec<(Option<String>, SandboxRequest)>>,
 }
 
 impl Sandbox {
@@ -200,11 +200,11 @@ impl Shared {
         &self,
         mischief: Mischief,
         key: Option<&str>,
-        asked: &Asked,
+        asked: &SandboxRequest,
     ) -> Result<Response<Full<Bytes>>, NoAnswer> {
         match mischief {
             Mischief::HangBefore => {
-                if let Asked::Confirm { order, payment_key, amount } = asked {
+                if let SandboxRequest::Confirm { order, payment_key, amount } = asked {
                     lock(&self.books).authorise(order, payment_key, *amount);
                 }
                 tokio::time::sleep(HANG).await;
@@ -258,27 +258,31 @@ impl Shared {
     }
 
     /// Does what is asked for.
-    fn perform(&self, key: Option<&str>, asked: &Asked) -> Answer {
+    fn perform(&self, key: Option<&str>, asked: &SandboxRequest) -> SandboxAnswer {
         let mut books = lock(&self.books);
         let replayed = books.replay(key).is_some();
         let answer = match asked {
-            Asked::Confirm { order, payment_key, amount } => books.confirm(key, order, payment_key, *amount),
-            Asked::Cancel { payment_key, amount } => books.cancel(key, payment_key, *amount),
-            Asked::Find { order } => books.find(order),
+            SandboxRequest::Confirm { order, payment_key, amount } => {
+                books.confirm(key, order, payment_key, *amount)
+            }
+            SandboxRequest::Cancel { payment_key, amount } => books.cancel(key, payment_key, *amount),
+            SandboxRequest::Find { order } => books.find(order),
         };
         drop(books);
-        if !replayed && !matches!(asked, Asked::Find { .. }) && answer.0.is_success() {
+        if !replayed && !matches!(asked, SandboxRequest::Find { .. }) && answer.0.is_success() {
             self.changed(&answer.1);
         }
         answer
     }
 
-    fn decline(&self, key: Option<&str>, asked: &Asked) -> Answer {
+    fn decline(&self, key: Option<&str>, asked: &SandboxRequest) -> SandboxAnswer {
         let mut books = lock(&self.books);
         match asked {
-            Asked::Confirm { order, payment_key, amount } => books.decline(key, order, payment_key, *amount),
-            Asked::Cancel { .. } => books.refuse_cancel(key),
-            Asked::Find { order } => books.find(order),
+            SandboxRequest::Confirm { order, payment_key, amount } => {
+                books.decline(key, order, payment_key, *amount)
+            }
+            SandboxRequest::Cancel { .. } => books.refuse_cancel(key),
+            SandboxRequest::Find { order } => books.find(order),
         }
     }
 
@@ -297,7 +301,7 @@ impl Shared {
         *lock(&self.changes) = Some(changes);
     }
 
-    fn control(&self, method: &Method, path: &str, body: &Bytes) -> Answer {
+    fn control(&self, method: &Method, path: &str, body: &Bytes) -> SandboxAnswer {
         #[derive(Deserialize)]
         struct Status {
             order: String,
@@ -335,26 +339,26 @@ impl Shared {
 
 /// What a request asks for.
 #[derive(Clone)]
-enum Asked {
+enum SandboxRequest {
     Confirm { order: String, payment_key: String, amount: i64 },
     Cancel { payment_key: String, amount: i64 },
     Find { order: String },
 }
 
-fn asked(method: &Method, path: &str, body: &Bytes) -> Option<Asked> {
+fn asked(method: &Method, path: &str, body: &Bytes) -> Option<SandboxRequest> {
     let rest = path.strip_prefix("/v1/payments/")?;
     if method == Method::GET {
-        return Some(Asked::Find { order: rest.strip_prefix("orders/")?.to_owned() });
+        return Some(SandboxRequest::Find { order: rest.strip_prefix("orders/")?.to_owned() });
     }
     let body: Value = serde_json::from_slice(body).ok()?;
     if let Some(payment_key) = rest.strip_suffix("/cancel") {
-        return Some(Asked::Cancel {
+        return Some(SandboxRequest::Cancel {
             payment_key: payment_key.to_owned(),
             amount: body["cancelAmount"].as_i64()?,
         });
     }
     (rest == "confirm").then_some(())?;
-    Some(Asked::Confirm {
+    Some(SandboxRequest::Confirm {
         order: body["orderId"].as_str()?.to_owned(),
         payment_key: body["paymentKey"].as_str()?.to_owned(),
         amount: body["amount"].as_i64()?,
@@ -369,11 +373,11 @@ fn is_authorized(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes() == format!("Basic {expected}").as_bytes())
 }
 
-fn failure() -> Answer {
+fn failure() -> SandboxAnswer {
     error(StatusCode::INTERNAL_SERVER_ERROR, "FAILED_INTERNAL_SYSTEM_PROCESSING")
 }
 
-fn respond((status, body): Answer) -> Response<Full<Bytes>> {
+fn respond((status, body): SandboxAnswer) -> Response<Full<Bytes>> {
     respond_text(status, "application/json", body.to_string().into())
 }
 

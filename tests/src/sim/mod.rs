@@ -23,7 +23,7 @@ mod report;
 mod dice;
 
 /// Which faults a schedule has, and how many.
-mod weather;
+mod fault_rates;
 
 /// What is sold and what is ordered.
 mod shop;
@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 
 pub use counts::Counts;
 pub use options::{Options, Sabotage};
-pub use report::{Found, Report};
+pub use report::{Report, Violation};
 use world::{Ended, World};
 
 /// Runs below this many orders are too short to demand every kind of fault of them.

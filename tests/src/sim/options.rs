@@ -114,7 +114,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// Whether it breaks what is about money.
-    pub(super) fn is_of_money(self) -> bool {
+    pub(super) fn is_of_payments(self) -> bool {
         matches!(
             self,
             Self::PayTwice

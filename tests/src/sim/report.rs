@@ -31,12 +31,12 @@ pub struct Report {
     pub missing: Vec<&'static str>,
     /// The violation.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub found: Option<Found>,
+    pub found: Option<Violation>,
 }
 
 /// A violation, and how to see it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Found {
+pub struct Violation {
     /// Which promise.
     pub promise: &'static str,
     /// What happened.
@@ -81,13 +81,13 @@ impl Report {
 
 impl Ended {
     /// The violation with its story, if there is one.
-    pub(super) fn found(self, seed: u64, sabotage: Option<Sabotage>) -> Option<Found> {
+    pub(super) fn found(self, seed: u64, sabotage: Option<Sabotage>) -> Option<Violation> {
         let (promise, what) = self.violation?;
         let mut repeat = format!("cargo simulate --seed {seed} --schedules 1");
         if let Some(sabotage) = sabotage {
             repeat += &format!(" --sabotage {}", sabotage.name());
         }
-        Some(Found { promise, what, seed, repeat, story: self.story })
+        Some(Violation { promise, what, seed, repeat, story: self.story })
     }
 }
 

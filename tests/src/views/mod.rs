@@ -28,7 +28,7 @@ use tokio::time::timeout;
 use crate::http::percent_encoded;
 
 pub use tally::{Flaw, Report, Slice};
-use wire::{Answer, Connection, NoAnswer};
+use wire::{Connection, NoAnswer, ViewAnswer};
 
 /// One answer in so many is parsed as JSON; all are looked at.
 const PARSED: u64 = 64;
@@ -295,7 +295,7 @@ impl Browser {
 }
 
 /// Position and age of an answer that is what it must be.
-fn judge(answer: &Answer<'_>, mark: &str, parse: bool) -> Result<(u64, u64), Flaw> {
+fn judge(answer: &ViewAnswer<'_>, mark: &str, parse: bool) -> Result<(u64, u64), Flaw> {
     if answer.status != 200 {
         return Err(Flaw::Status(answer.status));
     }
@@ -439,7 +439,7 @@ mod tests {
 
     #[test]
     fn a_body_that_is_cut_is_no_json() {
-        let answer = |body| Answer { status: 200, position: Some(1), fell: false, age: Some(0), body };
+        let answer = |body| ViewAnswer { status: 200, position: Some(1), fell: false, age: Some(0), body };
         assert_eq!(judge(&answer(br#"{"product":"A""#), r#""product":"A""#, true), Err(Flaw::NoJson));
         assert_eq!(judge(&answer(br#"{"product":"A""#), r#""product":"A""#, false), Ok((1, 0)));
     }

@@ -38,7 +38,7 @@ pub(super) enum NoAnswer {
 }
 
 /// One answer.
-pub(super) struct Answer<'a> {
+pub(super) struct ViewAnswer<'a> {
     pub(super) status: u16,
     /// `Bridge-Seq`.
     pub(super) position: Option<u64>,
@@ -55,7 +55,7 @@ impl Connection {
     }
 
     /// Sends a GET and reads its answer whole.
-    pub(super) async fn get(&mut self, request: &[u8]) -> Result<Answer<'_>, NoAnswer> {
+    pub(super) async fn get(&mut self, request: &[u8]) -> Result<ViewAnswer<'_>, NoAnswer> {
         let used = self.stream.is_some();
         let mut done = self.exchange(request).await;
         // A server may close a connection that is idle, at the very moment of the next request.
@@ -65,7 +65,7 @@ impl Connection {
         let Head { length, body_length, status, position, age, .. } = done?;
         let fell = position.is_some_and(|position| position < self.position);
         self.position = self.position.max(position.unwrap_or(0));
-        Ok(Answer { status, position, fell, age, body: &self.buffer[length..length + body_length] })
+        Ok(ViewAnswer { status, position, fell, age, body: &self.buffer[length..length + body_length] })
     }
 
     async fn exchange(&mut self, request: &[u8]) -> Result<Head, NoAnswer> {

@@ -10,7 +10,7 @@ use bridge_skips::{Lack, skipped};
 use bridge_tests::audits;
 use bridge_tests::http::Client;
 use bridge_tests::lying_disk::HangingDisk;
-use bridge_tests::process::Agent;
+use bridge_tests::process::AgentCommand;
 use serde_json::Value;
 
 use super::{Logs, audit, end, text, walk};
@@ -280,7 +280,7 @@ async fn a_key_file_without_a_folder_is_made_in_the_one_that_the_agent_runs_in()
         let program =
             [vec!["-C".to_owned(), text(&folder), text(&agent.program)], agent.arguments[..last].to_vec()];
         let arguments = [program.concat(), vec![name]].concat();
-        let agent = Agent { program: "env".into(), arguments, ..agent.clone() };
+        let agent = AgentCommand { program: "env".into(), arguments, ..agent.clone() };
         let mut running = agent.spawn()?;
         until("it has made its key and serves", async || {
             if let Some(ended) = running.ended_within(std::time::Duration::ZERO).await? {

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bridge_contract::Contract;
-use bridge_tests::books::Books;
 use bridge_tests::database::Database;
-use bridge_tests::http::{Answer, Client};
+use bridge_tests::http::{Client, HttpAnswer};
+use bridge_tests::ledger_totals::LedgerTotals;
 use bridge_tests::personal::Person;
-use bridge_tests::plan::{Line, Place, Plan, Step, StockRow};
+use bridge_tests::plan::{Line, OrderStep, Plan, Step, StockRow};
 use bridge_tests::postgres::Postgres;
 use bridge_tests::process::Programs;
 use bridge_tests::search::Needles;
@@ -132,8 +132,8 @@ pub(crate) async fn judged(
     storefront: SocketAddr,
     method: Method,
     path: &str,
-    answer: Answer,
-) -> Result<Answer> {
+    answer: HttpAnswer,
+) -> Result<HttpAnswer> {
     static CONTRACT: OnceCell<Contract> = OnceCell::const_new();
     let contract = CONTRACT.get_or_try_init(|| Contract::of(storefront)).await?;
     contract.check(&method, path, &answer)?;
@@ -176,7 +176,7 @@ impl Shop {
     }
 
     /// The order of so many units of a SKU (by its index in the plan), for a person nobody else orders for.
-    pub(crate) fn order(&mut self, lines: &[(usize, u64)]) -> Place {
+    pub(crate) fn order(&mut self, lines: &[(usize, u64)]) -> OrderStep {
         self.people += 1;
         let seed = self.brand.bytes().fold(7, |seed, byte| seed * 31 + u64::from(byte));
         let person = Person::made_up(seed, self.people, format!("c-{}", self.people));
@@ -202,12 +202,12 @@ impl Shop {
     }
 
     /// Posts an order under a key.
-    pub(crate) async fn place(&mut self, key: &str, body: impl Into<bytes::Bytes>) -> Result<Answer> {
+    pub(crate) async fn place(&mut self, key: &str, body: impl Into<bytes::Bytes>) -> Result<HttpAnswer> {
         self.post(&self.orders(), key, body.into()).await
     }
 
     /// Posts an order under a key, again while nobody can tell what became of it: a slow machine's answer comes as well.
-    pub(crate) async fn place_until_told(&mut self, key: &str, body: bytes::Bytes) -> Result<Answer> {
+    pub(crate) async fn place_until_told(&mut self, key: &str, body: bytes::Bytes) -> Result<HttpAnswer> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let answer = self.place(key, body.clone()).await?;
@@ -219,24 +219,24 @@ impl Shop {
     }
 
     /// Posts an order for so many units of a SKU, as `order` makes it.
-    pub(crate) async fn place_new(&mut self, lines: &[(usize, u64)]) -> Result<Answer> {
+    pub(crate) async fn place_new(&mut self, lines: &[(usize, u64)]) -> Result<HttpAnswer> {
         let place = self.order(lines);
         self.place(&place.key, place.body).await
     }
 
     /// Cancels an order under a key.
-    pub(crate) async fn cancel(&mut self, order: &str, key: &str) -> Result<Answer> {
+    pub(crate) async fn cancel(&mut self, order: &str, key: &str) -> Result<HttpAnswer> {
         let path = format!("{}/{order}/cancel", self.orders());
         self.post(&path, key, bytes::Bytes::new()).await
     }
 
-    async fn post(&mut self, path: &str, key: &str, body: bytes::Bytes) -> Result<Answer> {
+    async fn post(&mut self, path: &str, key: &str, body: bytes::Bytes) -> Result<HttpAnswer> {
         let answer = self.client.post(path, Some(&self.token), Some(key), body).await?;
         judged(self.storefront, Method::POST, path, answer).await
     }
 
     /// Asks at a place.
-    pub(crate) async fn get(&mut self, path: &str) -> Result<Answer> {
+    pub(crate) async fn get(&mut self, path: &str) -> Result<HttpAnswer> {
         let answer = self.client.get(path, Some(&self.token)).await?;
         judged(self.storefront, Method::GET, path, answer).await
     }
@@ -267,7 +267,7 @@ impl Shop {
     }
 
     /// Asks for the name, status and form of a problem; its body.
-    pub(crate) fn problem(&self, answer: &Answer, status: u16, name: &str) -> Result<Value> {
+    pub(crate) fn problem(&self, answer: &HttpAnswer, status: u16, name: &str) -> Result<Value> {
         let body = answer.json();
         let text = String::from_utf8_lossy(&answer.body);
         ensure!(
@@ -289,7 +289,7 @@ impl Shop {
     /// At the end: so many units of each SKU are sold in so many orders, the stock is balanced, nothing of what was
     /// planted is in a log, and another order is taken.
     pub(crate) async fn close(mut self, site: &Site, orders: i64, sold: [i64; 3]) -> Result<()> {
-        let books = Books::read(site.database(), &self.brand).await?;
+        let books = LedgerTotals::read(site.database(), &self.brand).await?;
         ensure!(books.orders == orders, "{} orders stand, not {orders}", books.orders);
         for (row, sold) in self.plan.stock.iter().zip(sold) {
             let shelf = books.stock.get(&row.sku).context("a SKU is gone")?;
@@ -318,7 +318,7 @@ pub(crate) fn head(shop: &Shop, key: &str, more: &str) -> String {
 }
 
 /// The id at the end of a `Location`.
-pub(crate) fn order_at(answer: &Answer) -> Result<String> {
+pub(crate) fn order_at(answer: &HttpAnswer) -> Result<String> {
     let location = answer.header("location").context("no Location")?;
     let path = location.split('?').next().unwrap_or_default();
     Ok(path.rsplit('/').next().unwrap_or_default().to_owned())

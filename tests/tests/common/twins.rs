@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use bridge_certs::{Authority, IssueOptions, Role};
 use bridge_tests::http::Client;
 use bridge_tests::ports::free_address;
-use bridge_tests::process::{Agent, Running};
+use bridge_tests::process::{AgentCommand, Running};
 use bridge_tests::site::{Bridge, Site, configure};
 
 use super::{metric, until};
@@ -16,9 +16,9 @@ use super::{metric, until};
 /// How to start the second agents.
 pub(crate) struct Twins {
     /// The second cloud agent.
-    pub(crate) cloud: Agent,
+    pub(crate) cloud: AgentCommand,
     /// The second IDC agent.
-    pub(crate) idc: Agent,
+    pub(crate) idc: AgentCommand,
     /// Where storefronts call the second cloud agent.
     pub(crate) storefront: SocketAddr,
 }
@@ -69,7 +69,13 @@ impl Twins {
 }
 
 /// An agent like this one, with a name, a certificate, a state and an admin address of its own.
-fn twin(authority: &Authority, agent: &Agent, config: &Path, role: Role, name: &str) -> Result<Agent> {
+fn twin(
+    authority: &Authority,
+    agent: &AgentCommand,
+    config: &Path,
+    role: Role,
+    name: &str,
+) -> Result<AgentCommand> {
     authority.issue(role, name, &IssueOptions::default())?;
     let (file, admin) = (config.with_file_name(format!("{name}.toml")), free_address()?);
     fs::copy(config, &file)?;

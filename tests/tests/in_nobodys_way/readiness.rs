@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use bridge_tests::database::Database;
 use bridge_tests::dba::Dba;
 use bridge_tests::http::Client;
-use bridge_tests::payers::Till;
+use bridge_tests::payers::TestGateway;
 use bridge_tests::process::{Programs, Running, run};
 use bridge_tests::sandbox::Rates;
 use bridge_tests::site::Site;
@@ -20,16 +20,16 @@ use tokio::time::timeout;
 use crate::common::{PATIENCE, Shop, configure, metric, order_at, postgres, site, site_on, until};
 
 /// What `/readyz` says now.
-struct Told {
+struct ReadyzReply {
     ready: bool,
     because: String,
     notes: String,
 }
 
-async fn told(cloud: &Running) -> Result<Told> {
+async fn told(cloud: &Running) -> Result<ReadyzReply> {
     let body = Client::new(cloud.admin()).get("/readyz", None).await?.json();
     let ready = body["ready"].as_bool().context("ready")?;
-    Ok(Told { ready, because: body["because"].to_string(), notes: body["notes"].to_string() })
+    Ok(ReadyzReply { ready, because: body["because"].to_string(), notes: body["notes"].to_string() })
 }
 
 /// The row of `status` for an agent whose name ends so.
@@ -62,7 +62,7 @@ async fn an_agent_of_the_data_centre_that_is_away_is_told_of_until_it_is_back() 
 
     // It was never there, and the configuration names it.
     until("the agent that never came is noted", async || {
-        let Told { ready, because, notes } = told(&bridge.cloud).await?;
+        let ReadyzReply { ready, because, notes } = told(&bridge.cloud).await?;
         ensure!(ready, "the other one takes orders: {because}");
         Ok(notes.contains(AWAY))
     })
@@ -74,7 +74,7 @@ async fn an_agent_of_the_data_centre_that_is_away_is_told_of_until_it_is_back() 
 
     let mut second = second.start().await?;
     until("it is there", async || Ok(row(&bridge.cloud, "/idc/second-idc").await?["linked"] == true)).await?;
-    let Told { notes, .. } = told(&bridge.cloud).await?;
+    let ReadyzReply { notes, .. } = told(&bridge.cloud).await?;
     ensure!(!notes.contains("second-idc"), "the note goes at once: {notes}");
     until("it says that nothing is in its way", async || {
         Ok(row(&bridge.cloud, "/idc/second-idc").await?["obstacles"] == serde_json::json!([]))
@@ -84,14 +84,14 @@ async fn an_agent_of_the_data_centre_that_is_away_is_told_of_until_it_is_back() 
 
     second.kill9().await?;
     until("it is missed", async || {
-        let Told { ready, because, notes } = told(&bridge.cloud).await?;
+        let ReadyzReply { ready, because, notes } = told(&bridge.cloud).await?;
         ensure!(ready, "{because}");
         Ok(notes.contains(AWAY))
     })
     .await?;
     bridge.idc.terminate().await?;
     until("nobody takes orders", async || {
-        let Told { ready, because, notes } = told(&bridge.cloud).await?;
+        let ReadyzReply { ready, because, notes } = told(&bridge.cloud).await?;
         Ok(!ready
             && because.contains("/idc/demo-idc is not linked")
             && because.contains(AWAY)
@@ -100,7 +100,7 @@ async fn an_agent_of_the_data_centre_that_is_away_is_told_of_until_it_is_back() 
     .await?;
     second.restart().await?;
     until("one of both takes orders", async || {
-        let Told { ready, because, notes } = told(&bridge.cloud).await?;
+        let ReadyzReply { ready, because, notes } = told(&bridge.cloud).await?;
         Ok(ready && because == "[]" && notes.contains("/idc/demo-idc is not linked") && !notes.contains(AWAY))
     })
     .await
@@ -133,7 +133,7 @@ async fn an_agent_of_the_data_centre_that_cannot_work_is_told_of_with_what_is_in
     fs::rename(&audit, audit.with_file_name("moved"))?;
     until("both are noted", async || {
         order_at_once(&site, "b").await?;
-        let Told { ready, because, notes } = told(&bridge.cloud).await?;
+        let ReadyzReply { ready, because, notes } = told(&bridge.cloud).await?;
         ensure!(ready, "one of both takes orders: {because}");
         Ok(notes.contains("its audit log cannot be written")
             && notes.contains("refuses what a brand asks for"))
@@ -154,7 +154,7 @@ async fn an_agent_of_the_data_centre_that_cannot_work_is_told_of_with_what_is_in
     drop(line);
     until("the agent without a database is noted", async || {
         order_at_once(&site, "a").await?;
-        let Told { ready, because, notes } = told(&bridge.cloud).await?;
+        let ReadyzReply { ready, because, notes } = told(&bridge.cloud).await?;
         ensure!(ready, "the other one takes orders: {because}");
         Ok(notes.contains("/idc/second-idc says since") && notes.contains("its database does not work"))
     })
@@ -162,13 +162,13 @@ async fn an_agent_of_the_data_centre_that_cannot_work_is_told_of_with_what_is_in
     cluster.kill9().await?;
     until("no agent has a database", async || {
         order_at_once(&site, "a").await?;
-        let Told { ready, because, .. } = told(&bridge.cloud).await?;
+        let ReadyzReply { ready, because, .. } = told(&bridge.cloud).await?;
         Ok(!ready && because.matches("its database does not work").count() == 2)
     })
     .await?;
     cluster.restart().await?;
     until("one of both has it again", async || {
-        let Told { ready, because, notes } = told(&bridge.cloud).await?;
+        let ReadyzReply { ready, because, notes } = told(&bridge.cloud).await?;
         Ok(ready && because == "[]" && notes.matches("its database does not work").count() == 1)
     })
     .await
@@ -199,7 +199,7 @@ async fn a_question_without_any_link_is_answered_long_before_an_answer_is_given_
     for setting in ["storefront.answer_within", "payments.answer_within"] {
         configure(&config, setting, "10m")?;
     }
-    let _till = Till::open(&site, Rates::default()).await?;
+    let _gateway = TestGateway::open(&site, Rates::default()).await?;
     let mut bridge = site.start().await?;
     let mut shop = Shop::open(&site, "a");
     let order = order_at(&shop.place_new(&[(0, 1)]).await?)?;
@@ -236,7 +236,7 @@ async fn a_brand_whose_currency_is_not_the_ledger_s_is_told_of_before_its_orders
     fs::write(&config, settings.to_string())?;
     let mut bridge = site.start().await?;
     until("the other currency is noted", async || {
-        let Told { ready, because, notes } = told(&bridge.cloud).await?;
+        let ReadyzReply { ready, because, notes } = told(&bridge.cloud).await?;
         ensure!(ready, "one brand's setting is that brand's: {because}");
         Ok(notes.contains("brands.b.currency") && !notes.contains("brands.a.currency"))
     })

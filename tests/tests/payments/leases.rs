@@ -81,7 +81,7 @@ impl Gateway for Watching {
 }
 
 /// An agent's payments over that gateway, and what the gateway sees.
-struct Agent {
+struct WatchedPayments {
     payments: Arc<Payments<Watching>>,
     seen: mpsc::UnboundedReceiver<Seen>,
     asked: ChargeRequest,
@@ -89,7 +89,7 @@ struct Agent {
     _log: bridge_runtime::audit_log::Closer,
 }
 
-impl Agent {
+impl WatchedPayments {
     async fn start(database: &Database, log: &Path, charges: bool) -> Self {
         let (tell, seen) = mpsc::unbounded_channel();
         let gateway = Watching { charges, url: database.url().clone(), seen: tell };
@@ -120,7 +120,7 @@ pub(crate) const DUE: [&str; 2] = [
 
 async fn a_payment_is_held(database: Database) {
     let dir = tempfile::tempdir().unwrap();
-    let mut agent = Agent::start(&database, dir.path(), false).await;
+    let mut agent = WatchedPayments::start(&database, dir.path(), false).await;
     assert!(matches!(agent.payments.pay(&agent.asked).await, ServiceEnd::Stands { .. }));
     agent.is_held("payments", 1).await;
     database.run(DUE[0], DUE[0]).await;
@@ -131,7 +131,7 @@ async fn a_payment_is_held(database: Database) {
 
 async fn a_refund_is_held(database: Database) {
     let dir = tempfile::tempdir().unwrap();
-    let mut agent = Agent::start(&database, dir.path(), true).await;
+    let mut agent = WatchedPayments::start(&database, dir.path(), true).await;
     let ServiceEnd::Stands { payment, .. } = agent.payments.pay(&agent.asked).await else {
         panic!("it stands")
     };

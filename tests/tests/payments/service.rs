@@ -40,7 +40,7 @@ const LIMITS: PaymentLimits = PaymentLimits {
 };
 
 /// An agent's payments, without its tunnel.
-struct Agent {
+struct PaymentService {
     payments: Arc<Payments<Toss>>,
     shutdown: Shutdown,
     reconciler: Option<JoinHandle<()>>,
@@ -50,7 +50,7 @@ struct Agent {
     _dir: TempDir,
 }
 
-impl Agent {
+impl PaymentService {
     async fn start(database: &Database, sandbox: &Sandbox) -> Self {
         let toss = Toss::new(&sandbox.url(), SECRET_KEY.as_bytes(), LIMITS.timeout).unwrap();
         let ledger: Arc<Ledger> = Arc::new(connect(database.url()).await);
@@ -96,7 +96,7 @@ impl Agent {
     }
 }
 
-impl Drop for Agent {
+impl Drop for PaymentService {
     fn drop(&mut self) {
         if let Some(reconciler) = &self.reconciler {
             reconciler.abort();
@@ -151,8 +151,8 @@ async fn every_order_is_charged_once_or_not_at_all(database: Database, seed: u64
     }
     // Two agents, so that they take rows from each other; every caller asks twice, at either, under one key.
     let agents = [
-        Agent::start(&database, &sandbox).await.reconcile(),
-        Agent::start(&database, &sandbox).await.reconcile(),
+        PaymentService::start(&database, &sandbox).await.reconcile(),
+        PaymentService::start(&database, &sandbox).await.reconcile(),
     ];
     let mut callers = JoinSet::new();
     for (n, order) in orders.iter().enumerate() {
@@ -203,7 +203,7 @@ async fn ledger_and_gateway_agree_to_the_last_unit_in_postgres() {
 #[tokio::test]
 async fn a_decline_is_told_at_once_and_a_good_answer_as_well() {
     let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
-    let (shop, agent) = (shop(&database).await, Agent::start(&database, &sandbox).await);
+    let (shop, agent) = (shop(&database).await, PaymentService::start(&database, &sandbox).await);
     assert_eq!(agent.pay(&pay(&shop, order(&database, &shop).await)).await.state, PaymentState::Paid);
     sandbox.next([Mischief::Decline]);
     let declined = agent.pay(&pay(&shop, order(&database, &shop).await)).await;
@@ -216,7 +216,7 @@ async fn what_an_agent_that_died_had_begun_is_found_by_another() {
     let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
     let shop = shop(&database).await;
     for (asked_before, mischief) in [Mischief::HangBefore, Mischief::HangAfter].into_iter().enumerate() {
-        let dying = Agent::start(&database, &sandbox).await;
+        let dying = PaymentService::start(&database, &sandbox).await;
         let asked = pay(&shop, order(&database, &shop).await);
         sandbox.next([mischief]);
         let gateway_hangs = async {
@@ -231,7 +231,7 @@ async fn what_an_agent_that_died_had_begun_is_found_by_another() {
             end = dying.payments.pay(&asked) => panic!("the gateway hangs: {end:?}"),
         }
         drop(dying);
-        let other = Agent::start(&database, &sandbox).await.reconcile();
+        let other = PaymentService::start(&database, &sandbox).await.reconcile();
         let id = asked.charge.payment;
         until(&database.ledger, id, |payment| payment.state == PaymentState::Paid).await;
         drop(other);
@@ -242,7 +242,7 @@ async fn what_an_agent_that_died_had_begun_is_found_by_another() {
 #[tokio::test]
 async fn an_order_that_was_cancelled_meanwhile_is_never_charged_again() {
     let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
-    let (shop, agent) = (shop(&database).await, Agent::start(&database, &sandbox).await);
+    let (shop, agent) = (shop(&database).await, PaymentService::start(&database, &sandbox).await);
     let order = order(&database, &shop).await;
     sandbox.next([Mischief::HangBefore]);
     let payment = agent.pay(&pay(&shop, order)).await;
@@ -261,7 +261,7 @@ async fn an_order_that_was_cancelled_meanwhile_is_never_charged_again() {
 #[tokio::test]
 async fn money_that_moved_for_a_cancelled_order_goes_back_by_itself() {
     let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
-    let (shop, agent) = (shop(&database).await, Agent::start(&database, &sandbox).await);
+    let (shop, agent) = (shop(&database).await, PaymentService::start(&database, &sandbox).await);
     let order = order(&database, &shop).await;
     sandbox.next([Mischief::FailAfter]);
     let payment = agent.pay(&pay(&shop, order)).await;
@@ -280,7 +280,7 @@ async fn money_that_moved_for_a_cancelled_order_goes_back_by_itself() {
 #[tokio::test]
 async fn a_refund_whose_answer_is_lost_is_asked_for_again_and_made_once() {
     let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
-    let (shop, agent) = (shop(&database).await, Agent::start(&database, &sandbox).await.reconcile());
+    let (shop, agent) = (shop(&database).await, PaymentService::start(&database, &sandbox).await.reconcile());
     let payment = agent.pay(&pay(&shop, order(&database, &shop).await)).await;
     sandbox.next([Mischief::HangAfter, Mischief::FailAfter]);
     let asked = refund(&shop, "r", &payment, 1_000);
@@ -309,7 +309,7 @@ async fn a_refund_whose_answer_is_lost_is_asked_for_again_and_made_once() {
 #[tokio::test]
 async fn a_hint_is_believed_only_as_far_as_the_gateway_says_so() {
     let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
-    let (shop, agent) = (shop(&database).await, Agent::start(&database, &sandbox).await);
+    let (shop, agent) = (shop(&database).await, PaymentService::start(&database, &sandbox).await);
     let order = order(&database, &shop).await;
     assert!(!agent.payments.hint(order).await.unwrap(), "it is about nothing");
     sandbox.next([Mischief::HangAfter]);
@@ -327,7 +327,7 @@ async fn a_hint_is_believed_only_as_far_as_the_gateway_says_so() {
 
 async fn what_nobody_waits_for_is_logged(database: Database) {
     let sandbox = Sandbox::start(Rates::default()).await.unwrap();
-    let (shop, agent) = (shop(&database).await, Agent::start(&database, &sandbox).await.reconcile());
+    let (shop, agent) = (shop(&database).await, PaymentService::start(&database, &sandbox).await.reconcile());
     let paid = pay(&shop, order(&database, &shop).await);
     sandbox.next([Mischief::FailAfter]);
     let payment = agent.pay(&paid).await;
@@ -366,7 +366,7 @@ async fn what_nobody_waits_for_is_logged_under_the_key_it_was_asked_under_on_pos
 #[tokio::test]
 async fn what_cannot_be_logged_is_not_concluded_before_it_can_be() {
     let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
-    let (shop, mut agent) = (shop(&database).await, Agent::start(&database, &sandbox).await);
+    let (shop, mut agent) = (shop(&database).await, PaymentService::start(&database, &sandbox).await);
     let asked = pay(&shop, order(&database, &shop).await);
     sandbox.next([Mischief::FailAfter]);
     let id = agent.pay(&asked).await.charge.payment;
@@ -375,7 +375,7 @@ async fn what_cannot_be_logged_is_not_concluded_before_it_can_be() {
     let still = until(&database.ledger, id, |payment| payment.asks >= 2).await;
     assert_eq!(still.state, PaymentState::Unknown, "the gateway told, and nobody else is told");
     drop(agent);
-    let other = Agent::start(&database, &sandbox).await.reconcile();
+    let other = PaymentService::start(&database, &sandbox).await.reconcile();
     until(&database.ledger, id, |payment| payment.state == PaymentState::Paid).await;
     assert_eq!(other.concluded().await, [(asked.key, "paid".to_owned())]);
 }
@@ -383,7 +383,7 @@ async fn what_cannot_be_logged_is_not_concluded_before_it_can_be() {
 #[tokio::test]
 async fn a_payment_stands_as_paid_nowhere_before_that_is_in_the_log() {
     let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
-    let (shop, mut agent) = (shop(&database).await, Agent::start(&database, &sandbox).await);
+    let (shop, mut agent) = (shop(&database).await, PaymentService::start(&database, &sandbox).await);
     let logged = pay(&shop, order(&database, &shop).await);
     assert_eq!(agent.pay(&logged).await.state, PaymentState::Paid);
     let unlogged = pay(&shop, order(&database, &shop).await);
@@ -404,14 +404,14 @@ async fn two_hours_later(database: &Database, columns: &[&str]) {
 
 async fn what_reaches_the_gateway_late_is_charged_late(database: Database) {
     let sandbox = Sandbox::start(Rates::default()).await.unwrap();
-    let (shop, first) = (shop(&database).await, Agent::start(&database, &sandbox).await);
+    let (shop, first) = (shop(&database).await, PaymentService::start(&database, &sandbox).await);
     let asked = pay(&shop, order(&database, &shop).await);
     sandbox.next([Mischief::Held]);
     assert_eq!(first.pay(&asked).await.state, PaymentState::Unknown);
     two_hours_later(&database, &["created_at", "confirm_until"]).await;
     let agents = [
-        Agent::start(&database, &sandbox).await.reconcile(),
-        Agent::start(&database, &sandbox).await.reconcile(),
+        PaymentService::start(&database, &sandbox).await.reconcile(),
+        PaymentService::start(&database, &sandbox).await.reconcile(),
     ];
     let (id, order) = (asked.charge.payment, asked.charge.order);
     let given_up = until(&database.ledger, id, |payment| !payment.state.is_open()).await;
@@ -450,7 +450,7 @@ async fn what_reaches_the_gateway_after_it_was_given_up_is_charged_late_and_goes
 #[tokio::test]
 async fn however_old_it_is_a_payment_is_not_given_up_while_another_agent_s_request_is_on_its_way() {
     let (database, sandbox) = (postgres("on_its_way").await, Sandbox::start(Rates::default()).await.unwrap());
-    let (shop, first) = (shop(&database).await, Agent::start(&database, &sandbox).await);
+    let (shop, first) = (shop(&database).await, PaymentService::start(&database, &sandbox).await);
     let asked = pay(&shop, order(&database, &shop).await);
     let (id, order) = (asked.charge.payment, asked.charge.order);
     // The second request is on its way when the other agent comes to ask.
@@ -461,7 +461,7 @@ async fn however_old_it_is_a_payment_is_not_given_up_while_another_agent_s_reque
         sleep(Duration::from_millis(5)).await;
     }
     two_hours_later(&database, &["created_at"]).await;
-    let other = Agent::start(&database, &sandbox).await.reconcile();
+    let other = PaymentService::start(&database, &sandbox).await.reconcile();
     assert!(other.payments.hint(order).await.unwrap(), "it asks at once");
     until(&database.ledger, id, |payment| {
         assert!(payment.state.is_open(), "{:?}", payment.state);

@@ -16,7 +16,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use super::disk::Names;
-use super::recorder::{Behaviour, Fault, What};
+use super::recorder::{Behaviour, Fault, SyncFault};
 
 /// What is acknowledged, and by what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -68,7 +68,7 @@ impl Store {
     /// found that something is lost.
     pub(super) fn behaviour(self, number: u64, lying: bool) -> Behaviour {
         if lying {
-            let fault = Fault { what: What::Lie, from: 1, times: FOR_EVER, about: EVERYTHING };
+            let fault = Fault { what: SyncFault::Lie, from: 1, times: FOR_EVER, about: EVERYTHING };
             return Behaviour { sync_micros: 300, fault: Some(fault), lies: false };
         }
         let about = match (self, number / 4 % 2) {
@@ -84,9 +84,9 @@ impl Store {
         let from = 5 + u32::try_from(number % 7).unwrap_or_default();
         let fault = match number % 4 {
             0 => None,
-            1 => Some((What::Fail, 1)),
-            2 => Some((What::Hang, 1)),
-            _ => Some((What::Fail, FOR_EVER)),
+            1 => Some((SyncFault::Fail, 1)),
+            2 => Some((SyncFault::Hang, 1)),
+            _ => Some((SyncFault::Fail, FOR_EVER)),
         };
         Behaviour {
             sync_micros: 300,

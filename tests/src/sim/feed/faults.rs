@@ -32,9 +32,9 @@ impl World {
 
     fn lines_go_wrong(&mut self) {
         for link in self.lines_of(|_| true) {
-            if self.dice.happens(self.weather.link_dies) {
+            if self.dice.happens(self.fault_rates.link_dies) {
                 self.kill_line(link);
-            } else if self.dice.happens(self.weather.link_silent) {
+            } else if self.dice.happens(self.fault_rates.link_silent) {
                 self.silence(link);
             }
         }
@@ -45,19 +45,19 @@ impl World {
             if !self.replicas[index].up {
                 continue;
             }
-            if self.dice.happens(self.weather.cloud_dies) {
+            if self.dice.happens(self.fault_rates.cloud_dies) {
                 self.kill_replica(index);
-            } else if self.dice.happens(self.weather.slow) {
+            } else if self.dice.happens(self.fault_rates.slow) {
                 self.counts.slow_applies += 1;
                 self.replicas[index].slow_until = self.now + self.dice.millis(50..=800);
             } else if self.dice.happens(300) {
                 self.save(index);
-            } else if self.dice.happens(self.weather.drift) {
+            } else if self.dice.happens(self.fault_rates.drift) {
                 self.plant(index);
             }
         }
         for idc in 0..self.idcs.len() {
-            if self.idcs[idc].up && self.dice.happens(self.weather.idc_dies) {
+            if self.idcs[idc].up && self.dice.happens(self.fault_rates.idc_dies) {
                 self.counts.publisher_restarts += 1;
                 note!(self, "data centre {idc} is killed");
                 for link in self.lines_of(|line| line.idc == idc) {
@@ -68,7 +68,7 @@ impl World {
                 (one.up, one.life, one.head) = (false, one.life + 1, None);
                 let delay = self.dice.millis(5..=400);
                 self.after(delay, Event::IdcStarts(idc));
-            } else if self.dice.happens(self.weather.slow) {
+            } else if self.dice.happens(self.fault_rates.slow) {
                 self.idcs[idc].slow_until = self.now + self.dice.millis(50..=800);
             }
         }
@@ -78,11 +78,11 @@ impl World {
         if self.dice.happens(400) {
             self.source.back_up();
         }
-        if self.dice.happens(self.weather.sequencer_pauses) {
+        if self.dice.happens(self.fault_rates.sequencer_pauses) {
             self.counts.sequencer_pauses += 1;
             self.paused_until = self.now + self.dice.millis(50..=600);
         }
-        if self.dice.happens(self.weather.restores) {
+        if self.dice.happens(self.fault_rates.restores) {
             self.restore();
         }
     }

@@ -4,8 +4,8 @@
 //! oracles know the source's whole history.
 
 mod faults;
-mod judge;
 mod lines;
+mod oracles;
 mod replica;
 mod source;
 
@@ -44,7 +44,7 @@ const BRANDS: [&str; 3] = ["shoes", "tea", "toys"];
 
 /// Chances in 10,000 at each tick.
 #[derive(Default)]
-struct Weather {
+struct FeedFaultRates {
     link_dies: u32,
     link_silent: u32,
     cloud_dies: u32,
@@ -83,7 +83,7 @@ pub(super) struct World {
     events: BTreeMap<(Duration, u64), Event>,
     events_made: u64,
     dice: Dice,
-    weather: Weather,
+    fault_rates: FeedFaultRates,
     sabotage: Option<Sabotage>,
     faults_until: Duration,
     healed_at: Duration,
@@ -130,7 +130,7 @@ impl World {
             1 => most / 4,
             _ => most,
         };
-        let weather = Weather {
+        let fault_rates = FeedFaultRates {
             link_dies: often(150),
             link_silent: often(100),
             cloud_dies: often(120),
@@ -162,7 +162,7 @@ impl World {
             now: Duration::ZERO,
             events: BTreeMap::new(),
             events_made: 0,
-            weather,
+            fault_rates,
             sabotage,
             faults_until: dice.millis(2_000..=5_000),
             healed_at: Duration::ZERO,
@@ -227,7 +227,7 @@ impl World {
             }
             self.happen(event);
         }
-        self.judge_end();
+        self.check_end();
         let Self { violation, counts, trace, .. } = self;
         let (trace, story) = trace.end();
         Ended { orders: 0, counts, violation, trace, story }

@@ -143,13 +143,13 @@ impl World {
                     self.counts.freshnesses += 1;
                     let at = at + self.replicas[index].started;
                     self.replicas[index].fresh_at = at;
-                    self.judge_fresh(index, at);
+                    self.check_fresh(index, at);
                 }
                 Output::OwnSums => {
                     let (now, own) = (self.replica_now(index), sums(self.replicas[index].rows.iter()));
                     self.replicas[index].subscriber.handle_own_sums(now, &own);
                 }
-                Output::Drifted { buckets } => self.judge_drifted(index, &buckets),
+                Output::Drifted { buckets } => self.check_drifted(index, &buckets),
             }
         }
         self.apply_next(index);
@@ -206,7 +206,7 @@ impl World {
                 let position = self.replicas[index].subscriber.position();
                 note!(self, "replica {index} applied page {page}, at {:?}", position.map(|at| at.seq));
                 if position != before {
-                    self.judge_position(index);
+                    self.check_position(index);
                 }
             }
             None => {}

@@ -18,7 +18,7 @@ pub(super) type Rows = BTreeMap<EntityKey, Bytes>;
 
 /// What a restore brings back, and what the database holds.
 #[derive(Clone, Default)]
-pub(super) struct Kept {
+pub(super) struct SourceBackup {
     pub(super) rows: Rows,
     /// Changes that are committed and have no number, with the ids that they were given when they were written.
     pending: BTreeMap<u64, EntityKey>,
@@ -37,12 +37,12 @@ pub(super) struct Open {
 /// The database.
 #[derive(Default)]
 pub(super) struct Source {
-    pub(super) kept: Kept,
+    pub(super) kept: SourceBackup,
     pub(super) open: Vec<Open>,
     pub(super) swept_at: Duration,
     pub(super) changes_max: usize,
     sabotage: Option<Sabotage>,
-    backups: Vec<Kept>,
+    backups: Vec<SourceBackup>,
     ids: u64,
     versions: u64,
     /// Every value that a key ever had, from when on.

@@ -7,7 +7,7 @@ use super::{Line, Order, State, Terms};
 
 /// An answer that says how something stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::sim) enum Answer {
+pub(in crate::sim) enum DecodedAnswer {
     Settled {
         receipt: Signed,
         replayed: bool,
@@ -33,20 +33,20 @@ pub(in crate::sim) struct Payment {
 }
 
 /// Reads the answer in a frame's payload; `None` if it is none.
-pub(in crate::sim) fn read(payload: &[u8]) -> Option<Answer> {
-    let mut answer = Answer::Other;
+pub(in crate::sim) fn read(payload: &[u8]) -> Option<DecodedAnswer> {
+    let mut answer = DecodedAnswer::Other;
     for field in fields(payload) {
         match field? {
             (2, value) => answer = settled(value.bytes()?)?,
-            (4, value) => answer = Answer::State(state(value.bytes()?)?),
-            (5, value) => answer = Answer::Payment(payment(value.bytes()?)?),
+            (4, value) => answer = DecodedAnswer::State(state(value.bytes()?)?),
+            (5, value) => answer = DecodedAnswer::Payment(payment(value.bytes()?)?),
             _ => {}
         }
     }
     Some(answer)
 }
 
-fn settled(bytes: &[u8]) -> Option<Answer> {
+fn settled(bytes: &[u8]) -> Option<DecodedAnswer> {
     let (mut receipt, mut replayed) = (None, false);
     for field in fields(bytes) {
         match field? {
@@ -55,7 +55,7 @@ fn settled(bytes: &[u8]) -> Option<Answer> {
             _ => {}
         }
     }
-    Some(Answer::Settled { receipt: receipt?, replayed })
+    Some(DecodedAnswer::Settled { receipt: receipt?, replayed })
 }
 
 fn state(bytes: &[u8]) -> Option<State> {

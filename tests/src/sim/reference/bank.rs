@@ -22,14 +22,14 @@ pub(in crate::sim) struct Agreement {
     /// Whether it is charged all the same where the request comes when it is over.
     pub(in crate::sim) lasts: bool,
     pub(in crate::sim) agreed_at: Duration,
-    standing: Standing,
+    standing: AgreementState,
     /// What went back: under which key, how much.
     cancels: Vec<(Id, i64)>,
 }
 
 /// How an agreement stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum AgreementState {
     Agreed,
     /// Charged, under this key.
     Charged(Id),
@@ -38,7 +38,7 @@ enum Standing {
 
 /// What the gateway answers to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sim) enum Said {
+pub(in crate::sim) enum BankReply {
     Done,
     /// For certain and for ever.
     Refused(&'static str),
@@ -61,7 +61,7 @@ pub(in crate::sim) enum Shows {
 pub(in crate::sim) struct Bank {
     agreements: BTreeMap<String, Agreement>,
     /// What was answered under each key, for certain.
-    answered: BTreeMap<Id, Said>,
+    answered: BTreeMap<Id, BankReply>,
     /// How often something was asked for after it had been refused for certain.
     asked_after_refusal: BTreeMap<Id, u32>,
     /// The keys under which something went back, by token.
@@ -71,7 +71,7 @@ pub(in crate::sim) struct Bank {
 impl Agreement {
     /// What moved and is not back.
     fn kept(&self) -> i64 {
-        if !matches!(self.standing, Standing::Charged(_)) {
+        if !matches!(self.standing, AgreementState::Charged(_)) {
             return 0;
         }
         self.amount - self.back()
@@ -92,31 +92,37 @@ impl Bank {
         (shown, lasts): (bool, bool),
         agreed_at: Duration,
     ) {
-        let (standing, cancels) = (Standing::Agreed, Vec::new());
+        let (standing, cancels) = (AgreementState::Agreed, Vec::new());
         let agreement = Agreement { order, amount, shown, lasts, agreed_at, standing, cancels };
         self.agreements.insert(token.to_owned(), agreement);
     }
 
     /// Charges what was agreed to, once a key and once a token.
-    pub(in crate::sim) fn charge(&mut self, key: Id, token: &str, declines: bool, now: Duration) -> Said {
+    pub(in crate::sim) fn charge(
+        &mut self,
+        key: Id,
+        token: &str,
+        declines: bool,
+        now: Duration,
+    ) -> BankReply {
         if let Some(said) = self.replayed(key) {
             return said;
         }
         let Some(agreement) = self.agreements.get_mut(token) else {
-            return Said::NoProof("NOT_FOUND_PAYMENT");
+            return BankReply::NoProof("NOT_FOUND_PAYMENT");
         };
         let over = !agreement.lasts && now > agreement.agreed_at + AGREED_FOR;
         let said = match agreement.standing {
-            Standing::Charged(_) => return Said::NoProof("ALREADY_PROCESSED_PAYMENT"),
-            Standing::Declined => return Said::NoProof("NOT_FOUND_PAYMENT_SESSION"),
-            Standing::Agreed if over => return Said::NoProof("NOT_FOUND_PAYMENT_SESSION"),
-            Standing::Agreed if declines => {
-                agreement.standing = Standing::Declined;
-                Said::Refused("REJECT_CARD_COMPANY")
+            AgreementState::Charged(_) => return BankReply::NoProof("ALREADY_PROCESSED_PAYMENT"),
+            AgreementState::Declined => return BankReply::NoProof("NOT_FOUND_PAYMENT_SESSION"),
+            AgreementState::Agreed if over => return BankReply::NoProof("NOT_FOUND_PAYMENT_SESSION"),
+            AgreementState::Agreed if declines => {
+                agreement.standing = AgreementState::Declined;
+                BankReply::Refused("REJECT_CARD_COMPANY")
             }
-            Standing::Agreed => {
-                agreement.standing = Standing::Charged(key);
-                Said::Done
+            AgreementState::Agreed => {
+                agreement.standing = AgreementState::Charged(key);
+                BankReply::Done
             }
         };
         self.answered.insert(key, said);
@@ -124,26 +130,32 @@ impl Bank {
     }
 
     /// Gives back, once a key.
-    pub(in crate::sim) fn give_back(&mut self, key: Id, token: &str, amount: i64, refuses: bool) -> Said {
+    pub(in crate::sim) fn give_back(
+        &mut self,
+        key: Id,
+        token: &str,
+        amount: i64,
+        refuses: bool,
+    ) -> BankReply {
         self.asked_back.entry(token.to_owned()).or_default().insert(key);
         if let Some(said) = self.replayed(key) {
             return said;
         }
-        let charged = |agreement: &&mut Agreement| matches!(agreement.standing, Standing::Charged(_));
+        let charged = |agreement: &&mut Agreement| matches!(agreement.standing, AgreementState::Charged(_));
         let Some(agreement) = self.agreements.get_mut(token).filter(charged) else {
-            return Said::NoProof("NOT_FOUND_PAYMENT");
+            return BankReply::NoProof("NOT_FOUND_PAYMENT");
         };
-        let said = if refuses { Said::Refused("NOT_CANCELABLE_PAYMENT") } else { Said::Done };
-        if said == Said::Done {
+        let said = if refuses { BankReply::Refused("NOT_CANCELABLE_PAYMENT") } else { BankReply::Done };
+        if said == BankReply::Done {
             agreement.cancels.push((key, amount));
         }
         self.answered.insert(key, said);
         said
     }
 
-    fn replayed(&mut self, key: Id) -> Option<Said> {
+    fn replayed(&mut self, key: Id) -> Option<BankReply> {
         let said = self.answered.get(&key).copied()?;
-        if matches!(said, Said::Refused(_)) {
+        if matches!(said, BankReply::Refused(_)) {
             *self.asked_after_refusal.entry(key).or_default() += 1;
         }
         Some(said)
@@ -154,7 +166,7 @@ impl Bank {
         let left = self.agreements.get_mut(token).filter(|agreement| agreement.kept() >= amount);
         let Some(agreement) = left else { return false };
         agreement.cancels.push((key, amount));
-        self.answered.insert(key, Said::Done);
+        self.answered.insert(key, BankReply::Done);
         true
     }
 
@@ -162,12 +174,12 @@ impl Bank {
     pub(in crate::sim) fn shows(&self, token: &str, now: Duration) -> Shows {
         let Some(agreement) = self.agreements.get(token) else { return Shows::NoTrace };
         match agreement.standing {
-            Standing::Charged(_) if agreement.cancels.is_empty() => Shows::Charged,
-            Standing::Charged(_) => Shows::NoProof,
-            Standing::Declined => Shows::NotCharged("ABORTED"),
-            Standing::Agreed if !agreement.shown => Shows::NoTrace,
-            Standing::Agreed if now > agreement.agreed_at + AGREED_FOR => Shows::NotCharged("EXPIRED"),
-            Standing::Agreed => Shows::NotConcluded,
+            AgreementState::Charged(_) if agreement.cancels.is_empty() => Shows::Charged,
+            AgreementState::Charged(_) => Shows::NoProof,
+            AgreementState::Declined => Shows::NotCharged("ABORTED"),
+            AgreementState::Agreed if !agreement.shown => Shows::NoTrace,
+            AgreementState::Agreed if now > agreement.agreed_at + AGREED_FOR => Shows::NotCharged("EXPIRED"),
+            AgreementState::Agreed => Shows::NotConcluded,
         }
     }
 
@@ -184,14 +196,14 @@ impl Bank {
     /// Whether money moved by a token.
     pub(in crate::sim) fn is_charged(&self, token: &str) -> bool {
         let standing = self.agreements.get(token).map(|agreement| agreement.standing);
-        matches!(standing, Some(Standing::Charged(_)))
+        matches!(standing, Some(AgreementState::Charged(_)))
     }
 
     /// Tokens of an order by which money moved, under which key, and how much of it is not back.
     pub(in crate::sim) fn charges_of(&self, order: &Order) -> Vec<(&str, Id, i64)> {
         let of = self.agreements.iter().filter(|(_, agreement)| agreement.order == *order);
         of.filter_map(|(token, agreement)| match agreement.standing {
-            Standing::Charged(key) => Some((token.as_str(), key, agreement.kept())),
+            AgreementState::Charged(key) => Some((token.as_str(), key, agreement.kept())),
             _ => None,
         })
         .collect()
@@ -200,7 +212,7 @@ impl Bank {
     /// Everything by which money moved: token, key, order, and what is not back.
     pub(in crate::sim) fn charges(&self) -> impl Iterator<Item = (&str, Id, Order, i64)> {
         self.agreements.iter().filter_map(|(token, agreement)| match agreement.standing {
-            Standing::Charged(key) => Some((token.as_str(), key, agreement.order, agreement.kept())),
+            AgreementState::Charged(key) => Some((token.as_str(), key, agreement.order, agreement.kept())),
             _ => None,
         })
     }
@@ -218,7 +230,7 @@ impl Bank {
     }
 
     /// What was answered for certain under a key.
-    pub(in crate::sim) fn answered(&self, key: &Id) -> Option<Said> {
+    pub(in crate::sim) fn answered(&self, key: &Id) -> Option<BankReply> {
         self.answered.get(key).copied()
     }
 

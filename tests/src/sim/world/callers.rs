@@ -10,7 +10,7 @@ use bridge_protocol::wire::order::Refusal;
 use super::super::reference::{self, Row};
 use super::super::shop::Body;
 use super::clocks::Host;
-use super::told::{Nothing, Told};
+use super::replies::{CallerReply, NoEffect};
 use super::{Event, World, note};
 
 /// Attempts that a caller makes before it waits for better times.
@@ -38,7 +38,7 @@ pub(super) struct Write {
     pub(super) receipt: Option<Row>,
     /// What the ledger committed under the key.
     pub(super) row: Option<Row>,
-    pub(super) end: End,
+    pub(super) end: CallerEnd,
 }
 
 /// What a caller wants.
@@ -51,7 +51,7 @@ pub(super) enum Intent {
 
 /// How a caller without a receipt has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum CallerEnd {
     /// It has not, or it has a receipt.
     Open,
     /// It was told that nothing happened, and left.
@@ -80,7 +80,7 @@ pub(super) struct Attempt {
     pub(super) sealed_to: Vec<KeyId>,
     /// For an order: whether it was to be sealed again, and could be.
     pub(super) sealable: bool,
-    pub(super) ending: Ending,
+    pub(super) ending: AttemptEnd,
 }
 
 /// What an attempt is.
@@ -99,7 +99,7 @@ pub(super) enum Request {
 
 /// How an attempt ended for its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum AttemptEnd {
     Open,
     /// It was told an outcome, or how an order stands.
     Known,
@@ -123,7 +123,7 @@ impl Write {
             curiosity,
             receipt: None,
             row: None,
-            end: End::Open,
+            end: CallerEnd::Open,
         }
     }
 
@@ -171,7 +171,7 @@ impl World {
     /// The caller does the next thing.
     pub(super) fn wake(&mut self, id: usize) {
         let write = &self.writes[id];
-        if write.end != End::Open || write.open > 0 {
+        if write.end != CallerEnd::Open || write.open > 0 {
             return;
         }
         if write.receipt.is_some() {
@@ -187,7 +187,7 @@ impl World {
         if let Some((_, order)) = write.ask_at
             && matches!(write.intent, Intent::Place(_))
             && !self.finding_out
-            && self.dice.happens(self.weather.cancels_unseen)
+            && self.dice.happens(self.fault_rates.cancels_unseen)
         {
             self.cancel_unseen(id, order, Duration::ZERO);
         }
@@ -239,7 +239,7 @@ impl World {
         };
         self.make(id, request, cloud, order);
         let placing = matches!(request, Request::Place { .. });
-        if placing && !self.finding_out && self.dice.happens(self.weather.cancels_at_once) {
+        if placing && !self.finding_out && self.dice.happens(self.fault_rates.cancels_at_once) {
             let delay = self.dice.micros(0..=12_000);
             self.cancel_unseen(id, order, delay);
         }
@@ -276,7 +276,7 @@ impl World {
             existed: false,
             sealed_to: Vec::new(),
             sealable: false,
-            ending: Ending::Open,
+            ending: AttemptEnd::Open,
         });
         let write = &mut self.writes[id];
         write.attempts.push(attempt);
@@ -320,12 +320,12 @@ impl World {
     }
 
     /// The caller is told something.
-    pub(super) fn tell(&mut self, attempt: usize, told: Told) {
+    pub(super) fn tell(&mut self, attempt: usize, told: CallerReply) {
         note!(self, "attempt {attempt} is told {told:?}");
-        self.judge_told(attempt, &told);
+        self.check_told(attempt, &told);
         self.told_placed(attempt, &told);
         let Attempt { write: id, cloud, order, request, .. } = self.attempts[attempt];
-        if let (Told::Unknown, Some(total)) =
+        if let (CallerReply::Unknown, Some(total)) =
             (&told, self.body_of(order.as_bytes()).map(|body| body.terms.total))
             && matches!(request, Request::Place { .. })
         {
@@ -334,44 +334,49 @@ impl World {
         let asked = matches!(request, Request::Ask { .. });
         let write = &mut self.writes[id];
         write.open -= 1;
-        let mut ending = Ending::Known;
+        let mut ending = AttemptEnd::Known;
         match told {
-            Told::Receipt { receipt, .. } => {
+            CallerReply::Receipt { receipt, .. } => {
                 write.receipt.get_or_insert(receipt);
             }
-            Told::State(_) if self.finding_out && write.receipt.is_none() => write.end = End::FoundThere,
-            Told::NotFound if self.finding_out && write.receipt.is_none() && self.dice.happens(5_000) => {
-                write.end = End::FoundAbsent;
+            CallerReply::State(_) if self.finding_out && write.receipt.is_none() => {
+                write.end = CallerEnd::FoundThere
             }
-            Told::State(_) | Told::NotFound | Told::Pending => {}
+            CallerReply::NotFound
+                if self.finding_out && write.receipt.is_none() && self.dice.happens(5_000) =>
+            {
+                write.end = CallerEnd::FoundAbsent;
+            }
+            CallerReply::State(_) | CallerReply::NotFound | CallerReply::Pending => {}
             // Nothing is under way any more that could bring the order.
-            Told::Nothing(Nothing::Refused(Refusal::NotFound)) if self.finding_out => {
-                write.end = End::FoundAbsent;
-                ending = Ending::Denied;
+            CallerReply::Nothing(NoEffect::Refused(Refusal::NotFound)) if self.finding_out => {
+                write.end = CallerEnd::FoundAbsent;
+                ending = AttemptEnd::Denied;
             }
-            Told::Nothing(_) | Told::InProgress => ending = Ending::Denied,
-            Told::KeyReused | Told::KeyTaken => {
-                ending = Ending::Denied;
+            CallerReply::Nothing(_) | CallerReply::InProgress => ending = AttemptEnd::Denied,
+            CallerReply::KeyReused | CallerReply::KeyTaken => {
+                ending = AttemptEnd::Denied;
                 if let (Intent::Place(bodies), Request::Place { body }) = (&write.intent, request) {
                     write.next_body = (body + 1) % bodies.len();
                 }
             }
-            Told::Unknown => {
-                ending = Ending::Unknown(self.now);
+            CallerReply::Unknown => {
+                ending = AttemptEnd::Unknown(self.now);
                 if !asked {
                     write.ask_at = Some((cloud, order));
                 }
             }
-            Told::Lost => ending = Ending::Unknown(self.now),
+            CallerReply::Lost => ending = AttemptEnd::Unknown(self.now),
         }
         self.attempts[attempt].ending = ending;
-        if ending == Ending::Denied && !self.finding_out && self.dice.happens(2_000) && self.is_denied(id) {
+        if ending == AttemptEnd::Denied && !self.finding_out && self.dice.happens(2_000) && self.is_denied(id)
+        {
             note!(self, "caller {id} gives up");
-            self.writes[id].end = End::GaveUp;
+            self.writes[id].end = CallerEnd::GaveUp;
         }
         let delay = match ending {
             // A refusal is final once nothing is settled any more that was sent before.
-            Ending::Unknown(_) if self.finding_out => {
+            AttemptEnd::Unknown(_) if self.finding_out => {
                 self.sender_limits.settle_for + Duration::from_millis(1)
             }
             _ if self.finding_out => self.dice.millis(20..=200),
@@ -381,10 +386,10 @@ impl World {
     }
 
     /// Who is told for the first time that its order is placed may pay for it.
-    fn told_placed(&mut self, attempt: usize, told: &Told) {
+    fn told_placed(&mut self, attempt: usize, told: &CallerReply) {
         let write = &self.writes[self.attempts[attempt].write];
         let (brand, first) = (write.brand, write.receipt.is_none());
-        if let Told::Receipt { receipt, .. } = told
+        if let CallerReply::Receipt { receipt, .. } = told
             && receipt.outcome.is_placed()
             && first
             && let Ok(order) = OrderId::from_bytes(&receipt.order)
@@ -399,6 +404,6 @@ impl World {
         let endings = self.writes[id].attempts.iter().map(|attempt| &self.attempts[*attempt]);
         endings
             .filter(|attempt| !matches!(attempt.request, Request::Ask { .. }))
-            .all(|attempt| attempt.ending == Ending::Denied)
+            .all(|attempt| attempt.ending == AttemptEnd::Denied)
     }
 }

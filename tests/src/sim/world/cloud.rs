@@ -20,8 +20,8 @@ use super::super::options::Sabotage;
 use super::super::reference;
 use super::callers::{Attempt, Intent, Request};
 use super::clocks::{Clock, Host};
-use super::cloud_log::{CloudLog, Then};
-use super::told::{Nothing, Told};
+use super::cloud_log::{AfterLogging, CloudLog};
+use super::replies::{CallerReply, NoEffect};
 use super::{Event, World, note, stored};
 
 /// How long a sealing session may be in use: a second by its agent's clock, which drifts.
@@ -56,7 +56,7 @@ pub(super) struct Cloud {
     /// Receipts that were told, by their keys: nobody looks at them but a sabotaged agent.
     remembers: BTreeMap<reference::Key, reference::Row>,
     /// What was last heard of each of them, as the reference model reads it.
-    heard: BTreeMap<RequestId, reference::answer::Answer>,
+    heard: BTreeMap<RequestId, reference::answer::DecodedAnswer>,
     /// When its timer is set.
     timer: Option<Duration>,
     /// When settling may last have been given up for lack of room.
@@ -113,7 +113,7 @@ impl World {
         let Attempt { cloud, request, .. } = self.attempts[attempt];
         let agent = &self.clouds[cloud];
         if !agent.up {
-            return self.tell(attempt, Told::Nothing(Nothing::NobodyThere));
+            return self.tell(attempt, CallerReply::Nothing(NoEffect::NobodyThere));
         }
         let (link_open, queued) = (agent.sender.has_open_link(), agent.sender.queued());
         let load = Load { link_open, queued, audit_writable: self.cloud_log_is_writable(cloud) };
@@ -122,20 +122,20 @@ impl World {
         if !matches!(request, Request::Ask { .. })
             && let Err(refused) = admission::admit_write(load, queue_max, false)
         {
-            return self.tell(attempt, Told::Nothing(Nothing::NotAdmitted(refused)));
+            return self.tell(attempt, CallerReply::Nothing(NoEffect::NotAdmitted(refused)));
         }
         let Some(kind) = self.message(attempt) else {
-            return self.tell(attempt, Told::Nothing(Nothing::NoSealingKey));
+            return self.tell(attempt, CallerReply::Nothing(NoEffect::NoSealingKey));
         };
         if let Some(receipt) = self.remembered(attempt) {
-            return self.conclude(attempt, Told::Receipt { receipt, replayed: true });
+            return self.conclude(attempt, CallerReply::Receipt { receipt, replayed: true });
         }
         match request {
             Request::Ask { .. } => self.submit(attempt, kind, BodyMark::NONE),
             Request::Place { .. } | Request::Cancel | Request::CancelUnderPlacingKey => {
                 let mark = if let Request::Place { body } = request { 2 + body as u64 } else { 1 };
                 let (kind, mark) = (Box::new(kind), BodyMark(mark));
-                self.log_at_cloud(cloud, Then::Send { attempt, kind, mark });
+                self.log_at_cloud(cloud, AfterLogging::Send { attempt, kind, mark });
             }
         }
     }
@@ -157,7 +157,7 @@ impl World {
                 note!(self, "cloud {cloud} takes attempt {attempt} as request {}", id.0);
                 self.clouds[cloud].waiting.insert(id, attempt);
             }
-            Err(rejected) => self.conclude(attempt, Told::rejected(rejected)),
+            Err(rejected) => self.conclude(attempt, CallerReply::rejected(rejected)),
         }
         self.do_cloud_outputs(cloud);
     }
@@ -212,7 +212,7 @@ impl World {
             self.attempts[attempt].sealable |= self.could_seal(cloud);
             return self.sealed(cloud, request, None);
         };
-        self.log_at_cloud(cloud, Then::SendAgain { request, attempt, kind: Box::new(kind) });
+        self.log_at_cloud(cloud, AfterLogging::SendAgain { request, attempt, kind: Box::new(kind) });
     }
 
     /// An order that is sealed again goes back to the order link, or cannot be sealed.
@@ -225,7 +225,7 @@ impl World {
     fn seal(&mut self, cloud: usize, header: &Header, attempt: usize, body: usize) -> Option<Envelope> {
         let now: UnixMicros = self.clock(Host::Cloud(cloud));
         let Some(key) = self.sealing_key(cloud) else {
-            self.judge_sealed(cloud, None);
+            self.check_sealed(cloud, None);
             return None;
         };
         let Attempt { write, sealed_to, .. } = &mut self.attempts[attempt];
@@ -236,7 +236,7 @@ impl World {
             *session = SealingSession::start(&key, now, self.dice.rng());
             self.clouds[cloud].session_began = (self.now, now, self.clouds[cloud].clock.steps);
             self.counts.sealing_sessions += 1;
-            self.judge_sealed(cloud, Some(key.id));
+            self.check_sealed(cloud, Some(key.id));
         }
         let (began, began_at, steps) = self.clouds[cloud].session_began;
         let is_old = self.clouds[cloud].clock.steps == steps && self.now > began + SESSION_AGE_MAX;
@@ -261,7 +261,9 @@ impl World {
             return self.violate("FRAMES", "an answer is in no form that the documents know".to_owned());
         };
         let request = RequestId(message.request);
-        if heard != reference::answer::Answer::Other && self.clouds[cloud].waiting.contains_key(&request) {
+        if heard != reference::answer::DecodedAnswer::Other
+            && self.clouds[cloud].waiting.contains_key(&request)
+        {
             self.clouds[cloud].heard.insert(request, heard);
         }
         if self.sabotage == Some(Sabotage::FinalRefusals)
@@ -291,7 +293,7 @@ impl World {
         while let Some(output) = self.clouds[cloud].sender.poll_output() {
             match output {
                 Output::Transmit { link, lane, message } => {
-                    self.judge_logged_send(cloud, message.kind.as_ref());
+                    self.check_logged_send(cloud, message.kind.as_ref());
                     self.send_request(link, lane, &message);
                 }
                 Output::Answer { request, answer } => {
@@ -313,21 +315,28 @@ impl World {
     }
 
     /// What the order link said, as the storefront tells it; what was heard is the same by the reference model's reading.
-    fn answer(&mut self, attempt: usize, answer: CallerAnswer, heard: Option<reference::answer::Answer>) {
+    fn answer(
+        &mut self,
+        attempt: usize,
+        answer: CallerAnswer,
+        heard: Option<reference::answer::DecodedAnswer>,
+    ) {
         let told = match answer {
             CallerAnswer::Settled(settled) => self.verified(attempt, &settled, heard),
             CallerAnswer::State(state) => self.read_state(attempt, &state, heard),
-            other => Told::answer(other, matches!(self.attempts[attempt].request, Request::Ask { .. })),
+            other => {
+                CallerReply::answer(other, matches!(self.attempts[attempt].request, Request::Ask { .. }))
+            }
         };
         self.conclude(attempt, told);
     }
 
     /// A caller is told, of a write once that is in the log.
-    fn conclude(&mut self, attempt: usize, told: Told) {
+    fn conclude(&mut self, attempt: usize, told: CallerReply) {
         let Attempt { cloud, request, .. } = self.attempts[attempt];
         match request {
             Request::Ask { .. } => self.tell(attempt, told),
-            _ => self.log_at_cloud(cloud, Then::Tell { attempt, told: Box::new(told) }),
+            _ => self.log_at_cloud(cloud, AfterLogging::Tell { attempt, told: Box::new(told) }),
         }
     }
 
@@ -336,13 +345,13 @@ impl World {
         &mut self,
         attempt: usize,
         settled: &Settled,
-        heard: Option<reference::answer::Answer>,
-    ) -> Told {
+        heard: Option<reference::answer::DecodedAnswer>,
+    ) -> CallerReply {
         let Attempt { cloud, key, .. } = self.attempts[attempt];
         let verified = settled.receipt.as_ref().map(|wire| self.clouds[cloud].receipts.verify(wire));
         let verified = verified.and_then(Result::ok).map(|verified| stored::certified(verified.receipt()));
         let read = match heard {
-            Some(reference::answer::Answer::Settled { receipt, replayed })
+            Some(reference::answer::DecodedAnswer::Settled { receipt, replayed })
                 if replayed == settled.replayed =>
             {
                 self.receipts.read(&receipt)
@@ -352,13 +361,13 @@ impl World {
         match verified {
             Some(receipt) if read.as_ref() == Some(&receipt) && Some(receipt.key) == key => {
                 self.clouds[cloud].remembers.insert(receipt.key, receipt.clone());
-                Told::Receipt { receipt, replayed: settled.replayed }
+                CallerReply::Receipt { receipt, replayed: settled.replayed }
             }
             verified => {
                 let what =
                     format!("attempt {attempt} has a receipt that is not its own: {verified:?}, {read:?}");
                 self.violate("RECEIPTS", what);
-                Told::Unknown
+                CallerReply::Unknown
             }
         }
     }
@@ -367,13 +376,15 @@ impl World {
         &mut self,
         attempt: usize,
         state: &State,
-        heard: Option<reference::answer::Answer>,
-    ) -> Told {
+        heard: Option<reference::answer::DecodedAnswer>,
+    ) -> CallerReply {
         match heard {
-            Some(reference::answer::Answer::State(read)) if read.state == state.state => Told::State(read),
+            Some(reference::answer::DecodedAnswer::State(read)) if read.state == state.state => {
+                CallerReply::State(read)
+            }
             heard => {
                 self.violate("ANSWERS", format!("attempt {attempt} is told {state:?} in place of {heard:?}"));
-                Told::Unknown
+                CallerReply::Unknown
             }
         }
     }
@@ -403,10 +414,10 @@ impl World {
         self.clouds[cloud].log.book = std::mem::take(&mut log.book);
         let (callers, payers) = log.into_callers();
         for attempt in dead.waiting.into_values().chain(callers) {
-            self.tell(attempt, Told::Lost);
+            self.tell(attempt, CallerReply::Lost);
         }
         for attempt in dead.paying.into_values().chain(payers) {
-            self.tell_payer(attempt, &Told::Lost, None);
+            self.tell_payer(attempt, &CallerReply::Lost, None);
         }
         let delay = self.downtime();
         self.after(delay, Event::CloudStarts(cloud));

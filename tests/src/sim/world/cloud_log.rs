@@ -12,7 +12,7 @@ use super::super::options::Sabotage;
 use super::super::reference::Key;
 use super::super::reference::answer::Payment;
 use super::lines::key_of;
-use super::told::{Nothing, Told};
+use super::replies::{CallerReply, NoEffect};
 use super::{Event, World, note};
 
 /// An entry is durable, or refused, after this time.
@@ -26,7 +26,7 @@ pub(super) struct CloudLog {
     /// The attempts whose ends are logged.
     answered: BTreeSet<usize>,
     payers_answered: BTreeSet<usize>,
-    waiting: BTreeMap<u64, Then>,
+    waiting: BTreeMap<u64, AfterLogging>,
     entries: u64,
     /// Its entries, of all processes of the agent.
     pub(super) book: Vec<Entry>,
@@ -35,17 +35,17 @@ pub(super) struct CloudLog {
 }
 
 /// What waits until the log has it durable.
-pub(super) enum Then {
+pub(super) enum AfterLogging {
     /// A write goes to the order link.
     Send { attempt: usize, kind: Box<to_idc::Kind>, mark: BodyMark },
     /// An order that was sealed again goes back there.
     SendAgain { request: RequestId, attempt: usize, kind: Box<to_idc::Kind> },
     /// A caller is told.
-    Tell { attempt: usize, told: Box<Told> },
+    Tell { attempt: usize, told: Box<CallerReply> },
     /// A payer's request goes to the order link of payments.
     Pay { attempt: usize, kind: Box<to_idc::Kind>, mark: BodyMark },
     /// A payer is told, and how its payment stands.
-    TellPayer { attempt: usize, told: Box<Told>, stands: Option<Box<Payment>> },
+    TellPayer { attempt: usize, told: Box<CallerReply>, stands: Option<Box<Payment>> },
 }
 
 impl CloudLog {
@@ -54,9 +54,13 @@ impl CloudLog {
         let (mut callers, mut payers) = (Vec::new(), Vec::new());
         for then in self.waiting.into_values() {
             match then {
-                Then::Send { attempt, .. } | Then::Tell { attempt, .. } => callers.push(attempt),
-                Then::Pay { attempt, .. } | Then::TellPayer { attempt, .. } => payers.push(attempt),
-                Then::SendAgain { .. } => {}
+                AfterLogging::Send { attempt, .. } | AfterLogging::Tell { attempt, .. } => {
+                    callers.push(attempt)
+                }
+                AfterLogging::Pay { attempt, .. } | AfterLogging::TellPayer { attempt, .. } => {
+                    payers.push(attempt)
+                }
+                AfterLogging::SendAgain { .. } => {}
             }
         }
         (callers, payers)
@@ -77,7 +81,7 @@ impl World {
     }
 
     /// Something is done once the log has it durable.
-    pub(super) fn log_at_cloud(&mut self, cloud: usize, then: Then) {
+    pub(super) fn log_at_cloud(&mut self, cloud: usize, then: AfterLogging) {
         let delay = self.dice.micros(50..=u64::try_from(LOGGED_WITHIN.as_micros()).unwrap_or(50));
         let (life, log) = (self.clouds[cloud].life, &mut self.clouds[cloud].log);
         log.entries += 1;
@@ -103,13 +107,13 @@ impl World {
         }
     }
 
-    fn note_logged(&mut self, cloud: usize, then: &Then) {
+    fn note_logged(&mut self, cloud: usize, then: &AfterLogging) {
         let booked = match then {
-            Then::Send { kind, .. } | Then::SendAgain { kind, .. } | Then::Pay { kind, .. } => {
-                self.sent(kind)
-            }
-            Then::Tell { attempt, told } => self.answered(*attempt, told),
-            Then::TellPayer { attempt, told, stands } => {
+            AfterLogging::Send { kind, .. }
+            | AfterLogging::SendAgain { kind, .. }
+            | AfterLogging::Pay { kind, .. } => self.sent(kind),
+            AfterLogging::Tell { attempt, told } => self.answered(*attempt, told),
+            AfterLogging::TellPayer { attempt, told, stands } => {
                 self.payer_answered(*attempt, told, stands.as_deref())
             }
         };
@@ -118,26 +122,26 @@ impl World {
         }
         let log = &mut self.clouds[cloud].log;
         match then {
-            Then::Send { attempt, .. } | Then::SendAgain { attempt, .. } => {
+            AfterLogging::Send { attempt, .. } | AfterLogging::SendAgain { attempt, .. } => {
                 log.sent.extend(self.attempts[*attempt].key);
             }
-            Then::Tell { attempt, .. } => {
+            AfterLogging::Tell { attempt, .. } => {
                 log.answered.insert(*attempt);
             }
-            Then::Pay { attempt, .. } => {
-                log.sent.insert(self.money.attempts[*attempt].key);
+            AfterLogging::Pay { attempt, .. } => {
+                log.sent.insert(self.payment_world.attempts[*attempt].key);
             }
-            Then::TellPayer { attempt, .. } => {
+            AfterLogging::TellPayer { attempt, .. } => {
                 log.payers_answered.insert(*attempt);
             }
         }
     }
 
-    fn do_logged(&mut self, cloud: usize, then: Then) {
+    fn do_logged(&mut self, cloud: usize, then: AfterLogging) {
         match then {
-            Then::Send { attempt, kind, mark } => self.submit(attempt, *kind, mark),
-            Then::SendAgain { request, kind, .. } => self.sealed(cloud, request, Some(*kind)),
-            Then::Tell { attempt, told } => {
+            AfterLogging::Send { attempt, kind, mark } => self.submit(attempt, *kind, mark),
+            AfterLogging::SendAgain { request, kind, .. } => self.sealed(cloud, request, Some(*kind)),
+            AfterLogging::Tell { attempt, told } => {
                 if !self.clouds[cloud].log.answered.contains(&attempt) {
                     self.violate(
                         "P8",
@@ -146,8 +150,8 @@ impl World {
                 }
                 self.tell(attempt, *told);
             }
-            Then::Pay { attempt, kind, mark } => self.submit_payment(attempt, *kind, mark),
-            Then::TellPayer { attempt, told, stands } => {
+            AfterLogging::Pay { attempt, kind, mark } => self.submit_payment(attempt, *kind, mark),
+            AfterLogging::TellPayer { attempt, told, stands } => {
                 if !self.clouds[cloud].log.payers_answered.contains(&attempt) {
                     let what =
                         format!("payment attempt {attempt} is told {told:?}, and the cloud's log lacks it");
@@ -160,23 +164,27 @@ impl World {
 
     /// What is not logged is not sent; what is not logged of an outcome is not told, and can be asked about. That nothing was taken is
     /// told all the same. What is told is logged as soon as it can be.
-    fn do_unlogged(&mut self, cloud: usize, then: Then) {
+    fn do_unlogged(&mut self, cloud: usize, then: AfterLogging) {
         match then {
-            Then::Send { attempt, .. } => self.tell(attempt, Told::Nothing(Nothing::NotLogged)),
-            Then::SendAgain { request, attempt, .. } => {
+            AfterLogging::Send { attempt, .. } => {
+                self.tell(attempt, CallerReply::Nothing(NoEffect::NotLogged))
+            }
+            AfterLogging::SendAgain { request, attempt, .. } => {
                 // It is refused for the log, not for its key.
                 self.attempts[attempt].sealable = false;
                 self.sealed(cloud, request, None);
             }
-            Then::Tell { attempt, told } => {
-                let told = if told.says_not_taken() { *told } else { Told::Unknown };
+            AfterLogging::Tell { attempt, told } => {
+                let told = if told.says_not_taken() { *told } else { CallerReply::Unknown };
                 let booked = self.answered(attempt, &told);
                 booked.into_iter().for_each(|event| self.book(cloud, event));
                 self.tell(attempt, told);
             }
-            Then::Pay { attempt, .. } => self.tell_payer(attempt, &Told::Nothing(Nothing::NotLogged), None),
-            Then::TellPayer { attempt, told, .. } => {
-                let told = if told.says_not_taken() { *told } else { Told::Unknown };
+            AfterLogging::Pay { attempt, .. } => {
+                self.tell_payer(attempt, &CallerReply::Nothing(NoEffect::NotLogged), None)
+            }
+            AfterLogging::TellPayer { attempt, told, .. } => {
+                let told = if told.says_not_taken() { *told } else { CallerReply::Unknown };
                 let booked = self.payer_answered(attempt, &told, None);
                 booked.into_iter().for_each(|event| self.book(cloud, event));
                 self.tell_payer(attempt, &told, None);
@@ -185,7 +193,7 @@ impl World {
     }
 
     /// P8 before a frame leaves.
-    pub(super) fn judge_logged_send(&mut self, cloud: usize, kind: Option<&to_idc::Kind>) {
+    pub(super) fn check_logged_send(&mut self, cloud: usize, kind: Option<&to_idc::Kind>) {
         let Some(key) = kind.and_then(key_of) else { return };
         if !self.clouds[cloud].log.sent.contains(&key) {
             self.violate("P8", format!("cloud {cloud} sends a write that its log does not have as sent"));

@@ -13,7 +13,7 @@ use bridge_protocol::seal::opening::{Decapsulated, OpenError};
 use super::clocks::{Clock, Host};
 use super::logs::Log;
 use super::look_ups::Question;
-use super::till::Service;
+use super::payments::Service;
 use super::{Event, World, note};
 
 /// One data centre's agent.
@@ -62,8 +62,8 @@ impl World {
                 Output::Commit(attempt) => {
                     let batch = &attempt.batch;
                     note!(self, "idc {idc} commits {} requests", batch.requests.len());
-                    self.judge_batch(idc, batch);
-                    self.judge_logged_batch(idc, batch);
+                    self.check_batch(idc, batch);
+                    self.check_logged_batch(idc, batch);
                     let delay = match attempt.again {
                         // The agent's shell waits before it tries again.
                         true => self.dice.millis(5..=200),
@@ -77,21 +77,21 @@ impl World {
                     self.after(delay, Event::LookUp { idc, life, question });
                 }
                 Output::Send(Reply { link, lane, message }) => {
-                    self.judge_logged_answer(idc, &message);
+                    self.check_logged_answer(idc, &message);
                     self.send_answer(link, lane, &message);
                 }
                 Output::Rejected { failure: OpenFailure::Envelope(OpenError::SessionUnknown), .. } => {
                     self.counts.sessions_unknown += 1;
                 }
                 Output::Rejected { order, failure: OpenFailure::Envelope(OpenError::UnknownKey) } => {
-                    self.judge_unknown_key(idc, order);
+                    self.check_unknown_key(idc, order);
                 }
                 Output::Rejected { failure, .. } => {
                     self.violate("SEALING", format!("an honest order is refused: {failure}"));
                 }
             }
         }
-        self.tell_desk_of_log(idc);
+        self.tell_payment_core_of_log(idc);
     }
 
     /// The agent hears how its batch ended, if it is still the same process.
@@ -120,7 +120,7 @@ impl World {
             }
         }
         self.orphan_commits(idc);
-        self.close_till(idc);
+        self.close_payments(idc);
         self.idcs[idc].log.crash(&mut self.dice);
         self.idcs[idc].life += 1;
         self.idcs[idc].up = false;
@@ -138,6 +138,6 @@ impl World {
         self.recover_log(idc);
         self.book_idc_start(idc);
         self.idcs[idc].up = true;
-        self.open_till(idc);
+        self.open_payments(idc);
     }
 }

@@ -40,12 +40,12 @@ impl World {
 
     /// The database gets to the next statement of a batch.
     pub(super) fn statement(&mut self, id: u64) {
-        let (fate, cancels) = (self.fate(), self.dice.happens(self.weather.statement_cancelled));
+        let (fate, cancels) = (self.fate(), self.dice.happens(self.fault_rates.statement_cancelled));
         let Some(commit) = self.commits.get_mut(&id) else { return };
         self.ledger.set_now(self.now, fate, cancels);
         let before = self.ledger.ends();
         let polled = commit.work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        self.judge_effects();
+        self.check_effects();
         if self.ledger.ends().late > before.late {
             let delay = self.dice.millis(1..=40);
             self.after(delay, Event::LateCommits);
@@ -62,11 +62,11 @@ impl World {
     }
 
     pub(super) fn fate(&mut self) -> CommitFate {
-        let weather = &self.weather;
+        let fault_rates = &self.fault_rates;
         let fates = [
-            (weather.commit_reply_lost, CommitFate::ReplyLost),
-            (weather.commit_lost, CommitFate::Lost),
-            (weather.commit_late, CommitFate::Late),
+            (fault_rates.commit_reply_lost, CommitFate::ReplyLost),
+            (fault_rates.commit_lost, CommitFate::Lost),
+            (fault_rates.commit_late, CommitFate::Late),
         ];
         let fate = fates.into_iter().find(|(chance, _)| self.dice.happens(*chance));
         fate.map_or(CommitFate::Done, |(_, fate)| fate)
@@ -81,7 +81,7 @@ impl World {
             match end {
                 RequestEnd::Committed(answer) => {
                     committed += 1;
-                    self.judge_answer(request.key.as_bytes(), &answer.answer().clone());
+                    self.check_answer(request.key.as_bytes(), &answer.answer().clone());
                 }
                 RequestEnd::Unknown if self.sabotage == Some(Sabotage::DenyLostCommits) => {
                     *end = RequestEnd::NotCommitted
@@ -113,7 +113,7 @@ impl World {
     }
 
     /// What became durable since this was last looked at.
-    pub(super) fn judge_effects(&mut self) {
+    pub(super) fn check_effects(&mut self) {
         let effects = self.ledger.take_effects();
         if effects.is_empty() {
             return;
@@ -122,12 +122,12 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Outcome { row, began_after } => {
-                    self.judge_effect(stored::row(&row), row.operation == "place", began_after);
+                    self.check_effect(stored::row(&row), row.operation == "place", began_after);
                 }
                 Effect::Changed(Change::Restock { sku_id, units }) => self.history.restock(sku_id, units),
                 Effect::Changed(Change::Price { sku_id, price }) => self.history.set_price(sku_id, price),
-                Effect::Payment(row) => self.judge_payment(&row),
-                Effect::Refund(row) => self.judge_refund(&row),
+                Effect::Payment(row) => self.check_payment(&row),
+                Effect::Refund(row) => self.check_refund(&row),
             }
         }
         if let Err(broken) = self.ledger.invariants() {
@@ -144,7 +144,7 @@ impl World {
         let commits = self.dice.happens(5_000);
         self.tell_ledger_the_time();
         self.ledger.end_late(commits);
-        self.judge_effects();
+        self.check_effects();
     }
 
     /// The batches of an agent that was killed: a COMMIT that is under way may be done all the same.
@@ -157,7 +157,7 @@ impl World {
             self.ledger.set_commits_orphans(commits);
             self.commits.remove(&id);
         }
-        self.judge_effects();
+        self.check_effects();
     }
 
     /// Somebody holds the stock of a SKU for a while, as a DBA's shell does.

@@ -66,6 +66,6 @@ impl World {
         self.counts.dba_commits += u64::from(commits);
         self.counts.dba_rollbacks += u64::from(!commits);
         self.ledger.end_shell(dba.shell, commits);
-        self.judge_effects();
+        self.check_effects();
     }
 }

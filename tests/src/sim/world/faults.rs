@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bridge_protocol::order_link::LinkId;
 
+use super::super::fault_rates::FaultRates;
 use super::super::options::Sabotage;
-use super::super::weather::Weather;
 use super::clocks::Host;
 use super::{Event, TICK, World, note};
 
@@ -13,7 +13,7 @@ impl World {
     /// Throws the dice over every link, agent and the database, until a second after the last caller has come.
     pub(super) fn tick(&mut self) {
         for link in self.live_links() {
-            let Weather { link_dies, link_silent, window_shrinks, .. } = self.weather;
+            let FaultRates { link_dies, link_silent, window_shrinks, .. } = self.fault_rates;
             if self.dice.happens(link_dies) {
                 self.kill_link(link);
             } else if self.dice.happens(link_silent) {
@@ -23,34 +23,34 @@ impl World {
             }
         }
         for cloud in 0..self.clouds.len() {
-            if self.clouds[cloud].up && self.dice.happens(self.weather.cloud_dies) {
+            if self.clouds[cloud].up && self.dice.happens(self.fault_rates.cloud_dies) {
                 self.kill_cloud(cloud);
             }
-            if self.dice.happens(self.weather.cloud_disk_full) {
+            if self.dice.happens(self.fault_rates.cloud_disk_full) {
                 self.fill_cloud_disk(cloud);
             }
-            if self.dice.happens(self.weather.clock_steps) {
+            if self.dice.happens(self.fault_rates.clock_steps) {
                 self.step_clock(Host::Cloud(cloud));
             }
         }
         for idc in 0..self.idcs.len() {
-            if self.idcs[idc].up && self.dice.happens(self.weather.idc_dies) {
+            if self.idcs[idc].up && self.dice.happens(self.fault_rates.idc_dies) {
                 self.kill_idc(idc);
             }
-            if self.dice.happens(self.weather.clock_steps) {
+            if self.dice.happens(self.fault_rates.clock_steps) {
                 self.step_clock(Host::Idc(idc));
             }
         }
-        if self.now >= self.database_down_until && self.dice.happens(self.weather.database_dies) {
+        if self.now >= self.database_down_until && self.dice.happens(self.fault_rates.database_dies) {
             self.kill_database();
         }
-        if self.dice.happens(self.weather.row_held) {
+        if self.dice.happens(self.fault_rates.row_held) {
             self.hold_row();
         }
-        if self.dice.happens(self.weather.dba_writes) {
+        if self.dice.happens(self.fault_rates.dba_writes) {
             self.dba_begins();
         }
-        if self.money.operator && self.dice.happens(self.weather.operator_speaks) {
+        if self.payment_world.operator && self.dice.happens(self.fault_rates.operator_speaks) {
             self.resolve_doubts();
         }
         if self.now < self.faults_until {
@@ -61,7 +61,7 @@ impl World {
     /// From here on nothing goes wrong any more; what is down comes back by itself.
     pub(super) fn heal(&mut self) {
         note!(self, "from here on nothing goes wrong");
-        self.weather = Weather::default();
+        self.fault_rates = FaultRates::default();
         self.set_clocks_right();
     }
 
@@ -116,7 +116,7 @@ impl World {
         self.ledger.go_away(self.database_down_until);
         if self.sabotage == Some(Sabotage::AcknowledgeBeforeCommit) {
             self.ledger.crash();
-            self.judge_after_crash();
+            self.check_after_crash();
         }
     }
 

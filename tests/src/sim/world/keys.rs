@@ -268,7 +268,7 @@ impl World {
     }
 
     /// What a session seals to must be opened wherever it may be sent, if there is such a key.
-    pub(super) fn judge_sealed(&mut self, cloud: usize, key: Option<KeyId>) {
+    pub(super) fn check_sealed(&mut self, cloud: usize, key: Option<KeyId>) {
         let (every, some) = self.sealable(cloud);
         let fits = match key {
             Some(key) if every.is_empty() => some.contains(&key),
@@ -282,7 +282,7 @@ impl World {
     }
 
     /// An agent does not open an order: it must lack a key that the order was sealed to.
-    pub(super) fn judge_unknown_key(&mut self, idc: usize, order: OrderId) {
+    pub(super) fn check_unknown_key(&mut self, idc: usize, order: OrderId) {
         self.counts.keys_unknown += 1;
         let attempt = self.orders.get(&order).map(|attempt| &self.attempts[*attempt]);
         if attempt.is_none_or(|attempt| self.keys.has_all(idc, &attempt.sealed_to)) {

@@ -178,21 +178,21 @@ impl World {
             self.counts.frames_cut += 1;
             return true;
         }
-        if self.dice.happens(self.weather.frame_lost) {
+        if self.dice.happens(self.fault_rates.frame_lost) {
             self.counts.frames_lost += 1;
             note!(self, "a frame on lane {lane} of link {} is lost ({direction:?})", link.0);
             return false;
         }
         let mut is_late = false;
         let mut comes = track.last.max(self.now + self.dice.micros(500..=4_000));
-        if self.dice.happens(self.weather.frame_late) {
+        if self.dice.happens(self.fault_rates.frame_late) {
             self.counts.frames_late += 1;
             is_late = true;
             comes += self.dice.millis(5..=150);
         } else {
             track.last = comes;
         }
-        if self.dice.happens(self.weather.frame_doubled) {
+        if self.dice.happens(self.fault_rates.frame_doubled) {
             self.counts.frames_doubled += 1;
             let again = comes + self.dice.millis(0..=100);
             self.at(again, Event::Frame { link, direction, lane, bytes: bytes.clone() });
@@ -214,7 +214,7 @@ impl World {
             }
         }
         // Of the first frame that is cut off a part has come; others come in pieces now and then.
-        let torn = cut_off || self.dice.happens(self.weather.frame_in_pieces);
+        let torn = cut_off || self.dice.happens(self.fault_rates.frame_in_pieces);
         let part = if torn { bytes.split_to(self.dice.index(bytes.len())) } else { Bytes::new() };
         track.decoder.buffer_mut().put(part);
         if torn && !matches!(track.decoder.next_frame(), Ok(None)) {
@@ -389,7 +389,7 @@ mod tests {
     fn a_frame_out_of_its_order_counts_as_lost() {
         for (late, lost, expected) in [(10_000, 0, true), (0, 10_000, true), (0, 0, false)] {
             let mut world = World::new(1, None, 0);
-            (world.weather.frame_late, world.weather.frame_lost) = (late, lost);
+            (world.fault_rates.frame_late, world.fault_rates.frame_lost) = (late, lost);
             world.dial(0);
             let link = *world.lines.keys().next().unwrap();
             let key = [7; 32];

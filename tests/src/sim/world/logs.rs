@@ -155,7 +155,7 @@ impl Log {
 impl World {
     /// A round goes to the disk, which may be full.
     pub(super) fn audit(&mut self, idc: usize, AuditRound { entries, again }: AuditRound) {
-        let fails = self.dice.happens(self.weather.audit_fails);
+        let fails = self.dice.happens(self.fault_rates.audit_fails);
         self.counts.audit_rounds_failed += u64::from(fails);
         // The agent's shell waits before it tries again.
         let delay = if again { self.dice.millis(5..=200) } else { self.dice.micros(100..=2_000) };
@@ -200,7 +200,7 @@ impl World {
     }
 
     /// P8 before a commit.
-    pub(super) fn judge_logged_batch(&mut self, idc: usize, batch: &Batch) {
+    pub(super) fn check_logged_batch(&mut self, idc: usize, batch: &Batch) {
         let received = &self.idcs[idc].log.own.received;
         if batch.requests.iter().any(|request| !received.contains(&request.key)) {
             self.violate("P8", "a request is committed before its receipt is in the audit log".to_owned());
@@ -208,7 +208,7 @@ impl World {
     }
 
     /// P8 before an answer.
-    pub(super) fn judge_logged_answer(&mut self, idc: usize, message: &ToCloud) {
+    pub(super) fn check_logged_answer(&mut self, idc: usize, message: &ToCloud) {
         let Some(to_cloud::Kind::Settled(settled)) = &message.kind else { return };
         let facts = settled.receipt.as_ref().map(|receipt| receipt.facts.clone()).unwrap_or_default();
         let key =

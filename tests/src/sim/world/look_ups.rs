@@ -50,7 +50,7 @@ impl World {
             return;
         }
         self.ledger.set_now(self.now, Default::default(), false);
-        let fails = self.dice.happens(self.weather.look_up_fails);
+        let fails = self.dice.happens(self.fault_rates.look_up_fails);
         let found = match look_up.work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             _ if fails => Err(Refusal::DatabaseDown),
             Poll::Ready(found) => found.map_err(|_| Refusal::DatabaseDown),

@@ -46,22 +46,22 @@ mod put_back;
 mod callers;
 
 /// What a caller makes of an answer.
-mod told;
+mod replies;
 
 /// The checkers: the promises, at every step.
-mod judge;
+mod checkers;
 
 /// The payment gateway behind its line, and whatever else payments have around them.
 mod gateway;
 
 /// A data centre's payments.
-mod till;
+mod payments;
 
 /// Callers who pay.
 mod payers;
 
-/// The judge of money.
-mod money;
+/// The checker of payments.
+mod payment_checker;
 
 /// Both ends' logs side by side.
 mod reconciled;
@@ -83,25 +83,25 @@ use bytes::Bytes;
 
 use super::counts::Counts;
 use super::dice::Dice;
+use super::fault_rates::FaultRates;
 use super::options::Sabotage;
 use super::reference;
 use super::reference::history::History;
 use super::reference::receipt::Receipts;
 use super::shop::Shop;
 use super::trace::Trace;
-use super::weather::Weather;
 use callers::{Attempt, Write};
 use clocks::Clock;
 use cloud::Cloud;
 use data_centre::DataCentre;
 use database::Commit;
 use dba::Dba;
-use gateway::{Ask, Reply};
+use gateway::{GatewayCall, GatewayReply};
 use keys::Keys;
 use lines::{Direction, Line, Slot};
 use look_ups::{LookUp, Question};
+use payments::PaymentWorld;
 use restores::Named;
-use till::Money;
 
 /// The first moment of every schedule by a clock that is right.
 const EPOCH_MICROS: i64 = 1_795_343_485_000_000;
@@ -185,11 +185,11 @@ enum Event {
     /// An IDC agent is started.
     IdcStarts(usize),
     /// A task of a data centre's payments goes on.
-    Till(u64),
+    PaymentTask(u64),
     /// A request comes to the gateway.
-    Gateway { task: u64, ask: u64, what: Ask },
+    Gateway { task: u64, ask: u64, what: GatewayCall },
     /// What a task asked is answered.
-    Replied { task: u64, ask: u64, reply: Reply },
+    Replied { task: u64, ask: u64, reply: GatewayReply },
     /// The disk under a data centre's log has taken an entry about a payment, or refuses it.
     PaymentLogged { task: u64, ask: u64, event: Box<bridge_protocol::audit::Event>, fails: bool },
     /// A data centre looks for payments and refunds that are due.
@@ -214,7 +214,7 @@ pub(super) struct World {
     events: BTreeMap<(Duration, u64), Event>,
     events_made: u64,
     dice: Dice,
-    weather: Weather,
+    fault_rates: FaultRates,
     sabotage: Option<Sabotage>,
     /// The key of each write that a link carried, by its number there, which payments have of their own.
     keys_carried: BTreeMap<(LinkId, bool, u64), reference::Key>,
@@ -259,7 +259,7 @@ pub(super) struct World {
     /// What restores took, as the logs name it.
     taken: BTreeSet<Named>,
 
-    money: Money,
+    payment_world: PaymentWorld,
     /// Tokens that shoppers were given.
     tokens_made: u64,
     writes: Vec<Write>,
@@ -289,7 +289,7 @@ impl World {
     /// A schedule that follows from this seed. It keeps its last `story_max` events as text.
     pub(super) fn new(seed: u64, sabotage: Option<Sabotage>, story_max: usize) -> Self {
         let mut dice = Dice::new(seed);
-        let weather = Weather::drawn(&mut dice, sabotage);
+        let fault_rates = FaultRates::drawn(&mut dice, sabotage);
         let orders = dice.between(200..=1_000);
         #[expect(clippy::expect_used, reason = "the shop's names and prices stand in its file")]
         let shop = Shop::open(&mut dice, orders).expect("a shop of good names");
@@ -324,7 +324,7 @@ impl World {
         let first_key_ends = Self::life(&mut dice);
         let keys = Keys::new(&mut dice, idcs, first_key_ends);
         let window = u32::try_from(dice.between(4..=300)).unwrap_or(4);
-        let money = Money::new(&mut dice, sabotage);
+        let payment_world = PaymentWorld::new(&mut dice, sabotage);
         let mut world = Self {
             now: Duration::ZERO,
             events: BTreeMap::new(),
@@ -332,7 +332,7 @@ impl World {
             dice,
             keys_carried: BTreeMap::new(),
             spoilt: BTreeSet::new(),
-            weather,
+            fault_rates,
             sabotage,
             faults_until: Duration::ZERO,
             finding_out: false,
@@ -361,7 +361,7 @@ impl World {
             restored_at: Duration::ZERO,
             clocks_jumped: false,
             taken: BTreeSet::new(),
-            money,
+            payment_world,
             tokens_made: 0,
             writes: Vec::new(),
             attempts: Vec::new(),
@@ -378,7 +378,7 @@ impl World {
         for idc in &mut world.idcs {
             idc.clock = Clock::drawn(&mut world.dice);
         }
-        (0..world.idcs.len()).for_each(|idc| world.open_till(idc));
+        (0..world.idcs.len()).for_each(|idc| world.open_payments(idc));
         (0..world.clouds.len()).for_each(|cloud| world.book_start(cloud));
         (0..world.idcs.len()).for_each(|idc| world.book_idc_start(idc));
         world.lay_lines();
@@ -401,11 +401,11 @@ impl World {
         self.run_until_quiet();
         self.end_payments();
         if self.violation.is_none() {
-            self.judge_end();
-            self.judge_money();
-            self.judge_both_logs();
+            self.check_end();
+            self.check_money();
+            self.check_both_logs();
             if self.counts.ledger_restores == 0 {
-                self.judge_compared();
+                self.check_compared();
             }
         }
         let Ends { reply_lost, lost, late, .. } = self.ledger.ends();
@@ -426,7 +426,7 @@ impl World {
                 self.violate("LIVENESS", "the world does not become quiet".to_owned());
             }
             self.happen(event);
-            self.judge_bounds();
+            self.check_bounds();
         }
     }
 
@@ -449,7 +449,7 @@ impl World {
             Event::LetGo(holder) => self.let_go(holder),
             Event::StopForRestore => self.stop_for_restore(),
             Event::Restored { to } => self.restored(to),
-            Event::PutBack => self.judge_put_back(),
+            Event::PutBack => self.check_put_back(),
             Event::Dba(dba) => self.dba_goes(dba),
             Event::BatchEnd { idc, life, ended } => self.batch_ends(idc, life, ended),
             Event::Decapsulated { idc, life, link, session } => self.decapsulated(idc, life, link, session),
@@ -460,7 +460,7 @@ impl World {
             Event::Sync => self.ledger.sync(),
             Event::CloudStarts(cloud) => self.cloud_starts(cloud),
             Event::IdcStarts(idc) => self.idc_starts(idc),
-            Event::Till(task) => self.till_goes(task),
+            Event::PaymentTask(task) => self.run_payment_task(task),
             Event::Gateway { task, ask, what } => self.gateway_takes(task, ask, &what),
             Event::Replied { task, ask, reply } => self.replied(task, ask, reply),
             Event::PaymentLogged { task, ask, event, fails } => self.payment_logged(task, ask, *event, fails),

@@ -15,9 +15,9 @@ use super::super::reference;
 use super::super::reference::answer::Payment;
 use super::super::reference::bank::Id;
 use super::clocks::Host;
-use super::cloud_log::Then;
+use super::cloud_log::AfterLogging;
 use super::lines::PAYMENTS;
-use super::told::{Nothing, Told};
+use super::replies::{CallerReply, NoEffect};
 use super::{Event, World, note};
 
 /// Attempts that a payer makes before it waits for better times.
@@ -84,7 +84,7 @@ pub(super) enum PayRequest {
 impl World {
     /// A caller who cannot be told yet whether its order was placed may pay for it all the same.
     pub(super) fn may_pay_early(&mut self, order: OrderId, brand: usize, total: i64) {
-        if self.dice.happens(self.weather.pays) {
+        if self.dice.happens(self.fault_rates.pays) {
             let token = self.agree(order, total);
             let delay = self.dice.millis(0..=200);
             self.pays(order, brand, brand, PayIntent::Pay { amount: total, token, slips: None }, delay);
@@ -93,7 +93,7 @@ impl World {
 
     /// A caller whose order was placed may pay for it, now and then twice, wrongly, or not by its own brand.
     pub(super) fn may_pay(&mut self, order: OrderId, brand: usize, total: i64) {
-        if !self.dice.happens(self.weather.pays) {
+        if !self.dice.happens(self.fault_rates.pays) {
             return;
         }
         let token = self.agree(order, total);
@@ -124,7 +124,7 @@ impl World {
         self.tokens_made += 1;
         let token = format!("tgen_{}", self.tokens_made);
         let (shown, lasts) = (self.dice.happens(5_000), self.dice.happens(5_000));
-        self.money.bank.agree(&token, *order.as_bytes(), total, (shown, lasts), self.now);
+        self.payment_world.bank.agree(&token, *order.as_bytes(), total, (shown, lasts), self.now);
         token
     }
 
@@ -136,32 +136,32 @@ impl World {
         intent: PayIntent,
         delay: Duration,
     ) {
-        let number = self.money.writes.len();
+        let number = self.payment_world.writes.len();
         let (key, attempts) = (format!("money-{number}"), Vec::new());
         let write =
             PayWrite { key, brand, brand_of_order, order, intent, attempts, open: 0, tries: 0, end: None };
-        self.money.writes.push(write);
+        self.payment_world.writes.push(write);
         self.after(delay, Event::PayWake(number));
     }
 
     /// Whether every payer knows what became of it.
     pub(super) fn all_payers_know(&self) -> bool {
-        let is_settled = |write: &PayWrite| self.money.settled.contains(write.order.as_bytes());
-        self.money.writes.iter().all(|write| write.end.is_some() || is_settled(write))
+        let is_settled = |write: &PayWrite| self.payment_world.settled.contains(write.order.as_bytes());
+        self.payment_world.writes.iter().all(|write| write.end.is_some() || is_settled(write))
     }
 
     /// Every payer is to find out what became of it.
     pub(super) fn find_out_payers(&mut self) {
-        self.money.finding_out = true;
-        for write in 0..self.money.writes.len() {
-            self.money.writes[write].tries = 0;
+        self.payment_world.finding_out = true;
+        for write in 0..self.payment_world.writes.len() {
+            self.payment_world.writes[write].tries = 0;
             let delay = self.dice.millis(0..=1_000);
             self.after(delay, Event::PayWake(write));
         }
     }
 
     pub(super) fn pay_wake(&mut self, id: usize) {
-        let write = &self.money.writes[id];
+        let write = &self.payment_world.writes[id];
         if write.end.is_some() || write.open > 0 {
             return;
         }
@@ -170,7 +170,7 @@ impl World {
         }
         let asks =
             write.tries > 0 && matches!(write.intent, PayIntent::Pay { .. }) && self.dice.happens(3_000);
-        let request = match &self.money.writes[id].intent {
+        let request = match &self.payment_world.writes[id].intent {
             PayIntent::Pay { .. } if asks => PayRequest::Ask,
             PayIntent::Pay { token, slips, .. } => {
                 let slip = slips.clone().filter(|_| self.dice.happens(3_000));
@@ -179,7 +179,7 @@ impl World {
             PayIntent::Refund { .. } => PayRequest::Refund,
         };
         self.pay_once(id, request);
-        if self.money.writes[id].open > 0 && self.dice.happens(1_500) {
+        if self.payment_world.writes[id].open > 0 && self.dice.happens(1_500) {
             let delay = self.dice.millis(20..=800);
             self.after(delay, Event::PayImpatient(id));
         }
@@ -187,7 +187,7 @@ impl World {
 
     /// An open attempt takes long: some hang up and try elsewhere.
     pub(super) fn pay_impatient(&mut self, id: usize) {
-        let PayWrite { open, end, intent, .. } = &self.money.writes[id];
+        let PayWrite { open, end, intent, .. } = &self.payment_world.writes[id];
         if *open > 0 && end.is_none() {
             let request = match intent {
                 PayIntent::Pay { token, .. } => PayRequest::Pay { token: token.clone() },
@@ -202,7 +202,7 @@ impl World {
         let now = self.clock(Host::Cloud(cloud));
         let made = *PaymentId::new(now, self.dice.id()).as_bytes();
         let Some(key) = self.pay_key(id) else { return };
-        let attempt = self.money.attempts.len();
+        let attempt = self.payment_world.attempts.len();
         let made_for = PayAttempt {
             write: id,
             cloud,
@@ -213,9 +213,9 @@ impl World {
             existed: false,
         };
         note!(self, "payer {id} makes attempt {attempt}: {:?} at cloud {cloud}", made_for.request);
-        self.money.attempts.push(made_for);
-        self.money.made_for.insert(made, attempt);
-        let write = &mut self.money.writes[id];
+        self.payment_world.attempts.push(made_for);
+        self.payment_world.made_for.insert(made, attempt);
+        let write = &mut self.payment_world.writes[id];
         write.attempts.push(attempt);
         (write.open, write.tries) = (write.open + 1, write.tries + 1);
         self.counts.pay_calls += 1;
@@ -223,16 +223,16 @@ impl World {
     }
 
     fn pay_key(&self, id: usize) -> Option<KeyDigest> {
-        let PayWrite { key, brand, .. } = &self.money.writes[id];
+        let PayWrite { key, brand, .. } = &self.payment_world.writes[id];
         Some(IdempotencyKey::parse(key.as_bytes()).ok()?.digest(self.shop.brands().get(*brand)?))
     }
 
     /// A payer's request reaches the agent: admitted, logged, and handed to the payments' order link.
     fn pay_call(&mut self, attempt: usize) {
-        let PayAttempt { cloud, request, .. } = self.money.attempts[attempt].clone();
+        let PayAttempt { cloud, request, .. } = self.payment_world.attempts[attempt].clone();
         let agent = &self.clouds[cloud];
         if !agent.up {
-            return self.tell_payer(attempt, &Told::Nothing(Nothing::NobodyThere), None);
+            return self.tell_payer(attempt, &CallerReply::Nothing(NoEffect::NobodyThere), None);
         }
         let Some(kind) = self.pay_message(attempt) else { return };
         if request == PayRequest::Ask {
@@ -244,19 +244,19 @@ impl World {
             audit_writable: self.cloud_log_is_writable(cloud),
         };
         if let Err(refused) = admission::admit_write(load, self.sender_limits.queue_max, false) {
-            return self.tell_payer(attempt, &Told::Nothing(Nothing::NotAdmitted(refused)), None);
+            return self.tell_payer(attempt, &CallerReply::Nothing(NoEffect::NotAdmitted(refused)), None);
         }
         let mark = match &request {
             PayRequest::Pay { token } => token.bytes().fold(7, |mark, byte| mark * 31 + u64::from(byte)),
             PayRequest::Refund | PayRequest::Ask => 3,
         };
-        self.log_at_cloud(cloud, Then::Pay { attempt, kind: Box::new(kind), mark: BodyMark(mark) });
+        self.log_at_cloud(cloud, AfterLogging::Pay { attempt, kind: Box::new(kind), mark: BodyMark(mark) });
     }
 
     /// What an attempt says on the wire.
     fn pay_message(&self, attempt: usize) -> Option<to_idc::Kind> {
-        let PayAttempt { write, id, request, key, .. } = &self.money.attempts[attempt];
-        let PayWrite { brand, order, intent, .. } = &self.money.writes[*write];
+        let PayAttempt { write, id, request, key, .. } = &self.payment_world.attempts[attempt];
+        let PayWrite { brand, order, intent, .. } = &self.payment_world.writes[*write];
         let brand = self.shop.brands().get(*brand)?.as_str().to_owned();
         let (order, key) = (Bytes::copy_from_slice(order.as_bytes()), Bytes::copy_from_slice(key));
         let id = Bytes::copy_from_slice(id);
@@ -287,17 +287,18 @@ impl World {
     }
 
     pub(super) fn submit_payment(&mut self, attempt: usize, kind: to_idc::Kind, mark: BodyMark) {
-        let PayAttempt { write, cloud, .. } = self.money.attempts[attempt];
-        let (now, order) = (self.cloud_now(cloud), self.money.writes[write].order);
+        let PayAttempt { write, cloud, .. } = self.payment_world.attempts[attempt];
+        let (now, order) = (self.cloud_now(cloud), self.payment_world.writes[write].order);
         let is_placing = self.clouds[cloud].sender.is_placing(order);
         self.counts.paid_early += u64::from(is_placing);
-        self.money.attempts[attempt].existed = is_placing || self.ledger.state_of(&order.as_uuid()).is_some();
+        self.payment_world.attempts[attempt].existed =
+            is_placing || self.ledger.state_of(&order.as_uuid()).is_some();
         let submit = if is_placing { Sender::submit_while_placed } else { Sender::submit };
         match submit(&mut self.clouds[cloud].payments, now, order, kind, mark) {
             Ok(id) => {
                 self.clouds[cloud].paying.insert(id, attempt);
             }
-            Err(rejected) => self.conclude_payer(attempt, Told::rejected(rejected), None),
+            Err(rejected) => self.conclude_payer(attempt, CallerReply::rejected(rejected), None),
         }
         self.do_payment_outputs(cloud);
     }
@@ -311,7 +312,7 @@ impl World {
         message: ToCloud,
     ) {
         let request = RequestId(message.request);
-        if let Some(reference::answer::Answer::Payment(heard)) = reference::answer::read(payload)
+        if let Some(reference::answer::DecodedAnswer::Payment(heard)) = reference::answer::read(payload)
             && self.clouds[cloud].paying.contains_key(&request)
         {
             self.clouds[cloud].paid.insert(request, heard);
@@ -335,7 +336,7 @@ impl World {
         while let Some(output) = self.clouds[cloud].payments.poll_output() {
             match output {
                 Output::Transmit { link, message, .. } => {
-                    self.judge_logged_send(cloud, message.kind.as_ref());
+                    self.check_logged_send(cloud, message.kind.as_ref());
                     self.send_request(link, PAYMENTS, &message);
                 }
                 Output::Answer { request, answer } => {
@@ -357,7 +358,7 @@ impl World {
     }
 
     fn answer_payer(&mut self, attempt: usize, answer: CallerAnswer, heard: Option<Payment>) {
-        let asks = self.money.attempts[attempt].request == PayRequest::Ask;
+        let asks = self.payment_world.attempts[attempt].request == PayRequest::Ask;
         match answer {
             CallerAnswer::Payment(stands) => {
                 let fits = heard.as_ref().is_some_and(|heard| {
@@ -369,40 +370,43 @@ impl World {
                         format!("payment attempt {attempt} is told {stands:?} in place of {heard:?}"),
                     );
                 }
-                self.conclude_payer(attempt, Told::Unknown, heard);
+                self.conclude_payer(attempt, CallerReply::Unknown, heard);
             }
-            other => self.conclude_payer(attempt, Told::answer(other, asks), None),
+            other => self.conclude_payer(attempt, CallerReply::answer(other, asks), None),
         }
     }
 
     /// A payer is told, of a write once that is in the log.
-    fn conclude_payer(&mut self, attempt: usize, told: Told, stands: Option<Payment>) {
-        let PayAttempt { cloud, request, .. } = &self.money.attempts[attempt];
+    fn conclude_payer(&mut self, attempt: usize, told: CallerReply, stands: Option<Payment>) {
+        let PayAttempt { cloud, request, .. } = &self.payment_world.attempts[attempt];
         match request {
             PayRequest::Ask => self.tell_payer(attempt, &told, stands),
             _ => {
                 let (cloud, told) = (*cloud, Box::new(told));
-                self.log_at_cloud(cloud, Then::TellPayer { attempt, told, stands: stands.map(Box::new) });
+                self.log_at_cloud(
+                    cloud,
+                    AfterLogging::TellPayer { attempt, told, stands: stands.map(Box::new) },
+                );
             }
         }
     }
 
     /// A payer is told something; how its payment stands, if that is known.
-    pub(super) fn tell_payer(&mut self, attempt: usize, told: &Told, stands: Option<Payment>) {
+    pub(super) fn tell_payer(&mut self, attempt: usize, told: &CallerReply, stands: Option<Payment>) {
         note!(self, "payment attempt {attempt} is told {told:?} {stands:?}");
-        let PayAttempt { write: id, request, .. } = self.money.attempts[attempt].clone();
-        self.money.writes[id].open -= 1;
+        let PayAttempt { write: id, request, .. } = self.payment_world.attempts[attempt].clone();
+        self.payment_world.writes[id].open -= 1;
         let end = match stands {
             Some(stands) => self.payment_stands(attempt, &stands),
             None => self.payment_refused(attempt, told),
         };
         if let Some(end) = end {
-            self.money.writes[id].end.get_or_insert(end);
+            self.payment_world.writes[id].end.get_or_insert(end);
             self.pays_again(id, end);
         }
         let delay = match request {
             PayRequest::Ask => self.dice.millis(1..=100),
-            _ if self.money.finding_out => self.sender_limits.settle_for + self.dice.millis(1..=500),
+            _ if self.payment_world.finding_out => self.sender_limits.settle_for + self.dice.millis(1..=500),
             _ => self.dice.millis(1..=400),
         };
         self.after(delay, Event::PayWake(id));
@@ -410,8 +414,8 @@ impl World {
 
     /// What the payer makes of how its payment stands.
     fn payment_stands(&mut self, attempt: usize, stands: &Payment) -> Option<PayEnd> {
-        self.judge_payment_told(attempt, stands);
-        let refunds = self.money.attempts[attempt].request == PayRequest::Refund;
+        self.check_payment_told(attempt, stands);
+        let refunds = self.payment_world.attempts[attempt].request == PayRequest::Refund;
         if refunds {
             return match stands.refund.as_ref()?.1.as_str() {
                 "done" => Some(PayEnd::GivenBack),
@@ -427,19 +431,21 @@ impl World {
     }
 
     /// What it makes of anything else: of a refusal, once every attempt of it was told that it did nothing.
-    fn payment_refused(&mut self, attempt: usize, told: &Told) -> Option<PayEnd> {
-        let PayAttempt { write: id, request, .. } = self.money.attempts[attempt].clone();
+    fn payment_refused(&mut self, attempt: usize, told: &CallerReply) -> Option<PayEnd> {
+        let PayAttempt { write: id, request, .. } = self.payment_world.attempts[attempt].clone();
         let refusal = match told {
-            Told::Nothing(Nothing::Refused(refusal)) => Some(*refusal),
-            Told::KeyReused => Some(Refusal::KeyReused),
-            Told::NotFound => Some(Refusal::NotFound),
+            CallerReply::Nothing(NoEffect::Refused(refusal)) => Some(*refusal),
+            CallerReply::KeyReused => Some(Refusal::KeyReused),
+            CallerReply::NotFound => Some(Refusal::NotFound),
             _ => None,
         };
-        if matches!(told, Told::Unknown | Told::Lost | Told::Pending) || request == PayRequest::Ask {
+        if matches!(told, CallerReply::Unknown | CallerReply::Lost | CallerReply::Pending)
+            || request == PayRequest::Ask
+        {
             return None;
         }
-        self.judge_payment_denied(attempt, refusal);
-        self.money.attempts[attempt].denied = true;
+        self.check_payment_denied(attempt, refusal);
+        self.payment_world.attempts[attempt].denied = true;
         let refusal = refusal.filter(|refusal| {
             let for_now =
                 matches!(refusal, Refusal::Busy | Refusal::DatabaseDown | Refusal::PaymentInProgress);
@@ -447,21 +453,21 @@ impl World {
             !for_now && *refusal != Refusal::KeyReused
         })?;
         let denied = |attempt: &&usize| {
-            let PayAttempt { request, denied, .. } = &self.money.attempts[**attempt];
+            let PayAttempt { request, denied, .. } = &self.payment_world.attempts[**attempt];
             *request == PayRequest::Ask || *denied
         };
-        let write = &self.money.writes[id];
+        let write = &self.payment_world.writes[id];
         let all = write.attempts.iter().filter(denied).count() == write.attempts.len();
         // Where something else of it may still come, it tries again.
-        (all || self.money.finding_out).then_some(PayEnd::Refused(refusal))
+        (all || self.payment_world.finding_out).then_some(PayEnd::Refused(refusal))
     }
 
     /// A payer that knows goes on: asks for money back, pays otherwise, or has the order cancelled.
     fn pays_again(&mut self, id: usize, end: PayEnd) {
-        if self.money.finding_out {
+        if self.payment_world.finding_out {
             return;
         }
-        let PayWrite { brand, brand_of_order, order, intent, .. } = &self.money.writes[id];
+        let PayWrite { brand, brand_of_order, order, intent, .. } = &self.payment_world.writes[id];
         let (brand, brand_of_order, order) = (*brand, *brand_of_order, *order);
         let PayIntent::Pay { amount, .. } = *intent else { return };
         match end {
@@ -485,7 +491,7 @@ impl World {
 
     /// The shop asks for what is left of a payment that pays for nothing.
     pub(super) fn asks_for_the_rest(&mut self, row: &PaymentColumns) {
-        let left = row.amount - self.money.bank.back(&row.payment_key);
+        let left = row.amount - self.payment_world.bank.back(&row.payment_key);
         let brand = self.shop.brands().iter().position(|brand| brand.as_str() == row.brand);
         if let (Some(brand), Ok(order), Ok(payment)) =
             (brand, OrderId::from_uuid(row.order), PaymentId::from_uuid(row.payment))

@@ -15,7 +15,7 @@ use super::super::options::Sabotage;
 use super::super::reference::Order;
 use super::super::reference::bank::Id;
 use super::data_centre::DataCentre;
-use super::gateway::Ask;
+use super::gateway::GatewayCall;
 use super::{Event, World, note};
 
 /// Looks in a schedule, while things go wrong.
@@ -29,7 +29,7 @@ type NamedMoney = BTreeSet<(Order, &'static str, &'static str)>;
 impl World {
     /// When somebody looks.
     pub(super) fn plan_put_backs(&mut self) {
-        if self.weather.pays == 0 {
+        if self.fault_rates.pays == 0 {
             return;
         }
         self.ledger.archive();
@@ -41,7 +41,7 @@ impl World {
     }
 
     /// P8 and P2 for a ledger that is put back: no money moved of which nobody is told.
-    pub(super) fn judge_put_back(&mut self) {
+    pub(super) fn check_put_back(&mut self) {
         let back = match self.dice.index(2) {
             0 => self.dice.millis(0..=300),
             _ => self.dice.micros(0..=u64::try_from(self.now.as_micros()).unwrap_or(0)),
@@ -63,7 +63,7 @@ impl World {
     /// The ledger was put back, and no agent has started: the DBA settles by hand what is named, with the gateway's people and the
     /// shop's. All other money is as promised, whatever happens from here on.
     pub(super) fn settle_by_hand(&mut self, to: Duration) {
-        if self.money.writes.is_empty() {
+        if self.payment_world.writes.is_empty() {
             return;
         }
         let (named, _) = match self.compared_with(&self.ledger) {
@@ -75,20 +75,20 @@ impl World {
         }
         // What the agents ask the gateway about by themselves they settle themselves.
         let by_hand = named.iter().filter(|(.., what)| *what != "open");
-        self.money.settled.extend(by_hand.map(|(order, ..)| *order));
-        self.money.named.extend(named.iter().map(|(order, ..)| *order));
+        self.payment_world.settled.extend(by_hand.map(|(order, ..)| *order));
+        self.payment_world.named.extend(named.iter().map(|(order, ..)| *order));
         // What an operator said is gone, and the command does not name it: until it is said again the agents ask the gateway.
         match self.spoken_of() {
-            Ok(spoken_of) => self.money.named.extend(spoken_of),
+            Ok(spoken_of) => self.payment_world.named.extend(spoken_of),
             Err(what) => self.violate("P8", format!("a log is not to be read: {what}")),
         }
-        self.counts.settled_by_hand += self.money.settled.len() as u64;
+        self.counts.settled_by_hand += self.payment_world.settled.len() as u64;
         // Of a charge of which a part is back the gateway shows nothing that proves anything.
-        self.money.operator = true;
+        self.payment_world.operator = true;
     }
 
     /// P8: beside the ledger as it is, the logs tell nothing otherwise.
-    pub(super) fn judge_compared(&mut self) {
+    pub(super) fn check_compared(&mut self) {
         match self.compared_with(&self.ledger) {
             Ok((_, counts)) if counts.differ() == 0 => {}
             Ok((named, counts)) => {
@@ -106,7 +106,7 @@ impl World {
         let (payments, refunds) = (ledger.payments(), ledger.refunds());
         // What was settled by hand after an earlier restore is known to the people who settled it.
         let is_named = |order: Order, abouts: &[&'static str]| {
-            self.money.settled.contains(&order)
+            self.payment_world.settled.contains(&order)
                 || named.iter().any(|(known, about, _)| *known == order && abouts.contains(about))
         };
         let row_of = |token: &str| payments.iter().find(|row| row.payment_key == token && is_known(row));
@@ -120,29 +120,31 @@ impl World {
             if row.is_some_and(|row| row.state != "refused") {
                 return false;
             }
-            if self.money.made_for.contains_key(id) {
+            if self.payment_world.made_for.contains_key(id) {
                 return !is_named(*order, &["refund"]);
             }
             // It goes back once it is known that it was charged, or once its order is cancelled, under the same key.
             let is_doubtful = row_of(token).is_some_and(|row| !is_charged(row));
             !is_doubtful && !is_named(*order, &["payment", "cancellation"])
         };
-        let (token, order, _) = self.money.bank.given_back().find(lost)?;
+        let (token, order, _) = self.payment_world.bank.given_back().find(lost)?;
         Some(format!("a part of {token} of {:?} is back", OrderId::from_bytes(&order)))
     }
 
     /// What was charged, and what requests that are on their way may charge: by which token, for which order.
     fn may_be_charged(&self) -> Vec<(String, Order)> {
-        let charged = self.money.bank.charges().map(|(token, _, order, _)| (token.to_owned(), order));
-        let asked = |what: &Ask| match what {
-            Ask::Charge(charge) => Some((charge.payment_key.as_str().to_owned(), *charge.order.as_bytes())),
+        let charged = self.payment_world.bank.charges().map(|(token, _, order, _)| (token.to_owned(), order));
+        let asked = |what: &GatewayCall| match what {
+            GatewayCall::Charge(charge) => {
+                Some((charge.payment_key.as_str().to_owned(), *charge.order.as_bytes()))
+            }
             _ => None,
         };
         let coming = self.events.values().filter_map(|event| match event {
             Event::Gateway { what, .. } => asked(what),
             _ => None,
         });
-        let held_up = self.money.held_up.iter().filter_map(|(_, what)| asked(what));
+        let held_up = self.payment_world.held_up.iter().filter_map(|(_, what)| asked(what));
         charged.chain(coming).chain(held_up).collect()
     }
 

@@ -15,7 +15,7 @@ use bridge_protocol::wire::order::to_idc;
 use super::super::options::Sabotage;
 use super::super::reference::answer::Payment;
 use super::clocks::Host;
-use super::told::{Nothing, Told};
+use super::replies::{CallerReply, NoEffect};
 use super::{World, note};
 
 /// How long after everything else the agents end in order: later than any clock ever was ahead.
@@ -99,12 +99,12 @@ impl World {
     }
 
     /// What the caller of an attempt is told.
-    pub(super) fn answered(&self, attempt: usize, told: &Told) -> Option<Logged> {
+    pub(super) fn answered(&self, attempt: usize, told: &CallerReply) -> Option<Logged> {
         let made = &self.attempts[attempt];
         let brand = self.shop.brands().get(self.writes[made.write].brand)?.clone();
         let header = Header { brand, order: made.order, key: KeyDigest::from_bytes(&made.key?)? };
         Some(Logged::OrderAnswered(match told {
-            Told::Receipt { receipt, replayed } => Ended {
+            CallerReply::Receipt { receipt, replayed } => Ended {
                 order: OrderId::from_bytes(&receipt.order).ok()?,
                 position: Some(receipt.position + i64::from(self.sabotage == Some(Sabotage::LogOtherEnds))),
                 replayed: *replayed,
@@ -118,11 +118,11 @@ impl World {
     pub(super) fn payer_answered(
         &self,
         attempt: usize,
-        told: &Told,
+        told: &CallerReply,
         stands: Option<&Payment>,
     ) -> Option<Logged> {
-        let made = &self.money.attempts[attempt];
-        let write = &self.money.writes[made.write];
+        let made = &self.payment_world.attempts[attempt];
+        let write = &self.payment_world.writes[made.write];
         let brand = self.shop.brands().get(write.brand)?.clone();
         let header = Header { brand, order: write.order, key: KeyDigest::from_bytes(&made.key)? };
         let (outcome, id, replayed) = match stands {
@@ -138,7 +138,7 @@ impl World {
 
     /// P8: an auditor finds nothing that the logs tell differently, whoever tried what by which agents. Without one of the logs
     /// nothing is called different either, and it is said whose log would tell.
-    pub(super) fn judge_both_logs(&mut self) {
+    pub(super) fn check_both_logs(&mut self) {
         let books = match self.books() {
             Ok(books) => books,
             Err(what) => {
@@ -152,12 +152,12 @@ impl World {
         if !told.not_given.is_empty() || !told.missing.is_empty() {
             self.violate("P8", format!("all logs are given, and {:?} are missed", told.missing));
         }
-        self.judge_differences(told.differences.iter().chain(&told.in_doubt));
-        self.judge_without_one(&books);
+        self.check_differences(told.differences.iter().chain(&told.in_doubt));
+        self.check_without_one(&books);
     }
 
     /// Which log an auditor is not given is drawn; of what that agent was linked to, some is missed.
-    fn judge_without_one(&mut self, books: &[Book]) {
+    fn check_without_one(&mut self, books: &[Book]) {
         let left_out = self.dice.index(books.len());
         let (host, _) = &books[left_out];
         let of_a_side = |(other, _): &&Book| is_cloud(*other) == is_cloud(*host);
@@ -181,11 +181,11 @@ impl World {
         // By a clock that is set far back it cannot be told who was linked when; and where a restore gave an order two ends, the log
         // that has the other one may be the one that is left out.
         if !self.clocks_jumped && self.taken.is_empty() {
-            self.judge_differences(told.differences.iter());
+            self.check_differences(told.differences.iter());
         }
     }
 
-    fn judge_differences<'a>(&mut self, mut all: impl Iterator<Item = &'a Difference>) {
+    fn check_differences<'a>(&mut self, mut all: impl Iterator<Item = &'a Difference>) {
         // A single frame that is lost, or late, on a lane that goes on is no link's end: real lanes lose none, and keep their order.
         let spoilt = |difference: &Difference| self.spoilt.contains(difference.key.as_bytes());
         let differs = |difference: &&Difference| {
@@ -258,15 +258,15 @@ fn closed(host: Host, link: LinkId) -> Logged {
 }
 
 /// What an answer without a receipt is logged as.
-fn plain(told: &Told) -> &'static str {
+fn plain(told: &CallerReply) -> &'static str {
     match told {
-        Told::Nothing(Nothing::Refused(refusal)) => refusal.code(),
-        Told::Nothing(Nothing::NotSent) => "not-sent",
-        Told::Nothing(Nothing::QueueFull) => "full",
-        Told::InProgress => "in-progress",
-        Told::KeyTaken => "key-in-use",
-        Told::KeyReused => "key-reused",
-        Told::NotFound => "not-found",
+        CallerReply::Nothing(NoEffect::Refused(refusal)) => refusal.code(),
+        CallerReply::Nothing(NoEffect::NotSent) => "not-sent",
+        CallerReply::Nothing(NoEffect::QueueFull) => "full",
+        CallerReply::InProgress => "in-progress",
+        CallerReply::KeyTaken => "key-in-use",
+        CallerReply::KeyReused => "key-reused",
+        CallerReply::NotFound => "not-found",
         _ => "unknown",
     }
 }

@@ -8,7 +8,7 @@ use bridge_protocol::audit::Event as Logged;
 
 use super::super::options::Sabotage;
 use super::super::reference::{Key, Order, Row};
-use super::callers::{Attempt, Ending, Request, Write};
+use super::callers::{Attempt, AttemptEnd, Request, Write};
 use super::{Event, World, note};
 
 /// What a log says was committed: the key, the order, the outcome, and the ledger's number.
@@ -24,13 +24,13 @@ fn named(row: &Row) -> Named {
 impl World {
     /// The DBA's plan.
     pub(super) fn plan_restores(&mut self) {
-        if self.weather.restores > 0 {
+        if self.fault_rates.restores > 0 {
             self.ledger.archive();
         }
         if self.sabotage == Some(Sabotage::RestoreTooEarly) {
             self.ledger.restore_too_early();
         }
-        for _ in 0..self.weather.restores {
+        for _ in 0..self.fault_rates.restores {
             let until = u64::try_from(self.faults_until.as_micros()).unwrap_or(0);
             let at = self.dice.micros(0..=until);
             self.at(at, Event::StopForRestore);
@@ -69,7 +69,7 @@ impl World {
         self.counts.ledger_restores += 1;
         self.counts.outcomes_taken += taken.len() as u64;
         self.taken.extend(taken.iter().map(named));
-        self.judge_restored();
+        self.check_restored();
         let names = match self.named_by_logs() {
             Ok(names) => names,
             Err(what) => return self.violate("P8", format!("a log is not to be read: {what}")),
@@ -82,12 +82,12 @@ impl World {
                 self.receipt_taken(id, &row, names.contains(&named(&row)));
             }
         }
-        self.judge_names(&names);
+        self.check_names(&names);
         self.look_again_what_existed();
         self.settle_by_hand(to);
     }
 
-    fn judge_restored(&mut self) {
+    fn check_restored(&mut self) {
         let (outcomes, orders, available) =
             (self.stored_outcomes(), self.stored_orders(), self.ledger.available());
         if let Err((_, differs)) =
@@ -118,7 +118,7 @@ impl World {
     }
 
     /// P8: what the logs say was committed is in the ledger, or a restore took it.
-    fn judge_names(&mut self, names: &BTreeSet<Named>) {
+    fn check_names(&mut self, names: &BTreeSet<Named>) {
         let is_known = |name: &&Named| {
             let there = self.history.row(&name.0).map(named);
             there.as_ref() == Some(*name) || self.taken.contains(*name)
@@ -148,7 +148,7 @@ impl World {
     fn look_again_what_existed(&mut self) {
         for attempt in 0..self.attempts.len() {
             let Attempt { write, request, order, key, existed, ending, .. } = &self.attempts[attempt];
-            if !*existed || *ending != Ending::Open {
+            if !*existed || *ending != AttemptEnd::Open {
                 continue;
             }
             let Write { brand, .. } = &self.writes[*write];

@@ -14,7 +14,7 @@ const PROMISE: &str = "P6";
 
 impl World {
     /// Each row served was the source's at that moment or later.
-    pub(super) fn judge_fresh(&mut self, index: usize, at: Duration) {
+    pub(super) fn check_fresh(&mut self, index: usize, at: Duration) {
         let older = self.older(index, |_| Some(at));
         if let Some(key) = older {
             note!(self, "{}", self.story_of(index, &key));
@@ -25,7 +25,7 @@ impl World {
     }
 
     /// Each row served holds every change up to the position, and only values that the source had.
-    pub(super) fn judge_position(&mut self, index: usize) {
+    pub(super) fn check_position(&mut self, index: usize) {
         let Some(position) = self.replicas[index].subscriber.position() else { return };
         let older = self.older(index, |key| Some(self.source.numbered(key, position).unwrap_or_default()));
         if let Some(key) = older {
@@ -51,7 +51,7 @@ impl World {
         format!("{:?} is served, {}", self.replicas[index].rows.get(key), self.source.told(key))
     }
 
-    pub(super) fn judge_drifted(&mut self, index: usize, buckets: &[usize]) {
+    pub(super) fn check_drifted(&mut self, index: usize, buckets: &[usize]) {
         let planted: Vec<usize> = self.replicas[index].planted.iter().map(bucket).collect();
         note!(self, "replica {index} is drifted");
         self.counts.drifts_found += 1;
@@ -73,7 +73,7 @@ impl World {
         })
     }
 
-    pub(super) fn judge_end(&mut self) {
+    pub(super) fn check_end(&mut self) {
         if self.violation.is_none() && !self.is_settled() {
             self.violate(PROMISE, "a replica does not become equal to the source".to_owned());
         }

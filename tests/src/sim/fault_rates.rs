@@ -5,7 +5,7 @@ use super::options::Sabotage;
 
 /// Chances in 10,000: of each frame, of each thing at each tick, of each commit.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Weather {
+pub(super) struct FaultRates {
     // Of each frame.
     pub(super) frame_lost: u32,
     pub(super) frame_doubled: u32,
@@ -46,15 +46,15 @@ pub(super) struct Weather {
     pub(super) audit_fails: u32,
 }
 
-impl Weather {
-    /// Draws a schedule's weather.
+impl FaultRates {
+    /// Draws a schedule's rates of faults.
     pub(super) fn drawn(dice: &mut Dice, sabotage: Option<Sabotage>) -> Self {
         let mut often = |most: u32| match dice.index(3) {
             0 => 0,
             1 => most / 8,
             _ => most,
         };
-        let mut weather = Self {
+        let mut fault_rates = Self {
             frame_lost: often(300),
             frame_doubled: often(500),
             frame_late: often(400),
@@ -85,34 +85,35 @@ impl Weather {
             operator_speaks: often(1_000).max(50),
             restores: 0,
         };
-        weather.restores = [0, 0, 0, 0, 1, 2][dice.index(6)];
-        if sabotage.is_some_and(|sabotage| !sabotage.is_of_money()) {
-            weather.pays = 0;
+        fault_rates.restores = [0, 0, 0, 0, 1, 2][dice.index(6)];
+        if sabotage.is_some_and(|sabotage| !sabotage.is_of_payments()) {
+            fault_rates.pays = 0;
         }
         if let Some(sabotage) = sabotage {
-            weather.restores = if sabotage.is_of_restores() { 2 } else { 0 };
+            fault_rates.restores = if sabotage.is_of_restores() { 2 } else { 0 };
         }
         match sabotage {
             // A batch that writes over what a DBA changed leaves sums that add up.
-            Some(Sabotage::OverwriteStock) => weather.dba_writes = 0,
+            Some(Sabotage::OverwriteStock) => fault_rates.dba_writes = 0,
             // A crash takes what a DBA was told as well, who is no caller.
             Some(Sabotage::AcknowledgeBeforeCommit) => {
-                (weather.database_dies, weather.dba_writes) = (200, 0);
+                (fault_rates.database_dies, fault_rates.dba_writes) = (200, 0);
             }
-            Some(Sabotage::OvertakingCancels) => weather.cancels_at_once = 5_000,
-            Some(Sabotage::DenyLostCommits) => weather.commit_reply_lost = 1_000,
-            Some(Sabotage::SealOnce) => weather.link_dies = 400,
-            Some(Sabotage::ForgetUnsettled) => (weather.link_dies, weather.commit_late) = (300, 600),
-            Some(Sabotage::SendUnlogged) => weather.cloud_disk_full = 80,
-            Some(Sabotage::ForgetLastRounds) => weather.idc_dies = 120,
-            Some(Sabotage::LoseEntries) => weather.audit_fails = 400,
-            Some(Sabotage::PayUnlogged) => (weather.audit_fails, weather.pays) = (400, 3_000),
-            Some(sabotage) if sabotage.is_of_money() => {
-                weather.operator_speaks = 1_000;
-                (weather.pays, weather.gateway_loses, weather.gateway_holds_up) = (3_000, 400, 300);
+            Some(Sabotage::OvertakingCancels) => fault_rates.cancels_at_once = 5_000,
+            Some(Sabotage::DenyLostCommits) => fault_rates.commit_reply_lost = 1_000,
+            Some(Sabotage::SealOnce) => fault_rates.link_dies = 400,
+            Some(Sabotage::ForgetUnsettled) => (fault_rates.link_dies, fault_rates.commit_late) = (300, 600),
+            Some(Sabotage::SendUnlogged) => fault_rates.cloud_disk_full = 80,
+            Some(Sabotage::ForgetLastRounds) => fault_rates.idc_dies = 120,
+            Some(Sabotage::LoseEntries) => fault_rates.audit_fails = 400,
+            Some(Sabotage::PayUnlogged) => (fault_rates.audit_fails, fault_rates.pays) = (400, 3_000),
+            Some(sabotage) if sabotage.is_of_payments() => {
+                fault_rates.operator_speaks = 1_000;
+                (fault_rates.pays, fault_rates.gateway_loses, fault_rates.gateway_holds_up) =
+                    (3_000, 400, 300);
             }
             _ => {}
         }
-        weather
+        fault_rates
     }
 }

@@ -9,8 +9,8 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::load_of;
+use crate::generated;
 use crate::load::{self, Outcome, replay_paced};
-use crate::made_up;
 use crate::plan::Plan;
 use crate::site::Site;
 
@@ -19,7 +19,7 @@ const RATE: u32 = 20;
 
 /// What the neighbour met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Beside {
+pub struct NeighbourReport {
     /// Its orders.
     pub orders: u64,
     /// Those that were not placed by their first request.
@@ -38,7 +38,7 @@ pub(super) fn brand(name: &str) -> String {
 /// Its orders for so long, with stock for all of them.
 pub(super) fn plan(brand: &str, seed: u64, each: Duration) -> Plan {
     let orders = (u64::from(RATE) * each.as_secs()).max(1);
-    made_up::spread(brand, seed, usize::try_from(orders).unwrap_or(usize::MAX))
+    generated::spread(brand, seed, usize::try_from(orders).unwrap_or(usize::MAX))
 }
 
 /// Places its orders while the other work is done; returns what they met.
@@ -46,7 +46,7 @@ pub(super) async fn with(
     plan: &Arc<Plan>,
     site: &Site,
     other: impl Future<Output = Result<()>>,
-) -> Result<Beside> {
+) -> Result<NeighbourReport> {
     let (callers, pace) = load_of(plan, RATE, site);
     // The fault's own load has the one progress bar.
     let callers = load::Options { title: String::new(), ..callers };
@@ -57,17 +57,17 @@ pub(super) async fn with(
     let placed = told.settled.iter().filter(at_once).count() as u64;
     let orders = told.settled.len() as u64;
     let micros = |permille| u64::try_from(told.latency.quantile(permille).as_micros()).unwrap_or(u64::MAX);
-    Ok(Beside { orders, disturbed: orders - placed, p50_us: micros(500), p99_us: micros(990) })
+    Ok(NeighbourReport { orders, disturbed: orders - placed, p50_us: micros(500), p99_us: micros(990) })
 }
 
-impl Beside {
+impl NeighbourReport {
     /// The 99th percentile as a multiple of another's, in hundredths.
     pub(super) fn p99_in_hundredths_of(&self, calm: &Self) -> u64 {
         100 * self.p99_us / calm.p99_us.max(1)
     }
 }
 
-impl fmt::Display for Beside {
+impl fmt::Display for NeighbourReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = |micros: u64| format!("{}.{} ms", micros / 1_000, micros / 100 % 10);
         let Self { orders, disturbed, p50_us, p99_us } = *self;

@@ -5,14 +5,14 @@ use bridge_protocol::domain::OrderId;
 use bridge_protocol::wire::order::Refusal;
 
 use super::super::reference::{Body, Key, Order, Row, State};
-use super::callers::{Attempt, End, Ending, Intent, Request};
+use super::callers::{Attempt, AttemptEnd, CallerEnd, Intent, Request};
 use super::cloud_log::LOGGED_WITHIN;
-use super::told::{Nothing, Told};
+use super::replies::{CallerReply, NoEffect};
 use super::{World, stored};
 
 impl World {
     /// P7: every queue has a number.
-    pub(super) fn judge_bounds(&mut self) {
+    pub(super) fn check_bounds(&mut self) {
         let mut broken = None;
         for (number, cloud) in self.clouds.iter_mut().enumerate() {
             let windows =
@@ -46,7 +46,7 @@ impl World {
     }
 
     /// P7 again, at the commit queue.
-    pub(super) fn judge_batch(&mut self, idc: usize, batch: &Batch) {
+    pub(super) fn check_batch(&mut self, idc: usize, batch: &Batch) {
         // An empty one only asks whether the database works again.
         let needless = batch.requests.is_empty() && !self.idcs[idc].agent.is_away();
         if needless || batch.requests.len() > self.idc_limits.batch_max {
@@ -55,7 +55,7 @@ impl World {
     }
 
     /// P2 at each answer of the ledger: it is what was committed under the key.
-    pub(super) fn judge_answer(&mut self, key: &Key, answer: &RequestOutcome) {
+    pub(super) fn check_answer(&mut self, key: &Key, answer: &RequestOutcome) {
         if let RequestOutcome::Settled { receipt, .. } = answer
             && self.history.row(key) != Some(&stored::certified(receipt))
         {
@@ -64,7 +64,7 @@ impl World {
     }
 
     /// P2 and P4 at each effect: it must be the first under its key and not have been denied.
-    pub(super) fn judge_effect(&mut self, receipt: Row, places: bool, began_after: u64) {
+    pub(super) fn check_effect(&mut self, receipt: Row, places: bool, began_after: u64) {
         let write = self.keys_sent.get(&receipt.key).copied();
         let Some(id) = write.filter(|id| matches!(self.writes[*id].intent, Intent::Place(_)) == places)
         else {
@@ -94,11 +94,11 @@ impl World {
     }
 
     /// What a caller is told must be so.
-    pub(super) fn judge_told(&mut self, attempt: usize, told: &Told) {
+    pub(super) fn check_told(&mut self, attempt: usize, told: &CallerReply) {
         let Attempt { write: id, request, .. } = self.attempts[attempt];
         let counts = &mut self.counts;
         match told {
-            Told::Receipt { receipt, replayed } => {
+            CallerReply::Receipt { receipt, replayed } => {
                 counts.replayed += u64::from(*replayed);
                 if self.writes[id].receipt.is_none() {
                     *match receipt.outcome.code.as_str() {
@@ -110,43 +110,43 @@ impl World {
                         _ => &mut counts.not_cancellable,
                     } += 1;
                 }
-                self.judge_receipt(attempt, receipt);
+                self.check_receipt(attempt, receipt);
             }
-            Told::State(state) => self.judge_state(id, state),
-            Told::NotFound => {
+            CallerReply::State(state) => self.check_state(id, state),
+            CallerReply::NotFound => {
                 counts.not_found += 1;
-                self.judge_not_found(attempt);
+                self.check_not_found(attempt);
             }
-            Told::Pending => counts.pending += 1,
-            Told::Nothing(nothing) => {
+            CallerReply::Pending => counts.pending += 1,
+            CallerReply::Nothing(nothing) => {
                 counts.nothing_happened += 1;
-                self.judge_nothing(attempt, *nothing);
+                self.check_nothing(attempt, *nothing);
             }
-            Told::KeyReused => {
+            CallerReply::KeyReused => {
                 counts.key_reused += 1;
-                self.judge_key_reused(attempt);
+                self.check_key_reused(attempt);
             }
-            Told::KeyTaken => {
+            CallerReply::KeyTaken => {
                 counts.key_reused += 1;
                 self.deny(attempt);
             }
-            Told::InProgress => {
+            CallerReply::InProgress => {
                 counts.in_progress += 1;
                 self.deny(attempt);
             }
-            Told::Unknown => counts.unknown += 1,
-            Told::Lost => counts.connections_lost += 1,
+            CallerReply::Unknown => counts.unknown += 1,
+            CallerReply::Lost => counts.connections_lost += 1,
         }
         let is_write = !matches!(request, Request::Ask { .. });
-        if is_write != !matches!(told, Told::State(_) | Told::NotFound | Told::Pending)
-            && !matches!(told, Told::Nothing(_) | Told::Unknown | Told::Lost)
+        if is_write != !matches!(told, CallerReply::State(_) | CallerReply::NotFound | CallerReply::Pending)
+            && !matches!(told, CallerReply::Nothing(_) | CallerReply::Unknown | CallerReply::Lost)
         {
             self.violate("ANSWERS", format!("{request:?} is answered {told:?}"));
         }
     }
 
     /// P1 and P2: what a receipt says is in the ledger, and every receipt of a key says the same.
-    fn judge_receipt(&mut self, attempt: usize, receipt: &Row) {
+    fn check_receipt(&mut self, attempt: usize, receipt: &Row) {
         let Attempt { write: id, request, .. } = self.attempts[attempt];
         if self.history.row(&receipt.key) != Some(receipt) {
             self.violate(
@@ -175,7 +175,7 @@ impl World {
     }
 
     /// An order stands as the ledger has it, with the terms that were sent; a cancellation may have come since it was looked up.
-    fn judge_state(&mut self, id: usize, state: &State) {
+    fn check_state(&mut self, id: usize, state: &State) {
         let sent = self.body_of(&state.order).map(|body| &body.terms);
         if !self.history.fits(state, sent) {
             let standing = self.history.standing(&state.order);
@@ -200,7 +200,7 @@ impl World {
     }
 
     /// What the ledger had when it was asked for is found; and what a sender still settles is not called missing.
-    fn judge_not_found(&mut self, attempt: usize) {
+    fn check_not_found(&mut self, attempt: usize) {
         let Attempt { write: id, request, cloud, cloud_life, existed, .. } = self.attempts[attempt];
         if existed {
             self.violate(
@@ -215,7 +215,7 @@ impl World {
             let Attempt { cloud: at, cloud_life: life, ending, .. } = self.attempts[other];
             let still_settling = match ending {
                 // The caller was told when the log had it: a little later than the sender said so.
-                Ending::Unknown(told) => {
+                AttemptEnd::Unknown(told) => {
                     let since = told.saturating_sub(LOGGED_WITHIN);
                     self.now < since + self.sender_limits.settle_for && overflowed_at < Some(since)
                 }
@@ -227,27 +227,27 @@ impl World {
         }
     }
 
-    fn judge_nothing(&mut self, attempt: usize, nothing: Nothing) {
+    fn check_nothing(&mut self, attempt: usize, nothing: NoEffect) {
         let Attempt { write: id, request, existed, sealable, .. } = self.attempts[attempt];
         match nothing {
-            Nothing::Refused(Refusal::NotFound) => {
+            NoEffect::Refused(Refusal::NotFound) => {
                 if request == Request::Cancel && existed {
                     self.violate("P1", format!("caller {id} cannot cancel an order that is there"));
                 }
             }
-            Nothing::Refused(Refusal::Busy | Refusal::DatabaseDown) => {}
-            Nothing::Refused(refusal) => {
+            NoEffect::Refused(Refusal::Busy | Refusal::DatabaseDown) => {}
+            NoEffect::Refused(refusal) => {
                 self.violate("ANSWERS", format!("an honest request is refused as {refusal:?}"));
             }
-            Nothing::NotSent if sealable => {
+            NoEffect::NotSent if sealable => {
                 self.violate("P11", format!("caller {id} is refused for a key that an agent lacks"));
             }
-            Nothing::NobodyThere
-            | Nothing::NotAdmitted(_)
-            | Nothing::QueueFull
-            | Nothing::NoSealingKey
-            | Nothing::NotLogged
-            | Nothing::NotSent => {}
+            NoEffect::NobodyThere
+            | NoEffect::NotAdmitted(_)
+            | NoEffect::QueueFull
+            | NoEffect::NoSealingKey
+            | NoEffect::NotLogged
+            | NoEffect::NotSent => {}
         }
         if !matches!(request, Request::Ask { .. }) {
             self.deny(attempt);
@@ -255,7 +255,7 @@ impl World {
     }
 
     /// A key is called reused only if the ledger has it for something else.
-    fn judge_key_reused(&mut self, attempt: usize) {
+    fn check_key_reused(&mut self, attempt: usize) {
         let Attempt { write: id, request, key, .. } = self.attempts[attempt];
         let row = key.and_then(|key| self.history.row(&key));
         let committed = row.and_then(|row| self.placed_by(&row.order)).map(|by| by.request);
@@ -273,7 +273,7 @@ impl World {
     /// P4: notes that the caller was told that this attempt did nothing, and looks whether it did.
     fn deny(&mut self, attempt: usize) {
         let Attempt { write: id, request, order, .. } = self.attempts[attempt];
-        self.attempts[attempt].ending = Ending::Denied;
+        self.attempts[attempt].ending = AttemptEnd::Denied;
         if let Request::Place { .. } = request {
             self.denied.insert(*order.as_bytes());
         }
@@ -285,7 +285,7 @@ impl World {
     }
 
     /// P1: after a crash everything is there that anybody was told.
-    pub(super) fn judge_after_crash(&mut self) {
+    pub(super) fn check_after_crash(&mut self) {
         let lost = self.history.lost(&self.stored_outcomes());
         for row in lost {
             let Some(id) = self.keys_sent.get(&row.key).copied() else { continue };
@@ -302,7 +302,7 @@ impl World {
     }
 
     /// The end: every caller's end is the ledger's, nothing is still under way, and the reference model agrees.
-    pub(super) fn judge_end(&mut self) {
+    pub(super) fn check_end(&mut self) {
         let unsettled: usize = self.clouds.iter().map(|cloud| cloud.sender.unsettled()).sum();
         let under_way: usize = self.idcs.iter().map(|idc| idc.agent.under_way()).sum();
         if (unsettled, under_way) != (0, 0) {
@@ -312,7 +312,8 @@ impl World {
             let write = &self.writes[id];
             let fits = match (&write.receipt, &write.row, write.end) {
                 (Some(receipt), Some(row), _) => receipt == row,
-                (None, Some(_), End::FoundThere) | (None, None, End::FoundAbsent | End::GaveUp) => true,
+                (None, Some(_), CallerEnd::FoundThere)
+                | (None, None, CallerEnd::FoundAbsent | CallerEnd::GaveUp) => true,
                 _ => false,
             };
             if !fits {

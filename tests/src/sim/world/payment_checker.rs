@@ -1,10 +1,10 @@
-//! The judge of money: what the gateway's books, the ledger, the logs and what callers were told have to do with each other.
+//! The checker of payments: what the gateway's books, the ledger, the logs and what callers were told have to do with each other.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::super::reference::answer::Payment;
-use super::super::reference::bank::{Id, Said};
+use super::super::reference::bank::{BankReply, Id};
 use super::super::reference::{Key, Order};
 use super::World;
 use super::payers::{PayAttempt, PayEnd, PayIntent, PayRequest, PayWrite};
@@ -32,8 +32,8 @@ fn was_denied(row: &PaymentColumns) -> bool {
 
 impl World {
     fn attempt_of(&self, id: &Id) -> Option<(&PayAttempt, &PayWrite)> {
-        let attempt = &self.money.attempts[*self.money.made_for.get(id)?];
-        Some((attempt, &self.money.writes[attempt.write]))
+        let attempt = &self.payment_world.attempts[*self.payment_world.made_for.get(id)?];
+        Some((attempt, &self.payment_world.writes[attempt.write]))
     }
 
     pub(super) fn key_of(&self, id: &Id) -> Option<Key> {
@@ -41,7 +41,7 @@ impl World {
     }
 
     fn is_logged(&self, key: Option<Key>, what: &str) -> bool {
-        key.is_some_and(|key| self.money.logged.contains(&(key, what.to_owned())))
+        key.is_some_and(|key| self.payment_world.logged.contains(&(key, what.to_owned())))
     }
 
     /// The payments that are known by a token.
@@ -50,8 +50,8 @@ impl World {
     }
 
     /// P8, and no gateway is asked for what is not durable: before a charge.
-    pub(super) fn judge_asked_to_charge(&mut self, charge: &Charge) {
-        if self.money.settled.contains(charge.order.as_bytes()) {
+    pub(super) fn check_asked_to_charge(&mut self, charge: &Charge) {
+        if self.payment_world.settled.contains(charge.order.as_bytes()) {
             return;
         }
         let id = charge.payment.as_bytes();
@@ -65,26 +65,26 @@ impl World {
             let same = attempt.request == PayRequest::Pay { token: charge.payment_key.as_str().to_owned() };
             same && write.order == charge.order && write.brand == write.brand_of_order
         });
-        let agreed = self.money.bank.agreed(charge.payment_key.as_str());
+        let agreed = self.payment_world.bank.agreed(charge.payment_key.as_str());
         if !asked || agreed != Some((*charge.order.as_bytes(), charge.amount.amount())) {
             self.violate("TENANCY", format!("{charge:?} is to be charged, and {agreed:?} was agreed to"));
         }
     }
 
     /// P2 and P4 when money moves: once an order, and not where its caller was told that nothing happens.
-    pub(super) fn judge_charged(&mut self, charge: &Charge) {
+    pub(super) fn check_charged(&mut self, charge: &Charge) {
         let order = charge.order.as_bytes();
-        if self.money.settled.contains(order) {
+        if self.payment_world.settled.contains(order) {
             return;
         }
         let own = was_any_denied(&self.known_by(charge.payment_key.as_str()));
-        let others = self.money.bank.charges_of(order).into_iter();
+        let others = self.payment_world.bank.charges_of(order).into_iter();
         let others = others.filter(|(token, ..)| *token != charge.payment_key.as_str());
         let twice = others.filter(|(token, ..)| !own && !was_any_denied(&self.known_by(token))).count();
         if twice > 0 {
             self.violate("P2", format!("order {} is charged twice", charge.order));
         }
-        if self.money.denied.contains(charge.payment.as_bytes()) {
+        if self.payment_world.denied.contains(charge.payment.as_bytes()) {
             self.violate(
                 "P4",
                 format!("{} is charged, and its caller was told that nothing happened", charge.payment),
@@ -97,16 +97,16 @@ impl World {
     }
 
     /// P2 when money goes back: never more than came, and only what somebody of the shop asked for or what pays for nothing.
-    pub(super) fn judge_given_back(&mut self, refund: &GiveBack) {
+    pub(super) fn check_given_back(&mut self, refund: &GiveBack) {
         let (id, token) = (refund.refund.as_bytes(), refund.charge.payment_key.as_str());
         let (amount, charged) = (refund.amount.amount(), refund.charge.amount.amount());
-        if self.money.settled.contains(refund.charge.order.as_bytes()) {
+        if self.payment_world.settled.contains(refund.charge.order.as_bytes()) {
             return;
         }
-        if self.money.bank.back(token) > charged {
+        if self.payment_world.bank.back(token) > charged {
             self.violate("P2", format!("more goes back of {} than was paid", refund.charge.payment));
         }
-        if self.money.bank.asked_after_refusal(id) > ASKED_AFTER_REFUSAL_MAX {
+        if self.payment_world.bank.asked_after_refusal(id) > ASKED_AFTER_REFUSAL_MAX {
             self.violate(
                 "P2",
                 format!("refund {} is asked for again and again, and was refused", refund.refund),
@@ -128,9 +128,9 @@ impl World {
                     format!("refund {} is another brand's, or another amount", refund.refund),
                 );
             }
-            None => self.judge_automatic(refund),
+            None => self.check_automatic(refund),
         }
-        if self.money.denied.contains(id) {
+        if self.payment_world.denied.contains(id) {
             self.violate(
                 "P4",
                 format!("refund {} is asked for, and its caller was told that it is not", refund.refund),
@@ -139,18 +139,18 @@ impl World {
     }
 
     /// Money goes back by itself where its order does not stand or it came late, once, and once more for each refund that was refused.
-    fn judge_automatic(&mut self, refund: &GiveBack) {
+    fn check_automatic(&mut self, refund: &GiveBack) {
         let charge = &refund.charge;
         let late = self.ledger.payment_row(&charge.payment.as_uuid()).is_some_and(|row| is_late(&row));
         let cancelled = self.ledger.state_of(&charge.order.as_uuid()) == Some("cancelled");
         if !late && !cancelled {
             self.violate("P2", format!("money of {} goes back, and nobody asked for it", charge.payment));
         }
-        let asked_back = self.money.bank.asked_back(charge.payment_key.as_str());
+        let asked_back = self.payment_world.bank.asked_back(charge.payment_key.as_str());
         let (asked_for, automatic): (Vec<&Id>, Vec<&Id>) =
-            asked_back.partition(|id| self.money.made_for.contains_key(*id));
+            asked_back.partition(|id| self.payment_world.made_for.contains_key(*id));
         // What never came to the gateway may have been called refused by an operator.
-        let said_refused = self.money.said_refused.iter().filter(|id| {
+        let said_refused = self.payment_world.said_refused.iter().filter(|id| {
             let intent = self.attempt_of(id).map(|(_, write)| &write.intent);
             let of_this =
                 matches!(intent, Some(PayIntent::Refund { payment, .. }) if *payment == charge.payment);
@@ -162,9 +162,9 @@ impl World {
     }
 
     /// A payment's row is durable.
-    pub(super) fn judge_payment(&mut self, row: &PaymentColumns) {
+    pub(super) fn check_payment(&mut self, row: &PaymentColumns) {
         let (id, name) = (*row.payment.as_bytes(), row.payment);
-        if self.money.settled.contains(row.order.as_bytes()) {
+        if self.payment_world.settled.contains(row.order.as_bytes()) {
             return;
         }
         let brand = self.attempt_of(&id).and_then(|(attempt, write)| {
@@ -175,7 +175,7 @@ impl World {
         if brand.is_none_or(|brand| brand.as_str() != row.brand) {
             self.violate("TENANCY", format!("payment {name} is not as anybody asked: {row:?}"));
         }
-        if self.money.denied.contains(&id) {
+        if self.payment_world.denied.contains(&id) {
             self.violate(
                 "P4",
                 format!("payment {name} is durable, and its caller was told that nothing happened"),
@@ -188,8 +188,8 @@ impl World {
         if self.ledger.payments().iter().filter(|other| pays(other)).count() > 1 {
             self.violate("P2", format!("two payments pay for order {}", row.order));
         }
-        let charged = self.money.bank.is_charged(&row.payment_key);
-        if row.refunded > self.money.bank.back(&row.payment_key) {
+        let charged = self.payment_world.bank.is_charged(&row.payment_key);
+        if row.refunded > self.payment_world.bank.back(&row.payment_key) {
             self.violate(
                 "P2",
                 format!("{} of payment {name} counts as back, which is more than is", row.refunded),
@@ -213,22 +213,22 @@ impl World {
     }
 
     /// A refund's row is durable.
-    pub(super) fn judge_refund(&mut self, row: &RefundColumns) {
+    pub(super) fn check_refund(&mut self, row: &RefundColumns) {
         let (id, name) = (*row.refund.as_bytes(), row.refund);
         let payment = self.ledger.payment_row(&row.payment);
-        if payment.is_some_and(|payment| self.money.settled.contains(payment.order.as_bytes())) {
+        if payment.is_some_and(|payment| self.payment_world.settled.contains(payment.order.as_bytes())) {
             return;
         }
-        if row.automatic == self.money.made_for.contains_key(&id) {
+        if row.automatic == self.payment_world.made_for.contains_key(&id) {
             self.violate("P2", format!("refund {name} is automatic: {}, and was asked for", row.automatic));
         }
-        if self.money.denied.contains(&id) {
+        if self.payment_world.denied.contains(&id) {
             self.violate(
                 "P4",
                 format!("refund {name} is durable, and its caller was told that nothing happened"),
             );
         }
-        let done = self.money.bank.answered(&id) == Some(Said::Done);
+        let done = self.payment_world.bank.answered(&id) == Some(BankReply::Done);
         match (row.state.as_str(), row.automatic) {
             ("done", true) => self.counts.refunds_automatic += 1,
             ("done", false) => self.counts.refunds += 1,
@@ -259,7 +259,7 @@ impl World {
     }
 
     /// P8 before an answer: what a payment came to is in a log.
-    pub(super) fn judge_payment_answer(&mut self, message: &ToCloud) {
+    pub(super) fn check_payment_answer(&mut self, message: &ToCloud) {
         let Some(to_cloud::Kind::Payment(stands)) = &message.kind else { return };
         let Ok(id) = Id::try_from(&stands.payment[..]) else { return };
         let state = stands.state_code();
@@ -271,11 +271,11 @@ impl World {
     }
 
     /// What a payer is told of its payment must be so.
-    pub(super) fn judge_payment_told(&mut self, attempt: usize, stands: &Payment) {
-        let PayAttempt { write, .. } = self.money.attempts[attempt];
-        let PayWrite { brand, brand_of_order, order, .. } = &self.money.writes[write];
+    pub(super) fn check_payment_told(&mut self, attempt: usize, stands: &Payment) {
+        let PayAttempt { write, .. } = self.payment_world.attempts[attempt];
+        let PayWrite { brand, brand_of_order, order, .. } = &self.payment_world.writes[write];
         // It may have been answered before the ledger was put back.
-        if self.money.named.contains(order.as_bytes()) {
+        if self.payment_world.named.contains(order.as_bytes()) {
             return;
         }
         if brand != brand_of_order || stands.order != *order.as_bytes() {
@@ -290,7 +290,7 @@ impl World {
             return self
                 .violate("P1", format!("payer {write} is told of a payment that is not there: {stands:?}"));
         };
-        let charged = self.money.bank.is_charged(&row.payment_key);
+        let charged = self.payment_world.bank.is_charged(&row.payment_key);
         let told_paid = matches!(stands.state.as_str(), "paid" | "partially_refunded" | "refunded");
         if told_paid && (!is_charged(&row) || is_late(&row) || !charged) {
             self.violate(
@@ -310,23 +310,24 @@ impl World {
     }
 
     /// A payer is told that nothing happened.
-    pub(super) fn judge_payment_denied(&mut self, attempt: usize, refusal: Option<Refusal>) {
-        let PayAttempt { write: id, id: made, key, existed, .. } = self.money.attempts[attempt].clone();
-        if self.money.named.contains(self.money.writes[id].order.as_bytes()) {
+    pub(super) fn check_payment_denied(&mut self, attempt: usize, refusal: Option<Refusal>) {
+        let PayAttempt { write: id, id: made, key, existed, .. } =
+            self.payment_world.attempts[attempt].clone();
+        if self.payment_world.named.contains(self.payment_world.writes[id].order.as_bytes()) {
             return;
         }
-        self.money.denied.insert(made);
+        self.payment_world.denied.insert(made);
         let is_payment = self.ledger.payments().iter().any(|row| *row.payment.as_bytes() == made);
         if is_payment || self.ledger.refunds().iter().any(|row| *row.refund.as_bytes() == made) {
             self.violate("P4", format!("payer {id} is told that nothing happened ({refusal:?}), and it did"));
         }
-        let PayWrite { brand, brand_of_order, intent, order, .. } = &self.money.writes[id];
+        let PayWrite { brand, brand_of_order, intent, order, .. } = &self.payment_world.writes[id];
         let (other_brand, order) = (brand != brand_of_order, order.as_uuid());
         let rows = Vec::from_iter(self.ledger.payments().into_iter().filter(|row| row.order == order));
         let fits = match (refusal, intent) {
             (Some(Refusal::NotFound), _) => other_brand || !existed,
             (Some(Refusal::WrongAmount), PayIntent::Pay { amount, .. }) => {
-                let agreed = self.money.bank.agreed_for(order.as_bytes());
+                let agreed = self.payment_world.bank.agreed_for(order.as_bytes());
                 agreed != Some(*amount)
             }
             (Some(Refusal::KeyReused), PayIntent::Pay { slips, .. }) => slips.is_some(),
@@ -356,18 +357,18 @@ impl World {
     }
 
     /// The end: the gateway's books, the ledger and every payer agree, and nobody's money is where it does not belong.
-    pub(super) fn judge_money(&mut self) {
+    pub(super) fn check_money(&mut self) {
         if let Err(what) = self.compare_books().and_then(|()| self.compare_payers()) {
             self.violate("MONEY", what);
         }
     }
 
     fn compare_books(&self) -> Result<(), String> {
-        let is_settled = |order: &Order| self.money.settled.contains(order);
+        let is_settled = |order: &Order| self.payment_world.settled.contains(order);
         let mut payments = self.ledger.payments();
         payments.retain(|row| !is_settled(row.order.as_bytes()));
         let mut of_order: BTreeMap<Order, usize> = BTreeMap::new();
-        let charges = self.money.bank.charges().filter(|(_, _, order, _)| !is_settled(order));
+        let charges = self.payment_world.bank.charges().filter(|(_, _, order, _)| !is_settled(order));
         for (token, _, order, kept) in charges {
             let charged = |row: &&Rc<PaymentColumns>| row.payment_key == token && is_charged(row);
             let rows = Vec::from_iter(payments.iter().filter(charged));
@@ -387,7 +388,7 @@ impl World {
             return Err(format!("order {:?} is paid twice", OrderId::from_bytes(order)));
         }
         for row in &payments {
-            if is_charged(row) != self.money.bank.is_charged(&row.payment_key) && is_charged(row) {
+            if is_charged(row) != self.payment_world.bank.is_charged(&row.payment_key) && is_charged(row) {
                 return Err(format!("no money moved for {row:?}"));
             }
             let refunds = self.ledger.refunds().into_iter();
@@ -406,10 +407,10 @@ impl World {
         let requests = self.ledger.requests();
         let refunds = self.ledger.refunds();
         // What a payer was told before the ledger was put back may have become otherwise: the agents ask the gateway once more.
-        let is_named = |write: &PayWrite| self.money.named.contains(write.order.as_bytes());
-        let all = self.money.writes.iter().enumerate();
+        let is_named = |write: &PayWrite| self.payment_world.named.contains(write.order.as_bytes());
+        let all = self.payment_world.writes.iter().enumerate();
         for (number, write) in all.filter(|(_, write)| !is_named(write)) {
-            let key = write.attempts.first().map(|attempt| self.money.attempts[*attempt].key);
+            let key = write.attempts.first().map(|attempt| self.payment_world.attempts[*attempt].key);
             let request = key.and_then(|key| requests.get(&key[..]));
             let row = request.and_then(|request| self.ledger.payment_row(&request.payment));
             let refund = request.and_then(|request| request.refund);

@@ -8,7 +8,7 @@ use super::super::reference::{Row, State};
 
 /// What a caller is told.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Told {
+pub(super) enum CallerReply {
     /// 201, 200 or 409 with a verified receipt.
     Receipt {
         /// What it certifies.
@@ -23,7 +23,7 @@ pub(super) enum Told {
     /// 200 with `unknown`: ask again.
     Pending,
     /// Nothing happened, for certain.
-    Nothing(Nothing),
+    Nothing(NoEffect),
     /// 422: the key is another request's.
     KeyReused,
     /// 422: an attempt under this key with another body is not settled.
@@ -38,7 +38,7 @@ pub(super) enum Told {
 
 /// Why nothing happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Nothing {
+pub(super) enum NoEffect {
     NobodyThere,
     NotAdmitted(NotAdmitted),
     QueueFull,
@@ -48,21 +48,23 @@ pub(super) enum Nothing {
     Refused(Refusal),
 }
 
-impl Told {
+impl CallerReply {
     /// Whether nothing of the request was taken, by the cloud agent itself or by a data centre that turned it away.
     pub(super) fn says_not_taken(&self) -> bool {
         match self {
-            Self::Nothing(Nothing::Refused(refusal)) => {
+            Self::Nothing(NoEffect::Refused(refusal)) => {
                 matches!(refusal, Refusal::Busy | Refusal::DatabaseDown)
             }
-            Self::Nothing(Nothing::NotSent | Nothing::QueueFull) | Self::InProgress | Self::KeyTaken => true,
+            Self::Nothing(NoEffect::NotSent | NoEffect::QueueFull) | Self::InProgress | Self::KeyTaken => {
+                true
+            }
             _ => false,
         }
     }
 
     pub(super) fn rejected(rejected: Rejected) -> Self {
         match rejected {
-            Rejected::Full => Self::Nothing(Nothing::QueueFull),
+            Rejected::Full => Self::Nothing(NoEffect::QueueFull),
             Rejected::InProgress => Self::InProgress,
             Rejected::KeyReused => Self::KeyTaken,
         }
@@ -74,9 +76,9 @@ impl Told {
             CallerAnswer::Refused(Refusal::KeyReused) => Self::KeyReused,
             CallerAnswer::Refused(Refusal::NotFound) if asked => Self::NotFound,
             CallerAnswer::Refused(refusal) | CallerAnswer::InTheWay(refusal, _) => {
-                Self::Nothing(Nothing::Refused(refusal))
+                Self::Nothing(NoEffect::Refused(refusal))
             }
-            CallerAnswer::NotSent => Self::Nothing(Nothing::NotSent),
+            CallerAnswer::NotSent => Self::Nothing(NoEffect::NotSent),
             CallerAnswer::Pending => Self::Pending,
             CallerAnswer::Unknown
             | CallerAnswer::State(_)

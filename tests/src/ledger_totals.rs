@@ -15,9 +15,9 @@ use crate::plan::Step;
 
 /// What a ledger holds of one brand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Books {
+pub struct LedgerTotals {
     /// By SKU.
-    pub stock: BTreeMap<String, Shelf>,
+    pub stock: BTreeMap<String, SkuTotals>,
     /// Orders that stand.
     pub orders: i64,
     /// What they are worth, in minor units.
@@ -30,7 +30,7 @@ pub struct Books {
 
 /// The units of one SKU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Shelf {
+pub struct SkuTotals {
     /// Brought in.
     pub initial: i64,
     /// Still for sale.
@@ -41,12 +41,12 @@ pub struct Shelf {
     pub ordered: i64,
 }
 
-impl Books {
+impl LedgerTotals {
     /// What must be in the ledger when a plan was replayed on empty tables and every outcome is known.
     #[must_use]
-    pub fn expected(report: &Report) -> Books {
+    pub fn expected(report: &Report) -> LedgerTotals {
         let plan = &report.plan;
-        let mut books = Books::default();
+        let mut books = LedgerTotals::default();
         let mut sold = vec![0; plan.stock.len()];
         for (step, settled) in plan.steps.iter().zip(&report.settled) {
             let (place, sign) = match (step, &settled.outcome) {
@@ -68,9 +68,10 @@ impl Books {
         }
         for (row, sold) in plan.stock.iter().zip(sold) {
             let initial = row.quantity.cast_signed();
-            books
-                .stock
-                .insert(row.sku.clone(), Shelf { initial, available: initial - sold, sold, ordered: sold });
+            books.stock.insert(
+                row.sku.clone(),
+                SkuTotals { initial, available: initial - sold, sold, ordered: sold },
+            );
         }
         books
     }
@@ -79,14 +80,14 @@ impl Books {
     ///
     /// # Errors
     /// When it does not answer, or is no ledger.
-    pub async fn read(database: &Database, brand: &str) -> Result<Books> {
+    pub async fn read(database: &Database, brand: &str) -> Result<LedgerTotals> {
         let mut ledger = Ledger::open(database).await.context("open the ledger's database")?;
-        let mut books = Books::default();
+        let mut books = LedgerTotals::default();
         let stock =
             "SELECT skus.sku, stock.initial, stock.available, stock.sold FROM stock JOIN skus USING (sku_id)
             WHERE skus.brand = $1";
         for (sku, initial, available, sold) in ledger.rows(stock, brand).await? {
-            books.stock.insert(sku, Shelf { initial, available, sold, ordered: 0 });
+            books.stock.insert(sku, SkuTotals { initial, available, sold, ordered: 0 });
         }
         let lines =
             "SELECT skus.sku, CAST(sum(order_lines.quantity) AS bigint), count(*), count(*) FROM order_lines
@@ -113,7 +114,7 @@ impl Books {
 
     /// Where `actual` is not what these books say; empty when both agree.
     #[must_use]
-    pub fn differences(&self, actual: &Books) -> Vec<String> {
+    pub fn differences(&self, actual: &LedgerTotals) -> Vec<String> {
         let mut found = Vec::new();
         let mut compare = |what: &str, expected: i64, actual: i64| {
             if expected != actual {
@@ -126,7 +127,7 @@ impl Books {
         compare("sold-out orders", self.sold_out, actual.sold_out);
         let skus: std::collections::BTreeSet<_> = self.stock.keys().chain(actual.stock.keys()).collect();
         for sku in skus {
-            let shelf = |books: &Books| books.stock.get(sku).copied().unwrap_or_default();
+            let shelf = |books: &LedgerTotals| books.stock.get(sku).copied().unwrap_or_default();
             let (expected, actual) = (shelf(self), shelf(actual));
             compare(&format!("units of {sku} brought in"), expected.initial, actual.initial);
             compare(&format!("units of {sku} available"), expected.available, actual.available);
@@ -177,9 +178,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::generated;
     use crate::histogram::Histogram;
     use crate::load::Settled;
-    use crate::made_up;
     use crate::plan::Plan;
 
     fn told(plan: Plan, outcomes: Vec<Outcome>) -> Report {
@@ -190,14 +191,14 @@ mod tests {
 
     #[test]
     fn only_what_was_placed_and_not_cancelled_is_gone() {
-        let mut plan = made_up::hot(1, 4);
+        let mut plan = generated::hot(1, 4);
         plan.steps.push(Step::Cancel { key: "c".to_owned(), of: 1 });
         let placed = || Outcome::Placed { order: "o".to_owned() };
         let report =
             told(plan, vec![placed(), placed(), Outcome::SoldOut, Outcome::Unknown, Outcome::Cancelled]);
-        let books = Books::expected(&report);
+        let books = LedgerTotals::expected(&report);
         let hot = &report.plan.stock[0];
-        let expected = Shelf { initial: 41, available: 40, sold: 1, ordered: 1 };
+        let expected = SkuTotals { initial: 41, available: 40, sold: 1, ordered: 1 };
         assert_eq!(books.stock[&hot.sku], expected);
         assert_eq!((books.orders, books.cancelled, books.sold_out), (1, 1, 1));
         assert_eq!(books.total_minor, 3_000 + hot.price_minor.cast_signed());
@@ -205,9 +206,9 @@ mod tests {
 
     #[test]
     fn a_difference_is_told_by_its_name_and_both_numbers() {
-        let plan = made_up::hot(1, 1);
+        let plan = generated::hot(1, 1);
         let sku = plan.stock[0].sku.clone();
-        let expected = Books::expected(&told(plan, vec![Outcome::Placed { order: "o".to_owned() }]));
+        let expected = LedgerTotals::expected(&told(plan, vec![Outcome::Placed { order: "o".to_owned() }]));
         assert_eq!(expected.differences(&expected), Vec::<String>::new());
         let mut actual = expected.clone();
         actual.orders = 2;

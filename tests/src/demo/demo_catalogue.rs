@@ -20,7 +20,7 @@ const ALL: &str = "all";
 type Word = (&'static str, &'static str);
 
 /// A brand of the catalogue.
-struct BrandOf {
+struct DemoBrand {
     brand: &'static str,
     prefix: &'static str,
     name: Word,
@@ -31,8 +31,8 @@ struct BrandOf {
     prices: std::ops::Range<u64>,
 }
 
-const BRANDS: [BrandOf; 3] = [
-    BrandOf {
+const BRANDS: [DemoBrand; 3] = [
+    DemoBrand {
         brand: "shoes",
         prefix: "DV",
         name: ("Hangang Shoes", "한강슈즈"),
@@ -52,7 +52,7 @@ const BRANDS: [BrandOf; 3] = [
         sizes: &["230", "240", "250", "260", "270", "280", "290"],
         prices: 59..320,
     },
-    BrandOf {
+    DemoBrand {
         brand: "apparel",
         prefix: "AP",
         name: ("Namsan Apparel", "남산어패럴"),
@@ -72,7 +72,7 @@ const BRANDS: [BrandOf; 3] = [
         sizes: &["S", "M", "L", "XL"],
         prices: 19..260,
     },
-    BrandOf {
+    DemoBrand {
         brand: "home",
         prefix: "HM",
         name: ("Bukchon Home", "북촌홈"),
@@ -108,7 +108,7 @@ const LINES: [Word; 6] = [
 ];
 
 /// A product that is for sale.
-pub(super) struct Ware {
+pub(super) struct DemoProduct {
     pub(super) brand: &'static str,
     pub(super) code: String,
     /// SKUs with their price in won.
@@ -122,7 +122,7 @@ pub(super) fn brands() -> impl Iterator<Item = &'static str> {
 }
 
 /// All that is for sale, brand by brand.
-pub(super) fn wares(seed: u64) -> Vec<Ware> {
+pub(super) fn wares(seed: u64) -> Vec<DemoProduct> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     BRANDS
         .iter()
@@ -131,7 +131,7 @@ pub(super) fn wares(seed: u64) -> Vec<Ware> {
 }
 
 /// The catalogue as JSON Lines: brands, categories, products.
-pub(super) fn json_lines(wares: &[Ware]) -> Vec<u8> {
+pub(super) fn json_lines(wares: &[DemoProduct]) -> Vec<u8> {
     let named = |word: Word| json!({"en": word.0, "ko": word.1});
     let brands = BRANDS.iter().map(|of| json!({"brand": of.brand, "currency": "KRW"}));
     let categories = BRANDS.iter().flat_map(|of| {
@@ -148,7 +148,7 @@ pub(super) fn json_lines(wares: &[Ware]) -> Vec<u8> {
     lines
 }
 
-fn ware(of: &'static BrandOf, index: usize, rng: &mut ChaCha8Rng) -> Ware {
+fn ware(of: &'static DemoBrand, index: usize, rng: &mut ChaCha8Rng) -> DemoProduct {
     let code = format!("{}{:04}", of.prefix, 1_000 + index * 7);
     let (category, _, kinds) = of.categories[index % of.categories.len()];
     let kind = kinds.choose(rng).copied().unwrap_or_default();
@@ -178,7 +178,7 @@ fn ware(of: &'static BrandOf, index: usize, rng: &mut ChaCha8Rng) -> Ware {
         "document": {"material": "mixed", "origin": "KR", "care": ["hand wash", "line dry"]},
         "variants": variants,
     });
-    Ware { brand: of.brand, code, skus, line }
+    DemoProduct { brand: of.brand, code, skus, line }
 }
 
 #[cfg(test)]

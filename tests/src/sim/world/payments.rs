@@ -1,4 +1,4 @@
-//! A data centre's payments: the agents' own desk, service and reconciler over the model of the database, each request a task
+//! A data centre's payments: the agents' own core, service and reconciler over the model of the database, each request a task
 //! that goes on statement by statement.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,10 +26,10 @@ use bridge_protocol::wire::order::ToIdc;
 
 use super::super::dice::Dice;
 use super::super::options::Sabotage;
-use super::super::reference::bank::{Bank, Id, Said};
+use super::super::reference::bank::{Bank, BankReply, Id};
 use super::super::reference::{Key, Order};
 use super::clocks::Host;
-use super::gateway::{Ask, Outside, Reply, Site, code};
+use super::gateway::{GatewayCall, GatewayHandle, GatewayReply, SimulatedEnvironment, code};
 use super::lines::PAYMENTS;
 use super::payers::{PayAttempt, PayWrite};
 use super::{Event, World, note};
@@ -53,21 +53,21 @@ const BESIDE_WITHIN: u64 = 10_000;
 const DOUBTS_MAX: usize = 8;
 
 /// The service of one process.
-pub(super) type Service = Rc<Payments<Outside, Site>>;
+pub(super) type Service = Rc<Payments<GatewayHandle, SimulatedEnvironment>>;
 
 /// Everything that is about money.
-pub(super) struct Money {
+pub(super) struct PaymentWorld {
     pub(super) bank: Bank,
-    pub(super) outside: Outside,
+    pub(super) outside: GatewayHandle,
     pub(super) limits: PaymentLimits,
     metrics: Arc<Metrics>,
     began: Instant,
-    tasks: BTreeMap<u64, Task>,
+    tasks: BTreeMap<u64, PaymentTask>,
     tasks_made: u64,
     /// What tasks asked and was not answered.
     pub(super) open_asks: BTreeSet<u64>,
     /// Requests that come to the gateway when nobody waits for them any more.
-    pub(super) held_up: Vec<(Duration, Ask)>,
+    pub(super) held_up: Vec<(Duration, GatewayCall)>,
     /// In 10,000: charges that the gateway declines, and refunds that it refuses.
     pub(super) declines: u32,
     pub(super) refuses_refunds: u32,
@@ -93,12 +93,12 @@ pub(super) struct Money {
 }
 
 /// Something under way at a data centre.
-struct Task {
+struct PaymentTask {
     idc: usize,
     /// Which process of it.
     life: u32,
     kind: Kind,
-    work: Pin<Box<dyn Future<Output = Out>>>,
+    work: Pin<Box<dyn Future<Output = TaskResult>>>,
 }
 
 /// Whose it is.
@@ -113,7 +113,7 @@ enum Kind {
 }
 
 /// What a task came to.
-enum Out {
+enum TaskResult {
     Served(Token, ServiceEnd),
     Took(Due),
     /// An operator: too soon, if so it is.
@@ -121,7 +121,7 @@ enum Out {
     Nothing,
 }
 
-impl Money {
+impl PaymentWorld {
     pub(super) fn new(dice: &mut Dice, sabotage: Option<Sabotage>) -> Self {
         let limits = PaymentLimits {
             calls_max: 256,
@@ -134,7 +134,7 @@ impl Money {
         };
         Self {
             bank: Bank::default(),
-            outside: Outside::new(dice.fork()),
+            outside: GatewayHandle::new(dice.fork()),
             limits,
             metrics: Arc::new(Metrics::default()),
             began: Instant::now(),
@@ -166,10 +166,12 @@ impl Money {
 
 impl World {
     /// A new process' service.
-    pub(super) fn open_till(&mut self, idc: usize) {
-        let (ledger, outside, began) = (self.ledger.clone(), self.money.outside.clone(), self.money.began);
-        let site = Site { ledger, outside: outside.clone(), began };
-        let service = Payments::at(site, outside, self.money.limits, self.money.metrics.clone());
+    pub(super) fn open_payments(&mut self, idc: usize) {
+        let (ledger, outside, began) =
+            (self.ledger.clone(), self.payment_world.outside.clone(), self.payment_world.began);
+        let site = SimulatedEnvironment { ledger, outside: outside.clone(), began };
+        let service =
+            Payments::at(site, outside, self.payment_world.limits, self.payment_world.metrics.clone());
         self.idcs[idc].service = Some(Rc::new(service));
         self.idcs[idc].payment_core = PaymentCore::new(self.idc_limits.window_max);
         let life = self.idcs[idc].life;
@@ -177,9 +179,9 @@ impl World {
     }
 
     /// The process is killed: what it does for payments ends in the middle, but for a COMMIT that is under way.
-    pub(super) fn close_till(&mut self, idc: usize) {
-        let of_agent = |task: &Task| task.idc == idc && task.kind != Kind::Operator;
-        let orphans = self.money.tasks.iter().filter(|(_, task)| of_agent(task));
+    pub(super) fn close_payments(&mut self, idc: usize) {
+        let of_agent = |task: &PaymentTask| task.idc == idc && task.kind != Kind::Operator;
+        let orphans = self.payment_world.tasks.iter().filter(|(_, task)| of_agent(task));
         for id in Vec::from_iter(orphans.map(|(id, _)| *id)) {
             self.kill_task(id);
         }
@@ -190,8 +192,8 @@ impl World {
         let commits = self.dice.happens(5_000);
         self.tell_ledger_the_time();
         self.ledger.set_commits_orphans(commits);
-        self.money.tasks.remove(&id);
-        self.judge_effects();
+        self.payment_world.tasks.remove(&id);
+        self.check_effects();
     }
 
     /// A message comes on a payment lane.
@@ -199,21 +201,21 @@ impl World {
         let keys = self.keys.folders[idc].ring.clone();
         let here = &mut self.idcs[idc];
         here.payment_core.handle_message(link, message, &keys, |order| here.agent.is_writing(order));
-        self.do_desk_outputs(idc);
+        self.do_payment_core_outputs(idc);
     }
 
-    /// Does what the desk says.
-    pub(super) fn do_desk_outputs(&mut self, idc: usize) {
+    /// Does what the core says.
+    pub(super) fn do_payment_core_outputs(&mut self, idc: usize) {
         while let Some(output) = self.idcs[idc].payment_core.poll_output() {
             match output {
                 Output::Ask(token, asked, coming) => {
                     let asked = self.brand_of(asked);
                     let Some(service) = self.idcs[idc].service.clone() else { continue };
-                    let work = async move { Out::Served(token, service.serve(asked, coming).await) };
+                    let work = async move { TaskResult::Served(token, service.serve(asked, coming).await) };
                     self.begin_task(idc, Kind::Asked, work);
                 }
                 Output::Send(Sent { link, message, .. }) => {
-                    self.judge_payment_answer(&message);
+                    self.check_payment_answer(&message);
                     self.send_answer(link, PAYMENTS, &message);
                 }
             }
@@ -233,51 +235,51 @@ impl World {
     }
 
     /// Orders went on, and so did the log.
-    pub(super) fn tell_desk_of_log(&mut self, idc: usize) {
+    pub(super) fn tell_payment_core_of_log(&mut self, idc: usize) {
         if self.idcs[idc].payment_core.holds_back() {
             let here = &mut self.idcs[idc];
             here.payment_core.handle_log(|order| here.agent.log_is_behind(order));
-            self.do_desk_outputs(idc);
+            self.do_payment_core_outputs(idc);
         }
     }
 
-    fn begin_task(&mut self, idc: usize, kind: Kind, work: impl Future<Output = Out> + 'static) {
-        self.money.tasks_made += 1;
-        let (id, life) = (self.money.tasks_made, self.idcs[idc].life);
-        self.money.tasks.insert(id, Task { idc, life, kind, work: Box::pin(work) });
-        self.till_goes(id);
+    fn begin_task(&mut self, idc: usize, kind: Kind, work: impl Future<Output = TaskResult> + 'static) {
+        self.payment_world.tasks_made += 1;
+        let (id, life) = (self.payment_world.tasks_made, self.idcs[idc].life);
+        self.payment_world.tasks.insert(id, PaymentTask { idc, life, kind, work: Box::pin(work) });
+        self.run_payment_task(id);
     }
 
     /// A task goes on as far as it gets.
-    pub(super) fn till_goes(&mut self, id: u64) {
-        let (fate, cancels) = (self.fate(), self.dice.happens(self.weather.statement_cancelled));
-        let Some(task) = self.money.tasks.get_mut(&id) else { return };
-        if task.kind == Kind::Operator && self.dice.happens(self.money.operator_dies) {
+    pub(super) fn run_payment_task(&mut self, id: u64) {
+        let (fate, cancels) = (self.fate(), self.dice.happens(self.fault_rates.statement_cancelled));
+        let Some(task) = self.payment_world.tasks.get_mut(&id) else { return };
+        if task.kind == Kind::Operator && self.dice.happens(self.payment_world.operator_dies) {
             self.counts.operators_killed += 1;
             note!(self, "an operator's command is killed");
             return self.kill_task(id);
         }
         self.ledger.set_now(self.now, fate, cancels);
-        self.money.outside.set_now(self.now);
+        self.payment_world.outside.set_now(self.now);
         let before = self.ledger.ends();
         let polled = task.work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         let (idc, life) = (task.idc, task.life);
-        self.judge_effects();
+        self.check_effects();
         if self.ledger.ends().late > before.late {
             let delay = self.dice.millis(1..=40);
             self.after(delay, Event::LateCommits);
         }
-        let asked = self.money.outside.take_asked();
+        let asked = self.payment_world.outside.take_asked();
         let asks = !asked.is_empty();
         for (ask, what) in asked {
             match what {
-                Ask::Log(event) => self.log_payment(id, ask, *event),
+                GatewayCall::Log(event) => self.log_payment(id, ask, *event),
                 what => self.ask_gateway(id, ask, what),
             }
         }
         match polled {
             Poll::Ready(out) => {
-                self.money.tasks.remove(&id);
+                self.payment_world.tasks.remove(&id);
                 self.task_ends(idc, life, out);
             }
             Poll::Pending if asks => {}
@@ -287,33 +289,33 @@ impl World {
                     None if self.ledger.waited() => self.dice.micros(500..=5_000),
                     None => self.dice.micros(20..=600),
                 };
-                self.after(delay, Event::Till(id));
+                self.after(delay, Event::PaymentTask(id));
             }
         }
     }
 
     /// The world has answered what a task asked.
-    pub(super) fn replied(&mut self, task: u64, ask: u64, reply: Reply) {
+    pub(super) fn replied(&mut self, task: u64, ask: u64, reply: GatewayReply) {
         // What comes later than the first answer is nobody's: the task waits for no such number.
-        if self.money.tasks.contains_key(&task) && self.money.open_asks.remove(&ask) {
-            self.money.outside.reply(ask, reply);
-            self.till_goes(task);
+        if self.payment_world.tasks.contains_key(&task) && self.payment_world.open_asks.remove(&ask) {
+            self.payment_world.outside.reply(ask, reply);
+            self.run_payment_task(task);
         }
     }
 
-    fn task_ends(&mut self, idc: usize, life: u32, out: Out) {
+    fn task_ends(&mut self, idc: usize, life: u32, out: TaskResult) {
         let lives = self.idcs[idc].life == life;
         match out {
-            Out::Spoke(too_soon) => self.counts.told_to_wait += u64::from(too_soon),
+            TaskResult::Spoke(too_soon) => self.counts.told_to_wait += u64::from(too_soon),
             // Nobody is there to hear it.
             _ if !lives => {}
-            Out::Served(token, end) => {
+            TaskResult::Served(token, end) => {
                 let here = &mut self.idcs[idc];
                 here.payment_core.handle_end(token, end, |order| here.agent.log_is_behind(order));
-                self.do_desk_outputs(idc);
+                self.do_payment_core_outputs(idc);
             }
-            Out::Took(due) => self.ask_about(idc, due),
-            Out::Nothing => {}
+            TaskResult::Took(due) => self.ask_about(idc, due),
+            TaskResult::Nothing => {}
         }
     }
 
@@ -325,10 +327,10 @@ impl World {
         if self.now < self.faults_until {
             self.after(LOOK_EVERY, Event::Look { idc, life });
         }
-        let room = DOUBTS_MAX.saturating_sub(self.money.doubts(idc));
+        let room = DOUBTS_MAX.saturating_sub(self.payment_world.doubts(idc));
         let Some(service) = self.idcs[idc].service.clone().filter(|_| room > 0) else { return };
         self.begin_task(idc, Kind::Asked, async move {
-            Out::Took(service.take_due(room).await.unwrap_or_default())
+            TaskResult::Took(service.take_due(room).await.unwrap_or_default())
         });
     }
 
@@ -340,7 +342,7 @@ impl World {
             let service = service.clone();
             self.begin_task(idc, Kind::Doubt, async move {
                 service.ask_for_refund(due).await;
-                Out::Nothing
+                TaskResult::Nothing
             });
         }
         for due in due.payments {
@@ -348,11 +350,11 @@ impl World {
             let service = service.clone();
             self.begin_task(idc, Kind::Doubt, async move {
                 service.ask_about(due).await;
-                Out::Nothing
+                TaskResult::Nothing
             });
         }
         // An operator who looks at the same refunds speaks while they are on their way.
-        if asks_for_refunds && self.money.operator && self.dice.happens(6_000) {
+        if asks_for_refunds && self.payment_world.operator && self.dice.happens(6_000) {
             self.resolve_doubts();
         }
     }
@@ -375,24 +377,24 @@ impl World {
         self.begin_task(idc, Kind::Asked, async move {
             // Whoever hints is told nothing.
             let _hinted = service.hint(order).await;
-            Out::Nothing
+            TaskResult::Nothing
         });
     }
 
     /// An entry about a payment goes to the disk, which may be full.
     fn log_payment(&mut self, task: u64, ask: u64, event: Logged) {
-        let fails = self.dice.happens(self.weather.audit_fails);
-        let is_operator = self.money.tasks.get(&task).is_some_and(|task| task.kind == Kind::Operator);
+        let fails = self.dice.happens(self.fault_rates.audit_fails);
+        let is_operator = self.payment_world.tasks.get(&task).is_some_and(|task| task.kind == Kind::Operator);
         let delay = match is_operator && self.dice.happens(3_000) {
             true => self.dice.millis(0..=BESIDE_WITHIN),
             false => self.dice.micros(100..=2_000),
         };
-        self.money.open_asks.insert(ask);
+        self.payment_world.open_asks.insert(ask);
         self.after(delay, Event::PaymentLogged { task, ask, event: Box::new(event), fails });
     }
 
     pub(super) fn payment_logged(&mut self, task: u64, ask: u64, event: Logged, fails: bool) {
-        let Some(Task { idc, .. }) = self.money.tasks.get(&task) else { return };
+        let Some(PaymentTask { idc, .. }) = self.payment_world.tasks.get(&task) else { return };
         let idc = *idc;
         let unsaid =
             self.sabotage == Some(Sabotage::ResolveUnsaid) && matches!(event, Logged::PaymentResolved(_));
@@ -405,20 +407,22 @@ impl World {
             self.idcs[idc].log.add(&entry);
             match &entry.event {
                 Logged::PaymentReceived(carried) => {
-                    self.money.logged.insert((*carried.key.as_bytes(), "received".to_owned()));
+                    self.payment_world.logged.insert((*carried.key.as_bytes(), "received".to_owned()));
                 }
                 Logged::PaymentCommitted(ended) => {
-                    self.money.logged.insert((*ended.key.as_bytes(), ended.outcome.as_str().to_owned()));
+                    self.payment_world
+                        .logged
+                        .insert((*ended.key.as_bytes(), ended.outcome.as_str().to_owned()));
                 }
                 Logged::PaymentResolved(said) => {
                     let key = self.key_of_said(&said.payment, said.refund.as_ref());
-                    self.money.logged.extend(key.map(|key| (key, said.outcome.as_str().to_owned())));
+                    self.payment_world.logged.extend(key.map(|key| (key, said.outcome.as_str().to_owned())));
                 }
                 _ => {}
             }
         }
         let durable = !fails || self.sabotage == Some(Sabotage::PayUnlogged);
-        self.replied(task, ask, Reply::Logged(durable));
+        self.replied(task, ask, GatewayReply::Logged(durable));
     }
 
     /// The key of the request for what an operator speaks of. Of what goes back by itself it is the payment's.
@@ -431,14 +435,14 @@ impl World {
     /// Every payer finds out what became of its money, and none is where it does not belong. What a payer asks for once more may
     /// come to be in doubt itself.
     pub(super) fn end_payments(&mut self) {
-        self.settle_money();
+        self.settle_payments();
         for _ in 0..ROUNDS_TO_FIND_OUT {
             if self.violation.is_some() || self.all_payers_know() {
                 break;
             }
             self.find_out_payers();
             self.run_until_quiet();
-            self.settle_money();
+            self.settle_payments();
         }
         if !self.all_payers_know() {
             self.violate("LIVENESS", "a payer cannot find out what became of its money".to_owned());
@@ -447,25 +451,25 @@ impl World {
     }
 
     /// Lets time go on until nobody is in doubt any more: whatever is due is asked about, and what was held up comes.
-    pub(super) fn settle_money(&mut self) {
+    pub(super) fn settle_payments(&mut self) {
         for _ in 0..LOOKS_MAX {
             self.run_until_quiet();
-            let comes = self.money.held_up.iter().map(|(comes, _)| *comes).min();
+            let comes = self.payment_world.held_up.iter().map(|(comes, _)| *comes).min();
             let due = self.ledger.next_due();
             let Some(next) = due.into_iter().chain(comes).min().filter(|_| self.violation.is_none()) else {
                 return;
             };
             self.now = self.now.max(next);
             let now = self.now;
-            let come = Vec::from_iter(self.money.held_up.extract_if(.., |(comes, _)| *comes <= now));
+            let come = Vec::from_iter(self.payment_world.held_up.extract_if(.., |(comes, _)| *comes <= now));
             for (_, what) in come {
                 self.at_the_bank(&what);
             }
-            if self.money.operator && self.dice.happens(1_000) {
+            if self.payment_world.operator && self.dice.happens(1_000) {
                 self.resolve_doubts();
             }
-            if !self.money.writes.is_empty() && self.dice.happens(500) {
-                self.judge_put_back();
+            if !self.payment_world.writes.is_empty() && self.dice.happens(500) {
+                self.check_put_back();
             }
             let idc = self.dice.index(self.idcs.len());
             self.look(idc, self.idcs[idc].life);
@@ -477,14 +481,14 @@ impl World {
     pub(super) fn resolve_doubts(&mut self) {
         let payments = self.ledger.payments().into_iter().filter(|row| row.state == "unknown");
         for row in Vec::from_iter(payments) {
-            let moved = self.money.bank.is_charged(&row.payment_key);
+            let moved = self.payment_world.bank.is_charged(&row.payment_key);
             if let (Ok(order), Ok(id)) = (OrderId::from_uuid(row.order), PaymentId::from_uuid(row.payment)) {
                 self.resolve(order, id, None, (moved, None));
             }
         }
         let refunds = self.ledger.refunds().into_iter().filter(|row| row.state == "unknown");
         for row in Vec::from_iter(refunds) {
-            let moved = self.money.bank.answered(row.refund.as_bytes()) == Some(Said::Done);
+            let moved = self.payment_world.bank.answered(row.refund.as_bytes()) == Some(BankReply::Done);
             self.resolve_refund(&row, (moved, None));
         }
     }
@@ -492,14 +496,14 @@ impl World {
     /// What the gateway refused to give back by itself its people give back by hand, and an operator says so.
     pub(super) fn return_by_hand(&mut self) {
         let refused = self.ledger.refunds().into_iter().filter(|row| row.automatic && row.state == "refused");
-        self.money.refuses_refunds = 0;
+        self.payment_world.refuses_refunds = 0;
         for row in Vec::from_iter(refused) {
             let Some(payment) = self.ledger.payment_row(&row.payment) else { continue };
-            if self.money.settled.contains(payment.order.as_bytes()) {
+            if self.payment_world.settled.contains(payment.order.as_bytes()) {
                 continue;
             }
             let key = *row.refund.as_bytes();
-            if self.money.bank.give_back_by_hand(key, &payment.payment_key, row.amount) {
+            if self.payment_world.bank.give_back_by_hand(key, &payment.payment_key, row.amount) {
                 self.says_until_it_is_so(&row, &payment, None);
             } else if self.dice.happens(5_000) {
                 // A part of it went back otherwise: the shop asks for the rest,
@@ -515,22 +519,22 @@ impl World {
 
     /// What is left of a payment goes back by hand, as a refund of its own.
     fn returns_the_rest(&mut self, row: &RefundColumns, payment: &PaymentColumns) {
-        let left = payment.amount - self.money.bank.back(&payment.payment_key);
+        let left = payment.amount - self.payment_world.bank.back(&payment.payment_key);
         let refunds = self.ledger.refunds().into_iter();
         let nth = refunds.filter(|other| other.payment == row.payment && other.automatic).count();
         let Ok(id) = PaymentId::from_uuid(row.payment) else { return };
         let key = *RefundId::automatic(id, u32::try_from(nth).unwrap_or(u32::MAX)).as_bytes();
-        if left > 0 && self.money.bank.give_back_by_hand(key, &payment.payment_key, left) {
+        if left > 0 && self.payment_world.bank.give_back_by_hand(key, &payment.payment_key, left) {
             self.says_until_it_is_so(row, payment, Some(left));
         }
     }
 
     /// An operator says what went back by hand. Whoever's command was killed before it was done gives it again.
     fn says_until_it_is_so(&mut self, row: &RefundColumns, payment: &PaymentColumns, amount: Option<i64>) {
-        let back = self.money.bank.back(&payment.payment_key);
+        let back = self.payment_world.bank.back(&payment.payment_key);
         for time in 1..=SAID_MAX {
             if time == SAID_MAX {
-                self.money.operator_dies = 0;
+                self.payment_world.operator_dies = 0;
             }
             self.resolve_refund(row, (true, amount));
             self.run_until_quiet();
@@ -549,7 +553,7 @@ impl World {
         );
         if let (Ok(order), Ok(id), Ok(refund)) = ids {
             if !said.0 {
-                self.money.said_refused.insert(*refund.as_bytes());
+                self.payment_world.said_refused.insert(*refund.as_bytes());
             }
             self.resolve(order, id, Some(refund), said);
         }
@@ -565,7 +569,7 @@ impl World {
         (moved, amount): (bool, Option<i64>),
     ) {
         let idc = self.dice.index(self.idcs.len());
-        let (ledger, outside) = (self.ledger.clone(), self.money.outside.clone());
+        let (ledger, outside) = (self.ledger.clone(), self.payment_world.outside.clone());
         self.counts.resolved_by_hand += 1;
         note!(self, "an operator says of {id}, refund {refund:?}: moved {moved}");
         self.begin_task(idc, Kind::Operator, async move {
@@ -575,7 +579,7 @@ impl World {
                 Operator { audit: &outside, who: Word::of("uid:1000/op"), reason: &reason, refund };
             let said = operator::resolve(&ledger, order, id, verdict, &operator).await;
             // What came to nothing is asked about again, and the operator looks again.
-            Out::Spoke(said.is_ok_and(|said| matches!(said.resolved, ResolveResult::OnItsWay(_))))
+            TaskResult::Spoke(said.is_ok_and(|said| matches!(said.resolved, ResolveResult::OnItsWay(_))))
         });
     }
 }
