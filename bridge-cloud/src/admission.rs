@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_link_a_log_or_room_or_when_draining_nothing_is_admitted() {
+    fn without_a_link_log_or_room_or_when_draining_admission_refuses() {
         let load = |link_open, queued| Load { link_open, queued, audit_writable: true };
         let unlogged = Load { audit_writable: false, ..load(true, 0) };
         assert_eq!(admit_write(unlogged, 10, false), Err(NotAdmitted::NoAuditLog));

@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn brands_that_share_a_token_are_refused_each_at_its_line_and_with_every_other_mistake() {
+    fn brands_that_share_a_token_are_each_refused_with_other_mistakes() {
         let brand = "[brands.NAME]\ntoken_file = \"secrets/my-brand.token\"\ncurrency = \"KRW\"\n";
         let other = |name: &str| brand.replace("NAME", name);
         // The last one has a file of its own, with the same in it.

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn every_brand_whose_currency_differs_is_told_and_one_that_the_ledger_does_not_know_is_not() {
+    fn a_brand_whose_currency_differs_is_reported_and_an_unknown_one_not() {
         let configured = of(&[("hats", "KRW"), ("new", "USD"), ("shoes", "KRW"), ("tea", "KRW")]);
         let ledger = of(&[("hats", "JPY"), ("shoes", "KRW"), ("tea", "GBP")]);
         let notes = notes(&configured, &ledger);

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_wait_makes_no_round_while_nothing_could_be_done_for_it_and_goes_with_what_cannot() {
+    fn deferrable_entries_wait_for_a_useful_round_and_join_urgent_ones() {
         let mut auditing = AuditGate::new();
         auditing.wait_along([entry(1)], 'a');
         assert!(auditing.poll_round(true).is_none());
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_given_up_is_written_again_first_with_its_own_entries() {
+    fn an_undeferrable_entry_is_rewritten_first_in_its_own_round() {
         let mut auditing = AuditGate::new();
         for (at, then) in [(1, 'a'), (2, 'b'), (3, 'c')] {
             auditing.wait([entry(at)], then);

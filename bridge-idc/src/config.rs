@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_about_payments_are_told_at_once_and_none_repeats_a_url() {
+    fn all_payment_mistakes_are_reported_at_once_without_repeating_a_url() {
         let with = |settings: &str| SAMPLE.replace("[payments]\n", &format!("[payments]\n{settings}\n"));
         let toml = with(concat!(
             "gateway = \"sandbox\"\n",

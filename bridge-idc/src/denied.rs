@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_brand_is_named_after_its_second_batch_and_no_longer_than_it_asks() {
+    fn a_denied_brand_is_named_after_two_batches_while_it_asks() {
         let mut denied = Denied::default();
         denied.handle_batch(
             &ended([("a", RequestEnd::NotCommitted), ("a", RequestEnd::NotCommitted)], false),

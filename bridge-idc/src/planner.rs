@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancellation_waits_for_the_stock_that_it_gives_back_and_only_if_it_gives_any() {
+    fn a_cancellation_waits_for_the_stock_that_it_gives_back_if_any() {
         let cancel = [Sketch::cancel(1, 1).request()];
         let placed = || facts_of_an_order(Standing::Placed);
         assert_eq!(plan(&cancel, placed()).decisions, [cancelled(1)]);
@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancellation_waits_for_a_held_order_of_its_own_brand_and_for_no_other() {
+    fn a_cancellation_waits_for_its_own_brands_held_order_only() {
         let placed = |held| Facts {
             held_orders: HashSet::from([order_id(held)]),
             ..facts_of_an_order(Standing::Placed)
@@ -614,7 +614,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_settled_nothing_in_this_batch_is_free_for_the_next_request() {
+    fn a_key_that_settled_nothing_is_free_for_the_next_request() {
         let requests = [Sketch::cancel(1, 5).request(), Sketch::place(1, 1, &[(0, 1)]).request()];
         let plan = plan(&requests, facts(1));
         assert_eq!(plan.decisions[0], Decision::NotFound);

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_catalogue_that_is_not_numbered_for_a_while_is_told_of_and_one_that_never_was_is_not() {
+    fn a_catalogue_unnumbered_for_long_is_reported_but_not_a_new_one() {
         let head = |seconds| {
             let swept = Instant::now().checked_sub(Duration::from_secs(seconds));
             swept.map(|swept| Head { position: Position { seq: 1, mark: 0 }, swept })

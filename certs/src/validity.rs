@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_day_counts_as_zero_and_the_first_second_after_it_as_minus_one() {
+    fn the_last_day_counts_as_zero_and_then_minus_one() {
         let week = Validity::new(at(NOON), at(NOON + 7 * 86_400)).unwrap();
         assert_eq!(week.days_left(at(NOON)), 7);
         assert_eq!(week.days_left(at(NOON + 1)), 6);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_that_ends_before_it_starts_or_after_the_year_9999_is_an_error() {
+    fn a_span_with_a_reversed_or_too_late_end_is_an_error() {
         let error = Validity::new(at(NOON), at(NOON)).unwrap_err();
         assert!(matches!(error, CertsError::EndsBeforeItStarts { .. }), "{error:?}");
         let error = Validity::days(at(NOON), u32::MAX).unwrap_err();

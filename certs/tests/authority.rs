@@ -84,7 +84,7 @@ fn force_replaces_certificate_and_key() {
 }
 
 #[test]
-fn renewing_makes_a_new_key_and_says_that_the_old_certificate_stays_valid() {
+fn renewing_makes_a_new_key_and_warns_of_the_old_certificate() {
     let (_dir, authority) = pki();
     let old = authority.issue(Role::Idc, "pangyo", &IssueOptions::default()).unwrap();
     let renewal =
@@ -129,7 +129,7 @@ fn a_revoked_agent_comes_back_only_on_purpose() {
 }
 
 #[test]
-fn an_agent_that_never_got_a_certificate_can_be_neither_renewed_nor_revoked() {
+fn an_agent_without_certificate_can_be_neither_renewed_nor_revoked() {
     let (dir, authority) = pki();
     authority.issue(Role::Idc, "seoul", &IssueOptions::default()).unwrap();
     let before = snapshot(dir.path());

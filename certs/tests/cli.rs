@@ -44,7 +44,7 @@ fn fails(dir: &Path, arguments: &str, code: i32, says: &str) {
 }
 
 #[test]
-fn a_key_that_its_owner_keeps_read_only_is_renewed_by_them_and_by_nobody_else() {
+fn a_read_only_key_is_renewed_by_its_owner_alone() {
     /// Not root, who may write whatever the mode says.
     const OWNER: u32 = 4_000_000;
     const SOMEBODY: u32 = 4_000_001;
@@ -186,7 +186,7 @@ fn what_cannot_be_asked_for_is_exit_code_2_and_writes_nothing() {
 }
 
 #[test]
-fn what_cannot_be_done_is_exit_code_1_with_the_file_and_the_remedy() {
+fn a_failed_command_exits_with_1_the_file_and_the_remedy() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();
     fails(dir, "issue cloud seoul", 1, "bridge-certs --dir pki init");
@@ -218,7 +218,7 @@ fn a_reader_that_has_seen_enough_is_no_fault() {
 }
 
 #[test]
-fn a_certificate_that_is_a_link_stays_one_and_its_key_keeps_its_group() {
+fn a_linked_certificate_stays_a_link_and_its_key_keeps_its_group() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let dir = tempfile::tempdir().unwrap();
     done(dir.path(), "init");

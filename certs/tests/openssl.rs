@@ -152,7 +152,7 @@ fn a_certificate_that_is_not_valid_yet_is_refused() {
 }
 
 #[test]
-fn a_certificate_of_another_authority_is_refused_even_in_the_same_trust_domain() {
+fn another_authoritys_certificate_is_refused_even_in_the_same_domain() {
     let (ours, theirs) = (Pki::new(), Pki::new());
     let certificate = theirs.issue(Role::Cloud, "seoul", &IssueOptions::default());
     theirs.accepts(&certificate);

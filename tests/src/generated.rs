@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_launch_of_several_skus_wants_all_of_them_and_more_than_there_are() {
+    fn a_launch_of_several_skus_wants_more_than_all_of_them() {
         let shelves = shelves(&mut ChaCha8Rng::seed_from_u64(1), "any", 0).stock;
         let plan = launch_of("shoes", shelves, &[3, 5, 8], 1, 900);
         assert_eq!(plan.brand, "shoes");

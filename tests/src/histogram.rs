@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_lies_in_a_bucket_that_ends_at_most_a_sixteenth_above_it() {
+    fn every_value_lies_within_a_sixteenth_of_its_buckets_end() {
         let values = (0..1_000).chain((10..64).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1]));
         for value in values.chain([u64::MAX]) {
             let end = highest(bucket(value));

@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_that_a_process_holds_is_found_and_another_one_is_not() {
+    fn a_value_in_a_process_is_found_and_another_is_not() {
         let value = |seed: u32| -> String {
             (0..40).filter_map(|index| char::from_u32(97 + index * seed % 23)).collect()
         };
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_where_a_mapping_is_and_whether_it_can_be_read() {
+    fn a_line_tells_where_a_mapping_is_and_its_readability() {
         assert_eq!(readable("1000-3000 rw-p 00000000 00:00 0  [heap]"), Some((0x1000, 0x3000)));
         assert_eq!(readable("1000-3000 ---p 00000000 00:00 0"), None);
         assert_eq!(readable("1000-3000 r--p 00000000 00:00 0  [vvar]"), None);

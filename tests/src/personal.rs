@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_and_index_are_the_same_person_and_others_are_not() {
+    fn a_seed_and_index_give_the_same_person_and_others_differ() {
         let planted = |seed, index| Person::made_up(seed, index, "c-1".to_owned()).planted();
         assert_eq!(planted(1, 7), planted(1, 7));
         assert_ne!(planted(1, 7), planted(1, 8));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn every_planted_value_stands_in_the_body_and_is_long_enough_to_be_no_accident() {
+    fn every_planted_value_is_in_the_body_and_too_long_for_chance() {
         for index in 0..200 {
             let person = Person::made_up(3, index, "c-1".to_owned());
             let body = serde_json::to_value(&person).expect("plain JSON").to_string();

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_address_is_handed_out_once_and_the_system_picks_none_of_them() {
+    fn every_address_is_given_once_and_never_by_the_system() {
         let addresses: HashSet<SocketAddr> = (0..3 * BLOCK).map(|_| free_address().unwrap()).collect();
         assert_eq!(addresses.len(), usize::from(3 * BLOCK));
         for _ in 0..1_000 {

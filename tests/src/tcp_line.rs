@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn much_is_on_its_way_at_once_and_arrives_unchanged_up_to_the_end() {
+    async fn many_bytes_in_flight_arrive_unchanged_up_to_the_end() {
         let line = line().await;
         let sent: Vec<u8> = (0..4_000_000_u32).map(|index| (index % 251).to_le_bytes()[0]).collect();
         let (mut read, mut write) = TcpStream::connect(line.address()).await.expect("loopback").into_split();

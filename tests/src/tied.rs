@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_dies_with_the_process_that_started_it_and_not_with_the_thread() {
+    fn a_program_dies_with_its_parent_process_not_with_the_thread() {
         assert_eq!(lives_before_and_after_a_kill("program"), (1, 0));
     }
 

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_launch_steps_from_the_calm_to_thirty_times_its_rate_and_decays() {
+    fn a_launch_jumps_to_thirty_times_the_calm_and_decays() {
         let course = course(Curve::built_in());
         let level = |ms| course.level(Duration::from_millis(ms));
         assert!((0..8_000).all(|ms| (900..=1_150).contains(&level(ms))), "the calm is calm");
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_moments_as_are_asked_for_fall_as_the_curve_is_high() {
+    fn the_requested_number_of_moments_follows_the_curve() {
         let course = course(Curve::built_in());
         let moments = course.moments(1_000, 1);
         assert_eq!(moments.len(), 1_000);

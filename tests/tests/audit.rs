@@ -346,7 +346,7 @@ async fn every_change_of_a_log_is_found_by_both_implementations() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_audit_disk_on_either_side_refuses_orders_while_reads_go_on() -> Result<()> {
+async fn a_full_audit_disk_on_either_side_refuses_orders_not_reads() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["full"]).await?;
     let disks = [(site.cloud_dir(), "bridge-cloud"), (site.idc_dir(), "bridge-idc")];
@@ -427,7 +427,7 @@ async fn copy_slowly(from: &Path, to: &Path, between: impl AsyncFnOnce() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_of_a_live_log_is_no_false_alarm_and_audit_copy_has_all_of_one_moment() -> Result<()> {
+async fn a_live_copy_raises_no_alarm_and_audit_copy_is_consistent() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["copied"]).await?;
     configure(&site.idc_dir().join("bridge-idc.toml"), "audit.publish_every", "20ms")?;
@@ -502,7 +502,7 @@ async fn a_copy_of_a_live_log_is_no_false_alarm_and_audit_copy_has_all_of_one_mo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_does_not_pass_for_a_copy_to_hide_that_its_checkpoint_was_put_back() -> Result<()> {
+async fn a_log_is_not_taken_as_a_copy_hiding_an_old_checkpoint() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["rolled-back"]).await?;
     let mut bridge = site.start().await?;
@@ -542,7 +542,7 @@ async fn a_log_does_not_pass_for_a_copy_to_hide_that_its_checkpoint_was_put_back
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hanging_audit_disk_on_either_side_leaves_no_caller_without_an_answer() -> Result<()> {
+async fn a_hanging_audit_disk_on_either_side_leaves_no_caller_waiting() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["hanging"]).await?;
     let mut disks = Vec::new();
@@ -592,7 +592,7 @@ async fn a_hanging_audit_disk_on_either_side_leaves_no_caller_without_an_answer(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tile_folder_that_nobody_can_write_is_told_and_orders_go_on() -> Result<()> {
+async fn an_unwritable_tile_folder_is_reported_and_orders_continue() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["tiles"]).await?;
     let mut bridge = site.start().await?;

@@ -24,7 +24,7 @@ static FORM: Shared = Shared::new(&["form", "large", "rest"], |site| {
 });
 
 #[test]
-fn a_field_of_one_value_that_stands_twice_is_refused_wherever_it_is_read() -> Result<()> {
+fn a_repeated_single_value_field_is_refused_wherever_it_is_read() -> Result<()> {
     BRIDGE.play(async |Stage { site, .. }| {
         let mut shop = Shop::open(site, "fields");
         let (body, good) = (shop.order(&[(0, 1)]).body, format!("Bearer {}", shop.token()));
@@ -120,7 +120,7 @@ async fn over_http_2(storefront: SocketAddr, requests: Vec<RequestParts>) -> Res
 }
 
 #[test]
-fn over_http_2_another_host_and_a_second_authorization_are_refused_on_reads_and_writes_alike() -> Result<()> {
+fn http2_refuses_another_host_and_a_second_authorization_everywhere() -> Result<()> {
     BRIDGE.play(async |Stage { site, .. }| {
         let shop = Shop::open(site, "hosts");
         let good = format!("Bearer {}", shop.token());
@@ -201,8 +201,7 @@ fn a_body_in_a_content_coding_is_refused_as_such() -> Result<()> {
 }
 
 #[test]
-fn a_body_that_is_said_to_be_in_another_encoding_is_refused_and_blanks_before_a_token_are_not() -> Result<()>
-{
+fn another_content_encoding_is_refused_and_blanks_before_a_token_are_not() -> Result<()> {
     BRIDGE.play(async |Stage { site, .. }| {
         let mut shop = Shop::open(site, "charset");
         let mut client = Client::new(site.storefront);
@@ -323,7 +322,7 @@ fn bad_heads(good: &str) -> Vec<(String, u16, &'static str)> {
 }
 
 #[test]
-fn a_request_that_is_refused_for_its_form_is_told_so_whatever_came_before_it() -> Result<()> {
+fn a_malformed_request_is_refused_whatever_came_before_it() -> Result<()> {
     FORM.play(async |Stage { site, .. }| {
         let mut shop = Shop::open(site, "form");
         let good = head(&shop, "never", "");
@@ -386,8 +385,7 @@ fn a_too_large_head_behind_an_order_is_read_to_its_end() -> Result<()> {
 }
 
 #[test]
-fn answers_before_one_that_takes_its_time_do_not_wait_for_it_although_they_were_asked_for_together()
--> Result<()> {
+fn pipelined_answers_do_not_wait_for_a_slow_one_behind_them() -> Result<()> {
     FORM.play(async |Stage { site, .. }| {
         let read = "GET /v1/form/stock?sku=SHOE-270 HTTP/1.1\r\nhost: bridge\r\n\r\n";
         // Nobody ever comes to that position, and another request waits behind the one that asks for it.

@@ -31,7 +31,7 @@ static BRIDGE: Shared = Shared::new(
 );
 
 #[test]
-fn a_caller_without_the_brand_s_token_or_a_proper_key_is_refused() -> Result<()> {
+fn a_caller_without_the_brands_token_or_valid_key_is_refused() -> Result<()> {
     BRIDGE.play(async |Stage { site, .. }| {
         let mut shop = Shop::open(site, "caller");
         let order = shop.order(&[(0, 1)]);
@@ -355,7 +355,7 @@ fn what_the_ledger_rejects_is_named_and_sticks_to_its_key() -> Result<()> {
 }
 
 #[test]
-fn only_what_was_placed_can_be_cancelled_and_its_units_come_back_once() -> Result<()> {
+fn only_a_placed_order_can_be_cancelled_and_returns_units_once() -> Result<()> {
     BRIDGE.play(async |Stage { site, .. }| {
         let mut shop = Shop::open(site, "cancel");
         let placed = shop.place_new(&[(0, 3), (2, 1)]).await?;
@@ -470,7 +470,7 @@ fn a_request_that_is_cut_in_the_middle_has_no_effect() -> Result<()> {
 }
 
 #[test]
-fn a_caller_that_ends_what_it_sends_behind_whole_requests_gets_their_answers() -> Result<()> {
+fn a_caller_that_half_closes_after_whole_requests_gets_their_answers() -> Result<()> {
     BRIDGE.play(async |Stage { site, .. }| {
         let mut shop = Shop::open(site, "half");
         let read = b"GET /v1/half/stock?sku=SHOE-270 HTTP/1.1\r\nhost: bridge\r\n\r\n".to_vec();

@@ -99,7 +99,7 @@ fn a_bad_query_is_refused_by_the_name_of_its_parameter() -> Result<()> {
 }
 
 #[test]
-fn a_path_with_escapes_and_dots_names_what_it_says_and_nothing_else() -> Result<()> {
+fn a_path_with_escapes_and_dots_names_exactly_its_product() -> Result<()> {
     BRIDGE.play(async |Stage { site, .. }| {
         stocked(site).await?;
         for path in ["/v1/reads/products/HAT", "/v1/reads/products/%48%41%54", "/v1/%72eads/products/HAT"] {
@@ -132,7 +132,7 @@ fn a_path_with_escapes_and_dots_names_what_it_says_and_nothing_else() -> Result<
 }
 
 #[test]
-fn a_read_that_is_not_http_as_it_should_be_is_refused_and_smuggles_nothing() -> Result<()> {
+fn a_malformed_http_read_is_refused_and_smuggles_nothing() -> Result<()> {
     BRIDGE.play(async |Stage { site, .. }| {
         stocked(site).await?;
         let get = |rest: &str| format!("GET {GOOD} HTTP/1.1\r\n{rest}");
@@ -167,7 +167,7 @@ fn a_read_that_is_not_http_as_it_should_be_is_refused_and_smuggles_nothing() -> 
 }
 
 #[test]
-fn a_position_that_is_none_is_refused_and_nothing_of_any_request_is_logged() -> Result<()> {
+fn an_invalid_position_is_refused_and_no_request_is_logged() -> Result<()> {
     BRIDGE.play(async |Stage { site, .. }| {
         stocked(site).await?;
         for value in ["", "-1", "1.5", "x", "18446744073709551616", PLANTED] {

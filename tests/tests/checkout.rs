@@ -137,7 +137,7 @@ fn charged(sandbox: &Sandbox, order: &str) -> u32 {
 }
 
 #[tokio::test]
-async fn a_payment_whose_caller_is_gone_is_answered_in_the_log_before_the_agent_ends() -> Result<()> {
+async fn a_payment_of_a_departed_caller_is_logged_before_the_agent_ends() -> Result<()> {
     let mut checkout = Checkout::open().await?;
     let order = checkout.order().await?;
     checkout.sandbox.next([Mischief::HangAfter]);
@@ -373,7 +373,7 @@ async fn a_gateway_that_hangs_takes_no_order_s_place() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_the_idc_had_begun_when_it_was_killed_is_concluded_after_its_restart() -> Result<()> {
+async fn a_payment_begun_before_a_kill_is_concluded_after_restart() -> Result<()> {
     let mut at = Checkout::open().await?;
     let order = at.order().await?;
     at.sandbox.next([Mischief::HangAfter]);
@@ -399,7 +399,7 @@ async fn what_the_idc_had_begun_when_it_was_killed_is_concluded_after_its_restar
 }
 
 #[tokio::test]
-async fn what_the_gateway_told_too_late_for_an_answer_is_in_the_log_all_the_same() -> Result<()> {
+async fn a_gateway_answer_after_the_timeout_is_still_logged() -> Result<()> {
     let mut at = Checkout::open().await?;
     let order = at.order().await?;
     at.sandbox.next([Mischief::HangAfter]);
@@ -431,7 +431,7 @@ async fn a_cancelled_order_s_money_goes_back_by_itself() -> Result<()> {
 }
 
 #[tokio::test]
-async fn another_body_under_a_key_is_told_so_while_the_first_is_under_way() -> Result<()> {
+async fn another_body_under_a_key_is_refused_while_the_first_runs() -> Result<()> {
     let mut at = Checkout::open().await?;
     let order = at.order().await?;
     let other = at.order().await?;

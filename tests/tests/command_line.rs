@@ -83,7 +83,7 @@ async fn output_of(mut command: Command) -> Result<Ended> {
 const HEADER: &str = "product,sku,price,units,text\n";
 
 #[tokio::test]
-async fn an_import_says_what_it_waits_for_and_ends_with_1_if_it_waited_in_vain() -> Result<()> {
+async fn an_import_names_what_it_awaits_and_exits_with_1_in_vain() -> Result<()> {
     let idc = Idc::new().await?;
     let mut shell = Dba::connect(&Database::Sqlite(idc.dir.path().join("idc/ledger.db"))).await?;
     shell.execute("BEGIN IMMEDIATE").await?;
@@ -116,7 +116,7 @@ async fn an_import_says_what_it_waits_for_and_ends_with_1_if_it_waited_in_vain()
 }
 
 #[tokio::test]
-async fn a_catalogue_that_is_not_what_it_seems_is_refused_whole_with_what_to_do() -> Result<()> {
+async fn a_disguised_catalogue_file_is_refused_whole_with_a_remedy() -> Result<()> {
     let idc = Idc::new().await?;
     let cp949 =
         [HEADER.as_bytes(), b"K1,K1-A,18000,10,\xbc\xbc\xc0\xdb\nK2,K2-A,9900,5,\xc4\xbf\xc6\xb0\n"].concat();

@@ -19,8 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 #[tokio::test]
-async fn orders_are_refused_while_the_database_is_down_at_the_start_and_taken_as_soon_as_it_is_up()
--> Result<()> {
+async fn orders_are_refused_until_a_database_that_starts_late_is_up() -> Result<()> {
     let (mut cluster, database) = postgres().await?;
     let dir = tempfile::tempdir()?;
     let site = site_on(dir.path(), database, &["early"]).await?;
@@ -275,7 +274,7 @@ async fn a_wrong_database_password_is_told_with_where_to_look() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_the_database_does_not_do_for_one_brand_is_counted_and_another_brand_is_served() -> Result<()> {
+async fn a_database_refusal_for_one_brand_is_counted_and_spares_another() -> Result<()> {
     let (_cluster, database) = postgres().await?;
     let dir = tempfile::tempdir()?;
     let site = site_on(dir.path(), database, &["denied", "served"]).await?;

@@ -32,7 +32,7 @@ const HELD: &str = "BEGIN; SELECT s.* FROM stock s JOIN skus k USING (sku_id) \
     WHERE k.brand = 'a' AND k.sku = 'SHOE-270' FOR UPDATE";
 
 #[tokio::test]
-async fn a_row_that_somebody_holds_delays_the_orders_that_need_it_and_no_others() -> Result<()> {
+async fn a_held_row_delays_only_the_orders_that_need_it() -> Result<()> {
     let (_cluster, database) = postgres().await?;
     let dir = tempfile::tempdir()?;
     let site = site_on(dir.path(), database, &["a", "b"]).await?;
@@ -109,8 +109,7 @@ async fn requests_under_way(agents: &[SocketAddr]) -> Result<u64> {
 }
 
 #[tokio::test]
-async fn a_cancellation_that_another_agent_gets_than_has_its_order_is_not_told_that_there_is_none()
--> Result<()> {
+async fn a_cancellation_at_another_agent_than_its_order_is_not_missing() -> Result<()> {
     let (_cluster, database) = postgres().await?;
     let dir = tempfile::tempdir()?;
     let site = site_on(dir.path(), database, &["a"]).await?;
@@ -146,7 +145,7 @@ async fn a_cancellation_that_another_agent_gets_than_has_its_order_is_not_told_t
 
 /// Two orders wait, at an agent each. A payment of either comes to one of both.
 #[tokio::test]
-async fn a_payment_that_another_agent_gets_than_has_its_order_is_told_to_come_again() -> Result<()> {
+async fn a_payment_at_another_agent_than_its_order_is_told_to_retry() -> Result<()> {
     let (_cluster, database) = postgres().await?;
     let dir = tempfile::tempdir()?;
     let site = site_on(dir.path(), database, &["a"]).await?;

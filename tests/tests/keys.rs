@@ -155,8 +155,7 @@ fn knows(keys: u64) -> impl Fn(&Value) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sealing_key_of_one_of_two_agents_is_rotated_copied_and_the_old_one_retired_without_a_refusal()
--> Result<()> {
+async fn one_agents_sealing_key_is_rotated_copied_and_retired_without_a_refusal() -> Result<()> {
     let mut stage = Stage::set_up().await?;
     let new = stage.rotate(0).await?;
     stage.cloud_has("the new key is known", knows(2)).await?;
@@ -174,7 +173,7 @@ async fn a_sealing_key_of_one_of_two_agents_is_rotated_copied_and_the_old_one_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_that_is_restarted_with_a_new_sealing_key_has_no_order_refused() -> Result<()> {
+async fn a_restart_with_a_new_sealing_key_refuses_no_order() -> Result<()> {
     let mut stage = Stage::set_up().await?;
     for on in [0, 1] {
         stage.rotate(on).await?;
@@ -191,7 +190,7 @@ async fn an_agent_that_is_restarted_with_a_new_sealing_key_has_no_order_refused(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn orders_sealed_to_a_key_that_one_agent_alone_has_are_sealed_again_when_it_goes() -> Result<()> {
+async fn orders_sealed_to_one_agents_key_are_resealed_when_it_leaves() -> Result<()> {
     let mut stage = Stage::set_up().await?;
     let new = stage.rotate(1).await?;
     copy(&new, &stage.keys[0])?;
@@ -221,14 +220,14 @@ async fn orders_sealed_to_a_key_that_one_agent_alone_has_are_sealed_again_when_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_with_other_keys_than_the_ledger_s_does_not_serve_on_sqlite() -> Result<()> {
+async fn an_agent_with_other_keys_than_the_ledgers_refuses_on_sqlite() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let database = Database::Sqlite(dir.path().join("idc").join("ledger.db"));
     serves_only_with_the_ledger_s_keys(dir.path(), database).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_with_other_keys_than_the_ledger_s_does_not_serve_on_postgres() -> Result<()> {
+async fn an_agent_with_other_keys_than_the_ledgers_refuses_on_postgres() -> Result<()> {
     let (dir, (_cluster, database)) = (tempfile::tempdir()?, postgres().await?);
     serves_only_with_the_ledger_s_keys(dir.path(), database).await
 }
@@ -292,7 +291,7 @@ async fn ends_for(agent: &AgentCommand, why: &str) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revocation_list_that_is_past_its_next_update_is_in_the_way_of_readiness() -> Result<()> {
+async fn a_revocation_list_past_its_next_update_blocks_readiness() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["sealed"]).await?;
     let bridge = site.start().await?;

@@ -46,7 +46,7 @@ async fn kills_and_cuts_change_nothing_about_the_end_on_postgres() -> Result<()>
 const LINKS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_that_was_killed_is_let_in_again_although_its_old_links_take_all_its_places() -> Result<()> {
+async fn a_killed_agent_is_readmitted_although_its_old_links_fill_its_limit() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["back"]).await?;
     let (cloud, idc) = (site.cloud_dir().join("bridge-cloud.toml"), site.idc_dir().join("bridge-idc.toml"));

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 static BRIDGE: Shared = Shared::new(&["told"], |_| Ok(()));
 
 #[test]
-fn every_path_of_the_document_is_there_and_takes_the_methods_that_it_tells_of() -> Result<()> {
+fn every_path_of_the_document_exists_with_its_methods() -> Result<()> {
     BRIDGE.play(async |Stage { site, .. }| {
         let contract = Contract::of(site.storefront).await?;
         let operations = contract.operations();
@@ -101,8 +101,7 @@ fn add_up(order: &mut Value) {
 }
 
 #[test]
-fn whatever_the_document_allows_in_a_body_is_taken_and_whatever_it_does_not_is_refused_where_it_stands()
--> Result<()> {
+fn a_body_is_accepted_or_refused_exactly_as_the_document_says() -> Result<()> {
     BRIDGE.play(async |Stage { site, .. }| {
         let contract = Contract::of(site.storefront).await?;
         for Body { shape: name, parse, mend } in READ {

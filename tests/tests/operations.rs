@@ -36,7 +36,7 @@ static BRIDGE: Shared = Shared::new(&["watched"], |site| {
 });
 
 #[test]
-fn a_configuration_with_five_mistakes_is_told_all_of_them_with_their_lines() -> Result<()> {
+fn a_configuration_with_five_mistakes_reports_all_with_lines() -> Result<()> {
     BRIDGE.play(async |Stage { site, .. }| {
         let programs = Programs::build()?;
         for (program, good) in [(&programs.cloud, cloud_config(site)), (&programs.idc, idc_config(site))] {
@@ -85,7 +85,7 @@ fn a_configuration_with_five_mistakes_is_told_all_of_them_with_their_lines() -> 
 }
 
 #[test]
-fn an_import_tells_what_it_refused_in_a_file_and_by_its_exit_code() -> Result<()> {
+fn an_import_reports_refusals_in_a_file_and_its_exit_code() -> Result<()> {
     BRIDGE.play(async |Stage { site, .. }| {
         let programs = Programs::build()?;
         let good = "{\"brand\": \"watched\", \"product\": \"MUG\", \"names\": {\"en\": \"Mug\"}}\n";
@@ -110,7 +110,7 @@ fn an_import_tells_what_it_refused_in_a_file_and_by_its_exit_code() -> Result<()
 }
 
 #[tokio::test]
-async fn a_storefront_s_trace_is_found_in_both_logs_up_to_the_commit() -> Result<()> {
+async fn a_storefronts_trace_is_in_both_logs_up_to_the_commit() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["traced"]).await?;
     for config in [cloud_config(&site), idc_config(&site)] {
@@ -308,7 +308,7 @@ async fn a_hang_up_has_the_certificates_read_again_and_ends_neither_agent() -> R
 }
 
 #[tokio::test]
-async fn files_that_are_none_stop_neither_agent_and_are_noted_until_they_are_mended() -> Result<()> {
+async fn special_files_stop_neither_agent_and_are_noted_until_replaced() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["piped"]).await?;
     let Bridge { mut cloud, mut idc } = site.start().await?;
@@ -343,7 +343,7 @@ async fn files_that_are_none_stop_neither_agent_and_are_noted_until_they_are_men
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_stops_no_order_and_its_end_comes_out_when_somebody_does() -> Result<()> {
+async fn an_unread_log_stops_no_order_and_is_complete_once_read() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut site = site(dir.path(), &["unread"]).await?;
     let pipe = dir.path().join("log.pipe");
@@ -466,7 +466,7 @@ impl Drop for Added {
 }
 
 #[tokio::test]
-async fn a_command_of_another_user_than_the_folder_s_owner_changes_nothing_in_it() -> Result<()> {
+async fn a_command_by_another_user_than_the_folders_owner_changes_nothing() -> Result<()> {
     const NOBODY_S: u32 = 4_000_000;
     let dir = tempfile::tempdir()?;
     let programs = Programs::build()?;
@@ -509,7 +509,7 @@ async fn a_command_of_another_user_than_the_folder_s_owner_changes_nothing_in_it
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_named_and_ends_the_start_with_1() -> Result<()> {
+async fn a_taken_address_is_named_and_exits_with_1() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["taken"]).await?;
     let _bridge = site.start().await?;

@@ -130,7 +130,7 @@ fn a_corrected_address_under_the_same_key_is_refused_and_never_replayed() -> Res
 }
 
 #[test]
-fn an_order_on_a_line_that_is_cut_is_unknown_until_it_is_mended() -> Result<()> {
+fn an_order_on_a_cut_line_is_unknown_until_it_is_restored() -> Result<()> {
     IMPATIENT.play(async |Stage { site, .. }| {
         let _line = LINE.lock().await;
         let mut shop = Shop::open(site, "lost");
@@ -272,7 +272,7 @@ async fn nothing_is_sealed_to_a_key_whose_time_is_over() -> Result<()> {
 }
 
 #[tokio::test]
-async fn two_agents_on_each_side_have_one_effect_a_key_and_never_oversell() -> Result<()> {
+async fn two_agents_a_side_have_one_effect_a_key_without_overselling() -> Result<()> {
     const ORDERS: usize = 600;
     const UNITS: u64 = 250;
     let (_cluster, database) = postgres().await?;

@@ -19,7 +19,7 @@ use tokio::process::Command;
 const FRAMES: Setup = Setup { tapped: true, frames: true, cloud_dials: false };
 
 #[tokio::test]
-async fn what_was_sent_is_shown_on_the_record_and_stands_nowhere_else_on_sqlite() -> Result<()> {
+async fn personal_data_is_shown_on_the_record_and_nowhere_else_on_sqlite() -> Result<()> {
     let dir = tempfile::tempdir()?;
     // The ledger's file lies in the IDC's folder.
     let database = Database::Sqlite(dir.path().join("idc").join("ledger.db"));
@@ -28,7 +28,7 @@ async fn what_was_sent_is_shown_on_the_record_and_stands_nowhere_else_on_sqlite(
 }
 
 #[tokio::test]
-async fn what_was_sent_is_shown_on_the_record_and_stands_nowhere_else_on_postgres() -> Result<()> {
+async fn personal_data_is_shown_on_the_record_and_nowhere_else_on_postgres() -> Result<()> {
     let (cluster, database) = postgres().await?;
     let dir = tempfile::tempdir()?;
     let site = site_of(dir.path(), database, &["privacy"], FRAMES).await?;

@@ -22,7 +22,7 @@ async fn nothing_is_lost(store: &str, schedules: u64, each: u64) {
 }
 
 #[tokio::test]
-async fn a_power_loss_takes_nothing_from_the_audit_log_with_tiles_and_checkpoint() {
+async fn the_audit_log_survives_a_power_loss_with_tiles_and_checkpoint() {
     nothing_is_lost("audit", 50, 10).await;
 }
 
@@ -48,7 +48,7 @@ async fn a_power_loss_takes_no_order_from_a_ledger_in_postgres() {
 }
 
 #[tokio::test]
-async fn on_a_disk_that_lies_every_store_loses_something_and_the_seed_shows_it_again() {
+async fn every_store_loses_data_on_a_lying_disk_and_seeds_repeat_it() {
     for store in ["audit", "journal", "snapshot", "sqlite"] {
         let report = lose(&format!("--store {store} --schedules 100 --seed 3 --lying")).await;
         let found = report.stores[0].found.clone().unwrap_or_else(|| panic!("{store} loses nothing"));

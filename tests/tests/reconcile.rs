@@ -144,7 +144,7 @@ async fn end(Four { mut bridge, mut cloud, mut idc }: Four) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_logs_of_two_agents_a_side_agree_and_what_is_taken_out_of_one_is_named() -> Result<()> {
+async fn logs_of_two_agents_a_side_agree_and_removed_entries_are_named() -> Result<()> {
     let logs = Logs::make().await?;
     honest_logs_agree(&logs)?;
     logs_that_are_not_given_are_named(&logs)?;

@@ -49,7 +49,7 @@ const PATTERNS: [(&str, Pattern); 10] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_is_placed_with_every_setting_at_its_smallest_and_at_its_largest() -> Result<()> {
+async fn an_order_is_placed_with_every_setting_at_either_bound() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let database = Database::Sqlite(dir.path().join("idc").join("ledger.db"));
     let stand = Stand::new(site_on(dir.path(), database, &["edges"]).await?).await?;

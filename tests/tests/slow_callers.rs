@@ -78,7 +78,7 @@ async fn is_served(storefront: SocketAddr, brand: &str) -> Result<()> {
 }
 
 #[test]
-fn silent_callers_of_either_version_keep_nobody_out_and_take_no_place_of_a_request_under_way() -> Result<()> {
+fn silent_callers_of_either_http_version_keep_no_request_out() -> Result<()> {
     SMALL.play(async |Stage { site, .. }| {
         stocked(site.storefront, "full").await?;
         let mut shop = Shop::open(site, "full");
@@ -140,7 +140,7 @@ impl Body for Unfinished {
 }
 
 #[test]
-fn bodies_that_do_not_come_keep_nobody_out_and_their_requests_are_told_so() -> Result<()> {
+fn missing_bodies_keep_nobody_out_and_their_requests_are_told() -> Result<()> {
     CROWDED.play(async |Stage { site, .. }| {
         stocked(site.storefront, "crowd").await?;
         let mut shop = Shop::open(site, "crowd");
@@ -238,7 +238,7 @@ fn a_caller_that_asks_for_nothing_is_closed_whatever_else_it_sends() -> Result<(
 }
 
 #[test]
-fn an_idle_connection_of_http_2_is_told_to_leave_after_its_requests_were_answered() -> Result<()> {
+fn an_idle_http2_connection_is_dismissed_after_its_requests_are_answered() -> Result<()> {
     SHORT.play(async |Stage { site, .. }| {
         stocked(site.storefront, "short").await?;
         let stream = TcpStream::connect(site.storefront).await?;
@@ -281,7 +281,7 @@ fn a_caller_that_does_not_take_its_answers_is_cut() -> Result<()> {
 }
 
 #[test]
-fn a_stream_of_http_2_that_takes_nothing_of_its_answer_ends_with_its_connection() -> Result<()> {
+fn an_http2_stream_that_takes_nothing_ends_with_its_connection() -> Result<()> {
     SHORT.play(async |Stage { site, .. }| {
         stocked(site.storefront, "short").await?;
         let stream = TcpStream::connect(site.storefront).await?;
@@ -323,7 +323,7 @@ async fn read_frame(stream: &mut TcpStream) -> Result<(u8, u32)> {
 }
 
 #[test]
-fn a_stream_that_takes_nothing_is_reset_alone_while_its_connection_goes_on() -> Result<()> {
+fn a_stream_that_takes_nothing_is_reset_without_its_connection() -> Result<()> {
     const HEADERS: u8 = 1;
     const RESET: u8 = 3;
     const GO_AWAY: u8 = 7;
@@ -366,7 +366,7 @@ fn a_stream_that_takes_nothing_is_reset_alone_while_its_connection_goes_on() -> 
 
 /// An agent that may open so few files that its own limit of connections is never reached.
 #[test]
-fn where_few_files_may_be_open_the_longest_idle_still_make_room_and_the_operator_is_told() -> Result<()> {
+fn with_few_open_files_the_longest_idle_leave_and_operators_are_told() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let dir = tempfile::tempdir()?;

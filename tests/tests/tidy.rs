@@ -385,7 +385,7 @@ fn every_command_of_the_project_is_a_program_of_it() {
 }
 
 #[test]
-fn what_is_built_alone_finds_every_crate_compiled_by_the_demo_or_the_tests() {
+fn a_package_built_alone_finds_every_dependency_already_compiled() {
     // Cargo compiles a crate again for another set of features, which takes minutes. `shared/features` names what they agree on.
     let all = crates(&["--workspace", "--edges", "normal,build,dev"]);
     assert!(all.len() > 100, "only {} crates are compared", all.len());

@@ -198,7 +198,7 @@ async fn order_and_pay(site: &Site, shop: &mut Shop, trace_parent: Option<&str>)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recorded_trace_goes_on_as_spans_of_both_agents_and_no_other_request_leaves_one() -> Result<()> {
+async fn a_recorded_trace_continues_in_both_agents_and_no_other_does() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let programs = Programs::build()?;
     let database = Database::Sqlite(dir.path().join("idc").join("ledger.db"));

@@ -42,7 +42,7 @@ fn both(clock: &Clock) -> DataCentre {
 }
 
 #[test]
-fn one_agent_that_is_away_is_a_note_after_the_grace_and_two_are_in_the_way() {
+fn one_agent_away_is_a_note_after_the_grace_two_an_obstacle() {
     let clock = Clock::start();
     let mut centre = both(&clock);
     centre.handle_down(link(2), clock.at(100));
@@ -90,7 +90,7 @@ fn what_an_agent_says_is_told_once_it_lasts_and_no_longer() {
 }
 
 #[test]
-fn an_agent_of_an_earlier_release_says_nothing_and_is_not_worried_about() {
+fn an_agent_of_an_earlier_release_without_readiness_raises_no_note() {
     let clock = Clock::start();
     let mut centre = both(&clock);
     assert_eq!(clock.told(&centre, 1_000), (0, 0));
@@ -103,7 +103,7 @@ fn an_agent_of_an_earlier_release_says_nothing_and_is_not_worried_about() {
 }
 
 #[test]
-fn an_agent_with_a_second_link_is_there_while_one_of_them_is() {
+fn an_agent_is_present_while_one_of_its_links_is() {
     let clock = Clock::start();
     let mut centre = both(&clock);
     centre.handle_up(link(3), &id(B), None, clock.at(1));

@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn each_form_of_a_body_has_a_tag_of_its_own_and_only_smaller_forms_are_kept() {
+    fn each_form_of_a_body_has_its_tag_and_smaller_forms_stay() {
         let answer = CachedAnswer::new(b"hello hello".to_vec());
         answer.pack(Some(vec![1, 2]), Some(vec![0; 100]));
         let packed = answer.packed().unwrap();

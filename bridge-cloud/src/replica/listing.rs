@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_category_lists_what_stands_below_it_also_after_the_tree_has_changed() {
+    fn a_category_lists_everything_below_it_after_the_tree_changed() {
         let mut listing = Listing::default();
         listing.set_category(&code("shoes"), Some(None));
         listing.set_category(&code("running"), Some(Some(code("shoes"))));
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_visible_is_in_no_list_until_its_moment_however_much_of_it_there_is() {
+    fn an_invisible_product_is_in_no_list_before_its_moment() {
         let mut listing = Listing::default();
         for index in 0..1_000 {
             listing.insert(&timed(&format!("later{index}"), 2_000, i64::MAX), NOW);
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_product_that_is_taken_out_or_moved_while_it_waits_leaves_no_trace() {
+    fn a_product_removed_or_moved_while_it_waits_leaves_no_trace() {
         let mut listing = Listing::default();
         let (a, b) = (timed("a", 2_000, 3_000), timed("b", 500, 3_000));
         listing.insert(&a, NOW);
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_ends_before_it_has_too_many_bytes_and_the_next_one_goes_on() {
+    fn a_page_ends_at_its_byte_limit_and_the_next_continues() {
         let mut listing = Listing::default();
         for name in ["a", "b", "c", "d", "e"] {
             let product = Arc::into_inner(product(name, 1, &[])).unwrap();

@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_view_serves_nothing_of_a_snapshot_before_it_has_all_of_it() {
+    fn a_view_serves_a_snapshot_only_once_complete() {
         let brand = Brand::new("tea").unwrap();
         let row = |index: usize| {
             let code = Code::new(&format!("P{index}")).unwrap();

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_product_that_changes_its_category_or_goes_leaves_no_trace_in_the_lists() {
+    fn a_product_that_changes_category_or_goes_leaves_the_old_lists() {
         let mut view = View::default();
         view.apply(rows(&[product("A", "x"), product("B", "x")], Some(1), false), NOW);
         view.apply(rows(&[product("A", "y")], Some(2), false), NOW);

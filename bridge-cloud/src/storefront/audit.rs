@@ -210,7 +210,7 @@ mod tests {
 
     /// The data centre's log has nothing of such a request: called unknown, it would be one that was sent and never received.
     #[tokio::test]
-    async fn that_nothing_was_taken_is_told_and_logged_as_that_although_the_log_is_away() {
+    async fn a_refused_write_is_answered_and_logged_although_the_log_is_away() {
         let dir = tempfile::tempdir().unwrap();
         let config = AuditConfig {
             dir: dir.path().join("audit"),

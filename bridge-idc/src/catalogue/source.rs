@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_is_continued_only_in_its_own_history_and_without_a_gap() {
+    fn a_position_continues_only_in_its_own_history_without_gaps() {
         let kept = log(&[(5, 50), (6, 60), (7, 70)]);
         assert_eq!(continued(&kept, 5, 50).unwrap().len(), 2);
         assert!(continued(&kept, 5, 51).is_none(), "the number was given at another moment");

@@ -109,7 +109,7 @@ fn compare(log: &[Vec<u8>], outcomes: &[OutcomeOfKey], payments: &[PaymentOfKey]
 }
 
 #[test]
-fn what_is_in_both_agrees_and_what_either_has_alone_or_otherwise_is_named() {
+fn equal_records_agree_and_missing_or_different_ones_are_named() {
     let log = log(vec![
         committed(10, 1, "placed"),
         committed(11, 2, "sold-out"),
@@ -151,7 +151,7 @@ fn what_is_in_both_agrees_and_what_either_has_alone_or_otherwise_is_named() {
 }
 
 #[test]
-fn an_order_that_was_placed_anew_under_its_key_is_named_by_both_of_its_ids() {
+fn an_order_placed_again_under_its_key_is_named_by_both_ids() {
     let again = Ended { order: order(9), position: Some(7), ..ended(1, "placed", None) };
     let log = log(vec![committed(10, 1, "placed"), entry(900, Event::OrderCommitted(again))]);
     let row = OutcomeOfKey { order: order(9), position: 7, ..outcome(1, "placed", Some("placed")) };
@@ -161,7 +161,7 @@ fn an_order_that_was_placed_anew_under_its_key_is_named_by_both_of_its_ids() {
 }
 
 #[test]
-fn a_payment_may_stand_as_later_requests_left_it_and_not_as_earlier_ones_did() {
+fn a_payment_may_stand_as_later_requests_left_it_not_earlier() {
     let log = log(vec![
         entry(9, Event::PaymentReceived(carried(1, "pay"))),
         concluded(10, 1, "unknown"),
@@ -206,7 +206,7 @@ fn a_payment_may_stand_as_later_requests_left_it_and_not_as_earlier_ones_did() {
 
 /// A ledger that was put back to before a payment was begun has no row by which an agent would ask the gateway.
 #[test]
-fn what_may_have_moved_money_and_is_neither_ended_by_the_log_nor_in_the_ledger_is_named() {
+fn a_payment_ended_neither_in_log_nor_ledger_is_named() {
     let refused = |n, code| Event::PaymentAnswered(ended(n, code, None));
     let log = log(vec![
         entry(10, Event::PaymentReceived(carried(1, "pay"))),
@@ -239,7 +239,7 @@ fn what_may_have_moved_money_and_is_neither_ended_by_the_log_nor_in_the_ledger_i
 
 /// Two agents' clocks differ: what became of a payment last is no matter of their times.
 #[test]
-fn how_far_a_payment_came_is_told_by_what_became_of_it_and_not_by_clocks() {
+fn a_payments_progress_is_told_by_its_outcome_not_by_clocks() {
     let log = log(vec![
         concluded(20, 1, "paid"),
         concluded(10, 1, "refunded"),
@@ -265,7 +265,7 @@ fn how_far_a_payment_came_is_told_by_what_became_of_it_and_not_by_clocks() {
 }
 
 #[test]
-fn what_the_ledger_has_from_before_or_after_the_logs_is_counted_and_no_difference() {
+fn ledger_rows_from_before_or_after_the_logs_are_no_difference() {
     let log = log(vec![committed(10, 1, "placed")]);
     let of = |n, second| OutcomeOfKey { committed_at: at(second), ..outcome(n, "placed", Some("placed")) };
     let rows = [of(1, 0), of(2, 0), of(3, 1_001), of(4, 999)];
@@ -275,7 +275,7 @@ fn what_the_ledger_has_from_before_or_after_the_logs_is_counted_and_no_differenc
 }
 
 #[test]
-fn logs_tell_everything_up_to_the_last_minute_of_an_agent_that_runs() {
+fn logs_cover_everything_up_to_a_running_agents_last_minute() {
     let reach = |from, to, is_ended| Reach { entries: 9, from: Some(at(from)), to: Some(at(to)), is_ended };
     let to = |logs: Vec<(&str, Reach, bool)>| Span::of(logs.into_iter()).to();
     assert_eq!(to(vec![("a", reach(1, 900, true), false)]), Some(at(900)));

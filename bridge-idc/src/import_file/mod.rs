@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_of_another_encoding_refuse_the_whole_file_and_say_how_to_convert_it() {
+    fn another_encoding_refuses_the_file_and_says_how_to_convert_it() {
         let (line, reason) = refused(b"a\nb\n\xbc\xbc\xc0\xdb\nc\xff\n");
         assert_eq!(line, 3);
         assert!(reason.contains("is not UTF-8") && reason.contains("iconv -f CP949 -t UTF-8"), "{reason}");
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_line_that_does_not_end_is_taken_only_if_its_owner_says_that_it_is_all() {
+    fn an_unterminated_last_line_is_accepted_only_in_a_file_declared_whole() {
         let bytes = b"\xef\xbb\xbfsku,quantity\r\nA,4";
         let (line, reason) = refused(bytes);
         assert_eq!(line, 2);
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn korean_that_was_read_as_utf_8_is_suspicious_and_other_languages_are_not() {
+    fn korean_misread_as_utf8_is_suspicious_and_other_languages_are_not() {
         let misread = format!("a,b\nK2,{}\n", std::str::from_utf8(b"\xc4\xbf\xc6\xb0").unwrap());
         assert_eq!(suspicions(&misread)[0].line, 2);
         assert_eq!(suspicions("a,b\nA,caf\u{fffd}\n")[0].line, 2);

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_comes_after_all_the_rest_and_names_what_it_waits_for() {
+    fn waiting_rows_come_last_and_name_what_they_await() {
         let mut parts = Parts::new((1..=7).collect(), 3);
         let mut order = Vec::new();
         while let Some(Part { rows, awaited }) = parts.next() {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_try_has_waited_counts_and_the_next_one_may_wait_for_the_rest() {
+    fn an_attempts_wait_counts_and_the_next_may_wait_the_rest() {
         let table = || HeldUp { line: 0, what: HeldItem::Table("skus".to_owned()), by: None };
         assert_eq!(table().to_string(), "somebody else holds the table skus as a whole");
         let wait = Duration::from_millis(50);

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_nothing_closes_refuses_the_file_and_one_too_many_its_row() {
+    fn an_unclosed_quote_refuses_the_file_and_an_extra_one_its_row() {
         let refusal = read("a,b\n1,2\n3,\"4\n5,6\n").unwrap_err();
         assert_eq!(refusal.line, 3);
         let (rows, refused) = read("a,b\n1,\"x\n2,3\n4,\"y\n5,6\n").unwrap();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_in_the_middle_is_named_also_with_a_byte_order_mark() {
+    fn a_header_in_the_middle_is_named_even_with_a_bom() {
         let (rows, refused) = read("a,b\n1,2\na,b\n\u{feff}\"a\",b\n3,4\n").unwrap();
         assert_eq!(rows.len(), 2);
         assert!(

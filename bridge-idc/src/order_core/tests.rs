@@ -177,7 +177,7 @@ fn an_order_is_answered_with_a_receipt_only_after_its_commit() {
 }
 
 #[test]
-fn nothing_is_committed_before_it_is_logged_and_nothing_answered_before_its_outcome_is() {
+fn nothing_is_committed_before_logging_nor_answered_before_its_outcome_is() {
     let mut world = world();
     world.place("k1", 1);
     let Some(Output::Audit(received)) = world.output() else { panic!("not logged") };
@@ -204,7 +204,7 @@ fn nothing_is_committed_before_it_is_logged_and_nothing_answered_before_its_outc
 }
 
 #[test]
-fn while_the_log_cannot_be_written_orders_are_refused_and_what_is_committed_waits_to_be_told() {
+fn while_the_log_fails_orders_are_refused_and_committed_ones_wait() {
     let mut world = world();
     world.place("k1", 1);
     let batch = world.batch();
@@ -256,7 +256,7 @@ fn a_batch_takes_what_came_while_the_last_one_ran() {
 }
 
 #[test]
-fn what_comes_while_a_batch_is_committed_is_logged_with_what_the_batch_comes_to() {
+fn requests_during_a_commit_are_logged_with_the_batchs_outcome() {
     let mut world = world();
     world.place("k1", 1);
     let batch = world.batch();
@@ -272,7 +272,7 @@ fn what_comes_while_a_batch_is_committed_is_logged_with_what_the_batch_comes_to(
 }
 
 #[test]
-fn how_an_order_stands_is_told_only_once_the_log_has_what_made_it_stand_so() {
+fn an_orders_state_is_told_only_once_its_cause_is_logged() {
     let mut world = world();
     world.place("k1", 1);
     let batch = world.batch();
@@ -325,7 +325,7 @@ fn how_an_order_stands_is_told_only_once_the_log_has_what_made_it_stand_so() {
 }
 
 #[test]
-fn a_batch_whose_end_is_unknown_is_committed_again_and_nothing_new_taken_meanwhile() {
+fn a_batch_in_doubt_is_committed_again_before_any_new_one() {
     let mut world = world();
     world.place("k1", 1);
     let batch = world.batch();
@@ -354,7 +354,7 @@ fn a_batch_that_was_not_committed_is_refused_without_effect() {
 }
 
 #[test]
-fn a_batch_that_was_not_committed_at_a_second_try_may_have_been_at_the_first() {
+fn a_batch_uncommitted_at_the_second_try_may_be_at_the_first() {
     let mut world = world();
     world.place("k1", 1);
     let batch = world.batch();
@@ -392,7 +392,7 @@ fn an_unknown_session_is_asked_for_again() {
 }
 
 #[test]
-fn the_same_key_with_another_order_is_refused_and_with_the_same_replayed() {
+fn a_key_with_another_order_is_refused_and_the_same_replayed() {
     let mut world = world();
     world.place("k1", 1);
     let batch = world.batch();
@@ -485,7 +485,7 @@ fn what_somebody_else_holds_is_waited_for_apart_and_answered_by_itself() {
 }
 
 #[test]
-fn what_concerns_an_order_that_waits_for_something_else_by_now_goes_with_it() {
+fn a_request_about_an_order_that_changed_its_queue_follows_it() {
     let mut world = world();
     world.place("k1", 1);
     let batch = world.batch();
@@ -500,7 +500,7 @@ fn what_concerns_an_order_that_waits_for_something_else_by_now_goes_with_it() {
 }
 
 #[test]
-fn a_flood_for_what_is_held_takes_up_no_more_than_its_share_however_many_turns_it_lasts() {
+fn a_flood_for_a_held_row_keeps_to_its_share_throughout() {
     let mut world = world();
     let waits = |batch: &Batch| batch.requests.iter().map(|_| RequestEnd::Waits(shoe())).collect();
     let mut turn = None;
@@ -522,7 +522,7 @@ fn a_flood_for_what_is_held_takes_up_no_more_than_its_share_however_many_turns_i
 }
 
 #[test]
-fn those_who_wait_take_up_no_more_than_their_share_and_the_rest_is_refused_without_effect() {
+fn waiting_requests_keep_to_their_share_and_the_rest_is_refused() {
     let mut world = world();
     for key in ["k1", "k2", "k3"] {
         world.place(key, 1);
@@ -567,7 +567,7 @@ fn what_may_be_committed_is_never_refused_however_many_wait() {
 }
 
 #[test]
-fn a_part_of_a_batch_that_was_not_committed_is_refused_and_the_rest_is_answered() {
+fn the_uncommitted_part_of_a_batch_is_refused_and_the_rest_answered() {
     let mut world = world();
     world.place("k1", 1);
     world.place("k2", 1);
@@ -589,7 +589,7 @@ fn a_part_of_a_batch_that_was_not_committed_is_refused_and_the_rest_is_answered(
 }
 
 #[test]
-fn a_database_that_does_not_work_is_tried_with_nothing_until_it_does() {
+fn a_failing_database_gets_empty_batches_until_it_works() {
     let mut world = world();
     world.place("k1", 1);
     let batch = world.batch();
@@ -618,7 +618,7 @@ fn a_silent_database_is_asked_and_is_away_if_it_does_not_answer() {
 }
 
 #[test]
-fn questions_are_looked_up_few_at_a_time_and_what_is_not_there_yet_is_not_said_to_be_missing() {
+fn look_ups_are_limited_and_a_pending_order_is_not_called_missing() {
     let mut world = world();
     let ask = |key: &str| {
         let order = Bytes::copy_from_slice(header(key).order.as_bytes());
@@ -646,7 +646,7 @@ fn questions_are_looked_up_few_at_a_time_and_what_is_not_there_yet_is_not_said_t
 }
 
 #[test]
-fn a_question_that_has_waited_for_long_is_not_looked_up_and_told_so() {
+fn a_question_that_waited_too_long_is_refused_without_look_up() {
     let mut world = world();
     for key in ["k1", "k2", "k3", "k4"] {
         let order = Bytes::copy_from_slice(header(key).order.as_bytes());
@@ -670,7 +670,7 @@ fn a_question_that_has_waited_for_long_is_not_looked_up_and_told_so() {
 }
 
 #[test]
-fn what_was_committed_while_the_database_looked_for_it_is_looked_up_again() {
+fn a_commit_made_during_its_look_up_is_looked_up_again() {
     let mut world = world();
     world.place("k1", 1);
     let batch = world.batch();
@@ -694,7 +694,7 @@ fn what_was_committed_while_the_database_looked_for_it_is_looked_up_again() {
 }
 
 #[test]
-fn an_order_sealed_to_a_key_of_another_agent_is_sent_back_with_the_key_and_opens_once_the_key_is_here() {
+fn an_order_for_another_agents_key_returns_and_opens_once_it_arrives() {
     let mut world = world();
     let other = Keyring::for_tests(2);
     let key = other.manifest().keys[0].clone();

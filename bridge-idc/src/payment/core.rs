@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payment_that_comes_twice_is_asked_for_once_and_other_bodies_have_other_fingerprints() {
+    fn a_repeated_payment_is_asked_once_and_other_bodies_differ_in_fingerprint() {
         let keys = Keyring::for_tests(1);
         let mut core = PaymentCore::new(8);
         core.handle_message(LINK, pay(1, 7, 100), &keys, |_| false);
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_its_way_into_the_ledger_is_not_said_to_be_missing() {
+    fn a_payment_arriving_in_the_ledger_is_not_called_missing() {
         let keys = Keyring::for_tests(1);
         let mut core = PaymentCore::new(8);
         let ask = |core: &mut PaymentCore, request, kind, order_is_written: bool| {
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn another_body_under_a_key_that_is_under_way_is_the_ledger_s_to_judge() {
+    fn the_ledger_judges_another_body_under_a_key_under_way() {
         let keys = Keyring::for_tests(1);
         let mut core = PaymentCore::new(8);
         core.handle_message(LINK, pay(1, 7, 100), &keys, |_| false);
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn how_a_payment_stands_is_told_once_the_log_has_what_became_of_its_order() {
+    fn a_payments_state_is_told_once_its_orders_outcome_is_logged() {
         let keys = Keyring::for_tests(1);
         let mut core = PaymentCore::new(8);
         let id = OrderId::new(UnixMicros::new(1), [1; 10]);

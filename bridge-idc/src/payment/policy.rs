@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payment_without_a_trace_is_over_once_no_request_of_ours_can_be_on_its_way() {
+    fn a_payment_without_trace_ends_once_no_request_can_be_under_way() {
         let over = Step::NotCharged(code("NO_TRACE"));
         for stands in [true, false] {
             assert_eq!(next_step(ChargeStatus::NoTrace, known(45, 45, stands)), Step::AskLater);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_given_up_is_only_looked_at_and_less_and_less_often() {
+    fn a_payment_given_up_is_only_looked_at_ever_less_often() {
         let given_up = Known { given_up: true, ..known(0, 0, true) };
         for found in
             [ChargeStatus::NoTrace, ChargeStatus::NotConcluded, ChargeStatus::NotCharged(code("EXPIRED"))]
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longer_something_is_in_doubt_the_more_patiently_it_is_asked_about() {
+    fn the_longer_a_doubt_lasts_the_less_often_it_is_queried() {
         let (first, most) = (Duration::from_secs(1), Duration::from_secs(600));
         let mut random = rand::rng();
         // Of 200 draws between the first and the ceiling, one is in the upper half, but for one run in 2^200.

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_s_id_is_found_where_the_gateway_puts_it_and_nowhere_else() {
+    fn an_orders_id_is_found_only_where_the_gateway_puts_it() {
         let id = "0193e4a2-0000-7000-8000-000000000001";
         for (body, found) in [
             (format!(r#"{{"eventType": "PAYMENT_STATUS_CHANGED", "data": {{"orderId": "{id}"}}}}"#), true),

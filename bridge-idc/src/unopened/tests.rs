@@ -95,7 +95,7 @@ fn about(operation: &str, number: u64) -> (String, String) {
 }
 
 #[test]
-fn a_peer_of_nothing_but_new_sessions_waits_its_turn_and_no_other_waits_for_it() {
+fn a_peer_of_only_new_sessions_waits_without_delaying_others() {
     let mut world = world();
     for number in 0..100 {
         world.place(HOSTILE, &mut session(), number);

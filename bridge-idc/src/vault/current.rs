@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_made_replaced_or_removed_is_seen_and_no_other_file_is() {
+    fn a_made_replaced_or_removed_key_is_noticed_and_no_other_file() {
         let dir = folder_of_keys();
         let keys = CurrentKeys::load(dir.path()).unwrap();
         let stamps = || keys.folder.files().stamps();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_that_was_added_is_taken_when_an_operator_asks_and_everybody_hears_of_it() {
+    async fn an_added_key_is_loaded_on_request_and_everybody_is_told() {
         let dir = folder_of_keys();
         let keys = CurrentKeys::load(dir.path()).unwrap();
         let mut heard = keys.subscribe();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_not_be_used_is_said_and_the_old_keys_stay_until_it_is_right() {
+    async fn an_unusable_key_folder_is_reported_and_the_old_keys_stay() {
         let (dir, other) = (folder_of_keys(), folder_of_keys());
         let keys = CurrentKeys::load(dir.path()).unwrap();
         let verifier = keys.now().verifier().to_string();

@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealing_key_is_valid_from_five_minutes_before_it_was_made_for_as_many_days_as_it_was_given() {
+    fn a_sealing_key_is_valid_from_five_minutes_before_for_its_days() {
         let dir = tempfile::tempdir().unwrap();
         keys_in(dir.path()).unwrap();
         add_sealing(dir.path(), NOW, 7, &mut rand::rng()).unwrap();
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_is_never_overwritten_even_if_two_make_it_at_once() {
+    fn a_key_file_is_never_overwritten_even_by_two_writers() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kek-1.key");
         write_key(&path, "key-encryption", &[], &mut rand::rng()).unwrap();
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keyring_from_a_seed_has_four_keys_and_shares_none_with_that_of_another_seed() {
+    fn a_seeded_keyring_has_four_keys_and_shares_none_with_another_seed() {
         let secrets = |seed: u8| {
             let keys = Keyring::for_tests(seed);
             let (_, encryption) = keys.newest_encryption_key();
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn sealing_keys_come_and_go_while_an_agent_runs_and_what_it_is_known_by_stays() {
+    fn sealing_keys_change_at_run_time_and_the_agents_identity_stays() {
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let before = keys_in(dir.path()).unwrap();
         let follows = || Keyring::load(dir.path()).unwrap().may_follow(&before, dir.path());

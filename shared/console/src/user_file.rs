@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_its_owner_s_unless_they_opened_it_to_a_group() {
+    fn a_secret_is_its_owners_unless_opened_to_a_group() {
         let (_dir, path) = with_a_file(0o644);
         write(&path, "after", Access::Secret).unwrap();
         assert_eq!(mode(&path), 0o600);

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verifier_key_is_read_back_from_its_line_and_every_typing_error_is_found() {
+    fn a_verifier_key_is_parsed_back_and_every_typing_error_found() {
         let line = signer(1).verifier().to_string();
         assert_eq!(NoteVerifier::parse(&line).unwrap(), *signer(1).verifier());
         assert_eq!(format!("{:?}", signer(1).verifier()), line);

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_whole_hashes_and_no_longer_than_the_largest_batch_needs() {
+    fn a_path_is_whole_hashes_and_at_most_the_largest_batchs() {
         let pinned = [signer(1).verifier().clone()];
         let mut largest = sign_batch(&receipts(1), &signer(1)).remove(0);
         let path = [[7; 32]; 64];
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_receipt_with_a_sku_or_a_price_in_no_known_form_is_refused() {
+    fn a_signed_receipt_with_a_malformed_sku_or_price_is_refused() {
         let signed = |change: fn(&mut wire::order::ReceiptFacts)| {
             let mut wire = prost::Message::decode(facts(&receipts(1)[0])).unwrap();
             change(&mut wire);

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_is_not_there_is_bound_all_the_same_and_told() {
+    fn an_absent_address_is_bound_all_the_same_and_reported() {
         // For documents (RFC 5737, RFC 3849): nobody has them.
         let missing: [SocketAddr; 2] = ["192.0.2.7:0".parse().unwrap(), "[2001:db8::7]:0".parse().unwrap()];
         for address in missing {

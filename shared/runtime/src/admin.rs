@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_ends_soon_is_a_note_and_what_has_ended_is_in_the_way() {
+    async fn a_near_expiry_is_a_note_and_a_past_one_blocks() {
         let day = 24 * 3_600;
         let (ready, said, left) = with_list_that_ends_in(2 * day + 60).await;
         assert!(ready && said.contains("in 2 days") && left > 2.0 * 86_400.0, "{said} {left}");

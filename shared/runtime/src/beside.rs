@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn beside_the_usual_key_everything_is_called_as_ever_and_elsewhere_what_was_before_is_known() {
+    fn files_beside_the_usual_key_keep_names_and_others_are_found() {
         assert_eq!(Beside::Seen.of(Path::new("k/audit.key")), Path::new("k/audit.seen"));
         assert_eq!(Beside::Socket.of(Path::new("audit.key")), Path::new("audit.sock"));
         assert_eq!(Beside::Seen.before(Path::new("k/audit.key")), None);

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_within_its_time_is_noted_and_what_has_ended_is_an_obstacle() {
+    fn a_near_expiry_is_noted_and_a_past_one_an_obstacle() {
         let now = 100 * DAY_SECONDS;
         for (days, noted, in_the_way) in [(8, 0, 0), (6, 1, 0), (0, 1, 0), (-1, 0, 1)] {
             let expiries = [list(now + days * DAY_SECONDS)];
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_is_warned_about_in_its_own_time_and_says_what_to_do() {
+    fn each_kind_of_expiry_warns_in_its_time_with_a_remedy() {
         let said = |what, days: i64| {
             let expiry = Expiry { what, name: "it".to_owned(), ends_at: days * DAY_SECONDS };
             notes(&[expiry], 0).pop()

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_the_system_allows_is_taken_and_some_is_left_for_callers() {
+    fn all_allowed_open_files_are_taken_and_some_left_for_callers() {
         let all = getrlimit(Resource::Nofile).maximum;
         raise();
         assert_eq!(getrlimit(Resource::Nofile).current, all);

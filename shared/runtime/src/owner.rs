@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_of_another_user_is_refused_and_one_of_root_is_left_to_its_permissions() {
+    fn another_users_folder_is_refused_and_roots_is_left_to_permissions() {
         assert!(judge(990, 990).is_ok() && judge(0, 990).is_ok() && judge(0, 0).is_ok());
         assert_eq!(judge(990, 0), Err((User(990), User(0))));
         assert_eq!(judge(990, 1_000), Err((User(990), User(1_000))));

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_group_may_read_what_was_given_to_it_and_nobody_else_anything() {
+    fn a_group_reads_what_it_was_given_and_others_nothing() {
         const ROOT: u32 = 0;
         const BRIDGE: u32 = 990;
         const OTHER: u32 = 1_000;

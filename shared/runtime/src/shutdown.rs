@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_core_part_that_is_dropped_or_ends_in_the_drain_is_not_lost() {
+    async fn a_core_part_that_ends_in_the_drain_is_not_lost() {
         let shutdown = Shutdown::new();
         drop(shutdown.core("the part", async {}));
         let task = tokio::spawn(shutdown.core("the part", std::future::pending::<()>()));

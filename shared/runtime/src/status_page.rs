@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_says_what_stands_in_the_way_and_shows_every_value_of_the_state() {
+    fn a_status_page_shows_the_obstacles_and_every_value() {
         let status = json!({
             "agent": "front-1",
             "takes_orders": true,

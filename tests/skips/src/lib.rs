@@ -250,14 +250,14 @@ mod tests {
     }
     /// This test runs itself once more, as one that cannot run.
     #[test]
-    fn a_test_that_is_skipped_is_written_down_with_its_name_and_place() {
+    fn a_skipped_test_is_recorded_with_its_name_and_place() {
         const AS_THE_SKIPPED: &str = "BRIDGE_TEST_IS_SKIPPED";
         if std::env::var_os(AS_THE_SKIPPED).is_some() {
             return skipped(Lack::Owners, "nobody to give it to");
         }
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("skips");
-        let name = "tests::a_test_that_is_skipped_is_written_down_with_its_name_and_place";
+        let name = "tests::a_skipped_test_is_recorded_with_its_name_and_place";
         let mut again = std::process::Command::new(std::env::current_exe().unwrap());
         again.args(["--exact", name]).env(AS_THE_SKIPPED, "1").env(FILE, &file);
         let ended = again.output().unwrap();

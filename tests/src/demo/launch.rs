@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_is_looked_at_in_the_calm_and_mostly_the_launched_products_afterwards() {
+    fn the_calm_views_everything_and_the_launch_mostly_launched_products() {
         let options = Options::parse_from(["demo"]);
         let product = |index| Product {
             brand: "shoes".to_owned(),

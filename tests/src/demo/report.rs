@@ -330,7 +330,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_good_run_passes_and_one_with_any_flaw_in_its_reads_does_not() {
+    fn a_good_run_passes_and_one_with_a_flaw_fails() {
         let options = Options::parse_from(["demo"]);
         let report = Report::new(&options, findings(&options));
         assert_eq!(report.complaints(), Vec::<&str>::new());

@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_orders_of_a_made_up_launch_are_for_what_is_looked_at() {
+    fn orders_of_a_generated_launch_are_for_viewed_products() {
         let (shop, plan, _) = open(&Options::parse_from(["demo", "--orders", "600"])).expect("a shop");
         assert_eq!((shop.brands.len(), shop.hot.len()), (3, LAUNCHED));
         let hot: Vec<_> = shop.hot.iter().flat_map(|index| &shop.products[*index].skus).collect();

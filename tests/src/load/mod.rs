@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_outcome_that_stays_open_is_unknown_and_one_never_tried_is_refused() {
+    async fn an_open_outcome_is_unknown_and_an_untried_one_is_refused() {
         let report = replay_at(scripted(&[ACCEPTED]).await, generated::hot(1, 1), 1).await;
         assert_eq!(report.settled[0].outcome, Outcome::Unknown);
         let report = replay_at(scripted(&[LATER]).await, generated::hot(1, 1), 1).await;

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_with_a_date_and_a_name_of_its_own_is_the_same() {
+    fn answers_that_differ_in_date_and_server_name_are_alike() {
         let wrong = after(|got| {
             for (name, value) in [(DATE, "then"), (AGE, "7"), (SERVER, "nginx"), (CONNECTION, "keep-alive")] {
                 got.headers.insert(name, HeaderValue::from_static(value));

@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_copied_without_what_a_server_writes_by_itself_and_kept_by_caches_if_they_are_to() {
+    fn a_copied_answer_omits_the_servers_own_headers_and_keeps_caching_ones() {
         let mut headers = HeaderMap::new();
         for (name, value) in [("date", "now"), ("content-length", "2"), ("etag", "\"e\""), ("age", "0")] {
             headers.insert(name, HeaderValue::from_static(value));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_made_up_answer_is_as_long_as_asked_and_survives_its_file() {
+    fn a_generated_answer_has_the_asked_length_and_survives_its_file() {
         let answer = FixedAnswer::made_up(1_400);
         assert_eq!(answer.body.len(), 1_400);
         assert!(serde_json::from_str::<serde_json::Value>(&answer.body).is_ok());

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_is_json_and_every_product_as_long_as_a_read_should_be() {
+    fn every_line_is_json_and_every_product_has_a_reads_length() {
         let mut text = Vec::new();
         write(&mut text, 300).expect("into memory");
         let lines: Vec<Value> = text

@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn each_change_is_found_on_the_standby_by_the_value_that_the_writer_was_told() -> Result<()> {
+    async fn each_change_is_found_on_the_standby_by_its_value() -> Result<()> {
         let cluster = Postgres::start().await?;
         cluster.create_database(DATABASE).await?;
         let mut primary = cluster.connect(DATABASE).await?;

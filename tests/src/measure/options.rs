@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bare_server_is_a_command_of_its_own_that_no_help_shows() {
+    fn the_bare_server_is_a_separate_command_hidden_from_help() {
         let bare = ["serve-bare", "--listen", "127.0.0.1:0", "--workers", "2", "--answer", "a"];
         assert!(matches!(parsed(&bare).expect("valid").inner, Some(Inner::ServeBare(_))));
         assert!(parsed(&["serve-bare"]).is_err());

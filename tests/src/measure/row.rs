@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_stands_for_a_row_and_the_middle_half_is_its_spread() {
+    fn the_median_represents_a_row_with_its_middle_half_as_spread() {
         let row = row(
             Middle::Median,
             &[(30_000, 15_000), (36_000, 90_000), (35_000, 14_000), (10, 14_400), (37_000, 1)],
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_p99_is_taken_of_all_rounds_and_its_spread_goes_up_to_the_worst() {
+    fn a_p99_is_over_all_rounds_and_its_spread_reaches_the_worst() {
         let pairs: Vec<_> = (1..=200).map(|value| (value, 2 * value)).collect();
         let row = row(Middle::P99, &pairs);
         assert_eq!((row.baseline(), row.bridge(), row.ratio()), (198, 396, 2_000));

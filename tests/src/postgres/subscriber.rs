@@ -113,7 +113,7 @@ mod tests {
     use crate::tcp_line::TcpLine;
 
     #[tokio::test]
-    async fn a_subscriber_has_the_tables_rows_and_then_their_changes_and_nothing_else() -> Result<()> {
+    async fn a_subscriber_gets_the_tables_rows_then_their_changes_alone() -> Result<()> {
         let logical = More { settings: vec!["wal_level=logical".to_owned()], ..More::default() };
         let primary = Box::pin(Postgres::start_with(logical)).await?;
         primary.create_database("shop").await?;

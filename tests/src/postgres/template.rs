@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_database_like_another_has_its_tables_and_rows_and_none_of_its_later_ones() -> Result<()> {
+    async fn a_cloned_database_has_the_rows_of_then_and_no_later_ones() -> Result<()> {
         let cluster = Postgres::start().await?;
         cluster.create_database("first").await?;
         let mut first = cluster.connect("first").await?;

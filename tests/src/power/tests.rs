@@ -165,7 +165,7 @@ fn a_write_is_torn_at_sectors_and_no_sector_in_itself() {
 }
 
 #[test]
-fn what_a_failed_fsync_did_not_write_stays_lost_until_it_is_written_again() {
+fn what_a_failed_fsync_lost_stays_lost_until_written_again() {
     let begin = [made("/file", 2), synced(1, 1, DONE), written(2, 0, b"first"), synced(2, 2, FAILED)];
     let then = |more: &[Vec<u8>]| {
         let records = [&begin[..], more].concat();

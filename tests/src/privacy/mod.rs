@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_is_told_by_its_place_and_the_rest_is_counted() {
+    fn findings_are_listed_by_place_and_the_rest_is_counted() {
         let mut found = searched();
         found.places[0].found = 40;
         let leak = |index: u64| Leak { at: format!("log, byte {index}, plain"), values: 1 + index % 2 };

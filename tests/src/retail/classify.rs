@@ -214,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn the_same_code_is_summed_at_one_price_and_kept_apart_at_two() {
+    fn a_code_is_summed_at_one_price_and_split_at_two() {
         let lines = [("MUG", 2, 255), ("MUG", 1, 230), ("MUG", 3, 255), ("BANK CHARGES", 1, 1_500)];
         let expected = vec![item("BANK CHARGES", 1_500, 1), item("MUG", 255, 5), item("MUG@230", 230, 1)];
         assert_eq!(classes(vec![invoice("1", "7", &lines)]), [Class::Order(expected)]);
     }
 
     #[test]
-    fn a_cancellation_takes_the_latest_order_with_exactly_its_lines_and_each_order_once() {
+    fn a_cancellation_takes_the_latest_order_with_its_lines_once() {
         let order = |number| invoice(number, "7", &[("MUG", 2, 255), ("CUP", 1, 90)]);
         let back = |number| invoice(number, "7", &[("CUP", -1, 90), ("MUG", -2, 255)]);
         let classes = classes(vec![order("1"), order("2"), back("C3"), back("C4"), back("C5")]);

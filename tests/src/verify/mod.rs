@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_failed_says_why_and_one_that_left_something_out_says_so() {
+    fn a_failed_step_says_why_and_a_partial_one_says_so() {
         let row = |end| Row { step: Step::Deny, end, time: Duration::from_millis(1_250) }.text();
         assert_eq!(row(Err(anyhow!("no").context("deny it"))), "deny          1.2 s  FAILED: deny it: no");
         assert!(

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_test_says_reaches_the_step_and_no_file_means_no_skip() -> Result<()> {
+    fn a_tests_skip_reaches_its_step_and_no_file_means_none() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("skips");
         assert_eq!(Skips::read(&file)?, Skips::default());

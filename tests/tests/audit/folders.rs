@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{Logs, audit, end, text, walk};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_moved_audit_folder_on_either_side_refuses_orders_until_it_is_back() -> Result<()> {
+async fn a_moved_audit_folder_on_either_side_refuses_orders_until_returned() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["moved"]).await?;
     let mut bridge = site.start().await?;
@@ -56,7 +56,7 @@ async fn a_moved_audit_folder_on_either_side_refuses_orders_until_it_is_back() -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_does_not_start_on_an_empty_audit_folder_under_its_old_key() -> Result<()> {
+async fn an_agent_refuses_an_empty_audit_folder_under_its_old_key() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["lost"]).await?;
     let mut bridge = site.start().await?;
@@ -177,8 +177,7 @@ async fn compares_up_to(site: &bridge_tests::site::Site, copy: &str, size: u64, 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_of_a_live_log_whose_checkpoint_was_copied_last_is_no_alarm_but_one_that_was_cut_off_is()
--> Result<()> {
+async fn a_live_copy_with_later_checkpoint_passes_and_a_truncated_one_fails() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["last"]).await?;
     configure(&site.idc_dir().join("bridge-idc.toml"), "audit.publish_every", "20ms")?;
@@ -269,7 +268,7 @@ async fn a_folder_with_a_pipe_in_it_keeps_no_auditor_waiting() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_file_without_a_folder_is_made_in_the_one_that_the_agent_runs_in() -> Result<()> {
+async fn a_key_file_without_a_folder_is_made_in_the_working_directory() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["bare"]).await?;
     for (folder, agent) in [(site.cloud_dir(), &site.cloud), (site.idc_dir(), &site.idc)] {
@@ -295,7 +294,7 @@ async fn a_key_file_without_a_folder_is_made_in_the_one_that_the_agent_runs_in()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hanging_volume_of_the_audit_key_on_either_side_is_noted_and_holds_up_no_order() -> Result<()> {
+async fn an_audit_keys_hanging_volume_is_noted_and_delays_no_order() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["keys"]).await?;
     let mut disks = Vec::new();

@@ -51,7 +51,7 @@ pub(crate) async fn rows_say_what_the_tables_say(database: &Database) {
     assert_eq!(laces.available, 10, "a SKU of no product has stock all the same");
 }
 
-pub(crate) async fn pages_of_any_size_hold_the_same_rows_in_the_order_of_their_keys(database: &Database) {
+pub(crate) async fn pages_of_any_size_hold_the_same_rows_in_key_order(database: &Database) {
     database.run(SHOP, SHOP).await;
     let catalogue = Catalogue::of(&database.ledger);
     let brands = brands(&["beta", "acme", "nobody"]);
@@ -262,7 +262,7 @@ pub(crate) async fn a_restored_backup_is_noticed_by_the_mark(database: &Database
 
 /// SQLite cannot look into JSON when it checks a row; PostgreSQL refuses it.
 #[tokio::test]
-async fn a_row_that_cannot_be_read_is_published_as_gone_until_it_can() {
+async fn an_unreadable_row_is_published_as_gone_until_it_is_readable() {
     let database = crate::database::sqlite().await;
     assert!(matches!(database.url(), LedgerUrl::Sqlite(_)));
     let brands = brands(&["acme"]);

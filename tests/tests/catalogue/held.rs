@@ -78,7 +78,7 @@ async fn orders_of_the_rest_are_placed(database: &Database, key: &str) {
 }
 
 #[tokio::test]
-async fn an_import_of_stock_waits_for_a_held_row_alone_and_names_it() {
+async fn a_stock_import_waits_for_a_held_row_only_and_names_it() {
     let database = postgres("stock_waits_alone").await;
     let ledger = &database.ledger;
     ledger.import_stock(&stock_file(5), WAIT, |_| ()).await.unwrap();
@@ -110,7 +110,7 @@ async fn an_import_of_stock_waits_for_a_held_row_alone_and_names_it() {
 }
 
 #[tokio::test]
-async fn an_import_of_a_catalogue_waits_for_what_is_held_alone_and_names_it() {
+async fn a_catalogue_import_waits_for_held_rows_only_and_names_them() {
     let database = postgres("catalogue_waits_alone").await;
     let catalogue = Catalogue::of(&database.ledger);
     let first = catalogue.import(catalogue_file(5), Options::default(), |_| ()).await.unwrap();
@@ -141,7 +141,7 @@ async fn an_import_of_a_catalogue_waits_for_what_is_held_alone_and_names_it() {
 }
 
 #[tokio::test]
-async fn an_import_that_waited_in_vain_says_who_has_what_and_that_the_rest_is_in() {
+async fn an_import_that_waited_in_vain_names_the_holder_keeping_the_rest() {
     let database = postgres("waits_in_vain").await;
     let ledger = &database.ledger;
     ledger.import_stock(&stock_file(5), WAIT, |_| ()).await.unwrap();
@@ -203,7 +203,7 @@ const LOCKED: [(&str, &str); 4] = [
 ];
 
 #[tokio::test]
-async fn an_import_waits_for_a_table_that_somebody_locks_as_a_whole_and_names_it() {
+async fn an_import_waits_for_a_locked_table_and_names_it() {
     let database = postgres("whole_tables").await;
     let ledger = &database.ledger;
     ledger.import_stock(&stock_file(5), WAIT, |_| ()).await.unwrap();
@@ -238,7 +238,7 @@ async fn an_import_waits_for_a_table_that_somebody_locks_as_a_whole_and_names_it
 }
 
 #[tokio::test]
-async fn an_import_that_waited_for_a_locked_table_in_vain_says_which_and_who_has_it() {
+async fn an_import_that_waited_in_vain_names_the_locked_table_and_holder() {
     let database = postgres("whole_table_in_vain").await;
     let ledger = &database.ledger;
     ledger.import_stock(&stock_file(5), WAIT, |_| ()).await.unwrap();
@@ -265,7 +265,7 @@ async fn an_import_that_waited_for_a_locked_table_in_vain_says_which_and_who_has
 }
 
 #[tokio::test]
-async fn an_import_that_may_not_wait_long_does_not_wait_as_long_as_others_for_an_sqlite_file() {
+async fn an_import_with_a_short_wait_waits_shortly_for_an_sqlite_file() {
     let database = sqlite().await;
     let LedgerUrl::Sqlite(path) = database.url() else { unreachable!() };
     let mut shell = SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();

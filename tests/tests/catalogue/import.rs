@@ -82,9 +82,7 @@ pub(crate) async fn an_export_is_imported_without_a_change(database: &Database) 
     assert_eq!(read(&catalogue, &brands(&["tea"]), 100).await, before);
 }
 
-pub(crate) async fn a_dry_run_and_a_file_with_a_mistake_where_all_is_wanted_keep_nothing(
-    database: &Database,
-) {
+pub(crate) async fn a_dry_run_and_a_faulty_all_or_nothing_file_keep_nothing(database: &Database) {
     let dry = import(database, FILE, Options { dry_run: true, ..Options::default() }).await;
     assert_eq!((dry.products, dry.kept), (tally(2, 0, 0), false));
     let all = Options { all_or_nothing: true, ..Options::default() };
@@ -138,7 +136,7 @@ pub(crate) async fn a_document_keeps_every_digit_on_its_way_in_and_out(database:
     assert_eq!((again.refused.len(), again.products), (0, tally(0, 0, 2)));
 }
 
-pub(crate) async fn a_category_moves_to_the_root_by_null_and_stays_without_a_word(database: &Database) {
+pub(crate) async fn a_category_moves_to_the_root_by_null_and_otherwise_stays(database: &Database) {
     const BELOW: &str = "SELECT count(*) FROM categories WHERE category = 'green' AND parent = 'all'";
     import(database, FILE, Options::default()).await;
     let renamed = "{\"brand\": \"tea\", \"category\": \"green\", \"names\": {\"en\": \"Green\"}}\n";
@@ -381,7 +379,7 @@ pub(crate) async fn all_or_nothing_is_decided_before_the_first_part_is_written(d
     }
 }
 
-pub(crate) async fn all_or_nothing_says_what_is_in_when_the_database_changes_its_mind(database: &Database) {
+pub(crate) async fn all_or_nothing_reports_its_rows_when_the_database_refuses_later(database: &Database) {
     // A rule of the DBA's own, which no reading can foresee.
     database
         .run(

@@ -9,7 +9,7 @@ use crate::database::postgres;
 use crate::source::{PATIENCE, SHOP, Source, brands, changed};
 
 #[tokio::test]
-async fn a_change_that_commits_late_is_not_lost_as_a_reader_by_id_loses_it() {
+async fn a_late_commit_is_not_lost_as_by_a_reader_by_id() {
     let database = postgres("interleaved").await;
     let LedgerUrl::Postgres(url) = database.url() else { unreachable!() };
     let acme = brands(&["acme"]);

@@ -50,7 +50,7 @@ on_both_databases! {
     changes::a_committed_order_puts_its_stock_on_the_log
     changes::one_key_changed_many_times_is_one_row_with_its_last_state
     cases::rows_say_what_the_tables_say
-    cases::pages_of_any_size_hold_the_same_rows_in_the_order_of_their_keys
+    cases::pages_of_any_size_hold_the_same_rows_in_key_order
     cases::brands_that_are_not_asked_for_are_not_read
     cases::sums_of_the_source_are_the_sums_of_its_pages
     cases::a_change_without_a_number_makes_its_bucket_unsettled
@@ -63,18 +63,18 @@ on_both_databases! {
     import::a_second_import_of_a_file_changes_nothing
     import::what_a_file_does_not_speak_of_stays_as_it_is
     import::an_export_is_imported_without_a_change
-    import::a_dry_run_and_a_file_with_a_mistake_where_all_is_wanted_keep_nothing
+    import::a_dry_run_and_a_faulty_all_or_nothing_file_keep_nothing
     import::what_the_database_contradicts_is_refused_and_the_rest_imported
     import::categories_alone_are_imported_and_what_is_of_no_brand_is_refused
     import::a_document_keeps_every_digit_on_its_way_in_and_out
-    import::a_category_moves_to_the_root_by_null_and_stays_without_a_word
+    import::a_category_moves_to_the_root_by_null_and_otherwise_stays
     import::a_file_that_names_some_variants_leaves_their_places
     import::the_real_catalogue_is_imported_by_its_one_command
     import::orders_are_committed_while_an_import_stands_in_its_middle
     import::orders_are_committed_while_an_import_of_stock_stands_in_its_middle
     import::a_dry_run_counts_what_the_import_then_does
     import::all_or_nothing_is_decided_before_the_first_part_is_written
-    import::all_or_nothing_says_what_is_in_when_the_database_changes_its_mind
+    import::all_or_nothing_reports_its_rows_when_the_database_refuses_later
     import::a_price_that_changes_a_hundredfold_is_said
     import::a_file_that_is_refused_whole_leaves_the_database_alone
     random::a_reader_of_changes_equals_the_tables_after_random_writers

@@ -8,7 +8,7 @@ use crate::database::{connect, create};
 use crate::source::{Replica, SHOP, Source, brands};
 
 #[tokio::test]
-async fn after_a_kill_of_the_database_changes_are_numbered_and_heard_of_again() {
+async fn after_a_database_kill_changes_are_numbered_and_notified_again() {
     let mut cluster = Postgres::start().await.unwrap();
     let url = create(&cluster, "catalogue").await;
     let ledger = connect(&LedgerUrl::Postgres(url.clone())).await;

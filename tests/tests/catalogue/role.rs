@@ -15,7 +15,7 @@ const ROLE_SQL: &str = include_str!("../../../bridge-idc/src/database/postgres/r
 
 /// The logins belong to the whole cluster, which the tests share: so this is one test.
 #[tokio::test]
-async fn the_agent_reads_the_allowed_columns_and_numbers_changes_and_can_do_nothing_else() {
+async fn the_agent_reads_allowed_columns_numbers_changes_and_nothing_else() {
     let database = postgres("role").await;
     let LedgerUrl::Postgres(owner) = database.url() else { unreachable!() };
     database.run(ROLE_SQL, "").await;

@@ -59,8 +59,7 @@ async fn webhooks_that_are_forged_change_nothing_but_when_is_asked() -> Result<(
 }
 
 #[tokio::test]
-async fn the_gateway_s_own_webhooks_end_a_doubt_whatever_their_order_and_however_often_they_come()
--> Result<()> {
+async fn webhooks_end_a_doubt_in_any_order_and_number() -> Result<()> {
     let mut at = asking_in_an_hour().await?;
     at.sandbox.tell(Webhooks { to: at.webhooks, duplicate: true, reorder: true });
     let orders = [at.order().await?, at.order().await?];
@@ -152,7 +151,7 @@ async fn an_operator_ends_a_doubt_that_the_gateway_does_not_end() -> Result<()> 
 /// The agent is there and says nothing, as one that is stopped: the command names it, holds nothing of the ledger meanwhile, and
 /// is not logged by the agent once that goes on.
 #[tokio::test]
-async fn an_operator_s_word_beside_an_agent_that_does_not_answer_holds_and_leaves_nothing() -> Result<()> {
+async fn an_operators_decision_beside_a_hanging_agent_holds_and_leaves_nothing() -> Result<()> {
     let mut at = asking_in_an_hour().await?;
     let order = at.order().await?;
     at.sandbox.next([Mischief::HangBefore]);
@@ -193,7 +192,7 @@ async fn an_operator_s_word_beside_an_agent_that_does_not_answer_holds_and_leave
 }
 
 #[tokio::test]
-async fn what_is_charged_after_it_was_given_up_goes_back_and_is_told_at_each_step() -> Result<()> {
+async fn a_charge_after_giving_up_is_refunded_and_reported_at_each_step() -> Result<()> {
     let mut at = asking_in_an_hour().await?;
     let order = at.order().await?;
     at.sandbox.next([Mischief::Held]);
@@ -233,7 +232,7 @@ async fn what_is_charged_after_it_was_given_up_goes_back_and_is_told_at_each_ste
 }
 
 #[tokio::test]
-async fn an_operator_ends_what_was_charged_late_and_the_gateway_does_not_give_back() -> Result<()> {
+async fn an_operator_ends_a_late_charge_that_the_gateway_keeps() -> Result<()> {
     let mut at = asking_in_an_hour().await?;
     let order = at.order().await?;
     at.sandbox.next([Mischief::Held]);
@@ -289,7 +288,7 @@ async fn an_operator_ends_what_was_charged_late_and_the_gateway_does_not_give_ba
 
 /// The gateway may still do what an agent has given up on: before that is over, nobody says that nothing went back.
 #[tokio::test]
-async fn no_refund_is_called_refused_while_a_request_for_it_may_be_on_its_way() -> Result<()> {
+async fn a_refund_is_not_called_refused_while_it_may_be_under_way() -> Result<()> {
     let mut at = asking_in_an_hour().await?;
     let order = at.order().await?;
     let paid = place(&at.pay(&order, "p").await?)?;
@@ -332,7 +331,7 @@ async fn no_refund_is_called_refused_while_a_request_for_it_may_be_on_its_way() 
 }
 
 #[tokio::test]
-async fn an_operator_ends_a_refused_refund_of_which_a_part_went_back_otherwise() -> Result<()> {
+async fn an_operator_ends_a_refused_refund_that_was_partly_repaid() -> Result<()> {
     let mut at = asking_in_an_hour().await?;
     let order = at.order().await?;
     let paid = place(&at.pay(&order, "p").await?)?;

@@ -107,7 +107,7 @@ fn verifier(case: &Case) -> NoteVerifier {
 }
 
 #[test]
-fn x25519_agrees_with_wycheproof_also_where_a_point_is_of_a_low_order() {
+fn x25519_agrees_with_wycheproof_including_low_order_points() {
     for case in cases("x25519.txt") {
         let shared = x25519_dalek::x25519(case.array("private"), case.array("public"));
         assert_eq!(shared, case.array("shared"), "{}", case.name());

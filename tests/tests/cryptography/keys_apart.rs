@@ -107,7 +107,7 @@ fn no_two_columns_of_any_orders_share_a_key() {
 }
 
 #[test]
-fn no_two_data_keys_are_wrapped_under_one_key_and_each_has_a_salt_of_its_own() {
+fn no_two_data_keys_share_a_wrapping_key_or_a_salt() {
     with_a_seed(|dice| {
         let (mut keystream, keys, mut salts) = (Keystream::default(), keyrings(dice), BTreeMap::new());
         for row in 0..200 {

@@ -47,7 +47,7 @@ async fn agents(cloud: &Running, standing: &str) -> Result<u64> {
 const AWAY: &str = "/idc/second-idc is not linked since";
 
 #[tokio::test]
-async fn an_agent_of_the_data_centre_that_is_away_is_told_of_until_it_is_back() -> Result<()> {
+async fn a_data_centre_agent_that_is_away_is_reported_until_it_returns() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["a"]).await?;
     crate::common::notice_soon(&site)?;
@@ -112,7 +112,7 @@ const REFUSED: &str = "CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsq
     CREATE TRIGGER planted BEFORE INSERT ON outcomes FOR EACH ROW EXECUTE FUNCTION planted()";
 
 #[tokio::test]
-async fn an_agent_of_the_data_centre_that_cannot_work_is_told_of_with_what_is_in_its_way() -> Result<()> {
+async fn a_data_centre_agent_that_cannot_work_is_reported_with_its_obstacles() -> Result<()> {
     let (mut cluster, database) = postgres().await?;
     let dir = tempfile::tempdir()?;
     let site = site_on(dir.path(), database, &["a", "b"]).await?;
@@ -191,7 +191,7 @@ async fn order_at_once(site: &Site, brand: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_question_without_any_link_is_answered_long_before_an_answer_is_given_up() -> Result<()> {
+async fn a_question_without_a_link_is_answered_before_the_timeout() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["a"]).await?;
     crate::common::notice_soon(&site)?;
@@ -227,7 +227,7 @@ async fn a_question_without_any_link_is_answered_long_before_an_answer_is_given_
 }
 
 #[tokio::test]
-async fn a_brand_whose_currency_is_not_the_ledger_s_is_told_of_before_its_orders_are_refused() -> Result<()> {
+async fn a_brand_whose_currency_differs_is_reported_before_its_orders_are_refused() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let site = site(dir.path(), &["a", "b"]).await?;
     let config = site.cloud_dir().join("bridge-cloud.toml");

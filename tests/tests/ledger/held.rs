@@ -146,7 +146,7 @@ async fn whoever_waits_for_a_row_holds_no_other_meanwhile() {
 
 /// Two that pass by each other, each with what the other one needs, would wait for ever.
 #[tokio::test]
-async fn who_has_waited_for_one_thing_and_meets_another_waits_for_both_and_decides_behind_both_locks() {
+async fn a_request_that_needs_two_held_rows_waits_for_both_before_deciding() {
     let database = postgres("meets_another").await;
     let ledger = &database.ledger;
     let shop = Shop::open(ledger, "acme", &[("A", 5), ("B", 0)]).await;
@@ -174,7 +174,7 @@ async fn who_has_waited_for_one_thing_and_meets_another_waits_for_both_and_decid
 }
 
 #[tokio::test]
-async fn payments_of_an_order_that_somebody_holds_leave_the_connections_to_everybody_else() {
+async fn payments_of_a_held_order_leave_connections_to_others() {
     let database = postgres("held_for_payments").await;
     let ledger = &database.ledger;
     let (shop, order) = shop_with_order(&database).await;
@@ -236,7 +236,7 @@ async fn a_cancellation_waits_for_whoever_holds_its_order() {
 }
 
 #[tokio::test]
-async fn what_no_row_names_delays_its_own_brand_and_is_met_again_until_it_is_free() {
+async fn an_obstacle_without_a_row_delays_its_brand_until_it_is_gone() {
     let database = postgres("unnamed").await;
     let ledger = &database.ledger;
     let shop = Shop::open(ledger, "acme", &[("A", 10)]).await;
@@ -349,7 +349,7 @@ async fn a_cancellation_that_overtakes_its_order_gives_back_what_that_took() {
 /// Between two of a batch's statements another writer commits the order that the batch cancels: the batch had asked for its
 /// units before that, and asks for its standing after it.
 #[tokio::test]
-async fn an_order_that_is_placed_between_two_statements_of_its_cancellation_gives_back_what_it_took() {
+async fn an_order_placed_between_its_cancellations_statements_gives_back_its_units() {
     let database = postgres("between_statements").await;
     let ledger = &database.ledger;
     let shop = Shop::open(ledger, "acme", &[("A", 5)]).await;
@@ -381,7 +381,7 @@ async fn an_order_that_is_placed_between_two_statements_of_its_cancellation_give
 /// Between two statements of its payment an order is committed: the payment had looked for it before that, and asks after it whether it
 /// was rejected. To be told so would be final.
 #[tokio::test]
-async fn an_order_that_is_placed_between_two_statements_of_its_payment_is_not_called_rejected() {
+async fn an_order_placed_between_its_payments_statements_is_not_called_rejected() {
     let database = postgres("placed_beside_its_payment").await;
     let ledger = &database.ledger;
     let shop = Shop::open(ledger, "acme", &[("A", 5)]).await;
@@ -422,7 +422,7 @@ async fn new_stock_is_not_sold_at_the_price_from_before_it() {
 
 /// SQLite has one writer at a time: there is nobody to set apart.
 #[tokio::test]
-async fn a_shell_that_holds_an_sqlite_file_keeps_every_order_out_and_none_is_left_half_done() {
+async fn a_shell_that_locks_the_sqlite_file_delays_every_order_completely() {
     let database = sqlite().await;
     let shop = Shop::open(&database.ledger, "acme", &[("A", 10)]).await;
     let LedgerUrl::Sqlite(path) = database.url() else { unreachable!() };
@@ -439,7 +439,7 @@ async fn a_shell_that_holds_an_sqlite_file_keeps_every_order_out_and_none_is_lef
 /// Each wants both rows, and meets them the other way round. Whoever has waited for one of them has its turn: else the two would pass
 /// by each other, each with what the other one needs.
 #[tokio::test]
-async fn two_agents_that_want_the_same_rows_take_turns_and_nobody_is_refused() {
+async fn two_agents_that_want_the_same_rows_alternate_without_refusals() {
     let database = postgres("take_turns").await;
     let (first, second) = (&database.ledger, &database.second_agent().await);
     let shop = Shop::open(first, "acme", &[("HOT", 1_000_000), ("WARM", 1_000_000)]).await;

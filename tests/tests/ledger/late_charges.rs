@@ -37,9 +37,7 @@ fn pay_otherwise(shop: &Shop, key: &str, order: OrderId) -> ChargeRequest {
     asked
 }
 
-pub(crate) async fn money_that_moves_after_it_was_given_up_is_a_state_of_its_own_and_goes_back_once(
-    database: &Database,
-) {
+pub(crate) async fn a_charge_after_giving_up_is_late_and_refunded_once(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
     let (one, two) = (database.second_agent().await, database.second_agent().await);
@@ -107,7 +105,7 @@ pub(crate) async fn what_was_charged_by_one_token_is_one_payment_s(database: &Da
     assert_eq!((stands.refunds.len(), read(ledger, &second).await), (0, second));
 }
 
-pub(crate) async fn that_it_was_not_paid_is_never_said_while_a_request_is_on_its_way(database: &Database) {
+pub(crate) async fn not_paid_is_never_said_while_a_request_is_under_way(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
     let other = database.second_agent().await;
@@ -168,7 +166,7 @@ pub(crate) async fn age_is_told_by_the_database_s_clock(database: &Database) {
     }
 }
 
-pub(crate) async fn what_was_given_up_is_looked_at_again_and_a_hint_makes_that_soon(database: &Database) {
+pub(crate) async fn a_payment_given_up_is_looked_at_again_sooner_by_a_hint(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
     let payment = given_up(ledger, &shop, "a", order).await;

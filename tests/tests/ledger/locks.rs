@@ -31,7 +31,7 @@ async fn free(session: &mut PgConnection) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn the_rows_of_a_batch_that_waits_are_taken_in_the_order_of_their_ids() {
+async fn a_waiting_batch_locks_rows_in_the_order_of_their_ids() {
     const SKUS: usize = 60;
     let database = postgres("in_one_order").await;
     // Rows come sorted by chance where a plan sorts for its own ends: none does so here.
@@ -72,7 +72,7 @@ async fn the_rows_of_a_batch_that_waits_are_taken_in_the_order_of_their_ids() {
 }
 
 #[tokio::test]
-async fn what_a_batch_met_on_its_way_is_sold_as_it_stands_once_the_batch_has_it() {
+async fn stock_changed_before_a_batch_locks_it_is_sold_as_changed() {
     let database = postgres("met_on_its_way").await;
     let ledger = &database.ledger;
     let shop = Shop::open(ledger, "acme", &[("A", 10), ("B", 10)]).await;
@@ -109,7 +109,7 @@ const PAUSED: &str = "CREATE FUNCTION paused() RETURNS trigger LANGUAGE plpgsql 
     CREATE TRIGGER paused BEFORE INSERT ON outcomes FOR EACH ROW EXECUTE FUNCTION paused()";
 
 #[tokio::test]
-async fn two_batches_settle_the_same_keys_in_one_order_whatever_order_they_came_in() {
+async fn two_batches_settle_the_same_keys_in_one_order() {
     let database = postgres("keys_in_one_order").await;
     let shop = Shop::open(&database.ledger, "acme", &[("A", 10), ("B", 10)]).await;
     database.run(PAUSED, "").await;

@@ -77,9 +77,9 @@ on_both_databases! {
 
 on_both_databases! {
     payments as payments_in_sqlite and payments_in_postgres:
-    an_attempt_is_durable_before_anyone_is_asked_and_can_be_looked_up
+    an_attempt_is_durable_before_the_gateway_is_asked_and_found_later
     a_payment_must_be_of_its_order_s_amount_and_currency
-    an_order_that_is_cancelled_rejected_unknown_or_another_brand_s_cannot_be_paid
+    a_cancelled_rejected_unknown_or_other_brands_order_cannot_be_paid
     an_order_is_charged_once_under_any_number_of_keys
     two_payments_at_once_under_two_keys_are_one
     after_a_decline_the_order_can_be_paid_again
@@ -93,19 +93,19 @@ on_both_databases! {
     what_is_due_is_taken_by_one_agent_alone
     a_hint_makes_a_doubt_due_at_once_and_nothing_else
     an_operator_s_word_ends_a_doubt_and_nothing_else
-    an_operator_s_word_ends_a_doubt_about_a_refund_and_nothing_else
+    an_operators_decision_ends_a_refunds_doubt_and_nothing_else
     what_contradicts_the_ledger_changes_nothing
 }
 
 on_both_databases! {
     late_charges as late_charges_in_sqlite and late_charges_in_postgres:
-    money_that_moves_after_it_was_given_up_is_a_state_of_its_own_and_goes_back_once
+    a_charge_after_giving_up_is_late_and_refunded_once
     a_late_charge_touches_no_other_payment_of_its_order
     what_was_charged_by_one_token_is_one_payment_s
-    that_it_was_not_paid_is_never_said_while_a_request_is_on_its_way
+    not_paid_is_never_said_while_a_request_is_under_way
     a_request_is_said_to_be_over_by_who_sent_it_alone
     age_is_told_by_the_database_s_clock
-    what_was_given_up_is_looked_at_again_and_a_hint_makes_that_soon
+    a_payment_given_up_is_looked_at_again_sooner_by_a_hint
     a_refund_that_is_made_after_all_counts
     what_the_version_before_wrote_stays_as_it_was
 }
@@ -116,20 +116,20 @@ on_both_databases! {
     nothing_is_given_back_in_another_currency
     a_partial_refund_that_is_told_twice_counts_once
     an_automatic_refund_that_the_gateway_refuses_is_asked_for_once
-    a_refused_refund_whose_money_is_back_all_the_same_is_ended_by_an_operator
+    an_operator_ends_a_refused_refund_that_was_repaid_otherwise
     no_operator_gives_back_more_than_was_paid
-    a_refused_refund_that_a_shop_asked_for_is_the_shop_s_to_ask_for_again
+    a_shops_refused_refund_is_not_asked_again_without_the_shop
     a_hint_never_postpones_what_is_due_sooner
 }
 
 on_both_databases! {
     refunds as refunds_in_sqlite and refunds_in_postgres:
-    that_nothing_went_back_is_never_said_while_a_request_is_on_its_way
+    not_refunded_is_never_said_while_a_request_is_under_way
     a_refund_that_is_asked_for_again_is_on_its_way_again
     money_that_goes_back_by_itself_goes_once_whatever_an_operator_says
-    what_a_refund_leaves_goes_back_by_itself_only_once_none_is_on_its_way
-    what_other_refunds_left_of_a_refused_one_is_ended_by_an_operator
-    what_is_taken_while_an_operator_s_word_is_logged_is_on_its_way
+    the_rest_is_refunded_automatically_only_once_none_is_under_way
+    an_operator_ends_what_other_refunds_left_of_a_refused_one
+    a_refund_taken_while_an_operators_decision_is_logged_is_under_way
 }
 
 on_both_databases! {
@@ -139,6 +139,6 @@ on_both_databases! {
     what_version_5_writes_about_a_given_up_payment_is_taken_up
     what_version_4_begins_is_concluded_by_this_one
     what_version_5_kept_beside_doubts_moves_to_its_own_column
-    what_an_agent_of_before_asks_to_give_back_is_on_its_way
-    what_an_agent_of_before_was_asking_to_give_back_is_on_its_way_for_as_long_as_it_holds_a_row
+    a_refund_asked_by_an_older_agent_is_under_way
+    a_refund_by_an_older_agent_is_under_way_while_it_holds
 }

@@ -108,9 +108,7 @@ pub(crate) async fn an_automatic_refund_that_the_gateway_refuses_is_asked_for_on
     }
 }
 
-pub(crate) async fn a_refused_refund_whose_money_is_back_all_the_same_is_ended_by_an_operator(
-    database: &Database,
-) {
+pub(crate) async fn an_operator_ends_a_refused_refund_that_was_repaid_otherwise(database: &Database) {
     let (shop, _) = shop_with_order(database).await;
     let ledger = &database.ledger;
     for late in [false, true] {
@@ -158,9 +156,7 @@ pub(crate) async fn no_operator_gives_back_more_than_was_paid(database: &Databas
     assert_eq!(read(ledger, &payment).await.refunded, 1);
 }
 
-pub(crate) async fn a_refused_refund_that_a_shop_asked_for_is_the_shop_s_to_ask_for_again(
-    database: &Database,
-) {
+pub(crate) async fn a_shops_refused_refund_is_not_asked_again_without_the_shop(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
     let payment = paid(ledger, &shop, "a", order).await;

@@ -18,7 +18,7 @@ use crate::database::{self, connect, create};
 use crate::shop::{Shop, batch, commit, commit_one, is_placed, settled};
 
 #[tokio::test]
-async fn a_database_that_is_down_is_said_to_be_and_is_used_once_it_is_up() {
+async fn a_database_that_is_down_is_reported_and_used_once_up() {
     let mut cluster = Postgres::start().await.unwrap();
     let url = LedgerUrl::Postgres(create(&cluster, "later").await);
     cluster.stop().await.unwrap();
@@ -35,7 +35,7 @@ async fn a_database_that_is_down_is_said_to_be_and_is_used_once_it_is_up() {
 }
 
 #[tokio::test]
-async fn a_commit_with_a_warning_is_told_to_nobody_before_a_standby_has_it() {
+async fn a_commit_with_a_warning_is_told_once_a_standby_has_it() {
     let cluster = Postgres::start().await.unwrap();
     let url = LedgerUrl::Postgres(create(&cluster, "warned").await);
     let ledger = Arc::new(connect(&url).await);
@@ -101,7 +101,7 @@ async fn commit_at_last(ledger: &Ledger, requests: Vec<Request>) -> Vec<RequestO
 }
 
 #[tokio::test]
-async fn what_was_committed_survives_a_kill_and_the_rest_is_committed_after_it() {
+async fn committed_orders_survive_a_kill_and_the_rest_follow() {
     const BATCHES: usize = 200;
     let mut cluster = Postgres::start().await.unwrap();
     let url = LedgerUrl::Postgres(create(&cluster, "killed").await);
@@ -140,7 +140,7 @@ async fn what_was_committed_survives_a_kill_and_the_rest_is_committed_after_it()
 }
 
 #[tokio::test]
-async fn a_commit_whose_answer_is_lost_is_looked_up_and_answered_as_new() {
+async fn a_commit_without_answer_is_looked_up_and_answered_as_new() {
     outage(Fault::CutAfter).await;
 }
 
@@ -179,7 +179,7 @@ async fn outage(fault: Fault) {
 
 /// Between a COMMIT that never arrives and the look whether it did, another agent settles the key.
 #[tokio::test]
-async fn a_commit_that_is_lost_and_overtaken_is_answered_with_what_the_other_agent_committed() {
+async fn a_lost_commit_overtaken_by_another_agent_gets_that_agents_outcome() {
     let cluster = Postgres::start().await.unwrap();
     let url = create(&cluster, "overtaken").await;
     let relay = Relay::start(&url).await;
@@ -311,7 +311,7 @@ const PLANTED: &str = "CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsq
     CREATE TRIGGER planted BEFORE INSERT ON order_lines FOR EACH ROW EXECUTE FUNCTION planted()";
 
 #[tokio::test]
-async fn whatever_fails_one_request_s_statement_fails_that_request_alone_and_leaves_nothing_of_it() {
+async fn a_failing_statement_fails_its_request_alone_and_leaves_nothing() {
     let database = database::postgres("fails_alone").await;
     let shop = Shop::open(&database.ledger, "acme", &[("A", 1_000)]).await;
     database.run(PLANTED, "").await;
@@ -359,7 +359,7 @@ const ONE_BRAND_S: &str = "CREATE OR REPLACE FUNCTION planted() RETURNS trigger 
     RETURN NEW; END $$";
 
 #[tokio::test]
-async fn what_fails_for_one_brand_is_done_for_another_in_the_same_batch() {
+async fn a_failure_for_one_brand_spares_another_in_the_same_batch() {
     let database = database::postgres("one_brand").await;
     let acme = Shop::open(&database.ledger, "acme", &[("A", 1_000)]).await;
     let best = Shop::open(&database.ledger, "best", &[("A", 1_000)]).await;

@@ -204,7 +204,7 @@ pub(crate) async fn goes_all_the_way(ledger: &Ledger, shop: &Shop, order: OrderI
     assert_eq!(ledger.doubt().await.unwrap(), Doubt::default());
 }
 
-pub(crate) async fn an_attempt_is_durable_before_anyone_is_asked_and_can_be_looked_up(database: &Database) {
+pub(crate) async fn an_attempt_is_durable_before_the_gateway_is_asked_and_found_later(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
     let asked = pay(&shop, "p", order);
@@ -233,9 +233,7 @@ pub(crate) async fn a_payment_must_be_of_its_order_s_amount_and_currency(databas
     begun(&database.ledger, &pay(&shop, "a", order)).await;
 }
 
-pub(crate) async fn an_order_that_is_cancelled_rejected_unknown_or_another_brand_s_cannot_be_paid(
-    database: &Database,
-) {
+pub(crate) async fn a_cancelled_rejected_unknown_or_other_brands_order_cannot_be_paid(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
     let sold_out = shop.place("too many", &[("A", 1_000)]);
@@ -477,7 +475,7 @@ pub(crate) async fn an_operator_s_word_ends_a_doubt_and_nothing_else(database: &
     assert_eq!(read(ledger, &payment).await, stands);
 }
 
-pub(crate) async fn an_operator_s_word_ends_a_doubt_about_a_refund_and_nothing_else(database: &Database) {
+pub(crate) async fn an_operators_decision_ends_a_refunds_doubt_and_nothing_else(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
     let payment = paid(ledger, &shop, "a", order).await;

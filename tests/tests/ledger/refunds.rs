@@ -36,7 +36,7 @@ fn refused(resolved: ResolveResult, refund: RefundId) -> bool {
     payment.refund(refund).unwrap().state == RefundState::Refused
 }
 
-pub(crate) async fn that_nothing_went_back_is_never_said_while_a_request_is_on_its_way(database: &Database) {
+pub(crate) async fn not_refunded_is_never_said_while_a_request_is_under_way(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
     let other = database.second_agent().await;
@@ -102,9 +102,7 @@ pub(crate) async fn money_that_goes_back_by_itself_goes_once_whatever_an_operato
 }
 
 /// The one that a shop asked for is in doubt when its order is cancelled: what it leaves goes back only once that is sure.
-pub(crate) async fn what_a_refund_leaves_goes_back_by_itself_only_once_none_is_on_its_way(
-    database: &Database,
-) {
+pub(crate) async fn the_rest_is_refunded_automatically_only_once_none_is_under_way(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
     let payment = paid(ledger, &shop, "a", order).await;
@@ -119,7 +117,7 @@ pub(crate) async fn what_a_refund_leaves_goes_back_by_itself_only_once_none_is_o
     assert_eq!(read(ledger, &payment).await.refunds.len(), 2, "now it goes back by itself");
 }
 
-pub(crate) async fn what_other_refunds_left_of_a_refused_one_is_ended_by_an_operator(database: &Database) {
+pub(crate) async fn an_operator_ends_what_other_refunds_left_of_a_refused_one(database: &Database) {
     let (shop, _) = shop_with_order(database).await;
     let ledger = &database.ledger;
     for (late, key) in [(false, "r"), (true, "r2")] {
@@ -157,7 +155,7 @@ pub(crate) async fn what_other_refunds_left_of_a_refused_one_is_ended_by_an_oper
 
 /// Between finding out what an operator's word comes to and doing it the log is waited for, maybe longer than a request to give back is on
 /// its way: what counts is how it stands when it is done.
-pub(crate) async fn what_is_taken_while_an_operator_s_word_is_logged_is_on_its_way(database: &Database) {
+pub(crate) async fn a_refund_taken_while_an_operators_decision_is_logged_is_under_way(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let (ledger, agent) = (&database.ledger, database.second_agent().await);
     let payment = paid(ledger, &shop, "a", order).await;

@@ -18,7 +18,7 @@ const ROLE_SQL: &str = include_str!("../../../bridge-idc/src/database/postgres/r
 
 /// The logins belong to the whole cluster, which the tests share: so this is one test.
 #[tokio::test]
-async fn each_command_works_with_its_own_role_and_that_role_can_do_nothing_else() {
+async fn each_command_works_with_its_own_role_and_nothing_more() {
     let database = postgres("role").await;
     let LedgerUrl::Postgres(owner) = database.url() else { unreachable!() };
     database.run(ROLE_SQL, "").await;

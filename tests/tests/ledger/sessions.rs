@@ -15,7 +15,7 @@ use crate::database::{connect, create, postgres};
 use crate::shop::{Shop, commit_one, is_placed};
 
 #[tokio::test]
-async fn commits_are_durable_whatever_a_role_or_a_database_is_set_to_and_never_less_than_the_server() {
+async fn commits_are_durable_whatever_the_role_or_database_sets() {
     let database = postgres("durable").await;
     // A statement that writes says how durable its transaction is going to be.
     let record = "CREATE TABLE seen (setting text); \
@@ -51,7 +51,7 @@ async fn commits_are_durable_whatever_a_role_or_a_database_is_set_to_and_never_l
 }
 
 #[tokio::test]
-async fn a_pooler_that_loses_what_is_set_for_a_session_is_refused_with_the_reason() {
+async fn a_pooler_that_loses_session_settings_is_refused_with_the_reason() {
     let database = postgres("pooled").await;
     let LedgerUrl::Postgres(url) = database.url() else { unreachable!() };
     let pooler = pooler(url).await;

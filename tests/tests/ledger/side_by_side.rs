@@ -189,7 +189,7 @@ fn begin_refund_of_before(refund: &str, payment: &str, not: &str) -> String {
 const TOLD_NOTHING: &str =
     "UPDATE refunds SET state = 'unknown', code = NULL, next_ask_at = 1, concluded_at = NULL";
 
-pub(crate) async fn what_an_agent_of_before_asks_to_give_back_is_on_its_way(database: &Database) {
+pub(crate) async fn a_refund_asked_by_an_older_agent_is_under_way(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
     let payment = paid(ledger, &shop, "a", order).await;
@@ -226,9 +226,7 @@ const VERSION_7: [&str; 2] = [
      ALTER TABLE refunds DROP COLUMN give_back_until; DELETE FROM schema_migrations WHERE version > 7;",
 ];
 
-pub(crate) async fn what_an_agent_of_before_was_asking_to_give_back_is_on_its_way_for_as_long_as_it_holds_a_row(
-    database: &Database,
-) {
+pub(crate) async fn a_refund_by_an_older_agent_is_under_way_while_it_holds(database: &Database) {
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
     let payment = paid(ledger, &shop, "a", order).await;

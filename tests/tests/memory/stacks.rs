@@ -18,7 +18,7 @@ use rustix::process::getpid;
 const NOW: UnixMicros = UnixMicros::new(1_000_000);
 
 #[test]
-fn a_copy_on_the_stack_is_found_and_a_wiped_one_is_not() -> Result<()> {
+fn a_copy_on_the_stack_is_found_unless_wiped() -> Result<()> {
     let words = words();
     let text = words.join(" ");
     ensure!(left_on_the_stack(&words, || copied(text.as_bytes()))? > 0, "the search does not find a copy");

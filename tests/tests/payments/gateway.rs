@@ -80,7 +80,7 @@ async fn asked_again_under_the_same_key_it_charges_and_gives_back_once() {
 }
 
 #[tokio::test]
-async fn a_decline_is_one_and_a_later_payment_of_the_order_is_told_apart_from_it() {
+async fn a_declined_payment_is_told_apart_from_a_later_one() {
     let (sandbox, toss) = gateway().await;
     sandbox.next([Mischief::Decline]);
     let first = charge(1);
@@ -96,7 +96,7 @@ async fn a_decline_is_one_and_a_later_payment_of_the_order_is_told_apart_from_it
 }
 
 #[tokio::test]
-async fn what_the_shopper_has_not_finished_is_not_concluded_and_what_has_run_out_is() {
+async fn an_unfinished_checkout_is_not_concluded_and_an_expired_one_is() {
     let (sandbox, toss) = gateway().await;
     let charge = charge(1);
     sandbox.authorise(&charge.order.to_string(), charge.payment_key.as_str(), 222_000);

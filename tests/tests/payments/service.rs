@@ -278,7 +278,7 @@ async fn money_that_moved_for_a_cancelled_order_goes_back_by_itself() {
 }
 
 #[tokio::test]
-async fn a_refund_whose_answer_is_lost_is_asked_for_again_and_made_once() {
+async fn a_refund_without_answer_is_asked_again_and_made_once() {
     let (database, sandbox) = (sqlite().await, Sandbox::start(Rates::default()).await.unwrap());
     let (shop, agent) = (shop(&database).await, PaymentService::start(&database, &sandbox).await.reconcile());
     let payment = agent.pay(&pay(&shop, order(&database, &shop).await)).await;
@@ -354,12 +354,12 @@ async fn what_nobody_waits_for_is_logged(database: Database) {
 }
 
 #[tokio::test]
-async fn what_nobody_waits_for_is_logged_under_the_key_it_was_asked_under_on_sqlite() {
+async fn an_unattended_outcome_is_logged_under_its_requests_key_on_sqlite() {
     Box::pin(what_nobody_waits_for_is_logged(sqlite().await)).await;
 }
 
 #[tokio::test]
-async fn what_nobody_waits_for_is_logged_under_the_key_it_was_asked_under_on_postgres() {
+async fn an_unattended_outcome_is_logged_under_its_requests_key_on_postgres() {
     Box::pin(what_nobody_waits_for_is_logged(postgres("logged").await)).await;
 }
 
@@ -438,17 +438,17 @@ async fn what_reaches_the_gateway_late_is_charged_late(database: Database) {
 }
 
 #[tokio::test]
-async fn what_reaches_the_gateway_after_it_was_given_up_is_charged_late_and_goes_back_on_sqlite() {
+async fn a_charge_after_giving_up_is_late_and_is_refunded_on_sqlite() {
     Box::pin(what_reaches_the_gateway_late_is_charged_late(sqlite().await)).await;
 }
 
 #[tokio::test]
-async fn what_reaches_the_gateway_after_it_was_given_up_is_charged_late_and_goes_back_on_postgres() {
+async fn a_charge_after_giving_up_is_late_and_is_refunded_on_postgres() {
     Box::pin(what_reaches_the_gateway_late_is_charged_late(postgres("late").await)).await;
 }
 
 #[tokio::test]
-async fn however_old_it_is_a_payment_is_not_given_up_while_another_agent_s_request_is_on_its_way() {
+async fn an_old_payment_is_kept_while_another_agent_may_be_requesting_it() {
     let (database, sandbox) = (postgres("on_its_way").await, Sandbox::start(Rates::default()).await.unwrap());
     let (shop, first) = (shop(&database).await, PaymentService::start(&database, &sandbox).await);
     let asked = pay(&shop, order(&database, &shop).await);

@@ -142,7 +142,7 @@ const TABLES: [(&str, Floors); 2] = [("bridge-cloud/src", CLOUD), ("shared/runti
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
-fn what_stands_side_by_side_in_a_folder_does_not_import_in_a_circle() {
+fn neighbours_in_a_folder_do_not_import_in_a_circle() {
     for source in WITHOUT_CIRCLES {
         let imports = imports(&modules(source));
         assert!(imports.len() > 1, "{source} is not read");
@@ -191,7 +191,7 @@ fn a_circle_is_found_where_it_is_planted_and_nowhere_else() {
 }
 
 #[test]
-fn an_import_that_no_table_has_is_found_and_so_is_one_that_nobody_needs() {
+fn an_unlisted_import_is_found_and_so_is_an_unneeded_one() {
     let floors: Floors = &[("low", &[]), ("high", &["low"])];
     let of = |low: &'static str, high: &'static str| {
         offences(&imports(&[("low", low), ("high/part", high)].map(module).into()), floors)

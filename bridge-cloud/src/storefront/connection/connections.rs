@@ -512,8 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_that_does_not_say_what_it_speaks_is_cut_and_one_that_asks_for_nothing_is_told_to_leave_first()
-    {
+    fn a_caller_that_never_greets_is_cut_and_an_idle_one_dismissed() {
         let connections = connections(9);
         let (_, silent) = connections.open();
         let (_, idle) = connections.open();
@@ -529,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_that_takes_a_little_of_its_answer_now_and_then_is_cut_and_one_that_reads_is_not() {
+    fn a_caller_that_takes_crumbs_is_cut_and_a_steady_reader_not() {
         let connections = connections(9);
         let pulses: Vec<_> = (0..2).map(|_| connections.open().1).collect();
         for _ in 0..40 {
@@ -576,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_the_rest_of_its_body_is_given_up_where_most_are_such() {
+    fn a_request_with_an_incomplete_body_is_given_up_under_pressure() {
         let connections = connections(4);
         let uploads: Vec<_> = (0..3).map(|_| uploading(&connections)).collect();
         let (_, newcomer) = connections.open();
@@ -610,7 +609,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_file_can_be_opened_connections_end_at_once_until_there_is_room_for_others() {
+    fn without_free_files_connections_end_at_once_until_there_is_room() {
         let connections = connections(9);
         let uploads: Vec<_> = (0..5).map(|_| uploading(&connections)).collect();
         assert!(connections.shrink(9));

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_followed_by_frames_that_fill_the_buffer_and_nothing_else_is() {
+    fn a_body_is_followed_by_frames_that_fill_the_buffer_alone() {
         let body = frame(DATA, 1, b"Kim");
         for room in [1, 8, 9, 10, 8_000, 16_393, 16_394, 16_400, 40_000] {
             let mut frames = Frames::default();
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_put_into_the_middle_of_a_frame_or_of_a_block_of_headers() {
+    fn nothing_is_inserted_into_a_frame_or_a_block_of_headers() {
         let text =
             [PREFACE, &frame(DATA, 0, b"Kim"), &frame(HEADERS, 0, b"a"), &frame(CONTINUATION, 4, b"b")]
                 .concat();

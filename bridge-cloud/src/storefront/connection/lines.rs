@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_open_until_its_last_line_and_a_body_is_noticed_in_whatever_piece() {
+    fn a_head_is_open_until_its_last_line_and_a_body_noticed() {
         let text = [
             post("content-length: 3", "abc"),
             NEXT.to_owned(),
@@ -315,7 +315,7 @@ mod tests {
     const NEXT: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
     #[test]
-    fn a_bare_line_feed_is_refused_wherever_it_ends_a_line_of_a_head() {
+    fn a_bare_line_feed_is_refused_at_any_line_of_a_head() {
         assert!(takes("GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\n\r\n"));
         for text in [
             "GET / HTTP/1.1\nhost: a\r\n\r\n",
@@ -329,14 +329,14 @@ mod tests {
     }
 
     #[test]
-    fn a_body_may_hold_any_line_ends_and_the_next_head_may_not() {
+    fn a_body_may_hold_bare_line_feeds_but_no_head_may() {
         let post = |body: &str| post(&format!("Content-Length: {}", body.len()), body);
         assert!(takes(&[post("a\nb\n\n"), post("")].concat()));
         assert!(!takes(&(post("a\nb") + "GET /\n")));
     }
 
     #[test]
-    fn a_body_in_chunks_may_hold_any_line_ends_and_the_next_head_may_not() {
+    fn a_chunked_body_may_hold_bare_line_feeds_but_no_head_may() {
         for body in [
             "4\r\na\nb\n\r\n0\r\n\r\n",
             "4;ext=\"a\"\r\n\n\n\n\n\r\n000\r\nexpires: never\r\ncontent-length: 9\r\n\r\n",
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_why_and_how_much_of_the_head_it_is_in_came_before_it() {
+    fn a_refusal_gives_its_reason_and_the_bytes_of_head_before_it() {
         for (framing, why) in [
             ("content-length: 5\r\ncontent-length: 5", Refusal::Length),
             ("content-length: 5\r\ntransfer-encoding: chunked", Refusal::Length),

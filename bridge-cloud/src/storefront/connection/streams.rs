@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_that_is_taken_now_and_then_goes_on_and_one_that_is_not_is_given_up() {
+    async fn a_stream_taken_slowly_goes_on_and_an_untaken_one_ends() {
         let taking = DeliveryProgress::default();
         // One that has no answer yet is not the caller's doing. What is due at once with the deadline comes before it.
         let late = async {

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_that_is_named_is_described_and_every_one_described_is_used() {
+    fn every_named_shape_is_described_and_every_described_one_used() {
         let document = document(&["tea"], 2_000);
         let mut named = Vec::new();
         references(&document, &mut named);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn operations_have_names_of_their_own_and_problems_a_status_that_no_success_has() {
+    fn operations_have_unique_names_and_problems_no_success_status() {
         let document = document(&["tea"], 2_000);
         let mut ids = Vec::new();
         for (path, methods) in document["paths"].as_object().unwrap() {

@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coding_has_the_weight_that_it_is_named_with_in_whatever_line() {
+    fn a_coding_has_its_own_weight_on_any_header_line() {
         let weights = |lines: &[&'static str]| {
             let line = |line: &&'static str| (ACCEPT_ENCODING, HeaderValue::from_static(line));
             let Codings { brotli, gzip, identity } = Codings::of(&lines.iter().map(line).collect());
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_that_the_caller_likes_best_is_given_and_the_smallest_of_equals() {
+    fn the_callers_preferred_form_is_served_and_the_smallest_of_equals() {
         let answer = CachedAnswer::new(vec![b'a'; 100]);
         answer.pack(Some(vec![1; 20]), Some(vec![2; 10]));
         let form = |line: &'static str| {
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_several_items_is_bounded_and_one_item_is_answered_whatever_its_size() {
+    fn an_answer_of_several_items_is_bounded_and_a_single_item_not() {
         let codes = ["A", "B"].map(Cow::Borrowed);
         let item =
             |bytes: usize| collect(&codes, move |_| Some(vec![b' '; bytes].into())).map(|body| body.len());

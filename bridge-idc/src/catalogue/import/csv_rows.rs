@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_row_is_named_by_line_and_column_and_the_others_are_read() {
+    fn a_bad_row_is_named_by_line_and_column_and_others_read() {
         let text = "A,,free,1,x,\nB,,1,-1,x,\n..,,1,1,x,\nC,,1\nD,,1,1,x,\nD,D-2,1,1,other,\nE,,1.001,1,x,\nF,,1,1,x,\n";
         let expected = [(2, "price"), (3, "units"), (4, "code"), (5, ""), (7, "product"), (8, "price")];
         assert_eq!(refused(text), expected.map(|(line, column)| (line, column.to_owned())));
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_in_the_middle_of_a_field_is_a_character_as_any_other() {
+    fn a_quote_inside_a_field_is_an_ordinary_character() {
         let records = rows("A,,1,1,12\" ruler,\nB,,1,1,\"5\"\" pipe\",\n");
         assert_eq!(records.refused, []);
         let names: Vec<_> =
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn text_behind_a_closing_quote_is_refused_and_the_rows_around_it_are_read() {
+    fn text_after_a_closing_quote_is_refused_and_other_rows_read() {
         let text = "A,,1,1,x,\nB,,1,1,\"5\" pipe,\nC,,1,1,\"a, b\",\n";
         assert_eq!(refused(text), [(3, String::new())]);
         assert_eq!(rows(text).products.len(), 2);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_that_a_spreadsheet_made_a_number_of_is_taken_with_a_warning() {
+    fn a_code_that_a_spreadsheet_made_numeric_is_accepted_with_a_warning() {
         let records = rows("A,8.80123E+12,1,1,x,\nB,B-1,1,1,x,\n");
         assert_eq!((records.refused.len(), records.products.len()), (0, 2));
         let warned: Vec<_> = records.warned.iter().map(|one| (one.line, one.field.as_str())).collect();

@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_by_line_and_member_and_the_rest_is_read() {
+    fn a_mistake_is_named_by_line_and_member_and_reading_continues() {
         let text = concat!(
             "[]\n",
             "{\"brand\": \"Tea\", \"currency\": \"KRW\"}\n",
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_form_is_refused_whole_and_called_what_it_is() {
+    fn a_file_of_another_format_is_refused_whole_and_named() {
         for (text, name) in [
             ("brand,product\ntea,A\n", ".csv"),
             ("[\n  {\n    \"brand\": \"tea\"\n  }\n]\n", "several lines"),
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn a_category_that_comes_again_is_refused_and_null_makes_it_one_of_the_roots() {
+    fn a_repeated_category_is_refused_and_null_makes_it_a_root() {
         let text = concat!(
             "{\"brand\": \"tea\", \"category\": \"b\", \"parent\": \"a\"}\n",
             "{\"brand\": \"tea\", \"category\": \"a\", \"parent\": null}\n",

@@ -135,7 +135,7 @@ mod tests {
         ["brand=@retail", "currency=@GBP", "product=code", "price=unit_price", "name.en=text"];
 
     #[test]
-    fn a_mapping_reads_the_same_from_the_command_line_and_from_a_file() {
+    fn a_mapping_is_the_same_from_command_line_and_file() {
         let toml = "brand = \"@retail\"\ncurrency = \"@GBP\"\nproduct = \"code\"\nprice = \"unit_price\"\n[name]\nen = \"text\"\n";
         assert_eq!(Mapping::from_toml(toml), Mapping::parse(GOOD));
         assert!(Mapping::parse(GOOD).is_ok());

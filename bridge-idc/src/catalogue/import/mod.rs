@@ -512,7 +512,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sku_or_product_that_is_twice_in_a_file_is_refused_where_it_comes_again() {
+    fn a_repeated_sku_or_product_in_a_file_is_refused_there() {
         let line = |product: &str, sku: &str| {
             format!(
                 "{{\"brand\": \"tea\", \"product\": \"{product}\", \"variants\": [{{\"sku\": \"{sku}\", \"price\": {{\"amount\": 1, \"currency\": \"KRW\"}}}}]}}\n"

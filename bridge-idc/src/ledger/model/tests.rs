@@ -76,7 +76,7 @@ fn answer(end: &BatchEnd) -> &RequestOutcome {
 }
 
 #[test]
-fn what_is_committed_survives_a_crash_and_what_is_only_acknowledged_does_not() {
+fn committed_data_survives_a_crash_and_merely_acknowledged_data_does_not() {
     let database = database();
     commit(&database, &place(1));
     database.crash();
@@ -93,7 +93,7 @@ fn what_is_committed_survives_a_crash_and_what_is_only_acknowledged_does_not() {
 }
 
 #[test]
-fn a_row_that_somebody_holds_sets_its_requests_apart_until_it_is_let_go() {
+fn a_held_row_sets_its_requests_apart_until_released() {
     let database = database();
     let holder = database.hold(1).unwrap();
     assert!(database.hold(1).is_none());
@@ -103,7 +103,7 @@ fn a_row_that_somebody_holds_sets_its_requests_apart_until_it_is_let_go() {
 }
 
 #[test]
-fn a_commit_whose_reply_is_lost_is_found_and_one_that_is_lost_is_done_again() {
+fn a_commit_without_reply_is_found_and_a_lost_one_repeated() {
     let database = database();
     for (key, fate) in [(1, CommitFate::ReplyLost), (2, CommitFate::Lost)] {
         let timers = timers();
@@ -158,7 +158,7 @@ fn a_commit_that_is_lost_in_every_round_stays_in_doubt() {
 }
 
 #[test]
-fn what_fails_or_waits_in_a_round_behind_a_lost_commit_stays_in_doubt() {
+fn failures_in_a_round_after_a_lost_commit_stay_in_doubt() {
     let awaited = Awaited::Stock { brand: brand(), sku: Sku::new("A").unwrap() };
     for (awaited, is_held) in [(None, false), (None, true), (Some(&awaited), true)] {
         let database = database();

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_a_key_or_an_order_are_found_until_the_last_of_them_has_left() {
+    fn requests_are_found_by_key_or_order_until_the_last_leaves() {
         let mut whereabouts = QueueIndex::default();
         let shoe = stock("SHOE");
         for _ in 0..2 {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_says_it_before_the_order_and_of_two_queues_the_latest() {
+    fn the_key_decides_before_the_order_and_the_latest_queue_wins() {
         let mut whereabouts = QueueIndex::default();
         let (shoe, sock) = (stock("SHOE"), stock("SOCK"));
         whereabouts.enter(&shoe, about("place", 1));

@@ -48,7 +48,7 @@ fn orders(requests: &[Pending]) -> Vec<OrderId> {
 }
 
 #[test]
-fn what_concerns_a_request_that_waits_or_is_tried_goes_behind_it_and_nothing_does_afterwards() {
+fn a_request_about_a_waiting_or_tried_one_queues_behind_it() {
     let mut queues = Queues::default();
     let shoe = stock("SHOE");
     queues.push(shoe.clone(), pending("k1", 1));
@@ -69,7 +69,7 @@ fn what_concerns_a_request_that_waits_or_is_tried_goes_behind_it_and_nothing_doe
 }
 
 #[test]
-fn what_waits_for_something_else_by_now_takes_along_what_concerns_it_and_nothing_more() {
+fn a_request_that_changes_its_queue_takes_related_ones_along() {
     let mut queues = Queues::default();
     let (shoe, sock) = (stock("SHOE"), stock("SOCK"));
     for (key, number) in [("k1", 1), ("k2", 2), ("c1", 1), ("k1", 3)] {
@@ -87,7 +87,7 @@ fn what_waits_for_something_else_by_now_takes_along_what_concerns_it_and_nothing
 }
 
 #[test]
-fn one_of_four_places_is_kept_for_what_was_not_waited_for_in_vain() {
+fn one_of_four_turns_is_kept_for_promising_queues() {
     let mut queues = Queues::default();
     let skus = ["A", "B", "C", "D", "E", "F"];
     for (number, sku) in (0..).zip(skus) {

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_text_that_is_no_checkpoint_or_another_log_s_is_refused() {
+    fn signed_text_that_is_no_checkpoint_of_this_log_is_refused() {
         let signer = signer("shop.example/idc");
         let root = BASE64.encode([9; 32]);
         let texts = [

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_checkpoint_names_is_read_back_and_other_lines_are_not_looked_at() {
+    fn earlier_roots_in_a_checkpoint_are_read_back_and_other_lines_ignored() {
         let mut history = History::default();
         [1, 300, 5_000].into_iter().for_each(|size| history.add(earlier(size)));
         let text = format!("shop.example/idc\n6000\nroot\n{}later version\n", history.lines());

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn its_root_files_and_proofs_are_those_of_the_whole_tree_at_every_size() {
+    fn its_root_files_and_proofs_equal_the_whole_trees_at_every_size() {
         let leaves: Vec<Hash> = (0..66_000).map(|n| leaf_hash(&entry(n))).collect();
         let (mut growing, mut files) = (GrowingTree::new(), HashMap::new());
         assert_eq!(growing.root(), tree::empty_root());
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edge_that_is_not_as_wide_as_it_must_be_is_refused() {
+    fn an_edge_of_the_wrong_width_is_refused() {
         let mut growing = GrowingTree::new();
         (0..300).for_each(|n| growing.append(&entry(n), leaf_hash(&entry(n)), &mut Vec::new()));
         let files: HashMap<Tile, Vec<u8>> = growing.now().files.into_iter().collect();

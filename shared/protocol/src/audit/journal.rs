@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_of_which_some_sectors_were_not_written_is_torn_and_never_damaged() {
+    fn a_partly_written_round_is_torn_and_never_damaged() {
         for shift in 0..SECTOR_BYTES {
             // The round that is written last begins anywhere in a sector and lies in four of them.
             let (mut bytes, mut writer) = Header { first: 0, root: [1; 32] }.encode();
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_behind_the_last_round_are_its_end_and_a_round_is_written_over_them() {
+    fn zeros_after_the_last_round_end_it_and_are_overwritten() {
         let (mut bytes, _) = segment();
         let (records, end) = (read(&bytes).unwrap(), bytes.len());
         for zeros in [1, HEAD_BYTES - 1, HEAD_BYTES, 10_000] {

@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_is_split_into_its_entries_and_a_cut_one_is_none() {
+    fn a_bundle_is_split_into_entries_and_a_truncated_one_refused() {
         let mut bundle = Vec::new();
         for entry in [&b"one"[..], b"", b"three"] {
             push_entry(&mut bundle, entry);

@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_those_of_a_line_and_what_is_optional_may_be_empty() {
+    fn limits_are_per_line_and_optional_fields_may_be_empty() {
         let line = format!("\"{}\"", "가".repeat(PERSONAL_CHARS_MAX));
         let six = [line.as_str(); ADDRESS_LINES_MAX].join(",");
         assert_eq!(with(r#""서울 중구", "2층""#, &six), "");

@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_telephone_number_or_an_id_is_not_taken_for_a_card_in_its_own_field() {
+    fn a_telephone_number_or_id_is_no_card_number_in_its_field() {
         let digits = |text: &str, lengths| holds_card_number(text, lengths);
         assert!(!digits("4915123456787", &IN_PHONE) && digits("4915123456787", &IN_TEXT));
         assert!(!digits("6912345678901234564", &IN_ID) && digits("6912345678901234564", &IN_TEXT));
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn every_right_number_of_an_issuer_is_found_and_every_single_wrong_digit_is_not() {
+    fn every_valid_card_number_is_found_and_every_wrong_digit_is_not() {
         for card in CARDS {
             for place in 0..card.len() {
                 for digit in '0'..='9' {
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_made_up_number_with_its_check_digit_is_found_in_any_grouping() {
+    fn a_generated_card_number_is_found_in_any_grouping() {
         let mut state = 7_u64;
         let mut dice = |sides: u64| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_country_is_one_of_the_standard_s_codes_and_nothing_like_them() {
+    fn a_country_is_one_of_the_standards_codes_exactly() {
         assert!(COUNTRIES.is_sorted() && COUNTRIES.iter().all(|code| is_country(code)));
         for bad in ["", "kr", "Kr", "KOR", "410", "UK", "EU", "ZZ", "XK", " KR", "KR ", "\u{ff2b}\u{ff32}"] {
             assert!(!is_country(bad), "{bad}");

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_changes_does_not_matter_and_what_is_taken_out_leaves_no_trace() {
+    fn checksums_ignore_the_order_of_changes_and_forget_removed_rows() {
         let rows = ["A", "B", "C"].map(|code| RowSum::of(&key(code), code.as_bytes()));
         let (mut forth, mut back) = (Sums::default(), Sums::default());
         rows.iter().for_each(|row| forth.add(*row));

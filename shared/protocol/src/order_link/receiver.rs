@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancellation_under_the_key_that_places_its_order_is_not_answered_with_that_placing() {
+    fn a_cancellation_under_its_orders_key_is_not_answered_as_placed() {
         let mut receiver = Receiver::new(8);
         let cancel = cancel(11, 2, 7);
         let Some(to_idc::Kind::Cancel(Cancel { brand, order, key })) = cancel.kind.clone() else {
@@ -539,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_handed_over_with_its_key_without_one_and_not_with_what_is_none() {
+    fn a_question_is_delivered_with_or_without_its_key_if_valid() {
         let (brand, id) = (Brand::new("shoes").unwrap(), Bytes::copy_from_slice(order(7).as_bytes()));
         let payment = PaymentId::from_bytes(&id).unwrap();
         let keys = [(None, Some(None)), (Some(32), Some(Some(key(7)))), (Some(31), None)];
@@ -560,7 +560,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_known_by_its_order_and_by_its_key_until_it_has_ended() {
+    fn a_write_is_found_by_order_and_key_until_it_ends() {
         let mut receiver = Receiver::new(8);
         let none = |receiver: &Receiver| {
             (receiver.writes_of(order(7)), receiver.is_writing(order(7), Some(key(7)))) == (0, false)
@@ -583,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_abandoned_is_answered_to_nobody_and_delivered_when_it_is_asked_for_again() {
+    fn an_abandoned_request_is_not_answered_and_delivered_when_asked_again() {
         let mut receiver = Receiver::new(1);
         let token = deliver(&mut receiver, 1, cancel(10, 1, 7));
         receiver.abandon(token);
@@ -623,7 +623,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refund_under_the_key_of_its_payment_is_a_request_of_its_own() {
+    fn a_refund_under_its_payments_key_is_a_separate_request() {
         let mut receiver = Receiver::new(8);
         let id = Bytes::copy_from_slice(OrderId::new(UnixMicros::new(1), [7; 10]).as_bytes());
         let (brand, key, currency) = ("shoes".to_owned(), Bytes::copy_from_slice(&[7; 32]), "KRW".to_owned());

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn peers_are_told_of_a_few_keys_and_of_none_whose_time_is_over() {
+    fn peers_are_told_of_few_keys_and_no_expired_one() {
         let key = |seed: u8, not_after| {
             let validity =
                 Validity { not_before: UnixMicros::new(10), not_after: UnixMicros::new(not_after) };

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_grows_by_whole_steps_and_is_opened_whatever_its_length() {
+    fn sealed_data_grows_by_steps_and_opens_at_any_length() {
         let (mut sealing, mut opener) = (session(&key(1)), Opener::new(vec![key(1)], 1));
         // The length takes 4 bytes, and a value's own head 5.
         for (len, steps) in [(1, 1), (246, 1), (247, 1), (248, 2), (503, 2), (504, 3)] {
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_s_sessions_drive_out_none_of_another_and_go_with_it() {
+    fn a_links_sessions_evict_no_other_links_and_leave_with_it() {
         let (hostile, honest) = (LinkId(1), LinkId(2));
         let mut opener = Opener::new(vec![key(1)], 2);
         let (mut rng, sealing_key) = (rng(), key(1).sealing_key());
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_come_and_go_and_the_sessions_of_those_that_stay_go_on() {
+    fn keys_come_and_go_while_remaining_keys_sessions_continue() {
         let (mut staying, mut leaving) = (session(&key(1)), session(&key(2)));
         let mut opener = Opener::new(vec![key(1), key(2)], 4);
         for session in [&mut staying, &mut leaving] {

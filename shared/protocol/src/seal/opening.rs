@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_but_a_length_the_data_and_fewer_zeros_than_a_step_is_personal_data() {
+    fn only_length_data_and_short_zero_padding_is_personal_data() {
         let name = [1, 0, 0, 0, 1, b'a'];
         let padded = |len: u8, padding: &[u8]| [&[0, 0, 0, len], name.as_slice(), padding].concat();
         let read = |buffer: &[u8]| unpadded(buffer).map(|personal| personal.iter().count());

@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_key_that_all_have_the_one_of_most_links_is_preferred_and_of_as_many_the_newest() {
+    fn without_a_common_key_the_most_linked_then_newest_is_preferred() {
         assert_eq!(preferred(&[&[2], &[1]]), [2, 1]);
         assert_eq!(preferred(&[&[1], &[2], &[1]]), [1, 2]);
         assert_eq!(preferred(&[]), Vec::<i64>::new());

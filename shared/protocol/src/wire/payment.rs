@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_that_the_version_before_does_not_know_is_told_as_the_nearest_one_beside() {
+    fn a_state_unknown_to_the_previous_version_is_sent_as_the_nearest() {
         use domain::PaymentState as S;
         for state in S::ALL.iter().copied() {
             let wire = PaymentState::default().standing(state);

@@ -16,7 +16,7 @@ use crate::schema::Schema;
 use crate::{corpus, tree, values};
 
 #[test]
-fn a_message_is_read_whatever_fields_a_later_version_has_put_into_it() {
+fn a_message_is_read_whatever_fields_a_later_version_adds() {
     let schema = Schema::read();
     for known in values::all() {
         let nodes = tree::read(&schema, known.message, &corpus::read(&known.name));
@@ -56,7 +56,7 @@ fn a_newer_hello_is_understood_and_the_common_version_is_spoken() {
 }
 
 #[test]
-fn a_kind_of_message_that_is_not_known_here_is_told_from_those_that_are() {
+fn an_unknown_kind_of_message_is_distinguished_from_known_ones() {
     assert_eq!(newer::<Control>("control-unknown").kind, None);
     assert_eq!(newer::<ToPublisher>("to-publisher-unknown").kind, None);
     assert_eq!(newer::<ToSubscriber>("to-subscriber-unknown").kind, None);
@@ -73,7 +73,7 @@ fn a_kind_of_message_that_is_not_known_here_is_told_from_those_that_are() {
 }
 
 #[test]
-fn a_newer_agent_s_readiness_is_what_is_known_of_it_here_and_something_else() {
+fn a_newer_agents_readiness_is_its_known_obstacles_and_one_other() {
     let Some(message::Kind::Readiness(readiness)) = newer::<Control>("control-readiness").kind else {
         panic!("it says what is in its way")
     };
@@ -81,7 +81,7 @@ fn a_newer_agent_s_readiness_is_what_is_known_of_it_here_and_something_else() {
 }
 
 #[test]
-fn a_readiness_that_repeats_itself_to_a_frame_s_end_is_as_small_as_any() {
+fn a_readiness_full_of_repetitions_is_stored_once() {
     let obstacles = (0..40_000).map(|number| number % 1_000).collect();
     let bytes = Control::from(Readiness { obstacles }).encode_to_vec();
     let Some(message::Kind::Readiness(readiness)) = Control::decode(&bytes[..]).unwrap().kind else {
@@ -91,7 +91,7 @@ fn a_readiness_that_repeats_itself_to_a_frame_s_end_is_as_small_as_any() {
 }
 
 #[test]
-fn a_newer_order_is_taken_with_its_terms_and_its_seal_as_they_came() {
+fn a_newer_orders_unknown_terms_and_seal_are_kept_as_sent() {
     let request: ToIdc = newer("to-idc-place");
     let Some(to_idc::Kind::Place(envelope)) = &request.kind else { panic!("it places an order") };
     let terms = envelope.terms.clone();
@@ -126,7 +126,7 @@ fn a_newer_refusal_is_one_without_a_known_reason() {
 }
 
 #[test]
-fn a_newer_page_has_rows_that_are_passed_over_and_rows_with_more_in_them() {
+fn a_newer_pages_unknown_rows_and_fields_are_ignored() {
     let Some(to_subscriber::Kind::Page(page)) = newer::<ToSubscriber>("to-subscriber-page").kind else {
         panic!("it is a page")
     };

@@ -84,7 +84,7 @@ async fn what_was_appended_is_verified_after_the_end_and_gone_on_with() {
 }
 
 #[tokio::test]
-async fn entries_of_many_callers_stand_in_the_order_in_which_they_were_told() {
+async fn entries_of_many_callers_stand_in_the_acknowledged_order() {
     let root = tempfile::tempdir().unwrap();
     let metrics = Arc::new(Metrics::default());
     let (log, closer) = AuditLog::open(&config(root.path()), metrics.clone()).unwrap();
@@ -176,7 +176,7 @@ async fn a_machine_that_dies_loses_nothing_that_was_told_to_be_durable() {
 }
 
 #[tokio::test]
-async fn what_is_full_is_published_without_what_is_partial_and_the_rest_at_the_end() {
+async fn full_tiles_are_published_first_and_partial_ones_at_the_end() {
     let root = tempfile::tempdir().unwrap();
     let (log, closer) = open(root.path());
     log.append(&(0..600).map(entry).collect::<Vec<_>>()).await.unwrap();
@@ -194,7 +194,7 @@ async fn what_is_full_is_published_without_what_is_partial_and_the_rest_at_the_e
 }
 
 #[tokio::test]
-async fn tasks_of_one_thread_go_to_the_log_together_and_each_is_told_of_its_own_entry() {
+async fn one_threads_tasks_are_logged_together_and_each_learns_its_entry() {
     let root = tempfile::tempdir().unwrap();
     let metrics = Arc::new(Metrics::default());
     let (log, closer) = AuditLog::open(&config(root.path()), metrics.clone()).unwrap();
@@ -224,7 +224,7 @@ async fn tasks_of_one_thread_go_to_the_log_together_and_each_is_told_of_its_own_
 }
 
 #[tokio::test]
-async fn a_flipped_bit_anywhere_is_found_and_nothing_is_appended_to_a_damaged_journal() {
+async fn any_flipped_bit_is_found_and_a_damaged_journal_not_appended() {
     let root = tempfile::tempdir().unwrap();
     let (log, closer) = open(root.path());
     log.append(&(0..5).map(entry).collect::<Vec<_>>()).await.unwrap();
@@ -251,7 +251,7 @@ async fn a_flipped_bit_anywhere_is_found_and_nothing_is_appended_to_a_damaged_jo
 }
 
 #[tokio::test]
-async fn a_log_without_its_checkpoint_or_with_another_key_is_not_gone_on_with() {
+async fn a_log_without_checkpoint_or_with_another_key_is_not_continued() {
     let root = tempfile::tempdir().unwrap();
     let (log, closer) = open(root.path());
     log.append(&[entry(1)]).await.unwrap();
@@ -275,7 +275,7 @@ async fn a_log_without_its_checkpoint_or_with_another_key_is_not_gone_on_with() 
 }
 
 #[tokio::test]
-async fn files_are_for_the_agent_s_user_and_the_key_for_nobody_else() {
+async fn files_are_the_agents_users_and_the_key_nobody_elses() {
     let root = tempfile::tempdir().unwrap();
     let (log, closer) = open(root.path());
     log.append(&[entry(1)]).await.unwrap();
@@ -288,7 +288,7 @@ async fn files_are_for_the_agent_s_user_and_the_key_for_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_thousand_entries_are_verified_and_the_journal_does_not_grow_with_them() {
+async fn a_hundred_thousand_entries_are_verified_and_the_journal_stays_small() {
     let root = tempfile::tempdir().unwrap();
     let (log, closer) = {
         let config = AuditConfig { publish_every: Duration::from_millis(50), ..config(root.path()) };
@@ -334,7 +334,7 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_refuses_entries_keeps_every_durable_one_and_goes_on_when_there_is_room() {
+async fn a_full_disk_refuses_entries_keeps_durable_ones_and_recovers() {
     let Some(disk) = SmallDisk::mount() else {
         return skipped(Lack::Mounts, "only root can mount a small disk");
     };
@@ -382,7 +382,7 @@ async fn a_full_disk_refuses_entries_keeps_every_durable_one_and_goes_on_when_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_room_of_a_disk_is_for_the_tiles_as_well_as_for_the_journal() {
+async fn a_disks_last_room_serves_the_tiles_as_the_journal() {
     let Some(disk) = SmallDisk::mount() else {
         return skipped(Lack::Mounts, "only root can mount a small disk");
     };

@@ -337,7 +337,7 @@ fn an_admin_listener_for_the_world_is_refused() {
 }
 
 #[test]
-fn an_audit_key_that_is_called_as_what_stands_beside_one_is_refused() {
+fn an_audit_key_named_like_a_file_beside_one_is_refused() {
     for (name, is_refused) in [
         ("log.seen", true),
         ("log.last", true),
@@ -378,7 +378,7 @@ fn a_tunnel_nobody_dials_and_nobody_listens_to_is_refused() {
 }
 
 #[test]
-fn a_quantity_out_of_its_bounds_is_refused_and_the_table_has_all_bounds_as_toml() {
+fn a_quantity_out_of_bounds_is_refused_and_all_bounds_are_toml() {
     let fixture = Fixture::new("[a]\nshort = \"99ms\"\nlong = \"3h\"\nedge = \"2h\"\nsize = \"2048 GiB\"\n");
     let read = |reader: &mut Reader| {
         let mut section = reader.section("a");

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stops_reading_keeps_nobody_and_costs_the_lines_that_find_no_room() {
+    fn a_stopped_reader_blocks_nobody_and_costs_the_lines_without_room() {
         let ((lets, may), (took, taken)) = (channel(), channel());
         let left_out = Counter::default();
         let lines = Lines::start(Reader { may, took }, 100, left_out.clone()).unwrap();
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_cannot_be_written_is_counted_and_the_next_one_is_tried() {
+    fn an_unwritable_line_is_counted_and_the_next_one_tried() {
         let (lets, may) = channel::<()>();
         let (took, _taken) = channel();
         drop(lets);

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_is_said_so_often_and_then_with_how_often_it_was_not() {
+    fn each_reason_is_logged_at_a_limit_and_then_with_a_count() {
         let (sparing, start) = (LogRateLimit::new(2), Instant::now());
         let said: Vec<_> = (0..5).map(|_| sparing.due("expired", start)).collect();
         assert_eq!(said, [Some(0), Some(0), None, None, None]);

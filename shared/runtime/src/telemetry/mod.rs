@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_passes_through_a_library_stays_out_of_the_log_at_any_level() {
+    fn a_librarys_data_stays_out_of_the_log_at_any_level() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let lines = fmt::layer().with_ansi(false).with_writer(File::create(&path).unwrap());

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_collector_is_sent_the_spans_of_a_recorded_trace_and_nothing_else() {
+    fn a_collector_gets_only_the_spans_of_a_recorded_trace() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let collector = CollectorUrl::parse(
             &format!("http://{}", listener.local_addr().unwrap()),

@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_that_speaks_without_end_is_read_so_often_and_one_that_beats_is_read_at_once() {
+    fn a_flooding_peer_is_read_at_a_limit_and_heartbeats_at_once() {
         let start = Instant::now();
         let mut rested_at = start;
         let waits = (0..300).filter_map(|_| paced(&mut rested_at, start)).count();
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_speaks_seldom_is_waited_for_and_one_that_does_not_say_is_not() {
+    fn a_slow_heartbeat_is_waited_for_only_if_it_was_announced() {
         let configured = Duration::from_secs(3);
         assert_eq!(patience(configured, 30_000), Duration::from_secs(90));
         assert_eq!(patience(configured, 1_000), configured);

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_silent_makes_room_for_itself_after_a_round_trip_and_for_others_at_once() {
+    fn a_silent_source_makes_room_for_itself_late_and_others_at_once() {
         let (mut limiter, now) = (HandshakeLimiter::default(), Instant::now());
         let (other, _) = begin(&mut limiter, v4(2), now);
         let places: Vec<_> = (1..UNFINISHED_MAX).map(|_| begin(&mut limiter, v4(1), now).0).collect();
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_v6_subscriber_is_one_source_and_a_mapped_v4_address_is_that_address() {
+    fn an_ipv6_subscriber_is_one_source_and_mapped_ipv4_counts_as_ipv4() {
         let v6 = |text: &str| SourceAddress::of(text.parse().unwrap());
         assert_eq!(v6("2001:db8::1"), v6("2001:db8::ffff:0:0:1"));
         assert_ne!(v6("2001:db8::1"), v6("2001:db8:0:1::1"));

@@ -313,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_names_the_side_that_must_upgrade_as_its_reader_sees_it() {
+    fn a_refusal_names_who_must_upgrade_from_its_readers_view() {
         let ours = Versions { oldest: 3, newest: 4 };
         let incompatible = ours.agree(Versions { oldest: 1, newest: 2 }).unwrap_err();
         assert!(incompatible.to_string().ends_with("upgrade the peer"));

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_s_frames_wait_for_the_owner_by_bytes_and_no_other_peer_waits_for_them() {
+    fn a_peers_frames_wait_by_bytes_without_delaying_another_peer() {
         let (rooms, (sender, mut events)) = (PeerBudgets::default(), channel());
         let (hostile, other) = (rooms.of(&peer("hostile")), rooms.of(&peer("other")));
         let mut sent = 0;

@@ -388,14 +388,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_frame_that_only_the_owner_can_judge_ends_the_link_as_a_violation() {
+    async fn a_frame_that_its_owner_rejects_ends_the_link_as_violation() {
         let queues = Queues::new(1, PATIENCE, Traffic::default());
         queues.sender().refuse(&FrameError::NotAMessage { len: 3 });
         assert!(matches!(queues.condemned().await, LinkEnd::Violation(_)));
     }
 
     #[test]
-    fn a_closed_link_and_a_lane_that_is_not_there_take_no_frames() {
+    fn a_closed_link_and_a_missing_lane_take_no_frames() {
         let queues = Queues::new(1, PATIENCE, Traffic::default());
         let sender = queues.sender();
         assert_eq!(sender.send(1, heartbeat(1)), Err(Closed));

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_takes_the_place_of_a_silent_one_only_where_there_is_no_room() {
+    fn a_link_replaces_a_silent_one_only_without_room() {
         let (mut peers, now) = (Peers::new(2), Instant::now());
         let a = peer("a");
         for _ in 0..2 {

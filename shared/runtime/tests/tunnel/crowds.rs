@@ -156,7 +156,7 @@ async fn strangers_whose_address_is_not_their_own_take_no_room() {
 }
 
 #[tokio::test]
-async fn strangers_who_are_refused_all_day_are_counted_and_told_of_a_few_times() {
+async fn strangers_refused_all_day_are_counted_and_logged_a_few_times() {
     let (log, ca) = (Log::capture(), ca());
     let idc = idc(&ca);
     let late = ca.issue(Role::Cloud, "late", span(-7_200, -3_600)).unwrap();
@@ -171,7 +171,7 @@ async fn strangers_who_are_refused_all_day_are_counted_and_told_of_a_few_times()
 }
 
 #[tokio::test]
-async fn a_peer_that_comes_again_and_again_is_let_in_so_often_and_harms_no_other() {
+async fn a_reconnecting_peer_is_admitted_at_a_limit_and_harms_no_other() {
     let ca = ca();
     let mut idc = idc(&ca);
     let mut shop = cloud(&ca, "shop", idc.address());
@@ -189,7 +189,7 @@ async fn a_peer_that_comes_again_and_again_is_let_in_so_often_and_harms_no_other
 }
 
 #[tokio::test]
-async fn a_peer_holds_no_more_links_than_it_may_whatever_it_does_with_them() {
+async fn a_peer_never_holds_more_links_than_its_limit() {
     let (log, ca) = (Log::capture(), ca());
     let home = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening();
     let mut idc = home.with(|config| config.links_from_peer_max = 8).start(Role::Idc);
@@ -217,7 +217,7 @@ async fn a_peer_holds_no_more_links_than_it_may_whatever_it_does_with_them() {
 }
 
 #[tokio::test]
-async fn a_peer_that_keeps_a_lane_shut_loses_its_link_and_no_other_waits() {
+async fn a_peer_that_blocks_a_lane_loses_its_link_alone() {
     let ca = ca();
     let home = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening();
     let mut idc = home.with(|config| config.idle_timeout = Duration::from_secs(2)).start(Role::Idc);

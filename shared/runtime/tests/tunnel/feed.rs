@@ -42,7 +42,7 @@ fn message(page: u64) -> ToPublisher {
 }
 
 #[tokio::test]
-async fn between_two_agents_that_know_the_feed_its_lane_carries_frames_both_ways() {
+async fn between_two_feed_agents_the_lane_carries_frames_both_ways() {
     let Pair { mut cloud, mut idc } = pair(true, true).await;
     let (to_idc, to_cloud) = (feed_up(&mut cloud).await, feed_up(&mut idc).await);
     for (sender, receiver) in [(&to_idc, &mut idc), (&to_cloud, &mut cloud)] {
@@ -62,7 +62,7 @@ async fn between_two_agents_that_know_the_feed_its_lane_carries_frames_both_ways
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_know_the_feed_gets_its_link_without_it() {
+async fn a_peer_without_the_feed_gets_its_link_without_the_lane() {
     for (cloud_feeds, idc_feeds) in [(true, false), (false, true)] {
         let Pair { cloud, mut idc } = pair(cloud_feeds, idc_feeds).await;
         assert!(!cloud.handle.status()[0].feed && !idc.handle.status()[0].feed);
@@ -84,7 +84,7 @@ async fn what_the_owner_refuses_ends_the_link_as_a_violation() {
 }
 
 #[tokio::test]
-async fn a_peer_that_opens_another_lane_than_the_feed_it_announced_gets_no_link() {
+async fn a_peer_that_opens_an_unannounced_lane_gets_no_link() {
     let ca = ca();
     let peer = issue(&ca, Role::Cloud, "there");
     let idc = Home::new(&ca, &issue(&ca, Role::Idc, "here")).feeding().listening().start(Role::Idc);

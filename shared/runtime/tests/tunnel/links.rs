@@ -161,7 +161,7 @@ async fn a_new_window_and_a_new_manifest_reach_a_live_link() {
 }
 
 #[tokio::test]
-async fn what_is_in_an_agent_s_way_is_told_on_each_link_and_when_it_changes() {
+async fn an_agents_obstacles_are_sent_on_each_link_and_on_change() {
     let ca = ca();
     let mut idc = idc(&ca).listening().start(Role::Idc);
     let tell = |obstacles: &[Obstacle]| {
@@ -184,7 +184,7 @@ async fn what_is_in_an_agent_s_way_is_told_on_each_link_and_when_it_changes() {
 }
 
 #[tokio::test]
-async fn an_agent_that_says_nothing_of_its_way_is_linked_as_ever_and_one_that_repeats_itself_is_heard_once() {
+async fn an_agent_without_readiness_is_linked_and_a_repeated_one_reported_once() {
     let ca = ca();
     let peer = issue(&ca, Role::Idc, "old");
     let mut cloud = cloud(&ca).listening().start(Role::Cloud);
@@ -250,7 +250,7 @@ async fn a_peer_that_was_dropped_is_found_again() {
 }
 
 #[test]
-fn a_peer_that_crashed_and_came_back_is_known_at_once_not_after_the_idle_timeout() {
+fn a_peer_that_crashed_and_returned_is_recognised_before_the_idle_timeout() {
     let runtime =
         || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let ca = ca();
@@ -317,7 +317,7 @@ async fn a_drain_whose_time_is_over_ends_the_links() {
 }
 
 #[tokio::test]
-async fn an_owner_that_takes_no_events_slows_its_peer_down_and_loses_nothing() {
+async fn an_owner_that_takes_no_events_slows_its_peer_without_loss() {
     let ca = ca();
     let mut idc = idc(&ca).listening().start(Role::Idc);
     let mut cloud = cloud(&ca).dialling(idc.address()).start(Role::Cloud);

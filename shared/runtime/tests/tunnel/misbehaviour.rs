@@ -131,7 +131,7 @@ async fn half_a_hello_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_version_without_anything_in_common_is_refused_with_a_sentence_that_says_who_must_upgrade() {
+async fn an_incompatible_version_is_refused_and_told_who_must_upgrade() {
     let scene = scene().await;
     let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
     control.write(Hello { version_oldest: 8, version_newest: 9, ..hello(1) }).await;
@@ -166,7 +166,7 @@ async fn a_dialler_of_an_incompatible_version_logs_what_it_was_told() {
 }
 
 #[tokio::test]
-async fn a_frame_that_announces_4_gib_on_an_order_lane_ends_the_link() {
+async fn a_frame_of_4_gib_on_an_order_lane_ends_the_link() {
     let mut scene = scene().await;
     let (_control, mut orders) = stranger::link(&scene.connection, 2).await;
     orders[1].send.write_all(&[0xff; 4]).await.unwrap();
@@ -200,7 +200,7 @@ fn newer(name: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_peer_of_a_later_version_is_spoken_to_in_the_common_one_and_what_else_it_says_is_passed_over() {
+async fn a_newer_peer_uses_the_common_version_and_its_extras_are_ignored() {
     let mut scene = scene().await;
     let mut control = Stream::open(&scene.connection, &Lane::Control.preamble()).await;
     control.send.write_all(&newer("control-hello")).await.unwrap();

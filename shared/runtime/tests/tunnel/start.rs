@@ -198,7 +198,7 @@ async fn what_a_start_refuses_never_comes_into_force_while_the_agent_runs() {
 }
 
 #[tokio::test]
-async fn a_named_pipe_in_a_file_s_place_is_noted_and_stops_nobody() {
+async fn a_named_pipe_instead_of_a_file_is_noted_and_stops_nobody() {
     let ca = ca();
     let agent = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening().start(Role::Idc);
     let files = [&agent.home.config.crl, &agent.home.config.key];

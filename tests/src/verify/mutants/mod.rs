@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_in_which_a_mutant_can_fare_is_told_apart_and_the_copy_is_as_before() -> Result<()> {
+    fn every_fate_of_a_mutant_is_distinguished_and_the_copy_is_restored() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let [sources, patches] = ["sources", "patches"].map(|name| dir.path().join(name));
         fs::create_dir_all(sources.join("src"))?;

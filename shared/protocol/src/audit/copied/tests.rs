@@ -27,7 +27,7 @@ fn copied(copy: &Memory, seen: Option<u64>) -> Result<Verified, Finding> {
 }
 
 #[test]
-fn a_copy_that_ends_before_its_checkpoint_is_verified_as_far_as_an_earlier_one_covers() {
+fn a_copy_that_ends_early_is_verified_up_to_an_earlier_checkpoint() {
     for (size, kept_from, covered) in
         [(300, 0, 300), (301, 256, 300), (511, 0, 300), (512, 512, 512), (699, 512, 512), (600, 0, 512)]
     {
@@ -44,7 +44,7 @@ fn a_copy_that_ends_before_its_checkpoint_is_verified_as_far_as_an_earlier_one_c
 }
 
 #[test]
-fn an_end_that_is_missing_is_an_alarm_where_it_was_seen_or_nothing_was_being_written() {
+fn a_missing_end_alarms_where_it_was_seen_or_nothing_was_written() {
     let missing = |entry: u64, file: &str| Finding::Missing { path: format!("tile/entries/{file}"), entry };
     let copy = checkpoint_last(699, 512);
     assert_eq!(copied(&copy, Some(700)), Err(missing(512, "002.p/188")), "it had all of them");
@@ -65,7 +65,7 @@ fn an_end_that_is_missing_is_an_alarm_where_it_was_seen_or_nothing_was_being_wri
 }
 
 #[test]
-fn what_is_missing_in_the_middle_or_changed_is_found_in_a_copy_that_ends_before_its_checkpoint() {
+fn a_gap_or_change_is_found_in_a_copy_that_ends_early() {
     for gone in ["tile/entries/000", "tile/0/000"] {
         let mut copy = checkpoint_last(512, 512);
         copy.0.remove(gone).unwrap();
@@ -85,7 +85,7 @@ fn what_is_missing_in_the_middle_or_changed_is_found_in_a_copy_that_ends_before_
 }
 
 #[test]
-fn a_copy_before_which_no_earlier_checkpoint_is_known_says_nothing_and_is_no_alarm() {
+fn a_copy_without_an_earlier_checkpoint_raises_no_alarm() {
     let mut copy = checkpoint_last(600, 512);
     // A version before named none.
     let note =
@@ -98,7 +98,7 @@ fn a_copy_before_which_no_earlier_checkpoint_is_known_says_nothing_and_is_no_ala
 }
 
 #[test]
-fn whoever_reads_a_copy_without_a_key_gets_what_verify_covers_and_no_more() {
+fn a_copy_read_without_a_key_yields_what_verify_covers() {
     for (size, kept_from) in [(300, 0), (301, 256), (511, 0), (512, 512), (699, 512), (600, 0), (700, 0)] {
         let copy = checkpoint_last(size, kept_from);
         let (verified, whole) = (copied(&copy, None).unwrap(), CoveredPart::unverified(&copy).unwrap());

@@ -72,7 +72,7 @@ pub(crate) fn some() -> Vec<Entry> {
 }
 
 #[test]
-fn every_kind_is_read_back_from_its_bytes_and_is_told_by_its_name() {
+fn every_kind_is_decoded_from_its_bytes_and_named() {
     let names = some().iter().map(|entry| entry.event.kind()).collect::<Vec<_>>();
     assert_eq!(names, Event::KINDS);
     for entry in some() {

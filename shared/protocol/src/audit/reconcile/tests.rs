@@ -122,7 +122,7 @@ fn each_planted_difference_is_named_and_nothing_else_is() {
 }
 
 #[test]
-fn what_was_on_its_way_when_a_link_ended_is_lost_and_no_difference() {
+fn a_request_under_way_when_its_link_ended_is_lost_without_difference() {
     let lost = with(|cloud, idc| {
         cloud[1] = (23, closed());
         idc.clear();
@@ -151,7 +151,7 @@ fn what_was_on_its_way_when_a_link_ended_is_lost_and_no_difference() {
 }
 
 #[test]
-fn what_the_idc_s_log_could_not_take_and_was_refused_is_no_difference() {
+fn a_request_refused_for_want_of_a_log_is_no_difference() {
     let reconciled = with(|cloud, idc| {
         cloud[1] = (23, Event::OrderAnswered(ended(2, "database-down", None)));
         idc.clear();
@@ -212,7 +212,7 @@ fn a_payment_that_was_unknown_and_is_concluded_later_is_one_request() {
 }
 
 #[test]
-fn a_payment_that_is_logged_and_then_not_committed_is_logged_again_and_still_one() {
+fn a_payment_logged_again_after_a_failed_commit_counts_once() {
     let told = with(|cloud, idc| {
         *cloud = vec![(20, Event::PaymentSent(paying())), (24, Event::PaymentAnswered(payment("unknown")))];
         *idc = ["paid", "unknown", "paid"]
@@ -229,7 +229,7 @@ fn a_payment_that_is_logged_and_then_not_committed_is_logged_again_and_still_one
 }
 
 #[test]
-fn a_payment_that_is_charged_late_and_goes_back_agrees_with_what_was_told_each_time() {
+fn a_late_charge_that_is_refunded_agrees_with_each_answer() {
     let ends = ["not_paid", "charged_late", "returned"];
     for told in ends {
         let reconciled = with(|cloud, idc| {
@@ -252,7 +252,7 @@ fn a_payment_that_is_charged_late_and_goes_back_agrees_with_what_was_told_each_t
 }
 
 #[test]
-fn what_was_told_of_a_payment_is_what_was_concluded_sooner_or_later() {
+fn a_payments_answers_equal_its_conclusions_sooner_or_later() {
     let paid = || Word::of("paid");
     let told = with(|cloud, idc| {
         doubtful(cloud, idc);
@@ -276,7 +276,7 @@ fn what_was_told_of_a_payment_is_what_was_concluded_sooner_or_later() {
 }
 
 #[test]
-fn a_conclusion_that_the_idc_s_log_ends_too_early_to_have_is_in_doubt() {
+fn a_conclusion_after_the_end_of_the_idcs_log_is_in_doubt() {
     let (mut cloud, mut idc) = (Log::new(), Log::new());
     doubtful(&mut cloud, &mut idc);
     cloud.push((501, Event::PaymentAnswered(payment("paid"))));
@@ -301,7 +301,7 @@ fn a_late_conclusion_hides_nothing_behind_the_other_log_s_end() {
 }
 
 #[test]
-fn a_try_that_came_through_an_agent_whose_log_is_not_given_is_no_changed_byte() {
+fn an_attempt_whose_agents_log_is_missing_is_no_changed_byte() {
     let told = with(|_, idc| {
         for (link, peer) in [(1, "spiffe://shop.example/cloud/a"), (2, "spiffe://shop.example/cloud/b")] {
             idc.insert(0, (20, several::link_to(link, peer)));

@@ -102,7 +102,7 @@ fn a_log_of_any_size_is_verified() {
 }
 
 #[test]
-fn the_first_entry_that_was_changed_removed_added_reordered_or_cut_off_is_named() {
+fn the_first_tampered_entry_is_named_however_it_was_tampered() {
     let last = "tile/entries/002.p/88";
     type Change = fn(&mut Vec<Vec<u8>>);
     let cases: [(&str, Change, Finding); 9] = [
@@ -254,7 +254,7 @@ fn copied_live() -> Memory {
 }
 
 #[test]
-fn what_the_checkpoint_of_a_live_copy_covers_is_verified_and_what_lies_beyond_is_no_finding() {
+fn a_live_copy_is_verified_up_to_its_checkpoint_and_not_beyond() {
     let mut copy = copied_live();
     assert!(matches!(found(&copy), Finding::PutBack { size: 300, .. }));
     let journal = journal::path(0);
@@ -274,7 +274,7 @@ fn what_the_checkpoint_of_a_live_copy_covers_is_verified_and_what_lies_beyond_is
 }
 
 #[test]
-fn a_log_that_grows_while_it_is_read_is_verified_and_a_checkpoint_that_was_put_back_is_found() {
+fn a_growing_log_is_verified_and_a_restored_old_checkpoint_is_found() {
     // Each file is of its own moment, and the checkpoint, which is read last, of the latest.
     let entries: Vec<Vec<u8>> = (0..700).map(entry).collect();
     let mut live = log_of(&entries, &[300, 700], 0);

@@ -207,7 +207,7 @@ fn changes_of_other_brands_move_the_position_all_the_same() {
 }
 
 #[test]
-fn a_new_subscription_forgets_the_earlier_one_and_what_was_read_for_it() {
+fn a_new_subscription_forgets_the_earlier_one_and_its_reads() {
     let mut publisher = subscribed(Some(position(3)), 5);
     drain(&mut publisher);
     publisher.handle_message(at(0), subscribe(None, 2)).unwrap();
@@ -219,7 +219,7 @@ fn a_new_subscription_forgets_the_earlier_one_and_what_was_read_for_it() {
 }
 
 #[test]
-fn the_head_is_told_with_its_age_at_once_and_then_now_and_again() {
+fn the_head_is_sent_with_its_age_at_once_and_regularly() {
     let mut publisher = following(5);
     assert_eq!(publisher.next_timeout(), Some(at(1_000)));
     publisher.handle_head(at(400), Head { position: position(5), swept_at: at(300) });
@@ -230,7 +230,7 @@ fn the_head_is_told_with_its_age_at_once_and_then_now_and_again() {
 }
 
 #[test]
-fn the_subscriber_is_told_what_was_heard_of_its_clock_and_how_long_ago() {
+fn the_subscriber_gets_back_its_clock_and_the_time_since() {
     let mut publisher = following(5);
     let said = ToPublisher { clock_micros: Some(77), ..ToPublisher::default() };
     publisher.handle_message(at(400), said).unwrap();
@@ -291,7 +291,7 @@ fn others() -> [Head; 2] {
 }
 
 #[test]
-fn a_head_of_another_history_is_looked_into_and_begins_anew_if_it_is() {
+fn another_historys_head_is_checked_and_restarts_if_confirmed() {
     for other in others() {
         let mut publisher = following(5);
         publisher.handle_head(at(0), other);
@@ -319,7 +319,7 @@ fn a_head_that_is_merely_late_begins_nothing() {
 }
 
 #[test]
-fn rows_without_a_change_meanwhile_are_still_asked_whether_their_history_is_there() {
+fn unchanged_rows_are_still_checked_for_their_history() {
     let mut publisher = subscribed(None, 5);
     publisher.handle_found(at(0), page(&["A"], true));
     publisher.handle_found(at(0), changes(&[], 5));

@@ -123,7 +123,7 @@ fn what_is_held_is_resumed_and_changes_follow() {
 }
 
 #[test]
-fn a_page_behind_the_head_that_was_told_last_is_not_another_history() {
+fn a_page_behind_the_last_head_is_not_another_history() {
     let mut subscriber = following();
     assert_eq!(hear(&mut subscriber, at(3), A, vec![fresh(5, 1)]), ["fresh at 2"]);
     hear(&mut subscriber, at(3), A, vec![page(1, "A", Some(7))]);
@@ -133,7 +133,7 @@ fn a_page_behind_the_head_that_was_told_last_is_not_another_history() {
 }
 
 #[test]
-fn a_heartbeat_that_was_long_under_way_makes_nothing_fresher_than_it_was() {
+fn a_delayed_heartbeat_makes_nothing_fresher_than_it_was() {
     let mut subscriber = following();
     // Our clock was at 3 s when the publisher heard of it, and 2 s later it said that the source was so 1 s ago.
     let heard = Some(Heard { clock_micros: 3_000_000, ago_micros: 2_000_000 });
@@ -144,7 +144,7 @@ fn a_heartbeat_that_was_long_under_way_makes_nothing_fresher_than_it_was() {
 }
 
 #[test]
-fn what_is_served_is_fresh_once_every_page_up_to_the_head_is_applied() {
+fn served_rows_are_fresh_once_every_page_is_applied() {
     let mut subscriber = following();
     let messages = vec![page(1, "A", Some(6)), page(2, "B", Some(7)), fresh(7, 2)];
     assert_eq!(hear(&mut subscriber, at(9), A, messages), ["apply 1: A =6", "apply 2: B =7"]);
@@ -157,7 +157,7 @@ fn what_is_served_is_fresh_once_every_page_up_to_the_head_is_applied() {
 }
 
 #[test]
-fn a_page_out_of_its_order_or_beyond_the_window_ends_the_link() {
+fn a_page_out_of_order_or_beyond_the_window_ends_the_link() {
     let cases: [(Vec<ToSubscriber>, Violation); 7] = [
         (vec![page(2, "A", Some(6))], Violation::OutOfOrder { came: 2, expected: 1 }),
         (vec![page(1, "A", Some(6)), page(1, "A", Some(6))], Violation::OutOfOrder { came: 1, expected: 2 }),
@@ -178,7 +178,7 @@ fn a_page_out_of_its_order_or_beyond_the_window_ends_the_link() {
 }
 
 #[test]
-fn a_row_that_was_not_asked_for_ends_the_link_and_a_later_kind_is_passed_over() {
+fn an_unrequested_row_ends_the_link_and_a_later_kind_is_ignored() {
     let foreign = Entry { brand: "tea".to_owned(), ..entry("A") };
     let nameless = Entry { code: String::new(), ..entry("A") };
     for bad in [foreign, nameless] {
@@ -192,7 +192,7 @@ fn a_row_that_was_not_asked_for_ends_the_link_and_a_later_kind_is_passed_over() 
 }
 
 #[test]
-fn a_link_that_is_down_or_silent_is_left_for_another_that_was_tried_longer_ago() {
+fn a_dead_or_silent_link_is_left_for_the_least_recently_tried() {
     let mut subscriber = following();
     subscriber.handle_link_up(at(0), B);
     assert!(drain(&mut subscriber).is_empty(), "one at a time");
@@ -221,7 +221,7 @@ fn messages_of_another_link_or_an_earlier_subscription_are_ignored() {
 }
 
 #[test]
-fn a_page_that_is_applied_late_is_not_taken_for_one_of_the_next_subscription() {
+fn a_page_applied_late_does_not_count_for_the_next_subscription() {
     let mut subscriber = following();
     let heard = hear(&mut subscriber, at(0), A, vec![page(1, "A", Some(6)), page(2, "B", Some(7))]);
     assert_eq!(heard, ["apply 1: A =6", "apply 2: B =7"]);
@@ -279,7 +279,7 @@ fn told(seq: u64, rows: &[&str], unsettled: Vec<u32>) -> ToSubscriber {
 }
 
 #[test]
-fn sums_are_asked_for_now_and_again_and_drift_is_healed_by_a_bootstrap() {
+fn checksums_are_requested_regularly_and_drift_is_healed_by_a_bootstrap() {
     let mut subscriber = following();
     for now in (4..60).step_by(4) {
         hear(&mut subscriber, at(now), A, vec![fresh(5, 0)]);
@@ -308,7 +308,7 @@ fn sums_are_compared_when_the_replica_is_where_they_were_read() {
 }
 
 #[test]
-fn a_bucket_with_an_unnumbered_change_or_a_row_since_is_not_called_drifted() {
+fn a_bucket_with_an_unnumbered_change_or_newer_row_is_not_drifted() {
     let all: Vec<u32> = (0..256).collect();
     let cases = [
         vec![told(5, &["2"], all), page(1, "B", Some(6))],
@@ -327,7 +327,7 @@ fn a_bucket_with_an_unnumbered_change_or_a_row_since_is_not_called_drifted() {
 }
 
 #[test]
-fn sums_behind_a_bootstrap_are_not_compared_with_what_it_takes_the_place_of() {
+fn checksums_after_a_bootstrap_are_not_compared_with_replaced_rows() {
     let mut subscriber = following();
     let messages = vec![begin(1, true), last_page(1, "A", 3), told(3, &["2"], vec![])];
     assert_eq!(hear(&mut subscriber, at(0), A, messages), ["start anew", "apply 1: A =3 complete"]);

@@ -117,7 +117,7 @@ fn what_a_dead_link_carried_goes_out_again_on_another() {
 }
 
 #[test]
-fn a_caller_s_time_ends_in_unknown_if_it_was_sent_and_in_not_sent_if_it_was_not() {
+fn a_timed_out_caller_hears_unknown_if_sent_and_not_sent_otherwise() {
     let mut sender = connected(1);
     for n in [1, 2] {
         submit(&mut sender, at(0), cancel(n));
@@ -170,7 +170,7 @@ fn a_refusal_is_final_only_if_the_request_was_sent_once() {
 }
 
 #[test]
-fn a_key_in_progress_is_rejected_and_one_whose_caller_has_gone_is_taken_over() {
+fn a_key_in_progress_is_rejected_unless_its_caller_has_gone() {
     let mut sender = connected(8);
     submit(&mut sender, at(0), cancel(1));
     let (order, kind) = cancel(1);
@@ -182,7 +182,7 @@ fn a_key_in_progress_is_rejected_and_one_whose_caller_has_gone_is_taken_over() {
 }
 
 #[test]
-fn another_body_under_a_key_that_is_not_settled_is_rejected_as_such() {
+fn another_body_under_an_unsettled_key_is_rejected_as_such() {
     let mut sender = connected(8);
     let first = submit(&mut sender, at(0), cancel(1));
     let (order, kind) = cancel(1);
@@ -205,7 +205,7 @@ fn a_full_queue_rejects() {
 }
 
 #[test]
-fn that_a_key_is_another_request_s_is_final_whatever_became_of_lost_copies() {
+fn a_key_of_another_request_is_final_whatever_the_lost_copies() {
     let mut sender = connected(8);
     sender.handle_link_up(at(0), B, 1, 8);
     let id = submit(&mut sender, at(0), cancel(1));
@@ -247,7 +247,7 @@ fn a_silent_link_takes_no_new_requests_until_it_is_heard() {
 }
 
 #[test]
-fn what_goes_out_on_a_lane_is_numbered_from_one_and_in_order() {
+fn frames_on_a_lane_are_numbered_from_one_in_order() {
     let mut sender = Sender::new(limits());
     for link in [A, B] {
         sender.handle_link_up(at(0), link, 2, 2);
@@ -349,7 +349,7 @@ fn a_question_waits_for_a_link_for_a_second_and_no_longer() {
 }
 
 #[test]
-fn a_question_without_a_link_about_what_is_not_settled_here_is_pending() {
+fn a_question_without_link_about_an_unknown_order_is_pending() {
     let mut sender = connected(10);
     submit(&mut sender, at(0), cancel(1));
     sender.handle_link_down(at(1), A);
@@ -359,7 +359,7 @@ fn a_question_without_a_link_about_what_is_not_settled_here_is_pending() {
 }
 
 #[test]
-fn a_write_that_takes_over_from_a_sent_one_is_as_unsettled_as_that_was() {
+fn a_write_that_takes_over_a_sent_one_is_unsettled_too() {
     for (number, link_again) in [(1, true), (2, false)] {
         let mut sender = connected(8);
         submit(&mut sender, at(0), cancel(number));
@@ -379,7 +379,7 @@ fn a_write_that_takes_over_from_a_sent_one_is_as_unsettled_as_that_was() {
 }
 
 #[test]
-fn a_write_that_finds_no_room_leaves_the_one_before_it_to_be_settled() {
+fn a_write_without_room_leaves_the_previous_one_to_be_settled() {
     let mut sender = connected(8);
     submit(&mut sender, at(0), cancel(1));
     sender.handle_timeout(at(10));
@@ -393,7 +393,7 @@ fn a_write_that_finds_no_room_leaves_the_one_before_it_to_be_settled() {
 }
 
 #[test]
-fn a_question_that_was_answered_before_a_write_and_heard_after_it_is_pending() {
+fn a_question_answered_before_a_write_and_heard_after_is_pending() {
     let mut sender = connected(8);
     let write = submit(&mut sender, at(0), cancel(1));
     let question = submit(&mut sender, at(1), ask(1));
@@ -421,7 +421,7 @@ fn an_order_is_missing_only_once_no_agent_knows_it() {
 }
 
 #[test]
-fn a_payment_of_an_order_that_is_being_placed_from_here_is_not_told_that_there_is_none() {
+fn a_payment_is_not_told_missing_while_its_order_is_being_placed() {
     let mut sender = with_two_agents();
     let (order, kind) = pay(1);
     let id = sender.submit_while_placed(at(0), order, kind, BODY).unwrap();
@@ -475,7 +475,7 @@ fn what_an_agent_without_a_database_refuses_goes_to_another_one() {
 }
 
 #[test]
-fn a_refusal_that_comes_twice_says_nothing_of_the_copy_that_another_agent_has() {
+fn a_repeated_refusal_says_nothing_of_another_agents_copy() {
     for refusal in [Refusal::DatabaseDown, Refusal::Busy, Refusal::Failed, Refusal::NotFound] {
         for write in [cancel(1), place(1, b"s")] {
             let mut sender = with_two_agents();
@@ -506,7 +506,7 @@ fn without_any_agent_that_can_commit_each_is_asked_once() {
 }
 
 #[test]
-fn an_order_is_not_missing_while_an_agent_without_a_database_may_have_it() {
+fn an_order_is_not_missing_while_an_agent_without_database_has_it() {
     let mut sender = with_two_agents();
     let id = submit(&mut sender, at(0), ask(1));
     sender.handle_answer(at(0), A, refused(id, Refusal::DatabaseDown));
@@ -550,7 +550,7 @@ fn a_cancellation_that_no_agent_knows_waits_until_its_order_is_settled() {
 }
 
 #[test]
-fn a_cancellation_that_one_agent_does_not_know_goes_where_there_is_room_or_ends_as_busy() {
+fn a_cancellation_unknown_to_one_agent_goes_to_another_or_is_busy() {
     let mut sender = connected(8);
     for (link, window) in [(B, 0), (LinkId(3), 1)] {
         sender.handle_link_up(at(0), link, 1, window);
@@ -564,7 +564,7 @@ fn a_cancellation_that_one_agent_does_not_know_goes_where_there_is_room_or_ends_
 }
 
 #[test]
-fn a_cancellation_s_caller_is_told_that_nobody_knows_while_its_order_is_not_settled() {
+fn a_cancellations_caller_hears_unknown_while_its_order_is_unsettled() {
     let mut sender = connected(8);
     submit(&mut sender, at(0), place(1, b"s"));
     sender.handle_timeout(at(10));
@@ -582,7 +582,7 @@ fn a_cancellation_s_caller_is_told_that_nobody_knows_while_its_order_is_not_sett
 }
 
 #[test]
-fn a_cancellation_that_was_answered_before_its_order_was_committed_and_heard_after_it_goes_out_again() {
+fn a_cancellation_answered_before_its_order_committed_is_sent_again() {
     let mut sender = connected(8);
     let order = submit(&mut sender, at(0), place(1, b"s"));
     let cancellation = submit(&mut sender, at(1), cancel(0));
@@ -595,7 +595,7 @@ fn a_cancellation_that_was_answered_before_its_order_was_committed_and_heard_aft
 }
 
 #[test]
-fn two_cancellations_of_what_was_never_ordered_do_not_wait_for_each_other() {
+fn two_cancellations_of_unknown_orders_do_not_wait_for_each_other() {
     let mut sender = connected(8);
     let (order, kind) = cancel(1);
     let to_idc::Kind::Cancel(mut other) = kind.clone() else { unreachable!() };
@@ -636,7 +636,7 @@ fn after_a_session_that_was_not_known_a_refusal_is_final() {
 }
 
 #[test]
-fn an_order_whose_only_copy_was_sent_back_unopened_had_no_effect_when_its_time_ends() {
+fn an_order_whose_only_copy_was_returned_unopened_had_no_effect() {
     let mut sender = connected(8);
     submit(&mut sender, at(0), place(1, b"s"));
     let id = submit(&mut sender, at(0), place(2, b"s"));

@@ -13,7 +13,7 @@ async fn log_of(root: &Path, size: u64) {
 }
 
 #[tokio::test]
-async fn a_file_of_somebody_else_s_that_is_a_pipe_or_has_no_end_is_named_and_not_waited_for() {
+async fn a_users_pipe_or_endless_file_is_named_and_not_waited_for() {
     let root = tempfile::tempdir().unwrap();
     log_of(root.path(), 600).await;
     let key = load_key(&root.path().join("audit.key")).unwrap();
@@ -95,7 +95,7 @@ async fn a_tile_that_was_removed_from_a_copy_or_emptied_is_named() {
 }
 
 #[tokio::test]
-async fn what_a_volume_s_own_root_has_beside_the_log_is_not_looked_into() {
+async fn a_volumes_own_root_files_beside_the_log_are_ignored() {
     let root = tempfile::tempdir().unwrap();
     let dir = config(root.path()).dir;
     let strange = dir.join("lost+found/deep");

@@ -43,7 +43,7 @@ async fn append_until_refused(log: &AuditLog, mut taken: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_for_a_publication_that_fails_is_bounded_and_published_when_it_can_be() {
+async fn entries_waiting_for_a_failing_publication_are_bounded_and_published_later() {
     let root = tempfile::tempdir().unwrap();
     let metrics = Arc::new(Metrics::default());
     let config = AuditConfig { publish_every: Duration::from_millis(10), ..config(root.path()) };
@@ -72,7 +72,7 @@ async fn what_waits_for_a_publication_that_fails_is_bounded_and_published_when_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_publication_that_hangs_is_told_and_what_waits_for_it_is_bounded() {
+async fn a_hanging_publication_is_reported_and_its_waiting_entries_are_bounded() {
     let root = tempfile::tempdir().unwrap();
     let (publish_every, write_within) = (Duration::from_millis(100), Duration::from_secs(2));
     let config = AuditConfig { publish_every, write_within, ..config(root.path()) };
@@ -129,7 +129,7 @@ async fn what_waits_for_a_publication_that_hangs_holds_the_next_appends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_publication_that_hangs_is_an_obstacle_until_it_goes_through_also_after_one_that_failed() {
+async fn a_hanging_publication_is_an_obstacle_until_it_succeeds() {
     let root = tempfile::tempdir().unwrap();
     let metrics = Arc::new(Metrics::default());
     let (publish_every, write_within) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -163,7 +163,7 @@ fn noted(root: &Path) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_note_beside_the_key_that_hangs_is_late_and_holds_up_neither_entries_nor_publications() {
+async fn a_hanging_note_beside_the_key_delays_no_entry_or_publication() {
     let root = tempfile::tempdir().unwrap();
     let metrics = Arc::new(Metrics::default());
     let (publish_every, write_within) = (Duration::from_millis(10), Duration::from_secs(4));
@@ -193,7 +193,7 @@ async fn a_note_beside_the_key_that_hangs_is_late_and_holds_up_neither_entries_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_note_beside_the_key_is_never_ahead_of_the_log_and_the_end_waits_for_it() {
+async fn the_note_beside_the_key_never_leads_and_ends_last() {
     let root = tempfile::tempdir().unwrap();
     let config = AuditConfig { publish_every: Duration::from_millis(10), ..config(root.path()) };
     let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::default())).unwrap();
@@ -220,7 +220,7 @@ async fn a_note_beside_the_key_is_never_ahead_of_the_log_and_the_end_waits_for_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_and_the_next_start_wait_for_no_note_that_hangs_for_good() {
+async fn neither_end_nor_next_start_waits_for_a_note_hanging_forever() {
     let root = tempfile::tempdir().unwrap();
     let hung = root.path().join("audit.seen.new");
     for size in [1, 2] {
@@ -257,7 +257,7 @@ async fn a_publication_that_failed_is_tried_again_soon_however_rarely_it_publish
 }
 
 #[test]
-fn a_command_beside_no_agent_ends_in_time_with_an_error_whatever_of_the_disk_hangs() {
+fn a_command_without_an_agent_ends_in_time_on_a_hanging_disk() {
     for hangs in ["journal/00000000000000000000.new", "checkpoint.new"] {
         let root = tempfile::tempdir().unwrap();
         let config = AuditConfig { write_within: Duration::from_secs(1), ..config(root.path()) };
@@ -276,7 +276,7 @@ fn a_command_beside_no_agent_ends_in_time_with_an_error_whatever_of_the_disk_han
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_waits_for_a_disk_that_hangs_is_answered_and_nobody_waits_after_that() {
+async fn waiters_on_a_hanging_disk_are_answered_and_no_new_ones_wait() {
     let root = tempfile::tempdir().unwrap();
     let metrics = Arc::new(Metrics::default());
     let config = AuditConfig { write_within: Duration::from_secs(2), ..config(root.path()) };
@@ -339,7 +339,7 @@ async fn a_log_whose_folder_is_removed_takes_nothing_more() {
 }
 
 #[test]
-fn a_file_that_is_there_is_never_written_in_its_place_and_stays_when_that_fails() {
+fn an_existing_file_is_never_overwritten_and_survives_a_failed_write() {
     let root = tempfile::tempdir().unwrap();
     let disk = Disk::make(root.path()).unwrap();
     let tile = ("tile/0/000".to_owned(), &b"hashes"[..]);
@@ -361,7 +361,7 @@ fn a_file_that_is_there_is_never_written_in_its_place_and_stays_when_that_fails(
 }
 
 #[tokio::test]
-async fn a_journal_that_cannot_be_followed_by_another_is_not_written_without_end() {
+async fn a_journal_without_a_possible_successor_does_not_grow_without_end() {
     let root = tempfile::tempdir().unwrap();
     let (log, closer) = open(root.path());
     let dir = config(root.path()).dir;

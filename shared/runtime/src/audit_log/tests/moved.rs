@@ -42,7 +42,7 @@ fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_that_is_moved_away_takes_nothing_and_goes_on_when_it_is_back() {
+async fn a_moved_folder_takes_nothing_and_resumes_on_its_return() {
     for instead in
         [InItsPlace::Nothing, InItsPlace::EmptyFolder, InItsPlace::Copy, InItsPlace::CopyOfTheRestOnly]
     {
@@ -94,7 +94,7 @@ async fn a_folder_that_is_moved_is_told_although_nothing_is_logged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_publication_under_way_when_the_folder_is_moved_is_made_when_it_is_back() {
+async fn a_publication_interrupted_by_a_moved_folder_completes_on_its_return() {
     for instead in [InItsPlace::Nothing, InItsPlace::EmptyFolder] {
         let root = tempfile::tempdir().unwrap();
         let config = AuditConfig { publish_every: Duration::from_millis(10), ..config(root.path()) };
@@ -129,7 +129,7 @@ fn refused(config: &AuditConfig) -> String {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_empty_or_behind_what_was_published_is_refused_at_the_start() {
+async fn an_empty_or_older_folder_is_refused_at_start() {
     let root = tempfile::tempdir().unwrap();
     let (dir, mut before) = (config(root.path()).dir, None);
     for first in [0, 300] {
@@ -176,7 +176,7 @@ async fn a_folder_that_is_empty_or_behind_what_was_published_is_refused_at_the_s
 }
 
 #[tokio::test]
-async fn two_keys_that_differ_only_in_their_endings_have_a_note_each_and_what_was_before_is_found() {
+async fn two_keys_that_differ_in_their_endings_have_a_note_each() {
     let root = tempfile::tempdir().unwrap();
     let of = |side: &str| AuditConfig {
         dir: root.path().join(side),
@@ -202,7 +202,7 @@ async fn two_keys_that_differ_only_in_their_endings_have_a_note_each_and_what_wa
 }
 
 #[tokio::test]
-async fn a_new_log_under_a_new_key_is_begun_and_one_under_the_old_key_is_not() {
+async fn a_new_log_begins_under_a_new_key_but_no_old_one() {
     let root = tempfile::tempdir().unwrap();
     let (log, closer) = open(root.path());
     log.append(&[entry(0)]).await.unwrap();
@@ -224,7 +224,7 @@ async fn a_new_log_under_a_new_key_is_begun_and_one_under_the_old_key_is_not() {
 }
 
 #[tokio::test]
-async fn another_history_under_the_same_key_is_refused_at_the_start_however_long_it_is() {
+async fn another_history_under_the_same_key_is_refused_at_start() {
     let (root, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (log, closer) = open(root.path());
     log.append(&(0..300).map(entry).collect::<Vec<_>>()).await.unwrap();
@@ -240,7 +240,7 @@ async fn another_history_under_the_same_key_is_refused_at_the_start_however_long
 }
 
 #[tokio::test]
-async fn a_note_of_how_far_it_had_come_that_is_cut_or_strange_is_no_reason_to_refuse() {
+async fn a_truncated_or_foreign_seen_checkpoint_does_not_prevent_a_start() {
     let root = tempfile::tempdir().unwrap();
     let note = root.path().join("audit.seen");
     let mut size = 0;

@@ -39,7 +39,7 @@ fn cut(keep: [usize; 2], skew: i64) -> Reconciled {
 }
 
 #[test]
-fn no_entry_behind_an_early_end_becomes_a_difference_wherever_it_is_and_whatever_the_clocks_say() {
+fn no_entry_after_an_early_end_is_a_difference_whatever_the_clocks() {
     let whole = logs().0.len();
     assert_eq!(cut([whole, whole], 0).agreed, 59);
     for skew in [0, 20 * SECOND, -20 * SECOND] {
@@ -57,7 +57,7 @@ fn no_entry_behind_an_early_end_becomes_a_difference_wherever_it_is_and_whatever
 }
 
 #[test]
-fn what_is_missing_long_before_an_early_end_is_a_difference_all_the_same() {
+fn a_gap_long_before_an_early_end_is_still_a_difference() {
     let (cloud, idc) = logs();
     let mut reconciler = Reconciler::new();
     for (side, log) in [(Side::Cloud, cloud), (Side::Idc, idc)] {

@@ -44,7 +44,7 @@ fn a_payment_that_is_tried_through_two_agents_agrees() {
 }
 
 #[test]
-fn a_try_of_the_same_order_through_an_agent_whose_log_is_not_given_is_not_of_other_bytes() {
+fn an_attempt_through_an_agent_without_a_log_is_not_other_bytes() {
     let [a, b, c, d] = paid_twice();
     for agents in [[&a, &c, &d], [&b, &c, &d]] {
         let told = compare(&agents);
@@ -54,7 +54,7 @@ fn a_try_of_the_same_order_through_an_agent_whose_log_is_not_given_is_not_of_oth
 }
 
 #[test]
-fn a_try_of_the_same_order_through_an_agent_whose_log_ends_earlier_is_in_doubt() {
+fn an_attempt_through_an_agent_whose_log_ends_earlier_is_in_doubt() {
     let [a, mut b, c, d] = paid_twice();
     b.2.retain(|(at, _)| *at < 320 * SECOND);
     let told = compare(&[&a, &b, &c, &d]);
@@ -89,7 +89,7 @@ fn concluded_elsewhere() -> [AgentLog; 4] {
 }
 
 #[test]
-fn what_one_agent_received_and_another_one_concluded_needs_the_log_of_the_first() {
+fn a_conclusion_by_another_agent_needs_the_receivers_log() {
     let [a, b, c, d] = concluded_elsewhere();
     let told = compare(&[&a, &b, &c, &d]);
     assert_eq!((told.agreed, told.differences), (6, vec![]));
@@ -111,7 +111,7 @@ fn what_one_agent_received_and_another_one_concluded_needs_the_log_of_the_first(
 }
 
 #[test]
-fn what_a_payment_came_to_after_the_log_of_its_agent_ends_is_in_doubt() {
+fn a_payments_end_after_its_agents_log_ends_is_in_doubt() {
     let [mut a, b, mut c, d] = paid_twice();
     let end = a.2.len() - 1;
     a.2.insert(end, (900 * SECOND, Event::PaymentAnswered(paid(30, "refunded"))));
@@ -124,7 +124,7 @@ fn what_a_payment_came_to_after_the_log_of_its_agent_ends_is_in_doubt() {
 }
 
 #[test]
-fn an_entry_that_waits_for_its_turn_where_the_log_of_a_running_agent_ends_is_in_doubt() {
+fn an_entry_queued_where_a_running_agents_log_ends_is_in_doubt() {
     // The answer of an order is not in the log yet, and something is that came later.
     let [a, b, c, d] = retried();
     let cut = |mut agent: AgentLog, runs: bool| {

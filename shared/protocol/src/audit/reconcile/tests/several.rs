@@ -103,7 +103,7 @@ fn all_logs_of_two_agents_a_side_agree_in_any_order() {
 }
 
 #[test]
-fn what_a_log_would_tell_that_is_not_given_is_no_difference_and_no_loss() {
+fn what_only_a_missing_log_tells_is_no_difference_or_loss() {
     let [a, b, c, d] = retried();
     let missing = |names: &[&str]| names.iter().map(|name| Word::of(&id(name))).collect::<BTreeSet<_>>();
     for (agents, agreed, without, unknown) in [
@@ -122,7 +122,7 @@ fn what_a_log_would_tell_that_is_not_given_is_no_difference_and_no_loss() {
 }
 
 #[test]
-fn what_is_taken_out_of_one_of_four_logs_is_named_and_nothing_else_is() {
+fn an_entry_removed_from_one_of_four_logs_is_named_alone() {
     let about = |n: u8| {
         move |(_, event): &(i64, Event)| match event {
             Event::OrderSent(carried) | Event::OrderReceived(carried) => carried.key != key(n),
@@ -147,7 +147,7 @@ fn what_is_taken_out_of_one_of_four_logs_is_named_and_nothing_else_is() {
 }
 
 #[test]
-fn an_answer_that_one_of_two_cloud_agents_did_not_log_is_named() {
+fn an_answer_unlogged_by_one_of_two_cloud_agents_is_named() {
     let mut agents = retried();
     agents[1].2.retain(|(at, _)| *at != 23 * SECOND);
     let told = compare(&agents.each_ref());
@@ -178,7 +178,7 @@ fn each_try_is_received_as_it_was_sent() {
 
 /// Another try under its key, of the same order.
 #[test]
-fn another_payment_or_a_cancellation_by_an_agent_whose_log_is_not_given_is_no_changed_byte() {
+fn a_payment_or_cancellation_by_an_agent_without_log_is_no_difference() {
     let pay = |payment: &str| Carried {
         action: Word::of("pay"),
         ciphertext: None,
@@ -197,7 +197,7 @@ fn another_payment_or_a_cancellation_by_an_agent_whose_log_is_not_given_is_no_ch
 }
 
 #[test]
-fn an_order_that_is_sealed_again_agrees_and_a_third_sealing_does_not() {
+fn an_order_resealed_once_agrees_and_a_third_sealing_does_not() {
     let sealed_again = |received: &[u8]| {
         let mut agents = retried();
         agents[0].2.insert(4, (10 * SECOND, Event::OrderSent(carried(1, b"sealed again"))));
@@ -210,7 +210,7 @@ fn an_order_that_is_sealed_again_agrees_and_a_third_sealing_does_not() {
 }
 
 #[test]
-fn an_agent_that_is_taken_out_of_service_leaves_no_request_of_later_in_doubt() {
+fn a_decommissioned_agent_leaves_no_later_request_in_doubt() {
     let [mut a, mut b, c, mut d] = retried();
     // The second IDC agent ends after its last request, and the clouds notice.
     d.2.pop();
@@ -234,7 +234,7 @@ fn an_agent_that_is_taken_out_of_service_leaves_no_request_of_later_in_doubt() {
 }
 
 #[test]
-fn a_log_that_was_begun_anew_goes_on_where_the_old_one_ends() {
+fn a_restarted_log_continues_where_the_old_one_ends() {
     let [a, b, c, mut d] = retried();
     let new = d.2.split_off(d.2.len() / 2);
     let told = compare(&[&a, &b, &c, &d, &(Side::Idc, "two", new)]);
@@ -255,7 +255,7 @@ fn an_agent_that_its_peers_call_otherwise_is_not_taken_for_missing() {
 }
 
 #[test]
-fn the_side_of_a_log_is_told_by_its_origin_or_by_its_entries() {
+fn a_logs_side_is_known_by_its_origin_or_entries() {
     for (origin, side) in [
         ("bridge.internal/cloud/front-1", Some(Side::Cloud)),
         ("bridge.internal/idc/seoul-1", Some(Side::Idc)),
@@ -278,7 +278,7 @@ fn the_side_of_a_log_is_told_by_its_origin_or_by_its_entries() {
 }
 
 #[test]
-fn an_entry_of_the_other_side_shows_that_a_log_is_not_what_it_is_called() {
+fn an_entry_of_the_other_side_shows_a_wrongly_named_log() {
     let mut reconciler = Reconciler::new();
     let log = reconciler.log(Side::Cloud, "bridge.internal/cloud/one");
     for event in [started(), Event::OrderReceived(carried(1, b"")), Event::OrderReceived(carried(2, b""))] {

@@ -52,7 +52,7 @@ fn what_waits_for_the_one_link_that_opens_it_keeps_nothing_back() {
 }
 
 #[test]
-fn an_order_that_no_link_opens_any_more_is_sealed_again_and_its_lost_copy_stays_in_doubt() {
+fn an_order_that_no_link_opens_is_resealed_its_copy_in_doubt() {
     let mut sender = rotated_on_one();
     let id = submit(&mut sender, at(0), sealed(1, NEW));
     sender.handle_link_down(at(1), A);
@@ -84,7 +84,7 @@ fn whoever_looks_at_the_keys_sees_that_they_have_changed() {
 }
 
 #[test]
-fn an_order_that_was_never_sent_is_sealed_again_when_its_key_is_retired() {
+fn an_unsent_order_is_resealed_when_its_key_is_retired() {
     let mut sender = rotated_on_one();
     sender.handle_window(at(0), A, 0);
     let id = submit(&mut sender, at(0), sealed(1, NEW));
@@ -95,7 +95,7 @@ fn an_order_that_was_never_sent_is_sealed_again_when_its_key_is_retired() {
 }
 
 #[test]
-fn a_key_that_an_agent_says_it_does_not_have_is_not_sent_to_it_again() {
+fn a_key_that_an_agent_lacks_is_not_sent_to_it_again() {
     let mut sender = rotated_on_one();
     sender.handle_keys(at(0), B, vec![NEW]);
     let ids = [1, 2].map(|n| submit(&mut sender, at(0), sealed(n, NEW)));
@@ -117,7 +117,7 @@ fn a_key_that_an_agent_says_it_does_not_have_is_not_sent_to_it_again() {
 }
 
 #[test]
-fn an_answer_that_comes_while_an_order_is_sealed_again_is_told_when_it_is_back() {
+fn an_answer_during_resealing_is_told_when_the_order_returns() {
     let mut sender = rotated_on_one();
     let id = submit(&mut sender, at(0), sealed(1, NEW));
     sender.handle_link_open(at(3), A, false);
@@ -164,7 +164,7 @@ fn an_order_whose_caller_never_comes_back_from_sealing_is_given_up() {
 }
 
 #[test]
-fn a_caller_that_comes_back_from_sealing_too_late_is_told_so_once() {
+fn a_caller_back_from_sealing_too_late_is_told_once() {
     let mut sender = rotated_on_one();
     let id = submit(&mut sender, at(0), sealed(1, NEW));
     sender.handle_link_down(at(1), A);
@@ -177,7 +177,7 @@ fn a_caller_that_comes_back_from_sealing_too_late_is_told_so_once() {
 }
 
 #[test]
-fn what_no_link_opens_any_more_takes_no_room_from_what_another_takes() {
+fn an_order_that_no_link_opens_takes_no_others_room() {
     let mut sender = rotated_on_one();
     for n in 1..=2 {
         submit(&mut sender, at(0), sealed(n, NEW));
