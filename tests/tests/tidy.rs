@@ -5,6 +5,10 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "all of this is a test, its helpers included")]
 
+/// What may be called how.
+#[path = "tidy/glossary.rs"]
+mod glossary;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
