@@ -126,13 +126,13 @@ const RUNTIME: Floors = &[
     ("config", &["beside", "private"]),
     ("telemetry", &["config"]),
     ("expiry", &["clock", "telemetry"]),
-    ("reread", &["telemetry"]),
+    ("reloaded_files", &["telemetry"]),
     ("shutdown", &["telemetry"]),
     ("admin", &["clock", "expiry", "fields", "shutdown", "telemetry"]),
     ("cli", &["admin", "status_page"]),
     ("audit_log", &["accept", "beside", "cli", "clock", "config", "folder", "owner", "private", "telemetry"]),
     ("transport", &["address", "clock", "config", "telemetry"]),
-    ("identity", &["clock", "config", "expiry", "private", "reread", "telemetry", "transport"]),
+    ("identity", &["clock", "config", "expiry", "private", "reloaded_files", "telemetry", "transport"]),
     ("tunnel", &["audit_log", "clock", "config", "expiry", "identity", "shutdown", "telemetry", "transport"]),
 ];
 
