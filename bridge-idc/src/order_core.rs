@@ -53,7 +53,7 @@ pub struct OrderLimits {
     pub batch_max: usize,
     /// Lines in one order.
     pub lines_max: usize,
-    /// Orders looked up at a time: fewer than the connections that others need as well.
+    /// Orders looked up at a time.
     pub look_ups_at_once: usize,
 }
 

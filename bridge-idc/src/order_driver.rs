@@ -2,12 +2,15 @@
 //!
 //! One task owns the agent. The database works beside it and its results come back as inputs; nothing here decides.
 
+/// Look-ups of orders, gathered.
+pub mod look_ups;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bridge_protocol::order_link::LinkId;
-use bridge_protocol::order_link::receiver::Reply;
+use bridge_protocol::order_link::receiver::{Reply, Token};
 use bridge_protocol::seal::opening::OpenError;
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
 use bridge_protocol::wire::order::{Refusal, ToIdc};
@@ -20,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::audit_gate::AuditRound;
 use crate::denied::{Denied, DeniedBrand};
-use crate::ledger::{BatchEnd, Ledger, LedgerError, RequestEnd, RequestOutcome};
+use crate::ledger::{BatchEnd, Ledger, Question, RequestEnd, RequestOutcome};
 use crate::metrics::{EnvelopeRejection, Metrics};
 use crate::open::OpenFailure;
 use crate::order_core::{Attempt, AttemptEnd, Input, OrderCore, Output};
@@ -75,6 +78,7 @@ pub struct OrderDriver {
     metrics: Arc<Metrics>,
     links: HashMap<LinkId, LinkSender>,
     results: mpsc::Sender<Input>,
+    look_ups: mpsc::Sender<(Token, Question)>,
     load: watch::Sender<DriverState>,
     payments: PaymentDriver,
     traces: Traces,
@@ -98,6 +102,7 @@ impl OrderDriver {
         keys: watch::Receiver<Arc<Keyring>>,
     ) -> (Self, mpsc::Receiver<Input>) {
         let (results, received) = mpsc::channel(RESULTS);
+        let look_ups = look_ups::start(&ledger, &results);
         let links = HashMap::new();
         let (traces, rejections) = (Traces::new(TRACES), LogRateLimit::new(REJECTIONS_LOGGED));
         let denied = Denied::default();
@@ -108,6 +113,7 @@ impl OrderDriver {
             metrics,
             links,
             results,
+            look_ups,
             load,
             payments,
             traces,
@@ -218,11 +224,10 @@ impl OrderDriver {
                 Output::Audit(round) => self.audit(round),
                 Output::Commit(attempt) => self.commit(attempt),
                 Output::LookUp { token, brand, order, key } => {
-                    let (ledger, results) = (self.ledger.clone(), self.results.clone());
-                    tokio::spawn(async move {
-                        let found = ledger.look_up(&brand, order, key).await.map_err(|error| refusal(&error));
-                        let _agent_gone = results.send(Input::LookedUp { token, found }).await;
-                    });
+                    // There is room: the core has no more of them under way.
+                    if self.look_ups.try_send((token, Question { brand, order, key })).is_err() {
+                        self.handle(Input::LookedUp { token, found: Err(Refusal::Busy) });
+                    }
                 }
                 Output::Send(reply) => self.send(reply),
                 Output::Rejected { order, failure } => {
@@ -330,12 +335,6 @@ impl OrderDriver {
             Err(error) => tracing::error!(%error, "an answer does not fit into a frame"),
         }
     }
-}
-
-fn refusal(error: &LedgerError) -> Refusal {
-    tracing::error!(%error, "look up an order");
-    // Everybody's connections are busy, or the database is gone, which whoever commits finds out.
-    if error.is_for_want_of_a_connection() { Refusal::Busy } else { Refusal::DatabaseDown }
 }
 
 /// Counts what each request came to; how many did.

@@ -38,7 +38,7 @@ use crate::denied;
 use crate::ledger::{Ledger, NotReady};
 use crate::metrics::Metrics;
 use crate::order_core::{OrderCore, OrderLimits};
-use crate::order_driver::{DriverState, OrderDriver};
+use crate::order_driver::{DriverState, OrderDriver, look_ups};
 use crate::payment::config::PaymentsConfig;
 use crate::payment::driver::{PaymentDriver, Service};
 use crate::payment::service::Payments;
@@ -139,8 +139,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
         window_max: config.orders.window_max,
         batch_max: config.orders.batch_max,
         lines_max: config.orders.lines_max,
-        // Half of the connections: payments, the feed and webhooks find the other half.
-        look_ups_at_once: usize::try_from(config.ledger.connections / 2).unwrap_or(1).max(1),
+        look_ups_at_once: look_ups::AT_ONCE,
     };
     metrics.set_queue_limit(Queue::InFlight, limits.window_max);
     metrics.set_queue_limit(Queue::Unopened, limits.window_max);

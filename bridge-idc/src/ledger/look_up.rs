@@ -1,4 +1,6 @@
-//! How an order stands: the one question that storefronts ask the ledger, over any database.
+//! How orders stand: the question that storefronts ask the ledger, many of them at a time, over any database.
+
+use std::collections::HashMap;
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId};
 use bridge_protocol::wire::order::{Line, State, Terms};
@@ -7,9 +9,22 @@ use uuid::Uuid;
 
 use crate::database::{LedgerError, row};
 
+/// How does this order stand?
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Whose shop.
+    pub brand: Brand,
+    /// Which order.
+    pub order: OrderId,
+    /// With a key, the order that was placed under it, whatever its id.
+    pub key: Option<KeyDigest>,
+}
+
 row! {
     /// An order, and its terms if it was placed.
     pub(super) struct OrderRow {
+        /// Which question it answers; the first one is 1.
+        pub(super) question: i64,
         pub(super) order: Uuid,
         pub(super) state: String,
         pub(super) position: i64,
@@ -21,44 +36,58 @@ row! {
     }
 }
 
-/// `sku, quantity, unit_price`
-pub(super) type LineRow = (String, i64, i64);
+row! {
+    /// A line of an order.
+    pub(super) struct LineRow {
+        pub(super) order: Uuid,
+        pub(super) sku: String,
+        pub(super) quantity: i64,
+        pub(super) unit_price: i64,
+    }
+}
 
 /// What is asked of a database.
 pub(super) trait Questions {
-    /// An order of this brand; with a key, the order that was placed under it, whatever its id.
-    async fn order(&self, brand: &str, order: Uuid, key: Option<&[u8]>) -> sqlx::Result<Option<OrderRow>>;
+    /// The orders that there are, in any order.
+    async fn orders(&self, questions: &[Question]) -> sqlx::Result<Vec<OrderRow>>;
 
-    /// Its lines, in their order.
-    async fn lines(&self, order: Uuid) -> sqlx::Result<Vec<LineRow>>;
+    /// The lines of these orders; those of one order in their order.
+    async fn lines(&self, orders: &[Uuid]) -> sqlx::Result<Vec<LineRow>>;
 }
 
-/// How an order stands. The position and the time are those of the outcome that placed or rejected it.
+/// How these orders stand, each in the place of its question. The position and the time are those of the outcome that placed or
+/// rejected it.
 pub(super) async fn look_up(
     database: &impl Questions,
-    brand: &Brand,
-    order: OrderId,
-    key: Option<KeyDigest>,
-) -> Result<Option<State>, LedgerError> {
-    let key = key.as_ref().map(|key| key.as_bytes().as_slice());
-    let found = database.order(brand.as_str(), order.as_uuid(), key).await?;
-    let Some(found) = found else { return Ok(None) };
-    let OrderRow { order, state, position, committed_at, customer_reference, currency, shipping_fee, total } =
-        found;
-    let terms = match (customer_reference, currency, shipping_fee, total) {
+    questions: &[Question],
+) -> Result<Vec<Option<State>>, LedgerError> {
+    let found = database.orders(questions).await?;
+    let placed: Vec<Uuid> = found.iter().filter(|row| row.total.is_some()).map(|row| row.order).collect();
+    let mut lines: HashMap<Uuid, Vec<Line>> = HashMap::new();
+    if !placed.is_empty() {
+        for LineRow { order, sku, quantity, unit_price } in database.lines(&placed).await? {
+            lines.entry(order).or_default().push(Line { sku, quantity, unit_price });
+        }
+    }
+    let mut states = vec![None; questions.len()];
+    for row in found {
+        let place = usize::try_from(row.question - 1).ok().and_then(|index| states.get_mut(index));
+        let wrong =
+            LedgerError::Corrupt { table: "outcomes", what: "the number of a question that was not asked" };
+        *place.ok_or(wrong)? = Some(state(row, &lines));
+    }
+    Ok(states)
+}
+
+/// An order as its storefront is told of it.
+fn state(row: OrderRow, lines: &HashMap<Uuid, Vec<Line>>) -> State {
+    let terms = match (row.customer_reference, row.currency, row.shipping_fee, row.total) {
         (Some(customer_reference), Some(currency), Some(shipping_fee), Some(total)) => {
-            let lines = database.lines(order).await?.into_iter();
-            let line = |(sku, quantity, unit_price)| Line { sku, quantity, unit_price };
-            Some(Terms {
-                lines: lines.map(line).collect(),
-                currency,
-                shipping_fee,
-                total,
-                customer_reference,
-            })
+            let lines = lines.get(&row.order).cloned().unwrap_or_default();
+            Some(Terms { lines, currency, shipping_fee, total, customer_reference })
         }
         _ => None,
     };
-    let order = Bytes::copy_from_slice(order.as_bytes());
-    Ok(Some(State { order, state, terms, position, committed_at_micros: committed_at }))
+    let order = Bytes::copy_from_slice(row.order.as_bytes());
+    State { order, state: row.state, terms, position: row.position, committed_at_micros: row.committed_at }
 }

@@ -58,6 +58,7 @@ use crate::database::{Begins, Database, LedgerUrl, Transaction};
 use crate::planner::{Awaited, Request};
 
 pub use crate::payment::store as payments;
+pub use look_up::Question;
 pub use read::{StockSum, Totals};
 
 /// A ledger in the database that its URL names.

@@ -1,15 +1,15 @@
 //! Questions to the ledger outside any batch: how an order stands, its personal data as ciphertext, sums.
 //!
-//! These statements read alike in every database, so each stands once, in `common/`.
+//! Statements that read alike in every database stand once, in `common/`.
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PersonalField, Sku, UnixMicros};
 use bridge_protocol::wire::order::State;
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 use uuid::Uuid;
 
-use super::look_up::{self, LineRow, OrderRow, Questions};
-use super::{Ledger, LedgerError};
-use crate::database::{on_database, row};
+use super::look_up::{self, LineRow, OrderRow, Question, Questions};
+use super::{Ledger, LedgerError, postgres, sqlite};
+use crate::database::{Database, on_database, row};
 use crate::payment::Payment;
 use crate::payment::store::{self, NotDone, Sums};
 use crate::vault::PersonalAtRest;
@@ -53,7 +53,16 @@ impl Ledger {
         order: OrderId,
         key: Option<KeyDigest>,
     ) -> Result<Option<State>, LedgerError> {
-        look_up::look_up(self, brand, order, key).await
+        let question = Question { brand: brand.clone(), order, key };
+        Ok(self.look_up_all(&[question]).await?.pop().flatten())
+    }
+
+    /// The same of many orders, in two statements whatever their number: each in the place of its question.
+    ///
+    /// # Errors
+    /// If the database does not answer; then none is answered.
+    pub async fn look_up_all(&self, questions: &[Question]) -> Result<Vec<Option<State>>, LedgerError> {
+        look_up::look_up(self, questions).await
     }
 
     /// An order's personal data as ciphertext, and whose order it is.
@@ -113,15 +122,18 @@ impl Ledger {
 }
 
 impl Questions for Ledger {
-    async fn order(&self, brand: &str, order: Uuid, key: Option<&[u8]>) -> sqlx::Result<Option<OrderRow>> {
-        on_database!(self.database, database =>
-            sqlx::query_as(include_str!("common/look_up.sql"))
-                .bind(brand).bind(order).bind(key).fetch_optional(&database.pool).await)
+    async fn orders(&self, questions: &[Question]) -> sqlx::Result<Vec<OrderRow>> {
+        match &self.database {
+            Database::Postgres(database) => postgres::look_up(&database.pool, questions).await,
+            Database::Sqlite(database) => sqlite::look_up(&database.pool, questions).await,
+        }
     }
 
-    async fn lines(&self, order: Uuid) -> sqlx::Result<Vec<LineRow>> {
-        on_database!(self.database, database =>
-            sqlx::query_as(include_str!("common/lines.sql")).bind(order).fetch_all(&database.pool).await)
+    async fn lines(&self, orders: &[Uuid]) -> sqlx::Result<Vec<LineRow>> {
+        match &self.database {
+            Database::Postgres(database) => postgres::lines(&database.pool, orders).await,
+            Database::Sqlite(database) => sqlite::lines(&database.pool, orders).await,
+        }
     }
 }
 

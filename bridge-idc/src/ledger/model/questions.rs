@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use super::ModelDatabase;
 use super::statements::{gone, turn};
-use super::tables::Tables;
+use super::tables::{Rows, Tables};
 use crate::ledger::LedgerError;
-use crate::ledger::look_up::{self, LineRow, OrderRow, Questions};
+use crate::ledger::look_up::{self, LineRow, OrderRow, Question, Questions};
 
 impl ModelDatabase {
     /// Looks an order up, as [`Ledger::look_up`](crate::ledger::Ledger::look_up) does.
@@ -21,7 +21,8 @@ impl ModelDatabase {
         order: OrderId,
         key: Option<KeyDigest>,
     ) -> Result<Option<State>, LedgerError> {
-        look_up::look_up(self, brand, order, key).await
+        let question = Question { brand: brand.clone(), order, key };
+        Ok(look_up::look_up(self, &[question]).await?.pop().flatten())
     }
 
     async fn read<V>(&self, read: impl FnOnce(&Tables) -> V) -> sqlx::Result<V> {
@@ -32,38 +33,45 @@ impl ModelDatabase {
 }
 
 impl Questions for ModelDatabase {
-    async fn order(&self, brand: &str, order: Uuid, key: Option<&[u8]>) -> sqlx::Result<Option<OrderRow>> {
+    async fn orders(&self, questions: &[Question]) -> sqlx::Result<Vec<OrderRow>> {
         self.read(|tables| {
-            let rows = &tables.committed;
-            let by_key = key.and_then(|key| rows.outcomes.get(key)).map(|outcome| outcome.order);
-            let order = by_key.unwrap_or(order);
-            let outcome = rows.outcomes.get(rows.placed.get(&order)?)?;
-            let state = rows.states.get(&order).map_or(outcome.outcome.as_str(), |state| state);
-            let columns = rows.orders.get(&order);
-            (outcome.brand == brand).then(|| OrderRow {
-                order,
-                state: state.to_owned(),
-                position: outcome.position,
-                committed_at: outcome.committed_at,
-                customer_reference: columns.map(|columns| columns.customer_reference.clone()),
-                currency: columns.map(|columns| columns.currency.clone()),
-                shipping_fee: columns.map(|columns| columns.shipping_fee),
-                total: columns.map(|columns| columns.total),
-            })
+            let numbered = (1..).zip(questions);
+            numbered.filter_map(|(number, question)| order(&tables.committed, number, question)).collect()
         })
         .await
     }
 
-    async fn lines(&self, order: Uuid) -> sqlx::Result<Vec<LineRow>> {
-        self.read(|tables| {
-            let sku = |sku_id| tables.skus.iter().find(|(_, known)| **known == sku_id);
-            let mut lines = tables.committed.lines.get(&order).cloned().unwrap_or_default();
-            lines.sort_by_key(|line| line.line_no);
-            let line = |line: &super::LineColumns| {
-                Some((sku(line.sku_id)?.0.1.clone(), line.quantity, line.unit_price))
-            };
-            lines.iter().filter_map(line).collect()
-        })
-        .await
+    async fn lines(&self, orders: &[Uuid]) -> sqlx::Result<Vec<LineRow>> {
+        self.read(|tables| orders.iter().flat_map(|order| lines(tables, *order)).collect()).await
     }
+}
+
+fn order(rows: &Rows, number: i64, question: &Question) -> Option<OrderRow> {
+    let by_key = question.key.and_then(|key| rows.outcomes.get(key.as_bytes().as_slice()));
+    let order = by_key.map_or(question.order.as_uuid(), |outcome| outcome.order);
+    let outcome = rows.outcomes.get(rows.placed.get(&order)?)?;
+    let state = rows.states.get(&order).map_or(outcome.outcome.as_str(), |state| state);
+    let columns = rows.orders.get(&order);
+    (outcome.brand == question.brand.as_str()).then(|| OrderRow {
+        question: number,
+        order,
+        state: state.to_owned(),
+        position: outcome.position,
+        committed_at: outcome.committed_at,
+        customer_reference: columns.map(|columns| columns.customer_reference.clone()),
+        currency: columns.map(|columns| columns.currency.clone()),
+        shipping_fee: columns.map(|columns| columns.shipping_fee),
+        total: columns.map(|columns| columns.total),
+    })
+}
+
+fn lines(tables: &Tables, order: Uuid) -> Vec<LineRow> {
+    let sku = |sku_id| tables.skus.iter().find(|(_, known)| **known == sku_id);
+    let mut lines = tables.committed.lines.get(&order).cloned().unwrap_or_default();
+    lines.sort_by_key(|line| line.line_no);
+    let line = |line: &super::LineColumns| {
+        let ((_, sku), _) = sku(line.sku_id)?;
+        Some(LineRow { order, sku: sku.clone(), quantity: line.quantity, unit_price: line.unit_price })
+    };
+    lines.iter().filter_map(line).collect()
 }

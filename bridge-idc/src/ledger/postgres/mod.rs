@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use bridge_protocol::domain::UnixMicros;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::look_up::{self, Question};
 use super::rows::{
     BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
     StandingRow, UnitsRow,
@@ -213,6 +214,19 @@ impl SaleStatements for PgConnection {
         let touched = Touched { products: Vec::new(), skus, stock };
         Ok(held::lock(self, &touched).await?.skus)
     }
+}
+
+pub(super) async fn look_up(pool: &PgPool, questions: &[Question]) -> sqlx::Result<Vec<look_up::OrderRow>> {
+    sqlx::query_as(include_str!("look_up.sql"))
+        .bind(column(questions, |question| question.brand.as_str()))
+        .bind(column(questions, |question| question.order.as_uuid()))
+        .bind(column(questions, |question| question.key.as_ref().map(|key| key.as_bytes().as_slice())))
+        .fetch_all(pool)
+        .await
+}
+
+pub(super) async fn lines(pool: &PgPool, orders: &[Uuid]) -> sqlx::Result<Vec<look_up::LineRow>> {
+    sqlx::query_as(include_str!("lines.sql")).bind(orders).fetch_all(pool).await
 }
 
 /// Columns of `order_personal` that hold a value.

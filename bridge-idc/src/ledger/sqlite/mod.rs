@@ -7,9 +7,10 @@ use std::collections::HashSet;
 
 use bridge_protocol::domain::UnixMicros;
 use serde::Serialize;
-use sqlx::SqliteConnection;
+use sqlx::{SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
+use super::look_up::{self, Question};
 use super::rows::{
     BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
     StandingRow, UnitsRow,
@@ -165,6 +166,21 @@ impl SaleStatements for SqliteConnection {
     async fn lock_for_sale(&mut self, _: &[ForSaleRow<'_>]) -> sqlx::Result<HashSet<(String, String)>> {
         Ok(HashSet::new())
     }
+}
+
+pub(super) async fn look_up(
+    pool: &SqlitePool,
+    questions: &[Question],
+) -> sqlx::Result<Vec<look_up::OrderRow>> {
+    let questions = table(questions, |question| {
+        let key = question.key.as_ref().map(|key| hex(key.as_bytes()));
+        (question.brand.as_str(), hex(question.order.as_uuid().as_bytes()), key)
+    })?;
+    sqlx::query_as(include_str!("look_up.sql")).bind(questions).fetch_all(pool).await
+}
+
+pub(super) async fn lines(pool: &SqlitePool, orders: &[Uuid]) -> sqlx::Result<Vec<look_up::LineRow>> {
+    sqlx::query_as(include_str!("lines.sql")).bind(ids(orders)?).fetch_all(pool).await
 }
 
 fn ids(orders: &[Uuid]) -> sqlx::Result<String> {
