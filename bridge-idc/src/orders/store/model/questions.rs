@@ -1,0 +1,69 @@
+//! Questions outside any transaction: each statement of its own, and other transactions go on between two of them.
+
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId};
+use bridge_protocol::wire::order::State;
+use uuid::Uuid;
+
+use super::ModelDatabase;
+use super::statements::{gone, turn};
+use super::tables::Tables;
+use crate::orders::store::LedgerError;
+use crate::orders::store::look_up::{self, LineRow, OrderRow, Questions};
+
+impl ModelDatabase {
+    /// Looks an order up, as [`Ledger::look_up`](crate::orders::store::Ledger::look_up) does.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn look_up(
+        &self,
+        brand: &Brand,
+        order: OrderId,
+        key: Option<KeyDigest>,
+    ) -> Result<Option<State>, LedgerError> {
+        look_up::look_up(self, brand, order, key).await
+    }
+
+    async fn read<V>(&self, read: impl FnOnce(&Tables) -> V) -> sqlx::Result<V> {
+        turn().await;
+        let tables = self.tables.borrow();
+        if tables.is_down() { Err(gone()) } else { Ok(read(&tables)) }
+    }
+}
+
+impl Questions for ModelDatabase {
+    async fn order(&self, brand: &str, order: Uuid, key: Option<&[u8]>) -> sqlx::Result<Option<OrderRow>> {
+        self.read(|tables| {
+            let rows = &tables.committed;
+            let by_key = key.and_then(|key| rows.outcomes.get(key)).map(|outcome| outcome.order);
+            let order = by_key.unwrap_or(order);
+            let outcome = rows.outcomes.get(rows.placed.get(&order)?)?;
+            let state = rows.states.get(&order).map_or(outcome.outcome.as_str(), |state| state);
+            let columns = rows.orders.get(&order);
+            (outcome.brand == brand).then(|| OrderRow {
+                order,
+                state: state.to_owned(),
+                position: outcome.position,
+                committed_at: outcome.committed_at,
+                customer_reference: columns.map(|columns| columns.customer_reference.clone()),
+                currency: columns.map(|columns| columns.currency.clone()),
+                shipping_fee: columns.map(|columns| columns.shipping_fee),
+                total: columns.map(|columns| columns.total),
+            })
+        })
+        .await
+    }
+
+    async fn lines(&self, order: Uuid) -> sqlx::Result<Vec<LineRow>> {
+        self.read(|tables| {
+            let sku = |sku_id| tables.skus.iter().find(|(_, known)| **known == sku_id);
+            let mut lines = tables.committed.lines.get(&order).cloned().unwrap_or_default();
+            lines.sort_by_key(|line| line.line_no);
+            let line = |line: &super::LineColumns| {
+                Some((sku(line.sku_id)?.0.1.clone(), line.quantity, line.unit_price))
+            };
+            lines.iter().filter_map(line).collect()
+        })
+        .await
+    }
+}
