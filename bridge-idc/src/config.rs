@@ -12,7 +12,7 @@ use bridge_runtime::config::{
 };
 
 pub use crate::database::LedgerUrl;
-use crate::payment::config::PaymentsConfig;
+use crate::payments::config::PaymentsConfig;
 
 /// Everything that bridge-idc is told.
 pub struct IdcConfig {

@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::config::LedgerUrl;
-use crate::ledger::{Ledger, NotReady};
+use crate::orders::store::{Ledger, NotReady};
 
 const FILE: &str = "served-with-a-ledger";
 

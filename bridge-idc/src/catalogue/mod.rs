@@ -48,7 +48,7 @@ use tokio::sync::Notify;
 use self::columns::{Select, selects};
 use self::rows::Unreadable;
 use crate::database::{Database, SqlState, missing_right, unavailable};
-use crate::ledger::Ledger;
+use crate::orders::store::Ledger;
 
 /// The catalogue of a ledger's database. Clones share its connections with the ledger.
 #[derive(Clone)]

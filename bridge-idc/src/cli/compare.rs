@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use crate::compare::{ComparedItem, Counts, Finding, FindingKind, Part, Reach, Span};
 use crate::config::{IdcConfig, LedgerUrl};
-use crate::ledger::Ledger;
-use crate::ledger::by_key::Keys;
+use crate::orders::store::Ledger;
+use crate::orders::store::by_key::Keys;
 
 /// Requests whose keys are held in memory at a time, about.
 const REQUESTS_AT_ONCE: u64 = 200_000;

@@ -25,8 +25,8 @@ use serde_json::json;
 
 use crate::config::{IdcConfig, LedgerConfig, LedgerUrl};
 use crate::import_file::parts::WAIT;
-use crate::ledger::import::StockFile;
-use crate::ledger::{Ledger, NotReady};
+use crate::orders::store::import::StockFile;
+use crate::orders::store::{Ledger, NotReady};
 use crate::serve;
 use crate::vault;
 use crate::vault::keyring::{self, Keyring};

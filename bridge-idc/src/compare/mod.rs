@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event, Word};
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentState, UnixMicros};
 
-use crate::ledger::by_key::{Keys, OutcomeOfKey, PaymentOfKey};
+use crate::orders::store::by_key::{Keys, OutcomeOfKey, PaymentOfKey};
 
 /// The time for which the logs tell everything.
 mod span;

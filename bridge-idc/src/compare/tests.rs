@@ -3,7 +3,7 @@
 use bridge_protocol::audit::entry::{Started, Stopped};
 
 use super::*;
-use crate::ledger::by_key::AskedFor;
+use crate::orders::store::by_key::AskedFor;
 
 const SECOND: i64 = 1_000_000;
 

@@ -6,7 +6,7 @@ use bridge_idc::catalogue::Catalogue;
 use bridge_idc::catalogue::import::{CatalogueFile, ImportError, Options};
 use bridge_idc::config::LedgerUrl;
 use bridge_idc::import_file::parts::{Progress, WAIT};
-use bridge_idc::ledger::import::{self, StockFile};
+use bridge_idc::orders::store::import::{self, StockFile};
 use bridge_protocol::domain::Brand;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bridge_idc::catalogue::Catalogue;
 use bridge_idc::catalogue::sequencer::{self, ChangeLogLimits, Head};
-use bridge_idc::ledger::Ledger;
+use bridge_idc::orders::store::Ledger;
 use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::catalogue::{EntityKey, Position};
 use bridge_protocol::feed::Row;

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use bridge_idc::import_file::parts::{Progress, WAIT};
-use bridge_idc::ledger::import::{ImportError, Imported, StockFile};
-use bridge_idc::ledger::{Ledger, NotReady, Question, RequestOutcome, Totals};
-use bridge_idc::planner::Request;
+use bridge_idc::orders::planner::Request;
+use bridge_idc::orders::store::import::{ImportError, Imported, StockFile};
+use bridge_idc::orders::store::{Ledger, NotReady, Question, RequestOutcome, Totals};
 use bridge_idc::vault::KeyCheck;
 use bridge_idc::vault::keyring::Keyring;
 use bridge_protocol::domain::{Brand, Currency, Money, OrderId, Outcome, Sku};

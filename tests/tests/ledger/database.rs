@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use bridge_idc::config::LedgerUrl;
-use bridge_idc::ledger::Ledger;
+use bridge_idc::orders::store::Ledger;
 use bridge_tests::database;
 use bridge_tests::postgres::Postgres;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};

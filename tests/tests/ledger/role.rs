@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bridge_idc::config::LedgerUrl;
-use bridge_idc::ledger::LedgerError;
-use bridge_idc::ledger::import::StockFile;
+use bridge_idc::orders::store::LedgerError;
+use bridge_idc::orders::store::import::StockFile;
 use bridge_idc::vault::keyring::Keyring;
 use bridge_protocol::domain::Outcome;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use bridge_idc::config::LedgerUrl;
-use bridge_idc::ledger::NotReady;
+use bridge_idc::orders::store::NotReady;
 use bridge_tests::postgres::{More, Postgres};
 use bridge_tests::process::Programs;
 use bridge_tests::site::{Site, configure};

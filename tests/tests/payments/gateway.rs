@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use bridge_idc::payment::gateway::{ChargeStatus, Gateway, GatewayAnswer, NoProof};
-use bridge_idc::payment::toss::Toss;
-use bridge_idc::payment::{Charge, GiveBack};
+use bridge_idc::payments::gateway::toss::Toss;
+use bridge_idc::payments::gateway::{ChargeStatus, Gateway, GatewayAnswer, NoProof};
+use bridge_idc::payments::{Charge, GiveBack};
 use bridge_protocol::domain::{
     Currency, Money, OrderId, PaymentId, PaymentKey, ReasonCode, RefundId, UnixMicros,
 };

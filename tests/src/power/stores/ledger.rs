@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use bridge_idc::config::LedgerUrl;
 use bridge_idc::import_file::parts::WAIT;
-use bridge_idc::ledger::import::StockFile;
-use bridge_idc::ledger::{Batch, Ledger, RequestEnd, RequestOutcome};
-use bridge_idc::planner::{Action, Placement, Request};
+use bridge_idc::orders::planner::{Action, Placement, Request};
+use bridge_idc::orders::store::import::StockFile;
+use bridge_idc::orders::store::{Batch, Ledger, RequestEnd, RequestOutcome};
 use bridge_idc::vault::PersonalAtRest;
 use bridge_protocol::domain::{
     Brand, Currency, IdempotencyKey, Line, Money, OrderId, OrderTerms, Outcome, Quantity, Sku, UnixMicros,

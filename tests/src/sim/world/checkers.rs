@@ -1,6 +1,6 @@
 //! The checkers: each promise, looked at whenever something could have broken it.
 
-use bridge_idc::ledger::{Batch, RequestOutcome};
+use bridge_idc::orders::store::{Batch, RequestOutcome};
 use bridge_protocol::domain::OrderId;
 use bridge_protocol::wire::order::Refusal;
 

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bridge_idc::compare::{Counts, Finding, Part, Reach, Span};
-use bridge_idc::ledger::by_key::{AskedFor, Keys, OutcomeOfKey, PaymentOfKey};
-use bridge_idc::ledger::model::{ModelDatabase, OutcomeColumns, PaymentColumns, RequestColumns};
+use bridge_idc::orders::store::by_key::{AskedFor, Keys, OutcomeOfKey, PaymentOfKey};
+use bridge_idc::orders::store::model::{ModelDatabase, OutcomeColumns, PaymentColumns, RequestColumns};
 use bridge_protocol::audit::{Entry, Event as Logged};
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
 
