@@ -4,6 +4,7 @@
 // Said to be tests, which all of this is, so that what clippy.toml allows in tests is allowed here.
 #[cfg(test)]
 mod cases;
+mod catalogue;
 #[cfg(test)]
 mod database;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use bridge_idc::orders::store::{
 };
 use bridge_protocol::domain::Outcome;
 use bridge_protocol::wire::order::Refusal;
-use bridge_tests::postgres::Postgres;
+use bridge_tests::testkit::postgres::Postgres;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -16,7 +16,7 @@ use bridge_protocol::domain::{
 };
 use bridge_protocol::wire::order::Refusal;
 use bridge_runtime::audit_log::{AuditLog, Closer};
-use bridge_tests::audits;
+use bridge_tests::testkit::audits;
 use tempfile::TempDir;
 
 use crate::database::Database;

@@ -17,7 +17,7 @@ use bridge_idc::payments::service::{Environment, PaymentLimits, Payments};
 use bridge_idc::payments::{Charge, ChargeRequest, GiveBack};
 use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::shutdown::Shutdown;
-use bridge_tests::audits;
+use bridge_tests::testkit::audits;
 use tokio::sync::mpsc;
 
 use crate::database::{Database, connect, postgres, sqlite};

@@ -18,8 +18,8 @@ use bridge_protocol::domain::{KeyDigest, OrderId, PaymentId, PaymentState, Refun
 use bridge_protocol::wire::order::Refusal;
 use bridge_runtime::audit_log::Closer;
 use bridge_runtime::shutdown::Shutdown;
-use bridge_tests::sandbox::{Mischief, Rates, SECRET_KEY, Sandbox};
-use bridge_tests::{audits, tlog};
+use bridge_tests::testkit::sandbox::{Mischief, Rates, SECRET_KEY, Sandbox};
+use bridge_tests::testkit::{audits, tlog};
 use tempfile::TempDir;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
