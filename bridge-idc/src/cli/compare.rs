@@ -172,6 +172,7 @@ async fn compare_part(
 ) -> Result<u64, Failure> {
     let mut unread = 0;
     for log in logs {
+        part.begin_log();
         let mut entries = 0_u64;
         read(log, |bytes| {
             unread += u64::from(!part.take(bytes));

@@ -115,6 +115,10 @@ struct LoggedEnd {
     outcome: Word,
     position: Option<i64>,
     at: UnixMicros,
+    /// The log that has it, by its number.
+    log: u32,
+    /// The same log has behind it that it stands so instead: it was about to be committed, and was not.
+    instead: Option<Word>,
 }
 
 /// One range of keys.
@@ -122,6 +126,8 @@ pub struct Part<'span> {
     keys: Keys,
     span: &'span Span,
     said: HashMap<Request, LoggedRequest>,
+    /// The log that is read, by its number.
+    log: u32,
 }
 
 impl ComparedItem {
@@ -190,7 +196,12 @@ fn key_of(bytes: &[u8]) -> Option<[u8; 32]> {
 impl<'span> Part<'span> {
     /// Nothing is said yet of these keys.
     pub fn new(keys: Keys, span: &'span Span) -> Self {
-        Self { keys, span, said: HashMap::new() }
+        Self { keys, span, said: HashMap::new(), log: 0 }
+    }
+
+    /// The entries that come now are another log's. In a log the order of entries is certain, between two of them it is not.
+    pub fn begin_log(&mut self) {
+        self.log += 1;
     }
 
     /// Which keys.
@@ -224,18 +235,17 @@ impl<'span> Part<'span> {
                 self.said(Request::Payment(key)).refused(payment.as_ref());
             }
             Event::OrderCommitted(ended) => {
+                let log = self.log;
                 let said = self.said(Request::Order(ended.key));
-                let end = LoggedEnd::of(ended, at);
+                let end = LoggedEnd::of(ended, at, log);
                 if !said.ended.iter().any(|known| known.is(end.order, end.outcome.as_str(), end.position)) {
                     said.ended.push(end);
                 }
             }
             Event::PaymentCommitted(ended) => {
+                let (log, is_replayed) = (self.log, ended.replayed);
                 let said = self.said(Request::Payment(ended.key));
-                let end = LoggedEnd::of(ended, at);
-                if said.ended.first().is_none_or(|known| known.place() <= end.place()) {
-                    said.ended = vec![end];
-                }
+                said.conclude(LoggedEnd::of(ended, at, log), is_replayed);
             }
             _ => {}
         }
@@ -322,7 +332,7 @@ impl<'span> Part<'span> {
         let what = match &row.asked {
             None => Some(FindingKind::Lost),
             Some(asked) if asked.order != end.order => Some(FindingKind::Otherwise),
-            Some(asked) if follows(outcome, &asked.state) => None,
+            Some(asked) if end.may_stand_as(&asked.state) => None,
             // What would have gone back by itself was refused.
             Some(_) if outcome == "refused" && !row.is_refund => None,
             Some(asked) if is_open(&asked.state) => Some(FindingKind::Open),
@@ -400,6 +410,18 @@ impl LoggedRequest {
             self.open.swap_remove(at);
         }
     }
+
+    /// A payment or a refund has come to that.
+    fn conclude(&mut self, end: LoggedEnd, is_replayed: bool) {
+        match self.ended.first_mut() {
+            Some(known) if known.place() > end.place() => {
+                if known.is_withdrawn_by(&end, is_replayed) {
+                    known.instead = Some(end.outcome);
+                }
+            }
+            _ => self.ended = vec![end],
+        }
+    }
 }
 
 impl Received {
@@ -409,8 +431,22 @@ impl Received {
 }
 
 impl LoggedEnd {
-    fn of(Ended { brand, order, outcome, position, .. }: Ended, at: UnixMicros) -> Self {
-        Self { brand, order, outcome, position, at }
+    fn of(Ended { brand, order, outcome, position, .. }: Ended, at: UnixMicros, log: u32) -> Self {
+        Self { brand, order, outcome, position, at, log, instead: None }
+    }
+
+    /// An agent logs that a payment was charged late, and commits it after that. If another payment by the same token is begun in
+    /// between, the charge is that one's: the agent logs how the first one stands, and commits nothing.
+    fn is_withdrawn_by(&self, later: &Self, is_replayed: bool) -> bool {
+        let is_given_up =
+            PaymentState::from_code(later.outcome.as_str()).is_some_and(PaymentState::is_given_up);
+        self.outcome.as_str() == "charged_late" && is_given_up && !is_replayed && self.log == later.log
+    }
+
+    /// Whether what has come to that may stand so now.
+    fn may_stand_as(&self, now: &str) -> bool {
+        let instead = self.instead.as_ref().is_some_and(|instead| follows(instead.as_str(), now));
+        instead || follows(self.outcome.as_str(), now)
     }
 
     /// Where it stands among all that became of a payment or a refund: agents' clocks differ, and what became of it has one order.

@@ -158,8 +158,11 @@ impl World {
         });
         let span = Span::of(reaches);
         let mut part = Part::new(ALL_KEYS, &span);
-        if !logs.iter().flatten().all(|entry| part.take(entry)) {
-            return Err("an entry is in no form that is known".to_owned());
+        for log in &logs {
+            part.begin_log();
+            if !log.iter().all(|entry| part.take(entry)) {
+                return Err("an entry is in no form that is known".to_owned());
+            }
         }
         let (mut named, mut counts) = (NamedMoney::new(), Counts::default());
         let mut told = |finding: Finding| {
