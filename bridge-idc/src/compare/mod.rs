@@ -16,6 +16,10 @@ use crate::ledger::by_key::{Keys, OutcomeOfKey, PaymentOfKey};
 mod span;
 pub use span::{Reach, Span};
 
+/// What operators said.
+mod words;
+pub use words::{OperatorWord, StandingPayment, StandingRefund};
+
 /// What the ledger and the logs tell differently of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -31,6 +35,8 @@ pub struct Finding {
     pub ledger: Option<String>,
     /// What is wrong.
     pub what: FindingKind,
+    /// The operator's word, if it is about one.
+    pub word: Option<OperatorWord>,
 }
 
 /// What of an order is told differently.
@@ -44,6 +50,8 @@ pub enum ComparedItem {
     Payment,
     /// A refund.
     Refund,
+    /// An operator's word about a payment or a refund.
+    Resolution,
 }
 
 /// What is wrong with a request.
@@ -64,7 +72,7 @@ pub enum FindingKind {
     Unaccounted,
 }
 
-/// How many requests there are of each kind.
+/// How many requests and operators' words there are of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// The ledger has them as the logs say.
@@ -126,6 +134,7 @@ pub struct Part<'span> {
     keys: Keys,
     span: &'span Span,
     said: HashMap<Request, LoggedRequest>,
+    words: words::Words,
     /// The log that is read, by its number.
     log: u32,
 }
@@ -138,6 +147,7 @@ impl ComparedItem {
             Self::Cancellation => "cancellation",
             Self::Payment => "payment",
             Self::Refund => "refund",
+            Self::Resolution => "resolution",
         }
     }
 
@@ -187,7 +197,7 @@ fn key_of(bytes: &[u8]) -> Option<[u8; 32]> {
     // The canonical form has no blanks, and no member of another kind is called so.
     let (_, rest) = text.split_once("\"event\":\"")?;
     let (about, rest) = rest.split_once('-')?;
-    let kinds = ["received\"", "committed\"", "answered\""];
+    let kinds = ["received\"", "committed\"", "answered\"", "resolved\""];
     kinds.iter().find(|kind| matches!(about, "order" | "payment") && rest.starts_with(**kind))?;
     let (_, rest) = rest.split_once("\"key\":\"")?;
     KeyDigest::from_hex(rest.get(..64)?).map(|key| *key.as_bytes())
@@ -196,7 +206,7 @@ fn key_of(bytes: &[u8]) -> Option<[u8; 32]> {
 impl<'span> Part<'span> {
     /// Nothing is said yet of these keys.
     pub fn new(keys: Keys, span: &'span Span) -> Self {
-        Self { keys, span, said: HashMap::new(), log: 0 }
+        Self { keys, span, said: HashMap::new(), words: words::Words::default(), log: 0 }
     }
 
     /// The entries that come now are another log's. In a log the order of entries is certain, between two of them it is not.
@@ -243,10 +253,12 @@ impl<'span> Part<'span> {
                 }
             }
             Event::PaymentCommitted(ended) => {
+                self.words.commit(&ended);
                 let (log, is_replayed) = (self.log, ended.replayed);
                 let said = self.said(Request::Payment(ended.key));
                 said.conclude(LoggedEnd::of(ended, at, log), is_replayed);
             }
+            Event::PaymentResolved(said) => return self.words.take(said),
             _ => {}
         }
         true
@@ -262,7 +274,7 @@ impl<'span> Part<'span> {
         let is_logged = said.as_ref().is_some_and(|said| !said.ended.is_empty());
         let about = ComparedItem::of_outcome(&row.outcome);
         let mut tell = |order, log: Option<String>, ledger: Option<String>, what| {
-            told(Finding { brand: row.brand.clone(), order, about, log, ledger, what });
+            told(Finding { brand: row.brand.clone(), order, about, log, ledger, what, word: None });
         };
         if !is_logged {
             if let Some(what) = self.unlogged(said.is_some(), row.committed_at, counts) {
@@ -312,7 +324,7 @@ impl<'span> Part<'span> {
             let about = if row.is_refund { ComparedItem::Refund } else { ComparedItem::Payment };
             if let Some(what) = self.unlogged(false, asked.at, counts) {
                 let (brand, order, ledger) = (asked.brand, asked.order, Some(asked.state));
-                told(Finding { brand, order, about, log: None, ledger, what });
+                told(Finding { brand, order, about, log: None, ledger, what, word: None });
             }
             return;
         };
@@ -324,7 +336,7 @@ impl<'span> Part<'span> {
                 counts.agreed += 1;
             } else if let Some(what) = self.unlogged(true, asked.at, counts) {
                 let (brand, order, ledger) = (asked.brand, asked.order, Some(asked.state));
-                told(Finding { brand, order, about, log: None, ledger, what });
+                told(Finding { brand, order, about, log: None, ledger, what, word: None });
             }
             return;
         };
@@ -344,7 +356,7 @@ impl<'span> Part<'span> {
         };
         counts.count(what);
         let (log, ledger) = (Some(outcome.to_owned()), row.asked.map(|asked| asked.state));
-        told(Finding { brand: end.brand, order: end.order, about, log, ledger, what });
+        told(Finding { brand: end.brand, order: end.order, about, log, ledger, what, word: None });
     }
 
     /// All of the ledger's rows of these keys were given: what the logs say was committed and was not among them is lost, and what
@@ -366,6 +378,7 @@ impl<'span> Part<'span> {
                     log: Some("received".to_owned()),
                     ledger: None,
                     what: FindingKind::Unaccounted,
+                    word: None,
                 });
             }
             for end in &said.ended {
@@ -382,6 +395,7 @@ impl<'span> Part<'span> {
                     log: Some(outcome.to_owned()),
                     ledger: None,
                     what: FindingKind::Lost,
+                    word: None,
                 });
             }
         }

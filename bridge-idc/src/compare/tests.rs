@@ -5,6 +5,9 @@ use bridge_protocol::audit::entry::{Started, Stopped};
 use super::*;
 use crate::ledger::by_key::AskedFor;
 
+/// Operators' words.
+mod words;
+
 const SECOND: i64 = 1_000_000;
 
 fn key(n: u8) -> KeyDigest {
@@ -305,7 +308,13 @@ fn ledger_rows_from_before_or_after_the_logs_are_no_difference() {
 
 #[test]
 fn logs_cover_everything_up_to_a_running_agents_last_minute() {
-    let reach = |from, to, is_ended| Reach { entries: 9, from: Some(at(from)), to: Some(at(to)), is_ended };
+    let reach = |from, to, is_ended| Reach {
+        entries: 9,
+        from: Some(at(from)),
+        to: Some(at(to)),
+        is_ended,
+        ..Reach::default()
+    };
     let to = |logs: Vec<(&str, Reach, bool)>| Span::of(logs.into_iter()).to();
     assert_eq!(to(vec![("a", reach(1, 900, true), false)]), Some(at(900)));
     assert_eq!(to(vec![("a", reach(1, 900, false), false)]), Some(at(840)));
