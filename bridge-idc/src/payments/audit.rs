@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 
-use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event, Resolved, Word};
+use bridge_protocol::audit::entry::{Carried, Digest, Ended, Entry, Event, Resolved, Word};
 use bridge_protocol::domain::{OrderId, PaymentId, ReasonCode, RefundId, UnixMicros};
 use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::Refusal;
@@ -214,6 +214,8 @@ impl Operator<'_> {
     /// Logs what the operator says, before any of it is done.
     pub(super) async fn says(&self, conclusion: &Conclusion) -> Result<(), CommandSocketError> {
         let said = Event::PaymentResolved(Resolved {
+            brand: Some(Word::of(conclusion.header.brand.as_str())),
+            key: Some(Digest::from_bytes(*conclusion.header.key.as_bytes())),
             order: conclusion.header.order,
             outcome: Word::of(conclusion.outcome),
             payment: Word::of(&conclusion.payment.to_string()),

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::common::{Shop, order_at, postgres, site_on};
+use crate::common::{Shop, configure, order_at, postgres, site_on};
 use anyhow::{Context, Result, ensure};
 use bridge_tests::testkit::audits;
 use bridge_tests::testkit::database::Database;
@@ -14,7 +14,7 @@ use bridge_tests::testkit::dba::Dba;
 use bridge_tests::testkit::http::HttpAnswer;
 use bridge_tests::testkit::payers::TestGateway;
 use bridge_tests::testkit::postgres::Postgres;
-use bridge_tests::testkit::sandbox::Rates;
+use bridge_tests::testkit::sandbox::{Mischief, Rates, Sandbox};
 use bridge_tests::testkit::site::{Bridge, Site};
 use serde_json::{Value, json};
 
@@ -89,6 +89,27 @@ impl Customer {
         let paid = self.post(&path, &format!("pay-{order}"), body).await?;
         ensure!(paid.status == 201, "{}", paid.json());
         Ok(paid.header("location").context("no Location")?.split('?').next().unwrap_or_default().to_owned())
+    }
+
+    /// The id of a payment that the gateway does not answer about.
+    async fn doubt(&mut self, order: &str, sandbox: &Sandbox) -> Result<String> {
+        sandbox.next([Mischief::HangBefore]);
+        let path = format!("{}/{order}/payments", self.shop.orders());
+        let body = json!({
+            "amount": {"amount": TOTAL, "currency": "KRW"}, "payment_key": format!("tgen_{order}"),
+        });
+        let doubt = self.post(&path, &format!("doubt-{order}"), body).await?;
+        ensure!(doubt.status == 202, "{}", doubt.json());
+        Ok(doubt.json()["payment"].as_str().context("no id")?.to_owned())
+    }
+
+    /// The id of a refund of which the gateway does not say that it is done.
+    async fn doubtful_refund(&mut self, payment: &str, sandbox: &Sandbox) -> Result<String> {
+        sandbox.next([Mischief::HangAfter]);
+        let body = json!({ "amount": {"amount": 1_000, "currency": "KRW"}, "reason": "a scratch" });
+        let doubt = self.post(&format!("{payment}/refunds"), "doubtful", body).await?;
+        ensure!(doubt.status == 202, "{}", doubt.json());
+        Ok(doubt.json()["refund"]["refund"].as_str().context("no id")?.to_owned())
     }
 
     async fn refund(&mut self, payment: &str) -> Result<()> {
@@ -274,6 +295,84 @@ async fn what_a_dba_changed_is_named(customer: &Customer, order: &str) -> Result
     let more: Lost = told.found("lost")?.difference(&before.found("lost")?).cloned().collect();
     ensure!(more == expected, "{more:?}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_words_that_an_sqlite_file_lost_are_named() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("idc").join("ledger.db");
+    operators_words(dir.path(), Database::Sqlite(file.clone()), &OfFile(file)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_words_that_a_postgresql_lost_are_named() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (cluster, database) = postgres().await?;
+    operators_words(dir.path(), database, &OfPostgres(cluster)).await
+}
+
+/// A restore takes an operator's words away, and the ledger is in doubt again: `compare` says which are to be said again, and how.
+async fn operators_words(dir: &Path, database: Database, backup: &impl Backup) -> Result<()> {
+    let site = site_on(dir, database, &["shoes"]).await?;
+    let TestGateway { sandbox } = TestGateway::open(&site, Rates::default()).await?;
+    for (name, value) in [("retry_first", "1h"), ("retry_max", "2h")] {
+        configure(&site.idc_dir().join("bridge-idc.toml"), &format!("payments.{name}"), value)?;
+    }
+    let (shop, client) =
+        (Shop::open(&site, "shoes"), bridge_tests::testkit::http::Client::new(site.storefront));
+    let mut customer = Customer { site, shop, client };
+    let mut bridge = customer.site.start().await?;
+    let (before, unpaid, paid) = (customer.order().await?, customer.order().await?, customer.order().await?);
+    let of_before = customer.doubt(&before, &sandbox).await?;
+    let not_paid = customer.doubt(&unpaid, &sandbox).await?;
+    let place = customer.pay(&paid).await?;
+    let payment = place.rsplit('/').next().context("no id")?.to_owned();
+    let refund = customer.doubtful_refund(&place, &sandbox).await?;
+    let resolve = |payment: &str, more: &str| {
+        let words: Vec<_> = ["payments", "resolve", payment].into_iter().chain(more.split(' ')).collect();
+        words.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let said_before = resolve(&of_before, "--as not-paid --reason TICKET_1");
+    let said = [
+        resolve(&not_paid, "--as not-paid --reason TICKET_2"),
+        resolve(&payment, &format!("--refund {refund} --as paid --reason TICKET_3")),
+    ];
+    say(&customer.site, &said_before).await?;
+    end(&mut bridge).await?;
+    backup.keep().await?;
+    for word in &said {
+        say(&customer.site, word).await?;
+    }
+    let told = compare(&customer.site, &["--json"])?;
+    ensure!(told.code == Some(0) && told.json()?["findings"] == json!([]), "{} {}", told.out, told.error);
+
+    backup.put_back().await?;
+    let told = compare(&customer.site, &["--json"])?;
+    let words = Lost::from([unpaid, paid].map(|order| (order, "resolution".to_owned())));
+    ensure!(told.code == Some(1) && told.found("lost")? == words, "{} {}", told.out, told.error);
+    let json = told.json()?;
+    let all = json["findings"].as_array().context("a list")?.iter();
+    let of_refund = all.filter(|one| one["refund"] == *refund).collect::<Vec<_>>();
+    ensure!(of_refund.len() == 1 && of_refund[0]["payment"] == *payment, "{json}");
+    ensure!(of_refund[0]["reason"] == "TICKET_3" && of_refund[0]["ledger"] == "unknown", "{json}");
+    let told = compare(&customer.site, &[])?;
+    for word in &said {
+        let line = format!("(log: {}; ledger: unknown)", word.join(" "));
+        ensure!(told.out.contains(&line), "{line}: {}", told.out);
+    }
+    ensure!(!told.out.contains("TICKET_1"), "{}", told.out);
+
+    for word in &said {
+        say(&customer.site, word).await?;
+    }
+    let told = compare(&customer.site, &["--json"])?;
+    ensure!(told.code == Some(0) && told.json()?["findings"] == json!([]), "{} {}", told.out, told.error);
+    Ok(())
+}
+
+async fn say(site: &Site, word: &[String]) -> Result<()> {
+    let arguments: Vec<&str> = word.iter().map(String::as_str).collect();
+    site.idc_command(&arguments).await.map(drop)
 }
 
 #[tokio::test]

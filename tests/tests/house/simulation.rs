@@ -37,7 +37,8 @@ fn every_sabotage_is_found_and_told_with_the_command_that_repeats_it() {
             | Sabotage::PayTwice
             | Sabotage::CountRefundsTwice
             | Sabotage::RefundForEver
-            | Sabotage::CompareEndsAlone => &["P2"],
+            | Sabotage::CompareEndsAlone
+            | Sabotage::CompareNoWords => &["P2"],
             Sabotage::LetAnotherBrandRefund => &["TENANCY"],
             Sabotage::NeverLookAgain | Sabotage::KeepMoney => &["MONEY"],
             Sabotage::OvertakingCancels | Sabotage::OverwriteStock => &["P3"],
