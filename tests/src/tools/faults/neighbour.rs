@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::load_of;
 use crate::testkit::generated;
@@ -41,7 +42,8 @@ pub(super) fn plan(brand: &str, seed: u64, each: Duration) -> Plan {
     generated::spread(brand, seed, usize::try_from(orders).unwrap_or(usize::MAX))
 }
 
-/// Places its orders while the other work is done; returns what they met.
+/// Places its orders while the other work is done; returns what they met. They have a thread of their own: it would be the crowd's
+/// callers that they wait for, and not the agents.
 pub(super) async fn with(
     plan: &Arc<Plan>,
     site: &Site,
@@ -50,8 +52,16 @@ pub(super) async fn with(
     let (callers, pace) = load_of(plan, RATE, site);
     // The fault's own load has the one progress bar.
     let callers = load::Options { title: String::new(), ..callers };
-    let (told, other) = tokio::join!(replay_paced(plan, &callers, pace, watch::Sender::new(0)), other);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (tell, told) = oneshot::channel();
+    let plan = Arc::clone(plan);
+    thread::Builder::new().name("neighbour".to_owned()).spawn(move || {
+        let report = runtime.block_on(replay_paced(&plan, &callers, pace, watch::Sender::new(0)));
+        let _other_failed = tell.send(report);
+    })?;
+    let (told, other) = tokio::join!(told, other);
     other?;
+    let told = told.context("the neighbour's thread ended early")?;
     let at_once =
         |settled: &&load::Settled| matches!(settled.outcome, Outcome::Placed { .. }) && settled.attempts == 1;
     let placed = told.settled.iter().filter(at_once).count() as u64;
