@@ -4,6 +4,9 @@ mod common;
 /// What ends a doubt: the gateway's word, asked for after a hint, or an operator's.
 #[path = "checkout/doubts.rs"]
 mod doubts;
+/// An operator's word at the moment at which an agent asks the gateway.
+#[path = "checkout/races.rs"]
+mod races;
 
 use std::time::Duration;
 
@@ -13,9 +16,10 @@ use bridge_tests::audits::Audits;
 use bridge_tests::http::{Client, HttpAnswer};
 use bridge_tests::payers::TestGateway;
 use bridge_tests::ports::free_address;
+use bridge_tests::postgres::Postgres;
 use bridge_tests::sandbox::{Mischief, Rates, SECRET_KEY, Sandbox};
 use bridge_tests::site::{Bridge, Site};
-use common::{PATIENCE, Shop, configure, judged, metric, order_at, site, until};
+use common::{PATIENCE, Shop, configure, judged, metric, order_at, postgres, site, site_on, until};
 use http::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -32,6 +36,7 @@ struct Checkout {
     shop: Shop,
     client: Client,
     webhooks: std::net::SocketAddr,
+    _cluster: Option<Postgres>,
     _dir: TempDir,
 }
 
@@ -43,6 +48,22 @@ impl Checkout {
     async fn open_with(adjust: impl FnOnce(&Site) -> Result<()>) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let site = site(dir.path(), &["shoes"]).await?;
+        Self::open_site(dir, site, None, adjust).await
+    }
+
+    async fn open_on_postgres(adjust: impl FnOnce(&Site) -> Result<()>) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let (cluster, database) = postgres().await?;
+        let site = site_on(dir.path(), database, &["shoes"]).await?;
+        Self::open_site(dir, site, Some(cluster), adjust).await
+    }
+
+    async fn open_site(
+        dir: TempDir,
+        site: Site,
+        cluster: Option<Postgres>,
+        adjust: impl FnOnce(&Site) -> Result<()>,
+    ) -> Result<Self> {
         let TestGateway { sandbox } = TestGateway::open(&site, Rates::default()).await?;
         let webhooks = free_address()?;
         let config = site.idc_dir().join("bridge-idc.toml");
@@ -50,7 +71,7 @@ impl Checkout {
         adjust(&site)?;
         let bridge = site.start().await?;
         let (shop, client) = (Shop::open(&site, "shoes"), Client::new(site.storefront));
-        Ok(Self { site, bridge, sandbox, shop, client, webhooks, _dir: dir })
+        Ok(Self { site, bridge, sandbox, shop, client, webhooks, _cluster: cluster, _dir: dir })
     }
 
     async fn order(&mut self) -> Result<String> {
