@@ -20,6 +20,8 @@ pub enum Mischief {
     HangAfter,
     /// It never answers, and does what it is asked for when it is let go.
     Held,
+    /// It waits until it is let go, and then does what it is asked for and says so.
+    Waits,
     /// It fails, and moves nothing.
     FailBefore,
     /// It does what it is asked for and says that it failed.

@@ -31,7 +31,7 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use self::charges::{SandboxAnswer, SandboxCharges, error};
@@ -64,6 +64,8 @@ struct Shared {
     changes: Mutex<Option<mpsc::Sender<Change>>>,
     /// Requests that came and were not looked at yet, with their idempotency keys.
     held: Mutex<Vec<(Option<String>, SandboxRequest)>>,
+    /// Requests that came, and whose senders wait for their answers.
+    waiting: Mutex<Vec<oneshot::Sender<()>>>,
 }
 
 impl Sandbox {
@@ -81,6 +83,7 @@ impl Sandbox {
             mischiefs: Mutex::new(Mischiefs::new(rates)),
             changes: Mutex::default(),
             held: Mutex::default(),
+            waiting: Mutex::default(),
         });
         let server = tokio::spawn(serve(listener, shared.clone()));
         Ok(Self { address, shared, server })
@@ -126,8 +129,16 @@ impl Sandbox {
         lock(&self.shared.held).len()
     }
 
-    /// Does what the held requests ask for, however long ago whoever sent them went away.
+    /// How many requests wait to be let go, with their senders.
+    pub fn waiting(&self) -> usize {
+        lock(&self.shared.waiting).len()
+    }
+
+    /// Does what the held requests ask for, however long ago whoever sent them went away; those that wait go on.
     pub fn let_go(&self) {
+        for waiting in lock(&self.shared.waiting).drain(..) {
+            let _gone = waiting.send(());
+        }
         for (key, asked) in std::mem::take(&mut *lock(&self.shared.held)) {
             self.shared.perform(key.as_deref(), &asked);
         }
@@ -214,6 +225,11 @@ impl Shared {
                 lock(&self.held).push((key.map(str::to_owned), asked.clone()));
                 tokio::time::sleep(HANG).await;
                 return Err(NoAnswer);
+            }
+            Mischief::Waits => {
+                let (let_go, is_let_go) = oneshot::channel();
+                lock(&self.waiting).push(let_go);
+                is_let_go.await.map_err(|_| NoAnswer)?;
             }
             Mischief::FailBefore => return Ok(respond(failure())),
             Mischief::Decline => return Ok(respond(self.decline(key, asked))),

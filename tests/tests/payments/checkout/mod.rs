@@ -2,16 +2,19 @@
 
 /// What ends a doubt: the gateway's word, asked for after a hint, or an operator's.
 mod doubts;
+/// An operator's word at the moment at which an agent asks the gateway.
+mod races;
 
 use std::time::Duration;
 
-use crate::common::{PATIENCE, Shop, configure, judged, metric, order_at, site, until};
+use crate::common::{PATIENCE, Shop, configure, judged, metric, order_at, postgres, site, site_on, until};
 use anyhow::{Context, Result, ensure};
 use bridge_protocol::domain::{Brand, IdempotencyKey};
 use bridge_tests::testkit::audits::Audits;
 use bridge_tests::testkit::http::{Client, HttpAnswer};
 use bridge_tests::testkit::payers::TestGateway;
 use bridge_tests::testkit::ports::free_address;
+use bridge_tests::testkit::postgres::Postgres;
 use bridge_tests::testkit::sandbox::{Mischief, Rates, SECRET_KEY, Sandbox};
 use bridge_tests::testkit::site::{Bridge, Site};
 use http::Method;
@@ -30,6 +33,7 @@ struct Checkout {
     shop: Shop,
     client: Client,
     webhooks: std::net::SocketAddr,
+    _cluster: Option<Postgres>,
     _dir: TempDir,
 }
 
@@ -41,6 +45,22 @@ impl Checkout {
     async fn open_with(adjust: impl FnOnce(&Site) -> Result<()>) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let site = site(dir.path(), &["shoes"]).await?;
+        Self::open_site(dir, site, None, adjust).await
+    }
+
+    async fn open_on_postgres(adjust: impl FnOnce(&Site) -> Result<()>) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let (cluster, database) = postgres().await?;
+        let site = site_on(dir.path(), database, &["shoes"]).await?;
+        Self::open_site(dir, site, Some(cluster), adjust).await
+    }
+
+    async fn open_site(
+        dir: TempDir,
+        site: Site,
+        cluster: Option<Postgres>,
+        adjust: impl FnOnce(&Site) -> Result<()>,
+    ) -> Result<Self> {
         let TestGateway { sandbox } = TestGateway::open(&site, Rates::default()).await?;
         let webhooks = free_address()?;
         let config = site.idc_dir().join("bridge-idc.toml");
@@ -48,7 +68,7 @@ impl Checkout {
         adjust(&site)?;
         let bridge = site.start().await?;
         let (shop, client) = (Shop::open(&site, "shoes"), Client::new(site.storefront));
-        Ok(Self { site, bridge, sandbox, shop, client, webhooks, _dir: dir })
+        Ok(Self { site, bridge, sandbox, shop, client, webhooks, _cluster: cluster, _dir: dir })
     }
 
     async fn order(&mut self) -> Result<String> {
