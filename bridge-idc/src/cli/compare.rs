@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::compare::{ComparedItem, Counts, Finding, FindingKind, Part, Reach, Span};
-use crate::config::{IdcConfig, LedgerUrl};
+use crate::config::IdcConfig;
 use crate::orders::store::Ledger;
 use crate::orders::store::by_key::Keys;
 
@@ -103,7 +103,7 @@ fn differ(requests: u64, not_logged: u64) -> String {
 }
 
 async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Counts, Failure> {
-    if let LedgerUrl::Sqlite(path) = &config.ledger.url
+    if let Some(path) = config.ledger.url.file()
         && !path.exists()
     {
         // To open it would make an empty one.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use sqlx::Result;
 use uuid::Uuid;
 
+use super::broken::Broken;
 use super::refusal::Refusal;
 use super::statements::ModelTransaction;
 use super::tables::{Lock, Patience, Step, Tables, TransactionId};
@@ -14,28 +15,6 @@ use crate::payments::store::{
     DueRow, NewPayment, OrderRow, PaymentEnd, PaymentRow, RefundBegin, RefundEnd, RefundRow, RequestRow,
     Statements,
 };
-
-/// What of payments is broken on purpose.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Broken {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// No key is known to have been used.
-    ForgetsRequests,
-    /// No order is known to be charged, or being charged.
-    ForgetsCharges,
-    /// A refund that was done reads as one in doubt.
-    DoubtsRefunds,
-    /// An automatic refund that was refused stays due.
-    AsksForRefused,
-    /// What was given up is not looked at.
-    LooksAtNothing,
-    /// Nobody has what is left of a cancelled order's payment given back.
-    KeepsMoney,
-    /// No request to give back is known to be on its way.
-    ForgetsWhatIsOnItsWay,
-}
 
 impl ModelTransaction {
     /// A statement that writes rows, once nobody else holds them; returns how many there are.

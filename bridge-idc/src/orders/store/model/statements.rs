@@ -11,7 +11,8 @@ use bridge_protocol::domain::UnixMicros;
 use uuid::Uuid;
 
 use super::refusal::Refusal;
-use super::tables::{Lock, Orphan, Patience, Step, Stock, Tables, TransactionId};
+use super::rows::Stock;
+use super::tables::{Lock, Orphan, Patience, Step, Tables, TransactionId};
 use super::{CommitFate, LineColumns, ModelDatabase, OrderColumns, OutcomeColumns};
 use crate::database::{Begins, Ends};
 use crate::orders::planner::Awaited;
