@@ -8,7 +8,7 @@ use sqlx::{PgConnection, SqlStr};
 use super::columns::{Dialect, Dialects};
 use super::numbers::Rounds;
 use super::round::{ChangeLogLimits, FORGET_MAX, PENDING_MAX, Round, micros};
-use super::source::{Statements, texts};
+use super::source::{HeadColumns, Statements, texts};
 use crate::database::postgres::Postgres;
 use crate::database::{AnyRow, KeptConnection, row};
 
@@ -25,7 +25,7 @@ impl Dialects for Postgres {
 }
 
 impl Statements for PgConnection {
-    async fn head(&mut self) -> sqlx::Result<(i64, i64, i64)> {
+    async fn head(&mut self) -> sqlx::Result<HeadColumns> {
         sqlx::query_as(include_str!("head.sql")).fetch_one(self).await
     }
 

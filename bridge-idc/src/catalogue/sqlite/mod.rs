@@ -12,7 +12,7 @@ use sqlx::{SqlStr, SqliteConnection};
 use super::columns::{Dialect, Dialects};
 use super::numbers::Rounds;
 use super::round::{ChangeLogLimits, FORGET_MAX, PENDING_MAX, Round, micros};
-use super::source::{Statements, texts};
+use super::source::{HeadColumns, Statements, texts};
 use crate::database::sqlite::Sqlite;
 use crate::database::{AnyRow, KeptConnection, row};
 
@@ -33,7 +33,7 @@ impl Dialects for Sqlite {
 }
 
 impl Statements for SqliteConnection {
-    async fn head(&mut self) -> sqlx::Result<(i64, i64, i64)> {
+    async fn head(&mut self) -> sqlx::Result<HeadColumns> {
         sqlx::query_as(include_str!("head.sql")).bind(clock::now().get()).fetch_one(self).await
     }
 

@@ -21,8 +21,14 @@ row! {
     }
 }
 
-/// `sku, quantity, unit_price`
-pub(super) type LineRow = (String, i64, i64);
+row! {
+    /// A line of an order that was placed.
+    pub(super) struct LineRow {
+        pub(super) sku: String,
+        pub(super) quantity: i64,
+        pub(super) unit_price: i64,
+    }
+}
 
 /// What is asked of a database.
 pub(super) trait Questions {
@@ -48,7 +54,7 @@ pub(super) async fn look_up(
     let terms = match (customer_reference, currency, shipping_fee, total) {
         (Some(customer_reference), Some(currency), Some(shipping_fee), Some(total)) => {
             let lines = database.lines(order).await?.into_iter();
-            let line = |(sku, quantity, unit_price)| Line { sku, quantity, unit_price };
+            let line = |LineRow { sku, quantity, unit_price }| Line { sku, quantity, unit_price };
             Some(Terms {
                 lines: lines.map(line).collect(),
                 currency,

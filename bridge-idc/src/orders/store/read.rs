@@ -85,10 +85,10 @@ impl Ledger {
 
     /// A brand's stock, SKU by SKU.
     pub async fn stock_sums(&self, brand: &Brand) -> Result<Vec<StockSum>, LedgerError> {
-        let rows: Vec<(String, i64, i64, i64)> = on_database!(self.database, database =>
+        let rows: Vec<StockSumRow> = on_database!(self.database, database =>
             sqlx::query_as(include_str!("common/stock_sums.sql"))
                 .bind(brand.as_str()).fetch_all(&database.pool).await?);
-        let sums = rows.into_iter().map(|(sku, initial, available, sold)| {
+        let sums = rows.into_iter().map(|StockSumRow { sku, initial, available, sold }| {
             let sku = Sku::new(&sku).ok_or(LedgerError::Corrupt { table: "skus", what: "no SKU" })?;
             Ok(StockSum { sku, initial, available, sold })
         });
@@ -122,6 +122,16 @@ impl Questions for Ledger {
     async fn lines(&self, order: Uuid) -> sqlx::Result<Vec<LineRow>> {
         on_database!(self.database, database =>
             sqlx::query_as(include_str!("common/lines.sql")).bind(order).fetch_all(&database.pool).await)
+    }
+}
+
+row! {
+    /// A [`StockSum`].
+    struct StockSumRow {
+        sku: String,
+        initial: i64,
+        available: i64,
+        sold: i64,
     }
 }
 

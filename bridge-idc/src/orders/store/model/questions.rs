@@ -60,7 +60,8 @@ impl Questions for ModelDatabase {
             let mut lines = tables.committed.lines.get(&order).cloned().unwrap_or_default();
             lines.sort_by_key(|line| line.line_no);
             let line = |line: &super::LineColumns| {
-                Some((sku(line.sku_id)?.0.1.clone(), line.quantity, line.unit_price))
+                let sku = sku(line.sku_id)?.0.1.clone();
+                Some(LineRow { sku, quantity: line.quantity, unit_price: line.unit_price })
             };
             lines.iter().filter_map(line).collect()
         })

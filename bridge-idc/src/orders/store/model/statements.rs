@@ -125,7 +125,8 @@ impl Statements for ModelTransaction {
                 if units.is_empty() && tables.misleads {
                     units.push((1, 0));
                 }
-                units.into_iter().map(move |(sku_id, quantity)| (order, sku_id, quantity)).collect::<Vec<_>>()
+                let row = move |(sku_id, quantity)| UnitsRow { order, sku_id, quantity };
+                units.into_iter().map(row).collect::<Vec<_>>()
             };
             orders.iter().flat_map(rows).collect()
         })
@@ -227,7 +228,8 @@ impl Statements for ModelTransaction {
         self.at_once(|tables, id| {
             let row = |order: &Uuid| {
                 let brand = tables.placing(id, order)?.brand.clone();
-                Some((*order, brand, tables.state(id, order).unwrap_or("rejected").to_owned()))
+                let state = tables.state(id, order).unwrap_or("rejected").to_owned();
+                Some(StandingRow { order: *order, brand, state })
             };
             orders.iter().filter_map(row).collect()
         })

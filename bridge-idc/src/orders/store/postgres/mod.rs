@@ -7,8 +7,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::rows::{
-    BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
-    StandingRow, UnitsRow,
+    BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, PriceRow,
+    SettledRow, StandingRow, UnitsRow,
 };
 use super::statements::{Locking, SaleStatements, Statements};
 use crate::database::postgres::held::{self, WAIT_FOR_STOCK, set_lock_timeout};
@@ -201,10 +201,10 @@ impl SaleStatements for PgConnection {
         let stock = keys(rows);
         let named = stock.iter().map(|(brand, sku)| serde_json::json!([brand, sku]));
         let named = serde_json::Value::from_iter(named).to_string();
-        let prices: Vec<(String, String, i64)> =
+        let prices: Vec<PriceRow> =
             sqlx::query_as(include_str!("prices.sql")).bind(named).fetch_all(&mut *self).await?;
         let prices: HashMap<Key, i64> =
-            prices.into_iter().map(|(brand, sku, price)| ((brand, sku), price)).collect();
+            prices.into_iter().map(|PriceRow { brand, sku, price }| ((brand, sku), price)).collect();
         let changes = rows
             .iter()
             .zip(&stock)
