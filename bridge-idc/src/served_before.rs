@@ -41,8 +41,8 @@ impl ServedBefore {
     /// # Errors
     /// It has served, and the file is not there.
     pub fn check_file(&self, url: &LedgerUrl) -> Result<(), LedgerLost> {
-        match url {
-            LedgerUrl::Sqlite(path) if self.is_noted() && !path.exists() => {
+        match url.file() {
+            Some(path) if self.is_noted() && !path.exists() => {
                 Err(LedgerLost { what: format!("there is no {}", path.display()) })
             }
             _ => Ok(()),

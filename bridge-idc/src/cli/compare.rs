@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use crate::compare::{
     ComparedItem, Counts, Finding, FindingKind, OperatorWord, Part, Reach, Span, StandingPayment,
 };
-use crate::config::{IdcConfig, LedgerUrl};
+use crate::config::IdcConfig;
 use crate::orders::store::Ledger;
 use crate::orders::store::by_key::Keys;
-use crate::orders::store::payments::PaymentLedger as _;
+use crate::payments::store::PaymentLedger as _;
 
 /// Requests whose keys are held in memory at a time, about.
 const REQUESTS_AT_ONCE: u64 = 200_000;
@@ -106,7 +106,7 @@ fn differ(requests: u64, not_logged: u64) -> String {
 }
 
 async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Counts, Failure> {
-    if let LedgerUrl::Sqlite(path) = &config.ledger.url
+    if let Some(path) = config.ledger.url.file()
         && !path.exists()
     {
         // To open it would make an empty one.

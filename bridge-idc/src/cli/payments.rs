@@ -11,8 +11,8 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::config::IdcConfig;
-use crate::orders::store::payments::{OperatorDecision, PaymentLedger as _, ResolveResult};
 use crate::payments::audit::Operator;
+use crate::payments::store::{OperatorDecision, PaymentLedger as _, ResolveResult};
 use crate::payments::{Payment, Refund, operator};
 
 #[derive(Subcommand)]

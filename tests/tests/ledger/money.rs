@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bridge_idc::orders::store::Ledger;
-use bridge_idc::orders::store::payments::{Begun, PaymentLedger as _, ReportedOutcome, ResolveResult};
+use bridge_idc::payments::store::{Begun, PaymentLedger as _, ReportedOutcome, ResolveResult};
 use bridge_idc::payments::{GiveBackRequest, Payment};
 use bridge_protocol::domain::{Currency, Money, PaymentState, ReasonCode, RefundState};
 use bridge_protocol::wire::order::Refusal;

@@ -4,11 +4,11 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bridge_idc::orders::store::Ledger;
-use bridge_idc::orders::store::payments::{
+use bridge_idc::payments::audit::{LogFirst, conclude_payment, conclude_refund};
+use bridge_idc::payments::store::{
     Attempt, Begun, Conclusion, Doubt, NotDone, OperatorDecision, PaymentLedger as _, ReportedOutcome,
     ResolveResult, Sums,
 };
-use bridge_idc::payments::audit::{LogFirst, conclude_payment, conclude_refund};
 use bridge_idc::payments::{ChargeRequest, GiveBackRequest, Payment};
 use bridge_protocol::domain::{
     Brand, Currency, Money, OrderId, Outcome, PaymentId, PaymentState, ReasonCode, RefundId, RefundState,

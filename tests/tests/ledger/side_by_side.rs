@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use bridge_idc::orders::store::Ledger;
-use bridge_idc::orders::store::payments::{PaymentLedger as _, ReportedOutcome, ResolveResult};
 use bridge_idc::payments::Payment;
+use bridge_idc::payments::store::{PaymentLedger as _, ReportedOutcome, ResolveResult};
 use bridge_protocol::domain::{OrderId, PaymentState, ReasonCode, RefundId, UnixMicros};
 
 use crate::database::Database;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bridge_idc::metrics::Metrics;
 use bridge_idc::orders::store::Ledger;
-use bridge_idc::orders::store::payments::PaymentLedger as _;
 use bridge_idc::payments::end::ServiceEnd;
 use bridge_idc::payments::gateway::toss::Toss;
 use bridge_idc::payments::service::{PaymentLimits, Payments};
+use bridge_idc::payments::store::PaymentLedger as _;
 use bridge_idc::payments::{ChargeRequest, Payment};
 use bridge_protocol::audit::entry::Event;
 use bridge_protocol::domain::{KeyDigest, OrderId, PaymentId, PaymentState, RefundState};

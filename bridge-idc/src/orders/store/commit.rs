@@ -14,7 +14,7 @@ use bridge_protocol::receipt::Receipt;
 use bridge_protocol::wire::order::Refusal;
 use uuid::Uuid;
 
-use super::rows::{self, LineRow, OrderRow, OutcomeRow, PersonalRow};
+use super::rows::{self, LineRow, OrderRow, OutcomeRow, PersonalRow, UnitsRow};
 use super::statements::{Locking, Statements};
 use super::{Committed, LedgerError, RequestEnd, RequestOutcome};
 use crate::database::transaction::{TRIES, is_late};
@@ -199,7 +199,7 @@ async fn read<T: Both>(
     let cancels = cancels(requests);
     let mut units: HashMap<OrderId, Vec<(i64, i64)>> = HashMap::new();
     if !cancels.is_empty() {
-        for (order, sku_id, quantity) in transaction.units(&cancels).await? {
+        for UnitsRow { order, sku_id, quantity } in transaction.units(&cancels).await? {
             units.entry(rows::order_id(order)?).or_default().push((sku_id, quantity));
         }
     }

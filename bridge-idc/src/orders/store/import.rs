@@ -12,7 +12,7 @@ use csv::StringRecord;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::rows::ForSaleRow;
+use super::rows::{ForSaleRow, PriceRow};
 use super::statements::SaleStatements as _;
 use super::{Ledger, LedgerError};
 use crate::database::{Database, Ends as _, Statement, Transaction, each, held};
@@ -135,9 +135,6 @@ impl StockFile {
 
 const PRICES: Statement = each!("prices");
 
-/// `brand, sku, price`
-type PriceRow = (String, String, i64);
-
 impl Ledger {
     /// What of a file looks like a mistake, also by what the database has. A table that somebody has locked is waited for, for so
     /// long.
@@ -161,7 +158,7 @@ impl Ledger {
                 }
             };
             waiting.patience.ends();
-            let prices = prices.into_iter().map(|(brand, sku, price)| ((brand, sku), price));
+            let prices = prices.into_iter().map(|PriceRow { brand, sku, price }| ((brand, sku), price));
             let prices: HashMap<(String, String), i64> = prices.collect();
             warned.extend(part.iter().filter_map(|row| {
                 let before = prices.get(&(row.brand.as_str().to_owned(), row.sku.as_str().to_owned()))?;

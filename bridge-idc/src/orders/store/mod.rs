@@ -54,10 +54,9 @@ use tokio::sync::Notify;
 
 use crate::database::postgres::COMMITTERS;
 pub use crate::database::{Applied, LedgerError, NotReady, SqlState};
-use crate::database::{Begins, Database, LedgerUrl, Transaction};
+use crate::database::{Begins, Database, LedgerUrl, Sessions, TELLS_SEQUENCER, Transaction};
 use crate::orders::planner::{Awaited, Request};
 
-pub use crate::payments::store as payments;
 pub use look_up::Question;
 pub use read::{StockSum, Totals};
 
@@ -173,11 +172,7 @@ impl Ledger {
 
     /// Says on the connections of batches that whoever numbers the catalogue's changes is told of each commit by this process.
     pub(crate) fn notifies_sequencer(&self) {
-        if let Database::Postgres(database) = &self.database {
-            let pool = &database.committer;
-            let told = (*pool.connect_options()).clone().options([("bridge.tells_sequencer", "on")]);
-            pool.set_connect_options(told);
-        }
+        self.database.set_for(Sessions::Committer, TELLS_SEQUENCER);
     }
 
     /// Its connections, for the catalogue, which lies in the same database.

@@ -7,9 +7,9 @@ use bridge_protocol::wire::order::State;
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 use uuid::Uuid;
 
-use super::look_up::{self, LineRow, OrderRow, Question, Questions};
-use super::{Ledger, LedgerError, postgres, sqlite};
-use crate::database::{Database, on_database, row};
+use super::look_up::{self, Question};
+use super::{Ledger, LedgerError};
+use crate::database::{on_database, row};
 use crate::payments::Payment;
 use crate::payments::store::{self, NotDone, Sums};
 use crate::vault::PersonalAtRest;
@@ -62,7 +62,7 @@ impl Ledger {
     /// # Errors
     /// If the database does not answer; then none is answered.
     pub async fn look_up_all(&self, questions: &[Question]) -> Result<Vec<Option<State>>, LedgerError> {
-        look_up::look_up(self, questions).await
+        on_database!(self.database, database => look_up::look_up(database, questions).await)
     }
 
     /// An order's personal data as ciphertext, and whose order it is.
@@ -94,10 +94,10 @@ impl Ledger {
 
     /// A brand's stock, SKU by SKU.
     pub async fn stock_sums(&self, brand: &Brand) -> Result<Vec<StockSum>, LedgerError> {
-        let rows: Vec<(String, i64, i64, i64)> = on_database!(self.database, database =>
+        let rows: Vec<StockSumRow> = on_database!(self.database, database =>
             sqlx::query_as(include_str!("common/stock_sums.sql"))
                 .bind(brand.as_str()).fetch_all(&database.pool).await?);
-        let sums = rows.into_iter().map(|(sku, initial, available, sold)| {
+        let sums = rows.into_iter().map(|StockSumRow { sku, initial, available, sold }| {
             let sku = Sku::new(&sku).ok_or(LedgerError::Corrupt { table: "skus", what: "no SKU" })?;
             Ok(StockSum { sku, initial, available, sold })
         });
@@ -121,19 +121,13 @@ impl Ledger {
     }
 }
 
-impl Questions for Ledger {
-    async fn orders(&self, questions: &[Question]) -> sqlx::Result<Vec<OrderRow>> {
-        match &self.database {
-            Database::Postgres(database) => postgres::look_up(&database.pool, questions).await,
-            Database::Sqlite(database) => sqlite::look_up(&database.pool, questions).await,
-        }
-    }
-
-    async fn lines(&self, orders: &[Uuid]) -> sqlx::Result<Vec<LineRow>> {
-        match &self.database {
-            Database::Postgres(database) => postgres::lines(&database.pool, orders).await,
-            Database::Sqlite(database) => sqlite::lines(&database.pool, orders).await,
-        }
+row! {
+    /// A [`StockSum`].
+    struct StockSumRow {
+        sku: String,
+        initial: i64,
+        available: i64,
+        sold: i64,
     }
 }
 

@@ -14,8 +14,14 @@ use crate::vault::PersonalAtRest;
 /// `brand, currency`
 pub(super) type BrandRow = (String, String);
 
-/// `order_id, sku_id, quantity`
-pub(super) type UnitsRow = (Uuid, i64, i64);
+row! {
+    /// Units of a SKU that an order has.
+    pub(super) struct UnitsRow {
+        pub(super) order: Uuid,
+        pub(super) sku_id: i64,
+        pub(super) quantity: i64,
+    }
+}
 
 row! {
     /// A brand, and one of its SKUs, or nothing in a brand's own row.
@@ -44,8 +50,23 @@ row! {
     }
 }
 
-/// `order_id, brand, state`
-pub(super) type StandingRow = (Uuid, String, String);
+row! {
+    /// How an order stands, and whose it is.
+    pub(super) struct StandingRow {
+        pub(super) order: Uuid,
+        pub(super) brand: String,
+        pub(super) state: String,
+    }
+}
+
+row! {
+    /// What a SKU costs.
+    pub(super) struct PriceRow {
+        pub(super) brand: String,
+        pub(super) sku: String,
+        pub(super) price: i64,
+    }
+}
 
 /// `key, position`
 pub(super) type PositionRow = (Vec<u8>, i64);
@@ -133,9 +154,8 @@ pub(super) fn settled(row: SettledRow) -> Result<(KeyDigest, Settled), LedgerErr
     read().ok_or(LedgerError::Corrupt { table: "outcomes", what: "an outcome that does not fit together" })
 }
 
-pub(super) fn standing(
-    (order, brand, state): StandingRow,
-) -> Result<(OrderId, Brand, Standing), LedgerError> {
+pub(super) fn standing(row: StandingRow) -> Result<(OrderId, Brand, Standing), LedgerError> {
+    let StandingRow { order, brand, state } = row;
     let state = match state.as_str() {
         "placed" => Standing::Placed,
         "cancelled" => Standing::Cancelled,

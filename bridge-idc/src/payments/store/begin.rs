@@ -8,6 +8,7 @@ use bridge_protocol::domain::{
 use bridge_protocol::wire::order::Refusal;
 
 use super::found::{clock, lock_order, locked, payment};
+use super::rows::RequestRow;
 use super::statements::{NewPayment, NewRefund, RefundBegin, Statements};
 use super::{Begun, BegunRefund};
 use crate::database::LedgerError;
@@ -158,7 +159,8 @@ async fn earlier(
     key: KeyDigest,
     fingerprint: &[u8; 32],
 ) -> Result<EarlierUse, LedgerError> {
-    let Some((used_for, payment, refund)) = tx.request(key.as_bytes()).await? else {
+    let Some(RequestRow { fingerprint: used_for, payment, refund }) = tx.request(key.as_bytes()).await?
+    else {
         return Ok(EarlierUse::None);
     };
     if used_for != fingerprint {
@@ -193,7 +195,11 @@ async fn add_request(
     payment: PaymentId,
     refund: Option<RefundId>,
 ) -> Result<(), LedgerError> {
-    let row = (fingerprint.to_vec(), payment.as_uuid(), refund.map(|refund| refund.as_uuid()));
+    let row = RequestRow {
+        fingerprint: fingerprint.to_vec(),
+        payment: payment.as_uuid(),
+        refund: refund.map(|refund| refund.as_uuid()),
+    };
     let added = tx.add_request(key.as_bytes(), row).await?;
     // Another order's request under this key was faster: the next try finds it.
     if added == 1 { Ok(()) } else { Err(LedgerError::Conflict) }

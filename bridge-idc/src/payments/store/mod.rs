@@ -37,7 +37,7 @@ pub use conclude::{Attempt, Concluded, Conclusion, OperatorDecision, ReportedOut
 pub(crate) use conclude::{outcome, refund_cancelled};
 pub use read::{Doubt, DuePayment, DueRefund, Sums};
 pub(crate) use read::{payments, sums};
-pub(crate) use rows::{DueRow, OrderRow, PaymentRow, RefundRow, RequestRow};
+pub(crate) use rows::{DoubtRow, DueRow, OrderRow, PaymentRow, RefundRow, RequestRow};
 pub(crate) use statements::{NewPayment, PaymentEnd, RefundBegin, RefundEnd, Statements};
 
 /// What a request to charge or to give back comes to at first.

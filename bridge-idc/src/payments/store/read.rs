@@ -5,9 +5,11 @@ use std::time::Duration;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, UnixMicros};
 
 use super::found::{clock, payment, with_refunds};
-use super::rows::{DueRow, PaymentRow, read_payment, read_refund};
+use super::rows::{DoubtRow, DueRow, PaymentRow, read_payment, read_refund};
 use super::statements::Statements;
-use crate::database::{Database, LedgerError, NotDone, Transaction, common, in_transaction, on_connection};
+use crate::database::{
+    Database, LedgerError, NotDone, Transaction, common, in_transaction, on_connection, row,
+};
 use crate::payments::{GiveBack, Payment, Refund};
 
 /// A payment that nobody can tell about, and that is to be asked about now.
@@ -45,15 +47,17 @@ pub struct Doubt {
     pub charged_late: i64,
 }
 
-/// Sums over all payments that moved money, in minor units.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sums {
-    /// What was charged.
-    pub charged: i64,
-    /// What was given back of it.
-    pub refunded: i64,
-    /// How many payments that is.
-    pub payments: i64,
+row! {
+    /// Sums over all payments that moved money, in minor units.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    pub struct Sums {
+        /// What was charged.
+        pub charged: i64,
+        /// What was given back of it.
+        pub refunded: i64,
+        /// How many payments that is.
+        pub payments: i64,
+    }
 }
 
 /// The newest payments, or the newest of those in doubt or whose money is to be back and is not, with their refunds.
@@ -82,9 +86,8 @@ async fn list(tx: &mut Transaction, in_doubt: bool, rows_max: i64) -> Result<Vec
 }
 
 async fn sum(tx: &mut Transaction) -> Result<Sums, LedgerError> {
-    let (charged, refunded, payments) = on_connection!(tx, connection =>
-        sqlx::query_as(common!("sums")).fetch_one(connection).await?);
-    Ok(Sums { charged, refunded, payments })
+    Ok(on_connection!(tx, connection =>
+        sqlx::query_as(common!("sums")).fetch_one(connection).await?))
 }
 
 pub(super) async fn look_up(
@@ -113,7 +116,7 @@ pub(super) async fn hint(
 
 pub(super) async fn doubt(tx: &mut impl Statements) -> Result<Doubt, LedgerError> {
     let now = clock(tx).await?;
-    let (count, since, charged_late) = tx.doubt().await?;
+    let DoubtRow { count, since, charged_late } = tx.doubt().await?;
     let oldest = since.map(|since| now.since(UnixMicros::new(since)));
     Ok(Doubt { count, oldest, charged_late })
 }

@@ -46,8 +46,23 @@ row! {
     }
 }
 
-/// `fingerprint, payment_id, refund_id`
-pub(crate) type RequestRow = (Vec<u8>, Uuid, Option<Uuid>);
+row! {
+    /// What a key was used for.
+    pub struct RequestRow {
+        pub(crate) fingerprint: Vec<u8>,
+        pub(crate) payment: Uuid,
+        pub(crate) refund: Option<Uuid>,
+    }
+}
+
+row! {
+    /// How many payments are in doubt, since when the oldest is, and how many were charged late.
+    pub struct DoubtRow {
+        pub(crate) count: i64,
+        pub(crate) since: Option<i64>,
+        pub(crate) charged_late: i64,
+    }
+}
 
 row! {
     /// An order that was placed.

@@ -6,7 +6,7 @@ use bridge_protocol::domain::{PaymentId, RefundId};
 use sqlx::Result;
 use uuid::Uuid;
 
-use super::rows::{DueRow, OrderRow, PaymentRow, RefundRow, RequestRow};
+use super::rows::{DoubtRow, DueRow, OrderRow, PaymentRow, RefundRow, RequestRow};
 use crate::database::{Transaction, common, each, on_connection};
 use crate::payments::Charge;
 
@@ -140,7 +140,7 @@ pub trait Statements {
     async fn hint_given_up(&mut self, order: Uuid, ask_at: i64) -> Result<u64>;
 
     /// How many payments and refunds are in doubt, since when the oldest is, and how many payments were charged late.
-    async fn doubt(&mut self) -> Result<(i64, Option<i64>, i64)>;
+    async fn doubt(&mut self) -> Result<DoubtRow>;
 }
 
 impl Statements for Transaction {
@@ -161,9 +161,10 @@ impl Statements for Transaction {
             sqlx::query_as(common!("request")).bind(key).fetch_optional(connection).await)
     }
 
-    async fn add_request(&mut self, key: &[u8], (used_for, payment, refund): RequestRow) -> Result<u64> {
+    async fn add_request(&mut self, key: &[u8], row: RequestRow) -> Result<u64> {
+        let RequestRow { fingerprint, payment, refund } = row;
         on_connection!(self, connection =>
-            sqlx::query(common!("add_request")).bind(key).bind(used_for).bind(payment).bind(refund)
+            sqlx::query(common!("add_request")).bind(key).bind(fingerprint).bind(payment).bind(refund)
                 .execute(connection).await.map(|added| added.rows_affected()))
     }
 
@@ -309,7 +310,7 @@ impl Statements for Transaction {
                 .execute(connection).await.map(|hinted| hinted.rows_affected()))
     }
 
-    async fn doubt(&mut self) -> Result<(i64, Option<i64>, i64)> {
+    async fn doubt(&mut self) -> Result<DoubtRow> {
         on_connection!(self, connection =>
             sqlx::query_as(common!("doubt")).fetch_one(connection).await)
     }

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use bridge_idc::metrics::Metrics;
 use bridge_idc::orders::store::model::{PaymentColumns, RefundColumns};
-use bridge_idc::orders::store::payments::{OperatorDecision, ResolveResult};
 use bridge_idc::payments::audit::Operator;
 use bridge_idc::payments::core::{Output, PaymentCore, ServiceRequest};
 use bridge_idc::payments::end::ServiceEnd;
 use bridge_idc::payments::operator;
 use bridge_idc::payments::reconcile::Due;
 use bridge_idc::payments::service::{PaymentLimits, Payments};
+use bridge_idc::payments::store::{OperatorDecision, ResolveResult};
 use bridge_protocol::audit::entry::Word;
 use bridge_protocol::audit::{Entry, Event as Logged};
 use bridge_protocol::domain::{OrderId, PaymentId, RefundId};

@@ -77,7 +77,27 @@ const RULES: &[Rule] = &[
         ),
         fine: (
             "bridge-idc/src/catalogue/source.rs",
+            "        on_database!(database, database => database.pool.close().await)",
+        ),
+    },
+    Rule {
+        name: "no room asks which database it is on",
+        why: "what differs is a function of the floor, or a trait that a room's folder for each database implements",
+        covers: |path| {
+            let own = "bridge-idc/src/database/";
+            is_rust(path) && path.starts_with("bridge-idc/src/") && !path.starts_with(own)
+        },
+        broken: |text| {
+            let variants = ["Database::Postgres", "Database::Sqlite"];
+            code_lines(text, |line| variants.iter().any(|variant| line.contains(variant)))
+        },
+        planted: (
+            "bridge-idc/src/catalogue/source.rs",
             "        match database {\n            Database::Postgres(pool) => {}\n        }",
+        ),
+        fine: (
+            "bridge-idc/src/catalogue/source.rs",
+            "        // As Database::Postgres has it.\n        on_database!(database, database => database.head().await)",
         ),
     },
     Rule {

@@ -25,8 +25,17 @@ mod columns;
 /// Somebody beside the agents.
 mod shell;
 
+/// Rows by their keys.
+mod rows;
+
 /// What a restore needs.
 mod archive;
+
+/// Restores.
+mod restore;
+
+/// What is broken on purpose.
+mod broken;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -35,12 +44,13 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+pub use self::broken::Broken;
 pub use self::columns::{
     LineColumns, OrderColumns, OutcomeColumns, PaymentColumns, RefundColumns, RequestColumns, StoredOrder,
 };
-pub use self::payments::Broken;
+use self::rows::{Rows, Stock};
 pub use self::shell::{Change, Changed, Shell};
-use self::tables::{Lock, Rows, Stock, Tables, TransactionId};
+use self::tables::{Lock, Tables, TransactionId};
 use super::memory::ForSale;
 use super::{Batch, BatchEnd, bisect};
 use crate::orders::planner::Awaited;

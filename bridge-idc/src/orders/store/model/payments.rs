@@ -5,37 +5,16 @@ use std::rc::Rc;
 use sqlx::Result;
 use uuid::Uuid;
 
+use super::broken::Broken;
 use super::refusal::Refusal;
 use super::statements::ModelTransaction;
 use super::tables::{Lock, Patience, Step, Tables, TransactionId};
 use super::{OutcomeColumns, PaymentColumns, RefundColumns, RequestColumns};
 use crate::payments::Charge;
 use crate::payments::store::{
-    DueRow, NewPayment, OrderRow, PaymentEnd, PaymentRow, RefundBegin, RefundEnd, RefundRow, RequestRow,
-    Statements,
+    DoubtRow, DueRow, NewPayment, OrderRow, PaymentEnd, PaymentRow, RefundBegin, RefundEnd, RefundRow,
+    RequestRow, Statements,
 };
-
-/// What of payments is broken on purpose.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Broken {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// No key is known to have been used.
-    ForgetsRequests,
-    /// No order is known to be charged, or being charged.
-    ForgetsCharges,
-    /// A refund that was done reads as one in doubt.
-    DoubtsRefunds,
-    /// An automatic refund that was refused stays due.
-    AsksForRefused,
-    /// What was given up is not looked at.
-    LooksAtNothing,
-    /// Nobody has what is left of a cancelled order's payment given back.
-    KeepsMoney,
-    /// No request to give back is known to be on its way.
-    ForgetsWhatIsOnItsWay,
-}
 
 impl ModelTransaction {
     /// A statement that writes rows, once nobody else holds them; returns how many there are.
@@ -111,12 +90,13 @@ impl Statements for ModelTransaction {
                 return None;
             }
             let RequestColumns { fingerprint, payment, refund } = tables.request(id, key)?;
-            Some((fingerprint.clone(), *payment, *refund))
+            Some(RequestRow { fingerprint: fingerprint.clone(), payment: *payment, refund: *refund })
         })
         .await
     }
 
-    async fn add_request(&mut self, key: &[u8], (fingerprint, payment, refund): RequestRow) -> Result<u64> {
+    async fn add_request(&mut self, key: &[u8], row: RequestRow) -> Result<u64> {
+        let RequestRow { fingerprint, payment, refund } = row;
         self.statement(|tables, id| {
             if tables.lock(id, [Lock::Request(key.to_vec())], Patience::Lock)? == Step::Waits {
                 return Ok(Step::Waits);
@@ -419,7 +399,7 @@ impl Statements for ModelTransaction {
         self.update(find, Written::lock).await
     }
 
-    async fn doubt(&mut self) -> Result<(i64, Option<i64>, i64)> {
+    async fn doubt(&mut self) -> Result<DoubtRow> {
         self.at_once(|tables, id| {
             let payments = tables.payments(id, |row| row.state == "unknown");
             let refunds = tables.refunds(id, |row| row.state == "unknown");
@@ -427,7 +407,11 @@ impl Statements for ModelTransaction {
             let began = payments.iter().map(|row| row.created_at);
             let oldest = began.chain(refunds.iter().map(|row| row.created_at)).min();
             let count = |rows: usize| i64::try_from(rows).unwrap_or(i64::MAX);
-            (count(payments.len() + refunds.len()), oldest, count(late))
+            DoubtRow {
+                count: count(payments.len() + refunds.len()),
+                since: oldest,
+                charged_late: count(late),
+            }
         })
         .await
     }

@@ -1,6 +1,7 @@
 //! Somebody beside the agents: a DBA's transaction in a shell, statement by statement, in whatever order they like.
 
-use super::tables::{Effect, Lock, Patience, Step, Stock, TransactionId};
+use super::rows::Stock;
+use super::tables::{Effect, Lock, Patience, Step, TransactionId};
 use super::{ModelDatabase, Rc};
 
 /// An open transaction of somebody beside the agents.

@@ -11,7 +11,8 @@ use bridge_protocol::domain::UnixMicros;
 use uuid::Uuid;
 
 use super::refusal::Refusal;
-use super::tables::{Lock, Orphan, Patience, Step, Stock, Tables, TransactionId};
+use super::rows::Stock;
+use super::tables::{Lock, Orphan, Patience, Step, Tables, TransactionId};
 use super::{CommitFate, LineColumns, ModelDatabase, OrderColumns, OutcomeColumns};
 use crate::database::{Begins, Ends};
 use crate::orders::planner::Awaited;
@@ -124,7 +125,8 @@ impl Statements for ModelTransaction {
                 if units.is_empty() && tables.misleads {
                     units.push((1, 0));
                 }
-                units.into_iter().map(move |(sku_id, quantity)| (order, sku_id, quantity)).collect::<Vec<_>>()
+                let row = move |(sku_id, quantity)| UnitsRow { order, sku_id, quantity };
+                units.into_iter().map(row).collect::<Vec<_>>()
             };
             orders.iter().flat_map(rows).collect()
         })
@@ -226,7 +228,8 @@ impl Statements for ModelTransaction {
         self.at_once(|tables, id| {
             let row = |order: &Uuid| {
                 let brand = tables.placing(id, order)?.brand.clone();
-                Some((*order, brand, tables.state(id, order).unwrap_or("rejected").to_owned()))
+                let state = tables.state(id, order).unwrap_or("rejected").to_owned();
+                Some(StandingRow { order: *order, brand, state })
             };
             orders.iter().filter_map(row).collect()
         })

@@ -3,17 +3,17 @@
 use std::collections::{HashMap, HashSet};
 
 use bridge_protocol::domain::UnixMicros;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::look_up::{self, Question};
+use super::look_up::{self, Question, Questions};
 use super::rows::{
-    BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
-    StandingRow, UnitsRow,
+    BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, PriceRow,
+    SettledRow, StandingRow, UnitsRow,
 };
 use super::statements::{Locking, SaleStatements, Statements};
 use crate::database::postgres::held::{self, WAIT_FOR_STOCK, set_lock_timeout};
-use crate::database::postgres::{AWAITED_FOR, LOCK_TIMEOUT};
+use crate::database::postgres::{AWAITED_FOR, LOCK_TIMEOUT, Postgres};
 use crate::database::{HeldItem, Key, Touched};
 use crate::orders::planner::Awaited;
 
@@ -202,10 +202,10 @@ impl SaleStatements for PgConnection {
         let stock = keys(rows);
         let named = stock.iter().map(|(brand, sku)| serde_json::json!([brand, sku]));
         let named = serde_json::Value::from_iter(named).to_string();
-        let prices: Vec<(String, String, i64)> =
+        let prices: Vec<PriceRow> =
             sqlx::query_as(include_str!("prices.sql")).bind(named).fetch_all(&mut *self).await?;
         let prices: HashMap<Key, i64> =
-            prices.into_iter().map(|(brand, sku, price)| ((brand, sku), price)).collect();
+            prices.into_iter().map(|PriceRow { brand, sku, price }| ((brand, sku), price)).collect();
         let changes = rows
             .iter()
             .zip(&stock)
@@ -216,17 +216,19 @@ impl SaleStatements for PgConnection {
     }
 }
 
-pub(super) async fn look_up(pool: &PgPool, questions: &[Question]) -> sqlx::Result<Vec<look_up::OrderRow>> {
-    sqlx::query_as(include_str!("look_up.sql"))
-        .bind(column(questions, |question| question.brand.as_str()))
-        .bind(column(questions, |question| question.order.as_uuid()))
-        .bind(column(questions, |question| question.key.as_ref().map(|key| key.as_bytes().as_slice())))
-        .fetch_all(pool)
-        .await
-}
+impl Questions for Postgres {
+    async fn orders(&self, questions: &[Question]) -> sqlx::Result<Vec<look_up::OrderRow>> {
+        sqlx::query_as(include_str!("look_up.sql"))
+            .bind(column(questions, |question| question.brand.as_str()))
+            .bind(column(questions, |question| question.order.as_uuid()))
+            .bind(column(questions, |question| question.key.as_ref().map(|key| key.as_bytes().as_slice())))
+            .fetch_all(&self.pool)
+            .await
+    }
 
-pub(super) async fn lines(pool: &PgPool, orders: &[Uuid]) -> sqlx::Result<Vec<look_up::LineRow>> {
-    sqlx::query_as(include_str!("lines.sql")).bind(orders).fetch_all(pool).await
+    async fn lines(&self, orders: &[Uuid]) -> sqlx::Result<Vec<look_up::LineRow>> {
+        sqlx::query_as(include_str!("lines.sql")).bind(orders).fetch_all(&self.pool).await
+    }
 }
 
 /// Columns of `order_personal` that hold a value.

@@ -7,16 +7,17 @@ use std::collections::HashSet;
 
 use bridge_protocol::domain::UnixMicros;
 use serde::Serialize;
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use super::look_up::{self, Question};
+use super::look_up::{self, Question, Questions};
 use super::rows::{
     BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
     StandingRow, UnitsRow,
 };
 use super::statements::{Locking, SaleStatements, Statements};
 use crate::database::HeldItem;
+use crate::database::sqlite::Sqlite;
 use crate::orders::planner::Awaited;
 
 impl Statements for SqliteConnection {
@@ -168,19 +169,18 @@ impl SaleStatements for SqliteConnection {
     }
 }
 
-pub(super) async fn look_up(
-    pool: &SqlitePool,
-    questions: &[Question],
-) -> sqlx::Result<Vec<look_up::OrderRow>> {
-    let questions = table(questions, |question| {
-        let key = question.key.as_ref().map(|key| hex(key.as_bytes()));
-        (question.brand.as_str(), hex(question.order.as_uuid().as_bytes()), key)
-    })?;
-    sqlx::query_as(include_str!("look_up.sql")).bind(questions).fetch_all(pool).await
-}
+impl Questions for Sqlite {
+    async fn orders(&self, questions: &[Question]) -> sqlx::Result<Vec<look_up::OrderRow>> {
+        let questions = table(questions, |question| {
+            let key = question.key.as_ref().map(|key| hex(key.as_bytes()));
+            (question.brand.as_str(), hex(question.order.as_uuid().as_bytes()), key)
+        })?;
+        sqlx::query_as(include_str!("look_up.sql")).bind(questions).fetch_all(&self.pool).await
+    }
 
-pub(super) async fn lines(pool: &SqlitePool, orders: &[Uuid]) -> sqlx::Result<Vec<look_up::LineRow>> {
-    sqlx::query_as(include_str!("lines.sql")).bind(ids(orders)?).fetch_all(pool).await
+    async fn lines(&self, orders: &[Uuid]) -> sqlx::Result<Vec<look_up::LineRow>> {
+        sqlx::query_as(include_str!("lines.sql")).bind(ids(orders)?).fetch_all(&self.pool).await
+    }
 }
 
 fn ids(orders: &[Uuid]) -> sqlx::Result<String> {
