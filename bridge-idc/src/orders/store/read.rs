@@ -5,7 +5,6 @@
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PersonalField, Sku, UnixMicros};
 use bridge_protocol::wire::order::State;
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
-use uuid::Uuid;
 
 use super::look_up::{self, Question};
 use super::{Ledger, LedgerError};

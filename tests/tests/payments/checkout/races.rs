@@ -70,7 +70,7 @@ impl Checkout {
 
     async fn answers(&self) -> Result<u64> {
         let text = self.bridge.idc.metrics().await?;
-        crate::metric(&text, "bridge_gateway_seconds_count")
+        crate::common::metric(&text, "bridge_gateway_seconds_count")
     }
 
     /// Gateway's books, ledger and logs tell the same.

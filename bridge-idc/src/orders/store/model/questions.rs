@@ -5,8 +5,9 @@ use bridge_protocol::wire::order::State;
 use uuid::Uuid;
 
 use super::ModelDatabase;
+use super::rows::Rows;
 use super::statements::{gone, turn};
-use super::tables::{Rows, Tables};
+use super::tables::Tables;
 use crate::orders::store::LedgerError;
 use crate::orders::store::look_up::{self, LineRow, OrderRow, Question, Questions};
 
