@@ -19,6 +19,10 @@ use std::process::Command;
 #[path = "tidy/imports.rs"]
 mod imports;
 
+/// How long a way is.
+#[path = "tidy/ways.rs"]
+mod ways;
+
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const LINES_MAX: usize = 700;
 
