@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bridge_runtime::labels;
 use bridge_runtime::telemetry::Labelled;
 use bridge_runtime::telemetry::metrics::{self as telemetry, entered};
-use bridge_runtime::telemetry::shared::{OrderOutcome, Queues, SharedMetrics};
+use bridge_runtime::telemetry::shared::SharedMetrics;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Unit;
@@ -105,16 +105,8 @@ labels! {
 pub struct Metrics {
     /// Those of links, the audit log and files, and the registry of all.
     pub runtime: Arc<telemetry::Metrics>,
-    /// Orders by outcome, as this agent saw it.
-    pub orders: Labelled<OrderOutcome, Counter>,
-    /// What waits in each queue, and what fits into it.
-    pub queues: Queues,
-    /// Sealing sessions begun.
-    pub seal_sessions: Counter,
-    /// The last number of the catalogue's change log that is served.
-    pub catalogue_position: Gauge,
-    /// Bootstraps begun, each of which brings the whole catalogue.
-    pub catalogue_bootstraps: Counter,
+    /// Those that both agents have.
+    pub shared: SharedMetrics,
     /// Agents of the data centre by how they stand; one of them may stand in several ways.
     idc_agents: Labelled<AgentStanding, Gauge>,
     /// Rows that the replica serves.
@@ -141,8 +133,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut runtime = telemetry::Metrics::default();
         let registry = runtime.registry();
-        let SharedMetrics { orders, queues, seal_sessions, catalogue_position, catalogue_bootstraps } =
-            SharedMetrics::entered(registry);
+        let shared = SharedMetrics::entered(registry);
         let catalogue_age_seconds: Gauge = Gauge::default();
         let age = "Since the replica was last known to equal its source";
         registry.register_with_unit("catalogue_age", age, Unit::Seconds, catalogue_age_seconds.clone());
@@ -160,11 +151,7 @@ impl Default for Metrics {
         let agents = "Agents of the data centre by how they stand: each that is away or takes orders, and what is in its way";
         let closed = "Connections of the storefront that were closed here";
         Self {
-            orders,
-            queues,
-            seal_sessions,
-            catalogue_position,
-            catalogue_bootstraps,
+            shared,
             idc_agents: entered(registry, "idc_agents", agents),
             catalogue_rows: entered(registry, "catalogue_rows", "Rows that the replica serves"),
             catalogue_age_seconds,

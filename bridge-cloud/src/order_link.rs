@@ -190,9 +190,9 @@ pub fn start(
     let (sealing, sealing_seen) = watch::channel(Arc::default());
     metrics.set_idc_agents(|standing| data_centre.count(standing));
     let (data_centre, data_centre_seen) = watch::channel(data_centre);
-    metrics.queues.set_limit(Queue::Orders, orders.queue_max);
-    metrics.queues.set_limit(Queue::Settling, orders.settling_max);
-    metrics.queues.set_limit(Queue::Payments, payments.queue_max);
+    metrics.shared.queues.set_limit(Queue::Orders, orders.queue_max);
+    metrics.shared.queues.set_limit(Queue::Settling, orders.settling_max);
+    metrics.shared.queues.set_limit(Queue::Payments, payments.queue_max);
     let (orders, orders_reached, orders_submitted) = LaneDriver::new(orders, Lane::Orders);
     let (payments, payments_reached, payments_submitted) = LaneDriver::new(payments, Lane::Payments);
     let started = Instant::now();
@@ -506,12 +506,12 @@ impl OrderLinkDriver {
 
     fn report_load(&self) {
         let load = self.orders.report_load();
-        self.metrics.queues.set_depth(Queue::Orders, load.queued);
-        self.metrics.queues.set_depth(Queue::InFlight, self.orders.callers.len());
+        self.metrics.shared.queues.set_depth(Queue::Orders, load.queued);
+        self.metrics.shared.queues.set_depth(Queue::InFlight, self.orders.callers.len());
         let settling = self.orders.sender.unsettled().saturating_sub(self.orders.callers.len());
-        self.metrics.queues.set_depth(Queue::Settling, settling);
+        self.metrics.shared.queues.set_depth(Queue::Settling, settling);
         let load = self.payments.report_load();
-        self.metrics.queues.set_depth(Queue::Payments, load.queued);
-        self.metrics.queues.set_depth(Queue::PaymentsInFlight, self.payments.callers.len());
+        self.metrics.shared.queues.set_depth(Queue::Payments, load.queued);
+        self.metrics.shared.queues.set_depth(Queue::PaymentsInFlight, self.payments.callers.len());
     }
 }

@@ -76,7 +76,7 @@ impl Sealer {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         if session.as_ref().is_none_or(|session| session.is_spent(now) || session.key() != key) {
             *session = SealingSession::start(key, now, random);
-            self.metrics.seal_sessions.inc();
+            self.metrics.shared.seal_sessions.inc();
         }
         let terms = Terms::from(admitted.request().terms()).encode_to_vec();
         let session = session.as_mut().ok_or(NoSealingKey)?;

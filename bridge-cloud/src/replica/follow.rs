@@ -180,7 +180,7 @@ impl Follower {
                     tracing::info!(
                         "the catalogue is replicated from its beginning; what is here is served meanwhile"
                     );
-                    self.metrics.catalogue_bootstraps.inc();
+                    self.metrics.shared.catalogue_bootstraps.inc();
                     let update = self.master.start_anew();
                     self.readers.send(update).await;
                     self.standing.send_modify(|standing| standing.bootstrapping = true);
@@ -225,7 +225,7 @@ impl Follower {
             standing.bootstrapping &= !complete;
         });
         let seq = position.map_or(0, |position| position.seq.cast_signed());
-        self.metrics.catalogue_position.set(seq);
+        self.metrics.shared.catalogue_position.set(seq);
         self.metrics.catalogue_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
     }
 

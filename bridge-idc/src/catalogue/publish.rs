@@ -139,7 +139,7 @@ impl FeedDriver {
 
     fn handle_head(&mut self, known: Option<LogHead>) {
         let (now, Some(head)) = (self.now(), self.head(known)) else { return };
-        self.metrics.catalogue_position.set(head.position.seq.cast_signed());
+        self.metrics.shared.catalogue_position.set(head.position.seq.cast_signed());
         self.subscriptions.values_mut().for_each(|one| one.publisher.handle_head(now, head));
     }
 
@@ -157,7 +157,7 @@ impl FeedDriver {
                     Output::Send(message) => {
                         if let Some(to_subscriber::Kind::Begin(begin)) = &message.kind {
                             tracing::info!(%link, bootstrap = begin.bootstrap, "a replica follows the catalogue");
-                            self.metrics.catalogue_bootstraps.inc_by(u64::from(begin.bootstrap));
+                            self.metrics.shared.catalogue_bootstraps.inc_by(u64::from(begin.bootstrap));
                         }
                         match frame::to_bytes(&message, FEED_FRAME_BYTES_MAX) {
                             Ok(bytes) => {

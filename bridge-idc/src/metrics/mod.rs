@@ -9,7 +9,7 @@ use std::time::Duration;
 use bridge_runtime::labels;
 use bridge_runtime::telemetry::Labelled;
 use bridge_runtime::telemetry::metrics::{self as telemetry, entered};
-use bridge_runtime::telemetry::shared::{OrderOutcome, Queue, Queues, SharedMetrics};
+use bridge_runtime::telemetry::shared::{Queue, SharedMetrics};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -42,15 +42,8 @@ labels! {
 pub struct Metrics {
     /// Those of links, the audit log and files, and the registry of all.
     pub runtime: Arc<telemetry::Metrics>,
-    /// Orders by outcome, as this agent saw it.
-    pub orders: Labelled<OrderOutcome, Counter>,
-    queues: Queues,
-    /// Sealing sessions decapsulated.
-    pub seal_sessions: Counter,
-    /// The last number of the catalogue's change log that this agent knows.
-    pub catalogue_position: Gauge,
-    /// Bootstraps begun, each of which sends the whole catalogue to a replica.
-    pub catalogue_bootstraps: Counter,
+    /// Those that both agents have.
+    pub shared: SharedMetrics,
     /// Replicas that follow the catalogue on this agent now.
     pub catalogue_subscribers: Gauge,
     /// Reads of the catalogue that its database did not answer; each is tried again.
@@ -71,8 +64,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut runtime = telemetry::Metrics::default();
         let registry = runtime.registry();
-        let SharedMetrics { orders, queues, seal_sessions, catalogue_position, catalogue_bootstraps } =
-            SharedMetrics::entered(registry);
+        let shared = SharedMetrics::entered(registry);
         // 1 to 4096, the largest batch there can be.
         let batch_orders = Histogram::new(exponential_buckets(1.0, 2.0, 13));
         registry.register("batch_orders", "Orders in one transaction", batch_orders.clone());
@@ -86,11 +78,7 @@ impl Default for Metrics {
         let unreadable = "Rows that cannot be read and are served nowhere; the log names them";
         let ledger = "Failures of the ledger's database, for one brand or for all";
         Self {
-            orders,
-            queues,
-            seal_sessions,
-            catalogue_position,
-            catalogue_bootstraps,
+            shared,
             catalogue_subscribers: entered(
                 registry,
                 "catalogue_subscribers",
@@ -111,12 +99,12 @@ impl Default for Metrics {
 impl Metrics {
     /// How much waits in a queue now.
     pub fn set_queue_depth(&self, queue: Queue, depth: usize) {
-        self.queues.set_depth(queue, depth);
+        self.shared.queues.set_depth(queue, depth);
     }
 
     /// How much fits into a queue.
     pub fn set_queue_limit(&self, queue: Queue, limit: usize) {
-        self.queues.set_limit(queue, limit);
+        self.shared.queues.set_limit(queue, limit);
     }
 
     /// One transaction was committed: with so many orders, in such a time.

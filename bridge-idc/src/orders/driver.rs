@@ -242,7 +242,7 @@ impl OrderDriver {
                 }
             }
         }
-        let sessions = &self.metrics.seal_sessions;
+        let sessions = &self.metrics.shared.seal_sessions;
         sessions.inc_by(self.core.sealing_sessions() - sessions.get());
         let under_way = self.core.under_way();
         self.metrics.set_queue_depth(Queue::InFlight, under_way);
@@ -355,7 +355,7 @@ fn count(metrics: &Metrics, ends: &[RequestEnd]) -> usize {
             RequestOutcome::Refused(Refusal::KeyReused) => OrderOutcome::KeyReused,
             RequestOutcome::Refused(_) => OrderOutcome::Refused,
         };
-        metrics.orders.of(outcome).inc();
+        metrics.shared.orders.of(outcome).inc();
         counted += 1;
     }
     counted

@@ -1,14 +1,16 @@
-//! What a request says in its path, its query and the fields of its head.
+//! What a request says in its path, its query and the fields of its head, and who calls.
 
 use axum::extract::{FromRequestParts, Path};
 use bridge_protocol::domain::{IdempotencyKey, OrderId};
 use bridge_runtime::fields;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use subtle::ConstantTimeEq as _;
 
 use crate::storefront::problem::{Kind, Problem};
+use crate::storefront::state::{Shop, Worker};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -30,6 +32,29 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<
 pub(in crate::storefront) struct AskBy {
     /// The digest of the idempotency key, as a `Location` has it.
     pub(in crate::storefront) key: Option<String>,
+}
+
+impl Worker {
+    /// Who calls: the brand must be served here, and the token be its own.
+    pub(in crate::storefront) fn authenticate(
+        &self,
+        brand: &str,
+        headers: &HeaderMap,
+    ) -> Result<&Shop, Problem> {
+        let shop = self.shared.brands.get(brand);
+        let shop = shop.ok_or_else(|| Problem::new(Kind::UnknownBrand, "check the brand in the path"))?;
+        let shown = single(headers, &header::AUTHORIZATION)?;
+        match shown.and_then(|value| bearer(value.as_bytes())) {
+            Some(token) if bool::from(token.ct_eq(shop.token.expose())) => Ok(shop),
+            _ => Err(Problem::new(Kind::Unauthorized, "send `Authorization: Bearer <the brand's token>`")),
+        }
+    }
+}
+
+/// The token of `Authorization: Bearer TOKEN`; RFC 9110 section 11.4 lets any number of blanks stand before it.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_first_chunk::<7>()?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii_start())
 }
 
 /// The value of a field that has one, if it is there.

@@ -6,11 +6,8 @@ pub(super) mod id;
 /// The trace that it belongs to.
 pub(super) mod trace;
 
-/// Its path, its query and the fields of its head.
+/// Its path, its query and the fields of its head, and who calls.
 pub(super) mod extractors;
-
-/// Who calls.
-mod auth;
 
 /// Its body.
 mod body;

@@ -41,7 +41,7 @@ impl Worker {
     }
 
     pub(super) fn count(&self, outcome: OrderOutcome) {
-        self.shared.metrics.orders.of(outcome).inc();
+        self.shared.metrics.shared.orders.of(outcome).inc();
     }
 
     pub(in crate::storefront) fn admit_payment(&self) -> Result<(), Problem> {

@@ -7,9 +7,8 @@ use bridge_protocol::domain::{
 };
 use bridge_protocol::wire::order::Refusal;
 
-use super::found::{clock, lock_order, locked, payment};
 use super::rows::RequestRow;
-use super::statements::{NewPayment, NewRefund, RefundBegin, Statements};
+use super::statements::{NewPayment, NewRefund, RefundBegin, Statements, clock, lock_order, locked, payment};
 use super::{Begun, BegunRefund};
 use crate::database::LedgerError;
 use crate::payments::{ChargeRequest, GiveBackRequest, Payment, Refund};

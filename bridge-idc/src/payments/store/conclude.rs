@@ -17,8 +17,7 @@ use bridge_protocol::seal::sealing::Header;
 use uuid::Uuid;
 
 use super::begin::add_refund;
-use super::found::{clock, found, locked};
-use super::statements::{NewRefund, PaymentEnd, RefundEnd, Statements};
+use super::statements::{NewRefund, PaymentEnd, RefundEnd, Statements, clock, found, locked};
 use crate::database::{self, LedgerError};
 use crate::payments::policy::look_again;
 use crate::payments::{Payment, Refund};

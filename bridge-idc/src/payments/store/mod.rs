@@ -18,9 +18,6 @@ mod conclude;
 /// Rows between SQL and the domain's types.
 mod rows;
 
-/// What is found behind an order's lock.
-mod found;
-
 /// Questions, and rows that are due.
 mod read;
 
@@ -168,7 +165,7 @@ pub trait PaymentLedger: Begins<Own: Statements> {
 
     /// A payment with its refunds, by its id alone.
     async fn payment(&self, id: PaymentId) -> Result<Option<Payment>, NotDone> {
-        in_transaction!(self, reading tx => found::payment(tx, id).await)
+        in_transaction!(self, reading tx => statements::payment(tx, id).await)
     }
 
     /// How much nobody can tell about.

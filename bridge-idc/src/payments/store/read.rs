@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, UnixMicros};
 
-use super::found::{clock, payment, with_refunds};
 use super::rows::{DoubtRow, DueRow, PaymentRow, read_payment, read_refund};
-use super::statements::Statements;
+use super::statements::{Statements, clock, payment, with_refunds};
 use crate::database::{
     Database, LedgerError, NotDone, Transaction, common, in_transaction, on_connection, row,
 };

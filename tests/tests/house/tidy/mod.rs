@@ -17,6 +17,9 @@ use std::process::Command;
 /// Who imports whom.
 mod imports;
 
+/// How long a way is.
+mod ways;
+
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const LINES_MAX: usize = 700;
 
