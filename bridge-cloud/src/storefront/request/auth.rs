@@ -1,4 +1,4 @@
-//! Who calls: a brand's storefront shows the brand's token.
+//! Authentication: a brand's storefront shows the brand's token.
 
 use http::{HeaderMap, header};
 use subtle::ConstantTimeEq as _;
@@ -8,7 +8,8 @@ use crate::storefront::problem::{Kind, Problem};
 use crate::storefront::state::{Shop, Worker};
 
 impl Worker {
-    /// Who calls: the brand must be served here, and the token be its own.
+    /// Returns the shop of the caller. The brand must be served here, and the token must be its
+    /// own.
     pub(in crate::storefront) fn authenticate(
         &self,
         brand: &str,
@@ -24,7 +25,8 @@ impl Worker {
     }
 }
 
-/// The token of `Authorization: Bearer TOKEN`; RFC 9110 section 11.4 lets any number of blanks stand before it.
+/// Returns the token of `Authorization: Bearer TOKEN`. RFC 9110 section 11.4 allows any number of
+/// blanks before it.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_first_chunk::<7>()?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii_start())

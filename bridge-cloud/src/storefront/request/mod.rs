@@ -1,16 +1,17 @@
-//! What every request passes before anything is done: an id, a trace, its path and head, who calls, its body.
+//! Checks that every request passes before any action: id, trace, path and head, authentication,
+//! body.
 
-/// Its id.
+/// Request ids.
 pub(super) mod id;
 
-/// The trace that it belongs to.
+/// Trace contexts.
 pub(super) mod trace;
 
-/// Its path, its query and the fields of its head.
+/// Values in path, query and head.
 pub(super) mod extractors;
 
-/// Who calls.
+/// Authentication.
 mod auth;
 
-/// Its body.
+/// Bodies.
 mod body;
