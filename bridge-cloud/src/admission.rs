@@ -1,42 +1,43 @@
-//! Admission: whether there is room for one more order, decided from numbers alone, before work is spent on it.
+//! Admission: decides if there is room for one more order, from numbers alone, before any work for
+//! it.
 //!
-//! An [`AdmittedOrder`] is made here and nowhere else; only it can be sealed.
+//! An [`AdmittedOrder`] is made only here, and only it can be sealed.
 
 use std::time::Duration;
 
 use bridge_protocol::domain::body::OrderRequest;
 use bridge_protocol::seal::sealing::Header;
 
-/// An order that was parsed and for which there is room. No `Debug`: it holds personal data.
+/// A parsed order for which there is room. There is no `Debug`, because it holds personal data.
 pub struct AdmittedOrder {
     header: Header,
     request: OrderRequest,
 }
 
 impl AdmittedOrder {
-    /// Whose order under which key.
+    /// Returns the order's brand, id and key.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// What is ordered, and the personal data to be sealed.
+    /// Returns the order, with the personal data that must be sealed.
     pub fn request(&self) -> &OrderRequest {
         &self.request
     }
 }
 
-/// How much is on the order link now.
+/// Current load of the order link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Load {
-    /// Whether some link takes new requests.
+    /// Set if some link takes new requests.
     pub link_open: bool,
-    /// Requests waiting for a link.
+    /// Requests that wait for a link.
     pub queued: usize,
-    /// Whether what is sent and answered can be logged.
+    /// Set if the audit log can be written.
     pub audit_writable: bool,
 }
 
-/// Why an order is not admitted. It has had no effect.
+/// Reasons not to admit an order, which then has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotAdmitted {
     /// No link to the IDC takes orders.
@@ -45,29 +46,33 @@ pub enum NotAdmitted {
     /// The audit log cannot be written.
     #[error("the audit log cannot be written")]
     NoAuditLog,
-    /// As many wait as may.
+    /// The limit of waiting requests is reached.
     #[error("as many requests wait as are accepted")]
     Full,
-    /// The agent is coming to its end.
+    /// The agent is shutting down.
     #[error("this agent is shutting down")]
     Draining,
 }
 
 impl NotAdmitted {
-    /// When it makes sense to come back.
+    /// Returns the time after which a retry makes sense.
     pub fn retry_after(self) -> Duration {
         match self {
-            // Links reconnect within five seconds; most within one.
+            // Links reconnect within five seconds, and most within one.
             Self::NoLink => Duration::from_secs(2),
-            // Somebody has to make room on a disk.
+            // An operator must make room on a disk.
             Self::NoAuditLog => Duration::from_secs(5),
-            // A full queue is worked off in well under a second.
+            // A full queue empties in well under a second.
             Self::Full | Self::Draining => Duration::from_secs(1),
         }
     }
 }
 
-/// Admits a write of any kind, or says why not.
+/// Admits a write of any kind.
+///
+/// # Errors
+///
+/// Returns the reason if the write is not admitted.
 pub fn admit_write(load: Load, queue_max: usize, draining: bool) -> Result<(), NotAdmitted> {
     if draining {
         Err(NotAdmitted::Draining)
@@ -82,7 +87,11 @@ pub fn admit_write(load: Load, queue_max: usize, draining: bool) -> Result<(), N
     }
 }
 
-/// Admits an order, or says why not.
+/// Admits an order.
+///
+/// # Errors
+///
+/// Returns the reason if the order is not admitted.
 pub fn admit(
     header: Header,
     request: OrderRequest,

@@ -1,20 +1,20 @@
-//! Tells whether two requests under one key ask for the same, while the first one is under way.
+//! Marks that show if two requests under one key are the same, while the first one is pending.
 //!
-//! A digest of a name and a phone number can be reversed, so none exists here. What is kept for as long as a request is under
-//! way is 64 bits of SipHash under a key that was drawn when the process started and is written nowhere. The last word is the
-//! data centre's.
+//! A digest of a name and a phone number can be reversed, so none is made here. While a request is
+//! pending, 64 bits of SipHash are kept. Their key is drawn at the start of the process and written
+//! nowhere. The data centre makes the final decision.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use bridge_protocol::domain::{Money, OrderId, PaymentId, PersonalData};
 use bridge_protocol::order_link::sender::BodyMark;
 
-/// Makes the marks of one process. Its copies make the same ones.
+/// Makes the marks of one process. Its clones make the same marks.
 #[derive(Clone, Default)]
 pub struct BodyMarks(RandomState);
 
 impl BodyMarks {
-    /// The mark of an order: of its encoded terms and of what is personal in it.
+    /// Returns the mark of an order: of its encoded terms and its personal data.
     pub fn of_order(&self, terms: &[u8], personal: &PersonalData) -> BodyMark {
         let mut hasher = self.0.build_hasher();
         hasher.write(b"place");
@@ -29,17 +29,17 @@ impl BodyMarks {
         BodyMark(hasher.finish())
     }
 
-    /// The mark of a cancellation.
+    /// Returns the mark of a cancellation.
     pub fn of_cancellation(&self, order: OrderId) -> BodyMark {
         BodyMark(self.0.hash_one(("cancel", order)))
     }
 
-    /// The mark of a payment.
+    /// Returns the mark of a payment.
     pub fn of_payment(&self, order: OrderId, amount: Money, payment_key: &str) -> BodyMark {
         BodyMark(self.0.hash_one(("pay", order, amount, payment_key)))
     }
 
-    /// The mark of a refund.
+    /// Returns the mark of a refund.
     pub fn of_refund(&self, order: OrderId, payment: PaymentId, amount: Money, reason: &str) -> BodyMark {
         BodyMark(self.0.hash_one(("refund", order, payment, amount, reason)))
     }

@@ -23,7 +23,7 @@ use crate::serve;
                   bridge-cloud status --config bridge-cloud.toml\n\nExit codes: 0 done, 1 failed, 2 usage or configuration."
 )]
 struct Arguments {
-    /// The configuration; samples/bridge-cloud.toml explains every key.
+    /// Configuration file; samples/bridge-cloud.toml explains every key.
     #[arg(long, value_name = "FILE", default_value = "bridge-cloud.toml", global = true)]
     config: PathBuf,
     #[command(subcommand)]
@@ -34,23 +34,23 @@ struct Arguments {
 enum Command {
     /// Serve until SIGTERM, then drain and exit 0.
     Serve,
-    /// Read the configuration and everything it names; say all mistakes.
+    /// Check the configuration and all files that it names, and print all mistakes.
     Check {
-        /// Show the effective configuration, secrets left out.
+        /// Print the effective configuration without secrets.
         #[arg(long)]
         print_config: bool,
     },
     /// Show the state of the running agent.
     Status {
-        /// As one JSON object.
+        /// Print one JSON object.
         #[arg(long)]
         json: bool,
     },
-    /// The append-only log of what passed the tunnel: read it, verify it, prove and compare what is in it.
+    /// Read, verify, prove and compare the append-only log of what passed the tunnel.
     Audit(audit_log::command::Audit),
 }
 
-/// Runs the command that the process was called with.
+/// Runs the command in this process's arguments.
 pub fn run() -> ExitCode {
     cli::exit(execute(Arguments::parse()))
 }

@@ -1,7 +1,7 @@
-//! The configuration of bridge-cloud: every key, its type and its default, one line each.
+//! The configuration of bridge-cloud: every key with its type and its default, one line each.
 //!
-//! Read once at the start into plain structs, which the parts of the agent are given. `samples/bridge-cloud.toml` explains
-//! each key to whoever runs it.
+//! It is read once at the start into plain structs for the parts of the agent.
+//! `samples/bridge-cloud.toml` explains each key to the operator.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use bridge_runtime::config::{
     TunnelConfig,
 };
 
-/// Everything that bridge-cloud is told.
+/// The whole configuration of bridge-cloud.
 pub struct CloudConfig {
     /// `[agent]`
     pub agent: AgentConfig,
@@ -38,16 +38,21 @@ pub struct CloudConfig {
     pub payments: PaymentsConfig,
     /// `[catalogue]`
     pub catalogue: CatalogueConfig,
-    /// `[brands.NAME]` by name, at least one.
+    /// `[brands.NAME]` by name; at least one.
     pub brands: BTreeMap<Brand, BrandConfig>,
-    /// All of it as TOML, defaults included, without any secret: what `--print-config` shows.
+    /// The whole configuration as TOML with defaults and without secrets, as `--print-config` shows
+    /// it.
     pub effective: String,
-    /// The settings that have a smallest and a largest value.
+    /// Bounds of all settings that have some.
     pub bounds: Vec<Bounds>,
 }
 
 impl CloudConfig {
     /// Reads `path`, overlaid by the variables that start with `BRIDGE_CLOUD__`.
+    ///
+    /// # Errors
+    ///
+    /// Returns all mistakes if there are any.
     pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Mistakes> {
         let mut reader = Reader::open(path, "BRIDGE_CLOUD", environment)?;
         let agent = AgentConfig::read(&mut reader);
@@ -67,7 +72,7 @@ impl CloudConfig {
         refuse_shared_tokens(&mut reader, &brands);
         let bounds = reader.bounds();
         let effective = reader.finish()?;
-        // Nothing is left out here: a brand or name that is none was a mistake.
+        // Nothing is left out here: an invalid brand or name is already a mistake.
         let brand = |(name, (token, currency)): (String, (Secret, Option<Currency>))| {
             let config = BrandConfig { token, currency: currency?, when_idc_is_down: WhenIdcIsDown::Refuse };
             Some((Brand::new(&name).ok()?, config))
@@ -91,35 +96,38 @@ impl CloudConfig {
     }
 }
 
-/// `[storefront]`: the HTTP listener that shops call, and its limits.
+/// `[storefront]`: the HTTP listener for shops, and its limits.
 #[derive(Clone, Debug)]
 pub struct StorefrontConfig {
-    /// Clear text, so keep it on loopback or in a network of your own.
+    /// Address of the listener. It speaks clear text, so keep it on loopback or in a private
+    /// network.
     pub listen: SocketAddr,
-    /// Serving threads; 0 is one a core.
+    /// Number of serving threads; 0 means one for each core.
     pub workers: usize,
-    /// A caller has this long for a request's head.
+    /// Longest time for a request's head.
     pub header_timeout: Duration,
-    /// And this long for its body.
+    /// Longest time for a request's body.
     pub body_timeout: Duration,
-    /// A connection that asks for nothing for so long is closed.
+    /// Time without a request after which a connection is closed.
     pub idle_timeout: Duration,
-    /// And one whose caller takes next to nothing of its answer for so long; over HTTP/2, a stream of it alone.
+    /// Time after which a connection is closed if its caller takes almost nothing of an answer.
+    /// Over HTTP/2 only the stream is reset.
     pub stall_timeout: Duration,
-    /// A write that has no receipt by then is answered 202: its outcome is unknown.
+    /// Time after which a write without a receipt is answered 202, because its outcome is unknown.
     pub answer_within: Duration,
-    /// Connections at a time; one more closes the one that asked for nothing the longest.
+    /// Most connections at a time. A further one closes the connection that has been idle the
+    /// longest.
     pub connections_max: usize,
-    /// A larger body is 413 before it is parsed.
+    /// Largest body. A larger one is answered 413 without parsing.
     pub body_max: ByteSize,
-    /// Lines in one order.
+    /// Most lines of one order.
     pub lines_max: usize,
 }
 
 impl StorefrontConfig {
     fn read(reader: &mut Reader) -> Self {
         let mut section = reader.section("storefront");
-        // What is taken from a caller has to fit into a frame.
+        // A body that is accepted from a caller must fit into a frame.
         let body_max = format!("{} KiB", ORDER_BODY_BYTES_MAX / 1024);
         Self {
             listen: section.or("listen", "127.0.0.1:8080"),
@@ -136,10 +144,11 @@ impl StorefrontConfig {
     }
 }
 
-/// `[sealing]`: whose sealing keys this agent believes.
+/// `[sealing]`: the keys whose signatures on sealing keys are trusted.
 #[derive(Clone, Debug)]
 pub struct SealingConfig {
-    /// The signing keys of the IDCs as C2SP signed-note verifier keys, `name+hash+base64`; at least one.
+    /// Signing keys of the IDC agents as C2SP signed-note verifier keys, `name+hash+base64`; at
+    /// least one.
     pub verifier_keys: Vec<String>,
 }
 
@@ -157,14 +166,14 @@ impl SealingConfig {
     }
 }
 
-/// `[orders]`: how many orders wait, and for how long.
+/// `[orders]`: limits of waiting orders.
 #[derive(Clone, Debug)]
 pub struct OrdersConfig {
-    /// Orders waiting for a link; the next one is answered 503.
+    /// Orders that wait for a link. A further one is answered 503.
     pub queue_max: usize,
-    /// For this long an order of unknown outcome is asked about.
+    /// Time for which an order of unknown outcome is settled.
     pub settle_for: Duration,
-    /// Orders of unknown outcome at a time; beyond it no new ones are taken.
+    /// Orders of unknown outcome at a time. Above it no new ones are taken.
     pub settling_max: usize,
 }
 
@@ -179,16 +188,16 @@ impl OrdersConfig {
     }
 }
 
-/// `[payments]`: how many payments wait, and for how long.
+/// `[payments]`: limits of waiting payments.
 #[derive(Clone, Debug)]
 pub struct PaymentsConfig {
-    /// Payments waiting for a link; the next one is answered 503.
+    /// Payments that wait for a link. A further one is answered 503.
     pub queue_max: usize,
-    /// A payment that is not decided by then is answered 202.
+    /// Time after which a payment without an outcome is answered 202.
     pub answer_within: Duration,
-    /// For this long a payment whose answer is lost is asked about.
+    /// Time for which a payment of unknown outcome is settled.
     pub settle_for: Duration,
-    /// Such payments at a time.
+    /// Payments of unknown outcome at a time.
     pub settling_max: usize,
 }
 
@@ -204,16 +213,16 @@ impl PaymentsConfig {
     }
 }
 
-/// `[catalogue]`: how its reads are answered, and its replica kept.
+/// `[catalogue]`: catalogue reads and the replica.
 #[derive(Clone, Debug)]
 pub struct CatalogueConfig {
-    /// How long an answer may be used again without asking: `Cache-Control: max-age`, in whole seconds.
+    /// Time in which an answer may be reused: `Cache-Control: max-age`, in whole seconds.
     pub max_age: Duration,
-    /// How long a read waits for the position that its `Bridge-Min-Seq` asks for.
+    /// Longest wait of a read for the position in its `Bridge-Min-Seq`.
     pub min_seq_wait: Duration,
-    /// The pause between two snapshots for the warm start.
+    /// Pause between two snapshots for the warm start.
     pub snapshot_every: Duration,
-    /// How often the replica is compared with its source by checksums.
+    /// Interval at which the replica is compared with its source by checksums.
     pub sums_every: Duration,
 }
 
@@ -231,27 +240,29 @@ impl CatalogueConfig {
 
 /// `[brands.NAME]`: one shop.
 pub struct BrandConfig {
-    /// The bearer token its storefront shows, from `token_file`.
+    /// Bearer token of its storefront, from `token_file`.
     pub token: Secret,
     /// ISO 4217 code of its prices.
     pub currency: Currency,
-    /// What becomes of an order when no link can take it.
+    /// Handling of an order that no link can take.
     pub when_idc_is_down: WhenIdcIsDown,
 }
 
-/// What becomes of an order when no link can take it.
+/// Handling of an order that no link can take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenIdcIsDown {
-    /// 503 with a time to come back.
+    /// It is answered 503 with a time to come back.
     #[default]
     Refuse,
 }
 
 impl BrandConfig {
-    /// Its token, and its currency; `None` if that is none, which is a mistake by then.
+    /// Reads the token and the currency. The currency is `None` if it is invalid, which is already
+    /// reported.
     fn read(section: &mut Section<'_>) -> (Secret, Option<Currency>) {
         let token: Secret = section.required("token_file");
-        // RFC 9110 section 5.5 keeps everything else out of a field's value, so such a token could never arrive.
+        // RFC 9110 section 5.5 allows nothing else in a field's value, so such a token could never
+        // arrive.
         if !token.expose().iter().all(u8::is_ascii_graphic) {
             section.refuse(
                 "token_file",
@@ -275,10 +286,10 @@ impl BrandConfig {
     }
 }
 
-/// A token is all that tells whose orders a caller places and sees, so that each brand needs its own.
+/// A token is the only proof of a caller's brand. So each brand needs its own.
 fn refuse_shared_tokens(reader: &mut Reader, brands: &BTreeMap<String, (Secret, Option<Currency>)>) {
     let mut owners: BTreeMap<&[u8], &str> = BTreeMap::new();
-    // One that could not be read is empty, and a mistake by then.
+    // A token that could not be read is empty, and already reported.
     let tokens = brands.iter().map(|(name, (token, _))| (name, token.expose()));
     for (name, token) in tokens.filter(|(_, token)| !token.is_empty()) {
         match owners.get(token) {
@@ -315,7 +326,7 @@ mod tests {
     const FILES: [&str; 5] =
         ["certs/cloud-1.pem", "certs/cloud-1.key", "certs/ca.pem", "certs/crl.pem", "secrets/my-brand.token"];
 
-    /// Loads `toml` from a folder that has the files the sample names.
+    /// Loads `toml` from a folder that has the files of the sample.
     fn load(toml: &str) -> Result<CloudConfig, String> {
         let folder = tempfile::tempdir().unwrap();
         for name in FILES {
@@ -333,7 +344,8 @@ mod tests {
     #[test]
     fn the_sample_names_every_setting_with_its_default() {
         let all = complete(SAMPLE);
-        // What the reader knows and the sample does not, or the reverse, or another default: all show as a difference.
+        // Each difference between reader and sample shows: a missing or additional setting, or
+        // another default.
         assert_eq!(settings(&load(SAMPLE).unwrap().effective), settings(&all));
         assert_eq!(settings(&load(&all).unwrap().effective), settings(&all));
     }
@@ -383,7 +395,7 @@ mod tests {
     fn brands_that_share_a_token_are_each_refused_with_other_mistakes() {
         let brand = "[brands.NAME]\ntoken_file = \"secrets/my-brand.token\"\ncurrency = \"KRW\"\n";
         let other = |name: &str| brand.replace("NAME", name);
-        // The last one has a file of its own, with the same in it.
+        // The last one has a file of its own with the same content.
         let copied = other("tea").replace("secrets/my-brand.token", "certs/ca.pem");
         let hats = other("hats").replace("KRW", "Won");
         let toml = format!("{SAMPLE}\n{hats}{}{copied}", other("shoes"));

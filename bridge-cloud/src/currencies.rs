@@ -1,6 +1,8 @@
-//! Each brand's currency, here and in the ledger: two settings that must say the same, since an order in another one is refused.
+//! Compares each brand's currency in the configuration with the ledger's. The two settings must
+//! agree, because an order in another currency is refused.
 //!
-//! What the ledger has comes with the catalogue. `check` looks at its last snapshot, a running agent at what it serves.
+//! The ledger's currency comes with the catalogue. `check` reads the last snapshot, and a running
+//! agent uses the catalogue that it serves.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,10 +12,10 @@ use bridge_protocol::domain::{Brand, Currency};
 use crate::replica::replica_rows;
 use crate::replica::snapshot;
 
-/// By brand.
+/// Currencies by brand.
 pub type Currencies = BTreeMap<Brand, Currency>;
 
-/// What an operator of a running agent is told; one sentence a brand.
+/// Returns one sentence for each difference, for the operator of a running agent.
 pub fn notes(configured: &Currencies, ledger: &Currencies) -> Vec<String> {
     let note = |(brand, here, there): (&Brand, &Currency, &Currency)| {
         format!(
@@ -24,8 +26,12 @@ pub fn notes(configured: &Currencies, ledger: &Currencies) -> Vec<String> {
     differences(configured, ledger).map(note).collect()
 }
 
-/// Compares a configuration with the catalogue that was served last; all differences at once. Of a snapshot that is not there, or
-/// cannot be read, nothing is known.
+/// Compares a configuration with the catalogue that was served last. A snapshot that is missing or
+/// unreadable has no information.
+///
+/// # Errors
+///
+/// Returns all differences at once.
 pub fn check(config: &Path, configured: &Currencies, snapshot: &Path) -> Result<(), String> {
     let Ok(Some(image)) = snapshot::read_of_any_brands(snapshot) else { return Ok(()) };
     let ledger = replica_rows::currencies(image.rows.iter().map(|(key, row)| (key, row)));

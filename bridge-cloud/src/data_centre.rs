@@ -1,10 +1,15 @@
-//! What is known of the data centre's agents: who is linked, who is away since when, and what each says is in its way.
+//! State of the data centre's agents: linked or away since a time, and the obstacles that each
+//! reports.
 //!
-//! Sans-IO: the order link's owner brings what happens on the tunnel, the admin listener asks. What lasts for less than
-//! [`GRACE`] is told to nobody, and what is over is told no more: a restart or a new link is no news, and nothing flickers. What comes
-//! back before it was away for so long lasts on since it first came: so an agent that dies again and again, or whose database works
-//! for a moment at a time, is told of.
-//! Of what a peer sends only a closed list is kept, and only for the agent that proved to be it.
+//! The code is sans-IO: the order link's owner passes events of the tunnel, and the admin listener
+//! reads the state. A state that lasts less than [`GRACE`] is not reported, and a state that is
+//! over is not reported any more. So a restart or a new link is no news, and reports do not
+//! flicker.
+//!
+//! If a state returns within [`GRACE`] after it ended, it counts as lasting since its first begin.
+//! So an agent that dies again and again, or whose database works only for moments, is reported.
+//! Only a closed list of a peer's obstacles is kept, and only for the identity that the peer has
+//! proved.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -17,59 +22,62 @@ use serde_json::{Value, json};
 
 use crate::metrics::AgentStanding;
 
-/// How long something lasts before an operator is told: longer than a restart, or than a link takes to come back.
+/// Time that a state must last before an operator is told: longer than a restart, and longer than a
+/// link needs to return.
 pub const GRACE: Duration = Duration::from_secs(10);
 
-/// Agents that are remembered which the configuration does not name. There is one for each certificate at most.
+/// Most remembered agents that the configuration does not name. Each has a certificate.
 const REMEMBERED_MAX: usize = 64;
 
-/// How long such an agent is remembered that does not come back.
+/// Time for which such an agent is remembered after it went away.
 const REMEMBERED_FOR: Duration = Duration::from_secs(7 * 24 * 3_600);
 
-/// A moment by both clocks: one to measure by, one to show.
+/// A moment by two clocks: one to measure, one to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// Of this process.
+    /// By this process's monotonic clock.
     pub at: Instant,
-    /// Of the wall.
+    /// By the wall clock.
     pub clock: UnixMicros,
 }
 
 /// The agents of the data centre, as this agent sees them.
 #[derive(Debug, Default)]
 pub struct DataCentre {
-    /// By SPIFFE ID; by configured address those that were never reached.
+    /// Agents by SPIFFE ID, or by configured address if they were never reached.
     agents: BTreeMap<String, AgentRecord>,
-    /// Whose link it is.
+    /// Agent of each link.
     links: HashMap<LinkId, String>,
 }
 
 #[derive(Debug)]
 struct AgentRecord {
-    /// Whether the configuration names it, so that it is missed until it is there.
+    /// Set if the configuration names it. Then it counts as missing until it is linked.
     is_expected: bool,
     /// Its links, the newest last.
     links: BTreeMap<LinkId, Link>,
-    /// Since when it is linked, or away.
+    /// Begin of its present state, linked or away.
     since: Moment,
-    /// When it was away last.
+    /// Time when it was away last.
     was_away: Option<Lasted>,
-    /// What it says is in its way on its newest link, and since when; `None` while it says nothing of it, as an earlier release does.
+    /// Obstacles that it reported on its newest link, each with its begin; `None` if it reported
+    /// nothing, as an earlier release does.
     told: Option<BTreeMap<Obstacle, Moment>>,
-    /// What was in its way.
+    /// Obstacles that are over.
     was_told: BTreeMap<Obstacle, Lasted>,
 }
 
-/// One link to an agent. Its process may be another one than that of an older link whose end is not known yet.
+/// One link to an agent. A newer link may belong to a new process while the end of the old one is
+/// not known yet.
 #[derive(Debug, Default)]
 struct Link {
-    /// Whether it takes requests.
+    /// Set if it takes requests.
     is_open: bool,
-    /// What was said on it to be in the agent's way.
+    /// Obstacles that were reported on it.
     told: Option<BTreeSet<Obstacle>>,
 }
 
-/// Something that was, and may come back.
+/// A state that is over and may return.
 #[derive(Debug, Clone, Copy)]
 struct Lasted {
     since: Moment,
@@ -77,25 +85,25 @@ struct Lasted {
 }
 
 impl Lasted {
-    /// Since when it is, if it has come back now.
+    /// Returns the begin of a state that exists now, which is the earlier begin if it has returned.
     fn comes_back(last: Option<Self>, now: Moment) -> Moment {
         last.filter(|last| now.at.saturating_duration_since(last.until) < GRACE)
             .map_or(now, |last| last.since)
     }
 }
 
-/// What an operator is told, each as a sentence.
+/// Report for an operator, each entry as a sentence.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct DataCentreReport {
-    /// What keeps this agent from passing on orders: nobody in the data centre takes any.
+    /// Obstacles of this agent: no agent of the data centre takes orders.
     pub obstacles: Vec<String>,
-    /// What somebody should see to, although orders pass.
+    /// Problems to look after, although orders pass.
     pub notes: Vec<String>,
 }
 
 impl DataCentre {
-    /// Nobody is linked yet, and these are missed until they are: every agent that `tunnel.allow` names, or where it names
-    /// none, whatever is dialled.
+    /// Makes the state without links. Agents in `tunnel.allow` count as missing until they are
+    /// linked. If the list is empty, all dialled addresses do.
     pub fn expecting(allowed: &[String], dialled: &[String], now: Moment) -> Self {
         let ids = allowed.iter().filter_map(|id| id.parse::<SpiffeId>().ok());
         let ids = ids.filter(|id| id.role() == Role::Idc).map(|id| id.to_string());
@@ -104,10 +112,10 @@ impl DataCentre {
         Self { agents, links: HashMap::new() }
     }
 
-    /// A link to this agent is up; `target` is what was dialled, if this side did.
+    /// Takes a new link to this agent. `target` is the address that this side dialled, if it did.
     pub fn handle_up(&mut self, link: LinkId, peer: &SpiffeId, target: Option<&str>, now: Moment) {
         self.forget(now.at);
-        // From here on its identity stands for it.
+        // From here on its identity takes the place of its address.
         target.map(|target| self.agents.remove(target));
         let id = peer.to_string();
         if !self.agents.contains_key(&id) && !self.has_room() {
@@ -118,14 +126,14 @@ impl DataCentre {
         self.links.insert(link, id);
     }
 
-    /// A link takes requests from now on, or does not: its agent is silent, or is ending.
+    /// Takes that a link takes requests, or does not because its agent is silent or stopping.
     pub fn handle_open(&mut self, link: LinkId, is_open: bool, now: Moment) {
         if let Some(agent) = self.agent(link) {
             agent.change(now, |links| links.entry(link).or_default().is_open = is_open);
         }
     }
 
-    /// A link is gone.
+    /// Takes the end of a link.
     pub fn handle_down(&mut self, link: LinkId, now: Moment) {
         if let Some(agent) = self.agent(link) {
             agent.change(now, |links| links.remove(&link));
@@ -133,19 +141,19 @@ impl DataCentre {
         self.links.remove(&link);
     }
 
-    /// The agent at the other end of a link says what is in its way.
+    /// Takes the obstacles that the agent of a link reports.
     pub fn handle_readiness(&mut self, link: LinkId, obstacles: &BTreeSet<Obstacle>, now: Moment) {
         if let Some(agent) = self.agent(link) {
             agent.change(now, |links| links.entry(link).or_default().told = Some(obstacles.clone()));
         }
     }
 
-    /// Forgets agents that have been away for long, and that the configuration does not name.
+    /// Forgets agents that have been away for long and that the configuration does not name.
     pub fn forget(&mut self, now: Instant) {
         self.agents.retain(|_, agent| agent.is_expected || !agent.is_away_for(REMEMBERED_FOR, now));
     }
 
-    /// What an operator is to know now.
+    /// Returns the current report for an operator.
     pub fn said(&self, now: Instant) -> DataCentreReport {
         let is_in_the_way = |(stops_orders, _): &(bool, String)| *stops_orders;
         let lines = || self.agents.iter().flat_map(|(name, agent)| agent.lines(name, now));
@@ -157,7 +165,7 @@ impl DataCentre {
         DataCentreReport { obstacles: texts(in_the_way), notes: texts(notes) }
     }
 
-    /// One row an agent, for `status`.
+    /// Returns one row for each agent, for `status`.
     pub fn table(&self) -> Value {
         let row = |(name, agent): (&String, &AgentRecord)| {
             let told = agent.told.as_ref();
@@ -173,7 +181,8 @@ impl DataCentre {
         self.agents.iter().map(row).collect()
     }
 
-    /// How many agents stand so, with or without a grace: what changes is for the metrics' reader to smooth.
+    /// Returns the number of agents in a state, without the grace period. Smoothing is the task of
+    /// the metrics' reader.
     pub fn count(&self, standing: AgentStanding) -> usize {
         self.agents.values().filter(|agent| agent.stands(standing)).count()
     }
@@ -182,7 +191,8 @@ impl DataCentre {
         self.agents.get_mut(self.links.get(&link)?)
     }
 
-    /// Makes room for one agent more that the configuration does not name: the one that is away the longest goes.
+    /// Makes room for one more agent that the configuration does not name. The one that is away the
+    /// longest is forgotten.
     fn has_room(&mut self) -> bool {
         let remembered = || self.agents.iter().filter(|(_, agent)| !agent.is_expected);
         if remembered().count() < REMEMBERED_MAX {
@@ -217,7 +227,7 @@ impl AgentRecord {
         change(&mut self.links);
         match (before, self.is_linked()) {
             (false, true) => {
-                // One that is heard of for the first time was not away.
+                // An agent that is seen for the first time was not away.
                 let was_there = self.since.at < now.at;
                 self.was_away = was_there.then_some(Lasted { since: self.since, until: now.at });
                 self.since = now;
@@ -225,13 +235,14 @@ impl AgentRecord {
             (true, false) => self.since = Lasted::comes_back(self.was_away, now),
             _ => {}
         }
-        // What an older link said holds until it is silent: what is said on the newest one comes a moment after it is up.
+        // The report on an older link stays valid until that link is silent: the one on the newest
+        // link comes a moment after it is up.
         let mut open = self.links.values().rev().filter(|link| link.is_open);
         let told = open.find_map(|link| link.told.clone());
         self.set_told(told.as_ref(), now);
     }
 
-    /// It says that this is in its way, or says nothing of it.
+    /// Sets the obstacles that it reports, or `None` if it reports nothing.
     fn set_told(&mut self, obstacles: Option<&BTreeSet<Obstacle>>, now: Moment) {
         let before = self.told.take().unwrap_or_default();
         let since = |obstacle: &Obstacle| {
@@ -254,7 +265,7 @@ impl AgentRecord {
         !self.is_linked() && now.saturating_duration_since(self.since.at) >= long
     }
 
-    /// What it says is in its way, and has been for a while.
+    /// Returns the obstacles that it has reported for longer than the grace period.
     fn obstacles(&self, now: Instant) -> impl Iterator<Item = (Obstacle, Moment)> {
         let lasts = move |since: &Moment| now.saturating_duration_since(since.at) >= GRACE;
         let told = self.told.iter().flatten().map(|(obstacle, since)| (*obstacle, *since));
@@ -265,7 +276,7 @@ impl AgentRecord {
         self.is_linked() && !self.obstacles(now).any(|(obstacle, _)| obstacle.stops_orders())
     }
 
-    /// What is to be told of it, and whether it takes no orders for that.
+    /// Returns the sentences about it, each with a flag that it takes no orders for this reason.
     fn lines(&self, name: &str, now: Instant) -> Vec<(bool, String)> {
         if self.is_away_for(GRACE, now) {
             let since = self.since.clock;
@@ -300,17 +311,17 @@ impl AgentRecord {
     }
 }
 
-/// In the words of this agent: a peer chooses among them, and adds none.
+/// Describes an obstacle in this agent's words. A peer chooses among them and cannot add any.
 fn sentence(obstacle: Obstacle) -> &'static str {
     match obstacle {
         Obstacle::Database => "its database does not work, so it takes no orders",
         Obstacle::AuditLog => "its audit log cannot be written, so it takes no orders",
         Obstacle::Brand => "its database refuses what a brand asks for, and works for others",
-        Obstacle::Catalogue => "its database tells nothing of the catalogue's changes",
+        Obstacle::Catalogue => "its database reports no changes of the catalogue",
         Obstacle::AuditUnpublished => {
             "its audit log cannot be published, so that it will soon take no orders"
         }
-        Obstacle::Other => "something is in its way that this version has no word for",
+        Obstacle::Other => "it has an obstacle that this version does not know",
     }
 }
 

@@ -1,38 +1,42 @@
-//! bridge-cloud: stands beside the storefront, seals what is personal and relays it to the data centre.
+//! bridge-cloud: the agent beside the storefront, which seals personal data and relays orders to
+//! the data centre.
 //!
-//! Modules stand in the order an order meets them; `submit_order` in `storefront::orders` is its whole way.
+//! Modules are in the order in which an order passes them. `submit_order` in `storefront::orders`
+//! shows its whole way.
 
-// Every setting, with its default.
+#![warn(clippy::missing_errors_doc)]
+
+// Every setting with its default.
 pub mod config;
 
-// What is counted.
+// Metrics.
 pub mod metrics;
 
 // HTTP: from a request's bytes to a typed request, and from an answer to a response.
 pub mod storefront;
 
-// The catalogue in memory, from which reads are answered.
+// The catalogue in memory, for reads.
 pub mod replica;
 
-// Whether this agent and the ledger mean the same money.
+// Comparison of this agent's currencies with the ledger's.
 pub mod currencies;
 
-// Whether there is room for one more: pure.
+// Decision if there is room for one more request; pure.
 pub mod admission;
 
-// Whether two requests under one key ask for the same, without keeping what they ask for.
+// Comparison of two requests under one key, without keeping their content.
 pub mod body_mark;
 
-// Closes an order's personal data; nothing on this side can open it again.
+// Sealing of an order's personal data. Nothing on this side can open it again.
 pub mod seal;
 
-// What is known of the data centre's agents.
+// State of the data centre's agents.
 pub mod data_centre;
 
-// The task that owns the order link, and the handle by which requests reach it.
+// The task that owns the order link, and the handle for requests.
 pub mod order_link;
 
-// The process: what it starts, watches and ends.
+// The process: start, supervision and end.
 pub mod serve;
 
 // The command line.

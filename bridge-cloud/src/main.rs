@@ -3,8 +3,9 @@
 use mimalloc::MiMalloc;
 use zeroizing_alloc::ZeroAlloc;
 
-/// Orders allocate on one thread and free on another, for which the system's allocator takes locks. What is freed is wiped:
-/// the libraries between a socket and us keep buffers that held an order, and wipe none of them.
+/// Orders allocate on one thread and free on another, and the system's allocator takes locks for
+/// that. Freed memory is wiped: libraries between the socket and our code keep buffers with parts
+/// of an order and do not wipe them.
 #[global_allocator]
 static MEMORY: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 

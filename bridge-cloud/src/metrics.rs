@@ -1,4 +1,4 @@
-//! The metrics of bridge-cloud, with the closed lists of their labels.
+//! Metrics of bridge-cloud, with the closed lists of their labels.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Unit;
 
 labels! {
-    /// Which of the storefront's paths was asked for.
+    /// Path of a request.
     Route as "route" {
         /// `POST /v1/{brand}/orders`
         OrderPlace = "order_place",
@@ -33,7 +33,7 @@ labels! {
         CategoriesRead = "categories_read",
         /// `GET /v1/{brand}/stock`
         StockRead = "stock_read",
-        /// No path of ours.
+        /// Any other path.
         Other = "other",
     }
 }
@@ -67,21 +67,21 @@ impl From<http::StatusCode> for StatusClass {
 }
 
 labels! {
-    /// Why a connection of the storefront was closed by this agent.
+    /// Reason why this agent closed a connection of the storefront.
     ConnectionEnd as "reason" {
-        /// It asked for nothing.
+        /// It had no request.
         Idle = "idle",
-        /// Its caller did not take its answer.
+        /// Its caller did not take an answer.
         Stalled = "stalled",
-        /// Another one needed its place.
+        /// Another connection needed its place.
         NoRoom = "no_room",
     }
 }
 
 labels! {
-    /// How an agent of the data centre stands, as a cloud agent sees it.
+    /// State of a data centre's agent, as a cloud agent sees it.
     AgentStanding as "standing" {
-        /// It is linked, and says of nothing that keeps it from taking orders.
+        /// It is linked and reports no obstacle that stops orders.
         TakesOrders = "takes_orders",
         /// It was linked or is expected, and no link to it takes requests.
         Away = "away",
@@ -89,43 +89,43 @@ labels! {
         Database = "database",
         /// Its audit log cannot be written.
         AuditLog = "audit_log",
-        /// Its database refuses what a brand asks for.
+        /// Its database refuses the requests of some brand.
         Brand = "brand",
-        /// Its database tells nothing of the catalogue's changes.
+        /// Its database reports no changes of the catalogue.
         Catalogue = "catalogue",
         /// Its audit log cannot be published.
         AuditUnpublished = "audit_unpublished",
-        /// Something is in its way that only a later version has a word for.
+        /// It reports an obstacle that this version does not know.
         Other = "other",
     }
 }
 
-/// The instruments of one agent. Counting is an atomic addition; share it in an `Arc`.
+/// The instruments of one agent. Counting is an atomic addition. Share it in an `Arc`.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Those of links, the audit log and files, and the registry of all.
+    /// Instruments of links, the audit log and files, and the registry of all.
     pub runtime: Arc<telemetry::Metrics>,
-    /// Those that both agents have.
+    /// Metrics that both agents have.
     pub shared: SharedMetrics,
-    /// Agents of the data centre by how they stand; one of them may stand in several ways.
+    /// Agents of the data centre by state. An agent can be in several states.
     idc_agents: Labelled<AgentStanding, Gauge>,
     /// Rows that the replica serves.
     pub catalogue_rows: Gauge,
-    /// Seconds since the replica was last known to equal its source.
+    /// Seconds since the replica was known to equal its source.
     pub catalogue_age_seconds: Gauge,
-    /// Buckets in which the replica was found not to equal its source; a bootstrap follows.
+    /// Buckets in which the replica differed from its source. A bootstrap followed.
     pub catalogue_drifted: Counter,
-    /// Snapshots of the replica that could not be written; each is tried again.
+    /// Snapshots of the replica that could not be written. Each is tried again.
     pub catalogue_snapshot_errors: Counter,
     /// Answers to the storefront.
     pub responses: Labelled<(Route, StatusClass), Counter>,
-    /// Connections of the storefront that were closed here, by reason.
+    /// Connections of the storefront that this agent closed, by reason.
     pub connections_closed: Labelled<ConnectionEnd, Counter>,
-    /// Streams of HTTP/2 that were reset, since their caller took nothing of an answer.
+    /// Streams of HTTP/2 that were reset because their caller took nothing of an answer.
     pub streams_stalled: Counter,
-    /// Receipts whose signature or content was wrong.
+    /// Receipts with a wrong signature or content.
     pub receipts_rejected: Counter,
-    /// Orders that were sealed again, since no link opened what they were sealed to.
+    /// Orders that were sealed again because no link opened their key.
     pub orders_sealed_again: Counter,
 }
 
@@ -144,11 +144,11 @@ impl Default for Metrics {
             counter("catalogue_snapshot_errors", "Snapshots of the replica that could not be written");
         let streams_stalled = counter(
             "storefront_streams_stalled",
-            "Streams of HTTP/2 that were reset, since their caller took nothing of an answer",
+            "Streams of HTTP/2 that were reset, because their caller took nothing of an answer",
         );
         let receipts_rejected = counter("receipts_rejected", "Receipts with a wrong signature or content");
         let orders_sealed_again = counter("orders_sealed_again", "Orders sealed again to another key");
-        let agents = "Agents of the data centre by how they stand: each that is away or takes orders, and what is in its way";
+        let agents = "Agents of the data centre by state: away, taking orders, or with an obstacle";
         let closed = "Connections of the storefront that were closed here";
         Self {
             shared,
@@ -168,7 +168,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// How many agents of the data centre stand so, for each way to stand.
+    /// Sets the number of the data centre's agents in each state.
     pub fn set_idc_agents(&self, count: impl Fn(AgentStanding) -> usize) {
         for standing in AgentStanding::ALL {
             self.idc_agents.of(*standing).set(i64::try_from(count(*standing)).unwrap_or(i64::MAX));

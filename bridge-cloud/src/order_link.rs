@@ -1,8 +1,8 @@
-//! The task that owns the order link's state, and the handle by which requests reach it.
+//! The task that owns the order link's state, and the handle for requests.
 //!
-//! Requests, frames and timers come in as inputs of the sans-IO `Sender`; what it puts out is sent or answered. Nothing
-//! else touches it, so nothing is locked. Payments have a `Sender` of their own, on a lane of their own: a gateway that
-//! hangs takes no order's place.
+//! Requests, frames and timers are inputs of the sans-IO `Sender`; its outputs are sent or
+//! answered. No other code touches the state, so nothing is locked. Payments have a `Sender` and a
+//! lane of their own, so a gateway that hangs takes no order's place.
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
@@ -34,28 +34,28 @@ use crate::admission::Load;
 use crate::data_centre::{DataCentre, Moment};
 use crate::metrics::Metrics;
 
-/// Inputs of a kind taken at a time.
+/// Most inputs of a kind that are taken at once.
 const TAKEN_AT_ONCE: usize = 256;
 
-/// Lines of the log about what is in the way of the data centre's agents, in ten seconds.
+/// Log lines about obstacles of the data centre's agents in ten seconds.
 const READINESS_LOGGED: u32 = 20;
 
-/// Reaches the order link from any thread, for orders or for payments.
+/// Handle of the order link for any thread, for orders or for payments.
 #[derive(Clone)]
 pub struct OrderLink {
     submissions: mpsc::Sender<Submission>,
     load: watch::Receiver<Load>,
 }
 
-/// Where new sealing keys are logged.
+/// Log for new sealing keys.
 pub struct KeysLog {
     /// The audit log.
     pub log: AuditLog,
-    /// What it was told last.
+    /// The keys that were logged last.
     pub last: LastLogged,
 }
 
-/// What comes from a serving thread.
+/// Message from a serving thread.
 enum Submission {
     /// A request.
     New { order: OrderId, kind: to_idc::Kind, body: BodyMark, caller: Caller },
@@ -63,29 +63,30 @@ enum Submission {
     Sealed { request: RequestId, sealed: Option<to_idc::Kind>, caller: Caller },
 }
 
-/// Who waits for a request.
+/// A task that waits for a request.
 struct Caller {
     answer: oneshot::Sender<Result<Reply, Rejected>>,
     trace: Option<TraceParent>,
 }
 
-/// What the order link says to a caller.
+/// Message of the order link to a caller.
 #[expect(
     clippy::large_enum_variant,
     reason = "nearly all are the large one, and a box would cost each an allocation"
 )]
 enum Reply {
-    /// How its request ended.
+    /// The answer to its request.
     Ended(CallerAnswer),
-    /// It is to be sealed again.
+    /// It must seal its order again.
     SealAgain(RequestId),
 }
 
-/// Where a request has come.
+/// Result of carrying a request.
 pub enum CarryResult {
-    /// To its end.
+    /// The request has ended.
     Ended(CallerAnswer),
-    /// No link opens what this order is sealed to: its caller seals it again, to the key that is preferred now.
+    /// No link opens the key that the order is sealed to. Its caller must seal it again to the key
+    /// that is preferred now.
     SealAgain(SealAgain),
 }
 
@@ -97,13 +98,20 @@ pub struct SealAgain {
 }
 
 impl OrderLink {
-    /// How much is on the link now. Of the audit log it knows nothing.
+    /// Returns the current load of the link, without the state of the audit log.
     pub fn load(&self) -> Load {
         *self.load.borrow()
     }
 
-    /// Hands a request over that is not sealed, and waits for how it ends. A caller that stops waiting changes nothing
-    /// about that. `body` tells whether what is under way under its key is the same; `trace` goes with it to the data centre.
+    /// Submits a request that is not sealed, and waits for its answer. The request continues even
+    /// if the caller stops waiting.
+    ///
+    /// `body` decides if a pending request under the same key is the same one. `trace` goes with it
+    /// to the data centre.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the request is rejected. It then has no effect.
     pub async fn submit(
         &self,
         order: OrderId,
@@ -120,7 +128,11 @@ impl OrderLink {
         }
     }
 
-    /// The same of any request, up to where its caller is needed again.
+    /// Submits any request, and waits until it ends or its caller is needed again.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the request is rejected. It then has no effect.
     pub async fn carry(
         &self,
         order: OrderId,
@@ -141,7 +153,7 @@ impl OrderLink {
         answered: oneshot::Receiver<Result<Reply, Rejected>>,
         trace: Option<TraceParent>,
     ) -> Result<CarryResult, Rejected> {
-        // The owner ends only with the process, and then nobody can tell what became of it.
+        // The owner ends only with the process. Then the outcome is unknown.
         Ok(match answered.await.unwrap_or(Ok(Reply::Ended(CallerAnswer::Unknown)))? {
             Reply::Ended(answer) => CarryResult::Ended(answer),
             Reply::SealAgain(request) => {
@@ -152,33 +164,35 @@ impl OrderLink {
 }
 
 impl SealAgain {
-    /// Goes on with the order as it was sealed again; `None` if it cannot be, which ends it for its caller.
+    /// Continues with the order after it was sealed again. `None` means that sealing failed, which
+    /// ends the order for its caller.
     pub async fn sealed(self, sealed: Option<to_idc::Kind>) -> CarryResult {
         let Self { link, request, trace } = self;
         let (answer, answered) = oneshot::channel();
         let caller = Caller { answer, trace };
-        // The room that it had is still its own, so it waits for its turn, should there be a crowd.
+        // The order still has its place in the queue, so it waits for its turn in the channel.
         let _owner_gone = link.submissions.send(Submission::Sealed { request, sealed, caller }).await;
         link.answer(answered, trace).await.unwrap_or(CarryResult::Ended(CallerAnswer::Unknown))
     }
 }
 
-/// Where the keys to seal to are found, the one to prefer first; empty until a link has brought some.
+/// Watch of the keys to seal to, the preferred one first; empty until a link has brought some.
 pub type KeysWatch = watch::Receiver<Arc<[SealingKey]>>;
 
-/// What the tunnel's owner is reached by.
+/// Handles of the running order link.
 pub struct Started {
     /// For orders.
     pub orders: OrderLink,
     /// For payments.
     pub payments: OrderLink,
-    /// The keys to seal to.
+    /// Keys to seal to.
     pub sealing: KeysWatch,
-    /// What is known of the data centre's agents.
+    /// State of the data centre's agents.
     pub data_centre: watch::Receiver<DataCentre>,
 }
 
-/// Starts an order link over a tunnel: how it is reached, and the future that runs it until the tunnel ends.
+/// Starts an order link over a tunnel. Returns its handles, and the future that runs it until the
+/// tunnel ends.
 pub fn start(
     [orders, payments]: [SenderLimits; 2],
     pinned: Vec<NoteVerifier>,
@@ -219,16 +233,16 @@ pub fn start(
     (started, owner.run(tunnel, orders_submitted, payments_submitted))
 }
 
-/// Requests of one kind: their state, and who waits for them.
+/// Requests of one kind: their state and their waiting callers.
 struct LaneDriver {
     sender: Sender,
     lane: Lane,
-    /// Who waits for a request; at most those that are not settled.
+    /// Waiting callers; at most as many as unsettled requests.
     callers: HashMap<RequestId, Caller>,
     load: watch::Sender<Load>,
 }
 
-/// Which lanes a line sends on.
+/// Lanes that a driver sends on.
 #[derive(Clone, Copy, PartialEq)]
 enum Lane {
     Orders,
@@ -243,7 +257,8 @@ impl LaneDriver {
         (line, OrderLink { submissions, load: load_seen }, submitted)
     }
 
-    /// Takes what a serving thread hands over. `is_placed` says whether another line is placing that order.
+    /// Takes a submission of a serving thread. `is_placed` tells if the other driver is placing
+    /// that order.
     fn handle_submission(
         &mut self,
         now: Duration,
@@ -307,31 +322,31 @@ impl LaneDriver {
     }
 }
 
-/// A link that is up.
+/// A live link.
 struct Link {
     sender: LinkSender,
     peer: SpiffeId,
-    /// Those of `OrderLinkDriver::keys_of` that were its peer's when it last said so.
+    /// Keys of `OrderLinkDriver::keys_of` that its peer had at its last manifest.
     keys: Vec<SealingKey>,
 }
 
 struct OrderLinkDriver {
     orders: LaneDriver,
     payments: LaneDriver,
-    /// The senders' clock counts from here.
+    /// Start of the senders' clock.
     started: Instant,
     links: HashMap<LinkId, Link>,
-    /// The IDC keys that may sign a manifest.
+    /// Keys of the IDC agents that may sign a manifest.
     pinned: Vec<NoteVerifier>,
     keys: KeysLog,
-    /// The sealing keys of each peer by its last manifest that a pinned key signed; one entry for each agent of the data
-    /// centre that ever linked.
+    /// Sealing keys of each peer, from its last manifest that a pinned key signed. It has one entry
+    /// for each agent of the data centre that ever linked.
     keys_of: HashMap<SpiffeId, Vec<SealingKey>>,
     sealing: watch::Sender<Arc<[SealingKey]>>,
-    /// Of what the sender says about keys, what `sealing` is made of.
+    /// Version of the sender's keys from which `sealing` was computed.
     sealing_version: u64,
     data_centre: watch::Sender<DataCentre>,
-    /// What the log is told of what is in the way of the data centre's agents.
+    /// Limits the log lines about obstacles of the data centre's agents.
     readiness_told: LogRateLimit,
     metrics: Arc<Metrics>,
 }
@@ -346,7 +361,7 @@ impl OrderLinkDriver {
         let mut events = Vec::with_capacity(TAKEN_AT_ONCE);
         let mut submissions = Vec::with_capacity(TAKEN_AT_ONCE);
         loop {
-            // Without a timer there is nothing to wait for but events; an hour stands for that.
+            // If no timer runs, only events matter. An hour stands for that.
             let timeouts = [self.orders.sender.next_timeout(), self.payments.sender.next_timeout()];
             let timeout = timeouts.into_iter().flatten().min();
             let timeout = timeout.unwrap_or(self.now() + Duration::from_secs(3_600));
@@ -427,14 +442,14 @@ impl OrderLinkDriver {
         }
     }
 
-    /// An answer; one that is none ends its link, which is logged and counted where it ends.
+    /// Decodes an answer. A malformed one ends its link, which is logged and counted there.
     fn decode(&self, link: LinkId, payload: Bytes) -> Option<ToCloud> {
         let decoded = frame::decode::<ToCloud>(payload);
         decoded.map_err(|error| self.links.get(&link).map(|link| link.sender.refuse(&error))).ok()
     }
 
-    /// The keys of the agent at the other end of a link. A manifest that a pinned key did not sign changes nothing: what
-    /// that agent said before stays in use.
+    /// Takes the keys of a link's agent. A manifest without a pinned key's signature is ignored,
+    /// and the agent's earlier keys stay in use.
     fn take_manifest(&mut self, id: LinkId, note: &Bytes) {
         let Some(link) = self.links.get_mut(&id) else { return };
         match Manifest::verify(note, &self.pinned, clock::now()) {
@@ -452,7 +467,7 @@ impl OrderLinkDriver {
         self.orders.sender.handle_keys(self.started.elapsed(), id, ids);
     }
 
-    /// Notes what an agent of the data centre says is in its way.
+    /// Notes the obstacles that an agent of the data centre reports.
     fn take_readiness(&self, id: LinkId, obstacles: &BTreeSet<Obstacle>) {
         self.see(|centre, now| centre.handle_readiness(id, obstacles, now));
         let Some(Link { peer, .. }) = self.links.get(&id) else { return };
@@ -466,7 +481,7 @@ impl OrderLinkDriver {
         }
     }
 
-    /// Has what is known of the data centre's agents changed.
+    /// Changes the state of the data centre's agents and updates the metrics.
     fn see(&self, change: impl FnOnce(&mut DataCentre, Moment)) {
         let now = Moment { at: std::time::Instant::now(), clock: clock::now() };
         self.data_centre.send_modify(|centre| change(centre, now));
@@ -474,14 +489,14 @@ impl OrderLinkDriver {
         self.metrics.set_idc_agents(|standing| centre.count(standing));
     }
 
-    /// Which key to seal to, whenever what the links open has changed.
+    /// Chooses the keys to seal to again after the keys of the links have changed.
     fn prefer_keys(&mut self) {
         let version = self.orders.sender.keys_version();
         if self.sealing_version == version {
             return;
         }
         self.sealing_version = version;
-        // Without a link there is nothing to choose from; what was preferred last is as good as anything.
+        // Without a link there is no choice, and the last preference stays.
         if !self.orders.sender.has_open_link() {
             return;
         }

@@ -1,6 +1,8 @@
-//! Seals admitted orders: one session a serving thread, started anew each second or thousand orders.
+//! Seals admitted orders. Each serving thread has a session, which is replaced each second or
+//! thousand orders.
 //!
-//! This side has public keys only. A [`SealedOrder`] is made here and nowhere else; only it goes to the order link.
+//! This side has only public keys. A [`SealedOrder`] is made only here, and only it goes to the
+//! order link.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,45 +28,51 @@ pub struct SealedOrder {
 }
 
 impl SealedOrder {
-    /// Whose order under which key.
+    /// Returns the order's brand, id and key.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// What tells its body from another one under its key, and says nothing of it.
+    /// Returns the mark that distinguishes its body from another one under its key, without
+    /// revealing it.
     pub fn body(&self) -> BodyMark {
         self.body
     }
 
-    /// The envelope to send.
+    /// Returns the envelope to send.
     pub fn into_envelope(self) -> Envelope {
         self.envelope
     }
 }
 
-/// Nothing to seal to.
+/// There is no key to seal to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the data centre has sent no sealing key that is signed by a pinned key and valid now")]
 pub struct NoSealingKey;
 
-/// One serving thread's sealer.
+/// The sealer of one serving thread.
 pub struct Sealer {
     keys: KeysWatch,
-    /// Locked by its own thread alone, and never across an await.
+    /// Locked only by its own thread, and never across an await.
     session: Mutex<Option<SealingSession>>,
-    /// The process's own.
+    /// Marks of the process.
     marks: BodyMarks,
     metrics: Arc<Metrics>,
 }
 
 impl Sealer {
-    /// A sealer that seals to whatever key is preferred now.
+    /// Makes a sealer that always uses the preferred key.
     pub fn new(keys: KeysWatch, marks: BodyMarks, metrics: Arc<Metrics>) -> Self {
         Self { keys, session: Mutex::new(None), marks, metrics }
     }
 
-    /// Seals an order. What is personal in it is zeroised when its caller lets go of it: once it is answered, since until
-    /// then the one key that it is sealed to may be gone.
+    /// Seals an order. The caller keeps the personal data until the order is answered, because the
+    /// key may be removed before and the order must be sealed again. Dropping the order zeroises
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no key to seal to.
     pub fn seal(
         &self,
         admitted: &AdmittedOrder,

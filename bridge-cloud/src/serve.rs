@@ -1,7 +1,9 @@
-//! The process: starts the replica, the tunnel, the order link, the storefront and the admin listener, and ends them in order.
+//! The process: starts the replica, the tunnel, the order link, the storefront and the admin
+//! listener, and ends them in order.
 //!
-//! The end: no new connection, what was begun is answered, then the tunnel is closed. What is still unknown then can be
-//! asked about, or sent again under its key, at whichever agent comes after.
+//! At the end no new connection is accepted, pending requests are answered, and then the tunnel is
+//! closed. Requests that are still unknown can be asked about, or sent again under their keys, at
+//! the agent that comes next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -42,19 +44,24 @@ use crate::replica::snapshot;
 use crate::replica::update::{Broadcast, Freshness, Update};
 use crate::storefront::{self, Shop, Storefront};
 
-/// How long what was begun may take to end.
+/// Longest time for pending requests at the end.
 const DRAIN_FOR: Duration = Duration::from_secs(15);
 
-/// A request without an answer for this long is sent again.
+/// Time without an answer after which a request is sent again.
 const RESEND_AFTER: Duration = Duration::from_secs(5);
 
-/// Pages of the feed that may be under way: enough for a line of 50 Mbit/s and 100 ms, and little to hold.
+/// Most unacknowledged pages of the feed: enough for a line of 50 Mbit/s and 100 ms, and little
+/// memory.
 const FEED_WINDOW: u32 = 8;
 
-/// Five heartbeats of a publisher: after such a silence another one is followed.
+/// Five heartbeats of a publisher. After this silence another one is followed.
 const FEED_SILENT_AFTER: Duration = Duration::from_secs(5);
 
 /// Serves until a signal ends it.
+///
+/// # Errors
+///
+/// Fails if the agent cannot start or does not end in order.
 pub async fn serve(config: CloudConfig) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     shutdown.on_signals(DRAIN_FOR).context("listen for signals")?;
@@ -166,7 +173,7 @@ async fn from_start_to_end(config: CloudConfig, shutdown: Shutdown) -> anyhow::R
     Ok(())
 }
 
-/// What an operator is told if this process has files for fewer connections than are asked for.
+/// Returns a note for the operator if this process has files for fewer connections than configured.
 fn few_files(may_open: usize, config: &StorefrontConfig) -> Option<String> {
     let (asked, in_force) = (config.connections_max, storefront::connections_in_force(config));
     (in_force < asked).then(|| {
@@ -177,17 +184,17 @@ fn few_files(may_open: usize, config: &StorefrontConfig) -> Option<String> {
     })
 }
 
-/// Where the catalogue's snapshot is.
+/// Returns the path of the catalogue's snapshot.
 pub fn snapshot_file(state_dir: &Path) -> PathBuf {
     state_dir.join("catalogue.snapshot")
 }
 
-/// What each brand sells in, by the configuration.
+/// Returns each brand's currency in the configuration.
 pub fn currencies_of(brands: &BTreeMap<Brand, BrandConfig>) -> Currencies {
     brands.iter().map(|(brand, config)| (brand.clone(), config.currency)).collect()
 }
 
-/// What there is of the catalogue before the first link.
+/// The catalogue before the first link.
 struct Replica {
     master: ReplicaRows,
     updates: Vec<Update>,
@@ -196,7 +203,8 @@ struct Replica {
 }
 
 impl Replica {
-    /// Reads the snapshot; one that cannot be used is said to be so, and the catalogue is then fetched from its source.
+    /// Reads the snapshot. If it cannot be used, this is logged and the catalogue is fetched from
+    /// its source.
     fn restore(config: &CloudConfig) -> anyhow::Result<Self> {
         let brands: BTreeSet<Brand> = config.brands.keys().cloned().collect();
         let path = snapshot_file(&config.agent.state_dir);
@@ -208,7 +216,7 @@ impl Replica {
                 let mut updates = master.restore(image);
                 let age = clock::now().get().saturating_sub(fresh_micros);
                 let before = Duration::from_micros(u64::try_from(age).unwrap_or(0));
-                // First, so that no answer is without its age.
+                // It comes first, so that no answer lacks its age.
                 updates.insert(0, Update::Fresh(Freshness { at: Instant::now(), before }));
                 tracing::info!(rows, took = ?started.elapsed(), age = ?before, "the catalogue is served from its snapshot");
                 updates
@@ -229,7 +237,8 @@ impl Replica {
         Ok(Self { master, updates, snapshots, limits })
     }
 
-    /// Tells the serving threads what was restored, then follows the feed until the tunnel has ended.
+    /// Sends the restored rows to the serving threads, then follows the feed until the tunnel has
+    /// ended.
     async fn follow(
         self,
         readers: Broadcast,
@@ -254,7 +263,11 @@ impl Replica {
     }
 }
 
-/// The pinned verifier keys; the mistakes of all of them at once.
+/// Parses the pinned verifier keys.
+///
+/// # Errors
+///
+/// Returns the mistakes of all keys at once.
 pub fn pinned_keys(lines: &[String]) -> anyhow::Result<Vec<NoteVerifier>> {
     let parse = |(index, line): (usize, &String)| {
         NoteVerifier::parse(line).map_err(|error| format!("sealing.verifier_keys[{index}]: {error}"))
@@ -265,13 +278,13 @@ pub fn pinned_keys(lines: &[String]) -> anyhow::Result<Vec<NoteVerifier>> {
     Ok(keys.into_iter().filter_map(Result::ok).collect())
 }
 
-/// The data centre's agents that the configuration names, none of them there yet.
+/// Returns the data centre's agents in the configuration, none of them linked.
 fn expected(config: &TunnelConfig) -> DataCentre {
     let dialled: Vec<String> = config.dial.iter().map(ToString::to_string).collect();
     DataCentre::expecting(&config.allow, &dialled, Moment { at: Instant::now(), clock: clock::now() })
 }
 
-/// Of orders, and of payments.
+/// Returns the limits for orders and for payments.
 fn limits(config: &CloudConfig) -> [SenderLimits; 2] {
     let orders = SenderLimits {
         queue_max: config.orders.queue_max,
@@ -294,12 +307,12 @@ fn shop((brand, config): (Brand, BrandConfig)) -> (String, Shop) {
     (brand.as_str().to_owned(), Shop { brand, token: config.token, currency: config.currency })
 }
 
-/// What the admin listener tells.
+/// Report for the admin listener.
 struct CloudReport {
     name: String,
     storefront: SocketAddr,
     connections_max: usize,
-    /// Why that is less than is asked for, if it is.
+    /// Note if the limit is lower than configured.
     few_files: Option<String>,
     tunnel: TunnelHandle,
     link: OrderLink,
@@ -307,7 +320,7 @@ struct CloudReport {
     payments: OrderLink,
     sealing: KeysWatch,
     data_centre: watch::Receiver<DataCentre>,
-    /// As the configuration has them.
+    /// Currencies in the configuration.
     currencies: Currencies,
     replica: watch::Receiver<ReplicaState>,
 }

@@ -1,14 +1,15 @@
-//! An authority in a directory: what it signed, what it revoked, and the files it hands out.
+//! An authority in a directory: its key, the certificates that it signed, its revocation list, and
+//! the agents' files.
 //!
 //! ```text
 //! DIR/ca.pem, ca.key          the authority itself
-//! DIR/crl.pem                 what is revoked: the only record of it
-//! DIR/issued/SERIAL.pem       every certificate ever issued: the only record of it
-//! DIR/ROLE-NAME.pem, .key     the newest certificate and key of an agent, to be given to it
+//! DIR/crl.pem                 revoked certificates: the only record of them
+//! DIR/issued/SERIAL.pem       every certificate ever issued: the only record of them
+//! DIR/ROLE-NAME.pem, .key     the newest certificate and key of an agent, to be copied to it
 //! ```
 //!
-//! Role: the steps of each command, in order. Neighbours: `ca` signs, `files` writes. It keeps no second copy of a fact that
-//! could come to disagree with the first.
+//! Role: the steps of each command, in order. Neighbours: `ca` signs, `files` writes. Every fact is
+//! stored only once, so that no two copies can disagree.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,14 +23,14 @@ use crate::{
     Inspection, Issued, Revoked, Role, Serial, Validity, inspect,
 };
 
-/// How to make an authority.
+/// Options for a new authority.
 #[derive(Clone, Debug)]
 pub struct InitOptions {
-    /// What all identities start with.
+    /// Trust domain of all identities.
     pub trust_domain: String,
-    /// Days its own certificate holds.
+    /// Validity of its own certificate, in days.
     pub days: u32,
-    /// Replace an authority that is there already: nothing it ever signed is trusted by the new one.
+    /// Replaces an existing authority. Certificates of the old one are not trusted by the new one.
     pub force: bool,
 }
 
@@ -39,16 +40,16 @@ impl Default for InitOptions {
     }
 }
 
-/// How to issue a certificate.
+/// Options for a certificate.
 #[derive(Clone, Debug)]
 pub struct IssueOptions {
-    /// Days it holds, counted from now.
+    /// Validity in days from now.
     pub days: u32,
-    /// Starts then, and not five minutes ago.
+    /// Start of the validity; by default five minutes ago.
     pub not_before: Option<SystemTime>,
-    /// Ends then, whatever `days` says.
+    /// End of the validity; overrides `days`.
     pub not_after: Option<SystemTime>,
-    /// Replace the agent's certificate and key files.
+    /// Replaces the agent's certificate and key files.
     pub force: bool,
 }
 
@@ -66,25 +67,26 @@ impl IssueOptions {
     }
 }
 
-/// What [`Authority::renew`] did.
+/// Result of [`Authority::renew`].
 #[derive(Debug)]
 pub struct Renewal {
     /// The new certificate and key.
     pub issued: Issued,
-    /// The agent's older certificates that are still good: they stay so until they end or are revoked.
+    /// The agent's older certificates that are still valid. They stay valid until they expire or
+    /// are revoked.
     pub still_valid: Vec<Inspection>,
 }
 
-/// What [`Authority::revoke`] did.
+/// Result of [`Authority::revoke`].
 #[derive(Debug)]
 pub struct Revocation {
-    /// The certificates that entered the list now; empty if all of the agent's were on it.
+    /// Newly revoked certificates; empty if all of the agent's were on the list.
     pub newly_revoked: Vec<Serial>,
-    /// The list as it is now.
+    /// The new list.
     pub crl: Crl,
 }
 
-/// A certificate authority that lives in a directory.
+/// A certificate authority in a directory.
 #[derive(Debug)]
 pub struct Authority {
     dir: PathBuf,
@@ -92,7 +94,13 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Makes a new authority, with an empty revocation list, in `dir`, which is created if it is not there.
+    /// Makes a new authority with an empty revocation list in `dir`, which is created if it is
+    /// missing.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the options are invalid, if there is an authority and `force` is not set, or if a
+    /// file cannot be written.
     pub fn init(dir: impl AsRef<Path>, options: &InitOptions) -> Result<Self, CertsError> {
         let now = SystemTime::now();
         let ca = Ca::generate(&options.trust_domain, Validity::days(now, options.days)?)?;
@@ -109,7 +117,11 @@ impl Authority {
         Ok(authority)
     }
 
-    /// Takes up the authority in `dir`.
+    /// Opens the authority in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no authority, or if its files cannot be read.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, CertsError> {
         let dir = dir.as_ref();
         let (certificate, key) = (ca_path(dir), ca_key_path(dir));
@@ -122,14 +134,25 @@ impl Authority {
     }
 
     /// Issues an agent's certificate with a new key, and writes both.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the name or the validity is invalid, if the files exist and `force` is not set, or
+    /// if a file cannot be written.
     pub fn issue(&self, role: Role, name: &str, options: &IssueOptions) -> Result<Issued, CertsError> {
         let agent = AgentIdentity::new(role, name)?;
         let _lock = files::lock(&self.dir)?;
         self.issue_to(&agent, options)
     }
 
-    /// Issues the next certificate, with a new key, to an agent that has one, and replaces the files; the old one stays
-    /// valid until it ends, so that the agent may change over when it likes. Does not renew what is revoked.
+    /// Issues the next certificate, with a new key, to an agent that has one, and replaces its
+    /// files. The old certificate stays valid until it expires, so that the agent can change over
+    /// at any time.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the agent never had a certificate, if all its certificates are revoked, or if a
+    /// file cannot be written.
     pub fn renew(&self, role: Role, name: &str, options: &IssueOptions) -> Result<Renewal, CertsError> {
         let now = SystemTime::now();
         let agent = AgentIdentity::new(role, name)?;
@@ -145,7 +168,11 @@ impl Authority {
         Ok(Renewal { issued, still_valid: unrevoked })
     }
 
-    /// Revokes every certificate an agent ever got, and signs the list that says so.
+    /// Revokes every certificate that an agent ever got, and signs the new list.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the agent never had a certificate, or if a file cannot be read or written.
     pub fn revoke(&self, role: Role, name: &str) -> Result<Revocation, CertsError> {
         let now = SystemTime::now();
         let agent = AgentIdentity::new(role, name)?;
@@ -159,14 +186,22 @@ impl Authority {
         Ok(Revocation { newly_revoked, crl })
     }
 
-    /// Signs the revocation list again, as it is, so that the next one is due `days` from now.
+    /// Signs the revocation list again without changes. The next one is due in `days`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the list cannot be read or written.
     pub fn refresh_crl(&self, days: u32) -> Result<Crl, CertsError> {
         let _lock = files::lock(&self.dir)?;
         let Crl { number, revoked, .. } = self.crl()?;
         self.write_crl(number.saturating_add(1), &revoked, SystemTime::now(), days)
     }
 
-    /// The revocation list as it is.
+    /// Returns the current revocation list.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the list cannot be read or belongs to another authority.
     pub fn crl(&self) -> Result<Crl, CertsError> {
         let path = self.crl_path();
         let crl = Crl::from_pem(&files::read(&path)?).map_err(|error| error.in_file(&path))?;
@@ -177,27 +212,35 @@ impl Authority {
         }
     }
 
-    /// The authority itself, for what no directory should keep.
+    /// Returns the authority in memory, for certificates that no directory keeps.
     pub fn ca(&self) -> &Ca {
         &self.ca
     }
 
-    /// Where the authority's certificate lies: what agents trust.
+    /// Returns the path of the authority's certificate, which agents trust.
     pub fn ca_path(&self) -> PathBuf {
         ca_path(&self.dir)
     }
 
-    /// Where the revocation list lies.
+    /// Returns the path of the revocation list.
     pub fn crl_path(&self) -> PathBuf {
         self.dir.join("crl.pem")
     }
 
-    /// Where an agent's newest certificate lies.
+    /// Returns the path of an agent's newest certificate.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the name is invalid.
     pub fn certificate_path(&self, role: Role, name: &str) -> Result<PathBuf, CertsError> {
         Ok(self.agent_file(&AgentIdentity::new(role, name)?, "pem"))
     }
 
-    /// Where an agent's newest private key lies.
+    /// Returns the path of an agent's newest private key.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the name is invalid.
     pub fn key_path(&self, role: Role, name: &str) -> Result<PathBuf, CertsError> {
         Ok(self.agent_file(&AgentIdentity::new(role, name)?, "key"))
     }
@@ -210,7 +253,8 @@ impl Authority {
         let (certificate, key) = (self.agent_file(agent, "pem"), self.agent_file(agent, "key"));
         files::refuse_existing(&[&certificate, &key], options.force)?;
         let issued = self.ca.issue_to(agent, options.validity(now)?)?;
-        // The record comes first: no certificate is ever out there that revoking its agent would miss.
+        // The record is written first. So every certificate in use has a record, and revoking its
+        // agent cannot miss it.
         let record = self.issued_dir().join(format!("{}.pem", issued.serial));
         files::write(&record, &issued.certificate_pem, Readers::Everyone)?;
         files::write(&key, &issued.key_pem, Readers::Owner)?;
@@ -218,7 +262,8 @@ impl Authority {
         Ok(issued)
     }
 
-    /// All that this authority ever issued to an agent, oldest first; never empty.
+    /// Returns all certificates of this authority for an agent, oldest first. It is an error if
+    /// there are none.
     fn issued_to(&self, agent: &AgentIdentity) -> Result<Vec<Inspection>, CertsError> {
         let spiffe_id = agent.spiffe_id(self.ca.trust_domain());
         let now = SystemTime::now();
@@ -227,7 +272,7 @@ impl Authority {
         for entry in fs::read_dir(&issued_dir).map_err(CertsError::io("list", &issued_dir))? {
             let path = entry.map_err(CertsError::io("list", &issued_dir))?.path();
             if path.extension().is_some_and(|extension| extension == "pem") {
-                // A record that cannot be read is an error and not skipped: it might be the one to revoke.
+                // An unreadable record is an error and not skipped: it might be the one to revoke.
                 let certificate = inspect(&path, None, now)?;
                 // The records of an authority that `init --force` replaced are still here.
                 if certificate.issuer == self.ca.name() && certificate.spiffe_id.as_ref() == Some(&spiffe_id)
@@ -236,7 +281,7 @@ impl Authority {
                 }
             }
         }
-        // Directories have no order of their own, and a list that people read should.
+        // Directories have no order, and a list for people should have one.
         found.sort_by_key(|certificate| certificate.validity.not_before());
         if found.is_empty() { Err(CertsError::NeverIssued { agent: agent.to_string() }) } else { Ok(found) }
     }

@@ -1,8 +1,8 @@
-//! The certificate authority in memory: a key, its certificate, and what it signs.
+//! The certificate authority in memory: a key, its certificate, and its signatures.
 //!
-//! Role: the profile of every certificate and revocation list of a bridge (ECDSA P-256; RFC 5280, X509-SVID).
-//! Neighbours: `authority` keeps one in a directory; tests use it as it is, also for certificates that must be refused.
-//! It never touches a file and never reads the clock.
+//! Role: the profile of every certificate and revocation list of a bridge (ECDSA P-256; RFC 5280,
+//! X509-SVID). Neighbours: `authority` keeps one in a directory. Tests use it directly, also for
+//! certificates that agents must refuse. It never touches a file and never reads the clock.
 
 use std::fmt;
 
@@ -18,10 +18,10 @@ use crate::identity::AgentIdentity;
 use crate::inspection::{self, Names};
 use crate::{CertsError, Revoked, Role, Serial, TrustDomain, Validity};
 
-/// What the subject of every certificate starts with.
+/// Organization in the subject of every certificate.
 const ORGANIZATION: &str = "Bridge";
 
-/// A private certificate authority: it can sign, and it says in whose name.
+/// A private certificate authority, which can sign.
 pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
     certificate_pem: String,
@@ -30,40 +30,50 @@ pub struct Ca {
     validity: Validity,
 }
 
-/// A certificate with its private key, fresh from the authority.
+/// A new certificate with its private key.
 pub struct Issued {
-    /// The certificate, PEM.
+    /// The certificate (PEM).
     pub certificate_pem: String,
-    /// Its private key, PKCS#8 PEM; wiped from memory when dropped.
+    /// Its private key (PKCS#8 PEM), wiped from memory when dropped.
     pub key_pem: Zeroizing<String>,
-    /// The certificate of the authority that signed it, PEM.
+    /// Certificate of the authority that signed it (PEM).
     pub ca_pem: String,
     /// The identity in it; `None` only for [`Ca::issue_unchecked`].
     pub spiffe_id: Option<String>,
-    /// What a revocation list calls it.
+    /// Serial number, by which a revocation list names it.
     pub serial: Serial,
-    /// When it holds: what was asked for, or less where the authority's own certificate ends earlier.
+    /// Its validity. It is shorter than requested if the authority's own certificate expires
+    /// earlier.
     pub validity: Validity,
 }
 
 impl Ca {
-    /// Makes a new authority, with a new key, for a trust domain.
+    /// Makes a new authority with a new key for a trust domain.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the trust domain is invalid or signing fails.
     pub fn generate(trust_domain: &str, validity: Validity) -> Result<Self, CertsError> {
         let trust_domain = TrustDomain::parse(trust_domain)?;
         let serial = Serial::random();
-        // Each authority has a name of its own, so that a certificate of another one is called just that, and not
-        // one with a bad signature.
+        // Each authority has its own name. So a certificate of another one is reported as such, and
+        // not as one with a bad signature.
         let common_name = format!("Bridge CA {:.8}", serial.to_string());
         let mut params = profile(&serial, validity, &[(DnType::CommonName, &common_name)]);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.subject_alt_names = vec![uri(&trust_domain.spiffe_id())?];
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        // Taken up again the way every later run will, so that what cannot be read back is never written.
+        // It is read back as in every later run, so that an unreadable authority is never written.
         Self::from_pem(&params.self_signed(&key)?.pem(), &Zeroizing::new(key.serialize_pem()))
     }
 
-    /// Takes up an authority that [`Self::generate`] made, from its certificate and its key.
+    /// Reads an authority that [`Self::generate`] made, from its certificate and its key.
+    ///
+    /// # Errors
+    ///
+    /// Fails if they cannot be read, do not belong together, or were not made by
+    /// [`Self::generate`].
     pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, CertsError> {
         let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
             .map_err(|_| CertsError::malformed("the authority has no certificate in PEM form"))?;
@@ -84,18 +94,31 @@ impl Ca {
         Ok(Self { issuer, certificate_pem: certificate_pem.to_owned(), name, trust_domain, validity })
     }
 
-    /// Signs a certificate, for a new key, that names an agent.
+    /// Signs a certificate for an agent, with a new key.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the name or the validity is invalid, or if the authority has expired.
     pub fn issue(&self, role: Role, name: &str, validity: Validity) -> Result<Issued, CertsError> {
         self.issue_to(&AgentIdentity::new(role, name)?, validity)
     }
 
-    /// Signs a certificate, for a new key, with any URI or none: what an agent must be seen to refuse. For tests.
+    /// Signs a certificate with any URI or none, with a new key. Tests use it for certificates that
+    /// agents must refuse.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the validity is invalid, or if the authority has expired.
     pub fn issue_unchecked(&self, uri: Option<&str>, validity: Validity) -> Result<Issued, CertsError> {
         self.sign(&[(DnType::CommonName, "unchecked")], uri, validity)
     }
 
-    /// Signs a revocation list: `number` must be higher than that of the list before it, and the list is due to be
-    /// replaced at the end of `validity`.
+    /// Signs a revocation list. `number` must be higher than the previous list's. The next list is
+    /// due at the end of `validity`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a time is invalid or signing fails.
     pub fn sign_crl(
         &self,
         number: u64,
@@ -114,27 +137,27 @@ impl Ca {
         Ok(list.signed_by(&self.issuer)?.pem()?)
     }
 
-    /// The authority's certificate, PEM: what agents trust.
+    /// Returns the authority's certificate (PEM), which agents trust.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
     }
 
-    /// The authority's private key, PKCS#8 PEM; wiped from memory when dropped.
+    /// Returns the authority's private key (PKCS#8 PEM), wiped from memory when dropped.
     pub fn key_pem(&self) -> Zeroizing<String> {
         Zeroizing::new(self.issuer.key().serialize_pem())
     }
 
-    /// Its name, as a distinguished name: the issuer in all it signs.
+    /// Returns its distinguished name, which is the issuer of everything that it signs.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The trust domain of all its identities.
+    /// Returns the trust domain of all its identities.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
     }
 
-    /// When the authority's own certificate holds.
+    /// Returns the validity of the authority's own certificate.
     pub fn validity(&self) -> Validity {
         self.validity
     }
@@ -156,7 +179,7 @@ impl Ca {
         let mut params = profile(&serial, validity, subject);
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        // Either side may dial, so each agent is a client on one day and a server on another.
+        // Either side may dial, so each agent can be a client or a server.
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         params.subject_alt_names = identity.map(uri).transpose()?.into_iter().collect();
@@ -193,7 +216,7 @@ impl fmt::Debug for Issued {
     }
 }
 
-/// What the certificates of authorities and agents have in common.
+/// Returns the common part of the certificates of authorities and agents.
 fn profile(serial: &Serial, validity: Validity, subject: &[(DnType, &str)]) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.serial_number = Some(serial.to_rcgen());

@@ -1,7 +1,8 @@
-//! The command line: what a person types, and what they are told.
+//! The command line: its arguments and its output.
 //!
-//! Role: one arm a command, each a call of the library and a few lines of text. Neighbours: `authority` and `inspection` do
-//! the work. It prints results on standard output, warnings and errors on standard error, and never a key.
+//! Role: one match arm for each command, with a call of the library and a few lines of text.
+//! Neighbours: `authority` and `inspection` do the work. It prints results on standard output, and
+//! warnings and errors on standard error. It never prints a key.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -17,10 +18,10 @@ use crate::{
     InitOptions, Inspection, IssueOptions, Issued, Revocation, RevocationStatus, Role, inspect,
 };
 
-/// Days before the end at which `inspect` starts to warn.
+/// Days before expiry at which `inspect` starts to warn.
 const WARN_DAYS: i64 = 7;
 
-/// What the operating system is told: 0 done, 1 failed, 2 asked for something that cannot be.
+/// Exit codes: 0 done, 1 failed, 2 impossible request.
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
@@ -52,13 +53,13 @@ struct Cli {
 enum Command {
     /// Make a new authority: ca.pem, ca.key and an empty crl.pem
     Init {
-        /// What all identities start with: spiffe://DOMAIN/...
+        /// Trust domain of all identities: spiffe://DOMAIN/...
         #[arg(long, value_name = "DOMAIN", default_value = DEFAULT_TRUST_DOMAIN)]
         trust_domain: String,
         /// Days the authority's own certificate is valid
         #[arg(long, default_value_t = DEFAULT_CA_DAYS, value_parser = value_parser!(u32).range(1..))]
         days: u32,
-        /// Replace the authority that is there: nothing it signed is trusted any more
+        /// Replace the existing authority: its certificates are no longer trusted
         #[arg(long)]
         force: bool,
     },
@@ -94,7 +95,8 @@ enum Command {
     Inspect {
         /// PEM file with the certificate
         certificate: PathBuf,
-        /// Revocation list to look it up in [default: crl.pem in the authority's directory, if there is one]
+        /// Revocation list to look it up in [default: crl.pem in the authority's directory, if
+        /// there is one]
         #[arg(long, value_name = "FILE")]
         crl: Option<PathBuf>,
         /// Print one JSON object
@@ -105,7 +107,7 @@ enum Command {
 
 #[derive(Args)]
 struct AgentArgs {
-    /// Which of the two agents it is
+    /// Role of the agent
     #[arg(value_parser = role())]
     role: Role,
     /// Its name: 1 to 63 of a-z, 0-9 and '-'
@@ -119,7 +121,7 @@ struct ValidityArgs {
     days: u32,
 }
 
-/// Reads which of the two agents is meant; a cloud agent accepts only IDC identities, and the reverse.
+/// Parses the role. A cloud agent accepts only IDC identities, and the reverse.
 fn role() -> impl TypedValueParser<Value = Role> {
     let value = |role: Role, help: &'static str| PossibleValue::new(role.as_str()).help(help);
     let values = [
@@ -129,7 +131,7 @@ fn role() -> impl TypedValueParser<Value = Role> {
     PossibleValuesParser::new(values).try_map(|text| Role::parse(&text).ok_or("it is neither of them"))
 }
 
-/// Why a command failed.
+/// Reasons why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum CliError {
     #[error(transparent)]
@@ -145,10 +147,10 @@ pub fn run() -> ExitCode {
     let done = execute(&dir, command, &mut out, &mut io::stderr());
     match done.and_then(|()| Ok(out.flush()?)) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads the result has seen enough: `bridge-certs inspect ... | head`.
+        // The reader of the output has closed it: `bridge-certs inspect ... | head`.
         Err(error) if reader_is_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Where even standard error is gone there is nobody left to tell.
+            // If standard error is closed too, nobody can be told.
             let _ = writeln!(io::stderr(), "error: {}", shown_lines(&error.to_string()));
             ExitCode::from(if matches!(&error, CliError::Certs(error) if error.is_usage()) {
                 USAGE
@@ -242,7 +244,7 @@ fn print_crl(crl: &Crl, out: &mut impl Write) -> io::Result<()> {
 
 fn print_inspection(inspection: &Inspection, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "identity     {}", shown(inspection.spiffe_id.as_deref().unwrap_or("none")))?;
-    // Whoever made the certificate wrote these.
+    // The maker of the certificate wrote these texts.
     writeln!(out, "subject      {}", shown(&inspection.subject))?;
     writeln!(out, "issuer       {}", shown(&inspection.issuer))?;
     writeln!(out, "serial       {}", inspection.serial)?;

@@ -1,7 +1,9 @@
-//! The certificate revocation list: which serials are no longer to be trusted, and until when that list is the news.
+//! The certificate revocation list: serials that are no longer trusted, and the due date of the
+//! next list.
 //!
-//! Role: reads a list back, so that the next one can carry all of it on. Neighbours: `ca` signs it, `authority` keeps it,
-//! `inspection` looks a certificate up in it. It never verifies the signature: who relies on a list (the agents) does.
+//! Role: reads a list back, so that the next one contains all of its entries. Neighbours: `ca`
+//! signs it, `authority` keeps it, `inspection` looks a certificate up in it. It never verifies the
+//! signature. The agents, who rely on the list, do.
 
 use std::time::SystemTime;
 
@@ -12,12 +14,12 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer};
 use crate::validity::utc;
 use crate::{CertsError, Serial, Validity};
 
-/// One certificate that is no longer to be trusted.
+/// One revoked certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revoked {
-    /// Which one.
+    /// Its serial number.
     pub serial: Serial,
-    /// Since when.
+    /// Time of the revocation.
     pub at: SystemTime,
 }
 
@@ -32,21 +34,25 @@ impl Revoked {
     }
 }
 
-/// A revocation list, as read from its file.
+/// A revocation list as read from its file.
 #[derive(Clone, Debug)]
 pub struct Crl {
-    /// The name of the authority that signed it.
+    /// Name of the authority that signed it.
     pub issuer: String,
-    /// Grows with each list of an authority.
+    /// Number of the list, which grows with each list of an authority.
     pub number: u64,
-    /// When it was signed, and when the next one is due.
+    /// Time of the signature, and due date of the next list.
     pub validity: Validity,
-    /// What it lists, in the order of revocation.
+    /// Revoked certificates, in the order of revocation.
     pub revoked: Vec<Revoked>,
 }
 
 impl Crl {
     /// Reads the first revocation list in a PEM text.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is none, or if it cannot be read.
     pub fn from_pem(pem: &str) -> Result<Self, CertsError> {
         let malformed = || CertsError::malformed("its revocation list cannot be read");
         let der = CertificateRevocationListDer::from_pem_slice(pem.as_bytes())
@@ -67,7 +73,7 @@ impl Crl {
         })
     }
 
-    /// Whether a serial is on the list.
+    /// Returns true if a serial is on the list.
     pub fn lists(&self, serial: &Serial) -> bool {
         self.revoked.iter().any(|revoked| revoked.serial == *serial)
     }

@@ -1,7 +1,8 @@
-//! Files that are there whole or not at all, and keys that nobody else can read at any moment.
+//! Files that are written whole or not at all, and keys that nobody else can read at any moment.
 //!
-//! Role: the only file of this crate that writes, by `bridge-console`, which follows links and keeps modes. Neighbours:
-//! `authority` says what goes where. A key that others can read is narrowed to its owner when it is written again.
+//! Role: the only file of this crate that writes. It uses `bridge-console`, which follows links and
+//! keeps modes. Neighbours: `authority` decides the paths. A key that others can read is narrowed
+//! to its owner when it is written again.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,10 +12,10 @@ use bridge_console::{Access, UserFile};
 
 use crate::CertsError;
 
-/// Who may read a file.
+/// Readers of a file.
 #[derive(Clone, Copy)]
 pub(crate) enum Readers {
-    /// Its owner alone: private keys.
+    /// Its owner only: private keys.
     Owner,
     /// Everyone: certificates and revocation lists are public.
     Everyone,
@@ -29,7 +30,8 @@ impl Readers {
     }
 }
 
-/// Puts `contents` under `path`, replacing what is there: a reader, or a crash, sees the old or the new, never a part.
+/// Writes `contents` to `path` and replaces the existing file. A reader, or a crash, sees the old
+/// or the new file, never a part.
 pub(crate) fn write(path: &Path, contents: &str, readers: Readers) -> Result<(), CertsError> {
     let fill = || {
         let mut file = UserFile::create(path, readers.access())?;
@@ -45,16 +47,16 @@ pub(crate) fn read(path: &Path) -> Result<String, CertsError> {
     String::from_utf8(bytes).map_err(|_| CertsError::malformed("this is no PEM text").in_file(path))
 }
 
-/// Fails on the first of `paths` that exists, unless the caller forces it.
+/// Fails if one of `paths` exists, unless `force` is set.
 pub(crate) fn refuse_existing(paths: &[&Path], force: bool) -> Result<(), CertsError> {
-    // A dangling symbolic link counts as well: the rename would replace it.
+    // A dangling symbolic link counts too, because the rename would replace it.
     match paths.iter().find(|path| !force && path.symlink_metadata().is_ok()) {
         Some(path) => Err(CertsError::Exists { path: path.to_path_buf() }),
         None => Ok(()),
     }
 }
 
-/// Keeps other runs of this program out of `dir` until the returned handle is dropped.
+/// Locks out other runs of this program from `dir` until the returned handle is dropped.
 pub(crate) fn lock(dir: &Path) -> Result<File, CertsError> {
     let handle = File::open(dir).map_err(CertsError::io("open", dir))?;
     handle.lock().map_err(CertsError::io("lock", dir))?;
@@ -81,7 +83,8 @@ mod tests {
     #[test]
     fn a_failed_write_leaves_nothing_behind_and_names_the_file() {
         let dir = tempfile::tempdir().unwrap();
-        // A directory cannot be replaced by a file: the rename fails after the scratch file was written.
+        // A file cannot replace a directory, so the rename fails after the scratch file was
+        // written.
         let path = dir.path().join("taken");
         fs::create_dir(&path).unwrap();
         let error = write(&path, "new", Readers::Everyone).unwrap_err();

@@ -1,7 +1,9 @@
-//! Whom a certificate names: the role and name of an agent inside a trust domain, written as a SPIFFE ID.
+//! Identity in a certificate: the role and name of an agent in a trust domain, written as a SPIFFE
+//! ID.
 //!
-//! Role: the checked forms of what a caller typed. Neighbours: `ca` puts the SPIFFE ID into a certificate, `authority`
-//! names files after the agent. It never decides who may talk to whom: that is the agents' allow-list.
+//! Role: checked forms of the user's input. Neighbours: `ca` puts the SPIFFE ID into a certificate,
+//! and `authority` names files after the agent. It never decides which agents may link: that is the
+//! agents' allow-list.
 
 use std::fmt;
 
@@ -9,7 +11,7 @@ use bridge_protocol::domain::identity::Role;
 
 use crate::CertsError;
 
-/// The name of the trust root that all identities of one bridge share, such as `bridge.internal`.
+/// Name of the trust root that all identities of one bridge share, such as `bridge.internal`.
 ///
 /// 1 to 255 of `a-z 0-9 . - _` (SPIFFE-ID standard, section 2.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,10 @@ impl TrustDomain {
     const LENGTH_MAX: usize = 255;
 
     /// Checks a trust domain's name.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the name is not allowed.
     pub fn parse(name: &str) -> Result<Self, CertsError> {
         let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
         if (1..=Self::LENGTH_MAX).contains(&name.len()) && name.bytes().all(allowed) {
@@ -29,12 +35,13 @@ impl TrustDomain {
         }
     }
 
-    /// The SPIFFE ID of the trust domain itself, which its authority's certificate carries (X509-SVID, section 3.2).
+    /// Returns the SPIFFE ID of the trust domain itself, which its authority's certificate contains
+    /// (X509-SVID, section 3.2).
     pub(crate) fn spiffe_id(&self) -> String {
         format!("{}{self}", Self::SCHEME)
     }
 
-    /// Reads back what [`Self::spiffe_id`] wrote.
+    /// Reads the text that [`Self::spiffe_id`] writes.
     pub(crate) fn from_spiffe_id(id: &str) -> Option<Self> {
         Self::parse(id.strip_prefix(Self::SCHEME)?).ok()
     }
@@ -54,12 +61,13 @@ pub(crate) struct AgentIdentity {
 }
 
 impl AgentIdentity {
-    /// A DNS label's length, and one that still fits a certificate's common name (RFC 5280, `ub-common-name`).
+    /// The length of a DNS label. It also fits a certificate's common name (RFC 5280,
+    /// `ub-common-name`).
     const NAME_LENGTH_MAX: usize = 63;
 
     pub(crate) fn new(role: Role, name: &str) -> Result<Self, CertsError> {
         let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
-        // A leading dash would read as an option on every command line the name is later pasted into.
+        // A leading dash would look like an option on a command line.
         if (1..=Self::NAME_LENGTH_MAX).contains(&name.len())
             && name.bytes().all(allowed)
             && !name.starts_with('-')
@@ -78,7 +86,7 @@ impl AgentIdentity {
         format!("{}/{}/{}", trust_domain.spiffe_id(), self.role, self.name)
     }
 
-    /// What its files are called, without the extension.
+    /// Returns the name of its files without the extension.
     pub(crate) fn file_stem(&self) -> String {
         format!("{}-{}", self.role, self.name)
     }

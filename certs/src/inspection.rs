@@ -1,7 +1,8 @@
-//! What a certificate says, in words.
+//! Explanation of a certificate.
 //!
-//! Role: reads any X.509 certificate and explains it; `authority` finds out with it whom it issued to. Neighbours: `crl`
-//! for whether it is revoked. It never says that a certificate is to be trusted: it checks no signature.
+//! Role: reads any X.509 certificate and explains it. `authority` also uses it to find the
+//! certificates of an agent. Neighbours: `crl` knows the revoked ones. It never says that a
+//! certificate is trusted, because it checks no signature.
 
 use std::fmt;
 use std::path::Path;
@@ -18,39 +19,39 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::{CertsError, Crl, Serial, Validity, files};
 
-/// What a certificate says. As JSON, times are RFC 3339 in UTC.
+/// The content of a certificate. In JSON, times are RFC 3339 in UTC.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
-    /// Whom it is for, as a distinguished name.
+    /// Its subject, as a distinguished name.
     pub subject: String,
-    /// Who signed it, as a distinguished name.
+    /// Its issuer, as a distinguished name.
     pub issuer: String,
-    /// Its one SPIFFE ID; `None` where there is none, or more than one URI (which X509-SVID forbids).
+    /// Its SPIFFE ID; `None` if it has no URI, or more than one (which X509-SVID forbids).
     pub spiffe_id: Option<String>,
     /// Its serial number.
     pub serial: Serial,
-    /// When it holds.
+    /// Its validity.
     #[serde(flatten)]
     pub validity: Validity,
-    /// Whole days until its end, rounded down; negative once it is over.
+    /// Whole days until it expires, rounded down; negative afterwards.
     pub days_left: i64,
-    /// SHA-256 of the whole certificate, written as `openssl x509 -fingerprint` does.
+    /// SHA-256 of the whole certificate, in the form of `openssl x509 -fingerprint`.
     pub fingerprint_sha256: String,
     /// Kind and size of its public key.
     pub key_algorithm: String,
-    /// What the revocation list says about it.
+    /// Its status in the revocation list.
     pub revocation: RevocationStatus,
 }
 
-/// What a revocation list says about a certificate.
+/// Status of a certificate in a revocation list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RevocationStatus {
-    /// There was no list to look into.
+    /// No list was given.
     NotChecked,
-    /// The list is another authority's, which says nothing about this certificate.
+    /// The list belongs to another authority and says nothing about this certificate.
     ListOfAnotherAuthority,
-    /// It is not on the list, but a newer list is due, which may say otherwise.
+    /// It is not on the list, but a newer list is due, which may have it.
     ListOverdue,
     /// It is not on the list.
     NotRevoked,
@@ -70,7 +71,12 @@ impl fmt::Display for RevocationStatus {
     }
 }
 
-/// Explains the first certificate in the PEM file at `path`, and looks it up in the revocation list at `crl`.
+/// Explains the first certificate in the PEM file at `path`, and looks it up in the revocation list
+/// at `crl`.
+///
+/// # Errors
+///
+/// Fails if a file cannot be read, or has no certificate or list.
 pub fn inspect(path: &Path, crl: Option<&Path>, now: SystemTime) -> Result<Inspection, CertsError> {
     let read_crl = |path: &Path| Crl::from_pem(&files::read(path)?).map_err(|error| error.in_file(path));
     let crl = crl.map(read_crl).transpose()?;
@@ -78,6 +84,10 @@ pub fn inspect(path: &Path, crl: Option<&Path>, now: SystemTime) -> Result<Inspe
 }
 
 /// Explains the first certificate in a PEM text.
+///
+/// # Errors
+///
+/// Fails if there is no certificate, or if it cannot be read.
 pub fn inspect_pem(pem: &str, crl: Option<&Crl>, now: SystemTime) -> Result<Inspection, CertsError> {
     let der = CertificateDer::from_pem_slice(pem.as_bytes())
         .map_err(|_| CertsError::malformed("there is no certificate in it"))?;
@@ -138,7 +148,7 @@ impl Names {
     }
 }
 
-/// When a certificate holds.
+/// Returns a certificate's validity.
 pub(crate) fn validity(certificate: &X509Certificate<'_>) -> Result<Validity, CertsError> {
     let validity = certificate.validity();
     Validity::from_asn1(validity.not_before, validity.not_after)

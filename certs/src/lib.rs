@@ -1,10 +1,10 @@
-//! The private certificate authority of a bridge: it makes, renews, revokes and explains the certificates by which
-//! two agents know each other.
+//! The private certificate authority of a bridge. It makes, renews, revokes and explains the
+//! certificates by which two agents authenticate each other.
 //!
-//! Role: the `bridge-certs` command, and for the tests of the other crates the same thing as a library, in a
-//! directory ([`Authority`]) or in memory ([`Ca`]). Neighbours: the agents read the files it writes; nothing here is
-//! linked into them. It never opens a socket, never judges a peer (that is the agents' TLS), and never prints or
-//! logs a private key.
+//! Role: the `bridge-certs` command, and the same functions as a library for the tests of the other
+//! crates, in a directory ([`Authority`]) or in memory ([`Ca`]). Neighbours: the agents read the
+//! files that it writes, and link none of this code. It never opens a socket, never verifies a peer
+//! (the agents' TLS does), and never prints or logs a private key.
 //!
 //! ```
 //! use bridge_certs::{Authority, InitOptions, IssueOptions, Role};
@@ -17,7 +17,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-// In the order in which a certificate comes to be: who it names, how long it lasts, what signs it, where it lies.
+#![warn(clippy::missing_errors_doc)]
+
+// In the order in which a certificate is made: identity, serial, validity, signature, directory.
 mod identity;
 mod serial;
 mod validity;
@@ -42,11 +44,11 @@ pub use inspection::{Inspection, RevocationStatus, inspect, inspect_pem};
 pub use serial::Serial;
 pub use validity::Validity;
 
-/// Trust domain of an authority that was not told another one.
+/// Default trust domain of an authority.
 pub const DEFAULT_TRUST_DOMAIN: &str = "bridge.internal";
-/// Days an authority's own certificate is valid for, unless told otherwise.
+/// Default validity of an authority's own certificate, in days.
 pub const DEFAULT_CA_DAYS: u32 = 3650;
-/// Days an agent's certificate is valid for, unless told otherwise.
+/// Default validity of an agent's certificate, in days.
 pub const DEFAULT_AGENT_DAYS: u32 = 30;
-/// Days until the next revocation list is due, unless told otherwise.
+/// Default time until the next revocation list is due, in days.
 pub const DEFAULT_CRL_DAYS: u32 = 30;

@@ -1,4 +1,4 @@
-//! The `bridge-certs` command; everything it does is in [`bridge_certs::cli`].
+//! The `bridge-certs` command. All of its code is in [`bridge_certs::cli`].
 
 fn main() -> std::process::ExitCode {
     bridge_certs::cli::run()

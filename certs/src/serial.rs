@@ -1,28 +1,30 @@
-//! The serial number of a certificate: what a revocation list names it by.
+//! The serial number of a certificate, by which a revocation list names it.
 //!
-//! Role: one form for what is signed, listed, printed and used as a file name. Neighbours: `ca` draws it, `crl` lists
-//! it. It is never reused and never derived from anything about the agent.
+//! Role: one form for signing, listing, printing and file names. Neighbours: `ca` makes it, `crl`
+//! lists it. It is never reused and never derived from the agent.
 
 use std::fmt;
 
 use rcgen::SerialNumber;
 use serde::{Serialize, Serializer};
 
-/// A certificate's serial number; printed as lower-case hexadecimal.
+/// A certificate's serial number, printed as lower-case hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Serial(Vec<u8>);
 
 impl Serial {
-    /// 16 octets from the operating system's generator: far below RFC 5280's limit of 20, and nobody can guess the
-    /// next one.
+    /// Makes a serial of 16 octets from the operating system's generator. This is below the limit
+    /// of RFC 5280 (20), and nobody can guess the next one.
     pub(crate) fn random() -> Self {
         let mut octets: [u8; 16] = rand::random();
-        // Positive and without leading zeros, so that every encoding and every file name has the same length.
+        // Positive and without leading zeros, so that every encoding and every file name has the
+        // same length.
         octets[0] = octets[0] & 0x7f | 0x40;
         Self(octets.to_vec())
     }
 
-    /// Takes the content octets of a DER integer, which start with a zero where the top bit would mean a minus.
+    /// Reads the content octets of a DER integer. They start with a zero if the top bit would mean
+    /// a negative number.
     pub(crate) fn from_der(octets: &[u8]) -> Self {
         let zeros = octets.iter().take_while(|&&octet| octet == 0).count();
         Self(octets[zeros..].to_vec())

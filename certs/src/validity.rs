@@ -1,7 +1,7 @@
-//! From when until when something signed holds: a certificate, or a revocation list.
+//! Validity of signed data: a certificate or a revocation list.
 //!
-//! Role: the one place where the outside's `SystemTime` becomes a time that X.509 can write. Neighbours: everything
-//! that signs or reads. It never reads the clock: `now` comes in.
+//! Role: the only place where a `SystemTime` becomes a time that X.509 can express. Neighbours: all
+//! code that signs or reads. It never reads the clock: `now` comes in.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,10 +14,12 @@ use crate::CertsError;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How far a new certificate is dated back: the clock of a peer may be that late and still accept it at once.
+/// Time by which the start of a new certificate is put back. A peer whose clock is late by so much
+/// accepts it at once.
 const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
-/// A span of time in whole seconds, both ends included (RFC 5280, section 4.1.2.5). Holds: start < end.
+/// A span of time in whole seconds, both ends included (RFC 5280, section 4.1.2.5). The start is
+/// before the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Validity {
     #[serde(serialize_with = "as_rfc3339")]
@@ -27,27 +29,38 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// The span between two moments; parts of a second are dropped, since X.509 has none.
+    /// Makes the span between two moments. Fractions of a second are dropped, because X.509 has
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the end is not after the start, or if X.509 cannot express a moment.
     pub fn new(not_before: SystemTime, not_after: SystemTime) -> Result<Self, CertsError> {
         Self::checked(utc(not_before)?, utc(not_after)?)
     }
 
-    /// From five minutes before `now` (for peers whose clocks are late) until `days` after it.
+    /// Makes the span from five minutes before `now`, for peers whose clocks are late, until `days`
+    /// after it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if X.509 cannot express a moment.
     pub fn days(now: SystemTime, days: u32) -> Result<Self, CertsError> {
         Self::new(backdated(now)?, days_after(now, days)?)
     }
 
-    /// The first moment it holds.
+    /// Returns the first moment.
     pub fn not_before(&self) -> SystemTime {
         self.not_before.into()
     }
 
-    /// The last moment it holds.
+    /// Returns the last moment.
     pub fn not_after(&self) -> SystemTime {
         self.not_after.into()
     }
 
-    /// Whole days from `now` to its end, rounded down: 0 on the last day, negative once it is over.
+    /// Returns whole days from `now` to the end, rounded down: 0 on the last day, negative
+    /// afterwards.
     pub fn days_left(&self, now: SystemTime) -> i64 {
         let seconds = match self.not_after().duration_since(now) {
             Ok(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
@@ -56,7 +69,7 @@ impl Validity {
         seconds.div_euclid(DAY.as_secs().cast_signed())
     }
 
-    /// Cut to end no later than `limit` does: no certificate outlives its authority.
+    /// Limits the end to that of `limit`: no certificate outlives its authority.
     pub(crate) fn within(self, limit: &Self) -> Result<Self, CertsError> {
         Self::checked(self.not_before, self.not_after.min(limit.not_after))
     }
@@ -88,17 +101,17 @@ impl fmt::Display for Validity {
     }
 }
 
-/// The start of what is issued at `now`.
+/// Returns the start of a validity that is issued at `now`.
 pub(crate) fn backdated(now: SystemTime) -> Result<SystemTime, CertsError> {
     now.checked_sub(CLOCK_SKEW).ok_or(CertsError::TimeOutOfRange)
 }
 
-/// The end of what lasts for `days` from `now`.
+/// Returns the end of a validity of `days` from `now`.
 pub(crate) fn days_after(now: SystemTime, days: u32) -> Result<SystemTime, CertsError> {
     now.checked_add(DAY.saturating_mul(days)).ok_or(CertsError::TimeOutOfRange)
 }
 
-/// A moment as X.509 can write it: whole seconds, before the year 10000.
+/// Converts a moment to the form that X.509 can express: whole seconds, before the year 10000.
 pub(crate) fn utc(time: SystemTime) -> Result<OffsetDateTime, CertsError> {
     let seconds = match time.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_secs()),
@@ -108,7 +121,7 @@ pub(crate) fn utc(time: SystemTime) -> Result<OffsetDateTime, CertsError> {
     OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| CertsError::TimeOutOfRange)
 }
 
-/// A moment as people and JSON read it, in UTC.
+/// Writes a moment for people and JSON, in UTC.
 pub(crate) fn rfc3339(t: OffsetDateTime) -> String {
     let (year, month, day) = t.to_calendar_date();
     let (hour, minute, second) = t.to_hms();

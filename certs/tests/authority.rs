@@ -1,4 +1,4 @@
-//! An authority's directory: what is in it, who can read it, and what is never replaced.
+//! An authority's directory: its files, their modes, and protection from overwriting.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
@@ -18,7 +18,7 @@ fn pki() -> (tempfile::TempDir, Authority) {
     (dir, authority)
 }
 
-/// All files under a directory, with their contents.
+/// Returns all files under a directory with their contents.
 fn snapshot(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(dir).unwrap() {
@@ -47,7 +47,7 @@ fn keys_are_0600_and_everything_else_is_public() {
     for (path, contents) in files {
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         let is_key = path.extension().unwrap() == "key";
-        // The umask of whoever runs the tests may take more away from the public files.
+        // The umask of the test's user may remove bits from the public files.
         assert!(if is_key { mode == 0o600 } else { mode & 0o600 == 0o600 }, "{} is {mode:o}", path.display());
         assert_eq!(is_key, String::from_utf8_lossy(&contents).contains("PRIVATE KEY"), "{}", path.display());
     }
@@ -65,7 +65,7 @@ fn nothing_is_overwritten_without_force() {
     assert!(error.contains("cloud-seoul.pem exists") && error.contains("--force"), "{error}");
     assert_eq!(snapshot(dir.path()), before);
 
-    // A key alone is as precious as the pair.
+    // A key without its certificate is protected too.
     fs::remove_file(dir.path().join("cloud-seoul.pem")).unwrap();
     let error = authority.issue(Role::Cloud, "seoul", &IssueOptions::default()).unwrap_err().to_string();
     assert!(error.contains("cloud-seoul.key exists"), "{error}");

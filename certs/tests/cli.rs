@@ -1,4 +1,4 @@
-//! The built command, as a person or a script runs it.
+//! The built command, run like a person or a script runs it.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper of a test fails the test")]
 
@@ -45,12 +45,12 @@ fn fails(dir: &Path, arguments: &str, code: i32, says: &str) {
 
 #[test]
 fn a_read_only_key_is_renewed_by_its_owner_alone() {
-    /// Not root, who may write whatever the mode says.
+    /// A user other than root: root may write regardless of the mode.
     const OWNER: u32 = 4_000_000;
     const SOMEBODY: u32 = 4_000_001;
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();
-    // Others may not come to where it was built.
+    // Other users may have no access to the build folder.
     let program = dir.join("bridge-certs");
     fs::copy(env!("CARGO_BIN_EXE_bridge-certs"), &program).unwrap();
     let is_root = chown(dir, Some(OWNER), Some(OWNER)).is_ok();
@@ -74,7 +74,7 @@ fn a_read_only_key_is_renewed_by_its_owner_alone() {
     }
     let before = contents();
     if is_root {
-        // The folder lets them replace a name; the file is not theirs.
+        // The folder allows replacing names, but the file belongs to another user.
         fs::set_permissions(dir.join("pki"), fs::Permissions::from_mode(0o777)).unwrap();
         assert_ne!(run_as(SOMEBODY, "renew cloud seoul").0, Some(0));
         assert_eq!(contents(), before);

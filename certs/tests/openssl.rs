@@ -1,4 +1,5 @@
-//! openssl(1) as the independent judge of every certificate and revocation list that the library makes.
+//! openssl(1) as an independent check of every certificate and revocation list that the library
+//! makes.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper of a test fails the test")]
 
@@ -27,7 +28,7 @@ impl Pki {
         self.authority.certificate_path(role, name).unwrap()
     }
 
-    /// What openssl says about a certificate under this authority and its revocation list.
+    /// Returns openssl's verdict on a certificate under this authority and its revocation list.
     fn verify(&self, certificate: &Path, purpose: &str) -> Result<(), String> {
         let output = Command::new("openssl")
             .args(["verify", "-x509_strict", "-crl_check", "-purpose", purpose, "-CAfile"])
@@ -122,7 +123,7 @@ fn revoking_an_agent_revokes_all_its_certificates_and_nobody_else_s() {
     pki.accepts(&same_name);
     pki.accepts(&same_start);
 
-    // The next revocation and a refresh carry the earlier ones on.
+    // The next revocation and a refresh keep the earlier entries.
     pki.authority.revoke(Role::Idc, "seoul").unwrap();
     pki.authority.refresh_crl(7).unwrap();
     pki.refuses(&older, "certificate revoked");

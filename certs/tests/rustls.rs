@@ -1,4 +1,4 @@
-//! rustls as the second judge: what the agents' own TLS will say about each kind of certificate.
+//! rustls as a second check: the agents' own TLS on each kind of certificate.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 

@@ -1,11 +1,11 @@
-//! Agents that come, go, say what is in their way, and say nothing, with the time as the test has it.
+//! Tests with agents that come, go, report obstacles, or report nothing. The test sets the time.
 
 use super::*;
 
 const A: &str = "spiffe://bridge.test/idc/a";
 const B: &str = "spiffe://bridge.test/idc/b";
 
-/// The tests' clock: seconds.
+/// The clock of the tests, in seconds.
 struct Clock(Instant);
 
 impl Clock {
@@ -18,7 +18,7 @@ impl Clock {
         Moment { at: self.0 + Duration::from_secs(seconds), clock }
     }
 
-    /// How many obstacles and notes there are then.
+    /// Returns the numbers of obstacles and notes at that time.
     fn told(&self, centre: &DataCentre, seconds: u64) -> (usize, usize) {
         let said = centre.said(self.at(seconds).at);
         (said.obstacles.len(), said.notes.len())
@@ -33,7 +33,7 @@ fn link(number: u64) -> LinkId {
     LinkId(number)
 }
 
-/// Two agents that are linked since the clock's start.
+/// Returns two agents that are linked since the clock's start.
 fn both(clock: &Clock) -> DataCentre {
     let mut centre = DataCentre::default();
     centre.handle_up(link(1), &id(A), None, clock.at(0));
@@ -76,10 +76,10 @@ fn what_an_agent_says_is_told_once_it_lasts_and_no_longer() {
         table.contains(r#""obstacles":["database"]"#) && table.contains(r#""obstacles":null"#),
         "{table}"
     );
-    // Its beginning stays what it was, whatever comes to it.
+    // Its begin does not change when another obstacle is added.
     let (before, after, _) = say(2, &[Obstacle::Brand, Obstacle::Database], 25);
     assert_eq!((before, after), ((0, 1), (0, 2)));
-    // Refusing a brand keeps nobody else from ordering.
+    // An obstacle of one brand does not stop other brands' orders.
     let (_, after, _) = say(1, &[Obstacle::Brand], 40);
     assert_eq!(after, (0, 3));
     let (before, after, _) = say(1, &[Obstacle::AuditLog], 60);
@@ -94,7 +94,7 @@ fn an_agent_of_an_earlier_release_without_readiness_raises_no_note() {
     let clock = Clock::start();
     let mut centre = both(&clock);
     assert_eq!(clock.told(&centre, 1_000), (0, 0));
-    // It was of this release before it came back.
+    // It had this release before it returned.
     centre.handle_readiness(link(1), &[Obstacle::Database].into(), clock.at(1_000));
     centre.handle_down(link(1), clock.at(1_001));
     centre.handle_up(link(3), &id(A), None, clock.at(1_002));
@@ -107,13 +107,13 @@ fn an_agent_is_present_while_one_of_its_links_is() {
     let clock = Clock::start();
     let mut centre = both(&clock);
     centre.handle_up(link(3), &id(B), None, clock.at(1));
-    // It says so on each.
+    // It reports the obstacle on each link.
     centre.handle_readiness(link(2), &[Obstacle::AuditLog].into(), clock.at(2));
     centre.handle_readiness(link(3), &[Obstacle::AuditLog].into(), clock.at(2));
     centre.handle_down(link(3), clock.at(3));
     assert_eq!(clock.told(&centre, 20), (0, 1));
     centre.handle_down(link(2), clock.at(30));
-    // Of a link that is gone nothing more is heard.
+    // Events of a link that is gone are ignored.
     centre.handle_readiness(link(2), &[].into(), clock.at(31));
     centre.handle_open(link(2), true, clock.at(31));
     assert_eq!(centre.count(AgentStanding::Away), 1);
@@ -126,7 +126,7 @@ fn what_a_killed_process_said_is_dropped_when_an_earlier_release_follows() {
     let mut centre = both(&clock);
     centre.handle_readiness(link(1), &[Obstacle::Database].into(), clock.at(10));
     assert_eq!(clock.told(&centre, 30), (0, 1));
-    // It is killed, and the one that is started says nothing, while the end of the link before is not known yet.
+    // It is killed. The new process reports nothing, and the end of the old link is not known yet.
     centre.handle_up(link(3), &id(A), None, clock.at(31));
     assert_eq!(clock.told(&centre, 31), (0, 1), "what is in its way may be said in a moment");
     centre.handle_open(link(1), false, clock.at(33));
@@ -179,7 +179,7 @@ fn agents_without_end_are_not_remembered_without_end() {
     }
     assert_eq!((centre.agents.len(), centre.links.len()), (REMEMBERED_MAX + 1, 0));
     assert!(centre.agents.contains_key("spiffe://bridge.test/idc/999"));
-    // Whoever is linked is not forgotten for a newcomer.
+    // A linked agent is not forgotten for a new one.
     for number in 0..100 {
         let peer = id(&format!("spiffe://bridge.test/idc/linked-{number}"));
         centre.handle_up(link(2_000 + number), &peer, None, clock.at(2_000));
@@ -194,7 +194,7 @@ fn agents_without_end_are_not_remembered_without_end() {
 fn an_obstacle_that_comes_and_goes_is_told_from_its_first_time() {
     let clock = Clock::start();
     let mut centre = both(&clock);
-    // It dies every eight seconds, and is back after five.
+    // It dies every eight seconds and returns after five.
     for (nth, start) in (100..148).step_by(8).enumerate() {
         centre.handle_down(link(10 + nth as u64), clock.at(start));
         centre.handle_down(link(2), clock.at(start));
@@ -203,7 +203,7 @@ fn an_obstacle_that_comes_and_goes_is_told_from_its_first_time() {
         centre.handle_up(link(11 + nth as u64), &id(B), None, clock.at(start + 5));
         assert_eq!(clock.told(&centre, start + 5), (0, 0), "it is there");
     }
-    // After a while it is an agent like any other.
+    // After a while it counts like any other agent.
     centre.handle_down(link(16), clock.at(200));
     assert_eq!(clock.told(&centre, 209), (0, 0));
     assert_eq!(clock.told(&centre, 210), (0, 1));

@@ -1,4 +1,4 @@
-//! From a row of the feed to what is answered about it: built once, when the row changes, and shared by all threads.
+//! Prebuilt answers, made from the rows of the feed when a row changes, and shared by all threads.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,10 +15,10 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use unicode_normalization::UnicodeNormalization as _;
 
-/// Characters of a name that it is sorted by.
+/// Characters of a name by which it is sorted.
 const SORTED_CHARS: usize = 64;
 
-/// A body with its entity tag, and its compressed forms once they are made.
+/// A body with its entity tag, and its compressed forms after they are made.
 #[derive(Debug)]
 pub struct CachedAnswer {
     body: Bytes,
@@ -26,16 +26,16 @@ pub struct CachedAnswer {
     packed: OnceLock<CompressedForms>,
 }
 
-/// The compressed forms of a body; each only if it is smaller.
+/// Compressed forms of a body. A form exists only if it is smaller.
 #[derive(Debug, Default)]
 pub struct CompressedForms {
-    /// RFC 1952.
+    /// gzip (RFC 1952).
     pub gzip: Option<Form>,
-    /// RFC 7932.
+    /// Brotli (RFC 7932).
     pub brotli: Option<Form>,
 }
 
-/// One form of a body. A form of its own has a strong tag of its own (RFC 9110 section 8.8.3.3).
+/// One form of a body. Each form needs a strong tag of its own (RFC 9110 section 8.8.3.3).
 #[derive(Debug)]
 pub struct Form {
     /// The bytes.
@@ -45,65 +45,65 @@ pub struct Form {
 }
 
 impl CachedAnswer {
-    /// An answer with this body.
+    /// Makes an answer with this body.
     pub fn new(body: Vec<u8>) -> Self {
         let tag = tag(&body, "");
         Self { body: body.into(), tag, packed: OnceLock::new() }
     }
 
-    /// The body as it is.
+    /// Returns the uncompressed body.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// Its entity tag, quoted.
+    /// Returns its entity tag in quotes.
     pub fn tag(&self) -> &HeaderValue {
         &self.tag
     }
 
-    /// Its compressed forms, if they are made yet.
+    /// Returns its compressed forms, if they are made.
     pub fn packed(&self) -> Option<&CompressedForms> {
         self.packed.get()
     }
 
-    /// Puts the compressed forms in place, once.
+    /// Sets the compressed forms once.
     pub fn pack(&self, gzip: Option<Vec<u8>>, brotli: Option<Vec<u8>>) {
         let form = |body: Option<Vec<u8>>, name: &str| {
             let body = body.filter(|body| body.len() < self.body.len())?;
             Some(Form { tag: tag(&self.body, name), body: body.into() })
         };
-        // Whoever was first made the same.
+        // If another thread was first, it set the same forms.
         let _made_before =
             self.packed.set(CompressedForms { gzip: form(gzip, "-gz"), brotli: form(brotli, "-br") });
     }
 }
 
-/// A strong entity tag: half of a SHA-256 in quotes.
+/// Returns a strong entity tag: a part of a SHA-256 in quotes.
 fn tag(body: &[u8], form: &str) -> HeaderValue {
     let hash = Sha256::digest(body);
     let digits: String = hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
     HeaderValue::try_from(format!("\"{digits}{form}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }
 
-/// A row as serving threads need it.
+/// A row in the form for serving threads.
 #[derive(Debug, Clone)]
 pub struct PreparedRow {
-    /// Which row.
+    /// Key of the row.
     pub key: EntityKey,
-    /// What it is now; `None` when it is gone.
+    /// Its new state; `None` if it is gone.
     pub item: Option<Item>,
 }
 
-/// What a row is.
+/// Content of a row.
 #[derive(Debug, Clone)]
 pub enum Item {
-    /// A brand's tree of categories, under the brand's own key.
+    /// A brand's category tree, under the brand's own key.
     Tree(Arc<CachedAnswer>),
-    /// A category: the one above it.
+    /// A category, with its parent.
     Category(Option<Code>),
     /// A product.
     Product(Arc<Product>),
-    /// The units of a SKU.
+    /// Stock of a SKU.
     Stock(Arc<Stock>),
 }
 
@@ -112,30 +112,31 @@ pub enum Item {
 pub struct Product {
     /// Its code.
     pub code: Code,
-    /// What is answered for it.
+    /// Its prebuilt answer.
     pub answer: CachedAnswer,
-    /// What stands for it in a list: a JSON object.
+    /// Its entry in a list: a JSON object.
     pub summary: Bytes,
     /// Codes of its categories.
     pub categories: Vec<Code>,
-    /// It is visible from this moment on, and before the other: microseconds since 1970.
+    /// First moment when it is visible, and the first one when it is not any more; microseconds
+    /// since 1970-01-01 UTC.
     pub visible: (i64, i64),
-    /// What it is sorted by under `newest`: greater is newer.
+    /// Sort key for `newest`: a greater one is newer.
     pub published: i64,
-    /// What it is sorted by under `price`: its cheapest variant.
+    /// Sort key for `price`: the price of its cheapest variant, in minor units.
     pub price: i64,
-    /// What it is sorted by under `name`: the beginning of its name in the first of its languages, in lower case.
+    /// Sort key for `name`: the beginning of its name in the first of its languages, in lower case.
     pub name: Arc<str>,
 }
 
 impl Product {
-    /// Whether it may be shown now.
+    /// Returns true if it may be shown now.
     pub fn is_visible(&self, now: UnixMicros) -> bool {
         (self.visible.0..self.visible.1).contains(&now.get())
     }
 }
 
-/// The units of a SKU, ready to be answered.
+/// Stock of a SKU with its answer.
 #[derive(Debug)]
 pub struct Stock {
     /// `{"sku": .., "available": ..}`
@@ -144,28 +145,30 @@ pub struct Stock {
 }
 
 impl Stock {
-    /// What is answered for this SKU alone: made when it is first asked for, since most SKUs never are.
+    /// Returns the answer for this SKU alone. It is made at the first request, because most SKUs
+    /// are never requested.
     pub fn answer(&self) -> &CachedAnswer {
         let make = || CachedAnswer::new([&br#"{"items":["#[..], &self.item, br#"],"missing":[]}"#].concat());
         self.answer.get_or_init(make)
     }
 }
 
-/// Why a row cannot be served. Says nothing of its content.
+/// Reasons why a row cannot be served. They do not quote its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// Not the message of its kind.
+    /// It is no message of its kind.
     #[error("it is not in the form of its kind")]
     Form,
     /// Its document is no JSON object.
     #[error("its document is no JSON object")]
     Document,
-    /// A name of a category that is none.
+    /// It has an invalid category code.
     #[error("it names a category by what is no code")]
     Category,
 }
 
-/// Makes of a row what serving threads need; `None` in it for a row that is gone, cannot be read or is of no use to them.
+/// Makes the form of a row for serving threads. It has no content if the row is gone, unreadable or
+/// not needed.
 pub fn prepare(row: &Row) -> PreparedRow {
     let Row { key, row } = row;
     let item = row.as_ref().and_then(|row| {
@@ -179,7 +182,7 @@ pub fn prepare(row: &Row) -> PreparedRow {
 
 fn item(key: &EntityKey, row: &Bytes) -> Result<Option<Item>, Unreadable> {
     Ok(Some(match key.kind {
-        // Its currency stands in every product.
+        // The currency is in every product.
         EntityKind::Brand => return Ok(None),
         EntityKind::Category => {
             let row = CategoryRow::decode(row.clone()).map_err(|_| Unreadable::Form)?;
@@ -204,7 +207,7 @@ fn product(key: &EntityKey, row: &ProductRow) -> Result<Product, Unreadable> {
         return Err(Unreadable::Document);
     }
     let variants = row.variants.iter().map(|variant| VariantBody::of(variant, &row.currency)).collect();
-    // What lies beyond the calendar is for ever.
+    // A moment beyond the calendar counts as forever.
     let time = |micros: Option<i64>| {
         micros.map(|micros| UnixMicros::new(micros).to_string()).filter(|text| text.ends_with('Z'))
     };
@@ -245,8 +248,9 @@ fn product(key: &EntityKey, row: &ProductRow) -> Result<Product, Unreadable> {
     })
 }
 
-/// Enough to sort by, and short enough for a cursor. Letters are composed first: files from some systems have them in parts
-/// (NFD), and those would stand apart from the same names in the usual form.
+/// Returns a key that is long enough to sort by and short enough for a cursor. Letters are composed
+/// first (NFC): some systems write them decomposed (NFD), and such names would not sort with the
+/// same names in composed form.
 fn sorted_by(name: &str) -> Arc<str> {
     name.nfc().collect::<String>().to_lowercase().chars().take(SORTED_CHARS).collect::<String>().into()
 }
@@ -256,7 +260,7 @@ fn stock(sku: &str, row: StockRow) -> Result<Stock, Unreadable> {
     Ok(Stock { item: item.into(), answer: OnceLock::new() })
 }
 
-/// What is serialised here cannot fail; if it did, the row would not be served.
+/// Serializing these types cannot fail. If it did, the row would not be served.
 pub(super) fn json(body: &impl Serialize) -> Result<Vec<u8>, Unreadable> {
     serde_json::to_vec(body).map_err(|_| Unreadable::Form)
 }
@@ -316,7 +320,7 @@ struct StockBody<'a> {
     available: i64,
 }
 
-/// Texts by locale, as a JSON object.
+/// Writes texts by locale as a JSON object.
 pub(super) struct Texts<'a>(pub(super) &'a [Localised]);
 
 impl Serialize for Texts<'_> {
@@ -368,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_name_in_parts_is_sorted_beside_the_same_name_composed() {
-        // "바지", as a Mac writes it and as everybody else does.
+        // "바지" as macOS writes it, and as other systems do.
         let [parts, composed] = ["\u{1107}\u{1161}\u{110c}\u{1175}", "바지"].map(sorted_by);
         assert_eq!(parts, composed);
         assert!(sorted_by("가방") < parts && parts < sorted_by("사과"));

@@ -1,5 +1,5 @@
-//! Compressed forms of answers, made on a thread of the lowest priority after the answer itself is served: no request and
-//! no bootstrap waits for them.
+//! Compressed forms of answers, made on a low-priority thread after the answer itself is served. No
+//! request and no bootstrap waits for them.
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -10,34 +10,39 @@ use flate2::write::GzEncoder;
 
 use super::answer::{CachedAnswer, Item, PreparedRow};
 
-/// Pages of the feed that wait. What comes beyond is served as it is, until it changes again.
+/// Pages of the feed that wait. Answers of further pages stay uncompressed until they change again.
 const WAITING_MAX: usize = 4_096;
 
-/// A body below this size fits a packet as it is.
+/// A body below this size fits into one packet uncompressed.
 const BYTES_MIN: usize = 256;
 
-/// Brotli's quality: about gzip's time at some 15 % fewer bytes; 11 costs a hundred times as much.
+/// Quality of Brotli. It takes about gzip's time for 15 % fewer bytes; quality 11 takes a hundred
+/// times as long.
 const BROTLI_QUALITY: u32 = 5;
 
-/// Brotli's window: 4 MiB, larger than any body.
+/// Window of Brotli: 4 MiB, larger than any body.
 const BROTLI_WINDOW: u32 = 22;
 
-/// Bodies are written in pieces of this size.
+/// Size of the output buffer.
 const BUFFER_BYTES: usize = 4_096;
 
-/// Hands rows to the compressing thread, which ends when this is dropped.
+/// Passes rows to the compressing thread. Dropping it ends the thread.
 #[derive(Debug)]
 pub struct Compressor(SyncSender<Arc<[PreparedRow]>>);
 
 impl Compressor {
     /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the system has no thread.
     pub fn start() -> io::Result<Self> {
         let (sender, pages) = sync_channel(WAITING_MAX);
         std::thread::Builder::new().name("compress".to_owned()).spawn(move || work(&pages))?;
         Ok(Self(sender))
     }
 
-    /// Has the answers among these rows compressed, some time.
+    /// Has the answers of these rows compressed later.
     pub fn compress(&self, rows: &Arc<[PreparedRow]>) {
         let wants = |row: &PreparedRow| matches!(row.item, Some(Item::Product(_) | Item::Tree(_)));
         if rows.iter().any(wants) {
@@ -47,7 +52,7 @@ impl Compressor {
 }
 
 fn work(pages: &Receiver<Arc<[PreparedRow]>>) {
-    // On Linux this is the calling thread's own. A thread at the usual priority works just as well.
+    // On Linux this changes only the calling thread. If it fails, the usual priority works too.
     let _as_it_is = rustix::process::setpriority_process(None, 19);
     for page in pages {
         for row in &*page {

@@ -1,7 +1,9 @@
-//! The task that owns the replica: follows the feed, applies its pages, tells every serving thread, and writes snapshots.
+//! The task that owns the replica: follows the feed, applies its pages, updates every serving
+//! thread, and writes snapshots.
 //!
-//! Frames and timers come in as inputs of the sans-IO `Subscriber`; what it puts out is sent, applied or told. Nothing else
-//! touches the rows, so nothing is locked. When the serving threads cannot keep up, the feed waits for them.
+//! Frames and timers are inputs of the sans-IO `Subscriber`; its outputs are sent, applied or
+//! reported. No other code touches the rows, so nothing is locked. If the serving threads cannot
+//! keep up, the feed waits for them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -25,39 +27,39 @@ use super::snapshot;
 use super::update::{Broadcast, Freshness, Update};
 use crate::metrics::Metrics;
 
-/// How long the last snapshot may take.
+/// Longest time for the last snapshot.
 const LAST_SNAPSHOT_WITHIN: Duration = Duration::from_secs(10);
 
-/// How often the age of what is served is put into the metrics.
+/// Interval at which the age of the replica is written to the metrics.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What the outside may see of the replica.
+/// State of the replica for other parts of the agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReplicaState {
-    /// How far it is; `None` while it has nothing to serve.
+    /// Its position; `None` while it has nothing to serve.
     pub position: Option<Position>,
-    /// When it was last known to equal its source.
+    /// Time when it was last known to equal its source.
     pub fresh: Option<Freshness>,
     /// Rows that it serves.
     pub rows: usize,
-    /// Whether a bootstrap is under way.
+    /// Set during a bootstrap.
     pub bootstrapping: bool,
-    /// What each brand sells in, by its source.
+    /// Currency of each brand in its source.
     pub currencies: BTreeMap<Brand, Currency>,
 }
 
-/// Where snapshots go, and how often.
+/// Path, content and interval of snapshots.
 #[derive(Debug, Clone)]
 pub struct Snapshots {
     /// The file.
     pub path: PathBuf,
-    /// Whose rows are in it.
+    /// Brands whose rows it has.
     pub brands: BTreeSet<Brand>,
-    /// The pause between two of them; none is written while nothing changes.
+    /// Pause between two snapshots. None is written while nothing changes.
     pub every: Duration,
 }
 
-/// The replica's owner.
+/// The owner of the replica.
 pub struct Follower {
     subscriber: Subscriber,
     master: ReplicaRows,
@@ -66,17 +68,17 @@ pub struct Follower {
     metrics: Arc<Metrics>,
     standing: watch::Sender<ReplicaState>,
     links: HashMap<LinkId, FeedSender>,
-    /// The subscriber's clock counts from here.
+    /// Start of the subscriber's clock.
     started: Instant,
     snapshot_due: Instant,
-    /// How far the last snapshot is, which may still be on its way to the disk.
+    /// Position of the last snapshot, which may still be on its way to the disk.
     snapshot_of: Option<Position>,
-    /// The snapshot on its way, and whether it got there.
+    /// The snapshot that is being written. Its result is true on success.
     writing: Option<JoinHandle<bool>>,
 }
 
 impl Follower {
-    /// An owner of these rows, which the serving threads have been told already.
+    /// Makes an owner of these rows, which the serving threads already have.
     pub fn new(
         subscriber: Subscriber,
         master: ReplicaRows,
@@ -105,7 +107,7 @@ impl Follower {
     pub async fn run(mut self, mut events: mpsc::Receiver<FeedEvent>) {
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
-            // Without a timer there is nothing to wait for but events; an hour stands for that.
+            // If no timer runs, only events matter. An hour stands for that.
             let timeout = self.subscriber.next_timeout().unwrap_or(self.now() + Duration::from_secs(3_600));
             tokio::select! {
                 event = events.recv() => match event {
@@ -120,7 +122,7 @@ impl Follower {
             }
             self.do_outputs().await;
         }
-        // A disk that does not answer must not keep the process.
+        // A disk that does not answer must not keep the process alive.
         let last = async {
             self.write_snapshot().await;
             if let Some(writing) = self.writing.take() {
@@ -146,7 +148,7 @@ impl Follower {
                 self.subscriber.handle_link_up(now, link);
             }
             FeedEvent::Frame { link, payload } => {
-                // The link's end is logged and counted where it ends.
+                // The end of the link is logged and counted elsewhere.
                 let refused = match frame::decode::<ToSubscriber>(payload) {
                     Ok(message) => {
                         self.subscriber.handle_message(now, link, message).err().map(|why| why.to_string())
@@ -229,7 +231,7 @@ impl Follower {
         self.metrics.catalogue_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
     }
 
-    /// Once a second: how old it is, and whether a snapshot is due.
+    /// Updates the age and writes a snapshot if one is due; called once a second.
     async fn look(&mut self) {
         if let Some(fresh) = self.standing.borrow().fresh {
             self.metrics.catalogue_age_seconds.set(fresh.age().as_secs().cast_signed());
@@ -246,7 +248,7 @@ impl Follower {
         }
     }
 
-    /// Begins to write what is served to the disk; the rows are shared with the writer, not copied.
+    /// Begins to write a snapshot. The writer shares the rows and copies none.
     async fn write_snapshot(&mut self) {
         let Some(image) = self.master.image(self.fresh_micros()) else { return };
         if let Some(before) = self.writing.take() {
@@ -266,7 +268,7 @@ impl Follower {
         }));
     }
 
-    /// When the rows were last known to equal their source, by the wall clock.
+    /// Returns the time when the rows were last known to equal their source, by the wall clock.
     fn fresh_micros(&self) -> i64 {
         let age = self.standing.borrow().fresh.map_or(Duration::MAX, Freshness::age);
         clock::now().get().saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX))

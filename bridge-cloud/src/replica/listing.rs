@@ -1,8 +1,9 @@
-//! Products of a category in their orders, page by page.
+//! Products of a category, sorted and page by page.
 //!
-//! A category lists all that stands below it. A cursor holds the place of the last product shown, not a number of
-//! products, so that a list can be paged through while it changes: what stays is shown once. Only what is visible is
-//! listed: a product waits for its moment beside the lists, so that a page costs what it shows and nothing more.
+//! A category lists all products below it. A cursor has the sort key of the last product shown, not
+//! a count. So a list can be paged through while it changes, and products that stay are shown once.
+//! Only visible products are listed. Others wait outside the lists for their moment, so the cost of
+//! a page depends only on the products that it shows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -15,28 +16,28 @@ use bridge_protocol::domain::catalogue::Code;
 
 use super::answer::Product;
 
-/// No cursor of ours is longer.
+/// Longest cursor that is read.
 const CURSOR_BYTES_MAX: usize = 2_048;
 
-/// A tree is climbed no further: it may be a circle.
+/// Most levels of a tree that are climbed, because it may have a cycle.
 const DEPTH_MAX: usize = 64;
 
-/// How a list is sorted.
+/// Sort order of a list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Sort {
-    /// By the begin of publication, the newest first.
+    /// By the begin of publication, newest first.
     #[default]
     Newest,
-    /// By the cheapest variant.
+    /// By the price of the cheapest variant, lowest first.
     Price,
-    /// The same, the dearest first.
+    /// By the price of the cheapest variant, highest first.
     PriceDown,
     /// By name.
     Name,
 }
 
 impl Sort {
-    /// As a query says it.
+    /// Reads the name of an order in a query.
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "newest" => Self::Newest,
@@ -57,7 +58,7 @@ impl Sort {
     }
 }
 
-/// A product's place in an order: by number, then by text, then by code.
+/// A product's sort key in an order: by number, then by text, then by code.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SortKey {
     number: i64,
@@ -75,13 +76,13 @@ impl SortKey {
         Self { number, text, code: product.code.clone() }
     }
 
-    /// The opaque text that leads on from here in this list.
+    /// Returns the opaque text that continues this list after this key.
     pub fn cursor(&self, category: Option<&str>, sort: Sort) -> String {
         let fields = (sort.number(), category, self.number, self.text.as_deref(), self.code.as_str());
         BASE64.encode(serde_json::to_vec(&fields).unwrap_or_default())
     }
 
-    /// Reads a cursor of this list; `None` for any other text.
+    /// Reads a cursor of this list. Returns `None` for any other text.
     pub fn from_cursor(text: &str, category: Option<&str>, sort: Sort) -> Option<Self> {
         if text.len() > CURSOR_BYTES_MAX {
             return None;
@@ -95,21 +96,21 @@ impl SortKey {
     }
 }
 
-/// How much a page may have.
+/// Limits of a page.
 #[derive(Debug, Clone, Copy)]
 pub struct PageSize {
-    /// At most so many products,
+    /// Most products.
     pub products: usize,
-    /// and so many bytes of what is said of them, but for the first.
+    /// Most bytes of their entries. The first product is always taken.
     pub bytes: usize,
 }
 
 /// A page of a list.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// In their order.
+    /// The products in order.
     pub products: Vec<Arc<Product>>,
-    /// Where the next page goes on; `None` after the last one.
+    /// Key after which the next page continues; `None` after the last page.
     pub next: Option<SortKey>,
 }
 
@@ -132,7 +133,7 @@ struct Orders {
 }
 
 impl Listing {
-    /// Takes a product in: it is listed if it is visible now, and looked at again when that changes.
+    /// Adds a product. It is listed while it is visible, and checked again when that changes.
     pub fn insert(&mut self, product: &Arc<Product>, now: UnixMicros) {
         let (from, until) = product.visible;
         if let Some(moment) =
@@ -145,7 +146,7 @@ impl Listing {
         }
     }
 
-    /// Takes a product out, as it was taken in.
+    /// Removes a product that was added in this form.
     pub fn remove(&mut self, product: &Product) {
         for moment in <[i64; 2]>::from(product.visible) {
             self.due.remove(&(moment, product.code.clone()));
@@ -153,12 +154,12 @@ impl Listing {
         self.unlist(product);
     }
 
-    /// The next moment at which a product appears or disappears.
+    /// Returns the next moment at which a product appears or disappears.
     pub fn next_due(&self) -> Option<UnixMicros> {
         self.due.first_key_value().map(|((moment, _), _)| UnixMicros::new(*moment))
     }
 
-    /// Has products appear and disappear whose moment has come, at most so many.
+    /// Lists and unlists products whose moment has come, at most so many.
     pub fn turn(&mut self, now: UnixMicros, products_max: usize) {
         for _ in 0..products_max {
             let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= now.get()) else {
@@ -189,7 +190,8 @@ impl Listing {
         }
     }
 
-    /// A category stands below another one now, at the root, or nowhere. What it lists and what lists it is found anew.
+    /// Sets the parent of a category (`Some(None)` is the root), or removes the category. The lists
+    /// of all products below it are updated.
     pub fn set_category(&mut self, category: &Code, parent: Option<Option<Code>>) {
         if self.parents.get(category) == parent.as_ref() {
             return;
@@ -208,7 +210,7 @@ impl Listing {
         below.iter().for_each(|product| self.list(product));
     }
 
-    /// A page behind a place, of products that are visible now.
+    /// Returns a page of visible products after a key.
     pub fn page(
         &self,
         category: Option<&str>,
@@ -231,7 +233,7 @@ impl Listing {
         }
     }
 
-    /// A product's categories and all that stand above them, each once.
+    /// Returns a product's categories and all of their ancestors, each once.
     fn categories_of(&self, product: &Product) -> BTreeSet<Code> {
         let mut found = BTreeSet::new();
         for category in &product.categories {
@@ -269,7 +271,7 @@ fn take<'a>(
 ) -> Page {
     let mut page = Page::default();
     let (mut last, mut bytes): (Option<&SortKey>, usize) = (None, 0);
-    // What is listed and not visible has its turn within moments.
+    // Products that are listed but no longer visible are removed within moments.
     for (place, product) in list.filter(|(_, product)| product.is_visible(now)) {
         bytes += product.summary.len() + 1;
         if page.products.len() == size.products || (last.is_some() && bytes > size.bytes) {
@@ -310,7 +312,7 @@ mod tests {
         PageSize { products, bytes: usize::MAX }
     }
 
-    /// Visible from a moment on, and before another.
+    /// Returns a product that is visible from one moment until another.
     fn timed(name: &str, from: i64, until: i64) -> Arc<Product> {
         let product = Arc::into_inner(product(name, 1, &["tea"])).unwrap();
         Arc::new(Product { visible: (from, until), published: from, ..product })
@@ -325,7 +327,7 @@ mod tests {
         loop {
             let page = listing.page(category, sort, behind.as_ref(), size(limit), NOW);
             found.extend(codes(&page).into_iter().map(str::to_owned));
-            // As a caller does: through the text.
+            // Uses the text of the cursor, as a caller does.
             let Some(next) = page.next else { return found };
             behind = SortKey::from_cursor(&next.cursor(category, sort), category, sort);
             assert!(behind.is_some());
@@ -394,7 +396,7 @@ mod tests {
 
         listing.turn(UnixMicros::new(1_500), 10);
         assert_eq!((listed(&listing), listing.next_due()), ((2, 2), Some(UnixMicros::new(1_600))));
-        // So many at a time: whoever calls has other things to do.
+        // Only so many at a time, because the caller has other work.
         listing.turn(UnixMicros::new(2_000), 101);
         assert_eq!(listed(&listing), (101, 101));
         listing.turn(UnixMicros::new(2_000), 10_000);

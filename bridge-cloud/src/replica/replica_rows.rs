@@ -1,7 +1,8 @@
-//! All rows as the feed brought them: what snapshots are written of, what sums are made of, and what the serving threads
-//! are told.
+//! All rows as the feed brought them: the source of snapshots, checksums and updates for the
+//! serving threads.
 //!
-//! It has one owner, `follow`. Each change of it yields the updates that bring every view to the same state.
+//! It has one owner, `follow`. Each change returns the updates that bring every view to the same
+//! state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,14 +21,14 @@ use super::snapshot::Image;
 use super::tree;
 use super::update::Update;
 
-/// Rows in one update that is made of rows already here: about a page of the feed.
+/// Rows in one update that is made from rows already here: about a page of the feed.
 const ROWS_AT_ONCE: usize = 256;
 
 /// The replica's rows.
 #[derive(Debug)]
 pub struct ReplicaRows {
     served: Rows,
-    /// Collected by a bootstrap that is not complete.
+    /// Rows of a bootstrap that is not complete.
     next: Option<Rows>,
     position: Option<Position>,
     compressor: Compressor,
@@ -39,7 +40,7 @@ struct Rows {
     sums: Sums,
 }
 
-/// Each brand's currency in these rows.
+/// Returns each brand's currency in these rows.
 pub fn currencies<'a>(rows: impl Iterator<Item = (&'a EntityKey, &'a Bytes)>) -> BTreeMap<Brand, Currency> {
     let currency = |row: &Bytes| Currency::new(&BrandRow::decode(row.clone()).ok()?.currency).ok();
     let brands = rows.filter(|(key, _)| key.kind == EntityKind::Brand);
@@ -47,18 +48,19 @@ pub fn currencies<'a>(rows: impl Iterator<Item = (&'a EntityKey, &'a Bytes)>) ->
 }
 
 impl ReplicaRows {
-    /// With nothing in it.
+    /// Makes an empty replica.
     pub fn new(compressor: Compressor) -> Self {
         Self { served: Rows::default(), next: None, position: None, compressor }
     }
 
-    /// Takes over what a snapshot holds; the updates that bring empty views to it. As in a bootstrap, a view serves nothing of
-    /// it before the last one: half a catalogue would deny what there is.
+    /// Takes over a snapshot. Returns the updates that bring empty views to it. As in a bootstrap,
+    /// a view serves nothing before the last update, because half a catalogue would deny existing
+    /// products.
     pub fn restore(&mut self, image: Image) -> Vec<Update> {
         self.position = Some(image.position);
         let rows: Vec<Row> = image.rows.into_iter().map(|(key, row)| Row { key, row: Some(row) }).collect();
         let pages = || rows.chunks(ROWS_AT_ONCE).map(|page| page.iter().map(prepare).collect());
-        // Half of the work each, since every caller waits for both.
+        // Two threads do half of the work each, because every caller waits for both.
         let prepared: Vec<Vec<PreparedRow>> = std::thread::scope(|scope| {
             let prepared = scope.spawn(|| pages().collect());
             rows.iter().for_each(|row| self.served.set(row.clone()));
@@ -71,17 +73,17 @@ impl ReplicaRows {
         updates
     }
 
-    /// How far what is served is.
+    /// Returns the position of the served rows.
     pub fn position(&self) -> Option<Position> {
         self.position
     }
 
-    /// Rows that are served.
+    /// Returns the number of served rows.
     pub fn rows(&self) -> usize {
         self.served.rows.len()
     }
 
-    /// The currency of each of these brands that is served.
+    /// Returns the currency of each of these brands that is served.
     pub fn currencies(&self, brands: &BTreeSet<Brand>) -> BTreeMap<Brand, Currency> {
         let key = |brand: &Brand| {
             let code = Code::new(brand.as_str()).ok()?;
@@ -91,18 +93,19 @@ impl ReplicaRows {
         currencies(keys.iter().filter_map(|key| Some((key, self.served.rows.get(key)?))))
     }
 
-    /// The sums of what is served.
+    /// Returns the checksums of the served rows.
     pub fn sums(&self) -> &Sums {
         &self.served.sums
     }
 
-    /// Begins to collect rows beside those that are served.
+    /// Begins to collect rows beside the served ones.
     pub fn start_anew(&mut self) -> Update {
         self.next = Some(Rows::default());
         Update::StartAnew
     }
 
-    /// Applies a page; what the views are told of it. While a bootstrap is not complete, its rows are only collected.
+    /// Applies a page and returns the update for the views. During a bootstrap the rows are only
+    /// collected.
     pub fn apply(&mut self, rows: Vec<Row>, position: Option<Position>, complete: bool) -> Update {
         let mut prepared: Vec<PreparedRow> = rows.iter().map(prepare).collect();
         let mut changed: BTreeSet<Brand> = BTreeSet::new();
@@ -119,15 +122,15 @@ impl ReplicaRows {
         }
         if self.next.is_none() {
             self.position = position.or(self.position);
-            // Within a bootstrap trees are left to its last page.
+            // During a bootstrap, trees are made with its last page.
             prepared.extend(self.trees(&changed));
         }
         let position = self.position.filter(|_| self.next.is_none());
         self.update(prepared, position, complete)
     }
 
-    /// What is served now, for a snapshot; `None` while there is nothing. `fresh_micros` says when it was last known to
-    /// equal its source, by the wall clock.
+    /// Returns the served rows for a snapshot; `None` while there are none. `fresh_micros` is the
+    /// time when they were last known to equal their source, by the wall clock.
     pub fn image(&self, fresh_micros: i64) -> Option<Image> {
         let rows = self.served.rows.iter().map(|(key, row)| (key.clone(), row.clone())).collect();
         Some(Image { position: self.position?, fresh_micros, rows })
@@ -139,7 +142,7 @@ impl ReplicaRows {
         Update::Rows { rows, position, complete }
     }
 
-    /// The trees of these brands' categories.
+    /// Returns the category trees of these brands.
     fn trees(&self, brands: &BTreeSet<Brand>) -> Vec<PreparedRow> {
         let tree = |brand: &Brand| {
             let code = Code::new(brand.as_str()).ok()?;
@@ -157,7 +160,7 @@ impl Rows {
         let before = match row {
             Some(row) => {
                 self.sums.add(RowSum::of(&key, &row));
-                // Copied: a row would keep alive the whole frame that it came in.
+                // The row is copied: it would otherwise keep the whole frame in memory.
                 let row = Bytes::copy_from_slice(&row);
                 self.rows.insert(key.clone(), row)
             }

@@ -1,8 +1,9 @@
-//! The rows on disk, for a start that answers at once.
+//! The rows on disk, for a start that serves at once.
 //!
-//! A file is written beside the last one, made durable, and put in its place: there is always a whole one. It ends with a
-//! SHA-256 of all before it. One that is cut, changed, of other brands or of a later version is refused with a reason; the
-//! catalogue is then fetched from its source.
+//! A new file is written beside the last one, made durable, and renamed to its place, so there is
+//! always a whole one. It ends with a SHA-256 of everything before it. A file that is cut, changed,
+//! of other brands or of a later version is refused with a reason. The catalogue is then fetched
+//! from its source.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -17,38 +18,39 @@ use bytes::{Buf as _, Bytes};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-/// What every snapshot begins with; the last character is the version.
+/// First bytes of every snapshot. The last character is the version.
 const MAGIC: &[u8; 8] = b"BRDGCAT1";
 
 const DIGEST_BYTES: usize = 32;
 
-/// Nothing in it is a secret: whoever the process's mask lets may read it.
+/// Permissions before the process's umask. A snapshot holds no secret.
 const MODE: u32 = 0o666;
 
-/// What a snapshot holds.
+/// Content of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// How far the rows are.
+    /// Position of the rows.
     pub position: Position,
-    /// When they were last known to equal their source: microseconds since 1970 by this machine's clock.
+    /// Time when they were last known to equal their source: microseconds since 1970-01-01 UTC by
+    /// this machine's clock.
     pub fresh_micros: i64,
     /// The rows.
     pub rows: Vec<(EntityKey, Bytes)>,
 }
 
-/// Why a snapshot is not used.
+/// Reasons not to use a snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// It cannot be read.
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
-    /// It is something else, or of another version.
+    /// It is another file, or of another version.
     #[error("it is no snapshot of this version")]
     NotASnapshot,
-    /// Its digest is not that of its content: it was cut or changed.
+    /// Its digest does not fit its content.
     #[error("its digest does not fit its content: it was cut or changed")]
     Damaged,
-    /// It is of other brands than this agent serves now.
+    /// It has other brands than this agent serves now.
     #[error("it is of other brands than are configured now")]
     OtherBrands,
 }
@@ -66,7 +68,11 @@ struct Head {
     rows: u64,
 }
 
-/// Writes a snapshot of a replica of these brands in the place of the last one, durably.
+/// Writes a snapshot of a replica of these brands durably, in the place of the last one.
+///
+/// # Errors
+///
+/// Fails if the file cannot be written or renamed. The last snapshot then stays.
 pub fn write(path: &Path, brands: &BTreeSet<Brand>, image: &Image) -> io::Result<()> {
     let whole = WholeFile {
         unfinished: &path.with_extension("new"),
@@ -96,12 +102,20 @@ fn write_to(file: &mut File, brands: &BTreeSet<Brand>, image: &Image) -> io::Res
     file.flush()
 }
 
-/// Reads the snapshot of a replica of these brands; `None` if there is none.
+/// Reads the snapshot of a replica of these brands. Returns `None` if there is none.
+///
+/// # Errors
+///
+/// Fails if the snapshot cannot be read, is damaged, or is of other brands.
 pub fn read(path: &Path, brands: &BTreeSet<Brand>) -> Result<Option<Image>, SnapshotError> {
     read_if(path, |head| head.brands.iter().map(String::as_str).eq(brands.iter().map(Brand::as_str)))
 }
 
-/// The same, whatever brands it is of.
+/// Reads a snapshot of any brands. Returns `None` if there is none.
+///
+/// # Errors
+///
+/// Fails if the snapshot cannot be read or is damaged.
 pub fn read_of_any_brands(path: &Path) -> Result<Option<Image>, SnapshotError> {
     read_if(path, |_| true)
 }
@@ -119,7 +133,7 @@ fn read_if(path: &Path, is_wanted: impl Fn(&Head) -> bool) -> Result<Option<Imag
     if content.len() < MAGIC.len() || Sha256::digest(content)[..] != digest[..] {
         return Err(SnapshotError::Damaged);
     }
-    // From here on it is as somebody of this version wrote it.
+    // The digest is right, so a program of this version wrote the rest.
     let mut left = &content[MAGIC.len()..];
     let head = Head::decode_length_delimited(&mut left).map_err(|_| SnapshotError::NotASnapshot)?;
     if !is_wanted(&head) {

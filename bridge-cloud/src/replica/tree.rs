@@ -1,4 +1,4 @@
-//! A brand's categories as one answer: a tree, made anew when one of them changes.
+//! A brand's categories as one answer: a tree that is made again when one of them changes.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::answer::{CachedAnswer, Texts, json};
 
-/// Deeper than any shop's tree; what lies below is not shown.
+/// Most levels that are shown: more than any shop's tree has.
 const DEPTH_MAX: usize = 32;
 
 #[derive(Serialize)]
@@ -24,7 +24,8 @@ struct Node<'a> {
     children: Vec<Node<'a>>,
 }
 
-/// The tree of these categories. One whose parent is not there stands at the root, and so does one of each circle.
+/// Returns the tree of these categories. A category with a missing parent is at the root, and so is
+/// one category of each cycle.
 pub(super) fn answer(categories: &BTreeMap<Code, CategoryRow>) -> CachedAnswer {
     let mut children: BTreeMap<Option<&str>, Vec<(i32, &Code)>> = BTreeMap::new();
     for (code, row) in categories {
@@ -37,7 +38,7 @@ pub(super) fn answer(categories: &BTreeMap<Code, CategoryRow>) -> CachedAnswer {
     for (_, code) in children.get(&None).into_iter().flatten() {
         roots.extend(node(code, &children, &mut left, 0));
     }
-    // What no root leads to stands in a circle.
+    // The remaining categories are in cycles.
     while let Some(code) = left.keys().next().copied() {
         roots.extend(node(code, &children, &mut left, 0));
     }

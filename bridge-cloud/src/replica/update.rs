@@ -1,4 +1,5 @@
-//! What serving threads are told of the replica: each in its own bounded queue, in one order.
+//! Updates of the replica for serving threads. Each thread has a bounded queue, and all get the
+//! same order.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,43 +9,43 @@ use tokio::sync::mpsc;
 
 use super::answer::PreparedRow;
 
-/// Updates that a serving thread has not taken yet. When it is full, the feed waits.
+/// Updates that a serving thread has not taken yet. If the queue is full, the feed waits.
 const WAITING_MAX: usize = 64;
 
-/// Something that a serving thread is to know.
+/// An update for a serving thread.
 #[derive(Debug, Clone)]
 pub enum Update {
-    /// Collect the next rows beside what is served.
+    /// Collect the next rows beside the served ones.
     StartAnew,
-    /// Rows, a page of the feed at most.
+    /// Rows; at most a page of the feed.
     Rows {
         /// The rows.
         rows: Arc<[PreparedRow]>,
-        /// How far the replica is with them.
+        /// Position of the replica with them.
         position: Option<Position>,
-        /// The collected rows take the place of those served.
+        /// Set if the collected rows must replace the served ones.
         complete: bool,
     },
-    /// What is served was equal to its source then.
+    /// The served rows were equal to the source at that time.
     Fresh(Freshness),
 }
 
-/// When what is served was last known to equal its source.
+/// Time when the served rows were last known to equal their source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Freshness {
-    /// A moment of this process,
+    /// A moment of this process.
     pub at: Instant,
-    /// and how long before that it was, for what came from the disk.
+    /// Time before that moment, for rows that came from the disk.
     pub before: Duration,
 }
 
 impl Freshness {
-    /// A moment of this process.
+    /// Makes the time of a moment of this process.
     pub fn at(at: Instant) -> Self {
         Self { at, before: Duration::ZERO }
     }
 
-    /// How long ago that is.
+    /// Returns the time since then.
     pub fn age(self) -> Duration {
         self.at.elapsed().saturating_add(self.before)
     }
@@ -55,13 +56,13 @@ impl Freshness {
 pub struct Broadcast(Vec<mpsc::Sender<Update>>);
 
 impl Broadcast {
-    /// To so many threads: the sender, and an inbox for each.
+    /// Makes the sender for so many threads, and an inbox for each.
     pub fn to(threads: usize) -> (Self, Vec<mpsc::Receiver<Update>>) {
         let (senders, inboxes) = (0..threads).map(|_| mpsc::channel(WAITING_MAX)).unzip();
         (Self(senders), inboxes)
     }
 
-    /// Tells all of them; waits for those that are behind. A thread that has ended needs nothing.
+    /// Sends an update to all threads and waits for slow ones. Threads that have ended are skipped.
     pub async fn send(&self, update: Update) {
         for thread in &self.0 {
             let _ended = thread.send(update.clone()).await;

@@ -1,7 +1,8 @@
-//! What one serving thread answers from: maps of its own over answers that all threads share.
+//! One serving thread's view: its own maps over answers that all threads share.
 //!
-//! A thread finds a product or a SKU by two look-ups, without a lock. It is told what changes as updates, one page of the
-//! feed at a time; during a bootstrap it collects the new rows beside those that it serves.
+//! A thread finds a product or a SKU by two look-ups without a lock. It gets changes as updates, at
+//! most one page of the feed each. During a bootstrap it collects the new rows beside the served
+//! ones.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::update::{Freshness, Update};
 #[derive(Debug, Default)]
 pub struct View {
     served: Brands,
-    /// Collected by a bootstrap that is not complete.
+    /// Rows of a bootstrap that is not complete.
     next: Option<Brands>,
     position: Option<Position>,
     fresh: Option<Freshness>,
@@ -36,32 +37,32 @@ pub struct BrandView {
 }
 
 impl View {
-    /// How far it is; `None` while there is nothing to serve.
+    /// Returns the position; `None` while there is nothing to serve.
     pub fn position(&self) -> Option<Position> {
         self.position
     }
 
-    /// When it was last known to equal its source.
+    /// Returns the time when it was last known to equal its source.
     pub fn fresh(&self) -> Option<Freshness> {
         self.fresh
     }
 
-    /// A brand's rows; `None` if it has none.
+    /// Returns a brand's rows; `None` if it has none.
     pub fn brand(&self, brand: &str) -> Option<&BrandView> {
         self.served.get(brand)
     }
 
-    /// The next moment at which a product that is served appears in the lists or disappears from them.
+    /// Returns the next moment at which a served product appears in the lists or disappears.
     pub fn next_due(&self) -> Option<UnixMicros> {
         self.served.values().filter_map(|brand| brand.listing.next_due()).min()
     }
 
-    /// Has products appear and disappear whose moment has come, at most so many of each brand.
+    /// Lists and unlists products whose moment has come, at most so many of each brand.
     pub fn turn(&mut self, now: UnixMicros, products_max: usize) {
         self.served.values_mut().for_each(|brand| brand.listing.turn(now, products_max));
     }
 
-    /// Takes what changed.
+    /// Applies an update.
     pub fn apply(&mut self, update: Update, now: UnixMicros) {
         match update {
             Update::StartAnew => self.next = Some(Brands::default()),
@@ -86,22 +87,22 @@ impl View {
 }
 
 impl BrandView {
-    /// A product by its code.
+    /// Returns a product by its code.
     pub fn product(&self, code: &str) -> Option<&Arc<Product>> {
         self.products.get(code)
     }
 
-    /// The units of a SKU.
+    /// Returns the stock of a SKU.
     pub fn stock(&self, sku: &str) -> Option<&Arc<Stock>> {
         self.stock.get(sku)
     }
 
-    /// The tree of categories; `None` while the brand has none.
+    /// Returns the category tree; `None` while the brand has none.
     pub fn tree(&self) -> Option<&Arc<CachedAnswer>> {
         self.tree.as_ref()
     }
 
-    /// The lists of products.
+    /// Returns the lists of products.
     pub fn listing(&self) -> &Listing {
         &self.listing
     }
@@ -178,7 +179,7 @@ mod tests {
         let served = |view: &View, code| view.brand("tea").unwrap().product(code).is_some();
         assert!(served(&view, "OLD") && !served(&view, "NEW"));
         assert_eq!(view.position().map(|position| position.seq), Some(7));
-        // A bootstrap that is begun again forgets what it had.
+        // A bootstrap that begins again forgets its rows.
         view.apply(Update::StartAnew, NOW);
         view.apply(rows(&[product("NEWER", "a")], Some(3), true), NOW);
         assert!(!served(&view, "OLD") && !served(&view, "NEW") && served(&view, "NEWER"));

@@ -1,4 +1,5 @@
-//! What the audit log has of a write before its frame leaves, and of its answer before the storefront hears it (promise P8).
+//! Audit entries of writes: before a frame is sent, and before the storefront gets an answer
+//! (promise P8).
 
 use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event};
 use bridge_protocol::domain::PaymentId;
@@ -9,37 +10,38 @@ use bridge_protocol::wire::order::{Settled, to_idc};
 use bridge_runtime::audit_log::{AuditError, Batcher};
 use bridge_runtime::clock;
 
-/// A write that is in the audit log; only [`sent`] makes one, and only it is sent.
+/// A write that is in the audit log. Only [`sent`] makes one, and only it is sent.
 pub(super) struct LoggedWrite(to_idc::Kind);
 
 impl LoggedWrite {
-    /// What goes to the IDC.
+    /// Returns the request for the IDC.
     pub(super) fn into_kind(self) -> to_idc::Kind {
         self.0
     }
 }
 
-/// What became of a write, as far as it is known; a receipt only once it is verified.
+/// Known outcome of a write. A receipt counts only after verification.
 pub(super) enum WriteResult {
     /// It is committed.
     Settled(Settled, VerifiedReceipt),
-    /// A receipt that proves nothing came, so nobody can tell.
+    /// A receipt arrived that proves nothing, so the outcome is unknown.
     Distrusted(String),
-    /// Anything else.
+    /// Any other answer.
     Other(Result<CallerAnswer, Rejected>),
 }
 
-/// An answer that is in the audit log, or that tells no outcome; only [`answered`] makes one, and only it is told.
+/// An answer that is in the audit log, or that reveals no outcome. Only [`answered`] makes one, and
+/// only it is returned to a caller.
 pub(super) struct LoggedAnswer(WriteResult);
 
 impl LoggedAnswer {
-    /// What the storefront hears.
+    /// Returns the answer for the storefront.
     pub(super) fn into_write_result(self) -> WriteResult {
         self.0
     }
 }
 
-/// Logs that a write is sent, one about a payment as such.
+/// Logs that a write is sent. A write about a payment gets a payment's entry.
 pub(super) async fn sent(
     log: &Batcher,
     header: &Header,
@@ -49,7 +51,7 @@ pub(super) async fn sent(
     let durable = log.append(|| Entry::new(clock::now(), going(header, payment, &kind)));
     if let Err(error) = durable.await {
         if error == AuditError::Late {
-            // That it was sent may be in the log once the disk answers again, and it is not.
+            // The disk may later have the entry that the write was sent, although it was not.
             let ended = Ended::new(header, "not-sent");
             log.record(match payment {
                 Some(payment) => Event::PaymentAnswered(ended.about(payment, false)),
@@ -77,9 +79,12 @@ fn going(header: &Header, payment: Option<PaymentId>, kind: &to_idc::Kind) -> Ev
     }
 }
 
-/// Logs what a write was answered. If that cannot be, its outcome is not told: nobody knows it yet, and it can be asked
-/// about. That nothing was taken is no outcome, and is told: the data centre's log need not have such a request, and misses one
-/// that is called unknown. What is told is logged as soon as it can be.
+/// Logs the answer to a write. If this fails, the outcome is withheld: the caller is told "unknown"
+/// and can ask.
+///
+/// An answer that nothing was taken is no outcome, and is returned to the caller. The data centre's
+/// log need not have such a request, but would lack a request that this log calls unknown. The
+/// answer is logged as soon as possible.
 pub(super) async fn answered(log: &Batcher, header: &Header, heard: WriteResult) -> LoggedAnswer {
     let durable = log.append(|| Entry::new(clock::now(), Event::OrderAnswered(ended(header, &heard))));
     let Err(error) = durable.await else { return LoggedAnswer(heard) };
@@ -111,7 +116,7 @@ fn ended(header: &Header, heard: &WriteResult) -> Ended {
     }
 }
 
-/// What an answer without a receipt comes to.
+/// Returns the code of an answer without a receipt.
 fn plain(answer: &Result<CallerAnswer, Rejected>) -> &'static str {
     match answer {
         Ok(CallerAnswer::Refused(refusal) | CallerAnswer::InTheWay(refusal, _)) => refusal.code(),
@@ -125,12 +130,12 @@ fn plain(answer: &Result<CallerAnswer, Rejected>) -> &'static str {
         ) => "unknown",
         Err(Rejected::Full) => "full",
         Err(Rejected::InProgress) => "in-progress",
-        // The data centre did not see it, so it is no refusal of its.
+        // The data centre did not see the request, so this is no refusal of its own.
         Err(Rejected::KeyReused) => "key-in-use",
     }
 }
 
-/// As [`answered`], of a payment or a refund: what may be told of it.
+/// Does the same as [`answered`] for a payment or a refund, and returns the answer for the caller.
 pub(super) async fn payment_answered(
     log: &Batcher,
     header: &Header,
@@ -179,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    /// Generous: a condition ends the wait long before.
+    /// Generous: a condition ends the wait much earlier.
     const PATIENCE: Duration = Duration::from_secs(30);
 
     fn header() -> Header {
@@ -187,7 +192,7 @@ mod tests {
         Header { brand, order: OrderId::new(clock::now(), [1; 10]), key }
     }
 
-    /// What a log says that callers were told.
+    /// Returns the answers to callers in a log.
     fn told_by(log: &Path) -> Vec<String> {
         let mut told = Vec::new();
         for file in std::fs::read_dir(log.join("journal")).unwrap() {
@@ -208,7 +213,8 @@ mod tests {
         told
     }
 
-    /// The data centre's log has nothing of such a request: called unknown, it would be one that was sent and never received.
+    /// The data centre's log does not have such a request. If it were called unknown, it would look
+    /// like one that was sent and never received.
     #[tokio::test]
     async fn a_refused_write_is_answered_and_logged_although_the_log_is_away() {
         let dir = tempfile::tempdir().unwrap();
@@ -228,7 +234,7 @@ mod tests {
             (Ok(CallerAnswer::NotSent), true),
             (Err(Rejected::Full), true),
             (Ok(CallerAnswer::Refused(Refusal::DatabaseDown)), true),
-            // That it is another request's the ledger says.
+            // The ledger says that another request has the key.
             (Ok(CallerAnswer::Refused(Refusal::KeyReused)), false),
         ] {
             let expected = if is_told { answer.clone() } else { Ok(CallerAnswer::Unknown) };

@@ -1,4 +1,4 @@
-//! What every request meets first: reads of the catalogue are answered here, everything else goes to the router.
+//! Entry of every request: answers catalogue reads, and passes everything else to the router.
 //!
 //! A read that need not wait is answered without a future of its own, a span or a layer.
 
@@ -31,10 +31,10 @@ use super::request::id::{REQUEST_ID, name, request_id};
 use super::state::Storefront;
 use crate::metrics::Route;
 
-/// A read that waits for the replica in vain may come again after this.
+/// Time after which a read may come again if the replica did not reach its position.
 const BEHIND_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What one serving thread's connections are answered by.
+/// Services that answer one serving thread's connections.
 #[derive(Clone)]
 pub(super) struct Front {
     catalogue: Rc<Catalogue>,
@@ -50,7 +50,7 @@ pub(super) struct Service {
     activity: Rc<ConnectionActivity>,
 }
 
-/// A read's body, or what the router has answered.
+/// Body of a read or of the router's answer.
 type FrontBody = Either<Full<Bytes>, Body>;
 
 impl Front {
@@ -63,12 +63,12 @@ impl Front {
         Self { catalogue: Rc::new(catalogue), shared, router, streams }
     }
 
-    /// The service of a connection.
+    /// Returns the service of a connection.
     pub(super) fn of(self, activity: Rc<ConnectionActivity>) -> Service {
         Service { front: self, activity }
     }
 
-    /// A read's answer, and a problem's, counted.
+    /// Answers a read or returns a problem, and counts it.
     fn read(&self, request: &Request<Incoming>, place: &CataloguePath<'_>) -> Response<FrontBody> {
         let is_served = |brand: &str| self.shared.brands.contains_key(brand);
         let (method, uri, headers) = (request.method(), request.uri(), request.headers());
@@ -101,13 +101,13 @@ impl Front {
         self.shared.metrics.responses.of((route, response.status().into())).inc();
     }
 
-    /// Waits for the replica to come to `seq`, then reads.
+    /// Waits until the replica reaches `seq`, then reads.
     async fn read_from(self, request: Request<Incoming>, route: Route, seq: u64) -> Response<FrontBody> {
         self.catalogue.reader().reach(seq, self.shared.min_seq_wait).await;
         match CataloguePath::parse(request.uri().path()).filter(|_| self.catalogue.has_reached(seq)) {
             Some(place) => self.read(&request, &place),
             None => {
-                let detail = "it has not come to the position that `Bridge-Min-Seq` asks for";
+                let detail = "it has not reached the position in `Bridge-Min-Seq`";
                 let problem = Problem::new(Kind::ReplicaBehind, detail).retry_after(BEHIND_RETRY_AFTER);
                 self.refuse(&request, route, problem)
             }
@@ -137,7 +137,7 @@ impl Service {
         if let Err(error) = fields::check(request.version(), request.uri(), request.headers(), once) {
             let problem = Problem::new(Kind::BadRequest, error.to_string());
             let mut response = front.refuse(&request, Route::Other, problem);
-            // Who sends such a head may see another end of it than this agent does.
+            // The sender of such a head may see another end of it than this agent does.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             return Answering::Ready(Some(response));
         }
@@ -162,7 +162,7 @@ impl Service {
     }
 }
 
-/// What a caller is told whose request is refused for its form.
+/// Returns the problem for a request that is refused for its form.
 fn problem_of(refusal: Refusal) -> Problem {
     let (kind, detail) = match refusal {
         Refusal::BareLineFeed => {
@@ -182,7 +182,7 @@ fn problem_of(refusal: Refusal) -> Problem {
     Problem::new(kind, detail)
 }
 
-/// An answer on its way, and who watches how it is taken.
+/// An answer on its way, with the watch of its delivery.
 pub(super) struct WatchedAnswer {
     answering: Answering,
     taking: Option<Rc<DeliveryProgress>>,
@@ -199,9 +199,9 @@ impl Future for WatchedAnswer {
     }
 }
 
-/// What an answer waits for.
+/// State of an answer.
 enum Answering {
-    /// It is here.
+    /// It is ready.
     Ready(Option<Response<FrontBody>>),
     /// It waits for the replica.
     Waiting { answer: Pin<Box<dyn Future<Output = Response<FrontBody>>>>, _under_way: InFlight },

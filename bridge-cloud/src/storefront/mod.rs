@@ -1,51 +1,53 @@
-//! What the storefront calls: reads of the catalogue are answered from the replica, writes go on to the data centre.
+//! The storefront's API. Catalogue reads are answered from the replica, and writes go to the data
+//! centre.
 //!
-//! Modules stand in the order a request meets them. Limits of time and size stand in `listener`, `connection` and `request`;
-//! what a request means, in `reads`, `orders`, `payments` and `refunds`.
+//! Modules are in the order in which a request passes them. Limits of time and size are in
+//! `listener`, `connection` and `request`; the meaning of requests is in `reads`, `orders`,
+//! `payments` and `refunds`.
 
-/// The threads that serve.
+/// Serving threads.
 mod listener;
 
-/// A connection's bytes, and which connections get on.
+/// A connection's bytes, and the choice of a connection that must make room.
 mod connection;
 
-/// What every request meets first: reads are answered there, everything else is routed.
+/// Entry of every request: answers reads and routes the rest.
 mod front;
 
-/// Catalogue reads, from a path to an answer that was built before.
+/// Catalogue reads, from a path to a prebuilt answer.
 mod reads;
 
-/// Which path is whose, and what every other request passes.
+/// Paths, and the layers around all other requests.
 mod router;
 
-/// What every request passes.
+/// Checks that every request passes.
 mod request;
 
-/// Where writes and their states are found.
+/// Paths of writes and their states.
 mod paths;
 
-/// The document of all that is answered here.
+/// The OpenAPI document.
 mod openapi;
 
 /// Orders: from a request to a receipt, in one function.
 pub mod orders;
 
-/// Payments: from a request to how it stands.
+/// Payments: from a request to its state.
 mod payments;
 
-/// Refunds, the same.
+/// Refunds: from a request to its state.
 mod refunds;
 
-/// What is common to writes: room, the way there and back, answers, refusals.
+/// Common parts of writes: admission, the way there and back, answers, refusals.
 mod write;
 
-/// What of a write is in the audit log before it goes on.
+/// Audit entries of writes.
 mod audit;
 
 /// Errors as RFC 9457 problems.
 pub mod problem;
 
-/// What the serving threads share.
+/// State that the serving threads share.
 mod state;
 
 pub use listener::{connections_in_force, start, workers};

@@ -1,6 +1,7 @@
-//! Orders at the storefront: what is asked, and how an order stands.
+//! Orders at the storefront: place, cancel, and read their state.
 //!
-//! `submit_order` is an order's whole way through this agent, a line a step; `write` has its way out and back.
+//! `submit_order` shows an order's whole way through this agent, one step in each line. `write` has
+//! the way to the data centre and back.
 
 use std::sync::Arc;
 
@@ -66,7 +67,7 @@ pub(super) async fn cancel_order(
     carry(worker.clone(), header, to_idc::Kind::Cancel(cancel), mark, None, trace(&headers)).await
 }
 
-/// `GET /v1/{brand}/orders/{order}`: 200 with state and lines, never personal data.
+/// `GET /v1/{brand}/orders/{order}`: 200 with state and lines, without personal data.
 pub(super) async fn read_order(
     State(worker): State<Arc<Worker>>,
     InPath((brand, order)): InPath<(String, String)>,

@@ -1,4 +1,4 @@
-//! The paths of writes and of how they stand, as the router and the document have them.
+//! Paths of writes and of their states, for the router and the OpenAPI document.
 
 pub(super) const PLACE: &str = "/v1/{brand}/orders";
 pub(super) const READ: &str = "/v1/{brand}/orders/{order}";

@@ -1,6 +1,7 @@
-//! Payments at the storefront: what is asked, and how each answer reads. 201 is said only of money that moved for certain.
+//! Payments at the storefront: charge and read their state. An answer of 201 means that money moved
+//! for certain.
 //!
-//! `submit_payment` is a payment's whole way through this agent, a line a step.
+//! `submit_payment` shows a payment's whole way through this agent, one step in each line.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,19 +32,20 @@ use super::write::carry::carry_payment;
 use super::write::refusals::{in_progress, not_told, refused, unavailable};
 use crate::admission::NotAdmitted;
 
-/// When a payment in doubt may be asked about.
+/// Time after which an unknown payment may be asked about.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// Which payment of which order, as an answer names it.
+/// A payment of an order, as answers name it.
 pub(super) struct PaymentReference<'a> {
     pub(super) brand: &'a Brand,
     pub(super) order: OrderId,
     pub(super) payment: PaymentId,
-    /// By which it is found whatever its id is.
+    /// Key that finds it whatever its id is.
     pub(super) key: Option<KeyDigest>,
 }
 
-/// `POST /v1/{brand}/orders/{order}/payments`: 201 paid, 202 if nobody can tell yet, 402 declined, or another problem.
+/// `POST /v1/{brand}/orders/{order}/payments`: 201 paid, 202 if the outcome is unknown, 402
+/// declined, or another problem.
 pub(super) async fn submit_payment(
     State(worker): State<Arc<Worker>>,
     InPath((brand, order)): InPath<(String, String)>,
@@ -107,7 +109,7 @@ pub(super) async fn submit_payment(
     Ok(response)
 }
 
-/// `GET /v1/{brand}/orders/{order}/payments/{payment}`: 200 with how it stands, its refunds among it.
+/// `GET /v1/{brand}/orders/{order}/payments/{payment}`: 200 with its state and its refunds.
 pub(super) async fn read_payment(
     State(worker): State<Arc<Worker>>,
     InPath((brand, order, payment)): InPath<(String, String, String)>,
@@ -140,14 +142,14 @@ pub(super) async fn read_payment(
     }
 }
 
-/// How a payment stands, by an answer whose parts fit together.
+/// State of a payment from an answer that is consistent.
 pub(super) struct CheckedPayment {
     payment: PaymentId,
     state: PaymentState,
     pub(super) wire: payment::PaymentState,
 }
 
-/// What an answer says of a payment; `None` if nobody can tell.
+/// Returns the payment's state in an answer; `None` if it is unknown.
 pub(super) fn stands(
     answer: Result<CallerAnswer, Rejected>,
     place: &PaymentReference<'_>,
@@ -221,12 +223,12 @@ impl PaymentReference<'_> {
     }
 }
 
-/// 202 without knowing anything: whether the request arrived is not known either.
+/// Returns 202 without a state: it is not even known if the request arrived.
 pub(super) fn unknown(place: &PaymentReference<'_>) -> Response {
     in_doubt(place, place.unknown())
 }
 
-/// 202: neither success nor failure, and a place to ask.
+/// Returns 202: neither success nor failure, with a `Location` to ask.
 pub(super) fn in_doubt(place: &PaymentReference<'_>, body: Value) -> Response {
     let again = HeaderValue::from(ASK_AGAIN_AFTER.as_secs());
     let headers = [(header::LOCATION, place.location()), (header::RETRY_AFTER, again)];

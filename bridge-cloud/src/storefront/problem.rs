@@ -1,4 +1,5 @@
-//! Errors as `application/problem+json` (RFC 9457): one stable type a mistake, and never a value the caller sent.
+//! Errors as `application/problem+json` (RFC 9457): one stable type for each mistake. They never
+//! contain a value of the caller.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use bridge_protocol::domain::{Money, Sku};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-/// An error as the storefront sees it.
+/// An error for the storefront.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
     kind: Kind,
@@ -20,14 +21,14 @@ pub struct Problem {
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $status:ident $name:literal $title:literal;)*) => {
-        /// The stable types of problems: `/problems/<name>`, each with its status.
+        /// Stable types of problems, `/problems/<name>`, each with its status.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Kind {
             $($(#[$doc])* $kind,)*
         }
 
         impl Kind {
-            /// Every one.
+            /// Every type.
             pub const ALL: &[Self] = &[$(Self::$kind,)*];
 
             fn parts(self) -> (StatusCode, &'static str, &'static str) {
@@ -40,162 +41,163 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// Not HTTP as it should be.
+    /// Malformed HTTP.
     BadRequest = BAD_REQUEST "bad-request" "The request is not as HTTP wants it";
-    /// More than is read of a request's head.
+    /// The head is too large.
     HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE "head-too-large" "The request's head is larger than accepted";
-    /// A body in a coding that is not read.
+    /// The body has an unknown transfer coding.
     TransferCoding = NOT_IMPLEMENTED "transfer-coding" "The body comes in an unknown transfer coding";
-    /// No path of ours.
+    /// There is nothing at this path.
     NoSuchPath = NOT_FOUND "no-such-path" "There is nothing at this path";
-    /// The path is ours, the method is not.
+    /// The path does not accept this method.
     MethodNotAllowed = METHOD_NOT_ALLOWED "method-not-allowed" "This path does not take this method";
-    /// No shop of that name here.
+    /// This agent does not serve the brand.
     UnknownBrand = NOT_FOUND "unknown-brand" "No such brand is served here";
-    /// No token, or another one.
+    /// The token is missing or wrong.
     Unauthorized = UNAUTHORIZED "unauthorized" "The bearer token is missing or is not this brand's";
-    /// No key, or none in its form.
+    /// The idempotency key is missing or malformed.
     BadIdempotencyKey = BAD_REQUEST "idempotency-key" "The Idempotency-Key header is missing or not in its form";
-    /// The key was used for something else.
+    /// The idempotency key was used for another request.
     KeyReused = UNPROCESSABLE_ENTITY "idempotency-key-reused" "The idempotency key was used for another request";
-    /// The first request under the key has not been answered.
+    /// The first request under the idempotency key has no answer yet.
     InProgress = CONFLICT "in-progress" "A request under this idempotency key is in progress";
-    /// Not JSON by its header.
+    /// The content type is not JSON.
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" "The body must be application/json, without a content coding";
-    /// A body above the limit.
+    /// The body is above the limit.
     BodyTooLarge = PAYLOAD_TOO_LARGE "body-too-large" "The body is larger than accepted";
-    /// The body did not come in time.
+    /// The body did not arrive in time.
     BodyTooSlow = REQUEST_TIMEOUT "body-too-slow" "The body did not arrive in time";
-    /// The body did not come whole.
+    /// The body did not arrive whole.
     BodyIncomplete = BAD_REQUEST "body-incomplete" "The body did not arrive whole";
-    /// The body breaks rules.
+    /// The order breaks a rule.
     InvalidOrder = UNPROCESSABLE_ENTITY "invalid-order" "The order breaks a rule";
-    /// Another currency than the shop's.
+    /// The currency is not the brand's.
     WrongCurrency = UNPROCESSABLE_ENTITY "wrong-currency" "The brand sells in another currency";
-    /// A SKU that the shop does not have.
+    /// The brand does not sell the SKU.
     UnknownSku = UNPROCESSABLE_ENTITY "unknown-sku" "The brand sells no such SKU";
-    /// Not enough of a SKU.
+    /// There are not enough units of a SKU.
     SoldOut = CONFLICT "sold-out" "Fewer units are available than ordered";
-    /// Another price now.
+    /// A price has changed.
     PriceChanged = CONFLICT "price-changed" "A price is no longer what the order says";
-    /// Nothing to cancel.
+    /// The order was never placed.
     NotCancellable = CONFLICT "not-cancellable" "The order was never placed";
-    /// No such order in this shop.
+    /// The brand has no such order.
     UnknownOrder = NOT_FOUND "unknown-order" "There is no such order";
-    /// No such product in this shop, or not now.
+    /// The brand has no such product, or does not show it now.
     UnknownProduct = NOT_FOUND "unknown-product" "The brand shows no such product";
-    /// A query that cannot be.
+    /// A parameter of the query is invalid.
     InvalidQuery = BAD_REQUEST "invalid-query" "A parameter of the query is not in its form";
-    /// More than is put into one answer.
+    /// The answer would be too large.
     AnswerTooLarge = BAD_REQUEST "answer-too-large" "The answer would be larger than is given at once";
-    /// A position that is none.
+    /// The requested position is malformed.
     InvalidMinSeq = BAD_REQUEST "invalid-min-seq" "The Bridge-Min-Seq header is not in its form";
-    /// Nothing is replicated yet: come back.
+    /// Nothing is replicated yet. The caller should come back.
     CatalogueNotReady = SERVICE_UNAVAILABLE "catalogue-not-ready" "The catalogue is not here yet";
-    /// The replica is not where the caller wants it: come back. A condition of the request (RFC 9110 section 15.5.13); the
-    /// agent itself is well.
+    /// The replica has not reached the requested position. The caller should come back. It is a
+    /// failed condition of the request (RFC 9110 section 15.5.13), not a fault of the agent.
     ReplicaBehind = PRECONDITION_FAILED "replica-behind" "The catalogue here is not so far yet";
-    /// A payment's or refund's body breaks a rule.
+    /// The body of a payment or refund breaks a rule.
     InvalidPayment = UNPROCESSABLE_ENTITY "invalid-payment" "The payment breaks a rule";
     /// The gateway refused to charge.
     PaymentDeclined = PAYMENT_REQUIRED "payment-declined" "The payment was declined";
-    /// Cancelled, rejected, or free.
+    /// The order is cancelled, rejected or free.
     OrderNotPayable = CONFLICT "order-not-payable" "This order cannot be paid";
-    /// Not the order's total.
+    /// The amount is not the order's total.
     WrongAmount = UNPROCESSABLE_ENTITY "wrong-amount" "The amount is not the order's total";
-    /// Paid before.
+    /// The order was paid before.
     AlreadyPaid = CONFLICT "already-paid" "This order is paid already";
-    /// Another payment of it has not ended.
+    /// Another payment of the order has not ended.
     PaymentInProgress = CONFLICT "payment-in-progress" "A payment of this order is in progress";
-    /// More than is left.
+    /// The amount is more than the rest of the payment.
     RefundTooLarge = CONFLICT "refund-too-large" "The refund is larger than what is left";
-    /// The gateway refused to give back.
+    /// The gateway refused to refund.
     RefundRefused = CONFLICT "refund-refused" "The gateway refused the refund";
-    /// No such payment of that order.
+    /// The order has no such payment.
     UnknownPayment = NOT_FOUND "unknown-payment" "There is no such payment";
-    /// No room: come back.
+    /// There is no room. The caller should come back.
     Busy = SERVICE_UNAVAILABLE "busy" "As many requests wait as are accepted";
-    /// The data centre cannot be reached or cannot commit: come back.
+    /// The data centre is unreachable or cannot commit. The caller should come back.
     Unavailable = SERVICE_UNAVAILABLE "data-centre-unavailable" "The data centre cannot take this now";
-    /// The agent is ending: come back.
+    /// The agent is shutting down. The caller should come back.
     ShuttingDown = SERVICE_UNAVAILABLE "shutting-down" "This agent is shutting down";
-    /// The data centre refused this one; an operator has to look.
+    /// The data centre refused this order. An operator must look at it.
     NotCommitted = INTERNAL_SERVER_ERROR "not-committed" "The data centre could not commit this order";
 }
 
 impl Kind {
-    /// The status of its answers.
+    /// Returns the status of its answers.
     pub fn status(self) -> StatusCode {
         self.parts().0
     }
 
-    /// Its stable type, a relative URI.
+    /// Returns its stable type as a relative URI.
     pub fn uri(self) -> String {
         format!("/problems/{}", self.parts().1)
     }
 
-    /// The same for every problem of this type.
+    /// Returns the title, which is the same for every problem of this type.
     pub fn title(self) -> &'static str {
         self.parts().2
     }
 }
 
 impl Problem {
-    /// A problem with what is particular to it. The detail must not hold a value that the caller sent.
+    /// Makes a problem. The detail must not contain a value of the caller.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), retry_after: None, extra: Vec::new(), takes_no_coding: false }
     }
 
-    /// Worth trying again after this long.
+    /// Adds a time after which to try again.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
     }
 
-    /// Its body's coding was the mistake: which one is taken is said in a header of its own (RFC 9110 section 15.5.16).
+    /// Marks the body's coding as the mistake. A header names the accepted coding (RFC 9110 section
+    /// 15.5.16).
     #[must_use]
     pub fn takes_no_coding(mut self) -> Self {
         self.takes_no_coding = true;
         self
     }
 
-    /// About one SKU; it stands in the caller's own order, and is no personal value.
+    /// Adds a SKU. It is part of the caller's order and is not personal.
     #[must_use]
     pub fn sku(mut self, sku: &Sku) -> Self {
         self.extra.push(("sku", json!(sku.as_str())));
         self
     }
 
-    /// What one unit costs now.
+    /// Adds the price of one unit now.
     #[must_use]
     pub fn price(mut self, price: Money) -> Self {
         self.extra.push(("unit_price", money(price)));
         self
     }
 
-    /// The order it is about.
+    /// Adds the order's id.
     #[must_use]
     pub fn order(mut self, order: impl ToString) -> Self {
         self.extra.push(("order", json!(order.to_string())));
         self
     }
 
-    /// The payment it is about.
+    /// Adds the payment's id.
     #[must_use]
     pub fn payment(mut self, payment: impl ToString) -> Self {
         self.extra.push(("payment", json!(payment.to_string())));
         self
     }
 
-    /// The gateway's code, which is never free text.
+    /// Adds the gateway's code, which is never free text.
     #[must_use]
     pub fn code(mut self, code: &str) -> Self {
         self.extra.push(("code", json!(code)));
         self
     }
 
-    /// A problem with fields of the body, each named by its JSON pointer.
+    /// Makes a problem about fields of the body, each with its JSON pointer.
     pub fn of_fields(kind: Kind, errors: &[FieldError]) -> Self {
         let detail = match errors {
             [one] if one.pointer.is_empty() => one.detail.clone(),
@@ -212,12 +214,12 @@ impl Problem {
         problem
     }
 
-    /// Which problem it is.
+    /// Returns its type.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The response for a request of that id.
+    /// Makes the response for a request with this id.
     pub fn respond(self, request_id: &str) -> Response {
         let status = self.kind.status();
         let mut body = json!({
@@ -233,7 +235,7 @@ impl Problem {
         let content_type = HeaderValue::from_static("application/problem+json");
         let mut response = (status, [(header::CONTENT_TYPE, content_type)], body.to_string()).into_response();
         let headers = response.headers_mut();
-        // Without that, RFC 9111 section 4.2.2 lets a cache keep some of them.
+        // Without it, RFC 9111 section 4.2.2 allows a cache to keep some of them.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(after) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
@@ -248,7 +250,7 @@ impl Problem {
     }
 }
 
-/// A problem on its way to becoming a response; the middleware adds the request's id.
+/// Carries the problem to the middleware, which adds the request's id and makes the response.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = Response::default();
@@ -257,7 +259,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Money as the API has it.
+/// Returns money in the form of the API.
 pub fn money(money: Money) -> Value {
     json!({ "amount": money.amount(), "currency": money.currency().as_str() })
 }

@@ -1,4 +1,4 @@
-//! Refunds at the storefront. 201 is said only of money that went back for certain.
+//! Refunds at the storefront. An answer of 201 means that money went back for certain.
 
 use std::sync::Arc;
 
@@ -27,7 +27,8 @@ use super::state::Worker;
 use super::write::answer::mark_replayed;
 use super::write::carry::carry_payment;
 
-/// `POST /v1/{brand}/orders/{order}/payments/{payment}/refunds`: 201 given back, 202 if nobody can tell yet, or a problem.
+/// `POST /v1/{brand}/orders/{order}/payments/{payment}/refunds`: 201 refunded, 202 if the outcome
+/// is unknown, or a problem.
 pub(super) async fn submit_refund(
     State(worker): State<Arc<Worker>>,
     InPath((brand, order, payment)): InPath<(String, String, String)>,

@@ -1,4 +1,5 @@
-//! Which path is whose, and what every request passes: an id, a count, a line in the log.
+//! Routes of all paths except catalogue reads, with an id, a count and a log line for every
+//! request.
 
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ pub(super) fn router(worker: Worker) -> Router {
         .with_state(worker)
 }
 
-/// Around every request.
+/// Wraps every request.
 async fn around(State(worker): State<Arc<Worker>>, request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let route = match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
@@ -68,13 +69,14 @@ async fn around(State(worker): State<Arc<Worker>>, request: Request, next: Next)
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let kind = problem.kind();
         span.in_scope(|| tracing::debug!(?kind, "answered with a problem"));
-        // `Allow` and `Idempotency-Replayed` were set beside the problem and belong to its response.
+        // `Allow` and `Idempotency-Replayed` were set beside the problem and belong to its
+        // response.
         let beside = std::mem::take(response.headers_mut());
         response = problem.respond(&id);
         response.headers_mut().extend(beside);
     }
     if let Some(fields) = depends_on {
-        // One shop's order is nobody else's, and how it stands changes: no cache is to keep it.
+        // An order belongs to one shop, and its state changes, so no cache may keep it.
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response.headers_mut().insert(VARY, HeaderValue::from_static(fields));
     }

@@ -1,4 +1,4 @@
-//! What the serving threads share, and what each of them has for itself.
+//! State that the serving threads share, and the state that each has for itself.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -18,33 +18,33 @@ use crate::metrics::Metrics;
 use crate::order_link::{KeysWatch, OrderLink};
 use crate::seal::Sealer;
 
-/// What all serving threads share.
+/// State that all serving threads share.
 pub struct Storefront {
-    /// The brands that are served, by name.
+    /// Served brands by name.
     pub brands: HashMap<String, Shop>,
     /// Limits.
     pub config: StorefrontConfig,
-    /// How long a catalogue answer may be used again without asking.
+    /// Time in which a catalogue answer may be reused.
     pub max_age: Duration,
-    /// How long a read waits for the position that it asks for.
+    /// Longest wait of a read for its position.
     pub min_seq_wait: Duration,
-    /// Orders that may wait for a link.
+    /// Most orders that wait for a link.
     pub queue_max: usize,
-    /// The way to the IDC.
+    /// The order link for orders.
     pub link: OrderLink,
-    /// What is sent and answered is in it first.
+    /// The audit log. Writes and answers are logged before they leave.
     pub audit: AuditLog,
-    /// The way of payments there.
+    /// The order link for payments.
     pub payments: OrderLink,
-    /// How many payments may wait for that way.
+    /// Most payments that wait for a link.
     pub payments_queue_max: usize,
-    /// The keys to seal to.
+    /// Keys to seal to.
     pub sealing: KeysWatch,
-    /// The IDC keys that may sign a receipt.
+    /// Keys of the IDC agents that may sign a receipt.
     pub pinned: Vec<NoteVerifier>,
-    /// Counters.
+    /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// Whether the agent is ending.
+    /// State of the agent's shutdown.
     pub shutdown: Shutdown,
 }
 
@@ -52,22 +52,23 @@ pub struct Storefront {
 pub struct Shop {
     /// Its name.
     pub brand: Brand,
-    /// The bearer token its storefront shows.
+    /// Bearer token of its storefront.
     pub token: Secret,
-    /// What it sells in.
+    /// Its currency.
     pub currency: Currency,
 }
 
-/// One serving thread's view: what is shared, and its own sealer and verifier.
+/// One serving thread's state: the shared state, and its own sealer and verifier.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Storefront>,
     pub(crate) sealer: Sealer,
-    /// The same for all threads: a request may come again on another one.
+    /// The same for all threads, because a request may come again on another one.
     pub(crate) marks: BodyMarks,
-    /// Its way into the audit log.
+    /// Its access to the audit log.
     pub(crate) audit: Batcher,
-    /// Locked by its own thread alone, and never across an await.
+    /// Locked only by its own thread, and never across an await.
     pub(crate) receipts: Mutex<Verifier>,
-    /// Read by each write under way, whether or not its caller is still there: the thread ends after the last of them.
+    /// Held for reading by each pending write, with or without its caller. The thread ends after
+    /// the last of them.
     pub(crate) under_way: Arc<RwLock<()>>,
 }

@@ -1,7 +1,9 @@
-//! What the command lines of all three programs do alike: results whose reader may go away, text of others on a terminal,
-//! and files that a user names.
+//! Helpers that the command lines of all three programs share: standard output whose reader may
+//! close it, foreign text on a terminal, and files that a user names.
 //!
-//! It is small, so that `bridge-certs` need not build what the agents need.
+//! The crate is small, so that `bridge-certs` does not build the agents' dependencies.
+
+#![warn(clippy::missing_errors_doc)]
 
 mod output;
 mod shown;

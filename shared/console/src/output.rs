@@ -1,29 +1,30 @@
 //! Standard output of a command.
 //!
-//! `audit tail | head` closes the pipe once it has seen enough. Rust's runtime ignores SIGPIPE, so that the next write fails:
-//! that is the reader's wish and no fault of the command. It is told apart here, where it is known to be standard output;
-//! a broken connection to a database has the same code.
+//! `audit tail | head` closes the pipe once it has read enough. Rust's runtime ignores SIGPIPE, so
+//! the next write fails. This is the reader's wish and no fault of the command. The error gets its
+//! own type here, where it surely comes from standard output: a broken connection to a database has
+//! the same error code.
 
 use std::error::Error;
 use std::fmt;
 use std::io::{self, Write};
 
-/// Standard output. Once nobody reads it, each write fails with [`ReaderGone`].
+/// Standard output. After the reader has closed it, each write fails with [`ReaderGone`].
 #[derive(Debug)]
 pub struct Output(io::Stdout);
 
-/// Standard output, as every command writes it.
+/// Returns the standard output that every command writes to.
 pub fn out() -> Output {
     Output(io::stdout())
 }
 
-/// Whoever read the result has seen enough.
+/// The reader of a command's output has closed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReaderGone;
 
 impl fmt::Display for ReaderGone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nobody reads the result any more")
+        f.write_str("the reader of the output has closed it")
     }
 }
 
@@ -39,7 +40,7 @@ impl Write for Output {
     }
 }
 
-/// Names a broken pipe for what it is.
+/// Marks a broken pipe as [`ReaderGone`] and leaves every other error alone.
 pub(crate) fn told_apart(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, ReaderGone),
@@ -47,7 +48,7 @@ pub(crate) fn told_apart(error: io::Error) -> io::Error {
     }
 }
 
-/// Whether an error, or one of its causes, says that nobody reads a command's output any more.
+/// Returns true if an error, or one of its causes, is [`ReaderGone`].
 pub fn reader_is_gone(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -64,7 +65,7 @@ pub fn reader_is_gone(error: &(dyn Error + 'static)) -> bool {
 mod tests {
     use super::*;
 
-    /// As commands wrap what went wrong.
+    /// Wraps an error as the commands do.
     #[derive(Debug)]
     struct Wrapped(io::Error);
 

@@ -1,23 +1,24 @@
-//! Text that somebody else wrote, on an operator's terminal.
+//! Shows foreign text safely on an operator's terminal.
 //!
-//! A terminal obeys what it is sent: an escape sequence in a shopper's name can hide a line and draw another one over it.
-//! Here such characters come out as what they are, `\u{1b}`. Output for programs (`--json`) needs none of this.
+//! A terminal obeys escape sequences. Such a sequence in a shopper's name could hide a line and
+//! draw another one over it. This module writes control characters in escaped form, such as
+//! `\u{1b}`. Output for programs (`--json`) does not need it.
 
 use std::fmt::{self, Write};
 
-/// Displays a text without what a terminal, or a reader's eye, would take for something else than text.
+/// Displays a text with every character escaped that a terminal obeys or that deceives a reader.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown<'a> {
     text: &'a str,
     keeps_lines: bool,
 }
 
-/// One value: a line's end in it is escaped as well, so that nobody can begin a line of their own.
+/// Shows one value. Line ends are escaped too, so that a value cannot start a line of its own.
 pub fn shown(text: &str) -> Shown<'_> {
     Shown { text, keeps_lines: false }
 }
 
-/// A message of ours of several lines, which may have such values in it.
+/// Shows a message of this program that has several lines and may contain foreign values.
 pub fn shown_lines(text: &str) -> Shown<'_> {
     Shown { text, keeps_lines: true }
 }
@@ -32,18 +33,19 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Whether a terminal acts upon a character instead of drawing it, or draws what follows in another order or place.
+/// Returns true for a character that a terminal obeys instead of drawing it, that changes the order
+/// of the text, or that is invisible.
 fn is_acted_upon(c: char) -> bool {
-    // C0, DEL and C1, in which 0x9b begins a sequence just as ESC [ does.
+    // C0, DEL and C1. In C1, 0x9b begins a sequence just as ESC [ does.
     c.is_control()
         || matches!(
             c,
-            // The direction of writing: marks, embeddings, overrides and isolates (UAX 9).
+            // Direction of writing: marks, embeddings, overrides and isolates (UAX #9).
             '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
             // Line and paragraph separators.
             | '\u{2028}' | '\u{2029}'
-            // Not drawn: two texts that look alike and are not. Joiners and variation selectors are part of some
-            // scripts and stay.
+            // Invisible characters: with them, two different texts look alike. Joiners and
+            // variation selectors stay, because some scripts need them.
             | '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}'
             | '\u{1d173}'..='\u{1d17a}'
             | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'

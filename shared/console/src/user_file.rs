@@ -1,9 +1,10 @@
-//! A file that a user names for a result.
+//! A result file that a user names.
 //!
-//! A plain file is there whole or as it was before: what is written goes beside it and takes its place at the end, with its
-//! mode and owner. A rename replaces whatever has the name, though, so that it is only done to what it is right for. A link
-//! is followed, a device or a pipe is written through, and a file with several names, an access list or an owner that
-//! cannot be kept is filled in place, once all is there to fill it with.
+//! A plain file is replaced whole or not at all: the content goes into a scratch file beside it,
+//! which takes over its name, mode and owner at the end. A rename would destroy other kinds of
+//! file, so these are treated apart. A link is followed. A device or a pipe is written directly. A
+//! file with several names, an access list, or an owner that cannot be kept is filled in place,
+//! after all content is in the scratch file.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Seek, Write};
@@ -14,46 +15,53 @@ use rustix::process::geteuid;
 
 use crate::output::told_apart;
 
-/// Links that are followed, as the kernel does.
+/// Links that are followed at most, as in the kernel.
 const LINKS_MAX: usize = 40;
 
-/// Who may read a file.
+/// Readers that a file is open to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// As its mode says; of a new file, whoever the umask lets.
+    /// As its mode says. A new file gets its mode from the umask.
     AsItIs,
-    /// Everyone: `0644` for a new file, and the mode of one that is there.
+    /// Everyone. A new file gets `0644`; an existing file keeps its mode.
     Everyone,
-    /// Nobody else. A file that others can read is narrowed to its owner; one that its owner opened to a group stays so.
+    /// The owner alone. A file that others can read is narrowed to its owner; a file that its owner
+    /// opened to a group stays so.
     Secret,
 }
 
-/// A result on its way into a file. Dropped without [`finish`](Self::finish), a plain file stays as it was.
+/// A result on its way into a file. If it is dropped without [`finish`](Self::finish), a plain file
+/// stays as it was.
 #[derive(Debug)]
 pub struct UserFile {
     out: BufWriter<File>,
     way: Way,
 }
 
-/// How what is written gets under its name.
+/// The way of the content to its name.
 #[derive(Debug)]
 enum Way {
-    /// It is there already.
+    /// Directly: each write goes to the target.
     Through,
-    /// From a file beside it.
+    /// Through a scratch file beside the target.
     Beside { scratch: PathBuf, target: PathBuf, found: Option<ExistingFile> },
 }
 
-/// A plain file that is there, and what its name is to have in the end.
+/// A plain file that already exists, and the mode that it has at the end.
 #[derive(Debug)]
 struct ExistingFile {
     mode: u32,
-    /// Open for writing if it keeps its inode, since a new one would not be the same file.
+    /// Open for writing if the file must keep its inode.
     in_place: Option<File>,
 }
 
 impl UserFile {
-    /// Begins to write what will be under `path`.
+    /// Opens a result file that will be at `path`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the path is a folder, or neither the file nor a scratch file beside it can be
+    /// opened.
     pub fn create(path: &Path, access: Access) -> io::Result<Self> {
         let named = follow(path)?;
         let (target, found) = match named {
@@ -69,7 +77,7 @@ impl UserFile {
             }
         };
         let scratch = beside(&target);
-        // The mode is set by the call that creates it: nobody can read it before it has its own.
+        // The mode is set on creation, so that no other user can read the file before.
         let mode = match (&found, access) {
             (Some(_), _) | (None, Access::Secret) => 0o600,
             (None, Access::AsItIs) => 0o666,
@@ -87,7 +95,7 @@ impl UserFile {
                 (made, Some(ExistingFile { mode, in_place }))
             }
             (Ok(made), None) => (made, None),
-            // A folder that takes no new file, with a file in it that may be written.
+            // The folder takes no new file, but the file itself can be written.
             (Err(_), Some((file, metadata))) => {
                 let (file, mode) = (file?, metadata.mode() & 0o7777);
                 if kept_mode(mode, access) != mode {
@@ -101,12 +109,17 @@ impl UserFile {
         Ok(Self { out: BufWriter::new(made), way: Way::Beside { scratch, target, found } })
     }
 
-    /// Puts what was written under its name, durably.
+    /// Makes the content durable and gives it its name.
+    ///
+    /// # Errors
+    ///
+    /// Fails if writing, syncing or renaming fails. A plain file is then unchanged, unless it had
+    /// to be filled in place.
     pub fn finish(mut self) -> io::Result<()> {
         self.out.flush().map_err(told_apart)?;
         let file = self.out.get_mut();
         let Way::Beside { scratch, target, found } = &mut self.way else {
-            // A pipe and a terminal have nothing to be synced to.
+            // A pipe or a terminal cannot be synced.
             let _synced_where_it_can_be = file.sync_all();
             return Ok(());
         };
@@ -122,7 +135,7 @@ impl UserFile {
         }
         file.sync_all()?;
         fs::rename(&*scratch, &*target)?;
-        // The rename itself is durable only once the folder is.
+        // The rename is durable only after the folder is synced.
         target.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     }
 }
@@ -140,23 +153,24 @@ impl Write for UserFile {
 impl Drop for UserFile {
     fn drop(&mut self) {
         if let Way::Beside { scratch, .. } = &self.way {
-            // After a rename there is nothing; otherwise what is left is never read.
+            // After a rename there is nothing to remove. Otherwise nobody reads the leftover file.
             let _ = fs::remove_file(scratch);
         }
     }
 }
 
-/// What a path names.
+/// The object behind a path.
 enum Named {
-    /// Something that takes what is written, or a file that this process has open: at its end, where others may write too.
+    /// A device or a pipe that is written directly, or a file that this process has open. The
+    /// latter is written at its end, because others may write to it too.
     Through { append: bool },
-    /// Nothing yet, under this path.
+    /// No file yet, at this path.
     New(PathBuf),
-    /// A plain file, under this path.
+    /// A plain file, at this path.
     File(PathBuf, Metadata),
 }
 
-/// Follows links to what they name, also to what is not there yet.
+/// Follows links to their target, even if the target does not exist.
 fn follow(path: &Path) -> io::Result<Named> {
     let mut path = path.to_owned();
     for _ in 0..LINKS_MAX {
@@ -168,7 +182,8 @@ fn follow(path: &Path) -> io::Result<Named> {
         let folder = folder.canonicalize()?;
         let whole = folder.join(name);
         if folder.starts_with("/proc") {
-            // /dev/stdout leads here: what is open may have no name, and where it has one, it is written to already.
+            // /dev/stdout leads here. An open file may have no name, and a rename would not reach
+            // the open descriptor.
             return Ok(Named::Through { append: true });
         }
         let found = match whole.symlink_metadata() {
@@ -188,8 +203,10 @@ fn follow(path: &Path) -> io::Result<Named> {
     Err(io::Error::other("too many links lead from one to the next"))
 }
 
-/// Opens a file that is there for writing: who may not write it may not replace it either. But for its owner, who keeps
-/// a key or a certificate read-only: what may not be written then may be replaced, and only that.
+/// Opens an existing file for writing. A user who may not write a file may not replace it either.
+///
+/// The exception is a key or a certificate that its owner keeps read-only: it may be replaced, and
+/// only replaced. The inner result is then an error.
 fn open_to_replace(target: &Path, metadata: &Metadata, access: Access) -> io::Result<io::Result<File>> {
     let is_kept_read_only = || access != Access::AsItIs && metadata.uid() == geteuid().as_raw();
     match OpenOptions::new().write(true).open(target) {
@@ -200,7 +217,8 @@ fn open_to_replace(target: &Path, metadata: &Metadata, access: Access) -> io::Re
     }
 }
 
-/// A name beside a file that no other run has: a rename is atomic only within a file system.
+/// Returns the name of a scratch file in the target's folder, unique to this run. A rename is
+/// atomic only within one file system.
 fn beside(target: &Path) -> PathBuf {
     static RUNS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let run = RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -210,7 +228,7 @@ fn beside(target: &Path) -> PathBuf {
     target.with_file_name(name)
 }
 
-/// Whether a new file can take the place of this one and be the same for everybody: one name, the same owner and group, no
+/// Returns true if a new file can replace the old one unnoticed: one name, same owner and group, no
 /// access list.
 fn is_replaceable(target: &Path, old: &Metadata, new: &File) -> bool {
     let same_owner = new.metadata().is_ok_and(|new| (new.uid(), new.gid()) == (old.uid(), old.gid()))
@@ -218,7 +236,7 @@ fn is_replaceable(target: &Path, old: &Metadata, new: &File) -> bool {
     old.nlink() == 1 && same_owner && !has_access_list(target)
 }
 
-/// Whether others than its mode says may use it, which a new file would not know.
+/// Returns true if a file has an access list, which a new file would not inherit.
 fn has_access_list(path: &Path) -> bool {
     rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0_u8; 0]).is_ok()
 }
@@ -243,7 +261,7 @@ mod tests {
         fs::metadata(path).unwrap().mode() & 0o777
     }
 
-    /// A folder with one file of this mode in it.
+    /// Returns a folder with one file of this mode in it.
     fn with_a_file(mode: u32) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("result");

@@ -1,5 +1,5 @@
 //! Nothing but dependencies: the features that all packages of the workspace agree on.
 //!
-//! Cargo compiles a crate once for each set of features that somebody asks for, and what is built alone asks for fewer. So
-//! each package depends on this one, and whatever is built after the demo finds its crates compiled. A test of the tests' own
-//! (`tidy`) compares what each package is built with alone.
+//! Cargo compiles a crate once for each set of features. A package that is built alone would ask
+//! for fewer features and compile its dependencies again. So every package depends on this one. The
+//! `tidy` test compares the features of each package that is built alone.

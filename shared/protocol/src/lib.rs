@@ -1,36 +1,41 @@
-//! What both agents of Bridge must agree on, as pure code.
+//! The agreement of both agents, as pure code: types, wire format, sealing, order link, feed and
+//! audit log.
 //!
-//! Nothing in this crate reads a clock, draws randomness, opens a file or a socket, or speaks SQL. Its manifest
-//! has no crate for that; what the standard library and `jiff` could do, `tests/tests/house/tidy/mod.rs` forbids. Time and random
-//! bytes come in as arguments, so the same code runs in the agents, under the fuzzer and in the simulation, where one seed
-//! decides everything.
+//! Nothing in this crate reads a clock, draws randomness, opens a file or a socket, or speaks SQL.
+//! Its manifest has no crate for that. The standard library and `jiff` could do it, so
+//! `tests/tests/house/tidy/mod.rs` forbids their use. Time and random bytes come in as arguments. So the same
+//! code runs in the agents, under the fuzzer and in the simulation, where one seed decides
+//! everything.
+
+#![warn(clippy::missing_errors_doc)]
 
 /// Ids, brands, money, orders: newtypes with one checked constructor each.
 pub mod domain;
 
-/// Frames and messages: what stands on a lane, byte by byte.
+/// Frames and messages: the bytes on a lane.
 pub mod wire;
 
-/// Envelopes that the cloud can close and only the IDC can open.
+/// Envelopes that the cloud agent can seal and only the IDC agent can open.
 pub mod seal;
 
-/// Clear text is wiped from the stack of whoever handled it.
+/// Wiping of clear text from the stack.
 pub mod stack;
 
-/// Delivery of requests over links that die: sender and receiver as sans-IO state machines.
+/// Delivery of requests over unreliable links: sender and receiver as sans-IO state machines.
 pub mod order_link;
 
 /// Replication of the catalogue: publisher and subscriber as sans-IO state machines.
 pub mod feed;
 
-/// C2SP signed notes: short texts under Ed25519, such as the sealing-key manifest.
+/// C2SP signed notes: short texts signed with Ed25519, such as the sealing-key manifest.
 pub mod note;
 
-/// What a storefront gets for a committed request, signed by the IDC.
+/// Signed receipts that a storefront gets for committed requests.
 pub mod receipt;
 
 /// RFC 6962 hashing: roots and inclusion paths.
 pub mod merkle;
 
-/// The audit log as pure data: entries, an append-only tree over them, its files, checkpoints, proofs, verification.
+/// The audit log as pure data: entries, an append-only tree over them, its files, checkpoints,
+/// proofs and verification.
 pub mod audit;

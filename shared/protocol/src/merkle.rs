@@ -1,34 +1,35 @@
-//! RFC 6962 section 2.1: Merkle tree hashes and inclusion paths over SHA-256.
+//! Merkle tree hashes and inclusion paths over SHA-256 (RFC 6962 section 2.1).
 //!
-//! One signature over a root covers every receipt of a batch; a path shows that one receipt is among them.
+//! One signature over a root covers every receipt of a batch. A path proves that one receipt is in
+//! the batch.
 
 use sha2::{Digest, Sha256};
 
 /// A SHA-256 hash in a tree.
 pub type Hash = [u8; 32];
 
-/// The hash of one leaf: SHA-256 over `0x00` and the entry.
+/// Returns the hash of one leaf: SHA-256 over `0x00` and the entry.
 pub fn leaf_hash(entry: &[u8]) -> Hash {
     Sha256::new().chain_update([0x00]).chain_update(entry).finalize().into()
 }
 
-/// The hash of an inner node: SHA-256 over `0x01` and its children.
+/// Returns the hash of an inner node: SHA-256 over `0x01` and its children.
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
     Sha256::new().chain_update([0x01]).chain_update(left).chain_update(right).finalize().into()
 }
 
-/// All levels of a tree, so that a batch's paths cost one pass of hashing.
+/// All levels of a tree, so that all paths of a batch cost one pass of hashing.
 ///
-/// A node without a sibling moves up unhashed, which gives the same root as the RFC's recursion on the largest power
-/// of two.
+/// A node without a sibling moves up unhashed. This gives the same root as the RFC's recursion on
+/// the largest power of two.
 #[derive(Debug, Clone)]
 pub struct Tree {
-    /// `levels[0]` are the leaves; the last level is the root alone.
+    /// `levels[0]` has the leaves; the last level has only the root.
     levels: Vec<Vec<Hash>>,
 }
 
 impl Tree {
-    /// The tree over these leaf hashes; `None` if there are none.
+    /// Builds the tree over these leaf hashes. Returns `None` if there are none.
     pub fn new(leaves: Vec<Hash>) -> Option<Self> {
         if leaves.is_empty() {
             return None;
@@ -47,12 +48,12 @@ impl Tree {
         Some(Self { levels })
     }
 
-    /// The root hash.
+    /// Returns the root hash.
     pub fn root(&self) -> Hash {
         self.levels.last().and_then(|level| level.first()).copied().unwrap_or_default()
     }
 
-    /// The siblings from leaf `index` up to the root; `None` if there is no such leaf.
+    /// Returns the siblings from leaf `index` up to the root, or `None` if there is no such leaf.
     pub fn path(&self, index: usize) -> Option<Vec<Hash>> {
         self.levels.first()?.get(index)?;
         let siblings =
@@ -61,7 +62,8 @@ impl Tree {
     }
 }
 
-/// The root that a leaf at `index` of `size` leaves and its path lead to; `None` if the path does not fit the tree.
+/// Returns the root that follows from a leaf at `index` of `size` leaves and its path, or `None` if
+/// the path does not fit the tree.
 ///
 /// RFC 9162 section 2.1.3.2 gives the algorithm.
 pub fn root_from_path(leaf: Hash, index: u64, size: u64, path: &[Hash]) -> Option<Hash> {
@@ -92,7 +94,7 @@ pub fn root_from_path(leaf: Hash, index: u64, size: u64, path: &[Hash]) -> Optio
 mod tests {
     use super::*;
 
-    /// The RFC's own recursion, as an oracle.
+    /// Computes the root by the RFC's own recursion, as an oracle.
     fn rfc_root(leaves: &[Hash]) -> Hash {
         match leaves {
             [one] => *one,

@@ -1,6 +1,6 @@
 //! Signed notes (C2SP signed-note): a text, a blank line, and lines with Ed25519 signatures.
 //!
-//! A verifier key is one line of text, `<name>+<key id>+<base64>`, that a configuration can pin.
+//! A verifier key is one line of text, `<name>+<key id>+<base64>`, which a configuration can pin.
 
 use std::fmt;
 
@@ -13,13 +13,13 @@ use sha2::{Digest, Sha256};
 const ED25519: u8 = 0x01;
 const SIGNATURE_LINE: &str = "\u{2014} ";
 
-/// Signs notes and receipts; its key never leaves it. No `Debug`.
+/// Signs notes and receipts. The private key never leaves it. There is no `Debug`.
 pub struct NoteSigner {
     key: ed25519_dalek::SigningKey,
     verifier: NoteVerifier,
 }
 
-/// Checks what one signer signed.
+/// Verifies the signatures of one signer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NoteVerifier {
     name: String,
@@ -27,19 +27,19 @@ pub struct NoteVerifier {
     id: [u8; 4],
 }
 
-/// Why a note or a verifier key is not accepted.
+/// Reasons to refuse a note or a verifier key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoteError {
-    /// The key's name is empty or has a space or a plus sign.
+    /// The key's name is empty, too long, or has a space or a plus sign.
     #[error("a key's name has 1 to 100 characters without spaces and plus signs")]
     Name,
-    /// The verifier key's text is not `<name>+<8 hex digits>+<base64>`, or its id does not belong to its key.
+    /// The text is not `<name>+<8 hex digits>+<base64>`, or the id does not belong to the key.
     #[error("not a verifier key: expected the line that `bridge-idc keys show` or `audit key` prints")]
     NotAVerifierKey,
-    /// The note's bytes are no note.
+    /// The bytes are not a note.
     #[error("not a signed note")]
     NotANote,
-    /// No signature on it is by a known key.
+    /// The note has no signature by a known key.
     #[error("the note is not signed by a key that is pinned here")]
     UnknownSigner,
     /// A known key's signature does not fit the text.
@@ -48,19 +48,27 @@ pub enum NoteError {
 }
 
 impl NoteSigner {
-    /// A signer from its name and the 32 secret bytes of an Ed25519 key (RFC 8032).
+    /// Makes a signer from its name and the 32 secret bytes of an Ed25519 key (RFC 8032).
+    ///
+    /// # Errors
+    ///
+    /// Fails if the name is not allowed.
     pub fn new(name: &str, secret: &[u8; 32]) -> Result<Self, NoteError> {
         let key = ed25519_dalek::SigningKey::from_bytes(secret);
         let verifier = NoteVerifier::new(name, key.verifying_key())?;
         Ok(Self { key, verifier })
     }
 
-    /// What checks this signer's signatures.
+    /// Returns the verifier of this signer's signatures.
     pub fn verifier(&self) -> &NoteVerifier {
         &self.verifier
     }
 
-    /// The text as a note signed by this key. The text must end with a line feed.
+    /// Returns the text as a note signed by this key.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the text does not end with a line feed.
     pub fn sign_note(&self, text: &str) -> Result<String, NoteError> {
         if !text.ends_with('\n') {
             return Err(NoteError::NotANote);
@@ -70,7 +78,8 @@ impl NoteSigner {
         Ok(format!("{text}\n{SIGNATURE_LINE}{} {}\n", self.verifier.name, BASE64.encode(bytes)))
     }
 
-    /// A bare signature; the caller's message says what it is, so that no signature serves twice.
+    /// Returns a bare signature. The message must state its purpose, so that a signature cannot
+    /// serve for another one.
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
         self.key.sign(message).to_bytes()
     }
@@ -91,6 +100,10 @@ impl NoteVerifier {
     }
 
     /// Reads the line that [`fmt::Display`] writes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the line is not a verifier key.
     pub fn parse(text: &str) -> Result<Self, NoteError> {
         let mut parts = text.trim_ascii().splitn(3, '+');
         let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
@@ -109,19 +122,23 @@ impl NoteVerifier {
         }
     }
 
-    /// What the key is called.
+    /// Returns the key's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Checks a bare signature by this key.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the signature does not fit the message.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), NoteError> {
         let signature = Signature::from_slice(signature).map_err(|_| NoteError::BadSignature)?;
         self.key.verify_strict(message, &signature).map_err(|_| NoteError::BadSignature)
     }
 }
 
-/// The verifier key as C2SP writes it.
+/// Writes the verifier key in the form of C2SP.
 impl fmt::Display for NoteVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d] = self.id;
@@ -137,7 +154,12 @@ impl fmt::Debug for NoteVerifier {
     }
 }
 
-/// The text of a note that at least one of the verifiers signed, every known signature being good.
+/// Returns the text of a note that at least one of the verifiers signed. Every signature by a known
+/// key must be good.
+///
+/// # Errors
+///
+/// Fails if the bytes are no note, if no known key signed it, or if a known key's signature is bad.
 pub fn verify_note<'note>(note: &'note [u8], verifiers: &[NoteVerifier]) -> Result<&'note str, NoteError> {
     let note = std::str::from_utf8(note).map_err(|_| NoteError::NotANote)?;
     let split = note.rfind("\n\n").ok_or(NoteError::NotANote)? + 1;
@@ -193,7 +215,8 @@ mod tests {
         let line = signer(1).verifier().to_string();
         assert_eq!(NoteVerifier::parse(&line).unwrap(), *signer(1).verifier());
         assert_eq!(format!("{:?}", signer(1).verifier()), line);
-        // As it stands in a file, and nothing of what only looks like a space.
+        // White space around the line is allowed, as in a file. Other characters that look like a
+        // space are not.
         assert_eq!(NoteVerifier::parse(&format!(" {line}\r\n")).unwrap(), *signer(1).verifier());
         assert!(
             ["\u{b}", "\u{a0}"].iter().all(|sign| NoteVerifier::parse(&format!("{line}{sign}")).is_err())

@@ -1,7 +1,8 @@
-//! Receipts: what the IDC signs for every request that it has committed, and what the cloud verifies before it says so.
+//! Receipts: signed by the IDC agent for every committed request, and verified by the cloud agent
+//! before it answers.
 //!
-//! A batch has one signature over the RFC 6962 root of its receipts; each receipt carries its path. A receipt that is
-//! replayed later is signed again, alone, over the same facts.
+//! A batch has one signature over the RFC 6962 root of its receipts, and each receipt carries its
+//! path. A receipt that is replayed later is signed again, alone, over the same facts.
 
 use std::collections::VecDeque;
 
@@ -12,41 +13,43 @@ use crate::merkle::{self, Tree};
 use crate::note::{NoteSigner, NoteVerifier};
 use crate::wire;
 
-/// What is certified: this request, under this key, ended so, at this place of the ledger, at this time.
+/// The certified facts: this request, under this key, had this outcome, at this ledger position, at
+/// this time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// Whose shop.
+    /// Brand of the request.
     pub brand: Brand,
-    /// The request's idempotency key, as its digest.
+    /// Digest of the request's idempotency key.
     pub key: KeyDigest,
     /// The order that was placed, rejected or cancelled: the first one that came under the key.
     pub order: OrderId,
-    /// How it ended.
+    /// Outcome of the request.
     pub outcome: Outcome,
-    /// The ledger's number for the outcome; unique, growing, with gaps.
+    /// The ledger's number for the outcome. Numbers are unique and grow, with gaps.
     pub position: i64,
-    /// When its transaction was put together, by the IDC's clock.
+    /// Time at which its transaction was put together, by the IDC agent's clock.
     pub committed_at: UnixMicros,
 }
 
-/// A receipt whose signature has been checked against a pinned key. Only a [`Verifier`] makes one.
+/// A receipt whose signature was checked against a pinned key. Only a [`Verifier`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedReceipt(Receipt);
 
 impl VerifiedReceipt {
-    /// What is certified.
+    /// Returns the certified facts.
     pub fn receipt(&self) -> &Receipt {
         &self.0
     }
 }
 
-/// Why a receipt proves nothing; a peer's fault that is counted and logged, never passed on as success.
+/// Reasons why a receipt proves nothing. The peer is at fault: the error is counted and logged, and
+/// the request is never reported as a success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReceiptError {
-    /// Its fields are not in the form of a receipt.
+    /// Its fields do not have the form of a receipt.
     #[error("the receipt is not in the form of one")]
     Malformed,
-    /// The path does not lead from the receipt to a root.
+    /// Its path does not lead from the receipt to a root.
     #[error("the receipt's inclusion path does not fit its batch")]
     BadPath,
     /// No pinned key signed the root.
@@ -54,7 +57,7 @@ pub enum ReceiptError {
     BadSignature,
 }
 
-/// Signs a batch: for each receipt its wire form with path and signature, in the same order.
+/// Signs a batch. Returns the wire form of each receipt with path and signature, in the same order.
 pub fn sign_batch(receipts: &[Receipt], signer: &NoteSigner) -> Vec<wire::order::Receipt> {
     let facts: Vec<Bytes> = receipts.iter().map(facts).collect();
     let leaves = facts.iter().map(|facts| merkle::leaf_hash(facts)).collect();
@@ -71,25 +74,32 @@ pub fn sign_batch(receipts: &[Receipt], signer: &NoteSigner) -> Vec<wire::order:
     facts.into_iter().enumerate().map(sign).collect()
 }
 
-/// Signed roots that a [`Verifier`] remembers: more batches than are being answered at a time.
+/// Signed roots that a [`Verifier`] remembers: more than the batches that are answered at the same
+/// time.
 const ROOTS_MAX: usize = 64;
 
-/// Checks receipts against pinned keys. It remembers the roots it has checked, since all receipts of a batch share one:
-/// checking a signature costs more than the rest of an order's way through the cloud agent.
+/// Verifies receipts against pinned keys.
+///
+/// It remembers the roots that it has verified, because all receipts of a batch share one.
+/// Verifying a signature costs more than the rest of an order's processing in the cloud agent.
 #[derive(Debug, Clone)]
 pub struct Verifier {
     pinned: Vec<NoteVerifier>,
-    /// Messages with signatures that were found good, newest last; at most [`ROOTS_MAX`].
+    /// Messages with their good signatures, newest last; at most [`ROOTS_MAX`].
     known: VecDeque<(Vec<u8>, Bytes)>,
 }
 
 impl Verifier {
-    /// A verifier that believes these keys.
+    /// Makes a verifier that trusts these keys.
     pub fn new(pinned: Vec<NoteVerifier>) -> Self {
         Self { pinned, known: VecDeque::new() }
     }
 
-    /// Checks a receipt.
+    /// Verifies a receipt.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the receipt is malformed, its path does not fit, or no pinned key signed its root.
     pub fn verify(&mut self, receipt: &wire::order::Receipt) -> Result<VerifiedReceipt, ReceiptError> {
         let (hashes, rest) = receipt.path.as_chunks::<32>();
         if !rest.is_empty() || hashes.len() > 64 {
@@ -112,7 +122,11 @@ impl Verifier {
     }
 }
 
-/// Checks one receipt against the pinned keys.
+/// Verifies one receipt against the pinned keys.
+///
+/// # Errors
+///
+/// Fails if the receipt is malformed, its path does not fit, or no pinned key signed its root.
 pub fn verify(
     receipt: &wire::order::Receipt,
     pinned: &[NoteVerifier],
@@ -120,7 +134,8 @@ pub fn verify(
     Verifier::new(pinned.to_vec()).verify(receipt)
 }
 
-/// What is signed. The first line keeps this signature from being any other of the same key.
+/// Returns the message to sign. Its first line separates this signature from others of the same
+/// key.
 fn signed_message(size: u64, root: &merkle::Hash) -> Vec<u8> {
     [b"bridge receipts v1\n".as_slice(), &size.to_be_bytes(), root].concat()
 }

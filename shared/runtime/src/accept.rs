@@ -1,14 +1,14 @@
-//! Accepting connections for as long as the agent lives: an error of it is waited out, whatever it is.
+//! Accepting connections as long as the agent lives. Errors are waited out.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// After an error (mostly too many open files, which others close) nothing is accepted for this long.
+/// Pause after an error. The usual error is too many open files, which other tasks close.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// The next connection. Errors on the way to it are logged once.
+/// Returns the next connection. Errors before it are logged once.
 pub async fn next<T, F>(whose: &'static str, mut accept: impl FnMut() -> F) -> T
 where
     F: Future<Output = io::Result<T>>,

@@ -1,20 +1,24 @@
-//! Addresses to listen on that this machine does not have yet, or has no more: of a network that comes up later, or one that
-//! moves between two hosts.
+//! Listening on addresses that this machine does not have now: on a network that comes up later, or
+//! addresses that move between two hosts.
 //!
-//! A socket is bound to such an address all the same (`IP_FREEBIND`, ip(7)), and hears from the moment that it is there. So an
-//! agent need not end and be started again until it is.
+//! A socket is bound to such an address all the same (`IP_FREEBIND`, ip(7)), and receives as soon
+//! as the machine has it. So the agent need not be restarted.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that the kernel keeps for us until they are accepted.
+/// Connections that the kernel queues until they are accepted.
 const BACKLOG: i32 = 128;
 
-/// Binds a socket to an address, whether or not this machine has it now.
+/// Binds a socket to an address, even if this machine does not have it now.
+///
+/// # Errors
+///
+/// Fails if the address cannot be bound, for example because it is in use.
 pub fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
-    // A wish: where the kernel does not know it, the address has to be there.
+    // If the kernel does not support the option, the machine must have the address.
     let _wish = match address {
         SocketAddr::V4(_) => socket.set_freebind_v4(true),
         SocketAddr::V6(_) => socket.set_freebind_v6(true),
@@ -22,7 +26,12 @@ pub fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     socket.bind(&address.into())
 }
 
-/// Listens on an address, whether or not this machine has it now. For a tokio runtime.
+/// Listens on an address, even if this machine does not have it now. Call it within a tokio
+/// runtime.
+///
+/// # Errors
+///
+/// Fails if the address cannot be bound.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -32,7 +41,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// The addresses of a setting that this machine does not have now, each as a sentence.
+/// Returns one sentence for all addresses of a setting that this machine does not have now, and
+/// none if it has them all.
 pub fn obstacles(setting: &str, addresses: &[SocketAddr]) -> Vec<String> {
     let is_missing = |address: &&SocketAddr| {
         let here = UdpSocket::bind((address.ip(), 0));
@@ -40,7 +50,7 @@ pub fn obstacles(setting: &str, addresses: &[SocketAddr]) -> Vec<String> {
     };
     let sentence = |address: &SocketAddr| {
         format!(
-            "{setting}: this machine does not have {} now; nobody is heard there before it has",
+            "{setting}: this machine does not have {} now; nothing can be received there until it has",
             address.ip()
         )
     };
@@ -53,7 +63,7 @@ mod tests {
 
     #[test]
     fn an_absent_address_is_bound_all_the_same_and_reported() {
-        // For documents (RFC 5737, RFC 3849): nobody has them.
+        // Addresses for documentation (RFC 5737, RFC 3849), which no machine has.
         let missing: [SocketAddr; 2] = ["192.0.2.7:0".parse().unwrap(), "[2001:db8::7]:0".parse().unwrap()];
         for address in missing {
             if address.is_ipv6() && UdpSocket::bind("[::1]:0").is_err() {

@@ -1,7 +1,8 @@
-//! The admin listener, for operators and their tools: `/healthz`, `/readyz`, `/metrics`, `/status`, on loopback only.
+//! The admin listener for operators and their tools: `/healthz`, `/readyz`, `/metrics`, `/status`,
+//! on loopback only.
 //!
-//! It asks the agent through [`Report`] and changes nothing. It goes on answering through a drain, so that a balancer sees
-//! `/readyz` fall. [`get`] is the other end, for the `status` command.
+//! It asks the agent through [`Report`] and changes nothing. It still answers during a drain, so
+//! that a load balancer sees `/readyz` fail. [`get`] is the client side, for the `status` command.
 
 use std::future::IntoFuture as _;
 use std::io;
@@ -28,31 +29,34 @@ use crate::fields;
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::Metrics;
 
-/// Longer than a loopback round trip ever takes.
+/// Timeout of a request on loopback.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// How often is looked for what ends soon, to say so in the log.
+/// Interval of the search for certificates and lists that expire soon, which are logged.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// More than a status or a scrape ever is.
+/// Largest answer that is accepted: more than any status or scrape.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
-/// What an agent tells of itself. Both are asked at any time and must not block.
+/// Source of an agent's state. Both methods without a default may be called at any time and must
+/// not block.
 pub trait Report: Send + Sync + 'static {
-    /// Why it cannot serve now, each as a sentence; empty if it can. What has ended of [`Self::expiries`] comes by itself.
+    /// Returns why the agent cannot serve now, each reason as a sentence; empty if it can. Expired
+    /// items of [`Self::expiries`] are added automatically.
     fn obstacles(&self) -> Vec<String>;
 
-    /// What somebody should know of although it serves, each as a sentence. What ends soon comes by itself.
+    /// Returns problems to know of although the agent serves, each as a sentence. Items that expire
+    /// soon are added automatically.
     fn notes(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// What ends by itself.
+    /// Returns the items that expire.
     fn expiries(&self) -> Vec<Expiry> {
         Vec::new()
     }
 
-    /// Its state for people and scripts. No personal data, no secret.
+    /// Returns the agent's state for people and scripts, without personal data and secrets.
     fn status(&self) -> Value;
 }
 
@@ -63,7 +67,11 @@ struct Admin {
     shutdown: Shutdown,
 }
 
-/// Answers on `listener`, and warns of what ends soon, until it is dropped.
+/// Serves requests on `listener` and warns of items that expire soon. Dropping the future ends it.
+///
+/// # Errors
+///
+/// Fails if the listener cannot be served.
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
@@ -92,7 +100,7 @@ async fn keep_warning(report: &dyn Report) {
     }
 }
 
-/// Refuses a request whose head says nothing definite.
+/// Refuses a request with an ambiguous head.
 async fn of_one_meaning(request: AxumRequest, next: Next) -> Response {
     match fields::check(request.version(), request.uri(), request.headers(), &[]) {
         Ok(()) => next.run(request).await,
@@ -100,7 +108,7 @@ async fn of_one_meaning(request: AxumRequest, next: Next) -> Response {
     }
 }
 
-/// That it answers is the answer: the process lives.
+/// The answer itself proves that the process lives.
 async fn healthz() -> &'static str {
     "ok\n"
 }
@@ -143,31 +151,35 @@ impl Admin {
     }
 }
 
-/// The admin listener could not be asked.
+/// A request to the admin listener failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// Nothing listens there.
     #[error("no agent answers at {address}: {cause}; is it running, and is admin.listen this address?")]
     Unreachable {
-        /// Where it was looked for.
+        /// Address that was asked.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         cause: io::Error,
     },
-    /// Something listens, and did not answer in time.
+    /// Something listens there but did not answer in time.
     #[error("the agent at {0} did not answer within {ANSWER_WITHIN:?}")]
     Late(SocketAddr),
-    /// Something listens, and it is not an agent.
+    /// Something listens there but is not an agent.
     #[error("what answers at {address} is not an agent's admin listener: {cause}")]
     Garbled {
-        /// Where it was asked.
+        /// Address that was asked.
         address: SocketAddr,
-        /// What HTTP said.
+        /// The HTTP error.
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
-/// Asks an agent's admin listener for `path` and gives the status and the body.
+/// Asks an agent's admin listener for `path` and returns the status and the body.
+///
+/// # Errors
+///
+/// Fails if nothing listens there, if it does not answer in time, or if it is not an agent.
 pub async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), AdminError> {
     tokio::time::timeout(ANSWER_WITHIN, exchange(address, path))
         .await
@@ -254,7 +266,8 @@ mod tests {
         );
     }
 
-    /// A list that ends in so many seconds: whether the agent is ready, what it says, and what the metric shows.
+    /// Serves a list that expires in so many seconds. Returns the readiness, the text of the answer
+    /// and the metric.
     async fn with_list_that_ends_in(seconds: i64) -> (bool, String, f64) {
         let list = Expiry {
             what: Expiring::RevocationList,

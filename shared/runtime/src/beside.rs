@@ -1,32 +1,32 @@
-//! What stands beside an audit log's key, and what it is called.
+//! Files beside an audit log's key, and their names.
 //!
-//! It is called after the key: beside `audit.key` stands `audit.seen`. Beside a key file with another ending, or with none, its
-//! whole name stands before that, so that two keys in one folder share nothing: `log.idc` has `log.idc.seen`. A version before
-//! left out every ending.
+//! Their names derive from the key's: beside `audit.key` is `audit.seen`. If the key's file has
+//! another ending or none, its whole name comes first, so that two keys in one folder share no
+//! file: `log.idc` has `log.idc.seen`. An earlier version left out every ending.
 
 use std::path::{Path, PathBuf};
 
-/// The usual ending of a key's file. It is left out of the names of what stands beside it.
+/// Usual ending of a key's file. The names of the files beside it leave it out.
 const ENDING: &str = "key";
 
-/// What stands beside a key.
+/// Kind of a file beside a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beside {
-    /// How far the log had come.
+    /// The log's last checkpoint.
     Seen,
-    /// What was logged last.
+    /// The digests that were logged last.
     Last,
     /// The socket for commands.
     Socket,
-    /// The key until it is whole.
+    /// The key before it is whole.
     Unfinished,
 }
 
 impl Beside {
-    /// All of them.
+    /// Every kind.
     pub const ALL: [Self; 4] = [Self::Seen, Self::Last, Self::Socket, Self::Unfinished];
 
-    /// The ending of its name.
+    /// Returns the ending of its name.
     pub fn ending(self) -> &'static str {
         match self {
             Self::Seen => "seen",
@@ -36,19 +36,20 @@ impl Beside {
         }
     }
 
-    /// Where it stands.
+    /// Returns its path.
     pub fn of(self, key_file: &Path) -> PathBuf {
         with(&without_ending(key_file).unwrap_or_else(|| key_file.to_owned()), self.ending())
     }
 
-    /// Where a version before had it, if that was elsewhere.
+    /// Returns the path that an earlier version used, if it differs.
     pub fn before(self, key_file: &Path) -> Option<PathBuf> {
         let before = key_file.with_extension(self.ending());
         (before != self.of(key_file) && before != key_file).then_some(before)
     }
 }
 
-/// The one file that, if it is a key as well, has the same beside it: `log` for `log.key`, and the other way round.
+/// Returns the only file that, if it is a key, has the same files beside it: `log` for `log.key`,
+/// and the reverse.
 pub fn shared_with(key_file: &Path) -> PathBuf {
     without_ending(key_file).unwrap_or_else(|| with(key_file, ENDING))
 }

@@ -1,4 +1,4 @@
-//! What the command lines of both agents have in common: exit codes, `check`, `status`.
+//! Parts that the command lines of both agents share: exit codes, `check`, `status`.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -14,25 +14,25 @@ pub use bridge_console::{Access, UserFile, out, shown};
 
 use crate::{admin, status_page};
 
-/// How a command ended badly: 1 is failed, 2 is usage or configuration.
+/// Failure of a command. The exit code is 1 for [`Self::Failed`] and 2 for [`Self::Usage`].
 pub enum Failure {
-    /// The command was right and did not succeed.
+    /// The command was right but failed.
     Failed(Box<dyn Display + Send + Sync>),
-    /// What it was given is not right.
+    /// Its arguments or configuration are wrong.
     Usage(Box<dyn Display + Send + Sync>),
-    /// Whoever read its output has seen enough, which is not a fault: `audit tail | head`.
+    /// The reader of its output has closed it (`audit tail | head`). This is no fault.
     ReaderGone,
 }
 
-/// How a command ended.
+/// Result of a command.
 pub type Outcome = Result<(), Failure>;
 
-/// A failure that is the caller's to mend.
+/// Makes a failure that the caller must correct.
 pub fn usage(what: impl Display + Send + Sync + 'static) -> Failure {
     Failure::Usage(Box::new(what))
 }
 
-/// A failure that is nobody's mistake in the call.
+/// Makes a failure that is no mistake of the caller.
 pub fn failed(what: impl Display + Send + Sync + 'static) -> Failure {
     Failure::Failed(Box::new(what))
 }
@@ -47,7 +47,8 @@ impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Failure {
     }
 }
 
-/// An error with its causes, on one line; a cause whose words its effect ends with is not said twice (sqlx does).
+/// An error with its causes, on one line. If an error's text already ends with its cause's, the
+/// cause is left out (sqlx includes it).
 struct Chain(Box<dyn Error + Send + Sync>);
 
 impl Display for Chain {
@@ -67,7 +68,11 @@ impl Display for Chain {
     }
 }
 
-/// All mistakes of several looks at once, each in lines of its own: nobody has to mend one to hear of the next.
+/// Runs all checks and returns all mistakes at once, each on lines of its own.
+///
+/// # Errors
+///
+/// Fails if one of the checks fails.
 pub fn together(looks: impl IntoIterator<Item = Outcome>) -> Outcome {
     let mut mistakes = Vec::new();
     for look in looks {
@@ -79,20 +84,24 @@ pub fn together(looks: impl IntoIterator<Item = Outcome>) -> Outcome {
     if mistakes.is_empty() { Ok(()) } else { Err(usage(mistakes.join("\n"))) }
 }
 
-/// Says what went wrong on standard error, and gives the exit code.
+/// Writes the error to standard error and returns the exit code.
 pub fn exit(outcome: Outcome) -> ExitCode {
-    // What is left in the buffer is part of the result: a disk that is full by now is told.
+    // The buffered rest is part of the result, so a full disk is reported.
     let (what, code) = match outcome.and_then(|()| out().flush().map_err(Failure::from)) {
         Ok(()) | Err(Failure::ReaderGone) => return ExitCode::SUCCESS,
         Err(Failure::Failed(what)) => (what, 1),
         Err(Failure::Usage(what)) => (what, 2),
     };
-    // It may quote a file, a peer or a database.
+    // The text may quote a file, a peer or a database.
     let _nobody_listens = writeln!(io::stderr(), "{}", shown_lines(&what.to_string()));
     ExitCode::from(code)
 }
 
-/// Serves until its end. What is left behind then, a thread that waits for a disk, is not waited for.
+/// Runs an agent until its end. A thread that waits for a disk at that time is abandoned.
+///
+/// # Errors
+///
+/// Fails if the runtime cannot be made or the agent fails.
 pub fn serve<E: Into<Failure>>(agent: impl Future<Output = Result<(), E>>) -> Outcome {
     let runtime = runtime()?;
     let served = runtime.block_on(agent);
@@ -100,12 +109,20 @@ pub fn serve<E: Into<Failure>>(agent: impl Future<Output = Result<(), E>>) -> Ou
     served.map_err(E::into)
 }
 
-/// The runtime of an agent's tunnel, admin listener and database work.
+/// Makes the runtime of an agent's tunnel, admin listener and database work.
+///
+/// # Errors
+///
+/// Fails if the system refuses it.
 pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
-/// What `check` says of a configuration without mistakes.
+/// Prints the result of `check` for a configuration without mistakes.
+///
+/// # Errors
+///
+/// Fails if writing fails.
 pub fn checked(path: &Path, effective: Option<&str>) -> io::Result<()> {
     match effective {
         Some(effective) => write!(out(), "{effective}"),
@@ -113,7 +130,11 @@ pub fn checked(path: &Path, effective: Option<&str>) -> io::Result<()> {
     }
 }
 
-/// Shows the state of the agent whose admin listener is at `address`: as JSON, or as a page.
+/// Shows the state of the agent whose admin listener is at `address`, as JSON or as a page.
+///
+/// # Errors
+///
+/// Fails if the agent does not answer.
 pub async fn status(address: SocketAddr, as_json: bool) -> Outcome {
     let (_, body) = admin::get(address, "/status").await?;
     let status: Value = serde_json::from_slice(&body)?;
@@ -136,7 +157,7 @@ pub async fn status(address: SocketAddr, as_json: bool) -> Outcome {
 mod tests {
     use super::*;
 
-    /// Says its own words and, as sqlx does, those of its cause.
+    /// An error whose text includes its cause's, as sqlx does it.
     #[derive(Debug, thiserror::Error)]
     #[error("error returned from database: {0}")]
     struct SaysItsCause(#[source] io::Error);

@@ -1,10 +1,10 @@
-//! The wall clock, read in the shell and handed to the pure parts as a value.
+//! The wall clock. The shell reads it and passes it to the pure parts as a value.
 
 use std::time::SystemTime;
 
 use bridge_protocol::domain::UnixMicros;
 
-/// Now. A clock that is set before 1970 reads as 1970.
+/// Returns the current time. A clock before 1970 reads as 1970.
 pub fn now() -> UnixMicros {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     UnixMicros::new(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
@@ -13,12 +13,12 @@ pub fn now() -> UnixMicros {
 /// Seconds since 1970-01-01 UTC.
 pub(crate) type UnixSeconds = i64;
 
-/// Now, in seconds.
+/// Returns the current time in seconds.
 pub(crate) fn unix_now() -> UnixSeconds {
     now().get().div_euclid(1_000_000)
 }
 
-/// A time as people and programs read it: RFC 3339, as everywhere else.
+/// Writes a time in RFC 3339, without fractions of a second.
 pub(crate) fn shown(seconds: UnixSeconds) -> String {
     let time = UnixMicros::new(seconds.saturating_mul(1_000_000)).to_string();
     time.replace(".000000Z", "Z")

@@ -1,7 +1,8 @@
-//! What ends by itself, and is warned about before: certificates, revocation lists, sealing keys.
+//! Things that expire, with warnings before: certificates, revocation lists, sealing keys.
 //!
-//! Each part tells the [`Expiry`]s that it knows; the admin listener asks for them all. From that come the metric, the table in
-//! `status`, the note in `/readyz` while there is time, the obstacle when there is none, and a line in the log twice a day.
+//! Each part of the agent returns its [`Expiry`]s, and the admin listener collects them. They
+//! appear in the metric, in the table of `status`, and in the log twice a day. In `/readyz` they
+//! are a note before they expire and an obstacle after.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,22 +15,23 @@ use crate::telemetry::metrics::{Expiring, Metrics};
 
 const DAY_SECONDS: i64 = 24 * 3_600;
 
-/// How often a warning is repeated in the log.
+/// Interval at which a warning is repeated in the log.
 const WARN_EVERY: Duration = Duration::from_secs(12 * 3_600);
 
-/// Something that ends by itself.
+/// Something that expires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expiry {
     /// Its kind.
     pub what: Expiring,
-    /// Which one it is, for people.
+    /// Its name for people.
     pub name: String,
-    /// Its last moment, in seconds since 1970.
+    /// Its last moment, in seconds since 1970-01-01 UTC.
     pub ends_at: i64,
 }
 
 impl Expiring {
-    /// How long before its end there is a warning: time for whoever must act, and well within how long it is made for.
+    /// Returns the time before expiry at which warnings begin, in seconds. It is long enough to act
+    /// and much shorter than the usual validity.
     fn warned_before(self) -> i64 {
         match self {
             Self::Certificate | Self::RevocationList => 7 * DAY_SECONDS,
@@ -38,7 +40,7 @@ impl Expiring {
         }
     }
 
-    /// What there is to do, and why.
+    /// Returns the consequence and the remedy.
     fn remedy(self) -> &'static str {
         match self {
             Self::Certificate => {
@@ -68,7 +70,7 @@ impl Expiring {
 }
 
 impl Expiry {
-    /// When the last of the sealing keys ends: nothing can be sealed after that.
+    /// Returns the expiry of the last sealing key. Nothing can be sealed after it.
     pub fn of_sealing_keys(keys: &[SealingKey]) -> Option<Self> {
         let last = keys.iter().max_by_key(|key| key.validity.not_after)?;
         let name = last.id.to_string();
@@ -76,7 +78,7 @@ impl Expiry {
         Some(Self { what: Expiring::SealingKey, name, ends_at })
     }
 
-    /// Seconds until then; below 0 when it is over.
+    /// Returns the seconds until it expires, negative after.
     fn left(&self, now: UnixSeconds) -> i64 {
         self.ends_at.saturating_sub(now)
     }
@@ -89,7 +91,7 @@ impl Expiry {
         !self.has_ended(now) && self.left(now) < self.what.warned_before()
     }
 
-    /// In words: what ends, when, and what to do.
+    /// Describes it: kind, time, remedy.
     fn sentence(&self, now: UnixSeconds) -> String {
         let Self { what, name, ends_at } = self;
         let (called, remedy, end) = (what.called(), what.remedy(), shown(*ends_at));
@@ -104,17 +106,17 @@ impl Expiry {
     }
 }
 
-/// What has ended: obstacles.
+/// Returns the expired items as obstacles.
 pub fn obstacles(expiries: &[Expiry], now: i64) -> Vec<String> {
     expiries.iter().filter(|expiry| expiry.has_ended(now)).map(|expiry| expiry.sentence(now)).collect()
 }
 
-/// What ends soon: notes.
+/// Returns the items that expire soon as notes.
 pub fn notes(expiries: &[Expiry], now: i64) -> Vec<String> {
     expiries.iter().filter(|expiry| expiry.is_ending(now)).map(|expiry| expiry.sentence(now)).collect()
 }
 
-/// All of them as a table for `status`.
+/// Returns all of them as a table for `status`.
 pub(crate) fn table(expiries: &[Expiry], now: UnixSeconds) -> Value {
     let row = |expiry: &Expiry| {
         json!({
@@ -127,7 +129,7 @@ pub(crate) fn table(expiries: &[Expiry], now: UnixSeconds) -> Value {
     expiries.iter().map(row).collect()
 }
 
-/// Shows how long the first of each kind has left.
+/// Sets the metric to the shortest remaining time of each kind.
 pub(crate) fn measure(metrics: &Metrics, expiries: &[Expiry], now: UnixSeconds) {
     for what in Expiring::ALL {
         let left = first_left(expiries, *what, now);
@@ -136,12 +138,12 @@ pub(crate) fn measure(metrics: &Metrics, expiries: &[Expiry], now: UnixSeconds) 
     }
 }
 
-/// Seconds left of the first of a kind to end, if there is one.
+/// Returns the shortest remaining time of a kind in seconds, if there is one.
 fn first_left(expiries: &[Expiry], what: Expiring, now: UnixSeconds) -> Option<i64> {
     expiries.iter().filter(|expiry| expiry.what == what).map(|expiry| expiry.left(now)).min()
 }
 
-/// Says in the log what ends soon or has ended, each at most twice a day.
+/// Logs items that expire soon or have expired, each at most twice a day.
 #[derive(Debug, Default)]
 pub(crate) struct Warner {
     warned: HashMap<(&'static str, String), SystemTime>,

@@ -1,18 +1,22 @@
-//! Fields of a request's head as RFC 9110 section 5.3 has them: a field of one value stands once, and a list is all its
-//! lines joined.
+//! Fields of a request's head by RFC 9110 section 5.3: a field with a single value may appear only
+//! once, and a list is all its lines joined.
 //!
-//! `HeaderMap::get` knows neither: it takes the first line of whatever there is, so that two readers of one request can
-//! see two values. Everything that reads a field of a request reads it here.
+//! `HeaderMap::get` takes the first line of any field, so two readers of one request can see
+//! different values. Every reader of a request's fields uses this module.
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 
-/// A field that has one value stands in more than one line: which of them is meant, nobody can tell.
+/// A field with a single value appears more than once. Nobody can know which one is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it stands more than once")]
+#[error("it appears more than once")]
 pub struct DuplicateField;
 
-/// The value of a field that has one; `None` if it is not there.
+/// Returns the value of a field with a single value, or `None` if it is absent.
+///
+/// # Errors
+///
+/// Fails if the field appears more than once.
 pub fn single<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -24,7 +28,8 @@ pub fn single<'a>(
     }
 }
 
-/// The members of a field that is a list, whatever lines they stand in. A comma within quotation marks is a member's own.
+/// Returns the members of a list field from all its lines. A comma within quotation marks does not
+/// separate members.
 pub fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers.get_all(name).iter().flat_map(|line| {
         let mut is_quoted = false;
@@ -36,22 +41,26 @@ pub fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<I
     })
 }
 
-/// Why a request's head says nothing definite.
+/// Reasons why a request's head is ambiguous.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadHead {
-    /// RFC 9112 section 3.2.
+    /// There is no `Host`, or more than one (RFC 9112 section 3.2).
     #[error("it must have one `Host`")]
     Host,
-    /// RFC 9113 section 8.3.1.
+    /// `Host` differs from `:authority` (RFC 9113 section 8.3.1).
     #[error("its `Host` is another one than its `:authority`")]
     Authority,
-    /// A field of one value.
-    #[error("`{0}` stands more than once")]
+    /// A field with a single value appears more than once.
+    #[error("`{0}` appears more than once")]
     Twice(HeaderName),
 }
 
-/// What a request must be before anybody looks at its path: of one host, and with each of these fields at most once. It
-/// costs nothing where no field stands twice.
+/// Checks before routing that a request has exactly one host and each of the fields in `once` at
+/// most once. It costs almost nothing if no field is repeated.
+///
+/// # Errors
+///
+/// Fails if the head is ambiguous.
 pub fn check(version: Version, uri: &Uri, headers: &HeaderMap, once: &[HeaderName]) -> Result<(), BadHead> {
     if headers.len() != headers.keys_len() {
         single(headers, &HOST).map_err(|_twice| BadHead::Host)?;
@@ -71,7 +80,7 @@ pub fn check(version: Version, uri: &Uri, headers: &HeaderMap, once: &[HeaderNam
     Ok(())
 }
 
-/// A host as it is without the port that is meant where none is named.
+/// Returns a host without the default port.
 fn without_port(host: &[u8]) -> &[u8] {
     host.strip_suffix(b":80").unwrap_or(host)
 }
@@ -142,7 +151,7 @@ mod tests {
             [("http://bridge/v1", "other"), ("http://bridge:9080/v1", "bridge"), ("http://bridge/v1", "")]
         {
             assert_eq!(check(Version::HTTP_2, uri, host), Err(BadHead::Authority), "{uri} {host}");
-            // RFC 9112 section 3.2.2: a target with a host of its own counts.
+            // A target with a host of its own replaces `Host` (RFC 9112 section 3.2.2).
             assert_eq!(check(Version::HTTP_11, uri, host), Ok(()), "{uri} {host}");
         }
     }

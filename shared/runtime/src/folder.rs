@@ -1,25 +1,27 @@
-//! The folder that a path's name stands in.
+//! The folder of a path's last name.
 //!
-//! `Path::parent` of a bare name is the empty path, which no system call opens: the folder is the one that the process runs in.
+//! `Path::parent` of a bare name is the empty path, which no system call opens. The folder is then
+//! the process's working folder.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// The folder of a path.
+/// Returns the folder of a path.
 pub fn of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
         Some(folder) => folder,
-        // The root is in itself.
+        // The root is its own folder.
         None => path,
     }
 }
 
-/// Makes a path's name durable: that is in its folder, and not in the file.
+/// Makes a path's name durable. The name is in its folder, not in the file.
 ///
 /// # Errors
-/// The folder cannot be opened, or the disk fails.
+///
+/// Fails if the folder cannot be opened or synced.
 pub fn sync(path: &Path) -> io::Result<()> {
     File::open(of(path))?.sync_all()
 }

@@ -1,13 +1,19 @@
-//! What an agent gives up at its start: the ability to leave its memory behind.
+//! Protection of an agent's memory from core dumps and debuggers.
 //!
-//! Called first thing in `serve`, before any order or key is in memory.
+//! `serve` calls it first, before any order or key is in memory.
 
 use rustix::io;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
-/// No core dump from here on, since it would hold personal data and keys; and no debugger but root's.
+/// Forbids core dumps, which would contain personal data and keys, and debuggers of users other
+/// than root.
 ///
-/// The limit alone would not do: core(5) does not enforce it where the kernel pipes dumps to a program, as systemd's does.
+/// The limit alone is not enough: the kernel does not enforce it if it pipes dumps to a program, as
+/// systemd's does (core(5)).
+///
+/// # Errors
+///
+/// Fails if the system refuses it.
 pub fn forbid_core_dumps() -> io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)

@@ -1,8 +1,9 @@
-//! Who this agent is: its certificate, key, CA and revocation list, read from files and read again when they change.
+//! The agent's identity: certificate, key, CA and revocation list, read from files and read again
+//! when they change.
 //!
-//! `Identity` owns the current material and hands it out through a watch; the transport takes it for every handshake and
-//! the tunnel judges its live links again when it changes. What is in the files is parsed by `transport`; this file
-//! never looks inside. Material that cannot be used never replaces material that can.
+//! `Identity` owns the current material and publishes it through a watch. The transport uses it for
+//! every handshake, and the tunnel checks its live links again when it changes. `transport` parses
+//! the files; this file never does. Unusable material never replaces usable material.
 
 use std::future::ready;
 use std::io::{self, Read as _};
@@ -23,60 +24,60 @@ use crate::transport::peer_verifier::PeerVerifier;
 
 pub use crate::transport::credentials::CredentialsError;
 
-/// Why there is no identity to start with, or no new one to change to.
+/// Reasons why there is no identity at the start, or why a new one is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// A file cannot be read.
     #[error("cannot read {}: {error}", path.display())]
     Unreadable {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
-    /// It is no regular file, or others can read the private key.
+    /// The private key is no regular file, or others can read it.
     #[error("{} {error}", path.display())]
     NotPrivate {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why, and what to do.
+        /// The reason, and the remedy.
         error: NotPrivate,
     },
-    /// A file's content is wrong.
+    /// The content of a file is wrong.
     #[error("{} {error}", path.display())]
     Wrong {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// The fault, and the remedy.
         error: CredentialsError,
     },
-    /// The certificate is for the other agent.
+    /// The certificate is for the other role.
     #[error(
         "the certificate is that of {id}, and this agent is of the role {role}: set tunnel.certificate to one issued for it"
     )]
     WrongRole {
-        /// Whose certificate it is.
+        /// Identity in the certificate.
         id: SpiffeId,
-        /// What runs here.
+        /// Role of this agent.
         role: Role,
     },
-    /// The new certificate is another agent's.
+    /// The new certificate is for another agent.
     #[error(
         "the certificate is that of {id}, and this agent runs as {runs_as}: put back its own; restart the agent if it is meant"
     )]
     Renamed {
-        /// Whose certificate it is.
+        /// Identity in the certificate.
         id: SpiffeId,
-        /// Who the agent has been since its start.
+        /// Identity of this agent since its start.
         runs_as: SpiffeId,
     },
 }
 
-/// Where the four files are, and whose they must be.
+/// Paths of the four files, and the required owner.
 #[derive(Debug)]
 struct Files {
     role: Role,
-    /// Who the agent has been since its start; `None` before that.
+    /// Identity of this agent since its start; `None` before.
     runs_as: Option<SpiffeId>,
     certificate: PathBuf,
     key: PathBuf,
@@ -84,7 +85,7 @@ struct Files {
     crl: PathBuf,
 }
 
-/// The agent's identity, current at any time.
+/// The agent's current identity.
 #[derive(Debug)]
 pub(crate) struct Identity {
     files: ReloadedFiles<Files>,
@@ -92,7 +93,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Reads the files that the configuration names; the errors are for whoever starts the agent.
+    /// Reads the files of the configuration. The errors are for the operator who starts the agent.
     pub(crate) fn load(config: &TunnelConfig, role: Role) -> Result<Self, IdentityError> {
         let mut files = Files {
             role,
@@ -109,27 +110,27 @@ impl Identity {
         Ok(Self { files: ReloadedFiles::new(files, stamps), current: watch::Sender::new(credentials) })
     }
 
-    /// Who the material says we are.
+    /// Returns the identity in the certificate.
     pub(crate) fn id(&self) -> SpiffeId {
         self.current.borrow().id().clone()
     }
 
-    /// The material as it is and as it will be.
+    /// Returns the material with its later changes.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Credentials>> {
         self.current.subscribe()
     }
 
-    /// Makes [`Self::keep_current`] look at the files now, changed or not.
+    /// Makes [`Self::keep_current`] read the files now, changed or not.
     pub(crate) fn reload(&self) {
         self.files.reload();
     }
 
-    /// Why what is in the files is not in force.
+    /// Returns why the material in the files is not in use.
     pub(crate) fn note(&self) -> Option<String> {
         self.files.note()
     }
 
-    /// When the material that is in force ends.
+    /// Returns the expiries of the material in use.
     pub(crate) fn expiries(&self) -> Vec<Expiry> {
         let current = self.current.borrow().clone();
         let file = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -142,7 +143,7 @@ impl Identity {
         ends.map(|(what, name, ends_at)| Expiry { what, name, ends_at }).collect()
     }
 
-    /// Reads the files again whenever one changes. Runs until it is dropped.
+    /// Reads the files again after each change. It runs until it is dropped.
     pub(crate) async fn keep_current(&self, metrics: &Metrics) {
         let take = |credentials| {
             self.take(credentials);
@@ -160,7 +161,8 @@ impl Identity {
     }
 }
 
-/// An agent whose certificate peers will refuse may run, since they may know another CA; most often it is a mistake.
+/// Warns if the agent would refuse its own certificate. It may still run, because its peers may
+/// have another CA, but usually it is a mistake.
 fn warn_if_refusable(credentials: &Arc<Credentials>) {
     if let Err(refusal) = PeerVerifier::verify_own(credentials.clone()) {
         let identity = credentials.id();
@@ -183,7 +185,7 @@ impl reloaded_files::Files for Files {
 }
 
 impl Files {
-    /// Whatever is refused at a start is refused here as well.
+    /// The same checks apply at the start and later.
     fn read(&self, now: UnixSeconds) -> Result<Credentials, IdentityError> {
         private::open(&self.key).map_err(|error| unusable(&self.key, error))?;
         let [certificate, key, ca, crl] =

@@ -1,25 +1,28 @@
-//! What both agents need to touch the world: configuration, telemetry, the tunnel, the admin listener, an orderly stop.
+//! The outside world for both agents: configuration, telemetry, the tunnel, the admin listener, the
+//! audit log's files, an orderly stop.
 //!
-//! Its neighbours are `bridge-protocol` below, which says what the agents agree on, and the two agents above, which say
-//! what they do. Nothing here decides anything about an order, a payment or a brand: the tunnel carries their frames, and
-//! `telemetry::shared` has the metrics that both agents have of them.
+//! `bridge-protocol` below has the agreement of the agents, and the two agents above have their
+//! decisions. Nothing here decides about an order, a payment or a brand. The tunnel carries their
+//! frames, and `telemetry::shared` has the metrics of them that both agents share.
 
-// Reads the configuration file, with every mistake reported at once.
+#![warn(clippy::missing_errors_doc)]
+
+// Reading of the configuration file, with all mistakes reported at once.
 pub mod config;
 
-// Which files keep a secret.
+// Rule for files that keep a secret.
 pub mod private;
 
-// Whose folder a command writes to.
+// Check that a command writes to a folder of its own user.
 pub mod owner;
 
-// The folder that a name stands in.
+// Folder of a path.
 pub mod folder;
 
 // Files that are replaced as a whole.
 pub mod whole_file;
 
-// What stands beside the audit log's key.
+// Files beside the audit log's key.
 pub mod beside;
 
 // The wall clock.
@@ -31,43 +34,44 @@ pub mod telemetry;
 // Files that are read again while the agent runs.
 pub mod reloaded_files;
 
-// Who this agent is: certificates, trust and revocation, read again when they change.
+// The agent's identity: certificates, trust and revocation, read again when they change.
 pub mod identity;
 
-// Secured connections to peers, and lanes on them.
+// Secured connections to peers, with lanes.
 mod transport;
 
-// Links to the peers: kept up, watched, and torn down with a reason.
+// Links to the peers: dialling, watching, and ending with a reason.
 pub mod tunnel;
 
-// Fields of a request's head: one value or a list, as each is.
+// Fields of a request's head: single values and lists.
 pub mod fields;
 
-// What ends by itself, and is warned about before.
+// Things that expire, and warnings before.
 pub mod expiry;
 
-// Addresses to listen on, whether or not they are there already.
+// Listening on addresses that may not exist yet.
 pub mod address;
 
-// Accepting connections, whatever comes in between.
+// Accepting connections in spite of errors.
 pub mod accept;
 
-// The loopback listener an operator asks: health, metrics, status.
+// The loopback listener for operators: health, metrics, status.
 pub mod admin;
 
-// The audit log's files: durable before anyone is told, published every second, recovered after a crash.
+// The audit log's files: durable before anyone is told, published every second, recovered after a
+// crash.
 pub mod audit_log;
 
-// From a signal to an orderly end, and what systemd is told of it.
+// Orderly stop after a signal, and messages to systemd.
 pub mod shutdown;
 
-// How many files the process may have open.
+// Limit of open files.
 pub mod open_files;
 
-// What the process gives up at its start, so that no core dump holds personal data.
+// Protection of the process's memory from core dumps.
 pub mod hardening;
 
-// What both command lines have in common.
+// Parts that both command lines share.
 pub mod cli;
 
 /// An agent's state as a page for the terminal.

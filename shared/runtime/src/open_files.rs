@@ -1,11 +1,13 @@
-//! How many files this process may have open. A connection is one, and who has none left can accept nobody.
+//! Limit of open files of this process. Each connection is one, so a process without free ones
+//! cannot accept a connection.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What an agent keeps for itself: its log, the audit log, sockets of the tunnel, files that are read again, the admin listener.
+/// Files that every agent needs: its log, the audit log, sockets of the tunnel, files that are read
+/// again, the admin listener.
 const OF_AN_AGENT: usize = 64;
 
-/// Raises what may be open at a time to what the system lets this process have; how many files that is.
+/// Raises the limit of open files to the largest that the system allows, and returns it.
 pub fn raise() -> usize {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
@@ -14,20 +16,20 @@ pub fn raise() -> usize {
     may_open()
 }
 
-/// How many may be open at a time now.
+/// Returns the current limit of open files.
 pub fn may_open() -> usize {
     getrlimit(Resource::Nofile)
         .current
         .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// How many of `may_open` are left for callers, of an agent that needs `more` than every agent does. A quarter at least: what
-/// an agent keeps for itself is seldom all in use.
+/// Returns the part of `may_open` that is left for callers, if the agent needs `more` files than
+/// every agent does. It is at least a quarter, because the agent's own files are seldom all in use.
 pub fn left_for_callers(may_open: usize, more: usize) -> usize {
     may_open.saturating_sub(OF_AN_AGENT + more).max(may_open / 4)
 }
 
-/// What an operator is told if there are fewer than the agent needs.
+/// Returns a note for the operator if the limit is below the agent's need.
 pub fn note(may_open: usize, more: usize) -> Option<String> {
     let needed = OF_AN_AGENT + more;
     (may_open < needed).then(|| {

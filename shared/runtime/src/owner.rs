@@ -1,7 +1,8 @@
-//! Whose folder a command writes to: what it leaves there, the agent must be able to open.
+//! Check of the owner of a folder that a command writes to. The agent must be able to open the
+//! files that the command leaves there.
 //!
-//! A command that root gives beside an agent of its own user would leave files of root's, and the agent's next start would fail
-//! on them. So it is refused before it has made any.
+//! If root ran a command beside an agent of another user, it would leave root's files, and the
+//! agent's next start would fail. So the command is refused before it has made any.
 
 use std::fmt;
 use std::fs;
@@ -10,17 +11,17 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
-/// Where the system has its users.
+/// The system's list of users.
 const USERS: &str = "/etc/passwd";
 
-/// Root, whose folders may be everybody's: permissions say whose.
+/// Root. Its folders may be shared, and then permissions decide.
 const ROOT: u32 = 0;
 
-/// The folder is another user's than who runs the command.
+/// The folder belongs to another user than the command's.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{} belongs to {owner}, and {process} runs this: what it left there, the agent could not open. Run it as {owner}, such as \
-     with `runuser -u {owner} -- ...`", path.display()
+    "{} belongs to {owner}, but {process} runs this command: the agent could not open the files that it leaves there. \
+     Run it as {owner}, such as with `runuser -u {owner} -- ...`", path.display()
 )]
 pub struct WrongOwner {
     path: PathBuf,
@@ -28,12 +29,16 @@ pub struct WrongOwner {
     process: User,
 }
 
-/// A user, by name where the system knows one.
+/// A user, shown by name if the system knows one.
 #[derive(Debug, PartialEq, Eq)]
 struct User(u32);
 
-/// Refuses to write into a folder (or to a file) that is another user's. One that is not there would be made in the
-/// nearest folder that is.
+/// Refuses to write into a folder or file of another user. For a missing path, its nearest existing
+/// folder counts.
+///
+/// # Errors
+///
+/// Fails if the folder belongs to another user.
 pub fn check(path: &Path) -> Result<(), WrongOwner> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let found = absolute.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)));

@@ -1,9 +1,12 @@
-//! Whether a file keeps a secret: one rule for every token, password and key, whoever reads it.
+//! The rule for files that keep a secret, the same for every token, password and key.
 //!
-//! Mode bits are not access. systemd gives a credential to the service's user by an access list, which shows as bits of the
-//! group; Kubernetes gives a secret to a pod by the pod's group (`fsGroup`), as `root:GROUP 0440`. So in the folder of
-//! credentials, which systemd guards, bits of the group mean nothing; anywhere else a group may read that this process is in,
-//! if the file is root's or its own. Everybody else is kept out everywhere.
+//! Mode bits alone do not show access. systemd gives a service's user access to a credential by an
+//! access list, which appears as group bits. Kubernetes gives a pod access to a secret by the pod's
+//! group (`fsGroup`), as `root:GROUP 0440`.
+//!
+//! So group bits do not matter in the folder of credentials, which systemd guards. In other
+//! folders, a group may read if this process is in it and the file belongs to root or to this
+//! process. All others must have no access anywhere.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
@@ -14,16 +17,17 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use rustix::process::{getegid, geteuid, getgroups};
 
-/// Where systemd says that a service's credentials are.
+/// Variable in which systemd gives the folder of a service's credentials.
 pub const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
-/// Why a file is not taken for a secret. The path is not in it, since somebody may have pasted the secret there.
+/// Reasons to refuse a file for a secret. The path is left out, because the user may have pasted
+/// the secret there.
 #[derive(Debug, thiserror::Error)]
 pub enum NotPrivate {
-    /// It cannot be read at all.
+    /// It cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(#[from] io::Error),
-    /// A folder, a device, a pipe.
+    /// It is a folder, a device or a pipe.
     #[error("is not a regular file")]
     NotAFile,
     /// Others can read or write it.
@@ -34,28 +38,33 @@ pub enum NotPrivate {
     Exposed {
         /// Its permission bits.
         mode: u32,
-        /// Whose it is.
+        /// User id of its owner.
         owner: u32,
-        /// Its group.
+        /// Group id of the file.
         group: u32,
     },
 }
 
-/// Opens a secret's file, if nobody else can read it.
+/// Opens a secret's file.
+///
+/// # Errors
+///
+/// Fails if it cannot be read, is no regular file, or is open to others.
 pub fn open(path: &Path) -> Result<File, NotPrivate> {
     open_beside(path, std::env::var_os(CREDENTIALS).as_deref())
 }
 
-/// Opens a regular file to read it, whoever else may. Nothing else is waited for: a named pipe without a writer would never open.
+/// Opens a regular file for reading, even if others can read it. It does not block: opening a named
+/// pipe without a writer would.
 pub(crate) fn open_regular(path: &Path) -> Result<(File, Metadata), NotPrivate> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    // Of the opened file, not of its path: it cannot be swapped in between.
+    // The metadata is that of the opened file, so that the file cannot be swapped in between.
     let metadata = file.metadata()?;
     if metadata.is_file() { Ok((file, metadata)) } else { Err(NotPrivate::NotAFile) }
 }
 
-/// As [`open`], with the folder of credentials from elsewhere than the environment.
+/// Does the same as [`open`] with a given folder of credentials.
 pub(crate) fn open_beside(path: &Path, credentials: Option<&OsStr>) -> Result<File, NotPrivate> {
     let (file, metadata) = open_regular(path)?;
     let is_credential = credentials.is_some_and(|folder| is_inside(path, Path::new(folder)));
@@ -72,7 +81,7 @@ fn is_inside(path: &Path, folder: &Path) -> bool {
     inside(path).unwrap_or(false)
 }
 
-/// Who reads.
+/// The reading process.
 struct Process {
     user: u32,
     groups: Vec<u32>,
@@ -87,7 +96,7 @@ impl Process {
 }
 
 fn is_private(mode: u32, owner: u32, group: u32, process: &Process, is_credential: bool) -> bool {
-    // Root is in every group that it likes.
+    // Root has access to every group's files.
     let of_group = || process.user == 0 || process.groups.contains(&group);
     let of_owner = || owner == 0 || owner == process.user;
     match (mode & 0o007, mode & 0o070) {
@@ -113,18 +122,19 @@ mod tests {
         let bridge = Process { user: BRIDGE, groups: vec![BRIDGE, 2_000] };
         let root = Process { user: ROOT, groups: vec![ROOT] };
         for (mode, owner, group, process, is_credential, expected) in [
-            // As `chmod 600` has it, and as systemd has a credential: 0400 and an access list, which shows as 0440.
+            // After `chmod 600`, and a systemd credential: 0400 with an access list, which appears
+            // as 0440.
             (0o600, BRIDGE, BRIDGE, &bridge, false, true),
             (0o400, OTHER, OTHER, &bridge, false, true),
             (0o440, ROOT, ROOT, &bridge, true, true),
             (0o440, ROOT, ROOT, &bridge, false, false),
             (0o444, ROOT, ROOT, &bridge, true, false),
-            // As Kubernetes has a secret of a pod with an `fsGroup`, and of one without a user.
+            // Secrets in Kubernetes, of a pod with `fsGroup` and of one without a user.
             (0o440, ROOT, BRIDGE, &bridge, false, true),
             (0o440, ROOT, 2_000, &bridge, false, true),
             (0o640, BRIDGE, BRIDGE, &bridge, false, true),
             (0o440, ROOT, 2_000, &root, false, true),
-            // Of another group, of another owner, or open to more than reading.
+            // Another group, another owner, or more than read access.
             (0o440, ROOT, OTHER, &bridge, false, false),
             (0o440, OTHER, BRIDGE, &bridge, false, false),
             (0o660, ROOT, BRIDGE, &bridge, false, false),
@@ -145,7 +155,7 @@ mod tests {
         fs::create_dir(&inside).unwrap();
         for path in [&outside, &inside.join("token")] {
             fs::write(path, "hunter2").unwrap();
-            // No Kubernetes and no group has this mode.
+            // Neither Kubernetes nor the group rule allows this mode.
             fs::set_permissions(path, fs::Permissions::from_mode(0o470)).unwrap();
         }
         let credentials = Some(inside.as_os_str());
@@ -155,7 +165,7 @@ mod tests {
         let roundabout = inside.join("../token");
         assert!(matches!(open_beside(&roundabout, credentials), Err(NotPrivate::Exposed { .. })));
         assert!(matches!(open_beside(&inside, credentials), Err(NotPrivate::NotAFile)));
-        // Whoever opens a pipe to read waits for somebody who writes.
+        // Opening a pipe for reading would wait for a writer.
         let pipe = folder.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         assert!(matches!(open_beside(&pipe, credentials), Err(NotPrivate::NotAFile)));

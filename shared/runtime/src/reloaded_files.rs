@@ -1,7 +1,9 @@
-//! Files that are read again while an agent runs: certificates, keys. What cannot be used never replaces what can.
+//! Files that are read again while an agent runs: certificates, keys. Unusable content never
+//! replaces usable content.
 //!
-//! A disk may not answer: the files are looked at on a thread of their own, one look at a time, and no part of the agent waits for
-//! it. While what is on the disk is not in force, [`ReloadedFiles::note`] says why, for `/readyz`, and the metrics count it.
+//! A disk may not answer. So the files are read on a thread of their own, one read at a time, and
+//! no part of the agent waits for it. While the content on the disk is not in use,
+//! [`ReloadedFiles::note`] says why for `/readyz`, and the metrics count it.
 
 use std::fmt::Display;
 use std::fs;
@@ -16,36 +18,37 @@ use tokio::time::timeout;
 
 use crate::telemetry::metrics::{FilesReread, Metrics};
 
-/// How often the files are looked at.
+/// Interval of the checks for changes.
 const POLL: Duration = Duration::from_secs(5);
 
-/// A look takes milliseconds: after this long the disk is said not to answer.
+/// Time after which the disk is reported as not answering. A check takes milliseconds.
 const LATE_AFTER: Duration = Duration::from_secs(5);
 
-/// Files of one kind, and how they are read.
+/// Files of one kind, and how to read them.
 pub trait Files: Send + Sync + 'static {
-    /// What is in them.
+    /// Content of the files.
     type Content: Send + 'static;
-    /// Why it cannot be used.
+    /// Reason why it cannot be used.
     type Error: Display;
 
-    /// Which ones.
+    /// Kind of the files.
     const KIND: FilesReread;
 
-    /// What tells that they have changed.
+    /// Returns stamps that show changes.
     fn stamps(&self) -> Vec<Stamp>;
 
-    /// Reads and checks them.
+    /// Reads and checks the files.
     ///
     /// # Errors
-    /// What is in them must not come into force.
+    ///
+    /// Fails if the content must not be used.
     fn read(&self) -> Result<Self::Content, Self::Error>;
 }
 
-/// What tells that a file has changed; `None` while it cannot be looked at.
+/// Stamp of a file; `None` if it cannot be read.
 pub type Stamp = Option<FileStamp>;
 
-/// Which file it is, how long, and when its content, its owner or its mode changed last.
+/// Identity, length, and times of the last changes of content, owner and mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileStamp {
     file: (u64, u64),
@@ -54,7 +57,7 @@ pub struct FileStamp {
     changed: (i64, i64),
 }
 
-/// The stamp of a file as it is now.
+/// Returns the current stamp of a file.
 pub fn stamp(path: &Path) -> Stamp {
     let metadata = fs::metadata(path).ok()?;
     Some(FileStamp {
@@ -69,49 +72,49 @@ pub fn stamp(path: &Path) -> Stamp {
 #[derive(Debug)]
 pub struct ReloadedFiles<F> {
     files: Arc<F>,
-    /// As they were when they were read first.
+    /// Stamps at the first read.
     first: Vec<Stamp>,
     asked: Notify,
     standing: watch::Sender<FileState>,
     late_after: Duration,
 }
 
-/// Whether what is on the disk is in force.
+/// State of the files.
 #[derive(Debug, Default)]
 struct FileState {
-    /// The disk does not answer.
+    /// Set while the disk does not answer.
     late: bool,
-    /// Why what was read last is not used.
+    /// Reason why the last content is not used.
     mistake: Option<String>,
 }
 
-/// What one look at the files found.
+/// Result of one check of the files.
 struct ReadAttempt<C> {
     stamps: Vec<Stamp>,
-    /// Something has changed since the last look, or somebody wants to know.
+    /// Set if they changed since the last check, or the check was requested.
     is_news: bool,
-    /// `None` if there was no reason to read.
+    /// The content; `None` if there was no reason to read.
     read: Option<Result<C, String>>,
 }
 
 impl<F: Files> ReloadedFiles<F> {
-    /// Goes on from files that were read, and had these stamps before that.
+    /// Continues with files that were read and had these stamps before that.
     pub fn new(files: F, first: Vec<Stamp>) -> Self {
         let (files, standing) = (Arc::new(files), watch::Sender::default());
         Self { files, first, asked: Notify::new(), standing, late_after: LATE_AFTER }
     }
 
-    /// How they are read.
+    /// Returns how they are read.
     pub fn files(&self) -> &F {
         &self.files
     }
 
-    /// Has [`Self::keep`] read the files now, changed or not.
+    /// Makes [`Self::keep`] read the files now, changed or not.
     pub fn reload(&self) {
         self.asked.notify_one();
     }
 
-    /// Why what is on the disk is not in force, as a sentence; `None` if it is.
+    /// Returns why the content on the disk is not in use, as a sentence; `None` if it is.
     pub fn note(&self) -> Option<String> {
         let (standing, called) = (self.standing.borrow(), F::KIND.called());
         if standing.late {
@@ -123,8 +126,8 @@ impl<F: Files> ReloadedFiles<F> {
         Some(format!("{called} cannot be used, the old ones stay in force: {mistake}"))
     }
 
-    /// Reads the files whenever they change, and as long as they are wrong; `take` brings into force what is right, or says why
-    /// it must not be. Runs until it is dropped.
+    /// Reads the files after each change, and again while they are wrong. `take` puts the content
+    /// into use or returns why it must not be used. It runs until it is dropped.
     pub async fn keep<T: Future<Output = Result<(), String>>>(
         &self,
         metrics: &Metrics,
@@ -147,7 +150,8 @@ impl<F: Files> ReloadedFiles<F> {
         }
     }
 
-    /// One look, on a thread that may wait for the disk. There is never a second one beside it.
+    /// Checks once, on a thread that may wait for the disk. There is never a second check at the
+    /// same time.
     async fn look(
         &self,
         known: Vec<Stamp>,
@@ -180,7 +184,7 @@ impl<F: Files> ReloadedFiles<F> {
 }
 
 impl FilesReread {
-    /// As the beginning of a sentence.
+    /// Returns the files' name for the beginning of a sentence.
     fn called(self) -> &'static str {
         match self {
             Self::Certificates => "the certificate files",
@@ -199,7 +203,7 @@ mod tests {
 
     use super::*;
 
-    /// A disk that answers when the test says so, and with what.
+    /// A disk that answers when the test says so.
     struct Disk(Mutex<Receiver<Result<u8, &'static str>>>);
 
     impl Files for Disk {
@@ -223,7 +227,7 @@ mod tests {
         (Arc::new(reread), answers)
     }
 
-    /// Waits until the note has this in it; `None` for no note.
+    /// Waits until the note contains this text; `None` for no note.
     async fn noted(reread: &ReloadedFiles<Disk>, wanted: Option<&str>) {
         let is_so = || match (reread.note(), wanted) {
             (Some(note), Some(wanted)) => note.contains(wanted),
@@ -248,7 +252,7 @@ mod tests {
             tokio::spawn(async move { reread.keep(&metrics, take).await })
         };
         reread.reload();
-        // This runtime has one thread, and it still runs.
+        // This runtime has one thread, which is not blocked.
         noted(&reread, Some("the disk does not answer")).await;
         assert_eq!(gauge(), 1);
         answers.send(Err("half a file")).unwrap();
@@ -259,7 +263,7 @@ mod tests {
         noted(&reread, None).await;
         assert_eq!((gauge(), taken.lock().unwrap().as_slice()), (0, &[7][..]));
         keeping.abort();
-        // A look that is still under way ends with the test.
+        // A pending read ends with the test.
         drop(answers);
     }
 }

@@ -1,12 +1,13 @@
-//! From a signal to an orderly end: one token that every part of an agent holds, and what systemd is told.
+//! Orderly stop of an agent: a token that every part holds, signals, and messages to systemd.
 //!
-//! The first SIGTERM or SIGINT starts the drain: no new work, what was begun is finished until a deadline. The second ends
-//! the process at once, which loses nothing that was promised (P1, P2). What draining means is each part's own affair.
+//! The first SIGTERM or SIGINT starts the drain: no new work is taken, and pending work is finished
+//! until a deadline. The second one ends the process at once, which breaks no promise (P1, P2).
+//! Each part decides how it drains.
 //!
-//! SIGQUIT is a SIGTERM, as other servers have it. SIGHUP ends nothing: whatever can be read again is. Nor do SIGUSR1
-//! and SIGUSR2, which log rotators send out of habit, and which would end a process that does not take them. And a part
-//! without which the agent is none ends the process when it ends by itself: an agent that only looks alive is worse
-//! than one that is started again.
+//! SIGQUIT counts as SIGTERM, as in other servers. SIGHUP makes the agent read its files again.
+//! SIGUSR1 and SIGUSR2 do nothing: log rotators often send them, and they would end a process
+//! without a handler. If an essential part ends unexpectedly, the process ends too: an agent that
+//! only looks alive is worse than one that is restarted.
 
 use std::ffi::OsStr;
 use std::io;
@@ -20,36 +21,37 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::telemetry;
 
-/// What a process exits with that a second signal ended, or a part of it: 1, failed, since it did not finish what it had begun.
+/// Exit code after a second signal or the loss of a part. It is 1, because pending work was not
+/// finished.
 const EXIT_NOT_DRAINED: i32 = 1;
 
-/// Says whether this agent is coming to its end. Clones are the same token.
+/// The state of an agent's shutdown. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
-    /// When the drain has to be over; `None` until it starts.
+    /// Deadline of the drain; `None` until it starts.
     deadline: watch::Sender<Option<Instant>>,
-    /// How often an operator has asked for everything to be read again.
+    /// Number of reload requests by operators.
     reloads: watch::Sender<u64>,
-    /// The part that has ended by itself, if one has.
+    /// Essential part that ended unexpectedly, if any.
     lost: watch::Sender<Option<&'static str>>,
 }
 
-/// Hears whenever what can be read again is to be read again.
+/// Receiver of reload requests.
 #[derive(Debug)]
 pub struct Reloads(watch::Receiver<u64>);
 
 impl Reloads {
-    /// Waits for the next time. Several while nobody waited are one.
+    /// Waits for the next request. Requests that came while nobody waited count as one.
     pub async fn next(&mut self) {
         if self.0.changed().await.is_err() {
-            // Nobody is left who could ask.
+            // No sender is left.
             std::future::pending().await
         }
     }
 }
 
 impl Shutdown {
-    /// A token for an agent that is to go on.
+    /// Makes the token of a running agent.
     #[expect(
         clippy::new_without_default,
         reason = "a second token beside the agent's own would be a mistake"
@@ -62,8 +64,12 @@ impl Shutdown {
         }
     }
 
-    /// From now on SIGTERM, SIGINT and SIGQUIT start the drain, with `drain_for` to finish it; SIGHUP has everybody
-    /// read again; SIGUSR1 and SIGUSR2 do nothing.
+    /// Handles signals from now on. SIGTERM, SIGINT and SIGQUIT start the drain, which may take
+    /// `drain_for`. SIGHUP requests a reload. SIGUSR1 and SIGUSR2 do nothing.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the system refuses a signal handler.
     pub fn on_signals(&self, drain_for: Duration) -> io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -111,10 +117,11 @@ impl Shutdown {
         Ok(())
     }
 
-    /// Runs an agent from its start to its end; a part that is [lost](Self::lose) meanwhile ends the process.
+    /// Runs an agent from its start to its end. A part that is [lost](Self::lose) meanwhile ends
+    /// the process.
     ///
-    /// An agent that gives up its start, since an address is taken, drops its parts on its way out. They are not lost:
-    /// its own end is seen first, and begins the drain.
+    /// An agent that fails to start, for example because an address is in use, drops its parts.
+    /// They do not count as lost: its own end is seen first and starts the drain.
     pub async fn through<T>(&self, agent: impl Future<Output = T>) -> T {
         let mut lost = self.lost.subscribe();
         tokio::select! {
@@ -123,19 +130,19 @@ impl Shutdown {
                 self.start(Duration::ZERO);
                 ended
             }
-            // It cannot close: this token holds a sender.
+            // The channel stays open, because this token holds a sender.
             Ok(part) = lost.wait_for(Option::is_some) => {
                 tracing::error!(
                     part = part.unwrap_or_default(),
-                    "a part without which this agent is none has ended by itself, and ends the process: it is to be started \
-                     again. What was promised is kept; please report this with what stands above"
+                    "an essential part of this agent has ended unexpectedly and ends the process, which must be started again. \
+                     All promises are kept; please report this with the log lines above"
                 );
                 exit_not_drained();
             }
         }
     }
 
-    /// Starts the drain. Starting it again changes nothing.
+    /// Starts the drain. A second call has no effect.
     pub fn start(&self, drain_for: Duration) {
         self.deadline.send_if_modified(|deadline| {
             let first = deadline.is_none();
@@ -144,40 +151,40 @@ impl Shutdown {
         });
     }
 
-    /// Whether the drain has started: new work is refused.
+    /// Returns true after the drain has started. New work is then refused.
     pub fn is_draining(&self) -> bool {
         self.deadline.borrow().is_some()
     }
 
-    /// Waits for the drain to start and gives the time by which it has to be over.
+    /// Waits for the start of the drain and returns its deadline.
     pub async fn started(&self) -> Instant {
         let mut deadline = self.deadline.subscribe();
         loop {
             if let Some(deadline) = *deadline.borrow_and_update() {
                 return deadline;
             }
-            // It cannot close: this token holds a sender.
+            // The channel stays open, because this token holds a sender.
             let _open = deadline.changed().await;
         }
     }
 
-    /// Waits for the deadline of the drain: what is not finished now is left as it is.
+    /// Waits for the deadline of the drain. Unfinished work is then abandoned.
     pub async fn overdue(&self) {
         sleep_until(self.started().await).await;
     }
 
-    /// Hears of each reload that is asked for from now on.
+    /// Returns a receiver of later reload requests.
     pub fn reloads(&self) -> Reloads {
         Reloads(self.reloads.subscribe())
     }
 
-    /// Has everybody who [listens](Self::reloads) read again.
+    /// Requests a reload from all [receivers](Self::reloads).
     pub fn reload(&self) {
         self.reloads.send_modify(|reloads| *reloads += 1);
     }
 
-    /// A part without which the agent is none: if it panics, or returns before the drain, the process ends (see
-    /// [`Self::through`]). One that is dropped is ended by whoever dropped it.
+    /// Wraps an essential part. If it panics, or returns before the drain, the process ends (see
+    /// [`Self::through`]). Dropping it is no loss.
     pub fn core<F: Future>(&self, part: &'static str, task: F) -> impl Future<Output = F::Output> + use<F> {
         let core = Core { shutdown: self.clone(), part };
         async move {
@@ -187,7 +194,7 @@ impl Shutdown {
         }
     }
 
-    /// A part without which the agent is none has ended: the process does as well, unless it drains anyway.
+    /// Reports that an essential part has ended. The process ends too, unless it is draining.
     pub fn lose(&self, part: &'static str) {
         if !self.is_draining() {
             self.lost.send_if_modified(|lost| lost.replace(part).is_none());
@@ -199,13 +206,13 @@ fn ignore(signal: &'static str) {
     tracing::info!(signal, "means nothing to this agent: SIGHUP has files read again, SIGTERM ends it");
 }
 
-/// Ends the process once its last line is written.
+/// Ends the process after its log lines are written.
 fn exit_not_drained() -> ! {
     telemetry::flush();
     std::process::exit(EXIT_NOT_DRAINED)
 }
 
-/// Notices a panic of what is [core](Shutdown::core), which drops it on its way.
+/// Detects a panic of an [essential part](Shutdown::core), which drops it.
 struct Core {
     shutdown: Shutdown,
     part: &'static str,
@@ -219,16 +226,16 @@ impl Drop for Core {
     }
 }
 
-/// What systemd is told of a `Type=notify` service (sd_notify(3)).
+/// Messages to systemd about a `Type=notify` service (sd_notify(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceState {
-    /// It serves.
+    /// The agent serves.
     Ready,
-    /// It drains.
+    /// The agent drains.
     Stopping,
 }
 
-/// Tells systemd, where there is one. A failure is logged and changes nothing else.
+/// Sends a message to systemd if it started the agent. A failure is only logged.
 pub fn tell_systemd(state: ServiceState) {
     if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
         && let Err(error) = notify(&socket, state)
@@ -276,7 +283,7 @@ mod tests {
         shutdown.overdue().await;
     }
 
-    /// Runs one test of this program once more, as a process that a signal may end.
+    /// Runs one test of this program in a process of its own, which a signal may end.
     fn as_a_process(test: &str, variable: &str, value: &str) -> std::process::Output {
         let mut process = std::process::Command::new(std::env::current_exe().unwrap());
         let name = format!("shutdown::tests::{test}");
@@ -290,7 +297,7 @@ mod tests {
         if let Some(end) = std::env::var_os(ENDED_BY) {
             let shutdown = Shutdown::new();
             shutdown.on_signals(Duration::from_secs(60)).unwrap();
-            // Each would end a process that does not take it.
+            // Each of them would end a process without a handler.
             for other in [Signal::USR1, Signal::USR2] {
                 kill_process(getpid(), other).unwrap();
             }
@@ -320,7 +327,7 @@ mod tests {
         }
     }
 
-    /// Which part is lost when this one is core and ends as `end` has it.
+    /// Returns the part that is lost if an essential part ends like `end`.
     async fn lost(
         shutdown: &Shutdown,
         end: impl Future<Output = ()> + Send + 'static,
@@ -354,7 +361,7 @@ mod tests {
         assert_eq!(lost(&shutdown, async {}).await, None);
     }
 
-    /// This test runs itself once more, as a process that is to end.
+    /// The test runs itself again as a process that must end.
     #[tokio::test]
     async fn a_lost_part_ends_the_process_with_1() {
         const AS_THE_PROCESS: &str = "BRIDGE_TEST_LOSES_A_PART";
@@ -367,7 +374,7 @@ mod tests {
         assert_eq!(ended.status.code(), Some(1), "{ended:?}");
     }
 
-    /// The process ends with 1 if a part counts as lost, and so does this test.
+    /// If a part counted as lost, the process would exit with 1, and so would this test.
     #[tokio::test(flavor = "multi_thread")]
     async fn an_agent_that_gives_up_its_start_loses_no_part() {
         for _ in 0..100 {
@@ -378,7 +385,7 @@ mod tests {
                 tokio::spawn(shutdown.core("the part", ends_with_its_queue));
                 tokio::task::yield_now().await;
                 drop(queue);
-                // The drop of an agent's parts takes a while, and they end meanwhile.
+                // Dropping an agent's parts takes a while, and they end meanwhile.
                 while shutdown.lost.borrow().is_none() {
                     std::thread::yield_now();
                 }

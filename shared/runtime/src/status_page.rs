@@ -1,12 +1,14 @@
-//! An agent's state as a page for the terminal, made of the same JSON that `status --json` shows.
+//! An agent's state as a page for the terminal, made from the JSON of `status --json`.
 //!
-//! It knows no field by name, but for what stands at its head: what an agent adds to its state is on the page at once.
+//! It knows no field by name, except for those at its head. So a new field of the state appears on
+//! the page at once.
 
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-/// The page: what stands in the way first, then scalars, then a section for each object and a table for each list.
+/// Writes the page: obstacles first, then scalars, then a section for each object and a table for
+/// each list.
 pub fn page(status: &Value, obstacles: &[String], notes: &[String]) -> String {
     let mut page = String::new();
     match obstacles {
@@ -19,7 +21,7 @@ pub fn page(status: &Value, obstacles: &[String], notes: &[String]) -> String {
     }
     notes.iter().for_each(|note| line(&mut page, format_args!("  note: {note}")));
     if let Value::Object(members) = status {
-        // They stand above, each in a line.
+        // They are shown above, one in each line.
         let mut members = members.clone();
         members.retain(|name, _| !["obstacles", "notes"].contains(&name.as_str()));
         page.push('\n');
@@ -28,7 +30,7 @@ pub fn page(status: &Value, obstacles: &[String], notes: &[String]) -> String {
     page
 }
 
-/// The scalars of an object, then what is below it.
+/// Writes the scalars of an object, then its inner objects and lists.
 fn section(page: &mut String, indent: &str, members: &Map<String, Value>) {
     let is_simple = |value: &Value| !value.is_object() && !is_table(value);
     let simple = || members.iter().filter(|(_, value)| is_simple(value));
@@ -51,7 +53,7 @@ fn is_table(value: &Value) -> bool {
     value.as_array().is_some_and(|rows| !rows.is_empty() && rows.iter().all(Value::is_object))
 }
 
-/// Rows under their columns, in the order in which the first row has them.
+/// Writes rows under their columns. The order of the columns is that of the first row.
 fn table(page: &mut String, indent: &str, rows: &[Value]) {
     let mut columns: Vec<&String> = Vec::new();
     for name in rows.iter().filter_map(Value::as_object).flat_map(Map::keys) {
@@ -71,13 +73,14 @@ fn table(page: &mut String, indent: &str, rows: &[Value]) {
     }
 }
 
-/// A value in words. A list of scalars stands between commas, nothing is a dash, and a time in seconds is told in its unit.
+/// Writes a value for people: a list of scalars with commas, null as a dash, and a time with its
+/// unit.
 fn shown(name: &str, value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
-        // Some of it is a peer's: its name, its build.
+        // Some texts come from a peer: its name, its build.
         Value::String(text) => bridge_console::shown(text).to_string(),
         Value::Number(number) if name.ends_with("_seconds") => format!("{number} s"),
         Value::Number(number) if name.ends_with("_millis") || name.ends_with("_ms") => format!("{number} ms"),

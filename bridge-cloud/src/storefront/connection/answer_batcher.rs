@@ -1,7 +1,7 @@
-//! Answers to a caller that asks for many reads at a time, without waiting: they are written together.
+//! Batches the answers to a caller that pipelines many reads: they are written together.
 //!
-//! hyper could hold them back as well (`pipeline_flush`); it then drops them where it comes to a request that it cannot
-//! read, so that nothing could be told about that one either. Here they are on their way by then.
+//! hyper's own batching (`pipeline_flush`) drops the collected answers when it meets a request that
+//! it cannot read, and then that request cannot be answered either. Here they are already written.
 
 use std::io;
 use std::pin::Pin;
@@ -12,16 +12,17 @@ use tokio::net::TcpStream;
 
 use super::connections::ConnectionActivity;
 
-/// More than this is not gathered: a caller that reads none of it is written to, and its socket is full.
+/// Limit of the batch in bytes. If the caller reads none of it, its socket is full and the answers
+/// are written to it anyway.
 const GATHERED_MAX: usize = 64 << 10;
 
-/// The answers that are gathered, or are being written.
+/// Answers that are collected or being written.
 #[derive(Default)]
 pub(super) struct AnswerBatcher {
     bytes: Vec<u8>,
-    /// So many of them are written.
+    /// Bytes that are already written.
     written: usize,
-    /// hyper got something when it read last: it answers that before it waits for anything.
+    /// Set if hyper's last read returned bytes. It answers them before it waits.
     has_more: bool,
 }
 
@@ -42,7 +43,7 @@ impl AnswerBatcher {
         Poll::Ready(Ok(taken))
     }
 
-    /// Writes what is gathered, unless hyper has more to answer.
+    /// Writes the batch, unless hyper has more to answer.
     pub(super) fn poll_flush(
         &mut self,
         stream: &mut TcpStream,
@@ -58,7 +59,7 @@ impl AnswerBatcher {
         self.poll_write(stream, activity, cx)
     }
 
-    /// Writes what is gathered.
+    /// Writes the batch.
     pub(super) fn poll_write(
         &mut self,
         stream: &mut TcpStream,
@@ -79,7 +80,7 @@ impl AnswerBatcher {
         Poll::Ready(Ok(()))
     }
 
-    /// hyper has read something, or nothing.
+    /// Notes if hyper's read returned bytes.
     pub(super) fn note_read(&mut self, has_more: bool) {
         self.has_more = has_more;
     }

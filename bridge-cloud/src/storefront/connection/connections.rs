@@ -1,8 +1,10 @@
-//! The connections of one serving thread: which of them get on, and which is closed so that a new caller finds room.
+//! The connections of one serving thread: which of them make progress, and which is closed to make
+//! room for a new caller.
 //!
-//! A request's own deadlines (for its head, its body, its answer) stand elsewhere. Here stand those of a connection: one
-//! that asks for nothing, and one whose caller does not take its answer. A connection leaves a mark when it gets on, which
-//! costs two stores; one sweep at a time looks at the marks of all of them. No connection has a timer here.
+//! The deadlines of a request (for head, body and answer) are elsewhere. The deadlines of a
+//! connection are here: for one without a request, and for one whose caller does not take its
+//! answer. A connection that makes progress leaves a mark, which costs two stores. A single sweep
+//! reads the marks of all connections, so no connection has a timer.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -22,37 +24,39 @@ use super::uploads::Uploads;
 use crate::config::StorefrontConfig;
 use crate::metrics::{ConnectionEnd, Metrics};
 
-/// Sweeps in the shortest of the deadlines, each of which is so exact.
+/// Sweeps within the shortest deadline, which give the precision of the deadlines.
 const SWEEPS_A_DEADLINE: u32 = 8;
 
-/// Between two sweeps lies no more,
+/// Longest time between two sweeps.
 const SWEEP_MAX: Duration = Duration::from_secs(1);
 
-/// and no less.
+/// Shortest time between two sweeps.
 const SWEEP_MIN: Duration = Duration::from_millis(10);
 
-/// Bytes that count as getting on: a caller that takes fewer of its answers in all of a deadline does not read.
+/// Bytes that count as progress. A caller that takes less of its answers within a deadline does not
+/// read.
 const BYTES_THAT_COUNT: usize = 4 * 1024;
 
-/// Connections of a thread that have made room and are still telling their callers so; more of them are cut at once.
+/// Connections of a thread that made room and are still telling their callers so. Further ones are
+/// cut at once.
 pub(in crate::storefront) const LEAVING_MAX: usize = 16;
 
-/// When a connection got on: the sweep it was in, and which mark of all.
+/// Time of a connection's last progress: the sweep, and the number of the mark.
 type Mark = (u64, u64);
 
-/// A deadline in sweeps.
+/// A deadline, in sweeps.
 type Sweeps = u64;
 
 /// All connections of one thread.
 pub(in crate::storefront) struct Connections {
     open: RefCell<BTreeMap<u64, Rc<ConnectionActivity>>>,
-    /// Those that had to make room and have not ended yet.
+    /// Connections that had to make room and have not ended yet.
     leaving: Cell<usize>,
     now: Rc<Cell<Mark>>,
     max: Cell<usize>,
     deadlines: Deadlines,
     metrics: Arc<Metrics>,
-    /// Told of every connection that ends or comes to rest.
+    /// Notified when a connection ends or comes to rest.
     moved: Rc<Notify>,
 }
 
@@ -64,62 +68,63 @@ struct Deadlines {
     stall: Sweeps,
 }
 
-/// What a connection's task is told to do.
+/// Instruction to a connection's task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::storefront) enum Order {
-    /// To end once it has answered what was asked.
+    /// End after the pending requests are answered.
     Leave,
-    /// To end soon: its requests are given up, and its caller is told so.
+    /// End soon: the requests are given up, and the caller is told so.
     GiveUp,
-    /// To end.
+    /// End now.
     Cut,
 }
 
-/// What one connection shows of itself.
+/// Activity of one connection.
 pub(in crate::storefront) struct ConnectionActivity {
     now: Rc<Cell<Mark>>,
     moved: Rc<Notify>,
-    /// When it got on last.
+    /// Mark of its last progress.
     mark: Cell<Mark>,
-    /// It has said which HTTP it speaks.
+    /// Set after the HTTP version is known.
     is_greeted: Cell<bool>,
-    /// Requests that wait for somebody else than their caller, or for its body: each has a deadline of its own.
+    /// Requests that wait for something other than their caller, or for their body. Each has its
+    /// own deadline.
     under_way: Cell<usize>,
-    /// Those that wait for their body.
+    /// Requests that wait for their body.
     uploads: Uploads,
-    /// Requests over HTTP/1.1 whose answer is not there yet.
+    /// HTTP/1.1 requests without an answer.
     unanswered: Cell<usize>,
-    /// There is one, or something of an answer that the socket has not got.
+    /// Set while there is such a request, or a part of an answer that the socket has not got.
     owes: Cell<bool>,
     /// Bytes of bodies since the mark.
     received: Cell<usize>,
-    /// The caller takes no more of its answer for now.
+    /// Set while the caller takes no more of its answer.
     is_stuck: Cell<bool>,
     /// Bytes of answers since the mark.
     bytes: Cell<usize>,
-    /// Whether answers of it are gathered.
+    /// State of its collected answers.
     gathered: Cell<GatheredAnswers>,
-    /// Why a request of it is refused for its form; its caller is to be told.
+    /// Reason why a request is refused for its form. Its caller must be told.
     refused: Cell<Option<Refusal>>,
     order: Cell<Option<Order>>,
-    /// An order that its task has not heard, and whom to wake for it.
+    /// An order that its task has not seen yet, and the waker for it.
     unheard: Cell<Option<Order>>,
     waker: Cell<Option<Waker>>,
 }
 
-/// Answers that are gathered to be written together.
+/// State of answers that are collected to be written together.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum GatheredAnswers {
     /// There are none.
     #[default]
     Nothing,
-    /// They are held back for more.
+    /// They wait for more.
     Held,
-    /// They are to be written, since nothing more is ready.
+    /// They must be written, because no more are ready.
     Due,
 }
 
-/// How a connection rests that nobody but its caller keeps from going on.
+/// State of a connection that waits only for its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RestReason {
     /// It has no request.
@@ -129,7 +134,7 @@ enum RestReason {
 }
 
 impl Connections {
-    /// At most `max` at a time.
+    /// Makes an empty set of at most `max` connections.
     pub(in crate::storefront) fn new(config: &StorefrontConfig, max: usize, metrics: Arc<Metrics>) -> Self {
         Self {
             open: RefCell::default(),
@@ -142,7 +147,7 @@ impl Connections {
         }
     }
 
-    /// Takes a connection in; its number.
+    /// Adds a connection and returns its number.
     pub(in crate::storefront) fn open(&self) -> (u64, Rc<ConnectionActivity>) {
         let activity = ConnectionActivity {
             now: self.now.clone(),
@@ -168,7 +173,7 @@ impl Connections {
         (number, activity)
     }
 
-    /// A connection has ended.
+    /// Removes a connection that has ended.
     pub(in crate::storefront) fn close(&self, number: u64) {
         if self.open.borrow_mut().remove(&number).is_none() {
             self.leaving.set(self.leaving.get().saturating_sub(1));
@@ -176,16 +181,17 @@ impl Connections {
         self.moved.notify_one();
     }
 
-    /// Waits until there is room for one more: at once, since the connection that got on the longest ago is closed for it. Only
-    /// where every one of them has a request under way whose body is whole, one of those is waited for.
+    /// Waits for room for one more connection. Usually this is immediate, because the connection
+    /// without progress for the longest time is closed. It waits only if every connection has a
+    /// pending request with a whole body.
     pub(in crate::storefront) async fn room(&self) {
         while self.open.borrow().len() >= self.max.get() && !self.cut_longest_idle(LEAVING_MAX) {
             self.moved.notified().await;
         }
     }
 
-    /// Nobody can be accepted, for want of files: at most `max` connections may be open from now on, and one at least ends at once.
-    /// `false` if none can.
+    /// Handles a lack of file descriptors: from now on at most `max` connections may be open, and
+    /// at least one ends at once. Returns false if none can.
     pub(in crate::storefront) fn shrink(&self, max: usize) -> bool {
         self.max.set(self.max.get().min(max));
         let has_ended = self.cut_longest_idle(0);
@@ -193,11 +199,13 @@ impl Connections {
         has_ended
     }
 
-    /// Closes a connection that rests, the one that got on the longest ago; `false` if none does.
+    /// Closes the resting connection without progress for the longest time. Returns false if none
+    /// rests.
     ///
-    /// It is one of the larger group, those without a request or those that wait for bodies: whoever fills all places with
-    /// either keeps out neither a new caller, which has not asked yet, nor a slow body, which is soon whole.
-    /// As long as fewer than `leaving_max` are leaving, it has time to tell its caller.
+    /// It is chosen from the larger group: connections without a request, or connections that wait
+    /// for bodies. So a caller that fills all places with one kind does not keep out the other
+    /// kind: neither a new caller, which has not sent a request yet, nor a slow body, which is soon
+    /// whole. If fewer than `leaving_max` are leaving, the connection gets time to tell its caller.
     fn cut_longest_idle(&self, leaving_max: usize) -> bool {
         let (mut idle, mut uploading) = (RestingGroup::default(), RestingGroup::default());
         for (number, activity) in self.open.borrow().iter() {
@@ -220,7 +228,7 @@ impl Connections {
         true
     }
 
-    /// Tells all of them to end, and waits until they have.
+    /// Tells all connections to end, and waits until they have.
     pub(in crate::storefront) async fn end(&self) {
         self.open.borrow().values().for_each(|activity| activity.tell(Order::Leave));
         while !self.open.borrow().is_empty() {
@@ -228,10 +236,11 @@ impl Connections {
         }
     }
 
-    /// Looks after all of them, for ever.
+    /// Sweeps forever.
     pub(in crate::storefront) async fn watch(&self) {
         let mut sweeps = interval(self.deadlines.sweep);
-        // Never two at once: a thread that was busy does not hold its delay against its callers.
+        // A late sweep is not followed by another one at once: the delay of a busy thread must not
+        // count against its callers.
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             sweeps.tick().await;
@@ -253,11 +262,11 @@ impl Connections {
     }
 }
 
-/// Connections that rest alike.
+/// Connections that rest in the same way.
 #[derive(Default)]
 struct RestingGroup {
     count: usize,
-    /// Which of them got on the longest ago, and when.
+    /// The one without progress for the longest time: its mark and its number.
     longest: Option<(Mark, u64)>,
 }
 
@@ -288,7 +297,7 @@ impl Deadlines {
 }
 
 impl ConnectionActivity {
-    /// It got on: something was asked for, answered or taken.
+    /// Notes progress: a request, an answer or a read by the caller.
     pub(in crate::storefront) fn get_on(&self) {
         let (sweep, mark) = self.now.get();
         self.now.set((sweep, mark + 1));
@@ -297,27 +306,27 @@ impl ConnectionActivity {
         self.received.set(0);
     }
 
-    /// A request of it is refused for its form.
+    /// Notes that a request is refused for its form.
     pub(super) fn refuse(&self, why: Refusal) {
         self.refused.set(Some(why));
     }
 
-    /// Why a request of it is refused, as long as its caller is not told, and can be.
+    /// Returns the reason of a refusal while the caller does not know it and can be told.
     pub(super) fn refused(&self) -> Option<Refusal> {
         self.refused.get().filter(|_| !self.is_stuck.get())
     }
 
-    /// The same, and its caller is told.
+    /// Returns the reason of a refusal and counts the caller as told.
     pub(in crate::storefront) fn answer_refused(&self) -> Option<Refusal> {
         self.refused.take()
     }
 
-    /// It has said which HTTP it speaks.
+    /// Notes that the HTTP version is known.
     pub(super) fn greeted(&self) {
         self.is_greeted.set(true);
     }
 
-    /// Its caller took so many bytes; `None` if it takes none for now.
+    /// Notes that the caller took so many bytes; `None` if it takes none now.
     pub(super) fn wrote(&self, bytes: Option<usize>) {
         self.is_stuck.set(bytes.is_none());
         let all = self.bytes.get() + bytes.unwrap_or_default();
@@ -327,7 +336,7 @@ impl ConnectionActivity {
         }
     }
 
-    /// The same, as the socket has said it.
+    /// Notes the result of a write to the socket.
     pub(super) fn note_written(&self, written: &Poll<io::Result<usize>>) {
         match written {
             Poll::Ready(Ok(bytes)) => self.wrote(Some(*bytes)),
@@ -336,17 +345,18 @@ impl ConnectionActivity {
         }
     }
 
-    /// Answers of it are held back, to be written together with the next ones.
+    /// Notes that answers are held back, to be written with the next ones.
     pub(super) fn holds_back(&self) {
         self.gathered.set(GatheredAnswers::Held);
     }
 
-    /// None of its answers is held back.
+    /// Notes that no answer is held back.
     pub(super) fn has_written(&self) {
         self.gathered.set(GatheredAnswers::Nothing);
     }
 
-    /// Nothing more is ready: what is held back is to be written. Whether there is something.
+    /// Releases the answers that are held back, because no more are ready. Returns true if there
+    /// were some.
     pub(in crate::storefront) fn write_held(&self) -> bool {
         let is_held = self.gathered.get() == GatheredAnswers::Held;
         if is_held {
@@ -355,12 +365,12 @@ impl ConnectionActivity {
         is_held
     }
 
-    /// Whether what is held back is to be written.
+    /// Returns true if the answers that are held back must be written.
     pub(super) fn is_to_write(&self) -> bool {
         self.gathered.get() == GatheredAnswers::Due
     }
 
-    /// Its caller sent so many bytes of a body.
+    /// Notes that the caller sent so many bytes of a body.
     pub(super) fn received(&self, bytes: usize) {
         let all = self.received.get() + bytes;
         self.received.set(all);
@@ -369,7 +379,7 @@ impl ConnectionActivity {
         }
     }
 
-    /// The body of a request that is under way, watched until it is whole.
+    /// Returns the body of a pending request, watched until it is whole.
     pub(in crate::storefront) fn upload(&self, body: Incoming) -> Body {
         self.uploads.watch(body)
     }
@@ -381,30 +391,31 @@ impl ConnectionActivity {
         }
     }
 
-    /// A request of it waits for somebody else, as long as what is returned lives.
+    /// Counts a request that waits for something other than its caller, until the returned value is
+    /// dropped.
     pub(in crate::storefront) fn request(self: &Rc<Self>) -> InFlight {
         self.under_way.set(self.under_way.get() + 1);
         InFlight(self.clone())
     }
 
-    /// A request of it came over HTTP/1.1; it is answered once what is returned is dropped.
+    /// Counts an HTTP/1.1 request as unanswered until the returned value is dropped.
     pub(in crate::storefront) fn asked(self: &Rc<Self>) -> UnansweredRequest {
         self.unanswered.set(self.unanswered.get() + 1);
         self.owes.set(true);
         UnansweredRequest(self.clone())
     }
 
-    /// Its caller is owed an answer, or a part of one.
+    /// Returns true if the caller is owed an answer or a part of one.
     pub(super) fn owes_an_answer(&self) -> bool {
         self.owes.get()
     }
 
-    /// The socket has got all there is of its answers. Whether that was the last one that its caller was owed.
+    /// Notes that the socket has all of the answers. Returns true if the last owed answer is out.
     pub(super) fn flushed(&self) -> bool {
         self.unanswered.get() == 0 && self.owes.replace(false)
     }
 
-    /// What its task is told to do, once.
+    /// Returns an instruction for its task, once.
     pub(in crate::storefront) fn poll_order(&self, cx: &Context<'_>) -> Poll<Order> {
         if let Some(order) = self.unheard.take() {
             return Poll::Ready(order);
@@ -414,17 +425,17 @@ impl ConnectionActivity {
         Poll::Pending
     }
 
-    /// It is to end once it has answered what was asked.
+    /// Makes it end after its pending requests are answered.
     pub(super) fn leave(&self) {
         self.tell(Order::Leave);
     }
 
-    /// Whether its requests were given up, and it is still to tell so.
+    /// Returns true if its requests were given up and its caller is not told yet.
     pub(super) fn gives_up(&self) -> bool {
         self.order.get() == Some(Order::GiveUp)
     }
 
-    /// Tells its task, unless it was told as much before.
+    /// Gives an instruction to its task, unless it has one at least as strong.
     fn tell(&self, order: Order) {
         if self.order.get() >= Some(order) {
             return;
@@ -436,7 +447,7 @@ impl ConnectionActivity {
         }
     }
 
-    /// What it is to do, if one of its deadlines is over.
+    /// Returns its instruction and reason if one of its deadlines has passed.
     fn overdue(&self, sweep: u64, deadlines: Deadlines) -> Option<(Order, ConnectionEnd)> {
         let since = sweep.saturating_sub(self.mark.get().0);
         if self.is_stuck.get() {
@@ -448,13 +459,14 @@ impl ConnectionActivity {
         if !self.is_greeted.get() {
             return (since > deadlines.greeting).then_some((Order::Cut, ConnectionEnd::Idle));
         }
-        // One that is told to leave may have to be cut: its caller need not answer, nor take what it asked for.
+        // A connection that must leave may have to be cut: its caller need not answer, or take its
+        // answers.
         let order = if since > deadlines.idle + deadlines.stall { Order::Cut } else { Order::Leave };
         (since > deadlines.idle).then_some((order, ConnectionEnd::Idle))
     }
 }
 
-/// A request that waits for somebody else than its caller.
+/// A request that waits for something other than its caller.
 pub(in crate::storefront) struct InFlight(Rc<ConnectionActivity>);
 
 impl Drop for InFlight {
@@ -466,7 +478,7 @@ impl Drop for InFlight {
     }
 }
 
-/// A request over HTTP/1.1 whose answer is not there yet.
+/// An HTTP/1.1 request without an answer.
 pub(in crate::storefront) struct UnansweredRequest(Rc<ConnectionActivity>);
 
 impl Drop for UnansweredRequest {
@@ -494,7 +506,7 @@ mod tests {
         }
     }
 
-    /// A connection with a request whose body has begun.
+    /// Returns a connection with a request whose body has begun.
     fn uploading(connections: &Connections) -> (Rc<ConnectionActivity>, InFlight, Body) {
         let (_, activity) = connections.open();
         activity.greeted();
@@ -585,7 +597,7 @@ mod tests {
         assert_eq!(told(), [None, Some(Order::GiveUp), None], "the one that sent the least of late");
         assert_eq!(newcomer.order.get(), None, "it has had no time to ask");
 
-        // Where most ask for nothing, one of those goes.
+        // If most connections have no request, one of them is closed.
         let silent: Vec<_> = (0..2).map(|_| connections.open().1).collect();
         assert!(room(&connections));
         assert_eq!((newcomer.order.get(), silent[0].order.get()), (Some(Order::Cut), None));

@@ -1,44 +1,46 @@
-//! Frames of HTTP/2 (RFC 9113 section 4.1) as they pass: where one ends, and whether one held something of a body.
+//! HTTP/2 frames as they pass (RFC 9113 section 4.1): their ends, and if one contained a part of a
+//! body.
 //!
-//! h2 reads into one buffer and uses it again from its begin once it is full. Until then what a body's frame left stays in
-//! it, so the rest of the buffer is filled for it: with a frame of a type that nobody knows, which every receiver must pass
-//! over (section 5.5). Pure: bytes come in as they were read, in whatever pieces.
+//! h2 reads into one buffer and starts again at its beginning when it is full. Until then the
+//! remains of a body's frame stay in it. So the rest of the buffer is filled with a frame of an
+//! unknown type, which every receiver must ignore (section 5.5). The code is pure: bytes come in as
+//! they were read, in pieces of any size.
 
-/// What a caller of HTTP/2 says first (section 3.4).
+/// First bytes of an HTTP/2 client (section 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const HEAD_BYTES: usize = 9;
 
-/// What a frame may have behind its head, unless a receiver allows more (section 6.5.2).
+/// Largest payload of a frame, unless the receiver allows more (section 6.5.2).
 const PAYLOAD_MAX: usize = 1 << 14;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
-/// No standard has this type.
+/// A frame type that no standard defines.
 const FILLER: u8 = 0xf0;
 const END_HEADERS: u8 = 4;
 
 /// Follows the frames of one connection, from its preface on.
 #[derive(Debug)]
 pub(super) struct Frames {
-    /// Bytes of the preface, or of a frame's payload, that are still to come.
+    /// Remaining bytes of the preface or of a frame's payload.
     left: usize,
     head: [u8; HEAD_BYTES],
-    /// So much of the head is there.
+    /// Bytes of the head that have arrived.
     head_length: usize,
-    /// Only more headers may come next.
+    /// Set while only more headers may follow.
     is_in_headers: bool,
-    /// Something of a body has passed, and may still be in the receiver's buffer.
+    /// Set if a part of a body has passed and may still be in the receiver's buffer.
     is_dirty: bool,
-    /// What passes is of a body.
+    /// Set while a body's payload passes.
     is_in_data: bool,
-    /// Bytes of bodies that have passed since they were asked for.
+    /// Bytes of bodies that passed since the last call of [`Self::data`].
     data: usize,
     filler: Option<Filler>,
 }
 
-/// A frame of ours, as far as it did not fit yet.
+/// The rest of a filler frame that did not fit yet.
 #[derive(Debug)]
 struct Filler {
     bytes: [u8; HEAD_BYTES],
@@ -62,7 +64,7 @@ impl Default for Frames {
 }
 
 impl Frames {
-    /// Takes what was read.
+    /// Takes bytes that were read.
     pub(super) fn take(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (wanted, is_head) =
@@ -83,7 +85,7 @@ impl Frames {
         }
     }
 
-    /// A frame's head is there.
+    /// Handles a complete head.
     fn begin(&mut self) {
         let [a, b, c, kind, flags, ..] = self.head;
         self.left = u32::from_be_bytes([0, a, b, c]) as usize;
@@ -95,14 +97,15 @@ impl Frames {
         }
     }
 
-    /// How many bytes of bodies have passed since this was asked.
+    /// Returns the bytes of bodies that passed since the last call.
     pub(super) fn data(&mut self) -> usize {
         std::mem::take(&mut self.data)
     }
 
-    /// How many of the next `room` bytes are ours, while the caller says nothing: the head of a frame, then zeros.
+    /// Fills the next `room` bytes while the caller sends nothing: the head of a frame, then zeros.
+    /// Returns the number of bytes.
     ///
-    /// After an answer of `room` the receiver begins again with its buffer.
+    /// If it fills all of `room`, the receiver starts again at the beginning of its buffer.
     pub(super) fn fill(&mut self, room: &mut [u8]) -> usize {
         if !self.is_due() && !self.is_filling() {
             return 0;
@@ -112,24 +115,25 @@ impl Frames {
         if filler.head_left + filler.payload_left == 0 {
             self.filler = None;
         }
-        // Where a frame cannot be so long, the next one goes on.
+        // If a frame cannot be that long, another one follows.
         self.is_dirty &= filled < room.len();
         filled
     }
 
-    /// Whether the receiver's buffer is to be filled, and can be: no frame of the caller's is under way.
+    /// Returns true if the receiver's buffer must be filled and can be: no frame of the caller is
+    /// incomplete.
     pub(super) fn is_due(&self) -> bool {
         self.is_dirty && self.left == 0 && self.head_length == 0 && !self.is_in_headers
     }
 
-    /// Whether a frame of ours has begun and not ended: nothing of the caller's may come before that.
+    /// Returns true if a filler frame is incomplete. No byte of the caller may come before its end.
     pub(super) fn is_filling(&self) -> bool {
         self.filler.is_some()
     }
 }
 
 impl Filler {
-    /// As long as `room` is, if a frame can be.
+    /// Makes a filler as long as `room`, if a frame can be that long.
     fn of(room: usize) -> Self {
         let payload = room.saturating_sub(HEAD_BYTES).min(PAYLOAD_MAX);
         let [.., a, b, c] = (payload as u64).to_be_bytes();
@@ -156,7 +160,7 @@ mod tests {
         [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 1], payload].concat()
     }
 
-    /// The frames that a receiver with a buffer of so many bytes reads of what is filled in.
+    /// Returns the filler frames that a receiver with a buffer of this size reads.
     fn filled(frames: &mut Frames, mut room: usize, buffer: usize) -> Vec<u8> {
         let mut all = Vec::new();
         loop {

@@ -1,17 +1,19 @@
-//! A connection's bytes as hyper gets them: each that moves is noted in the connection's pulse, requests that could be read
-//! in two ways do not get through, and what a body left in hyper's buffer is overwritten.
+//! A connection's bytes on their way to hyper. Every transfer is noted as activity, ambiguous
+//! requests are refused, and remains of a body in hyper's buffer are overwritten.
 //!
-//! A caller may end what it sends behind its last request, and wait for the answer (`shutdown`, as `nc -N` and some clients in
-//! C do). hyper would take that for a caller that has gone, so it hears of it once the last answer is written. Who has really
-//! gone looks alike until something is written to it; what it asked for goes on in either case.
+//! A caller may close its sending side after its last request and wait for the answer (`shutdown`;
+//! `nc -N` and some C clients do so). hyper would count such a caller as gone, so it sees the end
+//! only after the last answer is written. A caller that is really gone looks the same until
+//! something is written to it. Its requests continue in either case.
 //!
-//! In the place of a request that is refused comes one of ours, which the front answers with the reason: so its answer has
-//! its turn behind those of the requests before. What hyper itself says to a request that it cannot read is kept back, since
-//! the same is said in its place.
+//! A refused request is replaced by a request of our own, which the front answers with the reason.
+//! So this answer keeps its order after those of earlier requests. hyper's own answer to a request
+//! that it cannot read is suppressed, because the front gives the same answer.
 //!
-//! hyper reads into a buffer that it keeps, and of which it shows what is free whenever it reads. Over HTTP/1.1 that is all
-//! of it, as long as nothing in it waits for more and it was never made larger; so a head is handed over whole. Over HTTP/2
-//! it is all of it once the rest was filled (`frames`). Whatever is freed instead is wiped by the allocator.
+//! hyper keeps its read buffer and offers the free part of it on each read. Over HTTP/1.1 this is
+//! the whole buffer, unless it holds an incomplete request or was enlarged. So a head is handed
+//! over whole. Over HTTP/2 it is the whole buffer after the rest was filled (`frames`). Buffers
+//! that are freed are wiped by the allocator.
 
 use std::future::poll_fn;
 use std::io;
@@ -30,58 +32,58 @@ use super::connections::ConnectionActivity;
 use super::frames::{Frames, PREFACE};
 use super::lines::{Lines, Refusal, Refused};
 
-/// hyper's buffer for HTTP/1.1, until something does not fit into it.
+/// Size of hyper's HTTP/1.1 buffer until something does not fit.
 const BUFFER_BYTES: usize = 8 * 1024;
 
-/// Bytes that hyper gets at a time: it makes its buffer larger after a read that fills it.
+/// Most bytes of one read. hyper enlarges its buffer after a read that fills it.
 const READ_BYTES_MAX: usize = BUFFER_BYTES - 1;
 
-/// Where a request that is refused goes: no path of ours.
+/// Path of the request that replaces a refused one. No real path has it.
 pub(in crate::storefront) const REFUSED_PATH: &str = "/refused";
 
-/// What hyper gets in its place.
+/// The request that replaces a refused one.
 const IN_PLACE_OF_REFUSED: &[u8] = b"GET /refused HTTP/1.1\r\nhost: bridge\r\nconnection: close\r\n\r\n";
 
-/// Where an answer's status begins.
+/// Offset of an answer's status.
 const STATUS_AT: usize = "HTTP/1.1 ".len();
 
-/// A line of an answer without a body.
+/// Header line of an answer without a body.
 const NOTHING_MORE: &[u8] = b"content-length: 0\r\n";
 
-/// The end of a head, and the begin of a read.
+/// End of a head, followed by the begin of a read.
 const NEXT_READ: &[u8] = b"\r\n\r\nGET ";
 
-/// A caller that begins with so many more reads than one, without waiting for their answers, has them written together.
+/// Pipelined reads after the first one from which on a caller's answers are batched.
 const PIPELINED_FROM: usize = 3;
 
-/// What a caller still sends after its last answer is read for so long,
+/// Time for which data after the last answer is still read.
 const LINGER_FOR: Duration = Duration::from_secs(2);
 
-/// and no more of it than this.
+/// Most bytes of such data.
 const LINGER_BYTES_MAX: u64 = 1 << 20;
 
-/// Bytes of that at a time, where it may be read only as it comes.
+/// Size of one read of such data in `poll_shutdown`.
 const LEFT_BYTES: usize = 512;
 
-/// Which HTTP a caller speaks.
+/// HTTP version of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::storefront) enum Version {
     One,
     Two,
 }
 
-/// A stream whose callers are watched.
+/// A watched stream of a caller.
 pub(in crate::storefront) struct WatchedStream {
     stream: Take<TcpStream>,
-    /// The first bytes, which nobody has looked at.
+    /// The first bytes, which are not processed yet.
     first: Zeroizing<Vec<u8>>,
     speaks: HttpState,
-    /// For a caller that asks for many reads at a time, without waiting for their answers.
+    /// Batcher for a caller that pipelines many reads.
     together: Option<AnswerBatcher>,
     activity: Rc<ConnectionActivity>,
 }
 
-/// What its requests are made of.
+/// State of the HTTP version.
 enum HttpState {
     One(Http1State),
     Two(Http2State),
@@ -90,49 +92,49 @@ enum HttpState {
 #[derive(Default)]
 struct Http1State {
     lines: Lines,
-    /// The begin of a head, which is handed over with its end.
+    /// Begin of a head, kept until its end arrives.
     open: Vec<u8>,
     next: NextBytes,
-    /// hyper has refused a request by itself.
+    /// Set if hyper has refused a request by itself.
     has_refused: bool,
-    /// hyper's buffer holds something of a body, or did.
+    /// Set if hyper's buffer has, or had, a part of a body.
     is_dirty: bool,
-    /// The caller sends nothing more, and hyper has not heard of it.
+    /// Set if the caller sends no more and hyper does not know yet.
     has_ended: bool,
 }
 
-/// What hyper gets next.
+/// The next bytes for hyper.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum NextBytes {
-    /// What comes.
+    /// The caller's bytes.
     #[default]
     Requests,
-    /// The request in the place of the one that is refused.
+    /// The request that replaces a refused one.
     Refused,
     /// No more requests.
     Nothing,
-    /// An error: it is in the middle of a request.
+    /// An error, because it is in the middle of a request.
     Error,
 }
 
 #[derive(Default)]
 struct Http2State {
     frames: Frames,
-    /// The buffer was filled to its end: the next one holds nothing that is still read.
+    /// Set if the buffer was filled to its end. The next read then starts with an empty buffer.
     is_full: bool,
 }
 
 impl WatchedStream {
-    /// A stream that has said nothing so far.
+    /// Makes a watched stream that has read nothing yet.
     pub(in crate::storefront) fn of(stream: TcpStream, activity: Rc<ConnectionActivity>) -> Self {
         let speaks = HttpState::One(Http1State::default());
         let stream = stream.take(READ_BYTES_MAX as u64);
         Self { stream, first: Zeroizing::default(), speaks, together: None, activity }
     }
 
-    /// Waits until it is clear what the caller speaks; an error if it hangs up before.
+    /// Waits until the HTTP version is known. Fails if the caller hangs up before.
     pub(in crate::storefront) async fn version(&mut self) -> io::Result<Version> {
-        // Room for all of it at once: a buffer that grows leaves copies behind.
+        // All memory is reserved first: a growing buffer leaves copies.
         self.first.reserve_exact(READ_BYTES_MAX);
         let version = loop {
             if self.stream.read_buf(&mut *self.first).await? == 0 {
@@ -153,13 +155,14 @@ impl WatchedStream {
         Ok(version)
     }
 
-    /// Whether its caller asks for many reads at a time, without waiting for their answers.
+    /// Returns true if the caller pipelines many reads.
     fn is_pipelined(&self) -> bool {
         let ends = self.first.windows(NEXT_READ.len()).filter(|bytes| *bytes == NEXT_READ);
         self.first.starts_with(&NEXT_READ[4..]) && ends.take(PIPELINED_FROM).count() == PIPELINED_FROM
     }
 
-    /// Why the last request was refused, if hyper gave the connection up for that and its caller was not told.
+    /// Returns why the last request was refused, if hyper gave up the connection for it and the
+    /// caller does not know.
     pub(in crate::storefront) fn refusal(&self, error: &hyper::Error) -> Option<Refusal> {
         match &self.speaks {
             HttpState::One(one) if one.has_refused && error.is_parse_too_large() => {
@@ -170,7 +173,8 @@ impl WatchedStream {
         }
     }
 
-    /// Has a request that hyper could not read answered with that reason, by whoever reads from here next.
+    /// Has a request that hyper could not read answered with this reason, by the next reader of
+    /// this stream.
     pub(in crate::storefront) fn refuse(&mut self, why: Refusal) {
         self.activity.refuse(why);
         if let HttpState::One(one) = &mut self.speaks {
@@ -178,8 +182,8 @@ impl WatchedStream {
         }
     }
 
-    /// Ends what is sent to the caller. A socket that is closed while something in it is unread takes back what the caller has
-    /// not read, so what comes of an unfinished request is read for a while.
+    /// Ends the sending side. If a socket is closed with unread data, the kernel discards answers
+    /// that the caller has not read. So the rest of an unfinished request is read for a while.
     pub(in crate::storefront) async fn end(mut self) {
         if let Some(together) = &mut self.together {
             let (stream, activity) = (self.stream.get_mut(), &self.activity);
@@ -200,8 +204,8 @@ impl WatchedStream {
         let _in_time_or_not = timeout(LINGER_FOR, reading).await;
     }
 
-    /// Whether this is what hyper says by itself to a request that it cannot read, all of which it writes at once. No answer of
-    /// ours that begins so is empty.
+    /// Returns true if this is hyper's own answer to a request that it cannot read. hyper writes it
+    /// at once, and no answer of ours with this beginning is empty.
     fn keeps_back(&mut self, answer: &[u8]) -> bool {
         let HttpState::One(one) = &mut self.speaks else { return false };
         let mut lines = answer.split_inclusive(|byte| *byte == b'\n');
@@ -211,7 +215,7 @@ impl WatchedStream {
     }
 }
 
-/// Reads from the first bytes as long as there are some, then from the stream.
+/// Reads from the first bytes while there are some, then from the stream.
 fn poll_next(
     stream: &mut Take<TcpStream>,
     first: &mut Zeroizing<Vec<u8>>,
@@ -239,7 +243,7 @@ impl WatchedStream {
             into.initialize_unfilled();
             one.is_dirty = false;
         } else if one.is_dirty {
-            // It was made larger for a long head, and shows only a part of itself from then on.
+            // The buffer was enlarged for a long head. From then on hyper offers only a part of it.
             activity.leave();
         }
         loop {
@@ -247,7 +251,7 @@ impl WatchedStream {
                 return one.instead(into);
             }
             if one.has_ended && activity.owes_an_answer() {
-                // Who writes the last of it has this read again.
+                // Writing the last answer wakes this read again.
                 return Poll::Pending;
             }
             let before = into.filled().len();
@@ -281,7 +285,7 @@ impl WatchedStream {
                 activity.received(length);
             }
             let (all, open) = (into.filled().len() - before, one.lines.open_head());
-            // One that is too long for that, or has begun to be handed over, is not kept.
+            // A head that is too long, or partly handed over, is not kept.
             if length == 0 || open == 0 || open > all || all >= READ_BYTES_MAX {
                 return Poll::Ready(Ok(()));
             }
@@ -294,7 +298,8 @@ impl WatchedStream {
         }
     }
 
-    /// The same where answers are gathered: hyper reads once it has answered all that it got.
+    /// Reads for a caller with batched answers: hyper reads after it has answered everything that
+    /// it got.
     fn poll_many(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if let Some(together) = &mut self.together {
             ready!(together.poll_write(self.stream.get_mut(), &self.activity, cx))?;
@@ -330,7 +335,7 @@ impl WatchedStream {
 }
 
 impl Http1State {
-    /// What hyper gets where no more requests come.
+    /// Returns the bytes for hyper when no more requests follow.
     fn instead(&mut self, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.next {
             NextBytes::Refused if into.remaining() >= IN_PLACE_OF_REFUSED.len() => {
@@ -338,13 +343,13 @@ impl Http1State {
                 self.next = NextBytes::Nothing;
                 Poll::Ready(Ok(()))
             }
-            // It is about to close, and need not be woken for that.
+            // It is about to close and need not be woken.
             NextBytes::Requests | NextBytes::Nothing => Poll::Pending,
             NextBytes::Refused | NextBytes::Error => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
         }
     }
 
-    /// Hands over what came before the request that is refused, and nothing more of what was read.
+    /// Hands over the bytes before the refused request, and nothing more.
     fn refuse(
         &mut self,
         activity: &ConnectionActivity,
@@ -363,7 +368,7 @@ impl Http1State {
                 into.set_filled(begin);
                 self.next = NextBytes::Refused;
             }
-            // hyper has the begin of it.
+            // hyper already has its beginning.
             None => {
                 into.set_filled(end - 1);
                 self.next = NextBytes::Error;
@@ -427,7 +432,7 @@ impl AsyncWrite for WatchedStream {
         if let Some(together) = &mut this.together {
             ready!(together.poll_flush(this.stream.get_mut(), &this.activity, cx))?;
         }
-        // What was written to the socket needs no flush.
+        // Data that was written to the socket needs no flush.
         if this.activity.flushed() && matches!(&this.speaks, HttpState::One(one) if one.has_ended) {
             cx.waker().wake_by_ref();
         }
@@ -437,8 +442,8 @@ impl AsyncWrite for WatchedStream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(this.stream.get_mut()).poll_shutdown(cx))?;
-        // As in `end`. Whoever told it to give up sees to it that this ends. What comes is a part of somebody's order: nothing wipes
-        // a stack.
+        // As in `end`. The task that gave the instruction limits the time. The data may be a part
+        // of an order, so it goes to the heap: a stack is not wiped.
         while this.activity.gives_up() {
             let mut room = vec![0; LEFT_BYTES];
             let mut read = ReadBuf::new(&mut room);

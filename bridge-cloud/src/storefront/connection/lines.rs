@@ -1,45 +1,47 @@
-//! Line ends and lengths in requests, so that nobody reads other requests out of the same bytes than this agent does.
+//! Line ends and lengths in requests, checked so that no proxy reads other requests from the same
+//! bytes.
 //!
-//! hyper takes a bare LF for a line's end, as RFC 9112 section 2.2 allows, settles by itself which of two lengths counts,
-//! and says nothing of either. A proxy in front that reads them otherwise would see other requests, so both are refused
-//! here. So is a head that is too large: hyper's own limit is that of its buffer, which depends on what else is in it. Bodies
-//! are passed over, those in chunks as well, so that this holds for every request of a connection.
-//! Pure: bytes come in as they were read, in whatever pieces.
+//! hyper accepts a bare LF as a line end, as RFC 9112 section 2.2 allows, chooses by itself between
+//! two lengths, and reports neither. A proxy in front that decides otherwise would see other
+//! requests, so both are refused here. A head that is too large is refused too: hyper's own limit
+//! is its buffer, which depends on the other data in it. Bodies are skipped, chunked ones too, so
+//! that the checks apply to every request of a connection. The code is pure: bytes come in as they
+//! were read, in pieces of any size.
 
-/// A request's head; a larger one is answered 431.
+/// Largest head of a request. A larger one is answered 431.
 pub(in crate::storefront) const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// What is refused, and where.
+/// Place and reason of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refused {
-    /// The last byte of the line that is refused, or the first one that is too many, counted from the begin of the piece that
-    /// was taken.
+    /// Offset in the piece that was taken: the last byte of the refused line, or the first byte
+    /// above the limit.
     pub(super) at: usize,
-    /// Bytes of its head up to there, that one included; 0 if it is not in a head.
+    /// Bytes of its head up to and with that byte; 0 if it is not in a head.
     pub(super) head: usize,
-    /// Why.
+    /// The reason.
     pub(super) why: Refusal,
 }
 
-/// Why a request is refused for its form.
+/// Reasons to refuse a request for its form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::storefront) enum Refusal {
     /// A line ends with a bare LF.
     BareLineFeed,
     /// Its body has no length, or more than one.
     Length,
-    /// Its body is in a transfer coding that is not known.
+    /// Its body has an unknown transfer coding.
     TransferCoding,
-    /// Its head is larger than is read.
+    /// Its head is too large.
     HeadTooLarge,
-    /// It is not HTTP in another way.
+    /// It is malformed in another way.
     Form,
 }
 
-/// The first bytes of a line that are kept, blanks left out: a name and a length.
+/// Bytes of a line that are kept, without blanks: enough for a name and a length.
 const KEPT_BYTES: usize = 48;
 
-/// Hexadecimal digits of a chunk's size.
+/// Most hexadecimal digits of a chunk's size.
 const SIZE_DIGITS_MAX: usize = 15;
 
 /// Follows the requests of one connection.
@@ -50,7 +52,7 @@ pub(super) struct Lines {
     framing: Framing,
     /// Bytes of the head so far.
     head: usize,
-    /// Something of a body was among what was taken.
+    /// Set if the last bytes contained a part of a body.
     has_body: bool,
 }
 
@@ -59,21 +61,21 @@ enum State {
     /// In a head.
     #[default]
     Head,
-    /// In a body of so many bytes more.
+    /// In a body with this many remaining bytes.
     Body(u64),
     /// In the line before a chunk.
     Size,
-    /// In a chunk of so many bytes more, its own line end among them.
+    /// In a chunk with this many remaining bytes, its line end included.
     Chunk(u64),
-    /// Behind the last chunk.
+    /// After the last chunk.
     Trailer,
-    /// In another version of HTTP: nothing is checked any more.
+    /// In another version of HTTP. Nothing is checked any more.
     Beyond,
-    /// Something was refused; nothing that follows means anything.
+    /// A request was refused. The following bytes have no meaning.
     Refused,
 }
 
-/// What the head so far says of its body.
+/// The body's framing, by the head so far.
 #[derive(Debug, Default)]
 struct Framing {
     length: Option<u64>,
@@ -95,7 +97,7 @@ impl Default for Line {
 }
 
 impl Lines {
-    /// Takes what was read.
+    /// Takes bytes that were read. Fails at the first byte that is refused.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Refused> {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
@@ -114,7 +116,7 @@ impl Lines {
                 }
                 State::Head | State::Size | State::Trailer => {
                     let end = rest.iter().position(|byte| *byte == b'\n');
-                    // Of a head only a few lines matter; of chunks each.
+                    // Only a few lines of a head matter, but all lines of chunks.
                     let is_head = matches!(self.state, State::Head);
                     self.line.add(&rest[..end.unwrap_or(rest.len())], is_head);
                     if is_head {
@@ -140,22 +142,22 @@ impl Lines {
         Ok(())
     }
 
-    /// How many of the bytes that were taken last are the begin of a head, whose end is still to come.
+    /// Returns the number of the last bytes taken that begin a head whose end is still to come.
     pub(super) fn open_head(&self) -> usize {
         if matches!(self.state, State::Head) { self.head } else { 0 }
     }
 
-    /// Whether all that was taken is whole requests.
+    /// Returns true if all bytes taken so far are whole requests.
     pub(super) fn is_between_requests(&self) -> bool {
         matches!(self.state, State::Head) && self.head == 0 && self.line.length == 0
     }
 
-    /// Whether something of a body was among what was taken since this was asked.
+    /// Returns true if a part of a body was taken since the last call.
     pub(super) fn had_body(&mut self) -> bool {
         std::mem::take(&mut self.has_body)
     }
 
-    /// The line is over; an error if it says nothing definite.
+    /// Handles the end of a line. Fails if the line is ambiguous or malformed.
     fn end_line(&mut self) -> Result<(), Refusal> {
         if self.line.length == 0 || self.line.last != b'\r' {
             return Err(Refusal::BareLineFeed);
@@ -184,7 +186,7 @@ impl Lines {
 }
 
 impl Framing {
-    /// Learns from a line of a head; an error if it contradicts itself or what was there before.
+    /// Takes a line of a head. Fails if it contradicts itself or an earlier line.
     fn learn(&mut self, line: &[u8]) -> Result<(), Refusal> {
         if let Some(value) = value(line, b"content-length:") {
             let is_first = self.length.is_none() && line.len() < KEPT_BYTES - 1;
@@ -203,7 +205,7 @@ impl Framing {
         Ok(())
     }
 
-    /// What comes after the head.
+    /// Returns the state after the head.
     fn body(self) -> State {
         match self {
             Self { is_chunked: true, .. } => State::Size,
@@ -214,7 +216,7 @@ impl Framing {
 }
 
 impl Line {
-    /// Adds bytes of a line; of a head's lines only those are kept that may be of one of the names above.
+    /// Adds bytes of a line. Of a head, only lines that may have one of the names above are kept.
     fn add(&mut self, bytes: &[u8], is_head: bool) {
         let Some(last) = bytes.last() else { return };
         let is_of_use = |first: &u8| !is_head || matches!(first, b'c' | b'C' | b't' | b'T' | b'P');
@@ -228,10 +230,10 @@ impl Line {
     }
 }
 
-/// A chunk's size (RFC 9112 section 7.1): what stands before its extensions.
+/// Reads a chunk's size, without its extensions (RFC 9112 section 7.1).
 fn size(line: &[u8]) -> Option<u64> {
     let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
-    // Beyond that it may have been cut.
+    // A longer text may have been cut.
     let text = std::str::from_utf8(digits).ok().filter(|digits| digits.len() <= SIZE_DIGITS_MAX)?;
     u64::from_str_radix(text, 16).ok().filter(|_| !text.starts_with('+'))
 }
@@ -249,7 +251,7 @@ mod tests {
         Lines::default().take(text.as_bytes()).err()
     }
 
-    /// In one piece, and by the byte.
+    /// Checks the text in one piece and byte by byte.
     fn takes(text: &str) -> bool {
         let refused = refused(text);
         let mut lines = Lines::default();

@@ -1,9 +1,9 @@
-//! One connection's bytes and streams, and which of a thread's connections get on.
+//! The bytes and streams of connections, and the choice of a connection that must make room.
 
-/// Which connections get on, and which make room.
+/// Progress of connections, and the choice which one makes room.
 pub(super) mod connections;
 
-/// A connection's bytes, watched.
+/// The watched bytes of a connection.
 pub(super) mod greeting;
 
 /// Answers that are written together.
@@ -12,10 +12,10 @@ mod answer_batcher;
 /// Line ends and lengths in requests.
 pub(super) mod lines;
 
-/// Where the frames of HTTP/2 end.
+/// Ends of HTTP/2 frames.
 mod frames;
 
-/// Which answers of HTTP/2 are taken.
+/// Delivery of HTTP/2 answers.
 pub(super) mod streams;
 
 /// Bodies that are not whole.

@@ -1,9 +1,11 @@
-//! Answers on the streams of HTTP/2: one that its caller does not take ends alone, and its connection's others go on.
+//! Answers on HTTP/2 streams. An answer that its caller does not take ends alone, and the
+//! connection's other streams continue.
 //!
-//! A caller gives each stream a window of its own. While it is shut, hyper waits with the stream's task, and what was handed to
-//! it stays in memory. So an answer is handed over piece by piece, and a task whose piece nobody takes for a deadline is
-//! dropped, which resets its stream (RFC 9113 section 6.4). hyper hands over a piece as soon as there is room for one byte. The
-//! last byte is therefore a piece of its own: a task is over only once there is room for all of its answer.
+//! A caller gives each stream its own window. While it is closed, hyper waits with the stream's
+//! task, and data handed to it stays in memory. So an answer is handed over in pieces, and a task
+//! whose piece is not taken within a deadline is dropped, which resets its stream (RFC 9113 section
+//! 6.4). hyper takes a piece as soon as the window has one byte. So the last byte is a piece of its
+//! own: the task ends only after there is room for the whole answer.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -22,43 +24,44 @@ use tokio::time::{Sleep, sleep};
 
 use crate::metrics::Metrics;
 
-/// What a caller has to take of a stream within the deadline: as much as a frame holds unless it allows more.
+/// Data that a caller must take of a stream within the deadline: the usual largest payload of a
+/// frame.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// Runs the streams of one thread's connections, and whatever else hyper spawns, on that thread: a connection's futures hold
-/// its view of the catalogue.
+/// Runs the streams of one thread's connections, and hyper's other tasks, on that thread: a
+/// connection's futures hold its view of the catalogue.
 #[derive(Clone)]
 pub(in crate::storefront) struct Streams {
-    /// The stream whose request hyper has just shown, and whose task comes next.
+    /// The stream whose request hyper has just reported. Its task is spawned next.
     begun: Rc<Cell<Option<Rc<DeliveryProgress>>>>,
     deadline: Duration,
     metrics: Arc<Metrics>,
 }
 
-/// How an answer is taken by its caller.
+/// Delivery of an answer to its caller.
 #[derive(Debug, Default)]
 pub(in crate::storefront) struct DeliveryProgress {
-    /// The answer is there.
+    /// Set after the answer is ready.
     is_answered: Cell<bool>,
-    /// A piece was taken since this was looked at.
+    /// Set if a piece was taken since the last check.
     has_moved: Cell<bool>,
 }
 
-/// An answer's body, in pieces where somebody watches how it is taken.
+/// An answer's body, split into pieces if its delivery is watched.
 pub(in crate::storefront) struct PiecewiseBody {
     body: Either<Full<Bytes>, Body>,
-    /// Of the body's last frame, what is not handed over yet.
+    /// The rest of the body's last frame.
     rest: Bytes,
     taking: Option<Rc<DeliveryProgress>>,
 }
 
 impl Streams {
-    /// Streams that take nothing for so long are reset.
+    /// Makes an executor that resets streams without progress for this time.
     pub(in crate::storefront) fn new(deadline: Duration, metrics: Arc<Metrics>) -> Self {
         Self { begun: Rc::default(), deadline, metrics }
     }
 
-    /// A request of HTTP/2 has come, whose task hyper spawns next.
+    /// Notes an HTTP/2 request, whose task hyper spawns next.
     pub(in crate::storefront) fn begin(&self) -> Rc<DeliveryProgress> {
         let taking = Rc::<DeliveryProgress>::default();
         self.begun.set(Some(taking.clone()));
@@ -82,7 +85,8 @@ impl<F: Future + 'static> Executor<F> for Streams {
 }
 
 impl DeliveryProgress {
-    /// Runs a stream's task to its end; `None` if its answer is there and nothing of it was taken for a deadline.
+    /// Runs a stream's task. Returns `None` if its answer was ready and nothing of it was taken for
+    /// a deadline.
     async fn watch<F: Future>(&self, task: F, deadline: Duration) -> Option<F::Output> {
         let (mut task, mut timer) = (pin!(task), pin!(None::<Sleep>));
         poll_fn(|cx| {
@@ -92,7 +96,7 @@ impl DeliveryProgress {
             if !self.is_answered.get() {
                 return Poll::Pending;
             }
-            // Most answers are taken at once, and need no timer.
+            // Most answers are taken at once and need no timer.
             if self.has_moved.take() || timer.is_none() {
                 timer.set(Some(sleep(deadline)));
             }
@@ -106,7 +110,7 @@ impl DeliveryProgress {
 }
 
 impl PiecewiseBody {
-    /// A body, watched by whoever waits for its stream.
+    /// Makes a body that notes its delivery in `taking`.
     pub(in crate::storefront) fn of(
         body: Either<Full<Bytes>, Body>,
         taking: Option<Rc<DeliveryProgress>>,
@@ -191,7 +195,8 @@ mod tests {
     #[tokio::test]
     async fn a_stream_taken_slowly_goes_on_and_an_untaken_one_ends() {
         let taking = DeliveryProgress::default();
-        // One that has no answer yet is not the caller's doing. What is due at once with the deadline comes before it.
+        // The caller is not responsible while there is no answer. A piece that is taken exactly at
+        // the deadline counts.
         let late = async {
             sleep(DEADLINE * 3).await;
             taking.is_answered.set(true);

@@ -1,5 +1,5 @@
-//! Bodies of requests on their way. Nothing has happened to a request whose body is not whole, so when there is no room
-//! for a new caller, such a request may be given up: it is answered 408.
+//! Bodies of requests that are still arriving. A request without its whole body has had no effect.
+//! So if a new caller needs room, such a request may be given up; it is answered 408.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -12,34 +12,35 @@ use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-/// The bodies of one connection that are not whole. Each is shared with its request, which another thread may hold.
+/// Incomplete bodies of one connection. Each is shared with its request, which another thread may
+/// hold.
 #[derive(Default)]
 pub(super) struct Uploads(RefCell<Vec<Arc<SharedUpload>>>);
 
-/// What a request and its connection know of a body.
+/// State of a body that a request and its connection share.
 #[derive(Default)]
 struct SharedUpload(Mutex<UploadState>);
 
 #[derive(Default)]
 struct UploadState {
     is_given_up: bool,
-    /// Who waits for the next part of it.
+    /// Waker of the task that waits for its next part.
     reader: Option<Waker>,
 }
 
 /// A body that is not whole.
 struct Upload<B> {
     body: B,
-    /// `None` once it is whole.
+    /// `None` after it is whole.
     waiting: Option<Arc<SharedUpload>>,
 }
 
-/// Why a body did not come to its end: its connection had to make room.
+/// The body was given up because its connection had to make room.
 #[derive(Debug)]
 struct GivenUp;
 
 impl Uploads {
-    /// The body as its request gets it.
+    /// Returns the body for its request.
     pub(super) fn watch<B>(&self, body: B) -> Body
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
@@ -55,18 +56,18 @@ impl Uploads {
         Body::new(Upload { body, waiting: Some(waiting) })
     }
 
-    /// How many are not whole, of requests that still wait for them.
+    /// Returns the number of incomplete bodies whose requests still wait.
     pub(super) fn open(&self) -> usize {
         self.0.borrow().iter().filter(|waiting| is_open(waiting)).count()
     }
 
-    /// Ends them all.
+    /// Gives up all of them.
     pub(super) fn give_up(&self) {
         self.0.borrow().iter().for_each(|waiting| waiting.give_up());
     }
 }
 
-/// Its request has not let go of it.
+/// Returns true if its request still holds it.
 fn is_open(waiting: &Arc<SharedUpload>) -> bool {
     Arc::strong_count(waiting) > 1
 }
@@ -80,7 +81,7 @@ impl SharedUpload {
         }
     }
 
-    /// Waits for the body, until it is given up.
+    /// Waits until the body is given up.
     fn poll(&self, cx: &Context<'_>) -> Poll<GivenUp> {
         let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if standing.is_given_up {
@@ -132,7 +133,7 @@ impl fmt::Display for GivenUp {
 
 impl Error for GivenUp {}
 
-/// Whether a body did not come to its end for that reason.
+/// Returns true if a body was given up for this reason.
 pub(in crate::storefront) fn is_given_up(error: axum::Error) -> bool {
     error.into_inner().is::<GivenUp>()
 }

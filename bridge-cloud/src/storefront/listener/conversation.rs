@@ -1,4 +1,5 @@
-//! One connection from its first byte to its end: over HTTP/1.1 or HTTP/2, within the limits of a head's size and time.
+//! One connection from its first byte to its end, over HTTP/1.1 or HTTP/2, with limits of a head's
+//! size and time.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -16,7 +17,7 @@ use crate::storefront::connection::lines::HEAD_BYTES_MAX;
 use crate::storefront::connection::streams::Streams;
 use crate::storefront::front::Service;
 
-/// A connection whose requests are given up has so long to answer them.
+/// Time for a connection whose requests are given up to answer them.
 const GIVEN_UP_WITHIN: Duration = Duration::from_secs(1);
 
 /// Both versions of HTTP with their limits.
@@ -32,7 +33,7 @@ impl Protocols {
             .header_read_timeout(config.header_timeout)
             .max_headers(64)
             .max_buf_size(HEAD_BYTES_MAX)
-            // To copy an answer of ours behind its head costs less than to write the two as parts.
+            // Copying an answer behind its head costs less than writing the two as parts.
             .writev(false);
         let mut two = http2::Builder::new(streams);
         two.timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(16 * 1024);
@@ -55,14 +56,15 @@ pub(super) async fn converse(
         Ok(Version::One) => converse_by_one(http, service, activity, stream).await,
         Ok(Version::Two) => {
             let connection = pin!(http.two.serve_connection(TokioIo::new(stream), service));
-            // A caller that cuts its connection or speaks no HTTP is its own business; hyper has answered what it could.
+            // A caller may cut its connection or speak no HTTP. hyper has answered as far as
+            // possible.
             let _ended = to_its_end(connection, activity).await;
         }
         Err(_has_hung_up) => {}
     }
 }
 
-/// The same over HTTP/1.1. A request that hyper could not read is answered as well.
+/// Does the same over HTTP/1.1. A request that hyper could not read is answered too.
 async fn converse_by_one(
     http: &Protocols,
     service: Service,
@@ -84,15 +86,15 @@ async fn converse_by_one(
     }
 }
 
-/// Waits until a connection that is ending has to end now. One that is to leave does so already, and its caller is read to the end of
-/// what it sends: else it may lose its answer.
+/// Waits until a connection that is ending must end now. An order to leave is ignored, because it
+/// is already leaving. Its caller's data is read to the end, or the caller could lose its answer.
 async fn is_in_the_way(activity: &ConnectionActivity) {
     while poll_fn(|cx| activity.poll_order(cx)).await == Order::Leave {}
 }
 
 type ByOne = http1::Parts<TokioIo<WatchedStream>, Service>;
 
-/// What is left of a connection after its end; `None` if it was cut.
+/// Returns the remains of a connection after its end; `None` if it was cut.
 async fn serve_by_one(
     builder: &http1::Builder,
     service: Service,
@@ -105,11 +107,11 @@ async fn serve_by_one(
     Some((ended, connection.connection.into_parts()))
 }
 
-/// A connection of hyper's, of either version.
+/// A connection of hyper, of either version.
 trait Served {
     fn poll_served(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>;
 
-    /// It ends once it has answered what was asked.
+    /// Ends it after its pending requests are answered.
     fn leave(self: Pin<&mut Self>);
 }
 
@@ -123,7 +125,7 @@ impl Served for http2::Connection<TokioIo<WatchedStream>, Service, Streams> {
     }
 }
 
-/// One whose stream is used once more after its end.
+/// A connection whose stream is used again after its end.
 struct WithoutShutdown<'pulse> {
     connection: http1::Connection<TokioIo<WatchedStream>, Service>,
     activity: &'pulse ConnectionActivity,
@@ -133,7 +135,7 @@ impl Served for WithoutShutdown<'_> {
     fn poll_served(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         let Self { connection, activity } = self.get_mut();
         let served = connection.poll_without_shutdown(cx);
-        // Behind the answers that are held back comes one that somebody else makes.
+        // After the answers that are held back comes one that is not ready yet.
         if served.is_pending() && activity.write_held() {
             return connection.poll_without_shutdown(cx);
         }
@@ -145,7 +147,7 @@ impl Served for WithoutShutdown<'_> {
     }
 }
 
-/// Serves until the connection ends, or is cut: `None`.
+/// Serves until the connection ends. Returns `None` if it is cut.
 async fn to_its_end(
     mut connection: Pin<&mut impl Served>,
     activity: &ConnectionActivity,
@@ -164,7 +166,7 @@ async fn to_its_end(
                 return timeout(GIVEN_UP_WITHIN, rest).await.ok();
             }
             Order::Cut => {
-                // Once more, so that a caller that listens is told.
+                // It is polled once more, so that a listening caller is told.
                 let _told_or_not = poll_fn(|cx| Poll::Ready(connection.as_mut().poll_served(cx))).await;
                 return None;
             }

@@ -1,6 +1,7 @@
-//! The storefront's listener: one current-thread runtime a core behind SO_REUSEPORT, each with its own sealer.
+//! The storefront's listener: one current-thread runtime for each core behind SO_REUSEPORT, each
+//! with its own sealer.
 //!
-//! A connection stays on its core, and so does the view of the catalogue that its reads are answered from.
+//! A connection stays on its core, and so does the view of the catalogue for its reads.
 
 /// One connection to its end.
 mod conversation;
@@ -34,25 +35,26 @@ use crate::replica::update::Update;
 use crate::seal::Sealer;
 use conversation::{Protocols, converse};
 
-/// Connections that the kernel keeps for us until they are accepted.
+/// Connections that the kernel queues until they are accepted.
 const BACKLOG: i32 = 1_024;
 
-/// What a serving thread keeps open beside its connections: its listener, and what wakes it.
+/// Files of a serving thread besides its connections: its listener, and its wakers.
 const FILES_OF_A_THREAD: usize = 8;
 
-/// After an error of accept (mostly too many open files) nothing is accepted for this long.
+/// Pause after an error of accept (usually too many open files).
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// What is lost when one of them ends by itself.
+/// Name of a serving thread as an essential part.
 const SERVING_THREAD: &str = "a serving thread";
 
-/// How many serving threads a configuration means.
+/// Returns the number of serving threads in a configuration.
 pub fn workers(config: &StorefrontConfig) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     if config.workers == 0 { cores() } else { config.workers }
 }
 
-/// How many connections are taken at a time: as many as are asked for, and as this process has files for.
+/// Returns the number of connections that are accepted: the configured number, or less if this
+/// process has fewer files.
 pub fn connections_in_force(config: &StorefrontConfig) -> usize {
     let of_threads = workers(config) * (FILES_OF_A_THREAD + LEAVING_MAX);
     config.connections_max.min(open_files::left_for_callers(open_files::may_open(), of_threads))
@@ -62,9 +64,15 @@ fn connections_of_a_thread(config: &StorefrontConfig) -> usize {
     connections_in_force(config).div_ceil(workers(config))
 }
 
-/// Binds the listener's sockets, one for each inbox of the replica's updates, and starts as many serving threads.
+/// Binds the listener's sockets, one for each inbox of the replica's updates, and starts as many
+/// serving threads.
 ///
-/// Returns the address (the system's choice where port 0 was configured) and the threads, which end after the drain.
+/// Returns the address (chosen by the system if the configured port is 0) and the threads, which
+/// end after the drain.
+///
+/// # Errors
+///
+/// Fails if the address cannot be bound or a thread cannot be started.
 pub fn start(
     storefront: Arc<Storefront>,
     inboxes: Vec<mpsc::Receiver<Update>>,
@@ -139,7 +147,7 @@ async fn serve(
                 Err(error) => {
                     tracing::warn!(%error, "accept a storefront connection");
                     if is_out_of_files(&error) && connections.shrink(connections_of_a_thread(&shared.config)) {
-                        // It ends in its own task.
+                        // The connection ends in its own task.
                         tokio::task::yield_now().await;
                     } else {
                         tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
@@ -154,7 +162,7 @@ async fn serve(
             _deadline = shared.shutdown.started() => break,
         }
         let _slower_at_worst = stream.set_nodelay(true);
-        // Taken in here and not by its task, which has its turn later: what is accepted counts.
+        // The connection is counted here and not in its task, which runs later.
         let (number, pulse) = connections.open();
         let stream = WatchedStream::of(stream, pulse.clone());
         let (http, service, connections) =
@@ -175,7 +183,8 @@ async fn serve(
     Ok(())
 }
 
-/// Whether the process, or the machine, has no more file descriptors: somebody has to go, or nobody can come.
+/// Returns true if the process or the machine has no more file descriptors. Then a connection must
+/// end before another can be accepted.
 fn is_out_of_files(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let error = Errno::from_io_error(error);

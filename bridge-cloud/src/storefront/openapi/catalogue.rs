@@ -59,7 +59,7 @@ pub(super) fn operations() -> Vec<Operation> {
     ]
 }
 
-/// A read: no token, a replica's position and age.
+/// Makes a read: no token, and the replica's position and age in its answers.
 fn read(
     path: &'static str,
     id: &'static str,

@@ -1,7 +1,8 @@
-//! `/openapi.json`: the document of everything that this listener answers, made of the same constants that its code uses.
+//! `/openapi.json`: the document of all answers of this listener, made from the constants that the
+//! code uses.
 //!
-//! Each area of the API describes its own paths. An end-to-end test holds every answer of a running agent against this
-//! document, and this document against the router.
+//! Each area of the API describes its own paths. An end-to-end test compares every answer of a
+//! running agent with this document, and this document with the router.
 
 /// Reads of the catalogue.
 mod catalogue;
@@ -12,7 +13,7 @@ mod orders;
 /// Payments.
 mod payments;
 
-/// The shapes of bodies.
+/// Schemas of bodies.
 mod schemas;
 
 /// One method of one path.
@@ -24,10 +25,11 @@ use serde_json::{Map, Value, json};
 
 use operation::{Operation, schema};
 
-/// Where the document is found.
+/// Path of the document.
 pub(super) const PATH: &str = "/openapi.json";
 
-/// The document as it is answered, of an agent that serves these brands and takes so many lines in an order: OpenAPI 3.1.
+/// Returns the document (OpenAPI 3.1) of an agent that serves these brands and accepts so many
+/// lines in an order.
 pub(super) fn bytes<'a>(brands: impl Iterator<Item = &'a str>, lines_max: usize) -> Bytes {
     let mut brands: Vec<&str> = brands.collect();
     brands.sort_unstable();
@@ -70,7 +72,7 @@ fn this_one() -> Operation {
     operation
 }
 
-/// What a variable part of a path holds.
+/// Returns the parameter of a variable part of a path.
 fn parameter_of_path(part: &str, brands: &[&str]) -> Option<Value> {
     let name = part.strip_prefix('{')?.strip_suffix('}')?;
     let schema = match name {
@@ -85,7 +87,7 @@ fn parameter_of_path(part: &str, brands: &[&str]) -> Option<Value> {
 mod tests {
     use super::*;
 
-    /// Every `$ref` in a value.
+    /// Collects every `$ref` in a value.
     fn references(value: &Value, found: &mut Vec<String>) {
         match value {
             Value::Object(members) => {

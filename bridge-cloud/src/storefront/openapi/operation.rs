@@ -19,7 +19,7 @@ pub(super) struct Operation {
 }
 
 impl Operation {
-    /// One that answers nothing yet but what every request may be answered.
+    /// Makes an operation with only the answers that every request may get.
     pub(super) fn new(
         method: &'static str,
         path: &'static str,
@@ -39,14 +39,14 @@ impl Operation {
         }
     }
 
-    /// It answers this status with JSON of this schema, and with headers that are told by `header`.
+    /// Adds an answer of this status with JSON of this schema. [`Self::header`] adds its headers.
     pub(super) fn answer(&mut self, status: StatusCode, description: &str, schema: Value) {
         let content = json!({"application/json": {"schema": schema}});
         let response = json!({"description": description, "headers": {}, "content": content});
         self.responses.insert(status.as_str().to_owned(), response);
     }
 
-    /// An answer of this status has this header.
+    /// Adds a header to the answer of this status.
     pub(super) fn header(&mut self, status: StatusCode, name: &str, description: &str, schema: Value) {
         let headers =
             self.responses.get_mut(status.as_str()).and_then(|response| response.get_mut("headers"));
@@ -55,7 +55,7 @@ impl Operation {
         }
     }
 
-    /// The answer of this status names what that operation is called with.
+    /// Adds a link to the answer of this status, with the parameters for that operation.
     pub(super) fn link(&mut self, status: StatusCode, operation: &str, parameters: Value) {
         if let Some(response) = self.responses.get_mut(status.as_str()).and_then(Value::as_object_mut) {
             let links = response.entry("links").or_insert_with(|| json!({}));
@@ -103,23 +103,23 @@ impl Operation {
     }
 }
 
-/// A parameter of a query or a header that may be left out.
+/// Returns an optional parameter of a query or a header.
 pub(super) fn optional(place: &str, name: &str, description: &str, schema: Value) -> Value {
     json!({"name": name, "in": place, "required": false, "description": description, "schema": schema})
 }
 
-/// The parameter by which an order or a payment is found whatever its id is.
+/// Returns the parameter that finds an order or a payment by its key, whatever its id is.
 pub(super) fn by_key() -> Value {
     let digest = json!({"type": "string", "pattern": "^[0-9a-f]{64}$"});
     optional("query", "key", "The idempotency key's digest, as a Location has it", digest)
 }
 
-/// Any text.
+/// Returns the schema of any text.
 pub(super) fn text() -> Value {
     json!({"type": "string"})
 }
 
-/// A shape by its name.
+/// Returns a reference to a schema by its name.
 pub(super) fn schema(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }

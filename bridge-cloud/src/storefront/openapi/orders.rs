@@ -37,7 +37,7 @@ pub(super) fn operations() -> Vec<Operation> {
     }
 
     let mut read =
-        Operation::new("get", paths::READ, "readOrder", "How an order stands, without personal data");
+        Operation::new("get", paths::READ, "readOrder", "State of an order, without personal data");
     read.needs_token = true;
     read.parameters.push(by_key());
     read.answer(StatusCode::OK, "Its state and lines", schema("OrderState"));
@@ -52,7 +52,7 @@ pub(super) fn operations() -> Vec<Operation> {
     vec![place, read, cancel]
 }
 
-/// A write: under a token and an idempotency key, answered once.
+/// Makes a write: it needs a token and an idempotency key.
 pub(super) fn write(
     method: &'static str,
     path: &'static str,

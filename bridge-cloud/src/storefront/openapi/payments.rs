@@ -56,7 +56,7 @@ pub(super) fn operations() -> Vec<Operation> {
     }
 
     let mut read =
-        Operation::new("get", paths::PAYMENT, "readPayment", "How a payment stands, and its refunds");
+        Operation::new("get", paths::PAYMENT, "readPayment", "State of a payment and of its refunds");
     read.needs_token = true;
     read.parameters.push(by_key());
     let stands: Value = json!({"anyOf": [schema("Payment"), schema("PaymentUnknown")]});

@@ -1,4 +1,4 @@
-//! The shapes of bodies, by name; limits are those that the code checks.
+//! Schemas of bodies, by name. Their limits are those that the code checks.
 
 use bridge_protocol::domain::body::{
     ADDRESS_LINES_MAX, PERSONAL_CHARS_MAX, PERSONAL_PATTERN, TELLING_PATTERN,
@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 use super::super::problem::Kind;
 use super::operation::schema;
 
-/// Printable ASCII, blanks only within.
+/// Printable ASCII, with blanks only inside.
 const PRINTABLE: &str = "^[!-~]([ -~]*[!-~])?$";
 
 /// Printable ASCII without blanks.
 const VISIBLE: &str = "^[!-~]+$";
 
-/// Every shape, of an agent that takes so many lines in an order.
+/// Returns every schema, for an agent that accepts so many lines in an order.
 pub(super) fn all(lines_max: usize) -> Value {
     let text = |description: &str| json!({"type": "string", "description": description});
     let sealed = "Sealed. A card number in it is refused";
@@ -166,7 +166,7 @@ pub(super) fn all(lines_max: usize) -> Value {
     })
 }
 
-/// An object of these members and no others.
+/// Returns the schema of an object with these members and no others.
 fn closed(properties: Value, required: &[&str]) -> Value {
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }

@@ -1,7 +1,8 @@
-//! Catalogue reads: from a path to an answer that was built before, without waiting for anything.
+//! Catalogue reads: from a path to a prebuilt answer, without waiting.
 //!
-//! [`Catalogue::read`] is a read's whole way. It stands in front of the router and takes only paths of the catalogue; a hit
-//! is two look-ups in the thread's own view and a response of headers that exist already.
+//! [`Catalogue::read`] shows a read's whole way. It runs before the router and handles only paths
+//! of the catalogue. A hit costs two look-ups in the thread's own view, and a response with
+//! existing headers.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -30,17 +31,17 @@ use crate::storefront::problem::{Kind, Problem};
 const BRIDGE_SEQ: HeaderName = HeaderName::from_static("bridge-seq");
 const BRIDGE_MIN_SEQ: HeaderName = HeaderName::from_static("bridge-min-seq");
 
-/// The fields of a request that a read's answer depends on: what `Vary` says, so that a cache in front gives nobody the
-/// answer to another question (RFC 9110 section 12.5.5).
+/// Request fields on which a read's answer depends, for `Vary`. So a cache does not return the
+/// answer to another request (RFC 9110 section 12.5.5).
 pub(in crate::storefront) const READ_FIELDS: &str = "Accept-Encoding, Bridge-Min-Seq";
 
-/// Bytes of an answer that is put together of several products; a single one may be larger.
+/// Most bytes of an answer with several products. A single product may be larger.
 pub(super) const ANSWER_BYTES_MAX: usize = 4 << 20;
 
-/// While nothing is replicated yet.
+/// Time to come back while nothing is replicated yet.
 const NOT_READY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// One serving thread's way to the catalogue.
+/// One serving thread's access to the catalogue.
 pub(in crate::storefront) struct Catalogue {
     reader: Rc<Reader>,
     cache_control: HeaderValue,
@@ -64,7 +65,8 @@ enum CatalogueResource<'a> {
 }
 
 impl<'a> CataloguePath<'a> {
-    /// Reads a path; `None` for one that is not the catalogue's. What its percent signs stand for is not looked at yet.
+    /// Reads a path. Returns `None` for one outside the catalogue. Percent escapes are not decoded
+    /// yet.
     pub(in crate::storefront) fn parse(path: &'a str) -> Option<Self> {
         let (brand, rest) = path.strip_prefix("/v1/")?.split_once('/')?;
         let what = match rest.split_once('/') {
@@ -79,7 +81,7 @@ impl<'a> CataloguePath<'a> {
         Some(Self { brand, what }).filter(|_| !brand.is_empty())
     }
 
-    /// What it is counted as.
+    /// Returns its label in the metrics.
     pub(in crate::storefront) fn route(&self) -> Route {
         match self.what {
             CatalogueResource::Product(_) => Route::ProductRead,
@@ -90,7 +92,7 @@ impl<'a> CataloguePath<'a> {
     }
 }
 
-/// The position that a read must not be behind of, if it says one.
+/// Returns the position that a read must reach, if it has one.
 pub(in crate::storefront) fn min_seq(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let wrong = || {
         Problem::new(Kind::InvalidMinSeq, "`Bridge-Min-Seq` must be one whole number, as `Bridge-Seq` has it")
@@ -104,7 +106,7 @@ pub(in crate::storefront) fn min_seq(headers: &HeaderMap) -> Result<Option<u64>,
 }
 
 impl Catalogue {
-    /// Over a thread's view.
+    /// Makes the access over a thread's view.
     pub(in crate::storefront) fn new(reader: Rc<Reader>, max_age: Duration) -> Self {
         let cache_control = format!("public, max-age={}", max_age.as_secs());
         let cache_control = HeaderValue::try_from(cache_control);
@@ -116,12 +118,12 @@ impl Catalogue {
         }
     }
 
-    /// Whether the view has come to `seq`.
+    /// Returns true if the view has reached `seq`.
     pub(in crate::storefront) fn has_reached(&self, seq: u64) -> bool {
         self.reader.view().position().is_some_and(|position| position.seq >= seq)
     }
 
-    /// The view, for whoever must wait for it.
+    /// Returns the view for callers that must wait for it.
     pub(in crate::storefront) fn reader(&self) -> Rc<Reader> {
         self.reader.clone()
     }
@@ -204,7 +206,7 @@ impl Catalogue {
             body.extend_from_slice(if index == 0 { b"" } else { b"," });
             body.extend_from_slice(&product.summary);
         }
-        // A cursor is base64url: nothing in it needs an escape.
+        // A cursor is base64url and needs no escape.
         let cursor = next.as_ref().map_or("null".to_owned(), |cursor| format!("\"{cursor}\""));
         body.extend_from_slice(format!("],\"next_cursor\":{cursor}}}").as_bytes());
         let mut response = self.composed(view, asked, body);
@@ -221,12 +223,12 @@ impl Catalogue {
         response
     }
 
-    /// An answer made for this request alone.
+    /// Returns an answer that is made for this request only.
     fn composed(&self, view: &View, asked: ReadRequest<'_>, body: Vec<u8>) -> Response<Full<Bytes>> {
         self.prebuilt(view, asked, &CachedAnswer::new(body))
     }
 
-    /// An answer in the form that the caller takes.
+    /// Returns a prebuilt answer in a form that the caller accepts.
     fn prebuilt(&self, view: &View, asked: ReadRequest<'_>, answer: &CachedAnswer) -> Response<Full<Bytes>> {
         let (body, tag, encoding) = asked.form(answer);
         let is_known = fields::members(asked.headers, &IF_NONE_MATCH).any(|known| matches(known, tag));
@@ -258,7 +260,7 @@ impl Catalogue {
     }
 }
 
-/// How the caller asks.
+/// Method and fields of a read.
 #[derive(Clone, Copy)]
 struct ReadRequest<'a> {
     method: &'a Method,
@@ -266,14 +268,15 @@ struct ReadRequest<'a> {
 }
 
 impl ReadRequest<'_> {
-    /// The form that the caller likes best, the smallest of several, with its tag and the name of its coding.
+    /// Returns the form that the caller prefers, or the smallest of equal ones, with its tag and
+    /// the name of its coding.
     fn form(self, answer: &CachedAnswer) -> (&Bytes, &HeaderValue, Option<&'static str>) {
         let plain = (answer.body(), answer.tag(), None);
         let Some(CompressedForms { gzip, brotli }) = answer.packed() else { return plain };
         let liked = Codings::of(self.headers);
         let (mut best, mut form) = (liked.identity, plain);
         for (packed, name, weight) in [(brotli, "br", liked.brotli), (gzip, "gzip", liked.gzip)] {
-            // Of equals the first that is packed is the smallest.
+            // Among equals, the first compressed form is the smallest.
             let is_better = weight > best || (weight == best && form.2.is_none());
             if let Some(packed) = packed.as_ref().filter(|_| weight > 0 && is_better) {
                 (best, form) = (weight, (&packed.body, &packed.tag, Some(name)));
@@ -283,12 +286,13 @@ impl ReadRequest<'_> {
     }
 }
 
-/// What a caller makes of the codings of content, in thousandths (RFC 9110 section 12.5.3); 0 for one that it does not take.
+/// The caller's preference for each content coding, in thousandths (RFC 9110 section 12.5.3); 0 if
+/// it is not accepted.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Codings {
     brotli: u16,
     gzip: u16,
-    /// 0 as well if it is not named: it is what a caller gets that is given nothing better.
+    /// Also 0 if it is not named. The caller gets it if no other form is accepted.
     identity: u16,
 }
 
@@ -313,7 +317,7 @@ impl Codings {
     }
 }
 
-/// A weight (RFC 9110 section 12.4.2); 0 for what is none.
+/// Reads a weight (RFC 9110 section 12.4.2) in thousandths; 0 if it is malformed.
 fn thousandths(weight: &[u8]) -> u16 {
     let (whole, fraction) = match weight {
         [whole] | [whole, b'.'] => (*whole, &[][..]),
@@ -327,19 +331,20 @@ fn thousandths(weight: &[u8]) -> u16 {
     digits.fold(u16::from(whole - b'0'), |sum, digit| sum * 10 + u16::from(digit - b'0')).min(1_000)
 }
 
-/// Whether a tag that the caller knows is this one, by weak comparison (RFC 9110 section 13.1.2).
+/// Returns true if a tag of the caller equals this one by weak comparison (RFC 9110 section
+/// 13.1.2).
 fn matches(known: &[u8], tag: &HeaderValue) -> bool {
     known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == tag.as_bytes()
 }
 
-/// A product that may be shown now.
+/// Returns a product if it may be shown now.
 fn visible<'a>(brand: &'a BrandView, code: &str) -> Option<&'a crate::replica::answer::Product> {
     let product = brand.product(code)?;
     let always = product.visible == (i64::MIN, i64::MAX);
     (always || product.is_visible(clock::now())).then_some(product)
 }
 
-/// `{"items": [what is found], "missing": [what is not]}`
+/// Returns `{"items": [found ones], "missing": [others]}`.
 fn collect(codes: &[Cow<'_, str>], find: impl Fn(&str) -> Option<Bytes>) -> Result<Vec<u8>, Problem> {
     let (mut body, mut missing, mut first) = (br#"{"items":["#.to_vec(), Vec::new(), true);
     for code in codes {
@@ -362,7 +367,7 @@ fn collect(codes: &[Cow<'_, str>], find: impl Fn(&str) -> Option<Bytes>) -> Resu
     Ok(body)
 }
 
-/// A number as a header, made anew only when it changes.
+/// A number as a header value, made again only when it changes.
 struct Numeral(RefCell<(u64, HeaderValue)>);
 
 impl Default for Numeral {

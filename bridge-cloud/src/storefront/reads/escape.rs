@@ -1,8 +1,8 @@
-//! Percent signs in paths and queries (RFC 3986 section 2.1): read strictly, once.
+//! Percent escapes in paths and queries (RFC 3986 section 2.1), decoded strictly and once.
 
 use std::borrow::Cow;
 
-/// What a part of a path stands for; `None` if an escape is broken or the result is not UTF-8.
+/// Decodes a part of a path. Returns `None` if an escape is broken or the result is not UTF-8.
 pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
@@ -18,7 +18,7 @@ pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(decoded).ok().map(Cow::Owned)
 }
 
-/// What a query's value stands for: as in a path, and a plus is a space, as forms have it.
+/// Decodes a query's value: as in a path, and a plus is a space, as in forms.
 pub(super) fn decode_value(text: &str) -> Option<Cow<'_, str>> {
     if text.contains('+') {
         return decode(&text.replace('+', " ")).map(|decoded| Cow::Owned(decoded.into_owned()));
@@ -26,7 +26,7 @@ pub(super) fn decode_value(text: &str) -> Option<Cow<'_, str>> {
     decode(text)
 }
 
-/// A text as it may stand in a query: all but the unreserved characters are escaped.
+/// Encodes a text for a query. All characters except the unreserved ones are escaped.
 pub(super) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

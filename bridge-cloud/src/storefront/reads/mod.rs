@@ -1,12 +1,12 @@
-//! Reads of the catalogue: from a path and a query to an answer that was built before.
+//! Reads of the catalogue: from a path and a query to a prebuilt answer.
 
-/// A read's whole way.
+/// The whole way of a read.
 pub(super) mod catalogue;
 
-/// The queries of reads.
+/// Queries of reads.
 pub(super) mod query;
 
-/// Percent signs in paths and queries.
+/// Percent escapes in paths and queries.
 mod escape;
 
 /// One thread's view of the replica, kept current.

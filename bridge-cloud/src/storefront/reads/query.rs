@@ -1,6 +1,7 @@
-//! The queries of catalogue reads, checked strictly: each parameter known, at most once, in its form.
+//! Queries of catalogue reads, checked strictly: each parameter is known, appears at most once, and
+//! is well-formed.
 //!
-//! A mistake is named by its parameter, which is one of ours; what the caller sent is never repeated.
+//! A mistake names the parameter, and never repeats the caller's value.
 
 use std::borrow::Cow;
 
@@ -8,13 +9,13 @@ use super::escape;
 use crate::replica::listing::{Sort, SortKey};
 use crate::storefront::problem::{Kind, Problem};
 
-/// Codes in one request, and products on one page.
+/// Most codes in one request, and most products on one page.
 pub(in crate::storefront) const COUNT_MAX: usize = 100;
 
-/// Products on a page that does not say how many.
+/// Products on a page without `limit`.
 const LIMIT: usize = 20;
 
-/// A query's parameters, by name, as they were sent.
+/// A query's parameters by name, not decoded.
 struct Parameters<'a>(Vec<(&'static str, &'a str)>);
 
 impl<'a> Parameters<'a> {
@@ -40,11 +41,12 @@ impl<'a> Parameters<'a> {
 
     fn text(&self, name: &str) -> Result<Option<Cow<'a, str>>, Problem> {
         let decode = |value| escape::decode_value(value).filter(|value| !value.is_empty());
-        let not_text = || bad(format!("`{name}` is empty, or what its percent signs stand for is not UTF-8"));
+        let not_text = || bad(format!("`{name}` is empty, or its percent escapes are not UTF-8"));
         self.raw(name).map(|value| decode(value).ok_or_else(not_text)).transpose()
     }
 
-    /// Texts between commas, each once, in the order in which they came; a comma within one is escaped.
+    /// Returns texts between commas, without duplicates, in their order. A comma within a text must
+    /// be escaped.
     fn texts(&self, name: &str) -> Result<Option<Vec<Cow<'a, str>>>, Problem> {
         let Some(value) = self.raw(name) else { return Ok(None) };
         let wrong = || bad(format!("`{name}` must be 1 to {COUNT_MAX} codes between commas, in UTF-8"));
@@ -62,19 +64,19 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// What a request for products asks for.
+/// Requested products.
 pub(super) enum Products<'a> {
-    /// These, by their codes.
+    /// Products by their codes.
     Batch(Vec<Cow<'a, str>>),
     /// A page of a list.
     Page(PageQuery<'a>),
 }
 
-/// Which page of which list.
+/// A requested page of a list.
 pub(super) struct PageQuery<'a> {
     pub(super) category: Option<Cow<'a, str>>,
     pub(super) sort: Sort,
-    /// As it was said, for the link to the next page.
+    /// The order's name in the query, for the link to the next page.
     pub(super) sort_text: Option<&'a str>,
     pub(super) limit: usize,
     pub(super) behind: Option<SortKey>,
@@ -106,13 +108,13 @@ pub(super) fn products(query: Option<&str>) -> Result<Products<'_>, Problem> {
     Ok(Products::Page(PageQuery { category, sort, sort_text, limit, behind }))
 }
 
-/// Reads the query of `/stock`: its SKUs.
+/// Reads the query of `/stock` and returns its SKUs.
 pub(super) fn stock(query: Option<&str>) -> Result<Vec<Cow<'_, str>>, Problem> {
     let skus = Parameters::read(query, &["sku"])?.texts("sku")?;
     skus.ok_or_else(|| bad("`sku` must name the SKUs, between commas"))
 }
 
-/// Reads a query that has no parameter.
+/// Checks that a query has no parameter.
 pub(super) fn none(query: Option<&str>) -> Result<(), Problem> {
     match query.unwrap_or_default() {
         "" => Ok(()),

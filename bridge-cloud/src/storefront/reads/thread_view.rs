@@ -11,13 +11,14 @@ use tokio::time::timeout;
 use crate::replica::update::Update;
 use crate::replica::view::View;
 
-/// Products that appear or disappear before requests have their turn again: a launch may have thousands in one moment.
+/// Products that appear or disappear before requests get their turn. A launch may have thousands at
+/// one moment.
 const PRODUCTS_AT_ONCE: usize = 256;
 
-/// A moment by the wall clock is waited for only so long at a time, since that clock may be set.
+/// Longest wait for a moment of the wall clock, because that clock may be changed.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// A view, and whoever waits for it to come further. It never leaves its thread.
+/// A view, with the tasks that wait for its progress. It never leaves its thread.
 #[derive(Default)]
 pub(in crate::storefront) struct Reader {
     view: RefCell<View>,
@@ -25,13 +26,13 @@ pub(in crate::storefront) struct Reader {
 }
 
 impl Reader {
-    /// What is served now. Not to be held across an await.
+    /// Returns the current view. Do not hold it across an await.
     pub(super) fn view(&self) -> Ref<'_, View> {
         self.view.borrow()
     }
 
-    /// Takes updates until nobody sends any more, and has products appear and disappear at their moments. Between two of
-    /// these requests have their turn.
+    /// Applies updates until the sender is gone, and lists products at their moments. Requests get
+    /// their turn in between.
     pub(in crate::storefront) async fn keep_current(&self, mut inbox: mpsc::Receiver<Update>) {
         loop {
             let due = self.view().next_due();
@@ -53,7 +54,7 @@ impl Reader {
         }
     }
 
-    /// Waits until the view is at `seq`, or the time is over.
+    /// Waits until the view reaches `seq`, or the time is over.
     pub(in crate::storefront) async fn reach(&self, seq: u64, patience: Duration) {
         let reached = async {
             loop {

@@ -13,7 +13,7 @@ use crate::storefront::problem::{Kind, Problem};
 use crate::storefront::state::Worker;
 
 impl Worker {
-    /// Reads a body within its limits of size and time, before anything looks at it.
+    /// Reads a body within its limits of size and time, before anything parses it.
     pub(in crate::storefront) async fn read_body(
         &self,
         headers: &HeaderMap,
@@ -38,7 +38,7 @@ impl Worker {
         if announced.is_some_and(|announced| announced > max) {
             return Err(too_large());
         }
-        // Room for all of it at once: a buffer that grows leaves copies behind that nobody zeroises.
+        // All memory is reserved first: a growing buffer leaves copies that are not zeroised.
         let mut read = Zeroizing::new(Vec::with_capacity(announced.unwrap_or(max)));
         let collect = async {
             while let Some(frame) = body.frame().await {
@@ -64,7 +64,8 @@ impl Worker {
     }
 }
 
-/// Whether a body of this media type is JSON in UTF-8, which is all that JSON between systems is in (RFC 8259 section 8.1).
+/// Returns true if a media type is JSON in UTF-8, the only encoding of JSON between systems (RFC
+/// 8259 section 8.1).
 fn is_json(media_type: &str) -> bool {
     let mut parts = media_type.split(';').map(str::trim);
     let kind = parts.next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a request says in its path, its query and the fields of its head, and who calls.
+//! Values in a request's path, query and head, and authentication.
 
 use axum::extract::{FromRequestParts, Path};
 use bridge_protocol::domain::{IdempotencyKey, OrderId};
@@ -14,7 +14,7 @@ use crate::storefront::state::{Shop, Worker};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The variable parts of a path of ours.
+/// Variable parts of a path.
 pub(in crate::storefront) struct InPath<T>(pub(in crate::storefront) T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<T> {
@@ -22,20 +22,20 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let read = Path::from_request_parts(parts, state).await;
-        let not_text = |_| Problem::new(Kind::NoSuchPath, "what its percent signs stand for is not UTF-8");
+        let not_text = |_| Problem::new(Kind::NoSuchPath, "the percent escapes of the path are not UTF-8");
         read.map(|Path(parts)| Self(parts)).map_err(not_text)
     }
 }
 
-/// What may stand behind the `?` of a place to ask.
+/// Query of a `Location` to ask at.
 #[derive(Deserialize)]
 pub(in crate::storefront) struct AskBy {
-    /// The digest of the idempotency key, as a `Location` has it.
+    /// Digest of the idempotency key, from the `Location`.
     pub(in crate::storefront) key: Option<String>,
 }
 
 impl Worker {
-    /// Who calls: the brand must be served here, and the token be its own.
+    /// Authenticates the caller: the brand must be served here, and the token must be the brand's.
     pub(in crate::storefront) fn authenticate(
         &self,
         brand: &str,
@@ -51,18 +51,19 @@ impl Worker {
     }
 }
 
-/// The token of `Authorization: Bearer TOKEN`; RFC 9110 section 11.4 lets any number of blanks stand before it.
+/// Returns the token of `Authorization: Bearer TOKEN`. RFC 9110 section 11.4 allows any number of
+/// blanks before it.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_first_chunk::<7>()?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii_start())
 }
 
-/// The value of a field that has one, if it is there.
+/// Returns the value of a field with a single value, if it is there.
 pub(in crate::storefront) fn single<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
 ) -> Result<Option<&'a HeaderValue>, Problem> {
-    let twice = |_twice| Problem::new(Kind::BadRequest, format!("`{name}` stands more than once"));
+    let twice = |_twice| Problem::new(Kind::BadRequest, format!("`{name}` appears more than once"));
     fields::single(headers, name).map_err(twice)
 }
 

@@ -1,4 +1,4 @@
-//! A request's id: in every response and every line of the log.
+//! A request's id, in every response and every log line.
 
 use bridge_runtime::fields;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -6,14 +6,14 @@ use rand::RngExt;
 
 pub(in crate::storefront) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Puts a request's id on its response.
+/// Sets a request's id on its response.
 pub(in crate::storefront) fn name<B>(response: &mut http::Response<B>, id: &str) {
     if let Ok(value) = HeaderValue::from_str(id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
 }
 
-/// The storefront's own id for the request if it is short and plain, else a random one.
+/// Returns the storefront's own id for the request if it is short and plain, or else a random one.
 pub(in crate::storefront) fn request_id(headers: &HeaderMap) -> String {
     let plain = |value: &str| {
         (1..=64).contains(&value.len())

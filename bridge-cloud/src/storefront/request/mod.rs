@@ -1,13 +1,14 @@
-//! What every request passes before anything is done: an id, a trace, its path and head, who calls, its body.
+//! Checks that every request passes before any action: id, trace, path and head, authentication,
+//! body.
 
-/// Its id.
+/// Request ids.
 pub(super) mod id;
 
-/// The trace that it belongs to.
+/// Trace contexts.
 pub(super) mod trace;
 
-/// Its path, its query and the fields of its head, and who calls.
+/// Values in path, query and head, and authentication.
 pub(super) mod extractors;
 
-/// Its body.
+/// Bodies.
 mod body;

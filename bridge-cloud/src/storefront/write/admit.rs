@@ -1,4 +1,4 @@
-//! Whether a write is taken, from what is on its way and in the log now.
+//! Admission of writes by the current load and the state of the audit log.
 
 use bridge_protocol::domain::body::OrderRequest;
 use bridge_protocol::seal::sealing::Header;
@@ -19,7 +19,7 @@ impl Worker {
     fn load(&self) -> admission::Load {
         let shared = &self.shared;
         let load = shared.link.load();
-        // Whoever waits for the log has not come to the link yet.
+        // Requests that wait for the log have not reached the link yet.
         let queued = load.queued + shared.audit.waiting();
         admission::Load { queued, audit_writable: shared.audit.is_writable(), ..load }
     }

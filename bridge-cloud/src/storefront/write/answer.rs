@@ -1,4 +1,4 @@
-//! How the answer to a write of an order reads.
+//! Responses to writes of an order.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -22,7 +22,7 @@ use crate::storefront::state::Worker;
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 impl Worker {
-    /// The answer to a write as a response. 201 is said here and nowhere else, with a verified receipt in hand.
+    /// Makes the response to a write. Only this code answers 201, and only with a verified receipt.
     pub(super) fn respond(&self, header: &Header, answer: LoggedAnswer) -> Result<Response, Problem> {
         let answer = match answer.into_write_result() {
             WriteResult::Settled(settled, verified) => return self.settled(&settled, &verified),
@@ -98,14 +98,14 @@ impl Worker {
         Ok(response)
     }
 
-    /// A receipt that proves nothing says nothing about the order: its outcome stays unknown.
+    /// A receipt that proves nothing says nothing about the order. Its outcome stays unknown.
     fn distrust(&self, header: &Header, why: &str) -> Response {
         self.shared.metrics.receipts_rejected.inc();
         tracing::error!(order = %header.order, why, "a receipt was not accepted: check the pinned verifier keys");
         self.unknown(header)
     }
 
-    /// 202: neither success nor failure, and a place to ask.
+    /// Returns 202: neither success nor failure, with a `Location` to ask.
     fn unknown(&self, header: &Header) -> Response {
         self.count(OrderOutcome::Unknown);
         let place = place_to_ask(&header.brand, header.order, Some(header.key));
@@ -116,15 +116,15 @@ impl Worker {
     }
 }
 
-/// Says of an answer that it was given before.
+/// Marks an answer as replayed.
 pub(in crate::storefront) fn mark_replayed(response: &mut Response, replayed: bool) {
     if replayed {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
 }
 
-/// Where an order is asked about. With the key's digest it is found even if an earlier attempt, whose answer was lost,
-/// had it committed under another id.
+/// Returns the `Location` to ask about an order. With the key's digest it finds the order even if
+/// an earlier attempt, whose answer was lost, committed it under another id.
 fn place_to_ask(brand: &Brand, order: OrderId, key: Option<KeyDigest>) -> HeaderValue {
     let query = key.map(|key| format!("?key={}", key.to_hex())).unwrap_or_default();
     let place = format!("/v1/{brand}/orders/{order}{query}");

@@ -1,4 +1,5 @@
-//! A write's way to the data centre and back: it is in the audit log before it is sent, and its answer before it is told.
+//! The way of a write to the data centre and back. It is logged before it is sent, and its answer
+//! is logged before the caller gets it.
 
 use std::future::Future;
 use std::sync::{Arc, PoisonError};
@@ -18,8 +19,9 @@ use crate::storefront::audit::{self, WriteResult};
 use crate::storefront::problem::Problem;
 use crate::storefront::state::Worker;
 
-/// A write's way to the data centre and back: in the audit log before it is sent, and again before its answer is told.
-/// `sealed` is what was sealed, where something was: it is kept until the answer, should it have to be sealed again.
+/// Carries a write of an order to the data centre and back. It is logged before it is sent, and its
+/// answer is logged before the caller gets it. `sealed` is the sealed order, if there is one. It is
+/// kept until the answer, because it may have to be sealed again.
 pub(in crate::storefront) async fn carry(
     worker: Arc<Worker>,
     header: Header,
@@ -53,8 +55,8 @@ pub(in crate::storefront) async fn carry(
     to_its_end(under_way, way).await
 }
 
-/// Goes a write's way to its end, whoever goes away meanwhile: a task of its own, which the agent waits for before it ends, so
-/// that neither a caller that cuts its connection nor a shutdown takes an answer out of the log.
+/// Runs a write in its own task, so that a dropped connection or a shutdown cannot lose its audit
+/// entry. The agent waits for the task before it ends.
 async fn to_its_end<T: Send + 'static>(
     under_way: Arc<RwLock<()>>,
     way: impl Future<Output = Result<T, Problem>> + Send + 'static,
@@ -65,11 +67,12 @@ async fn to_its_end<T: Send + 'static>(
         drop(under_way);
         answer
     });
-    // It ends early only with the process, and then nobody can tell what became of it.
+    // The task ends early only with the process. Then the outcome is unknown.
     way.await.unwrap_or_else(|_| Err(unavailable(NotAdmitted::Draining)))
 }
 
-/// The same for a payment or a refund: in the audit log before it is sent, and again before its answer is told.
+/// Does the same for a payment or a refund: it is logged before it is sent, and its answer is
+/// logged before the caller gets it.
 pub(in crate::storefront) async fn carry_payment(
     worker: Arc<Worker>,
     header: Header,
@@ -100,7 +103,8 @@ impl Worker {
         })
     }
 
-    /// Seals an order to the key that is preferred now, and logs that it is sent so; `None` if one of them cannot be.
+    /// Seals an order to the preferred key and logs that it is sent. Returns `None` if one of them
+    /// fails.
     async fn seal_again(&self, admitted: &admission::AdmittedOrder) -> Option<to_idc::Kind> {
         let sealed = self.seal(admitted).ok()?;
         self.shared.metrics.orders_sealed_again.inc();
@@ -108,7 +112,7 @@ impl Worker {
         Some(audit::sent(&self.audit, admitted.header(), None, kind).await.ok()?.into_kind())
     }
 
-    /// What an answer says: a receipt says something once it is verified, and is this request's.
+    /// Interprets an answer. A receipt counts only if it verifies and belongs to this request.
     fn hear(&self, header: &Header, answer: Result<CallerAnswer, Rejected>) -> WriteResult {
         let Ok(CallerAnswer::Settled(settled)) = answer else { return WriteResult::Other(answer) };
         let Some(wire) = &settled.receipt else { return WriteResult::Distrusted("there is none".to_owned()) };

@@ -1,13 +1,13 @@
 //! Writes: admitted, logged, carried to the data centre and back, and answered.
 
-/// Whether there is room.
+/// Admission.
 mod admit;
 
-/// The way there and back.
+/// The way to the data centre and back.
 pub(super) mod carry;
 
-/// How the answer to an order's write reads.
+/// Responses to writes of an order.
 pub(super) mod answer;
 
-/// What is refused, and how.
+/// Refusals.
 pub(super) mod refusals;

@@ -1,4 +1,4 @@
-//! What a write or a question is refused with, whoever refuses it.
+//! Responses to writes and questions that are refused, by this agent or by the data centre.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::admission::NotAdmitted;
 use crate::storefront::problem::{Kind, Problem};
 use crate::storefront::request::extractors::unknown_order;
 
-/// When an unknown outcome may be asked about, or a key in progress tried again.
+/// Time after which an unknown outcome may be asked about, or a key in progress tried again.
 pub(super) const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// A request under the same key has not been answered.
+/// Returns the problem for a key whose first request has no answer yet.
 pub(in crate::storefront) fn in_progress(again_after: Duration) -> Problem {
     let detail = "wait for its answer, or ask again with the same key";
     Problem::new(Kind::InProgress, detail).retry_after(again_after)
@@ -27,9 +27,9 @@ pub(in crate::storefront) fn unavailable(refused: NotAdmitted) -> Problem {
     Problem::new(kind, format!("{refused}; nothing happened, try again")).retry_after(refused.retry_after())
 }
 
-/// A question that nobody could answer: that says nothing of what was asked about.
+/// Returns the problem for a question that nobody could answer. It says nothing about the order.
 pub(in crate::storefront) fn not_told() -> Problem {
-    let detail = "the data centre cannot be reached, so nobody can tell now; ask again";
+    let detail = "the data centre cannot be reached, so the state is not known now; ask again";
     Problem::new(Kind::Unavailable, detail).retry_after(NotAdmitted::NoLink.retry_after())
 }
 

@@ -1,4 +1,4 @@
-//! Checkpoints (C2SP tlog-checkpoint): a log's name, its size and its root, as a signed note.
+//! Checkpoints (C2SP tlog-checkpoint): a log's name, size and root, as a signed note.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -7,67 +7,83 @@ use super::earlier::History;
 use crate::merkle::Hash;
 use crate::note::{NoteError, NoteSigner, NoteVerifier, verify_note};
 
-/// What a log signs of itself.
+/// The state of a log, which the log signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Which log: the name of its key.
+    /// The log's name, which is the name of its key.
     pub origin: String,
     /// Entries in it.
     pub size: u64,
-    /// The RFC 6962 root over them.
+    /// The RFC 6962 root over the entries.
     pub root: Hash,
 }
 
-/// Why a checkpoint is not accepted.
+/// Reasons to refuse a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
-    /// It is not a note, or not by this key.
+    /// It is no note, or not signed by this key.
     #[error(transparent)]
     Note(#[from] NoteError),
     /// The note is no checkpoint.
     #[error("the note is signed by the log's key, and is not a checkpoint")]
     NotACheckpoint,
-    /// It is another log's.
+    /// It belongs to another log.
     #[error("the checkpoint is of another log than the key")]
     OtherLog,
 }
 
 impl Checkpoint {
-    /// The checkpoint as a note signed by the log's key.
+    /// Returns the checkpoint as a note signed by the log's key.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the note cannot be signed.
     pub fn sign(&self, signer: &NoteSigner) -> Result<String, CheckpointError> {
         self.sign_after(&History::default(), signer)
     }
 
-    /// As [`Self::sign`], with what the log was before.
+    /// Returns the checkpoint as a signed note that also names earlier sizes of the log.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the note cannot be signed.
     pub fn sign_after(&self, earlier: &History, signer: &NoteSigner) -> Result<String, CheckpointError> {
         let (root, earlier) = (BASE64.encode(self.root), earlier.lines());
         Ok(signer.sign_note(&format!("{}\n{}\n{root}\n{earlier}", self.origin, self.size))?)
     }
 
-    /// What the log was before, as a note signed by its key says.
+    /// Returns the earlier sizes that a note names, after checking its signature.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the note is not signed by this key.
     pub fn earlier(note: &[u8], key: &NoteVerifier) -> Result<History, CheckpointError> {
         Ok(History::parse(verify_note(note, std::slice::from_ref(key))?))
     }
 
-    /// Checks a note's signature and reads it.
+    /// Checks a note's signature and reads the checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the note is not signed by this key, is no checkpoint, or belongs to another log.
     pub fn verify(note: &[u8], key: &NoteVerifier) -> Result<Self, CheckpointError> {
         let text = verify_note(note, std::slice::from_ref(key))?;
         let checkpoint = Self::parse(text).ok_or(CheckpointError::NotACheckpoint)?;
         if checkpoint.origin == key.name() { Ok(checkpoint) } else { Err(CheckpointError::OtherLog) }
     }
 
-    /// Reads a note without its key: what it says is not known to be true.
+    /// Reads a note without checking its signature, so its content is not proven.
     pub fn unverified(note: &[u8]) -> Option<Self> {
         Self::unverified_after(note).map(|(checkpoint, _)| checkpoint)
     }
 
-    /// As [`Self::unverified`], with what the log was before.
+    /// Does the same as [`Self::unverified`] and also returns the earlier sizes.
     pub fn unverified_after(note: &[u8]) -> Option<(Self, History)> {
         let (text, _signatures) = std::str::from_utf8(note).ok()?.split_once("\n\n")?;
         Some((Self::parse(text)?, History::parse(text)))
     }
 
-    /// Lines after the third are what the log was before, or for later versions, and not looked at.
+    /// Only three lines are read here. Later lines name earlier sizes or belong to later versions.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let (origin, size, root) = (lines.next()?, lines.next()?, lines.next()?);

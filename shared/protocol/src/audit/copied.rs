@@ -1,13 +1,15 @@
-//! A log that is written while it is read: the checkpoint first, then what it covers.
+//! Reading a log folder that was copied while its agent wrote it.
 //!
-//! A folder that was copied file by file while its agent wrote it is of no single moment: its journal is of a later one than its
-//! checkpoint, a tile's beginning was removed before it was read, what is new is half there. Nothing of that is a sign of
-//! tampering. What the checkpoint covers is there all the same, in a tile or in the journal, and leads to the root that is signed,
-//! or it was changed. What lies beyond the checkpoint nobody vouches for.
+//! The files of such a copy are of different moments. The journal may be newer than the checkpoint,
+//! a partial tile may be removed before it is copied, and a new file may be half written. This is
+//! no sign of tampering. Everything that the checkpoint covers must still be there, in a tile or in
+//! the journal, and must lead to the signed root. Entries beyond the checkpoint are proven by
+//! nothing.
 //!
-//! Where the checkpoint was copied last, the copy may end before it. Then an earlier size that the checkpoint names is
-//! the last that the copy has all of. Only an end may be missing so: a folder is listed before its files are copied, so what
-//! stands before a file that was copied was there as well.
+//! If the checkpoint was copied last, the copy may end before it. Then the largest earlier size
+//! that the checkpoint names, and that the copy has in full, is used. Only the end may be missing:
+//! a folder is listed before its files are copied, so a copied file proves that the files before it
+//! existed too.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +22,12 @@ use super::journal;
 use super::tile::{self, Content, FULL, Tile};
 use crate::merkle::leaf_hash;
 
-/// Gives every file that a log of the checkpoint's size has to `take`, made from its entries, which lead to its root.
+/// Passes every file of a log of the checkpoint's size to `take`. The files are made from the
+/// entries, which must lead to its root.
+///
+/// # Errors
+///
+/// Fails if the entries are missing or do not lead to the root, or if `take` fails.
 pub fn files<F: Folder, E: From<Unverified>>(
     folder: &F,
     checkpoint: &Checkpoint,
@@ -44,7 +51,8 @@ pub fn files<F: Folder, E: From<Unverified>>(
     }
 }
 
-/// A bundle's entries: from its file, or from the journal if that is not there or not whole.
+/// Returns a bundle's entries from its file, or from the journal if the file is missing or not
+/// whole.
 fn entries<F: Folder>(folder: &F, journal: &[Segment], bundle: Tile) -> Result<Vec<Vec<u8>>, Unverified> {
     let stored = match folder::tile(folder, bundle) {
         Ok(bytes) => bytes,
@@ -65,7 +73,8 @@ fn entries<F: Folder>(folder: &F, journal: &[Segment], bundle: Tile) -> Result<V
     (first..first + u64::from(bundle.width)).map(journalled).collect::<Option<_>>().ok_or_else(missing)
 }
 
-/// What a folder that was copied while it was written has whole of a log. Whoever verifies such a folder, or only reads it, reads this.
+/// The complete part of a log in a folder that was copied while it was written. Both verification
+/// and plain reading of such a folder use it.
 pub struct CoveredPart<'folder, F> {
     files: CompletedFolder<'folder, F>,
     checkpoint: Checkpoint,
@@ -73,13 +82,24 @@ pub struct CoveredPart<'folder, F> {
 }
 
 impl<'folder, F: Folder> CoveredPart<'folder, F> {
-    /// All that the checkpoint covers.
+    /// Takes everything that the checkpoint covers.
+    ///
+    /// # Errors
+    ///
+    /// Fails if an entry is missing or a file cannot be read.
     pub fn all(folder: &'folder F, checkpoint: Checkpoint) -> Result<Self, Unverified> {
         Ok(Self { files: CompletedFolder::of(folder, &checkpoint)?, checkpoint, ends_before: None })
     }
 
-    /// What the checkpoint covers, or an earlier one of its history, where the folder ends before that; then so many entries at
-    /// least, which were there when somebody looked before.
+    /// Takes everything that the checkpoint covers. If the folder ends before that, takes what an
+    /// earlier size of its history covers.
+    ///
+    /// `seen` is a size that the log is known to have had. An earlier size below it is not
+    /// accepted.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no size is covered in full, or if a file cannot be read.
     pub fn of(
         folder: &'folder F,
         checkpoint: Checkpoint,
@@ -96,7 +116,7 @@ impl<'folder, F: Folder> CoveredPart<'folder, F> {
         };
         let size = checkpoint.size;
         match end {
-            // What was seen was there.
+            // Entries that were seen before must be in the copy.
             MissingEnd::At(end) if seen.is_none_or(|seen| seen <= end.size) => {
                 Ok(Self { ends_before: Some(size), ..Self::all(folder, end)? })
             }
@@ -107,7 +127,12 @@ impl<'folder, F: Folder> CoveredPart<'folder, F> {
         }
     }
 
-    /// The same by the folder's own checkpoint, whoever signed it: what is read then is not known to be true.
+    /// Does the same as [`Self::of`] by the folder's own checkpoint, without checking its
+    /// signature. So the content is not proven.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no checkpoint, or for the reasons of [`Self::of`].
     pub fn unverified(folder: &'folder F) -> Result<Self, Unverified> {
         let note = folder.read(folder::CHECKPOINT)?;
         let (checkpoint, earlier) =
@@ -115,38 +140,43 @@ impl<'folder, F: Folder> CoveredPart<'folder, F> {
         Self::of(folder, checkpoint, &earlier, None)
     }
 
-    /// The checkpoint that covers it.
+    /// Returns the checkpoint that covers this part.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
-    /// How many entries the folder's own checkpoint says, where the folder ends before that.
+    /// Returns the size in the folder's own checkpoint, if the folder ends before it.
     pub fn ends_before(&self) -> Option<u64> {
         self.ends_before
     }
 
-    /// Gives its entries from this index on to `take`, in order; the index after the last one.
+    /// Passes the entries from index `from` on to `take`, in order. Returns the index after the
+    /// last one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if an entry cannot be read.
     pub fn entries(&self, from: u64, take: impl FnMut(u64, &[u8])) -> Result<u64, Unverified> {
         folder::covered(&self.files, self.checkpoint.size, from, take)
     }
 
-    /// Its files.
+    /// Returns the files of this part.
     pub(super) fn files(&self) -> &CompletedFolder<'folder, F> {
         &self.files
     }
 }
 
-/// What of a copy that ends before its checkpoint is all there.
+/// The end of a copy that ends before its checkpoint.
 enum MissingEnd {
-    /// Up to one of the earlier sizes that the checkpoint names.
+    /// At one of the earlier sizes that the checkpoint names.
     At(Checkpoint),
-    /// Nobody vouches for what is there.
+    /// At a size that no checkpoint proves.
     Unknown,
-    /// It is not an end that is missing.
+    /// A file in the middle is missing, not the end.
     Gap,
 }
 
-/// Up to where a copy goes in which this is the first file that is missing.
+/// Returns the end of a copy, given the first file that is missing in it.
 fn end<F: Folder>(
     folder: &F,
     checkpoint: &Checkpoint,
@@ -162,7 +192,7 @@ fn end<F: Folder>(
     let from = missing.first_entry();
     let journal = folder::journal_so_far(folder, from)?;
     let is_there = |size: u64| {
-        // In the missing file's place there may be a beginning of it.
+        // A partial version of the missing file may be there.
         let mut last = Tile::all_from(Content::Entries, size, missing.index);
         size <= from || last.next().is_some_and(|last| entries(folder, &journal, last).is_ok())
     };
@@ -175,13 +205,14 @@ fn end<F: Folder>(
     })
 }
 
-/// Whether an agent wrote the folder, or one that it was copied from: then it has a journal. What `audit copy` makes has none, and
-/// is of one moment.
+/// Returns true if an agent wrote this folder or its original: then it has a journal. A folder that
+/// `audit copy` makes has no journal, and all of its files are of one moment.
 fn was_written(files: &[String]) -> bool {
     files.iter().any(|path| journal::first_of(path).is_some())
 }
 
-/// A folder with what the checkpoint covers, whole. What is there in its full length stays as it is, so that a change is found.
+/// A folder with everything that the checkpoint covers, completed from the entries. Files that are
+/// there in full length are not replaced, so that changes in them are found.
 pub(super) struct CompletedFolder<'folder, F> {
     folder: &'folder F,
     files: BTreeMap<String, Vec<u8>>,
@@ -189,7 +220,7 @@ pub(super) struct CompletedFolder<'folder, F> {
 }
 
 impl<'folder, F: Folder> CompletedFolder<'folder, F> {
-    /// Of a folder that was copied, up to this checkpoint.
+    /// Completes a copied folder up to this checkpoint.
     fn of(folder: &'folder F, checkpoint: &Checkpoint) -> Result<Self, Unverified> {
         let mut mended = Self { folder, files: BTreeMap::new(), lacking: Vec::new() };
         let made = files(folder, checkpoint, |(tile, bytes)| -> Result<(), Unverified> {
@@ -205,14 +236,15 @@ impl<'folder, F: Folder> CompletedFolder<'folder, F> {
             Ok(())
         });
         match made {
-            // Where the entries do not lead to the root, whoever compares them with the tiles can name the entry.
+            // The entries do not lead to the root. The later comparison with the tiles can name the
+            // entry.
             Ok(()) | Err(Unverified::Found(Finding::Root { .. })) => Ok(mended),
             Err(error) => Err(error),
         }
     }
 
-    /// The files that are not there, or not whole, since the folder was copied while they were written; or the first one for
-    /// which that is no reason.
+    /// Returns the files that are missing or incomplete because the folder was copied while they
+    /// were written. Fails with the first file that must not be missing for this reason.
     pub(super) fn lacking(&self) -> Result<Vec<String>, Unverified> {
         let files = self.folder.list()?;
         let was_written = was_written(&files);

@@ -1,26 +1,27 @@
-//! What a log was before: each checkpoint names some earlier sizes, with their roots.
+//! Earlier sizes of a log with their roots, which each checkpoint names.
 //!
-//! A folder that is copied file by file while it is written may get a checkpoint that is newer than the files beside it. What
-//! is in the copy then ends before that checkpoint, and one of the earlier sizes covers it. They lie the farther apart, the
-//! longer ago they were, so that there are few, and always one from just before a copy began, however long it took.
+//! A folder that is copied file by file while it is written may get a checkpoint that is newer than
+//! the other files. The copy then ends before that checkpoint, and one of the earlier sizes covers
+//! it. The distance between the sizes grows with their age. So there are few of them, and there is
+//! always one from shortly before the copy began, however long it took.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::merkle::Hash;
 
-/// What a line of a checkpoint begins with that names one.
+/// Prefix of a checkpoint's line that names an earlier size.
 const LINE: &str = "earlier ";
 
-/// Between two that are kept there lies at most so many times what has come since the later one.
+/// Limit of the distance between two neighbours, as a multiple of the entries since the later one.
 const SPREAD: u64 = 4;
 
-/// So many entries, and the root over them.
+/// A size of the log and the root over its entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EarlierRoot {
     /// Entries.
     pub size: u64,
-    /// The RFC 6962 root over them.
+    /// The RFC 6962 root over the entries.
     pub root: Hash,
 }
 
@@ -29,7 +30,8 @@ pub struct EarlierRoot {
 pub struct History(Vec<EarlierRoot>);
 
 impl History {
-    /// Those that a checkpoint's text names. A line that is in another form is a later version's.
+    /// Reads the earlier sizes from a checkpoint's text. Lines of another form belong to later
+    /// versions and are skipped.
     pub fn parse(text: &str) -> Self {
         let mut history = Self::default();
         for earlier in text.lines().skip(3).filter_map(parse) {
@@ -40,21 +42,21 @@ impl History {
         history
     }
 
-    /// The lines that name them.
+    /// Returns the checkpoint's lines for these sizes.
     pub fn lines(&self) -> String {
         let line =
             |earlier: &EarlierRoot| format!("{LINE}{} {}\n", earlier.size, BASE64.encode(earlier.root));
         self.0.iter().map(line).collect()
     }
 
-    /// Adds the newest, and forgets some that lie close to one another for how long ago they were.
+    /// Adds the newest size and removes sizes that are too close together for their age.
     pub fn add(&mut self, newest: EarlierRoot) {
         self.0.retain(|earlier| earlier.size < newest.size);
         let mut kept = vec![newest];
         let mut since = 1;
         while let Some(earlier) = self.0.pop() {
             let before_it = self.0.last().map(|before| newest.size - before.size);
-            // The first is kept for good.
+            // The first size is never removed.
             if before_it.is_none_or(|before| before > SPREAD * since) {
                 since = newest.size - earlier.size;
                 kept.push(earlier);
@@ -64,7 +66,7 @@ impl History {
         self.0 = kept;
     }
 
-    /// From the newest to the oldest.
+    /// Returns the sizes from the newest to the oldest.
     pub fn newest_first(&self) -> impl Iterator<Item = &EarlierRoot> {
         self.0.iter().rev()
     }
@@ -115,7 +117,7 @@ mod tests {
         for strange in ["earlier x y", "earlier 01 AAAA", "earlier 1", &line.replace('1', "+1")] {
             assert_eq!(History::parse(&format!("o\n6\nr\n{strange}\n")), History::default(), "{strange}");
         }
-        // None stands twice, or before an older one.
+        // A size that is named twice, or out of order, is skipped.
         let twice = History::parse(&format!("o\n6000\nr\n{}{line}\n", history.lines()));
         assert_eq!(twice, history);
     }

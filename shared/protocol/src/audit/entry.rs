@@ -1,7 +1,8 @@
-//! Entries of the log: what happened, as types, and one line of canonical JSON for each.
+//! Entries of the log: events as types, and one line of canonical JSON for each.
 //!
-//! The form is RFC 8785 restricted to what entries need: members sorted, no white space, integers, and strings of
-//! visible ASCII that need no escape. There is no free text: ids, digests, codes, sizes. Nothing personal has a place.
+//! The form is a subset of RFC 8785: sorted members, no white space, integers, and strings of
+//! visible ASCII that need no escape. There is no free text, only ids, digests, codes and sizes. So
+//! nothing personal can be in an entry.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -9,99 +10,99 @@ use sha2::{Digest as _, Sha256};
 use crate::domain::{Brand, KeyDigest, OrderId, PaymentId, UnixMicros};
 use crate::seal::sealing::Header;
 
-// The entries that every order has, without a general serializer.
+// Fast writing of the most frequent entries.
 mod line;
 
-/// Bytes of an entry at most.
+/// Most bytes of an entry.
 pub const ENTRY_BYTES_MAX: usize = 2_048;
 
-/// Key ids that one entry names at most; its digest covers all.
+/// Most key ids in one entry. Its digest covers all keys.
 const KEYS_MAX: usize = 32;
 
-/// Something that happened, and when.
+/// An event with its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// By the clock of the host that logged it.
+    /// Time by the clock of the host that logged it.
     #[serde(with = "micros")]
     pub at: UnixMicros,
-    /// What.
+    /// The event.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// What happened. The payments' events are as the orders'.
+/// Events. Those of payments are like those of orders.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", content = "facts", rename_all = "kebab-case")]
 pub enum Event {
-    /// The agent serves.
+    /// The agent started to serve.
     AgentStarted(Started),
-    /// The agent has ended in order.
+    /// The agent shut down in order.
     AgentStopped(Stopped),
-    /// Another configuration is in force than before.
+    /// The configuration differs from the previous one.
     ConfigurationChanged(Configuration),
-    /// Other sealing keys are in use than before.
+    /// The sealing keys differ from the previous ones.
     KeysChanged(Keys),
     /// A link to a peer is up.
     TunnelOpened(Opened),
-    /// A link to a peer is gone.
+    /// A link to a peer ended.
     TunnelClosed(Closed),
-    /// Somebody was not let in, or did not let us in.
+    /// A peer was refused, or refused us.
     TunnelRefused(Refused),
     /// Cloud: a request about an order goes to the link for the first time.
     OrderSent(Carried),
-    /// IDC: a request about an order has come.
+    /// IDC: a request about an order arrived.
     OrderReceived(Carried),
-    /// IDC: its outcome is in the ledger.
+    /// IDC: the request's outcome is in the ledger.
     OrderCommitted(Ended),
-    /// Cloud: what the storefront is told. IDC: what the cloud is told, where nothing was committed.
+    /// Cloud: the answer to the storefront. IDC: the answer to the cloud, if nothing was committed.
     OrderAnswered(Ended),
-    /// As `order-sent`.
+    /// As `order-sent`, for payments.
     PaymentSent(Carried),
-    /// As `order-received`.
+    /// As `order-received`, for payments.
     PaymentReceived(Carried),
-    /// As `order-committed`.
+    /// As `order-committed`, for payments.
     PaymentCommitted(Ended),
-    /// As `order-answered`.
+    /// As `order-answered`, for payments.
     PaymentAnswered(Ended),
-    /// IDC: an operator says what became of a payment or a refund that nobody could tell about.
+    /// IDC: an operator decided the outcome of a payment or refund that was unknown.
     PaymentResolved(Resolved),
-    /// IDC: somebody is about to see an order's personal data.
+    /// IDC: personal data of an order is about to be shown.
     PersonalShown(Shown),
 }
 
-/// Which agent serves.
+/// Start of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Started {
     /// The version of its build.
     pub build: Word,
-    /// Its name.
+    /// The agent's name.
     pub name: Word,
 }
 
-/// Why an agent ended.
+/// End of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stopped {
-    /// A code.
+    /// Reason, as a code.
     pub reason: Word,
 }
 
-/// Which configuration.
+/// A configuration in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Configuration {
-    /// Of what `check --print-config` shows.
+    /// Digest of the text that `check --print-config` shows.
     pub digest: Digest,
 }
 
-/// Which sealing keys.
+/// Sealing keys in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Keys {
-    /// Their ids in hexadecimal.
+    /// Ids of the keys, in hexadecimal.
     pub keys: Vec<Word>,
-    /// Of the signed manifest as it travels.
+    /// Digest of the signed manifest.
     pub manifest: Digest,
 }
 
@@ -109,9 +110,9 @@ pub struct Keys {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Opened {
-    /// Of the peer's certificate, DER.
+    /// Digest of the peer's certificate (DER).
     pub certificate: Digest,
-    /// The key exchange.
+    /// The key exchange group.
     pub group: Word,
     /// The link's number in this process.
     pub link: u64,
@@ -121,7 +122,7 @@ pub struct Opened {
     pub suite: Word,
 }
 
-/// A link that is gone.
+/// A link that ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Closed {
@@ -129,144 +130,146 @@ pub struct Closed {
     pub link: u64,
     /// The peer's SPIFFE ID.
     pub peer: Word,
-    /// A code.
+    /// Reason, as a code.
     pub reason: Word,
 }
 
-/// Somebody who is not linked.
+/// A refused peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Refused {
-    /// Of the peer's certificate, DER, if it showed one.
+    /// Digest of the peer's certificate (DER), if it showed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Digest>,
-    /// The peer's SPIFFE ID, as far as it showed one.
+    /// The peer's SPIFFE ID, if it showed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<Word>,
-    /// A code.
+    /// Reason, as a code.
     pub reason: Word,
-    /// How often since the last entry of this reason: strangers that knock all day do not fill a disk.
+    /// Refusals for this reason since the last entry with it. They are counted so that a stranger
+    /// who keeps trying does not fill the disk.
     pub times: u64,
 }
 
-/// A request on its way.
+/// A request that is sent or received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Carried {
     /// `place`, `cancel`, `pay`, `refund`.
     pub action: Word,
-    /// Whose shop.
+    /// Brand of the request.
     #[serde(with = "brand")]
     pub brand: Brand,
-    /// Bytes of the ciphertext, 0 if nothing in it is sealed.
+    /// Length of the ciphertext in bytes; 0 if nothing is sealed.
     pub bytes: u64,
-    /// Of the ciphertext.
+    /// Digest of the ciphertext.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ciphertext: Option<Digest>,
-    /// The digest of brand and idempotency key.
+    /// Digest of brand and idempotency key.
     #[serde(with = "key")]
     pub key: KeyDigest,
-    /// The order.
+    /// The order's id.
     #[serde(with = "order")]
     pub order: OrderId,
-    /// The payment, where it is about one.
+    /// The payment's id, if the request is about a payment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment: Option<Word>,
 }
 
-/// How a request ended.
+/// Outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ended {
-    /// Whose shop.
+    /// Brand of the request.
     #[serde(with = "brand")]
     pub brand: Brand,
-    /// The digest of brand and idempotency key.
+    /// Digest of brand and idempotency key.
     #[serde(with = "key")]
     pub key: KeyDigest,
-    /// The order, as the ledger has it.
+    /// The order's id in the ledger.
     #[serde(with = "order")]
     pub order: OrderId,
-    /// The outcome's code, or the refusal's; `unknown` where nobody can tell.
+    /// Code of the outcome or of the refusal; `unknown` if nobody knows the outcome.
     pub outcome: Word,
-    /// The payment, where it is about one.
+    /// The payment's id, if the request is about a payment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment: Option<Word>,
-    /// The ledger's number for the outcome, where it is committed.
+    /// The ledger's number for the outcome, if it is committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<i64>,
-    /// Whether an earlier request under the same key had it committed.
+    /// Set if the outcome was committed by an earlier request under the same key.
     pub replayed: bool,
 }
 
-/// A doubt that an operator ends.
+/// A decision of an operator that ends an unknown outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resolved {
-    /// Whose shop. Agents of before did not log it.
+    /// The shop's brand. Earlier versions did not log it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub brand: Option<Word>,
-    /// The digest of brand and idempotency key under which it was asked for; of a refund that nobody asked for, its payment's.
-    /// Agents of before did not log it.
+    /// Digest of brand and idempotency key of the request. For a refund without a request of its own, the
+    /// payment's. Earlier versions did not log it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Digest>,
-    /// The payment's order.
+    /// Id of the payment's order.
     #[serde(with = "order")]
     pub order: OrderId,
-    /// How it stands by the operator's word.
+    /// The decided outcome.
     pub outcome: Word,
-    /// The payment.
+    /// The payment's id.
     pub payment: Word,
-    /// Why that is known, as a code such as a ticket's number.
+    /// Evidence for the decision, as a code such as a ticket number.
     pub reason: Word,
-    /// The refund, where it is about one.
+    /// The refund's id, if the decision is about a refund.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refund: Option<Word>,
-    /// The account on the host.
+    /// The operator's account on the host.
     pub who: Word,
 }
 
-/// Personal data before somebody's eyes.
+/// Personal data shown to a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shown {
-    /// Whose data: the customer's of this order.
+    /// Id of the order whose personal data is shown.
     #[serde(with = "order")]
     pub order: OrderId,
-    /// Why, as a code such as a ticket's number.
+    /// Purpose, as a code such as a ticket number.
     pub purpose: Word,
-    /// The account on the host.
+    /// The person's account on the host.
     pub who: Word,
 }
 
-/// One word: 1 to 255 letters, digits and `. _ : / @ -`. A space would make it text, and there is none.
+/// One word: 1 to 255 letters, digits and `. _ : / @ -`. A space would allow free text, so there is
+/// none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Word(String);
 
-/// What was given is no [`Word`].
+/// The text is no [`Word`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to 255 letters, digits and . _ : / @ - without spaces")]
 pub struct NotAWord;
 
-/// A SHA-256 digest, in hexadecimal where it is written.
+/// A SHA-256 digest, written in hexadecimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Digest(#[serde(serialize_with = "key::serialize")] KeyDigest);
 
-/// Why bytes are no entry.
+/// Reasons why bytes are no entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
-    /// It is longer than an entry may be.
+    /// It is longer than [`ENTRY_BYTES_MAX`].
     #[error("an entry has at most {ENTRY_BYTES_MAX} bytes")]
     TooLong,
-    /// It is of no kind that this version knows, or not in its canonical form.
+    /// Its kind is unknown to this version, or it is not in its canonical form.
     #[error("not an entry in its canonical form")]
     Malformed,
 }
 
 impl Carried {
-    /// A request about an order under a key, with what is sealed in it.
+    /// Makes the entry of a request about an order, with the sealed ciphertext if there is one.
     pub fn new(header: &Header, action: &str, ciphertext: Option<&[u8]>) -> Self {
         let Header { brand, order, key } = header.clone();
         let bytes = ciphertext.map_or(0, |ciphertext| ciphertext.len() as u64);
@@ -274,52 +277,61 @@ impl Carried {
         Self { action, brand, bytes, ciphertext, key, order, payment: None }
     }
 
-    /// The same about a payment of that order.
+    /// Adds the payment that the request is about.
     #[must_use]
     pub fn about(self, payment: PaymentId) -> Self {
         Self { payment: Some(Word::of(&payment.to_string())), ..self }
     }
 }
 
-/// What the cloud tells a caller whose request stayed where it was: without a link, without room, with another one under
-/// its key on the way, the same or not, turned away at the IDC's door before it was looked at, or refused by an IDC whose log could
-/// not take it.
+/// Answers of the cloud agent that mean the IDC did nothing: there was no link, no room, a request
+/// under the same key (same or other body) in progress, or a refusal at the IDC before the request
+/// was logged.
 const NOT_TAKEN: [&str; 6] = ["not-sent", "full", "in-progress", "key-in-use", "busy", "database-down"];
 
 impl Ended {
-    /// A request's end by its code, that is not in the ledger.
+    /// Makes the entry of an outcome that is not in the ledger.
     pub fn new(header: &Header, outcome: &str) -> Self {
         let Header { brand, order, key } = header.clone();
         let outcome = Word::of(outcome);
         Self { brand, key, order, outcome, payment: None, position: None, replayed: false }
     }
 
-    /// The same about a payment of that order.
+    /// Adds the payment that the outcome is about.
     #[must_use]
     pub fn about(self, payment: PaymentId, replayed: bool) -> Self {
         Self { payment: Some(Word::of(&payment.to_string())), replayed, ..self }
     }
 
-    /// Whether it says that nothing of the request was taken, so that the other side need not know of it.
+    /// Returns true if the outcome means that the IDC took nothing, so that its log need not have
+    /// the request.
     pub fn says_not_taken(&self) -> bool {
         NOT_TAKEN.contains(&self.outcome.as_str())
     }
 }
 
 impl Entry {
-    /// Something that happened now.
+    /// Makes an entry of an event at a time.
     pub fn new(at: UnixMicros, event: Event) -> Self {
         Self { at, event }
     }
 
-    /// The canonical bytes: the leaf of the tree.
+    /// Returns the canonical bytes, which are the leaf of the tree.
+    ///
+    /// # Errors
+    ///
+    /// Fails if they are longer than [`ENTRY_BYTES_MAX`].
     pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
         let mut bytes = Vec::with_capacity(ENTRY_BYTES_MAX / 4);
         self.encode_into(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// Appends the canonical bytes; after an error nothing is appended.
+    /// Appends the canonical bytes to `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if they are longer than [`ENTRY_BYTES_MAX`]. `bytes` is then unchanged.
     pub fn encode_into(&self, bytes: &mut Vec<u8>) -> Result<(), EntryError> {
         let from = bytes.len();
         let encoded =
@@ -335,7 +347,11 @@ impl Entry {
         written
     }
 
-    /// Reads an entry back; only the bytes that [`Self::encode`] gives are one.
+    /// Reads an entry. Only bytes that [`Self::encode`] returns are accepted.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the bytes are too long or not in the canonical form.
     pub fn parse(bytes: &[u8]) -> Result<Self, EntryError> {
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(EntryError::TooLong);
@@ -346,7 +362,7 @@ impl Entry {
 }
 
 impl Event {
-    /// Every kind's name, as `--kind` takes it.
+    /// Name of every kind, as `--kind` takes it.
     pub const KINDS: [&'static str; 17] = [
         "agent-started",
         "agent-stopped",
@@ -367,7 +383,7 @@ impl Event {
         "personal-shown",
     ];
 
-    /// The name of its kind, one of [`Self::KINDS`].
+    /// Returns the name of the event's kind, one of [`Self::KINDS`].
     pub fn kind(&self) -> &'static str {
         match self {
             Self::AgentStarted(_) => "agent-started",
@@ -390,7 +406,7 @@ impl Event {
         }
     }
 
-    /// Sealing keys by their ids and the manifest as it travels.
+    /// Makes an event from the key ids and the signed manifest.
     pub fn keys_changed<'id>(manifest: &[u8], ids: impl Iterator<Item = &'id [u8]>) -> Self {
         let keys = ids.take(KEYS_MAX).map(|id| Word::of(&hex(id))).collect();
         Self::KeysChanged(Keys { keys, manifest: Digest::of(manifest) })
@@ -398,13 +414,17 @@ impl Event {
 }
 
 impl Word {
-    /// Checks a word that somebody gave.
+    /// Checks a word.
+    ///
+    /// # Errors
+    ///
+    /// Fails unless the text is a word.
     pub fn new(text: &str) -> Result<Self, NotAWord> {
         let fits = (1..=255).contains(&text.len()) && text.bytes().all(is_of_a_word);
         if fits { Ok(Self(text.to_owned())) } else { Err(NotAWord) }
     }
 
-    /// The nearest word to what cannot be refused: other characters become `-`, what is too long is cut.
+    /// Makes a word from any text: other characters become `-`, and a text that is too long is cut.
     pub fn of(text: &str) -> Self {
         if let Ok(word) = Self::new(text) {
             return word;
@@ -414,7 +434,7 @@ impl Word {
         Self(if word.is_empty() { "-".to_owned() } else { word })
     }
 
-    /// The word.
+    /// Returns the word.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -435,17 +455,17 @@ impl TryFrom<String> for Word {
 }
 
 impl Digest {
-    /// The digest of these bytes.
+    /// Returns the digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self::from_bytes(Sha256::digest(bytes).into())
     }
 
-    /// A digest made elsewhere.
+    /// Makes a digest from its bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(KeyDigest::from_array(bytes))
     }
 
-    /// 64 hexadecimal digits.
+    /// Returns 64 hexadecimal digits.
     pub fn to_hex(self) -> String {
         self.0.to_hex()
     }
@@ -467,7 +487,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A time as its microseconds.
+/// Writes a time as its microseconds.
 mod micros {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -482,7 +502,7 @@ mod micros {
     }
 }
 
-/// Writes a domain type as its text, and reads it back through its own checked constructor.
+/// Writes a domain type as its text, and reads it through its own checked constructor.
 macro_rules! as_text {
     ($module:ident, $type:ty, |$value:ident, $serializer:ident| $write:expr, $read:expr) => {
         mod $module {

@@ -1,132 +1,133 @@
-//! What can be wrong with a log: one kind each, with the first entry that it concerns.
+//! Findings of a verification: one kind for each fault, with the first entry that is concerned.
 
 use super::checkpoint::CheckpointError;
 
-/// What is wrong, in words for whoever must find out why. Entries count from 0.
+/// A fault of a log, described for the person who must find its cause. Entries count from 0.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Finding {
     /// The folder has no checkpoint.
     #[error("there is no checkpoint: this is no log's folder, or its checkpoint was removed")]
     NoCheckpoint,
-    /// The checkpoint is not this log's.
+    /// The checkpoint does not verify under the log's key.
     #[error("the checkpoint proves nothing: {0}")]
     Checkpoint(CheckpointError),
-    /// The checkpoint that was seen before is not this log's.
+    /// The checkpoint that was seen before does not verify under the log's key.
     #[error("the checkpoint that was seen before proves nothing: {0}")]
     Seen(CheckpointError),
-    /// The log has been larger than its checkpoint says.
+    /// The log was larger before than its checkpoint says now.
     #[error("the checkpoint was put back: it says {size} entries, and there were {later} already")]
     PutBack {
-        /// What the checkpoint says.
+        /// Size in the checkpoint.
         size: u64,
-        /// What there was.
+        /// Size that the log had before.
         later: u64,
     },
-    /// The log has another beginning than it had when it was seen before.
+    /// The log's beginning differs from the one that was seen before.
     #[error(
         "two histories of one log: its first {size} entries are not those of the checkpoint that was seen before"
     )]
     TwoHistories {
-        /// The size that was seen.
+        /// Size that was seen before.
         size: u64,
     },
     /// A file is missing.
     #[error("entry {entry} and those after it cannot be checked: {path} is missing")]
     Missing {
-        /// Which file.
+        /// Path of the file.
         path: String,
-        /// The first entry it is about.
+        /// First entry that the file covers.
         entry: u64,
     },
-    /// A folder that was copied while it was written ends before its checkpoint, and before every earlier one that it names.
+    /// A folder that was copied while it was written ends before its checkpoint and before every
+    /// earlier size in it.
     #[error(
-        "nothing of this copy can be verified: its entries from {entry} on are not in it, and its checkpoint says {size}. So it is where \
-         a log is copied file by file while it is written (`cp`, `tar`), or where its end was cut off. Copy it with `audit copy`"
+        "nothing of this copy can be verified: its entries from {entry} on are missing, and its checkpoint says {size}. \
+         Either the log was copied file by file while it was written (`cp`, `tar`), or its end was cut off. Copy it with `audit copy`"
     )]
     EndsEarly {
-        /// The first entry that is not there.
+        /// First entry that is missing.
         entry: u64,
-        /// What the checkpoint says.
+        /// Size in the checkpoint.
         size: u64,
     },
-    /// An entry is not what was logged.
+    /// An entry differs from the logged one.
     #[error("entry {entry} was changed")]
     Changed {
-        /// Which one.
+        /// Index of the entry.
         entry: u64,
     },
-    /// An entry is not there any more.
+    /// An entry was removed.
     #[error("entry {entry} was removed")]
     Removed {
-        /// Which one.
+        /// Index of the entry.
         entry: u64,
     },
-    /// An entry was put between others.
+    /// An entry was inserted.
     #[error("entry {entry} was added")]
     Added {
-        /// Which one.
+        /// Index of the entry.
         entry: u64,
     },
-    /// An entry stands in another's place.
+    /// An entry has the place of another one.
     #[error("entry {entry} was reordered: another entry of the log stands in its place")]
     Reordered {
-        /// Which one.
+        /// Index of the entry.
         entry: u64,
     },
     /// The entries end before the checkpoint's size.
     #[error("entry {entry} and those after it were cut off")]
     CutOff {
-        /// The first one that is not there.
+        /// First entry that is missing.
         entry: u64,
     },
-    /// An entry is what was logged and is in no form that this version reads.
+    /// A logged entry has a form that this version cannot read.
     #[error(
         "entry {entry} is signed and is not an entry in its canonical form: was it written by a later version?"
     )]
     Form {
-        /// Which one.
+        /// Index of the entry.
         entry: u64,
     },
-    /// A tile's hashes are not those of the entries.
+    /// A tile's hashes differ from those of the entries.
     #[error(
         "{path} was changed: its hashes from entry {entry} on are not those of the entries that are signed"
     )]
     Tile {
-        /// Which tile.
+        /// Path of the tile.
         path: String,
-        /// The first entry it is about.
+        /// First entry that the tile covers.
         entry: u64,
     },
-    /// Entries and tiles agree with one another and not with the checkpoint.
+    /// Entries and tiles agree with each other but not with the checkpoint.
     #[error(
         "entries were changed together with their tiles, between entry {from} and entry {to}: they do not lead to the root that is signed"
     )]
     Root {
         /// The first entry that may be changed.
         from: u64,
-        /// The last one.
+        /// The last entry that may be changed.
         to: u64,
     },
-    /// The journal is not as it was written.
+    /// The journal was changed.
     #[error("{path} was changed at byte {at}, or what stood before it is missing")]
     Journal {
-        /// Which segment.
+        /// Path of the segment.
         path: String,
-        /// Where.
+        /// Offset in bytes.
         at: usize,
     },
-    /// The journal holds another entry than the log, or fewer entries than are signed.
+    /// The journal has another entry than the log, or fewer entries than are signed.
     #[error("entry {entry} of {path} is not the one that is signed")]
     JournalEntry {
-        /// Which segment.
+        /// Path of the segment.
         path: String,
-        /// Which one.
+        /// Index of the entry.
         entry: u64,
     },
 }
 
 impl Finding {
-    /// The code in `--json`.
+    /// Returns the code for `--json`.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoCheckpoint => "no-checkpoint",
@@ -149,7 +150,7 @@ impl Finding {
         }
     }
 
-    /// The first entry that it concerns, where that can be told.
+    /// Returns the first entry that is concerned, if it is known.
     pub fn entry(&self) -> Option<u64> {
         match self {
             Self::Missing { entry, .. }
@@ -173,24 +174,24 @@ impl Finding {
     }
 }
 
-/// A file cannot be read, for a reason that has nothing to do with what is in it.
+/// A file cannot be read, for a reason that is independent of its content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NotRead(pub String);
 
-/// Why a log is not verified.
+/// Reasons why a log is not verified.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unverified {
     /// A file cannot be read.
     #[error(transparent)]
     Read(#[from] NotRead),
-    /// Something is wrong with it.
+    /// The log has a fault.
     #[error(transparent)]
     Found(#[from] Finding),
 }
 
 impl Unverified {
-    /// The finding, if there is one.
+    /// Returns the finding, if there is one.
     pub fn finding(&self) -> Option<&Finding> {
         match self {
             Self::Found(finding) => Some(finding),

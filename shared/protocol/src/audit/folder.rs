@@ -1,4 +1,4 @@
-//! A log's files, from wherever they are, and the entries in them.
+//! Access to a log's files and entries, wherever the files are stored.
 
 use super::checkpoint::Checkpoint;
 use super::finding::{Finding, NotRead, Unverified};
@@ -6,48 +6,65 @@ use super::journal::{self, JournalError, Reader};
 use super::tile::{self, Content, FULL, NodeError, Tile, TileNodes};
 use crate::note::NoteVerifier;
 
-/// The checkpoint's path.
+/// Path of the checkpoint.
 pub const CHECKPOINT: &str = "checkpoint";
 
-/// Where a log's files are read from. A path has no leading slash.
+/// Source of a log's files. A path has no leading slash.
 pub trait Folder {
-    /// The paths of all files.
+    /// Returns the paths of all files.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the folder cannot be read.
     fn list(&self) -> Result<Vec<String>, NotRead>;
 
-    /// A file's bytes; `None` if there is no such file.
+    /// Returns a file's bytes, or `None` if there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read.
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, NotRead>;
 }
 
-/// What of a journal lies in one segment.
+/// The content of one segment of the journal.
 pub struct Segment {
-    /// Its path.
+    /// Path of the segment.
     pub path: String,
-    /// The index of its first entry.
+    /// Index of its first entry.
     pub first: u64,
-    /// What the log's root was before that entry.
+    /// Root of the log before that entry.
     pub root: crate::merkle::Hash,
     /// Its entries.
     pub entries: Vec<Vec<u8>>,
-    /// The size of the last checkpoint that it says is out.
+    /// Size of the last published checkpoint that it names.
     pub published: Option<u64>,
-    /// Where it is cut short, in bytes.
+    /// Offset in bytes at which it is cut short.
     pub torn: Option<usize>,
 }
 
 impl Segment {
-    /// The index after its last entry.
+    /// Returns the index after its last entry.
     pub fn end(&self) -> u64 {
         self.first + self.entries.len() as u64
     }
 }
 
-/// The log's checkpoint under its key.
+/// Returns the log's checkpoint, verified under its key.
+///
+/// # Errors
+///
+/// Fails if there is no checkpoint, or if it does not verify under the key.
 pub fn checkpoint<F: Folder>(folder: &F, key: &NoteVerifier) -> Result<Checkpoint, Unverified> {
     let note = folder.read(CHECKPOINT)?.ok_or(Finding::NoCheckpoint)?;
     Checkpoint::verify(&note, key).map_err(|error| Finding::Checkpoint(error).into())
 }
 
-/// A tile of a log, or the full one that has taken the place of a partial one, cut to its width.
+/// Returns a tile of a log. If the partial tile is gone, returns the full tile that replaced it,
+/// cut to the same width.
+///
+/// # Errors
+///
+/// Fails if neither file exists or can be read.
 pub fn tile<F: Folder>(folder: &F, tile: Tile) -> Result<Vec<u8>, Unverified> {
     if let Some(bytes) = folder.read(&tile.to_string())? {
         return Ok(bytes);
@@ -68,12 +85,12 @@ fn cut(tile: Tile, mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// The nodes of a log of this size.
+/// Returns the nodes of a log of this size, read from its tiles.
 pub fn nodes<F: Folder>(folder: &F, size: u64) -> TileNodes<impl Fn(Tile) -> Result<Vec<u8>, Unverified>> {
     TileNodes { size, read: move |wanted| tile(folder, wanted) }
 }
 
-/// An error of the tree's nodes as a finding.
+/// Converts an error of the tree's nodes to a finding.
 pub fn of_node(error: NodeError<Unverified>) -> Unverified {
     match error {
         NodeError::Read(error) => error,
@@ -81,7 +98,11 @@ pub fn of_node(error: NodeError<Unverified>) -> Unverified {
     }
 }
 
-/// The entries of a bundle in a log of this size.
+/// Returns the entries of a bundle in a log of this size.
+///
+/// # Errors
+///
+/// Fails if the bundle is missing or not whole.
 pub fn bundle<F: Folder>(folder: &F, size: u64, index: u64) -> Result<Vec<Vec<u8>>, Unverified> {
     let first = index * FULL;
     let Some(wanted) = Tile::all_from(Content::Entries, size, index).next() else { return Ok(Vec::new()) };
@@ -94,8 +115,14 @@ pub fn bundle<F: Folder>(folder: &F, size: u64, index: u64) -> Result<Vec<Vec<u8
     }
 }
 
-/// Gives every durable entry from this index on to `take`, in order, published or not; the index after the last one.
-/// Nothing is verified: what is said of entries here, [`super::verify`] proves.
+/// Passes every durable entry from index `from` on to `take`, in order, published or not. Returns
+/// the index after the last one.
+///
+/// Nothing is verified here. [`super::verify`] proves the entries.
+///
+/// # Errors
+///
+/// Fails if a file cannot be read, or a bundle or the journal is damaged.
 pub fn entries<F: Folder>(
     folder: &F,
     from: u64,
@@ -107,7 +134,8 @@ pub fn entries<F: Folder>(
     };
     let mut next = covered(folder, published, from, &mut take)?;
     for segment in segments(folder)? {
-        // A journal that begins later belongs to a checkpoint that came meanwhile; the next call sees it.
+        // A segment that begins later belongs to a checkpoint that was published meanwhile. The
+        // next call sees it.
         if segment.first > next {
             break;
         }
@@ -121,7 +149,11 @@ pub fn entries<F: Folder>(
     Ok(next)
 }
 
-/// The same of the entries in the tiles of a log of this size, and of no others.
+/// Does the same for the entries in the tiles of a log of this size only.
+///
+/// # Errors
+///
+/// Fails if a bundle is missing or not whole.
 pub fn covered<F: Folder>(
     folder: &F,
     size: u64,
@@ -140,7 +172,11 @@ pub fn covered<F: Folder>(
     Ok(next)
 }
 
-/// The journal's segments, the first one first. Only the last one may be cut short.
+/// Returns the journal's segments in order. Only the last one may be cut short.
+///
+/// # Errors
+///
+/// Fails if a segment cannot be read or is damaged.
 pub fn segments<F: Folder>(folder: &F) -> Result<Vec<Segment>, Unverified> {
     let mut firsts: Vec<u64> = folder.list()?.iter().filter_map(|path| journal::first_of(path)).collect();
     firsts.sort_unstable();
@@ -155,7 +191,7 @@ pub fn segments<F: Folder>(folder: &F) -> Result<Vec<Segment>, Unverified> {
             Ok(segment) => {
                 return Err(Finding::Journal { path, at: segment.torn.unwrap_or(0) }.into());
             }
-            // A segment whose header was never written to its end has nothing in it.
+            // A segment whose header is incomplete has no entries.
             Err(JournalError::Torn(_)) if is_last && follows => {}
             Err(JournalError::Torn(at) | JournalError::Damaged(at)) => {
                 return Err(Finding::Journal { path, at }.into());
@@ -165,8 +201,15 @@ pub fn segments<F: Folder>(folder: &F) -> Result<Vec<Segment>, Unverified> {
     Ok(segments)
 }
 
-/// The journal of a folder that was copied while it was written, as far as each segment reads: what is damaged before this
-/// entry was whole when it was copied.
+/// Returns the journal of a folder that was copied while it was written, each segment as far as it
+/// can be read.
+///
+/// The entries before `size` were whole when the folder was copied, so a segment may be damaged
+/// only behind them.
+///
+/// # Errors
+///
+/// Fails if a file cannot be read, or if a segment is damaged before entry `size`.
 pub fn journal_so_far<F: Folder>(folder: &F, size: u64) -> Result<Vec<Segment>, Unverified> {
     let mut segments = Vec::new();
     for path in folder.list()? {
@@ -196,7 +239,8 @@ fn segment(path: &str, first: u64, bytes: &[u8]) -> Result<Segment, JournalError
     }
 }
 
-/// What reads of a segment, if its head does, and what ends that before its end.
+/// Returns the readable part of a segment if its header is good, and the error that ended the
+/// reading early.
 fn segment_so_far(path: &str, first: u64, bytes: &[u8]) -> (Option<Segment>, Option<JournalError>) {
     let (header, mut reader) = match Reader::open(bytes) {
         Ok((header, reader)) if header.first == first => (header, reader),

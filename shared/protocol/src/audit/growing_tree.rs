@@ -1,6 +1,8 @@
-//! A log while it grows: what must be in memory to append, to tell the root, and to fill its files.
+//! A growing log: the state in memory that is needed to append, to compute the root and to write
+//! the files.
 //!
-//! That is the last tile of each level and the last bundle, as far as they are filled: a few kilobytes for any size.
+//! It is the last tile of each level and the last bundle, as far as they are filled: a few
+//! kilobytes for any size.
 
 use super::tile::{self, Content, FULL, NodeError, Tile, TileNodes};
 use super::tree;
@@ -13,30 +15,34 @@ pub type File = (Tile, Vec<u8>);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GrowingTree {
     size: u64,
-    /// The hashes of each level's last tile; fewer than 256 each.
+    /// Hashes of each level's last tile; fewer than 256 each.
     levels: Vec<Vec<Hash>>,
-    /// The last bundle's entries, fewer than 256.
+    /// Entries of the last bundle; fewer than 256.
     bundle: Vec<u8>,
 }
 
-/// A log at some size: what a checkpoint says of it, and the files that are not full.
+/// A log at some size: the values for a checkpoint, and its partial files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edge {
     /// Entries.
     pub size: u64,
-    /// The root over all of them.
+    /// Root over all of them.
     pub root: Hash,
     /// Its partial files.
     pub files: Vec<File>,
 }
 
 impl GrowingTree {
-    /// A log without entries.
+    /// Makes a log without entries.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A log of this size, from its files that are not full.
+    /// Makes a log of this size from its partial files, which `read` returns.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a file cannot be read or has the wrong width.
     pub fn resume<E>(size: u64, read: impl Fn(Tile) -> Result<Vec<u8>, E>) -> Result<Self, NodeError<E>> {
         let mut growing = Self { size, ..Self::default() };
         growing.levels.resize(usize::from(tile::levels(size)), Vec::new());
@@ -63,28 +69,28 @@ impl GrowingTree {
         Ok(growing)
     }
 
-    /// Entries so far.
+    /// Returns the number of entries.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// All of it, as it is now.
+    /// Returns the log's current edge.
     pub fn now(&self) -> Edge {
         self.edge_of(self.size)
     }
 
-    /// As it was when the last bundle was filled: it needs no file that is given up once it is full, but for the high levels'.
+    /// Returns the edge at the last full bundle. It has partial files of higher levels only.
     pub fn when_last_full(&self) -> Edge {
-        // Nothing but the lowest level and the bundle has grown since.
+        // Only the lowest level and the bundle have grown since.
         self.edge_of(self.size - self.size % FULL)
     }
 
-    /// The root over all of them.
+    /// Returns the root over all entries.
     pub fn root(&self) -> Hash {
         self.root_of(self.size)
     }
 
-    /// Of the present size, or that of the last full bundle.
+    /// Returns the edge of the present size, or of the size at the last full bundle.
     fn edge_of(&self, size: u64) -> Edge {
         let bytes = |tile: Tile| match tile.content {
             Content::Hashes(level) => self.hashes(level).concat(),
@@ -94,7 +100,8 @@ impl GrowingTree {
         Edge { size, root: self.root_of(size), files }
     }
 
-    /// As [`Self::edge_of`]: the complete subtrees that a root is made of then all lie on the edge, so nothing else is read.
+    /// Returns the root of one of the sizes that [`Self::edge_of`] accepts. All complete subtrees
+    /// of such a root are on the edge, so nothing else is read.
     fn root_of(&self, size: u64) -> Hash {
         let read = |tile: Tile| match tile.content {
             Content::Hashes(level) => Ok(self.hashes(level).concat()),
@@ -103,7 +110,7 @@ impl GrowingTree {
         tree::root(&TileNodes { size, read }, size).unwrap_or_default()
     }
 
-    /// Appends an entry with its leaf hash; the files that it fills are added to `full`.
+    /// Appends an entry with its leaf hash. Adds the files that become full to `full`.
     pub fn append(&mut self, entry: &[u8], leaf: Hash, full: &mut Vec<File>) {
         tile::push_entry(&mut self.bundle, entry);
         self.size += 1;

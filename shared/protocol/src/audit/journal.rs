@@ -1,24 +1,28 @@
-//! The journal: entries that are durable, whether or not a checkpoint covers them yet.
+//! The journal: durable entries, with or without a checkpoint that covers them.
 //!
-//! A segment begins with what came before it. What becomes durable together is a round, sealed over the one before, so that a
-//! round that is changed, missing or elsewhere is found. Nobody signs it: it says what was acknowledged, the checkpoint says
-//! what happened.
+//! A segment begins with the log's state before it. Entries that become durable together form a
+//! round. Each round is sealed over the one before, so that a changed, missing or moved round is
+//! found. The journal is not signed: it shows the acknowledged entries, and the checkpoint proves
+//! them.
 //!
 //! ```text
-//! segment  magic (24) | first entry's index (8) | root before it (32) | seal (32) | rounds | zeros, any number
-//! round    complement of the length (4) | length (4) | size of a checkpoint that has come out, or 0 (8) | seal (32)
-//!          | entries, so many bytes | line feed (1)
-//! entry    its length (2) | itself, as in a bundle of C2SP tlog-tiles
+//! segment  magic (24) | first entry's index (8) | root before it (32) | seal (32) | rounds
+//!          | zeros (any number)
+//! round    complement of the length (4) | length of the entries (4)
+//!          | size of a published checkpoint, or 0 (8) | seal (32) | entries | line feed (1)
+//! entry    its length (2) | its bytes, as in a bundle of C2SP tlog-tiles
 //! ```
 //!
-//! Integers are big-endian. A round's seal is SHA-256 over the seal before it, the leaf hash of each entry, which the tree needs
-//! as well, and the round's first 16 bytes. The zeros are written ahead, so that a round goes where the file has room already: it
-//! is durable without a change to the file's length, which is a second place on the disk to write.
+//! Integers are big-endian. A round's seal is SHA-256 over the seal before it, the leaf hash of
+//! each entry (which the tree needs too), and the round's first 16 bytes. The zeros are written
+//! ahead. So a round needs no change of the file's length, which would be a second write to another
+//! place of the disk.
 //!
-//! A round that was cut short, because a machine died while it was written, was acknowledged to nobody. It is told from one that
-//! was damaged by what a disk does: a sector is written whole or not at all, and one that was not is zeros or beyond the end.
-//! Whatever part of a round lies in a sector, some byte of it is not zero: a round begins with ones, since it is shorter than
-//! 2^24 bytes, and ends with a line feed.
+//! A round that was cut short by a crash was acknowledged to nobody. It is distinguished from a
+//! damaged round by how disks write: a sector is written whole or not at all, and an unwritten
+//! sector is zeros or beyond the end of the file. Every sector of a written round has a byte that
+//! is not zero: a round begins with ones, because it is shorter than 2^24 bytes, and ends with a
+//! line feed.
 
 use std::iter::Peekable;
 
@@ -31,54 +35,55 @@ use crate::merkle::{Hash, leaf_hash};
 /// The start of every segment.
 const MAGIC: &[u8; 24] = b"bridge audit journal v2\n";
 
-/// Bytes of a segment before its first round.
+/// Length of a segment's header.
 pub const HEADER_BYTES: usize = 24 + 8 + 32 + 32;
 
-/// Bytes of a round before its seal: complement, length, checkpoint.
+/// Length of a round before its seal: complement, length, checkpoint.
 const HEAD_BYTES: usize = 4 + 4 + 8;
 
-/// Bytes of a round beside its entries.
+/// Length of a round without its entries.
 const ROUND_BYTES_MIN: usize = HEAD_BYTES + 32 + 1;
 
-/// Bytes of a round's entries at most.
+/// Most bytes of a round's entries.
 const ENTRIES_BYTES_MAX: usize = (1 << 24) - 1;
 
-/// What a disk writes whole or not at all.
+/// Bytes that a disk writes whole or not at all.
 const SECTOR_BYTES: usize = 512;
 
-/// What ends a round.
+/// Last byte of a round.
 const END: u8 = b'\n';
 
-/// What a segment begins with.
+/// Header of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// The index of its first entry.
+    /// Index of its first entry.
     pub first: u64,
-    /// The log's root before that entry.
+    /// Root of the log before that entry.
     pub root: Hash,
 }
 
-/// What became durable together.
+/// Entries that became durable together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Round<'bytes> {
-    /// The checkpoint of this size has come out: an older one in the folder was put back.
+    /// Size of a checkpoint that was published. An older checkpoint in the folder was then put
+    /// back.
     pub published: Option<u64>,
     /// Entries, in order.
     pub entries: Vec<&'bytes [u8]>,
 }
 
-/// Why a segment cannot be read on.
+/// Reasons why reading a segment ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
-    /// Its last round was not written to its end, so nobody was told that it is durable.
+    /// Its last round is incomplete, so it was acknowledged to nobody.
     #[error("the last round is cut short at byte {0}")]
     Torn(usize),
-    /// Something in it is not as it was written.
+    /// It was changed after it was written.
     #[error("damaged at byte {0}")]
     Damaged(usize),
 }
 
-/// Writes rounds, each sealed over the last.
+/// Writes rounds, each sealed over the one before.
 #[derive(Debug, Clone)]
 pub struct Writer {
     seal: Hash,
@@ -92,19 +97,19 @@ pub struct Reader<'bytes> {
     seal: Hash,
 }
 
-/// The path of the segment that begins with this entry.
+/// Returns the path of the segment that begins with this entry.
 pub fn path(first: u64) -> String {
     format!("journal/{first:020}")
 }
 
-/// The first entry of the segment at this path; `None` if it is no segment's path.
+/// Returns the first entry of the segment at this path, or `None` for another file's path.
 pub fn first_of(path: &str) -> Option<u64> {
     let first = path.strip_prefix("journal/")?.parse().ok()?;
     (self::path(first) == path).then_some(first)
 }
 
 impl Header {
-    /// A segment's first bytes, and what writes its rounds.
+    /// Returns a segment's first bytes and the writer of its rounds.
     pub fn encode(&self) -> (Vec<u8>, Writer) {
         let mut bytes = [MAGIC.as_slice(), &self.first.to_be_bytes(), &self.root].concat();
         let seal: Hash = Sha256::digest(&bytes).into();
@@ -114,8 +119,9 @@ impl Header {
 }
 
 impl Writer {
-    /// Appends to `out` what becomes durable together: the size of a checkpoint that has come out, and entries, each with its
-    /// leaf hash. That is one round, or more if there are very many entries.
+    /// Appends to `out` the size of a published checkpoint, and entries with their leaf hashes.
+    ///
+    /// They become one round, or several if there are very many entries.
     pub fn round<'entry>(
         &mut self,
         published: Option<u64>,
@@ -156,6 +162,10 @@ impl Writer {
 
 impl<'bytes> Reader<'bytes> {
     /// Reads a segment's header.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the header is cut short or damaged.
     pub fn open(bytes: &'bytes [u8]) -> Result<(Header, Self), JournalError> {
         let short = || {
             let written = bytes.len().min(MAGIC.len());
@@ -176,7 +186,11 @@ impl<'bytes> Reader<'bytes> {
         }
     }
 
-    /// The next round; `None` at the end, where there is nothing or nothing but zeros.
+    /// Returns the next round, or `None` if only zeros or nothing follow.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the round is cut short or damaged.
     pub fn next_round(&mut self) -> Result<Option<Round<'bytes>>, JournalError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         if rest.iter().all(|byte| *byte == 0) {
@@ -206,7 +220,8 @@ impl<'bytes> Reader<'bytes> {
         Ok(Some(Round { published: (published > 0).then_some(published), entries }))
     }
 
-    /// What is wrong with a round of so many bytes that is not as it should be.
+    /// Returns the error for a faulty round of `bytes` bytes: torn if one of its sectors was not
+    /// written, damaged otherwise.
     fn torn_or_damaged(&self, bytes: usize) -> JournalError {
         let last = (self.at + bytes - 1) / SECTOR_BYTES;
         let unwritten = (self.at / SECTOR_BYTES..=last).any(|sector| {
@@ -217,18 +232,18 @@ impl<'bytes> Reader<'bytes> {
         if unwritten { JournalError::Torn(self.at) } else { JournalError::Damaged(self.at) }
     }
 
-    /// Bytes read so far.
+    /// Returns the bytes read so far.
     pub fn position(&self) -> usize {
         self.at
     }
 
-    /// What writes on where this has come to.
+    /// Returns a writer that continues after the last round read.
     pub fn into_writer(self) -> Writer {
         Writer { seal: self.seal }
     }
 }
 
-/// What a round begins with.
+/// Returns the first bytes of a round.
 fn head(length: u32, published: u64) -> [u8; HEAD_BYTES] {
     let mut head = [0; HEAD_BYTES];
     let (lengths, size) = head.split_at_mut(8);
@@ -239,7 +254,7 @@ fn head(length: u32, published: u64) -> [u8; HEAD_BYTES] {
     head
 }
 
-/// Bytes of the round's entries; `None` if it is no round's beginning.
+/// Returns the length of the round's entries, or `None` if these are not a round's first bytes.
 fn length_of(head: &[u8; HEAD_BYTES]) -> Option<usize> {
     let [a, b, c, d, e, f, g, h, ..] = *head;
     let (complement, length) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
@@ -255,7 +270,7 @@ fn seal(last: &Hash, leaves: &[Hash], head: &[u8]) -> Hash {
 mod tests {
     use super::*;
 
-    /// A segment, and where its rounds begin and end.
+    /// Returns a segment, and the offsets of its rounds' ends.
     fn segment() -> (Vec<u8>, Vec<usize>) {
         let (mut bytes, mut writer) = Header { first: 7, root: [1; 32] }.encode();
         let mut ends = vec![bytes.len()];
@@ -329,7 +344,7 @@ mod tests {
     #[test]
     fn a_partly_written_round_is_torn_and_never_damaged() {
         for shift in 0..SECTOR_BYTES {
-            // The round that is written last begins anywhere in a sector and lies in four of them.
+            // The last round begins at any offset in a sector and covers four sectors.
             let (mut bytes, mut writer) = Header { first: 0, root: [1; 32] }.encode();
             write(&mut writer, None, &[&"s".repeat(1 + shift)], &mut bytes);
             let before = bytes.len();

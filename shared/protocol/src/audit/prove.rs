@@ -1,6 +1,8 @@
-//! Proofs that one entry is in a log (C2SP tlog-proof): the entry, its index, its path, the checkpoint.
+//! Proofs that one entry is in a log (C2SP tlog-proof): the entry, its index, its path and the
+//! checkpoint.
 //!
-//! A proof is one file that is checked with nothing but the log's verifier key. The entry travels in its `extra` line.
+//! A proof is one file. The log's verifier key is enough to check it. The entry is in its `extra`
+//! line.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -15,27 +17,27 @@ use crate::note::NoteVerifier;
 
 const FIRST_LINE: &str = "c2sp.org/tlog-proof@v1";
 
-/// Siblings that a proof can have: one for each bit of a size.
+/// Most siblings of a proof: one for each bit of a size.
 const PATH_MAX: usize = 64;
 
-/// What a proof proves.
+/// The facts that a proof proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proven {
     /// The entry's bytes.
     pub entry: Vec<u8>,
-    /// Its index.
+    /// Index of the entry.
     pub index: u64,
-    /// The checkpoint that covers it.
+    /// Checkpoint that covers it.
     pub checkpoint: Checkpoint,
 }
 
-/// Why a proof proves nothing.
+/// Reasons why a proof proves nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
-    /// It is not in the form of one.
+    /// It does not have the form of a proof.
     #[error("not a proof: expected the form of c2sp.org/tlog-proof, with the entry in its extra line")]
     Malformed,
-    /// Its checkpoint is not the log's.
+    /// Its checkpoint does not verify under the log's key.
     #[error("the proof's checkpoint proves nothing: {0}")]
     Checkpoint(#[from] CheckpointError),
     /// The path does not lead from the entry to the root.
@@ -43,7 +45,12 @@ pub enum ProofError {
     NotIncluded,
 }
 
-/// Proves that the entry at `index` is under the log's checkpoint; `None` if the checkpoint does not cover it.
+/// Returns a proof that the log's checkpoint covers the entry at `index`, or `None` if it does not
+/// cover it.
+///
+/// # Errors
+///
+/// Fails if the checkpoint does not verify, or a file is missing or damaged.
 pub fn prove<F: Folder>(folder: &F, key: &NoteVerifier, index: u64) -> Result<Option<String>, Unverified> {
     let checkpoint = folder::checkpoint(folder, key)?;
     let size = checkpoint.size;
@@ -64,6 +71,11 @@ pub fn prove<F: Folder>(folder: &F, key: &NoteVerifier, index: u64) -> Result<Op
 }
 
 /// Checks a proof under the log's key.
+///
+/// # Errors
+///
+/// Fails if the proof is malformed, its checkpoint does not verify, or its path does not lead to
+/// the root.
 pub fn check(proof: &str, key: &NoteVerifier) -> Result<Proven, ProofError> {
     let (head, note) = proof.split_once("\n\n").ok_or(ProofError::Malformed)?;
     let (index, entry, path) = read(head).ok_or(ProofError::Malformed)?;

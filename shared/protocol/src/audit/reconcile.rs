@@ -1,13 +1,15 @@
-//! Compares the logs of the two ends of a tunnel, any number of agents at each: what one side says was sent, the other must say
-//! was received, and how it ended must be the same.
+//! Compares the logs at both ends of a tunnel, with any number of agents at each end. Every request
+//! that the cloud sent must be received by the IDC, and both must log the same outcome.
 //!
-//! A link or a process that ends takes along what was on its way: that is told apart from a difference by what the cloud's
-//! log says after it. Where one log simply ends earlier than the other, what it would have said is merely in doubt. Where an
-//! agent's log is not given that the others name, what it would have said is not known.
+//! A link or a process that ends can lose requests on the way. The cloud agent's later entries
+//! distinguish such a loss from a difference. If one log ends earlier than the other, its missing
+//! entries are only in doubt. If the log of an agent that the others name is not given, its entries
+//! are unknown.
 //!
-//! A caller may try again under its key, through any cloud agent: each try is received as it was sent, and all of them have one
-//! end. A payment may be answered "unknown" and be concluded later, under the same key and with nobody waiting: any outcome that
-//! an IDC agent committed is one that a caller may have been told.
+//! A caller may repeat a request under its key, through any cloud agent. Each attempt is received
+//! as it was sent, and all attempts have one outcome. A payment may be answered "unknown" and be
+//! concluded later under the same key, while no caller waits. So a caller may have been told any
+//! outcome that an IDC agent committed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -18,10 +20,10 @@ use crate::domain::{Brand, KeyDigest, OrderId, UnixMicros};
 // One of the logs.
 mod log;
 
-// What they say of one request.
+// The entries of all logs about one request.
 mod request;
 
-// What that comes to.
+// The result of the comparison of these entries.
 mod comparer;
 pub use log::Side;
 
@@ -29,74 +31,74 @@ use comparer::{Comparer, Verdict};
 use log::Log;
 use request::{LoggedRequest, Request};
 
-/// What all logs say, put together.
+/// Result of comparing all logs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reconciled {
-    /// Requests that the logs tell the same of.
+    /// Requests on which the logs agree.
     pub agreed: u64,
-    /// Requests that were lost with a link or an agent before they were received, or whose answer was: the cloud's log
-    /// says so, and told nobody otherwise.
+    /// Requests that were lost before they were received, or whose answer was lost, with a link or
+    /// an agent. The cloud agent's log shows the loss, and no caller was told otherwise.
     pub lost: u64,
-    /// Requests that they tell differently of, in the order of the entries.
+    /// Requests on which the logs differ, in the order of the entries.
     pub differences: Vec<Difference>,
-    /// Requests about which one log ends too early to tell.
+    /// Requests that one log ends too early to decide.
     pub in_doubt: Vec<Difference>,
-    /// Requests of which an agent would tell whose log is not given.
+    /// Requests that only a log that was not given could decide.
     pub not_given: Vec<Difference>,
-    /// All agents that the logs name and whose logs are not given, by their SPIFFE IDs.
+    /// SPIFFE IDs of all agents that the logs name and whose logs are not given.
     pub missing: BTreeSet<Word>,
 }
 
-/// One request, and what is wrong with it.
+/// One request and its fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Whose shop.
+    /// Brand of the request.
     pub brand: Brand,
-    /// The order.
+    /// The order's id.
     pub order: OrderId,
-    /// The digest of brand and idempotency key.
+    /// Digest of brand and idempotency key.
     pub key: KeyDigest,
-    /// The first entry about it in a cloud agent's log.
+    /// First entry about it in a cloud agent's log.
     pub cloud_entry: Option<u64>,
-    /// The first entry about it in an IDC agent's log.
+    /// First entry about it in an IDC agent's log.
     pub idc_entry: Option<u64>,
-    /// The first entry about it in each log that has one.
+    /// First entry about it in each log that has one.
     pub entries: Vec<(LogId, u64)>,
-    /// What is wrong.
+    /// Kind of the difference.
     pub what: DifferenceKind,
-    /// The agents of which one would tell, if its log were given.
+    /// Agents of which one has the missing entry in its log.
     pub agents: BTreeSet<Word>,
 }
 
-/// What logs tell differently.
+/// Kind of a difference between logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DifferenceKind {
     /// The cloud sent it, and the IDC never received it.
     NeverReceived,
-    /// The IDC received it, and the cloud never sent it.
+    /// The IDC received it, but the cloud never sent it.
     NeverSent,
     /// The IDC received other bytes than the cloud sent.
     OtherBytes,
-    /// The IDC committed it without having received it.
+    /// The IDC committed it but never received it.
     CommittedUnreceived,
-    /// The IDC committed it, and the cloud never told its caller anything.
+    /// The IDC committed it, but the cloud never answered its caller.
     NeverAnswered,
     /// The cloud told its caller an outcome that the IDC never committed.
     NeverCommitted {
-        /// What the caller was told.
+        /// Outcome that the caller was told.
         answered: Word,
     },
-    /// The cloud told its caller another outcome, or another place in the ledger, than the IDC committed.
+    /// The cloud told its caller another outcome or ledger position than the IDC committed.
     OtherOutcome {
-        /// What was committed.
+        /// Outcome that was committed.
         committed: Word,
-        /// What the caller was told.
+        /// Outcome that the caller was told.
         answered: Word,
     },
 }
 
 impl DifferenceKind {
-    /// The code in `--json`.
+    /// Returns the code for `--json`.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NeverReceived => "never-received",
@@ -126,47 +128,47 @@ impl fmt::Display for DifferenceKind {
     }
 }
 
-/// Which of the logs: they count in the order in which [`Reconciler::log`] heard of them.
+/// Number of a log, in the order of the calls of [`Reconciler::log`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId(usize);
 
 impl LogId {
-    /// Its place among the logs, from 0.
+    /// Returns the log's index, from 0.
     pub fn index(self) -> usize {
         self.0
     }
 }
 
-/// Takes the entries of all logs, each log in its order, then tells.
+/// Takes the entries of all logs, each log in its order, and then compares them.
 #[derive(Debug, Default)]
 pub struct Reconciler {
     logs: Vec<Log>,
     requests: HashMap<KeyDigest, Request>,
-    /// Keys in the order in which they came up, so that what is told has one order.
+    /// Keys in the order of their first entries, so that the result has a fixed order.
     order: Vec<KeyDigest>,
     /// The logs of [`Self::cloud`] and [`Self::idc`].
     pair: [Option<LogId>; 2],
 }
 
 impl Reconciler {
-    /// Nothing yet.
+    /// Makes a reconciler without logs.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Another log of this side, by its origin.
+    /// Adds a log of this side, by its origin.
     pub fn log(&mut self, side: Side, origin: &str) -> LogId {
         self.logs.push(Log::new(side, origin));
         LogId(self.logs.len() - 1)
     }
 
-    /// Takes the next entry of the cloud's log, where there is one.
+    /// Takes the next entry of the cloud's log, if there is only one.
     pub fn cloud(&mut self, entry: &Entry) {
         let log = self.of_a_pair(Side::Cloud);
         self.take(log, entry);
     }
 
-    /// Takes the next entry of the IDC's log, where there is one.
+    /// Takes the next entry of the IDC's log, if there is only one.
     pub fn idc(&mut self, entry: &Entry) {
         let log = self.of_a_pair(Side::Idc);
         self.take(log, entry);
@@ -204,24 +206,25 @@ impl Reconciler {
         }
     }
 
-    /// This log is given up to an early end: its agent has logged more.
+    /// Marks a log that is given only up to an early end. Its agent has logged more.
     pub fn ends_early(&mut self, id: LogId) {
         if let Some(log) = self.logs.get_mut(id.0) {
             log.ends_early = true;
         }
     }
 
-    /// How far a log goes that was taken so far: its entries, and the latest time of one.
+    /// Returns the extent of a log so far: its entries, and the latest time of one.
     pub fn reach(&self, id: LogId) -> (u64, Option<UnixMicros>) {
         self.logs.get(id.0).map_or((0, None), |log| (log.entries, log.ends))
     }
 
-    /// The first entry of a log that only the other side's agents log, if there is one: then it is no log of one agent.
+    /// Returns the first entry of a log that only agents of the other side write. Such a log is not
+    /// of one agent.
     pub fn foreign_entry(&self, id: LogId) -> Option<u64> {
         self.logs.get(id.0)?.foreign
     }
 
-    /// What the logs come to.
+    /// Compares the logs and returns the result.
     pub fn finish(self) -> Reconciled {
         let judge = Comparer::new(&self.logs);
         let missing = judge.missing().cloned().collect();

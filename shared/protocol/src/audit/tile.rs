@@ -1,7 +1,9 @@
-//! Tiles and entry bundles (C2SP tlog-tiles): which files a log of some size has, where they lie, what is in them.
+//! Tiles and entry bundles (C2SP tlog-tiles): the files of a log of some size, their paths and
+//! their content.
 //!
-//! A tile of level L holds up to 256 hashes of height 8 x L; a bundle holds up to 256 entries. All but the last of a level
-//! are full and never change; a partial one has its width in its name and is never changed either.
+//! A tile of level L has up to 256 hashes of height 8 x L. A bundle has up to 256 entries. All
+//! files of a level but the last one are full and never change. A partial file has its width in its
+//! name and never changes either.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,27 +12,27 @@ use super::entry::ENTRY_BYTES_MAX;
 use super::tree::Nodes;
 use crate::merkle::{Hash, Tree};
 
-/// Hashes in a full tile, entries in a full bundle.
+/// Hashes of a full tile, and entries of a full bundle.
 pub const FULL: u64 = 256;
 
-/// The height of a tile.
+/// Height of a tile.
 pub const HEIGHT: u32 = 8;
 
-/// Levels that a tree of `u64` leaves can have.
+/// Most levels of a tree with a `u64` size.
 const LEVELS: u8 = 8;
 
-/// One file of the tree, or of its entries. Its `Display` is its path in the log.
+/// One file of the tree or of its entries. `Display` writes its path in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tile {
-    /// What is in it.
+    /// Content of the file.
     pub content: Content,
-    /// Which one of its level, from 0.
+    /// Index in its level, from 0.
     pub index: u64,
-    /// Hashes or entries, 1 to 256.
+    /// Number of hashes or entries, 1 to 256.
     pub width: u16,
 }
 
-/// What a file holds.
+/// Content of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Content {
     /// Hashes of this level.
@@ -44,35 +46,35 @@ pub enum Content {
 #[error("not the path of a tile or an entry bundle")]
 pub struct NotATile;
 
-/// A bundle's bytes are not as long as they say.
+/// The lengths in a bundle do not fit its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an entry bundle: its lengths do not fit its bytes")]
 pub struct NotABundle;
 
 impl Tile {
-    /// Whether nothing will ever be added to it.
+    /// Returns true if nothing will ever be added.
     pub fn is_full(&self) -> bool {
         u64::from(self.width) == FULL
     }
 
-    /// The full one of the same place.
+    /// Returns the full tile at the same place.
     pub fn full(self) -> Self {
         Self { width: 256, ..self }
     }
 
-    /// The tiles of a level of a tree of this size, or the bundles of its entries.
+    /// Returns the tiles of a level of a tree of this size, or the bundles of its entries.
     pub fn all(content: Content, size: u64) -> impl Iterator<Item = Self> {
         Self::all_from(content, size, 0)
     }
 
-    /// Those of [`Self::all`] from this index on.
+    /// Returns the tiles of [`Self::all`] from index `first` on.
     pub fn all_from(content: Content, size: u64, first: u64) -> impl Iterator<Item = Self> {
         let hashes = hashes_at(content, size);
         let tile = move |index: u64| Self { content, index, width: width(hashes - index * FULL) };
         (first..hashes.div_ceil(FULL)).map(tile)
     }
 
-    /// The index of the first entry that it is about.
+    /// Returns the index of the first entry below it.
     pub fn first_entry(&self) -> u64 {
         let height = match self.content {
             Content::Hashes(level) => HEIGHT * (u32::from(level) + 1),
@@ -81,7 +83,8 @@ impl Tile {
         self.index.checked_shl(height).unwrap_or(u64::MAX)
     }
 
-    /// The last tile of each level and the last bundle, of those that a tree of this size leaves partial.
+    /// Returns the partial files of a tree of this size: the last tile of each level and the last
+    /// bundle, if they are not full.
     pub fn edge(size: u64) -> impl Iterator<Item = Self> {
         let contents = (0..LEVELS).map(Content::Hashes).chain([Content::Entries]);
         contents.filter_map(move |content| {
@@ -91,7 +94,7 @@ impl Tile {
         })
     }
 
-    /// The size that a tree has at least if it has this tile.
+    /// Returns the smallest size of a tree that has this tile.
     pub fn size_at_least(&self) -> u64 {
         let height = match self.content {
             Content::Hashes(level) => HEIGHT * u32::from(level),
@@ -102,7 +105,7 @@ impl Tile {
     }
 }
 
-/// How many levels of tiles a tree of this size has.
+/// Returns the number of tile levels of a tree of this size.
 pub fn levels(size: u64) -> u8 {
     (0..LEVELS).find(|level| hashes_at(Content::Hashes(*level), size) == 0).unwrap_or(LEVELS)
 }
@@ -158,25 +161,29 @@ impl FromStr for Tile {
             number = number.checked_mul(1_000).and_then(|n| n.checked_add(digits)).ok_or(NotATile)?;
         }
         let tile = Self { content, index: number, width };
-        // One spelling each: what is not written back as it was read is none.
+        // Each path has exactly one spelling.
         if (1..=256).contains(&width) && tile.to_string() == path { Ok(tile) } else { Err(NotATile) }
     }
 }
 
-/// Appends an entry to a bundle's bytes: its length as a big-endian `u16`, then itself.
+/// Appends an entry to a bundle's bytes: its length as a big-endian `u16`, then the entry.
 pub fn push_entry(bundle: &mut Vec<u8>, entry: &[u8]) {
     let length = u16::try_from(entry.len().min(ENTRY_BYTES_MAX)).unwrap_or(u16::MAX);
     bundle.extend_from_slice(&length.to_be_bytes());
     bundle.extend_from_slice(&entry[..usize::from(length)]);
 }
 
-/// The entries of a bundle.
+/// Returns the entries of a bundle.
+///
+/// # Errors
+///
+/// Fails if the lengths do not fit the bytes.
 pub fn entries(bundle: &[u8]) -> Result<Vec<&[u8]>, NotABundle> {
     let (entries, rest) = split(bundle);
     if rest.is_empty() { Ok(entries) } else { Err(NotABundle) }
 }
 
-/// The entries of a bundle as far as they can be told apart, and what is left over.
+/// Returns the entries of a bundle as far as they are whole, and the remaining bytes.
 pub fn split(bundle: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     let mut entries = Vec::new();
     let mut rest = bundle;
@@ -189,27 +196,27 @@ pub fn split(bundle: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     (entries, rest)
 }
 
-/// The hashes of a tile; `None` if its bytes are not 1 to 256 of them.
+/// Returns the hashes of a tile, or `None` if the bytes are not 1 to 256 hashes.
 pub fn hashes(tile: &[u8]) -> Option<&[Hash]> {
     let (hashes, rest) = tile.as_chunks::<32>();
     (rest.is_empty() && (1..=256).contains(&hashes.len())).then_some(hashes)
 }
 
-/// A tree's nodes, out of its tiles: `read` gives the bytes of a tile.
+/// A tree's nodes, computed from its tiles.
 pub struct TileNodes<F> {
-    /// The tree's size, which says how wide its last tiles are.
+    /// Size of the tree, which gives the width of its last tiles.
     pub size: u64,
-    /// Gives a tile's bytes.
+    /// Returns a tile's bytes.
     pub read: F,
 }
 
-/// Why a node cannot be read out of tiles.
+/// Reasons why a node cannot be read from tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NodeError<E> {
     /// The tile cannot be read.
     #[error(transparent)]
     Read(#[from] E),
-    /// The tile is not as wide as it must be.
+    /// The tile's width is wrong.
     #[error("the tile {0} is not as wide as its name says")]
     Width(Tile),
 }

@@ -1,32 +1,46 @@
-//! The append-only tree (RFC 6962 section 2.1): roots and proofs from its stored nodes, and what checks them.
+//! The append-only tree (RFC 6962 section 2.1): roots and proofs from its stored nodes, and their
+//! verification.
 //!
-//! A node is named by its height and its index in that height: node (h, i) stands over the leaves from `i << h` up to
-//! `(i + 1) << h`, and exists once all of them do.
+//! A node has a height and an index in that height. Node (h, i) covers the leaves from `i << h` up
+//! to `(i + 1) << h`, and exists after all of them do.
 
 use sha2::{Digest as _, Sha256};
 
 use crate::merkle::{Hash, node_hash, root_from_path};
 
-/// The root of a tree without leaves: SHA-256 of nothing.
+/// Returns the root of a tree without leaves: SHA-256 of no bytes.
 pub fn empty_root() -> Hash {
     Sha256::digest([]).into()
 }
 
-/// Where a tree's nodes are read from.
+/// Source of a tree's nodes.
 pub trait Nodes {
-    /// Why a node cannot be read.
+    /// Error of reading a node.
     type Error;
 
-    /// The hash of a complete node.
+    /// Returns the hash of a complete node.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the node cannot be read.
     fn node(&self, height: u32, index: u64) -> Result<Hash, Self::Error>;
 }
 
-/// The root of the first `size` leaves.
+/// Returns the root of the first `size` leaves.
+///
+/// # Errors
+///
+/// Fails if a node cannot be read.
 pub fn root<N: Nodes>(nodes: &N, size: u64) -> Result<Hash, N::Error> {
     if size == 0 { Ok(empty_root()) } else { range(nodes, 0, size) }
 }
 
-/// The inclusion proof of leaf `index` among the first `size` (RFC 6962 section 2.1.1); empty if there is no such leaf.
+/// Returns the inclusion proof of leaf `index` among the first `size` (RFC 6962 section 2.1.1). It
+/// is empty if there is no such leaf.
+///
+/// # Errors
+///
+/// Fails if a node cannot be read.
 pub fn inclusion<N: Nodes>(nodes: &N, index: u64, size: u64) -> Result<Vec<Hash>, N::Error> {
     let mut path = Vec::new();
     let (mut start, mut end) = (0, size);
@@ -47,15 +61,19 @@ pub fn inclusion<N: Nodes>(nodes: &N, index: u64, size: u64) -> Result<Vec<Hash>
     Ok(path)
 }
 
-/// The proof that the first `old` leaves of `new` are a tree's that was seen (RFC 6962 section 2.1.2); empty for 0 and
-/// for the same size.
+/// Returns the proof that the tree of the first `old` leaves is the beginning of the tree of `new`
+/// leaves (RFC 6962 section 2.1.2). It is empty if `old` is 0 or equal to `new`.
+///
+/// # Errors
+///
+/// Fails if a node cannot be read.
 pub fn consistency<N: Nodes>(nodes: &N, old: u64, new: u64) -> Result<Vec<Hash>, N::Error> {
     let mut path = Vec::new();
     if old == 0 || old >= new {
         return Ok(path);
     }
     let (mut start, mut end) = (0, new);
-    // Whether the part that is left is a subtree that the verifier of the old root has already.
+    // True if the remaining part is a subtree that the verifier of the old root already has.
     let mut known = true;
     while old != end {
         let split = start + split_of(end - start);
@@ -75,18 +93,20 @@ pub fn consistency<N: Nodes>(nodes: &N, old: u64, new: u64) -> Result<Vec<Hash>,
     Ok(path)
 }
 
-/// Whether a leaf's hash is at `index` of the tree of `size` leaves under `root` (RFC 9162 section 2.1.3.2).
+/// Returns true if the leaf hash is at `index` in the tree of `size` leaves under `root` (RFC 9162
+/// section 2.1.3.2).
 pub fn is_included(leaf: Hash, index: u64, size: u64, path: &[Hash], root: &Hash) -> bool {
     root_from_path(leaf, index, size, path).as_ref() == Some(root)
 }
 
-/// Whether the tree under `new_root` begins with the one under `old_root` (RFC 9162 section 2.1.4.2).
+/// Returns true if the tree under `new_root` begins with the one under `old_root` (RFC 9162 section
+/// 2.1.4.2).
 pub fn is_consistent(old: u64, old_root: &Hash, new: u64, new_root: &Hash, path: &[Hash]) -> bool {
     if old > new || old == 0 || old == new {
         let same = if old == 0 { *old_root == empty_root() } else { old == new && old_root == new_root };
         return same && path.is_empty();
     }
-    // A complete subtree is its own first hash, which the proof leaves out.
+    // A complete subtree is the first hash itself, and the proof leaves it out.
     let whole: &[Hash] = if old.is_power_of_two() { std::slice::from_ref(old_root) } else { &[] };
     let mut path = whole.iter().chain(path);
     let (mut node, mut last) = (old - 1, new - 1);
@@ -116,7 +136,8 @@ pub fn is_consistent(old: u64, old_root: &Hash, new: u64, new_root: &Hash, path:
     last == 0 && old_hash == *old_root && new_hash == *new_root
 }
 
-/// The hash over some leaves that the RFC's recursion comes to: complete subtrees are read, the rest is hashed.
+/// Returns the hash over some leaves by the RFC's recursion. Complete subtrees are read, and the
+/// rest is hashed.
 fn range<N: Nodes>(nodes: &N, start: u64, end: u64) -> Result<Hash, N::Error> {
     let count = end - start;
     if count.is_power_of_two() {
@@ -127,7 +148,7 @@ fn range<N: Nodes>(nodes: &N, start: u64, end: u64) -> Result<Hash, N::Error> {
     Ok(node_hash(&range(nodes, start, split)?, &range(nodes, split, end)?))
 }
 
-/// The largest power of two below `count`, which is 2 or more.
+/// Returns the largest power of two below `count`, which must be 2 or more.
 fn split_of(count: u64) -> u64 {
     1 << (u64::BITS - 1 - (count - 1).leading_zeros())
 }

@@ -1,7 +1,8 @@
-//! Checks a whole log: every entry, every tile, the checkpoint over them, the journal beside them.
+//! Verifies a whole log: every entry, every tile, the checkpoint over them, and the journal beside
+//! them.
 //!
-//! Everything is computed again from the entries and compared with what is stored. Where entries and tiles differ, the
-//! side that leads to the signed root is right, and the other is named.
+//! Everything is computed again from the entries and compared with the stored files. Where entries
+//! and tiles differ, the side that leads to the signed root is right, and the other one is named.
 
 use std::collections::BTreeMap;
 
@@ -16,26 +17,33 @@ use super::tree;
 use crate::merkle::{Hash, leaf_hash};
 use crate::note::NoteVerifier;
 
-/// What a log that is as it was looks like.
+/// Result of verifying a log that was not changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// What is signed.
+    /// The verified checkpoint.
     pub checkpoint: Checkpoint,
     /// Entries in the journal that no checkpoint covers yet.
     pub unpublished: u64,
-    /// Whether the journal's last round is cut short: nobody was told that it is durable.
+    /// Set if the journal's last round is incomplete. It was acknowledged to nobody.
     pub torn: bool,
-    /// Whether the folder is of no single moment (see [`verify_copied`]): what lies beyond the checkpoint was not looked at.
+    /// Set if the files of the folder are of different moments (see [`verify_copied`]). The part
+    /// beyond the checkpoint was not checked.
     pub in_flight: bool,
-    /// What the folder's checkpoint says, where the folder ends before that: `checkpoint` is then an earlier one, which it
-    /// names.
+    /// Size in the folder's own checkpoint, if the folder ends before it. `checkpoint` is then an
+    /// earlier one that it names.
     pub ends_before: Option<u64>,
-    /// Files of the last entries that are not in the folder, or not whole, since it was copied meanwhile. They were made again from
-    /// the entries; proofs cannot be made without them.
+    /// Files of the last entries that are missing or incomplete because the folder was copied while
+    /// they were written. They were made again from the entries. Proofs cannot be made without
+    /// them.
     pub lacks: Vec<String>,
 }
 
-/// Checks the log in `folder` under its key; `seen` is a checkpoint of it from before, kept elsewhere.
+/// Verifies the log in `folder` under its key. `seen` is an earlier checkpoint of it that was kept
+/// elsewhere.
+///
+/// # Errors
+///
+/// Fails with the first fault, or if a file cannot be read.
 pub fn verify<F: Folder>(
     folder: &F,
     key: &NoteVerifier,
@@ -55,8 +63,15 @@ pub fn verify<F: Folder>(
     Ok(Verified { checkpoint, unpublished, torn, in_flight: false, ends_before: None, lacks: Vec::new() })
 }
 
-/// As [`verify`], of a folder that was copied while its agent wrote it: what its checkpoint covers, or an earlier one, where the
-/// copy ends before that. Whether there was a later checkpoint, and more entries, such a folder cannot tell by itself; `seen` can.
+/// Verifies a folder that was copied while its agent wrote it, up to its checkpoint. If the copy
+/// ends before that, verifies it up to an earlier size.
+///
+/// Such a folder cannot show by itself that there was a later checkpoint with more entries. `seen`
+/// can.
+///
+/// # Errors
+///
+/// Fails with the first fault, or if a file cannot be read.
 pub fn verify_copied<F: Folder>(
     folder: &F,
     key: &NoteVerifier,
@@ -69,7 +84,12 @@ pub fn verify_copied<F: Folder>(
     verify_whole(&whole, seen.as_ref())
 }
 
-/// As [`verify_copied`], of a folder that must have all that its checkpoint covers.
+/// Does the same as [`verify_copied`] for a folder that must have everything that its checkpoint
+/// covers.
+///
+/// # Errors
+///
+/// Fails with the first fault, or if a file cannot be read.
 pub fn verify_covered<F: Folder>(
     folder: &F,
     key: &NoteVerifier,
@@ -79,8 +99,12 @@ pub fn verify_covered<F: Folder>(
     verify_whole(&CoveredPart::all(folder, checkpoint)?, seen.as_ref())
 }
 
-/// As [`verify_covered`], of the folder that an agent writes while this reads it; that nothing shows a later checkpoint
-/// than the one it has at the end.
+/// Does the same as [`verify_covered`] for a folder that its agent is writing now. Also checks that
+/// nothing shows a later checkpoint than the one at the end.
+///
+/// # Errors
+///
+/// Fails with the first fault, or if a file cannot be read.
 pub fn verify_growing<F: Folder>(
     folder: &F,
     key: &NoteVerifier,
@@ -91,7 +115,7 @@ pub fn verify_growing<F: Folder>(
     Ok(verified)
 }
 
-/// The folder's checkpoint and the one that was seen, which is not a later one.
+/// Returns the folder's checkpoint and the one that was seen. The latter must not be later.
 fn signed<F: Folder>(
     folder: &F,
     key: &NoteVerifier,
@@ -105,7 +129,7 @@ fn signed<F: Folder>(
     }
 }
 
-/// What a checkpoint covers, and nothing beyond.
+/// Verifies everything that a checkpoint covers, and nothing beyond it.
 fn verify_whole<F: Folder>(
     whole: &CoveredPart<'_, F>,
     seen: Option<&Checkpoint>,
@@ -124,15 +148,25 @@ fn verify_whole<F: Folder>(
     })
 }
 
-/// Whether nothing in a folder shows a later checkpoint than its own. An agent may write it meanwhile: what is written
-/// first is read last, so that nothing looks later than the checkpoint only because it was read after it.
+/// Checks that nothing in a folder shows a later checkpoint than its own.
+///
+/// Its agent may write the folder meanwhile. So files are read in the reverse order of writing:
+/// nothing looks later than the checkpoint only because it was read after it.
+///
+/// # Errors
+///
+/// Fails with [`Finding::PutBack`], or if a file cannot be read.
 pub fn not_put_back<F: Folder>(folder: &F, key: &NoteVerifier) -> Result<(), Unverified> {
     let tiles = tiles_reach(folder)?;
     let segments = folder::segments(folder)?;
     is_later_than_all(checkpoint(folder, key)?.size, None, &segments, tiles)
 }
 
-/// Whether nothing shows that there was a later checkpoint than this one.
+/// Checks that nothing shows a later checkpoint than this one.
+///
+/// # Errors
+///
+/// Fails with [`Finding::PutBack`], or if a file cannot be read.
 pub fn is_newest<F: Folder>(
     folder: &F,
     size: u64,
@@ -142,7 +176,7 @@ pub fn is_newest<F: Folder>(
     is_later_than_all(size, seen, segments, tiles_reach(folder)?)
 }
 
-/// Entries that the folder's tiles are for.
+/// Returns the number of entries that the folder's tiles show.
 fn tiles_reach<F: Folder>(folder: &F) -> Result<Option<u64>, Unverified> {
     let paths = folder.list()?;
     let tiles = paths.iter().filter_map(|path| path.parse().ok());
@@ -155,11 +189,11 @@ fn is_later_than_all(
     segments: &[Segment],
     tiles: Option<u64>,
 ) -> Result<(), Unverified> {
-    // A journal is given up only after the checkpoint that covers it is out.
+    // A segment is removed only after the checkpoint that covers it is published.
     let kept_from = segments.iter().map(|segment| segment.first).min();
     let published = segments.iter().filter_map(|segment| segment.published).max();
     let durable = segments.iter().map(Segment::end).max().unwrap_or(size).max(size);
-    // Files are written before their checkpoint, for entries that the journal holds.
+    // Tiles are written before their checkpoint, for entries in the journal.
     let tiles = tiles.filter(|tiles| *tiles > durable);
     let seen = seen.map(|seen| seen.size);
     match [kept_from, published, tiles, seen].into_iter().flatten().max() {
@@ -173,17 +207,17 @@ struct Check<'log, F> {
     checkpoint: &'log Checkpoint,
     /// The log, made again from its entries.
     growing: GrowingTree,
-    /// The first place where entries and tiles differ.
+    /// First difference between entries and tiles.
     difference: Option<Finding>,
-    /// The first tile above the lowest level that is not what the entries make it.
+    /// First tile above the lowest level that differs from the one made from the entries.
     tile: Option<Finding>,
-    /// The hash of the entry that stands where it does not belong.
+    /// Hash of an entry that is at a wrong place.
     stranger: Option<Hash>,
-    /// The first entry that does not read.
+    /// First entry that cannot be read.
     form: Option<u64>,
-    /// Roots at the sizes that are compared with something else.
+    /// Roots at the sizes that are compared with other sources.
     roots: BTreeMap<u64, Hash>,
-    /// Hashes of the entries that the journal holds too.
+    /// Hashes of the entries that the journal has too.
     tail: Vec<Hash>,
     tail_from: u64,
 }
@@ -216,7 +250,7 @@ impl<'log, F: Folder> Check<'log, F> {
         check
     }
 
-    /// Everything but the journal.
+    /// Checks everything but the journal.
     fn all(&mut self, seen: Option<&Checkpoint>) -> Result<(), Unverified> {
         self.entries()?;
         self.upper_tiles()?;
@@ -229,7 +263,7 @@ impl<'log, F: Folder> Check<'log, F> {
         self.older_edges()
     }
 
-    /// Reads bundle by bundle beside the tiles of the lowest level.
+    /// Reads the bundles beside the tiles of the lowest level.
     fn entries(&mut self) -> Result<(), Unverified> {
         let size = self.checkpoint.size;
         let tiles = Tile::all(Content::Hashes(0), size);
@@ -250,7 +284,7 @@ impl<'log, F: Folder> Check<'log, F> {
                 self.stranger = difference.stranger;
             }
             if !rest.is_empty() || leaves.len() != stored.len() {
-                // What is left cannot be counted any more, so nothing after it has a place.
+                // The remaining bytes cannot be counted as entries, so later entries have no index.
                 return Err(self.difference.take().unwrap_or(Finding::CutOff { entry: first }).into());
             }
             for (entry, leaf) in entries.into_iter().zip(leaves) {
@@ -274,7 +308,7 @@ impl<'log, F: Folder> Check<'log, F> {
         full.iter().try_for_each(|file| self.compare_tile(file))
     }
 
-    /// Tiles that are not full, above the lowest level.
+    /// Compares the partial tiles above the lowest level.
     fn upper_tiles(&mut self) -> Result<(), Unverified> {
         self.growing.now().files.iter().try_for_each(|file| self.compare_tile(file))
     }
@@ -287,7 +321,7 @@ impl<'log, F: Folder> Check<'log, F> {
         Ok(())
     }
 
-    /// Who is right where two differ: the signed root says.
+    /// Decides by the signed root if the entries or the tiles were changed.
     fn judge(&mut self) -> Result<(), Unverified> {
         let size = self.checkpoint.size;
         let from_entries = self.growing.root() == self.checkpoint.root;
@@ -306,14 +340,15 @@ impl<'log, F: Folder> Check<'log, F> {
         if let Some(finding) = self.difference.take() {
             return Err(self.placed(finding)?.into());
         }
-        // Entries and their tiles were changed together. A higher tile may still be as it was.
+        // Entries and their tiles were changed together. A higher tile may still be unchanged.
         match self.changed_below_level_one()? {
             Some(finding) => Err(finding.into()),
             None => Err(Finding::Root { from: 0, to: size.saturating_sub(1) }.into()),
         }
     }
 
-    /// The first full tile of the lowest level that its parent does not know.
+    /// Returns the first full tile of the lowest level whose hash differs from the one in its
+    /// parent.
     fn changed_below_level_one(&self) -> Result<Option<Finding>, Unverified> {
         for parent in Tile::all(Content::Hashes(1), self.checkpoint.size) {
             let bytes = folder::tile(self.folder, parent)?;
@@ -335,7 +370,7 @@ impl<'log, F: Folder> Check<'log, F> {
         Ok(None)
     }
 
-    /// A changed entry that stands elsewhere in the log was reordered.
+    /// Turns a changed entry into a reordered one if its hash is elsewhere in the log.
     fn placed(&self, finding: Finding) -> Result<Finding, Unverified> {
         let (Finding::Changed { entry }, Some(stranger)) = (&finding, self.stranger) else {
             return Ok(finding);
@@ -348,7 +383,8 @@ impl<'log, F: Folder> Check<'log, F> {
         Ok(finding)
     }
 
-    /// Partial files of earlier checkpoints, which are beginnings of what has taken their place.
+    /// Checks the partial files of earlier checkpoints. They must be beginnings of the files that
+    /// replaced them.
     fn older_edges(&self) -> Result<(), Unverified> {
         let size = self.checkpoint.size;
         for path in self.folder.list()? {
@@ -371,7 +407,7 @@ impl<'log, F: Folder> Check<'log, F> {
         Ok(())
     }
 
-    /// The journal holds the same entries, and goes on where they end.
+    /// Checks that the journal has the same entries and continues after them.
     fn journal(&self, segments: &[Segment]) -> Result<(), Unverified> {
         let Some(last) = segments.last() else { return Ok(()) };
         if last.end() < self.checkpoint.size {
@@ -404,7 +440,7 @@ struct Difference {
     stranger: Option<Hash>,
 }
 
-/// How a bundle's entries differ from the hashes that its tile has, if they do.
+/// Returns the first difference between a bundle's entries and the hashes in its tile.
 fn compare(first: u64, entries: &[Hash], stored: &[Hash]) -> Option<Difference> {
     let longest = entries.len().max(stored.len());
     let at = (0..longest).find(|at| entries.get(*at) != stored.get(*at))?;

@@ -1,7 +1,8 @@
-//! The storefront's JSON body, parsed strictly.
+//! The storefront's JSON body of an order, parsed strictly.
 //!
-//! Unknown fields, floats, duplicate fields and wrong types are mistakes, each named by its JSON pointer (RFC 6901).
-//! serde's own messages quote what they met, so none of them is passed on: a mistake says what would be right.
+//! Unknown fields, floats, duplicate fields and wrong types are mistakes. Each mistake names its
+//! JSON pointer (RFC 6901). serde's own messages quote the value that they met, so none of them is
+//! passed on: a mistake describes the right form instead.
 
 use std::ops::RangeInclusive;
 
@@ -14,17 +15,19 @@ use super::country::is_country;
 use super::order::{FieldError, Line, OrderTerms, Quantity, Sku};
 use super::{Currency, Money, Personal, PersonalData, PersonalField};
 
-/// Characters a personal value may have, the address's lines each.
+/// Most characters of a personal value. An address may have as many in each line.
 pub const PERSONAL_CHARS_MAX: usize = 500;
 
-/// Lines an address may have.
+/// Most lines of an address.
 pub const ADDRESS_LINES_MAX: usize = 6;
 
-/// What a personal value may hold, as a regular expression of ECMA-262: PostgreSQL's text cannot hold U+0000.
+/// Pattern of a personal value, as a regular expression of ECMA-262. PostgreSQL's text type cannot
+/// hold U+0000.
 pub const PERSONAL_PATTERN: &str = r"^[^\u0000]*$";
 
-/// Characters that nobody sees, as a class of ECMA-262: white space, control characters, those that Unicode has nobody
-/// draw (Default_Ignorable_Code_Point, the fillers of Hangul among them), and Braille's blank.
+/// Invisible characters, as the inside of an ECMA-262 character class: white space, control
+/// characters, Default_Ignorable_Code_Point of Unicode (with the Hangul fillers), and the blank of
+/// Braille.
 macro_rules! unseen {
     () => {
         concat!(
@@ -35,12 +38,13 @@ macro_rules! unseen {
 }
 pub(super) use unseen;
 
-/// The same of a value that must say something: a character that somebody sees.
+/// Pattern of a personal value that must have at least one visible character.
 pub const TELLING_PATTERN: &str = concat!(r"^[^\u0000]*[^", unseen!(), r"][^\u0000]*$");
 
-/// What the storefront ordered: terms in the clear and personal data to be sealed.
+/// An order of the storefront: its terms in the clear, and the personal data that will be sealed.
 ///
-/// Made only by [`OrderRequest::parse`], so one that exists has passed every rule. No `Debug`: it holds personal data.
+/// Only [`OrderRequest::parse`] makes one, so an existing value has passed every rule. There is no
+/// `Debug`, because it holds personal data.
 ///
 /// ```compile_fail,E0277
 /// println!("{:?}", bridge_protocol::domain::body::OrderRequest::parse(b"{}", 1).ok());
@@ -51,8 +55,13 @@ pub struct OrderRequest {
 }
 
 impl OrderRequest {
-    /// Parses an order's body. Returns the one place where it stops being JSON of this shape; else every field that breaks
-    /// its rule; else, with every field right, every rule between them that is broken.
+    /// Parses an order's body with at most `lines_max` lines.
+    ///
+    /// # Errors
+    ///
+    /// Returns the mistakes of the first check that fails. The first check is the JSON shape (one
+    /// mistake). The second is each field by itself (all mistakes). The third is the rules between
+    /// fields (all mistakes).
     pub fn parse(body: &[u8], lines_max: usize) -> Result<Self, Vec<FieldError>> {
         let raw: Body = from_json(body)?;
         let mut errors = Vec::new();
@@ -60,7 +69,8 @@ impl OrderRequest {
             FieldError::new("/total/currency", "must be an ISO 4217 code of three capital letters")
         });
         let mut lines = Vec::with_capacity(raw.lines.len().min(lines_max));
-        // Beyond the limit lines are counted, not examined: a body of nothing but lines costs no more than a good one.
+        // One line above the limit is enough to detect too many lines. So a body of nothing but
+        // lines costs no more to check than a good one.
         for (index, line) in raw.lines.iter().enumerate().take(lines_max.saturating_add(1)) {
             let at = |field: &str| format!("/lines/{index}/{field}");
             let sku = check(Sku::new(&line.sku), &mut errors, || {
@@ -92,12 +102,12 @@ impl OrderRequest {
         }
     }
 
-    /// The terms in the clear.
+    /// Returns the terms in the clear.
     pub fn terms(&self) -> &OrderTerms {
         &self.terms
     }
 
-    /// The personal data.
+    /// Returns the personal data.
     pub fn personal(&self) -> &PersonalData {
         &self.personal
     }
@@ -155,7 +165,7 @@ struct BodyDelivery {
     note: Option<PersonalText>,
 }
 
-/// A personal string: zeroised from the moment it has left the parser.
+/// A personal string, zeroised when dropped from the moment it leaves the parser.
 struct PersonalText(Personal);
 
 impl<'de> Deserialize<'de> for PersonalText {
@@ -164,7 +174,7 @@ impl<'de> Deserialize<'de> for PersonalText {
     }
 }
 
-/// An optional field that, when it is there, must not be null.
+/// Reads an optional field that must not be null when it is present.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
@@ -182,7 +192,7 @@ pub(super) fn from_json<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, 
     parsed.and_then(end).map_err(|mistake| vec![mistake])
 }
 
-/// serde's error in words that quote nothing the caller sent; names of our own fields are the exception.
+/// Describes serde's error without quoting the caller. Names of our own fields may appear.
 fn mistake(pointer: String, error: &serde_json::Error) -> FieldError {
     let text = error.to_string();
     let known_field = || text.split('`').nth(1).unwrap_or_default().to_owned();
@@ -191,10 +201,11 @@ fn mistake(pointer: String, error: &serde_json::Error) -> FieldError {
             format!("the field `{}` is missing", known_field())
         }
         serde_json::error::Category::Data if text.starts_with("duplicate field") => {
-            format!("the field `{}` stands twice", known_field())
+            format!("the field `{}` appears twice", known_field())
         }
         serde_json::error::Category::Data if text.starts_with("unknown field") => {
-            // The last one is serde's own; the field's name, which is the caller's, may hold the word as well.
+            // The last "expected" is serde's own. The field's name comes from the caller and may
+            // contain the word too.
             let expected = text.rsplit_once("expected ").and_then(|(_, rest)| rest.split(" at line").next());
             format!("there is an unknown field; known are {}", expected.unwrap_or("none"))
         }
@@ -211,7 +222,8 @@ fn pointer(path: &Path) -> String {
     for segment in path.iter() {
         match segment {
             Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
-            // Only names of our own structs get here: an unknown name is reported at the object that holds it.
+            // Only names of our own structs get here. An unknown name is reported at the object
+            // that holds it.
             Segment::Map { key } if KNOWN_FIELDS.contains(&key.as_str()) => {
                 pointer.push_str(&format!("/{key}"))
             }
@@ -293,7 +305,7 @@ fn personal(customer: BodyCustomer, delivery: BodyDelivery, errors: &mut Vec<Fie
         (Field::DeliveryNote, "/delivery/note", IN_TEXT, delivery.note),
     ] {
         let Some(PersonalText(value)) = value else { continue };
-        // These have been looked at already.
+        // These three were checked above.
         if !matches!(field, Field::DeliveryName | Field::DeliveryAddress | Field::DeliveryCountry) {
             check_text(&value, TextRule::Fit, pointer, errors);
         }
@@ -303,7 +315,7 @@ fn personal(customer: BodyCustomer, delivery: BodyDelivery, errors: &mut Vec<Fie
     data
 }
 
-/// The lines of an address as one value, each checked by itself.
+/// Joins the lines of an address to one value, after checking each line.
 fn address(lines: &[PersonalText], errors: &mut Vec<FieldError>) -> Personal {
     if !(1..=ADDRESS_LINES_MAX).contains(&lines.len()) {
         errors.push(FieldError::new("/delivery/address", format!("has 1 to {ADDRESS_LINES_MAX} lines")));
@@ -311,7 +323,7 @@ fn address(lines: &[PersonalText], errors: &mut Vec<FieldError>) -> Personal {
     let len = lines.iter().map(|line| line.0.expose().len() + 1).sum();
     let mut address = String::with_capacity(len);
     for (index, line) in lines.iter().enumerate() {
-        // Beyond the limit lines are counted, not examined.
+        // Lines above the limit are not checked.
         if index < ADDRESS_LINES_MAX {
             check_text(&line.0, TextRule::Tell, &format!("/delivery/address/{index}"), errors);
         }
@@ -323,12 +335,12 @@ fn address(lines: &[PersonalText], errors: &mut Vec<FieldError>) -> Personal {
     Personal::new(address)
 }
 
-/// What is asked of a personal value.
+/// A requirement on a personal value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TextRule {
-    /// Not to be too long.
+    /// It is not too long.
     Fit,
-    /// And to say something: without it nothing can be delivered.
+    /// It is not too long and has a visible character. Nothing can be delivered without it.
     Tell,
 }
 
@@ -339,11 +351,12 @@ fn check_text(value: &Personal, must: TextRule, pointer: &str, errors: &mut Vec<
         let detail = format!("must be at most {PERSONAL_CHARS_MAX} characters, none of them NUL");
         errors.push(FieldError::new(pointer, detail));
     } else if must == TextRule::Tell && is_blank(value) {
-        errors.push(FieldError::new(pointer, "must not be empty, or of characters alone that nobody sees"));
+        errors.push(FieldError::new(pointer, "must not be empty or have only invisible characters"));
     }
 }
 
-/// Whether a text is nothing, or nothing that anybody sees: what [`TELLING_PATTERN`] does not match.
+/// Returns true for a text that is empty or has only invisible characters. It is the opposite of
+/// [`TELLING_PATTERN`].
 pub(super) fn is_blank(text: &str) -> bool {
     text.chars().all(|char| {
         char.is_whitespace()
@@ -357,7 +370,8 @@ pub(super) fn is_blank(text: &str) -> bool {
     })
 }
 
-/// Whoever typed a card number into a name or a note would have it stored; no field here is for one.
+/// Refuses a text with a card number. No field here is for card numbers, and a shopper may type one
+/// into a name or a note by mistake.
 pub(super) fn refuse_card_number(
     text: &str,
     lengths: &RangeInclusive<usize>,
@@ -379,7 +393,7 @@ mod tests {
         "delivery": {"name": "김하나", "phone": "010-0000-0000", "postal_code": "04524",
                      "address": ["서울 중구", "2층"], "country": "KR", "note": "문 앞"}}"#;
 
-    /// Parses the good body with one text replaced, and gives the mistakes as `pointer: detail`.
+    /// Parses the good body with one text replaced, and returns the mistakes as `pointer: detail`.
     fn with(from: &str, to: &str) -> String {
         assert!(GOOD.contains(from), "the sample holds {from}");
         match OrderRequest::parse(GOOD.replacen(from, to, 1).as_bytes(), 2) {
@@ -406,7 +420,7 @@ mod tests {
             (r#""quantity": 1"#, r#""quantity": 1.5"#, "/lines/0/quantity: the value has the wrong type"),
             (r#""quantity": 1"#, r#""quantity": 99999999999999999999"#, "/lines/0/quantity: the value"),
             (r#""quantity": 1, "#, "", "/lines/0: the field `quantity` is missing"),
-            (r#""quantity": 1"#, r#""quantity": 1, "quantity": 1"#, "the field `quantity` stands twice"),
+            (r#""quantity": 1"#, r#""quantity": 1, "quantity": 1"#, "the field `quantity` appears twice"),
             (
                 r#""amount": 219000, "currency": "KRW""#,
                 r#""amount": 219000, "currency": "USD""#,
@@ -468,7 +482,8 @@ mod tests {
             with(r#""서울 중구", "2층""#, &format!("{six},{six}")).starts_with("/delivery/address: has 1")
         );
         assert_eq!(with("문 앞", ""), "");
-        // An id that a generator made, and a telephone number: each passes the check digit, and is no card there.
+        // A generated id and a telephone number. Both pass the check digit, and neither is a card
+        // number in its field.
         assert_eq!(with("c-8842", "6912345678901234564"), "");
         assert_eq!(with("010-0000-0000", "4915123456787"), "");
     }

@@ -1,4 +1,4 @@
-//! A tenant: one brand's shop.
+//! A brand: one tenant of Bridge, with a shop of its own.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,19 +7,23 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Brand(Arc<str>);
 
-/// A text that is no brand's name.
+/// The text is no brand name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a brand is 1 to 32 characters of a-z, 0-9 and -")]
 pub struct NotABrand;
 
 impl Brand {
     /// Checks a name.
+    ///
+    /// # Errors
+    ///
+    /// Fails unless the name has 1 to 32 characters of `a-z`, `0-9` and `-`.
     pub fn new(name: &str) -> Result<Self, NotABrand> {
         let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if plain && (1..=32).contains(&name.len()) { Ok(Self(name.into())) } else { Err(NotABrand) }
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,10 +1,12 @@
-//! Recognises card numbers in text, so that none gets past the edge: payments go by a gateway's token alone.
+//! Finds card numbers in text, so that none passes the edge: payments use only a gateway's token.
 //!
-//! A card number has an issuer's prefix, the length that goes with it (13 to 19 digits) and a right check digit (ISO/IEC
-//! 7812-1, annex B: Luhn). It counts in the digits of any script, and whether they stand together or in groups, with
-//! anything but a letter between them; a letter that is typed for a dash or a dot is none. What else has many digits is
-//! spared as far as it can be told: ids in UUID form, times in milliseconds, telephone numbers alone and in lists. Nothing
-//! that was looked at is left in memory.
+//! A card number has an issuer's prefix, a length that belongs to this prefix (13 to 19 digits),
+//! and a right check digit (ISO/IEC 7812-1, annex B: Luhn). Digits of any script count. They may
+//! stand together or in groups with gaps of any characters but letters. Some letters that are typed
+//! for a dash or a dot count as gaps too.
+//!
+//! Other long numbers are spared as far as they can be recognised: ids in UUID form, times in
+//! milliseconds, telephone numbers alone and in lists. The digits are zeroised after the search.
 
 use std::ops::RangeInclusive;
 
@@ -12,26 +14,29 @@ use zeroize::Zeroizing;
 
 use super::digits::digit;
 
-/// Digits of a card number, and so what is looked for in free text.
+/// Lengths of a card number in free text, in digits.
 pub const IN_TEXT: RangeInclusive<usize> = 13..=19;
 
-/// In a field for one telephone number, where up to 15 digits are one (ITU-T E.164).
+/// Lengths in a field for one telephone number. A telephone number has up to 15 digits (ITU-T
+/// E.164), so shorter runs are not card numbers.
 pub const IN_PHONE: RangeInclusive<usize> = 16..=19;
 
-/// In an id of the caller's, where more digits are one of 64 bits, as many generators make.
+/// Lengths in an id of the caller. Longer runs of digits are taken as a 64-bit id, which many
+/// generators make.
 pub const IN_ID: RangeInclusive<usize> = 13..=16;
 
-/// Characters between two groups of one number, white space in a row counted once: "4111 - 1111" has three.
+/// Most characters between two groups of one number. A run of white space counts as one, so
+/// "4111 - 1111" has three.
 const GAP_MAX: usize = 8;
 
-/// Digits of a telephone number behind its plus sign (ITU-T E.164).
+/// Most digits of a telephone number after its plus sign (ITU-T E.164).
 const PHONE_DIGITS_MAX: usize = 15;
 
-/// Bytes of an id in UUID form.
+/// Length of an id in UUID form.
 const UUID_BYTES: usize = 36;
 
-/// First digits that issuers are given, from and to, and how many digits their numbers have, from and to. By the issuers'
-/// own publications; 9 is for national schemes, as Korea's.
+/// Issuers' prefixes as (lowest prefix, highest prefix, fewest digits, most digits), from the
+/// issuers' own publications. Prefix 9 is for national schemes, such as Korea's.
 const ISSUERS: [(&str, &str, usize, usize); 22] = [
     ("2131", "2131", 15, 15),
     ("2200", "2205", 16, 19),
@@ -57,7 +62,7 @@ const ISSUERS: [(&str, &str, usize, usize); 22] = [
     ("1800", "1800", 15, 15),
 ];
 
-/// Whether a card number of such a length stands anywhere in the text.
+/// Returns true if a card number with one of these lengths is anywhere in the text.
 pub fn holds_card_number(text: &str, lengths: &RangeInclusive<usize>) -> bool {
     let mut number = Number::with_room_for(text);
     let (mut rest, mut gap, mut before) = (text, 0, ' ');
@@ -65,7 +70,7 @@ pub fn holds_card_number(text: &str, lengths: &RangeInclusive<usize>) -> bool {
         let is_uuid = is_uuid(rest);
         let mut is_over = is_uuid;
         if is_uuid {
-            // Not looked into.
+            // The digits of an id are skipped.
         } else if let Some(digit) = digit(char) {
             if gap > 0 || number.is_empty() {
                 number.groups.push(Group { length: 0, is_after_plus: before == '+' });
@@ -102,7 +107,7 @@ struct Group {
 }
 
 impl Number {
-    /// Sized before it is filled: a vector that grows leaves copies behind that nobody zeroises.
+    /// Reserves all memory first. A vector that grows leaves copies that are not zeroised.
     fn with_room_for(text: &str) -> Self {
         Self { digits: Zeroizing::new(Vec::with_capacity(text.len())), groups: Vec::new() }
     }
@@ -123,7 +128,7 @@ impl Number {
         self.groups.clear();
     }
 
-    /// Whether some of its groups, one after the other, are a card number.
+    /// Returns true if some consecutive groups form a card number.
     fn holds_card(&self, lengths: &RangeInclusive<usize>) -> bool {
         let mut begin = 0;
         (0..self.groups.len()).any(|first| {
@@ -139,16 +144,21 @@ impl Number {
         })
     }
 
-    /// Whether people write a card number in these groups: all of a length but the last, or as American Express (4, 6, 5),
-    /// Diners Club (4, 6, 4) and some of 19 digits (6, 13) print theirs. Telephone numbers in a row do not look so.
+    /// Returns true if card numbers are written in these groups.
+    ///
+    /// That is: groups of one size with a shorter last one, or the printed forms of American
+    /// Express (4, 6, 5), Diners Club (4, 6, 4) and some 19-digit cards (6, 13). Telephone numbers
+    /// in a row do not have these forms.
     fn is_written_so(&self, first: usize, last: usize) -> bool {
         let lengths: Vec<usize> = self.groups[first..=last].iter().map(|group| group.length).collect();
         match lengths.as_slice() {
             [length] => !(self.groups[first].is_after_plus && *length <= PHONE_DIGITS_MAX),
             [4, 6, 4 | 5] => true,
-            // A postal code and a telephone number are two groups as well, and the second one is the longer.
+            // A postal code and a telephone number are also two groups, but the second one is
+            // longer.
             [size, rest] => rest <= size || [4, 6].contains(size),
-            // Fours, some of them together; and a number with its thousands apart, as a spreadsheet writes it.
+            // First, fours, some of them written together. Second, a number with thousands
+            // separators, as a spreadsheet writes it.
             [before @ .., rest] if *rest <= 8 && before.iter().all(|length| [4, 8, 12].contains(length)) => {
                 true
             }
@@ -166,8 +176,8 @@ impl Number {
         }
     }
 
-    /// Twos and threes are how telephone numbers, times and sizes are written; where more of them stand than make the
-    /// number, it is no card's.
+    /// Returns true if more groups of this size (2 or 3) stand beside the number. Telephone
+    /// numbers, times and sizes are written like that, and card numbers are not.
     fn is_in_a_longer_row(&self, first: usize, last: usize, size: usize) -> bool {
         let goes_on = |group: Option<&Group>| group.is_some_and(|group| group.length == size);
         let before = first.checked_sub(1).and_then(|before| self.groups.get(before));
@@ -175,7 +185,7 @@ impl Number {
     }
 }
 
-/// Whether these digits are a card's: its issuer's prefix, its length, its check digit.
+/// Returns true if the digits have an issuer's prefix, its length and a right check digit.
 fn is_card_number(digits: &[u8]) -> bool {
     let is_issued = ISSUERS.iter().any(|(from, to, least, most)| {
         let prefix = digits.iter().take(from.len()).map(|digit| digit + b'0');
@@ -184,7 +194,8 @@ fn is_card_number(digits: &[u8]) -> bool {
     is_issued && luhn(digits)
 }
 
-/// The check digit is right: every second digit from the right doubled, the digits of all summed, divisible by ten.
+/// Checks the check digit: double every second digit from the right, sum the digits of all results,
+/// and divide by ten without remainder.
 fn luhn(digits: &[u8]) -> bool {
     let sum: u32 = digits
         .iter()
@@ -199,8 +210,8 @@ fn luhn(digits: &[u8]) -> bool {
     sum.is_multiple_of(10)
 }
 
-/// Letters that Koreans and Japanese type for a dash or a dot, since their keyboards have them where others have the
-/// sign: the prolonged sound mark, the vowel EU, and the old vowel that is drawn as a dot.
+/// Letters that Koreans and Japanese type for a dash or a dot, because their keyboards have them in
+/// that position: the prolonged sound mark, the vowel EU, and the old vowel that is drawn as a dot.
 fn is_typed_for_a_sign(char: char) -> bool {
     matches!(
         char,
@@ -216,14 +227,15 @@ fn is_typed_for_a_sign(char: char) -> bool {
     )
 }
 
-/// What no reader sees between two digits, or only as a mark on one: a keycap's frame, a soft hyphen, a stroke through it.
+/// Returns true for a character that is invisible between two digits, or that only marks a digit: a
+/// keycap's frame, a soft hyphen, a stroke.
 fn is_invisible(char: char) -> bool {
     matches!(char, '\u{ad}' | '\u{300}'..='\u{36f}' | '\u{61c}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}')
         || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{20d0}'..='\u{20ff}' | '\u{feff}')
         || matches!(char, '\u{fe00}'..='\u{fe0f}' | '\u{e0000}'..='\u{e01ef}')
 }
 
-/// Whether a text begins with an id in UUID form (RFC 9562 section 4), which no card number is written in.
+/// Returns true if the text begins with an id in UUID form (RFC 9562 section 4).
 fn is_uuid(text: &str) -> bool {
     let Some(id) = text.as_bytes().get(..UUID_BYTES) else { return false };
     let dashes = [8, 13, 18, 23];
@@ -241,7 +253,7 @@ mod tests {
         holds_card_number(text, &IN_TEXT)
     }
 
-    /// Numbers that issuers publish for tests, and some made for prefixes without any.
+    /// Test numbers published by issuers, and some made for prefixes without one.
     const CARDS: [&str; 15] = [
         "4111111111111111",
         "4222222222222",
@@ -353,7 +365,7 @@ mod tests {
         ] {
             assert!(!is_found(text), "{text}");
         }
-        // Every thirteen-digit time from 2001 to 2033 begins with 1, which is no issuer's.
+        // Every 13-digit time from 2001 to 2033 begins with 1, and no issuer has this prefix.
         for millis in (1_000_000_000_000_u64..2_000_000_000_000).step_by(7_919_999_993) {
             assert!(!is_found(&millis.to_string()), "{millis}");
         }
@@ -396,7 +408,7 @@ mod tests {
         }
     }
 
-    /// The digit that makes it pass.
+    /// Returns the check digit that makes the number valid.
     fn with_check_digit(digits: &str) -> char {
         let values = |text: String| text.bytes().map(|digit| digit - b'0').collect::<Vec<u8>>();
         ('0'..='9').find(|check| luhn(&values(format!("{digits}{check}")))).unwrap()

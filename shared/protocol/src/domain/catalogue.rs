@@ -1,7 +1,7 @@
-//! The catalogue as both agents name it: which rows there are, each by its key.
+//! The catalogue's rows by their keys, for both agents.
 //!
-//! What a row holds stands in `wire::catalogue`; that it may be published at all is decided in the IDC, by a list of
-//! columns. Nothing here knows how rows travel.
+//! `wire::catalogue` has the content of a row. The IDC agent decides by a list of columns which
+//! content may be published. This module knows nothing of how rows travel.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -9,31 +9,37 @@ use std::sync::Arc;
 
 use super::Brand;
 
-/// A product's or category's code: 1 to 64 printable ASCII characters, no space at either end, and neither `.` nor `..`,
-/// which every client would take out of a path.
+/// Code of a product or a category: 1 to 64 printable ASCII characters without a space at either
+/// end.
+///
+/// `.` and `..` are no codes, because every HTTP client would remove them from a path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Code(Arc<str>);
 
-/// A text that is no code.
+/// The text is no code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a code is 1 to 64 printable ASCII characters without a space at either end, and not . or ..")]
 pub struct NotACode;
 
 impl Code {
     /// Checks a text.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the text is not in the form of a code.
     pub fn new(text: &str) -> Result<Self, NotACode> {
         let printable = text.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
         let plain = printable && text.trim() == text && !matches!(text, "." | "..");
         if plain && (1..=64).contains(&text.len()) { Ok(Self(text.into())) } else { Err(NotACode) }
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// So that a map is looked up by what a path says, without making a code of it first.
+/// Lets a map be searched by the text of a path, without making a [`Code`] first.
 impl Borrow<str> for Code {
     fn borrow(&self) -> &str {
         &self.0
@@ -46,43 +52,45 @@ impl fmt::Display for Code {
     }
 }
 
-/// What kind of row; the number stands on the wire, in the change log and in snapshots.
+/// Kind of a catalogue row. The number is used on the wire, in the change log and in snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum EntityKind {
-    /// A brand and its currency; its code is its own name.
+    /// A brand and its currency. Its code is the brand's name.
     Brand = 1,
     /// A category of a brand's tree.
     Category = 2,
     /// A product with its variants and their prices.
     Product = 3,
-    /// The units of one SKU; its code is the SKU.
+    /// The units of one SKU. Its code is the SKU.
     Stock = 4,
 }
 
 impl EntityKind {
-    /// Every kind, in the order of its number: a product comes after its categories, stock after its product.
+    /// Every kind, in the order of its number: a product comes after its categories, and stock
+    /// after its product.
     pub const ALL: [Self; 4] = [Self::Brand, Self::Category, Self::Product, Self::Stock];
 
-    /// The number.
+    /// Returns the number.
     pub const fn number(self) -> u8 {
         self as u8
     }
 
-    /// Reads a number; `None` for a kind that a later version added.
+    /// Reads a number. Returns `None` for a kind of a later version.
     pub fn from_number(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| u32::from(kind.number()) == number)
     }
 }
 
-/// Which row of the catalogue. Keys are ordered by kind, brand and code: a bootstrap reads them in this order.
+/// Key of a catalogue row. Keys are ordered by kind, brand and code; a bootstrap reads the rows in
+/// this order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntityKey {
-    /// What it is.
+    /// Kind of the row.
     pub kind: EntityKind,
-    /// Whose.
+    /// Brand that the row belongs to.
     pub brand: Brand,
-    /// Which one.
+    /// Code within the brand and kind.
     pub code: Code,
 }
 
@@ -93,15 +101,17 @@ impl fmt::Display for EntityKey {
     }
 }
 
-/// How far a reader of the change log has come: everything up to `seq` is in what it holds.
+/// Position of a reader in the change log: its state includes every change up to `seq`.
 ///
-/// `mark` says which history that is: the moment at which the row `seq` was numbered, in microseconds since 1970 by the
-/// database's clock. A database that was restored from a backup gives the same numbers again, at other moments.
+/// `mark` identifies the history of the database: it is the moment at which row `seq` was numbered,
+/// by the database's clock. A database that was restored from a backup gives the same numbers
+/// again, but at other moments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position {
-    /// The number of the last change that is in; 0 before the first.
+    /// Number of the last change that is included; 0 before the first.
     pub seq: u64,
-    /// When that number was given; 0 before the first.
+    /// Moment at which that number was given, in microseconds since 1970-01-01 UTC; 0 before the
+    /// first.
     pub mark: i64,
 }
 

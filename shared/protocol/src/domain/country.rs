@@ -1,6 +1,6 @@
-//! Countries by their codes (ISO 3166-1 alpha-2), as officially assigned.
+//! Country codes: the officially assigned codes of ISO 3166-1 alpha-2.
 
-/// Every code, in order.
+/// Every code, in alphabetical order.
 #[rustfmt::skip]
 pub const COUNTRIES: [&str; 249] = [
     "AD", "AE", "AF", "AG", "AI", "AL", "AM", "AO", "AQ", "AR", "AS", "AT", "AU", "AW",
@@ -23,7 +23,7 @@ pub const COUNTRIES: [&str; 249] = [
     "VG", "VI", "VN", "VU", "WF", "WS", "YE", "YT", "ZA", "ZM", "ZW",
 ];
 
-/// Whether a text is the code of a country. Capital letters only, as the standard writes them.
+/// Returns true for a country code in capital letters, as the standard writes it.
 pub fn is_country(text: &str) -> bool {
     COUNTRIES.binary_search(&text).is_ok()
 }

@@ -1,7 +1,9 @@
-//! Decimal digits of every script, by their values (Unicode 17: general category Nd, and what else has a digit's value:
-//! circled, raised, followed by a full stop).
+//! Values of the decimal digits of every script.
+//!
+//! By Unicode 17: general category Nd, and other characters with a digit value, such as circled and
+//! raised digits and digits with a full stop.
 
-/// The zeros of all scripts whose ten digits stand in a row.
+/// Zeros of all scripts whose ten digits have consecutive code points.
 #[rustfmt::skip]
 const ZEROS: [char; 78] = [
     '\u{30}', '\u{660}', '\u{6f0}', '\u{7c0}', '\u{966}', '\u{9e6}', '\u{a66}', '\u{ae6}',
@@ -16,7 +18,7 @@ const ZEROS: [char; 78] = [
     '\u{1e2f0}', '\u{1e4f0}', '\u{1e5f1}', '\u{1e950}', '\u{1f101}', '\u{1fbf0}',
 ];
 
-/// Digits that do not: the first of a row, its value, how many there are.
+/// Other rows of digits: first character, its value, number of digits.
 #[rustfmt::skip]
 const ROWS: [(char, u8, u32); 19] = [
     ('\u{b2}', 2, 2), ('\u{b9}', 1, 1), ('\u{1369}', 1, 9), ('\u{19da}', 1, 1),
@@ -26,7 +28,7 @@ const ROWS: [(char, u8, u32); 19] = [
     ('\u{10e60}', 1, 9), ('\u{11052}', 1, 9), ('\u{1f100}', 0, 1),
 ];
 
-/// The value of a digit, in whatever script.
+/// Returns the value of a digit of any script.
 pub(super) fn digit(char: char) -> Option<u8> {
     if char.is_ascii() {
         return char.is_ascii_digit().then(|| char as u8 - b'0');

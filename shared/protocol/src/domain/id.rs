@@ -8,42 +8,51 @@ use uuid::Uuid;
 
 use super::{Brand, UnixMicros};
 
-/// An order's id: a UUIDv7 (RFC 9562 section 5.7), made by the cloud agent when the order is admitted.
+/// An order's id: a UUIDv7 (RFC 9562 section 5.7). The cloud agent makes it when it admits the
+/// order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrderId(Uuid);
 
-/// The caller did not send an order id.
+/// The value is no order id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an order id is a version 7 UUID")]
 pub struct NotAnOrderId;
 
 impl OrderId {
-    /// A new id from the time and ten random bytes.
+    /// Makes an id from the time and ten random bytes.
     pub fn new(now: UnixMicros, random: [u8; 10]) -> Self {
         Self(uuid::Builder::from_unix_timestamp_millis(now.millis(), &random).into_uuid())
     }
 
-    /// The sixteen bytes on the wire and in tables.
+    /// Returns the 16 bytes that are used on the wire and in tables.
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
 
-    /// Reads sixteen bytes from the wire or a table.
+    /// Reads 16 bytes from the wire or a table.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the bytes are not a UUIDv7.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, NotAnOrderId> {
         Uuid::from_slice(bytes).map_err(|_| NotAnOrderId).and_then(Self::from_uuid)
     }
 
-    /// The id as a UUID, for a database column of that type.
+    /// Returns the id as a UUID, for a database column of that type.
     pub fn as_uuid(&self) -> Uuid {
         self.0
     }
 
-    /// The text that `Display` gives, without a string of its own.
+    /// Calls `read` with the text that `Display` gives, without allocating a string.
     pub fn with_text<R>(self, read: impl FnOnce(&str) -> R) -> R {
         read(self.0.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
     }
 
-    /// Checks that a UUID is of version 7.
+    /// Takes a UUID as an order id.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the UUID is not of version 7.
     pub fn from_uuid(uuid: Uuid) -> Result<Self, NotAnOrderId> {
         if uuid.get_version_num() == 7 { Ok(Self(uuid)) } else { Err(NotAnOrderId) }
     }
@@ -63,17 +72,22 @@ impl fmt::Display for OrderId {
     }
 }
 
-/// What a storefront sends as `Idempotency-Key`: 1 to 255 printable ASCII characters.
+/// An idempotency key, as a storefront sends it in `Idempotency-Key`: 1 to 255 printable ASCII
+/// characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey(String);
 
-/// Why an idempotency key is not one.
+/// The value is no idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an idempotency key is 1 to 255 printable ASCII characters")]
 pub struct BadIdempotencyKey;
 
 impl IdempotencyKey {
-    /// Checks a header's value.
+    /// Reads a header's value.
+    ///
+    /// # Errors
+    ///
+    /// Fails unless the value is 1 to 255 printable ASCII characters.
     pub fn parse(value: &[u8]) -> Result<Self, BadIdempotencyKey> {
         let printable = value.iter().all(|byte| (0x20..=0x7e).contains(byte));
         match std::str::from_utf8(value) {
@@ -82,7 +96,7 @@ impl IdempotencyKey {
         }
     }
 
-    /// The digest that stands for this key of this brand everywhere beyond the storefront.
+    /// Returns the digest that replaces this brand's key everywhere behind the storefront.
     pub fn digest(&self, brand: &Brand) -> KeyDigest {
         let mut hash = Sha256::new();
         hash.update(b"bridge idempotency key v1\0");
@@ -93,32 +107,33 @@ impl IdempotencyKey {
     }
 }
 
-/// SHA-256 of a brand and its idempotency key: what the ledger dedupes by.
+/// SHA-256 of a brand and its idempotency key. The ledger finds repeated requests by it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
-    /// The digest's bytes.
+    /// Returns the digest's bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// A digest from its bytes.
+    /// Makes a digest from its bytes.
     pub(crate) const fn from_array(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Reads a digest from the wire or a table; `None` unless it is 32 bytes.
+    /// Reads a digest from the wire or a table. Returns `None` unless it has 32 bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// 64 hexadecimal digits, as a place to ask carries them.
+    /// Returns 64 hexadecimal digits, as a `Location` carries them.
     pub fn to_hex(self) -> String {
         self.with_hex(str::to_owned)
     }
 
-    /// The same digits without a string of their own: an audit entry is written for every step of an order.
+    /// Calls `read` with the hexadecimal digits, without allocating a string: every step of an
+    /// order writes an audit entry.
     pub fn with_hex<R>(self, read: impl FnOnce(&str) -> R) -> R {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let digit = |nibble: u8| DIGITS[usize::from(nibble & 15)];
@@ -129,7 +144,7 @@ impl KeyDigest {
         read(std::str::from_utf8(&digits).unwrap_or_default())
     }
 
-    /// Reads 64 hexadecimal digits.
+    /// Reads 64 hexadecimal digits. Returns `None` for any other text.
     pub fn from_hex(text: &str) -> Option<Self> {
         let digits = text.as_bytes();
         if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {

@@ -1,24 +1,24 @@
-//! Who an agent is: which of the two, and its name as its certificate has it.
+//! An agent's identity: its role, and its name from its certificate.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Which of the two agents.
+/// Role of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Beside the storefront.
+    /// The agent beside the storefront.
     Cloud,
-    /// Beside the database.
+    /// The agent beside the database.
     Idc,
 }
 
 impl Role {
-    /// Reads what [`Self::as_str`] wrote.
+    /// Reads the text that [`Self::as_str`] writes.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Cloud, Self::Idc].into_iter().find(|role| role.as_str() == text)
     }
 
-    /// As it stands in a SPIFFE ID.
+    /// Returns the role as a SPIFFE ID has it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cloud => "cloud",
@@ -33,7 +33,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// An agent's name as its certificate has it: `spiffe://<trust-domain>/cloud|idc/<name>`.
+/// An agent's name in its certificate: `spiffe://<trust-domain>/cloud|idc/<name>`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SpiffeId {
     trust_domain: String,
@@ -42,17 +42,17 @@ pub struct SpiffeId {
 }
 
 impl SpiffeId {
-    /// Under whose CA.
+    /// Returns the trust domain, which names the CA.
     pub fn trust_domain(&self) -> &str {
         &self.trust_domain
     }
 
-    /// Which agent.
+    /// Returns the agent's role.
     pub fn role(&self) -> Role {
         self.role
     }
 
-    /// Its name among those of its role.
+    /// Returns the agent's name, unique among agents of its role.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -83,22 +83,23 @@ impl FromStr for SpiffeId {
     }
 }
 
-/// What the SPIFFE specification (SPIFFE-ID sections 2.1 and 2.2) allows in a trust domain and in a path segment.
+/// Returns true if the SPIFFE specification (SPIFFE-ID sections 2.1 and 2.2) allows the text as a
+/// trust domain or a path segment.
 fn is_segment(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
     (1..=255).contains(&text.len()) && text.bytes().all(allowed) && text != "." && text != ".."
 }
 
-/// Why a certificate names no agent.
+/// Reasons why a certificate names no agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SpiffeIdError {
-    /// No URI SAN.
+    /// It has no URI SAN.
     #[error("names no agent, it has no SPIFFE ID")]
     Missing,
-    /// More than one URI SAN.
+    /// It has more than one URI SAN.
     #[error("names no agent, it has more than one URI")]
     Several,
-    /// Another URI.
+    /// Its URI is not the SPIFFE ID of an agent.
     #[error("names no agent, its URI is not spiffe://<trust-domain>/cloud|idc/<name>")]
     NotAnAgent,
 }

@@ -1,39 +1,39 @@
-//! The shop's own words as types: each has one checked constructor, so a value that exists is a value that is right.
+//! The shop's terms as types. Each type has one checked constructor, so an existing value is valid.
 
-/// Microseconds since the Unix epoch, given from outside.
+/// Wall-clock time in microseconds. It comes in from outside.
 pub mod time;
 
 /// Order ids and idempotency keys.
 pub mod id;
 
-/// Who an agent is, as its certificate has it.
+/// An agent's identity, as its certificate has it.
 pub mod identity;
 
-/// A tenant.
+/// A brand: one tenant.
 pub mod brand;
 
 /// Integer money with its currency.
 pub mod money;
 
-/// What is ordered, in the clear: lines, fee, total.
+/// The clear part of an order: lines, fee, total.
 pub mod order;
 
-/// Names, phones, addresses: values that are sealed, zeroised and never printed.
+/// Personal values, such as names and addresses. They are sealed, zeroised and never printed.
 pub mod personal;
 
-/// The storefront's JSON body, parsed strictly, mistakes named by JSON pointer.
+/// The storefront's JSON body of an order, parsed strictly. Mistakes are named by JSON pointer.
 pub mod body;
 
-/// How a request ended in the ledger.
+/// Outcomes of a request in the ledger.
 pub mod outcome;
 
-/// Payments and refunds: their ids and their states.
+/// Payments and refunds: their ids and states.
 pub mod payment;
 
-/// The storefront's bodies about payments.
+/// The storefront's JSON bodies about payments.
 pub mod payment_body;
 
-/// Card numbers, to be kept out.
+/// Search for card numbers, so that they can be refused.
 pub mod card_number;
 
 /// The digits of all scripts.
@@ -42,10 +42,10 @@ mod digits;
 /// Countries by their codes.
 pub mod country;
 
-/// What is on sale: rows of the catalogue by their keys, and how far a reader of their changes is.
+/// Rows of the catalogue by their keys, and a reader's position among their changes.
 pub mod catalogue;
 
-/// Which trace a request belongs to.
+/// Trace context of a request.
 pub mod trace;
 
 pub use brand::Brand;

@@ -1,4 +1,5 @@
-//! Money: an integer of minor units with an ISO 4217 code. No floats anywhere, no arithmetic that wraps.
+//! Money: an integer of minor units with an ISO 4217 code. There are no floats and no arithmetic
+//! that wraps.
 
 use std::fmt;
 
@@ -6,13 +7,17 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Currency([u8; 3]);
 
-/// A text that is no currency code.
+/// The text is no currency code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a currency is an ISO 4217 code of three capital letters")]
 pub struct NotACurrency;
 
 impl Currency {
-    /// Checks a code's form (that it is assigned is the brand's configuration to say).
+    /// Checks a code's form. The brand's configuration decides if the code is a real currency.
+    ///
+    /// # Errors
+    ///
+    /// Fails unless the code is three capital letters.
     pub fn new(code: &str) -> Result<Self, NotACurrency> {
         match <[u8; 3]>::try_from(code.as_bytes()) {
             Ok(letters) if letters.iter().all(u8::is_ascii_uppercase) => Ok(Self(letters)),
@@ -20,12 +25,13 @@ impl Currency {
         }
     }
 
-    /// The three letters.
+    /// Returns the three letters.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("???")
     }
 
-    /// Digits after the point, by ISO 4217 (list one, column "minor unit"); two where a currency is not named here.
+    /// Returns the digits after the decimal point, by ISO 4217 (list one, column "minor unit").
+    /// Currencies that are not listed here have two.
     pub fn decimals(&self) -> usize {
         match self.as_str() {
             "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "VND"
@@ -42,7 +48,7 @@ impl fmt::Display for Currency {
     }
 }
 
-/// An amount of money in minor units of its currency (won, yen, cents, pence). Never negative.
+/// A non-negative amount of money in minor units of its currency (won, yen, cents, pence).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Money {
     amount: i64,
@@ -50,25 +56,28 @@ pub struct Money {
 }
 
 impl Money {
-    /// The largest amount accepted anywhere: 10^15 minor units, so that 2,000 lines of it cannot overflow a check.
+    /// The largest amount that is accepted anywhere: 10^15 minor units. The sum of 2,000 lines of
+    /// it does not overflow.
     pub const AMOUNT_MAX: i64 = 1_000_000_000_000_000;
 
-    /// An amount of minor units; `None` if it is negative or above [`Self::AMOUNT_MAX`].
+    /// Makes an amount of minor units. Returns `None` if it is negative or above
+    /// [`Self::AMOUNT_MAX`].
     pub fn new(amount: i64, currency: Currency) -> Option<Self> {
         (0..=Self::AMOUNT_MAX).contains(&amount).then_some(Self { amount, currency })
     }
 
-    /// Minor units.
+    /// Returns the amount in minor units.
     pub const fn amount(self) -> i64 {
         self.amount
     }
 
-    /// Of which currency.
+    /// Returns the currency.
     pub const fn currency(self) -> Currency {
         self.currency
     }
 
-    /// The amount in the currency's own unit, with all its decimals: `19500` of KRW, `3.04` of GBP.
+    /// Writes the amount in the currency's main unit with all its decimals: `19500` of KRW, `3.04`
+    /// of GBP.
     pub fn in_whole_units(self) -> String {
         let digits = self.currency.decimals();
         let minor = format!("{:0>width$}", self.amount, width = digits + 1);
@@ -79,7 +88,7 @@ impl Money {
     }
 }
 
-/// For people: in the currency's own unit.
+/// Writes the amount for people, in the currency's main unit.
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.in_whole_units(), self.currency)

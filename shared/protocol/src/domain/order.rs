@@ -1,11 +1,11 @@
-//! What is ordered, in the clear: the terms that the ledger needs to decide an order.
+//! The clear part of an order: the terms by which the ledger decides it.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use super::{Currency, Money};
 
-/// Lines an order may have unless configured lower.
+/// Most lines of an order, unless the configuration has a lower limit.
 pub const LINES_MAX: usize = 2_000;
 
 /// A stock-keeping unit: 1 to 64 printable ASCII characters, no space at either end.
@@ -13,13 +13,13 @@ pub const LINES_MAX: usize = 2_000;
 pub struct Sku(Box<str>);
 
 impl Sku {
-    /// Checks a text; `None` if it is no SKU.
+    /// Checks a text. Returns `None` if it is no SKU.
     pub fn new(text: &str) -> Option<Self> {
         let printable = text.bytes().all(|b| (0x20..=0x7e).contains(&b));
         (printable && (1..=64).contains(&text.len()) && text.trim() == text).then(|| Self(text.into()))
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -36,15 +36,15 @@ impl fmt::Display for Sku {
 pub struct Quantity(u32);
 
 impl Quantity {
-    /// The most units one line may order.
+    /// Most units of one line.
     pub const MAX: u32 = 1_000_000;
 
-    /// Checks a count; `None` if it is not 1 to [`Self::MAX`].
+    /// Checks a count. Returns `None` if it is not 1 to [`Self::MAX`].
     pub fn new(units: i64) -> Option<Self> {
         u32::try_from(units).ok().filter(|units| (1..=Self::MAX).contains(units)).map(Self)
     }
 
-    /// Units.
+    /// Returns the units.
     pub const fn get(self) -> i64 {
         self.0 as i64
     }
@@ -53,15 +53,16 @@ impl Quantity {
 /// One line of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// What is ordered.
+    /// SKU of the line.
     pub sku: Sku,
-    /// How many units of it.
+    /// Units of the SKU.
     pub quantity: Quantity,
-    /// The price of one unit that the shopper saw, in the order's currency's minor units.
+    /// Price of one unit that the shopper saw, in minor units of the order's currency.
     pub unit_price: i64,
 }
 
-/// The clear part of an order. One currency, every SKU at most once, and the total is the sum: checked once, here.
+/// The clear part of an order, checked: one currency, every SKU at most once, and a total that is
+/// the sum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderTerms {
     lines: Vec<Line>,
@@ -70,25 +71,28 @@ pub struct OrderTerms {
     customer_reference: String,
 }
 
-/// One mistake in a request: where, by JSON pointer (RFC 6901), and what is wrong. Never a value that was sent.
+/// One mistake in a request: its place as a JSON pointer (RFC 6901), and a description. It never
+/// quotes a value of the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{pointer}: {detail}")]
 pub struct FieldError {
-    /// JSON pointer into the request's body; empty for the whole.
+    /// JSON pointer into the request's body; empty for the whole body.
     pub pointer: String,
-    /// What is wrong and what would be right.
+    /// Description of the mistake and of the right form.
     pub detail: String,
 }
 
 impl FieldError {
-    /// A mistake at a pointer.
+    /// Makes a mistake at a pointer.
     pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), detail: detail.into() }
     }
 }
 
 impl OrderTerms {
-    /// Checks what no single field can say: line count, no SKU twice, sums, the reference.
+    /// Checks the rules between fields: line count, each SKU once, sums, the reference.
+    ///
+    /// # Errors
     ///
     /// Returns every mistake at once, with pointers into the storefront's body.
     pub fn new(
@@ -145,27 +149,27 @@ impl OrderTerms {
         }
     }
 
-    /// The lines, in the order the storefront sent them.
+    /// Returns the lines, in the order in which the storefront sent them.
     pub fn lines(&self) -> &[Line] {
         &self.lines
     }
 
-    /// What delivery costs.
+    /// Returns the cost of delivery.
     pub fn shipping_fee(&self) -> Money {
         self.shipping_fee
     }
 
-    /// What the shopper pays.
+    /// Returns the amount that the shopper pays.
     pub fn total(&self) -> Money {
         self.total
     }
 
-    /// The one currency of this order.
+    /// Returns the one currency of this order.
     pub fn currency(&self) -> Currency {
         self.total.currency()
     }
 
-    /// The storefront's opaque id of the customer.
+    /// Returns the storefront's opaque id of the customer.
     pub fn customer_reference(&self) -> &str {
         &self.customer_reference
     }

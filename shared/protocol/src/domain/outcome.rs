@@ -1,22 +1,23 @@
-//! How a request ended in the ledger. An outcome is committed under its idempotency key and never changes.
+//! Outcomes of a request in the ledger. An outcome is committed under its idempotency key and never
+//! changes.
 
 use super::{Money, Sku};
 
-/// What the ledger decided. A rejection sticks to its key as a success does.
+/// Decision of the ledger. A rejection is kept under its key, as a success is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The order is placed, its units allocated.
+    /// The order is placed and its units are allocated.
     Placed,
     /// A SKU has fewer units available than ordered; nothing was allocated.
     SoldOut {
         /// The first line's SKU that could not be served.
         sku: Sku,
     },
-    /// A SKU costs something else now; nothing was allocated.
+    /// A SKU has another price now; nothing was allocated.
     PriceChanged {
         /// The first line's SKU whose price differs.
         sku: Sku,
-        /// What one unit costs now.
+        /// Price of one unit now.
         price: Money,
     },
     /// The brand sells no such SKU.
@@ -26,14 +27,15 @@ pub enum Outcome {
     },
     /// The brand sells in another currency.
     WrongCurrency,
-    /// The order is cancelled and its units are available again (also when an earlier request did it).
+    /// The order is cancelled and its units are available again. An earlier request may have done
+    /// it.
     Cancelled,
     /// The order was never placed, so there is nothing to cancel.
     NotCancellable,
 }
 
 impl Outcome {
-    /// Every code that [`Outcome::code`] yields.
+    /// Every code that [`Outcome::code`] returns.
     pub const CODES: [&str; 7] = [
         "placed",
         "sold-out",
@@ -44,7 +46,7 @@ impl Outcome {
         "not-cancellable",
     ];
 
-    /// The stable code in tables, on the wire and in metrics.
+    /// Returns the stable code that is used in tables, on the wire and in metrics.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Placed => "placed",
@@ -57,7 +59,7 @@ impl Outcome {
         }
     }
 
-    /// The SKU it is about, where it is about one.
+    /// Returns the SKU that the outcome is about, if there is one.
     pub const fn sku(&self) -> Option<&Sku> {
         match self {
             Self::SoldOut { sku } | Self::PriceChanged { sku, .. } | Self::UnknownSku { sku } => Some(sku),
@@ -65,7 +67,7 @@ impl Outcome {
         }
     }
 
-    /// The price it names, where it names one.
+    /// Returns the price in the outcome, if there is one.
     pub const fn price(&self) -> Option<Money> {
         match self {
             Self::PriceChanged { price, .. } => Some(*price),
@@ -73,7 +75,7 @@ impl Outcome {
         }
     }
 
-    /// Reads an outcome back from its code, SKU and price; `None` if they do not fit together.
+    /// Reads an outcome from its code, SKU and price. Returns `None` if they do not fit together.
     pub fn from_parts(code: &str, sku: Option<Sku>, price: Option<Money>) -> Option<Self> {
         Some(match (code, sku, price) {
             ("placed", None, None) => Self::Placed,

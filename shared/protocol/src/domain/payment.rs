@@ -1,4 +1,4 @@
-//! Payments and refunds: their ids, what a gateway knows them by, and their states as a pure table.
+//! Payments and refunds: their ids, the gateway's token, and their states as a pure table.
 //!
 //! ```text
 //! created ──> confirming ──> paid ──> partially refunded ──> refunded
@@ -9,11 +9,12 @@
 //!                                                └──> charged late ──> returned
 //! ```
 //!
-//! Unknown is a state of its own: nobody can tell yet whether money moved. It ends only by an answer of the gateway that
-//! proves something, or by an operator's word.
+//! Unknown is a state of its own: nobody knows yet if money moved. Only an answer of the gateway
+//! that proves something, or an operator's decision, ends it.
 //!
-//! Charged late is one as well: whoever asked was told that no money moved, and then it did. It goes back by itself, since
-//! the order may have been paid otherwise, or been given up.
+//! Charged late is a state of its own too: the caller was told that no money moved, and then it did
+//! move. The money goes back automatically, because the order may be paid in another way or
+//! abandoned.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,12 +24,12 @@ use uuid::Uuid;
 
 use super::UnixMicros;
 
-/// The caller did not send the id of a payment or a refund.
+/// The value is no id of a payment or a refund.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an id of a payment or a refund is a version 7 UUID")]
 pub struct NotAPaymentId;
 
-/// Makes an id that is a UUIDv7 (RFC 9562 section 5.7).
+/// Defines an id that is a UUIDv7 (RFC 9562 section 5.7).
 macro_rules! id {
     ($(#[$about:meta])* $name:ident) => {
         $(#[$about])*
@@ -36,27 +37,35 @@ macro_rules! id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new id from the time and ten random bytes.
+            /// Makes an id from the time and ten random bytes.
             pub fn new(now: UnixMicros, random: [u8; 10]) -> Self {
                 Self(uuid::Builder::from_unix_timestamp_millis(now.millis(), &random).into_uuid())
             }
 
-            /// The sixteen bytes on the wire and in tables.
+            /// Returns the 16 bytes that are used on the wire and in tables.
             pub fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
 
-            /// Reads sixteen bytes from the wire.
+            /// Reads 16 bytes from the wire.
+            ///
+            /// # Errors
+            ///
+            /// Fails if the bytes are not a UUIDv7.
             pub fn from_bytes(bytes: &[u8]) -> Result<Self, NotAPaymentId> {
                 Uuid::from_slice(bytes).map_err(|_| NotAPaymentId).and_then(Self::from_uuid)
             }
 
-            /// The id as a UUID, for a database column of that type.
+            /// Returns the id as a UUID, for a database column of that type.
             pub fn as_uuid(&self) -> Uuid {
                 self.0
             }
 
-            /// Checks that a UUID is of version 7.
+            /// Takes a UUID as an id.
+            ///
+            /// # Errors
+            ///
+            /// Fails if the UUID is not of version 7.
             pub fn from_uuid(uuid: Uuid) -> Result<Self, NotAPaymentId> {
                 if uuid.get_version_num() == 7 { Ok(Self(uuid)) } else { Err(NotAPaymentId) }
             }
@@ -79,18 +88,19 @@ macro_rules! id {
 }
 
 id! {
-    /// A payment's id, made by the cloud agent; also the key under which the gateway is asked to charge, so that it charges once.
+    /// A payment's id, made by the cloud agent. It is also the idempotency key of the charge at the
+    /// gateway.
     PaymentId
 }
 
 id! {
-    /// A refund's id; also the key under which the gateway is asked to give back, so that it does so once.
+    /// A refund's id. It is also the idempotency key of the refund at the gateway.
     RefundId
 }
 
 impl RefundId {
-    /// The id of the `nth` refund of a payment (from 0) that nobody asked for, since its order cannot be honoured. Whoever
-    /// comes to make it makes the same one.
+    /// Returns the id of the `nth` (from 0) automatic refund of a payment whose order cannot be
+    /// fulfilled. Every agent that makes this refund derives the same id.
     pub fn automatic(payment: PaymentId, nth: u32) -> Self {
         let mut hash = Sha256::new();
         hash.update(b"bridge automatic refund v1\0");
@@ -108,8 +118,8 @@ impl RefundId {
     }
 }
 
-/// What the gateway knows a payment by: the token that the shopper's browser was given for the card. 1 to 200 printable
-/// ASCII characters without spaces. Its `Debug` does not show it.
+/// The gateway's token of a payment, which the shopper's browser received for the card: 1 to 200
+/// printable ASCII characters without spaces. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PaymentKey(Box<str>);
 
@@ -117,13 +127,13 @@ impl PaymentKey {
     /// Most characters (docs.tosspayments.com/reference, `paymentKey`).
     pub const CHARS_MAX: usize = 200;
 
-    /// Checks a text; `None` if it is no token.
+    /// Checks a text. Returns `None` if it is no token.
     pub fn new(text: &str) -> Option<Self> {
         let graphic = text.bytes().all(|byte| (0x21..=0x7e).contains(&byte));
         (graphic && (1..=Self::CHARS_MAX).contains(&text.len())).then(|| Self(text.into()))
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -135,23 +145,24 @@ impl fmt::Debug for PaymentKey {
     }
 }
 
-/// Why a gateway or an operator ended something: 1 to 64 capital letters, digits and underscores. Never free text.
+/// Reason of a gateway or an operator for an ending: 1 to 64 capital letters, digits and
+/// underscores. It is never free text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ReasonCode(Box<str>);
 
 impl ReasonCode {
-    /// Checks a text; `None` if it is no code.
+    /// Checks a text. Returns `None` if it is no code.
     pub fn new(text: &str) -> Option<Self> {
         let is_code = text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
         (is_code && (1..=64).contains(&text.len())).then(|| Self(text.into()))
     }
 
-    /// The code that stands for one that is not in the form of a code.
+    /// Returns the code that replaces a reason of another form.
     pub fn other() -> Self {
         Self("OTHER".into())
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -163,7 +174,7 @@ impl fmt::Display for ReasonCode {
     }
 }
 
-/// Makes an enum of states with their codes in tables, on the wire and in answers.
+/// Defines an enum of states with their codes in tables, on the wire and in answers.
 macro_rules! states {
     ($(#[$about:meta])* $name:ident { $($(#[$what:meta])* $state:ident = $code:literal,)+ }) => {
         $(#[$about])*
@@ -176,14 +187,14 @@ macro_rules! states {
             /// Every state.
             pub const ALL: &[Self] = &[$(Self::$state,)+];
 
-            /// The stable code in tables, on the wire and in answers.
+            /// Returns the stable code that is used in tables, on the wire and in answers.
             pub const fn code(self) -> &'static str {
                 match self {
                     $(Self::$state => $code,)+
                 }
             }
 
-            /// Reads a state back from its code.
+            /// Reads a state from its code.
             pub fn from_code(code: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|state| state.code() == code)
             }
@@ -192,45 +203,45 @@ macro_rules! states {
 }
 
 states! {
-    /// How a payment stands.
+    /// State of a payment.
     PaymentState {
-        /// Asked for, and not committed anywhere: no gateway may be asked yet.
+        /// Requested, but committed nowhere. No gateway may be called yet.
         Created = "created",
-        /// The attempt is committed; the gateway is being asked.
+        /// The attempt is committed and the gateway is being called.
         Confirming = "confirming",
-        /// Nobody can tell whether money moved; it is asked about until the gateway proves something.
+        /// Nobody knows if money moved. The agent asks the gateway until it gets a proof.
         Unknown = "unknown",
         /// Money moved.
         Paid = "paid",
-        /// The gateway refused: no money moved.
+        /// The gateway refused. No money moved.
         Declined = "declined",
-        /// After a time in doubt: no money moved, and none will.
+        /// The outcome was unknown for a time. No money moved, and none will move.
         NotPaid = "not_paid",
-        /// Part of the money was given back.
+        /// Part of the money was refunded.
         PartiallyRefunded = "partially_refunded",
-        /// All of it was.
+        /// All of the money was refunded.
         Refunded = "refunded",
-        /// Money moved after it had been said that none did: it goes back by itself.
+        /// Money moved after the payment was reported as failed. It is refunded automatically.
         ChargedLate = "charged_late",
-        /// All that was charged late is back.
+        /// All money that was charged late is refunded.
         Returned = "returned",
     }
 }
 
-/// What happens to a payment.
+/// Event of a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PaymentEvent {
     /// Its attempt is durable.
     Committed,
-    /// The gateway, or an operator, says that money moved.
+    /// The gateway or an operator says that money moved.
     Charged,
-    /// The gateway, or an operator, says that none moved, and none will.
+    /// The gateway or an operator says that no money moved and none will move.
     Refused,
-    /// No answer, or one that proves nothing.
+    /// There was no answer, or one that proves nothing.
     Doubtful,
-    /// Part of what was left has been given back.
+    /// Part of the remaining money was refunded.
     GivenBackInPart,
-    /// All that was left has been given back.
+    /// All remaining money was refunded.
     GivenBackWhole,
 }
 
@@ -247,8 +258,8 @@ impl PaymentEvent {
 }
 
 impl PaymentState {
-    /// The state after an event; `None` if the event cannot happen to a payment in this state. What repeats what is known
-    /// already changes nothing.
+    /// Returns the state after an event, or `None` if the event cannot happen in this state. An
+    /// event that repeats a known fact changes nothing.
     pub const fn after(self, event: PaymentEvent) -> Option<Self> {
         use PaymentEvent as E;
         Some(match (self, event) {
@@ -268,48 +279,50 @@ impl PaymentState {
         })
     }
 
-    /// Whether it is to be asked about.
+    /// Returns true if the gateway must be asked about the payment.
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Confirming | Self::Unknown)
     }
 
-    /// Whether money moved, some of which may be back.
+    /// Returns true if money moved. Some or all of it may be refunded.
     pub const fn is_charged(self) -> bool {
         matches!(self, Self::Paid | Self::PartiallyRefunded | Self::Refunded) || self.is_late()
     }
 
-    /// Whether money moved after it had been said that none did, so that it pays for nothing.
+    /// Returns true if money moved after the payment was reported as failed. Such a payment pays
+    /// for nothing.
     pub const fn is_late(self) -> bool {
         matches!(self, Self::ChargedLate | Self::Returned)
     }
 
-    /// Whether it is over and no money moved, as far as is known.
+    /// Returns true if the payment ended and, as far as is known, no money moved.
     pub const fn is_given_up(self) -> bool {
         matches!(self, Self::Declined | Self::NotPaid)
     }
 
-    /// The nearest state that a peer of the version before knows: what was charged late is not what pays for an order.
+    /// Returns the nearest state that a peer of the previous version knows. A late charge does not
+    /// pay for an order.
     pub const fn for_the_version_before(self) -> Self {
         if self.is_late() { Self::NotPaid } else { self }
     }
 }
 
 states! {
-    /// How a refund stands.
+    /// State of a refund.
     RefundState {
-        /// Committed; the gateway is being asked.
+        /// Committed; the gateway is being called.
         Confirming = "confirming",
-        /// Nobody can tell; it is asked for again, under the same key.
+        /// Nobody knows. The refund is requested again under the same key.
         Unknown = "unknown",
-        /// The money is back.
+        /// The money is refunded.
         Done = "done",
-        /// The gateway refused; nothing went back.
+        /// The gateway refused. No money went back.
         Refused = "refused",
     }
 }
 
 impl RefundState {
-    /// Whether it is to be asked for again.
+    /// Returns true if the gateway must be called again.
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Confirming | Self::Unknown)
     }

@@ -1,6 +1,7 @@
 //! The storefront's JSON bodies about payments, parsed as strictly as an order's.
 //!
-//! No field may hold a card number: a shop pays by the token that its gateway gave the shopper's browser.
+//! No field may contain a card number. A shop pays with the token that its gateway gave to the
+//! shopper's browser.
 
 use serde::Deserialize;
 
@@ -9,24 +10,28 @@ use super::card_number::IN_TEXT;
 use super::order::FieldError;
 use super::{Currency, Money, PaymentKey};
 
-/// Characters a refund's reason may have (docs.tosspayments.com/reference, `cancelReason`).
+/// Most characters of a refund's reason (docs.tosspayments.com/reference, `cancelReason`).
 pub const REASON_CHARS_MAX: usize = 200;
 
-/// What it may hold, as a regular expression of ECMA-262.
+/// Pattern of a refund's reason, as a regular expression of ECMA-262.
 pub const REASON_PATTERN: &str =
     concat!(r"^[^\u0000-\u001f\u007f-\u009f]*[^", unseen!(), r"][^\u0000-\u001f\u007f-\u009f]*$");
 
 /// `{"amount": {"amount": 222000, "currency": "KRW"}, "payment_key": "..."}`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PayRequest {
-    /// What is to be charged, at least 1 minor unit.
+    /// Amount to charge, at least 1 minor unit.
     pub amount: Money,
     /// The gateway's token.
     pub payment_key: PaymentKey,
 }
 
 impl PayRequest {
-    /// Parses a payment's body; every mistake at once, by JSON pointer.
+    /// Parses a payment's body.
+    ///
+    /// # Errors
+    ///
+    /// Returns every mistake at once, each by its JSON pointer.
     pub fn parse(body: &[u8]) -> Result<Self, Vec<FieldError>> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -53,14 +58,18 @@ impl PayRequest {
 /// `{"amount": {"amount": 3000, "currency": "KRW"}, "reason": "..."}`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefundRequest {
-    /// What is to be given back, at least 1 minor unit.
+    /// Amount to refund, at least 1 minor unit.
     pub amount: Money,
-    /// Why, for the gateway's records: never personal.
+    /// Reason for the gateway's records. It must not be personal.
     pub reason: String,
 }
 
 impl RefundRequest {
-    /// Parses a refund's body; every mistake at once, by JSON pointer.
+    /// Parses a refund's body.
+    ///
+    /// # Errors
+    ///
+    /// Returns every mistake at once, each by its JSON pointer.
     pub fn parse(body: &[u8]) -> Result<Self, Vec<FieldError>> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -73,7 +82,7 @@ impl RefundRequest {
         refuse_card_number(&raw.reason, &IN_TEXT, "/reason", &mut errors);
         if !is_reason(&raw.reason) || is_blank(&raw.reason) {
             let detail = format!(
-                "must be 1 to {REASON_CHARS_MAX} characters, not all of them such as nobody sees, and none a control character"
+                "must be 1 to {REASON_CHARS_MAX} characters, at least one of them visible and none a control character"
             );
             errors.push(FieldError::new("/reason", detail));
         }
@@ -84,7 +93,7 @@ impl RefundRequest {
     }
 }
 
-/// Whether a text may stand as a refund's reason.
+/// Returns true if a text has the length of a refund's reason and no control characters.
 pub fn is_reason(text: &str) -> bool {
     (1..=REASON_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 }

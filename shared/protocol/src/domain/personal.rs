@@ -1,5 +1,7 @@
-//! Personal data: the part of an order that is sealed. Values are zeroised when dropped and have no `Debug` and no
-//! `Display`, so none compiles into a log line. The names of the fields may be printed; their values never are.
+//! Personal data: the part of an order that is sealed.
+//!
+//! Values are zeroised when dropped. They have no `Debug` and no `Display`, so a log line with one
+//! does not compile. Names of fields may be printed.
 
 use zeroize::Zeroizing;
 
@@ -22,13 +24,14 @@ impl Personal {
         Self(Zeroizing::new(value))
     }
 
-    /// The value, for encryption and for `personal show` alone.
+    /// Returns the value. Only encryption and `personal show` use it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
-/// Which personal value; the number stands in sealed bytes, the column's name in the vault's table.
+/// Kind of a personal value. The number is in the sealed bytes; the name is the column in the
+/// vault's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum PersonalField {
@@ -38,7 +41,7 @@ pub enum PersonalField {
     CustomerPhone = 2,
     /// The customer's e-mail address.
     CustomerEmail = 3,
-    /// Who takes the parcel.
+    /// The recipient's name.
     DeliveryName = 4,
     /// The phone number for the delivery.
     DeliveryPhone = 5,
@@ -46,7 +49,7 @@ pub enum PersonalField {
     DeliveryPostalCode = 6,
     /// The address, its lines joined by line feeds.
     DeliveryAddress = 7,
-    /// The country.
+    /// The country, as an ISO 3166-1 alpha-2 code.
     DeliveryCountry = 8,
     /// A note for the driver.
     DeliveryNote = 9,
@@ -66,7 +69,7 @@ impl PersonalField {
         Self::DeliveryNote,
     ];
 
-    /// The vault's column for this field.
+    /// Returns the vault's column for this field.
     pub const fn column(self) -> &'static str {
         match self {
             Self::CustomerName => "customer_name",
@@ -82,7 +85,7 @@ impl PersonalField {
     }
 }
 
-/// The personal values of one order: at most one a field, in the order of the fields.
+/// The personal values of one order: at most one for each field, in the order of the fields.
 ///
 /// ```compile_fail,E0277
 /// println!("{:?}", bridge_protocol::domain::PersonalData::default());
@@ -90,13 +93,13 @@ impl PersonalField {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct PersonalData(Vec<(PersonalField, Personal)>);
 
-/// Bytes that are no personal data; says nothing of what they hold.
+/// The bytes are not personal data. The error says nothing of their content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the sealed part is not in the form of personal data")]
 pub struct NotPersonalData;
 
 impl PersonalData {
-    /// Sets a field; a second value for it replaces the first.
+    /// Sets a field. A second value replaces the first.
     pub fn set(&mut self, field: PersonalField, value: Personal) {
         match self.0.binary_search_by_key(&field, |(known, _)| *known) {
             Ok(at) => self.0[at].1 = value,
@@ -104,14 +107,15 @@ impl PersonalData {
         }
     }
 
-    /// The fields that are set, in order.
+    /// Returns the fields that are set, in order.
     pub fn iter(&self) -> impl Iterator<Item = (PersonalField, &Personal)> {
         self.0.iter().map(|(field, value)| (*field, value))
     }
 
-    /// The canonical bytes: for each field its number, its length as 4 bytes big-endian, its UTF-8.
+    /// Returns the canonical bytes. Each field is its number (1 byte), its length (4 bytes,
+    /// big-endian) and its UTF-8 text.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        // Sized exactly before it is filled: a vector that grows leaves copies behind that nobody zeroises.
+        // All memory is reserved first: a vector that grows leaves copies that are not zeroised.
         let len = self.0.iter().map(|(_, value)| 5 + value.expose().len()).sum();
         let mut bytes = Zeroizing::new(Vec::with_capacity(len));
         for (field, value) in &self.0 {
@@ -123,7 +127,11 @@ impl PersonalData {
         bytes
     }
 
-    /// Reads the canonical bytes, and nothing but those: fields in order, each at most once, no rest.
+    /// Reads canonical bytes: fields in order, each at most once, and no bytes after them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the bytes are in any other form.
     pub fn from_bytes(mut bytes: &[u8]) -> Result<Self, NotPersonalData> {
         let mut data = Self::default();
         while let Some((number, rest)) = bytes.split_first() {

@@ -1,4 +1,4 @@
-//! Wall-clock time as it stands on the wire and in tables. This crate never reads it from anywhere.
+//! Wall-clock time, as it is on the wire and in tables. This crate never reads a clock.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,34 +8,34 @@ use std::time::Duration;
 pub struct UnixMicros(i64);
 
 impl UnixMicros {
-    /// From a count of microseconds.
+    /// Makes a time from a count of microseconds.
     pub const fn new(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// The count of microseconds.
+    /// Returns the count of microseconds.
     pub const fn get(self) -> i64 {
         self.0
     }
 
-    /// Milliseconds since the epoch, as UUIDv7 counts them; 0 before 1970.
+    /// Returns milliseconds since the epoch, as UUIDv7 counts them; 0 before 1970.
     pub fn millis(self) -> u64 {
         u64::try_from(self.0 / 1_000).unwrap_or(0)
     }
 
-    /// This much later, stopping at the end of time.
+    /// Returns the time later by a duration. It saturates at the largest time.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// Returns the duration since `earlier`, or zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 }
 
-/// RFC 3339 with microseconds, in UTC.
+/// Writes RFC 3339 with microseconds, in UTC.
 impl fmt::Display for UnixMicros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_microsecond(self.0) {

@@ -1,11 +1,12 @@
-//! Which trace a request belongs to: W3C Trace Context, the storefront's `traceparent` (www.w3.org/TR/trace-context, section 3.2).
+//! Trace context of a request: the storefront's `traceparent` header (W3C Trace Context,
+//! www.w3.org/TR/trace-context, section 3.2).
 
 use std::fmt;
 
-/// Bytes of [`TraceParent::to_bytes`].
+/// Length of [`TraceParent::to_bytes`].
 const BYTES: usize = 25;
 
-/// A trace, the span in it that called, and whether the trace is recorded.
+/// A trace, the calling span in it, and the flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent {
     trace: [u8; 16],
@@ -14,8 +15,10 @@ pub struct TraceParent {
 }
 
 impl TraceParent {
-    /// Reads a header's value. `None` for what the standard says to ignore: another form, ids of zeros, version `ff`. A later
-    /// version may have more behind the flags.
+    /// Reads a header's value.
+    ///
+    /// Returns `None` for values that the standard says to ignore: another form, ids of zeros,
+    /// version `ff`. A later version may have more fields after the flags.
     pub fn parse(value: &str) -> Option<Self> {
         let mut parts = value.trim().split('-');
         let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -27,7 +30,7 @@ impl TraceParent {
         ((is_known || is_later) && has_ids).then_some(Self { trace, parent, flags })
     }
 
-    /// As it travels: trace, parent, flags.
+    /// Returns the bytes for the wire: trace (16), parent (8), flags (1).
     pub fn to_bytes(self) -> [u8; BYTES] {
         let mut bytes = [self.flags; BYTES];
         bytes[..16].copy_from_slice(&self.trace);
@@ -35,7 +38,7 @@ impl TraceParent {
         bytes
     }
 
-    /// Reads [`Self::to_bytes`] back.
+    /// Reads the bytes of [`Self::to_bytes`].
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; BYTES] = bytes.try_into().ok()?;
         let (trace, rest) = bytes.split_first_chunk::<16>()?;
@@ -44,18 +47,19 @@ impl TraceParent {
         (*trace != [0; 16] && *parent != [0; 8]).then_some(Self { trace: *trace, parent: *parent, flags })
     }
 
-    /// The trace, the span in it that called, and the flags, of which bit 0 says that the trace is recorded.
+    /// Returns the trace, the calling span, and the flags. Bit 0 of the flags says that the trace
+    /// is recorded.
     pub fn parts(self) -> ([u8; 16], [u8; 8], u8) {
         (self.trace, self.parent, self.flags)
     }
 
-    /// The trace's id in hexadecimal: what a log is searched for.
+    /// Returns the trace's id in hexadecimal, as logs show it.
     pub fn trace_id(self) -> String {
         self.trace.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-/// As a header has it, in version 00.
+/// Writes the value of a header, in version 00.
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parent: String = self.parent.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -63,7 +67,7 @@ impl fmt::Display for TraceParent {
     }
 }
 
-/// Exactly so many bytes in lower-case hexadecimal.
+/// Reads exactly `N` bytes in lower-case hexadecimal.
 fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),

@@ -1,8 +1,8 @@
-//! The IDC's side of one subscription: brings a replica up to the source, and keeps it there.
+//! The IDC agent's side of one subscription: brings a replica up to the source, and keeps it there.
 //!
-//! It asks its shell for rows, one read at a time, cuts what comes into pages and sends as many as the window has room for.
-//! Whatever it knows of the source are the heads and rows that it is given; it never guesses. A read that was begun for an
-//! earlier subscription of the link is thrown away when it comes.
+//! It asks its shell for rows, one read at a time, cuts them into pages, and sends as many pages as
+//! the window allows. It knows only the heads and rows that it is given, and never guesses. The
+//! result of a read for an earlier subscription of the link is dropped.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,39 +17,39 @@ use crate::wire::feed::{
 };
 use crate::wire::frame::{FEED_PAGE_BYTES, FEED_ROW_BYTES_MAX};
 
-/// After a read that the database did not answer.
+/// Pause after a read that the database did not answer.
 const READ_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// Brands that one replica may serve.
+/// Most brands of one replica.
 const BRANDS_MAX: usize = 1_024;
 
-/// The most pages that a subscriber may ask to have under way.
+/// Largest window that a subscriber may ask for, in pages.
 const WINDOW_MAX: u32 = 64;
 
 /// The publisher's limits.
 #[derive(Debug, Clone, Copy)]
 pub struct PublisherLimits {
-    /// Rows, or changes, in one read.
+    /// Rows or changes in one read.
     pub rows_max: usize,
-    /// Pages that are sent and not yet applied, whatever the subscriber asks for.
+    /// Most pages that are sent and not yet applied, whatever the subscriber asks for.
     pub window_max: u32,
-    /// How often the subscriber is told where the source is.
+    /// Interval at which the subscriber is told the source's position.
     pub fresh_every: Duration,
 }
 
-/// What the peer may not do; its link ends with this.
+/// Violation of the protocol by the peer. Its link ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// The subscription cannot be.
+    /// The subscription is invalid.
     #[error("a subscription to {0}")]
     BadSubscription(&'static str),
-    /// Nothing was subscribed to yet.
+    /// There is no subscription yet.
     #[error("a message about a subscription that does not exist")]
     NotSubscribed,
-    /// A page was applied that was not sent.
+    /// The peer acknowledged a page that was not sent.
     #[error("page {page} was applied, {sent} were sent")]
     NeverSent {
-        /// The page that the peer named.
+        /// Page that the peer named.
         page: u64,
         /// Pages that were sent.
         sent: u64,
@@ -60,70 +60,70 @@ pub enum Violation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadFailed;
 
-/// What to read.
+/// A read that the shell must do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
-    /// Rows by key, behind this one.
+    /// Rows in the order of their keys.
     Page {
-        /// Behind which key; `None` for the first.
+        /// Key after which to start; `None` for the first row.
         after: Option<EntityKey>,
-        /// At most so many.
+        /// Most rows.
         rows_max: usize,
     },
-    /// The last state of what changed behind this position.
+    /// Latest state of rows that changed after a position.
     Changes {
-        /// Behind which position.
+        /// Position after which to start.
         after: Position,
-        /// At most so many changes.
+        /// Most changes.
         rows_max: usize,
     },
-    /// What the source holds, as checksums.
+    /// Checksums of the source.
     Sums,
 }
 
-/// What was read.
+/// Result of a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadResult {
-    /// Rows by key.
+    /// Rows in the order of their keys.
     Page {
-        /// In the order of their keys.
+        /// The rows.
         rows: Vec<Row>,
-        /// Whether there are no more.
+        /// Set if there are no more.
         last: bool,
     },
-    /// What changed.
+    /// Changed rows.
     Changes {
-        /// One a key.
+        /// The rows, one for each key.
         rows: Vec<Row>,
-        /// Everything up to here is among them.
+        /// Position up to which every change is included.
         position: Position,
     },
-    /// Changes behind that position are not kept, or it is of another history.
+    /// The changes after that position are no longer kept, or the position is of another history.
     Lost,
-    /// What the source holds.
+    /// Checksums of the source.
     Sums {
-        /// The last number given when it was read.
+        /// The last number that was given at the time of the read.
         head: Position,
-        /// By bucket.
+        /// Sums of the buckets.
         sums: Sums,
         /// Buckets with a change that had no number yet.
         unsettled: Vec<u32>,
     },
 }
 
-/// What the shell does next.
+/// Next action of the shell.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     /// Send this on the feed lane.
     Send(ToSubscriber),
-    /// Read this and hand in what was found. The next one comes only after that.
+    /// Read this and hand in the result. No other read is requested before that.
     Read {
-        /// Rows of these brands only.
+        /// Brands of the rows.
         brands: Arc<[Brand]>,
-        /// What.
+        /// Kind of the read.
         read: Read,
     },
-    /// This row is too large for the feed and counts as gone; to be logged.
+    /// This row is too large for the feed and counts as deleted. The shell logs it.
     TooLarge(EntityKey),
 }
 
@@ -133,53 +133,54 @@ pub struct Publisher {
     limits: PublisherLimits,
     head: Option<Head>,
     subscription: Option<Subscription>,
-    /// Subscriptions so far: a read belongs to one.
+    /// Number of subscriptions so far. Each read belongs to one.
     subscriptions: u64,
-    /// Of which subscription the read under way is.
+    /// Subscription of the pending read.
     reading: Option<u64>,
     read_again_at: Option<Duration>,
-    /// What the subscriber said last of its own clock, and when that came.
+    /// The subscriber's clock when it last sent it, and the time of its arrival.
     clock: Option<(u64, Duration)>,
     outputs: VecDeque<Output>,
 }
 
 #[derive(Debug)]
 struct Subscription {
-    /// The subscriber's number for it.
+    /// Number that the subscriber gave it.
     id: u64,
     brands: Arc<[Brand]>,
     window: u64,
     stage: Stage,
-    /// Pages cut and not yet sent, without their numbers; filled by one read at a time.
+    /// Pages that are not yet sent and have no number yet. One read at a time fills it.
     ready: VecDeque<Page>,
-    /// Pages sent, and applied of these.
+    /// Pages sent, and those of them that are applied.
     sent: u64,
     applied: u64,
     sums_asked: bool,
-    /// The head that the subscriber was told last, and when it is told again.
+    /// Head that was last sent to the subscriber, and the time of the next sending.
     told: Option<Position>,
     tell_at: Duration,
-    /// Whether the head and what was published may be of two histories, which only a read can tell.
+    /// Set if the head and the published changes may be of two histories. Only a read can decide
+    /// it.
     doubtful: bool,
 }
 
-/// How far the subscriber is brought by the pages cut so far.
+/// State of the subscriber after the pages cut so far.
 #[derive(Debug)]
 enum Stage {
-    /// It said where it is; whether that can be resumed is being read.
+    /// It named its position. A pending read shows if it can be resumed.
     Resuming(Position),
-    /// It is to have everything, and the head is not known yet.
+    /// It needs everything, and the head is not known yet.
     Waiting,
-    /// Rows by key, noted at S0; behind this key next.
+    /// Rows in the order of their keys, with S0 noted. The next read starts after this key.
     Rows { s0: Position, after: Option<EntityKey> },
-    /// Changes from S0 on, until S1.
+    /// Changes from S0 up to S1.
     Replaying { at: Position, s1: Position },
-    /// Changes as they come.
+    /// New changes.
     Following { at: Position },
 }
 
 impl Publisher {
-    /// For one feed lane; nobody has subscribed yet.
+    /// Makes a publisher for one feed lane, without a subscription.
     pub fn new(limits: PublisherLimits) -> Self {
         Self {
             limits,
@@ -194,6 +195,10 @@ impl Publisher {
     }
 
     /// Takes a message of the subscriber.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the subscriber breaks the protocol. Its link must then end.
     pub fn handle_message(&mut self, now: Duration, message: ToPublisher) -> Result<(), Violation> {
         self.clock = message.clock_micros.map(|clock| (clock, now)).or(self.clock);
         match message.kind {
@@ -204,21 +209,21 @@ impl Publisher {
                 if page > sent {
                     return Err(Violation::NeverSent { page, sent });
                 }
-                // An acknowledgement of an earlier subscription that crossed this one frees nothing that counts.
+                // A late acknowledgement of an earlier subscription has no effect.
                 subscription.applied = subscription.applied.max(page);
             }
             Some(to_publisher::Kind::AskSums(_)) => {
                 self.subscription.as_mut().ok_or(Violation::NotSubscribed)?.sums_asked = true;
             }
-            // A later version's message, which this one may ignore.
+            // A message of a later version, which may be ignored.
             None => {}
         }
         self.go_on(now);
         Ok(())
     }
 
-    /// Takes what is known of the source now. A head that is behind what was published may be of another history, or
-    /// merely late: that is read.
+    /// Takes the source's current head. A head behind the published changes may be late or of
+    /// another history. A read decides it.
     pub fn handle_head(&mut self, now: Duration, head: Head) {
         self.head = Some(head);
         if let Some(subscription) = &mut self.subscription {
@@ -227,7 +232,7 @@ impl Publisher {
         self.go_on(now);
     }
 
-    /// Takes the answer to the read under way.
+    /// Takes the result of the pending read.
     pub fn handle_found(&mut self, now: Duration, found: Result<ReadResult, ReadFailed>) {
         let belongs = self.reading.take() == Some(self.subscriptions);
         if let (true, Some(subscription)) = (belongs, &mut self.subscription) {
@@ -239,7 +244,7 @@ impl Publisher {
         self.go_on(now);
     }
 
-    /// Takes that time has passed.
+    /// Handles the passing of time.
     pub fn handle_timeout(&mut self, now: Duration) {
         if self.read_again_at.is_some_and(|at| at <= now) {
             self.read_again_at = None;
@@ -247,13 +252,13 @@ impl Publisher {
         self.go_on(now);
     }
 
-    /// When [`Publisher::handle_timeout`] has something to do.
+    /// Returns the time of the next call of [`Publisher::handle_timeout`].
     pub fn next_timeout(&self) -> Option<Duration> {
         let tell_at = self.subscription.as_ref().filter(|_| self.head.is_some()).map(|one| one.tell_at);
         self.read_again_at.into_iter().chain(tell_at).min()
     }
 
-    /// The next thing to do, `None` until the next input.
+    /// Returns the next action, or `None` until the next input.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -292,7 +297,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Sends what there is room for, tells where the source is, and reads on.
+    /// Sends pages that fit the window, sends the head, and requests the next read.
     fn go_on(&mut self, now: Duration) {
         let (Some(subscription), Some(head)) = (&mut self.subscription, self.head) else { return };
         subscription.send_pages(&mut self.outputs);
@@ -311,7 +316,7 @@ impl Publisher {
 }
 
 impl Subscription {
-    /// The whole catalogue from the start.
+    /// Starts with the whole catalogue.
     fn begin_anew(&mut self, outputs: &mut VecDeque<Output>) {
         self.stage = Stage::Waiting;
         self.ready.clear();
@@ -323,8 +328,8 @@ impl Subscription {
         outputs.push_back(Output::Send(Begin { subscription: self.id, bootstrap }.into()));
     }
 
-    /// Whether what was published is not of the history that ends with this head. A bootstrap needs no such question: it
-    /// ends with changes behind the position at which it began.
+    /// Returns true if the published changes may not belong to the history of this head. A
+    /// bootstrap needs no such check: it ends with the changes after its first position.
     fn is_ahead_of(&self, head: Position) -> bool {
         let Stage::Following { at } = self.stage else { return false };
         at.seq > head.seq || (at.seq == head.seq && at.mark != head.mark)
@@ -338,7 +343,8 @@ impl Subscription {
                 self.cut(rows, Some(position), false, outputs);
             }
             (Stage::Rows { s0, .. }, ReadResult::Page { rows, last: true }) => {
-                // Even when nothing changed meanwhile, as far as is known: the read also tells whether S0 is still there.
+                // The read is done even if nothing seems to have changed: it also shows that S0
+                // still exists.
                 let (s0, s1) = (*s0, head.map_or(*s0, |head| head.position));
                 self.stage = Stage::Replaying { at: s0, s1 };
                 self.cut(rows, None, false, outputs);
@@ -361,7 +367,7 @@ impl Subscription {
             (Stage::Following { at }, ReadResult::Changes { rows, position }) => {
                 let moved = *at != position;
                 *at = position;
-                // It was found where it was left, so the head is merely late.
+                // The position was found, so the head is only late.
                 self.doubtful = false;
                 if moved || !rows.is_empty() {
                     self.cut(rows, Some(position), false, outputs);
@@ -373,12 +379,12 @@ impl Subscription {
                 let sums = WireSums { head: Some(head.into()), buckets: sums.as_slice().to_vec(), unsettled };
                 outputs.push_back(Output::Send(sums.into()));
             }
-            // The stage began anew since: what was read is of no use.
+            // The stage began anew meanwhile, so the result is useless.
             (_, ReadResult::Page { .. } | ReadResult::Changes { .. }) => {}
         }
     }
 
-    /// Cuts rows into pages; the last one says what they lead to.
+    /// Cuts rows into pages. The last page gets the position that they lead to.
     fn cut(
         &mut self,
         rows: Vec<Row>,
@@ -416,8 +422,8 @@ impl Subscription {
         }
     }
 
-    /// Tells the head when it is time, and at once when the pages sent have just led there. A head that the subscriber is
-    /// ahead of would look to it like another history.
+    /// Sends the head at its interval, and at once after the pages have led to it. A head behind
+    /// the subscriber would look to it like another history.
     fn tell(
         &mut self,
         now: Duration,
@@ -437,13 +443,13 @@ impl Subscription {
             let age_micros = micros(now.saturating_sub(head.swept_at));
             let fresh = Fresh { head: Some(head.position.into()), age_micros, heard };
             outputs.push_back(Output::Send(fresh.into()));
-            // A head that the pages have not led to yet is told again when they have.
+            // A head that the pages have not led to yet is sent again after they have.
             self.told = is_there.then_some(head.position).or(self.told);
             self.tell_at = now + every;
         }
     }
 
-    /// What to read now; nothing while pages wait for the window.
+    /// Returns the next read, or `None` while pages wait for the window.
     fn next_read(&mut self, head: Head, rows_max: usize) -> Option<Read> {
         if !self.ready.is_empty() || self.sent - self.applied >= self.window {
             return None;
@@ -467,7 +473,7 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// What an entry takes beside its row and code, about.
+/// Approximate size of an entry without its row and code, in bytes.
 const ENTRY_BYTES: usize = 64;
 
 #[cfg(test)]

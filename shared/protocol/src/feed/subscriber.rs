@@ -1,14 +1,18 @@
-//! The cloud's side of the feed: follows one publisher at a time, and knows how old what it holds is.
+//! The cloud agent's side of the feed: follows one publisher at a time, and knows the age of the
+//! replica.
 //!
-//! A page changes the replica only in its turn. A bootstrap's rows are collected beside what is served and take its place
-//! with the page that completes them; one that is interrupted is dropped and begun anew.
+//! Pages change the replica only in order. The rows of a bootstrap are collected beside the served
+//! ones and replace them with the last page. An interrupted bootstrap is dropped and begun anew.
 //!
-//! **Drift** is found by comparing sums, and never where there is none. The source's sums are compared once the replica
-//! has reached the head at which they were read, and a bucket counts only if no change in it was unnumbered at that reading
-//! and no page since brought a row of it. Every change that the reading saw in the bucket is then numbered, applied, and
-//! was sent before the sums; what was sent of its key was read after that change and before the reading, so it is what the
-//! reading saw. Two readings with equal sums would prove less: a unit of stock that was taken and given back between them
-//! leaves no trace in the second, and the replica may hold the row from between.
+//! **Drift** is found by comparing sums, and there are no false alarms. The source's sums are
+//! compared after the replica has reached the head at which they were read. A bucket counts only if
+//! none of its changes was unnumbered at that read and no later page brought one of its rows. Then
+//! every change in the bucket that the read saw is numbered, applied, and was sent before the sums.
+//! The state sent for its key was read after that change and before the sums, so it is the state
+//! that the sums saw.
+//!
+//! Two reads with equal sums would prove less. A unit of stock that was taken and returned between
+//! them leaves no trace in the second, but the replica may have the row from between.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -23,85 +27,87 @@ use crate::wire::feed::{
 };
 use crate::wire::lane::LinkId;
 
-/// After sums that differ for whatever reason.
+/// Pause before another comparison, after sums that differ for any reason.
 const COMPARE_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// The subscriber's limits.
 #[derive(Debug, Clone, Copy)]
 pub struct SubscriberLimits {
-    /// Pages that may be under way.
+    /// Most pages that may be unacknowledged.
     pub window: u32,
-    /// A publisher that says nothing for so long is left for another.
+    /// Time without a message after which a publisher is left for another one.
     pub silent_after: Duration,
-    /// How often sums are compared.
+    /// Interval at which sums are compared.
     pub sums_every: Duration,
 }
 
-/// What the peer may not do; its link ends with this.
+/// Violation of the protocol by the peer. Its link ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// A page is missing, or came twice.
+    /// A page is missing or came twice.
     #[error("page {came} came in the place of page {expected}")]
     OutOfOrder {
-        /// The page that came.
+        /// Page that came.
         came: u64,
-        /// The page whose turn it was.
+        /// Page that was expected.
         expected: u64,
     },
-    /// The source goes on where the replica is not.
+    /// The source resumes a replica that is empty.
     #[error("the feed resumes although the replica holds nothing")]
     NothingToResume,
-    /// More than may be under way.
+    /// More pages came than the window allows.
     #[error("more pages came than the window allows")]
     BeyondWindow,
-    /// A position that cannot stand there.
+    /// A page's position goes back or is missing.
     #[error("a page's position goes back, or is missing where it must be")]
     BadPosition,
-    /// A bootstrap that was not begun ended.
+    /// A bootstrap ended that was not begun.
     #[error("a bootstrap was completed that was not begun")]
     NotBootstrapping,
-    /// A row of a brand that was not asked for, or under a name that is none.
+    /// A row has a brand that was not requested, or an invalid key.
     #[error("a page has a row that was not asked for")]
     ForeignRow,
-    /// Sums that are none.
+    /// The number of sums is wrong.
     #[error("sums that are not of {BUCKETS} buckets")]
     BadSums,
 }
 
-/// What the shell does next.
+/// Next action of the shell.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     /// Send this on the feed lane of a link.
     Send {
-        /// Which link.
+        /// The link.
         link: LinkId,
-        /// What.
+        /// The message.
         message: ToPublisher,
     },
-    /// A bootstrap begins: collect the next rows beside what is served; drop those of an unfinished one.
+    /// A bootstrap begins. Collect the next rows beside the served ones, and drop those of an
+    /// unfinished bootstrap.
     StartAnew,
     /// Apply these rows and report the page as applied.
     Apply {
-        /// Which page.
+        /// Number of the page.
         page: u64,
-        /// One a key.
+        /// The rows, one for each key.
         rows: Vec<Row>,
-        /// How far the replica is then; `None` within a bootstrap.
+        /// Position of the replica afterwards; `None` within a bootstrap.
         position: Option<Position>,
-        /// The collected rows take the place of those served.
+        /// Set if the collected rows must replace the served ones.
         complete: bool,
     },
-    /// What is served was equal to the source at this moment of the caller's clock, or later: see
-    /// [`Heard`](crate::wire::feed::Heard).
+    /// The served rows were equal to the source at this moment of the caller's clock or later (see
+    /// [`Heard`](crate::wire::feed::Heard)).
     Fresh {
-        /// That moment.
+        /// The moment.
         at: Duration,
     },
-    /// Hand in the sums of what is served.
+    /// Hand in the sums of the served rows.
     OwnSums,
-    /// What is served is not equal to the source in these buckets; to be logged. A bootstrap follows.
+    /// The served rows differ from the source in these buckets. The shell logs it, and a bootstrap
+    /// follows.
     Drifted {
-        /// Which buckets.
+        /// Indexes of the buckets.
         buckets: Vec<usize>,
     },
 }
@@ -111,23 +117,25 @@ pub enum Output {
 pub struct Subscriber {
     limits: SubscriberLimits,
     brands: BTreeSet<Brand>,
-    /// Of what is applied and served.
+    /// Position of the applied and served rows.
     held: Option<Position>,
-    /// Whether only a bootstrap helps: one has begun and is not yet received, or what is served is drifted.
+    /// Set if only a bootstrap helps: one has begun and is not complete, or the served rows have
+    /// drifted.
     anew: bool,
-    /// Links with a feed lane, the one that was tried last at the end.
+    /// Links with a feed lane, the most recently tried one last.
     links: VecDeque<LinkId>,
     following: Option<ActiveSubscription>,
-    /// Numbers subscriptions.
+    /// Last number of a subscription.
     subscriptions: u64,
-    /// Numbers pages over all subscriptions: the shell may still be applying one of an earlier subscription.
+    /// Last number of a page over all subscriptions. The shell may still be applying a page of an
+    /// earlier one.
     pages: u64,
-    /// The last page that is applied.
+    /// Last page that is applied.
     pages_applied: u64,
-    /// Positions of pages that are not applied yet, by page.
+    /// Positions of pages that are not applied yet.
     on_the_way: VecDeque<(u64, Position)>,
     sums_at: Duration,
-    /// What the source told, until it is compared.
+    /// The source's sums, until they are compared.
     told: Option<SourceSums>,
     outputs: VecDeque<Output>,
 }
@@ -137,34 +145,36 @@ pub struct Subscriber {
 struct ActiveSubscription {
     link: LinkId,
     subscription: u64,
-    /// Whether its answer has come; what comes before is of an earlier one.
+    /// Set after its answer has arrived. Earlier messages belong to an earlier subscription.
     begun: bool,
     bootstrapping: bool,
     /// Pages of all subscriptions before it.
     before: u64,
-    /// Pages received, and applied of these.
+    /// Pages received, and those of them that are applied.
     received: u64,
     applied: u64,
-    /// What the pages received lead to.
+    /// Position that the received pages lead to.
     reached: Option<Position>,
-    /// What the source said last: its head, and when a replica at that head was equal to it.
+    /// The source's last head, and the moment at which a replica at that head was equal to it.
     source: Option<(Position, Duration)>,
     heard_at: Duration,
 }
 
-/// The source's sums as it told them.
+/// The source's sums, as it sent them.
 #[derive(Debug)]
 struct SourceSums {
     head: Position,
-    /// The page that it came behind: before that one is applied, what is held may be of another history.
+    /// Page before which the sums came. Until that page is applied, the replica may be of another
+    /// history.
     behind: u64,
     sums: Sums,
-    /// Buckets of which nothing is known: with an unnumbered change at that reading, or a row that came since.
+    /// Buckets that cannot be compared: they had an unnumbered change at that read, or a row of
+    /// them came since.
     unsettled: BTreeSet<usize>,
 }
 
 impl Subscriber {
-    /// For a replica of these brands that holds what it has up to a position, if it has anything.
+    /// Makes a subscriber for a replica of these brands, with its position if it is not empty.
     pub fn new(limits: SubscriberLimits, brands: Vec<Brand>, held: Option<Position>) -> Self {
         Self {
             limits,
@@ -183,21 +193,21 @@ impl Subscriber {
         }
     }
 
-    /// How far what is served is; `None` while there is nothing.
+    /// Returns the position of the served rows; `None` while there are none.
     pub fn position(&self) -> Option<Position> {
         self.held
     }
 
-    /// A link with a feed lane is up.
+    /// Takes a link with a feed lane that is up.
     pub fn handle_link_up(&mut self, now: Duration, link: LinkId) {
-        // Before those that were tried already.
+        // It goes before the links that were tried already.
         self.links.push_front(link);
         if self.following.is_none() {
             self.subscribe(now);
         }
     }
 
-    /// A link is gone.
+    /// Takes the loss of a link.
     pub fn handle_link_down(&mut self, now: Duration, link: LinkId) {
         self.links.retain(|known| *known != link);
         if self.following.as_ref().is_some_and(|following| following.link == link) {
@@ -205,7 +215,11 @@ impl Subscriber {
         }
     }
 
-    /// Takes a message; one of a link that is not followed any more changes nothing.
+    /// Takes a message. A message of a link that is no longer followed has no effect.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the publisher breaks the protocol. Its link must then end.
     pub fn handle_message(
         &mut self,
         now: Duration,
@@ -218,7 +232,7 @@ impl Subscriber {
         following.heard_at = now;
         let handled = match message.kind {
             Some(to_subscriber::Kind::Begin(begin)) => self.begin(begin),
-            // Of an earlier subscription on the same link.
+            // It belongs to an earlier subscription on the same link.
             Some(_) if !following.begun => Ok(()),
             Some(to_subscriber::Kind::Page(page)) => self.page(page),
             Some(to_subscriber::Kind::Fresh(fresh)) => {
@@ -226,7 +240,7 @@ impl Subscriber {
                 Ok(())
             }
             Some(to_subscriber::Kind::Sums(sums)) => self.sums(sums),
-            // A later version's message, which this one may ignore.
+            // A message of a later version, which may be ignored.
             None => Ok(()),
         };
         if handled.is_err() {
@@ -235,13 +249,13 @@ impl Subscriber {
         handled
     }
 
-    /// A page that was put out is applied, and those before it.
+    /// Takes that a page, and all before it, is applied.
     pub fn handle_applied(&mut self, now: Duration, page: u64) {
         self.pages_applied = self.pages_applied.max(page);
         while let Some((_, position)) = self.on_the_way.pop_front_if(|(number, _)| *number <= page) {
             self.held = Some(position);
         }
-        // A page of an earlier subscription means nothing to the publisher of this one.
+        // The publisher does not know pages of an earlier subscription.
         let Some(following) = self.following.as_mut().filter(|one| page > one.before) else { return };
         let page = (page - following.before).min(following.received);
         following.applied = following.applied.max(page);
@@ -251,7 +265,7 @@ impl Subscriber {
         self.compare();
     }
 
-    /// Takes the sums of what is served.
+    /// Takes the sums of the served rows.
     pub fn handle_own_sums(&mut self, now: Duration, own: &Sums) {
         if !self.is_comparable() {
             return;
@@ -259,7 +273,7 @@ impl Subscriber {
         let Some(told) = self.told.take() else { return };
         let drifted = told.drifted(own);
         if drifted.is_empty() {
-            // What differs now may only be on its way: soon looked at again.
+            // The difference may still be on its way, so it is checked again soon.
             if told.sums != *own {
                 self.sums_at = self.sums_at.min(now + COMPARE_AGAIN_AFTER);
             }
@@ -270,7 +284,7 @@ impl Subscriber {
         self.subscribe(now);
     }
 
-    /// Takes that time has passed.
+    /// Handles the passing of time.
     pub fn handle_timeout(&mut self, now: Duration) {
         let Some(following) = &self.following else { return };
         if now >= following.heard_at + self.limits.silent_after {
@@ -284,18 +298,18 @@ impl Subscriber {
         }
     }
 
-    /// When [`Subscriber::handle_timeout`] has something to do.
+    /// Returns the time of the next call of [`Subscriber::handle_timeout`].
     pub fn next_timeout(&self) -> Option<Duration> {
         let following = self.following.as_ref()?;
         Some(self.sums_at.min(following.heard_at + self.limits.silent_after))
     }
 
-    /// The next thing to do, `None` until the next input.
+    /// Returns the next action, or `None` until the next input.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// Says something, and by the way what this end's clock is.
+    /// Sends a message together with the current clock.
     fn say(&mut self, now: Duration, link: LinkId, what: impl Into<ToPublisher>) {
         let clock_micros = u64::try_from(now.as_micros()).ok();
         let message = ToPublisher { clock_micros, ..what.into() };
@@ -338,9 +352,10 @@ impl Subscriber {
         };
         following.begun = true;
         if begin.bootstrap {
-            // Also in the middle of a subscription, when the source can no longer go on from where it was.
+            // It may come in the middle of a subscription, if the source cannot resume any more.
             following.bootstrapping = true;
-            // Until its last page is here: what was collected by then has no position to go on from.
+            // This holds until the last page: rows collected so far have no position to resume
+            // from.
             self.anew = true;
             (following.reached, following.source) = (None, None);
             self.told = None;
@@ -393,23 +408,24 @@ impl Subscriber {
         if !following.bootstrapping
             && following.reached.is_some_and(|at| at.seq > head.seq || (at.seq == head.seq && at != head))
         {
-            // Another history: its publisher finds out, and says so.
+            // Another history: its publisher finds it out and says so.
             self.subscribe(now);
             return;
         }
-        // It was so old when it was sent, at this moment or later. A publisher of the release before tells no such moment:
-        // then how long it was under way is not known, and counts as nothing.
+        // The age is of this moment or later. A publisher of the previous release does not repeat
+        // our clock. Then the time on the way is unknown and counts as zero.
         let sent = fresh.heard.map_or(now, |heard| {
             let since = heard.clock_micros.saturating_add(heard.ago_micros);
             Duration::from_micros(since).min(now)
         });
-        // A source that has been so since before our clock began says nothing new.
+        // An age that reaches back before our clock began says nothing new.
         let at = sent.checked_sub(Duration::from_micros(fresh.age_micros));
         following.source = at.map(|at| (head, at));
         self.look_at_source();
     }
 
-    /// What the source's head says of what is served, once every page received is applied.
+    /// Reports the freshness of the served rows, if every received page is applied and they are at
+    /// the source's head.
     fn look_at_source(&mut self) {
         let Some(following) = &self.following else { return };
         let (Some((head, at)), Some(held)) = (following.source, self.held) else { return };
@@ -425,7 +441,8 @@ impl Subscriber {
         let head = Position::from(head);
         let reached = self.following.as_ref().and_then(|following| following.reached);
         if self.anew || reached.is_some_and(|at| at.seq > head.seq || (at.seq == head.seq && at != head)) {
-            // Of another history than what was received before: its publisher finds out, and says so.
+            // The sums are of another history than the pages. The publisher finds it out and says
+            // so.
             return Ok(());
         }
         let unsettled =
@@ -435,7 +452,7 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Compares what the source told, once that much is applied.
+    /// Compares the source's sums after everything up to them is applied.
     fn compare(&mut self) {
         if self.is_comparable() {
             self.outputs.push_back(Output::OwnSums);
@@ -449,7 +466,7 @@ impl Subscriber {
 }
 
 impl SourceSums {
-    /// The buckets that are drifted, by the rule at the top of this file.
+    /// Returns the drifted buckets, by the rule at the top of this file.
     fn drifted(&self, own: &Sums) -> Vec<usize> {
         let sums = self.sums.as_slice().iter().zip(own.as_slice()).enumerate();
         let drifted = sums.filter(|(bucket, (told, own))| told != own && !self.unsettled.contains(bucket));
@@ -457,7 +474,7 @@ impl SourceSums {
     }
 }
 
-/// The rows of a page. Kinds that a later version added are passed over.
+/// Returns the rows of a page. Kinds of a later version are skipped.
 fn rows(entries: Vec<Entry>, brands: &BTreeSet<Brand>) -> Result<Vec<Row>, Violation> {
     let mut rows = Vec::with_capacity(entries.len());
     for entry in entries {

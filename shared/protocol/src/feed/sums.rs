@@ -1,27 +1,28 @@
-//! Checksums by bucket: whether two sides hold the same rows, without sending them.
+//! Checksums by bucket, to compare the rows of two sides without sending them.
 //!
-//! A row's sum is a hash of its key and bytes; a bucket's is the sum of its rows' (wrapping), so that one row's change
-//! is a subtraction and an addition. Who compares what when is `subscriber`'s business.
+//! A row's sum is a hash of its key and bytes. A bucket's sum is the wrapping sum of its rows, so
+//! that a change of one row costs one subtraction and one addition. `subscriber` decides when sums
+//! are compared.
 
 use sha2::{Digest, Sha256};
 
 use crate::domain::catalogue::EntityKey;
 
-/// Buckets; a row's is decided by its key alone.
+/// Number of buckets. The key alone decides a row's bucket.
 pub const BUCKETS: usize = 256;
 
 /// The sums of a set of rows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sums(Box<[u64; BUCKETS]>);
 
-/// One row's part in the sums.
+/// Contribution of one row to the sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowSum {
     bucket: u8,
     sum: u64,
 }
 
-/// The bucket of a key.
+/// Returns the bucket of a key.
 pub fn bucket(key: &EntityKey) -> usize {
     let hash = key_hash(key).finalize();
     usize::from(hash[0])
@@ -37,7 +38,7 @@ fn key_hash(key: &EntityKey) -> Sha256 {
 }
 
 impl RowSum {
-    /// The sum of a row under its key.
+    /// Returns the sum of a row under its key.
     pub fn of(key: &EntityKey, row: &[u8]) -> Self {
         let hash = key_hash(key);
         let bucket = hash.clone().finalize()[0];
@@ -54,24 +55,24 @@ impl Default for Sums {
 }
 
 impl Sums {
-    /// A row is in.
+    /// Adds a row.
     pub fn add(&mut self, row: RowSum) {
         let sum = &mut self.0[usize::from(row.bucket)];
         *sum = sum.wrapping_add(row.sum);
     }
 
-    /// A row is out.
+    /// Removes a row.
     pub fn remove(&mut self, row: RowSum) {
         let sum = &mut self.0[usize::from(row.bucket)];
         *sum = sum.wrapping_sub(row.sum);
     }
 
-    /// The sums by bucket.
+    /// Returns the sums by bucket.
     pub fn as_slice(&self) -> &[u64] {
         self.0.as_slice()
     }
 
-    /// Reads sums from the wire; `None` unless there are [`BUCKETS`].
+    /// Reads sums from the wire. Returns `None` unless there are [`BUCKETS`] of them.
     pub fn from_slice(sums: &[u64]) -> Option<Self> {
         sums.try_into().ok().map(|sums| Self(Box::new(sums)))
     }

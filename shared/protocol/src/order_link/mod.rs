@@ -1,4 +1,5 @@
-//! The order link: requests go to the IDC at least once, have their effect once, and are answered or unknown.
+//! The order link: requests reach the IDC at least once, have their effect once, and end answered
+//! or unknown.
 //!
 //! ```text
 //! sender      queued ──> in flight (link, lane, sequence) ──> answered
@@ -9,31 +10,31 @@
 //! receiver    received ──> delivered once ──> answered to everyone who asked
 //! ```
 //!
-//! Both are sans-IO: one input in, all outputs polled, then sleep until the returned deadline. `now` is the time since
-//! the process started, by a clock that never steps back.
+//! Both machines are sans-IO: one input in, all outputs polled, then sleep until the returned
+//! deadline. `now` is the time since the process started, by a clock that never steps back.
 
-/// The cloud's side.
+/// The cloud agent's side.
 pub mod sender;
 
-/// What the sender has its shell do.
+/// Actions that the sender asks of its shell.
 mod output;
 
-/// What the sender knows of a request.
+/// The sender's state of a request.
 mod request;
 
-/// What the sender has not sent yet.
+/// Requests that the sender has not sent yet.
 mod queue;
 
-/// What the sender knows of a link.
+/// The sender's state of a link.
 mod link;
 
-/// Which orders the sender is not sure about.
+/// Orders with writes that are not settled.
 mod unsettled;
 
-/// The IDC's side.
+/// The IDC agent's side.
 pub mod receiver;
 
-/// What each link may have under way there.
+/// Limits of each link in the receiver.
 mod shares;
 
 pub use crate::wire::lane::LinkId;

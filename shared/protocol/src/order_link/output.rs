@@ -1,37 +1,38 @@
-//! What the sender has its shell do.
+//! Actions that the sender asks of its shell.
 
 use super::LinkId;
 use crate::domain::PaymentId;
 use crate::wire::order::{Refusal, Refused, Settled, State, ToIdc};
 use crate::wire::payment::PaymentState;
 
-/// Names one request of this process.
+/// Id of one request, unique in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-/// How a request ended for its caller.
+/// Answer to the caller of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CallerAnswer {
-    /// Committed; the receipt is yet to be verified.
+    /// Committed. The receipt is not verified yet.
     Settled(Settled),
-    /// Refused, with no effect.
+    /// Refused, without effect.
     Refused(Refusal),
-    /// Refused, with no effect, for this payment of the same order.
+    /// Refused without effect, because of this payment of the same order.
     InTheWay(Refusal, PaymentId),
-    /// How the order stands.
+    /// State of the order.
     State(State),
-    /// How the payment stands.
+    /// State of the payment.
     Payment(PaymentState),
-    /// It may or may not have been committed; settling goes on.
+    /// It may or may not be committed. Settling goes on.
     Unknown,
-    /// It had no effect: it never left, or was sent back unopened.
+    /// It had no effect: it was never sent, or was sent back unopened.
     NotSent,
-    /// The IDC knows no such order, and a write about it is not settled yet: ask again.
+    /// The IDC knows no such order, but a write about it is not settled yet. The caller should ask
+    /// again.
     Pending,
 }
 
 impl CallerAnswer {
-    /// What a refusal is to its caller.
+    /// Converts a refusal to the answer for its caller.
     pub(super) fn refused(refused: &Refused) -> Self {
         let refusal = refused.refusal();
         refused
@@ -40,29 +41,32 @@ impl CallerAnswer {
     }
 }
 
-/// What the shell does next.
+/// Next action of the shell.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     /// Send this on a lane of a link.
     Transmit {
-        /// Which link.
+        /// The link.
         link: LinkId,
-        /// Which of the lanes that this sender was given.
+        /// Index among the lanes of this sender.
         lane: u8,
-        /// What.
+        /// The message.
         message: ToIdc,
     },
-    /// Answer the caller. A request may be answered a second time after [`CallerAnswer::Unknown`], once it has settled.
+    /// Answer the caller. After [`CallerAnswer::Unknown`], a second answer may follow when the
+    /// request is settled.
     Answer {
-        /// Which request.
+        /// The request.
         request: RequestId,
-        /// How it ended.
+        /// Its answer.
         answer: CallerAnswer,
     },
-    /// No link opens what this order is sealed to, and some link opens another key: have its caller seal it again, and
-    /// give it to [`Sender::handle_sealed`](super::sender::Sender::handle_sealed). It does not end meanwhile.
+    /// No link opens the key that this order is sealed to, but some link opens another key. Its
+    /// caller must seal it again and pass it to
+    /// [`Sender::handle_sealed`](super::sender::Sender::handle_sealed). The request does not end
+    /// meanwhile.
     SealAgain {
-        /// Which request.
+        /// The request.
         request: RequestId,
     },
 }

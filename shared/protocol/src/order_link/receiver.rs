@@ -1,7 +1,8 @@
-//! The IDC's side of the order link: takes each request once, and remembers whom to answer.
+//! The IDC agent's side of the order link: takes each request once, and remembers the links that
+//! wait for its answer.
 //!
-//! It keeps nothing beyond what is under way. That a key has one effect is the ledger's promise; here duplicates are
-//! only kept from costing work twice.
+//! It keeps only pending requests. The ledger guarantees that a key has one effect. The receiver
+//! only prevents duplicates from costing work twice.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,14 +16,15 @@ use crate::seal::sealing::Header;
 use crate::wire::order::{Ask, Cancel, Envelope, Refusal, ToCloud, ToIdc, to_cloud, to_idc};
 use crate::wire::payment::{AskPayment, PayOrder, RefundPayment};
 
-/// Bytes of orders under way at most: a hundred thousand ordinary ones, whatever their number may be.
+/// Most bytes of pending orders: enough for a hundred thousand ordinary ones. It holds whatever the
+/// window is.
 const BYTES_MAX: usize = 128 * 1024 * 1024;
 
-/// Names one request under way at the IDC.
+/// Id of one pending request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(u64);
 
-/// A sealed order as it was received; only [`Receiver`] makes one.
+/// A sealed order as it was received. Only [`Receiver`] makes one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReceivedOrder {
     header: Header,
@@ -30,12 +32,12 @@ pub struct ReceivedOrder {
 }
 
 impl ReceivedOrder {
-    /// Whose order under which key.
+    /// Returns the order's brand, id and key.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// What is to be opened.
+    /// Returns the sealed envelope.
     pub fn envelope(&self) -> &Envelope {
         &self.envelope
     }
@@ -50,36 +52,37 @@ pub enum Delivery {
     Cancel(Header),
     /// Look up an order.
     Ask {
-        /// Whose shop.
+        /// Brand of the order.
         brand: Brand,
-        /// Its id as the asker knows it.
+        /// The order's id, as the caller knows it.
         order: OrderId,
-        /// The key it was sent under, where the asker knows it.
+        /// The order's idempotency key, if the caller knows it.
         key: Option<KeyDigest>,
     },
     /// Charge for an order.
     Pay(Box<PayOrder>),
-    /// Give back.
+    /// Refund a payment.
     Refund(Box<RefundPayment>),
     /// Look up a payment.
     AskPayment {
-        /// Whose shop.
+        /// Brand of the order.
         brand: Brand,
-        /// Of which order.
+        /// The order's id.
         order: OrderId,
-        /// Its id as the asker knows it.
+        /// The payment's id, as the caller knows it.
         payment: PaymentId,
-        /// The key it was asked for under, where the asker knows it.
+        /// The payment's idempotency key, if the caller knows it.
         key: Option<KeyDigest>,
     },
 }
 
-/// What became of a frame.
+/// Result of taking a frame.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Received {
     /// Work on this and answer the token.
     Deliver(Token, Delivery),
-    /// Nothing to do: the same request is under way (its answer will serve both), or the frame came twice.
+    /// Nothing to do. The same request is pending, and its answer will serve both; or the frame
+    /// came twice.
     Duplicate,
     /// Send this back.
     Answer(Reply),
@@ -88,34 +91,36 @@ pub enum Received {
 /// A message for one lane of one link.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
-    /// To whom.
+    /// The link.
     pub link: LinkId,
-    /// On which of the lanes that this receiver takes from.
+    /// Index among the lanes of this receiver.
     pub lane: u8,
-    /// What.
+    /// The message.
     pub message: ToCloud,
 }
 
 /// The receiver's state.
 #[derive(Debug)]
 pub struct Receiver {
-    /// Requests under way: what does not fit is refused before work is spent on it.
+    /// Pending requests. A request above the limit is refused before any work.
     window: Shares,
-    /// Their bytes.
+    /// Bytes of the pending requests.
     bytes: Shares,
     next_token: u64,
-    /// Whom to answer, by token; at most the window's tokens.
+    /// Links to answer, by token; at most as many tokens as the window.
     waiting: HashMap<Token, PendingRequest>,
-    /// Writes under way.
+    /// Pending writes.
     writes: HashMap<WriteId, Token>,
-    /// How many there are of each order and of each key; none of them 0.
+    /// Number of pending writes by order and by key; never 0.
     written: HashMap<WriteLookup, usize>,
-    /// The last sequence number taken on each lane of each link.
+    /// Last sequence number that was taken on each lane of each link.
     sequences: HashMap<(LinkId, u8), u64>,
 }
 
-/// What makes two writes one: all that they ask for. Whether the key was used for another one is the ledger's to say, so a
-/// cancellation under the key of the order's placing is not that placing, and a payment of another amount not that payment.
+/// Identity of a write: everything that it asks for.
+///
+/// The ledger decides if a key was used for another request. So a cancellation under the key that
+/// placed the order is another write, and so is a payment of another amount.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct WriteId {
     asked: WriteContent,
@@ -123,10 +128,10 @@ struct WriteId {
     order: OrderId,
 }
 
-/// The id of an attempt is no part of what is asked: whoever asks again has another one.
+/// The content of a write without the attempt's id, because every attempt has a new one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum WriteContent {
-    /// An order's id is one attempt's, and so is what is in it.
+    /// The order's id and its sealed content belong to one attempt.
     Place,
     Cancel,
     Pay {
@@ -140,7 +145,7 @@ enum WriteContent {
     },
 }
 
-/// What a write can be asked about by.
+/// Ways to find a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum WriteLookup {
     Order(OrderId),
@@ -151,7 +156,7 @@ enum WriteLookup {
 struct PendingRequest {
     write: Option<WriteId>,
     askers: Vec<Asker>,
-    /// Whose share of the window and of the bytes it takes up: that of the link it came on.
+    /// Link whose share of the window and of the bytes the request uses: the one it came on first.
     link: LinkId,
     bytes: usize,
 }
@@ -164,12 +169,13 @@ struct Asker {
 }
 
 impl Receiver {
-    /// What one link may have under way of a window while no other has anything: what it is told that it may send.
+    /// Returns the part of a window that one link may use while no other link uses any. The link's
+    /// peer is told this number.
     pub const fn window_of_a_link(window_max: usize) -> usize {
         shares::alone(window_max)
     }
 
-    /// A receiver that works on at most `window_max` requests at a time.
+    /// Makes a receiver that works on at most `window_max` requests at a time.
     pub fn new(window_max: usize) -> Self {
         Self {
             window: Shares::new(window_max),
@@ -182,18 +188,18 @@ impl Receiver {
         }
     }
 
-    /// Requests under way.
+    /// Returns the number of pending requests.
     pub fn under_way(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether a write about this order, or under this key, is under way.
+    /// Returns true if a write for this order or under this key is pending.
     pub fn is_writing(&self, order: OrderId, key: Option<KeyDigest>) -> bool {
         let is_written = |written| self.written.contains_key(&written);
         is_written(WriteLookup::Order(order)) || key.is_some_and(|key| is_written(WriteLookup::Key(key)))
     }
 
-    /// Writes about this order that are under way.
+    /// Returns the number of pending writes for this order.
     pub fn writes_of(&self, order: OrderId) -> usize {
         self.written.get(&WriteLookup::Order(order)).copied().unwrap_or_default()
     }
@@ -215,7 +221,8 @@ impl Receiver {
             .and_then(|write| self.writes.get(write))
             .and_then(|token| self.waiting.get_mut(token))
         {
-            // One asker a link: a sender that asks again on the same link has given up its earlier request.
+            // Each link waits only once: a sender that repeats a request on the same link has given
+            // up the earlier one.
             waiting.askers.retain(|known| known.link != link);
             waiting.askers.push(asker);
             return Received::Duplicate;
@@ -238,7 +245,7 @@ impl Receiver {
         Received::Deliver(token, delivery)
     }
 
-    /// Forgets a link. What it asked goes on: whoever asks again gets the outcome.
+    /// Forgets a link. Its requests continue, and a repeated request gets the outcome.
     pub fn handle_link_down(&mut self, link: LinkId) {
         self.sequences.retain(|(known, _), _| *known != link);
         for waiting in self.waiting.values_mut() {
@@ -246,13 +253,13 @@ impl Receiver {
         }
     }
 
-    /// Ends a request: the replies to everyone who still waits for it.
+    /// Ends a request. Returns the replies to all links that still wait for it.
     pub fn answer(&mut self, token: Token, kind: to_cloud::Kind) -> Vec<Reply> {
         let Some(waiting) = self.end(token) else { return Vec::new() };
         waiting.askers.into_iter().map(|asker| asker.reply(kind.clone())).collect()
     }
 
-    /// Ends a request whose outcome nobody can tell: its askers hear nothing, and ask again.
+    /// Ends a request whose outcome is unknown. Nobody gets a reply, so the callers will ask again.
     pub fn abandon(&mut self, token: Token) {
         let _nobody_hears = self.end(token);
     }
@@ -293,7 +300,7 @@ impl Asker {
 }
 
 impl Delivery {
-    /// What it keeps in memory beyond a fixed size.
+    /// Returns the variable part of its size in memory.
     fn bytes(&self) -> usize {
         match self {
             Self::Place(received) => {
@@ -328,7 +335,7 @@ impl Delivery {
     }
 }
 
-/// A wire message as a delivery; `None` if a part of it is not in its form.
+/// Converts a wire message to a delivery. Returns `None` if a part of it is invalid.
 fn delivery(kind: to_idc::Kind) -> Option<Delivery> {
     let header = |brand: &str, order: &[u8], key: &[u8]| {
         Some(Header {
@@ -359,7 +366,7 @@ fn delivery(kind: to_idc::Kind) -> Option<Delivery> {
     })
 }
 
-/// `None` for a key that is none.
+/// Reads an optional key. The outer `None` means an invalid key.
 fn optional_key(key: Option<Bytes>) -> Option<Option<KeyDigest>> {
     match key {
         Some(key) => KeyDigest::from_bytes(&key).map(Some),
@@ -400,7 +407,7 @@ mod tests {
         }
     }
 
-    /// An order as the `n`th message of its lane.
+    /// Returns an order as the `n`th message of its lane.
     fn place(n: u8, envelope: Envelope) -> ToIdc {
         let n = u64::from(n);
         ToIdc { request: n, kind: Some(to_idc::Kind::Place(envelope)), sequence: n, trace: None }
@@ -502,7 +509,7 @@ mod tests {
             placed +=
                 usize::from(matches!(receiver.handle_message(LinkId(1), 0, message), Received::Deliver(..)));
         }
-        // Of 128 MiB, an eighth is kept for another link.
+        // An eighth of 128 MiB is kept for other links.
         assert_eq!(placed, 112);
         deliver(&mut receiver, 1, cancel(201, 201, 201));
     }
@@ -608,7 +615,7 @@ mod tests {
         let mut tokens = Vec::new();
         for link in 1..=1_000 {
             tokens.push(deliver(&mut receiver, link, cancel(1, 1, 7)));
-            // On another lane, and a frame that comes twice.
+            // A message on another lane, and a frame that comes twice.
             let Received::Answer(_) =
                 receiver.handle_message(LinkId(link), 1, ToIdc { kind: None, ..cancel(2, 1, 7) })
             else {
@@ -656,7 +663,7 @@ mod tests {
         deliver(&mut receiver, 1, send(2, &refund));
         assert_eq!(receiver.handle_message(LinkId(1), 0, send(3, &pay)), Received::Duplicate);
         assert_eq!(receiver.handle_message(LinkId(1), 0, send(4, &refund)), Received::Duplicate);
-        // Under way or not, another body is another request: the ledger says that its key is taken.
+        // Another body is another request, pending or not. The ledger says that its key is used.
         let mut other = pay.clone();
         if let to_idc::Kind::Pay(pay) = &mut other {
             pay.amount = 2;

@@ -1,4 +1,4 @@
-//! One request of the sender: what it asks for, where it is, and what is known of its copies.
+//! State of one request in the sender.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use crate::domain::{KeyDigest, OrderId};
 use crate::seal::KeyId;
 use crate::wire::order::to_idc;
 
-/// Why a request is not taken; it has had no effect.
+/// Reasons to reject a request, which then has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
-    /// As many requests wait as may.
+    /// The queue is full.
     #[error("the order queue is full")]
     Full,
-    /// A request under the same idempotency key is still waiting for its answer.
+    /// A request under the same idempotency key still waits for its answer.
     #[error("a request under this idempotency key is in progress")]
     InProgress,
     /// Another request under the same idempotency key is not settled yet.
@@ -22,13 +22,13 @@ pub enum Rejected {
     KeyReused,
 }
 
-/// What a write asks for, as a number that tells two bodies apart without saying anything of either: a hash under a key that
-/// nobody but this process has.
+/// A keyed hash of a write's body. It distinguishes two bodies without revealing them; only this
+/// process has the hash key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyMark(pub u64);
 
 impl BodyMark {
-    /// Of a question, which has no key.
+    /// Mark of a question, which has no body.
     pub const NONE: Self = Self(0);
 }
 
@@ -37,66 +37,68 @@ impl BodyMark {
 pub(super) struct Request {
     pub(super) order: OrderId,
     pub(super) kind: to_idc::Kind,
-    /// The idempotency key of a write.
+    /// Idempotency key of a write.
     pub(super) key: Option<KeyDigest>,
-    /// What it asks for.
+    /// Mark of its body.
     pub(super) body: BodyMark,
-    /// What a sealed order is sealed to.
+    /// Key that a sealed order is sealed to.
     pub(super) sealed_to: Option<KeyId>,
-    /// When the caller is told `Unknown` or `NotSent`; `None` once that has happened.
+    /// Time at which the caller is told `Unknown` or `NotSent`; `None` after that.
     pub(super) caller_until: Option<Duration>,
-    /// When settling is given up.
+    /// Time at which settling is given up.
     pub(super) settle_until: Duration,
     pub(super) place: RequestState,
-    /// How often it was sent.
+    /// Number of times it was sent.
     pub(super) sent: u32,
-    /// For a write: a copy of it, or one that it took over from, was sent, and nobody knows what became of that. For a
-    /// question: it came while a write about its order was not settled, so the IDC may have answered before that write
-    /// and be heard after it.
+    /// For a write: a copy of it, or of one that it replaced, was sent, and its fate is unknown.
+    /// For a question: it came while a write about its order was not settled. The IDC may have
+    /// answered it before that write, and the answer may arrive after it.
     pub(super) doubtful: bool,
-    /// For a cancellation or a payment: it came while its order was being placed from here, so an agent that does not know the
-    /// order may have said so before that was committed.
+    /// For a cancellation or a payment: it came while this sender was placing its order. An agent
+    /// may have said "not found" before that order was committed.
     pub(super) early: bool,
-    /// The links whose agents do not know its order, by what they said to this copy and to those before it.
+    /// Links whose agents said that they do not know its order, in answer to this copy or an
+    /// earlier one.
     pub(super) unknown_on: Vec<LinkId>,
-    /// The links whose agents could not commit it, since it was last sent from the queue.
+    /// Links whose agents could not commit it, since it was last sent from the queue.
     pub(super) down_on: Vec<LinkId>,
-    /// Its entry in `timers`.
+    /// Time of its entry in `timers`.
     pub(super) timer: Duration,
 }
 
-/// Where a request is.
+/// Place of a request.
 #[derive(Debug)]
 pub(super) enum RequestState {
     /// In the queue.
     Queued,
-    /// On a link, unanswered.
+    /// On a link, without an answer.
     InFlight {
         link: LinkId,
-        /// When it is sent again.
+        /// Time at which it is sent again.
         resend_at: Duration,
-        /// Whether it went without its session's encapsulation.
+        /// Set if it was sent without its session's encapsulation.
         bare: bool,
     },
-    /// With its caller, who seals it again; an answer that comes meanwhile is told when it is back.
+    /// At its caller, which seals it again. An answer that arrives meanwhile is kept until it
+    /// returns.
     Sealing(Option<Box<CallerAnswer>>),
-    /// On no link: it cancels an order that this sender is placing, and that no agent was found to know. It goes out again once
-    /// that has ended.
+    /// On no link. It cancels an order that this sender is placing and that no agent knew. It is
+    /// sent again after the placing has ended.
     Behind,
 }
 
 impl Request {
-    /// Whether it places its order.
+    /// Returns true if it places its order.
     pub(super) fn places(&self) -> bool {
         matches!(self.kind, to_idc::Kind::Place(_))
     }
 
-    /// Whether a copy of it is under way.
+    /// Returns true if a copy of it is on a link.
     pub(super) fn is_out(&self) -> bool {
         matches!(self.place, RequestState::InFlight { .. })
     }
 
-    /// Whether it is on that link, without its session's encapsulation.
+    /// Returns true if it is on that link without its session's encapsulation.
     pub(super) fn is_bare_on(&self, link: LinkId) -> bool {
         matches!(self.place, RequestState::InFlight { link: on, bare: true, .. } if on == link)
     }
@@ -106,7 +108,7 @@ pub(super) fn request_is_given_up(request: Option<&Request>, now: Duration) -> b
     request.is_none_or(|request| request.settle_until <= now)
 }
 
-/// What a sealed order is sealed to.
+/// Returns the key that a sealed order is sealed to.
 pub(super) fn sealed_to(kind: &to_idc::Kind) -> Option<KeyId> {
     match kind {
         to_idc::Kind::Place(envelope) => KeyId::from_bytes(&envelope.key_id),
@@ -114,7 +116,7 @@ pub(super) fn sealed_to(kind: &to_idc::Kind) -> Option<KeyId> {
     }
 }
 
-/// The idempotency key of a write; questions have none.
+/// Returns the idempotency key of a write. Questions have none.
 pub(super) fn write_key(kind: &to_idc::Kind) -> Option<KeyDigest> {
     match kind {
         to_idc::Kind::Place(envelope) => KeyDigest::from_bytes(&envelope.key),

@@ -1,17 +1,22 @@
-//! The cloud's side of the order link: carries each request until it is answered, or says that it is unknown.
+//! The cloud agent's side of the order link: carries each request until it is answered or reported
+//! as unknown.
 //!
-//! A request that was on a link when the link died may have been committed. It is sent again under the same key on any
-//! other link, which is safe because a key has one effect (promise P2). A refusal is final only if nobody is left
-//! who may say otherwise: of a copy that was lost nobody knows, whereas one that was refused unopened has ended.
+//! A request that was on a link when the link died may be committed. It is sent again under the
+//! same key on any other link. This is safe, because a key has one effect (promise P2). A refusal
+//! is final only if no other copy can have another outcome: the fate of a lost copy is unknown, but
+//! a copy that was refused unopened has ended.
 //!
-//! A sealed order goes on a link whose agent opens it, and on no other. Where there is none, its caller seals it again.
+//! A sealed order goes only to a link whose agent opens it. If there is none, its caller seals it
+//! again.
 //!
-//! An agent that does not know an order says nothing for the others: one of them may have it under way, where it waits for a row
-//! that somebody holds. So each is asked before a caller is told that there is no such order; and while this sender itself
-//! is not sure about the order, a cancellation waits for its end. A payment does not wait: whoever pays is told to come again.
+//! "Not found" from one agent says nothing about the others: another agent may be processing the
+//! order and waiting for a locked row. So every agent is asked before a caller is told that there
+//! is no such order. While this sender itself has not settled the order, a cancellation waits for
+//! it. A payment does not wait: its caller is told to come again.
 //!
-//! An agent whose database or audit log does not work refuses quickly, and so has the least on its links. What it refuses goes to
-//! another one, and for a moment the links of others are taken first.
+//! An agent whose database or audit log does not work refuses quickly, so its links always look the
+//! least loaded. A request that it refuses goes to another agent, and for a moment links of other
+//! agents are preferred.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -27,21 +32,21 @@ use crate::domain::{KeyDigest, OrderId};
 use crate::seal::KeyId;
 use crate::wire::order::{Refusal, Refused, ToCloud, ToIdc, to_cloud, to_idc};
 
-/// How long an agent that said that it cannot commit is taken to be unable to, until something else is heard of it.
+/// Time in which an agent counts as unable to commit after it said so, unless it answers otherwise.
 const AWAY_FOR: Duration = Duration::from_secs(1);
 
 /// The sender's limits.
 #[derive(Debug, Clone, Copy)]
 pub struct SenderLimits {
-    /// Requests that wait to be sent.
+    /// Most requests that wait to be sent.
     pub queue_max: usize,
-    /// Requests that nobody waits for any more and that are still being settled.
+    /// Most requests that are still being settled and have no caller any more.
     pub settling_max: usize,
-    /// How long a caller waits.
+    /// Longest wait of a caller.
     pub answer_within: Duration,
-    /// How long after its caller has been told "unknown" a write is still being settled.
+    /// Time in which a write is still being settled after its caller was told "unknown".
     pub settle_for: Duration,
-    /// After how long without an answer a request is sent again; doubles with each time.
+    /// Time without an answer after which a request is sent again. It doubles each time.
     pub resend_after: Duration,
 }
 
@@ -50,30 +55,30 @@ pub struct SenderLimits {
 pub struct Sender {
     limits: SenderLimits,
     next_request: u64,
-    /// Every request that is not settled.
+    /// All requests that are not settled.
     requests: HashMap<RequestId, Request>,
-    /// Requests to be sent as soon as a link has room.
+    /// Requests to send as soon as a link has room.
     queue: Queue,
-    /// How many are away to be sealed again.
+    /// Number of requests whose callers seal them again.
     sealing: usize,
-    /// The request that stands for a key, of writes only.
+    /// The request for each key; writes only.
     keys: HashMap<KeyDigest, RequestId>,
     /// Writes without a caller, the oldest first; at most `settling_max` after each timeout.
     settling: BTreeSet<RequestId>,
     /// Writes that are not settled, by their order.
     unsettled: Unsettled,
-    /// When each request is looked at next; exactly one entry a request.
+    /// Time of the next check of each request, with exactly one entry for each.
     timers: BTreeSet<(Duration, RequestId)>,
     links: BTreeMap<LinkId, Link>,
-    /// Since when there is no link; `None` while there is one.
+    /// Time since when there is no link; `None` while there is one.
     cut_off_since: Option<Duration>,
-    /// How often what open links can open has changed.
+    /// Number of changes of the keys that open links can open.
     keys_version: u64,
     outputs: VecDeque<Output>,
 }
 
 impl Sender {
-    /// A sender without links.
+    /// Makes a sender without links.
     pub fn new(limits: SenderLimits) -> Self {
         Self {
             limits,
@@ -92,40 +97,48 @@ impl Sender {
         }
     }
 
-    /// Requests that wait to be sent and that some link could take, to be sealed again, or for the end of another one. What no link
-    /// opens waits for one that does, at most as long as it is settled, and takes no room from others.
+    /// Returns the requests that wait to be sent, to be sealed again, or for the end of another
+    /// request.
+    ///
+    /// Requests that no link opens are not counted, so that they take no room from others. They
+    /// wait for a link at most until settling is given up.
     pub fn queued(&self) -> usize {
         let lens = self.queue.lens();
         let takeable = lens.filter(|(key, _)| !key.is_some_and(|key| self.is_opened_nowhere(key)));
         takeable.map(|(_, len)| len).sum::<usize>() + self.sealing + self.unsettled.behind()
     }
 
-    /// Requests that are not settled.
+    /// Returns the requests that are not settled.
     pub fn unsettled(&self) -> usize {
         self.requests.len()
     }
 
-    /// Whether some link takes new requests.
+    /// Returns true if some link takes new requests.
     pub fn has_open_link(&self) -> bool {
         self.links.values().any(|link| link.open)
     }
 
-    /// For each open link, the sealing keys that its agent opens.
+    /// Returns, for each open link, the sealing keys that its agent opens.
     pub fn opened(&self) -> impl Iterator<Item = (LinkId, &[KeyId])> {
         self.links.iter().filter(|(_, link)| link.open).map(|(id, link)| (*id, link.keys.as_slice()))
     }
 
-    /// Grows whenever [`Self::opened`] changes.
+    /// Returns a number that grows whenever [`Self::opened`] changes.
     pub fn keys_version(&self) -> u64 {
         self.keys_version
     }
 
-    /// Whether a write under this key, or for this order, is not settled yet.
+    /// Returns true if a write under this key or for this order is not settled yet.
     fn is_unsettled(&self, order: OrderId, key: Option<KeyDigest>) -> bool {
         key.is_some_and(|key| self.keys.contains_key(&key)) || self.unsettled.has(order)
     }
 
-    /// Takes a request about an order. Its mark tells whether what is under way under its key is the same.
+    /// Takes a request about an order. `body` decides if a pending request under the same key is
+    /// the same one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the queue is full or another request under the key is not settled.
     pub fn submit(
         &mut self,
         now: Duration,
@@ -148,7 +161,8 @@ impl Sender {
         let mut doubtful = self.is_asked_too_early(order, &kind);
         let early = matches!(kind, to_idc::Kind::Cancel(_)) && self.unsettled.is_placing(order);
         if let Some((id, earlier)) = earlier {
-            // Nobody waits for the earlier one any more: this one, under the same key, settles both.
+            // The earlier request has no caller any more. The new one, under the same key, settles
+            // both.
             doubtful = earlier.doubtful || earlier.is_out();
             self.forget(id);
         }
@@ -184,7 +198,12 @@ impl Sender {
         Ok(id)
     }
 
-    /// As [`Self::submit`], of a payment whose order another sender is placing: nobody is told that there is no such order.
+    /// Does the same as [`Self::submit`] for a payment whose order another sender is placing. Its
+    /// caller is never told that there is no such order.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the queue is full or another request under the key is not settled.
     pub fn submit_while_placed(
         &mut self,
         now: Duration,
@@ -197,16 +216,17 @@ impl Sender {
         Ok(id)
     }
 
-    /// Whether this sender is placing an order, as far as it knows.
+    /// Returns true if this sender is placing the order.
     pub fn is_placing(&self, order: OrderId) -> bool {
         self.unsettled.is_placing(order)
     }
 
-    /// An order is sealed again, or cannot be (`None`): nothing can be sealed to, or it cannot be logged.
+    /// Takes an order that was sealed again, or `None` if this failed because there is no key or
+    /// the audit log failed.
     pub fn handle_sealed(&mut self, now: Duration, id: RequestId, sealed: Option<to_idc::Kind>) {
         let sealing = self.requests.get_mut(&id).filter(|request| request.caller_until.is_some());
         let Some(Request { place: RequestState::Sealing(answer), .. }) = sealing else {
-            // It took so long that it was given up.
+            // It took too long, and the request was given up.
             return self.outputs.push_back(Output::Answer { request: id, answer: CallerAnswer::Unknown });
         };
         let answer = answer.take();
@@ -231,14 +251,14 @@ impl Sender {
         self.handle_timeout(now);
     }
 
-    /// A link with this many order lanes takes requests, `window` of them unanswered; sealed orders once it is known which
-    /// keys its agent has.
+    /// Takes a new link with this many order lanes and a window of unanswered requests. It gets
+    /// sealed orders after the keys of its agent are known.
     pub fn handle_link_up(&mut self, now: Duration, link: LinkId, lanes: u8, window: u32) {
         self.links.insert(link, Link::new(lanes, window));
         self.links_changed(now);
     }
 
-    /// A link's agent opens these sealing keys from now on, and no others.
+    /// Replaces the sealing keys that a link's agent opens.
     pub fn handle_keys(&mut self, now: Duration, link: LinkId, keys: Vec<KeyId>) {
         if let Some(link) = self.links.get_mut(&link) {
             link.keys = keys;
@@ -246,7 +266,7 @@ impl Sender {
         self.links_changed(now);
     }
 
-    /// The IDC accepts another number of unanswered requests.
+    /// Sets a link's window of unanswered requests.
     pub fn handle_window(&mut self, now: Duration, link: LinkId, window: u32) {
         if let Some(link) = self.links.get_mut(&link) {
             link.window = window as usize;
@@ -254,7 +274,8 @@ impl Sender {
         self.send_queued(now);
     }
 
-    /// The peer of a link has fallen silent or is draining (`open` is false), or is heard again.
+    /// Closes a link to new requests while its peer is silent or draining (`open` is false), or
+    /// opens it again.
     pub fn handle_link_open(&mut self, now: Duration, link: LinkId, open: bool) {
         if let Some(link) = self.links.get_mut(&link) {
             link.open = open;
@@ -262,7 +283,7 @@ impl Sender {
         self.links_changed(now);
     }
 
-    /// A link is gone: what it carried is unknown, and sent again.
+    /// Takes the loss of a link. The fate of its requests is unknown, and they are sent again.
     pub fn handle_link_down(&mut self, now: Duration, link: LinkId) {
         self.links.remove(&link);
         let is_lost = |request: &Request| matches!(request.place, RequestState::InFlight { link: on, .. } if on == link);
@@ -275,7 +296,7 @@ impl Sender {
         self.links_changed(now);
     }
 
-    /// Takes one answer. Answers of links that are gone, and to requests that are settled, are nothing new.
+    /// Takes one answer. Answers from lost links and to settled requests are ignored.
     pub fn handle_answer(&mut self, now: Duration, link: LinkId, message: ToCloud) {
         let id = RequestId(message.request);
         let Some(known) = self.links.get_mut(&link) else { return };
@@ -292,7 +313,8 @@ impl Sender {
             Some(to_cloud::Kind::State(state)) => self.finish(id, CallerAnswer::State(state)),
             Some(to_cloud::Kind::Payment(payment)) => self.finish(id, CallerAnswer::Payment(payment)),
             Some(to_cloud::Kind::Refused(refused)) => match refused.refusal() {
-                // Of a copy that had its encapsulation this is said of the one before it, and said twice.
+                // If the last copy had its encapsulation, this answers the copy before it and came
+                // twice.
                 Refusal::SessionUnknown if is_bare => {
                     if let Some(link) = self.links.get_mut(&link) {
                         link.forget_sessions();
@@ -301,14 +323,15 @@ impl Sender {
                 }
                 Refusal::SessionUnknown => {}
                 Refusal::UnknownKey => self.handle_unknown_key(now, link, id, &refused),
-                // The ledger itself says that the key is another request's, so no copy of this one has an effect.
+                // The ledger says that another request has the key, so no copy of this one has an
+                // effect.
                 refusal @ Refusal::KeyReused => self.finish(id, CallerAnswer::Refused(refusal)),
-                // A busy IDC cannot tell either, or has the write itself and is not done with it.
+                // A busy IDC cannot know either, or is still working on the write.
                 Refusal::NotFound | Refusal::Busy if asked_too_early => {
                     self.finish(id, CallerAnswer::Pending)
                 }
                 Refusal::NotFound if self.looks_further(now, link, id) => {}
-                // It has gone on to another agent since, which may commit it.
+                // A copy was sent to another agent meanwhile, which may commit it.
                 _ if self.is_on_another(id, link) => {}
                 Refusal::DatabaseDown if self.goes_elsewhere(now, link, id) => {}
                 // Another agent, whose database does not work, may know it.
@@ -316,7 +339,8 @@ impl Sender {
                     self.finish(id, CallerAnswer::Refused(Refusal::DatabaseDown));
                 }
                 _ if !doubtful || is_question => self.finish(id, CallerAnswer::refused(&refused)),
-                // Of the lost copies nobody knows: the timer sends it again, or tells the caller so.
+                // The fate of the lost copies is unknown. The timer sends the request again or
+                // tells the caller so.
                 _ => {}
             },
             None => {}
@@ -324,12 +348,12 @@ impl Sender {
         self.send_queued(now);
     }
 
-    /// When [`Self::handle_timeout`] is to be called.
+    /// Returns the time of the next call of [`Self::handle_timeout`].
     pub fn next_timeout(&self) -> Option<Duration> {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Time has passed.
+    /// Handles the passing of time.
     pub fn handle_timeout(&mut self, now: Duration) {
         while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
@@ -366,13 +390,13 @@ impl Sender {
         self.send_queued(now);
     }
 
-    /// The next thing to do.
+    /// Returns the next action.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// The agent of a link does not know the order, or the payment, that something is about. Another one may have it under way,
-    /// and so may this sender: false if there is nobody left who may.
+    /// Handles "not found" for the order or payment of a request. Returns false if no other agent,
+    /// and not this sender either, may have it.
     fn looks_further(&mut self, now: Duration, link: LinkId, id: RequestId) -> bool {
         let Some(request) = self.requests.get_mut(&id) else { return false };
         if request.places() {
@@ -383,7 +407,7 @@ impl Sender {
             request.unknown_on.push(link);
         }
         if !matches!(request.place, RequestState::InFlight { link: on, .. } if on == link) {
-            // That was an earlier copy; the last one has not been answered.
+            // The answer is to an earlier copy. The last one is not answered yet.
             return true;
         }
         let (order, early) = (request.order, request.early);
@@ -398,7 +422,7 @@ impl Sender {
                 self.take_off_link(id);
                 self.send(now, id, other);
             } else if is_final {
-                // Whatever waited for one link would keep back what others take.
+                // If it waited for that link, it would block requests that other links take.
                 self.finish(id, CallerAnswer::Refused(Refusal::Busy));
             }
         } else if early && !waits {
@@ -419,7 +443,8 @@ impl Sender {
         true
     }
 
-    /// The agent of a link cannot commit, and has done nothing: another one may. False if no other is known to work and has room.
+    /// Handles the answer of an agent that cannot commit and did nothing. Returns false if no other
+    /// agent is known to work and has room.
     fn goes_elsewhere(&mut self, now: Duration, link: LinkId, id: RequestId) -> bool {
         let Some(request) = self.requests.get_mut(&id) else { return false };
         if !matches!(request.place, RequestState::InFlight { link: on, .. } if on == link) {
@@ -446,7 +471,7 @@ impl Sender {
         self.requests.get(&id).is_some_and(|request| !request.down_on.is_empty())
     }
 
-    /// Has a cancellation wait until its order is no longer being placed.
+    /// Makes a cancellation wait until its order is no longer being placed.
     fn wait_behind(&mut self, id: RequestId, order: OrderId) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.place = RequestState::Behind;
@@ -454,7 +479,8 @@ impl Sender {
         self.set_timer(id);
     }
 
-    /// Its order is no longer being placed, so what agents say of that from now on is final.
+    /// Sends a cancellation after its order is no longer being placed. From now on, answers about
+    /// the order are final.
     fn send_after_its_order(&mut self, id: RequestId) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.early = false;
@@ -462,7 +488,7 @@ impl Sender {
         self.queue_back(id);
     }
 
-    /// Which links are there, open, or have which keys, has changed.
+    /// Handles a change of the links, of their openness or of their keys.
     fn links_changed(&mut self, now: Duration) {
         self.keys_version += 1;
         self.note_reach(now);
@@ -477,7 +503,7 @@ impl Sender {
         self.send_queued(now);
     }
 
-    /// Whether no link opens this key, and some link another one.
+    /// Returns true if no link opens this key, but some link opens another one.
     fn is_opened_nowhere(&self, key: KeyId) -> bool {
         let mut others = false;
         for link in self.links.values().filter(|link| link.open) {
@@ -489,7 +515,8 @@ impl Sender {
         others
     }
 
-    /// Gives an order that is sealed to a key of no link back to its caller; false if nobody waits for it.
+    /// Returns an order that no link opens to its caller for sealing. Returns false if it has no
+    /// caller.
     fn has_sealed_again(&mut self, id: RequestId) -> bool {
         let waited_for = self.requests.get_mut(&id).filter(|request| request.caller_until.is_some());
         let Some(request) = waited_for else { return false };
@@ -500,7 +527,7 @@ impl Sender {
         true
     }
 
-    /// Puts a request into the queue, unless it has to be sealed again before.
+    /// Puts a request into the queue, unless it must be sealed again first.
     fn queue_at(&mut self, id: RequestId, push: fn(&mut Queue, Option<KeyId>, RequestId)) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.place = RequestState::Queued;
@@ -515,7 +542,7 @@ impl Sender {
         self.queue_at(id, Queue::push_back);
     }
 
-    /// Sends what waits, the oldest first, as far as a link has room and the key.
+    /// Sends waiting requests, the oldest first, to links that have room and the key.
     fn send_queued(&mut self, now: Duration) {
         loop {
             let fronts = self.queue.fronts();
@@ -529,8 +556,8 @@ impl Sender {
         }
     }
 
-    /// The link with the least on it, of those with room whose agents open that key; of one that cannot commit only if there is no
-    /// other.
+    /// Returns the least loaded link with room whose agent opens the key. Links of an agent that
+    /// cannot commit come last.
     fn link_for(&self, now: Duration, key: Option<KeyId>) -> Option<LinkId> {
         let free = self.links.iter().filter(|(_, link)| link.takes(key));
         free.min_by_key(|(_, link)| (link.is_away(now), link.in_flight)).map(|(id, _)| *id)
@@ -556,7 +583,8 @@ impl Sender {
         self.set_timer(id);
     }
 
-    /// A link's agent does not have a key that its manifest said it has, or no longer opens it. That copy has ended.
+    /// Handles that a link's agent does not open a key of its manifest. This copy of the request
+    /// has ended.
     fn handle_unknown_key(&mut self, now: Duration, link: LinkId, id: RequestId, refused: &Refused) {
         let key = KeyId::from_bytes(&refused.key_id);
         if let Some(link) = self.links.get_mut(&link) {
@@ -572,7 +600,7 @@ impl Sender {
         self.links_changed(now);
     }
 
-    /// A copy is lost, or late: nobody knows what became of it.
+    /// Handles a copy that is lost or late. Its fate is unknown.
     fn lose(&mut self, id: RequestId) {
         if let Some(request) = self.requests.get_mut(&id) {
             request.doubtful |= request.key.is_some();
@@ -580,14 +608,15 @@ impl Sender {
         self.requeue(id);
     }
 
-    /// Takes a request off its link and puts it at the head of the queue: it is the oldest.
+    /// Takes a request off its link and puts it at the head of the queue, because it is the oldest.
     fn requeue(&mut self, id: RequestId) {
         if self.take_off_link(id) {
             self.queue_at(id, Queue::push_front);
         }
     }
 
-    /// Gives its place on its link to another; false if it is on none. Where it goes instead is to be said next.
+    /// Takes a request off its link. Returns false if it is on none. The caller must decide its
+    /// next place.
     fn take_off_link(&mut self, id: RequestId) -> bool {
         let Some(Request { place: RequestState::InFlight { link, .. }, .. }) = self.requests.get(&id) else {
             return false;
@@ -624,7 +653,8 @@ impl Sender {
         }
     }
 
-    /// What is beyond the limit is no longer settled from here; its key and its order can still be asked about.
+    /// Stops settling the oldest requests above the limit. Callers can still ask for their keys and
+    /// orders.
     fn bound_settling(&mut self) {
         while self.settling.len() > self.limits.settling_max {
             if let Some(oldest) = self.settling.pop_first() {
@@ -633,7 +663,7 @@ impl Sender {
         }
     }
 
-    /// Sets the request's one timer to whatever comes first.
+    /// Sets the request's only timer to the earliest of its deadlines.
     fn set_timer(&mut self, id: RequestId) {
         let reachable_until = self.reachable_until(id);
         let Some(request) = self.requests.get_mut(&id) else { return };
@@ -642,7 +672,8 @@ impl Sender {
         let next = match request.place {
             RequestState::Queued | RequestState::Behind => ends,
             RequestState::InFlight { resend_at, .. } => ends.min(resend_at),
-            // Nobody can be told anything before it is back; should its caller be gone for good, it ends with settling.
+            // Its caller gets no answer before it returns. If the caller never returns, the request
+            // ends with settling.
             RequestState::Sealing(_) => request.settle_until,
         };
         self.timers.remove(&(request.timer, id));

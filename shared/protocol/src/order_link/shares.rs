@@ -1,38 +1,39 @@
-//! How much of a bounded whole each link may have under way.
+//! Shares of a bounded resource: the part of it that each link may use.
 //!
-//! Pure arithmetic. A link that is alone may have nearly all, so that nothing lies idle for nobody; what is kept is for the
-//! next one that comes. With several, none may have more than twice what is left, so that a peer that floods is the one that
-//! is refused.
+//! This is pure arithmetic. A link that is alone may use nearly everything, and the rest is kept
+//! for the next link that comes. If there are several, none may use more than twice the free rest.
+//! So a peer that floods is the one that is refused.
 
 use std::collections::HashMap;
 
 use super::LinkId;
 
-/// One part in so many is kept for a link that has nothing under way yet, and is every link's at least.
+/// Divisor of the part that is kept for a link that uses nothing yet. Every link may use at least
+/// this part.
 const PARTS: usize = 8;
 
-/// A whole, and who has how much of it.
+/// A resource, and the part that each link uses.
 #[derive(Debug)]
 pub(super) struct Shares {
     max: usize,
-    /// The sum of `links`, at most `max` unless a single thing is larger.
+    /// Sum of `links`; at most `max`, unless a single amount is larger.
     used: usize,
-    /// Those that have something.
+    /// Links that use some of it.
     links: HashMap<LinkId, usize>,
 }
 
-/// What one link may have of this much if no other has any.
+/// Returns the part of this maximum that one link may use while no other uses any.
 pub(super) const fn alone(max: usize) -> usize {
     max - max / PARTS
 }
 
 impl Shares {
-    /// Nobody has anything.
+    /// Makes a resource that nobody uses.
     pub(super) fn new(max: usize) -> Self {
         Self { max, used: 0, links: HashMap::new() }
     }
 
-    /// Takes so much for a link, if it may have it.
+    /// Takes an amount for a link. Returns false if the link may not have it.
     pub(super) fn take(&mut self, link: LinkId, amount: usize) -> bool {
         let mine = self.links.get(&link).copied().unwrap_or(0);
         let free = self.max.saturating_sub(self.used);
@@ -48,7 +49,7 @@ impl Shares {
         may
     }
 
-    /// A link is done with so much of what it took.
+    /// Returns an amount that a link took.
     pub(super) fn give_back(&mut self, link: LinkId, amount: usize) {
         self.used = self.used.saturating_sub(amount);
         if let Some(mine) = self.links.get_mut(&link) {

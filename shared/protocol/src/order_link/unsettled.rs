@@ -1,4 +1,5 @@
-//! Which orders have writes that the sender has not settled, and what waits until an order is no longer being placed.
+//! Orders with writes that are not settled, and requests that wait until an order is no longer
+//! being placed.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -9,50 +10,50 @@ use crate::domain::OrderId;
 /// Writes that are not settled.
 #[derive(Debug, Default)]
 pub(super) struct Unsettled {
-    /// By their order; each has some.
+    /// Writes by their order; each order has at least one.
     orders: HashMap<OrderId, Writes>,
-    /// Those of them that wait behind others, of all orders.
+    /// Writes of all orders that wait for others.
     behind: usize,
 }
 
 #[derive(Debug, Default)]
 struct Writes {
     count: usize,
-    /// Those of them that place it.
+    /// Writes that place the order.
     placings: usize,
-    /// Those that wait until none places it any more.
+    /// Writes that wait until no write places the order any more.
     behind: BTreeSet<RequestId>,
 }
 
 impl Unsettled {
-    /// Whether an order has any.
+    /// Returns true if an order has unsettled writes.
     pub(super) fn has(&self, order: OrderId) -> bool {
         self.orders.contains_key(&order)
     }
 
-    /// Whether it is being placed.
+    /// Returns true if the order is being placed.
     pub(super) fn is_placing(&self, order: OrderId) -> bool {
         self.orders.get(&order).is_some_and(|writes| writes.placings > 0)
     }
 
-    /// How many wait until their order is no longer being placed.
+    /// Returns the number of requests that wait until their order is no longer being placed.
     pub(super) fn behind(&self) -> usize {
         self.behind
     }
 
-    /// A write has begun.
+    /// Takes a new write.
     pub(super) fn begin(&mut self, order: OrderId, places: bool) {
         let writes = self.orders.entry(order).or_default();
         writes.count += 1;
         writes.placings += usize::from(places);
     }
 
-    /// One of them waits until its order is no longer being placed.
+    /// Makes a write wait until its order is no longer being placed.
     pub(super) fn wait_behind(&mut self, order: OrderId, id: RequestId) {
         self.behind += usize::from(self.orders.entry(order).or_default().behind.insert(id));
     }
 
-    /// A write has ended; returns what need not wait any more.
+    /// Ends a write. Returns the requests that need not wait any more.
     pub(super) fn end(&mut self, order: OrderId, places: bool, id: RequestId) -> BTreeSet<RequestId> {
         let Entry::Occupied(mut entry) = self.orders.entry(order) else { return BTreeSet::new() };
         let writes = entry.get_mut();

@@ -1,6 +1,7 @@
-//! The sealing-key manifest: which public keys the IDC opens, and from when to when, as a signed note.
+//! The sealing-key manifest: the IDC's public keys with their validity, as a signed note.
 //!
-//! The cloud pins the key that signs manifests, so a sealing key that somebody slipped in between is refused.
+//! The cloud agent pins the key that signs manifests, so it refuses a sealing key that an attacker
+//! inserted.
 
 use std::fmt::Write as _;
 
@@ -15,10 +16,11 @@ use crate::note::{self, NoteError, NoteSigner, NoteVerifier};
 
 const TITLE: &str = "bridge sealing keys v1";
 
-/// Keys that peers are told of at most, so that a hello fits its frame however often they are rotated.
+/// Most keys in a manifest that peers receive, so that a hello fits its frame after any number of
+/// rotations.
 const KEYS_TOLD_MAX: usize = 16;
 
-/// From when to when a key may be used.
+/// Time in which a key may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
     /// First moment.
@@ -28,37 +30,37 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// Whether `now` lies within.
+    /// Returns true if `now` is within the validity.
     pub fn holds_at(&self, now: UnixMicros) -> bool {
         self.not_before <= now && now <= self.not_after
     }
 }
 
-/// A public key to seal to.
+/// A public key that orders are sealed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealingKey {
     /// Its short name.
     pub id: KeyId,
     /// X-Wing public key: 1,216 bytes.
     pub public_key: Bytes,
-    /// When it may be used.
+    /// Time in which it may be used.
     pub validity: Validity,
 }
 
-/// The keys that the IDC opens.
+/// The keys that the IDC agent can open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// In the order of preference.
+    /// The keys, in order of preference.
     pub keys: Vec<SealingKey>,
 }
 
-/// Why a manifest is not used.
+/// Reasons to refuse a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
-    /// The note around it.
+    /// The note around it is refused.
     #[error(transparent)]
     Note(#[from] NoteError),
-    /// Signed, but not in the form of a manifest.
+    /// It is signed, but it is not a manifest.
     #[error("the signed note is not a sealing-key manifest of a version that this build knows")]
     Malformed,
     /// No key in it is valid now.
@@ -69,7 +71,11 @@ pub enum ManifestError {
 }
 
 impl SealingKey {
-    /// A key from its bytes.
+    /// Makes a key from its bytes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the bytes are not an X-Wing public key.
     pub fn new(public_key: &[u8], validity: Validity) -> Result<Self, ManifestError> {
         <Kem as hpke::Kem>::PublicKey::from_bytes(public_key).map_err(|_| ManifestError::Malformed)?;
         Ok(Self { id: KeyId::of(public_key), public_key: Bytes::copy_from_slice(public_key), validity })
@@ -77,13 +83,17 @@ impl SealingKey {
 }
 
 impl Manifest {
-    /// What peers are told: the first keys whose time is not over.
+    /// Returns the manifest for peers: its first keys that have not expired.
     pub fn told_at(self, now: UnixMicros) -> Self {
         let keys = self.keys.into_iter().filter(|key| now <= key.validity.not_after);
         Self { keys: keys.take(KEYS_TOLD_MAX).collect() }
     }
 
-    /// The manifest as a note under the IDC's signing key.
+    /// Returns the manifest as a note, signed by the IDC's signing key.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the note cannot be made.
     pub fn sign(&self, signer: &NoteSigner) -> Result<Bytes, ManifestError> {
         let mut text = format!("{TITLE}\n");
         for key in &self.keys {
@@ -94,9 +104,14 @@ impl Manifest {
         Ok(signer.sign_note(&text)?.into())
     }
 
-    /// Reads a manifest that one of the pinned keys signed and in which some key is valid now.
+    /// Reads a manifest that a pinned key signed and that has a key valid now.
     ///
-    /// Keys of suites that this build does not know are left out, so that an IDC can introduce one.
+    /// Keys of unknown suites are left out, so that an IDC can introduce a new suite.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no pinned key signed the note, if it is no manifest, or if none of its keys is
+    /// valid now.
     pub fn verify(note: &[u8], pinned: &[NoteVerifier], now: UnixMicros) -> Result<Self, ManifestError> {
         let text = note::verify_note(note, pinned)?;
         let mut lines = text.lines();
@@ -119,7 +134,7 @@ impl Manifest {
         manifest.key_at(now).is_some().then_some(manifest).ok_or(ManifestError::NoValidKey)
     }
 
-    /// The first key that may be used now.
+    /// Returns the first key that is valid now.
     pub fn key_at(&self, now: UnixMicros) -> Option<&SealingKey> {
         self.keys.iter().find(|key| key.validity.holds_at(now))
     }

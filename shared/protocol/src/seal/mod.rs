@@ -1,20 +1,22 @@
-//! Sealed envelopes: personal data that the cloud can close and only the IDC can open (promise P5).
+//! Sealed envelopes: personal data that the cloud agent can seal and only the IDC agent can open
+//! (promise P5).
 //!
-//! HPKE (RFC 9180) with X-Wing, one export-only context a sealing session; record `i` is encrypted once under the
-//! secret that the context exports for `i` (RFC 9180 section 5.3). The associated data binds the whole header and the
-//! digest of the clear terms, so nothing of an order can be swapped for another's. There is one suite, named in the
-//! envelope and taken from an allow-list: nothing is negotiated.
+//! A sealing session is one export-only context of HPKE (RFC 9180) with X-Wing. Record `i` is
+//! encrypted once, under the secret that the context exports for `i` (RFC 9180 section 5.3). The
+//! associated data binds the whole header and the digest of the clear terms, so no part of an order
+//! can be swapped with another order's. The envelope names its suite, which must be on an
+//! allow-list. Nothing is negotiated.
 
-/// Which keys to seal to, signed by the IDC.
+/// The keys to seal to, signed by the IDC.
 pub mod manifest;
 
-/// Which of several agents' keys to seal to.
+/// Choice among the sealing keys of several IDC agents.
 pub mod preference;
 
-/// The cloud's side: sessions that seal.
+/// The cloud agent's side: sessions that seal.
 pub mod sealing;
 
-/// The IDC's side: keys and cached sessions that open.
+/// The IDC agent's side: keys, and cached sessions that open.
 pub mod opening;
 
 use std::fmt;
@@ -29,31 +31,34 @@ use zeroize::Zeroizing;
 
 use crate::wire::order::Envelope;
 
-/// The only suite so far: X-Wing (KEM 0x647A), HKDF-SHA256, AES-256-GCM with a single-use key a record.
+/// The only suite so far: X-Wing (KEM 0x647A), HKDF-SHA256, and AES-256-GCM with a single-use key
+/// for each record.
 pub const SUITE_XWING_AES256GCM: u32 = 1;
 
-/// Sealed plaintext grows in steps of this many bytes, so that its length says little about an address.
+/// Sealed plaintext is padded to multiples of this many bytes, so that its length says little about
+/// an address.
 pub const PADDING_STEP_BYTES: usize = 256;
 
-/// Bytes of an AES-256-GCM tag.
+/// Length of an AES-256-GCM tag.
 pub const TAG_BYTES: usize = 16;
 
 type Kem = XWing;
 type Kdf = HkdfSha256;
 type Aead = ExportOnlyAead;
 
-/// The HPKE `info` of every session of this suite.
+/// HPKE `info` of every session of this suite.
 const INFO: &[u8] = b"bridge sealing session v1";
 
-/// A short name of a public sealing key: the first 8 bytes of its SHA-256.
+/// Short name of a public sealing key: the first 8 bytes of its SHA-256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub [u8; 8]);
 
-/// A sealing session's name: the first 16 bytes of its encapsulation's SHA-256, so that it cannot stand for another.
+/// Name of a sealing session: the first 16 bytes of its encapsulation's SHA-256. So it fits no
+/// other encapsulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub [u8; 16]);
 
-/// In hexadecimal, as `status` and an envelope's entry show it.
+/// Writes hexadecimal digits, as `status` and audit entries show them.
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -61,7 +66,7 @@ impl fmt::Display for KeyId {
 }
 
 impl KeyId {
-    /// An id as an envelope has it; `None` if it is not 8 bytes.
+    /// Reads an id from an envelope. Returns `None` if it is not 8 bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
@@ -86,14 +91,15 @@ fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// What the exporter is asked for, for record `record`.
+/// Returns the exporter context of a record.
 fn exporter_context(record: u64) -> [u8; 22] {
     let mut context = *b"bridge record\0\0\0\0\0\0\0\0\0";
     context[14..].copy_from_slice(&record.to_be_bytes());
     context
 }
 
-/// The associated data of an envelope: everything in it but the ciphertext, each part with its length.
+/// Returns the associated data of an envelope: a hash over everything in it but the ciphertext,
+/// each part with its length.
 fn associated_data(envelope: &Envelope) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"bridge envelope v1\0");
@@ -114,7 +120,7 @@ fn associated_data(envelope: &Envelope) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// The cipher of one record. Its key is used once, so the nonce is zero.
+/// Returns the cipher of one record. Its key is used only once, so the nonce is zero.
 fn cipher(record_secret: &Zeroizing<[u8; 32]>) -> Aes256Gcm {
     Aes256Gcm::new(&Key::<Aes256Gcm>::from(**record_secret))
 }
@@ -135,7 +141,7 @@ mod tests {
     use crate::domain::{Brand, KeyDigest, OrderId, Personal, PersonalData, PersonalField, UnixMicros};
     use crate::wire::lane::LinkId;
 
-    /// Counts up: enough for tests, and the same in every run.
+    /// A deterministic generator for tests: it counts up.
     struct Counter(u64);
 
     impl TryRng for Counter {
@@ -214,7 +220,7 @@ mod tests {
     #[test]
     fn sealed_data_grows_by_steps_and_opens_at_any_length() {
         let (mut sealing, mut opener) = (session(&key(1)), Opener::new(vec![key(1)], 1));
-        // The length takes 4 bytes, and a value's own head 5.
+        // The length takes 4 bytes, and a value's number and length take 5.
         for (len, steps) in [(1, 1), (246, 1), (247, 1), (248, 2), (503, 2), (504, 3)] {
             let mut personal = PersonalData::default();
             personal.set(PersonalField::DeliveryNote, Personal::new("a".repeat(len)));
@@ -284,7 +290,8 @@ mod tests {
     fn an_envelope_with_any_one_bit_flipped_does_not_open() {
         let envelope = seal(&mut session(&key(1)), 0);
         let bytes = envelope.encode_to_vec();
-        // A fresh opener each time: one that has cached the session does not need the encapsulation at all.
+        // Each bit gets a fresh opener. One with the session in its cache would not need the
+        // encapsulation.
         let open = |envelope: &Envelope| Opener::new(vec![key(1)], 4).open_at_once(LinkId(1), envelope, NOW);
         assert!(open(&envelope).is_ok());
         for bit in 0..bytes.len() * 8 {

@@ -1,8 +1,9 @@
-//! The IDC's side: private keys, bounded caches of decapsulated sessions, and the one way to open an envelope.
+//! The IDC agent's side of sealing: private keys, bounded caches of sessions, and the only way to
+//! open an envelope.
 //!
-//! A decapsulation takes half a millisecond, and whoever seals decides how many there are. So it is handed out as
-//! `Encapsulated`, to be done wherever it holds up nobody, and each link has a cache of its own: what one peer sends
-//! drives out nothing of another's.
+//! A decapsulation takes half a millisecond, and the sender decides how many are needed. So it is
+//! returned as [`Encapsulated`], for the caller to run where it blocks nobody. Each link has a
+//! cache of its own, so one peer cannot evict another's sessions.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -23,12 +24,13 @@ use crate::domain::{PersonalData, UnixMicros};
 use crate::wire::lane::LinkId;
 use crate::wire::order::Envelope;
 
-/// How long after its key expired an envelope still opens: it may have been under way.
+/// Time after a key's expiry in which envelopes under it still open, because they may have been on
+/// the way.
 pub const EXPIRY_GRACE: Duration = Duration::from_secs(3_600);
 
 type PrivateKey = <Kem as hpke::Kem>::PrivateKey;
 
-/// A private key with its public half. No `Debug`.
+/// A private key with its public half. There is no `Debug`.
 pub struct OpeningKey {
     private_key: PrivateKey,
     sealing_key: SealingKey,
@@ -38,37 +40,37 @@ pub struct OpeningKey {
 pub struct Opener {
     keys: Vec<Arc<OpeningKey>>,
     links: HashMap<LinkId, Sessions>,
-    /// On each link.
+    /// Limit for each link.
     sessions_max: usize,
-    /// Sessions ever remembered.
+    /// Sessions remembered so far.
     decapsulated: u64,
 }
 
-/// What one link's encapsulations came to.
+/// The decapsulated sessions of one link.
 #[derive(Default)]
 struct Sessions {
-    /// As many as `order`, at most `sessions_max`.
+    /// Has the same sessions as `order`, at most `sessions_max`.
     by_id: HashMap<SessionId, Session>,
-    /// Oldest first.
+    /// Ids, the oldest first.
     order: VecDeque<SessionId>,
 }
 
-/// What a look at an envelope comes to.
+/// Result of a look at an envelope.
 pub enum Opened {
-    /// It is open.
+    /// The opened data.
     Personal(PersonalData),
-    /// Its session has to be decapsulated and remembered first.
+    /// A session that must be decapsulated and remembered first.
     Needs(Encapsulated),
 }
 
-/// A session that is not decapsulated yet, with the key to do it.
+/// A session that is not decapsulated yet, with its private key.
 pub struct Encapsulated {
     id: SessionId,
     key: Arc<OpeningKey>,
     encapsulation: Bytes,
 }
 
-/// What a decapsulation came to.
+/// Result of a decapsulation.
 pub struct Decapsulated {
     id: SessionId,
     session: Result<Session, OpenError>,
@@ -79,54 +81,59 @@ struct Session {
     context: AeadCtxR<Aead, Kdf, Kem>,
 }
 
-/// Why an envelope does not open. Nothing of its content is known then, and nothing of it is said.
+/// Reasons why an envelope does not open. Its content stays unknown, so no error describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum OpenError {
     /// The suite is not on the allow-list.
     #[error("the envelope's suite is not allowed")]
     SuiteNotAllowed,
-    /// It is sealed to a key that is not here.
+    /// It is sealed to an unknown key.
     #[error("the envelope is sealed to a key that is not here")]
     UnknownKey,
     /// It is sealed to a key that is not valid now.
     #[error("the envelope is sealed to a key that is not valid now")]
     KeyExpired,
-    /// Its encapsulation was left out and is not known here: ask for the whole envelope.
+    /// Its encapsulation was left out and is not in the cache. The sender must send it again.
     #[error("the envelope's session is not known here")]
     SessionUnknown,
-    /// The encapsulation is not one, or does not belong to the session it names.
+    /// The encapsulation is malformed, or does not belong to the session that the envelope names.
     #[error("the envelope's encapsulation does not fit")]
     BadEncapsulation,
-    /// Something in it was changed, or it was sealed for another header.
+    /// It was changed, or sealed for another header.
     #[error("the envelope was changed on the way or sealed for another order")]
     Tampered,
-    /// It opened, but holds something else.
+    /// It opened, but its content is not personal data.
     #[error("the envelope does not hold personal data")]
     Malformed,
 }
 
 impl OpeningKey {
-    /// A key from its 32 secret bytes.
+    /// Makes a key from its 32 secret bytes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the bytes are no private key.
     pub fn new(secret: &[u8; 32], validity: Validity) -> Result<Self, ManifestError> {
         let private_key = PrivateKey::from_bytes(secret).map_err(|_| ManifestError::Malformed)?;
         let public_key = <Kem as hpke::Kem>::sk_to_pk(&private_key).to_bytes();
         Ok(Self { private_key, sealing_key: SealingKey::new(&public_key, validity)? })
     }
 
-    /// The public half, for a manifest.
+    /// Returns the public half, for a manifest.
     pub fn sealing_key(&self) -> SealingKey {
         self.sealing_key.clone()
     }
 }
 
 impl Opener {
-    /// An opener with these keys that remembers at most `sessions_max` sessions of each link.
+    /// Makes an opener with these keys that remembers at most `sessions_max` sessions of each link.
     pub fn new(keys: Vec<OpeningKey>, sessions_max: usize) -> Self {
         let keys = keys.into_iter().map(Arc::new).collect();
         Self { keys, links: HashMap::new(), sessions_max: sessions_max.max(1), decapsulated: 0 }
     }
 
-    /// Opens with these keys from now on. What was sealed to another one is not opened any more, its sessions included.
+    /// Replaces the keys. Envelopes under a removed key no longer open, and its sessions are
+    /// forgotten.
     pub fn set_keys(&mut self, keys: Vec<OpeningKey>) {
         let is_kept = |id: KeyId| keys.iter().any(|key| key.sealing_key.id == id);
         for sessions in self.links.values_mut() {
@@ -136,13 +143,18 @@ impl Opener {
         self.keys = keys.into_iter().map(Arc::new).collect();
     }
 
-    /// Sessions decapsulated so far, those that were forgotten meanwhile included.
+    /// Returns the sessions decapsulated so far, including forgotten ones.
     pub fn decapsulated(&self) -> u64 {
         self.decapsulated
     }
 
-    /// Opens an envelope that came on this link, if its session is known there. Nothing is returned before the tag has been
-    /// checked.
+    /// Opens an envelope that came on this link, if its session is known there. No plaintext is
+    /// returned before its tag is checked.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the envelope's suite or key is not accepted, if its session is unknown, or if it
+    /// was changed.
     pub fn open(&self, link: LinkId, envelope: &Envelope, now: UnixMicros) -> Result<Opened, OpenError> {
         if envelope.suite != SUITE_XWING_AES256GCM {
             return Err(OpenError::SuiteNotAllowed);
@@ -163,7 +175,7 @@ impl Opener {
         }
     }
 
-    /// The key that an envelope is sealed to, if it is valid now.
+    /// Returns the key that an envelope is sealed to, if it is valid now.
     fn key(&self, envelope: &Envelope, now: UnixMicros) -> Result<&Arc<OpeningKey>, OpenError> {
         let id = KeyId(envelope.key_id.as_ref().try_into().map_err(|_| OpenError::UnknownKey)?);
         let key = self.keys.iter().find(|key| key.sealing_key.id == id).ok_or(OpenError::UnknownKey)?;
@@ -175,7 +187,12 @@ impl Opener {
         }
     }
 
-    /// Takes what a decapsulation of this link came to; the link's oldest session makes room for it.
+    /// Remembers the result of a decapsulation. It evicts the link's oldest session if the cache is
+    /// full.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the decapsulation failed.
     pub fn remember(
         &mut self,
         link: LinkId,
@@ -195,7 +212,12 @@ impl Opener {
         Ok(())
     }
 
-    /// Opens an envelope and does what its session needs at once, for who holds up nobody by it.
+    /// Opens an envelope and runs a needed decapsulation at once. For callers that block nobody
+    /// with it.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Self::open`] and [`Self::remember`] do.
     pub fn open_at_once(
         &mut self,
         link: LinkId,
@@ -211,19 +233,19 @@ impl Opener {
         }
     }
 
-    /// Forgets a link that is down.
+    /// Forgets the sessions of a link that is down.
     pub fn forget(&mut self, link: LinkId) {
         self.links.remove(&link);
     }
 }
 
 impl Encapsulated {
-    /// Which session it is.
+    /// Returns the session's id.
     pub fn id(&self) -> SessionId {
         self.id
     }
 
-    /// Does the work: half a millisecond.
+    /// Decapsulates; takes about half a millisecond.
     pub fn decapsulate(&self) -> Decapsulated {
         let session = <Kem as hpke::Kem>::EncappedKey::from_bytes(&self.encapsulation)
             .and_then(|encapsulation| {
@@ -236,7 +258,7 @@ impl Encapsulated {
     }
 }
 
-/// Neither shows its secrets.
+/// Shows the session's id and no secret.
 impl std::fmt::Debug for Encapsulated {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Encapsulated").field(&self.id).finish()
@@ -250,7 +272,7 @@ impl std::fmt::Debug for Decapsulated {
 }
 
 impl Decapsulated {
-    /// Which session it is.
+    /// Returns the session's id.
     pub fn id(&self) -> SessionId {
         self.id
     }

@@ -1,7 +1,8 @@
-//! Which key to seal to, where several agents of the data centre may each have other keys.
+//! Choice of the sealing key when several IDC agents have different keys.
 //!
-//! An envelope opens only where its key is. So a key that every link's agent has comes first, however new another one
-//! is: a key that was just made is preferred once it has reached them all, whoever has told of it first or last.
+//! An envelope opens only at an agent that has its key. So a key that the agents of all links have
+//! comes first, even if another one is newer. A new key is preferred after it has reached all
+//! agents, in whatever order their manifests arrived.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -9,9 +10,10 @@ use std::collections::BTreeMap;
 use super::KeyId;
 use super::manifest::SealingKey;
 
-/// The keys of all links in the order of preference; `links` has for each link the keys that its agent opens.
+/// Returns the keys of all links in order of preference. `links` has the keys that each link's
+/// agent opens.
 ///
-/// First what most links open; of those the newest, by when its time began.
+/// The key that most links open comes first; among equals the newest, by the start of its validity.
 pub fn by_preference(links: &[Vec<&SealingKey>]) -> Vec<SealingKey> {
     let mut known: BTreeMap<KeyId, (usize, &SealingKey)> = BTreeMap::new();
     for link in links {
@@ -32,14 +34,15 @@ mod tests {
     use crate::seal::manifest::Validity;
     use crate::seal::opening::OpeningKey;
 
-    /// A key that was made in that hour.
+    /// Returns a key that was made in that hour.
     fn made_at(hour: u8) -> SealingKey {
         let hours = |count: i64| UnixMicros::new(count * 3_600_000_000);
         let validity = Validity { not_before: hours(hour.into()), not_after: hours(2_000) };
         OpeningKey::new(&[hour; 32], validity).unwrap().sealing_key()
     }
 
-    /// The preferred hours, for links whose agents have keys of these hours, each manifest in its own order.
+    /// Returns the hours of the keys by preference. Each link's manifest lists keys of these hours,
+    /// in its own order.
     fn preferred(links: &[&[u8]]) -> Vec<i64> {
         let keys: Vec<Vec<SealingKey>> =
             links.iter().map(|hours| hours.iter().map(|hour| made_at(*hour)).collect()).collect();

@@ -1,4 +1,5 @@
-//! The cloud's side: a session encapsulates once and seals up to a thousand orders. It cannot open any of them.
+//! The cloud agent's side of sealing. A session encapsulates once and seals up to 1,024 orders. It
+//! cannot open any of them.
 
 use std::time::Duration;
 
@@ -17,20 +18,20 @@ use super::{
 use crate::domain::{Brand, KeyDigest, OrderId, PersonalData, UnixMicros};
 use crate::wire::order::Envelope;
 
-/// Records a session seals at most.
+/// Most records of one session.
 pub const RECORDS_MAX: u64 = 1_024;
 
-/// How long a session is used at most.
+/// Longest use of one session.
 pub const AGE_MAX: Duration = Duration::from_secs(1);
 
-/// Who an envelope is about: bound to its content by the associated data.
+/// The order that an envelope belongs to. The associated data binds it to the content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// Whose shop.
+    /// Brand of the order.
     pub brand: Brand,
     /// The order's id.
     pub order: OrderId,
-    /// The idempotency key's digest.
+    /// Digest of the idempotency key.
     pub key: KeyDigest,
 }
 
@@ -46,7 +47,8 @@ pub struct SealingSession {
 }
 
 impl SealingSession {
-    /// Starts a session: one encapsulation, about a third of a millisecond. `None` if the key is unusable.
+    /// Starts a session with one encapsulation, which takes about a third of a millisecond. Returns
+    /// `None` if the key is unusable.
     pub fn start(key: &SealingKey, now: UnixMicros, rng: &mut impl CryptoRng) -> Option<Self> {
         let public_key = <Kem as hpke::Kem>::PublicKey::from_bytes(&key.public_key).ok()?;
         let mode = OpModeS::<Kem>::Base;
@@ -57,21 +59,23 @@ impl SealingSession {
         Some(Self { context, key: key.clone(), encapsulation, id, started: now, sealed: 0 })
     }
 
-    /// The key it seals to.
+    /// Returns the key that it seals to.
     pub fn key(&self) -> &SealingKey {
         &self.key
     }
 
-    /// Whether another session must be started.
+    /// Returns true if a new session must be started.
     pub fn is_spent(&self, now: UnixMicros) -> bool {
-        // A clock that was set back says nothing of its age.
+        // After the clock was set back, the session's age is unknown.
         let aged = now < self.started || now.since(self.started) > AGE_MAX;
         self.sealed >= RECORDS_MAX || aged || !self.key.validity.holds_at(now)
     }
 
-    /// Seals one order's personal data; `None` once the session is spent by count.
+    /// Seals one order's personal data. Returns `None` if the session has sealed [`RECORDS_MAX`]
+    /// records.
     ///
-    /// The envelope carries the encapsulation; whoever sends it may leave it out where the lane has carried it.
+    /// The envelope carries the encapsulation. The sender may leave it out if the lane has carried
+    /// it before.
     pub fn seal(&mut self, header: &Header, terms: Bytes, personal: &PersonalData) -> Option<Envelope> {
         if self.sealed >= RECORDS_MAX {
             return None;
@@ -106,7 +110,8 @@ impl SealingSession {
     }
 }
 
-/// Length, canonical bytes, zeros up to the step; with room for the tag so that nothing is copied once encrypted.
+/// Returns length, canonical bytes and zeros up to the step. Room for the tag is reserved, so that
+/// encryption copies nothing.
 fn padded(personal: &PersonalData) -> Vec<u8> {
     let plain = personal.to_bytes();
     let len = (4 + plain.len()).next_multiple_of(PADDING_STEP_BYTES);

@@ -1,7 +1,8 @@
-//! What a catalogue row holds, as it travels on the feed and rests in a snapshot.
+//! Content of the catalogue's rows, on the feed and in a snapshot.
 //!
-//! The same row is always the same bytes (prost writes fields in order, and lists keep the order that their maker gave
-//! them), so that two sides can compare rows by a hash. These messages are all that a replica ever learns.
+//! The same row always has the same bytes, so that two sides can compare rows by a hash. (prost
+//! writes fields in order, and lists keep the order of their maker.) A replica learns nothing but
+//! these messages.
 
 use bytes::Bytes;
 
@@ -16,13 +17,13 @@ pub struct BrandRow {
 /// A category.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CategoryRow {
-    /// The category above; `None` at the root.
+    /// Code of the parent category; `None` at the root.
     #[prost(string, optional, tag = "1")]
     pub parent: Option<String>,
-    /// By locale, sorted.
+    /// Names, sorted by locale.
     #[prost(message, repeated, tag = "2")]
     pub names: Vec<Localised>,
-    /// Where it stands among its siblings; equal ones stand by their code.
+    /// Position among its siblings. Equal positions are ordered by code.
     #[prost(int32, tag = "3")]
     pub position: i32,
 }
@@ -30,28 +31,28 @@ pub struct CategoryRow {
 /// A product with all its variants.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ProductRow {
-    /// By locale, sorted.
+    /// Names, sorted by locale.
     #[prost(message, repeated, tag = "1")]
     pub names: Vec<Localised>,
-    /// By locale, sorted.
+    /// Descriptions, sorted by locale.
     #[prost(message, repeated, tag = "2")]
     pub descriptions: Vec<Localised>,
-    /// Whatever else the shop keeps: a JSON object as text, UTF-8; empty for none.
+    /// Other data of the shop: a JSON object as UTF-8 text; empty for none.
     #[prost(bytes = "bytes", tag = "3")]
     pub document: Bytes,
-    /// Where its pictures are, the main one first.
+    /// URLs of its pictures, the main one first.
     #[prost(string, repeated, tag = "4")]
     pub images: Vec<String>,
-    /// Codes of the categories that it stands in, sorted.
+    /// Codes of its categories, sorted.
     #[prost(string, repeated, tag = "5")]
     pub categories: Vec<String>,
-    /// It is for nobody's eyes before: microseconds since 1970-01-01 UTC; `None` for always.
+    /// Start of its publication, in microseconds since 1970-01-01 UTC; `None` for always.
     #[prost(int64, optional, tag = "6")]
     pub published_from_micros: Option<i64>,
-    /// Nor from this moment on.
+    /// End of its publication (exclusive), in microseconds since 1970-01-01 UTC; `None` for never.
     #[prost(int64, optional, tag = "7")]
     pub published_until_micros: Option<i64>,
-    /// What can be ordered, by position and SKU.
+    /// Its variants, ordered by position and SKU.
     #[prost(message, repeated, tag = "8")]
     pub variants: Vec<Variant>,
     /// ISO 4217 code of the variants' prices.
@@ -59,16 +60,16 @@ pub struct ProductRow {
     pub currency: String,
 }
 
-/// What can be ordered of a product.
+/// A variant: one product in one size, colour and so on, which can be ordered.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Variant {
     /// Its SKU.
     #[prost(string, tag = "1")]
     pub sku: String,
-    /// What sets it apart, such as size and colour; sorted by name.
+    /// Options that distinguish it, such as size and colour; sorted by name.
     #[prost(message, repeated, tag = "2")]
     pub options: Vec<VariantOption>,
-    /// What one unit costs now, in minor units.
+    /// Price of one unit now, in minor units.
     #[prost(int64, tag = "3")]
     pub price: i64,
 }
@@ -76,10 +77,10 @@ pub struct Variant {
 /// One option of a variant.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, prost::Message)]
 pub struct VariantOption {
-    /// Such as `size`.
+    /// Name, such as `size`.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// Such as `270`.
+    /// Value, such as `270`.
     #[prost(string, tag = "2")]
     pub value: String,
 }

@@ -1,4 +1,4 @@
-//! The control lane's messages: hello first, then heartbeats, at the end perhaps a goodbye.
+//! Messages of the control lane: first a hello, then heartbeats, and perhaps a goodbye at the end.
 
 use std::collections::BTreeSet;
 
@@ -6,50 +6,51 @@ use bytes::Bytes;
 
 use super::version::{self, Versions};
 
-/// One message on the control lane, either way.
+/// One message on the control lane, in either direction.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Control {
-    /// What it says; `None` is a kind that a later version added, to be ignored.
+    /// Kind of the message. `None` is a kind of a later version, which is ignored.
     #[prost(oneof = "message::Kind", tags = "1, 2, 3, 4, 5, 6")]
     pub kind: Option<message::Kind>,
 }
 
 /// The kinds of control messages.
 pub mod message {
-    /// What a control message says.
+    /// Content of a control message.
     #[derive(Clone, PartialEq, prost::Oneof)]
     pub enum Kind {
         /// The first frame on the lane.
         #[prost(message, tag = "1")]
         Hello(super::Hello),
-        /// Once a second.
+        /// Sent once a second.
         #[prost(message, tag = "2")]
         Heartbeat(super::Heartbeat),
-        /// This side will close the link when what is under way has been answered.
+        /// This side will close the link after all pending requests are answered.
         #[prost(message, tag = "3")]
         Goodbye(super::Goodbye),
-        /// The hello was refused; the link closes.
+        /// The hello was refused. The link closes.
         #[prost(message, tag = "4")]
         Refused(super::Refused),
-        /// A new sealing-key manifest, before its keys are needed.
+        /// A new sealing-key manifest, sent before its keys are needed.
         #[prost(message, tag = "5")]
         Manifest(super::Manifest),
-        /// What is in the way of an IDC agent now. An agent of an earlier release says and hears nothing of it.
+        /// The current obstacles of an IDC agent. Agents of earlier releases neither send nor
+        /// understand it.
         #[prost(message, tag = "6")]
         Readiness(super::Readiness),
     }
 }
 
-/// Who speaks, which versions, and the keys to seal to.
+/// The sender's identity, versions, limits and sealing keys.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Hello {
-    /// Lowest protocol version spoken.
+    /// Lowest protocol version that the sender speaks.
     #[prost(uint32, tag = "1")]
     pub version_oldest: u32,
-    /// Highest protocol version spoken.
+    /// Highest protocol version that the sender speaks.
     #[prost(uint32, tag = "2")]
     pub version_newest: u32,
-    /// Optional abilities beyond the version, by name; unknown names are ignored.
+    /// Optional features beyond the version, by name. Unknown names are ignored.
     #[prost(string, repeated, tag = "3")]
     pub features: Vec<String>,
     /// The agent's name in its configuration, for people.
@@ -58,30 +59,30 @@ pub struct Hello {
     /// The build, for people.
     #[prost(string, tag = "5")]
     pub build: String,
-    /// The sender's clock: microseconds since 1970-01-01 UTC.
+    /// The sender's clock, in microseconds since 1970-01-01 UTC.
     #[prost(int64, tag = "6")]
     pub clock_micros: i64,
     /// Order lanes that the dialler opens, 1 to 16.
     #[prost(uint32, tag = "7")]
     pub order_lanes: u32,
-    /// Unanswered requests that the sender of this hello accepts on the link; 0 from a cloud agent.
+    /// Unanswered requests that the sender accepts on the link; 0 from a cloud agent.
     #[prost(uint32, tag = "8")]
     pub window: u32,
     /// The signed sealing-key manifest (a signed note); empty from a cloud agent.
     #[prost(bytes = "bytes", tag = "9")]
     pub manifest: Bytes,
-    /// Unanswered requests that the sender of this hello accepts on the payment lane; 0 from a cloud agent.
+    /// Unanswered requests that the sender accepts on the payment lane; 0 from a cloud agent.
     #[prost(uint32, tag = "10")]
     pub payment_window: u32,
-    /// How often the sender of this hello will be heard, in milliseconds; 0 from one that does not say.
+    /// Interval of the sender's heartbeats, in milliseconds; 0 if unstated.
     #[prost(uint32, tag = "11")]
     pub heartbeat_millis: u32,
 }
 
-/// "I am here": sent every second, whatever else is.
+/// Sign of life, sent every second whatever else is sent.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Heartbeat {
-    /// The sender's clock: microseconds since 1970-01-01 UTC.
+    /// The sender's clock, in microseconds since 1970-01-01 UTC.
     #[prost(int64, tag = "1")]
     pub clock_micros: i64,
     /// Unanswered requests that the sender accepts on the link from now on.
@@ -89,18 +90,18 @@ pub struct Heartbeat {
     pub window: u32,
 }
 
-/// No new requests, please; what is under way is still answered.
+/// Asks for no new requests. Pending requests are still answered.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Goodbye {
-    /// Why, for the log.
+    /// Reason, for the log.
     #[prost(string, tag = "1")]
     pub reason: String,
 }
 
-/// Why a hello is not accepted, in a sentence that says who must do what.
+/// Refusal of a hello.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Refused {
-    /// The sentence.
+    /// A sentence that says why, and who must do what.
     #[prost(string, tag = "1")]
     pub reason: String,
 }
@@ -113,34 +114,34 @@ pub struct Manifest {
     pub note: Bytes,
 }
 
-/// What is in the way of an IDC agent: said once a link is up, and again whenever it changes.
+/// The obstacles of an IDC agent. It is sent after a link is up, and again after each change.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Readiness {
-    /// Numbers of [`Obstacle`]s; none if nothing is in the way.
+    /// Numbers of [`Obstacle`]s; empty if there are none.
     #[prost(enumeration = "Obstacle", repeated, tag = "1")]
     pub obstacles: Vec<i32>,
 }
 
-/// What can be in the way of an IDC agent. A closed list: nothing that a peer writes is ever shown to an operator.
+/// Obstacle of an IDC agent. The list is closed, so no text of a peer is ever shown to an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub enum Obstacle {
-    /// One that this build has no word for.
+    /// An obstacle that this build does not know.
     Other = 0,
-    /// The ledger's database does not work: nothing is committed.
+    /// The ledger's database does not work. Nothing is committed.
     Database = 1,
-    /// The audit log cannot be written: nothing is taken.
+    /// The audit log cannot be written. No request is taken.
     AuditLog = 2,
-    /// The database does nothing of what some brand asks for, and works for others.
+    /// The database fails all requests of some brand, and works for other brands.
     Brand = 3,
-    /// The database tells nothing of the catalogue's changes.
+    /// The database reports no changes of the catalogue.
     Catalogue = 4,
-    /// The audit log cannot be published: soon nothing is taken.
+    /// The audit log cannot be published. Soon no request will be taken.
     AuditUnpublished = 5,
 }
 
 impl Obstacle {
-    /// Its stable code, in `status` and in the metrics.
+    /// Returns the stable code for `status` and metrics.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Other => "other",
@@ -152,26 +153,26 @@ impl Obstacle {
         }
     }
 
-    /// Whether the agent takes no order while this is in its way.
+    /// Returns true if the agent takes no orders because of it.
     pub const fn stops_orders(self) -> bool {
         matches!(self, Self::Database | Self::AuditLog)
     }
 }
 
 impl Readiness {
-    /// Says that these are in the way.
+    /// Makes a message with these obstacles.
     pub fn of(obstacles: &BTreeSet<Obstacle>) -> Self {
         Self { obstacles: obstacles.iter().map(|obstacle| i32::from(*obstacle)).collect() }
     }
 
-    /// What is in the way, each once, however often it was said.
+    /// Returns the obstacles, without duplicates.
     pub fn known(&self) -> BTreeSet<Obstacle> {
         self.obstacles.iter().map(|number| Obstacle::try_from(*number).unwrap_or(Obstacle::Other)).collect()
     }
 }
 
 impl Hello {
-    /// A hello with this build's versions; the caller fills in the rest.
+    /// Makes a hello with this build's versions. The caller fills in the rest.
     pub fn of_this_build(agent: &str) -> Self {
         Self {
             version_oldest: version::OLDEST,
@@ -182,7 +183,7 @@ impl Hello {
         }
     }
 
-    /// The versions that its sender speaks.
+    /// Returns the versions that the sender speaks.
     pub fn versions(&self) -> Versions {
         Versions { oldest: self.version_oldest, newest: self.version_newest }
     }

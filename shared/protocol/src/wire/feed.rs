@@ -1,62 +1,66 @@
-//! The feed lane's messages: what a replica asks (`ToPublisher`) and what the IDC publishes (`ToSubscriber`).
+//! Messages of the feed lane: requests of a replica (`ToPublisher`) and data of the IDC agent
+//! (`ToSubscriber`).
 //!
-//! One subscription a link. Everything that changes the replica is a numbered page; the subscriber says which pages it
-//! has applied, and no more than its window are under way, so that neither side's memory depends on the other's speed.
+//! A link has one subscription. Every change of the replica comes in a numbered page. The
+//! subscriber acknowledges pages, and at most a window of them is unacknowledged. So neither side's
+//! memory depends on the other's speed.
 
 use bytes::Bytes;
 
 use crate::domain::Brand;
 use crate::domain::catalogue::{Code, EntityKey, EntityKind, Position};
 
-/// The feature by which two agents find that both know this lane.
+/// Feature that both hellos must name for a link to have a feed lane.
 pub const FEATURE: &str = "feed";
 
-/// One frame from the cloud to the IDC.
+/// One frame from the cloud agent to the IDC agent.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ToPublisher {
-    /// What is asked; `None` is a kind that a later version added, to be ignored.
+    /// The request. `None` is a kind of a later version, which is ignored.
     #[prost(oneof = "to_publisher::Kind", tags = "1, 2, 3")]
     pub kind: Option<to_publisher::Kind>,
-    /// The subscriber's own clock when it said this, in microseconds; told back in [`Fresh`], and read by nobody else.
+    /// The subscriber's clock when it sent this, in microseconds. [`Fresh`] sends it back; nothing
+    /// else reads it.
     #[prost(uint64, optional, tag = "15")]
     pub clock_micros: Option<u64>,
 }
 
 /// The kinds of [`ToPublisher`].
 pub mod to_publisher {
-    /// What is asked.
+    /// A request.
     #[derive(Clone, PartialEq, prost::Oneof)]
     pub enum Kind {
-        /// Begin, or begin again: whatever was under way on this link is forgotten.
+        /// Begin, or begin again: everything pending on this link is forgotten.
         #[prost(message, tag = "1")]
         Subscribe(super::Subscribe),
         /// A page is in the replica.
         #[prost(message, tag = "2")]
         Applied(super::Applied),
-        /// Say what the source holds, for comparison.
+        /// Send checksums of the source, for comparison.
         #[prost(message, tag = "3")]
         AskSums(super::AskSums),
     }
 }
 
-/// "Send me these brands from here on."
+/// Asks for these brands from a position on.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Subscribe {
     /// The brands that the replica serves.
     #[prost(string, repeated, tag = "1")]
     pub brands: Vec<String>,
-    /// How far the replica is; absent if it holds nothing.
+    /// Position of the replica; absent if it is empty.
     #[prost(message, optional, tag = "2")]
     pub position: Option<WirePosition>,
-    /// Pages that may be under way, 1 to 64.
+    /// Pages that may be unacknowledged, 1 to 64.
     #[prost(uint32, tag = "3")]
     pub window: u32,
-    /// Chosen by the subscriber, told back in [`Begin`]: answers to an earlier subscription are known by it.
+    /// Number chosen by the subscriber, which [`Begin`] repeats. It separates answers from those to
+    /// an earlier subscription.
     #[prost(uint64, tag = "4")]
     pub subscription: u64,
 }
 
-/// "Page so-and-so and all before it are applied."
+/// Acknowledges a page and all before it.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Applied {
     /// The page's number.
@@ -64,63 +68,63 @@ pub struct Applied {
     pub page: u64,
 }
 
-/// "What do you hold?"
+/// Asks for the source's checksums.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct AskSums {}
 
-/// One frame from the IDC to the cloud.
+/// One frame from the IDC agent to the cloud agent.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ToSubscriber {
-    /// What is said; `None` is a kind that a later version added, to be ignored.
+    /// The content. `None` is a kind of a later version, which is ignored.
     #[prost(oneof = "to_subscriber::Kind", tags = "1, 2, 3, 4")]
     pub kind: Option<to_subscriber::Kind>,
 }
 
 /// The kinds of [`ToSubscriber`].
 pub mod to_subscriber {
-    /// What is said.
+    /// Content of a frame.
     #[derive(Clone, PartialEq, prost::Oneof)]
     pub enum Kind {
         /// The answer to a subscription.
         #[prost(message, tag = "1")]
         Begin(super::Begin),
-        /// Rows.
+        /// Changed rows.
         #[prost(message, tag = "2")]
         Page(super::Page),
-        /// Where the source is, at least every heartbeat.
+        /// Position of the source, sent at least with every heartbeat.
         #[prost(message, tag = "3")]
         Fresh(super::Fresh),
-        /// What the source holds.
+        /// Checksums of the source.
         #[prost(message, tag = "4")]
         Sums(super::Sums),
     }
 }
 
-/// How a subscription goes on.
+/// Answer to a subscription.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Begin {
-    /// Which subscription.
+    /// Number of the subscription.
     #[prost(uint64, tag = "1")]
     pub subscription: u64,
-    /// Whether the replica must start anew: the pages that follow hold everything, and until one says `complete` the
-    /// replica goes on to serve what it has.
+    /// Set if the replica must start anew. The following pages then hold everything, and the
+    /// replica serves its old state until a page says `complete`.
     #[prost(bool, tag = "2")]
     pub bootstrap: bool,
 }
 
-/// Rows in their last state.
+/// Rows in their latest state.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Page {
-    /// Counts from 1 in each subscription.
+    /// Number of the page, from 1 in each subscription.
     #[prost(uint64, tag = "1")]
     pub number: u64,
-    /// The rows; a key at most once a page.
+    /// The rows, each key at most once.
     #[prost(message, repeated, tag = "2")]
     pub entries: Vec<Entry>,
-    /// How far the replica is once this page is applied; absent while a bootstrap has no position yet.
+    /// Position of the replica after this page; absent while a bootstrap has no position yet.
     #[prost(message, optional, tag = "3")]
     pub position: Option<WirePosition>,
-    /// Set on the page that ends a bootstrap: from here on the new rows are served.
+    /// Set on the last page of a bootstrap. The new rows are served from then on.
     #[prost(bool, tag = "4")]
     pub complete: bool,
 }
@@ -131,53 +135,59 @@ pub struct Entry {
     /// [`EntityKind::number`].
     #[prost(uint32, tag = "1")]
     pub kind: u32,
-    /// Whose.
+    /// Brand of the row.
     #[prost(string, tag = "2")]
     pub brand: String,
-    /// Which one.
+    /// Code of the row.
     #[prost(string, tag = "3")]
     pub code: String,
-    /// What it holds, as the message of `wire::catalogue` for its kind; absent if there is no such row any more.
+    /// Content of the row, as the message of `wire::catalogue` for its kind; absent if the row was
+    /// deleted.
     #[prost(bytes = "bytes", optional, tag = "4")]
     pub row: Option<Bytes>,
 }
 
-/// Where the source is.
+/// Position and age of the source.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Fresh {
-    /// The last number given.
+    /// The last number that was given.
     #[prost(message, optional, tag = "1")]
     pub head: Option<WirePosition>,
-    /// So long ago, in microseconds, everything committed had its number: a replica at `head` is as old as that.
+    /// Age of the state at `head`, in microseconds: so long ago, every committed change had its
+    /// number.
     #[prost(uint64, tag = "2")]
     pub age_micros: u64,
-    /// What the publisher heard last of the subscriber's clock; absent from an agent of the release before.
+    /// The subscriber's clock as the publisher heard it last; absent from an agent of the previous
+    /// release.
     #[prost(message, optional, tag = "3")]
     pub heard: Option<Heard>,
 }
 
-/// The subscriber's own clock, told back to it. Whatever was under way for however long, its clock stood at the sum of the
-/// two or later when this was sent: so no age is told too small, and no two clocks are compared.
+/// The subscriber's own clock, sent back to it.
+///
+/// When the publisher sent this, the subscriber's clock was at least the sum of the two values,
+/// however long the messages were on the way. So the computed age is never too small, and no clocks
+/// of two hosts are compared.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Heard {
-    /// What it said.
+    /// The clock's value, in microseconds.
     #[prost(uint64, tag = "1")]
     pub clock_micros: u64,
-    /// How long ago, when this is sent, in microseconds.
+    /// Time since the publisher heard it, in microseconds.
     #[prost(uint64, tag = "2")]
     pub ago_micros: u64,
 }
 
-/// What the source holds of the subscribed brands, as `feed::sums` adds it up.
+/// Checksums of the source's rows of the subscribed brands, as `feed::sums` computes them.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Sums {
-    /// The last number given when the rows were read.
+    /// The last number that was given when the rows were read.
     #[prost(message, optional, tag = "1")]
     pub head: Option<WirePosition>,
-    /// One sum a bucket.
+    /// One sum for each bucket.
     #[prost(fixed64, repeated, tag = "2")]
     pub buckets: Vec<u64>,
-    /// Buckets in which a change had no number yet: nothing is known of these.
+    /// Buckets with a change that had no number yet. Their sums cannot be compared.
     #[prost(uint32, repeated, tag = "3")]
     pub unsettled: Vec<u32>,
 }
@@ -206,7 +216,7 @@ impl From<WirePosition> for Position {
 }
 
 impl Entry {
-    /// A row under its key.
+    /// Makes an entry of a row under its key.
     pub fn new(key: &EntityKey, row: Option<Bytes>) -> Self {
         Self {
             kind: u32::from(key.kind.number()),
@@ -216,7 +226,7 @@ impl Entry {
         }
     }
 
-    /// Its key; `None` for a kind that a later version added, or a name that is none.
+    /// Returns its key, or `None` for a kind of a later version or an invalid name.
     pub fn key(&self) -> Option<EntityKey> {
         let kind = EntityKind::from_number(self.kind)?;
         Some(EntityKey { kind, brand: Brand::new(&self.brand).ok()?, code: Code::new(&self.code).ok()? })

@@ -1,44 +1,46 @@
-//! Frames: a 4-byte big-endian length, then that many bytes.
+//! Frames: a length of 4 bytes (big-endian), then that many bytes.
 //!
-//! The decoder never allocates for a length it has not yet accepted, so a peer that announces 4 GiB costs four bytes.
+//! The decoder never allocates for a length that it has not accepted. A peer that announces 4 GiB
+//! costs four bytes.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
-/// Bytes of the length that precedes every frame.
+/// Bytes of the length before every frame.
 pub const HEADER_BYTES: usize = 4;
 
-/// The largest frame on an order lane: an order body of 256 KiB as protobuf, sealed part and framing included.
+/// Largest frame on an order lane: an order body of 256 KiB as protobuf, with its sealed part and
+/// framing.
 pub const ORDER_FRAME_BYTES_MAX: usize = 1024 * 1024;
 
-/// The largest order body that fits into such a frame: as protobuf it is no longer, and what is added to it is far less
-/// than it is.
+/// Largest order body that fits into such a frame. Its protobuf form is not longer than the JSON,
+/// and the additions are much smaller than the body.
 pub const ORDER_BODY_BYTES_MAX: usize = ORDER_FRAME_BYTES_MAX / 2;
 
-/// The largest frame on the feed lane: a page of [`FEED_PAGE_BYTES`], or of one row as large as a row may be.
+/// Largest frame on the feed lane: a page of [`FEED_PAGE_BYTES`], or one row of the largest size.
 pub const FEED_FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// A page on the feed lane ends with the row that reaches this size.
 pub const FEED_PAGE_BYTES: usize = 256 * 1024;
 
-/// The largest row on the feed lane.
+/// Largest row on the feed lane.
 pub const FEED_ROW_BYTES_MAX: usize = 1024 * 1024;
 
-/// The largest frame on the control lane: a hello with its key manifest.
+/// Largest frame on the control lane: a hello with its key manifest.
 pub const CONTROL_FRAME_BYTES_MAX: usize = 64 * 1024;
 
-/// Why a frame cannot be read; always the peer's fault, and always the end of its link.
+/// Reasons why a frame cannot be read. The peer is at fault, and its link ends.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The announced length is above the lane's limit.
     #[error("a frame of {announced} bytes was announced, the limit on this lane is {max}")]
     TooLarge {
-        /// Bytes the peer announced.
+        /// Bytes that the peer announced.
         announced: u64,
-        /// Bytes this lane allows.
+        /// Bytes that this lane allows.
         max: usize,
     },
-    /// The frame is complete but is not a message of this lane.
+    /// The frame is complete, but it is no message of this lane.
     #[error("a frame of {len} bytes is not a message of this lane")]
     NotAMessage {
         /// Bytes in the frame.
@@ -48,7 +50,10 @@ pub enum FrameError {
 
 /// Appends one message as a frame to `out`.
 ///
-/// Errors with [`FrameError::TooLarge`] and leaves `out` as it was if the message does not fit `max` bytes.
+/// # Errors
+///
+/// Fails with [`FrameError::TooLarge`] if the message does not fit `max` bytes. `out` is then
+/// unchanged.
 pub fn encode(message: &impl Message, max: usize, out: &mut BytesMut) -> Result<(), FrameError> {
     let len = message.encoded_len();
     match u32::try_from(len) {
@@ -62,7 +67,11 @@ pub fn encode(message: &impl Message, max: usize, out: &mut BytesMut) -> Result<
     }
 }
 
-/// One message as the bytes of one frame.
+/// Returns one message as the bytes of one frame.
+///
+/// # Errors
+///
+/// Fails with [`FrameError::TooLarge`] if the message does not fit `max` bytes.
 pub fn to_bytes(message: &impl Message, max: usize) -> Result<Bytes, FrameError> {
     let mut out = BytesMut::new();
     encode(message, max, &mut out)?;
@@ -70,32 +79,41 @@ pub fn to_bytes(message: &impl Message, max: usize) -> Result<Bytes, FrameError>
 }
 
 /// Reads the payload of one frame as a message.
+///
+/// # Errors
+///
+/// Fails with [`FrameError::NotAMessage`] if the payload is no message of this type.
 pub fn decode<M: Message + Default>(payload: Bytes) -> Result<M, FrameError> {
     let len = payload.len();
     M::decode(payload).map_err(|_| FrameError::NotAMessage { len })
 }
 
-/// Cuts a byte stream into frames.
+/// Splits a byte stream into frames.
 #[derive(Debug)]
 pub struct FrameDecoder {
-    /// Bytes received and not yet returned; shorter than `HEADER_BYTES + max` plus one read.
+    /// Bytes that were received and not yet returned; shorter than `HEADER_BYTES + max` plus one
+    /// read.
     buffer: BytesMut,
-    /// Largest payload this lane allows.
+    /// Largest payload that this lane allows.
     max: usize,
 }
 
 impl FrameDecoder {
-    /// A decoder for a lane whose frames hold at most `max` bytes.
+    /// Makes a decoder for a lane whose frames have at most `max` bytes.
     pub fn new(max: usize) -> Self {
         Self { buffer: BytesMut::new(), max }
     }
 
-    /// Where the shell reads into; [`Self::next_frame`] takes from its front.
+    /// Returns the buffer that the shell reads into. [`Self::next_frame`] takes from its front.
     pub fn buffer_mut(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
-    /// How long the next frame's payload will be, `None` until its length has come.
+    /// Returns the length of the next frame's payload, or `None` until its length has arrived.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`FrameError::TooLarge`] if the length is above the lane's limit.
     pub fn announced(&self) -> Result<Option<usize>, FrameError> {
         let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let announced = u32::from_be_bytes(*header) as usize;
@@ -105,7 +123,11 @@ impl FrameDecoder {
         Ok(Some(announced))
     }
 
-    /// The next whole frame's payload, `None` until enough bytes have come.
+    /// Returns the payload of the next whole frame, or `None` until enough bytes have arrived.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`FrameError::TooLarge`] if the length is above the lane's limit.
     pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
         let Some(announced) = self.announced()? else { return Ok(None) };
         if self.buffer.len() < HEADER_BYTES + announced {

@@ -1,11 +1,11 @@
-//! Lanes: the few long-lived ordered byte streams that carry everything on a link.
+//! Lanes: the few long-lived, ordered byte streams that carry everything on a link.
 //!
-//! A lane opens with a preamble of eight bytes that says which lane it is; after it there are only frames. Over QUIC
-//! a lane is a stream, over TCP a connection of its own; the bytes are the same.
+//! A lane opens with a preamble of eight bytes that names the lane. After it there are only frames.
+//! Over QUIC a lane is a stream; over TCP it would be a connection of its own with the same bytes.
 
 use std::fmt;
 
-/// Which link to which peer, unique while the process lives.
+/// Id of a link, unique while the process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(pub u64);
 
@@ -15,47 +15,47 @@ impl fmt::Display for LinkId {
     }
 }
 
-/// Bytes of the preamble that opens a lane.
+/// Length of the preamble that opens a lane.
 pub const PREAMBLE_BYTES: usize = 8;
 
 /// Most order lanes of a link.
 pub const ORDER_LANES_MAX: u8 = 16;
 
-/// Most lanes of a link: those for orders, and one of each other kind.
+/// Most lanes of a link: the order lanes, and one of each other kind.
 pub const LANES_MAX: u8 = ORDER_LANES_MAX + 3;
 
 const MAGIC: [u8; 4] = *b"BRDG";
 const FORMAT: u8 = 1;
 
-/// Which lane of a link.
+/// Name of a lane within a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Lane {
-    /// Hello, heartbeat, goodbye: one a link.
+    /// Hello, heartbeat and goodbye; one in each link.
     Control,
-    /// Orders, hashed by order id: `0..K` a link.
+    /// Orders, distributed by a hash of the order id; numbered `0..K` in each link.
     Order(u8),
-    /// The catalogue's changes: one a link, between agents that both say so in their hello.
+    /// The catalogue's changes; one in each link whose agents both offer it in their hello.
     Feed,
-    /// Payments: one a link, between agents that both say so in their hello.
+    /// Payments; one in each link whose agents both offer it in their hello.
     Payment,
 }
 
-/// Why a stream's first eight bytes open no lane.
+/// Reasons why a stream's first eight bytes open no lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PreambleError {
-    /// Not Bridge at all.
+    /// The bytes are not Bridge's.
     #[error("the stream does not open with a lane preamble")]
     NotBridge,
-    /// A preamble of a later format.
+    /// The preamble has a later format.
     #[error("lane preamble format {0} is not known to this build: upgrade the side that logs this")]
     Format(u8),
-    /// A lane kind this build does not know.
+    /// This build does not know the lane's kind.
     #[error("lane kind {0} is not known to this build: upgrade the side that logs this")]
     Kind(u8),
 }
 
 impl Lane {
-    /// The eight bytes that open this lane.
+    /// Returns the eight bytes that open this lane.
     pub fn preamble(self) -> [u8; PREAMBLE_BYTES] {
         let (kind, index) = match self {
             Self::Control => (1, 0),
@@ -68,6 +68,10 @@ impl Lane {
     }
 
     /// Reads a preamble.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the bytes are no preamble that this build knows.
     pub fn from_preamble(bytes: [u8; PREAMBLE_BYTES]) -> Result<Self, PreambleError> {
         let [a, b, c, d, format, kind, index, _] = bytes;
         if [a, b, c, d] != MAGIC {
@@ -101,7 +105,8 @@ mod tests {
     fn a_link_has_room_for_every_lane_that_can_be_named() {
         let others = [Lane::Control, Lane::Feed, Lane::Payment];
         let orders = (0..ORDER_LANES_MAX).map(Lane::Order);
-        // A kind that is added without a place here would leave a link with all its order lanes one stream short.
+        // If a new kind is not counted in `LANES_MAX`, a link with all its order lanes has one
+        // stream too few.
         let kinds = (0..=u8::MAX)
             .filter(|kind| Lane::from_preamble([b'B', b'R', b'D', b'G', 1, *kind, 0, 0]).is_ok());
         assert_eq!(kinds.count(), others.len() + 1, "and the order lanes");

@@ -1,7 +1,8 @@
-//! The bytes on a lane: a preamble, then length-prefixed frames, each one protobuf message.
+//! The bytes on a lane: a preamble, then length-prefixed frames with one protobuf message each.
 //!
-//! Wire types are plain and forgiving to read; they become domain types (which are neither) at the edge. The bytes of every
-//! message are kept as files (`golden/README.md`): a field's number never changes.
+//! Wire types are plain and read tolerantly. They are converted to strict domain types at the edge.
+//! The bytes of every message are kept as files (`golden/README.md`), so a field's number never
+//! changes.
 
 /// Length-prefixed frames and their decoder.
 pub mod frame;
@@ -9,23 +10,23 @@ pub mod frame;
 /// The lanes of a link and the preamble that opens each.
 pub mod lane;
 
-/// Which protocol versions a build speaks, and how two builds agree.
+/// Protocol versions of a build, and the agreement of two builds on one.
 pub mod version;
 
 /// The control lane: hello, heartbeat, goodbye.
 pub mod control;
 
-/// The order lanes: what the cloud asks and what the IDC answers.
+/// The order lanes: requests of the cloud agent and answers of the IDC agent.
 pub mod order;
 
-/// The payment lane: charges, refunds, and how payments stand.
+/// The payment lane: charges, refunds and states of payments.
 pub mod payment;
 
-/// The feed lane: what a replica asks and what the IDC publishes.
+/// The feed lane: requests of a replica and data of the IDC agent.
 pub mod feed;
 
-/// What a catalogue row holds.
+/// Content of the catalogue's rows.
 pub mod catalogue;
 
-/// An order's terms between the wire and the domain.
+/// Conversion of an order's terms between wire and domain.
 mod terms;

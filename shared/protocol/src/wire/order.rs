@@ -1,31 +1,33 @@
-//! The order lanes' messages: what the cloud asks (`ToIdc`) and what the IDC answers (`ToCloud`).
+//! Messages of the order lanes: requests of the cloud agent (`ToIdc`) and answers of the IDC agent
+//! (`ToCloud`).
 //!
-//! A request has a number that its sender chose; every answer names it. Answers may come in any order.
+//! A request has a number that its sender chose, and every answer names it. Answers may come in any
+//! order.
 
 use bytes::Bytes;
 
 use crate::domain::PaymentId;
 
-/// One frame from the cloud to the IDC.
+/// One frame from the cloud agent to the IDC agent.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ToIdc {
     /// The sender's number for this request, unique while the sending process lives.
     #[prost(uint64, tag = "1")]
     pub request: u64,
-    /// What is asked; `None` is a kind that a later version added.
+    /// The request. `None` is a kind of a later version.
     #[prost(oneof = "to_idc::Kind", tags = "2, 3, 4, 6, 7, 8")]
     pub kind: Option<to_idc::Kind>,
-    /// Counts the frames of this lane from 1: one that comes again is not taken for another.
+    /// Number of the frame on this lane, from 1. The receiver detects a repeated frame by it.
     #[prost(uint64, tag = "5")]
     pub sequence: u64,
-    /// Which trace the storefront's request belongs to, as `TraceParent` writes it: 25 bytes.
+    /// Trace context of the storefront's request, as `TraceParent` writes it: 25 bytes.
     #[prost(bytes = "bytes", optional, tag = "15")]
     pub trace: Option<Bytes>,
 }
 
 /// The kinds of [`ToIdc`].
 pub mod to_idc {
-    /// What is asked.
+    /// A request.
     #[derive(Clone, PartialEq, prost::Oneof)]
     pub enum Kind {
         /// Commit this order.
@@ -34,28 +36,28 @@ pub mod to_idc {
         /// Cancel an order.
         #[prost(message, tag = "3")]
         Cancel(super::Cancel),
-        /// How does an order stand?
+        /// Return an order's state.
         #[prost(message, tag = "4")]
         Ask(super::Ask),
-        /// Charge for an order; on the payment lane alone, as the two that follow.
+        /// Charge for an order. This kind and the two below are sent only on the payment lane.
         #[prost(message, tag = "6")]
         Pay(crate::wire::payment::Pay),
-        /// Give back.
+        /// Refund a payment.
         #[prost(message, tag = "7")]
         Refund(crate::wire::payment::Refund),
-        /// How does a payment stand?
+        /// Return a payment's state.
         #[prost(message, tag = "8")]
         AskPayment(crate::wire::payment::AskPayment),
     }
 }
 
-/// A sealed order: a clear header, clear terms, sealed personal data.
+/// A sealed order: a clear header, clear terms, and sealed personal data.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Envelope {
-    /// The sealing suite, from an allow-list; see `seal`.
+    /// The sealing suite, from an allow-list (module `seal`).
     #[prost(uint32, tag = "1")]
     pub suite: u32,
-    /// Which of the IDC's sealing keys: 8 bytes.
+    /// Id of the IDC's sealing key: 8 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub key_id: Bytes,
     /// The sealing session: 16 bytes, a digest of its encapsulation.
@@ -67,7 +69,7 @@ pub struct Envelope {
     /// The record's number in its session, from 0.
     #[prost(uint64, tag = "5")]
     pub record: u64,
-    /// Whose shop.
+    /// Brand of the order.
     #[prost(string, tag = "6")]
     pub brand: String,
     /// The order's id: 16 bytes, UUIDv7.
@@ -76,27 +78,27 @@ pub struct Envelope {
     /// The digest of brand and idempotency key: 32 bytes.
     #[prost(bytes = "bytes", tag = "8")]
     pub key: Bytes,
-    /// [`Terms`] as bytes; hashed as they are, so never encoded again on the way.
+    /// [`Terms`] as bytes. They are hashed in this form, so nobody encodes them again.
     #[prost(bytes = "bytes", tag = "9")]
     pub terms: Bytes,
-    /// The sealed personal data, its tag of 16 bytes at the end.
+    /// The sealed personal data, with its tag of 16 bytes at the end.
     #[prost(bytes = "bytes", tag = "10")]
     pub ciphertext: Bytes,
 }
 
-/// An order's clear part.
+/// The clear part of an order.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Terms {
-    /// What is ordered.
+    /// Lines of the order.
     #[prost(message, repeated, tag = "1")]
     pub lines: Vec<Line>,
     /// ISO 4217 code of every amount here.
     #[prost(string, tag = "2")]
     pub currency: String,
-    /// Minor units.
+    /// Shipping fee in minor units.
     #[prost(int64, tag = "3")]
     pub shipping_fee: i64,
-    /// Minor units.
+    /// Total in minor units.
     #[prost(int64, tag = "4")]
     pub total: i64,
     /// The storefront's opaque id of the customer.
@@ -107,53 +109,53 @@ pub struct Terms {
 /// One line of [`Terms`].
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Line {
-    /// What is ordered.
+    /// SKU of the line.
     #[prost(string, tag = "1")]
     pub sku: String,
-    /// Units.
+    /// Units of the SKU.
     #[prost(int64, tag = "2")]
     pub quantity: i64,
-    /// Minor units a unit.
+    /// Price of one unit, in minor units.
     #[prost(int64, tag = "3")]
     pub unit_price: i64,
 }
 
-/// "Cancel this order."
+/// Asks to cancel an order.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Cancel {
-    /// Whose shop.
+    /// Brand of the order.
     #[prost(string, tag = "1")]
     pub brand: String,
     /// The order's id: 16 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub order: Bytes,
-    /// The digest of the cancellation's own idempotency key: 32 bytes.
+    /// Digest of the cancellation's own idempotency key: 32 bytes.
     #[prost(bytes = "bytes", tag = "3")]
     pub key: Bytes,
 }
 
-/// "How does this order stand?"
+/// Asks for an order's state.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Ask {
-    /// Whose shop.
+    /// Brand of the order.
     #[prost(string, tag = "1")]
     pub brand: String,
     /// The order's id: 16 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub order: Bytes,
-    /// The digest of the idempotency key it was sent under, where the caller knows it: the key finds the order even
+    /// Digest of the order's idempotency key, if the caller knows it. The key finds the order even
     /// if an earlier attempt committed it under another id.
     #[prost(bytes = "bytes", optional, tag = "3")]
     pub key: Option<Bytes>,
 }
 
-/// One frame from the IDC to the cloud.
+/// One frame from the IDC agent to the cloud agent.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ToCloud {
-    /// The request that this answers.
+    /// Number of the request that this answers.
     #[prost(uint64, tag = "1")]
     pub request: u64,
-    /// The answer; `None` is a kind that a later version added.
+    /// The answer. `None` is a kind of a later version.
     #[prost(oneof = "to_cloud::Kind", tags = "2, 3, 4, 5")]
     pub kind: Option<to_cloud::Kind>,
 }
@@ -163,16 +165,16 @@ pub mod to_cloud {
     /// The answer.
     #[derive(Clone, PartialEq, prost::Oneof)]
     pub enum Kind {
-        /// It is committed, as the receipt says.
+        /// The request is committed, as the receipt says.
         #[prost(message, tag = "2")]
         Settled(super::Settled),
-        /// It was refused before it had any effect.
+        /// The request was refused before it had any effect.
         #[prost(message, tag = "3")]
         Refused(super::Refused),
-        /// How the order stands.
+        /// State of the order.
         #[prost(message, tag = "4")]
         State(super::State),
-        /// How the payment stands.
+        /// State of the payment.
         #[prost(message, tag = "5")]
         Payment(crate::wire::payment::PaymentState),
     }
@@ -184,18 +186,19 @@ pub struct Settled {
     /// The signed receipt.
     #[prost(message, optional, tag = "1")]
     pub receipt: Option<Receipt>,
-    /// Whether the outcome is an earlier request's, under the same key.
+    /// Set if the outcome is that of an earlier request under the same key.
     #[prost(bool, tag = "2")]
     pub replayed: bool,
 }
 
-/// A receipt with its proof; see the crate's `receipt` module.
+/// A receipt with its proof (module `receipt` of this crate).
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Receipt {
-    /// [`ReceiptFacts`] as bytes: the leaf of the batch's tree, so never encoded again on the way.
+    /// [`ReceiptFacts`] as bytes. They are the leaf of the batch's tree, so nobody encodes them
+    /// again.
     #[prost(bytes = "bytes", tag = "1")]
     pub facts: Bytes,
-    /// The leaf's index in its batch.
+    /// Index of the leaf in its batch.
     #[prost(uint64, tag = "2")]
     pub index: u64,
     /// Leaves in the batch.
@@ -204,54 +207,54 @@ pub struct Receipt {
     /// Sibling hashes from the leaf up, 32 bytes each.
     #[prost(bytes = "bytes", tag = "4")]
     pub path: Bytes,
-    /// Ed25519 over size and root: 64 bytes.
+    /// Ed25519 signature over size and root: 64 bytes.
     #[prost(bytes = "bytes", tag = "5")]
     pub signature: Bytes,
 }
 
-/// What a receipt certifies.
+/// The facts that a receipt certifies.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ReceiptFacts {
-    /// Whose shop.
+    /// Brand of the request.
     #[prost(string, tag = "1")]
     pub brand: String,
     /// Digest of the idempotency key: 32 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub key: Bytes,
-    /// The order: 16 bytes.
+    /// The order's id: 16 bytes.
     #[prost(bytes = "bytes", tag = "3")]
     pub order: Bytes,
     /// The outcome's code.
     #[prost(string, tag = "4")]
     pub outcome: String,
-    /// The SKU that the outcome is about.
+    /// SKU that the outcome is about.
     #[prost(string, optional, tag = "5")]
     pub sku: Option<String>,
-    /// The price that the outcome names, in minor units.
+    /// Price in the outcome, in minor units.
     #[prost(int64, optional, tag = "6")]
     pub price: Option<i64>,
-    /// The currency of that price.
+    /// Currency of that price.
     #[prost(string, optional, tag = "7")]
     pub currency: Option<String>,
     /// The ledger's number for the outcome.
     #[prost(int64, tag = "8")]
     pub position: i64,
-    /// Microseconds since 1970.
+    /// Commit time, in microseconds since 1970-01-01 UTC.
     #[prost(int64, tag = "9")]
     pub committed_at_micros: i64,
 }
 
-/// Why a request had no effect.
+/// Refusal of a request that had no effect.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Refused {
     /// A [`Refusal`].
     #[prost(enumeration = "Refusal", tag = "1")]
     pub refusal: i32,
-    /// With [`Refusal::UnknownKey`], which sealing key that is: 8 bytes.
+    /// With [`Refusal::UnknownKey`], the id of that sealing key: 8 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub key_id: Bytes,
-    /// With [`Refusal::AlreadyPaid`] and [`Refusal::PaymentInProgress`], the order's payment that stands in the way: 16 bytes;
-    /// none from an agent of before there was this field.
+    /// With [`Refusal::AlreadyPaid`] and [`Refusal::PaymentInProgress`], the order's conflicting
+    /// payment: 16 bytes. Agents of earlier releases leave it empty.
     #[prost(bytes = "bytes", tag = "3")]
     pub payment: Bytes,
 }
@@ -263,12 +266,12 @@ impl From<Refusal> for Refused {
 }
 
 impl Refused {
-    /// A refusal for a payment of the same order.
+    /// Makes a refusal because of another payment of the same order.
     pub fn for_payment(refusal: Refusal, payment: PaymentId) -> Self {
         Self { payment: Bytes::copy_from_slice(payment.as_bytes()), ..refusal.into() }
     }
 
-    /// The payment that stands in the way, if the refusal is for one that is named.
+    /// Returns the conflicting payment, if the refusal names one.
     pub fn payment_in_the_way(&self) -> Option<PaymentId> {
         let is_for_one = matches!(self.refusal(), Refusal::AlreadyPaid | Refusal::PaymentInProgress);
         PaymentId::from_bytes(&self.payment).ok().filter(|_| is_for_one)
@@ -279,15 +282,17 @@ impl Refused {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub enum Refusal {
-    /// A reason that this build does not know; treated as [`Refusal::Invalid`].
+    /// A reason that this build does not know. It is treated as [`Refusal::Invalid`].
     Unspecified = 0,
-    /// More is unanswered than the IDC accepts: come back.
+    /// Too many requests are unanswered. The caller should come back later.
     Busy = 1,
-    /// The database does not answer, or the audit log cannot be written: come back.
+    /// The database does not answer, or the audit log cannot be written. The caller should come
+    /// back later.
     DatabaseDown = 2,
-    /// The session's encapsulation is not known here: send the envelope again with it.
+    /// The session's encapsulation is not in the cache. The cloud agent must send the envelope
+    /// again with it.
     SessionUnknown = 3,
-    /// The envelope does not open: changed on the way, or of a suite that is not allowed.
+    /// The envelope does not open: it was changed, or its suite is not allowed.
     EnvelopeRejected = 4,
     /// The request breaks a rule that the cloud agent should have checked.
     Invalid = 5,
@@ -297,25 +302,25 @@ pub enum Refusal {
     KeyReused = 7,
     /// There is no such order.
     NotFound = 8,
-    /// The database refused this request alone, for a reason in the IDC's log.
+    /// The database refused this request alone. The IDC agent's log has the reason.
     Failed = 9,
     /// The order was cancelled, was never placed, or costs nothing.
     OrderNotPayable = 10,
-    /// The amount or the currency is not the order's.
+    /// The amount or the currency differs from the order's.
     WrongAmount = 11,
-    /// The order is paid, or was and the money went back.
+    /// The order is paid, or was paid and refunded.
     AlreadyPaid = 12,
-    /// Another payment of the order is being confirmed, or nobody can tell about it yet.
+    /// Another payment of the order is being confirmed or has an unknown outcome.
     PaymentInProgress = 13,
-    /// More than what is left of the payment.
+    /// The amount is more than the rest of the payment.
     RefundTooLarge = 14,
-    /// The envelope is sealed to a key that this agent does not have, or no longer opens: seal it to another, or send it
-    /// to another agent.
+    /// The envelope is sealed to a key that this agent does not have or no longer opens. The cloud
+    /// agent must seal to another key or use another agent.
     UnknownKey = 15,
 }
 
 impl Refusal {
-    /// The stable code in the audit log.
+    /// Returns the stable code for the audit log.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Unspecified => "unspecified",
@@ -338,7 +343,7 @@ impl Refusal {
     }
 }
 
-/// How an order stands: never personal data.
+/// State of an order. It never contains personal data.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct State {
     /// The order's id as the ledger has it: 16 bytes.
@@ -347,13 +352,13 @@ pub struct State {
     /// `placed`, `cancelled`, or the code of the rejection.
     #[prost(string, tag = "2")]
     pub state: String,
-    /// The terms; absent for a rejected order, of which only the outcome is kept.
+    /// The terms; absent for a rejected order, because only its outcome is kept.
     #[prost(message, optional, tag = "3")]
     pub terms: Option<Terms>,
     /// The ledger's number for the outcome.
     #[prost(int64, tag = "4")]
     pub position: i64,
-    /// Microseconds since 1970.
+    /// Commit time, in microseconds since 1970-01-01 UTC.
     #[prost(int64, tag = "5")]
     pub committed_at_micros: i64,
 }

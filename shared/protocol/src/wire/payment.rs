@@ -1,6 +1,8 @@
-//! What the payment lane carries beside the order lanes' messages: charges, refunds, questions, and how a payment stands.
+//! Messages of the payment lane, beside those of the order lanes: charges, refunds, questions, and
+//! states of payments.
 //!
-//! Nothing here is personal: a payment key is what the gateway knows a charge by, and a reason is about goods.
+//! They contain nothing personal. A payment key is the gateway's token, and a reason is about
+//! goods.
 
 use bytes::Bytes;
 
@@ -8,82 +10,83 @@ use crate::domain::{
     self, Brand, Currency, KeyDigest, Money, OrderId, PaymentId, PaymentKey, RefundId, payment_body,
 };
 
-/// The feature that both hellos must name for a link to have a payment lane.
+/// Feature that both hellos must name for a link to have a payment lane.
 pub const FEATURE: &str = "payments";
 
-/// "Charge for this order."
+/// Asks to charge for an order.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Pay {
-    /// Whose shop.
+    /// Brand of the order.
     #[prost(string, tag = "1")]
     pub brand: String,
-    /// The order: 16 bytes.
+    /// The order's id: 16 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub order: Bytes,
-    /// The digest of the request's own idempotency key: 32 bytes.
+    /// Digest of the request's own idempotency key: 32 bytes.
     #[prost(bytes = "bytes", tag = "3")]
     pub key: Bytes,
-    /// The id that the payment is to have: 16 bytes.
+    /// Id for the new payment: 16 bytes.
     #[prost(bytes = "bytes", tag = "4")]
     pub payment: Bytes,
-    /// Minor units.
+    /// Amount in minor units.
     #[prost(int64, tag = "5")]
     pub amount: i64,
     /// ISO 4217 code.
     #[prost(string, tag = "6")]
     pub currency: String,
-    /// What the gateway knows it by.
+    /// The gateway's token of the payment.
     #[prost(string, tag = "7")]
     pub payment_key: String,
 }
 
-/// "Give part of this payment back."
+/// Asks to refund a part of a payment.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Refund {
-    /// Whose shop.
+    /// Brand of the order.
     #[prost(string, tag = "1")]
     pub brand: String,
-    /// The order: 16 bytes.
+    /// The order's id: 16 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub order: Bytes,
-    /// The digest of the request's own idempotency key: 32 bytes.
+    /// Digest of the request's own idempotency key: 32 bytes.
     #[prost(bytes = "bytes", tag = "3")]
     pub key: Bytes,
-    /// The payment: 16 bytes.
+    /// The payment's id: 16 bytes.
     #[prost(bytes = "bytes", tag = "4")]
     pub payment: Bytes,
-    /// The id that the refund is to have: 16 bytes.
+    /// Id for the new refund: 16 bytes.
     #[prost(bytes = "bytes", tag = "5")]
     pub refund: Bytes,
-    /// Minor units.
+    /// Amount in minor units.
     #[prost(int64, tag = "6")]
     pub amount: i64,
     /// ISO 4217 code.
     #[prost(string, tag = "7")]
     pub currency: String,
-    /// Why.
+    /// Reason of the refund.
     #[prost(string, tag = "8")]
     pub reason: String,
 }
 
-/// "How does this payment stand?"
+/// Asks for a payment's state.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct AskPayment {
-    /// Whose shop.
+    /// Brand of the order.
     #[prost(string, tag = "1")]
     pub brand: String,
-    /// The order: 16 bytes.
+    /// The order's id: 16 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub order: Bytes,
-    /// The payment: 16 bytes.
+    /// The payment's id: 16 bytes.
     #[prost(bytes = "bytes", tag = "3")]
     pub payment: Bytes,
-    /// The digest of the idempotency key that it was asked for under, where the caller knows it; as for an order.
+    /// Digest of the payment's idempotency key, if the caller knows it. The key finds the payment
+    /// even if an earlier attempt committed it under another id.
     #[prost(bytes = "bytes", optional, tag = "4")]
     pub key: Option<Bytes>,
 }
 
-/// How a payment stands.
+/// State of a payment.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PaymentState {
     /// The payment's id as the ledger has it: 16 bytes.
@@ -92,46 +95,47 @@ pub struct PaymentState {
     /// Its order: 16 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub order: Bytes,
-    /// A code of `domain::PaymentState`, one that the version before knows: see `exactly`.
+    /// A code of `domain::PaymentState` that the previous version knows; see `exactly`.
     #[prost(string, tag = "3")]
     pub state: String,
-    /// Minor units.
+    /// Amount in minor units.
     #[prost(int64, tag = "4")]
     pub amount: i64,
     /// ISO 4217 code of every amount here.
     #[prost(string, tag = "5")]
     pub currency: String,
-    /// Minor units that are back.
+    /// Amount refunded, in minor units.
     #[prost(int64, tag = "6")]
     pub refunded: i64,
-    /// Why it was declined or not paid.
+    /// Reason why it was declined or not paid.
     #[prost(string, optional, tag = "7")]
     pub code: Option<String>,
-    /// When its attempt was committed: microseconds since 1970.
+    /// Time at which its attempt was committed, in microseconds since 1970-01-01 UTC.
     #[prost(int64, tag = "8")]
     pub created_at_micros: i64,
     /// Its refunds, the oldest first.
     #[prost(message, repeated, tag = "9")]
     pub refunds: Vec<RefundState>,
-    /// The refund that this answers a request for: 16 bytes.
+    /// The refund that was requested, if this answers a refund request: 16 bytes.
     #[prost(bytes = "bytes", optional, tag = "10")]
     pub refund: Option<Bytes>,
-    /// Whether an earlier request under the same key was taken.
+    /// Set if an earlier request under the same key had the effect.
     #[prost(bool, tag = "11")]
     pub replayed: bool,
-    /// The code of its state, where the version before does not know it: `state` is then the nearest one that it knows.
+    /// The exact code of its state, if the previous version does not know it. `state` is then the
+    /// nearest code that it knows.
     #[prost(string, optional, tag = "12")]
     pub exactly: Option<String>,
 }
 
 impl PaymentState {
-    /// The code of its state, as exactly as the sender said it and this build knows it.
+    /// Returns the code of its state, as exactly as this build knows it.
     pub fn state_code(&self) -> &str {
         let known = |code: &&str| domain::PaymentState::from_code(code).is_some();
         self.exactly.as_deref().filter(known).unwrap_or(&self.state)
     }
 
-    /// This with that state, for a peer of this version and of the one before.
+    /// Sets the state, in the form for peers of this version and of the previous one.
     #[must_use]
     pub fn standing(self, state: domain::PaymentState) -> Self {
         let told = state.for_the_version_before();
@@ -143,7 +147,7 @@ impl PaymentState {
     }
 }
 
-/// How a refund stands.
+/// State of a refund.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RefundState {
     /// Its id: 16 bytes.
@@ -152,58 +156,58 @@ pub struct RefundState {
     /// A code of `domain::RefundState`.
     #[prost(string, tag = "2")]
     pub state: String,
-    /// Minor units.
+    /// Amount in minor units.
     #[prost(int64, tag = "3")]
     pub amount: i64,
-    /// Nobody asked for it: its order was cancelled.
+    /// Set for an automatic refund, after its order was cancelled.
     #[prost(bool, tag = "4")]
     pub automatic: bool,
-    /// Why the gateway refused it.
+    /// Reason why the gateway refused it.
     #[prost(string, optional, tag = "5")]
     pub code: Option<String>,
-    /// When it was committed: microseconds since 1970.
+    /// Time at which it was committed, in microseconds since 1970-01-01 UTC.
     #[prost(int64, tag = "6")]
     pub created_at_micros: i64,
 }
 
-/// A [`Pay`] whose every part is in its form.
+/// A [`Pay`] whose parts are all valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PayOrder {
-    /// Whose shop.
+    /// Brand of the order.
     pub brand: Brand,
-    /// Which order.
+    /// The order's id.
     pub order: OrderId,
-    /// The request's idempotency key, as its digest.
+    /// Digest of the request's idempotency key.
     pub key: KeyDigest,
-    /// The id that the payment is to have.
+    /// Id for the new payment.
     pub payment: PaymentId,
-    /// How much.
+    /// Amount to charge.
     pub amount: Money,
-    /// What the gateway knows it by.
+    /// The gateway's token of the payment.
     pub payment_key: PaymentKey,
 }
 
-/// A [`Refund`] whose every part is in its form.
+/// A [`Refund`] whose parts are all valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefundPayment {
-    /// Whose shop.
+    /// Brand of the order.
     pub brand: Brand,
-    /// Which order.
+    /// The order's id.
     pub order: OrderId,
-    /// The request's idempotency key, as its digest.
+    /// Digest of the request's idempotency key.
     pub key: KeyDigest,
-    /// Which payment.
+    /// The payment's id.
     pub payment: PaymentId,
-    /// The id that the refund is to have.
+    /// Id for the new refund.
     pub refund: RefundId,
-    /// How much.
+    /// Amount to refund.
     pub amount: Money,
-    /// Why.
+    /// Reason of the refund.
     pub reason: String,
 }
 
 impl Pay {
-    /// Checks every part; `None` if one is not in its form.
+    /// Checks every part. Returns `None` if one is invalid.
     pub fn check(&self) -> Option<PayOrder> {
         Some(PayOrder {
             brand: Brand::new(&self.brand).ok()?,
@@ -217,7 +221,7 @@ impl Pay {
 }
 
 impl Refund {
-    /// Checks every part; `None` if one is not in its form.
+    /// Checks every part. Returns `None` if one is invalid.
     pub fn check(&self) -> Option<RefundPayment> {
         Some(RefundPayment {
             brand: Brand::new(&self.brand).ok()?,

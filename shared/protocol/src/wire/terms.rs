@@ -1,4 +1,4 @@
-//! Terms between the wire and the domain: the wire's are plain data, the domain's have passed every rule.
+//! Conversion of an order's terms between the wire (plain data) and the domain (checked values).
 
 use super::order::{Line as WireLine, Terms};
 use crate::domain::order::FieldError;
@@ -22,7 +22,11 @@ impl From<&OrderTerms> for Terms {
 }
 
 impl Terms {
-    /// The same terms with every rule checked, as if they had never been checked before.
+    /// Checks every rule again, as if the terms had never been checked.
+    ///
+    /// # Errors
+    ///
+    /// Returns every mistake, with pointers into the storefront's body.
     pub fn check(self, lines_max: usize) -> Result<OrderTerms, Vec<FieldError>> {
         let bad = |pointer: &str| vec![FieldError::new(pointer, "is not in its form")];
         let currency = Currency::new(&self.currency).map_err(|_| bad("/total/currency"))?;

@@ -1,27 +1,33 @@
-//! Protocol versions: every build speaks a range, and N speaks with N-1 (promise P10).
+//! Protocol versions. Every build speaks a range, and release N speaks with release N-1 (promise
+//! P10).
 
 use std::cmp::{max, min};
 
-/// The version this build prefers. History: 1 (orders, cancellations, questions; the first release).
+/// The version that this build prefers. History: 1 (orders, cancellations, questions; the first
+/// release).
 pub const NEWEST: u32 = 1;
 
-/// The oldest version this build still speaks: the one before `NEWEST`, once there is one.
+/// The oldest version that this build still speaks: the one before `NEWEST`, after there is one.
 pub const OLDEST: u32 = 1;
 
 /// The range of versions that a build speaks, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Versions {
-    /// Lowest version spoken.
+    /// Lowest version.
     pub oldest: u32,
-    /// Highest version spoken.
+    /// Highest version.
     pub newest: u32,
 }
 
 impl Versions {
-    /// What this build speaks.
+    /// The versions of this build.
     pub const OURS: Self = Self { oldest: OLDEST, newest: NEWEST };
 
-    /// The highest version that both sides speak.
+    /// Returns the highest version that both sides speak.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no common version. The error names the side that must upgrade.
     pub fn agree(self, theirs: Self) -> Result<u32, Incompatible> {
         let version = min(self.newest, theirs.newest);
         if version >= max(self.oldest, theirs.oldest) {
@@ -34,15 +40,15 @@ impl Versions {
     }
 }
 
-/// Two builds without a version in common; its text says who must upgrade.
+/// Two builds have no common version. The text says which side must upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{who} speaks protocol versions up to {speaks} and version {needed} is needed: upgrade {who}")]
 pub struct Incompatible {
     /// The side that must upgrade, as seen from here.
     pub who: &'static str,
-    /// The newest version which that side speaks.
+    /// Newest version that this side speaks.
     pub speaks: u32,
-    /// The oldest version that the other side accepts.
+    /// Oldest version that the other side accepts.
     pub needed: u32,
 }
 

@@ -1,4 +1,4 @@
-//! The files of a corpus: bytes in hexadecimal, each line with its meaning behind a `#`.
+//! Files of a corpus: bytes in hexadecimal, each line with its meaning after a `#`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use crate::schema::Schema;
 use crate::tree::{Node, Value};
 
-/// Bytes that a line shows, and where their meaning stands.
+/// Bytes in one line, and the column of their meaning.
 const BYTES_A_LINE: usize = 16;
 const MEANING_AT: usize = 54;
 
-/// Where a file is, such as `v1/control-hello`.
+/// Returns the path of a file, such as `v1/control-hello`.
 pub(crate) fn path(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden");
     if name.contains('/') { folder.join(format!("{name}.txt")) } else { folder.join(name) }
 }
 
-/// Every file of a corpus by its name, but for the list of digests.
+/// Returns every file of a corpus by its name, without the list of digests.
 pub(crate) fn files(corpus: &str) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     for file in std::fs::read_dir(path(corpus)).unwrap() {
@@ -29,7 +29,7 @@ pub(crate) fn files(corpus: &str) -> BTreeMap<String, String> {
     files
 }
 
-/// The lines of a file that hold bytes, each with its meaning.
+/// Returns the lines of a file that have bytes, each with its meaning.
 pub(crate) fn lines(text: &str) -> impl Iterator<Item = (Vec<u8>, &str)> {
     text.lines().filter_map(|line| {
         let (hex, meaning) = line.split_once('#')?;
@@ -38,12 +38,12 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = (Vec<u8>, &str)> {
     })
 }
 
-/// All bytes of a file.
+/// Returns all bytes of a file's text.
 pub(crate) fn message(text: &str) -> Vec<u8> {
     lines(text).flat_map(|(bytes, _)| bytes).collect()
 }
 
-/// The bytes of one file.
+/// Returns the bytes of one file.
 pub(crate) fn read(name: &str) -> Vec<u8> {
     message(&std::fs::read_to_string(path(name)).expect(name))
 }
@@ -52,7 +52,7 @@ fn bytes(hex: &str) -> Vec<u8> {
     hex.split(' ').map(|byte| u8::from_str_radix(byte, 16).expect(hex)).collect()
 }
 
-/// A message as a file of a corpus may show it: what to begin with for a message that has none.
+/// Writes a message in the form of a corpus file. It is the draft of a missing file.
 pub(crate) fn show(schema: &Schema, message: &str, nodes: &[Node]) -> String {
     let mut text = String::new();
     show_within(schema, message, nodes, 0, &mut text);

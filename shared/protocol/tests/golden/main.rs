@@ -1,7 +1,8 @@
-//! The bytes on the wire, held by files: `golden/README.md` says what they are and when one may be added.
+//! The bytes on the wire, compared with files. `golden/README.md` explains the files, and when one
+//! may be added.
 //!
-//! The bytes are read here by the schema that the sources declare (`schema`, `tree`), and by nothing else of the code under
-//! test. So a field that is renumbered, or a message that nobody has bytes of, is seen.
+//! The tests read the bytes by the schema that the sources declare (`schema`, `tree`), and by no
+//! other code under test. So they notice a renumbered field, and a message without a file.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,19 +11,19 @@
     reason = "a helper of a test fails the test"
 )]
 
-/// The files.
+/// Files of a corpus.
 mod corpus;
 
-/// Which messages there are.
+/// Messages that the sources declare.
 mod schema;
 
 /// Messages as trees of fields.
 mod tree;
 
-/// What the files mean.
+/// Values of the files.
 mod values;
 
-/// Peers of another version.
+/// Peers of other versions.
 mod versions;
 
 use std::collections::BTreeSet;
@@ -40,15 +41,15 @@ use sha2::{Digest as _, Sha256};
 use crate::schema::Schema;
 use crate::tree::{Node, Value};
 
-/// Every corpus: the version of the protocol that it belongs to, its folder, and what its list of digests comes to. None of
-/// them is ever edited; what is new gets a folder of its own.
+/// Every corpus: protocol version, folder, and the digest of its list of digests. A corpus is never
+/// edited. New messages and fields get a new folder.
 const CORPORA: [(u32, &str, &str); 3] = [
     (1, "v1", "931a63a2d47987dd4f63b8faebe2e8df13103f3411ce1ea6e61b547b453ca896"),
     (1, "v1.1", "9ca339d029918a4d791c11cfcc04738bab4be694fcb2f34aab498c2765c566b1"),
     (1, "v1.2", "4f4c840a9f485a8db8b05729ef5e06dab160e7f49ccae7d29897ddbe23fb3e63"),
 ];
 
-/// Files of a corpus that hold no message.
+/// Files of a corpus that have no message.
 const NO_MESSAGES: [&str; 6] =
     ["codes.txt", "entity-kinds.txt", "frame.txt", "lanes.txt", "obstacles.txt", "refusals.txt"];
 
@@ -132,7 +133,7 @@ fn digest(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The lines of files that hold no message, of every corpus that has one of that name: bytes and what they mean.
+/// Returns the lines of the files of this name in all corpora: bytes and their meaning.
 fn table(name: &str) -> Vec<(Vec<u8>, String)> {
     texts(name)
         .iter()

@@ -1,4 +1,4 @@
-//! The messages of the wire as their sources declare them: which there are, and which fields each has.
+//! Messages of the wire with their fields, as the sources declare them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,17 +13,17 @@ pub(crate) struct Schema {
 pub(crate) struct Field {
     pub(crate) tag: u32,
     pub(crate) name: String,
-    /// As prost calls it: `string`, `int64`, `message`.
+    /// Type by prost's name: `string`, `int64`, `message`.
     pub(crate) kind: String,
-    /// Which message it holds, if it holds one.
+    /// Message in the field, if it has one.
     pub(crate) message: Option<String>,
 }
 
-/// What a line of a source stands in.
+/// Item that a source line is in.
 enum Within {
     Nothing,
     Message(String),
-    /// The kinds of a oneof, by its module.
+    /// Kinds of a oneof, by its module.
     Oneof(String),
 }
 
@@ -51,7 +51,8 @@ impl Schema {
 
 fn read_module(module: &str, text: &str, messages: &mut BTreeMap<String, Vec<Field>>) {
     let mut oneofs: BTreeMap<String, Vec<Field>> = BTreeMap::new();
-    // Which fields of which message are the kinds of a oneof, with the tags that the message names.
+    // Fields that are a oneof, as message, module of the oneof, and the tags that the message
+    // names.
     let mut uses: Vec<(String, String, Vec<u32>)> = Vec::new();
     let (mut within, mut is_message, mut attribute, mut oneof) =
         (Within::Nothing, false, None, String::new());
@@ -95,7 +96,7 @@ fn read_module(module: &str, text: &str, messages: &mut BTreeMap<String, Vec<Fie
     }
 }
 
-/// `pub name: Type,` of a message or `Name(Type),` of a oneof, with what stands in its attribute.
+/// Parses `pub name: Type,` of a message or `Name(Type),` of a oneof, with its attribute.
 fn field(module: &str, options: &str, line: &str) -> Field {
     let kind = options.split([',', ' ']).next().unwrap().to_owned();
     let tag = quoted(options, "tag").parse().unwrap();
@@ -112,7 +113,7 @@ fn field(module: &str, options: &str, line: &str) -> Field {
     Field { tag, name: name.to_owned(), kind, message }
 }
 
-/// `value` of `name = "value"`.
+/// Returns `value` of `name = "value"`.
 fn quoted<'text>(options: &'text str, name: &str) -> &'text str {
     let begin = format!("{name} = \"");
     options.split_once(&begin).and_then(|(_, rest)| rest.split_once('"')).expect(name).0

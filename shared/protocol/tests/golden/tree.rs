@@ -1,26 +1,27 @@
-//! Protobuf as bytes say it, read by the schema and by nothing of the code under test: fields can be taken out and put in.
+//! Protobuf messages as trees of fields, read by the schema alone and not by the code under test.
+//! Fields can be removed and added.
 
 use crate::schema::Schema;
 
-/// One field of a message, as it was read.
+/// One field of a message as it was read.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(crate) tag: u32,
     pub(crate) value: Value,
 }
 
-/// What a field holds, by its wire type.
+/// Value of a field, by its wire type.
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
     Varint(u64),
     Eight([u8; 8]),
     Four([u8; 4]),
     Bytes(Vec<u8>),
-    /// Of a message that the schema knows.
+    /// A message that the schema knows.
     Message(String, Vec<Node>),
 }
 
-/// Fields that no version has: one of each wire type.
+/// Returns fields that no version has, one of each wire type.
 pub(crate) fn unknown() -> [Node; 4] {
     let values =
         [Value::Varint(1), Value::Eight([2; 8]), Value::Bytes(b"later".to_vec()), Value::Four([3; 4])];
@@ -56,12 +57,12 @@ pub(crate) fn read(schema: &Schema, message: &str, mut bytes: &[u8]) -> Vec<Node
     nodes
 }
 
-/// The bytes again.
+/// Writes the bytes of the fields.
 pub(crate) fn write(nodes: &[Node]) -> Vec<u8> {
     nodes.iter().flat_map(Node::write).collect()
 }
 
-/// The same message once for each of its fields, and of the fields in those, each time without that one.
+/// Returns the message once without each of its fields, fields of inner messages included.
 pub(crate) fn without_one(nodes: &[Node]) -> Vec<(String, Vec<Node>)> {
     vary(nodes, &|nodes, at| {
         let mut without = nodes.to_vec();
@@ -70,7 +71,8 @@ pub(crate) fn without_one(nodes: &[Node]) -> Vec<(String, Vec<Node>)> {
     })
 }
 
-/// The same message once for each place in it, and in the messages in it, each time with fields there that nobody knows.
+/// Returns the message once for each place in it and in its inner messages, with unknown fields at
+/// that place.
 pub(crate) fn with_unknown(nodes: &[Node]) -> Vec<(String, Vec<Node>)> {
     vary(nodes, &|nodes, at| {
         let mut with = nodes.to_vec();

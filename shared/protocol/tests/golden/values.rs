@@ -1,4 +1,4 @@
-//! Known values of every message: each field set, to something that is not its default.
+//! Known values of every message. Each field is set to a value that is not its default.
 
 use std::fmt::Debug;
 
@@ -21,22 +21,22 @@ use bridge_protocol::wire::payment::{AskPayment, Pay, PaymentState, Refund, Refu
 use bytes::Bytes;
 use prost::Message;
 
-/// 2026-11-22 10:31:25 UTC, in microseconds since 1970.
+/// 2026-11-22 10:31:25 UTC, in microseconds since 1970-01-01 UTC.
 pub(crate) const NOW: i64 = 1_795_343_485_000_000;
 
 /// Reads bytes as a message of one kind.
 type Reads<T> = Box<dyn Fn(&[u8]) -> Result<T, String>>;
 
-/// A value that a file of the corpus holds.
+/// A value with its file in the corpus.
 pub(crate) struct Known {
-    /// The file's, with the folder of its corpus.
+    /// Name of the file with the folder of its corpus.
     pub(crate) name: String,
-    /// Its message in the schema.
+    /// Name of its message in the schema.
     pub(crate) message: &'static str,
     pub(crate) written: Vec<u8>,
-    /// Reads these bytes; an error unless they are this value.
+    /// Reads these bytes. Fails unless they are this value.
     pub(crate) reads_as_this: Reads<()>,
-    /// Reads these bytes, and writes what was read.
+    /// Reads these bytes and writes the result.
     pub(crate) again: Reads<Vec<u8>>,
 }
 
@@ -44,7 +44,7 @@ fn known<M>(name: &'static str, message: &'static str, value: M) -> Known
 where
     M: Message + Default + PartialEq + Debug + 'static,
 {
-    // Of a later corpus than the first it has the folder with it.
+    // Names in later corpora than the first include the folder.
     let name = if name.contains('/') { name.to_owned() } else { format!("v1/{name}") };
     Known {
         name,
@@ -61,7 +61,7 @@ where
     }
 }
 
-/// All of them.
+/// Returns all known values.
 pub(crate) fn all() -> Vec<Known> {
     [control(), to_idc(), to_cloud(), feed(), at_rest()].into_iter().flatten().collect()
 }
@@ -250,7 +250,8 @@ fn feed() -> Vec<Known> {
     ]
 }
 
-/// What travels as bytes within another message, since its bytes are hashed or compared.
+/// Returns messages that are bytes within another message, because their bytes are hashed or
+/// compared.
 fn at_rest() -> Vec<Known> {
     let text = |locale: &str, text: &str| Localised { locale: locale.to_owned(), text: text.to_owned() };
     let category = CategoryRow {

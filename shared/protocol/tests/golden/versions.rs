@@ -1,6 +1,7 @@
-//! Peers of another version: what they say more is passed over, what they do not say has its default.
+//! Peers of other versions: unknown fields are skipped, and missing fields have their defaults.
 //!
-//! The bytes of a newer peer are files of their own (`golden/newer`), made by hand: no version of this code can write them.
+//! The bytes of a newer peer are files of their own (`golden/newer`). They are made by hand,
+//! because no version of this code can write them.
 
 use bridge_protocol::domain::catalogue::EntityKind;
 use bridge_protocol::order_link::LinkId;
@@ -64,7 +65,7 @@ fn an_unknown_kind_of_message_is_distinguished_from_known_ones() {
     let request: ToIdc = newer("to-idc-unknown");
     assert_eq!((request.request, &request.kind, request.sequence), (7, &None, 3));
 
-    // Who asks for what is not known here is told so, and is not left without an answer.
+    // An unknown request is refused, so that its sender gets an answer.
     let Received::Answer(reply) = Receiver::new(8).handle_message(LinkId(1), 0, request) else {
         panic!("it is answered")
     };
@@ -101,7 +102,7 @@ fn a_newer_orders_unknown_terms_and_seal_are_kept_as_sent() {
     else {
         panic!("it is taken")
     };
-    // The terms are bound by the seal as bytes: not one of those that nobody here understands may be lost.
+    // The seal binds the bytes of the terms, so unknown fields must be kept too.
     assert_eq!(received.envelope().terms, terms);
     let read = bridge_protocol::wire::order::Terms::decode(terms).unwrap();
     assert_eq!(read, values::terms());

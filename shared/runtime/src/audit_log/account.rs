@@ -1,16 +1,16 @@
-//! Who gives a command, as the log names them: `uid:1000/kim`. The number is the kernel's word; the name is what the command's
-//! environment says, which is a hint and no more.
+//! Account that gives a command, as the log names it: `uid:1000/kim`. The number comes from the
+//! kernel. The name comes from the command's environment and is only a hint.
 
 use bridge_protocol::audit::entry::{Event, Word};
 use rustix::process::getuid;
 
-/// The account that this process runs under, with the name that its environment has.
+/// Returns the account of this process, with the name from its environment.
 pub fn own() -> Word {
     let name = ["SUDO_USER", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
     account(getuid().as_raw(), name.as_deref().unwrap_or_default())
 }
 
-/// An entry's event as one that this account has given: whatever it says of who gave it, the number is the kernel's.
+/// Sets the account in an event to the given user id. The name in the event is kept as a hint.
 pub(super) fn given_by(event: Event, uid: u32) -> Event {
     match event {
         Event::PersonalShown(mut shown) => {
@@ -29,7 +29,7 @@ fn account(uid: u32, name: &str) -> Word {
     if name.is_empty() { Word::of(&format!("uid:{uid}")) } else { Word::of(&format!("uid:{uid}/{name}")) }
 }
 
-/// The name in a word that says who it was: all of it, if it is no account.
+/// Returns the name in an account, or the whole text if it is no account.
 fn hint(who: &str) -> &str {
     match who.strip_prefix("uid:") {
         Some(account) => account.split_once('/').map_or("", |(_, name)| name),

@@ -1,7 +1,8 @@
-//! Appends of one thread's tasks, put together.
+//! Batches the appends of one thread's tasks.
 //!
-//! A task on another thread costs a system call to wake. So tasks that wait for the log on one thread go to it together and are
-//! woken together: while a round of theirs becomes durable, the next one gathers, and nobody waits on a timer.
+//! Waking a task on another thread costs a system call. So the tasks of one thread send their
+//! entries to the log together and are woken together. While one round becomes durable, the next
+//! one collects. Nobody waits on a timer.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,40 +13,46 @@ use tokio::sync::oneshot;
 use super::entry_buffer::EntryBuffer;
 use super::{AuditError, AuditLog, Logged, WITHOUT_AUDIT};
 
-/// Where a task waits for its entry.
+/// Sender of the result to a waiting task.
 type Caller = oneshot::Sender<Result<(), AuditError>>;
 
-/// What it waits for.
+/// Receiver of the result for a waiting task.
 type Durable = oneshot::Receiver<Result<(), AuditError>>;
 
-/// A thread's way to the log.
+/// Access of one thread's tasks to the log.
 #[derive(Clone)]
 pub struct Batcher {
     log: AuditLog,
-    /// Locked for a few instructions, by this thread alone.
+    /// Locked for a few instructions, by this thread only.
     gathered: Arc<Mutex<PendingBatch>>,
 }
 
-/// What has gathered; bounded by the tasks that wait.
+/// Entries that are not sent to the log yet. The number of waiting tasks bounds it.
 #[derive(Default)]
 struct PendingBatch {
     lines: EntryBuffer,
-    /// Who waits for each of them.
+    /// Waiting tasks, one for each entry.
     callers: Vec<Caller>,
-    /// The last round's buffer, for the next one.
+    /// Buffer of the last round, reused for the next one.
     spare: EntryBuffer,
-    /// Whether a task takes what gathers.
+    /// Set while a task sends the collected entries.
     taken_care_of: bool,
 }
 
 impl Batcher {
-    /// Nothing has gathered.
+    /// Makes a batcher without entries.
     pub fn new(log: AuditLog) -> Self {
         Self { log, gathered: Arc::default() }
     }
 
-    /// Makes an entry durable. It has its place in the log when this returns, and is durable when that is waited for: so whoever
-    /// waits need not keep the entry. A build that logs nothing does not make it.
+    /// Reserves a position in the log now. The returned future resolves after the entry is durable.
+    ///
+    /// The caller need not keep the entry while it waits. A build without the audit log does not
+    /// make the entry.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the entry is not known to be durable.
     pub fn append<F: FnOnce() -> Entry>(
         &self,
         entry: F,
@@ -59,12 +66,13 @@ impl Batcher {
         }
     }
 
-    /// As [`AuditLog::record`].
+    /// Does the same as [`AuditLog::record`].
     pub fn record(&self, event: Event) {
         self.log.record(event);
     }
 
-    /// Adds an entry to what gathers, and sees to it that somebody takes it; where it is told that it is durable.
+    /// Adds an entry to the batch and makes sure that a task sends it. Returns the receiver of the
+    /// result.
     fn gather(&self, entry: &Entry) -> Result<Durable, AuditError> {
         let (caller, durable) = oneshot::channel();
         let gathered = &mut *self.lock();
@@ -77,7 +85,7 @@ impl Batcher {
         Ok(durable)
     }
 
-    /// Takes whatever has gathered, round by round, until there is nothing.
+    /// Sends batches round by round until none is left.
     async fn rounds(self) {
         while let Some((lines, callers)) = self.take() {
             let Logged { end, entries } = self.log.append_lines(lines).await;
@@ -96,7 +104,7 @@ impl Batcher {
             return None;
         }
         let next = std::mem::take(&mut gathered.spare);
-        // About as many wait the next time.
+        // The next batch will have about as many callers.
         let callers = Vec::with_capacity(gathered.callers.len());
         Some((
             std::mem::replace(&mut gathered.lines, next),

@@ -1,6 +1,7 @@
-//! `audit ...` of both command lines: read the log, verify it, prove an entry, compare two logs.
+//! `audit ...` of both command lines: read the log, verify it, prove an entry, compare logs.
 //!
-//! Everything here only reads; `copy` writes its copy. With `--dir` and `--key` it needs neither an agent nor its configuration.
+//! The commands only read, except that `copy` writes its copy. With `--dir` and `--key` they need
+//! neither an agent nor its configuration.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -23,31 +24,31 @@ use crate::cli::{self, Failure, Outcome};
 use crate::config::AuditConfig;
 use reading::Entries;
 
-// A copy of one moment.
+// Copying a log.
 mod copy;
 
-/// Logs that are given to be compared.
+/// Logs that are given for a comparison.
 pub mod logs;
 
-// Where entries are read from.
+// Reading entries.
 mod reading;
 
-// Both sides' logs beside one another.
+// Comparing the logs of both sides.
 mod reconcile;
 
-// One entry, or all of an order.
+// Showing one entry, or all entries of an order.
 mod show;
 
-/// Between two looks at a log that is followed.
+/// Interval at which a followed log is read.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// A log that its agent writes may change between two reads: what is found then is looked at again so often.
+/// Number of attempts to read a log that its agent writes, because it may change between two reads.
 const LOOKS: usize = 5;
 
-/// More than a checkpoint or a proof has.
+/// Limit of a checkpoint's or proof's size.
 const NOTE_BYTES_MAX: u64 = 64 << 10;
 
-/// What stands below the help of a command line of these commands, behind the first line.
+/// Examples for the help text of these commands, without the first line.
 pub const HELP: &str = "  audit tail --follow --kind order-sent\n  audit show --order 0193e4a2-0000-7000-8000-000000000001\n  \
                   audit key                                # the line to give an auditor\n  \
                   audit verify --dir /srv/copy/audit --key 'bridge.internal/idc/seoul-1+1f2e3d4c+BASE64'\n  \
@@ -56,7 +57,7 @@ pub const HELP: &str = "  audit tail --follow --kind order-sent\n  audit show --
                   audit reconcile cloud-1/audit cloud-2/audit idc-1/audit idc-2/audit --key '...' --key '...'\n\n\
                   Exit codes: 0 done and nothing wrong, 1 something is wrong with the log, 2 usage or configuration, or a copy that says nothing.";
 
-/// What can be asked of an audit log, by a command line of its own or an agent's.
+/// Commands about an audit log, for a command line of its own or for an agent's.
 #[derive(Args)]
 #[command(after_help = format!("Examples:\n{HELP}"))]
 pub struct Audit {
@@ -70,7 +71,7 @@ impl From<Audit> for Command {
     }
 }
 
-/// One question to an audit log.
+/// One command about an audit log.
 #[derive(Subcommand)]
 #[expect(missing_docs, reason = "a comment at what several commands share would be the help of each")]
 pub enum Command {
@@ -78,49 +79,53 @@ pub enum Command {
     Tail {
         #[command(flatten)]
         at: LogChoice,
-        /// How many.
+        /// Number of entries.
         #[arg(short = 'n', long, default_value_t = 10)]
         lines: u64,
-        /// Go on with each new one.
+        /// Show new entries as they come.
         #[arg(long)]
         follow: bool,
         /// Only entries of this kind.
         #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(Event::KINDS))]
         kind: Option<String>,
-        /// One JSON object a line.
+        /// Print one JSON object per line.
         #[arg(long)]
         json: bool,
     },
     /// Show one entry, or all entries of an order.
     Show {
-        /// The entry's number in the log, from 0: what `tail` shows first in each line. It is no order's id.
+        /// Number of the entry in the log, from 0: the first field of each line of `tail`. It is
+        /// not the order's id.
         entry: Option<u64>,
-        /// All entries of this order instead, and those of every other try under its idempotency keys. The whole log is read.
+        /// Show all entries of this order instead, and those of every other attempt under its
+        /// idempotency keys. The whole log is read.
         #[arg(long, value_name = "ID", conflicts_with = "entry")]
         order: Option<OrderId>,
         #[command(flatten)]
         at: LogChoice,
-        /// As a JSON object.
+        /// Print a JSON object.
         #[arg(long)]
         json: bool,
     },
-    /// Check the whole log; name the first entry that was changed, removed, reordered or cut off.
+    /// Verify the whole log, and name the first entry that was changed, removed, reordered or cut
+    /// off.
     Verify {
         #[command(flatten)]
         at: LogChoice,
         #[command(flatten)]
         key: Key,
-        /// A checkpoint of this log from before, kept elsewhere: shows whether the log still begins as it did.
+        /// An earlier checkpoint of this log that was kept elsewhere. The log must still begin with
+        /// it.
         #[arg(long, value_name = "FILE")]
         seen: Option<PathBuf>,
-        /// As a JSON object.
+        /// Print a JSON object.
         #[arg(long)]
         json: bool,
     },
-    /// Copy all that the newest checkpoint covers, and verify it meanwhile; a copy of before is brought up to date. A log that is
-    /// copied by other means while its agent writes it is of no single moment.
+    /// Copy everything that the newest checkpoint covers, and verify it on the way. An earlier copy
+    /// is brought up to date. Other tools copy the files of a live log at different moments.
     Copy {
-        /// Where to; made if it is missing.
+        /// Target folder; it is made if it is missing.
         to: PathBuf,
         #[command(flatten)]
         at: LogChoice,
@@ -129,7 +134,7 @@ pub enum Command {
     },
     /// Print a proof (c2sp.org/tlog-proof) that an entry is in the log.
     Prove {
-        /// The entry's number in the log, from 0, as `tail` and `show --order` tell it.
+        /// Number of the entry in the log, from 0, as `tail` and `show --order` print it.
         entry: u64,
         #[command(flatten)]
         at: LogChoice,
@@ -138,37 +143,41 @@ pub enum Command {
     },
     /// Check a proof without the log, and show its entry.
     Check {
-        /// The proof.
+        /// File with the proof.
         proof: PathBuf,
         #[command(flatten)]
         key: Key,
-        /// As a JSON object.
+        /// Print a JSON object.
         #[arg(long)]
         json: bool,
     },
-    /// Compare the logs of both ends of a tunnel, of all agents of both sides.
+    /// Compare the logs of all agents at both ends of a tunnel.
     Reconcile(reconcile::Reconcile),
     /// Print the verifier key of this agent's log.
     Key,
 }
 
-/// Which log.
+/// Choice of the log.
 #[derive(Args)]
 pub struct LogChoice {
-    /// The log's folder; without it, audit.dir of the configuration.
+    /// Folder of the log; default: audit.dir of the configuration.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 
-/// Whose signature is believed.
+/// Choice of the verifier key.
 #[derive(Args)]
 pub struct Key {
-    /// The log's verifier key, as `audit key` prints it; without it, the key of the configuration.
+    /// Verifier key of the log, as `audit key` prints it; default: the key of the configuration.
     #[arg(long, value_name = "VKEY")]
     key: Option<String>,
 }
 
-/// Runs a command; `config` is asked only for what the command line leaves out.
+/// Runs a command. `config` is called only for settings that the command line leaves out.
+///
+/// # Errors
+///
+/// Fails if the command fails, or if its input or the configuration is wrong.
 pub fn run(asked: impl Into<Command>, config: impl Fn() -> Result<AuditConfig, Failure>) -> Outcome {
     let verifier = |key: Key| match key.key {
         Some(key) => NoteVerifier::parse(&key).map_err(cli::usage),
@@ -184,7 +193,8 @@ pub fn run(asked: impl Into<Command>, config: impl Fn() -> Result<AuditConfig, F
         Command::Verify { at, key, seen, json } => {
             let seen = seen.map(|path| read(&path)).transpose()?;
             let (is_own, key) = (at.dir.is_none(), verifier(key)?);
-            // Read before the log is: what stands beside its key is never ahead of it.
+            // This is read before the log. So the checkpoint beside the key is never ahead of the
+            // log.
             let seen = match seen {
                 None if is_own => note_beside(&config()?.key_file, &key),
                 seen => seen,
@@ -224,11 +234,12 @@ pub fn run(asked: impl Into<Command>, config: impl Fn() -> Result<AuditConfig, F
     }
 }
 
-/// A log's folder, and what it may be.
+/// A log's folder, which may be a copy.
 struct LogFolder {
     disk: Disk,
-    /// Whether the user named it. Only then may it be a copy: whoever can write to the agent's own folder can make it
-    /// look like one, and so hide that its checkpoint was put back.
+    /// Set if the user named the folder. Only such a folder may count as a copy: an attacker who
+    /// can write to the agent's own folder could make it look like a copy, and hide that an old
+    /// checkpoint was put back.
     named: bool,
 }
 
@@ -258,7 +269,7 @@ fn own_key(config: &AuditConfig) -> Result<NoteVerifier, Failure> {
     })
 }
 
-/// A checkpoint or a proof, which may come through a pipe.
+/// Reads a checkpoint or a proof, which may come through a pipe.
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let usage = |what: &dyn std::fmt::Display| cli::usage(format!("{}: {what}", path.display()));
     let mut bytes = Vec::new();
@@ -270,12 +281,12 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// When the log's checkpoint came out.
+/// Returns the time of the log's last checkpoint.
 fn stamp(disk: &Disk) -> Option<SystemTime> {
     fs::metadata(disk.path(folder::CHECKPOINT)).and_then(|file| file.modified()).ok()
 }
 
-/// Looks again while the log changes between two reads.
+/// Reads again while the log changes between two reads.
 fn look<T>(disk: &Disk, look: impl Fn() -> Result<T, Unverified>) -> Result<T, Unverified> {
     let stamp = || stamp(disk);
     let mut found;
@@ -308,7 +319,7 @@ fn tail(place: &LogFolder, lines: u64, follow: bool, kind: Option<&str>, json: b
         Ok((last, next))
     };
     let read_last = |entries: &Entries<'_>| {
-        // Entries of one kind may be anywhere; otherwise the last ones are enough to read.
+        // Entries of one kind may be anywhere. Without a kind, reading the last ones is enough.
         let first = if kind.is_none() { entries.published()?.saturating_sub(lines) } else { 0 };
         from(entries, first, lines)
     };
@@ -329,7 +340,7 @@ fn tail(place: &LogFolder, lines: u64, follow: bool, kind: Option<&str>, json: b
     }
 }
 
-/// One line an entry: index, time, kind, facts.
+/// Prints one line for an entry: index, time, kind, facts.
 fn print(out: &mut impl io::Write, index: u64, bytes: &[u8], json: bool) -> io::Result<()> {
     let value: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
     if json {
@@ -388,10 +399,7 @@ fn check_log(place: &LogFolder, key: &NoteVerifier, seen: Option<&[u8]>, json: b
                 )?;
             }
             if torn {
-                writeln!(
-                    out,
-                    "a last record was not written to its end; nobody was told that it is durable"
-                )?;
+                writeln!(out, "the last record is incomplete; it was acknowledged to nobody")?;
             }
         }
         Err(unverified) => {
@@ -400,12 +408,12 @@ fn check_log(place: &LogFolder, key: &NoteVerifier, seen: Option<&[u8]>, json: b
                 let entry = finding.and_then(Finding::entry);
                 let code = finding.map_or("unreadable", Finding::code);
                 let text = unverified.to_string();
-                // The verdict does not depend on whether somebody reads this.
+                // The exit code does not depend on a successful write.
                 let found = json!({"verified": false, "finding": code, "entry": entry, "text": text});
                 let _read_or_not = writeln!(out, "{found}");
             }
             return Err(match unverified {
-                // It says nothing of the log, but how to copy it.
+                // The log may be good; only the copy was made wrongly.
                 Unverified::Found(ends @ Finding::EndsEarly { .. }) => cli::usage(ends),
                 unverified => cli::failed(unverified),
             });
@@ -414,7 +422,8 @@ fn check_log(place: &LogFolder, key: &NoteVerifier, seen: Option<&[u8]>, json: b
     Ok(())
 }
 
-/// Checks a log as what it is: all of it, or, of a copy that was made while it was written, what its checkpoint covers.
+/// Verifies a whole log, or of a copy that was made while the log was written, the part that its
+/// checkpoint covers.
 fn verified(place: &LogFolder, key: &NoteVerifier, seen: Option<&[u8]>) -> Result<Verified, Unverified> {
     let disk = &place.disk;
     let before = stamp(disk);
@@ -424,9 +433,9 @@ fn verified(place: &LogFolder, key: &NoteVerifier, seen: Option<&[u8]>) -> Resul
     };
     if place.is_copy() {
         verify_copied(disk, key, seen).map_err(|copied| match copied {
-            // It says nothing of the log, but how to copy it.
+            // The log may be good; only the copy was made wrongly.
             Unverified::Found(Finding::EndsEarly { .. }) => copied,
-            // What is wrong with it as with any log is the better sentence.
+            // The result for a whole log describes the fault better.
             _ => found,
         })
     } else if stamp(disk) != before {
@@ -436,7 +445,7 @@ fn verified(place: &LogFolder, key: &NoteVerifier, seen: Option<&[u8]>) -> Resul
     }
 }
 
-/// The entries under a later checkpoint than a copy's own, at least, if something in it shows one.
+/// Returns the size of a later checkpoint than the copy's own, if something in the copy shows one.
 fn later_checkpoint(copy: &Disk, verified: &Verified) -> Option<u64> {
     let newest = verified.ends_before.unwrap_or(verified.checkpoint.size);
     let journal = folder::journal_so_far(copy, newest).ok()?;

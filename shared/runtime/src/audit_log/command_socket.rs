@@ -1,8 +1,10 @@
-//! A Unix socket beside the log's key, by which a command that runs beside the agent gets its entry into the log.
+//! A Unix socket beside the log's key. A command that runs beside the agent uses it to log an
+//! entry.
 //!
-//! The folder has one writer. A command that shows personal data while the agent runs, or ends the doubt about a payment, asks
-//! the agent to log it, and does nothing before it is told that the entry is durable. Only the agent's own user can open the
-//! socket; who gives the command is the kernel's word, whatever the command says.
+//! The folder has one writer. A command that shows personal data, or that decides an unknown
+//! payment, asks the running agent to log this. The command does nothing before the entry is
+//! durable. Only the agent's own user can open the socket. The account in the entry comes from the
+//! kernel.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -26,33 +28,34 @@ use crate::config::AuditConfig;
 use crate::owner::{self, WrongOwner};
 use crate::telemetry::metrics::Metrics;
 
-/// Longer than an entry takes to become durable on any disk that works.
+/// Timeout of a command: longer than any working disk needs for an entry.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// How old an entry may be that an agent takes from a command. A command that has waited for longer gives up soon: what it
-/// gave up is not logged later, when an agent goes on that was stopped.
+/// Greatest age of a command's entry that an agent accepts. A command that waited longer gives up
+/// soon. So an agent that was stopped and continues does not log an entry that its command gave up.
 const TAKEN_WITHIN: Duration = Duration::from_secs(5);
 const _: () = assert!(TAKEN_WITHIN.as_secs() < ANSWER_WITHIN.as_secs());
 
-/// How long the end waits for the volume of the log's key to remove the socket.
+/// Wait at the end for the removal of the socket from the volume of the log's key.
 const REMOVE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Opening a log is so many things asked of its disk, one after the other, each of which may take `audit.write_within`.
+/// Opening a log takes this many disk operations in a row, each of which may take
+/// `audit.write_within`.
 const OPEN_TIMES: u32 = 6;
 
-/// What is said of an entry that is durable.
+/// Answer for a durable entry.
 const DURABLE: &[u8] = b"durable\n";
 
-/// Why an entry of a command is not in the log.
+/// Reasons why a command's entry is not in the log.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandSocketError {
-    /// The log cannot be opened, and no agent that has it answers.
+    /// The log cannot be opened, and no agent answers.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// No agent that has the log answers, and the log is another user's.
+    /// No agent answers, and the log belongs to another user.
     #[error(transparent)]
     NotOurs(#[from] WrongOwner),
-    /// It cannot be written.
+    /// The log cannot be written.
     #[error(transparent)]
     Audit(#[from] AuditError),
     /// No agent runs, and the disk does not answer.
@@ -61,25 +64,30 @@ pub enum CommandSocketError {
          give the command again; its entry may be in the log already", .0.display()
     )]
     Late(PathBuf),
-    /// An agent that has it is there, and says nothing.
+    /// The agent has the log but does not answer.
     #[error(
         "the running agent has the audit log and does not answer, so nothing was done that the log must have first; once it goes on, \
          it takes nothing of this command. Look whether the agent is stopped or its machine is busy, then give the command again"
     )]
     Silent,
-    /// The agent that has it did not say that the entry is durable.
+    /// The agent did not confirm that the entry is durable.
     #[error("the running agent did not log it: {0}")]
     Refused(String),
 }
 
-/// The agent's end. The socket is removed when it is dropped.
+/// The agent's side. Dropping it removes the socket.
 pub struct CommandSocket {
     path: PathBuf,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl CommandSocket {
-    /// Opens the command socket of a log. Without one, commands beside the agent are refused what they must log.
+    /// Opens the command socket of a log. Without it, commands beside the agent are refused if they
+    /// must log an entry.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the socket cannot be made.
     pub fn open(config: &AuditConfig, log: &AuditLog) -> io::Result<Self> {
         let path = path(config);
         match std::fs::remove_file(&path) {
@@ -90,7 +98,7 @@ impl CommandSocket {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         let log = log.clone();
         let task = tokio::spawn(async move {
-            // One after another: a command is rare, and none holds up the next for long.
+            // Commands are handled one after another: they are rare, and each is short.
             loop {
                 let (stream, _) = accept::next("a command's", || listener.accept()).await;
                 if let Ok(Err(error)) = timeout(ANSWER_WITHIN, answer(stream, &log)).await {
@@ -107,7 +115,8 @@ impl Drop for CommandSocket {
         self.task.abort();
         let path = self.path.clone();
         let (removed, is_removed) = std::sync::mpsc::channel();
-        // By a thread of its own, since the key's volume may not answer. A socket that is left is in nobody's way.
+        // A separate thread does it, because the key's volume may not answer. A socket that is left
+        // does no harm.
         let _left = std::thread::Builder::new().name("audit-door".to_owned()).spawn(move || {
             let _gone = std::fs::remove_file(path);
             let _nobody_waits = removed.send(());
@@ -116,7 +125,11 @@ impl Drop for CommandSocket {
     }
 }
 
-/// Appends a command's entry: through the agent that runs, or directly if none does.
+/// Appends a command's entry through the running agent, or directly if none runs.
+///
+/// # Errors
+///
+/// Fails if the entry is not known to be durable. The command must then do nothing.
 pub async fn append_for_command(config: &AuditConfig, entry: &Entry) -> Result<(), CommandSocketError> {
     match UnixStream::connect(path(config)).await {
         Ok(stream) => {
@@ -133,7 +146,7 @@ pub async fn append_for_command(config: &AuditConfig, entry: &Entry) -> Result<(
     }
 }
 
-/// Appends where no agent runs, and ends in time, whatever the disk does.
+/// Appends while no agent runs. Ends in time even if the disk does not answer.
 async fn append_alone(config: &AuditConfig, entry: &Entry) -> Result<(), CommandSocketError> {
     let late = |_| CommandSocketError::Late(config.dir.clone());
     let at = config.clone();
@@ -149,7 +162,7 @@ async fn append_alone(config: &AuditConfig, entry: &Entry) -> Result<(), Command
     }
 }
 
-/// Opens the log, unless that would make a file which the agent could not open.
+/// Opens the log, unless this would make a file that the agent could not open.
 fn open_alone(config: &AuditConfig) -> Result<(AuditLog, Closer), CommandSocketError> {
     let folders = ["", "journal", "tile"].map(|folder| config.dir.join(folder));
     folders.iter().try_for_each(|folder| owner::check(folder))?;
@@ -178,7 +191,7 @@ async fn answer(mut stream: UnixStream, log: &AuditLog) -> io::Result<()> {
     stream.write_all(said.as_bytes()).await
 }
 
-/// Nobody else says for the agent what it has seen and done; an operator shows data, and ends what is in doubt.
+/// Returns true for entries that a command may log. Only the agent itself logs its other events.
 fn is_of_a_command(event: &Event) -> bool {
     matches!(event, Event::PersonalShown(_) | Event::PaymentResolved(_) | Event::PaymentCommitted(_))
 }

@@ -1,4 +1,5 @@
-//! The folder on a disk: files that are durable together, and appear whole where somebody looks for them already, and the lock that keeps a second writer out.
+//! The log's folder on a disk: files that become durable together and appear whole, and the lock
+//! that keeps out a second writer.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
@@ -15,78 +16,82 @@ use rustix::io::Errno;
 use crate::folder;
 use crate::private::{self, NotPrivate};
 
-/// Files are for the agent's user, and for its group to read.
+/// The agent's user writes the files, and its group may read them.
 pub(super) const FILE_MODE: u32 = 0o640;
 const DIR_MODE: u32 = 0o750;
 
-/// The file that is locked.
+/// Name of the locked file.
 pub(super) const LOCK: &str = "lock";
 
-/// More than a lock's file has.
+/// Limit of the lock file's size.
 const LOCK_BYTES_MAX: u64 = 256;
 
-/// More than a checkpoint has.
+/// Limit of a checkpoint's size.
 pub(super) const CHECKPOINT_BYTES_MAX: u64 = 64 << 10;
 
-/// Twice what a bundle has at most, so that whoever verifies tells what is wrong with one that is a little too long.
+/// Twice the size of the largest bundle, so that a bundle that is a little too long is still read
+/// and described.
 const TILE_BYTES_MAX: u64 = 1 << 20;
 
-/// More than a segment of the journal has, whose writer sees to it.
+/// Limit of a journal segment's size. The writer keeps below it.
 const SEGMENT_BYTES_MAX: u64 = 128 << 20;
 
-/// The folders in it.
+/// Folders of the log.
 const FOLDERS: [&str; 2] = ["journal", "tile"];
 
-/// What a file is called until it is whole.
+/// Suffix of a file that is not whole yet.
 const UNFINISHED: &str = ".new";
 
-/// An audit log's folder.
+/// The folder of an audit log.
 #[derive(Debug, Clone)]
 pub struct Disk {
     root: PathBuf,
 }
 
-/// As long as it lives, no other process writes the folder.
+/// Keeps other processes from writing the folder while it lives.
 #[derive(Debug)]
 pub(super) struct Lock(pub(super) File);
 
 impl Drop for Lock {
-    /// Not by closing the file alone: a process that is being started has it open as well, for a moment.
+    /// Unlocks explicitly. Closing the file is not enough: a child process that is being started
+    /// may have it open too for a moment.
     fn drop(&mut self) {
         let _goes_with_the_file = flock(&self.0, FlockOperation::NonBlockingUnlock);
     }
 }
 
-/// What a write has made so far.
+/// Files that a write has made so far.
 #[derive(Default)]
 struct UnfinishedWrite {
-    /// The folders with names in them that are to be durable.
+    /// Folders with new names that must become durable.
     folders: BTreeSet<PathBuf>,
-    /// Files under their own names, that were not there before.
+    /// New files under their own names.
     new: Vec<PathBuf>,
-    /// Files under another name, and their own.
+    /// Files under a temporary name, each with its final name.
     unfinished: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Disk {
-    /// A folder to read from.
+    /// Makes a folder to read from.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// A folder to write to, made if it is missing. Its own name is durable when this returns: entries in a folder that a power
-    /// loss takes away would be as lost as if they had not been written.
+    /// Makes a folder to write to, and creates it if it is missing.
+    ///
+    /// Its name is durable when this returns. Otherwise a power loss could take away the folder
+    /// with all its entries.
     pub(super) fn make(root: &Path) -> io::Result<Self> {
         let missing =
             root.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
-        // An earlier start may have made the folder itself and ended before this.
+        // An earlier start may have made the folder and ended before syncing its parent.
         let named = missing.chain([root]).collect::<BTreeSet<_>>();
         make_folder(root)?;
         named.into_iter().map(folder::of).try_for_each(sync_folder)?;
         Ok(Self::new(root))
     }
 
-    /// Keeps other writers out; `None` if there is one.
+    /// Locks out other writers. Returns `None` if there is one.
     pub(super) fn lock(&self) -> io::Result<Option<Lock>> {
         let mut file = self.options().write(true).create(true).truncate(false).open(self.path(LOCK))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -98,37 +103,40 @@ impl Disk {
         if read_at_most(&self.path(LOCK), LOCK_BYTES_MAX).is_ok_and(|written| written == place.as_bytes()) {
             return Ok(Some(Lock(file)));
         }
-        // A full disk has no room for it. What is written then counts as the original, as an older version's does.
+        // A full disk has no room for it. An empty lock file then counts as the original, as an
+        // older version's does.
         if let Err(error) = file.set_len(0).and_then(|()| file.write_all(place.as_bytes())) {
             tracing::warn!(%error, "note where the audit log lies, by which a copy is known for one");
         }
         Ok(Some(Lock(file)))
     }
 
-    /// Whether this is not the folder that the agent writes, but a copy of it: nobody has locked it where it lies, or
-    /// its files are the agent's own under other names (`cp -l`).
+    /// Returns true if this is a copy of the folder that the agent writes: no agent has locked it
+    /// at this place, or its files are hard links to the agent's own (`cp -l`).
     pub(super) fn is_copy(&self) -> bool {
         !self.is_an_agent_s() || fs::metadata(self.path(LOCK)).is_ok_and(|lock| lock.nlink() > 1)
     }
 
-    /// Whether an agent writes this folder, or has written it.
+    /// Returns true if an agent writes this folder or wrote it.
     pub(super) fn is_an_agent_s(&self) -> bool {
         let path = self.path(LOCK);
         match (read_at_most(&path, LOCK_BYTES_MAX), fs::metadata(&path)) {
-            // A version before wrote nothing into it.
+            // An earlier version wrote nothing into it.
             (Ok(written), Ok(metadata)) => written.is_empty() || written == place(&metadata).as_bytes(),
             _ => false,
         }
     }
 
-    /// Where a file of the log is.
+    /// Returns the path of a file of the log.
     pub fn path(&self, path: &str) -> PathBuf {
         self.root.join(path)
     }
 
-    /// Writes files and makes them durable together. Those that are `new` are looked for by nobody before the `others` are
-    /// there; each of the others is there whole or not at all. So is one that is called new and was there before: a checkpoint
-    /// may have come out over it although that was taken for failed.
+    /// Writes files and makes them durable together.
+    ///
+    /// Readers do not look for `new` files before the `others` exist. Each of the others appears
+    /// whole or not at all. A `new` file that already exists is also replaced whole: a checkpoint
+    /// may cover it, although its publication seemed to have failed.
     pub(super) fn write(&self, new: &[(String, &[u8])], others: &[(String, &[u8])]) -> io::Result<()> {
         let mut made = UnfinishedWrite::default();
         let written = self.write_all(new, others, &mut made).and_then(|()| {
@@ -137,14 +145,14 @@ impl Disk {
             made.folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())
         });
         if written.is_err() {
-            // Half a file on a full disk is in everybody's way.
+            // Half a file would fill the disk and confuse later writes.
             let unfinished = made.unfinished.iter().map(|(from, _)| from);
             made.new.iter().chain(unfinished).for_each(|path| drop(fs::remove_file(path)));
         }
         written
     }
 
-    /// Writes files and makes them durable, but for their names.
+    /// Writes files and makes their content durable, but not their names.
     fn write_all(
         &self,
         new: &[(String, &[u8])],
@@ -164,16 +172,16 @@ impl Disk {
             file.write_all(bytes).map_err(|error| of(&self.path(name), &error))?;
             written.push(file);
         }
-        // The disk has them all to write before anybody waits for the first.
+        // The disk starts to write all of them before the first sync waits.
         written.iter().for_each(write_out);
         written.iter().try_for_each(File::sync_all)?;
-        // Nobody reads them soon: the memory is better used for what is read.
+        // Nobody reads them soon, so they need not stay in memory.
         written.iter().for_each(write_out);
         Ok(())
     }
 
-    /// Makes a folder in this one, which itself is made at the start and never again: what is gone was moved, or its volume is
-    /// not mounted, and the log's files are where it is now.
+    /// Creates a folder inside this one. This folder itself is made only at the start. If it is
+    /// missing later, it was moved or its volume is not mounted, and its files are elsewhere.
     fn make_inside(&self, inside: &Path) -> io::Result<()> {
         if inside == self.root {
             return Ok(());
@@ -191,7 +199,8 @@ impl Disk {
         }
     }
 
-    /// A file of this name, or under another one until it is whole: nothing that is there is written in its place.
+    /// Creates a file under its own name, or under a temporary one until it is whole. An existing
+    /// file is never overwritten in place.
     fn make_file(&self, path: PathBuf, is_new: bool, made: &mut UnfinishedWrite) -> io::Result<File> {
         if is_new {
             match self.options().write(true).create_new(true).open(&path) {
@@ -212,19 +221,19 @@ impl Disk {
         Ok(file)
     }
 
-    /// Starts a file that is written on.
+    /// Starts a file that is extended later.
     pub(super) fn start(&self, name: &str, bytes: &[u8]) -> io::Result<File> {
         self.write(&[], &[(name.to_owned(), bytes)])?;
         self.open(name)
     }
 
-    /// A file to write on, and to read.
+    /// Opens a file to read and extend.
     pub(super) fn open(&self, name: &str) -> io::Result<File> {
         let path = self.path(name);
         self.options().read(true).write(true).open(&path).map_err(|error| of(&path, &error))
     }
 
-    /// Removes a file that is not needed any more.
+    /// Removes a file that is no longer needed.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
         match fs::remove_file(self.path(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -232,7 +241,7 @@ impl Disk {
         }
     }
 
-    /// Removes a folder that is not needed any more.
+    /// Removes a folder that is no longer needed.
     pub(super) fn remove_folder(&self, name: &str) -> io::Result<()> {
         match fs::remove_dir_all(self.path(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -248,14 +257,15 @@ impl Disk {
 
     fn list_into(&self, folder: &Path, found: &mut Vec<String>) -> io::Result<()> {
         let entries = match fs::read_dir(folder) {
-            // A partial tile's folder goes when the tile is full.
+            // A partial tile's folder is removed when the tile is full.
             Err(error) if error.kind() == io::ErrorKind::NotFound && folder != self.root => return Ok(()),
             entries => entries?,
         };
         for entry in entries {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
-                // A volume's own root has more in it, such as `lost+found`, which root alone may read.
+                // A volume's root has other folders, such as `lost+found`, which only root may
+                // read.
                 if folder != self.root || FOLDERS.iter().any(|name| entry.file_name() == *name) {
                     self.list_into(&entry.path(), found)?;
                 }
@@ -292,8 +302,8 @@ impl Folder for Disk {
     }
 }
 
-/// The bytes of a regular file, if they are so many at most. A folder may be somebody else's: what is called as a log's file
-/// may be a pipe, which is waited for, or have no end.
+/// Reads a regular file of at most this size. A folder may come from others: a pipe under a log
+/// file's name would block, and a device might have no end.
 pub(super) fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let (file, metadata) = private::open_regular(path).map_err(|error| match error {
         NotPrivate::Unreadable(cause) => cause,
@@ -309,22 +319,24 @@ pub(super) fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// An error that says which file it is about.
+/// Adds the file's path to an error.
 pub(super) fn of(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// Has the system write what of a file is in memory alone, and forget what is on the disk. A wish, so there is no error.
+/// Asks the system to write the file's cached data to the disk and to drop the cache. It is only a
+/// hint, so there is no error.
 fn write_out(file: &File) {
     let _wish = fadvise(file, 0, None, Advice::DontNeed);
 }
 
-/// Where a file lies; a copy of it lies elsewhere.
+/// Returns a text that identifies the place of a file. A copy of the file has another place.
 fn place(file: &Metadata) -> String {
     format!("{} {}\n", file.dev(), file.ino())
 }
 
-/// Makes the names in a folder durable. One that may not be read is not this agent's: whoever made it has answered for it.
+/// Makes the names in a folder durable. A folder that may not be read was made by another user, who
+/// is responsible for its durability.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),

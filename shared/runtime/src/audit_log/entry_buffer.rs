@@ -1,20 +1,20 @@
-//! Entries on their way to the log: one buffer for all of them, however many there are.
+//! Entries on their way to the log, all in one buffer.
 
 use bridge_protocol::audit::entry::{Entry, EntryError};
 
-/// Entries in their canonical bytes, one behind the other.
+/// Entries in their canonical bytes, one after another.
 #[derive(Debug, Default)]
 pub(super) struct EntryBuffer {
     bytes: Vec<u8>,
-    /// Where each of them ends.
+    /// Offset of each entry's end.
     ends: Vec<usize>,
 }
 
-/// Most entries of an order have fewer.
+/// Expected size of an entry. Most entries of an order are shorter.
 const BYTES_EXPECTED: usize = 384;
 
 impl EntryBuffer {
-    /// These entries; an error if one of them is none.
+    /// Makes a buffer of these entries. Fails if one of them is too long.
     pub(super) fn of(entries: &[Entry]) -> Result<Self, EntryError> {
         let (bytes, ends) = (entries.len() * BYTES_EXPECTED, entries.len());
         let mut lines = Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(ends) };
@@ -22,26 +22,26 @@ impl EntryBuffer {
         Ok(lines)
     }
 
-    /// Appends an entry; after an error nothing is appended.
+    /// Appends an entry. After an error nothing is appended.
     pub(super) fn push(&mut self, entry: &Entry) -> Result<(), EntryError> {
         entry.encode_into(&mut self.bytes)?;
         self.ends.push(self.bytes.len());
         Ok(())
     }
 
-    /// Without entries, and with its room.
+    /// Removes the entries and keeps the memory.
     pub(super) fn emptied(mut self) -> Self {
         self.bytes.clear();
         self.ends.clear();
         self
     }
 
-    /// How many.
+    /// Returns the number of entries.
     pub(super) fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Each entry's bytes, in order.
+    /// Returns each entry's bytes, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(&0).chain(&self.ends);
         starts.zip(&self.ends).map(|(start, end)| self.bytes.get(*start..*end).unwrap_or_default())

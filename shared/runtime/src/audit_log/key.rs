@@ -1,6 +1,6 @@
 //! The log's signing key: one file, made at the first start, readable by its owner only.
 //!
-//! The name stands beside the secret, so that a log keeps its identity when its agent is renamed.
+//! The file has the name beside the secret, so that a log keeps its name when its agent is renamed.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -14,51 +14,52 @@ use crate::folder;
 use crate::private::{self, NotPrivate};
 use crate::whole_file::{Synced, WholeFile};
 
-/// More than the file has: its first line, a name of at most 100 characters, 64 digits.
+/// Limit of the file's size: its first line, a name of at most 100 characters, 64 digits.
 const FILE_BYTES: usize = 1_024;
 
-/// The first line of the file.
+/// First line of the file.
 const FIRST_LINE: &str = "bridge audit key v1";
 
-/// Why the key cannot be used.
+/// Reasons why the key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// It cannot be read or made.
+    /// The file cannot be read or made.
     #[error("the audit log's key {}: {cause}", path.display())]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         cause: io::Error,
     },
-    /// Others can read it.
+    /// Others can read the file.
     #[error("the audit log's key {} {error}", path.display())]
     Exposed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why, and what to do.
+        /// The reason, and the remedy.
         error: NotPrivate,
     },
-    /// It is not a key.
+    /// The file is not a key.
     #[error("{} is not an audit log's key: restore it from a backup; with a new one the log cannot be gone on with", .0.display())]
     NotAKey(PathBuf),
-    /// The name cannot be a key's.
+    /// The name is not allowed for a key.
     #[error("audit.origin: {0}")]
     Name(NoteError),
-    /// Another key has the same files beside it.
+    /// Another key uses the same files beside it.
     #[error(
-        "the audit log's key {} shares what stands beside it, such as {}, with {}: rename one of the two keys", key.display(),
+        "the audit log's key {} shares the files beside it, such as {}, with {}: rename one of the two keys", key.display(),
         Beside::Seen.of(key).display(), other.display()
     )]
     Shares {
-        /// The file.
+        /// Path of the file.
         key: PathBuf,
-        /// The other one.
+        /// Path of the other key.
         other: PathBuf,
     },
 }
 
-/// Refuses a key beside which another one has its files under the same names: `log` beside `log.key`.
+/// Refuses a key if another one has files of the same names beside it, such as `log` beside
+/// `log.key`.
 pub(super) fn check_is_alone(key_file: &Path) -> Result<(), KeyError> {
     let other = beside::shared_with(key_file);
     let is_a_key = private::open(&other).is_ok_and(|mut file| {
@@ -69,13 +70,17 @@ pub(super) fn check_is_alone(key_file: &Path) -> Result<(), KeyError> {
 }
 
 /// Reads the key.
+///
+/// # Errors
+///
+/// Fails if the file cannot be read, is readable by others, or is not a key.
 pub fn load(path: &Path) -> Result<NoteSigner, KeyError> {
     let io = |cause| KeyError::Io { path: path.to_owned(), cause };
     let mut file = private::open(path).map_err(|error| match error {
         NotPrivate::Unreadable(cause) => io(cause),
         error => KeyError::Exposed { path: path.to_owned(), error },
     })?;
-    // Room beforehand: a text that grows leaves copies behind which nobody wipes.
+    // All memory is reserved first: a growing text leaves copies that are not wiped.
     let mut text = Zeroizing::new(String::with_capacity(FILE_BYTES));
     file.read_to_string(&mut text).map_err(io)?;
     read(&text).ok_or_else(|| KeyError::NotAKey(path.to_owned()))

@@ -1,6 +1,8 @@
-//! Things that are logged when they change: the configuration and the sealing keys, by their digests.
+//! Facts that are logged when they change: the configuration and the sealing keys, by their
+//! digests.
 //!
-//! What was logged last stands in a small file beside the log's key. If it is lost, the next start logs both once more.
+//! A small file beside the log's key has the digests that were logged last. If it is lost, the next
+//! start logs both again.
 
 use std::io;
 use std::path::Path;
@@ -13,20 +15,21 @@ use super::disk::read_at_most;
 use super::noted::{self, Notes};
 use crate::beside::Beside;
 
-/// More than the file has: a line for each peer.
+/// Limit of the file's size: it has a line for each peer.
 const BYTES_MAX: u64 = 4 << 20;
 
-/// What was logged last.
+/// Digests that were logged last.
 pub struct LastLogged(Notes);
 
 impl LastLogged {
-    /// Beside the log's key.
+    /// Reads the file beside the log's key, and starts the thread that keeps it.
     ///
     /// # Errors
-    /// When the system has no thread for it.
+    ///
+    /// Fails if the system has no thread for it.
     pub fn beside(key_file: &Path) -> io::Result<Self> {
         let path = Beside::Last.of(key_file);
-        // One that is lost or strange says nothing.
+        // A lost or malformed file has no digests.
         let known = read_at_most(&path, BYTES_MAX).unwrap_or_default();
         let told = path.display().to_string();
         let mut was_failing = false;
@@ -39,18 +42,18 @@ impl LastLogged {
         Ok(Self(notes))
     }
 
-    /// Logs the configuration, if it is another one than before.
+    /// Logs the configuration if it has changed.
     pub fn configuration(&self, log: &AuditLog, effective: &str) {
         let digest = Digest::of(effective.as_bytes());
         self.changed(log, "configuration", digest, Event::ConfigurationChanged(Configuration { digest }));
     }
 
-    /// Logs sealing keys, if they are others than before.
+    /// Logs the sealing keys if they have changed.
     pub fn keys<'id>(&self, log: &AuditLog, manifest: &[u8], ids: impl Iterator<Item = &'id [u8]>) {
         self.changed(log, "keys", Digest::of(manifest), Event::keys_changed(manifest, ids));
     }
 
-    /// Logs the sealing keys of a peer, if they are others than before.
+    /// Logs the sealing keys of a peer if they have changed.
     pub fn keys_of<'id>(
         &self,
         peer: &str,

@@ -1,8 +1,10 @@
-//! The audit log's files behind `bridge_protocol::audit`: an entry is durable before anyone acts on it.
+//! The audit log's files below `bridge_protocol::audit`. An entry is durable before anyone acts on
+//! it.
 //!
-//! One thread owns the folder. It takes everything that has queued, writes it to the journal with one fsync, and only then
-//! tells whoever waits. A second thread writes tiles, and a signed checkpoint every second while there is something new,
-//! so that neither waits for the other. After a crash the next start goes on from the journal.
+//! One thread owns the folder. It takes everything in the queue, writes it to the journal with one
+//! fsync, and only then answers the callers. A second thread writes tiles, and a signed checkpoint
+//! every second if there is something new. So neither waits for the other. After a crash the next
+//! start continues from the journal.
 
 use std::io;
 use std::path::PathBuf;
@@ -27,12 +29,12 @@ pub use disk::Disk;
 // Small files beside the key.
 mod noted;
 
-// How far the log had come.
+// Last known size of the log.
 mod seen_checkpoint;
 pub use seen_checkpoint::BehindSeen;
 use seen_checkpoint::{Lateness, SeenCheckpoint};
 
-// Whether the folder is still in its place.
+// Check that the folder is still at its place.
 mod opened_folder;
 use opened_folder::OpenedFolder;
 
@@ -40,33 +42,33 @@ use opened_folder::OpenedFolder;
 mod key;
 pub use key::{KeyError, load as load_key};
 
-// What the folder holds at the start.
+// Reading the folder at the start.
 mod recover;
 pub use recover::RecoverError;
 
-// What was logged last of things that are logged when they change.
+// Facts that are logged when they change.
 mod last_logged;
 pub use last_logged::LastLogged;
 
-// Who gives a command.
+// Account that gives a command.
 pub mod account;
 
-// Entries from commands that run beside the agent.
+// Entries of commands that run beside the agent.
 mod command_socket;
 pub use command_socket::{CommandSocket, CommandSocketError, append_for_command};
 
 // The command line.
 pub mod command;
 
-// Entries as the thread takes them.
+// Buffer of entries for the thread.
 mod entry_buffer;
 use entry_buffer::EntryBuffer;
 
-// Appends of one thread's tasks, together.
+// Batches of one thread's appends.
 mod batcher;
 pub use batcher::Batcher;
 
-// A disk that does not come back.
+// Detection of a disk that does not answer.
 mod watchdog;
 use watchdog::Watchdog;
 
@@ -76,88 +78,90 @@ mod writer;
 // The thread that writes tiles and checkpoints.
 mod publisher;
 
-/// Appends that the writer has not taken yet. Each comes from a part of the agent that has a bound of its own; more wait.
+/// Appends that the writer has not taken yet. Each part of the agent that appends has a bound of
+/// its own. Further appends wait.
 const QUEUE: usize = 1_024;
 
-/// Whether this was built to measure what the log costs, by not having it.
+/// Set in a build that measures the cost of the log by leaving it out.
 const WITHOUT_AUDIT: bool = cfg!(feature = "without-audit");
 
-/// The entry of a request. A build that logs nothing does not make it, so that all its cost is what the log costs.
+/// Makes the entry of a request. A build without the audit log does not make it, so that it saves
+/// the whole cost.
 pub fn entry_of(make: impl FnOnce() -> Entry) -> Option<Entry> {
     (!WITHOUT_AUDIT).then(make)
 }
 
-/// Between two tries to record what has happened already.
+/// Pause between two attempts to record a past event.
 const RECORD_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// How long the end may take: what is durable is in the journal, and the next start publishes it.
+/// Longest wait at the end. Durable entries are in the journal, and the next start publishes them.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long the end waits after that until how far the log has come is noted beside its key: the next start catches up.
+/// Further wait for the note of the log's size beside its key. The next start catches up.
 const NOTED_WITHIN: Duration = Duration::from_secs(5);
 
-/// What the log looks like from outside.
+/// State of the log for other parts of the agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogState {
-    /// Entries that are durable.
+    /// Number of durable entries.
     pub size: u64,
-    /// Entries under the last checkpoint that is out.
+    /// Number of entries under the last published checkpoint.
     pub published: u64,
-    /// Why it cannot be written now; `None` while it can.
+    /// Reason why it cannot be written now; `None` while it can.
     pub obstacle: Option<String>,
-    /// Why what is durable cannot be published now; `None` while it can.
+    /// Reason why durable entries cannot be published now; `None` while they can.
     pub unpublished: Option<String>,
 }
 
-/// Why an entry is not durable: whatever it was to allow must not happen.
+/// Reasons why an entry is not durable. The action that depends on it must not happen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuditError {
     /// The disk is full or broken. The log recovers by itself.
     #[error("the audit log cannot be written: {0}")]
     Unwritable(String),
-    /// The disk does not answer. The log recovers by itself, and the entry may be in it then.
+    /// The disk does not answer. The log recovers by itself, and may then have the entry.
     #[error("the audit log's disk does not answer")]
     Late,
-    /// The log has been closed.
+    /// The log is closed.
     #[error("the audit log is closed")]
     Closed,
-    /// It is no entry.
+    /// The entry is invalid.
     #[error(transparent)]
     Entry(#[from] EntryError),
 }
 
-/// Why a log cannot be opened.
+/// Reasons why a log cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// Another process has the folder.
+    /// Another process uses the folder.
     #[error("another process writes the audit log in {}: end it first, or give each agent its own audit.dir", .0.display())]
     Taken(PathBuf),
-    /// What the folder holds cannot be gone on from.
+    /// The log in the folder cannot be continued.
     #[error(transparent)]
     Recover(#[from] RecoverError),
     /// The folder cannot be used.
     #[error("the audit log's folder {}: {cause}", dir.display())]
     Io {
-        /// The folder.
+        /// Path of the folder.
         dir: PathBuf,
-        /// What the system said.
+        /// The system's error.
         cause: io::Error,
     },
 }
 
-/// A way to append from any task. Clones reach the same log.
+/// Handle to append from any task. Clones reach the same log.
 #[derive(Clone)]
 pub struct AuditLog {
     appends: mpsc::Sender<Append>,
     standing: watch::Receiver<LogState>,
-    /// Whether the disk does not answer.
+    /// Set while the disk does not answer.
     late: watch::Receiver<bool>,
-    /// Whether how far it has come is noted beside its key.
+    /// State of the note of the log's size beside its key.
     noted: Lateness,
-    /// Entries that gather or wait, of all threads.
+    /// Entries of all threads that wait for the disk.
     waiting: Arc<AtomicUsize>,
     verifier: Arc<NoteVerifier>,
 }
@@ -166,21 +170,21 @@ pub struct AuditLog {
 pub struct Closer {
     close: oneshot::Sender<()>,
     thread: std::thread::JoinHandle<()>,
-    /// Notes how far the log has come, beside its key.
+    /// Thread that notes the log's size beside its key.
     noting: std::thread::JoinHandle<()>,
 }
 
-/// Entries of one caller, and where it waits.
+/// Entries of one caller, and the sender of its answer.
 struct Append {
     entries: EntryBuffer,
     durable: oneshot::Sender<Logged>,
 }
 
-/// What came of an append; nothing, by default, since the log is closed.
+/// Result of an append. By default the log is closed.
 struct Logged {
-    /// The index of its first entry.
+    /// Index of its first entry.
     end: Result<u64, AuditError>,
-    /// The entries, so that their buffer can be used again.
+    /// The entries, so that their buffer is reused.
     entries: EntryBuffer,
 }
 
@@ -191,11 +195,16 @@ impl Default for Logged {
 }
 
 impl AuditLog {
-    /// Opens the log, goes on from what its folder holds, and starts its threads.
+    /// Opens the log, continues the one in its folder, and starts its threads.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the key or the folder cannot be used, if another process uses the folder, or if the
+    /// log was damaged or put back.
     pub fn open(config: &AuditConfig, metrics: Arc<Metrics>) -> Result<(Self, Closer), OpenError> {
         let signer = key::load_or_make(&config.key_file, &config.origin)?;
         if let Err(shares) = key::check_is_alone(&config.key_file) {
-            tracing::warn!(%shares, "what stands beside the key may be overwritten by another agent");
+            tracing::warn!(%shares, "another agent may overwrite the files beside the key");
         }
         let verifier = Arc::new(signer.verifier().clone());
         let io = |cause| OpenError::Io { dir: config.dir.clone(), cause };
@@ -240,8 +249,12 @@ impl AuditLog {
         Ok((log, Closer { close, thread, noting }))
     }
 
-    /// Makes entries durable, in this order and next to each other; the index of the first one. Whoever waits is answered,
-    /// whatever the disk does.
+    /// Makes entries durable, in this order and next to each other. Returns the index of the first
+    /// one. Callers get an answer even if the disk does not.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the entries are not known to be durable.
     pub async fn append(&self, entries: &[Entry]) -> Result<u64, AuditError> {
         if WITHOUT_AUDIT {
             return Ok(0);
@@ -271,8 +284,8 @@ impl AuditLog {
         }
     }
 
-    /// Appends something that has happened already and that nobody waits for. While the log cannot be written it is tried
-    /// again and again; while its disk does not answer, it waits.
+    /// Appends a past event that nobody waits for. If the log cannot be written, it is tried again.
+    /// If the disk does not answer, it waits.
     pub fn record(&self, event: Event) {
         if WITHOUT_AUDIT {
             return;
@@ -280,7 +293,7 @@ impl AuditLog {
         let entry = Entry::new(clock::now(), event);
         let Ok(entries) = EntryBuffer::of(std::slice::from_ref(&entry)) else { return };
         let (durable, waits) = oneshot::channel();
-        // Without a wait, so that it stands before whatever its caller appends next.
+        // It is queued without waiting, so that it stands before the next entry of the caller.
         let queued = self.appends.try_send(Append { entries, durable }).is_ok();
         let log = self.clone();
         tokio::spawn(async move {
@@ -295,18 +308,18 @@ impl AuditLog {
         });
     }
 
-    /// Waits until it takes no entries any more: it was closed, or its thread has ended by itself.
+    /// Waits until the log takes no entries any more, because it was closed or its thread ended.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         let appends = self.appends.clone();
         async move { appends.closed().await }
     }
 
-    /// How far it is and whether it can be written.
+    /// Returns the state of the log, with its changes.
     pub fn standing(&self) -> watch::Receiver<LogState> {
         self.standing.clone()
     }
 
-    /// Whether it can be written now.
+    /// Returns true if it can be written now.
     pub fn is_writable(&self) -> bool {
         !self.is_late() && self.standing.borrow().obstacle.is_none()
     }
@@ -315,12 +328,13 @@ impl AuditLog {
         *self.late.borrow()
     }
 
-    /// Entries that gather or wait for the disk: they count against what may be under way.
+    /// Returns the number of entries that wait for the disk. They count against the limits of
+    /// pending work.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// What is in its way now, as a sentence.
+    /// Returns the current obstacle as a sentence.
     pub fn obstacle(&self) -> Option<String> {
         let LogState { obstacle, unpublished, .. } = &*self.standing.borrow();
         match (self.is_late(), obstacle, unpublished) {
@@ -337,12 +351,12 @@ impl AuditLog {
         }
     }
 
-    /// What is late beside it and in nobody's way, as a sentence.
+    /// Returns a problem that stops no entry, as a sentence.
     pub fn note(&self) -> Option<String> {
         self.noted.note()
     }
 
-    /// Its state for `/status`.
+    /// Returns the state for `/status`.
     pub fn status(&self) -> Value {
         let (writable, obstacle) = (self.is_writable(), self.obstacle());
         let LogState { size, published, .. } = &*self.standing.borrow();
@@ -356,13 +370,18 @@ impl AuditLog {
         })
     }
 
-    /// The key that its checkpoints are verified with.
+    /// Returns the key that verifies its checkpoints.
     pub fn verifier(&self) -> &NoteVerifier {
         &self.verifier
     }
 }
 
-/// What `check` can say of a log before it is opened: a key that is there can be used, and shares nothing with another one.
+/// Checks for the `check` command that the log's key, if it exists, can be used and shares no files
+/// with another key.
+///
+/// # Errors
+///
+/// Fails if the key cannot be used.
 pub fn check(config: &AuditConfig) -> Result<(), KeyError> {
     key::check_is_alone(&config.key_file)?;
     if config.key_file.exists() { load_key(&config.key_file).map(drop) } else { Ok(()) }
@@ -371,14 +390,12 @@ pub fn check(config: &AuditConfig) -> Result<(), KeyError> {
 /// Logs that the agent serves.
 pub fn started(log: &AuditLog, name: &str, build: &str) {
     if WITHOUT_AUDIT {
-        tracing::error!(
-            "this build logs nothing to its audit log: it is for measuring alone, and must serve nobody"
-        );
+        tracing::error!("this build has no audit log: it is only for measuring, and must not serve callers");
     }
     log.record(Event::AgentStarted(Started { build: Word::of(build), name: Word::of(name) }));
 }
 
-/// Logs that the agent has ended in order, and ends the log.
+/// Logs that the agent ended in order, and closes the log.
 pub async fn stopped(log: &AuditLog, closer: Closer) {
     let event = Event::AgentStopped(Stopped { reason: Word::of("signal") });
     if let Err(error) = log.append(&[Entry::new(clock::now(), event)]).await {
@@ -390,24 +407,27 @@ pub async fn stopped(log: &AuditLog, closer: Closer) {
 }
 
 impl Closer {
-    /// Makes durable what has queued, publishes it, notes beside the key how far it has come, and ends the threads.
+    /// Makes queued entries durable, publishes them, notes the log's size beside the key, and ends
+    /// the threads.
     ///
     /// # Errors
-    /// When the disk does not answer: the log is left as it is, its thread waits on, and the next start goes on from it.
+    ///
+    /// Fails if the disk does not answer. The log stays as it is, its thread keeps waiting, and the
+    /// next start continues from there.
     pub async fn close(self) -> Result<(), AuditError> {
         let Self { close, thread, noting } = self;
         drop(close);
         within(CLOSE_WITHIN, move || drop(thread.join())).await?;
         if within(NOTED_WITHIN, move || drop(noting.join())).await.is_err() {
             tracing::warn!(
-                "the volume of the audit log's key does not answer: the next start notes how far the log has come"
+                "the volume of the audit log's key does not answer: the next start notes the log's size"
             );
         }
         Ok(())
     }
 }
 
-/// Tells that the log's disk does not answer.
+/// Reports that the log's disk does not answer, or answers again.
 fn hanging(
     within: Duration,
     standing: watch::Receiver<LogState>,
@@ -427,8 +447,8 @@ fn hanging(
     }
 }
 
-/// Waits for what a disk may never answer, for so long. It goes on by itself after that, on a thread that nobody waits
-/// for: one of the runtime's would hold up the end of a command.
+/// Waits for a disk operation, for a limited time. The operation runs on a thread of its own: a
+/// thread of the runtime would block the end of a command.
 async fn within<T: Send + 'static>(
     within: Duration,
     asks_the_disk: impl FnOnce() -> T + Send + 'static,
@@ -440,7 +460,7 @@ async fn within<T: Send + 'static>(
     asked.map_err(|error| AuditError::Unwritable(error.to_string()))?;
     match tokio::time::timeout(within, answered).await {
         Ok(Ok(answer)) => Ok(answer),
-        // It panicked, or takes too long.
+        // It panicked or takes too long.
         Ok(Err(_)) | Err(_) => Err(AuditError::Late),
     }
 }

@@ -1,8 +1,8 @@
-//! Small files beside the log's key, each kept up to date by a thread of its own.
+//! Small files beside the log's key, each kept by a thread of its own.
 //!
-//! The key may lie on another volume than the log. While that volume is full or does not answer, what is noted beside the key
-//! is late, and nothing else is: whoever has something to note hands it over and goes on. Of what is handed over meanwhile
-//! only the newest is written.
+//! The key may be on another volume than the log. While that volume is full or does not answer,
+//! only these files are late. Callers hand over a text and continue. If several texts are handed
+//! over meanwhile, only the newest is written.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -17,39 +17,41 @@ use super::disk::FILE_MODE;
 use super::watchdog::Watchdog;
 use crate::whole_file::{Synced, WholeFile};
 
-/// Between two tries to write what could not be written.
+/// Pause before another attempt to write.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// What a file is called until it is whole.
+/// Suffix of a file that is not whole yet.
 const UNFINISHED: &str = ".new";
 
-/// Where what is to be noted is handed over. Once it is dropped the thread ends: after the newest text is written, or was tried
-/// once more.
+/// Handle to hand over texts. After it is dropped, the thread writes the newest text, or tries it
+/// once more, and ends.
 #[derive(Debug)]
 pub(super) struct Notes(watch::Sender<Vec<u8>>);
 
 /// The thread that keeps a file.
 pub(super) struct Keeper {
     pub(super) thread: JoinHandle<()>,
-    /// What it is about, for whoever looks after it.
+    /// Watches the thread's disk operations.
     pub(super) busy: Arc<Watchdog>,
-    /// Why the last try failed; `None` after one that went through.
+    /// Error of the last attempt; `None` after a success.
     pub(super) failure: watch::Receiver<Option<String>>,
 }
 
 impl Notes {
-    /// Has this text written in place of what the file says, unless another one follows before that. Nobody waits.
+    /// Replaces the file's text soon, without waiting. A later text may take its place before it is
+    /// written.
     pub(super) fn keep(&self, text: Vec<u8>) {
         self.0.send_replace(text);
     }
 
-    /// Has the text that was handed over last written with a change, if `change` makes one; whether it did.
+    /// Changes the text that was handed over last. Returns true if `change` changed it.
     pub(super) fn change(&self, change: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
         self.0.send_if_modified(change)
     }
 }
 
-/// Starts the thread that keeps the file at this path, which says so much now; `report` is told of each try.
+/// Starts the thread that keeps the file at this path, which has `text` now. `report` is called
+/// after each attempt.
 pub(super) fn start(
     name: &str,
     path: PathBuf,
@@ -92,14 +94,14 @@ async fn run(
     }
 }
 
-/// Waits for a newer text, or, where the last one could not be written, until that is due again.
+/// Waits for a newer text or the next attempt. Returns true if no more texts will come.
 async fn nothing_more_comes(newest: &mut watch::Receiver<Vec<u8>>, is_failing: bool) -> bool {
     let newer = newest.changed();
     let changed = if is_failing { timeout(AGAIN_AFTER, newer).await.unwrap_or(Ok(())) } else { newer.await };
     changed.is_err()
 }
 
-/// The old text or the new one is there after a power loss.
+/// Writes the text. After a power loss the old or the new text is there.
 fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut unfinished = path.to_owned().into_os_string();
     unfinished.push(UNFINISHED);

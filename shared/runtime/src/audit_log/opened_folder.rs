@@ -1,7 +1,8 @@
-//! Whether the folder at `audit.dir` is still the one that was opened.
+//! Checks that the folder at `audit.dir` is still the one that was opened.
 //!
-//! A folder can be moved and a volume unmounted while files in it are open. What is opened by its path then is in another
-//! place than what was open before, and the log would go on in two. So the lock's file tells: it is one file, wherever it lies.
+//! A folder can be moved, and a volume unmounted, while its files are open. Files opened later by
+//! their path would then be in another folder, and the log would continue in two places. The lock
+//! file identifies the folder, wherever it is.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::disk::Lock;
 
-/// A file by what it is, not by its name.
+/// A file's identity, independent of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileId {
     device: u64,
@@ -18,12 +19,13 @@ pub(super) struct FileId {
 }
 
 impl FileId {
-    /// Of an open file.
+    /// Returns the identity of an open file.
     pub(super) fn of(file: &File) -> io::Result<Self> {
         Ok(Self::from(&file.metadata()?))
     }
 
-    /// Whether it is what stands at this path. An error is about the path, or says that there is nothing.
+    /// Returns true if this file is at the path. Fails if the path cannot be read or does not
+    /// exist.
     pub(super) fn is_at(self, path: &Path) -> io::Result<bool> {
         Ok(Self::from(&fs::metadata(path)?) == self)
     }
@@ -44,15 +46,16 @@ pub(super) struct OpenedFolder {
 }
 
 impl OpenedFolder {
-    /// The folder in which this lock is.
+    /// Makes the identity of the folder with this lock.
     pub(super) fn of(dir: &Path, lock_path: PathBuf, lock: &Lock) -> io::Result<Self> {
         Ok(Self { dir: dir.to_owned(), lock_path, lock: FileId::of(&lock.0)? })
     }
 
-    /// Whether it is still in its place. That costs one look at a name.
+    /// Checks that the folder is still at its place. It costs one look-up of a name.
     ///
     /// # Errors
-    /// It is not, with what to do.
+    ///
+    /// Fails if it is not, and says what to do.
     pub(super) fn check(&self) -> io::Result<()> {
         let what = match self.lock.is_at(&self.lock_path) {
             Ok(true) => return Ok(()),

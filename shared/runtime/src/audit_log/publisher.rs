@@ -11,30 +11,31 @@ use super::disk::Disk;
 use super::noted::Notes;
 use super::opened_folder::OpenedFolder;
 
-/// A checkpoint, and the files that it needs and that are not out yet.
+/// A checkpoint, with the files that it needs and that are not written yet.
 pub(super) struct Publication {
-    /// Entries under the checkpoint.
+    /// Number of entries under the checkpoint.
     pub(super) size: u64,
-    /// Files that are full.
+    /// Full files.
     pub(super) full: Vec<File>,
-    /// Files of the edge.
+    /// Partial files.
     pub(super) edge: Vec<File>,
     /// The signed note.
     pub(super) checkpoint: String,
 }
 
-/// Reaches the thread. At most one publication is under way.
+/// Handle of the thread. At most one publication is pending.
 pub(super) struct Publisher {
-    /// Where publications go; dropping it ends the thread.
+    /// Sender of publications. Dropping it ends the thread.
     pub(super) publish: SyncSender<Publication>,
-    /// What came of them.
+    /// Receiver of their results.
     pub(super) published: mpsc::Receiver<Published>,
 }
 
-/// What came of a publication: its size, or itself and what the disk said.
+/// Result of a publication: its size, or the publication with the disk's error.
 pub(super) type Published = Result<u64, (Publication, io::Error)>;
 
-/// Starts the thread. What it has published it hands on to be noted, and does not wait for that.
+/// Starts the thread. It hands each published checkpoint to `notes` without waiting for it to be
+/// written.
 pub(super) fn start(disk: Disk, home: OpenedFolder, notes: Notes) -> io::Result<Publisher> {
     let (publish, publications) = sync_channel(1);
     let (done, published) = mpsc::channel(1);
@@ -64,15 +65,17 @@ fn run(
     }
 }
 
-/// First everything that the checkpoint covers, then the checkpoint: the folder verifies at every moment. What went to another
-/// folder, since the log's own was moved meanwhile, is not published.
+/// Writes everything that the checkpoint covers first, then the checkpoint, so that the folder
+/// verifies at every moment. Files that went to another folder, because the log's own was moved,
+/// are not published.
 fn publish(disk: &Disk, home: &OpenedFolder, publication: &Publication) -> io::Result<()> {
     home.check()?;
     disk.write(&named(&publication.full), &named(&publication.edge))?;
     home.check()?;
     disk.write(&[], &[(CHECKPOINT.to_owned(), publication.checkpoint.as_bytes())])?;
     home.check()?;
-    // What was partial is now the beginning of what is full. The checkpoint is out, so what stays in its way does no harm.
+    // The partial tiles are now beginnings of full ones. The checkpoint is published, so a folder
+    // that cannot be removed does no harm.
     for (tile, _) in &publication.full {
         if let Err(error) = disk.remove_folder(&format!("{tile}.p")) {
             tracing::warn!(%error, %tile, "remove what was a tile's beginning from the audit log");

@@ -1,4 +1,4 @@
-//! What the folder holds at the start: the published log, and the durable rest in the journal.
+//! The log in the folder at the start: its published part, and the durable rest in the journal.
 
 use std::path::PathBuf;
 
@@ -17,50 +17,52 @@ use bridge_protocol::note::NoteVerifier;
 use super::disk::Disk;
 use super::seen_checkpoint::{BehindSeen, SeenCheckpoint};
 
-/// Why a log cannot be gone on with. Nothing was changed.
+/// Reasons why a log cannot be continued. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
-    /// Something in it is not as it was written.
+    /// A part of it was changed after it was written.
     #[error(
         "the audit log in {} is damaged and nothing is appended to it: {finding}. Run `audit verify` for the whole picture; restore \
          the folder from a backup, or keep it as evidence and give the agent a new audit.dir and audit.key_file", dir.display()
     )]
     Damaged {
-        /// The folder.
+        /// Path of the folder.
         dir: PathBuf,
-        /// What is wrong.
+        /// The fault.
         finding: Unverified,
     },
-    /// It was longer already.
+    /// It was longer before.
     #[error(transparent)]
     Behind(#[from] BehindSeen),
-    /// It cannot be mended where it was cut short.
+    /// The cut-off at its end cannot be repaired.
     #[error("the audit log in {}: {cause}", dir.display())]
     Io {
-        /// The folder.
+        /// Path of the folder.
         dir: PathBuf,
-        /// What the system said.
+        /// The system's error.
         cause: std::io::Error,
     },
 }
 
-/// Where to go on.
+/// State from which the log continues.
 pub(super) struct Recovered {
-    /// The log with everything that is durable.
+    /// The log with all durable entries.
     pub(super) growing: GrowingTree,
-    /// Entries under the checkpoint.
+    /// Number of entries under the checkpoint.
     pub(super) published: u64,
-    /// What the log was under the checkpoints that came out.
+    /// Earlier sizes that were published.
     pub(super) earlier: History,
     /// Full files of entries beyond the checkpoint.
     pub(super) full: Vec<File>,
-    /// The journal's segments but the last: the first entry and the one after the last.
+    /// The journal's segments except the last: first entry, and the entry after the last one.
     pub(super) older: Vec<(u64, u64)>,
-    /// The segment that is written on: its first entry, its length in bytes, and what seals its rounds.
+    /// The last segment, which is continued: its first entry, its length in bytes, and the writer
+    /// of its rounds.
     pub(super) last: Option<(u64, u64, Writer)>,
 }
 
-/// Reads the folder, which has what was seen of it, and cuts off a round that was not written to its end.
+/// Reads the folder, compares it with the checkpoint that was seen, and cuts off a round that is
+/// incomplete.
 pub(super) fn recover(
     disk: &Disk,
     key: &NoteVerifier,
@@ -84,7 +86,7 @@ pub(super) fn recover(
             tracing::warn!(
                 segment = segment.path,
                 cut,
-                "the journal's last round was not written to its end: cut it off; nobody was told that it is durable"
+                "the journal's last round is incomplete and was acknowledged to nobody: it is cut off"
             );
             let file = disk.open(&segment.path).map_err(io)?;
             file.set_len(length).and_then(|()| file.sync_all()).map_err(io)?;
@@ -93,7 +95,7 @@ pub(super) fn recover(
         recovered.last = Some((segment.first, length, reader.into_writer()));
     }
     recovered.older.pop();
-    // A segment that was begun and whose head was not written to its end.
+    // Segments whose header is incomplete.
     let begun = disk.list().map_err(Unverified::from).map_err(damaged)?;
     let begun = begun.iter().filter(|path| {
         journal::first_of(path).is_some() && !segments.iter().any(|segment| segment.path == **path)
@@ -104,7 +106,7 @@ pub(super) fn recover(
     Ok(recovered)
 }
 
-/// Whether the log under a checkpoint of this size begins with what was seen of it.
+/// Checks that the log under a checkpoint of this size begins with the checkpoint that was seen.
 fn begins_with(disk: &Disk, size: u64, seen: &Checkpoint) -> Result<(), Unverified> {
     let root = tree::root(&folder::nodes(disk, size), seen.size).map_err(folder::of_node)?;
     if root == seen.root { Ok(()) } else { Err(Finding::TwoHistories { size: seen.size }.into()) }

@@ -1,11 +1,14 @@
-//! The log's last checkpoint in a file beside its key: how far the log had come, whatever stands at `audit.dir` now.
+//! The log's last checkpoint in a file beside its key. It shows the log's size, whatever is at
+//! `audit.dir` now.
 //!
-//! Where a volume is not mounted, the folder is an empty one, and where a backup was put back, one of before. A log that went on
-//! there would be a second history under one key. So a start compares, and refuses.
+//! If a volume is not mounted, the folder is empty. If a backup was put back, it is older. A log
+//! that continued there would be a second history under one key. So a start compares the two and
+//! refuses.
 //!
-//! The file is written after the checkpoint is durable in the folder, so that it is never ahead of that. It may be late: nothing
-//! waits for the key's volume, but the end of an agent that is stopped, for a while. One that is lost, cut or signed by another
-//! key says nothing: then the log is gone on with as it is found.
+//! The file is written after the checkpoint is durable in the folder, so it is never ahead. It may
+//! be late: nothing waits for the key's volume, except the shutdown of an agent, for a while. A
+//! file that is lost, cut or signed by another key has no information, and the log continues as it
+//! is.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,7 +27,7 @@ use super::watchdog;
 use crate::beside::Beside;
 use crate::telemetry::metrics::Metrics;
 
-/// The log is not what it was.
+/// The log is smaller than it was.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the audit log in {} has {size} entries under its checkpoint, and there were {seen} already, as {} says, which is beside its key: its \
@@ -39,27 +42,27 @@ pub struct BehindSeen {
     seen: u64,
 }
 
-/// The file.
+/// The file beside the key.
 #[derive(Debug)]
 pub(super) struct SeenCheckpoint {
     path: PathBuf,
-    /// What it says.
+    /// Checkpoint in the file.
     checkpoint: Option<Checkpoint>,
 }
 
-/// Whether the file is up to date.
+/// State of the file: up to date or late.
 #[derive(Clone)]
 pub(super) struct Lateness {
     path: PathBuf,
-    /// How long its volume may take.
+    /// Longest time that its volume may take.
     within: Duration,
-    /// Whether its volume does not answer.
+    /// Set while its volume does not answer.
     late: watch::Receiver<bool>,
-    /// Why it could not be written the last time.
+    /// Error of the last attempt to write it.
     failure: watch::Receiver<Option<String>>,
 }
 
-/// What stands beside a log's key, if that signed it.
+/// Returns the checkpoint beside a log's key, if this key signed it.
 pub(super) fn note_beside(key_file: &Path, key: &NoteVerifier) -> Option<Vec<u8>> {
     let noted = [Some(Beside::Seen.of(key_file)), Beside::Seen.before(key_file)];
     let noted = noted.into_iter().flatten().filter_map(|path| {
@@ -71,34 +74,36 @@ pub(super) fn note_beside(key_file: &Path, key: &NoteVerifier) -> Option<Vec<u8>
 }
 
 impl SeenCheckpoint {
-    /// Beside the log's key, as far as it is signed by that.
+    /// Reads the checkpoint beside the log's key, if this key signed it.
     pub(super) fn beside(key_file: &Path, key: &NoteVerifier) -> Self {
         let path = Beside::Seen.of(key_file);
         let checkpoint = match read_at_most(&path, CHECKPOINT_BYTES_MAX) {
             Ok(note) => Checkpoint::verify(&note, key).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        // Where a version before wrote it, another key's may stand: that says nothing of this log.
+        // An earlier version used another path, where another key's checkpoint may be. That one
+        // says nothing about this log.
         let before = Beside::Seen.before(key_file).and_then(|path| {
             let note = read_at_most(&path, CHECKPOINT_BYTES_MAX).ok()?;
             Checkpoint::verify(&note, key).ok()
         });
         if let (Err(error), None, true) = (&checkpoint, &before, path.exists()) {
-            tracing::warn!(path = %path.display(), error, "how far the audit log had come is not known: it is taken as it is found");
+            tracing::warn!(path = %path.display(), error, "the audit log's earlier size is not known: the log is accepted as it is");
         }
         let checkpoint = checkpoint.ok().into_iter().chain(before).max_by_key(|seen| seen.size);
         Self { path, checkpoint }
     }
 
-    /// What the log was seen to be.
+    /// Returns the checkpoint that was seen.
     pub(super) fn checkpoint(&self) -> Option<&Checkpoint> {
         self.checkpoint.as_ref()
     }
 
-    /// Refuses a folder that has nothing in it, or is not there, before anything is made.
+    /// Refuses a folder that is empty or missing, before anything is made.
     ///
     /// # Errors
-    /// There was a log.
+    ///
+    /// Fails if there was a log.
     pub(super) fn check_is_there(&self, disk: &Disk) -> Result<(), BehindSeen> {
         let is_empty = !disk.path("").exists() || disk.list().is_ok_and(|files| files.is_empty());
         if is_empty { self.check_size(disk, 0) } else { Ok(()) }
@@ -107,7 +112,8 @@ impl SeenCheckpoint {
     /// Refuses a log with fewer entries under its checkpoint.
     ///
     /// # Errors
-    /// It was longer.
+    ///
+    /// Fails if it was longer.
     pub(super) fn check_size(&self, disk: &Disk, size: u64) -> Result<(), BehindSeen> {
         match &self.checkpoint {
             Some(Checkpoint { size: seen, .. }) if size < *seen => {
@@ -117,8 +123,8 @@ impl SeenCheckpoint {
         }
     }
 
-    /// Starts the thread that keeps the file from now on, and has it catch up with a checkpoint of this size, which is durable in
-    /// the folder.
+    /// Starts the thread that keeps the file, and makes it catch up with a durable checkpoint of
+    /// this size.
     pub(super) fn keep_up(
         self,
         disk: &Disk,
@@ -143,7 +149,7 @@ impl SeenCheckpoint {
 }
 
 impl Lateness {
-    /// Why the file is not up to date, as a sentence; `None` while it is.
+    /// Returns why the file is not up to date, as a sentence; `None` if it is.
     pub(super) fn note(&self) -> Option<String> {
         let why = if *self.late.borrow() {
             format!("its volume has not answered for {:?}", self.within)
@@ -159,7 +165,7 @@ impl Lateness {
     }
 }
 
-/// Tells, once, that the file cannot be written.
+/// Returns a function that reports once that the file cannot be written.
 fn reporter(path: PathBuf, metrics: Arc<Metrics>) -> impl FnMut(&io::Result<()>) + Send + 'static {
     let mut was_failing = false;
     move |written| {
@@ -167,16 +173,16 @@ fn reporter(path: PathBuf, metrics: Arc<Metrics>) -> impl FnMut(&io::Result<()>)
         match written {
             Err(error) if !was_failing => tracing::warn!(
                 %error, path = %path.display(),
-                "note how far the audit log has come: a folder that is behind that would not be found at the next start"
+                "note the audit log's size: an older folder would not be detected at the next start"
             ),
-            Ok(()) if was_failing => tracing::info!("how far the audit log has come is noted again"),
+            Ok(()) if was_failing => tracing::info!("the audit log's size is noted again"),
             _ => {}
         }
         was_failing = written.is_err();
     }
 }
 
-/// Tells that the file's volume does not answer.
+/// Returns a function that reports that the file's volume does not answer.
 fn hanging(
     path: &Path,
     within: Duration,
@@ -190,7 +196,7 @@ fn hanging(
             tracing::warn!(
                 path,
                 ?within,
-                "the volume of the audit log's key does not answer: the log goes on, and how far it has come is noted later"
+                "the volume of the audit log's key does not answer: the log continues, and its size is noted later"
             );
         } else {
             tracing::info!(path, "the volume of the audit log's key answers again");

@@ -1,4 +1,5 @@
-//! The log on a real disk: durable, ordered, recovered from every cut, found damaged, full and free again.
+//! Tests of the log on a real disk: durability, order, recovery from every cut, damage, and a full
+//! disk.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -19,13 +20,13 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// Disks that fail, hang, and had more on them than they said.
+/// Disks that fail, hang, or had more data than they showed.
 mod lying_disks;
 
-/// Folders that are moved, lost, or older than they were.
+/// Folders that were moved, lost or put back.
 mod moved;
 
-/// Folders that somebody copied, or made.
+/// Folders that others copied or made.
 mod copies;
 
 fn config(root: &Path) -> AuditConfig {
@@ -52,7 +53,7 @@ fn verified(root: &Path) -> Verified {
     verify(&Disk::new(root.join("audit")), key.verifier(), None).unwrap()
 }
 
-/// What a machine that dies now leaves behind.
+/// Copies the files as a machine that dies now would leave them.
 fn copy(from: &Path) -> TempDir {
     let to = tempfile::tempdir().unwrap();
     let copied = Command::new("cp").args(["-a"]).arg(from.join(".")).arg(to.path()).status().unwrap();
@@ -60,7 +61,7 @@ fn copy(from: &Path) -> TempDir {
     to
 }
 
-/// The entries in the journal, from the first segment's on.
+/// Returns the entries in the journal.
 fn journalled(root: &Path) -> Vec<Vec<u8>> {
     let segments = folder::segments(&Disk::new(root.join("audit"))).unwrap();
     segments.into_iter().flat_map(|segment| segment.entries).collect()
@@ -134,7 +135,7 @@ async fn a_process_that_is_being_started_does_not_keep_a_folder_locked() {
     let root = tempfile::tempdir().unwrap();
     let disk = Disk::make(root.path()).unwrap();
     let lock = disk.lock().unwrap().unwrap();
-    // What a child has between fork and exec.
+    // A child process has it between fork and exec.
     let shared = lock.0.try_clone().unwrap();
     assert!(disk.lock().unwrap().is_none());
     drop(lock);
@@ -152,11 +153,11 @@ async fn a_machine_that_dies_loses_nothing_that_was_told_to_be_durable() {
     let died = copy(root.path());
     closer.close().await.unwrap();
 
-    // However much of the record after it was written: it is cut off, and the log goes on.
+    // However much of the last record was written, it is cut off and the log continues.
     let path = died.path().join("audit").join(journal::path(0));
     assert_eq!(verified(died.path()).unpublished, 1);
     let mut whole = fs::read(&path).unwrap();
-    // What was written ahead.
+    // Removes the zeros that were written ahead.
     whole.truncate(whole.iter().rposition(|byte| *byte != 0).unwrap() + 1);
     let record = 4 + entry(256).encode().unwrap().len() + 32;
     for written in 1..record {
@@ -207,7 +208,7 @@ async fn one_threads_tasks_are_logged_together_and_each_learns_its_entry() {
     for task in first {
         assert_eq!(task.await.unwrap(), Ok(()));
     }
-    // All of them gathered before the thread was gone to: this runtime has one thread.
+    // All entries were collected before the log's thread took them: this runtime has one thread.
     assert_eq!((metrics.audit_entries.get(), metrics.audit_rounds.get()), (100, 1));
     let too_long = Entry::new(
         UnixMicros::new(0),
@@ -314,11 +315,11 @@ async fn a_hundred_thousand_entries_are_verified_and_the_journal_stays_small() {
     assert_eq!(verified(root.path()).checkpoint.size, 100_001);
 }
 
-/// A file system of 16 MiB, gone when dropped.
+/// A file system of 16 MiB, which is removed when dropped.
 struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    /// `None` without the right to mount one.
+    /// Mounts it. Returns `None` without the right to mount.
     fn mount() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let mount =
@@ -374,7 +375,7 @@ async fn a_full_disk_refuses_entries_keeps_durable_ones_and_recovers() {
         let entries = [entry(durable.len() as u64)];
         assert_eq!(log.append(&entries).await, Ok(durable.len() as u64));
         durable.extend(entries);
-        // Room for what comes: the journal of the first turn is under a checkpoint by now.
+        // Waits for room: the journal of the first turn is then covered by a checkpoint.
         log.standing().wait_for(|standing| standing.published == standing.size).await.unwrap();
     }
     closer.close().await.unwrap();
@@ -390,7 +391,7 @@ async fn a_disks_last_room_serves_the_tiles_as_the_journal() {
     let (log, closer) = open(root);
     log.append(&[entry(0)]).await.unwrap();
     log.standing().wait_for(|standing| standing.published == 1).await.unwrap();
-    // They wait for the end to be published, and their tiles are more than what is left beside 1 MiB.
+    // They wait to be published, and their tiles need more than the rest of 1 MiB.
     let long = |n| Event::AgentStopped(Stopped { reason: Word::of(&format!("{n:0>250}")) });
     let entries: Vec<Entry> = (0..2_000).map(|n| Entry::new(UnixMicros::new(n), long(n))).collect();
     log.append(&entries).await.unwrap();
@@ -408,14 +409,14 @@ async fn a_disks_last_room_serves_the_tiles_as_the_journal() {
     assert_eq!((verified.checkpoint.size, verified.unpublished), (size, 0), "the tiles found no room");
 }
 
-/// Leaves 768 KiB free: some rounds with what is written ahead of them, and the first tiles.
+/// Leaves 768 KiB free: room for some rounds with the zeros ahead of them, and for the first tiles.
 fn fill(path: &Path) {
     let length = fill_whole(path);
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
     file.set_len(length - (768 << 10)).unwrap();
 }
 
-/// Leaves nothing free; how long the file is.
+/// Leaves nothing free. Returns the file's length.
 fn fill_whole(path: &Path) -> u64 {
     let mut file = fs::File::create(path).unwrap();
     while file.write_all(&[1; 4 << 10]).is_ok() {}

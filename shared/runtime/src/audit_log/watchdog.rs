@@ -1,7 +1,8 @@
-//! A disk that does not come back: whoever waits for the log is answered all the same, and nothing new is taken meanwhile.
+//! Detection of a disk that does not answer. Callers of the log then get an answer all the same,
+//! and no new entries are taken.
 //!
-//! A call that the disk does not answer cannot be given up: the thread that made it is gone until it is answered. So another
-//! thread looks after that one.
+//! A disk operation that does not return cannot be aborted: its thread is blocked until the disk
+//! answers. So another thread watches it.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,29 +11,29 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// Between two looks, unless the time that is allowed is short itself.
+/// Interval of the checks, unless the allowed time is shorter.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// What a thread is about, for whoever looks after it.
+/// The watched thread's current operation.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     epoch: Instant,
-    /// When it began with what it is about, in milliseconds of `epoch` and one more; 0 while it waits for something to do.
+    /// Start of the operation in milliseconds since `epoch`, plus 1; 0 while there is none.
     since: AtomicU64,
 }
 
 impl Watchdog {
-    /// About nothing.
+    /// Makes a watchdog without an operation.
     pub(super) fn new() -> Self {
         Self { epoch: Instant::now(), since: AtomicU64::new(0) }
     }
 
-    /// It begins with something.
+    /// Marks the begin of an operation.
     pub(super) fn begin(&self) {
         self.since.store(self.now(), Ordering::Relaxed);
     }
 
-    /// It waits again.
+    /// Marks the end of an operation.
     pub(super) fn end(&self) {
         self.since.store(0, Ordering::Relaxed);
     }
@@ -47,8 +48,8 @@ impl Watchdog {
     }
 }
 
-/// Looks after a thread until that has ended, and tells whether it is about one thing for longer than it may be. `tell` hears of
-/// each change before whoever waits for it does.
+/// Watches a thread until it has ended, and reports if an operation takes too long. `tell` is
+/// called on each change before the receivers see it.
 pub(super) fn look_after(
     busy: &Arc<Watchdog>,
     within: Duration,

@@ -1,8 +1,10 @@
-//! The thread that owns the log: it makes entries durable round by round, and hands what is new to the publisher.
+//! The thread that owns the log: makes entries durable round by round, and passes new files to the
+//! publisher.
 //!
-//! Whatever has queued while the last fsync ran is the next round, so one fsync serves everyone who waits. After an error
-//! nothing is acknowledged until the journal has been cut back to what is known to be durable and has room again. While
-//! nothing can be published entries go on, until so many wait for it that memory would grow with them.
+//! All entries that queued during the last fsync form the next round, so one fsync serves all
+//! waiting callers. After an error nothing is acknowledged until the journal is cut back to its
+//! durable part and the disk has room again. While nothing can be published, entries are still
+//! taken, until so many wait for it that memory would grow without limit.
 
 use std::fs::File as DiskFile;
 use std::io;
@@ -29,38 +31,44 @@ use super::watchdog::Watchdog;
 use super::{Append, AuditError, LogState, Logged};
 use crate::telemetry::metrics::Metrics;
 
-/// Appends in one round.
+/// Most appends in one round.
 const ROUND_MAX: usize = 1_024;
 
-/// A segment that is longer is followed by another, so that what is published can be given up.
+/// A segment that is longer is followed by another one, so that published entries can be removed
+/// from the journal.
 const SEGMENT_BYTES: u64 = 8 << 20;
 
-/// A segment that is as long is not written on before the next one can be begun: whoever reads it has it in memory.
+/// A segment of this length is not continued if no next one can be begun, because readers load a
+/// whole segment into memory.
 const SEGMENT_BYTES_MAX: u64 = 2 * SEGMENT_BYTES;
 
-/// Zeros that are written ahead in a segment, some ten rounds of a busy log. A round over them changes no length and takes no
-/// new room: the disk writes it in one place, and cannot be full in between.
+/// Zeros that are written ahead in a segment: room for about ten rounds of a busy log. A round over
+/// them changes no length and needs no new room. So the disk writes at one place and cannot become
+/// full.
 const AHEAD_BYTES: usize = 256 << 10;
 
-/// Full files that wait for the publisher. Beyond it, appends wait as well: 16 MiB are some 30,000 entries.
+/// Full files that wait for the publisher. Above it, appends wait too: 16 MiB are about 30,000
+/// entries.
 const FILES_WAITING: usize = 128;
 
-/// Full files that wait for a publisher that fails, those that it has tried among them. Beyond it, appends are refused.
+/// Full files that wait for a failing publisher, including those that it tried. Above it, appends
+/// are refused.
 const FILES_STUCK: usize = 2 * FILES_WAITING;
 
-/// Between two looks at a disk that is full or broken.
+/// Interval at which a full or broken disk is tried again.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
-/// Between two looks at whether the folder is in its place, while nothing is written to it.
+/// Interval at which the folder's place is checked while nothing is written.
 const LOOK_AROUND_EVERY: Duration = Duration::from_secs(1);
 
-/// The longest time between a publication that failed and the next try.
+/// Longest pause between a failed publication and the next attempt.
 const PUBLISH_AGAIN_WITHIN: Duration = Duration::from_secs(1);
 
-/// What the system writes at once: a sector or several.
+/// Unit of the system's writes: one or several sectors.
 const PAGE_BYTES: u64 = 4_096;
 
-/// Room that a disk must have before the log is written again: some rounds, and the tiles over them.
+/// Free space that the disk must have before the log is written again: for some rounds and their
+/// tiles.
 const ROOM: u64 = 1 << 20;
 
 /// The thread's state.
@@ -69,34 +77,35 @@ pub(super) struct Writer {
     home: OpenedFolder,
     signer: NoteSigner,
     growing: GrowingTree,
-    /// Full files that are not out yet.
+    /// Full files that are not published yet.
     full: Vec<File>,
-    /// Entries under the last checkpoint that is out.
+    /// Number of entries under the last published checkpoint.
     published: u64,
     publisher: Publisher,
-    /// The publication under way, if there is one.
+    /// The pending publication, if there is one.
     publishing: Option<Publishing>,
-    /// What the log was under the checkpoints that are out.
+    /// Earlier sizes that were published.
     earlier: History,
     pace: WriterIntervals,
     publish_at: Instant,
-    /// When the publication under way takes too long; `None` if none is, or if that was told.
+    /// Time at which the pending publication takes too long; `None` if none is pending or it was
+    /// already reported.
     late_at: Option<Instant>,
-    /// Why the last publication failed, or takes too long.
+    /// Reason why the last publication failed or takes too long.
     stuck: Option<String>,
-    /// Segments before the one that is written: the first entry and the one after the last.
+    /// Segments before the current one: first entry, and the entry after the last one.
     older: Vec<(u64, u64)>,
     segment: Segment,
-    /// A round's bytes; kept for its room.
+    /// Bytes of a round; the buffer is reused.
     bytes: Vec<u8>,
-    /// The leaf hashes of its entries; so as well.
+    /// Leaf hashes of the current round; the buffer is reused.
     leaves: Vec<Hash>,
-    /// The size of a checkpoint that is out, which the journal says with the next round: an older one that is put back is
-    /// found from then on.
+    /// Size of a published checkpoint, to be written with the next round. From then on, an older
+    /// checkpoint that is put back is found.
     mark: Option<u64>,
-    /// When to look again at a journal that cannot be written, and why it cannot.
+    /// Time of the next attempt with a journal that cannot be written, and the reason.
     broken: Option<(Instant, String)>,
-    /// When to look whether the folder is in its place.
+    /// Time of the next check of the folder's place.
     look_around_at: Instant,
     standing: watch::Sender<LogState>,
     metrics: Arc<Metrics>,
@@ -104,37 +113,37 @@ pub(super) struct Writer {
     _lock: Lock,
 }
 
-/// A publication under way.
+/// A pending publication.
 struct Publishing {
-    /// The full files in it.
+    /// Number of its full files.
     full: usize,
-    /// What its checkpoint says.
+    /// Size and root of its checkpoint.
     is: EarlierRoot,
 }
 
-/// How often it publishes, and how long the disk may take.
+/// Interval of publications, and the longest time for the disk.
 #[derive(Clone, Copy)]
 pub(super) struct WriterIntervals {
-    /// Between two checkpoints while there is something new.
+    /// Time between two checkpoints while there are new entries.
     pub(super) publish_every: Duration,
-    /// For what is asked of the disk.
+    /// Longest time of a disk operation.
     pub(super) within: Duration,
 }
 
-/// The segment of the journal that is written.
+/// The current segment of the journal.
 struct Segment {
     first: u64,
     file: DiskFile,
-    /// Which file that is.
+    /// Identity of its file.
     id: FileId,
-    /// Bytes of it that are durable; nothing after them counts.
+    /// Length of its durable part in bytes. Bytes after it do not count.
     length: u64,
-    /// The bytes up to here are there, and zeros after `length`.
+    /// Length of the file's written part. From `length` on it has zeros.
     ahead: u64,
     seals: journal::Writer,
 }
 
-/// What the thread wakes up for.
+/// Reason why the thread wakes up.
 enum WakeReason {
     Appends,
     Published(Published),
@@ -217,7 +226,8 @@ impl Writer {
                 biased;
                 published = self.publisher.published.recv() => match published {
                     Some(published) => WakeReason::Published(published),
-                    // Without it memory would grow: the agent ends with its log, and is started again.
+                    // Without the publisher memory would grow. So the agent ends with its log, and
+                    // is started again.
                     None => return tracing::error!("the thread that publishes the audit log has ended"),
                 },
                 () = sleep_until(self.publish_at), if news && !publishing => WakeReason::PublishNow,
@@ -265,7 +275,7 @@ impl Writer {
         self.finish().await;
     }
 
-    /// Everything that queued: one write, one fsync, then everyone is told.
+    /// Writes all queued entries with one fsync, then answers all callers.
     fn round(&mut self, round: &mut Vec<Append>) {
         let written = match self.obstacle() {
             Some(obstacle) => Err(AuditError::Unwritable(obstacle)),
@@ -321,24 +331,25 @@ impl Writer {
         Ok(())
     }
 
-    /// A new segment begins where the last one ends. If it cannot be made, the last one goes on, up to a length.
+    /// Begins a new segment after the last one. If it cannot be made, the last one is continued up
+    /// to a limit.
     fn next_segment(&mut self) -> io::Result<()> {
         let segment = Segment::start(&self.disk, &self.growing)?;
-        // It was made by its path, which may lead elsewhere by now.
+        // The segment was made by its path, which may lead to another folder now.
         self.home.check()?;
         let ended = std::mem::replace(&mut self.segment, segment);
         self.older.push((ended.first, self.segment.first));
         Ok(())
     }
 
-    /// Whether the folder and the journal are where the log's files are looked for.
+    /// Checks that the folder and the journal are at their places.
     fn in_place(&mut self) -> io::Result<()> {
         self.look_around_at = Instant::now() + LOOK_AROUND_EVERY;
         self.segment.in_place(&self.disk, &self.home)
     }
 
-    /// What is to be published now. Under load that is up to the last full bundle: the partial files of more would be written
-    /// to be removed a moment later.
+    /// Returns the state to publish. Under load it is the one at the last full bundle: partial
+    /// files beyond it would be removed a moment later.
     fn due(&self) -> Edge {
         let full = Some(self.growing.when_last_full()).filter(|edge| edge.size > self.published);
         full.unwrap_or_else(|| self.growing.now())
@@ -372,7 +383,8 @@ impl Writer {
                 self.standing.send_modify(|standing| standing.published = size);
                 self.metrics.set_audit_unpublished(self.growing.size() - size);
                 self.mark = Some(size);
-                // What lies before is under a checkpoint that is out. In order, so that what is left has no gap.
+                // The segments before are covered by the published checkpoint. They are removed in
+                // order, so that the rest has no gap.
                 let given_up = self.older.iter().take_while(|(first, end)| {
                     *end <= size && self.disk.remove(&journal::path(*first)).is_ok()
                 });
@@ -382,7 +394,8 @@ impl Writer {
             Err((publication, error)) => {
                 let later = std::mem::replace(&mut self.full, publication.full);
                 self.full.extend(later);
-                // As often as ever, but neither without a pause nor only after the hour that `publish_every` may be.
+                // The pause is the usual interval, but neither zero nor as long as `publish_every`
+                // may be.
                 let again_after = self.pace.publish_every.clamp(LOOK_AGAIN_AFTER, PUBLISH_AGAIN_WITHIN);
                 self.publish_at = Instant::now() + again_after;
                 self.be_stuck(error.to_string());
@@ -416,7 +429,8 @@ impl Writer {
         }
     }
 
-    /// A publication has failed, or takes too long; it is tried again, and the journal holds what is durable.
+    /// Handles a publication that failed or takes too long. It is tried again, and the journal has
+    /// the durable entries.
     fn be_stuck(&mut self, why: String) {
         self.metrics.audit_publish_errors.inc();
         if self.stuck.as_ref() != Some(&why) {
@@ -429,7 +443,7 @@ impl Writer {
         self.tell();
     }
 
-    /// Why nothing is taken now.
+    /// Returns why no entries are taken now.
     fn obstacle(&self) -> Option<String> {
         let under_way = self.publishing.as_ref().map_or(0, |publishing| publishing.full);
         let stuck = self.full.len() + under_way >= FILES_STUCK;
@@ -440,7 +454,7 @@ impl Writer {
         }
     }
 
-    /// Tells how it stands, where that has changed.
+    /// Reports the state if it has changed.
     fn tell(&self) {
         let (obstacle, unpublished) = (self.obstacle(), self.stuck.clone());
         let was_writable = self.standing.borrow().obstacle.is_none();
@@ -463,7 +477,7 @@ impl Writer {
         });
     }
 
-    /// Publishes what is durable. Without room that is left to the next start.
+    /// Publishes the durable entries. If the disk has no room, the next start does it.
     async fn finish(&mut self) {
         if self.publishing.is_some()
             && let Some(published) = self.publisher.published.recv().await
@@ -486,8 +500,8 @@ impl Writer {
     }
 }
 
-/// Whoever runs on this processor and is about to append goes first. On a busy machine rounds are fewer and larger for it; on
-/// an idle one there is nobody, and it costs a system call.
+/// Lets other tasks on this processor append first. On a busy machine this makes rounds fewer and
+/// larger. On an idle machine it costs one system call.
 fn wait_for_others(queue: &mut mpsc::Receiver<Append>, round: &mut Vec<Append>) {
     std::thread::yield_now();
     while round.len() < ROUND_MAX
@@ -498,7 +512,7 @@ fn wait_for_others(queue: &mut mpsc::Receiver<Append>, round: &mut Vec<Append>) 
 }
 
 impl Segment {
-    /// Begins where the log has come to.
+    /// Begins a segment at the log's present end.
     fn start(disk: &Disk, growing: &GrowingTree) -> io::Result<Self> {
         let first = growing.size();
         let (head, seals) = Header { first, root: growing.root() }.encode();
@@ -507,8 +521,8 @@ impl Segment {
         Ok(Self { first, id: FileId::of(&file)?, file, length, ahead: length, seals })
     }
 
-    /// Whether the folder is in its place, and this in it: what is written to a file without a name, or in a folder that was
-    /// moved away, is where nobody looks for it.
+    /// Checks that the folder is at its place and has this segment. Readers would not find data in
+    /// an unlinked file or in a folder that was moved away.
     fn in_place(&self, disk: &Disk, home: &OpenedFolder) -> io::Result<()> {
         home.check()?;
         let path = disk.path(&journal::path(self.first));
@@ -522,8 +536,8 @@ impl Segment {
         }
     }
 
-    /// Writes a round, with zeros behind it if it comes to where there are none. What is not where it is looked for afterwards
-    /// was not written.
+    /// Writes a round, with new zeros after it if it passes the end of the old ones. If the file is
+    /// not at its place afterwards, the round counts as not written.
     fn write(
         &mut self,
         bytes: &mut Vec<u8>,
@@ -537,7 +551,8 @@ impl Segment {
         }
         let written = self.file.write_all_at(bytes, self.length).and_then(|()| self.file.sync_data());
         if let Err(error) = written.and_then(|()| self.in_place(disk, home)) {
-            // Nobody is told of it, so it is not to be there; if this fails too, `cut_back` comes before the next round.
+            // Nobody was told of the round, so it must not stay. If this fails too, `cut_back` runs
+            // before the next round.
             self.end();
             return Err(error);
         }
@@ -547,24 +562,26 @@ impl Segment {
         Ok(())
     }
 
-    /// Takes away what lies behind the last round. Where that cannot be, whoever reads the segment does it.
+    /// Cuts off everything after the last round. If that fails, readers skip it.
     fn end(&mut self) {
         self.ahead = self.length;
         let _later = self.file.set_len(self.length);
     }
 
-    /// Back to what is known to be durable, where there is room to go on. Opened again: after a failed fsync the old handle would
-    /// not tell of what it lost. And the sectors that the last durable round shares with the lost one are written again, since
-    /// the system takes them for written and the disk may have them half.
+    /// Cuts the file back to its durable part, if the disk has room to continue.
+    ///
+    /// The file is opened again: after a failed fsync the old handle would not report lost data.
+    /// The sectors that the last durable round shares with the lost one are written again: the
+    /// system believes that they are written, but the disk may have only half of them.
     fn cut_back(&mut self, disk: &Disk) -> io::Result<()> {
         let file = disk.open(&journal::path(self.first))?;
         self.rewrite_end(&file)?;
         file.set_len(self.length)?;
         self.ahead = self.length;
         match fallocate(&file, FallocateFlags::KEEP_SIZE, self.length, ROOM) {
-            // It is there. What it was asked for with is given back: the tiles need their part of it.
+            // The room exists. It is released again, because the tiles need a part of it.
             Ok(()) => file.set_len(self.length)?,
-            // A file system that cannot promise room: the next round finds out.
+            // The file system cannot reserve room. The next round shows if there is some.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
             Err(error) => return Err(error.into()),
         }
@@ -573,7 +590,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Reads what is to be durable, finds it as it was written, and writes its last page once more.
+    /// Reads the durable part, checks it, and writes its last page again.
     fn rewrite_end(&self, file: &DiskFile) -> io::Result<()> {
         let mut bytes = vec![0; usize::try_from(self.length).map_err(io::Error::other)?];
         file.read_exact_at(&mut bytes, 0)?;

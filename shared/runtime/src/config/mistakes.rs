@@ -1,17 +1,17 @@
-//! Mistakes in a configuration: collected by the reader, shown together, one line each.
+//! Mistakes in a configuration: collected by the reader and shown together, one line each.
 //!
-//! A mistake says where (file and line, or the variable), which key, what is wrong and what to do.
+//! A mistake has its place (file and line, or the variable), its key, a description and a remedy.
 
 use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Where a value came from; ordered as its mistakes are shown.
+/// Source of a value. Mistakes are shown in this order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
-    /// The file as a whole: a key that is missing, or the default.
+    /// The file as a whole: for a missing key or a default.
     File,
-    /// A line of the file, counted from 1.
+    /// A line of the file, from 1.
     Line(usize),
     /// An environment variable.
     Variable(String),
@@ -24,7 +24,7 @@ struct Mistake {
     problem: String,
 }
 
-/// Everything that is wrong with a configuration, never empty when returned as an error.
+/// All mistakes of a configuration. As an error it is never empty.
 #[derive(Debug)]
 pub struct Mistakes {
     file: PathBuf,
@@ -36,7 +36,7 @@ impl Mistakes {
         Self { file: file.to_owned(), list: Vec::new() }
     }
 
-    /// Notes a mistake; an empty `key` stands for the file itself.
+    /// Adds a mistake. An empty `key` means the file itself.
     pub(super) fn add(&mut self, origin: Origin, key: &str, problem: impl Into<String>) {
         self.list.push(Mistake { origin, key: key.to_owned(), problem: problem.into() });
     }
@@ -45,14 +45,15 @@ impl Mistakes {
         self.list.iter().any(|mistake| mistake.key == key)
     }
 
-    /// `value` if nothing was wrong, otherwise all mistakes in the order of the file.
+    /// Returns `value` if there are no mistakes, or all mistakes in the order of the file.
     pub(super) fn none_or<T>(mut self, value: T) -> Result<T, Self> {
         self.list.sort();
         if self.list.is_empty() { Ok(value) } else { Err(self) }
     }
 }
 
-/// One line a mistake: `bridge-cloud.toml:12: tunnel.order_lanes: must be 1 to 16, is 40`.
+/// Writes one line for each mistake: `bridge-cloud.toml:12: tunnel.order_lanes: must be 1 to 16, is
+/// 40`.
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, Mistake { origin, key, problem }) in self.list.iter().enumerate() {

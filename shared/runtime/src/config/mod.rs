@@ -1,9 +1,10 @@
-//! Configuration: one TOML file and an environment overlay, read once, all mistakes reported together.
+//! Configuration: one TOML file and an environment overlay, read once, with all mistakes reported
+//! together.
 //!
-//! A [`Reader`] hands out values key by key and keeps the books: what was asked for, where each value came from and what
-//! was wrong. What was never asked for is a mistake as well. `sections` holds the structs both agents share; an agent's
-//! own config.rs adds its sections. Nothing here is global, and no secret's value ever enters a mistake or the printed
-//! configuration.
+//! A [`Reader`] returns values key by key. It records the requested keys, the source of each value
+//! and the mistakes. A key that was never requested is a mistake too. `sections` has the structs
+//! that both agents share, and an agent's own config.rs adds its sections. Nothing here is global,
+//! and no secret's value gets into a mistake or the printed configuration.
 
 mod source;
 
@@ -27,8 +28,8 @@ pub use sections::{
 
 pub mod sample;
 
-/// The process's environment as [`Reader::open`] takes it. Unlike `std::env::vars` it does not panic on a variable that is
-/// not UTF-8.
+/// Returns the process's environment for [`Reader::open`]. Unlike `std::env::vars` it does not
+/// panic on a variable that is not UTF-8.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))

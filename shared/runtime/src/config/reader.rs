@@ -1,7 +1,8 @@
-//! The reader an agent's config.rs fills its structs from.
+//! The reader that fills the structs of an agent's config.rs.
 //!
-//! Each call names a key, its default and its type, and always yields a value; mistakes are collected on the side and come
-//! out of [`Reader::finish`] together, with whatever the file and the environment hold that nobody asked for.
+//! Each call names a key, its default and its type, and always returns a value. Mistakes are
+//! collected. [`Reader::finish`] returns them together, with every key of the file and the
+//! environment that was not requested.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,14 +14,14 @@ use super::source::{Entry, Raw, Source, join};
 use super::values::{BasePaths, Kind, NAME_RULE, Setting, is_name};
 use crate::private;
 
-/// A hint is a guess unless at most one letter in this many is different.
+/// A hint is given only if at most one letter in this many differs.
 const LETTERS_PER_SLIP: usize = 3;
 
 /// A configuration being read.
 pub struct Reader {
     source: Source,
     place: BasePaths,
-    /// Every key asked for, in that order.
+    /// Requested keys, in order.
     asked: Vec<ReadSetting>,
     mistakes: Mistakes,
 }
@@ -28,26 +29,30 @@ pub struct Reader {
 struct ReadSetting {
     path: String,
     origin: Origin,
-    /// The effective value as TOML; `None` for an optional one that is not set.
+    /// The effective value as TOML; `None` for an optional setting that is not set.
     shown: Option<String>,
-    /// `None` for what has no order.
+    /// Bounds of the value; `None` if its type has no order.
     bounds: Option<Bounds>,
 }
 
-/// A setting that has a smallest and a largest value, both written as in the file.
+/// Bounds of a setting, both written as in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// `section.key`
+    /// Key as `section.key`.
     pub key: String,
-    /// The least that is accepted.
+    /// Smallest value.
     pub smallest: String,
-    /// The most that is accepted.
+    /// Largest value.
     pub largest: String,
 }
 
 impl Reader {
-    /// Opens `file`, overlaid by the variables of `environment` that start with `prefix` and two underscores.
-    /// A file that is not TOML is reported at once: what it means to say cannot be judged.
+    /// Opens `file`, overlaid by the variables of `environment` that start with `prefix` and two
+    /// underscores.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read or is not TOML.
     pub fn open(
         file: &Path,
         prefix: &str,
@@ -69,12 +74,12 @@ impl Reader {
         Ok(Self { source, place, asked: Vec::new(), mistakes })
     }
 
-    /// The settings under `[name]`.
+    /// Returns the settings under `[name]`.
     pub fn section(&mut self, name: &str) -> Section<'_> {
         Section { path: name.to_owned(), reader: self }
     }
 
-    /// Reads each of `[table.NAME]`.
+    /// Reads each table `[table.NAME]` with `read`.
     pub fn named<T>(
         &mut self,
         table: &str,
@@ -91,7 +96,8 @@ impl Reader {
         values
     }
 
-    /// Adds a mistake about `path`, unless it has one already: one reason to change a value is enough.
+    /// Adds a mistake about `path`, unless it already has one: one reason to change a value is
+    /// enough.
     pub fn refuse(&mut self, path: &str, problem: impl Into<String>) {
         if !self.mistakes.concerns(path) {
             let asked = self.asked.iter().find(|asked| asked.path == path);
@@ -100,12 +106,17 @@ impl Reader {
         }
     }
 
-    /// Every setting so far that has a smallest and a largest value. Each value between them has to work.
+    /// Returns the bounds of all settings so far. The agent must work with each value within them.
     pub fn bounds(&self) -> Vec<Bounds> {
         self.asked.iter().filter_map(|asked| asked.bounds.clone()).collect()
     }
 
-    /// The effective configuration as TOML, if nothing was wrong. It names the files of secrets and never what they hold.
+    /// Returns the effective configuration as TOML. It has the paths of secret files, but not their
+    /// content.
+    ///
+    /// # Errors
+    ///
+    /// Returns all mistakes if there are any.
     pub fn finish(mut self) -> Result<String, Mistakes> {
         let known: Vec<_> = self.asked.iter().map(|asked| asked.path.as_str()).collect();
         for (origin, path) in self.source.left_over(&known) {
@@ -123,7 +134,7 @@ impl Reader {
         self.mistakes.none_or(effective)
     }
 
-    /// What `path` was probably meant to be.
+    /// Returns a guess which key `path` should be.
     fn hint(&self, path: &str, known: &[&str], origin: &Origin) -> String {
         let sections = known.iter().filter_map(|key| key.rsplit_once('.')).map(|(section, _)| section);
         let candidates = known.iter().copied().chain(sections).map(|key| (edit_distance(path, key), key));
@@ -155,14 +166,14 @@ impl Reader {
     }
 }
 
-/// One section of a configuration being read.
+/// One section of a configuration that is being read.
 pub struct Section<'r> {
     path: String,
     reader: &'r mut Reader,
 }
 
 impl Section<'_> {
-    /// A setting without a default.
+    /// Reads a setting that has no default.
     pub fn required<T: Setting>(&mut self, key: &str) -> T {
         match self.take(key, T::KIND, false) {
             Some(entry) => self.parse(key, &entry),
@@ -175,13 +186,13 @@ impl Section<'_> {
         }
     }
 
-    /// A setting with a default, written as in the file.
+    /// Reads a setting with a default, written as in the file.
     pub fn or<T: Setting>(&mut self, key: &str, default: &str) -> T {
         let entry = self.take_or(key, T::KIND, default);
         self.parse(key, &entry)
     }
 
-    /// A setting with a default and with bounds of its own, all written as in the file.
+    /// Reads a setting with a default and its own bounds, all written as in the file.
     pub fn within<T: Setting + PartialOrd>(
         &mut self,
         key: &str,
@@ -192,7 +203,7 @@ impl Section<'_> {
         self.parse_within(key, bounds, &entry)
     }
 
-    /// A setting that may be left out and has no default.
+    /// Reads a setting that may be absent.
     pub fn optional<T: Setting>(&mut self, key: &str) -> Option<T> {
         let entry = self.take(key, T::KIND, false);
         if entry.is_none() {
@@ -201,7 +212,7 @@ impl Section<'_> {
         entry.map(|entry| self.parse(key, &entry))
     }
 
-    /// A setting with a default and bounds that can be switched off by the word `"off"`.
+    /// Reads a setting with a default and bounds, or the word `"off"`.
     pub fn within_or_off<T: Setting + PartialOrd>(
         &mut self,
         key: &str,
@@ -217,7 +228,7 @@ impl Section<'_> {
         Some(self.parse_within(key, bounds, &entry))
     }
 
-    /// A whole number within `range`.
+    /// Reads a whole number within `range`.
     pub fn number<N: TryFrom<u64> + Default>(
         &mut self,
         key: &str,
@@ -239,7 +250,7 @@ impl Section<'_> {
         })
     }
 
-    /// One of a few words, each with its meaning.
+    /// Reads one of a few words, each with its meaning.
     pub fn choice<T: Copy + Default>(&mut self, key: &str, default: &str, words: &[(&str, T)]) -> T {
         let names: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
         let expected = names.join(" or ");
@@ -252,7 +263,7 @@ impl Section<'_> {
         T::default()
     }
 
-    /// A list, empty when left out.
+    /// Reads a list, which is empty if it is absent.
     pub fn list<T: Setting>(&mut self, key: &str) -> Vec<T> {
         let Some(Entry { origin, raw }) = self.take(key, T::KIND, true) else {
             self.record(key, Origin::File, Some("[]".to_owned()));
@@ -267,13 +278,13 @@ impl Section<'_> {
         items.iter().filter_map(|item| self.parse_recorded(key, item)).collect()
     }
 
-    /// Adds a mistake about `key`, unless it has one already: for what only several keys together get wrong.
+    /// Adds a mistake about `key`, unless it already has one. It is for rules between several keys.
     pub fn refuse(&mut self, key: &str, problem: impl Into<String>) {
         let path = join(&self.path, key);
         self.reader.refuse(&path, problem);
     }
 
-    /// Where relative paths start, for a setting that hides a path in its text.
+    /// Returns the base of relative paths, for a setting whose text contains a path.
     pub fn place(&self) -> &BasePaths {
         &self.reader.place
     }
@@ -329,7 +340,7 @@ impl Section<'_> {
         self.typed(key, entry, kind, expected)
     }
 
-    /// The scalar's text, if it has the right TOML type.
+    /// Returns the scalar's text if it has the right TOML type.
     fn typed(&mut self, key: &str, entry: &Entry, kind: Kind, expected: &str) -> Option<String> {
         let actual = match &entry.raw {
             Raw::Scalar(actual, text) if *actual == kind => return Some(text.clone()),
@@ -361,13 +372,13 @@ impl Section<'_> {
     }
 }
 
-/// Bounds that are written as texts, as TOML writes those.
+/// Writes text bounds as TOML.
 fn text_bounds(bounds: RangeInclusive<&str>) -> RangeInclusive<String> {
     let quoted = |text: &str| toml::Value::from(text).to_string();
     quoted(bounds.start())..=quoted(bounds.end())
 }
 
-/// The value as TOML writes it.
+/// Writes the value as TOML.
 fn shown(raw: &Raw) -> String {
     match raw {
         Raw::Scalar(Kind::Text, text) => toml::Value::from(text.as_str()).to_string(),
@@ -379,7 +390,7 @@ fn shown(raw: &Raw) -> String {
     }
 }
 
-/// Levenshtein's: the fewest letters to add, drop or change.
+/// Returns the Levenshtein distance: the fewest letters to add, drop or change.
 fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -1,10 +1,11 @@
-//! What a commented sample file promises, for the test in each agent that holds its sample to the reader.
+//! Rules of a commented sample file, for the test in each agent that compares its sample with the
+//! reader.
 //!
-//! A setting commented out without a space after the `#` stands there with its default; `# ` begins prose.
+//! A setting behind a `#` without a space has its default value. `# ` begins prose.
 
 use std::collections::BTreeSet;
 
-/// The sample with every default commented in.
+/// Returns the sample with all defaults uncommented.
 pub fn complete(sample: &str) -> String {
     let is_setting = |line: &&str| line.starts_with(|c: char| c.is_ascii_lowercase());
     sample
@@ -13,7 +14,7 @@ pub fn complete(sample: &str) -> String {
         .collect()
 }
 
-/// Each setting of a file whose values take one line, as `[section] key = value`.
+/// Returns each one-line setting of a file as `[section] key = value`.
 pub fn settings(toml: &str) -> BTreeSet<String> {
     let mut section = "";
     let mut settings = BTreeSet::new();

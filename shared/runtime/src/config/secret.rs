@@ -1,7 +1,8 @@
-//! Secrets: read from files or systemd credentials only, wiped when dropped.
+//! Secrets: read only from files or systemd credentials, and wiped when dropped.
 //!
-//! A [`Secret`] has neither `Debug`, `Display` nor `Serialize`: it does not compile into a log line. A message about a
-//! secret's file never repeats what the configuration says, because somebody may have pasted the secret itself there.
+//! A [`Secret`] has no `Debug`, `Display` or `Serialize`, so a log line with one does not compile.
+//! A message about a secret's file never repeats the configured text, because the user may have
+//! pasted the secret itself there.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,30 +13,30 @@ use zeroize::Zeroizing;
 use super::values::{BasePaths, Kind, Setting};
 use crate::private::{self, NotPrivate};
 
-/// No token, password or key of ours is longer.
+/// Largest secret. Tokens, passwords and keys are smaller.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
-/// A secret's bytes. They are wiped on drop, so it is moved or borrowed, never cloned.
+/// A secret's bytes. They are wiped on drop, so a secret is moved or borrowed, never cloned.
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Takes over `bytes`.
+    /// Takes ownership of `bytes`.
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
-    /// The bytes themselves, for the one call that needs them. Compare them in constant time.
+    /// Returns the bytes, for the one call that needs them. Compare them in constant time.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// A file that holds a secret: it exists, and nobody else can read it (see [`private`]).
+/// An existing file with a secret that nobody else can read (see [`private`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretFile(PathBuf);
 
 impl SecretFile {
-    /// The file, for what reads it itself (and again when it changes).
+    /// Returns the path, for code that reads the file itself.
     pub fn into_path(self) -> PathBuf {
         self.0
     }
@@ -56,7 +57,7 @@ impl Setting for SecretFile {
     }
 }
 
-/// A secret is read when the configuration is; a line end after it does not belong to it.
+/// Reads the secret together with the configuration. A line end after it is removed.
 impl Setting for Secret {
     const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = SecretFile::EXPECTED;
@@ -67,7 +68,7 @@ impl Setting for Secret {
 
     fn parse(text: &str, place: &BasePaths) -> Result<Self, String> {
         let file = open_private(&locate(text, place)?, place)?;
-        // Room for all of it beforehand: a vector that grows leaves copies behind which nobody wipes.
+        // All memory is reserved first: a growing vector leaves copies that are not wiped.
         let mut bytes =
             Zeroizing::new(Vec::with_capacity(usize::try_from(SECRET_BYTES_MAX + 1).unwrap_or(0)));
         file.take(SECRET_BYTES_MAX + 1)
@@ -87,7 +88,7 @@ impl Setting for Secret {
     }
 }
 
-/// The file behind a path or a systemd credential (systemd.exec(5), `LoadCredential=`).
+/// Returns the file of a path or a systemd credential (systemd.exec(5), `LoadCredential=`).
 fn locate(text: &str, place: &BasePaths) -> Result<PathBuf, String> {
     let Some(name) = text.strip_prefix("credential:") else { return place.resolve(text) };
     if name.is_empty() || name.contains('/') {

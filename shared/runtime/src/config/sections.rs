@@ -1,6 +1,7 @@
-//! The sections both agents have: who the agent is, its admin listener, its log, its tunnel.
+//! Sections that both agents have: the agent itself, its admin listener, its audit log, its log and
+//! its tunnel.
 //!
-//! One line a key, with its default. What these mean together with an agent's own sections is told by its sample file.
+//! Each key has one line with its default. The agents' sample files explain the keys.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -17,15 +18,15 @@ use super::reader::Reader;
 use super::secret::SecretFile;
 use super::values::{BitRate, ByteSize, CollectorUrl, DialTarget, InputFile, NAME_RULE, is_name};
 
-/// Most connections that a dialler may be told to hold to one address.
+/// Most connections that an agent may be configured to hold to one address.
 pub const LINKS_PER_PEER_MAX: u8 = 8;
 
-/// `[agent]`: who this is and where it keeps what must survive a restart.
+/// `[agent]`: the agent's name and the folder for its lasting state.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
-    /// Told to the peer and shown in its status; the certificate, not this, is the identity.
+    /// Name for peers and for `status`. The certificate is the agent's identity, not this name.
     pub name: String,
-    /// Folder, made at the start if it is missing.
+    /// Folder, created at the start if it is missing.
     pub state_dir: PathBuf,
 }
 
@@ -44,12 +45,12 @@ impl AgentConfig {
 /// `[admin]`: health, metrics and status.
 #[derive(Clone, Debug)]
 pub struct AdminConfig {
-    /// A loopback address: what is told here needs no password.
+    /// A loopback address, because the listener needs no password.
     pub listen: SocketAddr,
 }
 
 impl AdminConfig {
-    /// Reads `[admin]`; the agents differ in their default address.
+    /// Reads `[admin]`. The agents have different default addresses.
     pub fn read(reader: &mut Reader, listen: &str) -> Self {
         let mut section = reader.section("admin");
         let config = Self { listen: section.or("listen", listen) };
@@ -63,20 +64,20 @@ impl AdminConfig {
     }
 }
 
-/// `[audit]`: where the audit log is and what it is called.
+/// `[audit]`: folder, key and name of the audit log.
 #[derive(Clone, Debug)]
 pub struct AuditConfig {
-    /// The log's folder, made at the first start.
+    /// Folder of the log, created at the first start.
     pub dir: PathBuf,
-    /// The log's signing key, made at the first start, readable by its owner only. It is not in the folder: whoever copies
-    /// the log must not be able to sign.
+    /// The log's signing key, created at the first start, readable by its owner only. It is not in
+    /// the folder, so that a copy of the log cannot be signed.
     pub key_file: PathBuf,
-    /// The log's name, which stands in its key and in every checkpoint.
+    /// Name of the log, in its key and every checkpoint.
     pub origin: String,
-    /// Between two checkpoints while there is something new.
+    /// Time between two checkpoints while there are new entries.
     pub publish_every: Duration,
-    /// How long the disk may take to make an entry durable: then whoever waits is answered all the same, and nothing new is
-    /// taken until it answers.
+    /// Longest time that the disk may take to make an entry durable. After it, waiting callers get
+    /// an answer, and no new entries are taken until the disk answers.
     pub write_within: Duration,
 }
 
@@ -103,7 +104,7 @@ impl AuditConfig {
         if key_file.as_deref().is_some_and(is_taken) {
             section.refuse(
                 "key_file",
-                "must not end in .seen, .last, .sock or .new, which is what stands beside such keys; \"audit.key\" is usual",
+                "must not end in .seen, .last, .sock or .new: files beside the key have such names; \"audit.key\" is usual",
             );
         }
         Self {
@@ -116,24 +117,24 @@ impl AuditConfig {
     }
 }
 
-/// `[log]`: how the log is written.
+/// `[log]`: form and destination of the log.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// For people or for machines.
+    /// Form of a log line.
     pub format: LogFormat,
-    /// A filter as `tracing_subscriber::EnvFilter` has it.
+    /// Filter in the syntax of `tracing_subscriber::EnvFilter`.
     pub level: String,
-    /// The OpenTelemetry collector that traces are sent to, if any.
+    /// OpenTelemetry collector for traces, if any.
     pub otlp: Option<CollectorUrl>,
 }
 
-/// How a log line looks.
+/// Form of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One line of text an event.
+    /// One line of text for each event.
     #[default]
     Human,
-    /// One JSON object an event.
+    /// One JSON object for each event.
     Json,
 }
 
@@ -163,49 +164,50 @@ impl LogConfig {
 /// `[tunnel]`: the encrypted links between the agents.
 #[derive(Clone, Debug)]
 pub struct TunnelConfig {
-    /// This agent's certificate chain, PEM.
+    /// Certificate chain of this agent (PEM).
     pub certificate: PathBuf,
-    /// Its private key, PEM, readable by its owner only.
+    /// Its private key (PEM), readable by its owner only.
     pub key: PathBuf,
-    /// The CA's certificate, PEM: who it has not signed is refused.
+    /// Certificate of the CA (PEM). Peers that it has not signed are refused.
     pub ca: PathBuf,
-    /// The CA's revocation list, PEM.
+    /// Revocation list of the CA (PEM).
     pub crl: PathBuf,
-    /// Where peers may dial in; may be empty if `dial` is not.
+    /// Addresses for peers that dial in; may be empty if `dial` is not.
     pub listen: Vec<SocketAddr>,
     /// Peers to dial; may be empty if `listen` is not.
     pub dial: Vec<DialTarget>,
-    /// SPIFFE IDs of the peers that may link; empty for any of the other role under this CA.
+    /// SPIFFE IDs of the peers that may link; empty for all agents of the other role under this CA.
     pub allow: Vec<String>,
-    /// Whether a key exchange without ML-KEM will do.
+    /// Requirement on the key exchange.
     pub post_quantum: PostQuantum,
-    /// Lanes that orders are spread over, 1 to [`ORDER_LANES_MAX`].
+    /// Lanes for orders, 1 to [`ORDER_LANES_MAX`].
     pub order_lanes: u8,
-    /// The rate that congestion control does not fall below on random loss; `None` is plain CUBIC.
+    /// Rate that congestion control keeps in spite of random loss; `None` is plain CUBIC.
     pub committed_rate: Option<BitRate>,
     /// Connections to each address of a peer, 1 to [`LINKS_PER_PEER_MAX`].
     pub links_per_peer: u8,
-    /// Links that one peer may hold which it dialled itself, [`LINKS_PER_PEER_MAX`] to 1024.
+    /// Most links that one peer may dial, [`LINKS_PER_PEER_MAX`] to 1024.
     pub links_from_peer_max: usize,
-    /// What to ask the kernel for, for each UDP socket and direction.
+    /// Kernel buffer to ask for, for each UDP socket and direction.
     pub udp_buffer: ByteSize,
-    /// A link without a packet for this long is closed.
+    /// Time without a packet after which a link is closed.
     pub idle_timeout: Duration,
-    /// How often the control lane speaks.
+    /// Interval of heartbeats on the control lane.
     pub heartbeat: Duration,
-    /// A link that said nothing for this long gets no new orders; longer than `heartbeat`, shorter than `idle_timeout`.
+    /// Time without a heartbeat after which a link gets no new orders; longer than `heartbeat`,
+    /// shorter than `idle_timeout`.
     pub silent_after: Duration,
 }
 
-/// Whether the tunnel's key exchange must withstand a quantum computer.
+/// Requirement on the tunnel's key exchange to withstand a quantum computer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PostQuantum {
     /// Only X25519MLKEM768 is offered.
     #[default]
     Require,
-    /// X25519MLKEM768 first, classical groups as well.
+    /// X25519MLKEM768 is offered first, then classical groups.
     Prefer,
-    /// Classical groups only.
+    /// Only classical groups are offered.
     Off,
 }
 
@@ -227,7 +229,7 @@ impl TunnelConfig {
             order_lanes: section.number("order_lanes", 1..=u64::from(ORDER_LANES_MAX), 4),
             committed_rate: section.within_or_off("committed_rate", "64 kbit/s"..="100 Gbit/s", "50 Mbit/s"),
             links_per_peer: section.number("links_per_peer", 1..=u64::from(LINKS_PER_PEER_MAX), 1),
-            // A peer that is told to hold the most must be let in.
+            // A peer that is configured to hold the most links must be let in.
             links_from_peer_max: section.number(
                 "links_from_peer_max",
                 u64::from(LINKS_PER_PEER_MAX)..=1_024,
@@ -241,7 +243,7 @@ impl TunnelConfig {
         if config.listen.is_empty() && config.dial.is_empty() {
             section.refuse(
                 "listen",
-                "must not be empty while tunnel.dial is: somebody has to dial and somebody to listen",
+                "must not be empty while tunnel.dial is: one side must dial and the other must listen",
             );
         }
         if config.allow.iter().any(|id| !id.starts_with("spiffe://")) {

@@ -1,6 +1,7 @@
-//! Where settings come from: the TOML file flattened to dotted keys with their lines, and the environment laid over it.
+//! Source of the settings: the TOML file, flattened to dotted keys with their lines, overlaid by
+//! the environment.
 //!
-//! It knows no setting: the reader takes the keys it wants, and what is left over at the end is unknown.
+//! It does not know the settings. The reader takes the keys that it needs, and the rest is unknown.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use super::values::Kind;
 pub(super) enum Raw {
     Scalar(Kind, String),
     List(Vec<Entry>),
-    /// What no setting takes, by what it is.
+    /// A type that no setting has, with its name.
     Other(&'static str),
 }
 
@@ -26,21 +27,21 @@ pub(super) struct Entry {
 
 struct Table {
     parent: String,
-    /// Of its header, or of the first key that implied it.
+    /// Line of its header, or of the first key that implied it.
     line: usize,
 }
 
-/// All settings nobody has taken yet.
+/// All settings that are not taken yet.
 pub(super) struct Source {
     prefix: String,
     entries: BTreeMap<String, Entry>,
     tables: BTreeMap<String, Table>,
-    /// The variables with our prefix.
+    /// Variables with our prefix.
     variables: BTreeMap<String, String>,
 }
 
 impl Source {
-    /// Flattens `text`; what is not TOML at all goes to `mistakes`. `prefix` is such as `BRIDGE_CLOUD`.
+    /// Flattens `text`. Invalid TOML goes to `mistakes`. `prefix` is like `BRIDGE_CLOUD`.
     pub(super) fn new(
         text: &str,
         prefix: &str,
@@ -53,7 +54,8 @@ impl Source {
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let line = error.span().map_or(Origin::File, |span| Origin::Line(line_of(text, span.start)));
-            // Only the message: the error's own Display quotes the line, and a line may hold what somebody pasted.
+            // Only the message is used: the error's own Display quotes the line, where the user may
+            // have pasted a secret.
             mistakes.add(line, "", format!("is not valid TOML: {}", error.message()));
         }
         source.flatten(text, "", table.get_ref());
@@ -73,7 +75,7 @@ impl Source {
         }
     }
 
-    /// Takes a scalar or a list: from the environment if it is there, else from the file.
+    /// Takes a scalar or a list, from the environment if it is there, or else from the file.
     pub(super) fn take(&mut self, path: &str, kind: Kind, list: bool) -> Option<Entry> {
         let from_file = self.entries.remove(path);
         let name = self.variable(path);
@@ -92,7 +94,8 @@ impl Source {
         Some(Entry { origin, raw })
     }
 
-    /// The names under `table`: those of the file, and those only the environment gives (where `_` stands for `-`).
+    /// Returns the names under `table` in the file, and those only in the environment (with `_` for
+    /// `-`).
     pub(super) fn names(&self, table: &str) -> Vec<String> {
         let in_file = self.tables.iter().filter(|(_, child)| child.parent == table);
         let in_file =
@@ -107,17 +110,19 @@ impl Source {
         names
     }
 
-    /// The line of a table, for what is missing from it.
+    /// Returns the line of a table, for a mistake about a missing key.
     pub(super) fn table_origin(&self, table: &str) -> Origin {
         self.tables.get(table).map_or(Origin::File, |table| Origin::Line(table.line))
     }
 
-    /// The variable that overlays a key: `tunnel.udp_buffer` is `BRIDGE_CLOUD__TUNNEL__UDP_BUFFER`.
+    /// Returns the variable that overlays a key: `tunnel.udp_buffer` is
+    /// `BRIDGE_CLOUD__TUNNEL__UDP_BUFFER`.
     pub(super) fn variable(&self, path: &str) -> String {
         format!("{}{}", self.prefix, path.to_uppercase().replace('-', "_").replace('.', "__"))
     }
 
-    /// What nobody took: the outermost table or else the key, with the place of it.
+    /// Returns the settings that nobody took, with their places. Of an unknown table it returns
+    /// only the table.
     pub(super) fn left_over(&self, known: &[&str]) -> Vec<(Origin, String)> {
         let is_section = |path: &str| {
             known.iter().any(|key| key.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
@@ -139,7 +144,7 @@ impl Source {
     }
 }
 
-/// A dotted path, without a leading dot for the top level.
+/// Returns a dotted path, without a leading dot at the top level.
 pub(super) fn join(parent: &str, key: &str) -> String {
     if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") }
 }
@@ -162,7 +167,7 @@ fn entry(text: &str, line: usize, value: &DeValue<'_>) -> Entry {
     Entry { origin: Origin::Line(line), raw }
 }
 
-/// The key as TOML writes it, so that `"a.b"` and `a.b` stay two keys.
+/// Returns the key as TOML writes it, so that `"a.b"` and `a.b` are different keys.
 fn bare_or_quoted(key: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !key.is_empty() && key.chars().all(bare) { key.to_owned() } else { format!("{key:?}") }

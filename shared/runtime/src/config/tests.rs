@@ -1,4 +1,5 @@
-//! The reader from the outside: a file and an environment go in, values or all mistakes come out.
+//! Tests of the reader from outside: a file and an environment go in, and values or all mistakes
+//! come out.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A folder with an `agent.toml` and the files it names.
+/// A folder with an `agent.toml` and the files that it names.
 struct Fixture {
     folder: TempDir,
 }
@@ -39,7 +40,7 @@ impl Fixture {
         Reader::open(&self.path("agent.toml"), "AGENT", environment)
     }
 
-    /// The mistakes after `read`, without the folder's name.
+    /// Returns the mistakes after `read`, without the folder's name.
     fn mistakes(&self, environment: &[(&str, &str)], read: impl FnOnce(&mut Reader)) -> Vec<String> {
         let result = self.open(environment).and_then(|mut reader| {
             read(&mut reader);

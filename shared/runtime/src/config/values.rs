@@ -1,6 +1,7 @@
-//! The types a setting can have, and how each is written.
+//! Types of settings, and their syntax.
 //!
-//! A [`Setting`] is parsed from one scalar; lists, choices and numbers with a range are the reader's business.
+//! A [`Setting`] is parsed from one scalar. The reader handles lists, choices and numbers with a
+//! range.
 
 use std::fmt;
 use std::fs::File;
@@ -11,28 +12,32 @@ use std::time::Duration;
 
 use http::Uri;
 
-/// What TOML calls a scalar's type.
+/// TOML type of a scalar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A quoted text.
     Text,
-    /// An integer, here always in decimal.
+    /// An integer in decimal.
     Integer,
     /// `true` or `false`.
     Boolean,
 }
 
-/// What a relative path and a credential are relative to.
+/// Base of relative paths and of credentials.
 #[derive(Default)]
 pub struct BasePaths {
-    /// The folder of the configuration file.
+    /// Folder of the configuration file.
     pub(super) folder: PathBuf,
     /// systemd's `$CREDENTIALS_DIRECTORY`.
     pub(super) credentials: Option<PathBuf>,
 }
 
 impl BasePaths {
-    /// A path as the configuration means it: relative to the folder of its file.
+    /// Resolves a path of the configuration, which is relative to the folder of its file.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the text is empty.
     pub fn resolve(&self, text: &str) -> Result<PathBuf, String> {
         if text.is_empty() {
             return Err("must not be empty".to_owned());
@@ -41,19 +46,25 @@ impl BasePaths {
     }
 }
 
-/// A type that a scalar in the configuration can be read as.
+/// A type that can be read from a scalar of the configuration.
 pub trait Setting: Sized {
-    /// The TOML type it is written in.
+    /// TOML type of the scalar.
     const KIND: Kind;
-    /// What a mistake says is expected, such as `a duration such as "10s"`.
+    /// Expected form for mistakes, such as `a duration such as "10s"`.
     const EXPECTED: &'static str;
-    /// The smallest and the largest value of this type, if it has an order. A setting mostly has narrower bounds of its own.
+    /// Smallest and largest value of this type, if it has an order. Most settings have narrower
+    /// bounds.
     const BOUNDS: Option<RangeInclusive<&'static str>> = None;
 
-    /// Stands in for a value that could not be read. It never leaves the reader, whose `finish` fails.
+    /// Returns a value for one that could not be read. It never leaves the reader, because `finish`
+    /// then fails.
     fn placeholder() -> Self;
 
-    /// Reads it, or says what is wrong: `must be ..., is ...`.
+    /// Reads the value.
+    ///
+    /// # Errors
+    ///
+    /// Returns the mistake in the form `must be ..., is ...`.
     fn parse(text: &str, place: &BasePaths) -> Result<Self, String>;
 }
 
@@ -114,12 +125,12 @@ impl Setting for PathBuf {
     }
 }
 
-/// A file that can be opened now, so that a missing one is reported with the other mistakes.
+/// A file that can be opened now. So a missing file is reported with the other mistakes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputFile(PathBuf);
 
 impl InputFile {
-    /// Where it is.
+    /// Returns its path.
     pub fn into_path(self) -> PathBuf {
         self.0
     }
@@ -145,7 +156,8 @@ fn readable(path: &Path) -> std::io::Result<()> {
     if is_file { Ok(()) } else { Err(std::io::Error::other("it is not a regular file")) }
 }
 
-/// Every duration here is a limit of some kind, so zero is none of them, and more than a day is a slip of the unit.
+/// Every duration in the configuration is a limit. So zero is refused, and more than a day is taken
+/// as a wrong unit.
 impl Setting for Duration {
     const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a duration from \"1ms\" to \"24h\", in ms, s, m or h, such as \"10s\"";
@@ -162,19 +174,19 @@ impl Setting for Duration {
     }
 }
 
-/// How fast a line is.
+/// Rate of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BitRate {
     bits_per_second: u64,
 }
 
 impl BitRate {
-    /// From bits a second.
+    /// Makes a rate from bits per second.
     pub const fn from_bits_per_second(bits_per_second: u64) -> Self {
         Self { bits_per_second }
     }
 
-    /// In bytes a second.
+    /// Returns the rate in bytes per second.
     pub const fn bytes_per_second(self) -> u64 {
         self.bits_per_second / 8
     }
@@ -196,19 +208,19 @@ impl Setting for BitRate {
     }
 }
 
-/// A size in memory or on the wire.
+/// Size in memory or on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize {
     bytes: usize,
 }
 
 impl ByteSize {
-    /// From bytes.
+    /// Makes a size from bytes.
     pub const fn from_bytes(bytes: usize) -> Self {
         Self { bytes }
     }
 
-    /// In bytes.
+    /// Returns the size in bytes.
     pub const fn bytes(self) -> usize {
         self.bytes
     }
@@ -231,10 +243,10 @@ impl Setting for ByteSize {
     }
 }
 
-/// A peer to dial: a name or an address, and a port. Names are resolved by whoever dials, again and again.
+/// A peer to dial: a name or address, and a port. A name is resolved again at each attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DialTarget {
-    /// DNS name or IP address, IPv6 without its brackets.
+    /// DNS name or IP address; IPv6 without brackets.
     pub host: String,
     /// UDP and TCP port.
     pub port: u16,
@@ -273,12 +285,13 @@ impl Setting for DialTarget {
     }
 }
 
-/// Where an OpenTelemetry collector takes OTLP over HTTP: the address that its own documentation calls the endpoint.
+/// Address of an OpenTelemetry collector for OTLP over HTTP, which its documentation calls the
+/// endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CollectorUrl(String);
 
 impl CollectorUrl {
-    /// Where it takes traces (OTLP 1.x, section "OTLP/HTTP Request").
+    /// Returns the address for traces (OTLP 1.x, section "OTLP/HTTP Request").
     pub fn traces(&self) -> String {
         format!("{}/v1/traces", self.0)
     }
@@ -296,7 +309,7 @@ impl Setting for CollectorUrl {
     fn parse(text: &str, _: &BasePaths) -> Result<Self, String> {
         let url: Uri = text.parse().map_err(|_| expected::<Self>(text))?;
         let is_plain = url.scheme_str() == Some("http") && url.query().is_none();
-        // Neither a password nor half an address: what stands there is shown by `check --print-config`.
+        // Passwords and incomplete addresses are refused. `check --print-config` shows this text.
         let is_host =
             url.authority().is_some_and(|host| !host.as_str().contains('@') && !host.host().is_empty());
         if is_plain && is_host {
@@ -307,16 +320,18 @@ impl Setting for CollectorUrl {
     }
 }
 
-/// What [`is_name`] wants, as a mistake says it.
+/// Rule of [`is_name`] for mistakes.
 pub(super) const NAME_RULE: &str = "must be a name of 1 to 32 lower-case letters, digits and hyphens";
 
-/// Whether a text can name an agent or a brand: it has to fit into a path, a URL, an environment variable and a label.
+/// Returns true if a text can name an agent or a brand. The name must fit into a path, a URL, an
+/// environment variable and a label.
 pub(super) fn is_name(text: &str) -> bool {
     (1..=32).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// `"50 Mbit/s"` with its unit's factor applied; a space before the unit is optional.
+/// Reads a number with a unit, such as `"50 Mbit/s"`, and multiplies by the unit's factor. A space
+/// before the unit is optional.
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);

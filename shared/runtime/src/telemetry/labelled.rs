@@ -1,7 +1,8 @@
-//! A metric per label value, where the values are an enum: bounded, there from the start with zero, and found by index.
+//! A metric for each value of a label, where the values are an enum. The set is bounded, starts
+//! with zeros, and is indexed.
 //!
-//! prometheus-client's own `Family` makes its members at first use behind a lock; here each use is one atomic, and a rate
-//! over a counter sees its first increment.
+//! prometheus-client's own `Family` makes its members at their first use, behind a lock. Here each
+//! use costs one atomic operation, and a rate over a counter sees its first increment.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,18 +11,18 @@ use std::sync::Arc;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-/// A closed set of label values: an enum made by `labels!`, or a pair of such.
+/// A closed set of label values: an enum made by `labels!`, or a pair of them.
 pub trait Label: Copy + fmt::Debug + Send + Sync + 'static {
-    /// How many there are.
+    /// Number of values.
     const COUNT: usize;
 
-    /// The value at `index`, which is less than `COUNT`.
+    /// Returns the value at `index`, which must be less than `COUNT`.
     fn nth(index: usize) -> Self;
 
-    /// Where this value stands.
+    /// Returns the index of this value.
     fn index(self) -> usize;
 
-    /// Name and value of each label, as a scrape shows them.
+    /// Returns name and value of each label, as a scrape shows them.
     fn pairs(self) -> Vec<(&'static str, &'static str)>;
 }
 
@@ -41,7 +42,7 @@ impl<A: Label, B: Label> Label for (A, B) {
     }
 }
 
-/// Makes an enum whose variants are the values of one label.
+/// Defines an enum whose variants are the values of one label.
 #[macro_export]
 macro_rules! labels {
     ($(#[$about:meta])* $name:ident as $label:literal { $($(#[$what:meta])* $variant:ident = $value:literal,)+ }) => {
@@ -55,7 +56,7 @@ macro_rules! labels {
             /// Every value.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
-            /// As a scrape shows it.
+            /// Returns the value as a scrape shows it.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $value,)+
@@ -89,7 +90,7 @@ pub struct Labelled<L, M> {
 }
 
 impl<L: Label, M> Labelled<L, M> {
-    /// The member of `label`.
+    /// Returns the member of `label`.
     pub fn of(&self, label: L) -> &M {
         &self.members[label.index()]
     }

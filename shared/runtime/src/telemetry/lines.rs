@@ -1,7 +1,9 @@
-//! The way of the log's lines to standard error: into a bounded buffer, and from there by a thread of their own.
+//! Writing of the log's lines to standard error: into a bounded buffer, and from there by a thread
+//! of their own.
 //!
-//! Whoever reads the log may stop reading: a terminal after Ctrl-S, a log driver, a full disk. Then only that thread waits. A line
-//! that finds the buffer full is left out and counted, and no request waits for it.
+//! The reader of the log may stop reading: a terminal after Ctrl-S, a log driver, a full disk. Then
+//! only that thread waits. A line that finds the buffer full is dropped and counted, and no request
+//! waits for it.
 
 use std::io::{self, Write};
 use std::mem;
@@ -12,31 +14,33 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Lines that wait to be written: some thousands of them, more than any burst at `info`.
+/// Most bytes that wait to be written: some thousands of lines, more than any burst at `info`.
 const BYTES_MAX: usize = 1 << 20;
 
-/// How long the end of the process waits for what is left.
+/// Wait at the end of the process for the remaining lines.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// The process has one log, as it has one subscriber of `tracing`: whoever ends the process writes out its lines.
+/// The process has one log, as it has one subscriber of `tracing`. So any code that ends the
+/// process can write out its lines.
 static LOG: OnceLock<Lines> = OnceLock::new();
 
-/// Counts for as many [`Metrics`](super::metrics::Metrics) as there are in the process.
+/// Counts for all [`Metrics`](super::metrics::Metrics) of the process.
 static LEFT_OUT: LazyLock<Counter> = LazyLock::new(Counter::default);
 
-/// How many of the log's lines were left out.
+/// Returns the counter of dropped lines.
 pub(super) fn left_out() -> Counter {
     LEFT_OUT.clone()
 }
 
-/// Waits until the log's lines are written; gives up after two seconds. To be called before the process ends.
+/// Waits until the log's lines are written, for at most two seconds. Call it before the process
+/// ends.
 pub fn flush() {
     if let Some(lines) = LOG.get() {
         lines.flush(FLUSH);
     }
 }
 
-/// Dropped, it [flushes](flush).
+/// [Flushes](flush) the log when dropped.
 #[derive(Debug)]
 pub(super) struct FlushAtEnd;
 
@@ -46,14 +50,14 @@ impl Drop for FlushAtEnd {
     }
 }
 
-/// Where lines wait, and the thread that writes them. Clones are the same.
+/// The waiting lines, with the thread that writes them. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Lines(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     waiting: Mutex<Waiting>,
-    /// Told of every line, and of every end of writing.
+    /// Notified of every line and after every write.
     changed: Condvar,
     bytes_max: usize,
     left_out: Counter,
@@ -63,14 +67,14 @@ struct Shared {
 struct Waiting {
     /// At most `bytes_max`.
     bytes: Vec<u8>,
-    /// Lines that found no room since that was last said.
+    /// Lines dropped since the last message about it.
     left_out: u64,
-    /// The thread has lines that are not written yet.
+    /// Set while the thread has lines that are not written yet.
     is_writing: bool,
 }
 
 impl Lines {
-    /// The log of this process, on standard error.
+    /// Returns the log of this process, on standard error.
     pub(super) fn to_stderr() -> io::Result<Self> {
         let lines = Self::start(io::stderr(), BYTES_MAX, left_out())?;
         Ok(LOG.get_or_init(|| lines).clone())
@@ -103,14 +107,15 @@ impl Lines {
     fn write_to(self, mut out: impl Write) {
         loop {
             let (bytes, left_out) = self.take();
-            // There is room for it now, and it stands where they would.
+            // The buffer has room now, and the message takes the place of the dropped lines.
             if left_out > 0 {
                 tracing::warn!(
                     left_out,
-                    "lines of the log were left out, since whoever reads it did not keep up"
+                    "lines of the log were left out, because its reader did not keep up"
                 );
             }
-            // One call a line, since others may write to the same file; a line that cannot be written is lost.
+            // Each line is one write, because other processes may write to the same file. A line
+            // that cannot be written is lost.
             for line in bytes.split_inclusive(|byte| *byte == b'\n') {
                 if out.write_all(line).is_err() {
                     self.0.left_out.inc();
@@ -120,7 +125,7 @@ impl Lines {
         }
     }
 
-    /// Waits for lines and takes them all; how many were left out before them.
+    /// Waits for lines and takes all. Also returns the number of lines dropped before them.
     fn take(&self) -> (Vec<u8>, u64) {
         let mut waiting = self.lock();
         waiting.is_writing = false;
@@ -131,7 +136,7 @@ impl Lines {
         (mem::take(&mut waiting.bytes), mem::take(&mut waiting.left_out))
     }
 
-    /// Waits until all lines are written, at most so long; whether they are.
+    /// Waits until all lines are written, at most this long. Returns true if they are.
     fn flush(&self, within: Duration) -> bool {
         let busy = |waiting: &mut Waiting| waiting.is_writing || !waiting.bytes.is_empty();
         let ended = self.0.changed.wait_timeout_while(self.lock(), within, busy);
@@ -139,7 +144,7 @@ impl Lines {
     }
 }
 
-/// The subscriber hands over a whole line at a time.
+/// The subscriber writes one whole line in each call.
 impl Write for &Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.put(line);
@@ -165,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    /// A reader that takes a line whenever the test lets it.
+    /// A reader that takes a line only when the test allows it.
     struct Reader {
         may: Receiver<()>,
         took: Sender<Vec<u8>>,
@@ -188,7 +193,8 @@ mod tests {
         let ((lets, may), (took, taken)) = (channel(), channel());
         let left_out = Counter::default();
         let lines = Lines::start(Reader { may, took }, 100, left_out.clone()).unwrap();
-        // Ten bytes each. The thread may have taken some of the first before the buffer was full.
+        // Each line has ten bytes. The thread may have taken some of the first before the buffer
+        // was full.
         for number in 0..100 {
             (&lines).write_all(format!("line {number:04}\n").as_bytes()).unwrap();
         }

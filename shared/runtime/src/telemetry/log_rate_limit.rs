@@ -1,21 +1,21 @@
-//! Says little about what happens often: of each reason so much at a time, and how much was left out.
+//! Limits how often each reason is logged, and counts the omitted lines.
 //!
-//! Whoever can reach a port can be refused all day, and a peer can send what is refused all day: either would fill a log. The
-//! counters count each time.
+//! A stranger who can reach a port can be refused all day, and so can a peer's requests. Either
+//! would fill a log. The metrics count every event.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The time over which it is spared.
+/// Length of a window.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// How often each reason may be said.
+/// Limits the lines of each reason.
 #[derive(Debug)]
 pub struct LogRateLimit {
-    /// In each window.
+    /// Lines in each window.
     at_once: u32,
-    /// By reason, of which there are few.
+    /// Windows by reason. There are few reasons.
     reasons: Mutex<HashMap<&'static str, WindowCount>>,
 }
 
@@ -27,12 +27,13 @@ struct WindowCount {
 }
 
 impl LogRateLimit {
-    /// Each reason is said this often in ten seconds.
+    /// Makes a limit of this many lines in ten seconds for each reason.
     pub fn new(at_once: u32) -> Self {
         Self { at_once, reasons: Mutex::default() }
     }
 
-    /// It has happened once more: how often it was left out since it was last said, if it is to be said now.
+    /// Counts one event. If it may be logged now, returns the number of lines omitted since the
+    /// last one.
     pub fn due(&self, reason: &'static str, now: Instant) -> Option<u64> {
         let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
         let said = reasons.entry(reason).or_insert(WindowCount { since: now, said: 0, left_out: 0 });

@@ -1,7 +1,9 @@
-//! The registry of an agent's metrics, and those of what both agents are made of: links, the audit log, files, the log.
+//! The registry of an agent's metrics, with the metrics that both agents have: links, the audit
+//! log, files, the log.
 //!
-//! An agent makes one [`Metrics`], enters its own instruments beside these, and hands it down. No label is free text, so
-//! neither a brand's flood nor a stranger's input can grow the number of series, and no value of a person can get in.
+//! An agent makes one [`Metrics`], registers its own instruments too, and passes it on. No label is
+//! free text. So neither a brand's flood nor a stranger's input can increase the number of series,
+//! and no personal value can get in.
 
 use std::sync::atomic::AtomicU64;
 
@@ -15,49 +17,49 @@ use super::lines;
 use crate::labels;
 
 labels! {
-    /// Why a link was refused, by either side.
+    /// Reason why a link was refused, by either side.
     RefusalReason as "reason" {
-        /// A cloud agent where an idc agent belongs, or the reverse.
+        /// A cloud agent where an IDC agent is expected, or the reverse.
         WrongRole = "wrong_role",
-        /// Signed by a CA that is not ours.
+        /// Signed by another CA.
         UnknownCa = "unknown_ca",
-        /// The certificate's time is over.
+        /// The certificate has expired.
         Expired = "expired",
-        /// The certificate's time has not begun, or a clock is wrong.
+        /// The certificate is not valid yet, or a clock is wrong.
         NotYetValid = "not_yet_valid",
         /// On the revocation list.
         Revoked = "revoked",
-        /// The revocation list is too old to tell.
+        /// The revocation list has expired.
         StaleCrl = "stale_crl",
-        /// None was shown.
+        /// The peer showed no certificate.
         NoCertificate = "no_certificate",
-        /// It is not an agent's certificate, or broken.
+        /// The certificate is not an agent's, or malformed.
         BadCertificate = "bad_certificate",
         /// A good identity that `tunnel.allow` does not list.
         NotAllowed = "not_allowed",
-        /// It speaks something else (ALPN).
+        /// The peer speaks another protocol (ALPN).
         ForeignProtocol = "foreign_protocol",
-        /// No key exchange in common, mostly one without ML-KEM.
+        /// There is no common key exchange. Usually one side has no ML-KEM.
         NoCommonGroup = "no_common_group",
-        /// The handshake failed otherwise.
+        /// The handshake failed for another reason.
         Handshake = "handshake",
-        /// The hello named no version in common.
+        /// The hello names no common version.
         Version = "version",
-        /// It broke the rules of lanes or frames.
+        /// The peer broke the rules of lanes or frames.
         Protocol = "protocol",
-        /// Its handshake was not finished when another one needed the room.
+        /// Its handshake was unfinished when another one needed the room.
         Crowded = "crowded",
-        /// It begins too many handshakes or links, one after the other.
+        /// It begins too many handshakes or links in a short time.
         TooOften = "too_often",
         /// It holds as many links as a peer may.
         TooMany = "too_many",
-        /// Anything else.
+        /// Any other reason.
         Other = "other",
     }
 }
 
 labels! {
-    /// Which way something went.
+    /// Direction of a frame.
     Direction as "direction" {
         /// To the peer.
         Sent = "sent",
@@ -67,15 +69,15 @@ labels! {
 }
 
 labels! {
-    /// What ends by itself.
+    /// Kind of a thing that expires.
     Expiring as "what" {
         /// The agent's own certificate.
         Certificate = "certificate",
-        /// The certificate of the authority that is trusted.
+        /// The certificate of the CA.
         Ca = "ca",
         /// The revocation list.
         RevocationList = "revocation_list",
-        /// The sealing keys: the last of them.
+        /// The last of the sealing keys.
         SealingKey = "sealing_key",
     }
 }
@@ -83,15 +85,15 @@ labels! {
 labels! {
     /// Files that are read again while the agent runs.
     FilesReread as "files" {
-        /// The agent's certificate and key, the authority's certificate, the revocation list.
+        /// The agent's certificate and key, the CA's certificate, the revocation list.
         Certificates = "certificates",
-        /// IDC: the keys' folder.
+        /// IDC: the folder of keys.
         Keys = "keys",
     }
 }
 
-/// The instruments of what both agents are made of, and the registry that has the agent's own beside them. Counting is an
-/// atomic addition; share it in an `Arc`.
+/// Instruments that both agents have, and the registry for all instruments. Counting is an atomic
+/// addition. Share it in an `Arc`.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -106,28 +108,29 @@ pub struct Metrics {
     pub links_refused: Labelled<RefusalReason, Counter>,
     /// Frames on all lanes.
     pub frames: Labelled<Direction, Counter>,
-    /// Bytes of those frames, their heads included.
+    /// Bytes of those frames, with their lengths.
     pub frame_bytes: Labelled<Direction, Counter>,
-    /// Entries of the audit log that are durable.
+    /// Durable entries of the audit log.
     pub audit_entries: Counter,
-    /// Rounds of the audit log, each of which makes its entries durable with one fsync.
+    /// Rounds of the audit log. Each makes its entries durable with one fsync.
     pub audit_rounds: Counter,
-    /// 1 while the audit log can be written, 0 while it cannot and nothing new is taken.
+    /// 1 while the audit log can be written, 0 while it cannot and no new work is taken.
     pub audit_writable: Gauge,
-    /// 1 while the audit log can be published, 0 from a try that failed or hangs until one goes through.
+    /// 1 while the audit log can be published; 0 from an attempt that failed or hangs until one
+    /// succeeds.
     pub audit_publishable: Gauge,
-    /// 1 while how far the audit log has come is noted beside its key, 0 from a try that failed or hangs until one goes
-    /// through.
+    /// 1 while the log's size is noted beside its key; 0 from an attempt that failed or hangs until
+    /// one succeeds.
     pub audit_noted: Gauge,
-    /// Entries of the audit log that are durable and under no checkpoint yet.
+    /// Durable entries of the audit log that no checkpoint covers yet.
     audit_unpublished: Gauge,
-    /// Tries to publish the audit log that failed, or took too long.
+    /// Attempts to publish the audit log that failed or took too long.
     pub audit_publish_errors: Counter,
-    /// Seconds until the first of a kind ends by itself; NaN while none is known.
+    /// Seconds until the first item of a kind expires; NaN while none is known.
     pub(crate) expires: Labelled<Expiring, Gauge<f64, AtomicU64>>,
-    /// Lines of the log that were left out, since nobody took them in time.
+    /// Dropped lines of the log, because its reader did not keep up.
     log_lines_left_out: Counter,
-    /// 1 while what is on the disk is not in force, since it cannot be read or used.
+    /// 1 while files on the disk are not in use, because they cannot be read or are wrong.
     pub files_not_in_force: Labelled<FilesReread, Gauge>,
 }
 
@@ -160,17 +163,17 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Where an agent enters its own.
+    /// Returns the registry for an agent's own instruments.
     pub fn registry(&mut self) -> &mut Registry {
         &mut self.registry
     }
 
-    /// How many entries of the audit log are durable and under no checkpoint yet.
+    /// Sets the number of durable entries of the audit log that no checkpoint covers yet.
     pub fn set_audit_unpublished(&self, entries: u64) {
         self.audit_unpublished.set(i64::try_from(entries).unwrap_or(i64::MAX));
     }
 
-    /// The text of a scrape (OpenMetrics 1.0).
+    /// Returns the text of a scrape (OpenMetrics 1.0).
     pub fn encode(&self) -> String {
         let mut text = String::new();
         let _infallible = encode(&mut text, &self.registry);
@@ -191,25 +194,25 @@ impl Metrics {
         registry.register("audit_rounds", help, self.audit_rounds.clone());
         let help = "1 while the audit log can be written";
         registry.register("audit_writable", help, self.audit_writable.clone());
-        let help = "1 while the audit log can be published, 0 from a try that failed or hangs until one goes through";
+        let help = "1 while the audit log can be published, 0 from an attempt that failed or hangs until one succeeds";
         registry.register("audit_publishable", help, self.audit_publishable.clone());
-        let help = "1 while how far the audit log has come is noted beside its key, 0 from a try that failed or hangs until one goes through";
+        let help = "1 while the audit log's size is noted beside its key, 0 from an attempt that failed or hangs until one succeeds";
         registry.register("audit_noted", help, self.audit_noted.clone());
-        let help = "Until the first of its kind ends by itself; NaN while none is known";
+        let help = "Time until the first of its kind expires; NaN while none is known";
         registry.register_with_unit("expires_in", help, Unit::Seconds, self.expires.clone());
-        let help = "1 while what is on the disk is not in force, since it cannot be read or used";
+        let help = "1 while files on the disk are not in force, because they cannot be read or used";
         registry.register("files_not_in_force", help, self.files_not_in_force.clone());
-        let help = "Lines of the log that were left out, since whoever reads it did not keep up";
+        let help = "Lines of the log that were left out, because its reader did not keep up";
         registry.register("log_lines_left_out", help, self.log_lines_left_out.clone());
         let help = "Entries of the audit log that are durable and under no checkpoint yet";
         registry.register("audit_unpublished", help, self.audit_unpublished.clone());
-        let help = "Tries to publish the audit log that failed or took too long";
+        let help = "Attempts to publish the audit log that failed or took too long";
         registry.register("audit_publish_errors", help, self.audit_publish_errors.clone());
         self
     }
 }
 
-/// An instrument, made and entered.
+/// Makes and registers an instrument.
 pub fn entered<M: Metric + Default + Clone>(registry: &mut Registry, name: &str, help: &str) -> M {
     let metric = M::default();
     registry.register(name, help, metric.clone());

@@ -1,7 +1,8 @@
-//! Logs, traces and metrics: set up once, then handed down; nothing but `tracing`'s subscriber and its lines' way is global.
+//! Logs, traces and metrics: made once, then passed on. Only `tracing`'s subscriber and the writing
+//! of its lines are global.
 //!
-//! Personal data and secrets never come here: metrics have only labels from closed lists, and of the log's events below
-//! INFO only those of crates that never print what passes through them get out.
+//! Personal data and secrets never get here. Metrics have labels from closed lists only. Log events
+//! below INFO are accepted only from crates that never print the data that passes through them.
 
 pub mod metrics;
 pub mod shared;
@@ -32,39 +33,45 @@ use lines::{FlushAtEnd, Lines};
 /// The log could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// `log.level` is no filter; the configuration's check says so first.
+    /// `log.level` is no filter. The check of the configuration reports it first.
     #[error("log.level is not a filter: {0}")]
     Filter(#[from] ParseError),
-    /// This process logs elsewhere already.
+    /// This process already has a log.
     #[error("the log is set up already: {0}")]
     AlreadySet(#[from] TryInitError),
-    /// Nothing writes its lines.
+    /// The thread for its lines cannot be started.
     #[error("start the log's thread: {0}")]
     Thread(#[from] io::Error),
-    /// Nothing can be sent to `log.otlp`.
+    /// Traces cannot be sent to `log.otlp`.
     #[error("start to send traces: {0}")]
     Traces(#[from] otlp::Error),
 }
 
-/// Whose traces these are.
+/// Source of the traces.
 #[derive(Clone, Copy, Debug)]
 pub struct Service<'a> {
-    /// The program.
+    /// Name of the program.
     pub name: &'static str,
-    /// Which of its agents.
+    /// Name of the agent.
     pub instance: &'a str,
 }
 
-/// What works behind the log; to be dropped when the process has done its work, so that no trace and no line is lost.
+/// Background work of log and traces. Drop it at the end of the process, so that no trace and no
+/// line is lost.
 #[must_use]
 #[derive(Debug)]
 pub struct Telemetry {
     _traces: Option<otlp::Exporter>,
-    /// Behind the traces, whose end has something to say.
+    /// After the traces, whose end may log something.
     _lines: FlushAtEnd,
 }
 
-/// Starts logging to standard error, and sending traces if `log.otlp` says where to. Not to be called within an async runtime.
+/// Starts logging to standard error, and sends traces if `log.otlp` has an address. Do not call it
+/// within an async runtime.
+///
+/// # Errors
+///
+/// Fails if the filter is wrong, a log exists already, or a thread cannot be started.
 pub fn init(config: &LogConfig, service: &Service<'_>) -> Result<Telemetry, LogError> {
     let lines = fmt::layer().with_writer(Lines::to_stderr()?);
     let lines = match config.format {
@@ -78,7 +85,8 @@ pub fn init(config: &LogConfig, service: &Service<'_>) -> Result<Telemetry, LogE
     Ok(Telemetry { _traces: exporter, _lines: FlushAtEnd })
 }
 
-/// What of the wanted lines may be written. It is the lines' own filter: which traces go out is not a matter of `log.level`.
+/// Returns the filter of the log's lines. It is separate from the traces, which do not depend on
+/// `log.level`.
 fn discreet<S: Subscriber>(wanted: EnvFilter) -> impl Filter<S>
 where
     EnvFilter: Filter<S>,
@@ -86,8 +94,9 @@ where
     wanted.and(filter_fn(is_discreet).with_max_level_hint(LevelFilter::TRACE))
 }
 
-/// Whether an event can be trusted to hold no one's data: hyper and h2 print headers, bearer tokens among them, and sqlx
-/// prints statements, so whatever `log.level` asks for, they are not heard below INFO.
+/// Returns true if an event surely has no one's data. hyper and h2 print headers with bearer
+/// tokens, and sqlx prints statements. So their events below INFO are dropped, whatever `log.level`
+/// says.
 fn is_discreet(metadata: &Metadata<'_>) -> bool {
     let trusted = ["bridge_", "quinn", "rustls"].iter().any(|name| metadata.target().starts_with(name));
     trusted || *metadata.level() <= Level::INFO

@@ -1,7 +1,9 @@
-//! Traces that a storefront has begun go on as spans in an OpenTelemetry collector: OTLP over plain HTTP, as protobuf.
+//! Traces: continues a storefront's traces as spans in an OpenTelemetry collector (OTLP over plain
+//! HTTP, protobuf).
 //!
-//! Only spans of our own crates leave, without the log's lines in them, and only those of a trace that the storefront
-//! records. They wait in a bounded queue for a thread of their own: what finds it full is dropped, and nobody waits.
+//! Only spans of our own crates are sent, without log lines, and only in traces that the storefront
+//! records. They wait in a bounded queue for a thread of their own. A span that finds the queue
+//! full is dropped, and nobody waits.
 
 use std::time::Duration;
 
@@ -22,32 +24,33 @@ use tracing_subscriber::registry::LookupSpan;
 use super::Service;
 use crate::config::CollectorUrl;
 
-/// Spans that wait to be sent.
+/// Most spans that wait to be sent.
 const QUEUE: usize = 8_192;
 
 /// Spans in one request.
 const BATCH: usize = 512;
 
-/// Between two requests while there are fewer than a batch.
+/// Interval of requests while there are fewer spans than a batch.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// After this long a request is given up, its spans with it.
+/// Timeout of a request. Its spans are then lost.
 const REQUEST: Duration = Duration::from_secs(5);
 
-/// How long the end of the process waits for what is left.
+/// Wait at the end of the process for the remaining spans.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// Why there is no exporter.
+/// Reasons why there is no exporter.
 pub(super) type Error = ExporterBuildError;
 
-/// The thread that sends, and its queue; dropped, it sends what is left.
+/// The sending thread with its queue. Dropping it sends the rest.
 #[derive(Debug)]
 pub(super) struct Exporter {
     provider: SdkTracerProvider,
 }
 
 impl Exporter {
-    /// Starts the thread. The collector need not be there. Not to be called within an async runtime.
+    /// Starts the thread. The collector need not be reachable. Do not call it within an async
+    /// runtime.
     pub(super) fn start(collector: &CollectorUrl, service: &Service<'_>) -> Result<Self, Error> {
         let exporter = SpanExporter::builder()
             .with_http()
@@ -68,14 +71,15 @@ impl Exporter {
             .with_span_processor(
                 BatchSpanProcessor::builder(exporter).with_batch_config(limits.build()).build(),
             )
-            // A span is recorded if the storefront's is; what belongs to no trace of a storefront is not.
+            // A span is recorded only if the storefront records its own. A span outside a
+            // storefront's trace is not.
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)))
             .with_resource(Resource::builder_empty().with_attributes(about).build())
             .build();
         Ok(Self { provider })
     }
 
-    /// What brings spans to the exporter.
+    /// Returns the layer that passes spans to the exporter.
     pub(super) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(&self) -> impl Layer<S> + use<S> {
         tracing_opentelemetry::layer()
             .with_tracer(self.provider.tracer("bridge"))
@@ -95,13 +99,13 @@ impl Drop for Exporter {
     }
 }
 
-/// Spans of ours, never an event: what a log line says is for the log.
+/// Returns true for our own spans. Events belong to the log only.
 fn is_exported(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() && metadata.target().starts_with("bridge_")
 }
 
-/// Makes a span that was not entered yet a child of the storefront's: it goes out when it ends, if the storefront records the
-/// trace and `log.otlp` names a collector.
+/// Makes a span a child of the storefront's span. The span must not be entered yet. It is sent when
+/// it ends, if the storefront records the trace and `log.otlp` has a collector.
 pub fn continue_trace(span: &Span, trace: TraceParent) {
     let (id, caller, flags) = trace.parts();
     let caller = SpanContext::new(
@@ -111,7 +115,7 @@ pub fn continue_trace(span: &Span, trace: TraceParent) {
         true,
         TraceState::NONE,
     );
-    // Without a collector there is nobody to tell.
+    // It fails if there is no collector.
     let _not_exported = span.set_parent(Context::new().with_remote_span_context(caller));
 }
 
@@ -134,7 +138,7 @@ mod tests {
         TraceParent::parse(&format!("00-4bf92f3577b34da6a3ce929d0e0e47{last}")).unwrap()
     }
 
-    /// One request as a collector receives it: its head and its body.
+    /// Returns one request as a collector receives it: its head and its body.
     fn receive(listener: &TcpListener) -> (String, Vec<u8>) {
         let (stream, _) = listener.accept().unwrap();
         let mut stream = BufReader::new(stream);

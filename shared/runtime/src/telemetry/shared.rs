@@ -1,4 +1,5 @@
-//! What both agents count under one name: orders by outcome, bounded queues, sealing sessions, where the catalogue is.
+//! Metrics that both agents have under one name: orders by outcome, bounded queues, sealing
+//! sessions, the catalogue's position.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -9,49 +10,49 @@ use super::metrics::entered;
 use crate::labels;
 
 labels! {
-    /// How an order ended, or was answered meanwhile.
+    /// Outcome of an order, or its answer meanwhile.
     OrderOutcome as "outcome" {
         /// Committed.
         Placed = "placed",
         /// Not enough stock for one of its lines.
         SoldOut = "sold_out",
-        /// A price is no longer the ledger's.
+        /// A price differs from the ledger's.
         PriceChanged = "price_changed",
-        /// It names what is not sold.
+        /// It has a SKU that is not sold.
         UnknownSku = "unknown_sku",
-        /// Refused before it was executed, for want of room or of a link.
+        /// Refused before execution, because there was no room or no link.
         Refused = "refused",
         /// Its answer was lost or late.
         Unknown = "unknown",
-        /// Its key had an answer already, which was given again.
+        /// Its key already had an answer, which was repeated.
         Replayed = "replayed",
-        /// Its key came before with another body.
+        /// Its key was used before with another body.
         KeyReused = "key_reused",
-        /// Cancelled, its units given back.
+        /// Cancelled, and its units returned.
         Cancelled = "cancelled",
     }
 }
 
 labels! {
-    /// A bounded queue; each has a gauge of its depth and one of its limit.
+    /// A bounded queue. Each has a gauge of its depth and one of its limit.
     Queue as "queue" {
-        /// Cloud: orders waiting for a link.
+        /// Cloud: orders that wait for a link.
         Orders = "orders",
-        /// Cloud: orders of unknown outcome, being asked about.
+        /// Cloud: orders of unknown outcome that are being settled.
         Settling = "settling",
-        /// Either: orders on a link and not yet answered.
+        /// Both: orders on a link without an answer.
         InFlight = "in_flight",
-        /// IDC: orders waiting for their sealing session to be decapsulated.
+        /// IDC: orders that wait for the decapsulation of their sealing session.
         Unopened = "unopened",
-        /// IDC: opened orders waiting for their commit.
+        /// IDC: opened orders that wait for their commit.
         Commit = "commit",
-        /// IDC: orders that wait for what somebody else holds in the database.
+        /// IDC: orders that wait for rows that another session has locked.
         Held = "held",
-        /// IDC: questions about orders, waiting for their look-up.
+        /// IDC: questions about orders that wait for their look-up.
         Questions = "questions",
-        /// Cloud: payments waiting for a link.
+        /// Cloud: payments that wait for a link.
         Payments = "payments",
-        /// Either: payments on a link and not yet answered.
+        /// Both: payments on a link without an answer.
         PaymentsInFlight = "payments_in_flight",
     }
 }
@@ -61,13 +62,13 @@ labels! {
 pub struct SharedMetrics {
     /// Orders by outcome, as this agent saw it.
     pub orders: Labelled<OrderOutcome, Counter>,
-    /// What waits in each queue, and what fits into it.
+    /// Depth and limit of each queue.
     pub queues: Queues,
     /// Sealing sessions begun (cloud) or decapsulated (IDC).
     pub seal_sessions: Counter,
-    /// The last number of the catalogue's change log that this agent knows (IDC) or serves (cloud).
+    /// Last number of the catalogue's change log that this agent knows (IDC) or serves (cloud).
     pub catalogue_position: Gauge,
-    /// Bootstraps begun, each of which sends the whole catalogue to a replica.
+    /// Bootstraps begun. Each sends the whole catalogue to a replica.
     pub catalogue_bootstraps: Counter,
 }
 
@@ -80,23 +81,23 @@ pub struct Queues {
 }
 
 impl Queues {
-    /// How much waits in a queue now.
+    /// Sets the number of items in a queue.
     pub fn set_depth(&self, queue: Queue, depth: usize) {
         self.depth.of(queue).set(i64::try_from(depth).unwrap_or(i64::MAX));
     }
 
-    /// How much fits into a queue.
+    /// Sets the most items of a queue.
     pub fn set_limit(&self, queue: Queue, limit: usize) {
         self.limit.of(queue).set(i64::try_from(limit).unwrap_or(i64::MAX));
     }
 }
 
 impl SharedMetrics {
-    /// Made and entered.
+    /// Makes and registers the instruments.
     pub fn entered(registry: &mut Registry) -> Self {
         let queues = Queues {
-            depth: entered(registry, "queue_depth", "What waits in each bounded queue"),
-            limit: entered(registry, "queue_limit", "What fits into it"),
+            depth: entered(registry, "queue_depth", "Items in each bounded queue"),
+            limit: entered(registry, "queue_limit", "Most items of each bounded queue"),
         };
         let position = "Last change of the catalogue that is known or served";
         Self {

@@ -1,7 +1,8 @@
-//! Credentials: certificate chain, key, CA and revocation list as parsed, checked material.
+//! Credentials: certificate chain, key, CA and revocation list, parsed and checked.
 //!
-//! `identity` reads the files and says which one is wrong; the parsing and the cross-checks are here, since they need
-//! rustls and webpki. A `Credentials` that exists is one that can be used: the key fits, the certificate is valid now.
+//! `identity` reads the files and says which one is wrong. The parsing and the cross-checks are
+//! here, because they need rustls and webpki. Existing `Credentials` are usable: the key fits, and
+//! the certificate is valid now.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,9 +17,9 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer, GeneralName, X509
 use super::provider::provider;
 use crate::clock::{UnixSeconds, shown};
 
-/// The four files' contents, PEM.
+/// The contents of the four files (PEM).
 pub(crate) struct Pem<'a> {
-    /// The agent's certificate, then intermediates if any.
+    /// The agent's certificate, then intermediates if there are any.
     pub(crate) certificate: &'a [u8],
     /// Its private key.
     pub(crate) key: &'a [u8],
@@ -41,34 +42,34 @@ pub(crate) enum Part {
     Crl,
 }
 
-/// What is wrong with one of the files.
+/// Faults of one of the files.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialsError {
-    /// No PEM block of the kind that belongs there.
+    /// There is no PEM block of the expected kind.
     #[error("holds no PEM {0}: check that it is the right file")]
     NotPem(&'static str),
-    /// A PEM block whose content cannot be read.
+    /// The content of a PEM block cannot be read.
     #[error("holds a {0} that cannot be read: write it again with bridge-certs")]
     Unreadable(&'static str),
     /// The key belongs to another certificate.
     #[error("does not belong to the certificate: use the pair that bridge-certs wrote together")]
     KeyMismatch,
-    /// The certificate's time is over.
+    /// The certificate has expired.
     #[error(
         "was valid until {until} and the clock here says {now}: renew it with bridge-certs renew, or set the clock"
     )]
     Expired {
         /// End of validity.
         until: String,
-        /// The clock.
+        /// Current time.
         now: String,
     },
-    /// The certificate's time has not come.
+    /// The certificate is not valid yet.
     #[error("is valid from {from} and the clock here says {now}: set the clock, or wait")]
     NotYetValid {
         /// Start of validity.
         from: String,
-        /// The clock.
+        /// Current time.
         now: String,
     },
     /// The certificate names no agent.
@@ -76,13 +77,13 @@ pub enum CredentialsError {
     NoAgent(#[from] SpiffeIdError),
 }
 
-/// What an agent shows and whom it trusts, at one moment.
+/// An agent's own certificate and its trust at one moment.
 pub(crate) struct Credentials {
     /// Our chain and key.
     pub(super) certified: Arc<CertifiedKey>,
-    /// The CAs' keys and names.
+    /// Keys and names of the CAs.
     pub(super) anchors: Vec<TrustAnchor<'static>>,
-    /// Their revocation lists.
+    /// Revocation lists of the CAs.
     pub(super) crls: Vec<CertRevocationList<'static>>,
     id: SpiffeId,
     not_after: UnixSeconds,
@@ -91,7 +92,7 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// Parses and checks; an error names the file that has to change.
+    /// Parses and checks the contents. An error names the file that must change.
     pub(crate) fn from_pem(pem: &Pem<'_>, now: UnixSeconds) -> Result<Self, (Part, CredentialsError)> {
         let chain: Vec<CertificateDer<'static>> =
             all(pem.certificate, "certificate").map_err(at(Part::Certificate))?;
@@ -115,22 +116,23 @@ impl Credentials {
         Ok(Self { certified: Arc::new(certified), anchors, crls, id, not_after, cas_end, crls_end })
     }
 
-    /// Who we are.
+    /// Returns our SPIFFE ID.
     pub(crate) fn id(&self) -> &SpiffeId {
         &self.id
     }
 
-    /// When our certificate ends.
+    /// Returns the end of our certificate's validity.
     pub(crate) fn not_after(&self) -> UnixSeconds {
         self.not_after
     }
 
-    /// When the first of the authorities' certificates ends.
+    /// Returns the earliest end of the CAs' certificates.
     pub(crate) fn cas_end(&self) -> UnixSeconds {
         self.cas_end
     }
 
-    /// When the first of the revocation lists is due to be replaced; after that nobody is trusted.
+    /// Returns the earliest due date of the revocation lists' successors. After it nobody is
+    /// trusted.
     pub(crate) fn crls_end(&self) -> UnixSeconds {
         self.crls_end
     }
@@ -145,7 +147,8 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// The SPIFFE ID in a certificate's URI SAN: exactly one, as X.509-SVID section 2 has it.
+/// Returns the SPIFFE ID from a certificate's URI SAN. There must be exactly one (X.509-SVID
+/// section 2).
 pub(super) fn spiffe_id(certificate: &CertificateDer<'_>) -> Result<SpiffeId, CredentialsError> {
     let parsed = parse(certificate)?;
     let names = parsed.subject_alternative_name().map_err(|_| CredentialsError::Unreadable("certificate"))?;
@@ -161,7 +164,7 @@ pub(super) fn spiffe_id(certificate: &CertificateDer<'_>) -> Result<SpiffeId, Cr
     }
 }
 
-/// From when to when a certificate is valid, in seconds since 1970.
+/// Returns the validity of a certificate as first and last second since 1970-01-01 UTC.
 pub(super) fn validity(
     certificate: &CertificateDer<'_>,
 ) -> Result<(UnixSeconds, UnixSeconds), CredentialsError> {
@@ -213,14 +216,15 @@ fn revocation_list(
     Ok(list.into())
 }
 
-/// A list that names no end (RFC 5280 section 5.1.2.5 wants one) never ends.
+/// Returns the due date of a list's successor. A list without one never expires (RFC 5280 section
+/// 5.1.2.5 requires it).
 fn list_end(der: &CertificateRevocationListDer<'_>) -> UnixSeconds {
     let list = CertificateRevocationList::from_der(der).map(|(_, list)| list);
     let end = list.ok().and_then(|list| list.next_update());
     end.map_or(UnixSeconds::MAX, |end| end.timestamp())
 }
 
-/// Every PEM block of one kind; none at all is an error.
+/// Returns all PEM blocks of one kind. It is an error if there are none.
 fn all<T: PemObject>(pem: &[u8], what: &'static str) -> Result<Vec<T>, CredentialsError> {
     let items: Vec<T> =
         T::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| CredentialsError::NotPem(what))?;

@@ -1,8 +1,9 @@
-//! A congestion window with a floor: CUBIC, but never below the rate that somebody provisioned.
+//! A congestion window with a floor: CUBIC, but never below the provisioned rate of the line.
 //!
-//! Random loss on a provisioned line makes CUBIC on one connection collapse though nothing is congested. The floor keeps
-//! the window at the committed rate times the smoothed round-trip time, and yields when the round trip has grown so far
-//! that a queue of our own must be standing in the way. Pure: quinn drives it, nothing here reads a clock.
+//! On a provisioned line, random loss makes CUBIC on one connection collapse although nothing is
+//! congested. The floor keeps the window at the committed rate times the smoothed round-trip time.
+//! It yields when the round trip has grown so much that our own data must be queuing. The code is
+//! pure: quinn drives it, and it reads no clock.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -11,13 +12,13 @@ use std::time::{Duration, Instant};
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig};
 use quinn_proto::RttEstimator;
 
-/// The floor yields once the smoothed round trip is more than this many times the smallest one seen.
+/// The floor yields if the smoothed round trip is more than this many times the smallest one.
 const QUEUE_RTT_FACTOR: u32 = 3;
 
-/// Builds a [`FlooredCubic`] a connection.
+/// Makes a [`FlooredCubic`] for each connection.
 #[derive(Debug, Clone)]
 pub(crate) struct FlooredCubicConfig {
-    /// What the line was provisioned for, in bytes a second.
+    /// Provisioned rate of the line, in bytes per second.
     pub(crate) committed_bytes_per_second: u64,
 }
 
@@ -36,7 +37,7 @@ impl ControllerFactory for FlooredCubicConfig {
 struct FlooredCubic {
     cubic: Cubic,
     committed_bytes_per_second: u64,
-    /// Bytes; 0 until the first round trip was measured, and while the floor yields.
+    /// In bytes; 0 until the first round trip is measured, and while the floor yields.
     floor: u64,
 }
 
@@ -46,7 +47,8 @@ impl FlooredCubic {
     }
 }
 
-/// Bytes in flight that fill the committed rate at this round-trip time, or 0 when a queue has built up.
+/// Returns the bytes in flight that fill the committed rate at this round-trip time, or 0 if a
+/// queue has built up.
 fn floor(bytes_per_second: u64, smoothed: Duration, smallest: Duration) -> u64 {
     if smoothed > smallest * QUEUE_RTT_FACTOR {
         return 0;

@@ -1,9 +1,10 @@
-//! Secured connections between agents, behind three small traits. QUIC is the one transport there is; the traits are there for
-//! TLS over TCP, which is to come beside it.
+//! Secured connections between agents, behind three small traits. QUIC is the only transport so
+//! far; the traits prepare for TLS over TCP.
 //!
-//! A transport hands out connections whose peer has proved who it is, and carries lanes on them as plain byte streams;
-//! `tunnel` above it speaks frames and never learns what carries them. Only the files in this folder name quinn, rustls
-//! and webpki, and they are the only place where a peer is refused for who it is.
+//! A transport returns connections whose peers have proved their identity, and carries lanes on
+//! them as plain byte streams. `tunnel` above it handles frames and does not know the transport.
+//! Only the files in this folder use quinn, rustls and webpki, and only here a peer is refused for
+//! its identity.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -15,13 +16,13 @@ use bridge_protocol::wire::lane::{Lane, PreambleError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-/// Who may be who: certificates, trust, revocation, as parsed and checked material.
+/// Our certificate and our trust, parsed and checked.
 pub(crate) mod credentials;
 
-/// Why a peer is refused, or refused us, and what to do about it.
+/// Refusals by either side, with advice.
 pub(crate) mod refusal;
 
-/// Judging a peer's certificate.
+/// Verification of a peer's certificate.
 pub(crate) mod peer_verifier;
 
 /// The cryptography of every handshake.
@@ -33,10 +34,10 @@ pub(crate) mod tls;
 /// Lanes over QUIC.
 pub(crate) mod quic;
 
-/// UDP sockets with buffers that were asked for and checked.
+/// UDP sockets whose buffer sizes are requested and checked.
 mod udp;
 
-/// The key that lets a restarted agent tell its peers so.
+/// The key by which a restarted agent resets old connections.
 mod reset_key;
 
 /// The congestion controller.
@@ -48,87 +49,88 @@ pub(crate) use refusal::Refusal;
 /// A future that a trait object can return.
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// How long the reason of a connection's end may stay behind the end of its lanes.
+/// Longest time between the end of a connection's lanes and the reason of its end.
 const CUT_TIME: Duration = Duration::from_millis(500);
 
-/// One way to reach a peer and to be reached.
+/// A way to reach peers and to be reached by them.
 pub(crate) trait Transport: Send + Sync + 'static {
-    /// Connects, proves who we are and learns who the peer is.
+    /// Connects, and authenticates both sides.
     fn dial(&self, to: SocketAddr) -> BoxFuture<'_, Result<Arc<dyn Connection>, ConnectError>>;
 
-    /// The next peer that connects; `None` once the transport is closed.
+    /// Waits for the next peer that connects; `None` after the transport is closed.
     fn accept(&self) -> BoxFuture<'_, Option<Box<dyn Incoming>>>;
 
-    /// Where this transport listens, with the port the system chose where 0 was configured.
+    /// Returns the listening addresses, with the port that the system chose if the configured port
+    /// is 0.
     fn listening(&self) -> Vec<SocketAddr>;
 
-    /// Closes what is left and waits, bounded, until the peers have been told.
+    /// Closes the remaining connections and waits for a limited time until the peers know.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
-/// A peer that asks for a connection. Nothing was spent on it yet. Dropping it turns it away.
+/// A peer that asks for a connection, before any work for it. Dropping it turns the peer away.
 pub(crate) trait Incoming: Send {
-    /// Where from.
+    /// Returns the peer's address.
     fn from(&self) -> SocketAddr;
 
-    /// Whether the address is its own: what it is sent there, it has received.
+    /// Returns true if the peer has proved that it receives at this address.
     fn is_proved(&self) -> bool;
 
-    /// Has it prove that, and connect again.
+    /// Makes the peer prove its address and connect again.
     fn prove(self: Box<Self>);
 
-    /// Leaves it without an answer.
+    /// Drops it without an answer.
     fn ignore(self: Box<Self>);
 
-    /// The rest of the handshake, which runs when it is awaited, so that a slow one holds up no other.
+    /// Returns the rest of the handshake. It runs when awaited, so a slow one delays no other.
     fn handshake(self: Box<Self>) -> BoxFuture<'static, Result<Arc<dyn Connection>, ConnectError>>;
 }
 
-/// A connection to a peer that has proved who it is. Dropping the last handle closes it.
+/// A connection to an authenticated peer. Dropping the last handle closes it.
 pub(crate) trait Connection: Send + Sync + 'static {
-    /// What carries it: `quic`.
+    /// Returns the name of the transport: `quic`.
     fn transport(&self) -> &'static str;
 
-    /// Who the peer has proved to be.
+    /// Returns the peer's verified identity.
     fn peer(&self) -> &VerifiedPeer;
 
-    /// The peer's address now; a QUIC peer may move.
+    /// Returns the peer's current address. A QUIC peer may move.
     fn remote(&self) -> SocketAddr;
 
-    /// Opens a lane; the dialler's part.
+    /// Opens a lane. Only the dialler does this.
     fn open_lane(&self, lane: Lane) -> BoxFuture<'_, Result<LaneStream, LaneError>>;
 
     /// Waits for the next lane that the peer opens.
     fn accept_lane(&self) -> BoxFuture<'_, Result<LaneStream, LaneError>>;
 
-    /// Ends it at once: what was not delivered yet is lost. `sentence` reaches the peer's log.
+    /// Closes it at once, and undelivered data is lost. `sentence` goes to the peer's log.
     fn close(&self, code: CloseCode, sentence: &str);
 
     /// Waits for its end.
     fn closed(&self) -> BoxFuture<'static, Closed>;
 
-    /// Why a lane ended or broke: mostly since the connection does, whose reason may be a moment behind the lane's last
-    /// bytes. `None` if the connection lives on.
+    /// Returns why a lane ended. Usually the connection has ended, and its reason may arrive a
+    /// moment after the lane's last bytes. Returns `None` if the connection lives on.
     fn cut(&self) -> BoxFuture<'static, Option<Closed>> {
         let closed = self.closed();
         Box::pin(async { timeout(CUT_TIME, closed).await.ok() })
     }
 
-    /// The smoothed round-trip time.
+    /// Returns the smoothed round-trip time.
     fn rtt(&self) -> Duration;
 }
 
-/// One lane as a pair of byte streams, behind the preamble.
+/// One lane as a pair of byte streams, after the preamble.
 pub(crate) struct LaneStream {
-    /// Which lane.
+    /// Name of the lane.
     pub(crate) lane: Lane,
-    /// From the peer.
+    /// Bytes from the peer.
     pub(crate) reader: Box<dyn AsyncRead + Send + Unpin>,
-    /// To the peer.
+    /// Bytes to the peer.
     pub(crate) writer: Box<dyn AsyncWrite + Send + Unpin>,
 }
 
-/// Why there is no connection.
+/// Reasons why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
     /// We refused the peer.
@@ -137,7 +139,7 @@ pub(crate) enum ConnectError {
     /// The peer refused us.
     #[error("refused by the peer: {0}")]
     RefusedByPeer(Refusal),
-    /// Nobody answered.
+    /// The peer did not answer.
     #[error("no answer within {} s", .0.as_secs())]
     NoAnswer(Duration),
     /// The connection broke during the handshake.
@@ -148,7 +150,7 @@ pub(crate) enum ConnectError {
     Local(String),
 }
 
-/// Why a stream became no lane.
+/// Reasons why a stream became no lane.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LaneError {
     /// Its first eight bytes are wrong.
@@ -162,24 +164,25 @@ pub(crate) enum LaneError {
     Closed(Closed),
 }
 
-/// Why a connection has ended.
+/// Reasons why a connection has ended.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Closed {
     /// The peer closed it.
     #[error("the peer closed the link: {sentence}")]
     ByPeer {
-        /// What it meant by it; `None` for a code that a later version added.
+        /// The peer's code; `None` for a code of a later version.
         code: Option<CloseCode>,
-        /// What it said.
+        /// The peer's text.
         sentence: String,
     },
-    /// The peer refused our certificate after our side of the handshake was complete, as TLS 1.3 lets a listener do.
+    /// The peer refused our certificate after our side of the handshake was complete. TLS 1.3
+    /// allows a listener to do so.
     #[error("refused by the peer: {0}")]
     RefusedByPeer(Refusal),
-    /// Nothing was heard for the idle timeout.
+    /// Nothing arrived for the idle timeout.
     #[error("nothing was heard from the peer for the idle timeout")]
     TimedOut,
-    /// The peer has restarted and knows nothing of this connection.
+    /// The peer has restarted and does not know this connection.
     #[error("the peer has restarted")]
     Reset,
     /// This side closed it.
@@ -190,32 +193,33 @@ pub(crate) enum Closed {
     Broken(String),
 }
 
-/// What an agent tells its peer when it closes a connection; the numbers are part of the wire protocol.
+/// Codes that an agent sends to its peer when it closes a connection. The numbers are part of the
+/// wire protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CloseCode {
-    /// All is done, an orderly end.
+    /// Orderly end.
     Done = 0,
-    /// No protocol version in common.
+    /// There is no common protocol version.
     Incompatible = 1,
-    /// What the peer sent is not the protocol.
+    /// The peer's data is not the protocol.
     Violation = 2,
-    /// The peer's certificate is no longer good enough.
+    /// The peer's certificate is no longer accepted.
     Identity = 3,
-    /// The peer does not read what it is sent.
+    /// The peer does not read the data sent to it.
     NotReading = 4,
-    /// The link was not up within its time.
+    /// The link was not ready in time.
     TooSlow = 5,
     /// The peer holds or begins more links than it may.
     TooMany = 6,
 }
 
 impl CloseCode {
-    /// The code as it travels.
+    /// Returns the number on the wire.
     pub(crate) fn number(self) -> u32 {
         self as u32
     }
 
-    /// Reads a code that travelled.
+    /// Reads a number from the wire.
     pub(crate) fn from_number(number: u64) -> Option<Self> {
         let all = [
             Self::Done,

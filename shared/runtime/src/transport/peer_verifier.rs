@@ -1,7 +1,8 @@
-//! Judging a peer: chain to our CA, validity, revocation, who it says it is, and whether we link with that.
+//! Verification of a peer: chain to our CA, validity, revocation, its identity, and our permission
+//! to link with it.
 //!
-//! The same judgement is made in the handshake (through `tls`) and again on live connections when the CA or the
-//! revocation list changes. A verdict against a peer always says what to do.
+//! The same checks run in the handshake (through `tls`) and again on live connections when the CA
+//! or the revocation list changes. A refusal always says what to do.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::refusal::Refusal;
 use crate::clock::{UnixSeconds, shown, unix_now};
 use crate::telemetry::metrics::RefusalReason;
 
-/// Which part the peer plays in the TLS handshake.
+/// Role of the peer in the TLS handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PeerSide {
     /// It dialled.
@@ -24,7 +25,7 @@ pub(crate) enum PeerSide {
     Server,
 }
 
-/// A peer that was found good: who it is, and enough to judge it again.
+/// A verified peer: its identity, and the data to verify it again.
 #[derive(Debug, Clone)]
 pub(crate) struct VerifiedPeer {
     id: SpiffeId,
@@ -34,23 +35,23 @@ pub(crate) struct VerifiedPeer {
 }
 
 impl VerifiedPeer {
-    /// Who it has proved to be.
+    /// Returns its verified identity.
     pub(crate) fn id(&self) -> &SpiffeId {
         &self.id
     }
 
-    /// The digest of its certificate.
+    /// Returns the digest of its certificate.
     pub(crate) fn certificate_digest(&self) -> Digest {
         Digest::of(self.chain.first().map(AsRef::as_ref).unwrap_or_default())
     }
 
-    /// When its certificate ends.
+    /// Returns the end of its certificate's validity.
     pub(crate) fn not_after(&self) -> UnixSeconds {
         self.not_after
     }
 }
 
-/// What peers are judged by: our own credentials at one moment, and the allow-list.
+/// Basis of the verification: our own credentials at one moment, and the allow-list.
 #[derive(Debug, Clone)]
 pub(crate) struct PeerVerifier {
     credentials: Arc<Credentials>,
@@ -58,17 +59,18 @@ pub(crate) struct PeerVerifier {
 }
 
 impl PeerVerifier {
-    /// A judge with these credentials; an empty `allow` admits any peer of the other role under the CA.
+    /// Makes a verifier with these credentials. An empty `allow` admits all peers of the other role
+    /// under the CA.
     pub(crate) fn new(credentials: Arc<Credentials>, allow: Arc<[SpiffeId]>) -> Self {
         Self { credentials, allow }
     }
 
-    /// The credentials that we show.
+    /// Returns our own credentials.
     pub(super) fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 
-    /// Judges the chain that a peer showed in a handshake, its own certificate first.
+    /// Verifies the chain that a peer showed in a handshake, its own certificate first.
     pub(super) fn judge(
         &self,
         chain: &[CertificateDer<'_>],
@@ -78,7 +80,8 @@ impl PeerVerifier {
         let Some((leaf, intermediates)) = chain.split_first() else {
             return Err(Refusal::new(RefusalReason::NoCertificate, "it shows no certificate"));
         };
-        // Read before the chain is checked, so that a refusal can name whom it concerns; believed only afterwards.
+        // The identity is read before the chain is checked, so that a refusal can name it. It is
+        // trusted only afterwards.
         let claimed = credentials::spiffe_id(leaf);
         self.check_chain(leaf, intermediates, side, now)
             .and_then(|()| {
@@ -96,7 +99,7 @@ impl PeerVerifier {
             .map_err(|refusal| Refusal { claimed: claimed.ok().map(|id| id.to_string()), ..refusal })
     }
 
-    /// Judges our own chain as a peer under the same CA and revocation list would.
+    /// Verifies our own chain as a peer under the same CA and revocation list would.
     pub(crate) fn verify_own(credentials: Arc<Credentials>) -> Result<(), Refusal> {
         let judge = Self::new(credentials, Arc::default());
         let Some((leaf, intermediates)) = judge.credentials.certified.cert.split_first() else {
@@ -107,7 +110,7 @@ impl PeerVerifier {
             .try_for_each(|side| judge.check_chain(leaf, intermediates, side, UnixTime::now()))
     }
 
-    /// Judges a peer again that was found good before.
+    /// Verifies a peer again that was good before.
     pub(crate) fn verify_again(&self, peer: &VerifiedPeer) -> Result<(), Refusal> {
         self.judge(&peer.chain, peer.side, UnixTime::now()).map(drop)
     }

@@ -1,4 +1,4 @@
-//! The cryptography of every handshake: one provider, its cipher suites and its key exchanges.
+//! The cryptography of every handshake: one provider with its cipher suites and key exchanges.
 
 use std::sync::Arc;
 
@@ -7,12 +7,13 @@ use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 
 use crate::config::PostQuantum;
 
-/// The cryptography, with every group.
+/// Returns the provider with every group.
 pub(super) fn provider() -> CryptoProvider {
     CryptoProvider { cipher_suites: cipher_suites(), ..aws_lc_rs::default_provider() }
 }
 
-/// TLS 1.3's AES suites: AES-128 as well, since QUIC's Initial packets are sealed with it (RFC 9001 section 5.2).
+/// TLS 1.3's AES suites. AES-128 is included, because QUIC seals its Initial packets with it (RFC
+/// 9001 section 5.2).
 fn cipher_suites() -> Vec<SupportedCipherSuite> {
     vec![aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384, aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256]
 }

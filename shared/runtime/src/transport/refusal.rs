@@ -1,6 +1,7 @@
-//! Why a peer is refused, or refused us: a typed reason to count and a sentence that says what to do.
+//! Refusals by either side: a typed reason to count, and a sentence that says what to do.
 //!
-//! What our own judge found comes from `judge`; here is the rest: what only shows as a TLS alert, ours or the peer's.
+//! `peer_verifier` makes the refusals from our own checks. The others are here: those that show
+//! only as a TLS alert, ours or the peer's.
 
 use std::fmt;
 
@@ -9,11 +10,11 @@ use crate::telemetry::metrics::RefusalReason;
 /// One refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// What it is counted under.
+    /// Reason for the metric.
     pub(crate) reason: RefusalReason,
-    /// Who the certificate said it was, as far as it could be read.
+    /// Identity in the certificate, as far as it could be read.
     pub(crate) claimed: Option<String>,
-    /// What is wrong and what to do about it.
+    /// The fault, and the remedy.
     pub(crate) sentence: String,
 }
 
@@ -23,7 +24,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// TLS alerts (RFC 8446 section 6) that tell a reason.
+/// TLS alerts (RFC 8446 section 6) that show a reason.
 mod alert {
     pub(super) const HANDSHAKE_FAILURE: u8 = 40;
     pub(super) const BAD_CERTIFICATE: u8 = 42;
@@ -38,12 +39,13 @@ mod alert {
 }
 
 impl Refusal {
-    /// A refusal without a certificate to name.
+    /// Makes a refusal without a certificate.
     pub(crate) fn new(reason: RefusalReason, sentence: impl Into<String>) -> Self {
         Self { reason, claimed: None, sentence: sentence.into() }
     }
 
-    /// We ended the handshake with this alert, and not because of a certificate that we read.
+    /// Makes the refusal for a handshake that we ended with this alert, for a reason other than a
+    /// certificate.
     pub(crate) fn by_our_alert(code: u8, detail: &str) -> Self {
         let (reason, sentence) = match code {
             alert::CERTIFICATE_REQUIRED => (
@@ -69,7 +71,8 @@ impl Refusal {
         Self::new(reason, sentence)
     }
 
-    /// The peer ended the handshake with this alert; `detail` is what it said beside it, which is a stranger's text.
+    /// Makes the refusal for a handshake that the peer ended with this alert. `detail` is the
+    /// peer's text and not trusted.
     pub(crate) fn by_peers_alert(code: u8, detail: &str) -> Self {
         let (reason, advice) = match code {
             alert::CERTIFICATE_EXPIRED => (
@@ -117,7 +120,7 @@ impl Refusal {
     }
 }
 
-/// A stranger's text, short and without control characters, as it may enter our log.
+/// Makes a foreign text safe for our log: short and without control characters.
 pub(crate) fn printable(text: &str) -> String {
     const CHARS_MAX: usize = 300;
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(CHARS_MAX).collect()

@@ -1,8 +1,9 @@
-//! The key behind QUIC's stateless resets (RFC 9000 section 10.3), kept in the state directory.
+//! The key for QUIC's stateless resets (RFC 9000 section 10.3), kept in the state directory.
 //!
-//! An agent that crashed and came back can prove to its peers that their connections are gone, if it still has the key
-//! it had; with a new one they wait for the whole idle timeout. Connection ids derive from the same key, since quinn
-//! answers only packets whose id it would have made itself.
+//! With the same key as before, an agent that crashed and restarted can prove to its peers that
+//! their connections are gone. With a new key they would wait for the whole idle timeout.
+//! Connection ids derive from the same key, because quinn answers only packets with an id that it
+//! would have made itself.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -18,10 +19,10 @@ use sha2::Sha256;
 use crate::whole_file::{Synced, WholeFile};
 
 const FILE: &str = "quic-reset.key";
-/// SHA-256's block, which HMAC takes as it is.
+/// Block size of SHA-256, which HMAC uses without hashing.
 const KEY_BYTES: usize = 64;
 
-/// The persisted key.
+/// The persistent key.
 pub(super) struct ResetKey([u8; KEY_BYTES]);
 
 impl ResetKey {
@@ -53,7 +54,7 @@ impl ResetKey {
         Ok(Self(key))
     }
 
-    /// An endpoint configuration under this key.
+    /// Returns an endpoint configuration with this key.
     pub(super) fn endpoint_config(&self) -> EndpointConfig {
         let mut config = EndpointConfig::new(Arc::new(Self(self.0)));
         let [a, b, c, d, e, f, g, h, ..] = self.tag(b"connection ids");

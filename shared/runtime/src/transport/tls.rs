@@ -1,8 +1,9 @@
-//! TLS 1.3 as Bridge uses it, both sides: mutual, one provider, no tickets, no 0-RTT, post-quantum unless told otherwise.
+//! TLS 1.3 for both sides: mutual, one provider, no tickets, no 0-RTT, post-quantum unless
+//! configured otherwise.
 //!
-//! Every handshake gets a configuration of its own. That gives each its own [`VerdictSlot`] for the verdict, and it makes new
-//! certificates and revocation lists count from the next handshake on. A resumed session would skip the certificate
-//! check and let a revoked agent back in, so there is none.
+//! Every handshake gets a configuration of its own. So each has its own [`VerdictSlot`], and new
+//! certificates and revocation lists apply from the next handshake on. There is no session
+//! resumption: a resumed session would skip the certificate check and let a revoked agent back in.
 
 use std::sync::{Arc, OnceLock};
 
@@ -23,13 +24,14 @@ use super::refusal::Refusal;
 use crate::config::PostQuantum;
 use crate::telemetry::metrics::RefusalReason;
 
-/// The application protocol (RFC 7301) that both sides must name.
+/// Application protocol (RFC 7301) that both sides must name.
 pub(crate) const ALPN: &[u8] = b"bridge/1";
 
-/// Where a handshake's verdict on the peer is left; empty if the handshake never came to it.
+/// Slot for a handshake's verdict on the peer. It stays empty if the handshake does not get that
+/// far.
 pub(crate) type VerdictSlot = Arc<OnceLock<Result<VerifiedPeer, Refusal>>>;
 
-/// The configuration of one handshake that we start.
+/// Returns the configuration of one handshake that we start.
 pub(crate) fn client_config(
     judge: PeerVerifier,
     post_quantum: PostQuantum,
@@ -45,12 +47,13 @@ pub(crate) fn client_config(
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
-    // Agents are known by their SPIFFE ID: a host name in clear would only tell an eavesdropper something.
+    // Agents are identified by their SPIFFE ID. A host name in the clear would only inform an
+    // eavesdropper.
     config.enable_sni = false;
     Ok(config)
 }
 
-/// The configuration of one handshake that a peer starts.
+/// Returns the configuration of one handshake that a peer starts.
 pub(crate) fn server_config(
     judge: PeerVerifier,
     post_quantum: PostQuantum,
@@ -68,7 +71,7 @@ pub(crate) fn server_config(
     Ok(config)
 }
 
-/// Judges the peer in a handshake, whichever side it is on, and leaves the verdict in the slot.
+/// Verifies the peer in a handshake, on either side, and leaves the verdict in the slot.
 #[derive(Debug)]
 struct AgentVerifier {
     judge: PeerVerifier,
@@ -86,7 +89,8 @@ impl AgentVerifier {
         let chain: Vec<_> = std::iter::once(leaf).chain(intermediates).cloned().collect();
         let verdict = self.judge.judge(&chain, side, now);
         let answer = verdict.as_ref().map(drop).map_err(|refusal| alert_for(refusal.reason).into());
-        // A handshake asks once; were it to ask twice, the first verdict stands and the second can only refuse.
+        // A handshake asks once. If it asked twice, the first verdict would stay, and the second
+        // could only refuse.
         let _first_stands = self.slot.set(verdict);
         answer
     }
@@ -102,7 +106,7 @@ impl AgentVerifier {
     }
 }
 
-/// The error from which rustls makes the alert that tells the peer, as far as an alert can.
+/// Returns the error from which rustls makes the alert for the peer.
 fn alert_for(reason: RefusalReason) -> CertificateError {
     match reason {
         RefusalReason::Expired => CertificateError::Expired,

@@ -1,7 +1,7 @@
-//! UDP sockets whose buffers were asked for, read back, and complained about if the kernel granted less.
+//! UDP sockets with requested buffer sizes. If the kernel grants less, a warning is logged.
 //!
-//! Linux clamps a request silently to a system-wide limit that is far too small for a surge; the warning names the
-//! sysctl and the value that it needs.
+//! Linux silently reduces a request to a system-wide limit that is far too small for a surge. The
+//! warning names the sysctl and the value that it needs.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -10,11 +10,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::address;
 
-/// A bound socket with buffers of `buffer_bytes` each way, as far as the kernel grants them.
+/// Returns a bound socket with buffers of `buffer_bytes` for each direction, as far as the kernel
+/// grants them.
 pub(super) fn bind(address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
-        // One socket a family, so that a v4 and a v6 listener can share a port.
+        // Each family gets its own socket, so that an IPv4 and an IPv6 listener can share a port.
         socket.set_only_v6(true)?;
     }
     socket.set_recv_buffer_size(buffer_bytes)?;
@@ -29,12 +30,13 @@ pub(super) fn bind(address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSo
     Ok(socket.into())
 }
 
-/// Linux reports twice what it granted, to account for its own bookkeeping (socket(7)).
+/// Returns the granted size. Linux reports twice the granted size, for its own bookkeeping
+/// (socket(7)).
 fn granted(reported: usize) -> usize {
     if cfg!(target_os = "linux") { reported / 2 } else { reported }
 }
 
-/// What to set, if less was granted than asked for.
+/// Returns the sysctl settings to change, if less was granted than requested.
 fn shortfall(asked: usize, receive: usize, send: usize) -> Option<String> {
     let short = [("net.core.rmem_max", receive), ("net.core.wmem_max", send)];
     let settings: Vec<_> = short

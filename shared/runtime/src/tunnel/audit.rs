@@ -1,7 +1,7 @@
-//! What the audit log is told of links: opened, closed, refused.
+//! Audit entries about links: opened, closed, refused.
 //!
-//! Whoever can reach the port can be refused all day. Each reason gets an entry at most every ten seconds, with how often it
-//! was; the counters still hear of each one.
+//! A stranger who can reach the port can be refused all day. So each reason gets an entry at most
+//! every ten seconds, with a count. The metrics count every refusal.
 
 use std::time::Instant;
 
@@ -16,13 +16,13 @@ use crate::telemetry::LogRateLimit;
 use crate::telemetry::metrics::RefusalReason;
 use crate::transport::Connection;
 
-/// Both agents offer TLS 1.3's AES suites alone; which of the two it is, quinn does not tell.
+/// Both agents offer only TLS 1.3's AES suites. quinn does not tell which of the two was chosen.
 const SUITE: &str = "TLS13_AES_GCM";
 
-/// Tells the audit log, if there is one.
+/// Writes to the audit log, if there is one.
 pub(super) struct Auditor {
     log: Option<AuditLog>,
-    /// What a link's key exchange can have been.
+    /// Name of the possible key exchanges of a link.
     group: &'static str,
     refusals: LogRateLimit,
 }

@@ -1,4 +1,4 @@
-//! What every task of the tunnel shares, and what each link is told of this agent.
+//! State that every task of the tunnel shares, and this agent's greeting for each link.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,35 +18,36 @@ use crate::telemetry::LogRateLimit;
 use crate::telemetry::metrics::Metrics;
 use crate::transport::Transport;
 
-/// What this agent says of itself on every link; when it changes, live links are told.
+/// This agent's greeting for every link. Live links are told when it changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Greeting {
     /// The agent's configured name, for people.
     pub agent: String,
     /// Unanswered requests that this agent accepts on a link; 0 from a cloud agent.
     pub window: u32,
-    /// The same on the payment lane.
+    /// Unanswered requests on the payment lane.
     pub payment_window: u32,
     /// The signed sealing-key manifest; empty from a cloud agent.
     pub manifest: Bytes,
-    /// Optional abilities beyond the protocol version, by name.
+    /// Optional features beyond the protocol version, by name.
     pub features: Vec<String>,
-    /// What is in the way of this agent; `None` for one that says nothing of it, as a cloud agent.
+    /// Obstacles of this agent; `None` for an agent that does not report them, such as a cloud
+    /// agent.
     pub readiness: Option<BTreeSet<Obstacle>>,
 }
 
-/// How far the tunnel's end has come; it only moves forward.
+/// Phase of the tunnel. It only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     /// Links come and go.
     Running,
-    /// No new links; the peers have been told goodbye.
+    /// No new links are made; the peers got a goodbye.
     Draining,
     /// All links end now.
     Closed,
 }
 
-/// What every task of the tunnel shares.
+/// State that every task of the tunnel shares.
 pub(super) struct Context {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) identity: Arc<Identity>,
@@ -59,21 +60,21 @@ pub(super) struct Context {
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) audit: Auditor,
-    /// What the log is told of refusals.
+    /// Limits the log lines about refusals.
     pub(super) refusals: LogRateLimit,
     pub(super) order_lanes: u8,
     pub(super) links_per_peer: u8,
     pub(super) links_from_peer_max: usize,
     pub(super) heartbeat: Duration,
     pub(super) silent_after: Duration,
-    /// A lane that takes nothing for so long is as dead as a link that says nothing.
+    /// Time after which a lane that takes no data counts as dead, like a link without packets.
     pub(super) idle_timeout: Duration,
 }
 
 impl Context {
-    /// Waits until the tunnel is at least that far.
+    /// Waits until the tunnel has at least reached this phase.
     pub(super) async fn reached(&self, phase: Phase) {
-        // An error means that the handle and the supervisor are gone: the end as well.
+        // An error means that the handle and the supervisor are gone, which is the end too.
         let mut seen = self.phase.clone();
         let _gone = seen.wait_for(|now| *now >= phase).await;
     }

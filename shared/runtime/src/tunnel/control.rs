@@ -1,4 +1,5 @@
-//! The control lane of a link that is up: our heartbeat and news one way, the peer's the other, and its silence.
+//! The control lane of a live link: our heartbeats and news in one direction, the peer's in the
+//! other, and its silence.
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -26,9 +27,9 @@ use crate::clock;
 use crate::transport::refusal::printable;
 
 impl Link {
-    /// Says what is to be said: a heartbeat, a new window, manifest or readiness, a goodbye.
+    /// Writes heartbeats, a new window, manifest or readiness, and the goodbye.
     ///
-    /// `manifest` is the one our hello had; a newer one since then is news.
+    /// `manifest` is the one in our hello. A newer one is news.
     pub(super) async fn write_control(
         &self,
         mut writer: impl AsyncWrite + Unpin,
@@ -49,7 +50,7 @@ impl Link {
                 }
                 () = changed(&mut greeting) => {
                     let news = said.news(&greeting.borrow_and_update());
-                    // What is no news of these is a new window, which a heartbeat has.
+                    // Any other change is a new window, which a heartbeat has.
                     if news.is_empty() { vec![self.heartbeat()] } else { news }
                 }
             };
@@ -86,14 +87,14 @@ impl Link {
     }
 }
 
-/// What the peer was told of this agent's greeting, beside what each heartbeat has.
+/// The parts of this agent's greeting that the peer knows, besides those in each heartbeat.
 struct SentState {
     manifest: Bytes,
     readiness: Option<BTreeSet<Obstacle>>,
 }
 
 impl SentState {
-    /// What of a greeting the peer was not told yet, which it is told now.
+    /// Returns the changes that the peer does not know yet, and counts them as sent.
     fn news(&mut self, greeting: &Greeting) -> Vec<Control> {
         let mut news = Vec::new();
         if greeting.manifest != self.manifest {
@@ -110,7 +111,7 @@ impl SentState {
     }
 }
 
-/// Waits for a change; for ever once nobody is left to make one.
+/// Waits for a change. Waits forever if there is no sender any more.
 async fn changed(greeting: &mut watch::Receiver<Greeting>) {
     if greeting.changed().await.is_err() {
         pending().await
@@ -120,41 +121,43 @@ async fn changed(greeting: &mut watch::Receiver<Greeting>) {
 /// Heartbeats that a peer may miss: one may be late, and one lost with the packets around it.
 const BEATS_MISSED: u32 = 3;
 
-/// How long a peer may be silent that speaks so often. What one side is told of the other's interval is not known to the
-/// one who configures it, so a peer that speaks seldom is waited for.
+/// Returns the time of silence to tolerate from a peer with this heartbeat. A peer with a longer
+/// interval than this side's configuration assumes is given more time.
 fn patience(configured: Duration, heartbeat_millis: u32) -> Duration {
     configured.max(Duration::from_millis(heartbeat_millis.into()) * BEATS_MISSED)
 }
 
-/// Control messages that a peer may send at once: a manifest takes the owner a signature's verification.
+/// Control messages that a peer may send at once. Each manifest costs the owner the verification of
+/// a signature.
 const BURST: u32 = 100;
 
-/// And after those, one so often; a heart beats ten times in a second at most.
+/// Interval of further ones. A peer sends at most ten heartbeats a second.
 const ONE_EVERY: Duration = Duration::from_millis(10);
 
-/// Counts a control message; until when the next one is left unread, if too many have come.
+/// Counts a control message. If too many came, returns the time until which the next one is left
+/// unread.
 fn paced(rested_at: &mut Instant, now: Instant) -> Option<Instant> {
     *rested_at = (*rested_at).max(now) + ONE_EVERY;
     rested_at.checked_sub(ONE_EVERY * BURST).filter(|until| *until > now)
 }
 
-/// What the control lane brings, and the silence when it brings nothing.
+/// Reads the control lane and notices its silence.
 pub(super) struct ControlReader {
     link: Arc<Link>,
-    /// As the peer last said it.
+    /// The peer's last window.
     window: u32,
-    /// The same; `None` before it has said anything of it.
+    /// The peer's last readiness; `None` if it has sent none.
     readiness: Option<BTreeSet<Obstacle>>,
-    /// After how much silence it is told of.
+    /// Time of silence after which it is reported.
     patience: Duration,
     silent: bool,
     heard: Instant,
-    /// From here on the peer may send its whole burst again.
+    /// Time from which the peer may send a whole burst again.
     rested_at: Instant,
 }
 
 impl ControlReader {
-    /// A reader for a link whose peer has just said this.
+    /// Makes a reader for a link whose peer has just sent this hello.
     pub(super) fn new(link: Arc<Link>, hello: &Hello) -> Self {
         let patience = patience(link.context.silent_after, hello.heartbeat_millis);
         let now = Instant::now();
@@ -200,7 +203,7 @@ impl ControlReader {
             }
             Some(message::Kind::Hello(_)) => Err(LinkEnd::Violation("a second hello came".to_owned())),
             Some(message::Kind::Refused(Refused { reason })) => Err(LinkEnd::ByPeer(printable(&reason))),
-            // A later version's message, which this one may ignore.
+            // A message of a later version, which may be ignored.
             None => Ok(()),
         }
     }

@@ -1,5 +1,6 @@
-//! The dialling side: a name is resolved again and again, every address gets its links, and a link that ends is redialled
-//! with full-jitter backoff, so that a fleet does not come back in step.
+//! The dialling side. A name is resolved repeatedly, and every address gets its links. A link that
+//! ends is dialled again after a random pause (full jitter), so that a fleet does not return in
+//! step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,19 +17,20 @@ use super::context::{Context, Phase};
 use super::{link, report};
 use crate::config::DialTarget;
 
-/// How often a name is resolved; an autoscaled fleet is found that fast.
+/// Interval at which a name is resolved. New addresses of an autoscaled fleet are found within it.
 const RESOLVE_EVERY: Duration = Duration::from_secs(10);
 
-/// The bound of the first wait.
+/// Limit of the first pause.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 
-/// The bound of every wait.
+/// Limit of every pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
-/// A link that lived this long was healthy: its next wait is short again.
+/// A link that lived this long was healthy, so the next pause is short again.
 const HEALTHY: Duration = Duration::from_secs(5);
 
-/// Keeps links to every address of a target until the tunnel drains, and returns when the last of them has ended.
+/// Keeps links to every address of a target until the tunnel drains. Returns after the last link
+/// has ended.
 pub(super) async fn keep_dialling(context: Arc<Context>, target: DialTarget) {
     let named: Arc<str> = target.to_string().into();
     let mut addresses: BTreeMap<SocketAddr, watch::Sender<()>> = BTreeMap::new();
@@ -42,7 +44,7 @@ pub(super) async fn keep_dialling(context: Arc<Context>, target: DialTarget) {
         match resolved {
             Ok(found) => {
                 complaint = None;
-                // A dropped sender tells an address's diallers to stop once their link has ended.
+                // Dropping the sender tells an address's diallers to stop after their link ends.
                 addresses.retain(|address, _| found.contains(address));
                 for address in found {
                     addresses.entry(address).or_insert_with(|| {
@@ -81,7 +83,7 @@ async fn resolve(target: &DialTarget) -> io::Result<BTreeSet<SocketAddr>> {
     if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }
 }
 
-/// One link to one address of a target, again and again.
+/// Keeps one link to one address of a target.
 async fn keep_linked(
     context: Arc<Context>,
     target: Arc<str>,
@@ -112,7 +114,7 @@ async fn keep_linked(
     }
 }
 
-/// Waits until the address is no longer the target's, or the tunnel drains.
+/// Waits until the address no longer belongs to the target, or the tunnel drains.
 async fn unwanted(context: &Context, wanted: &watch::Receiver<()>) {
     let mut wanted = wanted.clone();
     tokio::select! {
@@ -121,7 +123,8 @@ async fn unwanted(context: &Context, wanted: &watch::Receiver<()>) {
     }
 }
 
-/// Full jitter: each wait is anything up to a bound that doubles. Pure; randomness comes in.
+/// Full jitter: each pause is random up to a limit that doubles. The code is pure; randomness comes
+/// in.
 #[derive(Debug, Default)]
 struct Backoff {
     attempts: u32,

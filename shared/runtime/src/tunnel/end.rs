@@ -1,17 +1,17 @@
-//! Why a link has ended, and what its peer is told of that.
+//! Reasons for a link's end, and the code that its peer gets.
 
 use bridge_protocol::wire::frame::FrameError;
 
 use crate::telemetry::metrics::RefusalReason;
 use crate::transport::{self, CloseCode};
 
-/// Why a link has ended.
+/// Reasons for a link's end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinkEnd {
     /// The peer closed it.
     #[error("the peer closed the link: {0}")]
     ByPeer(String),
-    /// Nothing was heard for the idle timeout.
+    /// Nothing arrived for the idle timeout.
     #[error("nothing was heard from the peer for the idle timeout")]
     TimedOut,
     /// The peer has restarted.
@@ -20,21 +20,21 @@ pub enum LinkEnd {
     /// The network or the transport failed.
     #[error("the connection broke: {0}")]
     Broken(String),
-    /// The peer sent what is not the protocol.
+    /// The peer's data is not the protocol.
     #[error("{0}")]
     Violation(String),
-    /// More waited for the peer than a link may hold.
+    /// More data waited for the peer than a link may hold.
     #[error("the peer does not read what it is sent")]
     NotReading,
-    /// The peer's certificate is no longer good enough.
+    /// The peer's certificate is no longer accepted.
     #[error("the peer is no longer accepted: {sentence}")]
     Identity {
-        /// What it is counted under.
+        /// Reason for the metric.
         reason: RefusalReason,
-        /// What is wrong and what to do.
+        /// The fault, and the remedy.
         sentence: String,
     },
-    /// The peer has begun another link, and this one was silent.
+    /// The peer began another link while this one was silent.
     #[error("the peer was silent here and has begun another link")]
     Replaced,
     /// This agent closed it.
@@ -43,7 +43,7 @@ pub enum LinkEnd {
 }
 
 impl LinkEnd {
-    /// The code in the audit log.
+    /// Returns the code for the audit log.
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::ByPeer(_) => "by-peer",

@@ -1,4 +1,4 @@
-//! What the tunnel tells its owner.
+//! Events of the tunnel for its owner.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,96 +11,97 @@ use bytes::Bytes;
 use super::end::LinkEnd;
 use super::lanes::{FeedSender, LinkSender};
 
-/// What happens on the tunnel. For each link: `Up`, then anything of the others, then `Down` once and nothing more.
+/// Event of the tunnel. Each link has one `Up`, then any of the others, then one `Down` as the
+/// last.
 #[derive(Debug)]
 pub enum TunnelEvent {
     /// A link is ready.
     Up(LinkUp),
     /// One frame's payload from an order lane.
     Frame {
-        /// On which link.
+        /// The link.
         link: LinkId,
-        /// On which of its order lanes.
+        /// Index among its order lanes.
         lane: u8,
         /// The frame without its length.
         payload: Bytes,
     },
     /// One frame's payload from the payment lane.
     PaymentFrame {
-        /// On which link.
+        /// The link.
         link: LinkId,
         /// The frame without its length.
         payload: Bytes,
     },
-    /// The peer accepts another number of unanswered requests from now on.
+    /// The peer accepts a new number of unanswered requests.
     Window {
-        /// On which link.
+        /// The link.
         link: LinkId,
-        /// That number.
+        /// The number.
         window: u32,
     },
-    /// The peer says what is in its way: once after the link is up, and whenever that changes. One of an earlier release never
-    /// does.
+    /// The peer's obstacles: sent once after the link is up, and after each change. A peer of an
+    /// earlier release never sends them.
     Readiness {
-        /// Of which link.
+        /// The link.
         link: LinkId,
-        /// What; nothing if the peer has all that it needs.
+        /// The obstacles; empty if there are none.
         obstacles: BTreeSet<Obstacle>,
     },
     /// The peer has a new sealing-key manifest.
     Manifest {
-        /// From which link.
+        /// The link.
         link: LinkId,
         /// The signed note, unverified.
         note: Bytes,
     },
-    /// No heartbeat came for a while: the link should get no new requests.
+    /// Heartbeats are missing. The link should get no new requests.
     Silent {
-        /// Which link.
+        /// The link.
         link: LinkId,
     },
     /// The silent link is heard again.
     Heard {
-        /// Which link.
+        /// The link.
         link: LinkId,
     },
-    /// The peer will close the link once everything is answered: it should get no new requests.
+    /// The peer will close the link after all requests are answered. It should get no new requests.
     Goodbye {
-        /// Which link.
+        /// The link.
         link: LinkId,
     },
     /// The link has ended.
     Down {
-        /// Which link.
+        /// The link.
         link: LinkId,
-        /// Why.
+        /// The reason.
         why: LinkEnd,
     },
 }
 
-/// What happens on the feed lanes, on a channel of its own: a bootstrap holds up no order. For each link that has one: `Up`,
-/// then frames, then `Down` once and nothing more.
+/// Event of the feed lanes. It has a channel of its own, so that a bootstrap delays no order. Each
+/// link with a feed lane has one `Up`, then frames, then one `Down` as the last.
 #[derive(Debug)]
 pub enum FeedEvent {
     /// A feed lane is ready.
     Up {
-        /// Of which link.
+        /// The link.
         link: LinkId,
-        /// Who the peer has proved to be.
+        /// The peer's verified identity.
         peer: SpiffeId,
-        /// The way to send on it.
+        /// Sends frames on the lane.
         sender: FeedSender,
     },
     /// One frame's payload.
     Frame {
-        /// From which link.
+        /// The link.
         link: LinkId,
         /// The frame without its length.
         payload: Bytes,
     },
     /// The link has ended.
     Down {
-        /// Which link.
+        /// The link.
         link: LinkId,
     },
 }
@@ -110,20 +111,20 @@ pub enum FeedEvent {
 pub struct LinkUp {
     /// Its id.
     pub link: LinkId,
-    /// Who the peer has proved to be.
+    /// The peer's verified identity.
     pub peer: SpiffeId,
-    /// What the peer calls itself.
+    /// The peer's name for people.
     pub agent: String,
-    /// What this side dialled, as its configuration has it; `None` if the peer dialled.
+    /// Target that this side dialled, as configured; `None` if the peer dialled.
     pub target: Option<Arc<str>>,
-    /// The peer's hello, its window and manifest among it.
+    /// The peer's hello, with its window and manifest.
     pub hello: Box<Hello>,
-    /// The protocol version that both sides speak on it.
+    /// The agreed protocol version.
     pub version: u32,
-    /// How many order lanes it has.
+    /// Number of its order lanes.
     pub lanes: u8,
-    /// Whether it has a payment lane.
+    /// Set if it has a payment lane.
     pub payments: bool,
-    /// The way to send on it.
+    /// Sends frames on the link.
     pub sender: LinkSender,
 }

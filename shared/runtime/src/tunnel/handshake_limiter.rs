@@ -1,11 +1,14 @@
-//! Who may begin a handshake, and whose unfinished one makes room for it.
+//! Limits handshakes: who may begin one, and which unfinished one ends to make room.
 //!
-//! Pure: it is told of arrivals and of ends, with the time. A handshake costs a signature and a key encapsulation, and a
-//! stranger can begin one and be silent. So unfinished ones are bounded. Once there is no room, the source that has the most of
-//! them gives up its oldest one. A source may take all the room that nobody else wants, so a fleet behind one address is let in
-//! at once; and a source with fewer always finds room. A source makes room for itself only with a handshake that is older than a
-//! round trip takes: an honest peer is done by then, whoever is silent is not, and a fleet does not end its own handshakes.
-//! Sources that have authenticated before have room of their own, which no stranger can take.
+//! The code is pure: it is told of arrivals and ends, with the time. A handshake costs a signature
+//! and a key encapsulation, and a stranger can begin one and stay silent. So unfinished handshakes
+//! are bounded. If there is no room, the source with the most of them loses its oldest one.
+//!
+//! A source may take all room that nobody else needs, so a fleet behind one address is admitted at
+//! once. A source with fewer handshakes always finds room. A source displaces its own handshakes
+//! only if they are older than a round trip: an honest peer is done by then, a silent one is not,
+//! and a fleet does not end its own handshakes. Sources that have authenticated before have room of
+//! their own, which strangers cannot take.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -13,29 +16,29 @@ use std::time::{Duration, Instant};
 
 use crate::config::LINKS_PER_PEER_MAX;
 
-/// Unfinished handshakes of strangers, and as many again of known sources.
+/// Unfinished handshakes of strangers. Known sources may have as many again.
 const UNFINISHED_MAX: usize = 64;
 
-/// A handshake that is younger does not make room for another one of its own source: a round trip across the world, and the
-/// time of a busy machine.
+/// A younger handshake does not make room for another one of its own source. It is a round trip
+/// across the world, plus the delay of a busy machine.
 const ROUND_TRIP: Duration = Duration::from_millis(500);
 
-/// With so many of them unfinished, whoever connects must first prove that its address is its own.
+/// Unfinished handshakes from which on a new peer must first prove its address.
 const PROOF_FROM: usize = UNFINISHED_MAX / 4;
 
-/// The same for those of one source: all the links of one peer may come without.
+/// The same for one source. All links of one peer may come without a proof.
 const PROOF_FROM_A_SOURCE: usize = LINKS_PER_PEER_MAX as usize;
 
-/// Handshakes that a source may begin at once: a fleet behind one address that restarts.
+/// Handshakes that a source may begin at once: enough for a fleet behind one address that restarts.
 const BURST: u32 = 256;
 
-/// And after those, one so often: some six per cent of a core.
+/// Interval of further ones: about six per cent of a core.
 const ONE_EVERY: Duration = Duration::from_millis(16);
 
-/// Sources remembered.
+/// Most sources that are remembered.
 const SOURCES_MAX: usize = 4_096;
 
-/// Where somebody comes from: an IPv4 address, or the /64 that one subscriber of IPv6 is given.
+/// Source of a connection: an IPv4 address, or the /64 of an IPv6 subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct SourceAddress(IpAddr);
 
@@ -51,24 +54,25 @@ impl SourceAddress {
     }
 }
 
-/// One handshake under way.
+/// Id of one pending handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct HandshakeId(u64);
 
-/// What is to be done with an incoming handshake.
+/// Decision about an incoming handshake.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum HandshakeDecision {
-    /// The handshake begins here, and the other one, if any, ends.
+    /// It begins under this id. The other one, if any, ends to make room.
     Begin(HandshakeId, Option<HandshakeId>),
-    /// It is to prove its address first.
+    /// The peer must prove its address first.
     Prove,
-    /// Its own source has all the room it can have. It is not answered for now: QUIC sends a first packet again by itself.
+    /// Its source has all the room that it can have. It gets no answer now; QUIC repeats the first
+    /// packet by itself.
     Wait,
-    /// It connects too often, and is not answered.
+    /// It connects too often and gets no answer.
     Ignore,
 }
 
-/// The limiter's state.
+/// State of the limiter.
 #[derive(Debug, Default)]
 pub(super) struct HandshakeLimiter {
     /// Oldest first; at most [`UNFINISHED_MAX`] of strangers and as many of known sources.
@@ -87,22 +91,24 @@ struct UnfinishedHandshake {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Origin {
     source: SourceAddress,
-    /// Whether it stands in the room of those who authenticated before.
+    /// Set if it counts in the room of known sources.
     known: bool,
 }
 
-/// What is remembered of a source.
+/// Record of a source.
 #[derive(Debug)]
 struct SourceRecord {
-    /// Whether a peer from there has authenticated.
+    /// Set after a peer from there has authenticated.
     known: bool,
     last: Instant,
-    /// From here on it has its whole burst again; later than `BURST` times [`ONE_EVERY`] from now it has none left.
+    /// Time from which it has its whole burst again. If it is more than `BURST` times [`ONE_EVERY`]
+    /// ahead, nothing of the burst is left.
     rested_at: Instant,
 }
 
 impl HandshakeLimiter {
-    /// Somebody connects from this address, which it has `proved` to be its own, or not yet.
+    /// Decides about a connection from this address. `proved` says if the peer has proved the
+    /// address.
     pub(super) fn admit(&mut self, from: IpAddr, proved: bool, now: Instant) -> HandshakeDecision {
         let source = SourceAddress::of(from);
         let known = self.sources.get(&source).is_some_and(|seen| seen.known);
@@ -129,7 +135,7 @@ impl HandshakeLimiter {
         HandshakeDecision::Begin(place, makes_room)
     }
 
-    /// A handshake has ended, with a peer that is who it says, or without.
+    /// Takes the end of a handshake, with or without an authenticated peer.
     pub(super) fn handle_end(&mut self, place: HandshakeId, authenticated: bool) {
         let Some(UnfinishedHandshake { origin, .. }) = self.unfinished.remove(&place) else { return };
         if let Some(seen) = self.sources.get_mut(&origin.source) {
@@ -137,12 +143,13 @@ impl HandshakeLimiter {
         }
     }
 
-    /// Those that stand in one of the two rooms.
+    /// Returns the handshakes in one of the two rooms.
     fn of_room(&self, known: bool) -> impl Iterator<Item = &UnfinishedHandshake> {
         self.unfinished.values().filter(move |begun| begun.origin.known == known)
     }
 
-    /// The oldest one of the source that has the most in this room; of several such sources, of the one whose is oldest.
+    /// Returns the oldest handshake of the source with the most of them in this room. Among equal
+    /// sources, the oldest handshake decides.
     fn most_crowded(&self, known: bool) -> Option<(HandshakeId, &UnfinishedHandshake)> {
         let mut counts: HashMap<SourceAddress, usize> = HashMap::new();
         for begun in self.of_room(known) {
@@ -157,7 +164,7 @@ impl HandshakeLimiter {
             .map(|(place, begun)| (*place, begun))
     }
 
-    /// Whether a source has not begun too many of late; counts this one.
+    /// Counts a handshake of a source. Returns false if it has begun too many lately.
     fn may_begin(&mut self, source: SourceAddress, now: Instant) -> bool {
         if !self.sources.contains_key(&source) && self.sources.len() >= SOURCES_MAX {
             self.forget_one();
@@ -173,7 +180,7 @@ impl HandshakeLimiter {
         true
     }
 
-    /// Forgets the source that was not seen for the longest, a stranger's before a known one.
+    /// Forgets the source that was seen least recently, strangers before known sources.
     fn forget_one(&mut self) {
         let oldest = self.sources.iter().min_by_key(|(_, seen)| (seen.known, seen.last));
         if let Some(source) = oldest.map(|(source, _)| *source) {
@@ -204,7 +211,7 @@ mod tests {
     #[test]
     fn a_fleet_behind_one_address_ends_none_of_its_own_handshakes() {
         let (mut limiter, mut now) = (HandshakeLimiter::default(), Instant::now());
-        // All of them come at once, and each comes again until it is let in.
+        // All of them come at once, and each tries again until it is admitted.
         let (mut outside, mut under_way) = (200, Vec::new());
         while outside > 0 {
             match limiter.admit(v4(1), true, now) {

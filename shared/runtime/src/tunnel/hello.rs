@@ -1,9 +1,9 @@
-//! How a link begins: lanes opened and counted, hellos exchanged, a protocol version agreed upon.
+//! Begin of a link: opens and counts the lanes, exchanges hellos, and agrees on a protocol version.
 //!
-//! The dialler opens the control lane and its order lanes and speaks first; the listener answers with its own hello, or
-//! with a sentence that says who must upgrade. Where both said that they know payments or the feed, the
-//! dialler opens those lanes then, in that order.
-//! All of it has five seconds.
+//! The dialler opens the control lane and its order lanes and sends its hello first. The listener
+//! answers with its own hello, or with a sentence that says who must upgrade. If both hellos name
+//! payments or the feed, the dialler then opens those lanes, in this order. All of this must take
+//! at most five seconds.
 
 use std::io;
 use std::time::Duration;
@@ -22,10 +22,10 @@ use crate::clock;
 use crate::transport::refusal::printable;
 use crate::transport::{Closed, Connection, LaneError, LaneStream};
 
-/// From the handshake's end to the agreement.
+/// Time from the end of the handshake to the agreement.
 const HELLO_TIME: Duration = Duration::from_secs(5);
 
-/// How long a refused peer gets to take the sentence.
+/// Time for a refused peer to read the sentence.
 const REFUSED_TIME: Duration = Duration::from_secs(1);
 
 /// The control lane after the hello.
@@ -34,35 +34,35 @@ pub(super) struct ControlLane {
     pub(super) writer: Box<dyn AsyncWrite + Send + Unpin>,
 }
 
-/// What both sides agreed upon.
+/// Result of the agreement.
 pub(super) struct Negotiated {
-    /// What the peer said.
+    /// The peer's hello.
     pub(super) hello: Hello,
-    /// What we said.
+    /// Our hello.
     pub(super) said: Hello,
-    /// The version both speak.
+    /// The common version.
     pub(super) version: u32,
     /// The peer's clock minus ours, in microseconds.
     pub(super) skew: i64,
     pub(super) control: ControlLane,
-    /// In the order of their index, complete.
+    /// All order lanes, in the order of their index.
     pub(super) orders: Vec<LaneStream>,
-    /// `None` if one of the two does not know the feed.
+    /// The feed lane; `None` if one side does not know it.
     pub(super) feed: Option<LaneStream>,
-    /// `None` if one of the two does not know payments.
+    /// The payment lane; `None` if one side does not know it.
     pub(super) payments: Option<LaneStream>,
 }
 
-/// Why a link did not come up.
+/// Reasons why a link did not come up.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HelloError {
-    /// The peer does not speak the protocol.
+    /// The peer's data is not the protocol.
     #[error("{0}")]
     Violation(String),
-    /// There is no version in common, as we found.
+    /// This side found no common version.
     #[error(transparent)]
     Incompatible(#[from] Incompatible),
-    /// There is no version in common, as the peer found.
+    /// The peer found no common version.
     #[error("refused by the peer: {0}")]
     RefusedByPeer(String),
     /// It took too long.
@@ -88,7 +88,7 @@ impl From<FrameError> for HelloError {
     }
 }
 
-/// Brings the link up, from either side.
+/// Brings the link up, on either side.
 pub(super) async fn exchange(
     context: &Context,
     connection: &dyn Connection,
@@ -154,7 +154,7 @@ async fn listen(context: &Context, connection: &dyn Connection) -> Result<Negoti
     })
 }
 
-/// The lanes beyond those for orders that both sides know, in the order in which they are opened.
+/// Returns the optional lanes that both sides know, in the order in which they are opened.
 fn optional_lanes(ours: &Hello, theirs: &Hello) -> Vec<Lane> {
     let both =
         |name: &str| [ours, theirs].iter().all(|hello| hello.features.iter().any(|feature| feature == name));
@@ -162,7 +162,7 @@ fn optional_lanes(ours: &Hello, theirs: &Hello) -> Vec<Lane> {
     known.into_iter().filter(|(feature, _)| both(feature)).map(|(_, lane)| lane).collect()
 }
 
-/// These lanes, each once, in whatever order they arrive.
+/// Accepts these lanes, each once, in any order.
 async fn accept_optional(
     connection: &dyn Connection,
     mut missing: Vec<Lane>,
@@ -182,7 +182,7 @@ async fn accept_optional(
     Ok(open)
 }
 
-/// The payment lane and the feed lane, where they are open.
+/// Returns the payment lane and the feed lane, if they are open.
 fn by_kind(open: Vec<LaneStream>) -> [Option<LaneStream>; 2] {
     let mut kinds = [None, None];
     for stream in open {
@@ -216,7 +216,7 @@ fn order_lanes(announced: u32) -> Result<u8, HelloError> {
     })
 }
 
-/// The announced order lanes, each once, in whatever order they arrive.
+/// Accepts the announced order lanes, each once, in any order.
 async fn accept_orders(connection: &dyn Connection, count: u8) -> Result<Vec<LaneStream>, HelloError> {
     let mut orders: Vec<Option<LaneStream>> =
         std::iter::repeat_with(|| None).take(usize::from(count)).collect();
@@ -255,7 +255,7 @@ async fn read_hello<R: AsyncRead + Unpin>(
     }
 }
 
-/// Agrees on a version, or tells the peer why not and gives it the time to hear it.
+/// Agrees on a version. If there is none, tells the peer why and gives it time to read this.
 async fn agree(
     connection: &dyn Connection,
     writer: &mut Box<dyn AsyncWrite + Send + Unpin>,
@@ -272,7 +272,7 @@ async fn agree(
     }
 }
 
-/// `who` is said from the speaker's side, so it turns around on the way.
+/// Exchanges the two sides in a message. `who` is named from the speaker's point of view.
 fn as_the_peer_reads_it(incompatible: Incompatible) -> String {
     let who = if incompatible.who == "the peer" { "this agent" } else { "the peer" };
     Incompatible { who, ..incompatible }.to_string()
@@ -302,7 +302,7 @@ async fn cut(connection: &dyn Connection) -> HelloError {
     connection.cut().await.map_or_else(lane_only, HelloError::Closed)
 }
 
-/// The peer's clock minus ours, if its message was half a round trip on its way.
+/// Returns the peer's clock minus ours in microseconds, if its message took half a round trip.
 pub(super) fn skew(their_clock_micros: i64, rtt: Duration) -> i64 {
     let way = i64::try_from((rtt / 2).as_micros()).unwrap_or(0);
     their_clock_micros.saturating_add(way).saturating_sub(clock::now().get())

@@ -1,7 +1,8 @@
-//! Events on their way to the owner: bounded by their number, and for each peer by bytes.
+//! Queue of events for the tunnel's owner, bounded by number, and for each peer by bytes.
 //!
-//! A peer decides how large its frames are and how many links it has. What of them nobody has taken yet is held against
-//! that peer alone: while its room is full its lanes are not read, and no other peer's are any slower.
+//! A peer decides the size of its frames and the number of its links. Frames that the owner has not
+//! taken yet count against that peer only. While its budget is used up, its lanes are not read, and
+//! other peers are not delayed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -12,23 +13,24 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::event::TunnelEvent;
 
-/// Events that the owner has not taken yet, of all peers together: more than the rooms of some peers hold.
+/// Events of all peers that the owner has not taken yet: more than the budgets of several peers
+/// allow.
 const EVENTS_MAX: usize = 8_192;
 
-/// Bytes of a peer's frames that the owner has not taken yet: several of the largest.
+/// Bytes of a peer's frames that the owner has not taken yet: several of the largest frames.
 const ROOM_BYTES: usize = 16 * ORDER_FRAME_BYTES_MAX;
 
-/// The least that a frame takes up, so that a room holds a thousand of them at most.
+/// Smallest size that a frame counts with, so that a budget allows at most a thousand frames.
 const FRAME_BYTES_MIN: usize = 16 * 1024;
 
-/// A frame's share of its peer's room; given back when it is dropped.
+/// A frame's share of its peer's budget, returned when dropped.
 pub(super) type Share = OwnedSemaphorePermit;
 
-/// The owner's end.
+/// The owner's end of the queue.
 #[derive(Debug)]
 pub struct Events {
     waiting: mpsc::Receiver<QueuedEvent>,
-    /// Empty but within [`Self::recv_many`].
+    /// Empty except within [`Self::recv_many`].
     taken: Vec<QueuedEvent>,
 }
 
@@ -38,7 +40,7 @@ struct QueuedEvent {
     _share: Option<Share>,
 }
 
-/// The tunnel's end.
+/// The tunnel's end of the queue.
 #[derive(Debug, Clone)]
 pub(super) struct EventSender {
     events: mpsc::Sender<QueuedEvent>,
@@ -54,13 +56,13 @@ pub(super) fn channel() -> (EventSender, Events) {
 }
 
 impl Events {
-    /// The next event; `None` once the tunnel has ended. Cancelling it loses nothing.
+    /// Returns the next event, or `None` after the tunnel has ended. Cancelling it loses nothing.
     pub async fn recv(&mut self) -> Option<TunnelEvent> {
         self.waiting.recv().await.map(|waiting| waiting.event)
     }
 
-    /// Appends up to `max` events, waiting for the first one; how many. 0 once the tunnel has ended. Cancelling it loses
-    /// nothing.
+    /// Appends up to `max` events, and waits for the first one. Returns their number, or 0 after
+    /// the tunnel has ended. Cancelling it loses nothing.
     pub async fn recv_many(&mut self, events: &mut Vec<TunnelEvent>, max: usize) -> usize {
         let taken = self.waiting.recv_many(&mut self.taken, max).await;
         events.extend(self.taken.drain(..).map(|waiting| waiting.event));
@@ -69,26 +71,26 @@ impl Events {
 }
 
 impl EventSender {
-    /// Tells the owner, with what the event takes up of its peer's room.
+    /// Sends an event with its share of the peer's budget.
     pub(super) async fn send(&self, event: TunnelEvent, share: Option<Share>) -> Result<(), OwnerGone> {
         self.events.send(QueuedEvent { event, _share: share }).await.map_err(|_| OwnerGone)
     }
 }
 
-/// One room for each peer that has links.
+/// One budget for each peer with links.
 #[derive(Debug, Default)]
 pub(super) struct PeerBudgets {
     peers: Mutex<HashMap<SpiffeId, Weak<Semaphore>>>,
 }
 
-/// What a peer's frames share.
+/// The budget that all frames of a peer share.
 #[derive(Debug, Clone)]
 pub(super) struct PeerBudget {
     free: Arc<Semaphore>,
 }
 
 impl PeerBudgets {
-    /// The room of a peer, whichever of its links asks.
+    /// Returns the budget of a peer, the same for all its links.
     pub(super) fn of(&self, peer: &SpiffeId) -> PeerBudget {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(free) = peers.get(peer).and_then(Weak::upgrade) {
@@ -102,10 +104,10 @@ impl PeerBudgets {
 }
 
 impl PeerBudget {
-    /// Waits until a frame of so many bytes, at most [`ORDER_FRAME_BYTES_MAX`], has its share.
+    /// Waits for the share of a frame of this size, at most [`ORDER_FRAME_BYTES_MAX`].
     pub(super) async fn share(&self, bytes: usize) -> Option<Share> {
         let bytes = u32::try_from(bytes.clamp(FRAME_BYTES_MIN, ROOM_BYTES)).unwrap_or(u32::MAX);
-        // Nobody closes it.
+        // The semaphore is never closed.
         self.free.clone().acquire_many_owned(bytes).await.ok()
     }
 }
@@ -125,7 +127,7 @@ mod tests {
         format!("spiffe://bridge.test/cloud/{name}").parse().unwrap()
     }
 
-    /// What a future comes to without waiting.
+    /// Returns a future's result if it is ready without waiting.
     fn now<T>(future: impl Future<Output = T>) -> Option<T> {
         match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(value) => Some(value),

@@ -1,8 +1,9 @@
-//! Frames on a lane: a reader that cuts them out of the stream, a queue to send from anywhere, and its writer.
+//! Frames on a lane: a reader that splits the stream into frames, a send queue for any task, and
+//! its writer.
 //!
-//! Sending never waits: a frame is appended to its lane's buffer, and the lane's writer takes all that has gathered and
-//! writes it in one go. What gathers is bounded for the link as a whole; a peer that does not read loses its link
-//! instead of filling our memory.
+//! Sending never waits. A frame is appended to its lane's buffer, and the lane's writer writes
+//! everything in the buffer at once. The buffers are bounded for the link as a whole: a peer that
+//! does not read loses its link instead of filling our memory.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,16 +20,17 @@ use tokio::time::timeout;
 use super::end::LinkEnd;
 use crate::telemetry::metrics::{Direction, Metrics};
 
-/// Waiting on one link, all lanes together. The sender's window keeps it far below, unless the peer stops reading.
+/// Bytes that wait on all lanes of one link. The sender's window keeps them far below, unless the
+/// peer stops reading.
 const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Room made for one read: some forty packets.
+/// Room that is made for one read: about forty packets.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Below this much room the buffer is extended before the next read.
+/// The buffer is extended before the next read if it has less room than this.
 const READ_BYTES_MIN: usize = 4 * 1024;
 
-/// The link has ended; what was sent may or may not have arrived.
+/// The link has ended. Sent frames may or may not have arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the link is closed")]
 pub struct Closed;
@@ -40,20 +42,31 @@ pub struct LinkSender {
 }
 
 impl LinkSender {
-    /// Queues a whole frame (as `wire::frame::to_bytes` makes it) on an order lane, `0..LinkUp::lanes`; never waits.
+    /// Queues a whole frame (made by `wire::frame::to_bytes`) on an order lane, `0..LinkUp::lanes`.
+    /// It never waits.
     ///
-    /// Frames of one lane arrive in order. `Ok` says that the frame is queued, not that it will arrive.
+    /// Frames of one lane arrive in order. `Ok` means that the frame is queued, not that it will
+    /// arrive.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the link has ended or has no such lane.
     pub fn send(&self, lane: u8, frame: Bytes) -> Result<(), Closed> {
         let queue = self.queues.orders.get(usize::from(lane)).ok_or(Closed)?;
         self.queues.send(queue, &frame)
     }
 
-    /// The same on the payment lane, where `LinkUp::payments` says that there is one.
+    /// Queues a whole frame on the payment lane, if `LinkUp::payments` is set.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the link has ended.
     pub fn send_payment(&self, frame: &[u8]) -> Result<(), Closed> {
         self.queues.send(&self.queues.payments, frame)
     }
 
-    /// Ends the link: a frame of the peer is no message of this protocol, as only the owner can tell.
+    /// Ends the link because a frame of the peer is no message of the protocol. Only the owner can
+    /// detect it.
     pub fn refuse(&self, error: &FrameError) {
         self.queues.condemn(LinkEnd::Violation(error.to_string()));
     }
@@ -66,18 +79,22 @@ pub struct FeedSender {
 }
 
 impl FeedSender {
-    /// Queues a whole frame (as `wire::frame::to_bytes` makes it); never waits.
+    /// Queues a whole frame (made by `wire::frame::to_bytes`). It never waits.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the link has ended.
     pub fn send(&self, frame: &[u8]) -> Result<(), Closed> {
         self.queues.send(&self.queues.feed, frame)
     }
 
-    /// Ends the link: what the peer sent is against the feed's rules, as only the owner can tell.
+    /// Ends the link because the peer broke the feed's rules. Only the owner can detect it.
     pub fn refuse(&self, why: &impl ToString) {
         self.queues.condemn(LinkEnd::Violation(why.to_string()));
     }
 }
 
-/// Counts frames; clones count on the same counters.
+/// Counts frames. Clones share the counters.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Traffic {
     frames: [Counter; 2],
@@ -93,14 +110,14 @@ impl Traffic {
         }
     }
 
-    /// One frame was sent or queued, of so many bytes with its head.
+    /// Counts a frame that was sent or queued, by its size with the length.
     pub(super) fn sent(&self, bytes: usize) {
         let ([frames, _], [counted, _]) = (&self.frames, &self.bytes);
         frames.inc();
         counted.inc_by(bytes as u64);
     }
 
-    /// One frame was received, with so many bytes of payload.
+    /// Counts a received frame, by the size of its payload.
     pub(super) fn received(&self, payload: usize) {
         let ([_, frames], [_, counted]) = (&self.frames, &self.bytes);
         frames.inc();
@@ -108,34 +125,34 @@ impl Traffic {
     }
 }
 
-/// What waits to be written on a link.
+/// Frames that wait to be written on a link.
 #[derive(Debug)]
 pub(super) struct Queues {
     traffic: Traffic,
     orders: Vec<Queue>,
-    /// Stays empty on a link without a feed lane.
+    /// Empty on a link without a feed lane.
     feed: Queue,
-    /// Stays empty on a link without a payment lane.
+    /// Empty on a link without a payment lane.
     payments: Queue,
-    /// Waiting or being written, all lanes together.
+    /// Bytes that wait or are being written, on all lanes together.
     bytes: AtomicUsize,
     bytes_max: usize,
-    /// How long a lane may take nothing at all.
+    /// Time without any progress after which a lane counts as stalled.
     stalled_after: Duration,
-    /// Why the link must end, once that is found here; the first reason stands.
+    /// Reason why the link must end, if it was found here. The first reason stays.
     verdict: Mutex<Option<LinkEnd>>,
     condemned: Notify,
 }
 
 #[derive(Debug)]
 struct Queue {
-    /// `None` once the link has ended.
+    /// `None` after the link has ended.
     waiting: Mutex<Option<BytesMut>>,
     filled: Notify,
 }
 
 impl Queues {
-    /// Empty queues for that many order lanes.
+    /// Makes empty queues for this many order lanes.
     pub(super) fn new(lanes: u8, stalled_after: Duration, traffic: Traffic) -> Arc<Self> {
         Self::bounded(lanes, QUEUED_BYTES_MAX, stalled_after, traffic)
     }
@@ -157,12 +174,12 @@ impl Queues {
         })
     }
 
-    /// The owner's end of the order lanes.
+    /// Returns the owner's sender for the order and payment lanes.
     pub(super) fn sender(self: &Arc<Self>) -> LinkSender {
         LinkSender { queues: self.clone() }
     }
 
-    /// The owner's end of the feed lane.
+    /// Returns the owner's sender for the feed lane.
     pub(super) fn feed_sender(self: &Arc<Self>) -> FeedSender {
         FeedSender { queues: self.clone() }
     }
@@ -183,7 +200,7 @@ impl Queues {
         Ok(())
     }
 
-    /// Waits until a reason is found to end the link.
+    /// Waits for a reason to end the link.
     pub(super) async fn condemned(&self) -> LinkEnd {
         loop {
             self.condemned.notified().await;
@@ -198,14 +215,14 @@ impl Queues {
         self.condemned.notify_one();
     }
 
-    /// Makes every further send fail and frees what waits.
+    /// Makes every later send fail, and drops the waiting frames.
     pub(super) fn close(&self) {
         for queue in self.orders.iter().chain([&self.feed, &self.payments]) {
             *queue.lock() = None;
         }
     }
 
-    /// Writes what gathers on an order lane until the link ends or the stream fails.
+    /// Writes the queued frames of an order lane until the link ends or the stream fails.
     pub(super) async fn write_orders(&self, lane: u8, writer: impl AsyncWrite + Unpin) -> io::Result<()> {
         match self.orders.get(usize::from(lane)) {
             Some(queue) => self.write(queue, writer).await,
@@ -213,12 +230,12 @@ impl Queues {
         }
     }
 
-    /// The same on the feed lane.
+    /// Does the same for the feed lane.
     pub(super) async fn write_feed(&self, writer: impl AsyncWrite + Unpin) -> io::Result<()> {
         self.write(&self.feed, writer).await
     }
 
-    /// The same on the payment lane.
+    /// Does the same for the payment lane.
     pub(super) async fn write_payments(&self, writer: impl AsyncWrite + Unpin) -> io::Result<()> {
         self.write(&self.payments, writer).await
     }
@@ -241,8 +258,9 @@ impl Queues {
         }
     }
 
-    /// Writes it all, as long as the peer takes something. One that keeps a lane's window shut has a heart that beats on
-    /// another lane, and what waits for it here would never be answered.
+    /// Writes everything as long as the peer takes some of it. A peer may send heartbeats on the
+    /// control lane and still keep another lane's window closed. Requests on that lane would never
+    /// be answered.
     async fn write_all(
         &self,
         batch: &mut BytesMut,
@@ -270,7 +288,7 @@ impl Default for Queue {
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, Option<BytesMut>> {
-        // Appending to a buffer does not panic halfway.
+        // Appending to a buffer cannot panic halfway.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -281,7 +299,7 @@ pub(super) struct FrameReader<R> {
     decoder: FrameDecoder,
 }
 
-/// Why no further frame comes.
+/// Reasons why no further frame comes.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
     /// The peer broke the framing.
@@ -293,12 +311,12 @@ pub(super) enum ReadError {
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
-    /// Reads frames of at most `max` bytes.
+    /// Makes a reader of frames of at most `max` bytes.
     pub(super) fn new(stream: R, max: usize) -> Self {
         Self { stream, decoder: FrameDecoder::new(max) }
     }
 
-    /// The next frame's payload. Cancelling it loses nothing.
+    /// Returns the next frame's payload. Cancelling it loses nothing.
     pub(super) async fn next(&mut self) -> Result<Bytes, ReadError> {
         loop {
             if let Some(payload) = self.decoder.next_frame()? {
@@ -308,7 +326,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// How long the next frame will be, once its length has come. Cancelling it loses nothing.
+    /// Returns the size of the next frame's payload, after its length has arrived. Cancelling it
+    /// loses nothing.
     pub(super) async fn announced(&mut self) -> Result<usize, ReadError> {
         loop {
             if let Some(bytes) = self.decoder.announced()? {
@@ -338,7 +357,7 @@ mod tests {
 
     use super::*;
 
-    /// Longer than a test waits.
+    /// Longer than a test runs.
     const PATIENCE: Duration = Duration::from_secs(3_600);
 
     fn heartbeat(window: u32) -> Bytes {

@@ -1,6 +1,7 @@
-//! One link from its connection to its end: the tasks on its lanes and the one place that decides why it is over.
+//! One link from its connection to its end: the tasks on its lanes, and the only place that decides
+//! why it ends.
 //!
-//! `hello` brings it up, `control` beats and listens for the peer's heart, `lanes` moves frames.
+//! `hello` brings it up, `control` sends and watches heartbeats, and `lanes` moves frames.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,13 +26,14 @@ use crate::clock::unix_now;
 use crate::transport::peer_verifier::PeerVerifier;
 use crate::transport::{self, CloseCode, Connection, Refusal};
 
-/// A peer's certificate is looked at again at its end, and at least this often before.
+/// Longest time between two checks of a peer's certificate. It is also checked at its end.
 const EXPIRY_CHECK_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// How long an owner that has closed the tunnel gets to take the last events.
+/// Time that an owner who has closed the tunnel gets to take the last events.
 const DOWN_TIME: Duration = Duration::from_secs(1);
 
-/// Runs a link until it ends; how long it was up, or `None` if it never was. `target` is what this side dialled, if it did.
+/// Runs a link until it ends. Returns the time that it was up, or `None` if it never was. `target`
+/// is the target that this side dialled, if it did.
 pub(super) async fn run(
     context: &Arc<Context>,
     connection: Arc<dyn Connection>,
@@ -67,7 +69,7 @@ fn give_up(context: &Context, connection: &dyn Connection, error: &HelloError) {
 }
 
 impl Link {
-    /// Up, life, down.
+    /// Announces the link, runs its tasks, and reports its end.
     async fn live(self: &Arc<Self>, agreed: Negotiated) {
         report::up(&self.context, self.id, &self.record, &agreed.hello);
         self.context.links.insert(self.id, self.record.clone());
@@ -80,9 +82,10 @@ impl Link {
             Ok(()) => {
                 let mut tasks = self.start(agreed);
                 let why = self.ended(&mut tasks).await;
-                // Before the tasks: a lane that they drop would look to the peer as if it alone had ended.
+                // This comes before the tasks end: otherwise a dropped lane would look to the peer
+                // as if only that lane had ended.
                 self.close(&why);
-                // Before the event: no frame may follow the link's end.
+                // This comes before the event: no frame may follow the link's end.
                 tasks.shutdown().await;
                 why
             }
@@ -103,8 +106,8 @@ impl Link {
         self.record.connection.close(why.close_code(), &why.to_string());
     }
 
-    /// Tells the owner. One that closes the tunnel without taking the events that are left waits for this no longer than
-    /// it takes to see that it does not.
+    /// Reports the end to the owner. If the owner has closed the tunnel and takes no more events,
+    /// this waits only for a short time.
     async fn take_down(&self, why: LinkEnd) {
         let abandoned = async {
             self.context.reached(Phase::Closed).await;
@@ -118,7 +121,7 @@ impl Link {
         };
         tokio::select! {
             _sent = told => {}
-            () = abandoned => tracing::warn!(link = %self.id, "nobody takes the tunnel's events, its end is not told"),
+            () = abandoned => tracing::warn!(link = %self.id, "nobody takes the tunnel's events, so the link's end is not reported"),
         }
     }
 
@@ -145,7 +148,7 @@ impl Link {
         })
     }
 
-    /// A task for everything that goes on; the first to end decides why the link is over.
+    /// Starts a task for each activity. The first one that ends decides why the link ends.
     fn start(self: &Arc<Self>, agreed: Negotiated) -> JoinSet<LinkEnd> {
         let mut tasks = JoinSet::new();
         for (lane, stream) in (0..self.record.lanes).zip(agreed.orders) {
@@ -214,7 +217,7 @@ impl Link {
         }
     }
 
-    /// Reads a lane of requests and answers: each frame is an event of its kind.
+    /// Reads a lane of requests and answers. Each frame becomes an event.
     async fn read_events(
         &self,
         stream: impl AsyncRead + Unpin,
@@ -222,7 +225,8 @@ impl Link {
     ) -> LinkEnd {
         let mut frames = FrameReader::new(stream, ORDER_FRAME_BYTES_MAX);
         loop {
-            // Before the frame is whole: what is not read yet waits with the peer.
+            // The share is taken before the frame is whole, so that unread data waits with the
+            // peer.
             let share = match frames.announced().await {
                 Ok(bytes) => self.room.share(bytes).await,
                 Err(error) => return self.cut(error).await,
@@ -260,7 +264,7 @@ impl Link {
         }
     }
 
-    /// The set of lanes was complete with the hello: one more is against the protocol.
+    /// Ends the link if the peer opens another lane. The set of lanes was complete with the hello.
     async fn watch_lanes(&self) -> LinkEnd {
         match self.record.connection.accept_lane().await {
             Ok(stream) => LinkEnd::Violation(format!("{:?} was opened beyond those announced", stream.lane)),
@@ -269,7 +273,8 @@ impl Link {
         }
     }
 
-    /// Judges the peer again when our CA or revocation list changes, and when its certificate ends.
+    /// Verifies the peer again when our CA or revocation list changes, and when its certificate
+    /// expires.
     async fn watch_identity(&self) -> LinkEnd {
         let peer = self.record.connection.peer();
         let mut credentials = self.context.identity.subscribe();

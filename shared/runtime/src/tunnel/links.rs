@@ -1,4 +1,4 @@
-//! The register of live links, for `/status`; nothing decides by it.
+//! Register of live links, for `/status`. No decision depends on it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -17,29 +17,29 @@ pub struct LinkStatus {
     pub link: u64,
     /// The peer's SPIFFE ID.
     pub peer: String,
-    /// What the peer calls itself.
+    /// The peer's name for people.
     pub agent: String,
     /// The peer's address now.
     pub address: String,
-    /// What carries it: `quic`.
+    /// Name of the transport: `quic`.
     pub transport: &'static str,
-    /// Whether this side dialled.
+    /// Set if this side dialled.
     pub dialled: bool,
-    /// The protocol version spoken.
+    /// Agreed protocol version.
     pub version: u32,
-    /// Order lanes.
+    /// Number of order lanes.
     pub lanes: u8,
-    /// Whether it has a feed lane.
+    /// Set if it has a feed lane.
     pub feed: bool,
-    /// Whether it has a payment lane.
+    /// Set if it has a payment lane.
     pub payments: bool,
     /// Smoothed round-trip time in microseconds.
     pub rtt_micros: u64,
-    /// Seconds since it is up.
+    /// Seconds since the link came up.
     pub up_seconds: u64,
-    /// Whether its heartbeat is missing.
+    /// Set while its heartbeats are missing.
     pub silent: bool,
-    /// The peer's clock minus ours, in milliseconds; off by up to half a round trip.
+    /// The peer's clock minus ours, in milliseconds. The error is up to half a round trip.
     pub skew_millis: i64,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Links {
     next: AtomicU64,
 }
 
-/// What a link's own tasks and the side that accepted it know of each other.
+/// State that a link's own tasks share with the side that accepted it.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     silent: AtomicBool,
@@ -58,7 +58,7 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    /// Whether the peer's heartbeat is missing.
+    /// Returns true while the peer's heartbeats are missing.
     pub(super) fn is_silent(&self) -> bool {
         self.silent.load(Ordering::Relaxed)
     }
@@ -67,12 +67,12 @@ impl Presence {
         self.silent.store(silent, Ordering::Relaxed);
     }
 
-    /// Ends the link: another one of its peer takes its place.
+    /// Ends the link because another one of the same peer replaces it.
     pub(super) fn replace(&self) {
         self.replaced.notify_one();
     }
 
-    /// Waits until another link takes the place of this one.
+    /// Waits until another link replaces this one.
     pub(super) async fn replaced(&self) {
         self.replaced.notified().await;
     }
@@ -82,7 +82,7 @@ impl Presence {
 pub(super) struct LinkRecord {
     pub(super) connection: Arc<dyn Connection>,
     pub(super) agent: String,
-    /// What this side dialled; `None` if the peer dialled.
+    /// Target that this side dialled; `None` if the peer dialled.
     pub(super) target: Option<Arc<str>>,
     pub(super) version: u32,
     pub(super) lanes: u8,
@@ -90,12 +90,12 @@ pub(super) struct LinkRecord {
     pub(super) payments: bool,
     pub(super) since: Instant,
     pub(super) presence: Arc<Presence>,
-    /// Microseconds.
+    /// In microseconds.
     pub(super) skew: AtomicI64,
 }
 
 impl Links {
-    /// A new id, starting at 1.
+    /// Returns a new id, starting at 1.
     pub(super) fn new_id(&self) -> LinkId {
         LinkId(1 + self.next.fetch_add(1, Ordering::Relaxed))
     }
@@ -113,7 +113,8 @@ impl Links {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<LinkId, Arc<LinkRecord>>> {
-        // Nobody panics between taking it and giving it back, and a register half a link old does no harm.
+        // No code panics while it holds the lock, and a register that lacks half a link does no
+        // harm.
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

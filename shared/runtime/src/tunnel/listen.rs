@@ -1,4 +1,5 @@
-//! The accepting side: the one owner of who connects, whose handshake is under way, and how many links each peer holds.
+//! The accepting side: the only owner of incoming connections, pending handshakes, and the number
+//! of links of each peer.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use super::peers::{LinkStart, Peers};
 use super::{link, report};
 use crate::transport::{CloseCode, ConnectError, Connection, Incoming};
 
-/// Accepts until the tunnel drains, and returns when the last link has ended.
+/// Accepts until the tunnel drains. Returns after the last link has ended.
 pub(super) async fn keep_accepting(context: Arc<Context>) {
     let mut acceptor = Acceptor::new(context.clone());
     loop {
@@ -25,7 +26,7 @@ pub(super) async fn keep_accepting(context: Arc<Context>) {
                 None => break,
             },
             Some(ended) = acceptor.handshakes.join_next() => {
-                // One that was ended to make room has nothing to tell.
+                // A handshake that was ended to make room has no result.
                 if let Ok(ended) = ended {
                     acceptor.handle_handshake(ended);
                 }
@@ -36,7 +37,8 @@ pub(super) async fn keep_accepting(context: Arc<Context>) {
             () = context.reached(Phase::Draining) => break,
         }
     }
-    // Who is not let in by now, or connects now, is turned away at once, by dropping it, and tries elsewhere.
+    // Unfinished handshakes and new connections are dropped at once, so that these peers try
+    // another agent.
     acceptor.handshakes.shutdown().await;
     loop {
         tokio::select! {
@@ -51,21 +53,21 @@ struct Acceptor {
     limiter: HandshakeLimiter,
     peers: Peers,
     handshakes: JoinSet<Handshake>,
-    /// How each unfinished one is ended; as many as the limiter has.
+    /// Handles to end the unfinished handshakes; as many as the limiter has.
     unfinished: HashMap<HandshakeId, AbortHandle>,
     links: JoinSet<()>,
-    /// Whose link each task of `links` is; those that were replaced are ending and stand here no more.
+    /// Peer of each task in `links`. Links that are being replaced are no longer here.
     holders: HashMap<task::Id, HeldLink>,
 }
 
-/// A link that counts as its peer's.
+/// A link that counts for its peer.
 struct HeldLink {
     peer: SpiffeId,
     presence: Arc<Presence>,
     since: Instant,
 }
 
-/// What a handshake came to.
+/// Result of a handshake.
 struct Handshake {
     place: HandshakeId,
     from: SocketAddr,
@@ -137,8 +139,8 @@ impl Acceptor {
         self.holders.insert(link.id(), HeldLink { peer, presence, since });
     }
 
-    /// Of the peer's links whose heartbeat is missing, the one that it has held the longest: a peer that crashed comes back
-    /// before its links are known to be dead.
+    /// Returns the oldest link of this peer that misses heartbeats. A peer that crashed returns
+    /// before its old links are known to be dead.
     fn oldest_silent(&self, peer: &SpiffeId) -> Option<task::Id> {
         let silent =
             self.holders.iter().filter(|(_, holder)| holder.peer == *peer && holder.presence.is_silent());

@@ -1,4 +1,4 @@
-//! A link that is up, as its tasks share it: what each of them needs, and how each of them tells the owner.
+//! A live link as its tasks share it: their common state, and their way to the owner.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -14,13 +14,13 @@ use super::links::{LinkRecord, Presence};
 use crate::transport::Connection;
 use crate::transport::refusal::printable;
 
-/// A link that is up, as its tasks share it.
+/// A live link as its tasks share it.
 pub(super) struct Link {
     pub(super) context: Arc<Context>,
     pub(super) id: LinkId,
     pub(super) record: Arc<LinkRecord>,
     pub(super) traffic: Traffic,
-    /// What of its frames may wait for the owner.
+    /// Budget of its frames that wait for the owner.
     pub(super) room: PeerBudget,
     pub(super) queues: Arc<Queues>,
 }
@@ -57,7 +57,7 @@ impl Link {
         })
     }
 
-    /// What it means that a lane brings or takes nothing more.
+    /// Returns the reason for a link's end after one of its lanes failed.
     pub(super) async fn cut(&self, error: ReadError) -> LinkEnd {
         match error {
             ReadError::Frame(error) => error.into(),

@@ -1,8 +1,9 @@
-//! The tunnel: links to peers that have proved who they are, kept up, watched, and torn down with a reason.
+//! The tunnel: links to authenticated peers, kept up, watched, and ended with a reason.
 //!
-//! The owner (an agent's tunnel driver) starts it, reads [`TunnelEvent`]s and sends frames through each link's
-//! [`LinkSender`]. Below is `transport`, which carries lanes; beside it `identity`, whose changes have live peers judged
-//! again. The tunnel knows frames and the control lane; what an order lane's frames mean it never learns.
+//! The owner (an agent's tunnel driver) starts it, reads [`TunnelEvent`]s and sends frames through
+//! each link's [`LinkSender`]. `transport` below carries lanes. `identity` beside it makes live
+//! peers be verified again when the material changes. The tunnel knows frames and the control lane,
+//! but not the meaning of an order lane's frames.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -62,24 +63,24 @@ pub use links::LinkStatus;
 
 pub use crate::transport::quic::QuicError;
 
-/// Frames of the feed lanes that their owner has not taken yet; each may be as large as a page.
+/// Frames of the feed lanes that their owner has not taken yet. Each may be as large as a page.
 const FEED_EVENTS: usize = 16;
 
-/// Lines of the log about refusals for one reason, in ten seconds.
+/// Log lines about refusals for one reason in ten seconds.
 const REFUSALS_LOGGED: u32 = 5;
 
-/// Why the tunnel cannot start.
+/// Reasons why the tunnel cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum TunnelError {
-    /// The certificate files cannot be used, or are another agent's.
+    /// The certificate files cannot be used, or belong to another agent.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The allow-list names no agent.
+    /// An entry of the allow-list names no agent.
     #[error("tunnel.allow: {entry:?} {error}")]
     Allow {
         /// The entry.
         entry: String,
-        /// What is wrong with it.
+        /// Its fault.
         error: SpiffeIdError,
     },
     /// QUIC cannot start.
@@ -87,29 +88,38 @@ pub enum TunnelError {
     Quic(#[from] QuicError),
 }
 
-/// A tunnel that runs.
+/// A running tunnel.
 #[derive(Debug)]
 pub struct Started {
-    /// Looks at it and ends it.
+    /// Handle to inspect and end it.
     pub handle: TunnelHandle,
-    /// Links and what comes on their order lanes.
+    /// Events of links and their order and payment lanes.
     pub events: Events,
-    /// What comes on their feed lanes. To be taken or dropped by an agent whose greeting does not name the feature.
+    /// Events of their feed lanes. An agent whose greeting does not name the feature may drop it.
     pub feed: mpsc::Receiver<FeedEvent>,
 }
 
-/// The tunnel's entry.
+/// Entry point of the tunnel.
 #[derive(Debug, Clone, Copy)]
 pub struct Tunnel;
 
 impl Tunnel {
-    /// Reads and checks the certificate files and the allow-list without opening a socket; whose certificate it is.
+    /// Reads and checks the certificate files and the allow-list without opening a socket. Returns
+    /// the identity in the certificate.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a file or an entry of the allow-list cannot be used.
     pub fn check(config: &TunnelConfig, role: Role) -> Result<SpiffeId, TunnelError> {
         prepare(config, role).map(|(identity, _)| identity.id())
     }
 
-    /// Reads the certificates, binds the listen addresses and begins to dial. Needs a tokio runtime around it. `audit` is
-    /// told of every link.
+    /// Reads the certificates, binds the listening addresses and begins to dial. Call it within a
+    /// tokio runtime. `audit` gets an entry for every link.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a file or an entry of the allow-list cannot be used, or if QUIC cannot start.
     pub fn start(
         config: &TunnelConfig,
         role: Role,
@@ -170,7 +180,7 @@ impl Tunnel {
     }
 }
 
-/// All that can be judged before a socket is opened.
+/// Checks everything that needs no socket.
 fn prepare(config: &TunnelConfig, role: Role) -> Result<(Identity, Arc<[SpiffeId]>), TunnelError> {
     Ok((Identity::load(config, role)?, allow_list(&config.allow)?))
 }
@@ -183,7 +193,7 @@ fn allow_list(entries: &[String]) -> Result<Arc<[SpiffeId]>, TunnelError> {
     entries.iter().map(parse).collect()
 }
 
-/// From the start to the orderly end; owns every other task of the tunnel.
+/// Runs the tunnel from its start to its orderly end. It owns all other tasks.
 async fn supervise(
     context: Arc<Context>,
     mut tasks: JoinSet<()>,
@@ -208,7 +218,7 @@ async fn supervise(
     done.send_replace(true);
 }
 
-/// Has the certificate files read again whenever an operator wants it so.
+/// Reads the certificate files again when an operator requests it.
 async fn reload(identity: &Identity, shutdown: &Shutdown) {
     let mut reloads = shutdown.reloads();
     loop {
@@ -225,7 +235,7 @@ fn advance(phase: &watch::Sender<Phase>, to: Phase) {
     });
 }
 
-/// What the owner keeps of the tunnel.
+/// The owner's handle of the tunnel.
 #[derive(Debug, Clone)]
 pub struct TunnelHandle {
     id: SpiffeId,
@@ -237,38 +247,40 @@ pub struct TunnelHandle {
 }
 
 impl TunnelHandle {
-    /// Who this agent is.
+    /// Returns this agent's identity.
     pub fn id(&self) -> &SpiffeId {
         &self.id
     }
 
-    /// Where peers can dial in, with the ports the system chose where 0 was configured.
+    /// Returns the listening addresses, with the port that the system chose if the configured port
+    /// is 0.
     pub fn listening(&self) -> &[SocketAddr] {
         &self.listening
     }
 
-    /// The live links, oldest first.
+    /// Returns the live links, oldest first.
     pub fn status(&self) -> Vec<LinkStatus> {
         self.links.status()
     }
 
-    /// When certificates and revocation list end.
+    /// Returns the expiries of certificates and revocation list.
     pub fn expiries(&self) -> Vec<Expiry> {
         self.identity.expiries()
     }
 
-    /// Why what is in the certificate files now is not in force, as a sentence; `None` if it is.
+    /// Returns why the material in the certificate files is not in use, as a sentence; `None` if it
+    /// is.
     pub fn note(&self) -> Option<String> {
         self.identity.note()
     }
 
-    /// Reads the certificate files again now; they are looked at every five seconds anyway.
+    /// Reads the certificate files again now. They are checked every five seconds anyway.
     pub fn reload_identity(&self) {
         self.identity.reload();
     }
 
-    /// Ends every link at once and waits until the peers have been told. What was sent and not yet answered is lost, so
-    /// this comes after the drain. The events go on until the last `Down` and then end.
+    /// Ends every link at once and waits until the peers know. Unanswered requests are lost, so
+    /// this comes after the drain. The events continue until the last `Down`, and then end.
     pub async fn close(&self) {
         advance(&self.phase, Phase::Closed);
         let mut finished = self.finished.clone();

@@ -1,7 +1,8 @@
-//! How many links one peer holds, and how often it begins one: a peer that is who it says may still be broken or hostile.
+//! Limits of one peer's links: how many it holds, and how often it begins one. An authenticated
+//! peer may still be broken or hostile.
 //!
-//! Pure, with the time as an argument. Only links that the peer dials are counted here: those that this agent dials are as
-//! many as its configuration says.
+//! The code is pure, with the time as an argument. Only links that the peer dials are counted here.
+//! The configuration decides the number of links that this agent dials.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -10,52 +11,54 @@ use bridge_protocol::domain::identity::SpiffeId;
 
 use crate::config::LINKS_PER_PEER_MAX;
 
-/// Beyond those that a peer may hold at a time, it begins another one so often: what a peer with every link broken needs.
+/// Interval of further links, above those that a peer may begin at once. It is enough for a peer
+/// all of whose links broke.
 const ONE_EVERY: Duration = Duration::from_millis(1_000 / LINKS_PER_PEER_MAX as u64);
 
-/// Why a peer gets no further link now.
+/// Reasons why a peer gets no further link now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TooMany {
     /// It holds as many as it may.
     #[error("it holds {0} links already: raise tunnel.links_from_peer_max here if it shall hold more")]
     AtATime(usize),
-    /// It has begun too many of late.
+    /// It has begun too many lately.
     #[error("it begins links again and again: its log says why they end")]
     TooOften,
 }
 
-/// How a link begins.
+/// Begin of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LinkStart {
     /// There is room for it.
     Beside,
-    /// The peer holds as many as it may. One of them is silent, and is to be ended for this one.
+    /// The peer holds as many links as it may. A silent one of them must end for this one.
     InPlaceOfSilent,
 }
 
-/// Peers that hold links, or did a short while ago.
+/// Peers that hold links, or did recently.
 #[derive(Debug)]
 pub(super) struct Peers {
     links_max: usize,
-    /// As many as there are certificates, at most.
+    /// At most as many as there are certificates.
     peers: HashMap<SpiffeId, PeerLinks>,
 }
 
 #[derive(Debug)]
 struct PeerLinks {
     links: usize,
-    /// From here on it may begin as many at once as it may hold.
+    /// Time from which it may begin as many at once as it may hold.
     rested_at: Instant,
 }
 
 impl Peers {
-    /// Nobody holds a link; each may hold this many.
+    /// Makes an empty register. Each peer may hold this many links.
     pub(super) fn new(links_max: usize) -> Self {
         Self { links_max, peers: HashMap::new() }
     }
 
-    /// A peer begins a link; [`Self::handle_end`] follows. `has_silent`: the heartbeat of one of its links is missing, and
-    /// that one may be ended, without a [`Self::handle_end`] of its own.
+    /// Takes a new link of a peer; [`Self::handle_end`] must follow. `has_silent` says that one of
+    /// its links misses heartbeats. That link may be ended for the new one, without a
+    /// [`Self::handle_end`] of its own.
     pub(super) fn begin(
         &mut self,
         peer: &SpiffeId,
@@ -80,7 +83,7 @@ impl Peers {
         Ok(LinkStart::Beside)
     }
 
-    /// One of its links has ended.
+    /// Takes the end of one of its links.
     pub(super) fn handle_end(&mut self, peer: &SpiffeId, now: Instant) {
         if let Some(held) = self.peers.get_mut(peer) {
             held.links = held.links.saturating_sub(1);

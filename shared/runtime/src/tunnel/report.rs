@@ -1,7 +1,7 @@
-//! What the log and the counters are told of links: one count for each end of each attempt, and at most one line.
+//! Log lines and metrics about links: one count for each end of each attempt, and at most one line.
 //!
-//! Whoever can reach the port can be refused all day. So of refusals for one reason the log has a few lines in ten seconds,
-//! and the next one says how many were left out.
+//! A stranger who can reach the port can be refused all day. So the log has only a few lines in ten
+//! seconds about refusals for one reason, and the next line has the number of omitted ones.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -18,11 +18,12 @@ use super::peers::TooMany;
 use crate::telemetry::metrics::RefusalReason;
 use crate::transport::{Closed, ConnectError, Connection, Refusal};
 
-/// Clocks further apart than this are warned about: validity, receipts and audit entries on both sides rely on them.
+/// Difference of clocks above which a warning is logged: validity, receipts and audit entries on
+/// both sides depend on the clocks.
 const SKEW_WARNING: Duration = Duration::from_secs(60);
 
-/// We dialled and there is no connection. A refusal is told each time; that nobody is there, only when `before` was
-/// something else.
+/// Reports that dialling failed. A refusal is reported each time, an absent peer only if `before`
+/// was something else.
 pub(super) fn not_reached(
     context: &Context,
     address: SocketAddr,
@@ -39,7 +40,7 @@ pub(super) fn not_reached(
     }
 }
 
-/// A peer tried to connect and there is no connection.
+/// Reports that a peer's attempt to connect failed.
 pub(super) fn not_admitted(context: &Context, address: SocketAddr, error: &ConnectError) {
     if !refusal(context, address, error)
         && let Some(left_out) = count(context, RefusalReason::Handshake, None)
@@ -48,7 +49,7 @@ pub(super) fn not_admitted(context: &Context, address: SocketAddr, error: &Conne
     }
 }
 
-/// Somebody's handshake was ended, since another one connects and there is no room for both.
+/// Reports that a handshake was ended to make room for another one.
 pub(super) fn crowded_out(context: &Context, newcomer: SocketAddr) {
     if let Some(left_out) = count(context, RefusalReason::Crowded, None) {
         tracing::warn!(
@@ -60,14 +61,14 @@ pub(super) fn crowded_out(context: &Context, newcomer: SocketAddr) {
     }
 }
 
-/// Somebody connects too often, and is not answered.
+/// Reports that a source connects too often and gets no answer.
 pub(super) fn ignored(context: &Context, address: SocketAddr) {
     if let Some(left_out) = count(context, RefusalReason::TooOften, None) {
         tracing::warn!(%address, reason = ?RefusalReason::TooOften, left_out, "too many handshakes from one source: it is not answered for now");
     }
 }
 
-/// A peer that is who it says gets no further link.
+/// Reports that an authenticated peer gets no further link.
 pub(super) fn too_many(context: &Context, connection: &dyn Connection, error: &TooMany) {
     let reason = match error {
         TooMany::AtATime(_) => RefusalReason::TooMany,
@@ -79,7 +80,7 @@ pub(super) fn too_many(context: &Context, connection: &dyn Connection, error: &T
     }
 }
 
-/// Whether the attempt ended in a refusal, which is counted and told here.
+/// Reports a refusal. Returns false if the attempt ended for another reason.
 fn refusal(context: &Context, address: SocketAddr, error: &ConnectError) -> bool {
     match error {
         ConnectError::Refused(refusal) => refused(context, address, refusal),
@@ -89,7 +90,7 @@ fn refusal(context: &Context, address: SocketAddr, error: &ConnectError) -> bool
     true
 }
 
-/// The handshake succeeded, the hello did not.
+/// Reports that the handshake succeeded but the hello failed.
 pub(super) fn no_link(context: &Context, connection: &dyn Connection, error: &HelloError) {
     let (address, peer) = (connection.remote(), connection.peer().id());
     let reason = match error {
@@ -111,7 +112,7 @@ pub(super) fn no_link(context: &Context, connection: &dyn Connection, error: &He
     }
 }
 
-/// A link came up.
+/// Reports that a link came up.
 pub(super) fn up(context: &Context, link: LinkId, record: &LinkRecord, hello: &Hello) {
     let LinkRecord { connection, agent, target, version, lanes, .. } = record;
     let (address, peer, build) = (connection.remote(), connection.peer().id(), &hello.build);
@@ -127,7 +128,7 @@ pub(super) fn up(context: &Context, link: LinkId, record: &LinkRecord, hello: &H
     context.metrics.links_up.inc();
 }
 
-/// A link that was up has ended.
+/// Reports that a live link has ended.
 pub(super) fn down(context: &Context, link: LinkId, connection: &dyn Connection, why: &LinkEnd) {
     let (address, peer) = (connection.remote(), connection.peer().id());
     match why {
@@ -167,14 +168,15 @@ fn refused_by_peer(context: &Context, address: SocketAddr, Refusal { reason, sen
     }
 }
 
-/// Counts a refusal and tells the audit log; how many were left out before, if the log is to have a line of this one.
+/// Counts a refusal and writes it to the audit log. If the log gets a line, returns the number of
+/// omitted ones.
 fn count(context: &Context, reason: RefusalReason, claimed: Option<&str>) -> Option<Option<u64>> {
     context.metrics.links_refused.of(reason).inc();
     context.audit.refused(reason, claimed);
     context.refusals.due(reason.as_str(), Instant::now()).map(some)
 }
 
-/// A number that is only told where it is one.
+/// Returns a number unless it is 0.
 fn some(left_out: u64) -> Option<u64> {
     (left_out > 0).then_some(left_out)
 }

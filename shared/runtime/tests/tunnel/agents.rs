@@ -1,4 +1,5 @@
-//! Agents for the tests: a certificate authority in memory, tunnels started from files it wrote, and their log.
+//! Agents for the tests: a certificate authority in memory, tunnels started from its files, and
+//! their log.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -23,7 +24,7 @@ use tracing::Dispatch;
 use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Generous: no test is decided by it, it only ends one that would hang.
+/// Generous: it decides no test, but ends one that would hang.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) const EVERY_REASON: [RefusalReason; 18] = [
@@ -55,7 +56,7 @@ pub(crate) fn days(days: u32) -> Validity {
     Validity::days(SystemTime::now(), days).unwrap()
 }
 
-/// A span that begins and ends so many seconds from now.
+/// Returns a validity that begins and ends so many seconds from now.
 pub(crate) fn span(from: i64, to: i64) -> Validity {
     let at = |seconds: i64| {
         let distance = Duration::from_secs(seconds.unsigned_abs());
@@ -69,11 +70,11 @@ pub(crate) fn issue(ca: &Ca, role: Role, name: &str) -> Issued {
     ca.issue(role, name, days(30)).unwrap()
 }
 
-/// An agent's folder: its four files, and its state.
+/// An agent's folder: its four files and its state.
 pub(crate) struct Home {
     pub(crate) dir: TempDir,
     pub(crate) config: TunnelConfig,
-    /// What its greeting names beyond the version.
+    /// Features in its greeting.
     pub(crate) features: Vec<String>,
 }
 
@@ -126,12 +127,12 @@ impl Home {
         self
     }
 
-    /// Knows the feed.
+    /// Offers the feed.
     pub(crate) fn feeding(self) -> Self {
         self.knowing(bridge_protocol::wire::feed::FEATURE)
     }
 
-    /// Says in its hello that it knows a feature.
+    /// Offers a feature in its hello.
     pub(crate) fn knowing(mut self, feature: &str) -> Self {
         self.features.push(feature.to_owned());
         self
@@ -183,7 +184,7 @@ impl RunningTunnel {
         self.handle.listening()[0]
     }
 
-    /// Drops all of it but what is on the disk.
+    /// Drops everything except the files on the disk.
     pub(crate) fn into_home(self) -> Home {
         self.home
     }
@@ -199,7 +200,7 @@ impl RunningTunnel {
             .expect("the tunnel still runs")
     }
 
-    /// The next event that `wanted` takes; heartbeats' own and others are passed over.
+    /// Returns the next event that `wanted` accepts. Others are skipped.
     pub(crate) async fn next<T>(&mut self, wanted: impl Fn(TunnelEvent) -> Option<T>) -> T {
         loop {
             if let Some(found) = wanted(self.event().await) {
@@ -220,7 +221,7 @@ impl RunningTunnel {
         self.metrics.links_refused.of(reason).get()
     }
 
-    /// Waits until a refusal was counted, and demands that it was for this reason and no other.
+    /// Waits until a refusal is counted, and checks that it had this reason and no other.
     pub(crate) async fn refusal(&self, reason: RefusalReason) {
         let any = || EVERY_REASON.iter().any(|reason| self.refused(*reason) > 0);
         eventually("a refusal is counted", any).await;
@@ -240,7 +241,7 @@ pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
     timeout(DEADLINE, met).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
-/// The log of this test: its runtime is single-threaded, so all of its tasks log here.
+/// The log of this test. Its runtime is single-threaded, so all of its tasks log here.
 pub(crate) struct Log {
     text: Arc<Mutex<Vec<u8>>>,
     _installed: DefaultGuard,
@@ -248,8 +249,9 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn capture() -> Self {
-        // With only one subscriber in the process, tracing asks the thread that reaches an event first whether anybody
-        // listens, and remembers its answer for all: another test's thread would silence this one.
+        // If the process has only one subscriber, tracing asks the first thread that reaches an
+        // event if anybody listens, and caches the answer for all threads. Another test's thread
+        // would then silence this one.
         static OTHERS: LazyLock<[Dispatch; 2]> =
             LazyLock::new(|| [(); 2].map(|()| Dispatch::new(NoSubscriber::new())));
         LazyLock::force(&OTHERS);
@@ -262,7 +264,7 @@ impl Log {
         Self { text, _installed: tracing::subscriber::set_default(subscriber) }
     }
 
-    /// The lines that hold all of these.
+    /// Returns the lines that contain all of these parts.
     pub(crate) fn lines(&self, parts: &[&str]) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned();
         text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned).collect()

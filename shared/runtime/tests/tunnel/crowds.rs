@@ -1,5 +1,5 @@
-//! Peers that are too many, too fast or too slow: strangers who begin and never finish, a peer that comes again and again,
-//! one that does not read. Each harms only itself.
+//! Peers that are too many, too fast or too slow: strangers who begin handshakes and never finish
+//! them, a peer that reconnects all the time, one that does not read. Each harms only itself.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -19,21 +19,23 @@ use tokio::task::JoinHandle;
 use crate::agents::{Home, Log, RunningTunnel, ca, eventually, issue, span};
 use crate::stranger::{self, Stranger, end};
 
-/// The agent's own address, and one that it is not.
+/// The agent's own address, and another one.
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
 
-/// Handshakes that are begun and not finished: what the agent answers does not reach who began them, until it is told to.
+/// Handshakes that are begun and not finished. The agent's answers do not reach the strangers until
+/// they are let through.
 struct Silent {
     begun: Vec<Connecting>,
     relay: JoinHandle<()>,
     passes: Arc<AtomicBool>,
-    /// Whom the agent has answered, by the connection id that each chose.
+    /// Connection ids of the strangers that the agent has answered.
     answered: Arc<Mutex<HashSet<Vec<u8>>>>,
 }
 
 impl Silent {
-    /// Begins so many from this address. Those that `prove` get to hear that they must show that it is their own.
+    /// Begins so many handshakes from this address. With `prove`, the request to prove the address
+    /// is let through.
     async fn begin(count: usize, from: IpAddr, to: SocketAddr, prove: bool) -> Self {
         let (ca, client) = (ca(), Endpoint::client(SocketAddr::new(HERE, 0)).unwrap());
         let near = Arc::new(UdpSocket::bind(SocketAddr::new(HERE, 0)).await.unwrap());
@@ -47,16 +49,17 @@ impl Silent {
                 tokio::select! {
                     received = near.recv_from(&mut sent) => if let Ok((bytes, source)) = received {
                         client = Some(source);
-                        // A full buffer loses a packet as any line does.
+                        // A full buffer may lose a packet, like a line.
                         let _lost = far.send_to(&sent[..bytes], to).await;
                     },
                     received = far.recv_from(&mut answer) => if let (Ok((bytes, _)), Some(client)) = (received, client) {
-                        // The packet's type (RFC 9000 section 17.2): Retry passes.
+                        // Packets of type Retry pass (RFC 9000 section 17.2).
                         let is_retry = answer[0] & 0xf0 == 0xf0;
                         if open.load(Ordering::Relaxed) || (prove && is_retry) {
                             let _lost = near.send_to(&answer[..bytes], client).await;
                         }
-                        // A long header says whom it is for, behind type and version: the length of the id, and the id.
+                        // A long header has the destination's connection id after type and version:
+                        // its length, then the id.
                         if answer[0] & 0x80 != 0 && !is_retry {
                             let id = answer[6..].iter().take(answer[5].into()).copied().collect();
                             seen.lock().unwrap().insert(id);
@@ -96,7 +99,7 @@ fn cloud(ca: &Ca, name: &str, to: SocketAddr) -> RunningTunnel {
     Home::new(ca, &issue(ca, Role::Cloud, name)).dialling(to).start(Role::Cloud)
 }
 
-/// The link carries a frame of the cloud's.
+/// Checks that the link carries a frame of the cloud agent's.
 async fn carries(cloud: &LinkUp, idc: &mut RunningTunnel) {
     cloud.sender.send(0, Bytes::from_static(&[0, 0, 0, 2, 7, 7])).unwrap();
     let frame = |event| match event {
@@ -109,7 +112,8 @@ async fn carries(cloud: &LinkUp, idc: &mut RunningTunnel) {
 #[tokio::test]
 async fn strangers_who_never_finish_keep_no_agent_out() {
     let ca = ca();
-    // As many as a queue of any length would hold; and, behind the address of the agent itself, some hundred.
+    // First more than any queue would hold. Then a few hundred behind the address of the agent
+    // itself.
     for (count, from) in [(1_000, ELSEWHERE), (200, HERE)] {
         let mut idc = idc(&ca);
         let strangers = Silent::begin(count, from, idc.address(), true).await;
@@ -119,7 +123,7 @@ async fn strangers_who_never_finish_keep_no_agent_out() {
         idc.up().await;
         carries(&up, &mut idc).await;
         shop.handle.close().await;
-        // It is known by now.
+        // The agent is known by now.
         let up = cloud(&ca, "shop", idc.address()).up().await;
         idc.up().await;
         carries(&up, &mut idc).await;
@@ -146,7 +150,7 @@ async fn strangers_whose_address_is_not_their_own_take_no_room() {
     let ca = ca();
     let mut idc = idc(&ca);
     let strangers = Silent::begin(300, ELSEWHERE, idc.address(), false).await;
-    // Among them comes one from there that does hear: it is asked for the proof as well.
+    // Other strangers there do receive answers. They are asked for the proof too.
     let proving = Silent::begin(20, ELSEWHERE, idc.address(), true).await;
     let mut shop = cloud(&ca, "shop", idc.address());
     let up = shop.up().await;
@@ -194,7 +198,7 @@ async fn a_peer_never_holds_more_links_than_its_limit() {
     let home = Home::new(&ca, &issue(&ca, Role::Idc, "vault")).listening();
     let mut idc = home.with(|config| config.links_from_peer_max = 8).start(Role::Idc);
     let greedy = issue(&ca, Role::Cloud, "greedy");
-    // They say nothing after the handshake.
+    // They send nothing after the handshake.
     let mut held = Vec::new();
     for _ in 0..8 {
         held.push(Stranger::with(&greedy).dial(idc.address()).await.unwrap());
@@ -207,7 +211,7 @@ async fn a_peer_never_holds_more_links_than_its_limit() {
     assert_eq!(told.len(), 1);
     let up = cloud(&ca, "shop", idc.address()).up().await;
     carries(&up, &mut idc).await;
-    // Once they are given up there is room again.
+    // After they are given up there is room again.
     for connection in held {
         end(&connection).await;
     }
@@ -242,7 +246,7 @@ async fn a_peer_that_blocks_a_lane_loses_its_link_alone() {
     drop(other);
 }
 
-/// Does something again until it says that it is done.
+/// Repeats an action until it reports success.
 async fn eventually_async(what: &str, mut done: impl AsyncFnMut() -> bool) {
     let met = async { while !done().await {} };
     tokio::time::timeout(crate::agents::DEADLINE, met).await.unwrap_or_else(|_| panic!("never: {what}"));

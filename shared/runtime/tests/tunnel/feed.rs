@@ -1,4 +1,5 @@
-//! The feed lane: there between two agents that both know it, on a channel of its own, gone with its link.
+//! The feed lane: it exists between two agents that both offer it, has a channel of its own, and
+//! ends with its link.
 
 use bridge_protocol::domain::identity::Role;
 use bridge_protocol::wire::control::Hello;
@@ -16,7 +17,7 @@ struct Pair {
     idc: RunningTunnel,
 }
 
-/// A cloud agent that listens and an IDC agent that dials it.
+/// Returns a cloud agent that listens and an IDC agent that dials it.
 async fn pair(cloud_feeds: bool, idc_feeds: bool) -> Pair {
     let ca = ca();
     let home = |role, name, feeds: bool| {

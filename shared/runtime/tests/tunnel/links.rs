@@ -1,4 +1,4 @@
-//! Links between two agents that keep to the rules: up, used, silent, lost, found again, drained.
+//! Links between two agents that keep the rules: up, used, silent, lost, found again, drained.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn idc(ca: &bridge_certs::Ca) -> Home {
     Home::new(ca, &issue(ca, Role::Idc, "vault"))
 }
 
-/// Any message is as good as another here: the tunnel does not look inside.
+/// Returns a message. Its content does not matter, because the tunnel does not read it.
 fn payload(number: u32) -> Manifest {
     Manifest { note: Bytes::from(number.to_be_bytes().repeat(100)) }
 }
@@ -193,7 +193,7 @@ async fn an_agent_without_readiness_is_linked_and_a_repeated_one_reported_once()
     cloud.up().await;
     control.write(Heartbeat { clock_micros: 0, window: 5 }).await;
     assert!(matches!(cloud.event().await, TunnelEvent::Window { window: 5, .. }));
-    // The same each time, with what nobody knows, many times over.
+    // The same unknown obstacles each time, with many repetitions.
     for _ in 0..20 {
         control.write(Readiness { obstacles: (0..1_000).map(|number| 1_000 + number % 7).collect() }).await;
     }
@@ -254,7 +254,7 @@ fn a_peer_that_crashed_and_returned_is_recognised_before_the_idle_timeout() {
     let runtime =
         || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let ca = ca();
-    // Longer than the test may take: only the peer's word can end the link.
+    // Longer than the test may take, so that only the peer can end the link.
     let patient =
         |config: &mut bridge_runtime::config::TunnelConfig| config.idle_timeout = Duration::from_secs(600);
     let (ours, theirs) = (runtime(), runtime());
@@ -263,7 +263,7 @@ fn a_peer_that_crashed_and_returned_is_recognised_before_the_idle_timeout() {
     let mut cloud = ours.block_on(async { cloud(&ca).dialling(address).with(patient).start(Role::Cloud) });
     ours.block_on(cloud.up());
     theirs.block_on(peer.up());
-    // The process dies: no goodbye, no close, only what is on its disk is left.
+    // The process dies: no goodbye, no close, only the files on its disk are left.
     theirs.shutdown_timeout(Duration::from_secs(10));
 
     let theirs = runtime();
@@ -323,7 +323,7 @@ async fn an_owner_that_takes_no_events_slows_its_peer_without_loss() {
     let mut cloud = cloud(&ca).dialling(idc.address()).start(Role::Cloud);
     let here = cloud.up().await;
     idc.up().await;
-    // More than the events and the flow-control windows between the two hold.
+    // More than the event queue and the flow-control windows hold.
     const FRAMES: u32 = 20_000;
     for number in 0..FRAMES {
         here.sender.send(0, framed(number)).unwrap();

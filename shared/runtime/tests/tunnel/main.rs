@@ -1,6 +1,7 @@
-//! The tunnel against the real thing: QUIC over loopback, certificates from the authority that ships with Bridge.
+//! Tests of the tunnel with real QUIC over loopback and certificates of Bridge's own authority.
 //!
-//! `agents` starts tunnels as an agent does, `stranger` is a peer that breaks the rules. Every wait is for an event.
+//! `agents` starts tunnels as an agent does. `stranger` is a peer that breaks the rules. Every wait
+//! is for an event.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! A peer with a good certificate that does not keep to the protocol: its link ends with a reason, counted and logged in
-//! one line.
+//! A peer with a good certificate that breaks the protocol. Its link ends with a reason, which is
+//! counted and logged in one line.
 
 use bridge_certs::Ca;
 use bridge_protocol::domain::identity::Role;
@@ -18,7 +18,7 @@ struct Scene {
     connection: Connection,
 }
 
-/// A stranger with a cloud agent's certificate has passed the handshake of an idc agent.
+/// Returns an IDC agent and a stranger with a cloud agent's certificate after their handshake.
 async fn scene() -> Scene {
     let log = Log::capture();
     let ca: Ca = ca();
@@ -29,7 +29,7 @@ async fn scene() -> Scene {
 }
 
 impl Scene {
-    /// The connection ends before a link is up.
+    /// Checks that the connection ends before a link is up.
     async fn no_link(&self, code: u32, reason: RefusalReason, words: &str) {
         let ended = end(&self.connection).await;
         let ConnectionError::ApplicationClosed(close) = ended else { panic!("{ended:?}") };
@@ -39,7 +39,7 @@ impl Scene {
         assert_eq!(lines.len(), 1, "{words:?} in {:#?}", self.log.lines(&[]));
     }
 
-    /// The link that was up goes down.
+    /// Checks that the link that was up goes down.
     async fn down(&mut self, words: &str) {
         let why = self
             .idc
@@ -189,7 +189,7 @@ async fn a_second_hello_ends_the_link() {
     scene.down("a second hello").await;
 }
 
-/// A frame with what a peer of a later version says, as it is kept beside the protocol.
+/// Returns a frame of a peer of a later version, from the golden files of the protocol.
 fn newer(name: &str) -> Vec<u8> {
     let path = format!("{}/../protocol/golden/newer/{name}.txt", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).unwrap();

@@ -1,4 +1,5 @@
-//! The payment lane: there between two agents that both know payments, and no other peer ever sees it.
+//! The payment lane: it exists between two agents that both offer payments, and no other peer sees
+//! it.
 
 use bridge_protocol::domain::identity::Role;
 use bridge_protocol::wire::frame::{self, ORDER_FRAME_BYTES_MAX};
@@ -9,7 +10,8 @@ use bridge_runtime::tunnel::{LinkUp, TunnelEvent};
 
 use crate::agents::{Home, RunningTunnel, ca, issue};
 
-/// A cloud agent that listens and an IDC agent that dials it, each with its features, and their link.
+/// Returns a cloud agent that listens and an IDC agent that dials it, each with its features, and
+/// their link.
 async fn pair(cloud: &[&str], idc: &[&str]) -> ([RunningTunnel; 2], [LinkUp; 2]) {
     let ca = ca();
     let home = |role, name, features: &[&str]| {

@@ -1,4 +1,5 @@
-//! Who is refused: each under its own count, in one log line that names it and says what to do.
+//! Refused peers: each is counted under its reason, with one log line that names it and says what
+//! to do.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -14,7 +15,8 @@ use crate::stranger::{Stranger, end};
 
 const HOUR: i64 = 3600;
 
-/// An idc agent that listens refuses a stranger that dials: for this reason, in one line that holds these words.
+/// Checks that a listening IDC agent refuses a stranger for this reason, in one line with these
+/// words.
 async fn listener_refuses(ca: &Ca, stranger: Stranger<'_>, reason: RefusalReason, words: &[&str]) {
     let agent = Home::new(ca, &issue(ca, Role::Idc, "here")).listening();
     refuses(agent, stranger, reason, words).await;
@@ -35,7 +37,7 @@ async fn refuses(agent: Home, stranger: Stranger<'_>, reason: RefusalReason, wor
     assert!(agent.handle.status().is_empty());
 }
 
-/// A cloud agent that dials refuses a stranger that listens.
+/// Checks that a dialling cloud agent refuses a stranger that listens.
 async fn dialler_refuses(ca: &Ca, stranger: Stranger<'_>, reason: RefusalReason, words: &[&str]) {
     let log = Log::capture();
     let endpoint = stranger.listen();
@@ -245,7 +247,7 @@ async fn a_dialler_without_ml_kem_in_common_is_told_so() {
 #[tokio::test]
 async fn a_peer_that_cannot_be_reached_is_told_of() {
     let (log, ca) = (Log::capture(), ca());
-    // Bound and silent: nothing answers, and nobody else can get the port.
+    // Bound and silent: nothing answers, and no other process can get the port.
     let silent = std::net::UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let home = Home::new(&ca, &issue(&ca, Role::Cloud, "here")).dialling(silent.local_addr().unwrap());
     let _agent = home.start(Role::Cloud);
@@ -273,7 +275,7 @@ async fn revoking_a_live_links_certificate_closes_it_and_keeps_it_closed() {
     let why = cloud.next(down).await;
     assert!(matches!(&why, LinkEnd::ByPeer(sentence) if sentence.contains("revoked")), "{why:?}");
 
-    // It redials, and is refused in the handshake now.
+    // It redials, and the handshake now refuses it.
     eventually("the redialling peer is refused", || idc.refused(RefusalReason::Revoked) >= 2).await;
     assert!(idc.handle.status().is_empty());
 }

@@ -1,4 +1,4 @@
-//! What a tunnel refuses to start with, and how clearly it says so.
+//! Errors with which a tunnel refuses to start, and their texts.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -208,7 +208,7 @@ async fn a_named_pipe_instead_of_a_file_is_noted_and_stops_nobody() {
         mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         agent.handle.reload_identity();
         let words = format!("{name} is not a regular file");
-        // This runtime has one thread: it would never get here if that waited for the pipe.
+        // This runtime has one thread. If it waited for the pipe, the test would not get here.
         let noted = || agent.handle.note().is_some_and(|note| note.contains(&words));
         crate::agents::eventually("it is noted", noted).await;
         fs::remove_file(path).unwrap();

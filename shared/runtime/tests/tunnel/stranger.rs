@@ -1,4 +1,5 @@
-//! A peer that keeps to none of the rules: QUIC with any certificate or none, any protocol name, any bytes on any lane.
+//! A peer that keeps none of the rules: QUIC with any certificate or none, any protocol name, any
+//! bytes on any lane.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::agents::DEADLINE;
 
-/// What the stranger shows and speaks.
+/// The stranger's certificate, protocol name and key exchange.
 pub(crate) struct Stranger<'a> {
     pub(crate) certificate: Option<&'a Issued>,
     pub(crate) alpn: &'static [u8],
@@ -27,18 +28,19 @@ pub(crate) struct Stranger<'a> {
 }
 
 impl<'a> Stranger<'a> {
-    /// All as it should be, but for what the test changes.
+    /// Makes a stranger that keeps all rules until the test changes it.
     pub(crate) fn with(certificate: &'a Issued) -> Self {
         Self { certificate: Some(certificate), alpn: b"bridge/1", group: aws_lc_rs::kx_group::X25519MLKEM768 }
     }
 
-    /// Dials an agent. TLS 1.3 lets a client finish before it is judged: a refusal may only show in `closed()`.
+    /// Dials an agent. TLS 1.3 lets a client finish before the server verifies it, so a refusal may
+    /// show only in `closed()`.
     pub(crate) async fn dial(&self, to: SocketAddr) -> Result<Connection, ConnectionError> {
         let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         endpoint.connect_with(self.client_config(), to, "stranger").unwrap().await
     }
 
-    /// What it dials with.
+    /// Returns its configuration for dialling.
     pub(crate) fn client_config(&self) -> quinn::ClientConfig {
         let builder = rustls::ClientConfig::builder_with_provider(self.provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -53,7 +55,7 @@ impl<'a> Stranger<'a> {
         quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
     }
 
-    /// Listens as an agent would.
+    /// Listens as an agent does.
     pub(crate) fn listen(&self) -> Endpoint {
         let issued = self.certificate.expect("a listener has a certificate");
         let mut tls = rustls::ServerConfig::builder_with_provider(self.provider())
@@ -97,7 +99,7 @@ impl Stream {
         self.send.write_all(&bytes).await.unwrap();
     }
 
-    /// The next control message; `None` once the connection has ended.
+    /// Returns the next control message, or `None` after the connection has ended.
     pub(crate) async fn read(&mut self) -> Option<Control> {
         loop {
             if let Some(payload) = self.decoder.next_frame().unwrap() {
@@ -110,12 +112,12 @@ impl Stream {
     }
 }
 
-/// A hello that announces so many order lanes.
+/// Returns a hello that announces so many order lanes.
 pub(crate) fn hello(order_lanes: u32) -> Hello {
     Hello { order_lanes, ..Hello::of_this_build("stranger") }
 }
 
-/// Brings a link up as a dialler would; the streams are the control lane and the order lanes.
+/// Brings a link up as a dialler does. Returns the control lane and the order lanes.
 pub(crate) async fn link(connection: &Connection, order_lanes: u8) -> (Stream, Vec<Stream>) {
     let mut control = Stream::open(connection, &Lane::Control.preamble()).await;
     control.write(hello(u32::from(order_lanes))).await;
@@ -127,7 +129,7 @@ pub(crate) async fn link(connection: &Connection, order_lanes: u8) -> (Stream, V
     (control, orders)
 }
 
-/// How the agent ended the connection.
+/// Returns how the agent ended the connection.
 pub(crate) async fn end(connection: &Connection) -> ConnectionError {
     timeout(DEADLINE, connection.closed()).await.expect("an end in time")
 }
@@ -140,7 +142,7 @@ fn key(issued: &Issued) -> PrivateKeyDer<'static> {
     PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap()
 }
 
-/// Believes everybody.
+/// Accepts every certificate.
 #[derive(Debug)]
 struct Credulous;
 

@@ -17,8 +17,11 @@ use std::process::Command;
 /// Who imports whom.
 mod imports;
 
-/// How long a way is.
+/// Length of a way.
 mod ways;
+
+/// Prose of comments.
+mod prose;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const LINES_MAX: usize = 700;
@@ -245,6 +248,31 @@ const RULES: &[Rule] = &[
         broken: |text| lines(text, |line| ["TODO", "FIXME", "XXX"].iter().any(|mark| names(line, mark))),
         planted: ("README.md", "TODO: say more"),
         fine: ("README.md", "XXXL is a size"),
+    },
+    Rule {
+        name: "a comment is at most 100 columns wide",
+        why: "prose is read line by line, and a wider line is hard to follow",
+        covers: prose::is_held,
+        broken: prose::wide_comments,
+        planted: (
+            "shared/runtime/src/clock.rs",
+            "fn now() {\n    // A line of prose that is read from its first word to its last one, without one jump of an eye...\n}",
+        ),
+        fine: (
+            "shared/runtime/src/clock.rs",
+            "    // A line of prose that is read from its first word to its last one, without one jump of an eye.\n    call(\"code may be wider, also with // in a text that goes on and on until it is too wide for prose to be\");",
+        ),
+    },
+    Rule {
+        name: "documentation does not open with a question word",
+        why: "it says what a thing is or does; \"What is read\" is a riddle whose answer the reader has to find",
+        covers: prose::is_held,
+        broken: prose::opening_questions,
+        planted: ("certs/src/ca.rs", "//! The authority.\n\n/// Whether it holds now.\nfn holds() -> bool;"),
+        fine: (
+            "certs/src/ca.rs",
+            "//! The authority.\n//! What it signs is an agent's.\n\n// How it is done.\n/// Returns true if it holds now.\n///\n/// # Errors\nfn holds();",
+        ),
     },
     Rule {
         name: "a lint is expected, not allowed",

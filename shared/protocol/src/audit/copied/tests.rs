@@ -1,4 +1,4 @@
-//! Copies whose checkpoint is newer than what is beside it, and folders whose end was cut off.
+//! Copies whose checkpoint is newer than the other files, and folders whose end was cut off.
 
 use super::*;
 use crate::audit::verify::tests::{Memory, entry, log_of, signer};
@@ -10,8 +10,8 @@ fn entries() -> Vec<Vec<u8>> {
     (0..700).map(entry).collect()
 }
 
-/// A copy of what there was when so many entries were logged, but for the checkpoint, which was copied when there were 700. The
-/// journal is of that moment as well, or there were none of these entries in it any more.
+/// Returns a copy of a log at `size` entries, with the checkpoint of 700 entries. The journal
+/// begins at `kept_from`, or is empty if that is beyond the size.
 fn checkpoint_last(size: u64, kept_from: u64) -> Memory {
     let mut copy = log_of(&entries()[..usize::try_from(size).unwrap()], &PUBLISHED, kept_from);
     let later = log_of(&entries(), &PUBLISHED, u64::MAX);
@@ -49,7 +49,7 @@ fn a_missing_end_alarms_where_it_was_seen_or_nothing_was_written() {
     let copy = checkpoint_last(699, 512);
     assert_eq!(copied(&copy, Some(700)), Err(missing(512, "002.p/188")), "it had all of them");
     assert_eq!(copied(&checkpoint_last(300, 0), Some(512)), Err(missing(256, "001")));
-    // The agent's own folder.
+    // The agent's own folder, which is no copy, must be whole.
     for verified in [
         verify(&copy, signer().verifier(), None),
         verify_growing(&copy, signer().verifier(), None),
@@ -57,7 +57,7 @@ fn a_missing_end_alarms_where_it_was_seen_or_nothing_was_written() {
     ] {
         assert_eq!(verified.unwrap_err().finding(), Some(&missing(512, "002.p/188")));
     }
-    // Without a journal nothing was written while it was copied.
+    // Without a journal, the folder was not written while it was copied.
     let mut of_one_moment = checkpoint_last(512, u64::MAX);
     assert_eq!(copied(&of_one_moment, None), Err(missing(512, "002.p/188")));
     of_one_moment.0.remove("tile/entries/001").unwrap();
@@ -76,7 +76,7 @@ fn a_gap_or_change_is_found_in_a_copy_that_ends_early() {
     assert_eq!(copied(&copy, None), Err(Finding::Changed { entry: 256 }));
     copy.0.get_mut("tile/0/001").unwrap()[0] ^= 1;
     assert!(copied(&copy, None).is_err());
-    // Two histories: the end was cut off, and what is before it is another.
+    // Two histories: the end was cut off, and the part before it was replaced.
     let mut others = entries();
     others[100] = entry(9_999);
     let mut forged = log_of(&others[..600], &PUBLISHED, 512);
@@ -87,13 +87,13 @@ fn a_gap_or_change_is_found_in_a_copy_that_ends_early() {
 #[test]
 fn a_copy_without_an_earlier_checkpoint_raises_no_alarm() {
     let mut copy = checkpoint_last(600, 512);
-    // A version before named none.
+    // An earlier version's checkpoint named no earlier sizes.
     let note =
         Checkpoint::verify(&copy.0["checkpoint"], signer().verifier()).unwrap().sign(&signer()).unwrap();
     copy.0.insert("checkpoint".to_owned(), note.into_bytes());
     assert_eq!(copied(&copy, None), Err(Finding::EndsEarly { entry: 512, size: 700 }));
     assert!(matches!(copied(&copy, Some(300)), Err(Finding::Missing { entry: 512, .. })));
-    // It ends before the first of them.
+    // The copy ends before the first size that is named.
     assert_eq!(copied(&checkpoint_last(200, 0), None), Err(Finding::EndsEarly { entry: 0, size: 700 }));
 }
 

@@ -1,10 +1,10 @@
-//! Entries: their form, and what is none.
+//! Tests of the entries' form, and of bytes that are no entry.
 
 use super::*;
 
 const NOW: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
 
-/// One entry of each form.
+/// Returns one entry of each form.
 pub(crate) fn some() -> Vec<Entry> {
     let (brand, key) = (Brand::new("shoes").unwrap(), KeyDigest::from_array([7; 32]));
     let order = OrderId::new(NOW, [9; 10]);

@@ -1,7 +1,7 @@
-//! What is wrong with a request, by all that the logs say of it.
+//! Finds the fault of a request from all entries about it.
 //!
-//! A log that is not among those that are compared says nothing, and that is no difference: whose it is, the links tell that
-//! the other side's agents had then.
+//! A log that is not given has no entries, and that is no difference. The links in the other side's
+//! logs show which agent's log it is.
 
 use std::collections::BTreeSet;
 
@@ -11,16 +11,16 @@ use super::{DifferenceKind, LogId};
 use crate::audit::entry::{Ended, Word};
 use crate::domain::UnixMicros;
 
-/// What the logs come to about one request, the gravest first.
+/// Result for one request, the gravest first.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// They tell it differently.
+    /// The logs differ.
     Differs(DifferenceKind),
-    /// The log of one of these agents would say it, and is not given.
+    /// One of these agents has the missing entry in its log, which is not given.
     NotGiven(DifferenceKind, BTreeSet<Word>),
     /// One log ends too early to tell.
     InDoubt(DifferenceKind),
-    /// It was lost with a link or an agent.
+    /// The request was lost with a link or an agent.
     Lost,
 }
 
@@ -35,18 +35,18 @@ impl Verdict {
     }
 }
 
-/// Judges requests by logs.
+/// Compares requests by the logs.
 pub(super) struct Comparer<'logs> {
     logs: &'logs [Log],
-    /// Agents that the logs name, and that no log here is of.
+    /// Agents that the logs name but whose logs are not given.
     missing: BTreeSet<&'logs Word>,
 }
 
-/// The other side of what a log says.
+/// The agents on the other side that may have an entry.
 struct OtherSide<'logs> {
-    /// Logs that may have it.
+    /// Given logs that may have it.
     given: Vec<&'logs Log>,
-    /// Agents without a log here that may have it.
+    /// Agents that may have it and whose logs are not given.
     missing: BTreeSet<Word>,
 }
 
@@ -56,7 +56,7 @@ impl<'logs> Comparer<'logs> {
         Self { logs, missing }
     }
 
-    /// Agents without a log here.
+    /// Returns the agents whose logs are not given.
     pub(super) fn missing(&self) -> impl Iterator<Item = &Word> {
         self.missing.iter().copied()
     }
@@ -65,7 +65,7 @@ impl<'logs> Comparer<'logs> {
         self.missing().filter(move |agent| Side::of_origin(agent.as_str()) == Some(side))
     }
 
-    /// `None` if the logs agree.
+    /// Returns the gravest result, or `None` if the logs agree.
     pub(super) fn judge(&self, request: &Request) -> Option<Verdict> {
         let found = [
             self.told_and_not_committed(request),
@@ -92,8 +92,8 @@ impl<'logs> Comparer<'logs> {
                 Some(last) => {
                     let (committed, is_order) = (last.outcome.clone(), last.position.is_some());
                     let what = DifferenceKind::OtherOutcome { committed, answered: said };
-                    // An order has one end. What else a payment came to, an agent may know that is not asked here, or may
-                    // have logged after its log ends here.
+                    // An order has one outcome. A payment may have further ones: in the log of an
+                    // agent that is not given, or behind the end of this log.
                     let missing = if is_order { BTreeSet::new() } else { others.missing };
                     weigh(what, missing, ends && !is_order, false)
                 }
@@ -108,7 +108,8 @@ impl<'logs> Comparer<'logs> {
         let unsent = idc.iter().filter_map(|told| {
             let received = told.carried.iter().find(strange);
             let (what, at) = match received {
-                // Another try of the same order may have come by an agent whose log is not here, or ends earlier.
+                // Another attempt at the same order may have come through an agent whose log is not
+                // given or ends earlier.
                 Some(received) if sent().any(|sent| sent.is_kin(received)) => {
                     (DifferenceKind::OtherBytes, told.carried_at(received))
                 }
@@ -129,14 +130,14 @@ impl<'logs> Comparer<'logs> {
         if idc.iter().any(|told| !told.carried.is_empty()) {
             return None;
         }
-        // Which IDC agents it was sent to, the cloud agents' logs say, if all of them are here.
+        // The cloud agents' logs show which IDC agents it was sent to, if all of them are given.
         let is_known = !cloud.is_empty() && self.missing_of(Side::Cloud).next().is_none();
         let missing = if is_known {
             cloud.iter().flat_map(|told| self.idcs_of(told).missing).collect()
         } else {
             self.missing_of(Side::Idc).cloned().collect()
         };
-        // One agent may have received what another one concludes.
+        // One agent may have received the payment that another one concludes.
         let is_own = |log: &Log| idc.iter().any(|told| self.log(told.log).is_some_and(|own| own.is_kin(log)));
         let mut others = self.logs.iter().filter(|log| log.side == Side::Idc && !is_own(log));
         let ends = others.any(|log| self.ends_by(log, first));
@@ -150,17 +151,18 @@ impl<'logs> Comparer<'logs> {
         let unreceived = cloud.iter().filter(|told| !told.carried.is_empty() && !told.was_kept());
         gravest(unreceived.map(|told| {
             let others = self.idcs_of(told);
-            // On its way when a link ended.
+            // It was on its way when a link ended.
             let log = self.log(told.log);
             let lost = log.and_then(|log| log.cut).is_some_and(|cut| cut > told.first);
-            // Behind its own early end it may say so.
+            // The answer may be behind the early end of this log.
             let is_silent = told.ended.is_empty() && log.is_some_and(|log| self.ends_by(log, told.last));
             let ends = is_silent || self.ends_before(told.last, &others);
             weigh(DifferenceKind::NeverReceived, others.missing, ends, lost)
         }))
     }
 
-    /// A link's end is no reason to tell a caller nothing: "unknown" is an answer. Only an agent that dies says nothing.
+    /// An answer of "unknown" is an answer, so the end of a link does not excuse silence. Only an
+    /// agent that died may have said nothing.
     fn committed_and_not_answered(&self, Request { cloud, idc, .. }: &Request) -> Option<Verdict> {
         if idc.iter().all(|told| told.ended.is_empty()) {
             return None;
@@ -176,7 +178,8 @@ impl<'logs> Comparer<'logs> {
         }))
     }
 
-    /// The IDC agents to whom a cloud agent may have sent something: until it was answered for good, it is sent again.
+    /// Returns the IDC agents that a cloud agent may have sent a request to. It is sent again until
+    /// its answer is final.
     fn idcs_of(&self, told: &LoggedRequest) -> OtherSide<'logs> {
         let is_decided = told.ended.iter().any(decides);
         self.others(told, is_decided.then_some(told.last))
@@ -195,13 +198,15 @@ impl<'logs> Comparer<'logs> {
         OtherSide { given, missing }
     }
 
-    /// Whether one of these logs ends before it could have what the other side logged then.
+    /// Returns true if one of these logs ends before it must have an entry for an event that the
+    /// other side logged at `at`.
     fn ends_before(&self, at: UnixMicros, others: &OtherSide<'_>) -> bool {
         others.given.is_empty() || others.given.iter().any(|log| self.ends_by(log, at))
     }
 
-    /// Whether an agent's log, and each other one that it has begun, ends before it could have what the other side logged then.
-    /// What lies behind an early end, a log that was begun later has not.
+    /// Returns true if an agent's log, and every other log of the same agent, ends before it must
+    /// have an entry for an event that the other side logged at `at`. A log that was begun later
+    /// does not have the entries behind an early end.
     fn ends_by(&self, log: &Log, at: UnixMicros) -> bool {
         let goes_on = |kin: &Log| !kin.ends_by(at);
         let is_followed = self.logs.iter().any(|other| other.is_kin(log) && goes_on(other));
@@ -213,8 +218,10 @@ impl<'logs> Comparer<'logs> {
     }
 }
 
-/// The agents of a side that the other side's logs name and that no log here is of. An agent may be called otherwise in its
-/// certificate than in its log: so a log whose agent nobody names counts for one that has none.
+/// Returns the agents of a side that the other side's logs name but whose logs are not given.
+///
+/// An agent's name in its certificate may differ from the name in its log. So each log whose agent
+/// nobody names counts for one agent without a log.
 fn missing(logs: &[Log], side: Side) -> Vec<&Word> {
     let peers: BTreeSet<&Word> = logs.iter().filter(|log| log.side != side).flat_map(Log::peers).collect();
     let own = || logs.iter().filter(|log| log.side == side);

@@ -1,4 +1,4 @@
-//! One of the logs that are compared: which side's it is, how far it goes, and to whom its agent had links.
+//! One of the compared logs: its side, its extent, and the links of its agent.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -6,24 +6,25 @@ use std::time::Duration;
 use crate::audit::entry::{Entry, Event, Opened, Word};
 use crate::domain::UnixMicros;
 
-/// The end of a link and the entry of a request that came by it are logged by two tasks: so much may lie between them.
+/// Longest time between the end of a link and the entry of a request that came by it. Two tasks
+/// write these entries.
 const LINKS_ARE_TOLD_WITHIN: Duration = Duration::from_secs(10);
 
-/// What an agent did with a request, it has logged so long after the other side logged its part, by whichever clock: a link that does
-/// not answer is given up long before that.
+/// Longest time between an entry of one side and the corresponding entry of the other, by either
+/// clock. A link that does not answer is given up much earlier.
 const TOLD_WITHIN: Duration = Duration::from_secs(60);
 
-/// Which end of a tunnel.
+/// End of a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
-    /// Beside the storefront.
+    /// The storefront's end.
     Cloud,
-    /// Beside the database.
+    /// The database's end.
     Idc,
 }
 
 impl Side {
-    /// The end that this one talks with.
+    /// Returns the opposite end.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -32,7 +33,7 @@ impl Side {
         }
     }
 
-    /// The code in `--json`, and in a SPIFFE ID.
+    /// Returns the code for `--json` and SPIFFE IDs.
     pub fn code(self) -> &'static str {
         match self {
             Self::Cloud => "cloud",
@@ -40,8 +41,8 @@ impl Side {
         }
     }
 
-    /// The side of a log by its origin, or of an agent by its SPIFFE ID: `.../cloud/NAME` or `.../idc/NAME`. An origin that was
-    /// configured may say nothing of it.
+    /// Returns the side of a log by its origin, or of an agent by its SPIFFE ID: `.../cloud/NAME`
+    /// or `.../idc/NAME`. Returns `None` for another form: a configured origin may have any name.
     pub fn of_origin(origin: &str) -> Option<Self> {
         match origin.rsplit('/').nth(1)? {
             "cloud" => Some(Self::Cloud),
@@ -50,7 +51,7 @@ impl Side {
         }
     }
 
-    /// The side of the log that an entry is in, where only one side's agents log such a thing.
+    /// Returns the side whose agents write such an event, or `None` if both do.
     pub fn of_event(event: &Event) -> Option<Self> {
         match event {
             Event::OrderSent(_) | Event::PaymentSent(_) => Some(Self::Cloud),
@@ -60,7 +61,7 @@ impl Side {
             | Event::PaymentCommitted(_)
             | Event::PaymentResolved(_)
             | Event::PersonalShown(_) => Some(Self::Idc),
-            // An agent takes peers of the other side alone.
+            // An agent accepts only peers of the other side.
             Event::TunnelOpened(Opened { peer, .. }) => Self::of_origin(peer.as_str()).map(Self::other),
             Event::AgentStarted(_)
             | Event::AgentStopped(_)
@@ -74,27 +75,27 @@ impl Side {
     }
 }
 
-/// How far a log goes, and whose it is.
+/// The extent of a log and the names of its agent.
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) side: Side,
-    /// What its agent is called, by the log's origin and by its own word.
+    /// Names of its agent, by the log's origin and by its own entries.
     names: BTreeSet<String>,
     pub(super) entries: u64,
     pub(super) ends: Option<UnixMicros>,
-    /// Whether its agent logged more than is given of it.
+    /// Set if its agent logged more than is given.
     pub(super) ends_early: bool,
-    /// The last entry that tells of a link's end, or of an agent's that was not in order.
+    /// Last entry about the end of a link, or of an agent that did not end in order.
     pub(super) cut: Option<u64>,
-    /// The last entry of an agent that started although none had ended in order.
+    /// Last entry of a start that did not follow an end in order.
     pub(super) crashed: Option<u64>,
-    /// Whether the agent has started and not ended.
+    /// Set while the agent has started and not ended.
     runs: bool,
-    /// All links, the first one first.
+    /// All links in order.
     links: Vec<Link>,
-    /// Those that are up: by their number, where they stand in `links`.
+    /// Links that are up: index in `links` by number.
     up: HashMap<u64, usize>,
-    /// The first entry that only the other side's agents log.
+    /// First entry that only the other side's agents write.
     pub(super) foreign: Option<u64>,
 }
 
@@ -103,7 +104,7 @@ pub(super) struct Log {
 struct Link {
     peer: Word,
     from: UnixMicros,
-    /// `None` while it is up.
+    /// End of the link; `None` while it is up.
     to: Option<UnixMicros>,
 }
 
@@ -125,7 +126,7 @@ impl Log {
         }
     }
 
-    /// Takes the next entry; its index.
+    /// Takes the next entry and returns its index.
     pub(super) fn take(&mut self, entry: &Entry) -> u64 {
         let index = self.entries;
         self.entries += 1;
@@ -171,12 +172,13 @@ impl Log {
         }
     }
 
-    /// Everybody whom the agent has ever had a link to.
+    /// Returns all peers that the agent ever had a link to.
     pub(super) fn peers(&self) -> BTreeSet<&Word> {
         self.links.iter().map(|link| &link.peer).collect()
     }
 
-    /// Those whom it had a link to then. Where the log has no link of that time, everybody.
+    /// Returns the peers that had a link in this time, or all peers if the log has no link of that
+    /// time.
     pub(super) fn peers_between(&self, from: UnixMicros, to: Option<UnixMicros>) -> BTreeSet<&Word> {
         let was_up = |link: &&Link| {
             to.is_none_or(|to| link.from <= to.plus(LINKS_ARE_TOLD_WITHIN))
@@ -186,21 +188,22 @@ impl Log {
         if then.is_empty() { self.peers() } else { then }
     }
 
-    /// Whether this is the log of the agent with this SPIFFE ID.
+    /// Returns true if this is the log of the agent with this SPIFFE ID.
     pub(super) fn is_of(&self, peer: &Word) -> bool {
         peer.as_str().rsplit('/').next().is_some_and(|name| self.names.contains(name))
     }
 
-    /// Whether what it would have of a request that the other side had a part in then may lie behind its end.
+    /// Returns true if the entry for a request that the other side logged at `at` may be behind
+    /// this log's end.
     pub(super) fn ends_by(&self, at: UnixMicros) -> bool {
-        // What an agent that has ended in order logged last is the end. Where it goes on, entries may follow that are older: each has
-        // the time at which it began to wait for its turn.
+        // The last entry of an agent that ended in order is the true end. If the log goes on, older
+        // entries may follow: an entry's time is when it began to wait to be written.
         let is_open = self.ends_early || self.runs;
         let at = if is_open { at.plus(TOLD_WITHIN) } else { at };
         self.ends.is_none_or(|ends| at >= ends)
     }
 
-    /// Whether both are logs of one agent, which may have begun a new one.
+    /// Returns true if both are logs of one agent, which may have begun a new log.
     pub(super) fn is_kin(&self, other: &Self) -> bool {
         self.side == other.side && !self.names.is_disjoint(&other.names)
     }

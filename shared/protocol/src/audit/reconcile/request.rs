@@ -1,10 +1,10 @@
-//! One request, and what each of the logs says of it.
+//! One request, with the entries of each log about it.
 
 use super::{LogId, Side};
 use crate::audit::entry::{Carried, Digest, Ended, Word};
 use crate::domain::{Brand, OrderId, UnixMicros};
 
-/// How a payment or a refund ends, for certain.
+/// Codes of a final outcome of a payment or a refund.
 const MONEY: [&str; 9] = [
     "paid",
     "declined",
@@ -17,51 +17,51 @@ const MONEY: [&str; 9] = [
     "refused",
 ];
 
-/// A request, by its key: everything that was tried under it.
+/// A request by its key, with every attempt under it.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) brand: Brand,
-    /// The order, as the first entry has it.
+    /// The order in the first entry.
     pub(super) order: OrderId,
-    /// The cloud agents' logs: what was sent, and what callers were told.
+    /// Cloud agents' logs: attempts sent, and answers to callers.
     pub(super) cloud: Vec<LoggedRequest>,
-    /// The IDC agents' logs: what was received, and what was committed.
+    /// IDC agents' logs: attempts received, and outcomes committed.
     pub(super) idc: Vec<LoggedRequest>,
 }
 
-/// What one log says of one request.
+/// Entries of one log about one request.
 #[derive(Debug)]
 pub(super) struct LoggedRequest {
     pub(super) log: LogId,
-    /// The first entry about it.
+    /// First entry about it.
     pub(super) first: u64,
     pub(super) since: UnixMicros,
-    /// When the last one was that the other side had a part in.
+    /// Time of the last entry that the other side must also know of.
     pub(super) last: UnixMicros,
-    /// Something was carried since anything ended.
+    /// Set if an attempt was sent or received after the last outcome.
     awaited: bool,
-    /// What was carried, each once.
+    /// Distinct attempts.
     pub(super) carried: Vec<Attempt>,
-    /// When each of them was carried first.
+    /// Time of each attempt's first entry.
     carried_at: Vec<UnixMicros>,
-    /// The cloud: what callers were told. The IDC: what was committed.
+    /// Cloud: answers to callers. IDC: committed outcomes.
     pub(super) ended: Vec<Ended>,
 }
 
-/// A request as it was carried once. A caller that tries again under its key gets another id each time, of the order that it places or
-/// of the payment, and what is sealed again has other bytes: each of them is received as it was sent.
+/// One attempt at a request. A caller that repeats a request under its key gets a new order id or
+/// payment id, and sealing again gives other bytes. Each attempt is received as it was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Attempt {
     action: Word,
     order: OrderId,
     payment: Option<Word>,
     ciphertext: Option<Digest>,
-    /// Of all its facts.
+    /// Digest over all facts of the attempt.
     facts: Digest,
 }
 
 impl Request {
-    /// What this log says of it, from this entry on if it has said nothing yet.
+    /// Returns the entries of this log. They start at `index` if there are none yet.
     pub(super) fn told(&mut self, side: Side, log: LogId, index: u64, at: UnixMicros) -> &mut LoggedRequest {
         let all = match side {
             Side::Cloud => &mut self.cloud,
@@ -74,7 +74,7 @@ impl Request {
         &mut all[known]
     }
 
-    /// The order as the ledger has it, where that is known.
+    /// Returns the order id in the ledger, if it is known.
     pub(super) fn order(&self) -> OrderId {
         let mut committed = self.idc.iter().flat_map(|told| &told.ended);
         committed.find(|ended| ended.position.is_some()).map_or(self.order, |ended| ended.order)
@@ -87,7 +87,7 @@ impl LoggedRequest {
         Self { log, first, since: at, last: at, awaited: false, carried, carried_at, ended }
     }
 
-    /// The cloud: whether it told its callers that nothing was taken, by itself or by the IDC's word.
+    /// Returns true if the cloud agent told all callers that nothing was taken.
     pub(super) fn was_kept(&self) -> bool {
         !self.ended.is_empty() && self.ended.iter().all(Ended::says_not_taken)
     }
@@ -102,19 +102,20 @@ impl LoggedRequest {
         }
     }
 
-    /// When this was carried first.
+    /// Returns the time of this attempt's first entry.
     pub(super) fn carried_at(&self, one: &Attempt) -> UnixMicros {
         let known = self.carried.iter().zip(&self.carried_at).find(|(known, _)| *known == one);
         known.map_or(self.last, |(_, at)| *at)
     }
 
-    /// The cloud tells its caller.
+    /// Takes an answer of the cloud agent to its caller.
     pub(super) fn answer(&mut self, at: UnixMicros, ended: &Ended) {
         self.last = at;
         self.end(ended);
     }
 
-    /// The IDC commits. What is concluded after an answer, by itself, gives the cloud no reason to say anything.
+    /// Takes an outcome that the IDC committed. The cloud logs nothing for a conclusion after its
+    /// answer.
     pub(super) fn commit(&mut self, at: UnixMicros, ended: &Ended) {
         if std::mem::take(&mut self.awaited) {
             self.last = at;
@@ -131,22 +132,24 @@ impl LoggedRequest {
 
 impl Attempt {
     fn of(carried: &Carried) -> Self {
-        // Facts that could be read can be written.
+        // Facts that were read from an entry can be written.
         let facts = Digest::of(&serde_json::to_vec(carried).unwrap_or_default());
         let Carried { action, order, payment, ciphertext, .. } = carried;
         let (action, payment) = (action.clone(), payment.clone());
         Self { action, order: *order, payment, ciphertext: *ciphertext, facts }
     }
 
-    /// Whether both are of one try, though they may differ: a try's ids are its own, and so are sealed bytes. Another try for the
-    /// same order may be another payment of it, or its cancellation by mistake under the key that placed it.
+    /// Returns true if both are the same attempt, even if other facts differ: an attempt has its
+    /// own ids and its own sealed bytes. Another attempt at the same order may be another payment,
+    /// or a cancellation by mistake under the key that placed it.
     pub(super) fn is_kin(&self, other: &Self) -> bool {
         let ids = (&self.action, self.order, &self.payment) == (&other.action, other.order, &other.payment);
         ids || (self.ciphertext.is_some() && self.ciphertext == other.ciphertext)
     }
 }
 
-/// Whether an answer says how something ended: an order's has a place in the ledger, a payment's tells of money.
+/// Returns true if an answer is final: an order's has a ledger position, a payment's is one of
+/// [`MONEY`].
 pub(super) fn decides(answered: &Ended) -> bool {
     answered.position.is_some() || (answered.payment.is_some() && MONEY.contains(&answered.outcome.as_str()))
 }

@@ -1,4 +1,4 @@
-//! Every way to change a log, each found and named.
+//! Tests that every change of a log is found and named.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,8 @@ pub(crate) fn entry(n: u64) -> Vec<u8> {
     Entry::new(UnixMicros::new(n as i64), Event::AgentStopped(Stopped { reason })).encode().unwrap()
 }
 
-/// A log of these entries: `published` sizes have checkpoints, and the journal holds everything from `kept_from` on.
+/// Returns a log of these entries. The sizes in `published` have checkpoints, and the journal has
+/// all entries from `kept_from` on.
 pub(crate) fn log_of(entries: &[Vec<u8>], published: &[u64], kept_from: u64) -> Memory {
     let mut files = BTreeMap::new();
     let (mut growing, mut full) = (GrowingTree::new(), Vec::new());
@@ -180,7 +181,7 @@ fn a_changed_tile_is_told_from_a_changed_entry() {
 fn an_older_checkpoint_that_was_put_back_is_found() {
     let entries: Vec<Vec<u8>> = (0..600).map(entry).collect();
     let older = log_of(&entries[..100], &[100], u64::MAX).0["checkpoint"].clone();
-    // By the tiles alone, by the journal's mark alone, and by where the journal begins.
+    // Found by the tiles alone, by the journal's mark alone, and by the journal's first entry.
     for kept_from in [u64::MAX, 90, 400] {
         let mut log = log_of(&entries, &[100, 600], kept_from);
         log.0.insert("checkpoint".to_owned(), older.clone());
@@ -190,7 +191,7 @@ fn an_older_checkpoint_that_was_put_back_is_found() {
         let Finding::PutBack { size: 100, later } = found(&log) else { panic!("{}", found(&log)) };
         assert!(later >= 400);
     }
-    // With everything after it gone, only who has seen more can tell.
+    // If everything after it is gone, only a checkpoint from elsewhere shows it.
     let log_then = log_of(&entries[..100], &[100], u64::MAX);
     let seen = log_of(&entries, &[600], u64::MAX).0["checkpoint"].clone();
     let refused = verify(&log_then, signer().verifier(), Some(&seen)).unwrap_err();
@@ -235,12 +236,13 @@ fn a_journal_that_is_not_the_log_s_is_found() {
     }
 }
 
-/// A folder of which each file is of another moment: what a copy of a live one is.
+/// Returns a copy of a live folder, whose files are of different moments.
 fn copied_live() -> Memory {
     let entries: Vec<Vec<u8>> = (0..700).map(entry).collect();
     let early = log_of(&entries[..300], &[300], 0);
     let mut copy = log_of(&entries, &[300, 512, 700], 0);
-    // First the checkpoint was read. Then beginnings of tiles were removed, and what took their places was half there.
+    // First the checkpoint was copied. Then partial tiles were removed, and their successors were
+    // half written.
     copy.0.insert("checkpoint".to_owned(), early.0["checkpoint"].clone());
     copy.0.retain(|path, _| early.0.contains_key(path) || !path.contains(".p/"));
     for gone in ["tile/0/001.p/44", "tile/entries/001.p/44", "tile/1/000.p/1"] {
@@ -261,13 +263,13 @@ fn a_live_copy_is_verified_up_to_its_checkpoint_and_not_beyond() {
     let whole = copy.0[&journal].clone();
     for written in [whole.len(), whole.len() - 1, whole.len() * 3 / 4] {
         let mut bytes = whole[..written].to_vec();
-        // A page was read in the middle of being written.
+        // A page was copied while it was being written.
         bytes.extend_from_slice(b"half of something else");
         copy.0.insert(journal.clone(), bytes);
         let verified = verify_copied(&copy, signer().verifier(), None).unwrap();
         assert_eq!((verified.checkpoint.size, verified.in_flight), (300, true));
     }
-    // As a rule a later checkpoint says whether the one that was copied is of the same log.
+    // A later checkpoint shows that the copied one is older.
     let later = log(700).0["checkpoint"].clone();
     let seen = verify_copied(&copy, signer().verifier(), Some(&later)).unwrap_err();
     assert_eq!(seen.finding(), Some(&Finding::PutBack { size: 300, later: 700 }));
@@ -275,14 +277,14 @@ fn a_live_copy_is_verified_up_to_its_checkpoint_and_not_beyond() {
 
 #[test]
 fn a_growing_log_is_verified_and_a_restored_old_checkpoint_is_found() {
-    // Each file is of its own moment, and the checkpoint, which is read last, of the latest.
+    // Each file is of its own moment. The checkpoint is read last and is the latest.
     let entries: Vec<Vec<u8>> = (0..700).map(entry).collect();
     let mut live = log_of(&entries, &[300, 700], 0);
     let begun = log_of(&entries[..512], &[300], 0);
     live.0.insert(journal::path(0), begun.0[&journal::path(0)].clone());
     assert!(not_put_back(&live, signer().verifier()).is_ok());
     assert!(verify_growing(&live, signer().verifier(), None).is_ok());
-    // The same folder with a checkpoint of before.
+    // The same folder with an older checkpoint.
     let mut put_back = log_of(&entries, &[300, 700], 0);
     put_back.0.insert("checkpoint".to_owned(), begun.0["checkpoint"].clone());
     assert!(verify_copied(&put_back, signer().verifier(), None).is_ok(), "a copy cannot tell");
@@ -303,7 +305,7 @@ fn a_change_of_what_a_live_copy_s_checkpoint_covers_is_found() {
     let mut copy = whole.clone();
     copy.0.get_mut("tile/0/000").unwrap()[40] ^= 1;
     assert!(matches!(found(&copy), Finding::Tile { entry: 1, .. }));
-    // What is in the journal alone.
+    // An entry that only the journal has.
     let mut copy = whole.clone();
     let journal = copy.0.get_mut(&journal::path(0)).unwrap();
     let at = journal.windows(8).position(|bytes| bytes == b"test-290").unwrap();

@@ -1,4 +1,4 @@
-//! The publisher, one input at a time.
+//! Tests of the publisher, one input at a time.
 
 use super::*;
 use crate::domain::catalogue::{Code, EntityKind};
@@ -44,7 +44,8 @@ fn changes(codes: &[&str], seq: u64) -> Result<ReadResult, ReadFailed> {
     Ok(ReadResult::Changes { rows: codes.iter().map(|code| row(code)).collect(), position: position(seq) })
 }
 
-/// Drains the outputs: `page 1: A B =5 complete` is a page with two rows that leads to 5 and ends a bootstrap.
+/// Drains the outputs: `page 1: A B =5 complete` is a page with two rows that leads to 5 and ends a
+/// bootstrap.
 fn drain(publisher: &mut Publisher) -> Vec<String> {
     std::iter::from_fn(|| publisher.poll_output()).map(|output| told(&output)).collect()
 }
@@ -79,7 +80,7 @@ fn told(output: &Output) -> String {
     }
 }
 
-/// One that was told a head and a subscription.
+/// Returns a publisher that has a head and a subscription.
 fn subscribed(held: Option<Position>, seq: u64) -> Publisher {
     let mut publisher = publisher();
     publisher.handle_head(at(0), head(seq));
@@ -87,7 +88,7 @@ fn subscribed(held: Option<Position>, seq: u64) -> Publisher {
     publisher
 }
 
-/// One whose subscriber is at a position, and told so.
+/// Returns a publisher whose subscriber is at a position and knows it.
 fn following(seq: u64) -> Publisher {
     let mut publisher = subscribed(Some(position(seq)), seq);
     publisher.handle_found(at(0), changes(&[], seq));
@@ -285,7 +286,7 @@ fn a_subscription_that_cannot_be_ends_the_link() {
     assert_eq!(publisher.handle_message(at(0), good.into()), Ok(()));
 }
 
-/// A head of another history, by its number and by its mark.
+/// Returns heads of another history: one differs by its number, one by its mark.
 fn others() -> [Head; 2] {
     [head(4), Head { position: Position { seq: 5, mark: 101 }, swept_at: at(0) }]
 }

@@ -1,4 +1,4 @@
-//! The subscriber, one input at a time.
+//! Tests of the subscriber, one input at a time.
 
 use bytes::Bytes;
 
@@ -46,7 +46,8 @@ fn fresh(seq: u64, secs: u64) -> ToSubscriber {
     Fresh { head: Some(position(seq).into()), age_micros: secs * 1_000_000, heard: None }.into()
 }
 
-/// Drains the outputs: `apply 1: A =5 complete` is a page with a row that leads to 5 and ends a bootstrap.
+/// Drains the outputs: `apply 1: A =5 complete` is a page with a row that leads to 5 and ends a
+/// bootstrap.
 fn drain(subscriber: &mut Subscriber) -> Vec<String> {
     std::iter::from_fn(|| subscriber.poll_output())
         .map(|output| match output {
@@ -73,7 +74,7 @@ fn drain(subscriber: &mut Subscriber) -> Vec<String> {
         .collect()
 }
 
-/// Hands in messages that are all in order.
+/// Hands in messages that must all be valid.
 fn hear(
     subscriber: &mut Subscriber,
     now: Duration,
@@ -86,7 +87,7 @@ fn hear(
     drain(subscriber)
 }
 
-/// One that follows link A from 5 on.
+/// Returns a subscriber that follows link A from 5 on.
 fn following() -> Subscriber {
     let mut subscriber = holding(Some(5));
     subscriber.handle_link_up(at(0), A);
@@ -135,7 +136,7 @@ fn a_page_behind_the_last_head_is_not_another_history() {
 #[test]
 fn a_delayed_heartbeat_makes_nothing_fresher_than_it_was() {
     let mut subscriber = following();
-    // Our clock was at 3 s when the publisher heard of it, and 2 s later it said that the source was so 1 s ago.
+    // The publisher heard our clock at 3 s. 2 s later it sent this, with an age of 1 s.
     let heard = Some(Heard { clock_micros: 3_000_000, ago_micros: 2_000_000 });
     let told = |heard| Fresh { head: Some(position(5).into()), age_micros: 1_000_000, heard }.into();
     assert_eq!(hear(&mut subscriber, at(9), A, vec![told(heard)]), ["fresh at 4"]);
@@ -312,7 +313,8 @@ fn a_bucket_with_an_unnumbered_change_or_newer_row_is_not_drifted() {
     let all: Vec<u32> = (0..256).collect();
     let cases = [
         vec![told(5, &["2"], all), page(1, "B", Some(6))],
-        // Taken and given back: the source's sum is as before, the replica holds the row from between.
+        // A unit was taken and returned: the source's sum is as before, and the replica may have
+        // the row from between.
         vec![told(6, &["2"], vec![]), page(1, "A", Some(6))],
     ];
     for messages in cases {

@@ -1,5 +1,5 @@
-//! Questions: one about what is not settled here is too early, and one without any link is answered soon, since whoever asks
-//! can ask again. Writes wait as long as ever.
+//! Handling of questions. A question about a write that is not settled here is too early. Without
+//! any link, a question ends soon, because its caller can ask again. Writes wait as long as usual.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use super::{CallerAnswer, RequestId, Sender};
 use crate::domain::{KeyDigest, OrderId};
 use crate::wire::order::to_idc;
 
-/// How long a question waits for a link while there is none, not even one that is silent: most of them come back within it. Whoever asks can ask again, and a
-/// link that is away for longer may be for an hour.
+/// Longest wait of a question while there is no link at all, not even a silent one. Most links
+/// return within it. A link that is away longer may be away for an hour.
 const LINK_WITHIN: Duration = Duration::from_secs(1);
 
 impl Sender {
-    /// Whether this is a question about an order that this sender is still settling.
+    /// Returns true for a question about an order that this sender is still settling.
     pub(super) fn is_asked_too_early(&self, order: OrderId, kind: &to_idc::Kind) -> bool {
         let key = match kind {
             to_idc::Kind::Ask(ask) => &ask.key,
@@ -23,7 +23,8 @@ impl Sender {
         self.is_unsettled(order, key.as_deref().and_then(KeyDigest::from_bytes))
     }
 
-    /// Notes whether there is a link, as it is now. One that is silent is a link: it may be heard again.
+    /// Updates the time since when there is no link. A silent link counts as one, because it may be
+    /// heard again.
     pub(super) fn note_reach(&mut self, now: Duration) {
         let was_cut_off = self.cut_off_since.is_some();
         self.cut_off_since = self.links.is_empty().then(|| self.cut_off_since.unwrap_or(now));
@@ -32,19 +33,19 @@ impl Sender {
         }
     }
 
-    /// Ends a question that has waited for a link for long enough; whether it did.
+    /// Ends a question that has waited for a link long enough. Returns true if it did.
     pub(super) fn end_unreachable(&mut self, now: Duration, id: RequestId) -> bool {
         if self.reachable_until(id).is_none_or(|until| now < until) {
             return false;
         }
         let Some(request) = self.requests.get(&id) else { return false };
-        // Of a write that is not settled here it is known that nobody can tell.
+        // A write that is not settled here may still be committed.
         let is_early = request.doubtful || self.is_asked_too_early(request.order, &request.kind);
         self.finish(id, if is_early { CallerAnswer::Pending } else { CallerAnswer::NotSent });
         true
     }
 
-    /// Until when a question waits for a link, where it waits for one and there is none.
+    /// Returns the end of a question's wait for a link, if it waits for one and there is none.
     pub(super) fn reachable_until(&self, id: RequestId) -> Option<Duration> {
         let since = self.cut_off_since?;
         let request = self.requests.get(&id)?;

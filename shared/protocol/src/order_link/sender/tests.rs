@@ -1,6 +1,6 @@
-//! The sender, one input at a time.
+//! Tests of the sender, one input at a time.
 
-/// Of sealing keys, and who has them.
+/// Sealing keys and the agents that have them.
 mod keys;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use crate::wire::payment::{AskPayment, Pay};
 const A: LinkId = LinkId(1);
 const B: LinkId = LinkId(2);
 
-/// What every request here asks for.
+/// Mark of every request in these tests.
 const BODY: BodyMark = BodyMark(1);
 
 fn limits() -> SenderLimits {
@@ -79,7 +79,7 @@ fn refused(request: RequestId, refusal: Refusal) -> ToCloud {
     ToCloud { request: request.0, kind: Some(to_cloud::Kind::Refused(refused)) }
 }
 
-/// Drains the outputs: `A1` is "request 1 on link 1", `1 Unknown` an answer.
+/// Drains the outputs: `link 1 <- 2` is request 2 on link 1, and `1 Unknown` is an answer.
 fn drain(sender: &mut Sender) -> Vec<String> {
     std::iter::from_fn(|| sender.poll_output())
         .map(|output| match output {
@@ -323,23 +323,24 @@ fn a_question_waits_for_a_link_for_a_second_and_no_longer() {
     submit(&mut sender, at(10), ask(1));
     let write = submit(&mut sender, at(10), cancel(2));
     assert_eq!((drain(&mut sender), sender.next_timeout()), (Vec::new(), Some(at(11))));
-    // A link that comes back in time takes it.
+    // A link that returns in time takes it.
     sender.handle_link_up(at(10), B, 1, 10);
     assert_eq!(drain(&mut sender), ["link 2 <- 1", "link 2 <- 2"]);
     sender.handle_timeout(at(11));
     assert_eq!(drain(&mut sender), Vec::<String>::new());
-    // One that was on a link waits for the next one no longer than any other, and a write as long as ever.
+    // A question that was on a link waits for the next one no longer than any other. A write waits
+    // as long as usual.
     sender.handle_link_down(at(12), B);
     assert_eq!(sender.next_timeout(), Some(at(13)));
     sender.handle_timeout(at(13));
     assert_eq!(drain(&mut sender), ["1 NotSent"]);
-    // Once there has been no link for so long, nobody waits for one.
+    // After so long without a link, a question does not wait at all.
     let late = submit(&mut sender, at(14), ask(3));
     assert_eq!(drain(&mut sender), [format!("{} NotSent", late.0)]);
     assert_eq!(sender.unsettled(), 1);
     sender.handle_link_up(at(15), A, 1, 10);
     assert_eq!(drain(&mut sender), [format!("link 1 <- {}", write.0)]);
-    // A link that is silent may be heard again.
+    // A silent link may be heard again.
     sender.handle_link_open(at(16), A, false);
     let silent = submit(&mut sender, at(18), ask(4));
     sender.handle_timeout(at(20));
@@ -443,7 +444,7 @@ fn an_order_is_being_placed_until_its_placing_has_ended() {
     assert!(!sender.is_placing(order(0)));
 }
 
-/// A sender with links to two agents.
+/// Returns a sender with links to two agents.
 fn with_two_agents() -> Sender {
     let mut sender = connected(8);
     sender.handle_link_up(at(0), B, 1, 8);
@@ -459,13 +460,13 @@ fn what_an_agent_without_a_database_refuses_goes_to_another_one() {
     sender.handle_answer(at(1), B, settled(id));
     assert_eq!(drain(&mut sender), ["1 settled"]);
 
-    // The quick refusal leaves that link with the least on it: it is not taken for that.
+    // After the quick refusal that link has the least load, but it is not preferred for that.
     let ids = [2, 3].map(|n| submit(&mut sender, at(1), cancel(n)));
     assert_eq!(drain(&mut sender), ["link 2 <- 2", "link 2 <- 3"]);
     ids.into_iter().for_each(|id| sender.handle_answer(at(1), B, settled(id)));
     drain(&mut sender);
 
-    // After a moment it is tried again, and once it answers it is one of two.
+    // After a moment it is tried again. After it answers, it is one of two equal links.
     let id = submit(&mut sender, at(3), cancel(4));
     sender.handle_answer(at(3), A, settled(id));
     for n in [5, 6] {
@@ -539,7 +540,7 @@ fn a_cancellation_that_no_agent_knows_waits_until_its_order_is_settled() {
         "and nobody is told anything"
     );
     assert_eq!(sender.queued(), 1, "what waits for its order's end has a place in the queue");
-    // It is sent again with its order only, and not by a timer of its own.
+    // It is sent again only after its order, not by a timer of its own.
     sender.handle_timeout(at(3));
     assert_eq!(drain(&mut sender).len(), 0);
     sender.handle_answer(at(3), A, settled(order));
@@ -574,7 +575,7 @@ fn a_cancellations_caller_hears_unknown_while_its_order_is_unsettled() {
     assert_eq!(drain(&mut sender).len(), 0);
     sender.handle_timeout(at(21));
     assert!(drain(&mut sender).contains(&"2 Unknown".to_owned()), "and it goes on");
-    // Its order is given up, and what agents say from then on is all that is known.
+    // Its order is given up. From now on only the agents' answers count.
     sender.handle_timeout(at(70));
     assert_eq!(drain(&mut sender), ["link 1 <- 2"]);
     sender.handle_answer(at(71), A, refused(cancellation, Refusal::NotFound));

@@ -1,4 +1,5 @@
-//! `audit copy`: the checkpoint first, then what it covers, then the checkpoint again into the copy.
+//! `audit copy`: reads the checkpoint first, then copies everything that it covers, and writes the
+//! checkpoint last.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -14,10 +15,10 @@ use super::reading::needs_its_end;
 use super::{Disk, LogFolder, look};
 use crate::cli::{self, Outcome};
 
-/// Files that are written before they are waited for.
+/// Files that are written before they are synced together.
 const FILES_AT_ONCE: usize = 128;
 
-/// Copies the log up to its newest checkpoint into a folder, which may hold a copy of before.
+/// Copies the log up to its newest checkpoint into a folder, which may have an earlier copy.
 pub(super) fn copy(place: &LogFolder, key: &NoteVerifier, to: &Path) -> Outcome {
     if !place.is_copy() {
         look(&place.disk, || not_put_back(&place.disk, key)).map_err(cli::failed)?;
@@ -36,7 +37,7 @@ pub(super) fn copy(place: &LogFolder, key: &NoteVerifier, to: &Path) -> Outcome 
         )));
     }
     if let Some(before) = copy.read(folder::CHECKPOINT).map_err(cli::failed)? {
-        // That it is the same log, and has only grown.
+        // Checks that it is the same log and has only grown.
         verify_covered(from, key, Some(&before)).map_err(|found| needs_its_end(place, found))?;
     }
     let mut files = Vec::new();
@@ -58,7 +59,7 @@ pub(super) fn copy(place: &LogFolder, key: &NoteVerifier, to: &Path) -> Outcome 
     })
     .and_then(|()| flush(&mut files))
     .map_err(|found| needs_its_end(place, found))?;
-    // Last, so that the copy verifies at every moment.
+    // The checkpoint comes last, so that the copy verifies at every moment.
     copy.write(&[], &[(folder::CHECKPOINT.to_owned(), &note)]).map_err(failed)?;
     let (origin, size) = (cli::shown(&checkpoint.origin), checkpoint.size);
     writeln!(

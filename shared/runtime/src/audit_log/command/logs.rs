@@ -1,4 +1,4 @@
-//! Logs as they are given to a command that compares: whose each is, whether it is verified, and how far it is read.
+//! Logs for a comparison: side, verification and extent of each.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -18,60 +18,63 @@ use super::reading::{self, Entries, UnreadPart};
 use super::{LogFolder, existing};
 use crate::cli::{self, Failure, Outcome};
 
-/// One of the logs.
+/// A log as it was given.
 pub struct GivenLog<'place> {
     folder: &'place str,
     place: &'place LogFolder,
-    /// The name in its checkpoint; none while it has no checkpoint.
+    /// Name in its checkpoint; empty if it has no checkpoint.
     origin: String,
     side: Side,
 }
 
-/// One of the logs, and how it is read.
+/// A log that can be read.
 pub struct Log<'place> {
-    /// Whose it is.
+    /// The log as it was given.
     pub given: GivenLog<'place>,
     entries: Entries<'place>,
-    /// Whether its key signs them, as they were logged.
+    /// Set if its key signed the entries and they are unchanged.
     pub is_verified: bool,
-    /// What its checkpoint says, where it ends before that.
+    /// Size in its checkpoint, if the folder ends before that.
     ends_before: Option<u64>,
-    /// Whether its agent logged more than is compared here.
+    /// Set if its agent logged more than is compared.
     pub ends_early: bool,
 }
 
-/// How far a log goes that is compared.
+/// Extent of a compared log.
 pub struct Reach {
     /// Its entries.
     pub entries: u64,
-    /// The latest time of one of them.
+    /// Latest time of an entry.
     pub to: Option<UnixMicros>,
 }
 
-/// The folders that a command line names.
+/// Folders that a command line names.
 pub struct Folders(Vec<(String, LogFolder)>);
 
 impl Folders {
-    /// Folders that are there.
+    /// Takes folders that must exist.
     ///
     /// # Errors
-    /// When one is not.
+    ///
+    /// Fails if a folder does not exist.
     pub fn existing(folders: Vec<PathBuf>) -> Result<Self, Failure> {
         folders.into_iter().map(|folder| existing_log(folder, true)).collect::<Result<_, _>>().map(Self)
     }
 
-    /// An agent's own folder, as its configuration names it.
+    /// Takes an agent's own folder from its configuration.
     ///
     /// # Errors
-    /// When it is not there.
+    ///
+    /// Fails if the folder does not exist.
     pub fn own(folder: PathBuf) -> Result<Self, Failure> {
         existing_log(folder, false).map(|own| Self(vec![own]))
     }
 
-    /// Whose logs these are, each of them once.
+    /// Returns the logs with their sides.
     ///
     /// # Errors
-    /// When one does not say so, or is given twice.
+    ///
+    /// Fails if a log's side is unknown, or if a log is given twice.
     pub fn given(&self) -> Result<Vec<GivenLog<'_>>, Failure> {
         let logs: Vec<GivenLog<'_>> = self.0.iter().map(given).collect::<Result<_, _>>()?;
         distinct(&logs)?;
@@ -80,50 +83,58 @@ impl Folders {
 }
 
 impl<'place> GivenLog<'place> {
-    /// The folder, as it was given.
+    /// Returns the folder as it was given.
     pub fn folder(&self) -> &'place str {
         self.folder
     }
 
-    /// The name in its checkpoint; none while it has no checkpoint.
+    /// Returns the name in its checkpoint; empty if it has no checkpoint.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// Whose it is.
+    /// Returns its side.
     pub fn side(&self) -> Side {
         self.side
     }
 
-    /// How it is read: with keys, verified by the one of its name.
+    /// Opens the log for reading. If there are keys, verifies it with the key of its name.
     ///
     /// # Errors
-    /// When it cannot be read, or is not as it was logged. With `json`, standard output then tells what is wrong.
+    ///
+    /// Fails if it cannot be read or does not verify. With `json`, the fault is also printed on
+    /// standard output.
     pub fn read(self, keys: &[NoteVerifier], json: bool) -> Result<Log<'place>, Failure> {
         if keys.is_empty() { unverified(self) } else { verified(self, keys, json) }
     }
 }
 
 impl Log<'_> {
-    /// Gives every entry of it to `take`, in order. An agent that writes it meanwhile may have this begun anew.
+    /// Passes every entry to `take`, in order. If the agent writes the log meanwhile, this may
+    /// start again from the first entry.
     ///
     /// # Errors
-    /// When it cannot be read.
+    ///
+    /// Fails if it cannot be read.
     pub fn each(&self, take: impl FnMut(u64, &[u8])) -> Result<u64, Unverified> {
         self.entries.each(0, take)
     }
 
-    /// About how many entries it has.
+    /// Returns the approximate number of entries.
     pub fn about(&self) -> u64 {
         self.entries.published().unwrap_or(0)
     }
 
-    /// What one line says of it for people, and one more where it ends early.
+    /// Writes one line about the log for people, and another one if it ends early.
+    ///
+    /// # Errors
+    ///
+    /// Fails if writing fails.
     pub fn describe(&self, out: &mut impl io::Write, reach: &Reach) -> io::Result<()> {
         tell_log(out, self, reach)
     }
 
-    /// What `--json` says of it.
+    /// Returns the JSON object about the log.
     pub fn object(&self, reach: &Reach) -> Value {
         let GivenLog { folder, origin, side, .. } = &self.given;
         json!({
@@ -142,7 +153,7 @@ fn existing_log(folder: PathBuf, named: bool) -> Result<(String, LogFolder), Fai
     Ok((folder.display().to_string(), LogFolder { disk: existing(folder)?, named }))
 }
 
-/// Whose log this is, by its checkpoint, or by its entries where it is called otherwise.
+/// Returns the log with its side, by its checkpoint's name or else by its entries.
 fn given((folder, place): &(String, LogFolder)) -> Result<GivenLog<'_>, Failure> {
     let note = place.disk.read(folder::CHECKPOINT).map_err(cli::failed)?;
     let checkpoint = note.and_then(|note| Checkpoint::unverified(&note));
@@ -175,7 +186,8 @@ fn side_by_entries(place: &LogFolder) -> Result<Option<Side>, Failure> {
     Ok(side)
 }
 
-/// A log is given once: a second copy of it would be another agent's word. The first entry, with its time, tells.
+/// Refuses a log that is given twice: the copy would count as another agent's log. Two logs are the
+/// same if their first entries, with their times, are the same.
 fn distinct(logs: &[GivenLog<'_>]) -> Outcome {
     let mut firsts: BTreeMap<Vec<u8>, &GivenLog<'_>> = BTreeMap::new();
     for log in logs {
@@ -201,7 +213,8 @@ pub(super) fn agent_of(side: Side) -> &'static str {
     }
 }
 
-/// A log as it is, and, where it is a copy that was made meanwhile, up to where it is whole.
+/// Takes a log without verification. Of a copy that was made while it was written, takes the
+/// complete part.
 fn unverified(given: GivenLog<'_>) -> Result<Log<'_>, Failure> {
     let (_end, entries) = reading::read(given.place, |entries| entries.each(0, |_, _| ()))?;
     let left_out = entries.left_out();
@@ -209,7 +222,8 @@ fn unverified(given: GivenLog<'_>) -> Result<Log<'_>, Failure> {
     Ok(Log { given, entries, is_verified: false, ends_before, ends_early })
 }
 
-/// A log by a key of its name. One that was begun anew has another key under the same name.
+/// Verifies a log by a key of its name. A log that was begun anew has another key under the same
+/// name.
 fn verified<'place>(
     given: GivenLog<'place>,
     keys: &[NoteVerifier],
@@ -236,12 +250,12 @@ fn verified<'place>(
         let found = json!({
             "verified": false, "folder": given.folder, "finding": code, "entry": entry, "text": text,
         });
-        // The verdict does not depend on whether somebody reads this.
+        // The exit code does not depend on a successful write.
         let _read_or_not = writeln!(cli::out(), "{found}");
     }
     let said = format!("{}: {unverified}", given.folder);
     Err(match unverified {
-        // It says nothing of the log, but how to copy it.
+        // The log may be good; only the copy was made wrongly.
         Unverified::Found(Finding::EndsEarly { .. }) => cli::usage(said),
         _ => cli::failed(said),
     })

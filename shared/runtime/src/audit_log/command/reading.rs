@@ -1,5 +1,5 @@
-//! A log's entries as `tail`, `show` and `reconcile` read them: all that are durable, or, of a copy that was made while its agent
-//! wrote it, those up to where it is whole. How far that is, `verify` asks of the same code.
+//! Entries as `tail`, `show` and `reconcile` read them: all durable entries, or of a copy that was
+//! made while its agent wrote it, the complete part. `verify` uses the same code to find this part.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -12,26 +12,27 @@ use bridge_protocol::audit::folder::{self, Folder as _};
 use super::{Disk, LogFolder, look};
 use crate::cli::{self, Failure};
 
-/// Where entries come from.
+/// Source of entries.
 pub(super) enum Entries<'disk> {
-    /// All that are durable, under a checkpoint or not.
+    /// All durable entries, with or without a checkpoint.
     Durable(&'disk Disk),
-    /// So many, which are signed.
+    /// The first entries up to this signed size.
     Signed(&'disk Disk, u64),
-    /// What a copy has whole.
+    /// The complete part of a copy.
     Whole(CoveredPart<'disk, Disk>),
 }
 
-/// What of a copy is not read.
+/// The part of a copy that is not read.
 pub(super) struct UnreadPart {
-    /// Entries that are read.
+    /// Number of entries that are read.
     size: u64,
-    /// What the copy's own checkpoint says, where the copy ends before that.
+    /// Size in the copy's own checkpoint, if the copy ends before that.
     newest: Option<u64>,
 }
 
 impl Entries<'_> {
-    /// Gives every entry from this index on to `take`, in order; the index after the last one.
+    /// Passes the entries from index `from` on to `take`, in order. Returns the index after the
+    /// last one.
     pub(super) fn each(&self, from: u64, take: impl FnMut(u64, &[u8])) -> Result<u64, Unverified> {
         match self {
             Self::Durable(disk) => folder::entries(*disk, from, take),
@@ -40,7 +41,7 @@ impl Entries<'_> {
         }
     }
 
-    /// Entries under a checkpoint, as far as this reads.
+    /// Returns the number of readable entries under a checkpoint.
     pub(super) fn published(&self) -> Result<u64, Unverified> {
         match self {
             Self::Durable(disk) => {
@@ -52,14 +53,14 @@ impl Entries<'_> {
         }
     }
 
-    /// The first entry, if there is one.
+    /// Returns the first entry, if there is one.
     pub(super) fn first(&self) -> Result<Option<Vec<u8>>, Unverified> {
         let mut first = None;
         let mut take = |_, bytes: &[u8]| {
             first.get_or_insert_with(|| bytes.to_vec());
         };
         match (self, self.published()?.min(1)) {
-            // Nothing is published: the journal has it, and is short.
+            // Nothing is published, so the entry is in the journal, which is short.
             (_, 0) => self.each(0, take)?,
             (Self::Whole(_), _) => self.each(0, take)?,
             (Self::Durable(disk) | Self::Signed(disk, _), _) => {
@@ -71,7 +72,7 @@ impl Entries<'_> {
         Ok(first)
     }
 
-    /// What is not read, if it is a copy that was made meanwhile.
+    /// Returns the part that is not read, if this is a copy that was made while it was written.
     pub(super) fn left_out(&self) -> Option<UnreadPart> {
         match self {
             Self::Whole(whole) => {
@@ -81,7 +82,7 @@ impl Entries<'_> {
         }
     }
 
-    /// Tells whoever waits at the terminal what is not read; what is read has standard output for itself.
+    /// Tells the user on standard error which part is not read. Standard output has only entries.
     pub(super) fn tell_left_out(&self) {
         if let Some(left_out) = self.left_out() {
             let _nobody_looks = writeln!(io::stderr(), "{left_out}");
@@ -90,7 +91,7 @@ impl Entries<'_> {
 }
 
 impl UnreadPart {
-    /// What the copy's own checkpoint says, where the copy ends before that.
+    /// Returns the size in the copy's own checkpoint, if the copy ends before that.
     pub(super) fn newest(&self) -> Option<u64> {
         self.newest
     }
@@ -115,8 +116,8 @@ impl fmt::Display for UnreadPart {
     }
 }
 
-/// What is wrong with a log that is needed up to its checkpoint, the only one that is signed. Of a copy that ends before it there is
-/// no proof and no copy, which says nothing of the log.
+/// Describes the fault of a log that is needed up to its checkpoint. If a copy ends before its
+/// checkpoint, it cannot be proven or copied, although the log itself may be good.
 pub(super) fn needs_its_end(place: &LogFolder, found: Unverified) -> Failure {
     let whole = matches!(found, Unverified::Found(_)).then(|| CoveredPart::unverified(&place.disk));
     match whole.filter(|_| place.is_copy()) {
@@ -133,7 +134,8 @@ pub(super) fn needs_its_end(place: &LogFolder, found: Unverified) -> Failure {
     }
 }
 
-/// Reads a log, and says from where. A copy that does not read as its agent's own folder would is read up to where it is whole.
+/// Reads a log and returns the source too. A copy that cannot be read like an agent's own folder is
+/// read as far as it is complete.
 pub(super) fn read<'disk, T>(
     place: &'disk LogFolder,
     read: impl Fn(&Entries<'disk>) -> Result<T, Unverified>,
@@ -151,9 +153,9 @@ pub(super) fn read<'disk, T>(
             let done = read(&whole).map_err(cli::failed)?;
             Ok((done, whole))
         }
-        // It says nothing of the log, but how to copy it.
+        // The log may be good; only the copy was made wrongly.
         Err(Unverified::Found(ends @ Finding::EndsEarly { .. })) => Err(cli::usage(ends)),
-        // What is wrong with it as with any log is the better sentence.
+        // The error for an agent's own folder describes the fault better.
         Err(_) => Err(cli::failed(found)),
     }
 }

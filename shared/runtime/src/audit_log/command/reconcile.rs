@@ -1,4 +1,5 @@
-//! `audit reconcile`: any number of logs of both sides, each verified by its key where keys are given, then compared.
+//! `audit reconcile`: verifies any number of logs of both sides, if keys are given, and compares
+//! them.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -15,33 +16,34 @@ use super::logs::{Folders, GivenLog, Log, Reach, agent_of, named};
 use crate::cli::Failure;
 use crate::cli::{self, Outcome};
 
-/// What is compared.
+/// Arguments of the comparison.
 #[derive(Args)]
 pub struct Reconcile {
-    /// Their folders, of all agents of both sides, in any order: which side's a log is, it says itself.
+    /// Folders of the logs of all agents of both sides, in any order. Each log shows its own side.
     #[arg(required = true, num_args = 2.., value_name = "FOLDER")]
     folders: Vec<PathBuf>,
-    /// A log's verifier key, as `audit key` prints it; one for each log. Then each log is verified first, and what its checkpoint
-    /// signs is compared. Without keys nothing is verified.
+    /// Verifier key of a log, as `audit key` prints it; one for each log. Each log is then verified
+    /// first, and its signed entries are compared. Without keys nothing is verified.
     #[arg(long = "key", value_name = "VKEY")]
     keys: Vec<String>,
-    /// As a JSON object.
+    /// Print a JSON object.
     #[arg(long)]
     json: bool,
 }
 
-/// Requests of logs that are not given which are named to a person: there may be as many as that agent ever had.
+/// Most requests of missing logs that are listed for people. There may be as many as the agent ever
+/// had.
 const NOT_GIVEN_NAMED: usize = 20;
 
-/// What came out.
+/// Result of the comparison.
 struct Comparison<'place> {
     logs: Vec<(Log<'place>, Reach)>,
     reconciled: Reconciled,
-    /// Entries in no form that this version reads.
+    /// Entries that this version cannot read.
     unread: u64,
 }
 
-/// Compares.
+/// Runs the command.
 pub(super) fn reconcile(Reconcile { folders, keys, json }: Reconcile) -> Outcome {
     let keys: Vec<NoteVerifier> =
         keys.iter().map(|key| NoteVerifier::parse(key)).collect::<Result<_, _>>().map_err(cli::usage)?;
@@ -51,7 +53,7 @@ pub(super) fn reconcile(Reconcile { folders, keys, json }: Reconcile) -> Outcome
     let logs = logs.into_iter().map(|log| log.read(&keys, json)).collect::<Result<_, _>>()?;
     let compared = compare(logs)?;
     let told = tell(&compared, json);
-    // The verdict does not depend on whether somebody reads it.
+    // The exit code does not depend on a successful write.
     let Reconciled { differences, not_given, .. } = &compared.reconciled;
     match (differences.len(), not_given.len()) {
         (0, 0) => Ok(told?),
@@ -82,7 +84,7 @@ fn compare(logs: Vec<Log<'_>>) -> Result<Comparison<'_>, Failure> {
     let ids: Vec<LogId> =
         logs.iter().map(|Log { given, .. }| reconciler.log(given.side(), given.origin())).collect();
     let mut unread = 0;
-    // The side that receives first: what it has, the other one has sent before.
+    // The receiving side is read first: if it has a request, the other side has logged it before.
     for side in [Side::Idc, Side::Cloud] {
         for (log, id) in logs.iter().zip(&ids).filter(|(log, _)| log.given.side() == side) {
             let folder = log.given.folder();
@@ -124,7 +126,7 @@ fn tell(compared: &Comparison<'_>, json: bool) -> io::Result<()> {
     let Reconciled { agreed, lost, differences, in_doubt, not_given, .. } = reconciled;
     writeln!(
         out,
-        "{agreed} requests agree, {lost} were lost with a link or an agent and nobody was told otherwise"
+        "{agreed} requests agree, {lost} were lost with a link or an agent, and no caller was told otherwise"
     )?;
     let named = &not_given[..not_given.len().min(NOT_GIVEN_NAMED)];
     let titles = ["different", "in doubt, one log ends earlier", "not known, a log is not given"];
@@ -150,7 +152,7 @@ fn tell(compared: &Comparison<'_>, json: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Each agent without a log here, and how many requests its log may tell of.
+/// Returns each agent without a given log, with the number of requests that its log may have.
 fn missing(reconciled: &Reconciled) -> BTreeMap<&Word, usize> {
     let mut missing: BTreeMap<&Word, usize> = reconciled.missing.iter().map(|agent| (agent, 0)).collect();
     for agent in reconciled.not_given.iter().flat_map(|difference| &difference.agents) {

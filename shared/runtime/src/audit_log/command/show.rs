@@ -12,7 +12,7 @@ use super::reading::{self, Entries};
 use super::{Disk, LogFolder, look, print};
 use crate::cli::{self, Failure, Outcome};
 
-/// Entries between two words about how far it is.
+/// Entries between two progress messages.
 const TOLD_EVERY: u64 = 8_192;
 
 /// Shows the entry of this number.
@@ -28,7 +28,7 @@ pub(super) fn entry(place: &LogFolder, wanted: u64, json: bool) -> Outcome {
     })?;
     match (found, entries.left_out()) {
         (Some(entry), _) => print(&mut cli::out(), wanted, &entry, json)?,
-        // The copy says nothing of it.
+        // The copy does not have the entry, but the log may have it.
         (None, Some(left_out)) => {
             return Err(cli::usage(format!("entry {wanted} is not in what is read: {left_out}")));
         }
@@ -37,8 +37,8 @@ pub(super) fn entry(place: &LogFolder, wanted: u64, json: bool) -> Outcome {
     Ok(())
 }
 
-/// Shows all entries of an order: by its id, and by the keys of the requests about it. A caller that tries again under a key gets
-/// another order id, and the answer names the order that there is.
+/// Shows all entries of an order: by its id, and by the keys of the requests about it. A repeated
+/// request under a key has another order id, and its answer names the existing order.
 pub(super) fn order(place: &LogFolder, order: OrderId, json: bool) -> Outcome {
     let progress = Progress::of(&place.disk)?;
     let read_keys = |entries: &Entries<'_>| {
@@ -78,7 +78,7 @@ pub(super) fn order(place: &LogFolder, order: OrderId, json: bool) -> Outcome {
     Ok(())
 }
 
-/// Gives every entry that is about an order, and which order that is, under which key.
+/// Passes every entry about an order to `take`, with its order and key.
 fn walk(
     entries: &Entries<'_>,
     progress: &Progress,
@@ -94,9 +94,9 @@ fn walk(
     Ok(())
 }
 
-/// How far a long log is read, for whoever waits at a terminal.
+/// Progress message on a terminal while a long log is read.
 struct Progress {
-    /// Entries under the log's checkpoint.
+    /// Number of entries under the log's checkpoint.
     size: u64,
     is_told: bool,
 }
@@ -114,7 +114,7 @@ impl Progress {
         }
     }
 
-    /// Leaves the line to what comes then.
+    /// Clears the line for the following output.
     fn end(&self) {
         if self.is_told {
             let _nobody_looks = write!(io::stderr(), "\r\u{1b}[K");
@@ -122,7 +122,7 @@ impl Progress {
     }
 }
 
-/// Which order an entry is about, and under which key.
+/// Returns the order that an entry is about, and its key.
 fn about(event: &Event) -> Option<(OrderId, Option<KeyDigest>)> {
     match event {
         Event::OrderSent(carried)

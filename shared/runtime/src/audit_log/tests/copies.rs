@@ -1,4 +1,5 @@
-//! Copies of a log's folder, and folders that somebody else made: what is asked of them ends, and names what is wrong.
+//! Copies of a log's folder, and folders that others made. Commands on them end, and name the
+//! fault.
 
 use std::os::unix::fs::symlink;
 
@@ -47,7 +48,7 @@ async fn a_users_pipe_or_endless_file_is_named_and_not_waited_for() {
     }
 }
 
-/// What `audit copy` makes: tiles and a checkpoint.
+/// Returns a folder as `audit copy` makes it: tiles and a checkpoint.
 fn only_tiles(root: &Path) -> TempDir {
     let copy = copy(root);
     fs::remove_dir_all(copy.path().join("audit/journal")).unwrap();
@@ -70,14 +71,14 @@ async fn a_tile_that_was_removed_from_a_copy_or_emptied_is_named() {
                 let path = copy.join("audit").join(&tile);
                 if emptied { fs::write(path, "").unwrap() } else { fs::remove_file(path).unwrap() }
             };
-            // Of one moment, where everything must be there.
+            // A copy of one moment must have everything.
             let whole = only_tiles(root.path());
             assert!(verify_copied(&Disk::new(whole.path().join("audit")), key.verifier(), None).is_ok());
             spoil(whole.path());
             let found =
                 verify_copied(&Disk::new(whole.path().join("audit")), key.verifier(), None).unwrap_err();
             assert!(found.to_string().contains(&tile), "{tile} {emptied}: {found}");
-            // Copied while it was written: an end may be missing, and is told.
+            // In a copy of a live log an end may be missing, and is reported.
             let live = copy(root.path());
             spoil(live.path());
             match verify_copied(&Disk::new(live.path().join("audit")), key.verifier(), None) {

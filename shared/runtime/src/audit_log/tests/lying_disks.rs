@@ -1,4 +1,4 @@
-//! Disks that fail at once, that hang, and that had more on them than they said.
+//! Disks that fail at once, that hang, or that had more data than they showed.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,12 +13,12 @@ use super::*;
 /// Far more entries than may wait for a publication.
 const FAR_TOO_MANY: u64 = 200_000;
 
-/// Whatever opens this path to write waits until it is [`answer`]ed.
+/// Makes every writer of this path wait until it is [`answer`]ed.
 pub(super) fn hang_at(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// Lets go whoever waits, with an error.
+/// Releases the waiting writer with an error.
 async fn answer(path: PathBuf) {
     tokio::task::spawn_blocking(move || drop(File::open(path).unwrap())).await.unwrap();
 }
@@ -29,7 +29,7 @@ async fn until(met: impl Fn() -> bool) {
     }
 }
 
-/// Appends until that is refused; how many entries were taken.
+/// Appends until an append is refused. Returns the number of entries that were taken.
 async fn append_until_refused(log: &AuditLog, mut taken: u64) -> u64 {
     while taken < FAR_TOO_MANY {
         let entries: Vec<Entry> = (taken..taken + 500).map(entry).collect();
@@ -48,7 +48,7 @@ async fn entries_waiting_for_a_failing_publication_are_bounded_and_published_lat
     let metrics = Arc::new(Metrics::default());
     let config = AuditConfig { publish_every: Duration::from_millis(10), ..config(root.path()) };
     let (log, closer) = AuditLog::open(&config, metrics.clone()).unwrap();
-    // Neither root nor anybody else makes a folder in it.
+    // Not even root can make a folder in it.
     let tiles = config.dir.join("tile");
     fs::write(&tiles, "").unwrap();
     log.append(&[entry(0)]).await.unwrap();
@@ -91,7 +91,8 @@ async fn a_hanging_publication_is_reported_and_its_waiting_entries_are_bounded()
     assert_eq!(verified(root.path()).checkpoint.size, taken + 1);
 }
 
-/// Appends so many entries, some at a time, each until it is taken; counts them when they are durable.
+/// Appends this many entries, in batches, each until it is taken. Counts them when they are
+/// durable.
 async fn append_all(log: AuditLog, of: u64, durable: Arc<AtomicU64>) {
     for first in (0..of).step_by(1_000) {
         let entries: Vec<Entry> = (first..first + 1_000).map(entry).collect();
@@ -113,7 +114,7 @@ async fn what_waits_for_a_publication_that_hangs_holds_the_next_appends() {
     let durable = Arc::new(AtomicU64::new(0));
     let many = FAR_TOO_MANY / 2;
     let appending = tokio::spawn(append_all(log.clone(), many, durable.clone()));
-    // Another log on a disk that answers says how long is long enough: it has taken all of them meanwhile.
+    // Another log on a working disk shows how long to wait: it has taken all of them meanwhile.
     let beside = tempfile::tempdir().unwrap();
     let (other, other_closer) = open(beside.path());
     append_all(other, many, Arc::default()).await;
@@ -141,7 +142,7 @@ async fn a_hanging_publication_is_an_obstacle_until_it_succeeds() {
     log.append(&[entry(0)]).await.unwrap();
     log.standing().wait_for(|standing| standing.unpublished.is_some()).await.unwrap();
     assert_eq!(metrics.audit_publishable.get(), 0);
-    // What failed before hangs from now on.
+    // The file that failed before hangs from now on.
     let pipe = config.dir.join("pipe");
     hang_at(&pipe);
     renameat_with(CWD, &pipe, CWD, &hung, RenameFlags::EXCHANGE).unwrap();
@@ -155,7 +156,7 @@ async fn a_hanging_publication_is_an_obstacle_until_it_succeeds() {
     closer.close().await.unwrap();
 }
 
-/// How far the log has come, as the file beside its key says.
+/// Returns the log's size in the file beside its key.
 fn noted(root: &Path) -> Option<u64> {
     let note = fs::read(root.join("audit.seen")).ok()?;
     let key = load_key(&root.join("audit.key")).unwrap();
@@ -199,7 +200,7 @@ async fn the_note_beside_the_key_never_leads_and_ends_last() {
     let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::default())).unwrap();
     log.append(&[entry(0)]).await.unwrap();
     until(|| noted(root.path()) == Some(1)).await;
-    // Its checkpoint is not out, however much of it lies in the folder.
+    // Its checkpoint is not published, however much of it is in the folder.
     let hung = config.dir.join("checkpoint.new");
     hang_at(&hung);
     log.append(&(1..300).map(entry).collect::<Vec<_>>()).await.unwrap();
@@ -208,7 +209,7 @@ async fn the_note_beside_the_key_never_leads_and_ends_last() {
     answer(hung).await;
     until(|| noted(root.path()) == Some(300)).await;
 
-    // The volume that hangs when the agent is stopped answers a moment later.
+    // The volume does not answer when the agent is stopped, but answers a moment later.
     let hung = root.path().join("audit.seen.new");
     hang_at(&hung);
     log.append(&[entry(300)]).await.unwrap();
@@ -264,7 +265,7 @@ fn a_command_without_an_agent_ends_in_time_on_a_hanging_disk() {
         let hung = config.dir.join(hangs);
         fs::create_dir_all(hung.parent().unwrap()).unwrap();
         hang_at(&hung);
-        // As a command runs it, which ends with its runtime.
+        // It runs as a command does, and ends with its runtime.
         let (told, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let appended = crate::cli::runtime().unwrap().block_on(append_for_command(&config, &entry(0)));
@@ -281,7 +282,7 @@ async fn waiters_on_a_hanging_disk_are_answered_and_no_new_ones_wait() {
     let metrics = Arc::new(Metrics::default());
     let config = AuditConfig { write_within: Duration::from_secs(2), ..config(root.path()) };
     let (log, closer) = AuditLog::open(&config, metrics.clone()).unwrap();
-    // The journal's next segment cannot be begun: nobody knows before which round that is tried.
+    // The journal's next segment cannot be begun. Nobody knows before which round that is tried.
     let mut size = 0u64;
     loop {
         let next = config.dir.join(format!("{}.new", journal::path(size + 4_000)));
@@ -308,11 +309,11 @@ async fn waiters_on_a_hanging_disk_are_answered_and_no_new_ones_wait() {
     answer(hung).await;
     until(|| log.is_writable()).await;
     assert_eq!((metrics.audit_writable.get(), log.obstacle()), (1, None));
-    // What was told to be late may have been on its way, and is durable then.
+    // The late entry may have been on its way, and is then durable.
     let first = loop {
         match log.append(&[entry(2)]).await {
             Ok(first) => break first,
-            // A busy disk may be late by itself.
+            // A busy disk may be late without the test's doing.
             Err(error) => assert_eq!(error, AuditError::Late),
         }
         until(|| log.is_writable()).await;
@@ -345,7 +346,8 @@ fn an_existing_file_is_never_overwritten_and_survives_a_failed_write() {
     let tile = ("tile/0/000".to_owned(), &b"hashes"[..]);
     let inode = || fs::metadata(disk.path(&tile.0)).unwrap().ino();
     disk.write(std::slice::from_ref(&tile), &[]).unwrap();
-    // A checkpoint has come out over it, although that was taken for failed: so it is written once more.
+    // A checkpoint covers it, although the publication seemed to have failed. So it is written once
+    // more.
     let under_a_checkpoint = (File::open(disk.path(&tile.0)).unwrap(), inode());
     disk.write(std::slice::from_ref(&tile), &[]).unwrap();
     assert_ne!(inode(), under_a_checkpoint.1, "another file has taken its place");

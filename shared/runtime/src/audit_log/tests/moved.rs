@@ -1,4 +1,5 @@
-//! A folder that is moved while it is written, one that is lost or put back at a start, and what stands in its place.
+//! A folder that is moved while it is written, one that is lost or put back before a start, and the
+//! folder in its place.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -9,7 +10,7 @@ use rustix::fs::OFlags;
 use super::lying_disks::hang_at;
 use super::*;
 
-/// What stands at the folder's path once it is moved away.
+/// Content of the folder's path after the folder is moved away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InItsPlace {
     Nothing,
@@ -35,7 +36,7 @@ fn move_away(dir: &Path, instead: InItsPlace) -> PathBuf {
     away
 }
 
-/// Every file in a folder with what is in it; nothing if there is no folder.
+/// Returns every file in a folder with its content; empty if there is no folder.
 fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let files = Disk::new(dir).list().unwrap_or_default();
     files.into_iter().map(|path| (path.clone(), fs::read(dir.join(path)).unwrap())).collect()
@@ -83,7 +84,7 @@ async fn a_folder_that_is_moved_is_told_although_nothing_is_logged() {
     log.standing().wait_for(|standing| standing.obstacle.is_some()).await.unwrap();
     fs::rename(&away, &dir).unwrap();
     log.standing().wait_for(|standing| standing.obstacle.is_none()).await.unwrap();
-    // Its journal alone.
+    // Only its journal is moved.
     let away = move_away(&dir.join("journal"), InItsPlace::Nothing);
     log.standing().wait_for(|standing| standing.obstacle.is_some()).await.unwrap();
     fs::rename(&away, dir.join("journal")).unwrap();
@@ -99,14 +100,14 @@ async fn a_publication_interrupted_by_a_moved_folder_completes_on_its_return() {
         let root = tempfile::tempdir().unwrap();
         let config = AuditConfig { publish_every: Duration::from_millis(10), ..config(root.path()) };
         let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::default())).unwrap();
-        // It waits behind its tiles, before its checkpoint.
+        // The publication hangs after its tiles and before its checkpoint.
         hang_at(&config.dir.join("checkpoint.new"));
         log.append(&(0..300).map(entry).collect::<Vec<_>>()).await.unwrap();
         while !config.dir.join("tile/entries/000").exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let away = move_away(&config.dir, instead);
-        // Whether it has come to its checkpoint or not.
+        // Releases it, whether it has come to its checkpoint or not.
         let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
         let pipe = OpenOptions::new().read(true).custom_flags(nonblocking).open(away.join("checkpoint.new"));
         drop(pipe.unwrap());
@@ -123,7 +124,7 @@ async fn a_publication_interrupted_by_a_moved_folder_completes_on_its_return() {
     }
 }
 
-/// Why the log is not opened.
+/// Returns why the log is not opened.
 fn refused(config: &AuditConfig) -> String {
     AuditLog::open(config, Arc::new(Metrics::default())).err().expect("it is opened").to_string()
 }
@@ -138,7 +139,7 @@ async fn an_empty_or_older_folder_is_refused_at_start() {
         closer.close().await.unwrap();
         before.get_or_insert_with(|| copy(root.path()));
     }
-    // Not there, empty, and as it was before.
+    // The folder is first missing, then empty, then older.
     let away = move_away(&dir, InItsPlace::Nothing);
     let said = refused(&config(root.path()));
     assert!(said.contains("has 0 entries") && said.contains("there were 600 already"), "{said}");
@@ -159,7 +160,8 @@ async fn an_empty_or_older_folder_is_refused_at_start() {
     assert!(said.contains("has 300 entries") && said.contains("there were 600 already"), "{said}");
     assert_eq!(contents(&dir), contents(&older), "nothing is changed");
 
-    // What is there again is gone on with, and so is one without the note, which an older version left.
+    // The restored folder is continued, and so is one without the note, which an older version
+    // left.
     fs::remove_dir_all(&dir).unwrap();
     fs::rename(&away, &dir).unwrap();
     for size in [600, 601] {
@@ -168,7 +170,7 @@ async fn an_empty_or_older_folder_is_refused_at_start() {
         closer.close().await.unwrap();
         fs::remove_file(root.path().join("audit.seen")).unwrap();
     }
-    // Its next start notes what is there.
+    // Its next start notes its size.
     let (_log, closer) = open(root.path());
     closer.close().await.unwrap();
     fs::remove_dir_all(&dir).unwrap();
@@ -191,7 +193,8 @@ async fn two_keys_that_differ_in_their_endings_have_a_note_each() {
     for side in ["cloud", "idc"] {
         let note = fs::read(root.path().join(format!("log.{side}.seen"))).unwrap();
         assert_eq!(note, fs::read(of(side).dir.join("checkpoint")).unwrap());
-        // A version before had it elsewhere, and the one that wrote last overwrote the other's.
+        // An earlier version had one path for both, and the later writer overwrote the other's
+        // note.
         fs::rename(root.path().join(format!("log.{side}.seen")), root.path().join("log.seen")).unwrap();
         fs::rename(of(side).dir, root.path().join(format!("{side}-away"))).unwrap();
     }
@@ -215,7 +218,7 @@ async fn a_new_log_begins_under_a_new_key_but_no_old_one() {
     let (log, closer) = AuditLog::open(&both_new, Arc::new(Metrics::default())).unwrap();
     assert_eq!(log.append(&[entry(0)]).await, Ok(0));
     closer.close().await.unwrap();
-    // A new key at the old path: what the old one signed says nothing of its log.
+    // A new key at the old path: the old key's note says nothing about its log.
     fs::remove_dir_all(&config.dir).unwrap();
     fs::remove_file(&config.key_file).unwrap();
     let (log, closer) = AuditLog::open(&config, Arc::new(Metrics::default())).unwrap();
@@ -255,7 +258,7 @@ async fn a_truncated_or_foreign_seen_checkpoint_does_not_prevent_a_start() {
         let is = fs::read(&note).unwrap();
         assert_eq!(is, fs::read(root.path().join("audit/checkpoint")).unwrap(), "it is written again");
     }
-    // Where it cannot be written, the log goes on.
+    // If the note cannot be written, the log continues.
     fs::remove_file(&note).unwrap();
     fs::create_dir(root.path().join("audit.seen.new")).unwrap();
     let (log, closer) = open(root.path());

@@ -1,4 +1,4 @@
-//! One QUIC connection, and what its errors mean.
+//! One QUIC connection, and the meaning of its errors.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::transport::{
     BoxFuture, CloseCode, Closed, ConnectError, Connection, LaneError, LaneStream, Refusal, VerifiedPeer,
 };
 
-/// A QUIC connection with a peer that was found good.
+/// A QUIC connection with a verified peer.
 pub(super) struct QuicConnection {
     pub(super) quic: quinn::Connection,
     pub(super) peer: VerifiedPeer,
@@ -79,10 +79,10 @@ fn lane_stream(lane: Lane, send: SendStream, recv: RecvStream) -> LaneStream {
     let priority = match lane {
         Lane::Control => 1,
         Lane::Order(_) | Lane::Payment => 0,
-        // A bootstrap fills the line for seconds, and an order does not wait for it.
+        // A bootstrap fills the line for seconds. Orders must not wait for it.
         Lane::Feed => -1,
     };
-    // Fails only on a stream that is closed already, which its first write will tell.
+    // It fails only on a closed stream, and then the first write fails too.
     let _closed_already = send.set_priority(priority);
     LaneStream { lane, reader: Box::new(recv), writer: Box::new(send) }
 }
@@ -92,7 +92,7 @@ fn alert(code: TransportErrorCode) -> Option<u8> {
     u8::try_from(u64::from(code).checked_sub(0x100)?).ok()
 }
 
-/// Why a handshake came to nothing; the slot knows if it was our own verdict.
+/// Returns why a handshake failed. The slot has our own verdict, if it was the cause.
 pub(super) fn connect_error(error: ConnectionError, slot: &VerdictSlot) -> ConnectError {
     if let Some(Err(refusal)) = slot.get() {
         return ConnectError::Refused(refusal.clone());

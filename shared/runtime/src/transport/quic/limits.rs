@@ -1,4 +1,4 @@
-//! What QUIC may hold, wait for and assume; each number stands with its reason.
+//! QUIC's limits and assumptions, each number with its reason.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,39 +10,40 @@ use quinn::{ServerConfig, TransportConfig, VarInt};
 use crate::config::TunnelConfig;
 use crate::transport::floor::FlooredCubicConfig;
 
-/// A lane buffers this much that we have not read yet; enough for 20 MB/s on four lanes at a round trip of 50 ms.
+/// Unread data that a lane buffers: enough for 20 MB/s on four lanes at a round trip of 50 ms.
 const LANE_RECEIVE_WINDOW: u32 = 256 * 1024;
 
-/// All lanes together; bounds what a peer can make us hold.
+/// The same limit for all lanes together. It bounds the memory that a peer can fill.
 const RECEIVE_WINDOW: u32 = 32 * 1024 * 1024;
 
-/// Sent and not yet acknowledged, all lanes together.
+/// Data of all lanes that is sent and not yet acknowledged.
 const SEND_WINDOW: u64 = 8 * 1024 * 1024;
 
-/// Before the first measurement; quinn's 333 ms would make the first lost packet of a handshake cost a third of a second.
+/// Assumed before the first measurement. With quinn's 333 ms, the first lost packet of a handshake
+/// would cost a third of a second.
 const INITIAL_RTT: Duration = Duration::from_millis(50);
 
-/// Keeps NAT and firewall state alive below their usual shortest timeouts.
+/// Interval that is below the usual shortest timeouts of NAT and firewalls.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(3);
 
-/// Packets that must be lost one after the other before an idle link is taken for dead.
+/// Packets in a row that must be lost before an idle link counts as dead.
 const KEEP_ALIVES_IN_IDLE_TIMEOUT: u32 = 3;
 
-/// Peers that connected and wait in quinn, and the bytes of theirs that it keeps meanwhile.
+/// Peers that connected and wait in quinn, and the bytes of theirs that it buffers.
 const INCOMING_MAX: usize = 1024;
 const INCOMING_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// The side that listens: lanes are opened towards it.
+/// Returns the configuration of the listening side. The peer opens lanes towards it.
 pub(super) fn listening(tunnel: &TunnelConfig) -> Arc<TransportConfig> {
     Arc::new(transport_config(tunnel, LANES_MAX.into()))
 }
 
-/// The side that dials: what a listener opens is against the protocol.
+/// Returns the configuration of the dialling side. A listener must not open lanes.
 pub(super) fn dialling(tunnel: &TunnelConfig) -> Arc<TransportConfig> {
     Arc::new(transport_config(tunnel, 0))
 }
 
-/// Bounds what peers cost that are not let in yet.
+/// Bounds the cost of peers that are not admitted yet.
 pub(super) fn bound_incoming(config: &mut ServerConfig) {
     config.max_incoming(INCOMING_MAX).incoming_buffer_size_total(INCOMING_BYTES_MAX);
 }
@@ -55,7 +56,8 @@ fn transport_config(tunnel: &TunnelConfig, lanes_from_peer: u32) -> TransportCon
         .stream_receive_window(VarInt::from_u32(LANE_RECEIVE_WINDOW))
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
         .send_window(SEND_WINDOW)
-        // Fairness splits every packet among the lanes; frames are small and want to go out whole.
+        // Fairness would split every packet among the lanes. Frames are small and should go out
+        // whole.
         .send_fairness(false)
         .initial_rtt(INITIAL_RTT)
         .max_idle_timeout(tunnel.idle_timeout.try_into().ok())

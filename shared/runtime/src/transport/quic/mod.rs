@@ -1,7 +1,7 @@
-//! Lanes over QUIC: a lane is a bidirectional stream, opened by whoever dialled.
+//! Lanes over QUIC: a lane is a bidirectional stream, opened by the dialler.
 //!
-//! One endpoint a listen address and one a family for dialling. Each handshake takes the credentials as they are at that
-//! moment.
+//! There is one endpoint for each listening address and one for each address family for dialling.
+//! Each handshake uses the credentials of that moment.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -27,20 +27,22 @@ mod connection;
 
 mod limits;
 
-/// A handshake that we begin is given up when it takes longer: three round trips across the world with a packet lost, one of
-/// them to prove our address.
+/// Timeout of a handshake that we begin: three round trips across the world with one lost packet.
+/// One of them proves our address.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 
-/// The same for one that a peer begins, which takes one round trip less and holds a place meanwhile.
+/// Timeout of a handshake that a peer begins. It takes one round trip less, and occupies a place
+/// meanwhile.
 const ACCEPT_TIME: Duration = Duration::from_secs(3);
 
-/// Peers that connected and were not yet asked for by the tunnel; beyond it quinn's own queue holds them.
+/// Peers that connected and are not yet accepted by the tunnel. Further ones wait in quinn's own
+/// queue.
 const KNOCKS: usize = 16;
 
-/// How long closing waits for the peers to have been told.
+/// Wait at the end until the peers know.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
 
-/// QUIC endpoints, listening and dialling.
+/// QUIC endpoints for listening and dialling.
 pub(crate) struct Quic {
     shared: Arc<Shared>,
     listeners: Vec<Endpoint>,
@@ -60,7 +62,7 @@ struct Shared {
 }
 
 impl Quic {
-    /// Binds every listen address; dialling sockets follow when they are first needed.
+    /// Binds every listening address. Dialling sockets are made when first needed.
     pub(crate) fn start(
         config: &TunnelConfig,
         allow: Arc<[SpiffeId]>,
@@ -115,23 +117,23 @@ impl Quic {
     }
 }
 
-/// Why there is no QUIC transport.
+/// Reasons why there is no QUIC transport.
 #[derive(Debug, thiserror::Error)]
 pub enum QuicError {
-    /// The state directory does not hold the reset key.
+    /// The reset key cannot be kept in the state directory.
     #[error("cannot keep the QUIC reset key in the state directory: {0}")]
     ResetKey(std::io::Error),
-    /// A listen address cannot be had.
+    /// A listening address cannot be bound.
     #[error("cannot listen on UDP {address}: {error}")]
     Listen {
-        /// Which address.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The system's error.
         error: std::io::Error,
     },
 }
 
-/// All endpoints' peers in one queue.
+/// Puts the peers of an endpoint into the common queue.
 async fn forward(endpoint: Endpoint, arrivals: mpsc::Sender<quinn::Incoming>) {
     while let Some(incoming) = endpoint.accept().await {
         if arrivals.send(incoming).await.is_err() {
@@ -140,7 +142,7 @@ async fn forward(endpoint: Endpoint, arrivals: mpsc::Sender<quinn::Incoming>) {
     }
 }
 
-/// A peer that sent its first packet.
+/// A peer that has sent its first packet.
 struct QuicIncoming {
     incoming: quinn::Incoming,
     shared: Arc<Shared>,
@@ -155,7 +157,8 @@ impl Incoming for QuicIncoming {
         self.incoming.remote_address_validated() || !self.incoming.may_retry()
     }
 
-    /// A Retry (RFC 9000 section 8.1.2): this side keeps nothing until the address has answered.
+    /// Sends a Retry (RFC 9000 section 8.1.2). This side keeps no state until the address has
+    /// answered.
     fn prove(self: Box<Self>) {
         let _proved_already = self.incoming.retry();
     }
@@ -172,7 +175,8 @@ impl Incoming for QuicIncoming {
 impl Shared {
     fn endpoint(&self, address: SocketAddr, listens: bool) -> std::io::Result<Endpoint> {
         let socket = udp::bind(address, self.udp_buffer)?;
-        // Only its transport and limits count: every handshake brings a TLS configuration of its own.
+        // Only its transport and limits are used: every handshake has a TLS configuration of its
+        // own.
         let server = if listens {
             Some(self.server_config(VerdictSlot::default()).map_err(std::io::Error::other)?)
         } else {
@@ -224,7 +228,7 @@ async fn established(
     let quic = connected.map_err(|error| connect_error(error, &slot))?;
     match slot.get() {
         Some(Ok(peer)) => Ok(Arc::new(QuicConnection { quic, peer: peer.clone() })),
-        // rustls completes no handshake without the verifier's yes.
+        // rustls completes no handshake without the verifier's consent.
         _ => Err(ConnectError::Broken("the handshake ended without a verdict on the peer".to_owned())),
     }
 }
@@ -234,7 +238,8 @@ impl Transport for Quic {
         Box::pin(async move {
             let slot = VerdictSlot::default();
             let config = self.shared.client_config(slot.clone())?;
-            // The name goes nowhere (no SNI) and is compared with nothing: peers are known by their SPIFFE ID.
+            // The name is not sent (no SNI) and not compared: peers are identified by their SPIFFE
+            // ID.
             let connecting = self.dialler(to)?.connect_with(config, to, "bridge");
             let connecting =
                 connecting.map_err(|error| ConnectError::Local(format!("cannot dial {to}: {error}")))?;

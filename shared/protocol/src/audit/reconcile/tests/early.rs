@@ -1,10 +1,12 @@
-//! Logs that are given up to an early end, at every entry: what lies behind it is in doubt, and no difference.
+//! Logs that are given up to an early end, at every entry. Missing entries behind it are in doubt
+//! and no difference.
 
 use super::*;
 
 const SECOND: i64 = 1_000_000;
 
-/// Requests of all kinds, two seconds apart, each of which is on its way for some of that time.
+/// Returns the logs of requests of all kinds, two seconds apart, each on its way for a part of that
+/// time.
 fn logs() -> (Log, Log) {
     let (mut cloud, mut idc) = (vec![(0, started())], vec![(0, started())]);
     for n in 1..60u8 {
@@ -19,7 +21,8 @@ fn logs() -> (Log, Log) {
     (cloud, idc)
 }
 
-/// Both logs, up to so many entries of them, and by other clocks. One that is cut says so.
+/// Compares both logs, cut to these lengths and with a clock skew in microseconds. A log that is
+/// cut is marked.
 fn cut(keep: [usize; 2], skew: i64) -> Reconciled {
     let (cloud, idc) = logs();
     let mut reconciler = Reconciler::new();
@@ -63,7 +66,7 @@ fn a_gap_long_before_an_early_end_is_still_a_difference() {
     for (side, log) in [(Side::Cloud, cloud), (Side::Idc, idc)] {
         let id = reconciler.log(side, "");
         reconciler.ends_early(id);
-        // The third request, of which the data centre's log has nothing.
+        // The third request is missing in the IDC's log.
         let gone = |event: &Event| match event {
             Event::OrderReceived(carried) => carried.key == key(3),
             Event::OrderCommitted(ended) => ended.key == key(3),

@@ -1,11 +1,12 @@
-//! Requests about one order through several agents: what an agent did whose log is not given, or ends earlier, is no difference.
+//! Requests about one order through several agents. A missing entry is no difference if the agent's
+//! log is not given or ends earlier.
 
 use super::several::{AgentLog, compare, keys, link_to, retried};
 use super::*;
 
 const SECOND: i64 = 1_000_000;
 
-/// A try to pay: each has a payment's id of its own, and all of them name the order.
+/// Returns an attempt to pay. Each has its own payment id, and all name the same order.
 fn pays(n: u8, try_: &str) -> Carried {
     Carried { action: Word::of("pay"), ciphertext: None, payment: Some(Word::of(try_)), ..carried(n, b"") }
 }
@@ -14,7 +15,8 @@ fn paid(n: u8, outcome: &str) -> Ended {
     Ended { payment: Some(Word::of("first")), ..ended(n, outcome, None) }
 }
 
-/// A payment that is tried through both cloud agents, each of which comes to another IDC agent.
+/// Returns the logs of a payment that is tried through both cloud agents, each with another IDC
+/// agent.
 fn paid_twice() -> [AgentLog; 4] {
     let mut agents = retried();
     let at = |second: i64, event| (second * SECOND, event);
@@ -59,7 +61,8 @@ fn an_attempt_through_an_agent_whose_log_ends_earlier_is_in_doubt() {
     b.2.retain(|(at, _)| *at < 320 * SECOND);
     let told = compare(&[&a, &b, &c, &d]);
     assert_eq!((told.differences, keys(&told.in_doubt)), (vec![], vec![key(30)]));
-    // One that came long before the log ends differs, however late its key is used once more.
+    // An attempt long before the log's end is a difference, even if its key is used again much
+    // later.
     let [a, b, mut c, d] = paid_twice();
     let end = c.2.len() - 1;
     c.2.insert(end, (302 * SECOND, Event::PaymentReceived(pays(30, "by somebody else"))));
@@ -71,7 +74,8 @@ fn an_attempt_through_an_agent_whose_log_ends_earlier_is_in_doubt() {
     );
 }
 
-/// A payment that one IDC agent receives, whose cloud agent's log may not be given, and that another one concludes.
+/// Returns the logs of a payment that one IDC agent receives and another one concludes. The first
+/// cloud agent's log may be left out.
 fn concluded_elsewhere() -> [AgentLog; 4] {
     let mut agents = retried();
     let at = |second: i64, event| (second * SECOND, event);
@@ -98,12 +102,12 @@ fn a_conclusion_by_another_agent_needs_the_receivers_log() {
         assert_eq!((told.differences, told.in_doubt), (vec![], vec![]));
         assert!(keys(&told.not_given).contains(&key(30)));
     }
-    // Where that log is given and ends before, it may say so later.
+    // If that log is given and ends earlier, the entry may be behind its end.
     let mut early = d.clone();
     early.2.retain(|(at, _)| *at < 300 * SECOND);
     let told = compare(&[&a, &b, &c, &early]);
     assert_eq!((told.differences, keys(&told.in_doubt)), (vec![], vec![key(30)]));
-    // Where it says that it has not received it, nobody has.
+    // If that log goes on without the entry, nobody received the payment.
     let mut without = d;
     without.2.retain(|(at, _)| !(300 * SECOND..400 * SECOND).contains(at));
     let told = compare(&[&a, &b, &c, &without]);
@@ -125,7 +129,7 @@ fn a_payments_end_after_its_agents_log_ends_is_in_doubt() {
 
 #[test]
 fn an_entry_queued_where_a_running_agents_log_ends_is_in_doubt() {
-    // The answer of an order is not in the log yet, and something is that came later.
+    // The answer of an order is not in the log yet, but a later event is.
     let [a, b, c, d] = retried();
     let cut = |mut agent: AgentLog, runs: bool| {
         agent.2.retain(|(at, _)| *at != 113 * SECOND && *at < 114 * SECOND);
@@ -138,7 +142,7 @@ fn an_entry_queued_where_a_running_agents_log_ends_is_in_doubt() {
     let told = compare(&[&cut(a.clone(), true), &b, &c, &d]);
     assert_eq!(told.differences, vec![]);
     assert!(keys(&told.in_doubt).contains(&key(11)));
-    // An agent that has ended has logged what it had to say.
+    // The log of an agent that ended is complete.
     let told = compare(&[&cut(a, false), &b, &c, &d]);
     assert!(keys(&told.differences).contains(&key(11)));
 }

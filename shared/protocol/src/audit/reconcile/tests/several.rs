@@ -1,12 +1,13 @@
-//! Several agents a side: tries through any of them, and logs that are not given.
+//! Several agents on each side: attempts through any of them, and logs that are not given.
 
 use super::*;
 use crate::audit::entry::Opened;
 
-/// A second, so that links that ended can be told from those that did not.
+/// A second in microseconds. Requests are seconds apart, so that each link's end is clearly before
+/// or after them.
 const SECOND: i64 = 1_000_000;
 
-/// What an agent logs, and what it is called.
+/// An agent's side, its name and its log.
 pub(super) type AgentLog = (Side, &'static str, Log);
 
 fn opened(link: u64, peer: &str) -> Event {
@@ -31,7 +32,7 @@ fn id(peer: &str) -> String {
     format!("spiffe://shop.example/{peer}")
 }
 
-/// An agent that serves until the 1,000th second, with links to all of the other side.
+/// Returns an agent that serves until second 1,000, with links to all agents of the other side.
 fn agent(side: Side, name: &'static str, entries: Log) -> AgentLog {
     let peers = match side {
         Side::Cloud => ["idc/one", "idc/two"],
@@ -55,7 +56,7 @@ pub(super) fn compare(agents: &[&AgentLog]) -> Reconciled {
     reconciler.finish()
 }
 
-/// Another try under the key of request `n`: it has an order id of its own.
+/// Returns another attempt under the key of request `n`, with an order id of its own.
 fn again(n: u8, bytes: &[u8]) -> Carried {
     Carried { order: OrderId::new(UnixMicros::new(1), [n | 0x80; 10]), ..carried(n, bytes) }
 }
@@ -64,8 +65,9 @@ fn replayed(n: u8) -> Ended {
     Ended { replayed: true, ..ended(n, "placed", Some(1)) }
 }
 
-/// A key that is sent to the first cloud agent and then, as a storefront may, to the second one; each try comes to another IDC
-/// agent. Beside it each pair of agents has a request of its own.
+/// Returns logs of a key that is sent to the first cloud agent and then, as a storefront may do, to
+/// the second one. Each attempt reaches another IDC agent. Each pair of agents also has a request
+/// of its own.
 pub(super) fn retried() -> [AgentLog; 4] {
     let at = |second: i64, event| (second * SECOND, event);
     let placed = |n| ended(n, "placed", Some(1));
@@ -135,7 +137,7 @@ fn an_entry_removed_from_one_of_four_logs_is_named_alone() {
         (2, 21, DifferenceKind::NeverCommitted { answered: Word::of("placed") }),
         (1, 22, DifferenceKind::NeverSent),
         (0, 11, DifferenceKind::NeverSent),
-        // The second try has its answer; the first was received all the same.
+        // The second attempt has its answer, but the first was received too.
         (0, 1, DifferenceKind::NeverSent),
     ] {
         let mut agents = retried();
@@ -166,7 +168,7 @@ fn each_try_is_received_as_it_was_sent() {
         told.differences[0].what.clone()
     };
     assert_eq!(received(again(1, b"changed")), DifferenceKind::OtherBytes);
-    // Of another order, brand or kind than was sent.
+    // The order, brand or kind differs from the sent one.
     assert_eq!(received(carried(1, b"b")), DifferenceKind::OtherBytes);
     assert_eq!(
         received(Carried { action: Word::of("cancel"), ..again(1, b"b") }),
@@ -176,7 +178,7 @@ fn each_try_is_received_as_it_was_sent() {
     assert_eq!(received(strange), DifferenceKind::NeverSent);
 }
 
-/// Another try under its key, of the same order.
+/// The repeated attempt is about the same order.
 #[test]
 fn a_payment_or_cancellation_by_an_agent_without_log_is_no_difference() {
     let pay = |payment: &str| Carried {
@@ -212,7 +214,7 @@ fn an_order_resealed_once_agrees_and_a_third_sealing_does_not() {
 #[test]
 fn a_decommissioned_agent_leaves_no_later_request_in_doubt() {
     let [mut a, mut b, c, mut d] = retried();
-    // The second IDC agent ends after its last request, and the clouds notice.
+    // The second IDC agent ends after its last request, and the cloud agents notice.
     d.2.pop();
     d.2.push((230 * SECOND, stopped()));
     for log in [&mut a.2, &mut b.2] {
@@ -226,7 +228,7 @@ fn a_decommissioned_agent_leaves_no_later_request_in_doubt() {
     let told = compare(&[&a, &b, &c, &d]);
     assert_eq!((told.agreed, told.lost, told.in_doubt), (5, 0, vec![]), "{:?}", told.differences);
     assert_eq!(told.differences[0].what, DifferenceKind::NeverReceived);
-    // And while it has not ended, its log may end too early.
+    // While it has not ended, its log may end too early.
     let [a, b, c, mut d] = retried();
     d.2.truncate(d.2.len() - 3);
     let told = compare(&[&a, &b, &c, &d]);

@@ -1,11 +1,11 @@
-//! Sealed orders go where they can be opened, and are sealed again where nobody opens them any more.
+//! Sealed orders go to agents that open them, and are sealed again if no agent opens them any more.
 
 use super::*;
 
 const OLD: KeyId = KeyId([1; 8]);
 const NEW: KeyId = KeyId([2; 8]);
 
-/// An order that is sealed to a key.
+/// Returns an order that is sealed to a key.
 fn sealed(number: u8, key: KeyId) -> (OrderId, to_idc::Kind) {
     let (_, mut kind) = place(number, b"s");
     if let to_idc::Kind::Place(envelope) = &mut kind {
@@ -14,7 +14,7 @@ fn sealed(number: u8, key: KeyId) -> (OrderId, to_idc::Kind) {
     (order(number), kind)
 }
 
-/// Two links, A's agent with the new key as well.
+/// Returns a sender with two links. Only A's agent also has the new key.
 fn rotated_on_one() -> Sender {
     let mut sender = connected(8);
     sender.handle_link_up(at(0), B, 1, 8);
@@ -182,7 +182,7 @@ fn an_order_that_no_link_opens_takes_no_others_room() {
     for n in 1..=2 {
         submit(&mut sender, at(0), sealed(n, NEW));
     }
-    // Their callers have gone, and with A goes the one link that opens them.
+    // Their callers have gone. With A, the only link that opens them goes too.
     sender.handle_timeout(at(10));
     sender.handle_link_down(at(11), A);
     drain(&mut sender);
