@@ -277,7 +277,7 @@ impl OrderDriver {
         });
     }
 
-    fn commit(&mut self, Attempt { awaited, again, batch }: Attempt) {
+    fn commit(&mut self, Attempt { committer, awaited, again, batch, .. }: Attempt) {
         let spans = self.traces.begin_commit(&batch);
         let (ledger, metrics, results) = (self.ledger.clone(), self.metrics.clone(), self.results.clone());
         let outages = self.outages.clone();
@@ -315,7 +315,7 @@ impl OrderDriver {
                 None => outages.worked(Instant::now()).into_iter().for_each(say_back),
             }
             let requests = batch.requests.into_iter().zip(ends).collect();
-            let ended = AttemptEnd { awaited, requests, outage: outage.is_some() };
+            let ended = AttemptEnd { committer, awaited, requests, outage: outage.is_some() };
             let _agent_gone = results.send(Input::Batch(ended)).await;
         });
     }

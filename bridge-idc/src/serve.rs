@@ -137,7 +137,9 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
 
     let limits = OrderLimits {
         window_max: config.orders.window_max,
+        committers: if ledger.has_one_writer() { 1 } else { config.orders.committers },
         batch_max: config.orders.batch_max,
+        batch_lines_max: config.orders.batch_lines_max,
         lines_max: config.orders.lines_max,
         // Half of the connections: payments, the feed and webhooks find the other half.
         look_ups_at_once: usize::try_from(config.ledger.connections / 2).unwrap_or(1).max(1),

@@ -3,6 +3,9 @@
 
 mod common;
 
+#[path = "in_nobodys_way/committers.rs"]
+mod committers;
+
 #[path = "in_nobodys_way/readiness.rs"]
 mod readiness;
 
