@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::audit_gate::AuditRound;
 use crate::denied::{Denied, DeniedBrand};
-use crate::ledger::{BatchEnd, Ledger, LedgerError, RequestEnd, RequestOutcome};
+use crate::ledger::{Batch, BatchEnd, Ledger, LedgerError, RequestEnd, RequestOutcome};
 use crate::metrics::{EnvelopeRejection, Metrics};
 use crate::open::OpenFailure;
 use crate::order_core::{Attempt, AttemptEnd, Input, OrderCore, Output};
@@ -277,7 +277,7 @@ impl OrderDriver {
         });
     }
 
-    fn commit(&mut self, Attempt { committer, awaited, again, batch, .. }: Attempt) {
+    fn commit(&mut self, Attempt { committer, awaited, again, waited, batch }: Attempt) {
         let spans = self.traces.begin_commit(&batch);
         let (ledger, metrics, results) = (self.ledger.clone(), self.metrics.clone(), self.results.clone());
         let outages = self.outages.clone();
@@ -290,7 +290,7 @@ impl OrderDriver {
             let took = started.elapsed();
             let committed = count(&metrics, &ends);
             if committed > 0 {
-                metrics.batch_committed(committed, took);
+                metrics.batch_committed(committed, lines_of(&batch, &ends), waited, took);
             }
             for span in spans {
                 span.record("committed", committed > 0);
@@ -360,6 +360,13 @@ fn count(metrics: &Metrics, ends: &[RequestEnd]) -> usize {
         counted += 1;
     }
     counted
+}
+
+/// The lines of the orders of a batch that came to something.
+fn lines_of(batch: &Batch, ends: &[RequestEnd]) -> usize {
+    let requests = batch.requests.iter().zip(ends);
+    let committed = requests.filter(|(_, end)| matches!(end, RequestEnd::Committed(_)));
+    committed.map(|(request, _)| request.action.lines()).sum()
 }
 
 /// Why a batch could not be committed; an empty one is there to see whether the database works.
