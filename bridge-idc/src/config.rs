@@ -11,9 +11,9 @@ use bridge_runtime::config::{
     AdminConfig, AgentConfig, AuditConfig, Bounds, LogConfig, Mistakes, Reader, Secret, TunnelConfig,
 };
 
+use crate::database::COMMITTERS_MAX;
 pub use crate::database::LedgerUrl;
-use crate::ledger::COMMITTERS_MAX;
-use crate::payment::config::PaymentsConfig;
+use crate::payments::config::PaymentsConfig;
 
 /// Everything that bridge-idc is told.
 pub struct IdcConfig {

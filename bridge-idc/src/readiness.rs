@@ -15,9 +15,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::catalogue::sequencer::Head;
-use crate::denied;
-use crate::order_core::Input;
-use crate::order_driver::DriverState;
+use crate::orders::core::Input;
+use crate::orders::denied;
+use crate::orders::driver::DriverState;
 
 /// How often is looked for what nobody is woken for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

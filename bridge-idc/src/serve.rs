@@ -34,15 +34,15 @@ use tokio::time::timeout;
 use crate::catalogue::publish::FeedDriver;
 use crate::catalogue::{Catalogue, sequencer};
 use crate::config::{CatalogueConfig, IdcConfig, LedgerConfig};
-use crate::denied;
-use crate::ledger::{Ledger, NotReady};
 use crate::metrics::Metrics;
-use crate::order_core::{OrderCore, OrderLimits};
-use crate::order_driver::{DriverState, OrderDriver};
-use crate::payment::config::PaymentsConfig;
-use crate::payment::driver::{PaymentDriver, Service};
-use crate::payment::service::Payments;
-use crate::payment::webhook;
+use crate::orders::core::{OrderCore, OrderLimits};
+use crate::orders::denied;
+use crate::orders::driver::{DriverState, OrderDriver, look_ups};
+use crate::orders::store::{Ledger, NotReady};
+use crate::payments::config::PaymentsConfig;
+use crate::payments::driver::{PaymentDriver, Service};
+use crate::payments::service::Payments;
+use crate::payments::webhook;
 use crate::readiness::{self, Readiness};
 use crate::served_before::ServedBefore;
 use crate::vault::current::CurrentKeys;
@@ -141,8 +141,7 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
         batch_max: config.orders.batch_max,
         batch_lines_max: config.orders.batch_lines_max,
         lines_max: config.orders.lines_max,
-        // Half of the connections: payments, the feed and webhooks find the other half.
-        look_ups_at_once: usize::try_from(config.ledger.connections / 2).unwrap_or(1).max(1),
+        look_ups_at_once: look_ups::AT_ONCE,
     };
     metrics.set_queue_limit(Queue::InFlight, limits.window_max);
     metrics.set_queue_limit(Queue::Unopened, limits.window_max);

@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::config::LedgerUrl;
-use crate::ledger::{Ledger, NotReady};
+use crate::orders::store::{Ledger, NotReady};
 
 const FILE: &str = "served-with-a-ledger";
 
@@ -41,8 +41,8 @@ impl ServedBefore {
     /// # Errors
     /// It has served, and the file is not there.
     pub fn check_file(&self, url: &LedgerUrl) -> Result<(), LedgerLost> {
-        match url {
-            LedgerUrl::Sqlite(path) if self.is_noted() && !path.exists() => {
+        match url.file() {
+            Some(path) if self.is_noted() && !path.exists() => {
                 Err(LedgerLost { what: format!("there is no {}", path.display()) })
             }
             _ => Ok(()),

@@ -12,7 +12,7 @@ use std::path::Path;
 use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::catalogue::{EntityKey, Position};
 use bridge_protocol::wire::feed::{Entry, WirePosition};
-use bridge_runtime::folder;
+use bridge_runtime::whole_file::{Synced, WholeFile};
 use bytes::{Buf as _, Bytes};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -21,6 +21,9 @@ use sha2::{Digest as _, Sha256};
 const MAGIC: &[u8; 8] = b"BRDGCAT1";
 
 const DIGEST_BYTES: usize = 32;
+
+/// Nothing in it is a secret: whoever the process's mask lets may read it.
+const MODE: u32 = 0o666;
 
 /// What a snapshot holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,19 +68,18 @@ struct Head {
 
 /// Writes a snapshot of a replica of these brands in the place of the last one, durably.
 pub fn write(path: &Path, brands: &BTreeSet<Brand>, image: &Image) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let written = write_beside(&beside, brands, image).and_then(|()| std::fs::rename(&beside, path));
-    if written.is_err() {
-        // Half a file on a full disk is in everybody's way.
-        let _gone = std::fs::remove_file(&beside);
-    }
-    written?;
-    // The new name is durable with its folder.
-    folder::sync(path)
+    let whole = WholeFile {
+        unfinished: &path.with_extension("new"),
+        mode: MODE,
+        synced: Synced::All,
+        syncs_folder: true,
+        removes_unfinished: true,
+    };
+    whole.replace(path, |file| write_to(file, brands, image))
 }
 
-fn write_beside(beside: &Path, brands: &BTreeSet<Brand>, image: &Image) -> io::Result<()> {
-    let mut out = Hashing { file: BufWriter::new(File::create(beside)?), hash: Sha256::new() };
+fn write_to(file: &mut File, brands: &BTreeSet<Brand>, image: &Image) -> io::Result<()> {
+    let mut out = Hashing { file: BufWriter::new(file), hash: Sha256::new() };
     out.write(MAGIC)?;
     let head = Head {
         brands: brands.iter().map(|brand| brand.as_str().to_owned()).collect(),
@@ -91,8 +93,7 @@ fn write_beside(beside: &Path, brands: &BTreeSet<Brand>, image: &Image) -> io::R
     }
     let Hashing { mut file, hash } = out;
     file.write_all(&hash.finalize())?;
-    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()
+    file.flush()
 }
 
 /// Reads the snapshot of a replica of these brands; `None` if there is none.
@@ -137,12 +138,12 @@ fn read_if(path: &Path, is_wanted: impl Fn(&Head) -> bool) -> Result<Option<Imag
     Ok(Some(Image { position, fresh_micros: head.fresh_micros, rows }))
 }
 
-struct Hashing {
-    file: BufWriter<File>,
+struct Hashing<'a> {
+    file: BufWriter<&'a mut File>,
     hash: Sha256,
 }
 
-impl Hashing {
+impl Hashing<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hash.update(bytes);
         self.file.write_all(bytes)

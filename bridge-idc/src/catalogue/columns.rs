@@ -120,6 +120,12 @@ pub(super) struct Dialect {
     pub(super) wanted: &'static str,
 }
 
+/// A database that says some things in its own way.
+pub(super) trait Dialects {
+    /// How it says them.
+    fn dialect(&self) -> &'static Dialect;
+}
+
 /// A statement in its two forms.
 pub(super) struct Select {
     /// In the order of the keys. Of the rows themselves: $1 brand, $2 the code before the first, $3 how many. Of what

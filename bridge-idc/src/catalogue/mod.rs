@@ -45,10 +45,10 @@ use std::sync::Arc;
 use bridge_protocol::domain::catalogue::EntityKind;
 use tokio::sync::Notify;
 
-use self::columns::{Select, selects};
+use self::columns::{Dialects as _, Select, selects};
 use self::rows::Unreadable;
-use crate::database::{Database, SqlState, missing_right, unavailable};
-use crate::ledger::Ledger;
+use crate::database::{Database, SqlState, missing_right, on_database, unavailable};
+use crate::orders::store::Ledger;
 
 /// The catalogue of a ledger's database. Clones share its connections with the ledger.
 #[derive(Clone)]
@@ -82,10 +82,7 @@ impl Catalogue {
     /// The catalogue that lies in a ledger's database.
     pub fn of(ledger: &Ledger) -> Self {
         let database = ledger.database().clone();
-        let dialect = match database {
-            Database::Postgres(_) => &postgres::DIALECT,
-            Database::Sqlite(_) => &sqlite::DIALECT,
-        };
+        let dialect = on_database!(database, database => database.dialect());
         let selects = Arc::new(EntityKind::ALL.map(|kind| selects(kind, dialect)));
         Self { database, selects, unreadable: Unreadable::default(), committed: ledger.committed() }
     }

@@ -3,44 +3,44 @@
 use std::time::Duration;
 
 use super::round::{ChangeLogLimits, Round};
-use super::{postgres, sqlite};
-use crate::database::Database;
+use crate::database::{Database, KeptConnection, on_database};
 
-/// The statements of one agent.
+/// What each database is asked in its own way. A round never waits behind orders for one of the pool's connections.
+pub(super) trait Rounds {
+    /// Numbers what is pending, if this agent holds the lease or can take it; with no time at all, gives it back.
+    async fn round(&self, kept: &mut KeptConnection, agent: &str, lease: Duration) -> sqlx::Result<Round>;
+
+    /// Wakes the agent that holds the lease, where that may be another process's and can be told.
+    async fn tell(&self, kept: &mut KeptConnection) -> sqlx::Result<()>;
+
+    /// Forgets some of the log's oldest changes; returns how many.
+    async fn forget(&self, kept: &mut KeptConnection, limits: &ChangeLogLimits) -> sqlx::Result<u64>;
+}
+
+/// The rounds of one agent.
 pub(super) struct Numbers {
     agent: String,
     database: Database,
-    own: postgres::Own,
+    kept: KeptConnection,
 }
 
 impl Numbers {
     pub(super) fn new(database: Database, agent: String) -> Self {
-        Self { agent, database, own: None }
+        Self { agent, database, kept: KeptConnection::default() }
     }
 
-    /// Numbers what is pending, if this agent holds the lease or can take it; with no time at all, gives it back.
+    /// See [`Rounds::round`].
     pub(super) async fn round(&mut self, lease: Duration) -> sqlx::Result<Round> {
-        match &self.database {
-            Database::Postgres(database) => {
-                postgres::round(database, &mut self.own, &self.agent, lease).await
-            }
-            Database::Sqlite(database) => sqlite::round(database, &self.agent, lease).await,
-        }
+        on_database!(self.database, database => database.round(&mut self.kept, &self.agent, lease).await)
     }
 
-    /// Wakes the agent that holds the lease, where that may be another process's and can be told.
+    /// See [`Rounds::tell`].
     pub(super) async fn tell(&mut self) -> sqlx::Result<()> {
-        match &self.database {
-            Database::Postgres(database) => postgres::tell(database, &mut self.own).await,
-            Database::Sqlite(_) => Ok(()),
-        }
+        on_database!(self.database, database => database.tell(&mut self.kept).await)
     }
 
-    /// Forgets some of the log's oldest changes; returns how many.
+    /// See [`Rounds::forget`].
     pub(super) async fn forget(&mut self, limits: &ChangeLogLimits) -> sqlx::Result<u64> {
-        match &self.database {
-            Database::Postgres(database) => postgres::forget(database, &mut self.own, limits).await,
-            Database::Sqlite(database) => sqlite::forget(database, limits).await,
-        }
+        on_database!(self.database, database => database.forget(&mut self.kept, limits).await)
     }
 }

@@ -20,8 +20,14 @@ use serde::de::IgnoredAny;
 
 use crate::database::row;
 
-/// `brand, brand, currency`
-pub(super) type BrandColumns = (String, String, String);
+row! {
+    /// A brand, whose code is its name.
+    pub(super) struct BrandColumns {
+        brand: String,
+        code: String,
+        currency: String,
+    }
+}
 
 row! {
     /// A category.
@@ -49,8 +55,14 @@ row! {
     }
 }
 
-/// Of a product: `brand, product, category`
-pub(super) type StandsInColumns = (String, String, String);
+row! {
+    /// A category that a product stands in.
+    pub(super) struct StandsInColumns {
+        brand: String,
+        product: String,
+        category: String,
+    }
+}
 
 row! {
     /// A variant of a product.
@@ -63,8 +75,14 @@ row! {
     }
 }
 
-/// `brand, sku, available`
-pub(super) type StockColumns = (String, String, i64);
+row! {
+    /// A SKU's stock.
+    pub(super) struct StockColumns {
+        brand: String,
+        sku: String,
+        available: i64,
+    }
+}
 
 /// A row that was read: whose, which, and its message or why it has none.
 pub(super) struct ReadRow {
@@ -83,7 +101,7 @@ impl ReadRow {
     }
 }
 
-pub(super) fn brand((brand, code, currency): BrandColumns) -> ReadRow {
+pub(super) fn brand(BrandColumns { brand, code, currency }: BrandColumns) -> ReadRow {
     ReadRow::new(brand, code, brand_row(currency))
 }
 
@@ -100,7 +118,7 @@ pub(super) fn products(
     variants: Vec<VariantColumns>,
 ) -> Vec<ReadRow> {
     let mut below: HashMap<(String, String), ProductChildren> = HashMap::with_capacity(products.len());
-    for (brand, product, category) in stand_in {
+    for StandsInColumns { brand, product, category } in stand_in {
         below.entry((brand, product)).or_default().categories.push(category);
     }
     for VariantColumns { brand, product, sku, price, options } in variants {
@@ -122,7 +140,7 @@ struct ProductChildren {
     variants: Vec<(String, i64, String)>,
 }
 
-pub(super) fn stock((brand, sku, available): StockColumns) -> ReadRow {
+pub(super) fn stock(StockColumns { brand, sku, available }: StockColumns) -> ReadRow {
     ReadRow::new(brand, sku, Ok(StockRow { available }))
 }
 

@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use bridge_protocol::domain::catalogue::Position;
 use bridge_runtime::shutdown::Shutdown;
-use sqlx::PgPool;
-use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -17,7 +15,7 @@ use super::Catalogue;
 use super::numbers::Numbers;
 pub use super::round::ChangeLogLimits;
 use super::round::Round;
-use crate::database::{Database, soon};
+use crate::database::{Database, Sessions, TELLS_SEQUENCER, soon};
 
 /// How far the log has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +32,6 @@ const LEASE: Duration = Duration::from_secs(3);
 /// Between two looks at the log's oldest changes.
 const FORGET_EVERY: Duration = Duration::from_secs(5);
 
-/// Between two attempts to listen.
-const LISTEN_AGAIN_AFTER: Duration = Duration::from_millis(250);
-
 /// The channels of 0002_catalogue.sql.
 const PENDING: &str = "bridge_catalogue_pending";
 const SEQUENCED: &str = "bridge_catalogue_sequenced";
@@ -51,16 +46,17 @@ struct PollIntervals {
 
 impl PollIntervals {
     fn of(database: &Database) -> Self {
-        let (poll_every, pause) = match database {
-            Database::Postgres(_) => (250, 10),
+        let (poll_every, pause) = if database.notifies() {
+            (250, 10)
+        } else {
             // Nothing wakes it when another process commits; and each round waits for the disk.
-            Database::Sqlite(_) => (50, 25),
+            (50, 25)
         };
         Self { poll_every: Duration::from_millis(poll_every), pause: Duration::from_millis(pause) }
     }
 }
 
-/// What PostgreSQL said.
+/// What the database said.
 #[derive(Default)]
 struct Notifications {
     pending: Notify,
@@ -84,12 +80,8 @@ pub async fn run(
     heads: watch::Sender<Option<Head>>,
     shutdown: Shutdown,
 ) {
-    if let Database::Postgres(database) = &catalogue.database {
-        // From now on commits of this process need no NOTIFY, which would make them wait for each other.
-        let pool = &database.pool;
-        let told = (*pool.connect_options()).clone().options([("bridge.tells_sequencer", "on")]);
-        pool.set_connect_options(told);
-    }
+    // From now on commits of this process need no NOTIFY, which would make them wait for each other.
+    catalogue.database.set_for(Sessions::Others, TELLS_SEQUENCER);
     let heard = Notifications::default();
     let sequencer = Sequencer {
         // Nobody needs to know who it is, only that it is another one.
@@ -104,7 +96,16 @@ pub async fn run(
     };
     tokio::select! {
         () = sequencer.run(&heard, &shutdown) => {}
-        () = listen(&catalogue.database, &heard) => {}
+        () = catalogue.database.listen([PENDING, SEQUENCED], |channel| heard.hear(channel)) => {}
+    }
+}
+
+impl Notifications {
+    fn hear(&self, channel: &str) {
+        match channel {
+            PENDING => self.pending.notify_one(),
+            _ => self.sequenced.notify_one(),
+        }
     }
 }
 
@@ -202,34 +203,4 @@ impl Sequencer<'_> {
         }
         self.forget_at = Instant::now() + FORGET_EVERY;
     }
-}
-
-/// Hears what PostgreSQL says, on a connection of its own, for ever.
-async fn listen(database: &Database, heard: &Notifications) {
-    let Database::Postgres(database) = database else { return std::future::pending().await };
-    let own = PgPoolOptions::new().max_connections(1).acquire_timeout(LEASE);
-    let own = own.connect_lazy_with((*database.pool.connect_options()).clone());
-    loop {
-        if let Err(error) = hear(&own, heard).await {
-            tracing::debug!(%error, "nothing is heard from PostgreSQL, polling goes on");
-        }
-        sleep(LISTEN_AGAIN_AFTER).await;
-    }
-}
-
-/// Hears until the connection is lost.
-async fn hear(pool: &PgPool, heard: &Notifications) -> sqlx::Result<()> {
-    let mut listener = PgListener::connect_with(pool).await?;
-    listener.eager_reconnect(false);
-    listener.listen_all([PENDING, SEQUENCED]).await?;
-    // What was said until now went unheard.
-    heard.pending.notify_one();
-    heard.sequenced.notify_one();
-    while let Some(said) = listener.try_recv().await? {
-        match said.channel() {
-            PENDING => heard.pending.notify_one(),
-            _ => heard.sequenced.notify_one(),
-        }
-    }
-    Ok(())
 }

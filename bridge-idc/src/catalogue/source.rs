@@ -98,7 +98,7 @@ impl Catalogue {
 
     async fn unsettled(&self, reader: &mut Reader, brands: &[Brand]) -> sqlx::Result<Vec<u32>> {
         let mut buckets = BTreeSet::new();
-        for (kind, brand, code) in reader.pending().await? {
+        for PendingColumns { kind, brand, code } in reader.pending().await? {
             if let Some(key) = log_key(kind, &brand, &code, brands) {
                 buckets.extend(u32::try_from(sums::bucket(&key)));
             }
@@ -212,10 +212,28 @@ fn log_key(kind: i16, brand: &str, code: &str, brands: &[Brand]) -> Option<Entit
     rows::key(kind, brand, code)
 }
 
+row! {
+    /// The log's last number, its mark, and for how many microseconds it may have lagged.
+    pub(super) struct HeadColumns {
+        seq: i64,
+        mark: i64,
+        lag: i64,
+    }
+}
+
+row! {
+    /// A key that is noted and has no number yet.
+    struct PendingColumns {
+        kind: i16,
+        brand: String,
+        code: String,
+    }
+}
+
 /// What each database is asked in its own way.
 pub(super) trait Statements {
     /// The log's last number, its mark, and for how many microseconds it may have lagged.
-    async fn head(&mut self) -> sqlx::Result<(i64, i64, i64)>;
+    async fn head(&mut self) -> sqlx::Result<HeadColumns>;
 
     /// The rows of these keys.
     async fn keyed<C: AnyRow>(&mut self, sql: SqlStr, keys: &[EntityKey]) -> sqlx::Result<Vec<C>>;
@@ -227,7 +245,7 @@ struct Reader(Transaction);
 impl Reader {
     async fn head(&mut self) -> sqlx::Result<(Position, i64)> {
         let head = soon(async { on_connection!(self.0, connection => connection.head().await) });
-        let (seq, mark, lag) = head.await?;
+        let HeadColumns { seq, mark, lag } = head.await?;
         Ok((Position { seq: seq.unsigned_abs(), mark }, lag))
     }
 
@@ -239,7 +257,7 @@ impl Reader {
         .await
     }
 
-    async fn pending(&mut self) -> sqlx::Result<Vec<(i16, String, String)>> {
+    async fn pending(&mut self) -> sqlx::Result<Vec<PendingColumns>> {
         soon(async {
             on_connection!(self.0, connection =>
                 sqlx::query_as(common!("pending")).fetch_all(connection).await)

@@ -12,10 +12,13 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::compare::{ComparedItem, Counts, Finding, FindingKind, Part, Reach, Span};
-use crate::config::{IdcConfig, LedgerUrl};
-use crate::ledger::Ledger;
-use crate::ledger::by_key::Keys;
+use crate::compare::{
+    ComparedItem, Counts, Finding, FindingKind, OperatorWord, Part, Reach, Span, StandingPayment,
+};
+use crate::config::IdcConfig;
+use crate::orders::store::Ledger;
+use crate::orders::store::by_key::Keys;
+use crate::payments::store::PaymentLedger as _;
 
 /// Requests whose keys are held in memory at a time, about.
 const REQUESTS_AT_ONCE: u64 = 200_000;
@@ -103,7 +106,7 @@ fn differ(requests: u64, not_logged: u64) -> String {
 }
 
 async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Counts, Failure> {
-    if let LedgerUrl::Sqlite(path) = &config.ledger.url
+    if let Some(path) = config.ledger.url.file()
         && !path.exists()
     {
         // To open it would make an empty one.
@@ -119,6 +122,7 @@ async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Cou
     let spans: Vec<(String, Reach, bool)> = logs.iter().zip(&reaches).map(span_of).collect();
     let span = Span::of(spans.iter().map(|(name, reach, early)| (name.as_str(), reach.clone(), *early)));
     let entries = reaches.iter().map(|reach| reach.entries).sum::<u64>();
+    let words_without_key = reaches.iter().map(|reach| reach.words_without_key).sum();
     let mut told = FindingPrinter { json, held: Vec::new(), is_first: true, progress, failed: None };
     told.begin(logs, &reaches)?;
     let parts: Vec<Keys> = Keys::parts(entries / ENTRIES_AT_ONCE + 1).collect();
@@ -132,7 +136,7 @@ async fn compare(config: &IdcConfig, logs: &[Log<'_>], json: bool) -> Result<Cou
             Err(failure) => return Err(told.cut(failure)),
         }
     }
-    told.end(&counts, unread, &span)?;
+    told.end(&counts, unread, words_without_key, &span)?;
     Ok(counts)
 }
 
@@ -172,6 +176,7 @@ async fn compare_part(
 ) -> Result<u64, Failure> {
     let mut unread = 0;
     for log in logs {
+        part.begin_log();
         let mut entries = 0_u64;
         read(log, |bytes| {
             unread += u64::from(!part.take(bytes));
@@ -186,6 +191,11 @@ async fn compare_part(
     outcomes.await.map_err(|error| not_compared(error.into()))?;
     let payments = ledger.payments_by_key(keys, |row| part.payment(row, counts, |found| told.tell(found)));
     payments.await.map_err(|error| not_compared(error.into()))?;
+    for word in part.take_words() {
+        let found = ledger.payment(word.payment).await.map_err(|error| not_compared(error.into()))?;
+        let stands = found.as_ref().map(StandingPayment::from);
+        part.word(word, stands.as_ref(), counts, |finding| told.tell(finding));
+    }
     part.finish(counts, |finding| told.tell(finding));
     match told.failed.take() {
         Some(error) => Err(error.into()),
@@ -245,9 +255,12 @@ impl FindingPrinter {
         }
     }
 
-    fn object(&mut self, Finding { brand, order, about, log, ledger, what }: &Finding) -> io::Result<()> {
+    fn object(
+        &mut self,
+        Finding { brand, order, about, log, ledger, what, word }: &Finding,
+    ) -> io::Result<()> {
         let comma = if std::mem::take(&mut self.is_first) { "" } else { "," };
-        let object = json!({
+        let mut object = json!({
             "brand": brand.as_str(),
             "order": order.to_string(),
             "about": about.code(),
@@ -255,11 +268,19 @@ impl FindingPrinter {
             "ledger": ledger,
             "what": what.code(),
         });
+        if let Some(word) = word {
+            object["payment"] = word.payment.to_string().into();
+            object["refund"] = word.refund.map(|refund| refund.to_string()).into();
+            object["reason"] = word.reason.as_str().into();
+        }
         write!(cli::out(), "{comma}{object}")
     }
 
-    fn line(&mut self, Finding { brand, order, about, log, ledger, what }: &Finding) -> io::Result<()> {
+    fn line(&mut self, Finding { brand, order, about, log, ledger, what, word }: &Finding) -> io::Result<()> {
         let title = match what {
+            FindingKind::Unaccounted if word.is_some() => {
+                "in doubt, the log has that it was said and not that it is committed"
+            }
             FindingKind::Lost => "not in the ledger",
             FindingKind::Otherwise => "otherwise in the ledger",
             FindingKind::NotLogged => "in no log",
@@ -270,7 +291,9 @@ impl FindingPrinter {
             }
         };
         let nothing = || "nothing".to_owned();
-        let (log, ledger) = (log.clone().unwrap_or_else(nothing), ledger.clone().unwrap_or_else(nothing));
+        // What an operator said is shown as it is said again.
+        let log = word.as_ref().map(OperatorWord::command).or_else(|| log.clone());
+        let (log, ledger) = (log.unwrap_or_else(nothing), ledger.clone().unwrap_or_else(nothing));
         let about = match about {
             ComparedItem::Order => String::new(),
             about => format!("{} of ", about.code()),
@@ -279,7 +302,7 @@ impl FindingPrinter {
         self.progress.suspend(|| writeln!(cli::out(), "{}", cli::shown(&line)))
     }
 
-    fn end(&mut self, counts: &Counts, unread: u64, span: &Span) -> io::Result<()> {
+    fn end(&mut self, counts: &Counts, unread: u64, words_without_key: u64, span: &Span) -> io::Result<()> {
         self.progress.finish_and_clear();
         self.write_held()?;
         let mut out = cli::out();
@@ -296,13 +319,14 @@ impl FindingPrinter {
                 "after": after,
                 "to": to,
                 "unread": unread,
+                "words_without_key": words_without_key,
             });
             let rest = rest.to_string();
             return writeln!(out, "],{}", rest.strip_prefix('{').unwrap_or_default());
         }
         writeln!(
             out,
-            "{agreed} requests are in the ledger as the logs say; {lost} are not in it, {otherwise} otherwise, {not_logged} in no \
+            "{agreed} requests and words of operators are in the ledger as the logs say; {lost} are not in it, {otherwise} otherwise, {not_logged} in no \
              log, {in_doubt} in doubt"
         )?;
         if *not_logged > 0 {
@@ -316,6 +340,13 @@ impl FindingPrinter {
                 out,
                 "{before} are from before the logs begin, and {after} from after they end ({}): of these no log can tell",
                 to.unwrap_or_else(|| "they have no entry".to_owned())
+            )?;
+        }
+        if words_without_key > 0 {
+            writeln!(
+                out,
+                "{words_without_key} words of operators were logged by an agent of a version before, which named no key: `audit tail --kind \
+                 payment-resolved` shows them, and they are to be compared by hand"
             )?;
         }
         if unread > 0 {

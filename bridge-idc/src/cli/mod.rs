@@ -23,10 +23,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use crate::config::{IdcConfig, LedgerConfig, LedgerUrl};
+use crate::config::{IdcConfig, LedgerConfig};
 use crate::import_file::parts::WAIT;
-use crate::ledger::import::StockFile;
-use crate::ledger::{Ledger, NotReady};
+use crate::orders::store::import::StockFile;
+use crate::orders::store::{Ledger, NotReady};
 use crate::serve;
 use crate::vault;
 use crate::vault::keyring::{self, Keyring};
@@ -241,7 +241,7 @@ fn load(path: &Path) -> Result<IdcConfig, Failure> {
 /// through a pooler could be less durable than it asks for. SQLite gives what it makes beside a file to that file's
 /// owner.
 async fn open_ledger(config: &LedgerConfig) -> Result<Ledger, Failure> {
-    if let LedgerUrl::Sqlite(path) = &config.url
+    if let Some(path) = config.url.file()
         && !path.exists()
     {
         owner::check(folder::of(path))?;

@@ -11,9 +11,9 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::config::IdcConfig;
-use crate::ledger::payments::{OperatorDecision, PaymentLedger as _, ResolveResult};
-use crate::payment::audit::Operator;
-use crate::payment::{Payment, Refund, operator};
+use crate::payments::audit::Operator;
+use crate::payments::store::{OperatorDecision, PaymentLedger as _, ResolveResult};
+use crate::payments::{Payment, Refund, operator};
 
 #[derive(Subcommand)]
 pub(super) enum Command {

@@ -10,11 +10,15 @@ use std::collections::HashMap;
 use bridge_protocol::audit::entry::{Carried, Ended, Entry, Event, Word};
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentState, UnixMicros};
 
-use crate::ledger::by_key::{Keys, OutcomeOfKey, PaymentOfKey};
+use crate::orders::store::by_key::{Keys, OutcomeOfKey, PaymentOfKey};
 
 /// The time for which the logs tell everything.
 mod span;
 pub use span::{Reach, Span};
+
+/// What operators said.
+mod words;
+pub use words::{OperatorWord, StandingPayment, StandingRefund};
 
 /// What the ledger and the logs tell differently of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub struct Finding {
     pub ledger: Option<String>,
     /// What is wrong.
     pub what: FindingKind,
+    /// The operator's word, if it is about one.
+    pub word: Option<OperatorWord>,
 }
 
 /// What of an order is told differently.
@@ -44,6 +50,8 @@ pub enum ComparedItem {
     Payment,
     /// A refund.
     Refund,
+    /// An operator's word about a payment or a refund.
+    Resolution,
 }
 
 /// What is wrong with a request.
@@ -64,7 +72,7 @@ pub enum FindingKind {
     Unaccounted,
 }
 
-/// How many requests there are of each kind.
+/// How many requests and operators' words there are of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// The ledger has them as the logs say.
@@ -115,6 +123,10 @@ struct LoggedEnd {
     outcome: Word,
     position: Option<i64>,
     at: UnixMicros,
+    /// The log that has it, by its number.
+    log: u32,
+    /// The same log has behind it that it stands so instead: it was about to be committed, and was not.
+    instead: Option<Word>,
 }
 
 /// One range of keys.
@@ -122,6 +134,9 @@ pub struct Part<'span> {
     keys: Keys,
     span: &'span Span,
     said: HashMap<Request, LoggedRequest>,
+    words: words::Words,
+    /// The log that is read, by its number.
+    log: u32,
 }
 
 impl ComparedItem {
@@ -132,6 +147,7 @@ impl ComparedItem {
             Self::Cancellation => "cancellation",
             Self::Payment => "payment",
             Self::Refund => "refund",
+            Self::Resolution => "resolution",
         }
     }
 
@@ -181,7 +197,7 @@ fn key_of(bytes: &[u8]) -> Option<[u8; 32]> {
     // The canonical form has no blanks, and no member of another kind is called so.
     let (_, rest) = text.split_once("\"event\":\"")?;
     let (about, rest) = rest.split_once('-')?;
-    let kinds = ["received\"", "committed\"", "answered\""];
+    let kinds = ["received\"", "committed\"", "answered\"", "resolved\""];
     kinds.iter().find(|kind| matches!(about, "order" | "payment") && rest.starts_with(**kind))?;
     let (_, rest) = rest.split_once("\"key\":\"")?;
     KeyDigest::from_hex(rest.get(..64)?).map(|key| *key.as_bytes())
@@ -190,7 +206,12 @@ fn key_of(bytes: &[u8]) -> Option<[u8; 32]> {
 impl<'span> Part<'span> {
     /// Nothing is said yet of these keys.
     pub fn new(keys: Keys, span: &'span Span) -> Self {
-        Self { keys, span, said: HashMap::new() }
+        Self { keys, span, said: HashMap::new(), words: words::Words::default(), log: 0 }
+    }
+
+    /// The entries that come now are another log's. In a log the order of entries is certain, between two of them it is not.
+    pub fn begin_log(&mut self) {
+        self.log += 1;
     }
 
     /// Which keys.
@@ -224,19 +245,20 @@ impl<'span> Part<'span> {
                 self.said(Request::Payment(key)).refused(payment.as_ref());
             }
             Event::OrderCommitted(ended) => {
+                let log = self.log;
                 let said = self.said(Request::Order(ended.key));
-                let end = LoggedEnd::of(ended, at);
+                let end = LoggedEnd::of(ended, at, log);
                 if !said.ended.iter().any(|known| known.is(end.order, end.outcome.as_str(), end.position)) {
                     said.ended.push(end);
                 }
             }
             Event::PaymentCommitted(ended) => {
+                self.words.commit(&ended);
+                let (log, is_replayed) = (self.log, ended.replayed);
                 let said = self.said(Request::Payment(ended.key));
-                let end = LoggedEnd::of(ended, at);
-                if said.ended.first().is_none_or(|known| known.place() <= end.place()) {
-                    said.ended = vec![end];
-                }
+                said.conclude(LoggedEnd::of(ended, at, log), is_replayed);
             }
+            Event::PaymentResolved(said) => return self.words.take(said),
             _ => {}
         }
         true
@@ -252,7 +274,7 @@ impl<'span> Part<'span> {
         let is_logged = said.as_ref().is_some_and(|said| !said.ended.is_empty());
         let about = ComparedItem::of_outcome(&row.outcome);
         let mut tell = |order, log: Option<String>, ledger: Option<String>, what| {
-            told(Finding { brand: row.brand.clone(), order, about, log, ledger, what });
+            told(Finding { brand: row.brand.clone(), order, about, log, ledger, what, word: None });
         };
         if !is_logged {
             if let Some(what) = self.unlogged(said.is_some(), row.committed_at, counts) {
@@ -302,7 +324,7 @@ impl<'span> Part<'span> {
             let about = if row.is_refund { ComparedItem::Refund } else { ComparedItem::Payment };
             if let Some(what) = self.unlogged(false, asked.at, counts) {
                 let (brand, order, ledger) = (asked.brand, asked.order, Some(asked.state));
-                told(Finding { brand, order, about, log: None, ledger, what });
+                told(Finding { brand, order, about, log: None, ledger, what, word: None });
             }
             return;
         };
@@ -314,7 +336,7 @@ impl<'span> Part<'span> {
                 counts.agreed += 1;
             } else if let Some(what) = self.unlogged(true, asked.at, counts) {
                 let (brand, order, ledger) = (asked.brand, asked.order, Some(asked.state));
-                told(Finding { brand, order, about, log: None, ledger, what });
+                told(Finding { brand, order, about, log: None, ledger, what, word: None });
             }
             return;
         };
@@ -322,7 +344,7 @@ impl<'span> Part<'span> {
         let what = match &row.asked {
             None => Some(FindingKind::Lost),
             Some(asked) if asked.order != end.order => Some(FindingKind::Otherwise),
-            Some(asked) if follows(outcome, &asked.state) => None,
+            Some(asked) if end.may_stand_as(&asked.state) => None,
             // What would have gone back by itself was refused.
             Some(_) if outcome == "refused" && !row.is_refund => None,
             Some(asked) if is_open(&asked.state) => Some(FindingKind::Open),
@@ -334,7 +356,7 @@ impl<'span> Part<'span> {
         };
         counts.count(what);
         let (log, ledger) = (Some(outcome.to_owned()), row.asked.map(|asked| asked.state));
-        told(Finding { brand: end.brand, order: end.order, about, log, ledger, what });
+        told(Finding { brand: end.brand, order: end.order, about, log, ledger, what, word: None });
     }
 
     /// All of the ledger's rows of these keys were given: what the logs say was committed and was not among them is lost, and what
@@ -356,6 +378,7 @@ impl<'span> Part<'span> {
                     log: Some("received".to_owned()),
                     ledger: None,
                     what: FindingKind::Unaccounted,
+                    word: None,
                 });
             }
             for end in &said.ended {
@@ -372,6 +395,7 @@ impl<'span> Part<'span> {
                     log: Some(outcome.to_owned()),
                     ledger: None,
                     what: FindingKind::Lost,
+                    word: None,
                 });
             }
         }
@@ -400,6 +424,18 @@ impl LoggedRequest {
             self.open.swap_remove(at);
         }
     }
+
+    /// A payment or a refund has come to that.
+    fn conclude(&mut self, end: LoggedEnd, is_replayed: bool) {
+        match self.ended.first_mut() {
+            Some(known) if known.place() > end.place() => {
+                if known.is_withdrawn_by(&end, is_replayed) {
+                    known.instead = Some(end.outcome);
+                }
+            }
+            _ => self.ended = vec![end],
+        }
+    }
 }
 
 impl Received {
@@ -409,8 +445,22 @@ impl Received {
 }
 
 impl LoggedEnd {
-    fn of(Ended { brand, order, outcome, position, .. }: Ended, at: UnixMicros) -> Self {
-        Self { brand, order, outcome, position, at }
+    fn of(Ended { brand, order, outcome, position, .. }: Ended, at: UnixMicros, log: u32) -> Self {
+        Self { brand, order, outcome, position, at, log, instead: None }
+    }
+
+    /// An agent logs that a payment was charged late, and commits it after that. If another payment by the same token is begun in
+    /// between, the charge is that one's: the agent logs how the first one stands, and commits nothing.
+    fn is_withdrawn_by(&self, later: &Self, is_replayed: bool) -> bool {
+        let is_given_up =
+            PaymentState::from_code(later.outcome.as_str()).is_some_and(PaymentState::is_given_up);
+        self.outcome.as_str() == "charged_late" && is_given_up && !is_replayed && self.log == later.log
+    }
+
+    /// Whether what has come to that may stand so now.
+    fn may_stand_as(&self, now: &str) -> bool {
+        let instead = self.instead.as_ref().is_some_and(|instead| follows(instead.as_str(), now));
+        instead || follows(self.outcome.as_str(), now)
     }
 
     /// Where it stands among all that became of a payment or a refund: agents' clocks differ, and what became of it has one order.

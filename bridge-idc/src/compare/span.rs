@@ -16,6 +16,8 @@ pub struct Reach {
     pub from: Option<UnixMicros>,
     /// The latest.
     pub to: Option<UnixMicros>,
+    /// What operators said that names no key, as agents of before logged it.
+    pub words_without_key: u64,
     /// Whether its last entry says that its agent has ended in order.
     pub is_ended: bool,
 }
@@ -34,12 +36,19 @@ impl Reach {
         let Some(at) = time_of(bytes) else { return };
         self.from = Some(self.from.map_or(at, |from| from.min(at)));
         self.to = self.to.max(Some(at));
-        let said = bytes.get(..64.min(bytes.len())).unwrap_or_default();
-        self.is_ended = said.windows(STOPPED.len()).any(|part| part == STOPPED);
+        let begin = bytes.get(..64.min(bytes.len())).unwrap_or_default();
+        self.is_ended = has(begin, STOPPED);
+        self.words_without_key += u64::from(has(begin, RESOLVED) && !has(bytes, KEY));
     }
 }
 
 const STOPPED: &[u8] = b"\"event\":\"agent-stopped\"";
+const RESOLVED: &[u8] = b"\"event\":\"payment-resolved\"";
+const KEY: &[u8] = b"\"key\":\"";
+
+fn has(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|bytes| bytes == part)
+}
 
 /// An entry's time, which is its first member.
 fn time_of(bytes: &[u8]) -> Option<UnixMicros> {

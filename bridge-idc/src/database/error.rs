@@ -2,13 +2,7 @@
 
 use std::fmt;
 
-use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
-use sqlx::sqlite::SqliteError;
-
-use super::blame::Blame;
-use super::held::HeldItem;
-use super::{postgres, sqlite};
 
 /// What went wrong. What it left behind is not said here, but by where it happened: nothing before a COMMIT, whatever went wrong;
 /// in a COMMIT nobody can tell (see [`NotDone`](super::NotDone)).
@@ -72,12 +66,6 @@ pub struct SqlState {
     pub denied: Option<String>,
 }
 
-/// PostgreSQL: a right is missing ("insufficient_privilege").
-const NO_RIGHT: &str = "42501";
-
-/// The beginning of PostgreSQL's own message for that code.
-const DENIED: &str = "permission denied for ";
-
 impl fmt::Display for SqlState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SQL state {}", self.code)?;
@@ -85,38 +73,6 @@ impl fmt::Display for SqlState {
         self.denied.iter().try_for_each(|denied| {
             write!(f, ": {denied}; role.sql gives the rights, after each bridge-idc migrate")
         })
-    }
-}
-
-impl From<sqlx::Error> for LedgerError {
-    fn from(error: sqlx::Error) -> Self {
-        let Some(refusal) = error.as_database_error() else { return Self::Unavailable(error) };
-        let code = refusal.code().unwrap_or_default();
-        let blame = if refusal.try_downcast_ref::<SqliteError>().is_some() {
-            sqlite::blame::of(code.parse().unwrap_or_default())
-        } else {
-            postgres::blame::of(&code)
-        };
-        let state = || state_of(refusal);
-        match blame {
-            Blame::Request => Self::Refused(state()),
-            Blame::Statement => Self::Denied(state()),
-            Blame::Cancel => Self::Cancelled(state()),
-            Blame::Holder => Self::Held(state()),
-            Blame::Contention => Self::Conflict,
-            Blame::Database => Self::Unavailable(error),
-        }
-    }
-}
-
-fn state_of(refusal: &dyn DatabaseError) -> SqlState {
-    let code = refusal.code().unwrap_or_default();
-    // A trigger can raise this code with any text, so only PostgreSQL's own message is kept.
-    let is_denied = code == NO_RIGHT && refusal.message().starts_with(DENIED);
-    SqlState {
-        code: code.to_string(),
-        constraint: refusal.constraint().map(str::to_owned),
-        denied: is_denied.then(|| refusal.message().to_owned()),
     }
 }
 
@@ -132,23 +88,6 @@ pub(crate) fn unavailable(error: &sqlx::Error) -> &'static str {
     } else {
         "the database does not answer, or cannot work"
     }
-}
-
-/// The right that is missing, if that is what an error says.
-pub(crate) fn missing_right(error: &sqlx::Error) -> Option<SqlState> {
-    error.as_database_error().map(state_of).filter(|state| state.denied.is_some())
-}
-
-/// What somebody else holds, if that is what an error says; which row is not in it.
-pub(crate) fn held(error: &sqlx::Error) -> Option<HeldItem> {
-    let refusal = error.as_database_error()?;
-    let code = refusal.code()?;
-    if refusal.try_downcast_ref::<SqliteError>().is_none() {
-        return (postgres::blame::of(&code) == Blame::Holder).then_some(HeldItem::Unnamed);
-    }
-    // SQLITE_BUSY and SQLITE_LOCKED, with whatever more they say.
-    let code: i32 = code.parse().ok()?;
-    matches!(code & 0xff, 5 | 6).then_some(HeldItem::File)
 }
 
 /// Why the ledger cannot take orders yet.

@@ -21,6 +21,9 @@ mod blame;
 /// What can go wrong, by whose fault.
 mod error;
 
+/// From the driver's errors to these.
+mod faults;
+
 /// What somebody else holds.
 mod held;
 
@@ -29,6 +32,12 @@ mod open;
 
 /// Transactions: how one begins, is tried again, and ends.
 pub(crate) mod transaction;
+
+/// A connection that somebody keeps.
+mod kept;
+
+/// What is set for sessions, and what is heard of other processes' commits.
+mod sessions;
 
 /// A statement in each database's SQL.
 mod statement;
@@ -39,14 +48,20 @@ mod row;
 /// Migrations, one list a database, in the binary.
 mod migrate;
 
+/// Batches that an agent commits side by side at most, each on a connection of its own.
+pub const COMMITTERS_MAX: usize = 8;
+
+pub(crate) use error::unavailable;
 pub use error::{LedgerError, NotReady, SqlState};
-pub(crate) use error::{held, missing_right, unavailable};
+pub(crate) use faults::{held, missing_right};
 pub use held::HeldItem;
 pub(crate) use held::{HeldRows, Key, Touched};
+pub(crate) use kept::KeptConnection;
 pub use migrate::Applied;
 pub use pools::Database;
 pub(crate) use pools::on_database;
 pub(crate) use row::{AnyRow, row};
+pub(crate) use sessions::{Sessions, TELLS_SEQUENCER};
 pub(crate) use statement::{Statement, common, each};
 pub(crate) use transaction::{Again, commit, commit_all, commit_logged, in_transaction, on_connection, soon};
 pub use transaction::{Attempt, Begins, Ends, NotDone, Transaction};

@@ -1,6 +1,6 @@
 //! Which database, by the scheme of its URL: `ledger.url` of the configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bridge_runtime::config::{BasePaths, Kind, Setting};
 
@@ -16,6 +16,14 @@ pub enum LedgerUrl {
 }
 
 impl LedgerUrl {
+    /// The file that the database is, if it is one on this host.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Postgres(_) => None,
+            Self::Sqlite(path) => Some(path),
+        }
+    }
+
     /// Why what goes to this database could be read or changed on its way; `None` if it could not.
     pub(crate) fn unprotected(&self) -> Option<&'static str> {
         match self {

@@ -1,7 +1,7 @@
 //! What both agents of Bridge must agree on, as pure code.
 //!
 //! Nothing in this crate reads a clock, draws randomness, opens a file or a socket, or speaks SQL. Its manifest
-//! has no crate for that; what the standard library and `jiff` could do, `tests/tests/tidy.rs` forbids. Time and random
+//! has no crate for that; what the standard library and `jiff` could do, `tests/tests/house/tidy/mod.rs` forbids. Time and random
 //! bytes come in as arguments, so the same code runs in the agents, under the fuzzer and in the simulation, where one seed
 //! decides everything.
 

@@ -16,6 +16,9 @@ pub mod owner;
 // The folder that a name stands in.
 pub mod folder;
 
+// Files that are replaced as a whole.
+pub mod whole_file;
+
 // What stands beside the audit log's key.
 pub mod beside;
 

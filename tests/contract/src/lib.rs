@@ -9,7 +9,7 @@ use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use bridge_tests::http::{Client, HttpAnswer};
+use bridge_tests::testkit::http::{Client, HttpAnswer};
 
 pub mod shapes;
 

@@ -1,10 +1,10 @@
-//! `cargo demo`: see `bridge_tests::demo`.
+//! `cargo demo`: see `bridge_tests::tools::demo`.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bridge_tests::command::{end, tell};
-use bridge_tests::demo::{Options, run};
+use bridge_tests::tools::command::{end, tell};
+use bridge_tests::tools::demo::{Options, run};
 use clap::Parser;
 
 /// One thread: the callers share the processors with the agents and the database they call.

@@ -1,10 +1,10 @@
-//! `cargo faults`: see `bridge_tests::faults`.
+//! `cargo faults`: see `bridge_tests::tools::faults`.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bridge_tests::command::{end, tell};
-use bridge_tests::faults::{Options, run};
+use bridge_tests::tools::command::{end, tell};
+use bridge_tests::tools::faults::{Options, run};
 use clap::Parser;
 
 #[tokio::main]

@@ -1,10 +1,10 @@
-//! `cargo fuzz`: see `bridge_tests::fuzz`.
+//! `cargo fuzz`: see `bridge_tests::tools::fuzz`.
 
 use std::io;
 use std::process::ExitCode;
 
-use bridge_tests::command::end;
-use bridge_tests::fuzz::{Options, run};
+use bridge_tests::tools::command::end;
+use bridge_tests::tools::fuzz::{Options, run};
 use clap::Parser;
 
 fn main() -> ExitCode {

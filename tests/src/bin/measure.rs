@@ -1,10 +1,10 @@
-//! `cargo measure`: see `bridge_tests::measure`.
+//! `cargo measure`: see `bridge_tests::tools::measure`.
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use bridge_tests::command::{end, tell};
-use bridge_tests::measure::{Options, inner, run};
+use bridge_tests::tools::command::{end, tell};
+use bridge_tests::tools::measure::{Options, inner, run};
 use clap::Parser;
 use mimalloc::MiMalloc;
 use zeroizing_alloc::ZeroAlloc;

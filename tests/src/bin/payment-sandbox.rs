@@ -1,12 +1,12 @@
-//! The payment gateway to test with, as a process: see `bridge_tests::sandbox`.
+//! The payment gateway to test with, as a process: see `bridge_tests::testkit::sandbox`.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use bridge_tests::command::end;
-use bridge_tests::sandbox::{Rates, SECRET_KEY, Sandbox};
+use bridge_tests::testkit::sandbox::{Rates, SECRET_KEY, Sandbox};
+use bridge_tests::tools::command::end;
 use clap::Parser;
 
 const CONTROL: &str = "\

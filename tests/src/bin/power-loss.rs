@@ -1,10 +1,10 @@
-//! `cargo power-loss`: see `bridge_tests::power`.
+//! `cargo power-loss`: see `bridge_tests::tools::power`.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bridge_tests::command::{end, tell};
-use bridge_tests::power::{Command, Part, run};
+use bridge_tests::tools::command::{end, tell};
+use bridge_tests::tools::power::{Command, Part, run};
 use clap::Parser;
 
 #[tokio::main]

@@ -4,8 +4,8 @@ use std::io;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bridge_tests::command::{end, tell};
 use bridge_tests::sim::{Options, run};
+use bridge_tests::tools::command::{end, tell};
 use clap::Parser;
 
 fn main() -> ExitCode {

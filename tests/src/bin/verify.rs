@@ -1,9 +1,9 @@
-//! `cargo verify`: see `bridge_tests::verify`.
+//! `cargo verify`: see `bridge_tests::tools::verify`.
 
 use std::process::ExitCode;
 
-use bridge_tests::command::end;
-use bridge_tests::verify::{Options, run};
+use bridge_tests::tools::command::end;
+use bridge_tests::tools::verify::{Options, run};
 use clap::Parser;
 
 #[tokio::main(flavor = "current_thread")]

@@ -98,6 +98,8 @@ pub enum Sabotage {
     RememberAnswers,
     /// P2: what a log has as received of a payment, and not as ended, is not compared with a ledger that was put back.
     CompareEndsAlone,
+    /// P2: what operators said of money is not compared with a ledger that was put back.
+    CompareNoWords,
     /// P8: what an operator says of money is done although no log has it.
     ResolveUnsaid,
     /// P8: what a cloud agent logs as told is not what its callers are told.
@@ -128,6 +130,7 @@ impl Sabotage {
                 | Self::SpeakTooSoon
                 | Self::ResolveUnsaid
                 | Self::CompareEndsAlone
+                | Self::CompareNoWords
         )
     }
 

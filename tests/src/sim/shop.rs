@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bridge_idc::ledger::memory::ForSale;
+use bridge_idc::orders::store::memory::ForSale;
 use bridge_protocol::domain::{
     Brand, Currency, Line, Money, OrderTerms, Personal, PersonalData, PersonalField, Quantity, Sku,
 };

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use bridge_certs::{Authority, IssueOptions, Role};
-use bridge_tests::http::Client;
-use bridge_tests::ports::free_address;
-use bridge_tests::process::{AgentCommand, Running};
-use bridge_tests::site::{Bridge, Site, configure};
+use bridge_tests::testkit::http::Client;
+use bridge_tests::testkit::ports::free_address;
+use bridge_tests::testkit::process::{AgentCommand, Running};
+use bridge_tests::testkit::site::{Bridge, Site, configure};
 
 use super::{metric, until};
 

@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use bridge_idc::import_file::parts::{Progress, WAIT};
-use bridge_idc::ledger::import::{ImportError, Imported, StockFile};
-use bridge_idc::ledger::{Ledger, NotReady, RequestOutcome, Totals};
-use bridge_idc::planner::Request;
+use bridge_idc::orders::planner::Request;
+use bridge_idc::orders::store::import::{ImportError, Imported, StockFile};
+use bridge_idc::orders::store::{Ledger, NotReady, Question, RequestOutcome, Totals};
 use bridge_idc::vault::KeyCheck;
 use bridge_idc::vault::keyring::Keyring;
-use bridge_protocol::domain::{Brand, Currency, Money, Outcome, Sku};
+use bridge_protocol::domain::{Brand, Currency, Money, OrderId, Outcome, Sku};
 use bridge_protocol::wire::order::Refusal;
 
 use crate::database::{Database, connect};
@@ -232,6 +232,51 @@ pub(crate) async fn no_brand_sees_or_cancels_another_brand_s_order(database: &Da
         is_placed(&commit_one(ledger, other.place("k", &[("A", 5)])).await),
         "the same key is another brand's own"
     );
+}
+
+pub(crate) async fn orders_looked_up_together_are_each_answered_as_alone(database: &Database) {
+    let ledger = &database.ledger;
+    let shop = Shop::open(ledger, "acme", &[("A", 5), ("B", 5)]).await;
+    let other = Shop::open(ledger, "other", &[("A", 5)]).await;
+    let both = shop.place("k1", &[("B", 1), ("A", 2)]);
+    let sold_out = shop.place("k2", &[("A", 9)]);
+    let others = other.place("k1", &[("A", 3)]);
+    let cancelled = shop.place("k3", &[("B", 4)]);
+    for request in [&both, &sold_out, &others, &cancelled] {
+        commit_one(ledger, request.clone()).await;
+    }
+    commit_one(ledger, shop.cancel("c", order_of(&cancelled))).await;
+    let question = |shop: &Shop, order: OrderId, key| Question { brand: shop.brand.clone(), order, key };
+    let questions = [
+        question(&other, order_of(&both), None),
+        question(&shop, order_of(&both), None),
+        question(&shop, order_id(), None),
+        question(&shop, order_id(), Some(sold_out.key)),
+        question(&other, order_of(&others), Some(both.key)),
+        question(&other, order_of(&others), Some(others.key)),
+        question(&shop, order_of(&cancelled), Some(shop.key("never arrived"))),
+        question(&shop, order_of(&both), Some(both.key)),
+    ];
+    let mut alone = Vec::new();
+    for Question { brand, order, key } in &questions {
+        alone.push(ledger.look_up(brand, *order, *key).await.unwrap());
+    }
+    assert_eq!(ledger.look_up_all(&questions).await.unwrap(), alone);
+    let states: Vec<Option<&str>> =
+        alone.iter().map(|found| found.as_ref().map(|state| state.state.as_str())).collect();
+    let placed = Some("placed");
+    assert_eq!(
+        states,
+        [None, placed, None, Some("sold-out"), None, placed, Some("cancelled"), placed],
+        "another brand's order and a key of another brand are not told"
+    );
+    let lines: Vec<usize> = alone
+        .iter()
+        .flatten()
+        .map(|state| state.terms.as_ref().map_or(0, |terms| terms.lines.len()))
+        .collect();
+    assert_eq!(lines, [2, 0, 1, 1, 2]);
+    assert_eq!(ledger.look_up_all(&[]).await.unwrap(), []);
 }
 
 pub(crate) async fn an_order_of_2000_lines_is_committed_and_read_back_in_order(database: &Database) {

@@ -1,18 +1,22 @@
 //! Empty ledgers to test on: an SQLite file, or a database in one PostgreSQL cluster that all tests share.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bridge_idc::config::LedgerUrl;
-use bridge_idc::ledger::Ledger;
-use bridge_tests::database;
-use bridge_tests::postgres::Postgres;
+use bridge_idc::orders::store::Ledger;
+use bridge_tests::testkit::database;
+use bridge_tests::testkit::postgres::Postgres;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 /// The database that the others are copies of.
 const MIGRATED: &str = "migrated";
+
+/// Held while a test makes roles and logins: they belong to the whole cluster, not to a database.
+pub(crate) static ROLES: Mutex<()> = Mutex::const_new(());
 
 /// An empty, migrated ledger.
 pub(crate) struct Database {
@@ -38,10 +42,13 @@ pub(crate) async fn sqlite() -> Database {
 
 /// A ledger in a database of its own.
 pub(crate) async fn postgres(case: &str) -> Database {
+    static MADE: AtomicUsize = AtomicUsize::new(0);
     let cluster = cluster().await;
-    // PostgreSQL's names have at most 63 bytes.
-    let name = &case.replace(char::is_numeric, "n")[..case.len().min(63)];
-    let url = LedgerUrl::Postgres(with_password(cluster.create_database_like(name, MIGRATED).await.unwrap()));
+    // Two cases may have one name; PostgreSQL's names have at most 63 bytes.
+    let mut name = format!("db{}_{case}", MADE.fetch_add(1, Ordering::Relaxed));
+    name.truncate(63);
+    let url =
+        LedgerUrl::Postgres(with_password(cluster.create_database_like(&name, MIGRATED).await.unwrap()));
     Database { ledger: connect(&url).await, url, _keep: Keep::Cluster { _cluster: cluster } }
 }
 

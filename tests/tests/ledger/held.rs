@@ -5,9 +5,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bridge_idc::config::LedgerUrl;
-use bridge_idc::ledger::payments::{Begun, NotDone, PaymentLedger as _};
-use bridge_idc::ledger::{BatchEnd, Ledger, LedgerError, RequestEnd};
-use bridge_idc::planner::{Awaited, Request};
+use bridge_idc::orders::planner::{Awaited, Request};
+use bridge_idc::orders::store::{BatchEnd, Ledger, LedgerError, RequestEnd};
+use bridge_idc::payments::store::{Begun, NotDone, PaymentLedger as _};
 use bridge_protocol::domain::{Outcome, Sku};
 use bridge_protocol::wire::order::Refusal;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};

@@ -1,8 +1,8 @@
 //! Writers take rows and keys in one order, so that none of them waits in a circle. The database would end such a circle, and
 //! the flow would try again: so what is looked at is who holds what, and not what the requests come to.
 
-use bridge_idc::ledger::{Ledger, RequestEnd};
-use bridge_idc::planner::Request;
+use bridge_idc::orders::planner::Request;
+use bridge_idc::orders::store::{Ledger, RequestEnd};
 use bridge_protocol::domain::{Brand, Outcome};
 use bridge_protocol::wire::order::Refusal;
 use sqlx::PgConnection;

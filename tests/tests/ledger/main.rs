@@ -4,6 +4,7 @@
 // Said to be tests, which all of this is, so that what clippy.toml allows in tests is allowed here.
 #[cfg(test)]
 mod cases;
+mod catalogue;
 #[cfg(test)]
 mod database;
 #[cfg(test)]
@@ -58,6 +59,7 @@ on_both_databases! {
     cancelling_gives_the_units_back_once_under_any_number_of_keys
     an_order_can_be_placed_and_cancelled_in_one_batch
     what_was_never_placed_is_not_cancellable
+    orders_looked_up_together_are_each_answered_as_alone
     no_brand_sees_or_cancels_another_brand_s_order
     an_order_of_2000_lines_is_committed_and_read_back_in_order
     a_batch_of_1000_on_one_hot_sku_never_oversells

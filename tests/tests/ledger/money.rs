@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{Begun, PaymentLedger as _, ReportedOutcome, ResolveResult};
-use bridge_idc::payment::{GiveBackRequest, Payment};
+use bridge_idc::orders::store::Ledger;
+use bridge_idc::payments::store::{Begun, PaymentLedger as _, ReportedOutcome, ResolveResult};
+use bridge_idc::payments::{GiveBackRequest, Payment};
 use bridge_protocol::domain::{Currency, Money, PaymentState, ReasonCode, RefundState};
 use bridge_protocol::wire::order::Refusal;
 

@@ -4,11 +4,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bridge_idc::config::LedgerUrl;
-use bridge_idc::ledger::{BatchEnd, Ledger, LedgerError, NotReady, RequestEnd, RequestOutcome, Totals};
-use bridge_idc::planner::Request;
+use bridge_idc::orders::planner::Request;
+use bridge_idc::orders::store::{
+    BatchEnd, Ledger, LedgerError, NotReady, RequestEnd, RequestOutcome, Totals,
+};
 use bridge_protocol::domain::Outcome;
 use bridge_protocol::wire::order::Refusal;
-use bridge_tests::postgres::Postgres;
+use bridge_tests::testkit::postgres::Postgres;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -3,20 +3,20 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{
+use bridge_idc::orders::store::Ledger;
+use bridge_idc::payments::audit::{LogFirst, conclude_payment, conclude_refund};
+use bridge_idc::payments::store::{
     Attempt, Begun, Conclusion, Doubt, NotDone, OperatorDecision, PaymentLedger as _, ReportedOutcome,
     ResolveResult, Sums,
 };
-use bridge_idc::payment::audit::{LogFirst, conclude_payment, conclude_refund};
-use bridge_idc::payment::{ChargeRequest, GiveBackRequest, Payment};
+use bridge_idc::payments::{ChargeRequest, GiveBackRequest, Payment};
 use bridge_protocol::domain::{
     Brand, Currency, Money, OrderId, Outcome, PaymentId, PaymentState, ReasonCode, RefundId, RefundState,
     UnixMicros,
 };
 use bridge_protocol::wire::order::Refusal;
 use bridge_runtime::audit_log::{AuditLog, Closer};
-use bridge_tests::audits;
+use bridge_tests::testkit::audits;
 use tempfile::TempDir;
 
 use crate::database::Database;

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{
+use bridge_idc::orders::store::Ledger;
+use bridge_idc::payments::Payment;
+use bridge_idc::payments::store::{
     Attempt, Begun, OperatorDecision, PaymentLedger as _, ReportedOutcome, ResolveResult,
 };
-use bridge_idc::payment::Payment;
 use bridge_protocol::domain::{PaymentState, ReasonCode, RefundId, RefundState, UnixMicros};
 use bridge_protocol::wire::order::Refusal;
 

@@ -3,33 +3,34 @@
 use std::time::Duration;
 
 use bridge_idc::config::LedgerUrl;
-use bridge_idc::ledger::LedgerError;
-use bridge_idc::ledger::import::StockFile;
+use bridge_idc::orders::store::LedgerError;
+use bridge_idc::orders::store::import::StockFile;
 use bridge_idc::vault::keyring::Keyring;
 use bridge_protocol::domain::Outcome;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::database::{connect, postgres};
+use crate::database::{ROLES, connect, postgres};
 use crate::held::holds;
 use crate::payments;
 use crate::shop::{Shop, commit_one, import, is_placed, now, order_of, settled};
 
 const ROLE_SQL: &str = include_str!("../../../bridge-idc/src/database/postgres/role.sql");
 
-/// The logins belong to the whole cluster, which the tests share: so this is one test.
 #[tokio::test]
 async fn each_command_works_with_its_own_role_and_nothing_more() {
     let database = postgres("role").await;
     let LedgerUrl::Postgres(owner) = database.url() else { unreachable!() };
+    let making_roles = ROLES.lock().await;
     database.run(ROLE_SQL, "").await;
     database.run(ROLE_SQL, "").await;
     let mut logins = Vec::new();
     for role in ["serve", "stock", "personal"] {
-        let login = format!("CREATE ROLE login_{role} LOGIN PASSWORD 'secret' IN ROLE bridge_{role}");
+        let login = format!("CREATE ROLE ledger_{role} LOGIN PASSWORD 'secret' IN ROLE bridge_{role}");
         database.run(&login, "").await;
         let server = owner.split_once('@').unwrap().1;
-        logins.push(LedgerUrl::Postgres(format!("postgres://login_{role}:secret@{server}")));
+        logins.push(LedgerUrl::Postgres(format!("postgres://ledger_{role}:secret@{server}")));
     }
+    drop(making_roles);
     let [serve, stock, personal] = [&logins[0], &logins[1], &logins[2]];
 
     let shop = Shop::open(&connect(stock).await, "acme", &[("A", 5)]).await;

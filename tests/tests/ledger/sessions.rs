@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use bridge_idc::config::LedgerUrl;
-use bridge_idc::ledger::NotReady;
-use bridge_tests::postgres::{More, Postgres};
-use bridge_tests::process::Programs;
-use bridge_tests::site::{Site, configure};
+use bridge_idc::orders::store::NotReady;
+use bridge_tests::testkit::postgres::{More, Postgres};
+use bridge_tests::testkit::process::Programs;
+use bridge_tests::testkit::site::{Site, configure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -67,7 +67,7 @@ async fn a_command_refuses_such_a_pooler_as_the_agent_does() {
     let LedgerUrl::Postgres(url) = database.url() else { unreachable!() };
     let LedgerUrl::Postgres(pooler) = pooler(url).await else { unreachable!() };
     let (dir, programs) = (tempfile::tempdir().unwrap(), Programs::build().unwrap());
-    let sqlite = bridge_tests::database::Database::Sqlite(dir.path().join("idc/ledger.db"));
+    let sqlite = bridge_tests::testkit::database::Database::Sqlite(dir.path().join("idc/ledger.db"));
     let site = Site::prepare(dir.path(), programs, sqlite, &[("acme", "KRW")], 1).await.unwrap();
     let config = site.idc_dir().join("bridge-idc.toml");
     let (credentials, server) = pooler.split_once('@').unwrap();

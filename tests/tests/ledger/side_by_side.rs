@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{PaymentLedger as _, ReportedOutcome, ResolveResult};
-use bridge_idc::payment::Payment;
+use bridge_idc::orders::store::Ledger;
+use bridge_idc::payments::Payment;
+use bridge_idc::payments::store::{PaymentLedger as _, ReportedOutcome, ResolveResult};
 use bridge_protocol::domain::{OrderId, PaymentState, ReasonCode, RefundId, UnixMicros};
 
 use crate::database::Database;

@@ -6,8 +6,8 @@ use std::process::ExitStatus;
 
 use anyhow::{Context, Result, ensure};
 use bridge_skips::{Lack, skipped};
-use bridge_tests::process::Running;
-use bridge_tests::tied;
+use bridge_tests::testkit::process::Running;
+use bridge_tests::testkit::tied;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use crate::common::{PATIENCE, Shop, site};

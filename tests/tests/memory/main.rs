@@ -26,10 +26,10 @@ mod tests {
 
     use anyhow::{Context, Result, ensure};
     use bridge_skips::{Lack, skipped};
-    use bridge_tests::memory::search;
-    use bridge_tests::process::Running;
-    use bridge_tests::search::Needles;
-    use bridge_tests::site::{Bridge, configure};
+    use bridge_tests::testkit::memory::search;
+    use bridge_tests::testkit::process::Running;
+    use bridge_tests::testkit::search::Needles;
+    use bridge_tests::testkit::site::{Bridge, configure};
     use tokio::task::spawn_blocking;
     use tokio::time::sleep;
 
@@ -52,7 +52,7 @@ mod tests {
         nothing_stays(&site_on(dir.path(), database, &WAYS).await?).await
     }
 
-    async fn nothing_stays(site: &bridge_tests::site::Site) -> Result<()> {
+    async fn nothing_stays(site: &bridge_tests::testkit::site::Site) -> Result<()> {
         let config = site.cloud_dir().join("bridge-cloud.toml");
         configure(&config, "storefront.body_timeout", "2s")?;
         // A connection that was closed proves nothing.

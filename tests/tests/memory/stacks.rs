@@ -11,8 +11,8 @@ use bridge_protocol::seal::manifest::Validity;
 use bridge_protocol::seal::opening::{Opener, OpeningKey};
 use bridge_protocol::seal::sealing::{Header, SealingSession};
 use bridge_protocol::stack::wiped;
-use bridge_tests::memory::search;
-use bridge_tests::search::Needles;
+use bridge_tests::testkit::memory::search;
+use bridge_tests::testkit::search::Needles;
 use rustix::process::getpid;
 
 const NOW: UnixMicros = UnixMicros::new(1_000_000);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use bridge_tests::search::Needles;
-use bridge_tests::site::{Bridge, Site};
+use bridge_tests::testkit::search::Needles;
+use bridge_tests::testkit::site::{Bridge, Site};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};

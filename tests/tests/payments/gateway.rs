@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use bridge_idc::payment::gateway::{ChargeStatus, Gateway, GatewayAnswer, NoProof};
-use bridge_idc::payment::toss::Toss;
-use bridge_idc::payment::{Charge, GiveBack};
+use bridge_idc::payments::gateway::toss::Toss;
+use bridge_idc::payments::gateway::{ChargeStatus, Gateway, GatewayAnswer, NoProof};
+use bridge_idc::payments::{Charge, GiveBack};
 use bridge_protocol::domain::{
     Currency, Money, OrderId, PaymentId, PaymentKey, ReasonCode, RefundId, UnixMicros,
 };
-use bridge_tests::sandbox::{Mischief, Rates, SECRET_KEY, Sandbox};
+use bridge_tests::testkit::sandbox::{Mischief, Rates, SECRET_KEY, Sandbox};
 
 const NOW: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
 

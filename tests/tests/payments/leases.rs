@@ -7,17 +7,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bridge_idc::config::LedgerUrl;
-use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::ReportedOutcome;
 use bridge_idc::metrics::Metrics;
-use bridge_idc::payment::audit::{Log, LogFirst, conclude_payment};
-use bridge_idc::payment::end::ServiceEnd;
-use bridge_idc::payment::gateway::{ChargeStatus, Gateway, GatewayAnswer, NoProof};
-use bridge_idc::payment::service::{Environment, PaymentLimits, Payments};
-use bridge_idc::payment::{Charge, ChargeRequest, GiveBack};
+use bridge_idc::orders::store::Ledger;
+use bridge_idc::payments::audit::{Log, LogFirst, conclude_payment};
+use bridge_idc::payments::end::ServiceEnd;
+use bridge_idc::payments::gateway::{ChargeStatus, Gateway, GatewayAnswer, NoProof};
+use bridge_idc::payments::service::{Environment, PaymentLimits, Payments};
+use bridge_idc::payments::store::ReportedOutcome;
+use bridge_idc::payments::{Charge, ChargeRequest, GiveBack};
 use bridge_runtime::audit_log::AuditLog;
 use bridge_runtime::shutdown::Shutdown;
-use bridge_tests::audits;
+use bridge_tests::testkit::audits;
 use tokio::sync::mpsc;
 
 use crate::database::{Database, connect, postgres, sqlite};
@@ -53,9 +53,9 @@ impl Watching {
         let held_until: i64 = crate::database::value(&self.url, sql).await;
         let clock = match &self.url {
             LedgerUrl::Postgres(_) => {
-                include_str!("../../../bridge-idc/src/payment/store/postgres/clock.sql")
+                include_str!("../../../bridge-idc/src/payments/store/postgres/clock.sql")
             }
-            LedgerUrl::Sqlite(_) => include_str!("../../../bridge-idc/src/payment/store/sqlite/clock.sql"),
+            LedgerUrl::Sqlite(_) => include_str!("../../../bridge-idc/src/payments/store/sqlite/clock.sql"),
         };
         let now = crate::database::value(&self.url, clock).await;
         let held = Duration::from_micros(u64::try_from(held_until - now).unwrap_or(0));

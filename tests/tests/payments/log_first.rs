@@ -7,17 +7,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bridge_idc::config::LedgerUrl;
-use bridge_idc::ledger::Ledger;
-use bridge_idc::ledger::payments::{Attempt, OperatorDecision, PaymentLedger as _, ResolveResult};
 use bridge_idc::metrics::Metrics;
-use bridge_idc::payment::audit::Log;
-use bridge_idc::payment::end::ServiceEnd;
-use bridge_idc::payment::gateway::{ChargeStatus, Gateway, GatewayAnswer, NoProof};
-use bridge_idc::payment::service::{Environment, Payments};
-use bridge_idc::payment::{Charge, GiveBack, Payment};
+use bridge_idc::orders::store::Ledger;
+use bridge_idc::payments::audit::{Beside, Log, Operator};
+use bridge_idc::payments::end::ServiceEnd;
+use bridge_idc::payments::gateway::{ChargeStatus, Gateway, GatewayAnswer, NoProof};
+use bridge_idc::payments::service::{Environment, Payments};
+use bridge_idc::payments::store::{Attempt, OperatorDecision, PaymentLedger as _, ResolveResult};
+use bridge_idc::payments::{Charge, GiveBack, Payment, operator};
 use bridge_protocol::audit::Event;
-use bridge_protocol::domain::{PaymentState, ReasonCode, RefundState};
-use bridge_runtime::audit_log::AuditError;
+use bridge_protocol::audit::entry::Word;
+use bridge_protocol::domain::{PaymentState, ReasonCode, RefundId, RefundState};
+use bridge_runtime::audit_log::{AuditError, CommandSocketError};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::database::{Database, connect, postgres, sqlite};
@@ -43,7 +44,25 @@ impl Log for Hanging {
     }
 }
 
+impl Beside for Hanging {
+    fn append(
+        &self,
+        event: Event,
+    ) -> Pin<Box<dyn Future<Output = Result<(), CommandSocketError>> + Send + '_>> {
+        self.outcomes.lock().unwrap().push(event.kind().to_owned());
+        self.asked.notify_one();
+        Box::pin(async {
+            self.answers.acquire().await.unwrap().forget();
+            Ok(())
+        })
+    }
+}
+
 impl Hanging {
+    fn new() -> Self {
+        Self { outcomes: Mutex::default(), asked: Notify::new(), answers: Semaphore::new(0) }
+    }
+
     /// Does something while the log hangs, and lets it go.
     async fn meanwhile(&self, work: impl Future<Output = ()>) {
         self.asked.notified().await;
@@ -119,8 +138,7 @@ struct Doubt {
 
 impl Doubt {
     async fn of(database: Database, shows: ChargeStatus) -> Self {
-        let log = Hanging { outcomes: Mutex::default(), asked: Notify::new(), answers: Semaphore::new(0) };
-        let site = Site { ledger: connect(database.url()).await, log };
+        let site = Site { ledger: connect(database.url()).await, log: Hanging::new() };
         let answers = Arc::new(AtomicBool::new(false));
         let gateway = Late { shows, answers: answers.clone() };
         let payments = Payments::at(site, gateway, LIMITS, Arc::new(Metrics::default()));
@@ -169,6 +187,23 @@ impl Doubt {
                         WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
             assert_eq!(self.database.count(open).await, 0, "a transaction is open while the log hangs");
         }
+    }
+
+    /// What an operator's word about a refund comes to that is said while somebody else does something: between what it comes to
+    /// and its commit it is logged.
+    async fn is_said_meanwhile(
+        &self,
+        refund: RefundId,
+        word: &Hanging,
+        work: impl Future<Output = ()>,
+    ) -> ResolveResult {
+        let reason = ReasonCode::new("TICKET_4711").unwrap();
+        let verdict = OperatorDecision { moved: false, amount: None, reason: &reason };
+        let operator = Operator { audit: word, who: Word::of("dba"), reason: &reason, refund: Some(refund) };
+        let (order, id) = (self.payment.charge.order, self.payment.charge.payment);
+        let said = operator::resolve(&self.database.ledger, order, id, verdict, &operator);
+        let (said, ()) = tokio::join!(said, word.meanwhile(work));
+        said.unwrap().resolved
     }
 
     /// Somebody ends the doubt by hand.
@@ -254,4 +289,39 @@ async fn a_log_with_an_uncommitted_end_gets_how_the_payment_stands() {
     tokio::join!(doubt.is_asked_about(), right);
     assert_eq!(doubt.read().await.state, PaymentState::Paid);
     assert_eq!(doubt.log().outcomes(), ["not_paid", "paid"]);
+}
+
+/// The agent asks for the refund between an operator's look at it and what the operator says of it.
+async fn what_an_operator_says_is_decided_anew(database: Database) {
+    let doubt = Doubt::of(database, ChargeStatus::Charged).await;
+    doubt.log().answers.add_permits(2);
+    doubt.is_asked_about().await;
+    let asked = refund(&doubt.shop, "r", &doubt.read().await, 1_000);
+    assert!(matches!(doubt.payments.refund(&asked).await, ServiceEnd::Stands { .. }));
+    let refund = doubt.read().await.refunds[0].refund;
+    let (word, over) = (Hanging::new(), "UPDATE refunds SET give_back_until = 1");
+
+    doubt.database.run(over, over).await;
+    let resolved = doubt.is_said_meanwhile(refund, &word, doubt.is_asked_for_again()).await;
+    assert!(matches!(resolved, ResolveResult::OnItsWay(_)), "{resolved:?}");
+    assert_eq!(doubt.read().await.refunds[0].state, RefundState::Unknown);
+
+    doubt.database.run(over, over).await;
+    doubt.answers.store(true, Ordering::Relaxed);
+    let resolved = doubt.is_said_meanwhile(refund, &word, doubt.is_asked_for_again()).await;
+    assert_eq!(resolved, ResolveResult::Known);
+    let payment = doubt.read().await;
+    assert_eq!((payment.refunds[0].state, payment.refunded), (RefundState::Done, 1_000));
+    assert_eq!(word.outcomes(), ["payment-resolved"; 2], "it was said, and nothing of it is committed");
+    assert_eq!(doubt.log().outcomes(), ["paid", "done"]);
+}
+
+#[tokio::test]
+async fn an_operators_word_is_decided_anew_once_it_is_logged_on_sqlite() {
+    Box::pin(what_an_operator_says_is_decided_anew(sqlite().await)).await;
+}
+
+#[tokio::test]
+async fn an_operators_word_is_decided_anew_once_it_is_logged_on_postgres() {
+    Box::pin(what_an_operator_says_is_decided_anew(postgres("said_meanwhile").await)).await;
 }

@@ -1,4 +1,8 @@
-//! Payments against a gateway that misbehaves: the adapter, the service with its reconciler, webhooks.
+//! Payments against a gateway that misbehaves: the adapter, the service with its reconciler, webhooks, and all of it end to end.
+
+mod checkout;
+#[path = "../common/mod.rs"]
+mod common;
 
 // Said to be tests, which all of this is, so that what clippy.toml allows in tests is allowed here.
 #[cfg(test)]

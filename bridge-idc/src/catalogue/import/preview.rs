@@ -55,6 +55,15 @@ row! {
 }
 
 row! {
+    /// A category that is there, and whether it changes.
+    struct CategoryRow {
+        _brand: String,
+        _category: String,
+        changes: i32,
+    }
+}
+
+row! {
     /// A product that is there, and whether it changes.
     struct ProductRow {
         brand: String,
@@ -106,9 +115,9 @@ impl<'a> Previewer<'a> {
         refuse_other_currencies(records, &known);
         refuse_unknown_brands(records, &known);
         let rows = category_rows(&records.categories);
-        let there: Vec<(String, String, i32)> = self.ask(&each!("judge_categories"), &rows).await?;
+        let there: Vec<CategoryRow> = self.ask(&each!("judge_categories"), &rows).await?;
         let all = records.categories.len() as u64;
-        let categories = tally(all, there.iter().map(|(_, _, changes)| *changes != 0));
+        let categories = tally(all, there.iter().map(|row| row.changes != 0));
         Ok(Imported { brands, categories, ..Imported::default() })
     }
 

@@ -9,11 +9,12 @@ use bridge_protocol::domain::catalogue::{EntityKey, Position};
 use bridge_runtime::clock;
 use sqlx::{SqlStr, SqliteConnection};
 
-use super::columns::Dialect;
+use super::columns::{Dialect, Dialects};
+use super::numbers::Rounds;
 use super::round::{ChangeLogLimits, FORGET_MAX, PENDING_MAX, Round, micros};
-use super::source::{Statements, texts};
+use super::source::{HeadColumns, Statements, texts};
 use crate::database::sqlite::Sqlite;
-use crate::database::{AnyRow, row};
+use crate::database::{AnyRow, KeptConnection, row};
 
 pub(super) const DIALECT: Dialect = Dialect {
     json_cast: "",
@@ -25,8 +26,14 @@ pub(super) const DIALECT: Dialect = Dialect {
 /// A lease that ends later than this was written before the clock was set back. As in 0002_catalogue.sql.
 const LEASE_MICROS_MAX: i64 = 60_000_000;
 
+impl Dialects for Sqlite {
+    fn dialect(&self) -> &'static Dialect {
+        &DIALECT
+    }
+}
+
 impl Statements for SqliteConnection {
-    async fn head(&mut self) -> sqlx::Result<(i64, i64, i64)> {
+    async fn head(&mut self) -> sqlx::Result<HeadColumns> {
         sqlx::query_as(include_str!("head.sql")).bind(clock::now().get()).fetch_one(self).await
     }
 
@@ -49,51 +56,57 @@ row! {
     }
 }
 
-/// The steps of `catalogue_sequence()` in 0002_catalogue.sql.
-pub(super) async fn round(database: &Sqlite, agent: &str, lease: Duration) -> sqlx::Result<Round> {
-    let lease = micros(lease);
-    let state_sql = include_str!("state.sql");
-    // Before the first look at what is pending: what is committed by now will be seen.
-    let started = clock::now().get();
-    let state: StateColumns = sqlx::query_as(state_sql).fetch_one(&database.pool).await?;
-    let StateColumns { seq, mark, swept, holder, expires_at, is_pending } = &state;
-    let held = holds(agent, holder, *expires_at, started);
-    let is_fresh = holder == agent && (started + lease / 3 * 2..=started + lease).contains(expires_at);
-    if !held || (!is_pending && is_fresh && lease > 0) {
-        let swept = if held { started } else { *swept };
-        return Ok(came_to(held, 0, !is_pending, (*seq, *mark), started - swept));
-    }
+impl Rounds for Sqlite {
+    /// The steps of `catalogue_sequence()` in 0002_catalogue.sql.
+    async fn round(&self, _: &mut KeptConnection, agent: &str, lease: Duration) -> sqlx::Result<Round> {
+        let lease = micros(lease);
+        let state_sql = include_str!("state.sql");
+        // Before the first look at what is pending: what is committed by now will be seen.
+        let started = clock::now().get();
+        let state: StateColumns = sqlx::query_as(state_sql).fetch_one(&self.pool).await?;
+        let StateColumns { seq, mark, swept, holder, expires_at, is_pending } = &state;
+        let held = holds(agent, holder, *expires_at, started);
+        let is_fresh = holder == agent && (started + lease / 3 * 2..=started + lease).contains(expires_at);
+        if !held || (!is_pending && is_fresh && lease > 0) {
+            let swept = if held { started } else { *swept };
+            return Ok(came_to(held, 0, !is_pending, (*seq, *mark), started - swept));
+        }
 
-    // From here on no other agent numbers anything.
-    let mut open = database.begin().await?;
-    let state: StateColumns = sqlx::query_as(state_sql).fetch_one(open.connection()).await?;
-    let StateColumns { seq, mark, swept, holder, expires_at, is_pending } = state;
-    if !holds(agent, &holder, expires_at, started) {
+        // From here on no other agent numbers anything.
+        let mut open = self.begin().await?;
+        let state: StateColumns = sqlx::query_as(state_sql).fetch_one(open.connection()).await?;
+        let StateColumns { seq, mark, swept, holder, expires_at, is_pending } = state;
+        if !holds(agent, &holder, expires_at, started) {
+            open.commit().await?;
+            return Ok(came_to(false, 0, !is_pending, (seq, mark), started - swept));
+        }
+        // A moment of its own for each round, whatever the clock does.
+        let new_mark = started.max(mark + 1);
+        let number = sqlx::query(include_str!("number.sql")).bind(seq).bind(new_mark).bind(PENDING_MAX);
+        let numbered = number.execute(open.connection()).await?.rows_affected().cast_signed();
+        let take = sqlx::query(include_str!("take.sql")).bind(PENDING_MAX);
+        let taken = take.execute(open.connection()).await?.rows_affected().cast_signed();
+        let emptied = taken < PENDING_MAX;
+        let (seq, mark) = (seq + numbered, if numbered > 0 { new_mark } else { mark });
+        let swept = if emptied { started } else { swept };
+        let advance = sqlx::query(include_str!("advance.sql"));
+        let advance = advance.bind(seq).bind(mark).bind(swept).bind(agent).bind(started + lease);
+        advance.execute(open.connection()).await?;
         open.commit().await?;
-        return Ok(came_to(false, 0, !is_pending, (seq, mark), started - swept));
+        Ok(came_to(true, numbered, emptied, (seq, mark), started - swept))
     }
-    // A moment of its own for each round, whatever the clock does.
-    let new_mark = started.max(mark + 1);
-    let number = sqlx::query(include_str!("number.sql")).bind(seq).bind(new_mark).bind(PENDING_MAX);
-    let numbered = number.execute(open.connection()).await?.rows_affected().cast_signed();
-    let take = sqlx::query(include_str!("take.sql")).bind(PENDING_MAX);
-    let taken = take.execute(open.connection()).await?.rows_affected().cast_signed();
-    let emptied = taken < PENDING_MAX;
-    let (seq, mark) = (seq + numbered, if numbered > 0 { new_mark } else { mark });
-    let swept = if emptied { started } else { swept };
-    let advance = sqlx::query(include_str!("advance.sql"));
-    let advance = advance.bind(seq).bind(mark).bind(swept).bind(agent).bind(started + lease);
-    advance.execute(open.connection()).await?;
-    open.commit().await?;
-    Ok(came_to(true, numbered, emptied, (seq, mark), started - swept))
-}
 
-/// Forgets some of the log's oldest changes; returns how many.
-pub(super) async fn forget(database: &Sqlite, limits: &ChangeLogLimits) -> sqlx::Result<u64> {
-    let kept = i64::try_from(limits.changes_kept).unwrap_or(i64::MAX);
-    let oldest = clock::now().get().saturating_sub(micros(limits.changes_kept_for));
-    let forget = sqlx::query(include_str!("forget.sql")).bind(kept).bind(oldest).bind(FORGET_MAX);
-    Ok(forget.execute(database.writer()).await?.rows_affected())
+    /// There is one agent: one process at a time serves a file.
+    async fn tell(&self, _: &mut KeptConnection) -> sqlx::Result<()> {
+        Ok(())
+    }
+
+    async fn forget(&self, _: &mut KeptConnection, limits: &ChangeLogLimits) -> sqlx::Result<u64> {
+        let kept = i64::try_from(limits.changes_kept).unwrap_or(i64::MAX);
+        let oldest = clock::now().get().saturating_sub(micros(limits.changes_kept_for));
+        let forget = sqlx::query(include_str!("forget.sql")).bind(kept).bind(oldest).bind(FORGET_MAX);
+        Ok(forget.execute(self.writer()).await?.rows_affected())
+    }
 }
 
 fn holds(agent: &str, holder: &str, expires_at: i64, now: i64) -> bool {

@@ -7,6 +7,7 @@ use sqlx::{PgConnection, PgPool};
 
 use super::{AWAITED_FOR, LOCK_TIMEOUT};
 use crate::database::held::{HeldItem, HeldRows, Key, Touched};
+use crate::database::row::row;
 
 /// Waits for a SKU's stock, by brand and SKU, and takes it.
 pub(crate) const WAIT_FOR_STOCK: &str = include_str!("wait_for_stock.sql");
@@ -57,11 +58,27 @@ async fn held(connection: &mut PgConnection, sql: &'static str, keys: &[Key]) ->
 
 /// The table that somebody has locked as a whole, if that is what an import met.
 pub(crate) async fn locked_table(pool: &PgPool) -> Option<HeldItem> {
-    locked(pool, None).await.map(|(table, ..)| HeldItem::Table(table))
+    locked(pool, None).await.map(|lock| HeldItem::Table(lock.table))
 }
 
-/// `table, process, user, application`
-type LockRow = (String, i32, String, String);
+row! {
+    /// A table that somebody has locked as a whole, and who.
+    struct LockRow {
+        table: String,
+        process: i32,
+        user: String,
+        application: String,
+    }
+}
+
+row! {
+    /// Who holds a row.
+    struct HolderRow {
+        process: i32,
+        user: String,
+        application: String,
+    }
+}
 
 async fn locked(pool: &PgPool, table: Option<&str>) -> Option<LockRow> {
     let ask = sqlx::query_as(include_str!("who_holds_table.sql")).bind(table);
@@ -75,18 +92,18 @@ pub(crate) async fn holder(pool: &PgPool, held: &HeldItem) -> Option<String> {
         HeldItem::Sku { brand, sku } => (include_str!("who_holds_sku.sql"), brand, sku),
         HeldItem::Product { brand, product } => (include_str!("who_holds_product.sql"), brand, product),
         HeldItem::Table(table) => {
-            let (_, process, user, application) = locked(pool, Some(table)).await?;
-            return Some(named((process, user, application)));
+            let LockRow { process, user, application, .. } = locked(pool, Some(table)).await?;
+            return Some(named(HolderRow { process, user, application }));
         }
         HeldItem::Unnamed | HeldItem::File => return None,
     };
     let ask = sqlx::query_as(sql).bind(brand).bind(code);
     // It is said beside what is known for certain: an error says no more than nothing.
-    let found: Option<(i32, String, String)> = ask.fetch_optional(pool).await.ok()?;
+    let found: Option<HolderRow> = ask.fetch_optional(pool).await.ok()?;
     found.map(named)
 }
 
-fn named((process, user, application): (i32, String, String)) -> String {
+fn named(HolderRow { process, user, application }: HolderRow) -> String {
     let application = if application.is_empty() { "of no name".to_owned() } else { application };
     format!("process {process} of PostgreSQL, user {user}, program {application}")
 }

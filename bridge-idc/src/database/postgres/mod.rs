@@ -12,19 +12,23 @@ mod commit_warnings;
 /// What somebody else holds and an import needs.
 pub(crate) mod held;
 
+/// What it tells its listeners.
+pub(super) mod notify;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bridge_runtime::config::Secret;
-use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSslMode};
+use sqlx::{ConnectOptions, Connection as _};
 
 use super::error::{LedgerError, NotReady};
+use super::kept::KeptConnection;
 use super::open::Open;
 use commit_warnings::CommitWarnings;
 use held::set_lock_timeout;
-pub(crate) use session::make_durable;
+use session::make_durable;
 
 /// Settings of each connection.
 const SETTINGS: [(&str, &str); 5] = [
@@ -98,6 +102,21 @@ impl Postgres {
             session::check(&mut connection, &[SETTINGS.as_slice(), own].concat()).await?;
         }
         Ok(())
+    }
+
+    /// Takes out a connection that is kept outside the pools, or makes one. Each statement on it sees what was committed before
+    /// it, whatever a DBA made the default.
+    pub(crate) async fn take(&self, kept: &mut KeptConnection) -> sqlx::Result<PgConnection> {
+        match kept.postgres.take() {
+            Some(connection) => Ok(connection),
+            None => {
+                let isolation = [("default_transaction_isolation", "read committed")];
+                let options = (*self.pool.connect_options()).clone().options(isolation);
+                let mut connection = PgConnection::connect_with(&options).await?;
+                make_durable(&mut connection).await?;
+                Ok(connection)
+            }
+        }
     }
 
     /// For a statement that writes.

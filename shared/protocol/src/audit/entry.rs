@@ -203,6 +203,13 @@ pub struct Ended {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resolved {
+    /// Whose shop. Agents of before did not log it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brand: Option<Word>,
+    /// The digest of brand and idempotency key under which it was asked for; of a refund that nobody asked for, its payment's.
+    /// Agents of before did not log it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Digest>,
     /// The payment's order.
     #[serde(with = "order")]
     pub order: OrderId,

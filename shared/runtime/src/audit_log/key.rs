@@ -2,9 +2,8 @@
 //!
 //! The name stands beside the secret, so that a log keeps its identity when its agent is renamed.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use bridge_protocol::note::{NoteError, NoteSigner};
@@ -13,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::beside::{self, Beside};
 use crate::folder;
 use crate::private::{self, NotPrivate};
+use crate::whole_file::{Synced, WholeFile};
 
 /// More than the file has: its first line, a name of at most 100 characters, 64 digits.
 const FILE_BYTES: usize = 1_024;
@@ -100,12 +100,14 @@ fn make(path: &Path, name: &str) -> Result<NoteSigner, KeyError> {
     let hex: Zeroizing<String> = Zeroizing::new(secret.iter().map(|byte| format!("{byte:02x}")).collect());
     let text = Zeroizing::new(format!("{FIRST_LINE}\n{name}\n{}\n", *hex));
     fs::create_dir_all(folder::of(path)).map_err(io)?;
-    // Written beside and renamed, so that a crash in between leaves no half a key.
-    let new = Beside::Unfinished.of(path);
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(io)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
-    fs::rename(&new, path).and_then(|()| folder::sync(path)).map_err(io)?;
+    let whole = WholeFile {
+        unfinished: &Beside::Unfinished.of(path),
+        mode: 0o600,
+        synced: Synced::All,
+        syncs_folder: true,
+        removes_unfinished: false,
+    };
+    whole.replace(path, |file| file.write_all(text.as_bytes())).map_err(io)?;
     Ok(signer)
 }
 

@@ -4,9 +4,7 @@
 //! is late, and nothing else is: whoever has something to note hands it over and goes on. Of what is handed over meanwhile
 //! only the newest is written.
 
-use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -17,6 +15,7 @@ use tokio::time::timeout;
 
 use super::disk::FILE_MODE;
 use super::watchdog::Watchdog;
+use crate::whole_file::{Synced, WholeFile};
 
 /// Between two tries to write what could not be written.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -104,17 +103,12 @@ async fn nothing_more_comes(newest: &mut watch::Receiver<Vec<u8>>, is_failing: b
 fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut unfinished = path.to_owned().into_os_string();
     unfinished.push(UNFINISHED);
-    let unfinished = PathBuf::from(unfinished);
-    let written = write_to(&unfinished, text).and_then(|()| fs::rename(&unfinished, path));
-    if written.is_err() {
-        // Half a file on a full disk is in everybody's way.
-        let _as_it_is = fs::remove_file(&unfinished);
-    }
-    written
-}
-
-fn write_to(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
-    file.write_all(text)?;
-    file.sync_data()
+    let whole = WholeFile {
+        unfinished: Path::new(&unfinished),
+        mode: FILE_MODE,
+        synced: Synced::Data,
+        syncs_folder: false,
+        removes_unfinished: true,
+    };
+    whole.replace(path, |file| file.write_all(text))
 }

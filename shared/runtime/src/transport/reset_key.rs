@@ -4,9 +4,8 @@
 //! it had; with a new one they wait for the whole idle timeout. Connection ids derive from the same key, since quinn
 //! answers only packets whose id it would have made itself.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +14,8 @@ use quinn::EndpointConfig;
 use quinn_proto::HashedConnectionIdGenerator;
 use quinn_proto::crypto::{CryptoError, HmacKey};
 use sha2::Sha256;
+
+use crate::whole_file::{Synced, WholeFile};
 
 const FILE: &str = "quic-reset.key";
 /// SHA-256's block, which HMAC takes as it is.
@@ -40,12 +41,15 @@ impl ResetKey {
         }
         let key: [u8; KEY_BYTES] = rand::random();
         fs::create_dir_all(state_dir)?;
-        // Written beside and renamed, so that a crash in between leaves no half a key.
-        let new = state_dir.join(format!("{FILE}.new"));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(&key)?;
-        file.sync_all()?;
-        fs::rename(new, path)?;
+        let whole = WholeFile {
+            unfinished: &state_dir.join(format!("{FILE}.new")),
+            mode: 0o600,
+            synced: Synced::All,
+            // A key that a power loss takes away is made anew.
+            syncs_folder: false,
+            removes_unfinished: false,
+        };
+        whole.replace(&path, |file| file.write_all(&key))?;
         Ok(Self(key))
     }
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use bridge_idc::ledger::{Batch, RequestOutcome};
-use bridge_idc::order_core;
-use bridge_idc::planner::Action;
+use bridge_idc::orders::core as order_core;
+use bridge_idc::orders::planner::Action;
+use bridge_idc::orders::store::{Batch, RequestOutcome};
 use bridge_protocol::domain::OrderId;
 use bridge_protocol::wire::order::Refusal;
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bridge_idc::open::OpenFailure;
-use bridge_idc::order_core::{AttemptEnd, Input, OrderCore, OrderLimits, Output};
-use bridge_idc::payment::core::PaymentCore;
+use bridge_idc::orders::core::{AttemptEnd, Input, OrderCore, OrderLimits, Output};
+use bridge_idc::orders::open::OpenFailure;
+use bridge_idc::payments::core::PaymentCore;
 use bridge_idc::vault::keyring::Keyring;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::order_link::receiver::Reply;

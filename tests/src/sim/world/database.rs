@@ -4,10 +4,10 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use bridge_idc::ledger::model::{Change, CommitFate, Effect};
-use bridge_idc::ledger::{Batch, BatchEnd, RequestEnd};
-use bridge_idc::order_core::{Attempt, AttemptEnd};
-use bridge_idc::planner::Awaited;
+use bridge_idc::orders::core::{Attempt, AttemptEnd};
+use bridge_idc::orders::planner::Awaited;
+use bridge_idc::orders::store::model::{Change, CommitFate, Effect};
+use bridge_idc::orders::store::{Batch, BatchEnd, RequestEnd};
 
 use super::super::options::Sabotage;
 use super::{Event, World, note, stored};

@@ -1,6 +1,6 @@
 //! DBAs beside the agents: each has a transaction of a few changes, in whatever order, and commits it or not.
 
-use bridge_idc::ledger::model::{Change, Changed, Shell};
+use bridge_idc::orders::store::model::{Change, Changed, Shell};
 
 use super::{Event, World, note};
 

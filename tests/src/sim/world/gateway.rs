@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bridge_idc::ledger::model::ModelDatabase;
-use bridge_idc::payment::audit::{Beside, Log};
-use bridge_idc::payment::gateway::{ChargeStatus, Gateway, GatewayAnswer, NoProof};
-use bridge_idc::payment::policy;
-use bridge_idc::payment::service::Environment;
-use bridge_idc::payment::{Charge, GiveBack};
+use bridge_idc::orders::store::model::ModelDatabase;
+use bridge_idc::payments::audit::{Beside, Log};
+use bridge_idc::payments::gateway::{ChargeStatus, Gateway, GatewayAnswer, NoProof};
+use bridge_idc::payments::policy;
+use bridge_idc::payments::service::Environment;
+use bridge_idc::payments::{Charge, GiveBack};
 use bridge_protocol::audit::Event as Logged;
 use bridge_protocol::domain::ReasonCode;
 use bridge_runtime::audit_log::{AuditError, CommandSocketError};

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bridge_idc::order_core::Input;
+use bridge_idc::orders::core::Input;
 use bridge_idc::vault::keyring::Keyring;
 use bridge_protocol::domain::{OrderId, UnixMicros};
 use bridge_protocol::note::NoteVerifier;

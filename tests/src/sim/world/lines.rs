@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bridge_idc::order_core::Input;
+use bridge_idc::orders::core::Input;
 use bridge_protocol::order_link::LinkId;
 use bridge_protocol::seal::manifest::SealingKey;
 use bridge_protocol::wire::frame::{self, FrameDecoder, ORDER_FRAME_BYTES_MAX};

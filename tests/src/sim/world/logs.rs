@@ -4,9 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use bridge_idc::audit_gate::AuditRound;
-use bridge_idc::ledger::Batch;
-use bridge_idc::order_core::Input;
+use bridge_idc::orders::audit_gate::AuditRound;
+use bridge_idc::orders::core::Input;
+use bridge_idc::orders::store::Batch;
 use bridge_protocol::audit::journal::{Header, JournalError, Reader, Writer};
 use bridge_protocol::audit::{Entry, Event as Logged};
 use bridge_protocol::domain::KeyDigest;

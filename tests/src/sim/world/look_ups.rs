@@ -3,8 +3,8 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use bridge_idc::ledger::LedgerError;
-use bridge_idc::order_core::Input;
+use bridge_idc::orders::core::Input;
+use bridge_idc::orders::store::LedgerError;
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId};
 use bridge_protocol::order_link::receiver::Token;
 use bridge_protocol::wire::order::{Refusal, State};

@@ -72,8 +72,8 @@ mod stored;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bridge_idc::ledger::model::{Broken, Ends, Holder, ModelDatabase};
-use bridge_idc::order_core;
+use bridge_idc::orders;
+use bridge_idc::orders::store::model::{Broken, Ends, Holder, ModelDatabase};
 use bridge_protocol::audit::Entry;
 use bridge_protocol::domain::OrderId;
 use bridge_protocol::order_link::LinkId;
@@ -151,7 +151,7 @@ enum Event {
     /// A sender's timer.
     Timer { cloud: usize, at: Duration },
     /// A batch comes to the database.
-    Commit { idc: usize, life: u32, attempt: order_core::Attempt },
+    Commit { idc: usize, life: u32, attempt: orders::core::Attempt },
     /// The database gets to the next statement of a batch.
     Statement(u64),
     /// COMMITs that were late are done, or not.
@@ -167,7 +167,7 @@ enum Event {
     /// The database gets to a DBA's next statement.
     Dba(u64),
     /// The agent hears how a batch ended.
-    BatchEnd { idc: usize, life: u32, ended: order_core::AttemptEnd },
+    BatchEnd { idc: usize, life: u32, ended: orders::core::AttemptEnd },
     /// A sealing session is decapsulated.
     Decapsulated { idc: usize, life: u32, link: LinkId, session: Decapsulated },
     /// The disk under a cloud agent's log has taken an entry, or refuses it.
@@ -228,7 +228,7 @@ pub(super) struct World {
     shop: Shop,
     keys: Keys,
     sender_limits: sender::SenderLimits,
-    idc_limits: order_core::OrderLimits,
+    idc_limits: orders::core::OrderLimits,
     /// What a link accepts unanswered when nothing is wrong.
     window: u32,
 
@@ -300,7 +300,7 @@ impl World {
             settle_for: dice.millis(1_000..=4_000),
             resend_after: dice.millis(60..=300),
         };
-        let idc_limits = order_core::OrderLimits {
+        let idc_limits = orders::core::OrderLimits {
             window_max: usize::try_from(dice.between(8..=300)).unwrap_or(8),
             committers: usize::try_from(dice.between(1..=4)).unwrap_or(1),
             batch_max: usize::try_from(dice.between(1..=100)).unwrap_or(1),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bridge_cloud::admission::{self, Load};
-use bridge_idc::ledger::model::PaymentColumns;
+use bridge_idc::orders::store::model::PaymentColumns;
 use bridge_protocol::domain::{IdempotencyKey, KeyDigest, OrderId, PaymentId};
 use bridge_protocol::order_link::sender::{BodyMark, CallerAnswer, Output, RequestId, Sender};
 use bridge_protocol::wire::order::{Refusal, ToCloud, to_idc};

@@ -8,8 +8,8 @@ use super::super::reference::bank::{BankReply, Id};
 use super::super::reference::{Key, Order};
 use super::World;
 use super::payers::{PayAttempt, PayEnd, PayIntent, PayRequest, PayWrite};
-use bridge_idc::ledger::model::{PaymentColumns, RefundColumns};
-use bridge_idc::payment::{Charge, GiveBack};
+use bridge_idc::orders::store::model::{PaymentColumns, RefundColumns};
+use bridge_idc::payments::{Charge, GiveBack};
 use bridge_protocol::domain::{OrderId, PaymentId};
 use bridge_protocol::wire::order::{Refusal, ToCloud, to_cloud};
 

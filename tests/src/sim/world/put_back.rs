@@ -3,13 +3,16 @@
 //! the gateway, or it is named. Nothing is restored here: another database is looked at, as this one would be.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::time::Duration;
 
-use bridge_idc::compare::{Counts, Finding, Part, Reach, Span};
-use bridge_idc::ledger::by_key::{AskedFor, Keys, OutcomeOfKey, PaymentOfKey};
-use bridge_idc::ledger::model::{ModelDatabase, OutcomeColumns, PaymentColumns, RequestColumns};
+use bridge_idc::compare::{Counts, Finding, Part, Reach, Span, StandingPayment, StandingRefund};
+use bridge_idc::orders::store::by_key::{AskedFor, Keys, OutcomeOfKey, PaymentOfKey};
+use bridge_idc::orders::store::model::{
+    ModelDatabase, OutcomeColumns, PaymentColumns, RefundColumns, RequestColumns,
+};
 use bridge_protocol::audit::{Entry, Event as Logged};
-use bridge_protocol::domain::{Brand, KeyDigest, OrderId, UnixMicros};
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, RefundId, UnixMicros};
 
 use super::super::options::Sabotage;
 use super::super::reference::Order;
@@ -25,6 +28,13 @@ const ALL_KEYS: Keys = Keys { from: [0; 32], to: [0xff; 32] };
 
 /// An order, what of it is named, and what is wrong with that.
 type NamedMoney = BTreeSet<(Order, &'static str, &'static str)>;
+
+/// What an operator spoke of.
+struct Spoken {
+    order: Order,
+    payment: PaymentId,
+    refund: Option<RefundId>,
+}
 
 impl World {
     /// When somebody looks.
@@ -73,15 +83,10 @@ impl World {
         if let Some(what) = self.not_named(&self.ledger, &named) {
             self.violate("P2", format!("the ledger is put back to {to:?}, {what}, and nothing names it"));
         }
-        // What the agents ask the gateway about by themselves they settle themselves.
-        let by_hand = named.iter().filter(|(.., what)| *what != "open");
+        // What the agents ask the gateway about by themselves they settle themselves, also where an operator had ended it.
+        let by_hand = named.iter().filter(|(_, about, what)| *what != "open" && *about != "resolution");
         self.payment_world.settled.extend(by_hand.map(|(order, ..)| *order));
         self.payment_world.named.extend(named.iter().map(|(order, ..)| *order));
-        // What an operator said is gone, and the command does not name it: until it is said again the agents ask the gateway.
-        match self.spoken_of() {
-            Ok(spoken_of) => self.payment_world.named.extend(spoken_of),
-            Err(what) => self.violate("P8", format!("a log is not to be read: {what}")),
-        }
         self.counts.settled_by_hand += self.payment_world.settled.len() as u64;
         // Of a charge of which a part is back the gateway shows nothing that proves anything.
         self.payment_world.operator = true;
@@ -127,8 +132,14 @@ impl World {
             let is_doubtful = row_of(token).is_some_and(|row| !is_charged(row));
             !is_doubtful && !is_named(*order, &["payment", "cancellation"])
         };
-        let (token, order, _) = self.payment_world.bank.given_back().find(lost)?;
-        Some(format!("a part of {token} of {:?} is back", OrderId::from_bytes(&order)))
+        if let Some((token, order, _)) = self.payment_world.bank.given_back().find(lost) {
+            return Some(format!("a part of {token} of {:?} is back", OrderId::from_bytes(&order)));
+        }
+        // Until it is said again the agents ask the gateway.
+        let is_missing = |word: &Spoken| is_missing(ledger, word) && !is_named(word.order, &["resolution"]);
+        let words = self.spoken().unwrap_or_default();
+        let word = words.into_iter().find(is_missing)?;
+        Some(format!("an operator's word about {:?} is gone", OrderId::from_bytes(&word.order)))
     }
 
     /// What was charged, and what requests that are on their way may charge: by which token, for which order.
@@ -158,8 +169,11 @@ impl World {
         });
         let span = Span::of(reaches);
         let mut part = Part::new(ALL_KEYS, &span);
-        if !logs.iter().flatten().all(|entry| part.take(entry)) {
-            return Err("an entry is in no form that is known".to_owned());
+        for log in &logs {
+            part.begin_log();
+            if !log.iter().all(|entry| part.take(entry)) {
+                return Err("an entry is in no form that is known".to_owned());
+            }
         }
         let (mut named, mut counts) = (NamedMoney::new(), Counts::default());
         let mut told = |finding: Finding| {
@@ -173,28 +187,42 @@ impl World {
             let row = payment(ledger, &key, &request);
             row.into_iter().for_each(|row| part.payment(row, &mut counts, &mut told));
         }
+        for word in part.take_words() {
+            let stands = standing(ledger, word.payment);
+            part.word(word, stands.as_ref(), &mut counts, &mut told);
+        }
         part.finish(&mut counts, &mut told);
         Ok((named, counts))
     }
 
-    /// The orders of which an operator said how a payment or a refund of theirs stands.
-    fn spoken_of(&self) -> Result<Vec<Order>, String> {
-        let mut orders = Vec::new();
+    /// What operators said.
+    fn spoken(&self) -> Result<Vec<Spoken>, String> {
+        let mut words = Vec::new();
         for idc in &self.idcs {
-            orders.extend(idc.log.whole_entries()?.iter().filter_map(|entry| match &entry.event {
-                Logged::PaymentResolved(said) => Some(*said.order.as_bytes()),
+            words.extend(idc.log.whole_entries()?.into_iter().filter_map(|entry| match entry.event {
+                Logged::PaymentResolved(said) => {
+                    let payment = said.payment.as_str().parse().ok()?;
+                    let refund = said.refund.and_then(|refund| refund.as_str().parse().ok());
+                    Some(Spoken { order: *said.order.as_bytes(), payment, refund })
+                }
                 _ => None,
             }));
         }
-        Ok(orders)
+        Ok(words)
     }
 
     /// The entries of all data centres' logs, as the command is given them.
     fn idc_logs(&self) -> Result<Vec<Vec<Vec<u8>>>, String> {
         let entries = |idc: &DataCentre| -> Result<Vec<Vec<u8>>, String> {
             let mut entries = idc.log.whole_entries()?;
-            if self.sabotage == Some(Sabotage::CompareEndsAlone) {
-                entries.retain(|entry| !matches!(entry.event, Logged::PaymentReceived(_)));
+            match self.sabotage {
+                Some(Sabotage::CompareEndsAlone) => {
+                    entries.retain(|entry| !matches!(entry.event, Logged::PaymentReceived(_)));
+                }
+                Some(Sabotage::CompareNoWords) => {
+                    entries.retain(|entry| !matches!(entry.event, Logged::PaymentResolved(_)));
+                }
+                _ => {}
             }
             let encoded: Result<_, _> = entries.iter().map(Entry::encode).collect();
             encoded.map_err(|error| error.to_string())
@@ -211,6 +239,28 @@ fn is_known(row: &PaymentColumns) -> bool {
 
 fn is_charged(row: &PaymentColumns) -> bool {
     matches!(row.state.as_str(), "paid" | "partially_refunded" | "refunded" | "charged_late" | "returned")
+}
+
+/// Whether a ledger has that in doubt, or not at all, which an operator ended.
+fn is_missing(ledger: &ModelDatabase, word: &Spoken) -> bool {
+    let Some(payment) = standing(ledger, word.payment) else { return true };
+    let state = match word.refund {
+        None => Some(&payment.state),
+        Some(id) => payment.refunds.iter().find(|known| known.refund == id).map(|known| &known.state),
+    };
+    state.is_none_or(|state| matches!(state.as_str(), "confirming" | "unknown"))
+}
+
+/// A payment as the command reads it for an operator's word.
+fn standing(ledger: &ModelDatabase, payment: PaymentId) -> Option<StandingPayment> {
+    let row = ledger.payment_row(&payment.as_uuid())?;
+    let refunds = ledger.refunds().into_iter().filter(|refund| refund.payment == payment.as_uuid());
+    let standing = |row: Rc<RefundColumns>| {
+        let RefundColumns { refund, automatic, ref state, ref code, .. } = *row;
+        let refund = RefundId::from_uuid(refund).ok()?;
+        Some(StandingRefund { refund, automatic, state: state.clone(), code: code.clone() })
+    };
+    Some(StandingPayment { state: row.state.clone(), refunds: refunds.filter_map(standing).collect() })
 }
 
 /// A row as the command reads it.

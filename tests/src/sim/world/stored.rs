@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bridge_idc::ledger::model::{OutcomeColumns, StoredOrder};
+use bridge_idc::orders::store::model::{OutcomeColumns, StoredOrder};
 use bridge_protocol::receipt::Receipt;
 
 use super::super::reference::history::Stored;
@@ -65,7 +65,7 @@ impl World {
 fn stored(order: &StoredOrder, skus: &BTreeMap<i64, &str>) -> Stored {
     let mut lines = order.lines.clone();
     lines.sort_by_key(|line| line.line_no);
-    let line = |line: &bridge_idc::ledger::model::LineColumns| Line {
+    let line = |line: &bridge_idc::orders::store::model::LineColumns| Line {
         sku: skus.get(&line.sku_id).copied().unwrap_or_default().to_owned(),
         quantity: line.quantity,
         unit_price: line.unit_price,

@@ -58,6 +58,8 @@ pub(crate) fn some() -> Vec<Entry> {
         Event::PaymentCommitted(ended.clone()),
         Event::PaymentAnswered(ended),
         Event::PaymentResolved(Resolved {
+            brand: Some(word("shoes")),
+            key: Some(certificate),
             order,
             outcome: word("refused"),
             payment: word("p-1"),
@@ -95,6 +97,19 @@ fn what_is_written_by_hand_is_what_serde_writes() {
         assert_eq!(bytes, b"before");
     }
     assert_eq!(by_hand, 8, "every form is among them, with and without what it may leave out");
+}
+
+/// As it was logged before it named brand and key.
+#[test]
+fn what_an_operator_said_before_it_had_a_key_is_still_an_entry() {
+    let order = OrderId::new(NOW, [9; 10]);
+    let text = format!(
+        r#"{{"at":1795343485000000,"event":"payment-resolved","facts":{{"order":"{order}","outcome":"not_paid","payment":"p-1","reason":"T_1","who":"dba"}}}}"#
+    );
+    let entry = Entry::parse(text.as_bytes()).unwrap();
+    let Event::PaymentResolved(said) = &entry.event else { panic!("{entry:?}") };
+    assert_eq!((&said.brand, &said.key, &said.refund), (&None, &None, &None));
+    assert_eq!(entry.encode().unwrap(), text.as_bytes());
 }
 
 #[test]

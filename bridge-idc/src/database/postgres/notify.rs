@@ -1,0 +1,48 @@
+//! What PostgreSQL tells its listeners (NOTIFY), heard on a connection of its own.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use tokio::time::sleep;
+
+use super::Postgres;
+
+/// How long it may take to connect.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(3);
+
+/// Between two attempts to listen.
+const LISTEN_AGAIN_AFTER: Duration = Duration::from_millis(250);
+
+/// Hears what is said on some channels, on a connection of its own, for ever.
+pub(in crate::database) async fn listen<const N: usize>(
+    database: &Postgres,
+    channels: [&'static str; N],
+    hear: impl Fn(&str),
+) {
+    let own = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECTED_WITHIN);
+    let own = own.connect_lazy_with((*database.pool.connect_options()).clone());
+    loop {
+        if let Err(error) = until_lost(&own, channels, &hear).await {
+            tracing::debug!(%error, "nothing is heard from PostgreSQL, polling goes on");
+        }
+        sleep(LISTEN_AGAIN_AFTER).await;
+    }
+}
+
+/// Hears until the connection is lost.
+async fn until_lost<const N: usize>(
+    pool: &PgPool,
+    channels: [&'static str; N],
+    hear: &impl Fn(&str),
+) -> sqlx::Result<()> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.eager_reconnect(false);
+    listener.listen_all(channels).await?;
+    // What was said until now went unheard.
+    channels.into_iter().for_each(hear);
+    while let Some(said) = listener.try_recv().await? {
+        hear(said.channel());
+    }
+    Ok(())
+}

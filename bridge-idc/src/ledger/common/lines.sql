@@ -1,5 +1,0 @@
-SELECT skus.sku, order_lines.quantity, order_lines.unit_price
-FROM order_lines
-JOIN skus ON skus.sku_id = order_lines.sku_id
-WHERE order_lines.order_id = $1
-ORDER BY order_lines.line_no

@@ -1,0 +1,97 @@
+//! Opens a received order and checks it as if nobody had before; its personal data is encrypted again at once.
+//!
+//! Nothing in clear leaves this file: what comes out is terms, a keyed fingerprint and ciphertext for the vault.
+
+use bridge_protocol::domain::{OrderTerms, UnixMicros};
+use bridge_protocol::order_link::LinkId;
+use bridge_protocol::order_link::receiver::ReceivedOrder;
+use bridge_protocol::seal::opening::{Encapsulated, OpenError, Opened, Opener};
+use bridge_protocol::seal::sealing::Header;
+use bridge_protocol::stack::wiped;
+use bridge_protocol::wire::order::{Envelope, Refusal, Refused, Terms};
+use prost::Message as _;
+use rand::Rng;
+
+use crate::orders::planner::{Action, Placement, Request};
+use crate::vault;
+use crate::vault::keyring::Keyring;
+
+/// Why an order is refused before the ledger sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenFailure {
+    /// The envelope does not open.
+    #[error(transparent)]
+    Envelope(#[from] OpenError),
+    /// It opens, and its terms break a rule that the cloud agent should have checked.
+    #[error("the order's terms break a rule: is the cloud agent of a matching version?")]
+    Terms,
+}
+
+impl OpenFailure {
+    /// What the cloud is told of that envelope: of a key that does not open here, which one it is, so that it is sealed to
+    /// another.
+    pub fn refused(self, envelope: &Envelope) -> Refused {
+        let refusal = match self {
+            Self::Envelope(OpenError::SessionUnknown) => Refusal::SessionUnknown,
+            Self::Envelope(OpenError::UnknownKey | OpenError::KeyExpired) => {
+                return Refused { key_id: envelope.key_id.clone(), ..Refusal::UnknownKey.into() };
+            }
+            Self::Envelope(_) => Refusal::EnvelopeRejected,
+            Self::Terms => Refusal::Invalid,
+        };
+        refusal.into()
+    }
+}
+
+/// What a look at an order comes to.
+#[derive(Debug)]
+pub enum Opening {
+    /// It is open.
+    Open(Box<Request>),
+    /// Its sealing session has to be decapsulated first.
+    Needs(Encapsulated),
+}
+
+/// Opens one order that came on this link, and wipes what that leaves on the stack.
+pub fn open(
+    link: LinkId,
+    received: &ReceivedOrder,
+    opener: &Opener,
+    keys: &Keyring,
+    now: UnixMicros,
+    lines_max: usize,
+    random: &mut impl Rng,
+) -> Result<Opening, OpenFailure> {
+    wiped(|| open_in_clear(link, received, opener, keys, now, lines_max, random))
+}
+
+fn open_in_clear(
+    link: LinkId,
+    received: &ReceivedOrder,
+    opener: &Opener,
+    keys: &Keyring,
+    now: UnixMicros,
+    lines_max: usize,
+    random: &mut impl Rng,
+) -> Result<Opening, OpenFailure> {
+    let Header { brand, order, key } = received.header().clone();
+    let envelope = received.envelope();
+    let personal = match opener.open(link, envelope, now)? {
+        Opened::Personal(personal) => personal,
+        Opened::Needs(session) => return Ok(Opening::Needs(session)),
+    };
+    let terms = Terms::decode(envelope.terms.clone()).map_err(|_| OpenFailure::Terms)?;
+    let terms: OrderTerms = terms.check(lines_max).map_err(|_| OpenFailure::Terms)?;
+    let fingerprint = keys.fingerprint(&[b"place", &envelope.terms, &personal.to_bytes()]);
+    let personal = vault::encrypt(order, &personal, keys, random);
+    let placement = Placement { order, terms, personal };
+    let action = Action::Place(Box::new(placement));
+    Ok(Opening::Open(Box::new(Request { brand, key, fingerprint, action })))
+}
+
+/// A cancellation needs no opening: it holds nothing personal.
+pub fn cancellation(header: Header, keys: &Keyring) -> Request {
+    let Header { brand, order, key } = header;
+    let fingerprint = keys.fingerprint(&[b"cancel", order.as_bytes()]);
+    Request { brand, key, fingerprint, action: Action::Cancel { order } }
+}

@@ -1,0 +1,161 @@
+//! Commits a batch although the database refuses one of its requests: halves it until the bad one stands alone.
+//!
+//! Brands are told apart first: what fails for one is done for the others in the next transaction. The halves keep the order of
+//! admission of each brand, each in a transaction of its own.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use bridge_protocol::domain::Brand;
+use bridge_protocol::wire::order::Refusal;
+
+use super::commit::Both;
+use super::{Batch, BatchEnd, Committed, LedgerError, RequestEnd, RequestOutcome, SqlState, commit};
+use crate::database::{Begins, NotDone};
+use crate::orders::planner::{Awaited, Request};
+
+/// Requests of one brand that the database does not do alone, and nothing of that brand committed beside them, until the rest of
+/// that brand's is not tried.
+const DENIED_MAX: usize = 3;
+
+pub(super) async fn commit<D: Begins<Own: Both>>(
+    database: &D,
+    batch: &Batch,
+    awaited: Option<&Awaited>,
+) -> BatchEnd {
+    let ends = batch.requests.iter().map(|_| None).collect();
+    let mut halving = Halving { batch, awaited, ends, denied: Vec::new(), outage: None };
+    let mut waiting: Vec<Vec<usize>> = vec![(0..batch.requests.len()).collect()];
+    while let Some(places) = waiting.pop() {
+        let Some(places) = halving.worth_trying(places) else { continue };
+        let requests = halving.requests(&places);
+        match commit::commit(database, &requests, batch.at, awaited).await {
+            Ok(ends) => places.iter().zip(ends).for_each(|(place, end)| halving.ends[*place] = Some(end)),
+            Err(NotDone::Perhaps(error)) => {
+                places.iter().for_each(|place| halving.ends[*place] = Some(RequestEnd::Unknown));
+                halving.outage = Some(error);
+            }
+            Err(NotDone::Nothing(error)) if places.len() > 1 && halving.halves(&error) => {
+                let (first, second) = halving.split(places);
+                waiting.extend([second, first]);
+            }
+            Err(NotDone::Nothing(error)) => halving.failed(&places, error),
+        }
+    }
+    halving.end()
+}
+
+/// How far a batch has come. A place is that of a request in the batch.
+struct Halving<'a> {
+    batch: &'a Batch,
+    awaited: Option<&'a Awaited>,
+    /// One a place; `None` where it has not come to.
+    ends: Vec<Option<RequestEnd>>,
+    /// What the database did not do of a request alone, by its place.
+    denied: Vec<(usize, SqlState)>,
+    outage: Option<LedgerError>,
+}
+
+impl Halving<'_> {
+    fn brand(&self, place: usize) -> &Brand {
+        &self.batch.requests[place].brand
+    }
+
+    /// Those of the places that are tried. An empty batch is, to see whether the database works.
+    fn worth_trying(&self, mut places: Vec<usize>) -> Option<Vec<usize>> {
+        let had_some = !places.is_empty();
+        places.retain(|place| self.outage.is_none() && !self.is_out(self.brand(*place)));
+        (!places.is_empty() || !had_some).then_some(places)
+    }
+
+    /// The requests at these places, which ascend.
+    fn requests(&self, places: &[usize]) -> Cow<'_, [Request]> {
+        match (places.first(), places.last()) {
+            (Some(first), Some(last)) if last - first + 1 == places.len() => {
+                Cow::Borrowed(&self.batch.requests[*first..=*last])
+            }
+            _ => places.iter().map(|place| self.batch.requests[*place].clone()).collect(),
+        }
+    }
+
+    /// Half of the brands, or of one brand's requests the older half.
+    fn split(&self, mut places: Vec<usize>) -> (Vec<usize>, Vec<usize>) {
+        let brands: BTreeSet<&Brand> = places.iter().map(|place| self.brand(*place)).collect();
+        if brands.len() > 1 {
+            let first: BTreeSet<&Brand> = brands.iter().take(brands.len() / 2).copied().collect();
+            return places.into_iter().partition(|place| first.contains(self.brand(*place)));
+        }
+        let second = places.split_off(places.len() / 2);
+        (places, second)
+    }
+
+    /// Whether the database has done for other requests of this brand what it does not for some.
+    fn has_committed(&self, brand: &Brand) -> bool {
+        let refused = RequestOutcome::Refused(Refusal::Failed);
+        let is_done = |end: &Option<RequestEnd>| matches!(end, Some(RequestEnd::Committed(committed)) if committed.answer != refused);
+        self.ends.iter().enumerate().any(|(place, end)| self.brand(place) == brand && is_done(end))
+    }
+
+    /// Whether the rest of this brand need not be tried.
+    fn is_out(&self, brand: &Brand) -> bool {
+        let denied = self.denied.iter().filter(|(place, _)| self.brand(*place) == brand).count();
+        denied >= DENIED_MAX && !self.has_committed(brand)
+    }
+
+    /// Whether a part of what failed may do better alone. What somebody holds is looked for only where nobody else waits
+    /// behind it: among the requests of one brand that has met it before.
+    fn halves(&self, error: &LedgerError) -> bool {
+        let held = matches!(error, LedgerError::Held(_));
+        error.may_be_one_request_s() || (held && matches!(self.awaited, Some(Awaited::Brand(_))))
+    }
+
+    /// Nothing was committed of what cannot be halved, or is one request.
+    fn failed(&mut self, places: &[usize], error: LedgerError) {
+        for place in places {
+            let request = &self.batch.requests[*place];
+            let end = match &error {
+                LedgerError::Refused(state) => {
+                    say_refused(request, state);
+                    RequestEnd::Committed(Committed { answer: RequestOutcome::Refused(Refusal::Failed) })
+                }
+                LedgerError::Held(_) => RequestEnd::Waits(Awaited::Brand(request.brand.clone())),
+                // It waits for what nobody can name, in whichever of its statements: that was ended, and not the request.
+                LedgerError::Cancelled(_) if matches!(self.awaited, Some(Awaited::Brand(_))) => {
+                    RequestEnd::Waits(Awaited::Brand(request.brand.clone()))
+                }
+                LedgerError::Denied(state) => {
+                    self.denied.push((*place, state.clone()));
+                    RequestEnd::NotCommitted
+                }
+                _ => RequestEnd::NotCommitted,
+            };
+            self.ends[*place] = Some(end);
+        }
+        if !error.may_be_one_request_s() && !matches!(error, LedgerError::Held(_)) {
+            self.outage = Some(error);
+        }
+    }
+
+    fn end(mut self) -> BatchEnd {
+        let mut out = BTreeSet::new();
+        for (place, state) in std::mem::take(&mut self.denied) {
+            let request = &self.batch.requests[place];
+            if self.has_committed(&request.brand) {
+                say_refused(request, &state);
+                self.ends[place] = Some(RequestEnd::Committed(Committed {
+                    answer: RequestOutcome::Refused(Refusal::Failed),
+                }));
+            } else if out.insert(&request.brand) {
+                // Whose fault it is nobody can tell: they are told that nothing happened, and other brands are served.
+                tracing::error!(brand = %request.brand, %state, "the database did nothing of what this brand asks");
+            }
+        }
+        let ends = self.ends.into_iter().map(|end| end.unwrap_or(RequestEnd::NotCommitted)).collect();
+        BatchEnd { ends, outage: self.outage }
+    }
+}
+
+fn say_refused(request: &Request, state: &SqlState) {
+    let (brand, order) = (&request.brand, request.action.order());
+    tracing::error!(%brand, %order, %state, "the database refuses this request; it has no effect");
+}

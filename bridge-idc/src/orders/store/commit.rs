@@ -1,0 +1,426 @@
+//! The one flow that commits a batch, over any database: lock, read, let the planner decide, write, commit.
+//!
+//! Its neighbours are the planner, which decides, and `statements`, which are SQL. A batch is committed whole or not at
+//! all, but for requests that need what somebody else holds: those are set apart before anything is written, and nobody waits
+//! for them. `bisect` finds the request that a database refuses.
+//!
+//! Two rules keep writers from waiting in a circle, and a held row from delaying whoever does not need it: a transaction
+//! waits for a row only while it holds nothing; and what it decides from is read behind the locks.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use bridge_protocol::domain::{Brand, KeyDigest, OrderId, Outcome, UnixMicros};
+use bridge_protocol::receipt::Receipt;
+use bridge_protocol::wire::order::Refusal;
+use uuid::Uuid;
+
+use super::rows::{self, LineRow, OrderRow, OutcomeRow, PersonalRow, UnitsRow};
+use super::statements::{Locking, Statements};
+use super::{Committed, LedgerError, RequestEnd, RequestOutcome};
+use crate::database::transaction::{TRIES, is_late};
+use crate::database::{self, Begins, Ends as _, NotDone, soon};
+use crate::orders::planner::{
+    self, Action, Awaited, Decision, Facts, Placement, Plan, Request, Standing, StandingOrder,
+};
+use crate::payments::store;
+
+/// The statements of orders, and of the payments of orders that are cancelled.
+pub(super) trait Both: Statements + store::Statements {}
+
+impl<T: Statements + store::Statements> Both for T {}
+
+/// Commits the requests in one transaction, all but those that wait for somebody; how each of them ended. With `awaited`, once
+/// that is free.
+pub(super) async fn commit<D: Begins<Own: Both>>(
+    database: &D,
+    requests: &[Request],
+    at: UnixMicros,
+    awaited: Option<&Awaited>,
+) -> Result<Vec<RequestEnd>, NotDone> {
+    // Set once an earlier round's COMMIT was lost: from then on nobody can say that nothing was left behind.
+    let mut lost = None;
+    let mut was_cut = false;
+    for _ in 0..TRIES {
+        // What an earlier round may still hold is ours, and soon free.
+        let locking = if lost.is_some() { Locking::Waits } else { Locking::Skips };
+        match attempt(database, requests, at, awaited, locking).await {
+            Ok(ends) if lost.is_none() => {
+                return Ok(those_who_met_another(database, requests, at, awaited, ends).await);
+            }
+            Ok(ends) => return Ok(ends.into_iter().map(RequestEnd::after_a_lost_one).collect()),
+            Err(AttemptFailure::Again) => {}
+            // The next connection shows whether it was the only one.
+            Err(AttemptFailure::Cut(_)) if !was_cut => was_cut = true,
+            Err(AttemptFailure::Lost(error)) => lost = Some(error),
+            Err(AttemptFailure::Unknown(error)) => return Err(NotDone::Perhaps(error)),
+            Err(AttemptFailure::Cut(error) | AttemptFailure::Nothing(error)) => {
+                return Err(if lost.is_none() { NotDone::Nothing(error) } else { NotDone::Perhaps(error) });
+            }
+        }
+    }
+    Err(match lost {
+        Some(error) => NotDone::Perhaps(error),
+        None => NotDone::Nothing(LedgerError::Conflict),
+    })
+}
+
+/// Tries once more who waited for one thing and met another that somebody holds: for all that it needs, in the one order of
+/// locks, and not for long. Two such turns would else pass by each other for ever, each with what the other one needs.
+async fn those_who_met_another<D: Begins<Own: Both>>(
+    database: &D,
+    requests: &[Request],
+    at: UnixMicros,
+    awaited: Option<&Awaited>,
+    mut ends: Vec<RequestEnd>,
+) -> Vec<RequestEnd> {
+    let met = |end: &RequestEnd| {
+        awaited.is_some_and(|awaited| matches!(end, RequestEnd::Waits(on) if on != awaited))
+    };
+    let places: Vec<usize> = (0..ends.len()).filter(|place| met(&ends[*place])).collect();
+    if places.is_empty() {
+        return ends;
+    }
+    let again: Vec<Request> = places.iter().map(|place| requests[*place].clone()).collect();
+    match Box::pin(attempt(database, &again, at, None, Locking::Waits)).await {
+        Ok(now) => places.into_iter().zip(now).for_each(|(place, end)| ends[place] = end),
+        Err(AttemptFailure::Again | AttemptFailure::Cut(_) | AttemptFailure::Nothing(_)) => {}
+        Err(AttemptFailure::Lost(_) | AttemptFailure::Unknown(_)) => {
+            places.into_iter().for_each(|place| ends[place] = RequestEnd::Unknown);
+        }
+    }
+    ends
+}
+
+/// How an attempt ended that did not commit, for all that is known.
+enum AttemptFailure {
+    /// Nothing was left behind, and another attempt may do better.
+    Again,
+    /// Its connection was lost, or cannot be used, before its COMMIT; nothing was left behind.
+    Cut(LedgerError),
+    /// Nothing was left behind.
+    Nothing(LedgerError),
+    /// The answer to its COMMIT was lost, and it is not there, or not yet.
+    Lost(LedgerError),
+    /// The answer to its COMMIT was lost, and nobody can be asked.
+    Unknown(LedgerError),
+}
+
+impl From<LedgerError> for AttemptFailure {
+    /// Before the COMMIT.
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Conflict => Self::Again,
+            error => Self::Nothing(error),
+        }
+    }
+}
+
+async fn attempt<D: Begins<Own: Both>>(
+    database: &D,
+    requests: &[Request],
+    at: UnixMicros,
+    awaited: Option<&Awaited>,
+    locking: Locking,
+) -> Result<Vec<RequestEnd>, AttemptFailure> {
+    let mut transaction = soon(database.batch()).await?;
+    let prepared = soon(prepare(&mut transaction, requests, at, awaited, locking)).await;
+    let PreparedCommit { positions, ends } = match prepared {
+        Ok(prepared) if prepared.positions.is_empty() => {
+            // Nothing to make durable.
+            transaction.give_up().await;
+            return Ok(prepared.ends);
+        }
+        Ok(prepared) => prepared,
+        Err(gone) if is_late(&gone) => return Err(AttemptFailure::Nothing(gone)),
+        Err(gone @ LedgerError::Unavailable(_)) => return Err(AttemptFailure::Cut(gone)),
+        Err(error) => {
+            transaction.give_up().await;
+            return Err(error.into());
+        }
+    };
+    match database::commit(transaction).await {
+        Ok(()) => Ok(ends),
+        Err(NotDone::Nothing(
+            refused @ (LedgerError::Refused(_) | LedgerError::Denied(_) | LedgerError::Conflict),
+        )) => Err(refused.into()),
+        // Whether it was committed is not known. Another connection knows: every key is there, or none.
+        Err(NotDone::Nothing(lost) | NotDone::Perhaps(lost)) => {
+            match soon(has_committed(database, &positions)).await {
+                Ok(true) => Ok(ends),
+                Ok(false) => Err(AttemptFailure::Lost(lost)),
+                Err(_) => Err(AttemptFailure::Unknown(lost)),
+            }
+        }
+    }
+}
+
+/// What a COMMIT makes true.
+struct PreparedCommit {
+    /// Of each new outcome, by its key.
+    positions: HashMap<KeyDigest, i64>,
+    /// Of each request.
+    ends: Vec<RequestEnd>,
+}
+
+/// All of a batch but its COMMIT.
+async fn prepare<T: Both>(
+    transaction: &mut T,
+    requests: &[Request],
+    at: UnixMicros,
+    awaited: Option<&Awaited>,
+    locking: Locking,
+) -> Result<PreparedCommit, LedgerError> {
+    if let Some(awaited) = awaited {
+        match transaction.wait_for(awaited).await.map_err(LedgerError::from) {
+            Ok(()) => {}
+            // Whoever ends the statement that waits, a DBA or a time-out of theirs, ends this turn and not the request.
+            Err(LedgerError::Held(_) | LedgerError::Cancelled(_)) => {
+                let ends = requests.iter().map(|_| RequestEnd::Waits(awaited.clone())).collect();
+                return Ok(PreparedCommit { positions: HashMap::new(), ends });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let facts = read(transaction, requests, locking).await?;
+    let plan = planner::plan(requests, facts);
+    let positions = write(transaction, requests, &plan, at).await?;
+    let ends = RequestEnd::of_plan(requests, at, &plan, &positions)?;
+    Ok(PreparedCommit { positions, ends })
+}
+
+/// Locks what the requests need, and reads it.
+async fn read<T: Both>(
+    transaction: &mut T,
+    requests: &[Request],
+    locking: Locking,
+) -> Result<Facts, LedgerError> {
+    // Which rows a cancellation gives back to. Read before their lock, so it says only what to lock: an order that another
+    // agent places meanwhile is not in it.
+    let cancels = cancels(requests);
+    let mut units: HashMap<OrderId, Vec<(i64, i64)>> = HashMap::new();
+    if !cancels.is_empty() {
+        for UnitsRow { order, sku_id, quantity } in transaction.units(&cancels).await? {
+            units.entry(rows::order_id(order)?).or_default().push((sku_id, quantity));
+        }
+    }
+    let ordered = BTreeSet::from_iter(placements(requests).flat_map(|(brand, placement)| {
+        placement.terms.lines().iter().map(|line| (brand.as_str(), line.sku.as_str()))
+    }));
+    let returned: BTreeSet<i64> = units.values().flatten().map(|(sku_id, _)| *sku_id).collect();
+    let (ordered, returned) = (Vec::from_iter(ordered), Vec::from_iter(returned));
+    let stock = transaction.lock_stock(&ordered, &returned, locking).await?;
+    let stock: Option<HashSet<i64>> = stock.map(HashSet::from_iter);
+    let orders = match cancels.as_slice() {
+        [] => None,
+        cancels => transaction.lock_orders(cancels, locking).await?,
+    };
+    let orders: Option<HashSet<Uuid>> = orders.map(HashSet::from_iter);
+
+    // What is read from here on cannot be moved by another writer, and shows what the last holder of a lock has committed.
+    let mut facts = Facts::default();
+    let brands: BTreeSet<&str> = requests.iter().map(|request| request.brand.as_str()).collect();
+    for row in transaction.offers(&Vec::from_iter(brands), &ordered, &returned).await? {
+        let (brand, currency, offer) = rows::offer(row)?;
+        if let Some((sku, offer)) = offer {
+            if stock.as_ref().is_some_and(|locked| !locked.contains(&offer.sku_id)) {
+                facts.held.insert(offer.sku_id);
+            }
+            facts.offers.entry(brand.clone()).or_default().insert(sku, offer);
+        }
+        facts.brands.insert(brand, currency);
+    }
+    let keys: Vec<&[u8]> = requests.iter().map(|request| request.key.as_bytes().as_slice()).collect();
+    for row in transaction.settled(&keys).await? {
+        let (key, settled) = rows::settled(row)?;
+        facts.settled.insert(key, settled);
+    }
+    if !cancels.is_empty() {
+        for row in transaction.standing(&cancels).await? {
+            let (order, brand, state) = rows::standing(row)?;
+            let units = units.remove(&order).unwrap_or_default();
+            if state == Standing::Placed && units.is_empty() {
+                // It was placed after its units were asked for: they are not locked.
+                return Err(LedgerError::Conflict);
+            }
+            let held = orders.as_ref().is_some_and(|locked| !locked.contains(&order.as_uuid()));
+            if held && state != Standing::Rejected {
+                facts.held_orders.insert(order);
+            }
+            facts.orders.insert(order, StandingOrder { brand, state, units });
+        }
+    }
+    Ok(facts)
+}
+
+/// Writes what was planned; returns the position of each new outcome by its key.
+async fn write<T: Both>(
+    transaction: &mut T,
+    requests: &[Request],
+    plan: &Plan,
+    at: UnixMicros,
+) -> Result<HashMap<KeyDigest, i64>, LedgerError> {
+    let outcomes = new_outcomes(requests, plan);
+    if outcomes.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let settled = transaction.insert_outcomes(&outcomes, at).await?;
+    if settled.len() < outcomes.len() {
+        return Err(LedgerError::Conflict);
+    }
+    let key = |key: Vec<u8>| KeyDigest::from_bytes(&key).ok_or(LedgerError::Conflict);
+    let positions = settled.into_iter().map(|(bytes, position)| Ok((key(bytes)?, position)));
+    let positions: HashMap<KeyDigest, i64> = positions.collect::<Result<_, LedgerError>>()?;
+
+    let (orders, lines, personal) = placed(requests, plan, &positions);
+    if !orders.is_empty() {
+        transaction.insert_orders(&orders, at).await?;
+        transaction.insert_lines(&lines).await?;
+        transaction.insert_personal(&personal).await?;
+    }
+    let cancelled: Vec<Uuid> = plan.cancelled.iter().map(OrderId::as_uuid).collect();
+    if !cancelled.is_empty() && transaction.cancel_orders(&cancelled, at).await? != cancelled.len() as u64 {
+        return Err(LedgerError::Conflict);
+    }
+    store::refund_cancelled(transaction, &cancelled).await?;
+    // Last, so that the hot SKU's row changes as late as possible.
+    let moves: Vec<(i64, i64)> = plan.sold.iter().map(|(sku_id, units)| (*sku_id, *units)).collect();
+    if !moves.is_empty() && transaction.move_stock(&moves).await? != moves.len() as u64 {
+        return Err(LedgerError::Conflict);
+    }
+    Ok(positions)
+}
+
+/// Whether the outcomes are in the ledger at the positions that this writer was given.
+async fn has_committed<D: Begins<Own: Both>>(
+    database: &D,
+    positions: &HashMap<KeyDigest, i64>,
+) -> Result<bool, LedgerError> {
+    let keys: Vec<&[u8]> = positions.keys().map(|key| key.as_bytes().as_slice()).collect();
+    let mut transaction = database.batch().await?;
+    let mut found = 0;
+    for row in transaction.settled(&keys).await? {
+        let (key, settled) = rows::settled(row)?;
+        found += usize::from(positions.get(&key) == Some(&settled.position));
+    }
+    transaction.commit().await?;
+    Ok(found == keys.len())
+}
+
+impl RequestEnd {
+    /// How each request ended, once what was decided is durable: with the positions that the new outcomes were given. A key
+    /// without one was settled by another writer meanwhile.
+    pub(super) fn of_plan(
+        requests: &[Request],
+        at: UnixMicros,
+        plan: &Plan,
+        positions: &HashMap<KeyDigest, i64>,
+    ) -> Result<Vec<Self>, LedgerError> {
+        let mut ends: Vec<Self> = Vec::with_capacity(requests.len());
+        for (request, decision) in requests.iter().zip(&plan.decisions) {
+            let settled = |order, outcome, position, committed_at, replayed| {
+                let (brand, key) = (request.brand.clone(), request.key);
+                let receipt = Receipt { brand, key, order, outcome, position, committed_at };
+                RequestOutcome::Settled { receipt, replayed }
+            };
+            let answer = match decision {
+                Decision::New { order, outcome, .. } => {
+                    let position = *positions.get(&request.key).ok_or(LedgerError::Conflict)?;
+                    settled(*order, outcome.clone(), position, at, false)
+                }
+                Decision::Replay(earlier) => settled(
+                    earlier.order,
+                    earlier.outcome.clone(),
+                    earlier.position,
+                    earlier.committed_at,
+                    true,
+                ),
+                Decision::SameAs(earlier) => match ends.get(*earlier) {
+                    Some(Self::Committed(Committed { answer: RequestOutcome::Settled { receipt, .. } })) => {
+                        RequestOutcome::Settled { receipt: receipt.clone(), replayed: true }
+                    }
+                    _ => return Err(LedgerError::Conflict),
+                },
+                Decision::KeyReused => RequestOutcome::Refused(Refusal::KeyReused),
+                Decision::NotFound => RequestOutcome::Refused(Refusal::NotFound),
+                Decision::UnknownBrand => RequestOutcome::Refused(Refusal::UnknownBrand),
+                Decision::Waits(awaited) => {
+                    ends.push(Self::Waits(awaited.clone()));
+                    continue;
+                }
+            };
+            ends.push(Self::Committed(Committed { answer }));
+        }
+        Ok(ends)
+    }
+
+    /// How a request ended whose batch may have been committed by an earlier round.
+    fn after_a_lost_one(self) -> Self {
+        match self {
+            committed @ Self::Committed(_) => committed,
+            Self::Waits(_) | Self::NotCommitted | Self::Unknown => Self::Unknown,
+        }
+    }
+}
+
+fn cancels(requests: &[Request]) -> Vec<Uuid> {
+    let orders = requests.iter().filter_map(|request| match &request.action {
+        Action::Cancel { order } => Some(order.as_uuid()),
+        Action::Place(_) => None,
+    });
+    Vec::from_iter(orders.collect::<BTreeSet<_>>())
+}
+
+fn placements(requests: &[Request]) -> impl Iterator<Item = (&Brand, &Placement)> {
+    requests.iter().filter_map(|request| match &request.action {
+        Action::Place(placement) => Some((&request.brand, placement.as_ref())),
+        Action::Cancel { .. } => None,
+    })
+}
+
+/// Sorted by key: two writers that settle the same keys wait for each other, never in a circle.
+fn new_outcomes<'a>(requests: &'a [Request], plan: &'a Plan) -> Vec<OutcomeRow<'a>> {
+    let mut outcomes = Vec::with_capacity(requests.len());
+    for (request, decision) in requests.iter().zip(&plan.decisions) {
+        let Decision::New { order, outcome, .. } = decision else { continue };
+        outcomes.push(OutcomeRow {
+            key: request.key.as_bytes(),
+            brand: request.brand.as_str(),
+            operation: match request.action {
+                Action::Place(_) => "place",
+                Action::Cancel { .. } => "cancel",
+            },
+            order: order.as_uuid(),
+            fingerprint: &request.fingerprint,
+            outcome,
+        });
+    }
+    outcomes.sort_unstable_by_key(|outcome| outcome.key);
+    outcomes
+}
+
+/// The rows of the orders that are placed.
+fn placed<'a>(
+    requests: &'a [Request],
+    plan: &'a Plan,
+    positions: &HashMap<KeyDigest, i64>,
+) -> (Vec<OrderRow<'a>>, Vec<LineRow>, Vec<PersonalRow<'a>>) {
+    let (mut orders, mut lines, mut personal) = (Vec::new(), Vec::new(), Vec::new());
+    for (request, decision) in requests.iter().zip(&plan.decisions) {
+        let Decision::New { outcome: Outcome::Placed, sku_ids, .. } = decision else { continue };
+        let (Action::Place(placement), Some(position)) = (&request.action, positions.get(&request.key))
+        else {
+            continue;
+        };
+        let (order, terms) = (placement.order.as_uuid(), &placement.terms);
+        orders.push(OrderRow { order, brand: request.brand.as_str(), position: *position, terms });
+        lines.extend((0..).zip(terms.lines()).zip(sku_ids).map(|((line_no, line), sku_id)| LineRow {
+            order,
+            line_no,
+            sku_id: *sku_id,
+            quantity: line.quantity.get(),
+            unit_price: line.unit_price,
+        }));
+        personal.push(PersonalRow { order, personal: &placement.personal });
+    }
+    (orders, lines, personal)
+}

@@ -1,0 +1,52 @@
+//! The model's rows by their primary keys: all that is committed, or what one transaction wrote.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use uuid::Uuid;
+
+use super::{LineColumns, OrderColumns, OutcomeColumns, PaymentColumns, RefundColumns, RequestColumns};
+use crate::vault::PersonalAtRest;
+
+/// The units of a SKU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stock {
+    pub(super) initial: i64,
+    pub(super) available: i64,
+    pub(super) sold: i64,
+}
+
+/// Rows by their primary keys: all that is committed, or what one transaction wrote.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rows {
+    pub(super) stock: BTreeMap<i64, Stock>,
+    pub(super) prices: BTreeMap<i64, i64>,
+    pub(super) outcomes: BTreeMap<Vec<u8>, Rc<OutcomeColumns>>,
+    /// The key of the outcome by which each order was placed or rejected.
+    pub(super) placed: BTreeMap<Uuid, Vec<u8>>,
+    /// The state of each order that was placed.
+    pub(super) states: BTreeMap<Uuid, &'static str>,
+    /// Everything else of it.
+    pub(super) orders: BTreeMap<Uuid, Rc<OrderColumns>>,
+    pub(super) lines: BTreeMap<Uuid, Vec<LineColumns>>,
+    pub(super) personal: BTreeMap<Uuid, Rc<PersonalAtRest>>,
+    pub(super) payments: BTreeMap<Uuid, Rc<PaymentColumns>>,
+    pub(super) refunds: BTreeMap<Uuid, Rc<RefundColumns>>,
+    pub(super) requests: BTreeMap<Vec<u8>, Rc<RequestColumns>>,
+}
+
+impl Rows {
+    pub(super) fn take(&mut self, written: Self) {
+        self.stock.extend(written.stock);
+        self.prices.extend(written.prices);
+        self.outcomes.extend(written.outcomes);
+        self.placed.extend(written.placed);
+        self.states.extend(written.states);
+        self.orders.extend(written.orders);
+        self.lines.extend(written.lines);
+        self.personal.extend(written.personal);
+        self.payments.extend(written.payments);
+        self.refunds.extend(written.refunds);
+        self.requests.extend(written.requests);
+    }
+}

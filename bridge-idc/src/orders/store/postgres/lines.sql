@@ -1,0 +1,6 @@
+-- The lines of these orders; those of one order in their order.
+SELECT order_lines.order_id, skus.sku, order_lines.quantity, order_lines.unit_price
+FROM order_lines
+JOIN skus ON skus.sku_id = order_lines.sku_id
+WHERE order_lines.order_id = ANY($1)
+ORDER BY order_lines.order_id, order_lines.line_no

@@ -1,0 +1,240 @@
+//! PostgreSQL: binds arrays to the statements beside this file and decodes their rows.
+
+use std::collections::{HashMap, HashSet};
+
+use bridge_protocol::domain::UnixMicros;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::look_up::{self, Question, Questions};
+use super::rows::{
+    BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, PriceRow,
+    SettledRow, StandingRow, UnitsRow,
+};
+use super::statements::{Locking, SaleStatements, Statements};
+use crate::database::postgres::held::{self, WAIT_FOR_STOCK, set_lock_timeout};
+use crate::database::postgres::{AWAITED_FOR, LOCK_TIMEOUT, Postgres};
+use crate::database::{HeldItem, Key, Touched};
+use crate::orders::planner::Awaited;
+
+impl Statements for PgConnection {
+    async fn units(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<UnitsRow>> {
+        sqlx::query_as(include_str!("units.sql")).bind(orders).fetch_all(self).await
+    }
+
+    async fn wait_for(&mut self, awaited: &Awaited) -> sqlx::Result<()> {
+        match awaited {
+            Awaited::Stock { brand, sku } => {
+                set_lock_timeout(self, AWAITED_FOR).await?;
+                let wait = sqlx::query(WAIT_FOR_STOCK);
+                wait.bind(brand.as_str()).bind(sku.as_str()).execute(&mut *self).await?;
+                set_lock_timeout(self, LOCK_TIMEOUT).await
+            }
+            Awaited::Order(order) => {
+                set_lock_timeout(self, AWAITED_FOR).await?;
+                self.lock_orders(&[order.as_uuid()], Locking::Waits).await?;
+                set_lock_timeout(self, LOCK_TIMEOUT).await
+            }
+            // Nobody knows what to wait for: whatever it is, it is met again.
+            Awaited::Brand(_) => Ok(()),
+        }
+    }
+
+    async fn lock_stock(
+        &mut self,
+        named: &[(&str, &str)],
+        sku_ids: &[i64],
+        locking: Locking,
+    ) -> sqlx::Result<Option<Vec<i64>>> {
+        let sql = match locking {
+            Locking::Skips => include_str!("lock_stock.sql"),
+            Locking::Waits => include_str!("lock_stock_waiting.sql"),
+        };
+        let lock = sqlx::query_scalar(sql)
+            .bind(column(named, |(brand, _)| *brand))
+            .bind(column(named, |(_, sku)| *sku))
+            .bind(sku_ids);
+        lock.fetch_all(self).await.map(Some)
+    }
+
+    async fn lock_orders(&mut self, orders: &[Uuid], locking: Locking) -> sqlx::Result<Option<Vec<Uuid>>> {
+        let sql = match locking {
+            Locking::Skips => include_str!("lock_orders.sql"),
+            Locking::Waits => include_str!("lock_orders_waiting.sql"),
+        };
+        sqlx::query_scalar(sql).bind(orders).fetch_all(self).await.map(Some)
+    }
+
+    async fn offers(
+        &mut self,
+        brands: &[&str],
+        named: &[(&str, &str)],
+        sku_ids: &[i64],
+    ) -> sqlx::Result<Vec<OfferRow>> {
+        sqlx::query_as(include_str!("offers.sql"))
+            .bind(brands)
+            .bind(column(named, |(brand, _)| *brand))
+            .bind(column(named, |(_, sku)| *sku))
+            .bind(sku_ids)
+            .fetch_all(self)
+            .await
+    }
+
+    async fn settled(&mut self, keys: &[&[u8]]) -> sqlx::Result<Vec<SettledRow>> {
+        sqlx::query_as(include_str!("settled.sql")).bind(keys).fetch_all(self).await
+    }
+
+    async fn standing(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<StandingRow>> {
+        sqlx::query_as(include_str!("standing.sql")).bind(orders).fetch_all(self).await
+    }
+
+    async fn insert_outcomes(
+        &mut self,
+        rows: &[OutcomeRow<'_>],
+        at: UnixMicros,
+    ) -> sqlx::Result<Vec<PositionRow>> {
+        sqlx::query_as(include_str!("insert_outcomes.sql"))
+            .bind(column(rows, |row| row.key))
+            .bind(column(rows, |row| row.brand))
+            .bind(column(rows, |row| row.operation))
+            .bind(column(rows, |row| row.order))
+            .bind(column(rows, |row| row.fingerprint))
+            .bind(column(rows, |row| row.outcome.code()))
+            .bind(column(rows, |row| row.outcome.sku().map(|sku| sku.as_str())))
+            .bind(column(rows, |row| row.outcome.price().map(|price| price.amount())))
+            .bind(column(rows, |row| row.outcome.price().map(|price| price.currency().to_string())))
+            .bind(at.get())
+            .fetch_all(self)
+            .await
+    }
+
+    async fn insert_orders(&mut self, rows: &[OrderRow<'_>], at: UnixMicros) -> sqlx::Result<()> {
+        let insert = sqlx::query(include_str!("insert_orders.sql"))
+            .bind(column(rows, |row| row.order))
+            .bind(column(rows, |row| row.brand))
+            .bind(column(rows, |row| row.position))
+            .bind(column(rows, |row| row.terms.customer_reference()))
+            .bind(column(rows, |row| row.terms.currency().to_string()))
+            .bind(column(rows, |row| row.terms.shipping_fee().amount()))
+            .bind(column(rows, |row| row.terms.total().amount()))
+            .bind(at.get());
+        insert.execute(self).await.map(drop)
+    }
+
+    async fn insert_lines(&mut self, rows: &[LineRow]) -> sqlx::Result<()> {
+        let insert = sqlx::query(include_str!("insert_lines.sql"))
+            .bind(column(rows, |row| row.order))
+            .bind(column(rows, |row| row.line_no))
+            .bind(column(rows, |row| row.sku_id))
+            .bind(column(rows, |row| row.quantity))
+            .bind(column(rows, |row| row.unit_price));
+        insert.execute(self).await.map(drop)
+    }
+
+    async fn insert_personal(&mut self, rows: &[PersonalRow<'_>]) -> sqlx::Result<()> {
+        let mut insert = sqlx::query(include_str!("insert_personal.sql"))
+            .bind(column(rows, |row| row.order))
+            .bind(column(rows, |row| row.personal.key_version))
+            .bind(column(rows, |row| row.personal.wrapped_key.as_slice()));
+        for field in 0..PERSONAL_FIELDS {
+            insert = insert.bind(column(rows, |row| row.personal.fields[field].as_deref()));
+        }
+        insert.execute(self).await.map(drop)
+    }
+
+    async fn cancel_orders(&mut self, orders: &[Uuid], at: UnixMicros) -> sqlx::Result<u64> {
+        let update = sqlx::query(include_str!("cancel_orders.sql")).bind(orders).bind(at.get());
+        Ok(update.execute(self).await?.rows_affected())
+    }
+
+    async fn move_stock(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64> {
+        let update = sqlx::query(include_str!("move_stock.sql"))
+            .bind(column(moves, |(sku_id, _)| *sku_id))
+            .bind(column(moves, |(_, units)| *units));
+        Ok(update.execute(self).await?.rows_affected())
+    }
+}
+
+impl SaleStatements for PgConnection {
+    async fn brands(&mut self, brands: &[&str]) -> sqlx::Result<Vec<BrandRow>> {
+        sqlx::query_as(include_str!("brands.sql")).bind(brands).fetch_all(self).await
+    }
+
+    async fn add_brands(&mut self, brands: &[(&str, &str)]) -> sqlx::Result<u64> {
+        let insert = sqlx::query(include_str!("add_brands.sql"))
+            .bind(column(brands, |(brand, _)| *brand))
+            .bind(column(brands, |(_, currency)| *currency));
+        Ok(insert.execute(self).await?.rows_affected())
+    }
+
+    async fn add_skus(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<u64> {
+        let insert = sqlx::query(include_str!("add_skus.sql"))
+            .bind(column(rows, |row| row.brand))
+            .bind(column(rows, |row| row.sku))
+            .bind(column(rows, |row| row.price));
+        Ok(insert.execute(self).await?.rows_affected())
+    }
+
+    async fn set_prices(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()> {
+        let update = sqlx::query(include_str!("set_prices.sql"))
+            .bind(column(rows, |row| row.brand))
+            .bind(column(rows, |row| row.sku))
+            .bind(column(rows, |row| row.price));
+        update.execute(self).await.map(drop)
+    }
+
+    async fn set_stock(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()> {
+        let upsert = sqlx::query(include_str!("set_stock.sql"))
+            .bind(column(rows, |row| row.brand))
+            .bind(column(rows, |row| row.sku))
+            .bind(column(rows, |row| row.quantity));
+        upsert.execute(self).await.map(drop)
+    }
+
+    async fn wait_for_sale(&mut self, awaited: Option<&HeldItem>) -> sqlx::Result<()> {
+        held::wait_for(self, awaited).await
+    }
+
+    async fn lock_for_sale(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<HashSet<Key>> {
+        let keys = |rows: &[ForSaleRow<'_>]| -> Vec<Key> {
+            rows.iter().map(|row| (row.brand.to_owned(), row.sku.to_owned())).collect()
+        };
+        let stock = keys(rows);
+        let named = stock.iter().map(|(brand, sku)| serde_json::json!([brand, sku]));
+        let named = serde_json::Value::from_iter(named).to_string();
+        let prices: Vec<PriceRow> =
+            sqlx::query_as(include_str!("prices.sql")).bind(named).fetch_all(&mut *self).await?;
+        let prices: HashMap<Key, i64> =
+            prices.into_iter().map(|PriceRow { brand, sku, price }| ((brand, sku), price)).collect();
+        let changes = rows
+            .iter()
+            .zip(&stock)
+            .filter(|(row, key)| prices.get(*key).is_some_and(|price| *price != row.price));
+        let skus = changes.map(|(_, key)| key.clone()).collect();
+        let touched = Touched { products: Vec::new(), skus, stock };
+        Ok(held::lock(self, &touched).await?.skus)
+    }
+}
+
+impl Questions for Postgres {
+    async fn orders(&self, questions: &[Question]) -> sqlx::Result<Vec<look_up::OrderRow>> {
+        sqlx::query_as(include_str!("look_up.sql"))
+            .bind(column(questions, |question| question.brand.as_str()))
+            .bind(column(questions, |question| question.order.as_uuid()))
+            .bind(column(questions, |question| question.key.as_ref().map(|key| key.as_bytes().as_slice())))
+            .fetch_all(&self.pool)
+            .await
+    }
+
+    async fn lines(&self, orders: &[Uuid]) -> sqlx::Result<Vec<look_up::LineRow>> {
+        sqlx::query_as(include_str!("lines.sql")).bind(orders).fetch_all(&self.pool).await
+    }
+}
+
+/// Columns of `order_personal` that hold a value.
+const PERSONAL_FIELDS: usize = bridge_protocol::domain::PersonalField::ALL.len();
+
+/// One array for `UNNEST`: a column of the rows.
+fn column<'a, R, V>(rows: &'a [R], value: impl Fn(&'a R) -> V) -> Vec<V> {
+    rows.iter().map(value).collect()
+}

@@ -1,0 +1,203 @@
+//! SQLite, the embedded default: hands rows over as JSON arrays to the statements beside this file.
+//!
+//! A table of rows goes in as one text, `[[..], [..]]`, which `json_each` takes apart again: one statement a table
+//! whatever the batch's size, prepared once. Bytes travel in it as hexadecimal digits.
+
+use std::collections::HashSet;
+
+use bridge_protocol::domain::UnixMicros;
+use serde::Serialize;
+use sqlx::SqliteConnection;
+use uuid::Uuid;
+
+use super::look_up::{self, Question, Questions};
+use super::rows::{
+    BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
+    StandingRow, UnitsRow,
+};
+use super::statements::{Locking, SaleStatements, Statements};
+use crate::database::HeldItem;
+use crate::database::sqlite::Sqlite;
+use crate::orders::planner::Awaited;
+
+impl Statements for SqliteConnection {
+    async fn units(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<UnitsRow>> {
+        sqlx::query_as(include_str!("units.sql")).bind(ids(orders)?).fetch_all(self).await
+    }
+
+    /// Whoever has begun holds everything.
+    async fn wait_for(&mut self, _: &Awaited) -> sqlx::Result<()> {
+        Ok(())
+    }
+
+    async fn lock_stock(
+        &mut self,
+        _: &[(&str, &str)],
+        _: &[i64],
+        _: Locking,
+    ) -> sqlx::Result<Option<Vec<i64>>> {
+        Ok(None)
+    }
+
+    async fn lock_orders(&mut self, _: &[Uuid], _: Locking) -> sqlx::Result<Option<Vec<Uuid>>> {
+        Ok(None)
+    }
+
+    async fn offers(
+        &mut self,
+        brands: &[&str],
+        named: &[(&str, &str)],
+        sku_ids: &[i64],
+    ) -> sqlx::Result<Vec<OfferRow>> {
+        sqlx::query_as(include_str!("offers.sql"))
+            .bind(json(brands)?)
+            .bind(json(named)?)
+            .bind(json(sku_ids)?)
+            .fetch_all(self)
+            .await
+    }
+
+    async fn settled(&mut self, keys: &[&[u8]]) -> sqlx::Result<Vec<SettledRow>> {
+        let keys = table(keys, |key| hex(key))?;
+        sqlx::query_as(include_str!("settled.sql")).bind(keys).fetch_all(self).await
+    }
+
+    async fn standing(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<StandingRow>> {
+        sqlx::query_as(include_str!("standing.sql")).bind(ids(orders)?).fetch_all(self).await
+    }
+
+    async fn insert_outcomes(
+        &mut self,
+        rows: &[OutcomeRow<'_>],
+        at: UnixMicros,
+    ) -> sqlx::Result<Vec<PositionRow>> {
+        let rows = table(rows, |row| {
+            let price = row.outcome.price();
+            (
+                hex(row.key),
+                row.brand,
+                row.operation,
+                hex(row.order.as_bytes()),
+                hex(row.fingerprint),
+                row.outcome.code(),
+                row.outcome.sku().map(|sku| sku.as_str()),
+                price.map(|price| price.amount()),
+                price.map(|price| price.currency().to_string()),
+            )
+        })?;
+        let insert = sqlx::query_as(include_str!("insert_outcomes.sql")).bind(rows).bind(at.get());
+        insert.fetch_all(self).await
+    }
+
+    async fn insert_orders(&mut self, rows: &[OrderRow<'_>], at: UnixMicros) -> sqlx::Result<()> {
+        let rows = table(rows, |row| {
+            (
+                hex(row.order.as_bytes()),
+                row.brand,
+                row.position,
+                row.terms.customer_reference(),
+                row.terms.currency().to_string(),
+                row.terms.shipping_fee().amount(),
+                row.terms.total().amount(),
+            )
+        })?;
+        let insert = sqlx::query(include_str!("insert_orders.sql")).bind(rows).bind(at.get());
+        insert.execute(self).await.map(drop)
+    }
+
+    async fn insert_lines(&mut self, rows: &[LineRow]) -> sqlx::Result<()> {
+        let rows = table(rows, |row| {
+            (hex(row.order.as_bytes()), row.line_no, row.sku_id, row.quantity, row.unit_price)
+        })?;
+        sqlx::query(include_str!("insert_lines.sql")).bind(rows).execute(self).await.map(drop)
+    }
+
+    async fn insert_personal(&mut self, rows: &[PersonalRow<'_>]) -> sqlx::Result<()> {
+        let rows = table(rows, |row| {
+            let fields = row.personal.fields.each_ref().map(|field| field.as_deref().map(hex));
+            let [f1, f2, f3, f4, f5, f6, f7, f8, f9] = fields;
+            let (version, wrapped) = (row.personal.key_version, hex(&row.personal.wrapped_key));
+            (hex(row.order.as_bytes()), version, wrapped, f1, f2, f3, f4, f5, f6, f7, f8, f9)
+        })?;
+        sqlx::query(include_str!("insert_personal.sql")).bind(rows).execute(self).await.map(drop)
+    }
+
+    async fn cancel_orders(&mut self, orders: &[Uuid], at: UnixMicros) -> sqlx::Result<u64> {
+        let update = sqlx::query(include_str!("cancel_orders.sql")).bind(ids(orders)?).bind(at.get());
+        Ok(update.execute(self).await?.rows_affected())
+    }
+
+    async fn move_stock(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64> {
+        let update = sqlx::query(include_str!("move_stock.sql")).bind(json(moves)?);
+        Ok(update.execute(self).await?.rows_affected())
+    }
+}
+
+impl SaleStatements for SqliteConnection {
+    async fn brands(&mut self, brands: &[&str]) -> sqlx::Result<Vec<BrandRow>> {
+        sqlx::query_as(include_str!("brands.sql")).bind(json(brands)?).fetch_all(self).await
+    }
+
+    async fn add_brands(&mut self, brands: &[(&str, &str)]) -> sqlx::Result<u64> {
+        let insert = sqlx::query(include_str!("add_brands.sql")).bind(json(brands)?);
+        Ok(insert.execute(self).await?.rows_affected())
+    }
+
+    async fn add_skus(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<u64> {
+        let rows = table(rows, |row| (row.brand, row.sku, row.price))?;
+        let insert = sqlx::query(include_str!("add_skus.sql")).bind(rows);
+        Ok(insert.execute(self).await?.rows_affected())
+    }
+
+    async fn set_prices(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()> {
+        let rows = table(rows, |row| (row.brand, row.sku, row.price))?;
+        sqlx::query(include_str!("set_prices.sql")).bind(rows).execute(self).await.map(drop)
+    }
+
+    async fn set_stock(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()> {
+        let rows = table(rows, |row| (row.brand, row.sku, row.quantity))?;
+        sqlx::query(include_str!("set_stock.sql")).bind(rows).execute(self).await.map(drop)
+    }
+
+    /// Whoever has begun holds everything.
+    async fn wait_for_sale(&mut self, _: Option<&HeldItem>) -> sqlx::Result<()> {
+        Ok(())
+    }
+
+    async fn lock_for_sale(&mut self, _: &[ForSaleRow<'_>]) -> sqlx::Result<HashSet<(String, String)>> {
+        Ok(HashSet::new())
+    }
+}
+
+impl Questions for Sqlite {
+    async fn orders(&self, questions: &[Question]) -> sqlx::Result<Vec<look_up::OrderRow>> {
+        let questions = table(questions, |question| {
+            let key = question.key.as_ref().map(|key| hex(key.as_bytes()));
+            (question.brand.as_str(), hex(question.order.as_uuid().as_bytes()), key)
+        })?;
+        sqlx::query_as(include_str!("look_up.sql")).bind(questions).fetch_all(&self.pool).await
+    }
+
+    async fn lines(&self, orders: &[Uuid]) -> sqlx::Result<Vec<look_up::LineRow>> {
+        sqlx::query_as(include_str!("lines.sql")).bind(ids(orders)?).fetch_all(&self.pool).await
+    }
+}
+
+fn ids(orders: &[Uuid]) -> sqlx::Result<String> {
+    table(orders, |order| hex(order.as_bytes()))
+}
+
+fn table<'a, R, V: Serialize>(rows: &'a [R], columns: impl Fn(&'a R) -> V) -> sqlx::Result<String> {
+    json(&rows.iter().map(columns).collect::<Vec<_>>())
+}
+
+fn json<V: Serialize + ?Sized>(value: &V) -> sqlx::Result<String> {
+    serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
+/// For `unhex()`.
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}

@@ -1,0 +1,138 @@
+//! What the flow asks of a database: the statements of one transaction, named for what they do.
+//!
+//! PostgreSQL and SQLite implement it by binding and decoding. They decide nothing.
+
+use std::collections::HashSet;
+
+use bridge_protocol::domain::UnixMicros;
+use uuid::Uuid;
+
+use super::rows::{
+    BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
+    StandingRow, UnitsRow,
+};
+use crate::database::{HeldItem, Transaction, on_connection};
+use crate::orders::planner::Awaited;
+
+/// Whether to wait for a row that somebody else holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Locking {
+    /// It is left out: who needs it is set apart, and nobody else waits.
+    Skips,
+    /// It is waited for, as long as the connection's time-out says.
+    Waits,
+}
+
+/// The statements of one transaction.
+pub(super) trait Statements {
+    /// What these orders allocated.
+    async fn units(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<UnitsRow>>;
+
+    /// Waits for something that somebody else holds, and takes it. Nothing else is held meanwhile.
+    async fn wait_for(&mut self, awaited: &Awaited) -> sqlx::Result<()>;
+
+    /// Locks the stock of SKUs named as brand and SKU, and of rows, always in one order; returns which rows it got. `None`
+    /// says all of them, in a database with one writer at a time.
+    async fn lock_stock(
+        &mut self,
+        named: &[(&str, &str)],
+        sku_ids: &[i64],
+        locking: Locking,
+    ) -> sqlx::Result<Option<Vec<i64>>>;
+
+    /// Locks the rows of these orders, where they were placed; returns as [`Self::lock_stock`] does.
+    async fn lock_orders(&mut self, orders: &[Uuid], locking: Locking) -> sqlx::Result<Option<Vec<Uuid>>>;
+
+    /// What these brands sell in and what they offer of the named SKUs and of the rows: to be read behind the lock.
+    async fn offers(
+        &mut self,
+        brands: &[&str],
+        named: &[(&str, &str)],
+        sku_ids: &[i64],
+    ) -> sqlx::Result<Vec<OfferRow>>;
+
+    async fn settled(&mut self, keys: &[&[u8]]) -> sqlx::Result<Vec<SettledRow>>;
+
+    async fn standing(&mut self, orders: &[Uuid]) -> sqlx::Result<Vec<StandingRow>>;
+
+    /// Returns the positions of those that were new.
+    async fn insert_outcomes(
+        &mut self,
+        rows: &[OutcomeRow<'_>],
+        at: UnixMicros,
+    ) -> sqlx::Result<Vec<PositionRow>>;
+
+    async fn insert_orders(&mut self, rows: &[OrderRow<'_>], at: UnixMicros) -> sqlx::Result<()>;
+
+    async fn insert_lines(&mut self, rows: &[LineRow]) -> sqlx::Result<()>;
+
+    async fn insert_personal(&mut self, rows: &[PersonalRow<'_>]) -> sqlx::Result<()>;
+
+    /// Returns how many were placed and are cancelled now.
+    async fn cancel_orders(&mut self, orders: &[Uuid], at: UnixMicros) -> sqlx::Result<u64>;
+
+    /// Takes (SKU row, units newly sold); returns how many rows had the units.
+    async fn move_stock(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64>;
+}
+
+/// The statements of an import's transaction.
+pub(super) trait SaleStatements {
+    async fn brands(&mut self, brands: &[&str]) -> sqlx::Result<Vec<BrandRow>>;
+
+    /// Before an import's part: waits for what somebody else holds, with no stock in its hands, and takes it.
+    async fn wait_for_sale(&mut self, awaited: Option<&HeldItem>) -> sqlx::Result<()>;
+
+    /// Locks what is there of these SKUs and changes; names those, by brand and SKU, that somebody else holds, which are not
+    /// waited for.
+    async fn lock_for_sale(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<HashSet<(String, String)>>;
+
+    /// Returns how many of these (brand, currency) were new.
+    async fn add_brands(&mut self, brands: &[(&str, &str)]) -> sqlx::Result<u64>;
+
+    /// Returns how many were new; the others keep their price.
+    async fn add_skus(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<u64>;
+
+    async fn set_prices(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()>;
+
+    /// Makes so many units available from now on.
+    async fn set_stock(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()>;
+}
+
+/// Hands each statement to the connection that a transaction is on.
+macro_rules! handed_over {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $returns:ty;)*) => {
+        $(async fn $name(&mut self, $($argument: $type),*) -> sqlx::Result<$returns> {
+            on_connection!(self, connection => connection.$name($($argument),*).await)
+        })*
+    };
+}
+
+impl Statements for Transaction {
+    handed_over! {
+        fn units(orders: &[Uuid]) -> Vec<UnitsRow>;
+        fn wait_for(awaited: &Awaited) -> ();
+        fn lock_stock(named: &[(&str, &str)], sku_ids: &[i64], locking: Locking) -> Option<Vec<i64>>;
+        fn lock_orders(orders: &[Uuid], locking: Locking) -> Option<Vec<Uuid>>;
+        fn offers(brands: &[&str], named: &[(&str, &str)], sku_ids: &[i64]) -> Vec<OfferRow>;
+        fn settled(keys: &[&[u8]]) -> Vec<SettledRow>;
+        fn standing(orders: &[Uuid]) -> Vec<StandingRow>;
+        fn insert_outcomes(rows: &[OutcomeRow<'_>], at: UnixMicros) -> Vec<PositionRow>;
+        fn insert_orders(rows: &[OrderRow<'_>], at: UnixMicros) -> ();
+        fn insert_lines(rows: &[LineRow]) -> ();
+        fn insert_personal(rows: &[PersonalRow<'_>]) -> ();
+        fn cancel_orders(orders: &[Uuid], at: UnixMicros) -> u64;
+        fn move_stock(moves: &[(i64, i64)]) -> u64;
+    }
+}
+
+impl SaleStatements for Transaction {
+    handed_over! {
+        fn brands(brands: &[&str]) -> Vec<BrandRow>;
+        fn wait_for_sale(awaited: Option<&HeldItem>) -> ();
+        fn lock_for_sale(rows: &[ForSaleRow<'_>]) -> HashSet<(String, String)>;
+        fn add_brands(brands: &[(&str, &str)]) -> u64;
+        fn add_skus(rows: &[ForSaleRow<'_>]) -> u64;
+        fn set_prices(rows: &[ForSaleRow<'_>]) -> ();
+        fn set_stock(rows: &[ForSaleRow<'_>]) -> ();
+    }
+}

@@ -1,0 +1,370 @@
+//! A whole bridge on this machine: certificates, keys, tokens, two configurations, a tapped line, two processes.
+//!
+//! ```text
+//! DIR/pki/      the authority and the agents' certificates
+//! DIR/cloud/    all that the cloud side has: configuration, tokens, state, log
+//! DIR/idc/      all that the IDC has: configuration, keys, SQLite ledger, state, log
+//! DIR/tunnel    every byte that crossed the tunnel
+//! DIR/frames/   what the agents handed to it, before TLS; only where a [`Setup`] says so
+//! ```
+//!
+//! The IDC dials, as IDC firewalls want it, unless a [`Setup`] says otherwise; it dials the [`Wiretap`], which stands for
+//! the line. The demo and the end-to-end tests set up through here, with the same commands and files as an operator.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use bridge_certs::{Authority, InitOptions, IssueOptions, Role};
+use serde_json::{Value, json};
+
+use crate::testkit::database::Database;
+use crate::testkit::frame_tap::{Credentials, FrameTap};
+use crate::testkit::plan::Plan;
+use crate::testkit::ports::free_address;
+use crate::testkit::process::{AgentCommand, Programs, Running, run};
+use crate::testkit::wiretap::Wiretap;
+
+/// The two agents' names.
+const CLOUD: &str = "demo-cloud";
+const IDC: &str = "demo-idc";
+
+/// Everything that is set up before the first process starts.
+#[derive(Debug)]
+pub struct Site {
+    dir: PathBuf,
+    /// Bearer token by brand.
+    tokens: BTreeMap<String, String>,
+    database: Database,
+    programs: Programs,
+    /// How to start the cloud agent.
+    pub cloud: AgentCommand,
+    /// How to start the IDC agent.
+    pub idc: AgentCommand,
+    /// Where storefronts call.
+    pub storefront: SocketAddr,
+    /// Where the side that does not dial listens for the tunnel, behind the line.
+    pub tunnel: SocketAddr,
+    /// The line between the two.
+    pub line: Wiretap,
+    /// Behind the line, where the frames are kept.
+    _frame_tap: Option<FrameTap>,
+}
+
+/// What a site can be told.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Keep every byte that crosses the tunnel, in the file `tunnel`.
+    pub tapped: bool,
+    /// Keep the frames that the agents hand to the tunnel, in the folder `frames`: a relay with both agents' own keys ends TLS
+    /// on either side.
+    pub frames: bool,
+    /// Which side dials: IDC firewalls want it to be the IDC, a replica that has just been added knows it by itself.
+    pub cloud_dials: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup { tapped: true, frames: false, cloud_dials: false }
+    }
+}
+
+/// Both agents, running.
+#[derive(Debug)]
+pub struct Bridge {
+    /// The cloud agent.
+    pub cloud: Running,
+    /// The IDC agent.
+    pub idc: Running,
+}
+
+impl Site {
+    /// Makes everything in the empty folder `dir`, for these brands and their currencies, and the tables in the
+    /// database.
+    ///
+    /// # Errors
+    /// When a step fails; the error says which.
+    pub async fn prepare(
+        dir: &Path,
+        programs: Programs,
+        database: Database,
+        brands: &[(&str, &str)],
+        seed: u64,
+    ) -> Result<Site> {
+        Site::set_up(dir, programs, database, brands, seed, Setup::default()).await
+    }
+
+    /// The same, as told.
+    ///
+    /// # Errors
+    /// When a step fails; the error says which.
+    pub async fn set_up(
+        dir: &Path,
+        programs: Programs,
+        database: Database,
+        brands: &[(&str, &str)],
+        seed: u64,
+        setup: Setup,
+    ) -> Result<Site> {
+        let (cloud_dir, idc_dir) = (dir.join("cloud"), dir.join("idc"));
+        for dir in [&cloud_dir, &idc_dir] {
+            fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+        }
+        let authority =
+            Authority::init(dir.join("pki"), &InitOptions::default()).context("make the authority")?;
+        let verifier_key = make_keys(&programs, &idc_dir).await?;
+        let (storefront, tunnel) = (free_address()?, free_address()?);
+        let (cloud_admin, idc_admin) = (free_address()?, free_address()?);
+        for (role, name) in [(Role::Cloud, CLOUD), (Role::Idc, IDC)] {
+            let issued = authority.issue(role, name, &IssueOptions::default());
+            issued.with_context(|| format!("issue {name}"))?;
+        }
+        let frame_tap = setup.frames.then(|| frame_tap(&authority, tunnel, dir, setup)).transpose()?;
+        let target = frame_tap.as_ref().map_or(tunnel, FrameTap::address);
+        let capture = dir.join("tunnel");
+        let line = Wiretap::start(target, setup.tapped.then_some(capture.as_path()), seed);
+        let line = line.context("start the line")?;
+        let (listen, dial) = (json!({"listen": [tunnel]}), json!({"dial": [line.address()]}));
+        let (cloud_way, idc_way) = if setup.cloud_dials { (dial, listen) } else { (listen, dial) };
+
+        let mut tokens = BTreeMap::new();
+        let mut brand_sections = serde_json::Map::new();
+        for (brand, currency) in brands {
+            let token = format!("{:032x}", rand::random::<u128>());
+            let file = format!("{brand}.token");
+            write_secret(&cloud_dir.join(&file), &token)?;
+            brand_sections.insert((*brand).to_owned(), json!({"token_file": file, "currency": currency}));
+            tokens.insert((*brand).to_owned(), token);
+        }
+        let cloud_tunnel = identity(&authority, Role::Cloud, CLOUD, cloud_way)?;
+        let cloud_config = json!({
+            "agent": {"name": CLOUD, "state_dir": "state"},
+            "admin": {"listen": cloud_admin},
+            "tunnel": cloud_tunnel,
+            "storefront": {"listen": storefront},
+            "sealing": {"verifier_keys": [verifier_key]},
+            "brands": brand_sections,
+        });
+        let mut ledger = json!({"url": database.url()});
+        if let Database::Postgres { password: Some(password), .. } = &database {
+            write_secret(&idc_dir.join("database.password"), password)?;
+            ledger["password_file"] = json!("database.password");
+        }
+        let idc_tunnel = identity(&authority, Role::Idc, IDC, idc_way)?;
+        let idc_config = json!({
+            "agent": {"name": IDC, "state_dir": "state"},
+            "admin": {"listen": idc_admin},
+            "tunnel": idc_tunnel,
+            "ledger": ledger,
+            "keys": {"dir": "keys"},
+        });
+        let cloud = agent(&programs.cloud, &cloud_dir, "bridge-cloud", cloud_admin, &cloud_config)?;
+        let idc = agent(&programs.idc, &idc_dir, "bridge-idc", idc_admin, &idc_config)?;
+        let site = Site {
+            dir: dir.to_owned(),
+            tokens,
+            database,
+            programs,
+            cloud,
+            idc,
+            storefront,
+            tunnel,
+            line,
+            _frame_tap: frame_tap,
+        };
+        site.idc_command(&["migrate"]).await.context("make the ledger's tables")?;
+        Ok(site)
+    }
+
+    /// Loads a plan's stock into the ledger.
+    ///
+    /// # Errors
+    /// When the import refuses it.
+    pub async fn import(&self, plan: &Plan) -> Result<()> {
+        let path = self.idc_dir().join(format!("{}-stock.csv", plan.brand));
+        fs::write(&path, plan.stock_csv()?).with_context(|| format!("write {}", path.display()))?;
+        self.idc_command(&["stock", "import", &path.display().to_string()])
+            .await
+            .context("import the stock")?;
+        Ok(())
+    }
+
+    /// Starts both agents and waits until both are ready.
+    ///
+    /// # Errors
+    /// When one does not become ready.
+    pub async fn start(&self) -> Result<Bridge> {
+        // Together: each may count as ready only once it sees the other.
+        let (mut cloud, mut idc) = (self.cloud.spawn()?, self.idc.spawn()?);
+        cloud.wait_until_ready().await?;
+        idc.wait_until_ready().await?;
+        Ok(Bridge { cloud, idc })
+    }
+
+    /// Cuts the line until the cloud agent has noticed, and mends it.
+    ///
+    /// # Errors
+    /// When the agent does not notice.
+    pub async fn cut_line(&self, cloud: &Running) -> Result<()> {
+        self.line.cut(true);
+        let noticed = cloud.wait_until_not_ready().await;
+        self.line.cut(false);
+        noticed.context("the line is cut")
+    }
+
+    /// The bearer token of a brand; empty for one that is not served.
+    #[must_use]
+    pub fn token(&self, brand: &str) -> &str {
+        self.tokens.get(brand).map_or("", String::as_str)
+    }
+
+    /// The brands that are served.
+    pub fn brands(&self) -> impl Iterator<Item = &str> {
+        self.tokens.keys().map(String::as_str)
+    }
+
+    /// The ledger's database.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// All files of the cloud side.
+    #[must_use]
+    pub fn cloud_dir(&self) -> PathBuf {
+        self.dir.join("cloud")
+    }
+
+    /// All files of the IDC.
+    #[must_use]
+    pub fn idc_dir(&self) -> PathBuf {
+        self.dir.join("idc")
+    }
+
+    /// Every byte that crossed the tunnel so far.
+    ///
+    /// # Errors
+    /// When it cannot be written out.
+    pub fn captured(&self) -> Result<PathBuf> {
+        self.line.flush().context("write out what was captured")?;
+        Ok(self.dir.join("tunnel"))
+    }
+
+    /// The frames that the agents handed to the tunnel so far, if they are kept.
+    #[must_use]
+    pub fn frames(&self) -> Option<PathBuf> {
+        Some(self.dir.join("frames")).filter(|frames| frames.is_dir())
+    }
+
+    /// Sets up one more IDC agent: a host of its own with a certificate of its own, a copy of the first one's keys, and the
+    /// same ledger. Returns how to start it, and its folder.
+    ///
+    /// # Errors
+    /// When a step fails; the error says which.
+    pub fn add_idc(&self, name: &str) -> Result<(AgentCommand, PathBuf)> {
+        let dir = self.dir.join(name);
+        let keys = dir.join("keys");
+        fs::create_dir_all(&keys).with_context(|| format!("make {}", keys.display()))?;
+        for file in fs::read_dir(self.idc_dir().join("keys"))? {
+            let file = file?;
+            fs::copy(file.path(), keys.join(file.file_name())).context("copy a key")?;
+        }
+        let first = self.idc_dir().join("bridge-idc.toml");
+        let mut config: Value = toml::from_str(&fs::read_to_string(&first)?)?;
+        let authority = Authority::open(self.dir.join("pki")).context("open the authority")?;
+        let issued = authority.issue(Role::Idc, name, &IssueOptions::default());
+        issued.with_context(|| format!("issue {name}"))?;
+        config["tunnel"] = identity(&authority, Role::Idc, name, config["tunnel"].clone())?;
+        let admin = free_address()?;
+        config["agent"]["name"] = json!(name);
+        config["admin"]["listen"] = json!(admin);
+        if let Some(file) = config["ledger"]["password_file"].as_str() {
+            config["ledger"]["password_file"] = json!(self.idc_dir().join(file));
+        }
+        Ok((agent(&self.programs.idc, &dir, "bridge-idc", admin, &config)?, dir))
+    }
+
+    /// The program `bridge-idc`.
+    #[must_use]
+    pub fn idc_program(&self) -> &Path {
+        &self.programs.idc
+    }
+
+    /// Runs `bridge-idc COMMAND --config FILE`; returns what it printed.
+    ///
+    /// # Errors
+    /// When it fails; with what it said.
+    pub async fn idc_command(&self, command: &[&str]) -> Result<String> {
+        let config = self.idc_dir().join("bridge-idc.toml").display().to_string();
+        run(&self.programs.idc, &[command, &["--config", &config]].concat()).await
+    }
+}
+
+/// Makes the IDC's keys; returns the verifier key that the cloud pins.
+async fn make_keys(programs: &Programs, idc_dir: &Path) -> Result<String> {
+    let keys = idc_dir.join("keys").display().to_string();
+    run(&programs.idc, &["keys", "init", "--dir", &keys]).await.context("make the IDC's keys")?;
+    let shown =
+        run(&programs.idc, &["keys", "show", "--dir", &keys]).await.context("show the verifier key")?;
+    let key = shown.trim();
+    ensure!(key.split('+').count() >= 3, "bridge-idc keys show printed no verifier key");
+    Ok(key.to_owned())
+}
+
+/// The relay that keeps the frames, in front of the agent that listens.
+fn frame_tap(authority: &Authority, tunnel: SocketAddr, dir: &Path, setup: Setup) -> Result<FrameTap> {
+    let credentials = |side, role, name| -> Result<Credentials> {
+        let (certificate, key) = (authority.certificate_path(role, name)?, authority.key_path(role, name)?);
+        Ok(Credentials { side, certificate, key })
+    };
+    let (cloud, idc) = (credentials("cloud", Role::Cloud, CLOUD)?, credentials("idc", Role::Idc, IDC)?);
+    let (dials, listens) = if setup.cloud_dials { (cloud, idc) } else { (idc, cloud) };
+    FrameTap::start(tunnel, dials, listens, &dir.join("frames")).context("start the relay that keeps frames")
+}
+
+/// The `[tunnel]` section of an agent that has a certificate; `way` says who listens or dials.
+fn identity(authority: &Authority, role: Role, name: &str, mut way: Value) -> Result<Value> {
+    way["certificate"] = json!(authority.certificate_path(role, name)?);
+    way["key"] = json!(authority.key_path(role, name)?);
+    way["ca"] = json!(authority.ca_path());
+    way["crl"] = json!(authority.crl_path());
+    Ok(way)
+}
+
+/// Writes an agent's configuration and says how to start it.
+fn agent(program: &Path, dir: &Path, name: &str, admin: SocketAddr, config: &Value) -> Result<AgentCommand> {
+    let path = dir.join(format!("{name}.toml"));
+    let text = toml::to_string(config).with_context(|| format!("put {name}'s configuration into TOML"))?;
+    fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    let arguments = vec!["serve".to_owned(), "--config".to_owned(), path.display().to_string()];
+    Ok(AgentCommand {
+        name: name.to_owned(),
+        program: program.to_owned(),
+        arguments,
+        log: dir.join(format!("{name}.log")),
+        admin,
+    })
+}
+
+/// Writes a file that only its owner may read, as the agents demand of secrets.
+fn write_secret(path: &Path, secret: &str) -> Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| std::io::Write::write_all(&mut file, secret.as_bytes()))
+        .with_context(|| format!("write {}", path.display()))
+}
+
+/// Sets `section.key` in an agent's configuration file.
+///
+/// # Errors
+/// When it cannot be read or written, or is no TOML.
+pub fn configure(file: &Path, key: &str, value: impl Into<toml::Value>) -> Result<()> {
+    let mut config: toml::Table = fs::read_to_string(file)?.parse()?;
+    let (section, key) = key.split_once('.').context("a key is section.key")?;
+    let section = config.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    section.as_table_mut().context("a section is a table")?.insert(key.to_owned(), value.into());
+    fs::write(file, config.to_string()).with_context(|| format!("write {}", file.display()))
+}

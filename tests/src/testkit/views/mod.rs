@@ -1,0 +1,464 @@
+//! The page views of a launch: an open-loop generator of catalogue reads.
+//!
+//! A page view is what a shopper's browser makes of a storefront: the product, then the stock of its variants, over one
+//! keep-alive connection. It begins when its moment has come, whatever became of those before it, and its latency
+//! counts from that moment (so a stall of the server is seen by all who would have come meanwhile, not by one). What
+//! waits for a connection is bounded; what does not fit counts as an error. Every answer is checked.
+//!
+//! It runs on two threads of its own: one sleeps from arrival to arrival, one drives the connections.
+
+mod tally;
+mod wire;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::LocalSet;
+use tokio::time::timeout;
+
+use crate::testkit::http::percent_encoded;
+
+pub use tally::{Flaw, Report, Slice};
+use wire::{Connection, NoAnswer, ViewAnswer};
+
+/// One answer in so many is parsed as JSON; all are looked at.
+const PARSED: u64 = 64;
+
+/// What one page asks for, and what the answers must say.
+#[derive(Clone, Debug)]
+pub struct Page {
+    product: Read,
+    stock: Read,
+}
+
+#[derive(Clone, Debug)]
+struct Read {
+    request: Vec<u8>,
+    /// Stands in the right answer and in no other.
+    mark: String,
+}
+
+/// Page views, in the order of their moments.
+#[derive(Clone, Debug, Default)]
+pub struct Traffic {
+    /// What is looked at.
+    pub pages: Vec<Page>,
+    /// When, and which of the pages.
+    pub views: Vec<(Duration, usize)>,
+}
+
+/// Who is asked, and with how much patience.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The storefront listener of a cloud agent.
+    pub storefront: SocketAddr,
+    /// Connections at most.
+    pub connections: usize,
+    /// Page views at most that wait for one.
+    pub queue: usize,
+    /// How long a page view may take once it has a connection.
+    pub patience: Duration,
+    /// How long a slice of the report is.
+    pub slice: Duration,
+}
+
+/// Page views under way.
+#[derive(Debug)]
+pub struct Running {
+    counts: Arc<Counts>,
+    report: oneshot::Receiver<Report>,
+}
+
+/// What can be seen from outside while it runs.
+#[derive(Debug, Default)]
+struct Counts {
+    done: AtomicU64,
+    errors: AtomicU64,
+    /// Nobody waits for the report any more.
+    stop: AtomicBool,
+}
+
+impl Counts {
+    fn over(&self, wrong: bool) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+        self.errors.fetch_add(u64::from(wrong), Ordering::Relaxed);
+    }
+}
+
+impl Page {
+    /// The page of a product of a brand, with the stock of these SKUs (one at least).
+    #[must_use]
+    pub fn new(brand: &str, product: &str, skus: &[&str]) -> Page {
+        let get = |path: String| format!("GET {path} HTTP/1.1\r\nhost: bridge\r\n\r\n").into_bytes();
+        let names: Vec<_> = skus.iter().map(|sku| percent_encoded(sku)).collect();
+        let said = |name: &str, value: &str| format!("\"{name}\":{}", serde_json::Value::from(value));
+        Page {
+            product: Read {
+                request: get(format!("/v1/{brand}/products/{}", percent_encoded(product))),
+                mark: said("product", product),
+            },
+            stock: Read {
+                request: get(format!("/v1/{brand}/stock?sku={}", names.join(","))),
+                mark: said("sku", skus.first().copied().unwrap_or_default()),
+            },
+        }
+    }
+}
+
+/// Begins with the page views; `started` is the moment from which theirs count.
+///
+/// # Errors
+/// When the threads cannot be made.
+pub fn start(traffic: Arc<Traffic>, options: Options, started: Instant) -> io::Result<Running> {
+    let counts = Arc::new(Counts::default());
+    let queue = Arc::new(Queue { waiting: Mutex::default(), ready: Semaphore::new(0), options, started });
+    let (send, report) = oneshot::channel();
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let arrivals = {
+        let (queue, counts, traffic) = (Arc::clone(&queue), Arc::clone(&counts), Arc::clone(&traffic));
+        thread::Builder::new().name("arrivals".to_owned()).spawn(move || queue.fill(&traffic, &counts))?
+    };
+    let browsers = {
+        let counts = Arc::clone(&counts);
+        move || {
+            let mut report = LocalSet::new().block_on(&runtime, browse(queue, traffic, counts));
+            for at in arrivals.join().unwrap_or_default() {
+                report.arrived(at);
+                report.flaw(at, Flaw::QueueFull);
+            }
+            // Whoever is gone needs no report.
+            let _gone = send.send(report);
+        }
+    };
+    thread::Builder::new().name("browsers".to_owned()).spawn(browsers)?;
+    Ok(Running { counts, report })
+}
+
+impl Running {
+    /// Page views that are over so far, and how many of them went wrong.
+    #[must_use]
+    pub fn so_far(&self) -> (u64, u64) {
+        (self.counts.done.load(Ordering::Relaxed), self.counts.errors.load(Ordering::Relaxed))
+    }
+
+    /// Waits for the last page view.
+    ///
+    /// # Errors
+    /// When the threads ended without a report.
+    pub async fn finish(mut self) -> Result<Report, oneshot::error::RecvError> {
+        (&mut self.report).await
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.counts.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A page view whose moment has come.
+#[derive(Clone, Copy, Debug)]
+struct View {
+    at: Duration,
+    page: usize,
+}
+
+/// Between the thread that sleeps and the thread that asks.
+#[derive(Debug)]
+struct Queue {
+    /// Locked for a push or a pop.
+    waiting: Mutex<VecDeque<View>>,
+    /// A permit for each that waits; closed behind the last.
+    ready: Semaphore,
+    options: Options,
+    started: Instant,
+}
+
+impl Queue {
+    /// Puts in each page view at its moment; returns the moments of those that found no place.
+    fn fill(&self, traffic: &Traffic, counts: &Counts) -> Vec<Duration> {
+        let mut turned_away = Vec::new();
+        let mut views = traffic.views.iter().peekable();
+        while let Some((at, _)) = views.peek() {
+            thread::sleep(at.saturating_sub(self.started.elapsed()));
+            if counts.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let now = self.started.elapsed();
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut more = 0;
+            while let Some((at, page)) = views.next_if(|(at, _)| *at <= now) {
+                if waiting.len() < self.options.queue {
+                    waiting.push_back(View { at: *at, page: *page });
+                    more += 1;
+                } else {
+                    turned_away.push(*at);
+                    counts.over(true);
+                }
+            }
+            drop(waiting);
+            self.ready.add_permits(more);
+        }
+        self.ready.close();
+        turned_away
+    }
+
+    /// The next page view, when there is one; [`None`] after the last.
+    async fn next(&self) -> Option<View> {
+        // Closed means that no more come, not that none waits.
+        if let Ok(permit) = self.ready.acquire().await {
+            permit.forget();
+        }
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+/// Drives all connections to the end.
+async fn browse(queue: Arc<Queue>, traffic: Arc<Traffic>, counts: Arc<Counts>) -> Report {
+    let report = Rc::new(RefCell::new(Report::new(queue.options.slice)));
+    let browsers: Vec<_> = (0..queue.options.connections.max(1))
+        .map(|_| Browser {
+            connection: Connection::new(queue.options.storefront),
+            answers: 0,
+            queue: Arc::clone(&queue),
+            traffic: Arc::clone(&traffic),
+            counts: Arc::clone(&counts),
+            report: Rc::clone(&report),
+        })
+        .map(|browser| tokio::task::spawn_local(browser.run()))
+        .collect();
+    for browser in browsers {
+        // One that panicked has been reported by the panic itself.
+        let _ended = browser.await;
+    }
+    Rc::unwrap_or_clone(report).into_inner()
+}
+
+/// A connection and who looks at pages over it.
+struct Browser {
+    connection: Connection,
+    answers: u64,
+    queue: Arc<Queue>,
+    traffic: Arc<Traffic>,
+    counts: Arc<Counts>,
+    report: Rc<RefCell<Report>>,
+}
+
+impl Browser {
+    async fn run(mut self) {
+        let queue = Arc::clone(&self.queue);
+        while let Some(View { at, page }) = queue.next().await {
+            self.report.borrow_mut().arrived(at);
+            let viewed =
+                timeout(queue.options.patience, self.view(at, page)).await.unwrap_or(Err(Flaw::Late));
+            let now = queue.started.elapsed();
+            let mut report = self.report.borrow_mut();
+            match viewed {
+                Ok(()) => report.view_latency.record(now.saturating_sub(at)),
+                Err(flaw) => report.flaw(now, flaw),
+            }
+            self.counts.over(viewed.is_err());
+        }
+    }
+
+    /// The product, then its stock.
+    async fn view(&mut self, at: Duration, page: usize) -> Result<(), Flaw> {
+        let traffic = Arc::clone(&self.traffic);
+        let Some(Page { product, stock }) = traffic.pages.get(page) else { return Ok(()) };
+        let between = self.read(product, at).await?;
+        self.read(stock, between).await?;
+        Ok(())
+    }
+
+    /// One read that was due at `since`; returns when it was answered.
+    async fn read(&mut self, read: &Read, since: Duration) -> Result<Duration, Flaw> {
+        self.answers += 1;
+        let answer = self.connection.get(&read.request).await.map_err(|error| match error {
+            NoAnswer::Connect(_) => Flaw::NoConnection,
+            NoAnswer::Lost => Flaw::NoAnswer,
+            NoAnswer::Unreadable => Flaw::Unreadable,
+        })?;
+        let now = self.queue.started.elapsed();
+        let (position, age) = judge(&answer, &read.mark, self.answers.is_multiple_of(PARSED))?;
+        self.report.borrow_mut().read(now, now.saturating_sub(since), position, age);
+        Ok(now)
+    }
+}
+
+/// Position and age of an answer that is what it must be.
+fn judge(answer: &ViewAnswer<'_>, mark: &str, parse: bool) -> Result<(u64, u64), Flaw> {
+    if answer.status != 200 {
+        return Err(Flaw::Status(answer.status));
+    }
+    if !std::str::from_utf8(answer.body).is_ok_and(|body| body.contains(mark)) {
+        return Err(Flaw::WrongAnswer);
+    }
+    if parse && serde_json::from_slice::<serde::de::IgnoredAny>(answer.body).is_err() {
+        return Err(Flaw::NoJson);
+    }
+    if answer.fell {
+        return Err(Flaw::PositionFell);
+    }
+    let position = answer.position.ok_or(Flaw::NoPosition)?;
+    let age = answer.age.ok_or(Flaw::NoAge)?;
+    Ok((position, age))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// The answer to a path; the number of the answer on its connection, from 1.
+    type Says = fn(&str, u64) -> String;
+
+    /// A catalogue that says `answer` after `pause`.
+    async fn stub(pause: Duration, answer: Says) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
+        let address = listener.local_addr().expect("bound");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut buffer, mut answered) = (vec![0; 4_096], 0);
+                    // Requests here are small enough to arrive in one read.
+                    while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                        let request = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                        let path = request.split(' ').nth(1).expect("a path");
+                        sleep(pause).await;
+                        answered += 1;
+                        let answer = answer(path, answered);
+                        if answer.is_empty() || stream.write_all(answer.as_bytes()).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    fn told(body: &str, position: u64) -> String {
+        let length = body.len();
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nbridge-seq: {position}\r\nage: 0\r\n\r\n{body}"
+        )
+    }
+
+    fn good(path: &str, answered: u64) -> String {
+        match path {
+            "/v1/shoes/products/A%20%2F1" => told(r#"{"product":"A /1","brand":"shoes"}"#, answered),
+            "/v1/shoes/stock?sku=A-270,A-280" => {
+                told(r#"{"items":[{"sku":"A-270","available":3}],"missing":[]}"#, answered)
+            }
+            _ => "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        }
+    }
+
+    async fn viewed(storefront: SocketAddr, views: usize, change: impl FnOnce(&mut Options)) -> Report {
+        let page = Page::new("shoes", "A /1", &["A-270", "A-280"]);
+        let traffic = Traffic { pages: vec![page], views: vec![(Duration::ZERO, 0); views] };
+        let (patience, slice) = (Duration::from_secs(20), Duration::from_millis(500));
+        let mut options = Options { storefront, connections: 4, queue: 1_000, patience, slice };
+        change(&mut options);
+        let running = start(Arc::new(traffic), options, Instant::now()).expect("threads");
+        running.finish().await.expect("a report")
+    }
+
+    fn flaws(report: &Report) -> Vec<(Flaw, u64)> {
+        report.flaws.iter().map(|(flaw, count)| (*flaw, *count)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_page_view_is_two_reads_each_of_which_is_looked_at() {
+        let report = viewed(stub(Duration::ZERO, good).await, 300, |_| {}).await;
+        assert_eq!(flaws(&report), []);
+        assert_eq!((report.views, report.reads), (300, 600));
+        assert_eq!((report.read_latency.count(), report.view_latency.count()), (600, 300));
+        let last = report.slices.iter().filter_map(|slice| slice.position).max();
+        assert!(last.is_some_and(|position| position >= 150), "{last:?}");
+    }
+
+    #[tokio::test]
+    async fn a_stall_is_felt_by_everyone_who_came_meanwhile() {
+        let report = viewed(stub(Duration::from_millis(10), good).await, 8, |options| {
+            options.connections = 1;
+        })
+        .await;
+        // The last of eight waits for seven others, each of two reads.
+        assert!(report.view_latency.quantile(1_000) >= Duration::from_millis(160));
+        assert!(report.view_latency.quantile(500) >= Duration::from_millis(80));
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_place_to_wait_is_an_error() {
+        let report = viewed(stub(Duration::from_millis(50), good).await, 20, |options| {
+            (options.connections, options.queue) = (1, 5);
+        })
+        .await;
+        assert_eq!(report.views, 20);
+        let [(Flaw::QueueFull, turned_away)] = flaws(&report)[..] else { panic!("{:?}", report.flaws) };
+        assert!((14..=15).contains(&turned_away), "{turned_away}");
+        assert_eq!(report.reads, (20 - turned_away) * 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_an_answer_is_told_by_kind() {
+        let cases: [(Says, Flaw); 8] = [
+            (|_, _| told(r#"{"product":"B"}"#, 1), Flaw::WrongAnswer),
+            (|path, answered| good(path, 9 - answered), Flaw::PositionFell),
+            (|path, _| good(path, 1).replace("bridge-seq", "x-seq"), Flaw::NoPosition),
+            (|path, _| good(path, 1).replace("age", "x-age"), Flaw::NoAge),
+            (|_, _| "HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n".to_owned(), Flaw::Status(503)),
+            (|_, _| "HTTP/1.1 200 OK\r\n\r\n".to_owned(), Flaw::Unreadable),
+            (|_, _| String::new(), Flaw::NoAnswer),
+            (|_, _| "HTTP/1.1 200 OK\r\n".to_owned(), Flaw::Late),
+        ];
+        for (answer, flaw) in cases {
+            let report = viewed(stub(Duration::ZERO, answer).await, 1, |options| {
+                options.patience =
+                    if flaw == Flaw::Late { Duration::from_millis(50) } else { options.patience };
+            })
+            .await;
+            assert_eq!(flaws(&report), [(flaw, 1)]);
+        }
+        let nobody = crate::testkit::ports::free_address().expect("a port");
+        assert_eq!(flaws(&viewed(nobody, 1, |_| {}).await), [(Flaw::NoConnection, 1)]);
+    }
+
+    #[test]
+    fn a_body_that_is_cut_is_no_json() {
+        let answer = |body| ViewAnswer { status: 200, position: Some(1), fell: false, age: Some(0), body };
+        assert_eq!(judge(&answer(br#"{"product":"A""#), r#""product":"A""#, true), Err(Flaw::NoJson));
+        assert_eq!(judge(&answer(br#"{"product":"A""#), r#""product":"A""#, false), Ok((1, 0)));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_while_idle_is_opened_again_once() {
+        // Every connection is closed behind its second answer.
+        let report = viewed(
+            stub(
+                Duration::ZERO,
+                |path, answered| {
+                    if answered > 2 { String::new() } else { good(path, answered) }
+                },
+            )
+            .await,
+            9,
+            |_| {},
+        )
+        .await;
+        assert_eq!((flaws(&report), report.reads), (vec![], 18));
+    }
+}

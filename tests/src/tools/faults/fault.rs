@@ -1,0 +1,229 @@
+//! What goes wrong: each fault strikes, lasts for a moment, and is over.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+use rustix::process::{Signal, kill_process};
+use serde::Serialize;
+use tokio::time::sleep;
+
+use super::{HOT_SKU, ballast, crowds};
+use crate::testkit::audits;
+use crate::testkit::dba::Dba;
+use crate::testkit::lying_disk::{HangingDisk, ReadOnly};
+use crate::testkit::payers::TestGateway;
+use crate::testkit::postgres::Postgres;
+use crate::testkit::process::{Running, run};
+use crate::testkit::sandbox::Rates;
+use crate::testkit::site::{Bridge, Site};
+
+/// How long the agents wait for their audit logs' disks, so that there is time for many that hang.
+pub(super) const WRITE_WITHIN: Duration = Duration::from_secs(1);
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// SIGKILL of the cloud agent, which is started again.
+    KillCloud,
+    /// SIGKILL of the IDC agent, which is started again.
+    KillIdc,
+    /// SIGKILL of PostgreSQL, which recovers from its write-ahead log.
+    KillDatabase,
+    /// Nothing passes the line, long enough for both sides to give the link up.
+    CutLine,
+    /// The line is long and loses datagrams at random.
+    BadLine,
+    /// The IDC agent stands still and then goes on, as a virtual machine that is moved.
+    FreezeIdc,
+    /// The payment gateway does what it is asked for and never answers.
+    HangingGateway,
+    /// The disks of both audit logs are full: nothing is taken before there is room, and reads go on.
+    FullAuditDisk,
+    /// The disks of both audit logs do not answer: whoever waits is answered all the same, and nothing is taken before they do.
+    HangingAuditDisk,
+    /// Nobody can write the tiles of either audit log: orders go on for as long as memory allows.
+    ReadOnlyTiles,
+    /// A DBA's shell holds the stock row that most orders of the brand need.
+    HeldRow,
+    /// Thousands ask for orders at the same time.
+    LookUps,
+    /// The sealing key is rotated, beneath running agents.
+    RotateKey,
+    /// Hundreds begin a handshake of the tunnel and say no more.
+    SilentStrangers,
+    /// Hundreds open an HTTP/2 connection to the storefront's listener and say no more.
+    SilentCallers,
+}
+
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Fault; 15] = [
+        Fault::KillCloud,
+        Fault::KillIdc,
+        Fault::KillDatabase,
+        Fault::CutLine,
+        Fault::BadLine,
+        Fault::FreezeIdc,
+        Fault::HangingGateway,
+        Fault::FullAuditDisk,
+        Fault::HangingAuditDisk,
+        Fault::ReadOnlyTiles,
+        Fault::HeldRow,
+        Fault::LookUps,
+        Fault::RotateKey,
+        Fault::SilentStrangers,
+        Fault::SilentCallers,
+    ];
+
+    /// Whether it concerns nobody but its own brand, or nobody at all: another brand's orders go on as ever beside it.
+    #[must_use]
+    pub const fn spares_others(self) -> bool {
+        matches!(
+            self,
+            Fault::HeldRow
+                | Fault::LookUps
+                | Fault::RotateKey
+                | Fault::SilentStrangers
+                | Fault::SilentCallers
+        )
+    }
+
+    /// Whether it needs a PostgreSQL: SQLite has no process of its own, and no row that is held alone.
+    #[must_use]
+    pub const fn is_of_a_server(self) -> bool {
+        matches!(self, Fault::KillDatabase | Fault::HeldRow)
+    }
+
+    /// Whether it needs disks of its own, which only root can have.
+    #[must_use]
+    pub const fn is_of_a_disk(self) -> bool {
+        matches!(self, Fault::FullAuditDisk | Fault::HangingAuditDisk | Fault::ReadOnlyTiles)
+    }
+
+    /// As the command line and the report name it; a brand of this name is sold to while it strikes.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Fault::KillCloud => "kill-cloud",
+            Fault::KillIdc => "kill-idc",
+            Fault::KillDatabase => "kill-database",
+            Fault::CutLine => "cut-line",
+            Fault::BadLine => "bad-line",
+            Fault::FreezeIdc => "freeze-idc",
+            Fault::HangingGateway => "hanging-gateway",
+            Fault::FullAuditDisk => "full-audit-disk",
+            Fault::HangingAuditDisk => "hanging-audit-disk",
+            Fault::ReadOnlyTiles => "read-only-tiles",
+            Fault::HeldRow => "held-row",
+            Fault::LookUps => "look-ups",
+            Fault::RotateKey => "rotate-key",
+            Fault::SilentStrangers => "silent-strangers",
+            Fault::SilentCallers => "silent-callers",
+        }
+    }
+
+    /// Strikes once, and mends what it broke.
+    pub(super) async fn strike(
+        self,
+        site: &Site,
+        gateway: &TestGateway,
+        bridge: &mut Bridge,
+        disks: &[HangingDisk],
+        cluster: Option<&mut Postgres>,
+    ) -> Result<()> {
+        match self {
+            Fault::KillCloud => {
+                bridge.cloud.kill9().await?;
+                bridge.cloud.restart().await
+            }
+            Fault::KillIdc => {
+                bridge.idc.kill9().await?;
+                bridge.idc.restart().await
+            }
+            Fault::KillDatabase => {
+                let cluster = cluster.context("an SQLite file has no process of its own")?;
+                cluster.kill9().await?;
+                cluster.restart().await
+            }
+            Fault::CutLine => site.cut_line(&bridge.cloud).await,
+            Fault::BadLine => {
+                site.line.delay(Duration::from_millis(40));
+                site.line.lose(50_000);
+                sleep(Duration::from_secs(2)).await;
+                site.line.delay(Duration::ZERO);
+                site.line.lose(0);
+                Ok(())
+            }
+            Fault::FreezeIdc => {
+                signal(&bridge.idc, Signal::STOP)?;
+                sleep(Duration::from_millis(1_500)).await;
+                signal(&bridge.idc, Signal::CONT)
+            }
+            Fault::HangingGateway => {
+                gateway.sandbox.set_rates(Rates { hang_after: 1_000, ..Rates::default() });
+                sleep(Duration::from_secs(2)).await;
+                gateway.sandbox.set_rates(Rates::default());
+                Ok(())
+            }
+            Fault::FullAuditDisk => {
+                let folders = [site.cloud_dir(), site.idc_dir()].map(|dir| audits::folder(&dir));
+                folders.iter().try_for_each(|folder| ballast::fill(folder))?;
+                sleep(Duration::from_secs(2)).await;
+                folders.iter().try_for_each(|folder| ballast::empty(folder))
+            }
+            Fault::HangingAuditDisk => {
+                disks.iter().try_for_each(HangingDisk::hang)?;
+                sleep(2 * WRITE_WITHIN).await;
+                disks.iter().try_for_each(HangingDisk::answer)
+            }
+            Fault::ReadOnlyTiles => {
+                let tiles = [site.cloud_dir(), site.idc_dir()].map(|dir| audits::folder(&dir).join("tile"));
+                let read_only: Option<Vec<ReadOnly>> =
+                    tiles.iter().map(|tiles| ReadOnly::make(tiles)).collect();
+                let _read_only = read_only.context("make the tiles read-only")?;
+                sleep(Duration::from_secs(3)).await;
+                Ok(())
+            }
+            Fault::HeldRow => {
+                let mut dba = Dba::connect(site.database()).await?;
+                let held = format!(
+                    "BEGIN; SELECT stock.* FROM stock JOIN skus USING (sku_id) \
+                     WHERE skus.brand = '{}' AND skus.sku = '{HOT_SKU}' FOR UPDATE OF stock",
+                    self.name()
+                );
+                dba.execute(&held).await?;
+                sleep(Duration::from_secs(3)).await;
+                dba.execute("ROLLBACK").await?;
+                dba.close().await
+            }
+            Fault::LookUps => crowds::ask(site.storefront, self.name(), site.token(self.name())).await,
+            Fault::RotateKey => {
+                let keys = site.idc_dir().join("keys");
+                let keys = keys.to_str().context("the keys' folder has a name in UTF-8")?;
+                run(site.idc_program(), &["keys", "rotate", "sealing", "--dir", keys]).await?;
+                // As often as the agent looks at its keys, and a link's heartbeat.
+                sleep(Duration::from_secs(8)).await;
+                Ok(())
+            }
+            Fault::SilentStrangers => {
+                let crowd = crowds::strangers(site.tunnel).await?;
+                sleep(Duration::from_secs(4)).await;
+                drop(crowd);
+                Ok(())
+            }
+            Fault::SilentCallers => {
+                let crowd = crowds::callers(site.storefront).await?;
+                sleep(Duration::from_secs(4)).await;
+                drop(crowd);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn signal(agent: &Running, signal: Signal) -> Result<()> {
+    let pid = agent.pid().context("the agent has ended")?;
+    kill_process(pid, signal).context("signal the agent")
+}

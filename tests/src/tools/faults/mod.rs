@@ -1,0 +1,217 @@
+//! `cargo faults`: real processes broken under load, and the ledger compared with what the callers were told.
+//!
+//! [`run`] is the whole of it. Each fault has a brand of its own, so that its orders are counted by themselves; it strikes again
+//! and again while they are placed. A caller does what a careful storefront does, and asks again under the same key.
+
+mod ballast;
+mod crowds;
+mod fault;
+mod neighbour;
+mod options;
+mod report;
+
+use std::io::Write as _;
+use std::iter;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::testkit::audits::{self, Audits};
+use crate::testkit::database::Database;
+use crate::testkit::generated;
+use crate::testkit::ledger_totals::LedgerTotals;
+use crate::testkit::load::{self, Pace, replay_paced};
+use crate::testkit::lying_disk::HangingDisk;
+use crate::testkit::payers::{self, TestGateway};
+use crate::testkit::plan::{Plan, StockRow};
+use crate::testkit::postgres::Postgres;
+use crate::testkit::privacy::Search;
+use crate::testkit::process::Programs;
+use crate::testkit::sandbox::Rates;
+use crate::testkit::site::{Bridge, Setup, Site, configure};
+use crate::tools::command::Usage;
+
+pub use fault::Fault;
+pub use options::Options;
+pub use report::{FaultResult, Report};
+
+/// The name of the time in which nothing goes wrong, and of its brand.
+const CALM: &str = "calm";
+/// What most orders of a plan need.
+const HOT_SKU: &str = "SKU-0";
+/// Between two strikes: long enough for orders to flow again.
+const BETWEEN: Duration = Duration::from_secs(2);
+/// As long as a storefront would go on asking.
+const PATIENCE: Duration = Duration::from_secs(60);
+const CALLERS: usize = 64;
+/// Much more than an audit log of a run takes.
+const DISK_BYTES: u64 = 512 << 20;
+/// Orders of each fault that are paid, so many at a time.
+const PAYMENTS: usize = 300;
+const PAYERS: usize = 8;
+
+/// Strikes with every fault in turn; progress goes to standard error.
+///
+/// # Errors
+/// When something cannot be done at all. What was done and came out wrong stands in the report.
+pub async fn run(options: &Options) -> Result<Report> {
+    ensure!(
+        !options.faults().is_empty(),
+        Usage("kill-database is left out with --sqlite, and nothing else was named".to_owned())
+    );
+    let programs = Programs::build()?;
+    let dir =
+        tempfile::Builder::new().prefix("bridge-faults-").tempdir().context("make a temporary folder")?;
+    let mut cluster = if options.sqlite { None } else { Some(Postgres::start().await?) };
+    let database = match &cluster {
+        Some(cluster) => cluster.create_database("ledger").await?,
+        None => Database::Sqlite(dir.path().join("idc").join("ledger.db")),
+    };
+    let mut faults = options.faults();
+    let folders = ["cloud", "idc"].map(|side| audits::folder(&dir.path().join(side)));
+    let mount = |folder| HangingDisk::mount(folder, DISK_BYTES);
+    let disks: Vec<HangingDisk> =
+        folders.iter().map(|folder| mount(folder)).collect::<Result<Option<_>>>()?.unwrap_or_default();
+    if disks.is_empty() {
+        tell("no disk is filled or hangs: this user may not mount one (root may)");
+        faults.retain(|fault| !fault.is_of_a_disk());
+    }
+    let beside: Vec<String> =
+        iter::once(CALM).chain(faults.iter().map(|fault| fault.name())).map(neighbour::brand).collect();
+    let brands = iter::once(CALM)
+        .chain(faults.iter().map(|fault| fault.name()))
+        .chain(beside.iter().map(String::as_str));
+    let brands: Vec<_> = brands.map(|brand| (brand, "KRW")).collect();
+    let setup = Setup { frames: true, ..Setup::default() };
+    let site = Site::set_up(dir.path(), programs, database, &brands, options.seed, setup).await?;
+    let each = Duration::from_secs(60 * u64::from(options.minutes)) / u32::try_from(faults.len() + 1)?;
+    let calm = Arc::new(plan(CALM, options, each));
+    let plans: Vec<Arc<Plan>> =
+        faults.iter().map(|fault| Arc::new(plan(fault.name(), options, each))).collect();
+    let neighbours: Vec<Arc<Plan>> =
+        beside.iter().map(|brand| Arc::new(neighbour::plan(brand, options.seed, each))).collect();
+    for plan in iter::once(&calm).chain(&plans).chain(&neighbours) {
+        site.import(plan).await?;
+    }
+    let configurations = [site.cloud_dir().join("bridge-cloud.toml"), site.idc_dir().join("bridge-idc.toml")];
+    for configuration in &configurations {
+        configure(configuration, "audit.write_within", format!("{}ms", fault::WRITE_WITHIN.as_millis()))?;
+    }
+    let gateway = TestGateway::open(&site, Rates::default()).await?;
+    let mut bridge = site.start().await?;
+    let mut report = Report { seed: options.seed, ..Report::default() };
+    let (first, neighbours) = neighbours.split_first().context("a neighbour for the calm")?;
+    tell(&format!("{CALM}: {} orders, to compare with", calm.places().count()));
+    report.calm = neighbour::with(first, &site, under_calm(&calm, options, &site)).await?;
+    for ((fault, plan), neighbour) in faults.into_iter().zip(&plans).zip(neighbours) {
+        tell(&format!("{}: {} orders", fault.name(), plan.places().count()));
+        let (site, gateway, bridge, cluster) = (&site, &gateway, &mut bridge, cluster.as_mut());
+        let breaker = FaultInjector { fault, site, gateway, bridge, disks: &disks, cluster, times: 0 };
+        let mut struck = None;
+        let load = async {
+            struck = Some(Box::pin(under_load(plan, options, breaker)).await?);
+            Ok(())
+        };
+        let beside = neighbour::with(neighbour, site, load).await?;
+        report.add(fault, FaultResult { beside, ..struck.context("a fault that ended")? });
+    }
+    tell("searching memory, frames and files for the planted personal values");
+    let mut privacy = Search::of_plans(iter::once(&calm).chain(&plans).map(Arc::as_ref));
+    privacy.while_they_run(&site, &bridge).await?;
+    for agent in [&mut bridge.cloud, &mut bridge.idc] {
+        agent.terminate().await?;
+    }
+    privacy.what_is_left(&site, cluster.as_ref())?;
+    report.privacy = privacy.end();
+    report.personal_values_found = report.privacy.found();
+    tell("verifying and comparing both audit logs");
+    report.audits = Audits::of(&site).await?;
+    Ok(report)
+}
+
+/// A fault's orders, at the asked rate; a tenth of its stock is scarce, so that there is something to oversell.
+fn plan(brand: &str, options: &Options, each: Duration) -> Plan {
+    let orders = (u64::from(options.rate) * each.as_secs()).max(1);
+    let row = |index: usize| StockRow { sku: format!("SKU-{index}"), price_minor: 1_000, quantity: orders };
+    let stock = (0..10).map(row).collect();
+    generated::launch_of(brand, stock, &[0], options.seed, usize::try_from(orders).unwrap_or(usize::MAX))
+}
+
+/// Places a plan's orders while nothing goes wrong.
+async fn under_calm(plan: &Arc<Plan>, options: &Options, site: &Site) -> Result<()> {
+    let (callers, pace) = load_of(plan, options.rate, site);
+    let told = replay_paced(plan, &callers, pace, watch::Sender::new(0)).await;
+    ensure!(told.tally().unknown == 0, "orders are left open while nothing goes wrong");
+    Ok(())
+}
+
+/// Who places a plan's orders, so many a second, and at which moments.
+fn load_of(plan: &Plan, rate: u32, site: &Site) -> (load::Options, Pace) {
+    let callers = load::Options {
+        storefront: site.storefront,
+        token: site.token(&plan.brand).to_owned(),
+        callers: CALLERS,
+        patience: PATIENCE,
+        title: plan.brand.clone(),
+    };
+    let moment = |index: usize| Duration::from_secs(1) * u32::try_from(index).unwrap_or(u32::MAX) / rate;
+    let moments = (0..plan.steps.len()).map(moment).collect();
+    (callers, Pace { started: Instant::now(), moments })
+}
+
+/// What is broken, and how.
+struct FaultInjector<'a> {
+    fault: Fault,
+    site: &'a Site,
+    gateway: &'a TestGateway,
+    bridge: &'a mut Bridge,
+    disks: &'a [HangingDisk],
+    cluster: Option<&'a mut Postgres>,
+    times: u32,
+}
+
+impl FaultInjector<'_> {
+    /// Strikes again and again until nearly all is settled: the last ones end undisturbed, so that nothing is left open for
+    /// want of time.
+    async fn strike(&mut self, settled: watch::Receiver<usize>, all: usize) -> Result<()> {
+        while *settled.borrow() < all - all / 10 {
+            sleep(BETWEEN).await;
+            let FaultInjector { fault, site, gateway, bridge, disks, cluster, .. } = self;
+            let struck = fault.strike(site, gateway, bridge, disks, cluster.as_deref_mut()).await;
+            struck.with_context(|| fault.name())?;
+            self.times += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Places a plan's orders while a fault strikes again and again, has some of them paid under the same, then opens the books.
+async fn under_load(
+    plan: &Arc<Plan>,
+    options: &Options,
+    mut breaker: FaultInjector<'_>,
+) -> Result<FaultResult> {
+    let (site, gateway, name) = (breaker.site, breaker.gateway, breaker.fault.name());
+    let (callers, pace) = load_of(plan, options.rate, site);
+    let progress = watch::Sender::new(0);
+    let strikes = breaker.strike(progress.subscribe(), plan.steps.len());
+    let (told, struck) = tokio::join!(replay_paced(plan, &callers, pace, progress.clone()), strikes);
+    struck?;
+
+    let mut bills = payers::bills(&told);
+    bills.truncate(PAYMENTS);
+    let (progress, all) = (watch::Sender::new(0), bills.len());
+    let strikes = breaker.strike(progress.subscribe(), all);
+    let payments = gateway.pay(site, name, bills, PAYERS, PATIENCE, progress.clone());
+    let (paid, struck) = tokio::join!(payments, strikes);
+    struck?;
+    let books = LedgerTotals::read(site.database(), name).await?;
+    Ok(FaultResult::judge(breaker.times, &told, paid, &books))
+}
+
+fn tell(what: &str) {
+    let _nobody_listens = writeln!(std::io::stderr(), "{what}");
+}

@@ -1,0 +1,134 @@
+//! What `cargo measure` is told on its command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use super::bare;
+use crate::tools::command::Usage;
+
+/// The benches: what a user has today and what Bridge does, in turns in one run, on this machine.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "cargo measure", args_conflicts_with_subcommands = true)]
+pub struct Options {
+    /// What to measure; everything if nothing is named.
+    #[arg(value_name = "BENCH")]
+    pub(super) benches: Vec<Bench>,
+
+    /// Fewer and shorter rounds, and a tenth of the products: for a first look.
+    #[arg(long)]
+    pub quick: bool,
+
+    /// With `orders`: build agents that log nothing, to compare with. They exist for this alone; nobody can run the agents
+    /// that are shipped without their audit log.
+    #[arg(long)]
+    pub without_audit: bool,
+
+    /// Draw the order of turns from this number, as a run did that printed it; another one each time if there is none.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u32>,
+
+    /// Print one JSON object and nothing else on standard output.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Write a page with plots to this file as well.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+
+    /// Write a table for a document to this file as well.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+
+    /// What this program is instead when it is started by itself.
+    #[command(subcommand)]
+    pub inner: Option<Inner>,
+}
+
+/// A bench by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(super) enum Bench {
+    /// CPU time a catalogue read: nginx's cache, HAProxy's cache and a bare server against Bridge, each at its best of three
+    /// loads.
+    Reads,
+    /// From a commit to its being visible across a line of 10 ms: a PostgreSQL standby against Bridge.
+    Freshness,
+    /// A new replica up to its first answer: logical replication of the same tables, and a base backup of the whole cluster,
+    /// against Bridge, cold and warm.
+    Start,
+    /// Placing orders at three loads: with the audit log, and with --without-audit a build that logs nothing as the baseline.
+    Orders,
+    /// All of these but orders.
+    All,
+}
+
+/// Programs that the benches start.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Inner {
+    /// The bare server.
+    #[command(hide = true)]
+    ServeBare(bare::Options),
+}
+
+impl Options {
+    /// The benches that were named, each once, in their order.
+    pub(super) fn chosen(&self) -> Vec<Bench> {
+        let all = self.benches.is_empty() || self.benches.contains(&Bench::All);
+        let each = [Bench::Reads, Bench::Freshness, Bench::Start];
+        let named = |bench: &Bench| self.benches.contains(bench);
+        let orders = named(&Bench::Orders).then_some(Bench::Orders);
+        each.into_iter().filter(|bench| all || named(bench)).chain(orders).collect()
+    }
+
+    /// Whether what goes together is together.
+    ///
+    /// # Errors
+    /// When it is not, with what to say instead.
+    pub(super) fn check(&self) -> Result<(), Usage> {
+        if self.benches.contains(&Bench::Orders) == self.without_audit {
+            return Ok(());
+        }
+        let say =
+            "orders are measured against agents that log nothing: say `cargo measure orders --without-audit`";
+        Err(Usage(say.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<Options, clap::Error> {
+        Options::try_parse_from([&["measure"], arguments].concat())
+    }
+
+    #[test]
+    fn benches_are_chosen_by_name_and_without_a_name_all_are() {
+        let chosen = |arguments: &[&str]| parsed(arguments).expect("valid").chosen();
+        let all = [Bench::Reads, Bench::Freshness, Bench::Start];
+        assert_eq!(chosen(&[]), all);
+        assert_eq!(chosen(&["start", "all"]), all);
+        assert_eq!(chosen(&["start", "--quick", "reads", "start"]), [Bench::Reads, Bench::Start]);
+        assert!(parsed(&["tunnel"]).is_err());
+    }
+
+    #[test]
+    fn orders_are_measured_against_agents_that_log_nothing_and_nothing_else_is() {
+        let both = parsed(&["orders", "--without-audit"]).expect("valid");
+        assert_eq!(both.chosen(), [Bench::Orders]);
+        assert!(both.check().is_ok());
+        for half in [&["orders"][..], &["--without-audit"], &["reads", "--without-audit"]] {
+            assert!(parsed(half).expect("valid").check().is_err(), "{half:?}");
+        }
+        assert!(parsed(&[]).expect("valid").check().is_ok());
+    }
+
+    #[test]
+    fn the_bare_server_is_a_separate_command_hidden_from_help() {
+        let bare = ["serve-bare", "--listen", "127.0.0.1:0", "--workers", "2", "--answer", "a"];
+        assert!(matches!(parsed(&bare).expect("valid").inner, Some(Inner::ServeBare(_))));
+        assert!(parsed(&["serve-bare"]).is_err());
+        let help = parsed(&["--help"]).expect_err("help").to_string();
+        assert!(help.contains("freshness") && !help.contains("serve-bare"), "{help}");
+    }
+}

@@ -1,0 +1,225 @@
+//! How long a new replica takes to its first correct answer: PostgreSQL's two ways of making one, and Bridge's cloud agent,
+//! cold and warm.
+//!
+//! Cold is an empty state folder: everything comes over the tunnel. Its like is a subscriber of PostgreSQL's logical replication,
+//! whose server starts with empty tables and copies the same ones. A base backup with its standby stands beside it for
+//! information: it copies the whole cluster. Warm is a restart that finds a snapshot; its like is a restart of the subscriber. The
+//! database is the same for all, and so is the line of 10 ms to it. The cloud agent dials, as one would that was just added: how
+//! long the data centre takes to notice a new address is not what is measured.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use super::bridge::{self, BRAND, Product};
+use super::draw::Draw;
+use super::freshness::ROUND_TRIP;
+use super::peers;
+use super::progress::{Progress, tell};
+use super::row::{Middle, Pair, Row, Target};
+use crate::testkit::postgres::Postgres;
+use crate::testkit::process::Running;
+use crate::testkit::site::{Setup, Site};
+use crate::testkit::tcp_line::TcpLine;
+
+/// A snapshot of a thousand products is longer, everything else in the state folder is shorter.
+const SNAPSHOT_BYTES_MIN: u64 = 100_000;
+const DATABASE: &str = "bridge";
+/// What a replica of Bridge holds.
+const TABLES: [&str; 6] = ["brands", "categories", "products", "product_categories", "skus", "stock"];
+const NAMES: &str = "SELECT names::text FROM products WHERE brand = $1 AND product = $2";
+
+/// Who has a turn in each round. A restart comes after the start that it needs.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Backup,
+    Subscriber,
+    Bridge,
+}
+
+const SIDES: [Side; 3] = [Side::Backup, Side::Subscriber, Side::Bridge];
+
+/// Milliseconds, which are thousandths of a second, of one round.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    backup: u64,
+    /// The copy of the tables.
+    copy: u64,
+    /// The subscriber's restart after it.
+    restart: u64,
+    cold: u64,
+    warm: u64,
+}
+
+/// Everything that the sides start from.
+struct Start {
+    cluster: Postgres,
+    line: TcpLine,
+    site: Site,
+    product: Product,
+}
+
+/// Measures so many rounds with so many products, with the folder `dir` for the bridge.
+pub(super) async fn measure(dir: &Path, products: usize, rounds: usize, draw: &mut Draw) -> Result<Vec<Row>> {
+    let cluster = Box::pin(Postgres::start_with(peers::source())).await?;
+    let database = cluster.create_database(DATABASE).await?;
+    let setup = Setup { tapped: false, cloud_dials: true, ..Setup::default() };
+    let site = bridge::site(dir, database, products, setup).await?;
+    cluster.publish(DATABASE, &TABLES).await?;
+    site.line.delay(ROUND_TRIP);
+    let line = TcpLine::start(cluster.address(), ROUND_TRIP).context("start PostgreSQL's line")?;
+
+    tell("starting once, to know what is right");
+    let mut agents = site.start().await?;
+    let product = bridge::product_of(&site, &mut agents.cloud, 1_400).await?;
+    agents.cloud.terminate().await?;
+    let start = Start { cluster, line, site, product };
+    let progress = Progress::of("start", rounds * SIDES.len());
+    let mut all = Vec::new();
+    for _ in 0..rounds {
+        let mut round = Round::default();
+        for side in draw.order(&SIDES) {
+            match side {
+                Side::Backup => round.backup = start.backup().await?,
+                Side::Subscriber => (round.copy, round.restart) = start.subscriber().await?,
+                Side::Bridge => (round.cold, round.warm) = start.bridge().await?,
+            }
+            progress.step();
+        }
+        all.push(round);
+    }
+    Ok(rows(&all, products))
+}
+
+fn rows(rounds: &[Round], products: usize) -> Vec<Row> {
+    // The row's name says 100,000: a run with fewer says so where the number is read.
+    let unit = if products == 100_000 { "s".to_owned() } else { format!("s, {products} products") };
+    let row = |name, against, sides: fn(&Round) -> (u64, u64), target: Option<u64>| Row {
+        name,
+        against,
+        unit: unit.clone(),
+        middle: Middle::Median,
+        pairs: rounds
+            .iter()
+            .map(|round| {
+                let (baseline, bridge) = sides(round);
+                Pair { baseline, bridge }
+            })
+            .collect(),
+        target: target.map(Target::Bridge),
+        loads: None,
+    };
+    vec![
+        row("start_cold_100k_s", "logical replication", |round| (round.copy, round.cold), Some(2_000)),
+        row("start_warm_100k_s", "subscriber's restart", |round| (round.restart, round.warm), Some(300)),
+        row("start_cold_100k_vs_backup_s", "base backup", |round| (round.backup, round.cold), None),
+    ]
+}
+
+impl Start {
+    /// From the start of the base backup to the standby's answer about the product.
+    async fn backup(&self) -> Result<u64> {
+        let started = Instant::now();
+        let standby = self.cluster.standby(self.line.address(), peers::replica()).await?;
+        self.is_answered_by(&standby).await.context("ask the standby")?;
+        Ok(millis(started))
+    }
+
+    /// From the start of a server with empty tables to its answer about the product, all tables being copied; and from its
+    /// restart to the same answer.
+    async fn subscriber(&self) -> Result<(u64, u64)> {
+        let mut server = self.cluster.subscriber(DATABASE, &TABLES, peers::subscriber()).await?;
+        let started = Instant::now();
+        server.restart().await?;
+        server.subscribe(DATABASE, &self.cluster, self.line.address()).await?;
+        self.is_answered_by(&server).await.context("ask the subscriber")?;
+        let copied = millis(started);
+        server.stop().await?;
+        let started = Instant::now();
+        server.restart().await?;
+        self.is_answered_by(&server).await.context("ask the subscriber again")?;
+        let restarted = millis(started);
+        server.unsubscribe(DATABASE).await?;
+        Ok((copied, restarted))
+    }
+
+    async fn is_answered_by(&self, server: &Postgres) -> Result<()> {
+        let mut connection = server.connect(DATABASE).await?;
+        let query = sqlx::query_scalar::<_, String>(NAMES).bind(BRAND).bind(&self.product.code);
+        query.fetch_one(&mut connection).await?;
+        Ok(())
+    }
+
+    /// Cold and then warm.
+    async fn bridge(&self) -> Result<(u64, u64)> {
+        let state = self.site.cloud_dir().join("state");
+        fs::remove_dir_all(&state).with_context(|| format!("empty {}", state.display()))?;
+        let (cold, mut cloud) = self.cloud().await?;
+        // It writes what it has when it ends.
+        cloud.terminate().await?;
+        ensure!(largest(&state) >= SNAPSHOT_BYTES_MIN, "the cloud agent has written no snapshot");
+        let (warm, mut cloud) = self.cloud().await?;
+        cloud.terminate().await?;
+        Ok((cold, warm))
+    }
+
+    /// From the start of the cloud agent to its right answer about the product.
+    async fn cloud(&self) -> Result<(u64, Running)> {
+        let Start { site, product, .. } = self;
+        let started = Instant::now();
+        let mut cloud = site.cloud.spawn()?;
+        let answer = bridge::first_answer(site, &mut cloud, &product.path).await?;
+        let took = millis(started);
+        ensure!(answer.body == product.answer.body, "the first answer after a start is not the right one");
+        Ok((took, cloud))
+    }
+}
+
+/// The length of the longest file in a folder and those below it.
+fn largest(folder: &Path) -> u64 {
+    let mut folders = vec![PathBuf::from(folder)];
+    let mut largest = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
+                Ok(metadata) => largest = largest.max(metadata.len()),
+                // It has just been renamed or removed.
+                Err(_) => {}
+            }
+        }
+    }
+    largest
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_with_fewer_products_says_so() {
+        let rounds = [Round { backup: 7_500, copy: 5_000, restart: 200, cold: 1_900, warm: 400 }];
+        let whole = rows(&rounds, 100_000);
+        assert!(whole.iter().all(|row| row.unit == "s"));
+        let sides = whole.iter().map(|row| (row.baseline(), row.bridge(), row.reached()));
+        let expected = [(5_000, 1_900, Some(true)), (200, 400, Some(false)), (7_500, 1_900, None)];
+        assert_eq!(sides.collect::<Vec<_>>(), expected);
+        assert_eq!(rows(&rounds, 10_000)[0].unit, "s, 10000 products");
+    }
+
+    #[test]
+    fn the_longest_file_is_found_in_any_folder() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        assert_eq!(largest(dir.path()), 0);
+        fs::create_dir(dir.path().join("replica")).expect("made");
+        fs::write(dir.path().join("replica").join("snapshot"), [0; 70]).expect("written");
+        fs::write(dir.path().join("reset-key"), [0; 64]).expect("written");
+        assert_eq!(largest(dir.path()), 70);
+    }
+}

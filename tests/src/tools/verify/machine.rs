@@ -1,0 +1,24 @@
+//! What the tests need on the machine beside Rust: PostgreSQL's server, openssl, HTTP clients that others wrote, and what
+//! Bridge is measured beside.
+
+use crate::testkit::machine::{self, Need, NotReady};
+use crate::testkit::postgres::Postgres;
+use crate::testkit::tied;
+use crate::tools::measure;
+
+const PROGRAMS: [Need; 4] = [
+    Need { program: tied::WORDS[0], package: "util-linux" },
+    Need { program: "openssl", package: "openssl" },
+    Need { program: "curl", package: "curl" },
+    Need { program: "h2load", package: "nghttp2-client" },
+];
+
+/// Installs what is missing, and proves that PostgreSQL starts here.
+pub(super) async fn make_ready() -> Result<(), NotReady> {
+    machine::make_ready(&[&PROGRAMS[..], &measure::NEEDS].concat()).await?;
+    // It installs itself; stopped at once, since every test starts its own.
+    Postgres::start().await.map(drop).map_err(|error| match error.downcast() {
+        Ok(not_ready) => not_ready,
+        Err(error) => NotReady(format!("{error:#}")),
+    })
+}

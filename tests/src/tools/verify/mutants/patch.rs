@@ -1,0 +1,151 @@
+//! A mutant as it lies in the repository: a patch, what it breaks, and what must notice it.
+//!
+//! The first lines of a file in `tests/mutants` are `# breaks: ...` and `# test: ...`, the arguments of `cargo test`. Where
+//! several tests must notice it there is a line for each, and `# command: ...` for a command of the project's own, as
+//! `cargo demo`. `# says: ...` is what each of them must say then. A unified diff from the workspace's folder follows.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+/// One small wrong change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mutant {
+    /// Its file's name without the ending.
+    pub(super) name: String,
+    /// What it breaks, for the table.
+    pub(super) breaks: String,
+    /// What must notice it, one or more.
+    pub(super) checks: Vec<Check>,
+    /// What each of them must say: being red for another reason is no notice.
+    pub(super) says: Option<String>,
+    /// The files that it changes, by their paths from the workspace's folder.
+    pub(super) changes: Vec<PathBuf>,
+    /// The patch.
+    pub(super) file: PathBuf,
+}
+
+/// Something that is green without a mutant and red with it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Check {
+    /// `cargo test` with these arguments.
+    Test(Vec<String>),
+    /// A command of the project's own, by its name, with these arguments.
+    Command(String, Vec<String>),
+}
+
+impl Check {
+    fn read(line: &str) -> Option<Check> {
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        if let Some(arguments) = line.strip_prefix("# test:") {
+            return Some(Check::Test(words(arguments))).filter(|check| *check != Check::Test(Vec::new()));
+        }
+        let mut words = words(line.strip_prefix("# command:")?).into_iter();
+        Some(Check::Command(words.next()?, words.collect()))
+    }
+
+    /// What cargo is told to run it.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let (first, rest) = match self {
+            Check::Test(arguments) => (vec!["test".to_owned(), "--quiet".to_owned()], arguments),
+            Check::Command(name, arguments) => (vec![name.clone()], arguments),
+        };
+        [&first[..], rest].concat()
+    }
+}
+
+/// As one would type it.
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Check::Test(arguments) => write!(f, "cargo test {}", arguments.join(" ")),
+            Check::Command(name, arguments) => write!(f, "cargo {name} {}", arguments.join(" ")),
+        }
+    }
+}
+
+impl Mutant {
+    /// Those of a folder whose names have `part` in them, by name.
+    ///
+    /// # Errors
+    /// When one cannot be read, or says not what it breaks and which test notices it.
+    pub(super) fn all(folder: &Path, part: &str) -> Result<Vec<Mutant>> {
+        let mut mutants = Vec::new();
+        for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
+            let file = entry?.path();
+            if file.extension().is_some_and(|ending| ending == "patch") {
+                mutants.push(Mutant::read(&file)?);
+            }
+        }
+        mutants.retain(|mutant| mutant.name.contains(part));
+        mutants.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(mutants)
+    }
+
+    fn read(file: &Path) -> Result<Mutant> {
+        let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+        Mutant::parse(file, &text).with_context(|| format!("read {}", file.display()))
+    }
+
+    fn parse(file: &Path, text: &str) -> Result<Mutant> {
+        let head = || text.lines().take_while(|line| line.starts_with('#'));
+        let said = |what: &str| {
+            let mut lines = head().filter_map(|line| line.strip_prefix("# ")?.strip_prefix(what));
+            lines.next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned)
+        };
+        let breaks = said("breaks:").context("no line \"# breaks: ...\" at its head")?;
+        let checks: Vec<_> = head().filter_map(Check::read).collect();
+        ensure!(!checks.is_empty(), "no line \"# test: ...\" at its head");
+        let changed = text.lines().filter_map(|line| line.strip_prefix("+++ b/"));
+        let changes: Vec<_> = changed.map(|path| PathBuf::from(path.trim_end())).collect();
+        ensure!(!changes.is_empty(), "no line \"+++ b/PATH\": it is no diff from the workspace's folder");
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Mutant { name, breaks, checks, says: said("says:"), changes, file: file.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tools::verify::mutants::bench::git_apply;
+
+    #[test]
+    fn every_patch_of_this_repository_applies_to_its_sources() -> Result<()> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mutants = Mutant::all(&root.join("tests/mutants"), "")?;
+        let stale: Vec<_> = mutants
+            .iter()
+            .filter_map(|mutant| Some((&mutant.name, git_apply(&root, &mutant.file, &["--check"]).err()?)))
+            .map(|(name, error)| format!("{name}: {error}"))
+            .collect();
+        ensure!(!mutants.is_empty() && stale.is_empty(), "made for other sources:\n{}", stale.join("\n"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_patch_says_what_it_breaks_and_which_test_notices_it() {
+        let text = "# breaks: P8: an entry is told durable and is not\n# test: -p bridge-runtime --lib a_test\n\
+                    --- a/src/lib.rs\n+++ b/src/lib.rs\n@@ -1 +1 @@\n-a\n+b\n";
+        let mutant = Mutant::parse(Path::new("mutants/01-sync.patch"), text).expect("a mutant");
+        let test = ["-p", "bridge-runtime", "--lib", "a_test"].map(str::to_owned);
+        assert_eq!((&mutant.name[..], &mutant.checks[..]), ("01-sync", &[Check::Test(test.into())][..]));
+        assert_eq!(mutant.breaks, "P8: an entry is told durable and is not");
+        assert_eq!(mutant.changes, [PathBuf::from("src/lib.rs")]);
+        for missing in ["# breaks", "# test", "+++ b"] {
+            assert!(Mutant::parse(Path::new("a.patch"), &text.replace(missing, "")).is_err(), "{missing}");
+        }
+    }
+
+    #[test]
+    fn several_checks_may_have_to_notice_it_and_say_so() {
+        let text = "# breaks: P5\n# test: -p tiny leak\n# command: demo --orders 2\n# says: in the frames\n\
+                    --- a/src/lib.rs\n+++ b/src/lib.rs\n@@ -1 +1 @@\n-a\n+b\n";
+        let mutant = Mutant::parse(Path::new("leak.patch"), text).expect("a mutant");
+        let typed: Vec<_> = mutant.checks.iter().map(Check::to_string).collect();
+        assert_eq!(typed, ["cargo test -p tiny leak", "cargo demo --orders 2"]);
+        assert_eq!(mutant.checks[1].arguments(), ["demo", "--orders", "2"]);
+        assert_eq!(mutant.says.as_deref(), Some("in the frames"));
+    }
+}

@@ -1,0 +1,58 @@
+//! The frame of `cargo measure` itself, with a bare server in Bridge's place and the smallest numbers: what the rows look
+//! like, never how fast anything was.
+
+use std::path::Path;
+
+use anyhow::Result;
+use bridge_tests::testkit::machine::make_ready;
+use bridge_tests::tools::measure::reads::{self, Effort};
+use bridge_tests::tools::measure::{Draw, FixedAnswer, NEEDS, Server, Tuning};
+
+#[tokio::test]
+async fn every_server_answers_under_load_and_stands_in_its_rows() -> Result<()> {
+    make_ready(&NEEDS).await?;
+    let program = Path::new(env!("CARGO_BIN_EXE_measure"));
+    let answer = FixedAnswer::made_up(1_400);
+    let (dir, bridge_dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let bridge = Server::bare(program, bridge_dir.path(), &answer, 1).await?;
+    let effort = Effort { rounds: 1, seconds: 1, workers: 1, connections: &[64] };
+    let mut draw = Draw::from_seed(1);
+    let rows =
+        reads::measure(program, dir.path(), &bridge.asked_for("/"), &answer, effort, &mut draw).await?;
+    let names: Vec<_> = rows.iter().map(|row| row.name).collect();
+    assert_eq!(
+        names,
+        [
+            "read_cpu_vs_nginx_cache_tuned",
+            "read_cpu_vs_haproxy_cache",
+            "read_cpu_vs_bare",
+            "read_cpu_vs_nginx_cache",
+            "read_cpu_vs_nginx_static",
+            "reads_per_s_vs_nginx_cache_tuned",
+            "reads_per_s_vs_haproxy_cache",
+            "reads_per_s_vs_bare",
+        ]
+    );
+    for row in &rows {
+        assert_eq!(row.pairs.len(), 1, "{}", row.name);
+        assert!(row.baseline() > 0 && row.bridge() > 0 && row.ratio() > 0, "{row:?}");
+    }
+    assert!(
+        rows.iter().map(|row| row.target.is_some()).eq([true, true, true, false, false, false, false, false])
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_leaves_a_header_out_is_not_measured() -> Result<()> {
+    make_ready(&NEEDS).await?;
+    let program = Path::new(env!("CARGO_BIN_EXE_measure"));
+    let (answer, dirs) = (FixedAnswer::made_up(1_400), [tempfile::tempdir()?, tempfile::tempdir()?]);
+    let origin = Server::bare(program, dirs[0].path(), &answer.for_caches(), 1).await?;
+    let other = FixedAnswer::made_up(1_400).for_caches();
+    let nginx = Server::nginx(dirs[1].path(), &origin, &other, 1, Tuning::Tuned).await?;
+    // The cache varies in something else than Bridge does, and may be kept for longer.
+    let error = nginx.asked_for("/v1/shop/products/one").answers(&answer).await.expect_err("other headers");
+    assert!(error.to_string().contains("vary is"), "{error:#}");
+    Ok(())
+}
