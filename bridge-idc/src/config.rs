@@ -11,6 +11,7 @@ use bridge_runtime::config::{
     AdminConfig, AgentConfig, AuditConfig, Bounds, LogConfig, Mistakes, Reader, Secret, TunnelConfig,
 };
 
+use crate::database::COMMITTERS_MAX;
 pub use crate::database::LedgerUrl;
 use crate::payments::config::PaymentsConfig;
 
@@ -130,8 +131,12 @@ impl KeysConfig {
 /// `[orders]`: how much is taken at once.
 #[derive(Clone, Debug)]
 pub struct OrdersConfig {
+    /// Transactions side by side on PostgreSQL, 1 to 8. SQLite has one writer.
+    pub committers: usize,
     /// Orders in one transaction, 1 to 4096.
     pub batch_max: usize,
+    /// Lines of orders in one transaction, at least as many as one order may have.
+    pub batch_lines_max: usize,
     /// Orders received and not yet answered, all links together.
     pub window_max: usize,
     /// Lines in one order.
@@ -142,7 +147,9 @@ impl OrdersConfig {
     fn read(reader: &mut Reader) -> Self {
         let mut section = reader.section("orders");
         Self {
+            committers: section.number("committers", 1..=COMMITTERS_MAX as u64, 2),
             batch_max: section.number("batch_max", 1..=4_096, 1_024),
+            batch_lines_max: section.number("batch_lines_max", 2_000..=65_536, 8_192),
             window_max: section.number("window_max", 1..=1_000_000, 8_192),
             lines_max: section.number("lines_max", 1..=2_000, 2_000),
         }
@@ -231,6 +238,7 @@ mod tests {
     #[test]
     fn nothing_that_is_taken_at_a_time_can_be_none() {
         for (section, setting) in [
+            ("orders", "committers"),
             ("orders", "batch_max"),
             ("orders", "window_max"),
             ("orders", "lines_max"),

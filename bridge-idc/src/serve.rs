@@ -137,7 +137,9 @@ async fn from_start_to_end(config: IdcConfig, shutdown: Shutdown) -> anyhow::Res
 
     let limits = OrderLimits {
         window_max: config.orders.window_max,
+        committers: if ledger.has_one_writer() { 1 } else { config.orders.committers },
         batch_max: config.orders.batch_max,
+        batch_lines_max: config.orders.batch_lines_max,
         lines_max: config.orders.lines_max,
         look_ups_at_once: look_ups::AT_ONCE,
     };

@@ -48,6 +48,9 @@ mod row;
 /// Migrations, one list a database, in the binary.
 mod migrate;
 
+/// Batches that an agent commits side by side at most, each on a connection of its own.
+pub const COMMITTERS_MAX: usize = 8;
+
 pub(crate) use error::unavailable;
 pub use error::{LedgerError, NotReady, SqlState};
 pub(crate) use faults::{held, missing_right};

@@ -51,6 +51,11 @@ impl Database {
         }
     }
 
+    /// Whether it has one writer at a time.
+    pub(crate) fn has_one_writer(&self) -> bool {
+        matches!(self, Self::Sqlite(_))
+    }
+
     /// What that is which somebody else holds: a table as a whole, where the database tells.
     pub(crate) async fn named(&self, held: HeldItem) -> HeldItem {
         match (self, held) {

@@ -55,6 +55,8 @@ pub struct Metrics {
     /// Failures of the ledger's database, each of which is tried again or bisected.
     pub ledger_errors: Counter,
     batch_orders: Histogram,
+    batch_lines: Histogram,
+    commit_wait_seconds: Histogram,
     commit_seconds: Histogram,
     /// Payments, refunds and their gateway.
     pub payments: PaymentMetrics,
@@ -68,6 +70,13 @@ impl Default for Metrics {
         // 1 to 4096, the largest batch there can be.
         let batch_orders = Histogram::new(exponential_buckets(1.0, 2.0, 13));
         registry.register("batch_orders", "Orders in one transaction", batch_orders.clone());
+        // 1 to 65,536, the largest setting that a batch's lines can have.
+        let batch_lines = Histogram::new(exponential_buckets(1.0, 2.0, 17));
+        registry.register("batch_lines", "Lines of orders in one transaction", batch_lines.clone());
+        // 0.25 ms to 8 s: longer than a database that answers keeps anybody waiting.
+        let commit_wait_seconds = Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
+        let help = "Time that the oldest order of a transaction waited for it to begin";
+        registry.register_with_unit("commit_wait", help, Unit::Seconds, commit_wait_seconds.clone());
         // 0.25 ms, an SSD's fsync, to 2 s, where callers have given up.
         let commit_seconds = Histogram::new(exponential_buckets(0.000_25, 2.0, 14));
         let help = "Time of one transaction, its commit included";
@@ -89,6 +98,8 @@ impl Default for Metrics {
             envelopes_rejected: entered(registry, "envelopes_rejected", "Envelopes that could not be opened"),
             ledger_errors: entered(registry, "ledger_errors", ledger),
             batch_orders,
+            batch_lines,
+            commit_wait_seconds,
             commit_seconds,
             payments,
             runtime: Arc::new(runtime),
@@ -107,11 +118,18 @@ impl Metrics {
         self.shared.queues.set_limit(queue, limit);
     }
 
-    /// One transaction was committed: with so many orders, in such a time.
-    pub fn batch_committed(&self, orders: usize, took: Duration) {
-        self.batch_orders.observe(f64::from(u32::try_from(orders).unwrap_or(u32::MAX)));
+    /// One transaction was committed: with so many orders and so many lines, for which the oldest of them had waited for so long,
+    /// in such a time. Who waited for what somebody else held is no measure of a queue.
+    pub fn batch_committed(&self, orders: usize, lines: usize, waited: Option<Duration>, took: Duration) {
+        self.batch_orders.observe(count(orders));
+        self.batch_lines.observe(count(lines));
+        waited.into_iter().for_each(|waited| self.commit_wait_seconds.observe(waited.as_secs_f64()));
         self.commit_seconds.observe(took.as_secs_f64());
     }
+}
+
+fn count(of: usize) -> f64 {
+    f64::from(u32::try_from(of).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -119,12 +137,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_commit_enters_both_histograms() {
+    fn a_commit_enters_all_histograms_and_a_turn_not_the_wait() {
         let metrics = Metrics::default();
-        metrics.batch_committed(64, Duration::from_millis(3));
+        metrics.batch_committed(64, 1_664, Some(Duration::from_millis(2)), Duration::from_millis(3));
+        metrics.batch_committed(0, 0, None, Duration::from_millis(3));
         let text = metrics.runtime.encode();
         assert!(text.contains("bridge_batch_orders_sum 64.0\n"), "{text}");
-        assert!(text.contains("bridge_batch_orders_bucket{le=\"32.0\"} 0\n"), "{text}");
-        assert!(text.contains("bridge_commit_seconds_count 1\n"), "{text}");
+        assert!(text.contains("bridge_batch_orders_bucket{le=\"32.0\"} 1\n"), "{text}");
+        assert!(text.contains("bridge_batch_lines_sum 1664.0\n"), "{text}");
+        assert!(text.contains("bridge_commit_wait_seconds_count 1\n"), "{text}");
+        assert!(text.contains("bridge_commit_seconds_count 2\n"), "{text}");
     }
 }

@@ -4,6 +4,12 @@
 //! committed with its neighbours, certified, logged again, answered. The driver in `driver` does what the outputs say and nothing else;
 //! the simulation runs this same code.
 
+/// Several transactions side by side, and which request goes to which.
+mod committers;
+
+/// A batch from its beginning to its end.
+mod batches;
+
 /// Requests that wait for what somebody else holds.
 mod held;
 
@@ -20,13 +26,14 @@ use bridge_protocol::seal::sealing::Header;
 use bridge_protocol::wire::order::{Refusal, Refused, State, ToIdc, to_cloud};
 use rand::Rng;
 
+use self::batches::BatchUnderWay;
+use self::committers::{BatchLimits, Committers, Needs};
 use self::held::Queues;
 use crate::orders::audit_gate::{AuditGate, AuditRound};
 use crate::orders::log_entry;
 use crate::orders::open::{self, OpenFailure, Opening};
 use crate::orders::planner::{Awaited, Request};
-use crate::orders::receipt;
-use crate::orders::store::{self, Batch, Committed, RequestEnd};
+use crate::orders::store::{self, Batch, RequestEnd};
 use crate::orders::unopened::{HeldRequest, Unopened};
 use crate::vault::keyring::Keyring;
 
@@ -49,12 +56,23 @@ const HELD_SHARE: usize = 4;
 pub struct OrderLimits {
     /// Requests received and not yet answered.
     pub window_max: usize,
+    /// Transactions side by side: one where the database has one writer.
+    pub committers: usize,
     /// Requests in one transaction.
     pub batch_max: usize,
+    /// Lines of orders in one transaction; one order is taken however many it has.
+    pub batch_lines_max: usize,
     /// Lines in one order.
     pub lines_max: usize,
     /// Orders looked up at a time.
     pub look_ups_at_once: usize,
+}
+
+impl OrderLimits {
+    /// Requests that may wait for what somebody else holds.
+    fn held_max(&self) -> usize {
+        (self.window_max / HELD_SHARE).max(1)
+    }
 }
 
 /// What happens to the agent.
@@ -98,11 +116,15 @@ pub enum Input {
 /// A batch to be committed.
 #[derive(Debug)]
 pub struct Attempt {
-    /// What its requests wait for, and nobody else does: it is committed beside others, once that is free. `None` for the one
-    /// batch that waits for nothing.
+    /// Which committer's it is, counted from 0, where it waits for nothing.
+    pub committer: usize,
+    /// What its requests wait for, and nobody else does: it is committed beside others, once that is free. `None` for a committer's
+    /// batch, which waits for nothing.
     pub awaited: Option<Awaited>,
     /// Whether the last one did not come through: to be tried after a pause.
     pub again: bool,
+    /// How long the one that came first waited for it; `None` if it is empty, or waited for what somebody else holds.
+    pub waited: Option<Duration>,
     /// Its requests; none only to see whether the database works again.
     pub batch: Batch,
 }
@@ -110,6 +132,8 @@ pub struct Attempt {
 /// How an [`Attempt`] ended.
 #[derive(Debug)]
 pub struct AttemptEnd {
+    /// Which committer's it was.
+    pub committer: usize,
     /// What it waited for.
     pub awaited: Option<Awaited>,
     /// Its requests, and how each ended, in its order.
@@ -124,14 +148,6 @@ struct Pending {
     token: Token,
     request: Request,
     /// Whether an earlier try may have committed it: then nobody is told that it had no effect.
-    doubtful: bool,
-}
-
-/// A request of a batch under way.
-#[derive(Debug)]
-struct BatchMember {
-    token: Token,
-    header: Header,
     doubtful: bool,
 }
 
@@ -158,7 +174,8 @@ pub enum Output {
     },
     /// Make these entries durable and report the end. The next round comes only after that.
     Audit(AuditRound),
-    /// Commit this batch and report its end. Until then comes at most one for each other thing that is waited for.
+    /// Commit this batch and report its end. Until then comes at most one for each other committer, and for each other thing that
+    /// is waited for.
     Commit(Attempt),
     /// Look an order up, beside at most so many others as the limit says.
     LookUp {
@@ -185,8 +202,8 @@ pub enum Output {
 /// What waits until the audit log has it durable.
 #[derive(Debug)]
 enum After {
-    /// A request may be committed.
-    Commit(Token, Box<Request>),
+    /// A request may be committed; what it needs to itself meanwhile.
+    Commit(Token, Box<Request>, Needs),
     /// A request about this order is answered.
     Answer(Token, OrderId, Box<to_cloud::Kind>),
 }
@@ -201,12 +218,14 @@ pub struct OrderCore {
     unopened: Unopened,
     /// What waits for the audit log; at most the receiver's window.
     auditing: AuditGate<After>,
-    /// Opened requests that wait for the next batch; with `batches` and `held`, at most the receiver's window.
-    waiting: VecDeque<Pending>,
+    /// Opened requests that wait for the next batch of a committer; with `batches` and `held`, at most the receiver's window.
+    committers: Committers,
     /// Those that wait for what somebody else holds.
     held: Queues,
-    /// The batches under way, by what they wait for: one that waits for nothing, and some that do.
-    batches: Vec<(Option<Awaited>, Vec<BatchMember>)>,
+    /// The batches under way: at most one of each committer, and some that wait for what somebody else holds.
+    batches: Vec<BatchUnderWay>,
+    /// Batches begun so far.
+    begun: u64,
     /// Questions that wait for their look-up.
     questions: VecDeque<PendingQuestion>,
     /// What is being looked up, and whether a write about it was under way when that began: it may be committed since the
@@ -217,6 +236,8 @@ pub struct OrderCore {
     asked: Vec<(Token, State)>,
     /// Set while the database does not work: what nobody can tell about is tried again, and nothing new taken.
     away: bool,
+    /// How many batches had begun when it was last seen not to work: what those come to does not say that it works.
+    away_after: u64,
     /// Set while the database is to be asked whether it works.
     asks: bool,
     /// Requests that wait, or are in a batch, and that an earlier batch may have committed.
@@ -235,13 +256,18 @@ impl OrderCore {
             receiver: Receiver::new(limits.window_max),
             unopened: Unopened::new(),
             auditing: AuditGate::new(),
-            waiting: VecDeque::new(),
+            committers: Committers::new(
+                limits.committers,
+                BatchLimits { requests: limits.batch_max, lines: limits.batch_lines_max },
+            ),
             held: Queues::default(),
             batches: Vec::new(),
+            begun: 0,
             questions: VecDeque::new(),
             looked_up: HashMap::new(),
             asked: Vec::new(),
             away: false,
+            away_after: 0,
             asks: false,
             doubtful: 0,
             outputs: VecDeque::new(),
@@ -253,9 +279,9 @@ impl OrderCore {
         self.receiver.under_way()
     }
 
-    /// Requests that wait for the next batch.
+    /// Requests that wait for the next batch of a committer.
     pub fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.committers.len()
     }
 
     /// Orders that wait for their sealing session.
@@ -275,7 +301,7 @@ impl OrderCore {
 
     /// How many may.
     pub fn held_max(&self) -> usize {
-        (self.limits.window_max / HELD_SHARE).max(1)
+        self.limits.held_max()
     }
 
     /// Questions that wait for their look-up.
@@ -354,12 +380,13 @@ impl OrderCore {
             Input::Audited(Ok(())) => {
                 for then in self.auditing.handle_durable() {
                     match then {
-                        After::Commit(token, request) if self.away => {
+                        After::Commit(token, request, _) if self.away => {
                             let header = log_entry::header_of(&request);
                             self.refuse_logged(now, token, header, Refusal::DatabaseDown);
                         }
-                        After::Commit(token, request) => {
-                            self.waiting.push_back(Pending { token, request: *request, doubtful: false });
+                        After::Commit(token, request, needs) => {
+                            let pending = Pending { token, request: *request, doubtful: false };
+                            self.committers.admit(pending, needs, now);
                         }
                         After::Answer(token, _, kind) => self.answer(token, *kind),
                     }
@@ -405,85 +432,12 @@ impl OrderCore {
         }
     }
 
-    /// A batch has ended: every request of it is answered, or waits on.
-    fn batch_ended(&mut self, AttemptEnd { awaited, requests, outage }: AttemptEnd, now: UnixMicros) {
-        let Some(at) = self.batches.iter().position(|(known, _)| *known == awaited) else { return };
-        let (_, members) = self.batches.swap_remove(at);
-        let (mut committed, mut unknown) = (Vec::new(), Vec::new());
-        let (mut again, mut elsewhere) = (Vec::new(), Vec::new());
-        for (BatchMember { token, header, doubtful }, (request, end)) in members.into_iter().zip(requests) {
-            match end {
-                RequestEnd::Committed(_) | RequestEnd::NotCommitted => self.doubtful -= usize::from(doubtful),
-                RequestEnd::Unknown => self.doubtful += usize::from(!doubtful),
-                RequestEnd::Waits(_) => {}
-            }
-            match end {
-                RequestEnd::Committed(answer) => committed.push(((token, header), answer)),
-                RequestEnd::Waits(on) if Some(&on) == awaited.as_ref() => {
-                    again.push(Pending { token, request, doubtful });
-                }
-                RequestEnd::Waits(on) => {
-                    let pending = Pending { token, request, doubtful };
-                    match &awaited {
-                        // It has its place among those who wait already.
-                        Some(_) => elsewhere.push((on, pending)),
-                        None => self.hold(on, pending, now),
-                    }
-                }
-                // Only this try is known to have failed: an earlier one may have been committed.
-                RequestEnd::NotCommitted if doubtful => self.receiver.abandon(token),
-                RequestEnd::NotCommitted => self.refuse_logged(now, token, header, Refusal::DatabaseDown),
-                RequestEnd::Unknown => unknown.push(Pending { token, request, doubtful: true }),
-            }
-        }
-        self.answer_committed(committed, now);
-        // The connection of somebody who waits may have been ended for that alone: whether the database works is seen by the
-        // batch that waits for nothing.
-        let waited = awaited.is_some();
-        if let Some(awaited) = awaited {
-            self.held.end_turn(awaited, again, elsewhere);
-        }
-        self.away = !unknown.is_empty() || (outage && !waited) || (self.away && waited);
-        if self.away {
-            // What only waited has had no effect, and its callers can be told so at once.
-            for pending in std::mem::take(&mut self.waiting) {
-                if pending.doubtful {
-                    unknown.push(pending);
-                } else {
-                    let header = log_entry::header_of(&pending.request);
-                    self.refuse_logged(now, pending.token, header, Refusal::DatabaseDown);
-                }
-            }
-        }
-        unknown.into_iter().rev().for_each(|pending| self.waiting.push_front(pending));
-        self.answer_asked();
-    }
-
-    fn answer_committed(&mut self, committed: Vec<((Token, Header), Committed)>, now: UnixMicros) {
-        let (requests, committed): (Vec<_>, Vec<_>) = committed.into_iter().unzip();
-        let answers = receipt::answers(&committed, self.keys.signer());
-        for (((token, header), end), answer) in requests.into_iter().zip(&committed).zip(answers) {
-            let entry = log_entry::ended(now, &header, end.answer());
-            self.auditing.wait(entry, After::Answer(token, header.order, Box::new(answer)));
-        }
-    }
-
-    /// Sets a request apart that needs what somebody else holds. What does not fit is refused, unless it may be committed.
-    fn hold(&mut self, awaited: Awaited, pending: Pending, now: UnixMicros) {
-        if pending.doubtful || self.held.len() < self.held_max() {
-            self.held.push(awaited, pending);
-        } else {
-            let header = log_entry::header_of(&pending.request);
-            self.refuse_logged(now, pending.token, header, Refusal::Busy);
-        }
-    }
-
-    /// The next thing to do, `None` until the next input. A batch is put together only once everything else has been
-    /// polled and no other is under way: it takes whatever has come meanwhile, and waits for nothing. The same goes for a
-    /// round of the audit log; but while a batch is committed, what comes for the next one is not logged by itself: it could not
-    /// be committed yet, and goes with what this batch comes to. So under load a batch costs one fsync of the log.
+    /// The next thing to do, `None` until the next input. A committer's batch is put together only once everything else has been
+    /// polled and its last one has ended: it takes whatever has come meanwhile, and waits for nothing. The same goes for a
+    /// round of the audit log; but while a batch is committed, what comes for the same committer is not logged by itself: it could
+    /// not be committed yet, and goes with what this batch comes to. So under load a batch costs one fsync of the log.
     ///
-    /// Beside that batch are those of what somebody else holds, each for those who wait for one such thing.
+    /// Beside those batches are those of what somebody else holds, each for those who wait for one such thing.
     pub fn poll_output(&mut self, now: UnixMicros) -> Option<Output> {
         self.outputs
             .pop_front()
@@ -521,67 +475,18 @@ impl OrderCore {
     }
 
     fn next_round(&mut self) -> Option<Output> {
-        self.auditing.poll_round(self.is_committing()).map(Output::Audit)
+        // While the database does not work, what waits is to be refused.
+        let helps = self.away || self.committers.waits_for_log(|committer| !self.is_busy(committer));
+        let round = self.auditing.poll_round(!helps)?;
+        self.committers.begin_logging();
+        Some(Output::Audit(round))
     }
 
-    fn is_committing(&self) -> bool {
-        self.batches.iter().any(|(awaited, _)| awaited.is_none())
-    }
-
-    fn next_batch(&mut self, at: UnixMicros) -> Option<Attempt> {
-        if self.is_committing() || (self.waiting.is_empty() && !self.away && !self.asks) {
-            return None;
-        }
-        let mut batch = Vec::with_capacity(self.waiting.len().min(self.limits.batch_max));
-        while batch.len() < self.limits.batch_max
-            && let Some(pending) = self.waiting.pop_front()
-        {
-            match self.held_for(&pending) {
-                Some(awaited) => self.hold(awaited, pending, at),
-                None => batch.push(pending),
-            }
-        }
-        // While the database does not work, an empty one is to show when it does.
-        (std::mem::take(&mut self.asks) || self.away || !batch.is_empty())
-            .then(|| self.attempt(None, self.away, batch, at))
-    }
-
-    /// The next batch of what somebody else holds.
-    fn next_turn(&mut self, at: UnixMicros) -> Option<Attempt> {
-        if self.away {
-            return None;
-        }
-        let held::QueueTurn { awaited, requests, again } = self.held.next_turn(self.limits.batch_max)?;
-        Some(self.attempt(Some(awaited), again, requests, at))
-    }
-
-    fn attempt(
-        &mut self,
-        awaited: Option<Awaited>,
-        again: bool,
-        batch: Vec<Pending>,
-        at: UnixMicros,
-    ) -> Attempt {
-        let (mut members, mut requests) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for Pending { token, request, doubtful } in batch {
-            members.push(BatchMember { token, header: log_entry::header_of(&request), doubtful });
-            requests.push(request);
-        }
-        self.batches.push((awaited.clone(), members));
-        Attempt { awaited, again, batch: Batch { requests, at } }
-    }
-
-    /// What a request needs that others wait for already. One that may be committed is looked for at once.
-    fn held_for(&self, pending: &Pending) -> Option<Awaited> {
-        if pending.doubtful || self.held.is_empty() {
-            return None;
-        }
-        self.held.needed_by(&pending.request)
-    }
-
-    /// The requests of all batches under way.
-    fn members(&self) -> impl Iterator<Item = &BatchMember> {
-        self.batches.iter().flat_map(|(_, members)| members)
+    /// Has a request logged as received, and committed after that.
+    fn log_received(&mut self, entry: Option<Entry>, token: Token, request: Box<Request>) {
+        let needs = self.committers.needs_of(&request);
+        self.committers.note_logging(&needs);
+        self.auditing.wait_along(entry, After::Commit(token, request, needs));
     }
 
     /// Opens an order, or has it wait for its sealing session.
@@ -599,7 +504,7 @@ impl OrderCore {
         }
         let lines_max = self.limits.lines_max;
         match open::open(link, &received, &self.opener, &self.keys, now, lines_max, random) {
-            Ok(Opening::Open(request)) => self.auditing.wait_along(entry, After::Commit(token, request)),
+            Ok(Opening::Open(request)) => self.log_received(entry, token, request),
             Ok(Opening::Needs(session)) => {
                 let header = received.header().clone();
                 if !self.unopened.hold(link, session, token, received) {
@@ -623,7 +528,7 @@ impl OrderCore {
             return self.turn_away(token, entry, &header, Refusal::DatabaseDown);
         }
         let request = open::cancellation(header, &self.keys);
-        self.auditing.wait_along(entry, After::Commit(token, request.into()));
+        self.log_received(entry, token, request.into());
     }
 
     /// Answers a request that has had no effect, once both that it came and that are in the audit log.
@@ -654,7 +559,7 @@ impl OrderCore {
                     None
                 }
             },
-            After::Commit(token, _) => {
+            After::Commit(token, ..) => {
                 refused.push((token, to_cloud::Kind::Refused(Refusal::DatabaseDown.into())));
                 None
             }
@@ -679,10 +584,10 @@ impl OrderCore {
     fn is_ahead_of_the_log(&self, order: &[u8]) -> bool {
         let is_it = |about: OrderId| about.as_bytes().as_slice() == order;
         // Of what is in doubt, and waits to be committed again, nobody knows.
-        let waiting = self.waiting.iter().chain(self.held.waiting());
+        let waiting = self.committers.waiting().chain(self.held.waiting());
         let mut in_doubt =
             waiting.filter(|pending| pending.doubtful).map(|pending| pending.request.action.order());
-        self.members().any(|member| is_it(member.header.order))
+        self.members().any(|member| is_it(member.order()))
             || (self.doubtful > 0 && in_doubt.any(is_it))
             || self.auditing.waiting().any(|then| matches!(then, After::Answer(_, about, _) if is_it(*about)))
     }

@@ -118,7 +118,7 @@ mod tests {
 
     fn ended(ends: impl IntoIterator<Item = (&'static str, RequestEnd)>, outage: bool) -> AttemptEnd {
         let requests = ends.into_iter().map(|(brand, end)| (request(brand), end)).collect();
-        AttemptEnd { awaited: None, requests, outage }
+        AttemptEnd { committer: 0, awaited: None, requests, outage }
     }
 
     fn told(denied: &Denied, now: UnixMicros) -> Option<String> {

@@ -28,7 +28,7 @@ use crate::orders::denied::{Denied, DeniedBrand};
 use crate::orders::open::OpenFailure;
 use crate::orders::outage::Outages;
 use crate::orders::planner::Awaited;
-use crate::orders::store::{BatchEnd, Ledger, Question, RequestEnd, RequestOutcome};
+use crate::orders::store::{Batch, BatchEnd, Ledger, Question, RequestEnd, RequestOutcome};
 use crate::orders::traces::Traces;
 use crate::payments::driver::{Ends, PaymentDriver};
 use crate::vault::keyring::Keyring;
@@ -282,7 +282,7 @@ impl OrderDriver {
         });
     }
 
-    fn commit(&mut self, Attempt { awaited, again, batch }: Attempt) {
+    fn commit(&mut self, Attempt { committer, awaited, again, waited, batch }: Attempt) {
         let spans = self.traces.begin_commit(&batch);
         let (ledger, metrics, results) = (self.ledger.clone(), self.metrics.clone(), self.results.clone());
         let outages = self.outages.clone();
@@ -295,7 +295,7 @@ impl OrderDriver {
             let took = started.elapsed();
             let committed = count(&metrics, &ends);
             if committed > 0 {
-                metrics.batch_committed(committed, took);
+                metrics.batch_committed(committed, lines_of(&batch, &ends), waited, took);
             }
             for span in spans {
                 span.record("committed", committed > 0);
@@ -320,7 +320,7 @@ impl OrderDriver {
                 None => outages.worked(Instant::now()).into_iter().for_each(say_back),
             }
             let requests = batch.requests.into_iter().zip(ends).collect();
-            let ended = AttemptEnd { awaited, requests, outage: outage.is_some() };
+            let ended = AttemptEnd { committer, awaited, requests, outage: outage.is_some() };
             let _agent_gone = results.send(Input::Batch(ended)).await;
         });
     }
@@ -359,6 +359,13 @@ fn count(metrics: &Metrics, ends: &[RequestEnd]) -> usize {
         counted += 1;
     }
     counted
+}
+
+/// The lines of the orders of a batch that came to something.
+fn lines_of(batch: &Batch, ends: &[RequestEnd]) -> usize {
+    let requests = batch.requests.iter().zip(ends);
+    let committed = requests.filter(|(_, end)| matches!(end, RequestEnd::Committed(_)));
+    committed.map(|(request, _)| request.action.lines()).sum()
 }
 
 /// Why a batch could not be committed; an empty one is there to see whether the database works.

@@ -45,6 +45,14 @@ impl Action {
             Self::Cancel { order } => *order,
         }
     }
+
+    /// The lines of an order to be placed; a cancellation has none.
+    pub fn lines(&self) -> usize {
+        match self {
+            Self::Place(placement) => placement.terms.lines().len(),
+            Self::Cancel { .. } => 0,
+        }
+    }
 }
 
 /// An order to be placed.

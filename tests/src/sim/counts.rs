@@ -93,6 +93,8 @@ counts! {
     sealed_again
     /// Envelopes whose key the IDC did not have.
     keys_unknown
+    /// Batches of a committer that began while another one of the same agent had one under way.
+    batches_side_by_side
     /// Batches of which something was committed.
     commits
     /// Batches of which nothing was committed, for certain, since the database could not work.

@@ -60,9 +60,9 @@ const OF_BATCHES: [(&str, &str); 2] = [
 /// How long a row is waited for by those who need it, and nobody else: then it is another row's turn.
 pub(crate) const AWAITED_FOR: &str = "2s";
 
-/// The committer's connections: one for the batch under way, one for each row that is waited for, and as many again while a
-/// connection that was lost is being closed.
-pub(crate) const COMMITTERS: u32 = 10;
+/// The committers' connections at most: one for the batch under way of each, one for each row that is waited for, and as many again
+/// while a connection that was lost is being closed. None is opened before it is needed.
+pub(crate) const COMMIT_CONNECTIONS: u32 = 24;
 
 /// Connections to a PostgreSQL. Clones share them.
 #[derive(Clone)]
@@ -91,7 +91,7 @@ impl Postgres {
             let pool = pool.after_connect(|connection, _| Box::pin(make_durable(connection)));
             pool.connect_lazy_with(options.clone().options(own.iter().copied()))
         };
-        let (pool, committer) = (pool(connections, &PATIENT), pool(COMMITTERS, &OF_BATCHES));
+        let (pool, committer) = (pool(connections, &PATIENT), pool(COMMIT_CONNECTIONS, &OF_BATCHES));
         Ok(Self { pool, committer, warned: Arc::default() })
     }
 

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use self::queue_index::{QueueIndex, RequestSubject};
 use super::Pending;
+use super::committers::{BatchLimits, lines_of};
 use crate::orders::planner::{Action, Awaited, Request};
 use crate::orders::store::AWAITED_AT_ONCE;
 
@@ -142,9 +143,9 @@ impl Queues {
         }
     }
 
-    /// Whose turn it is, and at most so many of its requests. One place is kept for what was not waited for in vain yet, so
+    /// Whose turn it is, and as many of its requests as a batch takes. One place is kept for what was not waited for in vain yet, so
     /// that what is free soon does not stand behind what is held for long.
-    pub(super) fn next_turn(&mut self, requests_max: usize) -> Option<QueueTurn> {
+    pub(super) fn next_turn(&mut self, limits: BatchLimits) -> Option<QueueTurn> {
         let (fresh, known) = (0, 1);
         let in_vain = self.tried[known];
         let awaited = match self.tried[fresh] + in_vain < AWAITED_AT_ONCE {
@@ -157,11 +158,17 @@ impl Queues {
         }?;
         let requests_max = match awaited {
             // What is not named is looked for by halving, and each half may wait.
-            Awaited::Brand(_) => requests_max.min(OF_A_BRAND_AT_ONCE),
-            Awaited::Stock { .. } | Awaited::Order(_) => requests_max,
+            Awaited::Brand(_) => limits.requests.min(OF_A_BRAND_AT_ONCE),
+            Awaited::Stock { .. } | Awaited::Order(_) => limits.requests,
         };
         let queue = self.queues.get_mut(&awaited)?;
-        let size = queue.waiting.len().min(requests_max);
+        let mut lines = 0;
+        let fits = |pending: &&Pending| {
+            lines += lines_of(&pending.request);
+            lines <= limits.lines
+        };
+        let size = queue.waiting.iter().take(requests_max).take_while(fits).count();
+        let size = size.max(1).min(queue.waiting.len());
         let requests: Vec<Pending> = queue.waiting.drain(..size).collect();
         queue.tried = Some(requests.iter().map(|pending| RequestSubject::of(&pending.request)).collect());
         self.tried[usize::from(queue.in_vain)] += 1;

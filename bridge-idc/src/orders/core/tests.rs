@@ -1,5 +1,8 @@
 //! The agent, one input at a time.
 
+/// Several committers.
+mod committers;
+
 use bridge_protocol::audit::Event;
 use bridge_protocol::domain::body::OrderRequest;
 use bridge_protocol::domain::{Currency, IdempotencyKey, Money, Sku};
@@ -33,7 +36,14 @@ fn world() -> World {
     let session = SealingSession::start(&keys.manifest().keys[0], NOW, &mut rand::rng()).unwrap();
     let price = Money::new(100, Currency::new("KRW").unwrap()).unwrap();
     let stock = ForSale { brand: brand(), sku: Sku::new("SHOE").unwrap(), price, units: 5 };
-    let limits = OrderLimits { window_max: 8, batch_max: 4, lines_max: 10, look_ups_at_once: 2 };
+    let limits = OrderLimits {
+        window_max: 8,
+        committers: 1,
+        batch_max: 4,
+        batch_lines_max: 100,
+        lines_max: 10,
+        look_ups_at_once: 2,
+    };
     World {
         log: Vec::new(),
         agent: OrderCore::new(limits, keys),
@@ -139,7 +149,7 @@ impl World {
     fn end_of(&mut self, awaited: Option<Awaited>, batch: &Batch, ends: Vec<RequestEnd>, outage: bool) {
         assert_eq!(batch.requests.len(), ends.len());
         let requests = batch.requests.iter().cloned().zip(ends).collect();
-        self.input(Input::Batch(AttemptEnd { awaited, requests, outage }));
+        self.input(Input::Batch(AttemptEnd { committer: 0, awaited, requests, outage }));
     }
 
     fn answer(&mut self) -> ToCloud {
@@ -460,7 +470,7 @@ fn what_somebody_else_holds_is_waited_for_apart_and_answered_by_itself() {
     world.place("k1", 1);
     let batch = world.batch();
     world.end(&batch, vec![RequestEnd::Waits(shoe())]);
-    let Attempt { awaited, again, batch: held } = world.attempt();
+    let Attempt { awaited, again, batch: held, .. } = world.attempt();
     assert_eq!((awaited, again, held.requests.len()), (Some(shoe()), false, 1));
     assert!(world.poll().is_none(), "nobody is told that nothing happened");
 
@@ -473,7 +483,7 @@ fn what_somebody_else_holds_is_waited_for_apart_and_answered_by_itself() {
     assert_eq!(world.refusal(), Refusal::NotFound);
 
     world.end_of(Some(shoe()), &held, vec![RequestEnd::Waits(shoe())], false);
-    let Attempt { awaited, again, batch: held } = world.attempt();
+    let Attempt { awaited, again, batch: held, .. } = world.attempt();
     assert_eq!((awaited, again, held.requests.len()), (Some(shoe()), true, 2), "in the order of admission");
     let ends = world.ledger.commit(&held).into_iter().map(RequestEnd::Committed).collect();
     world.end_of(Some(shoe()), &held, ends, false);

@@ -52,8 +52,8 @@ use bridge_protocol::wire::order::Refusal;
 use bridge_runtime::config::Secret;
 use tokio::sync::Notify;
 
-use crate::database::postgres::COMMITTERS;
-pub use crate::database::{Applied, LedgerError, NotReady, SqlState};
+use crate::database::postgres::COMMIT_CONNECTIONS;
+pub use crate::database::{Applied, COMMITTERS_MAX, LedgerError, NotReady, SqlState};
 use crate::database::{Begins, Database, LedgerUrl, Sessions, TELLS_SEQUENCER, Transaction};
 use crate::orders::planner::{Awaited, Request};
 
@@ -106,7 +106,7 @@ pub struct Committed {
 
 /// Things that somebody else holds and that are waited for at a time, each on a connection of its own.
 pub const AWAITED_AT_ONCE: usize = 4;
-const _: () = assert!(COMMITTERS as usize == 2 * (1 + AWAITED_AT_ONCE));
+const _: () = assert!(COMMIT_CONNECTIONS as usize == 2 * (COMMITTERS_MAX + AWAITED_AT_ONCE));
 
 /// What one request came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,6 +154,11 @@ impl Ledger {
         self.database.ready().await
     }
 
+    /// Whether its database has one writer at a time, so that a second committer would only wait for the first.
+    pub fn has_one_writer(&self) -> bool {
+        self.database.has_one_writer()
+    }
+
     /// Commits a batch; how each request of it ended. A request that the database refuses is found, and refused alone. One that
     /// needs what somebody else holds is set apart, and the others do not wait for it; with `awaited`, the batch is that of
     /// the requests which wait for that, and begins once it is free or has been waited for long enough.
@@ -167,7 +172,7 @@ impl Ledger {
 
     /// How many files its connections take at most, of which so many are shared: an SQLite's have three each.
     pub fn files_max(connections: u32) -> usize {
-        3 * usize::try_from(connections + COMMITTERS).unwrap_or(usize::MAX)
+        3 * usize::try_from(connections + COMMIT_CONNECTIONS).unwrap_or(usize::MAX)
     }
 
     /// Says on the connections of batches that whoever numbers the catalogue's changes is told of each commit by this process.

@@ -34,7 +34,14 @@ fn session() -> SealingSession {
 }
 
 fn world() -> World {
-    let limits = OrderLimits { window_max: 1_000, batch_max: 4, lines_max: 10, look_ups_at_once: 1 };
+    let limits = OrderLimits {
+        window_max: 1_000,
+        committers: 1,
+        batch_max: 4,
+        batch_lines_max: 100,
+        lines_max: 10,
+        look_ups_at_once: 1,
+    };
     World { agent: OrderCore::new(limits, Keyring::for_tests(1)), sent: 0 }
 }
 

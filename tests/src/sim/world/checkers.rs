@@ -1,5 +1,9 @@
 //! The checkers: each promise, looked at whenever something could have broken it.
 
+use std::collections::BTreeSet;
+
+use bridge_idc::orders::core as order_core;
+use bridge_idc::orders::planner::Action;
 use bridge_idc::orders::store::{Batch, RequestOutcome};
 use bridge_protocol::domain::OrderId;
 use bridge_protocol::wire::order::Refusal;
@@ -49,9 +53,38 @@ impl World {
     pub(super) fn check_batch(&mut self, idc: usize, batch: &Batch) {
         // An empty one only asks whether the database works again.
         let needless = batch.requests.is_empty() && !self.idcs[idc].agent.is_away();
-        if needless || batch.requests.len() > self.idc_limits.batch_max {
-            self.violate("P7", format!("a batch of {} requests", batch.requests.len()));
+        let lines: usize = batch.requests.iter().map(|request| request.action.lines()).sum();
+        let too_long = lines > self.idc_limits.batch_lines_max && batch.requests.len() > 1;
+        if needless || too_long || batch.requests.len() > self.idc_limits.batch_max {
+            self.violate("P7", format!("a batch of {} requests with {lines} lines", batch.requests.len()));
         }
+    }
+
+    /// P9 and P2 among the committers of an agent: none has under way what another one has.
+    pub(super) fn check_committers(&mut self, idc: usize, attempt: &order_core::Attempt) {
+        if attempt.awaited.is_some() {
+            return;
+        }
+        let mut needs = BTreeSet::new();
+        for request in &attempt.batch.requests {
+            needs.extend([format!("key {:?}", request.key), format!("order {}", request.action.order())]);
+            if let Action::Place(placement) = &request.action {
+                let lines = placement.terms.lines().iter();
+                needs.extend(lines.map(|line| format!("SKU {} of {}", line.sku, request.brand)));
+            }
+        }
+        let committing = &mut self.idcs[idc].committing;
+        let mut others = committing.iter().filter(|(other, _)| **other != attempt.committer);
+        let both = others.find_map(|(other, has)| Some((*other, has.intersection(&needs).next()?.clone())));
+        let is_second = committing.insert(attempt.committer, needs).is_some();
+        if let Some((other, both)) = both {
+            self.violate("P9", format!("committers {} and {other} both have {both}", attempt.committer));
+        }
+        if is_second {
+            self.violate("P9", format!("committer {} has two batches", attempt.committer));
+        }
+        let side_by_side = self.idcs[idc].committing.len() > 1;
+        self.counts.batches_side_by_side += u64::from(side_by_side);
     }
 
     /// P2 at each answer of the ledger: it is what was committed under the key.

@@ -1,5 +1,6 @@
 //! A data centre's agent: the real one, and what the shell does around it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bridge_idc::orders::core::{AttemptEnd, Input, OrderCore, OrderLimits, Output};
@@ -22,6 +23,8 @@ pub(super) struct DataCentre {
     pub(super) life: u32,
     pub(super) up: bool,
     pub(super) agent: OrderCore,
+    /// What each of its committers has under way.
+    pub(super) committing: BTreeMap<usize, BTreeSet<String>>,
     /// Its audit log on its host's disk.
     pub(super) log: Log,
     pub(super) clock: Clock,
@@ -37,6 +40,7 @@ impl DataCentre {
             life: 0,
             up: true,
             agent,
+            committing: BTreeMap::new(),
             log: Log::default(),
             clock: Clock::default(),
             payment_core: PaymentCore::new(0),
@@ -60,9 +64,14 @@ impl World {
                 }
                 Output::Audit(round) => self.audit(idc, round),
                 Output::Commit(attempt) => {
-                    let batch = &attempt.batch;
-                    note!(self, "idc {idc} commits {} requests", batch.requests.len());
+                    let (committer, batch) = (attempt.committer, &attempt.batch);
+                    note!(
+                        self,
+                        "committer {committer} of idc {idc} commits {} requests",
+                        batch.requests.len()
+                    );
                     self.check_batch(idc, batch);
+                    self.check_committers(idc, &attempt);
                     self.check_logged_batch(idc, batch);
                     let delay = match attempt.again {
                         // The agent's shell waits before it tries again.
@@ -97,6 +106,9 @@ impl World {
     /// The agent hears how its batch ended, if it is still the same process.
     pub(super) fn batch_ends(&mut self, idc: usize, life: u32, ended: AttemptEnd) {
         if self.idcs[idc].life == life {
+            if ended.awaited.is_none() {
+                self.idcs[idc].committing.remove(&ended.committer);
+            }
             self.tell_idc(idc, Input::Batch(ended));
         }
     }
@@ -135,6 +147,7 @@ impl World {
         }
         note!(self, "idc {idc} starts");
         self.idcs[idc].agent = OrderCore::new(self.idc_limits, self.keys.folders[idc].ring.clone());
+        self.idcs[idc].committing.clear();
         self.recover_log(idc);
         self.book_idc_start(idc);
         self.idcs[idc].up = true;

@@ -18,6 +18,7 @@ pub(super) struct Commit {
     /// Which process of it.
     life: u32,
     work: Pin<Box<dyn Future<Output = (Batch, BatchEnd)>>>,
+    committer: usize,
     awaited: Option<Awaited>,
 }
 
@@ -27,14 +28,14 @@ impl World {
         if self.idcs[idc].life != life {
             return;
         }
-        let Attempt { awaited, batch, .. } = attempt;
+        let Attempt { committer, awaited, batch, .. } = attempt;
         let (ledger, waits_for) = (self.ledger.clone(), awaited.clone());
         let work = Box::pin(async move {
             let end = ledger.commit(&batch, waits_for.as_ref()).await;
             (batch, end)
         });
         self.commits_made += 1;
-        self.commits.insert(self.commits_made, Commit { idc, life, work, awaited });
+        self.commits.insert(self.commits_made, Commit { idc, life, work, committer, awaited });
         self.statement(self.commits_made);
     }
 
@@ -74,7 +75,7 @@ impl World {
 
     /// A batch has ended: its agent hears of it in a moment.
     fn batch_end(&mut self, id: u64, batch: Batch, end: BatchEnd) {
-        let Some(Commit { idc, life, awaited, .. }) = self.commits.remove(&id) else { return };
+        let Some(Commit { idc, life, committer, awaited, .. }) = self.commits.remove(&id) else { return };
         let BatchEnd { mut ends, outage } = end;
         let (mut committed, mut unknown, mut waiting) = (0, 0, 0);
         for (request, end) in batch.requests.iter().zip(&mut ends) {
@@ -102,7 +103,7 @@ impl World {
         self.counts.commits_denied += u64::from(outage.is_some() && unknown == 0);
         self.counts.requests_set_apart += waiting as u64;
         let requests = batch.requests.into_iter().zip(ends).collect();
-        let ended = AttemptEnd { awaited, requests, outage: outage.is_some() };
+        let ended = AttemptEnd { committer, awaited, requests, outage: outage.is_some() };
         let delay = self.dice.micros(50..=1_000);
         self.after(delay, Event::BatchEnd { idc, life, ended });
     }

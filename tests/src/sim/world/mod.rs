@@ -302,7 +302,9 @@ impl World {
         };
         let idc_limits = orders::core::OrderLimits {
             window_max: usize::try_from(dice.between(8..=300)).unwrap_or(8),
+            committers: usize::try_from(dice.between(1..=4)).unwrap_or(1),
             batch_max: usize::try_from(dice.between(1..=100)).unwrap_or(1),
+            batch_lines_max: usize::try_from(dice.between(1..=200)).unwrap_or(1),
             lines_max: super::shop::LINES_MAX,
             look_ups_at_once: usize::try_from(dice.between(1..=4)).unwrap_or(1),
         };

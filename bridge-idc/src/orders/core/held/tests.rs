@@ -18,6 +18,11 @@ fn order(number: u32) -> OrderId {
     OrderId::new(UnixMicros::new(1), random)
 }
 
+/// So many requests at most, however many lines.
+fn up_to(requests: usize) -> BatchLimits {
+    BatchLimits { requests, lines: usize::MAX }
+}
+
 /// A token, which the queues hand on and do not look at.
 fn token() -> Token {
     let ask = Ask { brand: "shoes".into(), order: Bytes::copy_from_slice(order(0).as_bytes()), key: None };
@@ -56,16 +61,16 @@ fn a_request_about_a_waiting_or_tried_one_queues_behind_it() {
         assert_eq!(queues.needed_by(&concerned), Some(shoe.clone()));
     }
     assert_eq!(queues.needed_by(&request("k2", 2)), None);
-    let turn = queues.next_turn(8).unwrap();
+    let turn = queues.next_turn(up_to(8)).unwrap();
     assert_eq!((orders(&turn.requests), queues.len()), (vec![order(1)], 1), "it counts while it is tried");
     assert_eq!(queues.needed_by(&request("c1", 1)), Some(shoe.clone()), "while it is tried");
     queues.end_turn(shoe.clone(), turn.requests, Vec::new());
     assert_eq!((queues.needed_by(&request("c1", 1)), queues.len()), (Some(shoe.clone()), 1));
-    let turn = queues.next_turn(8).unwrap();
+    let turn = queues.next_turn(up_to(8)).unwrap();
     assert!(turn.again);
     queues.end_turn(shoe, Vec::new(), Vec::new());
     assert_eq!(queues.needed_by(&request("c1", 1)), None);
-    assert!(queues.is_empty() && queues.next_turn(8).is_none());
+    assert!(queues.is_empty() && queues.next_turn(up_to(8)).is_none());
 }
 
 #[test]
@@ -75,13 +80,13 @@ fn a_request_that_changes_its_queue_takes_related_ones_along() {
     for (key, number) in [("k1", 1), ("k2", 2), ("c1", 1), ("k1", 3)] {
         queues.push(shoe.clone(), pending(key, number));
     }
-    let turn = queues.next_turn(1).unwrap();
+    let turn = queues.next_turn(up_to(1)).unwrap();
     let elsewhere = turn.requests.into_iter().map(|pending| (sock.clone(), pending)).collect();
     queues.end_turn(shoe.clone(), Vec::new(), elsewhere);
     assert_eq!(queues.len(), 4);
     assert_eq!(queues.needed_by(&request("c1-again", 1)), Some(sock.clone()));
     assert_eq!(queues.needed_by(&request("c2", 2)), Some(shoe));
-    let turns = [queues.next_turn(8).unwrap(), queues.next_turn(8).unwrap()];
+    let turns = [queues.next_turn(up_to(8)).unwrap(), queues.next_turn(up_to(8)).unwrap()];
     let moved = turns.iter().find(|turn| turn.awaited == sock).unwrap();
     assert_eq!(orders(&moved.requests), [1, 1, 3].map(order), "in the order of admission");
 }
@@ -93,16 +98,16 @@ fn one_of_four_turns_is_kept_for_promising_queues() {
     for (number, sku) in (0..).zip(skus) {
         queues.push(stock(sku), pending(sku, number));
     }
-    let turns: Vec<QueueTurn> = std::iter::from_fn(|| queues.next_turn(8)).collect();
+    let turns: Vec<QueueTurn> = std::iter::from_fn(|| queues.next_turn(up_to(8))).collect();
     assert_eq!(turns.len(), 4);
     for turn in turns {
         queues.end_turn(turn.awaited, turn.requests, Vec::new());
     }
-    let turns: Vec<QueueTurn> = std::iter::from_fn(|| queues.next_turn(8)).collect();
+    let turns: Vec<QueueTurn> = std::iter::from_fn(|| queues.next_turn(up_to(8))).collect();
     let again = turns.iter().filter(|turn| turn.again).count();
     assert_eq!((turns.len(), again), (4, 2), "two were never tried, and go before a third that was");
     queues.push(stock("G"), pending("G", 9));
-    assert!(queues.next_turn(8).is_none(), "four at a time");
+    assert!(queues.next_turn(up_to(8)).is_none(), "four at a time");
 }
 
 /// With what each new request is compared to all that wait, this takes hours.

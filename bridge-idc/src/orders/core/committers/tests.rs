@@ -1,0 +1,335 @@
+//! Which request goes to which committer, and what may be committed beside what.
+
+use bridge_protocol::domain::{
+    Currency, IdempotencyKey, KeyDigest, Line, Money, OrderId, OrderTerms, Quantity,
+};
+use bridge_protocol::order_link::LinkId;
+use bridge_protocol::order_link::receiver::{Received, Receiver, Token};
+use bridge_protocol::wire::order::{Ask, ToIdc, to_idc};
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::orders::planner::{Action, Placement};
+use crate::vault::PersonalAtRest;
+
+const NOW: UnixMicros = UnixMicros::new(1_795_343_485_000_000);
+
+fn committers(count: usize, requests: usize, lines: usize) -> Committers {
+    Committers::new(count, BatchLimits { requests, lines })
+}
+
+/// A token, which the queues hand on and do not look at.
+fn token() -> Token {
+    let ask = Ask { brand: "shoes".into(), order: Bytes::copy_from_slice(id(0).as_bytes()), key: None };
+    let message = ToIdc { request: 1, kind: Some(to_idc::Kind::Ask(ask)), sequence: 1, trace: None };
+    match Receiver::new(8).handle_message(LinkId(1), 0, message) {
+        Received::Deliver(token, _) => token,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn id(order: u8) -> OrderId {
+    OrderId::new(NOW, [order; 10])
+}
+
+fn key(brand: &Brand, key: u8) -> KeyDigest {
+    IdempotencyKey::parse(format!("k{key}").as_bytes()).unwrap().digest(brand)
+}
+
+/// An order of one unit of each of these SKUs, by the number of its key and order.
+fn place(brand: &str, number: u8, skus: &[&str]) -> Request {
+    let brand = Brand::new(brand).unwrap();
+    let line =
+        |sku: &&str| Line { sku: Sku::new(sku).unwrap(), quantity: Quantity::new(1).unwrap(), unit_price: 7 };
+    let lines: Vec<Line> = skus.iter().map(line).collect();
+    let money = |amount| Money::new(amount, Currency::new("KRW").unwrap()).unwrap();
+    let total = money(7 * i64::try_from(lines.len()).unwrap());
+    let placement = Placement {
+        order: id(number),
+        terms: OrderTerms::new(lines, money(0), total, "c".to_owned(), 2_000).unwrap(),
+        personal: PersonalAtRest { key_version: 1, wrapped_key: Vec::new(), fields: Default::default() },
+    };
+    let key = key(&brand, number);
+    Request { brand, key, fingerprint: [1; 32], action: Action::Place(Box::new(placement)) }
+}
+
+/// A cancellation of that order, under a key of another number.
+fn cancel(brand: &str, number: u8, order: u8) -> Request {
+    let brand = Brand::new(brand).unwrap();
+    let key = key(&brand, number);
+    Request { brand, key, fingerprint: [2; 32], action: Action::Cancel { order: id(order) } }
+}
+
+impl Committers {
+    fn queue(&mut self, request: Request) -> usize {
+        let needs = self.needs_of(&request);
+        let committer = self.owner(&needs);
+        self.admit(Pending { token: token(), request, doubtful: false }, needs, NOW);
+        committer
+    }
+
+    fn take_all_free(&mut self, committer: usize) -> Vec<Queued> {
+        self.take_batch(committer, Some)
+    }
+}
+
+/// The last byte of each request's order.
+fn orders(batch: &[Queued]) -> Vec<u8> {
+    batch.iter().map(|queued| queued.pending.request.action.order().as_bytes()[15]).collect()
+}
+
+fn end(committers: &mut Committers, batch: Vec<Queued>) {
+    batch.into_iter().for_each(|queued| committers.leave(queued.ticket));
+}
+
+#[test]
+fn a_hot_sku_stays_with_one_committer_and_leaves_others_alone() {
+    let mut all = committers(3, 100, 100);
+    let hot: Vec<usize> = (0..20).map(|number| all.queue(place("shoes", number, &["HOT"]))).collect();
+    assert!(hot.iter().all(|committer| *committer == hot[0]), "{hot:?}");
+    let batch = all.take_all_free(hot[0]);
+    assert_eq!(batch.len(), 20);
+    assert_eq!(all.queue(place("shoes", 20, &["HOT"])), hot[0], "also while it is committed");
+    for number in 30..40 {
+        let sku = format!("S{number}");
+        assert_ne!(all.queue(place("socks", number, &[&sku])), hot[0]);
+    }
+    assert_ne!(
+        all.queue(place("socks", 50, &["HOT"])),
+        hot[0],
+        "another brand's SKU of that name is another one"
+    );
+    end(&mut all, batch);
+    assert_eq!(orders(&all.take_all_free(hot[0])), [20]);
+}
+
+#[test]
+fn a_basket_goes_to_its_hottest_skus_committer_and_waits() {
+    let mut all = committers(2, 100, 100);
+    let hot = all.queue(place("shoes", 1, &["HOT"]));
+    all.queue(place("shoes", 2, &["HOT"]));
+    let cold = all.queue(place("shoes", 3, &["COLD"]));
+    assert_ne!(hot, cold);
+    let under_way = all.take_all_free(cold);
+    assert_eq!(all.queue(place("shoes", 4, &["COLD", "HOT"])), hot);
+    assert_eq!(
+        all.queue(place("shoes", 5, &["COLD"])),
+        hot,
+        "behind the basket, that it does not wait for ever"
+    );
+    assert_eq!(all.queue(place("shoes", 6, &["HOT"])), hot);
+    let batch = all.take_all_free(hot);
+    assert_eq!(orders(&batch), [1, 2, 6], "who needs nothing of the other committer does not wait for it");
+    assert!(all.take_all_free(hot).is_empty());
+    end(&mut all, under_way);
+    assert_eq!(orders(&all.take_all_free(hot)), [4, 5], "in the order of admission");
+}
+
+#[test]
+fn requests_about_one_order_or_key_are_committed_by_one_in_order() {
+    let mut all = committers(4, 100, 100);
+    let other = all.queue(place("shoes", 7, &["B"]));
+    let under_way = all.take_all_free(other);
+    let first = all.queue(place("shoes", 8, &["A"]));
+    assert_ne!(first, other);
+    all.queue(place("shoes", 9, &["A"]));
+    // It waits for the other committer, and whatever is about it waits behind it.
+    assert_eq!(all.queue(place("shoes", 1, &["A", "B"])), first);
+    assert_eq!(all.queue(cancel("shoes", 20, 1)), first);
+    let mut again = place("shoes", 2, &["C"]);
+    again.key = key(&again.brand, 1);
+    assert_eq!(all.queue(again), first, "the same key for another order, which needs other stock");
+    let batch = all.take_all_free(first);
+    assert_eq!(orders(&batch), [8, 9]);
+    end(&mut all, batch);
+    assert!((0..4).all(|committer| all.take_all_free(committer).is_empty()));
+    end(&mut all, under_way);
+    let batch = all.take_all_free(first);
+    assert_eq!(orders(&batch), [1, 1, 2], "all in one batch, in the order of admission");
+    end(&mut all, batch);
+    assert!(all.claims.is_empty() && all.len() == 0);
+}
+
+#[test]
+fn a_cancellation_goes_where_most_of_its_brand_is() {
+    let mut all = committers(3, 100, 100);
+    let socks = all.queue(place("socks", 1, &["S"]));
+    let shoes = all.queue(place("shoes", 2, &["HOT"]));
+    all.queue(place("shoes", 3, &["HOT"]));
+    assert_ne!(socks, shoes);
+    assert_eq!(all.queue(cancel("shoes", 4, 200)), shoes);
+    assert_eq!(all.queue(cancel("socks", 5, 201)), socks);
+    assert_eq!(all.queue(cancel("hats", 6, 202)), 2, "of a brand without any, where least is");
+}
+
+#[test]
+fn a_cancellation_that_met_another_committers_stock_goes_behind_that_stock() {
+    let mut all = committers(2, 100, 100);
+    let cancels = all.queue(cancel("shoes", 1, 200));
+    let owner = all.queue(place("shoes", 2, &["HOT"]));
+    let other = all.queue(place("shoes", 3, &["B"]));
+    assert_ne!(owner, other);
+    let mut batch = all.take_all_free(cancels);
+    let met = batch.remove(0);
+    let (brand, sku) = (Brand::new("shoes").unwrap(), Sku::new("HOT").unwrap());
+    assert!(!met.ticket.needs.has_stock(&brand, &sku));
+    all.admit_again(met, &brand, &sku);
+    let now = all.take_all_free(owner);
+    assert!(now.iter().any(|queued| queued.ticket.needs.has_stock(&brand, &sku)), "{now:?}");
+    assert_eq!(now.last().unwrap().pending.request.action.order(), id(200));
+}
+
+#[test]
+fn a_batch_is_bounded_in_requests_and_lines_but_takes_any_one() {
+    for count in [1, 2] {
+        let mut all = committers(count, 3, 4);
+        all.queue(place("shoes", 1, &["A", "B", "C", "D", "E", "F"]));
+        for number in 2..6 {
+            all.queue(place("shoes", number, &["A"]));
+        }
+        all.queue(place("shoes", 6, &["A", "B", "C"]));
+        all.queue(place("shoes", 7, &["A", "B"]));
+        all.queue(cancel("shoes", 9, 7));
+        let mut batches = Vec::new();
+        while all.len() > 0 {
+            let batch = all.take_all_free(0);
+            batches.push(orders(&batch));
+            end(&mut all, batch);
+        }
+        assert_eq!(batches, [vec![1], vec![2, 3, 4], vec![5, 6], vec![7, 7]], "{count} committers");
+    }
+}
+
+#[test]
+fn what_is_put_back_comes_first_and_keeps_what_it_needs() {
+    let mut all = committers(2, 2, 100);
+    let owner = all.queue(place("shoes", 1, &["A"]));
+    for number in 2..4 {
+        all.queue(place("shoes", number, &["A"]));
+    }
+    let batch = all.take_all_free(owner);
+    assert_eq!(orders(&batch), [1, 2]);
+    for mut queued in batch.into_iter().rev() {
+        queued.pending.doubtful = true;
+        all.put_back(queued);
+    }
+    let drained = all.drain_without_effect();
+    assert_eq!((drained.len(), all.len()), (1, 2), "of the third it is certain that it had no effect");
+    assert_eq!(all.queue(place("shoes", 4, &["A"])), owner);
+    let batch = all.take_all_free(owner);
+    assert_eq!(orders(&batch), [1, 2]);
+    end(&mut all, batch);
+    let batch = all.take_all_free(owner);
+    assert_eq!(orders(&batch), [4]);
+    end(&mut all, batch);
+    assert!(all.claims.is_empty());
+}
+
+#[test]
+fn what_somebody_else_holds_leaves_its_committer_with_all_that_it_needs() {
+    let mut all = committers(2, 100, 100);
+    let owner = all.queue(place("shoes", 1, &["HELD", "A"]));
+    all.queue(place("shoes", 2, &["A"]));
+    let mut apart = Vec::new();
+    let is_held = |pending: &Pending| pending.request.action.order() == id(1);
+    let batch = all.take_batch(owner, |pending| {
+        if !is_held(&pending) {
+            return Some(pending);
+        }
+        apart.push(pending);
+        None
+    });
+    assert_eq!((apart.len(), orders(&batch)), (1, vec![2]));
+    end(&mut all, batch);
+    assert!(all.claims.is_empty() && all.len() == 0);
+}
+
+/// What happens to the committers.
+#[derive(Debug, Clone)]
+enum Step {
+    Place {
+        brand: bool,
+        skus: Vec<u8>,
+    },
+    Cancel {
+        order: u8,
+    },
+    /// A committer takes a batch, if it has none.
+    Take(usize),
+    /// A committer's batch ends.
+    End(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let skus = prop::collection::btree_set(0..6_u8, 1..4);
+    prop_oneof![
+        4 => (any::<bool>(), skus).prop_map(|(brand, skus)| Step::Place { brand, skus: skus.into_iter().collect() }),
+        1 => any::<u8>().prop_map(|order| Step::Cancel { order }),
+        3 => (0..4_usize).prop_map(Step::Take),
+        3 => (0..4_usize).prop_map(Step::End),
+    ]
+}
+
+proptest! {
+    /// Nothing that two committers have under way is needed by both; requests about one order end in the order of admission; and all of them end.
+    #[test]
+    fn no_two_committers_ever_need_the_same_and_everything_ends(
+        count in 1..5_usize,
+        lines in 1..8_usize,
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        let mut all = committers(count, 5, lines);
+        let mut under_way: Vec<Vec<Queued>> = (0..count).map(|_| Vec::new()).collect();
+        let (mut admitted, mut ended): (Vec<Request>, Vec<Request>) = (Vec::new(), Vec::new());
+        let drain = (0..200).flat_map(|round| [Step::End(round % count), Step::Take(round % count)]);
+        for step in steps.into_iter().chain(drain) {
+            match step {
+                Step::Place { brand, skus } => {
+                    let skus: Vec<String> = skus.iter().map(|sku| format!("S{sku}")).collect();
+                    let skus: Vec<&str> = skus.iter().map(String::as_str).collect();
+                    let number = u8::try_from(admitted.len()).unwrap();
+                    admitted.push(place(if brand { "shoes" } else { "socks" }, number, &skus));
+                    all.queue(admitted[usize::from(number)].clone());
+                }
+                Step::Cancel { order } => {
+                    let number = u8::try_from(admitted.len()).unwrap();
+                    admitted.push(cancel("shoes", number, order % (number + 1)));
+                    all.queue(admitted[usize::from(number)].clone());
+                }
+                Step::Take(committer) if committer < count && under_way[committer].is_empty() => {
+                    let batch = all.take_all_free(committer);
+                    prop_assert!(batch.len() <= 5);
+                    let held: usize = batch.iter().map(|queued| queued.ticket.lines).sum();
+                    prop_assert!(held <= lines || batch.len() == 1);
+                    under_way[committer] = batch;
+                    for (one, others) in under_way.iter().enumerate() {
+                        for other in &under_way[one + 1..] {
+                            let shares = |a: &Queued, b: &Queued| {
+                                let needs = &b.ticket.needs;
+                                a.ticket.needs.all().any(|need| needs.all().any(|other| other == need))
+                            };
+                            let both = others.iter().any(|a| other.iter().any(|b| shares(a, b)));
+                            prop_assert!(!both, "{under_way:?}");
+                        }
+                    }
+                }
+                Step::End(committer) if committer < count => {
+                    let batch = std::mem::take(&mut under_way[committer]);
+                    ended.extend(batch.iter().map(|queued| queued.pending.request.clone()));
+                    end(&mut all, batch);
+                }
+                Step::Take(_) | Step::End(_) => {}
+            }
+        }
+        prop_assert_eq!(all.len(), 0);
+        prop_assert!(count == 1 || all.claims.is_empty());
+        for request in &admitted {
+            let about = |list: &[Request]| {
+                let same = list.iter().filter(|other| other.action.order() == request.action.order());
+                Vec::from_iter(same.map(|other| other.key))
+            };
+            prop_assert_eq!(about(&admitted), about(&ended));
+        }
+    }
+}
