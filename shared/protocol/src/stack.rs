@@ -2,7 +2,7 @@
 //!
 //! The agents' allocator wipes freed memory, but nothing wipes a stack. A cipher copies its blocks
 //! to the stack (1 KiB at a time on a processor with wide registers), and the copies stay until
-//! another call overwrites them. Code that handles clear text runs inside [`wiped`], which
+//! another call overwrites them. Code that handles clear text runs inside `wiped`, which
 //! overwrites that part of the stack afterwards.
 
 use std::hint::black_box;

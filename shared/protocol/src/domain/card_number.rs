@@ -176,8 +176,8 @@ impl Number {
         }
     }
 
-    /// Returns true if more groups of this size (2 or 3) stand beside the number. Telephone
-    /// numbers, times and sizes are written like that, and card numbers are not.
+    /// Returns true if a neighbouring group has the same size of 2 or 3 digits. Telephone numbers,
+    /// times and sizes are written in such rows, card numbers are not.
     fn is_in_a_longer_row(&self, first: usize, last: usize, size: usize) -> bool {
         let goes_on = |group: Option<&Group>| group.is_some_and(|group| group.length == size);
         let before = first.checked_sub(1).and_then(|before| self.groups.get(before));

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-/// Length of [`TraceParent::to_bytes`].
+/// Length of the bytes of [`TraceParent::to_bytes`].
 const BYTES: usize = 25;
 
 /// A trace, the calling span in it, and the flags.

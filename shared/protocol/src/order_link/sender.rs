@@ -72,7 +72,7 @@ pub struct Sender {
     links: BTreeMap<LinkId, Link>,
     /// Time since when there is no link; `None` while there is one.
     cut_off_since: Option<Duration>,
-    /// Number of changes of the keys that open links can open.
+    /// Counts the changes of [`Self::opened`].
     keys_version: u64,
     outputs: VecDeque<Output>,
 }

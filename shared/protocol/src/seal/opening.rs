@@ -2,7 +2,7 @@
 //! open an envelope.
 //!
 //! A decapsulation takes half a millisecond, and the sender decides how many are needed. So it is
-//! returned as [`Encapsulated`], for the caller to run where it blocks nobody. Each link has a
+//! returned as `Encapsulated`, for the caller to run where it blocks nobody. Each link has a
 //! cache of its own, so one peer cannot evict another's sessions.
 
 use std::collections::{HashMap, VecDeque};
@@ -132,7 +132,7 @@ impl Opener {
         Self { keys, links: HashMap::new(), sessions_max: sessions_max.max(1), decapsulated: 0 }
     }
 
-    /// Replaces the keys. Envelopes under a removed key no longer open, and its sessions are
+    /// Replaces the keys. Envelopes under a removed key no longer open, and the key's sessions are
     /// forgotten.
     pub fn set_keys(&mut self, keys: Vec<OpeningKey>) {
         let is_kept = |id: KeyId| keys.iter().any(|key| key.sealing_key.id == id);

@@ -277,7 +277,7 @@ fn a_live_copy_is_verified_up_to_its_checkpoint_and_not_beyond() {
 
 #[test]
 fn a_growing_log_is_verified_and_a_restored_old_checkpoint_is_found() {
-    // Each file is of its own moment. The checkpoint is read last and is the latest.
+    // Each file is read at another moment. The checkpoint is read last and is the newest.
     let entries: Vec<Vec<u8>> = (0..700).map(entry).collect();
     let mut live = log_of(&entries, &[300, 700], 0);
     let begun = log_of(&entries[..512], &[300], 0);
