@@ -36,7 +36,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const TAKEN_WITHIN: Duration = Duration::from_secs(5);
 const _: () = assert!(TAKEN_WITHIN.as_secs() < ANSWER_WITHIN.as_secs());
 
-/// Wait at the end for the removal of the socket from the volume of the log's key.
+/// Longest wait at the end until the socket is removed from the volume of the log's key.
 const REMOVE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Opening a log takes this many disk operations in a row, each of which may take

@@ -97,7 +97,7 @@ const RECORD_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Longest wait at the end. Durable entries are in the journal, and the next start publishes them.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Further wait for the note of the log's size beside its key. The next start catches up.
+/// Longest further wait for the note of the log's size beside its key. The next start catches up.
 const NOTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// State of the log for other parts of the agent.

@@ -28,7 +28,7 @@ impl Watchdog {
         Self { epoch: Instant::now(), since: AtomicU64::new(0) }
     }
 
-    /// Marks the begin of an operation.
+    /// Marks the start of an operation.
     pub(super) fn begin(&self) {
         self.since.store(self.now(), Ordering::Relaxed);
     }

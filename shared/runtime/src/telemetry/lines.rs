@@ -17,7 +17,7 @@ use tracing_subscriber::fmt::MakeWriter;
 /// Most bytes that wait to be written: some thousands of lines, more than any burst at `info`.
 const BYTES_MAX: usize = 1 << 20;
 
-/// Wait at the end of the process for the remaining lines.
+/// Longest wait for the remaining lines at the end of the process.
 const FLUSH: Duration = Duration::from_secs(2);
 
 /// The process has one log, as it has one subscriber of `tracing`. So any code that ends the

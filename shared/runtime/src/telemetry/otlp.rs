@@ -36,7 +36,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Timeout of a request. Its spans are then lost.
 const REQUEST: Duration = Duration::from_secs(5);
 
-/// Wait at the end of the process for the remaining spans.
+/// Longest wait for the remaining spans at the end of the process.
 const FLUSH: Duration = Duration::from_secs(2);
 
 /// Reasons why there is no exporter.

@@ -201,7 +201,7 @@ pub(crate) enum CloseCode {
     Done = 0,
     /// There is no common protocol version.
     Incompatible = 1,
-    /// The peer's data is not the protocol.
+    /// The peer broke the protocol.
     Violation = 2,
     /// The peer's certificate is no longer accepted.
     Identity = 3,

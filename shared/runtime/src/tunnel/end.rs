@@ -20,7 +20,7 @@ pub enum LinkEnd {
     /// The network or the transport failed.
     #[error("the connection broke: {0}")]
     Broken(String),
-    /// The peer's data is not the protocol.
+    /// The peer broke the protocol.
     #[error("{0}")]
     Violation(String),
     /// More data waited for the peer than a link may hold.

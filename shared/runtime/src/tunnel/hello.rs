@@ -1,4 +1,4 @@
-//! Begin of a link: opens and counts the lanes, exchanges hellos, and agrees on a protocol version.
+//! Start of a link: opens and counts the lanes, exchanges hellos, and agrees on a protocol version.
 //!
 //! The dialler opens the control lane and its order lanes and sends its hello first. The listener
 //! answers with its own hello, or with a sentence that says who must upgrade. If both hellos name
@@ -56,7 +56,7 @@ pub(super) struct Negotiated {
 /// Reasons why a link did not come up.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HelloError {
-    /// The peer's data is not the protocol.
+    /// The peer broke the protocol.
     #[error("{0}")]
     Violation(String),
     /// This side found no common version.

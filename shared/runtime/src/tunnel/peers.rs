@@ -26,7 +26,7 @@ pub(super) enum TooMany {
     TooOften,
 }
 
-/// Begin of a link.
+/// Start of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LinkStart {
     /// There is room for it.

@@ -39,7 +39,7 @@ const ACCEPT_TIME: Duration = Duration::from_secs(3);
 /// queue.
 const KNOCKS: usize = 16;
 
-/// Wait at the end until the peers know.
+/// Longest wait at the end until the peers know that their connections are closed.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
 
 /// QUIC endpoints for listening and dialling.
