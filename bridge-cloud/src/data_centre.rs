@@ -6,7 +6,7 @@
 //! over is not reported any more. So a restart or a new link is no news, and reports do not
 //! flicker.
 //!
-//! If a state returns within [`GRACE`] after it ended, it counts as lasting since its first begin.
+//! If a state returns within [`GRACE`] after it ended, it counts as lasting since its first start.
 //! So an agent that dies again and again, or whose database works only for moments, is reported.
 //! Only a closed list of a peer's obstacles is kept, and only for the identity that the peer has
 //! proved.
@@ -56,11 +56,11 @@ struct AgentRecord {
     is_expected: bool,
     /// Its links, the newest last.
     links: BTreeMap<LinkId, Link>,
-    /// Begin of its present state, linked or away.
+    /// Start of its present state, linked or away.
     since: Moment,
     /// Time when it was away last.
     was_away: Option<Lasted>,
-    /// Obstacles that it reported on its newest link, each with its begin; `None` if it reported
+    /// Obstacles that it reported on its newest link, each with its start; `None` if it reported
     /// nothing, as an earlier release does.
     told: Option<BTreeMap<Obstacle, Moment>>,
     /// Obstacles that are over.
@@ -85,7 +85,7 @@ struct Lasted {
 }
 
 impl Lasted {
-    /// Returns the begin of a state that exists now, which is the earlier begin if it has returned.
+    /// Returns the start of a state that exists now, which is the earlier start if it has returned.
     fn comes_back(last: Option<Self>, now: Moment) -> Moment {
         last.filter(|last| now.at.saturating_duration_since(last.until) < GRACE)
             .map_or(now, |last| last.since)

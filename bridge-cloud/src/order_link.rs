@@ -181,9 +181,9 @@ pub type KeysWatch = watch::Receiver<Arc<[SealingKey]>>;
 
 /// Handles of the running order link.
 pub struct Started {
-    /// For orders.
+    /// Handle for orders.
     pub orders: OrderLink,
-    /// For payments.
+    /// Handle for payments.
     pub payments: OrderLink,
     /// Keys to seal to.
     pub sealing: KeysWatch,

@@ -76,7 +76,7 @@ fn what_an_agent_says_is_told_once_it_lasts_and_no_longer() {
         table.contains(r#""obstacles":["database"]"#) && table.contains(r#""obstacles":null"#),
         "{table}"
     );
-    // Its begin does not change when another obstacle is added.
+    // Its start does not change when another obstacle is added.
     let (before, after, _) = say(2, &[Obstacle::Brand, Obstacle::Database], 25);
     assert_eq!((before, after), ((0, 1), (0, 2)));
     // An obstacle of one brand does not stop other brands' orders.

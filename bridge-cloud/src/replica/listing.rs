@@ -25,7 +25,7 @@ const DEPTH_MAX: usize = 64;
 /// Sort order of a list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Sort {
-    /// By the begin of publication, newest first.
+    /// By the start of publication, newest first.
     #[default]
     Newest,
     /// By the price of the cheapest variant, lowest first.

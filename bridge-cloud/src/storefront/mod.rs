@@ -20,7 +20,7 @@ mod reads;
 /// Paths, and the layers around all other requests.
 mod router;
 
-/// Checks that every request passes.
+/// Steps of every request: id, trace, authentication, body.
 mod request;
 
 /// Paths of writes and their states.

@@ -29,7 +29,7 @@ pub(super) struct Frames {
     head: [u8; HEAD_BYTES],
     /// Bytes of the head that have arrived.
     head_length: usize,
-    /// Set while only more headers may follow.
+    /// Set within a block of headers, where only its next frame may follow.
     is_in_headers: bool,
     /// Set if a part of a body has passed and may still be in the receiver's buffer.
     is_dirty: bool,

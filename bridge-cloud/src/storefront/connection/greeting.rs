@@ -50,7 +50,7 @@ const STATUS_AT: usize = "HTTP/1.1 ".len();
 /// Header line of an answer without a body.
 const NOTHING_MORE: &[u8] = b"content-length: 0\r\n";
 
-/// End of a head, followed by the begin of a read.
+/// End of a head, followed by the start of a read.
 const NEXT_READ: &[u8] = b"\r\n\r\nGET ";
 
 /// Pipelined reads after the first one from which on a caller's answers are batched.
@@ -92,7 +92,7 @@ enum HttpState {
 #[derive(Default)]
 struct Http1State {
     lines: Lines,
-    /// Begin of a head, kept until its end arrives.
+    /// Start of a head, kept until its end arrives.
     open: Vec<u8>,
     next: NextBytes,
     /// Set if hyper has refused a request by itself.

@@ -1,5 +1,4 @@
-//! Checks that every request passes before any action: id, trace, path and head, authentication,
-//! body.
+//! Steps of every request before any action: id, trace, path and head, authentication, body.
 
 /// Request ids.
 pub(super) mod id;
