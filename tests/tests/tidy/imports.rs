@@ -154,14 +154,15 @@ const RUNTIME: Floors = &[
     ("tunnel", &["audit_log", "clock", "config", "expiry", "identity", "shutdown", "telemetry", "transport"]),
 ];
 
-/// The rooms of bridge-idc. What a folder's own `mod.rs` declares stands on the folder's floor: the types of payments, for one.
+/// The rooms of bridge-idc. A folder's own name is what its `mod.rs` declares: the types of payments, for one.
 const IDC: Floors = &[
     ("database", &[]),
     ("decimal", &[]),
     ("metrics", &[]),
     ("import_file", &["database"]),
     ("vault", &["database"]),
-    ("payments", &[]),
+    ("payments/model", &[]),
+    ("payments", &["payments/model"]),
     ("payments/end", &["payments"]),
     ("payments/gateway", &["decimal", "payments"]),
     ("payments/policy", &["payments/gateway"]),
