@@ -23,9 +23,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use crate::catalogue::import::stock::StockFile;
 use crate::config::{IdcConfig, LedgerConfig};
 use crate::import_file::parts::WAIT;
-use crate::orders::store::import::StockFile;
 use crate::orders::store::{Ledger, NotReady};
 use crate::serve;
 use crate::vault;

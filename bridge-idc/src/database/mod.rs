@@ -62,7 +62,7 @@ pub use pools::Database;
 pub(crate) use pools::on_database;
 pub(crate) use row::{AnyRow, row};
 pub(crate) use sessions::{Sessions, TELLS_SEQUENCER};
-pub(crate) use statement::{Statement, common, each};
+pub(crate) use statement::{Statement, common, each, handed_over};
 pub(crate) use transaction::{Again, commit, commit_all, commit_logged, in_transaction, on_connection, soon};
 pub use transaction::{Attempt, Begins, Ends, NotDone, Transaction};
 pub use url::LedgerUrl;

@@ -27,3 +27,13 @@ macro_rules! common {
     };
 }
 pub(crate) use common;
+
+/// Hands each statement to the connection that a transaction is on.
+macro_rules! handed_over {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $returns:ty;)*) => {
+        $(async fn $name(&mut self, $($argument: $type),*) -> sqlx::Result<$returns> {
+            $crate::database::on_connection!(self, connection => connection.$name($($argument),*).await)
+        })*
+    };
+}
+pub(crate) use handed_over;

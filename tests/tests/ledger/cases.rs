@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
+use bridge_idc::catalogue::import::stock::{ImportError, Imported, StockFile};
 use bridge_idc::import_file::parts::{Progress, WAIT};
 use bridge_idc::orders::planner::Request;
-use bridge_idc::orders::store::import::{ImportError, Imported, StockFile};
 use bridge_idc::orders::store::{Ledger, NotReady, Question, RequestOutcome, Totals};
 use bridge_idc::vault::KeyCheck;
 use bridge_idc::vault::keyring::Keyring;

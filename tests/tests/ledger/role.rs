@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use bridge_idc::catalogue::import::stock::StockFile;
 use bridge_idc::config::LedgerUrl;
 use bridge_idc::orders::store::LedgerError;
-use bridge_idc::orders::store::import::StockFile;
 use bridge_idc::vault::keyring::Keyring;
 use bridge_protocol::domain::Outcome;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};

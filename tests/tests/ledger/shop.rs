@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use bridge_idc::catalogue::import::stock::{Imported, StockFile};
 use bridge_idc::import_file::parts::WAIT;
 use bridge_idc::orders::planner::{Action, Awaited, Placement, Request};
-use bridge_idc::orders::store::import::{Imported, StockFile};
 use bridge_idc::orders::store::{Batch, BatchEnd, Committed, Ledger, RequestEnd, RequestOutcome};
 use bridge_idc::payments::{Charge, ChargeRequest, GiveBackRequest, Payment};
 use bridge_idc::vault::PersonalAtRest;

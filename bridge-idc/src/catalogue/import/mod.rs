@@ -22,6 +22,9 @@ mod preview;
 /// Into the database.
 mod write;
 
+/// Brands, SKUs and stock from a CSV file.
+pub mod stock;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;

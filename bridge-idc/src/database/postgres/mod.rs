@@ -3,6 +3,9 @@
 /// Whose fault its errors are.
 pub(super) mod blame;
 
+/// Rows as arrays.
+pub(crate) mod arrays;
+
 /// What each connection is asked for, and whether it lasts.
 mod session;
 

@@ -3,6 +3,9 @@
 /// Whose fault its errors are.
 pub(super) mod blame;
 
+/// Rows as JSON.
+pub(crate) mod tables;
+
 /// Whether the file is still the one at its path.
 mod file;
 

@@ -34,9 +34,6 @@ pub mod by_key;
 /// Which keys it was written with.
 mod keys;
 
-/// Brands, SKUs and stock from a CSV file.
-pub mod import;
-
 /// A model of the ledger in plain maps, for tests.
 pub mod memory;
 
@@ -59,6 +56,7 @@ use crate::orders::planner::{Awaited, Request};
 
 pub use look_up::Question;
 pub use read::{StockSum, Totals};
+pub(crate) use rows::{BrandRow, brand};
 
 /// A ledger in the database that its URL names.
 pub struct Ledger {

@@ -12,7 +12,7 @@ use crate::orders::planner::{Offer, Settled, Standing};
 use crate::vault::PersonalAtRest;
 
 /// `brand, currency`
-pub(super) type BrandRow = (String, String);
+pub(crate) type BrandRow = (String, String);
 
 row! {
     /// Units of a SKU that an order has.
@@ -59,15 +59,6 @@ row! {
     }
 }
 
-row! {
-    /// What a SKU costs.
-    pub(super) struct PriceRow {
-        pub(super) brand: String,
-        pub(super) sku: String,
-        pub(super) price: i64,
-    }
-}
-
 /// `key, position`
 pub(super) type PositionRow = (Vec<u8>, i64);
 
@@ -104,15 +95,8 @@ pub(super) struct PersonalRow<'a> {
     pub(super) personal: &'a PersonalAtRest,
 }
 
-/// A file's row for `skus` and `stock`.
-pub(super) struct ForSaleRow<'a> {
-    pub(super) brand: &'a str,
-    pub(super) sku: &'a str,
-    pub(super) price: i64,
-    pub(super) quantity: i64,
-}
-
-pub(super) fn brand((brand, currency): BrandRow) -> Result<(Brand, Currency), LedgerError> {
+/// A brand, and what it sells in.
+pub(crate) fn brand((brand, currency): BrandRow) -> Result<(Brand, Currency), LedgerError> {
     let corrupt = |what| LedgerError::Corrupt { table: "brands", what };
     let brand = Brand::new(&brand).map_err(|_| corrupt("a name that is no brand's"))?;
     Ok((brand, Currency::new(&currency).map_err(|_| corrupt("no currency code"))?))

@@ -2,16 +2,13 @@
 //!
 //! PostgreSQL and SQLite implement it by binding and decoding. They decide nothing.
 
-use std::collections::HashSet;
-
 use bridge_protocol::domain::UnixMicros;
 use uuid::Uuid;
 
 use super::rows::{
-    BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
-    StandingRow, UnitsRow,
+    LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow, StandingRow, UnitsRow,
 };
-use crate::database::{HeldItem, Transaction, on_connection};
+use crate::database::{Transaction, handed_over};
 use crate::orders::planner::Awaited;
 
 /// Whether to wait for a row that somebody else holds.
@@ -75,38 +72,6 @@ pub(super) trait Statements {
     async fn move_stock(&mut self, moves: &[(i64, i64)]) -> sqlx::Result<u64>;
 }
 
-/// The statements of an import's transaction.
-pub(super) trait SaleStatements {
-    async fn brands(&mut self, brands: &[&str]) -> sqlx::Result<Vec<BrandRow>>;
-
-    /// Before an import's part: waits for what somebody else holds, with no stock in its hands, and takes it.
-    async fn wait_for_sale(&mut self, awaited: Option<&HeldItem>) -> sqlx::Result<()>;
-
-    /// Locks what is there of these SKUs and changes; names those, by brand and SKU, that somebody else holds, which are not
-    /// waited for.
-    async fn lock_for_sale(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<HashSet<(String, String)>>;
-
-    /// Returns how many of these (brand, currency) were new.
-    async fn add_brands(&mut self, brands: &[(&str, &str)]) -> sqlx::Result<u64>;
-
-    /// Returns how many were new; the others keep their price.
-    async fn add_skus(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<u64>;
-
-    async fn set_prices(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()>;
-
-    /// Makes so many units available from now on.
-    async fn set_stock(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()>;
-}
-
-/// Hands each statement to the connection that a transaction is on.
-macro_rules! handed_over {
-    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $returns:ty;)*) => {
-        $(async fn $name(&mut self, $($argument: $type),*) -> sqlx::Result<$returns> {
-            on_connection!(self, connection => connection.$name($($argument),*).await)
-        })*
-    };
-}
-
 impl Statements for Transaction {
     handed_over! {
         fn units(orders: &[Uuid]) -> Vec<UnitsRow>;
@@ -122,17 +87,5 @@ impl Statements for Transaction {
         fn insert_personal(rows: &[PersonalRow<'_>]) -> ();
         fn cancel_orders(orders: &[Uuid], at: UnixMicros) -> u64;
         fn move_stock(moves: &[(i64, i64)]) -> u64;
-    }
-}
-
-impl SaleStatements for Transaction {
-    handed_over! {
-        fn brands(brands: &[&str]) -> Vec<BrandRow>;
-        fn wait_for_sale(awaited: Option<&HeldItem>) -> ();
-        fn lock_for_sale(rows: &[ForSaleRow<'_>]) -> HashSet<(String, String)>;
-        fn add_brands(brands: &[(&str, &str)]) -> u64;
-        fn add_skus(rows: &[ForSaleRow<'_>]) -> u64;
-        fn set_prices(rows: &[ForSaleRow<'_>]) -> ();
-        fn set_stock(rows: &[ForSaleRow<'_>]) -> ();
     }
 }

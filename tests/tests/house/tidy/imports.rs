@@ -154,14 +154,15 @@ const RUNTIME: Floors = &[
     ("tunnel", &["audit_log", "clock", "config", "expiry", "identity", "shutdown", "telemetry", "transport"]),
 ];
 
-/// The rooms of bridge-idc. What a folder's own `mod.rs` declares stands on the folder's floor: the types of payments, for one.
+/// The rooms of bridge-idc. A folder's own name is what its `mod.rs` declares: the types of payments, for one.
 const IDC: Floors = &[
     ("database", &[]),
     ("decimal", &[]),
     ("metrics", &[]),
     ("import_file", &["database"]),
     ("vault", &["database"]),
-    ("payments", &[]),
+    ("payments/model", &[]),
+    ("payments", &["payments/model"]),
     ("payments/end", &["payments"]),
     ("payments/gateway", &["decimal", "payments"]),
     ("payments/policy", &["payments/gateway"]),
@@ -206,10 +207,7 @@ const IDC: Floors = &[
     ("orders/unopened", &[]),
     ("orders/planner", &["vault"]),
     ("orders/open", &["orders/planner", "vault"]),
-    (
-        "orders/store",
-        &["database", "decimal", "import_file", "orders/planner", "payments", "payments/store", "vault"],
-    ),
+    ("orders/store", &["database", "orders/planner", "payments", "payments/store", "vault"]),
     ("orders/log_entry", &["orders/planner", "orders/store"]),
     ("orders/receipt", &["orders/store"]),
     ("orders/traces", &["orders/store"]),
@@ -259,7 +257,7 @@ const IDC: Floors = &[
     ),
     ("catalogue/sequencer", &["catalogue", "catalogue/numbers", "catalogue/round", "database"]),
     ("catalogue/publish", &["catalogue", "catalogue/sequencer", "metrics"]),
-    ("catalogue/import", &["catalogue", "database", "decimal", "import_file"]),
+    ("catalogue/import", &["catalogue", "database", "decimal", "import_file", "orders/store"]),
     ("catalogue/export", &["catalogue", "database"]),
     ("config", &["database", "payments/config"]),
     ("compare", &["orders/store"]),

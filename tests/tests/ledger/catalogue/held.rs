@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bridge_idc::catalogue::Catalogue;
+use bridge_idc::catalogue::import::stock::{self, StockFile};
 use bridge_idc::catalogue::import::{CatalogueFile, ImportError, Options};
 use bridge_idc::config::LedgerUrl;
 use bridge_idc::import_file::parts::{Progress, WAIT};
-use bridge_idc::orders::store::import::{self, StockFile};
 use bridge_protocol::domain::Brand;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -147,7 +147,7 @@ async fn an_import_that_waited_in_vain_names_the_holder_keeping_the_rest() {
     ledger.import_stock(&stock_file(5), WAIT, |_| ()).await.unwrap();
     let holder = shell(&database, HELD).await;
     let error = ledger.import_stock(&stock_file(20), Duration::ZERO, |_| ()).await.unwrap_err();
-    let import::ImportError::HeldUp { held_up, rows: 1, .. } = &error else { panic!("{error:?}") };
+    let stock::ImportError::HeldUp { held_up, rows: 1, .. } = &error else { panic!("{error:?}") };
     assert_eq!(held_up.line, 21);
     let said = error.to_string();
     for part in
@@ -179,7 +179,7 @@ async fn what_cannot_be_named_is_found_and_keeps_nothing_else_out() {
     let adds = "INSERT INTO skus (brand, sku, price) VALUES ('b', 'B9', 1); INSERT INTO products (brand, product, names) VALUES ('b', 'P-B8', '{}')";
     let holder = shell(&database, adds).await;
     let error = ledger.import_stock(&stock_file(20), Duration::ZERO, |_| ()).await.unwrap_err();
-    let import::ImportError::HeldUp { held_up, rows: 1, written: 19, .. } = &error else {
+    let stock::ImportError::HeldUp { held_up, rows: 1, written: 19, .. } = &error else {
         panic!("{error:?}")
     };
     assert_eq!(held_up.line, 21);

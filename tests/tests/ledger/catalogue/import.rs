@@ -7,11 +7,11 @@ use std::thread;
 
 use bridge_idc::catalogue::Catalogue;
 use bridge_idc::catalogue::import::mapping::Mapping;
+use bridge_idc::catalogue::import::stock::StockFile;
 use bridge_idc::catalogue::import::{CatalogueFile, ImportError, Imported, Options, Tally};
 use bridge_idc::config::LedgerUrl;
 use bridge_idc::import_file::parts::{Progress, WAIT};
 use bridge_idc::orders::store::Ledger;
-use bridge_idc::orders::store::import::StockFile;
 use bridge_protocol::domain::Brand;
 use bridge_protocol::domain::catalogue::EntityKind;
 use bridge_protocol::wire::catalogue::{ProductRow, StockRow};

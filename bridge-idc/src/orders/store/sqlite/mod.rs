@@ -3,21 +3,17 @@
 //! A table of rows goes in as one text, `[[..], [..]]`, which `json_each` takes apart again: one statement a table
 //! whatever the batch's size, prepared once. Bytes travel in it as hexadecimal digits.
 
-use std::collections::HashSet;
-
 use bridge_protocol::domain::UnixMicros;
-use serde::Serialize;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::look_up::{self, Question, Questions};
 use super::rows::{
-    BrandRow, ForSaleRow, LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow,
-    StandingRow, UnitsRow,
+    LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow, StandingRow, UnitsRow,
 };
-use super::statements::{Locking, SaleStatements, Statements};
-use crate::database::HeldItem;
+use super::statements::{Locking, Statements};
 use crate::database::sqlite::Sqlite;
+use crate::database::sqlite::tables::{json, table};
 use crate::orders::planner::Awaited;
 
 impl Statements for SqliteConnection {
@@ -133,42 +129,6 @@ impl Statements for SqliteConnection {
     }
 }
 
-impl SaleStatements for SqliteConnection {
-    async fn brands(&mut self, brands: &[&str]) -> sqlx::Result<Vec<BrandRow>> {
-        sqlx::query_as(include_str!("brands.sql")).bind(json(brands)?).fetch_all(self).await
-    }
-
-    async fn add_brands(&mut self, brands: &[(&str, &str)]) -> sqlx::Result<u64> {
-        let insert = sqlx::query(include_str!("add_brands.sql")).bind(json(brands)?);
-        Ok(insert.execute(self).await?.rows_affected())
-    }
-
-    async fn add_skus(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<u64> {
-        let rows = table(rows, |row| (row.brand, row.sku, row.price))?;
-        let insert = sqlx::query(include_str!("add_skus.sql")).bind(rows);
-        Ok(insert.execute(self).await?.rows_affected())
-    }
-
-    async fn set_prices(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()> {
-        let rows = table(rows, |row| (row.brand, row.sku, row.price))?;
-        sqlx::query(include_str!("set_prices.sql")).bind(rows).execute(self).await.map(drop)
-    }
-
-    async fn set_stock(&mut self, rows: &[ForSaleRow<'_>]) -> sqlx::Result<()> {
-        let rows = table(rows, |row| (row.brand, row.sku, row.quantity))?;
-        sqlx::query(include_str!("set_stock.sql")).bind(rows).execute(self).await.map(drop)
-    }
-
-    /// Whoever has begun holds everything.
-    async fn wait_for_sale(&mut self, _: Option<&HeldItem>) -> sqlx::Result<()> {
-        Ok(())
-    }
-
-    async fn lock_for_sale(&mut self, _: &[ForSaleRow<'_>]) -> sqlx::Result<HashSet<(String, String)>> {
-        Ok(HashSet::new())
-    }
-}
-
 impl Questions for Sqlite {
     async fn orders(&self, questions: &[Question]) -> sqlx::Result<Vec<look_up::OrderRow>> {
         let questions = table(questions, |question| {
@@ -185,14 +145,6 @@ impl Questions for Sqlite {
 
 fn ids(orders: &[Uuid]) -> sqlx::Result<String> {
     table(orders, |order| hex(order.as_bytes()))
-}
-
-fn table<'a, R, V: Serialize>(rows: &'a [R], columns: impl Fn(&'a R) -> V) -> sqlx::Result<String> {
-    json(&rows.iter().map(columns).collect::<Vec<_>>())
-}
-
-fn json<V: Serialize + ?Sized>(value: &V) -> sqlx::Result<String> {
-    serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
 /// For `unhex()`.

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use bridge_idc::catalogue::import::stock::StockFile;
 use bridge_idc::config::LedgerUrl;
 use bridge_idc::import_file::parts::WAIT;
 use bridge_idc::orders::planner::{Action, Placement, Request};
-use bridge_idc::orders::store::import::StockFile;
 use bridge_idc::orders::store::{Batch, Ledger, RequestEnd, RequestOutcome};
 use bridge_idc::vault::PersonalAtRest;
 use bridge_protocol::domain::{

@@ -4,6 +4,15 @@
 //! is imported if one is bad. Then it is written part by part, so that no order waits for more than one of them. What somebody
 //! else holds comes last, and is waited for with nothing else in the import's hands.
 
+/// What it asks of a database.
+mod statements;
+
+/// Its statements on PostgreSQL.
+mod postgres;
+
+/// Its statements on SQLite.
+mod sqlite;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
@@ -12,14 +21,13 @@ use csv::StringRecord;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::rows::{ForSaleRow, PriceRow};
-use super::statements::SaleStatements as _;
-use super::{Ledger, LedgerError};
-use crate::database::{Database, Ends as _, Statement, Transaction, each, held};
+use self::statements::{ForSaleRow, PriceRow, SaleStatements as _};
+use crate::database::{Database, Ends as _, LedgerError, Statement, Transaction, each, held};
 use crate::decimal;
 use crate::import_file::parts::{HeldItem, HeldUp, LOOK_AGAIN_AFTER, Part, Parts, Patience, Progress};
 use crate::import_file::table::{Row as Fields, Table};
 use crate::import_file::{GivenFile, Refusal, SPREADSHEET_S, is_spreadsheet_s, leap, suspicions};
+use crate::orders::store::{self, Ledger};
 
 const HEADER: [&str; 5] = ["brand", "sku", "unit_price", "currency", "quantity"];
 
@@ -144,7 +152,7 @@ impl Ledger {
         wait: Duration,
         mut progress: impl FnMut(Progress<'_>) + Send,
     ) -> Result<Vec<Refusal>, ImportError> {
-        let mut waiting = ImportWait::of(&self.database, file, wait);
+        let mut waiting = ImportWait::of(self.database(), file, wait);
         let mut warned = file.warned.clone();
         for part in file.rows.chunks(PART) {
             let keys = part.iter().map(|row| json!([row.brand.as_str(), row.sku.as_str()]));
@@ -152,7 +160,7 @@ impl Ledger {
             // Reads alone: nothing is locked.
             let prices = loop {
                 waiting.patience.tries();
-                match self.database.ask::<PriceRow>(&PRICES, keys.clone()).await {
+                match self.database().ask::<PriceRow>(&PRICES, keys.clone()).await {
                     Ok(prices) => break prices,
                     Err(error) => waiting.for_all(error, &mut progress).await?,
                 }
@@ -180,7 +188,7 @@ impl Ledger {
         wait: Duration,
         mut progress: impl FnMut(Progress<'_>) + Send,
     ) -> Result<Imported, ImportError> {
-        let waiting = ImportWait::of(&self.database, file, wait);
+        let waiting = ImportWait::of(self.database(), file, wait);
         Box::pin(Import { file, waiting }.run(&mut progress)).await
     }
 }
@@ -403,7 +411,7 @@ async fn check_currencies(transaction: &mut Transaction, file: &StockFile) -> Re
     let names: Vec<&str> = file.brands.keys().map(Brand::as_str).collect();
     let mut mistakes = Vec::new();
     for row in transaction.brands(&names).await? {
-        let (brand, known) = super::rows::brand(row).map_err(|error| Failed::Import(error.into()))?;
+        let (brand, known) = store::brand(row).map_err(|error| Failed::Import(error.into()))?;
         if let Some((currency, line)) = file.brands.get(&brand).filter(|(currency, _)| *currency != known) {
             let reason = format!("is {currency}, but {brand} sells in {known} in this ledger");
             mistakes.push(Refusal { line: *line, field: HEADER[3].to_owned(), reason });

@@ -1,0 +1,16 @@
+//! Rows as SQLite takes them: all of them as one JSON text, `[[..], [..]]`, which `json_each` takes apart again.
+
+use serde::Serialize;
+
+/// A text of these columns of the rows.
+pub(crate) fn table<'a, R, V: Serialize>(
+    rows: &'a [R],
+    columns: impl Fn(&'a R) -> V,
+) -> sqlx::Result<String> {
+    json(&rows.iter().map(columns).collect::<Vec<_>>())
+}
+
+/// A text of a value.
+pub(crate) fn json<V: Serialize + ?Sized>(value: &V) -> sqlx::Result<String> {
+    serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
+}
