@@ -38,9 +38,11 @@ mod keys;
 pub mod import;
 
 /// A model of the ledger in plain maps, for tests.
+#[cfg(any(test, feature = "testing"))]
 pub mod memory;
 
 /// A model of a database at READ COMMITTED, statement by statement, for the simulation.
+#[cfg(any(test, feature = "testing"))]
 pub mod model;
 
 use std::sync::Arc;
