@@ -150,7 +150,7 @@ fn side_by_side(mut tests: Command) -> Command {
 
 /// The test of kills, which otherwise replays a made-up launch.
 fn year() -> Result<Done> {
-    let mut kills = cargo(["test", "--package", "bridge-tests", "--test", "operations", "kills::"]);
+    let mut kills = cargo(["test", "--package", "bridge-tests", "--test", "audit", "kills::"]);
     kills.env("BRIDGE_YEAR", "1");
     test(kills)
 }
