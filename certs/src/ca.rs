@@ -38,7 +38,7 @@ pub struct Issued {
     pub key_pem: Zeroizing<String>,
     /// Certificate of the authority that signed it (PEM).
     pub ca_pem: String,
-    /// The identity in it; `None` only for [`Ca::issue_unchecked`].
+    /// The identity in it; `None` only in a certificate that tests make to see it refused.
     pub spiffe_id: Option<String>,
     /// Serial number, by which a revocation list names it.
     pub serial: Serial,
@@ -103,12 +103,12 @@ impl Ca {
         self.issue_to(&AgentIdentity::new(role, name)?, validity)
     }
 
-    /// Signs a certificate with any URI or none, with a new key. Tests use it for certificates that
-    /// agents must refuse.
+    /// Signs a certificate with any URI or none, with a new key: one that an agent must refuse.
     ///
     /// # Errors
     ///
     /// Fails if the validity is invalid, or if the authority has expired.
+    #[cfg(any(test, feature = "testing"))]
     pub fn issue_unchecked(&self, uri: Option<&str>, validity: Validity) -> Result<Issued, CertsError> {
         self.sign(&[(DnType::CommonName, "unchecked")], uri, validity)
     }

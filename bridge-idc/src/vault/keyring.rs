@@ -247,8 +247,12 @@ impl Keyring {
         #[expect(clippy::expect_used, reason = "load and for_tests make no keyring without one")]
         self.encryption.last_key_value().map(|(version, key)| (*version, key)).expect("at least one")
     }
+}
 
-    /// A keyring from a seed, without files and good for all time: for the simulation and for tests, never for orders.
+/// Never for orders.
+#[cfg(any(test, feature = "testing"))]
+impl Keyring {
+    /// A keyring from a seed, without files and good for all time.
     pub fn for_tests(seed: u8) -> Self {
         let forever = Validity { not_before: UnixMicros::new(0), not_after: UnixMicros::new(i64::MAX) };
         let secret = |number: u8| Secret::new([seed ^ (number << 5); 32]);
@@ -262,7 +266,7 @@ impl Keyring {
         }
     }
 
-    /// The same keyring with these sealing keys, the newest first: for the simulation and for tests, never for orders.
+    /// The same keyring with these sealing keys, the newest first.
     pub fn with_sealing(mut self, keys: impl IntoIterator<Item = ([u8; 32], Validity)>) -> Self {
         self.sealing = keys.into_iter().map(|(secret, validity)| (Secret::new(secret), validity)).collect();
         self

@@ -24,50 +24,82 @@ fn the_same_seed_is_the_same_run_to_the_last_event() {
     assert_ne!(trace("2"), trace("3"));
 }
 
-#[test]
-fn every_sabotage_is_found_and_told_with_the_command_that_repeats_it() {
-    for sabotage in Sabotage::value_variants() {
-        let promises: &[&str] = match sabotage {
-            Sabotage::AcknowledgeBeforeCommit
-            | Sabotage::SealAnothersData
-            | Sabotage::LookUpByIdAlone
-            | Sabotage::RestoreTooEarly
-            | Sabotage::RememberAnswers => &["P1"],
-            Sabotage::ForgetKeys
-            | Sabotage::PayTwice
-            | Sabotage::CountRefundsTwice
-            | Sabotage::RefundForEver
-            | Sabotage::CompareEndsAlone
-            | Sabotage::CompareNoWords => &["P2"],
-            Sabotage::LetAnotherBrandRefund => &["TENANCY"],
-            Sabotage::NeverLookAgain | Sabotage::KeepMoney => &["MONEY"],
-            Sabotage::OvertakingCancels | Sabotage::OverwriteStock => &["P3"],
-            Sabotage::DenyLostCommits | Sabotage::TakeSilenceForRefusal => &["P4"],
-            Sabotage::OverfillQueues => &["P7"],
-            Sabotage::LoseEntries
-            | Sabotage::ForgetLastRounds
-            | Sabotage::SendUnlogged
-            | Sabotage::PayUnlogged
-            | Sabotage::LogOtherBytes
-            | Sabotage::LogOtherEnds
-            | Sabotage::ResolveUnsaid => &["P8"],
-            // Which of the two is seen first, the dice decide.
-            Sabotage::ForgetPayments => &["P2", "P4"],
-            Sabotage::ForgetUnsettled => &["P4", "P8"],
-            Sabotage::SpeakTooSoon => &["MONEY", "P2"],
-            // A refusal that the sender alone is to hear comes to a caller, or one that another copy makes wrong.
-            Sabotage::FinalRefusals => &["P4", "ANSWERS"],
-            Sabotage::PreferNewestKeys | Sabotage::SealOnce => &["P11"],
-            Sabotage::NumberBeforeCommit | Sabotage::SkipReplay | Sabotage::ResumeAnyHistory => &["P6"],
-        };
-        let report = simulate(&["--seed", "2", "--sabotage", &sabotage.name()]);
-        let found = report.found.as_ref().unwrap_or_else(|| panic!("{sabotage:?} is not found"));
-        assert!(promises.contains(&found.promise), "{report}");
-        let again: Vec<&str> = found.repeat.split(' ').skip(2).collect();
-        let again = simulate(&again);
-        assert_eq!(
-            again.found.map(|again| (again.what, again.story)),
-            Some((found.what.clone(), found.story.clone()))
-        );
+/// The promises whose breach each sabotage may be found by; the first is the one that it belongs to.
+fn broken_by(sabotage: Sabotage) -> &'static [&'static str] {
+    match sabotage {
+        Sabotage::AcknowledgeBeforeCommit
+        | Sabotage::SealAnothersData
+        | Sabotage::LookUpByIdAlone
+        | Sabotage::RestoreTooEarly
+        | Sabotage::RememberAnswers => &["P1"],
+        Sabotage::ForgetKeys
+        | Sabotage::PayTwice
+        | Sabotage::CountRefundsTwice
+        | Sabotage::RefundForEver
+        | Sabotage::CompareEndsAlone
+        | Sabotage::CompareNoWords => &["P2"],
+        Sabotage::LetAnotherBrandRefund => &["TENANCY"],
+        Sabotage::NeverLookAgain | Sabotage::KeepMoney => &["MONEY"],
+        Sabotage::OvertakingCancels | Sabotage::OverwriteStock => &["P3"],
+        Sabotage::DenyLostCommits | Sabotage::TakeSilenceForRefusal => &["P4"],
+        Sabotage::OverfillQueues => &["P7"],
+        Sabotage::LoseEntries
+        | Sabotage::ForgetLastRounds
+        | Sabotage::SendUnlogged
+        | Sabotage::PayUnlogged
+        | Sabotage::LogOtherBytes
+        | Sabotage::LogOtherEnds
+        | Sabotage::ResolveUnsaid => &["P8"],
+        // Which of the two is seen first, the dice decide.
+        Sabotage::ForgetPayments => &["P2", "P4"],
+        Sabotage::ForgetUnsettled => &["P4", "P8"],
+        Sabotage::SpeakTooSoon => &["MONEY", "P2"],
+        // A refusal that the sender alone is to hear comes to a caller, or one that another copy makes wrong.
+        Sabotage::FinalRefusals => &["P4", "ANSWERS"],
+        Sabotage::PreferNewestKeys | Sabotage::SealOnce => &["P11"],
+        Sabotage::NumberBeforeCommit | Sabotage::SkipReplay | Sabotage::ResumeAnyHistory => &["P6"],
     }
+}
+
+/// A sabotage is found, and the command that the report gives finds it again.
+fn is_found_again(sabotage: Sabotage) {
+    let report = simulate(&["--seed", "2", "--sabotage", &sabotage.name()]);
+    let found = report.found.as_ref().unwrap_or_else(|| panic!("{sabotage:?} is not found"));
+    assert!(broken_by(sabotage).contains(&found.promise), "{report}");
+    let again: Vec<&str> = found.repeat.split(' ').skip(2).collect();
+    let again = simulate(&again);
+    assert_eq!(
+        again.found.map(|again| (again.what, again.story)),
+        Some((found.what.clone(), found.story.clone()))
+    );
+}
+
+/// Makes a test of the sabotages of each promise: each takes a core for some seconds, and there are several.
+macro_rules! found_by_promise {
+    ($($promise:literal: $test:ident)*) => {
+        $(#[test] fn $test() {
+            let of_promise = |sabotage: &&Sabotage| broken_by(**sabotage)[0] == $promise;
+            Sabotage::value_variants().iter().filter(of_promise).for_each(|sabotage| is_found_again(*sabotage));
+        })*
+
+        #[test]
+        fn every_sabotage_belongs_to_a_promise_that_is_tested() {
+            for sabotage in Sabotage::value_variants() {
+                assert!([$($promise),*].contains(&broken_by(*sabotage)[0]), "{sabotage:?} is in no test");
+            }
+        }
+    };
+}
+
+found_by_promise! {
+    "P1": each_sabotage_of_p1_is_found_and_told_with_its_command
+    "P2": each_sabotage_of_p2_is_found_and_told_with_its_command
+    "P3": each_sabotage_of_p3_is_found_and_told_with_its_command
+    "P4": each_sabotage_of_p4_is_found_and_told_with_its_command
+    "P6": each_sabotage_of_p6_is_found_and_told_with_its_command
+    "P7": each_sabotage_of_p7_is_found_and_told_with_its_command
+    "P8": each_sabotage_of_p8_is_found_and_told_with_its_command
+    "P11": each_sabotage_of_p11_is_found_and_told_with_its_command
+    "MONEY": each_sabotage_of_money_is_found_and_told_with_its_command
+    "TENANCY": each_sabotage_of_tenancy_is_found_and_told_with_its_command
 }

@@ -35,7 +35,8 @@ async fn a_waiting_batch_locks_rows_in_the_order_of_their_ids() {
     const SKUS: usize = 60;
     let database = postgres("in_one_order").await;
     // Rows come sorted by chance where a plan sorts for its own ends: none does so here.
-    let plans = "ALTER DATABASE in_one_order SET enable_sort = off; ALTER DATABASE in_one_order SET enable_mergejoin = off";
+    let plans = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET enable_sort = off', current_database()); \
+        EXECUTE format('ALTER DATABASE %I SET enable_mergejoin = off', current_database()); END $$";
     database.run(plans, "").await;
     let ledger = database.second_agent().await;
     // The order of the ids is neither that of the names nor its reverse.

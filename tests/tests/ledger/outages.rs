@@ -1,5 +1,6 @@
 //! PostgreSQL goes away: before the agent starts, in the middle of its batches, between a COMMIT and its answer.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,15 +47,14 @@ async fn a_commit_with_a_warning_is_told_once_a_standby_has_it() {
     let mut dba = cluster.connect("warned").await.unwrap();
     // Nobody is called so: whoever writes waits until that is cancelled.
     stand_by(&mut dba, "nobody").await;
+    until_commits_wait(cluster.connect("warned").await.unwrap(), &mut dba).await;
     let order = shop.place("k1", &[("A", 1)]);
     let committing = {
         let (ledger, order) = (ledger.clone(), order.clone());
         tokio::spawn(async move { ledger.commit(&batch(vec![order]), None).await })
     };
     while !committing.is_finished() {
-        let cancel =
-            "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-        sqlx::query(cancel).execute(&mut dba).await.unwrap();
+        cancel_waits(&mut dba).await;
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let BatchEnd { ends, outage } = committing.await.unwrap();
@@ -75,6 +75,26 @@ async fn stand_by(dba: &mut PgConnection, name: &str) {
     while shown(dba).await != name {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Commits until a commit waits: the sessions are told by the checkpointer, which reads the settings when it comes to it.
+async fn until_commits_wait(mut session: PgConnection, dba: &mut PgConnection) {
+    let mut cancelled = 0;
+    while cancelled == 0 {
+        let mut commit = pin!(session.execute("SELECT pg_logical_emit_message(true, 'probe', '')"));
+        loop {
+            tokio::select! {
+                committed = &mut commit => break drop(committed.unwrap()),
+                () = tokio::time::sleep(Duration::from_millis(5)) => cancelled += cancel_waits(dba).await,
+            }
+        }
+    }
+}
+
+/// Has every COMMIT that waits for a standby wait no longer; how many did.
+async fn cancel_waits(dba: &mut PgConnection) -> i64 {
+    let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    sqlx::query_scalar(cancel).fetch_one(dba).await.unwrap()
 }
 
 /// As an agent does: what was not committed again until all of it is; the answers in the order of the requests.

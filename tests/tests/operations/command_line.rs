@@ -91,7 +91,7 @@ async fn an_import_names_what_it_awaits_and_exits_with_1_in_vain() -> Result<()>
     let (stock, products) =
         (["stock", "import", "stock.csv", "--wait"], ["catalogue", "import", "given.jsonl", "--wait"]);
     let with = |command: [&'static str; 4], wait| [&command[..], &[wait]].concat();
-    let (none, some) = ((with(stock, "0"), with(products, "0")), (with(stock, "1"), with(products, "1")));
+    let (none, some) = ((with(stock, "0"), with(products, "0")), (with(stock, "3"), with(products, "3")));
     let (a, b, c, d) =
         tokio::try_join!(idc.run(&none.0), idc.run(&none.1), idc.run(&some.0), idc.run(&some.1))?;
     for (at_once, later, left) in [

@@ -35,9 +35,11 @@ pub mod by_key;
 mod keys;
 
 /// A model of the ledger in plain maps, for tests.
+#[cfg(any(test, feature = "testing"))]
 pub mod memory;
 
 /// A model of a database at READ COMMITTED, statement by statement, for the simulation.
+#[cfg(any(test, feature = "testing"))]
 pub mod model;
 
 use std::sync::Arc;

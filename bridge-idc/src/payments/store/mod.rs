@@ -34,8 +34,13 @@ pub use conclude::{Attempt, Concluded, Conclusion, OperatorDecision, ReportedOut
 pub(crate) use conclude::{outcome, refund_cancelled};
 pub use read::{Doubt, DuePayment, DueRefund, Sums};
 pub(crate) use read::{payments, sums};
-pub(crate) use rows::{DoubtRow, DueRow, OrderRow, PaymentRow, RefundRow, RequestRow};
-pub(crate) use statements::{NewPayment, PaymentEnd, RefundBegin, RefundEnd, Statements};
+pub(crate) use statements::Statements;
+// What the model of a database answers these with.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use {
+    rows::{DoubtRow, DueRow, OrderRow, PaymentRow, RefundRow, RequestRow},
+    statements::{NewPayment, PaymentEnd, RefundBegin, RefundEnd},
+};
 
 /// What a request to charge or to give back comes to at first.
 #[derive(Debug, Clone, PartialEq, Eq)]

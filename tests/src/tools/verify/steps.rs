@@ -9,7 +9,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use bridge_skips::Machine;
 use clap::ValueEnum;
 
@@ -21,7 +21,7 @@ use crate::testkit::tied;
 
 /// How many tests of a binary run at once.
 const TEST_THREADS: &str = "RUST_TEST_THREADS";
-const TESTS_A_CORE: usize = 3;
+const TESTS_A_CORE: usize = 4;
 
 /// One thing that must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -104,7 +104,10 @@ impl Step {
             Step::Deny => deny(),
             Step::Ring => no_ring(),
             Step::Fuzz => with_two_seeds(&["fuzz", "--seconds", "2"]),
-            Step::Simulate => with_a_new_seed(&["simulate", "--orders", "50000"]),
+            // One core each: a simulation is one thread.
+            Step::Simulate => {
+                pass_together([(); 2].map(|()| with_a_new_seed(&["simulate", "--orders", "25000"])))
+            }
             Step::Demo => small_demo(),
             Step::Year => year(),
             Step::Mutants => mutants::run(choice).map(|()| Done::Whole),
@@ -150,7 +153,7 @@ fn side_by_side(mut tests: Command) -> Command {
 
 /// The test of kills, which otherwise replays a made-up launch.
 fn year() -> Result<Done> {
-    let mut kills = cargo(["test", "--package", "bridge-tests", "--test", "operations", "kills::"]);
+    let mut kills = cargo(["test", "--package", "bridge-tests", "--test", "audit", "kills::"]);
     kills.env("BRIDGE_YEAR", "1");
     test(kills)
 }
@@ -190,16 +193,16 @@ fn no_ring() -> Result<Done> {
     Ok(Done::Whole)
 }
 
-/// Once with the seed that everybody has, once with one that nobody has had.
+/// With the seed that everybody has, and with one that nobody has had.
 fn with_two_seeds(command: &[&str]) -> Result<Done> {
-    pass(cargo(command.iter().copied().chain(["--seed", "1"])))?;
-    with_a_new_seed(command)
+    let everybodys = cargo(command.iter().copied().chain(["--seed", "1"]));
+    pass_together([everybodys, with_a_new_seed(command)])
 }
 
-/// Once with a seed that nobody has had; a test has run the one that everybody has.
-fn with_a_new_seed(command: &[&str]) -> Result<Done> {
+/// With a seed that nobody has had.
+fn with_a_new_seed(command: &[&str]) -> Command {
     let seed = rand::random::<u32>().to_string();
-    pass(cargo(command.iter().copied().chain(["--seed", &seed])))
+    cargo(command.iter().copied().chain(["--seed", &seed]))
 }
 
 fn small_demo() -> Result<Done> {
@@ -217,12 +220,23 @@ fn small_demo() -> Result<Done> {
 }
 
 fn pass(command: Command) -> Result<Done> {
-    announce(&command)?;
-    let status = tied::start(tied(&command)).and_then(|mut started| started.wait());
-    let status = status.with_context(|| format!("run {}", text(&command)))?;
-    if !status.success() {
-        bail!("{} ended with {status}", text(&command));
-    }
+    pass_together([command])
+}
+
+/// Runs them at once and waits for all, whichever fails.
+fn pass_together<const N: usize>(commands: [Command; N]) -> Result<Done> {
+    let started = commands.map(|command| {
+        announce(&command)?;
+        let started = tied::start(tied(&command)).with_context(|| format!("run {}", text(&command)))?;
+        anyhow::Ok((started, text(&command)))
+    });
+    let ends = started.map(|started| {
+        let (mut started, command) = started?;
+        let status = started.wait().with_context(|| format!("wait for {command}"))?;
+        ensure!(status.success(), "{command} ended with {status}");
+        Ok(())
+    });
+    ends.into_iter().collect::<Result<()>>()?;
     Ok(Done::Whole)
 }
 

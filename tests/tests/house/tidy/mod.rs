@@ -459,6 +459,27 @@ fn a_package_built_alone_finds_every_dependency_already_compiled() {
 }
 
 #[test]
+fn code_for_tests_is_in_no_program_that_is_shipped() {
+    let with_testing = |chosen: &[&str]| {
+        let ours = built(chosen).into_iter().filter(|line| line.starts_with("bridge-"));
+        let (with, without): (Vec<_>, Vec<_>) = ours.partition(|line| line.ends_with(" testing"));
+        (
+            with,
+            without.iter().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect::<Vec<_>>(),
+        )
+    };
+    // Without a package cargo takes what it builds by itself, as in the operator's document.
+    let (with, without) = with_testing(&["--edges", "normal,build"]);
+    assert_eq!(with, [""; 0]);
+    for program in ["bridge-certs", "bridge-cloud", "bridge-idc"] {
+        assert!(without.iter().any(|name| name == program), "{program} is not built: {without:?}");
+    }
+    assert!(!without.iter().any(|name| name == "bridge-tests"), "the tests are built with it");
+    let (with, _) = with_testing(&["--package", "bridge-tests", "--edges", "normal,build"]);
+    assert_eq!(with.len(), 2, "the tests have it of certs and the IDC agent: {with:?}");
+}
+
+#[test]
 fn every_dependency_is_used() {
     let files = files();
     for manifest in files.iter().filter(|path| path.ends_with("/Cargo.toml")) {
@@ -624,8 +645,13 @@ fn read(path: &str) -> String {
     fs::read_to_string(Path::new(ROOT).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What cargo would build: crates with versions and features.
+/// What cargo would build of others: crates with versions and features.
 fn crates(chosen: &[&str]) -> BTreeSet<String> {
+    built(chosen).into_iter().filter(|line| !line.starts_with("bridge-")).collect()
+}
+
+/// What cargo would build: crates with versions and features, ours among them.
+fn built(chosen: &[&str]) -> BTreeSet<String> {
     let mut tree = Command::new(env!("CARGO"));
     tree.args(["tree", "--prefix", "none", "--no-dedupe", "--format", "{p} {f}"])
         .args(chosen)

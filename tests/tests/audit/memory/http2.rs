@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::wire::Wire;
+use super::wire::Wire;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

@@ -12,9 +12,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+use super::http2::Http2;
+use super::wire::Wire;
 use crate::common::{Shop, order_at};
-use crate::http2::Http2;
-use crate::wire::Wire;
 
 /// The brand of each way.
 pub(crate) const WAYS: [&str; 11] = [

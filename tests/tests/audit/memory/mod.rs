@@ -1,0 +1,145 @@
+//! After an answer nothing personal is left in the memory of either agent, whatever way the order took (promise P5).
+//!
+//! Each way has a brand of its own, so that what is found says which way left it. Connections stay open until the search is
+//! over: what a caller who keeps his connection sent must be gone as well.
+
+mod http2;
+mod ways;
+mod wire;
+
+use std::fs;
+use std::io::{self, ErrorKind, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bridge_skips::{Lack, skipped};
+use bridge_tests::testkit::memory::search;
+use bridge_tests::testkit::process::Running;
+use bridge_tests::testkit::search::Needles;
+use bridge_tests::testkit::site::{Bridge, configure};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use crate::common::{postgres, site, site_on, until};
+use ways::WAYS;
+
+/// From one half of an order to the next: shorter than the agent waits for its other half.
+const SENT_AGAIN: Duration = Duration::from_millis(500);
+
+#[tokio::test]
+async fn no_way_of_an_order_leaves_anything_personal_in_memory_with_sqlite() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    nothing_stays(&site(dir.path(), &WAYS).await?).await
+}
+
+#[tokio::test]
+async fn no_way_of_an_order_leaves_anything_personal_in_memory_with_postgres() -> Result<()> {
+    let (_cluster, database) = postgres().await?;
+    let dir = tempfile::tempdir()?;
+    nothing_stays(&site_on(dir.path(), database, &WAYS).await?).await
+}
+
+async fn nothing_stays(site: &bridge_tests::testkit::site::Site) -> Result<()> {
+    let config = site.cloud_dir().join("bridge-cloud.toml");
+    configure(&config, "storefront.body_timeout", "2s")?;
+    // A connection that was closed proves nothing.
+    configure(&config, "storefront.header_timeout", "10m")?;
+    configure(&config, "storefront.idle_timeout", "10m")?;
+    let bridge = site.start().await?;
+    let (cloud, idc) = (&bridge.cloud, &bridge.idc);
+    dump_nothing(cloud)?;
+    dump_nothing(idc)?;
+
+    // What must be there shows that the search finds: a secret of each agent, and an order that has half arrived.
+    let token = Needles::new([site.token(WAYS[0])]);
+    match hits(&token, cloud) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            skipped(Lack::Memory, &format!("this user may not read the agents' memory (root may): {error}"));
+            return Ok(());
+        }
+        found => ensure!(found? > 0, "the search does not find the token that the cloud agent holds"),
+    }
+    let ledger = site.database().url();
+    ensure!(hits(&Needles::new([ledger.as_str()]), idc)? > 0, "it does not find where the ledger is");
+    let mut half = ways::Half::of(site);
+    let is_there = async || half_is_there(&mut half, cloud).await;
+    until("half an order is in the cloud agent's memory", is_there).await?;
+    let needles = Arc::clone(&half.needles);
+    drop(half);
+    let is_gone = async || Ok(hits(&needles, cloud)? == 0);
+    until("an order that was cut off is gone from memory", is_gone).await?;
+
+    nothing_is_left_of(&[ways::take_one(site).await?], &bridge).await?;
+    let mut taken = ways::take_all(site, &bridge).await?;
+    ensure!(taken.len() == WAYS.len(), "a way was not taken");
+    nothing_is_left_of(&taken, &bridge).await?;
+    let mut open = 0;
+    for way in &mut taken {
+        open +=
+            usize::from(way.are_open().await.with_context(|| format!("the way {} was closed", way.name))?);
+    }
+    ensure!(open == 3, "{open} ways are still open");
+    Ok(())
+}
+
+async fn nothing_is_left_of(taken: &[ways::Taken], bridge: &Bridge) -> Result<()> {
+    let all = Needles::new(taken.iter().flat_map(|way| way.planted.iter().map(String::as_str)));
+    ensure!(all.count(&ways::bodies(taken)) > 50 * taken.len() as u64, "nothing was planted");
+    for agent in [&bridge.cloud, &bridge.idc] {
+        // Where the answer is out, and the buffer is about to be wiped.
+        let searched =
+            until("nothing personal is left in memory", async || Ok(hits(&all, agent)? == 0)).await;
+        if searched.is_err() {
+            report(taken, agent)?;
+        }
+        searched?;
+    }
+    Ok(())
+}
+
+/// Looks once, while the half is sent again and again: one that is given up while a slow look goes on is not found.
+async fn half_is_there(half: &mut ways::Half<'_>, cloud: &Running) -> Result<bool> {
+    let (needles, process) = (Arc::clone(&half.needles), cloud.pid().context("it has ended")?);
+    half.send().await?;
+    let mut looking = spawn_blocking(move || search(&needles, process));
+    loop {
+        tokio::select! {
+            found = &mut looking => return Ok(found??.hits > 0),
+            () = sleep(SENT_AGAIN) => half.send().await?,
+        }
+    }
+}
+
+/// Neither the soft nor the hard limit lets the kernel write a core dump.
+fn dump_nothing(agent: &Running) -> Result<()> {
+    let process = agent.pid().context("it has ended")?.as_raw_nonzero();
+    let limits = fs::read_to_string(format!("/proc/{process}/limits"))?;
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).context("a limit")?;
+    ensure!(core.split_whitespace().take(2).all(|limit| limit == "0"), "{core}");
+    Ok(())
+}
+
+fn hits(needles: &Needles, agent: &Running) -> io::Result<u64> {
+    let process = agent.pid().ok_or(ErrorKind::NotFound)?;
+    search(needles, process).map(|found| found.hits)
+}
+
+/// Says on standard error which way left what, and where.
+fn report(taken: &[ways::Taken], agent: &Running) -> Result<()> {
+    let process = agent.pid().context("it has ended")?;
+    for way in taken {
+        let found = search(&Needles::new(way.planted.iter().map(String::as_str)), process)?;
+        if found.hits > 0 {
+            writeln!(
+                io::stderr(),
+                "{}: {} of the way {}: {:?}",
+                agent.log().display(),
+                found.hits,
+                way.name,
+                found.places
+            )?;
+        }
+    }
+    Ok(())
+}
