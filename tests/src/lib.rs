@@ -25,9 +25,8 @@ pub mod process;
 mod relay_thread;
 pub mod sandbox;
 pub mod site;
-pub mod tcp_line;
 pub mod tied;
-pub mod wiretap;
+pub mod wan;
 
 // Who calls.
 pub mod histogram;
