@@ -2,7 +2,7 @@
 //! time that takes.
 //!
 //! Figures of something else over a line are worth as much as the line. So each of them is taken beside the same over loopback,
-//! by the same threads.
+//! by the same threads, which go ahead of what else runs on the machine as the line's own thread does.
 
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Read as _, Write as _};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
+use super::driver::go_ahead_of_the_load;
 use super::{Conditions, Wan};
 use crate::histogram::Histogram;
 use crate::proc_stat::cpu_of_thread;
@@ -106,7 +107,7 @@ pub fn measure(each: Duration) -> Result<Precision> {
 fn echoes(
     server: UdpSocket,
     dialled: impl FnOnce(SocketAddr) -> Result<SocketAddr>,
-    call: impl FnOnce(&UdpSocket) -> io::Result<Histogram>,
+    call: impl FnOnce(&UdpSocket) -> io::Result<Histogram> + Send,
 ) -> Result<Histogram> {
     let dialled = dialled(server.local_addr()?)?;
     let client = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
@@ -116,6 +117,7 @@ fn echoes(
     let over = AtomicBool::new(false);
     let took = std::thread::scope(|scope| {
         scope.spawn(|| {
+            go_ahead_of_the_load();
             let mut buffer = [0; DATAGRAM_BYTES];
             while !over.load(Ordering::Relaxed) {
                 // Nothing for a while; or nobody is there any more, which is the end.
@@ -124,9 +126,13 @@ fn echoes(
                 }
             }
         });
-        let took = call(&client);
+        let called = scope.spawn(|| {
+            go_ahead_of_the_load();
+            call(&client)
+        });
+        let took = called.join();
         over.store(true, Ordering::Relaxed);
-        took
+        took.map_err(|_| io::Error::other("the caller panicked"))?
     })?;
     ensure!(took.count() > 0, "nothing came back");
     Ok(took)
