@@ -29,6 +29,8 @@ pub enum Lack {
     Owners,
     /// The right to make namespaces that stand for other hosts.
     Namespaces,
+    /// Devices that hand packets to a program (`/dev/net/tun`), and the right to make them.
+    Tun,
     /// The right to read another process's memory.
     Memory,
     /// Core dumps: a limit above 0, and a place that the kernel writes them to.
@@ -46,6 +48,8 @@ pub struct Machine {
     pub capabilities: u64,
     /// Whether there are loop devices.
     pub loop_devices: bool,
+    /// Whether there is `/dev/net/tun`.
+    pub tun: bool,
     /// Whether the kernel writes a core dump of a process that crashes.
     pub core_dumps: bool,
     /// Whether the real data are there.
@@ -99,12 +103,13 @@ pub fn skipped(lack: Lack, why: &str) {
 
 impl Lack {
     /// All of them.
-    pub const ALL: [Lack; 9] = [
+    pub const ALL: [Lack; 10] = [
         Lack::Mounts,
         Lack::LoopDisks,
         Lack::Addresses,
         Lack::Owners,
         Lack::Namespaces,
+        Lack::Tun,
         Lack::Memory,
         Lack::CoreDumps,
         Lack::Data,
@@ -126,6 +131,7 @@ impl Lack {
             Lack::Addresses => !may(NET_ADMIN),
             Lack::Owners => !may(CHOWN),
             Lack::Namespaces => !may(SYS_ADMIN) || !may(NET_ADMIN),
+            Lack::Tun => !may(NET_ADMIN) || !machine.tun,
             Lack::Memory => !may(SYS_PTRACE),
             Lack::CoreDumps => !machine.core_dumps,
             Lack::Data => !machine.data,
@@ -146,6 +152,7 @@ impl Display for Lack {
             Lack::Addresses => "the right to add an address",
             Lack::Owners => "the right to change owners",
             Lack::Namespaces => "the right to make namespaces",
+            Lack::Tun => "/dev/net/tun",
             Lack::Memory => "the right to read another process's memory",
             Lack::CoreDumps => "core dumps",
             Lack::Data => "../shared/data",
@@ -172,6 +179,7 @@ impl Machine {
             capabilities,
             core_dumps: hard.is_some_and(|limit| limit != "0") && !pattern.trim().is_empty(),
             loop_devices: Path::new("/dev/loop-control").exists(),
+            tun: Path::new("/dev/net/tun").exists(),
             data: Path::new(ROOT).join("../shared/data").exists(),
             languages: LANGUAGES.into_iter().all(is_installed),
         })
@@ -205,8 +213,14 @@ impl Skip {
 mod tests {
     use super::*;
 
-    const EVERYTHING: Machine =
-        Machine { capabilities: u64::MAX, loop_devices: true, core_dumps: true, data: true, languages: true };
+    const EVERYTHING: Machine = Machine {
+        capabilities: u64::MAX,
+        loop_devices: true,
+        tun: true,
+        core_dumps: true,
+        data: true,
+        languages: true,
+    };
 
     #[test]
     fn a_machine_that_has_everything_excuses_nothing() {
@@ -223,11 +237,12 @@ mod tests {
         let without = |bit: u32| Machine { capabilities: !(1 << bit), ..EVERYTHING };
         assert_eq!(excused(Machine { data: false, ..EVERYTHING }), [Lack::Data]);
         assert_eq!(excused(Machine { loop_devices: false, ..EVERYTHING }), [Lack::LoopDisks]);
+        assert_eq!(excused(Machine { tun: false, ..EVERYTHING }), [Lack::Tun]);
         assert_eq!(excused(Machine { languages: false, ..EVERYTHING }), [Lack::Languages]);
         assert_eq!(excused(Machine { core_dumps: false, ..EVERYTHING }), [Lack::CoreDumps]);
         assert_eq!(excused(without(0)), [Lack::Owners]);
         assert_eq!(excused(without(19)), [Lack::Memory]);
-        assert_eq!(excused(without(12)), [Lack::Addresses, Lack::Namespaces]);
+        assert_eq!(excused(without(12)), [Lack::Addresses, Lack::Namespaces, Lack::Tun]);
         assert_eq!(excused(without(21)), [Lack::Mounts, Lack::LoopDisks, Lack::Namespaces]);
         assert!(Machine::this().is_ok());
     }

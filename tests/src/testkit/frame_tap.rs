@@ -8,12 +8,12 @@
 //! FOLDER/link-001.control.idc-to-cloud    a file a lane and direction: its frames as they came, without the lane's preamble
 //! ```
 //!
-//! It stands behind the [`Wiretap`](crate::testkit::wiretap::Wiretap), before the agent that listens. Lanes, their ends and the
-//! reason why a link was closed pass as they are. Like the wiretap it runs on a thread of its own.
+//! It stands behind the [line](crate::testkit::wan), before the agent that listens. Lanes, their ends and the reason why a link was
+//! closed pass as they are. Like the line it runs on a thread of its own.
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,11 +66,13 @@ pub struct FrameTap {
 }
 
 impl FrameTap {
-    /// Relays between whoever dials [`FrameTap::address`] and `target`, and keeps the frames in the new folder `kept`.
+    /// Relays between whoever dials [`FrameTap::address`], a port of `at`, and `target`, and keeps the frames in the new folder
+    /// `kept`.
     ///
     /// # Errors
     /// When the folder cannot be made, the credentials cannot be used or no socket can be bound.
     pub fn start(
+        at: IpAddr,
         target: SocketAddr,
         dials: Credentials,
         listens: Credentials,
@@ -83,7 +85,8 @@ impl FrameTap {
         // An endpoint belongs to the runtime that it is made in.
         let (near, far) = {
             let _entered = runtime.enter();
-            let (near, mut far) = (Endpoint::server(server, HERE)?, Endpoint::client(HERE)?);
+            let (near, mut far) =
+                (Endpoint::server(server, SocketAddr::new(at, 0))?, Endpoint::client(HERE)?);
             far.set_default_client_config(client);
             (near, far)
         };
@@ -101,7 +104,7 @@ impl FrameTap {
 }
 
 /// Any port of this machine.
-const HERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 async fn relay(near: Endpoint, far: Endpoint, target: SocketAddr, sides: [&'static str; 2], folder: PathBuf) {
     let mut number = 0;

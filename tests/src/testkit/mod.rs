@@ -21,9 +21,8 @@ pub mod process;
 mod relay_thread;
 pub mod sandbox;
 pub mod site;
-pub mod tcp_line;
 pub mod tied;
-pub mod wiretap;
+pub mod wan;
 
 // Disks that hang, and folders that nobody writes to.
 pub mod lying_disk;

@@ -3,6 +3,7 @@
 //! Read from `/proc/PID/stat` (proc(5)). CPU time counts all threads of the process, ended ones included.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -73,6 +74,27 @@ pub fn tree_of(root: Pid) -> Vec<Pid> {
 #[must_use]
 pub fn cpu_time(pids: &[Pid]) -> Duration {
     let ticks: u64 = pids.iter().filter_map(|pid| Stat::of(*pid)).map(|stat| stat.ticks).sum();
+    time_of(ticks)
+}
+
+/// The CPU time, user and system, that a thread of this process has had, by its name.
+///
+/// # Errors
+/// When there is no such thread.
+pub fn cpu_of_thread(name: &str) -> io::Result<Duration> {
+    for thread in fs::read_dir("/proc/self/task")?.flatten() {
+        let text = |file| fs::read(thread.path().join(file)).unwrap_or_default();
+        let stat = String::from_utf8_lossy(&text("stat")).into_owned();
+        if String::from_utf8_lossy(&text("comm")).trim() == name
+            && let Some(stat) = Stat::parse(&stat)
+        {
+            return Ok(time_of(stat.ticks));
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no thread {name}")))
+}
+
+fn time_of(ticks: u64) -> Duration {
     Duration::from_micros(ticks.saturating_mul(1_000_000) / clock_ticks_per_second().max(1))
 }
 

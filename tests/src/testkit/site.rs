@@ -8,8 +8,7 @@
 //! DIR/frames/   what the agents handed to it, before TLS; only where a [`Setup`] says so
 //! ```
 //!
-//! The IDC dials, as IDC firewalls want it, unless a [`Setup`] says otherwise; it dials the [`Wiretap`], which stands for
-//! the line. The demo and the end-to-end tests set up through here, with the same commands and files as an operator.
+//! The IDC dials, as IDC firewalls want it, unless a [`Setup`] says otherwise; it dials across a [line](crate::testkit::wan). The demo and the end-to-end tests set up through here, with the same commands and files as an operator.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,7 +25,7 @@ use crate::testkit::frame_tap::{Credentials, FrameTap};
 use crate::testkit::plan::Plan;
 use crate::testkit::ports::free_address;
 use crate::testkit::process::{AgentCommand, Programs, Running, run};
-use crate::testkit::wiretap::Wiretap;
+use crate::testkit::wan::{Line, UdpRelay, Wan};
 
 /// The two agents' names.
 const CLOUD: &str = "demo-cloud";
@@ -48,8 +47,12 @@ pub struct Site {
     pub storefront: SocketAddr,
     /// Where the side that does not dial listens for the tunnel, behind the line.
     pub tunnel: SocketAddr,
+    /// Where the side that dials sends to: the near end of the line.
+    pub dialled: SocketAddr,
     /// The line between the two.
-    pub line: Wiretap,
+    pub line: Line,
+    /// What carries the line.
+    carrier: Carrier,
     /// Behind the line, where the frames are kept.
     _frame_tap: Option<FrameTap>,
 }
@@ -62,14 +65,23 @@ pub struct Setup {
     /// Keep the frames that the agents hand to the tunnel, in the folder `frames`: a relay with both agents' own keys ends TLS
     /// on either side.
     pub frames: bool,
+    /// Have a WAN of IP packets between the agents, which takes root, rather than a relay of datagrams.
+    pub wan: bool,
     /// Which side dials: IDC firewalls want it to be the IDC, a replica that has just been added knows it by itself.
     pub cloud_dials: bool,
 }
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { tapped: true, frames: false, cloud_dials: false }
+        Setup { tapped: true, frames: false, wan: false, cloud_dials: false }
     }
+}
+
+/// What carries the line between the agents.
+#[derive(Debug)]
+enum Carrier {
+    Relay(UdpRelay),
+    Wan(Wan),
 }
 
 /// Both agents, running.
@@ -116,18 +128,29 @@ impl Site {
         let authority =
             Authority::init(dir.join("pki"), &InitOptions::default()).context("make the authority")?;
         let verifier_key = make_keys(&programs, &idc_dir).await?;
-        let (storefront, tunnel) = (free_address()?, free_address()?);
-        let (cloud_admin, idc_admin) = (free_address()?, free_address()?);
+        let capture = dir.join("tunnel");
+        let capture = setup.tapped.then_some(capture.as_path());
+        let wan = setup.wan.then(|| Wan::start(seed, capture)).transpose().context("start the WAN")?;
+        let tunnel = wan.as_ref().map_or_else(|| Ok(free_address()?), Wan::free_far_address)?;
+        let (storefront, cloud_admin, idc_admin) = (free_address()?, free_address()?, free_address()?);
         for (role, name) in [(Role::Cloud, CLOUD), (Role::Idc, IDC)] {
             let issued = authority.issue(role, name, &IssueOptions::default());
             issued.with_context(|| format!("issue {name}"))?;
         }
         let frame_tap = setup.frames.then(|| frame_tap(&authority, tunnel, dir, setup)).transpose()?;
         let target = frame_tap.as_ref().map_or(tunnel, FrameTap::address);
-        let capture = dir.join("tunnel");
-        let line = Wiretap::start(target, setup.tapped.then_some(capture.as_path()), seed);
-        let line = line.context("start the line")?;
-        let (listen, dial) = (json!({"listen": [tunnel]}), json!({"dial": [line.address()]}));
+        let (carrier, dialled) = match wan {
+            Some(wan) => {
+                let dialled = wan.from_other_end(target)?;
+                (Carrier::Wan(wan), dialled)
+            }
+            None => {
+                let relay = UdpRelay::start(target, capture, seed).context("start the line")?;
+                let dialled = relay.address();
+                (Carrier::Relay(relay), dialled)
+            }
+        };
+        let (listen, dial) = (json!({"listen": [tunnel]}), json!({"dial": [dialled]}));
         let (cloud_way, idc_way) = if setup.cloud_dials { (dial, listen) } else { (listen, dial) };
 
         let mut tokens = BTreeMap::new();
@@ -172,7 +195,9 @@ impl Site {
             idc,
             storefront,
             tunnel,
-            line,
+            dialled,
+            line: carrier.line().clone(),
+            carrier,
             _frame_tap: frame_tap,
         };
         site.idc_command(&["migrate"]).await.context("make the ledger's tables")?;
@@ -213,6 +238,15 @@ impl Site {
         let noticed = cloud.wait_until_not_ready().await;
         self.line.cut(false);
         noticed.context("the line is cut")
+    }
+
+    /// The line, if it is a WAN of IP packets: other programs have a place at its ends as well.
+    #[must_use]
+    pub fn wan(&self) -> Option<&Wan> {
+        match &self.carrier {
+            Carrier::Wan(wan) => Some(wan),
+            Carrier::Relay(_) => None,
+        }
     }
 
     /// The bearer token of a brand; empty for one that is not served.
@@ -303,6 +337,15 @@ impl Site {
     }
 }
 
+impl Carrier {
+    fn line(&self) -> &Line {
+        match self {
+            Carrier::Relay(relay) => relay.line(),
+            Carrier::Wan(wan) => wan.line(),
+        }
+    }
+}
+
 /// Makes the IDC's keys; returns the verifier key that the cloud pins.
 async fn make_keys(programs: &Programs, idc_dir: &Path) -> Result<String> {
     let keys = idc_dir.join("keys").display().to_string();
@@ -322,7 +365,8 @@ fn frame_tap(authority: &Authority, tunnel: SocketAddr, dir: &Path, setup: Setup
     };
     let (cloud, idc) = (credentials("cloud", Role::Cloud, CLOUD)?, credentials("idc", Role::Idc, IDC)?);
     let (dials, listens) = if setup.cloud_dials { (cloud, idc) } else { (idc, cloud) };
-    FrameTap::start(tunnel, dials, listens, &dir.join("frames")).context("start the relay that keeps frames")
+    FrameTap::start(tunnel.ip(), tunnel, dials, listens, &dir.join("frames"))
+        .context("start the relay that keeps frames")
 }
 
 /// The `[tunnel]` section of an agent that has a certificate; `way` says who listens or dials.

@@ -14,7 +14,7 @@ use sqlx::{ConnectOptions, PgConnection, SqliteConnection};
 use tokio::process::Command;
 
 /// With what the agents hand to the tunnel: behind TLS there is nothing to find, sealed or not.
-const FRAMES: Setup = Setup { tapped: true, frames: true, cloud_dials: false };
+const FRAMES: Setup = Setup { tapped: true, frames: true, wan: false, cloud_dials: false };
 
 #[tokio::test]
 async fn personal_data_is_shown_on_the_record_and_nowhere_else_on_sqlite() -> Result<()> {

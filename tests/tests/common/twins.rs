@@ -40,7 +40,7 @@ impl Twins {
         let (storefront, tunnel) = (free_address()?, free_address()?);
         let cloud_config = site.cloud_dir().join("bridge-cloud.toml");
         let idc_config = site.idc_dir().join("bridge-idc.toml");
-        let both = [site.line.address(), tunnel].map(|address| address.to_string().into());
+        let both = [site.dialled, tunnel].map(|address| address.to_string().into());
         configure(&idc_config, "tunnel.dial", toml::Value::Array(both.to_vec()))?;
         let idc = twin(&authority, &site.idc, &idc_config, Role::Idc, "second-idc")?;
         let cloud = twin(&authority, &site.cloud, &cloud_config, Role::Cloud, "second-cloud")?;

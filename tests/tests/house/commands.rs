@@ -15,6 +15,7 @@ fn program(name: &str) -> &'static str {
         "measure" => env!("CARGO_BIN_EXE_measure"),
         "payment-sandbox" => env!("CARGO_BIN_EXE_payment-sandbox"),
         "power-loss" => env!("CARGO_BIN_EXE_power-loss"),
+        "wan" => env!("CARGO_BIN_EXE_wan"),
         "simulate" => env!("CARGO_BIN_EXE_simulate"),
         _ => env!("CARGO_BIN_EXE_verify"),
     }
@@ -48,6 +49,7 @@ fn what_a_command_cannot_be_told_is_a_usage_error() -> Result<()> {
         ("faults", &["--rate", "0"], "--rate"),
         ("fuzz", &["--input", "zz"], "--input"),
         ("power-loss", &["--store", "nothing"], "--store"),
+        ("wan", &["--loss", "1000001"], "--loss"),
         ("simulate", &["--sabotage", "nothing"], "--sabotage"),
         ("verify", &["--only", "test", "--skip", "test"], "skipped as well"),
         ("payment-sandbox", &["--rates", r#"{"hang": 1}"#], "--rates"),

@@ -13,3 +13,4 @@ mod in_nobodys_way;
 mod keys;
 mod traces;
 mod two_hosts;
+mod wan;

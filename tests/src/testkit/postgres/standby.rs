@@ -45,7 +45,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::testkit::tcp_line::TcpLine;
+    use crate::testkit::wan::TcpRelay;
 
     #[tokio::test]
     async fn what_is_committed_shows_on_the_standby_which_takes_no_change() -> Result<()> {
@@ -53,7 +53,7 @@ mod tests {
         primary.create_database("shop").await?;
         let mut writer = primary.connect("shop").await?;
         sqlx::query("CREATE TABLE counts (value int)").execute(&mut writer).await?;
-        let line = TcpLine::start(primary.address(), Duration::from_millis(2))?;
+        let line = TcpRelay::start(primary.address(), Duration::from_millis(2))?;
         let standby = primary.standby(line.address(), More::default()).await?;
         let mut reader = standby.connect("shop").await?;
         sqlx::query("INSERT INTO counts VALUES (42)").execute(&mut writer).await?;

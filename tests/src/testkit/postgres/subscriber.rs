@@ -110,7 +110,7 @@ impl Postgres {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testkit::tcp_line::TcpLine;
+    use crate::testkit::wan::TcpRelay;
 
     #[tokio::test]
     async fn a_subscriber_gets_the_tables_rows_then_their_changes_alone() -> Result<()> {
@@ -127,7 +127,7 @@ mod tests {
         primary.publish("shop", &["counts"]).await?;
         let mut subscriber = primary.subscriber("shop", &["counts"], More::default()).await?;
         subscriber.restart().await?;
-        let line = TcpLine::start(primary.address(), Duration::from_millis(2))?;
+        let line = TcpRelay::start(primary.address(), Duration::from_millis(2))?;
         subscriber.subscribe("shop", &primary, line.address()).await?;
 
         let mut reader = subscriber.connect("shop").await?;

@@ -17,6 +17,7 @@ use crate::testkit::postgres::Postgres;
 use crate::testkit::process::{Running, run};
 use crate::testkit::sandbox::Rates;
 use crate::testkit::site::{Bridge, Site};
+use crate::testkit::wan::{Conditions, Cut, OneWay};
 
 /// How long the agents wait for their audit logs' disks, so that there is time for many that hang.
 pub(super) const WRITE_WITHIN: Duration = Duration::from_secs(1);
@@ -33,8 +34,10 @@ pub enum Fault {
     KillDatabase,
     /// Nothing passes the line, long enough for both sides to give the link up.
     CutLine,
-    /// The line is long and loses datagrams at random.
+    /// The line is long, and loses and reorders packets at random.
     BadLine,
+    /// Large packets alone vanish, as behind a tunnel that swallows them; the sender is not told.
+    SmallPackets,
     /// The IDC agent stands still and then goes on, as a virtual machine that is moved.
     FreezeIdc,
     /// The payment gateway does what it is asked for and never answers.
@@ -59,12 +62,13 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 15] = [
+    pub const ALL: [Fault; 16] = [
         Fault::KillCloud,
         Fault::KillIdc,
         Fault::KillDatabase,
         Fault::CutLine,
         Fault::BadLine,
+        Fault::SmallPackets,
         Fault::FreezeIdc,
         Fault::HangingGateway,
         Fault::FullAuditDisk,
@@ -111,6 +115,7 @@ impl Fault {
             Fault::KillDatabase => "kill-database",
             Fault::CutLine => "cut-line",
             Fault::BadLine => "bad-line",
+            Fault::SmallPackets => "small-packets",
             Fault::FreezeIdc => "freeze-idc",
             Fault::HangingGateway => "hanging-gateway",
             Fault::FullAuditDisk => "full-audit-disk",
@@ -149,11 +154,16 @@ impl Fault {
             }
             Fault::CutLine => site.cut_line(&bridge.cloud).await,
             Fault::BadLine => {
-                site.line.delay(Duration::from_millis(40));
-                site.line.lose(50_000);
+                site.line.set(bad_line());
                 sleep(Duration::from_secs(2)).await;
-                site.line.delay(Duration::ZERO);
-                site.line.lose(0);
+                site.line.set(Conditions::default());
+                Ok(())
+            }
+            Fault::SmallPackets => {
+                // What IPv6 asks of every line.
+                site.line.set(Conditions::default().cutting(Cut::larger_than(1_280)));
+                sleep(Duration::from_secs(3)).await;
+                site.line.set(Conditions::default());
                 Ok(())
             }
             Fault::FreezeIdc => {
@@ -221,6 +231,17 @@ impl Fault {
             }
         }
     }
+}
+
+/// A line half around the world that something is wrong with.
+fn bad_line() -> Conditions {
+    Conditions::both(OneWay {
+        delay: Duration::from_millis(20),
+        jitter: Duration::from_millis(5),
+        loss: 50_000,
+        reorder: 20_000,
+        ..OneWay::default()
+    })
 }
 
 fn signal(agent: &Running, signal: Signal) -> Result<()> {

@@ -32,6 +32,7 @@ use crate::testkit::privacy::Search;
 use crate::testkit::process::Programs;
 use crate::testkit::sandbox::Rates;
 use crate::testkit::site::{Bridge, Setup, Site, configure};
+use crate::testkit::wan;
 use crate::tools::command::Usage;
 
 pub use fault::Fault;
@@ -85,7 +86,11 @@ pub async fn run(options: &Options) -> Result<Report> {
         .chain(faults.iter().map(|fault| fault.name()))
         .chain(beside.iter().map(String::as_str));
     let brands: Vec<_> = brands.map(|brand| (brand, "KRW")).collect();
-    let setup = Setup { frames: true, ..Setup::default() };
+    let lack = wan::lacks();
+    if let Some(lack) = lack {
+        tell(&format!("the line is a relay of datagrams: there is no WAN of IP packets without {lack}"));
+    }
+    let setup = Setup { frames: true, wan: lack.is_none(), ..Setup::default() };
     let site = Site::set_up(dir.path(), programs, database, &brands, options.seed, setup).await?;
     let each = Duration::from_secs(60 * u64::from(options.minutes)) / u32::try_from(faults.len() + 1)?;
     let calm = Arc::new(plan(CALM, options, each));

@@ -23,7 +23,7 @@ use super::row::{Middle, Pair, Row, Target};
 use crate::testkit::http::Client;
 use crate::testkit::postgres::Postgres;
 use crate::testkit::site::Setup;
-use crate::testkit::tcp_line::TcpLine;
+use crate::testkit::wan::TcpRelay;
 
 /// Of the line between the data centre and the cloud.
 pub(super) const ROUND_TRIP: Duration = Duration::from_millis(10);
@@ -84,7 +84,7 @@ pub(super) async fn measure(dir: &Path, changes: usize, draw: &mut Draw) -> Resu
     let product = bridge::product_of(&site, &mut agents.cloud, 1_400).await?;
 
     tell("making a standby across the same line");
-    let line = TcpLine::start(cluster.address(), ROUND_TRIP).context("start the standby's line")?;
+    let line = TcpRelay::start(cluster.address(), ROUND_TRIP).context("start the standby's line")?;
     let standby = cluster.standby(line.address(), peers::replica()).await?;
     let primary = cluster.connect(DATABASE).await.context("connect to the primary")?;
     let mut sides = Sides {
@@ -217,7 +217,7 @@ mod tests {
         ] {
             sqlx::query(sql).execute(&mut primary).await?;
         }
-        let line = TcpLine::start(cluster.address(), ROUND_TRIP)?;
+        let line = TcpRelay::start(cluster.address(), ROUND_TRIP)?;
         let standby = cluster.standby(line.address(), peers::replica()).await?;
         let mut standby = standby.connect(DATABASE).await?;
         let mut writer = Writer { primary, sku: "s".to_owned(), price: 5 };

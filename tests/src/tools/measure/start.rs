@@ -22,7 +22,7 @@ use super::row::{Middle, Pair, Row, Target};
 use crate::testkit::postgres::Postgres;
 use crate::testkit::process::Running;
 use crate::testkit::site::{Setup, Site};
-use crate::testkit::tcp_line::TcpLine;
+use crate::testkit::wan::TcpRelay;
 
 /// A snapshot of a thousand products is longer, everything else in the state folder is shorter.
 const SNAPSHOT_BYTES_MIN: u64 = 100_000;
@@ -56,7 +56,7 @@ struct Round {
 /// Everything that the sides start from.
 struct Start {
     cluster: Postgres,
-    line: TcpLine,
+    line: TcpRelay,
     site: Site,
     product: Product,
 }
@@ -69,7 +69,7 @@ pub(super) async fn measure(dir: &Path, products: usize, rounds: usize, draw: &m
     let site = bridge::site(dir, database, products, setup).await?;
     cluster.publish(DATABASE, &TABLES).await?;
     site.line.delay(ROUND_TRIP);
-    let line = TcpLine::start(cluster.address(), ROUND_TRIP).context("start PostgreSQL's line")?;
+    let line = TcpRelay::start(cluster.address(), ROUND_TRIP).context("start PostgreSQL's line")?;
 
     tell("starting once, to know what is right");
     let mut agents = site.start().await?;

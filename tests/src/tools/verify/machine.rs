@@ -6,11 +6,14 @@ use crate::testkit::postgres::Postgres;
 use crate::testkit::tied;
 use crate::tools::measure;
 
-const PROGRAMS: [Need; 4] = [
+const PROGRAMS: [Need; 6] = [
     Need { program: tied::WORDS[0], package: "util-linux" },
     Need { program: "openssl", package: "openssl" },
     Need { program: "curl", package: "curl" },
     Need { program: "h2load", package: "nghttp2-client" },
+    // A WAN of IP packets is made with both.
+    Need { program: "ip", package: "iproute2" },
+    Need { program: "perl", package: "perl-base" },
 ];
 
 /// Installs what is missing, and proves that PostgreSQL starts here.

@@ -76,8 +76,14 @@ fn tests(count: usize) -> String {
 mod tests {
     use super::*;
 
-    const EVERYTHING: Machine =
-        Machine { capabilities: u64::MAX, loop_devices: true, core_dumps: true, data: true, languages: true };
+    const EVERYTHING: Machine = Machine {
+        capabilities: u64::MAX,
+        loop_devices: true,
+        tun: true,
+        core_dumps: true,
+        data: true,
+        languages: true,
+    };
 
     fn skips(lacks: &[Lack]) -> Skips {
         let skip = |lack: &Lack| Skip { lack: *lack, test: "a_test".to_owned(), why: "none here".to_owned() };

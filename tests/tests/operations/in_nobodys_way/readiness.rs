@@ -12,7 +12,7 @@ use bridge_tests::testkit::payers::TestGateway;
 use bridge_tests::testkit::process::{Programs, Running, run};
 use bridge_tests::testkit::sandbox::Rates;
 use bridge_tests::testkit::site::Site;
-use bridge_tests::testkit::tcp_line::TcpLine;
+use bridge_tests::testkit::wan::TcpRelay;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -118,7 +118,7 @@ async fn a_data_centre_agent_that_cannot_work_is_reported_with_its_obstacles() -
     let site = site_on(dir.path(), database, &["a", "b"]).await?;
     configure(&site.cloud_dir().join("bridge-cloud.toml"), "storefront.answer_within", "2s")?;
     let (second, dir_of_second) = site.add_idc("second-idc")?;
-    let line = TcpLine::start(cluster.address(), Duration::ZERO)?;
+    let line = TcpRelay::start(cluster.address(), Duration::ZERO)?;
     let Database::Postgres { url, .. } = site.database() else { anyhow::bail!("it is PostgreSQL") };
     let there = url.replace(&cluster.address().port().to_string(), &line.address().port().to_string());
     configure(&dir_of_second.join("bridge-idc.toml"), "ledger.url", there)?;
