@@ -208,8 +208,8 @@ pub struct Resolved {
     /// The shop's brand. Earlier versions did not log it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub brand: Option<Word>,
-    /// Digest of brand and idempotency key of the request. For a refund without a request of its own, the
-    /// payment's. Earlier versions did not log it.
+    /// Digest of brand and idempotency key of the request. A refund without a request of its own
+    /// has the payment's. Earlier versions did not log it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Digest>,
     /// Id of the payment's order.

@@ -99,7 +99,7 @@ fn what_is_written_by_hand_is_what_serde_writes() {
     assert_eq!(by_hand, 8, "every form is among them, with and without what it may leave out");
 }
 
-/// As it was logged before it named brand and key.
+/// An entry of a version that did not log brand and key.
 #[test]
 fn what_an_operator_said_before_it_had_a_key_is_still_an_entry() {
     let order = OrderId::new(NOW, [9; 10]);
