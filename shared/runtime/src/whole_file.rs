@@ -1,5 +1,5 @@
-//! Files that are replaced as a whole: written beside their place and renamed, so that a crash leaves the old one or the new one
-//! and never a part.
+//! Files that are replaced as a whole. The new file is written under another name in the same
+//! folder and then renamed, so that a crash leaves the old file or the new one, and never a part.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -8,35 +8,39 @@ use std::path::Path;
 
 use crate::folder;
 
-/// Where a file is written until it is whole, and what differs between files that are replaced.
+/// Way in which one file is replaced as a whole.
 #[derive(Debug, Clone, Copy)]
 pub struct WholeFile<'a> {
-    /// Where it is written until it is whole: in its folder, under another name.
+    /// Path of the new file until the rename, in the same folder.
     pub unfinished: &'a Path,
-    /// Who may read it, if it is new there; the process's mask takes from it.
+    /// Permissions of a new file, before the process's umask.
     pub mode: u32,
-    /// What is durable of it before the rename.
+    /// Extent of the sync before the rename.
     pub synced: Synced,
-    /// Whether its name is durable as well when it is replaced. If not, a power loss may bring the old file back.
+    /// True if the folder is synced after the rename. Otherwise a power loss can bring the old file
+    /// back.
     pub syncs_folder: bool,
-    /// Whether what is unfinished is removed where it cannot be finished: half a file on a full disk is in everybody's way.
+    /// True if an unfinished file is removed after a failure. Half a file would fill the disk.
     pub removes_unfinished: bool,
 }
 
-/// What of a file's content is made durable.
+/// Extent of a file's sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Synced {
-    /// What it takes to read it.
+    /// The content, and the metadata that a reader needs (`fdatasync`).
     Data,
-    /// That, and when it was written.
+    /// The content and all metadata (`fsync`).
     All,
 }
 
 impl WholeFile<'_> {
-    /// Puts what `write` writes in the place of the file at this path.
+    /// Replaces the file at this path by a file with the content that `write` writes.
     ///
     /// # Errors
-    /// `write` fails, or the disk does. The file is the old one, but where its folder could not be made durable.
+    ///
+    /// Fails if `write` fails, or if the file cannot be created, synced or renamed. The old file
+    /// then stays. Fails also if the folder cannot be synced. The new file is then in place, but a
+    /// power loss can bring the old one back.
     pub fn replace(&self, path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
         let written = self.write(write).and_then(|()| fs::rename(self.unfinished, path));
         if written.is_err() && self.removes_unfinished {
