@@ -38,7 +38,7 @@ pub struct Issued {
     pub key_pem: Zeroizing<String>,
     /// Certificate of the authority that signed it (PEM).
     pub ca_pem: String,
-    /// The identity in it; `None` only in a certificate that tests make to see it refused.
+    /// The identity in it. `None` only in certificates that tests make for agents to refuse.
     pub spiffe_id: Option<String>,
     /// Serial number, by which a revocation list names it.
     pub serial: Serial,
@@ -103,7 +103,7 @@ impl Ca {
         self.issue_to(&AgentIdentity::new(role, name)?, validity)
     }
 
-    /// Signs a certificate with any URI or none, with a new key: one that an agent must refuse.
+    /// Signs a certificate with any URI or none, with a new key. Agents must refuse it.
     ///
     /// # Errors
     ///
