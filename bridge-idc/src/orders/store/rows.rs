@@ -104,6 +104,14 @@ pub(super) struct PersonalRow<'a> {
     pub(super) personal: &'a PersonalAtRest,
 }
 
+/// What is written of the orders of a batch that are placed.
+#[derive(Default)]
+pub(super) struct PlacedRows<'a> {
+    pub(super) orders: Vec<OrderRow<'a>>,
+    pub(super) lines: Vec<LineRow>,
+    pub(super) personal: Vec<PersonalRow<'a>>,
+}
+
 /// A file's row for `skus` and `stock`.
 pub(super) struct ForSaleRow<'a> {
     pub(super) brand: &'a str,
