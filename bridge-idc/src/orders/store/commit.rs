@@ -14,7 +14,7 @@ use bridge_protocol::receipt::Receipt;
 use bridge_protocol::wire::order::Refusal;
 use uuid::Uuid;
 
-use super::rows::{self, LineRow, OrderRow, OutcomeRow, PersonalRow, UnitsRow};
+use super::rows::{self, LineRow, OrderRow, OutcomeRow, PersonalRow, PlacedRows, UnitsRow};
 use super::statements::{Locking, Statements};
 use super::{Committed, LedgerError, RequestEnd, RequestOutcome};
 use crate::database::transaction::{TRIES, is_late};
@@ -271,22 +271,22 @@ async fn write<T: Both>(
     let positions = settled.into_iter().map(|(bytes, position)| Ok((key(bytes)?, position)));
     let positions: HashMap<KeyDigest, i64> = positions.collect::<Result<_, LedgerError>>()?;
 
-    let (orders, lines, personal) = placed(requests, plan, &positions);
-    if !orders.is_empty() {
-        transaction.insert_orders(&orders, at).await?;
-        transaction.insert_lines(&lines).await?;
-        transaction.insert_personal(&personal).await?;
+    let placed = placed(requests, plan, &positions);
+    let moves: Vec<(i64, i64)> = plan.sold.iter().map(|(sku_id, units)| (*sku_id, *units)).collect();
+    // Before the cancellations: one of them may be of an order that this batch places.
+    let moved = match (placed.orders.is_empty(), moves.is_empty()) {
+        (true, true) => 0,
+        (true, false) => transaction.move_stock(&moves).await?,
+        (false, _) => transaction.write_placed(&placed, &moves, at).await?,
+    };
+    if moved != moves.len() as u64 {
+        return Err(LedgerError::Conflict);
     }
     let cancelled: Vec<Uuid> = plan.cancelled.iter().map(OrderId::as_uuid).collect();
     if !cancelled.is_empty() && transaction.cancel_orders(&cancelled, at).await? != cancelled.len() as u64 {
         return Err(LedgerError::Conflict);
     }
     store::refund_cancelled(transaction, &cancelled).await?;
-    // Last, so that the hot SKU's row changes as late as possible.
-    let moves: Vec<(i64, i64)> = plan.sold.iter().map(|(sku_id, units)| (*sku_id, *units)).collect();
-    if !moves.is_empty() && transaction.move_stock(&moves).await? != moves.len() as u64 {
-        return Err(LedgerError::Conflict);
-    }
     Ok(positions)
 }
 
@@ -403,8 +403,8 @@ fn placed<'a>(
     requests: &'a [Request],
     plan: &'a Plan,
     positions: &HashMap<KeyDigest, i64>,
-) -> (Vec<OrderRow<'a>>, Vec<LineRow>, Vec<PersonalRow<'a>>) {
-    let (mut orders, mut lines, mut personal) = (Vec::new(), Vec::new(), Vec::new());
+) -> PlacedRows<'a> {
+    let PlacedRows { mut orders, mut lines, mut personal } = PlacedRows::default();
     for (request, decision) in requests.iter().zip(&plan.decisions) {
         let Decision::New { outcome: Outcome::Placed, sku_ids, .. } = decision else { continue };
         let (Action::Place(placement), Some(position)) = (&request.action, positions.get(&request.key))
@@ -422,5 +422,5 @@ fn placed<'a>(
         }));
         personal.push(PersonalRow { order, personal: &placement.personal });
     }
-    (orders, lines, personal)
+    PlacedRows { orders, lines, personal }
 }

@@ -95,6 +95,14 @@ pub(super) struct PersonalRow<'a> {
     pub(super) personal: &'a PersonalAtRest,
 }
 
+/// What is written of the orders of a batch that are placed.
+#[derive(Default)]
+pub(super) struct PlacedRows<'a> {
+    pub(super) orders: Vec<OrderRow<'a>>,
+    pub(super) lines: Vec<LineRow>,
+    pub(super) personal: Vec<PersonalRow<'a>>,
+}
+
 /// A brand, and what it sells in.
 pub(crate) fn brand((brand, currency): BrandRow) -> Result<(Brand, Currency), LedgerError> {
     let corrupt = |what| LedgerError::Corrupt { table: "brands", what };

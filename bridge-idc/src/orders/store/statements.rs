@@ -5,9 +5,7 @@
 use bridge_protocol::domain::UnixMicros;
 use uuid::Uuid;
 
-use super::rows::{
-    LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow, StandingRow, UnitsRow,
-};
+use super::rows::{OfferRow, OutcomeRow, PlacedRows, PositionRow, SettledRow, StandingRow, UnitsRow};
 use crate::database::{Transaction, handed_over};
 use crate::orders::planner::Awaited;
 
@@ -59,11 +57,14 @@ pub(super) trait Statements {
         at: UnixMicros,
     ) -> sqlx::Result<Vec<PositionRow>>;
 
-    async fn insert_orders(&mut self, rows: &[OrderRow<'_>], at: UnixMicros) -> sqlx::Result<()>;
-
-    async fn insert_lines(&mut self, rows: &[LineRow]) -> sqlx::Result<()>;
-
-    async fn insert_personal(&mut self, rows: &[PersonalRow<'_>]) -> sqlx::Result<()>;
+    /// Writes placed orders with all that belongs to them, and moves stock as [`Self::move_stock`] does; returns as that does. No part
+    /// of it reads what another one writes, so where the way to the database is long it is one statement.
+    async fn write_placed(
+        &mut self,
+        placed: &PlacedRows<'_>,
+        moves: &[(i64, i64)],
+        at: UnixMicros,
+    ) -> sqlx::Result<u64>;
 
     /// Returns how many were placed and are cancelled now.
     async fn cancel_orders(&mut self, orders: &[Uuid], at: UnixMicros) -> sqlx::Result<u64>;
@@ -82,9 +83,7 @@ impl Statements for Transaction {
         fn settled(keys: &[&[u8]]) -> Vec<SettledRow>;
         fn standing(orders: &[Uuid]) -> Vec<StandingRow>;
         fn insert_outcomes(rows: &[OutcomeRow<'_>], at: UnixMicros) -> Vec<PositionRow>;
-        fn insert_orders(rows: &[OrderRow<'_>], at: UnixMicros) -> ();
-        fn insert_lines(rows: &[LineRow]) -> ();
-        fn insert_personal(rows: &[PersonalRow<'_>]) -> ();
+        fn write_placed(placed: &PlacedRows<'_>, moves: &[(i64, i64)], at: UnixMicros) -> u64;
         fn cancel_orders(orders: &[Uuid], at: UnixMicros) -> u64;
         fn move_stock(moves: &[(i64, i64)]) -> u64;
     }

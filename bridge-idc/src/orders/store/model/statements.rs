@@ -18,7 +18,8 @@ use crate::database::{Begins, Ends};
 use crate::orders::planner::Awaited;
 use crate::orders::store::LedgerError;
 use crate::orders::store::rows::{
-    LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow, StandingRow, UnitsRow,
+    LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PlacedRows, PositionRow, SettledRow, StandingRow,
+    UnitsRow,
 };
 use crate::orders::store::statements::{Locking, Statements};
 
@@ -102,6 +103,37 @@ impl ModelTransaction {
                 Step::Done(()) => Ok(Step::Done(rows.to_vec())),
                 Step::Waits => Ok(Step::Waits),
             },
+        })
+        .await
+    }
+
+    async fn insert_orders(&mut self, rows: &[OrderRow<'_>]) -> sqlx::Result<()> {
+        self.at_once(|tables, id| {
+            tables.write(id, |written| {
+                written.states.extend(rows.iter().map(|row| (row.order, "placed")));
+                written.orders.extend(rows.iter().map(|row| (row.order, Rc::new(order_columns(row)))));
+            });
+        })
+        .await
+    }
+
+    async fn insert_lines(&mut self, rows: &[LineRow]) -> sqlx::Result<()> {
+        self.at_once(|tables, id| {
+            tables.write(id, |written| {
+                for row in rows {
+                    let LineRow { line_no, sku_id, quantity, unit_price, .. } = *row;
+                    let line = LineColumns { line_no, sku_id, quantity, unit_price };
+                    written.lines.entry(row.order).or_default().push(line);
+                }
+            });
+        })
+        .await
+    }
+
+    async fn insert_personal(&mut self, rows: &[PersonalRow<'_>]) -> sqlx::Result<()> {
+        self.at_once(|tables, id| {
+            let row = |row: &PersonalRow<'_>| (row.order, Rc::new(row.personal.clone()));
+            tables.write(id, |written| written.personal.extend(rows.iter().map(row)));
         })
         .await
     }
@@ -289,35 +321,16 @@ impl Statements for ModelTransaction {
         .await
     }
 
-    async fn insert_orders(&mut self, rows: &[OrderRow<'_>], _at: UnixMicros) -> sqlx::Result<()> {
-        self.at_once(|tables, id| {
-            tables.write(id, |written| {
-                written.states.extend(rows.iter().map(|row| (row.order, "placed")));
-                written.orders.extend(rows.iter().map(|row| (row.order, Rc::new(order_columns(row)))));
-            });
-        })
-        .await
-    }
-
-    async fn insert_lines(&mut self, rows: &[LineRow]) -> sqlx::Result<()> {
-        self.at_once(|tables, id| {
-            tables.write(id, |written| {
-                for row in rows {
-                    let LineRow { line_no, sku_id, quantity, unit_price, .. } = *row;
-                    let line = LineColumns { line_no, sku_id, quantity, unit_price };
-                    written.lines.entry(row.order).or_default().push(line);
-                }
-            });
-        })
-        .await
-    }
-
-    async fn insert_personal(&mut self, rows: &[PersonalRow<'_>]) -> sqlx::Result<()> {
-        self.at_once(|tables, id| {
-            let row = |row: &PersonalRow<'_>| (row.order, Rc::new(row.personal.clone()));
-            tables.write(id, |written| written.personal.extend(rows.iter().map(row)));
-        })
-        .await
+    async fn write_placed(
+        &mut self,
+        placed: &PlacedRows<'_>,
+        moves: &[(i64, i64)],
+        _at: UnixMicros,
+    ) -> sqlx::Result<u64> {
+        self.insert_orders(&placed.orders).await?;
+        self.insert_lines(&placed.lines).await?;
+        self.insert_personal(&placed.personal).await?;
+        self.move_stock(moves).await
     }
 
     async fn cancel_orders(&mut self, orders: &[Uuid], _at: UnixMicros) -> sqlx::Result<u64> {

@@ -5,9 +5,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::look_up::{self, Question, Questions};
-use super::rows::{
-    LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow, StandingRow, UnitsRow,
-};
+use super::rows::{OfferRow, OutcomeRow, PlacedRows, PositionRow, SettledRow, StandingRow, UnitsRow};
 use super::statements::{Locking, Statements};
 use crate::database::postgres::arrays::column;
 use crate::database::postgres::held::{WAIT_FOR_STOCK, set_lock_timeout};
@@ -105,38 +103,35 @@ impl Statements for PgConnection {
             .await
     }
 
-    async fn insert_orders(&mut self, rows: &[OrderRow<'_>], at: UnixMicros) -> sqlx::Result<()> {
-        let insert = sqlx::query(include_str!("insert_orders.sql"))
-            .bind(column(rows, |row| row.order))
-            .bind(column(rows, |row| row.brand))
-            .bind(column(rows, |row| row.position))
-            .bind(column(rows, |row| row.terms.customer_reference()))
-            .bind(column(rows, |row| row.terms.currency().to_string()))
-            .bind(column(rows, |row| row.terms.shipping_fee().amount()))
-            .bind(column(rows, |row| row.terms.total().amount()))
-            .bind(at.get());
-        insert.execute(self).await.map(drop)
-    }
-
-    async fn insert_lines(&mut self, rows: &[LineRow]) -> sqlx::Result<()> {
-        let insert = sqlx::query(include_str!("insert_lines.sql"))
-            .bind(column(rows, |row| row.order))
-            .bind(column(rows, |row| row.line_no))
-            .bind(column(rows, |row| row.sku_id))
-            .bind(column(rows, |row| row.quantity))
-            .bind(column(rows, |row| row.unit_price));
-        insert.execute(self).await.map(drop)
-    }
-
-    async fn insert_personal(&mut self, rows: &[PersonalRow<'_>]) -> sqlx::Result<()> {
-        let mut insert = sqlx::query(include_str!("insert_personal.sql"))
-            .bind(column(rows, |row| row.order))
-            .bind(column(rows, |row| row.personal.key_version))
-            .bind(column(rows, |row| row.personal.wrapped_key.as_slice()));
+    async fn write_placed(
+        &mut self,
+        placed: &PlacedRows<'_>,
+        moves: &[(i64, i64)],
+        at: UnixMicros,
+    ) -> sqlx::Result<u64> {
+        let PlacedRows { orders, lines, personal } = placed;
+        let mut write = sqlx::query_scalar::<_, i64>(include_str!("write_placed.sql"))
+            .bind(column(orders, |row| row.order))
+            .bind(column(orders, |row| row.brand))
+            .bind(column(orders, |row| row.position))
+            .bind(column(orders, |row| row.terms.customer_reference()))
+            .bind(column(orders, |row| row.terms.currency().to_string()))
+            .bind(column(orders, |row| row.terms.shipping_fee().amount()))
+            .bind(column(orders, |row| row.terms.total().amount()))
+            .bind(at.get())
+            .bind(column(lines, |row| row.order))
+            .bind(column(lines, |row| row.line_no))
+            .bind(column(lines, |row| row.sku_id))
+            .bind(column(lines, |row| row.quantity))
+            .bind(column(lines, |row| row.unit_price))
+            .bind(column(personal, |row| row.order))
+            .bind(column(personal, |row| row.personal.key_version))
+            .bind(column(personal, |row| row.personal.wrapped_key.as_slice()));
         for field in 0..PERSONAL_FIELDS {
-            insert = insert.bind(column(rows, |row| row.personal.fields[field].as_deref()));
+            write = write.bind(column(personal, |row| row.personal.fields[field].as_deref()));
         }
-        insert.execute(self).await.map(drop)
+        let write = write.bind(column(moves, |(sku_id, _)| *sku_id)).bind(column(moves, |(_, units)| *units));
+        Ok(u64::try_from(write.fetch_one(self).await?).unwrap_or_default())
     }
 
     async fn cancel_orders(&mut self, orders: &[Uuid], at: UnixMicros) -> sqlx::Result<u64> {

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::look_up::{self, Question, Questions};
 use super::rows::{
-    LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PositionRow, SettledRow, StandingRow, UnitsRow,
+    LineRow, OfferRow, OrderRow, OutcomeRow, PersonalRow, PlacedRows, PositionRow, SettledRow, StandingRow,
+    UnitsRow,
 };
 use super::statements::{Locking, Statements};
 use crate::database::sqlite::Sqlite;
@@ -85,37 +86,16 @@ impl Statements for SqliteConnection {
         insert.fetch_all(self).await
     }
 
-    async fn insert_orders(&mut self, rows: &[OrderRow<'_>], at: UnixMicros) -> sqlx::Result<()> {
-        let rows = table(rows, |row| {
-            (
-                hex(row.order.as_bytes()),
-                row.brand,
-                row.position,
-                row.terms.customer_reference(),
-                row.terms.currency().to_string(),
-                row.terms.shipping_fee().amount(),
-                row.terms.total().amount(),
-            )
-        })?;
-        let insert = sqlx::query(include_str!("insert_orders.sql")).bind(rows).bind(at.get());
-        insert.execute(self).await.map(drop)
-    }
-
-    async fn insert_lines(&mut self, rows: &[LineRow]) -> sqlx::Result<()> {
-        let rows = table(rows, |row| {
-            (hex(row.order.as_bytes()), row.line_no, row.sku_id, row.quantity, row.unit_price)
-        })?;
-        sqlx::query(include_str!("insert_lines.sql")).bind(rows).execute(self).await.map(drop)
-    }
-
-    async fn insert_personal(&mut self, rows: &[PersonalRow<'_>]) -> sqlx::Result<()> {
-        let rows = table(rows, |row| {
-            let fields = row.personal.fields.each_ref().map(|field| field.as_deref().map(hex));
-            let [f1, f2, f3, f4, f5, f6, f7, f8, f9] = fields;
-            let (version, wrapped) = (row.personal.key_version, hex(&row.personal.wrapped_key));
-            (hex(row.order.as_bytes()), version, wrapped, f1, f2, f3, f4, f5, f6, f7, f8, f9)
-        })?;
-        sqlx::query(include_str!("insert_personal.sql")).bind(rows).execute(self).await.map(drop)
+    async fn write_placed(
+        &mut self,
+        placed: &PlacedRows<'_>,
+        moves: &[(i64, i64)],
+        at: UnixMicros,
+    ) -> sqlx::Result<u64> {
+        insert_orders(self, &placed.orders, at).await?;
+        insert_lines(self, &placed.lines).await?;
+        insert_personal(self, &placed.personal).await?;
+        if moves.is_empty() { Ok(0) } else { self.move_stock(moves).await }
     }
 
     async fn cancel_orders(&mut self, orders: &[Uuid], at: UnixMicros) -> sqlx::Result<u64> {
@@ -141,6 +121,43 @@ impl Questions for Sqlite {
     async fn lines(&self, orders: &[Uuid]) -> sqlx::Result<Vec<look_up::LineRow>> {
         sqlx::query_as(include_str!("lines.sql")).bind(ids(orders)?).fetch_all(&self.pool).await
     }
+}
+
+async fn insert_orders(
+    connection: &mut SqliteConnection,
+    rows: &[OrderRow<'_>],
+    at: UnixMicros,
+) -> sqlx::Result<()> {
+    let rows = table(rows, |row| {
+        (
+            hex(row.order.as_bytes()),
+            row.brand,
+            row.position,
+            row.terms.customer_reference(),
+            row.terms.currency().to_string(),
+            row.terms.shipping_fee().amount(),
+            row.terms.total().amount(),
+        )
+    })?;
+    let insert = sqlx::query(include_str!("insert_orders.sql")).bind(rows).bind(at.get());
+    insert.execute(connection).await.map(drop)
+}
+
+async fn insert_lines(connection: &mut SqliteConnection, rows: &[LineRow]) -> sqlx::Result<()> {
+    let rows = table(rows, |row| {
+        (hex(row.order.as_bytes()), row.line_no, row.sku_id, row.quantity, row.unit_price)
+    })?;
+    sqlx::query(include_str!("insert_lines.sql")).bind(rows).execute(connection).await.map(drop)
+}
+
+async fn insert_personal(connection: &mut SqliteConnection, rows: &[PersonalRow<'_>]) -> sqlx::Result<()> {
+    let rows = table(rows, |row| {
+        let fields = row.personal.fields.each_ref().map(|field| field.as_deref().map(hex));
+        let [f1, f2, f3, f4, f5, f6, f7, f8, f9] = fields;
+        let (version, wrapped) = (row.personal.key_version, hex(&row.personal.wrapped_key));
+        (hex(row.order.as_bytes()), version, wrapped, f1, f2, f3, f4, f5, f6, f7, f8, f9)
+    })?;
+    sqlx::query(include_str!("insert_personal.sql")).bind(rows).execute(connection).await.map(drop)
 }
 
 fn ids(orders: &[Uuid]) -> sqlx::Result<String> {
