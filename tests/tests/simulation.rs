@@ -54,7 +54,7 @@ fn every_sabotage_is_found_and_told_with_the_command_that_repeats_it() {
             // Which of the two is seen first, the dice decide.
             Sabotage::ForgetPayments => &["P2", "P4"],
             Sabotage::ForgetUnsettled => &["P4", "P8"],
-            Sabotage::SpeakTooSoon => &["MONEY", "P2"],
+            Sabotage::SpeakTooSoon => &["MONEY", "P2", "P4"],
             // A refusal that the sender alone is to hear comes to a caller, or one that another copy makes wrong.
             Sabotage::FinalRefusals => &["P4", "ANSWERS"],
             Sabotage::PreferNewestKeys | Sabotage::SealOnce => &["P11"],

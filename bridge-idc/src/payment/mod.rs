@@ -8,7 +8,7 @@
 //!
 //! The one mechanism for doubt is a row's `next_ask_at`: it is set before the gateway is asked, so that a crash, a time-out
 //! and a lost answer all end in the same place. It tells no request that is on its way from a pause: until when nobody may say that
-//! no money moved are columns of their own, `confirm_until` and `give_back_until`. What was given up is looked at by `look_at`. The
+//! no money moved are columns of their own, `confirm_until` and `give_back_until`. What was given up or refused is looked at by `look_at`. The
 //! transactions are the [`store`]'s.
 
 /// What a gateway is asked and what it can answer.
@@ -163,6 +163,8 @@ pub struct Refund {
     /// Until when a request to give back may be on its way to the gateway, by the database's clock, whatever was heard of it
     /// meanwhile but an end. Before that no operator says that nothing went back.
     pub give_back_until: UnixMicros,
+    /// When it was no longer in doubt.
+    pub concluded_at: Option<UnixMicros>,
 }
 
 impl Payment {
