@@ -10,7 +10,7 @@ use super::error::{LedgerError, NotReady};
 use super::pools::{Database, on_database};
 
 /// The version of the tables that this build reads and writes.
-const VERSION: i64 = 8;
+const VERSION: i64 = 9;
 
 const TABLE: &str = "schema_migrations";
 
@@ -42,6 +42,7 @@ macro_rules! migrations {
             migration(6, "payments given up", sql!($database, "0006_given_up")),
             migration(7, "key checks", sql!($database, "0007_key_checks")),
             migration(8, "refunds on their way", sql!($database, "0008_refunds_on_their_way")),
+            migration(9, "refused refunds", sql!($database, "0009_refused_refunds")),
         ]
     };
 }

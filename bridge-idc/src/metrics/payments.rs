@@ -38,6 +38,8 @@ labels! {
         Refused = "refused",
         /// Nobody can tell yet.
         Unknown = "unknown",
+        /// The gateway shows it as given back after it had been called refused.
+        Late = "given_back_late",
     }
 }
 

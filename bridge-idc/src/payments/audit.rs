@@ -205,6 +205,26 @@ pub async fn conclude_refund(
     }
 }
 
+/// As [`conclude_refund`], of one that was refused, by what the gateway shows as given back of its payment.
+///
+/// # Errors
+/// As there.
+pub async fn look_at_refund(
+    ledger: &impl PaymentLedger,
+    mut first: LogFirst<'_>,
+    order: OrderId,
+    id: PaymentId,
+    refund: RefundId,
+    shown: Option<&[i64]>,
+) -> Result<Concluded, NotConcluded> {
+    loop {
+        let attempt = ledger.look_at_refund(order, id, refund, shown, first.logged.as_ref()).await?;
+        if let Some(stands) = first.unless_logged(attempt).await? {
+            return Ok(first.set_right(stands, Some(refund)).await);
+        }
+    }
+}
+
 /// That it is committed, or about to be.
 fn committed(Conclusion { header, payment, outcome }: &Conclusion) -> Event {
     Event::PaymentCommitted(Ended::new(header, outcome).about(*payment, false))

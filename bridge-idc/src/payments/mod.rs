@@ -8,7 +8,8 @@
 //!
 //! The one mechanism for doubt is a row's `next_ask_at`: it is set before the gateway is asked, so that a crash, a time-out
 //! and a lost answer all end in the same place. It tells no request that is on its way from a pause: until when nobody may say that
-//! no money moved are columns of their own, `confirm_until` and `give_back_until`. What was given up is looked at by `look_at`. The
+//! no money moved are columns of their own, `confirm_until` and `give_back_until`. What was given up or refused is looked at by
+//! `look_at`. The
 //! transactions are the [`store`]'s.
 
 /// What is asked, and how a payment stands.

@@ -113,6 +113,8 @@ pub struct Refund {
     /// Until when a request to give back may be on its way to the gateway, by the database's clock, whatever was heard of it
     /// meanwhile but an end. Before that no operator says that nothing went back.
     pub give_back_until: UnixMicros,
+    /// When it was no longer in doubt.
+    pub concluded_at: Option<UnixMicros>,
 }
 
 impl Payment {

@@ -5,17 +5,21 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bridge_protocol::domain::UnixMicros;
+use bridge_protocol::domain::{RefundState, UnixMicros};
 use bridge_runtime::shutdown::Shutdown;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::Payment;
-use super::audit::LogFirst;
+use super::audit::{LogFirst, look_at_refund};
 use super::gateway::{Gateway, GatewayAnswer};
 use super::policy::{Known, Step, next_step};
 use super::service::{Environment, GatewayTurn, Payments, chain};
-use super::store::{DuePayment, DueRefund, NotDone, PaymentLedger as _, ReportedOutcome};
+use super::store::{Concluded, DuePayment, DueRefund, NotDone, PaymentLedger as _, ReportedOutcome};
+use crate::metrics::payments::RefundOutcome;
+
+/// Of what is due: refunds, payments, and refunds that were refused.
+const KINDS: usize = 3;
 
 /// Calls of the gateway for one row.
 const CALLS_A_ROW: u32 = 2;
@@ -37,6 +41,14 @@ pub struct Due {
     pub refunds: Vec<TakenRefund>,
     /// Payments to be asked about.
     pub payments: Vec<DuePayment>,
+    /// Refunds that were refused after a doubt, to be looked at.
+    pub refused: Vec<DueRefund>,
+}
+
+impl Due {
+    fn is_empty(&self) -> bool {
+        self.refunds.is_empty() && self.payments.is_empty() && self.refused.is_empty()
+    }
 }
 
 /// A refund to be asked for, as long as it is this agent's turn.
@@ -80,10 +92,11 @@ impl<G: Gateway> Payments<G> {
             if room == 0 {
                 return Ok(());
             }
-            let Due { refunds, payments } = self.take_due(room).await?;
-            if refunds.is_empty() && payments.is_empty() {
+            let due = self.take_due(room).await?;
+            if due.is_empty() {
                 return Ok(());
             }
+            let Due { refunds, payments, refused } = due;
             for due in refunds {
                 let payments = self.clone();
                 asking.spawn(async move { payments.ask_for_refund(due).await });
@@ -92,6 +105,10 @@ impl<G: Gateway> Payments<G> {
                 let payments = self.clone();
                 asking.spawn(async move { payments.ask_about(due).await });
             }
+            for due in refused {
+                let payments = self.clone();
+                asking.spawn(async move { payments.look_at_refused(due).await });
+            }
         }
     }
 }
@@ -99,14 +116,15 @@ impl<G: Gateway> Payments<G> {
 impl<G: Gateway, S: Environment> Payments<G, S> {
     /// Takes what is due, for as long as asking about it may take.
     pub async fn take_due(&self, room: usize) -> Result<Due, NotDone> {
-        let rows_max = i64::try_from(room.div_ceil(2)).unwrap_or(i64::MAX);
+        let rows_max = i64::try_from(room.div_ceil(KINDS)).unwrap_or(i64::MAX);
         let hold = self.hold();
         // Refunds first: that money is somebody else's.
         let turn = self.turn();
         let refunds = self.site.ledger().take_due_refunds(hold, rows_max).await?;
         let refunds = refunds.into_iter().map(|due| TakenRefund { due, turn }).collect();
         let payments = self.site.ledger().take_due_payments(hold, rows_max).await?;
-        Ok(Due { refunds, payments })
+        let refused = self.site.ledger().take_refused_refunds(hold, rows_max).await?;
+        Ok(Due { refunds, payments, refused })
     }
 
     /// For how long a row is this agent's.
@@ -166,6 +184,30 @@ impl<G: Gateway, S: Environment> Payments<G, S> {
             Ok(None) => {}
             Err(error) => {
                 tracing::error!(refund = %refund.refund, error = %chain(error), "read a refund's payment")
+            }
+        }
+    }
+
+    /// Looks whether the gateway shows a refund that was refused as given back all the same, and writes that.
+    pub async fn look_at_refused(&self, DueRefund { give_back, refund, .. }: DueRefund) {
+        let (charge, refund) = (&give_back.charge, refund.refund);
+        let started = self.site.now();
+        let shown = self.gateway.find_given_back(charge).await;
+        self.metrics.payments.gateway_answered(self.site.now().saturating_duration_since(started));
+        if let Err(no_proof) = &shown {
+            tracing::warn!(%refund, %no_proof, "the gateway does not show what it gave back");
+        }
+        let (first, shown) = (LogFirst::new(self.site.log()), shown.ok());
+        let (order, id) = (charge.order, charge.payment);
+        let stands = look_at_refund(self.site.ledger(), first, order, id, refund, shown.as_deref()).await;
+        match stands.map(|Concluded { payment, .. }| payment.refund(refund).map(|refund| refund.state)) {
+            Ok(Some(RefundState::Done)) => {
+                self.metrics.payments.refunds.of(RefundOutcome::Late).inc();
+                tracing::error!(%refund, payment = %id, "it went back after it had been called refused: look whether its money went back twice");
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(%refund, error = %chain(error), "write what the gateway shows of a refund");
             }
         }
     }

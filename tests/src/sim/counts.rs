@@ -177,6 +177,8 @@ counts! {
     refunds_automatic
     /// Times that the gateway refused to give back.
     refunds_refused
+    /// Times that it was looked whether what had been refused went back all the same.
+    looks_at_refused
     /// Payments charged after they had been given up.
     charged_late
     /// Payments and refunds in doubt that were asked about.

@@ -53,7 +53,7 @@ fn broken_by(sabotage: Sabotage) -> &'static [&'static str] {
         // Which of the two is seen first, the dice decide.
         Sabotage::ForgetPayments => &["P2", "P4"],
         Sabotage::ForgetUnsettled => &["P4", "P8"],
-        Sabotage::SpeakTooSoon => &["MONEY", "P2"],
+        Sabotage::SpeakTooSoon => &["MONEY", "P2", "P4"],
         // A refusal that the sender alone is to hear comes to a caller, or one that another copy makes wrong.
         Sabotage::FinalRefusals => &["P4", "ANSWERS"],
         Sabotage::PreferNewestKeys | Sabotage::SealOnce => &["P11"],

@@ -500,7 +500,7 @@ pub(crate) async fn migrations_are_applied_once_and_said_to_be_missing_before(da
     let ledger = &database.ledger;
     ledger.ready().await.unwrap();
     assert_eq!(ledger.migrate().await.unwrap(), [], "nothing was left to apply");
-    let newer = "UPDATE schema_migrations SET version = 9 WHERE version = 8";
+    let newer = "UPDATE schema_migrations SET version = 10 WHERE version = 9";
     database.run(newer, newer).await;
     assert!(matches!(ledger.ready().await, Err(NotReady::New { found: 9, needed: 8 })));
     assert!(ledger.migrate().await.is_err(), "a newer build's tables are left alone");

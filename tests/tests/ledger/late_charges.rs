@@ -248,7 +248,7 @@ pub(crate) async fn what_the_version_before_wrote_stays_as_it_was(database: &Dat
     let postgres = write(|id| format!("'{id}'"), "false");
     let sqlite = write(|id| format!("x'{}'", id.as_uuid().simple()), "0");
     database.run(&postgres, &sqlite).await;
-    assert_eq!(ledger.migrate().await.unwrap().len(), 4);
+    assert_eq!(ledger.migrate().await.unwrap().len(), 5);
     ledger.ready().await.unwrap();
     let stands = ledger.payments(false, 10).await.unwrap();
     let told: Vec<_> = stands.iter().map(|payment| (payment.state, payment.refunded, payment.asks)).collect();

@@ -22,6 +22,8 @@ mod payments;
 #[cfg(test)]
 mod refunds;
 #[cfg(test)]
+mod refused;
+#[cfg(test)]
 mod role;
 #[cfg(test)]
 mod sessions;
@@ -137,6 +139,15 @@ on_both_databases! {
     the_rest_is_refunded_automatically_only_once_none_is_under_way
     an_operator_ends_what_other_refunds_left_of_a_refused_one
     a_refund_taken_while_an_operators_decision_is_logged_is_under_way
+}
+
+on_both_databases! {
+    refused as refused_in_sqlite and refused_in_postgres:
+    a_refused_refund_that_the_gateway_shows_is_done
+    what_the_gateway_shows_counts_for_one_refund_alone
+    a_refund_is_looked_at_only_after_a_doubt_and_for_a_week
+    an_automatic_refund_that_went_back_after_all_ends_its_payment
+    a_refund_refused_by_an_older_agent_is_looked_at
 }
 
 on_both_databases! {

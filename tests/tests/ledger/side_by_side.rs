@@ -166,7 +166,7 @@ pub(crate) async fn what_version_5_kept_beside_doubts_moves_to_its_own_column(da
     };
     let sqlite = write(|id| format!("x'{}'", id.as_uuid().simple()));
     database.run(&write(|id| format!("'{id}'")), &sqlite).await;
-    assert_eq!(ledger.migrate().await.unwrap().len(), 3);
+    assert_eq!(ledger.migrate().await.unwrap().len(), 4);
     ledger.ready().await.unwrap();
     let moved = "SELECT count(*) FROM payments WHERE (state = 'not_paid' AND look_at = 7 AND next_ask_at IS NULL) \
                  OR (state = 'unknown' AND look_at IS NULL AND next_ask_at = 8)";
@@ -220,9 +220,12 @@ pub(crate) async fn a_refund_asked_by_an_older_agent_is_under_way(database: &Dat
 
 /// The refunds' table as version 7 had it.
 const VERSION_7: [&str; 2] = [
-    "DROP TRIGGER refunds_begun ON refunds; DROP TRIGGER refunds_taken ON refunds; \
+    "DROP TRIGGER refunds_refused ON refunds; DROP INDEX refunds_refused_looks; \
+     ALTER TABLE refunds DROP COLUMN look_at; \
+     DROP TRIGGER refunds_begun ON refunds; DROP TRIGGER refunds_taken ON refunds; \
      ALTER TABLE refunds DROP COLUMN give_back_until; DELETE FROM schema_migrations WHERE version > 7;",
-    "DROP TRIGGER refunds_begun; DROP TRIGGER refunds_taken; \
+    "DROP TRIGGER refunds_refused; DROP INDEX refunds_refused_looks; ALTER TABLE refunds DROP COLUMN look_at; \
+     DROP TRIGGER refunds_begun; DROP TRIGGER refunds_taken; \
      ALTER TABLE refunds DROP COLUMN give_back_until; DELETE FROM schema_migrations WHERE version > 7;",
 ];
 
@@ -230,20 +233,23 @@ pub(crate) async fn a_refund_by_an_older_agent_is_under_way_while_it_holds(datab
     let (shop, order) = shop_with_order(database).await;
     let ledger = &database.ledger;
     let payment = paid(ledger, &shop, "a", order).await;
-    for (key, amount) in [("r1", 1), ("r2", 2), ("r3", 3)] {
+    for (key, amount) in [("r1", 1), ("r2", 2), ("r3", 3), ("r4", 4)] {
         begin_refund(ledger, &refund(&shop, key, &payment, amount)).await.unwrap();
     }
     database.run(VERSION_7[0], VERSION_7[1]).await;
-    // One is being asked for, one is to be asked for again in a day, one is over.
+    // One is being asked for, one is to be asked for again in a day, one has long been over, and one is since now.
     let steps = "UPDATE refunds SET next_ask_at = created_at + 60000000; \
                  UPDATE refunds SET state = 'unknown', next_ask_at = created_at + 86400000000 WHERE amount = 2; \
-                 UPDATE refunds SET state = 'refused', next_ask_at = NULL, concluded_at = 1 WHERE amount = 3";
+                 UPDATE refunds SET state = 'refused', next_ask_at = NULL, concluded_at = 1 WHERE amount = 3; \
+                 UPDATE refunds SET state = 'refused', next_ask_at = NULL, concluded_at = created_at WHERE amount = 4";
     database.run(steps, steps).await;
-    assert_eq!(ledger.migrate().await.unwrap().len(), 1);
+    assert_eq!(ledger.migrate().await.unwrap().len(), 2);
     ledger.ready().await.unwrap();
+    let looks = "SELECT count(*) FROM refunds WHERE (amount = 4) = (look_at IS NOT NULL)";
+    assert_eq!(database.count(looks).await, 4);
     let of = "SELECT count(*) FROM refunds WHERE (state = 'confirming' AND give_back_until = next_ask_at) \
               OR (state = 'unknown' AND give_back_until > created_at + 140000000 \
                   AND give_back_until < next_ask_at) \
               OR (state = 'refused' AND give_back_until = 0)";
-    assert_eq!(database.count(of).await, 3);
+    assert_eq!(database.count(of).await, 4);
 }

@@ -32,7 +32,7 @@ GRANT SELECT, INSERT ON key_checks TO bridge_serve;
 -- It charges and gives back. What a payment or a refund is about it can never change, only how it stands.
 GRANT SELECT, INSERT ON payments, refunds, payment_requests TO bridge_serve;
 GRANT UPDATE (state, refunded, code, asks, next_ask_at, look_at, concluded_at, confirm_until) ON payments TO bridge_serve;
-GRANT UPDATE (state, code, asks, next_ask_at, concluded_at, give_back_until) ON refunds TO bridge_serve;
+GRANT UPDATE (state, code, asks, next_ask_at, concluded_at, give_back_until, look_at) ON refunds TO bridge_serve;
 -- It publishes the catalogue: these columns, and no others of its tables, can ever reach a storefront.
 GRANT SELECT (brand, category, parent, names, position) ON categories TO bridge_serve;
 GRANT SELECT (brand, product, names, descriptions, document, images, published_from, published_until)

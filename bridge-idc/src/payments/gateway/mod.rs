@@ -15,6 +15,9 @@ pub trait Gateway: Send + Sync + 'static {
     /// Asks by our own order id whether this was charged. Changes nothing.
     fn find(&self, charge: &Charge) -> impl Future<Output = ChargeStatus> + Send;
 
+    /// Asks by our own order id what was given back of this charge: each amount, in minor units. Changes nothing.
+    fn find_given_back(&self, charge: &Charge) -> impl Future<Output = Result<Vec<i64>, NoProof>> + Send;
+
     /// Gives back. The refund's id is the idempotency key: asked any number of times, it gives back once.
     fn give_back(&self, refund: &GiveBack) -> impl Future<Output = GatewayAnswer> + Send;
 }

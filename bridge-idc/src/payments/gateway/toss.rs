@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bridge_protocol::domain::{Money, ReasonCode};
+use bridge_protocol::domain::{Currency, Money, ReasonCode};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -187,6 +187,15 @@ impl Gateway for Toss {
         }
     }
 
+    async fn find_given_back(&self, charge: &Charge) -> Result<Vec<i64>, NoProof> {
+        let path = format!("/v1/payments/orders/{}", charge.order);
+        let (status, body) = self.send(Method::GET, &path, None, None).await?;
+        if !status.is_success() {
+            return Err(NoProof::Status(status.as_u16()));
+        }
+        payment(&body, charge)?.given_back(charge.amount.currency())
+    }
+
     async fn give_back(&self, refund: &GiveBack) -> GatewayAnswer {
         let charge = &refund.charge;
         let body = json(&CancelRequest {
@@ -245,6 +254,7 @@ struct TossPayment<'a> {
 struct Cancel<'a> {
     #[serde(borrow)]
     cancel_amount: &'a RawValue,
+    cancel_status: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -260,6 +270,16 @@ impl TossPayment<'_> {
     fn has_cancelled(&self, amount: Money) -> bool {
         matches!(self.status.as_str(), "CANCELED" | "PARTIAL_CANCELED")
             && self.cancels.iter().flatten().any(|cancel| is_amount(cancel.cancel_amount, amount))
+    }
+
+    /// Each amount that is back. One that is under way has another status than that it is done.
+    fn given_back(&self, currency: Currency) -> Result<Vec<i64>, NoProof> {
+        let is_done =
+            |cancel: &&Cancel<'_>| cancel.cancel_status.as_deref().is_none_or(|status| status == "DONE");
+        let amount = |cancel: &Cancel<'_>| decimal::parse(cancel.cancel_amount.get(), currency);
+        let amounts = self.cancels.iter().flatten().filter(is_done).map(amount);
+        let read = amounts.map(|amount| amount.map(Money::amount).map_err(|_| NoProof::Unreadable));
+        read.collect()
     }
 }
 
@@ -386,6 +406,25 @@ mod tests {
             let answer = refused(status, &error("REJECT_CARD_COMPANY"), &DECLINED);
             assert_eq!(answer, GatewayAnswer::Unknown(NoProof::Status(status.as_u16())));
         }
+    }
+
+    #[test]
+    fn only_what_is_done_counts_as_given_back() {
+        let shown = |cancels: serde_json::Value| {
+            let text = json!({
+                "paymentKey": "k", "orderId": "o", "status": "PARTIAL_CANCELED", "currency": "KRW", "totalAmount": 9,
+                "cancels": cancels,
+            });
+            let text = text.to_string();
+            let read: TossPayment<'_> = serde_json::from_str(&text).unwrap();
+            read.given_back(Currency::new("KRW").unwrap())
+        };
+        let done = json!([
+            { "cancelAmount": 2, "cancelStatus": "DONE" }, { "cancelAmount": 2 }, { "cancelAmount": 3, "cancelStatus": "ABORTED" }
+        ]);
+        assert_eq!(shown(done), Ok(vec![2, 2]));
+        assert_eq!(shown(json!(null)), Ok(vec![]));
+        assert_eq!(shown(json!([{ "cancelAmount": 0.5 }])), Err(NoProof::Unreadable));
     }
 
     #[test]

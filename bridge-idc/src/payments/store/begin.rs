@@ -142,6 +142,7 @@ pub(super) async fn add_refund(
         asks: 0,
         created_at: at,
         give_back_until,
+        concluded_at: None,
     })
 }
 

@@ -238,6 +238,8 @@ pub(super) async fn conclude_refund(
     if !known.state.is_open() && !after_all {
         return Ok(as_before(payment));
     }
+    // Of what was asked for once, and answered, no request is left that could come later.
+    let was_in_doubt = known.state == RefundState::Unknown || known.asks > u32::from(known.automatic);
     let ask_at;
     (known.state, known.code, ask_at) = match told {
         ReportedOutcome::Done => (RefundState::Done, None, None),
@@ -254,8 +256,61 @@ pub(super) async fn conclude_refund(
     if ended && let Some(conclusion) = to_log(tx, &payment, Some(refund), logged).await? {
         return Ok(Attempt::ToLog(conclusion));
     }
-    write_refund(tx, &mut payment, refund, ask_at, order_stands, now).await?;
+    let again = RefundAgain { ask_at, look_at: looked_at(&payment, refund, was_in_doubt, now) };
+    write_refund(tx, &mut payment, refund, again, order_stands, now).await?;
     Ok(Attempt::Committed(Concluded { payment, logged: ended }))
+}
+
+/// When a refund that stands so is looked at: one that was refused after a doubt may have gone back all the same.
+fn looked_at(payment: &Payment, refund: RefundId, was_in_doubt: bool, now: UnixMicros) -> Option<UnixMicros> {
+    let is_refused = payment.refund(refund).is_some_and(|refund| refund.state == RefundState::Refused);
+    let wait = look_again(Duration::ZERO).filter(|_| is_refused && was_in_doubt)?;
+    Some(now.plus(wait))
+}
+
+/// What the gateway shows as given back of a payment, beside one of its refunds that was refused. It is never asked for again: if
+/// its request was lost, that would give back now what somebody may have given back otherwise.
+pub(super) async fn look_at_refund(
+    tx: &mut impl Statements,
+    order: OrderId,
+    id: PaymentId,
+    refund: RefundId,
+    shown: Option<&[i64]>,
+    logged: Option<&Conclusion>,
+) -> Result<Attempt<Concluded>, LedgerError> {
+    let (mut payment, order_stands) = locked(tx, order, id).await?;
+    let now = clock(tx).await?;
+    let room = payment.charge.amount.amount() - payment.refunded;
+    let &mut Refund { amount, state, concluded_at, .. } = refund_of(&mut payment, refund)?;
+    if state != RefundState::Refused {
+        return Ok(as_before(payment));
+    }
+    let is_back = shown.is_some_and(|shown| is_not_accounted_for(&payment, amount, shown));
+    if is_back && amount > room {
+        tracing::error!(refund = %refund, "it went back after it had been called refused, and so did another refund: more is back than was paid");
+    }
+    if !is_back || amount > room {
+        let wait = concluded_at.and_then(|at| look_again(now.since(at)));
+        tx.look_later(refund.as_uuid(), wait.map(|wait| now.plus(wait).get())).await?;
+        return Ok(as_before(payment));
+    }
+    let known = refund_of(&mut payment, refund)?;
+    (known.state, known.code) = (RefundState::Done, None);
+    count_back(&mut payment, refund)?;
+    if let Some(conclusion) = to_log(tx, &payment, Some(refund), logged).await? {
+        return Ok(Attempt::ToLog(conclusion));
+    }
+    write_refund(tx, &mut payment, refund, RefundAgain::default(), order_stands, now).await?;
+    Ok(Attempt::Committed(Concluded { payment, logged: true }))
+}
+
+/// Whether a gateway shows more refunds of that amount than the ledger has as done. It names none of them, so while one is under way
+/// nobody can tell which it shows.
+fn is_not_accounted_for(payment: &Payment, amount: i64, shown: &[i64]) -> bool {
+    let is_open = payment.refunds.iter().any(|refund| refund.state.is_open());
+    let is_done = |refund: &&Refund| refund.state == RefundState::Done && refund.amount == amount;
+    let done = payment.refunds.iter().filter(is_done).count();
+    !is_open && shown.iter().filter(|shown| **shown == amount).count() > done
 }
 
 pub(super) async fn resolve_refund(
@@ -295,7 +350,8 @@ pub(super) async fn resolve_refund(
     if let Some(conclusion) = to_log(tx, &payment, Some(ended), logged).await? {
         return Ok(Attempt::ToLog(conclusion));
     }
-    write_refund(tx, &mut payment, ended, None, order_stands, now).await?;
+    let again = RefundAgain { ask_at: None, look_at: looked_at(&payment, ended, true, now) };
+    write_refund(tx, &mut payment, ended, again, order_stands, now).await?;
     Ok(Attempt::Committed(ResolveResult::Stands(Box::new(payment))))
 }
 
@@ -330,24 +386,35 @@ fn count_back(payment: &mut Payment, refund: RefundId) -> Result<(), LedgerError
     Ok(())
 }
 
+/// When somebody comes back to a refund.
+#[derive(Default)]
+struct RefundAgain {
+    /// It is asked for again, since nobody can tell.
+    ask_at: Option<UnixMicros>,
+    /// It was refused, and is looked at.
+    look_at: Option<UnixMicros>,
+}
+
 /// Writes a refund's new state and what it made of its payment.
 async fn write_refund(
     tx: &mut impl Statements,
     payment: &mut Payment,
     refund: RefundId,
-    ask_at: Option<UnixMicros>,
+    RefundAgain { ask_at, look_at }: RefundAgain,
     order_stands: bool,
     at: UnixMicros,
 ) -> Result<(), LedgerError> {
-    let &mut Refund { automatic, state, ref code, give_back_until, .. } = refund_of(payment, refund)?;
-    let ended = ask_at.is_none().then_some(at.get());
+    let known = refund_of(payment, refund)?;
+    known.concluded_at = ask_at.is_none().then_some(at);
+    let &mut Refund { automatic, state, ref code, give_back_until, concluded_at, .. } = known;
     let end = RefundEnd {
         refund: refund.as_uuid(),
         state: state.code(),
         code: code.as_ref().map(ReasonCode::as_str),
         next_ask_at: ask_at.map(UnixMicros::get),
-        concluded_at: ended,
+        concluded_at: concluded_at.map(UnixMicros::get),
         give_back_until: give_back_until.get(),
+        look_at: look_at.map(UnixMicros::get),
     };
     if tx.set_refund(end).await? == 0 {
         return Err(LedgerError::Conflict);

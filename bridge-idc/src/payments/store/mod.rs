@@ -162,6 +162,25 @@ pub trait PaymentLedger: Begins<Own: Statements> {
         in_transaction!(self, writing tx => read::take_due_refunds(tx, hold, rows_max).await)
     }
 
+    /// Takes at most so many refunds that were refused after a doubt and are to be looked at. For so long nobody else takes them.
+    async fn take_refused_refunds(&self, hold: Duration, rows_max: i64) -> Result<Vec<DueRefund>, NotDone> {
+        in_transaction!(self, writing tx => read::take_refused_refunds(tx, hold, rows_max).await)
+    }
+
+    /// Holds what the gateway shows as given back of a payment, each amount in minor units, against a refund of it that was refused:
+    /// it is done if that is what they show; `None` if they cannot be told. What it comes to is committed only if that is what is
+    /// logged.
+    async fn look_at_refund(
+        &self,
+        order: OrderId,
+        id: PaymentId,
+        refund: RefundId,
+        shown: Option<&[i64]>,
+        logged: Option<&Conclusion>,
+    ) -> Result<Attempt<Concluded>, NotDone> {
+        in_transaction!(self, logging tx => conclude::look_at_refund(tx, order, id, refund, shown, logged).await)
+    }
+
     /// Somebody says that the gateway knows more of an order's payment: it is due after so long, unless it is due before.
     /// True if one in doubt, or one that was given up, is due earlier now.
     async fn hint_payment(&self, order: OrderId, ask_after: Duration) -> Result<bool, NotDone> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bridge_protocol::domain::{Brand, KeyDigest, OrderId, PaymentId, UnixMicros};
 
-use super::rows::{DoubtRow, DueRow, PaymentRow, read_payment, read_refund};
+use super::rows::{DoubtRow, DueRow, PaymentRow, RefundRow, read_payment, read_refund};
 use super::statements::{Statements, clock, payment, with_refunds};
 use crate::database::{
     Database, LedgerError, NotDone, Transaction, common, in_transaction, on_connection, row,
@@ -24,7 +24,7 @@ pub struct DuePayment {
     pub order_stands: bool,
 }
 
-/// A refund that is to be asked for, perhaps again.
+/// A refund that is to be asked for, perhaps again; or looked at, if it was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueRefund {
     /// What the gateway is asked for.
@@ -146,6 +146,24 @@ pub(super) async fn take_due_refunds(
     let now = clock(tx).await?;
     let until = now.plus(hold);
     let rows = tx.take_refunds(now.get(), until.get(), rows_max).await?;
+    with_payments(tx, rows, now).await
+}
+
+pub(super) async fn take_refused_refunds(
+    tx: &mut impl Statements,
+    hold: Duration,
+    rows_max: i64,
+) -> Result<Vec<DueRefund>, LedgerError> {
+    let now = clock(tx).await?;
+    let rows = tx.take_refused(now.get(), now.plus(hold).get(), rows_max).await?;
+    with_payments(tx, rows, now).await
+}
+
+async fn with_payments(
+    tx: &mut impl Statements,
+    rows: Vec<RefundRow>,
+    now: UnixMicros,
+) -> Result<Vec<DueRefund>, LedgerError> {
     let mut due = Vec::with_capacity(rows.len());
     for row in rows {
         let (of, refund) = read_refund(row)?;

@@ -43,6 +43,7 @@ row! {
         pub(crate) asks: i64,
         pub(crate) created_at: i64,
         pub(crate) give_back_until: i64,
+        pub(crate) concluded_at: Option<i64>,
     }
 }
 
@@ -132,6 +133,7 @@ pub(super) fn read_refund(row: RefundRow) -> Result<(PaymentId, Refund), LedgerE
             asks: u32::try_from(row.asks).ok()?,
             created_at: UnixMicros::new(row.created_at),
             give_back_until: UnixMicros::new(row.give_back_until),
+            concluded_at: row.concluded_at.map(UnixMicros::new),
         };
         Some((PaymentId::from_uuid(row.payment).ok()?, refund))
     };

@@ -67,6 +67,8 @@ pub struct RefundEnd<'a> {
     pub(crate) concluded_at: Option<i64>,
     /// As it was read: what it comes to was decided by that.
     pub(crate) give_back_until: i64,
+    /// When it is looked at, if it was refused after a doubt.
+    pub(crate) look_at: Option<i64>,
 }
 
 /// The statements of one transaction.
@@ -133,6 +135,12 @@ pub trait Statements {
 
     /// Takes refunds that are due by `now`, until `until`: so long a request for each is on its way.
     async fn take_refunds(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<RefundRow>>;
+
+    /// Takes refunds that were refused and are to be looked at by `now`, until `until`.
+    async fn take_refused(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<RefundRow>>;
+
+    /// A refund that was refused is looked at again then, or not any more.
+    async fn look_later(&mut self, refund: Uuid, look_at: Option<i64>) -> Result<()>;
 
     /// Lets a payment in doubt be asked about then, unless that is sooner already; returns how many there are.
     async fn hint(&mut self, order: Uuid, ask_at: i64) -> Result<u64>;
@@ -278,6 +286,7 @@ impl Statements for Transaction {
                 .bind(end.next_ask_at)
                 .bind(end.concluded_at)
                 .bind(end.give_back_until)
+                .bind(end.look_at)
                 .execute(connection).await.map(|set| set.rows_affected()))
     }
 
@@ -297,6 +306,18 @@ impl Statements for Transaction {
         let statement = self.text(&each!("take_refunds"));
         on_connection!(self, connection =>
             sqlx::query_as(statement).bind(now).bind(until).bind(rows_max).fetch_all(connection).await)
+    }
+
+    async fn take_refused(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<RefundRow>> {
+        let statement = self.text(&each!("take_refused"));
+        on_connection!(self, connection =>
+            sqlx::query_as(statement).bind(now).bind(until).bind(rows_max).fetch_all(connection).await)
+    }
+
+    async fn look_later(&mut self, refund: Uuid, look_at: Option<i64>) -> Result<()> {
+        on_connection!(self, connection =>
+            sqlx::query(common!("look_later")).bind(refund).bind(look_at)
+                .execute(connection).await.map(drop))
     }
 
     async fn hint(&mut self, order: Uuid, ask_at: i64) -> Result<u64> {

@@ -229,6 +229,12 @@ impl Bank {
         self.agreements.get(token).map_or(0, Agreement::back)
     }
 
+    /// Each amount that is back of a token's charge.
+    pub(in crate::sim) fn amounts_back(&self, token: &str) -> Vec<i64> {
+        let cancels = self.agreements.get(token).into_iter().flat_map(|agreement| &agreement.cancels);
+        cancels.map(|(_, amount)| *amount).collect()
+    }
+
     /// What was answered for certain under a key.
     pub(in crate::sim) fn answered(&self, key: &Id) -> Option<BankReply> {
         self.answered.get(key).copied()

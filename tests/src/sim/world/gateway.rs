@@ -28,6 +28,7 @@ use super::{Event, World, note};
 pub(super) enum GatewayCall {
     Charge(Charge),
     Find(Charge),
+    FindGivenBack(Charge),
     GiveBack(GiveBack),
     Log(Box<Logged>),
 }
@@ -37,6 +38,7 @@ pub(super) enum GatewayCall {
 pub(super) enum GatewayReply {
     Answer(GatewayAnswer),
     Found(ChargeStatus),
+    GivenBack(Vec<i64>),
     Logged(bool),
 }
 
@@ -101,7 +103,14 @@ impl Gateway for GatewayHandle {
     async fn find(&self, charge: &Charge) -> ChargeStatus {
         match self.ask(GatewayCall::Find(charge.clone())).await {
             GatewayReply::Found(found) => found,
-            GatewayReply::Answer(_) | GatewayReply::Logged(_) => ChargeStatus::Unknown(NoProof::TimedOut),
+            _ => ChargeStatus::Unknown(NoProof::TimedOut),
+        }
+    }
+
+    async fn find_given_back(&self, charge: &Charge) -> Result<Vec<i64>, NoProof> {
+        match self.ask(GatewayCall::FindGivenBack(charge.clone())).await {
+            GatewayReply::GivenBack(amounts) => Ok(amounts),
+            _ => Err(NoProof::TimedOut),
         }
     }
 
@@ -113,7 +122,7 @@ impl Gateway for GatewayHandle {
 fn answer(reply: GatewayReply) -> GatewayAnswer {
     match reply {
         GatewayReply::Answer(answer) => answer,
-        GatewayReply::Found(_) | GatewayReply::Logged(_) => GatewayAnswer::Unknown(NoProof::TimedOut),
+        _ => GatewayAnswer::Unknown(NoProof::TimedOut),
     }
 }
 
@@ -265,6 +274,11 @@ impl World {
                     Shows::NoTrace => ChargeStatus::NoTrace,
                     Shows::NoProof => ChargeStatus::Unknown(NoProof::Mismatch),
                 })
+            }
+            GatewayCall::FindGivenBack(charge) => {
+                let amounts = self.payment_world.bank.amounts_back(charge.payment_key.as_str());
+                note!(self, "the gateway shows {amounts:?} back of {}", charge.payment_key.as_str());
+                GatewayReply::GivenBack(amounts)
             }
             GatewayCall::Log(_) => GatewayReply::Logged(false),
         }

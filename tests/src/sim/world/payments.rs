@@ -353,6 +353,14 @@ impl World {
                 TaskResult::Nothing
             });
         }
+        for due in due.refused {
+            self.counts.looks_at_refused += 1;
+            let service = service.clone();
+            self.begin_task(idc, Kind::Doubt, async move {
+                service.look_at_refused(due).await;
+                TaskResult::Nothing
+            });
+        }
         // An operator who looks at the same refunds speaks while they are on their way.
         if asks_for_refunds && self.payment_world.operator && self.dice.happens(6_000) {
             self.resolve_doubts();

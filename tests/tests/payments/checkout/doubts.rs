@@ -373,3 +373,39 @@ async fn an_operator_ends_a_refused_refund_that_was_partly_repaid() -> Result<()
     ensure!(at.audited("payment-resolved").await? == ["refunded"]);
     at.agree().await
 }
+
+/// The operator looked too early. What the gateway had done by then the agent finds, and tells.
+#[tokio::test]
+async fn a_refund_that_went_back_after_it_was_called_refused_is_found() -> Result<()> {
+    let mut at = asking_in_an_hour().await?;
+    let order = at.order().await?;
+    let paid = place(&at.pay(&order, "p").await?)?;
+    at.sandbox.next([Mischief::FailAfter]);
+    let doubt = at.refund(&paid, "r", 1_000).await?;
+    ensure!(doubt.status == 202, "{:?}", doubt.json());
+    let text = |value: &Value| Ok::<_, anyhow::Error>(value.as_str().context("no id")?.to_owned());
+    let (id, refund) = (text(&doubt.json()["payment"])?, text(&doubt.json()["refund"]["refund"])?);
+    let mut shell = Dba::connect(at.site.database()).await?;
+    shell.execute("UPDATE refunds SET give_back_until = 1").await?;
+    let resolve =
+        ["payments", "resolve", &id, "--refund", &refund, "--as", "not-paid", "--reason", "TICKET_4711"];
+    at.site.idc_command(&resolve).await?;
+    let refused = at.refund(&paid, "r", 1_000).await?;
+    at.shop.problem(&refused, 409, "refund-refused")?;
+
+    shell.execute("UPDATE refunds SET look_at = 1").await?;
+    until("the agent to have found it", async || {
+        Ok(at.shop.get(&paid).await?.json()["refunds"][0]["state"] == "done")
+    })
+    .await?;
+    let told = at.shop.get(&paid).await?.json();
+    ensure!(told["state"] == "partially_refunded" && told["refunded"] == amount(1_000, "KRW"), "{told}");
+    ensure!(at.sandbox.charges()[0].cancels == [1_000], "it is looked at, and not asked for again");
+    let metrics = at.bridge.idc.metrics().await?;
+    ensure!(metric(&metrics, "bridge_refunds_total{outcome=\"given_back_late\"}")? == 1);
+    let log = std::fs::read_to_string(&at.site.idc.log)?;
+    ensure!(log.contains("it went back after it had been called refused") && log.contains(&refund));
+    ensure!(at.audited("payment-committed").await? == ["paid", "unknown", "refused", "refused", "done"]);
+    at.agree().await?;
+    at.site.idc_command(&["audit", "compare"]).await.map(drop)
+}

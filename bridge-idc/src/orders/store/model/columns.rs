@@ -125,6 +125,8 @@ pub struct RefundColumns {
     pub concluded_at: Option<i64>,
     /// Until when a request to give back may be on its way.
     pub give_back_until: i64,
+    /// When it is looked at again, if it was refused after a doubt.
+    pub look_at: Option<i64>,
 }
 
 /// A row of `payment_requests`, but for its key.

@@ -196,7 +196,8 @@ impl ModelDatabase {
         let Rows { payments, refunds, .. } = &self.tables.borrow().committed;
         let looks = self.tables.borrow().broken != Broken::LooksAtNothing;
         let payments = payments.values().filter_map(|row| row.next_ask_at.or(row.look_at.filter(|_| looks)));
-        let next = payments.chain(refunds.values().filter_map(|row| row.next_ask_at)).min()?;
+        let refunds = refunds.values().filter_map(|row| row.next_ask_at.or(row.look_at));
+        let next = payments.chain(refunds).min()?;
         Some(Duration::from_micros(u64::try_from(next).unwrap_or(0)))
     }
 

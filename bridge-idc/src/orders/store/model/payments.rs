@@ -201,6 +201,7 @@ impl Statements for ModelTransaction {
                 created_at: at,
                 concluded_at: None,
                 give_back_until: until,
+                look_at: None,
             };
             Written::Refund(row).write(tables, id);
             Ok(Step::Done(()))
@@ -308,6 +309,7 @@ impl Statements for ModelTransaction {
                     code: end.code.map(str::to_owned),
                     next_ask_at,
                     concluded_at: end.concluded_at,
+                    look_at: end.look_at,
                     ..row.as_ref().clone()
                 })
             };
@@ -369,6 +371,35 @@ impl Statements for ModelTransaction {
             rows
         })
         .await
+    }
+
+    async fn take_refused(&mut self, now: i64, until: i64, rows_max: i64) -> Result<Vec<RefundRow>> {
+        self.at_once(|tables, id| {
+            let is_due =
+                |row: &RefundColumns| row.state == "refused" && row.look_at.is_some_and(|at| at <= now);
+            let mut due = tables.refunds(id, is_due);
+            due.sort_by_key(|row| row.look_at);
+            let mut rows = Vec::new();
+            for row in due.into_iter().take(usize::try_from(rows_max).unwrap_or(0)) {
+                if tables.try_lock(id, Lock::Refund(row.refund)) {
+                    rows.push(refund_row(&row));
+                    let taken = RefundColumns { look_at: Some(until), ..row.as_ref().clone() };
+                    Written::Refund(taken).write(tables, id);
+                }
+            }
+            rows
+        })
+        .await
+    }
+
+    async fn look_later(&mut self, refund: Uuid, look_at: Option<i64>) -> Result<()> {
+        let find = |tables: &Tables, id| {
+            let later =
+                |row: &Rc<RefundColumns>| Written::Refund(RefundColumns { look_at, ..row.as_ref().clone() });
+            let is_refused = |row: &RefundColumns| row.refund == refund && row.state == "refused";
+            tables.refunds(id, is_refused).iter().map(later).collect()
+        };
+        self.update(find, Written::lock).await.map(drop)
     }
 
     async fn hint(&mut self, order: Uuid, ask_at: i64) -> Result<u64> {
@@ -469,5 +500,6 @@ fn refund_row(row: &RefundColumns) -> RefundRow {
         asks: row.asks,
         created_at: row.created_at,
         give_back_until: row.give_back_until,
+        concluded_at: row.concluded_at,
     }
 }

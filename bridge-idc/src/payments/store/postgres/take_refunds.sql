@@ -9,4 +9,4 @@ WHERE refund_id IN (
     LIMIT $3
     FOR UPDATE SKIP LOCKED
 )
-RETURNING refund_id, payment_id, amount, reason, automatic, state, code, asks, created_at, give_back_until
+RETURNING refund_id, payment_id, amount, reason, automatic, state, code, asks, created_at, give_back_until, concluded_at

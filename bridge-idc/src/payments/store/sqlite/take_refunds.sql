@@ -8,4 +8,4 @@ WHERE refund_id IN (
     ORDER BY next_ask_at
     LIMIT $3
 )
-RETURNING refund_id, payment_id, amount, reason, automatic, state, code, asks, created_at, give_back_until
+RETURNING refund_id, payment_id, amount, reason, automatic, state, code, asks, created_at, give_back_until, concluded_at
