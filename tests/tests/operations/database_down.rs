@@ -192,7 +192,7 @@ async fn what_was_answered_holds_when_the_database_goes_away_and_comes_back() ->
 }
 
 #[tokio::test]
-async fn an_idle_agent_finds_by_itself_that_its_database_is_away_and_back() -> Result<()> {
+async fn an_idle_agent_finds_its_database_away_and_back_by_itself() -> Result<()> {
     let (mut cluster, database) = postgres().await?;
     let dir = tempfile::tempdir()?;
     let site = site_on(dir.path(), database, &["idle"]).await?;

@@ -1,5 +1,8 @@
 //! The agent, one input at a time.
 
+/// Questions about orders.
+mod questions;
+
 /// Several committers.
 mod committers;
 
@@ -618,89 +621,13 @@ fn a_failing_database_gets_empty_batches_until_it_works() {
 }
 
 #[test]
-fn a_silent_database_is_asked_and_is_away_if_it_does_not_answer() {
+fn a_silent_database_is_asked_and_is_away_without_an_answer() {
     let mut world = world();
     world.input(Input::AskDatabase);
     let probe = world.attempt();
     assert!(probe.batch.requests.is_empty() && !probe.again);
     world.end_of(None, &probe.batch, Vec::new(), true);
     assert!(world.agent.is_away() && world.attempt().again);
-}
-
-#[test]
-fn look_ups_are_limited_and_a_pending_order_is_not_called_missing() {
-    let mut world = world();
-    let ask = |key: &str| {
-        let order = Bytes::copy_from_slice(header(key).order.as_bytes());
-        to_idc::Kind::Ask(Ask { brand: "shoes".into(), order, key: None })
-    };
-    world.place("k1", 1);
-    let batch = world.batch();
-    world.end(&batch, vec![RequestEnd::Waits(shoe())]);
-    world.attempt();
-    for key in ["k1", "k2", "k3"] {
-        world.send(ask(key));
-    }
-    let mut tokens = Vec::new();
-    while let Some(output) = world.poll() {
-        let Output::LookUp { token, .. } = output else { panic!("{output:?}") };
-        tokens.push(token);
-    }
-    assert_eq!(tokens.len(), 2, "two at a time");
-    for token in tokens {
-        world.input(Input::LookedUp { token, found: Ok(None) });
-    }
-    assert_eq!(world.refusal(), Refusal::Busy, "k1 waits, and may be there one day");
-    assert_eq!(world.refusal(), Refusal::NotFound);
-    assert!(matches!(world.poll(), Some(Output::LookUp { .. })), "then the third");
-}
-
-#[test]
-fn a_question_that_waited_too_long_is_refused_without_look_up() {
-    let mut world = world();
-    for key in ["k1", "k2", "k3", "k4"] {
-        let order = Bytes::copy_from_slice(header(key).order.as_bytes());
-        world.send(to_idc::Kind::Ask(Ask { brand: "shoes".into(), order, key: None }));
-    }
-    let tokens = [(); 2].map(|()| match world.poll() {
-        Some(Output::LookUp { token, .. }) => token,
-        other => panic!("not looked up: {other:?}"),
-    });
-    // The database takes so long for two of them.
-    let later = NOW.plus(QUESTION_WAITS_MAX + Duration::from_secs(1));
-    world.agent.handle(Input::LookedUp { token: tokens[0], found: Ok(None) }, later, &mut rand::rng());
-    let told: Vec<Refusal> = std::iter::from_fn(|| match world.agent.poll_output(later)? {
-        Output::Send(Reply {
-            message: ToCloud { kind: Some(to_cloud::Kind::Refused(refused)), .. }, ..
-        }) => Some(refused.refusal()),
-        other => panic!("not refused: {other:?}"),
-    })
-    .collect();
-    assert_eq!(told, [Refusal::NotFound, Refusal::Busy, Refusal::Busy]);
-}
-
-#[test]
-fn a_commit_made_during_its_look_up_is_looked_up_again() {
-    let mut world = world();
-    world.place("k1", 1);
-    let batch = world.batch();
-    let order = Bytes::copy_from_slice(header("k1").order.as_bytes());
-    world.send(to_idc::Kind::Ask(Ask { brand: "shoes".into(), order: order.clone(), key: None }));
-    let Some(Output::LookUp { token, .. }) = world.poll() else { panic!("not looked up") };
-    world.commit(&batch);
-    world.receipt();
-    // The database had looked before the commit, and is heard after its answer.
-    world.input(Input::LookedUp { token, found: Ok(None) });
-    let Some(Output::LookUp { token, .. }) = world.poll() else { panic!("it is not said to be missing") };
-    world.input(Input::LookedUp { token, found: Ok(Some(State { order, ..State::default() })) });
-    assert!(matches!(world.answer().kind, Some(to_cloud::Kind::State(_))));
-
-    // An order that nobody is writing is missing.
-    let order = Bytes::copy_from_slice(header("k2").order.as_bytes());
-    world.send(to_idc::Kind::Ask(Ask { brand: "shoes".into(), order, key: None }));
-    let Some(Output::LookUp { token, .. }) = world.poll() else { panic!("not looked up") };
-    world.input(Input::LookedUp { token, found: Ok(None) });
-    assert_eq!(world.refusal(), Refusal::NotFound);
 }
 
 #[test]
