@@ -1,9 +1,9 @@
-//! `cargo wan`: see `bridge_tests::testkit::wan`.
+//! `cargo wan`: see `bridge_tests::tools::wan`.
 
 use std::process::ExitCode;
 
-use bridge_tests::testkit::wan::command::{Options, run};
 use bridge_tests::tools::command::end;
+use bridge_tests::tools::wan::{Options, run};
 use clap::Parser;
 
 #[tokio::main]

@@ -17,6 +17,9 @@ pub mod power;
 // What breaks it, while it is under load.
 pub mod faults;
 
+// A line for programs that are started by hand.
+pub mod wan;
+
 // What looks for the input that breaks a parser.
 pub mod fuzz;
 

@@ -44,8 +44,7 @@ mod packet;
 mod tcp_relay;
 mod udp_relay;
 
-// How exact it is, and the command that says so.
-pub mod command;
+// How exact it is.
 pub mod precision;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -187,6 +187,7 @@ const IDC: Floors = &[
     (
         "payments/reconcile",
         &[
+            "metrics",
             "payments",
             "payments/audit",
             "payments/gateway",
@@ -260,7 +261,7 @@ const IDC: Floors = &[
     ("catalogue/import", &["catalogue", "database", "decimal", "import_file", "orders/store"]),
     ("catalogue/export", &["catalogue", "database"]),
     ("config", &["database", "payments/config"]),
-    ("compare", &["orders/store"]),
+    ("compare", &["orders/store", "payments"]),
     ("served_before", &["config", "orders/store"]),
     ("readiness", &["catalogue/sequencer", "orders/core", "orders/denied", "orders/driver"]),
     (

@@ -8,7 +8,7 @@ use clap::Parser;
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Conditions, OneWay, Wan, lacks, precision};
+use crate::testkit::wan::{Conditions, OneWay, Wan, lacks, precision};
 use crate::tools::command::{Usage, tell};
 
 /// A WAN between two ends on this machine, until Ctrl-C: what listens on the far end's address is dialled across the line.
